@@ -5,7 +5,7 @@ use std::{hint::black_box, time::Duration};
 use bytes::Bytes;
 use criterion::{Criterion, criterion_group, criterion_main};
 use futures::future::join_all;
-use rpcnet_client::{ClusterConfig, DevCa, Node, PickContext, Router, RpcClient};
+use rpcnet_client::{ClusterConfig, DevCa, Node, Router, RpcClient, balance::PickContext};
 use tokio::runtime::{Builder, Runtime};
 
 const WORKERS: Option<&str> = Some("role=worker");

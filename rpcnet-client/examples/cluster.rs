@@ -10,7 +10,8 @@ const WORKERS: Option<&str> = Some("role=worker");
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
-    // Both are made for this run. Separate processes would read them from files and the environment.
+    // Both are made for this run. Separate processes would read them from files and the
+    // environment.
     let ca = DevCa::new("example");
     let key = ClusterKey::generate();
     let builder = |name: &str| -> Result<_, Box<dyn Error>> {

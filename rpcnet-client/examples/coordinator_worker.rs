@@ -1,9 +1,10 @@
-//! Coordinators and workers: a front submits jobs to any of two coordinators, which cut each into parts and farm these out
-//! to workers. One coordinator is killed in the middle, and no job is lost.
+//! Coordinators and workers: a front submits jobs to any of two coordinators, which cut each into
+//! parts and farm these out to workers. One coordinator is killed in the middle, and no job is
+//! lost.
 //!
-//! Nobody is told an address but a seed's: coordinators and workers are found by their tag `role`. A job has the same
-//! result however often it runs, and `with_idempotent` says so; that is what lets the front's client submit a job again
-//! when its coordinator has died with it.
+//! Nobody is told an address but a seed's: coordinators and workers are found by their tag `role`.
+//! A job has the same result however often it runs, and `with_idempotent` says so; that is what
+//! lets the front's client submit a job again when its coordinator has died with it.
 //!
 //! Run with `cargo run -p rpcnet-client --example coordinator_worker`.
 

@@ -1,4 +1,5 @@
-//! A balancer of one's own: calls about the same customer go to the same worker, for as long as it is there.
+//! A balancer of one's own: calls about the same customer go to the same worker, for as long as it
+//! is there.
 //!
 //! Run with `cargo run -p rpcnet-client --example custom_balancer`.
 
@@ -10,9 +11,13 @@ use std::{
     time::Duration,
 };
 
-use rpcnet_client::{Balancer, DevCa, Node, PickContext, Router, View, WorkerCallOptions};
+use rpcnet_client::{
+    DevCa, Node, Router, WorkerCallOptions,
+    balance::{Balancer, PickContext, View},
+};
 
-/// Rendezvous hashing: key and worker give a number, the highest wins. When a worker goes, only its own keys move.
+/// Rendezvous hashing: key and worker give a number, the highest wins. When a worker goes, only its
+/// own keys move.
 #[derive(Debug)]
 struct Rendezvous;
 

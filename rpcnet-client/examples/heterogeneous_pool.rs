@@ -1,8 +1,9 @@
-//! A pool of unequal workers: GPUs of two sizes and CPUs, told apart by tags. Work goes to a GPU as long as one has room and
-//! spills to the CPUs when all are busy or gone; what needs one kind of worker asks for it by tags.
+//! A pool of unequal workers: GPUs of two sizes and CPUs, told apart by tags. Work goes to a GPU as
+//! long as one has room and spills to the CPUs when all are busy or gone; what needs one kind of
+//! worker asks for it by tags.
 //!
-//! A worker that has no room refuses a call before it does anything, and says so (`Status::overloaded`): the client may
-//! then go elsewhere, whatever the call does.
+//! A worker that has no room refuses a call before it does anything, and says so
+//! (`Status::overloaded`): the client may then go elsewhere, whatever the call does.
 //!
 //! Run with `cargo run -p rpcnet-client --example heterogeneous_pool`.
 

@@ -1,12 +1,13 @@
-//! Regions under a master: each region gossips for itself and has a leader, which takes part in the leaders' gossip too. A
-//! call goes from the master to the leader of a region, and from there to a worker, each found by tags. When a leader is
-//! killed, another node of its region takes its seat.
+//! Regions under a master: each region gossips for itself and has a leader, which takes part in the
+//! leaders' gossip too. A call goes from the master to the leader of a region, and from there to a
+//! worker, each found by tags. When a leader is killed, another node of its region takes its seat.
 //!
-//! - The master knows two leaders, whatever the number of nodes below; a region knows nothing of the others. Two
-//!   memberships in one process are two nodes, each with its port.
-//! - Who leads is no vote but a rule that everybody in a region goes by: of the nodes that are there the oldest, and of
-//!   two of an age the first by name. While the news of a change spreads two may hold the seat, or nobody. So the master
-//!   asks again when nobody answers, and what it asks for may run twice.
+//! - The master knows two leaders, whatever the number of nodes below; a region knows nothing of
+//!   the others. Two memberships in one process are two nodes, each with its port.
+//! - Who leads is no vote but a rule that everybody in a region goes by: of the nodes that are
+//!   there the oldest, and of two of an age the first by name. While the news of a change spreads
+//!   two may hold the seat, or nobody. So the master asks again when nobody answers, and what it
+//!   asks for may run twice.
 //!
 //! Run with `cargo run -p rpcnet-client --example hierarchical`.
 
@@ -75,7 +76,8 @@ impl Member {
         }
     }
 
-    /// A second node in this process: it gossips with the leaders, and passes calls on into the region.
+    /// A second node in this process: it gossips with the leaders, and passes calls on into the
+    /// region.
     async fn take_seat(&self, node: &Node) -> Result<Node> {
         let (leader, client) = (self.name, Arc::clone(node.client()));
         let route = move |(): ()| {
@@ -98,7 +100,8 @@ impl Member {
     }
 }
 
-/// Who leads the region of this node, by what the node sees: the oldest, and of two of an age the first by name.
+/// Who leads the region of this node, by what the node sees: the oldest, and of two of an age the
+/// first by name.
 fn leader(node: &Node) -> String {
     let nodes = node.nodes().snapshot();
     let there = nodes
@@ -108,7 +111,8 @@ fn leader(node: &Node) -> String {
     oldest.map_or_else(String::new, |(_, name)| name.to_string())
 }
 
-/// Calls into a region, and asks again when the leader dies over it, or when there is none for the moment.
+/// Calls into a region, and asks again when the leader dies over it, or when there is none for the
+/// moment.
 async fn ask(master: &Node, region: &str) -> Result<Way> {
     let leader = format!("role=leader,region={region}");
     let deadline = Instant::now() + PATIENCE;

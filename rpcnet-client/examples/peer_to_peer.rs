@@ -1,12 +1,14 @@
-//! Peers: every node serves and calls. Together they are a cache: rendezvous hashing says which two nodes hold a key, the
-//! same in every process, so nobody has to be asked where something is. It goes on answering while nodes come, leave and
-//! are killed.
+//! Peers: every node serves and calls. Together they are a cache: rendezvous hashing says which two
+//! nodes hold a key, the same in every process, so nobody has to be asked where something is. It
+//! goes on answering while nodes come, leave and are killed.
 //!
-//! - A value never changes: it is the result of something costly, and its key says of what. So any copy is as good as
-//!   another.
-//! - A read asks both holders at once and takes the first answer: one that has just died costs nothing.
-//! - When a node comes or goes, every peer gives what it has to those who should hold it now. Two copies survive the loss
-//!   of one node; what is lost with two at a time would have to be computed again.
+//! - A value never changes: it is the result of something costly, and its key says of what. So any
+//!   copy is as good as another.
+//! - A read asks both holders at once and takes the first answer: one that has just died costs
+//!   nothing.
+//! - When a node comes or goes, every peer gives what it has to those who should hold it now. Two
+//!   copies survive the loss of one node; what is lost with two at a time would have to be computed
+//!   again.
 //!
 //! Run with `cargo run -p rpcnet-client --example peer_to_peer`.
 
@@ -67,8 +69,9 @@ impl Peer {
         Ok(peer)
     }
 
-    /// Everybody who can be reached, those who should hold the key first: key and name give a number, the highest come
-    /// first. When a node goes, only its own keys move. No matter of load: a copy lies where it lies.
+    /// Everybody who can be reached, those who should hold the key first: key and name give a
+    /// number, the highest come first. When a node goes, only its own keys move. No matter of load:
+    /// a copy lies where it lies.
     fn ranking(&self, key: &str) -> Vec<Worker> {
         let mut peers = self.node.workers().select_all(PEERS).unwrap_or_default();
         peers.sort_by_cached_key(|peer| Reverse(hash((key, &peer.id().name))));
@@ -81,7 +84,8 @@ impl Peer {
         ranking
     }
 
-    /// Asks both holders, and only if neither has it the others: somebody may not have given it on yet.
+    /// Asks both holders, and only if neither has it the others: somebody may not have given it on
+    /// yet.
     async fn get(&self, key: &str) -> Option<String> {
         for some in self.ranking(key).chunks(COPIES) {
             let asked = some.iter().map(|peer| self.call(peer, "get", key));
@@ -95,8 +99,8 @@ impl Peer {
         None
     }
 
-    /// Gives it to both holders, and again for as long as one of them has not got it: it may be about to be found dead,
-    /// and then somebody else is a holder.
+    /// Gives it to both holders, and again for as long as one of them has not got it: it may be
+    /// about to be found dead, and then somebody else is a holder.
     async fn put(&self, key: &str, value: &str) {
         loop {
             let (holders, pair) = (self.holders(key), (key, value));
@@ -122,8 +126,8 @@ impl Peer {
             .await
     }
 
-    /// Whenever somebody comes or goes, and now and then, since not everybody hears of it at once: gives everything to
-    /// those who should hold it.
+    /// Whenever somebody comes or goes, and now and then, since not everybody hears of it at once:
+    /// gives everything to those who should hold it.
     async fn give_on(self) {
         let mut changes = self.node.workers().subscribe();
         while let Ok(Some(_)) | Err(_) = timeout(Duration::from_secs(1), changes.recv()).await {

@@ -81,10 +81,14 @@
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! # let ca = DevCa::new("example");
 //! # let echo = Router::new().raw("compute", |_, body| async move { Ok(body) });
-//! # let served = Node::builder().tls(ca.issue("worker-1")?).tag("role", "worker").serve(echo).start().await?;
-//! # let caller = Node::builder().tls(ca.issue("caller")?).seeds([served.addr().to_string()]).start().await?;
+//! # let served = Node::builder().tls(ca.issue("worker-1")?).tag("role", "worker").serve(echo);
+//! # let served = served.start().await?;
+//! # let seeds = [served.addr().to_string()];
+//! # let caller = Node::builder().tls(ca.issue("caller")?).seeds(seeds).start().await?;
 //! # let mut changes = caller.workers().subscribe();
-//! # while caller.workers().select_worker(Some("role=worker")).await.is_err() { changes.recv().await; }
+//! # while caller.workers().select_worker(Some("role=worker")).await.is_err() {
+//! #     changes.recv().await;
+//! # }
 //! # let cluster: ClusterMembership = caller.membership().clone();
 //! # let config = ClusterClientConfig::new(caller.endpoint().clone());
 //! # let request = "six times seven";
@@ -106,15 +110,16 @@
 //!
 //! # The parts
 //!
-//! Each is a crate of its own, re-exported here; the names used most are at the top.
+//! Each is a crate of its own, re-exported here; the names that most users need are at the top.
 //!
 //! | module | what it does |
 //! |---|---|
-//! | [`phi`] | accrual failure detection: how sure are we that it is gone |
-//! | [`swim`] | membership by gossip: who is there, since when, with which tags |
+//! | [`client`] | calls to selected workers: retries, hedging, streams, quorums |
+//! | [`phi`] | accrual failure detection: how certain it is that a node has failed |
+//! | [`swim`] | membership by gossip: which nodes there are, since when, with which tags |
 //! | [`registry`] | nodes and workers: snapshots, tag filters, selection |
-//! | [`balance`] | choosing one of many: the trait and the strategies |
-//! | [`transport`] | calls over QUIC: server, client, streams, TLS |
+//! | [`balance`] | load balancing: the trait, the strategies, retry and hedging policy |
+//! | [`transport`] | calls over QUIC: server, client, streams, TLS, connection pool |
 //!
 //! # What it does not do
 //!
@@ -125,36 +130,31 @@
 //! # Features
 //!
 //! - `gossip` (default): [`Node`], and membership by gossip with `rpcnet-swim`. Without it a
-//!   [`ClusterClient`] calls the workers of a [`StaticMembership`](registry::StaticMembership) or of
-//!   a [`Membership`](registry::Membership) of the user's.
+//!   [`ClusterClient`] calls the workers of a [`StaticMembership`](registry::StaticMembership) or
+//!   of a [`Membership`](registry::Membership) of the user's.
 //! - `dev-certs`: `DevCa`, a certificate authority for development and tests.
 
-mod client;
+pub mod client;
 #[cfg(feature = "gossip")]
 mod node;
 
 pub use client::{
-    Attempt, AttemptReason, ClusterClient, ClusterClientConfig, ClusterClientStats, ClusterError,
-    MethodPolicy, QuorumError, QuorumFailure, StopReason, WorkerCallOptions, WorkerReplies,
+    ClusterClient, ClusterClientConfig, ClusterError, MethodPolicy, QuorumError, WorkerCallOptions,
     WorkerStream,
 };
 #[cfg(feature = "gossip")]
 pub use node::{DrainReport, Node, NodeBuilder, NodeError, NodeShutdownReport};
-pub use rpcnet_balance::{Balancer, Hedging, PickContext, RetryBudget, View};
+pub use rpcnet_balance::{Hedging, RetryBudget};
 pub use rpcnet_registry::{
-    ClusterEvent, Filter, LoadBalancingStrategy, NodeId, NodeRegistry, NodeState, SERVES_TAG,
-    SelectError, SourceState, Worker, WorkerRegistry,
+    ClusterEvent, LoadBalancingStrategy, NodeId, NodeRegistry, NodeState, Worker, WorkerRegistry,
 };
 #[cfg(feature = "gossip")]
-pub use rpcnet_swim::{
-    ClusterConfig, ClusterKey, ClusterMembership, Decision, DenyReason, JoinError, KeyRing,
-    MembershipState, PartitionStatus, SplitBrainPolicy,
-};
+pub use rpcnet_swim::{ClusterConfig, ClusterKey, ClusterMembership, KeyRing};
 #[cfg(feature = "dev-certs")]
 pub use rpcnet_transport::DevCa;
 pub use rpcnet_transport::{
-    CallContext, CallOptions, Code, ConnectError, Endpoint, PeerIdentity, Priority, Processed, Raw,
-    Receiver, Router, RpcClient, RpcError, RpcServer, Sender, Status, Tls, TransportConfig, Upload,
+    CallContext, Code, Endpoint, Priority, Processed, Receiver, Router, RpcClient, RpcError,
+    RpcServer, Sender, Status, Tls, TransportConfig,
 };
 pub use {rpcnet_balance as balance, rpcnet_registry as registry, rpcnet_transport as transport};
 #[cfg(feature = "gossip")]

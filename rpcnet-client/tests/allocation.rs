@@ -1,6 +1,7 @@
 //! A call to a picked worker allocates nothing beyond what the call itself does.
 
-// A global allocator cannot be written without it; this one passes every request on to the system's.
+// A global allocator cannot be written without it; this one passes every request on to the
+// system's.
 #![allow(unsafe_code, reason = "an allocator that counts is an unsafe trait")]
 
 use std::{
@@ -23,7 +24,8 @@ thread_local! {
     static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
 }
 
-// SAFETY: memory is managed by `System`; beside it only a thread-local number without destructor is touched.
+// SAFETY: memory is managed by `System`; beside it only a thread-local number without destructor is
+// touched.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         ALLOCATIONS.with(|count| count.set(count.get() + 1));
@@ -42,7 +44,7 @@ static COUNTING: Counting = Counting;
 
 /// Everything on one thread, so that everything is counted.
 #[tokio::test(flavor = "current_thread")]
-async fn picking_a_worker_allocates_nothing() {
+async fn selecting_a_worker_allocates_nothing() {
     let ca = DevCa::new("allocation");
     let bind = |name: &str| {
         let any = (Ipv4Addr::LOCALHOST, 0).into();

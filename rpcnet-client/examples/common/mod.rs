@@ -1,4 +1,5 @@
-//! What the examples of topologies have in common: identities, processes that can be killed, and waiting.
+//! What the examples of topologies have in common: identities, processes that can be killed, and
+//! waiting.
 
 #![allow(dead_code, reason = "no example needs all of it")]
 
@@ -39,7 +40,8 @@ impl Trust {
     }
 }
 
-/// Something on a runtime of its own, to be killed as a process is: in the middle of everything, without a word.
+/// Something on a runtime of its own, to be killed as a process is: in the middle of everything,
+/// without a word.
 pub(crate) struct Process<T> {
     it: Option<T>,
     runtime: Option<Runtime>,

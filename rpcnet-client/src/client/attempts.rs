@@ -203,7 +203,8 @@ impl AttemptFailure {
             }
     }
 
-    /// Whether the request may have been processed, and the answer was lost or did not come in time.
+    /// Whether the request may have been processed, and the answer was lost or did not come in
+    /// time.
     pub(super) fn is_unanswered(&self) -> bool {
         self.error.processed() == Processed::Maybe
             && matches!(

@@ -74,8 +74,8 @@ impl ClusterClient {
         Ok(replies.into_iter().map(|(_, reply)| reply).collect())
     }
 
-    /// Calls a method of every worker that matches `filter` and can be reached, and gives each reply
-    /// as it comes.
+    /// Calls a method of every worker that matches `filter` and can be reached, and gives each
+    /// reply as it comes.
     ///
     /// Up to
     /// [`broadcast_concurrency_max`](super::ClusterClientConfig::with_broadcast_concurrency_max)
@@ -99,13 +99,13 @@ impl ClusterClient {
         Ok(self.call_each(workers, method, body.into(), plan))
     }
 
-    /// Like [`call_all_workers_stream`](Self::call_all_workers_stream), with values that are encoded
-    /// with postcard.
+    /// Like [`call_all_workers_stream`](Self::call_all_workers_stream), with values that are
+    /// encoded with postcard.
     ///
     /// # Errors
     ///
-    /// As of [`call_all_workers_stream`](Self::call_all_workers_stream); and if the request does not
-    /// encode. A reply that does not decode is a failure of that worker.
+    /// As of [`call_all_workers_stream`](Self::call_all_workers_stream); and if the request does
+    /// not encode. A reply that does not decode is a failure of that worker.
     pub fn call_all_workers_stream_typed<Req, Resp>(
         &self,
         method: &str,

@@ -1,4 +1,4 @@
-//! Why a call to a worker did not end with a reply.
+//! Errors of calls to workers: every attempt, whose fault, whether to retry.
 
 use std::{error::Error as StdError, fmt, net::SocketAddr, time::Duration};
 
@@ -9,42 +9,43 @@ use serde::de::DeserializeOwned;
 
 use super::retry_decision::is_unreadable;
 
-/// Why a call to a worker did not end with a reply, after all attempts that were safe to make.
+/// Error of a call to a worker, after all attempts that were safe to make.
 ///
-/// [`attempts`](Self::attempts) says who was tried and what came of it,
-/// [`processed`](Self::processed) whether the request may have had an effect. The text names every
-/// attempt and what came of it; [`source`](StdError::source) is what the text does not say, so a
-/// chain of errors tells each thing once.
+/// [`attempts`](Self::attempts) has the worker and the error of every attempt,
+/// [`processed`](Self::processed) says whether the request may have had an effect. The text names
+/// every attempt and its error; [`source`](StdError::source) is what the text does not say, so a
+/// chain of errors says each thing once.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum ClusterError {
     /// No worker can be selected. Nothing was sent. Worth another try when the cluster has changed,
     /// unless the filter is wrong.
     Select(SelectError),
-    /// The request does not encode. The caller's fault; nothing was sent, and it will not encode another time.
+    /// The request does not encode. The caller's fault; nothing was sent, and it will not encode
+    /// another time.
     Encode(CodecError),
-    /// No connection could be made to the worker tried last. The fault of that node or of the way to it; nothing was
-    /// processed, so the call may be made again, later.
+    /// No connection could be made to the worker tried last. The fault of that node or of the
+    /// network; nothing was processed, so the call may be made again, later.
     Connect {
-        /// Why not, at the last attempt.
+        /// Error of the last attempt.
         error: ConnectError,
         /// Every attempt, in order.
         attempts: Vec<Attempt>,
-        /// Why no other one followed.
+        /// Why no other attempt followed.
         stop_reason: StopReason,
     },
     /// A worker answered with an error, or the connection to it broke. Whose fault it is and
     /// whether the request was processed is in the error.
     ///
     /// It is the error of the last attempt, with one exception: if a worker could not read the
-    /// request (`invalid request`) and the last attempt failed for a reason that may pass, it is
-    /// that of the worker that could not read it.
+    /// request (`invalid request`) and the last attempt failed for a transient reason, it is that
+    /// of the worker that could not read it.
     Rpc {
-        /// What the attempt ended with.
+        /// Error of the attempt.
         error: RpcError,
         /// Every attempt, in order.
         attempts: Vec<Attempt>,
-        /// Why no other one followed.
+        /// Why no other attempt followed.
         stop_reason: StopReason,
     },
     /// Deadline exceeded, the one over all attempts. [`processed`](Self::processed) says whether
@@ -53,11 +54,12 @@ pub enum ClusterError {
         /// Every attempt, in order; none if the deadline was exceeded before the first.
         attempts: Vec<Attempt>,
     },
-    /// The worker's reply is no value of the type asked for. Caller and worker disagree on the method; it did run.
+    /// Malformed response: the reply is no value of the type asked for. Caller and worker disagree
+    /// on the method; it did run.
     Decode {
         /// The node that replied.
         node: NodeId,
-        /// What is wrong.
+        /// Error of the decoder.
         error: CodecError,
     },
 }
@@ -66,14 +68,14 @@ pub enum ClusterError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum AttemptReason {
-    /// It was the first.
+    /// The first attempt.
     First,
-    /// The one before had failed.
+    /// A retry: the attempt before had failed.
     Retry {
-        /// For how long it was waited, so as not to come back too soon; zero for another worker.
+        /// Backoff before it; zero if it went to another worker at once.
         after: Duration,
     },
-    /// The one before took long; see [`Hedging`](rpcnet_balance::Hedging).
+    /// A hedge: the attempt before took long; see [`Hedging`](rpcnet_balance::Hedging).
     Hedge,
 }
 
@@ -83,13 +85,13 @@ pub enum AttemptReason {
 pub struct Attempt {
     /// The node that was tried.
     pub node: NodeId,
-    /// Where: the address that was dialled.
+    /// The address that was tried.
     pub addr: SocketAddr,
-    /// Why.
+    /// Why the attempt was made.
     pub reason: AttemptReason,
     /// How long it took.
     pub took: Duration,
-    /// What it ended with. When no connection could be made, its source is a [`ConnectError`].
+    /// Error of the attempt. When no connection could be made, its source is a [`ConnectError`].
     pub error: RpcError,
 }
 
@@ -114,7 +116,7 @@ impl ClusterError {
         }
     }
 
-    /// The node that the error is of: as a rule the one that was tried last.
+    /// The node of the error: as a rule the one that was tried last.
     pub fn node(&self) -> Option<&NodeId> {
         match self {
             Self::Decode { node, .. } => Some(node),
@@ -161,8 +163,8 @@ impl ClusterError {
         }
     }
 
-    /// Whether the same call may be made again later, whatever it does, and may succeed then: nothing was processed, and
-    /// the reason lies with the cluster.
+    /// Whether the same call may be made again later, whatever it does, and may succeed then:
+    /// nothing was processed, and the reason lies with the cluster.
     pub fn is_retryable(&self) -> bool {
         self.processed() == Processed::No
             && match self {
@@ -229,7 +231,7 @@ impl StdError for ClusterError {
 }
 
 impl ClusterError {
-    /// The first cause of the error of an attempt that [`Display`](fmt::Display) does not print.
+    /// First cause of the error of an attempt that [`Display`](fmt::Display) does not print.
     fn unprinted_source<'a>(
         &self,
         error: &'a (dyn StdError + 'static),
@@ -263,15 +265,15 @@ impl fmt::Display for Attempt {
 }
 
 impl Attempt {
-    /// Who was tried, why, and for how long.
+    /// Worker, reason and duration.
     fn fmt_head(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} at {} ({}, ", self.node, self.addr, self.reason)?;
-        // More would not be read.
+        // More digits would not be read.
         let micros = self.took.as_micros();
         write!(f, "{:?})", Duration::from_micros(micros as u64))
     }
 
-    /// After "deadline exceeded", which an attempt does not say again that ended with it.
+    /// The attempt after "deadline exceeded", which it does not repeat.
     fn fmt_after_deadline(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let code = self.error.code();
         if code != Code::DeadlineExceeded {
@@ -288,7 +290,7 @@ impl Attempt {
 }
 
 impl Attempt {
-    /// Why there was no connection, if that was it.
+    /// Error of connecting, if the attempt failed there.
     pub fn connect_error(&self) -> Option<&ConnectError> {
         self.error.source()?.downcast_ref()
     }
@@ -386,7 +388,8 @@ mod tests {
         assert_eq!(
             chain(&refused),
             [format!(
-                "the call to a worker failed: {head}: overloaded: 9 calls wait; the limit of attempts is reached"
+                "the call to a worker failed: {head}: overloaded: 9 calls wait; \
+                 the limit of attempts is reached"
             )]
         );
         // What the text says already is left out, what is behind it is not.

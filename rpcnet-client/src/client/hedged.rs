@@ -33,8 +33,8 @@ impl Executor {
         hedging.delay(plan.hedge_latencies, self.workers.registry.now())
     }
 
-    /// An attempt, with others beside it if it takes long. The first good reply wins, and the others
-    /// are cancelled. `None` if all have failed, or one for good, as `attempts` says.
+    /// An attempt, with others beside it if it takes long. The first good reply wins, and the
+    /// others are cancelled. `None` if all have failed, or one for good, as `attempts` says.
     pub(super) async fn run_hedged<O: Operation>(
         &self,
         plan: &CallPlan<'_>,

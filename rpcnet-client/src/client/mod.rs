@@ -52,11 +52,12 @@ use self::{
 /// worker when that is safe.
 ///
 /// What happens to a call:
-/// - **Selection.** A worker is [selected](WorkerRegistry::select). Workers that cannot be connected
-///   to, that fail more often than others, or that say on their connections that they drain, are
-///   passed over if there are others. The call counts as in flight until it ends or is dropped. What
-///   the worker says about its load with the reply is there for the balancer's next pick. A worker
-///   that could not be connected to is probed beside the calls; see [`WorkerRegistry::with_health`].
+/// - **Selection.** A worker is [selected](WorkerRegistry::select). Workers that cannot be
+///   connected to, that fail more often than others, or that say on their connections that they
+///   drain, are passed over if there are others. The call counts as in flight until it ends or is
+///   dropped. What the worker says about its load with the reply is there for the balancer's next
+///   pick. A worker that could not be connected to is probed beside the calls; see
+///   [`WorkerRegistry::with_health`].
 /// - **Connection.** It is shared by all calls, opened when it is first needed, once however many
 ///   calls wait, replaced when it has died, and closed when the cluster declares the worker failed,
 ///   which ends the calls that wait for it. Its certificate must name the worker. While it is
@@ -97,8 +98,8 @@ impl ClusterClient {
         }
     }
 
-    /// Calls a method of a worker that matches `filter`, of any worker without a filter. Request and
-    /// reply are bytes.
+    /// Calls a method of a worker that matches `filter`, of any worker without a filter. Request
+    /// and reply are bytes.
     ///
     /// # Errors
     ///

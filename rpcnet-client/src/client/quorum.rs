@@ -1,4 +1,4 @@
-//! Calls that so many workers must answer.
+//! Quorum calls: calls that a number of workers must answer.
 
 use bytes::Bytes;
 use futures::StreamExt;
@@ -9,27 +9,30 @@ use thiserror::Error;
 use super::{ClusterClient, ClusterError, WorkerCallOptions, broadcast::decode};
 
 impl ClusterClient {
-    /// Calls a method of every worker that matches `filter` and can be reached, until `wanted` of them have replied; says what
-    /// they have. It ends when that many have, or as soon as they can no longer be that many; the other attempts are
-    /// cancelled. With 0, no worker is called.
+    /// Calls a method of every worker that matches `filter` and can be reached, until `required` of
+    /// them have replied, and returns these replies. It ends when that many have replied, or as
+    /// soon as that many no longer can; the other attempts are cancelled. With 0, no worker is
+    /// called.
     ///
     /// Every worker that was called may have processed the request, in success and failure alike.
     ///
-    /// Up to [`broadcast_concurrency_max`](super::ClusterClientConfig::with_broadcast_concurrency_max) are called at a time, each is tried again as
-    /// any call is, but never replaced by another. The timeout is for all of them together.
+    /// Up to
+    /// [`broadcast_concurrency_max`](super::ClusterClientConfig::with_broadcast_concurrency_max)
+    /// are called at a time, each is tried again as any call is, but never replaced by another. The
+    /// timeout is for all of them together.
     ///
     /// # Errors
     ///
-    /// [`QuorumError`] says who has failed, and with what.
+    /// [`QuorumError`] says which workers have failed, and why.
     pub async fn call_quorum(
         &self,
         method: &str,
         body: impl Into<Bytes>,
         filter: Option<&str>,
-        wanted: usize,
+        required: usize,
         options: WorkerCallOptions,
     ) -> Result<Vec<(NodeId, Bytes)>, QuorumError> {
-        self.call_quorum_where(method, body, filter, wanted, options, |_, _| true)
+        self.call_quorum_where(method, body, filter, required, options, |_, _| true)
             .await
     }
 
@@ -43,15 +46,15 @@ impl ClusterClient {
         method: &str,
         body: impl Into<Bytes>,
         filter: Option<&str>,
-        wanted: usize,
+        required: usize,
         options: WorkerCallOptions,
         mut accept: impl FnMut(&NodeId, &Bytes) -> bool,
     ) -> Result<Vec<(NodeId, Bytes)>, QuorumError> {
-        let judge = |node: &NodeId, reply: Bytes| match accept(node, &reply) {
+        let evaluate = |node: &NodeId, reply: Bytes| match accept(node, &reply) {
             true => Ok(reply),
             false => Err(QuorumFailure::Rejected),
         };
-        self.quorum(method, body.into(), filter, wanted, options, judge)
+        self.quorum(method, body.into(), filter, required, options, evaluate)
             .await
     }
 
@@ -59,24 +62,28 @@ impl ClusterClient {
     ///
     /// # Errors
     ///
-    /// As of [`call_quorum`](Self::call_quorum). A reply that does not decode is a failure of that worker.
+    /// As of [`call_quorum`](Self::call_quorum). A reply that does not decode is a failure of that
+    /// worker.
     pub async fn call_quorum_typed<Req, Resp>(
         &self,
         method: &str,
         request: &Req,
         filter: Option<&str>,
-        wanted: usize,
+        required: usize,
         options: WorkerCallOptions,
     ) -> Result<Vec<(NodeId, Resp)>, QuorumError>
     where
         Req: Encode + ?Sized,
         Resp: Decode,
     {
-        self.call_quorum_typed_where(method, request, filter, wanted, options, |_, _: &Resp| true)
-            .await
+        self.call_quorum_typed_where(method, request, filter, required, options, |_, _: &Resp| {
+            true
+        })
+        .await
     }
 
-    /// Like [`call_quorum_typed`](Self::call_quorum_typed), where only replies count that `accept` accepts.
+    /// Like [`call_quorum_typed`](Self::call_quorum_typed), where only replies count that `accept`
+    /// accepts.
     ///
     /// # Errors
     ///
@@ -86,7 +93,7 @@ impl ClusterClient {
         method: &str,
         request: &Req,
         filter: Option<&str>,
-        wanted: usize,
+        required: usize,
         options: WorkerCallOptions,
         mut accept: impl FnMut(&NodeId, &Resp) -> bool,
     ) -> Result<Vec<(NodeId, Resp)>, QuorumError>
@@ -95,14 +102,14 @@ impl ClusterClient {
         Resp: Decode,
     {
         let body = request.encode().map_err(QuorumError::Encode)?;
-        let judge = |node: &NodeId, reply: Bytes| {
+        let evaluate = |node: &NodeId, reply: Bytes| {
             let reply = decode(node, reply).map_err(QuorumFailure::Failed)?;
             match accept(node, &reply) {
                 true => Ok(reply),
                 false => Err(QuorumFailure::Rejected),
             }
         };
-        self.quorum(method, body, filter, wanted, options, judge)
+        self.quorum(method, body, filter, required, options, evaluate)
             .await
     }
 
@@ -111,18 +118,18 @@ impl ClusterClient {
         method: &str,
         body: Bytes,
         filter: Option<&str>,
-        wanted: usize,
+        required: usize,
         options: WorkerCallOptions,
-        mut judge: impl FnMut(&NodeId, Bytes) -> Result<T, QuorumFailure>,
+        mut evaluate: impl FnMut(&NodeId, Bytes) -> Result<T, QuorumFailure>,
     ) -> Result<Vec<(NodeId, T)>, QuorumError> {
         let mut accepted = Vec::new();
-        if wanted == 0 {
+        if required == 0 {
             return Ok(accepted);
         }
         let workers = self.executor.workers.candidates(method, filter)?;
-        if workers.len() < wanted {
+        if workers.len() < required {
             return Err(QuorumError::TooFewWorkers {
-                wanted,
+                required,
                 reachable: workers.len(),
             });
         }
@@ -132,22 +139,22 @@ impl ClusterClient {
         let mut failed = Vec::new();
         while let Some((node, reply)) = replies.next().await {
             open.retain(|other| *other != node);
-            let vote = reply
+            let counted = reply
                 .map_err(QuorumFailure::Failed)
-                .and_then(|reply| judge(&node, reply));
-            match vote {
+                .and_then(|reply| evaluate(&node, reply));
+            match counted {
                 Ok(value) => accepted.push((node, value)),
-                Err(no_vote) => failed.push((node, no_vote)),
+                Err(failure) => failed.push((node, failure)),
             }
-            if accepted.len() == wanted {
+            if accepted.len() == required {
                 return Ok(accepted);
             }
-            if accepted.len() + replies.remaining() < wanted {
+            if accepted.len() + replies.remaining() < required {
                 break;
             }
         }
         Err(QuorumError::NotReached {
-            wanted,
+            required,
             accepted: accepted.into_iter().map(|(node, _)| node).collect(),
             failed,
             pending: open,
@@ -155,7 +162,7 @@ impl ClusterClient {
     }
 }
 
-/// Why fewer workers have replied than the quorum needs.
+/// Error of a quorum call.
 #[derive(Debug, Clone, Error)]
 #[non_exhaustive]
 pub enum QuorumError {
@@ -166,30 +173,36 @@ pub enum QuorumError {
     /// The request does not encode. The caller's fault; nothing was sent.
     #[error("cannot encode the request")]
     Encode(#[source] CodecError),
-    /// There are fewer workers than must answer. Nothing was sent. Worth another try when more have joined.
-    #[error("quorum out of reach: {wanted} workers must reply, and {reachable} are reachable")]
+    /// There are fewer workers than must answer. Nothing was sent. Worth another try when more have
+    /// joined.
+    #[error("quorum out of reach: {required} workers must reply, and {reachable} are reachable")]
     TooFewWorkers {
-        /// How many must answer.
-        wanted: usize,
-        /// How many could be called.
+        /// Number of workers that must answer.
+        required: usize,
+        /// Number of workers that could be called.
         reachable: usize,
     },
-    /// So many have failed that the others are too few. Every worker that was called may have
+    /// Quorum not reached: so many have failed that the others are too few. Every worker that was
+    /// called may have
     /// processed the request.
-    #[error("quorum not reached: {wanted} workers must reply, and {} did{}", .accepted.len(), list(.failed))]
+    #[error(
+        "quorum not reached: {required} workers must reply, and {} did{}",
+        .accepted.len(),
+        list_failures(.failed)
+    )]
     NotReached {
-        /// How many must answer.
-        wanted: usize,
-        /// Those who did.
+        /// Number of workers that must answer.
+        required: usize,
+        /// Workers whose replies count.
         accepted: Vec<NodeId>,
-        /// Those who did not, in the order of their failures, and why.
+        /// Workers that failed, in the order of their failures.
         failed: Vec<(NodeId, QuorumFailure)>,
-        /// Those who had not yet; their attempts were cancelled, or never made.
+        /// Workers that had not answered; their attempts were cancelled, or never made.
         pending: Vec<NodeId>,
     },
 }
 
-/// Why a worker does not count.
+/// Why the answer of a worker does not count.
 #[derive(Debug, Clone, Error)]
 #[non_exhaustive]
 pub enum QuorumFailure {
@@ -201,7 +214,7 @@ pub enum QuorumFailure {
     Rejected,
 }
 
-fn list(failed: &[(NodeId, QuorumFailure)]) -> String {
+fn list_failures(failed: &[(NodeId, QuorumFailure)]) -> String {
     let told = failed.iter();
     told.map(|(node, why)| format!("; {}: {why}", node.name))
         .collect()

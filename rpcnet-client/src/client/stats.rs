@@ -1,35 +1,36 @@
-//! What calls came to.
+//! Counts of calls and attempts.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use rpcnet_balance::retry::RetryKind;
 
-/// What the calls of a [`ClusterClient`](super::ClusterClient) came to, since it was made.
+/// Counts of the calls of a [`ClusterClient`](super::ClusterClient) since it was made.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ClusterClientStats {
-    /// Calls for which there was a worker. A call to several counts for each of them.
+    /// Calls for which there was a worker. A broadcast counts for each of its workers.
     pub calls: u64,
-    /// Attempts that these have made, hedges included.
+    /// Attempts of these calls, hedges included.
     pub attempts: u64,
-    /// Attempts after one that was certainly not processed, and not for want of capacity.
+    /// Transparent retries: after an attempt that was certainly not processed, and not for want of
+    /// capacity.
     pub retries_transparent: u64,
-    /// Attempts after one that a worker refused for want of capacity.
+    /// Retries after an attempt that a worker refused for want of capacity.
     pub retries_overloaded: u64,
-    /// Attempts after one that may have been processed.
+    /// Retries after an attempt that may have been processed.
     pub retries_maybe_processed: u64,
-    /// Attempts after one that a worker refused since it could not read the request.
+    /// Retries after an attempt that a worker refused since it could not read the request.
     pub retries_unreadable: u64,
-    /// Attempts that were made because another one took long.
+    /// Hedges: attempts that were made because another one took long.
     pub hedges: u64,
-    /// Those of them whose reply came first.
+    /// Hedges whose reply came first.
     pub hedges_won: u64,
-    /// Attempts that were not made because the budget was empty.
+    /// Attempts that were not made because the retry budget was empty.
     pub budget_refusals: u64,
 }
 
 impl ClusterClientStats {
-    /// Attempts after one that had failed, whyever.
+    /// All retries.
     pub fn retries(&self) -> u64 {
         self.retries_transparent
             + self.retries_overloaded
@@ -37,13 +38,14 @@ impl ClusterClientStats {
             + self.retries_unreadable
     }
 
-    /// Attempts beside the first one of each call.
+    /// All attempts except the first one of each call.
     pub fn extra_attempts(&self) -> u64 {
         self.retries() + self.hedges
     }
 }
 
-/// Of these a call without trouble touches the first alone. Apart from what calls only read.
+/// Counters of a client. A call without trouble changes the first alone. They lie apart from what
+/// calls only read.
 #[derive(Debug, Default)]
 #[repr(align(128))]
 pub(super) struct CallCounters {

@@ -1,12 +1,12 @@
-//! How a handler that calls on passes a failure on.
+//! Conversion of a cluster error into the status of a handler.
 
 use rpcnet_transport::{Code, Status};
 
 use super::ClusterError;
 
-/// A handler that calls on may end with `?`: its caller learns what the worker answered, or else why there was no answer and
-/// who was tried, but not to retry, since the handler itself did run. A handler that did nothing else says so with
-/// [`Status::not_processed`].
+/// A handler that calls on may end with `?`: its caller learns what the worker answered, or else
+/// why there was no answer and who was tried, but not to retry, since the handler itself did run. A
+/// handler that did nothing else says so with [`Status::not_processed`].
 impl From<ClusterError> for Status {
     fn from(error: ClusterError) -> Self {
         let code = match error {
@@ -33,7 +33,7 @@ mod tests {
             attempts: Vec::new(),
             stop_reason: StopReason::NotRetryable,
         };
-        let nobody = ClusterError::Select(SelectError::NoMatch {
+        let no_match = ClusterError::Select(SelectError::NoMatch {
             filter: "role=worker".into(),
         });
         let late = ClusterError::DeadlineExceeded {
@@ -41,7 +41,7 @@ mod tests {
         };
         let table = [
             (answer, Code::App, "no such customer"),
-            (nobody, Code::Unavailable, "role=worker"),
+            (no_match, Code::Unavailable, "role=worker"),
             (late, Code::DeadlineExceeded, "deadline"),
         ];
         for (error, code, part) in table {

@@ -28,8 +28,8 @@ use super::{
     workers::{CallTarget, Destination},
 };
 
-/// A stream is opened on another worker as long as no request could be sent. What the worker says of
-/// a request that was sent, a refusal included, comes with the stream; whether the stream can be
+/// A stream is opened on another worker as long as no request could be sent. What the worker says
+/// of a request that was sent, a refusal included, comes with the stream; whether the stream can be
 /// opened anew is the caller's to know.
 ///
 /// A stream has no deadline unless its options or the policy of its method say so, or it is opened
@@ -214,11 +214,11 @@ impl FirstAnswer {
     }
 }
 
-/// An end of a stream, with the worker at the other end: the call counts as in flight there until all ends of it are
-/// dropped. It is used as the end that it holds.
+/// A stream end, with the worker at the other end. The call counts as in flight there until all its
+/// ends are dropped. It is used as the end that it holds.
 ///
-/// The first message or error that is read here is told to the balancer: a worker that does not know the method is passed over
-/// for it by the calls that follow.
+/// The first message or error that is read here is reported to the balancer: a worker that does not
+/// know the method is passed over for it by the calls that follow.
 pub struct WorkerStream<T> {
     stream: T,
     answer: Arc<FirstAnswer>,
@@ -252,14 +252,14 @@ impl<T: Decode> WorkerStream<Receiver<T>> {
 }
 
 impl<T: Encode> WorkerStream<Sender<T>> {
-    /// Says that no message follows.
+    /// Ends the stream of messages.
     pub fn finish(self) {
         self.stream.finish();
     }
 }
 
 impl<Req: Encode, Resp: Decode> WorkerStream<Upload<Req, Resp>> {
-    /// Says that no message follows, and waits for the reply.
+    /// Ends the requests and waits for the reply.
     ///
     /// # Errors
     ///

@@ -1,4 +1,4 @@
-//! How a node is put together.
+//! Node builder: settings and start of a node.
 
 use std::{fmt, net::SocketAddr, sync::Arc};
 
@@ -14,7 +14,7 @@ use rpcnet_transport::{Endpoint, Router, Tls, TransportConfig};
 use super::{Node, NodeError, NodeParts, gossip_socket::GossipSocket};
 use crate::{ClusterClient, ClusterClientConfig};
 
-/// Puts a [`Node`] together. Made by [`Node::builder`].
+/// Builder of a [`Node`], made by [`Node::builder`].
 ///
 /// Only [`tls`](Self::tls) is needed. What is given here wins over the same setting in a config.
 #[must_use = "a node is there when it was started"]
@@ -43,16 +43,17 @@ pub struct NodeBuilder {
 }
 
 impl NodeBuilder {
-    /// The address and port to bind, for gossip and calls alike. Port 0 lets the system choose. Default: what the
-    /// [cluster config](Self::cluster_config) says, `127.0.0.1:0`.
+    /// The address and port to bind, for gossip and calls alike. Port 0 lets the system choose.
+    /// Default: what the [cluster config](Self::cluster_config) says, `127.0.0.1:0`.
     pub fn bind(mut self, addr: impl ToString) -> Self {
         self.bind = Some(addr.to_string());
         self
     }
 
-    /// The address that others are told, set by hand: what peers see does not change it. Port 0 stands for the port bound.
-    /// Default: the address bound, or, bound to all interfaces, the one that faces the seeds; if no peer reaches the node
-    /// there, the one that peers see. See also [`Node::set_advertise_addr`].
+    /// The address that others are told, set by hand: what peers see does not change it. Port 0
+    /// stands for the port bound. Default: the address bound, or, bound to all interfaces, the one
+    /// that faces the seeds; if no peer reaches the node there, the one that peers see. See also
+    /// [`Node::set_advertise_addr`].
     pub fn advertise(mut self, addr: SocketAddr) -> Self {
         self.advertise = Some(addr);
         self
@@ -70,8 +71,8 @@ impl NodeBuilder {
         self
     }
 
-    /// The key, or ring of keys, that seals the cluster's gossip. Without one the node refuses to bind anything but
-    /// loopback, unless [`insecure_gossip`](Self::insecure_gossip) is asked for.
+    /// The key, or ring of keys, that seals the cluster's gossip. Without one the node refuses to
+    /// bind anything but loopback, unless [`insecure_gossip`](Self::insecure_gossip) is asked for.
     pub fn cluster_key(mut self, keys: impl Into<KeyRing>) -> Self {
         self.keys = Some(keys.into());
         self
@@ -84,23 +85,24 @@ impl NodeBuilder {
         self
     }
 
-    /// Where to find the cluster, as `address:port` or `name:port`. Names are resolved anew at each attempt, and any one that
-    /// answers is enough. All nodes may have the same list: see [`ClusterConfig::with_seeds`] for what a node does that is one
-    /// of its seeds. Default: none, the node begins a cluster.
+    /// Where to find the cluster, as `address:port` or `name:port`. Names are resolved anew at each
+    /// attempt, and any one that answers is enough. All nodes may have the same list: see
+    /// [`ClusterConfig::with_seeds`] for what a node does that is one of its seeds. Default: none,
+    /// the node begins a cluster.
     pub fn seeds<S: Into<String>>(mut self, seeds: impl IntoIterator<Item = S>) -> Self {
         self.seeds = Some(seeds.into_iter().map(Into::into).collect());
         self
     }
 
-    /// Says something about the node, for others to select it by.
+    /// Tag of the node, for others to select it by.
     pub fn tag(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
         self.tags.push((key.into(), value.into()));
         self
     }
 
-    /// Serves these methods, in addition to those given before. Default: none. A node without methods is known to the cluster
-    /// and no worker: it says so by the tag [`SERVES_TAG`], so that no call is sent to it. See also [`Node::serve`], for
-    /// handlers that need the node.
+    /// Serves these methods, in addition to those given before. Default: none. A node without
+    /// methods is known to the cluster and no worker: it says so by the tag [`SERVES_TAG`], so that
+    /// no call is sent to it. See also [`Node::serve`], for handlers that need the node.
     ///
     /// # Panics
     ///
@@ -110,7 +112,7 @@ impl NodeBuilder {
         self
     }
 
-    /// Settings of gossip to start from. Default [`ClusterConfig::lan`].
+    /// Gossip settings to start from. Default [`ClusterConfig::lan`].
     pub fn cluster_config(mut self, config: ClusterConfig) -> Self {
         self.cluster = config;
         self
@@ -122,35 +124,36 @@ impl NodeBuilder {
         self
     }
 
-    /// How a worker is picked among those that match. Default [`LoadBalancingStrategy::PeakEwma`].
+    /// Load-balancing strategy: how a worker is picked among those that match. Default
+    /// [`LoadBalancingStrategy::PeakEwma`].
     pub fn strategy(mut self, strategy: LoadBalancingStrategy) -> Self {
         self.strategy = Some(strategy);
         self
     }
 
-    /// A balancer of your own, in place of a strategy.
+    /// Custom balancer, in place of a strategy.
     pub fn balancer(mut self, balancer: Arc<dyn Balancer>) -> Self {
         self.balancer = Some(balancer);
         self
     }
 
-    /// How workers are watched by the outcome of calls, and whom calls pass over. Default [`HealthConfig::new`]; see
-    /// [`rpcnet_balance::health`] and [`WorkerRegistry::with_health`].
+    /// Passive health: how the outcomes of calls decide which workers are passed over. Default
+    /// [`HealthConfig::new`]; see [`rpcnet_balance::health`] and [`WorkerRegistry::with_health`].
     pub fn health(mut self, config: HealthConfig) -> Self {
         self.health = Some(config);
         self
     }
 
-    /// Calls go to nodes that the cluster suspects of having failed as to others; see
-    /// [`WorkerRegistry::without_suspicion`].
+    /// Ignores suspicion: calls go to nodes that the cluster suspects of having failed as to
+    /// others; see [`WorkerRegistry::without_suspicion`].
     pub fn without_suspicion(mut self) -> Self {
         self.ignore_suspicion = true;
         self
     }
 
-    /// The node becomes known to the cluster and takes no calls until [`Node::set_ready`] says so: for one that has to load
-    /// something first, or whose handlers are [added](Node::serve) when it is there. Without this it is ready as soon as it
-    /// is known: it serves before it gossips.
+    /// The node becomes known to the cluster and takes no calls until [`Node::set_ready`] says so:
+    /// for one that has to load something first, or whose handlers are [added](Node::serve) when it
+    /// is there. Without this it is ready as soon as it is known: it serves before it gossips.
     pub fn start_unready(mut self) -> Self {
         self.start_unready = true;
         self
@@ -179,8 +182,8 @@ impl NodeBuilder {
     /// Whether a node that no seed lets in within the join timeout fails to start. Default `false`:
     /// it comes up alone and goes on trying, so that the nodes of a cluster can start in any order.
     /// A node without seeds, or that is one of its own seeds and finds none of the others, is a
-    /// cluster of its own in any case: [`JoinOutcome::Alone`]. With seeds that are all empty texts, as
-    /// of a variable that is not set, it fails to start.
+    /// cluster of its own in any case: [`JoinOutcome::Alone`]. With seeds that are all empty texts,
+    /// as of a variable that is not set, it fails to start.
     ///
     /// It waits for the join timeout also if each seed has refused it, as with another cluster key:
     /// a refusal is a datagram in clear that proves nothing, and a seed may be on the way to the
@@ -192,8 +195,8 @@ impl NodeBuilder {
         self
     }
 
-    /// Puts something between gossip and the port, which drops, delays or counts datagrams: for tests of how a cluster
-    /// takes that. Calls do not pass it.
+    /// Wraps the socket of gossip, to drop, delay or count datagrams in tests. Calls do not pass
+    /// it.
     pub fn wrap_gossip(
         mut self,
         wrap: impl FnOnce(Arc<dyn DatagramSocket>) -> Arc<dyn DatagramSocket> + Send + 'static,
@@ -204,14 +207,16 @@ impl NodeBuilder {
 
     /// Opens the port, serves, starts gossip, and dials the seeds.
     ///
-    /// It is back as soon as a seed has let the node in and its view of the cluster agrees with that of another member, so
-    /// that it knows of everybody. If that takes longer than the [join timeout](ClusterConfig::with_join_timeout), it is back
-    /// then, with a node that goes on trying (but see [`require_join`](Self::require_join)): [`Node::joined`] tells which.
-    /// Without seeds it is back at once.
+    /// It returns as soon as a seed has let the node in and the node's view of the cluster agrees
+    /// with that of another member, so that the node knows all members. If that takes longer than
+    /// the [join timeout](ClusterConfig::with_join_timeout), it returns then, with a node that goes
+    /// on trying (but see [`require_join`](Self::require_join)): [`Node::joined`] says which.
+    /// Without seeds it returns at once.
     ///
     /// # Errors
     ///
-    /// [`NodeError`], also outside of a tokio runtime; nothing runs then, and the port is free again.
+    /// [`NodeError`], also outside of a tokio runtime; nothing runs then, and the port is free
+    /// again.
     pub async fn start(mut self) -> Result<Node, NodeError> {
         let tls = self.tls.take().ok_or(NodeError::NoIdentity)?;
         let cluster = self.gossip_settings(&tls)?;
@@ -228,7 +233,7 @@ impl NodeBuilder {
             .unwrap_or_else(|| self.strategy.unwrap_or_default().balancer());
 
         let endpoint = Endpoint::bind(cluster.bind_addr(), transport, tls)?;
-        // Before anybody can hear of the node.
+        // Before other nodes can hear of this one.
         endpoint.serve(self.router);
         let side_channel = endpoint
             .side_channel()
@@ -241,7 +246,7 @@ impl NodeBuilder {
         let gossip_interval = cluster.gossip_interval();
         let membership = ClusterMembership::with_socket(cluster, socket).await?;
         if self.start_unready {
-            // Before it joins, so that nobody ever knows it otherwise.
+            // Before it joins, so that no member ever knows it otherwise.
             endpoint.advertise_draining(true);
             membership.set_draining(true);
         }
@@ -356,5 +361,5 @@ impl fmt::Debug for NodeBuilder {
     }
 }
 
-/// Something that is changed once.
+/// A change of a setting, applied once.
 type ConfigChange<T> = Box<dyn FnOnce(T) -> T + Send>;

@@ -1,4 +1,4 @@
-//! Why a node did not start.
+//! Errors of starting a node.
 
 use std::net::AddrParseError;
 
@@ -6,24 +6,24 @@ use rpcnet_swim::{JoinError, StartError, TagError};
 use rpcnet_transport::BindError;
 use thiserror::Error;
 
-/// Why a node did not start. Nothing runs afterwards, and its port is free again.
+/// Error of starting a node. Nothing runs afterwards, and its port is free again.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum NodeError {
     /// The address to bind is no address with a port. The caller's to fix.
     #[error("cannot bind {text:?}: it is no address with a port, such as 0.0.0.0:7946")]
     BindAddress {
-        /// What was given.
+        /// The text that was given.
         text: String,
-        /// What is wrong with it.
+        /// Error of the parser.
         source: AddrParseError,
     },
     /// The node was given no [`Tls`](rpcnet_transport::Tls), so it has no name and no certificate.
     /// The caller's to fix.
     #[error("the node has no identity: give it a certificate with `tls`")]
     NoIdentity,
-    /// The gossip config gives the node another name than its certificate, so others would find it and not trust it. The
-    /// caller's to fix: leave the name out of the config.
+    /// The gossip config gives the node another name than its certificate, so others would find it
+    /// and not trust it. The caller's to fix: leave the name out of the config.
     #[error(
         "the cluster config names the node {configured:?}, and its certificate names it {certified:?}"
     )]
@@ -46,19 +46,19 @@ pub enum NodeError {
     /// The tags cannot be carried. The caller's to fix.
     #[error(transparent)]
     Tags(#[from] TagError),
-    /// The gossip settings contradict themselves, or the certificate's name cannot be the name of a member. The
-    /// caller's to fix.
+    /// The gossip settings contradict themselves, or the certificate's name cannot be the name of a
+    /// member. The caller's to fix.
     #[error(transparent)]
     Cluster(#[from] rpcnet_swim::ConfigError),
-    /// The port cannot be opened: it is in use, the address is not ours, or the transport settings contradict
-    /// themselves. Another port, or another try once it is free, may do.
+    /// The port cannot be opened: it is in use, the address is not ours, or the transport settings
+    /// contradict themselves. Another port, or another try once it is free, may do.
     #[error(transparent)]
     Bind(#[from] BindError),
     /// Gossip did not start on the port.
     #[error(transparent)]
     Gossip(StartError),
-    /// No seed let the node in, and it was [required](super::NodeBuilder::require_join). Worth another try once a seed
-    /// is up.
+    /// No seed let the node in, and it was [required](super::NodeBuilder::require_join). Worth
+    /// another try once a seed is up.
     #[error(transparent)]
     Join(#[from] JoinError),
 }

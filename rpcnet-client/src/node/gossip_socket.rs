@@ -1,4 +1,4 @@
-//! Gossip on the port of the calls.
+//! Gossip socket: the side channel of an endpoint, for gossip on the port of calls.
 
 use std::{
     io,
@@ -9,7 +9,7 @@ use std::{
 use rpcnet_swim::DatagramSocket;
 use rpcnet_transport::SideChannel;
 
-/// The side channel of an endpoint, as gossip wants its socket.
+/// Side channel of an endpoint as the datagram socket of gossip.
 #[derive(Debug)]
 pub(super) struct GossipSocket(pub(super) SideChannel);
 
@@ -20,7 +20,8 @@ impl DatagramSocket for GossipSocket {
         buf: &mut [u8],
     ) -> Poll<io::Result<(usize, SocketAddr)>> {
         let (len, from) = match ready!(self.0.poll_recv(cx, buf)) {
-            // The endpoint was shut down first. Nothing comes any more, which is no error to try again after.
+            // The endpoint was shut down first. Nothing comes any more, which is no error to try
+            // again after.
             Err(error) if error.kind() == io::ErrorKind::NotConnected => return Poll::Pending,
             received => received?,
         };

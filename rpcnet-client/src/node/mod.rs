@@ -1,4 +1,4 @@
-//! A member of a cluster, complete.
+//! Node: gossip, server and client on one UDP port.
 
 mod builder;
 mod error;
@@ -15,7 +15,8 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::ClusterClient;
 
-/// A member of a cluster: one UDP port that gossips, serves and calls. Cheap to clone; all clones are the same node.
+/// Handle of a node: a member of a cluster that gossips, serves and calls on one UDP port. Cheap to
+/// clone; all clones are the same node.
 ///
 /// [`shutdown`](Self::shutdown) ends it gently, and its port is free when that is back. Dropping
 /// the last clone, and what was cloned out of it, ends it at once: to the others it looks like a
@@ -58,7 +59,7 @@ struct NodeInner {
     parts: NodeParts,
 }
 
-/// What a node consists of.
+/// Parts of a node.
 struct NodeParts {
     endpoint: Endpoint,
     membership: ClusterMembership,
@@ -69,7 +70,7 @@ struct NodeParts {
     joined: Option<JoinOutcome>,
 }
 
-/// What became of the calls being served while the node drained.
+/// Report of a drain: calls served and refused meanwhile.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct DrainReport {
@@ -81,7 +82,7 @@ pub struct DrainReport {
     pub remaining: usize,
 }
 
-/// How a node ended.
+/// Report of a shutdown.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct NodeShutdownReport {
@@ -93,13 +94,13 @@ pub struct NodeShutdownReport {
     pub cancelled: u64,
     /// How many members acknowledged that the node left.
     pub acknowledged: usize,
-    /// Whether the others know that it left: enough of them acknowledged it, or there were none. If not, they will find
-    /// it failed.
+    /// Whether the others know that it left: enough of them acknowledged it, or there were none. If
+    /// not, they will find it failed.
     pub left: bool,
 }
 
 impl Node {
-    /// Puts a node together.
+    /// A builder with default settings.
     pub fn builder() -> NodeBuilder {
         NodeBuilder::default()
     }
@@ -109,61 +110,64 @@ impl Node {
         Self(Arc::new(NodeInner { id, parts }))
     }
 
-    /// Its name, as its certificate has it.
+    /// Name of the node, as its certificate has it.
     pub fn name(&self) -> &str {
         &self.0.id.name
     }
 
-    /// Its name, and when it started.
+    /// Id of the node: its name, and when it started.
     pub fn id(&self) -> &NodeId {
         &self.0.id
     }
 
-    /// The address that others reach it at.
+    /// Advertised address, at which others reach the node.
     pub fn addr(&self) -> SocketAddr {
         self.0.parts.membership.local_addr()
     }
 
-    /// How it had joined when [`start`](NodeBuilder::start) was back: whether it knew of everybody, or is a cluster of its own.
-    /// None if no seed had let it in; it goes on trying, and [`ClusterMembership::join`] waits for that, or says why not.
+    /// How it had joined when [`start`](NodeBuilder::start) was back: whether it knew of everybody,
+    /// or is a cluster of its own. None if no seed had let it in; it goes on trying, and
+    /// [`ClusterMembership::join`] waits for that, or says why not.
     pub fn joined(&self) -> Option<JoinOutcome> {
         self.0.parts.joined
     }
 
-    /// Its part in gossip: members, tags, phi, partitions, counters.
+    /// Membership: members, tags, phi, partitions, counters.
     pub fn membership(&self) -> &ClusterMembership {
         &self.0.parts.membership
     }
 
-    /// Whether this node may serve while the cluster may be split, by what it sees now: see [`SplitBrainPolicy`]. Looks at every
-    /// member, so ask when an event says that something changed, or a few times a second, rather than for every call.
+    /// Whether this node may serve while the cluster may be split, by what it sees now: see
+    /// [`SplitBrainPolicy`]. Looks at every member, so ask when an event says that something
+    /// changed, or a few times a second, rather than for every call.
     pub fn may_serve(&self, policy: &SplitBrainPolicy) -> Decision {
         self.membership().may_serve(policy)
     }
 
-    /// All nodes of the cluster, this one included.
+    /// Registry of all nodes of the cluster, this one included.
     pub fn nodes(&self) -> &Arc<NodeRegistry> {
         &self.0.parts.nodes
     }
 
-    /// The nodes that calls can go to: those that serve methods.
+    /// Registry of the nodes that calls can go to: those that serve methods.
     pub fn workers(&self) -> &Arc<WorkerRegistry> {
         &self.0.parts.workers
     }
 
-    /// Calls workers.
+    /// Client that calls workers.
     pub fn client(&self) -> &Arc<ClusterClient> {
         &self.0.parts.client
     }
 
-    /// Its port.
+    /// Endpoint of the node: its port.
     pub fn endpoint(&self) -> &Endpoint {
         &self.0.parts.endpoint
     }
 
-    /// Serves these methods too: for handlers that need the node. One that served none becomes a worker: the tag
-    /// [`SERVES_TAG`] is removed, unless it has another value than the builder sets. Methods that are added to the
-    /// [endpoint](Self::endpoint) directly leave the tag as it is.
+    /// Serves these methods too: for handlers that need the node. One that served none becomes a
+    /// worker: the tag [`SERVES_TAG`] is removed, unless it has another value than the builder
+    /// sets. Methods that are added to the [endpoint](Self::endpoint) directly leave the tag as it
+    /// is.
     ///
     /// # Panics
     ///
@@ -180,10 +184,10 @@ impl Node {
 
     /// Takes no new calls and waits for those being served, up to `within`.
     ///
-    /// First it tells the cluster, and those connected on their connections, and for a moment (three rounds of gossip, at
-    /// most a quarter of the time) goes on taking calls from those who have not heard. Then it refuses them; a
-    /// [`ClusterClient`] goes to another worker. Calls that still run when the time is over run on. [`resume`](Self::resume)
-    /// takes it back.
+    /// First it tells the cluster, and those connected on their connections, and for a moment
+    /// (three rounds of gossip, at most a quarter of the time) goes on taking calls from those who
+    /// have not heard. Then it refuses them; a [`ClusterClient`] goes to another worker. Calls that
+    /// still run when the time is over run on. [`resume`](Self::resume) takes it back.
     pub async fn drain(&self, within: Duration) -> DrainReport {
         let drained = self
             .endpoint()
@@ -209,7 +213,7 @@ impl Node {
         let before = endpoint.stats();
         let is_known = endpoint.is_draining();
         self.set_ready(false);
-        // Nobody to tell, nothing to wait for.
+        // Without other members there is nothing to wait for.
         if membership.members().len() > 1 && !is_known {
             sleep((*gossip_interval * DRAIN_GRACE_ROUNDS).min(within / 4)).await;
         }
@@ -232,9 +236,9 @@ impl Node {
         self.set_ready(true);
     }
 
-    /// Says whether calls shall come here, to the cluster and to those connected. A node is ready from the beginning, unless
-    /// it was [started unready](NodeBuilder::start_unready). One that is not refuses nothing, unless it
-    /// [drains](Self::drain), and is passed over.
+    /// Says whether calls shall come here, to the cluster and to those connected. A node is ready
+    /// from the beginning, unless it was [started unready](NodeBuilder::start_unready). One that is
+    /// not refuses nothing, unless it [drains](Self::drain), and is passed over.
     pub fn set_ready(&self, ready: bool) {
         if ready {
             self.endpoint().set_draining(false);
@@ -244,14 +248,15 @@ impl Node {
         self.membership().set_draining(!ready);
     }
 
-    /// Whether calls shall come here and can: the node does not drain, takes part in its cluster or is about to, and the
-    /// address that it advertises leads here as far as is known.
+    /// Whether calls shall come here and can: the node does not drain, takes part in its cluster or
+    /// is about to, and the address that it advertises leads here as far as is known.
     ///
-    /// A node that no seed has let in yet counts as about to take part, so that the first nodes of a cluster can be found while
-    /// they look for each other; [`ClusterMembership::state`] is `Joining` then. A node that has left, or whose name a newer node
-    /// has, takes no part; the state says which. With an
-    /// [address problem](rpcnet_swim::AddressStatus::is_problem), which an event, a log line and
-    /// [`ClusterMembership::address_status`] tell, others pass the node over, and it refuses nothing.
+    /// A node that no seed has let in yet counts as about to take part, so that the first nodes of
+    /// a cluster can be found while they look for each other; [`ClusterMembership::state`] is
+    /// `Joining` then. A node that has left, or whose name a newer node has, takes no part; the
+    /// state says which. With an [address problem](rpcnet_swim::AddressStatus::is_problem), which
+    /// an event, a log line and [`ClusterMembership::address_status`] tell, others pass the node
+    /// over, and it refuses nothing.
     pub fn is_ready(&self) -> bool {
         let membership = self.membership();
         !self.endpoint().is_draining()
@@ -259,8 +264,8 @@ impl Node {
             && !membership.address_status().is_problem()
     }
 
-    /// Advertises another address from now on, set by hand: what peers see no longer changes it. Port 0 stands for the port
-    /// advertised so far.
+    /// Advertises another address from now on, set by hand: what peers see no longer changes it.
+    /// Port 0 stands for the port advertised so far.
     ///
     /// # Errors
     ///
@@ -269,10 +274,11 @@ impl Node {
         self.membership().set_advertise_addr(addr)
     }
 
-    /// Drains, leaves the cluster, and closes the port; is back by about `within`, whatever happens.
+    /// Drains, leaves the cluster, and closes the port; is back by about `within`, whatever
+    /// happens.
     ///
-    /// Half of the time is for draining, a quarter for leaving; what is not needed goes to closing, which cuts the calls
-    /// that still run shortly before the end and tells their callers.
+    /// Half of the time is for draining, a quarter for leaving; what is not needed goes to closing,
+    /// which cuts the calls that still run shortly before the end and tells their callers.
     pub async fn shutdown(&self, within: Duration) -> NodeShutdownReport {
         let within = within.min(DRAIN_TIMEOUT_MAX);
         let deadline = Instant::now() + within;
@@ -313,7 +319,8 @@ impl fmt::Debug for Node {
     }
 }
 
-/// Rounds of gossip for which a node that drains still takes calls: some members hear in the second or third.
+/// Rounds of gossip for which a node that drains still takes calls: some members hear in the second
+/// or third.
 const DRAIN_GRACE_ROUNDS: u32 = 3;
 
 /// The longest drain: as good as none, and short enough to be added to a time.

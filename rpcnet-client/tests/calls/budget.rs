@@ -17,8 +17,8 @@ fn nap() -> Duration {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn refusals_cost_budget_and_an_empty_one_ends_the_call() {
-    let bench = Bench::with(|config| {
+async fn refusals_use_retry_budget_and_an_empty_one_ends_the_call() {
+    let cluster = TestCluster::with(|config| {
         config
             .with_retry_budget(only(3.0))
             .with_backoff(nap(), nap())
@@ -26,11 +26,11 @@ async fn refusals_cost_budget_and_an_empty_one_ends_the_call() {
     .await;
     let (router, runs) = failing(Status::overloaded("too much to do"));
     let _servers = [
-        bench.worker("red", router.clone()),
-        bench.worker("blue", router),
+        cluster.worker("red", router.clone()),
+        cluster.worker("blue", router),
     ];
     // Five attempts may be made, four of them extra.
-    let error = bench.call("who").await.expect_err("all refuse");
+    let error = cluster.call("who").await.expect_err("all refuse");
     assert_eq!(
         (error.stop_reason(), error.attempts().len()),
         (StopReason::BudgetExhausted, 4)
@@ -40,77 +40,78 @@ async fn refusals_cost_budget_and_an_empty_one_ends_the_call() {
         "{error}"
     );
     assert!(error.is_retryable(), "later");
-    let error = bench.call("who").await.expect_err("all refuse");
+    let error = cluster.call("who").await.expect_err("all refuse");
     assert_eq!(
         (error.stop_reason(), error.attempts().len()),
         (StopReason::BudgetExhausted, 1)
     );
     assert_eq!(runs.load(SeqCst), 5);
-    let stats = bench.client.stats();
+    let stats = cluster.client.stats();
     assert_eq!((stats.calls, stats.attempts), (2, 5));
     assert_eq!((stats.retries_overloaded, stats.budget_refusals), (3, 2));
     assert_eq!(stats.extra_attempts(), 3);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_attempt_that_never_starts_costs_nothing() {
-    let bench = Bench::with(|config| config.with_retry_budget(only(1.0))).await;
-    let later = Status::overloaded("later").with_retry_after(4 * PATIENCE);
+async fn an_attempt_that_never_starts_uses_no_retry_budget() {
+    let cluster = TestCluster::with(|config| config.with_retry_budget(only(1.0))).await;
+    let later = Status::overloaded("later").with_retry_after(4 * TEST_TIMEOUT);
     let (router, _) = failing(later);
-    let _red = bench.worker("red", router);
+    let _red = cluster.worker("red", router);
     for _ in 0..3 {
         // It has no time for another attempt.
-        let error = bench.call("who").await.expect_err("it refuses");
+        let error = cluster.call("who").await.expect_err("it refuses");
         assert_eq!(error.stop_reason(), StopReason::Deadline, "{error}");
     }
     // One that is dropped while it waits does not make it either.
     let patient = WorkerCallOptions::new().without_deadline();
-    let call = bench.call_with("who", patient);
+    let call = cluster.call_with("who", patient);
     tokio::select! {
         _ = call => panic!("it waits"),
-        () = until("it was refused", || bench.client.stats().calls == 4 && bench.in_flight("red") == 0) => {}
+        () = until("it was refused", || cluster.client.stats().calls == 4 && cluster.in_flight("red") == 0) => {}
     }
-    let _blue = bench.worker("blue", who("blue"));
+    let _blue = cluster.worker("blue", who("blue"));
     // In turns, so one of two calls begins at red.
-    while bench.client.stats().retries_overloaded == 0 {
-        let reply = bench.call("who").await.expect("there is one for it");
+    while cluster.client.stats().retries_overloaded == 0 {
+        let reply = cluster.call("who").await.expect("there is one for it");
         assert!(reply.starts_with("blue"), "{reply}");
     }
-    assert_eq!(bench.client.stats().budget_refusals, 0);
+    assert_eq!(cluster.client.stats().budget_refusals, 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn successes_fill_the_budget() {
+async fn successful_calls_fill_the_retry_budget() {
     let budget = only(1.0).with_ratio(1.0);
-    let bench = Bench::with(|config| config.with_retry_budget(budget)).await;
+    let cluster = TestCluster::with(|config| config.with_retry_budget(budget)).await;
     let (router, _) = failing(Status::overloaded("too much to do"));
     let _servers = [
-        bench.worker("red", router),
-        bench.worker("blue", who("blue")),
+        cluster.worker("red", router),
+        cluster.worker("blue", who("blue")),
     ];
-    // In turns, so sooner or later each call begins at red: it takes what the one before has brought.
+    // In turns, so sooner or later each call begins at red: it takes what the one before has
+    // brought.
     let mut retried = 0;
     for _ in 0..20 {
-        let reply = bench.call("who").await.expect("there is enough for it");
+        let reply = cluster.call("who").await.expect("there is enough for it");
         retried += usize::from(reply == "blue 1");
     }
     assert!(retried >= 10, "{retried}");
-    assert_eq!(bench.client.stats().retries_overloaded, retried as u64);
+    assert_eq!(cluster.client.stats().retries_overloaded, retried as u64);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_was_certainly_not_processed_costs_nothing() {
-    let bench = Bench::with(|config| config.with_retry_budget(only(0.0))).await;
+async fn transparent_retries_use_no_retry_budget() {
+    let cluster = TestCluster::with(|config| config.with_retry_budget(only(0.0))).await;
     let (router, _) = failing(Status::new(Code::Unavailable, "not now").not_processed());
     let _servers = [
-        bench.worker("red", router),
-        bench.worker("blue", who("blue")),
+        cluster.worker("red", router),
+        cluster.worker("blue", who("blue")),
     ];
     for _ in 0..10 {
-        let reply = bench.call("who").await.expect("blue does it");
+        let reply = cluster.call("who").await.expect("blue does it");
         assert!(reply.starts_with("blue"), "{reply}");
     }
-    let stats = bench.client.stats();
+    let stats = cluster.client.stats();
     assert!(stats.retries_transparent > 0, "{stats:?}");
     assert_eq!(
         (stats.retries(), stats.budget_refusals),
@@ -119,28 +120,31 @@ async fn what_was_certainly_not_processed_costs_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_a_budget_attempts_alone_are_limited() {
-    let bench =
-        Bench::with(|config| config.without_retry_budget().with_backoff(nap(), nap())).await;
+async fn without_a_retry_budget_only_the_attempt_limit_holds() {
+    let cluster =
+        TestCluster::with(|config| config.without_retry_budget().with_backoff(nap(), nap())).await;
     let (router, runs) = failing(Status::overloaded("too much to do"));
-    let _server = bench.worker("red", router);
+    let _server = cluster.worker("red", router);
     for _ in 0..40 {
-        let error = bench.call("who").await.expect_err("always refused");
+        let error = cluster.call("who").await.expect_err("always refused");
         assert_eq!(error.stop_reason(), StopReason::AttemptLimit);
     }
     assert_eq!(runs.load(SeqCst), 200);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_worker_that_forbids_another_attempt_is_heeded() {
-    let bench = Bench::new().await;
+async fn do_not_retry_ends_the_call() {
+    let cluster = TestCluster::new().await;
     let (router, runs) = failing(Status::overloaded("not this one").do_not_retry());
     let _servers = [
-        bench.worker("red", router.clone()),
-        bench.worker("blue", router),
+        cluster.worker("red", router.clone()),
+        cluster.worker("blue", router),
     ];
     let options = WorkerCallOptions::new().with_idempotent(true);
-    let error = bench.call_with("who", options).await.expect_err("refused");
+    let error = cluster
+        .call_with("who", options)
+        .await
+        .expect_err("refused");
     assert_eq!(
         (error.stop_reason(), runs.load(SeqCst)),
         (StopReason::DoNotRetry, 1)
@@ -154,19 +158,19 @@ async fn a_worker_that_forbids_another_attempt_is_heeded() {
 
 /// Each says when: the one that is free sooner is asked again, the other one is not.
 #[tokio::test(flavor = "multi_thread")]
-async fn of_several_workers_that_say_when_the_first_one_free_is_asked() {
-    let bench = Bench::with(|config| config.with_attempts_max(3)).await;
+async fn the_worker_with_the_earliest_retry_after_is_tried_first() {
+    let cluster = TestCluster::with(|config| config.with_attempts_max(3)).await;
     let refuse = |wait| failing(Status::overloaded("later").with_retry_after(wait));
     let soon = Duration::from_millis(200);
-    let (in_a_while, in_a_while_runs) = refuse(PATIENCE / 2);
+    let (in_a_while, in_a_while_runs) = refuse(TEST_TIMEOUT / 2);
     let (soon_free, soon_runs) = refuse(soon);
     let _servers = [
-        bench.worker("red", in_a_while),
-        bench.worker("blue", soon_free),
+        cluster.worker("red", in_a_while),
+        cluster.worker("blue", soon_free),
     ];
     for _ in 0..2 {
         let begun = Instant::now();
-        let error = bench.call("who").await.expect_err("all refuse");
+        let error = cluster.call("who").await.expect_err("all refuse");
         assert!(begun.elapsed() >= soon);
         assert_eq!(error.attempts().len(), 3, "{error}");
         assert_eq!(&*error.node().expect("somebody").name, "blue");
@@ -178,8 +182,8 @@ async fn of_several_workers_that_say_when_the_first_one_free_is_asked() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_worker_that_hangs_does_not_eat_the_time_of_a_call_that_may_be_repeated() {
-    let bench = Bench::in_memory(turns(), HealthConfig::new(), |config| {
+async fn an_attempt_timeout_leaves_time_for_another_worker() {
+    let cluster = TestCluster::in_memory(turns(), HealthConfig::new(), |config| {
         let policy = MethodPolicy::new()
             .with_idempotent(true)
             .with_attempt_timeout(Duration::from_secs(2));
@@ -187,23 +191,26 @@ async fn a_worker_that_hangs_does_not_eat_the_time_of_a_call_that_may_be_repeate
     })
     .await;
     let (router, runs) = hanging();
-    let red = bench.worker("red", router);
-    let _blue = bench.worker("blue", who("blue"));
+    let red = cluster.worker("red", router);
+    let _blue = cluster.worker("blue", who("blue"));
     // Until red has had a turn.
     while runs.load(SeqCst) == 0 {
-        let reply = bench.call("who").await.expect("blue does it");
+        let reply = cluster.call("who").await.expect("blue does it");
         assert!(reply.starts_with("blue"), "{reply}");
     }
-    assert!(bench.client.stats().retries_maybe_processed > 0);
+    assert!(cluster.client.stats().retries_maybe_processed > 0);
     until("the handler is dropped", || red.in_flight() == 0).await;
 
     // A call that must not be repeated has all its time for the one attempt.
-    bench.list.remove("blue");
+    cluster.list.remove("blue");
     let options = WorkerCallOptions::new()
         .with_idempotent(false)
         .with_timeout(Duration::from_millis(900));
     let begun = Instant::now();
-    let error = bench.call_with("who", options).await.expect_err("it hangs");
+    let error = cluster
+        .call_with("who", options)
+        .await
+        .expect_err("it hangs");
     assert!(begun.elapsed() >= Duration::from_millis(900));
     assert_eq!(
         (error.stop_reason(), error.attempts().len()),
@@ -214,7 +221,10 @@ async fn a_worker_that_hangs_does_not_eat_the_time_of_a_call_that_may_be_repeate
     let options = WorkerCallOptions::new()
         .with_attempts_max(2)
         .with_attempt_timeout(Duration::from_secs(1));
-    let error = bench.call_with("who", options).await.expect_err("it hangs");
+    let error = cluster
+        .call_with("who", options)
+        .await
+        .expect_err("it hangs");
     assert_eq!(
         (error.stop_reason(), error.attempts().len()),
         (StopReason::AttemptLimit, 2)
@@ -234,21 +244,21 @@ async fn a_worker_that_hangs_does_not_eat_the_time_of_a_call_that_may_be_repeate
 
 /// A panic is no answer; whether the handler did something before it is not known.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_call_that_may_be_repeated_survives_a_handler_that_panics() {
-    let bench = Bench::with(|config| config.with_idempotent(["who"])).await;
+async fn an_idempotent_call_is_retried_after_a_handler_panic() {
+    let cluster = TestCluster::with(|config| config.with_idempotent(["who"])).await;
     let broken = Router::new().raw("who", |_, _| async { panic!("on purpose") });
     let _servers = [
-        bench.worker("red", broken),
-        bench.worker("blue", who("blue")),
+        cluster.worker("red", broken),
+        cluster.worker("blue", who("blue")),
     ];
     for _ in 0..4 {
-        let reply = bench.call("who").await.expect("blue does it");
+        let reply = cluster.call("who").await.expect("blue does it");
         assert!(reply.starts_with("blue"), "{reply}");
     }
     let once = WorkerCallOptions::new().with_idempotent(false);
     let mut failed = Vec::new();
     for _ in 0..2 {
-        failed.extend(bench.call_with("who", once).await.err());
+        failed.extend(cluster.call_with("who", once).await.err());
     }
     let [error] = &failed[..] else {
         panic!("{failed:?}");

@@ -4,37 +4,38 @@ use std::sync::{OnceLock, Weak, atomic::AtomicBool};
 
 use parking_lot::Mutex;
 use rpcnet_client::{
-    ClusterEvent, ConnectError,
+    ClusterEvent,
     balance::from_fn,
     registry::{Membership, Observer, Tags, Watch},
+    transport::ConnectError,
 };
 
 use super::*;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_connection_is_opened_once_however_many_wait() {
-    let bench = Arc::new(Bench::new().await);
-    let server = bench.worker("red", who("red"));
+async fn concurrent_first_calls_share_one_connection() {
+    let cluster = Arc::new(TestCluster::new().await);
+    let server = cluster.worker("red", who("red"));
     let calls: Vec<_> = (0..100)
         .map(|_| {
-            let bench = Arc::clone(&bench);
-            tokio::spawn(async move { bench.call("who").await })
+            let cluster = Arc::clone(&cluster);
+            tokio::spawn(async move { cluster.call("who").await })
         })
         .collect();
     for call in calls {
         assert_eq!(call.await.expect("no panic").expect("a reply"), "red 0");
     }
-    assert_eq!(bench.handshakes(), 1);
+    assert_eq!(cluster.handshakes(), 1);
     assert_eq!(server.stats().connections_accepted, 1);
-    assert_eq!(bench.client.connections(), 1);
+    assert_eq!(cluster.client.connections(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_connection_is_made_also_if_those_who_wanted_it_gave_up() {
-    let bench = Bench::new().await;
-    let _server = bench.worker("red", who("red"));
+async fn a_connection_is_made_even_if_its_callers_time_out() {
+    let cluster = TestCluster::new().await;
+    let _server = cluster.worker("red", who("red"));
     let impatient = WorkerCallOptions::new().with_timeout(Duration::from_micros(1));
-    let error = bench.call_with("who", impatient).await;
+    let error = cluster.call_with("who", impatient).await;
     let error = error.expect_err("no time for a handshake");
     assert!(
         matches!(error, ClusterError::DeadlineExceeded { .. }),
@@ -42,16 +43,16 @@ async fn a_connection_is_made_also_if_those_who_wanted_it_gave_up() {
     );
     assert_eq!(error.processed(), Processed::No);
     assert!(error.is_retryable());
-    until("the connection", || bench.handshakes() == 1).await;
-    assert_eq!(bench.call("who").await.expect("a reply"), "red 0");
-    assert_eq!(bench.handshakes(), 1);
+    until("the connection", || cluster.handshakes() == 1).await;
+    assert_eq!(cluster.call("who").await.expect("a reply"), "red 0");
+    assert_eq!(cluster.handshakes(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_dead_connection_is_replaced() {
-    let bench = Bench::new().await;
-    let server = bench.worker("red", who("red"));
-    assert_eq!(bench.call("who").await.expect("a reply"), "red 0");
+    let cluster = TestCluster::new().await;
+    let server = cluster.worker("red", who("red"));
+    assert_eq!(cluster.call("who").await.expect("a reply"), "red 0");
     let addr = server.local_addr();
     server.shutdown(Duration::from_secs(1)).await;
     drop(server);
@@ -62,30 +63,33 @@ async fn a_dead_connection_is_replaced() {
     })
     .await;
     let _server = again.expect("an endpoint").serve(who("red"));
-    let reply = bench.call("who").await.expect("a reply");
+    let reply = cluster.call("who").await.expect("a reply");
     assert!(reply.starts_with("red"), "{reply}");
-    assert_eq!(bench.handshakes(), 2);
+    assert_eq!(cluster.handshakes(), 2);
 }
 
 /// A list that was written by hand, or by a resolver.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_worker_is_called_whatever_form_of_its_name_is_listed() {
-    let bench = Bench::new().await;
+async fn node_names_match_in_any_case_and_with_a_final_dot() {
+    let cluster = TestCluster::new().await;
     let server = endpoint("red", loopback()).expect("a free port");
     let server = server.serve(who("red"));
-    bench.list("RED.", 1, server.local_addr());
-    assert_eq!(bench.call("who").await.expect("a reply"), "red 0");
+    cluster.list("RED.", 1, server.local_addr());
+    assert_eq!(cluster.call("who").await.expect("a reply"), "red 0");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn another_node_at_the_address_is_not_called() {
-    let bench = Bench::new().await;
+async fn a_certificate_of_another_node_is_refused() {
+    let cluster = TestCluster::new().await;
     let impostor = endpoint("blue", loopback())
         .expect("a free port")
         .serve(who("blue"));
-    bench.list("red", 1, impostor.local_addr());
+    cluster.list("red", 1, impostor.local_addr());
     let options = WorkerCallOptions::new().with_attempts_max(2);
-    let error = bench.call_with("who", options).await.expect_err("not red");
+    let error = cluster
+        .call_with("who", options)
+        .await
+        .expect_err("not red");
     let ClusterError::Connect { error: cause, .. } = &error else {
         panic!("{error}");
     };
@@ -103,53 +107,53 @@ async fn another_node_at_the_address_is_not_called() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_worker_that_cannot_be_reached_is_avoided_for_a_while() {
+async fn an_unreachable_worker_is_passed_over_until_there_is_news_of_it() {
     let down_time = Duration::from_secs(60);
     let health = HealthConfig::new().with_unreachable_backoff(down_time, down_time);
-    let bench = Bench::in_memory(turns(), health, |config| {
+    let cluster = TestCluster::in_memory(turns(), health, |config| {
         config.with_connect_timeout(Duration::from_secs(2))
     })
     .await;
-    bench.unreachable(&["dead"]);
-    let _server = bench.worker("red", who("red"));
+    cluster.unreachable(&["dead"]);
+    let _server = cluster.worker("red", who("red"));
     let mut second_attempts = 0;
     for _ in 0..20 {
-        let reply = bench.call("who").await.expect("a reply");
+        let reply = cluster.call("who").await.expect("a reply");
         second_attempts += usize::from(reply == "red 1");
     }
     assert_eq!(second_attempts, 1, "one call has found out for all");
 
     // News of it ends the time: it is tried again.
-    bench
+    cluster
         .list
         .set_tags("dead", Tags::from([("role", "worker"), ("news", "yes")]));
     let tried_again = async {
         // The client hears of the news on its own time.
-        while bench.call("who").await.expect("a reply") != "red 1" {}
+        while cluster.call("who").await.expect("a reply") != "red 1" {}
     };
     within("another attempt", tried_again).await;
 
     // If nobody else is left, it is tried too.
-    bench.list.fail("red");
+    cluster.list.fail("red");
     let once = WorkerCallOptions::new().with_attempts_max(1);
-    let error = bench.call_with("who", once).await.expect_err("nobody");
+    let error = cluster.call_with("who", once).await.expect_err("nobody");
     assert_eq!(&*error.node().expect("one").name, "dead");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_failed_worker_ends_the_calls_that_wait_for_it() {
-    let bench = Arc::new(Bench::new().await);
+async fn a_declared_failure_ends_calls_in_flight_to_the_worker() {
+    let cluster = Arc::new(TestCluster::new().await);
     let (router, runs) = hanging();
-    let _server = bench.worker("red", router);
+    let _server = cluster.worker("red", router);
     let call = |idempotent| {
-        let bench = Arc::clone(&bench);
+        let cluster = Arc::clone(&cluster);
         let options = WorkerCallOptions::new().with_idempotent(idempotent);
-        tokio::spawn(async move { bench.call_with("who", options).await })
+        tokio::spawn(async move { cluster.call_with("who", options).await })
     };
     let (ordinary, idempotent) = (call(false), call(true));
     until("both run", || runs.load(SeqCst) == 2).await;
-    let _other = bench.worker("blue", who("blue"));
-    bench.list.fail("red");
+    let _other = cluster.worker("blue", who("blue"));
+    cluster.list.fail("red");
 
     let error = ordinary.await.expect("no panic").expect_err("it was cut");
     let ClusterError::Rpc { error: cause, .. } = &error else {
@@ -160,35 +164,35 @@ async fn a_failed_worker_ends_the_calls_that_wait_for_it() {
     assert!(!error.is_retryable());
     let reply = idempotent.await.expect("no panic").expect("a reply");
     assert_eq!(reply, "blue 1");
-    assert_eq!(bench.in_flight("red"), 0);
+    assert_eq!(cluster.in_flight("red"), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_restarted_worker_gets_a_new_connection() {
-    let bench = Arc::new(Bench::new().await);
+    let cluster = Arc::new(TestCluster::new().await);
     let (router, runs) = hanging();
-    let _first = bench.worker("red", router);
+    let _first = cluster.worker("red", router);
     let waiting = {
-        let bench = Arc::clone(&bench);
-        tokio::spawn(async move { bench.call("who").await })
+        let cluster = Arc::clone(&cluster);
+        tokio::spawn(async move { cluster.call("who").await })
     };
     until("it runs", || runs.load(SeqCst) == 1).await;
     let second = endpoint("red", loopback())
         .expect("a free port")
         .serve(who("red, again"));
-    bench.list("red", 2, second.local_addr());
+    cluster.list("red", 2, second.local_addr());
     let error = waiting.await.expect("no panic");
     let error = error.expect_err("its worker is no more");
     assert_eq!(error.processed(), Processed::Maybe, "{error}");
-    assert_eq!(bench.call("who").await.expect("a reply"), "red, again 0");
+    assert_eq!(cluster.call("who").await.expect("a reply"), "red, again 0");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_worker_that_has_left_may_finish() {
-    let bench = Arc::new(Bench::new().await);
+async fn calls_in_flight_to_a_worker_that_left_finish() {
+    let cluster = Arc::new(TestCluster::new().await);
     let gate = Arc::new(tokio::sync::Notify::new());
     let opened = Arc::clone(&gate);
-    let server = bench.worker(
+    let server = cluster.worker(
         "red",
         Router::new().raw("who", move |_, _| {
             let opened = Arc::clone(&opened);
@@ -199,13 +203,13 @@ async fn a_worker_that_has_left_may_finish() {
         }),
     );
     let call = {
-        let bench = Arc::clone(&bench);
-        tokio::spawn(async move { bench.call("who").await })
+        let cluster = Arc::clone(&cluster);
+        tokio::spawn(async move { cluster.call("who").await })
     };
     until("it runs", || server.in_flight() == 1).await;
-    bench.list.remove("red");
+    cluster.list.remove("red");
     until("its connection is given up", || {
-        bench.client.connections() == 0
+        cluster.client.connections() == 0
     })
     .await;
     gate.notify_one();
@@ -214,30 +218,30 @@ async fn a_worker_that_has_left_may_finish() {
 
 /// On one thread, so that the client hears nothing until the flood is over.
 #[tokio::test]
-async fn a_client_that_missed_events_goes_by_where_things_stand() {
-    let bench = Arc::new(Bench::new().await);
+async fn a_lagging_client_reconciles_its_connections() {
+    let cluster = Arc::new(TestCluster::new().await);
     let (router, runs) = hanging();
     let _servers = [
-        bench.worker("red", router.clone()),
-        bench.worker("green", router),
-        bench.worker("blue", who("blue")),
+        cluster.worker("red", router.clone()),
+        cluster.worker("green", router),
+        cluster.worker("blue", who("blue")),
     ];
     let waiting: Vec<_> = (0..3)
         .map(|_| {
-            let bench = Arc::clone(&bench);
-            tokio::spawn(async move { bench.call("who").await })
+            let cluster = Arc::clone(&cluster);
+            tokio::spawn(async move { cluster.call("who").await })
         })
         .collect();
     until("red and green run", || runs.load(SeqCst) == 2).await;
-    until("all are connected", || bench.handshakes() == 3).await;
-    bench.list.fail("red");
-    bench.list.remove("green");
+    until("all are connected", || cluster.handshakes() == 3).await;
+    cluster.list.fail("red");
+    cluster.list.remove("green");
     for n in 0..1_000 {
         let flood = Tags::from([("role", "worker".to_owned()), ("n", n.to_string())]);
-        bench.list.set_tags("blue", flood);
+        cluster.list.set_tags("blue", flood);
     }
     until("their connections are given up", || {
-        bench.client.connections() == 1
+        cluster.client.connections() == 1
     })
     .await;
     until("the calls on red and blue have ended", || {
@@ -253,7 +257,7 @@ async fn a_client_that_missed_events_goes_by_where_things_stand() {
 
 /// On one thread, so that the client hears of it when it has begun to connect.
 #[tokio::test]
-async fn a_worker_that_fails_as_it_is_picked_keeps_no_connection() {
+async fn a_worker_that_fails_as_it_is_picked_gets_no_connection() {
     let list = StaticMembership::new();
     let server = endpoint("red", loopback())
         .expect("a free port")
@@ -277,8 +281,8 @@ async fn a_worker_that_fails_as_it_is_picked_keeps_no_connection() {
     assert_eq!(client.connections(), 0);
 }
 
-/// The client has heard of it, and has nothing to close, before it looks for a connection. One thread waits for what another
-/// does, also on a machine with one core.
+/// The client has heard of it, and has nothing to close, before it looks for a connection. One
+/// thread waits for what another does, also on a machine with one core.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_worker_that_was_found_failed_after_it_was_picked_is_not_connected_to() {
     let list = StaticMembership::new();
@@ -296,7 +300,7 @@ async fn a_worker_that_was_found_failed_after_it_was_picked_is_not_connected_to(
             let told = std::thread::spawn(move || list.fail("red"));
             assert!(told.join().expect("no panic"));
             let client = heard_by.get().and_then(Weak::upgrade).expect("it calls");
-            let deadline = std::time::Instant::now() + PATIENCE;
+            let deadline = std::time::Instant::now() + TEST_TIMEOUT;
             while client.connections() > 0 {
                 assert!(std::time::Instant::now() < deadline, "it hears of it");
                 std::thread::yield_now();
@@ -350,7 +354,7 @@ impl Membership for Told {
 
 /// The epoch comes from a clock, which may be set back.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_restarted_worker_gets_a_new_connection_whatever_its_clock_says() {
+async fn a_restarted_worker_with_a_lower_epoch_gets_a_new_connection() {
     let told = Told::default();
     let registry = WorkerRegistry::new(told.clone(), LoadBalancingStrategy::RoundRobin);
     registry.start().await;
@@ -374,12 +378,12 @@ async fn a_restarted_worker_gets_a_new_connection_whatever_its_clock_says() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_dead_connection_is_not_kept_for_a_worker_that_nobody_calls() {
-    let bench = Bench::new().await;
-    let red = bench.worker("red", who("red"));
-    assert_eq!(bench.call("who").await.expect("a reply"), "red 0");
+async fn closed_connections_of_uncalled_workers_are_removed() {
+    let cluster = TestCluster::new().await;
+    let red = cluster.worker("red", who("red"));
+    assert_eq!(cluster.call("who").await.expect("a reply"), "red 0");
     // It stays on the list, so no event says that its connection is of no use.
-    bench.list.drain("red");
+    cluster.list.drain("red");
     red.shutdown(Duration::from_secs(1)).await;
     let blue = endpoint("blue", loopback())
         .expect("a free port")
@@ -387,9 +391,9 @@ async fn a_dead_connection_is_not_kept_for_a_worker_that_nobody_calls() {
     let given_up = async {
         // The end of a connection is heard of some time; each new one looks for it.
         for epoch in 1.. {
-            bench.list("blue", epoch, blue.local_addr());
-            bench.call("who").await.expect("a reply");
-            if bench.client.connections() == 1 {
+            cluster.list("blue", epoch, blue.local_addr());
+            cluster.call("who").await.expect("a reply");
+            if cluster.client.connections() == 1 {
                 break;
             }
         }

@@ -10,7 +10,7 @@ use rpcnet_client::{
 
 use super::*;
 
-impl Bench {
+impl TestCluster {
     fn marks(&self, name: &str) -> ExclusionFlags {
         let workers = self.client.registry().workers(None).expect("no filter");
         let worker = workers.iter().find(|one| &*one.label == name);
@@ -20,17 +20,17 @@ impl Bench {
 
 /// Nobody but the worker itself says it: no membership, and no call.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_worker_that_drains_disappears_before_it_refuses_anything() {
-    let bench = Bench::new().await;
-    let red = bench.worker("red", who("red"));
-    let _blue = bench.worker("blue", who("blue"));
+async fn a_draining_worker_is_passed_over_before_it_refuses_a_call() {
+    let cluster = TestCluster::new().await;
+    let red = cluster.worker("red", who("red"));
+    let _blue = cluster.worker("blue", who("blue"));
     for _ in 0..4 {
-        bench.call("who").await.expect("a reply");
+        cluster.call("who").await.expect("a reply");
     }
-    let mut events = bench.client.registry().subscribe_health();
+    let mut events = cluster.client.registry().subscribe_health();
     red.announce_draining(true);
     until("it is passed over", || {
-        bench.marks("red") == ExclusionFlags::DRAINING
+        cluster.marks("red") == ExclusionFlags::DRAINING
     })
     .await;
     assert!(
@@ -38,14 +38,17 @@ async fn a_worker_that_drains_disappears_before_it_refuses_anything() {
     );
     let begun = red.stats().calls_started;
     for _ in 0..10 {
-        assert_eq!(bench.call("who").await.expect("a reply"), "blue 0");
+        assert_eq!(cluster.call("who").await.expect("a reply"), "blue 0");
     }
     assert_eq!(red.stats().calls_started, begun);
     red.announce_draining(false);
-    until("it is back", || bench.marks("red") == ExclusionFlags::NONE).await;
+    until("it is back", || {
+        cluster.marks("red") == ExclusionFlags::NONE
+    })
+    .await;
     let mut by_red = 0;
     for _ in 0..10 {
-        by_red += usize::from(bench.call("who").await.expect("a reply") == "red 0");
+        by_red += usize::from(cluster.call("who").await.expect("a reply") == "red 0");
     }
     assert_eq!(by_red, 5, "in turns");
     assert_eq!(red.stats().calls_refused_draining, 0);
@@ -53,53 +56,57 @@ async fn a_worker_that_drains_disappears_before_it_refuses_anything() {
 
 /// A bad request says nothing about the worker, and must not keep the calls of others away from it.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_an_answer_says_about_the_call_is_not_held_against_the_worker() {
+async fn application_errors_do_not_eject_a_worker() {
     let balancer = LoadBalancingStrategy::PeakEwma.balancer();
-    let bench = Bench::balanced(balancer, TransportConfig::default(), |config| config).await;
-    let later = Status::app(&7u32, "your quota").with_retry_after(PATIENCE);
-    let overloaded = Status::overloaded("later").with_retry_after(PATIENCE);
+    let cluster =
+        TestCluster::with_balancer(balancer, TransportConfig::default(), |config| config).await;
+    let later = Status::app(&7u32, "your quota").with_retry_after(TEST_TIMEOUT);
+    let overloaded = Status::overloaded("later").with_retry_after(TEST_TIMEOUT);
     let table = [
         ("a", Status::app(&7u32, "never").do_not_retry(), false),
         ("b", later, false),
         ("c", overloaded, true),
     ];
     for (name, status, is_held) in table {
-        let _server = bench.worker(name, failing(status).0);
+        let _server = cluster.worker(name, failing(status).0);
         let once = WorkerCallOptions::new().with_attempts_max(1);
-        bench.call_with("who", once).await.expect_err("it says no");
-        let registry = bench.client.registry();
+        cluster
+            .call_with("who", once)
+            .await
+            .expect_err("it says no");
+        let registry = cluster.client.registry();
         let workers = registry.select_all(None).expect("one");
         let held = workers[0].endpoint().in_backoff(registry.now());
         assert_eq!(held, is_held, "{name}");
-        bench.list.remove(name);
+        cluster.list.remove(name);
     }
 }
 
 /// They are well: when they take calls again, nobody is missing.
 #[tokio::test(flavor = "multi_thread")]
-async fn workers_that_refuse_because_they_drain_are_not_ejected_for_it() {
-    let bench = Bench::new().await;
-    let servers = ["red", "blue"].map(|name| bench.worker(name, who(name)));
+async fn draining_refusals_do_not_eject_a_worker() {
+    let cluster = TestCluster::new().await;
+    let servers = ["red", "blue"].map(|name| cluster.worker(name, who(name)));
     for _ in 0..2 {
-        bench.call("who").await.expect("a reply");
+        cluster.call("who").await.expect("a reply");
     }
     let names = ["red", "blue"];
     servers.iter().for_each(|one| one.announce_draining(true));
     until("both drain", || {
         names
             .iter()
-            .all(|name| bench.marks(name) == ExclusionFlags::DRAINING)
+            .all(|name| cluster.marks(name) == ExclusionFlags::DRAINING)
     })
     .await;
     let once = WorkerCallOptions::new().with_attempts_max(1);
     for _ in 0..20 {
-        let error = bench.call_with("who", once).await.expect_err("all drain");
+        let error = cluster.call_with("who", once).await.expect_err("all drain");
         assert_eq!(error.attempts()[0].error.code(), Code::Draining);
     }
     for name in names {
-        assert_eq!(bench.marks(name), ExclusionFlags::DRAINING);
+        assert_eq!(cluster.marks(name), ExclusionFlags::DRAINING);
     }
-    let stats = bench.client.registry().health_stats();
+    let stats = cluster.client.registry().health_stats();
     assert_eq!(
         (stats.ejected_consecutive, stats.ejections_overflow),
         (0, 0)
@@ -108,31 +115,31 @@ async fn workers_that_refuse_because_they_drain_are_not_ejected_for_it() {
     until("both are back", || {
         names
             .iter()
-            .all(|name| bench.marks(name) == ExclusionFlags::NONE)
+            .all(|name| cluster.marks(name) == ExclusionFlags::NONE)
     })
     .await;
 }
 
 /// Neither its end nor the knocking at its door nor its return costs a call anything.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_worker_that_is_gone_is_knocked_at_beside_the_calls() {
-    let bench = Bench::new().await;
-    let red = bench.worker("red", who("red"));
-    let _blue = bench.worker("blue", who("blue"));
+async fn an_unreachable_worker_is_probed_beside_the_calls() {
+    let cluster = TestCluster::new().await;
+    let red = cluster.worker("red", who("red"));
+    let _blue = cluster.worker("blue", who("blue"));
     for _ in 0..4 {
-        bench.call("who").await.expect("a reply");
+        cluster.call("who").await.expect("a reply");
     }
     let addr = red.local_addr();
     red.shutdown(Duration::from_secs(1)).await;
     drop(red);
     until("it is noticed", || {
-        bench.marks("red") == ExclusionFlags::UNREACHABLE
+        cluster.marks("red") == ExclusionFlags::UNREACHABLE
     })
     .await;
-    let failed = || bench.client.registry().health_stats().probes_failed;
+    let failed = || cluster.client.registry().health_stats().probes_failed;
     let knocked = async {
         while failed() < 2 {
-            assert_eq!(bench.call("who").await.expect("a reply"), "blue 0");
+            assert_eq!(cluster.call("who").await.expect("a reply"), "blue 0");
             sleep(Duration::from_millis(1)).await;
         }
     };
@@ -147,7 +154,7 @@ async fn a_worker_that_is_gone_is_knocked_at_beside_the_calls() {
     let _red = again.expect("it is free").serve(who("red"));
     let back = async {
         loop {
-            let reply = bench.call("who").await.expect("a reply");
+            let reply = cluster.call("who").await.expect("a reply");
             if reply == "red 0" {
                 break;
             }
@@ -156,21 +163,21 @@ async fn a_worker_that_is_gone_is_knocked_at_beside_the_calls() {
         }
     };
     within("its return", back).await;
-    assert_eq!(bench.marks("red"), ExclusionFlags::NONE);
+    assert_eq!(cluster.marks("red"), ExclusionFlags::NONE);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_worker_whose_handler_always_fails_gets_five_calls() {
-    let bench = Bench::new().await;
-    let mut events = bench.client.registry().subscribe_health();
+async fn five_failures_in_a_row_eject_a_worker() {
+    let cluster = TestCluster::new().await;
+    let mut events = cluster.client.registry().subscribe_health();
     let (router, runs) = failing(Status::internal("broken"));
-    let mut servers = vec![bench.worker("red", router)];
+    let mut servers = vec![cluster.worker("red", router)];
     for name in ["blue", "green", "gray"] {
-        servers.push(bench.worker(name, who(name)));
+        servers.push(cluster.worker(name, who(name)));
     }
     let mut failed = 0;
     for _ in 0..100 {
-        failed += usize::from(bench.call("who").await.is_err());
+        failed += usize::from(cluster.call("who").await.is_err());
     }
     assert_eq!((failed, runs.load(SeqCst)), (5, 5));
     let event = events.try_recv().expect("it is told");
@@ -183,11 +190,11 @@ async fn a_worker_whose_handler_always_fails_gets_five_calls() {
 
 /// A call is the probe of one that failed; when it does well, others follow.
 #[tokio::test(flavor = "multi_thread")]
-async fn an_ejected_worker_is_back_after_one_good_call() {
+async fn one_successful_probe_reinstates_an_ejected_worker() {
     let moment = Duration::from_millis(200);
     let outliers = OutlierConfig::new().with_ejection_time(moment, moment);
     let turns = LoadBalancingStrategy::RoundRobin.balancer();
-    let bench = Bench::cared_for(
+    let cluster = TestCluster::with_health(
         turns,
         HealthConfig::from(outliers),
         TransportConfig::default(),
@@ -206,12 +213,12 @@ async fn an_ejected_worker_is_back_after_one_good_call() {
             Ok(Bytes::from_static(b"red"))
         }
     });
-    let _red = bench.worker("red", router);
-    let _blue = bench.worker("blue", who("blue"));
+    let _red = cluster.worker("red", router);
+    let _blue = cluster.worker("blue", who("blue"));
     let mut failed = 0;
     let back = async {
         loop {
-            match bench.call("who").await {
+            match cluster.call("who").await {
                 Ok(reply) if reply == "red" => break,
                 Ok(reply) => assert_eq!(reply, "blue 0"),
                 Err(_) => failed += 1,
@@ -221,18 +228,18 @@ async fn an_ejected_worker_is_back_after_one_good_call() {
     };
     within("its return", back).await;
     assert_eq!((failed, runs.load(SeqCst)), (6, 7));
-    let stats = bench.client.registry().health_stats();
+    let stats = cluster.client.registry().health_stats();
     assert_eq!((stats.probes, stats.probes_failed), (2, 1));
-    assert_eq!(bench.marks("red"), ExclusionFlags::NONE);
+    assert_eq!(cluster.marks("red"), ExclusionFlags::NONE);
 }
 
 /// The port of a client is free again when its endpoint and all of its connections are gone.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_client_that_ends_lets_go_of_the_connections_that_are_kept_with_the_workers() {
-    let bench = Bench::new().await;
-    let red = bench.worker("red", who("red"));
-    bench.call("who").await.expect("a reply");
-    let registry = Arc::clone(bench.client.registry());
+async fn a_dropped_client_releases_its_cached_connections() {
+    let cluster = TestCluster::new().await;
+    let red = cluster.worker("red", who("red"));
+    cluster.call("who").await.expect("a reply");
+    let registry = Arc::clone(cluster.client.registry());
     // A second client of the same registry has connections of its own.
     let caller = endpoint("second", loopback()).expect("a free port");
     let second = ClusterClient::new(Arc::clone(&registry), ClusterClientConfig::new(caller));
@@ -247,9 +254,9 @@ async fn a_client_that_ends_lets_go_of_the_connections_that_are_kept_with_the_wo
         (second.connections(), red.stats().connections_accepted),
         (1, 2)
     );
-    let addr = bench.client.config().endpoint().local_addr();
+    let addr = cluster.client.config().endpoint().local_addr();
     assert!(UdpSocket::bind(addr).is_err());
-    drop(bench);
+    drop(cluster);
     until("its port is free", || UdpSocket::bind(addr).is_ok()).await;
     call().await;
     let addr = second.config().endpoint().local_addr();

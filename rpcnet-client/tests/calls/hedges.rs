@@ -2,8 +2,8 @@
 
 use parking_lot::Mutex;
 use rpcnet_client::{
-    Hedging, PickContext, RetryBudget, View,
-    balance::{Outcome, OutcomeKind},
+    Hedging, RetryBudget,
+    balance::{Outcome, OutcomeKind, PickContext, View},
 };
 
 use super::*;
@@ -31,28 +31,28 @@ impl Balancer for First {
     }
 }
 
-async fn bench(
+async fn cluster(
     change: impl FnOnce(ClusterClientConfig) -> ClusterClientConfig,
-) -> (Bench, Arc<First>) {
+) -> (TestCluster, Arc<First>) {
     let first = Arc::new(First::default());
     let balancer = Arc::clone(&first) as Arc<dyn Balancer>;
-    let bench = Bench::in_memory(balancer, HealthConfig::new(), change).await;
-    (bench, first)
+    let cluster = TestCluster::in_memory(balancer, HealthConfig::new(), change).await;
+    (cluster, first)
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_first_reply_wins_and_the_loser_is_cancelled_and_counted_down() {
-    let (bench, told) = bench(|config| config.with_hedging("who", soon())).await;
+async fn the_first_reply_wins_and_the_other_attempt_is_cancelled() {
+    let (cluster, told) = cluster(|config| config.with_hedging("who", soon())).await;
     let (router, runs) = hanging();
-    let a = bench.worker("a", router);
-    let _b = bench.worker("b", who("b"));
-    let reply = bench.call("who").await.expect("b does it");
+    let a = cluster.worker("a", router);
+    let _b = cluster.worker("b", who("b"));
+    let reply = cluster.call("who").await.expect("b does it");
     assert_eq!(reply, "b 1");
     // Not even once, if it has not come that far.
     assert!(runs.load(SeqCst) <= 1);
-    assert_eq!((bench.in_flight("a"), bench.in_flight("b")), (0, 0));
+    assert_eq!((cluster.in_flight("a"), cluster.in_flight("b")), (0, 0));
     until("its handler is dropped", || a.in_flight() == 0).await;
-    let stats = bench.client.stats();
+    let stats = cluster.client.stats();
     assert_eq!((stats.calls, stats.attempts), (1, 2));
     assert_eq!((stats.hedges, stats.hedges_won), (1, 1));
     // The balancer hears of both: the one was good, the other would have taken longer.
@@ -64,35 +64,42 @@ async fn the_first_reply_wins_and_the_loser_is_cancelled_and_counted_down() {
 
 #[tokio::test(start_paused = true)]
 async fn a_reply_in_time_needs_no_hedge() {
-    let (bench, _) = bench(|config| config.with_hedging("who", Hedging::after(PATIENCE))).await;
-    let _servers = [bench.worker("a", who("a")), bench.worker("b", who("b"))];
+    let (cluster, _) =
+        cluster(|config| config.with_hedging("who", Hedging::after(TEST_TIMEOUT))).await;
+    let _servers = [cluster.worker("a", who("a")), cluster.worker("b", who("b"))];
     for _ in 0..10 {
-        assert_eq!(bench.call("who").await.expect("a reply"), "a 0");
+        assert_eq!(cluster.call("who").await.expect("a reply"), "a 0");
     }
-    assert_eq!(bench.client.stats().extra_attempts(), 0);
+    assert_eq!(cluster.client.stats().extra_attempts(), 0);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_hedge_goes_to_another_worker_or_nowhere() {
-    let (bench, _) = bench(|config| config.with_hedging("who", soon())).await;
+async fn a_hedge_never_goes_to_the_same_worker() {
+    let (cluster, _) = cluster(|config| config.with_hedging("who", soon())).await;
     let (router, runs) = hanging();
-    let _a = bench.worker("a", router);
+    let _a = cluster.worker("a", router);
     let options = WorkerCallOptions::new().with_timeout(LONG);
-    let error = bench.call_with("who", options).await.expect_err("it hangs");
+    let error = cluster
+        .call_with("who", options)
+        .await
+        .expect_err("it hangs");
     assert_eq!(error.attempts().len(), 1);
-    assert_eq!((runs.load(SeqCst), bench.client.stats().hedges), (1, 0));
+    assert_eq!((runs.load(SeqCst), cluster.client.stats().hedges), (1, 0));
 }
 
 #[tokio::test(start_paused = true)]
-async fn there_are_as_many_hedges_as_there_may_be() {
+async fn hedges_are_limited_per_call() {
     let (router, _) = hanging();
     for hedges in [1, 2] {
         let hedging = soon().with_hedges_max(hedges);
-        let (bench, _) = bench(|config| config.with_hedging("who", hedging)).await;
-        let _servers = ["a", "b", "c", "d"].map(|name| bench.worker(name, router.clone()));
+        let (cluster, _) = cluster(|config| config.with_hedging("who", hedging)).await;
+        let _servers = ["a", "b", "c", "d"].map(|name| cluster.worker(name, router.clone()));
         let options = WorkerCallOptions::new().with_timeout(LONG);
-        let error = bench.call_with("who", options).await.expect_err("all hang");
-        assert_eq!(bench.client.stats().hedges, hedges as u64);
+        let error = cluster
+            .call_with("who", options)
+            .await
+            .expect_err("all hang");
+        assert_eq!(cluster.client.stats().hedges, hedges as u64);
         // All are told of, with those that were given up when the time was over.
         let reasons: Vec<_> = error.attempts().iter().map(|one| one.reason).collect();
         assert_eq!(reasons.len(), 1 + hedges, "{error}");
@@ -103,38 +110,48 @@ async fn there_are_as_many_hedges_as_there_may_be() {
             (StopReason::Deadline, Processed::Maybe)
         );
         for name in ["a", "b", "c", "d"] {
-            assert_eq!(bench.in_flight(name), 0);
+            assert_eq!(cluster.in_flight(name), 0);
         }
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_empty_budget_makes_no_hedges() {
+async fn an_empty_retry_budget_allows_no_hedges() {
     let budget = RetryBudget::new()
         .with_cap(1.0)
         .with_ratio(0.0)
         .with_reserve_per_s(0.0);
-    let (bench, _) =
-        bench(|config| config.with_hedging("who", soon()).with_retry_budget(budget)).await;
-    let _servers = [bench.worker("a", hanging().0), bench.worker("b", who("b"))];
-    assert_eq!(bench.call("who").await.expect("there is one"), "b 1");
+    let (cluster, _) =
+        cluster(|config| config.with_hedging("who", soon()).with_retry_budget(budget)).await;
+    let _servers = [
+        cluster.worker("a", hanging().0),
+        cluster.worker("b", who("b")),
+    ];
+    assert_eq!(cluster.call("who").await.expect("there is one"), "b 1");
     let options = WorkerCallOptions::new().with_timeout(LONG);
-    let error = bench.call_with("who", options).await.expect_err("it hangs");
+    let error = cluster
+        .call_with("who", options)
+        .await
+        .expect_err("it hangs");
     assert_eq!(error.attempts().len(), 1);
-    let stats = bench.client.stats();
+    let stats = cluster.client.stats();
     assert_eq!((stats.hedges, stats.budget_refusals), (1, 1));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_worker_that_is_busy_gets_no_hedge() {
-    let (bench, _) = bench(|config| config.with_hedging("who", soon())).await;
+async fn a_busy_worker_gets_no_hedge() {
+    let (cluster, _) = cluster(|config| config.with_hedging("who", soon())).await;
     let one = std::num::NonZeroUsize::MIN;
     let (router, runs) = hanging();
     let router = router.raw("quick", |_, body| async move { Ok(body) });
     let config = TransportConfig::default().with_calls_max(one);
-    let b = bench.worker_with("b", router, config);
+    let b = cluster.worker_with("b", router, config);
     // It says so with a refusal.
-    let other = bind_on(bench.network.as_ref(), "other", TransportConfig::default());
+    let other = bind_on(
+        cluster.network.as_ref(),
+        "other",
+        TransportConfig::default(),
+    );
     let other = other
         .connect(b.local_addr(), "b")
         .await
@@ -142,23 +159,26 @@ async fn a_worker_that_is_busy_gets_no_hedge() {
     let load = tokio::spawn(async move { other.call("who", "").await });
     until("it is full", || runs.load(SeqCst) == 1).await;
     let once = WorkerCallOptions::new().with_attempts_max(1);
-    let error = bench
+    let error = cluster
         .call_with("quick", once)
         .await
         .expect_err("it is full");
     assert_eq!(error.attempts()[0].error.code(), Code::Overloaded);
 
-    let _a = bench.worker("a", hanging().0);
+    let _a = cluster.worker("a", hanging().0);
     let options = WorkerCallOptions::new().with_timeout(LONG);
-    let error = bench.call_with("who", options).await.expect_err("it hangs");
+    let error = cluster
+        .call_with("who", options)
+        .await
+        .expect_err("it hangs");
     assert_eq!(error.attempts().len(), 1, "{error}");
-    assert_eq!(bench.client.stats().hedges, 0);
+    assert_eq!(cluster.client.stats().hedges, 0);
     load.abort();
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_attempt_that_fails_beside_a_hedge_does_not_end_the_call() {
-    let (bench, _) = bench(|config| config.with_hedging("who", soon())).await;
+    let (cluster, _) = cluster(|config| config.with_hedging("who", soon())).await;
     let (started, release) = (
         Arc::new(AtomicUsize::new(0)),
         Arc::new(tokio::sync::Notify::new()),
@@ -183,27 +203,27 @@ async fn an_attempt_that_fails_beside_a_hedge_does_not_end_the_call() {
             Ok(Bytes::from_static(b"b"))
         }
     });
-    let _servers = [bench.worker("a", a), bench.worker("b", b)];
-    let bench = Arc::new(bench);
-    let caller = Arc::clone(&bench);
+    let _servers = [cluster.worker("a", a), cluster.worker("b", b)];
+    let cluster = Arc::new(cluster);
+    let caller = Arc::clone(&cluster);
     let call = tokio::spawn(async move { caller.call("who").await });
     until("the second has begun", || started.load(SeqCst) == 1).await;
     // What it says of its load is noted with its failure.
-    until("the first has failed", || bench.has_reported("a")).await;
+    until("the first has failed", || cluster.has_reported("a")).await;
     is_noted.notify_one();
     assert_eq!(call.await.expect("no panic").expect("b does it"), "b");
     assert_eq!(started.load(SeqCst), 1);
-    let stats = bench.client.stats();
+    let stats = cluster.client.stats();
     assert_eq!((stats.attempts, stats.retries()), (2, 0));
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_answer_that_is_final_ends_the_call_and_its_hedges() {
-    let (bench, _) = bench(|config| config.with_hedging("who", soon())).await;
+async fn a_final_answer_cancels_the_other_attempts() {
+    let (cluster, _) = cluster(|config| config.with_hedging("who", soon())).await;
     let (router, _) = failing(Status::app(&7u32, "no luck"));
-    let a = bench.worker("a", hanging().0);
-    let _b = bench.worker("b", router);
-    let error = bench.call("who").await.expect_err("it fails");
+    let a = cluster.worker("a", hanging().0);
+    let _b = cluster.worker("b", router);
+    let error = cluster.call("who").await.expect_err("it fails");
     assert!(
         matches!(&error, ClusterError::Rpc { error, .. } if error.app() == Some(7u32)),
         "{error}"
@@ -218,32 +238,38 @@ async fn an_answer_that_is_final_ends_the_call_and_its_hedges() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_may_say_otherwise() {
-    let (bench, _) = bench(|config| config.with_hedging("who", soon())).await;
+async fn call_options_override_the_hedging_of_the_method() {
+    let (cluster, _) = cluster(|config| config.with_hedging("who", soon())).await;
     let _servers = [
-        bench.worker("a", hanging().0.raw("other", |_, _| std::future::pending())),
-        bench.worker(
+        cluster.worker("a", hanging().0.raw("other", |_, _| std::future::pending())),
+        cluster.worker(
             "b",
             who("b").raw("other", |_, body| async move { Ok(body) }),
         ),
     ];
     let options = WorkerCallOptions::new().with_timeout(LONG);
     for options in [options.without_hedging(), options.with_idempotent(false)] {
-        let error = bench.call_with("who", options).await.expect_err("it hangs");
+        let error = cluster
+            .call_with("who", options)
+            .await
+            .expect_err("it hangs");
         assert_eq!(error.attempts().len(), 1);
     }
-    assert_eq!(bench.client.stats().hedges, 0);
+    assert_eq!(cluster.client.stats().hedges, 0);
     let options = WorkerCallOptions::new().with_hedging(soon());
-    bench.call_with("other", options).await.expect("b does it");
-    assert_eq!(bench.client.stats().hedges_won, 1);
+    cluster
+        .call_with("other", options)
+        .await
+        .expect("b does it");
+    assert_eq!(cluster.client.stats().hedges_won, 1);
 }
 
 /// Most calls are quick; when one is not, the delay is that of the quick ones.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_delay_is_what_calls_have_taken() {
+async fn the_hedge_delay_is_a_quantile_of_recent_latencies() {
     // The registry, by whose clock latencies are noted, knows no virtual time.
     let balancer = Arc::new(First::default());
-    let bench = Bench::balanced(balancer, TransportConfig::default(), |config| {
+    let cluster = TestCluster::with_balancer(balancer, TransportConfig::default(), |config| {
         config.with_hedging("who", Hedging::at_quantile(0.9))
     })
     .await;
@@ -258,17 +284,20 @@ async fn the_delay_is_what_calls_have_taken() {
             Ok(body)
         }
     });
-    let _servers = [bench.worker("a", a), bench.worker("b", who("b"))];
+    let _servers = [cluster.worker("a", a), cluster.worker("b", who("b"))];
     // Nothing is known yet.
     let options = WorkerCallOptions::new().with_timeout(Duration::from_millis(200));
-    bench.call_with("who", options).await.expect_err("it hangs");
-    assert_eq!(bench.client.stats().hedges, 0);
+    cluster
+        .call_with("who", options)
+        .await
+        .expect_err("it hangs");
+    assert_eq!(cluster.client.stats().hedges, 0);
     hangs.store(false, SeqCst);
     let calls = async {
         // What is known is looked up now and then.
         let mut calls = 0;
         while calls < 30 {
-            bench
+            cluster
                 .call_with("who", WorkerCallOptions::new())
                 .await
                 .expect("a reply");
@@ -280,11 +309,11 @@ async fn the_delay_is_what_calls_have_taken() {
     let hedged = async {
         loop {
             let options = WorkerCallOptions::new().with_timeout(Duration::from_secs(1));
-            if bench.call_with("who", options).await.is_ok() {
+            if cluster.call_with("who", options).await.is_ok() {
                 return;
             }
         }
     };
     within("a hedge", hedged).await;
-    assert!(bench.client.stats().hedges_won > 0);
+    assert!(cluster.client.stats().hedges_won > 0);
 }

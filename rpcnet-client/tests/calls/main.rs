@@ -1,19 +1,20 @@
-//! Calls to workers from a list, over real QUIC: who is called, how often, and what the caller is told.
+//! Calls to workers from a list, over real QUIC: who is called, how often, and what the caller is
+//! told.
 
+mod address_changes;
 mod budget;
 mod connections;
 mod health;
 mod hedges;
-mod keys;
-mod load;
+mod idempotency_keys;
 mod methods;
-mod moves;
 mod nested;
 mod quorum;
-mod refusals;
+mod refused_methods;
+mod reported_load;
 mod retries;
 mod runtimes;
-mod several;
+mod scaling;
 mod streams;
 
 use std::{
@@ -27,11 +28,12 @@ use std::{
 
 use bytes::Bytes;
 use rpcnet_client::{
-    AttemptReason, Balancer, CallContext, ClusterClient, ClusterClientConfig, ClusterError, Code,
-    DevCa, Endpoint, LoadBalancingStrategy, Processed, Router, RpcServer, SelectError, Status,
-    StopReason, TransportConfig, WorkerCallOptions, WorkerRegistry,
-    balance::health::HealthConfig,
-    registry::{NodeId, NodeInfo, StaticMembership},
+    CallContext, ClusterClient, ClusterClientConfig, ClusterError, Code, DevCa, Endpoint,
+    LoadBalancingStrategy, Processed, Router, RpcServer, Status, TransportConfig,
+    WorkerCallOptions, WorkerRegistry,
+    balance::{Balancer, health::HealthConfig},
+    client::{AttemptReason, StopReason},
+    registry::{NodeId, NodeInfo, SelectError, StaticMembership},
     transport::MemoryNetwork,
 };
 use tokio::time::{Instant, sleep, timeout};
@@ -40,7 +42,7 @@ use tokio::time::{Instant, sleep, timeout};
 static CA: LazyLock<DevCa> = LazyLock::new(|| DevCa::new("calls"));
 
 /// How long anything may take that is expected to happen. Only a failing test waits this long.
-const PATIENCE: Duration = Duration::from_secs(30);
+const TEST_TIMEOUT: Duration = Duration::from_secs(30);
 
 fn endpoint(name: &str, addr: SocketAddr) -> Result<Endpoint, rpcnet_client::transport::BindError> {
     endpoint_with(name, addr, TransportConfig::default())
@@ -75,20 +77,20 @@ fn loopback() -> SocketAddr {
 }
 
 /// Workers on a list that the test changes, and a client of them.
-struct Bench {
+struct TestCluster {
     list: StaticMembership,
     client: Arc<ClusterClient>,
     /// The network of the workers, if that is not the loopback interface.
     network: Option<MemoryNetwork>,
 }
 
-impl Bench {
+impl TestCluster {
     async fn new() -> Self {
         Self::with(|config| config).await
     }
 
     async fn with(change: impl FnOnce(ClusterClientConfig) -> ClusterClientConfig) -> Self {
-        Self::balanced(turns(), TransportConfig::default(), change).await
+        Self::with_balancer(turns(), TransportConfig::default(), change).await
     }
 
     /// Workers that could not be reached are passed over for so long.
@@ -97,18 +99,18 @@ impl Bench {
         change: impl FnOnce(ClusterClientConfig) -> ClusterClientConfig,
     ) -> Self {
         let health = HealthConfig::new().with_unreachable_backoff(down_time, down_time);
-        Self::cared_for(turns(), health, TransportConfig::default(), change).await
+        Self::with_health(turns(), health, TransportConfig::default(), change).await
     }
 
-    async fn balanced(
+    async fn with_balancer(
         balancer: Arc<dyn Balancer>,
         transport: TransportConfig,
         change: impl FnOnce(ClusterClientConfig) -> ClusterClientConfig,
     ) -> Self {
-        Self::cared_for(balancer, HealthConfig::new(), transport, change).await
+        Self::with_health(balancer, HealthConfig::new(), transport, change).await
     }
 
-    async fn cared_for(
+    async fn with_health(
         balancer: Arc<dyn Balancer>,
         health: HealthConfig,
         transport: TransportConfig,
@@ -145,7 +147,7 @@ impl Bench {
         let list = StaticMembership::new();
         let registry = WorkerRegistry::with_balancer(list.clone(), balancer).with_health(health);
         registry.start().await;
-        let config = ClusterClientConfig::new(endpoint).with_timeout(PATIENCE);
+        let config = ClusterClientConfig::new(endpoint).with_timeout(TEST_TIMEOUT);
         let client = ClusterClient::new(Arc::new(registry), change(config));
         Self {
             list,
@@ -253,7 +255,7 @@ fn hanging() -> (Router, Arc<AtomicUsize>) {
 }
 
 async fn within<F: Future>(what: &str, future: F) -> F::Output {
-    timeout(PATIENCE, future)
+    timeout(TEST_TIMEOUT, future)
         .await
         .unwrap_or_else(|_| panic!("{what} took too long"))
 }
@@ -263,7 +265,7 @@ async fn within<F: Future>(what: &str, future: F) -> F::Output {
 fn block_on<F: Future>(future: F) -> F::Output {
     let (done, watched) = std::sync::mpsc::channel::<()>();
     let watch = std::thread::spawn(move || {
-        if watched.recv_timeout(PATIENCE) == Err(std::sync::mpsc::RecvTimeoutError::Timeout) {
+        if watched.recv_timeout(TEST_TIMEOUT) == Err(std::sync::mpsc::RecvTimeoutError::Timeout) {
             eprintln!("a wait without a runtime did not end");
             std::process::abort();
         }
@@ -275,7 +277,7 @@ fn block_on<F: Future>(future: F) -> F::Output {
 }
 
 async fn until(what: &str, mut holds: impl FnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TEST_TIMEOUT;
     while !holds() {
         assert!(Instant::now() < deadline, "{what} did not come true");
         sleep(Duration::from_millis(2)).await;

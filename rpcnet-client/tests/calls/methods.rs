@@ -33,26 +33,26 @@ fn two_methods(name: &str) -> Router {
 }
 
 /// Five workers, each with a tag that is its name.
-async fn bench() -> (Bench, Vec<RpcServer>) {
+async fn cluster() -> (TestCluster, Vec<RpcServer>) {
     let balancer = Arc::new(PeakEwma::seeded(7));
-    let bench = Bench::in_memory(balancer, HealthConfig::new(), |config| config).await;
+    let cluster = TestCluster::in_memory(balancer, HealthConfig::new(), |config| config).await;
     let workers = NAMES.map(|name| {
-        let server = bench.worker(name, two_methods(name));
+        let server = cluster.worker(name, two_methods(name));
         let node = NodeInfo::new(NodeId::new(name, 1), server.local_addr());
         let node = node.with_tag("role", "worker").with_tag(name, "");
-        assert!(bench.list.insert(node));
+        assert!(cluster.list.insert(node));
         server
     });
     // It takes some calls until the usual latency is known.
-    shares(&bench, 100, Duration::ZERO).await;
-    (bench, workers.into())
+    shares(&cluster, 100, Duration::ZERO).await;
+    (cluster, workers.into())
 }
 
 /// The share of each worker of calls that are made one after the other, with this pause in between.
-async fn shares(bench: &Bench, calls: u32, pause: Duration) -> HashMap<String, f64> {
+async fn shares(cluster: &TestCluster, calls: u32, pause: Duration) -> HashMap<String, f64> {
     let mut shares = HashMap::new();
     for _ in 0..calls {
-        let worker = bench.call("short").await.expect("a reply");
+        let worker = cluster.call("short").await.expect("a reply");
         *shares.entry(worker).or_default() += 1.0 / f64::from(calls);
         sleep(pause).await;
     }
@@ -67,54 +67,54 @@ fn assert_fair(shares: &HashMap<String, f64>, workers: &[&str]) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_worker_that_has_served_a_long_call_keeps_its_share_of_the_others() {
-    let (bench, _workers) = bench().await;
-    let worker = bench.call("long").await.expect("a reply");
-    let shares = shares(&bench, 200, Duration::ZERO).await;
+async fn a_long_call_does_not_make_its_worker_look_slow() {
+    let (cluster, _workers) = cluster().await;
+    let worker = cluster.call("long").await.expect("a reply");
+    let shares = shares(&cluster, 200, Duration::ZERO).await;
     assert_fair(&shares, &[&worker]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_to_all_makes_no_worker_look_slow() {
-    let (bench, _workers) = bench().await;
-    let others = bench.client.call_all_workers("long", "", Some("!a"));
+async fn a_broadcast_makes_no_worker_look_slow() {
+    let (cluster, _workers) = cluster().await;
+    let others = cluster.client.call_all_workers("long", "", Some("!a"));
     let replies = within("a call to all", others).await.expect("replies");
     assert_eq!(replies.iter().filter(|(_, reply)| reply.is_ok()).count(), 4);
-    let shares = shares(&bench, 200, Duration::ZERO).await;
+    let shares = shares(&cluster, 200, Duration::ZERO).await;
     assert_fair(&shares, &NAMES);
     // The one that was not called is no better than the others.
     assert!(shares["a"] < 0.4, "{shares:?}");
 }
 
 #[tokio::test(start_paused = true)]
-async fn workers_are_not_silent_because_long_calls_are_in_flight() {
-    let (bench, _workers) = bench().await;
-    bench.call("long").await.expect("a reply");
-    let client = Arc::clone(&bench.client);
+async fn long_calls_in_flight_do_not_make_a_worker_look_silent() {
+    let (cluster, _workers) = cluster().await;
+    cluster.call("long").await.expect("a reply");
+    let client = Arc::clone(&cluster.client);
     let all = tokio::spawn(async move { client.call_all_workers("long", "", None).await });
     until("they are in flight", || {
-        NAMES.iter().all(|name| bench.in_flight(name) == 1)
+        NAMES.iter().all(|name| cluster.in_flight(name) == 1)
     })
     .await;
     // For nearly 3 s nothing else is in flight between these.
-    let shares = shares(&bench, 50, Duration::from_millis(35)).await;
+    let shares = shares(&cluster, 50, Duration::from_millis(35)).await;
     assert!(!all.is_finished());
     assert_fair(&shares, &NAMES);
 }
 
 #[tokio::test(start_paused = true)]
-async fn workers_are_not_silent_because_streams_are() {
-    let (bench, _workers) = bench().await;
+async fn idle_streams_do_not_make_a_worker_look_silent() {
+    let (cluster, _workers) = cluster().await;
     let mut streams: Vec<WorkerStream<Receiver<u32>>> = Vec::new();
     for name in NAMES {
         let options = WorkerCallOptions::new();
-        let client = &bench.client;
+        let client = &cluster.client;
         let stream = client.call_worker_server_streaming("watch", &1u32, Some(name), options);
         let mut stream = within("a stream", stream).await.expect("a stream");
         let first = within("a message", stream.message()).await;
         assert_eq!(first.expect("a message"), Some(1u32));
         streams.push(stream);
     }
-    let shares = shares(&bench, 200, Duration::from_millis(80)).await;
+    let shares = shares(&cluster, 200, Duration::from_millis(80)).await;
     assert_fair(&shares, &NAMES);
 }

@@ -28,8 +28,8 @@ fn outer(client: Arc<ClusterClient>, options: WorkerCallOptions) -> Router {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_handlers_calls_end_with_the_call_that_it_serves_and_matter_as_much() {
-    let bench = Bench::new().await;
+async fn nested_calls_inherit_deadline_and_priority() {
+    let cluster = TestCluster::new().await;
     let call = WorkerCallOptions::new()
         .with_timeout(Duration::from_secs(9))
         .with_priority(Priority::Sheddable);
@@ -44,18 +44,18 @@ async fn a_handlers_calls_end_with_the_call_that_it_serves_and_matter_as_much() 
         ),
         (own.without_inheritance(), false, Priority::Critical),
     ];
-    let _inner = bench.worker("inner", inner());
+    let _inner = cluster.worker("inner", inner());
     let names = ["red", "blue", "green", "yellow"];
     for ((options, inherits, priority), name) in table.into_iter().zip(names) {
-        let worker = bench.worker(name, outer(Arc::clone(&bench.client), options));
-        let reply = bench.call_with("outer", call).await.expect("a reply");
+        let worker = cluster.worker(name, outer(Arc::clone(&cluster.client), options));
+        let reply = cluster.call_with("outer", call).await.expect("a reply");
         let (left, told) = reply.rsplit_once(' ').expect("two words");
         assert_eq!(told, format!("{priority:?}"), "{options:?}");
         let left = left.trim_start_matches("Some(").trim_end_matches(')');
         let seconds: u64 = left.parse().expect("a number");
         // The client's own timeout is longer.
         assert_eq!(seconds < 9, inherits, "{seconds} s, {options:?}");
-        bench.list.remove(name);
+        cluster.list.remove(name);
         drop(worker);
     }
 }

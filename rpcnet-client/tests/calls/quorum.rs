@@ -1,7 +1,7 @@
 //! Calls to all workers whose replies come as they come, and calls that so many must answer.
 
 use futures::{Stream, StreamExt};
-use rpcnet_client::{QuorumError, QuorumFailure};
+use rpcnet_client::{QuorumError, client::QuorumFailure};
 
 use super::*;
 
@@ -18,16 +18,16 @@ fn names<'a>(ids: impl IntoIterator<Item = &'a NodeId>) -> Vec<&'a str> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn replies_come_as_they_come() {
-    let bench = Bench::new().await;
+async fn broadcast_replies_are_streamed_as_they_arrive() {
+    let cluster = TestCluster::new().await;
     let (router, _) = hanging();
     let (no_luck, _) = failing(Status::app(&7u32, "no luck"));
     let _servers = [
-        bench.worker("a", router),
-        bench.worker("b", who("b")),
-        bench.worker("c", no_luck),
+        cluster.worker("a", router),
+        cluster.worker("b", who("b")),
+        cluster.worker("c", no_luck),
     ];
-    let replies = bench
+    let replies = cluster
         .client
         .call_all_workers_stream("who", "", WORKERS, options());
     let mut replies = replies.expect("workers");
@@ -47,20 +47,20 @@ async fn replies_come_as_they_come() {
         told,
         [("b".to_owned(), Some(reply)), ("c".to_owned(), None)]
     );
-    assert_eq!((replies.remaining(), bench.in_flight("a")), (1, 1));
+    assert_eq!((replies.remaining(), cluster.in_flight("a")), (1, 1));
     drop(replies);
-    assert_eq!(bench.in_flight("a"), 0);
+    assert_eq!(cluster.in_flight("a"), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn workers_that_wait_for_their_turn_are_not_in_flight() {
+async fn workers_beyond_the_broadcast_concurrency_are_not_in_flight() {
     let one = std::num::NonZeroUsize::MIN;
-    let bench = Bench::with(|config| config.with_broadcast_concurrency_max(one)).await;
+    let cluster = TestCluster::with(|config| config.with_broadcast_concurrency_max(one)).await;
     let (router, runs) = hanging();
-    let _servers = ["a", "b", "c"].map(|name| bench.worker(name, router.clone()));
+    let _servers = ["a", "b", "c"].map(|name| cluster.worker(name, router.clone()));
     let all = || {
         ["a", "b", "c"]
-            .map(|name| bench.in_flight(name))
+            .map(|name| cluster.in_flight(name))
             .iter()
             .sum::<u32>()
     };
@@ -68,13 +68,13 @@ async fn workers_that_wait_for_their_turn_are_not_in_flight() {
         until("one is called", || runs.load(SeqCst) == count).await;
         all()
     };
-    let call = bench.client.call_all_workers("who", "", WORKERS);
+    let call = cluster.client.call_all_workers("who", "", WORKERS);
     let counted = tokio::select! {
         _ = call => panic!("it hangs"),
         counted = called(1) => counted,
     };
     assert_eq!((counted, all()), (1, 0));
-    let replies = bench
+    let replies = cluster
         .client
         .call_all_workers_stream("who", "", WORKERS, options());
     let mut replies = replies.expect("workers");
@@ -87,15 +87,15 @@ async fn workers_that_wait_for_their_turn_are_not_in_flight() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_time_is_for_all_of_them() {
+async fn the_timeout_of_a_broadcast_stream_covers_all_workers() {
     let one = std::num::NonZeroUsize::MIN;
-    let bench = Bench::with(|config| config.with_broadcast_concurrency_max(one)).await;
+    let cluster = TestCluster::with(|config| config.with_broadcast_concurrency_max(one)).await;
     let (router, runs) = hanging();
-    let _servers = ["a", "b", "c"].map(|name| bench.worker(name, router.clone()));
+    let _servers = ["a", "b", "c"].map(|name| cluster.worker(name, router.clone()));
     let begun = Instant::now();
     let time = Duration::from_millis(400);
     let replies =
-        bench
+        cluster
             .client
             .call_all_workers_stream("who", "", WORKERS, options().with_timeout(time));
     let replies = replies.expect("workers").collect::<Vec<_>>();
@@ -114,17 +114,17 @@ async fn the_time_is_for_all_of_them() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn values_come_decoded() {
-    let bench = Bench::new().await;
+async fn typed_broadcast_replies_are_decoded() {
+    let cluster = TestCluster::new().await;
     let twice = Router::new().typed("twice", |number: u32| async move { 2 * number });
     let wrong = Router::new().raw("twice", |_, _| async { Ok(Bytes::new()) });
     let _servers = [
-        bench.worker("a", twice.clone()),
-        bench.worker("b", wrong),
-        bench.worker("c", twice),
+        cluster.worker("a", twice.clone()),
+        cluster.worker("b", wrong),
+        cluster.worker("c", twice),
     ];
     let replies =
-        bench
+        cluster
             .client
             .call_all_workers_stream_typed::<u32, u32>("twice", &21, WORKERS, options());
     let replies = replies.expect("workers").collect::<Vec<_>>();
@@ -142,13 +142,13 @@ async fn values_come_decoded() {
         "{replies:?}"
     );
 
-    let call = bench
+    let call = cluster
         .client
         .call_quorum_typed("twice", &21u32, WORKERS, 2, options());
     let two: Vec<(NodeId, u32)> = within("two of three", call).await.expect("a and c");
     assert_eq!(names(two.iter().map(|(id, _)| id)), ["a", "c"]);
     assert!(two.iter().all(|(_, reply)| *reply == 42));
-    let call = bench.client.call_quorum_typed_where(
+    let call = cluster.client.call_quorum_typed_where(
         "twice",
         &21u32,
         WORKERS,
@@ -170,16 +170,19 @@ async fn values_come_decoded() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_quorum_does_not_wait_for_the_rest() {
-    let bench = Bench::new().await;
+    let cluster = TestCluster::new().await;
     let (router, runs) = hanging();
-    let slow = [bench.worker("a", router.clone()), bench.worker("b", router)];
-    let _servers = ["c", "d", "e"].map(|name| bench.worker(name, who(name)));
-    until("it is known", || bench.in_flight("e") == 0).await;
-    let call = bench.client.call_quorum("who", "", WORKERS, 3, options());
+    let slow = [
+        cluster.worker("a", router.clone()),
+        cluster.worker("b", router),
+    ];
+    let _servers = ["c", "d", "e"].map(|name| cluster.worker(name, who(name)));
+    until("it is known", || cluster.in_flight("e") == 0).await;
+    let call = cluster.client.call_quorum("who", "", WORKERS, 3, options());
     let replies = within("three of five", call).await.expect("a quorum");
     assert_eq!(names(replies.iter().map(|(id, _)| id)), ["c", "d", "e"]);
     for name in ["a", "b", "c", "d", "e"] {
-        assert_eq!(bench.in_flight(name), 0);
+        assert_eq!(cluster.in_flight(name), 0);
     }
     assert!(runs.load(SeqCst) <= 2);
     until("the rest is cancelled", || {
@@ -189,22 +192,22 @@ async fn a_quorum_does_not_wait_for_the_rest() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_quorum_that_cannot_be_reached_fails_at_once() {
-    let bench = Bench::new().await;
+async fn an_unreachable_quorum_fails_at_once() {
+    let cluster = TestCluster::new().await;
     let (no_luck, _) = failing(Status::internal("broken"));
     let _servers = [
-        bench.worker("a", hanging().0),
-        bench.worker("b", no_luck.clone()),
-        bench.worker("c", who("c")),
-        bench.worker("d", no_luck),
+        cluster.worker("a", hanging().0),
+        cluster.worker("b", no_luck.clone()),
+        cluster.worker("c", who("c")),
+        cluster.worker("d", no_luck),
     ];
-    let call = bench.client.call_quorum("who", "", WORKERS, 3, options());
+    let call = cluster.client.call_quorum("who", "", WORKERS, 3, options());
     let error = within("three of four", call)
         .await
         .expect_err("two are broken");
     let told = error.to_string();
     let QuorumError::NotReached {
-        wanted,
+        required,
         accepted,
         failed,
         pending,
@@ -212,7 +215,7 @@ async fn a_quorum_that_cannot_be_reached_fails_at_once() {
     else {
         panic!("{error}");
     };
-    assert_eq!(wanted, 3);
+    assert_eq!(required, 3);
     assert_eq!(names(failed.iter().map(|(id, _)| id)), ["b", "d"]);
     assert!(
         failed
@@ -226,16 +229,19 @@ async fn a_quorum_that_cannot_be_reached_fails_at_once() {
         "{told}"
     );
     for name in ["a", "b", "c", "d"] {
-        assert_eq!(bench.in_flight(name), 0);
+        assert_eq!(cluster.in_flight(name), 0);
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_quorum_of_more_than_there_are_asks_nobody() {
-    let bench = Bench::new().await;
+async fn a_quorum_larger_than_the_cluster_calls_no_worker() {
+    let cluster = TestCluster::new().await;
     let (router, runs) = hanging();
-    let _servers = [bench.worker("a", router.clone()), bench.worker("b", router)];
-    let call = bench.client.call_quorum("who", "", WORKERS, 3, options());
+    let _servers = [
+        cluster.worker("a", router.clone()),
+        cluster.worker("b", router),
+    ];
+    let call = cluster.client.call_quorum("who", "", WORKERS, 3, options());
     let error = within("three of two", call)
         .await
         .expect_err("two are there");
@@ -243,15 +249,15 @@ async fn a_quorum_of_more_than_there_are_asks_nobody() {
         matches!(
             error,
             QuorumError::TooFewWorkers {
-                wanted: 3,
+                required: 3,
                 reachable: 2
             }
         ),
         "{error}"
     );
-    let call = bench.client.call_quorum("who", "", WORKERS, 0, options());
+    let call = cluster.client.call_quorum("who", "", WORKERS, 0, options());
     assert!(within("none", call).await.expect("at once").is_empty());
-    let call = bench
+    let call = cluster
         .client
         .call_quorum("who", "", Some("role=none"), 1, options());
     let error = within("nobody", call).await.expect_err("nobody is there");
@@ -259,23 +265,23 @@ async fn a_quorum_of_more_than_there_are_asks_nobody() {
         matches!(error, QuorumError::Select(SelectError::NoMatch { .. })),
         "{error}"
     );
-    assert_eq!((runs.load(SeqCst), bench.client.stats().calls), (0, 0));
+    assert_eq!((runs.load(SeqCst), cluster.client.stats().calls), (0, 0));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn only_replies_that_are_accepted_count() {
-    let bench = Bench::new().await;
-    let _servers = ["a", "b", "c"].map(|name| bench.worker(name, who(name)));
+async fn only_accepted_replies_count_toward_a_quorum() {
+    let cluster = TestCluster::new().await;
+    let _servers = ["a", "b", "c"].map(|name| cluster.worker(name, who(name)));
     let not_b = |node: &NodeId, reply: &Bytes| {
         assert!(reply.starts_with(node.name.as_bytes()));
         &*node.name != "b"
     };
-    let call = bench
+    let call = cluster
         .client
         .call_quorum_where("who", "", WORKERS, 2, options(), not_b);
     let replies = within("two of three", call).await.expect("a quorum");
     assert_eq!(names(replies.iter().map(|(id, _)| id)), ["a", "c"]);
-    let call = bench
+    let call = cluster
         .client
         .call_quorum_where("who", "", WORKERS, 3, options(), not_b);
     let error = within("three of three", call)

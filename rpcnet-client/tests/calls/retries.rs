@@ -3,17 +3,17 @@
 use super::*;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nobody_matches_and_nobody_is_reachable_are_told_apart() {
-    let bench = Bench::new().await;
-    let error = bench.call("who").await.expect_err("an empty list");
+async fn no_match_and_none_reachable_are_different_errors() {
+    let cluster = TestCluster::new().await;
+    let error = cluster.call("who").await.expect_err("an empty list");
     assert!(
         matches!(&error, ClusterError::Select(SelectError::NoMatch { filter }) if filter == "role=worker"),
         "{error}"
     );
     assert!(error.is_retryable() && error.attempts().is_empty());
-    let _server = bench.worker("red", who("red"));
-    bench.list.fail("red");
-    let error = bench.call("who").await.expect_err("it is dead");
+    let _server = cluster.worker("red", who("red"));
+    cluster.list.fail("red");
+    let error = cluster.call("who").await.expect_err("it is dead");
     assert!(
         matches!(
             &error,
@@ -21,7 +21,7 @@ async fn nobody_matches_and_nobody_is_reachable_are_told_apart() {
         ),
         "{error}"
     );
-    let error = bench.client.call_worker("who", "", Some("role=")).await;
+    let error = cluster.client.call_worker("who", "", Some("role=")).await;
     let error = error.expect_err("no filter");
     assert!(
         matches!(&error, ClusterError::Select(SelectError::InvalidFilter(_))),
@@ -31,15 +31,15 @@ async fn nobody_matches_and_nobody_is_reachable_are_told_apart() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_deadline_holds_for_all_attempts() {
-    let bench = Bench::in_memory(turns(), HealthConfig::new(), |config| {
+async fn one_deadline_covers_all_attempts() {
+    let cluster = TestCluster::in_memory(turns(), HealthConfig::new(), |config| {
         config.with_connect_timeout(Duration::from_millis(1_500))
     })
     .await;
-    bench.unreachable(&["a", "b", "c"]);
+    cluster.unreachable(&["a", "b", "c"]);
     let begun = Instant::now();
     let options = WorkerCallOptions::new().with_timeout(Duration::from_millis(4_400));
-    let error = bench.call_with("who", options).await;
+    let error = cluster.call_with("who", options).await;
     let error = error.expect_err("nobody answers");
     let late = begun.elapsed().checked_sub(Duration::from_millis(4_400));
     assert!(
@@ -55,16 +55,16 @@ async fn one_deadline_holds_for_all_attempts() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_deadline_over_while_the_handler_runs_may_have_processed() {
-    let bench = Bench::in_memory(turns(), HealthConfig::new(), |config| config).await;
+async fn a_deadline_exceeded_during_the_handler_is_maybe_processed() {
+    let cluster = TestCluster::in_memory(turns(), HealthConfig::new(), |config| config).await;
     let (router, runs) = hanging();
     let _servers = [
-        bench.worker("red", router),
-        bench.worker("blue", hanging().0),
+        cluster.worker("red", router),
+        cluster.worker("blue", hanging().0),
     ];
-    bench.list.remove("blue");
+    cluster.list.remove("blue");
     let options = WorkerCallOptions::new().with_timeout(Duration::from_secs(3));
-    let error = bench
+    let error = cluster
         .call_with("who", options.with_idempotent(true))
         .await
         .expect_err("it hangs");
@@ -78,19 +78,19 @@ async fn a_deadline_over_while_the_handler_runs_may_have_processed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn refusals_go_to_another_worker() {
+async fn refused_calls_go_to_another_worker() {
     for status in [
         Status::overloaded("too much to do"),
         Status::new(Code::Unavailable, "not now").not_processed(),
     ] {
-        let bench = Bench::new().await;
+        let cluster = TestCluster::new().await;
         let (router, refusals) = failing(status);
         let _servers = [
-            bench.worker("red", router),
-            bench.worker("blue", who("blue")),
+            cluster.worker("red", router),
+            cluster.worker("blue", who("blue")),
         ];
         for _ in 0..4 {
-            let reply = bench.call("who").await.expect("blue does it");
+            let reply = cluster.call("who").await.expect("blue does it");
             assert!(reply.starts_with("blue"), "{reply}");
         }
         assert!(refusals.load(SeqCst) > 0, "red was asked");
@@ -98,28 +98,36 @@ async fn refusals_go_to_another_worker() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_worker_that_drains_is_passed_over_and_back_at_once() {
+async fn a_draining_worker_is_passed_over_until_it_resumes() {
     let minute = Duration::from_secs(60);
-    let bench = Bench::with_down_time(minute, |config| config).await;
-    let red = bench.worker("red", who("red"));
-    let blue = bench.worker("blue", who("blue"));
+    let cluster = TestCluster::with_down_time(minute, |config| config).await;
+    let red = cluster.worker("red", who("red"));
+    let blue = cluster.worker("blue", who("blue"));
     let mut by_red = 0;
     for _ in 0..10 {
-        by_red += usize::from(bench.call("who").await.expect("a reply") == "red 0");
+        by_red += usize::from(cluster.call("who").await.expect("a reply") == "red 0");
     }
     assert_eq!(by_red, 5, "in turns");
 
     // Nobody but red itself says it: no membership, no refused call.
     red.set_draining(true);
     let heard = async {
-        while bench.call("who").await.expect("a reply").starts_with("red")
-            || bench.call("who").await.expect("a reply").starts_with("red")
+        while cluster
+            .call("who")
+            .await
+            .expect("a reply")
+            .starts_with("red")
+            || cluster
+                .call("who")
+                .await
+                .expect("a reply")
+                .starts_with("red")
         {}
     };
     within("hearing of it", heard).await;
     let refused = red.stats().calls_refused_draining;
     for _ in 0..10 {
-        assert_eq!(bench.call("who").await.expect("a reply"), "blue 0");
+        assert_eq!(cluster.call("who").await.expect("a reply"), "blue 0");
     }
     assert_eq!(red.stats().calls_refused_draining, refused);
 
@@ -128,7 +136,7 @@ async fn a_worker_that_drains_is_passed_over_and_back_at_once() {
     let refused_by_all = async {
         let once = WorkerCallOptions::new().with_attempts_max(1);
         loop {
-            match bench.call_with("who", once).await {
+            match cluster.call_with("who", once).await {
                 Ok(reply) => assert!(reply.starts_with("blue"), "{reply}"),
                 Err(error) => break error,
             }
@@ -141,21 +149,21 @@ async fn a_worker_that_drains_is_passed_over_and_back_at_once() {
     red.set_draining(false);
     let back = async {
         let once = WorkerCallOptions::new().with_attempts_max(1);
-        while bench.call_with("who", once).await.ok().as_deref() != Some("red 0") {}
+        while cluster.call_with("who", once).await.ok().as_deref() != Some("red 0") {}
     };
     within("its return", back).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_worker_that_drains_from_the_beginning_costs_one_attempt() {
+async fn a_worker_that_starts_draining_costs_one_attempt() {
     let minute = Duration::from_secs(60);
-    let bench = Bench::with_down_time(minute, |config| config).await;
-    let red = bench.worker("red", who("red"));
-    let _blue = bench.worker("blue", who("blue"));
+    let cluster = TestCluster::with_down_time(minute, |config| config).await;
+    let red = cluster.worker("red", who("red"));
+    let _blue = cluster.worker("blue", who("blue"));
     red.set_draining(true);
     let mut second_attempts = 0;
     for _ in 0..10 {
-        let reply = bench.call("who").await.expect("blue does it");
+        let reply = cluster.call("who").await.expect("blue does it");
         second_attempts += usize::from(reply == "blue 1");
     }
     assert_eq!(second_attempts, 1);
@@ -163,17 +171,17 @@ async fn a_worker_that_drains_from_the_beginning_costs_one_attempt() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_method_that_only_the_newer_workers_have_is_found() {
-    let bench = Bench::new().await;
+async fn a_method_of_newer_workers_only_is_found() {
+    let cluster = TestCluster::new().await;
     let old = [
-        bench.worker("old-1", Router::new()),
-        bench.worker("old-2", Router::new()),
+        cluster.worker("old-1", Router::new()),
+        cluster.worker("old-2", Router::new()),
     ];
-    let new = bench.worker("new", who("new"));
-    let reply = bench.call("who").await.expect("the new one does it");
+    let new = cluster.worker("new", who("new"));
+    let reply = cluster.call("who").await.expect("the new one does it");
     assert!(reply.starts_with("new"), "{reply}");
     // Nobody has it: each is asked once, at once.
-    let error = bench.call("what").await.expect_err("nobody has it");
+    let error = cluster.call("what").await.expect_err("nobody has it");
     assert!(
         matches!(&error, ClusterError::Rpc { error, .. } if error.code() == Code::Unimplemented),
         "{error}"
@@ -191,14 +199,17 @@ async fn an_answer_of_the_handler_is_final() {
         (Status::permission_denied("not you"), Processed::Yes),
         (Status::invalid_request("no sense"), Processed::Yes),
     ] {
-        let bench = Bench::new().await;
+        let cluster = TestCluster::new().await;
         let (router, runs) = failing(status.clone());
         let _servers = [
-            bench.worker("red", router.clone()),
-            bench.worker("blue", router),
+            cluster.worker("red", router.clone()),
+            cluster.worker("blue", router),
         ];
         let options = WorkerCallOptions::new().with_idempotent(true);
-        let error = bench.call_with("who", options).await.expect_err("it fails");
+        let error = cluster
+            .call_with("who", options)
+            .await
+            .expect_err("it fails");
         let ClusterError::Rpc { error: cause, .. } = &error else {
             panic!("{error}");
         };
@@ -212,13 +223,14 @@ async fn an_answer_of_the_handler_is_final() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn attempts_are_limited_and_paused_when_one_worker_is_all_there_is() {
+async fn attempts_on_a_single_worker_are_limited_and_backed_off() {
     let pause = Duration::from_millis(50);
-    let bench = Bench::with(|config| config.with_attempts_max(3).with_backoff(pause, pause)).await;
+    let cluster =
+        TestCluster::with(|config| config.with_attempts_max(3).with_backoff(pause, pause)).await;
     let (router, runs) = failing(Status::overloaded("too much to do"));
-    let _server = bench.worker("red", router);
+    let _server = cluster.worker("red", router);
     let begun = Instant::now();
-    let error = bench.call("who").await.expect_err("always refused");
+    let error = cluster.call("who").await.expect_err("always refused");
     assert_eq!(runs.load(SeqCst), 3);
     assert_eq!(error.stop_reason(), StopReason::AttemptLimit);
     let reasons: Vec<_> = error.attempts().iter().map(|one| one.reason).collect();
@@ -240,35 +252,35 @@ async fn attempts_are_limited_and_paused_when_one_worker_is_all_there_is() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_worker_that_says_when_is_not_asked_before() {
-    let bench = Bench::new().await;
+async fn retry_after_is_respected() {
+    let cluster = TestCluster::new().await;
     let wait = Duration::from_millis(300);
     let (router, runs) = failing(Status::overloaded("later").with_retry_after(wait));
-    let _server = bench.worker("red", router);
+    let _server = cluster.worker("red", router);
     let begun = Instant::now();
     let options = WorkerCallOptions::new().with_attempts_max(2);
-    let error = bench.call_with("who", options).await;
+    let error = cluster.call_with("who", options).await;
     error.expect_err("always refused");
     assert!(begun.elapsed() >= wait);
     assert_eq!(runs.load(SeqCst), 2);
     // If that is past the deadline, there is no use in waiting.
-    let bench = Bench::new().await;
-    let (router, _) = failing(Status::overloaded("later").with_retry_after(2 * PATIENCE));
-    let _server = bench.worker("red", router);
-    let error = bench.call("who").await.expect_err("always refused");
+    let cluster = TestCluster::new().await;
+    let (router, _) = failing(Status::overloaded("later").with_retry_after(2 * TEST_TIMEOUT));
+    let _server = cluster.worker("red", router);
+    let error = cluster.call("who").await.expect_err("always refused");
     assert!(matches!(error, ClusterError::Rpc { .. }), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_call_to_all_says_what_each_replied() {
-    let bench = Bench::new().await;
+async fn a_broadcast_returns_the_reply_of_each_worker() {
+    let cluster = TestCluster::new().await;
     let (router, _) = failing(Status::app(&7u32, "no luck"));
     let _servers = [
-        bench.worker("blue", who("blue")),
-        bench.worker("green", router),
-        bench.worker("red", who("red")),
+        cluster.worker("blue", who("blue")),
+        cluster.worker("green", router),
+        cluster.worker("red", who("red")),
     ];
-    let call = bench
+    let call = cluster
         .client
         .call_all_workers("who", "", Some("role=worker"));
     let replies = within("a call to all", call).await.expect("workers");
@@ -288,22 +300,24 @@ async fn a_call_to_all_says_what_each_replied() {
             ("red", Ok(&b"red 0"[..])),
         ]
     );
-    let error = bench.client.call_all_workers("who", "", Some("role=none"));
+    let error = cluster
+        .client
+        .call_all_workers("who", "", Some("role=none"));
     let error = within("a call to nobody", error).await;
     assert!(matches!(
         error,
         Err(ClusterError::Select(SelectError::NoMatch { .. }))
     ));
     for name in ["blue", "green", "red"] {
-        assert_eq!(bench.in_flight(name), 0);
+        assert_eq!(cluster.in_flight(name), 0);
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn values_that_do_not_fit_are_named() {
-    let bench = Bench::new().await;
-    let _server = bench.worker("red", who("red"));
-    let call = bench.client.call_worker_typed::<_, u8>("who", &(), None);
+async fn an_undecodable_reply_names_its_node() {
+    let cluster = TestCluster::new().await;
+    let _server = cluster.worker("red", who("red"));
+    let call = cluster.client.call_worker_typed::<_, u8>("who", &(), None);
     let error = within("a call", call).await.expect_err("another type");
     assert!(
         matches!(&error, ClusterError::Decode { node, .. } if &*node.name == "red"),
@@ -314,27 +328,28 @@ async fn values_that_do_not_fit_are_named() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_dropped_call_is_cancelled_and_counted_down() {
-    let bench = Bench::new().await;
+async fn a_dropped_call_is_cancelled_and_no_longer_in_flight() {
+    let cluster = TestCluster::new().await;
     let (router, runs) = hanging();
-    let server = bench.worker("red", router);
+    let server = cluster.worker("red", router);
     {
-        let call = bench.client.call_worker("who", "", None);
+        let call = cluster.client.call_worker("who", "", None);
         tokio::pin!(call);
         tokio::select! {
             reply = &mut call => panic!("{reply:?}"),
             () = until("it runs", || runs.load(SeqCst) == 1) => {}
         }
-        assert_eq!(bench.in_flight("red"), 1);
+        assert_eq!(cluster.in_flight("red"), 1);
     }
-    assert_eq!(bench.in_flight("red"), 0);
+    assert_eq!(cluster.in_flight("red"), 0);
     until("its handler is dropped", || server.in_flight() == 0).await;
 }
 
-/// The one that could do it was busy when it was asked; that another one cannot do it at all is not the last word.
+/// The one that could do it was busy when it was asked; that another one cannot do it at all is not
+/// the last word.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_that_lacks_the_method_does_not_end_the_wait_for_a_busy_one() {
-    let bench = Bench::new().await;
+    let cluster = TestCluster::new().await;
     let asked = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&asked);
     let busy = Router::new().raw("who", move |_, _| {
@@ -346,28 +361,29 @@ async fn a_worker_that_lacks_the_method_does_not_end_the_wait_for_a_busy_one() {
             Ok(Bytes::from_static(b"new"))
         }
     });
-    let old = bench.worker("old", Router::new());
-    let _new = bench.worker("new", busy);
-    // In turns: the first call asks both, whichever comes first, and the next ones wait for the new one.
+    let old = cluster.worker("old", Router::new());
+    let _new = cluster.worker("new", busy);
+    // In turns: the first call asks both, whichever comes first, and the next ones wait for the new
+    // one.
     for _ in 0..3 {
         asked.store(0, SeqCst);
-        assert_eq!(bench.call("who").await.expect("a reply"), "new");
+        assert_eq!(cluster.call("who").await.expect("a reply"), "new");
         assert_eq!(asked.load(SeqCst), 3);
     }
     assert!(old.stats().unknown_methods >= 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn in_a_call_to_all_one_that_hangs_does_not_hold_up_the_others() {
+async fn a_hanging_worker_does_not_delay_the_rest_of_a_broadcast() {
     let two = const { std::num::NonZeroUsize::new(2).unwrap() };
-    let bench = Bench::with(|config| config.with_broadcast_concurrency_max(two)).await;
+    let cluster = TestCluster::with(|config| config.with_broadcast_concurrency_max(two)).await;
     let (router, _) = hanging();
     let names = ["a", "b", "c", "d", "e"];
     let servers = names.map(|name| match name {
-        "a" => bench.worker(name, router.clone()),
-        _ => bench.worker(name, who(name)),
+        "a" => cluster.worker(name, router.clone()),
+        _ => cluster.worker(name, who(name)),
     });
-    let call = bench.client.call_all_workers("who", "", None);
+    let call = cluster.client.call_all_workers("who", "", None);
     tokio::pin!(call);
     let others = until("the others are asked", || {
         servers
@@ -380,7 +396,7 @@ async fn in_a_call_to_all_one_that_hangs_does_not_hold_up_the_others() {
         replies = &mut call => panic!("{replies:?}"),
         () = others => {}
     }
-    bench.list.fail("a");
+    cluster.list.fail("a");
     let replies = within("a call to all", call).await.expect("workers");
     let told = replies.iter().map(|(id, reply)| (&*id.name, reply.is_ok()));
     let expected = names.map(|name| (name, name != "a"));

@@ -20,39 +20,39 @@ fn a_thread_without_a_runtime_may_call_workers() {
     let ours = runtime();
     let _inside = ours.enter();
     let soon = Hedging::after(Duration::from_millis(20));
-    let bench = ours.block_on(Bench::with(|config| {
+    let cluster = ours.block_on(TestCluster::with(|config| {
         let config = config.with_backoff(Duration::from_millis(1), Duration::from_millis(2));
         config.with_hedging("who", soon)
     }));
     let (router, runs) = failing(Status::overloaded("not now"));
-    let _a = bench.worker("a", router);
+    let _a = cluster.worker("a", router);
     drop(_inside);
-    let call = |bench: &Bench| {
-        let (client, options) = (Arc::clone(&bench.client), options());
+    let call = |cluster: &TestCluster| {
+        let (client, options) = (Arc::clone(&cluster.client), options());
         block_on(async move {
             client
                 .call_worker_with("who", Bytes::new(), None, options)
                 .await
         })
     };
-    let error = call(&bench).unwrap_err();
+    let error = call(&cluster).unwrap_err();
     assert!(matches!(error, ClusterError::Rpc { .. }), "{error:?}");
     assert!(runs.load(SeqCst) > 1, "it paused and tried again");
     let (router, _) = hanging();
     let (_b, _c) = {
         let _inside = ours.enter();
-        (bench.worker("b", router), bench.worker("c", who("c")))
+        (cluster.worker("b", router), cluster.worker("c", who("c")))
     };
     for _ in 0..6 {
-        call(&bench).expect("c does it");
+        call(&cluster).expect("c does it");
     }
-    assert!(bench.client.stats().hedges > 0);
+    assert!(cluster.client.stats().hedges > 0);
 }
 
 #[test]
 fn all_kinds_of_calls_work_on_a_thread_without_a_runtime() {
     let ours = runtime();
-    let bench = ours.block_on(Bench::new());
+    let cluster = ours.block_on(TestCluster::new());
     let _workers = ["a", "b", "c"].map(|name| {
         let double = |_, mut numbers: Receiver<u32>, mut replies: Sender<u32>| async move {
             while let Some(n) = numbers.message().await? {
@@ -61,15 +61,15 @@ fn all_kinds_of_calls_work_on_a_thread_without_a_runtime() {
             Ok(())
         };
         let _inside = ours.enter();
-        bench.worker(name, who(name).streaming("double", double))
+        cluster.worker(name, who(name).streaming("double", double))
     });
     block_on(async {
-        let all = bench.client.call_all_workers("who", "", None);
+        let all = cluster.client.call_all_workers("who", "", None);
         let all = all.await.expect("workers");
         assert!(all.len() == 3 && all.iter().all(|(_, reply)| reply.is_ok()));
-        let quorum = bench.client.call_quorum("who", "", None, 2, options());
+        let quorum = cluster.client.call_quorum("who", "", None, 2, options());
         assert_eq!(quorum.await.expect("two replies").len(), 2);
-        let stream = bench
+        let stream = cluster
             .client
             .call_worker_streaming::<u32, u32>("double", None, options());
         let (mut sender, mut receiver) = stream.await.expect("a stream");
@@ -81,12 +81,12 @@ fn all_kinds_of_calls_work_on_a_thread_without_a_runtime() {
 #[test]
 fn calls_end_with_the_runtime_of_the_endpoint_and_blame_no_worker() {
     let (killed, theirs, ours) = (runtime(), runtime(), runtime());
-    let bench = killed.block_on(Bench::new());
+    let cluster = killed.block_on(TestCluster::new());
     let (router, runs) = hanging();
-    let _a = theirs.block_on(async { bench.worker("a", router) });
-    let silent = bench.silent("b");
+    let _a = theirs.block_on(async { cluster.worker("a", router) });
+    let silent = cluster.silent("b");
     let call = || {
-        let client = Arc::clone(&bench.client);
+        let client = Arc::clone(&cluster.client);
         async move {
             client
                 .call_worker_with("who", Bytes::new(), None, options())
@@ -115,7 +115,7 @@ fn calls_end_with_the_runtime_of_the_endpoint_and_blame_no_worker() {
             error.to_string().contains("runtime of the endpoint"),
             "{error}"
         );
-        let workers = bench.client.registry().workers(None).expect("no filter");
+        let workers = cluster.client.registry().workers(None).expect("no filter");
         assert!(
             workers.iter().all(|worker| worker.flags.is_empty()),
             "{workers:?}"

@@ -36,32 +36,32 @@ fn streaming() -> Router {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stream_counts_as_in_flight_until_its_ends_are_dropped() {
-    let bench = Bench::new().await;
-    let _server = bench.worker("red", streaming());
-    let (client, options) = (&bench.client, WorkerCallOptions::new());
+    let cluster = TestCluster::new().await;
+    let _server = cluster.worker("red", streaming());
+    let (client, options) = (&cluster.client, WorkerCallOptions::new());
     let filter = Some("role=worker");
 
     let numbers = client.call_worker_server_streaming("count", &3u32, filter, options);
     let mut numbers = within("a stream", numbers).await.expect("a stream");
     assert_eq!(&*numbers.worker().name, "red");
-    assert_eq!(bench.in_flight("red"), 1);
+    assert_eq!(cluster.in_flight("red"), 1);
     for expected in 0..3u32 {
         let n: Option<u32> = numbers.message().await.expect("a message");
         assert_eq!(n, Some(expected));
     }
     assert!(numbers.next().await.is_none());
-    assert_eq!(bench.in_flight("red"), 1);
+    assert_eq!(cluster.in_flight("red"), 1);
     drop(numbers);
-    assert_eq!(bench.in_flight("red"), 0);
+    assert_eq!(cluster.in_flight("red"), 0);
 
     let upload = client.call_worker_client_streaming::<u32, u32>("sum", filter, options);
     let mut upload = within("a stream", upload).await.expect("a stream");
     for n in 1..=4 {
         upload.send(n).await.expect("room");
     }
-    assert_eq!(bench.in_flight("red"), 1);
+    assert_eq!(cluster.in_flight("red"), 1);
     assert_eq!(upload.finish().await.expect("a reply"), 10);
-    assert_eq!(bench.in_flight("red"), 0);
+    assert_eq!(cluster.in_flight("red"), 0);
 
     let both = client.call_worker_streaming::<u32, u32>("double", filter, options);
     let (mut send, mut receive) = within("a stream", both).await.expect("a stream");
@@ -70,20 +70,20 @@ async fn a_stream_counts_as_in_flight_until_its_ends_are_dropped() {
         assert_eq!(receive.message().await.expect("a message"), Some(n * 2));
     }
     send.finish();
-    assert_eq!(bench.in_flight("red"), 1, "one end is left");
+    assert_eq!(cluster.in_flight("red"), 1, "one end is left");
     assert_eq!(receive.message().await.expect("the end"), None);
     drop(receive);
-    assert_eq!(bench.in_flight("red"), 0);
+    assert_eq!(cluster.in_flight("red"), 0);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stream_is_begun_on_a_worker_that_can_be_reached() {
+async fn a_stream_opens_on_a_reachable_worker() {
     let change = |config: ClusterClientConfig| config.with_connect_timeout(Duration::from_secs(2));
-    let bench = Bench::in_memory(turns(), HealthConfig::new(), change).await;
-    bench.unreachable(&["dead"]);
-    let _server = bench.worker("red", streaming());
+    let cluster = TestCluster::in_memory(turns(), HealthConfig::new(), change).await;
+    cluster.unreachable(&["dead"]);
+    let _server = cluster.worker("red", streaming());
     for _ in 0..4 {
-        let numbers = bench.client.call_worker_server_streaming::<_, u32>(
+        let numbers = cluster.client.call_worker_server_streaming::<_, u32>(
             "count",
             &1u32,
             None,
@@ -94,12 +94,12 @@ async fn a_stream_is_begun_on_a_worker_that_can_be_reached() {
         assert_eq!(numbers.count().await, 1);
     }
     // A probe beside the calls counts until it ends.
-    until("nothing is left", || bench.in_flight("dead") == 0).await;
+    until("nothing is left", || cluster.in_flight("dead") == 0).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn streams_have_no_deadline_unless_asked_for_one() {
-    let bench = Bench::with(|config| {
+    let cluster = TestCluster::with(|config| {
         let policy = MethodPolicy::new().with_timeout(Duration::from_secs(50));
         config.with_method("limited", policy)
     })
@@ -113,7 +113,7 @@ async fn streams_have_no_deadline_unless_asked_for_one() {
     let router = Router::new()
         .server_streaming("left", left)
         .server_streaming("limited", left);
-    let _server = bench.worker("red", router);
+    let _server = cluster.worker("red", router);
     let new = WorkerCallOptions::new();
     let minute = new.with_timeout(Duration::from_secs(60));
     for (method, options, at_most) in [
@@ -122,10 +122,9 @@ async fn streams_have_no_deadline_unless_asked_for_one() {
         ("limited", new, Some(50)),
         ("limited", new.without_deadline(), None),
     ] {
-        let stream =
-            bench
-                .client
-                .call_worker_server_streaming::<_, Option<u64>>(method, &(), None, options);
+        let stream = cluster
+            .client
+            .call_worker_server_streaming::<_, Option<u64>>(method, &(), None, options);
         let mut stream = within("a stream", stream).await.expect("a stream");
         let left = stream.message().await.expect("a message").expect("a time");
         assert_eq!(left.is_some(), at_most.is_some(), "{method}");

@@ -3,8 +3,8 @@
 use std::net::UdpSocket;
 
 use rpcnet_client::{
-    ClusterError, JoinError, NodeError,
-    swim::{DatagramSocket, DropCounters, Stats},
+    ClusterError, NodeError,
+    swim::{DatagramSocket, DropCounters, JoinError, Stats},
 };
 
 use super::*;
@@ -62,7 +62,8 @@ async fn foreign_datagrams_are_counted_and_change_nothing() {
     for (stranger, kind) in strangers {
         let before = kind(gossip().dropped);
         let counted = async {
-            // On a machine that is busy with other things, its time may be over before a datagram of it is read.
+            // On a machine that is busy with other things, its time may be over before a datagram
+            // of it is read.
             while kind(gossip().dropped) == before {
                 let joining = stranger()
                     .cluster_config(impatient.clone())
@@ -93,7 +94,7 @@ async fn foreign_datagrams_are_counted_and_change_nothing() {
 
 /// Gossip may be right and the name forged all the same: calls go by the certificate.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_node_of_another_authority_is_found_and_not_called() {
+async fn a_node_of_another_certificate_authority_is_not_called() {
     let node = start(builder("a"), &[]).await;
     let other_ca = DevCa::new("another");
     let forged = worker("w").tls(other_ca.issue("w").expect("a node name"));
@@ -104,7 +105,7 @@ async fn a_node_of_another_authority_is_found_and_not_called() {
         matches!(
             &error,
             ClusterError::Connect {
-                error: rpcnet_client::ConnectError::Untrusted { .. },
+                error: rpcnet_client::transport::ConnectError::Untrusted { .. },
                 ..
             }
         ),
@@ -118,9 +119,9 @@ async fn a_node_of_another_authority_is_found_and_not_called() {
 type Stranger<'a> = (&'a dyn Fn() -> NodeBuilder, fn(DropCounters) -> u64);
 
 /// A port whose gossip is not read.
-struct Unread(Arc<dyn DatagramSocket>);
+struct UnreadSocket(Arc<dyn DatagramSocket>);
 
-impl DatagramSocket for Unread {
+impl DatagramSocket for UnreadSocket {
     fn poll_recv(
         &self,
         _: &mut Context<'_>,
@@ -144,10 +145,10 @@ impl DatagramSocket for Unread {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn junk_leaves_room_for_gossip_in_the_queue_of_the_port() {
+async fn unrecognized_datagrams_do_not_displace_gossip() {
     const JUNK: u64 = 200;
     let node = builder("node")
-        .wrap_gossip(|inner| Arc::new(Unread(inner)))
+        .wrap_gossip(|inner| Arc::new(UnreadSocket(inner)))
         .start();
     let node = within("a start", node).await.expect("a node");
     let stranger = UdpSocket::bind("127.0.0.1:0").expect("a socket");

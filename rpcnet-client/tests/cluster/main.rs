@@ -1,11 +1,11 @@
 //! Whole nodes on the loopback interface: real QUIC, real gossip, one port each.
 
 mod drain;
+mod duplicate_names;
 mod faults;
-mod life;
-mod names;
+mod lifecycle;
 mod process;
-mod rolling;
+mod rolling_restart;
 mod start;
 
 use std::{
@@ -29,7 +29,7 @@ use tokio::time::{Instant, sleep, timeout};
 static CA: LazyLock<DevCa> = LazyLock::new(|| DevCa::new("cluster"));
 
 /// How long anything may take that is expected to happen. Only a failing test waits this long.
-const PATIENCE: Duration = Duration::from_secs(30);
+const TEST_TIMEOUT: Duration = Duration::from_secs(30);
 
 fn key() -> ClusterKey {
     ClusterKey::from_bytes([42; 32])
@@ -85,14 +85,14 @@ fn state(of: &str, seen_by: &Node) -> Option<NodeState> {
 }
 
 async fn within<F: Future>(what: &str, future: F) -> F::Output {
-    timeout(PATIENCE, future)
+    timeout(TEST_TIMEOUT, future)
         .await
         .unwrap_or_else(|_| panic!("{what} took too long"))
 }
 
 /// Waits until a condition holds.
 async fn until(what: &str, mut holds: impl FnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TEST_TIMEOUT;
     while !holds() {
         assert!(Instant::now() < deadline, "{what} did not come true");
         sleep(Duration::from_millis(5)).await;
@@ -109,9 +109,9 @@ async fn who(from: &Node) -> Result<String, rpcnet_client::ClusterError> {
 
 /// Addresses that a node's gossip neither reaches nor hears.
 #[derive(Clone, Default)]
-struct Cut(Arc<Mutex<HashSet<SocketAddr>>>);
+struct Partition(Arc<Mutex<HashSet<SocketAddr>>>);
 
-impl Cut {
+impl Partition {
     fn from(&self, others: &[Node]) {
         self.0.lock().extend(others.iter().map(Node::addr));
     }
@@ -121,17 +121,17 @@ impl Cut {
     }
 
     fn wrap(&self, builder: NodeBuilder) -> NodeBuilder {
-        let cut = self.clone();
-        builder.wrap_gossip(move |inner| Arc::new(CutSocket { inner, cut }))
+        let partition = self.clone();
+        builder.wrap_gossip(move |inner| Arc::new(PartitionedSocket { inner, partition }))
     }
 }
 
-struct CutSocket {
+struct PartitionedSocket {
     inner: Arc<dyn DatagramSocket>,
-    cut: Cut,
+    partition: Partition,
 }
 
-impl DatagramSocket for CutSocket {
+impl DatagramSocket for PartitionedSocket {
     fn poll_recv(
         &self,
         cx: &mut Context<'_>,
@@ -139,7 +139,7 @@ impl DatagramSocket for CutSocket {
     ) -> Poll<io::Result<(usize, SocketAddr)>> {
         loop {
             let (len, from) = ready!(self.inner.poll_recv(cx, buf))?;
-            if !self.cut.0.lock().contains(&from) {
+            if !self.partition.0.lock().contains(&from) {
                 return Poll::Ready(Ok((len, from)));
             }
         }
@@ -151,7 +151,7 @@ impl DatagramSocket for CutSocket {
         datagram: &[u8],
         to: SocketAddr,
     ) -> Poll<io::Result<()>> {
-        if self.cut.0.lock().contains(&to) {
+        if self.partition.0.lock().contains(&to) {
             return Poll::Ready(Ok(()));
         }
         self.inner.poll_send(cx, datagram, to)

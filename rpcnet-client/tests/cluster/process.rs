@@ -86,7 +86,7 @@ async fn worker_process() {
 async fn no_idempotent_call_fails_when_a_worker_is_killed() {
     let lan = |builder: NodeBuilder| builder.cluster_config(ClusterConfig::lan());
     let caller = lan(builder("caller"))
-        .client_config(|config| config.with_idempotent(["who"]).with_timeout(PATIENCE));
+        .client_config(|config| config.with_idempotent(["who"]).with_timeout(TEST_TIMEOUT));
     let mut nodes = vec![start(caller, &[]).await];
     for name in ["w1", "w2"] {
         nodes.push(start(lan(worker(name)), &nodes).await);

@@ -18,7 +18,7 @@ async fn refused(builder: NodeBuilder) -> NodeError {
 }
 
 #[tokio::test]
-async fn settings_that_contradict_each_other_are_named() {
+async fn contradictory_settings_are_named() {
     let error = refused(Node::builder()).await;
     assert!(matches!(error, NodeError::NoIdentity), "{error}");
     for text in ["everywhere", "127.0.0.1", "127.0.0.1:99999"] {
@@ -76,7 +76,7 @@ async fn settings_that_contradict_each_other_are_named() {
 
 /// On a runtime of one thread, the reactor has not seen the fresh port when the first hello is due.
 #[tokio::test]
-async fn the_first_hello_of_a_node_is_sent() {
+async fn the_first_join_request_is_sent() {
     let seed = start(builder("seed"), &[]).await;
     for name in ["a", "b", "c"] {
         let node = start(builder(name), std::slice::from_ref(&seed)).await;
@@ -87,7 +87,7 @@ async fn the_first_hello_of_a_node_is_sent() {
 
 /// With all of them in the registries, not just the seed.
 #[tokio::test]
-async fn a_node_that_has_started_knows_of_everybody() {
+async fn a_started_node_knows_all_members() {
     let mut nodes = vec![start(worker("w0"), &[]).await];
     assert_eq!(nodes[0].joined(), Some(JoinOutcome::Alone));
     for count in 1..6 {
@@ -127,9 +127,14 @@ async fn a_node_whose_name_is_longer_than_a_dns_label_is_called_by_it() {
 
 /// Without the join timeout: no datagram could leave.
 #[tokio::test]
-async fn a_seed_of_another_address_family_is_told_at_once() {
-    let patient = ClusterConfig::local().with_join_timeout(Duration::from_secs(24 * 3600));
-    let joins = |seed: &str| builder("a").cluster_config(patient.clone()).seeds([seed]);
+async fn a_seed_of_another_address_family_fails_at_once() {
+    let slow_tolerant_builder =
+        ClusterConfig::local().with_join_timeout(Duration::from_secs(24 * 3600));
+    let joins = |seed: &str| {
+        builder("a")
+            .cluster_config(slow_tolerant_builder.clone())
+            .seeds([seed])
+    };
     let error = refused(joins("[::1]:7946").require_join(true)).await;
     assert!(error.to_string().contains("[::] reaches both"), "{error}");
     assert!(!error.is_retryable());
@@ -138,7 +143,7 @@ async fn a_seed_of_another_address_family_is_told_at_once() {
 }
 
 #[tokio::test]
-async fn seeds_that_can_never_be_one_are_named() {
+async fn invalid_seeds_are_named() {
     for seed in ["seed", "http://seed:1", "seed:0", "a:1 b:2"] {
         let error = refused(builder("a").seeds([seed])).await;
         assert!(
@@ -155,9 +160,10 @@ async fn seeds_that_can_never_be_one_are_named() {
     }
 }
 
-/// Another cluster key and another authority are told apart: gossip names the one, a call the other.
+/// Another cluster key and another authority are told apart: gossip names the one, a call the
+/// other.
 #[tokio::test]
-async fn another_key_and_another_authority_are_told_apart() {
+async fn a_wrong_key_and_a_wrong_authority_are_different_errors() {
     let seed = start(worker("seed"), &[]).await;
     let impatient = ClusterConfig::local().with_join_timeout(Duration::from_secs(2));
     let joins = |tls: rpcnet_client::Tls, key| {
@@ -236,7 +242,7 @@ async fn a_node_without_methods_is_no_worker_until_it_serves_some() {
 }
 
 #[tokio::test]
-async fn a_port_in_use_is_said_to_be() {
+async fn a_port_in_use_is_a_typed_error() {
     let node = start(builder("a"), &[]).await;
     let error = refused(builder("b").bind(node.addr())).await;
     assert!(
@@ -302,10 +308,10 @@ async fn a_dropped_node_leaves_nothing_behind() {
     until("no task is left", || runtime.num_alive_tasks() == 0).await;
 }
 
-/// Known to all from the beginning, called by nobody before it says so, and not after it takes that back: without a single
-/// refusal.
+/// Known to all from the beginning, called by nobody before it says so, and not after it takes that
+/// back: without a single refusal.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_node_takes_calls_when_it_is_ready() {
+async fn an_unready_node_gets_no_calls() {
     let caller = start(builder("caller"), &[]).await;
     let seed = std::slice::from_ref(&caller);
     let first = start(worker("w0"), seed).await;
@@ -350,7 +356,7 @@ async fn a_node_takes_calls_when_it_is_ready() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_node_that_nobody_reaches_is_not_ready_until_it_advertises_another_address() {
+async fn an_unreachable_node_is_not_ready_until_it_advertises_another_address() {
     let caller = start(builder("caller"), &[]).await;
     let seed = std::slice::from_ref(&caller);
     let first = start(worker("w0"), seed).await;

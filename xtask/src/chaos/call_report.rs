@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use rpcnet_client::{Attempt, ClusterError, Processed};
+use rpcnet_client::{ClusterError, Processed, client::Attempt};
 use serde::{Deserialize, Serialize};
 
 /// The director's account.

@@ -5,7 +5,7 @@ use std::{error::Error, io, num::NonZeroUsize, process::ExitCode, sync::Arc, tim
 use bytes::Bytes;
 use clap::{Args, ValueEnum};
 use rpcnet_client::{
-    Code, Hedging, MethodPolicy, Node, Raw, Router, Sender, Status, TransportConfig,
+    Code, Hedging, MethodPolicy, Node, Router, Sender, Status, TransportConfig, transport::Raw,
 };
 use rpcnet_transport::{Admission, IdempotencyCache};
 use tokio::time::sleep;

@@ -1,4 +1,5 @@
-//! As a deployment goes: workers under load stop gently and come back on their ports, one after the other.
+//! As a deployment goes: workers under load stop gently and come back on their ports, one after the
+//! other.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 
@@ -20,7 +21,7 @@ const PART: usize = 20;
 
 /// What became of the calls, to be looked at while they flow.
 #[derive(Default)]
-struct Account {
+struct CallLedger {
     over: AtomicBool,
     /// Handlers of calls that may not run twice.
     booked: AtomicUsize,
@@ -28,7 +29,7 @@ struct Account {
     answered: [[[AtomicUsize; WORKERS.len()]; LIVES]; CLIENTS],
 }
 
-impl Account {
+impl CallLedger {
     /// Whether every client has calls answered by a worker in this life.
     fn takes_part(&self, life: usize, worker: usize) -> bool {
         let of =
@@ -37,44 +38,51 @@ impl Account {
     }
 }
 
-/// Suspects may take their time to say that they live: a machine that is slow for a while must not look like dead nodes. And
-/// a worker that drains is heard of in time.
-fn patient(name: &str) -> NodeBuilder {
+/// Suspects may take their time to say that they live: a machine that is slow for a while must not
+/// look like dead nodes. And a worker that drains is heard of in time.
+fn slow_tolerant_builder(name: &str) -> NodeBuilder {
     let transport = TransportConfig::lan()
         .with_drain_grace(Duration::from_secs(2))
-        .with_connect_timeout(PATIENCE);
+        .with_connect_timeout(TEST_TIMEOUT);
     builder(name)
-        .cluster_config(ClusterConfig::local().with_refute_time(PATIENCE))
+        .cluster_config(ClusterConfig::local().with_refute_time(TEST_TIMEOUT))
         .transport_config(transport)
 }
 
 fn caller(name: &str) -> NodeBuilder {
-    patient(name).client_config(|config| {
-        let config = config.with_timeout(PATIENCE).with_idempotent([LOOK]);
-        config.with_connect_timeout(PATIENCE)
+    slow_tolerant_builder(name).client_config(|config| {
+        let config = config.with_timeout(TEST_TIMEOUT).with_idempotent([LOOK]);
+        config.with_connect_timeout(TEST_TIMEOUT)
     })
 }
 
-fn worker_in_life(name: &'static str, life: usize, account: &Arc<Account>) -> NodeBuilder {
+fn worker_in_life(name: &'static str, life: usize, ledger: &Arc<CallLedger>) -> NodeBuilder {
     let work = move |n: u32| async move {
         sleep(Duration::from_millis(5)).await;
         (name.to_owned(), life, n)
     };
-    let account = Arc::clone(account);
+    let ledger = Arc::clone(ledger);
     let book = move |n: u32| {
-        account.booked.fetch_add(1, SeqCst);
+        ledger.booked.fetch_add(1, SeqCst);
         work(n)
     };
     let methods = Router::new().typed(LOOK, work).typed(BOOK, book);
-    patient(name).tag("role", "worker").serve(methods)
+    slow_tolerant_builder(name)
+        .tag("role", "worker")
+        .serve(methods)
 }
 
 /// One call after the other; how many.
-async fn call_on(node: Node, client: usize, method: &'static str, account: Arc<Account>) -> usize {
+async fn call_until_stopped(
+    node: Node,
+    client: usize,
+    method: &'static str,
+    ledger: Arc<CallLedger>,
+) -> usize {
     let attempts = if method == LOOK { 5 } else { 1 };
     let options = WorkerCallOptions::new().with_attempts_max(attempts);
     let mut calls = 0;
-    while !account.over.load(SeqCst) {
+    while !ledger.over.load(SeqCst) {
         let sent = calls as u32;
         let answer = node
             .client()
@@ -84,7 +92,7 @@ async fn call_on(node: Node, client: usize, method: &'static str, account: Arc<A
             answer.unwrap_or_else(|error| panic!("{method} {sent}: {error}"));
         assert_eq!(got, sent);
         let worker = WORKERS.iter().position(|one| *one == name);
-        let answered = &account.answered[client][life - 1];
+        let answered = &ledger.answered[client][life - 1];
         answered[worker.expect("one of three")].fetch_add(1, SeqCst);
         calls += 1;
     }
@@ -93,13 +101,13 @@ async fn call_on(node: Node, client: usize, method: &'static str, account: Arc<A
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rolling_restart_fails_no_call_of_two_clients() {
-    let account = Arc::new(Account::default());
+    let ledger = Arc::new(CallLedger::default());
     let first = start(caller("first"), &[]).await;
     let seed = std::slice::from_ref(&first);
     let second = start(caller("second"), seed).await;
     let mut workers = Vec::new();
     for name in WORKERS {
-        workers.push(start(worker_in_life(name, 1, &account), seed).await);
+        workers.push(start(worker_in_life(name, 1, &ledger), seed).await);
     }
     let clients = [first.clone(), second];
     until("all are known", || {
@@ -112,19 +120,19 @@ async fn a_rolling_restart_fails_no_call_of_two_clients() {
     let mut calling = Vec::new();
     for (number, client) in clients.iter().enumerate() {
         for method in [LOOK, BOOK].repeat(AT_A_TIME) {
-            let calls = call_on(client.clone(), number, method, Arc::clone(&account));
+            let calls = call_until_stopped(client.clone(), number, method, Arc::clone(&ledger));
             calling.push((method, tokio::spawn(calls)));
         }
     }
     // From here on all are connected to all.
     until("all take part", || {
-        (0..WORKERS.len()).all(|worker| account.takes_part(1, worker))
+        (0..WORKERS.len()).all(|worker| ledger.takes_part(1, worker))
     })
     .await;
     for (index, name) in WORKERS.into_iter().enumerate() {
         let worker = workers.remove(0);
         let addr = worker.addr();
-        let report = within("a shutdown", worker.shutdown(PATIENCE)).await;
+        let report = within("a shutdown", worker.shutdown(TEST_TIMEOUT)).await;
         assert_eq!(
             (report.rejected, report.cancelled),
             (0, 0),
@@ -133,7 +141,7 @@ async fn a_rolling_restart_fails_no_call_of_two_clients() {
         drop(worker);
         let restart = async {
             loop {
-                let again = worker_in_life(name, 2, &account).bind(addr.to_string());
+                let again = worker_in_life(name, 2, &ledger).bind(addr.to_string());
                 match again.seeds([first.addr().to_string()]).start().await {
                     Ok(node) => break node,
                     Err(error) => assert!(error.is_retryable(), "{error}"),
@@ -142,9 +150,9 @@ async fn a_rolling_restart_fails_no_call_of_two_clients() {
             }
         };
         workers.push(within("a restart", restart).await);
-        until("it takes its part again", || account.takes_part(2, index)).await;
+        until("it takes its part again", || ledger.takes_part(2, index)).await;
     }
-    account.over.store(true, SeqCst);
+    ledger.over.store(true, SeqCst);
     let mut booked = 0;
     for (method, calls) in calling {
         let calls = within("the last calls", calls)
@@ -153,5 +161,5 @@ async fn a_rolling_restart_fails_no_call_of_two_clients() {
         assert!(calls > 0);
         booked += if method == BOOK { calls } else { 0 };
     }
-    assert_eq!(account.booked.load(SeqCst), booked, "each ran once");
+    assert_eq!(ledger.booked.load(SeqCst), booked, "each ran once");
 }

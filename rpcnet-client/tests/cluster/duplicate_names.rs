@@ -4,13 +4,15 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use rpcnet_client::{
-    ClusterError, ClusterEvent, MembershipState, SelectError, SourceState, registry,
+    ClusterError, ClusterEvent, registry,
+    registry::{SelectError, SourceState},
+    swim::MembershipState,
 };
 
 use super::{alive, builder, start, until, within, worker};
 
 #[tokio::test]
-async fn a_node_whose_name_a_newer_one_has_is_not_ready_and_returns_after_it() {
+async fn a_superseded_node_is_not_ready_until_its_successor_leaves() {
     let first = start(worker("w0"), &[]).await;
     let older = start(worker("w1"), std::slice::from_ref(&first)).await;
     until("all know all", || alive(&first) == 2 && alive(&older) == 2).await;

@@ -16,9 +16,9 @@ fn keys_for_who() -> MethodPolicy {
         .with_attempt_timeout(LONG)
 }
 
-async fn bench() -> Bench {
+async fn cluster() -> TestCluster {
     let change = |config: ClusterClientConfig| config.with_method("who", keys_for_who());
-    Bench::in_memory(turns(), HealthConfig::new(), change).await
+    TestCluster::in_memory(turns(), HealthConfig::new(), change).await
 }
 
 /// Does something on the first attempt of each key and loses the reply; knows it again after that.
@@ -39,14 +39,14 @@ fn forgetful(keys: &Arc<Mutex<Vec<u128>>>) -> Router {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_with_a_key_goes_back_to_the_worker_that_may_have_done_it() {
-    let bench = bench().await;
+async fn a_call_with_a_key_returns_to_the_worker_that_may_have_processed_it() {
+    let cluster = cluster().await;
     let keys = Arc::default();
-    let _red = bench.worker("red", forgetful(&keys));
-    let other = bench.worker("blue", who("blue"));
+    let _red = cluster.worker("red", forgetful(&keys));
+    let other = cluster.worker("blue", who("blue"));
     let mut remembered = 0;
     for _ in 0..2 {
-        let reply = bench.call("who").await.expect("a reply");
+        let reply = cluster.call("who").await.expect("a reply");
         remembered += usize::from(reply == "remembered");
     }
     // In turns.
@@ -56,10 +56,11 @@ async fn a_call_with_a_key_goes_back_to_the_worker_that_may_have_done_it() {
     assert_eq!(other.stats().calls_started, 1);
 }
 
-/// The handler runs on when nobody waits for it any more, and what it returns is the answer to the next attempt.
+/// The handler runs on when nobody waits for it any more, and what it returns is the answer to the
+/// next attempt.
 #[tokio::test(start_paused = true)]
-async fn a_call_whose_reply_was_lost_is_answered_from_memory_and_not_run_again() {
-    let bench = bench().await;
+async fn a_lost_reply_is_answered_from_the_idempotency_cache() {
+    let cluster = cluster().await;
     let (runs, gate) = (
         Arc::new(AtomicUsize::new(0)),
         Arc::new(tokio::sync::Semaphore::new(0)),
@@ -74,12 +75,13 @@ async fn a_call_whose_reply_was_lost_is_answered_from_memory_and_not_run_again()
         }
     });
     let memory = IdempotencyCache::new();
-    let _red = bench.worker("red", router.with_idempotency("who", memory.clone()));
-    let call = bench.call("who");
+    let _red = cluster.worker("red", router.with_idempotency("who", memory.clone()));
+    let call = cluster.call("who");
     tokio::pin!(call);
-    // The time for the first attempt is over, and the second one waits for the end of what the first has begun.
+    // The time for the first attempt is over, and the second one waits for the end of what the
+    // first has begun.
     let retried = until("a second attempt", || {
-        bench.client.stats().retries_maybe_processed > 0
+        cluster.client.stats().retries_maybe_processed > 0
     });
     tokio::select! {
         reply = &mut call => panic!("{reply:?}"),
@@ -89,25 +91,25 @@ async fn a_call_whose_reply_was_lost_is_answered_from_memory_and_not_run_again()
     assert_eq!((runs.load(SeqCst), memory.len()), (1, 1));
     // Another call is another key.
     gate.add_permits(1);
-    bench.call("who").await.expect("a reply");
+    cluster.call("who").await.expect("a reply");
     assert_eq!((runs.load(SeqCst), memory.len()), (2, 2));
 }
 
 #[tokio::test(start_paused = true)]
-async fn it_goes_to_another_worker_when_that_one_is_gone_or_of_no_help() {
-    let bench = bench().await;
+async fn a_call_with_a_key_moves_on_when_its_worker_cannot_help() {
+    let cluster = cluster().await;
     let (router, runs) = hanging();
-    let _red = bench.worker("red", router);
-    let _blue = bench.worker("blue", who("blue"));
+    let _red = cluster.worker("red", router);
+    let _blue = cluster.worker("blue", who("blue"));
     while runs.load(SeqCst) == 0 {
-        bench.call("who").await.expect("blue does it at last");
+        cluster.call("who").await.expect("blue does it at last");
     }
     assert!(runs.load(SeqCst) >= 2, "it went back");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn each_call_has_its_own_key_and_a_given_one_is_kept() {
-    let bench = Bench::with(|config| config.with_method("who", keys_for_who())).await;
+async fn generated_keys_are_unique_and_given_keys_are_kept() {
+    let cluster = TestCluster::with(|config| config.with_method("who", keys_for_who())).await;
     let seen: Arc<Mutex<Vec<Option<u128>>>> = Arc::default();
     let noted = Arc::clone(&seen);
     let router = Router::new().raw("who", move |cx: CallContext, body| {
@@ -119,15 +121,15 @@ async fn each_call_has_its_own_key_and_a_given_one_is_kept() {
         plain.lock().push(cx.idempotency_key());
         async move { Ok(body) }
     });
-    let _red = bench.worker("red", router);
+    let _red = cluster.worker("red", router);
     for _ in 0..20 {
-        bench.call("who").await.expect("a reply");
+        cluster.call("who").await.expect("a reply");
     }
     let keys: HashSet<_> = seen.lock().drain(..).flatten().collect();
     assert_eq!(keys.len(), 20);
     let options = WorkerCallOptions::new().with_idempotency_key(7);
-    bench.call_with("who", options).await.expect("a reply");
-    bench.call_with("plain", options).await.expect("a reply");
-    bench.call("plain").await.expect("a reply");
+    cluster.call_with("who", options).await.expect("a reply");
+    cluster.call_with("plain", options).await.expect("a reply");
+    cluster.call("plain").await.expect("a reply");
     assert_eq!(*seen.lock(), [Some(7), Some(7), None]);
 }

@@ -1,6 +1,9 @@
 //! Nodes come, go, fail, return and change.
 
-use rpcnet_client::{ClusterEvent, NodeState, PartitionStatus, SplitBrainPolicy};
+use rpcnet_client::{
+    ClusterEvent, NodeState,
+    swim::{PartitionStatus, SplitBrainPolicy},
+};
 
 use super::*;
 
@@ -116,19 +119,19 @@ async fn a_partition_is_seen_on_both_sides_and_heals() {
     let mut nodes = Vec::new();
     let mut cuts = Vec::new();
     for index in 0..5 {
-        let cut = Cut::default();
-        nodes.push(start(cut.wrap(worker(&format!("w{index}"))), &nodes).await);
-        cuts.push(cut);
+        let partition = Partition::default();
+        nodes.push(start(partition.wrap(worker(&format!("w{index}"))), &nodes).await);
+        cuts.push(partition);
     }
     let all_alive = |nodes: &[Node]| nodes.iter().all(|node| alive(node) == 5);
     until("all know all", || all_alive(&nodes)).await;
 
     let (few, many) = nodes.split_at(2);
-    for cut in &cuts[..2] {
-        cut.from(many);
+    for partition in &cuts[..2] {
+        partition.from(many);
     }
-    for cut in &cuts[2..] {
-        cut.from(few);
+    for partition in &cuts[2..] {
+        partition.from(few);
     }
     until("both sides are on their own", || {
         few.iter().all(|node| alive(node) == 2) && many.iter().all(|node| alive(node) == 3)
@@ -162,7 +165,7 @@ async fn a_partition_is_seen_on_both_sides_and_heals() {
         [few[1].addr()]
     );
 
-    cuts.iter().for_each(Cut::heal);
+    cuts.iter().for_each(Partition::heal);
     until("they are one cluster again", || all_alive(&nodes)).await;
     until("and say so", || {
         nodes
@@ -172,9 +175,10 @@ async fn a_partition_is_seen_on_both_sides_and_heals() {
     .await;
 }
 
-/// At default settings. How soon is measured in virtual time: this clock is shared with whatever else the machine does.
+/// At default settings. How soon is measured in virtual time: this clock is shared with whatever
+/// else the machine does.
 #[tokio::test(flavor = "multi_thread")]
-async fn ten_nodes_know_each_other_and_a_death() {
+async fn ten_nodes_discover_each_other_and_a_failure() {
     let lan = |name: &str| worker(name).cluster_config(ClusterConfig::lan());
     let mut nodes: Vec<Node> = Vec::new();
     for index in 0..10 {

@@ -5,8 +5,8 @@ use std::future::pending;
 use futures::{StreamExt, future::join_all};
 use parking_lot::Mutex;
 use rpcnet_client::{
-    PickContext, Receiver, Sender, View,
-    balance::{Outcome, OutcomeKind, RoundRobin},
+    Receiver, Sender,
+    balance::{Outcome, OutcomeKind, PickContext, RoundRobin, View},
 };
 
 use super::*;
@@ -14,8 +14,8 @@ use super::*;
 /// Calls under way at the same time.
 const AT_ONCE: u64 = 8;
 
-async fn balanced_by(strategy: LoadBalancingStrategy) -> Bench {
-    Bench::balanced(strategy.balancer(), TransportConfig::default(), |config| {
+async fn with_strategy(strategy: LoadBalancingStrategy) -> TestCluster {
+    TestCluster::with_balancer(strategy.balancer(), TransportConfig::default(), |config| {
         config
     })
     .await
@@ -30,10 +30,10 @@ fn old(cannot_read: bool) -> Router {
     }
 }
 
-async fn calls(bench: &Bench, count: u64) -> u64 {
+async fn calls(cluster: &TestCluster, count: u64) -> u64 {
     let mut failed = 0;
     for _ in 0..count / AT_ONCE {
-        let calls = (0..AT_ONCE).map(|_| bench.call("who"));
+        let calls = (0..AT_ONCE).map(|_| cluster.call("who"));
         let replies = join_all(calls).await;
         failed += replies.iter().filter(|reply| reply.is_err()).count() as u64;
     }
@@ -41,18 +41,18 @@ async fn calls(bench: &Bench, count: u64) -> u64 {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_worker_of_another_version_gets_a_few_first_attempts_whatever_the_strategy() {
+async fn every_strategy_passes_over_a_worker_that_refuses_the_method() {
     for &strategy in LoadBalancingStrategy::ALL {
         for cannot_read in [false, true] {
-            let bench = balanced_by(strategy).await;
-            let _workers = ["a", "b", "c", "d"].map(|name| bench.worker(name, who(name)));
-            let old = bench.worker("old", old(cannot_read));
-            assert_eq!(calls(&bench, 160).await, 0, "{strategy:?}");
+            let cluster = with_strategy(strategy).await;
+            let _workers = ["a", "b", "c", "d"].map(|name| cluster.worker(name, who(name)));
+            let old = cluster.worker("old", old(cannot_read));
+            assert_eq!(calls(&cluster, 160).await, 0, "{strategy:?}");
             let stats = old.stats();
             let refused = stats.unknown_methods + stats.invalid_requests;
             assert!(refused <= AT_ONCE + 3, "{strategy:?}: {refused} refusals");
             // Few, should probes fall due on a slow machine.
-            assert_eq!(calls(&bench, 160).await, 0, "{strategy:?}");
+            assert_eq!(calls(&cluster, 160).await, 0, "{strategy:?}");
             let stats = old.stats();
             let more = stats.unknown_methods + stats.invalid_requests - refused;
             assert!(more <= 3, "{strategy:?}: {more} refusals");
@@ -61,11 +61,11 @@ async fn a_worker_of_another_version_gets_a_few_first_attempts_whatever_the_stra
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn if_no_worker_knows_the_method_the_caller_is_told_at_once() {
-    let bench = Bench::new().await;
-    let workers = ["a", "b", "c"].map(|name| bench.worker(name, Router::new()));
+async fn a_method_unknown_to_all_workers_fails_at_once() {
+    let cluster = TestCluster::new().await;
+    let workers = ["a", "b", "c"].map(|name| cluster.worker(name, Router::new()));
     for attempts in [3, 1, 1] {
-        let error = bench.call("who").await.expect_err("all refuse");
+        let error = cluster.call("who").await.expect_err("all refuse");
         let ClusterError::Rpc {
             error,
             attempts: made,
@@ -83,40 +83,41 @@ async fn if_no_worker_knows_the_method_the_caller_is_told_at_once() {
             (attempts, StopReason::NoWorkerLeft)
         );
     }
-    // One of them learns it. The list has the same process as before, and the call that is sent there anyway finds out.
+    // One of them learns it. The list has the same process as before, and the call that is sent
+    // there anyway finds out.
     workers[1].endpoint().serve(who("b"));
     let mut found = false;
     for _ in 0..100 {
-        found |= bench.call("who").await.is_ok();
+        found |= cluster.call("who").await.is_ok();
     }
     assert!(found);
     // From then on all go there.
-    assert_eq!(calls(&bench, 16).await, 0);
+    assert_eq!(calls(&cluster, 16).await, 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_worker_is_asked_again_when_it_is_another_process_or_has_other_tags() {
-    let bench = Bench::new().await;
-    let _blue = bench.worker("blue", who("blue"));
-    let red = bench.worker("red", Router::new());
+async fn a_new_process_or_tag_clears_a_refused_method() {
+    let cluster = TestCluster::new().await;
+    let _blue = cluster.worker("blue", who("blue"));
+    let red = cluster.worker("red", Router::new());
     for _ in 0..4 {
-        assert_eq!(&bench.call("who").await.expect("a reply")[..4], "blue");
+        assert_eq!(&cluster.call("who").await.expect("a reply")[..4], "blue");
     }
     assert!(red.stats().unknown_methods >= 1);
     red.endpoint().serve(who("red"));
     let id = NodeId::new("red", 1);
     let node = NodeInfo::new(id, red.local_addr()).with_tag("role", "worker");
-    bench.list.insert(node.with_tag("version", "2"));
-    let found = async { while &bench.call("who").await.expect("a reply")[..3] != "red" {} };
+    cluster.list.insert(node.with_tag("version", "2"));
+    let found = async { while &cluster.call("who").await.expect("a reply")[..3] != "red" {} };
     within("a call to it", found).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_request_that_is_served_nowhere_is_to_blame_itself() {
-    let bench = Bench::new().await;
+async fn an_unreadable_request_that_no_worker_serves_blames_no_worker() {
+    let cluster = TestCluster::new().await;
     let typed = || Router::new().typed("double", |n: u32| async move { n * 2 });
-    let workers = ["a", "b", "c"].map(|name| bench.worker(name, typed()));
-    let error = bench.call("double").await.expect_err("no number");
+    let workers = ["a", "b", "c"].map(|name| cluster.worker(name, typed()));
+    let error = cluster.call("double").await.expect_err("no number");
     assert_eq!(error.attempts().len(), 3, "{error}");
     assert!(!error.is_retryable());
     assert_eq!(error.processed(), Processed::No);
@@ -129,13 +130,13 @@ async fn a_request_that_is_served_nowhere_is_to_blame_itself() {
     };
     assert_eq!(refused(), 3);
     for n in 0..3_u32 {
-        let reply = bench.client.call_worker_typed("double", &n, None);
+        let reply = cluster.client.call_worker_typed("double", &n, None);
         let reply: u32 = within("a call", reply).await.expect("a reply");
         assert_eq!(reply, 2 * n);
     }
     let served = workers.iter().map(|one| one.stats().calls_completed);
     assert!(served.into_iter().all(|calls| calls > 0));
-    assert_eq!(bench.client.stats().retries_unreadable, 2);
+    assert_eq!(cluster.client.stats().retries_unreadable, 2);
 }
 
 /// Takes turns, and remembers what it was told.
@@ -155,21 +156,22 @@ impl Balancer for Told {
     }
 }
 
-async fn told() -> (Bench, Arc<Told>) {
+async fn told() -> (TestCluster, Arc<Told>) {
     let told = Arc::new(Told {
         turns: RoundRobin::seeded(1),
         kinds: Mutex::default(),
     });
     let balancer = Arc::clone(&told) as Arc<dyn Balancer>;
-    let bench = Bench::balanced(balancer, TransportConfig::default(), |config| config).await;
-    (bench, told)
+    let cluster =
+        TestCluster::with_balancer(balancer, TransportConfig::default(), |config| config).await;
+    (cluster, told)
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_balancer_is_told_who_served_and_who_only_refused() {
-    let (bench, told) = told().await;
+async fn a_refusal_is_not_reported_as_success() {
+    let (cluster, told) = told().await;
     let (router, _) = failing(Status::app(&7u32, "no luck"));
-    let _red = bench.worker("red", router.typed("double", |n: u32| async move { n * 2 }));
+    let _red = cluster.worker("red", router.typed("double", |n: u32| async move { n * 2 }));
     let as_failures = WorkerCallOptions::new().with_application_errors_as_failures(true);
     let table = [
         ("who", WorkerCallOptions::new(), OutcomeKind::Success),
@@ -178,7 +180,7 @@ async fn a_balancer_is_told_who_served_and_who_only_refused() {
         ("double", as_failures, OutcomeKind::Refused),
     ];
     for (method, options, kind) in table {
-        let error = bench
+        let error = cluster
             .call_with(method, options)
             .await
             .expect_err("it fails");
@@ -188,20 +190,20 @@ async fn a_balancer_is_told_who_served_and_who_only_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stream_tells_with_its_first_message_whether_it_was_taken() {
-    let (bench, told) = told().await;
+async fn the_first_stream_message_reports_the_outcome() {
+    let (cluster, told) = told().await;
     let count = |_, upto: u32, mut replies: Sender<u32>| async move {
         for n in 0..upto {
             replies.send(n).await?;
         }
         Ok(())
     };
-    let _red = bench.worker("red", Router::new().server_streaming("count", count));
-    let blue = bench.worker("blue", Router::new());
+    let _red = cluster.worker("red", Router::new().server_streaming("count", count));
+    let blue = cluster.worker("blue", Router::new());
     let (mut taken, mut refused) = (0, 0);
     for _ in 0..10 {
         let options = WorkerCallOptions::new();
-        let stream = bench
+        let stream = cluster
             .client
             .call_worker_server_streaming("count", &2u32, None, options);
         let stream: rpcnet_client::WorkerStream<Receiver<u32>> =
@@ -217,7 +219,8 @@ async fn a_stream_tells_with_its_first_message_whether_it_was_taken() {
             ref other => panic!("{other:?}"),
         }
     }
-    // One that was refused is not begun anew, since its caller may have sent some of it; those after it go elsewhere.
+    // One that was refused is not begun anew, since its caller may have sent some of it; those
+    // after it go elsewhere.
     assert_eq!((taken, refused, blue.stats().unknown_methods), (9, 1, 1));
     let kinds = told.kinds.lock();
     let of = |kind| kinds.iter().filter(|one| **one == kind).count();
@@ -228,23 +231,23 @@ async fn a_stream_tells_with_its_first_message_whether_it_was_taken() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_worker_that_cannot_read_the_requests_of_streams_is_passed_over() {
-    let bench = balanced_by(LoadBalancingStrategy::PowerOfTwo).await;
+async fn unreadable_stream_requests_pass_over_the_worker() {
+    let cluster = with_strategy(LoadBalancingStrategy::PowerOfTwo).await;
     let endless = |_, n: u32, mut replies: Sender<u32>| async move {
         replies.send(n).await?;
         pending().await
     };
     let reads_pairs = |_, _: (u64, u64), _: Sender<u32>| async { Ok(()) };
-    let _workers =
-        ["a", "b"].map(|name| bench.worker(name, Router::new().server_streaming("count", endless)));
+    let _workers = ["a", "b"]
+        .map(|name| cluster.worker(name, Router::new().server_streaming("count", endless)));
     let old = Router::new().server_streaming("count", reads_pairs);
-    let old = bench.worker("old", old);
+    let old = cluster.worker("old", old);
     // Refusals among the first forty, and among the others.
     let (mut streams, mut failed) = (Vec::new(), [0, 0]);
     // Streams that are not over make the workers that serve them look busier than one that refuses.
     for n in 0..80_u32 {
         let options = WorkerCallOptions::new();
-        let stream = bench
+        let stream = cluster
             .client
             .call_worker_server_streaming("count", &n, None, options);
         let mut stream: rpcnet_client::WorkerStream<Receiver<u32>> =
@@ -261,24 +264,25 @@ async fn a_worker_that_cannot_read_the_requests_of_streams_is_passed_over() {
             }
         }
     }
-    // Three in a row, and until the random choice has let another worker serve the method. Later the
-    // probes of a slow machine.
+    // Three in a row, and until the random choice has let another worker serve the method. Later
+    // the probes of a slow machine.
     assert!(failed[0] >= 1 && failed[1] <= 3, "{failed:?}");
     assert_eq!(old.stats().invalid_requests, failed[0] + failed[1]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn bad_requests_of_streams_take_no_worker_out_of_the_method() {
-    let bench = balanced_by(LoadBalancingStrategy::RoundRobin).await;
+async fn malformed_stream_requests_pass_over_no_worker() {
+    let cluster = with_strategy(LoadBalancingStrategy::RoundRobin).await;
     let echo = |_, n: (u64, u64), mut replies: Sender<u64>| async move {
         replies.send(n.0).await.map_err(Status::from)
     };
     let workers = ["a", "b", "c"]
-        .map(|name| bench.worker(name, Router::new().server_streaming("echo", echo)));
-    // A stream is not begun anew, so a bad request fails at one worker alone: in turns, at the same one.
+        .map(|name| cluster.worker(name, Router::new().server_streaming("echo", echo)));
+    // A stream is not begun anew, so a bad request fails at one worker alone: in turns, at the same
+    // one.
     for n in 0..120_u64 {
         let options = WorkerCallOptions::new();
-        let client = &bench.client;
+        let client = &cluster.client;
         let (is_bad, pair) = ((9..60).contains(&n) && n % 3 == 0, (n, n));
         let stream = if is_bad {
             let stream = client.call_worker_server_streaming("echo", &1u8, None, options);
@@ -299,14 +303,14 @@ async fn bad_requests_of_streams_take_no_worker_out_of_the_method() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_request_that_a_worker_cannot_read_is_not_hidden_by_a_failure_that_passes() {
-    let bench = Bench::new().await;
-    let (busy, _) = failing(Status::overloaded("later").with_retry_after(4 * PATIENCE));
-    let _old = bench.worker("old", old(true));
-    let _busy = bench.worker("busy", busy);
+async fn an_unreadable_request_is_not_hidden_by_a_transient_failure() {
+    let cluster = TestCluster::new().await;
+    let (busy, _) = failing(Status::overloaded("later").with_retry_after(4 * TEST_TIMEOUT));
+    let _old = cluster.worker("old", old(true));
+    let _busy = cluster.worker("busy", busy);
     // Whichever of the two is tried last.
     for _ in 0..4 {
-        let error = bench.call("who").await.expect_err("both refuse");
+        let error = cluster.call("who").await.expect_err("both refuse");
         assert_eq!(error.attempts().len(), 2, "{error}");
         let ClusterError::Rpc { error: told, .. } = &error else {
             panic!("{error}");
@@ -318,8 +322,8 @@ async fn a_request_that_a_worker_cannot_read_is_not_hidden_by_a_failure_that_pas
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_message_that_this_side_cannot_decode_is_no_failure_of_the_worker() {
-    let (bench, told) = told().await;
+async fn an_undecodable_stream_message_is_no_failure_of_the_worker() {
+    let (cluster, told) = told().await;
     let count = |_, n: u32, mut replies: Sender<u32>| async move {
         replies.send(n).await?;
         Ok(())
@@ -332,11 +336,11 @@ async fn a_message_that_this_side_cannot_decode_is_no_failure_of_the_worker() {
         Ok::<u32, Status>(last)
     };
     let router = Router::new().server_streaming("count", count);
-    let _red = bench.worker("red", router.client_streaming("last", last));
+    let _red = cluster.worker("red", router.client_streaming("last", last));
     let as_failures = WorkerCallOptions::new().with_application_errors_as_failures(true);
     for options in [WorkerCallOptions::new(), as_failures] {
         type Pair = (u32, u32);
-        let client = &bench.client;
+        let client = &cluster.client;
         let stream = client.call_worker_server_streaming("count", &1u32, None, options);
         let mut stream: rpcnet_client::WorkerStream<Receiver<Pair>> =
             within("a stream", stream).await.expect("a stream");

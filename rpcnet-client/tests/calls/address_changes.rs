@@ -1,6 +1,6 @@
 //! Workers that move to another address and stay the same process to the cluster.
 
-use rpcnet_client::ConnectError;
+use rpcnet_client::transport::ConnectError;
 
 use super::*;
 
@@ -18,27 +18,27 @@ fn server(router: Router) -> RpcServer {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn calls_follow_a_worker_to_its_new_address() {
-    let bench = Bench::new().await;
+    let cluster = TestCluster::new().await;
     let (old, new) = (server(named("old")), server(named("new")));
-    bench.list("red", 1, old.local_addr());
+    cluster.list("red", 1, old.local_addr());
     for _ in 0..3 {
-        assert_eq!(bench.call("who").await.expect("a reply"), "old");
+        assert_eq!(cluster.call("who").await.expect("a reply"), "old");
     }
-    bench.list("red", 1, new.local_addr());
+    cluster.list("red", 1, new.local_addr());
     for _ in 0..3 {
-        assert_eq!(bench.call("who").await.expect("a reply"), "new");
+        assert_eq!(cluster.call("who").await.expect("a reply"), "new");
     }
-    assert_eq!(bench.client.connections(), 1);
+    assert_eq!(cluster.client.connections(), 1);
     // And back, over a connection of its own: the first one was not kept.
-    bench.list("red", 1, old.local_addr());
-    assert_eq!(bench.call("who").await.expect("a reply"), "old");
+    cluster.list("red", 1, old.local_addr());
+    assert_eq!(cluster.call("who").await.expect("a reply"), "old");
     let accepted = [&old, &new].map(|server| server.stats().connections_accepted);
     assert_eq!(accepted, [2, 1]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_call_under_way_ends_at_the_old_address() {
-    let bench = Arc::new(Bench::new().await);
+async fn a_call_in_flight_ends_at_the_old_address() {
+    let cluster = Arc::new(TestCluster::new().await);
     let gate = Arc::new(tokio::sync::Semaphore::new(0));
     let closed = Arc::clone(&gate);
     let router = Router::new().raw("who", move |_, _| {
@@ -49,31 +49,31 @@ async fn a_call_under_way_ends_at_the_old_address() {
         }
     });
     let (old, new) = (server(router), server(named("new")));
-    bench.list("red", 1, old.local_addr());
+    cluster.list("red", 1, old.local_addr());
     let call = {
-        let bench = Arc::clone(&bench);
-        tokio::spawn(async move { bench.call("who").await })
+        let cluster = Arc::clone(&cluster);
+        tokio::spawn(async move { cluster.call("who").await })
     };
     until("it runs", || old.stats().calls_started == 1).await;
-    bench.list("red", 1, new.local_addr());
-    assert_eq!(bench.call("who").await.expect("a reply"), "new");
+    cluster.list("red", 1, new.local_addr());
+    assert_eq!(cluster.call("who").await.expect("a reply"), "new");
     gate.add_permits(1);
     assert_eq!(call.await.expect("no panic").expect("a reply"), "old");
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_error_names_the_address_that_was_dialled() {
-    let bench = Bench::in_memory(turns(), HealthConfig::new(), |config| {
+async fn the_error_names_the_address_that_was_tried() {
+    let cluster = TestCluster::in_memory(turns(), HealthConfig::new(), |config| {
         config.with_connect_timeout(Duration::from_millis(200))
     })
     .await;
-    let old = bench.worker("red", named("old"));
-    assert_eq!(bench.call("who").await.expect("a reply"), "old");
+    let old = cluster.worker("red", named("old"));
+    assert_eq!(cluster.call("who").await.expect("a reply"), "old");
     // No node answers there.
     let silent = SocketAddr::from(([10, 9, 9, 1], 1));
-    bench.list("red", 1, silent);
+    cluster.list("red", 1, silent);
     let once = WorkerCallOptions::new().with_attempts_max(1);
-    let error = bench.call_with("who", once).await.expect_err("no answer");
+    let error = cluster.call_with("who", once).await.expect_err("no answer");
     let ClusterError::Connect { error: cause, .. } = &error else {
         panic!("{error}");
     };
@@ -85,19 +85,21 @@ async fn the_error_names_the_address_that_was_dialled() {
     assert_eq!(old.stats().calls_started, 1);
 }
 
-/// It was at the old address when the connection was begun: that one is given up, and none waits for its end.
+/// It was at the old address when the connection was begun: that one is given up, and none waits
+/// for its end.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_connection_that_is_being_made_to_the_old_address_is_given_up() {
-    let bench = Arc::new(Bench::with(|config| config.with_connect_timeout(PATIENCE * 2)).await);
-    let _socket = bench.silent("red");
+async fn connecting_to_a_former_address_is_cancelled() {
+    let cluster =
+        Arc::new(TestCluster::with(|config| config.with_connect_timeout(TEST_TIMEOUT * 2)).await);
+    let _socket = cluster.silent("red");
     let call = {
-        let bench = Arc::clone(&bench);
-        tokio::spawn(async move { bench.call("who").await })
+        let cluster = Arc::clone(&cluster);
+        tokio::spawn(async move { cluster.call("who").await })
     };
-    until("it is being made", || bench.client.connections() == 1).await;
+    until("it is being made", || cluster.client.connections() == 1).await;
     let new = server(named("new"));
-    bench.list("red", 1, new.local_addr());
-    assert_eq!(bench.call("who").await.expect("a reply"), "new");
+    cluster.list("red", 1, new.local_addr());
+    assert_eq!(cluster.call("who").await.expect("a reply"), "new");
     assert_eq!(
         within("the first call", call)
             .await

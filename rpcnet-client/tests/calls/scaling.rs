@@ -12,16 +12,19 @@ use super::*;
 
 const ONE: NonZeroU32 = NonZeroU32::MIN;
 
-async fn bench(change: impl FnOnce(ClusterClientConfig) -> ClusterClientConfig) -> Arc<Bench> {
+async fn cluster(
+    change: impl FnOnce(ClusterClientConfig) -> ClusterClientConfig,
+) -> Arc<TestCluster> {
     let turns = LoadBalancingStrategy::RoundRobin.balancer();
     let one_lane = TransportConfig::default().with_lanes(NonZeroU8::MIN);
-    Arc::new(Bench::balanced(turns, one_lane, change).await)
+    Arc::new(TestCluster::with_balancer(turns, one_lane, change).await)
 }
 
 /// What a gated method waits for.
 struct Gate {
     permits: Semaphore,
-    /// How many calls wait. [`RpcServer::in_flight`] counts one too many while a lane is being read.
+    /// How many calls wait. [`RpcServer::in_flight`] counts one too many while a lane is being
+    /// read.
     waiting: AtomicUsize,
 }
 
@@ -54,24 +57,25 @@ fn gated() -> (Router, Arc<Gate>) {
     (router, gate)
 }
 
-fn call(bench: &Arc<Bench>) -> JoinHandle<Result<String, ClusterError>> {
-    let bench = Arc::clone(bench);
-    tokio::spawn(async move { bench.call("who").await })
+fn call(cluster: &Arc<TestCluster>) -> JoinHandle<Result<String, ClusterError>> {
+    let cluster = Arc::clone(cluster);
+    tokio::spawn(async move { cluster.call("who").await })
 }
 
-/// Calls until as many are served at a time: those that wait stay where they are, so each step takes another call.
+/// Calls until as many are served at a time: those that wait stay where they are, so each step
+/// takes another call.
 async fn fill(
-    bench: &Arc<Bench>,
+    cluster: &Arc<TestCluster>,
     gate: &Gate,
     upto: usize,
 ) -> Vec<JoinHandle<Result<String, ClusterError>>> {
     let mut calls = Vec::new();
     for wanted in 1..=upto {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TEST_TIMEOUT;
         while gate.waiting() < wanted {
             assert!(Instant::now() < deadline, "{wanted} at a time");
             let before = gate.waiting();
-            calls.push(call(bench));
+            calls.push(call(cluster));
             let patience = Instant::now() + Duration::from_millis(50);
             while gate.waiting() == before && Instant::now() < patience {
                 sleep(Duration::from_millis(2)).await;
@@ -82,9 +86,9 @@ async fn fill(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_saturated_connection_gets_company_up_to_the_limit_that_goes_when_it_is_quiet() {
+async fn saturated_connections_scale_up_to_the_limit_and_down_when_idle() {
     let quiet = Duration::from_millis(400);
-    let bench = bench(|config| {
+    let cluster = cluster(|config| {
         config
             .with_connections_per_worker_max(NonZeroUsize::new(3).unwrap())
             .with_surplus_idle_timeout(quiet)
@@ -93,18 +97,18 @@ async fn a_saturated_connection_gets_company_up_to_the_limit_that_goes_when_it_i
     let (router, gate) = gated();
     let four = NonZeroU32::new(4).unwrap();
     let config = TransportConfig::default().with_lane_calls_max(four);
-    let _server = bench.worker_with("red", router, config);
+    let _server = cluster.worker_with("red", router, config);
 
     // Four calls on each connection, and further ones wait; that is all there may be.
-    let calls = fill(&bench, &gate, 12).await;
-    assert_eq!(bench.client.connections(), 3);
-    let more: Vec<_> = (0..20).map(|_| call(&bench)).collect();
+    let calls = fill(&cluster, &gate, 12).await;
+    assert_eq!(cluster.client.connections(), 3);
+    let more: Vec<_> = (0..20).map(|_| call(&cluster)).collect();
     let patience = Instant::now() + Duration::from_millis(300);
     while Instant::now() < patience {
-        assert!(bench.client.connections() <= 3 && gate.waiting() <= 12);
+        assert!(cluster.client.connections() <= 3 && gate.waiting() <= 12);
         sleep(Duration::from_millis(5)).await;
     }
-    assert_eq!(bench.handshakes(), 3);
+    assert_eq!(cluster.handshakes(), 3);
 
     gate.open();
     for call in calls.into_iter().chain(more) {
@@ -115,27 +119,27 @@ async fn a_saturated_connection_gets_company_up_to_the_limit_that_goes_when_it_i
     }
     // Calls go on, one at a time, for which one connection is enough.
     let begun = Instant::now();
-    while bench.client.connections() > 1 {
-        assert!(begun.elapsed() < PATIENCE, "surplus connections go");
-        bench.call("who").await.expect("a reply");
+    while cluster.client.connections() > 1 {
+        assert!(begun.elapsed() < TEST_TIMEOUT, "surplus connections go");
+        cluster.call("who").await.expect("a reply");
     }
     assert!(begun.elapsed() >= quiet, "not at once");
-    bench.call("who").await.expect("a reply");
-    assert_eq!(bench.handshakes(), 3);
+    cluster.call("who").await.expect("a reply");
+    assert_eq!(cluster.handshakes(), 3);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_connection_that_is_not_saturated_stays_alone() {
-    let bench = bench(|config| config).await;
+async fn an_unsaturated_connection_does_not_scale_up() {
+    let cluster = cluster(|config| config).await;
     let (router, gate) = gated();
-    let _server = bench.worker("red", router);
-    let calls: Vec<_> = (0..500).map(|_| call(&bench)).collect();
+    let _server = cluster.worker("red", router);
+    let calls: Vec<_> = (0..500).map(|_| call(&cluster)).collect();
     until("all are served", || gate.waiting() == 500).await;
     // Longer than it takes to notice that one is saturated.
     let patience = Instant::now() + Duration::from_millis(300);
     let mut more = Vec::new();
     while Instant::now() < patience {
-        more.push(call(&bench));
+        more.push(call(&cluster));
         sleep(Duration::from_millis(10)).await;
     }
     gate.open();
@@ -145,29 +149,29 @@ async fn a_connection_that_is_not_saturated_stays_alone() {
             .expect("no panic")
             .expect("a reply");
     }
-    assert_eq!((bench.client.connections(), bench.handshakes()), (1, 1));
+    assert_eq!((cluster.client.connections(), cluster.handshakes()), (1, 1));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn streams_that_fill_a_connection_get_another() {
-    let bench = bench(|config| config).await;
+async fn streams_that_saturate_a_connection_scale_it_up() {
+    let cluster = cluster(|config| config).await;
     let router =
         Router::new().server_streaming("feed", |_, (): (), mut out: Sender<u8>| async move {
             out.send(1).await?;
             std::future::pending().await
         });
     let two = NonZeroU32::new(2).unwrap();
-    let server = bench.worker_with(
+    let server = cluster.worker_with(
         "red",
         router,
         TransportConfig::default().with_streams_max(two),
     );
     let open = || {
-        let bench = Arc::clone(&bench);
+        let cluster = Arc::clone(&cluster);
         tokio::spawn(async move {
             let options = WorkerCallOptions::new().without_deadline();
             let feed =
-                bench
+                cluster
                     .client
                     .call_worker_server_streaming::<(), u8>("feed", &(), None, options);
             let mut feed = feed.await.expect("a stream");
@@ -180,11 +184,11 @@ async fn streams_that_fill_a_connection_get_another() {
     feeds.extend([open(), open(), open()]);
     until("two are served", || server.in_flight() == 2).await;
     until("there is a second connection", || {
-        bench.client.connections() == 2
+        cluster.client.connections() == 2
     })
     .await;
     // Those that come before it stands wait too, and stay where they are.
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TEST_TIMEOUT;
     while server.in_flight() < 4 {
         assert!(Instant::now() < deadline, "four are served");
         feeds.push(open());
@@ -197,16 +201,17 @@ async fn streams_that_fill_a_connection_get_another() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn all_connections_to_a_failed_worker_are_closed() {
-    let bench = bench(|config| config).await;
+    let cluster = cluster(|config| config).await;
     let (router, gate) = gated();
     let config = TransportConfig::default().with_lane_calls_max(ONE);
-    let server = bench.worker_with("red", router, config);
-    let calls = fill(&bench, &gate, 2).await;
-    assert_eq!(bench.client.connections(), 2);
-    let _blue = bench.worker("blue", who("blue"));
-    bench.list.fail("red");
+    let server = cluster.worker_with("red", router, config);
+    let calls = fill(&cluster, &gate, 2).await;
+    assert_eq!(cluster.client.connections(), 2);
+    let _blue = cluster.worker("blue", who("blue"));
+    cluster.list.fail("red");
     until("it has heard", || server.in_flight() == 0).await;
-    // Those that ran there may have run; those that waited for a place have not, so another worker does them.
+    // Those that ran there may have run; those that waited for a place have not, so another worker
+    // does them.
     let (mut cut, mut moved) = (0, 0);
     for call in calls {
         match within("a call", call).await.expect("no panic") {
@@ -225,26 +230,26 @@ async fn all_connections_to_a_failed_worker_are_closed() {
 
 /// What the worker has no room for is not its fault: it is not avoided.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_worker_that_takes_no_further_connection_is_called_over_the_one_there_is() {
-    let bench = bench(|config| config).await;
+async fn a_refused_extra_connection_does_not_mark_the_worker() {
+    let cluster = cluster(|config| config).await;
     let (router, gate) = gated();
     let config = TransportConfig::default()
         .with_lane_calls_max(ONE)
         .with_connections_max(NonZeroUsize::MIN);
-    let server = bench.worker_with("red", router, config);
-    let first = call(&bench);
+    let server = cluster.worker_with("red", router, config);
+    let first = call(&cluster);
     until("it runs", || gate.waiting() == 1).await;
-    let second = call(&bench);
+    let second = call(&cluster);
     until("another connection is refused", || {
         server.stats().handshakes_refused > 0
     })
     .await;
     gate.permits.add_permits(3);
-    for call in [first, second, call(&bench)] {
+    for call in [first, second, call(&cluster)] {
         within("a call", call)
             .await
             .expect("no panic")
             .expect("a reply");
     }
-    assert_eq!((bench.client.connections(), bench.handshakes()), (1, 1));
+    assert_eq!((cluster.client.connections(), cluster.handshakes()), (1, 1));
 }

@@ -3,10 +3,7 @@
 use std::num::NonZeroUsize;
 
 use parking_lot::Mutex;
-use rpcnet_client::{
-    PickContext, View,
-    balance::{Outcome, OutcomeKind, ReportedLoad},
-};
+use rpcnet_client::balance::{Outcome, OutcomeKind, PickContext, ReportedLoad, View};
 
 use super::*;
 
@@ -50,9 +47,9 @@ fn gated(name: &str) -> (Router, Arc<tokio::sync::Semaphore>) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_balancer_steers_by_the_load_that_others_make() {
+async fn a_balancer_sees_the_load_that_other_clients_make() {
     let balancer = Arc::new(ByReport::default());
-    let bench = Bench::balanced(
+    let cluster = TestCluster::with_balancer(
         Arc::clone(&balancer) as Arc<_>,
         TransportConfig::default(),
         |config| config,
@@ -60,8 +57,8 @@ async fn a_balancer_steers_by_the_load_that_others_make() {
     .await;
     let ten = TransportConfig::default().with_calls_max(NonZeroUsize::new(10).unwrap());
     let (router, gate) = gated("red");
-    let red = bench.worker_with("red", router, ten);
-    let _blue = bench.worker("blue", who("blue"));
+    let red = cluster.worker_with("red", router, ten);
+    let _blue = cluster.worker("blue", who("blue"));
 
     // Somebody else keeps red busy, which this client can only know from red.
     let other = endpoint("other", loopback()).expect("a free port");
@@ -80,7 +77,13 @@ async fn a_balancer_steers_by_the_load_that_others_make() {
     // Each says something once; from then on it is blue.
     let mut by_red = 0;
     for _ in 0..20 {
-        by_red += usize::from(bench.call("who").await.expect("a reply").starts_with("red"));
+        by_red += usize::from(
+            cluster
+                .call("who")
+                .await
+                .expect("a reply")
+                .starts_with("red"),
+        );
     }
     assert_eq!(by_red, 1);
     let busy = |(_, load): &&(OutcomeKind, Option<ReportedLoad>)| load.is_some_and(|l| l.busy);
@@ -93,7 +96,7 @@ async fn a_balancer_steers_by_the_load_that_others_make() {
     }
 
     // It says so with refusals too.
-    bench.list.remove("blue");
+    cluster.list.remove("blue");
     let more: Vec<_> = (0..2)
         .map(|_| {
             let other = other.clone();
@@ -102,7 +105,10 @@ async fn a_balancer_steers_by_the_load_that_others_make() {
         .collect();
     until("red is full", || red.in_flight() == 10).await;
     let once = WorkerCallOptions::new().with_attempts_max(1);
-    let error = bench.call_with("who", once).await.expect_err("it is full");
+    let error = cluster
+        .call_with("who", once)
+        .await
+        .expect_err("it is full");
     assert_eq!(error.attempts()[0].error.code(), Code::Overloaded);
     {
         let told = balancer.told.lock();
@@ -115,25 +121,28 @@ async fn a_balancer_steers_by_the_load_that_others_make() {
     for call in load.into_iter().chain(more) {
         call.await.expect("no panic").expect("a reply");
     }
-    bench.call("who").await.expect("there is room again");
+    cluster.call("who").await.expect("there is room again");
     let last = balancer.told.lock().last().copied().expect("an outcome");
     assert!(!last.1.expect("a report").busy);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_attempt_without_an_answer_says_nothing_about_the_load() {
+async fn an_unanswered_attempt_reports_no_load() {
     let balancer = Arc::new(ByReport::default());
-    let bench = Bench::balanced(
+    let cluster = TestCluster::with_balancer(
         Arc::clone(&balancer) as Arc<_>,
         TransportConfig::default(),
         |config| config,
     )
     .await;
     let (router, _gate) = gated("red");
-    let _red = bench.worker("red", router);
-    bench.call("who").await.expect("a reply");
+    let _red = cluster.worker("red", router);
+    cluster.call("who").await.expect("a reply");
     let short = WorkerCallOptions::new().with_timeout(Duration::from_millis(50));
-    bench.call_with("wait", short).await.expect_err("it hangs");
+    cluster
+        .call_with("wait", short)
+        .await
+        .expect_err("it hangs");
     let told = balancer.told.lock();
     assert!(told[0].1.is_some());
     assert_eq!(told[1], (OutcomeKind::Failure, None));
