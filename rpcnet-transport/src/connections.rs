@@ -1,4 +1,4 @@
-//! The connections of an endpoint, by the node at the other end.
+//! Registry of the connections of an endpoint, by the name of the peer.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{RpcError, close::close_at_once};
 
-/// All connections of an endpoint whose peer is known, those that it makes or has made and those
+/// All connections of an endpoint whose peer is known: those that it makes or has made, and those
 /// that it accepted.
 #[derive(Debug, Default)]
 pub(crate) struct ConnectionRegistry(Mutex<RegistryState>);
@@ -24,11 +24,11 @@ struct RegistryState {
     connections: HashMap<u64, ConnectionEntry>,
     /// Handshakes that peers have begun.
     handshakes: BTreeSet<u64>,
-    /// Nodes that were disconnected since the oldest of these handshakes began, each with the last
-    /// time.
+    /// Nodes that were disconnected since the oldest of these handshakes began, each with its last
+    /// disconnect.
     disconnected: Vec<(Box<str>, u64)>,
-    /// Handshakes of any peer that began before are not let in: more nodes were disconnected than
-    /// are remembered.
+    /// Handshakes that began before this number are refused for every peer: more nodes were
+    /// disconnected than are remembered.
     refused_before: u64,
 }
 
@@ -36,16 +36,17 @@ struct RegistryState {
 struct ConnectionEntry {
     name: Arc<str>,
     disconnected: CancellationToken,
-    /// `None` while it is being made.
+    /// `None` while the connection is being made.
     connection: Option<quinn::Connection>,
     local_close: LocalCloseReason,
 }
 
-/// Why this side closed a connection, for the calls that end with it. Cheap to clone.
+/// Reason for which this side closed a connection, reported by the calls that end with it. Cheap to
+/// clone.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct LocalCloseReason(Arc<OnceLock<Box<str>>>);
 
-/// One connection of the registry, until it is dropped.
+/// A connection in the registry, until it is dropped.
 #[derive(Debug)]
 pub(crate) struct RegisteredConnection {
     connections: Arc<ConnectionRegistry>,
@@ -54,7 +55,7 @@ pub(crate) struct RegisteredConnection {
     local_close: LocalCloseReason,
 }
 
-/// A handshake that a peer has begun, until it is dropped. Who the peer is may not be known.
+/// A handshake that a peer has begun, until it is dropped. The peer may not be known yet.
 #[derive(Debug)]
 pub(crate) struct PendingHandshake {
     connections: Arc<ConnectionRegistry>,
@@ -62,7 +63,7 @@ pub(crate) struct PendingHandshake {
 }
 
 impl ConnectionRegistry {
-    /// Takes note of a connection to a node that is going to be made, or was made by it.
+    /// Adds a connection to a node that is about to be made, or one that the node made.
     pub(crate) fn register(
         self: &Arc<Self>,
         name: Arc<str>,
@@ -87,7 +88,7 @@ impl ConnectionRegistry {
         }
     }
 
-    /// Takes note of a handshake that a peer has begun.
+    /// Adds a handshake that a peer has begun.
     pub(crate) fn begin_handshake(self: &Arc<Self>) -> PendingHandshake {
         let mut registry = self.0.lock();
         let id = registry.next_number();
@@ -99,15 +100,15 @@ impl ConnectionRegistry {
         }
     }
 
-    /// Tells the connections of a node to end; says how many were told. Handshakes that have begun
-    /// and turn out to be of that node are not let in.
+    /// Tells the connections of a node to close, and returns how many were told. Handshakes that
+    /// have begun are refused if their peer turns out to be that node.
     pub(crate) fn disconnect(&self, name: &str) -> usize {
         let mut registry = self.0.lock();
         registry.note_disconnect(name);
         let of_node = registry.connections.values().filter(|entry| {
             entry.name.eq_ignore_ascii_case(name) && !entry.disconnected.is_cancelled()
         });
-        // Cloned out, so that nothing is woken under the lock.
+        // Cloned out, so that no task is woken under the lock.
         let tokens = of_node.map(|entry| {
             entry.local_close.note("this node disconnected the server");
             entry.disconnected.clone()
@@ -118,7 +119,7 @@ impl ConnectionRegistry {
         tokens.len()
     }
 
-    /// Closes all connections that are made, since the endpoint shuts down.
+    /// Closes all established connections, because the endpoint shuts down.
     pub(crate) fn close_all(&self, code: VarInt) {
         let registry = self.0.lock();
         let made = registry.connections.values().filter_map(|entry| {
@@ -170,7 +171,7 @@ impl RegistryState {
 }
 
 impl RegisteredConnection {
-    /// The connection is made.
+    /// Records the connection once it is established.
     pub(crate) fn set_established(&self, connection: &quinn::Connection) {
         if let Some(entry) = self.connections.0.lock().connections.get_mut(&self.id) {
             entry.connection = Some(connection.clone());
@@ -181,19 +182,19 @@ impl RegisteredConnection {
         self.local_close.clone()
     }
 
-    /// Ends when the connection is to end.
+    /// Completes when the connection is to be closed.
     pub(crate) async fn disconnected(&self) {
         self.disconnected.cancelled().await;
     }
 }
 
 impl LocalCloseReason {
-    /// The first reason counts.
+    /// Records the reason. The first one counts.
     pub(crate) fn note(&self, why: &str) {
         let _ = self.0.set(why.into());
     }
 
-    /// The error of a call, which says why its connection was closed if that was done here.
+    /// Replaces the message of a call's error by the reason, if this side closed the connection.
     pub(crate) fn explain(&self, error: RpcError) -> RpcError {
         let cause = error.source().and_then(|source| source.downcast_ref());
         let is_closed_here = matches!(cause, Some(ConnectionError::LocallyClosed));
@@ -215,7 +216,7 @@ impl PendingHandshake {
 impl Drop for RegisteredConnection {
     fn drop(&mut self) {
         let entry = self.connections.0.lock().connections.remove(&self.id);
-        // Not under the lock: it may be the last that holds the connection.
+        // Not under the lock: the entry may hold the last handle of the connection.
         drop(entry);
     }
 }
@@ -226,7 +227,7 @@ impl Drop for PendingHandshake {
     }
 }
 
-/// Nodes that are remembered as disconnected for the handshakes that have begun.
+/// Most nodes that are remembered as disconnected for handshakes in progress.
 const DISCONNECTED_MAX: usize = 64;
 
 #[cfg(test)]
@@ -234,7 +235,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn those_of_a_node_are_told_once_and_forgotten_when_they_end() {
+    fn disconnect_tells_each_connection_of_the_node_once() {
         let all = Arc::new(ConnectionRegistry::default());
         let [a, b, other] = ["red", "RED", "blue"].map(|name| all.register(name.into(), None));
         assert_eq!(all.disconnect("red"), 2);
@@ -247,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn a_handshake_that_began_before_a_disconnect_is_refused_to_that_node_alone() {
+    fn a_handshake_from_before_a_disconnect_is_refused_for_that_node_only() {
         let all = Arc::new(ConnectionRegistry::default());
         let before = all.begin_handshake();
         assert!(!before.is_refused("red"));
@@ -257,13 +258,13 @@ mod tests {
         assert!(before.is_refused("RED") && before.is_refused("blue"));
         assert!(!between.is_refused("red") && between.is_refused("blue"));
         assert!(!before.is_refused("green") && !all.begin_handshake().is_refused("blue"));
-        // Again, it holds for what began since.
+        // A second disconnect holds for handshakes that began since the first.
         all.disconnect("red");
         assert!(between.is_refused("red"));
     }
 
     #[test]
-    fn disconnects_are_forgotten_with_the_handshakes_that_they_are_for() {
+    fn disconnects_are_forgotten_with_their_last_handshake() {
         let all = Arc::new(ConnectionRegistry::default());
         all.disconnect("red");
         assert!(all.0.lock().disconnected.is_empty(), "no handshake");
@@ -279,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn of_more_disconnects_than_are_remembered_all_handshakes_before_are_refused() {
+    fn too_many_disconnects_refuse_all_earlier_handshakes() {
         let all = Arc::new(ConnectionRegistry::default());
         let before = all.begin_handshake();
         for n in 0..DISCONNECTED_MAX {

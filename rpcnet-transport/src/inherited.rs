@@ -1,20 +1,22 @@
-//! What calls made by a handler take over from the call that it serves.
+//! Inheritance of the deadline and the priority by calls that a handler makes.
 
 use std::{cell::Cell, future::poll_fn, pin::pin, time::Instant};
 
 use crate::Priority;
 
-/// What calls made here take over from the call that is being served here: see [`inherited`].
+/// Deadline and priority that calls made here inherit from the call being served: see
+/// [`inherited`].
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Inherited {
     deadline: Option<tokio::time::Instant>,
     priority: Option<Priority>,
 }
 
-/// What a call made here and now takes over; nothing outside of handlers.
+/// What a call made here and now inherits. Empty outside of handlers.
 ///
-/// It is set while a handler is polled, on that thread, and so holds in all that the handler awaits. A task that it spawns begins with
-/// nothing, unless it is [carried](crate::CallContext::scope) there.
+/// It is set on the thread while a handler is polled, and so holds in all that the handler awaits.
+/// A task that the handler spawns inherits nothing, unless it is
+/// [scoped](crate::CallContext::scope).
 pub fn inherited() -> Inherited {
     CURRENT.get()
 }
@@ -27,17 +29,18 @@ impl Inherited {
         }
     }
 
-    /// When the call that is being served ends at the latest; `None` without one, or if it has no deadline.
+    /// Latest end of the call being served; `None` outside of handlers, or if the call has no
+    /// deadline.
     pub fn deadline(&self) -> Option<Instant> {
         self.deadline.map(tokio::time::Instant::into_std)
     }
 
-    /// Priority of the call that is being served; `None` without one.
+    /// Priority of the call being served; `None` outside of handlers.
     pub fn priority(&self) -> Option<Priority> {
         self.priority
     }
 
-    /// Runs a future so that the calls that it makes take this over, for a task of its own.
+    /// Runs a future whose calls inherit these values. Meant for tasks that a handler spawns.
     pub async fn scope<F: Future>(self, future: F) -> F::Output {
         let mut future = pin!(future);
         poll_fn(move |cx| {
@@ -58,7 +61,7 @@ impl Inherited {
         }
     }
 
-    /// Sets it for this thread, until the guard is dropped.
+    /// Sets these values on this thread, until the guard is dropped.
     pub(crate) fn enter(self) -> InheritedScope {
         InheritedScope {
             before: CURRENT.replace(self),
@@ -66,7 +69,7 @@ impl Inherited {
     }
 }
 
-/// Puts back what was set before, also when a handler panics.
+/// Restores the previous values when it is dropped, also when a handler panics.
 #[derive(Debug)]
 pub(crate) struct InheritedScope {
     before: Inherited,
@@ -104,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn scopes_nest_and_end_also_by_panic() {
+    fn scopes_nest_and_end_on_panic() {
         assert_eq!(inherited(), Inherited::default());
         let outer = of(Priority::Sheddable).enter();
         let panicked = catch_unwind(AssertUnwindSafe(|| {
@@ -119,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_set_at_every_poll_and_only_then() {
+    fn values_are_set_only_while_the_future_is_polled() {
         let mut polls = 0;
         let future = poll_fn(|_| {
             assert_eq!(inherited().priority(), Some(Priority::Sheddable));
@@ -140,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn the_sooner_deadline_counts() {
+    fn the_earlier_deadline_counts() {
         let now = Instant::now();
         let later = now + Duration::from_secs(1);
         let ours = Inherited::new(Some(now), Priority::default());

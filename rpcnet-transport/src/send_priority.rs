@@ -1,33 +1,34 @@
-//! Stream priorities: what is sent first when a connection has more to send than its path carries.
+//! QUIC stream priorities: what is sent first when a path carries less than is to be sent.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Streams on which a server tells about itself: a few bytes that no bulk traffic may hold up.
+/// Priority of the control stream, on which a server announces its state. Its few bytes are never
+/// held up by bulk traffic.
 pub(crate) const CONTROL: i32 = 2;
 
-/// Lanes that use little of the path.
+/// Priority of lanes that use little of the path.
 pub(crate) const AHEAD: i32 = 1;
 
-/// All other streams, which is QUIC's default. They take turns, packet by packet.
+/// Priority of all other streams, the default of QUIC. They share the path packet by packet.
 pub(crate) const FAIR: i32 = 0;
 
 /// Send rate of one lane, and the priority that follows from it.
 ///
-/// A lane is sent ahead of bulk streams as long as it uses at most an eighth of what the path carries. A lane that uses more is
-/// bulk traffic itself and takes turns with the others: strict priority would starve them for as long as small calls fill the
-/// path.
+/// A lane is sent ahead of bulk streams as long as it uses at most an eighth of what the path
+/// carries. A lane that uses more is bulk traffic itself and shares the path with the others:
+/// strict priority would starve them for as long as small calls fill the path.
 #[derive(Debug)]
 pub(crate) struct LaneSendRate {
-    /// Bytes since then.
+    /// Bytes sent since `since`.
     bytes: u64,
     since: Instant,
     is_ahead: bool,
 }
 
 impl LaneSendRate {
-    /// The share of a lane that has sent nothing, which is ahead.
+    /// A lane that has sent nothing. It is sent ahead.
     pub(crate) fn new(now: Instant) -> Self {
         Self {
             bytes: 0,
@@ -40,15 +41,16 @@ impl LaneSendRate {
         if self.is_ahead { AHEAD } else { FAIR }
     }
 
-    /// Counts bytes that were given to QUIC. Says whether it is time for a [`sample`](Self::sample): that is rare for a lane that is
-    /// ahead, so that most writes do not read the clock.
+    /// Counts bytes that were given to QUIC. Returns whether it is time for a
+    /// [`sample`](Self::sample). That is rare for a lane that is sent ahead, so that most writes do
+    /// not read the clock.
     pub(crate) fn note(&mut self, bytes: usize) -> bool {
         self.bytes += bytes as u64;
         self.bytes >= SAMPLE_BYTES || !self.is_ahead
     }
 
-    /// Compares the rate with that of the path, which has the congestion window and round trip that `path` tells. Says whether the
-    /// priority has changed.
+    /// Compares the send rate with the rate of the path, whose congestion window and round-trip
+    /// time `path` returns. Returns whether the priority has changed.
     pub(crate) fn sample(&mut self, now: Instant, path: impl FnOnce() -> (u64, Duration)) -> bool {
         let elapsed = now.saturating_duration_since(self.since);
         if self.bytes < SAMPLE_BYTES && elapsed < SAMPLE_TIME {
@@ -63,13 +65,13 @@ impl LaneSendRate {
     }
 }
 
-/// The part of the path's rate that a lane may use ahead of others: one of so many.
+/// A lane is sent ahead if it uses at most one part in so many of the rate of the path.
 const PATH_SHARE_DIVISOR: u64 = 8;
 
-/// Bytes after which the rate is looked at: frames of some hundred small calls.
+/// Bytes after which the rate is sampled: frames of some hundred small calls.
 const SAMPLE_BYTES: u64 = 32 * 1_024;
 
-/// Time after which that of a lane is looked at that is not ahead, if it sends less.
+/// Time after which the rate of a lane that is not sent ahead is sampled, if it sends less.
 const SAMPLE_TIME: Duration = Duration::from_millis(100);
 
 #[cfg(test)]
@@ -79,7 +81,7 @@ mod tests {
     /// 100 Mbit/s.
     const PATH: (u64, Duration) = (250_000, Duration::from_millis(20));
 
-    /// Sends so many bytes a millisecond, in writes of one millisecond each. Returns the priorities that were set.
+    /// Sends so many bytes each millisecond, in one write. Returns the priorities that were set.
     fn send(share: &mut LaneSendRate, now: &mut Instant, bytes: usize, time_ms: u64) -> Vec<i32> {
         let mut set = Vec::new();
         for _ in 0..time_ms {
@@ -92,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lane_that_uses_more_than_an_eighth_of_the_path_takes_turns_until_it_uses_less() {
+    fn a_lane_above_an_eighth_of_the_path_loses_its_priority() {
         let mut now = Instant::now();
         let mut share = LaneSendRate::new(now);
         assert_eq!(share.priority(), AHEAD);
@@ -116,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn small_writes_of_a_lane_that_is_ahead_read_no_clock() {
+    fn small_writes_of_a_prioritised_lane_read_no_clock() {
         let mut share = LaneSendRate::new(Instant::now());
         assert!((0..SAMPLE_BYTES - 1).all(|_| !share.note(1)));
         assert!(share.note(1));

@@ -2,11 +2,12 @@
 
 /// A limit that several holders share.
 ///
-/// One holder may have half of what the others leave, so that there is always something left for one that comes later: a
-/// single greedy holder has at most half of the limit, two have a third each, three a quarter each. This is the dynamic
-/// threshold of shared-memory switches with a factor of one (Choudhury and Hahne, "Dynamic queue length thresholds for
-/// shared-memory packet switches", 1998). Up to `floor` the rule does not apply, so that small limits can be used in
-/// whole and one request of the largest size always fits.
+/// One holder may have half of what the others leave, so that there is always something left for a
+/// holder that comes later: a single greedy holder has at most half of the limit, two have a third
+/// each, three a quarter each. This is the dynamic threshold of shared-memory switches with a
+/// factor of one (Choudhury and Hahne, "Dynamic queue length thresholds for shared-memory packet
+/// switches", 1998). Up to `floor` the rule does not apply, so that small limits can be used in
+/// full and one request of the largest size always fits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct FairShare {
     max: usize,
@@ -23,8 +24,9 @@ impl FairShare {
         }
     }
 
-    /// One holder may have this many times what is left free; default once, which is half of what
-    /// the others leave. A larger factor uses more of the limit and leaves less to newcomers.
+    /// Sets how many times the free part one holder may have; default once, which is half of what
+    /// the others leave. A larger factor uses more of the limit and leaves less to holders that
+    /// come later.
     pub(crate) const fn with_factor(mut self, factor: usize) -> Self {
         self.factor = factor;
         self
@@ -34,7 +36,7 @@ impl FairShare {
         self.max
     }
 
-    /// Whether a holder that has `own` of the `total` that all have may take `more`.
+    /// Whether a holder that has `own` of `total` may take `more`.
     pub(crate) fn allows(self, own: usize, total: usize, more: usize) -> bool {
         if total.saturating_add(more) > self.max {
             return false;
@@ -42,8 +44,8 @@ impl FairShare {
         own.saturating_add(more) <= self.threshold(own, total)
     }
 
-    /// Whether a holder that has `own` of the `total` has more than it may take now: others have
-    /// come since.
+    /// Whether a holder that has `own` of `total` has more than it could take now, because others
+    /// have come since.
     pub(crate) fn is_exceeded(self, own: usize, total: usize) -> bool {
         own > self.threshold(own, total)
     }
@@ -63,7 +65,7 @@ mod tests {
 
     use super::*;
 
-    /// Takes one at a time for each holder in turn, until none may take more.
+    /// Takes one at a time for each holder in turn, until no holder may take more.
     fn fill(share: FairShare, holders: usize) -> Vec<usize> {
         let mut held = vec![0; holders];
         loop {
@@ -107,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_comes_later_gets_something() {
+    fn a_late_holder_gets_a_part() {
         let share = FairShare::new(1000, 0);
         assert!(!share.allows(500, 500, 1));
         assert!(share.allows(0, 500, 250));
@@ -115,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn small_limits_are_used_in_whole() {
+    fn small_limits_are_used_completely() {
         assert_eq!(fill(FairShare::new(8, 16), 1), [8]);
         assert_eq!(fill(FairShare::new(1, 16), 1), [1]);
         assert_eq!(fill(FairShare::new(0, 16), 1), [0]);
@@ -142,7 +144,7 @@ mod tests {
         }
 
         #[test]
-        fn numbers_at_the_end_of_the_range_do_no_harm(own: usize, total: usize, more: usize, max: usize) {
+        fn extreme_numbers_do_not_overflow(own: usize, total: usize, more: usize, max: usize) {
             let share = FairShare::new(max, 16);
             let _ = share.allows(own, total, more);
             let _ = share.is_exceeded(own, total);

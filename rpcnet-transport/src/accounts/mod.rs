@@ -1,7 +1,7 @@
-//! Accounts of peers: the calls, connections and bytes that each one holds of this endpoint.
+//! Per-peer accounts: calls, connections and buffered bytes of each peer of an endpoint.
 //!
-//! A peer is an identity, the node name in its certificate, however many connections it has. Every limit of the endpoint is
-//! [shared](FairShare) among peers, so that none of them can take all of it.
+//! A peer is an identity, the node name in its certificate, however many connections it has. Every
+//! limit of the endpoint is a [`FairShare`] among peers, so that no peer can take all of it.
 
 mod fair_share;
 mod overdraft;
@@ -38,7 +38,7 @@ use crate::{
     stream::Progress,
 };
 
-/// The accounts of all peers of an endpoint. Cheap to clone.
+/// Accounts of all peers of an endpoint. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct PeerAccounts(Arc<Inner>);
 
@@ -50,67 +50,68 @@ struct Inner {
     window_rules: WindowConfig,
     total: Mutex<TotalHeld>,
     by_peer: Mutex<HashMap<Arc<str>, Weak<PeerAccount>>>,
-    /// Told when bytes are given back, if a peer waits for them.
+    /// Notified when bytes are released while a peer waits for them.
     released: Notify,
     waiter_count: AtomicUsize,
 }
 
-/// What all peers hold together.
+/// Sums over all peers.
 #[derive(Debug, Default)]
 struct TotalHeld {
     connections: usize,
     bytes: usize,
-    /// Of replies beyond the shares of their peers, which takes no room from others.
+    /// Bytes of replies beyond the shares of their peers. They take no room from other peers.
     overdrawn: usize,
 }
 
-/// The account of one peer.
+/// Account of one peer.
 pub(crate) struct PeerAccount {
     name: Arc<str>,
     accounts: Arc<Inner>,
-    /// Calls being served, those that outlive their callers included.
+    /// Calls being served, including those that outlive their callers.
     calls: AtomicUsize,
-    /// Changed under the lock of what all hold.
+    /// Changed under the lock of the totals.
     connections: AtomicUsize,
     bytes: AtomicUsize,
-    /// Bytes of replies beyond its share.
+    /// Bytes of replies beyond the share of the peer.
     overdrawn: AtomicUsize,
-    /// What was sent to it, by the last sample.
+    /// Bytes that were sent to the peer, as last sampled.
     sent_sample: Mutex<SentSample>,
-    /// The call that waits for the end of an overdraft is first, others behind it.
+    /// Order in which calls wait for the end of an overdraft: the first holds the permit.
     overdraft_queue: Semaphore,
     windows: Mutex<ConnectionWindows>,
-    /// The connection whose message waits for what is given back is first, others behind it.
+    /// Order in which connections wait for bytes that any peer releases: the first holds the
+    /// permit.
     reserve_queue: Semaphore,
 }
 
-/// What one connection of a peer holds.
+/// Account of one connection of a peer.
 #[derive(Debug)]
 pub(crate) struct ConnectionAccount {
     pub(crate) peer: Arc<PeerAccount>,
-    /// Of messages that are being read.
+    /// Bytes of messages that are being read.
     bytes: AtomicUsize,
-    /// The message that waits for room is first, others behind it.
+    /// Order in which messages wait for a reservation: the first holds the permit.
     reserve_queue: Semaphore,
-    /// Told when the connection gives bytes back.
+    /// Notified when the connection releases bytes.
     released: Notify,
-    /// Bytes that were read of its streams.
+    /// Bytes that were read from its streams.
     received: Arc<Progress>,
-    /// So that a message that waits for room learns of its end.
+    /// The connection whose end also ends the wait of a message for a reservation.
     connection: Option<quinn::Connection>,
 }
 
-/// One connection of a peer, until it is dropped.
+/// A counted connection of a peer, until the guard is dropped.
 #[derive(Debug)]
 pub(crate) struct ConnectionGuard {
     account: Arc<PeerAccount>,
-    /// Among those of the account that have windows.
+    /// Number of the connection among those of the peer whose windows are managed.
     number: u64,
     /// Most calls with streams of their own that the connection had at a time.
     calls: AtomicUsize,
 }
 
-/// A call being served, counted for the endpoint and for its peer.
+/// A call being served, counted for the endpoint and for its peer until the guard is dropped.
 #[derive(Debug)]
 pub(crate) struct InFlightGuard {
     _endpoint: GaugeGuard,
@@ -134,18 +135,18 @@ impl PeerAccounts {
         }))
     }
 
-    /// Bytes held for all peers.
+    /// Bytes that all peers hold.
     pub(crate) fn bytes(&self) -> usize {
         let held = self.0.total.lock();
         held.bytes + held.overdrawn
     }
 
-    /// Whether there is room for one more connection of any peer.
+    /// Whether the endpoint may have one more connection.
     pub(crate) fn has_connection_left(&self) -> bool {
         self.0.total.lock().connections < self.0.connections.max()
     }
 
-    /// The account of the peer of this name.
+    /// The account of the peer with this name.
     pub(crate) fn account(&self, name: Arc<str>) -> Arc<PeerAccount> {
         let mut by_peer = self.0.by_peer.lock();
         if let Some(account) = by_peer.get(&name).and_then(Weak::upgrade) {
@@ -169,7 +170,8 @@ impl PeerAccounts {
 }
 
 impl PeerAccount {
-    /// Counts one more connection and sets its windows, unless the peer has as many as it may.
+    /// Counts one more connection and sets its windows. `None` if the peer, or the endpoint, has as
+    /// many connections as it may.
     pub(crate) fn connect(
         self: &Arc<Self>,
         connection: impl WindowedConnection + 'static,
@@ -190,7 +192,7 @@ impl PeerAccount {
         })
     }
 
-    /// Counts a call being served; `endpoint` counts those of all peers.
+    /// Counts a call being served. `endpoint` counts the calls of all peers.
     pub(crate) fn begin_call(self: &Arc<Self>, endpoint: &Gauge) -> (InFlightGuard, usize) {
         let (total, in_flight) = endpoint.enter();
         self.calls.fetch_add(1, Relaxed);
@@ -201,8 +203,8 @@ impl PeerAccount {
         (guard, in_flight)
     }
 
-    /// Whether a call that is counted in `in_flight` is more than the endpoint or this peer may have. `is_own` says whether
-    /// the peer's count has it too.
+    /// Whether a call that is counted in `in_flight` exceeds the limit of the endpoint or the share
+    /// of this peer. `is_own` says whether the count of the peer includes the call too.
     pub(crate) fn exceeds_call_limit(&self, in_flight: usize, is_own: bool) -> bool {
         let own = self.calls.load(Relaxed).saturating_sub(usize::from(is_own));
         !self
@@ -238,7 +240,8 @@ impl PeerAccount {
 }
 
 impl ConnectionAccount {
-    /// Of a connection, if there is one whose end is of interest to messages that wait for room.
+    /// Creates the account of a connection. Messages that wait for a reservation fail when
+    /// `connection` ends.
     pub(crate) fn new(peer: Arc<PeerAccount>, connection: Option<quinn::Connection>) -> Arc<Self> {
         Arc::new(Self {
             peer,
@@ -250,12 +253,12 @@ impl ConnectionAccount {
         })
     }
 
-    /// Bytes that are held of messages that are being read.
+    /// Bytes that are reserved for messages that are being read.
     pub(crate) fn bytes(&self) -> usize {
         self.bytes.load(Relaxed)
     }
 
-    /// Ends with the connection.
+    /// Completes when the connection ends.
     fn closed(&self) -> impl Future<Output = ConnectionError> + Send + Sync + 'static {
         let connection = self.connection.clone();
         async move {
@@ -266,18 +269,18 @@ impl ConnectionAccount {
         }
     }
 
-    /// How much was read of the connection's streams.
+    /// Bytes that were read from the streams of the connection.
     pub(crate) fn received(&self) -> &Arc<Progress> {
         &self.received
     }
 
-    /// Whether messages of the connection, or of its peer, wait for room already.
+    /// Whether messages of the connection, or of its peer, already wait for a reservation.
     fn has_waiters(&self) -> bool {
         self.reserve_queue.available_permits() == 0
             || self.peer.reserve_queue.available_permits() == 0
     }
 
-    /// Room for a message that is to be read.
+    /// Reserves bytes for a message that is to be read, if there is room now.
     fn try_reserve(self: &Arc<Self>, bytes: usize) -> Result<BufferReservation, ReserveError> {
         let all = &self.peer.accounts;
         let mut held = all.total.lock();
@@ -292,15 +295,17 @@ impl ConnectionAccount {
         Ok(BufferReservation::of_connection(Arc::clone(self), bytes))
     }
 
-    /// Waits for room for a message that is to be read, behind those of the same connection that wait already.
+    /// Waits until bytes for a message can be reserved, behind earlier messages of the same
+    /// connection.
     ///
-    /// Only the first of a connection waits for what its connection gives back, and only the first of these of a peer for what
-    /// any peer gives back: so each time few are woken, however many wait.
+    /// Only the first message of a connection waits for bytes that the connection releases, and
+    /// only the first of these for bytes that any peer releases. So each release wakes few waiters,
+    /// however many there are.
     async fn reserve(self: Arc<Self>, bytes: usize) -> BufferReservation {
         let _first = self.reserve_queue.acquire().await;
         loop {
             let mut released = std::pin::pin!(self.released.notified());
-            // From here on nothing that is given back is missed.
+            // From here on no release is missed.
             released.as_mut().enable();
             match self.try_reserve(bytes) {
                 Ok(reservation) => return reservation,
@@ -314,7 +319,8 @@ impl ConnectionAccount {
         }
     }
 
-    /// Waits while the peer, or all peers, hold too much. `None` if by then the connection does.
+    /// Waits while the peer, or all peers together, hold too much. `None` if the connection itself
+    /// holds too much by then.
     async fn reserve_from_peer(self: &Arc<Self>, bytes: usize) -> Option<BufferReservation> {
         let _first = self.peer.reserve_queue.acquire().await;
         let all = &self.peer.accounts;
@@ -330,7 +336,7 @@ impl ConnectionAccount {
         }
     }
 
-    /// A message that was read is not the connection's any more.
+    /// Takes a message that was read off the account of the connection. The peer still holds it.
     fn release_from_connection(&self, bytes: usize) {
         {
             let _held = self.peer.accounts.total.lock();
@@ -340,7 +346,7 @@ impl ConnectionAccount {
     }
 }
 
-/// What has no room for a message.
+/// Account that has no room for a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum ReserveError {
     ConnectionFull,
@@ -348,7 +354,7 @@ enum ReserveError {
     PeerFull,
 }
 
-/// One that waits, counted until it is dropped.
+/// A counted waiter, until the guard is dropped.
 pub(crate) struct WaiterGuard<'a>(&'a AtomicUsize);
 
 impl<'a> WaiterGuard<'a> {
@@ -371,7 +377,7 @@ impl Drop for InFlightGuard {
 }
 
 impl ConnectionGuard {
-    /// The connection has so many calls with streams of their own at a time.
+    /// Records the number of calls with streams of their own that the connection has now.
     pub(crate) fn note_calls(&self, calls: usize) {
         if calls > self.calls.load(Relaxed) && self.calls.fetch_max(calls, Relaxed) < calls {
             let mut windows = self.account.windows.lock();
@@ -394,7 +400,7 @@ impl Drop for ConnectionGuard {
 impl Drop for PeerAccount {
     fn drop(&mut self) {
         let mut by_peer = self.accounts.by_peer.lock();
-        // A new one may have come in between.
+        // A new account may have been created in between.
         let is_gone = by_peer
             .get(&self.name)
             .is_some_and(|account| account.strong_count() == 0);
@@ -423,10 +429,12 @@ impl fmt::Debug for PeerAccount {
     }
 }
 
-/// Calls, and connections, that each peer may have whatever the others have, if the limit is that large.
+/// Calls, and connections, that each peer may have whatever other peers have, if the limit is that
+/// large.
 pub(crate) const SHARE_FLOOR: usize = 16;
 
-/// Messages up to this size are not counted: they come in a few packets, and the number of streams bounds them.
+/// Largest message that is not charged to an account. Such messages come in a few packets, and the
+/// limit of streams bounds their number.
 const UNCHARGED_BYTES_MAX: usize = 16 * 1024;
 
 #[cfg(test)]

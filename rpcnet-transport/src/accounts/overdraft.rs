@@ -1,4 +1,4 @@
-//! Overdraft: replies that exist already and find no room in the share of their peer.
+//! Overdraft: replies that exist already and do not fit into the share of their peer.
 
 use std::{
     pin::pin,
@@ -12,11 +12,12 @@ use super::{BufferReservation, PeerAccount, UNCHARGED_BYTES_MAX, WaiterGuard};
 use crate::stream::{StallTimer, Stalled};
 
 impl PeerAccount {
-    /// Room for a reply that is to be sent, in the share of the peer or beyond it. `None` if the
-    /// peer has as much again as its share beyond it already.
+    /// Reserves bytes for a reply, within the share of the peer or beyond it. `None` if the peer
+    /// already holds as much again as its share beyond it.
     ///
-    /// A reply beyond the share is sent on like others: it exists, so that waiting would free
-    /// nothing. What waits is the peer's next call, see [`settled`](Self::settled).
+    /// A reply beyond the share is sent like others: it exists already, so waiting would free
+    /// nothing. The next call of the peer waits instead, see
+    /// [`wait_overdraft_cleared`](Self::wait_overdraft_cleared).
     pub(crate) fn reserve_reply(self: &Arc<Self>, bytes: usize) -> Option<BufferReservation> {
         if bytes <= UNCHARGED_BYTES_MAX {
             return Some(BufferReservation::none());
@@ -34,8 +35,8 @@ impl PeerAccount {
         Some(BufferReservation::overdraft(Arc::clone(self), bytes))
     }
 
-    /// Room for a message of a stream, when the peer is not overdrawn. `None` if it takes too
-    /// little for too long.
+    /// Reserves bytes for a message of a stream, once the peer is not overdrawn. `None` if the peer
+    /// reads too little for too long.
     pub(crate) async fn reserve_message(
         self: &Arc<Self>,
         bytes: usize,
@@ -43,7 +44,7 @@ impl PeerAccount {
     ) -> Option<BufferReservation> {
         let is_charged = bytes > UNCHARGED_BYTES_MAX;
         if is_charged && self.is_overdrawn() {
-            // Not in the line of calls: a handler may keep this future without polling it.
+            // Not in the queue of the calls: a handler may keep this future without polling it.
             self.while_sending(patience, self.wait_within_share())
                 .await
                 .ok()?;
@@ -60,16 +61,16 @@ impl PeerAccount {
         self.wake_waiters();
     }
 
-    /// Bytes of the peer were given back. Those that wait for room hear of it, and calls of peers
-    /// that wait until they are not overdrawn: how much one may have depends on what all have.
+    /// Wakes the tasks that wait for bytes: messages that wait for a reservation and calls that
+    /// wait for the end of an overdraft. What one peer may hold depends on what all peers hold.
     pub(super) fn wake_waiters(&self) {
         if self.accounts.waiter_count.load(Relaxed) > 0 {
             self.accounts.released.notify_waiters();
         }
     }
 
-    /// Whether replies are held beyond the share of the peer, and what it holds in all does not fit
-    /// its share.
+    /// Whether the peer holds replies beyond its share, and all that it holds does not fit into its
+    /// share.
     pub(crate) fn is_overdrawn(&self) -> bool {
         if self.overdrawn.load(Relaxed) == 0 {
             return false;
@@ -80,13 +81,13 @@ impl PeerAccount {
         overdrawn > 0 && !self.accounts.bytes.allows(own, held.bytes + overdrawn, 0)
     }
 
-    /// Waits until the peer is not [overdrawn](Self::is_overdrawn), behind those that wait already.
+    /// Waits until the peer is not [overdrawn](Self::is_overdrawn), behind calls that wait already.
     ///
-    /// Replies that are held leave without any further room, so that the wait ends.
+    /// Replies that were reserved are sent without any further reservation, so the wait ends.
     ///
     /// # Errors
     ///
-    /// [`Stalled`] if the peer takes too little for too long.
+    /// [`Stalled`] if the peer reads too little for too long.
     pub(crate) async fn wait_overdraft_cleared(
         &self,
         patience: &StallTimer,
@@ -98,8 +99,9 @@ impl PeerAccount {
         self.while_sending(patience, wait).await
     }
 
-    /// Waits as long as QUIC goes on sending to the peer, over all of its connections. What QUIC
-    /// has taken says less: it takes much at once, and nothing until that is acknowledged.
+    /// Waits as long as QUIC goes on sending to the peer, over all of its connections. The bytes
+    /// that QUIC has accepted say less: it accepts many at once, and none until these are
+    /// acknowledged.
     async fn while_sending<T>(
         &self,
         patience: &StallTimer,
@@ -110,7 +112,7 @@ impl PeerAccount {
             .await
     }
 
-    /// Bytes that were sent to the peer by now, or a moment ago.
+    /// Bytes that were sent to the peer, at most [`SAMPLE_INTERVAL_MIN`] ago.
     fn sent_bytes(&self) -> u64 {
         let mut sent = self.sent_sample.lock();
         let now = Instant::now();
@@ -128,7 +130,7 @@ impl PeerAccount {
         let _waiting = WaiterGuard::enter(&self.accounts.waiter_count);
         loop {
             let mut released = pin!(self.accounts.released.notified());
-            // From here on nothing that is given back is missed.
+            // From here on no release is missed.
             released.as_mut().enable();
             if !self.is_overdrawn() {
                 return;
@@ -138,12 +140,12 @@ impl PeerAccount {
     }
 }
 
-/// How much was sent to a peer, at a time.
+/// Bytes that were sent to a peer up to a point in time.
 #[derive(Debug, Default)]
 pub(super) struct SentSample {
     bytes: u64,
     sampled_at: Option<Instant>,
 }
 
-/// Many calls may wait, and a peer may have many connections: their counts are not read for each.
+/// Least time between two samples: many calls may wait, and a peer may have many connections.
 const SAMPLE_INTERVAL_MIN: Duration = Duration::from_millis(100);

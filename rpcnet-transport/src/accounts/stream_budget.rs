@@ -1,4 +1,4 @@
-//! Room for messages that arrive in parts.
+//! Buffer budget of a stream: reservations for messages that arrive in parts.
 
 use std::{
     fmt,
@@ -14,34 +14,36 @@ use tokio_util::task::AbortOnDropHandle;
 use super::{ConnectionAccount, PeerAccount, UNCHARGED_BYTES_MAX};
 use crate::runtime::EndpointRuntime;
 
-/// Bytes that are held for a peer, until it is dropped.
+/// Bytes that are charged to a peer, until the reservation is dropped.
 pub(crate) struct BufferReservation {
     charged_to: ChargedTo,
     bytes: usize,
 }
 
 enum ChargedTo {
-    /// Too small to be counted.
+    /// The message is too small to be charged.
     None,
     Peer(Arc<PeerAccount>),
-    /// Of a reply that found no room in the share of its peer.
+    /// A reply that did not fit into the share of its peer.
     Overdraft(Arc<PeerAccount>),
     Connection(Arc<ConnectionAccount>),
 }
 
-/// Room for the messages of one stream, one at a time.
+/// Buffer budget of one stream: a reservation for one message at a time.
 ///
-/// A message that arrives in parts is read on only when there is room for all of it, so that messages that are read in part
-/// never wait for each other. Until then QUIC's windows hold its sender up.
+/// A message that arrives in parts is read on only once all of its bytes are reserved, so that
+/// messages that are read in part never wait for each other. Until then the flow control of QUIC
+/// holds the sender up.
 pub(crate) struct StreamBudget {
     account: Option<Arc<ConnectionAccount>>,
     reservation: Option<BufferReservation>,
     waiting: Option<ReserveFuture>,
-    /// Where a task waits for room, so that a reader that is kept and not polled holds up no other.
+    /// Runtime whose task waits for the reservation, so that a reader that is kept without being
+    /// polled holds up no other reader.
     runtime: Option<EndpointRuntime>,
-    /// Meanwhile, the end of the connection.
+    /// The end of the connection, while a message waits for a reservation.
     closed: Option<Pin<Box<dyn Future<Output = ConnectionError> + Send + Sync>>>,
-    /// The message that room is held for was taken out.
+    /// The message that the reservation is for was handed out.
     is_message_taken: bool,
 }
 
@@ -72,7 +74,7 @@ impl BufferReservation {
         }
     }
 
-    /// From here on the peer alone holds it.
+    /// Moves the charge from the connection to its peer.
     fn move_to_peer(&mut self) {
         if let ChargedTo::Connection(connection) = &self.charged_to {
             let peer = Arc::clone(&connection.peer);
@@ -105,7 +107,7 @@ impl Drop for BufferReservation {
 }
 
 impl StreamBudget {
-    /// Of a stream whose messages are bounded otherwise.
+    /// Budget of a stream whose messages are bounded otherwise.
     pub(crate) fn unlimited() -> Self {
         Self {
             account: None,
@@ -124,13 +126,13 @@ impl StreamBudget {
         }
     }
 
-    /// From now on a task of the runtime waits for room. A reader that is no longer polled then
-    /// holds the room of one message and does not hold up the line.
+    /// Lets a task of the runtime wait for reservations from now on. A reader that is no longer
+    /// polled then holds the reservation of one message and does not hold up the queue.
     pub(crate) fn reserve_in_task(&mut self, runtime: EndpointRuntime) {
         self.runtime = Some(runtime);
     }
 
-    /// Ready when a message of so many bytes, which is to be read in parts, may be read on.
+    /// Ready once a message of so many bytes, which arrives in parts, may be read on.
     pub(crate) fn poll_reserve(&mut self, bytes: usize, cx: &mut Context<'_>) -> Poll<()> {
         self.begin_next();
         let Some(account) = &self.account else {
@@ -150,7 +152,7 @@ impl StreamBudget {
                 }
                 let mut wait: ReserveFuture = Box::pin(Arc::clone(account).reserve(bytes));
                 if let Some(runtime) = &self.runtime {
-                    // Polled here, so that it is in the line now and not when the task first runs.
+                    // Polled here, so that it is in the queue now and not when the task first runs.
                     if let Poll::Ready(reservation) = wait.as_mut().poll(cx) {
                         self.reservation = Some(reservation);
                         return Poll::Ready(());
@@ -165,7 +167,7 @@ impl StreamBudget {
         Poll::Ready(())
     }
 
-    /// Ready if the connection ends while a message waits for room.
+    /// Ready if the connection ends while a message waits for a reservation.
     pub(crate) fn poll_closed(&mut self, cx: &mut Context<'_>) -> Poll<ConnectionError> {
         let Some(account) = &self.account else {
             return Poll::Pending;
@@ -176,19 +178,20 @@ impl StreamBudget {
         closed.as_mut().poll(cx)
     }
 
-    /// The account of the stream's connection, unless its messages are bounded otherwise.
+    /// The account of the stream's connection; `None` if its messages are bounded otherwise.
     pub(crate) fn account(&self) -> Option<&ConnectionAccount> {
         self.account.as_deref()
     }
 
-    /// Bytes of the stream were read.
+    /// Records bytes that were read from the stream.
     pub(crate) fn note_read(&self, bytes: usize) {
         if let Some(account) = &self.account {
             account.received().note(bytes);
         }
     }
 
-    /// The message was taken out. Its room is held until the next one is asked for; its connection may read others by now.
+    /// Records that the message was handed out. The reservation is held until the next message is
+    /// asked for, but no longer charged to the connection.
     pub(crate) fn on_message_taken(&mut self) {
         self.is_message_taken = true;
         if let Some(held) = &mut self.reservation {
@@ -196,43 +199,43 @@ impl StreamBudget {
         }
     }
 
-    /// The next message is asked for, so that the one before is not held any more.
+    /// Releases the previous message when the next one is asked for.
     pub(crate) fn begin_next(&mut self) {
         if std::mem::take(&mut self.is_message_taken) {
             self.reservation = None;
         }
     }
 
-    /// Hands over what is held for a message that was taken out.
+    /// Takes the reservation of a message that was handed out.
     pub(crate) fn take_reservation(&mut self) -> Option<BufferReservation> {
         self.reservation.take()
     }
 
-    /// Whether a message waits for room.
+    /// Whether a message waits for a reservation.
     pub(crate) fn is_waiting(&self) -> bool {
         self.waiting.is_some()
     }
 
-    /// Waits for room no longer. The next time it is behind those that wait by then.
+    /// Stops waiting for a reservation. The next wait begins at the end of the queue.
     pub(crate) fn cancel_reserve(&mut self) {
         self.waiting = None;
         self.closed = None;
     }
 
-    /// Gives back what is held.
+    /// Releases the reservation.
     pub(crate) fn release(&mut self) {
         self.reservation = None;
         self.cancel_reserve();
     }
 }
 
-/// Moves the wait into a task, which is aborted when the future is dropped.
+/// Moves the wait into a task, which is aborted when the returned future is dropped.
 fn in_task(runtime: &EndpointRuntime, wait: ReserveFuture) -> ReserveFuture {
     let task = AbortOnDropHandle::new(runtime.spawn(wait));
     Box::pin(async move {
         match task.await {
             Ok(reservation) => reservation,
-            // The runtime has ended, and the connection with it, which is noticed.
+            // The runtime has ended, and the connection with it, which the reader notices.
             Err(_) => pending().await,
         }
     })

@@ -1,4 +1,4 @@
-//! Accounts: what connections, peers and all peers together may hold.
+//! Limits of connections, of peers and of all peers together.
 
 use std::num::NonZeroUsize;
 
@@ -33,13 +33,13 @@ impl WindowedConnection for Fixed {
     }
 }
 
-/// Takes messages of 32 KiB for as long as there is room.
+/// Reserves messages of 32 KiB for as long as there is room.
 fn fill(connection: &Arc<ConnectionAccount>) -> Vec<BufferReservation> {
     std::iter::from_fn(|| connection.try_reserve(32 * KIB).ok()).collect()
 }
 
 #[test]
-fn a_connection_a_peer_and_all_peers_hold_no_more_than_they_may() {
+fn connections_peers_and_all_peers_keep_their_limits() {
     let accounts = accounts(1024 * KIB, 128 * KIB);
     let mut held = Vec::new();
     held.extend(fill(&connection(&accounts, "greedy")));
@@ -56,7 +56,7 @@ fn a_connection_a_peer_and_all_peers_hold_no_more_than_they_may() {
 }
 
 #[test]
-fn one_message_of_the_largest_size_fits_whatever_the_limits_say() {
+fn one_message_of_the_largest_size_always_fits() {
     let accounts = accounts(1, 1);
     let connection = connection(&accounts, "a");
     let held = connection.try_reserve(64 * KIB);
@@ -71,14 +71,15 @@ fn poll(room: &mut StreamBudget, bytes: usize) -> Option<()> {
 }
 
 #[tokio::test]
-async fn a_reader_waits_for_room_and_gets_it_when_some_is_given_back() {
+async fn a_reader_waits_for_bytes_that_others_release() {
     let accounts = accounts(1024 * KIB, 64 * KIB);
     let account = connection(&accounts, "a");
     let [mut first, mut second] = [0, 1].map(|_| StreamBudget::charged_to(Arc::clone(&account)));
     assert_eq!(poll(&mut first, 64 * KIB), Some(()));
     assert_eq!(poll(&mut second, 64 * KIB), None);
     assert!(second.is_waiting());
-    // A message that was taken out leaves its connection, and its peer when the next one is asked for.
+    // A message that was handed out leaves its connection, and its peer when the next one is asked
+    // for.
     first.on_message_taken();
     assert_eq!(poll(&mut second, 64 * KIB), Some(()));
     assert_eq!(accounts.bytes(), 128 * KIB);
@@ -92,7 +93,7 @@ async fn a_reader_waits_for_room_and_gets_it_when_some_is_given_back() {
 }
 
 #[tokio::test]
-async fn messages_get_room_in_their_order_so_that_a_large_one_is_not_passed() {
+async fn reservations_are_granted_in_order() {
     let accounts = accounts(64 * KIB, 64 * KIB);
     let account = connection(&accounts, "a");
     let mut rooms = [0; 4].map(|_| StreamBudget::charged_to(Arc::clone(&account)));
@@ -115,7 +116,7 @@ async fn messages_get_room_in_their_order_so_that_a_large_one_is_not_passed() {
 }
 
 #[test]
-fn a_peer_has_half_of_the_connections_and_another_one_gets_in() {
+fn one_peer_has_at_most_half_of_the_connections() {
     let accounts = accounts(1024 * KIB, 64 * KIB);
     let greedy = accounts.account("greedy".into());
     let held: Vec<_> = std::iter::from_fn(|| greedy.connect(Fixed)).collect();
@@ -127,7 +128,7 @@ fn a_peer_has_half_of_the_connections_and_another_one_gets_in() {
 }
 
 #[test]
-fn calls_that_outlive_their_connection_stay_on_the_account_of_their_peer() {
+fn calls_that_outlive_their_connection_stay_charged_to_their_peer() {
     let config = TransportConfig::lan().with_calls_max(NonZeroUsize::new(100).unwrap());
     let accounts = PeerAccounts::new(&config);
     let endpoint = Gauge::default();
@@ -135,7 +136,7 @@ fn calls_that_outlive_their_connection_stay_on_the_account_of_their_peer() {
     let mut running: Vec<_> = (0..50).map(|_| peer.begin_call(&endpoint).0).collect();
     assert!(peer.exceeds_call_limit(51, false));
     drop(peer);
-    // It comes again over another connection.
+    // The same peer connects again.
     let peer = accounts.account("a".into());
     assert!(peer.exceeds_call_limit(51, false));
     running.clear();
@@ -144,7 +145,7 @@ fn calls_that_outlive_their_connection_stay_on_the_account_of_their_peer() {
 }
 
 #[test]
-fn accounts_of_peers_that_are_gone_take_no_memory() {
+fn accounts_of_gone_peers_are_removed() {
     let accounts = accounts(1024 * KIB, 64 * KIB);
     for number in 0..100 {
         drop(accounts.account(number.to_string().into()));
@@ -155,7 +156,7 @@ fn accounts_of_peers_that_are_gone_take_no_memory() {
 }
 
 #[test]
-fn replies_beyond_the_share_have_as_much_again_and_take_no_room_from_others() {
+fn an_overdraft_is_at_most_the_share_and_takes_nothing_from_others() {
     let accounts = accounts(1024 * KIB, 64 * KIB);
     let greedy = accounts.account("greedy".into());
     let fill = || std::iter::from_fn(|| greedy.reserve_reply(32 * KIB));
@@ -175,7 +176,7 @@ fn replies_beyond_the_share_have_as_much_again_and_take_no_room_from_others() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn calls_wait_until_their_peer_has_taken_what_is_beyond_its_share() {
+async fn calls_wait_until_the_overdraft_of_their_peer_is_cleared() {
     let config = TransportConfig::lan();
     let accounts = accounts(128 * KIB, 64 * KIB);
     let peer = accounts.account("a".into());

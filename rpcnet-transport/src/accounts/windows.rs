@@ -1,23 +1,22 @@
-//! Windows of the connections of one peer: what they may hold together. Reads no clock and opens no
-//! socket.
+//! Flow-control windows of the connections of one peer. Reads no clock and opens no socket.
 //!
 //! QUIC cannot take back a receive window that it has announced (RFC 9000 section 4.1), and quinn
-//! shrinks one only as data is read; what it grows by later comes on top of what has not shrunk
-//! yet. So a connection gets its receive window as it needs it: a base for its lanes, and for each
-//! call that it has at a time what a stream may hold. All of them together get at most the budget,
-//! beyond the [floor](WINDOW_FLOOR) of each. Send windows shrink at once, so that connections share
-//! the budget equally.
+//! shrinks a window only as data is read; a later increase comes on top of what has not shrunk yet.
+//! So a connection gets its receive window as it needs it: a base for its lanes, and one stream
+//! window for each call that it has at a time. All connections together get at most the budget,
+//! beyond the [floor](WINDOW_FLOOR) of each. Send windows shrink at once, so connections share the
+//! budget of these equally.
 
 use std::collections::{HashMap, VecDeque};
 
 use crate::TransportConfig;
 
-/// A connection of a peer: its windows can be set, in bytes.
+/// A connection whose windows can be set, in bytes.
 pub(crate) trait WindowedConnection: Send + Sync {
     fn set_receive_window(&self, bytes: u64);
     fn set_send_window(&self, bytes: u64);
-    /// Bytes of all datagrams that were sent, those of lanes and acknowledgements included. Never
-    /// decreases; hardly grows when the peer neither acknowledges nor reads.
+    /// Bytes of all datagrams that were sent, those of lanes and acknowledgements included. The
+    /// value never decreases, and hardly grows while the peer neither acknowledges nor reads.
     fn bytes_sent(&self) -> u64;
 }
 
@@ -36,18 +35,17 @@ impl WindowedConnection for quinn::Connection {
     }
 }
 
-/// What windows are made of, from the config.
+/// Window sizes that follow from the configuration.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct WindowConfig {
-    /// For the connections of one peer, in each direction.
+    /// Budget of all connections of one peer, in each direction.
     budget: u64,
-    /// Receive window that a connection has in any case, from its beginning.
+    /// Receive window that every connection has from its beginning.
     floor: u64,
     receive_max: u64,
     send_max: u64,
     stream: u64,
-    /// Largest receive window that a connection has before it makes calls with streams of their
-    /// own.
+    /// Largest receive window of a connection before it makes calls with streams of their own.
     base_max: u64,
 }
 
@@ -66,15 +64,15 @@ impl WindowConfig {
         }
     }
 
-    /// Receive window of a connection before it makes calls with streams of their own, the last of
-    /// so many.
+    /// Receive window of the newest of so many connections, before it makes calls with streams of
+    /// their own.
     fn base(&self, connections: u64) -> u64 {
         let share = self.budget / BASE_BUDGET_DIVISOR / connections;
         self.base_max.min(share).max(self.floor)
     }
 
-    /// Receive window of a connection with this base that has had so many calls at a time: up to a
-    /// power of two, so that it is seldom set.
+    /// Receive window of a connection with this base that has had so many calls at a time. The
+    /// number is rounded up to a power of two, so that the window is seldom set.
     fn wanted(&self, base: u64, calls: usize) -> u64 {
         let calls = if calls == 0 {
             0
@@ -92,19 +90,19 @@ impl WindowConfig {
     }
 }
 
-/// The windows of a peer's connections.
+/// Windows of the connections of a peer.
 pub(super) struct ConnectionWindows {
     rules: WindowConfig,
     connections: HashMap<u64, WindowEntry>,
     next: u64,
     /// Sum of the receive windows.
     receive_total: u64,
-    /// Connections that want a larger receive window, the oldest wish first. Some may be gone.
+    /// Connections that want a larger receive window, the oldest wish first. Some may have ended.
     grow_queue: VecDeque<u64>,
-    /// Connections that the budget of send windows is shared among: a power of two, so that they
-    /// are seldom set.
+    /// Number of connections that the budget of send windows is divided by: a power of two, so that
+    /// the windows are seldom set.
     send_divisor: u64,
-    /// By connections that are gone.
+    /// Bytes that were sent by connections that have ended.
     bytes_sent_before: u64,
 }
 
@@ -129,7 +127,7 @@ impl ConnectionWindows {
         }
     }
 
-    /// A new connection, which has the floor. Returns its number.
+    /// Adds a connection, which has the floor. Returns its number.
     pub(super) fn add(&mut self, connection: Box<dyn WindowedConnection>) -> u64 {
         let number = self.next;
         self.next += 1;
@@ -153,7 +151,7 @@ impl ConnectionWindows {
         number
     }
 
-    /// The connection is gone: others may have what it had.
+    /// Removes a connection. Other connections may have its part of the budget.
     pub(super) fn remove(&mut self, number: u64) {
         let Some(entry) = self.connections.remove(&number) else {
             return;
@@ -168,8 +166,8 @@ impl ConnectionWindows {
                 self.grow(number);
             }
         }
-        // Later than they shrank, so that connections that come and go do not set the windows of
-        // all each time.
+        // The windows grow later than they shrank, so that connections that come and go do not set
+        // the windows of all others each time.
         let mut sharing = self.send_divisor;
         while sharing > 1 && self.connections.len() as u64 <= sharing / 4 {
             sharing /= 2;
@@ -179,7 +177,7 @@ impl ConnectionWindows {
         }
     }
 
-    /// The connection has so many calls at a time.
+    /// Records the number of calls that the connection has at a time.
     pub(super) fn note_calls(&mut self, number: u64, calls: usize) {
         let Some(entry) = self.connections.get_mut(&number) else {
             return;
@@ -198,7 +196,7 @@ impl ConnectionWindows {
         self.bytes_sent_before + sent.sum::<u64>()
     }
 
-    /// Gives a connection of what it wants what is left of the budget.
+    /// Enlarges the window of a connection up to what it wants and what is left of the budget.
     fn grow(&mut self, number: u64) {
         let left = self.rules.budget.saturating_sub(self.receive_total);
         let Some(entry) = self.connections.get_mut(&number) else {
@@ -214,7 +212,7 @@ impl ConnectionWindows {
             && !std::mem::replace(&mut entry.is_queued, true)
         {
             self.grow_queue.push_back(number);
-            // Those that are gone are not kept.
+            // Forgets connections that have ended.
             if self.grow_queue.len() > 2 * self.connections.len() {
                 self.grow_queue.retain(|n| self.connections.contains_key(n));
             }
@@ -233,13 +231,13 @@ impl ConnectionWindows {
     }
 }
 
-/// Window of a connection until its peer is known, and the least that it has.
+/// Receive window of a connection until its peer is known, and the least window that it has.
 pub(crate) const WINDOW_FLOOR: u32 = 128 * 1024;
 
-/// The part of the budget that is for the bases of connections, one of so many.
+/// One part in so many of the budget is for the bases of connections.
 const BASE_BUDGET_DIVISOR: u64 = 8;
 
-/// Least budget, whatever the config says.
+/// Least budget, whatever the configuration says.
 const BUDGET_MIN: u64 = 2 * 1024 * 1024;
 
 #[cfg(test)]
@@ -250,7 +248,7 @@ mod tests {
 
     const MIB: u64 = 1024 * 1024;
 
-    /// Receive and send window, as they were set last.
+    /// Receive and send window, as they were last set.
     #[derive(Clone)]
     struct Fake(Arc<Mutex<(u64, u64)>>);
 
@@ -285,7 +283,7 @@ mod tests {
             }
         }
 
-        /// A connection with so many calls at a time. Returns its receive window.
+        /// Adds a connection with so many calls at a time. Returns its receive window.
         fn connect(&mut self, calls: usize) -> u64 {
             let fake = Fake(Arc::new(Mutex::new((WINDOW_FLOOR.into(), 0))));
             let number = self.windows.add(Box::new(fake.clone()));
@@ -316,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn one_connection_alone_has_what_its_streams_may_hold() {
+    fn a_single_connection_gets_the_windows_of_its_streams() {
         let mut peer = Peer::new();
         assert_eq!(peer.connect(0), 2 * MIB + MIB / 8, "for its lanes");
         assert_eq!(peer.connect(1), 2 * MIB + MIB / 8 + MIB / 2);
@@ -325,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn connections_together_have_no_more_than_the_budget_and_their_floors() {
+    fn all_windows_fit_the_budget_and_the_floors() {
         let mut peer = Peer::new();
         for _ in 0..2_048 {
             peer.connect(128);
@@ -336,7 +334,7 @@ mod tests {
     }
 
     #[test]
-    fn connections_with_few_calls_leave_room_to_others() {
+    fn connections_with_few_calls_leave_the_budget_to_others() {
         let mut peer = Peer::new();
         for _ in 0..100 {
             peer.connect(2);
@@ -363,7 +361,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_sent_over_connections_that_are_gone_still_counts() {
+    fn bytes_sent_by_ended_connections_still_count() {
         let mut peer = Peer::new();
         for _ in 0..3 {
             peer.connect(0);
@@ -373,7 +371,7 @@ mod tests {
     }
 
     #[test]
-    fn connections_that_come_and_go_do_not_set_the_windows_of_all() {
+    fn reconnecting_does_not_reset_all_windows() {
         let mut peer = Peer::new();
         for _ in 0..33 {
             peer.connect(0);

@@ -29,23 +29,23 @@ use crate::{
     wire::{self, Hello, Preface, StreamKind},
 };
 
-/// Bounds of the accept loop: handshakes at a time. Connections are counted when their peer is
-/// known, so that handshakes that do not end take none of their places.
+/// Limits of the accept loop: handshakes in progress. Connections are counted once their peer is
+/// known, so that handshakes that never end take no place of a connection.
 pub(crate) struct AcceptLoop {
     handshakes: Arc<Mutex<HandshakeLimiter<CancellationToken>>>,
     epoch: Instant,
-    /// From this many handshakes on callers have to validate their address (Retry, RFC 9000
-    /// section 8.1.2).
+    /// Above this many handshakes callers have to validate their address (Retry, RFC 9000 section
+    /// 8.1.2).
     retry_threshold: usize,
     warnings: Arc<WarningLimiter>,
 }
 
-/// Limits how often it is logged that a node is not let in.
+/// Rate limit of warnings about rejected connections.
 #[derive(Default)]
 struct WarningLimiter(Mutex<Option<Instant>>);
 
 impl WarningLimiter {
-    /// Whether one may be logged now.
+    /// Whether a warning may be logged now.
     fn take(&self) -> bool {
         let (now, mut last) = (Instant::now(), self.0.lock());
         let is_due = last.is_none_or(|last| now.duration_since(last) >= WARNING_INTERVAL_MIN);
@@ -69,7 +69,7 @@ impl AcceptLoop {
 }
 
 impl AcceptLoop {
-    /// Takes a place for a handshake, perhaps that of an older one.
+    /// Counts a handshake, which may end an older one. `None` if there is no room for it.
     fn begin_handshake(&self, from: IpAddr, begun: PendingHandshake) -> Option<HandshakeGuard> {
         let dropped = CancellationToken::new();
         let now = self.epoch.elapsed();
@@ -86,13 +86,13 @@ impl AcceptLoop {
     }
 }
 
-/// The place of a handshake, until it is dropped.
+/// A counted handshake, until the guard is dropped.
 struct HandshakeGuard {
     handshakes: Arc<Mutex<HandshakeLimiter<CancellationToken>>>,
     id: handshake_limiter::HandshakeId,
-    /// A newer handshake has the place.
+    /// Cancelled when a newer handshake takes its place.
     dropped: CancellationToken,
-    /// Who its caller is may not be known.
+    /// The handshake in the registry. Its peer may not be known yet.
     pending: PendingHandshake,
 }
 
@@ -102,10 +102,10 @@ impl Drop for HandshakeGuard {
     }
 }
 
-/// The stream on which a connection is told about the server.
+/// Stream on which the server announces its state to a connection.
 struct ControlStream {
     stream: quinn::SendStream,
-    /// Whether the server drains, as the other side knows it.
+    /// The draining state that the other side knows.
     announced_draining: bool,
 }
 
@@ -113,17 +113,17 @@ struct ControlStream {
 struct AcceptedConnection {
     caller: Arc<Caller>,
     control: ControlStream,
-    /// Streams of it that were taken already.
+    /// Streams of the connection that were accepted already.
     streams_taken: u64,
 }
 
-/// What a handshake with a good certificate led to.
+/// Outcome of a handshake with a valid certificate.
 enum HandshakeOutcome {
     Accepted(AcceptedConnection),
     Denied { peer: Peer, reason: String },
 }
 
-/// Takes connections until the endpoint stops, or refuses them while it does not serve.
+/// Accepts connections until the endpoint stops, and refuses them while it does not serve.
 pub(crate) async fn serve_connections(shared: Arc<EndpointShared>, bounds: AcceptLoop) {
     loop {
         let incoming = tokio::select! {
@@ -146,7 +146,7 @@ pub(crate) async fn serve_connections(shared: Arc<EndpointShared>, bounds: Accep
             continue;
         }
         let from = incoming.remote_address().ip();
-        // Looked at first: an older handshake does not end for one that cannot become a connection.
+        // Checked first: an older handshake is not ended for one that cannot become a connection.
         let handshake = match shared.accounts.has_connection_left() {
             true => bounds.begin_handshake(from, shared.registry.begin_handshake()),
             false => None,
@@ -163,7 +163,7 @@ pub(crate) async fn serve_connections(shared: Arc<EndpointShared>, bounds: Accep
             let accepted = tokio::select! {
                 biased;
                 () = shared.stopped.cancelled() => return,
-                // Dropped, so that its caller is told.
+                // Dropping the handshake refuses it, so that its caller learns of it.
                 () = handshake.dropped.cancelled() => None,
                 accepted = accept_connection(&shared, incoming, &handshake.pending, &warnings) => accepted,
             };
@@ -179,7 +179,7 @@ pub(crate) async fn serve_connections(shared: Arc<EndpointShared>, bounds: Accep
     shared.tls.close(&shared.quinn);
 }
 
-/// Completes a handshake; `None` if it failed. There is nothing in it if the caller is denied.
+/// Completes a handshake. `None` if the handshake failed, `Some(None)` if the caller is denied.
 async fn accept_connection(
     shared: &Arc<EndpointShared>,
     incoming: quinn::Incoming,
@@ -194,7 +194,7 @@ async fn accept_connection(
         .ok()?;
     match complete_handshake(shared, connecting, begun).await {
         Ok(HandshakeOutcome::Denied { peer, reason }) => {
-            // A node may come again and again: an operator is told, and not often.
+            // A denied node may connect again and again, so the warning is rate-limited.
             if warnings.take() {
                 tracing::warn!(%peer, reason, "connection denied");
             } else {
@@ -209,7 +209,7 @@ async fn accept_connection(
         }
         Err(error) => {
             let error = quic::with_printable_reason(error);
-            // Any host may dial: an operator is warned of certificates alone, and not often.
+            // Any host may connect, so warnings are limited to certificates, and in rate.
             if quic::is_certificate_failure(&error) && warnings.take() {
                 let what = match quic::is_local_tls_failure(&error) {
                     true => "the certificate of the caller is not trusted by this node",
@@ -224,7 +224,7 @@ async fn accept_connection(
     }
 }
 
-/// Tells the caller that it is accepted, and with which limits.
+/// Sends the hello: the caller is accepted, and with which limits.
 async fn send_hello(
     shared: &EndpointShared,
     connection: &quinn::Connection,
@@ -262,7 +262,8 @@ async fn send_hello(
     said.await.ok().flatten()
 }
 
-/// Takes the streams of one connection, until the connection or the endpoint ends, and tells it when the server drains.
+/// Accepts the streams of one connection until the connection or the endpoint ends, and announces
+/// draining.
 async fn serve_streams(shared: Arc<EndpointShared>, accepted: AcceptedConnection) {
     let mut draining_changed = shared.draining_changed.subscribe();
     let AcceptedConnection {
@@ -278,7 +279,7 @@ async fn serve_streams(shared: Arc<EndpointShared>, accepted: AcceptedConnection
     let mut unsent = BytesMut::new();
     let mut tell_from = Instant::now();
     let code = loop {
-        // One frame at a time: of states that follow each other faster than they are sent, the last counts.
+        // One frame at a time: if the state changes faster than it is sent, the last state counts.
         let has_news = unsent.is_empty() && told != shared.is_draining();
         if has_news && tell_from <= Instant::now() {
             told = !told;
@@ -294,7 +295,8 @@ async fn serve_streams(shared: Arc<EndpointShared>, accepted: AcceptedConnection
             written = stream.write(&unsent), if !unsent.is_empty() => match written {
                 Ok(bytes) => unsent.advance(bytes),
                 Err(e) => {
-                    // The caller does not listen, and finds out by being refused.
+                    // The caller does not read the stream. It learns of the drain when its calls
+                    // are refused.
                     tracing::debug!(peer = %caller.peer, error = %e, "the draining state could not be sent");
                     unsent.clear();
                 }
@@ -313,15 +315,15 @@ async fn serve_streams(shared: Arc<EndpointShared>, accepted: AcceptedConnection
             },
         }
     };
-    // Callers whose streams were not taken learn that nothing was done for them.
+    // The count tells the caller which of its streams were never accepted.
     close_at_once(&caller.connection, code, &streams_taken.to_le_bytes());
-    // After that, so that its calls end with the reason, and not as streams that were cut.
+    // After the close, so that the calls end with its reason and not with that of a stream reset.
     caller.abort();
     let _ = timeout(STREAM_END_TIMEOUT, caller.streams.wait_for_zero()).await;
     guard.disarm();
 }
 
-/// Waits for the end of a handshake, and serves early calls meanwhile if they may come.
+/// Waits for the end of a handshake, and meanwhile serves early data if it is enabled.
 async fn complete_handshake(
     shared: &Arc<EndpointShared>,
     mut connecting: quinn::Connecting,
@@ -329,7 +331,7 @@ async fn complete_handshake(
 ) -> Result<HandshakeOutcome, ConnectionError> {
     let deadline = Instant::now() + shared.config.connect_timeout;
     let late = |_| ConnectionError::TimedOut;
-    // Whether a session is resumed is decided by the caller's first flight.
+    // The first flight of the caller decides whether a session is resumed.
     timeout_at(deadline, connecting.handshake_data())
         .await
         .map_err(late)??;
@@ -342,7 +344,7 @@ async fn complete_handshake(
     Ok(outcome)
 }
 
-/// Closes a connection whose handshake is given up: calls that came early may still hold it.
+/// Closes a connection whose handshake is abandoned: early calls may still hold it.
 struct CloseOnDrop(Option<quinn::Connection>);
 
 impl Drop for CloseOnDrop {
@@ -353,7 +355,7 @@ impl Drop for CloseOnDrop {
     }
 }
 
-/// Decides whether a caller may connect, when its certificate is known.
+/// Decides whether a caller may connect, once its certificate is known.
 async fn authorize(
     shared: &Arc<EndpointShared>,
     connection: quinn::Connection,
@@ -362,7 +364,8 @@ async fn authorize(
     deadline: Instant,
 ) -> Result<HandshakeOutcome, ConnectionError> {
     let late = |_| ConnectionError::TimedOut;
-    // Certificates that are known by now are those of a session, at which TLS itself does not look again.
+    // Certificates that are known by now are those of a resumed session, which TLS does not verify
+    // again.
     let known = certificate_chain(&connection);
     let tls = shared.tls.current();
     let trusts = |chain: &Vec<_>| tls.verifies_caller(chain, tls.now());
@@ -373,7 +376,7 @@ async fn authorize(
     let mut early = None;
     if let Some(VerifiedCaller { caller, denial }) = known {
         if let Err(denial) = denial {
-            // A close that comes before the end of the handshake does not say why.
+            // A close before the end of the handshake carries no reason.
             timeout_at(deadline, completed).await.map_err(late)?;
             return Ok(deny(shared, &caller, denial));
         }
@@ -417,17 +420,17 @@ async fn authorize(
     }))
 }
 
-/// A caller whose certificate is verified, and whether it may connect.
+/// A caller with a verified certificate, and whether it may connect.
 struct VerifiedCaller {
     caller: Arc<Caller>,
     denial: Result<(), Denial>,
 }
 
-/// Why a caller with a good certificate is denied.
+/// Reason for which a caller with a valid certificate is denied.
 enum Denial {
-    /// The authorizer says so.
+    /// The authorizer denied it.
     Unauthorized(String),
-    /// Its node has as many connections as one may have, or all nodes together have.
+    /// Its node has as many connections as one node may have, or all nodes together have.
     TooManyConnections,
     /// Its node was disconnected since the handshake began.
     Disconnected,
@@ -442,7 +445,8 @@ impl VerifiedCaller {
     ) -> Result<Self, tls::CertificateNameError> {
         let certificate = chain.first().ok_or(tls::CertificateNameError::NoName)?;
         let peer = peer_of(connection, certificate)?;
-        // First registered, then judged: who is denied and disconnected meanwhile is met by one of the two.
+        // Registered before it is checked: a caller that is disconnected meanwhile is caught by one
+        // of the two.
         let caller = Arc::new(Caller::new(shared, connection.clone(), peer));
         let identity = PeerIdentity {
             peer: &caller.peer,
@@ -466,7 +470,7 @@ impl VerifiedCaller {
     }
 }
 
-/// Tells a caller that it is denied.
+/// Closes the connection of a denied caller, with the reason.
 fn deny(shared: &EndpointShared, caller: &Caller, denial: Denial) -> HandshakeOutcome {
     let (counter, code, reason) = match denial {
         Denial::Unauthorized(reason) => (&shared.counters.connections_denied, CLOSE_DENIED, reason),
@@ -493,7 +497,7 @@ fn deny(shared: &EndpointShared, caller: &Caller, denial: Denial) -> HandshakeOu
     }
 }
 
-/// Who shows these certificates.
+/// The peer that a certificate names.
 fn peer_of(
     connection: &quinn::Connection,
     certificate: &CertificateDer<'_>,
@@ -503,14 +507,15 @@ fn peer_of(
     Ok(Peer::new(name, addr))
 }
 
-/// The certificates that the other side showed, in this handshake or in that of the session.
+/// The certificates that the other side showed, in this handshake or in that of the resumed
+/// session.
 fn certificate_chain(connection: &quinn::Connection) -> Option<Vec<CertificateDer<'static>>> {
     let chain = connection.peer_identity()?.downcast().ok()?;
     Some(*chain)
 }
 
-/// How long the tasks of the streams of a closed connection may take to end; a handler may block.
+/// How long the tasks of the streams of a closed connection may take to end. A handler may block.
 const STREAM_END_TIMEOUT: Duration = Duration::from_millis(100);
 
-/// Least time between two warnings about certificates.
+/// Least time between two warnings.
 const WARNING_INTERVAL_MIN: Duration = Duration::from_secs(10);

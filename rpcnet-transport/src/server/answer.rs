@@ -1,4 +1,4 @@
-//! Bringing a reply to its caller.
+//! Delivery of a reply to its caller.
 
 use std::{pin::Pin, sync::Arc};
 
@@ -13,7 +13,8 @@ use crate::{
     wire::{LoadReport, ReplyHeader},
 };
 
-/// Writes the reply and waits until the caller has it, with an end to patience. Says whether the caller has it.
+/// Writes the reply and waits until the caller has it, or the stall timeout passes. Returns whether
+/// the caller has it.
 pub(super) async fn send_reply(
     shared: &EndpointShared,
     sending: ReplyInProgress<'_>,
@@ -32,7 +33,7 @@ pub(super) async fn send_reply(
             status.processed == Processed::Yes
         }
     };
-    // Of a stream that stands in the middle of a message, which takes no reply.
+    // The code for a stream that stopped in the middle of a message, which takes no reply.
     let cut = match &outcome {
         Err(Status {
             code,
@@ -53,7 +54,7 @@ pub(super) async fn send_reply(
         .await;
     let written = written.unwrap_or(Err(WriteFailure::Stalled));
     shared.busy_poll.note(true);
-    // The work is done; an acknowledgement may take its time.
+    // The handler is done, and the acknowledgement may take a while.
     drop(in_flight);
     match written {
         Ok(()) => {
@@ -71,7 +72,7 @@ pub(super) async fn send_reply(
             send.reset(ResetCode::Stalled);
         }
         Err(WriteFailure::Stopped | WriteFailure::Lost(_)) => {
-            // Others were counted by what they are told.
+            // Other outcomes were counted by their status.
             if served {
                 counters.calls_cancelled.add_one();
             }
@@ -82,11 +83,12 @@ pub(super) async fn send_reply(
     false
 }
 
-/// Reserves room for a reply until its caller has it.
+/// Reserves buffer bytes for a reply, until its caller has it.
 ///
 /// # Errors
 ///
-/// What the caller is told if there is none since it has not read earlier ones: then the reply is dropped.
+/// The status for the caller if the limit is reached, since it has not read earlier replies. The
+/// reply is dropped then.
 pub(super) fn reserve_reply(
     shared: &EndpointShared,
     account: &Arc<PeerAccount>,
@@ -102,7 +104,7 @@ pub(super) fn reserve_reply(
     Err(reply_dropped_status(shared, bytes))
 }
 
-/// What a caller is told whose reply is dropped since it has not read earlier ones.
+/// Status of a call whose reply is dropped, since its caller has not read earlier ones.
 pub(super) fn reply_dropped_status(shared: &EndpointShared, bytes: usize) -> Status {
     shared.counters.replies_dropped.add_one();
     let message =

@@ -1,4 +1,4 @@
-//! A connection's streams, each served as a call.
+//! Calls with streams of their own, from the request to the reply.
 
 mod run;
 
@@ -26,7 +26,8 @@ use crate::{
     wire::RequestHeader,
 };
 
-/// Serves the call of one stream, from the first bytes after its preface to the acknowledgement of its last.
+/// Serves the call of one stream, from the first bytes after its preface to the acknowledgement of
+/// its last byte.
 pub(super) async fn serve(
     shared: Arc<EndpointShared>,
     caller: Arc<Caller>,
@@ -46,7 +47,8 @@ pub(super) async fn serve(
         Ok(request) => request,
         Err(why) => return reject(&shared, &caller, send, recv, why).await,
     };
-    // Before it is asked whether the server drains: a shutdown either sees this call or is seen by it.
+    // Before the check whether the server drains: a shutdown either sees this call or is seen by
+    // it.
     let (_unacknowledged, _) = shared.unacknowledged.enter();
     match AdmittedCall::admit(&shared, &caller, &send, &mut recv, header, body, arrived).await {
         Ok(call) => call.run(&shared, &caller, send, recv).await,
@@ -71,13 +73,13 @@ async fn reject(
             let stopped = pin!(send.stopped());
             let sending = caller.replies.begin(None);
             send_reply(shared, sending, &mut send, stopped, Err(status), None).await;
-            // Only now: a caller that is told to stop sending looks for its answer at once.
+            // Only now: a caller that is told to stop sending looks for its reply at once.
             recv.stop(ResetCode::Cancelled);
         }
     }
 }
 
-/// One call that has a handler and all of its request.
+/// A call that has a handler, a whole request and its permits.
 struct AdmittedCall {
     name: Arc<str>,
     handler: Handler,
@@ -89,8 +91,8 @@ struct AdmittedCall {
 }
 
 impl AdmittedCall {
-    /// Refuses by the header what is refused in any case, reads the body, and takes a place only then: what waits for its
-    /// caller holds none.
+    /// Rejects a call by its header where that is possible, reads the body, and acquires the
+    /// permits only then: a call that waits for its caller holds none.
     async fn admit(
         shared: &EndpointShared,
         caller: &Caller,
@@ -127,7 +129,7 @@ impl AdmittedCall {
                 tokio::select! {
                     biased;
                     body = body => body?,
-                    // Its end is not read while it waits for room.
+                    // The end of the stream is not read while the call waits for buffer bytes.
                     _ = send.stopped() => {
                         shared.counters.calls_cancelled.add_one();
                         return Err(RequestFailure::Reset(ResetCode::Cancelled));
@@ -153,7 +155,7 @@ impl AdmittedCall {
                 AdmissionOutcome::Rejected(status) => return Err(RequestFailure::Rejected(status)),
             };
         }
-        // It may have waited for its body or its place.
+        // The call may have waited for its body or its permit.
         if has_passed(deadline) {
             return Err(RequestFailure::Rejected(expired_status(shared)));
         }
@@ -172,7 +174,7 @@ impl AdmittedCall {
     }
 }
 
-/// The gates that a call has to pass: of its method, and of the server.
+/// The quotas that apply to a call: at the gate of its method, and at the gate of the server.
 pub(super) fn quotas_for<'a>(
     caller: &'a Caller,
     rules: Option<&MethodConfig>,
@@ -183,7 +185,7 @@ pub(super) fn quotas_for<'a>(
     CallQuotas { method, server }
 }
 
-/// Brings a call past its gates. `now` may be a little behind.
+/// Asks the gates to admit a call. `now` may lag a little behind the clock.
 pub(super) fn request_admission(
     shared: &EndpointShared,
     gates: CallQuotas<'_>,
@@ -193,7 +195,7 @@ pub(super) fn request_admission(
     admission::admit(&shared.counters, gates, now, || admission_request(asked))
 }
 
-/// Why a call would not pass the gates whatever it waits, if that is known already.
+/// The rejection of a call that the gates would reject already, if they would.
 fn early_rejection(
     shared: &EndpointShared,
     gates: CallQuotas<'_>,
@@ -215,7 +217,7 @@ fn admission_request(asked: &CallMeta) -> AdmissionRequest {
     }
 }
 
-/// Waits for the turn of a call as long as its caller waits for its answer.
+/// Waits until a call may run, as long as its caller waits for the reply.
 async fn wait_for_admission<T>(
     shared: &EndpointShared,
     turn: impl Future<Output = Result<T, Status>>,
@@ -245,7 +247,7 @@ async fn wait_for_admission<T>(
     }
 }
 
-/// Finds the handler, unless the call is not to be served.
+/// Finds the handler of a call, or the status with which the call is rejected.
 fn find_handler(
     shared: &EndpointShared,
     header: &RequestHeader,
@@ -268,7 +270,7 @@ fn find_handler(
     Ok((Arc::clone(name), handler.clone()))
 }
 
-/// Refuses calls that the server does not take at all at the moment. The refused ones are counted.
+/// Rejects calls while the server drains or has too many calls, and counts them.
 #[inline(always)]
 pub(super) fn check_capacity(
     shared: &EndpointShared,
@@ -288,7 +290,7 @@ pub(super) fn has_passed(deadline: Option<Instant>) -> bool {
     deadline.is_some_and(|at| at <= Instant::now())
 }
 
-/// Refuses a call whose deadline passed before its handler began.
+/// Status of a call whose deadline passed before its handler started.
 #[cold]
 pub(super) fn expired_status(shared: &EndpointShared) -> Status {
     shared.counters.calls_expired.add_one();

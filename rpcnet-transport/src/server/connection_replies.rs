@@ -12,7 +12,7 @@ use crate::{
     stream::{StallTimer, Stalled, within_transfer_time},
 };
 
-/// What a connection has to send in replies with streams of their own.
+/// Replies of a connection with streams of their own.
 #[derive(Debug)]
 pub(super) struct ConnectionReplies {
     connection: quinn::Connection,
@@ -21,13 +21,13 @@ pub(super) struct ConnectionReplies {
     body_bytes: AtomicUsize,
 }
 
-/// The sending of one reply.
+/// A reply that is being sent.
 pub(super) struct ReplyInProgress<'a> {
     connection_replies: &'a ConnectionReplies,
     pub(super) stall_timer: StallTimer,
 }
 
-/// The body of a reply that is being sent, until it is dropped.
+/// Counted bytes of the body of a reply, until the guard is dropped.
 struct BodyBytesGuard<'a>(&'a AtomicUsize, usize);
 
 impl Drop for BodyBytesGuard<'_> {
@@ -49,7 +49,7 @@ impl ConnectionReplies {
         &self.stall_timer
     }
 
-    /// The reply of a call with this deadline.
+    /// Begins the reply of a call with this deadline.
     pub(super) fn begin(&self, deadline: Option<Instant>) -> ReplyInProgress<'_> {
         ReplyInProgress {
             connection_replies: self,
@@ -59,9 +59,8 @@ impl ConnectionReplies {
 }
 
 impl ReplyInProgress<'_> {
-    /// Waits for the end of the sending of a reply, at most until all replies of the connection
-    /// would have been taken at the least rate. There are never more of them than the peer may
-    /// hold.
+    /// Waits until a reply is sent, at most until all replies of the connection would have been
+    /// sent at the least rate. There are never more of them than the peer may hold.
     pub(super) async fn within_transfer_time<T>(
         &self,
         config: &TransportConfig,
@@ -74,8 +73,8 @@ impl ReplyInProgress<'_> {
         within_transfer_time(config, || bytes.load(Relaxed), send).await
     }
 
-    /// Waits for the acknowledgement of what QUIC has taken: as long as it goes on sending, which
-    /// it does not do without acknowledgements.
+    /// Waits for the acknowledgement of the bytes that QUIC has accepted, as long as QUIC goes on
+    /// sending, which it does not do without acknowledgements.
     pub(super) async fn wait_acknowledged<T>(
         &self,
         acknowledged: impl Future<Output = T>,

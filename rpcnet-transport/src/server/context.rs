@@ -1,4 +1,4 @@
-//! What a handler learns of its call.
+//! Context of a call, as its handler sees it.
 
 use std::{
     fmt,
@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::idempotency::DetachedCall;
 use crate::{Inherited, Peer, Priority};
 
-/// What a handler may know about the call that it serves. Cheap to clone.
+/// Context of a call: what its handler may know about it. Cheap to clone.
 #[derive(Clone)]
 pub struct CallContext(Arc<Inner>);
 
@@ -23,32 +23,32 @@ struct Inner {
     peer: Peer,
     call: CallInfo,
     has_ended: AtomicBool,
-    /// Made when somebody waits for the end; most handlers do not.
+    /// Created when a task waits for the end of the call; most handlers do not.
     end_token: OnceLock<CancellationToken>,
-    /// On their way to where the handler runs, if that is not where its call is served.
+    /// Passed on to the task in which the handler runs, if the call goes on without its caller.
     detached: Mutex<Option<Box<DetachedCall>>>,
 }
 
-/// What a request says of its call.
+/// Properties of a call that its request states.
 #[derive(Debug, Clone)]
 pub(crate) struct CallInfo {
     pub(crate) method: Arc<str>,
     pub(crate) meta: CallMeta,
 }
 
-/// What a request says of its call beside its method.
+/// Properties of a call that its request states, apart from the method.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct CallMeta {
     pub(crate) attempt: u8,
     pub(crate) idempotent: bool,
     pub(crate) priority: Priority,
-    /// As it came: that is smaller to carry than a number.
+    /// The bytes as received, which take less space than an aligned number.
     pub(crate) idempotency_key: Option<[u8; 16]>,
     pub(crate) deadline: Option<tokio::time::Instant>,
 }
 
 impl CallMeta {
-    /// What calls take over that are made to serve this one.
+    /// Deadline and priority that calls inherit which the handler makes.
     pub(crate) fn inherited(&self) -> Inherited {
         Inherited::new(self.deadline, self.priority)
     }
@@ -65,7 +65,7 @@ impl CallContext {
         }))
     }
 
-    /// A context that ends with this token, and not before.
+    /// A context that ends when this token is cancelled, and not before.
     pub(crate) fn with_token(peer: Peer, call: CallInfo, token: CancellationToken) -> Self {
         Self(Arc::new(Inner {
             peer,
@@ -76,17 +76,18 @@ impl CallContext {
         }))
     }
 
-    /// What calls take over that are made to serve this one.
+    /// Deadline and priority that calls inherit which the handler makes.
     pub(crate) fn inherited(&self) -> Inherited {
         self.0.call.meta.inherited()
     }
 
-    /// What its request says.
+    /// Properties that the request states.
     pub(super) fn meta(&self) -> CallMeta {
         self.0.call.meta
     }
 
-    /// Makes it the context of another call of the same method; says whether it could, for nobody else may have it.
+    /// Reuses the context for another call of the same method. `false` if another task still holds
+    /// it.
     #[inline(always)]
     pub(crate) fn reuse(&mut self, asked: &CallMeta) -> bool {
         let Some(inner) = Arc::get_mut(&mut self.0) else {
@@ -94,7 +95,7 @@ impl CallContext {
         };
         inner.call.meta = *asked;
         *inner.has_ended.get_mut() = false;
-        // Most have neither.
+        // Most contexts have neither.
         if inner.end_token.get().is_some() {
             inner.end_token = OnceLock::new();
         }
@@ -104,12 +105,13 @@ impl CallContext {
         true
     }
 
-    /// Leaves something to whoever runs the handler, which is not its caller's task.
+    /// Stores the parts of a call that goes on without its caller, for the task that runs the
+    /// handler.
     pub(super) fn set_detached(&self, lent: DetachedCall) {
         *self.0.detached.lock() = Some(Box::new(lent));
     }
 
-    /// Takes what was left.
+    /// Takes the stored parts.
     pub(super) fn take_detached(&self) -> Option<Box<DetachedCall>> {
         self.0.detached.lock().take()
     }
@@ -125,7 +127,7 @@ impl CallContext {
         Arc::clone(&self.0.call.method)
     }
 
-    /// The call is over. Says whether nobody else has the context any more.
+    /// Ends the context unless no other task holds it, and returns whether that is so.
     pub(crate) fn end_unless_unique(&mut self) -> bool {
         if Arc::get_mut(&mut self.0).is_some() {
             return true;
@@ -134,17 +136,17 @@ impl CallContext {
         false
     }
 
-    /// The call is over.
+    /// Ends the context, because the call is over.
     pub(crate) fn end(&self) {
         self.0.has_ended.store(true, SeqCst);
-        // Between this and `cancelled` one at least sees what the other wrote.
+        // Between this and `cancelled`, at least one sees what the other wrote.
         fence(SeqCst);
         if let Some(token) = self.0.end_token.get() {
             token.cancel();
         }
     }
 
-    /// The caller: the name that its certificate vouches for, and its address.
+    /// The caller: the name in its certificate, and its address.
     pub fn peer(&self) -> &Peer {
         &self.0.peer
     }
@@ -154,28 +156,29 @@ impl CallContext {
         &self.0.call.method
     }
 
-    /// Which attempt of the caller this is, from 0.
+    /// Number of this attempt of the caller, from 0.
     pub fn attempt(&self) -> u8 {
         self.0.call.meta.attempt
     }
 
-    /// Whether the caller says that the call may run twice.
+    /// Whether the caller declares that the call may run twice.
     pub fn is_idempotent(&self) -> bool {
         self.0.call.meta.idempotent
     }
 
-    /// How much the call matters, as its caller says.
+    /// Priority that the caller gave the call.
     pub fn priority(&self) -> Priority {
         self.0.call.meta.priority
     }
 
-    /// What all attempts of this call share and no other call has; `None` if the caller gave no key.
+    /// Idempotency key, which all attempts of this call share and no other call has; `None` if the
+    /// caller gave none.
     pub fn idempotency_key(&self) -> Option<u128> {
         self.0.call.meta.idempotency_key.map(u128::from_le_bytes)
     }
 
-    /// Runs a future so that the calls that it makes take over the deadline and the priority of this call, as the handler's own do:
-    /// for a task that the handler spawns.
+    /// Runs a future whose calls inherit the deadline and the priority of this call, as the calls
+    /// of the handler do. Meant for tasks that the handler spawns.
     ///
     /// ```
     /// # use rpcnet_transport::{CallContext, RpcClient};
@@ -187,8 +190,9 @@ impl CallContext {
         self.inherited().scope(future)
     }
 
-    /// When the call ends at the latest; `None` if the caller set no deadline. For a call that is
-    /// [remembered](crate::Router::with_idempotency) by its key, the end of its run, which its callers may outlive or not.
+    /// Latest end of the call; `None` if the caller set no deadline. For a call that is
+    /// [cached](crate::Router::with_idempotency) by its key, the latest end of its run, which does
+    /// not depend on its callers.
     pub fn deadline(&self) -> Option<Instant> {
         self.0
             .call
@@ -197,7 +201,7 @@ impl CallContext {
             .map(tokio::time::Instant::into_std)
     }
 
-    /// Time left; zero when it is over, `None` if the caller set no deadline.
+    /// Time left; zero after the deadline, `None` if the caller set no deadline.
     pub fn remaining(&self) -> Option<Duration> {
         let now = tokio::time::Instant::now();
         self.0
@@ -207,7 +211,7 @@ impl CallContext {
             .map(|deadline| deadline.saturating_duration_since(now))
     }
 
-    /// Whether the call is over, or nobody waits for the reply any more.
+    /// Whether the call is over, or its caller has stopped waiting for the reply.
     pub fn is_cancelled(&self) -> bool {
         self.0.has_ended.load(SeqCst)
             || self
@@ -217,12 +221,14 @@ impl CallContext {
                 .is_some_and(CancellationToken::is_cancelled)
     }
 
-    /// Ends when the call does: the handler has returned, the caller gave up or was lost, the deadline passed, or the
-    /// server stops. The handler itself is dropped at its next await then; this is for work that it spawned.
+    /// Completes when the call ends: the handler has returned, the caller cancelled or was lost,
+    /// the deadline passed, or the server stops. The handler itself is dropped at its next await
+    /// then; this is for tasks that it spawned.
     pub async fn cancelled(&self) {
         let ended = self.0.end_token.get_or_init(CancellationToken::new);
         fence(SeqCst);
-        // Looked at after the token is there to be seen: either it is cancelled, or this was set before.
+        // Read after the token is visible to others: either the token is cancelled, or this was set
+        // before.
         if !self.0.has_ended.load(SeqCst) {
             ended.cancelled().await;
         }

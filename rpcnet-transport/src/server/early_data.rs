@@ -1,4 +1,4 @@
-//! Calls that come before the end of the handshake.
+//! Early data (0-RTT): calls that arrive before the end of the handshake.
 
 use std::{
     pin::pin,
@@ -23,7 +23,7 @@ use crate::{
     wire::RequestHeader,
 };
 
-/// A handshake that its caller has not completed yet. Until then what came may be a copy of what a caller sent once.
+/// Whether the caller has completed its handshake. Until then, data may be a replayed copy.
 #[derive(Debug, Clone, Default)]
 pub(super) struct HandshakeState(Arc<AtomicBool>);
 
@@ -32,7 +32,7 @@ impl HandshakeState {
         self.0.store(true, SeqCst);
     }
 
-    /// Lets a call pass whose method is replay-safe, or which is not early any more.
+    /// Admits a call whose method is replay-safe, or whose handshake is complete by now.
     pub(super) fn check_replay_safe(
         &self,
         shared: &EndpointShared,
@@ -51,11 +51,11 @@ impl HandshakeState {
     }
 }
 
-/// Serves what comes before the end of the handshake, or closes the connection if that does not come in time. Says how many
-/// streams were taken.
+/// Serves early streams until the handshake is complete, or closes the connection at the deadline.
+/// Returns how many streams were accepted.
 ///
-/// QUIC marks a stream as early if it is taken before that end, whenever it came: one that was still in the queue then
-/// is not early, since no copy of a handshake ever ends.
+/// QUIC marks a stream as early if it is accepted before that moment, whenever it came. A stream
+/// that was still in the queue then is not early, since no replayed handshake ever completes.
 pub(super) async fn serve_early_streams(
     shared: &Arc<EndpointShared>,
     caller: &Arc<Caller>,
@@ -75,7 +75,8 @@ pub(super) async fn serve_early_streams(
                 close_at_once(&caller.connection, CLOSE_DONE, reason);
                 break;
             }
-            // It is closed when the handshake is over: before that a close does not say why.
+            // The connection is closed once the handshake is over: an earlier close carries no
+            // reason.
             () = caller.disconnected(), if !is_cut => {
                 caller.abort();
                 is_cut = true;

@@ -1,4 +1,4 @@
-//! Handshakes under way: bounded in number, shared by address, and ended early when newer ones need their places. Pure.
+//! Limit of handshakes in progress, shared by address; newer ones replace older ones. Pure.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -8,14 +8,15 @@ use std::{
 
 use crate::accounts::{FairShare, SHARE_FLOOR};
 
-/// Handshakes under way, by the address that they come from.
+/// Handshakes in progress, by the address of the caller.
 ///
-/// A handshake proves nothing about its caller before it is over, so its place is held by address: one address has at
-/// most half of what the others leave. A caller that begins handshakes and never ends them holds its places only
-/// until newer ones need them: then the oldest one of the address that has most is dropped, if it has had
-/// [`PATIENCE`]. A handshake that is about to end has taken a few round trips.
+/// A handshake proves nothing about its caller before it is complete, so it is counted by address:
+/// one address has at most half of what the others leave. A caller that begins handshakes and never
+/// completes them keeps its places only until newer ones need them. Then the oldest handshake of
+/// the address that has most is dropped, if it has lasted for [`DROP_AGE_MIN`]. A handshake that is
+/// about to complete has taken a few round trips.
 ///
-/// `now` is the time since any moment, the same in all calls.
+/// `now` is the time since any fixed moment, the same in all calls.
 #[derive(Debug)]
 pub(super) struct HandshakeLimiter<T> {
     share: FairShare,
@@ -32,7 +33,7 @@ struct InProgress<T> {
     handle: T,
 }
 
-/// Which handshake has ended.
+/// Identifier of a handshake in progress.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct HandshakeId {
     address: IpAddr,
@@ -53,7 +54,8 @@ impl<T> HandshakeLimiter<T> {
         self.total
     }
 
-    /// A handshake begins, unless there is no place for it. Perhaps another one is dropped for it, whose handle comes back.
+    /// Begins a handshake, if there is room for it. May drop another one for it, whose handle is
+    /// returned.
     pub(super) fn begin(
         &mut self,
         now: Duration,
@@ -65,7 +67,8 @@ impl<T> HandshakeLimiter<T> {
         if !self.allows(address) {
             let own = self.count(address);
             let longest = self.by_address.iter().max_by_key(|(_, all)| all.len());
-            // What frees a place for this address is one of its own, or one of an address that has more.
+            // Room for this address comes from one of its own handshakes, or from an address that
+            // has more.
             let victim = match longest {
                 Some((heaviest, all)) if all.len() > own => *heaviest,
                 _ => address,
@@ -97,7 +100,7 @@ impl<T> HandshakeLimiter<T> {
         self.by_address.get(&address).map_or(0, VecDeque::len)
     }
 
-    /// Whether it would be allowed without one of the handshakes of `victim`.
+    /// Whether a handshake would be allowed without one of the handshakes of `victim`.
     fn would_allow_without(&self, address: IpAddr, victim: IpAddr) -> bool {
         let is_own = address == victim && self.count(address) > 0;
         let own = self.count(address) - usize::from(is_own);
@@ -108,7 +111,7 @@ impl<T> HandshakeLimiter<T> {
         self.share.allows(self.count(address), self.total, 1)
     }
 
-    /// A handshake has ended. One that was dropped may be said to have ended too.
+    /// Ends a handshake. Ending one that was dropped has no effect.
     pub(super) fn end(&mut self, HandshakeId { address, number }: HandshakeId) {
         let Some(all) = self.by_address.get_mut(&address) else {
             return;
@@ -138,7 +141,8 @@ impl<T> HandshakeLimiter<T> {
     }
 }
 
-/// One host may have all addresses of a network of 64 bits of IPv6 (RFC 4291 section 2.5.1).
+/// The network of an address: one host may have all addresses of a network of 64 bits of IPv6 (RFC
+/// 4291 section 2.5.1).
 fn network_of(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => {
@@ -149,8 +153,8 @@ fn network_of(address: IpAddr) -> IpAddr {
     }
 }
 
-/// How long a handshake may take before its place is given to a newer one that needs it. Shorter ones would end those of callers
-/// that are served slowly because there are so many.
+/// Least age at which a handshake is dropped for a newer one. A shorter age would end handshakes of
+/// honest callers that are served slowly because there are so many.
 const DROP_AGE_MIN: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
@@ -170,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn one_address_leaves_half_to_others() {
+    fn one_address_has_at_most_half() {
         let mut handshakes = HandshakeLimiter::new(100);
         let begun = (0..200)
             .filter(|number| {
@@ -192,13 +196,14 @@ mod tests {
     }
 
     #[test]
-    fn junk_is_dropped_for_newcomers_and_never_a_young_handshake() {
+    fn old_handshakes_are_dropped_for_newer_ones_and_young_ones_are_not() {
         let mut handshakes = HandshakeLimiter::new(100);
         let mut refused = 0;
         let mut dropped = Vec::new();
         for tick in 0..1000 {
             let now = seconds(f64::from(tick) / 100.0);
-            // Junk from an address, a hundred a second, and one newcomer from it a second that ends in 10 ms.
+            // A hundred junk handshakes a second from an address, and one honest one a second that
+            // ends in 10 ms.
             let (begun, victim) = handshakes.begin(now, address(1), (tick, true));
             dropped.extend(victim.map(|victim| (tick, victim)));
             refused += u32::from(begun.is_none());
@@ -214,7 +219,7 @@ mod tests {
         for (tick, (began, is_junk)) in dropped {
             assert!(is_junk && tick - began >= 100);
         }
-        // Another address does not notice any of it.
+        // Another address is not affected.
         assert!(
             handshakes
                 .begin(seconds(10.0), address(2), (0, false))
@@ -224,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn the_address_that_has_most_makes_room() {
+    fn the_address_with_most_handshakes_loses_one() {
         let mut handshakes = HandshakeLimiter::new(20);
         for (last, count) in [(1, 10), (2, 6), (3, 4)] {
             for number in 0..count {
@@ -249,7 +254,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn counts_are_right_whatever_comes(
+        fn counts_match_a_naive_model(
             events in prop::collection::vec((0u8..5, 0u64..400, any::<prop::sample::Index>(), any::<bool>()), 0..300),
         ) {
             let mut handshakes = HandshakeLimiter::new(24);

@@ -1,16 +1,16 @@
-//! What holds for one method beside its handler.
+//! Settings of a method beside its handler.
 
 use std::sync::Arc;
 
 use super::admission::AdmissionGate;
 
-/// What a method has that most have not.
+/// Settings that most methods do not have.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct MethodConfig {
-    /// Of its own limit.
+    /// The limit of the method.
     pub(super) gate: Option<Arc<AdmissionGate>>,
-    /// It passes the server's limit by.
+    /// Calls bypass the limit of the server.
     pub(super) bypasses_server_limit: bool,
-    /// Calls with a key run apart from their callers, and hold their places there.
+    /// Calls with a key run independently of their callers, and hold their permits there.
     pub(super) uses_idempotency_cache: bool,
 }

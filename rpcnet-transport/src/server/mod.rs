@@ -1,4 +1,4 @@
-//! The answering side: handlers, and what stands between them and the network.
+//! Server: handlers, and what connects them to the network.
 
 mod accept;
 mod admission;
@@ -43,19 +43,20 @@ use crate::{
 
 /// A server that answers calls on the port of an [`Endpoint`].
 ///
-/// Made by [`Endpoint::serve`], or by [`bind`](Self::bind) for a program that only serves. It serves until the last handle of its
-/// endpoint is dropped or [`shutdown`](Self::shutdown) ends it.
+/// Created by [`Endpoint::serve`], or by [`bind`](Self::bind) for a program that only serves. It
+/// serves until the last handle of its endpoint is dropped or [`shutdown`](Self::shutdown) ends it.
 #[derive(Debug, Clone)]
 pub struct RpcServer {
     endpoint: Endpoint,
 }
 
 impl RpcServer {
-    /// Opens a port with default settings and serves on it, at first no methods: see [`register`](Self::register).
+    /// Opens a port with default settings and serves on it, at first without methods: see
+    /// [`register`](Self::register).
     ///
     /// # Errors
     ///
-    /// [`BindError`] as of [`Endpoint::bind`].
+    /// Those of [`Endpoint::bind`].
     pub fn bind(addr: SocketAddr, tls: Tls) -> Result<Self, BindError> {
         Ok(Endpoint::bind(addr, TransportConfig::default(), tls)?.serve(Router::new()))
     }
@@ -68,7 +69,7 @@ impl RpcServer {
     ///
     /// # Panics
     ///
-    /// If there is a method of this name already; so do all that add one.
+    /// If the server already has a method of this name.
     #[track_caller]
     pub fn register<F, Fut>(&self, name: &str, handler: F)
     where
@@ -82,7 +83,7 @@ impl RpcServer {
     ///
     /// # Panics
     ///
-    /// As of [`register`](Self::register).
+    /// If the server already has a method of this name.
     #[track_caller]
     pub fn register_typed<Req, Fut, By, F>(&self, name: &str, handler: F)
     where
@@ -99,7 +100,7 @@ impl RpcServer {
     ///
     /// # Panics
     ///
-    /// As of [`register`](Self::register).
+    /// If the server already has a method of this name.
     #[track_caller]
     pub fn register_streaming<Req, Resp, Fut, F>(&self, name: &str, handler: F)
     where
@@ -116,13 +117,13 @@ impl RpcServer {
     ///
     /// # Panics
     ///
-    /// As of [`register`](Self::register).
+    /// If the server already has a method of one of the names.
     #[track_caller]
     pub fn register_all(&self, router: Router) {
         self.endpoint.add_methods(router);
     }
 
-    /// The endpoint that it serves on.
+    /// The endpoint on which the server serves.
     pub fn endpoint(&self) -> &Endpoint {
         &self.endpoint
     }
@@ -147,7 +148,7 @@ impl RpcServer {
         self.endpoint.in_flight()
     }
 
-    /// What was counted.
+    /// Counters of the endpoint.
     pub fn stats(&self) -> TransportStats {
         self.endpoint.stats()
     }

@@ -1,4 +1,4 @@
-//! Whether a method may be polled where its request was read.
+//! Poll cost of handlers: whether a method is polled inline, where its request was read.
 
 use std::{
     sync::atomic::{AtomicU64, Ordering::Relaxed},
@@ -7,37 +7,40 @@ use std::{
 
 use tokio::time::Instant;
 
-/// Where the handler of a unary method runs when its call shares a lane with others. Calls with streams of their own have
-/// tasks of their own.
+/// Where the handler of a unary method runs when its call shares a lane with others. Calls with
+/// streams of their own have tasks of their own.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Dispatch {
-    /// It is polled once where its request was read, and gets a task of its own if it has to wait: the default. A handler
-    /// that computes or blocks for more than 100 us before its first await, every time or now and then, gets a task from the start:
-    /// once it has done so twice, unless so many quick calls lie in between that it took less than 6 us a call. It is
-    /// trusted again after as many quick calls as make up for the time that it took, or after some minutes.
+    /// The default: the handler is polled once inline, where its request was read, and gets a task
+    /// of its own if it has to wait. A handler that computes or blocks for more than 100 us before
+    /// its first await gets a task from the start, once it has done so twice, unless so many quick
+    /// calls lie in between that it took less than 6 us a call. It is polled inline again after as
+    /// many quick calls as make up for the time that it took, or after some minutes.
     #[default]
     Adaptive,
-    /// It is always polled first where its request was read, however long that takes. Other calls of the lane wait
-    /// meanwhile.
+    /// The handler is always polled first inline, however long that takes. Other calls of the lane
+    /// wait meanwhile.
     Inline,
-    /// It always has a task of its own: for handlers that are known to compute.
+    /// The handler always has a task of its own: for handlers that are known to compute.
     Spawned,
 }
 
 /// How long the first polls of a handler block the thread.
 ///
-/// A slow poll adds points in proportion to its time, a quick one takes one point away, and half of them are forgotten in each
-/// half-life. So a handler is slow that blocks for much time in all, however many of its polls are quick.
+/// A slow poll adds points in proportion to its time, a quick poll takes one point away, and half
+/// of the points are forgotten in each half-life. So a handler counts as slow if it blocks for much
+/// time in all, however many of its polls are quick.
 #[derive(Debug)]
 pub(super) struct PollCost {
     began: Instant,
-    /// From the lowest bit: points, whether it is slow, and the half-lives up to which points are forgotten. Written by many without
-    /// a lock: a poll that is lost now and then does not matter.
+    /// From the lowest bit: points, whether the handler is slow, and the half-lives up to which
+    /// points are forgotten. Written by many threads without a lock: a poll that is lost now and
+    /// then does not matter.
     state: AtomicU64,
 }
 
-/// What is known of a handler.
+/// Decoded state of a handler.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct CostState {
     points: u32,
@@ -46,7 +49,7 @@ struct CostState {
 }
 
 impl PollCost {
-    /// Of a handler that was not polled before this time.
+    /// The cost of a handler that was not polled before this time.
     pub(super) fn new(began: Instant) -> Self {
         Self {
             began,
@@ -59,8 +62,8 @@ impl PollCost {
         CostState::decode(self.state.load(Relaxed)).is_slow
     }
 
-    /// Takes note of how long a first poll took. One slow poll may be the fault of the machine; another one while that is remembered
-    /// makes a handler slow.
+    /// Records how long a first poll took. One slow poll may be the fault of the machine; a second
+    /// one, while the first is remembered, marks the handler as slow.
     pub(super) fn record(&self, first_poll: Duration, now: Instant) {
         let before = self.state.load(Relaxed);
         let is_quick = first_poll <= QUICK_MAX;
@@ -105,16 +108,17 @@ impl CostState {
     }
 }
 
-/// Longest first poll of a handler that is quick.
+/// Longest first poll of a quick handler.
 pub(super) const QUICK_MAX: Duration = Duration::from_micros(100);
 
-/// Points of a poll of that time, and for longer ones in proportion: so many quick polls make up for it.
+/// Points of a poll of that time, in proportion for longer ones: so many quick polls make up for
+/// it.
 const POINTS_SLOW: u32 = 16;
 
-/// Points from which on an earlier slow poll counts.
+/// Points above which an earlier slow poll counts.
 const REMEMBERED_POINTS_MIN: u32 = POINTS_SLOW / 2;
 
-/// Points of a second: what took longer is forgotten as soon.
+/// Points of a poll of one second. Longer polls count no more.
 const POINTS_MAX: u32 = 10_000 * POINTS_SLOW;
 
 /// A second is forgotten after nine minutes, a millisecond after four.
@@ -132,7 +136,7 @@ mod tests {
     const LONG: Duration = Duration::from_micros(101);
 
     #[test]
-    fn one_slow_poll_is_an_accident_two_are_a_habit() {
+    fn two_slow_polls_mark_the_handler_slow() {
         let now = Instant::now();
         let pace = PollCost::new(now);
         pace.record(LONG, now);
@@ -146,7 +150,8 @@ mod tests {
         assert!(pace.is_slow());
     }
 
-    /// Polls of which every so manieth blocks for a time, at this rate; how many of them blocked before the handler had a task.
+    /// Polls of which one in every so many blocks for a time, at this rate. Returns how many of
+    /// them blocked before the handler got a task.
     fn blocked(every: u32, time: Duration, calls_per_s: f64, calls: u32) -> u32 {
         let began = Instant::now();
         let pace = PollCost::new(began);
@@ -161,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn a_handler_that_blocks_now_and_then_is_found_at_its_second_time_at_any_rate() {
+    fn a_second_slow_poll_marks_the_handler_at_any_call_rate() {
         let ms = Duration::from_millis;
         for rate in [1.0, 50.0, 1_000.0, 100_000.0] {
             assert_eq!(blocked(25, ms(20), rate, 10_000), 2, "{rate} calls/s");
@@ -171,14 +176,14 @@ mod tests {
     }
 
     #[test]
-    fn accidents_of_a_busy_machine_do_not_make_a_quick_handler_slow() {
-        // 4 ms of another process's turn, every 20 ms.
+    fn preemption_does_not_mark_a_quick_handler_slow() {
+        // 4 ms of another process, every 20 ms.
         let accidents = blocked(6_000, Duration::from_millis(4), 300_000.0, 600_000);
         assert_eq!(accidents, 100);
     }
 
     #[test]
-    fn a_slow_handler_is_trusted_again_after_many_quick_polls() {
+    fn many_quick_polls_clear_the_slow_mark() {
         let now = Instant::now();
         let pace = PollCost::new(now);
         for _ in 0..10 {
@@ -192,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn a_slow_handler_is_trusted_again_after_minutes_with_few_calls() {
+    fn minutes_with_few_calls_clear_the_slow_mark() {
         let began = Instant::now();
         let pace = PollCost::new(began);
         for _ in 0..1_000 {
@@ -203,7 +208,7 @@ mod tests {
         assert!(pace.is_slow());
         pace.record(QUICK, minute(9));
         assert!(!pace.is_slow());
-        // Clocks that differ between threads forget nothing twice.
+        // Clocks that differ between threads do not forget points twice.
         pace.record(LONG, minute(20));
         pace.record(LONG, minute(10));
         assert!(pace.is_slow());

@@ -1,12 +1,12 @@
-//! How long requests wait for their handlers.
+//! Queue delay: how long requests wait for their handlers.
 
 use std::{
     sync::atomic::{AtomicU32, Ordering::Relaxed},
     time::Duration,
 };
 
-/// The time between a request's arrival and its handler, smoothed. Written by many without a lock: one that is lost now
-/// and then does not matter.
+/// Smoothed time between the arrival of a request and the start of its handler. Written by many
+/// threads without a lock: a sample that is lost now and then does not matter.
 #[derive(Debug, Default)]
 pub(crate) struct QueueDelay {
     smoothed_us: AtomicU32,
@@ -16,7 +16,7 @@ impl QueueDelay {
     pub(crate) fn record(&self, waited: Duration) {
         let sample = u32::try_from(waited.as_micros()).unwrap_or(u32::MAX);
         let before = self.smoothed_us.load(Relaxed);
-        // An eighth of the way, rounded away from where it stands so that it arrives.
+        // An eighth of the difference, rounded up so that the value reaches the sample.
         let after = if sample >= before {
             before + (sample - before).div_ceil(8)
         } else {
@@ -37,7 +37,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_follows_and_arrives() {
+    fn the_average_converges_to_the_sample() {
         let delay = QueueDelay::default();
         for sample_us in [800, 0, u64::from(u32::MAX)] {
             let sample = Duration::from_micros(sample_us);

@@ -1,19 +1,21 @@
-//! What handlers may return.
+//! Return types of handlers.
 
 use bytes::Bytes;
 
 use crate::{Encode, Status};
 
-/// What a typed handler may return: a value to reply with, or a `Result` whose error becomes a [`Status`].
+/// Return type of a typed handler: a value to reply with, or a `Result` whose error becomes a
+/// [`Status`].
 ///
-/// `By` is found by the compiler. A `Result` whose error both serialises and becomes a [`Status`] fits twice; map its
-/// error to a `Status` first.
+/// The compiler finds `By`. A `Result` whose error both serialises and becomes a [`Status`] matches
+/// twice; map its error to a `Status` first.
 pub trait IntoReply<By> {
     /// The bytes of the reply, or the status to send instead.
     ///
     /// # Errors
     ///
-    /// The handler's status, or [`Code::Internal`](crate::Code::Internal) if the value does not encode.
+    /// The status of the handler, or [`Code::Internal`](crate::Code::Internal) if the value does
+    /// not encode.
     fn into_reply(self) -> Result<Bytes, Status>;
 }
 

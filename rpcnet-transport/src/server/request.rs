@@ -1,4 +1,4 @@
-//! Reading a request: refused, if it is, from its header.
+//! Reading of requests: the header first, by which a call may be rejected, then the body.
 
 use std::{future::poll_fn, sync::Arc};
 
@@ -13,11 +13,11 @@ use crate::{
     wire::{Frame, RequestHeader, WireError},
 };
 
-/// Why a stream does not reach a handler. What is counted about it has been counted.
+/// Reason for which a request reaches no handler. It is already counted.
 pub(super) enum RequestFailure {
-    /// There is nobody to answer, or nothing to say.
+    /// The stream is reset without a status: the caller is gone, or broke the protocol.
     Reset(ResetCode),
-    /// The caller is told.
+    /// The caller gets a status.
     Rejected(Status),
 }
 
@@ -27,7 +27,7 @@ impl RequestFailure {
     }
 }
 
-/// Reads the header of a request. The body comes along if the same bytes had all of it.
+/// Reads the header of a request, and the body if the same bytes contained all of it.
 pub(super) async fn read_header(
     shared: &EndpointShared,
     recv: &mut RecvHalf,
@@ -55,10 +55,11 @@ pub(super) async fn read_header(
     }
 }
 
-/// Reads the body of a request whose header is known, as long as there is progress at a fair rate, room, time, and no shutdown.
+/// Reads the body of a request whose header is known, as long as it makes progress, buffer bytes
+/// and time are left, and the server does not shut down.
 ///
-/// Progress is that of the connection: of bodies that are sent side by side some are read first,
-/// since there is not room for all.
+/// Progress is that of the connection: some of the bodies that are sent at the same time are read
+/// first, since there is not room for all.
 pub(super) async fn read_body(
     shared: &EndpointShared,
     caller: &Caller,
@@ -89,7 +90,7 @@ pub(super) async fn read_body(
             }
         }
     };
-    // All that the connection is reading takes its turns.
+    // All messages that the connection is reading take turns.
     let at_once = || caller.account.bytes().max(bytes);
     let read = within_transfer_time(&shared.config, at_once, read);
     within_deadline(shared, deadline, read)
@@ -150,7 +151,7 @@ async fn fill(shared: &EndpointShared, recv: &mut RecvHalf) -> Result<(), Reques
     match poll_fn(|cx| recv.poll_fill(cx)).await {
         Ok(true) => Ok(()),
         Ok(false) => {
-            // It ended without a frame: nobody asks for anything.
+            // The stream ended without a frame.
             shared.counters.malformed_frames.add_one();
             Err(RequestFailure::Reset(ResetCode::Malformed))
         }
@@ -186,7 +187,7 @@ fn malformed_request(shared: &EndpointShared, error: WireError) -> RequestFailur
     }
 }
 
-/// Waits until the peer has taken what it has beyond its share.
+/// Waits until the peer has read what it holds beyond its share.
 pub(super) async fn wait_for_overdraft(
     shared: &EndpointShared,
     caller: &Caller,

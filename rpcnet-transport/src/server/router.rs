@@ -1,4 +1,4 @@
-//! Methods and their handlers.
+//! Router: methods and their handlers.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -24,10 +24,11 @@ use crate::{
 
 /// The methods of a server and their handlers. Cheap to clone: clones share the handlers.
 ///
-/// A handler is a function that returns a future. It may panic without harm to others, and is dropped at its next await when nobody waits for its reply any more.
+/// A handler is a function that returns a future. It may panic without harm to others, and is
+/// dropped at its next await when its caller stops waiting for the reply.
 ///
-/// Two methods of one name are a mistake of the program, not of its input: adding the second panics, at the line that
-/// adds it. Where names come from outside, ask [`has`](Self::has) first.
+/// Two methods of one name are a mistake of the program, not of its input: adding the second
+/// panics, at the line that adds it. Where names come from outside, check [`has`](Self::has) first.
 ///
 /// ```
 /// use rpcnet_transport::{CallContext, Router, Status};
@@ -61,11 +62,11 @@ pub(crate) struct UnaryMethod {
     start: Arc<StartHandler>,
     pub(super) dispatch: Dispatch,
     pub(super) poll_cost: Arc<PollCost>,
-    /// `None` for most.
+    /// `None` for most methods.
     pub(super) config: Option<Arc<MethodConfig>>,
 }
 
-/// A method that streams in one direction at least.
+/// A method that streams in at least one direction.
 #[derive(Clone)]
 pub(crate) struct StreamingMethod {
     pub(super) streams_requests: bool,
@@ -75,34 +76,36 @@ pub(crate) struct StreamingMethod {
     pub(super) config: Option<Arc<MethodConfig>>,
 }
 
-/// What a streaming handler works on. The two options are there exactly if the method streams in that direction.
+/// Input of a streaming handler. Each option is `Some` exactly if the method streams in that
+/// direction.
 pub(crate) struct HandlerInput {
     pub(crate) body: Bytes,
     pub(crate) requests: Option<UntypedReceiver>,
     pub(crate) replies: Option<UntypedSender>,
 }
 
-/// The future of a unary handler. Its memory is used again for the next call of the method.
+/// The future of a unary handler. Its memory is reused for the next call of the method.
 #[derive(Default)]
 pub(super) struct HandlerFuture(Option<ReusableBoxFuture<'static, HandlerResult>>);
 
 pub(crate) type HandlerResult = Result<Bytes, Status>;
 
-/// Begins a call: puts its future where it is told.
+/// Starts a call: puts its future into the given memory.
 pub(super) type StartHandler = dyn Fn(CallContext, Bytes, &mut HandlerFuture) + Send + Sync;
 
 impl Router {
-    /// No methods.
+    /// A router without methods.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// A method that takes bytes and replies with bytes. The request may share the memory of the packets that it came in: a
-    /// handler that keeps a small one for long copies it.
+    /// Adds a method that takes bytes and replies with bytes. The request may share the memory of
+    /// the packets that it came in: a handler that keeps a small request for long should copy it.
     ///
     /// # Panics
     ///
-    /// If there is a method of this name already, or the name does not have 1 to 255 bytes; so do all that add one.
+    /// If there already is a method of this name, or the name does not have 1 to 255 bytes. This
+    /// holds for all calls that add a method.
     #[must_use]
     #[track_caller]
     pub fn raw<F, Fut>(self, name: &str, handler: F) -> Self
@@ -115,12 +118,12 @@ impl Router {
         })
     }
 
-    /// A method that takes a value and replies with a value, both encoded with postcard. The handler returns the value
-    /// or a `Result` of it and anything that becomes a [`Status`].
+    /// Adds a method that takes a value and replies with a value, both encoded with postcard. The
+    /// handler returns the value or a `Result` of it and any error that converts to a [`Status`].
     ///
     /// # Panics
     ///
-    /// As of [`raw`](Self::raw).
+    /// Those of [`raw`](Self::raw).
     #[must_use]
     #[track_caller]
     pub fn typed<Req, Fut, By, F>(self, name: &str, handler: F) -> Self
@@ -133,11 +136,11 @@ impl Router {
         self.typed_with(name, move |_, request| handler(request))
     }
 
-    /// Like [`typed`](Self::typed), for a handler that wants to know about the call.
+    /// Adds a method like [`typed`](Self::typed), whose handler also takes the context of the call.
     ///
     /// # Panics
     ///
-    /// As of [`raw`](Self::raw).
+    /// Those of [`raw`](Self::raw).
     #[must_use]
     #[track_caller]
     pub fn typed_with<Req, Fut, By, F>(self, name: &str, handler: F) -> Self
@@ -156,11 +159,11 @@ impl Router {
         })
     }
 
-    /// A method that answers one request with a stream. The stream ends when the handler has returned and its sender
-    /// is dropped. For messages as they are, take or send [`Raw`](crate::Raw).
+    /// Adds a method that answers one request with a stream. The stream ends when the handler has
+    /// returned and its sender is dropped. For messages as bytes, take or send [`Raw`](crate::Raw).
     ///
-    /// The handler's error is a [`Status`]. The error of a function with one of its own is
-    /// converted in a closure around it:
+    /// The error of the handler is a [`Status`]. A function with an error type of its own is
+    /// wrapped in a closure that converts the error:
     ///
     /// ```
     /// use rpcnet_transport::{Router, RpcError, Sender, Status};
@@ -203,7 +206,7 @@ impl Router {
     ///
     /// # Panics
     ///
-    /// As of [`raw`](Self::raw).
+    /// Those of [`raw`](Self::raw).
     #[must_use]
     #[track_caller]
     pub fn server_streaming<Req, Resp, Fut, F>(self, name: &str, handler: F) -> Self
@@ -225,11 +228,11 @@ impl Router {
         })
     }
 
-    /// A method that answers a stream with one reply.
+    /// Adds a method that answers a stream with one reply.
     ///
     /// # Panics
     ///
-    /// As of [`raw`](Self::raw).
+    /// Those of [`raw`](Self::raw).
     #[must_use]
     #[track_caller]
     pub fn client_streaming<Req, Fut, By, F>(self, name: &str, handler: F) -> Self
@@ -246,13 +249,13 @@ impl Router {
         })
     }
 
-    /// A method that answers a stream with a stream. The answering stream ends when the handler has returned and its
-    /// sender is dropped. The handler's error is a [`Status`], as of
-    /// [`server_streaming`](Self::server_streaming).
+    /// Adds a method that answers a stream with a stream. The stream of replies ends when the
+    /// handler has returned and its sender is dropped. The error of the handler is a [`Status`], as
+    /// for [`server_streaming`](Self::server_streaming).
     ///
     /// # Panics
     ///
-    /// As of [`raw`](Self::raw).
+    /// Those of [`raw`](Self::raw).
     #[must_use]
     #[track_caller]
     pub fn streaming<Req, Resp, Fut, F>(self, name: &str, handler: F) -> Self
@@ -269,10 +272,12 @@ impl Router {
         })
     }
 
-    /// Declares that a method may run again although its caller made one call, even at somebody else's will and some
-    /// time later: it reads, or what it does twice is as if done once. Its calls may come before the handshake is over, if
-    /// the server [takes such](crate::TransportConfig::with_early_data). Those of other methods are then refused with
-    /// [`Code::TooEarly`](crate::Code::TooEarly), and made again by their callers a round trip later.
+    /// Declares a method replay-safe: a third party may replay its calls, some time later and
+    /// without the will of the caller, and no harm is done, because the method only reads or is
+    /// idempotent. Its calls may come before the handshake is complete, if the server [accepts
+    /// early data](crate::TransportConfig::with_early_data). Early calls of other methods are
+    /// rejected with [`Code::TooEarly`](crate::Code::TooEarly), and repeated by their callers a
+    /// round trip later.
     ///
     /// # Panics
     ///
@@ -287,7 +292,7 @@ impl Router {
         self
     }
 
-    /// All methods of both.
+    /// Adds all methods of another router.
     ///
     /// # Panics
     ///
@@ -307,7 +312,7 @@ impl Router {
         self.handlers.contains_key(name)
     }
 
-    /// Names of the methods, in no order.
+    /// Names of the methods, in no particular order.
     pub fn methods(&self) -> impl Iterator<Item = &str> {
         self.handlers.keys().map(|name| &**name)
     }
@@ -320,7 +325,7 @@ impl Router {
         self.handlers.get_key_value(name)
     }
 
-    /// Says where the handler of a unary method runs, default [`Dispatch::Adaptive`].
+    /// Sets where the handler of a unary method runs; default [`Dispatch::Adaptive`].
     ///
     /// # Panics
     ///
@@ -335,11 +340,11 @@ impl Router {
         self
     }
 
-    /// Runs at most so many calls of a method at a time, at least one; others wait or are refused
-    /// as [`Admission::fixed`](Admission::fixed) has it by default. For a method that uses what
-    /// there is little of. All clones of this router share the limit, and so do
-    /// [callers](Admission#shares-of-callers) that were seen at this method. A call passes its
-    /// method's limit first, then the server's, if that has
+    /// Limits the concurrent calls of a method, at least one. Further calls are queued or rejected
+    /// by the defaults of [`Admission::fixed`](Admission::fixed). For a method that uses a scarce
+    /// resource. All clones of this router share the limit, and so do
+    /// [callers](Admission#shares-of-callers) that were seen at this method. A call passes the
+    /// limit of its method first, then that of the server, if the server has
     /// [one](crate::TransportConfig::with_admission). Default none.
     ///
     /// # Panics
@@ -353,19 +358,21 @@ impl Router {
         self
     }
 
-    /// Runs the calls of a method that have an [idempotency key](crate::CallOptions::with_idempotency_key) once for each caller and
-    /// key. A repeat while the first one runs waits for its end, a later one is answered with what is remembered; a repeat with another body
-    /// is [`InvalidRequest`](crate::Code::InvalidRequest). Failures count as ends, a panic too, unless they are
-    /// [not processed](Status::not_processed), or [`DeadlineExceeded`](crate::Code::DeadlineExceeded) or
-    /// [`Cancelled`](crate::Code::Cancelled), since the work was given up then: a repeat runs.
+    /// Runs the calls of a method that have an [idempotency
+    /// key](crate::CallOptions::with_idempotency_key) once for each caller and key. A repeat while
+    /// the first call runs waits for its end, and a later repeat is answered from the cache. A
+    /// repeat with another body is [`InvalidRequest`](crate::Code::InvalidRequest). Failures are
+    /// cached too, also panics, unless they are [not processed](Status::not_processed), or
+    /// [`DeadlineExceeded`](crate::Code::DeadlineExceeded) or
+    /// [`Cancelled`](crate::Code::Cancelled), since the work was not completed then: a repeat runs.
     ///
-    /// Such a call runs to its end also when its caller goes or its deadline passes, for a repeat
-    /// to be answered; for [`IdempotencyCache::with_ttl`] at the most, which is the deadline that the
-    /// handler and the calls that it makes have, and not that of any one caller. It counts as one
-    /// call in flight. What is cut then, or by a shutdown, is not remembered. It holds the place of
-    /// its first caller, if their number is limited, and counts to the
+    /// Such a call runs to its end also when its caller is gone or its deadline passes, so that a
+    /// repeat can be answered. It runs for at most [`IdempotencyCache::with_ttl`], which is the
+    /// deadline that the handler and its calls have, and not that of any one caller. It counts as
+    /// one call in flight. A call that is cancelled at that deadline, or by a shutdown, is not
+    /// cached. It holds the permit of its first caller, if calls are limited, and counts to the
     /// [share](Admission#shares-of-callers) of that caller until it ends. Calls without a key are
-    /// served as ever.
+    /// served as usual.
     ///
     /// ```
     /// use std::time::Duration;
@@ -398,8 +405,9 @@ impl Router {
         self
     }
 
-    /// Lets calls of a method pass the server's [limit](crate::TransportConfig::with_admission) by: for health checks, and for
-    /// streams that stay open and would hold a place as long. A limit of its own still counts, and so does
+    /// Exempts calls of a method from the [limit](crate::TransportConfig::with_admission) of the
+    /// server: for health checks, and for streams that stay open and would hold a permit as long. A
+    /// limit of the method still counts, and so does
     /// [`calls_max`](crate::TransportConfig::with_calls_max).
     ///
     /// # Panics
@@ -487,14 +495,15 @@ impl Handler {
 }
 
 impl UnaryMethod {
-    /// Begins a call, in memory that may be there from another.
+    /// Starts a call, in the memory of an earlier future if there is one.
     pub(super) fn start(&self, cx: CallContext, body: Bytes, started: &mut HandlerFuture) {
         (self.start)(cx, body, started);
     }
 }
 
 impl HandlerFuture {
-    /// Fused, so that what the future holds is dropped when it is ready, and not when the next one comes.
+    /// Fused, so that what the future holds is dropped when it is ready, and not when the next one
+    /// comes.
     fn set(&mut self, future: impl Future<Output = HandlerResult> + Send + 'static) {
         let future = future.fuse();
         match &mut self.0 {
@@ -503,7 +512,7 @@ impl HandlerFuture {
         }
     }
 
-    /// Polls what was started; ready with `None` if nothing was.
+    /// Polls the future; ready with `None` if none was started.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<HandlerResult>> {
         match &mut self.0 {
             Some(future) => future.poll(cx).map(Some),
@@ -511,7 +520,7 @@ impl HandlerFuture {
         }
     }
 
-    /// Until it is ready.
+    /// Waits for the result of the future.
     pub(super) async fn finish(mut self) -> HandlerResult {
         let outcome = std::future::poll_fn(|cx| self.poll(cx)).await;
         outcome.unwrap_or_else(|| Err(Status::internal("the handler was not started")))
@@ -543,7 +552,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn replay_safe_is_what_was_declared_so_by_one_of_both() {
+    fn merge_keeps_replay_safe_methods_of_both_routers() {
         let double = || Router::new().typed("double", |n: u32| async move { n * 2 });
         let count = Router::new().typed("count", |n: u32| async move { n + 1 });
         let both = count.merge(double().with_replay_safe("double"));
@@ -554,12 +563,12 @@ mod tests {
 
     #[test]
     #[should_panic(expected = "there is no method \"other\"")]
-    fn a_method_that_there_is_not_cannot_be_replay_safe() {
+    fn an_unknown_method_cannot_be_declared_replay_safe() {
         drop(Router::new().with_replay_safe("other"));
     }
 
     #[test]
-    fn a_second_method_of_one_name_panics_where_it_is_added() {
+    fn a_duplicate_method_panics_at_the_line_that_adds_it() {
         let (tell, told) = mpsc::channel();
         let (ours, others) = (thread::current().id(), panic::take_hook());
         panic::set_hook(Box::new(move |info| {

@@ -1,4 +1,4 @@
-//! Dispatch of a caller's streams by their preface.
+//! Dispatch of the streams of a connection: calls and lanes, by the preface.
 
 use std::{
     future::poll_fn,
@@ -33,37 +33,37 @@ use crate::{
     wire::{Decoder, PREFACE_BYTES, Preface, StreamKind},
 };
 
-/// Who makes the calls of a connection.
+/// The caller at the other end of an accepted connection.
 #[derive(Debug)]
 pub(super) struct Caller {
     pub(super) connection: quinn::Connection,
     pub(super) peer: Peer,
     registration: RegisteredConnection,
-    /// What is held of what the connection sends.
+    /// Buffered bytes of the connection.
     pub(super) account: Arc<ConnectionAccount>,
-    /// What its node holds of the server's places, if those are limited.
+    /// Admission quota of its node, if calls of the server are limited.
     pub(super) admission: Option<Arc<CallerQuota>>,
-    /// Counts the connection for its peer, unless that has as many as it may.
+    /// Counts the connection for its peer; `None` if that has as many as it may.
     connection_guard: Option<ConnectionGuard>,
     lanes: AtomicU8,
     /// Streams that are being served.
     pub(super) streams: Gauge,
-    /// Those of them that carry a call each.
+    /// Streams that carry one call each.
     calls: Gauge,
     /// Replies with streams of their own.
     pub(super) replies: ConnectionReplies,
-    /// In which its streams write large messages.
+    /// Turns in which its streams write large messages.
     pub(super) write_turns: Arc<WriteTurns>,
-    /// The tasks of the streams are to end.
+    /// Cancelled when the tasks of the streams are to end.
     aborted: CancellationToken,
-    /// Whether they are, for those that are woken often.
+    /// Whether the tasks are to end, for those that are woken often.
     is_aborted: AtomicBool,
 }
 
-/// Why a stream is rejected.
+/// Reason for which a stream is rejected.
 enum StreamRejection {
     BadPreface,
-    /// It ended, or its connection did.
+    /// The stream ended, or its connection did.
     Ended,
     HeaderTimeout,
 }
@@ -99,12 +99,12 @@ impl Caller {
         self.connection_guard.is_some()
     }
 
-    /// Ends when the node is to be disconnected.
+    /// Completes when the node is to be disconnected.
     pub(super) async fn disconnected(&self) {
         self.registration.disconnected().await;
     }
 
-    /// Drops what is served on the connection.
+    /// Drops all calls that are served on the connection.
     pub(super) fn abort(&self) {
         self.is_aborted.store(true, SeqCst);
         self.aborted.cancel();
@@ -114,7 +114,8 @@ impl Caller {
         self.is_aborted.load(SeqCst)
     }
 
-    /// Polls a future until the streams are cut. The token is asked once, which is enough to be woken by it: it has a lock.
+    /// Polls a future until the streams are aborted. The token is polled only once, which is enough
+    /// to be woken by it: it has a lock.
     async fn until_aborted(&self, future: impl Future<Output = ()>) {
         let mut cut = pin!(self.aborted.cancelled());
         let mut future = pin!(future);
@@ -140,7 +141,8 @@ impl Caller {
         guard
     }
 
-    /// Counts one more lane for as long as the guard lives, unless there are as many as were announced.
+    /// Counts one more lane for as long as the guard lives. `None` if there are as many as the
+    /// hello announced.
     fn try_add_lane(self: &Arc<Self>, lanes_max: u8) -> Option<LaneGuard> {
         let more = |lanes| (lanes < lanes_max).then(|| lanes + 1);
         let taken = self.lanes.fetch_update(Relaxed, Relaxed, more);
@@ -148,7 +150,7 @@ impl Caller {
     }
 }
 
-/// One of the lanes of a caller.
+/// A counted lane of a caller.
 struct LaneGuard(Arc<Caller>);
 
 impl Drop for LaneGuard {
@@ -194,7 +196,7 @@ async fn serve_stream(
             let recv = RecvHalf::new(recv, decoder, room);
             return call::serve(shared, caller, send, recv, arrived, early).await;
         }
-        // Whether a method is replay-safe is asked for each call, which lanes do not.
+        // Each call is checked for a replay-safe method, which lanes do not do.
         Ok((StreamKind::Lane, _)) if early.is_some() => {
             counters.malformed_frames.add_one();
             ResetCode::Malformed
@@ -221,11 +223,11 @@ async fn serve_stream(
         }
     };
     SendHalf::new(send, Arc::clone(&caller.write_turns)).reset(why);
-    // Fails only if it has ended before.
+    // Fails only if the stream has ended before.
     let _ = recv.stop(VarInt::from_u32(why as u32));
 }
 
-/// Reads a preface, and what came along with it.
+/// Reads a preface, and returns the bytes that came after it.
 async fn read_preface(
     recv: &mut quinn::RecvStream,
 ) -> Result<(StreamKind, Bytes), StreamRejection> {

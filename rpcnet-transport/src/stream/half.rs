@@ -1,4 +1,4 @@
-//! The two directions of a QUIC stream, as frames.
+//! The two halves of a QUIC stream, as frames.
 
 use std::{
     pin::pin,
@@ -23,26 +23,27 @@ use crate::{
     wire::{self, Decoder, Frame, ReplyHeader, WireError},
 };
 
-/// Why a stream was cut, as the other side learns it.
+/// Error code of a stream reset, which tells the other side the reason (RFC 9000 section 19.4).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ResetCode {
-    /// Nobody wants it any more.
+    /// The stream is no longer wanted.
     Cancelled = 0,
-    /// Its bytes are not of this protocol, or make no sense here.
+    /// The bytes are not of this protocol, or a frame is not allowed here.
     Malformed = 1,
-    /// Its header did not come in time.
+    /// The header did not arrive in time.
     HeaderTimeout = 2,
     /// The other side stopped reading or writing.
     Stalled = 3,
-    /// What it carried could not be completed.
+    /// The message could not be completed.
     Failed = 4,
-    /// The server shuts down, and the answer was not complete.
+    /// The server shuts down, and the reply was not complete.
     ShuttingDown = 5,
-    /// The time for the call was over.
+    /// The deadline of the call passed.
     DeadlineExceeded = 6,
 }
 
-/// The writing half of a stream: whole frames, and a reset instead of a silent end when it is dropped early.
+/// Send half of a stream: whole frames, and a reset instead of a silent end when it is dropped
+/// early.
 #[derive(Debug)]
 pub(crate) struct SendHalf {
     stream: quinn::SendStream,
@@ -51,20 +52,20 @@ pub(crate) struct SendHalf {
     write_turns: Arc<WriteTurns>,
 }
 
-/// Why a frame was not written.
+/// Reason for which a frame was not written.
 #[derive(Debug)]
 pub(crate) enum WriteFailure {
-    /// The other side does not want more.
+    /// The other side stopped the stream.
     Stopped,
-    /// The other side took too little for too long.
+    /// The other side read too little for too long.
     Stalled,
-    /// The connection is gone.
+    /// The connection is lost.
     Lost(quinn::ConnectionError),
     /// The half was finished or reset before.
     Closed,
 }
 
-/// Waits for one write to make progress.
+/// Waits until one write makes progress.
 async fn write_progress(
     patience: Option<&StallTimer>,
     write: impl Future<Output = Result<Written, WriteError>>,
@@ -96,7 +97,7 @@ impl WriteFailure {
 }
 
 impl SendHalf {
-    /// Of a stream that takes turns with others of its connection.
+    /// The send half of a stream that takes turns with others of its connection.
     pub(crate) fn new(stream: quinn::SendStream, turns: Arc<WriteTurns>) -> Self {
         Self {
             stream,
@@ -106,8 +107,8 @@ impl SendHalf {
         }
     }
 
-    /// Writes one frame. Waits while flow control says so, with patience for progress if it has an
-    /// end. A large one waits for its turn among those of its connection.
+    /// Writes one frame, as flow control permits, for at most the stall timeout without progress if
+    /// there is one. A large frame waits for its turn among those of its connection.
     pub(crate) async fn write(
         &mut self,
         head: BytesMut,
@@ -126,7 +127,8 @@ impl SendHalf {
         Box::pin(self.write_large(parts, patience)).await
     }
 
-    /// Begins a frame before anything of it is written, so that none follows if it is given up.
+    /// Begins a frame before anything of it is written, so that no frame follows one that is
+    /// abandoned.
     pub(crate) fn begin_frame(&mut self) -> Result<(), WriteFailure> {
         if std::mem::replace(&mut self.is_inside_frame, true) {
             return Err(WriteFailure::Closed);
@@ -134,7 +136,7 @@ impl SendHalf {
         Ok(())
     }
 
-    /// Takes back the [beginning](Self::begin_frame) of a frame of which nothing was written.
+    /// Undoes the [beginning](Self::begin_frame) of a frame of which nothing was written.
     pub(crate) fn undo_begin_frame(&mut self) {
         self.is_inside_frame = false;
     }
@@ -150,8 +152,8 @@ impl SendHalf {
         Ok(())
     }
 
-    /// Begins a frame that is not large. `false` if flow control does not let all of it go now: then
-    /// the rest is still to be [written](Self::write_rest).
+    /// Begins a small frame. `false` if flow control does not permit all of it now: then the rest
+    /// is still to be [written](Self::write_rest).
     pub(crate) fn write_now(
         &mut self,
         parts: &mut [Bytes; 2],
@@ -163,7 +165,7 @@ impl SendHalf {
         written.map_or(Ok(false), |written| written.map(|()| true))
     }
 
-    /// Writes what [`write_now`](Self::write_now) has left.
+    /// Writes the rest that [`write_now`](Self::write_now) left.
     pub(crate) async fn write_rest(
         &mut self,
         parts: &mut [Bytes; 2],
@@ -174,7 +176,8 @@ impl SendHalf {
         Ok(())
     }
 
-    /// Takes out of the parts what was written, also if it is dropped before its end.
+    /// Writes the parts, and removes from them what was written, also if the future is dropped
+    /// before its end.
     async fn write_parts(
         &mut self,
         parts: &mut [Bytes; 2],
@@ -192,7 +195,7 @@ impl SendHalf {
         Ok(())
     }
 
-    /// Writes a little at a time.
+    /// Writes the parts a few bytes at a time.
     async fn write_in_turns(
         &mut self,
         [mut head, mut body]: [Bytes; 2],
@@ -232,7 +235,7 @@ impl SendHalf {
         }
     }
 
-    /// Writes the frame that ends a call, and finishes.
+    /// Writes the frame that ends a call, and finishes the stream.
     pub(crate) async fn reply(
         &mut self,
         header: &ReplyHeader,
@@ -246,24 +249,26 @@ impl SendHalf {
         Ok(())
     }
 
-    /// Says that nothing follows. A half that stands inside a frame is reset instead.
+    /// Finishes the stream. A half inside a frame is reset instead.
     pub(crate) fn finish(&mut self) {
         if self.is_inside_frame {
             return self.reset(ResetCode::Failed);
         }
         if std::mem::replace(&mut self.is_open, false) {
-            // Fails only if the other side stopped it before: then nobody waits for the end.
+            // Fails only if the other side stopped the stream before and so does not wait for its
+            // end.
             let _ = self.stream.finish();
         }
     }
 
     pub(crate) fn reset(&mut self, why: ResetCode) {
         self.is_open = false;
-        // Fails only if it was reset before.
+        // Fails only if the stream was reset before.
         let _ = self.stream.reset(VarInt::from_u32(why as u32));
     }
 
-    /// Ends when the other side has all that was written, or wants no more (`true`), or is gone.
+    /// Completes when the other side has all that was written (`false`), or when it stopped the
+    /// stream or is gone (`true`).
     pub(crate) fn stopped(&self) -> impl Future<Output = bool> + Send + 'static {
         self.stream
             .stopped()
@@ -283,7 +288,7 @@ impl Drop for SendHalf {
     }
 }
 
-/// The reading half of a stream: frames, as they come.
+/// Receive half of a stream: frames, as they arrive.
 #[derive(Debug)]
 pub(crate) struct RecvHalf {
     stream: quinn::RecvStream,
@@ -292,16 +297,16 @@ pub(crate) struct RecvHalf {
     has_ended: bool,
 }
 
-/// Why no frame was read.
+/// Reason for which no frame was read.
 #[derive(Debug)]
 pub(crate) enum ReadFailure {
-    /// What came is no frame.
+    /// The bytes are not a frame.
     Wire(WireError),
-    /// The other side cut the stream.
+    /// The other side reset the stream.
     Reset(u64),
-    /// The connection is gone.
+    /// The connection is lost.
     Lost(quinn::ConnectionError),
-    /// A frame with such a body had begun, and was not there after so long.
+    /// A frame with such a body had begun, and was not complete after so long.
     TooSlow { body_bytes: usize, took: Duration },
 }
 
@@ -333,7 +338,7 @@ impl RecvHalf {
         self.decoder.finish().is_err()
     }
 
-    /// Bytes that the streams of the connection have brought so far.
+    /// Bytes that were read from the streams of the connection.
     pub(crate) fn bytes_read_of_connection(&self) -> u64 {
         self.budget
             .account()
@@ -345,32 +350,32 @@ impl RecvHalf {
         self.budget.account().map_or(0, |account| account.bytes())
     }
 
-    /// Whether a message waits for room on this side, and not for its sender.
+    /// Whether a message waits for buffer bytes of this side, and not for its sender.
     pub(crate) fn is_waiting_to_reserve(&self) -> bool {
         self.budget.is_waiting()
     }
 
-    /// Waits for room for messages in a task, see [`StreamBudget::reserve_in_task`].
+    /// Waits for reservations in a task, see [`StreamBudget::reserve_in_task`].
     pub(crate) fn reserve_in_task(&mut self, runtime: EndpointRuntime) {
         self.budget.reserve_in_task(runtime);
     }
 
-    /// Waits no longer for room for a message.
+    /// Stops waiting for the reservation of a message.
     pub(crate) fn cancel_reserve(&mut self) {
         self.budget.cancel_reserve();
     }
 
-    /// Hands over the room of the last message, for what outlives the stream.
+    /// Takes the reservation of the last message, for a call that outlives the stream.
     pub(crate) fn take_reservation(&mut self) -> Option<BufferReservation> {
         self.budget.take_reservation()
     }
 
-    /// Gives back the room of the last message.
+    /// Releases the reservation of the last message.
     pub(crate) fn release_reservation(&mut self) {
         self.budget.release();
     }
 
-    /// Ready when there is room for the message that is being read.
+    /// Ready when the bytes of the message that is being read are reserved.
     pub(crate) fn poll_reserve(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ReadFailure>> {
         let Some(bytes) = self.decoder.awaited_body_bytes() else {
             return Poll::Ready(Ok(()));
@@ -378,16 +383,16 @@ impl RecvHalf {
         if self.has_ended || self.budget.poll_reserve(bytes, cx).is_ready() {
             return Poll::Ready(Ok(()));
         }
-        // Nothing is read meanwhile, but the end of the connection is noticed. The stream is not asked
-        // for a reset: QUIC would keep a waker for it that nothing takes back once all is read.
+        // Nothing is read meanwhile, but the end of the connection is noticed. The stream is not
+        // polled for a reset: QUIC would keep a waker for it that nothing removes once all is read.
         let lost = ready!(self.budget.poll_closed(cx));
         self.has_ended = true;
         self.budget.release();
         Poll::Ready(Err(ReadFailure::Lost(lost)))
     }
 
-    /// Reads once, when there is room for the message that is being read. `false` says that the stream has ended, between two
-    /// frames.
+    /// Reads once, when the bytes of the message that is being read are reserved. `false` says that
+    /// the stream has ended, between two frames.
     pub(crate) fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<Result<bool, ReadFailure>> {
         if self.has_ended {
             return Poll::Ready(Ok(false));
@@ -422,7 +427,7 @@ impl RecvHalf {
         }
     }
 
-    /// Next frame, or `None` at the end of the stream.
+    /// The next frame, or `None` at the end of the stream.
     pub(crate) fn poll_frame(
         &mut self,
         cx: &mut Context<'_>,
@@ -440,7 +445,8 @@ impl RecvHalf {
         }
     }
 
-    /// Takes note of the end of the stream if it is already known, so that QUIC need not be told to stop it.
+    /// Records the end of the stream if it is already known, so that QUIC need not be told to stop
+    /// it.
     pub(crate) fn note_end(&mut self) {
         let _ = std::future::poll_fn(|cx| self.poll_fill(cx)).now_or_never();
     }
@@ -448,12 +454,12 @@ impl RecvHalf {
     pub(crate) fn stop(&mut self, why: ResetCode) {
         self.has_ended = true;
         self.budget.release();
-        // Fails only if it has ended before.
+        // Fails only if the stream has ended before.
         let _ = self.stream.stop(VarInt::from_u32(why as u32));
     }
 }
 
-/// Whether a call that was cut for this reason had been processed, and how it is told to the caller.
+/// Status and message for a call that was reset with this code.
 pub(crate) fn reset_to_error(cut: u64) -> (Code, Processed, &'static str) {
     match cut {
         c if c == ResetCode::Malformed as u64 => (
@@ -490,5 +496,6 @@ pub(crate) fn reset_to_error(cut: u64) -> (Code, Processed, &'static str) {
     }
 }
 
-/// Most bytes taken out of QUIC at a time; it gives what it has, so this bounds only fairness.
+/// Most bytes that are read from QUIC at a time. QUIC returns what it has, so this only bounds
+/// unfairness.
 const READ_BYTES_MAX: usize = 256 * 1024;

@@ -1,4 +1,4 @@
-//! Messages one after the other, in both directions of a call.
+//! Streams of messages, in both directions of a call.
 
 mod half;
 mod receiver;

@@ -1,4 +1,4 @@
-//! Messages that come in.
+//! Receiver of the messages of a call.
 
 use std::{
     fmt,
@@ -30,13 +30,14 @@ use crate::{
 
 /// Receives the messages of one direction of a call.
 ///
-/// It is a [`Stream`]; [`message`](Self::message) is the same as a method. Nothing is read ahead of what is asked for but
-/// what QUIC's window holds. Dropping it before its end tells the other side to stop.
+/// It is a [`Stream`]; [`message`](Self::message) is the same as a method. Nothing is read ahead
+/// except what the window of QUIC holds. Dropping the receiver before the end tells the other side
+/// to stop.
 ///
 /// A handler that may stop waiting for a message, as in a `select!`, should wait with
-/// [`message`](Self::message): dropping that future ends the wait, also the one for its place, and
+/// [`message`](Self::message): dropping that future ends the wait, also the one for its permit, and
 /// the call counts to the limit of [`Admission`](crate::Admission) again. A stream does not learn
-/// that the handler waits no longer, so such a call does not count until the handler polls the
+/// that the handler has stopped waiting, so such a call does not count until the handler polls the
 /// stream again.
 pub struct Receiver<T> {
     core: UntypedReceiver,
@@ -52,16 +53,17 @@ impl<T: Decode> Receiver<T> {
     }
 
     /// The next message, or `None` after the last. Cancel-safe. A handler that waits here holds no
-    /// place of its server's or its method's [`Admission`](crate::Admission) meanwhile. While calls
-    /// wait and the caller holds more than its [share](crate::Admission#shares-of-callers), the
-    /// handler waits here for a place too.
+    /// permit of the [`Admission`](crate::Admission) of its server or its method meanwhile. While
+    /// calls are queued and the caller holds more than its
+    /// [share](crate::Admission#shares-of-callers), the handler waits here for a permit too.
     ///
     /// # Errors
     ///
-    /// For a caller: what the handler or the server ended the call with, a lost connection, the deadline, or
-    /// [`Code::Internal`] if a message does not decode. For a handler: [`Code::Cancelled`] if the caller gave up or was lost,
-    /// [`Code::InvalidRequest`] if a message does not decode. For both [`Code::PayloadTooLarge`] if one is past the
-    /// limit. An error is the last thing received.
+    /// For a caller: the status with which the handler or the server ended the call, a lost
+    /// connection, the deadline, or [`Code::Internal`] if a message does not decode. For a handler:
+    /// [`Code::Cancelled`] if the caller cancelled or was lost, [`Code::InvalidRequest`] if a
+    /// message does not decode. For both [`Code::PayloadTooLarge`] if a message exceeds the limit.
+    /// After an error there are no more messages.
     pub async fn message(&mut self) -> Result<Option<T>, RpcError> {
         let this = MessageWait(self);
         poll_fn(|cx| this.0.poll_message(cx)).await.transpose()
@@ -93,7 +95,7 @@ impl<T> fmt::Debug for Receiver<T> {
     }
 }
 
-/// A message that is to be handed out when the handler has its place back.
+/// A message that is handed out when the handler has reacquired its permit.
 struct DelayedMessage {
     message: Option<Result<Bytes, RpcError>>,
     /// `None` if the handler has stopped waiting and gone on.
@@ -111,7 +113,7 @@ impl<T> Drop for MessageWait<'_, T> {
     }
 }
 
-/// What a receiver is apart from the type of its messages.
+/// A receiver of bytes, without the type of its messages.
 pub(crate) struct UntypedReceiver {
     half: RecvHalf,
     runtime: EndpointRuntime,
@@ -120,7 +122,7 @@ pub(crate) struct UntypedReceiver {
     side: ReceiverSide,
     /// While the handler waits for a message.
     peer_wait: Option<PeerWait>,
-    /// A message that has come, while the handler waits for its place.
+    /// A message that has come, while the handler waits for its permit.
     delayed: Option<DelayedMessage>,
     is_done: bool,
 }
@@ -133,7 +135,7 @@ enum ReceiverSide {
     Caller(OutgoingCall),
 }
 
-/// What a caller's receiver knows of its call.
+/// State of a call, as the receiver of its caller knows it.
 pub(crate) struct OutgoingCall {
     pub(crate) stream_index: u64,
     pub(crate) rate: MinReplyRate,
@@ -190,7 +192,8 @@ impl UntypedReceiver {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Bytes, RpcError>>> {
-        // Before the end too, which is a message like others to a handler that waits for its place.
+        // Before the check for the end, which is a message like others to a handler that waits for
+        // its permit.
         if let Some(DelayedMessage {
             message,
             permit: place,
@@ -201,7 +204,7 @@ impl UntypedReceiver {
         if self.is_done {
             return Poll::Ready(None);
         }
-        // Who always has more to read lets others run, and notices that its call is over.
+        // A task that always has more to read lets others run, and notices that its call is over.
         let turn = ready!(coop::poll_proceed(cx));
         let message = self.poll_read(cx);
         let Poll::Ready(message) = message else {
@@ -214,8 +217,8 @@ impl UntypedReceiver {
         self.poll_permit(None, message, cx)
     }
 
-    /// Hands out a message that has come when the handler has its place back, if it has lent it or
-    /// others should have it first.
+    /// Hands out a message once the handler has reacquired its permit, if it has yielded it or
+    /// other callers should have it first.
     fn poll_permit(
         &mut self,
         begun: Option<PermitWait>,
@@ -240,7 +243,7 @@ impl UntypedReceiver {
         Poll::Ready(message)
     }
 
-    /// The handler waits for its caller, and for its place, no longer.
+    /// Records that the handler waits neither for its caller nor for its permit any more.
     fn stop_waiting(&mut self) {
         let waited = self.peer_wait.take().is_some();
         let returned = self.delayed.as_mut().and_then(|r| r.permit.take());
@@ -250,7 +253,7 @@ impl UntypedReceiver {
             drop(returned);
             lent.resume();
         }
-        // It does not hold up others that wait for room.
+        // It does not hold up others that wait for a reservation.
         self.half.cancel_reserve();
     }
 
@@ -262,7 +265,7 @@ impl UntypedReceiver {
     }
 
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, RpcError>>> {
-        // First, so that a stream that always has more cannot outlive its time.
+        // First, so that a stream that always has more messages cannot outlive its deadline.
         if let Poll::Ready(late) = self.poll_deadline(cx) {
             return Poll::Ready(Some(Err(self.failed(late))));
         }
@@ -293,7 +296,7 @@ impl UntypedReceiver {
         })
     }
 
-    /// The error of a call whose time is over.
+    /// Ready with the error of a call whose deadline has passed.
     fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<RpcError> {
         let Some(deadline) = &mut self.deadline else {
             return Poll::Pending;
@@ -305,7 +308,7 @@ impl UntypedReceiver {
         })
     }
 
-    /// Waits for the reply that ends a call whose answers are not streamed.
+    /// Waits for the reply that ends a call without a stream of replies.
     pub(crate) async fn reply(&mut self) -> Result<Bytes, RpcError> {
         let ReceiverSide::Caller(call) = &self.side else {
             unreachable!("only callers await replies");
@@ -371,7 +374,7 @@ fn deadline_error() -> RpcError {
     )
 }
 
-/// What a handler learns when its caller's messages end badly.
+/// The error for a handler when the messages of its caller end early.
 fn handler_error(failure: Result<Option<Frame>, ReadFailure>, counters: &Counters) -> RpcError {
     match failure {
         Err(ReadFailure::Reset(_) | ReadFailure::Lost(_) | ReadFailure::TooSlow { .. }) => {

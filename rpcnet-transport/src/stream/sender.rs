@@ -1,4 +1,4 @@
-//! Messages that go out.
+//! Sender of the messages of a call.
 
 use std::{fmt, future::poll_fn, marker::PhantomData, pin::pin, sync::Arc};
 
@@ -26,9 +26,9 @@ use crate::{
 
 /// Sends the messages of one direction of a call.
 ///
-/// [`send`](Self::send) waits while the receiver does not keep up: what is under way is bounded by QUIC's windows, and
-/// nothing is queued here. A sender that is dropped without [`finish`](Self::finish) cuts the call on the
-/// caller's side; in a handler, dropping it is the normal end.
+/// [`send`](Self::send) waits while the receiver does not keep up: the windows of QUIC bound the
+/// bytes in flight, and nothing is queued here. A caller's sender that is dropped without
+/// [`finish`](Self::finish) resets the call; in a handler, dropping the sender is the normal end.
 pub struct Sender<T> {
     core: UntypedSender,
     _messages: PhantomData<fn(T)>,
@@ -42,20 +42,20 @@ impl<T: Encode> Sender<T> {
         }
     }
 
-    /// Sends one message, when there is room for it. A handler waits here for a place of its
-    /// server's [`Admission`](crate::Admission) too, while calls wait and its caller holds more
-    /// than its [share](crate::Admission#shares-of-callers). Not cancel-safe: if the future is
+    /// Sends one message, when flow control permits it. A handler waits here for a permit of its
+    /// server's [`Admission`](crate::Admission) too, while calls are queued and its caller holds
+    /// more than its [share](crate::Admission#shares-of-callers). Not cancel-safe: if the future is
     /// dropped before it ends, the call is broken and further messages are refused.
     ///
     /// # Errors
     ///
-    /// [`Code::PayloadTooLarge`] if the message is past the limit and [`Code::Internal`] if it does
+    /// [`Code::PayloadTooLarge`] if the message exceeds the limit and [`Code::Internal`] if it does
     /// not encode; the call goes on. In a handler [`Code::Overloaded`] if the caller leaves too
-    /// much untaken for too long, see
+    /// much unread for too long, see
     /// [`with_buffered_bytes_max`](crate::TransportConfig::with_buffered_bytes_max); it ends the
-    /// call, also for the caller. [`Code::Cancelled`] if the other side wants no more: the caller
-    /// then finds the reason at its [`Receiver`](crate::Receiver). [`Code::DeadlineExceeded`] and
-    /// [`Code::Unavailable`] end the call.
+    /// call, also for the caller. [`Code::Cancelled`] if the other side stopped the stream: the
+    /// caller then finds the reason at its [`Receiver`](crate::Receiver).
+    /// [`Code::DeadlineExceeded`] and [`Code::Unavailable`] end the call.
     pub async fn send(&mut self, message: T) -> Result<(), RpcError> {
         let body = message.encode().map_err(|e| {
             RpcError::new(
@@ -68,7 +68,7 @@ impl<T: Encode> Sender<T> {
         self.core.send(body).await
     }
 
-    /// Says that no message follows.
+    /// Ends the stream: no message follows.
     pub fn finish(mut self) {
         self.core.finish();
     }
@@ -82,7 +82,7 @@ impl<T> fmt::Debug for Sender<T> {
     }
 }
 
-/// What a sender is apart from the type of its messages.
+/// A sender of bytes, without the type of its messages.
 pub(crate) struct UntypedSender {
     half: Option<SendHalf>,
     runtime: EndpointRuntime,
@@ -96,42 +96,43 @@ pub(crate) struct UntypedSender {
     abort: Option<SendAbort>,
 }
 
-/// Why the sender of a handler was cut. Whatever the handler says in the end, not all of its stream was sent.
+/// Reason for which the sender of a handler was aborted. Whatever the handler returns, its stream
+/// was not sent completely.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum SendAbort {
     /// The server shuts down.
     ShuttingDown,
     DeadlineExceeded,
-    /// The caller takes no more, or is gone.
+    /// The caller stopped the stream, or is gone.
     CallerGone,
     /// There was no room for a message.
     Overloaded,
 }
 
-/// What a handler's sender leaves when it is dropped.
+/// What the sender of a handler gives back when it is dropped.
 pub(crate) struct ReturnedHalf {
     pub(crate) half: SendHalf,
     pub(crate) abort: Option<SendAbort>,
 }
 
-/// What a handler's sender knows of its call.
+/// State of a call, as the sender of its handler knows it.
 pub(crate) struct IncomingCall {
     pub(crate) cancelled: CancellationToken,
-    /// Given back while the sender waits for the caller.
+    /// Yielded while the sender waits for the caller.
     pub(crate) permits: Option<YieldingPermits>,
-    /// On which messages are held until QUIC has them.
+    /// Account to which messages are charged until QUIC has them.
     pub(crate) account: Arc<PeerAccount>,
-    /// How long a message waits for room.
+    /// How long a message waits for its reservation.
     pub(crate) stall_timer: StallTimer,
 }
 
-/// The peer has left too much untaken.
+/// The peer has left too many bytes unread.
 struct BufferFull;
 
-/// Why a message was given up before it was written in whole.
+/// Reason for which a message was abandoned before it was written completely.
 enum SendInterrupted {
     Cancelled,
-    /// The deadline of the call was over.
+    /// The deadline of the call passed.
     DeadlineExceeded,
 }
 
@@ -142,15 +143,15 @@ impl IncomingCall {
     }
 }
 
-/// What becomes of the half when the sender is dropped.
+/// Side of the call that has the sender, which decides what happens to the half when it is dropped.
 enum SenderSide {
-    /// A call's reply still has to be written to it.
+    /// The half is given back: the reply of the call still has to be written to it.
     Handler {
         to: Option<oneshot::Sender<ReturnedHalf>>,
         counters: Arc<Counters>,
         call: IncomingCall,
     },
-    /// It is reset unless it was finished.
+    /// The half is reset unless it was finished.
     Caller {
         local_close: LocalCloseReason,
         _in_flight: Arc<[GaugeGuard; 2]>,
@@ -227,7 +228,7 @@ impl UntypedSender {
                 message_too_large(body.len(), self.message_bytes_max).with_peer(self.peer.clone())
             );
         }
-        // Who always has room to send lets others run, and notices that its call is over.
+        // A task that can always send lets others run, and notices that its call is over.
         coop::consume_budget().await;
         let bytes = body.len();
         let mut head = BytesMut::new();
@@ -247,7 +248,7 @@ impl UntypedSender {
         Ok(())
     }
 
-    /// Sends a message that needs no room. `false` if flow control takes only a part of it now.
+    /// Sends a small message. `false` if flow control permits only a part of it now.
     fn send_now(&mut self, parts: &mut [Bytes; 2]) -> Result<bool, RpcError> {
         if let SenderSide::Handler { call, .. } = &self.side
             && call.cancelled.is_cancelled()
@@ -262,7 +263,7 @@ impl UntypedSender {
         written.map_err(|failure| self.write_error(failure))
     }
 
-    /// Sends a large message, or what is left of another one.
+    /// Sends a large message, or the rest of a small one.
     async fn send_waiting(
         &mut self,
         mut parts: [Bytes; 2],
@@ -351,7 +352,7 @@ impl UntypedSender {
         self.error(Code::Overloaded, Processed::No, &message)
     }
 
-    /// The error of a message that was not written, or not in whole.
+    /// The error of a message that was not written, or not completely.
     fn write_error(&mut self, failure: WriteFailure) -> RpcError {
         if matches!(failure, WriteFailure::Stopped | WriteFailure::Lost(_)) {
             self.abort = Some(SendAbort::CallerGone);
@@ -392,7 +393,7 @@ impl Drop for UntypedSender {
         if let SenderSide::Handler { to, .. } = &mut self.side
             && let (Some(to), Some(half)) = (to.take(), self.half.take())
         {
-            // If nobody takes it back, dropping it resets the stream.
+            // If the receiver is gone, dropping the half resets the stream.
             let _ = to.send(ReturnedHalf {
                 half,
                 abort: self.abort,
@@ -401,8 +402,8 @@ impl Drop for UntypedSender {
     }
 }
 
-/// Gives back the places of a handler for as long as it waits for its caller to take something, and
-/// afterwards if others should have them.
+/// Yields the permits of a handler while it waits for its caller to read, and afterwards if other
+/// callers should have them.
 async fn yielding_permits<T>(lent: Option<&YieldingPermits>, write: impl Future<Output = T>) -> T {
     let Some(lent) = lent else {
         return write.await;
@@ -422,7 +423,7 @@ async fn yielding_permits<T>(lent: Option<&YieldingPermits>, write: impl Future<
     written
 }
 
-/// The error of a message that is not sent because it is past the limit.
+/// The error of a message that is not sent because it exceeds the limit.
 pub(crate) fn message_too_large(bytes: usize, limit: usize) -> RpcError {
     RpcError::new(
         Code::PayloadTooLarge,
@@ -431,7 +432,7 @@ pub(crate) fn message_too_large(bytes: usize, limit: usize) -> RpcError {
     )
 }
 
-/// The bytes that begin a call's stream.
+/// Encodes the head of a call's stream: preface and request header.
 pub(crate) fn encode_call_head(header: &wire::RequestHeader, body_bytes: usize) -> BytesMut {
     let mut head = BytesMut::new();
     head.extend_from_slice(

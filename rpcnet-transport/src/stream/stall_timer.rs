@@ -1,5 +1,4 @@
-//! Patience with a peer: a stream that waits is not stalled while the peer goes on with others of
-//! the connection.
+//! Stall timeout of a stream, by the progress of its whole connection.
 
 use std::{
     num::NonZeroU32,
@@ -15,8 +14,8 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::TransportConfig;
 
-/// Bytes that the streams of a connection have carried in one direction, those of lanes apart. They
-/// only grow.
+/// Bytes that the streams of a connection have carried in one direction, without those of lanes.
+/// The number only grows.
 #[derive(Debug, Default)]
 pub(crate) struct Progress {
     bytes: AtomicU64,
@@ -39,7 +38,7 @@ pub(crate) struct StallTimer {
     stall_timeout: Duration,
     /// Least rate, in bytes per second.
     transfer_rate_min: NonZeroU32,
-    /// From when on the connection's progress does not count.
+    /// After the deadline, progress of the connection does not count.
     deadline: Option<Instant>,
 }
 
@@ -57,7 +56,7 @@ impl StallTimer {
         }
     }
 
-    /// The same with a call that has a deadline.
+    /// The same timer for a call with this deadline.
     pub(crate) fn with_deadline(&self, deadline: Option<Instant>) -> Self {
         Self {
             deadline,
@@ -65,7 +64,7 @@ impl StallTimer {
         }
     }
 
-    /// The stream has carried bytes.
+    /// Records bytes that the stream has carried.
     pub(crate) fn note(&self, bytes: usize) {
         self.progress.note(bytes);
     }
@@ -81,7 +80,7 @@ impl StallTimer {
             .await
     }
 
-    /// [`wait`](Self::wait), with another measure of the connection's progress in bytes.
+    /// Waits like [`wait`](Self::wait), with another measure of the connection's progress in bytes.
     pub(crate) async fn wait_with_progress<T>(
         &self,
         bytes: impl Fn() -> u64,
@@ -98,7 +97,7 @@ impl StallTimer {
             }
             looked = Instant::now();
             let now = bytes();
-            // At first peers take what their windows hold without reading it, so that does not
+            // At first peers accept what their windows hold without reading it, so that does not
             // count.
             if let Some(before) = seen.replace(now)
                 && self.deadline.is_none_or(|at| at > looked)
@@ -112,7 +111,7 @@ impl StallTimer {
     }
 }
 
-/// Whether bytes come at a least rate, on average. What comes faster than that is not saved up.
+/// Whether bytes come at a least rate, on average. Bytes that come faster are not saved up.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct MinRateTracker {
     bytes_per_second: NonZeroU32,
@@ -120,7 +119,7 @@ pub(crate) struct MinRateTracker {
 }
 
 impl MinRateTracker {
-    /// Of what begins now.
+    /// A tracker for bytes that come from now on.
     pub(crate) fn new(bytes_per_second: NonZeroU32, now: Instant) -> Self {
         Self {
             bytes_per_second,
@@ -128,12 +127,12 @@ impl MinRateTracker {
         }
     }
 
-    /// Takes note of bytes that have come by now.
+    /// Records bytes that have come by now.
     pub(crate) fn note(&mut self, bytes: u64, now: Instant) {
         self.met_until = now.min(self.met_until + time_at_rate(bytes, self.bytes_per_second));
     }
 
-    /// Up to when the rate was kept.
+    /// The moment up to which the rate was met.
     pub(crate) fn met_until(&self) -> Instant {
         self.met_until
     }
@@ -144,8 +143,8 @@ pub(crate) fn time_at_rate(bytes: u64, bytes_per_second: NonZeroU32) -> Duration
     Duration::from_secs_f64(bytes as f64 / f64::from(bytes_per_second.get()))
 }
 
-/// Waits for a future, at most as long as `bytes` take at the least rate. They are asked for again
-/// at the end of that time: what came later on the same connection takes its turns too.
+/// Waits for a future, at most as long as `bytes` take at the least rate. `bytes` is called again
+/// at the end of that time, since messages that came later on the same connection take turns too.
 ///
 /// # Errors
 ///
@@ -170,7 +169,7 @@ pub(crate) async fn within_transfer_time<T>(
     }
 }
 
-/// How often progress is looked at in a stall timeout.
+/// How often progress is checked in a stall timeout.
 const CHECKS_PER_TIMEOUT: u32 = 10;
 
 #[cfg(test)]
@@ -210,7 +209,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn progress_at_the_least_rate_is_waited_for() {
+    async fn progress_at_the_least_rate_is_not_stalled() {
         let waited = waited(1_000, 1_000).await;
         let expected = Duration::from_secs(1_000) + STALL;
         assert!(
@@ -224,7 +223,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn progress_below_the_least_rate_is_waited_for_until_it_is_behind_by_the_timeout() {
+    async fn progress_below_the_least_rate_stalls_once_it_is_behind_by_the_timeout() {
         let waited = waited(500, 1_000).await;
         assert!(
             waited >= 2 * STALL - 2 * STALL / CHECKS_PER_TIMEOUT,
@@ -257,12 +256,12 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_is_ready_is_not_waited_for() {
+    async fn a_ready_future_returns_at_once() {
         assert_eq!(patience().wait(async { 7 }).await, Ok(7));
     }
 
     #[test]
-    fn a_rate_is_kept_on_average_and_speed_is_not_saved_up() {
+    fn the_rate_is_an_average_and_bursts_are_not_saved_up() {
         let began = Instant::now();
         let at = |seconds| began + Duration::from_secs(seconds);
         let mut rate = MinRateTracker::new(NonZeroU32::new(1_000).unwrap(), began);

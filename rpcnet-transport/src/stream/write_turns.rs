@@ -14,24 +14,25 @@ use tokio::{
 
 use crate::accounts::WaiterGuard;
 
-/// One stream of a connection writes its large message at a time.
+/// One stream of a connection at a time writes its large message.
 ///
-/// QUIC sends the streams of one priority packet by packet in turn. Of many large messages at a time
-/// each would be in memory in part on both sides and end as late as the last one, and a reader would
-/// be woken for every packet. Written one after the other, a message ends when its own bytes have
-/// arrived. A writer that flow control holds up gives its turn away, so a peer that does not read
-/// one stream holds up no other. Where the congestion window holds the connection up, QUIC has bytes
-/// of several messages again, and shares the path among them.
+/// QUIC sends the streams of one priority packet by packet in turn. Of many concurrent large
+/// messages each would be partly in memory on both sides and end as late as the last one, and a
+/// reader would be woken for every packet. Written one after the other, a message ends when its own
+/// bytes have arrived. A writer that is blocked by flow control gives its turn away, so a peer that
+/// does not read one stream holds up no other. Where the congestion window limits the connection,
+/// QUIC has bytes of several messages again, and shares the path among them.
 #[derive(Debug)]
 pub(crate) struct WriteTurns {
     semaphore: Semaphore,
     /// Streams that wait for a turn.
     waiting: AtomicUsize,
-    /// The stream that had the last one.
+    /// The stream that had the last turn.
     last: AtomicU64,
-    /// Counts what is written in turns.
+    /// Counts the steps that are written in turns.
     progress_steps: AtomicU64,
-    /// Value of `progress_steps` at which a turn was found to be held by a future that nothing polls.
+    /// Value of `progress_steps` at which a turn was found to be held by a future that is not
+    /// polled.
     stuck_at_step: AtomicU64,
 }
 
@@ -94,15 +95,15 @@ impl WriteTurns {
 }
 
 impl WriteTurn<'_> {
-    /// Lets QUIC send what it has before it is given more, of the turn before too. A stream that is
-    /// alone has nothing to gain by that.
+    /// Lets QUIC send what it has, also of the previous turn, before it is given more. A stream
+    /// that is alone gains nothing by that.
     pub(crate) async fn yield_to_sender(&self) {
         if self.is_shared {
             yield_now().await;
         }
     }
 
-    /// The turn after so many bytes were written, unless they have used it up.
+    /// The turn after so many bytes were written; `None` if they have used it up.
     pub(crate) fn after_writing(mut self, written: usize) -> Option<Self> {
         if self.permit.is_some() {
             self.turns.progress_steps.fetch_add(1, Relaxed);
@@ -112,21 +113,21 @@ impl WriteTurn<'_> {
     }
 }
 
-/// Size from which on a message is written in turns.
+/// Least size of a message that is written in turns.
 pub(crate) const LARGE_BYTES_MIN: usize = 16 * 1024;
 
 /// Bytes after which QUIC may send before more is written.
 pub(crate) const STEP_BYTES: usize = 32 * 1024;
 
-/// How long a writer keeps its turn while flow control holds it up: longer than a round trip in one
-/// network, and short beside one between distant networks.
+/// How long a writer that is blocked by flow control keeps its turn: longer than a round trip in
+/// one network, and short beside one between distant networks.
 pub(crate) const TURN_WAIT_MAX: Duration = Duration::from_millis(1);
 
-/// How long a turn may take to write anything before it is not waited for any more. Longer than a
-/// busy machine lets a task wait, and short beside the deadlines of calls.
+/// How long a turn may take without progress before others stop waiting for it. Longer than a busy
+/// machine lets a task wait, and short beside the deadlines of calls.
 const STUCK_TIMEOUT: Duration = Duration::from_millis(50);
 
-/// Bytes that are written in one turn at the most.
+/// Most bytes that are written in one turn.
 const TURN_BYTES: usize = 1024 * 1024;
 
 #[cfg(test)]
@@ -137,7 +138,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn a_turn_whose_future_is_not_polled_is_waited_for_once() {
+    async fn an_unpolled_turn_delays_others_only_once() {
         let turns = WriteTurns::default();
         let held = turns.acquire(1).await;
         let began = Instant::now();
@@ -146,7 +147,7 @@ mod tests {
         assert!(other.permit.is_none() && other.is_shared);
         drop(turns.acquire(3).await);
         assert_eq!(began.elapsed(), STUCK_TIMEOUT, "not again");
-        // It goes on, so it is waited for again.
+        // It makes progress, so it is waited for again.
         let held = held.after_writing(1).expect("bytes are left");
         let mut next = pin!(turns.acquire(4));
         assert!(next.as_mut().now_or_never().is_none());

@@ -1,4 +1,4 @@
-//! The way of a call past the gates: its method's, then the server's.
+//! Admission of a call: by the gate of its method, then by the gate of the server.
 
 use std::sync::Arc;
 
@@ -12,15 +12,15 @@ use super::{
 };
 use crate::{Code, Status, server::router::HandlerResult, stats::Counters};
 
-/// The places that a call holds while it runs; none where nothing is limited.
+/// Permits that a call holds while it runs. Empty where nothing is limited.
 #[derive(Debug, Default)]
 pub(in crate::server) struct Permits {
-    // Given back in this order: who waits for the method needs both.
+    // Released in this order: a call that waits for the method needs both.
     server: Option<Permit>,
     method: Option<Permit>,
 }
 
-/// What became of a call at the gates.
+/// Outcome of the admission of a call.
 #[derive(Debug)]
 pub(in crate::server) enum AdmissionOutcome {
     Admitted(Permits),
@@ -28,29 +28,29 @@ pub(in crate::server) enum AdmissionOutcome {
     Rejected(Status),
 }
 
-/// A call that waits at one of the gates.
+/// A call that is queued at one of the gates.
 #[derive(Debug)]
 pub(in crate::server) enum PendingAdmission {
     AtMethod {
         ticket: Ticket,
-        /// Where it goes from there.
+        /// The gate of the server, which comes next.
         next: Option<(Arc<CallerQuota>, AdmissionRequest)>,
     },
     AtServer {
         ticket: Ticket,
-        /// What it holds from the gate before.
+        /// The permit of the method, which the call already holds.
         method: Option<Permit>,
     },
 }
 
-/// The caller of a call at the gates that it has to pass.
+/// Quotas of a caller at the gates that its call has to pass.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::server) struct CallQuotas<'a> {
     pub(in crate::server) method: Option<&'a Arc<CallerQuota>>,
     pub(in crate::server) server: Option<&'a Arc<CallerQuota>>,
 }
 
-/// A call comes that has to pass these gates.
+/// Admits, queues or rejects a call at these gates.
 pub(in crate::server) fn admit(
     counters: &Counters,
     CallQuotas { method, server }: CallQuotas<'_>,
@@ -93,7 +93,7 @@ pub(in crate::server) fn admit(
     }
 }
 
-/// Why a call that comes now would be refused at once, if it would.
+/// The rejection of a call that would be rejected at once, if it came now.
 pub(in crate::server) fn early_rejection(
     counters: &Counters,
     CallQuotas { method, server }: CallQuotas<'_>,
@@ -106,7 +106,7 @@ pub(in crate::server) fn early_rejection(
 }
 
 impl PendingAdmission {
-    /// Waits until it is the call's turn, or there is no hope for it: then with what its caller is told.
+    /// Waits until the call is admitted or rejected.
     pub(in crate::server) async fn wait_admitted(
         self,
         counters: &Counters,
@@ -142,7 +142,8 @@ impl PendingAdmission {
 }
 
 impl Permits {
-    /// The call does not end at its first poll, so that its time says something about the server.
+    /// Starts the latency measurement. The call does not end at its first poll, so its time says
+    /// something about the load of the server.
     pub(in crate::server) fn measure(&mut self) {
         if let Some(place) = &mut self.server {
             place.measure();
@@ -154,7 +155,7 @@ impl Permits {
         self.method.iter_mut().for_each(&what);
     }
 
-    /// The call has ended.
+    /// Records the result of the call.
     pub(in crate::server) fn note(&mut self, outcome: &HandlerResult) {
         if let (Some(place), Ok(_)) = (&mut self.server, outcome) {
             place.set_succeeded();
@@ -162,15 +163,16 @@ impl Permits {
     }
 }
 
-/// Places of a call with streams, which another call may have while the handler waits for the caller.
+/// Permits of a call with streams, which yields them while its handler waits for the caller.
 ///
-/// A caller that sends nothing, or takes nothing, would hold them for as long as it likes otherwise. Before the handler goes on it
-/// has its places back, in turns with calls that have not begun. One that stops waiting for its
-/// caller or for its places, as in a `select!`, goes on at once, and for a while more may run than
-/// the limit says. With its next message it waits for places again, in the turn that it had.
+/// Otherwise a caller that sends nothing, or reads nothing, would hold them for as long as it
+/// likes. Before the handler goes on it reacquires its permits, in turns with calls that have not
+/// started. A handler that stops waiting for its caller or for its permits, as in a `select!`, goes
+/// on at once, and for a while more calls may run than the limit says. With its next message it
+/// waits for permits again, in the position that it had.
 ///
-/// A call that waits for no message, since all are there, gives its places back between two of them
-/// when its caller holds more than its share.
+/// A call that need not wait for messages, since all have arrived, yields its permits between two
+/// of them when its caller holds more than its share.
 #[derive(Debug, Clone)]
 pub(crate) struct YieldingPermits(Arc<Mutex<YieldState>>);
 
@@ -185,12 +187,13 @@ struct YieldState {
 #[derive(Debug)]
 pub(crate) struct PeerWait {
     state: Arc<Mutex<YieldState>>,
-    /// Numbers by which it waits for its places, the method's first; `None` once one is there.
+    /// Numbers by which the call waits to reacquire its permits, the method's first; `None` once a
+    /// permit is reacquired.
     reacquire_numbers: [Option<u64>; 2],
 }
 
 impl YieldingPermits {
-    /// `None` where nothing is limited.
+    /// Creates the permits of a call with streams. `None` where nothing is limited.
     pub(in crate::server) fn new(places: Permits) -> Option<Self> {
         let is_limited = places.server.is_some() || places.method.is_some();
         is_limited.then(|| {
@@ -201,8 +204,8 @@ impl YieldingPermits {
         })
     }
 
-    /// A half of the handler waits for its caller. The other half may have had the places back
-    /// while it waited too.
+    /// Yields the permits because a half of the handler waits for its caller. The other half may
+    /// have reacquired them while it waited.
     pub(crate) fn yield_while_waiting(&self) -> PeerWait {
         let mut lent = self.0.lock();
         lent.waiting_halves += 1;
@@ -213,8 +216,8 @@ impl YieldingPermits {
         }
     }
 
-    /// A message has come or gone without a wait. Gives the places back if others should have them
-    /// before the handler goes on.
+    /// Yields the permits after a message that came or went without a wait, if other callers should
+    /// have them before the handler goes on.
     pub(crate) fn yield_if_over_share(&self) -> Option<PeerWait> {
         let is_owed = {
             let YieldState {
@@ -226,12 +229,12 @@ impl YieldingPermits {
         is_owed.then(|| self.yield_while_waiting())
     }
 
-    /// The handler has stopped waiting and goes on, even if its other half waits on.
+    /// Resumes the handler, which has stopped waiting, even if its other half still waits.
     pub(crate) fn resume(&self) {
         self.0.lock().permits.each(Permit::resume);
     }
 
-    /// The handler has returned, or is gone.
+    /// Releases the permits, because the handler has returned or was dropped.
     pub(in crate::server) fn end(&self, outcome: Option<&HandlerResult>) {
         let mut places = std::mem::take(&mut self.0.lock().permits);
         if let Some(outcome) = outcome {
@@ -241,7 +244,7 @@ impl YieldingPermits {
 }
 
 impl YieldState {
-    /// The method's first, as on the way in.
+    /// The permits in the order of admission: the method's first.
     fn in_order(&mut self) -> [Option<&mut Permit>; 2] {
         let Permits { server, method } = &mut self.permits;
         [method.as_mut(), server.as_mut()]
@@ -253,8 +256,8 @@ impl YieldState {
 }
 
 impl PeerWait {
-    /// Ends the wait when the handler has its places back. It goes on, even if its other half waits
-    /// on.
+    /// Ends the wait once the handler has reacquired its permits. It goes on, even if its other
+    /// half still waits.
     pub(crate) async fn reacquire(mut self) {
         for index in 0..self.reacquire_numbers.len() {
             let returning = self
@@ -292,7 +295,7 @@ impl Drop for PeerWait {
             }
         }
         lent.waiting_halves -= 1;
-        // A half that has waited for its places has something to go on with.
+        // A half that has waited for permits has a message to go on with.
         let goes_on = self.reacquire_numbers.iter().any(Option::is_some);
         if lent.waiting_halves == 0 || goes_on {
             lent.permits.each(Permit::resume);

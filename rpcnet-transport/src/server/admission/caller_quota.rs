@@ -1,4 +1,4 @@
-//! A caller at a gate: how many places it holds, and how many it may hold.
+//! Quota of one caller at an admission gate: the permits that it holds and may hold.
 
 use std::{
     collections::HashMap,
@@ -16,22 +16,22 @@ use parking_lot::Mutex;
 use super::{gate::AdmissionGate, queue::PermitSource, recent_callers::RecentCallers};
 use crate::accounts::FairShare;
 
-/// The places of a gate that one caller holds, over all its connections, and in runs that outlive
+/// The permits of a gate that one caller holds, over all its connections and in runs that outlive
 /// them.
 ///
-/// While no other caller has connected or made a call for a minute, a caller may hold every place.
-/// Otherwise it may hold four times as many as are free; up to an equal part among the callers
-/// that were seen lately and one more it takes any that is free. So a caller with few calls finds
-/// a place beside one with many, whatever the time that a call takes.
+/// While no other caller has connected or called for a minute, a caller may hold every permit.
+/// Otherwise it may hold four times as many as are free, and at least an equal part among the
+/// recent callers and one more. So a caller with few calls gets a permit beside one with many
+/// calls, however long calls take.
 pub(in crate::server) struct CallerQuota {
     pub(super) gate: Arc<AdmissionGate>,
     name: Arc<str>,
     held: AtomicUsize,
-    /// When the caller was last noted, in seconds of the gate's clock, and one; zero for never.
+    /// When the caller was last seen, in seconds of the gate's clock plus one; zero for never.
     seen_s: AtomicU64,
 }
 
-/// The callers of a gate.
+/// All callers of a gate.
 #[derive(Default)]
 pub(super) struct GateCallers {
     by_name: Mutex<HashMap<Arc<str>, Weak<CallerQuota>>>,
@@ -39,19 +39,20 @@ pub(super) struct GateCallers {
     recent_count: AtomicUsize,
 }
 
-/// A caller, to be compared and hashed by identity.
+/// A caller, compared and hashed by identity.
 #[derive(Debug, Clone)]
 pub(super) struct CallerKey(pub(super) Arc<CallerQuota>);
 
-/// Takes places for calls that wait.
+/// Acquires permits of the gate for queued calls.
 pub(super) struct GatePermits<'a> {
     pub(super) now: Duration,
-    /// The caller whose call has ended.
+    /// The caller whose call has just ended.
     pub(super) just_ended: Option<&'a CallerQuota>,
 }
 
 impl AdmissionGate {
-    /// The caller of this name. It stays the same as long as a call or a connection of it does.
+    /// The quota of the caller with this name. It is the same one as long as a call or a connection
+    /// of the caller exists.
     pub(in crate::server) fn quota_of(self: &Arc<Self>, name: Arc<str>) -> Arc<CallerQuota> {
         let mut by_name = self.callers.by_name.lock();
         if let Some(caller) = by_name.get(&name).and_then(Weak::upgrade) {
@@ -67,7 +68,7 @@ impl AdmissionGate {
         caller
     }
 
-    /// How much one of the callers may hold of as many places as there are now.
+    /// Fair share of a caller in the present limit.
     fn fair_share(&self) -> FairShare {
         let limit = self.limit.load(SeqCst);
         caller_share(limit, self.callers.recent_count())
@@ -75,20 +76,20 @@ impl AdmissionGate {
 }
 
 impl GateCallers {
-    /// How many callers were seen lately, when a caller was last noted.
+    /// Number of recent callers, as of the last time that a caller was seen.
     pub(super) fn recent_count(&self) -> usize {
         self.recent_count.load(SeqCst)
     }
 }
 
 impl CallerQuota {
-    /// The caller has connected, and is likely to call.
+    /// Records that the caller has connected, and so is likely to call.
     pub(in crate::server) fn note_connected(&self) {
         self.note_seen(self.gate.now());
     }
 
-    /// The caller makes a call, or a call of it wants a place or goes on. Says whether the caller
-    /// was not noted in this second before.
+    /// Records that the caller makes a call, or that a call of it wants a permit or resumes.
+    /// Returns whether the caller was not seen in this second before.
     pub(super) fn note_seen(&self, now: Duration) -> bool {
         let noted_s = now.as_secs() + 1;
         let is_new = self.seen_s.load(SeqCst) != noted_s;
@@ -107,10 +108,10 @@ impl CallerQuota {
         callers.recent_count.store(count, SeqCst);
     }
 
-    /// Takes a place if one is free and the caller may have it. Who fails has to look at those that
-    /// wait afterwards: for a moment the caller seemed to hold one more.
+    /// Acquires a permit if one is free and the share of the caller allows it. If this fails, the
+    /// gate has to look at its queue afterwards: for a moment the caller seemed to hold one more.
     pub(super) fn try_acquire(&self) -> bool {
-        // Counted before it is judged, so that calls that come at the same time see each other.
+        // Counted before the check, so that concurrent calls see each other.
         let own = self.held.fetch_add(1, SeqCst);
         let share = self.gate.fair_share();
         let more = |running| share.allows(own, running, 1).then_some(running + 1);
@@ -121,20 +122,21 @@ impl CallerQuota {
         is_taken
     }
 
-    /// Whether a call that comes now would have a place.
+    /// Whether a call that comes now would get a permit at once.
     pub(super) fn may_acquire(&self) -> bool {
         let running = self.gate.running.load(SeqCst);
         self.gate.fair_share().allows(self.held(), running, 1)
     }
 
-    /// Whether calls wait and the caller holds more than its share, since others have come.
+    /// Whether calls are queued and the caller holds more than its share, because other callers
+    /// have come.
     pub(super) fn exceeds_share(&self) -> bool {
         let gate = &self.gate;
         if !gate.has_waiters() {
             return false;
         }
         if self.note_seen(gate.now()) {
-            // Others may be gone for a minute, and leave their part to those that wait.
+            // Other callers may have been gone for a minute, and leave their part to queued calls.
             gate.grant_if_awaited(None);
         }
         let is_alone = gate.callers.recent_count() <= 1;
@@ -142,26 +144,26 @@ impl CallerQuota {
         !is_alone && gate.fair_share().is_exceeded(self.held(), running)
     }
 
-    /// Gives back a place, without a look at those that wait.
+    /// Releases a permit without granting it to a queued call.
     pub(super) fn release_without_grant(&self) {
         self.gate.running.fetch_sub(1, SeqCst);
         self.held.fetch_sub(1, SeqCst);
     }
 
-    /// The caller has one more call that goes on without a place.
+    /// Counts one more call of the caller that runs without a permit.
     pub(super) fn begin_over_limit(&self) {
         self.held.fetch_add(1, SeqCst);
         self.gate.over_limit.fetch_add(1, SeqCst);
     }
 
-    /// A call that went on without a place does no longer.
+    /// Ends the count of a call that ran without a permit.
     pub(super) fn end_over_limit(&self) {
         self.gate.over_limit.fetch_sub(1, SeqCst);
         self.held.fetch_sub(1, SeqCst);
         self.gate.grant_if_awaited(Some(self));
     }
 
-    /// Places that the caller holds, and calls that it has without one.
+    /// Permits that the caller holds, and calls that it runs without one.
     pub(super) fn held(&self) -> usize {
         self.held.load(SeqCst)
     }
@@ -170,7 +172,7 @@ impl CallerQuota {
 impl Drop for CallerQuota {
     fn drop(&mut self) {
         let mut by_name = self.gate.callers.by_name.lock();
-        // A new one may have come in between.
+        // A new quota may have been created in between.
         let is_gone = |caller: &Weak<Self>| caller.strong_count() == 0;
         if by_name.get(&self.name).is_some_and(is_gone) {
             by_name.remove(&self.name);
@@ -189,7 +191,7 @@ impl PermitSource<CallerKey> for GatePermits<'_> {
     }
 
     fn try_acquire(&mut self, caller: &CallerKey) -> bool {
-        // It is there, however long it has waited.
+        // A caller with a queued call is there, however long the call has waited.
         caller.0.note_seen(self.now);
         caller.0.try_acquire()
     }
@@ -218,7 +220,7 @@ impl fmt::Debug for CallerQuota {
     }
 }
 
-/// How much one of so many callers may hold.
+/// Share of each of so many recent callers.
 fn caller_share(limit: usize, recent_count: usize) -> FairShare {
     if recent_count <= 1 {
         return FairShare::new(limit, limit);
@@ -227,5 +229,5 @@ fn caller_share(limit: usize, recent_count: usize) -> FairShare {
     FairShare::new(limit, equal.max(1)).with_factor(SHARE_FACTOR)
 }
 
-/// A caller may hold so many times what is free: four fifths of what the others leave.
+/// A caller may hold this many times the free permits: four fifths of what the others leave.
 const SHARE_FACTOR: usize = 4;

@@ -1,4 +1,4 @@
-//! Places and the queue for them, shared by all tasks of a server.
+//! Admission gate: concurrency limit, shares of callers, and the queue.
 
 use std::{
     fmt,
@@ -27,19 +27,20 @@ use super::{
 };
 use crate::Priority;
 
-/// So many may pass at a time, and of each caller as many as its [share](CallerQuota) allows;
-/// others wait. Taking a place that is free, and giving it back while no call waits, are a few
-/// atomic operations each.
+/// Concurrency limit of a server or a method. Of each caller as many calls run as its
+/// [quota](CallerQuota) allows; others are queued. Acquiring a free permit, and releasing it while
+/// no call is queued, take a few atomic operations each.
 pub(crate) struct AdmissionGate {
     pub(super) limit: AtomicUsize,
     pub(super) running: AtomicUsize,
-    /// Calls that stopped waiting for their caller and found no place.
+    /// Calls that resumed without a permit, since they stopped waiting for their caller and none
+    /// was free.
     pub(super) over_limit: AtomicUsize,
-    /// Calls in the queue that have not begun, to be read without its lock.
+    /// Queued calls that have not started, to be read without the lock of the queue.
     queued: AtomicUsize,
-    /// Calls in the queue that had a place, lent it, and want it back.
+    /// Queued calls that yielded a permit and want it back.
     reacquiring: AtomicUsize,
-    /// Numbers of the calls that want a place back, in the order in which they have it.
+    /// Next number of a call that wants a permit back. Lower numbers reacquire first.
     next_reacquire_number: AtomicU64,
     interval: Duration,
     epoch: Instant,
@@ -50,7 +51,7 @@ pub(crate) struct AdmissionGate {
 
 type PermitSender = oneshot::Sender<Result<Permit, Rejection>>;
 
-/// A call that wants to pass.
+/// A call that asks for admission.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::server) struct AdmissionRequest {
     pub(in crate::server) priority: Priority,
@@ -58,7 +59,7 @@ pub(in crate::server) struct AdmissionRequest {
     pub(in crate::server) deadline: Option<Instant>,
 }
 
-/// What became of a call that came.
+/// Outcome of an admission request.
 #[derive(Debug)]
 pub(super) enum GateOutcome {
     Admitted(Permit),
@@ -66,18 +67,18 @@ pub(super) enum GateOutcome {
     Rejected(Rejection),
 }
 
-/// Why a call did not pass.
+/// Reason for which a call was not admitted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Rejection {
     /// The queue is full.
     QueueFull { retry_after: Duration },
-    /// It has waited, and others matter more or it was too long.
+    /// The call was shed from the queue, for a more important call or because it waited too long.
     Shed { retry_after: Duration },
-    /// Its deadline passed while it waited.
+    /// The deadline passed while the call was queued.
     Expired,
 }
 
-/// A call that waits. Dropped, it waits no longer.
+/// Position of a queued call. Dropping the ticket removes the call from the queue.
 #[derive(Debug)]
 pub(in crate::server) struct Ticket {
     caller: Arc<CallerQuota>,
@@ -117,7 +118,7 @@ impl AdmissionGate {
         }
     }
 
-    /// Whether callers better go elsewhere.
+    /// Whether callers had better choose another server.
     pub(crate) fn is_busy(&self) -> bool {
         let AdmissionState {
             limit,
@@ -127,7 +128,8 @@ impl AdmissionGate {
         waiting > 0 || running >= limit.saturating_mul(4).div_ceil(5)
     }
 
-    /// Gives free places to those that wait, if any does, after a call of this caller has `ended`.
+    /// Grants free permits to queued calls, if there are any. `ended` is the caller whose call has
+    /// just ended.
     pub(super) fn grant_if_awaited(&self, ended: Option<&CallerQuota>) {
         if self.has_waiters() {
             self.grant_free_permits(ended);
@@ -142,7 +144,7 @@ impl AdmissionGate {
         self.running.load(SeqCst) < self.limit.load(SeqCst)
     }
 
-    /// Gives free places to those that wait and may have them.
+    /// Grants free permits to the queued calls that may have them.
     fn grant_free_permits(&self, ended: Option<&CallerQuota>) {
         loop {
             let mut shed = Vec::new();
@@ -173,7 +175,7 @@ impl AdmissionGate {
                 }));
                 next
             };
-            // Not under the lock: who is told may be gone, and then its place comes back.
+            // Not under the lock: the receiver may be gone, and then its permit comes back.
             for (waiter, turned) in shed {
                 let _ = waiter.send(Err(turned));
             }
@@ -191,7 +193,7 @@ impl AdmissionGate {
         self.reacquiring.store(queue.reacquiring_len(), SeqCst);
     }
 
-    /// The number of a call that wants its place back, behind those that want it already.
+    /// Number of a call that wants its permit back, behind earlier ones.
     pub(super) fn next_reacquire_number(&self) -> u64 {
         self.next_reacquire_number.fetch_add(1, Relaxed)
     }
@@ -200,7 +202,7 @@ impl AdmissionGate {
         self.limiter.is_some()
     }
 
-    /// A call has ended whose time says something about the server.
+    /// Records the latency of a call that says something about the load of the server.
     fn note_sample(&self, began: Duration, well: bool) {
         let Some(limiter) = &self.limiter else { return };
         let mut limiter = limiter.lock();
@@ -223,7 +225,7 @@ impl AdmissionGate {
 }
 
 impl CallerQuota {
-    /// A call comes.
+    /// Admits, queues or rejects a call.
     pub(super) fn admit(
         self: &Arc<Self>,
         now: Instant,
@@ -248,7 +250,7 @@ impl CallerQuota {
             let retry_after = told.map_or(Duration::ZERO, |caller| queue.retry_after(caller));
             (pushed, retry_after)
         };
-        // A place may have become free before this one was seen to wait.
+        // A permit may have become free before this call was seen in the queue.
         gate.grant_if_awaited(None);
         match pushed {
             PushOutcome::QueueFull => GateOutcome::Rejected(Rejection::QueueFull { retry_after }),
@@ -269,14 +271,14 @@ impl CallerQuota {
         }
     }
 
-    /// A place that is free, and that no call that waits may have.
+    /// Acquires a permit that is free and that no queued call may have.
     fn try_acquire_permit(self: &Arc<Self>) -> Option<Permit> {
         self.gate.grant_if_awaited(None);
         self.try_acquire()
             .then(|| Permit::acquired(Arc::clone(self)))
     }
 
-    /// Why a call that comes now would be refused, if it would.
+    /// The rejection of a call that would be rejected if it came now.
     pub(super) fn early_rejection(
         self: &Arc<Self>,
         now: Instant,
@@ -304,20 +306,21 @@ impl CallerQuota {
         }
     }
 
-    /// Gives back a place of a call, and gives it to one that waits.
+    /// Releases the permit of a call, and grants it to a queued call.
     pub(super) fn release(&self, sample: Option<(Duration, bool)>) {
         let gate = &self.gate;
         if let Some((began, well)) = sample {
             gate.note_sample(began, well);
         }
         self.release_without_grant();
-        // Seen by one of both: this sees who waits, or who begins to wait sees the place.
+        // One of both sees the other: this sees the queued call, or the call that is being queued
+        // sees the permit.
         gate.grant_if_awaited(Some(self));
     }
 
-    /// Waits until a place is free again for a call that has lent its own, before the calls of the
-    /// same caller that have a greater [number](AdmissionGate::next_reacquire_number). Each call has a number
-    /// of its own.
+    /// Waits for a permit for a call that has yielded its own, before the calls of the same caller
+    /// with a greater [number](AdmissionGate::next_reacquire_number). Each call has a number of its
+    /// own.
     pub(super) async fn reacquire(self: Arc<Self>, number: u64) -> Permit {
         let gate = &self.gate;
         self.note_seen(gate.now());
@@ -340,19 +343,19 @@ impl CallerQuota {
         gate.grant_if_awaited(None);
         match (&mut ticket.outcome).await {
             Ok(Ok(place)) => place,
-            // It waits until it is removed.
+            // It stays in the queue until it is removed.
             Ok(Err(_)) | Err(_) => unreachable!("a call that has begun is not shed"),
         }
     }
 }
 
 impl Ticket {
-    /// Until it is the call's turn or there is no hope for it.
+    /// Waits until the call is admitted or rejected.
     pub(super) async fn wait_admitted(mut self) -> Result<Permit, Rejection> {
         let gate = Arc::clone(&self.caller.gate);
         match timeout(gate.interval, &mut self.outcome).await {
             Ok(Ok(verdict)) => verdict,
-            // It is removed when it is dropped.
+            // Dropping the ticket removes it.
             Ok(Err(_)) | Err(_) => {
                 let own = CallerKey(Arc::clone(&self.caller));
                 let retry_after = gate.queue.lock().retry_after(&own);

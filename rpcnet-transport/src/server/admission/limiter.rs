@@ -1,17 +1,19 @@
-//! How many calls a server runs best at a time. Pure: time and measurements are arguments.
+//! Gradient limiter: finds the concurrency limit from measured latencies. Pure.
 
 use std::time::Duration;
 
-/// Finds the concurrency up to which more calls at a time do not make each of them slower.
+/// Finds the concurrency up to which more calls at a time do not slow each other down.
 ///
-/// It compares how long calls take at the limit with how long they take at half of it, which it tries now and then for one window
-/// (the probe). At a limit below the knee both are the same and the limit grows, by about half its root each window; past the
-/// knee calls take longer in proportion, and the limit shrinks in proportion: `limit * 1.1 * probed / measured`, at most by half.
-/// So it settles a little above the knee. The shape is that of Netflix's gradient limit (concurrency-limits, 2018), with a
-/// probed instead of a smallest latency: it follows when handlers become slower by themselves, and does not drift.
+/// It compares the latency of calls at the limit with their latency at half of it, which it tries
+/// now and then for one window (the probe). At a limit below the knee both are the same and the
+/// limit grows, by about half its root each window; past the knee calls take longer in proportion,
+/// and the limit shrinks in proportion: `limit * 1.1 * probed / measured`, at most by half. So it
+/// settles a little above the knee. The shape is that of Netflix's gradient limit
+/// (concurrency-limits, 2018), with a probed instead of a smallest latency: it follows when
+/// handlers become slower by themselves, and does not drift.
 ///
-/// Windows count calls and have a least length, so that neither a burst nor one slow call moves the limit. While less than half of the limit
-/// is used nothing is learnt but the latency.
+/// Windows count calls and have a least length, so that neither a burst nor one slow call moves the
+/// limit. While less than half of the limit is used, only the latency is learnt.
 #[derive(Debug, Clone)]
 pub(super) struct GradientLimiter {
     floor: f64,
@@ -25,9 +27,10 @@ pub(super) struct GradientLimiter {
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Phase {
-    /// Windows until the next probe, and windows in a row in which calls took much longer than the baseline.
+    /// `left`: windows until the next probe. `slow`: windows in a row in which calls took much
+    /// longer than the baseline.
     Steady { left: u32, slow: u32 },
-    /// Calls that began before this are not of the probe.
+    /// `began`: calls that began earlier do not belong to the probe.
     Probing { began: Duration },
 }
 
@@ -39,19 +42,19 @@ struct Window {
     running_max: usize,
 }
 
-/// One call that ended.
+/// Measurement of one call that ended.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Sample {
     pub(super) began: Duration,
     pub(super) ended: Duration,
-    /// It ended with a reply. Failures may be quick for reasons of their own.
+    /// The call ended with a reply. Failures may be quick for reasons of their own.
     pub(super) succeeded: bool,
-    /// Calls that ran when it ended, with it.
+    /// Calls that ran when the call ended, including it.
     pub(super) running: usize,
 }
 
 impl GradientLimiter {
-    /// Limits between these.
+    /// A limiter with these bounds.
     pub(super) fn new(floor: usize, ceiling: usize) -> Self {
         let (floor, ceiling) = (floor.max(1) as f64, ceiling.max(floor).max(1) as f64);
         Self {
@@ -76,7 +79,7 @@ impl GradientLimiter {
         limit as usize
     }
 
-    /// A call has ended.
+    /// Records a call that has ended.
     pub(super) fn on_end(&mut self, sample: Sample) {
         let took = sample.ended.saturating_sub(sample.began).as_secs_f64();
         if !sample.succeeded && self.baseline.is_none_or(|baseline| took < baseline) {
@@ -107,7 +110,8 @@ impl GradientLimiter {
                 self.baseline = Some(mean);
                 self.phase = STEADY;
             }
-            // Not enough calls to see what the limit does: this is how long they take without it.
+            // There were too few calls to see an effect of the limit: this is their latency without
+            // it.
             Phase::Steady { slow, .. } if 2 * window.running_max < self.limit as usize => {
                 self.baseline = Some(mean);
                 *slow = 0;
@@ -129,19 +133,20 @@ impl GradientLimiter {
     }
 }
 
-/// Where the search begins.
+/// Initial limit.
 const INITIAL: f64 = 32.0;
 
-/// How much longer calls may take at the limit than at half of it before it shrinks.
+/// How much longer calls may take at the limit than at half of it before the limit shrinks.
 const TOLERANCE: f64 = 1.1;
 
-/// Windows between probes: half of the places for one window in forty.
+/// Windows between probes: half of the permits for one window in forty.
 const STEADY: Phase = Phase::Steady { left: 40, slow: 0 };
 
-/// There is nothing to compare with before the first.
+/// Windows before the first probe, which has no baseline to compare with.
 const FIRST_PROBE_AFTER: u32 = 2;
 
-/// A gradient below this so many windows in a row asks for a probe at once: perhaps all calls take longer now.
+/// A gradient below this for so many windows in a row asks for a probe at once: perhaps all calls
+/// take longer now.
 const SLOW_BELOW: f64 = 0.75;
 const SLOW_WINDOWS: u32 = 3;
 
@@ -149,7 +154,7 @@ const CALLS_MIN: f64 = 64.0;
 const CALLS_MAX: f64 = 1024.0;
 const WINDOW_MIN: Duration = Duration::from_millis(10);
 
-/// Slow calls: fewer have to do.
+/// Longest window. Slow calls need fewer samples.
 const WINDOW_MAX: Duration = Duration::from_secs(1);
 const SLOW_CALLS_MIN: f64 = 16.0;
 

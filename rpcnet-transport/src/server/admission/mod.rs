@@ -1,4 +1,4 @@
-//! How many calls run at a time, and what becomes of the others.
+//! Admission control: concurrency limits, the queue, and fair shares of callers.
 
 mod call_admission;
 mod caller_quota;
@@ -22,56 +22,57 @@ pub(crate) use self::{
 
 use std::time::Duration;
 
-/// How many calls a server runs at a time, and what becomes of those for which there is no place.
+/// Admission control of a server: how many calls run at a time, and what happens to the others.
 ///
-/// Without it a server runs what comes, up to
-/// [`calls_max`](crate::TransportConfig::with_calls_max), and refuses the rest at once. With it a
-/// call that finds no place waits in a queue of bounded length and time, in the order of its
-/// [`Priority`](crate::Priority); first attempts go before retries, and callers take turns, those
-/// that hold the fewest places first. What is refused is refused by its header, with
-/// [`Code::Overloaded`](crate::Code::Overloaded), unprocessed, and an estimate of when to come
-/// back. From four fifths of the limit on the [load report](crate::LoadReport) says busy, so that
-/// balancers go elsewhere before anything is refused.
+/// Without it a server runs every call, up to
+/// [`calls_max`](crate::TransportConfig::with_calls_max), and rejects the rest at once. With it a
+/// call that finds no free permit waits in a queue of bounded length and time, in the order of its
+/// [`Priority`](crate::Priority). First attempts go before retries, and callers take turns, those
+/// that hold the fewest permits first. A rejected call is rejected by its header, with
+/// [`Code::Overloaded`](crate::Code::Overloaded), unprocessed, and with an estimate of when to
+/// retry. From four fifths of the limit on the [load report](crate::LoadReport) says busy, so that
+/// balancers choose another server before calls are rejected.
 ///
 /// # Shares of callers
 ///
 /// A caller is an identity, the node name in its certificate, however many connections it has. All
-/// its calls that hold a place count: those that run, and those with an idempotency key that go on
-/// when their caller has left. Calls that wait for a place hold none, and calls with streams hold
-/// none while their handler waits for the caller.
+/// its calls that hold a permit count: calls that run, and calls with an idempotency key that go on
+/// after their caller has left. Queued calls hold no permit, and calls with streams hold none while
+/// their handler waits for the caller.
 ///
-/// - While no other caller has connected or called within a minute, a caller may hold every place.
-/// - Otherwise it may hold four fifths of the places that the others leave, and up to an equal part
-///   of the limit among these callers and one more: the limit divided by their number plus one. It
-///   may always hold one.
+/// - While no other caller has connected or called within a minute, a caller may hold every permit.
+/// - Otherwise it may hold four fifths of the permits that the others leave, and at least an equal
+///   part of the limit among these callers and one more: the limit divided by their number plus
+///   one. It may always hold one.
 ///
-/// With a limit of 8, one caller of two holds at most 6 places, and the other one has the rest
-/// whenever it needs it. A call of a caller that holds its share waits, and calls of other callers
-/// pass it. The price: while several callers are there, one that alone has much to do leaves a
-/// fifth of the places free, two leave a ninth, and ten leave a fortieth.
+/// With a limit of 8, one caller of two holds at most 6 permits, and the other one has the rest
+/// whenever it needs it. A call of a caller that holds its share is queued, and calls of other
+/// callers pass it. The price: while several callers are there, one that alone has much to do
+/// leaves a fifth of the permits free, two leave a ninth, and ten leave a fortieth.
 ///
-/// A caller that comes when all places are taken gets the next one that becomes free, so long
+/// A caller that comes when all permits are taken gets the next one that becomes free, so long
 /// handlers make it wait: its calls fail if that takes longer than the [queue
-/// time](Self::with_queue_time). Handlers of streams give places back earlier: between two
-/// messages, while calls wait and their caller holds more than its share. A limit of 1 cannot be
-/// shared: the caller that has the place keeps all others waiting while its handler runs.
+/// time](Self::with_queue_time). Handlers of streams yield their permits earlier: between two
+/// messages, while calls are queued and their caller holds more than its share. A limit of 1 cannot
+/// be shared: the caller that has the permit keeps all others waiting while its handler runs.
 ///
 /// # Calls that wait
 ///
-/// Since callers take turns, the queue is judged for each of them alone. A caller whose bursts have
-/// their places within the [queue time](Self::with_queue_time), in its turns, loses no call to what
-/// others queue, unless more callers wait than the queue has room for calls: then each has one, and
-/// the lowest priority makes room.
+/// Since callers take turns, the queue is judged for each of them alone. A caller whose bursts get
+/// their permits within the [queue time](Self::with_queue_time), in its turns, loses no call to
+/// what others queue, unless more callers wait than the queue has room for calls: then each has
+/// one, and the lowest priority is shed.
 ///
 /// - When the queue is full, a call of a caller that has less than an equal part of it takes the
-///   place of a call of a caller that has more than its part, whatever their priorities; of those
-///   that have more, the lowest priority goes first. The part is the
-///   [length](Self::with_queue_len) divided by the number of callers that wait. A caller that has
-///   its part makes room for its further calls itself, lowest priority first, or takes the place of
-///   calls of a lower priority of callers that have more than theirs; otherwise it is refused.
-/// - When the calls of a caller wait for too long, the newest of this caller go first and its older
-///   ones are shed. Where so many callers wait, more than 20 with the default times, that a turn of
-///   each takes longer than the queue time allows, all calls are judged as if they were one caller's.
+///   position of a call of a caller that has more than its part, whatever their priorities; among
+///   those that have more, the lowest priority is shed first. The part is the
+///   [length](Self::with_queue_len) divided by the number of callers with queued calls. A caller
+///   that has its part sheds its own calls for its further ones, lowest priority first, or takes
+///   the positions of calls of a lower priority of callers that have more than their part;
+///   otherwise its call is rejected.
+/// - When the calls of a caller wait for too long, its newest calls go first and its older ones are
+///   shed. Where so many callers wait, more than 20 with the default times, that one turn of each
+///   takes longer than the queue time allows, all calls are judged as if they were one caller's.
 ///
 /// ```
 /// use std::time::Duration;
@@ -98,36 +99,39 @@ enum Limit {
     Adaptive { floor: usize, ceiling: usize },
 }
 
-/// How an endpoint's [`Admission`] stands at the moment.
+/// Current state of an endpoint's [`Admission`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct AdmissionState {
     /// Calls that may run at a time.
     pub limit: usize,
-    /// Calls that run; one with streams whose handler waits for its caller does not count. They can
-    /// be more than the limit for a while, when an adaptive one has shrunk or a handler stops
-    /// waiting for its caller, or for its place. They can be fewer while calls wait, when callers
-    /// hold their [shares](Admission#shares-of-callers).
+    /// Calls that run. A call with streams whose handler waits for its caller does not count. They
+    /// can be more than the limit for a while, when an adaptive limit has shrunk or a handler stops
+    /// waiting for its caller, or for its permit. They can be fewer while calls are queued, when
+    /// callers hold their [shares](Admission#shares-of-callers).
     pub running: usize,
-    /// Calls that wait for a place.
+    /// Queued calls.
     pub waiting: usize,
 }
 
 impl Admission {
-    /// So many calls run at a time, at least one; of one caller as many as its
+    /// Fixed limit: so many calls run at a time, at least one; of one caller as many as its
     /// [share](Self#shares-of-callers) allows. Too small a limit leaves the machine idle, too large
-    /// a one makes all calls slow before any is refused; what is right is the number at which the
-    /// handlers' bottleneck is just busy.
+    /// a limit makes all calls slow before any is rejected. The right value is the number at which
+    /// the bottleneck of the handlers is just busy.
     pub fn fixed(calls: usize) -> Self {
         Self::with_limit(Limit::Fixed(calls.max(1)))
     }
 
-    /// As many calls run at a time as do not make each other slower: that is measured all the time, and follows changes within
-    /// a few hundred calls. It costs two looks at the clock for each call that does not end at its first poll, and some places for a
-    /// moment now and then, about one in a hundred, to look what fewer calls would do. Right where
-    /// nobody knows the bottleneck or where it moves; where it is known, [`fixed`](Self::fixed) is steadier.
+    /// Adaptive limit: as many calls run at a time as do not slow each other down. The limit is
+    /// measured all the time, and follows changes within a few hundred calls. It costs two clock
+    /// readings for each call that does not end at its first poll, and some permits for a moment
+    /// now and then, about one in a hundred, to measure what fewer calls would do. It is right
+    /// where the bottleneck is unknown or moves; where it is known, [`fixed`](Self::fixed) is
+    /// steadier.
     ///
-    /// Calls with streams count against the limit, but what is learnt is learnt from unary ones that were answered.
+    /// Calls with streams count against the limit, but the limit is learnt only from unary calls
+    /// that were answered.
     pub fn adaptive() -> Self {
         Self::with_limit(Limit::Adaptive {
             floor: FLOOR,
@@ -135,8 +139,9 @@ impl Admission {
         })
     }
 
-    /// Least limit of an [`adaptive`](Self::adaptive) one, in calls; default 2. One that is too small may be left slowly when load comes
-    /// back, one that is too large protects nothing. No effect on a fixed one.
+    /// Least limit of an [`adaptive`](Self::adaptive) one, in calls; default 2. A limit that is too
+    /// small may grow slowly when load comes back, one that is too large protects nothing. No
+    /// effect on a fixed limit.
     #[must_use]
     pub fn with_floor(mut self, calls: usize) -> Self {
         if let Limit::Adaptive { floor, ceiling } = &mut self.limit {
@@ -146,8 +151,8 @@ impl Admission {
         self
     }
 
-    /// Greatest limit of an [`adaptive`](Self::adaptive) one, in calls; default 4,096. It bounds what a wrong measurement can let in. No
-    /// effect on a fixed one.
+    /// Greatest limit of an [`adaptive`](Self::adaptive) one, in calls; default 4,096. It bounds
+    /// what a wrong measurement can admit. No effect on a fixed limit.
     #[must_use]
     pub fn with_ceiling(mut self, calls: usize) -> Self {
         if let Limit::Adaptive { floor, ceiling } = &mut self.limit {
@@ -157,21 +162,23 @@ impl Admission {
         self
     }
 
-    /// Calls that may wait for a place; default 1,024, zero for none. Each keeps its body, on a lane at most
-    /// [`lane_body_bytes_max`](crate::TransportConfig::with_lane_body_bytes_max), and its task. Time bounds the queue
-    /// sooner as a rule; this bounds its memory.
+    /// Length of the queue, in calls; default 1,024, zero for no queue. Each queued call keeps its
+    /// body, on a lane at most
+    /// [`lane_body_bytes_max`](crate::TransportConfig::with_lane_body_bytes_max), and its task.
+    /// Time usually bounds the queue sooner; the length bounds its memory.
     #[must_use]
     pub fn with_queue_len(mut self, calls: usize) -> Self {
         self.queue_len = calls;
         self
     }
 
-    /// How long a call may wait for its place; default 5 ms as a rule (`target`), 100 ms at the most (`interval`), the values of CoDel
-    /// (RFC 8289 section 4.4). When for an interval no call of a caller got its place within the
-    /// target, the newest of its calls go first and older ones are refused after about the target,
-    /// until none of them waits. Larger values bridge longer bursts and make answers later;
-    /// an interval shorter than the time in which a place becomes free refuses calls that would have had one, so servers whose calls take a
-    /// second and more want a larger one.
+    /// How long a call may be queued; default 5 ms as a rule (`target`), 100 ms at most
+    /// (`interval`), the values of CoDel (RFC 8289 section 4.4). When for an interval no call of a
+    /// caller got its permit within the target, its newest calls go first and older ones are
+    /// rejected after about the target, until none of them is queued. Larger values bridge longer
+    /// bursts and make answers later. An interval shorter than the time in which a permit becomes
+    /// free rejects calls that would have had one, so servers whose calls take a second and more
+    /// need a larger one.
     #[must_use]
     pub fn with_queue_time(mut self, target: Duration, interval: Duration) -> Self {
         self.target = target;

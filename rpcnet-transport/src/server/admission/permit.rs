@@ -1,34 +1,34 @@
-//! The right of a call to run.
+//! Permit of a call to run.
 
 use std::{fmt, sync::Arc, time::Duration};
 
 use super::caller_quota::CallerQuota;
 
-/// The right to run, until it is dropped.
+/// The right of a call to run, until it is dropped.
 pub(in crate::server) struct Permit {
-    /// Whose it is; `None` once it is given back.
+    /// The caller that holds the permit; `None` once it is released.
     caller: Option<Arc<CallerQuota>>,
-    /// When it began, if how long it takes is of interest.
+    /// When the measurement began, if the latency of the call is measured.
     began: Option<Duration>,
     succeeded: bool,
     state: PermitState,
-    /// The number of a call that went on while it waited to have its place back.
+    /// Number of a call that went on while it waited to reacquire its permit.
     reacquire_number: Option<u64>,
 }
 
-/// What a call has of its place.
+/// State of the permit of a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum PermitState {
     Held,
-    /// Another call may have it while this one waits for its caller.
+    /// Another call may have the permit while this one waits for its caller.
     Yielded,
-    /// The call goes on without one. It counts to its caller, and not to the limit, so that it
-    /// keeps its own caller from more and takes nothing from others.
+    /// The call runs without a permit. It counts to its caller and not to the limit, so that it
+    /// keeps its own caller from more calls and takes nothing from others.
     OverLimit,
 }
 
 impl Permit {
-    /// A place that was taken.
+    /// A permit that was acquired.
     pub(super) fn acquired(caller: Arc<CallerQuota>) -> Self {
         Self {
             caller: Some(caller),
@@ -39,7 +39,7 @@ impl Permit {
         }
     }
 
-    /// What it is used for takes time that says something about the server.
+    /// Starts the measurement: the time of the call says something about the load of the server.
     pub(super) fn measure(&mut self) {
         if let Some(caller) = &self.caller
             && caller.gate.is_adaptive()
@@ -48,7 +48,7 @@ impl Permit {
         }
     }
 
-    /// The call was answered.
+    /// Records that the call was answered.
     pub(super) fn set_succeeded(&mut self) {
         self.succeeded = true;
     }
@@ -67,8 +67,8 @@ impl Permit {
         self.state == PermitState::Yielded
     }
 
-    /// The caller of a place that is lent, and the number by which its call has it back: the one
-    /// that was [kept](Self::keep_reacquire_number), if there is one.
+    /// The caller of a yielded permit, and the number by which its call reacquires it: the one that
+    /// was [kept](Self::keep_reacquire_number), if there is one.
     pub(super) fn begin_reacquire(&mut self) -> Option<(Arc<CallerQuota>, u64)> {
         let is_lent = self.is_yielded();
         let caller = self.caller.as_ref().filter(|_| is_lent).cloned()?;
@@ -77,8 +77,8 @@ impl Permit {
         Some((caller, number))
     }
 
-    /// The call stops waiting to have its place back. When it waits again, it does so by this
-    /// number.
+    /// Records that the call stops waiting to reacquire its permit. When it waits again, it does so
+    /// by this number.
     pub(super) fn keep_reacquire_number(&mut self, number: u64) {
         if self.is_yielded() {
             self.reacquire_number = Some(
@@ -88,7 +88,7 @@ impl Permit {
         }
     }
 
-    /// Whether others should have it before its call goes on.
+    /// Whether other callers should have the permit before this call goes on.
     pub(super) fn should_yield(&self) -> bool {
         match (&self.caller, self.state) {
             (Some(caller), PermitState::Held) => caller.exceeds_share(),
@@ -97,7 +97,7 @@ impl Permit {
         }
     }
 
-    /// A place that was lent is [there again](CallerQuota::regain).
+    /// Puts back a yielded permit that was [reacquired](CallerQuota::reacquire).
     pub(super) fn set_reacquired(&mut self, mut regained: Self) {
         debug_assert_eq!(self.state, PermitState::Yielded);
         self.state = regained.state;
@@ -105,7 +105,7 @@ impl Permit {
         regained.caller = None;
     }
 
-    /// The call goes on, with a place if there is one.
+    /// Resumes the call, with a permit if one is free.
     pub(super) fn resume(&mut self) {
         let Some(caller) = &self.caller else { return };
         if self.state != PermitState::Yielded {
@@ -120,7 +120,7 @@ impl Permit {
         }
     }
 
-    /// Gives back a place that was not used, without a look at the calls that wait.
+    /// Returns a permit that was not used, without granting it to a queued call.
     pub(super) fn return_unused(mut self) {
         if let Some(caller) = self.caller.take() {
             caller.release_without_grant();

@@ -1,4 +1,5 @@
-//! Calls that wait for a place, in the order in which they get one. Pure: time is an argument.
+//! Admission queue: queued calls, in the order in which they get permits. Pure: time is an
+//! argument.
 
 mod class_queue;
 mod codel;
@@ -13,48 +14,49 @@ use self::{
 };
 use crate::Priority;
 
-/// Calls that wait for a place.
+/// Calls that wait for a permit.
 ///
-/// What matters more goes first, first attempts before retries of the same class; inside of that
-/// the peer that holds the fewest places, and peers that hold the same take turns. A peer that may
-/// hold no more is passed over.
+/// The higher priority goes first, first attempts before retries of the same priority. Within such
+/// a class the peer that holds the fewest permits goes first, and peers that hold the same number
+/// take turns. A peer that may hold no more permits is passed over.
 ///
-/// The queue is bounded by length. When it is full, a call of a peer that has less than an equal
-/// part of it takes the place of one of a peer that has more. A call of a peer that has its part
-/// takes the place of one that matters less, of the same peer or of one that has more than its
-/// part, or is refused.
+/// The length of the queue is bounded. When it is full, a call of a peer that has less than an
+/// equal part of it takes the position of a call of a peer that has more. A call of a peer that has
+/// its part takes the position of a less important call, of the same peer or of one that has more
+/// than its part, or is rejected.
 ///
-/// It is bounded by time too: nothing waits longer than the interval. Since peers take turns, what
-/// one of them queues is judged for that peer alone. When for an interval no call of the peer has
-/// got its place within the target, its queue is a standing queue, as CoDel has it (Nichols and
-/// Jacobson, 2012; for queues by flow RFC 8290): then the newest of its calls go first and what is
-/// older than the target, or than two of its places take to become free, is shed, until it has none
-/// in the queue. That keeps the answers that are given quick, where a queue in order would make all
-/// of them late (Maurer, "Fail at scale", 2015). Where so many peers wait that a round of turns
-/// takes longer than the interval, and would at a place for each target, all calls are judged as if
-/// they were one peer's, until a round takes no longer than the target.
+/// The time in the queue is bounded too: no call waits longer than the interval. Since peers take
+/// turns, the queue of each peer is judged alone. When for an interval no call of the peer has got
+/// its permit within the target, its queue is a standing queue in the sense of CoDel (Nichols and
+/// Jacobson, 2012; for queues by flow RFC 8290). Then the newest of its calls go first and calls
+/// that are older than the target, or than the time in which two of its permits become free, are
+/// shed, until it has none in the queue. That keeps the answers that are given quick, where a queue
+/// in order would make all of them late (Maurer, "Fail at scale", 2015). Where so many peers wait
+/// that a round of turns takes longer than the interval, and would at one permit for each target,
+/// all calls are judged as if they were one peer's, until a round takes no longer than the target.
 ///
-/// Calls that have begun and want back the place that they lent wait here too, without a bound in
-/// time or number: they are as many as run. They and the others take turns.
+/// Calls that have started and want back the permit that they yielded wait here too, without a
+/// bound in time or number: there are no more of them than calls that run. They and the others take
+/// turns.
 ///
-/// `now` is the time since any moment, the same in all calls, and never less than before.
+/// `now` is the time since any fixed moment, the same in all calls, and never decreases.
 #[derive(Debug)]
 pub(super) struct AdmissionQueue<P, T> {
     bounds: QueueBounds,
     classes: [ClassQueue<P, T>; CLASSES],
-    /// Calls that have begun.
+    /// Calls that have started and want their permit back.
     reacquiring: ClassQueue<P, T>,
     new_goes_next: bool,
-    /// Peers that have calls in the lines.
+    /// Peers that have calls in the classes.
     peers: PeerQueues<P>,
-    /// Calls of all peers.
+    /// Delay of the calls of all peers.
     all_delay: CoDel,
     reacquiring_len: usize,
     next_number: u64,
     swept_at: Duration,
 }
 
-/// How much may wait and how long.
+/// Bounds of the queue in length and time.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct QueueBounds {
     pub(super) len_max: usize,
@@ -62,7 +64,7 @@ pub(super) struct QueueBounds {
     pub(super) interval: Duration,
 }
 
-/// A call as the queue sees it.
+/// Properties of a call that decide its position.
 #[derive(Debug, Clone)]
 pub(super) struct Rank<P> {
     pub(super) priority: Priority,
@@ -71,7 +73,7 @@ pub(super) struct Rank<P> {
     pub(super) deadline: Option<Duration>,
 }
 
-/// Where a call waits.
+/// Position of a queued call.
 #[derive(Debug)]
 pub(super) struct QueuePosition<P> {
     class: usize,
@@ -79,36 +81,38 @@ pub(super) struct QueuePosition<P> {
     number: u64,
 }
 
-/// What became of a call that came.
+/// Outcome of a push.
 #[derive(Debug)]
 pub(super) enum PushOutcome<P, T> {
-    /// It waits. `shed` is the call that was shed for it, with its peer.
+    /// The call is queued. `shed` is the call that was shed for it, with its peer.
     Queued {
         position: QueuePosition<P>,
         shed: Option<(P, T)>,
     },
-    /// There is no room for it.
+    /// There is no room for the call.
     QueueFull,
 }
 
-/// Gives places to peers. If a peer may not take one, no peer that holds as many or more may.
+/// Source of permits for peers. If a peer may not acquire one, no peer that holds as many or more
+/// may.
 pub(super) trait PermitSource<P> {
-    /// Places that the peer holds.
+    /// Permits that the peer holds.
     fn held(&self, peer: &P) -> usize;
-    /// Whether the place that is free was its own: others that hold as many go first.
+    /// Whether the peer has just released the permit that is free: others that hold as many go
+    /// first.
     fn just_released(&self, _peer: &P) -> bool {
         false
     }
-    /// Takes a place for a call of the peer, if it may have one.
+    /// Acquires a permit for a call of the peer, if the peer may have one.
     fn try_acquire(&mut self, peer: &P) -> bool;
 }
 
-/// Why a call does not wait any longer and got no place.
+/// Reason for which a queued call got no permit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ShedReason {
-    /// It has waited too long.
+    /// The call waited too long.
     WaitedTooLong,
-    /// Its deadline has passed.
+    /// The deadline of the call passed.
     Expired,
 }
 
@@ -127,7 +131,7 @@ impl<P: Clone + Eq + Hash, T> AdmissionQueue<P, T> {
         }
     }
 
-    /// A call comes for which no place is free.
+    /// Queues a call for which no permit is free.
     pub(super) fn push(&mut self, now: Duration, rank: Rank<P>, call: T) -> PushOutcome<P, T> {
         let line = class_of(&rank);
         let mut shed = None;
@@ -136,7 +140,8 @@ impl<P: Clone + Eq + Hash, T> AdmissionQueue<P, T> {
                 return PushOutcome::QueueFull;
             };
             let peer = peer.clone();
-            // Who has waited longest is next in order, and hopeless when the newest are first.
+            // The call that waited longest is next in order, and the least likely to be served in
+            // time when the newest go first.
             let victim = self.classes[from].take_last(&peer, self.all_delay.is_standing());
             self.peers.leave(&peer, from);
             shed = victim.map(|waiting| (peer, waiting.call));
@@ -170,7 +175,7 @@ impl<P: Clone + Eq + Hash, T> AdmissionQueue<P, T> {
         }
     }
 
-    /// Whether a call that comes would be taken.
+    /// Whether a call that comes now would be queued.
     pub(super) fn has_room(&self, rank: &Rank<P>) -> bool {
         self.len() < self.bounds.len_max || self.victim(class_of(rank), &rank.peer).is_some()
     }
@@ -180,8 +185,8 @@ impl<P: Clone + Eq + Hash, T> AdmissionQueue<P, T> {
         self.peers.victim(line, peer, len_max, all_stand)
     }
 
-    /// A call that has begun wants its place back, before those of its peer with higher numbers. No
-    /// other one that wants it has this number.
+    /// Queues a call that has started and wants its permit back, before those of its peer with
+    /// higher numbers. No other queued call has this number.
     pub(super) fn push_reacquiring(&mut self, peer: P, number: u64, call: T) -> QueuePosition<P> {
         let waiting = QueuedCall {
             number,
@@ -200,8 +205,8 @@ impl<P: Clone + Eq + Hash, T> AdmissionQueue<P, T> {
         }
     }
 
-    /// The next call that gets a place, and its peer, for which a place was taken. Tells which ones
-    /// wait no longer without one.
+    /// Removes the next call that gets a permit, and returns it with its peer, for which the permit
+    /// was acquired. Reports the calls that leave the queue without one.
     pub(super) fn pop(
         &mut self,
         now: Duration,
@@ -258,7 +263,7 @@ impl<P: Clone + Eq + Hash, T> AdmissionQueue<P, T> {
         None
     }
 
-    /// A call does not wait any longer, by its own will.
+    /// Removes a call that stops waiting by itself.
     pub(super) fn remove(&mut self, place: &QueuePosition<P>) -> Option<T> {
         let QueuePosition {
             class: line,
@@ -277,12 +282,12 @@ impl<P: Clone + Eq + Hash, T> AdmissionQueue<P, T> {
         Some(removed.call)
     }
 
-    /// Calls that wait and have not begun.
+    /// Queued calls that have not started.
     pub(super) fn len(&self) -> usize {
         self.peers.len()
     }
 
-    /// Calls that have begun and want their place back.
+    /// Queued calls that have started and want their permit back.
     pub(super) fn reacquiring_len(&self) -> usize {
         self.reacquiring_len
     }
@@ -293,8 +298,7 @@ impl<P: Clone + Eq + Hash, T> AdmissionQueue<P, T> {
         self.peers.any_is_standing() || self.all_delay.is_standing()
     }
 
-    /// How long it takes until the calls of the peer that wait have had their places, as far as it
-    /// is known.
+    /// Estimated time until all queued calls of the peer have had their permits.
     pub(super) fn retry_after(&self, peer: &P) -> Duration {
         let estimate = self
             .peers
@@ -303,7 +307,7 @@ impl<P: Clone + Eq + Hash, T> AdmissionQueue<P, T> {
         estimate.clamp(self.bounds.target.min(RETRY_AFTER_MAX), RETRY_AFTER_MAX)
     }
 
-    /// Sheds what is too old for a standing queue.
+    /// Sheds calls that are too old for a standing queue.
     fn shed_stale(&mut self, now: Duration, mut shed: impl FnMut(&P, T, ShedReason)) {
         let all_stand = self.all_delay.is_standing();
         if !all_stand && !self.peers.any_is_standing() {
@@ -338,7 +342,7 @@ impl<P: Clone + Eq + Hash, T> AdmissionQueue<P, T> {
         }
     }
 
-    /// A call of the peer, which is still counted, gets its place.
+    /// Records that a call of the peer, which is still counted, gets its permit.
     fn note_pop(&mut self, now: Duration, peer: &P, waited: Duration) {
         let bounds = &self.bounds;
         if self.peers.note_pop(now, peer, waited, bounds) {
@@ -350,7 +354,7 @@ impl<P: Clone + Eq + Hash, T> AdmissionQueue<P, T> {
         // One call of each peer.
         let count = self.peers.count();
         let round = self.all_delay.departure_gap().map(|gap| times(gap, count));
-        // A few peers wait for long because one of them has long handlers: its calls alone are late.
+        // A few peers wait for long because one of them has long handlers: only its calls are late.
         let are_many = times(bounds.target, count) > bounds.interval;
         if self.all_delay.is_standing() {
             if round.is_some_and(|round| round <= bounds.target) {
@@ -369,13 +373,13 @@ fn class_of<P>(rank: &Rank<P>) -> usize {
     2 * rank.priority as usize + usize::from(rank.is_retry)
 }
 
-/// First attempts and retries of each class.
+/// First attempts and retries of each priority.
 const CLASSES: usize = 2 * Priority::ALL.len();
 
-/// Number of the line of calls that have begun.
+/// Number of the class of calls that have started.
 const REACQUIRING: usize = CLASSES;
 
-/// What is known about a queue is not worth more.
+/// Longest estimate: what is known about a queue does not reach further.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(1);
 
 #[cfg(test)]

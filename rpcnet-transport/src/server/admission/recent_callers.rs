@@ -1,10 +1,10 @@
-//! Callers that were seen lately. Pure: time is an argument.
+//! Callers that were seen recently. Pure: time is an argument.
 
 use std::{collections::HashMap, hash::Hash};
 
 /// Counts the callers that were seen within the last [`RECENT_S`] seconds.
 ///
-/// `now_s` is the time since any moment, in whole seconds, the same in all calls.
+/// `now_s` is the time since any fixed moment, in whole seconds, the same in all calls.
 #[derive(Debug)]
 pub(super) struct RecentCallers<N> {
     seen_s: HashMap<N, u64>,
@@ -12,7 +12,7 @@ pub(super) struct RecentCallers<N> {
 }
 
 impl<N: Clone + Eq + Hash> RecentCallers<N> {
-    /// Notes a call of this caller. Returns how many callers were seen lately, this one included.
+    /// Records a call of this caller. Returns the number of recent callers, this one included.
     pub(super) fn note(&mut self, now_s: u64, name: &N) -> usize {
         match self.seen_s.get_mut(name) {
             Some(seen_s) => *seen_s = now_s.max(*seen_s),
@@ -36,9 +36,9 @@ impl<N> Default for RecentCallers<N> {
     }
 }
 
-/// How long a caller is remembered. A caller that calls more seldom than this has to wait for a
-/// place while another one uses all; a longer time keeps a caller that is alone again from the
-/// last places for as long.
+/// How long a caller counts as recent, in seconds. A caller that calls less often than this has to
+/// wait for a permit while another one uses all; a longer time keeps a caller that is alone again
+/// from the last permits for as long.
 pub(super) const RECENT_S: u64 = 60;
 
 #[cfg(test)]
@@ -48,7 +48,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_caller_is_forgotten_when_it_was_not_seen_for_the_time() {
+    fn a_caller_is_forgotten_after_a_minute() {
         let mut callers = RecentCallers::default();
         assert_eq!(callers.note(0, &"a"), 1);
         assert_eq!(callers.note(5, &"b"), 2);
@@ -60,7 +60,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn it_counts_the_callers_seen_within_the_time(
+        fn recent_callers_match_a_naive_model(
             notes in prop::collection::vec((0u8..6, 0u64..40), 0..100),
         ) {
             let mut callers = RecentCallers::default();

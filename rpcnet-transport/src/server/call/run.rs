@@ -1,4 +1,4 @@
-//! Run of an admitted call: its handler, how that ends, and the answer.
+//! Run of an admitted call: its handler, the end of that, and the reply.
 
 use std::{
     future::Future,
@@ -35,7 +35,7 @@ use crate::{
     },
 };
 
-/// Counts a call that is dropped before it is answered.
+/// Counts a call as cancelled if it is dropped before it is answered.
 struct CancelledOnDrop<'a>(Option<&'a EndpointShared>);
 
 impl Drop for CancelledOnDrop<'_> {
@@ -49,14 +49,14 @@ impl Drop for CancelledOnDrop<'_> {
     }
 }
 
-/// How the wait for a handler ended.
+/// How the run of a handler ended.
 enum HandlerEnd {
     Returned(Result<Bytes, Status>),
     Panicked,
     CallerGone,
     DeadlineExceeded,
     ShuttingDown,
-    /// The caller has left too much untaken for a message of the stream.
+    /// The caller has not read earlier messages of the stream, so there is no room for another.
     Overloaded,
 }
 
@@ -146,10 +146,11 @@ impl AdmittedCall {
             unended.0 = None;
         }
         release_permits(places, lent, &ended);
-        // What the handler has spawned need not wait for the caller's acknowledgement.
+        // Tasks that the handler spawned need not wait for the acknowledgement of the caller.
         token.cancel();
         let Some(mut send) = send else {
-            // The handler gave its sender away and the call is over: its holder finds it cancelled.
+            // The handler moved its sender to another task, and the call is over: that task finds
+            // it cancelled.
             unended.0 = None;
             count_unanswered(shared, &ended);
             return;
@@ -158,7 +159,7 @@ impl AdmittedCall {
         let Some(outcome) = reply_for(shared, ended, &mut in_flight) else {
             return send.reset(ResetCode::Cancelled);
         };
-        // The request went with its handler.
+        // The handler has dropped the request.
         if let Some(recv) = &mut unused_recv {
             recv.release_reservation();
         }
@@ -175,7 +176,7 @@ impl AdmittedCall {
     }
 }
 
-/// What the ends of a call's streams are made of, for its handler.
+/// Builder of the streams of a call, for its handler.
 struct HandlerStreams<'a> {
     shared: &'a EndpointShared,
     caller: &'a Caller,
@@ -207,7 +208,7 @@ impl HandlerStreams<'_> {
     }
 }
 
-/// Gives back the places of a call whose handler has ended.
+/// Releases the permits of a call whose handler has ended.
 fn release_permits(mut places: Permits, lent: Option<YieldingPermits>, ended: &HandlerEnd) {
     let returned = match ended {
         HandlerEnd::Returned(outcome) => Some(outcome),
@@ -221,7 +222,7 @@ fn release_permits(mut places: Permits, lent: Option<YieldingPermits>, ended: &H
     }
 }
 
-/// Counts how a handler ended, and says what its caller is told; `None` if the caller is gone.
+/// Counts how a handler ended, and returns the result for its caller; `None` if the caller is gone.
 fn reply_for(
     shared: &EndpointShared,
     ended: HandlerEnd,
@@ -251,14 +252,14 @@ fn reply_for(
         HandlerEnd::ShuttingDown => {
             counters.calls_cancelled.add_one();
             shared.cancelled_by_shutdown.add_one();
-            // It is counted as cut, and not as one that goes on.
+            // The call is counted as cancelled, and not as one that goes on.
             *in_flight = None;
             Err(maybe_processed(
                 Code::Cancelled,
                 "the server shut down before the handler returned",
             ))
         }
-        // Its message was counted as dropped.
+        // The message was counted as dropped.
         HandlerEnd::Overloaded => Err(maybe_processed(
             Code::Overloaded,
             "buffer limit reached: earlier messages were not read",
@@ -291,16 +292,16 @@ impl From<SendAbort> for HandlerEnd {
     }
 }
 
-/// Where the half is to which the reply goes.
+/// The stream half on which the reply is sent.
 enum ReplyStream {
     Owned(SendHalf),
-    /// With the handler, which sends it back when its sender is dropped.
+    /// The handler has the half, which comes back when its sender is dropped.
     WithHandler(oneshot::Receiver<ReturnedHalf>),
 }
 
-/// Runs a handler until it returns, is cancelled or reaches its deadline. Gets back what was lent
-/// to it, if it can be had. A handler whose sender was cut has not returned, whatever it says: only
-/// a whole stream may end well.
+/// Runs a handler until it returns, is cancelled or reaches its deadline. Returns the stream half
+/// for the reply, if the handler has given it back. A handler whose sender was aborted has not
+/// returned, whatever it says: only a complete stream may end well.
 async fn run_handler(
     handler: &Handler,
     cx: CallContext,
@@ -312,7 +313,7 @@ async fn run_handler(
 ) -> (HandlerEnd, Option<SendHalf>) {
     let handler = handler.clone();
     let bequest = cx.inherited();
-    // The handler's function itself may panic too, so it is called inside.
+    // The function of the handler may panic too, so it is called inside.
     let handled = bequest.scope(async move {
         match handler {
             Handler::Unary(method) => {
@@ -344,7 +345,7 @@ async fn run_handler(
         returned = &mut handled => returned.map_or(HandlerEnd::Panicked, HandlerEnd::Returned),
         ended = &mut over => ended,
     };
-    // Dropping the handler drops its sender, unless it gave that to another task.
+    // Dropping the handler drops its sender, unless the handler moved it to another task.
     drop(handled);
     match (send, ended) {
         (ReplyStream::Owned(send), ended) => (ended, Some(send)),
@@ -352,7 +353,8 @@ async fn run_handler(
             biased;
             back = back => {
                 let cut = back.as_ref().ok().and_then(|back| back.abort);
-                // It may have looked for the end of the call, and not sent what was to follow.
+                // The handler may have checked for the end of the call, and not sent what was to
+                // follow.
                 let is_cut = outcome.is_ok() && token.is_cancelled();
                 let cut = cut.or(if is_cut { Some(SendAbort::ShuttingDown) } else { None });
                 let ended = cut.map_or(HandlerEnd::Returned(outcome), HandlerEnd::from);

@@ -1,4 +1,4 @@
-//! Calls that run once however often they are made.
+//! Idempotency cache: calls with a key run once, however often they are made.
 
 mod table;
 
@@ -31,10 +31,12 @@ use crate::{
     endpoint::EndpointShared,
 };
 
-/// Remembers how calls with [idempotency keys](crate::CallOptions::with_idempotency_key) ended, so that a repeat is answered and not run
-/// again. Cheap to clone: clones share what they remember. See [`Router::with_idempotency`](crate::Router::with_idempotency).
+/// Cache of the results of calls with [idempotency keys](crate::CallOptions::with_idempotency_key),
+/// so that a repeat is answered and not run again. Cheap to clone: clones share the cache. See
+/// [`Router::with_idempotency`](crate::Router::with_idempotency).
 ///
-/// It lives in the memory of one server: a repeat that goes to another one, or comes after a restart, runs again there.
+/// The cache lives in the memory of one server: a repeat that goes to another server, or comes
+/// after a restart, runs again there.
 #[derive(Clone)]
 pub struct IdempotencyCache {
     bounds: CacheBounds,
@@ -48,7 +50,7 @@ struct CacheState {
 
 type CallTable = KeyTable<Arc<str>, CallKey, DetachedResult, oneshot::Sender<DetachedResult>>;
 
-/// A call, for all its attempts.
+/// Identity of a call, the same for all its attempts.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct CallKey {
     peer: Arc<str>,
@@ -60,22 +62,22 @@ struct CallKey {
 enum DetachedResult {
     Returned(HandlerResult),
     Panicked,
-    /// It was cut before it returned.
+    /// The run was cancelled before it returned.
     Cancelled,
 }
 
-/// What a call brings along that runs apart from its caller.
+/// Resources of a call that runs independently of its caller.
 pub(super) struct DetachedCall {
     pub(super) permits: Permits,
     pub(super) shared: Arc<EndpointShared>,
-    /// On which it stays, its caller being there or not.
+    /// Account to which the run is charged, whether its caller is there or not.
     pub(super) account: Arc<PeerAccount>,
-    /// For the body of its request.
+    /// Reservation for the body of its request.
     pub(super) request_buffer: Option<BufferReservation>,
 }
 
 impl IdempotencyCache {
-    /// Remembers 16,384 calls, 16 MiB of replies, for 60 s.
+    /// A cache of 16,384 calls and 16 MiB of replies, for 60 s.
     pub fn new() -> Self {
         Self {
             bounds: CacheBounds {
@@ -90,44 +92,45 @@ impl IdempotencyCache {
         }
     }
 
-    /// Calls that are remembered, those that run included; default 16,384, at least one. It has to
-    /// hold the calls of [`with_ttl`](Self::with_ttl). Past it what ended first of the caller
-    /// that has most is forgotten. Calls of one caller that run are at most half of what those of
-    /// others leave, but at least 16; its further calls with keys, and those that find the memory
-    /// full of calls that run, are [`Overloaded`](Code::Overloaded).
+    /// Number of cached calls, running ones included; default 16,384, at least one. It has to hold
+    /// the calls of [`with_ttl`](Self::with_ttl). Beyond it the oldest result of the caller that
+    /// has most is evicted. The running calls of one caller are at most half of what those of
+    /// others leave, but at least 16. Its further calls with keys, and those that find the cache
+    /// full of running calls, are [`Overloaded`](Code::Overloaded).
     #[must_use]
     pub fn with_capacity(mut self, calls: usize) -> Self {
         self.bounds.len_max = calls.max(1);
         self
     }
 
-    /// Bytes of replies that are remembered; default 16 MiB. Past it what ended first of the caller that has most is forgotten; a reply that is larger
-    /// alone is not remembered, so its call runs again if it is repeated.
+    /// Bytes of cached replies; default 16 MiB. Beyond it the oldest result of the caller that has
+    /// most is evicted. A single larger reply is not cached, so its call runs again if it is
+    /// repeated.
     #[must_use]
     pub fn with_bytes_max(mut self, bytes: usize) -> Self {
         self.bounds.bytes_max = bytes;
         self
     }
 
-    /// How long a reply is remembered, and how long a call with a key may run; default 60 s. It has to be longer than the time in
-    /// which callers repeat their calls; a larger one costs memory.
+    /// How long a result is cached, and how long a call with a key may run; default 60 s. It has to
+    /// be longer than the time in which callers repeat their calls; a longer time costs memory.
     #[must_use]
     pub fn with_ttl(mut self, time: Duration) -> Self {
         self.bounds.ttl = time;
         self
     }
 
-    /// Calls that are remembered now, those that run included.
+    /// Calls in the cache now, running ones included.
     pub fn len(&self) -> usize {
         self.with(|keys| keys.len())
     }
 
-    /// Whether no call is remembered.
+    /// Whether the cache is empty.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Bytes of replies that are remembered now.
+    /// Bytes of replies in the cache now.
     pub fn bytes(&self) -> usize {
         self.with(|keys| keys.bytes())
     }
@@ -167,7 +170,7 @@ impl IdempotencyCache {
             KeyLookup::BodyMismatch => {
                 counters.invalid_requests.add_one();
                 let message = "the idempotency key was used before with a different request body";
-                // Another worker would run what the caller has mistaken for a repeat.
+                // Another server would run what the caller has mistaken for a repeat.
                 return Err(Status::invalid_request(message)
                     .not_processed()
                     .do_not_retry());
@@ -178,7 +181,7 @@ impl IdempotencyCache {
                     "the limit of concurrent calls with idempotency keys is reached",
                 ));
             }
-            // It waits without the place that it has come with.
+            // It waits without the permits that it came with.
             KeyLookup::Join => {
                 counters.keys_joined.add_one();
                 drop(lent);
@@ -206,9 +209,10 @@ impl IdempotencyCache {
         let told = told.await.unwrap_or(DetachedResult::Cancelled);
         drop(waits);
         match told {
-            // As if it had panicked here: that is counted there.
+            // As if it had panicked here: the task that serves the call counts the panic.
             DetachedResult::Panicked if is_first => resume_unwind(Box::new("the handler panicked")),
-            // Who serves the call ends it for the same reason, and counts it as cut.
+            // The task that serves the call ends it for the same reason, and counts it as
+            // cancelled.
             DetachedResult::Cancelled if stopping.is_cancelled() => pending().await,
             answer => answer.into_repeat_result(),
         }
@@ -240,7 +244,8 @@ impl fmt::Debug for IdempotencyCache {
     }
 }
 
-/// Whether a run counts as in flight by itself. While its first caller waits, that one's call counts for both.
+/// Whether a run counts as in flight by itself. While its first caller waits, the call of that
+/// caller counts for both.
 #[derive(Default)]
 struct RunInFlight(Mutex<InFlightState>);
 
@@ -250,7 +255,7 @@ struct InFlightState {
     guard: Option<InFlightGuard>,
 }
 
-/// The caller that a run was begun for. When it leaves before the end, the run counts by itself.
+/// The caller that started a run. When it leaves before the end, the run counts by itself.
 struct FirstCallerGuard {
     shared: Arc<EndpointShared>,
     account: Arc<PeerAccount>,
@@ -274,7 +279,7 @@ impl Drop for FirstCallerGuard {
     }
 }
 
-/// A call that runs; however it ends, those that wait are told.
+/// A running call. However it ends, its waiters are told.
 struct DetachedRun {
     cache: IdempotencyCache,
     id: CallKey,
@@ -297,7 +302,7 @@ impl DetachedRun {
             request_buffer: _room,
             ..
         } = lent;
-        // A shutdown waits for it, its caller being there or not.
+        // A shutdown waits for the run, whether its caller is there or not.
         let _unacknowledged = shared.unacknowledged.enter().0;
         let handled = cx.scope({
             let cx = cx.clone();
@@ -342,7 +347,7 @@ impl Drop for DetachedRun {
 }
 
 impl DetachedResult {
-    /// For who has not run it.
+    /// The result for a call that has not run the handler.
     fn into_repeat_result(self) -> HandlerResult {
         match self {
             Self::Returned(outcome) => outcome,
@@ -354,12 +359,13 @@ impl DetachedResult {
         }
     }
 
-    /// What is kept of it, and its size. Nothing of what was certainly not processed, nor of what was given up before its end: by
-    /// the time of the run, a shutdown, or a call that its handler made.
+    /// The part of the result that is cached, and its size. Nothing is cached of a call that was
+    /// certainly not processed, or whose run was cut short: by its time limit, a shutdown, or a
+    /// call that its handler made.
     fn cacheable(&self) -> Option<(Self, usize)> {
         match self {
             Self::Returned(Ok(reply)) => {
-                // So that it does not keep the packets of its request.
+                // A copy, so that the packets of the request are freed.
                 let reply = Bytes::copy_from_slice(reply);
                 let bytes = reply.len() + ENTRY_BYTES;
                 Some((Self::Returned(Ok(reply)), bytes))
@@ -376,12 +382,12 @@ impl DetachedResult {
     }
 }
 
-/// Whether the handler gave up, or what it called did, before the work was done.
+/// Whether the handler, or a call that it made, stopped before the work was done.
 fn is_unfinished(status: &Status) -> bool {
     matches!(status.code, Code::DeadlineExceeded | Code::Cancelled)
 }
 
-/// The status of a run that was given up says so: a repeat runs again.
+/// Marks the status of a run that was cut short, so that a repeat runs again.
 fn mark_unfinished(status: Status) -> Status {
     if is_unfinished(&status) && status.processed == Processed::Yes {
         return status.with_processed(Processed::Maybe);
@@ -395,5 +401,5 @@ fn body_hash(body: &Bytes) -> u64 {
     hasher.finish()
 }
 
-/// About what an entry takes beside its reply.
+/// Approximate size of an entry beside its reply.
 const ENTRY_BYTES: usize = 200;

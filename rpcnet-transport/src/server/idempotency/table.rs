@@ -1,4 +1,4 @@
-//! What is known of the calls of the last minute that had keys. Pure: time is an argument.
+//! Table of calls with idempotency keys. Pure: time is an argument.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -8,23 +8,24 @@ use std::{
 
 use crate::accounts::{FairShare, SHARE_FLOOR};
 
-/// Calls by their keys: those that run, with who waits for them, and those that have ended, with how.
+/// Calls by key: running ones with their waiters, and completed ones with their result.
 ///
-/// Bounded by number, by bytes of what is remembered and by time. Room is made by forgetting what
-/// ended first of the owner that has most, so that who floods it forgets its own. What runs is
-/// never forgotten, and one owner's calls that run are at most its [share](FairShare).
+/// Bounded by number, by bytes of the cached results and by time. Room is made by evicting the
+/// oldest result of the owner that has most, so that an owner that floods the table evicts its own
+/// results. A running call is never evicted, and the running calls of one owner are at most its
+/// [share](FairShare).
 #[derive(Debug)]
 pub(super) struct KeyTable<O, K, T, W> {
     bounds: CacheBounds,
     entries: HashMap<K, KeyEntry<O, T, W>>,
-    /// None without calls.
+    /// Owners that have at least one call.
     owners: HashMap<O, OwnerCalls<K>>,
-    /// How many may run.
+    /// Share of an owner in the calls that may run.
     share: FairShare,
     running: usize,
     bytes: usize,
     next_number: u64,
-    /// When what is too old was last forgotten.
+    /// When results that are too old were last evicted.
     swept_at: Duration,
 }
 
@@ -35,18 +36,18 @@ pub(super) struct CacheBounds {
     pub(super) ttl: Duration,
 }
 
-/// What a call with a key is to do.
+/// What to do with a call that has a key.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum KeyLookup<T> {
-    /// It is the first: it runs, and has to [end](KeyTable::end) under this number.
+    /// It is the first call: it runs, and has to [complete](KeyTable::complete) under this number.
     Run(u64),
-    /// The first still runs, and tells the waiter how it ends.
+    /// The first call still runs, and its waiters are told its result.
     Join,
-    /// The first has ended so.
+    /// The first call has completed with this result.
     Completed(T),
-    /// The key was given to a call with another body.
+    /// The key was used for a call with another body.
     BodyMismatch,
-    /// Too many calls run, of its owner or of all.
+    /// Too many calls run, of this owner or of all.
     Full,
 }
 
@@ -54,7 +55,7 @@ pub(super) enum KeyLookup<T> {
 struct KeyEntry<O, T, W> {
     run_number: u64,
     owner: O,
-    /// Of the body.
+    /// Hash of the body.
     body_hash: u64,
     state: EntryState<T, W>,
 }
@@ -63,7 +64,7 @@ struct KeyEntry<O, T, W> {
 enum EntryState<T, W> {
     Running {
         waiters: Vec<W>,
-        /// At so many those that wait no longer are looked for.
+        /// Number of waiters at which those that no longer wait are removed.
         prune_at: usize,
     },
     Completed {
@@ -73,11 +74,11 @@ enum EntryState<T, W> {
     },
 }
 
-/// What one owner has in memory.
+/// Calls of one owner.
 #[derive(Debug)]
 struct OwnerCalls<K> {
     running: usize,
-    /// In the order in which they ended.
+    /// In the order of completion.
     completed: VecDeque<K>,
     bytes: usize,
 }
@@ -96,7 +97,8 @@ impl<O: Clone + Eq + Hash, K: Clone + Eq + Hash, T: Clone, W> KeyTable<O, K, T, 
         }
     }
 
-    /// A call comes. The waiter is told how the call ends that runs, unless the answer is known already or it is gone by then.
+    /// Looks up a call. The waiter is told the result of the run, unless that is known already or
+    /// the waiter is gone by then.
     pub(super) fn begin(
         &mut self,
         now: Duration,
@@ -151,7 +153,8 @@ impl<O: Clone + Eq + Hash, K: Clone + Eq + Hash, T: Clone, W> KeyTable<O, K, T, 
         KeyLookup::Run(number)
     }
 
-    /// The call that ran has ended; with something to remember of so many bytes, or as if it had never been. Says who waits.
+    /// Completes a run: with a result to cache and its size in bytes, or as if the call had never
+    /// come. Returns its waiters.
     pub(super) fn complete(
         &mut self,
         now: Duration,
@@ -207,7 +210,7 @@ impl<O: Clone + Eq + Hash, K: Clone + Eq + Hash, T: Clone, W> KeyTable<O, K, T, 
         self.bytes
     }
 
-    /// Whose memory makes room: that of the owner who asks for it unless another has more.
+    /// The owner whose result is evicted: the one that asks for room, unless another has more.
     fn owner_to_evict(&self, asks: &O, has: impl Fn(&OwnerCalls<K>) -> usize) -> Option<O> {
         let ours = self.owners.get(asks).map_or(0, &has);
         let (owner, most) = self.owners.iter().max_by_key(|(_, owned)| has(owned))?;
@@ -218,7 +221,7 @@ impl<O: Clone + Eq + Hash, K: Clone + Eq + Hash, T: Clone, W> KeyTable<O, K, T, 
         Some(if most > ours { owner } else { asks }.clone())
     }
 
-    /// Forgets what is too old of this owner, and now and then of all.
+    /// Evicts old results of this owner, and now and then of all owners.
     fn evict_expired(&mut self, now: Duration, asks: &O) {
         self.evict_expired_of(asks, now);
         if now.saturating_sub(self.swept_at) <= self.bounds.ttl / SWEEPS_PER_TTL {
@@ -249,7 +252,7 @@ impl<O: Clone + Eq + Hash, K: Clone + Eq + Hash, T: Clone, W> KeyTable<O, K, T, 
         }
     }
 
-    /// What this owner's call ended with that ended first.
+    /// Evicts the oldest result of an owner.
     fn evict_oldest(&mut self, owner: &O) {
         let Some(owned) = self.owners.get_mut(owner) else {
             return;
@@ -282,10 +285,10 @@ impl<K> OwnerCalls<K> {
     }
 }
 
-/// Sweeps in the time that things are remembered.
+/// Sweeps over all owners in the time that a result is cached.
 const SWEEPS_PER_TTL: u32 = 16;
 
-/// Fewer that wait for one call are not worth a look.
+/// Number of waiters of one call below which pruning is not worthwhile.
 const PRUNE_WAITERS_MIN: usize = 16;
 
 #[cfg(test)]

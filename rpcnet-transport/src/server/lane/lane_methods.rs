@@ -1,4 +1,4 @@
-//! The methods of a lane, by the numbers that its caller gave them.
+//! Methods of a lane, by the numbers that the caller gave them.
 
 use std::{str, sync::Arc};
 
@@ -16,27 +16,27 @@ use crate::{
     },
 };
 
-/// What the numbers of a lane stand for.
+/// Methods that the numbers of a lane stand for.
 #[derive(Default)]
 pub(super) struct LaneMethods {
     methods: Vec<LaneMethod>,
 }
 
-/// One method as a lane knows it.
+/// A method, as one lane knows it.
 pub(super) struct LaneMethod {
     pub(super) name: Arc<str>,
-    /// `None` as long as there is no method of this name; there may be one later.
+    /// `None` as long as the server has no method of this name; it may be added later.
     pub(super) handler: Option<Handler>,
-    /// Memory for the next call's future.
+    /// Memory for the future of the next call.
     pub(super) future_memory: HandlerFuture,
-    /// Of a call that is over, for the next.
+    /// Context of a finished call, for the next one.
     pub(super) spare_context: Option<CallContext>,
-    /// What the caller holds of the method's places, once it has called it and if those are
-    /// limited.
+    /// Quota of the caller at the gate of the method, once it has called the method and if its
+    /// calls are limited.
     pub(super) quota: Option<Arc<CallerQuota>>,
 }
 
-/// The number or the name makes no sense.
+/// The number or the name of a method is invalid.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct InvalidMethod;
 
@@ -64,7 +64,7 @@ impl LaneMethods {
         Ok(())
     }
 
-    /// The method of a number.
+    /// The method with this number.
     pub(super) fn find(
         &mut self,
         number: u16,
@@ -82,7 +82,7 @@ impl LaneMethods {
 }
 
 impl LaneMethod {
-    /// Of a call of this method.
+    /// Creates the context of a call of this method.
     #[cold]
     pub(super) fn new_context(&self, peer: &Peer, asked: &CallMeta) -> CallContext {
         let info = CallInfo {
@@ -92,7 +92,7 @@ impl LaneMethod {
         CallContext::new(peer.clone(), info)
     }
 
-    /// Finds out what the caller holds of the method's places, if those are limited.
+    /// Looks up the quota of the caller at the gate of the method, if calls of it are limited.
     pub(super) fn resolve_quota(&mut self, peer: &Peer) {
         let rules = self.handler.as_ref().and_then(Handler::config);
         if self.quota.is_none()
@@ -102,7 +102,7 @@ impl LaneMethod {
         }
     }
 
-    /// Methods are only ever added, so what was found stays right.
+    /// Looks up the handler. Methods are only ever added, so a handler that was found stays valid.
     fn resolve(&mut self, shared: &EndpointShared) {
         if let Some((name, handler)) = shared.router().find(&self.name) {
             self.name = Arc::clone(name);

@@ -1,4 +1,4 @@
-//! A stream that many small calls share, as the server sees it.
+//! Server side of a lane: a stream that many small calls share.
 
 mod lane_methods;
 mod pending_calls;
@@ -37,7 +37,7 @@ use crate::{
     wire::{self, LaneDecoder, LaneFrame, LoadReport},
 };
 
-/// Serves a lane until its caller ends it, the server stops, or one of them is lost.
+/// Serves a lane until its caller ends it, the server stops, or the connection is lost.
 pub(super) async fn serve(
     shared: Arc<EndpointShared>,
     caller: Arc<Caller>,
@@ -45,13 +45,14 @@ pub(super) async fn serve(
     recv: quinn::RecvStream,
     begun: Bytes,
 ) {
-    // A shutdown waits until the caller has the last answer.
+    // A shutdown waits until the caller has the last reply.
     let (_unacknowledged, _) = shared.unacknowledged.enter();
     let mut lane = LaneServer::new(Arc::clone(&shared), caller, outbox, recv, begun);
     let mut closing = pin!(shared.closing.cancelled());
     let mut is_registered = false;
     let end = poll_fn(|cx| {
-        // Looking at the token takes a lock that all lanes share: once to be woken by it, and then when it has something to say.
+        // Polling the token takes a lock that all lanes share: once to register, and then when it
+        // is cancelled.
         let look = !std::mem::replace(&mut is_registered, true) || shared.is_shutting_down();
         if look && closing.as_mut().poll(cx).is_ready() {
             return Poll::Ready(LaneServerEnd::ShuttingDown);
@@ -73,45 +74,46 @@ pub(super) async fn serve(
     }
 }
 
-/// Why a lane is served no longer.
+/// Reason for which a lane is no longer served.
 #[derive(Debug)]
 enum LaneServerEnd {
-    /// The caller has ended it, or is gone.
+    /// The caller has ended the lane, or is gone.
     Closed,
-    /// What the caller writes makes no sense.
+    /// The caller broke the protocol.
     Malformed,
-    /// The caller does not take its answers.
+    /// The caller does not read its replies.
     Stalled,
     ShuttingDown,
 }
 
-/// What the task of one lane owns.
+/// State of the task of one lane.
 struct LaneServer {
     shared: Arc<EndpointShared>,
     caller: Arc<Caller>,
     recv: quinn::RecvStream,
     decoder: LaneDecoder,
-    /// Read, and not yet given to the decoder.
+    /// Chunks that were read and not yet given to the decoder.
     chunks: [Bytes; CHUNKS_MAX],
     unread: std::ops::Range<usize>,
-    /// When that was read.
+    /// When the chunks were read.
     read_at: Instant,
     methods: LaneMethods,
     pending: PendingCalls,
     task_results: Arc<TaskResults>,
-    /// Of one round; here so that rounds share their memory.
+    /// Results of one round; kept here so that rounds share the memory.
     results: Vec<(u32, TaskResult)>,
     stats: RoundStats,
     poll_timer: PollTimer,
     outbox: Outbox,
-    /// While the caller has not taken everything: how much had left, and whether it takes enough.
+    /// While the caller has not read everything: the bytes that had left, and whether it reads fast
+    /// enough.
     stall_rate: Option<(u64, MinRateTracker)>,
-    /// What the peer is charged for replies that it does not take.
+    /// Charges to the peer for replies that it does not read.
     reply_reservations: Vec<BufferReservation>,
     timer: Option<Pin<Box<Sleep>>>,
-    /// When the last round began that had something to do.
+    /// When the last round that did something began.
     last_active: Instant,
-    /// The clock, as it was last read.
+    /// The clock, as last read.
     now: Instant,
     load: LoadReport,
 }
@@ -153,7 +155,7 @@ impl LaneServer {
         }
     }
 
-    /// Reads requests and writes answers until there is a reason to end.
+    /// Reads requests and writes replies until there is a reason to end.
     fn poll_serve(&mut self, cx: &mut Context<'_>) -> Poll<LaneServerEnd> {
         let served = self.poll_round(cx);
         self.stats.flush(&self.shared);
@@ -166,7 +168,7 @@ impl LaneServer {
         self.load = self.shared.load();
         self.take_results(cx);
         self.expire_calls();
-        // Answers that the caller does not take hold up further requests.
+        // Replies that the caller does not read hold up further requests.
         let (mut has_more, mut frames) = (false, 0);
         while self.outbox.len() < OUTBOX_BYTES_MAX {
             match self.poll_frame(cx) {
@@ -181,7 +183,7 @@ impl LaneServer {
             }
             frames += 1;
             if frames == ROUND_FRAMES_MAX || self.now.duration_since(round_began) > ROUND_MAX {
-                // What is answered so far leaves, and the others of this thread get their turn.
+                // The replies so far leave, and other tasks of this thread get their turn.
                 has_more = true;
                 break;
             }
@@ -190,12 +192,13 @@ impl LaneServer {
         if self.last_active == round_began {
             self.shared.busy_poll.note(true);
         }
-        // Before the answers leave: who has one finds it counted.
+        // Before the replies leave: a caller that has a reply finds it counted.
         self.stats.flush(&self.shared);
         match self.poll_flush(cx) {
             Poll::Ready(Err(RepliesNotRead)) => return Poll::Ready(LaneServerEnd::Closed),
             Poll::Ready(Ok(())) => has_more |= was_full,
-            // QUIC wakes the task when it takes more, which is when more is read if that was too much.
+            // QUIC wakes the task when it accepts more bytes. Only then more is read, if the outbox
+            // was full.
             Poll::Pending => {}
         }
         if has_more {
@@ -204,7 +207,7 @@ impl LaneServer {
         self.poll_timer(cx)
     }
 
-    /// The next frame; reads when none is left.
+    /// Polls the next frame; reads when none is left.
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Result<LaneFrame, LaneServerEnd>> {
         loop {
             match self.decoder.next_frame() {
@@ -264,19 +267,19 @@ impl LaneServer {
                     self.pending.remove(id);
                     Ok(())
                 }
-                // We thought that it had not arrived.
+                // The server took the reply as not delivered.
                 None => Ok(()),
             },
             LaneFrame::Reply { .. } | LaneFrame::Failure { .. } => Err(ProtocolViolation),
         }
     }
 
-    /// Answers the calls whose handlers have returned in tasks of their own.
+    /// Answers the calls whose tasks have ended.
     fn take_results(&mut self, cx: &Context<'_>) {
         let mut results = std::mem::take(&mut self.results);
         self.task_results.take(&mut results, cx);
         for (id, work) in results.drain(..) {
-            // Of a call that was given up there is nothing left to answer.
+            // A call that was cancelled needs no answer.
             let Some(call) = self.pending.find(id) else {
                 continue;
             };
@@ -287,7 +290,8 @@ impl LaneServer {
                 match work {
                     TaskResult::Returned(outcome) => self.finish_call(id, outcome),
                     TaskResult::Panicked => self.finish_panicked(id),
-                    // Without a word the end of the lane would say that it was not processed.
+                    // Without a failure the end of the lane would say that the call was not
+                    // processed.
                     TaskResult::ReplySent { .. } => {
                         let message = "the reply could not be delivered";
                         self.write_failure(id, maybe_processed(Code::Unavailable, message));
@@ -315,7 +319,7 @@ impl LaneServer {
         }
     }
 
-    /// Writes the answer of a call that was refused, or whose handler will not return.
+    /// Writes the status of a call that was rejected, or whose handler will not return.
     fn write_failure(&mut self, id: u32, status: Status) {
         let details_max = self.shared.config.lane_body_bytes_max;
         let (header, body) = reply_parts(Err(status), self.load, details_max);
@@ -323,7 +327,7 @@ impl LaneServer {
         wire::encode_lane_failure(self.outbox.reserve(bytes), id, &header, &body);
     }
 
-    /// Hands over what is queued, and notes whether the caller takes it.
+    /// Gives QUIC the queued replies, and records whether the caller reads them.
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), RepliesNotRead>> {
         match self.outbox.poll_flush(cx) {
             Poll::Ready(flushed) => {
@@ -347,8 +351,8 @@ impl LaneServer {
         }
     }
 
-    /// Charges the peer for a reply of so many bytes if it has left too many untaken. Says whether
-    /// it may have more.
+    /// Charges the peer for a reply of so many bytes if it has left too many unread. Returns
+    /// whether it may have the reply.
     fn charge_reply(&mut self, bytes: usize) -> bool {
         let charged = OUTBOX_BYTES_MAX + self.reply_reservations.len() * CHARGE_BYTES;
         if self.outbox.len() + bytes <= charged {
@@ -360,7 +364,7 @@ impl LaneServer {
         is_held
     }
 
-    /// Waits for the next deadline, and for the end of patience with a caller that takes nothing.
+    /// Waits for the next deadline, or for the stall timeout of a caller that reads nothing.
     fn poll_timer(&mut self, cx: &mut Context<'_>) -> Poll<LaneServerEnd> {
         let stall_timeout = self.shared.config.stall_timeout;
         let stalled_at = self
@@ -383,10 +387,10 @@ impl LaneServer {
         Poll::Pending
     }
 
-    /// Ends the lane without a word: nobody listens, or deserves it.
+    /// Ends the lane at once, without answers to its calls.
     fn abort(&mut self, why: ResetCode) {
         self.outbox.reset(why);
-        // Fails only if it has ended before.
+        // Fails only if the stream has ended before.
         let _ = self.recv.stop(VarInt::from_u32(why as u32));
         let is_stopping = self.shared.cancel_calls.is_cancelled();
         for call in self.pending.drain() {
@@ -400,7 +404,8 @@ impl LaneServer {
         }
     }
 
-    /// Answers the calls that were taken, refuses further ones, and says in the end that this was all.
+    /// Ends the lane in a shutdown: answers the calls in progress, rejects further ones, and
+    /// finishes the stream.
     async fn shut_down(mut self) {
         let cancel = self.shared.cancel_calls.clone();
         let drained = tokio::select! {
@@ -416,18 +421,19 @@ impl LaneServer {
         if drained.is_err() {
             return self.abort(ResetCode::Stalled);
         }
-        // What comes from now on is not read, and the end of the answers says so.
+        // Further requests are not read, and the end of the replies says so.
         let _ = self
             .recv
             .stop(VarInt::from_u32(ResetCode::Cancelled as u32));
         self.outbox.finish();
-        // What was written longer ago was acknowledged, or the connection is as good as lost.
+        // Older replies were acknowledged, or the connection is as good as lost.
         if self.last_active.elapsed() < self.shared.config.idle_timeout {
             let _ = timeout(self.shared.config.stall_timeout, self.outbox.acknowledged()).await;
         }
     }
 
-    /// Serves until all that was taken is answered. New calls are refused: the server drains.
+    /// Serves until all calls in progress are answered. New calls are rejected, since the server
+    /// drains.
     fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), RepliesNotRead>> {
         match self.poll_serve(cx) {
             Poll::Ready(_) => Poll::Ready(Err(RepliesNotRead)),
@@ -438,7 +444,7 @@ impl LaneServer {
         }
     }
 
-    /// The deadline of a shutdown has come.
+    /// Cancels all calls, because the deadline of a shutdown has passed.
     fn cancel_all(&mut self) {
         let calls: Vec<_> = self.pending.drain().collect();
         for call in calls {
@@ -460,7 +466,7 @@ impl LaneServer {
 }
 
 impl Drop for LaneServer {
-    /// A task that is dropped, because its runtime ends or a handler panics when it is dropped, leaves nothing running.
+    /// Leaves nothing running, also when the task is dropped with its runtime or by a panic.
     fn drop(&mut self) {
         self.stats.flush(&self.shared);
         self.abort(ResetCode::Cancelled);
@@ -468,12 +474,12 @@ impl Drop for LaneServer {
 }
 
 impl pending_calls::PendingCall {
-    /// The caller has the answer but for saying so.
+    /// Whether the caller has the reply and only its receipt is missing.
     fn is_delivered(&self) -> bool {
         matches!(self.stage, CallStage::Delivered)
     }
 
-    /// Whether its handler has not begun, and will not from now on.
+    /// Cancels a call whose handler has not started. `false` if it has.
     fn cancel_before_start(&self) -> bool {
         let CallStage::Running {
             start_once: turn, ..
@@ -484,13 +490,13 @@ impl pending_calls::PendingCall {
         turn.as_ref().is_some_and(|turn| turn.try_cancel())
     }
 
-    /// Counts it as cut by a shutdown.
+    /// Counts the call as cancelled by a shutdown.
     fn count_cancelled_by_shutdown(&self, shared: &EndpointShared) {
         shared.cancelled_by_shutdown.add_one();
         shared.aborted_by_shutdown.lock().push(self.task.clone());
     }
 
-    /// Nothing more is done for it. A task that goes on is stopped.
+    /// Aborts the task of the call, and ends its context.
     fn end(self) {
         self.task.abort();
         if let CallStage::Running { context, .. } = self.stage {
@@ -499,11 +505,11 @@ impl pending_calls::PendingCall {
     }
 }
 
-/// A frame that no caller writes.
+/// A frame that no caller may write.
 #[derive(Debug)]
 struct ProtocolViolation;
 
-/// The caller takes no answers.
+/// The caller does not read its replies.
 #[derive(Debug)]
 struct RepliesNotRead;
 
@@ -511,20 +517,21 @@ fn maybe_processed(code: Code, message: &str) -> Status {
     Status::new(code, message).with_processed(Processed::Maybe)
 }
 
-/// Chunks taken out of QUIC at a time; each is at most a packet.
+/// Chunks that are read from QUIC at a time; each is at most a packet.
 const CHUNKS_MAX: usize = 32;
 
-/// Answers that may wait for the caller before no more requests are read.
+/// Bytes of unread replies above which no more requests are read.
 const OUTBOX_BYTES_MAX: usize = 1024 * 1024;
 
 /// Bytes that a peer is charged for at a time beyond that.
 const CHARGE_BYTES: usize = 256 * 1024;
 
-/// Requests that are served before the first of the answers leave: of all lanes together some packets full. The caller works on
-/// them while the next are served; with 64 calls in flight that is worth 40 percent.
+/// Requests that are served before the first of their replies leave: of all lanes together a few
+/// full packets. The caller works on these replies while the next requests are served; with 64
+/// calls in flight that is worth 40 percent.
 const ROUND_FRAMES_MAX: usize = 12;
 
-/// How long requests are served before the first of the answers leave.
+/// How long requests are served before the first of their replies leave.
 const ROUND_MAX: Duration = Duration::from_micros(500);
 
 /// More than the header of any frame that a server writes.

@@ -1,4 +1,4 @@
-//! The calls of a lane whose handlers have not returned.
+//! Calls of a lane that are in progress.
 
 use std::sync::Arc;
 
@@ -7,18 +7,18 @@ use tokio::{task::AbortHandle, time::Instant};
 use super::start_once::StartOnce;
 use crate::server::CallContext;
 
-/// Calls under way, found by their number without a search.
+/// Calls in progress, found by their number without a search.
 #[derive(Debug)]
 pub(super) struct PendingCalls {
-    /// By the low half of the number, which its caller chose as low as possible.
+    /// By the low half of the number, which the caller chooses as low as possible.
     calls: Vec<Option<PendingCall>>,
     calls_max: usize,
     len: usize,
-    /// No call's deadline is before it.
+    /// No deadline of a call is earlier.
     earliest_deadline: Option<Instant>,
 }
 
-/// A call under way.
+/// A call in progress.
 #[derive(Debug)]
 pub(super) struct PendingCall {
     pub(super) id: u32,
@@ -27,21 +27,21 @@ pub(super) struct PendingCall {
     pub(super) stage: CallStage,
 }
 
-/// How far a call is.
+/// Stage of a call in progress.
 #[derive(Debug)]
 pub(super) enum CallStage {
     Running {
         context: CallContext,
-        /// Of a call that had to wait for a place.
+        /// Of a call that had to wait for a permit.
         start_once: Option<Arc<StartOnce>>,
     },
-    /// Its reply goes on a stream of its own.
+    /// The reply is being sent on a stream of its own.
     Replying,
-    /// QUIC on the other side has the reply; that the caller has it too is to be said.
+    /// The reply was acknowledged by QUIC; the receipt of the caller is missing.
     Delivered,
 }
 
-/// A number that may not be used: it is past the limit that was announced, or of a call that is under way.
+/// A call number that is past the announced limit, or in use.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct InvalidCallId;
 
@@ -63,7 +63,7 @@ impl PendingCalls {
         self.earliest_deadline
     }
 
-    /// Whether a call of this number may begin.
+    /// Checks that a call of this number may begin.
     pub(super) fn check(&self, id: u32) -> Result<(), InvalidCallId> {
         let place = slot(id);
         let is_free = self.calls.get(place).is_none_or(Option::is_none);
@@ -87,7 +87,7 @@ impl PendingCalls {
         self.len += usize::from(replaced.is_none());
     }
 
-    /// The call of this number.
+    /// The call with this number.
     pub(super) fn find(&mut self, id: u32) -> Option<&mut PendingCall> {
         let call = self.calls.get_mut(slot(id))?.as_mut();
         call.filter(|call| call.id == id)
@@ -102,7 +102,7 @@ impl PendingCalls {
         Some(call)
     }
 
-    /// Removes the calls whose deadline has come.
+    /// Removes the calls whose deadline has passed.
     pub(super) fn expire(&mut self, now: Instant, mut expired: impl FnMut(PendingCall)) {
         if self.earliest_deadline.is_none_or(|earliest| now < earliest) {
             return;
@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_number_is_free_when_its_call_is_over_and_below_the_limit() {
+    async fn a_call_number_is_free_after_its_call_and_below_the_limit() {
         let mut pending = PendingCalls::new(4);
         assert_eq!(pending.check(3), Ok(()));
         assert_eq!(pending.check(4), Err(InvalidCallId));
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn calls_expire_when_their_time_has_come_and_not_twice() {
+    async fn calls_expire_once_at_their_deadline() {
         let mut pending = PendingCalls::new(8);
         let start = Instant::now();
         let after = |ms| start + Duration::from_millis(ms);
@@ -189,7 +189,7 @@ mod tests {
         assert_eq!(expire(&mut pending, after(10)), [2]);
         assert_eq!(pending.earliest_deadline(), Some(after(30)));
         assert_eq!(expire(&mut pending, after(29)), []);
-        // A call that ended leaves a time behind at which there is nothing to do.
+        // A call that ended leaves a deadline behind at which nothing happens.
         pending.remove(1);
         assert_eq!(expire(&mut pending, after(30)), []);
         assert_eq!(pending.earliest_deadline(), None);

@@ -1,4 +1,4 @@
-//! What is done for one request of a lane.
+//! Requests of a lane: inline calls, spawned calls, and their replies.
 
 use std::{
     future::poll_fn,
@@ -39,7 +39,7 @@ use crate::{
 };
 
 impl LaneServer {
-    /// Serves a request, or gives it a task that does.
+    /// Serves a request, inline or in a task of its own.
     pub(super) fn serve_request(
         &mut self,
         request: LaneRequest,
@@ -82,7 +82,8 @@ impl LaneServer {
             }
         };
         let deadline = request.deadline.and_then(|left| arrived.checked_add(left));
-        // The clock is read where that may decide: handlers before this one may have taken some time since it was.
+        // The clock is read only where it may decide: earlier handlers may have taken some time
+        // since it was last read.
         if deadline.is_some_and(|at| at < self.now + CLOCK_LAG_MAX) && has_passed(deadline) {
             let status = expired_status(shared);
             self.write_failure(id, status);
@@ -147,7 +148,7 @@ impl LaneServer {
                 request_buffer: None,
             });
         }
-        // Around it and not inside: nothing is to be tidied up there then, which makes it cheaper.
+        // Around it and not inside: that leaves nothing to unwind there, which makes it cheaper.
         let scope = asked.inherited().enter();
         let polled = catch_unwind(AssertUnwindSafe(|| {
             unary.start(context.clone(), body, &mut method.future_memory);
@@ -183,7 +184,7 @@ impl LaneServer {
             }
             Err(_) => {
                 context.end();
-                // What panicked is not to be polled again.
+                // A future that panicked must not be polled again.
                 method.future_memory = HandlerFuture::default();
                 self.finish_panicked(id);
             }
@@ -191,7 +192,7 @@ impl LaneServer {
         Ok(())
     }
 
-    /// Brings a call past the gates; `None` if it has to wait, in a task of its own, or is refused.
+    /// Asks the gates to admit a call. `None` if it is rejected, or queued in a task of its own.
     #[inline(never)]
     fn admit_call(
         &mut self,
@@ -218,7 +219,7 @@ impl LaneServer {
                 let context = method.new_context(&self.caller.peer, asked);
                 let work = SpawnedCall {
                     unary: unary.clone(),
-                    // So that it does not keep the packets that it came in.
+                    // A copy, so that the packets of the request are freed.
                     body: Bytes::copy_from_slice(body),
                     handler_future: None,
                     arrived,
@@ -265,7 +266,7 @@ impl LaneServer {
         });
     }
 
-    /// Writes the answer of a handler that has returned.
+    /// Writes the reply of a handler that has returned.
     pub(super) fn finish_call(&mut self, id: u32, outcome: HandlerResult) {
         let config = &self.shared.config;
         let outcome = outcome.and_then(|reply| check_reply_size(reply, config.message_bytes_max));
@@ -302,7 +303,7 @@ impl LaneServer {
         }
     }
 
-    /// Sends a large answer on a stream of its own, so that no small one waits behind it.
+    /// Sends a large reply on a stream of its own, so that no small reply waits behind it.
     fn reply_on_own_stream(&mut self, id: u32, outcome: HandlerResult) {
         let account = &self.caller.account.peer;
         let (outcome, held) = match reserve_reply(&self.shared, account, outcome) {
@@ -328,7 +329,7 @@ impl LaneServer {
     }
 }
 
-/// Brings an answer to its caller on a stream of its own. Says whether it arrived.
+/// Delivers a reply on a stream of its own. Returns whether it arrived.
 async fn send_on_own_stream(
     shared: &EndpointShared,
     caller: &Caller,
@@ -337,7 +338,7 @@ async fn send_on_own_stream(
     in_flight: InFlightGuard,
 ) -> bool {
     let sending = caller.replies.begin(None);
-    // Waits while the caller has not read earlier ones.
+    // Waits while the caller has not read earlier replies.
     let opened = sending.stall_timer.wait(caller.connection.open_uni()).await;
     let Ok(Ok(stream)) = opened else {
         return false;
@@ -372,7 +373,7 @@ fn request_within_limit(shared: &EndpointShared, bytes: usize, limit: usize) -> 
     Err(Status::new(Code::PayloadTooLarge, message).not_processed())
 }
 
-/// Whether the handler runs where its caller does not end it.
+/// Whether the handler goes on when its caller is gone.
 fn runs_detached(unary: &UnaryMethod, asked: &CallMeta) -> bool {
     unary
         .config
@@ -385,11 +386,11 @@ fn runs_detached(unary: &UnaryMethod, asked: &CallMeta) -> bool {
 struct SpawnedCall {
     unary: UnaryMethod,
     body: Bytes,
-    /// If it was polled before.
+    /// The future of the handler, if it was polled before.
     handler_future: Option<HandlerFuture>,
     arrived: Instant,
     permits: Permits,
-    /// If it has to wait for them.
+    /// The position in the admission queue, if the call has to wait for permits.
     queued: Option<Box<(PendingAdmission, Arc<StartOnce>)>>,
 }
 
@@ -454,5 +455,6 @@ impl SpawnedCall {
     }
 }
 
-/// How long handlers of a lane may take together since its clock was read, for a call behind them to be known as expired.
+/// Longest time since the clock was read at which an expired call is still noticed: handlers of a
+/// lane may take this long together.
 const CLOCK_LAG_MAX: Duration = Duration::from_secs(1);

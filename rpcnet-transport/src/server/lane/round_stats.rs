@@ -1,4 +1,4 @@
-//! What one round of a lane's task has done, so that it is counted once and not for every call.
+//! Statistics of one poll of a lane, so that counters are updated once a poll.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use crate::{endpoint::EndpointShared, server::poll_cost::QUICK_MAX};
 
-/// From one poll of the task to its end.
+/// Counts from the beginning of a poll of the task to its end.
 #[derive(Debug, Default)]
 pub(super) struct RoundStats {
     /// Whether the round itself counts as a call being served.
@@ -14,19 +14,20 @@ pub(super) struct RoundStats {
     started: u64,
     completed: u64,
     queue_delay_max: Duration,
-    /// Handlers polled since the clock was read.
+    /// Handlers polled since the clock was last read.
     unmeasured_polls: u32,
 }
 
-/// When the clock is read: for each of many quick polls that would be a good part of their price.
+/// Decides when the clock is read: after each of many quick polls that would be a good part of
+/// their cost.
 #[derive(Debug, Default)]
 pub(super) struct PollTimer {
-    /// So many polls are measured one by one, since some were slow together.
+    /// Number of polls that are measured one by one, since some were slow together.
     single_polls_left: u32,
 }
 
 impl RoundStats {
-    /// A request is looked at; says how many calls are being served with it.
+    /// Counts a request. Returns how many calls are being served, including it.
     pub(super) fn count_request(&mut self, shared: &EndpointShared) -> usize {
         if self.has_calls {
             return shared.in_flight.count();
@@ -35,7 +36,7 @@ impl RoundStats {
         shared.in_flight.increment()
     }
 
-    /// A handler is begun that has waited so long.
+    /// Records a handler that is started after it has waited for so long.
     pub(super) fn record_start(&mut self, waited: Duration) {
         self.started += 1;
         self.queue_delay_max = self.queue_delay_max.max(waited);
@@ -45,7 +46,7 @@ impl RoundStats {
         self.completed += 1;
     }
 
-    /// Ends the round.
+    /// Adds the counts to the counters of the server.
     pub(super) fn flush(&mut self, shared: &EndpointShared) {
         let Self {
             has_calls,
@@ -68,8 +69,8 @@ impl RoundStats {
 }
 
 impl PollTimer {
-    /// A handler was polled where its request was read. Returns how long that took, if it was measured and is known of
-    /// it alone or to have been quick.
+    /// Records that a handler was polled where its request was read. Returns how long that took, if
+    /// it was measured and is known of this handler alone or to have been quick.
     #[inline(always)]
     pub(super) fn lap(&mut self, round: &mut RoundStats, now: &mut Instant) -> Option<Duration> {
         round.unmeasured_polls += 1;
@@ -92,13 +93,14 @@ impl PollTimer {
 /// Polls that are measured together.
 const BATCH_POLLS_MAX: u32 = 8;
 
-/// How many polls are measured one by one after some took so long together: the longer, the rarer may be what is looked for.
+/// How many polls are measured one by one after some took so long together: the longer they took,
+/// the rarer the slow ones may be.
 fn single_polls_after(took: Duration) -> u32 {
     let times = u32::try_from(took.as_micros() / QUICK_MAX.as_micros()).unwrap_or(u32::MAX);
     times.saturating_mul(SINGLE_POLLS).min(SINGLE_POLLS_MAX)
 }
 
-/// Polls measured one by one after some took as long together as one alone may.
+/// Polls measured one by one after a batch took as long as one quick poll may.
 const SINGLE_POLLS: u32 = 64;
 const SINGLE_POLLS_MAX: u32 = 64 * 1024;
 
@@ -109,7 +111,8 @@ mod tests {
     use super::*;
     use crate::server::poll_cost::PollCost;
 
-    /// Serves calls in rounds of twelve, of which every so manieth blocks for a time. How many blocked before the handler had a task.
+    /// Serves calls in rounds of twelve; every so many calls one blocks for a time. Returns how
+    /// many blocked before the handler got a task.
     async fn blocked(every: u32, time_ms: u64, calls: u32) -> u32 {
         let mut now = Instant::now();
         let pace = PollCost::new(now);
@@ -139,8 +142,8 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn handlers_that_block_now_and_then_are_found_among_polls_that_are_measured_together() {
-        // One more at the most, which was measured together with others.
+    async fn handlers_that_block_now_and_then_are_found_in_batches() {
+        // At most one more, which was measured together with others.
         for (every, time_ms) in [(25, 20), (40, 300), (997, 20)] {
             let blocked = blocked(every, time_ms, 100_000).await;
             assert!(blocked <= 3, "{blocked} of 1 in {every}, {time_ms} ms");

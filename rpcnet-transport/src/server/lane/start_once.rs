@@ -1,18 +1,19 @@
-//! Whose word counts when a call's turn comes at the moment at which it is given up.
+//! Race between the start of a queued call and its cancellation, decided once.
 
 use std::sync::atomic::{AtomicU8, Ordering::SeqCst};
 
-/// Of a call that waits for its place: either its handler begins, or its caller is told that it did not.
+/// State of a call that waits for a permit: either its handler starts, or its caller is told that
+/// it did not.
 #[derive(Debug, Default)]
 pub(super) struct StartOnce(AtomicU8);
 
 impl StartOnce {
-    /// Says whether the handler may begin.
+    /// Returns whether the handler may start.
     pub(super) fn try_start(&self) -> bool {
         self.decide(STARTED)
     }
 
-    /// Says whether the handler has not begun, and never will.
+    /// Returns whether the handler has not started, and never will.
     pub(super) fn try_cancel(&self) -> bool {
         self.decide(CANCELLED)
     }
@@ -33,7 +34,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_is_first_decides() {
+    fn the_first_of_start_and_cancel_decides() {
         let turn = StartOnce::default();
         assert!(turn.try_start());
         assert!(!turn.try_cancel());

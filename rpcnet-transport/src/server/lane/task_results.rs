@@ -1,4 +1,4 @@
-//! Where handlers with tasks of their own leave their results.
+//! Results that the tasks of a lane's calls hand to the task of the lane.
 
 use std::task::Context;
 
@@ -7,19 +7,19 @@ use parking_lot::Mutex;
 
 use crate::server::router::HandlerResult;
 
-/// Results that wait for the lane's task. There are at most as many as calls under way.
+/// Results that wait for the lane's task. There are at most as many as calls in progress.
 #[derive(Debug, Default)]
 pub(super) struct TaskResults {
     results: Mutex<Vec<(u32, TaskResult)>>,
     lane_waker: AtomicWaker,
 }
 
-/// What a task has done for a call.
+/// Result of the task of a call.
 #[derive(Debug)]
 pub(super) enum TaskResult {
     Returned(HandlerResult),
     Panicked,
-    /// The reply has gone its own way, or has not.
+    /// The reply was sent on a stream of its own, or could not be delivered.
     ReplySent {
         delivered: bool,
     },
@@ -37,7 +37,7 @@ impl TaskResults {
         }
     }
 
-    /// Takes what is there into `taken`, which is empty; the task is woken for what comes later.
+    /// Moves the results into `taken`, which is empty. Later results wake the task.
     pub(super) fn take(&self, taken: &mut Vec<(u32, TaskResult)>, cx: &Context<'_>) {
         self.lane_waker.register(cx.waker());
         std::mem::swap(&mut *self.results.lock(), taken);

@@ -1,4 +1,4 @@
-//! Places that are lent while a handler waits.
+//! Permits that are yielded while a handler waits.
 
 use std::{
     pin::Pin,
@@ -10,7 +10,7 @@ use tokio::task::unconstrained;
 use super::*;
 use crate::{Admission, Priority, server::admission::AdmissionGate};
 
-/// A call of the caller that has a place.
+/// A call of the caller that has a permit.
 fn call(caller: &Arc<CallerQuota>) -> YieldingPermits {
     let who = || AdmissionRequest {
         priority: Priority::Critical,
@@ -27,7 +27,7 @@ fn call(caller: &Arc<CallerQuota>) -> YieldingPermits {
     YieldingPermits::new(places).expect("it is limited")
 }
 
-/// The message of a wait has come.
+/// Reacquires the permits after a wait whose message has come.
 fn returning(wait: PeerWait) -> Pin<Box<dyn Future<Output = ()>>> {
     Box::pin(unconstrained(wait.reacquire()))
 }
@@ -38,7 +38,7 @@ fn is_back(returning: &mut Pin<Box<dyn Future<Output = ()>>>) -> bool {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_place_is_lent_again_when_both_halves_wait_again() {
+async fn a_permit_is_yielded_again_when_both_halves_wait_again() {
     let gate = Arc::new(AdmissionGate::new(&Admission::fixed(1)));
     let call = call(&gate.quota_of("a".into()));
     let _sends = call.yield_while_waiting();
@@ -51,7 +51,7 @@ async fn a_place_is_lent_again_when_both_halves_wait_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_that_stops_waiting_for_its_place_is_counted_and_keeps_its_turn() {
+async fn a_call_that_stops_reacquiring_runs_over_the_limit_and_keeps_its_position() {
     let gate = Arc::new(AdmissionGate::new(&Admission::fixed(1)));
     let caller = gate.quota_of("a".into());
     let [first, second] = [(); 2].map(|()| {
@@ -78,7 +78,7 @@ async fn a_call_that_stops_waiting_for_its_place_is_counted_and_keeps_its_turn()
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_half_that_stops_waiting_is_counted_though_the_other_one_waits() {
+async fn a_half_that_resumes_counts_while_the_other_half_waits() {
     let gate = Arc::new(AdmissionGate::new(&Admission::fixed(1)));
     let caller = gate.quota_of("a".into());
     let call = call(&caller);

@@ -1,4 +1,4 @@
-//! Shares of callers: what one leaves to others, and that nothing is lost on the way.
+//! Shares of callers: what one caller leaves to others, and that no permit is lost.
 
 use std::{
     pin::Pin,
@@ -15,7 +15,7 @@ use tokio::{
 use super::*;
 use crate::server::admission::recent_callers::RECENT_S;
 
-/// A gate with so many places and a queue without a bound in time.
+/// A gate with so many permits and a queue without a bound in time.
 fn gate(limit: usize) -> Arc<AdmissionGate> {
     let hours = Duration::from_secs(1_000_000);
     let admission = Admission::fixed(limit).with_queue_time(hours, hours);
@@ -30,7 +30,7 @@ fn newcomer() -> AdmissionRequest {
     }
 }
 
-/// A caller, what it holds, and its calls that wait.
+/// A caller, the permits that it holds, and its queued calls.
 struct Caller {
     share: Arc<CallerQuota>,
     places: Vec<Permit>,
@@ -50,7 +50,7 @@ impl Caller {
         }
     }
 
-    /// Makes a call; says whether it has a place at once.
+    /// Makes a call. Returns whether it has a permit at once.
     fn call(&mut self) -> bool {
         match self.share.admit(Instant::now(), newcomer) {
             GateOutcome::Admitted(place) => {
@@ -63,14 +63,15 @@ impl Caller {
         false
     }
 
-    /// Makes calls until one has to wait, which is taken back. Says how many places it holds then.
+    /// Makes calls until one is queued, which is then dropped. Returns how many permits the caller
+    /// holds.
     fn fill(&mut self) -> usize {
         while self.call() {}
         self.tickets.pop();
         self.places.len()
     }
 
-    /// Takes the places that its calls were given.
+    /// Takes the permits that its queued calls were granted.
     fn collect(&mut self) {
         let Self { places, .. } = self;
         self.tickets
@@ -110,7 +111,7 @@ impl Caller {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_caller_that_is_alone_may_hold_every_place() {
+async fn a_single_caller_may_hold_every_permit() {
     let gate = gate(8);
     let mut alone = Caller::new(&gate, "a");
     assert_eq!(alone.fill(), 8);
@@ -118,7 +119,7 @@ async fn a_caller_that_is_alone_may_hold_every_place() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_caller_beside_others_leaves_places_to_them() {
+async fn a_caller_leaves_permits_to_other_callers() {
     let gate = gate(8);
     let [mut greedy, mut modest, mut third] = ["a", "b", "c"].map(|n| Caller::new(&gate, n));
     assert!(modest.call());
@@ -135,7 +136,7 @@ async fn a_caller_beside_others_leaves_places_to_them() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_caller_has_every_place_again_when_no_other_was_seen_for_the_time() {
+async fn a_caller_may_hold_every_permit_again_after_others_were_gone_for_a_minute() {
     let gate = gate(8);
     let [mut greedy, mut modest] = ["a", "b"].map(|name| Caller::new(&gate, name));
     assert!(modest.call());
@@ -145,7 +146,7 @@ async fn a_caller_has_every_place_again_when_no_other_was_seen_for_the_time() {
     assert_eq!(greedy.fill(), 6);
     advance(Duration::from_secs(1)).await;
     assert_eq!(greedy.fill(), 8);
-    // It is told to leave some by the next one that comes, which waits for the first that ends.
+    // The next caller that comes makes it leave some, and waits for the first call that ends.
     assert!(!modest.call());
     greedy.call();
     greedy.places.pop();
@@ -159,7 +160,7 @@ async fn a_caller_has_every_place_again_when_no_other_was_seen_for_the_time() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn calls_of_a_caller_at_its_share_hold_up_no_others() {
+async fn calls_of_a_caller_at_its_share_do_not_delay_others() {
     let gate = gate(8);
     let [mut greedy, mut modest] = ["a", "b"].map(|name| Caller::new(&gate, name));
     assert!(modest.call());
@@ -178,7 +179,7 @@ async fn calls_of_a_caller_at_its_share_hold_up_no_others() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_caller_without_room_to_wait_is_served_beside_calls_that_may_not_have_a_place() {
+async fn a_caller_is_served_beside_queued_calls_of_a_caller_at_its_share() {
     let gate = Arc::new(AdmissionGate::new(&Admission::fixed(8).with_queue_len(0)));
     let [mut greedy, mut modest] = ["a", "b"].map(|name| Caller::new(&gate, name));
     assert_eq!(greedy.fill(), 8);
@@ -194,7 +195,7 @@ async fn a_caller_without_room_to_wait_is_served_beside_calls_that_may_not_have_
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_that_wants_its_place_back_counts_to_its_caller() {
+async fn a_reacquiring_call_counts_to_its_caller() {
     let gate = gate(8);
     let [mut greedy, mut modest] = ["a", "b"].map(|name| Caller::new(&gate, name));
     assert_eq!(greedy.fill(), 8);
@@ -218,11 +219,11 @@ async fn a_call_that_wants_its_place_back_counts_to_its_caller() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_place_is_owed_while_calls_wait_and_its_caller_has_more_than_its_share() {
+async fn a_permit_is_yielded_while_calls_wait_and_its_caller_exceeds_its_share() {
     let gate = gate(8);
     let [mut greedy, mut modest] = ["a", "b"].map(|name| Caller::new(&gate, name));
     assert_eq!(greedy.fill(), 8);
-    // It was last seen a while ago, and its calls go on.
+    // The caller was last seen a while ago, and its calls go on.
     advance(Duration::from_secs(10 * RECENT_S)).await;
     let owed = |caller: &Caller| {
         caller
@@ -250,7 +251,7 @@ async fn a_place_is_owed_while_calls_wait_and_its_caller_has_more_than_its_share
         greedy.collect();
     }
     assert_eq!((greedy.places.len(), owed(&greedy)), (5, 0));
-    // The others are gone for long, which calls that go on find out.
+    // The other callers have been gone for long, which calls that go on find out.
     modest.places.clear();
     advance(Duration::from_secs(RECENT_S)).await;
     assert_eq!(owed(&greedy), 0);
@@ -259,7 +260,7 @@ async fn a_place_is_owed_while_calls_wait_and_its_caller_has_more_than_its_share
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_that_goes_on_without_a_place_takes_none_from_others() {
+async fn a_call_over_the_limit_takes_no_permit_from_others() {
     let gate = gate(4);
     let [mut greedy, mut modest] = ["a", "b"].map(|name| Caller::new(&gate, name));
     assert!(modest.call());
@@ -287,7 +288,7 @@ async fn a_call_that_goes_on_without_a_place_takes_none_from_others() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_place_goes_to_a_caller_that_has_none_before_the_one_that_had_it() {
+async fn a_permit_goes_to_a_caller_without_permits_first() {
     let gate = gate(1);
     let [mut greedy, mut modest] = ["a", "b"].map(|name| Caller::new(&gate, name));
     assert!(greedy.call());
@@ -304,7 +305,7 @@ async fn a_place_goes_to_a_caller_that_has_none_before_the_one_that_had_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_caller_is_the_same_over_its_connections_and_forgotten_with_the_last() {
+async fn a_quota_is_shared_by_connections_and_dropped_with_the_last() {
     let gate = gate(8);
     let first = gate.quota_of("a".into());
     assert!(Arc::ptr_eq(&first, &gate.quota_of("a".into())));
@@ -319,9 +320,9 @@ async fn a_caller_is_the_same_over_its_connections_and_forgotten_with_the_last()
     assert_eq!(gate.quota_of("a".into()).held(), 0);
 }
 
-/// Calls of the same caller that come at the same time see each other.
+/// Concurrent calls of the same caller see each other.
 #[test]
-fn calls_on_many_threads_stay_within_the_share_of_their_caller() {
+fn concurrent_calls_stay_within_the_share_of_their_caller() {
     let gate = gate(8);
     let other = gate.quota_of("b".into());
     let greedy = gate.quota_of("a".into());
@@ -347,7 +348,7 @@ fn calls_on_many_threads_stay_within_the_share_of_their_caller() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn every_call_gets_its_place_in_the_end() {
+async fn every_call_gets_a_permit_eventually() {
     let gate = gate(4);
     let mut tasks = JoinSet::new();
     for number in 0..24 {
@@ -398,8 +399,7 @@ fn operation() -> impl Strategy<Value = Operation> {
 
 const CALLERS: usize = 4;
 
-/// How many places a caller may hold when so many callers were seen lately, as the documentation
-/// has it.
+/// Permits that a caller may hold beside so many recent callers, as documented.
 fn most(limit: usize, recent: usize, others: usize) -> usize {
     let left = limit - others;
     if recent == 1 {
@@ -411,7 +411,7 @@ fn most(limit: usize, recent: usize, others: usize) -> usize {
 
 proptest! {
     #[test]
-    fn places_are_shared_and_none_is_lost(
+    fn permits_are_shared_and_none_is_lost(
         limit in 1usize..12,
         operations in prop::collection::vec(operation(), 0..200),
     ) {
@@ -442,7 +442,7 @@ proptest! {
                     Operation::Regain(who) => callers[who].regain(),
                     Operation::Wait(s) => advance(Duration::from_secs(s)).await,
                 }
-                // Twice: the first look at one that returns may give a place to one before it.
+                // Twice: the first poll of one that reacquires may grant a permit to one before it.
                 for _ in 0..2 {
                     callers.iter_mut().for_each(Caller::collect);
                 }

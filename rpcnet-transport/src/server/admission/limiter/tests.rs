@@ -1,20 +1,21 @@
-//! A modelled server whose knee is known.
+//! Gradient limiter against a model of a server whose knee is known.
 
 use std::{cmp::Reverse, collections::BinaryHeap};
 
 use super::*;
 
-/// Does `knee` calls at a time at full speed; more share it. Callers always have more.
+/// Serves `knee` calls at a time at full speed; more calls share it. Callers always have more
+/// calls.
 struct Model {
     now: f64,
-    /// Of the service times.
+    /// Seed of the service times.
     seed: u64,
     service: f64,
     knee: usize,
     limiter: GradientLimiter,
     /// When each call ends and began, in nanoseconds.
     running: BinaryHeap<Reverse<(u64, u64)>>,
-    /// Calls that callers would have at a time.
+    /// Most calls that callers have at a time.
     wanted: usize,
     ended: u64,
 }
@@ -33,7 +34,7 @@ impl Model {
         }
     }
 
-    /// From half to one and a half of the mean.
+    /// A factor between a half and one and a half.
     fn jitter(&mut self) -> f64 {
         self.seed = self
             .seed
@@ -90,8 +91,8 @@ impl Model {
 }
 
 #[test]
-fn it_finds_the_knee() {
-    // Quick calls have it learn quickly: time is measured in their number.
+fn the_limit_finds_the_knee() {
+    // A limit for quick calls is found sooner: windows count calls.
     for (service, knee, seconds) in [
         (0.001, 8, 20.0),
         (0.001, 100, 10.0),
@@ -106,7 +107,7 @@ fn it_finds_the_knee() {
 }
 
 #[test]
-fn it_follows_a_knee_that_moves() {
+fn the_limit_follows_a_moving_knee() {
     let mut model = Model::new(0.002, 100);
     model.run(10.0);
     model.assert_at_knee(5.0);
@@ -118,7 +119,7 @@ fn it_follows_a_knee_that_moves() {
 }
 
 #[test]
-fn calls_that_become_slower_by_themselves_do_not_shrink_it_for_long() {
+fn slower_handlers_do_not_shrink_the_limit_for_long() {
     let mut model = Model::new(0.002, 50);
     model.run(10.0);
     for (service, seconds) in [(0.02, 60.0), (0.004, 30.0), (0.0005, 10.0)] {
@@ -129,7 +130,7 @@ fn calls_that_become_slower_by_themselves_do_not_shrink_it_for_long() {
 }
 
 #[test]
-fn the_rate_stays_near_what_the_server_can_do() {
+fn throughput_stays_near_the_capacity() {
     let mut model = Model::new(0.001, 32);
     model.run(10.0);
     let before = model.ended;
@@ -140,7 +141,7 @@ fn the_rate_stays_near_what_the_server_can_do() {
 }
 
 #[test]
-fn it_stays_when_there_is_little_to_do() {
+fn the_limit_stays_under_low_load() {
     let mut model = Model::new(0.001, 1_000);
     model.wanted = 3;
     model.run(20.0);
@@ -148,7 +149,7 @@ fn it_stays_when_there_is_little_to_do() {
 }
 
 #[test]
-fn it_stays_between_floor_and_ceiling() {
+fn the_limit_stays_between_floor_and_ceiling() {
     let mut model = Model::new(0.001, 1);
     model.limiter = GradientLimiter::new(5, 9);
     for knee in [1, 100, 1] {

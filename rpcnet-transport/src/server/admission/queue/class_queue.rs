@@ -1,4 +1,4 @@
-//! Calls of one class that wait, by peer.
+//! Queued calls of one class, by peer.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -8,22 +8,22 @@ use std::{
 
 use super::{PermitSource, ShedReason};
 
-/// Calls of one class, first attempts or retries, by peer.
+/// Queue of one class: first attempts or retries of one priority, by peer.
 #[derive(Debug)]
 pub(super) struct ClassQueue<P, T> {
     /// Peers that have calls here; the first has the next turn.
     round_robin: VecDeque<P>,
     calls_by_peer: HashMap<P, PeerCalls<T>>,
-    /// Before this time no call that is next of its peer is hopeless, so that most places are given
+    /// Before this time the next call of no peer has expired, so that most permits are granted
     /// without a look at each peer.
     next_expiry: Duration,
 }
 
-/// Calls of one peer in a line, the oldest first.
+/// Calls of one peer in a class, the oldest first.
 #[derive(Debug)]
 struct PeerCalls<T> {
     queued: VecDeque<QueuedCall<T>>,
-    /// Whether the newest has the peer's next turn: its queue is a standing queue.
+    /// Whether the newest call has the next turn of the peer: its queue is a standing queue.
     is_newest_first: bool,
 }
 
@@ -32,13 +32,13 @@ pub(super) struct QueuedCall<T> {
     pub(super) number: u64,
     pub(super) since: Duration,
     pub(super) deadline: Option<Duration>,
-    /// When it is not worth a place any more.
+    /// When the call is shed instead of admitted.
     pub(super) expires_at: Duration,
     pub(super) call: T,
 }
 
 impl<T> PeerCalls<T> {
-    /// When the next call is hopeless, or one that may be the next in another order.
+    /// When the next call expires, or one that may be the next in another order.
     fn next_expiry(&self) -> Duration {
         let ends = [self.queued.front(), self.queued.back()];
         let due = ends.into_iter().flatten().map(|call| call.expires_at);
@@ -74,7 +74,7 @@ impl<T> PeerCalls<T> {
 /// `newest` says that the newest calls of all peers go first, not only those of peers for which it
 /// was [set](Self::set_newest_first).
 impl<P: Clone + Eq + Hash, T> ClassQueue<P, T> {
-    /// A call comes, behind those of its peer with lower numbers.
+    /// Adds a call, behind those of its peer with lower numbers.
     pub(super) fn add(&mut self, peer: &P, waiting: QueuedCall<T>, is_newest_first: bool) {
         let calls = self
             .calls_by_peer
@@ -96,22 +96,22 @@ impl<P: Clone + Eq + Hash, T> ClassQueue<P, T> {
         self.next_expiry = self.next_expiry.min(calls.next_expiry());
     }
 
-    /// From now on the newest calls of the peer go first, until it has none here.
+    /// Lets the newest calls of the peer go first, until it has none here.
     pub(super) fn set_newest_first(&mut self, peer: &P) {
         if let Some(calls) = self.calls_by_peer.get_mut(peer) {
             calls.is_newest_first = true;
         }
     }
 
-    /// The peer that holds the fewest places, of several the one that has the next turn, after a
-    /// place was taken for it.
+    /// The peer that holds the fewest permits, of several the one that has the next turn, after a
+    /// permit was acquired for it.
     pub(super) fn next(&self, grants: &mut impl PermitSource<P>) -> Option<P> {
         let order = |peer: &&P| (grants.held(peer), grants.just_released(peer));
         let peer = self.round_robin.iter().min_by_key(order)?;
         grants.try_acquire(peer).then(|| peer.clone())
     }
 
-    /// Takes a call of the peer, whose next turn is after those of all others.
+    /// Takes the next call of the peer, whose next turn is after those of all others.
     pub(super) fn take_next_of(&mut self, peer: &P, newest: bool) -> Option<QueuedCall<T>> {
         if let Some(at) = self.round_robin.iter().position(|other| other == peer) {
             self.round_robin.remove(at);
@@ -122,7 +122,7 @@ impl<P: Clone + Eq + Hash, T> ClassQueue<P, T> {
         taken
     }
 
-    /// Takes out the call of the peer that is the farthest from its turn.
+    /// Takes the call of the peer that is the farthest from its turn.
     pub(super) fn take_last(&mut self, peer: &P, newest: bool) -> Option<QueuedCall<T>> {
         let taken = self.calls_by_peer.get_mut(peer)?.take_last(newest);
         self.after_take(peer);
@@ -137,7 +137,7 @@ impl<P: Clone + Eq + Hash, T> ClassQueue<P, T> {
         removed
     }
 
-    /// Takes out the calls that would be next of their peers and are not worth a place any more.
+    /// Removes the calls that would be next of their peers and have expired.
     pub(super) fn shed_expired(
         &mut self,
         now: Duration,
@@ -170,8 +170,8 @@ impl<P: Clone + Eq + Hash, T> ClassQueue<P, T> {
         }
     }
 
-    /// Takes out the calls that came before a time, which may be another one for each peer. `None`
-    /// keeps those of a peer.
+    /// Removes the calls that came before a time, which may differ between peers. `None` keeps
+    /// those of a peer.
     pub(super) fn shed_older(
         &mut self,
         than: impl Fn(&P, bool) -> Option<Duration>,
@@ -195,7 +195,7 @@ impl<P: Clone + Eq + Hash, T> ClassQueue<P, T> {
             .retain(|peer| self.calls_by_peer.contains_key(peer));
     }
 
-    /// A call of the peer was taken out.
+    /// Updates the peer after one of its calls was removed.
     fn after_take(&mut self, peer: &P) {
         let Some(calls) = self.calls_by_peer.get(peer) else {
             return;

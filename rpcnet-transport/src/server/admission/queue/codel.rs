@@ -1,24 +1,24 @@
-//! Queue delay, judged as CoDel does. Pure: time is an argument.
+//! Queue delay, judged as CoDel does (RFC 8289). Pure: time is an argument.
 
 use std::time::Duration;
 
 use super::QueueBounds;
 
-/// The delay of one queue, and whether it is a standing queue (Nichols and Jacobson, "Controlling
-/// queue delay", 2012).
+/// Delay of one queue, and whether it is a standing queue (Nichols and Jacobson, "Controlling queue
+/// delay", 2012).
 #[derive(Debug)]
 pub(super) struct CoDel {
-    /// When the queue was last empty, or a call got its place within the target.
+    /// When the queue was last empty, or a call last got its permit within the target.
     last_good_at: Duration,
-    /// When the last call got its place, if the queue was not empty since.
+    /// When the last call got its permit, if the queue was not empty since.
     popped_at: Option<Duration>,
-    /// Time between two places that calls of the queue get, smoothed.
+    /// Smoothed time between two permits that calls of the queue get.
     departure_gap: Option<Duration>,
     is_standing: bool,
 }
 
 impl CoDel {
-    /// Of a queue that is empty; `gap` is what is expected of it.
+    /// An empty queue; `gap` is the departure gap that is expected of it.
     pub(super) fn new(now: Duration, gap: Option<Duration>) -> Self {
         Self {
             last_good_at: now,
@@ -28,7 +28,7 @@ impl CoDel {
         }
     }
 
-    /// A call got its place after it had waited for so long.
+    /// Records a call that got its permit after it had waited for so long.
     pub(super) fn note_pop(&mut self, now: Duration, waited: Duration, bounds: &QueueBounds) {
         if let Some(before) = self.popped_at.replace(now) {
             let sample = now.saturating_sub(before);
@@ -42,23 +42,23 @@ impl CoDel {
         }
     }
 
-    /// Whether for an interval no call has got its place within the target.
+    /// Whether for an interval no call has got its permit within the target.
     pub(super) fn is_late(&self, now: Duration, bounds: &QueueBounds) -> bool {
         now.saturating_sub(self.last_good_at) > bounds.interval
     }
 
-    /// It is a standing queue from now on, until it is empty.
+    /// Makes it a standing queue, until it is empty.
     pub(super) fn set_standing(&mut self) {
         self.is_standing = true;
     }
 
-    /// It is no standing queue any more.
+    /// Ends the standing queue.
     pub(super) fn end_standing(&mut self, now: Duration) {
         self.last_good_at = now;
         self.is_standing = false;
     }
 
-    /// The queue is empty.
+    /// Records that the queue is empty.
     pub(super) fn note_empty(&mut self, now: Duration) {
         *self = Self::new(now, self.departure_gap);
     }
@@ -72,7 +72,7 @@ impl CoDel {
         self.departure_gap
     }
 
-    /// How long calls of a standing queue may wait: the target, or while two of them get places.
+    /// How long calls of a standing queue may wait: the target, or the time of two departures.
     pub(super) fn wait_max(&self, bounds: &QueueBounds) -> Duration {
         self.departure_gap
             .map_or(bounds.target, |gap| gap.saturating_mul(2))

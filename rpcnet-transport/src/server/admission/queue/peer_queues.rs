@@ -1,41 +1,41 @@
-//! Peers that have calls in the queue: how many, and how long these wait.
+//! Queues of the peers: how many calls each has queued, and for how long they wait.
 
 use std::{collections::HashMap, hash::Hash, time::Duration};
 
 use super::{CLASSES, QueueBounds, codel::CoDel};
 
-/// Peers that have calls in the queue, until their last call leaves it.
+/// Peers that have queued calls, until their last call leaves the queue.
 #[derive(Debug)]
 pub(super) struct PeerQueues<P> {
     by_peer: HashMap<P, PeerQueue>,
-    /// Calls of all of them.
+    /// Queued calls of all peers.
     len: usize,
-    /// Peers whose queues stand.
+    /// Peers that have a standing queue.
     standing_count: usize,
     next_number: u64,
 }
 
-/// The calls of one peer.
+/// Queue of one peer.
 #[derive(Debug)]
 struct PeerQueue {
-    /// In each line.
+    /// Number of calls in each class.
     len_by_class: [usize; CLASSES],
     len: usize,
     delay: CoDel,
-    /// Later ones have higher numbers.
+    /// Peers that came later have higher numbers.
     number: u64,
 }
 
 impl PeerQueue {
-    /// The line of its calls that matter least.
+    /// The class of its least important calls.
     fn lowest_class(&self) -> Option<usize> {
         self.len_by_class.iter().rposition(|len| *len > 0)
     }
 }
 
 impl<P: Clone + Eq + Hash> PeerQueues<P> {
-    /// A call of the peer comes. `gap` is the time between two places that calls of any peer get.
-    /// Says whether the queue of the peer stands.
+    /// Adds a call of the peer. `gap` is the departure gap of all peers. Returns whether the peer
+    /// has a standing queue.
     pub(super) fn enter(
         &mut self,
         now: Duration,
@@ -45,7 +45,7 @@ impl<P: Clone + Eq + Hash> PeerQueues<P> {
     ) -> bool {
         let (count, number) = (self.count() + 1, self.next_number);
         let queue = self.by_peer.entry(peer.clone()).or_insert_with(|| {
-            // It takes turns with the others.
+            // The peer takes turns with the others.
             let gap = gap.map(|gap| times(gap, count));
             PeerQueue {
                 len_by_class: [0; CLASSES],
@@ -61,7 +61,7 @@ impl<P: Clone + Eq + Hash> PeerQueues<P> {
         queue.delay.is_standing()
     }
 
-    /// A call of the peer leaves, with a place or without one.
+    /// Removes a call of the peer, with a permit or without one.
     pub(super) fn leave(&mut self, peer: &P, line: usize) {
         let Some(queue) = self.by_peer.get_mut(peer) else {
             debug_assert!(false, "a call of a peer that has none");
@@ -76,8 +76,8 @@ impl<P: Clone + Eq + Hash> PeerQueues<P> {
         }
     }
 
-    /// A call of the peer, which has not left yet, gets its place. Says whether the queue of the
-    /// peer stands since.
+    /// Records that a call of the peer, which is still counted, gets its permit. Returns whether
+    /// this makes the queue of the peer a standing queue.
     pub(super) fn note_pop(
         &mut self,
         now: Duration,
@@ -97,29 +97,29 @@ impl<P: Clone + Eq + Hash> PeerQueues<P> {
         begins
     }
 
-    /// Calls of all peers.
+    /// Queued calls of all peers.
     pub(super) fn len(&self) -> usize {
         self.len
     }
 
-    /// How many peers there are.
+    /// Number of peers.
     pub(super) fn count(&self) -> usize {
         self.by_peer.len()
     }
 
-    /// Whether the queue of any peer stands.
+    /// Whether any peer has a standing queue.
     pub(super) fn any_is_standing(&self) -> bool {
         self.standing_count > 0
     }
 
-    /// How long calls of a peer whose queue stands may wait.
+    /// How long calls of a peer with a standing queue may wait.
     pub(super) fn wait_max(&self, peer: &P, bounds: &QueueBounds) -> Duration {
         let queue = self.by_peer.get(peer);
         queue.map_or(bounds.target, |queue| queue.delay.wait_max(bounds))
     }
 
-    /// How long it takes until the calls of the peer, and one more, have had their places, as far
-    /// as it is known. `gap` is the time between two places that calls of any peer get.
+    /// Estimated time until the queued calls of the peer, and one more, have had their permits.
+    /// `gap` is the departure gap of all peers.
     pub(super) fn expected_wait(&self, peer: &P, gap: Option<Duration>) -> Option<Duration> {
         let queue = self.by_peer.get(peer);
         let count = self.count() + usize::from(queue.is_none());
@@ -128,13 +128,14 @@ impl<P: Clone + Eq + Hash> PeerQueues<P> {
         Some(times(own_gap, queue.map_or(0, |queue| queue.len) + 1))
     }
 
-    /// Whose call makes room in a full queue for one of this line and peer, and in which line.
+    /// The peer and the class whose call is shed from a full queue for a call of this class and
+    /// peer.
     ///
     /// A peer that has less than an equal part of the queue has room, whatever the others wait for:
-    /// of those that have more, what matters least goes, of several the peer that has most. One
-    /// that has its part takes room from these, and from itself, for what matters more, and for
-    /// what matters as much from one that has more. `all_stand` says that the newest calls go
-    /// first.
+    /// among the peers that have more, the least important call is shed, of several that of the
+    /// peer that has most. A peer that has its part takes room from these, and from itself, for
+    /// more important calls, and for equally important ones from a peer that has more. `all_stand`
+    /// says that the newest calls go first.
     pub(super) fn victim(
         &self,
         line: usize,
@@ -150,7 +151,7 @@ impl<P: Clone + Eq + Hash> PeerQueues<P> {
         let beyond =
             self.lowest_ranked(|other, queue| queue.len > part || (has_part && other == peer));
         if !has_part {
-            // None has more only if each has one call: then what matters least goes.
+            // No peer has more only if each has one call: then the least important one is shed.
             let any = || {
                 self.lowest_ranked(|_, _| true)
                     .filter(|(lowest, ..)| *lowest > line)
@@ -162,7 +163,7 @@ impl<P: Clone + Eq + Hash> PeerQueues<P> {
         if lowest > line || (lowest == line && len > own_len + 1) {
             return Some((lowest, other));
         }
-        // One of the same peer, if it is the older that has no hope.
+        // A call of the same peer, if the older one is the least likely to be served in time.
         let is_older = |queue: &PeerQueue| {
             lowest == line
                 && queue.len_by_class[line] > 0
@@ -172,8 +173,8 @@ impl<P: Clone + Eq + Hash> PeerQueues<P> {
         own.is_some_and(is_older).then_some((line, own_peer))
     }
 
-    /// Of some peers the one with the call that matters least, its line, and how many calls it has;
-    /// of several the one that has most, and of these the last that came.
+    /// Among some peers the one with the least important call, the class of that call, and how many
+    /// calls the peer has; of several the one that has most, and of these the last that came.
     fn lowest_ranked(&self, which: impl Fn(&P, &PeerQueue) -> bool) -> Option<(usize, usize, &P)> {
         self.by_peer
             .iter()
@@ -197,7 +198,7 @@ impl<P> Default for PeerQueues<P> {
     }
 }
 
-/// So many times as long.
+/// Multiplies a duration.
 pub(super) fn times(gap: Duration, count: usize) -> Duration {
     gap.saturating_mul(u32::try_from(count).unwrap_or(u32::MAX))
 }

@@ -1,4 +1,4 @@
-//! Order, bounds, and conservation.
+//! Admission queue: order, bounds, and conservation.
 
 mod fairness;
 
@@ -27,7 +27,7 @@ fn rank(priority: Priority, peer: u8) -> Rank<u8> {
     }
 }
 
-/// Peers that hold nothing and may have any place.
+/// Peers that hold no permit and may acquire any.
 struct Free;
 
 impl PermitSource<u8> for Free {
@@ -40,7 +40,7 @@ impl PermitSource<u8> for Free {
     }
 }
 
-/// How many places peers hold, and how many each of them may hold.
+/// How many permits peers hold, and how many each of them may hold.
 struct Held {
     by_peer: HashMap<u8, usize>,
     most: usize,
@@ -66,7 +66,7 @@ impl PermitSource<u8> for Held {
     }
 }
 
-/// A queue, and what left it without a place.
+/// A queue, and the calls that left it without a permit.
 struct Check {
     queue: AdmissionQueue<u8, &'static str>,
     shed: Vec<(&'static str, Option<ShedReason>)>,
@@ -106,7 +106,7 @@ impl Check {
 }
 
 #[test]
-fn what_matters_more_goes_first_then_first_attempts_then_who_came_first() {
+fn calls_are_ordered_by_priority_then_attempt_then_arrival() {
     use Priority::{Critical, CriticalPlus, Sheddable, SheddablePlus};
     let mut check = Check::new(10);
     let retry = Rank {
@@ -133,7 +133,7 @@ fn what_matters_more_goes_first_then_first_attempts_then_who_came_first() {
 }
 
 #[test]
-fn peers_take_turns() {
+fn peers_of_equal_rank_take_turns() {
     let mut check = Check::new(10);
     let critical = |peer| rank(Priority::Critical, peer);
     for call in ["a1", "a2", "a3", "a4"] {
@@ -147,7 +147,7 @@ fn peers_take_turns() {
 }
 
 #[test]
-fn the_peer_that_holds_the_fewest_places_is_next() {
+fn the_peer_with_the_fewest_permits_is_next() {
     let mut check = Check::new(10);
     let critical = |peer| rank(Priority::Critical, peer);
     let calls = [
@@ -167,7 +167,7 @@ fn the_peer_that_holds_the_fewest_places_is_next() {
 }
 
 #[test]
-fn a_peer_that_may_have_no_place_holds_up_no_other() {
+fn a_peer_at_its_share_does_not_delay_others() {
     use Priority::{Critical, Sheddable};
     let mut check = Check::new(10);
     check.push(0, rank(Critical, 1), "a1");
@@ -186,7 +186,7 @@ fn a_peer_that_may_have_no_place_holds_up_no_other() {
 }
 
 #[test]
-fn calls_that_have_begun_and_others_take_turns() {
+fn reacquiring_and_new_calls_take_turns() {
     let mut check = Check::new(3);
     let critical = |peer| rank(Priority::Critical, peer);
     for call in ["new 1", "new 2", "new 3"] {
@@ -204,7 +204,7 @@ fn calls_that_have_begun_and_others_take_turns() {
     held.by_peer.insert(2, 9);
     assert_eq!(check.pop_with(1, &mut held), Some("new 2"));
     held.by_peer.insert(2, 5);
-    // It has no bound in time.
+    // A call that reacquires has no bound in time.
     assert_eq!(check.pop_with(1_000, &mut held), Some("back 3"));
     assert_eq!(check.pop_with(1_000, &mut held), None);
     assert_eq!(check.shed(), [("new 3", Some(ShedReason::WaitedTooLong))]);
@@ -212,7 +212,7 @@ fn calls_that_have_begun_and_others_take_turns() {
 }
 
 #[test]
-fn what_matters_more_pushes_out_what_matters_least() {
+fn a_full_queue_sheds_the_lowest_priority() {
     use Priority::{Critical, CriticalPlus, Sheddable};
     let retry = |priority| Rank {
         is_retry: true,
@@ -230,12 +230,12 @@ fn what_matters_more_pushes_out_what_matters_least() {
     assert!(!check.push(0, retry(Critical), "retry 2"));
     assert!(!check.push(0, rank(Critical, 1), "c4"));
     assert!(check.push(0, rank(CriticalPlus, 1), "p1"));
-    // The newest of an orderly queue is the farthest from its turn.
+    // In a queue that is not standing the newest call is the farthest from its turn.
     assert_eq!(check.shed(), [("c3", None)]);
 }
 
 #[test]
-fn a_peer_that_has_more_makes_room_for_one_that_has_less() {
+fn a_full_queue_sheds_calls_of_the_peer_that_has_more() {
     let mut check = Check::new(4);
     let critical = |peer| rank(Priority::Critical, peer);
     for call in ["a1", "a2", "a3", "a4"] {
@@ -251,7 +251,7 @@ fn a_peer_that_has_more_makes_room_for_one_that_has_less() {
 }
 
 #[test]
-fn nothing_waits_longer_than_the_interval_or_past_its_deadline() {
+fn no_call_waits_past_the_interval_or_its_deadline() {
     let mut check = Check::new(4);
     let dated = |at| Rank {
         deadline: Some(ms(at)),
@@ -269,10 +269,10 @@ fn nothing_waits_longer_than_the_interval_or_past_its_deadline() {
 }
 
 #[test]
-fn a_queue_that_stands_serves_the_newest_and_sheds_the_old() {
+fn a_standing_queue_serves_the_newest_and_sheds_the_oldest() {
     let mut check = Check::new(1_000);
     let critical = rank(Priority::Critical, 1);
-    // Twice as many come as get places, one each millisecond.
+    // Twice as many calls come as get permits, one each millisecond.
     let mut now = 0;
     while !check.queue.is_standing() {
         assert!(now < 500, "it stands at last");
@@ -286,7 +286,7 @@ fn a_queue_that_stands_serves_the_newest_and_sheds_the_old() {
     assert_eq!(check.pop(now), Some("newest"));
     assert!(!check.shed().is_empty());
     assert!(check.queue.len() <= 2 * 6, "of the last 5 ms");
-    // It ends when the queue is empty.
+    // The standing queue ends when it is empty.
     while check.pop(now).is_some() {}
     assert!(!check.queue.is_standing());
     check.push(now, critical.clone(), "first");
@@ -295,7 +295,7 @@ fn a_queue_that_stands_serves_the_newest_and_sheds_the_old() {
 }
 
 #[test]
-fn a_queue_whose_calls_are_prompt_never_stands() {
+fn a_queue_with_prompt_calls_never_becomes_standing() {
     let mut check = Check::new(1_000);
     check.push(0, rank(Priority::Critical, 1), "call");
     for now in 0..1_000 {
@@ -306,7 +306,7 @@ fn a_queue_whose_calls_are_prompt_never_stands() {
 }
 
 #[test]
-fn a_retry_makes_sense_when_those_of_its_peer_had_their_places() {
+fn retry_after_covers_the_queued_calls_of_the_peer() {
     let mut check = Check::new(1_000);
     assert_eq!(check.queue.retry_after(&20), ms(100), "nothing is known");
     for call in 0..20 {
@@ -316,7 +316,7 @@ fn a_retry_makes_sense_when_those_of_its_peer_had_their_places() {
         check.pop(2 * now);
     }
     assert_eq!(check.queue.retry_after(&20), ms(22), "ten wait, 2 ms each");
-    // Each gets a place in 22 ms, and it has five in the queue then.
+    // Each peer gets a permit in 22 ms, and this one has five calls in the queue then.
     for _ in 0..4 {
         check.push(20, rank(Priority::Critical, 21), "call");
     }
@@ -359,9 +359,9 @@ fn operation() -> impl Strategy<Value = Operation> {
 }
 
 proptest! {
-    /// Every call that came leaves exactly once; nothing gets a place before what matters more,
-    /// after its deadline or too late; the queue keeps its bound, and makes room first at the cost
-    /// of peers that have more than an equal part of it.
+    /// Every call leaves exactly once. No call gets a permit before a more important one, after its
+    /// deadline or too late. The queue keeps its bound, and makes room first at the cost of peers
+    /// that have more than an equal part of it.
     #[test]
     fn every_call_leaves_once_and_in_order(
         operations in prop::collection::vec(operation(), 0..300),
@@ -369,7 +369,7 @@ proptest! {
     ) {
         let mut queue = AdmissionQueue::new(QueueBounds { len_max, ..BOUNDS });
         let mut now = Duration::ZERO;
-        // Line, arrival, deadline and place of those that wait.
+        // Class, arrival, deadline and position of queued calls.
         let mut waiting: HashMap<u32, (usize, Duration, Option<Duration>, QueuePosition<u8>)> = HashMap::new();
         for (number, operation) in (0u32..).zip(operations) {
             match operation {
@@ -450,9 +450,9 @@ proptest! {
         }
     }
 
-    /// Of peers that always wait none gets more than one place more than another.
+    /// Of peers that always have queued calls, none gets more than one permit more than another.
     #[test]
-    fn peers_that_wait_get_places_alike(
+    fn waiting_peers_get_equal_numbers_of_permits(
         rates in prop::collection::vec(1usize..6, 2..5),
         places in 1usize..100,
     ) {
@@ -460,7 +460,7 @@ proptest! {
         let mut served = vec![0usize; rates.len()];
         for round in 0..places {
             for (peer, rate) in rates.iter().enumerate() {
-                // All have had a call in the queue since the first place.
+                // All have had a call in the queue since the first permit.
                 for _ in 0..rate * if round == 0 { 4 } else { 1 } {
                     let rank = rank(Priority::Critical, peer as u8);
                     let _ = queue.push(ms(0), rank, peer);

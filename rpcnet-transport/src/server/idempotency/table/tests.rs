@@ -1,4 +1,4 @@
-//! A call runs once for its key, and what is remembered keeps its bounds.
+//! A call runs once for its key, and the cache keeps its bounds.
 
 use proptest::prelude::*;
 
@@ -16,7 +16,7 @@ fn secs(secs: u64) -> Duration {
     Duration::from_secs(secs)
 }
 
-/// All keys are of one owner, and nobody who waits goes.
+/// Looks up a key of the only owner. No waiter goes.
 fn begin(keys: &mut Core, now: u64, key: u8, hash: u64, waiter: u32) -> KeyLookup<&'static str> {
     keys.begin(secs(now), &0, key, hash, waiter, |_| false)
 }
@@ -28,7 +28,7 @@ fn run(keys: &mut Core, now: u64, key: u8) -> u64 {
     }
 }
 
-/// A call that runs and ends at once.
+/// A call that runs and completes at once.
 fn remember(keys: &mut Core, now: u64, key: u8, bytes: usize) {
     let number = run(keys, now, key);
     assert_eq!(
@@ -38,7 +38,7 @@ fn remember(keys: &mut Core, now: u64, key: u8, bytes: usize) {
 }
 
 #[test]
-fn a_repeat_waits_for_the_first_and_later_ones_are_answered() {
+fn a_repeat_joins_the_run_and_later_ones_are_answered() {
     let mut keys = Core::new(BOUNDS);
     let number = run(&mut keys, 0, 1);
     assert_eq!(begin(&mut keys, 0, 1, 7, 11), KeyLookup::Join);
@@ -51,14 +51,14 @@ fn a_repeat_waits_for_the_first_and_later_ones_are_answered() {
 }
 
 #[test]
-fn what_was_not_processed_runs_again() {
+fn an_unprocessed_call_runs_again() {
     let mut keys = Core::new(BOUNDS);
     let number = run(&mut keys, 0, 1);
     assert_eq!(begin(&mut keys, 0, 1, 7, 11), KeyLookup::Join);
     assert_eq!(keys.complete(secs(0), &1, number, None), [0, 11]);
     let again = run(&mut keys, 0, 1);
     assert_ne!(again, number);
-    // The end of the first comes twice.
+    // The first run completes a second time.
     assert!(
         keys.complete(secs(0), &1, number, Some(("old", 1)))
             .is_empty()
@@ -67,7 +67,7 @@ fn what_was_not_processed_runs_again() {
 }
 
 #[test]
-fn what_ended_first_is_forgotten_first() {
+fn the_oldest_result_is_evicted_first() {
     let mut keys = Core::new(BOUNDS);
     for key in 1..=3 {
         remember(&mut keys, 0, key, 1);
@@ -85,7 +85,7 @@ fn what_ended_first_is_forgotten_first() {
 }
 
 #[test]
-fn time_ends_memory_but_not_what_runs() {
+fn results_expire_and_running_calls_do_not() {
     let mut keys = Core::new(BOUNDS);
     remember(&mut keys, 0, 1, 1);
     let slow = run(&mut keys, 0, 2);
@@ -96,7 +96,7 @@ fn time_ends_memory_but_not_what_runs() {
 }
 
 #[test]
-fn what_runs_is_not_forgotten_for_room() {
+fn running_calls_are_not_evicted() {
     let mut keys = Core::new(BOUNDS);
     for key in 1..=3 {
         let _ = run(&mut keys, 0, key);
@@ -106,7 +106,7 @@ fn what_runs_is_not_forgotten_for_room() {
 }
 
 #[test]
-fn calls_of_one_owner_that_run_leave_room_to_others() {
+fn running_calls_of_one_owner_leave_half_to_others() {
     let bounds = CacheBounds {
         len_max: 100,
         ..BOUNDS
@@ -120,7 +120,7 @@ fn calls_of_one_owner_that_run_leave_room_to_others() {
     }
     assert_eq!(numbers.len(), 50, "half of all");
     assert!(matches!(begin(&mut keys, 1, 51), KeyLookup::Run(_)));
-    // What has ended counts no more, remembered or not.
+    // A completed call does not count any more, cached or not.
     keys.complete(secs(0), &0, numbers[0], None);
     keys.complete(secs(0), &1, numbers[1], Some(("done", 1)));
     assert!(matches!(begin(&mut keys, 0, 60), KeyLookup::Run(_)));
@@ -131,7 +131,7 @@ fn calls_of_one_owner_that_run_leave_room_to_others() {
 }
 
 #[test]
-fn who_floods_it_forgets_its_own() {
+fn an_owner_that_floods_the_table_evicts_its_own_results() {
     let mut keys = Core::new(BOUNDS);
     let mut remember = |owner: u8, key: u8, bytes| {
         let KeyLookup::Run(number) = keys.begin(secs(0), &owner, key, 7, 0, |_| false) else {
@@ -143,7 +143,7 @@ fn who_floods_it_forgets_its_own() {
     for key in 0..10 {
         remember(2, key, 1);
     }
-    // Room for bytes is made so too.
+    // Eviction for bytes follows the same rule.
     remember(2, 10, 98);
     remember(2, 11, 50);
     assert_eq!(begin(&mut keys, 0, 100, 7, 0), KeyLookup::Completed("done"));
@@ -152,10 +152,10 @@ fn who_floods_it_forgets_its_own() {
 }
 
 #[test]
-fn those_that_wait_no_longer_are_not_kept() {
+fn gone_waiters_are_pruned() {
     let mut keys = Core::new(BOUNDS);
     let number = run(&mut keys, 0, 1);
-    // All but the first thousand are gone by the time of the next.
+    // All but the first thousand waiters are gone by the time of the next.
     for waiter in 1..100_000 {
         let begun = keys.begin(secs(0), &0, 1, 7, waiter, |waiter| *waiter >= 1_000);
         assert_eq!(begun, KeyLookup::Join);
@@ -166,7 +166,7 @@ fn those_that_wait_no_longer_are_not_kept() {
 }
 
 proptest! {
-    /// At most one call runs for a key; every waiter is told exactly once; bounds hold.
+    /// At most one call runs for a key, every waiter is told exactly once, and the bounds hold.
     #[test]
     fn every_waiter_is_told_once(
         operations in prop::collection::vec((0u8..8, 0u8..5, 0u64..40, any::<bool>()), 0..200),

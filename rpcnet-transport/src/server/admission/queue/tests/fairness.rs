@@ -1,9 +1,9 @@
-//! What the calls of one peer do to those of another.
+//! Fairness: what the calls of one peer do to those of another.
 
 use super::*;
 use Priority::{Critical, CriticalPlus, Sheddable, SheddablePlus};
 
-/// What became of the calls of a peer.
+/// Outcomes of the calls of a peer.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Ends {
     served: usize,
@@ -11,7 +11,7 @@ struct Ends {
     longest: Duration,
 }
 
-/// A queue whose calls are what they are counted by and when they came.
+/// A queue whose calls carry the peer that counts them and the time of their arrival.
 struct Load {
     queue: AdmissionQueue<u8, u64>,
     now: u64,
@@ -38,7 +38,7 @@ impl Load {
         }
     }
 
-    /// One place becomes free, and a millisecond passes.
+    /// One permit becomes free, and a millisecond passes.
     fn pop(&mut self) {
         let by_peer = &mut self.by_peer;
         let tell = |peer: &u8, _, _| by_peer.entry(*peer).or_default().lost += 1;
@@ -58,7 +58,7 @@ impl Load {
 
 #[test]
 fn a_peer_loses_no_calls_to_the_standing_queue_of_another() {
-    // The second one is full all the time.
+    // The second queue is full all the time.
     for len_max in [1_000, 40] {
         let mut load = Load::new(len_max);
         while load.now < 3_000 {
@@ -79,7 +79,7 @@ fn a_peer_loses_no_calls_to_the_standing_queue_of_another() {
 }
 
 #[test]
-fn the_newest_go_first_of_a_peer_whose_queue_stands_and_not_of_others() {
+fn only_a_peer_with_a_standing_queue_serves_its_newest_first() {
     let mut check = Check::new(1_000);
     for now in 0..300 {
         check.push(now, rank(Critical, 1), "call");
@@ -91,7 +91,7 @@ fn the_newest_go_first_of_a_peer_whose_queue_stands_and_not_of_others() {
     for call in ["a", "b", "c"] {
         check.push(300, rank(Critical, 2), call);
     }
-    // In the other lines of the peer too.
+    // In the other classes of the peer too.
     check.push(300, rank(CriticalPlus, 1), "plus 1");
     check.push(300, rank(CriticalPlus, 1), "plus 2");
     let order: Vec<_> = (0..7).filter_map(|_| check.pop(300)).collect();
@@ -108,7 +108,7 @@ fn the_newest_go_first_of_a_peer_whose_queue_stands_and_not_of_others() {
 }
 
 #[test]
-fn a_peer_within_its_part_of_the_queue_makes_no_room_for_what_matters_more() {
+fn a_peer_within_its_part_loses_no_call_to_higher_priorities() {
     let mut check = Check::new(4);
     for call in ["p1", "p2", "p3", "p4"] {
         assert!(check.push(0, rank(CriticalPlus, 1), call));
@@ -123,7 +123,7 @@ fn a_peer_within_its_part_of_the_queue_makes_no_room_for_what_matters_more() {
 }
 
 #[test]
-fn of_peers_that_have_more_than_their_part_what_matters_least_makes_room() {
+fn peers_above_their_part_lose_the_lowest_priority_first() {
     let mut check = Check::new(8);
     for call in ["p1", "p2", "p3", "p4", "p5"] {
         assert!(check.push(0, rank(CriticalPlus, 1), call));
@@ -141,7 +141,7 @@ fn of_peers_that_have_more_than_their_part_what_matters_least_makes_room() {
 }
 
 #[test]
-fn where_each_peer_has_one_call_what_matters_least_makes_room() {
+fn with_one_call_a_peer_the_lowest_priority_is_shed() {
     let mut check = Check::new(2);
     assert!(check.push(0, rank(Critical, 1), "a"));
     assert!(check.push(0, rank(Sheddable, 2), "b"));
@@ -153,9 +153,9 @@ fn where_each_peer_has_one_call_what_matters_least_makes_room() {
 }
 
 #[test]
-fn peers_whose_turns_take_too_long_are_judged_together() {
+fn many_waiting_peers_are_judged_as_one_queue() {
     let mut load = Load::new(1_000);
-    // Each has a call in the queue now and then, and all together twice as many as places.
+    // Each has a call in the queue now and then, and all together twice as many as permits.
     let step = |load: &mut Load, peers: u64| {
         for call in [2 * load.now, 2 * load.now + 1] {
             load.push(rank(Critical, (call % peers) as u8));
@@ -174,7 +174,7 @@ fn peers_whose_turns_take_too_long_are_judged_together() {
     assert!(quick.iter().all(|ends| ends.longest <= ms(10)), "{quick:?}");
     let served: usize = quick.drain(..).map(|ends| ends.served).sum();
     assert_eq!(served, 1_000, "each place is used");
-    // A few peers have turns soon, and what one of them queues is its own affair.
+    // A few peers have their turns soon, so a long queue of one of them delays only itself.
     while load.now < 2_000 {
         (0..2).for_each(|_| load.push(rank(Critical, 1)));
         load.pop();
@@ -190,7 +190,7 @@ fn peers_whose_turns_take_too_long_are_judged_together() {
 }
 
 #[test]
-fn what_is_known_of_a_peer_ends_with_its_calls_in_the_queue() {
+fn the_state_of_a_peer_ends_with_its_last_queued_call() {
     let mut load = Load::new(100);
     for peer in 0..200 {
         (0..3).for_each(|_| load.push(rank(Critical, peer)));
@@ -206,9 +206,9 @@ fn what_is_known_of_a_peer_ends_with_its_calls_in_the_queue() {
 
 proptest! {
     /// Whatever others queue, a peer whose calls all have their turns within the interval, and that
-    /// keeps to its part of the queue, loses none.
+    /// keeps to its part of the queue, loses no call.
     #[test]
-    fn a_peer_that_is_served_in_its_turns_loses_no_call(
+    fn a_peer_served_within_the_interval_loses_no_call(
         floods in prop::collection::vec(
             prop::collection::vec((prop::sample::select(vec![Critical, Sheddable]), 0usize..8), 600),
             1..4,
