@@ -1,5 +1,4 @@
-//! Small calls beside bulk traffic on a slow link, in memory and in virtual time: what is measured is what the protocol does, not
-//! how fast the machine is.
+//! Small calls beside bulk traffic on a slow link, in memory and in virtual time.
 
 use std::{
     net::Ipv4Addr,
@@ -19,7 +18,7 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-/// One authority for all tests: making keys takes time.
+/// One certificate authority for all tests: generating keys takes time.
 static CA: LazyLock<DevCa> = LazyLock::new(|| DevCa::new("bulk"));
 
 /// 100 Mbit/s.
@@ -27,13 +26,14 @@ const RATE: NonZeroU64 = NonZeroU64::new(12_500_000).unwrap();
 
 const ONE_WAY: Duration = Duration::from_millis(10);
 
-/// What the link carries in a round trip.
+/// Bytes that the link carries in a round trip.
 const QUEUE_BYTES: usize = 250_000;
 
-/// The time in a full queue.
+/// Delay of a full queue.
 const QUEUE: Duration = Duration::from_millis(20);
 
-/// Bytes of a reply that is large. Sixteen of them are no more than QUIC sends in one burst.
+/// Bytes of a reply that is too large for a lane. Sixteen of them are no more than QUIC sends in
+/// one burst.
 const PIECE: usize = 20 * 1_024;
 
 /// How long bulk traffic is read.
@@ -41,12 +41,12 @@ const READING: Duration = Duration::from_secs(2);
 
 const PINGS: usize = 100;
 
-/// The longest time that the 99th percentile of small calls may take: three round trips, and the queue of the link in the
+/// Longest 99th percentile of small calls: three round trips, and the queue of the link in the
 /// direction of the bulk traffic.
 const SMALL_MAX: Duration = Duration::from_millis(3 * 20 + 20);
 
-/// The time until a lost packet is known to be lost and sent again: a round trip, and the delay of
-/// the acknowledgement.
+/// Time until a lost packet is detected and sent again: a round trip, and the delay of the
+/// acknowledgement.
 const LOSS_RECOVERY: Duration = Duration::from_millis(20 + 5);
 
 struct Link {
@@ -54,7 +54,7 @@ struct Link {
     server: RpcServer,
     client: RpcClient,
     _node: Endpoint,
-    /// Lets handlers that wait for it read.
+    /// Lets waiting handlers read.
     reads: Arc<Semaphore>,
 }
 
@@ -115,13 +115,13 @@ fn item() -> Raw {
 }
 
 impl Link {
-    /// The time of the slowest but one of a hundred small calls, one after the other.
+    /// Latency of the second slowest of a hundred small calls, one after the other.
     async fn p99(&self) -> Duration {
         let took = self.times(PINGS).await;
         took[PINGS * 99 / 100 - 1]
     }
 
-    /// The times of small calls, one after the other, the shortest first.
+    /// Latencies of small calls, one after the other, in ascending order.
     async fn times(&self, calls: usize) -> Vec<Duration> {
         self.times_within(Duration::from_secs(1), calls).await
     }
@@ -154,7 +154,7 @@ impl Link {
         begun.expect("a stream")
     }
 
-    /// Bytes of bulk replies read in a second.
+    /// Counts the bytes of bulk replies that are read.
     fn read(&self, mut stream: Receiver<Raw>, into: &mut JoinSet<usize>) {
         into.spawn(async move {
             let mut bytes = 0;
@@ -170,7 +170,7 @@ impl Link {
 }
 
 #[tokio::test(start_paused = true)]
-async fn small_calls_pass_a_stream_that_fills_the_link() {
+async fn small_calls_overtake_a_stream_that_fills_the_link() {
     let link = link().await;
     let mut reading = JoinSet::new();
     link.read(link.unread().await, &mut reading);
@@ -181,7 +181,7 @@ async fn small_calls_pass_a_stream_that_fills_the_link() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn small_calls_pass_a_large_reply_and_a_large_request() {
+async fn small_calls_overtake_a_large_reply_and_a_large_request() {
     let link = link().await;
     for (method, bytes) in [("large", 1), ("take", 5_000_000)] {
         let client = link.client.clone();
@@ -210,7 +210,7 @@ async fn small_calls_pass_a_large_reply_and_a_large_request() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn small_calls_pass_an_upload_that_fills_the_link() {
+async fn small_calls_overtake_an_upload_that_fills_the_link() {
     let link = link().await;
     link.reads.add_permits(1);
     let mut upload = link
@@ -223,8 +223,8 @@ async fn small_calls_pass_an_upload_that_fills_the_link() {
     sending.abort();
 }
 
-/// The times of small calls at 1 % loss each way, beside so many streams that the client reads and
-/// uploads that the server reads; the shortest first.
+/// Latencies of small calls at 1 % loss each way, beside so many streams that the client reads and
+/// uploads that the server reads, in ascending order.
 async fn times_with_loss(streams: usize, uploads: usize) -> Vec<Duration> {
     let mut took = Vec::new();
     for seed in [1, 2, 3] {
@@ -246,7 +246,7 @@ async fn times_with_loss(streams: usize, uploads: usize) -> Vec<Duration> {
         }
         // Until the congestion windows are those of a path with loss.
         tokio::time::sleep(Duration::from_secs(1)).await;
-        // One in some ten thousand is lost several times over.
+        // One in some ten thousand packets is lost several times in a row.
         let deadline = Duration::from_secs(60);
         took.extend(link.times_within(deadline, 1_000).await);
         assert!(link.network.stats().lost > 100);
@@ -262,22 +262,21 @@ fn assert_quantiles(what: &str, took: &[Duration], p90_max: Duration, p99_max: D
     assert!(p99 <= p99_max, "{what}: p99 {p99:?}");
 }
 
-/// One call in fifty loses a packet of its own, so that the 99th percentile is that of a call which
-/// is repaired: that takes a round trip and the delay of the acknowledgement.
+/// One call in fifty loses a packet of its own, so the 99th percentile is that of a call whose
+/// packet is sent again: that takes a round trip and the delay of the acknowledgement.
 #[tokio::test(start_paused = true)]
-async fn small_calls_with_loss_pass_bulk_traffic_in_one_direction() {
+async fn small_calls_with_loss_overtake_bulk_traffic_in_one_direction() {
     for (what, streams, uploads) in [("a stream", 1, 0), ("an upload", 0, 1)] {
         let took = times_with_loss(streams, uploads).await;
         assert_quantiles(what, &took, SMALL_MAX, SMALL_MAX + LOSS_RECOVERY);
     }
 }
 
-/// With bulk traffic both ways acknowledgements are lost and delayed too, and calls wait for room
-/// in a congestion window of some ten packets on the way there and on the way back. So this is more
-/// than the bound without loss: one recovery more for most, and for those that are sent again twice
-/// as much.
+/// With bulk traffic both ways, acknowledgements are lost and delayed too, and calls wait for a
+/// congestion window of some ten packets in both directions. So the bound is higher than without
+/// loss: one recovery more for most calls, and twice as much for those that are sent again.
 #[tokio::test(start_paused = true)]
-async fn small_calls_with_loss_pass_bulk_traffic_in_both_directions() {
+async fn small_calls_with_loss_overtake_bulk_traffic_in_both_directions() {
     for streams in [1, 30] {
         let took = times_with_loss(streams, 1).await;
         let what = format!("an upload and streams: {streams}");
@@ -289,14 +288,14 @@ async fn small_calls_with_loss_pass_bulk_traffic_in_both_directions() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn small_calls_and_other_streams_pass_streams_that_are_not_read() {
+async fn unread_streams_hold_up_neither_small_calls_nor_other_streams() {
     let link = link().await;
     let mut unread = Vec::new();
     for streams in [10, 20, 100] {
         while unread.len() < streams {
             unread.push(link.unread().await);
         }
-        // Until all of them stand still.
+        // Until all of them are blocked by flow control.
         tokio::time::sleep(Duration::from_secs(6)).await;
         link.assert_small_calls_are_quick().await;
         let mut reading = JoinSet::new();
@@ -304,13 +303,13 @@ async fn small_calls_and_other_streams_pass_streams_that_are_not_read() {
         let bytes = reading.join_next().await.unwrap().unwrap();
         assert!(bytes > 5_000_000, "{bytes} bytes beside {streams} streams");
     }
-    // What was not read is there.
+    // The unread messages were delivered.
     let last = unread.last_mut().unwrap().message().await;
     assert_eq!(last.unwrap().expect("an item").0.len(), 64 * 1_024);
 }
 
 #[tokio::test(start_paused = true)]
-async fn small_calls_and_other_uploads_pass_uploads_that_are_not_read() {
+async fn unread_uploads_hold_up_neither_small_calls_nor_other_uploads() {
     let link = link().await;
     let mut sending = JoinSet::new();
     let mut uploads = 0;
@@ -333,7 +332,7 @@ async fn small_calls_and_other_uploads_pass_uploads_that_are_not_read() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_drain_is_told_at_once_beside_bulk_traffic() {
+async fn a_drain_is_announced_at_once_beside_bulk_traffic() {
     let link = link().await;
     let mut reading = JoinSet::new();
     for _ in 0..100 {
@@ -347,7 +346,8 @@ async fn a_drain_is_told_at_once_beside_bulk_traffic() {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
     let took = before.elapsed();
-    // Packets that are under way are before it, and none that waits for its turn.
+    // Only packets that are already on the path are before it, and none that waits in a queue of
+    // the sender.
     assert!(took <= ONE_WAY + QUEUE * 3 / 4, "{took:?}");
 }
 
@@ -372,7 +372,7 @@ async fn bulk_traffic_is_not_starved_by_small_calls() {
     }
     let bytes = reading.join_next().await.unwrap().unwrap();
     let small = calls.join_all().await.into_iter().sum::<u64>() * 8_000;
-    // A twentieth of the link at least, for each of them.
+    // At least a twentieth of the link for each of them.
     assert!(
         bytes > 1_250_000,
         "{bytes} bytes of the stream, {small} of small calls"
@@ -384,8 +384,9 @@ async fn bulk_traffic_is_not_starved_by_small_calls() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn large_replies_end_one_after_the_other_and_not_all_at_once() {
-    // Nothing but the rate of the link holds the server up: neither the congestion window, nor the pace that follows from it.
+async fn large_replies_complete_one_after_the_other() {
+    // Only the rate of the link limits the server: neither the congestion window, nor the pacing
+    // that follows from it.
     let window = 16 * 1024 * 1024;
     let link = link_with(TransportConfig::lan().with_initial_window_bytes(window)).await;
     link.network.set_delay(Duration::from_micros(50));
@@ -407,6 +408,6 @@ async fn large_replies_end_one_after_the_other_and_not_all_at_once() {
         assert_eq!(call.expect("no panic").expect("a reply"), PIECE);
         ended.push(began.elapsed());
     }
-    // Those that take turns packet by packet end together, when all is through.
+    // Replies that take turns packet by packet would all end at the end.
     assert!(ended[0] < ended[15] / 2, "{ended:?}");
 }

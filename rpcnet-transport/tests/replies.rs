@@ -1,5 +1,4 @@
-//! Replies that are large for the room of their peer or for the rate of its link, in memory and in
-//! virtual time.
+//! Large replies, above the share of their peer or the rate of its link, in virtual time.
 
 use std::{
     net::Ipv4Addr,
@@ -19,7 +18,7 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-/// One authority for all tests: making keys takes time.
+/// One certificate authority for all tests: generating keys takes time.
 static CA: LazyLock<DevCa> = LazyLock::new(|| DevCa::new("replies"));
 
 const KIB: usize = 1024;
@@ -52,7 +51,7 @@ impl Net {
                 |_cx, body: Bytes| async move { Ok(body.slice(..1)) },
             )
             .server_streaming("stream", |_cx, (): (), mut out: Sender<Raw>| async move {
-                // Until those that come at the same time have begun.
+                // Until the other streams of the test have begun.
                 sleep(Duration::from_secs(1)).await;
                 loop {
                     out.send(Raw(vec![7; LARGE].into())).await?;
@@ -79,7 +78,7 @@ fn patient() -> CallOptions {
     CallOptions::new().with_timeout(Duration::from_secs(600))
 }
 
-/// Room for two replies of 250 KiB a peer, and as much beyond it.
+/// A share of two replies of 250 KiB a peer, and an overdraft of as much.
 fn narrow() -> TransportConfig {
     TransportConfig::lan()
         .with_message_bytes_max(512 * KIB)
@@ -87,12 +86,12 @@ fn narrow() -> TransportConfig {
         .with_stall_timeout(STALL)
 }
 
-/// A caller that takes next to nothing of what it does not read.
+/// A caller that buffers next to nothing of what it does not read.
 fn taking_little() -> TransportConfig {
     TransportConfig::lan().with_stream_window_bytes(NonZeroU32::new(1_024).unwrap())
 }
 
-/// Calls with streams of their own.
+/// Options of calls with streams of their own.
 fn isolated() -> CallOptions {
     patient().with_isolated(true)
 }
@@ -108,13 +107,13 @@ async fn call_large(client: &RpcClient, calls: usize, options: CallOptions) -> u
 
 #[tokio::test(start_paused = true)]
 async fn replies_beyond_the_share_of_their_peer_reach_it() {
-    // On lanes two more are held beside the two of the share.
+    // On lanes two more replies are held beside the two of the share.
     for (calls, options) in [(4, patient()), (100, isolated())] {
         let net = Net::new(narrow());
         let client = net.connect("client", TransportConfig::lan()).await;
         assert_eq!(call_large(&client, calls, options).await, calls);
         assert_eq!(net.server.stats().replies_dropped, 0);
-        // When the last ones are acknowledged.
+        // Until the last replies are acknowledged.
         sleep(Duration::from_secs(1)).await;
         assert_eq!(net.server.endpoint().buffered_bytes(), 0);
     }
@@ -136,13 +135,13 @@ async fn replies_beyond_twice_the_share_of_their_peer_are_dropped() {
             }
         }
     }
-    // The calls of a lane run one after the other, before anything of their replies is sent.
+    // The calls of a lane run one after the other, before any byte of their replies is sent.
     assert_eq!(dropped, 6);
     assert_eq!(net.server.stats().replies_dropped, dropped);
 }
 
 #[tokio::test(start_paused = true)]
-async fn calls_of_a_peer_that_takes_nothing_do_not_begin_until_it_is_cut() {
+async fn calls_of_a_peer_that_reads_nothing_start_after_its_streams_are_reset() {
     let net = Net::new(narrow());
     let greedy = net.connect("greedy", taking_little()).await;
     let mut streams = Vec::new();
@@ -150,7 +149,7 @@ async fn calls_of_a_peer_that_takes_nothing_do_not_begin_until_it_is_cut() {
         streams.push(unread(&greedy).await);
     }
     sleep(Duration::from_secs(2)).await;
-    // Each has a message that is not taken; the third one is beyond the share.
+    // Each stream has a message that is not read; the third message is beyond the share.
     assert_eq!(net.server.endpoint().buffered_bytes(), 3 * LARGE);
     let options = isolated();
     let began = Instant::now();
@@ -162,7 +161,7 @@ async fn calls_of_a_peer_that_takes_nothing_do_not_begin_until_it_is_cut() {
     sleep(STALL / 2).await;
     let started = net.server.stats().calls_started;
     assert_eq!(started, 3, "the streams alone");
-    // Others do not notice, and lanes serve on.
+    // Other peers are not affected, and lanes go on.
     let other = net.connect("other", TransportConfig::lan()).await;
     assert_eq!(call_large(&other, 2, patient()).await, 2);
     assert_eq!(greedy.call("take", "small").await.unwrap(), "s");
@@ -184,7 +183,7 @@ async fn unread(client: &RpcClient) -> Receiver<Raw> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stream_without_room_ends_as_overloaded() {
+async fn a_stream_beyond_the_overdraft_ends_as_overloaded() {
     let net = Net::new(narrow());
     let greedy = net.connect("greedy", taking_little()).await;
     let mut streams = Vec::new();
@@ -194,7 +193,7 @@ async fn a_stream_without_room_ends_as_overloaded() {
     sleep(3 * STALL).await;
     let mut ends = Vec::new();
     for mut stream in streams {
-        // What was cut is gone: of the others there was nothing yet.
+        // Streams that were reset have lost their messages; the others had none yet.
         let end = stream.message().await;
         ends.push(end.expect_err("no message").code());
     }
@@ -209,7 +208,7 @@ async fn a_stream_without_room_ends_as_overloaded() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn streams_wait_for_room_while_others_of_their_peer_are_read() {
+async fn streams_wait_while_others_of_their_peer_are_read() {
     let net = Net::new(narrow());
     let client = net.connect("client", taking_little()).await;
     let mut reading = JoinSet::new();
@@ -227,10 +226,10 @@ async fn streams_wait_for_room_while_others_of_their_peer_are_read() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_peer_that_takes_its_replies_over_a_slow_link_is_not_refused() {
+async fn a_peer_behind_a_slow_link_is_not_rejected() {
     let net = Net::new(narrow().with_transfer_rate_min(NonZeroU32::new(16 * 1024).unwrap()));
     let client = net.connect("client", TransportConfig::lan()).await;
-    // QUIC takes all replies at once, and sends them side by side, so that they end at the same
+    // QUIC accepts all replies at once, and sends them concurrently, so that they end at the same
     // time: after more than the stall timeout.
     net.network.set_rate(NonZeroU64::new(25_000), 20_000);
     let began = Instant::now();
@@ -261,7 +260,7 @@ async fn a_peer_that_takes_its_replies_over_a_slow_link_is_not_refused() {
 const RATE: NonZeroU64 = NonZeroU64::new(3_000_000).unwrap();
 
 #[tokio::test(start_paused = true)]
-async fn large_replies_side_by_side_on_a_slow_link_are_not_stalled() {
+async fn concurrent_large_replies_on_a_slow_link_are_not_stalled() {
     let net = Net::new(TransportConfig::lan());
     let client = net.connect("client", TransportConfig::lan()).await;
     net.network.set_rate(Some(RATE), 250_000);
@@ -270,13 +269,13 @@ async fn large_replies_side_by_side_on_a_slow_link_are_not_stalled() {
     for reply in join_all(calls).await {
         assert_eq!(reply.expect("a reply").len(), HUGE);
     }
-    // The last ones wait for longer than that for room at the reader.
+    // The last ones wait for longer than that for a reservation of the reader.
     assert!(began.elapsed() > 2 * STALL, "{:?}", began.elapsed());
     assert_eq!(net.server.stats().stalled_calls, 0);
 }
 
 #[tokio::test(start_paused = true)]
-async fn large_requests_side_by_side_on_a_slow_link_are_not_stalled() {
+async fn concurrent_large_requests_on_a_slow_link_are_not_stalled() {
     let net = Net::new(TransportConfig::lan());
     let client = net.connect("client", TransportConfig::lan()).await;
     net.network.set_rate(Some(RATE), 250_000);
@@ -292,10 +291,10 @@ async fn large_requests_side_by_side_on_a_slow_link_are_not_stalled() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn many_bodies_side_by_side_on_a_slow_link_have_the_time_of_all() {
+async fn concurrent_bodies_on_a_slow_link_have_the_transfer_time_of_all() {
     let net = Net::new(TransportConfig::lan());
     let client = net.connect("client", TransportConfig::lan()).await;
-    // Each has a sixth of the least rate, and all together nine times as much.
+    // Each has a sixth of the least rate, and all together nine times the least rate.
     net.network.set_rate(NonZeroU64::new(600_000), 250_000);
     let began = Instant::now();
     let calls = (0..60).map(|_| client.call_with("mega", "", isolated()));
@@ -311,7 +310,7 @@ async fn many_bodies_side_by_side_on_a_slow_link_have_the_time_of_all() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_peer_that_takes_nothing_is_cut_after_the_stall_timeout() {
+async fn a_peer_that_reads_nothing_is_reset_after_the_stall_timeout() {
     let net = Net::new(TransportConfig::lan());
     let greedy = net.connect("greedy", TransportConfig::lan()).await;
     let began = Instant::now();
@@ -321,7 +320,7 @@ async fn a_peer_that_takes_nothing_is_cut_after_the_stall_timeout() {
     }
     while net.server.stats().stalled_calls < 4 {
         assert!(began.elapsed() < 2 * STALL);
-        // Small calls are no sign that it takes them.
+        // Small calls do not show that the peer reads its large replies.
         assert_eq!(greedy.call("take", "small").await.unwrap(), "s");
         sleep(STALL / 300).await;
     }

@@ -1,5 +1,4 @@
-//! Calls of one caller that take long, beside small calls of another, at a server that runs eight
-//! at a time: in memory and in virtual time.
+//! Fair shares: long calls of one caller beside small calls of another, in virtual time.
 
 use std::{
     net::Ipv4Addr,
@@ -21,7 +20,7 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-/// One authority for all tests: making keys takes time.
+/// One certificate authority for all tests: generating keys takes time.
 static CA: LazyLock<DevCa> = LazyLock::new(|| DevCa::new("shares"));
 
 const PLACES: usize = 8;
@@ -29,11 +28,11 @@ const PLACES: usize = 8;
 /// How long the handlers of the greedy caller work.
 const LONG: Duration = Duration::from_secs(2);
 
-/// Small calls of the other one: how many, and how often.
+/// Small calls of the other caller: how many, and how often.
 const CALLS: usize = 300;
 const EVERY: Duration = Duration::from_millis(10);
 
-/// Of 300.
+/// Least number of answered calls, of 300.
 const ANSWERED_MIN: usize = CALLS * 9 / 10;
 
 struct World {
@@ -71,16 +70,16 @@ async fn world(limited: Limited) -> World {
     }
 }
 
-/// What the limit is of.
+/// Where the limit applies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Limited {
     Server,
     Methods,
 }
 
-/// A small method and a longer one; one that takes long, with keys; one that works for long when
-/// all messages are there; two that stop waiting for a message, and one that waits for it again;
-/// and one that works for a while on each message.
+/// Methods: a small one, a medium one, a long one with keys, one that works for long once it has
+/// all messages, two that stop waiting for a message, one that waits for it again, and one that
+/// works on each message.
 fn router() -> Router {
     Router::new()
         .raw("small", |_cx, body: Bytes| async move {
@@ -130,7 +129,7 @@ fn router() -> Router {
 }
 
 impl World {
-    /// Makes small calls at a fixed rate. Says how many are answered.
+    /// Makes small calls at a fixed rate. Returns how many are answered.
     async fn small_calls(&self) -> usize {
         let mut calls = JoinSet::new();
         for _ in 0..CALLS {
@@ -142,7 +141,7 @@ impl World {
         ends.into_iter().filter(|is_ok| *is_ok).count()
     }
 
-    /// Waits until so many calls have begun.
+    /// Waits until so many calls have started.
     async fn begun(&self, calls: u64) {
         let begun = async {
             while self.server.stats().calls_started < calls {
@@ -152,8 +151,8 @@ impl World {
         timeout(LONG, begun).await.expect("they begin in time");
     }
 
-    /// Makes calls with keys, more than there are places, again and again, and gives each of them
-    /// up soon.
+    /// Makes more calls with keys than there are permits, again and again, and cancels each of them
+    /// soon.
     fn call_with_keys(&self) -> JoinSet<()> {
         let mut calls = JoinSet::new();
         for task in 0..2 * PLACES {
@@ -187,8 +186,7 @@ impl World {
         flood
     }
 
-    /// Sends eight bytes on each of as many streams as there are places, twice over, again and
-    /// again.
+    /// Sends eight bytes on each of twice as many streams as there are permits, again and again.
     fn upload(&self, method: &'static str, parts: u64) -> JoinSet<()> {
         let mut calls = JoinSet::new();
         for _ in 0..2 * PLACES {
@@ -211,7 +209,7 @@ impl World {
 }
 
 #[tokio::test(start_paused = true)]
-async fn small_calls_are_answered_beside_keyed_calls_that_take_long() {
+async fn small_calls_are_answered_beside_long_calls_with_keys() {
     let world = world(Limited::Server).await;
     let _calls = world.call_with_keys();
     world.begun(PLACES as u64 / 2).await;
@@ -222,7 +220,7 @@ async fn small_calls_are_answered_beside_keyed_calls_that_take_long() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn small_calls_are_answered_beside_streams_whose_handlers_work_for_long() {
+async fn small_calls_are_answered_beside_streams_with_long_handlers() {
     let world = world(Limited::Server).await;
     let _calls = world.upload("parts", 1);
     world.begun(PLACES as u64 / 2).await;
@@ -231,7 +229,7 @@ async fn small_calls_are_answered_beside_streams_whose_handlers_work_for_long() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn small_calls_are_answered_beside_streams_that_had_all_places_for_themselves() {
+async fn small_calls_are_answered_beside_streams_that_held_all_permits() {
     let world = world(Limited::Server).await;
     // The other caller was not seen for long.
     sleep(Duration::from_secs(120)).await;
@@ -283,11 +281,11 @@ async fn bursts_are_answered_beside_the_flood_of_another_caller() {
 async fn bursts_are_answered_beside_the_queue_of_a_caller_with_long_handlers() {
     let world = world(Limited::Server).await;
     world.modest.call("small", "").await.expect("a reply");
-    // Six run, which is the share of a caller, and forty queue again and again.
+    // Six run, which is the share of a caller, and forty are queued again and again.
     let mut flood = JoinSet::new();
     for n in 0..46 {
         let client = world.greedy.clone();
-        // Those that run end one after the other.
+        // The running calls end one after the other.
         let begins = if n < 6 { n * LONG / 6 } else { 2 * LONG };
         flood.spawn(async move {
             sleep(begins).await;
@@ -312,7 +310,7 @@ async fn bursts_are_answered_beside_the_queue_of_a_caller_with_long_handlers() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_handler_that_stops_waiting_for_its_place_counts_until_it_waits_again() {
+async fn a_handler_that_stops_reacquiring_counts_until_it_waits_again() {
     let world = world(Limited::Server).await;
     let running = || {
         let state = world.server.endpoint().admission();
@@ -348,7 +346,7 @@ async fn a_handler_that_stops_waiting_for_its_place_counts_until_it_waits_again(
     }
 }
 
-/// A stream does not learn that its handler waits no longer.
+/// A stream does not learn that its handler has stopped waiting.
 #[tokio::test(start_paused = true)]
 async fn a_handler_that_stops_waiting_for_a_message_counts_again() {
     let world = world(Limited::Server).await;
@@ -364,7 +362,7 @@ async fn a_handler_that_stops_waiting_for_a_message_counts_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_caller_that_is_alone_uses_every_place_and_none_more() {
+async fn a_single_caller_uses_every_permit_and_no_more() {
     let network = MemoryNetwork::new();
     let any = (Ipv4Addr::UNSPECIFIED, 0).into();
     let bind = |name, config| network.bind(any, config, CA.issue(name).unwrap());
@@ -388,7 +386,7 @@ async fn a_caller_that_is_alone_uses_every_place_and_none_more() {
     let server = bind("server", config).unwrap().serve(router);
     let node = bind("gateway", TransportConfig::lan()).unwrap();
     let client = node.connect(server.local_addr(), "server").await.unwrap();
-    // One that is not let in is not there.
+    // A caller that is denied does not count.
     let denied = bind("other", TransportConfig::lan()).unwrap();
     let connected = denied.connect(server.local_addr(), "server").await;
     connected.expect_err("it is not let in");

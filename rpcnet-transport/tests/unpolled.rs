@@ -1,5 +1,4 @@
-//! Peers and callers that leave things half done, in memory and in virtual time: futures that are kept
-//! and not polled, messages that are given up, bodies that have arrived before there is room.
+//! Futures that are kept without being polled, and messages that are abandoned.
 
 use std::{
     net::Ipv4Addr,
@@ -22,7 +21,7 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-/// One authority for all tests: making keys takes time.
+/// One certificate authority for all tests: generating keys takes time.
 static CA: LazyLock<DevCa> = LazyLock::new(|| DevCa::new("unpolled"));
 
 const KIB: usize = 1_024;
@@ -158,7 +157,7 @@ fn narrow() -> TransportConfig {
         .with_buffered_bytes_max(1_024 * KIB)
 }
 
-/// Room for three messages of 20 kB.
+/// Buffers for three messages of 20 kB.
 fn tiny() -> TransportConfig {
     TransportConfig::lan()
         .with_message_bytes_max(32 * KIB)
@@ -177,7 +176,7 @@ async fn begin(client: &RpcClient, method: &str) -> Receiver<Raw> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_that_is_not_polled_holds_up_no_large_message() {
+async fn an_unpolled_call_holds_up_no_large_message() {
     let net = Net::new(TransportConfig::lan());
     let (client, _node) = net.connect("client", TransportConfig::lan()).await;
     let mut kept = Box::pin(client.call_with("take", vec![1; HUGE], isolated()));
@@ -192,7 +191,7 @@ async fn a_call_that_is_not_polled_holds_up_no_large_message() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn calls_in_the_loop_over_buffered_calls_go_on() {
+async fn calls_inside_a_loop_over_buffered_calls_go_on() {
     let net = Net::new(TransportConfig::lan());
     let (client, _node) = net.connect("client", TransportConfig::lan()).await;
     let bytes = |call| if call % 4 == 0 { 50_000 } else { 4_000_000 };
@@ -206,7 +205,7 @@ async fn calls_in_the_loop_over_buffered_calls_go_on() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_handler_that_keeps_a_send_for_later_holds_up_no_reply() {
+async fn an_unpolled_send_of_a_handler_holds_up_no_reply() {
     let net = Net::new(TransportConfig::lan());
     let (client, _node) = net.connect("client", TransportConfig::lan()).await;
     let _kept = begin(&client, "kept").await;
@@ -236,7 +235,7 @@ async fn large_calls_without_a_deadline_need_no_runtime() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_body_that_has_arrived_while_it_waits_for_room_is_read() {
+async fn a_body_that_arrives_before_its_reservation_is_read() {
     let net = Net::new(tiny());
     let (client, _node) = net.connect("client", TransportConfig::lan()).await;
     let mut calls = JoinSet::new();
@@ -251,7 +250,7 @@ async fn a_body_that_has_arrived_while_it_waits_for_room_is_read() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn messages_that_have_arrived_while_they_wait_for_room_are_read() {
+async fn messages_that_arrive_before_their_reservations_are_read() {
     let net = Net::new(TransportConfig::lan());
     let (client, node) = net.connect("client", tiny()).await;
     let mut readers = JoinSet::new();
@@ -272,7 +271,7 @@ async fn messages_that_have_arrived_while_they_wait_for_room_are_read() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_message_that_is_given_up_while_it_waits_for_room_breaks_its_stream() {
+async fn abandoning_a_message_that_waits_for_bytes_breaks_its_stream() {
     let net = Net::new(narrow());
     let (client, _node) = net.connect("client", taking_little()).await;
     let mut gap = begin(&client, "gap").await;
@@ -287,7 +286,7 @@ async fn a_message_that_is_given_up_while_it_waits_for_room_breaks_its_stream() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_handler_that_has_given_up_a_message_holds_up_no_other() {
+async fn a_handler_that_abandoned_a_message_holds_up_no_other() {
     for gives_up in ["impatient", "polled"] {
         let net = Net::new(narrow());
         let (client, _node) = net.connect("client", TransportConfig::lan()).await;
@@ -306,7 +305,8 @@ async fn a_handler_that_has_given_up_a_message_holds_up_no_other() {
     }
 }
 
-/// A caller without room for further large messages, while it keeps what is returned.
+/// A caller without buffer bytes for further large messages, while it keeps the streams that are
+/// returned.
 async fn full(net: &Net) -> (RpcClient, Endpoint, Vec<Receiver<Raw>>) {
     let (client, node) = net.connect("client", narrow()).await;
     let mut holding = Vec::new();
@@ -327,7 +327,7 @@ async fn assert_has_room(client: &RpcClient) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_caller_that_polls_a_stream_no_further_holds_up_no_other() {
+async fn an_unpolled_stream_of_a_caller_holds_up_no_other() {
     let net = Net::new(TransportConfig::lan());
     let (client, node, holding) = full(&net).await;
     let mut kept = begin(&client, "endless").await;
@@ -342,7 +342,7 @@ async fn a_caller_that_polls_a_stream_no_further_holds_up_no_other() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_that_is_kept_while_its_reply_waits_for_room_holds_up_no_other() {
+async fn an_unpolled_call_whose_reply_waits_for_bytes_holds_up_no_other() {
     let net = Net::new(TransportConfig::lan());
     let (client, node, holding) = full(&net).await;
     let mut kept = Box::pin(client.call_with("large", "", isolated()));
@@ -357,7 +357,7 @@ async fn a_call_that_is_kept_while_its_reply_waits_for_room_holds_up_no_other() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_that_waits_for_its_peer_hears_what_other_peers_give_back() {
+async fn a_call_that_waits_for_an_overdraft_notices_releases_of_other_peers() {
     let net = Net::new(narrow());
     let mut others = Vec::new();
     for name in ["b", "c"] {
@@ -387,7 +387,7 @@ async fn a_call_that_waits_for_its_peer_hears_what_other_peers_give_back() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn handlers_whose_other_half_waits_keep_to_the_limit_and_the_share() {
+async fn handlers_with_a_waiting_half_keep_the_limit_and_the_share() {
     let config = TransportConfig::lan().with_admission(Admission::fixed(8));
     let net = Net::new(config);
     let (greedy, _node) = net.connect("greedy", taking_little()).await;
@@ -417,7 +417,7 @@ async fn handlers_whose_other_half_waits_keep_to_the_limit_and_the_share() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn replies_on_lanes_that_are_not_taken_are_on_the_account_of_their_peer() {
+async fn unread_replies_on_lanes_are_charged_to_their_peer() {
     let config = TransportConfig::lan()
         .with_message_bytes_max(1_024 * KIB)
         .with_buffered_bytes_max(8 * 1_024 * KIB);
@@ -434,7 +434,7 @@ async fn replies_on_lanes_that_are_not_taken_are_on_the_account_of_their_peer() 
         sleep(Duration::from_secs(2)).await;
         greedy.push((client, node, calls));
     }
-    // Its share, and as much again; 62 MiB were to come.
+    // Its share, and as much again as overdraft; 62 MiB were to come.
     let held = net.server.endpoint().buffered_bytes();
     assert!(held >= 2 * 1_024 * KIB, "{held}");
     assert!(held <= 8 * 1_024 * KIB, "{held}");
@@ -445,7 +445,7 @@ async fn replies_on_lanes_that_are_not_taken_are_on_the_account_of_their_peer() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_caller_that_gives_up_leaves_the_line_for_room() {
+async fn a_cancelled_call_leaves_the_reservation_queue() {
     let net = Net::new(narrow());
     let (client, _node) = net.connect("client", TransportConfig::lan()).await;
     let mut holding = Vec::new();
@@ -466,10 +466,10 @@ async fn a_caller_that_gives_up_leaves_the_line_for_room() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_writer_that_does_not_get_credit_gives_its_turn_away() {
+async fn a_writer_without_credit_gives_its_turn_away() {
     let net = Net::new(TransportConfig::lan());
     let (client, _node) = net.connect("client", TransportConfig::lan()).await;
-    // The path is known, so that what follows waits for nothing else.
+    // The path is known by now, so that the next call waits for nothing else.
     let warm = client.call_with("take", vec![1; 4_000_000], isolated());
     warm.await.expect("a reply");
     let options = CallOptions::new().without_deadline();
@@ -487,7 +487,7 @@ async fn a_writer_that_does_not_get_credit_gives_its_turn_away() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_lane_whose_replies_are_taken_too_slowly_is_cut() {
+async fn a_lane_whose_replies_are_read_too_slowly_is_reset() {
     let stall = Duration::from_secs(10);
     let net = Net::new(TransportConfig::lan().with_stall_timeout(stall));
     let (client, _node) = net.connect("client", taking_little()).await;

@@ -1,4 +1,4 @@
-//! Windows of many connections of one node, in memory and in virtual time.
+//! Flow-control windows of many connections of one node, in memory and in virtual time.
 
 use std::{
     future::pending,
@@ -17,22 +17,22 @@ use rpcnet_transport::{
 };
 use tokio::{task::JoinSet, time::sleep};
 
-/// One authority for all tests: making keys takes time.
+/// One certificate authority for all tests: generating keys takes time.
 static CA: LazyLock<DevCa> = LazyLock::new(|| DevCa::new("windows"));
 
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
 
-/// What the connections of a node have together.
+/// Budget of all connections of a node.
 const BUDGET: usize = 8 * MIB;
 
-/// What each has in any case.
+/// Window that each connection has in any case.
 const FLOOR: usize = 128 * KIB;
 
 const STREAMS: u32 = 8;
 const STREAM: usize = 512 * KIB;
 
-/// Time in which everything stands still that can.
+/// Time after which all streams are blocked by flow control.
 const LONG: Duration = Duration::from_secs(10);
 
 fn config() -> TransportConfig {
@@ -65,7 +65,7 @@ fn serve(network: &MemoryNetwork) -> RpcServer {
 struct Unread {
     client: RpcClient,
     _sending: JoinSet<()>,
-    /// Bytes that QUIC took.
+    /// Bytes that QUIC accepted.
     taken: Arc<AtomicUsize>,
 }
 
@@ -100,7 +100,7 @@ impl Unread {
 }
 
 #[tokio::test(start_paused = true)]
-async fn connections_of_one_node_hold_what_one_node_may_and_more_again_when_others_end() {
+async fn windows_of_one_node_fit_its_budget_and_grow_again() {
     let network = MemoryNetwork::new();
     network.set_delay(Duration::from_millis(1));
     let server = serve(&network);
@@ -113,7 +113,7 @@ async fn connections_of_one_node_hold_what_one_node_may_and_more_again_when_othe
     let taken: usize = connections.iter().map(Unread::taken).sum();
     assert!(taken <= BUDGET + 40 * FLOOR, "{} KiB", taken / KIB);
     assert!(taken >= BUDGET / 2, "{} KiB", taken / KIB);
-    // Those that came first have more than their share.
+    // The oldest connections have more than their share.
     let last = connections.pop().expect("one of them");
     assert!(last.taken() <= FLOOR, "{} KiB", last.taken() / KIB);
     drop(connections);
@@ -123,7 +123,7 @@ async fn connections_of_one_node_hold_what_one_node_may_and_more_again_when_othe
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_connection_alone_has_room_for_all_of_its_streams_and_for_small_calls() {
+async fn a_single_connection_has_windows_for_all_of_its_streams() {
     let network = MemoryNetwork::new();
     network.set_delay(Duration::from_millis(1));
     let server = serve(&network);

@@ -1,5 +1,4 @@
-//! Peers that speak QUIC and TLS rightly and lie in everything else, by scripts of random bytes. The fuzz targets run the same
-//! harness for longer.
+//! Peers that speak QUIC and TLS correctly and break the protocol on top, by random scripts.
 
 mod harness;
 mod trickle;
@@ -12,7 +11,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
 
     #[test]
-    fn a_server_outlives_any_caller(script in vec(any::<u8>(), 0..1024)) {
+    fn a_server_survives_any_caller(script in vec(any::<u8>(), 0..1024)) {
         harness::lying_caller(&script);
     }
 
@@ -35,13 +34,13 @@ proptest! {
 }
 
 #[test]
-fn calls_without_a_deadline_end_though_their_replies_trickle() {
+fn calls_without_a_deadline_end_when_their_replies_trickle() {
     for slow in [Slow::Isolated, Slow::Upload, Slow::Large] {
         trickling_server(slow);
     }
 }
 
 #[test]
-fn the_reply_of_a_call_that_was_given_up_is_not_read_for_ever() {
+fn the_reply_of_a_cancelled_call_is_not_read_for_ever() {
     trickling_server(Slow::GivenUp);
 }

@@ -1,5 +1,4 @@
-//! A server that sends a reply byte by byte, so slowly that it would hold the call and its memory
-//! for ever.
+//! A server that sends a reply byte by byte, so slowly that it would hold the call for ever.
 
 use std::time::Duration;
 
@@ -14,16 +13,16 @@ use tokio::{sync::Notify, time::sleep};
 
 use crate::harness::network::{LIAR, until, within, world};
 
-/// Which reply is slow.
+/// The reply that is slow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Slow {
-    /// That of a call with a stream of its own.
+    /// The reply of a call with a stream of its own.
     Isolated,
-    /// That of a call that sends a stream.
+    /// The reply of a call that sends a stream.
     Upload,
-    /// That of a call on a lane, which is too large for it.
+    /// The reply of a call on a lane, which is too large for the lane.
     Large,
-    /// The same, of a call that is given up.
+    /// The same, of a call that is cancelled.
     GivenUp,
 }
 
@@ -34,11 +33,12 @@ pub(crate) enum Slow {
 /// If the call, or the reading of its reply, does not end.
 pub(crate) fn trickling_server(slow: Slow) {
     let world = world(&[]);
-    // The server has the call.
+    // Notified when the server has the call.
     let begun = Notify::new();
     world.runtime.block_on(async {
         let addr = world.liar.local_addr().expect("it has a port");
-        // The caller is impatient: on a busy machine it may have to connect again.
+        // The connect timeout of the caller is short: on a busy machine it may have to connect
+        // again.
         let serve = async {
             loop {
                 let incoming = world.liar.accept().await.expect("it is open");
@@ -121,9 +121,9 @@ async fn say_hello(connection: &Connection) -> Option<SendStream> {
     Some(control)
 }
 
-/// Sends the reply to a call until it is not wanted any more.
+/// Sends the reply to a call until the caller stops it.
 async fn trickle(connection: &Connection, (mut send, recv): (SendStream, RecvStream), slow: Slow) {
-    // Dropped, it would end.
+    // Kept open: dropping it would end the lane.
     let mut lane = None;
     let mut reply = BytesMut::new();
     if matches!(slow, Slow::Large | Slow::GivenUp) {

@@ -1,4 +1,4 @@
-//! More calls than the server runs at a time: who waits, who is refused, and that places come back.
+//! Admission: calls above the limit are queued or rejected, and permits come back.
 
 use std::{
     num::NonZeroU32,
@@ -19,7 +19,7 @@ use tokio::sync::Semaphore;
 
 use super::*;
 
-/// Patient enough that a slow machine does not refuse what a test means to wait.
+/// Queue times that are long enough for a slow machine.
 fn fixed(calls: usize) -> Admission {
     Admission::fixed(calls).with_queue_time(PATIENCE / 4, PATIENCE)
 }
@@ -28,7 +28,8 @@ fn limited(admission: Admission) -> TransportConfig {
     TransportConfig::default().with_admission(admission)
 }
 
-/// A method `work` that waits for a permit, and how many of its handlers run and at most ran at a time.
+/// A method `work` that waits for a permit of the test, with the number of handlers that run and
+/// the most that ran at a time.
 #[derive(Clone, Default)]
 struct Workshop {
     running: Arc<AtomicUsize>,
@@ -95,13 +96,13 @@ fn running(server: &RpcServer) -> usize {
     state.expect("a limit").running
 }
 
-/// Isolated or not: calls on streams and on lanes are to behave alike.
+/// Isolated or not: calls on streams and on lanes have to behave alike.
 fn carriers() -> [CallOptions; 2] {
     [false, true].map(|isolated| CallOptions::new().with_isolated(isolated))
 }
 
 #[tokio::test]
-async fn no_more_than_the_limit_run_and_the_others_wait_for_their_turn() {
+async fn calls_above_the_limit_are_queued() {
     for options in carriers() {
         let shop = Workshop::closed();
         let server = serve(shop.router(), limited(fixed(3)));
@@ -127,7 +128,7 @@ async fn no_more_than_the_limit_run_and_the_others_wait_for_their_turn() {
 }
 
 #[tokio::test]
-async fn a_lane_goes_on_while_a_call_of_it_waits() {
+async fn a_lane_goes_on_while_one_of_its_calls_is_queued() {
     let shop = Workshop::closed();
     let router = shop
         .router()
@@ -151,7 +152,7 @@ async fn a_lane_goes_on_while_a_call_of_it_waits() {
 }
 
 #[tokio::test]
-async fn who_finds_the_queue_full_is_refused_from_the_header() {
+async fn a_full_queue_rejects_calls_by_their_header() {
     for options in carriers() {
         let shop = Workshop::closed();
         let server = serve(shop.router(), limited(fixed(1).with_queue_len(1)));
@@ -172,7 +173,7 @@ async fn who_finds_the_queue_full_is_refused_from_the_header() {
             let wait = error.retry_after().expect("an estimate");
             assert!(wait > Duration::ZERO && wait <= Duration::from_secs(1));
             assert!(error.is_retryable());
-            // Of a body that is never sent the header says enough.
+            // A call whose body is never sent is rejected by its header.
             let mut caller = hostile::Caller::connect(&server).await;
             let reply = within(caller.call_without_body("work", 1_000_000)).await;
             assert_eq!(
@@ -191,7 +192,7 @@ async fn who_finds_the_queue_full_is_refused_from_the_header() {
 }
 
 #[tokio::test]
-async fn what_matters_more_goes_first_and_pushes_out_what_matters_least() {
+async fn higher_priorities_run_first_and_shed_lower_ones() {
     for options in carriers() {
         let shop = Workshop::closed();
         let server = serve(shop.router(), limited(fixed(1).with_queue_len(2)));
@@ -236,14 +237,14 @@ async fn what_matters_more_goes_first_and_pushes_out_what_matters_least() {
 }
 
 #[tokio::test]
-async fn a_call_whose_time_is_over_in_the_queue_never_runs() {
+async fn a_call_whose_deadline_passes_in_the_queue_never_runs() {
     for options in carriers() {
         let shop = Workshop::closed();
         let server = serve(shop.router(), limited(fixed(1)));
         let client = connect(&server).await;
         let late = async {
             until("one runs", || running(&server) == 1).await;
-            // The server keeps the deadline of a caller that does not.
+            // The server enforces the deadline of a caller that does not.
             let mut caller = hostile::Caller::connect(&server).await;
             let reply = within(caller.call("work", Some(Duration::from_millis(50)))).await;
             assert_eq!(
@@ -269,7 +270,7 @@ async fn a_call_whose_time_is_over_in_the_queue_never_runs() {
 }
 
 #[tokio::test]
-async fn places_come_back_from_panics_cancellations_and_deadlines() {
+async fn permits_come_back_from_panics_cancellations_and_deadlines() {
     for options in carriers() {
         let shop = Workshop::default();
         let hang = |_cx: CallContext, _body: Bytes| pending();
@@ -307,7 +308,7 @@ async fn places_come_back_from_panics_cancellations_and_deadlines() {
 }
 
 #[tokio::test]
-async fn a_lost_caller_waits_no_longer() {
+async fn calls_of_a_lost_caller_leave_the_queue() {
     let shop = Workshop::closed();
     let server = serve(shop.router(), limited(fixed(1)));
     let (stays, goes) = (connect(&server).await, connect(&server).await);
@@ -338,7 +339,7 @@ async fn a_method_has_a_limit_of_its_own() {
         let calls = join_all((0..2).map(|_| client.call_with("work", "x", options)));
         let others = async {
             until("two run", || shop.running.load(SeqCst) == 2).await;
-            // With nothing else to do the queue has its usual patience.
+            // The queue of a method has the default times.
             let error = within(client.call_with("work", "y", options))
                 .await
                 .unwrap_err();
@@ -358,7 +359,7 @@ async fn a_method_has_a_limit_of_its_own() {
 }
 
 #[tokio::test]
-async fn callers_take_turns() {
+async fn queued_callers_take_turns() {
     let shop = Workshop::closed();
     let server = serve(shop.router(), limited(fixed(1)));
     let greedy = connect(&server).await;
@@ -383,7 +384,7 @@ async fn callers_take_turns() {
 }
 
 #[tokio::test]
-async fn the_load_report_says_busy_before_anything_is_refused() {
+async fn the_load_report_says_busy_before_calls_are_rejected() {
     let shop = Workshop::closed();
     let server = serve(shop.router(), limited(fixed(5)));
     let client = connect(&server).await;
@@ -394,7 +395,7 @@ async fn the_load_report_says_busy_before_anything_is_refused() {
             calls.push(tokio::spawn(async move { client.call("work", "x").await }));
         }
         until("they run", || running(&server) == running_calls).await;
-        // Itself it takes a place for no longer than it takes.
+        // The check itself holds a permit only while it runs.
         assert_answers(&client).await;
         let load = client.load().expect("a reply");
         assert_eq!(load.busy, busy, "{running_calls} of 5 run");
@@ -448,7 +449,7 @@ async fn under_twice_the_load_every_call_is_answered_and_the_limit_is_used() {
 }
 
 #[tokio::test]
-async fn an_adaptive_limit_serves_too() {
+async fn an_adaptive_limit_serves_calls() {
     let shop = Workshop::default();
     let server = serve(shop.router(), limited(Admission::adaptive().with_floor(3)));
     let client = connect(&server).await;
@@ -464,7 +465,7 @@ async fn an_adaptive_limit_serves_too() {
 }
 
 #[tokio::test]
-async fn streams_count_until_they_end() {
+async fn streams_hold_a_permit_until_they_end() {
     let router = Router::new().server_streaming(
         "count",
         |_cx, upto: u32, mut out: Sender<u32>| async move {

@@ -1,4 +1,4 @@
-//! Streams whose two ends are not equally fast.
+//! Backpressure: streams whose two ends are not equally fast.
 
 use std::sync::{
     Arc,
@@ -33,7 +33,7 @@ async fn a_slow_reader_bounds_what_a_handler_can_send() {
         .await
         .unwrap();
     let sent_at_rest = at_rest(&sent).await;
-    // What the client's stream window holds, what the server may hold to send, and one item on each side.
+    // The stream window of the client, the send buffer of the server, and one item on each side.
     let bound = (1 << 20) / ITEM_BYTES + (8 << 20) / ITEM_BYTES + 2;
     assert!(
         sent_at_rest > 0 && sent_at_rest <= bound,
@@ -107,7 +107,7 @@ async fn streams_that_never_wait_let_others_run() {
     let (_server, client) = pair(router).await;
     let (mut send, mut recv) = client.call_streaming::<u8, u8>("both").await.unwrap();
     within(sent.recv()).await.unwrap();
-    // Sent later, so what was sent before is here too.
+    // The reply was sent later, so the messages before it have arrived too.
     assert_answers(&client).await;
 
     let mut received = 0;
@@ -120,7 +120,7 @@ async fn streams_that_never_wait_let_others_run() {
     assert!(at_once < MESSAGES / 2, "{at_once} sent in one go");
 }
 
-/// How often this can be done, up to 2,000 times, until it has to wait.
+/// How often a step can be done, up to 2,000 times, until it has to wait.
 async fn at_once(mut step: impl AsyncFnMut()) -> usize {
     let mut count = 0;
     let mut steps = Box::pin(async {
@@ -129,14 +129,14 @@ async fn at_once(mut step: impl AsyncFnMut()) -> usize {
             count += 1;
         }
     });
-    // Whether it ends or not: one go is what counts.
+    // Whether it ends or not: only the number of steps in one poll counts.
     let _ = steps.as_mut().now_or_never();
     drop(steps);
     tokio::task::yield_now().await;
     count
 }
 
-/// The value of a counter once it has not moved for a while.
+/// The value of a counter once it has not changed for a while.
 async fn at_rest(counter: &AtomicUsize) -> usize {
     let (mut last, mut since) = (0, Instant::now());
     let begun = Instant::now();

@@ -1,4 +1,4 @@
-//! Calls that take too long, and calls that nobody waits for.
+//! Deadlines and cancellation.
 
 use std::sync::{
     Arc,
@@ -41,7 +41,7 @@ async fn a_deadline_ends_the_call_on_both_sides() {
 }
 
 #[tokio::test]
-async fn the_server_keeps_the_deadline_of_a_caller_that_does_not() {
+async fn the_server_enforces_the_deadline_of_a_caller_that_does_not() {
     let router = Router::new().raw("hang", |_cx, _body| pending());
     let server = serve(router, TransportConfig::default());
     let mut caller = hostile::Caller::connect(&server).await;
@@ -55,7 +55,7 @@ async fn the_server_keeps_the_deadline_of_a_caller_that_does_not() {
 }
 
 #[tokio::test]
-async fn the_default_timeout_is_a_setting() {
+async fn the_default_timeout_is_configurable() {
     let router = Router::new().raw("hang", |_cx, _body| pending());
     let server = serve(router, TransportConfig::default());
     let client = connect_with(&server, TransportConfig::default().with_call_timeout(SHORT)).await;
@@ -64,7 +64,7 @@ async fn the_default_timeout_is_a_setting() {
 }
 
 #[tokio::test]
-async fn streams_end_at_their_deadline_even_if_there_is_always_more() {
+async fn endless_streams_end_at_their_deadline() {
     let router = Router::new()
         .server_streaming("silence", |_cx, (): (), _out: Sender<u8>| pending())
         .server_streaming(
@@ -162,7 +162,7 @@ async fn dropping_a_call_cancels_its_handler_and_what_it_spawned() {
 }
 
 #[tokio::test]
-async fn what_a_handler_spawned_learns_that_it_has_returned() {
+async fn spawned_tasks_learn_that_the_handler_has_returned() {
     let (told, mut tells) = tokio::sync::mpsc::unbounded_channel();
     let router = Router::new().raw("spawn", move |cx: CallContext, body| {
         let told = told.clone();
@@ -199,7 +199,7 @@ async fn dropping_either_end_of_a_stream_reaches_the_handler() {
     let (server, client) = pair(router).await;
 
     let (send, mut recv) = client.call_streaming::<u32, u32>("listen").await.unwrap();
-    // The handler has begun: a call that is dropped sooner may never reach it.
+    // The handler has started: a call that is dropped sooner may never reach it.
     assert_eq!(within(recv.message()).await.unwrap(), Some(1));
     drop(send);
     assert_eq!(within(tells.recv()).await, Some(Err(Code::Cancelled)));
@@ -208,7 +208,7 @@ async fn dropping_either_end_of_a_stream_reaches_the_handler() {
         .await
         .expect("the handler was dropped");
 
-    // A sender that says that it is done is no reason to stop.
+    // A sender that finishes its stream does not end the call.
     let (send, recv) = client.call_streaming::<u32, u32>("listen").await.unwrap();
     send.finish();
     assert_eq!(within(tells.recv()).await, Some(Ok(None)));
@@ -224,7 +224,7 @@ async fn dropping_either_end_of_a_stream_reaches_the_handler() {
 }
 
 #[tokio::test]
-async fn a_call_whose_deadline_is_over_is_not_sent() {
+async fn a_call_past_its_deadline_is_not_sent() {
     let router = Router::new()
         .raw("echo", |_cx, body| async move { Ok(body) })
         .server_streaming("down", |_cx, (): (), _out: Sender<u8>| async { Ok(()) })
@@ -256,7 +256,7 @@ async fn a_call_whose_deadline_is_over_is_not_sent() {
             (Code::DeadlineExceeded, Processed::No)
         );
     }
-    // It comes after them on every way.
+    // These calls come after the others on every kind of stream.
     for options in [CallOptions::new(), CallOptions::new().with_isolated(true)] {
         within(client.call_with("echo", "", options)).await.unwrap();
     }
@@ -266,7 +266,7 @@ async fn a_call_whose_deadline_is_over_is_not_sent() {
 }
 
 #[tokio::test]
-async fn streams_have_no_deadline_unless_asked_for_one() {
+async fn streams_have_no_deadline_by_default() {
     let router = Router::new()
         .server_streaming("left", |cx: CallContext, (): (), mut out| async move {
             out.send(cx.remaining().is_some()).await?;
@@ -332,7 +332,7 @@ async fn streams_made_by_a_handler_end_with_its_call() {
 }
 
 #[tokio::test]
-async fn a_stream_that_cannot_be_begun_is_given_up() {
+async fn opening_a_stream_ends_at_the_default_timeout() {
     let router = Router::new().server_streaming("hang", |_cx, (): (), _out: Sender<u8>| {
         pending::<Result<(), Status>>()
     });

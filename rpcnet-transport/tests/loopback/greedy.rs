@@ -1,4 +1,4 @@
-//! Callers that hold what others need: places, bytes, calls, connections.
+//! Greedy callers: permits, bytes, calls and connections that one caller holds and others need.
 
 use std::{
     future::pending,
@@ -27,7 +27,7 @@ use super::{
 
 const KIB: usize = 1024;
 
-/// A call that uses only a little of what there is gets its answer at once, a few times in turn.
+/// Checks that a few small calls are answered at once, one after the other.
 async fn assert_is_served(client: &RpcClient, method: &str) {
     for _ in 0..10 {
         let reply = within(client.call(method, vec![7; 64])).await;
@@ -44,7 +44,7 @@ fn few_places() -> TransportConfig {
 }
 
 #[tokio::test]
-async fn a_request_that_is_read_in_part_holds_no_place() {
+async fn a_partly_read_request_holds_no_permit() {
     let server = serve(echo(), few_places());
     let greedy = Caller::connect(&server).await;
     let mut held = Vec::new();
@@ -59,7 +59,7 @@ async fn a_request_that_is_read_in_part_holds_no_place() {
 }
 
 #[tokio::test]
-async fn a_handler_that_waits_for_its_caller_holds_no_place() {
+async fn a_handler_that_waits_for_its_caller_holds_no_permit() {
     let router = echo().client_streaming("sum", |_cx, mut numbers: Receiver<u64>| async move {
         let mut sum = 0;
         while let Some(number) = numbers.message().await? {
@@ -92,7 +92,7 @@ async fn a_handler_that_waits_for_its_caller_holds_no_place() {
 }
 
 #[tokio::test]
-async fn a_handler_that_waited_for_its_caller_goes_on_within_the_limit() {
+async fn a_handler_that_waited_for_its_caller_resumes_within_the_limit() {
     let working = Arc::new([AtomicUsize::new(0), AtomicUsize::new(0)]);
     let counted = Arc::clone(&working);
     let router = Router::new().client_streaming("work", move |_cx, mut parts: Receiver<u32>| {
@@ -139,7 +139,7 @@ async fn a_handler_that_waited_for_its_caller_goes_on_within_the_limit() {
 }
 
 #[tokio::test]
-async fn a_handler_whose_caller_takes_nothing_holds_no_place() {
+async fn a_handler_whose_caller_reads_nothing_holds_no_permit() {
     let router = echo().server_streaming("zeros", |_cx, (): (), mut out: Sender<Raw>| async move {
         loop {
             out.send(Raw(vec![0; 8 * KIB].into())).await?;
@@ -159,7 +159,7 @@ async fn a_handler_whose_caller_takes_nothing_holds_no_place() {
     assert_is_served(&connect(&server).await, "echo").await;
 }
 
-/// Settings of a caller that takes next to nothing of each answer.
+/// Settings of a caller that reads next to nothing of each reply.
 fn narrow() -> quinn::TransportConfig {
     let mut config = quinn::TransportConfig::default();
     config.stream_receive_window(VarInt::from_u32(1024));
@@ -167,7 +167,7 @@ fn narrow() -> quinn::TransportConfig {
 }
 
 #[tokio::test]
-async fn a_body_that_drips_is_cut_however_often_some_of_it_comes() {
+async fn a_trickling_body_is_reset() {
     let config = TransportConfig::default()
         .with_stall_timeout(Duration::from_millis(500))
         .with_transfer_rate_min(NonZeroU32::new(1 << 20).unwrap());
@@ -187,10 +187,10 @@ async fn a_body_that_drips_is_cut_however_often_some_of_it_comes() {
 }
 
 #[tokio::test]
-async fn requests_that_are_read_in_part_fill_no_more_than_the_share_of_their_peer() {
+async fn partly_read_requests_hold_at_most_the_share_of_their_peer() {
     let config = TransportConfig::default()
         .with_stall_timeout(Duration::from_secs(1))
-        // What is read of those that get room is soon no progress to the others.
+        // The bytes of messages that have a reservation soon count as no progress to the others.
         .with_transfer_rate_min(NonZeroU32::new(4 << 20).unwrap())
         .with_message_bytes_max(256 * KIB)
         .with_buffered_bytes_max(1024 * KIB);
@@ -210,7 +210,8 @@ async fn requests_that_are_read_in_part_fill_no_more_than_the_share_of_their_pee
         server.endpoint().buffered_bytes() <= 512 * KIB
     })
     .await;
-    // Two were read in part, and cut when nothing more came. The others got no room in time, or the room of those two.
+    // Two were read in part, and reset when nothing more came. The others got no reservation in
+    // time, or those of these two.
     let mut overloaded = 0;
     for (_send, mut recv) in held {
         let answer = within(recv.read_to_end(64 * KIB)).await;
@@ -224,7 +225,7 @@ async fn requests_that_are_read_in_part_fill_no_more_than_the_share_of_their_pee
 }
 
 #[tokio::test]
-async fn replies_that_are_not_taken_fill_no_more_than_twice_the_share_of_their_peer() {
+async fn unread_replies_hold_at_most_twice_the_share_of_their_peer() {
     let config = TransportConfig::default()
         .with_message_bytes_max(256 * KIB)
         .with_buffered_bytes_max(1024 * KIB);
@@ -250,7 +251,7 @@ async fn replies_that_are_not_taken_fill_no_more_than_twice_the_share_of_their_p
     let client = connect(&server).await;
     let large = within(client.call("large", "")).await;
     assert_eq!(large.unwrap().len(), 200 * KIB, "of another peer");
-    // Those that wait begin as the first ones are taken.
+    // The waiting calls start as the first replies are read.
     for (_send, recv) in &mut held {
         let reply = within(recv.read_to_end(256 * KIB)).await.unwrap();
         assert!(reply.len() > 200 * KIB);
@@ -260,7 +261,7 @@ async fn replies_that_are_not_taken_fill_no_more_than_twice_the_share_of_their_p
 }
 
 #[tokio::test]
-async fn messages_of_streams_that_are_not_taken_fill_no_more_than_twice_the_share_of_their_peer() {
+async fn unread_stream_messages_hold_at_most_twice_the_share_of_their_peer() {
     let config = TransportConfig::default()
         .with_message_bytes_max(256 * KIB)
         .with_buffered_bytes_max(1024 * KIB);
@@ -287,7 +288,7 @@ async fn messages_of_streams_that_are_not_taken_fill_no_more_than_twice_the_shar
 }
 
 #[tokio::test]
-async fn answers_that_no_call_waits_for_are_not_read() {
+async fn replies_without_a_waiting_call_are_stopped() {
     let trap = Trap::new(4, 100).await;
     for number in 0..8 {
         let mut stream = within(trap.connection.open_uni()).await.unwrap();
@@ -301,7 +302,7 @@ async fn answers_that_no_call_waits_for_are_not_read() {
 }
 
 #[tokio::test]
-async fn keyed_calls_that_outlive_their_caller_leave_places_to_others() {
+async fn detached_calls_leave_capacity_to_others() {
     let config = TransportConfig::default().with_calls_max(NonZeroUsize::new(40).unwrap());
     let router = echo()
         .raw("forever", |_cx, _body| pending())
@@ -348,7 +349,7 @@ async fn one_identity_leaves_connections_to_others() {
 }
 
 #[tokio::test]
-async fn handshakes_that_do_not_end_make_room_for_newcomers() {
+async fn unfinished_handshakes_make_room_for_new_ones() {
     let patient = TransportConfig::default()
         .with_connect_timeout(10 * PATIENCE)
         .with_idle_timeout(10 * PATIENCE);
@@ -359,7 +360,7 @@ async fn handshakes_that_do_not_end_make_room_for_newcomers() {
 }
 
 #[tokio::test]
-async fn handshakes_that_do_not_end_take_no_places_of_connections() {
+async fn unfinished_handshakes_take_no_connection_slots() {
     let patient = TransportConfig::default()
         .with_connect_timeout(10 * PATIENCE)
         .with_idle_timeout(10 * PATIENCE);
@@ -370,7 +371,7 @@ async fn handshakes_that_do_not_end_take_no_places_of_connections() {
     newcomers_get_in(config, patient).await;
 }
 
-/// A caller is served beside one that holds all the handshakes that it can.
+/// Checks that a caller is served beside one that holds as many handshakes as it can.
 async fn newcomers_get_in(config: TransportConfig, patient: TransportConfig) {
     let server = serve(echo(), config);
     let relay = PacketRelay::to(&server).await;

@@ -1,4 +1,4 @@
-//! A caller that speaks QUIC and TLS rightly and the protocol wrongly, or not at all.
+//! A caller that speaks QUIC and TLS correctly, and breaks the protocol of calls.
 
 use std::{
     num::{NonZeroU8, NonZeroU32},
@@ -19,13 +19,13 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 
 use super::*;
 
-/// A connection that does whatever it is told to.
+/// A raw QUIC connection to a server.
 pub(crate) struct Caller {
     _endpoint: quinn::Endpoint,
     pub(crate) connection: Connection,
 }
 
-/// Settings of TLS for a node, or for nobody.
+/// TLS settings with the certificate of a node, or without one.
 pub(crate) fn client_config(node: Option<&NodePem>, alpn: &[u8]) -> quinn::ClientConfig {
     let mut roots = RootCertStore::empty();
     roots
@@ -85,8 +85,8 @@ impl Caller {
         (send, recv)
     }
 
-    /// Makes a call with the body 10 whose answer is a stream, and reads that to its end for as long as it takes: how does it end?
-    /// `None` if it is cut.
+    /// Makes a call with the body 10 whose reply is a stream, and reads that to its end, whatever
+    /// its deadline. Returns its status, or `None` if it was reset.
     pub(crate) async fn stream_until(&mut self, method: &str, deadline: Duration) -> Option<Code> {
         let flags = RequestFlags {
             streams_replies: true,
@@ -108,7 +108,7 @@ impl Caller {
         }
     }
 
-    /// Makes a call without body, and waits for the reply for ever.
+    /// Makes a call without body, and waits for the reply without a deadline of its own.
     pub(crate) async fn call(&mut self, method: &str, deadline: Option<Duration>) -> ReplyHeader {
         let (mut send, mut recv) = self
             .say(&request(method, RequestFlags::default(), deadline, 0))
@@ -169,7 +169,7 @@ pub(crate) async fn reply(recv: &mut RecvStream) -> ReplyHeader {
     }
 }
 
-/// That the server cut the stream, and with which code.
+/// The code with which the server reset the stream.
 pub(crate) async fn cut_code(recv: &mut RecvStream) -> u64 {
     match within(recv.read_to_end(16 << 20)).await {
         Err(quinn::ReadToEndError::Read(quinn::ReadError::Reset(code))) => code.into_inner(),
@@ -188,7 +188,7 @@ fn impatient() -> TransportConfig {
 }
 
 #[tokio::test]
-async fn a_wrong_preface_is_cut_and_counted() {
+async fn a_wrong_preface_is_reset_and_counted() {
     let server = serve(Router::new(), TransportConfig::default());
     let caller = Caller::connect(&server).await;
     let wrong: [&[u8]; 4] = [
@@ -202,13 +202,13 @@ async fn a_wrong_preface_is_cut_and_counted() {
         assert_eq!(cut_code(&mut recv).await, CUT_MALFORMED);
     }
     counts(&server, "bad prefaces", 4, |s| s.bad_prefaces).await;
-    // The connection is not at fault for one stream.
+    // The fault of one stream does not close the connection.
     assert!(caller.connection.close_reason().is_none());
     assert_serves(&server).await;
 }
 
 #[tokio::test]
-async fn frames_that_make_no_sense_are_cut_and_counted() {
+async fn malformed_frames_are_reset_and_counted() {
     let server = serve(Router::new(), TransportConfig::default());
     let caller = Caller::connect(&server).await;
     let preface = Preface {
@@ -233,7 +233,7 @@ async fn frames_that_make_no_sense_are_cut_and_counted() {
 }
 
 #[tokio::test]
-async fn a_length_past_the_limit_is_answered_before_the_body_comes() {
+async fn an_oversized_body_is_rejected_by_its_length() {
     let config = TransportConfig::default().with_message_bytes_max(1000);
     let server = serve(Router::new(), config);
     let caller = Caller::connect(&server).await;
@@ -250,10 +250,10 @@ async fn a_length_past_the_limit_is_answered_before_the_body_comes() {
 }
 
 #[tokio::test]
-async fn streams_that_say_nothing_are_cut_after_their_time() {
+async fn silent_streams_are_reset_after_the_header_timeout() {
     let server = serve(Router::new(), impatient());
     let caller = Caller::connect(&server).await;
-    // As many as the server allows, each with too little; then there is room again.
+    // As many streams as the server allows, each with too few bytes; then there is room again.
     let whole = request("alive", RequestFlags::default(), None, 0);
     let mut silent = Vec::new();
     for n in 0..128 {
@@ -272,7 +272,7 @@ async fn streams_that_say_nothing_are_cut_after_their_time() {
 }
 
 #[tokio::test]
-async fn a_body_that_does_not_come_is_not_waited_for() {
+async fn a_missing_body_is_reset_after_the_stall_timeout() {
     let server = serve(Router::new(), impatient());
     let caller = Caller::connect(&server).await;
     let mut bytes = request("alive", RequestFlags::default(), None, 1000);
@@ -284,12 +284,12 @@ async fn a_body_that_does_not_come_is_not_waited_for() {
 }
 
 #[tokio::test]
-async fn a_call_that_is_refused_is_refused_by_its_header() {
+async fn calls_are_rejected_by_their_header() {
     let router = Router::new().raw("hang", |_cx, _body| futures::future::pending());
     let config = no_drain_grace().with_calls_max(std::num::NonZeroUsize::new(1).unwrap());
     let server = serve(router, config);
     let caller = Caller::connect(&server).await;
-    // Each promises a body that never comes.
+    // Each announces a body that never comes.
     let refusal = async |method: &str| {
         let bytes = request(method, RequestFlags::default(), None, 1000);
         let (_send, mut recv) = caller.say(&bytes).await;
@@ -298,7 +298,7 @@ async fn a_call_that_is_refused_is_refused_by_its_header() {
         header.code
     };
     assert_eq!(refusal("nothing").await, Code::Unimplemented);
-    // A call whose body is on its way counts as one that is served.
+    // A call whose body is on its way counts as in flight.
     let (_send, _recv) = caller
         .say(&request("hang", RequestFlags::default(), None, 1000))
         .await;
@@ -310,7 +310,7 @@ async fn a_call_that_is_refused_is_refused_by_its_header() {
 }
 
 #[tokio::test]
-async fn a_body_that_comes_too_late_is_answered_unprocessed() {
+async fn a_late_body_is_answered_as_unprocessed() {
     let server = serve(Router::new(), TransportConfig::default());
     let caller = Caller::connect(&server).await;
     let deadline = Some(Duration::from_millis(100));
@@ -338,7 +338,7 @@ async fn a_body_that_comes_too_late_is_answered_unprocessed() {
 }
 
 #[tokio::test]
-async fn a_caller_that_stops_reading_is_cut_while_others_are_served() {
+async fn a_caller_that_stops_reading_is_reset_while_others_are_served() {
     let large = Bytes::from(vec![5; 8 << 20]);
     let router = Router::new().raw("large", move |_cx, _body| {
         let large = large.clone();
@@ -360,7 +360,7 @@ async fn a_caller_that_stops_reading_is_cut_while_others_are_served() {
 }
 
 #[tokio::test]
-async fn a_stream_that_nobody_reads_is_cut_too() {
+async fn an_unread_stream_is_reset() {
     let router = Router::new().server_streaming(
         "flood",
         |_cx, (): (), mut out: Sender<Vec<u8>>| async move {
@@ -410,7 +410,7 @@ async fn a_connection_that_vanishes_cancels_its_calls() {
 }
 
 #[tokio::test]
-async fn announced_limits_are_those_of_the_settings_and_a_caller_cannot_open_more_streams() {
+async fn the_hello_announces_the_configured_limits() {
     let config = TransportConfig::default()
         .with_message_bytes_max(54_321)
         .with_streams_max(NonZeroU32::new(12).unwrap())
@@ -437,7 +437,8 @@ async fn announced_limits_are_those_of_the_settings_and_a_caller_cannot_open_mor
         lane_body_bytes_max: 1_234,
     };
     assert_eq!(hello, expected);
-    // What each of them does to a caller that passes it is said where it is enforced; streams are QUIC's.
+    // Other tests check what each limit does to a caller that exceeds it; QUIC enforces that of
+    // streams.
     let mut open = Vec::new();
     while let Some(stream) = caller.connection.open_bi().now_or_never() {
         open.push(stream.unwrap());

@@ -1,4 +1,4 @@
-//! A server that speaks QUIC and TLS rightly and breaks the rules of lanes.
+//! A server that speaks QUIC and TLS correctly, and breaks the rules of lanes.
 
 use std::sync::{
     Arc,
@@ -18,7 +18,7 @@ use super::*;
 
 const LANE_BODY_BYTES_MAX: u16 = 8_192;
 
-/// One connection of a server that does whatever it is told to, and the client at its other end.
+/// One connection of a raw QUIC server, and the client at its other end.
 pub(crate) struct Trap {
     _endpoint: quinn::Endpoint,
     pub(crate) connection: Connection,
@@ -34,7 +34,7 @@ struct Lane {
 }
 
 impl Trap {
-    /// With so many lanes of so many calls, as the hello says.
+    /// A server whose hello announces so many lanes of so many calls.
     pub(crate) async fn new(lanes_max: u8, lane_calls_max: u16) -> Self {
         let pem = CA.issue_pem(SERVER).unwrap();
         let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -89,7 +89,7 @@ impl Trap {
         tokio::spawn(async move { client.call("any", "x").await })
     }
 
-    /// The next stream, which is of this kind.
+    /// The next stream, which has to be of this kind.
     async fn stream(&self, kind: StreamKind) -> Lane {
         let (found, stream) = self.any_stream().await;
         assert_eq!(found, kind);
@@ -110,7 +110,7 @@ impl Trap {
         (Preface::decode(preface).unwrap().kind, stream)
     }
 
-    /// That the next call of the client has a stream of its own.
+    /// Checks that the next call of the client has a stream of its own.
     async fn assert_no_lane(&self) {
         let call = self.call();
         let _stream = self.stream(StreamKind::Call).await;
@@ -154,7 +154,7 @@ async fn verdict(call: tokio::task::JoinHandle<Result<Bytes, RpcError>>) -> (Cod
 }
 
 #[tokio::test]
-async fn a_lane_that_makes_no_sense_is_used_no_more() {
+async fn a_malformed_lane_is_abandoned() {
     let trap = Trap::new(2, 100).await;
     for _ in 0..2 {
         let calls = [(); 3].map(|()| trap.call());
@@ -172,13 +172,14 @@ async fn a_lane_that_makes_no_sense_is_used_no_more() {
 }
 
 #[tokio::test]
-async fn a_lane_that_was_cut_is_opened_again_after_a_while() {
+async fn a_reset_lane_is_reopened_after_a_pause() {
     let trap = Trap::new(1, 100).await;
     let mut calls = vec![trap.call()];
     let mut lane = trap.stream(StreamKind::Lane).await;
     for _ in 0..2 {
         calls.extend([(); 2].map(|()| trap.call()));
-        // What was told on the stream before is forgotten with it: the method is told anew.
+        // The new lane does not know the methods of the old one, so the client defines the method
+        // again.
         let first = lane.frame().await;
         assert!(
             matches!(first, LaneFrame::Method { method: 0, .. }),
@@ -198,7 +199,7 @@ async fn a_lane_that_was_cut_is_opened_again_after_a_while() {
         }
         codes.sort_by_key(|code| *code != Code::Ok);
         assert_eq!(codes, [Code::Ok, Code::Internal, Code::Internal]);
-        // Calls have streams of their own until it is opened again.
+        // Calls have streams of their own until the lane is opened again.
         let begun = Instant::now();
         (calls, lane) = loop {
             assert!(begun.elapsed() < 2 * PATIENCE, "it stays closed");
@@ -214,7 +215,7 @@ async fn a_lane_that_was_cut_is_opened_again_after_a_while() {
 }
 
 #[tokio::test]
-async fn answers_that_nobody_waits_for_are_no_answers() {
+async fn replies_to_unknown_calls_are_ignored() {
     let trap = Trap::new(1, 100).await;
     let call = trap.call();
     let mut lane = trap.stream(StreamKind::Lane).await;
@@ -232,9 +233,9 @@ async fn answers_that_nobody_waits_for_are_no_answers() {
     assert_eq!(within(call).await.unwrap().unwrap(), "next");
 }
 
-/// Answers that are too large for a lane have streams of their own.
+/// Replies that are too large for a lane have streams of their own.
 #[tokio::test]
-async fn of_many_answers_to_one_call_one_is_read() {
+async fn only_one_of_several_replies_to_a_call_is_read() {
     let trap = Trap::new(1, 100).await;
     let call = trap.call();
     let mut lane = trap.stream(StreamKind::Lane).await;
@@ -249,7 +250,7 @@ async fn of_many_answers_to_one_call_one_is_read() {
         within(stream.write_all(&head)).await.unwrap();
         begun.push(stream);
     }
-    // Which one is read depends on the order in which they arrive.
+    // The order of arrival decides which one is read.
     let stopped = FuturesUnordered::from_iter(begun.iter().map(|stream| stream.stopped()));
     let stopped = within(stopped.take(7).collect::<Vec<_>>()).await;
     assert!(stopped.iter().all(|stopped| matches!(stopped, Ok(Some(_)))));
@@ -271,7 +272,7 @@ async fn of_many_answers_to_one_call_one_is_read() {
 }
 
 #[tokio::test]
-async fn an_end_of_the_lane_says_that_nothing_was_done() {
+async fn a_clean_end_of_the_lane_means_not_processed() {
     let trap = Trap::new(1, 100).await;
     let calls = [(); 2].map(|()| trap.call());
     let mut lane = trap.stream(StreamKind::Lane).await;
@@ -284,7 +285,7 @@ async fn an_end_of_the_lane_says_that_nothing_was_done() {
 }
 
 #[tokio::test]
-async fn an_end_in_the_middle_of_a_frame_says_nothing() {
+async fn an_end_inside_a_frame_means_maybe_processed() {
     let trap = Trap::new(1, 100).await;
     let call = trap.call();
     let mut lane = trap.stream(StreamKind::Lane).await;
@@ -295,13 +296,13 @@ async fn an_end_in_the_middle_of_a_frame_says_nothing() {
 }
 
 #[tokio::test]
-async fn a_server_without_places_on_its_lanes_has_no_lanes() {
+async fn a_server_without_lane_slots_has_no_lanes() {
     let trap = Trap::new(4, 0).await;
     trap.assert_no_lane().await;
 }
 
 #[tokio::test]
-async fn a_call_that_is_out_of_time_is_cancelled_once_and_its_late_answer_is_nobody_s() {
+async fn an_expired_call_is_cancelled_once_and_its_late_reply_is_dropped() {
     let trap = Trap::new(1, 1).await;
     let options = CallOptions::new().with_timeout(Duration::from_millis(50));
     let late = within(trap.client.call_with("any", "x", options)).await;
@@ -317,8 +318,8 @@ async fn a_call_that_is_out_of_time_is_cancelled_once_and_its_late_answer_is_nob
 }
 
 #[tokio::test]
-async fn a_server_that_reads_nothing_bounds_what_its_client_holds() {
-    // Requests that are given up stay behind: 16 MiB of them would, without a limit.
+async fn a_client_holds_bounded_bytes_for_a_server_that_reads_nothing() {
+    // Requests of cancelled calls stay behind: 16 MiB of them, without a limit.
     let trap = Trap::new(1, 16).await;
     let options = CallOptions::new().with_timeout(Duration::from_millis(20));
     let (mut held, mut full_rounds, mut rounds) = (0, 0, 0);
@@ -331,7 +332,7 @@ async fn a_server_that_reads_nothing_bounds_what_its_client_holds() {
             let error = outcome.unwrap_err();
             match error.code() {
                 Code::DeadlineExceeded if error.processed() == Processed::Maybe => held += 1,
-                // Late before it was written.
+                // The deadline passed before the request was written.
                 Code::DeadlineExceeded => {}
                 Code::Overloaded => {
                     assert_eq!(error.processed(), Processed::No);
@@ -341,10 +342,10 @@ async fn a_server_that_reads_nothing_bounds_what_its_client_holds() {
             }
         }
         full_rounds = if overloaded == 16 { full_rounds + 1 } else { 0 };
-        // QUIC takes a window of 1.25 MB by default, and the lane 4 MiB.
+        // QUIC accepts a window of 1.25 MB by default, and the lane 4 MiB.
         assert!(held * 8_000 < 8_000_000, "{held} requests are held");
     }
-    // As soon as it reads, there is room again.
+    // As soon as the server reads, there is room again.
     let mut lane = trap.stream(StreamKind::Lane).await;
     let reading = tokio::spawn(async move {
         loop {
@@ -360,7 +361,7 @@ async fn a_server_that_reads_nothing_bounds_what_its_client_holds() {
 }
 
 #[tokio::test]
-async fn an_answer_past_the_limit_of_lanes_breaks_the_lane() {
+async fn an_oversized_reply_breaks_the_lane() {
     let trap = Trap::new(2, 100).await;
     let call = trap.call();
     let mut lane = trap.stream(StreamKind::Lane).await;
@@ -376,7 +377,7 @@ async fn an_answer_past_the_limit_of_lanes_breaks_the_lane() {
 }
 
 #[tokio::test]
-async fn requests_past_the_limit_of_the_server_do_not_ride_its_lanes() {
+async fn requests_past_the_announced_limit_avoid_lanes() {
     // The client's own limit is larger.
     let config = TransportConfig::default().with_lane_body_bytes_max(65_535);
     let server = serve(
@@ -395,7 +396,7 @@ async fn requests_past_the_limit_of_the_server_do_not_ride_its_lanes() {
 }
 
 #[tokio::test]
-async fn a_server_that_drains_and_resumes_all_the_time_is_heard_now_and_then() {
+async fn rapid_drain_announcements_are_reported_at_a_bounded_rate() {
     let mut trap = Trap::new(1, 100).await;
     let told = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&told);
@@ -409,11 +410,11 @@ async fn a_server_that_drains_and_resumes_all_the_time_is_heard_now_and_then() {
         wire::encode_draining(&mut frames, false);
     }
     within(trap.control.write_all(&frames)).await.unwrap();
-    // The last one counts, whenever it is heard.
+    // The last announcement counts, whenever it arrives.
     let mut last = BytesMut::new();
     wire::encode_draining(&mut last, true);
     within(trap.control.write_all(&last)).await.unwrap();
-    // What comes next is heard after all of it.
+    // What follows arrives after all of it.
     trap.control.finish().unwrap();
     within(trap.control.stopped()).await.unwrap();
     until("the last one is heard", || trap.client.is_draining()).await;

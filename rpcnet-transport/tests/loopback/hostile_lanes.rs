@@ -35,7 +35,8 @@ fn router() -> Router {
             |_cx, _body| async move { Ok(vec![0; 50_000].into()) },
         )
         .raw("echo", |_cx, body| async move { Ok(body) })
-        // Answered before the next request is read, however busy the machine is: floods use their numbers again.
+        // Answered before the next request is read, however busy the machine is: floods reuse their
+        // numbers.
         .with_dispatch("echo", Dispatch::Inline)
 }
 
@@ -66,14 +67,14 @@ fn request(out: &mut BytesMut, id: u32, method: u16, body: &[u8]) {
     wire::encode_lane_request(out, &request, body);
 }
 
-/// A caller that has taken the stream on which the server says hello.
+/// A caller that has accepted the control stream of the server.
 async fn connect_and_listen(server: &RpcServer) -> Caller {
     let caller = Caller::connect(server).await;
     within(caller.connection.accept_uni()).await.unwrap();
     caller
 }
 
-/// What comes back on a lane.
+/// The frames that come back on a lane.
 struct Answers {
     recv: RecvStream,
     decoder: LaneDecoder,
@@ -110,7 +111,7 @@ impl Answers {
     }
 }
 
-/// That the server cut the lane, with which code, and that it wants no more.
+/// The code with which the server reset the lane, which it also has to stop reading.
 async fn cut(send: &mut SendStream, recv: &mut RecvStream) -> u64 {
     let code = match within(recv.read_to_end(16 << 20)).await {
         Err(quinn::ReadToEndError::Read(quinn::ReadError::Reset(code))) => code.into_inner(),
@@ -121,7 +122,7 @@ async fn cut(send: &mut SendStream, recv: &mut RecvStream) -> u64 {
 }
 
 #[tokio::test]
-async fn lanes_that_make_no_sense_are_cut_and_counted() {
+async fn malformed_lanes_are_reset_and_counted() {
     let load = LoadReport::default();
     let add = |bytes: &BytesMut, more: &dyn Fn(&mut BytesMut)| {
         let mut bytes = bytes.clone();
@@ -206,7 +207,7 @@ async fn lanes_that_make_no_sense_are_cut_and_counted() {
 }
 
 #[tokio::test]
-async fn lanes_past_the_limit_are_cut_and_the_others_stay() {
+async fn lanes_past_the_limit_are_reset_and_the_others_stay() {
     let server = serve(router(), config());
     let caller = Caller::connect(&server).await;
     let mut begun = lane(&["echo"]);
@@ -226,7 +227,7 @@ async fn lanes_past_the_limit_are_cut_and_the_others_stay() {
         within(send.write_all(&more)).await.unwrap();
         assert_eq!(answers.reply().await, (1, Bytes::from_static(b"y")));
     }
-    // One that has ended makes room for another.
+    // A lane that has ended makes room for another.
     let (mut send, _answers) = good.pop().expect("two");
     send.finish().unwrap();
     let deadline = Instant::now() + PATIENCE;
@@ -241,7 +242,7 @@ async fn lanes_past_the_limit_are_cut_and_the_others_stay() {
 }
 
 #[tokio::test]
-async fn half_a_frame_and_silence_hold_up_nobody() {
+async fn half_a_frame_and_silence_hold_up_no_other_caller() {
     let server = serve(router(), config());
     let caller = connect_and_listen(&server).await;
     let mut bytes = lane(&["grow", "echo"]);
@@ -249,7 +250,7 @@ async fn half_a_frame_and_silence_hold_up_nobody() {
     let (mut send, recv) = caller.say(&bytes[..5_000]).await;
     assert_serves(&server).await;
     assert_eq!(server.in_flight(), 0, "half a call is none");
-    // The rest is as good as it would have been; its end in the middle of a frame is not.
+    // The rest of the frame completes it. An end in the middle of a frame is an error.
     within(send.write_all(&bytes[5_000..])).await.unwrap();
     let mut answers = Answers::new(recv);
     let apart = async {
@@ -267,7 +268,8 @@ async fn half_a_frame_and_silence_hold_up_nobody() {
     counts(&server, "malformed frames", 1, |s| s.malformed_frames).await;
 }
 
-/// A reply that has a stream of its own: whose it is, and the body.
+/// Reads a reply that has a stream of its own. Returns the lane and the number of its call, and the
+/// body.
 async fn answer_apart(stream: &mut RecvStream) -> (u64, u32, Bytes) {
     let mut decoder = Decoder::new(StreamKind::LaneReply, 1 << 20);
     let mut to = None;
@@ -288,7 +290,7 @@ async fn answer_apart(stream: &mut RecvStream) -> (u64, u32, Bytes) {
 }
 
 #[tokio::test]
-async fn a_request_past_the_message_limit_is_refused() {
+async fn a_request_past_the_message_limit_is_rejected() {
     let server = serve(router(), config().with_message_bytes_max(1_000));
     let caller = Caller::connect(&server).await;
     let mut bytes = lane(&["echo"]);
@@ -305,7 +307,7 @@ async fn a_request_past_the_message_limit_is_refused() {
 }
 
 #[tokio::test]
-async fn a_flood_of_cancellations_holds_up_nobody() {
+async fn a_flood_of_cancellations_holds_up_no_other_caller() {
     let server = serve(router(), config());
     let (caller, other) = (Caller::connect(&server).await, connect(&server).await);
     let mut flood = BytesMut::new();
@@ -325,7 +327,7 @@ async fn a_flood_of_cancellations_holds_up_nobody() {
 }
 
 #[tokio::test]
-async fn calls_begun_and_cancelled_in_one_breath_leave_nothing() {
+async fn calls_cancelled_at_once_leave_nothing_behind() {
     let (router, mut dropped) = hanging();
     // In a task of its own it may be cancelled before its handler starts, which then drops nothing.
     let router = router.with_dispatch("hang", Dispatch::Inline);
@@ -333,7 +335,7 @@ async fn calls_begun_and_cancelled_in_one_breath_leave_nothing() {
     let caller = Caller::connect(&server).await;
     let mut bytes = lane(&["hang"]);
     for _ in 0..1_000 {
-        // The very same number, which a caller that keeps the rules does not take so soon.
+        // The very same number, which a caller that keeps the rules does not reuse so soon.
         request(&mut bytes, 5, 0, b"");
         wire::encode_lane_cancel(&mut bytes, 5);
     }
@@ -348,7 +350,7 @@ async fn calls_begun_and_cancelled_in_one_breath_leave_nothing() {
 }
 
 #[tokio::test]
-async fn a_caller_that_takes_no_answers_is_cut() {
+async fn a_caller_that_reads_no_replies_is_reset() {
     let server = serve(
         router(),
         config().with_stall_timeout(Duration::from_millis(300)),
@@ -372,8 +374,8 @@ async fn a_caller_that_takes_no_answers_is_cut() {
 }
 
 #[tokio::test]
-async fn a_caller_that_takes_its_answers_slowly_is_not_cut() {
-    // Long enough that a busy machine does not look like a caller that takes nothing.
+async fn a_caller_that_reads_its_replies_slowly_is_not_reset() {
+    // Long enough that a busy machine does not look like a caller that reads nothing.
     let stall = Duration::from_secs(2);
     let server = serve(router(), config().with_stall_timeout(stall));
     let caller = Caller::connect(&server).await;
@@ -387,7 +389,7 @@ async fn a_caller_that_takes_its_answers_slowly_is_not_cut() {
             }
         }
     });
-    // It never has taken all, for longer than it may take nothing.
+    // For longer than the stall timeout it has never read everything.
     let end = Instant::now() + 2 * stall;
     while Instant::now() < end {
         for _ in 0..100 {
@@ -402,7 +404,7 @@ async fn a_caller_that_takes_its_answers_slowly_is_not_cut() {
 }
 
 #[tokio::test]
-async fn large_replies_that_nobody_reads_are_bounded_by_the_places() {
+async fn unread_large_replies_are_bounded_by_the_call_numbers() {
     let server = serve(router(), config());
     let caller = connect_and_listen(&server).await;
     let mut bytes = lane(&["grow"]);
@@ -417,7 +419,7 @@ async fn large_replies_that_nobody_reads_are_bounded_by_the_places() {
     }
     streams.sort_unstable();
     assert!(streams.into_iter().eq(0..CALLS_MAX));
-    // It has them, says so of one, and takes the place of another.
+    // The caller has all replies, acknowledges one, and reuses the number of another.
     let mut more = BytesMut::new();
     wire::encode_lane_received(&mut more, 3);
     request(&mut more, 1 << 16 | 3, 0, b"");
@@ -431,7 +433,7 @@ async fn large_replies_that_nobody_reads_are_bounded_by_the_places() {
 }
 
 #[tokio::test]
-async fn a_large_reply_that_is_not_wanted_is_a_failure_on_the_lane() {
+async fn a_stopped_large_reply_is_a_failure_on_the_lane() {
     let server = serve(router(), config());
     let caller = connect_and_listen(&server).await;
     let mut bytes = lane(&["grow"]);
@@ -440,7 +442,7 @@ async fn a_large_reply_that_is_not_wanted_is_a_failure_on_the_lane() {
     let mut stream = within(caller.connection.accept_uni()).await.unwrap();
     stream.stop(0u32.into()).unwrap();
     let mut answers = Answers::new(recv);
-    // Or it had all arrived before: then there is nothing to say.
+    // Or all of it had arrived before: then there is no failure.
     let failure = timeout(Duration::from_millis(500), answers.failure()).await;
     if let Ok(failure) = failure {
         assert_eq!(failure, (2, Code::Unavailable, Processed::Maybe));
@@ -450,7 +452,7 @@ async fn a_large_reply_that_is_not_wanted_is_a_failure_on_the_lane() {
 }
 
 #[tokio::test]
-async fn the_end_of_a_lane_comes_after_all_answers_and_their_receipts() {
+async fn a_lane_ends_after_all_replies_and_their_receipts() {
     let gate = Arc::new(Semaphore::new(0));
     let opened = Arc::clone(&gate);
     let router = Router::new().raw("wait", move |_cx, body: Bytes| {
@@ -485,7 +487,7 @@ async fn the_end_of_a_lane_comes_after_all_answers_and_their_receipts() {
     assert_eq!(answers.reply().await.0, 0);
     let mut stream = within(caller.connection.accept_uni()).await.unwrap();
     assert_eq!(answer_apart(&mut stream).await.1, 1);
-    // Everything is answered, but the server cannot know.
+    // Everything is answered, but the server cannot know that the caller has it.
     let early = timeout(Duration::from_millis(200), answers.recv.read_chunk(1, true)).await;
     assert!(early.is_err(), "{early:?}");
     assert!(!shutdown.is_finished());
@@ -502,10 +504,11 @@ async fn the_end_of_a_lane_comes_after_all_answers_and_their_receipts() {
 }
 
 #[tokio::test]
-async fn a_shutdown_ends_in_time_whatever_its_callers_do() {
+async fn a_shutdown_ends_in_time_beside_hostile_callers() {
     let server = serve(router(), config());
     let caller = Caller::connect(&server).await;
-    // One lane is idle, the other has calls that do not end and answers that nobody takes.
+    // One lane is idle, the other has calls that do not end and replies that the caller does not
+    // read.
     let _idle = caller.say(&lane(&["echo"])).await;
     let mut bytes = lane(&["hang", "echo"]);
     request(&mut bytes, 0, 0, b"");

@@ -1,4 +1,4 @@
-//! Calls with idempotency keys run once, and nested calls take over what their call has.
+//! Idempotency keys and the inheritance of deadlines and priorities.
 
 use std::sync::{
     Arc,
@@ -13,7 +13,7 @@ use tokio::sync::{OnceCell, Semaphore};
 
 use super::*;
 
-/// A method `once` that counts its runs and waits for permits.
+/// A method `once` that counts its runs and waits for permits of the test.
 fn counted(memory: IdempotencyCache) -> (Router, Arc<AtomicUsize>, Arc<Semaphore>) {
     let (runs, permits) = (Arc::new(AtomicUsize::new(0)), Arc::new(Semaphore::new(0)));
     let (counter, gate) = (Arc::clone(&runs), Arc::clone(&permits));
@@ -55,7 +55,7 @@ async fn a_repeat_waits_for_the_first_and_gets_its_reply() {
         let first = client.call_with("once", "x", key(options, 1));
         let rest = async {
             until("it runs", || runs.load(SeqCst) == 1).await;
-            // Over another connection of the same node too.
+            // Also over another connection of the same node.
             let repeat = other.call_with("once", "x", key(options, 1));
             let differs = async {
                 until("it waits", || server.stats().keys_joined == 1).await;
@@ -76,7 +76,7 @@ async fn a_repeat_waits_for_the_first_and_gets_its_reply() {
         let later = within(client.call_with("once", "x", key(options, 1))).await;
         assert_eq!(later.unwrap(), "run 1");
         assert_eq!(server.stats().keys_answered, 1);
-        // Another key, another caller, and no key at all run.
+        // Calls with another key, of another caller, or without a key run.
         let stranger = endpoint("client-2", TransportConfig::default())
             .connect(server.local_addr(), SERVER)
             .await
@@ -94,7 +94,7 @@ async fn a_repeat_waits_for_the_first_and_gets_its_reply() {
 }
 
 #[tokio::test]
-async fn failures_are_remembered_unless_nothing_was_done() {
+async fn failures_are_cached_unless_unprocessed() {
     for options in carriers() {
         let (router, runs, permits) = counted(IdempotencyCache::new());
         permits.add_permits(100);
@@ -122,7 +122,7 @@ async fn failures_are_remembered_unless_nothing_was_done() {
 }
 
 #[tokio::test]
-async fn it_runs_on_when_its_caller_goes_and_answers_the_repeat() {
+async fn a_run_outlives_its_caller_and_answers_the_repeat() {
     for options in carriers() {
         let (router, runs, permits) = counted(IdempotencyCache::new());
         let config = TransportConfig::default().with_admission(Admission::fixed(1));
@@ -148,9 +148,10 @@ async fn it_runs_on_when_its_caller_goes_and_answers_the_repeat() {
     }
 }
 
-/// What the handler calls ends when the run has to, not when the caller that it was begun for gives up.
+/// Nested calls of the handler end at the deadline of the run, not at that of the caller that
+/// started it.
 #[tokio::test]
-async fn it_has_time_for_those_who_come_later() {
+async fn a_run_keeps_its_own_deadline_for_later_repeats() {
     for options in carriers() {
         let (runs, gate) = (Arc::new(AtomicUsize::new(0)), Arc::new(Semaphore::new(0)));
         let (counter, opened) = (Arc::clone(&runs), Arc::clone(&gate));
@@ -159,7 +160,7 @@ async fn it_has_time_for_those_who_come_later() {
             let (gate, deadline) = (Arc::clone(&opened), inherited().deadline());
             async move {
                 assert_eq!(cx.deadline(), deadline);
-                // As a call that it makes.
+                // As a nested call would.
                 let wait =
                     tokio::time::timeout_at(deadline.expect("the run's").into(), gate.acquire());
                 let permit = wait.await;
@@ -176,7 +177,7 @@ async fn it_has_time_for_those_who_come_later() {
         );
         let client = connect(&server).await;
         let hurried = key(options, 1).with_timeout(Duration::from_millis(200));
-        // On a slow machine its time may be over before it begins.
+        // On a slow machine its deadline may pass before it starts.
         while runs.load(SeqCst) == 0 {
             let error = within(client.call_with("once", "x", hurried)).await;
             assert_eq!(error.unwrap_err().code(), Code::DeadlineExceeded);
@@ -195,7 +196,7 @@ async fn it_has_time_for_those_who_come_later() {
 }
 
 #[tokio::test]
-async fn a_call_with_a_key_counts_once() {
+async fn a_call_with_a_key_counts_once_in_flight() {
     for options in carriers() {
         let (router, runs, permits) = counted(IdempotencyCache::new());
         let four = std::num::NonZeroUsize::new(4).unwrap();
@@ -213,7 +214,7 @@ async fn a_call_with_a_key_counts_once() {
         until("they are counted", || server.in_flight() == 4).await;
         let fifth = within(client.call_with("once", "x", key(options, 5))).await;
         assert_eq!(fifth.unwrap_err().code(), Code::Overloaded);
-        // One that runs on without its caller counts too.
+        // A run that goes on without its caller counts too.
         let goes = calls.swap_remove(0);
         goes.abort();
         until("its caller is gone", || server.stats().calls_cancelled == 1).await;
@@ -227,7 +228,7 @@ async fn a_call_with_a_key_counts_once() {
 }
 
 #[tokio::test]
-async fn a_shutdown_cuts_it_at_the_deadline() {
+async fn a_shutdown_cancels_a_run_at_its_deadline() {
     let (router, runs, _permits) = counted(IdempotencyCache::new());
     let server = serve(router, TransportConfig::default());
     let client = connect(&server).await;
@@ -246,7 +247,7 @@ async fn a_shutdown_cuts_it_at_the_deadline() {
     assert_eq!(server.in_flight(), 0);
 }
 
-/// Priority and time left of the call that is being served, as this handler is told by its caller.
+/// Priority and remaining time of the call being served, as its context reports them.
 fn report(cx: &CallContext) -> (u8, bool) {
     let priority = Priority::ALL.iter().position(|p| *p == cx.priority());
     let is_short = cx.remaining().is_some_and(|left| left < PATIENCE);
@@ -254,9 +255,9 @@ fn report(cx: &CallContext) -> (u8, bool) {
 }
 
 #[tokio::test]
-async fn nested_calls_take_over_the_deadline_and_the_priority() {
+async fn nested_calls_inherit_deadline_and_priority() {
     static INNER: OnceCell<RpcClient> = OnceCell::const_new();
-    // Reports what arrives, directly or after a detour.
+    // Reports the call that arrives, directly or on a stream.
     let leaf = Router::new()
         .typed_with(
             "report",
@@ -338,7 +339,7 @@ async fn nested_calls_take_over_the_deadline_and_the_priority() {
                 .expect("a reply");
             assert_eq!(told, expected, "{method}");
         }
-        // Outside of handlers there is nothing to take over.
+        // Outside of handlers nothing is inherited.
         assert_eq!(inherited(), rpcnet_transport::Inherited::default());
     }
     let mut stream = client
@@ -349,7 +350,7 @@ async fn nested_calls_take_over_the_deadline_and_the_priority() {
 }
 
 #[tokio::test]
-async fn a_server_that_asks_not_to_be_tried_again_is_understood() {
+async fn a_do_not_retry_status_reaches_the_caller() {
     let no = || async { Err(Status::overloaded("hopeless").do_not_retry()) };
     let (_server, client) = pair(Router::new().raw("never", move |_cx, _body| no())).await;
     for options in carriers() {

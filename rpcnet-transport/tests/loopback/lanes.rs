@@ -1,4 +1,4 @@
-//! Small calls, which share streams.
+//! Lanes: small calls that share streams.
 
 use std::{
     num::{NonZeroU8, NonZeroU32, NonZeroUsize},
@@ -59,12 +59,12 @@ pub(super) async fn begin<F: Future + Unpin>(future: &mut F) -> Poll<F::Output> 
 }
 
 #[tokio::test]
-async fn what_a_handler_holds_is_dropped_when_it_has_returned() {
+async fn captured_values_are_dropped_when_the_handler_has_returned() {
     let held = Arc::new(());
     let given = Arc::clone(&held);
     let router = Router::new().raw("hold", move |_cx, _body| {
         let held = Arc::clone(&given);
-        // Unlike a block, such a future keeps what it holds when it is ready.
+        // Unlike an async block, such a future keeps what it captured when it is ready.
         poll_fn(move |_| Poll::Ready(Ok(Bytes::from(Arc::strong_count(&held).to_string()))))
     });
     let (_server, client) = pair(router.with_dispatch("hold", Dispatch::Inline)).await;
@@ -76,7 +76,7 @@ async fn what_a_handler_holds_is_dropped_when_it_has_returned() {
 }
 
 #[tokio::test]
-async fn small_calls_pass_large_bodies_and_large_replies() {
+async fn small_calls_overtake_large_bodies_and_large_replies() {
     let router = echo(Router::new()).raw("grow", |_cx, _body| async move {
         Ok(Bytes::from(vec![7; LARGE]))
     });
@@ -101,7 +101,7 @@ async fn small_calls_pass_large_bodies_and_large_replies() {
                 break;
             }
         }
-        // Else the large ones would not be polled.
+        // Otherwise the large calls would not be polled.
         if begin(&mut large).await.is_ready() {
             break;
         }
@@ -110,11 +110,11 @@ async fn small_calls_pass_large_bodies_and_large_replies() {
 }
 
 #[tokio::test]
-async fn a_call_that_is_dropped_drops_its_handler_and_leaves_its_place() {
+async fn a_dropped_call_drops_its_handler_and_frees_its_slot() {
     let (router, mut dropped) = hanging();
     let server = serve(router, few(1, 1));
     let client = connect(&server).await;
-    // Each needs the only place.
+    // Each call needs the only slot of the lane.
     for round in 1..=20 {
         let mut call = client.call("hang", "").boxed();
         assert!(begin(&mut call).await.is_pending());
@@ -130,7 +130,7 @@ async fn a_call_that_is_dropped_drops_its_handler_and_leaves_its_place() {
 }
 
 #[tokio::test]
-async fn a_handler_s_context_ends_with_its_call_and_is_nobody_else_s() {
+async fn a_context_ends_with_its_call_and_is_not_shared() {
     let kept: Arc<Mutex<Vec<CallContext>>> = Arc::default();
     let keep = Arc::clone(&kept);
     let router = Router::new().raw("keep", move |cx: CallContext, body: Bytes| {
@@ -147,7 +147,7 @@ async fn a_handler_s_context_ends_with_its_call_and_is_nobody_else_s() {
     for attempt in 0..10 {
         let options = CallOptions::new().with_attempt(attempt);
         within(client.call_with("keep", "", options)).await.unwrap();
-        // Lets the next one have the context of one that was not kept.
+        // Lets the next call reuse the context of one that did not keep it.
         within(client.call_with("keep", "x", options.with_attempt(99)))
             .await
             .unwrap();
@@ -162,7 +162,7 @@ async fn a_handler_s_context_ends_with_its_call_and_is_nobody_else_s() {
 }
 
 #[tokio::test]
-async fn a_lane_takes_as_many_calls_as_the_server_said_and_all_lanes_are_used() {
+async fn all_lanes_are_used_up_to_the_announced_limit() {
     const CALLS: usize = 3 * 2;
     let (router, gate) = gated(Router::new());
     let server = serve(router, few(3, 2));
@@ -173,7 +173,7 @@ async fn a_lane_takes_as_many_calls_as_the_server_said_and_all_lanes_are_used() 
     until("all lanes are full", || server.in_flight() == CALLS).await;
     let mut late = client.call_with("wait", "late", unlimited()).boxed();
     assert!(begin(&mut late).await.is_pending());
-    // Would be served by now, had it been sent.
+    // The late call would be served by now, had it been sent.
     let other = connect(&server).await;
     assert_answers(&other).await;
     assert_eq!((server.in_flight(), client.in_flight()), (CALLS, CALLS));
@@ -185,7 +185,7 @@ async fn a_lane_takes_as_many_calls_as_the_server_said_and_all_lanes_are_used() 
 }
 
 #[tokio::test]
-async fn a_queue_that_is_full_or_too_slow_is_overload() {
+async fn a_full_or_slow_lane_queue_is_overloaded() {
     let (router, gate) = gated(Router::new());
     let server = serve(router, few(1, 1));
     let client = connect_with(&server, TransportConfig::default().with_queue_len_max(1)).await;
@@ -211,7 +211,7 @@ async fn a_queue_that_is_full_or_too_slow_is_overload() {
 }
 
 #[tokio::test]
-async fn calls_that_wait_for_room_take_turns_whoever_gives_up() {
+async fn waiting_calls_get_slots_when_others_are_cancelled() {
     let (router, gate) = gated(Router::new());
     let server = serve(router, few(1, 2));
     let client = connect(&server).await;
@@ -221,7 +221,7 @@ async fn calls_that_wait_for_room_take_turns_whoever_gives_up() {
         .map(|_| call(&client, "wait", unlimited()))
         .collect();
     yield_now().await;
-    // Some of those that wait leave, also just when they are told of room.
+    // Some of the waiting calls are cancelled, also just when a slot becomes free for them.
     gate.add_permits(1);
     for (n, call) in waiting.iter().enumerate() {
         if n % 3 == 0 {
@@ -244,7 +244,7 @@ async fn calls_that_wait_for_room_take_turns_whoever_gives_up() {
 }
 
 #[tokio::test]
-async fn calls_that_wait_for_room_hear_of_a_drain_and_of_the_end() {
+async fn waiting_calls_end_on_drain_and_on_close() {
     let (router, gate) = gated(Router::new());
     let server = serve(router, few(1, 1));
     let client = connect(&server).await;
@@ -273,7 +273,7 @@ async fn calls_that_wait_for_room_hear_of_a_drain_and_of_the_end() {
 }
 
 #[tokio::test]
-async fn a_drain_sends_new_calls_away_while_others_end_and_its_deadline_ends_all() {
+async fn a_drain_rejects_new_calls_and_its_deadline_cancels_the_rest() {
     let (router, gate) = gated(hang(Router::new()));
     let (server, client) = pair(router).await;
     let old = [(); 3].map(|()| call(&client, "wait", unlimited()));
@@ -301,7 +301,7 @@ async fn a_drain_sends_new_calls_away_while_others_end_and_its_deadline_ends_all
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_a_stopping_server_did_not_answer_it_did_not_process() {
+async fn unanswered_calls_of_a_draining_server_are_unprocessed() {
     // Every third reply has a stream of its own.
     let processed = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&processed);
@@ -349,7 +349,7 @@ async fn what_a_stopping_server_did_not_answer_it_did_not_process() {
 }
 
 #[tokio::test]
-async fn a_server_that_dies_leaves_it_open_what_it_did() {
+async fn a_lost_server_leaves_calls_maybe_processed() {
     let (server, client) = pair(hang(Router::new())).await;
     let calls = [(); 3].map(|()| call(&client, "hang", unlimited()));
     until("all are served", || server.in_flight() == 3).await;
@@ -361,13 +361,13 @@ async fn a_server_that_dies_leaves_it_open_what_it_did() {
     assert_eq!(client.in_flight(), 0);
     let after = within(client.call("hang", "")).await;
     let (code, processed) = verdict(after);
-    // Before or after it hears that the connection is closed.
+    // Before or after the client notices that the connection is closed.
     assert!(matches!(code, Code::Unavailable | Code::Draining), "{code}");
     assert_eq!(processed, Processed::No);
 }
 
 #[tokio::test]
-async fn replies_say_how_busy_the_server_is() {
+async fn replies_carry_the_load_report() {
     let (router, gate) = gated(echo(Router::new()));
     let config = no_drain_grace().with_calls_max(NonZeroUsize::new(5).unwrap());
     let server = serve(router, config);
@@ -383,7 +383,7 @@ async fn replies_say_how_busy_the_server_is() {
     let load = client.load().unwrap();
     assert!(load.busy && load.in_flight >= 4, "{load:?}");
 
-    // Of a refusal too. The other client does not hear of it before, since it asks at once.
+    // The report of a rejection says so too. The call comes before the client hears of the drain.
     server.set_draining(true);
     assert_eq!(
         verdict(within(client.call("echo", "")).await),
@@ -405,7 +405,7 @@ async fn a_request_that_waits_for_another_shows_in_the_queue_delay() {
         })
         .with_dispatch("compute", Dispatch::Inline);
     let (_server, client) = pair(router).await;
-    // The first goes alone, the others together.
+    // The first call goes alone, the others together.
     let calls = (0..8).map(|n| client.call(["compute", "echo"][n % 2], ""));
     for reply in within(join_all(calls)).await {
         reply.unwrap();
@@ -415,7 +415,8 @@ async fn a_request_that_waits_for_another_shows_in_the_queue_delay() {
     assert!(load.queue_delay >= Duration::from_millis(1), "{load:?}");
 }
 
-/// Two methods of a server with threads to spare: one says in which order they ran, the other computes.
+/// Two methods of a server with several threads: one reports in which order they ran, the other
+/// computes.
 async fn order_behind(dispatch: Dispatch, habit: usize, longest: Duration) -> Vec<&'static str> {
     let brief = Duration::from_millis(2);
     let (order, gate) = (
@@ -426,7 +427,7 @@ async fn order_behind(dispatch: Dispatch, habit: usize, longest: Duration) -> Ve
     let wait = Arc::clone(&gate);
     let router = Router::new()
         .raw("compute", move |_cx, body: Bytes| {
-            // The others of the lane are let go on for at most so long.
+            // The other calls of the lane wait for at most this long.
             let begun = std::time::Instant::now();
             let longest = if body.is_empty() { brief } else { longest };
             while begun.elapsed() < longest && wait.available_permits() == 0 {
@@ -454,19 +455,19 @@ async fn order_behind(dispatch: Dispatch, habit: usize, longest: Duration) -> Ve
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_handler_that_computes_holds_up_others_as_its_dispatch_says() {
+async fn dispatch_decides_how_long_a_computing_handler_delays_others() {
     let held_up = ["computed", "noted"];
     let passed = ["noted", "computed"];
-    // Only the first waits in vain.
+    // Only the first call waits for the handler.
     let in_vain = Duration::from_millis(300);
     assert_eq!(order_behind(Dispatch::Inline, 5, in_vain).await, held_up);
     assert_eq!(order_behind(Dispatch::Spawned, 0, PATIENCE).await, passed);
-    // Two slow polls are a habit.
+    // Two slow polls mark the handler as slow.
     assert_eq!(order_behind(Dispatch::Adaptive, 2, PATIENCE).await, passed);
 }
 
 #[tokio::test]
-async fn a_method_that_comes_later_is_found() {
+async fn a_method_registered_later_is_found() {
     let (server, client) = pair(Router::new()).await;
     for _ in 0..3 {
         let outcome = within(client.call("later", "")).await;
@@ -482,7 +483,7 @@ async fn deadlines_of_many_calls_are_kept_in_any_order() {
     let begun = Instant::now();
     let mut calls: FuturesUnordered<_> = (0..200u64)
         .map(|n| {
-            // Neither growing nor shrinking.
+            // Neither in ascending nor in descending order.
             let timeout = Duration::from_millis(100 + n * 37 % 200);
             let options = CallOptions::new().with_timeout(timeout);
             let call = client.call_with("hang", "", options);
@@ -524,7 +525,7 @@ fn a_client_may_be_used_from_other_runtimes_and_from_none() {
     }
     let reply = block_on(client.call("echo", "nowhere"));
     assert_eq!(reply.unwrap(), "nowhere");
-    // Not on a lane.
+    // Too large for a lane.
     let large = block_on(client.call("echo", vec![0; 100_000]));
     assert_eq!(large.unwrap().len(), 100_000);
     let options = CallOptions::new().with_timeout(Duration::from_millis(50));
@@ -532,13 +533,13 @@ fn a_client_may_be_used_from_other_runtimes_and_from_none() {
     assert_eq!(verdict(late), (Code::DeadlineExceeded, Processed::Maybe));
     drop(server);
     drop(runtime);
-    // The runtime of the connection is gone: nothing hangs, whatever comes of it.
+    // The runtime of the connection is gone: calls fail or succeed, but none hangs.
     let after = block_on(client.call("echo", ""));
     assert!(after.is_err());
 }
 
 #[test]
-fn a_first_call_after_the_end_of_the_runtime_does_not_hang() {
+fn a_first_call_after_the_end_of_its_runtime_does_not_hang() {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

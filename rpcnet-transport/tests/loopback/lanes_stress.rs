@@ -1,4 +1,4 @@
-//! Small calls by the thousand, and their end.
+//! Lanes under stress: thousands of calls with every kind of end.
 
 use std::task::{Context, Waker};
 
@@ -47,7 +47,7 @@ async fn a_shutdown_waits_for_the_first_call_that_its_endpoint_makes() {
     assert_eq!(within(made).await.unwrap().unwrap(), "x");
 }
 
-/// Numbers that look random, and are the same each time (Marsaglia, "Xorshift RNGs", 2003, section 3).
+/// Pseudo-random numbers with a fixed seed (Marsaglia, "Xorshift RNGs", 2003, section 3).
 struct Xorshift(u64);
 
 impl Xorshift {
@@ -116,7 +116,7 @@ async fn stress(server_config: TransportConfig, client_config: TransportConfig, 
             })
         })
         .collect();
-    // Some vanish from outside.
+    // Some are aborted from outside.
     for _ in 0..200 {
         let call = rng.below(calls.len() as u64) as usize;
         calls.swap_remove(call).abort();
@@ -135,30 +135,31 @@ async fn stress(server_config: TransportConfig, client_config: TransportConfig, 
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
-async fn thousands_of_calls_with_any_end_leave_nothing_behind() {
+async fn calls_with_any_end_leave_nothing_behind() {
     let config = TransportConfig::default();
     stress(config.clone(), config, 0x9e37_79b9_7f4a_7c15).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
-async fn thousands_of_calls_through_few_places_leave_nothing_behind() {
+async fn calls_through_few_slots_leave_nothing_behind() {
     stress(few(2, 5), TransportConfig::default(), 0xbf58_476d_1ce4_e5b9).await;
 }
 
 #[tokio::test]
-async fn calls_through_few_places_on_one_thread_leave_nothing_behind() {
+async fn calls_through_few_slots_on_one_thread_leave_nothing_behind() {
     stress(few(2, 5), TransportConfig::default(), 0x94d0_49bb_1331_11eb).await;
 }
 
 #[tokio::test]
-async fn futures_that_nobody_polls_hold_up_nobody_else() {
+async fn unpolled_futures_hold_up_no_other_call() {
     let (router, gate) = gated(echo(Router::new()));
     let server = serve(router, few(2, 1));
     let client = connect(&server).await;
     let mut held = client.call("echo", "held").boxed();
     assert!(begin(&mut held).await.is_pending());
     counts(&server, "served calls", 1, |s| s.calls_completed).await;
-    // Its answer is here and not taken: the place is in use, and the other lane serves the others.
+    // Its reply has arrived and was not taken: the slot is in use, and the other lane serves the
+    // others.
     for _ in 0..3 {
         assert_answers(&client).await;
     }

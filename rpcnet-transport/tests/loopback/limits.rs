@@ -1,4 +1,4 @@
-//! Bounds, and what happens at them.
+//! Limits, and the errors of calls that exceed them.
 
 use std::num::{NonZeroU8, NonZeroU32, NonZeroUsize};
 
@@ -8,7 +8,7 @@ use rpcnet_transport::{CallOptions, Code, Processed, Raw};
 use super::*;
 
 #[tokio::test]
-async fn messages_up_to_the_limit_pass_and_larger_ones_do_not_leave() {
+async fn messages_above_the_limit_are_not_sent() {
     let config = TransportConfig::default().with_message_bytes_max(1000);
     let router = Router::new()
         .raw("echo", |_cx, body| async move { Ok(body) })
@@ -16,7 +16,7 @@ async fn messages_up_to_the_limit_pass_and_larger_ones_do_not_leave() {
             Ok(Bytes::from(vec![0; 1001]))
         });
     let server = serve(router, config);
-    // The client's own limit is larger: the server's counts, which it was told.
+    // The client's own limit is larger: the limit that the server announced counts.
     let client = connect(&server).await;
     assert_eq!(
         within(client.call("echo", vec![1; 1000]))
@@ -41,7 +41,7 @@ async fn messages_up_to_the_limit_pass_and_larger_ones_do_not_leave() {
 }
 
 #[tokio::test]
-async fn an_answer_past_the_caller_s_limit_is_not_read() {
+async fn a_reply_past_the_callers_limit_is_not_read() {
     let router = Router::new()
         .raw("grow", |_cx, _body| async move {
             Ok(Bytes::from(vec![0; 1001]))
@@ -103,7 +103,7 @@ async fn a_call_past_the_stream_limit_waits_no_longer_than_its_deadline() {
 }
 
 #[tokio::test]
-async fn calls_past_the_server_s_limit_are_refused_unprocessed() {
+async fn calls_past_the_servers_limit_are_rejected_unprocessed() {
     let (router, gate) = gated(Router::new());
     let config = TransportConfig::default().with_calls_max(NonZeroUsize::new(1).unwrap());
     let server = serve(router, config);
@@ -150,7 +150,7 @@ async fn connections_past_the_limit_are_refused() {
 }
 
 #[tokio::test]
-async fn limits_may_be_as_large_as_they_can_be() {
+async fn limits_may_have_their_greatest_values() {
     let config = TransportConfig::default()
         .with_calls_max(NonZeroUsize::MAX)
         .with_connections_max(NonZeroUsize::MAX)
@@ -159,7 +159,7 @@ async fn limits_may_be_as_large_as_they_can_be() {
 }
 
 #[tokio::test]
-async fn a_panicking_handler_answers_and_harms_nobody() {
+async fn a_panicking_handler_fails_only_its_own_call() {
     let router = Router::new()
         .raw("panic", |_cx, _body| async move { panic!("on purpose") })
         .raw(
@@ -195,7 +195,7 @@ async fn a_panicking_handler_answers_and_harms_nobody() {
 }
 
 #[tokio::test]
-async fn requests_that_fit_no_method_are_refused_unprocessed() {
+async fn requests_that_match_no_method_are_rejected_unprocessed() {
     let router = Router::new()
         .typed("typed", |n: u32| async move { n })
         .server_streaming("stream", |_cx, n: u32, mut out: Sender<u32>| async move {
@@ -250,7 +250,7 @@ async fn requests_that_fit_no_method_are_refused_unprocessed() {
 }
 
 #[tokio::test]
-async fn a_streamed_message_that_does_not_decode_is_an_error_of_its_caller() {
+async fn an_undecodable_request_message_is_an_invalid_request() {
     let router =
         Router::new().client_streaming("sum", |_cx, mut numbers: Receiver<u32>| async move {
             let mut sum = 0;
@@ -273,7 +273,7 @@ async fn a_streamed_message_that_does_not_decode_is_an_error_of_its_caller() {
 }
 
 #[tokio::test]
-async fn a_streamed_answer_that_does_not_decode_is_an_error_of_its_server() {
+async fn an_undecodable_reply_message_is_an_internal_error() {
     let router = Router::new()
         .server_streaming("empty", |_cx, (): (), mut out: Sender<Raw>| async move {
             Ok(out.send(Raw::default()).await?)
@@ -293,13 +293,14 @@ async fn a_streamed_answer_that_does_not_decode_is_an_error_of_its_server() {
 }
 
 #[tokio::test]
-async fn half_open_handshakes_hold_no_more_than_their_places() {
+async fn half_open_handshakes_hold_at_most_the_handshake_limit() {
     let config = TransportConfig::default()
         .with_handshakes_max(NonZeroUsize::new(1).unwrap())
-        // The stranger still holds its place when the client comes, on a busy machine too.
+        // Long enough that the unfinished handshake still counts when the client comes, on a busy
+        // machine too.
         .with_connect_timeout(Duration::from_secs(2));
     let server = serve(Router::new(), config);
-    // The beginning of a real handshake, sent on by somebody who never goes on with it.
+    // The first packet of a real handshake, forwarded by a sender that never continues it.
     let trap = tokio::net::UdpSocket::bind(loopback()).await.unwrap();
     let stranger = hostile::quic_endpoint();
     let tls = hostile::client_config(None, b"rpcnet/1");
@@ -334,7 +335,7 @@ async fn half_open_handshakes_hold_no_more_than_their_places() {
 }
 
 #[tokio::test]
-async fn a_connection_says_when_calls_have_to_wait() {
+async fn a_connection_reports_saturation() {
     let one = NonZeroU32::MIN;
     let config = TransportConfig::default()
         .with_lane_calls_max(one)
@@ -356,7 +357,7 @@ async fn a_connection_says_when_calls_have_to_wait() {
     }
     assert!(!client.is_saturated());
 
-    // The server takes two streams at a time, and one of them is the lane.
+    // The server accepts two streams at a time, and one of them is the lane.
     let alone = CallOptions::new().with_isolated(true);
     let first = call(alone);
     until("one call runs", || server.in_flight() == 1).await;
@@ -371,7 +372,7 @@ async fn a_connection_says_when_calls_have_to_wait() {
 }
 
 #[tokio::test]
-async fn calls_that_wait_for_a_place_end_with_the_connection() {
+async fn waiting_calls_end_with_the_connection() {
     let config = TransportConfig::default().with_lane_calls_max(NonZeroU32::MIN);
     let (router, _gate) = gated(Router::new());
     let server = serve(router, config);

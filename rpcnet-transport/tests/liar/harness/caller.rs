@@ -1,4 +1,4 @@
-//! A lying caller and an honest server.
+//! A caller that breaks the protocol, and an honest server.
 
 use std::time::Duration;
 
@@ -12,11 +12,12 @@ use super::{
     script::Script,
 };
 
-/// Lets a caller do what the script says to a server, which has to go on serving others, and to hold nothing of it in the end.
+/// Lets a caller do what the script says. The server has to go on serving others, and to hold
+/// nothing of that caller in the end.
 ///
 /// # Panics
 ///
-/// If a rule is broken.
+/// If the server breaks one of these rules.
 pub(crate) fn lying_caller(script: &[u8]) {
     let world = world(script);
     world.runtime.block_on(async {
@@ -66,7 +67,7 @@ async fn lie(script: &mut Script<'_>, connection: &Connection) {
     }
 }
 
-/// Lets the other side come to something.
+/// Gives the other side time to act.
 pub(super) async fn pause(how_long: u8) {
     match how_long {
         0..=127 => tokio::task::yield_now().await,
@@ -80,7 +81,7 @@ async fn serves_others(world: &World) {
         loop {
             match world.client.call("echo", "honest").await {
                 Ok(reply) => break assert_eq!(reply, "honest"),
-                // The liar may have the places for a moment.
+                // The other caller may hold all permits for a moment.
                 Err(error) if error.code() == Code::Overloaded => pause(200).await,
                 Err(error) => panic!("an honest call: {error}"),
             }

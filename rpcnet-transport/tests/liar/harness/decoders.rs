@@ -1,4 +1,4 @@
-//! Decoders: frames do not depend on how their bytes arrive, and what is held for them is bounded.
+//! Decoders: frames do not depend on how their bytes arrive, and memory is bounded.
 
 use std::fmt::Debug;
 
@@ -9,14 +9,14 @@ use rpcnet_transport::wire::{
 
 use super::script::Script;
 
-/// Largest body that the decoders take.
+/// Largest body that the decoders accept.
 const LIMIT: usize = 4096;
 
-/// Bytes of a stream of any kind.
+/// Decodes the bytes of a stream of any kind.
 ///
 /// # Panics
 ///
-/// If a rule is broken.
+/// If a decoder breaks one of these rules.
 pub(crate) fn frames(bytes: &[u8]) {
     let mut script = Script::new(bytes);
     let kind = [
@@ -54,11 +54,11 @@ pub(crate) fn frames(bytes: &[u8]) {
     }
 }
 
-/// Bytes of a lane.
+/// Decodes the bytes of a lane.
 ///
 /// # Panics
 ///
-/// If a rule is broken.
+/// If a decoder breaks one of these rules.
 pub(crate) fn lane_frames(bytes: &[u8]) {
     let mut script = Script::new(bytes);
     let splits = script.bytes(8);
@@ -80,7 +80,8 @@ pub(crate) fn lane_frames(bytes: &[u8]) {
     });
 }
 
-/// Checks that the bytes decode to the same, and fail the same, whole and in parts; the frames.
+/// Checks that the bytes decode to the same frames and the same failure, in one piece and in parts.
+/// Returns the frames.
 fn however_it_arrives<F: Debug + PartialEq>(
     bytes: &[u8],
     sizes: &[u8],
@@ -92,7 +93,7 @@ fn however_it_arrives<F: Debug + PartialEq>(
     whole.0
 }
 
-/// The bytes in parts of these sizes, and what is left over.
+/// Splits the bytes into parts of these sizes and the rest.
 fn parts(mut bytes: &[u8], sizes: &[u8]) -> Vec<Bytes> {
     let mut parts = Vec::new();
     for size in sizes {

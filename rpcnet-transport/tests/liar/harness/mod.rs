@@ -1,4 +1,4 @@
-//! What random bytes do to decoders, to a server and to a client.
+//! Random bytes against decoders, a server and a client.
 
 mod caller;
 mod decoders;

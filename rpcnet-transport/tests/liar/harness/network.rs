@@ -1,4 +1,4 @@
-//! The honest side, and what a liar needs to speak to it.
+//! The honest side, and a QUIC endpoint for the peer that breaks the protocol.
 
 use std::{
     cell::RefCell,
@@ -21,13 +21,13 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-/// What all scripts of one thread share.
+/// Endpoints that all scripts of one thread share.
 pub(crate) struct World {
     pub(crate) runtime: Runtime,
     pub(crate) server: RpcServer,
     /// Calls the honest server.
     pub(crate) client: RpcClient,
-    /// Connects to lying servers.
+    /// Connects to servers that break the protocol.
     pub(crate) endpoint: Endpoint,
     pub(crate) liar: quinn::Endpoint,
 }
@@ -35,11 +35,11 @@ pub(crate) struct World {
 pub(crate) const SERVER: &str = "server";
 pub(crate) const LIAR: &str = "liar";
 
-/// How long anything may take that has to happen.
+/// Time limit for events that have to happen.
 const PATIENCE: Duration = Duration::from_secs(25);
 
 thread_local! {
-    /// What is under way, for the report of a panic.
+    /// Script that runs now, for the report of a panic.
     static SCRIPT: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
     static WORLD: &'static World = Box::leak(Box::new(World::new()));
 }
@@ -74,7 +74,7 @@ impl World {
             let server = bind(SERVER, config()).serve(router());
             let client = bind("client", config());
             let client = client.connect(server.local_addr(), SERVER).await;
-            // A liar that does not say hello is waited for in every other script.
+            // Every other script waits for the hello of a server that sends none.
             let impatient = config().with_connect_timeout(Duration::from_millis(100));
             let endpoint = bind("client", impatient);
             let pem = ca.issue_pem(LIAR).expect("a name");
@@ -143,7 +143,7 @@ fn router() -> Router {
         .with_idempotency("echo", IdempotencyCache::new().with_capacity(16))
 }
 
-/// A QUIC endpoint with the certificate of a node that may do anything.
+/// A QUIC endpoint with the certificate of a node, without any protocol on top.
 fn liar(pem: &NodePem, ca: &DevCa, any: SocketAddr) -> quinn::Endpoint {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let chain =
@@ -195,7 +195,7 @@ pub(crate) async fn within<F: Future>(what: &str, future: F) -> F::Output {
 
 /// # Panics
 ///
-/// If it does not come true.
+/// If it does not become true in time.
 pub(crate) async fn until(what: &str, mut holds: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !holds() {

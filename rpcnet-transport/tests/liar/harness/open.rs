@@ -1,4 +1,4 @@
-//! Streams that a liar has open, and what it does with them.
+//! Open streams of the peer that breaks the protocol, and operations on them.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use tokio::time::timeout;
 
 use super::script::Script;
 
-/// What the liar has open.
+/// Open streams.
 #[derive(Default)]
 pub(super) struct Open {
     pub(super) sends: Vec<SendStream>,
@@ -17,7 +17,7 @@ pub(super) struct Open {
 }
 
 impl Open {
-    /// Begins a stream with its preface, mostly.
+    /// Begins a stream, mostly with its preface.
     pub(super) async fn begin(
         &mut self,
         mut send: SendStream,
@@ -30,7 +30,7 @@ impl Open {
         self.sends.push(send);
     }
 
-    /// Writes what the script says to one of the streams.
+    /// Writes the bytes that the script says to one of the streams.
     pub(super) async fn write(&mut self, script: &mut Script<'_>) {
         let at = script.below(self.sends.len());
         let mut bytes = BytesMut::new();
@@ -51,14 +51,14 @@ impl Open {
         }
     }
 
-    /// Wants no more of one of the streams.
+    /// Stops one of the streams.
     pub(super) fn stop(&mut self, at: usize, how: u8) {
         if let Some(recv) = self.recvs.get_mut(at) {
             let _ = recv.stop(code(how));
         }
     }
 
-    /// Takes a little of one of the streams.
+    /// Reads a little from one of the streams.
     pub(super) async fn read(&mut self, at: usize) {
         if let Some(recv) = self.recvs.get_mut(at) {
             let _ = moment(recv.read_chunk(100, true)).await;
@@ -70,7 +70,7 @@ fn code(how: u8) -> VarInt {
     VarInt::from_u32(u32::from(how) % 8)
 }
 
-/// Waits for the other side to take or give something; `None` if it does not.
+/// Waits a moment for the other side to read or write; `None` if it does not.
 pub(super) async fn moment<F: Future>(future: F) -> Option<F::Output> {
     timeout(Duration::from_millis(2), future).await.ok()
 }

@@ -1,4 +1,4 @@
-//! Scripts: random bytes read as operations of a lying peer.
+//! Scripts: random bytes read as operations of a peer that breaks the protocol.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use rpcnet_transport::{
     },
 };
 
-/// Bytes that have not been used. Past their end all are zero.
+/// Bytes that were not used yet. Past their end all are zero.
 pub(super) struct Script<'a>(&'a [u8]);
 
 impl<'a> Script<'a> {
@@ -45,7 +45,7 @@ impl<'a> Script<'a> {
         taken
     }
 
-    /// Often small, now and then at the end of a range.
+    /// A number that is often small, and now and then at the end of its range.
     fn number(&mut self) -> u64 {
         match self.byte() {
             byte @ 0..=199 => u64::from(byte % 8),
@@ -60,7 +60,7 @@ impl<'a> Script<'a> {
         self.number() as u32
     }
 
-    /// Size of a body, which may be a lie.
+    /// Announced size of a body, which may be wrong.
     fn size(&mut self, honest: usize) -> usize {
         match self.byte() {
             0..=199 => honest,
@@ -92,7 +92,7 @@ impl<'a> Script<'a> {
         ][self.below(4)]
     }
 
-    /// Bytes to write to a stream: a frame of any kind, in whole or in part, or junk.
+    /// Bytes to write to a stream: a frame of any kind, in whole or in part, or random bytes.
     pub(super) fn write(&mut self, out: &mut BytesMut) {
         let before = out.len();
         match self.below(16) {
@@ -118,7 +118,7 @@ impl<'a> Script<'a> {
                 let number = self.small() as u16;
                 wire::encode_lane_method(out, number, self.method());
             }
-            // The methods of an honest lane, in order.
+            // The methods of a correct lane, in order.
             4 => {
                 for (number, method) in (0..).zip(METHODS) {
                     wire::encode_lane_method(out, number, method);
@@ -162,7 +162,7 @@ impl<'a> Script<'a> {
             _ => out.extend_from_slice(self.bytes(64)),
         }
         match self.byte() {
-            // The end of it is missing, or a byte is another one.
+            // Cuts off the end, or changes a byte.
             0..=7 => out.truncate(before + self.below(out.len() - before + 1)),
             8..=15 if out.len() > before => {
                 let at = before + self.below(out.len() - before);
@@ -210,5 +210,5 @@ impl<'a> Script<'a> {
     }
 }
 
-/// Methods that the honest server has, and one that it has not.
+/// Methods that the honest server has, and one that it does not have.
 const METHODS: [&str; 7] = ["echo", "wait", "large", "count", "sum", "chat", "unknown"];

@@ -1,4 +1,4 @@
-//! A lying server and an honest caller.
+//! A server that breaks the protocol, and an honest caller.
 
 use std::time::Duration;
 
@@ -17,11 +17,12 @@ use super::{
     script::Script,
 };
 
-/// Lets a server do what the script says to a caller, whose calls have to end, and which has to hold nothing of it in the end.
+/// Lets a server do what the script says. The calls of the client have to end, and it has to hold
+/// nothing of that server in the end.
 ///
 /// # Panics
 ///
-/// If a rule is broken.
+/// If the client breaks one of these rules.
 pub(crate) fn lying_server(script: &[u8]) {
     let world = world(script);
     world.runtime.block_on(async {
@@ -55,7 +56,7 @@ async fn holds_nothing(world: &World) {
     assert_eq!(reply.expect("an honest server"), "honest");
 }
 
-/// Calls of every kind at a time; how they end is the liar's choice.
+/// Concurrent calls of every kind; the server decides how they end.
 async fn call(client: &RpcClient) {
     let options = || CallOptions::new().with_timeout(Duration::from_millis(20));
     let on_lane = (0..4).map(|_| client.call_with("echo", Bytes::from_static(b"x"), options()));
