@@ -40,12 +40,12 @@ impl PeerAccount {
     pub(crate) async fn reserve_message(
         self: &Arc<Self>,
         bytes: usize,
-        patience: &StallTimer,
+        stall_timer: &StallTimer,
     ) -> Option<BufferReservation> {
         let is_charged = bytes > UNCHARGED_BYTES_MAX;
         if is_charged && self.is_overdrawn() {
             // Not in the queue of the calls: a handler may keep this future without polling it.
-            self.while_sending(patience, self.wait_within_share())
+            self.while_sending(stall_timer, self.wait_within_share())
                 .await
                 .ok()?;
         }
@@ -90,13 +90,13 @@ impl PeerAccount {
     /// [`Stalled`] if the peer reads too little for too long.
     pub(crate) async fn wait_overdraft_cleared(
         &self,
-        patience: &StallTimer,
+        stall_timer: &StallTimer,
     ) -> Result<(), Stalled> {
         let wait = async {
             let _first = self.overdraft_queue.acquire().await;
             self.wait_within_share().await;
         };
-        self.while_sending(patience, wait).await
+        self.while_sending(stall_timer, wait).await
     }
 
     /// Waits as long as QUIC goes on sending to the peer, over all of its connections. The bytes
@@ -104,10 +104,10 @@ impl PeerAccount {
     /// acknowledged.
     async fn while_sending<T>(
         &self,
-        patience: &StallTimer,
+        stall_timer: &StallTimer,
         wait: impl Future<Output = T>,
     ) -> Result<T, Stalled> {
-        patience
+        stall_timer
             .wait_with_progress(|| self.sent_bytes(), wait)
             .await
     }

@@ -180,12 +180,13 @@ async fn calls_wait_until_the_overdraft_of_their_peer_is_cleared() {
     let config = TransportConfig::lan();
     let accounts = accounts(128 * KIB, 64 * KIB);
     let peer = accounts.account("a".into());
-    let patience = StallTimer::new(&config, Arc::default());
+    let stall_timer = StallTimer::new(&config, Arc::default());
     let mut held: Vec<_> = (0..4)
         .map(|_| peer.reserve_reply(20 * KIB).unwrap())
         .collect();
     assert!(peer.is_overdrawn());
-    let [mut first, mut second] = [0, 1].map(|_| Box::pin(peer.wait_overdraft_cleared(&patience)));
+    let [mut first, mut second] =
+        [0, 1].map(|_| Box::pin(peer.wait_overdraft_cleared(&stall_timer)));
     assert_eq!((&mut first).now_or_never(), None);
     assert_eq!((&mut second).now_or_never(), None);
     held.remove(0);
@@ -194,7 +195,7 @@ async fn calls_wait_until_the_overdraft_of_their_peer_is_cleared() {
     held.push(peer.reserve_reply(20 * KIB).unwrap());
     let began = tokio::time::Instant::now();
     assert_eq!(
-        peer.wait_overdraft_cleared(&patience).await,
+        peer.wait_overdraft_cleared(&stall_timer).await,
         Err(Stalled),
         "nothing is taken"
     );

@@ -70,7 +70,7 @@ impl AcceptLoop {
 
 impl AcceptLoop {
     /// Counts a handshake, which may end an older one. `None` if there is no room for it.
-    fn begin_handshake(&self, from: IpAddr, begun: PendingHandshake) -> Option<HandshakeGuard> {
+    fn begin_handshake(&self, from: IpAddr, pending: PendingHandshake) -> Option<HandshakeGuard> {
         let dropped = CancellationToken::new();
         let now = self.epoch.elapsed();
         let (number, older) = self.handshakes.lock().begin(now, from, dropped.clone());
@@ -81,7 +81,7 @@ impl AcceptLoop {
             handshakes: Arc::clone(&self.handshakes),
             id: number?,
             dropped,
-            pending: begun,
+            pending,
         })
     }
 }
@@ -183,7 +183,7 @@ pub(crate) async fn serve_connections(shared: Arc<EndpointShared>, bounds: Accep
 async fn accept_connection(
     shared: &Arc<EndpointShared>,
     incoming: quinn::Incoming,
-    begun: &PendingHandshake,
+    pending: &PendingHandshake,
     warnings: &WarningLimiter,
 ) -> Option<Option<AcceptedConnection>> {
     let from = incoming.remote_address();
@@ -192,7 +192,7 @@ async fn accept_connection(
         .map_err(quic::with_printable_reason)
         .inspect_err(|e| tracing::debug!(%from, %e, "handshake not begun"))
         .ok()?;
-    match complete_handshake(shared, connecting, begun).await {
+    match complete_handshake(shared, connecting, pending).await {
         Ok(HandshakeOutcome::Denied { peer, reason }) => {
             // A denied node may connect again and again, so the warning is rate-limited.
             if warnings.take() {
@@ -271,7 +271,7 @@ async fn serve_streams(shared: Arc<EndpointShared>, accepted: AcceptedConnection
         control:
             ControlStream {
                 mut stream,
-                announced_draining: mut told,
+                mut announced_draining,
             },
         mut streams_taken,
     } = accepted;
@@ -280,10 +280,10 @@ async fn serve_streams(shared: Arc<EndpointShared>, accepted: AcceptedConnection
     let mut tell_from = Instant::now();
     let code = loop {
         // One frame at a time: if the state changes faster than it is sent, the last state counts.
-        let has_news = unsent.is_empty() && told != shared.is_draining();
+        let has_news = unsent.is_empty() && announced_draining != shared.is_draining();
         if has_news && tell_from <= Instant::now() {
-            told = !told;
-            wire::encode_draining(&mut unsent, told);
+            announced_draining = !announced_draining;
+            wire::encode_draining(&mut unsent, announced_draining);
             tell_from = Instant::now() + DRAINING_INTERVAL_MIN;
         }
         tokio::select! {
@@ -327,7 +327,7 @@ async fn serve_streams(shared: Arc<EndpointShared>, accepted: AcceptedConnection
 async fn complete_handshake(
     shared: &Arc<EndpointShared>,
     mut connecting: quinn::Connecting,
-    begun: &PendingHandshake,
+    pending: &PendingHandshake,
 ) -> Result<HandshakeOutcome, ConnectionError> {
     let deadline = Instant::now() + shared.config.connect_timeout;
     let late = |_| ConnectionError::TimedOut;
@@ -339,7 +339,7 @@ async fn complete_handshake(
         unreachable!("a server may always write before the handshake is over");
     };
     let mut unfinished = CloseOnDrop(Some(connection.clone()));
-    let outcome = authorize(shared, connection, completed, begun, deadline).await?;
+    let outcome = authorize(shared, connection, completed, pending, deadline).await?;
     unfinished.0 = None;
     Ok(outcome)
 }
@@ -360,7 +360,7 @@ async fn authorize(
     shared: &Arc<EndpointShared>,
     connection: quinn::Connection,
     completed: quinn::ZeroRttAccepted,
-    begun: &PendingHandshake,
+    pending: &PendingHandshake,
     deadline: Instant,
 ) -> Result<HandshakeOutcome, ConnectionError> {
     let late = |_| ConnectionError::TimedOut;
@@ -372,7 +372,7 @@ async fn authorize(
     let is_trusted = known.as_ref().is_none_or(trusts);
     let known = known.filter(|_| is_trusted && shared.config.early_data);
     let known =
-        known.and_then(|chain| VerifiedCaller::new(shared, &connection, &chain, begun).ok());
+        known.and_then(|chain| VerifiedCaller::new(shared, &connection, &chain, pending).ok());
     let mut early = None;
     if let Some(VerifiedCaller { caller, denial }) = known {
         if let Err(denial) = denial {
@@ -403,7 +403,7 @@ async fn authorize(
         return Ok(HandshakeOutcome::Accepted(accepted));
     }
     let chain = certificate_chain(&connection).unwrap_or_default();
-    let verified = VerifiedCaller::new(shared, &connection, &chain, begun).map_err(|fault| {
+    let verified = VerifiedCaller::new(shared, &connection, &chain, pending).map_err(|fault| {
         let reason = fault.reason().as_bytes();
         close_at_once(&connection, CLOSE_NO_NAME, reason);
         ConnectionError::LocallyClosed
@@ -441,7 +441,7 @@ impl VerifiedCaller {
         shared: &EndpointShared,
         connection: &quinn::Connection,
         chain: &[CertificateDer<'_>],
-        begun: &PendingHandshake,
+        pending: &PendingHandshake,
     ) -> Result<Self, tls::CertificateNameError> {
         let certificate = chain.first().ok_or(tls::CertificateNameError::NoName)?;
         let peer = peer_of(connection, certificate)?;
@@ -460,7 +460,7 @@ impl VerifiedCaller {
         if denial.is_ok() && !caller.is_counted() {
             denial = Err(Denial::TooManyConnections);
         }
-        if denial.is_ok() && begun.is_refused(caller.peer.name()) {
+        if denial.is_ok() && pending.is_refused(caller.peer.name()) {
             denial = Err(Denial::Disconnected);
         }
         if let (Ok(()), Some(admission)) = (&denial, &caller.admission) {

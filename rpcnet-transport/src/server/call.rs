@@ -107,7 +107,7 @@ impl AdmittedCall {
         let is_full = account.exceeds_call_limit(in_flight, true);
         let deadline = header.deadline.and_then(|left| arrived.checked_add(left));
         let (name, handler) = find_handler(shared, &header, deadline, in_flight, is_full)?;
-        let asked = CallMeta {
+        let meta = CallMeta {
             attempt: header.attempt,
             idempotent: header.flags.idempotent,
             priority: header.priority,
@@ -116,13 +116,13 @@ impl AdmittedCall {
         };
         let rules = handler.config();
         let is_limited = shared.admission.is_some() || rules.is_some();
-        let of_method = rules.and_then(|rules| rules.gate.as_ref());
-        let of_method = of_method.map(|gate| gate.quota_of(caller.peer.shared_name()));
-        let gates = quotas_for(caller, rules, of_method.as_ref());
+        let method_quota = rules.and_then(|rules| rules.gate.as_ref());
+        let method_quota = method_quota.map(|gate| gate.quota_of(caller.peer.shared_name()));
+        let quotas = quotas_for(caller, rules, method_quota.as_ref());
         let body = match body {
             Some(body) => body,
             None => {
-                if is_limited && let Some(status) = early_rejection(shared, gates, &asked) {
+                if is_limited && let Some(status) = early_rejection(shared, quotas, &meta) {
                     return Err(RequestFailure::Rejected(status));
                 }
                 let body = read_body(shared, caller, recv, deadline);
@@ -141,16 +141,17 @@ impl AdmittedCall {
             let settled = Box::pin(wait_for_overdraft(shared, caller));
             wait_for_admission(shared, settled, send.stopped(), deadline).await?;
         }
-        let mut places = Permits::default();
+        let mut permits = Permits::default();
         if is_limited {
-            places = match request_admission(shared, gates, Instant::now(), &asked) {
-                AdmissionOutcome::Admitted(places) => places,
+            permits = match request_admission(shared, quotas, Instant::now(), &meta) {
+                AdmissionOutcome::Admitted(permits) => permits,
                 AdmissionOutcome::Queued(queued) => {
                     let began = Instant::now();
                     let turn = Box::pin(queued.wait_admitted(&shared.counters));
-                    let places = wait_for_admission(shared, turn, send.stopped(), deadline).await?;
+                    let permits =
+                        wait_for_admission(shared, turn, send.stopped(), deadline).await?;
                     shared.queue_delay.record(began.elapsed());
-                    places
+                    permits
                 }
                 AdmissionOutcome::Rejected(status) => return Err(RequestFailure::Rejected(status)),
             };
@@ -167,8 +168,8 @@ impl AdmittedCall {
             handler,
             header,
             body,
-            meta: asked,
-            permits: places,
+            meta,
+            permits,
             in_flight: guard,
         })
     }
@@ -188,32 +189,32 @@ pub(super) fn quotas_for<'a>(
 /// Asks the gates to admit a call. `now` may lag a little behind the clock.
 pub(super) fn request_admission(
     shared: &EndpointShared,
-    gates: CallQuotas<'_>,
+    quotas: CallQuotas<'_>,
     now: Instant,
-    asked: &CallMeta,
+    meta: &CallMeta,
 ) -> AdmissionOutcome {
-    admission::admit(&shared.counters, gates, now, || admission_request(asked))
+    admission::admit(&shared.counters, quotas, now, || admission_request(meta))
 }
 
 /// The rejection of a call that the gates would reject already, if they would.
 fn early_rejection(
     shared: &EndpointShared,
-    gates: CallQuotas<'_>,
-    asked: &CallMeta,
+    quotas: CallQuotas<'_>,
+    meta: &CallMeta,
 ) -> Option<Status> {
     admission::early_rejection(
         &shared.counters,
-        gates,
+        quotas,
         Instant::now(),
-        admission_request(asked),
+        admission_request(meta),
     )
 }
 
-fn admission_request(asked: &CallMeta) -> AdmissionRequest {
+fn admission_request(meta: &CallMeta) -> AdmissionRequest {
     AdmissionRequest {
-        priority: asked.priority,
-        is_retry: asked.attempt > 0,
-        deadline: asked.deadline,
+        priority: meta.priority,
+        is_retry: meta.attempt > 0,
+        deadline: meta.deadline,
     }
 }
 

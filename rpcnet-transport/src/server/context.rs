@@ -89,11 +89,11 @@ impl CallContext {
     /// Reuses the context for another call of the same method. `false` if another task still holds
     /// it.
     #[inline(always)]
-    pub(crate) fn reuse(&mut self, asked: &CallMeta) -> bool {
+    pub(crate) fn reuse(&mut self, meta: &CallMeta) -> bool {
         let Some(inner) = Arc::get_mut(&mut self.0) else {
             return false;
         };
-        inner.call.meta = *asked;
+        inner.call.meta = *meta;
         *inner.has_ended.get_mut() = false;
         // Most contexts have neither.
         if inner.end_token.get().is_some() {
@@ -107,8 +107,8 @@ impl CallContext {
 
     /// Stores the parts of a call that goes on without its caller, for the task that runs the
     /// handler.
-    pub(super) fn set_detached(&self, lent: DetachedCall) {
-        *self.0.detached.lock() = Some(Box::new(lent));
+    pub(super) fn set_detached(&self, detached: DetachedCall) {
+        *self.0.detached.lock() = Some(Box::new(detached));
     }
 
     /// Takes the stored parts.

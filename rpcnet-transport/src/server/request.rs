@@ -70,9 +70,9 @@ pub(super) async fn read_body(
     let bytes = recv.decoder().awaited_body_bytes().unwrap_or(0);
     let received = Arc::clone(caller.account.received());
     let patience = StallTimer::new(&shared.config, received).with_deadline(deadline);
-    let room = patience.wait(poll_fn(|cx| recv.poll_reserve(cx)));
-    match within_deadline(shared, deadline, room).await? {
-        Ok(room) => room.map_err(|failure| read_failure(shared, failure))?,
+    let reserved = patience.wait(poll_fn(|cx| recv.poll_reserve(cx)));
+    match within_deadline(shared, deadline, reserved).await? {
+        Ok(reserved) => reserved.map_err(|failure| read_failure(shared, failure))?,
         Err(Stalled) => {
             counters.calls_refused_overloaded.add_one();
             let message = format!("buffer limit reached: request of {bytes} bytes");

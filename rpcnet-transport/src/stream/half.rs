@@ -67,22 +67,22 @@ pub(crate) enum WriteFailure {
 
 /// Waits until one write makes progress.
 async fn write_progress(
-    patience: Option<&StallTimer>,
+    stall_timer: Option<&StallTimer>,
     write: impl Future<Output = Result<Written, WriteError>>,
 ) -> Result<Written, WriteFailure> {
-    let Some(patience) = patience else {
+    let Some(stall_timer) = stall_timer else {
         return write.await.map_err(WriteFailure::of);
     };
     let mut write = pin!(write);
     let written = match write.as_mut().now_or_never() {
         Some(written) => written,
         // On the heap, since most writes do not wait.
-        None => Box::pin(patience.wait(write))
+        None => Box::pin(stall_timer.wait(write))
             .await
             .map_err(|_| WriteFailure::Stalled)?,
     };
     let written = written.map_err(WriteFailure::of)?;
-    patience.note(written.bytes);
+    stall_timer.note(written.bytes);
     Ok(written)
 }
 
@@ -113,18 +113,18 @@ impl SendHalf {
         &mut self,
         head: BytesMut,
         body: Bytes,
-        patience: Option<&StallTimer>,
+        stall_timer: Option<&StallTimer>,
     ) -> Result<(), WriteFailure> {
         let mut parts = [head.freeze(), body];
         if parts[1].len() < LARGE_BYTES_MIN {
-            if !self.write_now(&mut parts, patience)? {
-                self.write_rest(&mut parts, patience).await?;
+            if !self.write_now(&mut parts, stall_timer)? {
+                self.write_rest(&mut parts, stall_timer).await?;
             }
             return Ok(());
         }
         self.begin_frame()?;
         // On the heap, so that the future of a small frame stays small.
-        Box::pin(self.write_large(parts, patience)).await
+        Box::pin(self.write_large(parts, stall_timer)).await
     }
 
     /// Begins a frame before anything of it is written, so that no frame follows one that is
@@ -145,9 +145,9 @@ impl SendHalf {
     pub(crate) async fn write_large(
         &mut self,
         parts: [Bytes; 2],
-        patience: Option<&StallTimer>,
+        stall_timer: Option<&StallTimer>,
     ) -> Result<(), WriteFailure> {
-        self.write_in_turns(parts, patience).await?;
+        self.write_in_turns(parts, stall_timer).await?;
         self.is_inside_frame = false;
         Ok(())
     }
@@ -157,10 +157,10 @@ impl SendHalf {
     pub(crate) fn write_now(
         &mut self,
         parts: &mut [Bytes; 2],
-        patience: Option<&StallTimer>,
+        stall_timer: Option<&StallTimer>,
     ) -> Result<bool, WriteFailure> {
         self.begin_frame()?;
-        let written = self.write_parts(parts, patience).now_or_never();
+        let written = self.write_parts(parts, stall_timer).now_or_never();
         self.is_inside_frame = !matches!(written, Some(Ok(())));
         written.map_or(Ok(false), |written| written.map(|()| true))
     }
@@ -169,9 +169,9 @@ impl SendHalf {
     pub(crate) async fn write_rest(
         &mut self,
         parts: &mut [Bytes; 2],
-        patience: Option<&StallTimer>,
+        stall_timer: Option<&StallTimer>,
     ) -> Result<(), WriteFailure> {
-        self.write_parts(parts, patience).await?;
+        self.write_parts(parts, stall_timer).await?;
         self.is_inside_frame = false;
         Ok(())
     }
@@ -181,7 +181,7 @@ impl SendHalf {
     async fn write_parts(
         &mut self,
         parts: &mut [Bytes; 2],
-        patience: Option<&StallTimer>,
+        stall_timer: Option<&StallTimer>,
     ) -> Result<(), WriteFailure> {
         let mut rest = &mut parts[..];
         while let Some(first) = rest.first() {
@@ -189,7 +189,7 @@ impl SendHalf {
                 rest = &mut rest[1..];
                 continue;
             }
-            let written = write_progress(patience, self.stream.write_chunks(rest)).await?;
+            let written = write_progress(stall_timer, self.stream.write_chunks(rest)).await?;
             rest = &mut rest[written.chunks..];
         }
         Ok(())
@@ -199,7 +199,7 @@ impl SendHalf {
     async fn write_in_turns(
         &mut self,
         [mut head, mut body]: [Bytes; 2],
-        patience: Option<&StallTimer>,
+        stall_timer: Option<&StallTimer>,
     ) -> Result<(), WriteFailure> {
         let (turns, stream) = (Arc::clone(&self.write_turns), self.index());
         let mut turn = None;
@@ -213,7 +213,7 @@ impl SendHalf {
             let step = body.len().min(STEP_BYTES);
             let mut parts = [head.clone(), body.slice(..step)];
             let parts = &mut parts[usize::from(head.is_empty())..];
-            let mut write = pin!(write_progress(patience, self.stream.write_chunks(parts)));
+            let mut write = pin!(write_progress(stall_timer, self.stream.write_chunks(parts)));
             let written = match write.as_mut().now_or_never() {
                 Some(written) => written?,
                 // A peer that is near and reads gives credit by then.
@@ -240,11 +240,11 @@ impl SendHalf {
         &mut self,
         header: &ReplyHeader,
         body: Bytes,
-        patience: &StallTimer,
+        stall_timer: &StallTimer,
     ) -> Result<(), WriteFailure> {
         let mut head = BytesMut::new();
         wire::encode_reply(&mut head, header, body.len());
-        self.write(head, body, Some(patience)).await?;
+        self.write(head, body, Some(stall_timer)).await?;
         self.finish();
         Ok(())
     }

@@ -150,7 +150,7 @@ impl UntypedReceiver {
         runtime: EndpointRuntime,
         peer: Peer,
         counters: Arc<Counters>,
-        lent: Option<YieldingPermits>,
+        permits: Option<YieldingPermits>,
     ) -> Self {
         half.reserve_in_task(runtime.clone());
         Self {
@@ -158,10 +158,7 @@ impl UntypedReceiver {
             runtime,
             peer,
             deadline: None,
-            side: ReceiverSide::Handler {
-                counters,
-                permits: lent,
-            },
+            side: ReceiverSide::Handler { counters, permits },
             peer_wait: None,
             delayed: None,
             is_done: false,
@@ -194,12 +191,8 @@ impl UntypedReceiver {
     ) -> Poll<Option<Result<Bytes, RpcError>>> {
         // Before the check for the end, which is a message like others to a handler that waits for
         // its permit.
-        if let Some(DelayedMessage {
-            message,
-            permit: place,
-        }) = self.delayed.take()
-        {
-            return self.poll_permit(place, message, cx);
+        if let Some(DelayedMessage { message, permit }) = self.delayed.take() {
+            return self.poll_permit(permit, message, cx);
         }
         if self.is_done {
             return Poll::Ready(None);
@@ -221,23 +214,20 @@ impl UntypedReceiver {
     /// other callers should have it first.
     fn poll_permit(
         &mut self,
-        begun: Option<PermitWait>,
+        started: Option<PermitWait>,
         message: Option<Result<Bytes, RpcError>>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Bytes, RpcError>>> {
-        let place = begun.or_else(|| {
+        let permit = started.or_else(|| {
             let waited = self.peer_wait.take();
             let wait = waited.or_else(|| self.permits()?.yield_if_over_share())?;
             Some(Box::pin(wait.reacquire()))
         });
-        if let Some(mut place) = place
-            && place.as_mut().poll(cx).is_pending()
+        if let Some(mut permit) = permit
+            && permit.as_mut().poll(cx).is_pending()
         {
-            let place = Some(place);
-            self.delayed = Some(DelayedMessage {
-                message,
-                permit: place,
-            });
+            let permit = Some(permit);
+            self.delayed = Some(DelayedMessage { message, permit });
             return Poll::Pending;
         }
         Poll::Ready(message)
@@ -248,10 +238,10 @@ impl UntypedReceiver {
         let waited = self.peer_wait.take().is_some();
         let returned = self.delayed.as_mut().and_then(|r| r.permit.take());
         if (waited || returned.is_some())
-            && let Some(lent) = self.permits()
+            && let Some(permits) = self.permits()
         {
             drop(returned);
-            lent.resume();
+            permits.resume();
         }
         // It does not hold up others that wait for a reservation.
         self.half.cancel_reserve();
@@ -259,7 +249,7 @@ impl UntypedReceiver {
 
     fn permits(&self) -> Option<&YieldingPermits> {
         match &self.side {
-            ReceiverSide::Handler { permits: lent, .. } => lent.as_ref(),
+            ReceiverSide::Handler { permits, .. } => permits.as_ref(),
             ReceiverSide::Caller { .. } => None,
         }
     }

@@ -164,7 +164,7 @@ impl UntypedSender {
         shared: &EndpointShared,
         peer: Peer,
         deadline: Option<Instant>,
-        patience: StallTimer,
+        stall_timer: StallTimer,
         call: IncomingCall,
     ) -> (Self, oneshot::Receiver<ReturnedHalf>) {
         let (to, back) = oneshot::channel();
@@ -172,7 +172,7 @@ impl UntypedSender {
             half: Some(half),
             runtime: shared.runtime.clone(),
             message_bytes_max: shared.config.message_bytes_max,
-            stall_timer: Some(patience),
+            stall_timer: Some(stall_timer),
             deadline,
             peer,
             side: SenderSide::Handler {
@@ -280,16 +280,16 @@ impl UntypedSender {
         if is_large && let Err(failure) = half.begin_frame() {
             return Err(self.write_error(failure));
         }
-        let patience = self.stall_timer.as_ref();
+        let stall_timer = self.stall_timer.as_ref();
         let write = async {
             if !is_large {
-                return Ok(half.write_rest(&mut parts, patience).await);
+                return Ok(half.write_rest(&mut parts, stall_timer).await);
             }
             let _held = match served {
                 Some(call) => Some(call.reserve(bytes).await?),
                 None => None,
             };
-            Ok::<_, BufferFull>(half.write_large(parts, patience).await)
+            Ok::<_, BufferFull>(half.write_large(parts, stall_timer).await)
         };
         let write = yielding_permits(served.and_then(|call| call.permits.as_ref()), write);
         let write = async {
@@ -404,20 +404,23 @@ impl Drop for UntypedSender {
 
 /// Yields the permits of a handler while it waits for its caller to read, and afterwards if other
 /// callers should have them.
-async fn yielding_permits<T>(lent: Option<&YieldingPermits>, write: impl Future<Output = T>) -> T {
-    let Some(lent) = lent else {
+async fn yielding_permits<T>(
+    permits: Option<&YieldingPermits>,
+    write: impl Future<Output = T>,
+) -> T {
+    let Some(permits) = permits else {
         return write.await;
     };
     let (mut write, mut wait) = (pin!(write), None);
     let written = poll_fn(|cx| {
         let written = write.as_mut().poll(cx);
         if written.is_pending() && wait.is_none() {
-            wait = Some(lent.yield_while_waiting());
+            wait = Some(permits.yield_while_waiting());
         }
         written
     })
     .await;
-    if let Some(wait) = wait.or_else(|| lent.yield_if_over_share()) {
+    if let Some(wait) = wait.or_else(|| permits.yield_if_over_share()) {
         wait.reacquire().await;
     }
     written

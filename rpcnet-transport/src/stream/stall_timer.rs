@@ -180,7 +180,7 @@ mod tests {
 
     const STALL: Duration = Duration::from_secs(30);
 
-    fn patience() -> StallTimer {
+    fn stall_timer() -> StallTimer {
         let config = TransportConfig::lan()
             .with_stall_timeout(STALL)
             .with_transfer_rate_min(NonZeroU32::new(1_000).unwrap());
@@ -189,8 +189,8 @@ mod tests {
 
     /// How long a stream waits while its connection carries so many bytes a second, for a while.
     async fn waited(bytes_per_second: usize, seconds: u64) -> Duration {
-        let patience = patience();
-        let other = patience.clone();
+        let stall_timer = stall_timer();
+        let other = stall_timer.clone();
         tokio::spawn(async move {
             for _ in 0..seconds {
                 other.note(bytes_per_second);
@@ -198,7 +198,7 @@ mod tests {
             }
         });
         let began = Instant::now();
-        let ended = patience.wait(pending::<()>()).await;
+        let ended = stall_timer.wait(pending::<()>()).await;
         assert_eq!(ended, Err(Stalled));
         began.elapsed()
     }
@@ -240,8 +240,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn progress_after_the_deadline_does_not_count() {
-        let patience = patience();
-        let other = patience.clone();
+        let stall_timer = stall_timer();
+        let other = stall_timer.clone();
         tokio::spawn(async move {
             loop {
                 other.note(1_000_000);
@@ -249,15 +249,15 @@ mod tests {
             }
         });
         let began = Instant::now();
-        let patience = patience.with_deadline(Some(began + Duration::from_secs(100)));
-        let ended = patience.wait(pending::<()>()).await;
+        let stall_timer = stall_timer.with_deadline(Some(began + Duration::from_secs(100)));
+        let ended = stall_timer.wait(pending::<()>()).await;
         assert_eq!(ended, Err(Stalled));
         assert!(began.elapsed() <= Duration::from_secs(100) + STALL);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_ready_future_returns_at_once() {
-        assert_eq!(patience().wait(async { 7 }).await, Ok(7));
+        assert_eq!(stall_timer().wait(async { 7 }).await, Ok(7));
     }
 
     #[test]

@@ -55,35 +55,35 @@ pub(in crate::server) fn admit(
     counters: &Counters,
     CallQuotas { method, server }: CallQuotas<'_>,
     now: Instant,
-    who: impl Fn() -> AdmissionRequest,
+    request: impl Fn() -> AdmissionRequest,
 ) -> AdmissionOutcome {
     let mut held = None;
-    if let Some(caller) = method {
-        match caller.admit(now, &who) {
-            GateOutcome::Admitted(place) => held = Some(place),
-            GateOutcome::Rejected(turned) => {
-                return AdmissionOutcome::Rejected(rejection_status(counters, turned));
+    if let Some(quota) = method {
+        match quota.admit(now, &request) {
+            GateOutcome::Admitted(permit) => held = Some(permit),
+            GateOutcome::Rejected(rejection) => {
+                return AdmissionOutcome::Rejected(rejection_status(counters, rejection));
             }
             GateOutcome::Queued(ticket) => {
                 counters.calls_queued.add_one();
-                let next = server.map(|server| (Arc::clone(server), who()));
+                let next = server.map(|server| (Arc::clone(server), request()));
                 return AdmissionOutcome::Queued(PendingAdmission::AtMethod { ticket, next });
             }
         }
     }
-    let Some(caller) = server else {
+    let Some(quota) = server else {
         return AdmissionOutcome::Admitted(Permits {
             server: None,
             method: held,
         });
     };
-    match caller.admit(now, who) {
-        GateOutcome::Admitted(place) => AdmissionOutcome::Admitted(Permits {
-            server: Some(place),
+    match quota.admit(now, request) {
+        GateOutcome::Admitted(permit) => AdmissionOutcome::Admitted(Permits {
+            server: Some(permit),
             method: held,
         }),
-        GateOutcome::Rejected(turned) => {
-            AdmissionOutcome::Rejected(rejection_status(counters, turned))
+        GateOutcome::Rejected(rejection) => {
+            AdmissionOutcome::Rejected(rejection_status(counters, rejection))
         }
         GateOutcome::Queued(ticket) => {
             counters.calls_queued.add_one();
@@ -98,11 +98,11 @@ pub(in crate::server) fn early_rejection(
     counters: &Counters,
     CallQuotas { method, server }: CallQuotas<'_>,
     now: Instant,
-    who: AdmissionRequest,
+    request: AdmissionRequest,
 ) -> Option<Status> {
-    let mut gates = method.into_iter().chain(server);
-    let turned = gates.find_map(|caller| caller.early_rejection(now, &who))?;
-    Some(rejection_status(counters, turned))
+    let mut quotas = method.into_iter().chain(server);
+    let rejection = quotas.find_map(|quota| quota.early_rejection(now, &request))?;
+    Some(rejection_status(counters, rejection))
 }
 
 impl PendingAdmission {
@@ -111,24 +111,24 @@ impl PendingAdmission {
         self,
         counters: &Counters,
     ) -> Result<Permits, Status> {
-        let told = |turned| rejection_status(counters, turned);
+        let status_of = |rejection| rejection_status(counters, rejection);
         match self {
             Self::AtServer { ticket, method } => {
-                let server = ticket.wait_admitted().await.map_err(told)?;
+                let server = ticket.wait_admitted().await.map_err(status_of)?;
                 Ok(Permits {
                     server: Some(server),
                     method,
                 })
             }
             Self::AtMethod { ticket, next } => {
-                let method = ticket.wait_admitted().await.map_err(told)?;
+                let method = ticket.wait_admitted().await.map_err(status_of)?;
                 let mut server = None;
-                if let Some((caller, who)) = next {
-                    server = Some(match caller.admit(Instant::now(), || who) {
-                        GateOutcome::Admitted(place) => place,
-                        GateOutcome::Rejected(turned) => return Err(told(turned)),
+                if let Some((quota, request)) = next {
+                    server = Some(match quota.admit(Instant::now(), || request) {
+                        GateOutcome::Admitted(permit) => permit,
+                        GateOutcome::Rejected(rejection) => return Err(status_of(rejection)),
                         GateOutcome::Queued(ticket) => {
-                            ticket.wait_admitted().await.map_err(told)?
+                            ticket.wait_admitted().await.map_err(status_of)?
                         }
                     });
                 }
@@ -145,8 +145,8 @@ impl Permits {
     /// Starts the latency measurement. The call does not end at its first poll, so its time says
     /// something about the load of the server.
     pub(in crate::server) fn measure(&mut self) {
-        if let Some(place) = &mut self.server {
-            place.measure();
+        if let Some(permit) = &mut self.server {
+            permit.measure();
         }
     }
 
@@ -157,8 +157,8 @@ impl Permits {
 
     /// Records the result of the call.
     pub(in crate::server) fn note(&mut self, outcome: &HandlerResult) {
-        if let (Some(place), Ok(_)) = (&mut self.server, outcome) {
-            place.set_succeeded();
+        if let (Some(permit), Ok(_)) = (&mut self.server, outcome) {
+            permit.set_succeeded();
         }
     }
 }
@@ -194,11 +194,11 @@ pub(crate) struct PeerWait {
 
 impl YieldingPermits {
     /// Creates the permits of a call with streams. `None` where nothing is limited.
-    pub(in crate::server) fn new(places: Permits) -> Option<Self> {
-        let is_limited = places.server.is_some() || places.method.is_some();
+    pub(in crate::server) fn new(permits: Permits) -> Option<Self> {
+        let is_limited = permits.server.is_some() || permits.method.is_some();
         is_limited.then(|| {
             Self(Arc::new(Mutex::new(YieldState {
-                permits: places,
+                permits,
                 waiting_halves: 0,
             })))
         })
@@ -207,9 +207,9 @@ impl YieldingPermits {
     /// Yields the permits because a half of the handler waits for its caller. The other half may
     /// have reacquired them while it waited.
     pub(crate) fn yield_while_waiting(&self) -> PeerWait {
-        let mut lent = self.0.lock();
-        lent.waiting_halves += 1;
-        lent.permits.each(Permit::yield_to_others);
+        let mut state = self.0.lock();
+        state.waiting_halves += 1;
+        state.permits.each(Permit::yield_to_others);
         PeerWait {
             state: Arc::clone(&self.0),
             reacquire_numbers: [None; 2],
@@ -220,10 +220,8 @@ impl YieldingPermits {
     /// have them before the handler goes on.
     pub(crate) fn yield_if_over_share(&self) -> Option<PeerWait> {
         let is_owed = {
-            let YieldState {
-                permits: places, ..
-            } = &*self.0.lock();
-            let mut all = places.server.iter().chain(&places.method);
+            let YieldState { permits, .. } = &*self.0.lock();
+            let mut all = permits.server.iter().chain(&permits.method);
             all.any(Permit::should_yield)
         };
         is_owed.then(|| self.yield_while_waiting())
@@ -236,9 +234,9 @@ impl YieldingPermits {
 
     /// Releases the permits, because the handler has returned or was dropped.
     pub(in crate::server) fn end(&self, outcome: Option<&HandlerResult>) {
-        let mut places = std::mem::take(&mut self.0.lock().permits);
+        let mut permits = std::mem::take(&mut self.0.lock().permits);
         if let Some(outcome) = outcome {
-            places.note(outcome);
+            permits.note(outcome);
         }
     }
 }
@@ -260,27 +258,27 @@ impl PeerWait {
     /// half still waits.
     pub(crate) async fn reacquire(mut self) {
         for index in 0..self.reacquire_numbers.len() {
-            let returning = self
+            let reacquiring = self
                 .state
                 .lock()
                 .permit(index)
                 .and_then(Permit::begin_reacquire);
-            let Some((caller, number)) = returning else {
+            let Some((quota, number)) = reacquiring else {
                 continue;
             };
             self.reacquire_numbers[index] = Some(number);
-            let regained = caller.reacquire(number).await;
+            let reacquired = quota.reacquire(number).await;
             self.reacquire_numbers[index] = None;
-            let mut lent = self.state.lock();
-            let unused = match lent.permit(index) {
-                Some(place) if place.is_yielded() => {
-                    place.set_reacquired(regained);
+            let mut state = self.state.lock();
+            let unused = match state.permit(index) {
+                Some(permit) if permit.is_yielded() => {
+                    permit.set_reacquired(reacquired);
                     None
                 }
                 // The call has ended meanwhile.
-                _ => Some(regained),
+                _ => Some(reacquired),
             };
-            drop(lent);
+            drop(state);
             drop(unused);
         }
     }
@@ -288,27 +286,27 @@ impl PeerWait {
 
 impl Drop for PeerWait {
     fn drop(&mut self) {
-        let mut lent = self.state.lock();
-        for (place, number) in lent.in_order().into_iter().zip(self.reacquire_numbers) {
-            if let (Some(place), Some(number)) = (place, number) {
-                place.keep_reacquire_number(number);
+        let mut state = self.state.lock();
+        for (permit, number) in state.in_order().into_iter().zip(self.reacquire_numbers) {
+            if let (Some(permit), Some(number)) = (permit, number) {
+                permit.keep_reacquire_number(number);
             }
         }
-        lent.waiting_halves -= 1;
+        state.waiting_halves -= 1;
         // A half that has waited for permits has a message to go on with.
         let goes_on = self.reacquire_numbers.iter().any(Option::is_some);
-        if lent.waiting_halves == 0 || goes_on {
-            lent.permits.each(Permit::resume);
+        if state.waiting_halves == 0 || goes_on {
+            state.permits.each(Permit::resume);
         }
     }
 }
 
-fn rejection_status(counters: &Counters, turned: Rejection) -> Status {
+fn rejection_status(counters: &Counters, rejection: Rejection) -> Status {
     let overloaded = |message, retry_after| {
         counters.calls_refused_overloaded.add_one();
         Status::overloaded(message).with_retry_after(retry_after)
     };
-    match turned {
+    match rejection {
         Rejection::QueueFull { retry_after } => {
             overloaded("the admission queue is full", retry_after)
         }

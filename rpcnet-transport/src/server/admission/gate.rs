@@ -155,7 +155,7 @@ impl AdmissionGate {
                     return;
                 }
                 let mut late = Vec::new();
-                let tell = |caller: &CallerKey, waiter, why| match why {
+                let sender = |caller: &CallerKey, waiter, why| match why {
                     ShedReason::WaitedTooLong => late.push((caller.clone(), waiter)),
                     ShedReason::Expired => shed.push((waiter, Rejection::Expired)),
                 };
@@ -166,7 +166,7 @@ impl AdmissionGate {
                         now,
                         just_ended: ended,
                     },
-                    tell,
+                    sender,
                 );
                 self.store_queue_lengths(&queue);
                 shed.extend(late.into_iter().map(|(caller, waiter)| {
@@ -176,8 +176,8 @@ impl AdmissionGate {
                 next
             };
             // Not under the lock: the receiver may be gone, and then its permit comes back.
-            for (waiter, turned) in shed {
-                let _ = waiter.send(Err(turned));
+            for (waiter, rejection) in shed {
+                let _ = waiter.send(Err(rejection));
             }
             let Some((CallerKey(caller), waiter)) = next else {
                 return;
@@ -229,19 +229,19 @@ impl CallerQuota {
     pub(super) fn admit(
         self: &Arc<Self>,
         now: Instant,
-        who: impl FnOnce() -> AdmissionRequest,
+        request: impl FnOnce() -> AdmissionRequest,
     ) -> GateOutcome {
         let gate = &self.gate;
         self.note_seen(gate.since_epoch(now));
-        if let Some(place) = self.try_acquire_permit() {
-            return GateOutcome::Admitted(place);
+        if let Some(permit) = self.try_acquire_permit() {
+            return GateOutcome::Admitted(permit);
         }
-        let rank = self.rank(&who());
+        let rank = self.rank(&request());
         let own = rank.peer.clone();
-        let (tell, verdict) = oneshot::channel();
+        let (sender, receiver) = oneshot::channel();
         let (pushed, retry_after) = {
             let mut queue = gate.queue.lock();
-            let pushed = queue.push(gate.now(), rank, tell);
+            let pushed = queue.push(gate.now(), rank, sender);
             gate.store_queue_lengths(&queue);
             let told = match &pushed {
                 PushOutcome::Queued { shed, .. } => shed.as_ref().map(|(caller, _)| caller),
@@ -255,7 +255,7 @@ impl CallerQuota {
         match pushed {
             PushOutcome::QueueFull => GateOutcome::Rejected(Rejection::QueueFull { retry_after }),
             PushOutcome::Queued {
-                position: place,
+                position: permit,
                 shed,
             } => {
                 if let Some((_, shed)) = shed {
@@ -264,8 +264,8 @@ impl CallerQuota {
                 let caller = Arc::clone(self);
                 GateOutcome::Queued(Ticket {
                     caller,
-                    position: place,
-                    outcome: verdict,
+                    position: permit,
+                    outcome: receiver,
                 })
             }
         }
@@ -282,14 +282,14 @@ impl CallerQuota {
     pub(super) fn early_rejection(
         self: &Arc<Self>,
         now: Instant,
-        who: &AdmissionRequest,
+        request: &AdmissionRequest,
     ) -> Option<Rejection> {
         let gate = &self.gate;
         self.note_seen(gate.since_epoch(now));
         if self.may_acquire() {
             return None;
         }
-        let rank = self.rank(who);
+        let rank = self.rank(request);
         let queue = gate.queue.lock();
         let is_refused = !queue.has_room(&rank);
         is_refused.then(|| Rejection::QueueFull {
@@ -297,12 +297,12 @@ impl CallerQuota {
         })
     }
 
-    fn rank(self: &Arc<Self>, who: &AdmissionRequest) -> Rank<CallerKey> {
+    fn rank(self: &Arc<Self>, request: &AdmissionRequest) -> Rank<CallerKey> {
         Rank {
-            priority: who.priority,
-            is_retry: who.is_retry,
+            priority: request.priority,
+            is_retry: request.is_retry,
             peer: CallerKey(Arc::clone(self)),
-            deadline: who.deadline.map(|at| self.gate.since_epoch(at)),
+            deadline: request.deadline.map(|at| self.gate.since_epoch(at)),
         }
     }
 
@@ -324,25 +324,25 @@ impl CallerQuota {
     pub(super) async fn reacquire(self: Arc<Self>, number: u64) -> Permit {
         let gate = &self.gate;
         self.note_seen(gate.now());
-        if let Some(place) = self.try_acquire_permit() {
-            return place;
+        if let Some(permit) = self.try_acquire_permit() {
+            return permit;
         }
-        let (tell, verdict) = oneshot::channel();
-        let place = {
+        let (sender, receiver) = oneshot::channel();
+        let permit = {
             let mut queue = gate.queue.lock();
-            let place = queue.push_reacquiring(CallerKey(Arc::clone(&self)), number, tell);
+            let permit = queue.push_reacquiring(CallerKey(Arc::clone(&self)), number, sender);
             gate.store_queue_lengths(&queue);
-            place
+            permit
         };
         let caller = Arc::clone(&self);
         let mut ticket = Ticket {
             caller,
-            position: place,
-            outcome: verdict,
+            position: permit,
+            outcome: receiver,
         };
         gate.grant_if_awaited(None);
         match (&mut ticket.outcome).await {
-            Ok(Ok(place)) => place,
+            Ok(Ok(permit)) => permit,
             // It stays in the queue until it is removed.
             Ok(Err(_)) | Err(_) => unreachable!("a call that has begun is not shed"),
         }
@@ -354,7 +354,7 @@ impl Ticket {
     pub(super) async fn wait_admitted(mut self) -> Result<Permit, Rejection> {
         let gate = Arc::clone(&self.caller.gate);
         match timeout(gate.interval, &mut self.outcome).await {
-            Ok(Ok(verdict)) => verdict,
+            Ok(Ok(receiver)) => receiver,
             // Dropping the ticket removes it.
             Ok(Err(_)) | Err(_) => {
                 let own = CallerKey(Arc::clone(&self.caller));

@@ -164,15 +164,12 @@ impl<P: Clone + Eq + Hash, T> AdmissionQueue<P, T> {
             .peers
             .enter(now, &peer, line, self.all_delay.departure_gap());
         self.classes[line].add(&peer, waiting, stands);
-        let place = QueuePosition {
+        let position = QueuePosition {
             class: line,
             peer,
             number,
         };
-        PushOutcome::Queued {
-            position: place,
-            shed,
-        }
+        PushOutcome::Queued { position, shed }
     }
 
     /// Whether a call that comes now would be queued.
@@ -264,12 +261,12 @@ impl<P: Clone + Eq + Hash, T> AdmissionQueue<P, T> {
     }
 
     /// Removes a call that stops waiting by itself.
-    pub(super) fn remove(&mut self, place: &QueuePosition<P>) -> Option<T> {
+    pub(super) fn remove(&mut self, position: &QueuePosition<P>) -> Option<T> {
         let QueuePosition {
             class: line,
             peer,
             number,
-        } = place;
+        } = position;
         let removed = if *line == REACQUIRING {
             let removed = self.reacquiring.remove(peer, *number)?;
             self.reacquiring_len -= 1;

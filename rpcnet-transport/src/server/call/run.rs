@@ -74,52 +74,49 @@ impl AdmittedCall {
             handler,
             header,
             body,
-            meta: asked,
-            permits: mut places,
+            meta,
+            mut permits,
             in_flight,
         } = self;
         let (peer, account) = (&caller.peer, &caller.account.peer);
-        let deadline = asked.deadline;
+        let deadline = meta.deadline;
         let mut stopped = pin!(send.stopped());
         shared.counters.calls_started.add_one();
         let mut unended = CancelledOnDrop(Some(shared));
 
         let token = shared.cancel_calls.child_token();
         let flags = header.flags;
-        let info = CallInfo {
-            method: name,
-            meta: asked,
-        };
+        let info = CallInfo { method: name, meta };
         let cx = CallContext::with_token(peer.clone(), info, token.clone());
         if handler
             .config()
             .is_some_and(|rules| rules.uses_idempotency_cache)
-            && asked.idempotency_key.is_some()
+            && meta.idempotency_key.is_some()
         {
             cx.set_detached(DetachedCall {
-                permits: std::mem::take(&mut places),
+                permits: std::mem::take(&mut permits),
                 shared: Arc::clone(shared),
                 account: Arc::clone(account),
                 request_buffer: recv.take_reservation(),
             });
         } else if matches!(handler, Handler::Unary(_)) {
-            places.measure();
+            permits.measure();
         }
-        let lent = (flags.streams_requests || flags.streams_replies)
-            .then(|| YieldingPermits::new(std::mem::take(&mut places)))
+        let yielding = (flags.streams_requests || flags.streams_replies)
+            .then(|| YieldingPermits::new(std::mem::take(&mut permits)))
             .flatten();
         let ends = HandlerStreams {
             shared,
             caller,
             deadline,
             token: &token,
-            permits: lent.as_ref(),
+            permits: yielding.as_ref(),
         };
         let (requests, mut unused_recv) = match flags.streams_requests {
             true => (Some(ends.for_requests(recv)), None),
             false => (None, Some(recv)),
         };
-        let (replies, send_back) = match flags.streams_replies {
+        let (replies, reply_stream) = match flags.streams_replies {
             true => {
                 let (core, back) = ends.for_replies(send);
                 (Some(core), ReplyStream::WithHandler(back))
@@ -136,7 +133,7 @@ impl AdmittedCall {
             &handler,
             cx,
             arguments,
-            send_back,
+            reply_stream,
             stopped.as_mut(),
             deadline,
             &token,
@@ -145,7 +142,7 @@ impl AdmittedCall {
         if !matches!(ended, HandlerEnd::Returned(_)) {
             unended.0 = None;
         }
-        release_permits(places, lent, &ended);
+        release_permits(permits, yielding, &ended);
         // Tasks that the handler spawned need not wait for the acknowledgement of the caller.
         token.cancel();
         let Some(mut send) = send else {
@@ -189,8 +186,8 @@ impl HandlerStreams<'_> {
     fn for_requests(&self, recv: RecvHalf) -> UntypedReceiver {
         let counters = Arc::clone(&self.shared.counters);
         let runtime = self.shared.runtime.clone();
-        let (peer, lent) = (self.caller.peer.clone(), self.permits.cloned());
-        UntypedReceiver::for_handler(recv, runtime, peer, counters, lent)
+        let (peer, yielding) = (self.caller.peer.clone(), self.permits.cloned());
+        UntypedReceiver::for_handler(recv, runtime, peer, counters, yielding)
     }
 
     fn for_replies(&self, send: SendHalf) -> (UntypedSender, oneshot::Receiver<ReturnedHalf>) {
@@ -201,24 +198,24 @@ impl HandlerStreams<'_> {
             account: Arc::clone(account),
             stall_timer: self.caller.replies.stall_timer().clone(),
         };
-        let patience = self.caller.replies.stall_timer();
-        let patience = patience.with_deadline(self.deadline);
+        let stall_timer = self.caller.replies.stall_timer();
+        let stall_timer = stall_timer.with_deadline(self.deadline);
         let peer = self.caller.peer.clone();
-        UntypedSender::for_handler(send, self.shared, peer, self.deadline, patience, call)
+        UntypedSender::for_handler(send, self.shared, peer, self.deadline, stall_timer, call)
     }
 }
 
 /// Releases the permits of a call whose handler has ended.
-fn release_permits(mut places: Permits, lent: Option<YieldingPermits>, ended: &HandlerEnd) {
+fn release_permits(mut permits: Permits, yielding: Option<YieldingPermits>, ended: &HandlerEnd) {
     let returned = match ended {
         HandlerEnd::Returned(outcome) => Some(outcome),
         _ => None,
     };
-    if let Some(lent) = lent {
-        lent.end(returned);
+    if let Some(yielding) = yielding {
+        yielding.end(returned);
     }
     if let Some(outcome) = returned {
-        places.note(outcome);
+        permits.note(outcome);
     }
 }
 
@@ -312,9 +309,9 @@ async fn run_handler(
     token: &CancellationToken,
 ) -> (HandlerEnd, Option<SendHalf>) {
     let handler = handler.clone();
-    let bequest = cx.inherited();
+    let inherited = cx.inherited();
     // The function of the handler may panic too, so it is called inside.
-    let handled = bequest.scope(async move {
+    let handled = inherited.scope(async move {
         match handler {
             Handler::Unary(method) => {
                 let mut started = HandlerFuture::default();

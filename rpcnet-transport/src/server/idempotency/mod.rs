@@ -143,29 +143,29 @@ impl IdempotencyCache {
         body: Bytes,
         key: u128,
     ) -> HandlerResult {
-        let Some(lent) = cx.take_detached() else {
+        let Some(detached) = cx.take_detached() else {
             return Err(Status::internal(
                 "the call with an idempotency key was not prepared",
             ));
         };
-        let counters = Arc::clone(&lent.shared.counters);
-        let stopping = lent.shared.cancel_calls.clone();
+        let counters = Arc::clone(&detached.shared.counters);
+        let stopping = detached.shared.cancel_calls.clone();
         let id = CallKey {
             peer: cx.peer().shared_name(),
             method: cx.shared_method(),
             key,
         };
-        let (tell, told) = oneshot::channel();
+        let (sender, receiver) = oneshot::channel();
         let hash = body_hash(&body);
-        let begun = self.with(|keys| {
+        let lookup = self.with(|keys| {
             let is_gone = oneshot::Sender::is_closed;
-            keys.begin(self.now(), &id.peer, id.clone(), hash, tell, is_gone)
+            keys.begin(self.now(), &id.peer, id.clone(), hash, sender, is_gone)
         });
         let mut waits = None;
-        let is_first = match begun {
-            KeyLookup::Completed(answer) => {
+        let is_first = match lookup {
+            KeyLookup::Completed(result) => {
                 counters.keys_answered.add_one();
-                return answer.into_repeat_result();
+                return result.into_repeat_result();
             }
             KeyLookup::BodyMismatch => {
                 counters.invalid_requests.add_one();
@@ -184,14 +184,14 @@ impl IdempotencyCache {
             // It waits without the permits that it came with.
             KeyLookup::Join => {
                 counters.keys_joined.add_one();
-                drop(lent);
+                drop(detached);
                 false
             }
             KeyLookup::Run(number) => {
                 let count = Arc::<RunInFlight>::default();
                 waits = Some(FirstCallerGuard {
-                    shared: Arc::clone(&lent.shared),
-                    account: Arc::clone(&lent.account),
+                    shared: Arc::clone(&detached.shared),
+                    account: Arc::clone(&detached.account),
                     run: Arc::clone(&count),
                 });
                 let end = Instant::now().checked_add(self.bounds.ttl);
@@ -202,19 +202,19 @@ impl IdempotencyCache {
                     result: DetachedResult::Cancelled,
                     in_flight: count,
                 };
-                tokio::spawn(run.serve(start, cx.detached_with_deadline(end), body, *lent));
+                tokio::spawn(run.serve(start, cx.detached_with_deadline(end), body, *detached));
                 true
             }
         };
-        let told = told.await.unwrap_or(DetachedResult::Cancelled);
+        let result = receiver.await.unwrap_or(DetachedResult::Cancelled);
         drop(waits);
-        match told {
+        match result {
             // As if it had panicked here: the task that serves the call counts the panic.
             DetachedResult::Panicked if is_first => resume_unwind(Box::new("the handler panicked")),
             // The task that serves the call ends it for the same reason, and counts it as
             // cancelled.
             DetachedResult::Cancelled if stopping.is_cancelled() => pending().await,
-            answer => answer.into_repeat_result(),
+            result => result.into_repeat_result(),
         }
     }
 
@@ -294,14 +294,14 @@ impl DetachedRun {
         start: Arc<StartHandler>,
         cx: CallContext,
         body: Bytes,
-        lent: DetachedCall,
+        detached: DetachedCall,
     ) {
         let DetachedCall {
-            permits: mut places,
+            mut permits,
             shared,
             request_buffer: _room,
             ..
-        } = lent;
+        } = detached;
         // A shutdown waits for the run, whether its caller is there or not.
         let _unacknowledged = shared.unacknowledged.enter().0;
         let handled = cx.scope({
@@ -321,13 +321,13 @@ impl DetachedRun {
         cx.end();
         self.result = match ended {
             Some(Ok(outcome)) => {
-                places.note(&outcome);
+                permits.note(&outcome);
                 DetachedResult::Returned(outcome.map_err(mark_unfinished))
             }
             Some(Err(_)) => DetachedResult::Panicked,
             None => DetachedResult::Cancelled,
         };
-        drop(places);
+        drop(permits);
     }
 }
 

@@ -84,10 +84,10 @@ impl LaneMethods {
 impl LaneMethod {
     /// Creates the context of a call of this method.
     #[cold]
-    pub(super) fn new_context(&self, peer: &Peer, asked: &CallMeta) -> CallContext {
+    pub(super) fn new_context(&self, peer: &Peer, meta: &CallMeta) -> CallContext {
         let info = CallInfo {
             method: Arc::clone(&self.name),
-            meta: *asked,
+            meta: *meta,
         };
         CallContext::new(peer.clone(), info)
     }

@@ -43,11 +43,11 @@ pub(super) async fn serve(
     caller: Arc<Caller>,
     outbox: Outbox,
     recv: quinn::RecvStream,
-    begun: Bytes,
+    first_bytes: Bytes,
 ) {
     // A shutdown waits until the caller has the last reply.
     let (_unacknowledged, _) = shared.unacknowledged.enter();
-    let mut lane = LaneServer::new(Arc::clone(&shared), caller, outbox, recv, begun);
+    let mut lane = LaneServer::new(Arc::clone(&shared), caller, outbox, recv, first_bytes);
     let mut closing = pin!(shared.closing.cancelled());
     let mut is_registered = false;
     let end = poll_fn(|cx| {
@@ -124,13 +124,13 @@ impl LaneServer {
         caller: Arc<Caller>,
         outbox: Outbox,
         recv: quinn::RecvStream,
-        begun: Bytes,
+        first_bytes: Bytes,
     ) -> Self {
         let now = Instant::now();
         let calls_max = usize::try_from(shared.config.lane_calls_max.get()).unwrap_or(usize::MAX);
         let body_bytes_max = shared.config.lane_body_bytes_max;
         let mut chunks = [const { Bytes::new() }; CHUNKS_MAX];
-        chunks[0] = begun;
+        chunks[0] = first_bytes;
         Self {
             load: shared.load(),
             shared,

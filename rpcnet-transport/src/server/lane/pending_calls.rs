@@ -65,24 +65,24 @@ impl PendingCalls {
 
     /// Checks that a call of this number may begin.
     pub(super) fn check(&self, id: u32) -> Result<(), InvalidCallId> {
-        let place = slot(id);
-        let is_free = self.calls.get(place).is_none_or(Option::is_none);
-        (place < self.calls_max && is_free)
+        let index = slot(id);
+        let is_free = self.calls.get(index).is_none_or(Option::is_none);
+        (index < self.calls_max && is_free)
             .then_some(())
             .ok_or(InvalidCallId)
     }
 
     /// Adds a call whose number was checked.
     pub(super) fn insert(&mut self, call: PendingCall) {
-        let place = slot(call.id);
-        if self.calls.len() <= place {
-            self.calls.resize_with(place + 1, || None);
+        let index = slot(call.id);
+        if self.calls.len() <= index {
+            self.calls.resize_with(index + 1, || None);
         }
         if let Some(deadline) = call.deadline {
             self.earliest_deadline =
                 Some(self.earliest_deadline.map_or(deadline, |e| e.min(deadline)));
         }
-        let replaced = self.calls[place].replace(call);
+        let replaced = self.calls[index].replace(call);
         debug_assert!(replaced.is_none(), "the number was checked");
         self.len += usize::from(replaced.is_none());
     }

@@ -89,7 +89,7 @@ impl LaneServer {
             self.write_failure(id, status);
             return Ok(());
         }
-        let asked = CallMeta {
+        let meta = CallMeta {
             attempt: request.attempt,
             idempotent: request.idempotent,
             priority: request.priority,
@@ -97,10 +97,10 @@ impl LaneServer {
             deadline,
         };
         // Most servers limit nothing but the number of all calls.
-        let mut places = Permits::default();
+        let mut permits = Permits::default();
         if shared.admission.is_some() || unary.config.is_some() {
-            match self.admit_call(&request, &asked, &body, arrived)? {
-                Some(passed) => places = passed,
+            match self.admit_call(&request, &meta, &body, arrived)? {
+                Some(acquired) => permits = acquired,
                 None => return Ok(()),
             }
         }
@@ -111,13 +111,13 @@ impl LaneServer {
         let Some(Handler::Unary(unary)) = &method.handler else {
             return Err(ProtocolViolation);
         };
-        let asked = &asked;
+        let meta = &meta;
         self.stats.record_start(self.now.duration_since(arrived));
         let mut spare = method.spare_context.take();
-        let is_reused = spare.as_mut().is_some_and(|context| context.reuse(asked));
+        let is_reused = spare.as_mut().is_some_and(|context| context.reuse(meta));
         let mut context = match spare {
             Some(context) if is_reused => context,
-            _ => method.new_context(&self.caller.peer, asked),
+            _ => method.new_context(&self.caller.peer, meta),
         };
         let has_task = match unary.dispatch {
             Dispatch::Adaptive => unary.poll_cost.is_slow(),
@@ -130,26 +130,26 @@ impl LaneServer {
                 body,
                 handler_future: None,
                 arrived,
-                permits: places,
+                permits,
                 queued: None,
             };
-            self.spawn_call(id, work, context, asked.deadline);
+            self.spawn_call(id, work, context, meta.deadline);
             return Ok(());
         }
 
-        if runs_detached(unary, asked) {
-            let places = std::mem::take(&mut places);
+        if runs_detached(unary, meta) {
+            let permits = std::mem::take(&mut permits);
             let shared = Arc::clone(&self.shared);
             let account = Arc::clone(&self.caller.account.peer);
             context.set_detached(DetachedCall {
-                permits: places,
+                permits,
                 shared,
                 account,
                 request_buffer: None,
             });
         }
         // Around it and not inside: that leaves nothing to unwind there, which makes it cheaper.
-        let scope = asked.inherited().enter();
+        let scope = meta.inherited().enter();
         let polled = catch_unwind(AssertUnwindSafe(|| {
             unary.start(context.clone(), body, &mut method.future_memory);
             method
@@ -177,10 +177,10 @@ impl LaneServer {
                     body: Bytes::new(),
                     handler_future: Some(std::mem::take(&mut method.future_memory)),
                     arrived,
-                    permits: places,
+                    permits,
                     queued: None,
                 };
-                self.spawn_call(id, work, context, asked.deadline);
+                self.spawn_call(id, work, context, meta.deadline);
             }
             Err(_) => {
                 context.end();
@@ -197,7 +197,7 @@ impl LaneServer {
     fn admit_call(
         &mut self,
         request: &LaneRequest,
-        asked: &CallMeta,
+        meta: &CallMeta,
         body: &Bytes,
         arrived: Instant,
     ) -> Result<Option<Permits>, ProtocolViolation> {
@@ -210,13 +210,13 @@ impl LaneServer {
         let Some(Handler::Unary(unary)) = &method.handler else {
             return Err(ProtocolViolation);
         };
-        let of_method = method.quota.as_ref();
-        let gates = quotas_for(&self.caller, unary.config.as_deref(), of_method);
-        match request_admission(shared, gates, self.now, asked) {
-            AdmissionOutcome::Admitted(places) => return Ok(Some(places)),
+        let method_quota = method.quota.as_ref();
+        let quotas = quotas_for(&self.caller, unary.config.as_deref(), method_quota);
+        match request_admission(shared, quotas, self.now, meta) {
+            AdmissionOutcome::Admitted(permits) => return Ok(Some(permits)),
             AdmissionOutcome::Rejected(status) => self.write_failure(id, status),
             AdmissionOutcome::Queued(later) => {
-                let context = method.new_context(&self.caller.peer, asked);
+                let context = method.new_context(&self.caller.peer, meta);
                 let work = SpawnedCall {
                     unary: unary.clone(),
                     // A copy, so that the packets of the request are freed.
@@ -226,7 +226,7 @@ impl LaneServer {
                     permits: Permits::default(),
                     queued: Some(Box::new((later, Arc::default()))),
                 };
-                self.spawn_call(id, work, context, asked.deadline);
+                self.spawn_call(id, work, context, meta.deadline);
             }
         }
         Ok(None)
@@ -374,12 +374,12 @@ fn request_within_limit(shared: &EndpointShared, bytes: usize, limit: usize) -> 
 }
 
 /// Whether the handler goes on when its caller is gone.
-fn runs_detached(unary: &UnaryMethod, asked: &CallMeta) -> bool {
+fn runs_detached(unary: &UnaryMethod, meta: &CallMeta) -> bool {
     unary
         .config
         .as_ref()
         .is_some_and(|rules| rules.uses_idempotency_cache)
-        && asked.idempotency_key.is_some()
+        && meta.idempotency_key.is_some()
 }
 
 /// A call with a task of its own.
@@ -406,24 +406,24 @@ impl SpawnedCall {
             body,
             handler_future: started,
             arrived,
-            permits: mut places,
+            mut permits,
             queued,
         } = self;
         if let Some(queued) = queued {
             let (queued, turn) = *queued;
-            places = Box::pin(queued.wait_admitted(&shared.counters)).await?;
+            permits = Box::pin(queued.wait_admitted(&shared.counters)).await?;
             if !turn.try_start() {
                 return Err(Status::new(Code::Cancelled, "cancelled by the caller").not_processed());
             }
             if has_passed(context.meta().deadline) {
                 return Err(expired_status(shared));
             }
-            places.measure();
+            permits.measure();
             shared.counters.calls_started.add_one();
         }
         if let Some(started) = started {
             let outcome = started.finish().await;
-            places.note(&outcome);
+            permits.note(&outcome);
             return outcome;
         }
         if has_passed(context.meta().deadline) {
@@ -431,10 +431,10 @@ impl SpawnedCall {
         }
         shared.queue_delay.record(arrived.elapsed());
         if runs_detached(&unary, &context.meta()) {
-            let places = std::mem::take(&mut places);
+            let permits = std::mem::take(&mut permits);
             let shared = Arc::clone(shared);
             context.set_detached(DetachedCall {
-                permits: places,
+                permits,
                 shared,
                 account,
                 request_buffer: None,
@@ -450,7 +450,7 @@ impl SpawnedCall {
             Poll::Ready(Some(outcome)) => outcome,
             Poll::Ready(None) | Poll::Pending => started.finish().await,
         };
-        places.note(&outcome);
+        permits.note(&outcome);
         outcome
     }
 }

@@ -17,24 +17,24 @@ fn call(caller: &Arc<CallerQuota>) -> YieldingPermits {
         is_retry: false,
         deadline: None,
     };
-    let GateOutcome::Admitted(place) = caller.admit(Instant::now(), who) else {
-        panic!("a place is free");
+    let GateOutcome::Admitted(permit) = caller.admit(Instant::now(), who) else {
+        panic!("a permit is free");
     };
-    let places = Permits {
-        server: Some(place),
+    let permits = Permits {
+        server: Some(permit),
         method: None,
     };
-    YieldingPermits::new(places).expect("it is limited")
+    YieldingPermits::new(permits).expect("it is limited")
 }
 
 /// Reacquires the permits after a wait whose message has come.
-fn returning(wait: PeerWait) -> Pin<Box<dyn Future<Output = ()>>> {
+fn reacquiring(wait: PeerWait) -> Pin<Box<dyn Future<Output = ()>>> {
     Box::pin(unconstrained(wait.reacquire()))
 }
 
-fn is_back(returning: &mut Pin<Box<dyn Future<Output = ()>>>) -> bool {
+fn is_back(reacquiring: &mut Pin<Box<dyn Future<Output = ()>>>) -> bool {
     let mut cx = Context::from_waker(Waker::noop());
-    returning.as_mut().poll(&mut cx) == Poll::Ready(())
+    reacquiring.as_mut().poll(&mut cx) == Poll::Ready(())
 }
 
 #[tokio::test(start_paused = true)]
@@ -45,7 +45,7 @@ async fn a_permit_is_yielded_again_when_both_halves_wait_again() {
     for _ in 0..3 {
         let receives = call.yield_while_waiting();
         assert_eq!(gate.state().running, 0);
-        assert!(is_back(&mut returning(receives)));
+        assert!(is_back(&mut reacquiring(receives)));
         assert_eq!(gate.state().running, 1, "though its other half waits");
     }
 }
@@ -60,12 +60,12 @@ async fn a_call_that_stops_reacquiring_runs_over_the_limit_and_keeps_its_positio
         (call, wait)
     });
     let holder = call(&caller);
-    let (mut of_first, mut of_second) = (returning(first.1), returning(second.1));
+    let (mut of_first, mut of_second) = (reacquiring(first.1), reacquiring(second.1));
     assert!(!is_back(&mut of_first) && !is_back(&mut of_second));
     for _ in 0..3 {
         drop(of_first);
         assert_eq!(gate.state().running, 2, "it goes on");
-        of_first = returning(first.0.yield_if_over_share().expect("it has no place"));
+        of_first = reacquiring(first.0.yield_if_over_share().expect("it has no permit"));
         assert!(!is_back(&mut of_first));
         assert_eq!(gate.state().running, 1, "it waits");
     }
@@ -90,7 +90,7 @@ async fn a_half_that_resumes_counts_while_the_other_half_waits() {
     let receives = call.yield_while_waiting();
     assert_eq!(gate.state().running, 0);
     let _holder = self::call(&caller);
-    let mut receives = returning(receives);
+    let mut receives = reacquiring(receives);
     assert!(!is_back(&mut receives));
     drop(receives);
     assert_eq!(gate.state().running, 2, "its message has come");

@@ -22,7 +22,7 @@ fn gate(limit: usize) -> Arc<AdmissionGate> {
     Arc::new(AdmissionGate::new(&admission))
 }
 
-fn newcomer() -> AdmissionRequest {
+fn request() -> AdmissionRequest {
     AdmissionRequest {
         priority: Priority::Critical,
         is_retry: false,
@@ -33,28 +33,28 @@ fn newcomer() -> AdmissionRequest {
 /// A caller, the permits that it holds, and its queued calls.
 struct Caller {
     share: Arc<CallerQuota>,
-    places: Vec<Permit>,
+    permits: Vec<Permit>,
     tickets: Vec<Ticket>,
-    lent: Vec<Permit>,
-    returning: Vec<Pin<Box<dyn Future<Output = Permit>>>>,
+    yielded: Vec<Permit>,
+    reacquiring: Vec<Pin<Box<dyn Future<Output = Permit>>>>,
 }
 
 impl Caller {
     fn new(gate: &Arc<AdmissionGate>, name: &str) -> Self {
         Self {
             share: gate.quota_of(name.into()),
-            places: Vec::new(),
+            permits: Vec::new(),
             tickets: Vec::new(),
-            lent: Vec::new(),
-            returning: Vec::new(),
+            yielded: Vec::new(),
+            reacquiring: Vec::new(),
         }
     }
 
     /// Makes a call. Returns whether it has a permit at once.
     fn call(&mut self) -> bool {
-        match self.share.admit(Instant::now(), newcomer) {
-            GateOutcome::Admitted(place) => {
-                self.places.push(place);
+        match self.share.admit(Instant::now(), request) {
+            GateOutcome::Admitted(permit) => {
+                self.permits.push(permit);
                 return true;
             }
             GateOutcome::Queued(ticket) => self.tickets.push(ticket),
@@ -68,44 +68,44 @@ impl Caller {
     fn fill(&mut self) -> usize {
         while self.call() {}
         self.tickets.pop();
-        self.places.len()
+        self.permits.len()
     }
 
     /// Takes the permits that its queued calls were granted.
     fn collect(&mut self) {
-        let Self { places, .. } = self;
+        let Self { permits, .. } = self;
         self.tickets
             .retain_mut(|ticket| match ticket.outcome.try_recv() {
-                Ok(Ok(place)) => {
-                    places.push(place);
+                Ok(Ok(permit)) => {
+                    permits.push(permit);
                     false
                 }
                 Ok(Err(_)) => false,
                 Err(_) => true,
             });
         let mut cx = Context::from_waker(Waker::noop());
-        self.returning
-            .retain_mut(|returning| match returning.as_mut().poll(&mut cx) {
-                Poll::Ready(place) => {
-                    places.push(place);
+        self.reacquiring
+            .retain_mut(|reacquiring| match reacquiring.as_mut().poll(&mut cx) {
+                Poll::Ready(permit) => {
+                    permits.push(permit);
                     false
                 }
                 Poll::Pending => true,
             });
     }
 
-    fn lend(&mut self) {
-        if let Some(mut place) = self.places.pop() {
-            place.yield_to_others();
-            self.lent.push(place);
+    fn yield_one(&mut self) {
+        if let Some(mut permit) = self.permits.pop() {
+            permit.yield_to_others();
+            self.yielded.push(permit);
         }
     }
 
-    fn regain(&mut self) {
-        if self.lent.pop().is_some() {
-            let turn = self.share.gate.next_reacquire_number();
-            let regain = Arc::clone(&self.share).reacquire(turn);
-            self.returning.push(Box::pin(unconstrained(regain)));
+    fn reacquire(&mut self) {
+        if self.yielded.pop().is_some() {
+            let number = self.share.gate.next_reacquire_number();
+            let reacquire = Arc::clone(&self.share).reacquire(number);
+            self.reacquiring.push(Box::pin(unconstrained(reacquire)));
         }
     }
 }
@@ -123,15 +123,15 @@ async fn a_caller_leaves_permits_to_other_callers() {
     let gate = gate(8);
     let [mut greedy, mut modest, mut third] = ["a", "b", "c"].map(|n| Caller::new(&gate, n));
     assert!(modest.call());
-    modest.places.clear();
+    modest.permits.clear();
     assert_eq!(greedy.fill(), 6);
     assert_eq!(modest.fill(), 2, "an equal part");
     assert!(!third.call(), "all are taken");
     greedy.call();
-    greedy.places.pop();
+    greedy.permits.pop();
     third.collect();
     greedy.collect();
-    assert_eq!((third.places.len(), greedy.places.len()), (1, 5));
+    assert_eq!((third.permits.len(), greedy.permits.len()), (1, 5));
     assert_eq!(gate.state().running, 8);
 }
 
@@ -140,7 +140,7 @@ async fn a_caller_may_hold_every_permit_again_after_others_were_gone_for_a_minut
     let gate = gate(8);
     let [mut greedy, mut modest] = ["a", "b"].map(|name| Caller::new(&gate, name));
     assert!(modest.call());
-    modest.places.clear();
+    modest.permits.clear();
     assert_eq!(greedy.fill(), 6);
     advance(Duration::from_secs(RECENT_S - 1)).await;
     assert_eq!(greedy.fill(), 6);
@@ -149,13 +149,13 @@ async fn a_caller_may_hold_every_permit_again_after_others_were_gone_for_a_minut
     // The next caller that comes makes it leave some, and waits for the first call that ends.
     assert!(!modest.call());
     greedy.call();
-    greedy.places.pop();
+    greedy.permits.pop();
     modest.collect();
     greedy.collect();
-    assert_eq!((modest.places.len(), greedy.places.len()), (1, 7));
-    greedy.places.pop();
+    assert_eq!((modest.permits.len(), greedy.permits.len()), (1, 7));
+    greedy.permits.pop();
     greedy.collect();
-    assert_eq!(greedy.places.len(), 6, "and none of its calls that wait");
+    assert_eq!(greedy.permits.len(), 6, "and none of its calls that wait");
     assert!(modest.call());
 }
 
@@ -164,16 +164,16 @@ async fn calls_of_a_caller_at_its_share_do_not_delay_others() {
     let gate = gate(8);
     let [mut greedy, mut modest] = ["a", "b"].map(|name| Caller::new(&gate, name));
     assert!(modest.call());
-    modest.places.clear();
+    modest.permits.clear();
     greedy.fill();
     for _ in 0..20 {
         assert!(!greedy.call());
     }
     for _ in 0..100 {
         assert!(modest.call());
-        modest.places.clear();
+        modest.permits.clear();
         greedy.collect();
-        assert_eq!(greedy.places.len(), 6);
+        assert_eq!(greedy.permits.len(), 6);
     }
     assert_eq!(gate.state().waiting, 20);
 }
@@ -185,11 +185,11 @@ async fn a_caller_is_served_beside_queued_calls_of_a_caller_at_its_share() {
     assert_eq!(greedy.fill(), 8);
     assert!(!modest.call(), "it is refused, and seen");
     for _ in 0..2 {
-        greedy.lend();
+        greedy.yield_one();
     }
-    greedy.regain();
+    greedy.reacquire();
     greedy.collect();
-    assert_eq!(greedy.returning.len(), 1, "it holds all of its share");
+    assert_eq!(greedy.reacquiring.len(), 1, "it holds all of its share");
     assert!(modest.call());
     assert!(!greedy.call());
 }
@@ -200,20 +200,20 @@ async fn a_reacquiring_call_counts_to_its_caller() {
     let [mut greedy, mut modest] = ["a", "b"].map(|name| Caller::new(&gate, name));
     assert_eq!(greedy.fill(), 8);
     for _ in 0..8 {
-        greedy.lend();
+        greedy.yield_one();
     }
     assert!(modest.call());
     for _ in 0..8 {
-        greedy.regain();
+        greedy.reacquire();
     }
     greedy.collect();
-    assert_eq!((greedy.places.len(), greedy.returning.len()), (5, 3));
+    assert_eq!((greedy.permits.len(), greedy.reacquiring.len()), (5, 3));
     assert!(modest.call());
     assert!(!modest.call(), "the last is for one that comes");
-    modest.places.clear();
+    modest.permits.clear();
     modest.collect();
     greedy.collect();
-    assert_eq!((modest.places.len(), greedy.places.len()), (1, 5));
+    assert_eq!((modest.permits.len(), greedy.permits.len()), (1, 5));
     drop(greedy);
     assert_eq!(gate.state().running, 1);
 }
@@ -227,36 +227,36 @@ async fn a_permit_is_yielded_while_calls_wait_and_its_caller_exceeds_its_share()
     advance(Duration::from_secs(10 * RECENT_S)).await;
     let owed = |caller: &Caller| {
         caller
-            .places
+            .permits
             .iter()
-            .filter(|place| place.should_yield())
+            .filter(|permit| permit.should_yield())
             .count()
     };
     assert_eq!(owed(&greedy), 0);
     assert!(!modest.call());
     assert_eq!(owed(&greedy), 8);
-    greedy.lend();
+    greedy.yield_one();
     modest.collect();
     assert_eq!(
-        (modest.places.len(), owed(&greedy)),
+        (modest.permits.len(), owed(&greedy)),
         (1, 0),
         "no call waits"
     );
-    greedy.regain();
+    greedy.reacquire();
     greedy.collect();
     assert_eq!((owed(&greedy), owed(&modest)), (7, 0));
     for _ in 0..2 {
-        greedy.lend();
-        greedy.regain();
+        greedy.yield_one();
+        greedy.reacquire();
         greedy.collect();
     }
-    assert_eq!((greedy.places.len(), owed(&greedy)), (5, 0));
+    assert_eq!((greedy.permits.len(), owed(&greedy)), (5, 0));
     // The other callers have been gone for long, which calls that go on find out.
-    modest.places.clear();
+    modest.permits.clear();
     advance(Duration::from_secs(RECENT_S)).await;
     assert_eq!(owed(&greedy), 0);
     greedy.collect();
-    assert_eq!((greedy.places.len(), greedy.returning.len()), (8, 0));
+    assert_eq!((greedy.permits.len(), greedy.reacquiring.len()), (8, 0));
 }
 
 #[tokio::test(start_paused = true)]
@@ -264,26 +264,26 @@ async fn a_call_over_the_limit_takes_no_permit_from_others() {
     let gate = gate(4);
     let [mut greedy, mut modest] = ["a", "b"].map(|name| Caller::new(&gate, name));
     assert!(modest.call());
-    modest.places.clear();
+    modest.permits.clear();
     for _ in 0..10 {
         assert!(greedy.call());
-        greedy.lend();
+        greedy.yield_one();
     }
-    greedy.lent.iter_mut().for_each(Permit::resume);
+    greedy.yielded.iter_mut().for_each(Permit::resume);
     let owed = greedy
-        .lent
+        .yielded
         .iter()
-        .filter(|place| place.should_yield())
+        .filter(|permit| permit.should_yield())
         .count();
     assert_eq!(owed, 7, "those without");
     assert_eq!((gate.state().running, greedy.share.held()), (10, 10));
     assert!(gate.is_busy());
     assert!(!greedy.call());
     assert!(modest.call());
-    greedy.lent.drain(..9);
+    greedy.yielded.drain(..9);
     greedy.collect();
-    assert_eq!(greedy.places.len(), 1, "when enough of them have ended");
-    greedy.lent.clear();
+    assert_eq!(greedy.permits.len(), 1, "when enough of them have ended");
+    greedy.yielded.clear();
     assert_eq!((gate.state().running, greedy.share.held()), (2, 1));
 }
 
@@ -294,13 +294,13 @@ async fn a_permit_goes_to_a_caller_without_permits_first() {
     assert!(greedy.call());
     for _ in 0..3 {
         assert!(!greedy.call() && !modest.call());
-        greedy.places.clear();
+        greedy.permits.clear();
         greedy.collect();
         modest.collect();
-        assert_eq!((greedy.places.len(), modest.places.len()), (0, 1));
-        modest.places.clear();
+        assert_eq!((greedy.permits.len(), modest.permits.len()), (0, 1));
+        modest.permits.clear();
         greedy.collect();
-        assert_eq!(greedy.places.len(), 1);
+        assert_eq!(greedy.permits.len(), 1);
     }
 }
 
@@ -310,13 +310,13 @@ async fn a_quota_is_shared_by_connections_and_dropped_with_the_last() {
     let first = gate.quota_of("a".into());
     assert!(Arc::ptr_eq(&first, &gate.quota_of("a".into())));
     assert!(!Arc::ptr_eq(&first, &gate.quota_of("b".into())));
-    let GateOutcome::Admitted(place) = first.admit(Instant::now(), newcomer) else {
-        panic!("all places are free");
+    let GateOutcome::Admitted(permit) = first.admit(Instant::now(), request) else {
+        panic!("all permits are free");
     };
     drop(first);
     // A run that outlives its caller.
     assert_eq!(gate.quota_of("a".into()).held(), 1);
-    drop(place);
+    drop(permit);
     assert_eq!(gate.quota_of("a".into()).held(), 0);
 }
 
@@ -327,16 +327,16 @@ fn concurrent_calls_stay_within_the_share_of_their_caller() {
     let other = gate.quota_of("b".into());
     let greedy = gate.quota_of("a".into());
     for caller in [&other, &greedy] {
-        drop(caller.admit(Instant::now(), newcomer));
+        drop(caller.admit(Instant::now(), request));
     }
     std::thread::scope(|scope| {
         for _ in 0..4 {
             scope.spawn(|| {
                 for _ in 0..2_000 {
-                    let mut places = Vec::new();
+                    let mut permits = Vec::new();
                     for _ in 0..3 {
                         if greedy.try_acquire() {
-                            places.push(Permit::acquired(Arc::clone(&greedy)));
+                            permits.push(Permit::acquired(Arc::clone(&greedy)));
                         }
                     }
                     assert!(gate.running.load(SeqCst) <= 6);
@@ -355,16 +355,16 @@ async fn every_call_gets_a_permit_eventually() {
         let caller = gate.quota_of(["a", "b", "c"][number % 3].into());
         tasks.spawn(async move {
             for round in 0..100 {
-                let mut place = match caller.admit(Instant::now(), newcomer) {
-                    GateOutcome::Admitted(place) => place,
+                let mut permit = match caller.admit(Instant::now(), request) {
+                    GateOutcome::Admitted(permit) => permit,
                     GateOutcome::Queued(ticket) => ticket.wait_admitted().await.expect("its turn"),
                     GateOutcome::Rejected(turned) => panic!("{turned:?}"),
                 };
                 if round % 3 == 0 {
-                    place.yield_to_others();
+                    permit.yield_to_others();
                     yield_now().await;
-                    let turn = caller.gate.next_reacquire_number();
-                    place.set_reacquired(Arc::clone(&caller).reacquire(turn).await);
+                    let number = caller.gate.next_reacquire_number();
+                    permit.set_reacquired(Arc::clone(&caller).reacquire(number).await);
                 }
                 yield_now().await;
             }
@@ -380,8 +380,8 @@ enum Operation {
     Call(usize),
     End(usize),
     GiveUp(usize),
-    Lend(usize),
-    Regain(usize),
+    Yield(usize),
+    Reacquire(usize),
     Wait(u64),
 }
 
@@ -391,8 +391,8 @@ fn operation() -> impl Strategy<Value = Operation> {
         8 => caller.clone().prop_map(Operation::Call),
         5 => caller.clone().prop_map(Operation::End),
         1 => caller.clone().prop_map(Operation::GiveUp),
-        1 => caller.clone().prop_map(Operation::Lend),
-        1 => caller.prop_map(Operation::Regain),
+        1 => caller.clone().prop_map(Operation::Yield),
+        1 => caller.prop_map(Operation::Reacquire),
         1 => (0u64..100).prop_map(Operation::Wait),
     ]
 }
@@ -423,23 +423,23 @@ proptest! {
                 std::array::from_fn(|number| Caller::new(&gate, &name(number)));
             for operation in operations {
                 let newcomers: Vec<usize> = (0..CALLERS)
-                    .filter(|at| callers[*at].places.is_empty() && !callers[*at].tickets.is_empty())
+                    .filter(|at| callers[*at].permits.is_empty() && !callers[*at].tickets.is_empty())
                     .collect();
-                let returning: usize = callers.iter().map(|caller| caller.returning.len()).sum();
+                let reacquiring: usize = callers.iter().map(|caller| caller.reacquiring.len()).sum();
                 let mut has_ended = false;
                 match operation {
                     Operation::Call(who) => {
                         if callers[who].call() {
                             let recent = gate.callers.recent_count();
-                            let others = gate.state().running - callers[who].places.len();
+                            let others = gate.state().running - callers[who].permits.len();
                             let most = most(limit, recent, others);
-                            prop_assert!(callers[who].places.len() <= most);
+                            prop_assert!(callers[who].permits.len() <= most);
                         }
                     }
-                    Operation::End(who) => has_ended = callers[who].places.pop().is_some(),
+                    Operation::End(who) => has_ended = callers[who].permits.pop().is_some(),
                     Operation::GiveUp(who) => drop(callers[who].tickets.pop()),
-                    Operation::Lend(who) => callers[who].lend(),
-                    Operation::Regain(who) => callers[who].regain(),
+                    Operation::Yield(who) => callers[who].yield_one(),
+                    Operation::Reacquire(who) => callers[who].reacquire(),
                     Operation::Wait(s) => advance(Duration::from_secs(s)).await,
                 }
                 // Twice: the first poll of one that reacquires may grant a permit to one before it.
@@ -447,19 +447,19 @@ proptest! {
                     callers.iter_mut().for_each(Caller::collect);
                 }
                 let (running, recent) = (gate.state().running, gate.callers.recent_count());
-                let held: usize = callers.iter().map(|caller| caller.places.len()).sum();
+                let held: usize = callers.iter().map(|caller| caller.permits.len()).sum();
                 prop_assert_eq!(running, held);
                 prop_assert!(running <= limit);
-                if has_ended && returning == 0 && !newcomers.is_empty() {
-                    let has_place = |at: &usize| !callers[*at].places.is_empty();
-                    prop_assert!(newcomers.iter().any(has_place), "within one end");
+                if has_ended && reacquiring == 0 && !newcomers.is_empty() {
+                    let has_permit = |at: &usize| !callers[*at].permits.is_empty();
+                    prop_assert!(newcomers.iter().any(has_permit), "within one end");
                 }
                 for caller in &callers {
-                    prop_assert_eq!(caller.share.held(), caller.places.len());
-                    let waits = !caller.tickets.is_empty() || !caller.returning.is_empty();
+                    prop_assert_eq!(caller.share.held(), caller.permits.len());
+                    let waits = !caller.tickets.is_empty() || !caller.reacquiring.is_empty();
                     if waits && running < limit {
-                        let most = most(limit, recent, running - caller.places.len());
-                        prop_assert!(caller.places.len() >= most, "it may have a free place");
+                        let most = most(limit, recent, running - caller.permits.len());
+                        prop_assert!(caller.permits.len() >= most, "it may have a free permit");
                     }
                 }
             }

@@ -193,11 +193,11 @@ fn reacquiring_and_new_calls_take_turns() {
         check.push(0, critical(1), call);
     }
     // In the order of their numbers, whenever they come.
-    let places = [(7, "back 3"), (2, "back 1"), (4, "back 2")];
-    let places = places.map(|(number, call)| check.queue.push_reacquiring(2, number, call));
+    let positions = [(7, "back 3"), (2, "back 1"), (4, "back 2")];
+    let positions = positions.map(|(number, call)| check.queue.push_reacquiring(2, number, call));
     assert_eq!((check.queue.len(), check.queue.reacquiring_len()), (3, 3));
-    assert_eq!(check.queue.remove(&places[2]), Some("back 2"));
-    assert_eq!(check.queue.remove(&places[2]), None);
+    assert_eq!(check.queue.remove(&positions[2]), Some("back 2"));
+    assert_eq!(check.queue.remove(&positions[2]), None);
     let mut held = Held::new(&[(1, 5), (2, 5)], 9);
     assert_eq!(check.pop_with(1, &mut held), Some("back 1"));
     assert_eq!(check.pop_with(1, &mut held), Some("new 1"));
@@ -376,8 +376,8 @@ proptest! {
                 Operation::Push { priority, is_retry, peer, deadline_ms } => {
                     let deadline = deadline_ms.map(|ms| now + Duration::from_millis(ms.into()));
                     let rank = Rank { priority, is_retry, peer, deadline };
-                    let line = class_of(&rank);
-                    let calls = waiting.values().map(|(l, .., place)| (*l, place.peer));
+                    let class = class_of(&rank);
+                    let calls = waiting.values().map(|(l, .., position)| (*l, position.peer));
                     let calls: Vec<(usize, u8)> = calls.collect();
                     let len = |peer| calls.iter().filter(|(_, other)| *other == peer).count();
                     let peers: HashSet<u8> = calls.iter().map(|(_, peer)| *peer).collect();
@@ -386,32 +386,32 @@ proptest! {
                     let has_part = len(peer) >= part;
                     let has_room = |other| len(other) > part || (has_part && other == peer);
                     let lowest_of = |which: &dyn Fn(u8) -> bool| {
-                        let lines = calls.iter().filter(|(_, other)| which(*other));
-                        lines.map(|(line, _)| *line).max()
+                        let classes = calls.iter().filter(|(_, other)| which(*other));
+                        classes.map(|(class, _)| *class).max()
                     };
                     let lowest = lowest_of(&has_room);
                     match queue.push(now, rank, number) {
                         PushOutcome::Queued { position, shed } => {
                             if let Some((whose, shed)) = shed {
                                 prop_assert_eq!(waiting.len(), len_max);
-                                let (other, .., place) = waiting.remove(&shed).expect("it waited");
-                                prop_assert_eq!(place.peer, whose);
+                                let (other, .., position) = waiting.remove(&shed).expect("it waited");
+                                prop_assert_eq!(position.peer, whose);
                                 if let Some(lowest) = lowest {
                                     prop_assert!(has_room(whose), "it has no more than its part");
                                     prop_assert_eq!(other, lowest);
-                                    prop_assert!(!has_part || other >= line, "it matters no more");
+                                    prop_assert!(!has_part || other >= class, "it matters no more");
                                 } else {
                                     prop_assert_eq!(Some(other), lowest_of(&|_| true));
-                                    prop_assert!(other > line, "it matters less");
+                                    prop_assert!(other > class, "it matters less");
                                 }
                             }
-                            waiting.insert(number, (line, now, deadline, position));
+                            waiting.insert(number, (class, now, deadline, position));
                         }
                         PushOutcome::QueueFull => {
                             prop_assert_eq!(waiting.len(), len_max);
                             prop_assert!(has_part || lowest.is_none(), "it has a part");
                             let lowest = lowest.or_else(|| lowest_of(&|_| true));
-                            prop_assert!(lowest.is_none_or(|lowest| lowest <= line));
+                            prop_assert!(lowest.is_none_or(|lowest| lowest <= class));
                         }
                     }
                 }
@@ -427,10 +427,10 @@ proptest! {
                         }
                     }
                     if let Some(call) = popped {
-                        let (line, since, deadline, _) = waiting.remove(&call).expect("it waited");
+                        let (class, since, deadline, _) = waiting.remove(&call).expect("it waited");
                         prop_assert!(deadline.is_none_or(|at| at > now));
                         prop_assert!(now - since <= BOUNDS.interval);
-                        prop_assert!(waiting.values().all(|(l, ..)| *l >= line));
+                        prop_assert!(waiting.values().all(|(l, ..)| *l >= class));
                     } else {
                         prop_assert!(waiting.is_empty());
                     }
@@ -438,9 +438,9 @@ proptest! {
                 Operation::Remove(which) => {
                     let calls: Vec<u32> = waiting.keys().copied().collect();
                     if let Some(call) = calls.get(usize::from(which) % calls.len().max(1)) {
-                        let (.., place) = waiting.remove(call).expect("it waits");
-                        prop_assert_eq!(queue.remove(&place), Some(*call));
-                        prop_assert_eq!(queue.remove(&place), None);
+                        let (.., position) = waiting.remove(call).expect("it waits");
+                        prop_assert_eq!(queue.remove(&position), Some(*call));
+                        prop_assert_eq!(queue.remove(&position), None);
                     }
                 }
                 Operation::Wait(ms) => now += Duration::from_millis(ms.into()),
@@ -454,11 +454,11 @@ proptest! {
     #[test]
     fn waiting_peers_get_equal_numbers_of_permits(
         rates in prop::collection::vec(1usize..6, 2..5),
-        places in 1usize..100,
+        permits in 1usize..100,
     ) {
         let mut queue = AdmissionQueue::new(QueueBounds { len_max: 60, ..BOUNDS });
         let mut served = vec![0usize; rates.len()];
-        for round in 0..places {
+        for round in 0..permits {
             for (peer, rate) in rates.iter().enumerate() {
                 // All have had a call in the queue since the first permit.
                 for _ in 0..rate * if round == 0 { 4 } else { 1 } {
