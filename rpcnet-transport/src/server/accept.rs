@@ -10,9 +10,10 @@ use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    caller::Caller,
     early_data,
     handshake_limiter::{self, HandshakeLimiter},
-    stream_dispatch::{Caller, spawn_stream},
+    stream_dispatch::spawn_stream,
 };
 use crate::{
     Peer, PeerIdentity, TransportConfig,

@@ -11,15 +11,15 @@ use tokio::time::{Instant, sleep_until};
 use super::{
     admission::{self, AdmissionOutcome, AdmissionRequest, CallQuotas, CallerQuota, Permits},
     answer::send_reply,
+    caller::Caller,
     context::CallMeta,
-    early_data::HandshakeState,
+    handler::Handler,
+    handshake::HandshakeState,
     method_config::MethodConfig,
     request::{RequestFailure, read_body, read_header, wait_for_overdraft},
-    router::Handler,
-    stream_dispatch::Caller,
 };
 use crate::{
-    Code, Processed, Status,
+    Code, Status,
     accounts::InFlightGuard,
     endpoint::EndpointShared,
     stream::{RecvHalf, ResetCode, SendHalf},
@@ -319,19 +319,4 @@ pub(super) fn unknown_method_status(shared: &EndpointShared) -> Status {
 pub(super) fn wrong_kind_status() -> Status {
     let message = "the method streams its requests or replies otherwise than the call does";
     Status::new(Code::InvalidRequest, message).not_processed()
-}
-
-pub(super) fn check_reply_size(reply: Bytes, limit: usize) -> Result<Bytes, Status> {
-    if reply.len() <= limit {
-        return Ok(reply);
-    }
-    let message = format!(
-        "the reply of {} bytes exceeds the limit of {limit} bytes",
-        reply.len()
-    );
-    Err(Status::new(Code::PayloadTooLarge, message))
-}
-
-pub(super) fn maybe_processed(code: Code, message: &str) -> Status {
-    Status::new(code, message).with_processed(Processed::Maybe)
 }

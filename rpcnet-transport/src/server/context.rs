@@ -12,7 +12,7 @@ use std::{
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
-use super::idempotency::DetachedCall;
+use super::detached::DetachedCall;
 use crate::{Inherited, Peer, Priority};
 
 /// Context of a call: what its handler may know about it. Cheap to clone.

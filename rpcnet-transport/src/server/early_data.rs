@@ -1,55 +1,15 @@
 //! Early data (0-RTT): calls that arrive before the end of the handshake.
 
-use std::{
-    pin::pin,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering::SeqCst},
-    },
-};
+use std::{pin::pin, sync::Arc};
 
-use bytes::Bytes;
 use quinn::ZeroRttAccepted;
 use tokio::time::{Instant, sleep_until};
 
-use super::{
-    request::RequestFailure,
-    stream_dispatch::{Caller, spawn_stream},
-};
+use super::{caller::Caller, handshake::HandshakeState, stream_dispatch::spawn_stream};
 use crate::{
-    Code,
     close::{CLOSE_DONE, close_at_once},
     endpoint::EndpointShared,
-    wire::RequestHeader,
 };
-
-/// Whether the caller has completed its handshake. Until then, data may be a replayed copy.
-#[derive(Debug, Clone, Default)]
-pub(super) struct HandshakeState(Arc<AtomicBool>);
-
-impl HandshakeState {
-    fn set_completed(&self) {
-        self.0.store(true, SeqCst);
-    }
-
-    /// Admits a call whose method is replay-safe, or whose handshake is complete by now.
-    pub(super) fn check_replay_safe(
-        &self,
-        shared: &EndpointShared,
-        request: (RequestHeader, Option<Bytes>),
-    ) -> Result<(RequestHeader, Option<Bytes>), RequestFailure> {
-        if self.0.load(SeqCst) {
-            return Ok(request);
-        }
-        if shared.router().is_replay_safe(&request.0.method) {
-            shared.counters.calls_early.add_one();
-            return Ok(request);
-        }
-        shared.counters.calls_refused_early.add_one();
-        let message = "the call came as early data and its method is not declared replay-safe";
-        Err(RequestFailure::rejected(Code::TooEarly, message))
-    }
-}
 
 /// Serves early streams until the handshake is complete, or closes the connection at the deadline.
 /// Returns how many streams were accepted.

@@ -40,3 +40,6 @@ impl<T: Encode, E: Into<Status>> IntoReply<ResultReply> for Result<T, E> {
             .and_then(|value| value.into_reply())
     }
 }
+
+/// Result of a handler: the body of its reply, or the status that the caller gets instead.
+pub(crate) type HandlerResult = Result<Bytes, Status>;

@@ -5,7 +5,7 @@ use std::{future::poll_fn, sync::Arc};
 use bytes::Bytes;
 use tokio::time::{Instant, timeout_at};
 
-use super::stream_dispatch::Caller;
+use super::caller::Caller;
 use crate::{
     Code, Status,
     endpoint::EndpointShared,

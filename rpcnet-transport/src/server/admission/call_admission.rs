@@ -10,7 +10,7 @@ use super::{
     gate::{AdmissionRequest, GateOutcome, Rejection, Ticket},
     permit::Permit,
 };
-use crate::{Code, Status, server::router::HandlerResult, stats::Counters};
+use crate::{Code, Status, server::reply::HandlerResult, stats::Counters};
 
 /// Permits that a call holds while it runs. Empty where nothing is limited.
 #[derive(Debug, Default)]

@@ -15,7 +15,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{AdmittedCall, check_reply_size, maybe_processed};
+use super::AdmittedCall;
 use crate::{
     Code, Status,
     accounts::InFlightGuard,
@@ -23,11 +23,11 @@ use crate::{
     server::{
         CallContext,
         admission::{Permits, YieldingPermits},
-        answer::{reserve_reply, send_reply},
+        answer::{check_reply_size, maybe_processed, reserve_reply, send_reply},
+        caller::Caller,
         context::CallInfo,
-        idempotency::DetachedCall,
-        router::{Handler, HandlerFuture, HandlerInput},
-        stream_dispatch::Caller,
+        detached::DetachedCall,
+        handler::{Handler, HandlerFuture, HandlerInput},
     },
     stream::{
         IncomingCall, RecvHalf, ResetCode, ReturnedHalf, SendAbort, SendHalf, UntypedReceiver,

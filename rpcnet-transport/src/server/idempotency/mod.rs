@@ -21,13 +21,14 @@ use tokio::{
 use self::table::{CacheBounds, KeyLookup, KeyTable};
 use super::{
     CallContext,
-    admission::Permits,
-    call::maybe_processed,
-    router::{HandlerFuture, HandlerResult, StartHandler},
+    answer::maybe_processed,
+    detached::DetachedCall,
+    handler::{HandlerFuture, StartHandler},
+    reply::HandlerResult,
 };
 use crate::{
     Code, Processed, Status,
-    accounts::{BufferReservation, InFlightGuard, PeerAccount},
+    accounts::{InFlightGuard, PeerAccount},
     endpoint::EndpointShared,
 };
 
@@ -64,16 +65,6 @@ enum DetachedResult {
     Panicked,
     /// The run was cancelled before it returned.
     Cancelled,
-}
-
-/// Resources of a call that runs independently of its caller.
-pub(super) struct DetachedCall {
-    pub(super) permits: Permits,
-    pub(super) shared: Arc<EndpointShared>,
-    /// Account to which the run is charged, whether its caller is there or not.
-    pub(super) account: Arc<PeerAccount>,
-    /// Reservation for the body of its request.
-    pub(super) request_buffer: Option<BufferReservation>,
 }
 
 impl IdempotencyCache {

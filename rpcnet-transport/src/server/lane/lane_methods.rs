@@ -12,7 +12,7 @@ use crate::{
         CallContext,
         admission::CallerQuota,
         context::{CallInfo, CallMeta},
-        router::{Handler, HandlerFuture},
+        handler::{Handler, HandlerFuture},
     },
 };
 

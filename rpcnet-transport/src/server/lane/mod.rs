@@ -26,10 +26,13 @@ use self::{
     task_results::{TaskResult, TaskResults},
 };
 use super::{
-    answer::reply_parts, call::expired_status, router::HandlerResult, stream_dispatch::Caller,
+    answer::{maybe_processed, reply_parts},
+    call::expired_status,
+    caller::Caller,
+    reply::HandlerResult,
 };
 use crate::{
-    Code, Processed, Status,
+    Code, Status,
     accounts::BufferReservation,
     endpoint::EndpointShared,
     outbox::Outbox,
@@ -512,10 +515,6 @@ struct ProtocolViolation;
 /// The caller does not read its replies.
 #[derive(Debug)]
 struct RepliesNotRead;
-
-fn maybe_processed(code: Code, message: &str) -> Status {
-    Status::new(code, message).with_processed(Processed::Maybe)
-}
 
 /// Chunks that are read from QUIC at a time; each is at most a packet.
 const CHUNKS_MAX: usize = 32;

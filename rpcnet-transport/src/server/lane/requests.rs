@@ -13,7 +13,7 @@ use futures::FutureExt;
 use tokio::time::Instant;
 
 use super::{
-    FRAME_BYTES_MAX, HandlerResult, LaneServer, ProtocolViolation, TaskResult, maybe_processed,
+    FRAME_BYTES_MAX, HandlerResult, LaneServer, ProtocolViolation, TaskResult,
     pending_calls::{self, CallStage},
     start_once::StartOnce,
 };
@@ -24,15 +24,17 @@ use crate::{
     server::{
         CallContext, Dispatch,
         admission::{AdmissionOutcome, PendingAdmission, Permits},
-        answer::{reply_dropped_status, reserve_reply, send_reply},
-        call::{
-            check_capacity, check_reply_size, expired_status, has_passed, quotas_for,
-            request_admission, unknown_method_status, wrong_kind_status,
+        answer::{
+            check_reply_size, maybe_processed, reply_dropped_status, reserve_reply, send_reply,
         },
+        call::{
+            check_capacity, expired_status, has_passed, quotas_for, request_admission,
+            unknown_method_status, wrong_kind_status,
+        },
+        caller::Caller,
         context::CallMeta,
-        idempotency::DetachedCall,
-        router::{Handler, HandlerFuture, UnaryMethod},
-        stream_dispatch::Caller,
+        detached::DetachedCall,
+        handler::{Handler, HandlerFuture, UnaryMethod},
     },
     stream::SendHalf,
     wire::{self, LaneRequest, Preface, StreamKind},

@@ -1,0 +1,19 @@
+//! Calls that run independently of their callers.
+
+use std::sync::Arc;
+
+use super::admission::Permits;
+use crate::{
+    accounts::{BufferReservation, PeerAccount},
+    endpoint::EndpointShared,
+};
+
+/// Resources of a call that runs independently of its caller.
+pub(super) struct DetachedCall {
+    pub(super) permits: Permits,
+    pub(super) shared: Arc<EndpointShared>,
+    /// Account to which the run is charged, whether its caller is there or not.
+    pub(super) account: Arc<PeerAccount>,
+    /// Reservation for the body of its request.
+    pub(super) request_buffer: Option<BufferReservation>,
+}
