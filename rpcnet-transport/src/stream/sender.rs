@@ -16,7 +16,6 @@ use crate::{
     accounts::{BufferReservation, PeerAccount},
     client::reply,
     connections::LocalCloseReason,
-    endpoint::EndpointShared,
     gauge::GaugeGuard,
     runtime::EndpointRuntime,
     server::YieldingPermits,
@@ -118,6 +117,7 @@ pub(crate) struct ReturnedHalf {
 /// State of a call, as the sender of its handler knows it.
 pub(crate) struct IncomingCall {
     pub(crate) cancelled: CancellationToken,
+    pub(crate) counters: Arc<Counters>,
     /// Yielded while the sender waits for the caller.
     pub(crate) permits: Option<YieldingPermits>,
     /// Account to which messages are charged until QUIC has them.
@@ -148,7 +148,6 @@ enum SenderSide {
     /// The half is given back: the reply of the call still has to be written to it.
     Handler {
         to: Option<oneshot::Sender<ReturnedHalf>>,
-        counters: Arc<Counters>,
         call: IncomingCall,
     },
     /// The half is reset unless it was finished.
@@ -161,8 +160,9 @@ enum SenderSide {
 impl UntypedSender {
     pub(crate) fn for_handler(
         half: SendHalf,
-        shared: &EndpointShared,
+        runtime: EndpointRuntime,
         peer: Peer,
+        message_bytes_max: usize,
         deadline: Option<Instant>,
         stall_timer: StallTimer,
         call: IncomingCall,
@@ -170,16 +170,12 @@ impl UntypedSender {
         let (to, back) = oneshot::channel();
         let core = Self {
             half: Some(half),
-            runtime: shared.runtime.clone(),
-            message_bytes_max: shared.config.message_bytes_max,
+            runtime,
+            message_bytes_max,
             stall_timer: Some(stall_timer),
             deadline,
             peer,
-            side: SenderSide::Handler {
-                to: Some(to),
-                counters: Arc::clone(&shared.counters),
-                call,
-            },
+            side: SenderSide::Handler { to: Some(to), call },
             abort: None,
         };
         (core, back)
@@ -339,8 +335,8 @@ impl UntypedSender {
     }
 
     fn buffer_full(&mut self, bytes: usize) -> RpcError {
-        if let SenderSide::Handler { counters, .. } = &self.side {
-            counters.replies_dropped.add_one();
+        if let SenderSide::Handler { call, .. } = &self.side {
+            call.counters.replies_dropped.add_one();
         }
         self.abort = Some(SendAbort::Overloaded);
         // For the status that ends the call.
@@ -367,8 +363,8 @@ impl UntypedSender {
                 if let Some(half) = &mut self.half {
                     half.reset(ResetCode::Stalled);
                 }
-                if let SenderSide::Handler { counters, .. } = &self.side {
-                    counters.stalled_calls.add_one();
+                if let SenderSide::Handler { call, .. } = &self.side {
+                    call.counters.stalled_calls.add_one();
                 }
                 self.error(
                     Code::Cancelled,

@@ -194,6 +194,7 @@ impl HandlerStreams<'_> {
         let account = &self.caller.account.peer;
         let call = IncomingCall {
             cancelled: self.token.clone(),
+            counters: Arc::clone(&self.shared.counters),
             permits: self.permits.cloned(),
             account: Arc::clone(account),
             stall_timer: self.caller.replies.stall_timer().clone(),
@@ -201,7 +202,11 @@ impl HandlerStreams<'_> {
         let stall_timer = self.caller.replies.stall_timer();
         let stall_timer = stall_timer.with_deadline(self.deadline);
         let peer = self.caller.peer.clone();
-        UntypedSender::for_handler(send, self.shared, peer, self.deadline, stall_timer, call)
+        let (runtime, limit) = (
+            self.shared.runtime.clone(),
+            self.shared.config.message_bytes_max,
+        );
+        UntypedSender::for_handler(send, runtime, peer, limit, self.deadline, stall_timer, call)
     }
 }
 
