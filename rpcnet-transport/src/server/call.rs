@@ -1,5 +1,6 @@
 //! Calls with streams of their own, from the request to the reply.
 
+mod handler_end;
 mod run;
 
 use std::{future::Future, pin::pin, sync::Arc};
