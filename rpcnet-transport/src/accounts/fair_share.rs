@@ -59,6 +59,10 @@ impl FairShare {
     }
 }
 
+/// Calls, and connections, that each peer may have whatever other peers have, if the limit is that
+/// large.
+pub(crate) const SHARE_FLOOR: usize = 16;
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

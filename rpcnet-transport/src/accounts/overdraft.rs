@@ -8,7 +8,10 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::{BufferReservation, PeerAccount, UNCHARGED_BYTES_MAX, WaiterGuard};
+use super::{
+    BufferReservation, PeerAccount, WaiterGuard, peer_account::SentSample,
+    reservation::UNCHARGED_BYTES_MAX,
+};
 use crate::stream::{StallTimer, Stalled};
 
 impl PeerAccount {
@@ -138,13 +141,6 @@ impl PeerAccount {
             released.await;
         }
     }
-}
-
-/// Bytes that were sent to a peer up to a point in time.
-#[derive(Debug, Default)]
-pub(super) struct SentSample {
-    bytes: u64,
-    sampled_at: Option<Instant>,
 }
 
 /// Least time between two samples: many calls may wait, and a peer may have many connections.

@@ -11,23 +11,8 @@ use std::{
 use quinn::ConnectionError;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::{ConnectionAccount, PeerAccount, UNCHARGED_BYTES_MAX};
+use super::{BufferReservation, ConnectionAccount, reservation::UNCHARGED_BYTES_MAX};
 use crate::runtime::EndpointRuntime;
-
-/// Bytes that are charged to a peer, until the reservation is dropped.
-pub(crate) struct BufferReservation {
-    charged_to: ChargedTo,
-    bytes: usize,
-}
-
-enum ChargedTo {
-    /// The message is too small to be charged.
-    None,
-    Peer(Arc<PeerAccount>),
-    /// A reply that did not fit into the share of its peer.
-    Overdraft(Arc<PeerAccount>),
-    Connection(Arc<ConnectionAccount>),
-}
 
 /// Buffer budget of one stream: a reservation for one message at a time.
 ///
@@ -48,63 +33,6 @@ pub(crate) struct StreamBudget {
 }
 
 type ReserveFuture = Pin<Box<dyn Future<Output = BufferReservation> + Send + Sync>>;
-
-impl BufferReservation {
-    pub(super) fn none() -> Self {
-        let holder = ChargedTo::None;
-        Self {
-            charged_to: holder,
-            bytes: 0,
-        }
-    }
-
-    pub(super) fn of_peer(peer: Arc<PeerAccount>, bytes: usize) -> Self {
-        let holder = ChargedTo::Peer(peer);
-        Self {
-            charged_to: holder,
-            bytes,
-        }
-    }
-
-    pub(super) fn overdraft(peer: Arc<PeerAccount>, bytes: usize) -> Self {
-        let holder = ChargedTo::Overdraft(peer);
-        Self {
-            charged_to: holder,
-            bytes,
-        }
-    }
-
-    /// Moves the charge from the connection to its peer.
-    fn move_to_peer(&mut self) {
-        if let ChargedTo::Connection(connection) = &self.charged_to {
-            let peer = Arc::clone(&connection.peer);
-            connection.release_from_connection(self.bytes);
-            self.charged_to = ChargedTo::Peer(peer);
-        }
-    }
-
-    pub(super) fn of_connection(connection: Arc<ConnectionAccount>, bytes: usize) -> Self {
-        let holder = ChargedTo::Connection(connection);
-        Self {
-            charged_to: holder,
-            bytes,
-        }
-    }
-}
-
-impl Drop for BufferReservation {
-    fn drop(&mut self) {
-        match &self.charged_to {
-            ChargedTo::None => {}
-            ChargedTo::Peer(peer) => peer.release(self.bytes),
-            ChargedTo::Overdraft(peer) => peer.release_overdraft(self.bytes),
-            ChargedTo::Connection(connection) => {
-                connection.release_from_connection(self.bytes);
-                connection.peer.release(self.bytes);
-            }
-        }
-    }
-}
 
 impl StreamBudget {
     /// Budget of a stream whose messages are bounded otherwise.
@@ -239,14 +167,6 @@ fn in_task(runtime: &EndpointRuntime, wait: ReserveFuture) -> ReserveFuture {
             Err(_) => pending().await,
         }
     })
-}
-
-impl fmt::Debug for BufferReservation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("BufferReservation")
-            .field(&self.bytes)
-            .finish()
-    }
 }
 
 impl fmt::Debug for StreamBudget {

@@ -1,11 +1,18 @@
 //! Limits of connections, of peers and of all peers together.
 
-use std::num::NonZeroUsize;
+use std::{
+    num::NonZeroUsize,
+    sync::{Arc, atomic::Ordering::Relaxed},
+};
 
 use futures::FutureExt;
 
-use super::*;
-use crate::stream::{StallTimer, Stalled};
+use super::{windows::WindowedConnection, *};
+use crate::{
+    TransportConfig,
+    gauge::Gauge,
+    stream::{StallTimer, Stalled},
+};
 
 const KIB: usize = 1024;
 
@@ -96,8 +103,8 @@ async fn a_reader_waits_for_bytes_that_others_release() {
 async fn reservations_are_granted_in_order() {
     let accounts = accounts(64 * KIB, 64 * KIB);
     let account = connection(&accounts, "a");
-    let mut rooms = [0; 4].map(|_| StreamBudget::charged_to(Arc::clone(&account)));
-    let [holder, large, small, fits] = &mut rooms;
+    let mut budgets = [0; 4].map(|_| StreamBudget::charged_to(Arc::clone(&account)));
+    let [holder, large, small, fits] = &mut budgets;
     assert_eq!(poll(holder, 40 * KIB), Some(()));
     assert_eq!(poll(large, 60 * KIB), None);
     assert_eq!(poll(fits, 20 * KIB), None, "there is room, and a line");
@@ -151,7 +158,7 @@ fn accounts_of_gone_peers_are_removed() {
         drop(accounts.account(number.to_string().into()));
     }
     let kept = accounts.account("kept".into());
-    assert_eq!(accounts.0.by_peer.lock().len(), 1);
+    assert_eq!(accounts.0.by_peer.len(), 1);
     assert!(Arc::ptr_eq(&kept, &accounts.account("kept".into())));
 }
 

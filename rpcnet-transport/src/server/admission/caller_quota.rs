@@ -1,11 +1,10 @@
 //! Quota of one caller at an admission gate: the permits that it holds and may hold.
 
 use std::{
-    collections::HashMap,
     fmt,
     hash::{Hash, Hasher},
     sync::{
-        Arc, Weak,
+        Arc,
         atomic::{AtomicU64, AtomicUsize, Ordering::SeqCst},
     },
     time::Duration,
@@ -14,7 +13,7 @@ use std::{
 use parking_lot::Mutex;
 
 use super::{gate::AdmissionGate, queue::PermitSource, recent_callers::RecentCallers};
-use crate::accounts::FairShare;
+use crate::accounts::{FairShare, PeerMap};
 
 /// The permits of a gate that one caller holds, over all its connections and in runs that outlive
 /// them.
@@ -34,7 +33,7 @@ pub(in crate::server) struct CallerQuota {
 /// All callers of a gate.
 #[derive(Default)]
 pub(super) struct GateCallers {
-    by_name: Mutex<HashMap<Arc<str>, Weak<CallerQuota>>>,
+    pub(super) by_name: PeerMap<CallerQuota>,
     recent: Mutex<RecentCallers<Arc<str>>>,
     recent_count: AtomicUsize,
 }
@@ -54,18 +53,14 @@ impl AdmissionGate {
     /// The quota of the caller with this name. It is the same one as long as a call or a connection
     /// of the caller exists.
     pub(in crate::server) fn quota_of(self: &Arc<Self>, name: Arc<str>) -> Arc<CallerQuota> {
-        let mut by_name = self.callers.by_name.lock();
-        if let Some(caller) = by_name.get(&name).and_then(Weak::upgrade) {
-            return caller;
-        }
-        let caller = Arc::new(CallerQuota {
-            gate: Arc::clone(self),
-            name: Arc::clone(&name),
-            held: AtomicUsize::new(0),
-            seen_s: AtomicU64::new(0),
-        });
-        by_name.insert(name, Arc::downgrade(&caller));
-        caller
+        self.callers
+            .by_name
+            .get_or_create(name, |name| CallerQuota {
+                gate: Arc::clone(self),
+                name,
+                held: AtomicUsize::new(0),
+                seen_s: AtomicU64::new(0),
+            })
     }
 
     /// Fair share of a caller in the present limit.
@@ -171,12 +166,7 @@ impl CallerQuota {
 
 impl Drop for CallerQuota {
     fn drop(&mut self) {
-        let mut by_name = self.gate.callers.by_name.lock();
-        // A new quota may have been created in between.
-        let is_gone = |caller: &Weak<Self>| caller.strong_count() == 0;
-        if by_name.get(&self.name).is_some_and(is_gone) {
-            by_name.remove(&self.name);
-        }
+        self.gate.callers.by_name.remove_dropped(&self.name);
     }
 }
 
