@@ -5,19 +5,20 @@ mod caller_quota;
 mod gate;
 mod limiter;
 mod permit;
+mod permits;
 mod queue;
 mod recent_callers;
+mod yielding_permits;
 
 pub(super) use self::{
-    call_admission::{
-        AdmissionOutcome, CallQuotas, PendingAdmission, Permits, admit, early_rejection,
-    },
+    call_admission::{AdmissionOutcome, CallQuotas, PendingAdmission, admit, early_rejection},
     caller_quota::CallerQuota,
     gate::AdmissionRequest,
+    permits::Permits,
 };
 pub(crate) use self::{
-    call_admission::{PeerWait, YieldingPermits},
     gate::AdmissionGate,
+    yielding_permits::{PeerWait, YieldingPermits},
 };
 
 use std::time::Duration;

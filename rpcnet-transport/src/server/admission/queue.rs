@@ -4,6 +4,14 @@
 mod class_queue;
 mod codel;
 mod peer_queues;
+mod permit_source;
+mod rank;
+
+pub(super) use self::{
+    codel::QueueBounds,
+    permit_source::{PermitSource, ShedReason},
+    rank::Rank,
+};
 
 use std::{hash::Hash, time::Duration};
 
@@ -11,8 +19,8 @@ use self::{
     class_queue::{ClassQueue, QueuedCall},
     codel::CoDel,
     peer_queues::{PeerQueues, times},
+    rank::{CLASSES, REACQUIRING, class_of},
 };
-use crate::Priority;
 
 /// Calls that wait for a permit.
 ///
@@ -56,23 +64,6 @@ pub(super) struct AdmissionQueue<P, T> {
     swept_at: Duration,
 }
 
-/// Bounds of the queue in length and time.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct QueueBounds {
-    pub(super) len_max: usize,
-    pub(super) target: Duration,
-    pub(super) interval: Duration,
-}
-
-/// Properties of a call that decide its position.
-#[derive(Debug, Clone)]
-pub(super) struct Rank<P> {
-    pub(super) priority: Priority,
-    pub(super) is_retry: bool,
-    pub(super) peer: P,
-    pub(super) deadline: Option<Duration>,
-}
-
 /// Position of a queued call.
 #[derive(Debug)]
 pub(super) struct QueuePosition<P> {
@@ -91,29 +82,6 @@ pub(super) enum PushOutcome<P, T> {
     },
     /// There is no room for the call.
     QueueFull,
-}
-
-/// Source of permits for peers. If a peer may not acquire one, no peer that holds as many or more
-/// may.
-pub(super) trait PermitSource<P> {
-    /// Permits that the peer holds.
-    fn held(&self, peer: &P) -> usize;
-    /// Whether the peer has just released the permit that is free: others that hold as many go
-    /// first.
-    fn just_released(&self, _peer: &P) -> bool {
-        false
-    }
-    /// Acquires a permit for a call of the peer, if the peer may have one.
-    fn try_acquire(&mut self, peer: &P) -> bool;
-}
-
-/// Reason for which a queued call got no permit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum ShedReason {
-    /// The call waited too long.
-    WaitedTooLong,
-    /// The deadline of the call passed.
-    Expired,
 }
 
 impl<P: Clone + Eq + Hash, T> AdmissionQueue<P, T> {
@@ -365,16 +333,6 @@ impl<P: Clone + Eq + Hash, T> AdmissionQueue<P, T> {
         }
     }
 }
-
-fn class_of<P>(rank: &Rank<P>) -> usize {
-    2 * rank.priority as usize + usize::from(rank.is_retry)
-}
-
-/// First attempts and retries of each priority.
-const CLASSES: usize = 2 * Priority::ALL.len();
-
-/// Number of the class of calls that have started.
-const REACQUIRING: usize = CLASSES;
 
 /// Longest estimate: what is known about a queue does not reach further.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(1);

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use super::{PermitSource, ShedReason};
+use super::permit_source::{PermitSource, ShedReason};
 
 /// Queue of one class: first attempts or retries of one priority, by peer.
 #[derive(Debug)]

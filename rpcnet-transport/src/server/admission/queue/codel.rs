@@ -2,7 +2,13 @@
 
 use std::time::Duration;
 
-use super::QueueBounds;
+/// Bounds of the queue in length and time.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(in crate::server::admission) struct QueueBounds {
+    pub(in crate::server::admission) len_max: usize,
+    pub(in crate::server::admission) target: Duration,
+    pub(in crate::server::admission) interval: Duration,
+}
 
 /// Delay of one queue, and whether it is a standing queue (Nichols and Jacobson, "Controlling queue
 /// delay", 2012).

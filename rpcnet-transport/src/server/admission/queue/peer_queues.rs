@@ -2,7 +2,10 @@
 
 use std::{collections::HashMap, hash::Hash, time::Duration};
 
-use super::{CLASSES, QueueBounds, codel::CoDel};
+use super::{
+    codel::{CoDel, QueueBounds},
+    rank::CLASSES,
+};
 
 /// Peers that have queued calls, until their last call leaves the queue.
 #[derive(Debug)]

@@ -7,6 +7,7 @@ use std::collections::{HashMap, HashSet};
 use proptest::prelude::*;
 
 use super::*;
+use crate::Priority;
 
 const BOUNDS: QueueBounds = QueueBounds {
     len_max: 4,

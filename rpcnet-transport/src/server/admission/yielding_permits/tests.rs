@@ -5,10 +5,13 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use tokio::task::unconstrained;
+use tokio::{task::unconstrained, time::Instant};
 
 use super::*;
-use crate::{Admission, Priority, server::admission::AdmissionGate};
+use crate::{
+    Admission, Priority,
+    server::admission::{AdmissionGate, AdmissionRequest, CallerQuota, gate::GateOutcome},
+};
 
 /// A call of the caller that has a permit.
 fn call(caller: &Arc<CallerQuota>) -> YieldingPermits {
