@@ -146,20 +146,3 @@ pub(super) fn reply_parts(
         }
     }
 }
-
-/// The reply, unless it exceeds the limit of the size of messages.
-pub(super) fn check_reply_size(reply: Bytes, limit: usize) -> Result<Bytes, Status> {
-    if reply.len() <= limit {
-        return Ok(reply);
-    }
-    let message = format!(
-        "the reply of {} bytes exceeds the limit of {limit} bytes",
-        reply.len()
-    );
-    Err(Status::new(Code::PayloadTooLarge, message))
-}
-
-/// A status for a call whose handler may have done its work.
-pub(super) fn maybe_processed(code: Code, message: &str) -> Status {
-    Status::new(code, message).with_processed(Processed::Maybe)
-}

@@ -8,12 +8,14 @@ use std::{future::Future, pin::pin, sync::Arc};
 use bytes::Bytes;
 use futures::future;
 use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
 
 use super::{
     admission::{self, AdmissionOutcome, AdmissionRequest, CallQuotas, CallerQuota, Permits},
     answer::send_reply,
     caller::Caller,
     context::CallMeta,
+    detached::DetachedHost,
     handler::Handler,
     handshake::HandshakeState,
     method_config::MethodConfig,
@@ -23,6 +25,8 @@ use crate::{
     Code, Status,
     accounts::InFlightGuard,
     endpoint::EndpointShared,
+    gauge::Gauge,
+    stats::Counters,
     stream::{RecvHalf, ResetCode, SendHalf},
     wire::RequestHeader,
 };
@@ -320,4 +324,22 @@ pub(super) fn unknown_method_status(shared: &EndpointShared) -> Status {
 pub(super) fn wrong_kind_status() -> Status {
     let message = "the method streams its requests or replies otherwise than the call does";
     Status::new(Code::InvalidRequest, message).not_processed()
+}
+
+impl DetachedHost for EndpointShared {
+    fn counters(&self) -> &Arc<Counters> {
+        &self.counters
+    }
+
+    fn cancel_calls(&self) -> &CancellationToken {
+        &self.cancel_calls
+    }
+
+    fn in_flight(&self) -> &Gauge {
+        &self.in_flight
+    }
+
+    fn unacknowledged(&self) -> &Gauge {
+        &self.unacknowledged
+    }
 }

@@ -1,8 +1,8 @@
-//! Return types of handlers.
+//! Results of handlers: their return types, and the statuses that replace them.
 
 use bytes::Bytes;
 
-use crate::{Encode, Status};
+use crate::{Code, Encode, Processed, Status};
 
 /// Return type of a typed handler: a value to reply with, or a `Result` whose error becomes a
 /// [`Status`].
@@ -43,3 +43,20 @@ impl<T: Encode, E: Into<Status>> IntoReply<ResultReply> for Result<T, E> {
 
 /// Result of a handler: the body of its reply, or the status that the caller gets instead.
 pub(crate) type HandlerResult = Result<Bytes, Status>;
+
+/// The reply, unless it exceeds the limit of the size of messages.
+pub(super) fn check_reply_size(reply: Bytes, limit: usize) -> Result<Bytes, Status> {
+    if reply.len() <= limit {
+        return Ok(reply);
+    }
+    let message = format!(
+        "the reply of {} bytes exceeds the limit of {limit} bytes",
+        reply.len()
+    );
+    Err(Status::new(Code::PayloadTooLarge, message))
+}
+
+/// A status for a call whose handler may have done its work.
+pub(super) fn maybe_processed(code: Code, message: &str) -> Status {
+    Status::new(code, message).with_processed(Processed::Maybe)
+}

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use crate::{
     Code, Status,
     endpoint::EndpointShared,
-    server::answer::{check_reply_size, maybe_processed},
+    server::reply::{check_reply_size, maybe_processed},
     stream::SendAbort,
 };
 

@@ -96,7 +96,7 @@ impl AdmittedCall {
         if is_cached && meta.idempotency_key.is_some() {
             cx.set_detached(DetachedCall {
                 permits: std::mem::take(&mut permits),
-                shared: Arc::clone(shared),
+                host: Arc::clone(shared) as Arc<_>,
                 account: Arc::clone(&caller.account.peer),
                 request_buffer: recv.take_reservation(),
             });

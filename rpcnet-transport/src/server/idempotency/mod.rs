@@ -21,15 +21,13 @@ use tokio::{
 use self::table::{CacheBounds, KeyLookup, KeyTable};
 use super::{
     CallContext,
-    answer::maybe_processed,
-    detached::DetachedCall,
+    detached::{DetachedCall, DetachedHost},
     handler::{HandlerFuture, StartHandler},
-    reply::HandlerResult,
+    reply::{HandlerResult, maybe_processed},
 };
 use crate::{
     Code, Processed, Status,
     accounts::{InFlightGuard, PeerAccount},
-    endpoint::EndpointShared,
 };
 
 /// Cache of the results of calls with [idempotency keys](crate::CallOptions::with_idempotency_key),
@@ -139,8 +137,8 @@ impl IdempotencyCache {
                 "the call with an idempotency key was not prepared",
             ));
         };
-        let counters = Arc::clone(&detached.shared.counters);
-        let stopping = detached.shared.cancel_calls.clone();
+        let counters = Arc::clone(detached.host.counters());
+        let stopping = detached.host.cancel_calls().clone();
         let id = CallKey {
             peer: cx.peer().shared_name(),
             method: cx.shared_method(),
@@ -181,7 +179,7 @@ impl IdempotencyCache {
             KeyLookup::Run(number) => {
                 let count = Arc::<RunInFlight>::default();
                 waits = Some(FirstCallerGuard {
-                    shared: Arc::clone(&detached.shared),
+                    host: Arc::clone(&detached.host),
                     account: Arc::clone(&detached.account),
                     run: Arc::clone(&count),
                 });
@@ -248,7 +246,7 @@ struct InFlightState {
 
 /// The caller that started a run. When it leaves before the end, the run counts by itself.
 struct FirstCallerGuard {
-    shared: Arc<EndpointShared>,
+    host: Arc<dyn DetachedHost>,
     account: Arc<PeerAccount>,
     run: Arc<RunInFlight>,
 }
@@ -265,7 +263,7 @@ impl Drop for FirstCallerGuard {
     fn drop(&mut self) {
         let mut run = self.run.0.lock();
         if !run.has_ended {
-            run.guard = Some(self.account.begin_call(&self.shared.in_flight).0);
+            run.guard = Some(self.account.begin_call(self.host.in_flight()).0);
         }
     }
 }
@@ -289,12 +287,12 @@ impl DetachedRun {
     ) {
         let DetachedCall {
             mut permits,
-            shared,
+            host,
             request_buffer: _room,
             ..
         } = detached;
         // A shutdown waits for the run, whether its caller is there or not.
-        let _unacknowledged = shared.unacknowledged.enter().0;
+        let _unacknowledged = host.unacknowledged().enter().0;
         let handled = cx.scope({
             let cx = cx.clone();
             async move {
@@ -307,7 +305,7 @@ impl DetachedRun {
         let ended = tokio::select! {
             biased;
             ended = timeout(self.cache.bounds.ttl, handled) => ended.ok(),
-            () = shared.cancel_calls.cancelled() => None,
+            () = host.cancel_calls().cancelled() => None,
         };
         cx.end();
         self.result = match ended {

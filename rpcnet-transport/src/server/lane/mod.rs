@@ -26,10 +26,10 @@ use self::{
     task_results::{TaskResult, TaskResults},
 };
 use super::{
-    answer::{maybe_processed, reply_parts},
+    answer::reply_parts,
     call::expired_status,
     caller::Caller,
-    reply::HandlerResult,
+    reply::{HandlerResult, maybe_processed},
 };
 use crate::{
     Code, Status,

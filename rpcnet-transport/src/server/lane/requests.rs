@@ -24,9 +24,7 @@ use crate::{
     server::{
         CallContext, Dispatch,
         admission::{AdmissionOutcome, PendingAdmission, Permits},
-        answer::{
-            check_reply_size, maybe_processed, reply_dropped_status, reserve_reply, send_reply,
-        },
+        answer::{reply_dropped_status, reserve_reply, send_reply},
         call::{
             check_capacity, expired_status, has_passed, quotas_for, request_admission,
             unknown_method_status, wrong_kind_status,
@@ -35,6 +33,7 @@ use crate::{
         context::CallMeta,
         detached::DetachedCall,
         handler::{Handler, HandlerFuture, UnaryMethod},
+        reply::{check_reply_size, maybe_processed},
     },
     stream::SendHalf,
     wire::{self, LaneRequest, Preface, StreamKind},
@@ -141,12 +140,10 @@ impl LaneServer {
 
         if runs_detached(unary, meta) {
             let permits = std::mem::take(&mut permits);
-            let shared = Arc::clone(&self.shared);
-            let account = Arc::clone(&self.caller.account.peer);
             context.set_detached(DetachedCall {
                 permits,
-                shared,
-                account,
+                host: Arc::clone(&self.shared) as Arc<_>,
+                account: Arc::clone(&self.caller.account.peer),
                 request_buffer: None,
             });
         }
@@ -434,10 +431,9 @@ impl SpawnedCall {
         shared.queue_delay.record(arrived.elapsed());
         if runs_detached(&unary, &context.meta()) {
             let permits = std::mem::take(&mut permits);
-            let shared = Arc::clone(shared);
             context.set_detached(DetachedCall {
                 permits,
-                shared,
+                host: Arc::clone(shared) as Arc<_>,
                 account,
                 request_buffer: None,
             });
