@@ -318,7 +318,7 @@ impl HandlerRun {
                     // The handler may have checked for the end of the call, and not sent what was
                     // to follow.
                     let is_aborted = outcome.is_ok() && token.is_cancelled();
-                    let abort = abort.or(is_aborted.then_some(SendAbort::ShuttingDown));
+                    let abort = abort.or_else(|| is_aborted.then_some(SendAbort::ShuttingDown));
                     let end = abort.map_or(HandlerEnd::Returned(outcome), HandlerEnd::from);
                     (end, returned.ok().map(|returned| returned.half))
                 }

@@ -1,7 +1,9 @@
 //! Server side of a lane: a stream that many small calls share.
 
+mod frame_reader;
 mod lane_methods;
 mod pending_calls;
+mod reply_writer;
 mod requests;
 mod round_stats;
 mod start_once;
@@ -11,17 +13,18 @@ use std::{
     future::poll_fn,
     pin::{Pin, pin},
     sync::Arc,
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
     time::Duration,
 };
 
 use bytes::Bytes;
-use quinn::{ReadError, VarInt};
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
 use self::{
+    frame_reader::{FrameReader, ReadEnd},
     lane_methods::LaneMethods,
     pending_calls::{CallStage, PendingCalls},
+    reply_writer::{RepliesNotRead, ReplyWriter},
     round_stats::{PollTimer, RoundStats},
     task_results::{TaskResult, TaskResults},
 };
@@ -33,11 +36,10 @@ use super::{
 };
 use crate::{
     Code, Status,
-    accounts::BufferReservation,
     endpoint::EndpointShared,
     outbox::Outbox,
-    stream::{MinRateTracker, ResetCode},
-    wire::{self, LaneDecoder, LaneFrame, LoadReport},
+    stream::ResetCode,
+    wire::{LaneFrame, LoadReport},
 };
 
 /// Serves a lane until its caller ends it, the server stops, or the connection is lost.
@@ -89,17 +91,21 @@ enum LaneServerEnd {
     ShuttingDown,
 }
 
+impl From<ReadEnd> for LaneServerEnd {
+    fn from(end: ReadEnd) -> Self {
+        match end {
+            ReadEnd::Closed => Self::Closed,
+            ReadEnd::Malformed => Self::Malformed,
+        }
+    }
+}
+
 /// State of the task of one lane.
 struct LaneServer {
     shared: Arc<EndpointShared>,
     caller: Arc<Caller>,
-    recv: quinn::RecvStream,
-    decoder: LaneDecoder,
-    /// Chunks that were read and not yet given to the decoder.
-    chunks: [Bytes; CHUNKS_MAX],
-    unread: std::ops::Range<usize>,
-    /// When the chunks were read.
-    read_at: Instant,
+    requests: FrameReader,
+    replies: ReplyWriter,
     methods: LaneMethods,
     pending: PendingCalls,
     task_results: Arc<TaskResults>,
@@ -107,12 +113,6 @@ struct LaneServer {
     results: Vec<(u32, TaskResult)>,
     stats: RoundStats,
     poll_timer: PollTimer,
-    outbox: Outbox,
-    /// While the caller has not read everything: the bytes that had left, and whether it reads fast
-    /// enough.
-    stall_rate: Option<(u64, MinRateTracker)>,
-    /// Charges to the peer for replies that it does not read.
-    reply_reservations: Vec<BufferReservation>,
     timer: Option<Pin<Box<Sleep>>>,
     /// When the last round that did something began.
     last_active: Instant,
@@ -132,26 +132,18 @@ impl LaneServer {
         let now = Instant::now();
         let calls_max = usize::try_from(shared.config.lane_calls_max.get()).unwrap_or(usize::MAX);
         let body_bytes_max = shared.config.lane_body_bytes_max;
-        let mut chunks = [const { Bytes::new() }; CHUNKS_MAX];
-        chunks[0] = first_bytes;
         Self {
             load: shared.load(),
             shared,
             caller,
-            recv,
-            decoder: LaneDecoder::new().with_body_bytes_max(body_bytes_max),
-            chunks,
-            unread: 0..1,
-            read_at: now,
+            requests: FrameReader::new(recv, first_bytes, body_bytes_max, now),
+            replies: ReplyWriter::new(outbox),
             methods: LaneMethods::default(),
             pending: PendingCalls::new(calls_max),
             task_results: Arc::default(),
             results: Vec::new(),
             stats: RoundStats::default(),
             poll_timer: PollTimer::default(),
-            outbox,
-            stall_rate: None,
-            reply_reservations: Vec::new(),
             timer: None,
             last_active: now,
             now,
@@ -173,15 +165,15 @@ impl LaneServer {
         self.expire_calls();
         // Replies that the caller does not read hold up further requests.
         let (mut has_more, mut frames) = (false, 0);
-        while self.outbox.len() < OUTBOX_BYTES_MAX {
-            match self.poll_frame(cx) {
+        while !self.replies.is_full() {
+            match self.requests.poll_frame(self.now, cx) {
                 Poll::Ready(Ok(frame)) => {
                     self.last_active = round_began;
-                    if self.handle_frame(frame, self.read_at).is_err() {
+                    if self.handle_frame(frame, self.requests.read_at()).is_err() {
                         return Poll::Ready(LaneServerEnd::Malformed);
                     }
                 }
-                Poll::Ready(Err(end)) => return Poll::Ready(end),
+                Poll::Ready(Err(end)) => return Poll::Ready(end.into()),
                 Poll::Pending => break,
             }
             frames += 1;
@@ -191,13 +183,14 @@ impl LaneServer {
                 break;
             }
         }
-        let was_full = self.outbox.len() >= OUTBOX_BYTES_MAX;
+        let was_full = self.replies.is_full();
         if self.last_active == round_began {
             self.shared.busy_poll.note(true);
         }
         // Before the replies leave: a caller that has a reply finds it counted.
         self.stats.flush(&self.shared);
-        match self.poll_flush(cx) {
+        let rate_min = self.shared.config.transfer_rate_min;
+        match self.replies.poll_flush(self.now, rate_min, cx) {
             Poll::Ready(Err(RepliesNotRead)) => return Poll::Ready(LaneServerEnd::Closed),
             Poll::Ready(Ok(())) => has_more |= was_full,
             // QUIC wakes the task when it accepts more bytes. Only then more is read, if the outbox
@@ -208,39 +201,6 @@ impl LaneServer {
             cx.waker().wake_by_ref();
         }
         self.poll_timer(cx)
-    }
-
-    /// Polls the next frame; reads when none is left.
-    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Result<LaneFrame, LaneServerEnd>> {
-        loop {
-            match self.decoder.next_frame() {
-                Ok(Some(frame)) => return Poll::Ready(Ok(frame)),
-                Ok(None) => {}
-                Err(_) => return Poll::Ready(Err(LaneServerEnd::Malformed)),
-            }
-            if let Some(chunk) = self.unread.next() {
-                self.decoder.push(std::mem::take(&mut self.chunks[chunk]));
-                continue;
-            }
-            let read = pin!(self.recv.read_chunks(&mut self.chunks)).poll(cx);
-            match ready!(read) {
-                Ok(Some(chunks)) => {
-                    self.unread = 0..chunks;
-                    self.read_at = self.now;
-                }
-                Ok(None) if self.decoder.finish().is_err() => {
-                    return Poll::Ready(Err(LaneServerEnd::Malformed));
-                }
-                Ok(None)
-                | Err(
-                    ReadError::Reset(_)
-                    | ReadError::ConnectionLost(_)
-                    | ReadError::ClosedStream
-                    | ReadError::IllegalOrderedRead
-                    | ReadError::ZeroRttRejected,
-                ) => return Poll::Ready(Err(LaneServerEnd::Closed)),
-            }
-        }
     }
 
     fn handle_frame(
@@ -326,53 +286,13 @@ impl LaneServer {
     fn write_failure(&mut self, id: u32, status: Status) {
         let details_max = self.shared.config.lane_body_bytes_max;
         let (header, body) = reply_parts(Err(status), self.load, details_max);
-        let bytes = FRAME_BYTES_MAX + header.message.len() + body.len();
-        wire::encode_lane_failure(self.outbox.reserve(bytes), id, &header, &body);
-    }
-
-    /// Gives QUIC the queued replies, and records whether the caller reads them.
-    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), RepliesNotRead>> {
-        match self.outbox.poll_flush(cx) {
-            Poll::Ready(flushed) => {
-                self.stall_rate = None;
-                self.reply_reservations.clear();
-                Poll::Ready(flushed.map_err(|_| RepliesNotRead))
-            }
-            Poll::Pending => {
-                let (taken, now) = (self.outbox.bytes_written(), self.now);
-                let least = self.shared.config.transfer_rate_min;
-                let stall = self
-                    .stall_rate
-                    .get_or_insert_with(|| (taken, MinRateTracker::new(least, now)));
-                let before = std::mem::replace(&mut stall.0, taken);
-                stall.1.note(taken - before, now);
-                if self.outbox.len() < OUTBOX_BYTES_MAX {
-                    self.reply_reservations.clear();
-                }
-                Poll::Pending
-            }
-        }
-    }
-
-    /// Charges the peer for a reply of so many bytes if it has left too many unread. Returns
-    /// whether it may have the reply.
-    fn charge_reply(&mut self, bytes: usize) -> bool {
-        let charged = OUTBOX_BYTES_MAX + self.reply_reservations.len() * CHARGE_BYTES;
-        if self.outbox.len() + bytes <= charged {
-            return true;
-        }
-        let held = self.caller.account.peer.reserve_reply(CHARGE_BYTES);
-        let is_held = held.is_some();
-        self.reply_reservations.extend(held);
-        is_held
+        self.replies.write_failure(id, &header, &body);
     }
 
     /// Waits for the next deadline, or for the stall timeout of a caller that reads nothing.
     fn poll_timer(&mut self, cx: &mut Context<'_>) -> Poll<LaneServerEnd> {
         let stall_timeout = self.shared.config.stall_timeout;
-        let stalled_at = self
-            .stall_rate
-            .map(|(_, rate)| rate.met_until() + stall_timeout);
+        let stalled_at = self.replies.stalled_at(stall_timeout);
         if stalled_at.is_some_and(|at| at <= self.now) {
             return Poll::Ready(LaneServerEnd::Stalled);
         }
@@ -392,9 +312,8 @@ impl LaneServer {
 
     /// Ends the lane at once, without answers to its calls.
     fn abort(&mut self, why: ResetCode) {
-        self.outbox.reset(why);
-        // Fails only if the stream has ended before.
-        let _ = self.recv.stop(VarInt::from_u32(why as u32));
+        self.replies.reset(why);
+        self.requests.stop(why);
         let is_stopping = self.shared.cancel_calls.is_cancelled();
         for call in self.pending.drain() {
             if !call.is_delivered() {
@@ -417,7 +336,7 @@ impl LaneServer {
             () = cancel.cancelled() => {
                 self.cancel_all();
                 let stall = self.shared.config.stall_timeout;
-                let flushed = timeout(stall, poll_fn(|cx| self.outbox.poll_flush(cx))).await;
+                let flushed = timeout(stall, poll_fn(|cx| self.replies.poll_send(cx))).await;
                 if matches!(flushed, Ok(Ok(()))) { Ok(()) } else { Err(RepliesNotRead) }
             }
         };
@@ -425,13 +344,15 @@ impl LaneServer {
             return self.abort(ResetCode::Stalled);
         }
         // Further requests are not read, and the end of the replies says so.
-        let _ = self
-            .recv
-            .stop(VarInt::from_u32(ResetCode::Cancelled as u32));
-        self.outbox.finish();
+        self.requests.stop(ResetCode::Cancelled);
+        self.replies.finish();
         // Older replies were acknowledged, or the connection is as good as lost.
         if self.last_active.elapsed() < self.shared.config.idle_timeout {
-            let _ = timeout(self.shared.config.stall_timeout, self.outbox.acknowledged()).await;
+            let _ = timeout(
+                self.shared.config.stall_timeout,
+                self.replies.acknowledged(),
+            )
+            .await;
         }
     }
 
@@ -440,7 +361,7 @@ impl LaneServer {
     fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), RepliesNotRead>> {
         match self.poll_serve(cx) {
             Poll::Ready(_) => Poll::Ready(Err(RepliesNotRead)),
-            Poll::Pending if self.pending.is_empty() && self.outbox.is_empty() => {
+            Poll::Pending if self.pending.is_empty() && self.replies.is_empty() => {
                 Poll::Ready(Ok(()))
             }
             Poll::Pending => Poll::Pending,
@@ -476,54 +397,9 @@ impl Drop for LaneServer {
     }
 }
 
-impl pending_calls::PendingCall {
-    /// Whether the caller has the reply and only its receipt is missing.
-    fn is_delivered(&self) -> bool {
-        matches!(self.stage, CallStage::Delivered)
-    }
-
-    /// Cancels a call whose handler has not started. `false` if it has.
-    fn cancel_before_start(&self) -> bool {
-        let CallStage::Running {
-            start_once: turn, ..
-        } = &self.stage
-        else {
-            return false;
-        };
-        turn.as_ref().is_some_and(|turn| turn.try_cancel())
-    }
-
-    /// Counts the call as cancelled by a shutdown.
-    fn count_cancelled_by_shutdown(&self, shared: &EndpointShared) {
-        shared.cancelled_by_shutdown.add_one();
-        shared.aborted_by_shutdown.lock().push(self.task.clone());
-    }
-
-    /// Aborts the task of the call, and ends its context.
-    fn end(self) {
-        self.task.abort();
-        if let CallStage::Running { context, .. } = self.stage {
-            context.end();
-        }
-    }
-}
-
 /// A frame that no caller may write.
 #[derive(Debug)]
 struct ProtocolViolation;
-
-/// The caller does not read its replies.
-#[derive(Debug)]
-struct RepliesNotRead;
-
-/// Chunks that are read from QUIC at a time; each is at most a packet.
-const CHUNKS_MAX: usize = 32;
-
-/// Bytes of unread replies above which no more requests are read.
-const OUTBOX_BYTES_MAX: usize = 1024 * 1024;
-
-/// Bytes that a peer is charged for at a time beyond that.
-const CHARGE_BYTES: usize = 256 * 1024;
 
 /// Requests that are served before the first of their replies leave: of all lanes together a few
 /// full packets. The caller works on these replies while the next requests are served; with 64
@@ -532,6 +408,3 @@ const ROUND_FRAMES_MAX: usize = 12;
 
 /// How long requests are served before the first of their replies leave.
 const ROUND_MAX: Duration = Duration::from_micros(500);
-
-/// More than the header of any frame that a server writes.
-const FRAME_BYTES_MAX: usize = 32;

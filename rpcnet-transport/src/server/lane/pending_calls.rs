@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::{task::AbortHandle, time::Instant};
 
 use super::start_once::StartOnce;
-use crate::server::CallContext;
+use crate::{endpoint::EndpointShared, server::CallContext};
 
 /// Calls in progress, found by their number without a search.
 #[derive(Debug)]
@@ -44,6 +44,35 @@ pub(super) enum CallStage {
 /// A call number that is past the announced limit, or in use.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct InvalidCallId;
+
+impl PendingCall {
+    /// Whether the caller has the reply and only its receipt is missing.
+    pub(super) fn is_delivered(&self) -> bool {
+        matches!(self.stage, CallStage::Delivered)
+    }
+
+    /// Cancels a call whose handler has not started. `false` if it has.
+    pub(super) fn cancel_before_start(&self) -> bool {
+        let CallStage::Running { start_once, .. } = &self.stage else {
+            return false;
+        };
+        start_once.as_ref().is_some_and(|once| once.try_cancel())
+    }
+
+    /// Counts the call as cancelled by a shutdown.
+    pub(super) fn count_cancelled_by_shutdown(&self, shared: &EndpointShared) {
+        shared.cancelled_by_shutdown.add_one();
+        shared.aborted_by_shutdown.lock().push(self.task.clone());
+    }
+
+    /// Aborts the task of the call, and ends its context.
+    pub(super) fn end(self) {
+        self.task.abort();
+        if let CallStage::Running { context, .. } = self.stage {
+            context.end();
+        }
+    }
+}
 
 impl PendingCalls {
     pub(super) fn new(calls_max: usize) -> Self {

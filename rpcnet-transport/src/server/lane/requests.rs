@@ -13,7 +13,7 @@ use futures::FutureExt;
 use tokio::time::Instant;
 
 use super::{
-    FRAME_BYTES_MAX, HandlerResult, LaneServer, ProtocolViolation, TaskResult,
+    HandlerResult, LaneServer, ProtocolViolation, TaskResult,
     pending_calls::{self, CallStage},
     start_once::StartOnce,
 };
@@ -272,13 +272,13 @@ impl LaneServer {
         let lane_body_bytes_max = config.lane_body_bytes_max;
         match outcome {
             Ok(body) if body.len() <= lane_body_bytes_max => {
-                if !self.charge_reply(body.len()) {
+                let peer = &self.caller.account.peer;
+                if !self.replies.charge(peer, body.len()) {
                     let status = reply_dropped_status(&self.shared, body.len());
                     return self.write_failure(id, status);
                 }
                 self.stats.record_completion();
-                let out = self.outbox.reserve(FRAME_BYTES_MAX + body.len());
-                wire::encode_lane_reply(out, id, self.load, &body);
+                self.replies.write_reply(id, self.load, &body);
             }
             Err(status) if status.details.len() <= lane_body_bytes_max => {
                 self.count_failure(&status);
@@ -312,7 +312,7 @@ impl LaneServer {
         let (unacknowledged, _) = self.shared.unacknowledged.enter();
         let (in_flight, _) = account.begin_call(&self.shared.in_flight);
         let (shared, caller) = (Arc::clone(&self.shared), Arc::clone(&self.caller));
-        let (done, lane) = (Arc::clone(&self.task_results), self.outbox.stream_index());
+        let (done, lane) = (Arc::clone(&self.task_results), self.replies.stream_index());
         let task = self.shared.calls.spawn(async move {
             let _held = (unacknowledged, held);
             let sent = send_on_own_stream(&shared, &caller, (lane, id), outcome, in_flight);
