@@ -1,4 +1,4 @@
-//! What a call costs: its framing alone, and the whole way over loopback with TLS.
+//! Benchmarks of a call: the framing alone, and the whole path over loopback with TLS.
 
 use std::{hint::black_box, time::Duration};
 

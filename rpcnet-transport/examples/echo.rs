@@ -1,4 +1,4 @@
-//! A server and a client in one program: bytes, values, errors, and a gentle end.
+//! Server and client in one program: raw and typed calls, errors, and a graceful shutdown.
 //!
 //! Run with `cargo run -p rpcnet-transport --example echo`.
 

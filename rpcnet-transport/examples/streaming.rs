@@ -1,4 +1,4 @@
-//! Streams in both directions, and a slow reader that holds its sender back.
+//! Bidirectional streaming, and a slow reader that applies backpressure to its sender.
 //!
 //! Run with `cargo run -p rpcnet-transport --example streaming`.
 

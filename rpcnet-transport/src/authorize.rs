@@ -1,4 +1,4 @@
-//! Which nodes with a good certificate are let in.
+//! Authorization: which nodes with a valid certificate may connect.
 
 use std::{fmt, sync::Arc};
 
@@ -6,7 +6,7 @@ use rustls::crypto::ring::cipher_suite::TLS13_AES_128_GCM_SHA256;
 
 use crate::{Peer, TransportConfig};
 
-/// A node whose certificate was verified, and that wants to be let in; see [`TransportConfig::with_authorizer`].
+/// Identity of a node whose certificate was verified; see [`TransportConfig::with_authorizer`].
 #[derive(Debug, Clone, Copy)]
 pub struct PeerIdentity<'a> {
     pub(crate) peer: &'a Peer,
@@ -14,17 +14,17 @@ pub struct PeerIdentity<'a> {
 }
 
 impl PeerIdentity<'_> {
-    /// Its name, as its certificate has it, and its address.
+    /// Name of the node in its certificate, and its address.
     pub fn peer(&self) -> &Peer {
         self.peer
     }
 
-    /// Its own certificate, in DER.
+    /// Certificate of the node, in DER.
     pub fn certificate(&self) -> &[u8] {
         self.certificate
     }
 
-    /// SHA-256 of its certificate, as `openssl x509 -fingerprint -sha256` shows it.
+    /// SHA-256 fingerprint of the certificate, as `openssl x509 -fingerprint -sha256` shows it.
     pub fn fingerprint(&self) -> [u8; 32] {
         let suite = TLS13_AES_128_GCM_SHA256
             .tls13()
@@ -34,7 +34,7 @@ impl PeerIdentity<'_> {
     }
 }
 
-/// Decides who is let in.
+/// Function that decides which nodes may connect.
 #[derive(Clone)]
 pub(crate) struct Authorizer(Arc<AuthorizeFn>);
 
@@ -47,14 +47,18 @@ impl Authorizer {
 }
 
 impl TransportConfig {
-    /// Asks this function whether a node may connect to this endpoint: after its certificate was verified, at every connection,
-    /// those that resume a session included, and before anything of it runs, early calls too. It is to be quick and not to wait.
-    /// By default every node with a certificate of the cluster's authority may.
+    /// Sets the function that decides whether a node may connect to this endpoint. It is called
+    /// after the node's certificate was verified, at every connection (also one that resumes a
+    /// session), and before anything of the node runs, early calls included. It has to be quick and
+    /// must not block. By default every node with a certificate of the cluster's authority may
+    /// connect.
     ///
-    /// For a node that may not the function returns the reason, which that node is told: it gets
-    /// [`ConnectError::Denied`](crate::ConnectError::Denied), its calls [`Code::PermissionDenied`](crate::Code::PermissionDenied). It
-    /// counts in [`connections_denied`](crate::TransportStats::connections_denied). Connections that stand when the answer changes go
-    /// on; [`Endpoint::disconnect`](crate::Endpoint::disconnect) ends them.
+    /// To deny a node, the function returns the reason, which the node is told: it gets
+    /// [`ConnectError::Denied`](crate::ConnectError::Denied), its calls
+    /// [`Code::PermissionDenied`](crate::Code::PermissionDenied). The denial counts in
+    /// [`connections_denied`](crate::TransportStats::connections_denied). Open connections are not
+    /// affected when the answer changes; [`Endpoint::disconnect`](crate::Endpoint::disconnect)
+    /// closes them.
     ///
     /// ```
     /// use rpcnet_transport::{PeerIdentity, TransportConfig};
@@ -77,7 +81,7 @@ impl TransportConfig {
     }
 }
 
-/// Functions are equal if they are the same one.
+/// Authorizers are equal if they are the same function object.
 impl PartialEq for Authorizer {
     fn eq(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0)

@@ -1,4 +1,4 @@
-//! Looking for packets without sleeping, while they are expected at once.
+//! Busy polling: a thread spins for packets that are expected at once, instead of sleeping.
 
 use std::{
     future::poll_fn,
@@ -17,22 +17,22 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-/// Keeps a thread awake for a moment after it had work.
+/// Busy polling of a current-thread runtime: keeps its thread awake for a moment after it had work.
 ///
-/// A thread that sleeps takes some tens of microseconds to come back, more than a call takes otherwise. One that looks
-/// again and again for as long as that has lost at most as much time as it would have needed to sleep and wake, the
-/// classic bound of spinning before blocking, and mostly gains. Where it does not pay, since packets come rarely or the other
-/// side needs this very core, it is tried ever more rarely.
+/// A thread that sleeps takes some tens of microseconds to wake up, more than a call takes
+/// otherwise. Spinning for as long as that costs at most as much time as sleeping and waking would
+/// (the classic bound of spin-then-block), and mostly gains. Where it does not pay, because packets
+/// are rare or the peer needs this very core, it is tried more and more rarely.
 ///
-/// It works on current-thread runtimes only: in others, threads that sleep take the packets first.
+/// It has no effect on other runtimes: their sleeping threads take the packets first.
 #[derive(Debug)]
 pub(crate) struct BusyPoll {
     spin_max: Duration,
-    /// Counts what was noted.
+    /// Number of noted events.
     work: AtomicU64,
-    /// Whether the last that was noted lets expect more.
+    /// Whether more work is expected after the last event.
     expects_more: AtomicBool,
-    /// 0 while the task is awake; else it wakes when so many more were noted.
+    /// Events until the task wakes; 0 while it is awake.
     notes_until_wake: AtomicU32,
     task: AtomicWaker,
 }
@@ -48,7 +48,8 @@ impl BusyPoll {
         }
     }
 
-    /// Begins to keep the current thread awake, until `stopped`; does nothing where it would be of no use.
+    /// Starts the task that keeps the current thread awake, until `stopped`; does nothing on other
+    /// runtimes.
     pub(crate) fn start(self: &Arc<Self>, stopped: CancellationToken) {
         let runtime = Handle::current();
         if !self.spin_max.is_zero() && runtime.runtime_flavor() == RuntimeFlavor::CurrentThread {
@@ -63,7 +64,8 @@ impl BusyPoll {
         }
     }
 
-    /// There was something to do; `expects_more` says whether something is to follow without anything else being done here.
+    /// Notes that there was work; `expects_more` says whether more is expected without any action
+    /// of this side.
     pub(crate) fn note(&self, expects_more: bool) {
         self.work
             .store(self.work.load(Relaxed).wrapping_add(1), Relaxed);
@@ -79,7 +81,7 @@ impl BusyPoll {
         }
     }
 
-    /// Packets came, whatever is in them: if there are more to come, they come now.
+    /// Notes that packets arrived: if more are to come, they come now.
     pub(crate) fn note_packets(&self) {
         if self.notes_until_wake.load(Relaxed) == 0 {
             self.work
@@ -109,7 +111,7 @@ impl BusyPoll {
         }
     }
 
-    /// Until so many more were noted.
+    /// Sleeps until `notes` more events were noted.
     async fn sleep(&self, notes: u32) {
         self.notes_until_wake.store(notes, Relaxed);
         poll_fn(|cx| {
@@ -124,15 +126,15 @@ impl BusyPoll {
     }
 }
 
-/// When it is worth looking.
+/// Backoff of spins that did not pay.
 #[derive(Debug, Default)]
 struct SpinBackoff {
-    /// Times in a row that nothing came.
+    /// Spins in a row without a packet.
     failures: u32,
 }
 
 impl SpinBackoff {
-    /// How much has to happen before it is tried again.
+    /// Events until the next spin.
     fn wakes_to_skip(&self) -> u32 {
         1 << self.failures.min(FAILURES_MAX)
     }
@@ -146,10 +148,10 @@ impl SpinBackoff {
     }
 }
 
-/// Of a thread that is not kept awake at all.
+/// The thread is not kept awake at all.
 const NEVER: u32 = u32::MAX;
 
-/// It is tried at every 1,024th occasion at the least.
+/// At least every 1,024th event starts a spin.
 const FAILURES_MAX: u32 = 10;
 
 #[cfg(test)]
@@ -157,7 +159,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_does_not_pay_is_tried_ever_more_rarely() {
+    fn spins_that_do_not_pay_back_off_exponentially() {
         let mut policy = SpinBackoff::default();
         assert_eq!(policy.wakes_to_skip(), 1);
         let skips: Vec<u32> = (0..12)
@@ -181,7 +183,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_thread_with_nothing_to_expect_sleeps() {
+    async fn a_thread_without_expected_work_sleeps() {
         let stopped = CancellationToken::new();
         let busy = Arc::new(BusyPoll::new(Duration::from_secs(3600)));
         busy.start(stopped.clone());
@@ -203,7 +205,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_thread_gives_up_and_is_woken_less_often() {
+    async fn a_thread_that_spins_in_vain_is_woken_less_often() {
         let stopped = CancellationToken::new();
         let busy = Arc::new(BusyPoll::new(Duration::from_micros(1)));
         busy.start(stopped.clone());
@@ -219,7 +221,7 @@ mod tests {
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-    async fn it_does_not_run_where_it_is_of_no_use() {
+    async fn busy_polling_is_off_on_multi_thread_runtimes() {
         let busy = Arc::new(BusyPoll::new(Duration::from_secs(3600)));
         busy.start(CancellationToken::new());
         busy.note(true);

@@ -1,10 +1,10 @@
-//! Closing a connection so that the other side hears of it at once, however much is being sent.
+//! Immediate close of a connection, however much is being sent, and the close codes.
 //!
-//! By RFC 9000 section 10.2 and RFC 9002 section 2 the frame CONNECTION_CLOSE is not held up by
-//! congestion control. QUIC's library (quinn-proto 0.11) does hold it up while anything else waits
-//! to be sent, and looks at no acknowledgement once the connection is closed, so that the close of
-//! a connection that is busy sending would never leave. Hence the window is opened by its own
-//! controller when the connection is closed.
+//! By RFC 9000 section 10.2 and RFC 9002 section 2 congestion control does not delay the frame
+//! CONNECTION_CLOSE. The QUIC library (quinn-proto 0.11) does delay it while anything else waits to
+//! be sent, and ignores acknowledgements once the connection is closed, so that the close of a
+//! connection that is busy sending would never leave. Hence the congestion controller opens its
+//! window when the connection is closed.
 
 use std::{
     any::Any,
@@ -21,9 +21,8 @@ use quinn::{
 };
 use quinn_proto::RttEstimator;
 
-/// Closes a connection. The other side is told with the next packet, and again with each packet
-/// that it sends while QUIC still knows the connection: three probe timeouts (RFC 9000 section
-/// 10.2).
+/// Closes a connection. The peer is told with the next packet, and again with each packet that it
+/// sends while QUIC still knows the connection: three probe timeouts (RFC 9000 section 10.2).
 pub(crate) fn close_at_once(connection: &quinn::Connection, code: VarInt, reason: &[u8]) {
     let congestion = connection.congestion_state().into_any();
     if let Ok(congestion) = congestion.downcast::<CubicUntilClose>() {
@@ -32,15 +31,15 @@ pub(crate) fn close_at_once(connection: &quinn::Connection, code: VarInt, reason
     connection.close(code, reason);
 }
 
-/// How many streams a server says that it took when it closed the connection; `None` if it does not
-/// say so.
+/// Number of streams that a server says it accepted before it closed the connection; `None` if it
+/// does not say so.
 pub(crate) fn streams_accepted(close: &ApplicationClose) -> Option<u64> {
     let says_so = [CLOSE_SHUTDOWN, CLOSE_DISCONNECTED].contains(&close.error_code);
     let taken = says_so.then(|| close.reason[..].try_into().ok()).flatten();
     taken.map(u64::from_le_bytes)
 }
 
-/// Makes the congestion control of a connection: Cubic (RFC 9438) until the connection is closed.
+/// Factory of the congestion controller: Cubic (RFC 9438) until the connection is closed.
 #[derive(Debug)]
 pub(crate) struct CongestionConfig(Arc<CubicConfig>);
 
@@ -61,11 +60,11 @@ impl ControllerFactory for CongestionConfig {
     }
 }
 
-/// Congestion control of one path of a connection.
+/// Congestion controller of one path of a connection.
 #[derive(Debug, Clone)]
 struct CubicUntilClose {
     cubic: Cubic,
-    /// Only the close is still to be sent, which no window holds up. Shared by all copies of the
+    /// Only the close is still to be sent, which no window may delay. Shared by all copies of the
     /// state.
     is_closing: Arc<AtomicBool>,
 }
@@ -115,7 +114,7 @@ impl Controller for CubicUntilClose {
 
     fn window(&self) -> u64 {
         match self.is_closing.load(Relaxed) {
-            // Neither paced (quinn-proto: windows beyond 32 bits are not).
+            // Not paced either (quinn-proto: windows beyond 32 bits are not).
             true => u64::MAX,
             false => self.cubic.window(),
         }
@@ -138,26 +137,26 @@ impl Controller for CubicUntilClose {
     }
 }
 
-/// Code with which a connection is closed that is not needed any more.
+/// Close code: the connection is not needed any more.
 pub(crate) const CLOSE_DONE: VarInt = VarInt::from_u32(0);
 
-/// Code with which a server that stops closes its connections; the reason is how many streams it took.
+/// Close code: the server shuts down; the reason is the number of streams that it accepted.
 pub(crate) const CLOSE_SHUTDOWN: VarInt = VarInt::from_u32(1);
 
-/// Code with which a connection is closed whose peer has no name.
+/// Close code: the certificate names no single node.
 pub(crate) const CLOSE_NO_NAME: VarInt = VarInt::from_u32(2);
 
-/// Code with which a connection is closed whose beginning is not of this protocol.
+/// Close code: the peer violated the protocol at the start of the connection.
 pub(crate) const CLOSE_PROTOCOL: VarInt = VarInt::from_u32(3);
 
-/// Code with which a resumed connection is closed whose caller would not be taken any more.
+/// Close code: the caller's certificate, from its resumed session, is not trusted any more.
 pub(crate) const CLOSE_UNTRUSTED: VarInt = VarInt::from_u32(4);
 
-/// Code with which the connections of a node are closed that is not wanted; the reason is how many streams were taken.
+/// Close code: the node was disconnected; the reason is the number of streams that were accepted.
 pub(crate) const CLOSE_DISCONNECTED: VarInt = VarInt::from_u32(5);
 
-/// Code with which a connection is closed whose caller is not let in; the reason is why.
+/// Close code: the authorizer denied the caller; the reason is its text.
 pub(crate) const CLOSE_DENIED: VarInt = VarInt::from_u32(6);
 
-/// Code with which a connection is closed whose caller has as many as one node may have.
+/// Close code: the caller has as many connections as one node may have.
 pub(crate) const CLOSE_TOO_MANY: VarInt = VarInt::from_u32(7);

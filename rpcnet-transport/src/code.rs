@@ -1,14 +1,14 @@
-//! How calls end, and whether they had an effect.
+//! Outcome of a call: its code, and whether the request was processed.
 
 use std::fmt;
 
 use crate::printable::Printable;
 
-/// How a call ended. The number of each is its number on the wire.
+/// Code with which a call ended. Its number is that on the wire.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Code {
-    /// It was answered.
+    /// The call succeeded.
     Ok = 0,
     /// The caller, or a shutdown at its deadline, cancelled the call while it ran.
     Cancelled = 1,
@@ -16,36 +16,37 @@ pub enum Code {
     DeadlineExceeded = 2,
     /// The server has no such method.
     Unimplemented = 3,
-    /// The request does not decode, or is no call of the kind that the method takes.
+    /// The request does not decode, or is not a call of the kind that the method serves.
     InvalidRequest = 4,
     /// The server does not know the identity of the caller.
     Unauthenticated = 5,
-    /// The caller may not do this.
+    /// The caller is not allowed to do this.
     PermissionDenied = 6,
-    /// The server has too much to do and did not begin.
+    /// The server is overloaded and did not start the call.
     Overloaded = 7,
-    /// The server is about to stop and takes no new calls.
+    /// The server drains and accepts no new calls.
     Draining = 8,
-    /// There is no connection, or it was lost.
+    /// The connection could not be established, or was lost.
     Unavailable = 9,
-    /// A message is past the limit for messages.
+    /// A message exceeds the size limit.
     PayloadTooLarge = 10,
-    /// The server failed in a way that is its own fault; a handler that panics ends so. Also a message
-    /// that the caller could not encode or decode.
+    /// The server failed by its own fault, as by a panic of the handler. Also a message that the
+    /// caller could not encode or decode.
     Internal = 11,
-    /// The handler failed in a way of its own; its value is in the details.
+    /// The handler failed with an error of the application, whose value is in the details.
     App = 12,
-    /// The call came before the handshake was over, and its method is not declared replay-safe. Callers repeat it by
-    /// themselves when it is over; see [`Router::with_replay_safe`](crate::Router::with_replay_safe).
+    /// The call came as early data, before the handshake was complete, and its method is not
+    /// declared replay-safe. Clients repeat it after the handshake; see
+    /// [`Router::with_replay_safe`](crate::Router::with_replay_safe).
     TooEarly = 13,
 }
 
 /// Whether the server's handler has seen the request: what a retry may rely on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Processed {
-    /// Certainly not: sending it again cannot do it twice.
+    /// Certainly not processed: a retry cannot run it twice.
     No,
-    /// Unknown: it may have been done, in whole or in part.
+    /// Unknown: it may have run, completely or in part.
     Maybe,
     /// The handler ran and this is its answer.
     Yes,
@@ -60,7 +61,7 @@ impl Code {
         Self::ALL.get(usize::from(byte)).copied()
     }
 
-    /// Every code, at the place of its number.
+    /// All codes, in the order of their numbers.
     pub(crate) const ALL: [Self; 14] = [
         Self::Ok,
         Self::Cancelled,
@@ -81,7 +82,7 @@ impl Code {
 
 impl Code {
     /// Writes the code and a message, which may be a peer's: unprintable characters are escaped. A
-    /// message that begins with the text of the code stands alone.
+    /// message that starts with the text of the code is written alone.
     pub(crate) fn fmt_with(self, message: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if message.is_empty() {
             return f.write_str(self.text());
@@ -165,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn every_code_stands_at_the_place_of_its_number() {
+    fn code_numbers_match_their_order() {
         for (number, code) in Code::ALL.into_iter().enumerate() {
             assert_eq!(usize::from(code.to_wire()), number);
             assert_eq!(Code::from_wire(number as u8), Some(code));

@@ -1,15 +1,15 @@
-//! Values to bytes and back.
+//! Encoding and decoding of messages.
 
 use bytes::Bytes;
 use serde::{Serialize, de::DeserializeOwned};
 
-/// A message as it is: the way to send and take bytes where a typed message is asked for.
+/// Message that is passed through as bytes, where a typed message is expected.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct Raw(pub Bytes);
 
-/// What can be sent as a message: everything that serde serialises, encoded with postcard, and [`Raw`].
+/// Type that can be sent as a message: every serde type, encoded with postcard, and [`Raw`].
 pub trait Encode {
-    /// The bytes of the message.
+    /// Encodes the message.
     ///
     /// # Errors
     ///
@@ -17,24 +17,24 @@ pub trait Encode {
     fn encode(&self) -> Result<Bytes, CodecError>;
 }
 
-/// What can be taken out of a message: everything that serde deserialises, encoded with postcard, and [`Raw`].
+/// Type that can be decoded from a message: every serde type, encoded with postcard, and [`Raw`].
 pub trait Decode: Sized {
-    /// The value of the message, all of whose bytes have to be used.
+    /// Decodes the message, all of whose bytes have to be used.
     ///
     /// # Errors
     ///
-    /// [`CodecError`] if the bytes are no such value.
+    /// [`CodecError`] if the bytes are not a value of this type.
     fn decode(bytes: Bytes) -> Result<Self, CodecError>;
 }
 
-/// A value did not encode or decode. The same value will not, another time.
+/// Value that could not be encoded or decoded. The same value fails again.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum CodecError {
-    /// The encoder or decoder said no.
+    /// The encoder or decoder failed.
     #[error(transparent)]
     Postcard(#[from] postcard::Error),
-    /// The value ended before the bytes did: they were another type's.
+    /// Bytes are left after the value: it was encoded as another type.
     #[error("{0} trailing bytes after the value")]
     TrailingBytes(usize),
 }
@@ -87,7 +87,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bytes_past_the_value_are_refused() {
+    fn trailing_bytes_are_rejected() {
         let mut bytes = to_postcard(&(7u32, "seven")).unwrap().to_vec();
         assert_eq!(
             from_postcard::<(u32, String)>(&bytes),
@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn raw_bytes_are_sent_as_they_are() {
+    fn raw_passes_bytes_unchanged() {
         let bytes = Bytes::from_static(b"as they are");
         assert_eq!(Raw(bytes.clone()).encode().unwrap(), bytes);
         assert_eq!(Raw::decode(bytes.clone()).unwrap().0, bytes);

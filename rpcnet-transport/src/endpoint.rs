@@ -1,4 +1,4 @@
-//! The UDP port that serves and calls.
+//! Endpoint: one UDP port that serves calls, opens connections and carries a side channel.
 
 mod dial;
 mod handle;
@@ -36,14 +36,16 @@ use crate::{
     wire::LoadReport,
 };
 
-/// One UDP port: it serves calls, makes connections, and carries datagrams of another protocol. Cheap to clone.
+/// UDP port that serves calls, opens connections, and carries datagrams of another protocol. Cheap
+/// to clone.
 ///
-/// When the last handle (this, its clones, its [`RpcServer`]) is dropped it stops serving at once; connections that it
-/// made live on with their [`RpcClient`]s. [`shutdown`](Self::shutdown) is the gentle way.
+/// When the last handle (this endpoint, its clones, its [`RpcServer`]) is dropped, the endpoint
+/// stops serving at once; connections that it opened live on with their [`RpcClient`]s.
+/// [`shutdown`](Self::shutdown) ends it gracefully.
 #[derive(Clone)]
 pub struct Endpoint(pub(crate) Arc<EndpointHandle>);
 
-/// What the handles share; its drop ends the serving.
+/// State that the handles of an endpoint share; its drop stops the serving.
 pub(crate) struct EndpointHandle {
     pub(crate) shared: Arc<EndpointShared>,
     local_addr: SocketAddr,
@@ -52,7 +54,7 @@ pub(crate) struct EndpointHandle {
     pub(crate) tls_watch: Mutex<Option<CancellationToken>>,
 }
 
-/// What the tasks of an endpoint share.
+/// State that the tasks of an endpoint share.
 pub(crate) struct EndpointShared {
     pub(crate) quinn: quinn::Endpoint,
     pub(crate) runtime: EndpointRuntime,
@@ -62,36 +64,39 @@ pub(crate) struct EndpointShared {
     pub(crate) config: TransportConfig,
     pub(crate) counters: Arc<Counters>,
     pub(crate) cancelled_by_shutdown: Counter,
-    /// Tasks of calls that are counted there. They may go on if they block.
+    /// Tasks of calls that were counted as cancelled by the shutdown. They may go on if they block
+    /// their threads.
     pub(crate) aborted_by_shutdown: Mutex<Vec<AbortHandle>>,
-    /// What each peer holds as a caller.
+    /// Bytes, calls and connections of each peer as a caller.
     pub(crate) accounts: PeerAccounts,
-    /// What each peer holds as a server: apart, since a call that is served may wait for one that is made.
+    /// Bytes of each peer as a server. Kept apart from `accounts`, because a call that is served
+    /// may wait for one that its handler makes.
     pub(crate) server_accounts: PeerAccounts,
     /// Calls being served.
     pub(crate) in_flight: Gauge,
-    /// Calls whose reply its caller may not have yet; a call enters here first and leaves last.
+    /// Calls whose reply may not have reached the caller yet. A call enters this gauge first and
+    /// leaves it last.
     pub(crate) unacknowledged: Gauge,
     /// Calls being made.
     pub(crate) outgoing: Gauge,
-    /// One task for each stream that somebody opened here.
+    /// Tasks of the streams that peers opened here, one for each stream.
     pub(crate) calls: TaskTracker,
-    /// The task that accepts connections, and one for each connection.
+    /// Task that accepts connections, and one task for each connection.
     pub(crate) connections: TaskTracker,
-    /// New connections are refused.
+    /// Cancelled when new connections are refused.
     pub(crate) closing: CancellationToken,
-    /// Handlers are dropped.
+    /// Cancelled when handlers are dropped.
     pub(crate) cancel_calls: CancellationToken,
-    /// Connections are closed, nothing is accepted any more.
+    /// Cancelled when connections are closed and nothing is accepted any more.
     pub(crate) stopped: CancellationToken,
-    /// Whether new calls are refused, as asked or because of a shutdown, or it is said that they soon will be.
+    /// Drain state of the endpoint.
     draining: AtomicU8,
-    /// Until when calls are taken after that was said.
+    /// Time until which calls are accepted after the drain was advertised.
     accept_until: Mutex<Option<Instant>>,
-    /// Tells the connections when that changes.
+    /// Wakes the control streams of the connections when the drain state changes.
     pub(crate) draining_changed: watch::Sender<()>,
     pub(crate) queue_delay: QueueDelay,
-    /// What calls have to pass, if their number is limited.
+    /// Server-wide limit of concurrent calls, if one is configured.
     pub(crate) admission: Option<Arc<AdmissionGate>>,
     pub(crate) busy_poll: Arc<BusyPoll>,
     serving: AtomicBool,
@@ -101,19 +106,19 @@ pub(crate) struct EndpointShared {
 }
 
 impl Endpoint {
-    /// Opens a port. Port 0 lets the system choose: see [`local_addr`](Self::local_addr).
+    /// Opens a port. Port 0 lets the operating system choose: see [`local_addr`](Self::local_addr).
     ///
     /// # Errors
     ///
-    /// [`BindError`] if the address is in use or not ours, if the config contradicts itself, or outside of a
-    /// tokio runtime.
+    /// [`BindError`] if the address is in use or does not belong to this host, if the config
+    /// contradicts itself, or outside of a tokio runtime.
     pub fn bind(addr: SocketAddr, config: TransportConfig, tls: Tls) -> Result<Self, BindError> {
         Self::check_bind(&config)?;
         let (udp, buffers) = socket::open(addr, config.socket_buffer_bytes)?;
         Self::bind_shard(udp, buffers, 0, addr, config, tls)
     }
 
-    /// Makes an endpoint of one of the sockets that were opened on `addr`.
+    /// Creates the endpoint of one of the sockets that were opened on `addr`.
     pub(crate) fn bind_shard(
         udp: std::net::UdpSocket,
         buffers: SocketBuffers,
@@ -126,7 +131,7 @@ impl Endpoint {
         Self::bind_on(port, shard, addr, config, tls)
     }
 
-    /// Whether an endpoint with this config can be opened here.
+    /// Checks whether an endpoint with this config can be opened here.
     pub(crate) fn check_bind(config: &TransportConfig) -> Result<(), BindError> {
         config.validate()?;
         match tokio::runtime::Handle::try_current() {
@@ -135,7 +140,8 @@ impl Endpoint {
         }
     }
 
-    /// Makes an endpoint of a socket that was opened on `addr`, after [`check_bind`](Self::check_bind).
+    /// Creates the endpoint of a socket that was opened on `addr`, after
+    /// [`check_bind`](Self::check_bind).
     pub(crate) fn bind_on(
         OpenPort {
             udp,
@@ -169,7 +175,8 @@ impl Endpoint {
         let key = tls.reset_key(local_addr, shard);
         let (tls, server) = CurrentTls::new(tls, &config, &counters);
         let quinn = quinn::Endpoint::new_with_abstract_socket(
-            // Of the first key for as long as the endpoint lives: peers hold tokens made with it.
+            // The key of the first identity, for the life of the endpoint: peers hold reset tokens
+            // made with it.
             quic::endpoint_config(&config, key),
             Some(server),
             port,
@@ -219,12 +226,12 @@ impl Endpoint {
             tls,
         };
         let shared = Arc::new(shared);
-        // From the beginning, so that those who call before it serves are told so.
+        // Started at once, so that callers are refused with a reason before the endpoint serves.
         let gate = AcceptLoop::new(&shared.config);
         shared
             .connections
             .spawn(serve_connections(Arc::clone(&shared), gate));
-        // Shards have one identity, and one of them warns of its end.
+        // Shards share one identity, so one of them warns of its expiry.
         if shard == 0 {
             tls_reload::warn_of_expiry(&shared);
         }
@@ -237,11 +244,11 @@ impl Endpoint {
         })))
     }
 
-    /// Serves these methods. Called again, it adds to them.
+    /// Serves the methods of a router. A second call adds methods.
     ///
     /// # Panics
     ///
-    /// If it serves a method of the same name already.
+    /// If a method of the same name is already served.
     #[track_caller]
     pub fn serve(&self, router: Router) -> RpcServer {
         self.add_methods(router);
@@ -249,21 +256,24 @@ impl Endpoint {
         RpcServer::new(self.clone())
     }
 
-    /// Connects to the node `name` at `addr`. Each call makes a connection of its own.
+    /// Connects to the node `name` at `addr`. Each call opens a connection of its own.
     ///
-    /// `name` is one of the DNS names of the node's certificate, as a rule its [node name](Tls::node_name). Upper and lower
-    /// case and a dot at the end make no difference; a wildcard of the certificate does not count.
+    /// `name` is one of the DNS names of the node's certificate, normally its [node
+    /// name](Tls::node_name). Case and a final dot are ignored; a wildcard of the certificate does
+    /// not count.
     ///
     /// # Errors
     ///
-    /// [`ConnectError`] if no node or another node answers, or if one side does not trust the other. At once if the
-    /// name cannot be one, or if `addr` is of an address family that the address bound does not reach.
+    /// [`ConnectError`] if no node or another node answers, or if one side does not trust the
+    /// other. It fails at once if the name cannot be a node name, or if `addr` is of an address
+    /// family that the bound address does not reach.
     pub async fn connect(&self, addr: SocketAddr, name: &str) -> Result<RpcClient, ConnectError> {
         let opened = self.connect_within_timeout(addr, name).await?;
         Ok(RpcClient::new(opened, self.config(), None))
     }
 
-    /// The datagrams of another protocol on this port. `None` if it was taken before; until then they are dropped.
+    /// Takes the side channel: the datagrams of another protocol on this port. `None` if it was
+    /// taken before. Until it is taken, its datagrams are dropped.
     pub fn side_channel(&self) -> Option<SideChannel> {
         let taken = self.0.side_channel.lock().take();
         taken.inspect(SideChannel::attach_reader)
@@ -274,22 +284,23 @@ impl Endpoint {
         self.0.local_addr
     }
 
-    /// Name of this node, as its certificates have it.
+    /// Name of this node, from its certificate.
     pub fn node_name(&self) -> &str {
         &self.0.shared.node_name
     }
 
-    /// The settings it was opened with.
+    /// Settings that the endpoint was opened with.
     pub fn config(&self) -> &TransportConfig {
         &self.0.shared.config
     }
 
-    /// What the system holds for the socket, which may be less than the config asked for.
+    /// Socket buffers that the operating system granted, which may be smaller than the config asked
+    /// for.
     pub fn socket_buffers(&self) -> SocketBuffers {
         self.0.buffers
     }
 
-    /// What was counted.
+    /// Snapshot of the counters.
     pub fn stats(&self) -> TransportStats {
         self.0.shared.counters.snapshot()
     }
@@ -299,18 +310,20 @@ impl Endpoint {
         self.0.shared.in_flight.count()
     }
 
-    /// Bytes held for all peers now; see [`with_buffered_bytes_max`](TransportConfig::with_buffered_bytes_max).
+    /// Bytes held for all peers now; see
+    /// [`with_buffered_bytes_max`](TransportConfig::with_buffered_bytes_max).
     pub fn buffered_bytes(&self) -> usize {
         let shared = &self.0.shared;
         shared.accounts.bytes() + shared.server_accounts.bytes()
     }
 
-    /// How many calls run and wait; `None` if their number is not [limited](TransportConfig::with_admission).
+    /// Number of running and queued calls; `None` if calls are not
+    /// [limited](TransportConfig::with_admission).
     pub fn admission(&self) -> Option<AdmissionState> {
         self.0.shared.admission.as_ref().map(|gate| gate.state())
     }
 
-    /// What its tasks share, which does not keep it open.
+    /// State that the tasks of the endpoint share. Holding it does not keep the endpoint open.
     pub(crate) fn shared(&self) -> Arc<EndpointShared> {
         Arc::clone(&self.0.shared)
     }
@@ -327,7 +340,7 @@ impl EndpointShared {
         Arc::clone(&self.router.read())
     }
 
-    /// What replies say of the server now.
+    /// Load report that replies carry at this moment.
     pub(crate) fn load(&self) -> LoadReport {
         let in_flight = self.in_flight.count();
         LoadReport {
@@ -339,17 +352,17 @@ impl EndpointShared {
         }
     }
 
-    /// Whether new connections are taken.
+    /// Whether new connections are accepted.
     pub(crate) fn is_open(&self) -> bool {
         self.serving.load(SeqCst) && !self.closing.is_cancelled()
     }
 }
 
-/// An IPv4 address that an IPv6 socket shows in its mapped form, as IPv4.
+/// Address in IPv4 form if an IPv6 socket shows it as IPv4-mapped.
 pub(crate) fn canonical(addr: SocketAddr) -> SocketAddr {
     match addr.ip().to_canonical() {
         IpAddr::V4(v4) => SocketAddr::new(v4.into(), addr.port()),
-        // With its scope, without which a link-local address leads nowhere.
+        // With its scope, without which a link-local address cannot be reached.
         IpAddr::V6(_) => addr,
     }
 }

@@ -1,4 +1,5 @@
-//! Errors of calls, of connecting and of binding: whose fault each is, and whether to try again.
+//! Errors of calls, of connecting and of binding: whose fault each is, and whether a retry is
+//! sensible.
 
 use std::{error::Error as StdError, fmt, io, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -8,10 +9,10 @@ use thiserror::Error;
 
 use crate::{Code, ConfigError, Peer, Processed, Status, codec, tls::name_fault};
 
-/// Why a call did not end with a reply, and what the caller may do about it.
+/// Error of a call.
 ///
-/// [`code`](Self::code) says what happened, [`processed`](Self::processed) whether the request may have had an
-/// effect. Cheap to clone.
+/// [`code`](Self::code) says what happened, [`processed`](Self::processed) whether the request may
+/// have had an effect. Cheap to clone.
 #[derive(Clone)]
 pub struct RpcError(Arc<Inner>);
 
@@ -27,7 +28,7 @@ struct Inner {
 }
 
 impl RpcError {
-    /// An error of this code. The message is for people: lower case, no full stop.
+    /// Error with this code. The message is for people: lower case, no full stop.
     pub fn new(code: Code, processed: Processed, message: impl Into<String>) -> Self {
         Self(Arc::new(Inner {
             code,
@@ -45,19 +46,19 @@ impl RpcError {
         self
     }
 
-    /// Says whom the call was made to.
+    /// Sets the node that was called.
     pub fn with_peer(mut self, peer: Peer) -> Self {
         Arc::make_mut(&mut self.0).peer = Some(peer);
         self
     }
 
-    /// Says when another attempt makes sense.
+    /// Sets the time after which a retry is sensible.
     pub fn with_retry_after(mut self, wait: Duration) -> Self {
         Arc::make_mut(&mut self.0).retry_after = Some(wait);
         self
     }
 
-    /// Says what caused it.
+    /// Sets the cause.
     pub fn with_source(mut self, source: impl StdError + Send + Sync + 'static) -> Self {
         Arc::make_mut(&mut self.0).source = Some(Arc::new(source));
         self
@@ -68,7 +69,7 @@ impl RpcError {
         self
     }
 
-    /// What happened.
+    /// Code of the error.
     pub fn code(&self) -> Code {
         self.0.code
     }
@@ -78,29 +79,30 @@ impl RpcError {
         self.0.processed
     }
 
-    /// When the server suggests another attempt; `None` if it said nothing, [`Duration::MAX`] if it asks
-    /// [not to try again](Status::do_not_retry).
+    /// Time after which the server suggests a retry; `None` if it said nothing, [`Duration::MAX`]
+    /// if it [forbids retries](Status::do_not_retry).
     pub fn retry_after(&self) -> Option<Duration> {
         self.0.retry_after
     }
 
-    /// Whether the server asks not to try again, here or elsewhere.
+    /// Whether the server forbids retries, here or elsewhere.
     pub fn forbids_retry(&self) -> bool {
         self.0.retry_after == Some(Duration::MAX)
     }
 
-    /// For people, as the server wrote it if it is the server's: it may hold any characters. The
-    /// [`Display`](fmt::Display) of the error escapes those that cannot be printed.
+    /// Message for people. A server's message is as it was sent and may hold any characters; the
+    /// [`Display`](fmt::Display) of the error escapes unprintable ones.
     pub fn message(&self) -> &str {
         &self.0.message
     }
 
-    /// What the handler sent along with its [`Status`]; empty if nothing.
+    /// Details that the handler sent with its [`Status`]; empty if none.
     pub fn details(&self) -> &Bytes {
         &self.0.details
     }
 
-    /// The handler's own error, for [`Code::App`]; `None` for other codes or if the details are no `E`.
+    /// Application error of the handler, for [`Code::App`]; `None` for other codes or if the
+    /// details do not decode as `E`.
     pub fn app<E: DeserializeOwned>(&self) -> Option<E> {
         if self.0.code != Code::App {
             return None;
@@ -108,27 +110,28 @@ impl RpcError {
         codec::from_postcard(&self.0.details).ok()
     }
 
-    /// Whom the call was made to, as far as it is known.
+    /// Node that was called, if it is known.
     pub fn peer(&self) -> Option<&Peer> {
         self.0.peer.as_ref()
     }
 
-    /// Whether the same call may be made again, on another node at once or on this one later,
-    /// whatever it does: it was certainly not processed, the reason lies with the node or the way
-    /// to it, and the server does not [forbid](Self::forbids_retry) it. A call whose deadline was
-    /// exceeded before it ran is one of those, with a new deadline.
+    /// Whether the same call may be retried, on another node at once or on this one later, whatever
+    /// it does: it was certainly not processed, the reason lies with the node or the network, and
+    /// the server does not [forbid](Self::forbids_retry) it. A call whose deadline was exceeded
+    /// before it ran may be retried with a new deadline.
     pub fn is_retryable(&self) -> bool {
         let is_late = self.0.code == Code::DeadlineExceeded && !self.forbids_retry();
         self.0.processed == Processed::No && (is_late || self.is_fault_of_node())
     }
 
-    /// Whether the same call may be made again if running it twice does no harm.
+    /// Whether the same call may be retried if running it twice does no harm.
     pub fn is_retryable_if_idempotent(&self) -> bool {
         self.is_retryable() || self.0.processed == Processed::Maybe && self.is_fault_of_node()
     }
 
-    /// Whether the fault lies with this process, so that no other node helps: the
-    /// [endpoint is closed](ConnectError::EndpointClosed), or its [runtime has ended](ConnectError::RuntimeEnded).
+    /// Whether the fault lies with this process, so that no other node helps: the [endpoint is
+    /// closed](ConnectError::EndpointClosed), or its [runtime has
+    /// ended](ConnectError::RuntimeEnded).
     pub fn is_local(&self) -> bool {
         let source = self.0.source.as_deref();
         let source = source.and_then(|source| (source as &(dyn StdError + 'static)).downcast_ref());
@@ -181,133 +184,135 @@ impl StdError for RpcError {
     }
 }
 
-/// A handler that calls on passes the failure on: the caller learns its code and message, but not to retry,
-/// since the handler itself did run.
+/// A handler that fails because its own call failed: its caller gets the code and the message, but
+/// no advice to retry, because the handler itself did run.
 impl From<RpcError> for Status {
     fn from(error: RpcError) -> Self {
         Self::new(error.code(), error.message()).with_details(error.details().clone())
     }
 }
 
-/// Why an endpoint could not be opened. Nothing is open afterwards.
+/// Reason for which an endpoint could not be opened. Nothing is open afterwards.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum BindError {
-    /// Another process has the port. Another port, or waiting for that process to end, helps.
+    /// Another process has the port. Choose another port, or wait for that process to end.
     #[error("address {0} is already in use")]
     AddressInUse(SocketAddr),
-    /// The operating system refused the socket otherwise.
+    /// The operating system failed to open the socket.
     #[error("cannot open a socket on {addr}")]
     Io {
-        /// The address that was asked for.
+        /// Requested address.
         addr: SocketAddr,
-        /// What the operating system said.
+        /// Error of the operating system.
         source: io::Error,
     },
     /// The config contradicts itself.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// This system does not share out the datagrams of one port over several sockets. A single shard, or an
-    /// [`Endpoint`](crate::Endpoint), helps.
+    /// This operating system does not spread the datagrams of one port over several sockets. Use a
+    /// single shard or an [`Endpoint`](crate::Endpoint).
     #[error("this system cannot share one port among several shards")]
     ShardsUnsupported,
-    /// There is no tokio runtime here to run the endpoint on.
+    /// The endpoint was bound outside of a tokio runtime.
     #[error("no tokio runtime: an endpoint has to be bound inside of one")]
     NoRuntime,
 }
 
-/// Why a connection could not be made. No request was sent.
+/// Reason for which a connection could not be established. No request was sent.
 #[derive(Debug, Clone, Error)]
 #[non_exhaustive]
 pub enum ConnectError {
-    /// The name cannot be the name of a node: it is no DNS name. The text says why.
+    /// The name cannot be a node name: it is not a DNS name. The text says why.
     #[error("invalid node name {0:?}: {fault}", fault = name_fault(.0))]
     InvalidName(String),
-    /// The address cannot be reached from this endpoint, for example IPv6 from an IPv4 socket. The endpoint has to be bound
-    /// otherwise.
+    /// The address cannot be reached from this endpoint, for example IPv6 from an IPv4 socket. Bind
+    /// the endpoint to another address.
     #[error("invalid address {addr}: {reason}")]
     InvalidAddress {
-        /// The address that was asked for.
+        /// Requested address.
         addr: SocketAddr,
-        /// What is wrong with it.
+        /// What is wrong with the address.
         reason: String,
     },
-    /// The other side did not answer within the connect timeout. Worth another attempt later.
+    /// The peer did not answer within the connect timeout. Retry later.
     #[error("connect timeout: {addr} did not answer within {after:?}")]
     Timeout {
-        /// The address that was dialled.
+        /// Address that was dialled.
         addr: SocketAddr,
-        /// How long it was waited for.
+        /// Timeout that has passed.
         after: Duration,
     },
-    /// Another node answers at this address: its certificate is for other names, or by a wildcard only. Look the address up
-    /// again.
+    /// Another node answers at this address: its certificate is for other names, or covers the name
+    /// by a wildcard only. Look the address up again.
     #[error(
         "wrong node at {addr}: certificate names {presented:?}, expected {expected:?}{hint}",
         hint = wildcard_hint(.presented)
     )]
     WrongNode {
-        /// The address that was dialled.
+        /// Address that was dialled.
         addr: SocketAddr,
-        /// Who should have answered.
+        /// Name of the node that was expected.
         expected: String,
-        /// Names in the certificate that was shown.
+        /// Names in the presented certificate.
         presented: Vec<String>,
     },
-    /// The other side's certificate is not to be trusted: of another CA, expired, or unfit.
+    /// The peer's certificate is not trusted: issued by another CA, expired, or not valid for a
+    /// server.
     #[error("certificate of {addr} is not trusted: {reason}")]
     Untrusted {
-        /// The address that was dialled.
+        /// Address that was dialled.
         addr: SocketAddr,
-        /// What the verifier said.
+        /// Reason given by the verifier.
         reason: String,
     },
-    /// The other side does not trust this node's certificate, or wants one and got none.
+    /// The peer does not trust this node's certificate, or requires one and got none.
     #[error("certificate of this node was rejected by {addr}: {reason}")]
     CertificateRejected {
-        /// The address that was dialled.
+        /// Address that was dialled.
         addr: SocketAddr,
-        /// The TLS alert that it sent.
+        /// TLS alert that the peer sent.
         reason: String,
     },
-    /// The other side takes no more connections now, does not serve, or disconnected this node during
-    /// the handshake. Worth another attempt later.
+    /// The peer accepts no more connections now, does not serve, or disconnected this node during
+    /// the handshake. Retry later.
     #[error("connection refused by {addr}: {reason}")]
     Refused {
-        /// The address that was dialled.
+        /// Address that was dialled.
         addr: SocketAddr,
-        /// What it said.
+        /// Reason given by the peer.
         reason: String,
     },
-    /// The other side does not let this node in, whatever its certificate; see
-    /// [`TransportConfig::with_authorizer`](crate::TransportConfig::with_authorizer). Another node may.
+    /// The peer's authorizer denied this node; see
+    /// [`TransportConfig::with_authorizer`](crate::TransportConfig::with_authorizer). Another node
+    /// may accept it.
     #[error("permission denied by {addr}: {reason}")]
     Denied {
-        /// The address that was dialled.
+        /// Address that was dialled.
         addr: SocketAddr,
-        /// What it said.
+        /// Reason given by the peer.
         reason: String,
     },
-    /// This node [disconnected](crate::Endpoint::disconnect) the other one while the connection was
-    /// being made. A connection that is asked for later is made.
+    /// This node [disconnected](crate::Endpoint::disconnect) the peer while the connection was
+    /// being established. A later attempt is not affected.
     #[error("{addr} was disconnected by this node while it was being connected")]
     Disconnected {
-        /// The address that was dialled.
+        /// Address that was dialled.
         addr: SocketAddr,
     },
-    /// The other side does not speak this protocol or version.
+    /// The peer speaks another protocol or version.
     #[error("protocol mismatch with {addr}: {reason}")]
     Protocol {
-        /// The address that was dialled.
+        /// Address that was dialled.
         addr: SocketAddr,
-        /// What was wrong.
+        /// What the peer did.
         reason: String,
     },
     /// This endpoint is closed.
     #[error("this endpoint is closed")]
     EndpointClosed,
-    /// The tokio runtime that the endpoint was bound in has ended, and all connections with it. The fault of this process: bind
-    /// endpoints in a runtime that lives as long as their connections.
+    /// The tokio runtime that the endpoint was bound in has ended, and all its connections with it.
+    /// The fault of this process: bind endpoints in a runtime that outlives their connections.
     #[error("the tokio runtime of the endpoint has shut down")]
     RuntimeEnded,
     /// No endpoint could be opened to connect from.
@@ -316,7 +321,7 @@ pub enum ConnectError {
 }
 
 impl ConnectError {
-    /// The address that was dialled, if any was.
+    /// Address that was dialled, if any was.
     pub fn addr(&self) -> Option<SocketAddr> {
         match self {
             Self::InvalidAddress { addr, .. }
@@ -342,7 +347,7 @@ impl ConnectError {
         )
     }
 
-    /// Whether the fault lies with this process, so that connecting to another node does not help either.
+    /// Whether the fault lies with this process, so that connecting to another node does not help.
     pub fn is_local(&self) -> bool {
         matches!(
             self,
@@ -358,7 +363,7 @@ fn wildcard_hint(presented: &[String]) -> &'static str {
     }
 }
 
-/// A call over a connection that could not be made was certainly not processed.
+/// A call over a connection that was not established was certainly not processed.
 impl From<ConnectError> for RpcError {
     fn from(error: ConnectError) -> Self {
         let code = match error {

@@ -1,4 +1,4 @@
-//! Counting what is under way.
+//! Gauge: a count of what is in progress, with a wait for zero.
 
 use std::sync::{
     Arc,
@@ -7,7 +7,7 @@ use std::sync::{
 
 use tokio::sync::Notify;
 
-/// How many of something are going on, counted by guards, with a way to wait for none.
+/// Gauge with RAII guards and a way to wait until it is zero. Cheap to clone.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Gauge(Arc<Inner>);
 
@@ -17,18 +17,19 @@ struct Inner {
     reached_zero: Notify,
 }
 
-/// One of what the gauge counts, until it is dropped.
+/// One unit of a gauge, until it is dropped.
 #[derive(Debug)]
 pub(crate) struct GaugeGuard(Arc<Inner>);
 
 impl Gauge {
-    /// Counts one more, and says how many there are with it.
+    /// Counts one more; returns the guard and the new count.
     pub(crate) fn enter(&self) -> (GaugeGuard, usize) {
         let count = self.0.count.fetch_add(1, SeqCst) + 1;
         (GaugeGuard(Arc::clone(&self.0)), count)
     }
 
-    /// Counts one more without a guard; [`decrement`](Self::decrement) has to follow. Says how many there are with it.
+    /// Counts one more without a guard, to be followed by [`decrement`](Self::decrement). Returns
+    /// the new count.
     pub(crate) fn increment(&self) -> usize {
         self.0.count.fetch_add(1, SeqCst) + 1
     }
@@ -41,7 +42,7 @@ impl Gauge {
         self.0.count.load(SeqCst)
     }
 
-    /// Ends when there are none.
+    /// Waits until the gauge is zero.
     pub(crate) async fn wait_for_zero(&self) {
         loop {
             let notified = self.0.reached_zero.notified();

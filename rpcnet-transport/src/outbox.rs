@@ -1,4 +1,4 @@
-//! What leaves by a lane: frames are put together until QUIC takes them.
+//! Write buffer of a lane: frames are batched until QUIC takes them.
 
 use std::{
     fmt,
@@ -13,17 +13,17 @@ use tokio::time::Instant;
 
 use crate::{send_priority::LaneSendRate, stream::ResetCode};
 
-/// The writing half of a lane. Dropped without [`finish`](Self::finish), it is reset: an end without a word would say that all
-/// is well.
+/// Sending half of a lane. Dropped without [`finish`](Self::finish), it resets the stream: a clean
+/// end would claim success.
 pub(crate) struct Outbox {
     stream: quinn::SendStream,
     connection: quinn::Connection,
     share: LaneSendRate,
-    /// Whole frames, not yet handed over.
+    /// Complete frames that were not handed to QUIC yet.
     queued: BytesMut,
-    /// How much memory is made for them the next time.
+    /// Memory to allocate for them next time.
     buffer_bytes: usize,
-    /// Being handed over.
+    /// Frames being handed to QUIC.
     writing: Bytes,
     /// Bytes that QUIC has taken.
     bytes_written: u64,
@@ -47,8 +47,9 @@ impl Outbox {
         }
     }
 
-    /// Where a frame of at most so many bytes is to be appended. Memory is made for many at a time, and for more each
-    /// time, so that a lane with little to do holds little.
+    /// Buffer to which a frame of at most this many bytes can be appended. It is allocated for many
+    /// frames at a time, and doubles each time, so that a lane with little load holds little
+    /// memory.
     pub(crate) fn reserve(&mut self, bytes: usize) -> &mut BytesMut {
         if self.queued.capacity() - self.queued.len() < bytes {
             self.queued.reserve(bytes.max(self.buffer_bytes));
@@ -71,7 +72,7 @@ impl Outbox {
         self.len() == 0
     }
 
-    /// Hands everything over in as few writes as flow control allows.
+    /// Hands all frames to QUIC in as few writes as flow control allows.
     pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), WriteError>> {
         loop {
             if self.writing.is_empty() {
@@ -102,16 +103,16 @@ impl Outbox {
         }
     }
 
-    /// Says that nothing follows. Everything has to be flushed.
+    /// Ends the stream. Everything has to be flushed before.
     pub(crate) fn finish(&mut self) {
         debug_assert!(self.is_empty(), "flushed first");
         if std::mem::replace(&mut self.open, false) {
-            // Fails only if the other side stopped it before: then nobody waits for the end.
+            // Fails only if the peer stopped the stream before, and does not wait for its end.
             let _ = self.stream.finish();
         }
     }
 
-    /// Ends when the other side has all that was written, or wants no more, or is gone.
+    /// Waits until the peer has acknowledged everything, has stopped the stream, or is gone.
     pub(crate) fn acknowledged(&self) -> impl Future<Output = ()> + Send + 'static {
         let stopped = self.stream.stopped();
         async move {
@@ -148,5 +149,5 @@ impl fmt::Debug for Outbox {
 
 const BUFFER_BYTES_MIN: usize = 512;
 
-/// Frames of some hundred small calls.
+/// Room for frames of some hundred small calls.
 const BUFFER_BYTES_MAX: usize = 16 * 1024;

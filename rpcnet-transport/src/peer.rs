@@ -1,8 +1,8 @@
-//! The other end of a connection.
+//! Peer: the node at the other end of a connection.
 
 use std::{fmt, net::SocketAddr, sync::Arc};
 
-/// Who is at the other end of a connection. Cheap to clone.
+/// Node at the other end of a connection. Cheap to clone.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Peer {
     name: Arc<str>,
@@ -10,7 +10,7 @@ pub struct Peer {
 }
 
 impl Peer {
-    /// A peer of this name at this address.
+    /// Peer with this name and address.
     pub fn new(name: impl Into<Arc<str>>, addr: SocketAddr) -> Self {
         Self {
             name: name.into(),
@@ -18,7 +18,7 @@ impl Peer {
         }
     }
 
-    /// Name of the node, vouched for by its certificate.
+    /// Name of the node, proved by its certificate.
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -27,7 +27,7 @@ impl Peer {
         Arc::clone(&self.name)
     }
 
-    /// Address that it had when the connection was made.
+    /// Address that it had when the connection was established.
     pub fn addr(&self) -> SocketAddr {
         self.addr
     }

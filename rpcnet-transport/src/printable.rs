@@ -2,9 +2,9 @@
 
 use std::fmt;
 
-/// Text of a peer, with control characters, invisible ones and those that turn the direction of
-/// text escaped as by [`char::escape_debug`]: a peer that chooses the text can then neither forge a
-/// line of a log nor drive a terminal. Quotes and backslashes stay as they are.
+/// Text of a peer whose control characters, invisible characters and bidirectional overrides are
+/// escaped as by [`char::escape_debug`]: the peer can then neither forge a line of a log nor drive
+/// a terminal. Quotes and backslashes stay as they are.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Printable<'a>(pub(crate) &'a str);
 
@@ -14,7 +14,7 @@ impl fmt::Display for Printable<'_> {
         if self.0.bytes().all(is_plain) {
             return f.write_str(self.0);
         }
-        // The standard library would escape quotes and backslashes too.
+        // `escape_debug` alone would escape quotes and backslashes too.
         for piece in self.0.split_inclusive(['\'', '"', '\\']) {
             let escaped = piece.strip_suffix(['\'', '"', '\\']).unwrap_or(piece);
             fmt::Display::fmt(&escaped.escape_debug(), f)?;
@@ -24,7 +24,7 @@ impl fmt::Display for Printable<'_> {
     }
 }
 
-/// The text of a peer that may send any bytes.
+/// Printable text of a peer that may send any bytes.
 pub(crate) fn printable(bytes: &[u8]) -> String {
     Printable(&String::from_utf8_lossy(bytes)).to_string()
 }
@@ -34,7 +34,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_cannot_be_seen_is_escaped_and_nothing_else() {
+    fn only_unprintable_characters_are_escaped() {
         for (text, shown) in [
             ("", ""),
             ("it's \"C:\\temp\", 50 %", "it's \"C:\\temp\", 50 %"),
@@ -53,7 +53,7 @@ mod tests {
     }
 
     #[test]
-    fn text_that_was_escaped_stays_as_it_is() {
+    fn escaping_is_idempotent() {
         let once = Printable("a\n\u{1b}\"b\\").to_string();
         assert_eq!(Printable(&once).to_string(), once);
     }

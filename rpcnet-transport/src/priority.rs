@@ -1,29 +1,29 @@
-//! How much a call matters when there is too much to do.
+//! Priority of a call under overload.
 
 use std::fmt;
 
-/// How much a call matters when a server has too much to do. Of callers that have more than an
-/// equal part of the queue, the calls that matter least are shed first, and what matters more has
-/// the next place. It has no effect while there is room for all.
+/// Priority of a call on an overloaded server. Of callers that have more than an equal part of the
+/// queue, the calls of lowest priority are shed first, and the call of highest priority gets the
+/// next permit. It has no effect while there is room for all.
 ///
-/// The classes are those of chapter 21 of Google's book on site reliability (2016). A call made by a handler has the priority of
-/// the call that it serves, unless told otherwise ([`CallOptions::with_priority`](crate::CallOptions::with_priority)).
-/// What matters more is less.
+/// The classes are those of chapter 21 of Google's book on site reliability engineering (2016). A
+/// call made by a handler has the priority of the call that it serves, unless [set
+/// otherwise](crate::CallOptions::with_priority). A higher priority compares as less.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Priority {
-    /// Its failure hurts users badly. Room is to be planned for all of it; use it for little.
+    /// Its failure hurts users badly. Plan capacity for all of it; use it sparingly.
     CriticalPlus,
-    /// Its failure hurts users. Room is to be planned for all of it. The default.
+    /// Its failure hurts users. Plan capacity for all of it. The default.
     #[default]
     Critical,
-    /// It can be done again some minutes later: batch work.
+    /// It can be repeated some minutes later, as batch work can.
     SheddablePlus,
-    /// It may fail often: what is only nice to have.
+    /// It may fail often, as best-effort work may.
     Sheddable,
 }
 
 impl Priority {
-    /// All classes, what matters most first.
+    /// All classes, from highest to lowest priority.
     pub const ALL: [Self; 4] = [
         Self::CriticalPlus,
         Self::Critical,
@@ -41,7 +41,7 @@ impl Priority {
         }
     }
 
-    /// Of the two lowest bits.
+    /// Priority in the two lowest bits.
     pub(crate) const fn from_wire(bits: u8) -> Self {
         match bits & 0b11 {
             0 => Self::Critical,

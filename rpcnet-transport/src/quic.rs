@@ -1,4 +1,4 @@
-//! The settings and errors of QUIC, and their translation.
+//! QUIC configuration, and the mapping of QUIC's errors.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -32,8 +32,9 @@ pub(crate) fn endpoint_config(config: &TransportConfig, key: ResetKey) -> quinn:
     config
 }
 
-/// Room for one datagram, the largest packet that is looked for. Also a byte more than the largest of the side channel, or one
-/// that is larger would be cut to that size and taken for whole.
+/// Size of the receive buffer for one datagram: the largest packet that path MTU discovery may
+/// find, and one byte more than the largest datagram of the side channel, so that an oversized one
+/// is not truncated to a valid size.
 pub(crate) fn receive_bytes_max(config: &TransportConfig) -> u16 {
     let side = config.side_datagram_bytes_max.saturating_add(1);
     u16::try_from(side)
@@ -50,7 +51,7 @@ pub(crate) fn server_config(
         .expect("the ring provider has the cipher suite that QUIC begins with");
     let mut server = quinn::ServerConfig::with_crypto(Arc::new(crypto));
     let mut transport = transport_config(config, config.streams_max.get(), 0);
-    // Until it is known whose connection it is, and how many that one has.
+    // Until the peer is known, and how many connections it has.
     transport
         .receive_window(VarInt::from_u32(
             config.connection_window_bytes.get().min(WINDOW_FLOOR),
@@ -58,12 +59,12 @@ pub(crate) fn server_config(
         .send_window(config.send_window_bytes.get().min(WINDOW_FLOOR).into());
     server.transport_config(Arc::new(transport));
     server.max_incoming(config.handshakes_max.get());
-    // Nodes do not wander; a new address is a new connection.
+    // Nodes do not change their address; a new address is a new connection.
     server.migration(false);
     server
 }
 
-/// Settings for one connection.
+/// Client settings of one connection.
 pub(crate) fn client_config(
     config: &TransportConfig,
     crypto: Arc<QuicClientConfig>,
@@ -96,8 +97,8 @@ fn transport_config(
         .stream_receive_window(VarInt::from_u32(config.stream_window_bytes.get()))
         .receive_window(VarInt::from_u32(config.connection_window_bytes.get()))
         .send_window(u64::from(config.send_window_bytes.get()))
-        // Streams of one priority take turns, packet by packet. Otherwise one that always has more to send keeps all others
-        // from sending, whatever their priority.
+        // Streams of one priority take turns, packet by packet. Otherwise a stream that always has
+        // data keeps all others from sending.
         .send_fairness(true)
         .initial_rtt(config.initial_rtt)
         .congestion_controller_factory(Arc::new(CongestionConfig::new(config.initial_window_bytes)))
@@ -106,7 +107,7 @@ fn transport_config(
         .mtu_discovery_config(Some(discovery))
         .max_idle_timeout(Some(idle))
         .keep_alive_interval(Some(config.keep_alive))
-        // QUIC's own datagrams are not used.
+        // QUIC's own datagrams (RFC 9221) are not used.
         .datagram_receive_buffer_size(None);
     transport
 }
@@ -116,12 +117,13 @@ fn ack_frequency(asked: AckFrequency) -> AckFrequencyConfig {
     frequency
         .ack_eliciting_threshold(VarInt::from_u32(asked.packets))
         .max_ack_delay(Some(asked.delay))
-        // As without the extension: a gap is told at once, so that a loss is known after a packet, not three.
+        // As without the extension: a gap is acknowledged at once, so that a loss is known after
+        // one packet, not three.
         .reordering_threshold(VarInt::from_u32(1));
     frequency
 }
 
-/// Why a connection was not made, from what QUIC says.
+/// Maps QUIC's error to the reason for which a connection was not established.
 pub(crate) fn connect_error(
     addr: SocketAddr,
     after: Duration,
@@ -170,8 +172,8 @@ pub(crate) fn connect_error(
     }
 }
 
-/// The error with a reason that can be printed: a peer may send any bytes as its reason, and a
-/// server that closes its connections sends the number of streams that it took.
+/// Error with a printable reason: a peer may send any bytes as its reason, and a server that closes
+/// its connections sends the number of streams that it accepted.
 pub(crate) fn with_printable_reason(error: ConnectionError) -> ConnectionError {
     match error {
         ConnectionError::ApplicationClosed(close) => {
@@ -200,18 +202,19 @@ pub(crate) fn with_printable_reason(error: ConnectionError) -> ConnectionError {
     }
 }
 
-/// Whether the handshake failed on this side, as it does when the other side's certificate is refused.
+/// Whether the handshake failed on this side, as when the peer's certificate is rejected.
 pub(crate) fn is_local_tls_failure(error: &ConnectionError) -> bool {
     matches!(error, ConnectionError::TransportError(error) if tls_alert(error.code).is_some())
 }
 
-/// Whether QUIC's own task of the endpoint is gone, as it is when its runtime ends.
+/// Whether QUIC's driver task of the endpoint is gone, as when its runtime has ended.
 pub(crate) fn is_driver_lost(error: &ConnectionError) -> bool {
     matches!(error, ConnectionError::TransportError(error)
         if error.code == TransportErrorCode::INTERNAL_ERROR && error.reason == DRIVER_LOST)
 }
 
-/// Whether a handshake failed because one side does not trust the certificate of the other, or got none.
+/// Whether a handshake failed because one side does not trust the certificate of the other, or got
+/// none.
 pub(crate) fn is_certificate_failure(error: &ConnectionError) -> bool {
     let code = match error {
         ConnectionError::ConnectionClosed(close) => close.error_code,
@@ -219,36 +222,38 @@ pub(crate) fn is_certificate_failure(error: &ConnectionError) -> bool {
         ConnectionError::ApplicationClosed(close) => {
             return [CLOSE_NO_NAME, CLOSE_UNTRUSTED].contains(&close.error_code);
         }
-        // Closed by this side, which looked at the certificate of a session.
+        // Closed by this side, which rejected the certificate of a resumed session.
         _ => return false,
     };
     tls_alert(code).is_some_and(|alert| CERTIFICATE_ALERTS.contains(&alert))
 }
 
-/// RFC 9001 section 4.8: alerts of TLS are errors 0x100 to 0x1ff of QUIC.
+/// TLS alert of a QUIC error code: 0x100 to 0x1ff (RFC 9001 section 4.8).
 fn tls_alert(code: TransportErrorCode) -> Option<u8> {
     let code = u64::from(code);
     (0x100..0x200).contains(&code).then_some(code as u8)
 }
 
-/// What QUIC says of a connection whose endpoint has lost its task; there is no code for it.
+/// quinn's text for a connection whose endpoint has lost its driver; there is no code for it.
 const DRIVER_LOST: &str = "endpoint driver future was dropped";
 
-/// The one on which a server says hello, and some for later versions.
+/// The control stream, and some for later versions.
 const CONTROL_STREAMS_MAX: u32 = 8;
 
-/// RFC 8446 section 6: bad, unsupported, revoked, expired and unknown certificate, unknown authority, access denied, a
-/// signature that does not verify (also that of another authority of the same name), certificate required.
+/// TLS alerts about certificates (RFC 8446 section 6): bad, unsupported, revoked, expired and
+/// unknown certificate, unknown authority, access denied, a signature that does not verify (also
+/// that of another authority of the same name), certificate required.
 const CERTIFICATE_ALERTS: [u8; 9] = [42, 43, 44, 45, 46, 48, 49, 51, 116];
 
-/// RFC 7301 section 3.2.
+/// TLS alert `no_application_protocol` (RFC 7301 section 3.2).
 const NO_APPLICATION_PROTOCOL: u8 = 120;
 
-/// A peer on the same Ethernet may look for larger packets than we do.
+/// A peer on the same Ethernet may probe for larger packets than this side does.
 const ETHERNET_PAYLOAD_BYTES: u16 = 1_472;
 
-/// How long small packets are sent after large ones got lost. Full buffers look the same as a way that became narrower, and
-/// a minute of small packets, QUIC's default, is a high price for that where nodes are near.
+/// Time for which small packets are sent after large ones were lost. Full buffers look the same as
+/// a smaller path MTU, and a minute of small packets, QUIC's default, is a high price between near
+/// nodes.
 const BLACK_HOLE_COOLDOWN: Duration = Duration::from_secs(10);
 
 #[cfg(test)]

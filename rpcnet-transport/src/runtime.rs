@@ -1,4 +1,5 @@
-//! The runtime of an endpoint: the one that it was bound in, where everything of its connections runs.
+//! Runtime of an endpoint: all tasks and timers of its connections run in the runtime that it was
+//! bound in.
 
 use std::{
     fmt,
@@ -27,7 +28,8 @@ use crate::{
     close::{CLOSE_DONE, close_at_once},
 };
 
-/// The runtime that an endpoint was bound in. Its tasks and timers run there, whatever thread calls. Cheap to clone.
+/// Runtime that an endpoint was bound in. Its tasks and timers run there, whichever thread calls.
+/// Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct EndpointRuntime(Arc<Inner>);
 
@@ -36,12 +38,12 @@ struct Inner {
     end: Arc<RuntimeEnd>,
 }
 
-/// What outlives the runtime.
+/// State that outlives the runtime.
 #[derive(Default)]
 struct RuntimeEnd {
     has_ended: AtomicBool,
     ended: CancellationToken,
-    /// Nothing of the endpoint is left.
+    /// Cancelled when nothing of the endpoint is left.
     endpoint_dropped: CancellationToken,
 }
 
@@ -49,14 +51,14 @@ struct RuntimeEnd {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct RuntimeEnded;
 
-/// Lives in a task: its drop is the first that is heard of the end of the runtime.
+/// Guard in a task: the runtime drops it when it ends, which marks the end.
 struct RuntimeEndGuard<F: FnOnce()> {
     end: Arc<RuntimeEnd>,
     at_end: Option<F>,
 }
 
 impl EndpointRuntime {
-    /// The runtime of this task; `None` outside of one.
+    /// Runtime of the current task; `None` outside of one.
     pub(crate) fn current() -> Option<Self> {
         let handle = Handle::try_current().ok()?;
         let end = Arc::default();
@@ -67,7 +69,8 @@ impl EndpointRuntime {
         &self.0.handle
     }
 
-    /// Begins to watch over the runtime. `at_end` is called when it ends before the endpoint does.
+    /// Starts a task that detects the end of the runtime. `at_end` is called if the runtime ends
+    /// before the endpoint does.
     pub(crate) fn on_end(&self, at_end: impl FnOnce() + Send + 'static) {
         let sentinel = RuntimeEndGuard {
             end: Arc::clone(&self.0.end),
@@ -79,7 +82,7 @@ impl EndpointRuntime {
         });
     }
 
-    /// Spawns a task. On a runtime that has ended it is dropped at once.
+    /// Spawns a task. A runtime that has ended drops it at once.
     pub(crate) fn spawn<F>(&self, future: F) -> JoinHandle<F::Output>
     where
         F: Future + Send + 'static,
@@ -88,16 +91,16 @@ impl EndpointRuntime {
         self.0.handle.spawn(future)
     }
 
-    /// Whether it is known to have ended.
+    /// Whether the runtime is known to have ended.
     fn has_ended(&self) -> bool {
         self.0.end.has_ended.load(SeqCst)
     }
 
-    /// Whether it has ended, known or not. Its tasks are dropped in any order, so the first of them are missed before the end
-    /// is known. Not for the way of every call.
+    /// Whether the runtime has ended, found out by a probe. Tasks are dropped in any order, so the
+    /// loss of the first ones is noticed before the end is known. Too slow for every call.
     pub(crate) fn probe_ended(&self) -> bool {
         if !self.has_ended() {
-            // A runtime takes no more tasks before it drops the first.
+            // A runtime accepts no more tasks before it drops the first.
             let probe = self.0.handle.spawn(std::future::pending::<()>());
             if probe.is_finished() {
                 self.mark_ended();
@@ -107,24 +110,24 @@ impl EndpointRuntime {
         self.has_ended()
     }
 
-    /// Takes note that it has ended: one of its tasks was dropped.
+    /// Marks the end: one of the runtime's tasks was dropped.
     fn mark_ended(&self) {
         self.0.end.mark();
     }
 
-    /// Ends when the runtime does, unless nothing of the endpoint is left before.
+    /// Waits until the runtime ends; never completes if the endpoint is dropped before.
     pub(crate) async fn ended(&self) {
         self.0.end.ended.cancelled().await;
     }
 
-    /// A timer of the runtime. It is to be polled by way of [`poll_in_runtime`](Self::poll_in_runtime).
+    /// Timer of the runtime, to be polled by [`poll_in_runtime`](Self::poll_in_runtime).
     pub(crate) fn sleep_until(&self, at: tokio::time::Instant) -> Sleep {
         let _inside = self.0.handle.enter();
         sleep_until(at)
     }
 
-    /// Polls a future as if by a task of the runtime, so that its timers work wherever it is polled: on another runtime, or
-    /// outside of any.
+    /// Polls a future in the context of the runtime, so that its timers work wherever it is polled:
+    /// on another runtime, or outside of any.
     ///
     /// # Errors
     ///
@@ -134,7 +137,7 @@ impl EndpointRuntime {
         poll_fn(|cx| self.poll_in_runtime(|| future.as_mut().poll(cx))).await
     }
 
-    /// [`inside`](Self::inside), for a single poll.
+    /// [`in_runtime`](Self::in_runtime) for a single poll.
     pub(crate) fn poll_in_runtime<T>(
         &self,
         poll: impl FnOnce() -> Poll<T>,
@@ -145,13 +148,14 @@ impl EndpointRuntime {
         let _inside = self.0.handle.enter();
         match catch_unwind(AssertUnwindSafe(poll)) {
             Ok(polled) => polled.map(Ok),
-            // Timers of tokio panic when their runtime ends while they are looked at.
+            // tokio's timers panic when their runtime ends while they are polled.
             Err(_) if self.has_ended() => Poll::Ready(Err(RuntimeEnded)),
             Err(panic) => resume_unwind(panic),
         }
     }
 
-    /// [`inside`](Self::inside) on a thread that has no runtime; another runtime's own timers are as good.
+    /// [`in_runtime`](Self::in_runtime) on a thread without a runtime; otherwise the thread's own
+    /// runtime is used.
     pub(crate) async fn in_any_runtime<F: Future>(
         &self,
         future: F,
@@ -162,7 +166,7 @@ impl EndpointRuntime {
         }
     }
 
-    /// The error of a call, which is that the runtime has ended if it has and the connection was lost.
+    /// Error of a call: the end of the runtime, if that is why the connection was lost.
     pub(crate) fn explain(&self, error: RpcError) -> RpcError {
         if error.code() != Code::Unavailable || error.is_local() || !self.probe_ended() {
             return error;
@@ -178,8 +182,8 @@ impl RuntimeEnd {
     }
 }
 
-/// Lives in the task of a connection, and closes the connection if the task is dropped with its runtime: QUIC's own tasks are gone
-/// then, and would leave everything waiting that waits for the connection.
+/// Guard in the task of a connection that closes the connection if the runtime drops the task:
+/// QUIC's own tasks are gone then, and everything that waits for the connection would wait forever.
 pub(crate) struct CloseOnRuntimeEnd {
     connection: quinn::Connection,
     runtime: EndpointRuntime,
@@ -197,7 +201,7 @@ impl CloseOnRuntimeEnd {
         }
     }
 
-    /// Calls this after it had to close the connection.
+    /// Sets a function that is called after the guard has closed the connection.
     pub(crate) fn on_runtime_end(mut self, at_end: impl FnOnce() + Send + Sync + 'static) -> Self {
         self.at_end = Some(Box::new(at_end));
         self
@@ -207,7 +211,7 @@ impl CloseOnRuntimeEnd {
         &self.connection
     }
 
-    /// The task has come to its end.
+    /// Disarms the guard: the task has completed.
     pub(crate) fn disarm(&mut self) {
         self.armed = false;
     }
@@ -218,7 +222,7 @@ impl Drop for CloseOnRuntimeEnd {
         if !self.armed {
             return;
         }
-        // Else something in the task panicked.
+        // Otherwise something in the task panicked.
         if !std::thread::panicking() {
             self.runtime.mark_ended();
         }
@@ -255,7 +259,7 @@ impl<F: FnOnce()> Drop for RuntimeEndGuard<F> {
     }
 }
 
-/// QUIC's tasks and timers run there too.
+/// QUIC's tasks and timers run in the same runtime.
 impl Runtime for EndpointRuntime {
     fn new_timer(&self, at: Instant) -> Pin<Box<dyn AsyncTimer>> {
         let _inside = self.0.handle.enter();

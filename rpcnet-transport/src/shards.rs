@@ -1,4 +1,4 @@
-//! One port served by several threads.
+//! Sharded server: one port served by several threads, each with its own runtime and socket.
 
 use std::{
     fmt, io,
@@ -19,35 +19,41 @@ use crate::{
     TransportStats, endpoint::EndpointShared, socket,
 };
 
-/// A server on one port with several threads, each with a runtime, a socket and connections of its own, so that they share
-/// nothing on the way of a call. Linux and Android. Cheap to clone.
+/// Server on one port with several threads, each with a runtime, a socket and connections of its
+/// own, so that a call shares nothing between threads. Linux and Android only. Cheap to clone.
 ///
-/// Beside an [`Endpoint`] on a runtime of many threads it spends less on passing work between them, and needs what those
-/// do not: many callers. The system chooses the shard of a caller by its address and port, once for the life of a connection:
+/// Compared with an [`Endpoint`] on a multi-thread runtime it spends less on passing work between
+/// threads, and needs many callers to use them. The operating system chooses the shard of a caller
+/// by its address and port, once for the life of a connection:
 ///
-/// - One connection is served by one thread. A caller that wants more than a thread's worth makes several connections, from
-///   several endpoints; so does one whose own threads should not share anything: an [`Endpoint`] on each of its
-///   runtimes, of its own port, and calls over all of them.
+/// - One connection is served by one thread. A caller that wants more throughput than one thread
+///   gives opens several connections from several endpoints; so does one whose own threads should
+///   share nothing: an [`Endpoint`] with a port of its own on each of its runtimes, and calls over
+///   all of them.
 /// - With few callers some shards have none while others have several.
-/// - Handlers run on the thread of their connection. One that computes for long holds up the other calls of that shard: give such
-///   work to `tokio::task::spawn_blocking`.
+/// - Handlers run on the thread of their connection. A handler that computes for long delays the
+///   other calls of that shard: move such work to `tokio::task::spawn_blocking`.
 ///
-/// The config's limits (calls, connections, handshakes) hold for each shard. A shard serves only: replies to calls that were
-/// made from a shared port would reach any of the shards, so a node that also calls opens an [`Endpoint`] for that.
+/// The config's limits (calls, connections, handshakes) hold for each shard. A shard only serves:
+/// replies to calls made from a shared port would reach any of the shards, so a node that also
+/// calls opens an [`Endpoint`] for that.
 ///
-/// **The port.** A shard that is added or taken away would move callers from one shard to another, where they are not known. So
-/// nobody is let in: [`bind`](Self::bind) fails with [`BindError::AddressInUse`] if anybody has the port, other shards
-/// and programs that would share it included, and whoever binds it without asking to share it (all [`Endpoint`]s and `Shards`
-/// do) is refused while this lives. What is left is another program of the same user that asks for
-/// `SO_REUSEPORT`: the system lets it in without a word, and it takes its part of the callers. Give a service a user of its own.
+/// **Port.** A socket that joins or leaves the port would move callers to shards that do not know
+/// their connections. So the port is exclusive: [`bind`](Self::bind) fails with
+/// [`BindError::AddressInUse`] if another socket has the port, even one that would share it, and a
+/// later bind without `SO_REUSEPORT` (that of every [`Endpoint`] and `Shards`) is refused while
+/// this server lives. One gap is left: another program of the same user that sets `SO_REUSEPORT` is
+/// let in silently and takes a part of the callers. Run a service under a user of its own.
 ///
-/// **After a restart** callers of a server that was killed learn of it at once, as of an [`Endpoint`], if it comes back with as
-/// many shards; of those that another number of shards moves elsewhere some wait for their idle timeout. Each shard
-/// has a secret of its own for that, since one that answers for the connections of another could be made to end them
-/// (RFC 9000 section 21.11).
+/// **Restart.** Callers of a server that was killed learn of it at once, as with an [`Endpoint`],
+/// if it comes back with the same number of shards; with another number, callers that are moved to
+/// another shard wait for their idle timeout. Each shard has a reset key of its own, since a shard
+/// that answered for the connections of another could be made to reset them (RFC 9000 section
+/// 21.11).
 ///
-/// When the last handle is dropped it stops at once, like an [`Endpoint`]; the drop waits for the threads, a second at the most, but
-/// not where it would block an async runtime. [`shutdown`](Self::shutdown) is the gentle way.
+/// When the last handle is dropped the server stops at once, like an [`Endpoint`]. The drop waits
+/// for the threads, at most a second, but not where it would block an async runtime.
+/// [`shutdown`](Self::shutdown) ends it gracefully.
 ///
 /// ```
 /// use std::{num::NonZeroUsize, time::Duration};
@@ -75,23 +81,25 @@ use crate::{
 pub struct Shards(Arc<Inner>);
 
 struct Inner {
-    /// In the order in which their sockets were opened; taken by the drop.
+    /// Endpoints in the order in which their sockets were opened; cleared by the drop.
     endpoints: Vec<Endpoint>,
     local_addr: SocketAddr,
     threads: Vec<JoinHandle<()>>,
-    /// Ends when all threads have.
+    /// Disconnected when all threads have ended.
     running: Mutex<mpsc::Receiver<()>>,
     stop: CancellationToken,
 }
 
 impl Shards {
-    /// Opens a port for this many shards and starts their threads; as many shards as cores that serve are a good choice. Port 0
-    /// lets the system choose: see [`local_addr`](Self::local_addr). Needs no runtime.
+    /// Opens a port for this many shards and starts their threads; one shard per serving core is a
+    /// good choice. Port 0 lets the operating system choose: see [`local_addr`](Self::local_addr).
+    /// Needs no runtime.
     ///
     /// # Errors
     ///
-    /// [`BindError`] if anybody has the address or it is not ours, if the config contradicts itself, if a thread could not
-    /// be started, and [`BindError::ShardsUnsupported`] for more than one on other systems than Linux and Android.
+    /// [`BindError`] if the address is in use or does not belong to this host, if the config
+    /// contradicts itself, if a thread could not be started, and [`BindError::ShardsUnsupported`]
+    /// for more than one shard on other systems than Linux and Android.
     pub fn bind(
         addr: SocketAddr,
         config: TransportConfig,
@@ -104,7 +112,7 @@ impl Shards {
         let stop = CancellationToken::new();
         let (runs, running) = mpsc::channel();
         let (opened, results) = mpsc::sync_channel(shards.get());
-        // From here on a failure ends the threads that were started: their token is cancelled.
+        // From here on a failure ends the threads that were started: it cancels their token.
         let guard = stop.clone().drop_guard();
         let mut threads = Vec::with_capacity(shards.get());
         for (shard, (udp, buffers)) in sockets.into_iter().enumerate() {
@@ -145,11 +153,11 @@ impl Shards {
         })))
     }
 
-    /// Serves these methods, on all shards. Called again, it adds to them.
+    /// Serves the methods of a router on all shards. A second call adds methods.
     ///
     /// # Panics
     ///
-    /// If it serves a method of the same name already.
+    /// If a method of the same name is already served.
     #[track_caller]
     pub fn serve(&self, router: Router) {
         for endpoint in &self.0.endpoints {
@@ -162,29 +170,29 @@ impl Shards {
         self.0.local_addr
     }
 
-    /// How many shards there are.
+    /// Number of shards.
     pub fn count(&self) -> usize {
         self.0.endpoints.len()
     }
 
-    /// What all shards have counted together.
+    /// Counters of all shards together.
     pub fn stats(&self) -> TransportStats {
         self.shard_stats().into_iter().sum()
     }
 
-    /// What each shard has counted: how evenly the callers are spread.
+    /// Counters of each shard, which show how evenly the callers are spread.
     pub fn shard_stats(&self) -> Vec<TransportStats> {
         self.0.endpoints.iter().map(Endpoint::stats).collect()
     }
 
-    /// What the system holds for each shard's socket.
+    /// Socket buffers that the operating system granted to each shard.
     pub fn socket_buffers(&self) -> Vec<SocketBuffers> {
         let endpoints = self.0.endpoints.iter();
         endpoints.map(Endpoint::socket_buffers).collect()
     }
 
-    /// The datagrams of another protocol on this port, a channel for each shard: what a sender sends comes on one of them, always on
-    /// the same. Each of them sends to anybody. `None` if they were taken before.
+    /// Takes the side channels of this port, one for each shard. The datagrams of one sender always
+    /// arrive on the same one; each can send to any address. `None` if they were taken before.
     pub fn side_channels(&self) -> Option<Vec<SideChannel>> {
         self.0
             .endpoints
@@ -198,41 +206,44 @@ impl Shards {
         self.0.endpoints.iter().map(Endpoint::in_flight).sum()
     }
 
-    /// Waits until no shard serves a call. Unless they [drain](Self::set_draining), the next one may begin at once.
+    /// Waits until no shard serves a call. Unless they [drain](Self::set_draining), another call
+    /// may begin at once.
     pub async fn idle(&self) {
         join_all(self.0.endpoints.iter().map(Endpoint::idle)).await;
     }
 
-    /// Says on all shards that they take no new calls, and goes on taking them. See [`Endpoint::advertise_draining`].
+    /// Advertises on all shards that they drain, and goes on accepting calls. See
+    /// [`Endpoint::advertise_draining`].
     pub fn advertise_draining(&self, draining: bool) {
         for endpoint in &self.0.endpoints {
             endpoint.advertise_draining(draining);
         }
     }
 
-    /// Refuses new calls on all shards, or takes them again. See [`Endpoint::set_draining`].
+    /// Starts or ends a drain on all shards. See [`Endpoint::set_draining`].
     pub fn set_draining(&self, draining: bool) {
         for endpoint in &self.0.endpoints {
             endpoint.set_draining(draining);
         }
     }
 
-    /// Whether they say that they take no new calls.
+    /// Whether any shard advertises that it drains.
     pub fn is_draining(&self) -> bool {
         self.0.endpoints.iter().any(Endpoint::is_draining)
     }
 
-    /// Closes all connections with the node of this name, on all shards. See [`Endpoint::disconnect`].
+    /// Closes all connections with a node, on all shards. See [`Endpoint::disconnect`].
     pub fn disconnect(&self, name: &str) -> usize {
         let endpoints = self.0.endpoints.iter();
         endpoints.map(|endpoint| endpoint.disconnect(name)).sum()
     }
 
-    /// Stops all shards at a time, and is back by the deadline whatever happens, even if a handler blocks the thread of its shard.
-    /// See [`Endpoint::shutdown`]; the report is of all shards. The threads end with the last handle. Callers of a shard whose thread is
-    /// blocked find out by the idle timeout.
+    /// Shuts down all shards concurrently, and returns by the deadline whatever happens, even if a
+    /// handler blocks the thread of its shard. See [`Endpoint::shutdown`]; the report sums all
+    /// shards. The threads end with the last handle. Callers of a shard whose thread is blocked
+    /// learn of the end by the idle timeout.
     ///
-    /// Needs a tokio runtime with time, like all that waits for a deadline; not one of a shard's threads.
+    /// Needs a tokio runtime with timers, which must not be that of a shard.
     pub async fn shutdown(&self, within: Duration) -> ShutdownReport {
         let endpoints = self.0.endpoints.iter();
         let reports = join_all(endpoints.map(|endpoint| endpoint.shutdown(within))).await;
@@ -247,7 +258,7 @@ impl Shards {
 }
 
 impl Inner {
-    /// Whether waiting here would hold up tasks, or wait for itself.
+    /// Whether this thread may block: not inside a runtime, nor on a thread of a shard.
     fn may_block(&self) -> bool {
         let me = thread::current().id();
         Handle::try_current().is_err() && self.threads.iter().all(|t| t.thread().id() != me)
@@ -256,7 +267,7 @@ impl Inner {
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        // Closes the connections; the threads say so to the other ends before they stop.
+        // Closes the connections; the threads flush the closes before they end.
         self.endpoints.clear();
         self.stop.cancel();
         if !self.may_block() {
@@ -292,7 +303,7 @@ impl fmt::Debug for Shards {
     }
 }
 
-/// What a shard is made of.
+/// Parts of which a thread builds its shard.
 struct ShardSetup {
     shard: usize,
     udp: UdpSocket,
@@ -302,7 +313,7 @@ struct ShardSetup {
     tls: Tls,
 }
 
-/// The life of a shard's thread.
+/// Main function of a shard's thread.
 fn run_shard(
     seed: ShardSetup,
     stop: &CancellationToken,
@@ -312,15 +323,15 @@ fn run_shard(
     match open_shard(seed) {
         Ok((runtime, endpoint)) => {
             let shared: Arc<EndpointShared> = endpoint.shared();
-            // It has room for one of each shard.
+            // The channel has room for one message of each shard.
             let _ = opened.try_send(Ok((shard, endpoint)));
-            // Who waits for all shards waits until none has anything more to say.
+            // `bind` waits until no thread has a sender left.
             drop(opened);
             runtime.block_on(async {
                 stop.cancelled().await;
                 shared.flush_closes().await;
             });
-            // Blocking work that handlers gave away may go on.
+            // Blocking tasks that handlers started may go on.
             runtime.shutdown_background();
         }
         Err(e) => {
@@ -349,7 +360,7 @@ fn open_shard(seed: ShardSetup) -> Result<(Runtime, Endpoint), BindError> {
     Ok((runtime, endpoint))
 }
 
-/// How long the drop of the last handle waits for the threads.
+/// Longest time for which the drop of the last handle waits for the threads.
 const JOIN_TIMEOUT: Duration = Duration::from_secs(1);
 
 #[cfg(all(test, any(target_os = "linux", target_os = "android")))]

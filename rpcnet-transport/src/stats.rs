@@ -1,17 +1,17 @@
-//! What an endpoint counts.
+//! Counters of an endpoint.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 macro_rules! counters {
     ($($(#[doc = $doc:literal])+ $name:ident,)+) => {
-        /// What an endpoint has counted since it was opened. Numbers only grow.
+        /// Counters of an endpoint since it was opened. They only grow.
         #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
         #[non_exhaustive]
         pub struct TransportStats {
             $($(#[doc = $doc])+ pub $name: u64,)+
         }
 
-        /// What several endpoints have counted together.
+        /// Sum of the counters of several endpoints.
         impl std::iter::Sum for TransportStats {
             fn sum<I: Iterator<Item = Self>>(all: I) -> Self {
                 all.fold(Self::default(), |sum, one| Self {
@@ -20,7 +20,7 @@ macro_rules! counters {
             }
         }
 
-        /// The living counters behind [`TransportStats`].
+        /// Live counters behind [`TransportStats`].
         #[derive(Debug, Default)]
         pub(crate) struct Counters {
             $(pub(crate) $name: Counter,)+
@@ -35,92 +35,97 @@ macro_rules! counters {
 }
 
 counters! {
-    /// Connections that clients made to this endpoint, with both certificates verified.
+    /// Incoming connections, with both certificates verified.
     connections_accepted,
-    /// Handshakes that began from a session of an earlier connection to this endpoint.
+    /// Handshakes that resumed a session of an earlier connection to this endpoint.
     sessions_resumed,
-    /// Connections that this endpoint made.
+    /// Outgoing connections that were established.
     connections_opened,
-    /// Times that the endpoint took a new identity.
+    /// New TLS identities that the endpoint took.
     tls_reloads,
-    /// New identities that were not fit to be taken; the old one stayed.
+    /// New TLS identities that were rejected; the old one stayed.
     tls_reloads_refused,
-    /// Handshakes turned away before they cost anything: too many at a time, too many connections, not
-    /// serving yet, or stopping.
+    /// Handshakes refused before they cost anything: too many at a time, too many connections, not
+    /// serving yet, or shutting down.
     handshakes_refused,
-    /// Handshakes sent back to prove their address.
+    /// Handshakes sent back to prove their address (QUIC Retry).
     handshakes_retried,
-    /// Connections refused because their peer had its share of `connections_max`; those that come
-    /// when all peers together have that many are among `handshakes_refused`.
+    /// Connections refused because their peer had its share of `connections_max`. Those refused
+    /// because all peers together have that many count in `handshakes_refused`.
     connections_refused,
-    /// Handshakes that failed: a certificate of another CA or none, another protocol, or silence.
+    /// Handshakes that failed: a certificate of another CA or none, another protocol, or a timeout.
     handshakes_failed,
-    /// Connections whose early calls the server did not take, so that they were made again.
+    /// Outgoing connections whose early data the server rejected, so that its calls were made
+    /// again.
     early_data_rejected,
-    /// Connections of nodes that the [authorizer](crate::TransportConfig::with_authorizer) does not let in.
+    /// Connections that the [authorizer](crate::TransportConfig::with_authorizer) denied.
     connections_denied,
-    /// Connections that [`Endpoint::disconnect`](crate::Endpoint::disconnect) ended, handshakes of a
-    /// node that was disconnected meanwhile included.
+    /// Connections closed by [`Endpoint::disconnect`](crate::Endpoint::disconnect), including
+    /// handshakes of a node that was disconnected meanwhile.
     connections_disconnected,
     /// Calls handed to a handler.
     calls_started,
-    /// Calls whose handler's answer was sent in whole; if it had a stream of its own, also acknowledged if the caller lived to do
-    /// so.
+    /// Calls whose reply was sent completely; of a call with its own stream, also acknowledged if
+    /// the caller lived to do so.
     calls_completed,
-    /// Calls given up by their caller or by a shutdown at its deadline.
+    /// Calls cancelled by their caller or by a shutdown at its deadline.
     calls_cancelled,
-    /// Calls cut by their deadline on the server.
+    /// Calls that exceeded their deadline on the server.
     calls_timed_out,
-    /// Calls taken before the handshake was over, of methods that are replay-safe.
+    /// Calls accepted as early data, of methods that are replay-safe.
     calls_early,
-    /// Calls refused before the handshake was over, of methods that are not.
+    /// Calls rejected as early data, of methods that are not replay-safe.
     calls_refused_early,
     /// Calls refused because the server was draining.
     calls_refused_draining,
-    /// Calls refused because there were too many at a time, or no room for their bytes: at once or
-    /// after they had waited.
+    /// Calls refused because of overload, at once or after waiting: too many at a time, or no room
+    /// for their bytes.
     calls_refused_overloaded,
-    /// Replies and messages of streams that were dropped because their caller had left too much of
-    /// earlier ones unread.
+    /// Replies and stream messages dropped because their caller had left too many earlier bytes
+    /// unread.
     replies_dropped,
-    /// Calls that had to wait for a place, at their method's limit or the server's.
+    /// Calls that waited for a permit, at their method's limit or the server's.
     calls_queued,
-    /// Calls refused after they had waited: too long, or for calls that matter more. They count as refused too.
+    /// Calls shed after waiting: too long, or for calls of higher priority. They count as refused
+    /// too.
     calls_shed,
-    /// Calls whose deadline passed before their handlers began, which they never did.
+    /// Calls whose deadline passed before their handlers started; they never ran.
     calls_expired,
-    /// Calls answered with the remembered reply of an earlier call with the same idempotency key.
+    /// Calls answered from the idempotency cache, with the reply of an earlier call of the same
+    /// key.
     keys_answered,
-    /// Calls that waited for the end of an earlier one with the same idempotency key.
+    /// Calls that joined a running call with the same idempotency key.
     keys_joined,
-    /// Calls of a method that there is not.
+    /// Calls of unknown methods.
     unknown_methods,
     /// Handlers that panicked.
     handler_panics,
-    /// Streams that began with something else than this protocol.
+    /// Streams that did not start with a preface of this protocol.
     bad_prefaces,
-    /// Streams whose bytes were no frames, or frames that did not belong there.
+    /// Streams with malformed or unexpected frames.
     malformed_frames,
-    /// Messages past the limit.
+    /// Messages above the size limit.
     oversized_messages,
-    /// Requests whose body, or a message of whose stream, did not decode, or whose kind did not fit the method.
+    /// Requests that did not decode, in their body or in a stream message, or whose kind does not
+    /// fit the method.
     invalid_requests,
-    /// Streams reset because their request's header did not come in time.
+    /// Streams reset because the header of their request did not arrive in time.
     header_timeouts,
-    /// Calls cut because their caller stopped sending its request or taking its answer.
+    /// Calls reset because their caller stopped sending the request or reading the reply.
     stalled_calls,
-    /// Datagrams handed to the side channel.
+    /// Datagrams delivered to the side channel.
     side_received,
-    /// Datagrams of the side channel dropped because nobody reads it, or not fast enough.
+    /// Datagrams of the side channel dropped because it is not read, or not fast enough.
     side_dropped,
-    /// Datagrams of the side channel dropped because its reader does not
-    /// [recognize](crate::SideChannel::with_recognizer) them, and others like them waited already.
+    /// Datagrams of the side channel dropped because its
+    /// [recognizer](crate::SideChannel::with_recognizer) rejects them and their part of the queue
+    /// was full.
     side_unrecognized,
-    /// Datagrams of the side channel past their size limit, and empty ones.
+    /// Datagrams of the side channel that were empty or above the size limit.
     side_unfit,
 }
 
-/// One number that only grows.
+/// One counter.
 #[derive(Debug, Default)]
 pub(crate) struct Counter(AtomicU64);
 

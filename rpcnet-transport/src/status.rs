@@ -1,4 +1,4 @@
-//! Status of a call that its handler or its server ends without a reply.
+//! Status: the failure with which a handler or the server ends a call.
 
 use std::{fmt, time::Duration};
 
@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::{Code, Processed, codec};
 
-/// How a handler says that it failed. The caller gets it as an [`RpcError`](crate::RpcError).
+/// Failure of a handler. The caller gets it as an [`RpcError`](crate::RpcError).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Status {
     pub(crate) code: Code,
@@ -18,10 +18,9 @@ pub struct Status {
 }
 
 impl Status {
-    /// A status of this code. The message is for people and is cut at
-    /// [`STATUS_MESSAGE_BYTES_MAX`](crate::wire::STATUS_MESSAGE_BYTES_MAX) bytes on the wire.
+    /// Status with this code. The message is for people, and is cut at 1,024 bytes on the wire.
     ///
-    /// [`Code::Ok`] is no failure; it is sent as [`Code::Internal`].
+    /// [`Code::Ok`] is not a failure; it is sent as [`Code::Internal`].
     pub fn new(code: Code, message: impl Into<String>) -> Self {
         let code = if code == Code::Ok {
             Code::Internal
@@ -37,28 +36,29 @@ impl Status {
         }
     }
 
-    /// The server failed, by its own fault.
+    /// The server failed by its own fault.
     pub fn internal(message: impl Into<String>) -> Self {
         Self::new(Code::Internal, message)
     }
 
-    /// The request makes no sense.
+    /// The request is invalid.
     pub fn invalid_request(message: impl Into<String>) -> Self {
         Self::new(Code::InvalidRequest, message)
     }
 
-    /// The caller may not do this.
+    /// The caller is not allowed to do this.
     pub fn permission_denied(message: impl Into<String>) -> Self {
         Self::new(Code::PermissionDenied, message)
     }
 
-    /// The handler did nothing, since there is too much to do: the caller may go to another node at once.
+    /// The handler did nothing because the server is overloaded: the caller may retry on another
+    /// node at once.
     pub fn overloaded(message: impl Into<String>) -> Self {
         Self::new(Code::Overloaded, message).not_processed()
     }
 
-    /// An error of the application's own, which the caller reads with [`RpcError::app`](crate::RpcError::app).
-    /// A value that does not encode becomes [`Code::Internal`].
+    /// Application error, which the caller reads with [`RpcError::app`](crate::RpcError::app). A
+    /// value that cannot be encoded becomes [`Code::Internal`].
     pub fn app<E: Serialize>(error: &E, message: impl Into<String>) -> Self {
         match codec::to_postcard(error) {
             Ok(details) => Self::new(Code::App, message).with_details(details),
@@ -68,42 +68,43 @@ impl Status {
         }
     }
 
-    /// Sends bytes along.
+    /// Sets the details, which are sent along.
     pub fn with_details(mut self, details: impl Into<Bytes>) -> Self {
         self.details = details.into();
         self
     }
 
-    /// Tells the caller when another attempt makes sense.
+    /// Sets the time after which a retry is sensible.
     pub fn with_retry_after(mut self, wait: Duration) -> Self {
         self.retry_after = Some(wait);
         self
     }
 
-    /// Tells the caller not to try again, here or elsewhere: it would only make things worse. It becomes the longest
-    /// [`retry_after`](crate::RpcError::retry_after), and [`RpcError::is_retryable`](crate::RpcError::is_retryable) is false.
+    /// Forbids retries, here or elsewhere: they would only make things worse. It is sent as the
+    /// longest [`retry_after`](crate::RpcError::retry_after), and makes
+    /// [`RpcError::is_retryable`](crate::RpcError::is_retryable) false.
     pub fn do_not_retry(self) -> Self {
         self.with_retry_after(Duration::MAX)
     }
 
-    /// Vouches that the handler did nothing that a second attempt would do twice.
+    /// Declares that the handler did nothing that a retry would do twice.
     pub fn not_processed(mut self) -> Self {
         self.processed = Processed::No;
         self
     }
 
-    /// What happened.
+    /// Code of the status.
     pub fn code(&self) -> Code {
         self.code
     }
 
-    /// For people. The [`Display`](fmt::Display) of the status escapes characters that cannot be
-    /// printed.
+    /// Message for people. The [`Display`](fmt::Display) of the status escapes unprintable
+    /// characters.
     pub fn message(&self) -> &str {
         &self.message
     }
 
-    /// What is sent along.
+    /// Details that are sent along.
     pub fn details(&self) -> &Bytes {
         &self.details
     }

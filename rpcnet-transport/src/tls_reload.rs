@@ -1,4 +1,5 @@
-//! A new certificate for an endpoint that goes on.
+//! TLS reload: a new identity for a running endpoint, and the warnings before a certificate
+//! expires.
 
 use std::{
     sync::Arc,
@@ -17,26 +18,26 @@ use crate::{
     tls::{ClientSessions, ExpiryWarning, FilesDigest, ServerSessions, utc},
 };
 
-/// What an endpoint shows to others and trusts at the moment.
+/// TLS identity that an endpoint presents at the moment, and the authorities that it trusts.
 pub(crate) struct CurrentTls {
     current: Mutex<CurrentState>,
-    /// For the task that warns of the end of its validity.
+    /// Wakes the task that warns of the expiry.
     reloaded: Notify,
 }
 
 struct CurrentState {
     tls: Tls,
-    /// Sessions of connections that were made under it.
+    /// Sessions of connections made under this identity.
     sessions: Arc<ClientSessions>,
-    /// Settings for connections that come in; `None` when none do any more.
+    /// Settings for incoming connections; `None` when none are accepted any more.
     server: Option<quinn::ServerConfig>,
 }
 
-/// Why an endpoint did not take a new identity. The old one stays in use.
+/// Reason for which an endpoint rejected a new identity. The old one stays in use.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum TlsReloadError {
-    /// Other nodes would not take the new certificate. Whoever issued it is at fault; see the error inside.
+    /// Other nodes would reject the new certificate. Its issuer is at fault; see the source.
     #[error("the new TLS identity is not usable: {0}")]
     InvalidIdentity(#[from] TlsError),
     /// The new certificate is for another node. A node keeps its name for as long as it runs.
@@ -44,27 +45,29 @@ pub enum TlsReloadError {
     NameChanged {
         /// Name of this node.
         current: String,
-        /// Name of the node that the new certificate is for.
+        /// Name in the new certificate.
         new: String,
     },
-    /// The endpoint is closed or about to close.
+    /// The endpoint is closed or shutting down.
     #[error("this endpoint is closed")]
     EndpointClosed,
 }
 
-/// A new certificate without a new endpoint.
+/// TLS reload without a new endpoint.
 impl Endpoint {
-    /// Takes a new identity, and trusts the authorities that come with it and no others from then on.
+    /// Replaces the identity, and the trusted authorities with it.
     ///
-    /// Connections that are begun from now on, in both directions, are made with it. Connections that stand, and their
-    /// calls, go on with what they began with; so a peer that is to be locked out at once needs its connections closed.
+    /// New connections in both directions use the new identity. Open connections and their calls go
+    /// on with the old one; to lock a peer out at once, close its connections.
     ///
-    /// [`Tls`] can only be made of parts that fit each other. What may have changed since, or is a matter of this
-    /// endpoint, is checked here: the certificate must be within its time, and be for this node's name.
+    /// A [`Tls`] is always consistent in itself. This method checks what may have changed since it
+    /// was built, or depends on this endpoint: the certificate has to be valid now, and to name
+    /// this node.
     ///
-    /// The key with which a restarted node ends the connections of its earlier life comes from the private key that the
-    /// endpoint was bound with. A reload does not change it; so callers of a node that restarts with another private key
-    /// than it was last bound with find out by their idle timeout.
+    /// The key of stateless resets, with which a restarted node ends the connections of its earlier
+    /// life, is derived from the private key that the endpoint was bound with. A reload does not
+    /// change it. If a node restarts with another private key than it was last bound with, its
+    /// callers learn of the restart by their idle timeout.
     ///
     /// # Errors
     ///
@@ -74,26 +77,25 @@ impl Endpoint {
     }
 
     /// End of the validity (`notAfter`) of the certificate that the endpoint presents now:
-    /// [`Tls::not_after`] of the identity that it was bound with or took last.
+    /// [`Tls::not_after`] of the current identity.
     ///
-    /// The log says so too, as a warning, when less than a quarter of the validity is left, or less
-    /// than 30 days of a long one; again each time that half of the rest has passed; and as an
-    /// error when the certificate has expired, then every hour until there is another one.
-    /// Endpoints that have their identity from the same [`Tls`] and its clones warn once between
-    /// them.
+    /// The endpoint also logs it: a warning when less than a quarter of the validity is left, or
+    /// less than 30 days of a long one; again each time that half of the rest has passed; an error
+    /// when the certificate has expired, repeated every hour until it is replaced. Endpoints whose
+    /// identity comes from the same [`Tls`] and its clones warn once between them.
     pub fn certificate_not_after(&self) -> SystemTime {
         self.0.shared.tls.current().not_after()
     }
 
-    /// Looks at the files of this node's identity now and then every so often (at least 10 ms apart), and
-    /// [takes](Self::reload_tls) what it finds whenever they say something else than before.
+    /// Reads the files of this node's identity at this interval (at least 10 ms), and
+    /// [reloads](Self::reload_tls) it when their contents change.
     ///
-    /// Files that make no identity, as they may while they are being replaced one after the other, are logged and counted in
-    /// [`tls_reloads_refused`](crate::TransportStats::tls_reloads_refused), and the last good identity stays until they
-    /// change again. A certificate whose time has not come is tried again without a change. Files that say what the
-    /// endpoint uses already change nothing.
+    /// Files that form no identity, as while they are being replaced one after the other, are
+    /// logged and counted in [`tls_reloads_refused`](crate::TransportStats::tls_reloads_refused),
+    /// and the last good identity stays until they change again. A certificate that is not valid
+    /// yet is tried again without a change. Files with the identity in use change nothing.
     ///
-    /// It ends with the endpoint or its runtime, or when this is called again.
+    /// The watch ends with the endpoint or its runtime, or when this method is called again.
     pub fn watch_pem_files(&self, paths: PemPaths, every: Duration) {
         let shared = &self.0.shared;
         let ended = shared.stopped.child_token();
@@ -148,7 +150,7 @@ impl EndpointShared {
 }
 
 impl CurrentTls {
-    /// The identity that an endpoint begins with, and its settings for connections that come in.
+    /// Initial identity of an endpoint, and its settings for incoming connections.
     pub(crate) fn new(
         tls: Tls,
         config: &TransportConfig,
@@ -175,21 +177,22 @@ impl CurrentTls {
         Arc::clone(&self.current.lock().sessions)
     }
 
-    /// Takes no more connections, whatever is reloaded later.
+    /// Stops accepting connections, also after later reloads.
     pub(crate) fn close(&self, quinn: &quinn::Endpoint) {
         let mut current = self.current.lock();
         current.server = None;
         quinn.set_server_config(None);
     }
 
-    /// `false` if it is closed.
+    /// Replaces the identity; `false` if the endpoint is closed.
     fn replace(&self, tls: Tls, shared: &EndpointShared) -> bool {
         let config = &shared.config;
         let mut current = self.current.lock();
         let Some(server) = &mut current.server else {
             return false;
         };
-        // All but the identity stays, above all the key of the tokens with which callers prove their address.
+        // Everything but the identity stays, above all the key of the tokens with which callers
+        // prove their address.
         let crypto = server_crypto(&tls, config, &shared.counters);
         server.crypto = quic::server_config(config, crypto).crypto;
         shared.quinn.set_server_config(Some(server.clone()));
@@ -201,7 +204,7 @@ impl CurrentTls {
     }
 }
 
-/// With sessions of its own: what was begun under another identity is not resumed.
+/// With a session cache of its own: sessions of another identity are not resumed.
 fn server_crypto(
     tls: &Tls,
     config: &TransportConfig,
@@ -216,7 +219,7 @@ fn client_sessions(tls: &Tls, config: &TransportConfig) -> Arc<ClientSessions> {
     Arc::new(ClientSessions::new(tls.clone(), config.session_lifetime))
 }
 
-/// Warns in the log of the end of the validity of the identity, until the endpoint ends.
+/// Starts the task that warns of the expiry in the log, until the endpoint ends.
 pub(crate) fn warn_of_expiry(shared: &Arc<EndpointShared>) {
     let (stopped, warnings) = (
         shared.stopped.clone(),
@@ -267,7 +270,7 @@ async fn watch_files(shared: Arc<EndpointShared>, paths: PemPaths, every: Durati
             waits_for_its_time = matches!(made, Err(TlsError::NotValidYet { .. }));
             match made {
                 Ok(tls) if tls.is_same(&shared.tls.current()) => {}
-                // Refusals are counted and logged there.
+                // A failed reload is counted and logged there.
                 Ok(tls) => drop(shared.reload_tls(tls)),
                 Err(error) if is_news => {
                     shared.counters.tls_reloads_refused.add_one();
@@ -280,8 +283,9 @@ async fn watch_files(shared: Arc<EndpointShared>, paths: PemPaths, every: Durati
     }
 }
 
-/// How often it is looked whether the machine has slept or its clock was set.
+/// Longest time between two checks of the wall clock, which may be set or have passed while the
+/// machine slept.
 const CLOCK_CHECK_INTERVAL_MAX: Duration = Duration::from_secs(3600);
 
-/// Files are not looked at more often than this.
+/// Shortest time between two reads of the files.
 const FILE_CHECK_INTERVAL_MIN: Duration = Duration::from_millis(10);

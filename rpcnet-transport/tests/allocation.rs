@@ -1,6 +1,7 @@
-//! What small calls allocate, client and server together.
+//! Allocations of small calls, client and server together.
 
-// A global allocator cannot be written without it; this one passes every request on to the system's.
+// A global allocator cannot be written without `unsafe`; this one passes every request to the
+// system's.
 #![allow(unsafe_code, reason = "an allocator that counts is an unsafe trait")]
 
 use std::{
@@ -22,7 +23,8 @@ thread_local! {
     static HELD_BYTES: Cell<i64> = const { Cell::new(0) };
 }
 
-// SAFETY: memory is managed by `System`; beside it only thread-local numbers without destructors are touched.
+// SAFETY: memory is managed by `System`; beside it only thread-local numbers without destructors
+// are touched.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         ALLOCATIONS.with(|count| count.set(count.get() + 1));
@@ -45,11 +47,11 @@ const IN_FLIGHT: usize = 64;
 const CALLS: usize = 20_000;
 const ROUNDS: usize = 8;
 
-/// Makes so many calls, so many of them at a time, and says how many allocations each has cost.
+/// Makes `calls` calls, `in_flight` of them concurrently, and returns the allocations per call.
 async fn allocations_per_call(client: &RpcClient, calls: usize, in_flight: usize) -> f64 {
     let body = Bytes::from_static(&[7; 32]);
     let before = ALLOCATIONS.get();
-    // One future each for many calls, so that the test itself allocates next to nothing.
+    // One future for many calls, so that the test itself allocates next to nothing.
     let callers = (0..in_flight).map(|_| async {
         for _ in 0..calls / in_flight {
             let reply = client.call("echo", body.clone()).await;
@@ -60,11 +62,11 @@ async fn allocations_per_call(client: &RpcClient, calls: usize, in_flight: usize
     (ALLOCATIONS.get() - before) as f64 / calls as f64
 }
 
-/// Everything on one thread, so that everything is counted.
+/// Everything runs on one thread, so that everything is counted.
 #[tokio::test(flavor = "current_thread")]
 async fn a_small_call_allocates_next_to_nothing() {
     let (_server, client) = pair().await;
-    // What the handshake leaves behind goes first.
+    // Memory that the handshake leaves behind is freed first.
     let isolated = CallOptions::new().with_isolated(true);
     client
         .call_with("echo", "", isolated)
@@ -75,7 +77,7 @@ async fn a_small_call_allocates_next_to_nothing() {
     let lane_bytes = HELD_BYTES.get() - held_before;
     // Buffers and tables grow once.
     allocations_per_call(&client, CALLS, IN_FLIGHT).await;
-    // The least of several rounds: on a busy machine fewer calls share a packet.
+    // The minimum of several rounds: on a busy machine fewer calls share a packet.
     let (mut many, mut one) = (f64::MAX, f64::MAX);
     for _ in 0..ROUNDS {
         many = many.min(allocations_per_call(&client, CALLS, IN_FLIGHT).await);
@@ -85,7 +87,7 @@ async fn a_small_call_allocates_next_to_nothing() {
         "allocations per call: {many:.2} at {IN_FLIGHT} in flight, {one:.2} one by one; \
          a lane holds about {lane_bytes} bytes on both sides"
     );
-    // One of them is the reply, which is the caller's to keep.
+    // One allocation is the reply, which the caller keeps.
     assert!(
         many < 3.0,
         "{many} allocations per call at {IN_FLIGHT} in flight"
@@ -93,7 +95,7 @@ async fn a_small_call_allocates_next_to_nothing() {
     assert!(one < 15.0, "{one} allocations per call, one by one");
 }
 
-/// A reply that is kept does not keep those that came with it, nor the packets.
+/// A reply that is kept does not keep other replies of its packets, nor the packets.
 #[tokio::test(flavor = "current_thread")]
 async fn a_small_reply_that_is_kept_holds_no_more_than_itself() {
     let (_server, client) = pair().await;
@@ -108,7 +110,8 @@ async fn a_small_reply_that_is_kept_holds_no_more_than_itself() {
     }
     let held = (HELD_BYTES.get() - before) / KEPT as i64;
     println!("a reply of 16 bytes that is kept holds {held} bytes");
-    // Some of it is what the connection itself holds more than before; with its packets a reply would hold ten thousand.
+    // Some of it is what the connection itself holds more than before; with its packets a reply
+    // would hold ten thousand bytes.
     assert!(held < 4_000, "{held} bytes");
 }
 

@@ -1,4 +1,4 @@
-//! The kinds of calls, as a caller makes them.
+//! Call methods of the client: unary and streaming, raw and typed.
 
 use bytes::Bytes;
 use futures::TryFutureExt;
@@ -7,14 +7,14 @@ use tokio::time::Instant;
 use super::{CallOptions, RpcClient, Upload, reply};
 use crate::{Code, Decode, Encode, Processed, Receiver, RpcError, Sender, wire::RequestFlags};
 
-/// The kinds of calls.
+/// Unary and streaming calls.
 impl RpcClient {
-    /// Calls a method with bytes, which get bytes back. A reply of up to 2 KiB has memory of its own; a larger one shares that of the
-    /// packets that it came in.
+    /// Unary call with bytes. A reply of up to 2 KiB has memory of its own; a larger one shares the
+    /// memory of the packets that it came in.
     ///
     /// # Errors
     ///
-    /// [`RpcError`] says what happened and whether the handler has seen the request.
+    /// [`RpcError`], which says what happened and whether the handler has seen the request.
     pub fn call(
         &self,
         method: &str,
@@ -23,23 +23,24 @@ impl RpcClient {
         self.call_with(method, body, CallOptions::new())
     }
 
-    /// Like [`call`](Self::call), with a timeout of its own and more.
+    /// Unary call with bytes and options.
     ///
     /// # Errors
     ///
-    /// As of [`call`](Self::call).
+    /// As for [`call`](Self::call).
     pub fn call_with(
         &self,
         method: &str,
         body: impl Into<Bytes>,
         options: CallOptions,
     ) -> impl Future<Output = Result<Bytes, RpcError>> {
-        // No future of its own: each costs a call time and space.
+        // No future of its own: each level costs every call time and space.
         let call = self.call_bytes(method, body.into(), options);
         call.map_ok(reply::detached)
     }
 
-    /// Like [`call_with`](Self::call_with); the reply may share the memory of the packets that it came in.
+    /// Like [`call_with`](Self::call_with); the reply may share the memory of the packets that it
+    /// came in.
     async fn call_bytes(
         &self,
         method: &str,
@@ -58,18 +59,18 @@ impl RpcClient {
             self.call_on_lane(method, &body, &options, now, deadline)
                 .await
         } else {
-            // On the heap, so that the many calls that need none of it are small.
+            // On the heap, so that the futures of calls on lanes stay small.
             Box::pin(self.call_on_stream(method, body, &options, deadline)).await
         };
         outcome.map_err(|e| self.with_peer_context(e))
     }
 
-    /// Like [`call_with`](Self::call_with), for a body that is kept, perhaps to call again with it: a small one is not even
-    /// counted as shared.
+    /// Like [`call_with`](Self::call_with), for a body that the caller keeps, as for a retry. A
+    /// small body is copied into the lane without touching its reference count.
     ///
     /// # Errors
     ///
-    /// As of [`call`](Self::call).
+    /// As for [`call`](Self::call).
     pub async fn call_ref(
         &self,
         method: &str,
@@ -93,11 +94,11 @@ impl RpcClient {
         Box::pin(self.call_with(method, body.clone(), options)).await
     }
 
-    /// Calls a method with a value, which gets a value back, both encoded with postcard.
+    /// Unary call with typed values, encoded with postcard.
     ///
     /// # Errors
     ///
-    /// As of [`call`](Self::call), and [`Code::Internal`] if a value does not encode or decode.
+    /// As for [`call`](Self::call), and [`Code::Internal`] if a value cannot be encoded or decoded.
     pub async fn call_typed<Req, Resp>(&self, method: &str, request: &Req) -> Result<Resp, RpcError>
     where
         Req: Encode + ?Sized,
@@ -107,11 +108,11 @@ impl RpcClient {
             .await
     }
 
-    /// Like [`call_typed`](Self::call_typed), with a timeout of its own and more.
+    /// Unary call with typed values and options.
     ///
     /// # Errors
     ///
-    /// As of [`call_typed`](Self::call_typed).
+    /// As for [`call_typed`](Self::call_typed).
     pub async fn call_typed_with<Req, Resp>(
         &self,
         method: &str,
@@ -127,11 +128,12 @@ impl RpcClient {
         decode(reply).map_err(|e| self.with_peer_context(e))
     }
 
-    /// Calls a method that answers one request with a stream.
+    /// Server-streaming call: one request, a stream of replies.
     ///
     /// # Errors
     ///
-    /// [`RpcError`] if the request could not be sent; what the handler says comes with the stream.
+    /// [`RpcError`] if the request could not be sent; the handler's failure arrives with the
+    /// stream.
     pub async fn call_server_streaming<Req, Resp>(
         &self,
         method: &str,
@@ -145,11 +147,11 @@ impl RpcClient {
             .await
     }
 
-    /// Like [`call_server_streaming`](Self::call_server_streaming), with a timeout of its own and more.
+    /// Server-streaming call with options.
     ///
     /// # Errors
     ///
-    /// As of [`call_server_streaming`](Self::call_server_streaming).
+    /// As for [`call_server_streaming`](Self::call_server_streaming).
     pub async fn call_server_streaming_with<Req, Resp>(
         &self,
         method: &str,
@@ -170,11 +172,11 @@ impl RpcClient {
         Ok(Receiver::new(recv))
     }
 
-    /// Calls a method that answers a stream with one reply.
+    /// Client-streaming call: a stream of requests, one reply.
     ///
     /// # Errors
     ///
-    /// [`RpcError`] if the call could not be begun.
+    /// [`RpcError`] if the call could not be opened.
     pub async fn call_client_streaming<Req, Resp>(
         &self,
         method: &str,
@@ -187,11 +189,11 @@ impl RpcClient {
             .await
     }
 
-    /// Like [`call_client_streaming`](Self::call_client_streaming), with a timeout of its own and more.
+    /// Client-streaming call with options.
     ///
     /// # Errors
     ///
-    /// As of [`call_client_streaming`](Self::call_client_streaming).
+    /// As for [`call_client_streaming`](Self::call_client_streaming).
     pub async fn call_client_streaming_with<Req, Resp>(
         &self,
         method: &str,
@@ -211,11 +213,11 @@ impl RpcClient {
         Ok(Upload::new(Sender::new(send), recv))
     }
 
-    /// Calls a method that answers a stream with a stream.
+    /// Bidirectional streaming call: a stream of requests, a stream of replies.
     ///
     /// # Errors
     ///
-    /// [`RpcError`] if the call could not be begun; what the handler says comes with the stream.
+    /// [`RpcError`] if the call could not be opened; the handler's failure arrives with the stream.
     pub async fn call_streaming<Req, Resp>(
         &self,
         method: &str,
@@ -227,11 +229,11 @@ impl RpcClient {
         self.call_streaming_with(method, CallOptions::new()).await
     }
 
-    /// Like [`call_streaming`](Self::call_streaming), with a timeout of its own and more.
+    /// Bidirectional streaming call with options.
     ///
     /// # Errors
     ///
-    /// As of [`call_streaming`](Self::call_streaming).
+    /// As for [`call_streaming`](Self::call_streaming).
     pub async fn call_streaming_with<Req, Resp>(
         &self,
         method: &str,

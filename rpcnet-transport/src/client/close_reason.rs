@@ -1,4 +1,4 @@
-//! Why a connection ended.
+//! Reason for which a connection was closed.
 
 use std::fmt;
 
@@ -10,28 +10,28 @@ use crate::{
     quic,
 };
 
-/// Why a connection is no more. What the other side says is text that can be printed: control and
-/// other unprintable characters are escaped.
+/// Reason for which a connection was closed. Text of the peer is printable: control and other
+/// unprintable characters are escaped.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum CloseReason {
-    /// It was closed on this side.
+    /// This side closed it.
     ClosedHere,
     /// The tokio runtime that its endpoint was bound in has ended.
     RuntimeEnded,
-    /// The other side shut down.
+    /// The peer shut down.
     ShutDown,
-    /// The other side [disconnected](crate::Endpoint::disconnect) this node.
+    /// The peer [disconnected](crate::Endpoint::disconnect) this node.
     Disconnected,
-    /// The other side does not let this node in, and says why.
+    /// The peer's authorizer denied this node, with this reason.
     Denied(String),
-    /// The other side closed it, and said why.
+    /// The peer closed it, with this reason.
     ClosedByPeer(String),
-    /// There was no sign of life for the [idle timeout](crate::TransportConfig::with_idle_timeout).
+    /// No packet arrived for the [idle timeout](crate::TransportConfig::with_idle_timeout).
     TimedOut,
-    /// The other side does not know the connection any more: it was restarted.
+    /// The peer does not know the connection any more: it was restarted (stateless reset).
     Restarted,
-    /// The other side, or somebody between, broke the rules of QUIC.
+    /// The peer, or a host on the path, violated the QUIC protocol.
     Failed(String),
 }
 

@@ -1,4 +1,4 @@
-//! What a server says to a caller without being asked.
+//! Task of a connection: control frames, large replies of lanes, and the end of the connection.
 
 use std::{collections::HashSet, future::poll_fn, sync::Arc, task::Poll, time::Duration};
 
@@ -22,19 +22,19 @@ use crate::{
     wire::{Decoder, Frame, StreamKind},
 };
 
-/// What the listener of a connection shares with its client.
+/// State that the task of a connection shares with its client.
 pub(super) struct ConnectionTask {
     pub(super) lanes: Arc<Lanes>,
     pub(super) shared: Arc<ConnectionShared>,
     /// Calls with streams of their own.
     pub(super) in_flight: Gauge,
-    /// What is held of what the server sends.
+    /// Account of the bytes held of what the server sends.
     pub(super) account: Arc<ConnectionAccount>,
     pub(super) reply_rate: MinReplyRate,
 }
 
-/// Listens until the connection ends: to whether the server takes new calls, and for answers that are too large for a
-/// lane. Ends the connection when the client and the last of its streams are gone.
+/// Runs until the connection ends: reads the server's drain state and the replies that are too
+/// large for a lane. Closes the connection when the client and the last of its streams are gone.
 pub(super) async fn run_connection(
     mut guard: CloseOnRuntimeEnd,
     registered: Arc<RegisteredConnection>,
@@ -53,7 +53,8 @@ pub(super) async fn run_connection(
     let begun = Mutex::default();
     let mut answers = FuturesUnordered::new();
     let mut says_more = true;
-    // Until then further states wait, so that a server has no more work done here than that.
+    // Until this time further drain states are not read, which bounds the work that a server can
+    // cause.
     let mut heard_until = None;
     let end = loop {
         tokio::select! {
@@ -70,17 +71,18 @@ pub(super) async fn run_connection(
                     link.set_draining(latest_draining(&mut control, first));
                     heard_until = Some(Instant::now() + DRAINING_INTERVAL_MIN);
                 }
-                // An end, or something of a later version: the rest of the connection is as good as before.
+                // The stream ended, or a later version wrote a frame that this one does not know.
+                // The rest of the connection works on.
                 _ => says_more = false,
             },
             stream = connection.accept_uni() => match stream {
-                // QUIC bounds how many there are.
+                // QUIC bounds the number of these streams.
                 Ok(stream) => {
                     let room = StreamBudget::charged_to(Arc::clone(&account));
                     let recv = reply_stream(stream, room, message_bytes_max);
                     answers.push(read_reply(recv, reply_rate, &lanes, &link, &begun));
                 }
-                // Answers that are here in whole are answers.
+                // Replies that have arrived completely are still delivered.
                 Err(error) => break Some(error),
             },
             Some(()) = answers.next() => {}
@@ -104,20 +106,21 @@ pub(super) async fn run_connection(
     guard.disarm();
 }
 
-/// The last of the states that have come, of which the first was read. What is no state is left for the next look.
+/// Latest drain state that has arrived, after the first was read. A frame of another kind is left
+/// for the next read.
 fn latest_draining(control: &mut RecvHalf, first: bool) -> bool {
     let mut latest = first;
     for _ in 0..DRAINING_FRAMES_MAX {
         match poll_fn(|cx| control.poll_frame(cx)).now_or_never() {
             Some(Ok(Some(Frame::Draining(draining)))) => latest = draining,
-            // An end or an error comes again.
+            // The next read returns the end or the error again.
             _ => break,
         }
     }
     latest
 }
 
-/// Calls whose answers are being read, by lane and number.
+/// Calls whose replies are being read, by lane and call id.
 type RepliesInProgress = Mutex<HashSet<(u64, u32)>>;
 
 fn reply_stream(
@@ -130,7 +133,8 @@ fn reply_stream(
     (index, RecvHalf::new(stream, decoder, room))
 }
 
-/// Reads an answer that has a stream of its own, if a call waits for it and none is being read for that call.
+/// Reads a reply that came on a stream of its own, if its call still waits and no other stream
+/// replies to it.
 async fn read_reply(
     (index, mut stream): (u64, RecvHalf),
     rate: MinReplyRate,
@@ -141,7 +145,8 @@ async fn read_reply(
     let mut reader = MinRateReader::new(rate, &link.runtime);
     let to = reader.frame(&mut stream).await;
     let Ok(Some(Frame::ReplyTo { lane, id })) = to else {
-        // Whose answer it was is not known here. The server says on the lane that it did not arrive.
+        // It is not known which call it replies to. The server says on the lane that the reply was
+        // not delivered.
         return stream.stop(ResetCode::Malformed);
     };
     if !lanes.is_waiting(lane, id) || !begun.lock().insert((lane, id)) {
@@ -152,7 +157,7 @@ async fn read_reply(
         if let Poll::Ready(frame) = reader.poll_frame(&mut stream, cx) {
             return Poll::Ready(Some(frame));
         }
-        // The server hears of a call that was given up, and may go on all the same.
+        // The server is told of a cancelled call, and may go on sending all the same.
         let now = Instant::now();
         if now.duration_since(looked_at) >= PENDING_CHECK_INTERVAL {
             looked_at = now;
@@ -178,11 +183,12 @@ async fn read_reply(
     lanes.complete(lane, id, outcome);
 }
 
-/// Least time between two changes of whether a server takes calls, as it says them and as they are heard.
+/// Shortest time between two changes of the drain state, as a server sends them and as a caller
+/// reads them.
 pub(crate) const DRAINING_INTERVAL_MIN: Duration = Duration::from_millis(10);
 
-/// Least time between two looks whether the call of an answer that is being read waits for it.
+/// Time between two checks whether the call of a reply that is being read still waits.
 const PENDING_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// States that are read at a time: 16 KiB of them.
+/// Drain states that are read at once: 16 KiB of them.
 const DRAINING_FRAMES_MAX: usize = 4_096;

@@ -1,4 +1,4 @@
-//! Calls before the end of the handshake.
+//! Early data (0-RTT): calls that are sent before the handshake completes.
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -26,17 +26,17 @@ use crate::{
     wire::{Decoder, Frame, RequestFlags, RequestHeader},
 };
 
-/// What a client has more whose handshake was not over when it was made.
+/// Additional state of a client that was returned before its handshake completed.
 pub(super) struct EarlyHandshake {
     progress: watch::Receiver<HandshakeProgress>,
     early_calls: Gauge,
 }
 
-/// How far the handshake is.
+/// Progress of the handshake.
 #[derive(Debug, Clone)]
 enum HandshakeProgress {
     Handshaking,
-    /// The server has said whether it takes early data; its hello is not here yet.
+    /// The server has accepted or rejected the early data; its hello has not arrived.
     EarlyDataDecided {
         taken: bool,
     },
@@ -46,7 +46,7 @@ enum HandshakeProgress {
     },
 }
 
-/// A call that goes out early.
+/// Call that is sent as early data.
 struct EarlyCall {
     connection: quinn::Connection,
     progress: watch::Receiver<HandshakeProgress>,
@@ -60,34 +60,38 @@ struct EarlyCall {
     runtime: EndpointRuntime,
 }
 
-/// What became of an early call.
+/// Outcome of an early call.
 enum EarlyOutcome {
     Ended(Result<Bytes, RpcError>),
-    /// The server did not process it and takes it later.
+    /// The server did not process it, and accepts it after the handshake.
     Rejected,
 }
 
 impl Endpoint {
-    /// Connects to a node that this endpoint was connected to before, without waiting for it.
+    /// Connects to a node that this endpoint was connected to before, without waiting for the
+    /// handshake (0-RTT).
     ///
-    /// If there is a [session](TransportConfig::with_session_lifetime) of this node at this address, and the server
-    /// [takes early calls](TransportConfig::with_early_data), the client is there at once. Unary calls on it that are
-    /// [replay-safe](CallOptions::with_replay_safe) go out with the first packets, each on a stream of its own, and
-    /// their replies may be here after one round trip. All other calls wait for the end of the handshake. Calls that the server
-    /// does not take early are made again then, within their time; it has not processed them. That the
-    /// connection cannot be made is an error of the calls, and of [`RpcClient::confirmed`].
+    /// If there is a [session](TransportConfig::with_session_lifetime) of this node at this
+    /// address, and the server [accepts early data](TransportConfig::with_early_data), the client
+    /// is returned at once. Unary calls on it that are [replay-safe](CallOptions::with_replay_safe)
+    /// are sent with the first packets, each on a stream of its own, and may be answered after one
+    /// round trip. All other calls wait for the end of the handshake. Calls that the server rejects
+    /// as early data, which it has not processed, are sent again after the handshake, within their
+    /// deadlines. If the connection cannot be established, the calls and [`RpcClient::confirmed`]
+    /// fail.
     ///
     /// Otherwise this is [`connect`](Self::connect).
     ///
-    /// Nobody but the right server can read early calls, and nobody else can make them; but somebody on the way can
-    /// send them again. A session is good for one connection and its server alone has it, so the copy of a first packet that
-    /// was taken is not taken again, nor one that is older than the server. But who lets the copy arrive and keeps the
-    /// original back until the caller makes the call again has it run twice (RFC 8446 section 8). Hence both sides must
-    /// say that a call is replay-safe.
+    /// Only the right server can read early calls, and only this node can make them, but a host on
+    /// the path can replay them. A session is good for one connection, and only its server has it,
+    /// so a copy of first packets that were accepted is not accepted again, nor are packets older
+    /// than the server. One attack is left (RFC 8446 section 8): the attacker delivers the copy and
+    /// holds the original back until the caller repeats the call, which then runs twice. Hence both
+    /// sides must declare that a call is replay-safe.
     ///
     /// # Errors
     ///
-    /// As of [`connect`](Self::connect).
+    /// As for [`connect`](Self::connect).
     pub async fn connect_early(
         &self,
         addr: SocketAddr,
@@ -126,14 +130,14 @@ impl Endpoint {
     }
 }
 
-/// What a client does before the end of the handshake.
+/// Calls and waits before the end of the handshake.
 impl RpcClient {
-    /// Waits until the handshake is over and the server has said that it takes this client; at once for a client that
-    /// [`Endpoint::connect`] made.
+    /// Waits until the handshake is complete and the server has accepted this client; returns at
+    /// once for a client of [`Endpoint::connect`].
     ///
     /// # Errors
     ///
-    /// [`ConnectError`] if the connection could not be made.
+    /// [`ConnectError`] if the connection could not be established.
     pub async fn confirmed(&self) -> Result<(), ConnectError> {
         match &self.0.early {
             Some(early) => early.completed().await.map(|_| ()),
@@ -141,7 +145,7 @@ impl RpcClient {
         }
     }
 
-    /// Whether the handshake is over and the server takes this client.
+    /// Whether the handshake is complete and the server has accepted this client.
     pub fn is_confirmed(&self) -> bool {
         match &self.0.early {
             Some(early) => early.client().is_some(),
@@ -168,7 +172,7 @@ impl RpcClient {
             config.message_bytes_max,
             false,
         ));
-        // Lanes are for after the handshake, and so is their client.
+        // This client has no lanes: the one after the handshake has them.
         let lanes = Lanes::new(
             connection.clone(),
             0,
@@ -210,7 +214,7 @@ impl RpcClient {
         Self(Arc::new(inner))
     }
 
-    /// Makes a unary call: now, if it may go early, or when the handshake is over.
+    /// Makes a unary call: at once if it may be sent as early data, otherwise after the handshake.
     pub(super) async fn call_early(
         &self,
         early: &EarlyHandshake,
@@ -231,11 +235,11 @@ impl RpcClient {
             }
         }
         let client = self.wait_for_handshake(early, deadline).await?;
-        // It is a client like any other; so the future has an end.
+        // Boxed to break the recursion: the second client has no early data.
         Box::pin(client.call_with(method, body, options)).await
     }
 
-    /// Waits for the client to use from the end of the handshake on.
+    /// Waits for the client of the completed handshake.
     pub(super) async fn wait_for_handshake(
         &self,
         early: &EarlyHandshake,
@@ -275,7 +279,8 @@ impl RpcClient {
             reply_rate: self.0.reply_rate,
             runtime: self.0.shared.runtime.clone(),
         };
-        // In a task, since what waits for all attempts to end must not wait for a future that nobody polls.
+        // In a task of its own: the handshake waits for all early calls to end, and must not wait
+        // for a future that is not polled.
         let runtime = &self.0.shared.runtime;
         let task = runtime.spawn(attempt.run(early.early_calls.enter().0));
         let task = AbortOnDropHandle::new(task);
@@ -305,7 +310,7 @@ impl RpcClient {
 }
 
 impl EarlyHandshake {
-    /// The client to use from the end of the handshake on; `None` before.
+    /// Client of the completed handshake; `None` before.
     pub(super) fn client(&self) -> Option<RpcClient> {
         match &*self.progress.borrow() {
             HandshakeProgress::Completed { client, .. } => client.as_ref().ok().cloned(),
@@ -319,14 +324,14 @@ impl EarlyHandshake {
             progress.wait_for(|progress| matches!(progress, HandshakeProgress::Completed { .. }));
         match over.await.as_deref() {
             Ok(HandshakeProgress::Completed { client, .. }) => client.clone(),
-            // The task that says it went with its runtime.
+            // The task of the handshake ended with its runtime.
             _ => Err(ConnectError::RuntimeEnded),
         }
     }
 }
 
 impl EarlyCall {
-    /// Makes the call. The guard goes after everything that belongs to the stream.
+    /// Makes the call. The guard is dropped after everything that belongs to the stream.
     async fn run(self, _guard: GaugeGuard) -> EarlyOutcome {
         let Self {
             connection,
@@ -343,7 +348,8 @@ impl EarlyCall {
         let opened = tokio::select! {
             biased;
             opened = connection.open_bi() => opened,
-            // More streams than the server took last time: those that are too many wait.
+            // The server accepts fewer streams than it did last time; the calls beyond them wait
+            // for the handshake.
             _ = is_early_data_accepted(&mut progress) => return EarlyOutcome::Rejected,
         };
         let (send, recv) = match opened {
@@ -354,7 +360,8 @@ impl EarlyCall {
         let mut send = SendHalf::new(send, turns);
         let mut recv = RecvHalf::new(recv, Decoder::replies(answer_bytes_max), room);
         if !is_early {
-            // The handshake ended meanwhile, and others may still hold streams of this number; see `complete`.
+            // The handshake completed meanwhile, and other calls may still hold streams of this
+            // number; see `complete_handshake`.
             return EarlyOutcome::Rejected;
         }
         let now = Instant::now();
@@ -368,7 +375,7 @@ impl EarlyCall {
             Err(WriteFailure::Lost(e)) => {
                 return EarlyOutcome::Ended(Err(reply::lost_before_sending(e)));
             }
-            // A new stream is closed only by the refusal of all early data.
+            // A new stream is closed only if all early data was rejected.
             Err(WriteFailure::Stalled | WriteFailure::Closed) => return EarlyOutcome::Rejected,
         }
         send.finish();
@@ -382,7 +389,7 @@ impl EarlyCall {
                     EarlyOutcome::Ended(reply::into_result(header, body))
                 }
             }
-            // That of all early data looks like that of one stream.
+            // The rejection of all early data looks like a reset of one stream.
             Err(ReadFailure::Reset(_)) if !is_early_data_accepted(&mut progress).await => {
                 EarlyOutcome::Rejected
             }
@@ -391,8 +398,8 @@ impl EarlyCall {
     }
 }
 
-/// Whether the server takes early data, when it has said so. `true` if there is no knowing, so that nothing that may have
-/// been processed is repeated.
+/// Whether the server accepts early data, as soon as it has decided. `true` if that remains
+/// unknown, so that a call that may have been processed is not repeated.
 async fn is_early_data_accepted(progress: &mut watch::Receiver<HandshakeProgress>) -> bool {
     let judged = progress.wait_for(|progress| !matches!(progress, HandshakeProgress::Handshaking));
     match judged.await.as_deref() {
@@ -404,7 +411,7 @@ async fn is_early_data_accepted(progress: &mut watch::Receiver<HandshakeProgress
     }
 }
 
-/// Sees a handshake to its end.
+/// Completes the handshake of an early client.
 async fn complete_handshake(
     shared: Arc<EndpointShared>,
     target: DialTarget,
@@ -425,8 +432,8 @@ async fn complete_handshake(
         publish.send_replace(HandshakeProgress::EarlyDataDecided { taken });
         if !taken {
             shared.counters.early_data_rejected.add_one();
-            // QUIC begins to number streams anew, and a stream that was refused takes the waker of a new one of its
-            // number with it when it is dropped. So all of them go first.
+            // QUIC starts to number streams anew, and dropping a rejected stream removes the waker
+            // of the new stream of its number. So all rejected ones are dropped first.
             attempts.wait_for_zero().await;
         }
         shared.read_hello(&target, connection.clone()).await

@@ -1,4 +1,4 @@
-//! What becomes of a connection, for whoever wants to know at once.
+//! Connection events: drain state and close, delivered to one callback.
 
 use std::fmt;
 
@@ -6,30 +6,30 @@ use parking_lot::Mutex;
 
 use super::CloseReason;
 
-/// What becomes of a connection; see [`RpcClient::on_event`](super::RpcClient::on_event).
+/// Change of a connection's state; see [`RpcClient::on_event`](super::RpcClient::on_event).
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ConnectionEvent {
-    /// The server takes no new calls, or does again.
+    /// The server started to drain, or stopped draining.
     Draining(bool),
-    /// The connection is gone.
+    /// The connection was closed.
     Closed(CloseReason),
 }
 
-/// Who wants to know.
+/// Callback for the events of one connection.
 #[derive(Default)]
 pub(super) struct EventListener(Mutex<Option<EventCallback>>);
 
 pub(super) type EventCallback = Box<dyn Fn(ConnectionEvent) + Send + Sync>;
 
 impl EventListener {
-    /// In place of the one before, who hears at once what there is to say.
+    /// Replaces the callback, which is called at once if there is something to report.
     pub(super) fn set(
         &self,
         told: EventCallback,
         so_far: impl FnOnce() -> Option<ConnectionEvent>,
     ) {
-        // Under the lock, so that older news does not come after newer.
+        // Called under the lock, so that events arrive in order.
         let mut listener = self.0.lock();
         if let Some(news) = so_far() {
             told(news);

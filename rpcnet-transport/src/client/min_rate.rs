@@ -1,4 +1,4 @@
-//! Least rate of a reply: how long a server may take to send one that it has begun.
+//! Minimum rate of replies: bounds how long a server may take to send a reply that it has begun.
 
 use std::{
     future::poll_fn,
@@ -17,7 +17,7 @@ use crate::{
     wire::Frame,
 };
 
-/// The rule for replies, which is the server's rule for requests: see
+/// Minimum rate of replies, the counterpart of the server's rule for requests: see
 /// [`TransportConfig::with_transfer_rate_min`].
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct MinReplyRate {
@@ -25,19 +25,20 @@ pub(crate) struct MinReplyRate {
     bytes_per_second_min: NonZeroU32,
 }
 
-/// Reads frames of one stream. One that has begun has to come at the least rate.
+/// Reader of the frames of one stream. A frame that has begun has to arrive at the minimum rate.
 pub(crate) struct MinRateReader<'a> {
     rate: MinReplyRate,
     runtime: &'a EndpointRuntime,
-    /// Of a frame that has begun and was waited for.
+    /// Set while a frame that has begun is waited for.
     watch: Option<RateWatch>,
 }
 
 struct RateWatch {
     since: Instant,
-    /// How long it may take: the longest time that all that the connection was reading needed.
+    /// Time limit of the frame: the longest time that all frames of the connection in progress
+    /// needed.
     limit: Duration,
-    /// Bytes that the streams of the connection have brought.
+    /// Bytes that the streams of the connection have delivered.
     seen: u64,
     rate: MinRateTracker,
     timer: Pin<Box<Sleep>>,
@@ -82,13 +83,14 @@ impl<'a> MinRateReader<'a> {
     }
 
     fn poll_below_rate(&mut self, recv: &mut RecvHalf, cx: &mut Context<'_>) -> Poll<ReadFailure> {
-        // A server may take its time to begin, and is not to blame for what waits for room here.
+        // A server may take its time to start a reply, and is not to blame while this side has no
+        // room for it.
         if !recv.is_inside_frame() || recv.is_waiting_to_reserve() {
             self.watch = None;
             return Poll::Pending;
         }
-        // Of large replies side by side some wait until their server has sent others, so it is the
-        // connection that has to go on.
+        // Of large replies side by side some wait until the server has sent others, so progress is
+        // measured over the connection.
         let (rate, bytes) = (self.rate, recv.bytes_read_of_connection());
         let now = Instant::now();
         let watch = self.watch.get_or_insert_with(|| RateWatch {
@@ -110,7 +112,7 @@ impl<'a> MinRateReader<'a> {
             return Poll::Ready(ReadFailure::TooSlow { body_bytes, took });
         }
         let timer = &mut watch.timer;
-        // It may ring early, and is set again then: not with each packet.
+        // It may fire early, and is set again then: not with each packet.
         if timer.is_elapsed() || timer.deadline() > due {
             timer.as_mut().reset(due);
         }

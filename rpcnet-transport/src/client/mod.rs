@@ -1,4 +1,4 @@
-//! The calling side: one connection to one node, and calls on it.
+//! Client side: one connection to one node, and the calls on it.
 
 mod calls;
 mod close_reason;
@@ -43,11 +43,11 @@ use crate::{
     wire,
 };
 
-/// One connection to one node, for any number of calls at a time. Cheap to clone.
+/// Connection to one node, for any number of concurrent calls. Cheap to clone.
 ///
-/// The connection ends with its last clone and the last of its streams, with [`close`](Self::close), or when the other side
-/// or the network ends it; it does not come back by itself. Dropping the future of a call cancels its handler on the
-/// server.
+/// The connection ends with its last clone and the last of its streams, with
+/// [`close`](Self::close), or when the peer or the network ends it. It does not reconnect. Dropping
+/// the future of a call cancels its handler on the server.
 #[derive(Clone)]
 pub struct RpcClient(Arc<Inner>);
 
@@ -55,9 +55,9 @@ struct Inner {
     connection: quinn::Connection,
     peer: Peer,
     account: Arc<ConnectionAccount>,
-    /// In which calls write large messages.
+    /// Turns in which calls write large messages.
     write_turns: Arc<WriteTurns>,
-    /// Smaller of our limit and the server's.
+    /// The smaller of this side's limit and the server's.
     request_bytes_max: usize,
     reply_bytes_max: usize,
     reply_rate: MinReplyRate,
@@ -69,20 +69,21 @@ struct Inner {
     in_flight: Gauge,
     /// Calls of all connections of the endpoint.
     outgoing: Gauge,
-    /// Of a client whose handshake was not over when it was made. It passes calls on to another one when it is.
+    /// Set if the client was returned before its handshake completed. It forwards calls to another
+    /// client afterwards.
     early: Option<EarlyHandshake>,
-    /// Of a client that opened an endpoint for itself.
+    /// Endpoint of a client that was opened by [`RpcClient::connect`].
     _endpoint: Option<Endpoint>,
 }
 
-/// What a client takes over from the endpoint that made its connection.
+/// Established connection, as the endpoint hands it to a client.
 pub(crate) struct OpenedConnection {
     pub(crate) connection: quinn::Connection,
     pub(crate) peer: Peer,
-    /// What is held of what the server sends.
+    /// Account of the bytes held of what the server sends.
     pub(crate) account: Arc<ConnectionAccount>,
     pub(crate) hello: wire::Hello,
-    /// Where the hello came from, for what follows it.
+    /// Control stream that the hello came on, for the frames that follow it.
     pub(crate) control: RecvHalf,
     pub(crate) runtime: EndpointRuntime,
     pub(crate) registered: Arc<RegisteredConnection>,
@@ -91,12 +92,12 @@ pub(crate) struct OpenedConnection {
 }
 
 impl RpcClient {
-    /// Connects to the node `name` at `addr` from a port of its own, with default settings. A program that also
-    /// serves, or makes several connections, calls [`Endpoint::connect`] instead.
+    /// Connects to the node `name` at `addr` from a port of its own, with default settings. A
+    /// program that also serves, or opens several connections, calls [`Endpoint::connect`] instead.
     ///
     /// # Errors
     ///
-    /// [`ConnectError`] as of [`Endpoint::connect`], and [`ConnectError::Bind`].
+    /// [`ConnectError`] as for [`Endpoint::connect`], and [`ConnectError::Bind`].
     pub async fn connect(addr: SocketAddr, name: &str, tls: &Tls) -> Result<Self, ConnectError> {
         let any: SocketAddr = if addr.is_ipv6() {
             (std::net::Ipv6Addr::UNSPECIFIED, 0).into()
@@ -129,7 +130,8 @@ impl RpcClient {
             outgoing,
             busy_poll,
         } = opened;
-        // Whatever the streams that it takes carry and is not read here, there is credit for lanes.
+        // Large enough for all streams that the server accepts, so that unread streams leave credit
+        // for the lanes.
         let streams_bytes =
             u64::from(hello.streams_max) * u64::from(config.stream_window_bytes.get());
         if streams_bytes > u64::from(config.connection_window_bytes.get()) {
@@ -189,27 +191,27 @@ impl RpcClient {
         }))
     }
 
-    /// Who is at the other end.
+    /// Node at the other end of the connection.
     pub fn peer(&self) -> &Peer {
         &self.0.peer
     }
 
-    /// Calls under way on this connection, streams until both of their ends are dropped.
+    /// Calls in flight on this connection. A stream counts until both of its halves are dropped.
     pub fn in_flight(&self) -> usize {
         let later = self.confirmed_client();
         let later = later.map_or(0, |client| client.in_flight());
         self.0.in_flight.count() + self.0.lanes.waiting() + later
     }
 
-    /// How busy the server was at its last reply on this connection; `None` before the first.
+    /// Load report of the last reply on this connection; `None` before the first.
     pub fn load(&self) -> Option<LoadReport> {
         let later = self.confirmed_client();
         later.as_ref().unwrap_or(self).0.shared.load()
     }
 
-    /// Whether the connection carries as many calls as the server takes on it: a call that begins now would wait for
-    /// another one to end, or calls that need a stream of their own do so already. When it stays so, a second connection
-    /// to the same server may take more.
+    /// Whether the connection carries as many calls as the server accepts on it: a new call would
+    /// wait for another one to end, or calls that need a stream of their own wait already. If that
+    /// lasts, a second connection to the same server may carry more.
     pub fn is_saturated(&self) -> bool {
         self.0.lanes.is_saturated()
     }
@@ -219,33 +221,35 @@ impl RpcClient {
         self.0.connection.rtt()
     }
 
-    /// Whether the server takes no new calls, as it said when the connection was made and whenever that changed. New calls
-    /// fail at once with [`Code::Draining`](crate::Code::Draining), those under way go on.
+    /// Whether the server drains, as it says when the connection is established and whenever that
+    /// changes. New calls fail at once with [`Code::Draining`](crate::Code::Draining); calls in
+    /// flight go on.
     pub fn is_draining(&self) -> bool {
         let later = self.confirmed_client();
         later.as_ref().unwrap_or(self).0.shared.is_draining()
     }
 
-    /// Whether the connection is gone, so that every call fails.
+    /// Whether the connection is closed, so that every call fails.
     pub fn is_closed(&self) -> bool {
         self.0.connection.close_reason().is_some()
     }
 
-    /// Why the connection is gone; `None` while it stands.
+    /// Reason for which the connection was closed; `None` while it is open.
     pub fn close_reason(&self) -> Option<CloseReason> {
         let reason = self.0.connection.close_reason()?;
         Some(self.0.shared.close_reason(&reason))
     }
 
-    /// Waits until the connection is gone.
+    /// Waits until the connection is closed.
     pub async fn closed(&self) -> CloseReason {
         let reason = self.0.connection.closed().await;
         self.0.shared.close_reason(&reason)
     }
 
-    /// Calls `announced_draining` when the server says that it takes no new calls, or that it does again, and when the connection is gone;
-    /// at once if either is so already. In place of the one that was given before. It is to be quick, not to wait, and not to
-    /// call this again; it is kept for as long as the connection is, so it must not hold the client.
+    /// Sets the callback for [`ConnectionEvent`]s: the server starts or stops draining, or the
+    /// connection is closed. If either is the case already, the callback runs at once. It replaces
+    /// the previous callback. It has to be quick, must not block and must not call this method; the
+    /// connection keeps it, so it must not hold the client.
     pub fn on_event(&self, told: impl Fn(ConnectionEvent) + Send + Sync + 'static) {
         if let Some(later) = self.confirmed_client() {
             return later.on_event(told);
@@ -261,8 +265,8 @@ impl RpcClient {
             });
     }
 
-    /// Closes the connection at once, however much is under way. Calls under way fail with
-    /// [`Code::Unavailable`](crate::Code::Unavailable); they and the other side learn the reason.
+    /// Closes the connection at once, however much is in flight. Calls in flight fail with
+    /// [`Code::Unavailable`](crate::Code::Unavailable); they and the peer learn the reason.
     pub fn close(&self, reason: &str) {
         if !reason.is_empty() {
             let why = format!("the connection was closed here: {reason}");
@@ -279,7 +283,7 @@ impl RpcClient {
         [self.0.in_flight.enter().0, self.0.outgoing.enter().0]
     }
 
-    /// Why a call does not even begin, if it does not.
+    /// Error of a call that cannot start: its deadline has passed, or the server drains.
     fn fail_fast(&self, now: Instant, deadline: Option<Instant>) -> Option<RpcError> {
         if on_stream::is_expired(deadline, now) {
             return Some(on_stream::deadline_exceeded(false));
@@ -301,7 +305,7 @@ impl RpcClient {
 impl Drop for Inner {
     fn drop(&mut self) {
         self.lanes.abort();
-        // Else it is closed when nothing is under way any more.
+        // Otherwise the connection is closed when the last call ends.
         if self.early.is_none() && self.in_flight.count() == 0 {
             close_at_once(&self.connection, CLOSE_DONE, b"");
         }

@@ -1,4 +1,4 @@
-//! A small call that shares a stream with others.
+//! Call on a lane: a small unary call that shares a stream with others.
 
 use bytes::Bytes;
 use tokio::time::Instant;
@@ -11,7 +11,7 @@ use super::{
 use crate::{RpcError, wire};
 
 impl RpcClient {
-    /// Whether a call can ride a lane.
+    /// Whether a call can be sent on a lane.
     pub(super) fn fits_lane(
         &self,
         body: &Bytes,
@@ -26,7 +26,7 @@ impl RpcClient {
             && left.is_none_or(|left| left <= wire::LANE_DEADLINE_MAX)
     }
 
-    /// Makes a call on a lane, or on a stream of its own if the lane will not have it.
+    /// Makes a call on a lane, or on a stream of its own if no lane accepts it.
     pub(super) async fn call_on_lane(
         &self,
         method: &str,
@@ -43,7 +43,7 @@ impl RpcClient {
             now = Instant::now();
         }
         loop {
-            // It may have waited since it was made.
+            // Time may have passed since the call was made.
             if is_expired(deadline, now) {
                 return Err(deadline_exceeded(false));
             }

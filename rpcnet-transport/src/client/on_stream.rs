@@ -1,4 +1,4 @@
-//! One call over one stream: out with the request, in with the reply.
+//! Call on a stream of its own: unary exchange, and the opening of streaming calls.
 
 use std::sync::Arc;
 
@@ -14,9 +14,9 @@ use crate::{
     wire::{self, Decoder, Frame, RequestFlags, RequestHeader},
 };
 
-/// What goes over the connection.
+/// Calls on streams of their own.
 impl RpcClient {
-    /// One call on a stream of its own, until its deadline.
+    /// Unary call on a stream of its own, until its deadline.
     pub(super) async fn call_on_stream(
         &self,
         method: &str,
@@ -39,7 +39,8 @@ impl RpcClient {
         }
     }
 
-    /// Tells by `sent` whether all of the request was handed over.
+    /// Sends the request and reads the reply. Sets `sent` when the whole request was handed to
+    /// QUIC.
     async fn send_and_receive(
         &self,
         method: &str,
@@ -67,7 +68,7 @@ impl RpcClient {
         }
     }
 
-    /// Begins a call with streams. What it returns carries the deadline on.
+    /// Opens a streaming call. The returned halves keep its deadline.
     pub(super) async fn open_streaming(
         &self,
         method: &str,
@@ -81,13 +82,13 @@ impl RpcClient {
             .then(|| now.checked_add(self.0.call_timeout))
             .flatten();
         let deadline = options.resolve(now, None);
-        // What has no deadline of its own has no end, but it has a beginning.
+        // A streaming call without a deadline still has a time limit for its opening.
         let opened_by = deadline.or(opened_by);
         self.open_streaming_by(method, body, flags, options, opened_by)
             .await
     }
 
-    /// Begins a call with streams, with options that were settled, until this time.
+    /// Opens a streaming call with resolved options, by `opened_by`.
     async fn open_streaming_by(
         &self,
         method: &str,
@@ -153,7 +154,7 @@ impl RpcClient {
         Ok((send, recv))
     }
 
-    /// Refuses what no carrier can take.
+    /// Rejects requests that can be sent neither on a lane nor on a stream.
     pub(super) fn check_request(&self, method: &str, body: &Bytes) -> Result<(), RpcError> {
         if method.is_empty() || method.len() > wire::METHOD_BYTES_MAX {
             return Err(RpcError::new(
@@ -220,7 +221,7 @@ impl RpcClient {
         body: Bytes,
         deadline: Option<Instant>,
     ) -> Result<(), RpcError> {
-        // What is left when the bytes leave, so that waiting for a stream is not counted twice.
+        // Time left when the bytes are sent, so that waiting for a stream is not counted twice.
         let now = Instant::now();
         if is_expired(deadline, now) {
             return Err(deadline_exceeded(false));
@@ -228,7 +229,7 @@ impl RpcClient {
         header.deadline = deadline.map(|at| at.saturating_duration_since(now));
         let head = crate::stream::encode_call_head(&header, body.len());
         match send.write(head, body, None).await {
-            // A server that stops a request has answered it: the reason is there to be read.
+            // A server that stops a request has replied to it: the reason can be read.
             Ok(()) | Err(WriteFailure::Stopped) => Ok(()),
             Err(WriteFailure::Lost(e)) => Err(reply::lost_before_sending(e)),
             Err(WriteFailure::Stalled | WriteFailure::Closed) => {

@@ -1,4 +1,4 @@
-//! What a caller may set for one call.
+//! Options of one call.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use crate::{Priority, inherited};
 
-/// How one call is made.
+/// Options of one call.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct CallOptions {
     limit: TimeLimit,
@@ -14,7 +14,7 @@ pub struct CallOptions {
     pub(crate) idempotent: bool,
     pub(crate) isolated: bool,
     pub(crate) replay_safe: bool,
-    /// As it goes out: that is smaller to carry than a number.
+    /// In the byte order of the wire: an array has no alignment, which keeps call futures small.
     pub(crate) idempotency_key: Option<[u8; 16]>,
     priority: Option<Priority>,
     skips_inheritance: bool,
@@ -30,102 +30,109 @@ enum TimeLimit {
 }
 
 impl CallOptions {
-    /// A unary call with the client's default timeout or a stream without a deadline, first attempt, not idempotent.
+    /// Unary call with the client's default timeout, or stream without a deadline; first attempt,
+    /// not idempotent.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// The call ends after this time at the latest, counted from when it is made; for streams that is from their opening to their
-    /// end. Default for unary calls [`TransportConfig::with_call_timeout`](crate::TransportConfig::with_call_timeout), for streams
-    /// no limit.
+    /// Timeout of the call, counted from when it is made; of a stream from its opening to its end.
+    /// Default for unary calls:
+    /// [`TransportConfig::with_call_timeout`](crate::TransportConfig::with_call_timeout); for
+    /// streams: none.
     #[must_use]
     pub fn with_timeout(mut self, timeout: Duration) -> Self {
         self.limit = TimeLimit::Within(timeout);
         self
     }
 
-    /// The call ends at this time at the latest.
+    /// Deadline of the call.
     #[must_use]
     pub fn with_deadline(mut self, deadline: std::time::Instant) -> Self {
         self.limit = TimeLimit::By(deadline.into());
         self
     }
 
-    /// The call may take as long as its connection lasts, as streams may by default. A connection whose other side is gone ends
-    /// after the [idle timeout](crate::TransportConfig::with_idle_timeout) and a keep-alive at the
-    /// latest (20 s by default), and its calls with it. A reply that has begun has to come at a
-    /// [least rate](crate::TransportConfig::with_transfer_rate_min) all the same.
+    /// The call may take as long as its connection lasts, which is the default of streams. The
+    /// connection of a peer that is gone ends after the [idle
+    /// timeout](crate::TransportConfig::with_idle_timeout) and a keep-alive interval at the latest
+    /// (20 s by default), and its calls with it. A reply that has begun has to arrive at the
+    /// [minimum rate](crate::TransportConfig::with_transfer_rate_min) all the same.
     #[must_use]
     pub fn without_deadline(mut self) -> Self {
         self.limit = TimeLimit::None;
         self
     }
 
-    /// Says which attempt this is, from 0, default 0. The handler sees it.
+    /// Number of this attempt, from 0; default 0. The handler sees it.
     #[must_use]
     pub fn with_attempt(mut self, attempt: u8) -> Self {
         self.attempt = attempt;
         self
     }
 
-    /// Says that running the call twice does no harm, default `false`. The handler sees it; repeating a call is up to
-    /// the caller.
+    /// Declares that running the call twice does no harm; default `false`. The handler sees it;
+    /// retrying is up to the caller.
     #[must_use]
     pub fn with_idempotent(mut self, idempotent: bool) -> Self {
         self.idempotent = idempotent;
         self
     }
 
-    /// Gives the call a key that all its attempts share and no other call has: 16 random bytes will do. The handler sees it, and a
-    /// server that [remembers keys](crate::Router::with_idempotency) runs the call once and answers repeats with the first
-    /// reply. Default none. It costs 16 bytes of the request.
+    /// Idempotency key that all attempts of the call share and no other call has, such as 16 random
+    /// bytes; default none. The handler sees it, and a server with an [idempotency
+    /// cache](crate::Router::with_idempotency) runs the call once and answers repeats with the
+    /// first reply. It adds 16 bytes to the request.
     #[must_use]
     pub fn with_idempotency_key(mut self, key: u128) -> Self {
         self.idempotency_key = Some(key.to_le_bytes());
         self
     }
 
-    /// How much the call matters when the server has too much to do; default that of the call that is being served here
-    /// ([`inherited`](crate::inherited)), or [`Priority::Critical`].
+    /// Priority of the call on an overloaded server. Default: that of the call that is being served
+    /// here ([`inherited`](crate::inherited)), or [`Priority::Critical`].
     #[must_use]
     pub fn with_priority(mut self, priority: Priority) -> Self {
         self.priority = Some(priority);
         self
     }
 
-    /// The call takes over nothing from the one that is being served here: for work that outlives it. Otherwise it ends when that one
-    /// does at the latest, and has its priority.
+    /// The call does not inherit from the call that is being served here: for work that outlives
+    /// it. By default a call ends at the deadline of that call at the latest, and has its priority.
     #[must_use]
     pub fn without_inheritance(mut self) -> Self {
         self.skips_inheritance = true;
         self
     }
 
-    /// Asks for a QUIC stream of its own, default `false`: a lost packet of other calls never delays it, at several
-    /// times the price of a small call that shares a stream. Large bodies and streams have their own in any case.
+    /// Asks for a QUIC stream of its own, default `false`: lost packets of other calls never delay
+    /// it, at several times the cost of a small call on a lane. Large bodies and streaming calls
+    /// have streams of their own in any case.
     #[must_use]
     pub fn with_isolated(mut self, isolated: bool) -> Self {
         self.isolated = isolated;
         self
     }
 
-    /// Says that running the call twice does no harm even if a stranger has it done, now or some time later; default `false`.
-    /// On a connection that [`connect_early`](crate::Endpoint::connect_early) made, it goes out with the very first packet,
-    /// before the handshake is over. Elsewhere it changes nothing. The method must be
-    /// [declared so](crate::Router::with_replay_safe) by the server too, or the call waits for the handshake after all.
+    /// Declares that running the call twice does no harm even if an attacker replays it, now or
+    /// some time later; default `false`. On a connection of
+    /// [`connect_early`](crate::Endpoint::connect_early) such a call is sent with the first
+    /// packets, before the handshake completes. Elsewhere the option has no effect. The server has
+    /// to [declare the method replay-safe](crate::Router::with_replay_safe) too, or the call waits
+    /// for the handshake.
     #[must_use]
     pub fn with_replay_safe(mut self, replay_safe: bool) -> Self {
         self.replay_safe = replay_safe;
         self
     }
 
-    /// Whether nothing was said of its time.
+    /// Whether no time limit was set.
     pub(crate) fn has_default_time_limit(&self) -> bool {
         matches!(self.limit, TimeLimit::Default)
     }
 
-    /// Takes over what there is to take over, once. Says until when the call may take; `default` is the time of calls that say
-    /// nothing of it.
+    /// Applies inheritance once, and returns the deadline of the call; `default` is the timeout of
+    /// calls without a time limit.
     #[inline(always)]
     pub(crate) fn resolve(&mut self, now: Instant, default: Option<Duration>) -> Option<Instant> {
         let mut deadline = self.deadline(now, default);
@@ -139,7 +146,7 @@ impl CallOptions {
         deadline
     }
 
-    /// Of options that were [settled](Self::settle).
+    /// Deadline of options that were [resolved](Self::resolve).
     pub(crate) fn resolved_deadline(&self) -> Option<Instant> {
         match self.limit {
             TimeLimit::By(deadline) => Some(deadline),
@@ -147,7 +154,7 @@ impl CallOptions {
         }
     }
 
-    /// Of options that were [settled](Self::settle).
+    /// Priority of options that were [resolved](Self::resolve).
     pub(crate) fn priority(&self) -> Priority {
         self.priority.unwrap_or_default()
     }
@@ -169,13 +176,13 @@ mod tests {
     use crate::Inherited;
 
     #[test]
-    fn a_call_takes_over_the_sooner_deadline_and_the_priority_once() {
+    fn a_call_inherits_the_earlier_deadline_and_the_priority_once() {
         let now = Instant::now();
         let after = |secs| now + Duration::from_secs(secs);
         let default = Some(Duration::from_secs(10));
         let settled = |mut options: CallOptions| {
             let deadline = options.resolve(now, default);
-            // What was settled does not change with the place.
+            // Resolved options do not change in another scope.
             let again = Inherited::new(Some(now), Priority::CriticalPlus).enter();
             assert_eq!(options.resolve(now, default), deadline);
             drop(again);

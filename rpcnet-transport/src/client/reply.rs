@@ -1,4 +1,4 @@
-//! What a caller makes of what came back, or did not.
+//! Result of a call: from a reply, a failed read or a lost connection to the caller's error.
 
 use bytes::Bytes;
 use quinn::ConnectionError;
@@ -13,7 +13,7 @@ use crate::{
     wire::{Frame, ReplyHeader, WireError},
 };
 
-/// The body of a good reply, or the error that it carries.
+/// Body of a successful reply, or the error that the reply carries.
 pub(crate) fn into_result(header: ReplyHeader, body: Bytes) -> Result<Bytes, RpcError> {
     if header.code == Code::Ok {
         return Ok(body);
@@ -26,7 +26,8 @@ pub(crate) fn into_result(header: ReplyHeader, body: Bytes) -> Result<Bytes, Rpc
     })
 }
 
-/// Bytes that a caller may keep: a small part of what was received would keep all of that.
+/// Bytes with memory of their own if they are small: otherwise they keep the packets that they came
+/// in.
 pub(super) fn detached(bytes: Bytes) -> Bytes {
     if bytes.len() <= COPIED_BYTES_MAX {
         Bytes::copy_from_slice(&bytes)
@@ -35,11 +36,11 @@ pub(super) fn detached(bytes: Bytes) -> Bytes {
     }
 }
 
-/// What is copied rather than kept with all that was received with it: some 64 KiB, so that what is larger keeps at most
-/// thirty times its size.
+/// Largest body that is copied. A larger one keeps the packets that it came in, some 64 KiB: at
+/// most thirty times its size.
 const COPIED_BYTES_MAX: usize = 2048;
 
-/// The error of a call whose request was sent and whose answer was not a reply.
+/// Error of a call whose request was sent and that got something else than a reply.
 pub(crate) fn read_error(
     failure: Result<Option<Frame>, ReadFailure>,
     stream_index: u64,
@@ -74,7 +75,7 @@ pub(crate) fn read_error(
     }
 }
 
-/// The error of a call whose answer is past the limit.
+/// Error of a call whose reply exceeds the size limit.
 pub(crate) fn too_large(bytes: usize, limit: usize) -> RpcError {
     response_too_large(&WireError::TooLarge {
         what: "a message",
@@ -91,13 +92,13 @@ fn response_too_large(error: &WireError) -> RpcError {
     )
 }
 
-/// The error of a call whose connection was gone before all of its request was handed over.
+/// Error of a call whose connection was lost before the whole request was handed to QUIC.
 pub(crate) fn lost_before_sending(error: ConnectionError) -> RpcError {
     connection_lost(error, Code::Unavailable, Processed::No)
 }
 
-/// The error of a call whose connection was lost later. A server that stops says how many streams it took: the
-/// others were certainly not processed.
+/// Error of a call whose connection was lost afterwards. A server that shuts down says how many
+/// streams it accepted: calls on later streams were certainly not processed.
 fn lost_after_sending(error: ConnectionError, stream_index: u64) -> RpcError {
     match is_stream_not_accepted(&error, stream_index) {
         true => stream_not_accepted(error),
@@ -105,13 +106,12 @@ fn lost_after_sending(error: ConnectionError, stream_index: u64) -> RpcError {
     }
 }
 
-/// The error of a call whose stream the server says that it did not take before it closed the
-/// connection.
+/// Error of a call whose stream the server did not accept before it closed the connection.
 pub(crate) fn stream_not_accepted(error: ConnectionError) -> RpcError {
     connection_lost(error, Code::Draining, Processed::No)
 }
 
-/// Whether a server that stops says that it did not take this stream.
+/// Whether a server that shuts down says that it did not accept this stream.
 pub(crate) fn is_stream_not_accepted(error: &ConnectionError, stream_index: u64) -> bool {
     let ConnectionError::ApplicationClosed(close) = error else {
         return false;
@@ -123,7 +123,7 @@ fn connection_lost(error: ConnectionError, code: Code, processed: Processed) -> 
     if quic::is_driver_lost(&error) {
         return RuntimeEnded.into_error(processed);
     }
-    // Before anything of the connection was looked at.
+    // The server denies a peer before it reads anything of the connection.
     let (code, processed) = match &error {
         ConnectionError::ApplicationClosed(close) if close.error_code == CLOSE_DENIED => {
             (Code::PermissionDenied, Processed::No)
@@ -134,7 +134,8 @@ fn connection_lost(error: ConnectionError, code: Code, processed: Processed) -> 
     RpcError::new(code, processed, message).with_source(quic::with_printable_reason(error))
 }
 
-/// The error of a call on a lane or with streams whose connection was lost. How far the server came is not known.
+/// Error of a call on a lane or with streams whose connection was lost. How far the server got is
+/// not known.
 pub(crate) fn lost_during_call(error: ConnectionError) -> RpcError {
     connection_lost(error, Code::Unavailable, Processed::Maybe)
 }
@@ -151,7 +152,7 @@ fn message_of(error: &ConnectionError) -> String {
             let reason = printable(&close.reason);
             format!("permission denied by the server: {reason}")
         }
-        // `LocalCloseReason` says why, if that is known.
+        // `LocalCloseReason` adds the reason if it is known.
         ConnectionError::LocallyClosed => "the connection was closed here".to_owned(),
         other => format!("the connection was lost: {}", CloseReason::of(other)),
     }
@@ -164,7 +165,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn streams_that_a_stopping_server_did_not_take_are_unprocessed() {
+    fn streams_that_a_stopping_server_did_not_accept_are_unprocessed() {
         let closed = || {
             ConnectionError::ApplicationClosed(ApplicationClose {
                 error_code: CLOSE_SHUTDOWN,
@@ -185,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reason_that_is_no_number_vouches_for_nothing() {
+    fn a_close_reason_without_a_stream_count_proves_nothing() {
         let closed = ConnectionError::ApplicationClosed(ApplicationClose {
             error_code: CLOSE_SHUTDOWN,
             reason: Bytes::from_static(b"bye"),

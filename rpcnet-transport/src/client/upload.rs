@@ -1,11 +1,11 @@
-//! A stream of messages to the server, and its one reply.
+//! Client-streaming call: a stream of requests and one reply.
 
 use std::fmt;
 
 use super::calls::decode;
 use crate::{Decode, Encode, Peer, RpcError, Sender, stream::UntypedReceiver};
 
-/// A call that sends a stream and gets one reply.
+/// Client-streaming call in progress: sends messages and gets one reply.
 ///
 /// Dropping it without [`finish`](Self::finish) cancels the call.
 pub struct Upload<Req, Resp> {
@@ -23,21 +23,21 @@ impl<Req: Encode, Resp: Decode> Upload<Req, Resp> {
         }
     }
 
-    /// Sends one message, when there is room for it.
+    /// Sends one message, when flow control has room for it.
     ///
     /// # Errors
     ///
-    /// As of [`Sender::send`]. After [`Code::Cancelled`](crate::Code::Cancelled), [`finish`](Self::finish) says why
-    /// the server wants no more.
+    /// As for [`Sender::send`]. After [`Code::Cancelled`](crate::Code::Cancelled),
+    /// [`finish`](Self::finish) returns the server's reason.
     pub async fn send(&mut self, message: Req) -> Result<(), RpcError> {
         self.send.send(message).await
     }
 
-    /// Says that no message follows, and waits for the reply.
+    /// Ends the stream of requests and waits for the reply.
     ///
     /// # Errors
     ///
-    /// [`RpcError`] as of a call without streams.
+    /// [`RpcError`] as for a unary call.
     pub async fn finish(mut self) -> Result<Resp, RpcError> {
         self.send.finish();
         let peer: Peer = self.recv.peer.clone();

@@ -1,4 +1,4 @@
-//! Every knob of an endpoint, with its unit, its default and its price.
+//! Configuration of an endpoint: presets, and the relations between settings.
 
 mod error;
 mod setters;
@@ -12,17 +12,18 @@ use std::{
 
 use crate::{Admission, authorize::Authorizer, stream::time_at_rate};
 
-/// Settings of an endpoint. Both sides of a connection may differ; each bounds what it takes in itself.
+/// Settings of an endpoint. The two sides of a connection may differ; each bounds what it accepts
+/// itself.
 ///
-/// Begin with the preset that fits the network and the load, and change single knobs:
+/// Start with the preset that fits the network and the load, and change single settings:
 ///
 /// | preset | for | differs from `lan` by |
 /// |---|---|---|
 /// | [`lan`](Self::lan), the default | nodes in one data centre or on one machine | |
-/// | [`wan`](Self::wan) | nodes far apart | longer first guesses and timeouts, fewer streams with larger windows, a careful start, slower transfers allowed |
+/// | [`wan`](Self::wan) | distant nodes | longer initial round trip and timeouts, fewer streams with larger windows, smaller initial window, slower transfers allowed |
 /// | [`bulk`](Self::bulk) | large bodies in one data centre | fewer streams with windows of 4 MiB, jumbo frames |
 ///
-/// Relations between settings are checked once, by [`Endpoint::bind`](crate::Endpoint::bind).
+/// [`Endpoint::bind`](crate::Endpoint::bind) checks the relations between settings.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TransportConfig {
     pub(crate) message_bytes_max: usize,
@@ -64,7 +65,7 @@ pub struct TransportConfig {
 }
 
 impl TransportConfig {
-    /// For nodes in one data centre or on one machine. This is the default.
+    /// Preset for nodes in one data centre or on one machine. This is the default.
     pub fn lan() -> Self {
         Self {
             message_bytes_max: 16 * MIB,
@@ -109,8 +110,8 @@ impl TransportConfig {
         }
     }
 
-    /// For nodes far apart: a cautious first guess of the round trip and of how much the way there carries, more patience,
-    /// larger windows.
+    /// Preset for distant nodes: longer initial round trip and timeouts, smaller initial congestion
+    /// window, larger flow-control windows.
     pub fn wan() -> Self {
         Self {
             connect_timeout: Duration::from_secs(10),
@@ -131,9 +132,10 @@ impl TransportConfig {
         }
     }
 
-    /// For large bodies and streams between nodes in one data centre: 32 streams with windows of 4 MiB, a start of 64 packets,
-    /// larger socket buffers, and packets as large as jumbo frames where the way there takes them. It costs memory: 128 MiB a
-    /// connection and direction, at worst.
+    /// Preset for large bodies and streams between nodes in one data centre: 32 streams with
+    /// windows of 4 MiB, an initial window of 64 packets, larger socket buffers, and packets as
+    /// large as jumbo frames where the path carries them. It costs memory: 128 MiB per connection
+    /// and direction at worst.
     pub fn bulk() -> Self {
         Self {
             initial_window_bytes: 64 * PACKET_BYTES_MIN as u32,
@@ -149,7 +151,7 @@ impl TransportConfig {
         }
     }
 
-    /// How long the sending of a body may take that never stalls.
+    /// Time limit of a body that is sent without stalls at the minimum rate.
     pub(crate) fn transfer_time(&self, bytes: usize) -> Duration {
         self.stall_timeout + time_at_rate(bytes as u64, self.transfer_rate_min)
     }
@@ -192,7 +194,7 @@ impl TransportConfig {
         if self.idle_timeout > TIME_CEILING {
             return Err(ConfigError::IdleTimeout(self.idle_timeout));
         }
-        // Streams that are not read may not use up what all others of the connection need too.
+        // Unread streams must not use up the window that all other calls of the connection need.
         let streams_bytes =
             u64::from(self.stream_window_bytes.get()) * u64::from(self.streams_max.get());
         for (name, bytes) in [
@@ -217,7 +219,7 @@ impl TransportConfig {
                 max: self.mtu_max,
             });
         }
-        // A connection sends nothing while a packet does not fit the window.
+        // A connection cannot send while a packet does not fit its congestion window.
         if u64::from(self.initial_window_bytes) < 2 * u64::from(self.initial_mtu) {
             return Err(ConfigError::InitialWindow {
                 bytes: self.initial_window_bytes,
@@ -243,35 +245,35 @@ impl Default for TransportConfig {
     }
 }
 
-/// How often the other side is asked to acknowledge. See
+/// Acknowledgement frequency that the peer is asked for. See
 /// [`with_ack_frequency`](TransportConfig::with_ack_frequency).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AckFrequency {
-    /// Packets that may arrive without an acknowledgement at once; at most 1,000. 1 is what QUIC does when it is not
-    /// asked: an acknowledgement for every second packet.
+    /// Packets that may arrive without an immediate acknowledgement; at most 1,000. 1 is QUIC's
+    /// behaviour without the extension: an acknowledgement for every second packet.
     pub packets: u32,
-    /// How long an acknowledgement waits for more packets at the most; from 1 to 25 ms. 25 ms is what QUIC does when it
-    /// is not asked.
+    /// Longest delay of an acknowledgement, from 1 to 25 ms. 25 ms is QUIC's behaviour without the
+    /// extension.
     pub delay: Duration,
 }
 
 const MIB: usize = 1024 * 1024;
 
-/// RFC 9000 section 14: every way that carries QUIC carries this.
+/// Smallest packet that every QUIC path carries (RFC 9000 section 14).
 const PACKET_BYTES_MIN: u16 = 1_200;
 
-/// RFC 9000 section 18.2.
+/// Largest UDP payload (RFC 9000 section 18.2).
 pub(crate) const UDP_PAYLOAD_BYTES_MAX: u16 = 65_527;
 
 const ACK_PACKETS_CEILING: u32 = 1_000;
 
-/// Shorter ones are below what timers measure.
+/// Shorter delays are below the resolution of timers.
 const ACK_DELAY_FLOOR: Duration = Duration::from_millis(1);
 
-/// Longer ones are cut to the larger of this and the round trip.
+/// Longer delays are reduced to the larger of this and the round trip.
 const ACK_DELAY_CEILING: Duration = Duration::from_millis(25);
 
-/// What the length of a frame on a lane can say.
+/// Largest length that the frame header of a lane can carry.
 const LANE_BODY_BYTES_CEILING: usize = 65_535;
 const MESSAGE_BYTES_CEILING: usize = 1024 * MIB;
 const TIME_CEILING: Duration = Duration::from_secs(24 * 3600);
@@ -396,12 +398,13 @@ mod tests {
         for (config, expected) in table {
             assert_eq!(config.validate(), Err(expected));
         }
-        // Boundaries: exactly a day, and exactly half, are fine.
+        // Boundaries: exactly a day, and exactly half, are valid.
         let day = base().with_stall_timeout(TIME_CEILING);
         assert_eq!(day.validate(), Ok(()));
         let half = base().with_keep_alive(second).with_idle_timeout(2 * second);
         assert_eq!(half.validate(), Ok(()));
-        // So are the largest packets and a window for two of them, the extremes of acknowledging, and lanes for all or none.
+        // So are the largest packets with a window for two of them, the extreme acknowledgement
+        // frequencies, and lanes for all bodies or for none.
         let large = base()
             .with_mtu_max(65_527)
             .with_initial_mtu(65_527)

@@ -1,4 +1,4 @@
-//! Connections that are made from an endpoint.
+//! Dialling: the handshake of an outgoing connection and the server's hello.
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -19,23 +19,25 @@ use crate::{
     wire::{Decoder, Frame, StreamKind},
 };
 
-/// The node that a connection is made to.
+/// Node that a connection is opened to.
 pub(crate) struct DialTarget {
     pub(crate) peer: Peer,
     pub(crate) known: Arc<PeerTls>,
-    /// From the beginning, so that a connection that is being made is disconnected too.
+    /// Registered before the handshake, so that a disconnect also ends a connection that is being
+    /// opened.
     pub(crate) registered: Arc<RegisteredConnection>,
 }
 
 impl Endpoint {
-    /// Closes all connections with the node of this name, in any form of it, those that it made and those that were made to it, and
-    /// drops what is served for it; returns how many there were. It is told so
-    /// ([`CloseReason::Disconnected`](crate::CloseReason::Disconnected)), and may connect again unless an
-    /// [authorizer](crate::TransportConfig::with_authorizer) says otherwise: let that deny it first.
+    /// Closes all connections with a node, in both directions, and drops what is served for it;
+    /// returns their number. The name may be in any case and may end with a dot. The node learns
+    /// the reason ([`CloseReason::Disconnected`](crate::CloseReason::Disconnected)) and may connect
+    /// again unless an [authorizer](crate::TransportConfig::with_authorizer) denies it: let the
+    /// authorizer deny it first.
     ///
-    /// Connections that are being made end too, in both directions: those that are made from here
-    /// count, and end with [`ConnectError::Disconnected`]; those of the node are closed when it is
-    /// known who makes them. What is begun after this is made.
+    /// Connections that are being opened end too, in both directions. Those that are opened from
+    /// here count, and end with [`ConnectError::Disconnected`]; those of the node are closed as
+    /// soon as the handshake shows its name. Connections begun after this call are not affected.
     pub fn disconnect(&self, name: &str) -> usize {
         let shared = &self.0.shared;
         let count = canonical_name(name).map_or(0, |name| shared.registry.disconnect(&name));
@@ -44,24 +46,26 @@ impl Endpoint {
         count
     }
 
-    /// The tokio runtime that it was bound in. All that belongs to its connections runs there, wherever they are used from;
-    /// when it ends, so do they, and all who wait for them get [`ConnectError::RuntimeEnded`].
+    /// Tokio runtime that the endpoint was bound in. All tasks and timers of its connections run
+    /// there, whichever thread uses them. When the runtime ends, the connections end, and
+    /// everything that waits for them fails with [`ConnectError::RuntimeEnded`].
     pub fn runtime(&self) -> &tokio::runtime::Handle {
         self.0.shared.runtime.handle()
     }
 
-    /// Polls a future as if in a task of that [runtime](Self::runtime), so that what it spawns runs there, and its timers work on
-    /// any thread.
+    /// Polls a future in the context of the endpoint's [runtime](Self::runtime), so that its spawns
+    /// and timers use that runtime on any thread.
     ///
     /// # Errors
     ///
-    /// [`ConnectError::RuntimeEnded`] if the runtime has ended; the future goes no further.
+    /// [`ConnectError::RuntimeEnded`] if the runtime has ended; the future is not polled any
+    /// further.
     pub async fn in_runtime<F: Future>(&self, future: F) -> Result<F::Output, ConnectError> {
         let inside = self.0.shared.runtime.in_runtime(future).await;
         inside.map_err(|RuntimeEnded| ConnectError::RuntimeEnded)
     }
 
-    /// Whether that [runtime](Self::runtime) has ended.
+    /// Whether the endpoint's [runtime](Self::runtime) has ended.
     pub fn has_runtime_ended(&self) -> bool {
         self.0.shared.runtime.probe_ended()
     }
@@ -85,7 +89,8 @@ impl Endpoint {
 }
 
 impl EndpointShared {
-    /// Waits for a handshake, on the timers of the endpoint's runtime and not longer than that lives.
+    /// Waits for a handshake on the timers of the endpoint's runtime, at most until that runtime
+    /// ends.
     pub(crate) async fn until_runtime_ends<T>(
         &self,
         handshake: impl Future<Output = Result<T, ConnectError>>,
@@ -115,7 +120,7 @@ impl EndpointShared {
         self.complete_handshake(&target, connecting).await
     }
 
-    /// Begins a handshake, which may begin with calls.
+    /// Starts a handshake; with `early`, calls may be sent before it completes.
     pub(crate) fn dial(
         &self,
         addr: SocketAddr,
@@ -125,7 +130,8 @@ impl EndpointShared {
         let bad_name = || ConnectError::InvalidName(name.to_owned());
         let name = &*canonical_name(name).map_err(|_| bad_name())?;
         let addr = canonical(addr);
-        // The system would refuse each datagram, and nothing would be heard until the timeout.
+        // The operating system would refuse each datagram, and the caller would learn it by the
+        // timeout only.
         if let Ok(bound) = self.quinn.local_addr()
             && !can_reach(bound, addr)
         {
@@ -160,7 +166,7 @@ impl EndpointShared {
         Ok((target, connecting))
     }
 
-    /// Waits for the end of a handshake, and what the server says then.
+    /// Waits for the end of the handshake and for the server's hello.
     pub(crate) async fn complete_handshake(
         &self,
         target: &DialTarget,
@@ -174,8 +180,8 @@ impl EndpointShared {
         target.or_disconnected(opened).await
     }
 
-    /// Waits for the server's hello. The handshake ends here before the server has judged our certificate; its hello says
-    /// that it did.
+    /// Waits for the server's hello. On this side the handshake completes before the server has
+    /// verified our certificate; its hello confirms that it has.
     pub(crate) async fn read_hello(
         &self,
         target: &DialTarget,
@@ -216,7 +222,7 @@ impl EndpointShared {
         })
     }
 
-    /// Why a connection was not made.
+    /// Error for a connection that was not established.
     pub(crate) fn connect_error(
         &self,
         target: &DialTarget,
@@ -236,7 +242,8 @@ impl EndpointShared {
     }
 }
 
-/// Whether a socket bound to one address can send to the other at all. Bound to all IPv6 addresses it reaches IPv4 too.
+/// Whether a socket bound to one address can send to the other. A socket bound to all IPv6
+/// addresses reaches IPv4 too.
 fn can_reach(bound: SocketAddr, addr: SocketAddr) -> bool {
     let is_ipv4 = |addr: SocketAddr| canonical(addr).is_ipv4();
     (bound.is_ipv6() && bound.ip().is_unspecified()) || is_ipv4(bound) == is_ipv4(addr)
@@ -252,5 +259,5 @@ fn other_family(bound: SocketAddr, addr: SocketAddr) -> String {
     )
 }
 
-/// A hello has no body.
+/// A hello frame has no body.
 const HELLO_BYTES_MAX: usize = 0;

@@ -1,4 +1,4 @@
-//! The end of the last handle, and how an endpoint is shown.
+//! Handles of an endpoint: their accessors, and the end of the last one.
 
 use std::{fmt, time::Duration};
 
@@ -17,8 +17,8 @@ impl EndpointShared {
 }
 
 impl EndpointShared {
-    /// Calls that were neither answered nor counted as cut when a shutdown came to its end: their
-    /// handlers block.
+    /// Calls that were neither answered nor counted as cancelled at the end of a shutdown, because
+    /// their handlers block.
     pub(super) fn blocked_calls(&self) -> u64 {
         let cut = std::mem::take(&mut *self.aborted_by_shutdown.lock());
         let counted = cut.iter().filter(|task| !task.is_finished()).count();
@@ -32,7 +32,7 @@ impl DialTarget {
         ConnectError::Timeout { addr, after }
     }
 
-    /// Waits for a connection to be made, unless its node is disconnected meanwhile.
+    /// Waits for a connection to be established, unless its node is disconnected meanwhile.
     pub(crate) async fn or_disconnected<T>(
         &self,
         made: impl Future<Output = Result<T, ConnectError>>,

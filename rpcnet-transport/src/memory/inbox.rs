@@ -1,4 +1,4 @@
-//! What came for one member and was not read yet.
+//! Receive queue of one address of the network.
 
 use std::{
     collections::VecDeque,
@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use quinn::udp::EcnCodepoint;
 use tokio::time::{Instant, Sleep, sleep_until};
 
-/// The datagrams for one member, bounded in bytes.
+/// Datagrams for one address, bounded in bytes.
 pub(super) struct Inbox {
     queue: Mutex<InboxQueue>,
     bytes_max: usize,
@@ -22,19 +22,19 @@ struct InboxQueue {
     datagrams: VecDeque<Datagram>,
     bytes: usize,
     reader: Option<Waker>,
-    /// Rings when the first datagram is due.
+    /// Timer for the arrival of the first datagram.
     timer: Option<Pin<Box<Sleep>>>,
 }
 
 pub(super) struct Datagram {
-    /// When it arrives.
+    /// Time of arrival.
     pub(super) due: Instant,
     pub(super) from: SocketAddr,
     pub(super) ecn: Option<EcnCodepoint>,
     pub(super) bytes: Box<[u8]>,
 }
 
-/// There is no room for a datagram.
+/// The inbox has no room for a datagram.
 #[derive(Debug)]
 pub(super) struct InboxFull;
 
@@ -46,16 +46,16 @@ impl Inbox {
         }
     }
 
-    /// Adds a datagram and returns whom to wake for it.
+    /// Adds a datagram; returns the waker of the reader.
     pub(super) fn push(&self, mut datagram: Datagram) -> Result<Option<Waker>, InboxFull> {
         let mut waiting = self.queue.lock();
         let cost = datagram.cost();
-        // As of a socket: one datagram gets in whatever the bound.
+        // As with a socket, one datagram fits whatever the bound.
         if waiting.bytes > 0 && waiting.bytes.saturating_add(cost) > self.bytes_max {
             return Err(InboxFull);
         }
         waiting.bytes += cost;
-        // A delay that became shorter lets nobody overtake.
+        // A delay that was reduced does not let later datagrams overtake.
         if let Some(last) = waiting.datagrams.back() {
             datagram.due = datagram.due.max(last.due);
         }
@@ -63,7 +63,7 @@ impl Inbox {
         Ok(waiting.reader.take())
     }
 
-    /// The next datagrams that have arrived, up to `len_max`; there is at least one.
+    /// Takes the next datagrams that have arrived: at least one, at most `len_max`.
     pub(super) fn poll_arrived(
         &self,
         cx: &mut Context<'_>,
@@ -109,7 +109,7 @@ impl Inbox {
 }
 
 impl Datagram {
-    /// What it takes of the inbox: also empty ones are bounded in number.
+    /// Bytes that count against the bound; more than zero, so that empty datagrams are bounded too.
     fn cost(&self) -> usize {
         self.bytes.len() + size_of::<Self>()
     }

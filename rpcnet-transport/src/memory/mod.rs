@@ -1,4 +1,4 @@
-//! A network in memory, for tests without sockets.
+//! In-memory network for tests without sockets.
 
 mod inbox;
 mod socket;
@@ -22,12 +22,13 @@ use self::{
 };
 use crate::{BindError, Endpoint, SocketBuffers, Tls, TransportConfig, socket::OpenPort};
 
-/// A network in memory: its endpoints are like all others, with real QUIC and TLS, but their datagrams never leave the
-/// process. For tests that should run anywhere, at any time and side by side, with the trouble of their choice: delay, loss,
-/// partitions.
+/// In-memory network: its endpoints use real QUIC and TLS, but their datagrams never leave the
+/// process. For tests that run anywhere, at any time and in parallel, with the faults of their
+/// choice: delay, loss, limited rates, partitions.
 ///
-/// Networks do not know each other. Cheap to clone; clones are the same network. All of it works with tokio's paused time
-/// too, where an hour of waiting takes no time, if all endpoints live in one runtime.
+/// Networks are isolated from each other. Cheap to clone; clones are the same network. It works
+/// with tokio's paused time too, where an hour of waiting takes no time, if all endpoints live in
+/// one runtime.
 ///
 /// ```
 /// use std::{net::Ipv4Addr, time::Duration};
@@ -60,38 +61,41 @@ use crate::{BindError, Endpoint, SocketBuffers, Tls, TransportConfig, socket::Op
 #[derive(Clone, Default)]
 pub struct MemoryNetwork(Arc<Hub>);
 
-/// What a [`MemoryNetwork`] did with the datagrams that it was given. Numbers only grow.
+/// Counters of the datagrams of a [`MemoryNetwork`]. They only grow.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct MemoryStats {
     /// Datagrams put into the queue of their receiver.
     pub delivered: u64,
-    /// Datagrams lost because of [`MemoryNetwork::set_loss`].
+    /// Datagrams lost by [`MemoryNetwork::set_loss`].
     pub lost: u64,
-    /// Datagrams lost because the way was cut.
+    /// Datagrams lost by [`MemoryNetwork::partition`].
     pub partitioned: u64,
-    /// Datagrams to an address that nobody has.
+    /// Datagrams to an unused address.
     pub unreachable: u64,
-    /// Datagrams lost because the queue of their receiver or of the link was full, or larger than UDP carries.
+    /// Datagrams lost because the queue of their receiver or of the link was full, or larger than
+    /// UDP carries.
     pub dropped: u64,
 }
 
 impl MemoryNetwork {
-    /// A network without delay, loss or members.
+    /// Network without delay, loss or endpoints.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Opens an endpoint on this network. Any address will do; for an unspecified one the network chooses of 10.0.0.0/8 or
-    /// fd00::/64, for port 0 a free port. Endpoints reach those of their own address family.
+    /// Opens an endpoint on this network, at any address. For an unspecified address the network
+    /// chooses one in 10.0.0.0/8 or fd00::/64, for port 0 a free port. Endpoints reach those of
+    /// their own address family.
     ///
-    /// The queue of datagrams that came and were not read holds the config's
-    /// [`socket_buffer_bytes`](TransportConfig::with_socket_buffer_bytes); further ones are lost, as they would be by a socket.
+    /// The queue of datagrams that arrived and were not read holds
+    /// [`socket_buffer_bytes`](TransportConfig::with_socket_buffer_bytes); further ones are lost,
+    /// as with a socket.
     ///
     /// # Errors
     ///
-    /// [`BindError`] if the address is in use on this network, if the config contradicts itself, or outside of a
-    /// tokio runtime.
+    /// [`BindError`] if the address is in use on this network, if the config contradicts itself, or
+    /// outside of a tokio runtime.
     pub fn bind(
         &self,
         addr: SocketAddr,
@@ -112,45 +116,48 @@ impl MemoryNetwork {
         Endpoint::bind_on(port, 0, addr, config, tls)
     }
 
-    /// How long datagrams that are sent from now on are under way; at first no time. They do not overtake each other.
+    /// Sets the one-way delay of datagrams sent from now on; initially none. Datagrams do not
+    /// overtake each other.
     pub fn set_delay(&self, one_way: Duration) {
         self.0.state.lock().delay = one_way;
     }
 
-    /// Limits the rate of each direction between two addresses, as a link with a queue in front of it: at most
-    /// `bytes_per_second`, and at most `queue_bytes` that wait for it; further datagrams are lost. A datagram counts with the
-    /// headers of UDP and IPv4. It holds for datagrams that are sent from now on, `None` for no limit, as at first. Such a link
-    /// adds the time in its queue to the [delay](Self::set_delay). With tokio's paused time only the link takes time, so that what
-    /// a test measures there does not depend on the machine.
+    /// Limits the rate of each direction between two addresses, as a link with a queue in front of
+    /// it: at most `bytes_per_second`, and at most `queue_bytes` that wait; further datagrams are
+    /// lost. A datagram counts with the headers of UDP and IPv4. The limit holds for datagrams sent
+    /// from now on; `None`, the initial value, is no limit. Such a link adds the time in its queue
+    /// to the [delay](Self::set_delay). With tokio's paused time only the link takes time, so that
+    /// a measurement does not depend on the machine.
     pub fn set_rate(&self, bytes_per_second: Option<NonZeroU64>, queue_bytes: usize) {
         let mut state = self.0.state.lock();
         state.rate = bytes_per_second.map(|rate| LinkRate { rate, queue_bytes });
         state.links_busy_until.clear();
     }
 
-    /// How many of a thousand datagrams that are sent from now on are lost; at first none. Which ones is drawn from the
-    /// seed, so a test whose tasks run in the same order loses the same ones again.
+    /// Sets the loss per mille of datagrams sent from now on; initially none. Losses are drawn from
+    /// the seed, so a test whose tasks run in the same order loses the same datagrams again.
     pub fn set_loss(&self, per_mille: u16, seed: u64) {
         let mut state = self.0.state.lock();
         state.loss_per_mille = per_mille;
         state.random = seed;
     }
 
-    /// Loses everything that is sent between two addresses from now on, in both directions.
+    /// Partitions two addresses: everything sent between them from now on is lost, in both
+    /// directions.
     pub fn partition(&self, a: SocketAddr, b: SocketAddr) {
         let mut state = self.0.state.lock();
         state.partitions.insert((a, b));
         state.partitions.insert((b, a));
     }
 
-    /// Ends what [`partition`](Self::partition) began. What was lost stays lost.
+    /// Ends a [`partition`](Self::partition). What was lost stays lost.
     pub fn heal(&self, a: SocketAddr, b: SocketAddr) {
         let mut state = self.0.state.lock();
         state.partitions.remove(&(a, b));
         state.partitions.remove(&(b, a));
     }
 
-    /// What became of the datagrams.
+    /// Snapshot of the counters.
     pub fn stats(&self) -> MemoryStats {
         self.0.state.lock().stats
     }
@@ -168,7 +175,7 @@ impl fmt::Debug for MemoryNetwork {
     }
 }
 
-/// Where all datagrams pass.
+/// Switch that every datagram passes.
 #[derive(Default)]
 struct Hub {
     state: Mutex<HubState>,
@@ -177,20 +184,20 @@ struct Hub {
 #[derive(Default)]
 struct HubState {
     inboxes: HashMap<SocketAddr, Arc<Inbox>>,
-    /// From whom to whom nothing gets.
+    /// Partitioned pairs of sender and receiver.
     partitions: HashSet<(SocketAddr, SocketAddr)>,
     delay: Duration,
     rate: Option<LinkRate>,
-    /// By sender and receiver, when the link has sent what it was given.
+    /// Time until which the link is busy, by sender and receiver.
     links_busy_until: HashMap<(SocketAddr, SocketAddr), Instant>,
     loss_per_mille: u16,
     random: u64,
-    /// How many addresses and ports were chosen.
+    /// Number of addresses and ports that were chosen.
     addrs_chosen: u32,
     stats: MemoryStats,
 }
 
-/// The limit of a link; see [`MemoryNetwork::set_rate`].
+/// Rate limit of a link; see [`MemoryNetwork::set_rate`].
 #[derive(Debug, Clone, Copy)]
 struct LinkRate {
     rate: NonZeroU64,
@@ -198,12 +205,13 @@ struct LinkRate {
 }
 
 impl LinkRate {
-    /// When a link that is busy until `idle_at` has sent a datagram of so many bytes; `None` if its queue is full.
+    /// Time at which a link that is busy until `idle_at` has sent a datagram of this size; `None`
+    /// if its queue is full.
     fn sent_at(&self, now: Instant, idle_at: Option<Instant>, bytes: usize) -> Option<Instant> {
         let idle_at = idle_at.map_or(now, |at| at.max(now));
         let rate = self.rate.get() as f64;
         let waiting = (idle_at - now).as_secs_f64() * rate;
-        // As of a socket: one datagram gets in whatever the bound.
+        // As with a socket, one datagram fits whatever the bound.
         if waiting > 0.0 && waiting + bytes as f64 > self.queue_bytes as f64 {
             return None;
         }
@@ -241,7 +249,7 @@ impl Hub {
         self.state.lock().inboxes.remove(&addr);
     }
 
-    /// Takes one datagram to its receiver, or loses it.
+    /// Delivers one datagram to its receiver, or loses it.
     fn deliver(&self, from: SocketAddr, to: SocketAddr, ecn: Option<EcnCodepoint>, bytes: &[u8]) {
         let mut state = self.state.lock();
         if state.partitions.contains(&(from, to)) {
@@ -274,7 +282,7 @@ impl Hub {
             bytes: bytes.into(),
         };
         let fits = bytes.len() <= DATAGRAM_BYTES_MAX;
-        // In the order in which they passed here.
+        // Under the lock, so that datagrams arrive in the order in which they were sent.
         let reader = match fits.then(|| inbox.push(datagram)) {
             Some(Ok(reader)) => {
                 state.stats.delivered += 1;
@@ -306,7 +314,7 @@ impl HubState {
     }
 }
 
-/// The `n`th choice where the wanted address leaves one.
+/// The `n`th candidate for the parts of an address that were left open.
 fn choose_addr(wanted: SocketAddr, n: u32) -> SocketAddr {
     let ip = match wanted.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => {
@@ -323,19 +331,19 @@ fn choose_addr(wanted: SocketAddr, n: u32) -> SocketAddr {
     SocketAddr::new(ip, port)
 }
 
-/// Of IPv4 (RFC 791 section 3.1) and UDP (RFC 768).
+/// Headers of IPv4 (RFC 791 section 3.1) and UDP (RFC 768).
 const HEADER_BYTES: usize = 20 + 8;
 
-/// What one IPv4 datagram carries over UDP.
+/// Largest payload of one IPv4 datagram over UDP.
 const DATAGRAM_BYTES_MAX: usize = 65_507;
 
-/// RFC 6335 section 6: from here on ports belong to nobody.
+/// First of the dynamic ports (RFC 6335 section 6).
 const PORT_FIRST: u16 = 49_152;
 
-/// Twice the ports that may be chosen: one of an address that has a free one is found.
+/// Twice the number of dynamic ports, so that a free one is found if there is any.
 const CHOICES_MAX: u32 = 2 * (u16::MAX - PORT_FIRST + 1) as u32;
 
-/// fd00::, RFC 4193: addresses for private use.
+/// fd00::, unique local addresses (RFC 4193).
 const FIRST_IPV6: u128 = 0xfd00 << 112;
 
 #[cfg(test)]

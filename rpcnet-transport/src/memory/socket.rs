@@ -1,4 +1,4 @@
-//! A member of the network, as QUIC sees it.
+//! Socket of the in-memory network, as QUIC uses it.
 
 use std::{
     fmt,
@@ -20,7 +20,7 @@ use quinn::{
 use super::{Hub, inbox::Inbox};
 use crate::socket::ClosePort;
 
-/// An address of the network and what comes to it; its drop sets the address free.
+/// Socket at one address of the network; its drop frees the address.
 pub(super) struct MemorySocket {
     hub: Arc<Hub>,
     inbox: Arc<Inbox>,
@@ -67,7 +67,7 @@ impl AsyncUdpSocket for MemorySocket {
     ) -> Poll<io::Result<usize>> {
         let len_max = bufs.len().min(metas.len());
         let arrived = self.inbox.poll_arrived(cx, len_max, |at, datagram| {
-            // What does not fit is cut, as by a socket.
+            // A datagram that does not fit is truncated, as by a socket.
             let len = datagram.bytes.len().min(bufs[at].len());
             bufs[at][..len].copy_from_slice(&datagram.bytes[..len]);
             metas[at] = RecvMeta {
@@ -89,7 +89,7 @@ impl AsyncUdpSocket for MemorySocket {
         SEGMENTS_MAX
     }
 
-    /// QUIC looks for the largest packets only where none is torn.
+    /// QUIC probes for larger packets only where none is fragmented.
     fn may_fragment(&self) -> bool {
         false
     }
@@ -103,7 +103,7 @@ impl Drop for MemorySocket {
 
 impl ClosePort for MemorySocket {
     fn close(&self) {
-        // Once: by then the address may be another's.
+        // Only once: afterwards the address may belong to another socket.
         if !self.closed.swap(true, SeqCst) {
             self.hub.remove(self.local_addr);
         }
@@ -118,7 +118,7 @@ impl fmt::Debug for MemorySocket {
     }
 }
 
-/// A full queue loses datagrams, it holds up nobody.
+/// Always ready: a full queue loses datagrams and delays no sender.
 #[derive(Debug)]
 struct AlwaysWritable;
 
@@ -128,5 +128,5 @@ impl UdpPoller for AlwaysWritable {
     }
 }
 
-/// As many as Linux takes at once.
+/// Same as Linux takes at once.
 const SEGMENTS_MAX: usize = 64;

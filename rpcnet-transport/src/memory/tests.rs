@@ -1,4 +1,4 @@
-//! The network itself, without QUIC.
+//! Tests of the network itself, without QUIC.
 
 use std::task::Waker;
 
@@ -30,7 +30,8 @@ fn send(from: &MemorySocket, to: &MemorySocket, contents: &[u8], segment_size: O
     from.try_send(&transmit).unwrap();
 }
 
-/// Everything that has arrived by now, in receives of at most three with room for ten bytes each.
+/// Everything that has arrived by now, in receives of at most three datagrams with room for ten
+/// bytes each.
 fn arrived(socket: &MemorySocket) -> Vec<Vec<u8>> {
     let mut all = Vec::new();
     let mut cx = std::task::Context::from_waker(Waker::noop());
@@ -99,7 +100,7 @@ async fn batches_arrive_one_by_one_in_order_and_cut_to_the_room() {
 }
 
 #[tokio::test]
-async fn a_full_queue_loses_what_comes_and_holds_up_nobody() {
+async fn a_full_queue_loses_datagrams_without_blocking_senders() {
     let network = MemoryNetwork::new();
     let (a, b) = (
         member(&network, any(), 9_000),
@@ -114,7 +115,7 @@ async fn a_full_queue_loses_what_comes_and_holds_up_nobody() {
     assert_eq!(delivered + dropped, 1_000);
     assert!((1..=1_000 / 40).contains(&delivered), "{delivered}");
     assert_eq!(arrived(&b).len() as u64, delivered);
-    // There is room again, for one of any size that UDP carries.
+    // There is room again, for a datagram of any size that UDP carries.
     send(&a, &b, &[1; DATAGRAM_BYTES_MAX], None);
     assert_eq!(arrived(&b).len(), 1);
     send(&a, &b, &[1; DATAGRAM_BYTES_MAX + 1], None);
@@ -122,7 +123,7 @@ async fn a_full_queue_loses_what_comes_and_holds_up_nobody() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn datagrams_are_under_way_for_the_delay_and_do_not_overtake() {
+async fn datagrams_arrive_after_the_delay_in_order() {
     let network = MemoryNetwork::new();
     let (a, b) = (
         member(&network, any(), 9_000),
@@ -135,7 +136,7 @@ async fn datagrams_are_under_way_for_the_delay_and_do_not_overtake() {
     assert!(arrived(&b).is_empty());
     tokio::time::advance(Duration::from_millis(29)).await;
     assert!(arrived(&b).is_empty());
-    // What waits is woken by its arrival.
+    // The waiting reader is woken by the arrival.
     let before = Instant::now();
     let mut buf = [0; 10];
     let received = std::future::poll_fn(|cx| {
@@ -172,7 +173,7 @@ async fn loss_is_drawn_from_the_seed() {
 }
 
 #[tokio::test]
-async fn a_cut_is_between_two_until_it_heals() {
+async fn a_partition_separates_two_addresses_until_it_heals() {
     let network = MemoryNetwork::new();
     let [a, b, c] = std::array::from_fn(|_| member(&network, any(), 9_000));
     network.partition(a.local_addr, b.local_addr);
@@ -194,10 +195,10 @@ async fn a_cut_is_between_two_until_it_heals() {
 }
 
 #[tokio::test]
-async fn networks_do_not_know_each_other() {
+async fn networks_are_isolated() {
     let (one, two) = (MemoryNetwork::new(), MemoryNetwork::new());
     let (a, b) = (member(&one, any(), 9_000), member(&two, any(), 9_000));
-    // Both were given the first address of their network; what is sent to it stays there.
+    // Both got the first address of their network; what is sent to it stays in that network.
     assert_eq!(a.local_addr, b.local_addr);
     send(&a, &b, b"to myself", None);
     assert_eq!((arrived(&a).len(), arrived(&b).len()), (1, 0));

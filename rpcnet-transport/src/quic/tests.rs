@@ -1,4 +1,4 @@
-//! What the settings do on the loopback interface.
+//! Tests of the QUIC settings on the loopback interface.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -10,7 +10,7 @@ use crate::{
     DevCa, Endpoint, Router, RpcClient, client::reply::lost_during_call, close::CLOSE_DONE,
 };
 
-/// The ways in which a peer may close a connection and say why.
+/// Ways in which a peer may close a connection with a reason.
 fn closes(reason: &[u8]) -> Vec<ConnectionError> {
     let of_peer = |error_code| {
         let reason = Bytes::copy_from_slice(reason);
@@ -36,7 +36,7 @@ fn closes(reason: &[u8]) -> Vec<ConnectionError> {
     codes.into_iter().map(of_peer).chain(of_quic).collect()
 }
 
-/// The text of an error and of all that caused it.
+/// Text of an error and of all its sources.
 fn texts(error: &dyn std::error::Error) -> String {
     let caused_by = error
         .source()
@@ -83,7 +83,7 @@ fn the_number_of_streams_that_a_server_took_is_a_number() {
 }
 
 #[test]
-fn a_datagram_past_the_limit_is_seen_to_be() {
+fn oversized_datagrams_are_detected() {
     for (side, room) in [
         (0, 1_472),
         (1_471, 1_472),
@@ -102,7 +102,7 @@ fn a_datagram_past_the_limit_is_seen_to_be() {
 }
 
 #[test]
-fn whatever_is_wrong_with_a_certificate_an_operator_is_told() {
+fn every_certificate_failure_is_recognized() {
     use rustls::CertificateError::*;
     for error in [
         BadEncoding,
@@ -121,7 +121,8 @@ fn whatever_is_wrong_with_a_certificate_an_operator_is_told() {
     }
 }
 
-/// Sends and takes back 4 MiB with packets as large as `mtu_max` and the way allow, of `expected` bytes at least.
+/// Sends and receives 4 MiB in packets as large as `mtu_max` and the path allow, of at least
+/// `expected` bytes.
 async fn check_packets(ip: IpAddr, mtu_max: u16, expected: u16) {
     let ca = DevCa::new("packets");
     let config = TransportConfig::bulk()
@@ -131,7 +132,7 @@ async fn check_packets(ip: IpAddr, mtu_max: u16, expected: u16) {
         let tls = ca.issue(name).expect("a node name");
         Endpoint::bind((ip, 0).into(), config.clone(), tls)
     };
-    // Machines without IPv6 have nothing to show here.
+    // Machines without IPv6 have nothing to test here.
     let (Ok(server), Ok(node)) = (open("server"), open("client")) else {
         assert!(ip.is_ipv6(), "a free port");
         return;
@@ -161,12 +162,12 @@ async fn check_packets(ip: IpAddr, mtu_max: u16, expected: u16) {
     let after = connection.stats();
     assert_eq!(after.path.black_holes_detected, 0);
     assert!(after.path.current_mtu >= expected);
-    // A batch that the system refuses is lost whole, and so is every batch like it.
+    // A batch that the system rejects is lost completely, and so is every batch like it.
     let sent = after.udp_tx.datagrams - before.udp_tx.datagrams;
     let lost = after.path.lost_packets - before.path.lost_packets;
     assert!(lost <= sent / 2, "{lost} of {sent} packets were lost");
 
-    // The other protocol shares the port as ever.
+    // The side channel shares the port as before.
     let (from, to) = (
         node.side_channel().unwrap(),
         server.endpoint().side_channel().unwrap(),

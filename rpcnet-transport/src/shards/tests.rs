@@ -1,4 +1,4 @@
-//! What a port is worth after its shards were killed, and who else gets onto it.
+//! Tests of a port whose shards were killed, and of who else can bind it.
 
 use std::net::Ipv4Addr;
 
@@ -8,19 +8,19 @@ use tokio::time::timeout;
 use super::*;
 use crate::{CallOptions, DevCa};
 
-/// Shards that can be killed: they say goodbye to nobody, as a process that is gone.
+/// Shards that can be killed without sending a close, as a process can be.
 struct Mortal {
     kill: CancellationToken,
     threads: Vec<JoinHandle<()>>,
     local_addr: SocketAddr,
 }
 
-/// Settings with which no connection ends by itself while a test waits.
+/// Settings with which no connection times out while a test waits.
 fn never_idle() -> TransportConfig {
     TransportConfig::lan().with_idle_timeout(10 * PATIENCE)
 }
 
-/// How long what is expected may take. Only a failing test waits this long.
+/// Time limit of a wait. Only a failing test waits this long.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 impl Mortal {
@@ -64,7 +64,7 @@ impl Mortal {
 }
 
 #[tokio::test]
-async fn callers_of_killed_shards_learn_it_when_as_many_are_back() {
+async fn callers_of_killed_shards_are_reset_when_as_many_restart() {
     let ca = DevCa::new("shards");
     let tls = ca.issue("server").unwrap();
     let server = Mortal::bind((Ipv4Addr::LOCALHOST, 0).into(), &tls, 4);
@@ -80,7 +80,7 @@ async fn callers_of_killed_shards_learn_it_when_as_many_are_back() {
     }
     server.kill();
     let again = Mortal::bind(addr, &tls, 4);
-    // A call makes a connection look, and it is gone.
+    // A call makes the connection probe the peer, which is gone.
     let learn = clients.iter().map(|client| async {
         let options = CallOptions::new().without_deadline();
         client.call_with("echo", "?", options).await.unwrap_err();
@@ -93,7 +93,7 @@ async fn callers_of_killed_shards_learn_it_when_as_many_are_back() {
 }
 
 #[test]
-fn nobody_gets_onto_the_port_but_who_asks_to_share_it() {
+fn only_a_reuseport_bind_joins_the_port() {
     let ca = DevCa::new("shards");
     let bind = |addr| {
         let tls = ca.issue("server").unwrap();
@@ -105,11 +105,11 @@ fn nobody_gets_onto_the_port_but_who_asks_to_share_it() {
     let in_use = |e| matches!(e, BindError::AddressInUse(in_use) if in_use == addr);
     assert!(in_use(bind(addr).unwrap_err()));
     assert!(in_use(socket::open(addr, 65_536).unwrap_err()));
-    // The documented exception: another program of the same user that shares its ports with anybody.
+    // The documented exception: another program of the same user that sets `SO_REUSEPORT`.
     let stranger = Socket::new(Domain::IPV4, Type::DGRAM, None).unwrap();
     stranger.set_reuse_port(true).unwrap();
     stranger.bind(&addr.into()).unwrap();
-    // Not so the other way round: shards do not join a stranger.
+    // Not the other way round: shards do not join another program's port.
     drop(shards);
     assert!(in_use(bind(addr).unwrap_err()));
     drop(stranger);

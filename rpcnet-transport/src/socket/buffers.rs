@@ -1,30 +1,31 @@
-//! How much the system holds for a socket.
+//! Socket buffers: the requested and the granted sizes.
 
 use socket2::Socket;
 
-/// Buffers of an endpoint's socket: what was asked for, and what there is. In bytes.
+/// Buffers of an endpoint's socket, requested and granted, in bytes.
 ///
-/// With less than was asked for, bursts are lost that would have been held. On Linux the administrator's bounds are
-/// `net.core.rmem_max` and `net.core.wmem_max`.
+/// Buffers smaller than requested lose bursts that larger ones would have held. On Linux the
+/// administrator's limits are `net.core.rmem_max` and `net.core.wmem_max`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SocketBuffers {
-    /// What the config asked for, each way.
+    /// Size that the config requests, for each direction.
     pub requested: usize,
-    /// What there is for datagrams that were received and not yet read; 0 if the system does not say. In the unit in which
-    /// it is asked for: Linux holds twice as much, half of it for its own records, and that half is not counted here.
+    /// Granted size for received datagrams that were not read yet; 0 if the system does not say. In
+    /// the unit of the request: Linux allocates twice as much, half of it for its own bookkeeping,
+    /// which is not counted here.
     pub receive: usize,
-    /// What there is for datagrams that are not yet sent; as `receive`.
+    /// Granted size for datagrams that were not sent yet; in the same unit as `receive`.
     pub send: usize,
 }
 
 impl SocketBuffers {
-    /// Whether one of the two is smaller than was asked for.
+    /// Whether one of the two is smaller than requested.
     pub fn is_short(&self) -> bool {
         self.receive.min(self.send) < self.requested
     }
 
-    /// Of a socket that has what was asked for.
+    /// Buffers of a socket that has what was requested.
     pub(crate) fn all_granted(asked: usize) -> Self {
         Self {
             requested: asked,
@@ -33,7 +34,7 @@ impl SocketBuffers {
         }
     }
 
-    /// Asks for buffers of this size, and sees what there is then.
+    /// Requests buffers of this size, and reads the granted ones.
     pub(super) fn request(socket: &Socket, asked: usize) -> Self {
         // The system may grant less or refuse; a smaller buffer is slower, not wrong.
         let _ = socket.set_recv_buffer_size(asked);
@@ -46,7 +47,7 @@ impl SocketBuffers {
     }
 }
 
-/// socket(7): Linux doubles what it is asked for, and says the double.
+/// socket(7): Linux doubles the requested size, and reports the double.
 const KERNEL_DOUBLING: usize = if cfg!(any(target_os = "linux", target_os = "android")) {
     2
 } else {
@@ -66,7 +67,7 @@ mod tests {
 
     #[test]
     fn a_small_wish_is_granted_and_said_in_the_same_unit() {
-        // Every system grants this; it is above the least and below the usual bound.
+        // Every system grants this size; it is above the minimum and below the usual limit.
         let buffers = granted(64 * 1024);
         assert!(!buffers.is_short(), "{buffers:?}");
         assert!(buffers.receive < 128 * 1024, "{buffers:?}");

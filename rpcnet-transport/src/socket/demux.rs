@@ -1,4 +1,4 @@
-//! The one port, as QUIC sees it.
+//! Demultiplexing socket: QUIC's packets to QUIC, other datagrams to the side channel.
 
 use std::{
     fmt,
@@ -17,7 +17,7 @@ use quinn::{
 use super::{retain_quic::retain_quic, side_channel::SideQueue};
 use crate::busy_poll::BusyPoll;
 
-/// The port as QUIC sees it: receives what is QUIC's, and puts the rest aside.
+/// Port as QUIC sees it: receives QUIC's packets, and puts other datagrams into the side channel.
 pub(crate) struct DemuxSocket {
     inner: Arc<dyn AsyncUdpSocket>,
     side: Arc<SideQueue>,
@@ -27,7 +27,8 @@ pub(crate) struct DemuxSocket {
 }
 
 impl DemuxSocket {
-    /// `packet_bytes_max` is the largest packet that QUIC will send, `receive_bytes_max` its room for one.
+    /// `packet_bytes_max` is the largest packet that QUIC will send, `receive_bytes_max` the size
+    /// of its receive buffers.
     pub(crate) fn new(
         inner: Arc<dyn AsyncUdpSocket>,
         side: Arc<SideQueue>,
@@ -120,26 +121,28 @@ impl fmt::Debug for DemuxSocket {
     }
 }
 
-/// Packets that may go into one call. The system refuses calls past 64 KiB, and QUIC's socket takes that refusal for a packet
-/// larger than the way carries: all of them would be lost without a word. QUIC builds batches of whole packets of the
-/// size that it found, so the largest size it may find decides.
+/// Packets in one segmented send (GSO). The system rejects calls above 64 KiB, and QUIC's socket
+/// takes that error for a packet above the path MTU: all of them would be lost silently. QUIC
+/// builds batches of packets of the size that it found, so the largest size that it may find
+/// decides.
 const fn transmit_segments_max(packet_bytes_max: u16) -> usize {
     let segments = CALL_BYTES_MAX / packet_bytes_max as usize;
     if segments == 0 { 1 } else { segments }
 }
 
-/// Packets that the system may hand over as one: never more than 64 KiB of them. QUIC makes room for this many of the largest
-/// size, 32 times, which without a bound is 128 MiB where packets may be large.
+/// Packets in one coalesced receive (GRO): never more than 64 KiB. QUIC allocates 32 times this
+/// many of the largest size, which without a bound is 128 MiB where packets may be large.
 const fn receive_segments_max(receive_bytes_max: u16) -> usize {
     RECEIVE_BYTES_MAX.div_ceil(receive_bytes_max as usize)
 }
 
-/// What one IPv4 datagram carries over UDP, which the parts of a call together must not pass.
+/// Largest payload of one IPv4 datagram over UDP, which the segments of a call together must not
+/// exceed.
 const CALL_BYTES_MAX: usize = 65_507;
 
 const RECEIVE_BYTES_MAX: usize = 65_536;
 
-/// Receives in a row that may bring nothing for QUIC before it gets another turn.
+/// Receives in a row that may bring nothing for QUIC before it is scheduled again.
 const SIDE_BATCHES_MAX: usize = 16;
 
 #[cfg(test)]

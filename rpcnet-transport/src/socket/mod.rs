@@ -1,7 +1,8 @@
-//! One UDP port for QUIC and for datagrams of another protocol.
+//! One UDP port shared by QUIC and by datagrams of another protocol.
 //!
-//! They are told apart by QUIC's fixed bit (RFC 9000 section 17.2; RFC 9443 on sharing a port): set in the first
-//! byte of every QUIC packet, as its greasing (RFC 9287) is off here, and clear in that of every other datagram.
+//! They are told apart by QUIC's fixed bit (RFC 9000 section 17.2; RFC 9443 on sharing a port): set
+//! in the first byte of every QUIC packet, because its greasing (RFC 9287) is off here, and clear
+//! in that of every other datagram.
 
 mod buffers;
 mod demux;
@@ -24,23 +25,23 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::BindError;
 
-/// Whether a datagram that begins with this byte is QUIC's.
+/// Whether a datagram that starts with this byte is QUIC's.
 pub(crate) const fn is_quic(first: u8) -> bool {
     first & QUIC_FIXED_BIT != 0
 }
 
-/// An open port.
+/// Open port, as the parts of an endpoint use it.
 pub(crate) struct OpenPort {
     pub(crate) udp: Arc<dyn AsyncUdpSocket>,
-    /// The same socket, for those who want to know what became of a datagram. None in memory.
+    /// The same socket, for senders that need the system's error for a datagram. `None` in memory.
     pub(crate) direct: Option<Arc<ClosableUdpSocket>>,
-    /// The same once more.
+    /// The same socket, to be closed.
     pub(crate) close: Arc<dyn ClosePort>,
     pub(crate) buffers: SocketBuffers,
 }
 
 impl OpenPort {
-    /// Makes a port of a socket, on the runtime of this task.
+    /// Creates a port of a socket, on the runtime of the current task.
     pub(crate) fn new(udp: UdpSocket, buffers: SocketBuffers) -> io::Result<Self> {
         let udp = Arc::new(ClosableUdpSocket::new(udp)?);
         Ok(Self {
@@ -52,13 +53,13 @@ impl OpenPort {
     }
 }
 
-/// A socket that can be closed while others hold it.
+/// Socket that can be closed while others hold it.
 pub(crate) trait ClosePort: fmt::Debug + Send + Sync {
-    /// Sets the address free, before it returns.
+    /// Frees the address before it returns.
     fn close(&self);
 }
 
-/// Opens the port, with buffers as large as the system grants up to `buffer_bytes`.
+/// Opens the port, with the largest buffers that the system grants up to `buffer_bytes`.
 pub(crate) fn open(
     addr: SocketAddr,
     buffer_bytes: usize,
@@ -68,10 +69,10 @@ pub(crate) fn open(
     Ok((socket.into(), buffers))
 }
 
-/// Opens the port several times; the system shares what comes out by the sender's address.
+/// Opens the port several times; the system chooses among the sockets by the sender's address.
 ///
-/// The first takes the port for itself and lets the others in after that. So a port that somebody else has is refused,
-/// even if that other would share it.
+/// The first socket takes the port exclusively and shares it afterwards. So a port that another
+/// process has is refused, even if that process would share it.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 pub(crate) fn open_shared(
     addr: SocketAddr,
@@ -97,7 +98,7 @@ pub(crate) fn open_shared(
     opened_all().map_err(|source| bind_error(addr, source))
 }
 
-/// Other systems let several sockets have one port, but do not share out what comes.
+/// Other systems let several sockets have one port, but do not spread the datagrams.
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 pub(crate) fn open_shared(
     addr: SocketAddr,

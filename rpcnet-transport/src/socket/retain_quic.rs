@@ -1,12 +1,14 @@
-//! Telling the two protocols apart within one receive.
+//! Demultiplexing within one receive buffer.
 
 use super::is_quic;
 
-/// Sorts the datagrams of one receive buffer: those of QUIC stay, moved together, the others go to `side`.
+/// Separates the datagrams of one receive buffer: QUIC's stay, moved together, the others go to
+/// `side`.
 ///
-/// The kernel may deliver several datagrams of one sender at once: every `stride` bytes begins another, the
-/// last may be shorter. What stays keeps that shape, since only a last one can be short and it stays last.
-/// Returns how many bytes stay. A buffer with QUIC alone is not written to.
+/// The kernel may deliver several datagrams of one sender at once (GRO): every `stride` bytes
+/// starts another, and the last may be shorter. The rest keeps that shape, because only the last
+/// one can be short and it stays last. Returns the number of bytes that stay. A buffer with QUIC
+/// alone is not written to.
 pub(super) fn retain_quic(buf: &mut [u8], stride: usize, mut side: impl FnMut(&[u8])) -> usize {
     if buf.is_empty() {
         side(buf);

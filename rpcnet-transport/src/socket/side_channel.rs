@@ -1,4 +1,4 @@
-//! The one port, as the other protocol sees it.
+//! Side channel: datagrams of another protocol on the endpoint's port.
 
 use std::{
     collections::VecDeque,
@@ -17,18 +17,20 @@ use quinn::{AsyncUdpSocket, UdpPoller, udp::Transmit};
 use super::{CLOSED, is_quic, udp::ClosableUdpSocket};
 use crate::stats::Counters;
 
-/// Datagrams of another protocol on the endpoint's port: those whose first byte has the bit 0x40 clear.
+/// Side channel: datagrams of another protocol on the endpoint's port, those whose first byte has
+/// the bit 0x40 clear.
 ///
-/// Unreliable in both directions, like UDP: what does not fit the queue is dropped and counted
-/// ([`TransportStats::side_dropped`](crate::TransportStats)). The endpoint goes on when this is dropped;
-/// datagrams that come then are dropped and counted. It ends with [`Endpoint::shutdown`](crate::Endpoint::shutdown),
-/// or when the last handle of the endpoint and the last of its connections are gone.
+/// Unreliable in both directions, like UDP: a datagram that does not fit the queue is dropped and
+/// counted ([`TransportStats::side_dropped`](crate::TransportStats)). The endpoint goes on when the
+/// side channel is dropped; datagrams that arrive then are dropped and counted. It ends with
+/// [`Endpoint::shutdown`](crate::Endpoint::shutdown), or when the last handle of the endpoint and
+/// the last of its connections are gone.
 pub struct SideChannel {
     queue: Arc<SideQueue>,
     socket: Arc<dyn AsyncUdpSocket>,
-    /// The same socket, past QUIC's: that one keeps errors to itself. None in memory.
+    /// The same socket without QUIC's wrapper, which hides errors. `None` in memory.
     direct: Option<Arc<ClosableUdpSocket>>,
-    /// Waits for room in the socket, while somebody does.
+    /// Set while a sender waits for room in the socket.
     writable: Mutex<Option<Pin<Box<dyn UdpPoller>>>>,
     local_addr: SocketAddr,
 }
@@ -49,10 +51,11 @@ impl SideChannel {
         }
     }
 
-    /// Tells what the reader is waiting for: datagrams for which `recognizes` is false have a sixteenth of the queue at most, so that
-    /// junk does not crowd out the others. What they have no room for is dropped and counted
-    /// ([`TransportStats::side_unrecognized`](crate::TransportStats)). Default: all have the whole queue. It is called for each
-    /// datagram where the port is read, so it is to be quick and not to wait: a look at a header.
+    /// Sets a filter for what the reader waits for: datagrams for which `recognizes` is false use
+    /// at most a sixteenth of the queue, so that junk does not crowd out the others. Further ones
+    /// are dropped and counted ([`TransportStats::side_unrecognized`](crate::TransportStats)).
+    /// Default: none, all datagrams use the whole queue. The filter is called for each datagram
+    /// where the port is read, so it has to be quick and must not block: a look at a header.
     #[must_use]
     pub fn with_recognizer(
         self,
@@ -62,17 +65,17 @@ impl SideChannel {
         self
     }
 
-    /// From now on there is somebody to read.
+    /// Starts to queue datagrams: the side channel was taken.
     pub(crate) fn attach_reader(&self) {
         self.queue.state.lock().has_reader = true;
     }
 
-    /// Copies the next datagram into `buf`, cut if it is longer, and returns its whole length and its sender, or
-    /// registers to be woken. One task at a time may wait.
+    /// Copies the next datagram into `buf`, truncated if it is longer, and returns its full length
+    /// and its sender; otherwise registers the task. One task at a time may wait.
     ///
     /// # Errors
     ///
-    /// `NotConnected` when the endpoint is gone: nothing will come any more.
+    /// `NotConnected` when the endpoint is gone: nothing will arrive any more.
     pub fn poll_recv(
         &self,
         cx: &mut Context<'_>,
@@ -108,7 +111,7 @@ impl SideChannel {
     ///
     /// # Errors
     ///
-    /// `NotConnected` when the endpoint is gone: nothing will come any more.
+    /// `NotConnected` when the endpoint is gone: nothing will arrive any more.
     pub async fn recv(&self, buf: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
         poll_fn(|cx| self.poll_recv(cx, buf)).await
     }
@@ -117,10 +120,10 @@ impl SideChannel {
     ///
     /// # Errors
     ///
-    /// `NotConnected` when the endpoint is closed.
-    /// `WouldBlock` if the socket is busy: drop the datagram, or wait with [`send`](Self::send).
-    /// `InvalidInput` if it is empty or would be taken for QUIC at the other end. Otherwise what the operating
-    /// system says, for example (`EMSGSIZE`) about a datagram larger than the MTU of the interface.
+    /// `NotConnected` when the endpoint is closed. `WouldBlock` if the socket is busy: drop the
+    /// datagram, or wait with [`send`](Self::send). `InvalidInput` if it is empty or the peer would
+    /// take it for QUIC. Otherwise the error of the operating system, for example (`EMSGSIZE`) for
+    /// a datagram above the MTU of the interface.
     pub fn try_send(&self, to: SocketAddr, datagram: &[u8]) -> io::Result<()> {
         match datagram.first() {
             Some(first) if !is_quic(*first) => {}
@@ -130,7 +133,7 @@ impl SideChannel {
         if let Some(direct) = &self.direct {
             match direct.send_datagram(destination, datagram) {
                 Ok(()) => return Ok(()),
-                // Once more by way of the runtime, which has to learn that there is no room.
+                // Again through the runtime, which has to learn that the socket has no room.
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
                 Err(e) => return Err(e),
             }
@@ -146,12 +149,12 @@ impl SideChannel {
         })
     }
 
-    /// Sends a datagram, or registers to be woken when the socket may have room for it: one that was just opened has none
-    /// until the runtime has seen it. One task at a time may wait.
+    /// Sends a datagram, or registers the task to be woken when the socket may have room. A socket
+    /// that was just opened has none until the runtime has polled it. One task at a time may wait.
     ///
     /// # Errors
     ///
-    /// Those of [`try_send`](Self::try_send) but `WouldBlock`.
+    /// As for [`try_send`](Self::try_send), except `WouldBlock`.
     pub fn poll_send(
         &self,
         cx: &mut Context<'_>,
@@ -174,7 +177,7 @@ impl SideChannel {
     ///
     /// # Errors
     ///
-    /// Those of [`try_send`](Self::try_send) but `WouldBlock`.
+    /// As for [`try_send`](Self::try_send), except `WouldBlock`.
     pub async fn send(&self, to: SocketAddr, datagram: &[u8]) -> io::Result<()> {
         let mut poller = None;
         loop {
@@ -192,7 +195,7 @@ impl SideChannel {
         self.local_addr
     }
 
-    /// An IPv6 socket reaches IPv4 addresses by their mapped form.
+    /// Address in IPv4-mapped form if the socket is IPv6.
     fn mapped_for_socket(&self, to: SocketAddr) -> SocketAddr {
         match to {
             SocketAddr::V4(v4) if self.local_addr.is_ipv6() => {
@@ -217,7 +220,7 @@ impl fmt::Debug for SideChannel {
     }
 }
 
-/// What waits between the socket and the side channel, bounded in number and size.
+/// Queue between the socket and the side channel, bounded in number and size.
 pub(crate) struct SideQueue {
     state: Mutex<SideQueueState>,
     /// See [`SideChannel::with_recognizer`].
@@ -239,12 +242,12 @@ struct Datagram {
 #[derive(Default)]
 struct SideQueueState {
     datagrams: VecDeque<Datagram>,
-    /// So many of them are not recognized.
+    /// Number of queued datagrams that are not recognized.
     unrecognized: usize,
     reader: Option<Waker>,
-    /// Somebody has the other end.
+    /// The side channel was taken and not dropped.
     has_reader: bool,
-    /// Nothing will come any more.
+    /// Nothing will arrive any more.
     closed: bool,
 }
 
@@ -260,7 +263,7 @@ impl SideQueue {
         }
     }
 
-    /// Nothing will come any more.
+    /// Ends the queue: nothing will arrive any more.
     pub(crate) fn close(&self) {
         let mut waiting = self.state.lock();
         waiting.closed = true;
@@ -312,8 +315,8 @@ impl fmt::Debug for SideQueue {
     }
 }
 
-/// The part of the queue that datagrams have which are not recognized: one of so many. Some of them are of use, to tell an operator of a
-/// node with another key or cluster.
+/// Datagrams that are not recognized use one part in this many of the queue. Some of them are
+/// useful to tell an operator of a node with another key or cluster.
 const UNRECOGNIZED_DIVISOR: usize = 16;
 
 const NOT_SIDE: &str = "a datagram of the side channel has a first byte with the bit 0x40 clear";

@@ -1,4 +1,4 @@
-//! A UDP socket that can be closed while others hold it.
+//! UDP socket that can be closed while others hold it.
 
 use std::{
     fmt,
@@ -19,10 +19,11 @@ use tokio::{io::Interest, net::UdpSocket};
 
 use super::ClosePort;
 
-/// The UDP socket of a port. QUIC's connections hold it for as long as they have handles, so it lets go of the system's socket
-/// when it is [closed](ClosePort::close): then it receives nothing, and what is sent is dropped.
+/// UDP socket of a port. QUIC's connections hold it as long as they have handles, so it releases
+/// the system's socket when it is [closed](ClosePort::close): from then on it receives nothing, and
+/// drops what is sent.
 pub(crate) struct ClosableUdpSocket {
-    /// Locked for reading over one system call that does not block, for writing to close it.
+    /// Locked for reading during one non-blocking system call, for writing to close it.
     open: RwLock<Option<OpenSocket>>,
     local_addr: SocketAddr,
     may_fragment: bool,
@@ -35,7 +36,7 @@ struct OpenSocket {
     state: UdpSocketState,
 }
 
-/// The tasks that wait for room in the socket: tokio remembers one.
+/// Wakers of all tasks that wait for room in the socket: tokio keeps only one.
 #[derive(Default)]
 struct WriterWakers(Mutex<Vec<Waker>>);
 
@@ -60,7 +61,7 @@ impl Wake for WriterWakers {
 }
 
 impl ClosableUdpSocket {
-    /// In a tokio runtime.
+    /// Wraps a socket; needs a tokio runtime.
     pub(super) fn new(socket: std::net::UdpSocket) -> io::Result<Self> {
         let state = UdpSocketState::new((&socket).into())?;
         let socket = UdpSocket::from_std(socket)?;
@@ -73,7 +74,7 @@ impl ClosableUdpSocket {
         })
     }
 
-    /// Sends one datagram past QUIC's bookkeeping, which keeps the system's errors to itself.
+    /// Sends one datagram without QUIC's wrapper, which hides the system's errors.
     pub(super) fn send_datagram(&self, to: SocketAddr, datagram: &[u8]) -> io::Result<()> {
         match &*self.open.read() {
             Some(open) => SockRef::from(&open.socket)
@@ -148,7 +149,7 @@ impl AsyncUdpSocket for ClosableUdpSocket {
     }
 
     fn max_transmit_segments(&self) -> usize {
-        // It becomes less where the system refuses.
+        // The number drops when the system rejects segmentation.
         let open = self.open.read();
         open.as_ref()
             .map_or(1, |open| open.state.max_gso_segments())

@@ -1,4 +1,4 @@
-//! Checks of a node's own certificates: what every other node will check of them.
+//! Checks of a node's own certificate chain, as other nodes will verify it.
 
 use std::time::{Duration, SystemTime};
 
@@ -12,7 +12,7 @@ use super::{
     key_kind::{SUPPORTED, unsupported_public_key},
 };
 
-/// The authorities to trust.
+/// Trust anchors of the authorities.
 pub(super) fn roots(authorities: Vec<CertificateDer<'static>>) -> Result<RootCertStore, TlsError> {
     let mut roots = RootCertStore::empty();
     for authority in authorities {
@@ -23,7 +23,7 @@ pub(super) fn roots(authorities: Vec<CertificateDer<'static>>) -> Result<RootCer
     Ok(roots)
 }
 
-/// What every other node will check about this one, found out before the first of them does.
+/// Verifies a node's own chain as every other node will, before the first of them does.
 pub(super) fn check(
     chain: &[CertificateDer<'static>],
     roots: &RootCertStore,
@@ -52,8 +52,8 @@ pub(super) fn check(
     Ok(())
 }
 
-/// The time within which other nodes take a certificate that is good [now](check): its own, cut
-/// short by the end of the intermediates that it needs.
+/// Period in which other nodes accept a certificate that is valid [now](check): its own, limited by
+/// the intermediates that it needs.
 pub(super) fn validity(
     chain: &[CertificateDer<'static>],
     roots: &RootCertStore,
@@ -70,7 +70,7 @@ pub(super) fn validity(
         .iter()
         .filter_map(|intermediate| der::validity(intermediate))
         .map(|[_, end]| end);
-    // An intermediate that is not needed, or has a twin that lives longer, cuts nothing short.
+    // An intermediate that is not needed, or has a longer-lived twin, does not limit it.
     let ends = ends.filter(|end| *end < own_end).chain([own_end]);
     let not_after_s = match chain.len() {
         1 => own_end,
@@ -104,7 +104,7 @@ fn verify_error(
             TlsPart::Certificate,
             "it is issued by a certificate that is not a CA's: issue it with one that is",
         ),
-        // A signature that cannot be verified says the same as one that is wrong.
+        // A signature that cannot be verified yields the same error as a wrong one.
         other => match (unsupported_issuer(chain, roots), other) {
             (Some((part, owner, kind)), _) => TlsError::invalid(
                 part,
@@ -118,8 +118,8 @@ fn verify_error(
     }
 }
 
-/// The issuer of a certificate of the chain whose signatures cannot be verified: where it stands,
-/// what it is, and the kind of its key.
+/// Issuer in the chain whose signatures cannot be verified: its place, its role, and the kind of
+/// its key.
 fn unsupported_issuer(
     chain: &[CertificateDer<'_>],
     roots: &RootCertStore,
@@ -166,7 +166,7 @@ fn malformed(part: TlsPart, error: &Error) -> TlsError {
     TlsError::invalid(part, reason)
 }
 
-/// Which certificate of the chain ends or begins at this time, if the node's does so at that one.
+/// Role of the certificate that starts or ends at this time, given the node certificate's own time.
 fn certificate_role(own: Option<u64>, time: UnixTime) -> &'static str {
     match own {
         Some(own) if own != time.as_secs() => "intermediate certificate",
@@ -174,7 +174,7 @@ fn certificate_role(own: Option<u64>, time: UnixTime) -> &'static str {
     }
 }
 
-/// A time so many seconds after the Unix epoch.
+/// Time this many seconds after the Unix epoch.
 pub(super) fn system_time(since_epoch_s: u64) -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_secs(since_epoch_s)
 }

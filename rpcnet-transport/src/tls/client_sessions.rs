@@ -1,4 +1,4 @@
-//! What a caller remembers of the nodes that it was connected to.
+//! Client session cache: tickets and verified certificates of the nodes that were called.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -22,8 +22,8 @@ use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
 use super::{Tls, VerifyFailure};
 
-/// What is known of every node that was called under one identity. A reload begins a new one, so that sessions of the old
-/// trust are gone.
+/// Sessions of all nodes that were called under one identity. A reload starts a new cache, so
+/// sessions of the old trust are gone.
 pub(crate) struct ClientSessions {
     tls: Tls,
     lifetime: Duration,
@@ -37,18 +37,18 @@ struct Peers {
     order: VecDeque<PeerKey>,
 }
 
-/// Address and name: a session is for one node, and only where it was begun is there a node that knows it.
+/// Address and name: a session is for one node, and only the server where it began knows it.
 type PeerKey = (SocketAddr, Box<str>);
 
-/// How to connect to one node at one address, and what is remembered of it.
+/// TLS configuration for one node at one address, with its sessions.
 pub(crate) struct PeerTls {
     pub(crate) crypto: Arc<QuicClientConfig>,
-    /// The same, for connections that begin with calls.
+    /// The same configuration with early data.
     pub(crate) early_crypto: Arc<QuicClientConfig>,
     sessions: Arc<PeerSessions>,
 }
 
-/// What the verifier and the session store of one node share.
+/// State that the verifier and the session store of one node share.
 pub(super) struct PeerSessions {
     verifier: Arc<WebPkiServerVerifier>,
     lifetime: Duration,
@@ -59,7 +59,7 @@ pub(super) struct PeerSessions {
 #[derive(Default)]
 struct PeerState {
     failure: Option<VerifyFailure>,
-    /// What the node showed in its last full handshake.
+    /// Chain that was verified in the last full handshake.
     verified: Option<VerifiedChain>,
     /// Oldest first.
     tickets: VecDeque<Tls13ClientSessionValue>,
@@ -73,7 +73,7 @@ struct VerifiedChain {
 }
 
 impl ClientSessions {
-    /// Connections under this identity, whose sessions can be resumed for this long.
+    /// Cache for this identity, whose sessions can be resumed for `lifetime`.
     pub(crate) fn new(tls: Tls, lifetime: Duration) -> Self {
         Self {
             tls,
@@ -117,17 +117,17 @@ impl PeerTls {
         }
     }
 
-    /// Takes note of the largest message that the node takes, in bytes.
+    /// Stores the largest message that the node accepts, in bytes.
     pub(crate) fn set_message_limit(&self, message_bytes_max: u32) {
         self.sessions.state.lock().message_bytes_max = Some(message_bytes_max);
     }
 
-    /// The largest message that the node took last time, in bytes; `None` if it never said.
+    /// Largest message that the node accepted last time, in bytes; `None` if it never said.
     pub(crate) fn message_limit(&self) -> Option<u32> {
         self.sessions.state.lock().message_bytes_max
     }
 
-    /// Why the node's certificate was refused the last time that it showed one; `None` if it was not.
+    /// Failure to verify the node's latest certificate; `None` if it was verified.
     pub(crate) fn verify_failure(&self) -> Option<VerifyFailure> {
         self.sessions.state.lock().failure.clone()
     }
@@ -138,7 +138,7 @@ impl PeerSessions {
         &self.verifier
     }
 
-    /// Takes note of what became of a certificate.
+    /// Stores the result of verifying a certificate.
     pub(super) fn on_verified(&self, judged: Result<Vec<CertificateDer<'static>>, VerifyFailure>) {
         let mut remembered = self.state.lock();
         match judged {
@@ -154,7 +154,8 @@ impl PeerSessions {
         }
     }
 
-    /// The newest ticket, if the certificate behind it would still be taken. TLS itself does not look at it again.
+    /// Newest ticket, if the certificate behind it would still be accepted. TLS itself does not
+    /// verify it again.
     fn take_ticket(
         &self,
         name: &ServerName<'_>,
@@ -239,10 +240,10 @@ fn quic(config: rustls::ClientConfig) -> Arc<QuicClientConfig> {
     Arc::new(config)
 }
 
-/// Nodes that are remembered; what is remembered of one takes some kilobytes.
+/// Most nodes in the cache; each takes some kilobytes.
 const PEERS_MAX: usize = 1_024;
 
-/// Tickets of one node: connections that can be made to it at a time by resuming.
+/// Most tickets of one node: connections that can be resumed concurrently.
 const TICKETS_MAX: usize = 4;
 
 #[cfg(all(test, feature = "dev-certs"))]
@@ -258,7 +259,7 @@ mod tests {
         ServerName::try_from("node-1").unwrap()
     }
 
-    /// A caller and a server of one authority, and what the caller remembers.
+    /// A caller and a server of one authority, and the caller's sessions.
     struct Pair {
         client: Arc<rustls::ClientConfig>,
         memory: Arc<PeerSessions>,
@@ -278,7 +279,8 @@ mod tests {
             }
         }
 
-        /// Shakes hands without a network, until all tickets have arrived. Says whether a session was resumed.
+        /// Performs a handshake without a network, until all tickets have arrived. Returns whether
+        /// a session was resumed.
         fn connect(&self) -> bool {
             let mut client = ClientConnection::new(Arc::clone(&self.client), name()).unwrap();
             let mut server = ServerConnection::new(Arc::clone(&self.server)).unwrap();
@@ -315,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn tickets_are_used_once_and_there_are_few() {
+    fn tickets_are_single_use_and_bounded() {
         let pair = Pair::new();
         assert!(!pair.connect());
         for _ in 0..5 {
@@ -339,14 +341,14 @@ mod tests {
         assert!(!pair.take(in_a_month(), instant));
         pair.connect();
         assert_eq!(pair.tickets(), 2);
-        // Nor does another one that is kept for a clock that is set back.
+        // Nor does another ticket, even if the clock is set back.
         assert!(!pair.take(in_a_month(), instant));
         assert_eq!(pair.tickets(), 0);
         assert!(!pair.connect());
     }
 
     #[test]
-    fn a_session_ends_with_its_time_however_often_it_is_resumed() {
+    fn a_session_expires_however_often_it_is_resumed() {
         let pair = Pair::new();
         pair.connect();
         assert!(pair.connect());
@@ -359,7 +361,7 @@ mod tests {
     }
 
     #[test]
-    fn a_caller_is_judged_by_the_authorities_and_the_time_of_now() {
+    fn a_caller_is_verified_by_current_authorities_and_time() {
         let ca = DevCa::new("test");
         let (client, server) = (ca.issue("node-2").unwrap(), ca.issue("node-1").unwrap());
         let chain = &client.0.identity.cert;
@@ -372,7 +374,7 @@ mod tests {
     }
 
     #[test]
-    fn nodes_are_told_apart_by_name_and_address_and_the_oldest_make_room() {
+    fn sessions_are_per_name_and_address_and_the_oldest_are_evicted() {
         let client = DevCa::new("test").issue("node-2").unwrap();
         let sessions = ClientSessions::new(client, LIFETIME);
         let at = |port: u16| SocketAddr::from(([127, 0, 0, 1], port));

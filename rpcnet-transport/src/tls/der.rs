@@ -1,4 +1,4 @@
-//! Reader of DER (X.690), for what the TLS library does not show of certificates and keys.
+//! DER reader (X.690) for what the TLS library does not expose of certificates and keys.
 
 use std::time::{Duration, SystemTime};
 
@@ -15,7 +15,7 @@ pub(super) const TAGGED_0: u8 = 0xa0;
 const UTC_TIME: u8 = 0x17;
 const GENERALIZED_TIME: u8 = 0x18;
 
-/// The first element of DER: its tag, its contents, and what follows it.
+/// First element of DER: its tag, its contents, and the rest.
 pub(super) fn element(input: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     let (&tag, rest) = input.split_first()?;
     let (&first, rest) = rest.split_first()?;
@@ -32,13 +32,13 @@ pub(super) fn element(input: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     Some((tag, contents, rest))
 }
 
-/// The contents of the first element, if that has this tag, and what follows it.
+/// Contents of the first element if it has this tag, and the rest.
 pub(super) fn expect(input: &[u8], expected: u8) -> Option<(&[u8], &[u8])> {
     let (tag, contents, rest) = element(input)?;
     (tag == expected).then_some((contents, rest))
 }
 
-/// Whether a file holds DER, or BER of an unknown length, and not text.
+/// Whether a file holds DER, or BER of indefinite length, and not text.
 pub(super) fn is_der(file: &[u8]) -> bool {
     match file {
         // No text has such a second byte: it would not be UTF-8.
@@ -49,7 +49,8 @@ pub(super) fn is_der(file: &[u8]) -> bool {
     }
 }
 
-/// The first and the last second of a certificate (RFC 5280 section 4.1.2.5), since the Unix epoch.
+/// First and last second of a certificate's validity (RFC 5280 section 4.1.2.5), since the Unix
+/// epoch.
 pub(super) fn validity(certificate: &[u8]) -> Option<[u64; 2]> {
     let (certificate, _) = expect(certificate, SEQUENCE)?;
     let (to_be_signed, _) = expect(certificate, SEQUENCE)?;
@@ -84,26 +85,26 @@ fn time(tag: u8, text: &[u8]) -> Option<u64> {
     Some(((days * 24 + hour) * 60 + minute) * 60 + second)
 }
 
-/// Days from the Unix epoch to this one.
+/// Days from the Unix epoch to this date.
 fn days_to(year: u64, month: u64, day: u64) -> Option<u64> {
     if !(1..=12).contains(&month) || day == 0 {
         return None;
     }
-    // Years that begin with March, so that the day of a leap year is the last one.
+    // Years start in March, so that the leap day is the last day.
     let year = year.checked_sub(u64::from(month <= 2))?;
     let day_of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
     let days = 365 * year + year / 4 - year / 100 + year / 400 + day_of_year;
     days.checked_sub(719_468)
 }
 
-/// A time as people write it: `2026-11-29 15:30:00 UTC`.
+/// Time in readable form: `2026-11-29 15:30:00 UTC`.
 pub(crate) fn utc(time: SystemTime) -> String {
     let since_epoch = time
         .duration_since(SystemTime::UNIX_EPOCH)
         .unwrap_or(Duration::ZERO)
         .as_secs();
     let (days, second) = (since_epoch / 86_400, since_epoch % 86_400);
-    // Years that begin with March, so that the day of a leap year is the last one.
+    // Years start in March, so that the leap day is the last day.
     let days = days + 719_468;
     let (era, day_of_era) = (days / 146_097, days % 146_097);
     let leap_days = day_of_era / 1_460 + day_of_era / 146_096 - day_of_era / 36_524;
@@ -168,7 +169,7 @@ mod tests {
             let digits: String = text.chars().filter(char::is_ascii_digit).collect();
             let read = time(GENERALIZED_TIME, format!("{digits}Z").as_bytes());
             assert_eq!(read, Some(second), "{text}");
-            // No multiple of an hour or a day.
+            // Not a multiple of an hour or a day.
             second += 2_345_678;
         }
     }

@@ -1,4 +1,4 @@
-//! Certificates without ceremony, for development.
+//! Development certificates: an authority made at run time.
 
 use std::{
     fs, io,
@@ -14,30 +14,30 @@ use rcgen::{
 
 use super::{PemPaths, Tls, TlsError, name::canonical_name};
 
-/// A certificate authority made on the spot, for development, tests and demos.
+/// Certificate authority made at run time, for development, tests and demos.
 ///
-/// Its key lives in memory only and everything that it issues ends after 30 days, so it cannot silently become
-/// the authority of something real. To give separate processes their identities, write them to files with
-/// [`write_pem`](Self::write_pem).
+/// Its key lives in memory only and everything that it issues expires after 30 days, so it cannot
+/// silently become a production authority. To give separate processes their identities, write them
+/// to files with [`write_pem`](Self::write_pem).
 #[derive(Debug)]
 pub struct DevCa {
     issuer: Issuer<'static, KeyPair>,
     pem: String,
 }
 
-/// The PEM texts of one node.
+/// PEM texts of one node.
 #[derive(Clone)]
 pub struct NodePem {
-    /// The node's certificate.
+    /// Certificate of the node.
     pub cert: String,
-    /// The node's private key. Keep it out of logs.
+    /// Private key of the node. Keep it out of logs.
     pub key: String,
-    /// The CA's certificate.
+    /// Certificate of the CA.
     pub ca: String,
 }
 
 impl DevCa {
-    /// A new authority. The name stands in its certificate, for people.
+    /// New authority. The name in its certificate is for people.
     ///
     /// # Panics
     ///
@@ -60,32 +60,34 @@ impl DevCa {
         }
     }
 
-    /// The identity of a node of this name, in its canonical form (see [`Tls::node_name`]).
+    /// Issues the identity of a node with this name, in its canonical form (see
+    /// [`Tls::node_name`]).
     ///
     /// # Errors
     ///
-    /// [`TlsError::InvalidName`] if the name is no DNS name.
+    /// [`TlsError::InvalidName`] if the name is not a DNS name.
     pub fn issue(&self, node_name: &str) -> Result<Tls, TlsError> {
         self.issue_pem(node_name)?.tls()
     }
 
-    /// Like [`issue`](Self::issue), as PEM texts.
+    /// Issues an identity as PEM texts.
     ///
     /// # Errors
     ///
-    /// [`TlsError::InvalidName`] if the name is no DNS name.
+    /// [`TlsError::InvalidName`] if the name is not a DNS name.
     pub fn issue_pem(&self, node_name: &str) -> Result<NodePem, TlsError> {
         self.issue_for(node_name, SystemTime::now() - BACKDATED, LIFETIME)
     }
 
-    /// Writes certificate, key and CA of a node into a directory (made if missing) as `NAME.pem`,
-    /// `NAME.key` and `ca.pem`, where `NAME` is the name of the node in its canonical form (see
-    /// [`Tls::node_name`]), in lower case and without a dot at the end. On Unix only the owner may
-    /// read the key.
+    /// Writes certificate, key and CA of a node into a directory (created if missing) as
+    /// `NAME.pem`, `NAME.key` and `ca.pem`, where `NAME` is the canonical name of the node (see
+    /// [`Tls::node_name`]), in lower case and without a final dot. On Unix only the owner may read
+    /// the key.
     ///
     /// # Errors
     ///
-    /// [`TlsError::InvalidName`] if the name is no DNS name or `ca`, [`TlsError::Io`] if a file cannot be written.
+    /// [`TlsError::InvalidName`] if the name is not a DNS name or is `ca`, [`TlsError::Io`] if a
+    /// file cannot be written.
     pub fn write_pem(&self, dir: impl AsRef<Path>, node_name: &str) -> Result<PemPaths, TlsError> {
         let invalid = || TlsError::InvalidName(node_name.to_owned());
         let name = canonical_name(node_name).map_err(|_| invalid())?;
@@ -111,7 +113,7 @@ impl DevCa {
         Ok(paths)
     }
 
-    /// The authority's certificate.
+    /// Certificate of the authority.
     pub fn ca_pem(&self) -> &str {
         &self.pem
     }
@@ -129,7 +131,7 @@ impl DevCa {
         self.issue_names(&[&node_name], common_name, from, lifetime)
     }
 
-    /// A certificate for these names as they are, with this common name.
+    /// Issues a certificate for these names without canonicalising them, with this common name.
     pub(super) fn issue_names(
         &self,
         names: &[&str],
@@ -164,11 +166,11 @@ impl DevCa {
 }
 
 impl NodePem {
-    /// The identity that the texts make.
+    /// Identity of the PEM texts.
     ///
     /// # Errors
     ///
-    /// [`TlsError`] as of [`Tls::from_pem`].
+    /// [`TlsError`] as for [`Tls::from_pem`].
     pub fn tls(&self) -> Result<Tls, TlsError> {
         Tls::from_pem(
             self.cert.as_bytes(),
@@ -193,7 +195,8 @@ fn set_validity(params: &mut CertificateParams, from: SystemTime, lifetime: Dura
 }
 
 fn write_private(path: &Path, text: &str) -> io::Result<()> {
-    // Permissions are given when a file is made, not when it is opened: an old one must go first.
+    // Permissions are set when a file is created, not when it is opened: an old file is removed
+    // first.
     match fs::remove_file(path) {
         Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
         _ => {}
@@ -205,7 +208,7 @@ fn write_private(path: &Path, text: &str) -> io::Result<()> {
     options.open(path)?.write_all(text.as_bytes())
 }
 
-/// Long enough for a demo left running, short enough that nobody relies on it.
+/// Long enough for a demo left running, short enough not to be relied on.
 const LIFETIME: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// Clocks of machines in one cluster differ by less.

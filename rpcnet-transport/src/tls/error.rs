@@ -6,15 +6,15 @@ use thiserror::Error;
 
 use super::{der::utc, name_fault};
 
-/// Which of the three parts of a [`Tls`](super::Tls) an error is about.
+/// Part of a [`Tls`](super::Tls) that an error is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum TlsPart {
-    /// The node's certificate and its intermediates.
+    /// Certificate of the node, with its intermediates.
     Certificate,
-    /// The node's private key.
+    /// Private key of the node.
     Key,
-    /// The certificates of the authorities to trust.
+    /// Certificates of the trusted authorities.
     Authority,
 }
 
@@ -28,31 +28,31 @@ impl fmt::Display for TlsPart {
     }
 }
 
-/// Why certificate, key and CA make no identity. The files are at fault; trying again does not
-/// help.
+/// Reason for which certificate, key and CA form no identity. The files are at fault; a retry does
+/// not help.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum TlsError {
     /// A file cannot be read or written.
     #[error("cannot access {}", path.display())]
     Io {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// What the operating system said.
+        /// Error of the operating system.
         source: io::Error,
     },
-    /// The PEM is empty, or has no section of the kind that is needed.
+    /// The PEM is empty, or has no section of the required kind.
     #[error("there is no {0} in the PEM: it is empty, or has sections of other kinds alone")]
     Empty(TlsPart),
-    /// The PEM, or what is in it, is damaged or of a kind that is not supported.
+    /// The PEM, or its contents, is damaged or of an unsupported kind.
     #[error("the {part} is not usable: {reason}")]
     Invalid {
-        /// Which part.
+        /// Part that is not usable.
         part: TlsPart,
-        /// What is wrong, and what helps.
+        /// What is wrong, and how to correct it.
         reason: String,
     },
-    /// The private key is not the key of the certificate.
+    /// The private key does not belong to the certificate.
     #[error(
         "the private key does not belong to the node certificate: use the key with which the \
          certificate was requested"
@@ -64,31 +64,31 @@ pub enum TlsError {
          alternative name, as `subjectAltName=DNS:node-1`; the common name alone does not count"
     )]
     NoName,
-    /// The certificate has no DNS name but wildcards, which name no single node.
+    /// The certificate has only wildcards as DNS names, which name no single node.
     #[error(
         "the node certificate is for {names:?}, and a wildcard names no single node: issue one for \
          each node, with its name as subject alternative name"
     )]
     WildcardName {
-        /// The names in the certificate.
+        /// Names in the certificate.
         names: Vec<String>,
     },
-    /// The certificate has several DNS names, and does not say which one is the node's.
+    /// The certificate has several DNS names, and none of them is its common name.
     #[error(
         "the node certificate has several names, {names:?}, and its common name is none of them: \
          issue one with the node's name as common name too, or with that name alone"
     )]
     AmbiguousName {
-        /// The names in the certificate, without wildcards.
+        /// Names in the certificate, without wildcards.
         names: Vec<String>,
     },
-    /// The certificate was not issued by the CA, so no other node would take it.
+    /// The certificate was not issued by the CA, so no other node would accept it.
     #[error(
         "the node certificate is not issued by the CA: the CA's PEM needs the certificate of the \
          authority that signed it, and intermediate certificates follow the node's in its own PEM"
     )]
     UnknownIssuer,
-    /// The certificate, or an intermediate of it, is past its last day.
+    /// The certificate, or an intermediate, has expired.
     #[error(
         "the {certificate} expired at {}: issue a new one, or correct this machine's clock",
         utc(*.not_after)
@@ -96,10 +96,10 @@ pub enum TlsError {
     Expired {
         /// Which certificate: `node certificate` or `intermediate certificate`.
         certificate: &'static str,
-        /// Its last second.
+        /// Last second of its validity.
         not_after: SystemTime,
     },
-    /// The certificate, or an intermediate of it, is before its first day; the clock may be wrong.
+    /// The certificate, or an intermediate, is not valid yet; the clock may be wrong.
     #[error(
         "the {certificate} is not valid before {}: wait until then, or correct this machine's clock",
         utc(*.not_before)
@@ -107,11 +107,10 @@ pub enum TlsError {
     NotValidYet {
         /// Which certificate: `node certificate` or `intermediate certificate`.
         certificate: &'static str,
-        /// Its first second.
+        /// First second of its validity.
         not_before: SystemTime,
     },
-    /// The certificate is not for both sides: it needs the extended key usages of server and
-    /// client.
+    /// The certificate lacks the extended key usage of a server or of a client; a node needs both.
     #[error(
         "the node certificate does not allow use as {0}: issue one with \
          `extendedKeyUsage=serverAuth,clientAuth`, since a node is both"
@@ -120,7 +119,7 @@ pub enum TlsError {
     /// The name cannot be put into a certificate.
     #[error("invalid node name {0:?}: {fault}", fault = name_fault(.0))]
     InvalidName(String),
-    /// The TLS library refused the settings; not the files' fault.
+    /// The TLS library rejected the settings; not the fault of the files.
     #[error("TLS cannot be set up: {0}")]
     Setup(String),
 }

@@ -1,4 +1,4 @@
-//! End of the validity of a node's certificate, and when to warn of it.
+//! Expiry warnings of a node's certificate: when they are due.
 
 use std::{
     sync::atomic::{AtomicU64, Ordering::SeqCst},
@@ -7,15 +7,15 @@ use std::{
 
 use rustls_pki_types::UnixTime;
 
-/// Seconds since the Unix epoch between which a certificate is valid, both included.
+/// Validity of a certificate in seconds since the Unix epoch, both included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Validity {
     pub(super) not_before_s: u64,
     pub(super) not_after_s: u64,
 }
 
-/// When a certificate expires, and when that was last warned of. All endpoints of an identity share
-/// it, so that one of them warns, however many there are.
+/// Expiry of a certificate and the time of the last warning. All endpoints of an identity share it,
+/// so that one of them warns.
 #[derive(Debug)]
 pub(super) struct Expiry {
     validity: Validity,
@@ -23,7 +23,7 @@ pub(super) struct Expiry {
     warned_s: AtomicU64,
 }
 
-/// What there is to warn of.
+/// Warning about the expiry of a certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ExpiryWarning {
     /// The certificate expires after this time.
@@ -33,15 +33,15 @@ pub(crate) enum ExpiryWarning {
 }
 
 impl Validity {
-    /// When the first warning is due. A certificate that is renewed in time, as a rule when a third
-    /// or a half of its validity is left, is not warned of.
+    /// Time of the first warning. A certificate that is renewed in time, usually when a third or a
+    /// half of its validity is left, causes none.
     fn first_warning_s(self) -> u64 {
         let ahead_s = self.not_after_s.saturating_sub(self.not_before_s) / 4;
         self.not_after_s - ahead_s.min(AHEAD_MAX_S)
     }
 
-    /// When the warning is due that follows one at this time: when half of the rest has passed,
-    /// when the certificate has expired, and every hour from then on.
+    /// Time of the warning that follows one at `warned_s`: when half of the rest has passed, when
+    /// the certificate has expired, and every hour afterwards.
     fn next_warning_s(self, warned_s: u64) -> u64 {
         match self.not_after_s.checked_sub(warned_s) {
             None => warned_s.saturating_add(EXPIRED_EVERY_S),
@@ -50,10 +50,10 @@ impl Validity {
         }
     }
 
-    /// When a warning is due, after the last one that was given, if any was.
+    /// Time of the next warning, given the last one.
     fn due_s(self, warned_s: Option<u64>, now_s: u64) -> u64 {
         match warned_s {
-            // A clock that was set back begins anew.
+            // A clock that was set back starts anew.
             Some(warned_s) if warned_s <= now_s => self.next_warning_s(warned_s),
             _ => self.first_warning_s(),
         }
@@ -79,20 +79,20 @@ impl Expiry {
         self.validity.not_after_s
     }
 
-    /// The warning that is due now, which is not given again.
+    /// Takes the warning that is due now; it is given once.
     pub(super) fn take_warning(&self, now: UnixTime) -> Option<ExpiryWarning> {
         let (now_s, warned_s) = (now.as_secs(), self.warned_s.load(SeqCst));
         if now_s < self.due_s(warned_s, now_s) {
             return None;
         }
-        // Of endpoints that find it due at the same time one gives it.
+        // One of the endpoints that find it due at the same time gives it.
         let taken = self
             .warned_s
             .compare_exchange(warned_s, now_s, SeqCst, SeqCst);
         taken.ok().map(|_| self.validity.warning_at(now_s))
     }
 
-    /// How long it is until the next warning is due.
+    /// Time until the next warning.
     pub(super) fn until_warning(&self, now: UnixTime) -> Duration {
         let (now_s, warned_s) = (now.as_secs(), self.warned_s.load(SeqCst));
         Duration::from_secs(self.due_s(warned_s, now_s).saturating_sub(now_s))
@@ -104,10 +104,10 @@ impl Expiry {
     }
 }
 
-/// A certificate that lives for years is warned of 30 days before its end.
+/// The first warning comes at most 30 days before the expiry.
 const AHEAD_MAX_S: u64 = 30 * 24 * 3600;
 
-/// Warnings before the end are at least so far apart.
+/// Shortest time between two warnings before the expiry.
 const PAUSE_MIN_S: u64 = 60;
 
 const EXPIRED_EVERY_S: u64 = 3600;

@@ -1,8 +1,8 @@
-//! Identity of the host: what tells two hosts that share a private key from each other, and is the same after a restart.
+//! Host identity: tells hosts that share a private key apart, and survives a restart.
 
 use std::fs;
 
-/// The machine id and the name of the host, as far as there are any that say something; `None` without both.
+/// Machine id and name of the host, as far as they are set; `None` without both.
 ///
 /// Machines of one image may share the id, and machines of one domain the name, so both count.
 pub(crate) fn host_identity() -> Option<Vec<u8>> {
@@ -33,10 +33,10 @@ fn read(file: &str) -> Option<String> {
 /// machine-id(5).
 const MACHINE_ID_FILES: [&str; 2] = ["/etc/machine-id", "/var/lib/dbus/machine-id"];
 
-/// uname(2), without a call to the system.
+/// uname(2), without a system call.
 const HOST_NAME_FILE: &str = "/proc/sys/kernel/hostname";
 
-/// What is there before either was set.
+/// Values that these files have before they are set.
 const PLACEHOLDERS: [&str; 4] = ["", "uninitialized", "(none)", "localhost"];
 
 #[cfg(test)]

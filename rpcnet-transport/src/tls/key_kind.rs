@@ -1,4 +1,4 @@
-//! Kinds of keys: which of them are supported, and how others are named in an error.
+//! Kinds of keys: which are supported, and the names of the others in errors.
 
 use std::ops::RangeInclusive;
 
@@ -6,10 +6,10 @@ use rustls_pki_types::PrivateKeyDer;
 
 use super::der::{BIT_STRING, INTEGER, OBJECT_ID, OCTET_STRING, SEQUENCE, TAGGED_0, expect};
 
-/// What is needed in place of a key that is not supported, for its error.
+/// Supported kinds, as an error recommends them.
 pub(super) const SUPPORTED: &str = "ECDSA on P-256 or P-384, Ed25519, or RSA of 2048 to 4096 bits";
 
-/// What kind of key it is, if nodes cannot sign with it; `None` also if it cannot be read.
+/// Kind of a private key with which nodes cannot sign; `None` if it is supported or unreadable.
 pub(super) fn unsupported_private_key(key: &PrivateKeyDer<'_>) -> Option<String> {
     match key {
         PrivateKeyDer::Pkcs1(key) => rsa_private(key.secret_pkcs1_der()),
@@ -33,8 +33,8 @@ pub(super) fn unsupported_private_key(key: &PrivateKeyDer<'_>) -> Option<String>
     }
 }
 
-/// What kind of key stands in the contents of a `SubjectPublicKeyInfo` (RFC 5280 section 4.1), if
-/// its signatures cannot be verified; `None` also if it cannot be read.
+/// Kind of the key in a `SubjectPublicKeyInfo` (RFC 5280 section 4.1) whose signatures cannot be
+/// verified; `None` if it is supported or unreadable.
 pub(super) fn unsupported_public_key(info: &[u8]) -> Option<String> {
     let (algorithm, rest) = expect(info, SEQUENCE)?;
     if expect(algorithm, OBJECT_ID)?.0 != RSA {
@@ -59,7 +59,7 @@ fn rsa(modulus: &[u8], supported: RangeInclusive<usize>) -> Option<String> {
     (!supported.contains(&bits)).then(|| format!("RSA of {bits} bits"))
 }
 
-/// Of an algorithm that is not RSA.
+/// Kind of a key that is not RSA, if it is not supported.
 fn other(algorithm: &[u8]) -> Option<String> {
     let (id, parameters) = expect(algorithm, OBJECT_ID)?;
     let name = match id {
@@ -86,10 +86,10 @@ fn curve(parameters: &[u8]) -> Option<String> {
     Some(format!("ECDSA on {name}"))
 }
 
-/// What the TLS library signs with.
+/// Sizes with which the TLS library signs.
 const RSA_SIGNED_BITS: RangeInclusive<usize> = 2_048..=4_096;
 
-/// And what it verifies.
+/// Sizes that it verifies.
 const RSA_VERIFIED_BITS: RangeInclusive<usize> = 2_048..=8_192;
 
 /// 1.2.840.113549.1.1.1.

@@ -1,4 +1,4 @@
-//! Who a node is, and whom it trusts: certificates, keys and their checks.
+//! TLS identity of a node and the authorities that it trusts.
 
 mod chain;
 mod client_sessions;
@@ -58,11 +58,12 @@ use self::{
     verify::NodeVerifier,
 };
 
-/// The identity of a node and the authority that it trusts: a certificate, its key, and the CA of the cluster.
+/// TLS identity of a node: its certificate and key, and the CA of the cluster that it trusts.
 ///
-/// Both sides of every connection show a certificate of that CA. A server takes any node of the cluster and
-/// learns its name; a client says whom it wants and gets that node or an error. TLS 1.3 only. A session that is
-/// resumed stands for the certificates that it began with, and those are judged anew each time. Cheap to clone.
+/// Both sides of every connection present a certificate of that CA. A server accepts any node of
+/// the cluster and learns its name; a client names the node that it wants and gets that node or an
+/// error. TLS 1.3 only. A resumed session stands for the certificates that it began with, which are
+/// verified again each time. Cheap to clone.
 #[derive(Clone)]
 pub struct Tls(Arc<Inner>);
 
@@ -72,18 +73,18 @@ struct Inner {
     verifier: Arc<WebPkiServerVerifier>,
     identity: Arc<CertifiedKey>,
     provider: Arc<CryptoProvider>,
-    /// By which certificates are judged.
+    /// Clock by which certificates are verified.
     clock: Arc<dyn TimeProvider>,
     client_verifier: Arc<dyn ClientCertVerifier>,
     server: rustls::ServerConfig,
     expiry: Expiry,
-    /// The private key, for what is derived from it.
+    /// Private key, for the keys that are derived from it.
     secret: PrivateKeyDer<'static>,
 }
 
 impl Tls {
-    /// Reads three PEM files: the node's certificate (and intermediates after it), its private key, and the
-    /// certificates of the authorities to trust.
+    /// Reads three PEM files: the node's certificate (followed by intermediates), its private key,
+    /// and the certificates of the trusted authorities.
     ///
     /// # Errors
     ///
@@ -115,7 +116,7 @@ impl Tls {
         Self::from_pem_at(cert, key, ca, Arc::new(DefaultTimeProvider))
     }
 
-    /// Like [`from_pem`](Self::from_pem), with the clock by which certificates are judged.
+    /// Like [`from_pem`](Self::from_pem), with the clock by which certificates are verified.
     fn from_pem_at(
         cert: &[u8],
         key: &[u8],
@@ -132,17 +133,18 @@ impl Tls {
         })
     }
 
-    /// Name of this node, in the form in which names are compared: lower case, without a dot at the end.
+    /// Name of this node in canonical form: lower case, without a final dot.
     ///
-    /// It is the one DNS name of the certificate (subject alternative name). Of several it is the one that is the
-    /// certificate's common name too, so that the issuer chooses it and every node finds the same. Wildcards do not count.
+    /// It is the one DNS name of the certificate (subject alternative name). Of several it is the
+    /// one that is also the certificate's common name, so that the issuer chooses it and every node
+    /// finds the same. Wildcards do not count.
     pub fn node_name(&self) -> &str {
         &self.0.node_name
     }
 
     /// End of the validity (`notAfter`, RFC 5280 section 4.1.2.5): the last second in which other
-    /// nodes take the certificate of this one. It is that of an intermediate certificate if the
-    /// node's is good only with one that expires sooner. An endpoint warns of it in the log, see
+    /// nodes accept the certificate of this one. It is that of an intermediate certificate if the
+    /// node's needs one that expires sooner. An endpoint logs a warning before, see
     /// [`Endpoint::certificate_not_after`](crate::Endpoint::certificate_not_after).
     pub fn not_after(&self) -> SystemTime {
         chain::system_time(self.0.expiry.not_after_s())
@@ -187,28 +189,29 @@ impl Tls {
         })))
     }
 
-    /// Whether other nodes would take it at this time; it was good when it was made.
+    /// Checks whether other nodes would accept the certificate at this time; they would when it was
+    /// loaded.
     pub(crate) fn check(&self, now: UnixTime) -> Result<(), TlsError> {
         let inner = &*self.0;
         chain::check(&inner.identity.cert, &inner.roots, &inner.provider, now)
     }
 
-    /// The time by which certificates are judged.
+    /// Time by which certificates are verified.
     pub(crate) fn now(&self) -> UnixTime {
         now(&*self.0.clock)
     }
 
-    /// The warning of the end of its validity that is due now, which is not given again.
+    /// Takes the expiry warning that is due now; it is given once.
     pub(crate) fn take_expiry_warning(&self) -> Option<ExpiryWarning> {
         self.0.expiry.take_warning(self.now())
     }
 
-    /// How long it is until the next such warning is due.
+    /// Time until the next expiry warning.
     pub(crate) fn until_expiry_warning(&self) -> Duration {
         self.0.expiry.until_warning(self.now())
     }
 
-    /// Whether both are of the same certificates and key.
+    /// Whether both have the same certificates and key.
     pub(crate) fn is_same(&self, other: &Self) -> bool {
         let (ours, theirs) = (&*self.0, &*other.0);
         ours.identity.cert == theirs.identity.cert
@@ -216,8 +219,8 @@ impl Tls {
             && ours.roots.roots == theirs.roots.roots
     }
 
-    /// A config for connections that come in, whose sessions are kept there; `None` if they cannot be resumed. Early data
-    /// needs sessions.
+    /// Configuration for incoming connections with this session cache; without one, sessions cannot
+    /// be resumed. Early data needs sessions.
     pub(crate) fn server_config(
         &self,
         sessions: Option<ServerSessions>,
@@ -227,14 +230,14 @@ impl Tls {
         if let Some(sessions) = sessions {
             config.session_storage = Arc::new(sessions);
             config.send_tls13_tickets = TICKETS;
-            // RFC 9001 section 4.6.1: all or nothing; QUIC has limits of its own.
+            // All or nothing (RFC 9001 section 4.6.1); QUIC has limits of its own.
             config.max_early_data_size = if early_data { u32::MAX } else { 0 };
         }
         config
     }
 
-    /// Whether a caller with these certificates would be taken at this time. In a full handshake TLS asks it; in a resumed one
-    /// nobody does.
+    /// Whether a caller with these certificates would be accepted at this time. A resumed handshake
+    /// does not verify them.
     pub(crate) fn verifies_caller(&self, chain: &[CertificateDer<'_>], now: UnixTime) -> bool {
         chain
             .split_first()
@@ -246,7 +249,8 @@ impl Tls {
             })
     }
 
-    /// A secret that a node on this host and port has again after a restart, and each of its shards another.
+    /// Stateless reset key that a node on this host and port derives again after a restart; each of
+    /// its shards has another.
     pub(crate) fn reset_key(&self, port: SocketAddr, shard: usize) -> ResetKey {
         self.reset_key_on(host::host_identity().as_deref(), port, shard)
     }
@@ -270,7 +274,7 @@ impl Tls {
         )
     }
 
-    /// A config for connections to one node, which keep there what they learn of it.
+    /// Configuration for connections to one node, which store what they learn of it.
     fn client_config(&self, memory: Arc<PeerSessions>) -> rustls::ClientConfig {
         let inner = &*self.0;
         let verifier = NodeVerifier::new(Arc::clone(&memory));
@@ -300,7 +304,7 @@ fn now(clock: &dyn TimeProvider) -> UnixTime {
     clock.current_time().unwrap_or_else(UnixTime::now)
 }
 
-/// Why the TLS library does not take a key. Its own text does not say.
+/// Error for a key that the TLS library rejects. Its own text does not say why.
 fn unusable_key(key: &PrivateKeyDer<'_>) -> TlsError {
     let reason = match unsupported_private_key(key) {
         Some(kind) => format!("it is a key of {kind}, which is not supported: use {SUPPORTED}"),
@@ -326,10 +330,10 @@ fn server_config(
     Ok(config)
 }
 
-/// Tickets for one connection: one more than it needs to be resumed once, for an attempt that fails.
+/// Tickets of one connection: one more than one resumption needs, for an attempt that fails.
 const TICKETS: usize = 2;
 
-/// What both sides say that they speak; changes with incompatible versions of the wire.
+/// ALPN protocol name; it changes with incompatible versions of the wire format.
 const ALPN: &[u8] = b"rpcnet/1";
 
 #[cfg(all(test, feature = "dev-certs"))]

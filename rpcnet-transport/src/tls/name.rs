@@ -1,4 +1,4 @@
-//! Node names: the canonical form, and the one name that a certificate gives a node.
+//! Node names: canonical form, and the one name that a certificate gives a node.
 
 use std::{
     borrow::Cow,
@@ -14,7 +14,7 @@ use super::{
     der::{OBJECT_ID, SEQUENCE, SET, element},
 };
 
-/// Why a text cannot be the name of a node.
+/// Reason for which a text is not a node name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub(crate) enum NameError {
     #[error("it is empty")]
@@ -35,17 +35,17 @@ pub(crate) enum NameError {
     Number,
 }
 
-/// Why a certificate does not name one node.
+/// Reason for which a certificate does not name one node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum CertificateNameError {
     NoName,
     Wildcards(Vec<String>),
-    /// What stands in the place of DNS names is none.
+    /// The subject alternative names are not DNS names.
     Invalid(Vec<String>),
     Several(Vec<String>),
 }
 
-/// The form in which names are compared: ASCII lower case, without the dot at the end.
+/// Canonical form of a name: ASCII lower case, without the final dot.
 pub(crate) fn canonical_name(name: &str) -> Result<Cow<'_, str>, NameError> {
     let name = name.strip_suffix('.').unwrap_or(name);
     check(name)?;
@@ -55,7 +55,7 @@ pub(crate) fn canonical_name(name: &str) -> Result<Cow<'_, str>, NameError> {
     })
 }
 
-/// Why a text that was refused as a name cannot be one, for its error.
+/// Reason for which a text was rejected as a name, for its error.
 pub(crate) fn name_error(name: &str) -> String {
     match canonical_name(name) {
         Err(fault) => fault.to_string(),
@@ -94,8 +94,9 @@ fn check(name: &str) -> Result<(), NameError> {
         .map_err(|_| NameError::Number)
 }
 
-/// The canonical name of the node that a certificate is for: its one DNS name, or, of several, the one that is its common
-/// name too. Wildcards do not count. Every node finds the same name, since the issuer has chosen it.
+/// Canonical name of the node of a certificate: its one DNS name or, of several, the one that is
+/// also its common name. Wildcards do not count. Every node finds the same name, because the issuer
+/// has chosen it.
 pub(crate) fn node_name(der: &CertificateDer<'_>) -> Result<String, CertificateNameError> {
     let Ok(certificate) = EndEntityCert::try_from(der) else {
         return Err(CertificateNameError::NoName);
@@ -124,19 +125,19 @@ pub(crate) fn node_name(der: &CertificateDer<'_>) -> Result<String, CertificateN
     }
 }
 
-/// Whether a certificate has exactly this canonical name among its DNS names: not by a wildcard, which would let any node
-/// that it covers stand for any other.
+/// Whether a certificate has exactly this canonical name among its DNS names. A wildcard does not
+/// count: any node that it covers could stand for any other.
 pub(super) fn has_name(certificate: &CertificateDer<'_>, name: &str) -> bool {
     EndEntityCert::try_from(certificate)
         .is_ok_and(|certificate| plain_names(&certificate).iter().any(|other| other == name))
 }
 
-/// The DNS names of a certificate as they are, with wildcards and what is no name.
+/// DNS names of a certificate as they are, including wildcards and invalid ones.
 pub(super) fn presented_names(certificate: &CertificateDer<'_>) -> Vec<String> {
     let Ok(certificate) = EndEntityCert::try_from(certificate) else {
         return Vec::new();
     };
-    // The library tells all of them when it looks for another one.
+    // The library lists all names in the error for another one.
     let another = ServerName::try_from("name.invalid").expect("a DNS name");
     match certificate.verify_is_valid_for_subject_name(&another) {
         Err(webpki::Error::CertNotValidForName(context)) => context
@@ -149,15 +150,16 @@ pub(super) fn presented_names(certificate: &CertificateDer<'_>) -> Vec<String> {
     }
 }
 
-/// `node-1` out of `DnsName("node-1")`, which is how the TLS library spells it; `None` if it is another kind of name.
+/// `node-1` of `DnsName("node-1")`, as the TLS library spells it; `None` for other kinds of names.
 pub(super) fn dns_name(presented: &str) -> Option<&str> {
     presented.strip_prefix("DnsName(\"")?.strip_suffix("\")")
 }
 
-/// The DNS names of a certificate, canonical and without wildcards, each once.
+/// DNS names of a certificate, canonical, without wildcards and duplicates.
 fn plain_names(certificate: &EndEntityCert<'_>) -> Vec<String> {
     let mut names = Vec::new();
-    // With a dot at the end it is no name of a certificate (RFC 5280 section 4.2.1.6), and no caller would find it there.
+    // A name with a final dot is not valid in a certificate (RFC 5280 section 4.2.1.6), and no
+    // caller would find it there.
     let is_relative = |name: &&str| !name.ends_with('.');
     for name in certificate.valid_dns_names().filter(is_relative) {
         if let Ok(name) = canonical_name(name)
@@ -169,8 +171,8 @@ fn plain_names(certificate: &EndEntityCert<'_>) -> Vec<String> {
     names
 }
 
-/// The common names in a subject (RFC 5280 section 4.1.2.4) that can be names of nodes, canonical. What cannot be read ends
-/// the list.
+/// Common names in a subject (RFC 5280 section 4.1.2.4) that can be node names, canonical. An
+/// unreadable part ends the list.
 fn common_names(mut subject: &[u8]) -> Vec<String> {
     let mut names = Vec::new();
     while let Some((SET, mut set, rest)) = element(subject) {
@@ -190,7 +192,7 @@ fn common_names(mut subject: &[u8]) -> Vec<String> {
 }
 
 impl CertificateNameError {
-    /// What a peer with such a certificate is told.
+    /// Text that a peer with such a certificate is told.
     pub(crate) fn reason(&self) -> &'static str {
         match self {
             Self::NoName => "the certificate has no DNS name",
@@ -220,7 +222,7 @@ impl From<CertificateNameError> for TlsError {
     }
 }
 
-/// What is wrong with a name that a certificate has and that is refused there.
+/// Reason for which a name in a certificate was rejected.
 fn invalid_name(name: &str) -> String {
     match canonical_name(name) {
         Err(fault) => fault.to_string(),

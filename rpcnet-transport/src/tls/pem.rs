@@ -1,4 +1,4 @@
-//! PEM files: their certificates and keys, and what is wrong with a file that has none.
+//! PEM files: their certificates and keys, and the errors of files without them.
 
 use rustls_pki_types::{
     CertificateDer, PrivateKeyDer,
@@ -30,8 +30,8 @@ pub(super) fn private_key(text: &[u8]) -> Result<PrivateKeyDer<'static>, TlsErro
     PrivateKeyDer::from_pem_slice(text).map_err(|e| missing_section(TlsPart::Key, text, e))
 }
 
-/// Refuses what the parser would skip without a word: a section whose first line it does not see, of a file that may have
-/// others.
+/// Rejects files of which the parser would silently skip a section, because it does not see its
+/// first line.
 fn check_encoding(part: TlsPart, text: &[u8]) -> Result<(), TlsError> {
     let reason = if text.starts_with(b"\xff\xfe") || text.starts_with(b"\xfe\xff") {
         "the file is UTF-16, as some editors and shells write it: save it as plain ASCII"
@@ -47,7 +47,7 @@ fn check_encoding(part: TlsPart, text: &[u8]) -> Result<(), TlsError> {
     Err(invalid(part, reason))
 }
 
-/// The error for a PEM without what is looked for.
+/// Error for a PEM without the required section.
 fn missing_section(part: TlsPart, text: &[u8], error: Error) -> TlsError {
     if text.trim_ascii().is_empty() {
         return TlsError::Empty(part);
@@ -60,7 +60,7 @@ fn missing_section(part: TlsPart, text: &[u8], error: Error) -> TlsError {
             return TlsError::Empty(part);
         }
         Error::NoItemsFound => "it is no PEM: it has no \"-----BEGIN\" line",
-        // What the parser says has the bytes of the file in it, which may be those of a key.
+        // The parser's text has bytes of the file in it, which may be those of a key.
         _ if text.windows(2).any(|two| two == b"\\n") => {
             "its line ends are written as \\n: they have to be line ends"
         }
@@ -73,7 +73,7 @@ fn missing_section(part: TlsPart, text: &[u8], error: Error) -> TlsError {
     invalid(part, reason)
 }
 
-/// What stands in the place of the part that is looked for, and what to do.
+/// Advice for a file with something else in place of the required part.
 fn found_instead(part: TlsPart, text: &[u8]) -> Option<&'static str> {
     if is_der(text) {
         return Some(instead_of_der(part, text));
@@ -119,7 +119,7 @@ fn found_instead(part: TlsPart, text: &[u8]) -> Option<&'static str> {
     }
 }
 
-/// What to do with a certificate that the parser skips, since it has another label.
+/// Advice for a certificate that the parser skips because of its label.
 fn skipped_certificate(text: &[u8]) -> Option<&'static str> {
     if has_section(text, |found| found == b"TRUSTED CERTIFICATE") {
         return Some(
@@ -135,12 +135,12 @@ fn skipped_certificate(text: &[u8]) -> Option<&'static str> {
     )
 }
 
-/// What to do with a file that is binary.
+/// Advice for a binary file.
 fn instead_of_der(part: TlsPart, file: &[u8]) -> &'static str {
     let contents = element(file).map(|(_, contents, _)| contents);
-    // The length may be one that only BER has; then the contents begin after two bytes.
+    // The length may be one of BER only; then the contents start after two bytes.
     let contents = contents.or_else(|| file.get(2..)).unwrap_or_default();
-    // RFC 7292 section 4: it begins with its version, 3; no key and no certificate does.
+    // PKCS#12 starts with its version, 3 (RFC 7292 section 4); no key and no certificate does.
     let is_pkcs12 = contents.starts_with(&[INTEGER, 1, 3]);
     match (part, is_pkcs12) {
         (TlsPart::Certificate, true) => {
@@ -164,7 +164,7 @@ fn instead_of_der(part: TlsPart, file: &[u8]) -> &'static str {
     }
 }
 
-/// The error of a certificate that was issued by no authority that was read.
+/// Error for a certificate whose issuer is not among the authorities that were read.
 pub(super) fn unknown_issuer(cert: &[u8], ca: &[u8]) -> TlsError {
     let parts = [(TlsPart::Certificate, cert), (TlsPart::Authority, ca)];
     let skipped = parts.into_iter().find_map(|(part, text)| {
@@ -174,7 +174,7 @@ pub(super) fn unknown_issuer(cert: &[u8], ca: &[u8]) -> TlsError {
     skipped.unwrap_or(TlsError::UnknownIssuer)
 }
 
-/// The error of a key that is not that of the certificate.
+/// Error for a key that does not belong to the certificate.
 pub(super) fn key_mismatch(text: &[u8]) -> TlsError {
     let keys = PrivateKeyDer::pem_slice_iter(text)
         .filter(Result::is_ok)

@@ -1,4 +1,4 @@
-//! Identities in files, and the noticing of changes.
+//! PEM files of an identity, and the detection of their changes.
 
 use std::{
     fs,
@@ -9,33 +9,33 @@ use std::{
 
 use super::{Tls, TlsError};
 
-/// The files of one node, as [`Tls::from_pem_files`] takes them.
+/// PEM files of one node, as [`Tls::from_pem_files`] reads them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PemPaths {
-    /// The node's certificate, and intermediates after it.
+    /// Certificate of the node, followed by intermediates.
     pub cert: PathBuf,
-    /// The node's private key.
+    /// Private key of the node.
     pub key: PathBuf,
-    /// The certificates of the authorities to trust.
+    /// Certificates of the trusted authorities.
     pub ca: PathBuf,
 }
 
-/// What the files said when they were last looked at. Tells states apart; says nothing about what is in them.
+/// Digest of the files' contents, to detect changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct FilesDigest(u64);
 
 impl PemPaths {
-    /// The identity that the files make.
+    /// Identity of the files.
     ///
     /// # Errors
     ///
-    /// [`TlsError`] as of [`Tls::from_pem_files`].
+    /// [`TlsError`] as for [`Tls::from_pem_files`].
     pub fn tls(&self) -> Result<Tls, TlsError> {
         Tls::from_pem_files(&self.cert, &self.key, &self.ca)
     }
 
-    /// Reads the files and makes an identity of them, unless they say what they said before. By their contents, not by
-    /// their times: a file that is written in two goes within one tick of the clock changes twice.
+    /// Reads the files and builds an identity, unless their contents are unchanged. Contents, not
+    /// times: a file that is written twice within one tick of the clock changes twice.
     pub(crate) fn read_if_changed(
         &self,
         before: Option<FilesDigest>,

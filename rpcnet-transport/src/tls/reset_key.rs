@@ -1,4 +1,4 @@
-//! Secrets that a restarted node has again.
+//! Stateless reset key that a restarted node derives again.
 
 use std::{fmt, net::SocketAddr, sync::Arc};
 
@@ -11,13 +11,16 @@ use rustls::crypto::{
     tls13::{Hkdf, OkmBlock},
 };
 
-/// A secret that outlives the process, since it is derived from the node's private key, the host and the port.
+/// Key of stateless resets that outlives the process: derived from the node's private key, the host
+/// and the port.
 ///
-/// With it a restarted node recognises packets of connections that it has forgotten, and ends them with a
-/// stateless reset (RFC 9000 section 10.3), so that callers need not wait for the idle timeout. Endpoints that share a secret could
-/// be made to reset each other's connections (section 21.11). So the port is part of it; the host, since hosts that share a private key
-/// may all be bound to the same unspecified address; and the shard, whose connections the other shards of the port do not
-/// know. Where the host has no identity that is the same after a restart, the secret is a new one each time.
+/// With it a restarted node recognises packets of connections that it has forgotten, and ends them
+/// with a stateless reset (RFC 9000 section 10.3), so that callers need not wait for the idle
+/// timeout. Endpoints that share a key could be made to reset each other's connections (section
+/// 21.11). So the port is part of it; the host, because hosts that share a private key may all be
+/// bound to the same unspecified address; and the shard, whose connections the other shards of the
+/// port do not know. Where the host has no identity that survives a restart, the key is a new one
+/// each time.
 #[derive(Clone)]
 pub(crate) struct ResetKey {
     hkdf: &'static dyn Hkdf,
@@ -65,7 +68,7 @@ impl HmacKey for ResetKey {
     fn verify(&self, data: &[u8], signature: &[u8]) -> Result<(), CryptoError> {
         let expected = self.hkdf.hmac_sign(&self.key, data);
         let expected = expected.as_ref();
-        // Looks at every byte, so that time tells nothing about the first wrong one.
+        // Compares every byte, so that the time reveals nothing about the first wrong one.
         let differences = expected
             .iter()
             .zip(signature)
@@ -78,8 +81,8 @@ impl HmacKey for ResetKey {
     }
 }
 
-/// Makes random connection ids. Those of an earlier life of the node must not be told from others, as they would be
-/// by QUIC's default: what is not recognised is not reset.
+/// Generates random connection ids. Ids of an earlier life of the node must not be told from
+/// others, as QUIC's default does: an id that is recognised as invalid is not reset.
 impl ConnectionIdGenerator for ResetKey {
     fn generate_cid(&mut self) -> ConnectionId {
         let mut id = [0; ID_BYTES];

@@ -1,4 +1,4 @@
-//! Sessions that a server lets its callers resume.
+//! Server session cache: single-use sessions that callers can resume.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -12,12 +12,12 @@ use rustls::server::StoresServerSessions;
 
 use crate::stats::Counters;
 
-/// The sessions of one identity of one endpoint, each for one use.
+/// Sessions of one identity of one endpoint, each for one use.
 ///
-/// They are kept here and not in the tickets, so a ticket is worth nothing once it was used, once this is gone (with a reload or
-/// a restart), or on another node. That is the protection of early data against replay: single-use tickets of RFC 8446
-/// section 8.1. A first flight that is sent again names a session that is not there any more; it begins a full handshake,
-/// and its early data is never decrypted.
+/// They are kept here and not in the tickets, so a ticket is worthless once it was used, once this
+/// cache is gone (with a reload or a restart), and on another node. That protects early data
+/// against replay: single-use tickets of RFC 8446 section 8.1. A replayed first flight names a
+/// session that is gone; it starts a full handshake, and its early data is never decrypted.
 pub(crate) struct ServerSessions {
     lifetime: Duration,
     counters: Arc<Counters>,
@@ -27,7 +27,7 @@ pub(crate) struct ServerSessions {
 #[derive(Default)]
 struct Stored {
     by_ticket: HashMap<Vec<u8>, Session>,
-    /// Oldest first; names some that were taken since.
+    /// Oldest first; includes some that were taken since.
     order: VecDeque<Vec<u8>>,
 }
 
@@ -37,7 +37,7 @@ struct Session {
 }
 
 impl ServerSessions {
-    /// Sessions that can be resumed for this long.
+    /// Cache whose sessions can be resumed for `lifetime`.
     pub(crate) fn new(lifetime: Duration, counters: Arc<Counters>) -> Self {
         Self {
             lifetime,
@@ -63,7 +63,7 @@ impl ServerSessions {
 }
 
 impl Stored {
-    /// Makes room for one more.
+    /// Makes room for one more session.
     fn evict(&mut self, now: Instant, lifetime: Duration) {
         while let Some(oldest) = self.order.front() {
             let is_wanted = self.by_ticket.get(oldest).is_some_and(|session| {
@@ -89,7 +89,7 @@ impl StoresServerSessions for ServerSessions {
         true
     }
 
-    /// Sessions of TLS 1.2 only, which is not spoken.
+    /// Sessions of TLS 1.2, which is not supported.
     fn get(&self, _ticket: &[u8]) -> Option<Vec<u8>> {
         None
     }
@@ -110,7 +110,7 @@ impl fmt::Debug for ServerSessions {
     }
 }
 
-/// A session with a certificate in it takes one or two kilobytes.
+/// Most sessions in the cache; one with a certificate takes one or two kilobytes.
 const SESSIONS_MAX: usize = 4_096;
 
 #[cfg(test)]
@@ -149,7 +149,7 @@ mod tests {
             Some(vec![1])
         );
         assert_eq!(sessions.take_at(begun + LIFETIME + tick, &ticket(2)), None);
-        // Those that nobody takes go when the next one comes.
+        // Expired sessions are removed when the next one is stored.
         sessions.put_at(begun, ticket(3), vec![3]);
         sessions.put_at(begun + LIFETIME + tick, ticket(4), vec![4]);
         assert_eq!(sessions.stored.lock().by_ticket.len(), 1);
@@ -165,7 +165,7 @@ mod tests {
         assert_eq!(sessions.stored.lock().by_ticket.len(), SESSIONS_MAX);
         assert_eq!(sessions.take_at(now, &ticket(0)), None);
         assert_eq!(sessions.take_at(now, &ticket(1)), Some(vec![]));
-        // One stays for ever while others come and go behind it.
+        // One session stays while others are stored and taken behind it.
         for n in 1..5 * SESSIONS_MAX {
             sessions.put_at(now, ticket(SESSIONS_MAX + n), vec![]);
             sessions.take_at(now, &ticket(SESSIONS_MAX + n));

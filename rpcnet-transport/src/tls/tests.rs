@@ -1,4 +1,4 @@
-//! Identities that work, and each way in which they do not.
+//! Tests of identities: valid ones, and each kind of invalid one.
 
 use std::{
     sync::atomic::{AtomicU64, Ordering::SeqCst},
@@ -20,7 +20,7 @@ fn the_node_is_named_by_its_certificate() {
 }
 
 #[test]
-fn every_part_that_does_not_fit_is_named() {
+fn every_invalid_part_is_named() {
     let (ca, other) = (DevCa::new("test"), DevCa::new("other"));
     let node = ca.issue_pem("node-1").unwrap();
     let stranger = other.issue_pem("node-1").unwrap();
@@ -57,7 +57,7 @@ fn every_part_that_does_not_fit_is_named() {
 }
 
 #[test]
-fn certificates_outside_their_time_are_refused() {
+fn certificates_outside_their_validity_are_rejected() {
     let ca = DevCa::new("test");
     let now = SystemTime::now();
     let expired = ca.issue_for("node-1", now - HOUR, HOUR / 2).unwrap();
@@ -67,7 +67,7 @@ fn certificates_outside_their_time_are_refused() {
 }
 
 #[test]
-fn an_identity_that_was_good_when_it_was_made_is_not_so_for_ever() {
+fn an_identity_expires_after_it_was_loaded() {
     let tls = DevCa::new("test").issue("node-1").unwrap();
     let at = |time: SystemTime| {
         UnixTime::since_unix_epoch(time.duration_since(SystemTime::UNIX_EPOCH).unwrap())
@@ -98,7 +98,7 @@ fn identities_are_the_same_if_every_part_is() {
 }
 
 #[test]
-fn files_are_told_apart_by_what_they_say() {
+fn files_are_compared_by_contents() {
     let dir = std::env::temp_dir().join(format!("rpcnet-transport-look-{}", std::process::id()));
     let ca = DevCa::new("test");
     let paths = ca.write_pem(&dir, "node-1").unwrap();
@@ -120,7 +120,7 @@ fn files_are_told_apart_by_what_they_say() {
     std::fs::remove_dir_all(&dir).unwrap();
 }
 
-/// A clock that is set ahead of the machine's by so many seconds.
+/// A clock that is ahead of the machine's by this many seconds.
 #[derive(Debug, Default)]
 struct ClockAhead(AtomicU64);
 
@@ -131,8 +131,8 @@ impl TimeProvider for ClockAhead {
     }
 }
 
-/// Connects, and again by the session when two hours have passed by the clock of the certificates.
-/// The certificates of the caller and of the server live for so many hours.
+/// Connects, and resumes the session two hours later by the clock of the certificates, which live
+/// for so many hours at the caller and at the server.
 async fn reconnect(
     hours_of_client: u32,
     hours_of_server: u32,
@@ -159,7 +159,7 @@ async fn reconnect(
 }
 
 #[tokio::test]
-async fn a_caller_does_not_come_back_by_a_session_when_its_certificate_has_ended() {
+async fn a_caller_with_an_expired_certificate_cannot_resume() {
     let (again, stats) = reconnect(1, 24).await;
     assert!(
         matches!(again, Err(crate::ConnectError::CertificateRejected { .. })),
@@ -169,7 +169,7 @@ async fn a_caller_does_not_come_back_by_a_session_when_its_certificate_has_ended
 }
 
 #[tokio::test]
-async fn a_server_is_not_taken_by_a_session_when_its_certificate_has_ended() {
+async fn a_server_with_an_expired_certificate_is_not_resumed() {
     let (again, stats) = reconnect(24, 1).await;
     assert!(
         matches!(again, Err(crate::ConnectError::Untrusted { .. })),
@@ -179,14 +179,14 @@ async fn a_server_is_not_taken_by_a_session_when_its_certificate_has_ended() {
 }
 
 #[tokio::test]
-async fn a_session_is_resumed_while_both_certificates_are_good() {
+async fn a_session_is_resumed_while_both_certificates_are_valid() {
     let (again, stats) = reconnect(24, 24).await;
     again.unwrap();
     assert_eq!((stats.sessions_resumed, stats.connections_accepted), (2, 3));
 }
 
 #[test]
-fn names_that_are_no_dns_names_are_refused() {
+fn names_that_are_not_dns_names_are_rejected() {
     let ca = DevCa::new("test");
     for name in ["", "a b", "127.0.0.1:80", "ä"] {
         assert!(
@@ -220,7 +220,7 @@ fn files_are_written_for_other_processes_and_the_key_for_its_owner() {
 }
 
 #[test]
-fn derived_keys_outlive_the_process_and_belong_to_one_node_host_port_and_shard() {
+fn reset_keys_survive_restarts_and_differ_by_node_host_port_and_shard() {
     use quinn::crypto::HmacKey;
     let ca = DevCa::new("test");
     let node = ca.issue_pem("node-1").unwrap();

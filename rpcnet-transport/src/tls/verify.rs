@@ -1,4 +1,4 @@
-//! Making sure that a server is the node that was meant.
+//! Verification that a server is the node that the caller named.
 
 use std::sync::Arc;
 
@@ -11,12 +11,13 @@ use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use super::{client_sessions::PeerSessions, name};
 use crate::printable::Printable;
 
-/// Verifies a server as rustls does, but takes no wildcard for a name, and keeps what came of it: the reason of a refusal,
-/// which QUIC would reduce to an alert, or the certificates, which a resumed session does not show again.
+/// Verifier of servers: rustls' rules without wildcards. It stores its result: the reason for a
+/// rejection, which QUIC would reduce to an alert, or the certificates, which a resumed session
+/// does not show again.
 #[derive(Debug)]
 pub(super) struct NodeVerifier(Arc<PeerSessions>);
 
-/// Why a server's certificate was refused.
+/// Reason for which a server's certificate was rejected.
 #[derive(Debug, Clone)]
 pub(crate) enum VerifyFailure {
     WrongName { presented: Vec<String> },

@@ -1,4 +1,4 @@
-//! From bytes as they come to whole frames.
+//! Decoder of the frames of one stream.
 
 use bytes::{Bytes, BytesMut};
 
@@ -8,20 +8,20 @@ use super::{
     header::{BodylessFrame, FixedHeader},
 };
 
-/// Cuts the bytes of one stream into frames.
+/// Decoder of the frames of one stream.
 ///
-/// Feed what was read with [`push`](Self::push), then take frames with [`next_frame`](Self::next_frame)
-/// until it has none, then read again: so at most one message and one read are held. A frame that arrived
-/// in one read is handed out without a copy. After an error the stream is beyond repair and every further
-/// call returns the same error.
+/// Push what was read with [`push`](Self::push), then take frames with
+/// [`next_frame`](Self::next_frame) until it returns `None`, then read again: so at most one
+/// message and one read are held. A frame that arrived in one read is returned without a copy.
+/// After an error every further call returns the same error.
 #[derive(Debug)]
 pub struct Decoder {
     expected: StreamKind,
     limit: usize,
     state: State,
-    /// Read but not used; begins where `state` says.
+    /// Bytes that were read and not decoded; starts where `state` says.
     unread: Bytes,
-    /// Start of what is being read, when it came in more than one read.
+    /// Start of the current item, if it arrived in more than one read.
     partial: BytesMut,
 }
 
@@ -41,7 +41,8 @@ enum State {
 }
 
 impl Decoder {
-    /// Reads a stream that must be of kind `expected`, with messages of at most `message_bytes_max` bytes.
+    /// Decoder of a stream that must be of kind `expected`, with messages of at most
+    /// `message_bytes_max` bytes.
     pub fn new(expected: StreamKind, message_bytes_max: usize) -> Self {
         Self {
             state: State::Preface,
@@ -49,17 +50,18 @@ impl Decoder {
         }
     }
 
-    /// Reads a half of a stream that has no preface: the answering half of a call.
+    /// Decoder of the replying half of a call, which has no preface.
     pub fn replies(message_bytes_max: usize) -> Self {
         Self::without_preface(StreamKind::Call, message_bytes_max)
     }
 
-    /// Takes the next bytes of the stream. Call when [`next_frame`](Self::next_frame) returned `None`.
+    /// Adds the next bytes of the stream. Call it when [`next_frame`](Self::next_frame) returned
+    /// `None`.
     pub fn push(&mut self, bytes: Bytes) {
         if self.unread.is_empty() {
             self.unread = bytes;
         } else {
-            // Only a caller who reads ahead gets here; correct, at the price of a copy.
+            // Only if the caller reads ahead; correct, at the price of a copy.
             let mut joined = BytesMut::with_capacity(self.unread.len() + bytes.len());
             joined.extend_from_slice(&self.unread);
             joined.extend_from_slice(&bytes);
@@ -67,11 +69,11 @@ impl Decoder {
         }
     }
 
-    /// The next frame, or `None` if more bytes are needed.
+    /// Next frame, or `None` if more bytes are needed.
     ///
     /// # Errors
     ///
-    /// [`WireError`] if the bytes are no frame, or if a header promises more than the limit.
+    /// [`WireError`] if the bytes are not a frame, or if a header announces more than the limit.
     pub fn next_frame(&mut self) -> Result<Option<Frame>, WireError> {
         self.advance().inspect_err(|error| {
             self.state = State::Failed(error.clone());
@@ -80,7 +82,7 @@ impl Decoder {
         })
     }
 
-    /// To be asked when the stream has ended: whether it ended between two frames.
+    /// Checks whether the stream ended between two frames.
     ///
     /// # Errors
     ///
@@ -93,12 +95,13 @@ impl Decoder {
         }
     }
 
-    /// Whether the preface and a whole header with its text have been read, so that only a body is awaited.
+    /// Whether the preface and a complete header with its text were read, so that only a body is
+    /// missing.
     pub fn awaits_body(&self) -> bool {
         matches!(self.state, State::Body { .. })
     }
 
-    /// Size of the body that is awaited: a header was read, and not all of what follows it.
+    /// Size of the body that is being read; `None` outside of a body.
     pub fn awaited_body_bytes(&self) -> Option<usize> {
         match self.state {
             State::Body { body_bytes, .. } => Some(body_bytes),
@@ -106,7 +109,8 @@ impl Decoder {
         }
     }
 
-    /// The request whose body is awaited, so that one that will be refused need not be read in whole.
+    /// Request whose body is being read, so that a request that will be refused need not be read
+    /// completely.
     pub fn awaited_request(&self) -> Option<&RequestHeader> {
         match &self.state {
             State::Body {
@@ -117,7 +121,7 @@ impl Decoder {
         }
     }
 
-    /// Room that was made for a frame that has not arrived in whole.
+    /// Memory reserved for a frame that has not arrived completely.
     pub fn reserved_bytes(&self) -> usize {
         self.partial.capacity()
     }
@@ -174,7 +178,7 @@ impl Decoder {
         }
     }
 
-    /// Exactly `wanted` bytes, or `None` after putting aside what there is.
+    /// Exactly `wanted` bytes, or `None` after buffering what there is.
     fn take(&mut self, wanted: usize) -> Option<Bytes> {
         if self.partial.is_empty() && self.unread.len() >= wanted {
             return Some(self.unread.split_to(wanted));

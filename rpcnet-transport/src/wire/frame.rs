@@ -1,4 +1,4 @@
-//! The frames of a call.
+//! Frames of a call with a stream of its own.
 
 use std::time::Duration;
 
@@ -11,122 +11,122 @@ use super::{
 };
 use crate::{Code, Priority, Processed};
 
-/// What a stream carries, the last byte of its preface.
+/// Contents of a stream, the last byte of its preface.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum StreamKind {
     /// One call, on a bidirectional stream.
     Call,
-    /// What one side tells the other about the connection, on a unidirectional stream.
+    /// Control frames of a connection, on a unidirectional stream.
     Control,
-    /// Many small calls, on a bidirectional stream: a lane.
+    /// Lane: many small calls on a bidirectional stream.
     Lane,
-    /// The answer of one call of a lane that is too large for it, on a unidirectional stream.
+    /// Reply to one call of a lane that is too large for it, on a unidirectional stream.
     LaneReply,
 }
 
 /// First bytes of a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Preface {
-    /// What the stream carries.
+    /// Contents of the stream.
     pub kind: StreamKind,
 }
 
-/// Why four bytes are not a preface.
+/// Reason for which four bytes are not a preface.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum PrefaceError {
-    /// Another protocol speaks.
+    /// The peer speaks another protocol.
     #[error("wrong magic")]
     Magic,
-    /// A version of this protocol that we do not speak.
+    /// The peer speaks another version of this protocol.
     #[error("unsupported version {0}")]
     Version(u8),
-    /// A stream of a kind that we do not know, or that does not belong here.
+    /// The kind of the stream is unknown or not allowed here.
     #[error("unexpected stream kind {0}")]
     Kind(u8),
 }
 
-/// Properties of a call that travel with its request.
+/// Flags of a request.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct RequestFlags {
     /// The caller sends its requests as items, not as the body.
     pub streams_requests: bool,
-    /// The caller takes replies as items.
+    /// The caller expects replies as items.
     pub streams_replies: bool,
-    /// The caller says that the call may run more than once.
+    /// The caller declares that the call may run more than once.
     pub idempotent: bool,
 }
 
-/// A request but for its body.
+/// Request without its body.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RequestHeader {
     /// Method name, 1 to 255 bytes.
     pub method: String,
-    /// Which attempt this is, from 0.
+    /// Number of the attempt, from 0.
     pub attempt: u8,
-    /// Properties of the call.
+    /// Flags of the request.
     pub flags: RequestFlags,
-    /// How much the call matters.
+    /// Priority of the call.
     pub priority: Priority,
-    /// What all attempts of the call share.
+    /// Idempotency key that all attempts of the call share.
     pub idempotency_key: Option<u128>,
     /// Time left when the request was written; `None` if the call has no deadline.
     pub deadline: Option<Duration>,
 }
 
-/// A reply but for its body.
+/// Reply without its body.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReplyHeader {
-    /// How the call ended.
+    /// Code with which the call ended.
     pub code: Code,
     /// Whether the request was processed.
     pub processed: Processed,
-    /// When another attempt makes sense, in whole milliseconds; [`Duration::MAX`] for never.
+    /// Time after which a retry is sensible, in whole milliseconds; [`Duration::MAX`] for never.
     pub retry_after: Option<Duration>,
-    /// How busy the server is.
+    /// Load of the server.
     pub load: LoadReport,
-    /// For people; empty on success.
+    /// Message for people; empty on success.
     pub message: String,
 }
 
-/// What a server says about itself when a connection is made.
+/// Hello: the limits that a server announces when a connection is established.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Hello {
-    /// The server takes no new calls at the moment.
+    /// The server drains.
     pub draining: bool,
     /// Largest message that it accepts, in bytes.
     pub message_bytes_max: u32,
-    /// Most streams at a time on one connection.
+    /// Most concurrent streams on one connection.
     pub streams_max: u32,
-    /// Most lanes at a time on one connection.
+    /// Most lanes on one connection.
     pub lanes_max: u8,
-    /// Most calls at a time on one lane.
+    /// Most concurrent calls on one lane.
     pub lane_calls_max: u16,
     /// Largest body on a lane, in bytes, in both directions.
     pub lane_body_bytes_max: u16,
 }
 
-/// One frame with its body.
+/// Frame with its body.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Frame {
-    /// Begins a call.
+    /// Starts a call.
     Request(RequestHeader, Bytes),
     /// One message of a stream of messages.
     Item(Bytes),
     /// Ends a call.
     Reply(ReplyHeader, Bytes),
-    /// Begins a connection.
+    /// First frame of a connection.
     Hello(Hello),
-    /// Says which call of which lane is answered on this stream; its reply follows.
+    /// Names the call of a lane that the following reply belongs to.
     ReplyTo {
         /// QUIC's index of the lane's stream.
         lane: u64,
-        /// Number of the call.
+        /// Id of the call.
         id: u32,
     },
-    /// The server takes new calls from now on, or does not.
+    /// The server started to drain, or stopped draining.
     Draining(bool),
 }
 
@@ -142,16 +142,16 @@ impl StreamKind {
 }
 
 impl Preface {
-    /// Four bytes of the wire.
+    /// Encodes the preface.
     pub const fn encode(self) -> [u8; PREFACE_BYTES] {
         [MAGIC[0], MAGIC[1], VERSION, self.kind.to_byte()]
     }
 
-    /// Reads four bytes.
+    /// Decodes a preface.
     ///
     /// # Errors
     ///
-    /// [`PrefaceError`] says which of the bytes is wrong.
+    /// [`PrefaceError`], which says which of the bytes is wrong.
     pub fn decode(bytes: [u8; PREFACE_BYTES]) -> Result<Self, PrefaceError> {
         let [magic_0, magic_1, version, kind] = bytes;
         if [magic_0, magic_1] != MAGIC {
@@ -178,7 +178,7 @@ impl RequestFlags {
             | u8::from(self.idempotent) << 2
     }
 
-    /// Of a byte that also has the priority and whether there is a key.
+    /// Decodes a byte that also holds the priority and the flag of the key.
     pub(super) fn from_byte(byte: u8) -> Result<Self, WireError> {
         if byte & !(0b111 | PRIORITY_BITS | FLAG_KEY) != 0 {
             return Err(WireError::UnknownValue {
@@ -194,11 +194,12 @@ impl RequestFlags {
     }
 }
 
-/// Appends the header of a request whose body has `body_bytes` bytes; the body follows as it is.
+/// Appends the header of a request whose body has `body_bytes` bytes; the body follows unchanged.
 ///
 /// # Panics
 ///
-/// If the method name has no or more than 255 bytes, or the body more than `u32::MAX`. Callers check first.
+/// If the method name is empty or longer than 255 bytes, or the body longer than `u32::MAX`.
+/// Callers check first.
 pub fn encode_request(out: &mut BytesMut, header: &RequestHeader, body_bytes: usize) {
     let method = header.method.as_bytes();
     assert!(
@@ -235,7 +236,7 @@ pub fn encode_item_header(out: &mut BytesMut, body_bytes: usize) {
     out.put_u32_le(body_len(body_bytes));
 }
 
-/// Appends the header of a reply whose body has `body_bytes` bytes. A message past
+/// Appends the header of a reply whose body has `body_bytes` bytes. A message longer than
 /// [`STATUS_MESSAGE_BYTES_MAX`] is cut at a character.
 ///
 /// # Panics
@@ -256,7 +257,7 @@ pub fn encode_reply(out: &mut BytesMut, header: &ReplyHeader, body_bytes: usize)
     out.put_slice(message.as_bytes());
 }
 
-/// Appends a whole hello.
+/// Appends a hello frame.
 pub fn encode_hello(out: &mut BytesMut, hello: &Hello) {
     out.put_u8(KIND_HELLO);
     out.put_u8(u8::from(hello.draining));
@@ -268,22 +269,22 @@ pub fn encode_hello(out: &mut BytesMut, hello: &Hello) {
     out.put_u16_le(hello.lane_body_bytes_max);
 }
 
-/// Appends a whole frame that says which call of a lane is answered here.
+/// Appends a frame that names the call of a lane that the following reply belongs to.
 pub fn encode_reply_to(out: &mut BytesMut, lane: u64, id: u32) {
     out.put_u32_le(u32::from(KIND_REPLY_TO));
     out.put_u32_le(id);
     out.put_u64_le(lane);
 }
 
-/// Appends a whole frame that says whether the server takes new calls.
+/// Appends a frame with the drain state of the server.
 pub fn encode_draining(out: &mut BytesMut, draining: bool) {
     out.put_u8(KIND_DRAINING);
     out.put_u8(u8::from(draining));
     out.put_u16_le(0);
 }
 
-/// Zero means "not said", so a wait that rounds to zero becomes one millisecond. The largest means "never", which only
-/// [`Duration::MAX`] becomes.
+/// Zero means "not said", so a wait that rounds to zero becomes one millisecond. The largest value
+/// means "never", which only [`Duration::MAX`] becomes.
 pub(super) fn retry_after_ms(wait: Option<Duration>) -> u32 {
     match wait {
         None => 0,
@@ -294,7 +295,7 @@ pub(super) fn retry_after_ms(wait: Option<Duration>) -> u32 {
     }
 }
 
-/// The other way.
+/// Inverse of [`retry_after_ms`].
 pub(super) fn retry_after(ms: u32) -> Option<Duration> {
     match ms {
         0 => None,
@@ -315,14 +316,14 @@ pub(super) fn truncate_utf8(text: &str, bytes_max: usize) -> &str {
     &text[..end]
 }
 
-/// A wait that has no end.
+/// Wait that never ends.
 const RETRY_NEVER: u32 = u32::MAX;
 
-/// Where the priority begins in the flags of a request.
+/// Position of the priority in the flags of a request.
 pub(super) const PRIORITY_SHIFT: u32 = 3;
 pub(super) const PRIORITY_BITS: u8 = 0b11 << PRIORITY_SHIFT;
 
-/// A key stands between what is before the body and the body.
+/// Size of the idempotency key, which stands before the body.
 pub(super) const FLAG_KEY: u8 = 1 << 5;
 pub(super) const IDEMPOTENCY_KEY_BYTES: usize = 16;
 

@@ -1,4 +1,4 @@
-//! The fixed part of a frame.
+//! Fixed-length part of a frame.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{Code, Priority, Processed};
 
-/// The part of a frame that has a fixed length. It says how much has to follow: text, then the body.
+/// Fixed-length part of a frame, with the lengths of the text and the body that follow.
 #[derive(Debug)]
 pub(super) struct FixedHeader {
     head: BodylessFrame,
@@ -24,13 +24,13 @@ pub(super) struct FixedHeader {
     pub(super) body_bytes: usize,
 }
 
-/// A frame but for its body.
+/// Frame without its body.
 #[derive(Debug)]
 pub(super) enum BodylessFrame {
     Request(RequestHeader),
     Item,
     Reply(ReplyHeader),
-    /// A frame that has no body.
+    /// Frame of a kind that has no body.
     Whole(Frame),
 }
 
@@ -48,7 +48,8 @@ impl FixedHeader {
         }
     }
 
-    /// Reads a header that is complete. Checks lengths against `limit` and against the format's own bounds.
+    /// Decodes a complete header. Checks lengths against `limit` and against the bounds of the
+    /// format.
     pub(super) fn decode(bytes: &[u8], limit: usize) -> Result<Self, WireError> {
         let word = |at: usize| {
             u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
@@ -65,7 +66,7 @@ impl FixedHeader {
                     method: String::new(),
                     flags: RequestFlags::from_byte(bytes[1])?,
                     priority: Priority::from_wire(bytes[1] >> PRIORITY_SHIFT),
-                    // It comes with the text.
+                    // Follows with the text.
                     idempotency_key: has_key.then_some(0),
                     attempt: bytes[2],
                     deadline: (deadline_us != 0).then(|| Duration::from_micros(deadline_us)),
@@ -129,7 +130,7 @@ impl FixedHeader {
         }
     }
 
-    /// Joins the header with its text.
+    /// Adds the text to the header.
     pub(super) fn with_text(self, mut text: &[u8]) -> Result<BodylessFrame, WireError> {
         let mut head = self.head;
         if let BodylessFrame::Request(RequestHeader {

@@ -1,4 +1,4 @@
-//! The frames of a lane: a stream that many small calls share.
+//! Frames of a lane: a stream that many small calls share.
 
 use std::time::Duration;
 
@@ -20,82 +20,84 @@ pub const LANE_BODY_BYTES_MAX: usize = u16::MAX as usize;
 /// Longest deadline of a call on a lane: the header has four bytes for it.
 pub const LANE_DEADLINE_MAX: Duration = Duration::from_micros(u32::MAX as u64);
 
-/// A request on a lane but for its body.
+/// Request on a lane, without its body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LaneRequest {
-    /// Number of the call, chosen by the caller, free again after its answer or its cancellation.
+    /// Id of the call, chosen by the caller, free again after its reply or its cancellation.
     pub id: u32,
-    /// Number of the method, as a [`LaneFrame::Method`] before it said.
+    /// Number of the method, from an earlier [`LaneFrame::Method`].
     pub method: u16,
-    /// Which attempt this is, from 0.
+    /// Number of the attempt, from 0.
     pub attempt: u8,
-    /// The caller says that the call may run more than once.
+    /// The caller declares that the call may run more than once.
     pub idempotent: bool,
-    /// How much the call matters.
+    /// Priority of the call.
     pub priority: Priority,
-    /// What all attempts of the call share.
+    /// Idempotency key that all attempts of the call share.
     pub idempotency_key: Option<[u8; IDEMPOTENCY_KEY_BYTES]>,
     /// Time left when the request was written; `None` if the call has no deadline.
     pub deadline: Option<Duration>,
 }
 
-/// One frame of a lane.
+/// Frame of a lane.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum LaneFrame {
-    /// Gives a method a number, for the rest of the lane. The first is 0, each is one more.
+    /// Assigns a number to a method, for the rest of the lane. The first is 0, each further one is
+    /// one more.
     Method {
-        /// The number.
+        /// Number of the method.
         method: u16,
-        /// The name, 1 to 255 bytes of UTF-8.
+        /// Name of the method, 1 to 255 bytes of UTF-8.
         name: Bytes,
     },
-    /// Begins a call.
+    /// Starts a call.
     Request(LaneRequest, Bytes),
-    /// The caller does not want the answer of this call any more.
+    /// Cancels a call: the caller does not want the reply any more.
     Cancel {
-        /// Number of the call.
+        /// Id of the call.
         id: u32,
     },
-    /// The caller has read the answer of this call, which came on a stream of its own.
+    /// Acknowledges a reply that came on a stream of its own.
     Received {
-        /// Number of the call.
+        /// Id of the call.
         id: u32,
     },
-    /// Ends a call well.
+    /// Ends a call with success.
     Reply {
-        /// Number of the call.
+        /// Id of the call.
         id: u32,
-        /// How busy the server is.
+        /// Load of the server.
         load: LoadReport,
-        /// What the handler replied.
+        /// Body of the reply.
         body: Bytes,
     },
-    /// Ends a call otherwise. The header's code is not [`Code::Ok`].
+    /// Ends a call with a failure. The header's code is not [`Code::Ok`].
     Failure {
-        /// Number of the call.
+        /// Id of the call.
         id: u32,
-        /// What went wrong.
+        /// Header of the failure.
         header: Box<ReplyHeader>,
         /// Details of the failure.
         body: Bytes,
     },
 }
 
-/// Cuts the bytes of a lane into frames. A frame that arrived in one read is handed out without a copy.
+/// Decoder of the frames of a lane. A frame that arrived in one read is returned without a copy.
 ///
-/// Feed what was read with [`push`](Self::push), then take frames with [`next_frame`](Self::next_frame) until it has none, then
-/// read again. After an error the lane is beyond repair.
+/// Push what was read with [`push`](Self::push), then take frames with
+/// [`next_frame`](Self::next_frame) until it returns `None`, then read again. After an error the
+/// lane cannot be read any further.
 #[derive(Debug)]
 pub struct LaneDecoder {
     body_bytes_max: usize,
     unread: Bytes,
-    /// Start of a frame that came in more than one read.
+    /// Start of a frame that arrived in more than one read.
     partial: BytesMut,
 }
 
 impl LaneDecoder {
-    /// A decoder that has read nothing, for bodies of any length that a lane can carry.
+    /// Decoder that has read nothing, for bodies of any length that a lane can carry.
     pub fn new() -> Self {
         Self {
             body_bytes_max: LANE_BODY_BYTES_MAX,
@@ -104,14 +106,15 @@ impl LaneDecoder {
         }
     }
 
-    /// Takes bodies of at most so many bytes; a header that promises more is an error.
+    /// Limits bodies to this many bytes; a header that announces more is an error.
     #[must_use]
     pub fn with_body_bytes_max(mut self, bytes: usize) -> Self {
         self.body_bytes_max = bytes;
         self
     }
 
-    /// Takes the next bytes of the lane. Call when [`next_frame`](Self::next_frame) returned `None`.
+    /// Adds the next bytes of the lane. Call it when [`next_frame`](Self::next_frame) returned
+    /// `None`.
     pub fn push(&mut self, bytes: Bytes) {
         debug_assert!(
             self.unread.is_empty(),
@@ -120,11 +123,11 @@ impl LaneDecoder {
         self.unread = bytes;
     }
 
-    /// The next frame, or `None` if more bytes are needed.
+    /// Next frame, or `None` if more bytes are needed.
     ///
     /// # Errors
     ///
-    /// [`WireError`] if the bytes are no frame.
+    /// [`WireError`] if the bytes are not a frame.
     pub fn next_frame(&mut self) -> Result<Option<LaneFrame>, WireError> {
         if !self.partial.is_empty() {
             return self.complete_partial();
@@ -138,7 +141,7 @@ impl LaneDecoder {
         }
     }
 
-    /// To be asked when the lane has ended: whether it ended between two frames.
+    /// Checks whether the lane ended between two frames.
     ///
     /// # Errors
     ///
@@ -151,7 +154,7 @@ impl LaneDecoder {
         }
     }
 
-    /// Takes from the new bytes what the frame put aside lacks, no more.
+    /// Takes from the new bytes only what the buffered frame lacks.
     fn complete_partial(&mut self) -> Result<Option<LaneFrame>, WireError> {
         loop {
             let wanted = frame_bytes(&self.partial, self.body_bytes_max)?
@@ -181,7 +184,7 @@ impl Default for LaneDecoder {
     }
 }
 
-/// Appends a frame that gives a method a number.
+/// Appends a frame that assigns a number to a method.
 ///
 /// # Panics
 ///
@@ -198,7 +201,7 @@ pub fn encode_lane_method(out: &mut BytesMut, method: u16, name: &str) {
     out.put_slice(name.as_bytes());
 }
 
-/// Appends a whole request.
+/// Appends a request frame.
 ///
 /// # Panics
 ///
@@ -228,17 +231,17 @@ pub fn encode_lane_request(out: &mut BytesMut, request: &LaneRequest, body: &[u8
     out.put_slice(body);
 }
 
-/// Appends a cancellation.
+/// Appends a cancel frame.
 pub fn encode_lane_cancel(out: &mut BytesMut, id: u32) {
     encode_id_frame(out, KIND_CANCEL, id);
 }
 
-/// Appends a note that an answer which came on a stream of its own was read.
+/// Appends a frame that acknowledges a reply on a stream of its own.
 pub fn encode_lane_received(out: &mut BytesMut, id: u32) {
     encode_id_frame(out, KIND_RECEIVED, id);
 }
 
-/// Appends a whole good reply.
+/// Appends a reply frame.
 ///
 /// # Panics
 ///
@@ -249,7 +252,7 @@ pub fn encode_lane_reply(out: &mut BytesMut, id: u32, load: LoadReport, body: &[
     out.put_slice(body);
 }
 
-/// Appends a whole failure. Its message is cut as in [`encode_reply`](super::encode_reply).
+/// Appends a failure frame. Its message is cut as in [`encode_reply`](super::encode_reply).
 ///
 /// # Panics
 ///
@@ -287,7 +290,7 @@ fn answer_header(
     header
 }
 
-/// Bytes of the frame that begins here; `None` if its header is not there in whole.
+/// Length of the frame that starts here; `None` if its header is not complete.
 fn frame_bytes(bytes: &[u8], body_bytes_max: usize) -> Result<Option<usize>, WireError> {
     let Some(&kind) = bytes.first() else {
         return Ok(None);
@@ -334,12 +337,12 @@ fn header_bytes(kind: u8) -> Result<usize, WireError> {
     }
 }
 
-/// Of a frame whose kind was found to be known.
+/// Length of the header of a frame whose kind is known.
 fn header_bytes_of(begun: &[u8]) -> usize {
     header_bytes(begun[0]).expect("its kind is known")
 }
 
-/// Takes a frame off bytes that have it in whole.
+/// Takes one complete frame off the bytes.
 fn parse_frame(bytes: &mut Bytes) -> Result<LaneFrame, WireError> {
     let word =
         |at: usize| u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
@@ -429,7 +432,7 @@ fn parse_frame(bytes: &mut Bytes) -> Result<LaneFrame, WireError> {
     }
 }
 
-/// How many bytes a request has between its header and its body.
+/// Bytes between the header of a request and its body.
 fn key_bytes(flags: u8) -> usize {
     if flags & FLAG_KEY == 0 {
         0
@@ -438,7 +441,7 @@ fn key_bytes(flags: u8) -> usize {
     }
 }
 
-/// Nothing is shared for nothing.
+/// An empty slice would share the buffer and keep it alive.
 fn take(bytes: &mut Bytes, len: usize) -> Bytes {
     if len == 0 {
         Bytes::new()
@@ -464,7 +467,7 @@ const FAILURE_HEADER_BYTES: usize = 24;
 const ID_FRAME_BYTES: usize = 8;
 const METHOD_HEADER_BYTES: usize = 4;
 
-/// The bit that it has in the flags of a call with a stream of its own.
+/// Same bit as in the flags of a call with a stream of its own.
 const IDEMPOTENT: u8 = 1 << 2;
 
 #[cfg(test)]

@@ -1,20 +1,21 @@
-//! How busy a server is, as it says with every reply.
+//! Load report: how busy a server is, in every reply.
 
 use std::time::Duration;
 
-/// How busy a server was when it wrote a reply: eight bytes of every reply.
+/// Load of a server when it wrote a reply: eight bytes of every reply.
 ///
-/// What a balancer wants to know beside the latency that it sees itself: many callers that each see a part of the
-/// load would otherwise all choose the same worker.
+/// A balancer needs it beside the latency that it measures: many callers that each see a part of
+/// the load would otherwise all choose the same worker.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct LoadReport {
     /// Calls being served, over all connections; 65,535 stands for more.
     pub in_flight: u16,
-    /// The server wants no more calls.
+    /// The server drains and wants no new calls.
     pub draining: bool,
-    /// At least four fifths of the calls that the server takes at a time are being served.
+    /// At least four fifths of the calls that the server accepts concurrently are being served.
     pub busy: bool,
-    /// How long requests wait between their arrival and their handler, smoothed, in whole microseconds.
+    /// Smoothed time that requests wait between their arrival and their handler, in whole
+    /// microseconds.
     pub queue_delay: Duration,
 }
 
@@ -27,7 +28,7 @@ impl LoadReport {
         [a, b, flags, 0, c, d, e, f]
     }
 
-    /// Flags that this version does not know are left alone: the report is advice.
+    /// Unknown flags are ignored: the report is advice.
     pub(crate) fn decode(bytes: [u8; LOAD_BYTES]) -> Self {
         let [a, b, flags, _, c, d, e, f] = bytes;
         Self {

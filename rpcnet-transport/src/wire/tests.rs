@@ -1,4 +1,4 @@
-//! Round trips, limits, and what is no frame.
+//! Tests of frames: round trips, limits, and invalid bytes.
 
 use std::time::Duration;
 
@@ -44,7 +44,7 @@ fn written(frame: &Frame) -> Bytes {
     out.freeze()
 }
 
-/// Decodes bytes that arrive in pieces of these sizes, over and over.
+/// Decodes bytes that arrive in pieces of these sizes, repeated.
 fn decoded(mut decoder: Decoder, bytes: &Bytes, pieces: &[usize]) -> Result<Vec<Frame>, WireError> {
     let mut frames = Vec::new();
     for piece in in_pieces(bytes, pieces) {
@@ -57,7 +57,7 @@ fn decoded(mut decoder: Decoder, bytes: &Bytes, pieces: &[usize]) -> Result<Vec<
     Ok(frames)
 }
 
-/// Bytes that arrive in pieces of these sizes, over and over.
+/// Bytes in pieces of these sizes, repeated.
 pub(super) fn in_pieces(bytes: &Bytes, sizes: &[usize]) -> Vec<Bytes> {
     let mut rest = bytes.clone();
     let mut sizes = sizes.iter().copied().cycle();
@@ -210,7 +210,7 @@ fn a_frame_that_came_at_once_is_not_copied() {
 }
 
 #[test]
-fn an_end_inside_a_frame_is_noticed() {
+fn an_end_inside_a_frame_is_an_error() {
     let bytes = written(&Frame::Item(Bytes::from_static(b"whole")));
     for cut in 1..bytes.len() {
         let outcome = decoded(Decoder::replies(100), &bytes.slice(..cut), &[]);
@@ -275,7 +275,7 @@ fn a_message_that_is_too_long_is_cut_at_a_character() {
 }
 
 #[test]
-fn a_wait_of_any_length_is_distinct_from_none_and_from_never() {
+fn retry_after_is_distinct_from_none_and_never() {
     let never = Duration::MAX;
     let longest = Duration::from_millis(u64::from(u32::MAX) - 1);
     let table = [
@@ -407,7 +407,7 @@ pub(super) fn load() -> impl Strategy<Value = LoadReport> {
 
 proptest! {
     #[test]
-    fn what_is_written_is_read_however_it_arrives(
+    fn frames_round_trip_in_any_pieces(
         frames in prop::collection::vec(frame(), 0..8),
         pieces in prop::collection::vec(1usize..200, 0..10),
     ) {
@@ -427,7 +427,7 @@ proptest! {
     ) {
         let mut bytes = bytes;
         if let Some(first) = bytes.first_mut() {
-            // Most random bytes are no kind at all, which would test little.
+            // Most random bytes are of no known kind, which would test little.
             *first = kind;
         }
         if let Ok(frames) = decoded(Decoder::replies(50), &bytes.into(), &pieces) {

@@ -1,4 +1,4 @@
-//! The end of connections that are busy sending, at a round trip of 4 ms.
+//! Tests of closing connections that are busy sending, at a round trip of 4 ms.
 
 use std::{error::Error, num::NonZeroU64};
 
@@ -10,28 +10,28 @@ use tokio::{sync::mpsc, time::Instant};
 
 use super::*;
 
-/// A network with a round trip of 4 ms.
+/// Network with a round trip of 4 ms.
 fn far() -> MemoryNetwork {
     let network = MemoryNetwork::new();
     network.set_delay(Duration::from_millis(2));
     network
 }
 
-/// Such a network whose links carry 20 MB/s behind a queue of 12 ms, so that a sender fills its
-/// congestion window.
+/// Network with links of 20 MB/s behind a queue of 12 ms, so that a sender fills its congestion
+/// window.
 fn narrow() -> MemoryNetwork {
     let network = far();
     network.set_rate(NonZeroU64::new(20_000_000), 240_000);
     network
 }
 
-/// A few round trips, the queue of a narrow link included.
+/// A few round trips, including the queue of a narrow link.
 const FEW_ROUND_TRIPS: Duration = Duration::from_millis(60);
 
-/// How long the end may take to be heard of: far less than the idle timeout of 15 s.
+/// Longest time until the close is known: far less than the idle timeout of 15 s.
 const SOON: Duration = Duration::from_secs(2);
 
-/// Sends for as long as it may.
+/// Sends as long as it may.
 fn flood() -> Router {
     Router::new().server_streaming("flood", |_cx, _: u32, mut to: Sender<Raw>| async move {
         loop {
@@ -50,7 +50,8 @@ async fn read(mut from: Receiver<Raw>) -> RpcError {
     }
 }
 
-/// Callers that read from a server whose last handle is dropped after so long; what they are told.
+/// Drops the last handle of a server after a delay, while callers read from it; checks what they
+/// are told.
 async fn drop_server_after(ms: u64) {
     let network = far();
     let server = DatagramNetwork::bind(&network, "server", TransportConfig::lan()).serve(flood());
@@ -83,14 +84,14 @@ async fn drop_server_after(ms: u64) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn callers_hear_of_the_end_of_a_server_that_is_busy_sending() {
+async fn callers_are_told_of_the_end_of_a_busy_server() {
     for ms in [2, 5, 9, 13, 17, 21, 25, 30, 40, 60, 100, 200] {
         drop_server_after(ms).await;
     }
 }
 
-/// Shuts down a server that fills the congestion window of a narrow link: with a stream without an
-/// end, and with replies that its handlers have returned.
+/// Shuts down a server that fills the congestion window of a narrow link: with an endless stream,
+/// and with replies that its handlers have returned.
 async fn shut_down_after(ms: u64, within: Duration) {
     let network = narrow();
     let large = |_cx, _body| async { Ok(vec![7; 400_000].into()) };
@@ -134,21 +135,21 @@ async fn shut_down_after(ms: u64, within: Duration) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn callers_hear_of_a_shutdown_at_its_deadline() {
+async fn callers_are_told_of_a_shutdown_at_its_deadline() {
     for ms in [20, 30, 50, 100, 150] {
         shut_down_after(10, Duration::from_millis(ms)).await;
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn callers_hear_of_a_shutdown_without_time() {
+async fn callers_are_told_of_a_shutdown_without_time() {
     for ms in [20, 23, 26, 29, 32, 40, 60] {
         shut_down_after(ms, Duration::ZERO).await;
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_server_hears_of_the_end_of_a_client_that_is_busy_sending() {
+async fn a_server_is_told_of_the_end_of_a_busy_client() {
     for ms in (1..=24).chain([40, 100, 200]) {
         let network = far();
         let (tell, mut told) = mpsc::channel(1);
@@ -181,7 +182,8 @@ async fn a_server_hears_of_the_end_of_a_client_that_is_busy_sending() {
         }
         tokio::time::sleep(Duration::from_millis(ms)).await;
         let before = Instant::now();
-        // With its endpoint, or that would answer for connections that it does not know any more.
+        // With its endpoint, which would otherwise reset connections that it does not know any
+        // more.
         drop((client, node));
         for writer in writers {
             writer.abort();
@@ -197,7 +199,7 @@ async fn a_server_hears_of_the_end_of_a_client_that_is_busy_sending() {
         }
         drop(server);
         while told.recv().await.is_some() {}
-        // Nothing goes to and fro any more: the connection is gone, and not only its calls.
+        // No packets are sent any more: the connection is gone, and not only its calls.
         assert!(
             before.elapsed() < SOON,
             "after {ms} ms it took {:?}",
@@ -206,7 +208,7 @@ async fn a_server_hears_of_the_end_of_a_client_that_is_busy_sending() {
     }
 }
 
-/// How a node may end a connection that it made.
+/// Ways in which a node may end a connection that it opened.
 #[derive(Debug, Clone, Copy)]
 enum End {
     Close,
@@ -227,7 +229,7 @@ impl End {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_server_hears_at_once_of_the_end_of_a_connection_that_is_busy_sending() {
+async fn a_server_is_told_at_once_of_the_end_of_a_busy_connection() {
     for end in [End::Close, End::Disconnect, End::Shutdown] {
         for ms in [20, 23, 26, 29, 32, 40, 60, 90] {
             let network = narrow();
@@ -247,7 +249,7 @@ async fn a_server_hears_at_once_of_the_end_of_a_connection_that_is_busy_sending(
                 tokio::spawn(async move {
                     while upload.send(Raw(vec![7; 200_000].into())).await.is_ok() {}
                 });
-                // Sent in whole, as far as its caller knows.
+                // Sent completely, as far as its caller knows.
                 let call = client.clone();
                 tokio::spawn(async move {
                     let body = vec![7; 400_000];
@@ -267,7 +269,7 @@ async fn a_server_hears_at_once_of_the_end_of_a_connection_that_is_busy_sending(
     }
 }
 
-/// The text of an error and of all that caused it.
+/// Text of an error and of all its sources.
 fn texts(error: &dyn Error) -> String {
     let caused_by = error
         .source()
@@ -276,7 +278,7 @@ fn texts(error: &dyn Error) -> String {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_errors_of_calls_that_end_with_their_connection_are_text() {
+async fn errors_of_calls_that_end_with_their_connection_are_printable() {
     for disconnects in [true, false] {
         let network = far();
         let router = flood().raw("wait", |_cx, _body| pending());
@@ -315,7 +317,7 @@ async fn the_errors_of_calls_that_end_with_their_connection_are_text() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn callers_hear_of_the_end_of_a_server_whose_last_replies_are_under_way() {
+async fn callers_are_told_of_the_end_of_a_server_with_replies_in_flight() {
     for ms in [22, 25, 28, 31, 34, 37] {
         let network = narrow();
         let router = Router::new().raw("large", |_cx, _body| async { Ok(vec![7; 400_000].into()) });

@@ -1,4 +1,4 @@
-//! What is heard of the end of a connection, and when, in virtual time.
+//! Tests of the end of a connection, and of when the peers learn it, in virtual time.
 
 use std::sync::{
     Arc,
@@ -14,7 +14,7 @@ use tokio::{task::JoinHandle, time::Instant};
 
 use super::*;
 
-/// A server and a client of it at a round trip of 4 ms.
+/// Server and client at a round trip of 4 ms.
 struct Pair {
     network: MemoryNetwork,
     server: RpcServer,
@@ -244,8 +244,8 @@ async fn a_handshake_that_a_node_has_begun_does_not_outlive_its_disconnect() {
     for early_data in [false, true] {
         let (_network, server, node) = two(TransportConfig::lan().with_early_data(early_data));
         let addr = server.local_addr();
-        // Without a session first, with one then. A packet takes 2 ms, the hello has arrived after
-        // 8.
+        // First without a session, then with one. A packet takes 2 ms; the hello has arrived after
+        // 8 ms.
         for ms in [3, 4, 5, 6, 7, 3, 4, 5] {
             let dialling = tokio::spawn({
                 let node = node.clone();
@@ -256,7 +256,7 @@ async fn a_handshake_that_a_node_has_begun_does_not_outlive_its_disconnect() {
             server.endpoint().disconnect("other");
             server.endpoint().disconnect("client");
             match dialling.await.unwrap() {
-                // One with a session may be told that it is let in, before it is disconnected.
+                // A caller with a session may be accepted before it is disconnected.
                 Ok(client) => match client.confirmed().await {
                     Ok(()) => {
                         let closed = within(client.closed()).await;
@@ -272,7 +272,7 @@ async fn a_handshake_that_a_node_has_begun_does_not_outlive_its_disconnect() {
                 ),
             }
             assert_eq!(server.endpoint().disconnect("client"), 0, "after {ms} ms");
-            // What is begun after it is made.
+            // Connections begun afterwards are established.
             let client = node.connect(addr, "server").await.unwrap();
             client.call("echo", "").await.unwrap();
             client.close("for now");
@@ -298,8 +298,8 @@ async fn a_node_that_is_denied_later_resumes_no_session_without_early_data_eithe
     client.call("echo", "").await.unwrap();
     client.close("for now");
     denied.store(true, SeqCst);
-    // Each handshake that ends hands out a session, that of a node which is denied too: it is
-    // judged again each time.
+    // Each completed handshake issues a session, even to a node that is denied: it is checked again
+    // each time.
     for resumed in 1..4 {
         let error = node.connect(addr, "server").await.unwrap_err();
         assert!(matches!(error, ConnectError::Denied { .. }), "{error:?}");

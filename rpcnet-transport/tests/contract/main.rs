@@ -1,4 +1,4 @@
-//! What every carrier of datagrams has to bear: one suite, run over sockets and in memory.
+//! Contract of every datagram network: one suite, run over sockets and in memory.
 
 mod busy_close;
 mod connection_end;
@@ -10,9 +10,9 @@ use std::{net::Ipv4Addr, sync::LazyLock, time::Duration};
 use rpcnet_transport::{DevCa, Endpoint, MemoryNetwork, TransportConfig};
 use tokio::time::timeout;
 
-/// Something that carries datagrams between endpoints.
+/// Network that carries datagrams between endpoints.
 trait DatagramNetwork {
-    /// An endpoint with this name and a free address.
+    /// Binds an endpoint with this name at a free address.
     fn bind(&self, name: &str, config: TransportConfig) -> Endpoint;
 }
 
@@ -34,7 +34,7 @@ impl DatagramNetwork for MemoryNetwork {
     }
 }
 
-/// A network on which datagrams take their time and some are lost.
+/// Network with delay and loss.
 fn rough() -> MemoryNetwork {
     let network = MemoryNetwork::new();
     network.set_delay(Duration::from_millis(1));
@@ -57,7 +57,7 @@ macro_rules! contract {
             })+
         }
 
-        /// No timer is waited for: time passes when nothing else is to be done.
+        /// No timer is waited for: time advances when all tasks are idle.
         mod in_memory_without_a_clock {
             $(#[tokio::test(start_paused = true)] async fn $behaviour() {
                 let network = super::MemoryNetwork::new();
@@ -80,8 +80,8 @@ contract! {
     a_sender_waits_for_a_receiver_that_does_not_read,
     a_dropped_call_drops_its_handler,
     a_deadline_ends_the_call_on_both_sides,
-    a_node_of_another_name_is_not_taken_for_the_one_that_was_meant,
-    nobody_there_is_a_timeout,
+    a_certificate_for_another_name_is_rejected,
+    an_unanswered_connect_times_out,
     a_failure_reaches_its_caller,
     a_shutdown_lets_calls_end_and_refuses_new_ones,
     a_shutdown_ends_at_its_deadline,
@@ -97,5 +97,5 @@ async fn within<F: Future>(future: F) -> F::Output {
 /// One authority for all tests: making keys takes time.
 static CA: LazyLock<DevCa> = LazyLock::new(|| DevCa::new("contract"));
 
-/// How long anything may take that is expected to happen. Only a failing test waits this long.
+/// Time limit of everything that is expected to happen. Only a failing test waits this long.
 const PATIENCE: Duration = Duration::from_secs(20);

@@ -1,4 +1,4 @@
-//! What only a network in memory can do at will: partitions, loss, and time that passes at once.
+//! Tests of network faults in memory: partitions, loss, and virtual time.
 
 use rpcnet_transport::{AckFrequency, BindError, CallOptions, Code, Router, RpcClient, RpcServer};
 use tokio::time::Instant;
@@ -36,7 +36,7 @@ async fn a_partition_longer_than_the_idle_timeout_ends_the_connection_on_both_si
     client.closed().await;
     let lasted = before.elapsed();
     // 15 s from the keep-alive that was not answered, which was sent at most 5 s after the last
-    // packet that came.
+    // packet that arrived.
     assert!((15..=20).contains(&lasted.as_secs()), "{lasted:?}");
     network.heal(node.local_addr(), server.local_addr());
     let again = node.connect(server.local_addr(), "server").await.unwrap();
@@ -54,7 +54,7 @@ async fn calls_end_well_on_a_network_that_loses_every_tenth_datagram() {
         assert_eq!(client.call("echo", body.clone()).await.unwrap(), body);
     }
     assert!(network.stats().lost > 20, "{:?}", network.stats());
-    // Nothing was done twice, whatever had to be sent twice.
+    // Nothing was processed twice, whatever had to be sent twice.
     assert_eq!(server.stats().calls_started, 200);
 }
 
@@ -99,12 +99,13 @@ async fn acknowledgements_asked_for_sooner_make_up_for_losses_sooner() {
         took.push(before.elapsed());
         assert!(network.stats().lost > 50, "{:?}", network.stats());
     }
-    // Calls one after the other: what is lost is the last packet for now, and noticed by its timeout alone.
+    // Calls one after the other: the lost packet is the last of its burst, so that only the probe
+    // timeout reveals the loss.
     assert!(took[0] * 5 < took[1] * 4, "{took:?}");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_shutdown_leaves_a_free_address_whatever_is_held() {
+async fn a_shutdown_frees_the_address_whatever_handles_are_left() {
     let network = MemoryNetwork::new();
     let (other, _, _) = pair(&network).await;
     let addr = "10.1.2.3:7946".parse().unwrap();
@@ -121,7 +122,7 @@ async fn a_shutdown_leaves_a_free_address_whatever_is_held() {
         assert_eq!(refused.kind(), std::io::ErrorKind::NotConnected);
         held.push((node, side, client));
     }
-    // Those that have ended do not take the address from the last.
+    // Endpoints that have ended do not take the address from the last one.
     let node = bind().unwrap();
     drop(held);
     node.connect(other.local_addr(), "server").await.unwrap();

@@ -1,4 +1,4 @@
-//! The behaviours, whatever carries the datagrams.
+//! The contract: behaviours that hold whatever carries the datagrams.
 
 use std::{
     sync::{
@@ -114,7 +114,7 @@ pub(crate) async fn a_sender_waits_for_a_receiver_that_does_not_read(
         .call_server_streaming::<_, Raw>("pour", &100u32)
         .await;
     let mut items = stream.unwrap();
-    // It stops when what is under way fills the windows, long before 100 items.
+    // The sender stops when the bytes in flight fill the windows, long before 100 items.
     let mut before = 0;
     loop {
         sleep(Duration::from_millis(100)).await;
@@ -133,7 +133,7 @@ pub(crate) async fn a_sender_waits_for_a_receiver_that_does_not_read(
     assert_eq!((received, sent.load(SeqCst)), (100, 100));
 }
 
-/// Says when the handler that it lives in is dropped.
+/// Reports the drop of the handler that it lives in.
 struct OnDrop(mpsc::UnboundedSender<&'static str>);
 
 impl Drop for OnDrop {
@@ -142,7 +142,7 @@ impl Drop for OnDrop {
     }
 }
 
-/// A method that never ends, and what it says of itself.
+/// A method that never ends, and the channel of its reports.
 fn endless() -> (Router, mpsc::UnboundedReceiver<&'static str>) {
     let (says, hears) = mpsc::unbounded_channel();
     let router = Router::new().raw("endless", move |_cx: CallContext, _body| {
@@ -185,9 +185,7 @@ pub(crate) async fn a_deadline_ends_the_call_on_both_sides(carrier: &impl Datagr
     assert_eq!(hears.recv().await, Some("dropped"));
 }
 
-pub(crate) async fn a_node_of_another_name_is_not_taken_for_the_one_that_was_meant(
-    carrier: &impl DatagramNetwork,
-) {
+pub(crate) async fn a_certificate_for_another_name_is_rejected(carrier: &impl DatagramNetwork) {
     let (server, _client) = pair(carrier, echo()).await;
     let node = carrier.bind("node", TransportConfig::lan());
     match node.connect(server.local_addr(), "another").await {
@@ -196,13 +194,13 @@ pub(crate) async fn a_node_of_another_name_is_not_taken_for_the_one_that_was_mea
     }
 }
 
-pub(crate) async fn nobody_there_is_a_timeout(carrier: &impl DatagramNetwork) {
+pub(crate) async fn an_unanswered_connect_times_out(carrier: &impl DatagramNetwork) {
     let timeout = Duration::from_millis(300);
     let node = carrier.bind("node", TransportConfig::lan().with_connect_timeout(timeout));
     let gone = carrier.bind("gone", TransportConfig::lan()).local_addr();
     match node.connect(gone, "gone").await {
         Err(ConnectError::Timeout { addr, after }) => assert_eq!((addr, after), (gone, timeout)),
-        // The task of the one that is gone may still be there to refuse.
+        // The task of the first node may still be there to refuse.
         Err(ConnectError::Refused { addr, .. }) => assert_eq!(addr, gone),
         other => panic!("{other:?}"),
     }
@@ -252,7 +250,7 @@ pub(crate) async fn a_shutdown_lets_calls_end_and_refuses_new_ones(carrier: &imp
     gate.add_permits(1);
     assert_eq!(call.await.unwrap().unwrap(), "a reply");
     let report = shutdown.await.unwrap();
-    // Some may have come before it was told.
+    // Some may have been sent before the caller was told.
     assert!(report.completed >= 1);
     assert_eq!(report.cancelled, 0);
 }
@@ -313,7 +311,7 @@ pub(crate) async fn other_datagrams_share_the_address(carrier: &impl DatagramNet
         server.endpoint().side_channel().unwrap(),
     );
     let mut buf = [0; 100];
-    // Some may be lost on the way, as those of UDP.
+    // Some may be lost on the way, as with UDP.
     let (len, sender) = loop {
         from.send(server.local_addr(), b"1 ping").await.unwrap();
         assert_eq!(

@@ -1,4 +1,4 @@
-//! Nodes with a good certificate that are not wanted.
+//! Tests of authorization: denied and disconnected nodes.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -13,7 +13,7 @@ use rpcnet_transport::{
 
 use super::*;
 
-/// Names that are denied, and the fingerprints of all that asked.
+/// Denied names, and the fingerprints of all nodes that asked.
 #[derive(Clone, Default)]
 struct Denied {
     names: Arc<Mutex<HashSet<String>>>,
@@ -48,7 +48,7 @@ fn methods() -> Router {
 }
 
 #[tokio::test]
-async fn a_denied_node_is_told_so_and_served_nothing() {
+async fn a_denied_node_gets_the_reason_and_is_not_served() {
     let denied = Denied::default();
     denied.deny(CLIENT);
     let server = serve(methods(), denied.config());
@@ -87,7 +87,7 @@ async fn a_denied_node_is_told_so_and_served_nothing() {
 }
 
 #[tokio::test]
-async fn a_node_that_is_denied_later_gets_in_by_no_session_and_no_early_call() {
+async fn a_node_denied_later_cannot_resume_or_send_early_data() {
     let denied = Denied::default();
     let server = serve(methods(), denied.config());
     let node = endpoint(CLIENT, TransportConfig::default());
@@ -97,7 +97,7 @@ async fn a_node_that_is_denied_later_gets_in_by_no_session_and_no_early_call() {
         .unwrap();
     client.call("look", "").await.unwrap();
     client.close("for now");
-    // As long as it may, its early calls run.
+    // While it is allowed, its early calls run.
     let client = node
         .connect_early(server.local_addr(), SERVER)
         .await
@@ -140,7 +140,7 @@ async fn a_node_that_is_denied_later_gets_in_by_no_session_and_no_early_call() {
 }
 
 #[tokio::test]
-async fn a_node_that_is_disconnected_loses_all_its_connections_and_others_none() {
+async fn disconnect_closes_all_connections_of_that_node_only() {
     let denied = Denied::default();
     let server = serve(methods(), denied.config());
     let node = endpoint(CLIENT, TransportConfig::default());
@@ -187,7 +187,7 @@ async fn a_node_that_is_disconnected_loses_all_its_connections_and_others_none()
     let error = within(node.connect(addr, SERVER)).await.unwrap_err();
     assert!(matches!(error, ConnectError::Denied { .. }), "{error:?}");
 
-    // Connections that it made are its own too.
+    // Connections that it opened count too.
     let server = serve(methods(), TransportConfig::default());
     let client = within(node.connect(server.local_addr(), SERVER))
         .await

@@ -1,4 +1,4 @@
-//! Room for messages: who holds it, for how long, and what else goes on meanwhile.
+//! Tests of buffered bytes: which calls hold room, for how long, and what goes on meanwhile.
 
 use std::{
     future::pending,
@@ -53,7 +53,7 @@ async fn received(client: &RpcClient, streams: usize) -> Vec<Receiver<Raw>> {
 }
 
 #[tokio::test]
-async fn messages_that_were_taken_out_leave_room_to_the_rest_of_their_connection() {
+async fn taken_messages_free_room_for_their_connection() {
     let server = serve(large(), TransportConfig::default());
     let client = connect_with(&server, narrow()).await;
     let _held = received(&client, 8).await;
@@ -107,7 +107,7 @@ async fn the_end_of_a_connection_is_noticed_while_a_message_waits_for_room() {
 }
 
 #[tokio::test]
-async fn bodies_of_runs_that_outlive_their_caller_stay_on_its_account() {
+async fn bodies_of_detached_runs_stay_charged_to_their_caller() {
     let running = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&running);
     let router = Router::new()
@@ -135,7 +135,7 @@ async fn bodies_of_runs_that_outlive_their_caller_stay_on_its_account() {
 }
 
 #[tokio::test]
-async fn a_call_that_is_served_does_not_wait_for_the_room_that_it_holds() {
+async fn a_served_call_does_not_wait_for_its_own_reservation() {
     let narrow = || {
         TransportConfig::default()
             .with_message_bytes_max(256 * KIB)

@@ -1,4 +1,4 @@
-//! The four kinds of calls, when all goes well.
+//! Tests of the four kinds of calls without faults.
 
 use bytes::Bytes;
 use futures::TryStreamExt;
@@ -96,7 +96,7 @@ async fn servers_stream_answers() {
 }
 
 #[tokio::test]
-async fn a_stream_that_has_ended_is_no_call_any_more_though_its_receiver_is_kept() {
+async fn an_ended_stream_is_not_in_flight_while_its_receiver_is_kept() {
     let (_server, client) = pair(router()).await;
     let mut numbers = within(client.call_server_streaming::<_, u32>("count", &3u32))
         .await
@@ -122,7 +122,7 @@ async fn clients_stream_requests() {
 }
 
 #[tokio::test]
-async fn both_sides_stream_in_turn() {
+async fn both_sides_stream_alternately() {
     let (_server, client) = pair(router()).await;
     let (mut send, mut recv) = client
         .call_streaming::<String, String>("upper")
@@ -145,7 +145,7 @@ async fn both_sides_stream_in_turn() {
 }
 
 #[tokio::test]
-async fn streams_carry_bytes_as_they_are() {
+async fn raw_streams_pass_bytes_unchanged() {
     let (_server, client) = pair(router()).await;
     let (mut send, mut recv) = client.call_streaming::<Raw, Raw>("reflect").await.unwrap();
     let large: Bytes = vec![9; 2_500_000].into();
@@ -167,7 +167,7 @@ async fn streams_carry_bytes_as_they_are() {
 }
 
 #[tokio::test]
-async fn handlers_see_who_calls_and_how() {
+async fn handlers_see_peer_and_call_metadata() {
     let router = Router::new().typed_with("who", |cx: CallContext, (): ()| async move {
         let remaining = cx.remaining().expect("a deadline");
         (
@@ -235,7 +235,7 @@ async fn many_calls_share_a_connection() {
                 .map(|sum| sum == n + 1)
         }
     });
-    // More than the 128 streams that the server allows at a time: the others wait their turn.
+    // More than the 128 streams that the server accepts concurrently: the others wait.
     let right = within(futures::future::try_join_all(calls)).await.unwrap();
     assert!(right.into_iter().all(|right| right));
     assert_eq!(server.stats().connections_accepted, 1);

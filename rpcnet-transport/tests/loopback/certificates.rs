@@ -1,4 +1,4 @@
-//! Who gets in, and who is believed.
+//! Tests of certificates: which servers and callers are trusted.
 
 use rpcnet_transport::{BindError, ConnectError, MemoryNetwork};
 
@@ -22,7 +22,7 @@ async fn a_server_of_another_authority_is_not_trusted() {
 }
 
 #[tokio::test]
-async fn a_node_of_another_name_is_not_taken_for_the_one_that_was_meant() {
+async fn a_certificate_for_another_name_is_rejected() {
     let server = serve(Router::new(), TransportConfig::default());
     let client = endpoint(CLIENT, TransportConfig::default());
     match within(client.connect(server.local_addr(), "server-2")).await {
@@ -67,7 +67,7 @@ async fn a_client_of_another_authority_is_refused_when_it_connects() {
 }
 
 #[tokio::test]
-async fn a_refused_certificate_is_an_error_of_connecting() {
+async fn a_rejected_certificate_is_a_connect_error() {
     // The server trusts only its own authority; the client trusts both.
     let other = DevCa::new("other");
     let (node, own) = (other.issue_pem(CLIENT).unwrap(), CA.ca_pem());
@@ -121,7 +121,7 @@ async fn another_protocol_is_refused_in_the_handshake() {
 }
 
 #[tokio::test]
-async fn names_that_are_no_names_are_refused_at_once() {
+async fn invalid_names_are_rejected_at_once() {
     let client = endpoint(CLIENT, TransportConfig::default());
     for (name, cause) in [
         ("", "it is empty"),
@@ -143,7 +143,7 @@ async fn names_that_are_no_names_are_refused_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_address_of_a_family_that_the_port_does_not_reach_is_refused_at_once() {
+async fn an_address_of_an_unreachable_family_is_rejected_at_once() {
     let network = MemoryNetwork::new();
     let began = Instant::now();
     for (bound, addr, cause) in [
@@ -180,7 +180,7 @@ async fn an_address_of_a_family_that_the_port_does_not_reach_is_refused_at_once(
 }
 
 #[tokio::test]
-async fn an_address_is_the_same_in_both_of_its_forms() {
+async fn ipv4_and_mapped_addresses_are_the_same() {
     let server = serve(Router::new(), TransportConfig::default());
     let port = server.local_addr().port();
     let mapped = Ipv4Addr::LOCALHOST.to_ipv6_mapped();
@@ -190,7 +190,7 @@ async fn an_address_is_the_same_in_both_of_its_forms() {
 }
 
 #[tokio::test]
-async fn nobody_there_is_a_timeout() {
+async fn an_unanswered_connect_times_out() {
     let config = TransportConfig::default().with_connect_timeout(Duration::from_millis(200));
     let silent = std::net::UdpSocket::bind(loopback()).unwrap();
     let client = endpoint(CLIENT, config);
@@ -202,7 +202,7 @@ async fn nobody_there_is_a_timeout() {
 }
 
 #[tokio::test]
-async fn an_endpoint_that_does_not_serve_says_so() {
+async fn an_endpoint_that_does_not_serve_refuses_connections() {
     let node = endpoint(SERVER, TransportConfig::default());
     let client = endpoint(CLIENT, TransportConfig::default());
     let error = within(client.connect(node.local_addr(), SERVER))
@@ -232,7 +232,7 @@ async fn a_config_that_contradicts_itself_opens_nothing() {
 }
 
 #[test]
-fn outside_of_a_runtime_nothing_is_opened() {
+fn bind_fails_outside_of_a_runtime() {
     let refused = Endpoint::bind(loopback(), TransportConfig::default(), identity(CLIENT));
     assert!(matches!(refused, Err(BindError::NoRuntime)), "{refused:?}");
 }

@@ -1,4 +1,4 @@
-//! Calls that go out before the handshake is over.
+//! Tests of early data: calls that are sent before the handshake completes.
 
 use std::sync::{
     Arc,
@@ -14,7 +14,7 @@ use super::{
     *,
 };
 
-/// How often each of the two methods ran.
+/// Run counts of the two methods.
 #[derive(Clone, Default)]
 struct RunCounts {
     look: Arc<AtomicU64>,
@@ -22,7 +22,7 @@ struct RunCounts {
 }
 
 impl RunCounts {
-    /// `look` is replay-safe and `change` is not. Both say who called.
+    /// `look` is replay-safe and `change` is not. Both return the caller's name.
     fn router(&self) -> Router {
         let method = |count: &Arc<AtomicU64>| {
             let count = Arc::clone(count);
@@ -50,7 +50,7 @@ struct EarlySetup {
 }
 
 impl EarlySetup {
-    /// A caller with a session of a server, and somebody between them.
+    /// Caller with a session of a server, and a relay between them.
     async fn new(config: TransportConfig) -> Self {
         Self::of(endpoint(SERVER, config), identity(CLIENT)).await
     }
@@ -61,7 +61,7 @@ impl EarlySetup {
         let relay = PacketRelay::to(&server).await;
         let node = on_loopback(&client);
         let client = within(node.connect(relay.addr, SERVER)).await.unwrap();
-        // The ticket came with the hello, or before the reply.
+        // The ticket arrived with the hello, or before the reply.
         let seen: String = within(client.call_typed("change", &0u32)).await.unwrap();
         assert_eq!(seen, CLIENT);
         ran.change.store(0, SeqCst);
@@ -108,7 +108,7 @@ async fn a_replay_safe_call_is_answered_before_the_handshake_is_over() {
         let client = client.clone();
         async move { client.call_server_streaming::<_, u32>("none", &1u32).await }
     });
-    // All of them before the first reply, with which the handshake is over for the caller.
+    // All of them before the first reply, with which the handshake is complete for the caller.
     let looks = futures::future::join_all((0..3).map(|_| look(&client)));
     assert_eq!(within(looks).await, [CLIENT; 3]);
     // The server has not seen the end of the handshake: nothing else was let through.
@@ -160,7 +160,7 @@ async fn a_method_that_is_not_declared_replay_safe_waits_for_the_handshake() {
 }
 
 #[tokio::test]
-async fn a_server_that_does_not_take_early_calls_answers_them_later() {
+async fn rejected_early_data_is_answered_after_the_handshake() {
     let stage = EarlySetup::new(TransportConfig::default()).await;
     let client = stage.connect_early().await;
     assert!(client.is_confirmed());
@@ -171,7 +171,7 @@ async fn a_server_that_does_not_take_early_calls_answers_them_later() {
 }
 
 #[tokio::test]
-async fn without_a_session_it_is_a_connection_like_any_other() {
+async fn without_a_session_connect_early_waits_for_the_handshake() {
     let ran = RunCounts::default();
     let server = endpoint(SERVER, early()).serve(ran.router());
     let node = endpoint(CLIENT, TransportConfig::default());
@@ -186,9 +186,9 @@ async fn without_a_session_it_is_a_connection_like_any_other() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn calls_that_are_not_taken_early_are_made_again_when_they_can_be() {
+async fn rejected_early_calls_are_repeated_after_the_handshake() {
     let stage = EarlySetup::new(early()).await;
-    // The sessions of before are gone with this, and the server is the same.
+    // This ends the earlier sessions, and the server is the same.
     stage
         .server
         .endpoint()
@@ -197,7 +197,7 @@ async fn calls_that_are_not_taken_early_are_made_again_when_they_can_be() {
     stage.relay.keep(RecordedPackets::Everything);
     let client = stage.connect_early().await;
     assert!(!client.is_confirmed());
-    // More than there may be streams, so that some wait for one when the refusal comes.
+    // More calls than streams, so that some wait for a stream when the early data is rejected.
     let calls: Vec<_> = (0..200)
         .map(|n| {
             let client = client.clone();
@@ -210,7 +210,7 @@ async fn calls_that_are_not_taken_early_are_made_again_when_they_can_be() {
             })
         })
         .collect();
-    // One that nobody polls does not hold up the others.
+    // A call that is not polled does not delay the others.
     let mut forgotten = Box::pin(client.call_typed_with::<_, String>("look", &1u32, replay_safe()));
     assert!((&mut forgotten).now_or_never().is_none());
     until("they are under way", || client.in_flight() > 128).await;
@@ -226,7 +226,7 @@ async fn calls_that_are_not_taken_early_are_made_again_when_they_can_be() {
 }
 
 #[tokio::test]
-async fn early_calls_to_a_server_that_is_not_trusted_any_more_fail() {
+async fn early_calls_to_an_untrusted_server_fail() {
     let other = DevCa::new("other");
     let server = Endpoint::bind(loopback(), early(), trusting_both(&CA, &other, SERVER));
     let stage = EarlySetup::of(server.unwrap(), trusting_both(&other, &CA, CLIENT)).await;
@@ -254,7 +254,7 @@ async fn early_calls_to_a_server_that_is_not_trusted_any_more_fail() {
 }
 
 #[tokio::test]
-async fn a_recorded_beginning_does_not_run_a_call_again() {
+async fn replayed_first_packets_do_not_run_a_call_again() {
     // Long enough for the first handshakes, on a busy machine too.
     let config = early().with_connect_timeout(Duration::from_secs(2));
     let stage = EarlySetup::new(config).await;
@@ -264,7 +264,8 @@ async fn a_recorded_beginning_does_not_run_a_call_again() {
     assert_eq!(stage.server.stats().calls_early, 1);
     client.close("done");
     let before = stage.server.stats();
-    // As long as the server remembers the connection these are its packets; then they begin a handshake, which nobody ends.
+    // As long as the server remembers the connection these are its packets; then they start a
+    // handshake that is never finished.
     let deadline = Instant::now() + PATIENCE;
     while stage.server.stats().handshakes_failed == 0 {
         assert!(Instant::now() < deadline, "no handshake was begun");
@@ -279,7 +280,7 @@ async fn a_recorded_beginning_does_not_run_a_call_again() {
 }
 
 #[tokio::test]
-async fn early_calls_end_with_their_time_and_with_the_handshakes() {
+async fn early_calls_end_at_their_deadline_and_at_the_connect_timeout() {
     let stage = EarlySetup::new(early()).await;
     let node = &stage.node;
     stage.relay.keep(RecordedPackets::Everything);
@@ -298,7 +299,7 @@ async fn early_calls_end_with_their_time_and_with_the_handshakes() {
         (error.code(), error.processed()),
         (Code::DeadlineExceeded, Processed::No)
     );
-    // Dropped, it lets go of the connection.
+    // Dropping the call releases the connection.
     let shutdown = tokio::spawn({
         let node = node.clone();
         async move { node.shutdown(PATIENCE).await }
@@ -310,7 +311,7 @@ async fn early_calls_end_with_their_time_and_with_the_handshakes() {
 }
 
 #[tokio::test]
-async fn a_handshake_that_nobody_ends_is_ended_by_the_server_and_its_calls_with_it() {
+async fn the_server_times_out_an_unfinished_handshake_and_its_calls() {
     let (signal, mut dropped) = drop_signal();
     let router = Router::new()
         .raw("hang", move |_cx, _body| {

@@ -1,4 +1,4 @@
-//! Calls whose deadlines pass at the server, before their handlers begin.
+//! Tests of calls whose deadlines pass at the server before their handlers start.
 
 use std::{
     sync::{
@@ -18,10 +18,10 @@ use super::{hostile::Caller, *};
 
 const DEADLINE: Duration = Duration::from_millis(20);
 
-/// How long a handler blocks the thread of the server.
+/// Time for which a handler blocks the thread of the server.
 const BLOCK: Duration = Duration::from_millis(100);
 
-/// A method that blocks its thread, and one for each dispatch that counts how often it was begun.
+/// A method that blocks its thread, and one for each dispatch that counts its starts.
 fn router(begun: &Arc<AtomicUsize>) -> Router {
     let count = || {
         let begun = Arc::clone(begun);
@@ -55,7 +55,8 @@ fn request(out: &mut BytesMut, id: u32, method: u16, deadline: Option<Duration>)
     wire::encode_lane_request(out, &request, b"");
 }
 
-/// Sends a packet of requests on a lane, by number of method and deadline; how each was answered, by its place.
+/// Sends a packet of requests on a lane, by method number and deadline; returns the outcome of
+/// each, in order.
 async fn answers(
     server: &RpcServer,
     requests: &[(u16, Option<Duration>)],
@@ -91,7 +92,7 @@ const OK: (Code, Processed) = (Code::Ok, Processed::Yes);
 const EXPIRED: (Code, Processed) = (Code::DeadlineExceeded, Processed::No);
 
 #[tokio::test]
-async fn a_call_that_expires_behind_another_one_is_not_begun() {
+async fn a_call_that_expires_behind_another_one_is_not_started() {
     let begun = Arc::new(AtomicUsize::new(0));
     let server = serve(router(&begun), TransportConfig::default());
     let requests = [
@@ -110,10 +111,10 @@ async fn a_call_that_expires_behind_another_one_is_not_begun() {
 }
 
 #[tokio::test]
-async fn a_call_that_expires_before_its_task_runs_is_not_begun() {
+async fn a_call_that_expires_before_its_task_runs_is_not_started() {
     let begun = Arc::new(AtomicUsize::new(0));
     let server = serve(router(&begun), TransportConfig::default());
-    // The thread that would run the task of the first one is blocked by the second one.
+    // The second call blocks the thread that would run the task of the first one.
     let requests = [(2, Some(DEADLINE)), (2, None), (0, None)];
     assert_eq!(answers(&server, &requests).await, [EXPIRED, OK, OK]);
     assert_eq!(begun.load(SeqCst), 1);

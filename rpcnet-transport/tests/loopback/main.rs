@@ -1,4 +1,4 @@
-//! Real QUIC on the loopback interface: every kind of call, every kind of trouble.
+//! Tests over real QUIC on the loopback interface: every kind of call, every kind of fault.
 
 mod admission;
 mod authorization;
@@ -45,10 +45,10 @@ static CA: LazyLock<DevCa> = LazyLock::new(|| DevCa::new("loopback"));
 const SERVER: &str = "server-1";
 const CLIENT: &str = "client-1";
 
-/// How long anything may take that is expected to happen. Only a failing test waits this long.
+/// Time limit of everything that is expected to happen. Only a failing test waits this long.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Settings with which nothing ends by itself while a test waits: what ends was told.
+/// Settings with which nothing times out while a test waits: every end was signalled.
 fn never_idle() -> TransportConfig {
     TransportConfig::default().with_idle_timeout(10 * PATIENCE)
 }
@@ -65,7 +65,7 @@ fn endpoint(name: &str, config: TransportConfig) -> Endpoint {
     Endpoint::bind(loopback(), config, identity(name)).expect("a free port")
 }
 
-/// A server with these methods, and one more that shows whether it lives.
+/// Server with these methods, and one more that shows whether it lives.
 fn serve(router: Router, config: TransportConfig) -> RpcServer {
     let router = router.typed("alive", |n: u32| async move { n + 1 });
     endpoint(SERVER, config).serve(router)
@@ -82,12 +82,12 @@ async fn connect_with(server: &RpcServer, config: TransportConfig) -> RpcClient 
         .expect("a connection")
 }
 
-/// Of a server that refuses calls as soon as it drains, as most tests of that want it.
+/// Settings of a server that refuses calls as soon as it drains.
 fn no_drain_grace() -> TransportConfig {
     TransportConfig::default().with_drain_grace(Duration::ZERO)
 }
 
-/// A pair of a server and a client of it, with default settings but for the time of a drain.
+/// Server and client with default settings, without a drain grace.
 async fn pair(router: Router) -> (RpcServer, RpcClient) {
     let server = serve(router, no_drain_grace());
     let client = connect(&server).await;
@@ -108,12 +108,12 @@ async fn pair_in_memory(router: Router) -> (RpcServer, RpcClient) {
     (server, client.expect("a connection"))
 }
 
-/// That the server goes on serving, over a new connection.
+/// Asserts that the server still serves, over a new connection.
 async fn assert_serves(server: &RpcServer) {
     assert_answers(&connect(server).await).await;
 }
 
-/// That the server goes on serving, over this connection.
+/// Asserts that the server still serves, over this connection.
 async fn assert_answers(client: &RpcClient) {
     let reply: u32 = within(client.call_typed("alive", &41u32))
         .await
@@ -125,8 +125,8 @@ async fn within<F: Future>(future: F) -> F::Output {
     timeout(PATIENCE, future).await.expect("it happens in time")
 }
 
-/// Runs a future on this thread without a runtime. Ends the process if that takes too long: nothing
-/// else could end the wait.
+/// Runs a future on this thread without a runtime. Aborts the process if that takes too long:
+/// nothing else could end the wait.
 fn block_on<F: Future>(future: F) -> F::Output {
     let (done, watched) = std::sync::mpsc::channel::<()>();
     let watch = std::thread::spawn(move || {
@@ -156,7 +156,7 @@ async fn counts(server: &RpcServer, what: &str, expected: u64, of: impl Fn(Trans
     assert_eq!(of(server.stats()), expected, "{what}");
 }
 
-/// A method that ends when it is told to.
+/// A method that ends when the semaphore lets it.
 fn gated(router: Router) -> (Router, std::sync::Arc<tokio::sync::Semaphore>) {
     let gate = std::sync::Arc::new(tokio::sync::Semaphore::new(0));
     let opened = gate.clone();
@@ -170,7 +170,7 @@ fn gated(router: Router) -> (Router, std::sync::Arc<tokio::sync::Semaphore>) {
     (router, gate)
 }
 
-/// A method that does not end, and says when its future is dropped.
+/// A method that does not end, and reports the drop of its future.
 fn hanging() -> (Router, tokio::sync::mpsc::UnboundedReceiver<()>) {
     let (signal, dropped) = drop_signal();
     let router = Router::new().raw("hang", move |_cx, _body| {
@@ -183,7 +183,7 @@ fn hanging() -> (Router, tokio::sync::mpsc::UnboundedReceiver<()>) {
     (router, dropped)
 }
 
-/// Says when the future that it lives in is dropped.
+/// Reports the drop of the future that it lives in.
 struct OnDrop(tokio::sync::mpsc::UnboundedSender<()>);
 
 impl Drop for OnDrop {

@@ -1,4 +1,4 @@
-//! Somebody on the way between a caller and a server.
+//! Relay on the path between a caller and a server, which can hold packets back and replay them.
 
 use std::{
     collections::VecDeque,
@@ -13,10 +13,10 @@ use tokio::{net::UdpSocket, sync::watch, task::JoinHandle};
 
 use super::*;
 
-/// Passes datagrams on between one caller and one server, or keeps some of the caller's back.
+/// Relay between one caller and one server, which can hold back some of the caller's packets.
 ///
-/// What it keeps is told by what is in them, not by when they come: the types of QUIC packets can be read on the way (RFC 9000
-/// section 17.2).
+/// It selects packets by their contents, not by their time: the types of QUIC packets are readable
+/// on the path (RFC 9000 section 17.2).
 pub(crate) struct PacketRelay {
     pub(crate) addr: SocketAddr,
     keeps: watch::Sender<RecordedPackets>,
@@ -24,11 +24,11 @@ pub(crate) struct PacketRelay {
     task: JoinHandle<()>,
 }
 
-/// What of the caller's does not get through for now.
+/// Packets of the caller that are held back for now.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum RecordedPackets {
     Nothing,
-    /// All but first flights and early data, so that no handshake ends.
+    /// All but first flights and early data, so that no handshake completes.
     Ends,
     Everything,
 }
@@ -63,17 +63,17 @@ impl PacketRelay {
         }
     }
 
-    /// What was kept and is not any more goes on.
+    /// Packets that were held back are sent now.
     pub(crate) fn keep(&self, what: RecordedPackets) {
         self.keeps.send_replace(what);
     }
 
-    /// Forgets what was passed on so far.
+    /// Forgets the packets that were forwarded so far.
     pub(crate) fn forget(&self) {
         self.state.passed.lock().clear();
     }
 
-    /// Sends what was passed on to the server once more.
+    /// Sends the forwarded packets to the server once more.
     pub(crate) async fn replay(&self) {
         let again = self.state.passed.lock().clone();
         for datagram in again {
@@ -137,7 +137,7 @@ async fn pass(state: Arc<State>, mut keeps: watch::Receiver<RecordedPackets>) {
     }
 }
 
-/// Whether there are only first flights and early data in a datagram.
+/// Whether a datagram holds only first flights and early data.
 fn is_beginning(mut datagram: &[u8]) -> bool {
     const INITIAL: u8 = 0;
     const EARLY: u8 = 1;
@@ -160,7 +160,7 @@ fn is_beginning(mut datagram: &[u8]) -> bool {
     true
 }
 
-/// RFC 9000 section 16.
+/// Variable-length integer (RFC 9000 section 16).
 fn varint(bytes: &[u8], at: &mut usize) -> usize {
     let len = 1 << (bytes[*at] >> 6);
     let value = bytes[*at..*at + len]

@@ -1,4 +1,5 @@
-//! Connections that are used from other runtimes than that of their endpoint, from none, and after its end.
+//! Tests of connections used from other runtimes than their endpoint's, from none, and after its
+//! end.
 
 use std::error::Error;
 
@@ -183,7 +184,7 @@ fn every_wait_ends_with_the_runtime_of_its_endpoint() {
             Some(ConnectionEvent::Closed(CloseReason::RuntimeEnded))
         );
 
-        // What begins later does not even begin.
+        // Later calls fail at once.
         for options in [
             CallOptions::new(),
             CallOptions::new().with_isolated(true),
@@ -215,7 +216,7 @@ fn a_handshake_ends_with_the_runtime_of_its_endpoint() {
         )
     });
     ours.block_on(async {
-        // It takes everything and says nothing.
+        // A socket that receives everything and sends nothing.
         let silent = tokio::net::UdpSocket::bind(loopback()).await.unwrap();
         let addr = silent.local_addr().unwrap();
         let connecting = tokio::spawn(async move { node.connect(addr, SERVER).await });
@@ -228,7 +229,7 @@ fn a_handshake_ends_with_the_runtime_of_its_endpoint() {
 }
 
 #[test]
-fn what_a_handler_gave_away_ends_with_the_runtime_of_the_server() {
+fn detached_work_of_a_handler_ends_with_the_runtime_of_the_server() {
     let (killed, ours) = (runtime(), runtime());
     let (given, mut taken) = mpsc::unbounded_channel();
     let router = Router::new().streaming("give", {

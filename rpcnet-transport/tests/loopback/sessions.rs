@@ -1,4 +1,4 @@
-//! Handshakes that begin from an earlier one.
+//! Tests of session resumption.
 
 use rpcnet_transport::ConnectError;
 
@@ -7,7 +7,7 @@ use super::{
     *,
 };
 
-/// Says who calls.
+/// Returns the caller's name.
 fn who() -> Router {
     Router::new().typed_with("who", |cx: CallContext, (): ()| async move {
         cx.peer().name().to_owned()
@@ -28,7 +28,7 @@ async fn connect_from(node: &Endpoint, server: &RpcServer) -> RpcClient {
 }
 
 #[tokio::test]
-async fn who_resumes_is_still_known_by_name() {
+async fn a_resumed_session_keeps_the_peer_name() {
     let server = serve(who(), TransportConfig::default());
     let node = endpoint(CLIENT, TransportConfig::default());
     let other = endpoint("client-2", TransportConfig::default());
@@ -60,7 +60,7 @@ async fn a_session_is_for_one_name_at_one_address() {
 }
 
 #[tokio::test]
-async fn a_caller_whose_authority_was_removed_does_not_come_back_by_resuming() {
+async fn a_caller_of_a_removed_authority_cannot_resume() {
     let other = DevCa::new("other");
     let server = on_loopback(&trusting_both(&CA, &other, SERVER)).serve(who());
     let node = on_loopback(&trusting_both(&other, &CA, CLIENT));
@@ -80,7 +80,7 @@ async fn a_caller_whose_authority_was_removed_does_not_come_back_by_resuming() {
 }
 
 #[tokio::test]
-async fn a_server_whose_authority_was_removed_is_not_taken_by_resuming() {
+async fn a_server_of_a_removed_authority_is_not_resumed() {
     let other = DevCa::new("other");
     let server = on_loopback(&trusting_both(&other, &CA, SERVER)).serve(who());
     let node = on_loopback(&trusting_both(&CA, &other, CLIENT));
@@ -97,7 +97,7 @@ async fn a_server_whose_authority_was_removed_is_not_taken_by_resuming() {
 }
 
 #[tokio::test]
-async fn a_caller_without_certificate_gets_no_session_either() {
+async fn a_caller_without_certificate_gets_no_session() {
     let server = serve(who(), TransportConfig::default());
     let stranger = hostile::quic_endpoint();
     // One config remembers sessions from one connection to the next.
@@ -116,7 +116,7 @@ async fn a_caller_without_certificate_gets_no_session_either() {
 }
 
 #[tokio::test]
-async fn sessions_without_time_are_not_resumed() {
+async fn sessions_with_zero_lifetime_are_not_resumed() {
     let never = || TransportConfig::default().with_session_lifetime(Duration::ZERO);
     for (ours, theirs) in [
         (never(), TransportConfig::default()),
@@ -132,7 +132,7 @@ async fn sessions_without_time_are_not_resumed() {
 }
 
 #[tokio::test]
-async fn a_restarted_server_knows_no_sessions_and_is_connected_to_all_the_same() {
+async fn callers_reconnect_to_a_restarted_server_by_full_handshake() {
     let config = TransportConfig::default;
     let server = serve(who(), config());
     let node = endpoint(CLIENT, config());

@@ -1,4 +1,4 @@
-//! One port, several threads.
+//! Tests of sharded servers: one port, several threads.
 
 use std::{
     num::NonZeroUsize,
@@ -130,11 +130,11 @@ async fn a_shutdown_lets_the_calls_of_all_shards_end() {
         assert_eq!(within(call).await.unwrap().unwrap(), "a reply");
     }
     let report = within(shutdown).await.unwrap();
-    // Some may have been completed before the shutdown began.
+    // Some may have completed before the shutdown began.
     assert_eq!((report.completed <= 12, report.cancelled), (true, 0));
     assert!(shards.stats().calls_completed >= 12);
     within(shards.idle()).await;
-    // Again, there is nothing left to do.
+    // A second time, there is nothing left to do.
     assert_eq!(within(shards.shutdown(PATIENCE)).await.cancelled, 0);
 }
 
@@ -150,7 +150,8 @@ async fn a_shutdown_ends_at_its_deadline_even_if_a_handler_blocks_its_thread() {
             Ok(body)
         }
     }));
-    // The thread that would say goodbye is blocked, and the port is closed: it is missed.
+    // The thread that would send the close is blocked, and the port is closed: the caller waits for
+    // its idle timeout.
     let second = Duration::from_secs(1);
     let config = TransportConfig::lan()
         .with_keep_alive(second / 4)
@@ -164,14 +165,14 @@ async fn a_shutdown_ends_at_its_deadline_even_if_a_handler_blocks_its_thread() {
     until("it is served", || shards.in_flight() == 1).await;
     // The handler is released only below.
     within(shards.shutdown(Duration::from_millis(300))).await;
-    // Neither does dropping them wait for the handler in a runtime: a drop that waits in vain
+    // Nor does dropping them inside a runtime wait for the handler: a drop that waits in vain
     // warns.
     assert_eq!(warnings(|| drop(shards)), 0);
     drop(release);
     within(call).await.unwrap().unwrap_err();
 }
 
-/// How many warnings and errors the thread logs meanwhile.
+/// Number of warnings and errors that the thread logs meanwhile.
 fn warnings(act: impl FnOnce()) -> usize {
     let count = Arc::new(AtomicUsize::new(0));
     tracing::subscriber::with_default(CountWarnings(Arc::clone(&count)), act);
@@ -258,7 +259,7 @@ async fn a_port_in_use_is_named() {
 }
 
 #[tokio::test]
-async fn other_datagrams_of_a_sender_come_on_one_of_the_side_channels() {
+async fn side_datagrams_of_one_sender_arrive_on_one_shard() {
     let shards = bind(loopback(), TransportConfig::lan(), 4);
     let channels = shards.side_channels().unwrap();
     assert!(shards.side_channels().is_none(), "they are taken once");
@@ -290,7 +291,7 @@ async fn other_datagrams_of_a_sender_come_on_one_of_the_side_channels() {
 #[tokio::test]
 async fn shards_share_a_port_of_both_families() {
     let any: SocketAddr = (std::net::Ipv6Addr::UNSPECIFIED, 0).into();
-    // Machines without IPv6 have nothing to show here.
+    // Machines without IPv6 have nothing to test here.
     let Ok(shards) = Shards::bind(any, TransportConfig::lan(), identity(SERVER), count(2)) else {
         return;
     };
@@ -304,7 +305,7 @@ async fn shards_share_a_port_of_both_families() {
 }
 
 #[tokio::test]
-async fn a_shutdown_of_shards_leaves_a_free_port() {
+async fn a_shutdown_of_shards_frees_the_port() {
     let mut shards = bind(loopback(), no_drain_grace(), 2);
     let addr = shards.local_addr();
     let mut held = Vec::new();

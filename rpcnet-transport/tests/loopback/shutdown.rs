@@ -1,4 +1,4 @@
-//! Ends: of servers, of connections, and new beginnings.
+//! Tests of drain, shutdown and restart.
 
 use std::sync::Arc;
 
@@ -45,7 +45,7 @@ async fn calls_in_flight_end_while_new_ones_are_refused() {
     }
     let report = within(shutdown).await.unwrap();
     assert_eq!((report.completed, report.cancelled), (5, 0));
-    // None if the client knew in time that it need not ask.
+    // None if the client learnt of the drain in time.
     assert!(report.rejected <= 1);
     assert_eq!(within(client.closed()).await, CloseReason::ShutDown);
     let error = within(client.call("wait", "")).await.unwrap_err();
@@ -56,7 +56,7 @@ async fn calls_in_flight_end_while_new_ones_are_refused() {
 }
 
 #[tokio::test]
-async fn a_handler_that_does_not_end_is_cut_at_the_deadline() {
+async fn a_hanging_handler_is_cancelled_at_the_deadline() {
     let (router, mut dropped) = hanging();
     let (server, client) = pair(router).await;
     let call = tokio::spawn({
@@ -64,8 +64,8 @@ async fn a_handler_that_does_not_end_is_cut_at_the_deadline() {
         async move { client.call("hang", "").await }
     });
     until("it is served", || server.in_flight() == 1).await;
-    // This handler does not end by itself. When the deadline cuts it is tested in virtual time, in
-    // `contract/closing.rs`.
+    // This handler does not end by itself. The deadline at which it is cut is tested in virtual
+    // time, in `contract/busy_close.rs`.
     let report = within(server.shutdown(Duration::from_millis(500))).await;
     assert_eq!(
         (report.completed, report.cancelled, report.rejected),
@@ -136,7 +136,7 @@ async fn an_idle_server_shuts_down_at_once_and_twice() {
 }
 
 #[tokio::test]
-async fn a_shutdown_may_be_given_all_the_time_there_is() {
+async fn a_shutdown_accepts_the_longest_duration() {
     let (server, client) = pair(Router::new()).await;
     assert_answers(&client).await;
     within(server.shutdown(Duration::MAX)).await;
@@ -167,17 +167,17 @@ async fn a_shutdown_cannot_be_taken_back() {
     assert!(within(shutdown).await.unwrap().rejected <= 1);
 }
 
-/// Long enough that nothing of a test happens after it.
+/// Long enough that nothing in a test happens after it.
 fn drain_grace() -> TransportConfig {
     TransportConfig::default().with_drain_grace(PATIENCE)
 }
 
 #[tokio::test]
-async fn a_server_that_begins_to_drain_says_so_before_it_refuses_anything() {
+async fn a_draining_server_advertises_before_it_refuses() {
     let server = serve(Router::new(), drain_grace());
     let client = connect(&server).await;
     assert_answers(&client).await;
-    // Asks at once and does not hear of it before.
+    // Sends its call at once, before it can learn of the drain.
     let mut deaf = hostile::Caller::connect(&server).await;
     server.set_draining(true);
     assert!(server.endpoint().is_draining());
@@ -187,7 +187,7 @@ async fn a_server_that_begins_to_drain_says_so_before_it_refuses_anything() {
     until("the client hears of it", || client.is_draining()).await;
     assert!(connect(&server).await.is_draining());
     assert_eq!(server.stats().calls_refused_draining, 0);
-    // Asked again, it does not begin anew, and forgets it when it is taken back.
+    // A second drain does not restart the grace, and `false` ends both.
     server.set_draining(true);
     server.set_draining(false);
     until("the client hears of it", || !client.is_draining()).await;
@@ -195,7 +195,7 @@ async fn a_server_that_begins_to_drain_says_so_before_it_refuses_anything() {
 }
 
 #[tokio::test]
-async fn a_drain_refuses_when_callers_have_had_time_to_hear_of_it() {
+async fn a_drain_refuses_calls_after_its_grace() {
     let short = TransportConfig::default().with_drain_grace(Duration::from_millis(30));
     let server = serve(Router::new(), short);
     let mut deaf = hostile::Caller::connect(&server).await;
@@ -214,7 +214,7 @@ async fn a_drain_refuses_when_callers_have_had_time_to_hear_of_it() {
 }
 
 #[tokio::test]
-async fn a_shutdown_takes_calls_for_a_part_of_its_time_only() {
+async fn a_shutdown_limits_the_drain_grace_to_a_quarter_of_its_time() {
     let server = serve(Router::new(), drain_grace());
     let client = connect(&server).await;
     let shutdown = tokio::spawn({
@@ -227,13 +227,13 @@ async fn a_shutdown_takes_calls_for_a_part_of_its_time_only() {
 }
 
 #[tokio::test]
-async fn nobody_to_tell_costs_a_shutdown_no_time() {
+async fn a_shutdown_without_connections_skips_the_drain_grace() {
     let server = serve(Router::new(), drain_grace());
     within(server.shutdown(4 * PATIENCE)).await;
 }
 
 #[tokio::test]
-async fn a_draining_server_can_take_calls_again() {
+async fn a_draining_server_can_resume() {
     let (server, client) = pair(Router::new()).await;
     server.set_draining(true);
     let error = within(client.call("alive", "")).await.unwrap_err();
@@ -250,7 +250,7 @@ async fn a_draining_server_can_take_calls_again() {
 }
 
 #[tokio::test]
-async fn a_port_can_be_bound_again_and_clients_come_back() {
+async fn a_port_can_be_bound_again_and_clients_reconnect() {
     let (server, client) = pair(Router::new()).await;
     assert_answers(&client).await;
     let addr = server.local_addr();
@@ -271,7 +271,7 @@ async fn a_port_can_be_bound_again_and_clients_come_back() {
 }
 
 #[tokio::test]
-async fn a_call_under_way_when_the_connection_is_lost_may_have_been_processed() {
+async fn a_call_in_flight_on_a_lost_connection_may_have_been_processed() {
     let router = Router::new().raw("hang", |_cx, _body| pending());
     let (server, client) = pair(router).await;
     let call = tokio::spawn({
@@ -292,7 +292,7 @@ async fn a_call_under_way_when_the_connection_is_lost_may_have_been_processed() 
 }
 
 #[tokio::test]
-async fn dropping_the_last_handle_ends_the_serving_and_no_client() {
+async fn dropping_the_last_handle_stops_serving_but_no_client() {
     let other = serve(Router::new(), TransportConfig::default());
     let node = endpoint("node", TransportConfig::default());
     let server = node.serve(Router::new());
@@ -307,7 +307,7 @@ async fn dropping_the_last_handle_ends_the_serving_and_no_client() {
 }
 
 #[test]
-fn callers_of_a_node_that_was_killed_learn_it_when_it_is_back() {
+fn callers_of_a_killed_node_are_reset_when_it_restarts() {
     let runtime = || tokio::runtime::Runtime::new().expect("a runtime");
     let (killed, ours) = (runtime(), runtime());
     let tls = identity(SERVER);
@@ -321,7 +321,7 @@ fn callers_of_a_node_that_was_killed_learn_it_when_it_is_back() {
         assert_answers(&client).await;
         client
     });
-    // Its tasks are gone before its handles are: nothing says goodbye.
+    // Its tasks are gone before its handles are: no close is sent.
     killed.shutdown_timeout(PATIENCE);
     drop(server);
     ours.block_on(async {
@@ -338,7 +338,8 @@ fn callers_of_a_node_that_was_killed_learn_it_when_it_is_back() {
         let error = within(client.call_with("alive", "", options))
             .await
             .unwrap_err();
-        // Unprocessed for certain if a late acknowledgement of the client's was the first thing that the new one heard.
+        // Certainly unprocessed if a late acknowledgement of the client was the first packet that
+        // the new server received.
         assert_eq!(error.code(), Code::Unavailable);
         assert_eq!(within(client.closed()).await, CloseReason::Restarted);
         assert_serves(&again).await;
@@ -346,7 +347,7 @@ fn callers_of_a_node_that_was_killed_learn_it_when_it_is_back() {
 }
 
 #[tokio::test]
-async fn a_caller_hears_at_once_that_the_server_drains_and_that_the_connection_is_gone() {
+async fn on_event_reports_drain_and_close_at_once() {
     let (server, client) = pair(Router::new()).await;
     let heard: Arc<Mutex<Vec<ConnectionEvent>>> = Arc::default();
     let listen = |client: &RpcClient| {
@@ -357,7 +358,7 @@ async fn a_caller_hears_at_once_that_the_server_drains_and_that_the_connection_i
     assert_eq!(*heard.lock(), []);
     server.set_draining(true);
     until("it hears", || heard.lock().len() == 1).await;
-    // Whoever asks later is told where things stand.
+    // A callback that is set later is told the current state.
     listen(&client);
     server.set_draining(false);
     until("it hears", || heard.lock().len() == 3).await;
@@ -379,9 +380,9 @@ async fn a_caller_hears_at_once_that_the_server_drains_and_that_the_connection_i
     );
 }
 
-/// On one thread: the caller has not heard yet when it sends.
+/// On one thread: the caller has not learnt of the drain when it sends.
 #[tokio::test]
-async fn a_server_that_announces_its_drain_serves_those_who_have_not_heard() {
+async fn an_advertised_drain_still_serves_calls() {
     let (server, client) = pair(Router::new()).await;
     assert_answers(&client).await;
     server.announce_draining(true);
@@ -400,7 +401,7 @@ async fn a_server_that_announces_its_drain_serves_those_who_have_not_heard() {
 
     server.announce_draining(false);
     until("the caller hears", || !client.is_draining()).await;
-    // Refusals are another matter.
+    // A refusal is not withdrawn.
     server.announce_draining(true);
     server.set_draining(true);
     let refused = within(client.call("alive", "")).await;
@@ -413,7 +414,7 @@ async fn a_server_that_announces_its_drain_serves_those_who_have_not_heard() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 6)]
-async fn calls_whose_handlers_block_their_threads_count_as_cut() {
+async fn calls_whose_handlers_block_their_threads_count_as_cancelled() {
     let (release, blocked) = std::sync::mpsc::channel::<()>();
     let blocked = Arc::new(Mutex::new(blocked));
     let block = move || {

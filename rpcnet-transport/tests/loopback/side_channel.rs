@@ -1,4 +1,4 @@
-//! QUIC and other datagrams on one port.
+//! Tests of QUIC and the side channel on one port.
 
 use quinn::udp::{Transmit, UdpSocketState};
 use rpcnet_transport::Raw;
@@ -6,7 +6,7 @@ use rpcnet_transport::Raw;
 use super::*;
 
 #[tokio::test]
-async fn garbage_on_the_port_is_ignored_and_the_node_goes_on() {
+async fn garbage_datagrams_are_ignored() {
     let server = serve(Router::new(), TransportConfig::default());
     let client = connect(&server).await;
     let socket = tokio::net::UdpSocket::bind(loopback()).await.unwrap();
@@ -28,13 +28,13 @@ async fn garbage_on_the_port_is_ignored_and_the_node_goes_on() {
     }
     assert_answers(&client).await;
     assert_serves(&server).await;
-    // About half of them look like QUIC; the others came to a side channel that nobody has taken.
+    // About half of them look like QUIC; the others belong to a side channel that was not taken.
     until("they were counted", || server.stats().side_dropped > 100).await;
     assert_eq!(server.stats().side_received, 0);
 }
 
 #[tokio::test]
-async fn other_datagrams_travel_between_quic_calls_both_ways() {
+async fn side_datagrams_and_calls_share_the_port_both_ways() {
     const DATAGRAMS: u32 = 300;
     let (a, b) = (
         endpoint("a", TransportConfig::lan()),
@@ -45,7 +45,8 @@ async fn other_datagrams_travel_between_quic_calls_both_ways() {
     let (side_a, side_b) = (a.side_channel().unwrap(), b.side_channel().unwrap());
     assert!(a.side_channel().is_none(), "it is taken once");
 
-    // Each side sends one datagram at a time and waits for its echo, so that UDP has no reason to lose any.
+    // Each side sends one datagram at a time and waits for its echo, so that UDP has no reason to
+    // lose any.
     let gossip = async {
         let mut buf = [0; 1500];
         for n in 0..DATAGRAMS {
@@ -79,13 +80,13 @@ async fn other_datagrams_travel_between_quic_calls_both_ways() {
 }
 
 #[tokio::test]
-async fn datagrams_that_the_kernel_delivers_together_are_told_apart() {
+async fn coalesced_datagrams_are_demultiplexed() {
     let server = serve(Router::new(), TransportConfig::default());
     let side = server.endpoint().side_channel().unwrap();
     let client = connect(&server).await;
     let socket = std::net::UdpSocket::bind(loopback()).unwrap();
     let state = UdpSocketState::new((&socket).into()).unwrap();
-    // Five segments in one send, which loopback hands over as one batch where the system can.
+    // Five segments in one send, which loopback delivers as one batch where the system can.
     let segments: [&[u8; 12]; 5] = [
         b"1-first-side",
         b"@-looks-quic",
@@ -123,7 +124,7 @@ async fn datagrams_that_the_kernel_delivers_together_are_told_apart() {
 }
 
 #[tokio::test]
-async fn a_side_channel_that_is_not_read_drops_and_counts() {
+async fn an_unread_side_channel_drops_and_counts() {
     let config = TransportConfig::default()
         .with_side_channel_len(std::num::NonZeroUsize::new(10).unwrap())
         .with_side_datagram_bytes_max(100);
@@ -152,7 +153,7 @@ async fn a_side_channel_that_is_not_read_drops_and_counts() {
 }
 
 #[tokio::test]
-async fn the_side_channel_sends_nothing_that_would_be_taken_for_quic() {
+async fn the_side_channel_rejects_datagrams_with_the_quic_bit() {
     let node = endpoint(SERVER, TransportConfig::default());
     let side = node.side_channel().unwrap();
     assert_eq!(side.local_addr(), node.local_addr());
@@ -173,9 +174,9 @@ async fn the_side_channel_sends_nothing_that_would_be_taken_for_quic() {
 }
 
 #[tokio::test]
-async fn an_ipv6_port_speaks_to_both_families() {
+async fn an_ipv6_port_reaches_both_families() {
     let any: SocketAddr = (std::net::Ipv6Addr::UNSPECIFIED, 0).into();
-    // Machines without IPv6 have nothing to show here.
+    // Machines without IPv6 have nothing to test here.
     let Ok(node) = Endpoint::bind(any, TransportConfig::default(), identity(SERVER)) else {
         return;
     };
@@ -218,9 +219,10 @@ async fn the_side_channel_ends_with_a_shutdown() {
     assert_eq!(refused.kind(), std::io::ErrorKind::NotConnected);
 }
 
-/// The port, and what may keep it: clients, streams, a call under way, and the side channel.
+/// A bound port, and the handles that may keep it: clients, streams, a call in flight, and the side
+/// channel.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_shutdown_leaves_a_free_port_whatever_is_held() {
+async fn a_shutdown_frees_the_port_whatever_handles_are_left() {
     let mut held: Vec<Box<dyn std::any::Any>> = Vec::new();
     let other = serve(echo(), no_drain_grace());
     let node = endpoint(SERVER, no_drain_grace());
@@ -246,7 +248,7 @@ async fn a_shutdown_leaves_a_free_port_whatever_is_held() {
         next = Some(Endpoint::bind(addr, no_drain_grace(), identity(SERVER)).expect("it is free"));
         held.push(Box::new((side, node, server, caller, own)));
     }
-    // The endpoints that have ended keep nothing from the last.
+    // Endpoints that have ended do not affect the last one.
     let last = next.unwrap().serve(echo());
     drop(held);
     assert_eq!(connect(&last).await.call("echo", "hi").await.unwrap(), "hi");
@@ -265,11 +267,11 @@ fn echo() -> Router {
 }
 
 #[tokio::test]
-async fn what_the_system_says_of_a_datagram_of_the_side_channel_is_heard() {
+async fn system_errors_of_side_datagrams_reach_the_sender() {
     let endpoint = endpoint("a", TransportConfig::default());
     let side = endpoint.side_channel().unwrap();
     let to = endpoint.local_addr();
-    // More than a datagram of IPv4 can hold, as one past the MTU of an interface.
+    // More than a datagram of IPv4 can hold, like one above the MTU of an interface.
     let error = side.send(to, &[0; 65_508]).await.unwrap_err();
     assert!(error.raw_os_error().is_some(), "{error:?}");
     side.send(to, &[0; 100]).await.unwrap();

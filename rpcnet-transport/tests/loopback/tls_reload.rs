@@ -1,4 +1,4 @@
-//! New certificates for endpoints that go on.
+//! Tests of TLS reload on running endpoints.
 
 use std::{fs, path::PathBuf};
 
@@ -6,7 +6,7 @@ use rpcnet_transport::{ConnectError, MemoryNetwork, PemPaths, TlsReloadError};
 
 use super::*;
 
-/// An identity of an authority that trusts that authority and one more.
+/// Identity of an authority, which trusts that authority and one more.
 pub(crate) fn trusting_both(ca: &DevCa, other: &DevCa, name: &str) -> Tls {
     let pem = ca.issue_pem(name).unwrap();
     let both = pem.ca.clone() + other.ca_pem();
@@ -17,7 +17,7 @@ pub(crate) fn on_loopback(tls: &Tls) -> Endpoint {
     Endpoint::bind(loopback(), TransportConfig::default(), tls.clone()).unwrap()
 }
 
-/// A directory that goes with the test.
+/// Directory that is removed with the test.
 struct Dir(PathBuf);
 
 impl Dir {
@@ -27,7 +27,7 @@ impl Dir {
     }
 }
 
-/// Replaces a file at once, so that nobody sees it empty.
+/// Replaces a file atomically, so that it is never seen empty.
 fn replace(path: &PathBuf, text: &[u8]) {
     let draft = path.with_extension("draft");
     fs::write(&draft, text).unwrap();
@@ -41,7 +41,7 @@ impl Drop for Dir {
 }
 
 #[tokio::test]
-async fn an_authority_is_replaced_without_a_call_lost() {
+async fn an_authority_is_replaced_without_losing_calls() {
     let (old, new) = (DevCa::new("old"), DevCa::new("new"));
     let (let_go, gate) = tokio::sync::watch::channel(false);
     let router = Router::new()
@@ -63,7 +63,8 @@ async fn an_authority_is_replaced_without_a_call_lost() {
     });
     until("it is served", || server.in_flight() == 1).await;
 
-    // The server moves first: it shows the new authority's certificate and takes callers of both.
+    // The server moves first: it presents the new authority's certificate and accepts callers of
+    // both.
     let moved = trusting_both(&new, &old, SERVER);
     server.endpoint().reload_tls(moved).unwrap();
     assert_answers(&before).await;
@@ -71,7 +72,7 @@ async fn an_authority_is_replaced_without_a_call_lost() {
     assert!(matches!(error, ConnectError::Untrusted { .. }), "{error:?}");
     node.reload_tls(trusting_both(&old, &new, CLIENT)).unwrap();
     assert_answers(&within(node.connect(addr, SERVER)).await.unwrap()).await;
-    // Then the client, and nobody needs the old one any more.
+    // Then the client, and the old one is not needed any more.
     node.reload_tls(new.issue(CLIENT).unwrap()).unwrap();
     server
         .endpoint()
@@ -95,7 +96,7 @@ async fn an_authority_is_replaced_without_a_call_lost() {
 }
 
 #[tokio::test]
-async fn a_node_keeps_its_name_and_its_identity_if_the_new_one_is_refused() {
+async fn a_rejected_reload_keeps_name_and_identity() {
     let server = serve(Router::new(), TransportConfig::default());
     let error = server
         .endpoint()
@@ -114,7 +115,7 @@ async fn a_node_keeps_its_name_and_its_identity_if_the_new_one_is_refused() {
 }
 
 #[tokio::test]
-async fn a_reload_does_not_open_what_was_shut() {
+async fn a_reload_does_not_reopen_a_closed_endpoint() {
     let server = serve(Router::new(), TransportConfig::default());
     let addr = server.local_addr();
     within(server.shutdown(PATIENCE)).await;
@@ -133,7 +134,7 @@ async fn a_reload_does_not_open_what_was_shut() {
 }
 
 #[tokio::test]
-async fn changed_files_are_taken_once_they_fit_each_other() {
+async fn changed_files_are_reloaded_once_they_are_consistent() {
     let (dir, drafts) = (Dir::new("watch"), Dir::new("watch-drafts"));
     let new = DevCa::new("new");
     let paths = CA.write_pem(&dir.0, SERVER).unwrap();
@@ -147,7 +148,7 @@ async fn changed_files_are_taken_once_they_fit_each_other() {
     let copy = |from: &PathBuf, to: &PathBuf| replace(to, &fs::read(from).unwrap());
     let refused = |times| counts(&server, "refusals", times, |s| s.tls_reloads_refused);
 
-    // Half of a certificate, all of it, and the key of it: none of that fits what is there.
+    // Half of a certificate, all of it, and its key: none of that fits the rest.
     let text = fs::read(&next.cert).unwrap();
     replace(&paths.cert, &text[..text.len() / 2]);
     refused(1).await;
@@ -170,7 +171,7 @@ async fn changed_files_are_taken_once_they_fit_each_other() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_shutdown_without_connections_takes_no_time_whatever_is_watched() {
+async fn a_shutdown_without_connections_is_immediate_while_files_are_watched() {
     let (dir, network) = (Dir::new("idle-watch"), MemoryNetwork::new());
     let paths = CA.write_pem(&dir.0, SERVER).unwrap();
     let config = TransportConfig::default().with_drain_grace(Duration::from_secs(5));
@@ -187,7 +188,7 @@ async fn a_shutdown_without_connections_takes_no_time_whatever_is_watched() {
 }
 
 #[tokio::test]
-async fn the_last_watch_counts_and_ends_with_the_endpoint() {
+async fn the_last_file_watch_counts_and_ends_with_the_endpoint() {
     let (dir, other) = (Dir::new("first-watch"), Dir::new("second-watch"));
     let first = CA.write_pem(&dir.0, SERVER).unwrap();
     let second = CA.write_pem(&other.0, SERVER).unwrap();
@@ -200,7 +201,7 @@ async fn the_last_watch_counts_and_ends_with_the_endpoint() {
     watch(&first);
     watch(&second);
     counts(&server, "reloads", 1, |s| s.tls_reloads).await;
-    // Nobody looks at the first any more.
+    // The first directory is not watched any more.
     replace(&first.cert, b"nonsense");
     replace(&second.cert, b"nonsense");
     counts(&server, "refusals", 1, |s| s.tls_reloads_refused).await;

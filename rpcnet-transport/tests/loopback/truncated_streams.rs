@@ -1,11 +1,11 @@
-//! Streams that are cut: none of them ends as if it were whole.
+//! Tests of truncated streams: none of them ends like a complete one.
 
 use rpcnet_transport::{CallOptions, Code, Processed, Raw, RpcError, ShutdownReport};
 use tokio::sync::mpsc;
 
 use super::*;
 
-/// Handlers that think nothing of it when they are cut.
+/// Handlers that ignore it when they are cut.
 fn careless() -> Router {
     Router::new()
         .server_streaming(
@@ -60,7 +60,7 @@ async fn end_of(receiver: &mut Receiver<Raw>) -> Result<(), RpcError> {
     Ok(())
 }
 
-/// What the reader of a stream and the shutdown say, which comes while the stream is read.
+/// Outcome of the reader of a stream and of the shutdown during which it reads.
 async fn shut_down(method: &str, bytes: u32) -> (Result<(), RpcError>, ShutdownReport) {
     let (server, client) = pair(careless()).await;
     let options = CallOptions::new().without_deadline();
@@ -94,7 +94,7 @@ async fn a_stream_cut_by_its_deadline_on_the_server_has_no_clean_end() {
         let mut caller = hostile::Caller::connect(&server).await;
         let before = server.stats();
         let error = within(caller.stream_until(method, Duration::from_millis(30))).await;
-        // Cut, if the time was over in the middle of a message.
+        // Reset, if the deadline passed in the middle of a message.
         assert!(
             matches!(error, None | Some(Code::DeadlineExceeded)),
             "{method}: {error:?}"
@@ -105,7 +105,7 @@ async fn a_stream_cut_by_its_deadline_on_the_server_has_no_clean_end() {
     }
 }
 
-/// What the handler of an upload reads to.
+/// Outcome of reading an upload in its handler.
 async fn upload(end: impl AsyncFnOnce(rpcnet_transport::Upload<Raw, ()>)) -> Result<(), RpcError> {
     let (tell, mut told) = mpsc::unbounded_channel();
     let router = Router::new().client_streaming("take", move |_cx, mut from: Receiver<Raw>| {
@@ -124,7 +124,7 @@ async fn upload(end: impl AsyncFnOnce(rpcnet_transport::Upload<Raw, ()>)) -> Res
     upload.send(Raw("first".into())).await.unwrap();
     assert!(within(told.recv()).await.unwrap().is_none());
     end(upload).await;
-    // A handler that is dropped has read to no end at all.
+    // A handler that is dropped has read no end at all.
     let cut = || RpcError::new(Code::Cancelled, Processed::Maybe, "dropped");
     within(told.recv())
         .await
@@ -136,10 +136,10 @@ async fn upload(end: impl AsyncFnOnce(rpcnet_transport::Upload<Raw, ()>)) -> Res
 async fn an_upload_that_is_not_finished_has_no_clean_end() {
     upload(async |upload| drop(upload)).await.unwrap_err();
     upload(async |mut upload| {
-        // Given up in the middle of a message.
+        // Dropped in the middle of a message.
         let large = upload.send(Raw(vec![1; 10_000_000].into()));
         timeout(Duration::ZERO, large).await.unwrap_err();
-        // Its handler knows, and may say that all is well.
+        // Its handler knows, and may return `Ok` all the same.
         drop(upload.finish().await);
     })
     .await

@@ -1,4 +1,4 @@
-//! A call on a lane, as a future.
+//! Future of a call on a lane.
 
 use std::{
     pin::Pin,
@@ -8,7 +8,8 @@ use std::{
 
 use super::{CallRequest, CallResult, Lane, Lanes, NotStarted};
 
-/// Sends a request when it is first polled, and is ready with the answer. Dropped in between, it cancels the call.
+/// Future that sends a request at its first poll and completes with the reply. Dropped in between,
+/// it cancels the call.
 #[derive(Debug)]
 pub(crate) struct LaneCall<'a> {
     lanes: &'a Lanes,
@@ -16,7 +17,7 @@ pub(crate) struct LaneCall<'a> {
     started: Option<(&'a Arc<Lane>, u32)>,
 }
 
-/// What became of a call.
+/// Outcome of a call on a lane.
 #[derive(Debug)]
 pub(crate) enum LaneCallOutcome {
     Completed(CallResult),

@@ -1,20 +1,20 @@
-//! The calls of a lane that wait for their answers.
+//! Table of the calls of a lane that wait for their replies.
 
 use std::task::{Context, Poll, Waker};
 
 use tokio::time::Instant;
 
-/// Calls under way, found by their number without a search.
+/// Slab of the calls in flight, found by id without a search.
 ///
-/// A number is a place in the table and how often that place was used, so that a late answer to a call that was given
-/// up does not meet its successor.
+/// An id is a slot and the slot's generation, so that a late reply to a cancelled call does not
+/// reach the next call of the slot.
 #[derive(Debug)]
 pub(super) struct CallTable<T> {
     slots: Vec<Slot<T>>,
     free: Vec<u16>,
     slots_max: usize,
     waiting: usize,
-    /// No call's deadline is before it.
+    /// Lower bound of all deadlines.
     earliest: Option<Instant>,
 }
 
@@ -35,7 +35,7 @@ enum SlotState<T> {
 }
 
 impl<T> CallTable<T> {
-    /// A table for at most so many calls, and never more than 65,536.
+    /// Table for at most `calls_max` calls, and never more than 65,536.
     pub(super) fn new(calls_max: usize) -> Self {
         Self {
             slots: Vec::new(),
@@ -46,12 +46,12 @@ impl<T> CallTable<T> {
         }
     }
 
-    /// Calls without an answer.
+    /// Calls without a reply.
     pub(super) fn waiting(&self) -> usize {
         self.waiting
     }
 
-    /// Calls whose answers nobody has taken.
+    /// Calls whose replies were not taken yet.
     pub(super) fn occupied(&self) -> usize {
         self.slots.len() - self.free.len()
     }
@@ -60,12 +60,12 @@ impl<T> CallTable<T> {
         self.free.is_empty() && self.slots.len() >= self.slots_max
     }
 
-    /// A time at or before the first deadline, if any call has one.
+    /// Time at or before the first deadline, if any call has one.
     pub(super) fn earliest_deadline(&self) -> Option<Instant> {
         self.earliest
     }
 
-    /// Adds a call, and gives it its number; `None` if the table is full.
+    /// Adds a call and returns its id; `None` if the table is full.
     pub(super) fn insert(&mut self, waker: Waker, deadline: Option<Instant>) -> Option<u32> {
         let place = match self.free.pop() {
             Some(place) => place,
@@ -87,7 +87,7 @@ impl<T> CallTable<T> {
         Some(u32::from(at.generation) << 16 | u32::from(place))
     }
 
-    /// Answers a call; returns whom to wake, or `None` if nobody waits.
+    /// Completes a call and returns the waker of its caller; `None` if no call of this id waits.
     pub(super) fn complete(&mut self, id: u32, answer: T) -> Option<Waker> {
         let at = self.find(id)?;
         match std::mem::replace(&mut at.state, SlotState::Completed(answer)) {
@@ -102,17 +102,17 @@ impl<T> CallTable<T> {
         }
     }
 
-    /// Whether a call of this number waits for its answer.
+    /// Whether the call with this id waits for its reply.
     pub(super) fn is_waiting(&mut self, id: u32) -> bool {
         self.find(id)
             .is_some_and(|at| matches!(at.state, SlotState::Waiting { .. }))
     }
 
-    /// The answer, after which the number is free again.
+    /// Polls for the reply, after which the id is free again.
     ///
     /// # Panics
     ///
-    /// If the number is not of a call that was added and not yet answered or abandoned.
+    /// If the id is not of a call that was added and neither taken nor cancelled.
     pub(super) fn poll(&mut self, id: u32, cx: &Context<'_>) -> Poll<T> {
         let at = self.find(id).expect("the call is in the table");
         match &mut at.state {
@@ -130,14 +130,14 @@ impl<T> CallTable<T> {
         }
     }
 
-    /// Removes a call whose answer nobody wants; says whether it had none.
+    /// Removes a call; returns whether it had no reply yet.
     pub(super) fn cancel(&mut self, id: u32) -> bool {
         let was_waiting = matches!(self.release(id), SlotState::Waiting { .. });
         self.waiting -= usize::from(was_waiting);
         was_waiting
     }
 
-    /// Answers every call whose deadline has come, and says which.
+    /// Completes every call whose deadline has passed, and reports their ids.
     pub(super) fn expire(
         &mut self,
         now: Instant,
@@ -169,7 +169,7 @@ impl<T> CallTable<T> {
         }
     }
 
-    /// Answers every call.
+    /// Completes every call.
     pub(super) fn complete_all(&mut self, answer: impl Fn() -> T, mut answered: impl FnMut(Waker)) {
         for at in &mut self.slots {
             if !matches!(at.state, SlotState::Waiting { .. }) {
@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_finds_its_call_once() {
+    fn a_reply_completes_its_call_once() {
         let mut table = table(4);
         let id = table.insert(Waker::noop().clone(), None).unwrap();
         assert_eq!((table.waiting(), poll(&mut table, id)), (1, Poll::Pending));
@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn a_late_answer_does_not_meet_the_successor() {
+    fn a_late_reply_does_not_reach_the_next_call() {
         let mut table = table(1);
         let first = table.insert(Waker::noop().clone(), None).unwrap();
         assert!(table.is_full());
@@ -242,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn deadlines_are_met_and_the_next_is_known() {
+    fn expire_completes_due_calls_and_keeps_the_next_deadline() {
         let mut table = table(8);
         let start = Instant::now();
         let after = |ms| start + Duration::from_millis(ms);
@@ -272,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn when_the_lane_ends_everybody_hears() {
+    fn complete_all_wakes_every_waiting_call() {
         let mut table = table(8);
         let answered = table.insert(Waker::noop().clone(), None).unwrap();
         let waiting = table.insert(Waker::noop().clone(), None).unwrap();
@@ -285,9 +285,9 @@ mod tests {
     }
 
     proptest! {
-        /// Against a list: every call gets its own answer, and a full table says so.
+        /// Compares with a list: every call gets its own reply, and a full table says so.
         #[test]
-        fn calls_and_answers_match(steps in prop::collection::vec((0u8..4, any::<prop::sample::Index>()), 0..200)) {
+        fn calls_and_replies_match(steps in prop::collection::vec((0u8..4, any::<prop::sample::Index>()), 0..200)) {
             let mut table = table(5);
             let mut model: Vec<(u32, Option<u32>)> = Vec::new();
             for (number, (step, index)) in (0u32..).zip(steps) {

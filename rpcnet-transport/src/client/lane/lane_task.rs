@@ -1,4 +1,4 @@
-//! The task of a lane: reads answers, writes what callers have queued, watches deadlines.
+//! Task of a lane: reads replies, writes queued requests, enforces deadlines.
 
 use std::{
     pin::{Pin, pin},
@@ -17,20 +17,20 @@ use crate::{
     wire::{self, LaneDecoder, LaneFrame, LoadReport, WireError},
 };
 
-/// What one lane's task owns.
+/// Task of one lane.
 pub(super) struct LaneTask {
     lane: Arc<Lane>,
     recv: quinn::RecvStream,
     decoder: LaneDecoder,
     chunks: [Bytes; CHUNKS_MAX],
-    /// Of one round; here so that rounds share their memory.
+    /// Replies of one round; kept here so that rounds share the memory.
     replies: Vec<(u32, CallResult)>,
     wakers: Vec<Waker>,
     expired: Vec<u32>,
     timer: Option<Pin<Box<Sleep>>>,
     /// The server has reset the stream.
     was_reset: bool,
-    /// The end was told. The lane may be another reader's by now.
+    /// The end was reported. Another task may own the lane by now.
     has_ended: bool,
 }
 
@@ -51,7 +51,7 @@ impl LaneTask {
         }
     }
 
-    /// Reads what is there, once.
+    /// Reads the available chunks, once.
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), LaneEnd>> {
         let read = pin!(self.recv.read_chunks(&mut self.chunks)).poll(cx);
         let chunks = match ready!(read) {
@@ -107,7 +107,8 @@ impl LaneTask {
         Poll::Ready(Ok(()))
     }
 
-    /// Hands answers to their callers, writes what they have queued, and looks at the deadlines. Returns the time of the next.
+    /// Delivers replies to their callers, writes queued frames, and expires calls. Returns the next
+    /// deadline.
     fn deliver(&mut self, cx: &mut Context<'_>, end: Option<LaneEnd>) -> Option<Instant> {
         let state = &mut *self.lane.state.lock();
         if !self.replies.is_empty() {
@@ -136,7 +137,8 @@ impl LaneTask {
                 wire::encode_lane_cancel(outbox.reserve(FRAME_BYTES_MAX), id);
             }
             if let Poll::Ready(Err(_)) = outbox.poll_flush(cx) {
-                // The server reads no more; how the lane ends is still to be read.
+                // The server stopped reading; the reason for the end of the lane has yet to be
+                // read.
                 state.stop_writing();
             }
         }
@@ -156,7 +158,7 @@ impl LaneTask {
             self.lane.shared.room_available.notify_waiters();
         }
         self.lane.publish_counts(state);
-        // What left may have been too much to take more.
+        // The flush may have made room for further calls.
         self.lane.shared.wake_next_waiting();
         if !self.wakers.is_empty() {
             self.lane.shared.note_work(state.table.waiting() > 0);
@@ -164,7 +166,7 @@ impl LaneTask {
         state.table.earliest_deadline()
     }
 
-    /// Whether the deadline has come. The task is woken when it does.
+    /// Whether the deadline has passed. Registers the task to be woken at the deadline.
     fn poll_deadline(&mut self, cx: &mut Context<'_>, deadline: Option<Instant>) -> bool {
         let Some(deadline) = deadline else {
             return false;
@@ -203,14 +205,14 @@ impl Future for LaneTask {
                 return Poll::Pending;
             }
         }
-        // The others of this thread want their turn, the callers just woken above all.
+        // Other tasks of the thread are scheduled first, above all the callers just woken.
         cx.waker().wake_by_ref();
         Poll::Pending
     }
 }
 
 impl Drop for LaneTask {
-    /// A task that is dropped before the lane has ended, because its runtime ends, leaves no caller waiting.
+    /// If the runtime drops the task before the lane has ended, all waiting calls fail.
     fn drop(&mut self) {
         if self.has_ended {
             return;
@@ -255,8 +257,8 @@ fn reply_of_frame(
     }
 }
 
-/// Chunks taken out of QUIC at a time; each is at most a packet.
+/// Chunks taken from QUIC at once; each is at most a packet.
 const CHUNKS_MAX: usize = 32;
 
-/// Reads before others get their turn.
+/// Reads before other tasks are scheduled.
 const READS_PER_POLL_MAX: usize = 4;

@@ -1,4 +1,4 @@
-//! The lanes of a connection, and the choice among them.
+//! The lanes of a connection: choice of a lane, and the queue for room.
 
 use std::{
     pin::pin,
@@ -39,28 +39,29 @@ pub(crate) struct Lanes {
     queue_len_max: usize,
 }
 
-/// What the parts of a connection know of it.
+/// State that the parts of a connection share.
 #[derive(Debug)]
 pub(crate) struct ConnectionShared {
     pub(crate) runtime: EndpointRuntime,
     pub(in crate::client) local_close: LocalCloseReason,
-    /// The client is gone; streams may be left.
+    /// Cancelled when the client is dropped; streams may be left.
     pub(in crate::client) client_dropped: CancellationToken,
     /// Calls of all connections of the endpoint.
     pub(super) outgoing: Gauge,
     busy_poll: Arc<BusyPoll>,
     pub(super) reply_bytes_max: usize,
-    /// Told when there may be room again, or none any more, for calls that wait for it.
+    /// Notified when a lane may have room again, or the connection ends, for the calls that wait
+    /// for room.
     pub(super) room_available: Notify,
     /// Calls that wait for room.
     waiting_for_room: AtomicUsize,
     /// Calls that wait for a stream of their own.
     waiting_for_stream: AtomicUsize,
-    /// Lanes that the server has cut and that may be opened again.
+    /// Lanes that the server has reset and that may be opened again.
     pub(super) reset_lanes: AtomicUsize,
     draining: AtomicBool,
     events: EventListener,
-    /// The last report, with a mark that there is one.
+    /// Last load report, with a mark in its unused byte that there is one.
     load: AtomicU64,
 }
 
@@ -90,7 +91,7 @@ impl ConnectionShared {
         }
     }
 
-    /// The server says that it takes new calls, or does not.
+    /// Sets the server's drain state and reports a change.
     pub(crate) fn set_draining(&self, draining: bool) {
         if self.draining.swap(draining, SeqCst) == draining {
             return;
@@ -101,12 +102,13 @@ impl ConnectionShared {
         self.events.notify(ConnectionEvent::Draining(draining));
     }
 
-    /// Who wants to know what becomes of the connection.
+    /// Callback for events of the connection.
     pub(in crate::client) fn events(&self) -> &EventListener {
         &self.events
     }
 
-    /// For the task of the connection: if that ends with its runtime, who listens is told.
+    /// Guard for the task of the connection: if the runtime drops the task, the callback gets the
+    /// close.
     pub(crate) fn guard(self: &Arc<Self>, connection: quinn::Connection) -> CloseOnRuntimeEnd {
         let link = Arc::clone(self);
         CloseOnRuntimeEnd::new(connection, self.runtime.clone()).on_runtime_end(move || {
@@ -115,7 +117,7 @@ impl ConnectionShared {
         })
     }
 
-    /// Why the connection is no more.
+    /// Reason for which the connection was closed.
     pub(crate) fn close_reason(&self, error: &ConnectionError) -> CloseReason {
         match CloseReason::of(error) {
             CloseReason::ClosedHere if self.runtime.probe_ended() => CloseReason::RuntimeEnded,
@@ -127,7 +129,8 @@ impl ConnectionShared {
         self.draining.load(SeqCst)
     }
 
-    /// To be called under the lock of a lane, or after it, when there may be more room than before.
+    /// Wakes the call that has waited longest. Called under the lock of a lane, or after it, when
+    /// there may be more room than before.
     pub(super) fn wake_next_waiting(&self) {
         if self.has_waiting_calls() {
             self.room_available.notify_one();
@@ -169,7 +172,7 @@ impl Lanes {
         queue_len: usize,
         link: Arc<ConnectionShared>,
     ) -> Self {
-        // A server that takes no calls on lanes has none.
+        // A server that accepts no calls on lanes has none.
         let lanes = if calls_max == 0 { 0 } else { lanes };
         let lane = || Arc::new(Lane::new(calls_max, body_bytes_max, Arc::clone(&link)));
         Self {
@@ -180,12 +183,12 @@ impl Lanes {
         }
     }
 
-    /// The server takes none.
+    /// Whether the server accepts no lanes.
     pub(crate) fn is_empty(&self) -> bool {
         self.lanes.is_empty()
     }
 
-    /// Calls that wait for their answers.
+    /// Calls that wait for their replies.
     pub(crate) fn waiting(&self) -> usize {
         self.lanes.iter().map(|lane| lane.waiting()).sum()
     }
@@ -207,21 +210,22 @@ impl Lanes {
                 begun => (lane, begun),
             };
             match begun {
-                // It was filled since it was chosen.
+                // The lane was filled since it was chosen.
                 Err(NotStarted::Full) if self.has_room() => {}
                 Err(NotStarted::NoStream) => break Err(NotStarted::NeedsOwnStream),
                 begun => break begun.map(|id| (lane, id)),
             }
         };
-        // This call may have been told of more room than it took.
+        // This call may have been woken for more room than it used.
         if self.has_waiting_calls() && !matches!(begun, Err(NotStarted::Full)) && self.has_room() {
             self.shared.room_available.notify_one();
         }
         begun
     }
 
-    /// The call that came first to a lane goes over it alone; while there is little to do, they share one, so that they
-    /// share packets and wake-ups. A lane that stands still because a packet was lost fills up, and is avoided.
+    /// Chooses the first lane that carries few calls: while there is little load, calls share a
+    /// lane and thereby packets and wake-ups. A lane that stalls on a lost packet fills up, and is
+    /// avoided.
     fn choose_lane(&self, now: Instant) -> &Arc<Lane> {
         let mut least = &self.lanes[0];
         let mut least_crowd = least.occupancy();
@@ -234,7 +238,7 @@ impl Lanes {
                 (least, least_crowd) = (lane, crowd);
             }
         }
-        // One that was cut is opened again when it is needed.
+        // A lane that the server has reset is opened again when it is needed.
         if self.shared.reset_lanes.load(Relaxed) > 0
             && let Some(lane) = self.lanes.iter().find(|lane| lane.reopen(now))
         {
@@ -243,31 +247,31 @@ impl Lanes {
         least
     }
 
-    /// The lane with the fewest calls among those that have some.
+    /// Open lane with the fewest calls, if any is open.
     fn choose_open_lane(&self) -> Option<&Arc<Lane>> {
         let used = self.lanes.iter().map(|lane| (lane.occupancy(), lane));
         let used = used.filter(|(crowd, _)| (1..FULL).contains(crowd));
         used.min_by_key(|(crowd, _)| *crowd).map(|(_, lane)| lane)
     }
 
-    /// Whether a call would have to wait, or others do already for a stream.
+    /// Whether a call would have to wait, or others wait for a stream already.
     pub(crate) fn is_saturated(&self) -> bool {
         self.has_waiting_calls()
             || self.shared.waiting_for_stream.load(Relaxed) > 0
             || (!self.lanes.is_empty() && !self.has_room())
     }
 
-    /// Whether any lane takes a call.
+    /// Whether any lane accepts a call.
     fn has_room(&self) -> bool {
         self.lanes.iter().any(|lane| lane.occupancy() != FULL)
     }
 
-    /// Whether calls wait for room, so that others have to wait behind them.
+    /// Whether calls wait for room, so that new ones have to queue behind them.
     pub(crate) fn has_waiting_calls(&self) -> bool {
         self.shared.has_waiting_calls()
     }
 
-    /// Waits for room on a full connection.
+    /// Waits for room on a connection whose lanes are full.
     pub(crate) async fn wait_for_room(&self, deadline: Option<Instant>) -> Result<(), RpcError> {
         let overloaded =
             |message: &str| Err(RpcError::new(Code::Overloaded, Processed::No, message));
@@ -276,7 +280,8 @@ impl Lanes {
             return overloaded("the queue of calls for this connection is full");
         };
         let mut place = pin!(self.shared.room_available.notified());
-        // From here on nothing is missed. Room that was made before is for the call that waits longest.
+        // From here on no notification is missed. Room that was made before is for the call that
+        // has waited longest.
         place.as_mut().enable();
         if self.lanes.iter().any(|lane| lane.has_room()) {
             self.shared.room_available.notify_one();
@@ -302,13 +307,13 @@ impl Lanes {
         Ok(())
     }
 
-    /// Whether a call of a lane that the server knows by its stream waits for its answer.
+    /// Whether a call waits for its reply, on the lane with this stream index.
     pub(crate) fn is_waiting(&self, lane: u64, id: u32) -> bool {
         let lane = self.lanes.iter().find(|l| l.index() == Some(lane));
         lane.is_some_and(|lane| lane.is_waiting(id))
     }
 
-    /// Answers a call of a lane that the server knows by its stream.
+    /// Completes a call on the lane with this stream index.
     pub(crate) fn complete(&self, lane: u64, id: u32, answer: CallResult) {
         if let Some(lane) = self.lanes.iter().find(|l| l.index() == Some(lane)) {
             lane.complete(id, answer);
@@ -322,12 +327,12 @@ impl Lanes {
     }
 }
 
-/// One call that waits for room.
+/// Guard that counts one waiting call.
 #[derive(Debug)]
 pub(crate) struct WaitingCall<'a>(&'a AtomicUsize);
 
 impl<'a> WaitingCall<'a> {
-    /// `None` if as many wait as may.
+    /// `None` if the queue is full.
     fn enter(queued: &'a AtomicUsize, queue_len: usize) -> Option<Self> {
         let more = |waiting| (waiting < queue_len).then(|| waiting + 1);
         let entered = queued.fetch_update(Relaxed, Relaxed, more);
@@ -341,9 +346,10 @@ impl Drop for WaitingCall<'_> {
     }
 }
 
-/// Calls that share a lane before another is opened. Fewer of them use more lanes, whose packets
-/// tell sooner that one was lost: at 1 % loss and 64 calls in flight, 16 instead of 32 doubled the rate.
+/// Calls on a lane before the next one is used. A smaller number spreads them over more lanes,
+/// whose packets reveal a loss sooner: at 1 % loss and 64 calls in flight, 16 instead of 32 doubled
+/// the rate.
 const CALLS_PER_LANE: usize = 16;
 
-/// In the byte of a report that is always zero on the wire.
+/// Mark in the byte of a report that is always zero on the wire.
 const REPORTED: u8 = 1;

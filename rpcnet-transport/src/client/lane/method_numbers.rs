@@ -1,26 +1,26 @@
-//! Numbers that stand for the names of methods.
+//! Method numbers of a lane: each method name is sent once.
 
 use std::collections::HashMap;
 
-/// Names of methods and their numbers on one lane, in the order of their first call.
+/// Method names of one lane and their numbers, in the order of their first call.
 #[derive(Debug, Default)]
 pub(super) struct MethodNumbers {
     names: Vec<Box<str>>,
-    /// Only when there are too many to look through.
+    /// Index for many names; empty while a linear search is faster.
     numbers: HashMap<Box<str>, u16>,
     last: u16,
 }
 
-/// The number of a method.
+/// Number of a method.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum MethodNumber {
     Known(u16),
-    /// The other side has to be told.
+    /// First use: the server has to be told the name.
     New(u16),
 }
 
 impl MethodNumbers {
-    /// The number of a name, or `None` if a lane has as many as it takes.
+    /// Number of a name, or `None` if the lane has the most methods that it may have.
     pub(super) fn number(&mut self, name: &str) -> Option<MethodNumber> {
         if let Some(number) = self.find(name) {
             self.last = number;
@@ -44,7 +44,7 @@ impl MethodNumbers {
     }
 
     fn find(&self, name: &str) -> Option<u16> {
-        // Callers repeat themselves.
+        // Callers tend to repeat the same method.
         if self
             .names
             .get(usize::from(self.last))
@@ -60,10 +60,11 @@ impl MethodNumbers {
     }
 }
 
-/// Methods on one lane; calls of others have streams of their own. It bounds the server's memory.
+/// Most methods of one lane; calls of further ones have streams of their own. It bounds the
+/// server's memory.
 pub(crate) const LANE_METHODS_MAX: usize = 1_024;
 
-/// So few names are compared one by one.
+/// Most names that are compared one by one.
 const LINEAR_SEARCH_MAX: usize = 8;
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! A stream that many small calls share.
+//! Lane: a stream that many small calls share, client side.
 
 mod call;
 mod call_table;
@@ -42,18 +42,18 @@ use crate::{
     wire::{self, LaneRequest, Preface, StreamKind, WireError},
 };
 
-/// How a call ends.
+/// Result of a call.
 pub(super) type CallResult = Result<Bytes, RpcError>;
 
-/// One lane of a connection. It is opened by its first call.
+/// One lane of a connection. Its first call opens it.
 #[derive(Debug)]
 pub(super) struct Lane {
     state: Mutex<LaneState>,
-    /// Calls that wait for their answers, to be read without the lock.
+    /// Calls that wait for their replies, readable without the lock.
     waiting: AtomicUsize,
-    /// Calls whose answers nobody has taken, or [`FULL`]; to be read without the lock.
+    /// Calls whose replies were not taken yet, or [`FULL`]; readable without the lock.
     occupancy: AtomicUsize,
-    /// Largest answer that may come on the lane.
+    /// Largest reply that may come on the lane.
     body_bytes_max: usize,
     shared: Arc<ConnectionShared>,
 }
@@ -63,11 +63,11 @@ struct LaneState {
     phase: LanePhase,
     table: CallTable<CallResult>,
     methods: MethodNumbers,
-    /// The reader of the lane, when it sleeps.
+    /// Waker of the lane's task, when it sleeps.
     task: Option<Waker>,
-    /// The reader was woken to write what is queued, and has not come to it.
+    /// The task was woken to write what is queued, and has not run yet.
     is_task_woken: bool,
-    /// While any call waits.
+    /// Held while any call waits.
     outgoing: Option<GaugeGuard>,
     reopen_backoff: ReopenBackoff,
 }
@@ -75,12 +75,12 @@ struct LaneState {
 #[derive(Debug)]
 enum LanePhase {
     Unopened,
-    /// The reader is not known to the call that opens the lane for a moment.
+    /// The call that opens the lane sets the task a moment later.
     Open {
         outbox: Outbox,
         reader: Option<AbortHandle>,
     },
-    /// No more calls begin. Those that were sent may still be answered.
+    /// No new calls start. Those that were sent may still be answered.
     Closing {
         index: u64,
         reader: Option<AbortHandle>,
@@ -88,44 +88,44 @@ enum LanePhase {
     Ended(LaneEnd),
 }
 
-/// Why a lane has ended.
+/// Reason for which a lane ended.
 #[derive(Debug, Clone)]
 pub(super) enum LaneEnd {
-    /// The server stops; what it has not answered it has not processed.
+    /// The server shuts down; calls that it has not answered were not processed.
     Finished,
-    /// The server cut it.
+    /// The server reset the stream, with this code.
     Reset(u64),
-    /// The connection is gone.
+    /// The connection was lost.
     ConnectionLost(ConnectionError),
-    /// The server closed the connection, and says that it has taken nothing of the lane.
+    /// The server closed the connection, and says that it did not accept the lane's stream.
     NotAccepted(ConnectionError),
     /// The runtime of the endpoint has ended.
     RuntimeEnded,
-    /// The server writes what is no answer.
+    /// The server violated the protocol of lanes.
     Malformed(WireError),
 }
 
-/// What a call carries.
+/// Request of a call on a lane.
 #[derive(Debug)]
 pub(super) struct CallRequest<'a> {
     pub(super) method: &'a str,
     pub(super) body: &'a [u8],
-    /// That were settled.
+    /// Resolved options.
     pub(super) options: &'a CallOptions,
     pub(super) now: Instant,
     pub(super) deadline: Option<Instant>,
 }
 
-/// Why a call did not begin on a lane. Nothing was sent.
+/// Reason for which a call did not start on a lane. Nothing was sent.
 #[derive(Debug)]
 pub(super) enum NotStarted {
-    /// As many calls wait as the server takes, or too much that QUIC does not take.
+    /// The server accepts no more concurrent calls, or QUIC has taken too little of what is queued.
     Full,
-    /// The lane is not open, and the server takes no more streams at the moment.
+    /// The lane is not open, and the server accepts no more streams at the moment.
     NoStream,
-    /// The lane cannot take it, but a stream of its own may.
+    /// The lane cannot carry it; a stream of its own can.
     NeedsOwnStream,
-    /// The lane is gone, and what that means for the call.
+    /// The lane has ended, with this error for the call.
     Ended(RpcError),
 }
 
@@ -152,31 +152,31 @@ impl Lane {
         }
     }
 
-    /// Calls that wait for their answers.
+    /// Calls that wait for their replies.
     pub(super) fn waiting(&self) -> usize {
         self.waiting.load(Relaxed)
     }
 
-    /// Calls whose answers nobody has taken, [`FULL`] if it takes no more.
+    /// Calls whose replies were not taken yet; [`FULL`] if the lane accepts no more.
     pub(super) fn occupancy(&self) -> usize {
         self.occupancy.load(Relaxed)
     }
 
-    /// Whether it takes a call. Who asks this after a look at what is not behind the lock knows which was first: that look,
-    /// or what makes room.
+    /// Whether the lane accepts a call. Takes the lock, which orders this check against the event
+    /// that makes room.
     pub(super) fn has_room(&self) -> bool {
         let _state = self.state.lock();
         self.occupancy() != FULL
     }
 
-    /// Makes a lane that the server has cut one that is opened by its next call, if its time has come.
+    /// Makes a lane that the server has reset available to the next call, if its backoff is over.
     pub(super) fn reopen(&self, now: Instant) -> bool {
         let state = &mut *self.state.lock();
         let is_due = matches!(state.phase, LanePhase::Ended(LaneEnd::Reset(_)))
             && state.reopen_backoff.take_due(now);
         if is_due {
             state.phase = LanePhase::Unopened;
-            // The numbers of methods are those of a stream.
+            // Method numbers belong to one stream.
             state.methods = MethodNumbers::default();
             state.task = None;
             state.is_task_woken = false;
@@ -186,7 +186,7 @@ impl Lane {
         is_due
     }
 
-    /// Sends a request. Its answer is asked for by its number, and has to be, or abandoned.
+    /// Starts a call and returns its id, with which the caller has to poll for the reply or cancel.
     pub(super) fn start_call(
         self: &Arc<Self>,
         connection: &quinn::Connection,
@@ -270,7 +270,7 @@ impl Lane {
             state.outgoing = Some(self.shared.outgoing.enter().0);
         }
         if was_idle {
-            // Nobody else has anything to write: the way over the reader would only take time.
+            // No other call has anything to write: a detour over the task would only cost time.
             let flushed = outbox.poll_flush(&mut Context::from_waker(Waker::noop()));
             if !matches!(flushed, Poll::Ready(Ok(()))) {
                 state.wake_task();
@@ -285,7 +285,7 @@ impl Lane {
         Ok(id)
     }
 
-    /// Asks for the answer of a call that was begun.
+    /// Polls for the reply of a call that was started.
     pub(super) fn poll_reply(&self, id: u32, cx: &Context<'_>) -> Poll<CallResult> {
         let state = &mut *self.state.lock();
         let polled = state.table.poll(id, cx);
@@ -296,7 +296,7 @@ impl Lane {
         polled
     }
 
-    /// Gives up a call that was begun and whose answer was not taken.
+    /// Cancels a call whose reply was not taken.
     pub(super) fn cancel(&self, id: u32) {
         let state = &mut *self.state.lock();
         if state.table.cancel(id)
@@ -309,12 +309,12 @@ impl Lane {
         self.shared.wake_next_waiting();
     }
 
-    /// Answers a call by other means than the lane's own stream.
+    /// Completes a call whose reply came on another stream.
     pub(super) fn complete(&self, id: u32, answer: CallResult) {
         let waker = {
             let state = &mut *self.state.lock();
             let waker = state.table.complete(id, answer);
-            // Of a call that was given up the server knows already.
+            // The server already knows that a call was cancelled.
             if waker.is_some()
                 && let LanePhase::Open { outbox, .. } = &mut state.phase
             {
@@ -329,12 +329,12 @@ impl Lane {
         }
     }
 
-    /// Whether a call of this number waits for its answer.
+    /// Whether the call with this id waits for its reply.
     pub(super) fn is_waiting(&self, id: u32) -> bool {
         self.state.lock().table.is_waiting(id)
     }
 
-    /// QUIC's index of the stream, while it is open.
+    /// QUIC's index of the stream, while the lane is open.
     pub(super) fn index(&self) -> Option<u64> {
         match &self.state.lock().phase {
             LanePhase::Open { outbox, .. } => Some(outbox.stream_index()),
@@ -343,7 +343,7 @@ impl Lane {
         }
     }
 
-    /// Ends the lane at once. Calls that wait are not told: there are none when nobody has the client any more.
+    /// Ends the lane at once. No call waits: the client has been dropped.
     pub(super) fn abort(&self) {
         let state = &mut *self.state.lock();
         match std::mem::replace(&mut state.phase, LanePhase::Ended(LaneEnd::Finished)) {
@@ -362,7 +362,8 @@ impl Lane {
         }
     }
 
-    /// Not under the lock: a runtime that has ended drops the task at once, which takes the lock.
+    /// Must not be called under the lock: a runtime that has ended drops the task at once, which
+    /// takes the lock.
     fn start_task(self: &Arc<Self>, recv: quinn::RecvStream) {
         let reader = LaneTask::new(Arc::clone(self), recv);
         let task = self.shared.runtime.spawn(reader).abort_handle();
@@ -374,7 +375,7 @@ impl Lane {
         }
     }
 
-    /// To be called whenever something has changed that others see without the lock.
+    /// Updates the counts that are read without the lock; called after every change.
     fn publish_counts(&self, state: &mut LaneState) {
         let waiting = state.table.waiting();
         self.waiting.store(waiting, Relaxed);
@@ -386,7 +387,8 @@ impl Lane {
 }
 
 impl LaneState {
-    /// See [`Lane::occupancy`]. Calls whose answers are here count too: their places are taken.
+    /// See [`Lane::occupancy`]. Calls whose replies have arrived count too: they still occupy their
+    /// slots.
     fn occupancy(&self) -> usize {
         match &self.phase {
             LanePhase::Open { outbox, .. }
@@ -394,13 +396,13 @@ impl LaneState {
             {
                 FULL
             }
-            // Calls have streams of their own when all lanes are like that.
+            // If all lanes are in this state, calls have streams of their own.
             LanePhase::Ended(LaneEnd::Reset(_) | LaneEnd::Malformed(_)) => FULL,
             _ => self.table.occupied(),
         }
     }
 
-    /// Nothing can be sent any more; what was sent may still be answered.
+    /// Stops writing; calls that were sent may still be answered.
     fn stop_writing(&mut self) {
         let phase = std::mem::replace(&mut self.phase, LanePhase::Unopened);
         self.phase = match phase {
@@ -423,7 +425,7 @@ impl LaneState {
 }
 
 impl LaneEnd {
-    /// For a call that was sent.
+    /// Error for a call that was sent.
     fn error_after_sending(&self) -> RpcError {
         match self {
             Self::Finished => self.error_before_sending(),
@@ -441,7 +443,7 @@ impl LaneEnd {
         }
     }
 
-    /// For a call that comes too late.
+    /// Error for a call that was not sent.
     fn error_before_sending(&self) -> RpcError {
         match self {
             Self::ConnectionLost(e) | Self::NotAccepted(e) => reply::lost_before_sending(e.clone()),
@@ -457,7 +459,7 @@ fn open_lane(
     state: &mut LaneState,
     connection: &quinn::Connection,
 ) -> Result<quinn::RecvStream, NotStarted> {
-    // Waits only when the server takes no more streams.
+    // Pending only if the server accepts no more streams.
     let opened = connection.open_bi().now_or_never();
     let opened = opened.ok_or(NotStarted::NoStream)?;
     let (send, recv) = opened.map_err(|e| NotStarted::Ended(reply::lost_before_sending(e)))?;
@@ -473,12 +475,12 @@ fn open_lane(
     Ok(recv)
 }
 
-/// Requests and cancellations that may wait for QUIC before no more calls begin. Calls that give up leave their requests
-/// behind, so that the number of calls is no bound.
+/// Bytes of requests and cancellations that QUIC has not taken, from which on no call starts.
+/// Cancelled calls leave their requests behind, so the number of calls does not bound them.
 const OUTBOX_BYTES_MAX: usize = 4 * 1024 * 1024;
 
-/// In the place of a number of calls: there cannot be more.
+/// Occupancy of a lane that accepts no call; no number of calls reaches it.
 const FULL: usize = usize::MAX;
 
-/// More than the header of any frame that a caller writes.
+/// Upper bound of the header of any frame that a caller writes.
 const FRAME_BYTES_MAX: usize = 40;

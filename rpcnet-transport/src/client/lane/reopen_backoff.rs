@@ -1,21 +1,21 @@
-//! When a lane that the server has cut may be opened again.
+//! Backoff for opening a lane again that the server has reset.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// When a lane that the server has cut may be opened again: after a second, and twice as late each time that no answer came
-/// in between. The calls on a lane that is cut fail.
+/// Exponential backoff for opening a lane again that the server has reset: one second, doubled with
+/// each reset without a reply in between. The calls on a lane that is reset fail.
 #[derive(Debug, Default)]
 pub(super) struct ReopenBackoff {
-    /// How often it was cut since its last answer.
+    /// Resets since the last reply.
     resets: u32,
-    /// `None` if it is not to be opened again.
+    /// Time from which the lane may be opened; `None` if it was not reset.
     at: Option<Instant>,
 }
 
 impl ReopenBackoff {
-    /// The server has cut the lane.
+    /// Records that the server has reset the lane.
     pub(super) fn on_reset(&mut self, now: Instant) {
         let factor = 1_u32.checked_shl(self.resets).unwrap_or(u32::MAX);
         let wait = BACKOFF_MIN.saturating_mul(factor).min(BACKOFF_MAX);
@@ -23,12 +23,12 @@ impl ReopenBackoff {
         self.at = now.checked_add(wait);
     }
 
-    /// The server has answered a call of the lane.
+    /// Records that the server has answered a call of the lane.
     pub(super) fn on_reply(&mut self) {
         self.resets = 0;
     }
 
-    /// Whether the lane may be opened again now; if so, that is forgotten.
+    /// Whether the lane may be opened now; if so, the backoff is taken.
     pub(super) fn take_due(&mut self, now: Instant) -> bool {
         self.at.take_if(|at| *at <= now).is_some()
     }
@@ -42,7 +42,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_lane_that_is_cut_again_and_again_is_opened_ever_later() {
+    fn repeated_resets_double_the_backoff() {
         let (mut lane, mut now) = (ReopenBackoff::default(), Instant::now());
         assert!(!lane.take_due(now), "it was not cut");
         for seconds in [1, 2, 4, 8, 16, 32, 60, 60] {

@@ -1,4 +1,4 @@
-//! Batches of mixed datagrams, from a socket that delivers what it is told to.
+//! Tests of batches of mixed datagrams, from a scripted socket.
 
 use std::{collections::VecDeque, sync::Mutex, task::Waker, time::Duration};
 
@@ -7,10 +7,10 @@ use quinn::udp::EcnCodepoint;
 use super::*;
 use crate::{SideChannel, stats::Counters};
 
-/// One message as the kernel delivers it: a sender, the length of its segments, the bytes.
+/// One message as the kernel delivers it: sender, length of its segments, bytes.
 type Message = (u16, usize, &'static [u8]);
 
-/// Delivers what it is told to, several messages in one receive.
+/// Scripted socket that delivers several messages in one receive.
 #[derive(Debug, Default)]
 struct Script(Mutex<VecDeque<Vec<Message>>>);
 
@@ -75,7 +75,7 @@ fn port(receives: Vec<Vec<Message>>) -> Port {
 }
 
 impl Port {
-    /// One receive, as QUIC sees it; `None` if it has to wait.
+    /// One receive as QUIC sees it; `None` if it has to wait.
     fn receive(&self) -> Option<Vec<(u16, usize, Vec<u8>)>> {
         let mut memory = [[0u8; 100]; 4];
         let mut bufs = memory.each_mut().map(|buf| IoSliceMut::new(buf));
@@ -153,14 +153,14 @@ fn receives_without_quic_are_passed_over() {
 }
 
 #[test]
-fn a_flood_of_other_datagrams_gives_quic_a_turn() {
+fn a_flood_of_side_datagrams_yields_to_quic() {
     let port = port(vec![vec![(11, 2, b"1a")]; SIDE_BATCHES_MAX + 1]);
     assert_eq!(port.receive(), None);
     assert_eq!(port.side_datagrams().len(), SIDE_BATCHES_MAX);
 }
 
 #[test]
-fn a_side_channel_that_is_gone_takes_nothing_more() {
+fn a_dropped_side_channel_drops_datagrams() {
     let port = port(vec![vec![(11, 2, b"1a")], vec![(11, 2, b"2b")]]);
     let Port {
         socket,

@@ -1,4 +1,4 @@
-//! When it is warned of the end of a certificate, by the clock of the runtime.
+//! Tests of expiry warnings, by the clock of the runtime.
 
 use std::{
     fmt,
@@ -26,7 +26,7 @@ const HOUR_S: u64 = 3600;
 const DAY_S: u64 = 24 * HOUR_S;
 const HOUR: Duration = Duration::from_secs(HOUR_S);
 
-/// Start of each validity; any time will do.
+/// Start of each validity; any time works.
 const BEGIN_S: u64 = 1_800_000_000;
 
 fn lasting(lifetime_s: u64) -> Validity {
@@ -36,7 +36,7 @@ fn lasting(lifetime_s: u64) -> Validity {
     }
 }
 
-/// All warnings from one time to another, of a process that looks when they are due.
+/// All warnings between two times, of a process that checks when they are due.
 fn warnings(expiry: &Expiry, from_s: u64, until_s: u64) -> Vec<(u64, ExpiryWarning)> {
     let at = |second| UnixTime::since_unix_epoch(Duration::from_secs(second));
     let (mut now_s, mut warnings) = (from_s, Vec::new());
@@ -60,7 +60,7 @@ const LIFETIMES_S: [u64; 7] = [
 ];
 
 #[test]
-fn a_certificate_that_is_renewed_with_a_third_of_its_time_left_is_not_warned_of() {
+fn a_certificate_renewed_with_a_third_left_causes_no_warning() {
     for lifetime_s in LIFETIMES_S {
         let expiry = Expiry::new(lasting(lifetime_s));
         let renewed_s = BEGIN_S + lifetime_s * 2 / 3;
@@ -96,7 +96,7 @@ fn warnings_are_few_and_come_closer_to_the_end() {
 }
 
 #[test]
-fn a_certificate_that_is_taken_near_its_end_is_warned_of_at_once() {
+fn a_certificate_loaded_near_its_expiry_warns_at_once() {
     let expiry = || Expiry::new(lasting(DAY_S));
     let end_s = BEGIN_S + DAY_S;
     for left_s in [6 * HOUR_S, 61, 1, 0] {
@@ -111,7 +111,7 @@ fn a_certificate_that_is_taken_near_its_end_is_warned_of_at_once() {
 }
 
 #[test]
-fn a_clock_that_is_set_back_silences_no_warning() {
+fn a_clock_set_back_suppresses_no_warning() {
     let expiry = Expiry::new(lasting(DAY_S));
     let end_s = BEGIN_S + DAY_S;
     // The clock is a year ahead for a while.
@@ -122,7 +122,7 @@ fn a_clock_that_is_set_back_silences_no_warning() {
     assert_eq!(warned, [(first_s, ExpiryWarning::Soon(6 * HOUR))]);
 }
 
-/// The time of the machine when the runtime began, and the runtime's own from then on.
+/// The machine's time when the runtime started, and the runtime's own from then on.
 #[derive(Debug, Clone, Copy)]
 struct RuntimeClock {
     epoch: Duration,
@@ -228,7 +228,7 @@ async fn an_endpoint_warns_until_its_certificate_is_replaced() {
     sleep(35 * HOUR).await;
     assert_eq!(log.try_iter().count(), 0, "the new one has time");
 
-    // One that has less time left than it takes to look again.
+    // A certificate with less time left than the interval between two checks.
     let from = clock.now() - 3 * HOUR;
     let near = ca.issue_for("node-1", from, 3 * HOUR + HOUR / 4).unwrap();
     endpoint.reload_tls(clock.tls(&near)).expect("it is good");
@@ -256,14 +256,14 @@ async fn endpoints_of_one_identity_warn_once_between_them() {
     let endpoints = [(); 8].map(|()| bind(&network, tls.clone()));
     sleep(HOUR).await;
     assert_eq!(log.try_iter().count(), 1);
-    // One that is bound later warns in the place of those that have ended.
+    // An endpoint that is bound later warns in place of those that have ended.
     drop(endpoints);
     let _later = bind(&network, tls);
     sleep(HOUR + HOUR / 2).await;
     assert_eq!(log.try_iter().count(), 1);
 }
 
-/// An authority of this name.
+/// Authority with this name.
 fn authority(name: &str) -> CertificateParams {
     let mut params = CertificateParams::default();
     params.distinguished_name.push(DnType::CommonName, name);
@@ -271,8 +271,8 @@ fn authority(name: &str) -> CertificateParams {
     params
 }
 
-/// When an identity ends whose own certificate ends in 2060 and comes with intermediates of one
-/// authority that end at the beginning of these years, and with others that it does not need.
+/// End of an identity whose own certificate expires in 2060 and comes with intermediates of one
+/// authority that expire at the start of these years, and with others that it does not need.
 fn end_of_chain(years: &[i32], unneeded: &[i32]) -> SystemTime {
     let generate = || KeyPair::generate().unwrap();
     let (root_key, key, node_key) = (generate(), generate(), generate());
@@ -311,8 +311,8 @@ fn an_identity_ends_with_the_first_certificate_that_it_needs() {
 }
 
 #[test]
-fn the_end_of_a_certificate_is_told_to_the_second() {
-    // From 2001 to 2126, so in both forms.
+fn not_after_is_exact_to_the_second() {
+    // From 2001 to 2126, in both time formats.
     let from = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000);
     for lifetime in [40, 125].map(|years| years * 365 * 24 * HOUR) {
         let pem = DevCa::new("test").issue_for("node-1", from, lifetime);

@@ -1,4 +1,4 @@
-//! Names that are one, names that are none, and certificates with several.
+//! Tests of node names: valid, invalid, and certificates with several.
 
 use std::{sync::Arc, time::SystemTime};
 
@@ -12,7 +12,7 @@ use crate::{
 };
 
 #[test]
-fn case_and_the_dot_at_the_end_are_of_no_meaning() {
+fn case_and_a_final_dot_are_ignored() {
     for name in ["Node-1.Workers", "node-1.workers.", "NODE-1.WORKERS."] {
         assert_eq!(canonical_name(name).unwrap(), "node-1.workers");
     }
@@ -24,7 +24,7 @@ fn case_and_the_dot_at_the_end_are_of_no_meaning() {
 }
 
 #[test]
-fn what_cannot_be_a_name_is_refused_for_its_cause() {
+fn invalid_names_are_rejected_with_their_reason() {
     let (label, long) = ("a".repeat(64), "abc.".repeat(64));
     for (name, cause) in [
         ("", NameError::Empty),
@@ -51,7 +51,7 @@ fn what_cannot_be_a_name_is_refused_for_its_cause() {
 }
 
 #[test]
-fn common_names_are_read_and_nothing_else() {
+fn only_common_names_are_read() {
     let attribute = |id: &[u8], text: &str| {
         let text = element(0x0c, text.as_bytes());
         element(
@@ -88,7 +88,7 @@ fn element(tag: u8, contents: &[u8]) -> Vec<u8> {
     [head, contents].concat()
 }
 
-/// A certificate for these names, with this common name.
+/// Certificate for these names, with this common name.
 fn issue(ca: &DevCa, names: &[&str], common_name: Option<&str>) -> NodePem {
     let from = SystemTime::now() - HOUR;
     ca.issue_names(names, common_name, from, 2 * HOUR).unwrap()
@@ -133,7 +133,7 @@ fn the_common_name_chooses_among_several_names() {
 }
 
 #[test]
-fn a_certificate_for_wildcards_alone_or_without_a_name_is_refused_with_what_to_do() {
+fn certificates_without_a_single_name_are_rejected_with_advice() {
     let ca = DevCa::new("test");
     for name in ["*.workers.example", "*.workers", "*"] {
         let error = issue(&ca, &[name], Some("w.workers.example"));
@@ -165,7 +165,7 @@ fn bind(tls: &Tls) -> Endpoint {
 }
 
 #[tokio::test]
-async fn a_node_is_dialled_by_any_form_of_its_name_and_known_by_one() {
+async fn a_node_is_dialled_by_any_form_of_its_name() {
     let ca = DevCa::new("test");
     let server = serve(&issue(&ca, &["Node-1.Workers"], None));
     let node = bind(&ca.issue("node-2").unwrap());
@@ -179,7 +179,7 @@ async fn a_node_is_dialled_by_any_form_of_its_name_and_known_by_one() {
 }
 
 #[tokio::test]
-async fn a_node_does_not_stand_for_others_by_a_wildcard() {
+async fn a_wildcard_does_not_name_other_nodes() {
     let ca = DevCa::new("test");
     let server = serve(&issue(
         &ca,
@@ -198,7 +198,7 @@ async fn a_node_does_not_stand_for_others_by_a_wildcard() {
     assert!(error.to_string().contains(cause), "{error}");
 }
 
-/// Peers whose own start would have refused their certificates are told why.
+/// Peers whose own start would have rejected their certificates are told why.
 #[tokio::test]
 async fn a_caller_whose_certificate_names_no_single_node_is_told_so() {
     let ca = DevCa::new("test");
@@ -224,7 +224,7 @@ async fn a_caller_whose_certificate_names_no_single_node_is_told_so() {
     assert_eq!(server.stats().connections_accepted, 0);
 }
 
-/// QUIC with this certificate, whatever it says.
+/// QUIC configuration with this certificate, valid or not.
 fn client_config(pem: &NodePem) -> quinn::ClientConfig {
     let mut roots = rustls::RootCertStore::empty();
     let certificate = |pem: &str| CertificateDer::from_pem_slice(pem.as_bytes()).unwrap();

@@ -1,13 +1,13 @@
-//! Files that are not what they should be, and what their errors say.
+//! Tests of invalid PEM files and their errors.
 
 use crate::{DevCa, Tls, TlsError, tls::TlsPart};
 
-/// The text of a key that is encrypted as PKCS#8 is.
+/// Text of a key encrypted as PKCS#8.
 fn encrypted(key: &str) -> String {
     key.replace("PRIVATE KEY", "ENCRYPTED PRIVATE KEY")
 }
 
-/// And as OpenSSL did it before.
+/// The same in OpenSSL's older format.
 fn encrypted_in_the_old_way(key: &str) -> String {
     let head =
         "-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-256-CBC,00FF\n";
@@ -29,7 +29,7 @@ fn utf_16(pem: &str) -> Vec<u8> {
 }
 
 #[test]
-fn what_is_wrong_with_a_file_is_named_and_what_to_do() {
+fn errors_name_the_fault_and_the_remedy() {
     let node = DevCa::new("test").issue_pem("node-1").unwrap();
     let (cert, key, ca) = (&*node.cert, &*node.key, &*node.ca);
     let with_mark = |pem: &str| format!("\u{feff}{pem}").into_bytes();
@@ -93,14 +93,14 @@ fn what_is_wrong_with_a_file_is_named_and_what_to_do() {
 }
 
 #[test]
-fn what_is_beside_the_part_that_is_looked_for_does_no_harm() {
+fn other_sections_are_ignored() {
     let node = DevCa::new("test").issue_pem("node-1").unwrap();
     let all = format!("of node-1\r\n{}{}{}", node.cert, node.key, node.ca).replace('\n', "\r\n");
     Tls::from_pem(all.as_bytes(), all.as_bytes(), node.ca.as_bytes()).unwrap();
 }
 
 #[test]
-fn no_error_has_anything_of_a_key_in_it() {
+fn no_error_reveals_key_bytes() {
     let node = DevCa::new("test").issue_pem("node-1").unwrap();
     let one_line = node.key.replace('\n', " ");
     let escaped = node.key.trim_end().replace('\n', "\\n");

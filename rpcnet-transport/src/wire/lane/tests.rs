@@ -1,4 +1,4 @@
-//! Round trips, documented bytes, and what is no frame of a lane.
+//! Tests of lane frames: round trips, documented bytes, and invalid bytes.
 
 use proptest::prelude::*;
 
@@ -22,7 +22,7 @@ fn written(frame: &LaneFrame) -> Bytes {
     out.freeze()
 }
 
-/// Decodes bytes that arrive in pieces of these sizes, over and over.
+/// Decodes bytes that arrive in pieces of these sizes, repeated.
 fn decoded(bytes: &Bytes, pieces: &[usize]) -> Result<Vec<LaneFrame>, WireError> {
     let mut decoder = LaneDecoder::new();
     let mut frames = Vec::new();
@@ -106,7 +106,7 @@ fn headers_have_the_documented_bytes() {
 }
 
 #[test]
-fn what_is_no_frame_is_named() {
+fn invalid_frames_are_named() {
     let failure = |at: usize, value: u8| {
         let header = Box::new(ReplyHeader {
             code: Code::Internal,
@@ -236,7 +236,7 @@ fn frame() -> impl Strategy<Value = LaneFrame> {
 
 proptest! {
     #[test]
-    fn what_is_written_is_read_however_it_arrives(
+    fn frames_round_trip_in_any_pieces(
         frames in prop::collection::vec(frame(), 0..8),
         pieces in prop::collection::vec(1usize..200, 0..10),
     ) {
