@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod accounts;
+mod addr;
 mod authorize;
 mod busy_poll;
 mod client;
@@ -9,6 +10,8 @@ mod code;
 mod codec;
 mod config;
 mod connections;
+mod current_tls;
+mod dial;
 mod endpoint;
 mod error;
 mod gauge;

@@ -6,32 +6,14 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use parking_lot::Mutex;
 use thiserror::Error;
-use tokio::{sync::Notify, time::sleep};
+use tokio::time::sleep;
 
 use crate::{
-    Endpoint, PemPaths, Tls, TlsError, TransportConfig,
+    Endpoint, PemPaths, Tls, TlsError,
     endpoint::EndpointShared,
-    quic,
-    stats::Counters,
-    tls::{ClientSessions, ExpiryWarning, FilesDigest, ServerSessions, utc},
+    tls::{ExpiryWarning, FilesDigest, utc},
 };
-
-/// TLS identity that an endpoint presents at the moment, and the authorities that it trusts.
-pub(crate) struct CurrentTls {
-    current: Mutex<CurrentState>,
-    /// Wakes the task that warns of the expiry.
-    reloaded: Notify,
-}
-
-struct CurrentState {
-    tls: Tls,
-    /// Sessions of connections made under this identity.
-    sessions: Arc<ClientSessions>,
-    /// Settings for incoming connections; `None` when none are accepted any more.
-    server: Option<quinn::ServerConfig>,
-}
 
 /// Reason for which an endpoint rejected a new identity. The old one stays in use.
 #[derive(Debug, Error)]
@@ -84,7 +66,7 @@ impl Endpoint {
     /// when the certificate has expired, repeated every hour until it is replaced. Endpoints whose
     /// identity comes from the same [`Tls`] and its clones warn once between them.
     pub fn certificate_not_after(&self) -> SystemTime {
-        self.0.shared.tls.current().not_after()
+        self.0.shared.dialer.tls.current().not_after()
     }
 
     /// Reads the files of this node's identity at this interval (at least 10 ms), and
@@ -98,7 +80,7 @@ impl Endpoint {
     /// The watch ends with the endpoint or its runtime, or when this method is called again.
     pub fn watch_pem_files(&self, paths: PemPaths, every: Duration) {
         let shared = &self.0.shared;
-        let ended = shared.stopped.child_token();
+        let ended = shared.lifecycle.stopped.child_token();
         if let Some(before) = self.0.tls_watch.lock().replace(ended.clone()) {
             before.cancel();
         }
@@ -117,8 +99,13 @@ impl Endpoint {
 impl EndpointShared {
     fn reload_tls(&self, tls: Tls) -> Result<(), TlsReloadError> {
         let taken = self.check_tls(&tls).and_then(|()| {
-            let is_open = !self.closing.is_cancelled();
-            if is_open && self.tls.replace(tls, self) {
+            let is_open = !self.lifecycle.closing.is_cancelled();
+            if is_open
+                && self
+                    .dialer
+                    .tls
+                    .replace(tls, &self.dialer.quinn, &self.config, &self.counters)
+            {
                 Ok(())
             } else {
                 Err(TlsReloadError::EndpointClosed)
@@ -138,7 +125,7 @@ impl EndpointShared {
     }
 
     fn check_tls(&self, tls: &Tls) -> Result<(), TlsReloadError> {
-        let current = self.tls.current();
+        let current = self.dialer.tls.current();
         if tls.node_name() != current.node_name() {
             return Err(TlsReloadError::NameChanged {
                 current: current.node_name().to_owned(),
@@ -149,80 +136,10 @@ impl EndpointShared {
     }
 }
 
-impl CurrentTls {
-    /// Initial identity of an endpoint, and its settings for incoming connections.
-    pub(crate) fn new(
-        tls: Tls,
-        config: &TransportConfig,
-        counters: &Arc<Counters>,
-    ) -> (Self, quinn::ServerConfig) {
-        let server = quic::server_config(config, server_crypto(&tls, config, counters));
-        let current = CurrentState {
-            sessions: client_sessions(&tls, config),
-            server: Some(server.clone()),
-            tls,
-        };
-        let current = Self {
-            current: Mutex::new(current),
-            reloaded: Notify::new(),
-        };
-        (current, server)
-    }
-
-    pub(crate) fn current(&self) -> Tls {
-        self.current.lock().tls.clone()
-    }
-
-    pub(crate) fn sessions(&self) -> Arc<ClientSessions> {
-        Arc::clone(&self.current.lock().sessions)
-    }
-
-    /// Stops accepting connections, also after later reloads.
-    pub(crate) fn close(&self, quinn: &quinn::Endpoint) {
-        let mut current = self.current.lock();
-        current.server = None;
-        quinn.set_server_config(None);
-    }
-
-    /// Replaces the identity; `false` if the endpoint is closed.
-    fn replace(&self, tls: Tls, shared: &EndpointShared) -> bool {
-        let config = &shared.config;
-        let mut current = self.current.lock();
-        let Some(server) = &mut current.server else {
-            return false;
-        };
-        // Everything but the identity stays, above all the key of the tokens with which callers
-        // prove their address.
-        let crypto = server_crypto(&tls, config, &shared.counters);
-        server.crypto = quic::server_config(config, crypto).crypto;
-        shared.quinn.set_server_config(Some(server.clone()));
-        current.sessions = client_sessions(&tls, config);
-        current.tls = tls;
-        drop(current);
-        self.reloaded.notify_one();
-        true
-    }
-}
-
-/// With a session cache of its own: sessions of another identity are not resumed.
-fn server_crypto(
-    tls: &Tls,
-    config: &TransportConfig,
-    counters: &Arc<Counters>,
-) -> rustls::ServerConfig {
-    let lifetime = config.session_lifetime;
-    let sessions = ServerSessions::new(lifetime, Arc::clone(counters));
-    tls.server_config((!lifetime.is_zero()).then_some(sessions), config.early_data)
-}
-
-fn client_sessions(tls: &Tls, config: &TransportConfig) -> Arc<ClientSessions> {
-    Arc::new(ClientSessions::new(tls.clone(), config.session_lifetime))
-}
-
 /// Starts the task that warns of the expiry in the log, until the endpoint ends.
 pub(crate) fn warn_of_expiry(shared: &Arc<EndpointShared>) {
     let (stopped, warnings) = (
-        shared.stopped.clone(),
+        shared.lifecycle.stopped.clone(),
         log_expiry_warnings(Arc::clone(shared)),
     );
     // Not among the tasks that a shutdown waits for: it has nothing to complete.
@@ -233,7 +150,7 @@ pub(crate) fn warn_of_expiry(shared: &Arc<EndpointShared>) {
 
 async fn log_expiry_warnings(shared: Arc<EndpointShared>) {
     loop {
-        let tls = shared.tls.current();
+        let tls = shared.dialer.tls.current();
         let (node, not_after) = (tls.node_name(), utc(tls.not_after()));
         match tls.take_expiry_warning() {
             Some(ExpiryWarning::Soon(left)) => tracing::warn!(
@@ -252,7 +169,7 @@ async fn log_expiry_warnings(shared: Arc<EndpointShared>) {
         }
         let next = tls.until_expiry_warning();
         tokio::select! {
-            () = shared.tls.reloaded.notified() => {}
+            () = shared.dialer.tls.reloaded.notified() => {}
             () = sleep(next.min(CLOCK_CHECK_INTERVAL_MAX)) => {}
         }
     }
@@ -269,7 +186,7 @@ async fn watch_files(shared: Arc<EndpointShared>, paths: PemPaths, every: Durati
             let is_news = seen.replace(state) != Some(state);
             waits_for_its_time = matches!(made, Err(TlsError::NotValidYet { .. }));
             match made {
-                Ok(tls) if tls.is_same(&shared.tls.current()) => {}
+                Ok(tls) if tls.is_same(&shared.dialer.tls.current()) => {}
                 // A failed reload is counted and logged there.
                 Ok(tls) => drop(shared.reload_tls(tls)),
                 Err(error) if is_news => {

@@ -1,6 +1,6 @@
 //! Early data (0-RTT): calls that are sent before the handshake completes.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use tokio::{
@@ -16,10 +16,10 @@ use super::{
     reply,
 };
 use crate::{
-    Code, ConnectError, Endpoint, Processed, RpcError, TransportConfig,
+    Code, ConnectError, Processed, RpcError, TransportConfig,
     accounts::{ConnectionAccount, StreamBudget},
     close::{CLOSE_DONE, close_at_once},
-    endpoint::{DialTarget, EndpointShared},
+    dial::{DialTarget, Dialer},
     gauge::{Gauge, GaugeGuard},
     runtime::{CloseOnRuntimeEnd, EndpointRuntime, RuntimeEnded},
     stream::{ReadFailure, RecvHalf, SendHalf, WriteFailure, WriteTurns},
@@ -67,69 +67,6 @@ enum EarlyOutcome {
     Rejected,
 }
 
-impl Endpoint {
-    /// Connects to a node that this endpoint was connected to before, without waiting for the
-    /// handshake (0-RTT).
-    ///
-    /// If there is a [session](TransportConfig::with_session_lifetime) of this node at this
-    /// address, and the server [accepts early data](TransportConfig::with_early_data), the client
-    /// is returned at once. Unary calls on it that are [replay-safe](CallOptions::with_replay_safe)
-    /// are sent with the first packets, each on a stream of its own, and may be answered after one
-    /// round trip. All other calls wait for the end of the handshake. Calls that the server rejects
-    /// as early data, which it has not processed, are sent again after the handshake, within their
-    /// deadlines. If the connection cannot be established, the calls and [`RpcClient::confirmed`]
-    /// fail.
-    ///
-    /// Otherwise this is [`connect`](Self::connect).
-    ///
-    /// Only the right server can read early calls, and only this node can make them, but a host on
-    /// the path can replay them. A session is good for one connection, and only its server has it,
-    /// so a copy of first packets that were accepted is not accepted again, nor are packets older
-    /// than the server. One attack is left (RFC 8446 section 8): the attacker delivers the copy and
-    /// holds the original back until the caller repeats the call, which then runs twice. Hence both
-    /// sides must declare that a call is replay-safe.
-    ///
-    /// # Errors
-    ///
-    /// As for [`connect`](Self::connect).
-    pub async fn connect_early(
-        &self,
-        addr: SocketAddr,
-        name: &str,
-    ) -> Result<RpcClient, ConnectError> {
-        let shared = self.shared();
-        let (target, connecting) = shared.dial(addr, name, true)?;
-        let Some(request_bytes_max) = target.known.message_limit() else {
-            return self.connect_without_early_data(target, connecting).await;
-        };
-        match connecting.into_0rtt() {
-            Ok((connection, accepted)) => Ok(RpcClient::new_early(
-                shared,
-                target,
-                connection,
-                accepted,
-                request_bytes_max,
-            )),
-            Err(connecting) => self.connect_without_early_data(target, connecting).await,
-        }
-    }
-
-    async fn connect_without_early_data(
-        &self,
-        target: DialTarget,
-        connecting: quinn::Connecting,
-    ) -> Result<RpcClient, ConnectError> {
-        let shared = self.shared();
-        let after = shared.config.connect_timeout;
-        let opened = shared.until_runtime_ends(async {
-            let opened = timeout(after, shared.complete_handshake(&target, connecting)).await;
-            opened.unwrap_or_else(|_| Err(target.timed_out(after)))
-        });
-        let opened = opened.await?;
-        Ok(RpcClient::new(opened, &shared.config, None))
-    }
-}
-
 /// Calls and waits before the end of the handshake.
 impl RpcClient {
     /// Waits until the handshake is complete and the server has accepted this client; returns at
@@ -153,22 +90,22 @@ impl RpcClient {
         }
     }
 
-    fn new_early(
-        shared: Arc<EndpointShared>,
+    pub(crate) fn new_early(
+        dialer: Arc<Dialer>,
         target: DialTarget,
         connection: quinn::Connection,
         accepted: quinn::ZeroRttAccepted,
         request_bytes_max: u32,
     ) -> Self {
-        let config: &TransportConfig = &shared.config;
+        let config: &TransportConfig = &dialer.config;
         let (publish, progress) = watch::channel(HandshakeProgress::Handshaking);
         let attempts = Gauge::default();
-        let outgoing = shared.outgoing.clone();
+        let outgoing = dialer.outgoing.clone();
         let link = Arc::new(ConnectionShared::new(
-            shared.runtime.clone(),
+            dialer.runtime.clone(),
             target.registered.local_close(),
             outgoing.clone(),
-            Arc::clone(&shared.busy_poll),
+            Arc::clone(&dialer.busy_poll),
             config.message_bytes_max,
             false,
         ));
@@ -181,7 +118,7 @@ impl RpcClient {
             config.queue_len_max,
             Arc::clone(&link),
         );
-        let account = shared.server_accounts.account(target.peer.shared_name());
+        let account = dialer.server_accounts.account(target.peer.shared_name());
         let inner = Inner {
             connection: connection.clone(),
             peer: target.peer.clone(),
@@ -204,9 +141,9 @@ impl RpcClient {
         };
         target.registered.set_established(&connection);
         let mut guard = link.guard(connection);
-        let runtime = shared.runtime.clone();
+        let runtime = dialer.runtime.clone();
         runtime.spawn(async move {
-            let complete = complete_handshake(shared, target, &guard, accepted, attempts, publish);
+            let complete = complete_handshake(dialer, target, &guard, accepted, attempts, publish);
             // The handshake is not needed any more when the client is gone.
             link.client_dropped.run_until_cancelled(complete).await;
             guard.disarm();
@@ -413,7 +350,7 @@ async fn is_early_data_accepted(progress: &mut watch::Receiver<HandshakeProgress
 
 /// Completes the handshake of an early client.
 async fn complete_handshake(
-    shared: Arc<EndpointShared>,
+    dialer: Arc<Dialer>,
     target: DialTarget,
     guard: &CloseOnRuntimeEnd,
     accepted: quinn::ZeroRttAccepted,
@@ -421,27 +358,27 @@ async fn complete_handshake(
     publish: watch::Sender<HandshakeProgress>,
 ) {
     let connection = guard.connection();
-    let after = shared.config.connect_timeout;
+    let after = dialer.config.connect_timeout;
     let mut taken = true;
     let made = async {
         let accepted = accepted.await;
         if let Some(e) = connection.close_reason() {
-            return Err(shared.connect_error(&target, e));
+            return Err(dialer.connect_error(&target, e));
         }
         taken = accepted;
         publish.send_replace(HandshakeProgress::EarlyDataDecided { taken });
         if !taken {
-            shared.counters.early_data_rejected.add_one();
+            dialer.counters.early_data_rejected.add_one();
             // QUIC starts to number streams anew, and dropping a rejected stream removes the waker
             // of the new stream of its number. So all rejected ones are dropped first.
             attempts.wait_for_zero().await;
         }
-        shared.read_hello(&target, connection.clone()).await
+        dialer.read_hello(&target, connection.clone()).await
     };
     let client = timeout(after, target.or_disconnected(made))
         .await
         .unwrap_or_else(|_| Err(target.timed_out(after)))
-        .map(|opened| RpcClient::new(opened, &shared.config, None))
+        .map(|opened| RpcClient::new(opened, &dialer.config, None))
         .inspect_err(|_| close_at_once(connection, CLOSE_DONE, b"handshake failed"));
     publish.send_replace(HandshakeProgress::Completed { taken, client });
 }

@@ -22,7 +22,7 @@ pub(crate) use self::{
     min_rate::{MinRateReader, MinReplyRate},
 };
 
-use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use quinn::VarInt;
 use tokio::time::Instant;
@@ -32,15 +32,12 @@ use self::{
     lane::{ConnectionShared, Lanes},
 };
 use crate::{
-    ConnectError, Endpoint, LoadReport, Peer, RpcError, Tls, TransportConfig,
+    Endpoint, LoadReport, Peer, RpcError, TransportConfig,
     accounts::ConnectionAccount,
-    busy_poll::BusyPoll,
     close::{CLOSE_DONE, close_at_once},
-    connections::RegisteredConnection,
+    dial::OpenedConnection,
     gauge::{Gauge, GaugeGuard},
-    runtime::EndpointRuntime,
-    stream::{RecvHalf, WriteTurns},
-    wire,
+    stream::WriteTurns,
 };
 
 /// Connection to one node, for any number of concurrent calls. Cheap to clone.
@@ -76,44 +73,7 @@ struct Inner {
     _endpoint: Option<Endpoint>,
 }
 
-/// Established connection, as the endpoint hands it to a client.
-pub(crate) struct OpenedConnection {
-    pub(crate) connection: quinn::Connection,
-    pub(crate) peer: Peer,
-    /// Account of the bytes held of what the server sends.
-    pub(crate) account: Arc<ConnectionAccount>,
-    pub(crate) hello: wire::Hello,
-    /// Control stream that the hello came on, for the frames that follow it.
-    pub(crate) control: RecvHalf,
-    pub(crate) runtime: EndpointRuntime,
-    pub(crate) registered: Arc<RegisteredConnection>,
-    pub(crate) outgoing: Gauge,
-    pub(crate) busy_poll: Arc<BusyPoll>,
-}
-
 impl RpcClient {
-    /// Connects to the node `name` at `addr` from a port of its own, with default settings. A
-    /// program that also serves, or opens several connections, calls [`Endpoint::connect`] instead.
-    ///
-    /// # Errors
-    ///
-    /// [`ConnectError`] as for [`Endpoint::connect`], and [`ConnectError::Bind`].
-    pub async fn connect(addr: SocketAddr, name: &str, tls: &Tls) -> Result<Self, ConnectError> {
-        let any: SocketAddr = if addr.is_ipv6() {
-            (std::net::Ipv6Addr::UNSPECIFIED, 0).into()
-        } else {
-            (std::net::Ipv4Addr::UNSPECIFIED, 0).into()
-        };
-        let endpoint = Endpoint::bind(any, TransportConfig::default(), tls.clone())
-            .map_err(|e| ConnectError::Bind(Arc::new(e)))?;
-        let opened = endpoint.connect_within_timeout(addr, name).await?;
-        Ok(Self::new(
-            opened,
-            &endpoint.config().clone(),
-            Some(endpoint),
-        ))
-    }
-
     pub(crate) fn new(
         opened: OpenedConnection,
         config: &TransportConfig,

@@ -1,56 +1,121 @@
-//! Handles of an endpoint: their accessors, and the end of the last one.
+//! Handle of an endpoint: its accessors, and the end of the last handle.
 
-use std::{fmt, time::Duration};
+use std::{fmt, net::SocketAddr, sync::Arc};
 
-use super::{DialTarget, Endpoint, EndpointHandle, EndpointShared, ShutdownReport};
-use crate::ConnectError;
+use parking_lot::Mutex;
+use tokio_util::sync::CancellationToken;
 
-impl EndpointShared {
-    pub(super) fn report(&self) -> ShutdownReport {
-        let stats = self.counters.snapshot();
-        ShutdownReport {
-            completed: stats.calls_completed,
-            cancelled: self.cancelled_by_shutdown.value(),
-            rejected: stats.calls_refused_draining,
-        }
-    }
+use super::EndpointShared;
+use crate::{
+    AdmissionState, ConnectError, SideChannel, SocketBuffers, TransportConfig, TransportStats,
+    runtime::RuntimeEnded,
+};
+
+/// UDP port that serves calls, opens connections, and carries datagrams of another protocol. Cheap
+/// to clone.
+///
+/// When the last handle (this endpoint, its clones, its [`RpcServer`](crate::RpcServer)) is dropped, the endpoint
+/// stops serving at once; connections that it opened live on with their [`RpcClient`](crate::RpcClient)s.
+/// [`shutdown`](Self::shutdown) ends it gracefully.
+#[derive(Clone)]
+pub struct Endpoint(pub(crate) Arc<EndpointHandle>);
+
+/// State that the handles of an endpoint share; its drop stops the serving.
+pub(crate) struct EndpointHandle {
+    pub(crate) shared: Arc<EndpointShared>,
+    pub(super) local_addr: SocketAddr,
+    pub(super) buffers: SocketBuffers,
+    pub(super) side_channel: Mutex<Option<SideChannel>>,
+    pub(crate) tls_watch: Mutex<Option<CancellationToken>>,
 }
 
-impl EndpointShared {
-    /// Calls that were neither answered nor counted as cancelled at the end of a shutdown, because
-    /// their handlers block.
-    pub(super) fn blocked_calls(&self) -> u64 {
-        let cut = std::mem::take(&mut *self.aborted_by_shutdown.lock());
-        let counted = cut.iter().filter(|task| !task.is_finished()).count();
-        self.in_flight.count().saturating_sub(counted) as u64
-    }
-}
-
-impl DialTarget {
-    pub(crate) fn timed_out(&self, after: Duration) -> ConnectError {
-        let addr = self.peer.addr();
-        ConnectError::Timeout { addr, after }
+impl Endpoint {
+    /// Takes the side channel: the datagrams of another protocol on this port. `None` if it was
+    /// taken before. Until it is taken, its datagrams are dropped.
+    pub fn side_channel(&self) -> Option<SideChannel> {
+        let taken = self.0.side_channel.lock().take();
+        taken.inspect(SideChannel::attach_reader)
     }
 
-    /// Waits for a connection to be established, unless its node is disconnected meanwhile.
-    pub(crate) async fn or_disconnected<T>(
-        &self,
-        made: impl Future<Output = Result<T, ConnectError>>,
-    ) -> Result<T, ConnectError> {
-        let addr = self.peer.addr();
-        tokio::select! {
-            biased;
-            () = self.registered.disconnected() => Err(ConnectError::Disconnected { addr }),
-            made = made => made,
-        }
+    /// Address of the port.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.0.local_addr
+    }
+
+    /// Name of this node, from its certificate.
+    pub fn node_name(&self) -> &str {
+        &self.0.shared.node_name
+    }
+
+    /// Settings that the endpoint was opened with.
+    pub fn config(&self) -> &TransportConfig {
+        &self.0.shared.config
+    }
+
+    /// Socket buffers that the operating system granted, which may be smaller than the config asked
+    /// for.
+    pub fn socket_buffers(&self) -> SocketBuffers {
+        self.0.buffers
+    }
+
+    /// Snapshot of the counters.
+    pub fn stats(&self) -> TransportStats {
+        self.0.shared.counters.snapshot()
+    }
+
+    /// Calls being served. A lane that is being read at this moment may count as one more.
+    pub fn in_flight(&self) -> usize {
+        self.0.shared.in_flight.count()
+    }
+
+    /// Bytes held for all peers now; see
+    /// [`with_buffered_bytes_max`](TransportConfig::with_buffered_bytes_max).
+    pub fn buffered_bytes(&self) -> usize {
+        let shared = &self.0.shared;
+        shared.accounts.bytes() + shared.dialer.server_accounts.bytes()
+    }
+
+    /// Number of running and queued calls; `None` if calls are not
+    /// [limited](TransportConfig::with_admission).
+    pub fn admission(&self) -> Option<AdmissionState> {
+        self.0.shared.admission.as_ref().map(|gate| gate.state())
+    }
+
+    /// State that the tasks of the endpoint share. Holding it does not keep the endpoint open.
+    pub(crate) fn shared(&self) -> Arc<EndpointShared> {
+        Arc::clone(&self.0.shared)
+    }
+
+    /// Tokio runtime that the endpoint was bound in. All tasks and timers of its connections run
+    /// there, whichever thread uses them. When the runtime ends, the connections end, and
+    /// everything that waits for them fails with [`ConnectError::RuntimeEnded`].
+    pub fn runtime(&self) -> &tokio::runtime::Handle {
+        self.0.shared.runtime.handle()
+    }
+
+    /// Polls a future in the context of the endpoint's [runtime](Self::runtime), so that its spawns
+    /// and timers use that runtime on any thread.
+    ///
+    /// # Errors
+    ///
+    /// [`ConnectError::RuntimeEnded`] if the runtime has ended; the future is not polled any
+    /// further.
+    pub async fn in_runtime<F: Future>(&self, future: F) -> Result<F::Output, ConnectError> {
+        let inside = self.0.shared.runtime.in_runtime(future).await;
+        inside.map_err(|RuntimeEnded| ConnectError::RuntimeEnded)
+    }
+
+    /// Whether the endpoint's [runtime](Self::runtime) has ended.
+    pub fn has_runtime_ended(&self) -> bool {
+        self.0.shared.runtime.probe_ended()
     }
 }
 
 impl Drop for EndpointHandle {
     fn drop(&mut self) {
-        self.shared.begin_shutdown();
+        self.shared.lifecycle.close();
         self.shared.cancel_calls.cancel();
-        self.shared.stopped.cancel();
+        self.shared.lifecycle.stopped.cancel();
     }
 }
 

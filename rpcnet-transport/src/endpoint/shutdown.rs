@@ -1,6 +1,6 @@
 //! Draining and graceful shutdown of an endpoint.
 
-use std::{sync::atomic::Ordering::SeqCst, time::Duration};
+use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
@@ -33,7 +33,7 @@ impl Endpoint {
     /// calls](Self::set_draining) starts with this. `false` withdraws the advertisement, but no
     /// refusal.
     pub fn advertise_draining(&self, draining: bool) {
-        self.0.shared.set_drain_bits(DRAIN_ADVERTISED, draining);
+        self.0.shared.lifecycle.set_advertised(draining);
     }
 
     /// Starts or ends a drain: tells all callers to go elsewhere, and refuses new calls after the
@@ -41,12 +41,7 @@ impl Endpoint {
     /// connections stay open; a caller that is refused learns that its call was not processed. A
     /// node that is about to leave its cluster starts with this. A shutdown cannot be taken back.
     pub fn set_draining(&self, draining: bool) {
-        let bits = if draining {
-            DRAIN_REQUESTED
-        } else {
-            DRAIN_REQUESTED | DRAIN_ADVERTISED
-        };
-        self.0.shared.set_drain_bits(bits, draining);
+        self.0.shared.lifecycle.set_draining(draining);
     }
 
     /// Whether the endpoint advertises that it drains.
@@ -82,12 +77,12 @@ impl Endpoint {
         let stopped = self.0.shared.runtime.in_any_runtime(self.stop(within));
         // An error means that the runtime has ended, which has closed everything.
         let _ = stopped.await;
-        self.0.shared.close_port();
-        let unended = self.0.shared.blocked_calls();
+        self.0.shared.port.close();
+        let blocked = self.0.shared.blocked_calls();
         let after = self.0.shared.report();
         ShutdownReport {
             completed: after.completed - before.completed,
-            cancelled: after.cancelled - before.cancelled + unended,
+            cancelled: after.cancelled - before.cancelled + blocked,
             rejected: after.rejected - before.rejected,
         }
     }
@@ -97,14 +92,14 @@ impl Endpoint {
         let deadline = Instant::now() + within.min(SHUTDOWN_MAX);
         let ahead = (within / 10).min(CANCEL_AHEAD_MAX + CLOSE_AHEAD_MAX);
         let cancel_at = deadline - ahead;
-        let accepted_until = shared.begin_drain(within / 4);
+        let accepted_until = shared.lifecycle.begin_shutdown(within / 4);
         // The task that accepts connections is always counted.
         if shared.connections.len() > 1 {
             sleep_until(accepted_until).await;
         }
-        shared.begin_shutdown();
+        shared.lifecycle.close();
         let idle = async {
-            shared.outgoing.wait_for_zero().await;
+            shared.dialer.outgoing.wait_for_zero().await;
             shared.unacknowledged.wait_for_zero().await;
         };
         let _ = timeout_at(cancel_at, idle).await;
@@ -119,21 +114,21 @@ impl Endpoint {
         shared.calls.close();
         let moment = stop_at.min(Instant::now() + CANCEL_AHEAD_MAX);
         let _ = timeout_at(moment, shared.calls.wait()).await;
-        shared.stopped.cancel();
+        shared.lifecycle.stopped.cancel();
         shared.connections.close();
         // The task of each connection closes it with the number of streams that it accepted.
         yield_to_tasks().await;
         let _ = timeout_at(deadline, shared.connections.wait()).await;
         // Connections whose tasks did not get to run, and outgoing ones.
-        shared.registry.close_all(CLOSE_SHUTDOWN);
+        shared.dialer.registry.close_all(CLOSE_SHUTDOWN);
         // Handshakes too.
-        shared.quinn.close(CLOSE_SHUTDOWN, b"");
+        shared.dialer.quinn.close(CLOSE_SHUTDOWN, b"");
         // QUIC sends the closes, and answers later packets with them.
         yield_to_tasks().await;
         let drained = async {
             tokio::select! {
                 () = shared.runtime.ended() => {}
-                () = shared.quinn.wait_idle() => {}
+                () = shared.dialer.quinn.wait_idle() => {}
             }
         };
         let _ = timeout_at(deadline.max(Instant::now() + CLOSE_MIN), drained).await;
@@ -148,83 +143,35 @@ async fn yield_to_tasks() {
 }
 
 impl EndpointShared {
-    /// Whether the endpoint advertises that it drains.
-    pub(crate) fn is_draining(&self) -> bool {
-        self.draining.load(SeqCst) != 0
-    }
-
-    /// Whether new calls are refused: the endpoint drains, and its grace is over.
-    pub(crate) fn refuses_calls(&self) -> bool {
-        let draining = self.draining.load(SeqCst);
-        draining & DRAIN_STOPPING != 0
-            || draining & (DRAIN_REQUESTED | DRAIN_SHUTDOWN) != 0 && self.is_drain_grace_over()
-    }
-
-    fn is_drain_grace_over(&self) -> bool {
-        let until = *self.accept_until.lock();
-        until.is_none_or(|until| until <= Instant::now())
-    }
-
-    /// Whether a shutdown refuses connections and calls already.
-    pub(crate) fn is_shutting_down(&self) -> bool {
-        self.draining.load(SeqCst) & DRAIN_STOPPING != 0
-    }
-
-    /// Tells the callers that a shutdown has begun. Returns the time until which calls are
-    /// accepted, at most `at_most` from now.
-    fn begin_drain(&self, at_most: Duration) -> Instant {
-        let now = Instant::now();
-        self.set_drain_bits(DRAIN_SHUTDOWN, true);
-        let until = self.accept_until.lock().unwrap_or(now);
-        until.min(now + at_most)
-    }
-
-    fn set_drain_bits(&self, bits: u8, draining: bool) {
-        if draining {
-            let mut until = self.accept_until.lock();
-            // The grace is counted from the first advertisement.
-            if self.draining.fetch_or(bits, SeqCst) == 0 {
-                *until = Some(Instant::now() + self.config.drain_grace);
-            }
-        } else {
-            self.draining.fetch_and(!bits, SeqCst);
+    fn report(&self) -> ShutdownReport {
+        let stats = self.counters.snapshot();
+        ShutdownReport {
+            completed: stats.calls_completed,
+            cancelled: self.cancelled_by_shutdown.value(),
+            rejected: stats.calls_refused_draining,
         }
-        self.draining_changed.send_replace(());
     }
 
-    /// Closes the port, even if handles of the endpoint, its connections or its side channel are
-    /// left.
-    fn close_port(&self) {
-        self.port_closer.close();
-        self.side_queue.close();
-    }
-
-    /// Starts to refuse connections and calls.
-    pub(super) fn begin_shutdown(&self) {
-        self.draining.fetch_or(DRAIN_STOPPING, SeqCst);
-        self.draining_changed.send_replace(());
-        self.closing.cancel();
+    /// Calls that were neither answered nor counted as cancelled at the end of a shutdown, because
+    /// their handlers block.
+    fn blocked_calls(&self) -> u64 {
+        let aborted = std::mem::take(&mut *self.aborted_by_shutdown.lock());
+        let counted = aborted.iter().filter(|task| !task.is_finished()).count();
+        self.in_flight.count().saturating_sub(counted) as u64
     }
 
     /// Waits until the peers were told that the endpoint is gone, after its last handle was
     /// dropped; at most [`CLOSE_FLUSH_MAX`].
     pub(crate) async fn flush_closes(&self) {
         self.connections.close();
-        let farewell = async {
+        let flushed = async {
             self.connections.wait().await;
-            self.quinn.close(CLOSE_SHUTDOWN, b"");
-            self.quinn.wait_idle().await;
+            self.dialer.quinn.close(CLOSE_SHUTDOWN, b"");
+            self.dialer.quinn.wait_idle().await;
         };
-        let _ = timeout(CLOSE_FLUSH_MAX, farewell).await;
+        let _ = timeout(CLOSE_FLUSH_MAX, flushed).await;
     }
 }
-
-const DRAIN_REQUESTED: u8 = 1;
-const DRAIN_STOPPING: u8 = 2;
-const DRAIN_ADVERTISED: u8 = 4;
-
-/// A shutdown has begun and calls are still accepted.
-const DRAIN_SHUTDOWN: u8 = 8;
 
 /// Upper bound of `within`, so that the deadline is a representable time.
 const SHUTDOWN_MAX: Duration = Duration::from_secs(365 * 24 * 3600);

@@ -140,7 +140,10 @@ async fn check_packets(ip: IpAddr, mtu_max: u16, expected: u16) {
     let echo = Router::new().raw("echo", |_cx, body| async move { Ok(body) });
     let server = server.serve(echo);
     let opened = node
-        .connect_within_timeout(server.local_addr(), "server")
+        .0
+        .shared
+        .dialer
+        .connect(server.local_addr(), "server")
         .await
         .unwrap();
     let connection = opened.connection.clone();

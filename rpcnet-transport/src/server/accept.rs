@@ -129,8 +129,8 @@ pub(crate) async fn serve_connections(shared: Arc<EndpointShared>, bounds: Accep
     loop {
         let incoming = tokio::select! {
             biased;
-            () = shared.stopped.cancelled() => break,
-            incoming = shared.quinn.accept() => incoming,
+            () = shared.lifecycle.stopped.cancelled() => break,
+            incoming = shared.dialer.quinn.accept() => incoming,
         };
         let Some(incoming) = incoming else { break };
         if !shared.is_open() {
@@ -149,7 +149,7 @@ pub(crate) async fn serve_connections(shared: Arc<EndpointShared>, bounds: Accep
         let from = incoming.remote_address().ip();
         // Checked first: an older handshake is not ended for one that cannot become a connection.
         let handshake = match shared.accounts.has_connection_left() {
-            true => bounds.begin_handshake(from, shared.registry.begin_handshake()),
+            true => bounds.begin_handshake(from, shared.dialer.registry.begin_handshake()),
             false => None,
         };
         let Some(handshake) = handshake else {
@@ -163,7 +163,7 @@ pub(crate) async fn serve_connections(shared: Arc<EndpointShared>, bounds: Accep
             let shared = task_shared;
             let accepted = tokio::select! {
                 biased;
-                () = shared.stopped.cancelled() => return,
+                () = shared.lifecycle.stopped.cancelled() => return,
                 // Dropping the handshake refuses it, so that its caller learns of it.
                 () = handshake.dropped.cancelled() => None,
                 accepted = accept_connection(&shared, incoming, &handshake.pending, &warnings) => accepted,
@@ -177,7 +177,7 @@ pub(crate) async fn serve_connections(shared: Arc<EndpointShared>, bounds: Accep
         });
     }
     // Connections that this endpoint made may live on; no new ones are accepted.
-    shared.tls.close(&shared.quinn);
+    shared.dialer.tls.close(&shared.dialer.quinn);
 }
 
 /// Completes a handshake. `None` if the handshake failed, `Some(None)` if the caller is denied.
@@ -266,7 +266,7 @@ async fn send_hello(
 /// Accepts the streams of one connection until the connection or the endpoint ends, and announces
 /// draining.
 async fn serve_streams(shared: Arc<EndpointShared>, accepted: AcceptedConnection) {
-    let mut draining_changed = shared.draining_changed.subscribe();
+    let mut draining_changed = shared.lifecycle.drain_changed.subscribe();
     let AcceptedConnection {
         caller,
         control:
@@ -289,7 +289,7 @@ async fn serve_streams(shared: Arc<EndpointShared>, accepted: AcceptedConnection
         }
         tokio::select! {
             biased;
-            () = shared.stopped.cancelled() => break CLOSE_SHUTDOWN,
+            () = shared.lifecycle.stopped.cancelled() => break CLOSE_SHUTDOWN,
             () = caller.disconnected() => break CLOSE_DISCONNECTED,
             Ok(()) = draining_changed.changed() => {}
             () = sleep_until(tell_from), if has_news && unsent.is_empty() => {}
@@ -368,7 +368,7 @@ async fn authorize(
     // Certificates that are known by now are those of a resumed session, which TLS does not verify
     // again.
     let known = certificate_chain(&connection);
-    let tls = shared.tls.current();
+    let tls = shared.dialer.tls.current();
     let trusts = |chain: &Vec<_>| tls.verifies_caller(chain, tls.now());
     let is_trusted = known.as_ref().is_none_or(trusts);
     let known = known.filter(|_| is_trusted && shared.config.early_data);
@@ -504,7 +504,7 @@ fn peer_of(
     certificate: &CertificateDer<'_>,
 ) -> Result<Peer, tls::CertificateNameError> {
     let name = tls::node_name(certificate)?;
-    let addr = crate::endpoint::canonical(connection.remote_address());
+    let addr = crate::addr::canonical(connection.remote_address());
     Ok(Peer::new(name, addr))
 }
 

@@ -57,7 +57,10 @@ impl Caller {
         let account = shared.accounts.account(peer.shared_name());
         let counted = account.connect(connection.clone());
         let name = peer.shared_name();
-        let registered = shared.registry.register(name, Some(connection.clone()));
+        let registered = shared
+            .dialer
+            .registry
+            .register(name, Some(connection.clone()));
         Self {
             replies: ConnectionReplies::new(&shared.config, connection.clone()),
             account: ConnectionAccount::new(account, Some(connection.clone())),

@@ -53,7 +53,7 @@ pub(super) async fn serve(
     // A shutdown waits until the caller has the last reply.
     let (_unacknowledged, _) = shared.unacknowledged.enter();
     let mut lane = LaneServer::new(Arc::clone(&shared), caller, outbox, recv, first_bytes);
-    let mut closing = pin!(shared.closing.cancelled());
+    let mut closing = pin!(shared.lifecycle.closing.cancelled());
     let mut is_registered = false;
     let end = poll_fn(|cx| {
         // Polling the token takes a lock that all lanes share: once to register, and then when it

@@ -1,23 +1,43 @@
 //! Dialling: the handshake of an outgoing connection and the server's hello.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use quinn::ConnectionError;
 use tokio::time::timeout;
 
-use super::{Endpoint, EndpointShared, canonical};
 use crate::{
-    ConnectError, Peer,
-    accounts::{ConnectionAccount, StreamBudget},
-    client::OpenedConnection,
+    ConnectError, Peer, TransportConfig,
+    accounts::{ConnectionAccount, PeerAccounts, StreamBudget},
+    addr::{can_reach, canonical, unreachable_family},
+    busy_poll::BusyPoll,
     close::{CLOSE_PROTOCOL, close_at_once},
-    connections::RegisteredConnection,
+    connections::{ConnectionRegistry, RegisteredConnection},
+    current_tls::CurrentTls,
+    gauge::Gauge,
     quic,
-    runtime::RuntimeEnded,
-    stream::RecvHalf,
+    runtime::{EndpointRuntime, RuntimeEnded},
+    stats::Counters,
+    stream::{ReadFailure, RecvHalf},
     tls::{PeerTls, VerifyFailure, canonical_name},
-    wire::{Decoder, Frame, StreamKind},
+    wire::{Decoder, Frame, Hello, StreamKind},
 };
+
+/// Part of an endpoint that opens connections.
+pub(crate) struct Dialer {
+    pub(crate) quinn: quinn::Endpoint,
+    pub(crate) runtime: EndpointRuntime,
+    pub(crate) config: Arc<TransportConfig>,
+    pub(crate) counters: Arc<Counters>,
+    pub(crate) tls: Arc<CurrentTls>,
+    /// Connections of the endpoint, in both directions.
+    pub(crate) registry: Arc<ConnectionRegistry>,
+    /// Bytes of each peer as a server. Kept apart from those of callers, because a call that is
+    /// served may wait for one that its handler makes.
+    pub(crate) server_accounts: PeerAccounts,
+    /// Calls being made.
+    pub(crate) outgoing: Gauge,
+    pub(crate) busy_poll: Arc<BusyPoll>,
+}
 
 /// Node that a connection is opened to.
 pub(crate) struct DialTarget {
@@ -28,57 +48,35 @@ pub(crate) struct DialTarget {
     pub(crate) registered: Arc<RegisteredConnection>,
 }
 
-impl Endpoint {
-    /// Closes all connections with a node, in both directions, and drops what is served for it;
-    /// returns their number. The name may be in any case and may end with a dot. The node learns
-    /// the reason ([`CloseReason::Disconnected`](crate::CloseReason::Disconnected)) and may connect
-    /// again unless an [authorizer](crate::TransportConfig::with_authorizer) denies it: let the
-    /// authorizer deny it first.
-    ///
-    /// Connections that are being opened end too, in both directions. Those that are opened from
-    /// here count, and end with [`ConnectError::Disconnected`]; those of the node are closed as
-    /// soon as the handshake shows its name. Connections begun after this call are not affected.
-    pub fn disconnect(&self, name: &str) -> usize {
-        let shared = &self.0.shared;
-        let count = canonical_name(name).map_or(0, |name| shared.registry.disconnect(&name));
-        shared.counters.connections_disconnected.add(count as u64);
-        tracing::info!(node = name, connections = count, "disconnected");
-        count
-    }
+/// Established connection, as the dialer hands it to a client.
+pub(crate) struct OpenedConnection {
+    pub(crate) connection: quinn::Connection,
+    pub(crate) peer: Peer,
+    /// Account of the bytes held of what the server sends.
+    pub(crate) account: Arc<ConnectionAccount>,
+    pub(crate) hello: Hello,
+    /// Control stream that the hello came on, for the frames that follow it.
+    pub(crate) control: RecvHalf,
+    pub(crate) runtime: EndpointRuntime,
+    pub(crate) registered: Arc<RegisteredConnection>,
+    pub(crate) outgoing: Gauge,
+    pub(crate) busy_poll: Arc<BusyPoll>,
+}
 
-    /// Tokio runtime that the endpoint was bound in. All tasks and timers of its connections run
-    /// there, whichever thread uses them. When the runtime ends, the connections end, and
-    /// everything that waits for them fails with [`ConnectError::RuntimeEnded`].
-    pub fn runtime(&self) -> &tokio::runtime::Handle {
-        self.0.shared.runtime.handle()
-    }
-
-    /// Polls a future in the context of the endpoint's [runtime](Self::runtime), so that its spawns
-    /// and timers use that runtime on any thread.
-    ///
-    /// # Errors
-    ///
-    /// [`ConnectError::RuntimeEnded`] if the runtime has ended; the future is not polled any
-    /// further.
-    pub async fn in_runtime<F: Future>(&self, future: F) -> Result<F::Output, ConnectError> {
-        let inside = self.0.shared.runtime.in_runtime(future).await;
-        inside.map_err(|RuntimeEnded| ConnectError::RuntimeEnded)
-    }
-
-    /// Whether the endpoint's [runtime](Self::runtime) has ended.
-    pub fn has_runtime_ended(&self) -> bool {
-        self.0.shared.runtime.probe_ended()
-    }
-
-    pub(crate) async fn connect_within_timeout(
+impl Dialer {
+    /// Opens a connection, within the connect timeout.
+    pub(crate) async fn connect(
         &self,
         addr: SocketAddr,
         name: &str,
     ) -> Result<OpenedConnection, ConnectError> {
-        let shared = &self.0.shared;
-        let after = shared.config.connect_timeout;
-        let opened = shared.until_runtime_ends(async {
-            timeout(after, shared.connect(addr, name))
+        let after = self.config.connect_timeout;
+        let opened = self.until_runtime_ends(async {
+            let opened = async {
+                let (target, connecting) = self.dial(addr, name, false)?;
+                self.complete_handshake(&target, connecting).await
+            };
+            timeout(after, opened)
                 .await
                 .unwrap_or(Err(ConnectError::Timeout { addr, after }))
         });
@@ -86,38 +84,19 @@ impl Endpoint {
             .await
             .inspect(|opened| tracing::debug!(peer = %opened.peer, "connection opened"))
     }
-}
 
-impl EndpointShared {
-    /// Waits for a handshake on the timers of the endpoint's runtime, at most until that runtime
-    /// ends.
-    pub(crate) async fn until_runtime_ends<T>(
+    /// Completes a handshake that was started by [`dial`](Self::dial), within the connect timeout.
+    pub(crate) async fn finish(
         &self,
-        handshake: impl Future<Output = Result<T, ConnectError>>,
-    ) -> Result<T, ConnectError> {
-        let until = async {
-            tokio::select! {
-                biased;
-                () = self.runtime.ended() => Err(ConnectError::RuntimeEnded),
-                made = handshake => made,
-            }
-        };
-        match self.runtime.in_runtime(until).await {
-            Ok(Err(ConnectError::EndpointClosed)) if self.runtime.probe_ended() => {
-                Err(ConnectError::RuntimeEnded)
-            }
-            Ok(made) => made,
-            Err(RuntimeEnded) => Err(ConnectError::RuntimeEnded),
-        }
-    }
-
-    async fn connect(
-        &self,
-        addr: SocketAddr,
-        name: &str,
+        target: &DialTarget,
+        connecting: quinn::Connecting,
     ) -> Result<OpenedConnection, ConnectError> {
-        let (target, connecting) = self.dial(addr, name, false)?;
-        self.complete_handshake(&target, connecting).await
+        let after = self.config.connect_timeout;
+        let opened = self.until_runtime_ends(async {
+            let opened = timeout(after, self.complete_handshake(target, connecting)).await;
+            opened.unwrap_or_else(|_| Err(target.timed_out(after)))
+        });
+        opened.await
     }
 
     /// Starts a handshake; with `early`, calls may be sent before it completes.
@@ -135,7 +114,7 @@ impl EndpointShared {
         if let Ok(bound) = self.quinn.local_addr()
             && !can_reach(bound, addr)
         {
-            let reason = other_family(bound, addr);
+            let reason = unreachable_family(bound, addr);
             return Err(ConnectError::InvalidAddress { addr, reason });
         }
         let known = self.tls.sessions().peer(addr, name);
@@ -166,20 +145,6 @@ impl EndpointShared {
         Ok((target, connecting))
     }
 
-    /// Waits for the end of the handshake and for the server's hello.
-    pub(crate) async fn complete_handshake(
-        &self,
-        target: &DialTarget,
-        connecting: quinn::Connecting,
-    ) -> Result<OpenedConnection, ConnectError> {
-        let opened = async {
-            let connection = connecting.await;
-            let connection = connection.map_err(|e| self.connect_error(target, e))?;
-            self.read_hello(target, connection).await
-        };
-        target.or_disconnected(opened).await
-    }
-
     /// Waits for the server's hello. On this side the handshake completes before the server has
     /// verified our certificate; its hello confirms that it has.
     pub(crate) async fn read_hello(
@@ -195,7 +160,7 @@ impl EndpointShared {
             let frame = std::future::poll_fn(|cx| stream.poll_frame(cx)).await;
             match frame {
                 Ok(Some(Frame::Hello(hello))) => Ok((hello, stream)),
-                Err(crate::stream::ReadFailure::Lost(e)) => Err(failed(e)),
+                Err(ReadFailure::Lost(e)) => Err(failed(e)),
                 other => Err(ConnectError::Protocol {
                     addr: target.peer.addr(),
                     reason: format!("no hello frame: {other:?}"),
@@ -229,8 +194,8 @@ impl EndpointShared {
         error: ConnectionError,
     ) -> ConnectError {
         let addr = target.peer.addr();
-        let refusal = quic::is_local_tls_failure(&error).then(|| target.known.verify_failure());
-        match refusal.flatten() {
+        let failure = quic::is_local_tls_failure(&error).then(|| target.known.verify_failure());
+        match failure.flatten() {
             Some(VerifyFailure::WrongName { presented }) => ConnectError::WrongNode {
                 addr,
                 expected: target.peer.name().to_owned(),
@@ -240,23 +205,63 @@ impl EndpointShared {
             None => quic::connect_error(addr, self.config.connect_timeout, error),
         }
     }
+
+    /// Waits for the end of a handshake and for the server's hello.
+    async fn complete_handshake(
+        &self,
+        target: &DialTarget,
+        connecting: quinn::Connecting,
+    ) -> Result<OpenedConnection, ConnectError> {
+        let opened = async {
+            let connection = connecting.await;
+            let connection = connection.map_err(|e| self.connect_error(target, e))?;
+            self.read_hello(target, connection).await
+        };
+        target.or_disconnected(opened).await
+    }
+
+    /// Waits for a handshake on the timers of the endpoint's runtime, at most until that runtime
+    /// ends.
+    async fn until_runtime_ends<T>(
+        &self,
+        handshake: impl Future<Output = Result<T, ConnectError>>,
+    ) -> Result<T, ConnectError> {
+        let until = async {
+            tokio::select! {
+                biased;
+                () = self.runtime.ended() => Err(ConnectError::RuntimeEnded),
+                opened = handshake => opened,
+            }
+        };
+        match self.runtime.in_runtime(until).await {
+            Ok(Err(ConnectError::EndpointClosed)) if self.runtime.probe_ended() => {
+                Err(ConnectError::RuntimeEnded)
+            }
+            Ok(opened) => opened,
+            Err(RuntimeEnded) => Err(ConnectError::RuntimeEnded),
+        }
+    }
 }
 
-/// Whether a socket bound to one address can send to the other. A socket bound to all IPv6
-/// addresses reaches IPv4 too.
-fn can_reach(bound: SocketAddr, addr: SocketAddr) -> bool {
-    let is_ipv4 = |addr: SocketAddr| canonical(addr).is_ipv4();
-    (bound.is_ipv6() && bound.ip().is_unspecified()) || is_ipv4(bound) == is_ipv4(addr)
-}
+impl DialTarget {
+    /// Error for a handshake that has taken too long.
+    pub(crate) fn timed_out(&self, after: Duration) -> ConnectError {
+        let addr = self.peer.addr();
+        ConnectError::Timeout { addr, after }
+    }
 
-fn other_family(bound: SocketAddr, addr: SocketAddr) -> String {
-    let (ours, theirs) = match canonical(addr).is_ipv4() {
-        true => ("IPv6", "IPv4"),
-        false => ("IPv4", "IPv6"),
-    };
-    format!(
-        "this endpoint is bound to {bound}, which reaches {ours} alone: bind it to an {theirs} address, or to [::] for both"
-    )
+    /// Waits for a connection to be established, unless its node is disconnected meanwhile.
+    pub(crate) async fn or_disconnected<T>(
+        &self,
+        established: impl Future<Output = Result<T, ConnectError>>,
+    ) -> Result<T, ConnectError> {
+        let addr = self.peer.addr();
+        tokio::select! {
+            biased;
+            () = self.registered.disconnected() => Err(ConnectError::Disconnected { addr }),
+            established = established => established,
+        }
+    }
 }
 
 /// A hello frame has no body.

@@ -1,0 +1,107 @@
+//! State that the tasks of an endpoint share.
+
+use std::sync::Arc;
+
+use parking_lot::{Mutex, RwLock};
+use tokio::task::AbortHandle;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::lifecycle::Lifecycle;
+use crate::{
+    Router, TransportConfig,
+    accounts::PeerAccounts,
+    busy_poll::BusyPoll,
+    dial::Dialer,
+    gauge::Gauge,
+    runtime::EndpointRuntime,
+    server::{AdmissionGate, QueueDelay},
+    socket::{ClosePort, SideQueue},
+    stats::{Counter, Counters},
+    wire::LoadReport,
+};
+
+/// State that the tasks of an endpoint share.
+pub(crate) struct EndpointShared {
+    pub(crate) dialer: Arc<Dialer>,
+    pub(crate) lifecycle: Lifecycle,
+    pub(super) port: PortParts,
+    pub(crate) runtime: EndpointRuntime,
+    pub(crate) config: Arc<TransportConfig>,
+    pub(crate) counters: Arc<Counters>,
+    pub(crate) cancelled_by_shutdown: Counter,
+    /// Tasks of calls that were counted as cancelled by the shutdown. They may go on if they block
+    /// their threads.
+    pub(crate) aborted_by_shutdown: Mutex<Vec<AbortHandle>>,
+    /// Bytes, calls and connections of each peer as a caller.
+    pub(crate) accounts: PeerAccounts,
+    /// Calls being served.
+    pub(crate) in_flight: Gauge,
+    /// Calls whose reply may not have reached the caller yet. A call enters this gauge first and
+    /// leaves it last.
+    pub(crate) unacknowledged: Gauge,
+    /// Tasks of the streams that peers opened here, one for each stream.
+    pub(crate) calls: TaskTracker,
+    /// Task that accepts connections, and one task for each connection.
+    pub(crate) connections: TaskTracker,
+    /// Cancelled when handlers are dropped.
+    pub(crate) cancel_calls: CancellationToken,
+    pub(crate) queue_delay: QueueDelay,
+    /// Server-wide limit of concurrent calls, if one is configured.
+    pub(crate) admission: Option<Arc<AdmissionGate>>,
+    pub(crate) busy_poll: Arc<BusyPoll>,
+    pub(super) router: RwLock<Arc<Router>>,
+    pub(super) node_name: Box<str>,
+}
+
+/// Parts of the port that are closed at the end of a shutdown.
+pub(super) struct PortParts {
+    pub(super) closer: Arc<dyn ClosePort>,
+    pub(super) side_queue: Arc<SideQueue>,
+}
+
+impl EndpointShared {
+    pub(crate) fn router(&self) -> Arc<Router> {
+        Arc::clone(&self.router.read())
+    }
+
+    /// Load report that replies carry at this moment.
+    pub(crate) fn load(&self) -> LoadReport {
+        let in_flight = self.in_flight.count();
+        LoadReport {
+            in_flight: u16::try_from(in_flight).unwrap_or(u16::MAX),
+            draining: self.is_draining(),
+            busy: in_flight >= self.config.calls_max.get().saturating_mul(4) / 5
+                || self.admission.as_ref().is_some_and(|gate| gate.is_busy()),
+            queue_delay: self.queue_delay.smoothed(),
+        }
+    }
+
+    /// See [`Lifecycle::accepts_connections`].
+    pub(crate) fn is_open(&self) -> bool {
+        self.lifecycle.accepts_connections()
+    }
+
+    /// See [`Lifecycle::is_draining`].
+    pub(crate) fn is_draining(&self) -> bool {
+        self.lifecycle.is_draining()
+    }
+
+    /// See [`Lifecycle::refuses_calls`].
+    pub(crate) fn refuses_calls(&self) -> bool {
+        self.lifecycle.refuses_calls()
+    }
+
+    /// See [`Lifecycle::is_closed`].
+    pub(crate) fn is_shutting_down(&self) -> bool {
+        self.lifecycle.is_closed()
+    }
+}
+
+impl PortParts {
+    /// Closes the port, even if handles of the endpoint, its connections or its side channel are
+    /// left.
+    pub(super) fn close(&self) {
+        self.closer.close();
+        self.side_queue.close();
+    }
+}
