@@ -1,5 +1,7 @@
 //! Encoding and decoding of messages.
 
+use std::fmt;
+
 use bytes::Bytes;
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -28,16 +30,61 @@ pub trait Decode: Sized {
 }
 
 /// Value that could not be encoded or decoded. The same value fails again.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum CodecError {
-    /// The encoder or decoder failed.
-    #[error(transparent)]
-    Postcard(#[from] postcard::Error),
-    /// Bytes are left after the value: it was encoded as another type.
-    #[error("{0} trailing bytes after the value")]
-    TrailingBytes(usize),
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CodecError {
+    kind: CodecErrorKind,
+    cause: Cause,
 }
+
+/// What failed, of a [`CodecError`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum CodecErrorKind {
+    /// The value cannot be represented.
+    Encode,
+    /// The bytes are not a value of the expected type.
+    Decode,
+    /// Bytes are left after the value: it was encoded as another type.
+    TrailingBytes,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Cause {
+    Postcard(postcard::Error),
+    TrailingBytes(usize),
+    Text(Box<str>),
+}
+
+impl CodecError {
+    /// Error of a codec other than postcard, for types that implement [`Encode`] or [`Decode`]
+    /// themselves.
+    pub fn new(kind: CodecErrorKind, message: impl Into<String>) -> Self {
+        let cause = Cause::Text(message.into().into());
+        Self { kind, cause }
+    }
+
+    /// What failed.
+    pub fn kind(&self) -> CodecErrorKind {
+        self.kind
+    }
+
+    fn postcard(kind: CodecErrorKind, error: postcard::Error) -> Self {
+        let cause = Cause::Postcard(error);
+        Self { kind, cause }
+    }
+}
+
+impl fmt::Display for CodecError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.cause {
+            Cause::Postcard(error) => error.fmt(f),
+            Cause::TrailingBytes(count) => write!(f, "{count} trailing bytes after the value"),
+            Cause::Text(text) => f.write_str(text),
+        }
+    }
+}
+
+impl std::error::Error for CodecError {}
 
 impl<T: Serialize + ?Sized> Encode for T {
     fn encode(&self) -> Result<Bytes, CodecError> {
@@ -70,15 +117,21 @@ impl<T: Into<Bytes>> From<T> for Raw {
 }
 
 pub(crate) fn to_postcard<T: Serialize + ?Sized>(value: &T) -> Result<Bytes, CodecError> {
-    Ok(postcard::to_stdvec(value)?.into())
+    let bytes = postcard::to_stdvec(value);
+    let bytes = bytes.map_err(|e| CodecError::postcard(CodecErrorKind::Encode, e))?;
+    Ok(bytes.into())
 }
 
 pub(crate) fn from_postcard<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
-    let (value, rest) = postcard::take_from_bytes(bytes)?;
+    let taken = postcard::take_from_bytes(bytes);
+    let (value, rest) = taken.map_err(|e| CodecError::postcard(CodecErrorKind::Decode, e))?;
     if rest.is_empty() {
         Ok(value)
     } else {
-        Err(CodecError::TrailingBytes(rest.len()))
+        Err(CodecError {
+            kind: CodecErrorKind::TrailingBytes,
+            cause: Cause::TrailingBytes(rest.len()),
+        })
     }
 }
 
@@ -99,10 +152,11 @@ mod tests {
             Ok("without a size of its own".to_owned())
         );
         bytes.push(0);
-        assert_eq!(
-            from_postcard::<(u32, String)>(&bytes),
-            Err(CodecError::TrailingBytes(1))
-        );
+        let error = from_postcard::<(u32, String)>(&bytes).unwrap_err();
+        assert_eq!(error.kind(), CodecErrorKind::TrailingBytes);
+        assert_eq!(error.to_string(), "1 trailing bytes after the value");
+        let error = from_postcard::<(u32, String)>(&bytes[..1]).unwrap_err();
+        assert_eq!(error.kind(), CodecErrorKind::Decode);
     }
 
     #[test]

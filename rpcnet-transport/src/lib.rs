@@ -41,7 +41,7 @@ pub use crate::{
     authorize::PeerIdentity,
     client::{CallOptions, CloseReason, ConnectionEvent, RpcClient, Upload},
     code::{Code, Processed},
-    codec::{CodecError, Decode, Encode, Raw},
+    codec::{CodecError, CodecErrorKind, Decode, Encode, Raw},
     config::{AckFrequency, ConfigError, TransportConfig},
     endpoint::{Endpoint, ShutdownReport},
     error::{BindError, ConnectError, RpcError},
