@@ -33,7 +33,12 @@ mod status;
 mod stream;
 mod tls;
 mod tls_reload;
+#[cfg(feature = "unstable-wire")]
 pub mod wire;
+#[cfg(not(feature = "unstable-wire"))]
+// Parts of it are for tools alone.
+#[allow(dead_code, unreachable_pub, unused_imports)]
+mod wire;
 
 #[cfg(feature = "dev-certs")]
 pub use crate::tls::{DevCa, NodePem};

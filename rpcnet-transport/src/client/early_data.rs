@@ -70,7 +70,7 @@ enum EarlyOutcome {
 /// Calls and waits before the end of the handshake.
 impl RpcClient {
     /// Waits until the handshake is complete and the server has accepted this client; returns at
-    /// once for a client of [`Endpoint::connect`].
+    /// once for a client of [`Endpoint::connect`](crate::Endpoint::connect).
     ///
     /// # Errors
     ///
