@@ -47,18 +47,21 @@ impl RpcError {
     }
 
     /// Sets the node that was called.
+    #[must_use]
     pub fn with_peer(mut self, peer: Peer) -> Self {
         Arc::make_mut(&mut self.0).peer = Some(peer);
         self
     }
 
     /// Sets the time after which a retry is sensible.
+    #[must_use]
     pub fn with_retry_after(mut self, wait: Duration) -> Self {
         Arc::make_mut(&mut self.0).retry_after = Some(wait);
         self
     }
 
     /// Sets the cause.
+    #[must_use]
     pub fn with_source(mut self, source: impl StdError + Send + Sync + 'static) -> Self {
         Arc::make_mut(&mut self.0).source = Some(Arc::new(source));
         self

@@ -10,6 +10,7 @@ use std::fmt;
 /// call made by a handler has the priority of the call that it serves, unless [set
 /// otherwise](crate::CallOptions::with_priority). A higher priority compares as less.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
 pub enum Priority {
     /// Its failure hurts users badly. Plan capacity for all of it; use it sparingly.
     CriticalPlus,

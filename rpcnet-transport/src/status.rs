@@ -69,12 +69,14 @@ impl Status {
     }
 
     /// Sets the details, which are sent along.
+    #[must_use]
     pub fn with_details(mut self, details: impl Into<Bytes>) -> Self {
         self.details = details.into();
         self
     }
 
     /// Sets the time after which a retry is sensible.
+    #[must_use]
     pub fn with_retry_after(mut self, wait: Duration) -> Self {
         self.retry_after = Some(wait);
         self
@@ -83,11 +85,13 @@ impl Status {
     /// Forbids retries, here or elsewhere: they would only make things worse. It is sent as the
     /// longest [`retry_after`](crate::RpcError::retry_after), and makes
     /// [`RpcError::is_retryable`](crate::RpcError::is_retryable) false.
+    #[must_use]
     pub fn do_not_retry(self) -> Self {
         self.with_retry_after(Duration::MAX)
     }
 
     /// Declares that the handler did nothing that a retry would do twice.
+    #[must_use]
     pub fn not_processed(mut self) -> Self {
         self.processed = Processed::No;
         self

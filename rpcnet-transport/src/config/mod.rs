@@ -248,6 +248,7 @@ impl Default for TransportConfig {
 /// Acknowledgement frequency that the peer is asked for. See
 /// [`with_ack_frequency`](TransportConfig::with_ack_frequency).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct AckFrequency {
     /// Packets that may arrive without an immediate acknowledgement; at most 1,000. 1 is QUIC's
     /// behaviour without the extension: an acknowledgement for every second packet.
@@ -255,6 +256,13 @@ pub struct AckFrequency {
     /// Longest delay of an acknowledgement, from 1 to 25 ms. 25 ms is QUIC's behaviour without the
     /// extension.
     pub delay: Duration,
+}
+
+impl AckFrequency {
+    /// Asks for an acknowledgement after this many packets, and within this delay.
+    pub fn new(packets: u32, delay: Duration) -> Self {
+        Self { packets, delay }
+    }
 }
 
 const MIB: usize = 1024 * 1024;

@@ -7,6 +7,7 @@ use std::time::Duration;
 /// A balancer needs it beside the latency that it measures: many callers that each see a part of
 /// the load would otherwise all choose the same worker.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct LoadReport {
     /// Calls being served, over all connections; 65,535 stands for more.
     pub in_flight: u16,

@@ -78,10 +78,7 @@ async fn an_address_is_in_use_until_its_endpoint_is_gone() {
 
 #[tokio::test(start_paused = true)]
 async fn acknowledgements_asked_for_sooner_make_up_for_losses_sooner() {
-    let asked = AckFrequency {
-        packets: 10,
-        delay: Duration::from_millis(5),
-    };
+    let asked = AckFrequency::new(10, Duration::from_millis(5));
     let mut took = Vec::new();
     for frequency in [Some(asked), None] {
         let network = MemoryNetwork::new();

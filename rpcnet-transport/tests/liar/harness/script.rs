@@ -201,12 +201,12 @@ impl<'a> Script<'a> {
     }
 
     fn load(&mut self) -> LoadReport {
-        LoadReport {
-            in_flight: self.small() as u16,
-            draining: self.byte() > 200,
-            busy: self.byte() > 200,
-            queue_delay: Duration::from_micros(u64::from(self.small())),
-        }
+        let mut load = LoadReport::default();
+        load.in_flight = self.small() as u16;
+        load.draining = self.byte() > 200;
+        load.busy = self.byte() > 200;
+        load.queue_delay = Duration::from_micros(u64::from(self.small()));
+        load
     }
 }
 
