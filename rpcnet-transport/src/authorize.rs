@@ -15,16 +15,19 @@ pub struct PeerIdentity<'a> {
 
 impl PeerIdentity<'_> {
     /// Name of the node in its certificate, and its address.
+    #[must_use]
     pub fn peer(&self) -> &Peer {
         self.peer
     }
 
     /// Certificate of the node, in DER.
+    #[must_use]
     pub fn certificate(&self) -> &[u8] {
         self.certificate
     }
 
     /// SHA-256 fingerprint of the certificate, as `openssl x509 -fingerprint -sha256` shows it.
+    #[must_use]
     pub fn fingerprint(&self) -> [u8; 32] {
         let suite = TLS13_AES_128_GCM_SHA256
             .tls13()

@@ -64,6 +64,7 @@ impl CodecError {
     }
 
     /// What failed.
+    #[must_use]
     pub fn kind(&self) -> CodecErrorKind {
         self.kind
     }

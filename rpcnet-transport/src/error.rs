@@ -73,39 +73,46 @@ impl RpcError {
     }
 
     /// Code of the error.
+    #[must_use]
     pub fn code(&self) -> Code {
         self.0.code
     }
 
     /// Whether the handler has seen the request.
+    #[must_use]
     pub fn processed(&self) -> Processed {
         self.0.processed
     }
 
     /// Time after which the server suggests a retry; `None` if it said nothing, [`Duration::MAX`]
     /// if it [forbids retries](Status::do_not_retry).
+    #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
         self.0.retry_after
     }
 
     /// Whether the server forbids retries, here or elsewhere.
+    #[must_use]
     pub fn forbids_retry(&self) -> bool {
         self.0.retry_after == Some(Duration::MAX)
     }
 
     /// Message for people. A server's message is as it was sent and may hold any characters; the
     /// [`Display`](fmt::Display) of the error escapes unprintable ones.
+    #[must_use]
     pub fn message(&self) -> &str {
         &self.0.message
     }
 
     /// Details that the handler sent with its [`Status`]; empty if none.
+    #[must_use]
     pub fn details(&self) -> &Bytes {
         &self.0.details
     }
 
     /// Application error of the handler, for [`Code::App`]; `None` for other codes or if the
     /// details do not decode as `E`.
+    #[must_use]
     pub fn app<E: DeserializeOwned>(&self) -> Option<E> {
         if self.0.code != Code::App {
             return None;
@@ -114,6 +121,7 @@ impl RpcError {
     }
 
     /// Node that was called, if it is known.
+    #[must_use]
     pub fn peer(&self) -> Option<&Peer> {
         self.0.peer.as_ref()
     }
@@ -122,12 +130,14 @@ impl RpcError {
     /// it does: it was certainly not processed, the reason lies with the node or the network, and
     /// the server does not [forbid](Self::forbids_retry) it. A call whose deadline was exceeded
     /// before it ran may be retried with a new deadline.
+    #[must_use]
     pub fn is_retryable(&self) -> bool {
         let is_late = self.0.code == Code::DeadlineExceeded && !self.forbids_retry();
         self.0.processed == Processed::No && (is_late || self.is_fault_of_node())
     }
 
     /// Whether the same call may be retried if running it twice does no harm.
+    #[must_use]
     pub fn is_retryable_if_idempotent(&self) -> bool {
         self.is_retryable() || self.0.processed == Processed::Maybe && self.is_fault_of_node()
     }
@@ -325,6 +335,7 @@ pub enum ConnectError {
 
 impl ConnectError {
     /// Address that was dialled, if any was.
+    #[must_use]
     pub fn addr(&self) -> Option<SocketAddr> {
         match self {
             Self::InvalidAddress { addr, .. }
@@ -343,6 +354,7 @@ impl ConnectError {
     }
 
     /// Whether the same attempt may succeed later without a change of configuration.
+    #[must_use]
     pub fn is_retryable(&self) -> bool {
         matches!(
             self,
@@ -351,6 +363,7 @@ impl ConnectError {
     }
 
     /// Whether the fault lies with this process, so that connecting to another node does not help.
+    #[must_use]
     pub fn is_local(&self) -> bool {
         matches!(
             self,

@@ -19,6 +19,7 @@ impl Peer {
     }
 
     /// Name of the node, proved by its certificate.
+    #[must_use]
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -28,6 +29,7 @@ impl Peer {
     }
 
     /// Address that it had when the connection was established.
+    #[must_use]
     pub fn addr(&self) -> SocketAddr {
         self.addr
     }

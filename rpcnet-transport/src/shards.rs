@@ -166,16 +166,19 @@ impl Shards {
     }
 
     /// Address of the port.
+    #[must_use]
     pub fn local_addr(&self) -> SocketAddr {
         self.0.local_addr
     }
 
     /// Number of shards.
+    #[must_use]
     pub fn count(&self) -> usize {
         self.0.endpoints.len()
     }
 
     /// Counters of all shards together.
+    #[must_use]
     pub fn stats(&self) -> TransportStats {
         self.shard_stats().into_iter().sum()
     }
@@ -233,6 +236,7 @@ impl Shards {
     }
 
     /// Closes all connections with a node, on all shards. See [`Endpoint::disconnect`].
+    #[must_use]
     pub fn disconnect(&self, name: &str) -> usize {
         let endpoints = self.0.endpoints.iter();
         endpoints.map(|endpoint| endpoint.disconnect(name)).sum()

@@ -65,6 +65,7 @@ impl Endpoint {
     /// less than 30 days of a long one; again each time that half of the rest has passed; an error
     /// when the certificate has expired, repeated every hour until it is replaced. Endpoints whose
     /// identity comes from the same [`Tls`] and its clones warn once between them.
+    #[must_use]
     pub fn certificate_not_after(&self) -> SystemTime {
         self.0.shared.dialer.tls.current().not_after()
     }

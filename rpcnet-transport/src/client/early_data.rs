@@ -83,6 +83,7 @@ impl RpcClient {
     }
 
     /// Whether the handshake is complete and the server has accepted this client.
+    #[must_use]
     pub fn is_confirmed(&self) -> bool {
         match &self.0.early {
             Some(early) => early.client().is_some(),

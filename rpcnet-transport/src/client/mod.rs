@@ -152,11 +152,13 @@ impl RpcClient {
     }
 
     /// Node at the other end of the connection.
+    #[must_use]
     pub fn peer(&self) -> &Peer {
         &self.0.peer
     }
 
     /// Calls in flight on this connection. A stream counts until both of its halves are dropped.
+    #[must_use]
     pub fn in_flight(&self) -> usize {
         let later = self.confirmed_client();
         let later = later.map_or(0, |client| client.in_flight());
@@ -164,6 +166,7 @@ impl RpcClient {
     }
 
     /// Load report of the last reply on this connection; `None` before the first.
+    #[must_use]
     pub fn load(&self) -> Option<LoadReport> {
         let later = self.confirmed_client();
         later.as_ref().unwrap_or(self).0.shared.load()
@@ -172,11 +175,13 @@ impl RpcClient {
     /// Whether the connection carries as many calls as the server accepts on it: a new call would
     /// wait for another one to end, or calls that need a stream of their own wait already. If that
     /// lasts, a second connection to the same server may carry more.
+    #[must_use]
     pub fn is_saturated(&self) -> bool {
         self.0.lanes.is_saturated()
     }
 
     /// Round-trip time as QUIC estimates it.
+    #[must_use]
     pub fn rtt(&self) -> Duration {
         self.0.connection.rtt()
     }
@@ -184,17 +189,20 @@ impl RpcClient {
     /// Whether the server drains, as it says when the connection is established and whenever that
     /// changes. New calls fail at once with [`Code::Draining`](crate::Code::Draining); calls in
     /// flight go on.
+    #[must_use]
     pub fn is_draining(&self) -> bool {
         let later = self.confirmed_client();
         later.as_ref().unwrap_or(self).0.shared.is_draining()
     }
 
     /// Whether the connection is closed, so that every call fails.
+    #[must_use]
     pub fn is_closed(&self) -> bool {
         self.0.connection.close_reason().is_some()
     }
 
     /// Reason for which the connection was closed; `None` while it is open.
+    #[must_use]
     pub fn close_reason(&self) -> Option<CloseReason> {
         let reason = self.0.connection.close_reason()?;
         Some(self.0.shared.close_reason(&reason))

@@ -32,6 +32,7 @@ enum TimeLimit {
 impl CallOptions {
     /// Unary call with the client's default timeout, or stream without a deadline; first attempt,
     /// not idempotent.
+    #[must_use]
     pub fn new() -> Self {
         Self::default()
     }

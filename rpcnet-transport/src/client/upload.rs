@@ -8,6 +8,7 @@ use crate::{Decode, Encode, Peer, RpcError, Sender, stream::UntypedReceiver};
 /// Client-streaming call in progress: sends messages and gets one reply.
 ///
 /// Dropping it without [`finish`](Self::finish) cancels the call.
+#[must_use = "dropping it cancels the call"]
 pub struct Upload<Req, Resp> {
     send: Sender<Req>,
     recv: UntypedReceiver,

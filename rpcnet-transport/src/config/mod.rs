@@ -66,6 +66,7 @@ pub struct TransportConfig {
 
 impl TransportConfig {
     /// Preset for nodes in one data centre or on one machine. This is the default.
+    #[must_use]
     pub fn lan() -> Self {
         Self {
             message_bytes_max: 16 * MIB,
@@ -112,6 +113,7 @@ impl TransportConfig {
 
     /// Preset for distant nodes: longer initial round trip and timeouts, smaller initial congestion
     /// window, larger flow-control windows.
+    #[must_use]
     pub fn wan() -> Self {
         Self {
             connect_timeout: Duration::from_secs(10),
@@ -136,6 +138,7 @@ impl TransportConfig {
     /// windows of 4 MiB, an initial window of 64 packets, larger socket buffers, and packets as
     /// large as jumbo frames where the path carries them. It costs memory: 128 MiB per connection
     /// and direction at worst.
+    #[must_use]
     pub fn bulk() -> Self {
         Self {
             initial_window_bytes: 64 * PACKET_BYTES_MIN as u32,
@@ -260,6 +263,7 @@ pub struct AckFrequency {
 
 impl AckFrequency {
     /// Asks for an acknowledgement after this many packets, and within this delay.
+    #[must_use]
     pub fn new(packets: u32, delay: Duration) -> Self {
         Self { packets, delay }
     }

@@ -419,6 +419,7 @@ impl TransportConfig {
     }
 
     /// Largest datagram that the side channel accepts, in bytes.
+    #[must_use]
     pub fn side_datagram_bytes_max(&self) -> usize {
         self.side_datagram_bytes_max
     }

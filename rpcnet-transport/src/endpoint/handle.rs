@@ -38,38 +38,45 @@ impl Endpoint {
     }
 
     /// Address of the port.
+    #[must_use]
     pub fn local_addr(&self) -> SocketAddr {
         self.0.local_addr
     }
 
     /// Name of this node, from its certificate.
+    #[must_use]
     pub fn node_name(&self) -> &str {
         &self.0.shared.node_name
     }
 
     /// Settings that the endpoint was opened with.
+    #[must_use]
     pub fn config(&self) -> &TransportConfig {
         &self.0.shared.config
     }
 
     /// Socket buffers that the operating system granted, which may be smaller than the config asked
     /// for.
+    #[must_use]
     pub fn socket_buffers(&self) -> SocketBuffers {
         self.0.buffers
     }
 
     /// Snapshot of the counters.
+    #[must_use]
     pub fn stats(&self) -> TransportStats {
         self.0.shared.counters.snapshot()
     }
 
     /// Calls being served. A lane that is being read at this moment may count as one more.
+    #[must_use]
     pub fn in_flight(&self) -> usize {
         self.0.shared.in_flight.count()
     }
 
     /// Bytes held for all peers now; see
     /// [`with_buffered_bytes_max`](TransportConfig::with_buffered_bytes_max).
+    #[must_use]
     pub fn buffered_bytes(&self) -> usize {
         let shared = &self.0.shared;
         shared.accounts.bytes() + shared.dialer.server_accounts.bytes()
@@ -77,6 +84,7 @@ impl Endpoint {
 
     /// Number of running and queued calls; `None` if calls are not
     /// [limited](TransportConfig::with_admission).
+    #[must_use]
     pub fn admission(&self) -> Option<AdmissionState> {
         self.0.shared.admission.as_ref().map(|gate| gate.state())
     }
@@ -89,6 +97,7 @@ impl Endpoint {
     /// Tokio runtime that the endpoint was bound in. All tasks and timers of its connections run
     /// there, whichever thread uses them. When the runtime ends, the connections end, and
     /// everything that waits for them fails with [`ConnectError::RuntimeEnded`].
+    #[must_use]
     pub fn runtime(&self) -> &tokio::runtime::Handle {
         self.0.shared.runtime.handle()
     }
@@ -106,6 +115,7 @@ impl Endpoint {
     }
 
     /// Whether the endpoint's [runtime](Self::runtime) has ended.
+    #[must_use]
     pub fn has_runtime_ended(&self) -> bool {
         self.0.shared.runtime.probe_ended()
     }

@@ -45,6 +45,7 @@ impl Endpoint {
     }
 
     /// Whether the endpoint advertises that it drains.
+    #[must_use]
     pub fn is_draining(&self) -> bool {
         self.0.shared.is_draining()
     }

@@ -80,6 +80,7 @@ pub struct MemoryStats {
 
 impl MemoryNetwork {
     /// Network without delay, loss or endpoints.
+    #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
@@ -158,6 +159,7 @@ impl MemoryNetwork {
     }
 
     /// Snapshot of the counters.
+    #[must_use]
     pub fn stats(&self) -> MemoryStats {
         self.0.state.lock().stats
     }

@@ -21,6 +21,7 @@ pub struct SocketBuffers {
 
 impl SocketBuffers {
     /// Whether one of the two is smaller than requested.
+    #[must_use]
     pub fn is_short(&self) -> bool {
         self.receive.min(self.send) < self.requested
     }

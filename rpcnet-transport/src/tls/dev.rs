@@ -42,6 +42,7 @@ impl DevCa {
     /// # Panics
     ///
     /// If the operating system has no randomness to give.
+    #[must_use]
     pub fn new(name: &str) -> Self {
         let mut params = CertificateParams::default();
         params
@@ -114,6 +115,7 @@ impl DevCa {
     }
 
     /// Certificate of the authority.
+    #[must_use]
     pub fn ca_pem(&self) -> &str {
         &self.pem
     }

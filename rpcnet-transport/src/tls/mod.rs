@@ -138,6 +138,7 @@ impl Tls {
     /// It is the one DNS name of the certificate (subject alternative name). Of several it is the
     /// one that is also the certificate's common name, so that the issuer chooses it and every node
     /// finds the same. Wildcards do not count.
+    #[must_use]
     pub fn node_name(&self) -> &str {
         &self.0.node_name
     }
@@ -146,6 +147,7 @@ impl Tls {
     /// nodes accept the certificate of this one. It is that of an intermediate certificate if the
     /// node's needs one that expires sooner. An endpoint logs a warning before, see
     /// [`Endpoint::certificate_not_after`](crate::Endpoint::certificate_not_after).
+    #[must_use]
     pub fn not_after(&self) -> SystemTime {
         chain::system_time(self.0.expiry.not_after_s())
     }

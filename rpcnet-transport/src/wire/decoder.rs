@@ -43,6 +43,7 @@ enum State {
 impl Decoder {
     /// Decoder of a stream that must be of kind `expected`, with messages of at most
     /// `message_bytes_max` bytes.
+    #[must_use]
     pub fn new(expected: StreamKind, message_bytes_max: usize) -> Self {
         Self {
             state: State::Preface,
@@ -51,6 +52,7 @@ impl Decoder {
     }
 
     /// Decoder of the replying half of a call, which has no preface.
+    #[must_use]
     pub fn replies(message_bytes_max: usize) -> Self {
         Self::without_preface(StreamKind::Call, message_bytes_max)
     }

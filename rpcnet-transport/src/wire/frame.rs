@@ -143,6 +143,7 @@ impl StreamKind {
 
 impl Preface {
     /// Encodes the preface.
+    #[must_use]
     pub const fn encode(self) -> [u8; PREFACE_BYTES] {
         [MAGIC[0], MAGIC[1], VERSION, self.kind.to_byte()]
     }

@@ -98,6 +98,7 @@ pub struct LaneDecoder {
 
 impl LaneDecoder {
     /// Decoder that has read nothing, for bodies of any length that a lane can carry.
+    #[must_use]
     pub fn new() -> Self {
         Self {
             body_bytes_max: LANE_BODY_BYTES_MAX,
