@@ -39,7 +39,7 @@ pub(crate) fn receive_bytes_max(config: &TransportConfig) -> u16 {
     let side = config.side_datagram_bytes_max.saturating_add(1);
     u16::try_from(side)
         .unwrap_or(u16::MAX)
-        .max(config.mtu_max)
+        .max(config.quic.mtu_max)
         .clamp(ETHERNET_PAYLOAD_BYTES, UDP_PAYLOAD_BYTES_MAX)
 }
 
@@ -50,15 +50,15 @@ pub(crate) fn server_config(
     let crypto = QuicServerConfig::try_from(crypto)
         .expect("the ring provider has the cipher suite that QUIC begins with");
     let mut server = quinn::ServerConfig::with_crypto(Arc::new(crypto));
-    let mut transport = transport_config(config, config.streams_max.get(), 0);
+    let mut transport = transport_config(config, config.quic.streams_max.get(), 0);
     // Until the peer is known, and how many connections it has.
     transport
         .receive_window(VarInt::from_u32(
-            config.connection_window_bytes.get().min(WINDOW_FLOOR),
+            config.quic.connection_window_bytes.get().min(WINDOW_FLOOR),
         ))
-        .send_window(config.send_window_bytes.get().min(WINDOW_FLOOR).into());
+        .send_window(config.quic.send_window_bytes.get().min(WINDOW_FLOOR).into());
     server.transport_config(Arc::new(transport));
-    server.max_incoming(config.handshakes_max.get());
+    server.max_incoming(config.limits.handshakes_max.get());
     // Nodes do not change their address; a new address is a new connection.
     server.migration(false);
     server
@@ -74,7 +74,7 @@ pub(crate) fn client_config(
     client.transport_config(Arc::new(transport_config(
         config,
         0,
-        config.uni_streams_max.get(),
+        config.quic.uni_streams_max.get(),
     )));
     client
 }
@@ -85,28 +85,31 @@ fn transport_config(
     uni_streams_max: u32,
 ) -> quinn::TransportConfig {
     let mut transport = quinn::TransportConfig::default();
-    let idle = IdleTimeout::try_from(config.idle_timeout).expect("checked to be at most a day");
+    let idle =
+        IdleTimeout::try_from(config.quic.idle_timeout).expect("checked to be at most a day");
     let uni_streams_max = uni_streams_max.saturating_add(CONTROL_STREAMS_MAX);
     let mut discovery = MtuDiscoveryConfig::default();
     discovery
-        .upper_bound(config.mtu_max)
+        .upper_bound(config.quic.mtu_max)
         .black_hole_cooldown(BLACK_HOLE_COOLDOWN);
     transport
         .max_concurrent_bidi_streams(VarInt::from_u32(streams_max))
         .max_concurrent_uni_streams(VarInt::from_u32(uni_streams_max))
-        .stream_receive_window(VarInt::from_u32(config.stream_window_bytes.get()))
-        .receive_window(VarInt::from_u32(config.connection_window_bytes.get()))
-        .send_window(u64::from(config.send_window_bytes.get()))
+        .stream_receive_window(VarInt::from_u32(config.quic.stream_window_bytes.get()))
+        .receive_window(VarInt::from_u32(config.quic.connection_window_bytes.get()))
+        .send_window(u64::from(config.quic.send_window_bytes.get()))
         // Streams of one priority take turns, packet by packet. Otherwise a stream that always has
         // data keeps all others from sending.
         .send_fairness(true)
-        .initial_rtt(config.initial_rtt)
-        .congestion_controller_factory(Arc::new(CongestionConfig::new(config.initial_window_bytes)))
-        .ack_frequency_config(config.ack_frequency.map(ack_frequency))
-        .initial_mtu(config.initial_mtu)
+        .initial_rtt(config.quic.initial_rtt)
+        .congestion_controller_factory(Arc::new(CongestionConfig::new(
+            config.quic.initial_window_bytes,
+        )))
+        .ack_frequency_config(config.quic.ack_frequency.map(ack_frequency))
+        .initial_mtu(config.quic.initial_mtu)
         .mtu_discovery_config(Some(discovery))
         .max_idle_timeout(Some(idle))
-        .keep_alive_interval(Some(config.keep_alive))
+        .keep_alive_interval(Some(config.quic.keep_alive))
         // QUIC's own datagrams (RFC 9221) are not used.
         .datagram_receive_buffer_size(None);
     transport

@@ -110,13 +110,13 @@ pub(crate) struct InFlightGuard {
 impl PeerAccounts {
     pub(crate) fn new(config: &TransportConfig) -> Self {
         let message = config.message_bytes_max;
-        let bytes = FairShare::new(config.buffered_bytes_max.max(message), message);
+        let bytes = FairShare::new(config.limits.buffered_bytes_max.max(message), message);
         Self(Arc::new(Inner {
-            calls: FairShare::new(config.calls_max.get(), SHARE_FLOOR),
-            connections: FairShare::new(config.connections_max.get(), SHARE_FLOOR),
+            calls: FairShare::new(config.limits.calls_max.get(), SHARE_FLOOR),
+            connections: FairShare::new(config.limits.connections_max.get(), SHARE_FLOOR),
             bytes,
             window_rules: WindowConfig::new(config, bytes.max()),
-            connection_bytes_max: config.connection_buffered_bytes_max.max(message),
+            connection_bytes_max: config.limits.connection_buffered_bytes_max.max(message),
             total: Mutex::default(),
             by_peer: PeerMap::default(),
             released: Notify::new(),

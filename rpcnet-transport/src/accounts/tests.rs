@@ -206,5 +206,5 @@ async fn calls_wait_until_the_overdraft_of_their_peer_is_cleared() {
         Err(Stalled),
         "nothing is taken"
     );
-    assert_eq!(began.elapsed(), config.stall_timeout);
+    assert_eq!(began.elapsed(), config.limits.stall_timeout);
 }

@@ -51,16 +51,16 @@ pub(super) struct WindowConfig {
 
 impl WindowConfig {
     pub(super) fn new(config: &TransportConfig, budget: usize) -> Self {
-        let stream = u64::from(config.stream_window_bytes.get());
-        let receive_max = u64::from(config.connection_window_bytes.get());
+        let stream = u64::from(config.quic.stream_window_bytes.get());
+        let receive_max = u64::from(config.quic.connection_window_bytes.get());
         let floor = receive_max.min(WINDOW_FLOOR.into());
         Self {
             budget: (budget as u64).max(BUDGET_MIN),
             floor,
             receive_max,
-            send_max: config.send_window_bytes.get().into(),
+            send_max: config.quic.send_window_bytes.get().into(),
             stream,
-            base_max: (floor + stream * u64::from(config.lanes.get())).min(receive_max),
+            base_max: (floor + stream * u64::from(config.lane.lanes.get())).min(receive_max),
         }
     }
 
@@ -276,7 +276,7 @@ mod tests {
     impl Peer {
         fn new() -> Self {
             let config = TransportConfig::lan();
-            let rules = WindowConfig::new(&config, config.buffered_bytes_max);
+            let rules = WindowConfig::new(&config, config.limits.buffered_bytes_max);
             Self {
                 windows: ConnectionWindows::new(rules),
                 connections: Vec::new(),

@@ -116,7 +116,7 @@ impl RpcClient {
             0,
             0,
             0,
-            config.queue_len_max,
+            config.lane.queue_len_max,
             Arc::clone(&link),
         );
         let account = dialer.server_accounts.account(target.peer.shared_name());
@@ -129,7 +129,7 @@ impl RpcClient {
             reply_bytes_max: config.message_bytes_max,
             reply_rate: MinReplyRate::of(config),
             call_timeout: config.call_timeout,
-            lane_body_bytes_max: config.lane_body_bytes_max,
+            lane_body_bytes_max: config.lane.lane_body_bytes_max,
             lanes: Arc::new(lanes),
             shared: Arc::clone(&link),
             in_flight: Gauge::default(),

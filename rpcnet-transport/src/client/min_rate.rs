@@ -47,8 +47,8 @@ struct RateWatch {
 impl MinReplyRate {
     pub(crate) fn of(config: &TransportConfig) -> Self {
         Self {
-            stall_timeout: config.stall_timeout,
-            bytes_per_second_min: config.transfer_rate_min,
+            stall_timeout: config.limits.stall_timeout,
+            bytes_per_second_min: config.limits.transfer_rate_min,
         }
     }
 }

@@ -93,8 +93,8 @@ impl RpcClient {
         // Large enough for all streams that the server accepts, so that unread streams leave credit
         // for the lanes.
         let streams_bytes =
-            u64::from(hello.streams_max) * u64::from(config.stream_window_bytes.get());
-        if streams_bytes > u64::from(config.connection_window_bytes.get()) {
+            u64::from(hello.streams_max) * u64::from(config.quic.stream_window_bytes.get());
+        if streams_bytes > u64::from(config.quic.connection_window_bytes.get()) {
             let window = VarInt::from_u64(streams_bytes).unwrap_or(VarInt::MAX);
             connection.set_receive_window(window);
         }
@@ -108,10 +108,10 @@ impl RpcClient {
         ));
         let lanes = Arc::new(Lanes::new(
             connection.clone(),
-            config.lanes.get().min(hello.lanes_max).into(),
+            config.lane.lanes.get().min(hello.lanes_max).into(),
             hello.lane_calls_max.into(),
             hello.lane_body_bytes_max.into(),
-            config.queue_len_max,
+            config.lane.queue_len_max,
             Arc::clone(&link),
         ));
         let in_flight = Gauge::default();
@@ -140,6 +140,7 @@ impl RpcClient {
             reply_rate: MinReplyRate::of(config),
             call_timeout: config.call_timeout,
             lane_body_bytes_max: config
+                .lane
                 .lane_body_bytes_max
                 .min(hello.lane_body_bytes_max.into()),
             lanes,

@@ -1,16 +1,17 @@
 //! Configuration of an endpoint: presets, and the relations between settings.
 
 mod error;
-mod setters;
+mod lanes;
+mod limits;
+mod quic;
 
-pub use self::error::ConfigError;
+pub(crate) use self::quic::UDP_PAYLOAD_BYTES_MAX;
+pub use self::{error::ConfigError, quic::AckFrequency};
 
-use std::{
-    num::{NonZeroU8, NonZeroU32, NonZeroUsize},
-    time::Duration,
-};
+use std::{num::NonZeroUsize, time::Duration};
 
-use crate::{Admission, authorize::Authorizer, stream::time_at_rate};
+use self::{lanes::LaneSettings, limits::ServerLimits, quic::QuicSettings};
+use crate::{authorize::Authorizer, stream::time_at_rate};
 
 /// Settings of an endpoint. The two sides of a connection may differ; each bounds what it accepts
 /// itself.
@@ -26,85 +27,37 @@ use crate::{Admission, authorize::Authorizer, stream::time_at_rate};
 /// [`Endpoint::bind`](crate::Endpoint::bind) checks the relations between settings.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TransportConfig {
+    pub(crate) quic: QuicSettings,
+    pub(crate) lane: LaneSettings,
+    pub(crate) limits: ServerLimits,
     pub(crate) message_bytes_max: usize,
     pub(crate) call_timeout: Duration,
     pub(crate) connect_timeout: Duration,
-    pub(crate) header_timeout: Duration,
-    pub(crate) stall_timeout: Duration,
-    pub(crate) keep_alive: Duration,
-    pub(crate) idle_timeout: Duration,
-    pub(crate) initial_rtt: Duration,
     pub(crate) session_lifetime: Duration,
-    pub(crate) busy_poll: Duration,
     pub(crate) early_data: bool,
-    pub(crate) initial_window_bytes: u32,
-    pub(crate) ack_frequency: Option<AckFrequency>,
-    pub(crate) initial_mtu: u16,
-    pub(crate) mtu_max: u16,
-    pub(crate) streams_max: NonZeroU32,
-    pub(crate) uni_streams_max: NonZeroU32,
-    pub(crate) lanes: NonZeroU8,
-    pub(crate) lane_body_bytes_max: usize,
-    pub(crate) lane_calls_max: NonZeroU32,
-    pub(crate) queue_len_max: usize,
-    pub(crate) calls_max: NonZeroUsize,
-    pub(crate) admission: Option<Admission>,
     pub(crate) authorizer: Option<Authorizer>,
-    pub(crate) drain_grace: Duration,
-    pub(crate) connections_max: NonZeroUsize,
-    pub(crate) buffered_bytes_max: usize,
-    pub(crate) connection_buffered_bytes_max: usize,
-    pub(crate) transfer_rate_min: NonZeroU32,
-    pub(crate) handshakes_max: NonZeroUsize,
-    pub(crate) stream_window_bytes: NonZeroU32,
-    pub(crate) connection_window_bytes: NonZeroU32,
-    pub(crate) send_window_bytes: NonZeroU32,
+    pub(crate) busy_poll: Duration,
     pub(crate) socket_buffer_bytes: usize,
     pub(crate) side_channel_len: NonZeroUsize,
     pub(crate) side_datagram_bytes_max: usize,
 }
 
+/// Presets.
 impl TransportConfig {
     /// Preset for nodes in one data centre or on one machine. This is the default.
     #[must_use]
     pub fn lan() -> Self {
         Self {
+            quic: QuicSettings::lan(),
+            lane: LaneSettings::lan(),
+            limits: ServerLimits::lan(),
             message_bytes_max: 16 * MIB,
             call_timeout: Duration::from_secs(10),
             connect_timeout: Duration::from_secs(5),
-            header_timeout: Duration::from_secs(5),
-            stall_timeout: Duration::from_secs(30),
-            keep_alive: Duration::from_secs(5),
-            idle_timeout: Duration::from_secs(15),
-            initial_rtt: Duration::from_millis(10),
             session_lifetime: Duration::from_secs(3600),
-            busy_poll: Duration::from_micros(50),
             early_data: false,
-            initial_window_bytes: 32 * PACKET_BYTES_MIN as u32,
-            ack_frequency: Some(AckFrequency {
-                packets: 10,
-                delay: Duration::from_millis(5),
-            }),
-            initial_mtu: PACKET_BYTES_MIN,
-            mtu_max: 1_452,
-            streams_max: const { NonZeroU32::new(128).unwrap() },
-            uni_streams_max: const { NonZeroU32::new(64).unwrap() },
-            lanes: const { NonZeroU8::new(4).unwrap() },
-            lane_body_bytes_max: 8 * 1_024,
-            lane_calls_max: const { NonZeroU32::new(2_048).unwrap() },
-            queue_len_max: 4_096,
-            calls_max: const { NonZeroUsize::new(16_384).unwrap() },
-            admission: None,
             authorizer: None,
-            drain_grace: Duration::from_millis(100),
-            connections_max: const { NonZeroUsize::new(4_096).unwrap() },
-            buffered_bytes_max: 512 * MIB,
-            connection_buffered_bytes_max: 64 * MIB,
-            transfer_rate_min: const { NonZeroU32::new(64 * 1_024).unwrap() },
-            handshakes_max: const { NonZeroUsize::new(256).unwrap() },
-            stream_window_bytes: const { NonZeroU32::new(MIB as u32 / 2).unwrap() },
-            connection_window_bytes: const { NonZeroU32::new(64 * MIB as u32).unwrap() },
-            send_window_bytes: const { NonZeroU32::new(64 * MIB as u32).unwrap() },
+            busy_poll: Duration::from_micros(50),
             socket_buffer_bytes: 4 * MIB,
             side_channel_len: const { NonZeroUsize::new(1_024).unwrap() },
             side_datagram_bytes_max: 2_048,
@@ -116,20 +69,10 @@ impl TransportConfig {
     #[must_use]
     pub fn wan() -> Self {
         Self {
+            quic: QuicSettings::wan(),
+            limits: ServerLimits::wan(),
             connect_timeout: Duration::from_secs(10),
-            header_timeout: Duration::from_secs(10),
-            idle_timeout: Duration::from_secs(30),
-            keep_alive: Duration::from_secs(10),
-            initial_rtt: Duration::from_millis(100),
             busy_poll: Duration::ZERO,
-            drain_grace: Duration::from_millis(500),
-            transfer_rate_min: const { NonZeroU32::new(8 * 1_024).unwrap() },
-            initial_window_bytes: 14_720,
-            ack_frequency: None,
-            streams_max: const { NonZeroU32::new(64).unwrap() },
-            stream_window_bytes: const { NonZeroU32::new(2 * MIB as u32).unwrap() },
-            connection_window_bytes: const { NonZeroU32::new(128 * MIB as u32).unwrap() },
-            send_window_bytes: const { NonZeroU32::new(128 * MIB as u32).unwrap() },
             ..Self::lan()
         }
     }
@@ -141,35 +84,33 @@ impl TransportConfig {
     #[must_use]
     pub fn bulk() -> Self {
         Self {
-            initial_window_bytes: 64 * PACKET_BYTES_MIN as u32,
-            mtu_max: 8_952,
-            streams_max: const { NonZeroU32::new(32).unwrap() },
-            stream_window_bytes: const { NonZeroU32::new(4 * MIB as u32).unwrap() },
-            connection_window_bytes: const { NonZeroU32::new(128 * MIB as u32).unwrap() },
-            send_window_bytes: const { NonZeroU32::new(128 * MIB as u32).unwrap() },
-            buffered_bytes_max: 1024 * MIB,
-            connection_buffered_bytes_max: 256 * MIB,
+            quic: QuicSettings::bulk(),
+            limits: ServerLimits::bulk(),
             socket_buffer_bytes: 8 * MIB,
             ..Self::lan()
         }
     }
+}
 
+impl TransportConfig {
     /// Time limit of a body that is sent without stalls at the minimum rate.
     pub(crate) fn transfer_time(&self, bytes: usize) -> Duration {
-        self.stall_timeout + time_at_rate(bytes as u64, self.transfer_rate_min)
+        self.limits.stall_timeout + time_at_rate(bytes as u64, self.limits.transfer_rate_min)
     }
 
+    /// Checks the settings and the relations between them.
     pub(crate) fn validate(&self) -> Result<(), ConfigError> {
         if self.message_bytes_max == 0 || self.message_bytes_max > MESSAGE_BYTES_CEILING {
             return Err(ConfigError::MessageLimit(self.message_bytes_max));
         }
+        let (quic, limits) = (&self.quic, &self.limits);
         for (name, value) in [
             ("call_timeout", self.call_timeout),
             ("connect_timeout", self.connect_timeout),
-            ("header_timeout", self.header_timeout),
-            ("stall_timeout", self.stall_timeout),
-            ("keep_alive", self.keep_alive),
-            ("initial_rtt", self.initial_rtt),
+            ("header_timeout", limits.header_timeout),
+            ("stall_timeout", limits.stall_timeout),
+            ("keep_alive", quic.keep_alive),
+            ("initial_rtt", quic.initial_rtt),
         ] {
             if value.is_zero() {
                 return Err(ConfigError::Zero(name));
@@ -177,68 +118,116 @@ impl TransportConfig {
         }
         for (name, value) in [
             ("connect_timeout", self.connect_timeout),
-            ("header_timeout", self.header_timeout),
-            ("stall_timeout", self.stall_timeout),
-            ("initial_rtt", self.initial_rtt),
+            ("header_timeout", limits.header_timeout),
+            ("stall_timeout", limits.stall_timeout),
+            ("initial_rtt", quic.initial_rtt),
             ("session_lifetime", self.session_lifetime),
             ("busy_poll", self.busy_poll),
-            ("lame_duck", self.drain_grace),
+            ("drain_grace", limits.drain_grace),
         ] {
             if value > TIME_CEILING {
                 return Err(ConfigError::TooLong { name, value });
             }
         }
-        if self.keep_alive > self.idle_timeout / 2 {
-            return Err(ConfigError::KeepAlive {
-                keep_alive: self.keep_alive,
-                idle_timeout: self.idle_timeout,
-            });
-        }
-        if self.idle_timeout > TIME_CEILING {
-            return Err(ConfigError::IdleTimeout(self.idle_timeout));
-        }
-        // Unread streams must not use up the window that all other calls of the connection need.
-        let streams_bytes =
-            u64::from(self.stream_window_bytes.get()) * u64::from(self.streams_max.get());
-        for (name, bytes) in [
-            ("connection_window_bytes", self.connection_window_bytes),
-            ("send_window_bytes", self.send_window_bytes),
-        ] {
-            if streams_bytes > u64::from(bytes.get()) {
-                return Err(ConfigError::Windows {
-                    name,
-                    bytes: bytes.get(),
-                    stream: self.stream_window_bytes.get(),
-                    streams: self.streams_max.get(),
-                });
-            }
-        }
-        if self.initial_mtu < PACKET_BYTES_MIN
-            || self.initial_mtu > self.mtu_max
-            || self.mtu_max > UDP_PAYLOAD_BYTES_MAX
-        {
-            return Err(ConfigError::Mtu {
-                initial: self.initial_mtu,
-                max: self.mtu_max,
-            });
-        }
-        // A connection cannot send while a packet does not fit its congestion window.
-        if u64::from(self.initial_window_bytes) < 2 * u64::from(self.initial_mtu) {
-            return Err(ConfigError::InitialWindow {
-                bytes: self.initial_window_bytes,
-                initial_mtu: self.initial_mtu,
-            });
-        }
-        if let Some(AckFrequency { packets, delay }) = self.ack_frequency
-            && (packets > ACK_PACKETS_CEILING
-                || !(ACK_DELAY_FLOOR..=ACK_DELAY_CEILING).contains(&delay))
-        {
-            return Err(ConfigError::AckFrequency { packets, delay });
-        }
-        if self.lane_body_bytes_max > LANE_BODY_BYTES_CEILING {
-            return Err(ConfigError::LaneBody(self.lane_body_bytes_max));
-        }
-        Ok(())
+        quic.validate()?;
+        self.lane.validate()
+    }
+}
+
+/// General settings.
+impl TransportConfig {
+    /// Largest message that is accepted or sent, in bytes; default 16 MiB. The limit is checked
+    /// before anything is allocated. A smaller value protects memory (concurrent calls times this),
+    /// a larger one allows larger bodies.
+    #[must_use]
+    pub fn with_message_bytes_max(mut self, bytes: usize) -> Self {
+        self.message_bytes_max = bytes;
+        self
+    }
+
+    /// Default timeout of a unary call; default 10 s. For a streaming call it is the time to send
+    /// its request; afterwards the call has no deadline unless the caller sets one. See
+    /// [`CallOptions`](crate::CallOptions).
+    #[must_use]
+    pub fn with_call_timeout(mut self, timeout: Duration) -> Self {
+        self.call_timeout = timeout;
+        self
+    }
+
+    /// Time limit of a handshake, on both sides; default 5 s (10 s in [`wan`](Self::wan)).
+    #[must_use]
+    pub fn with_connect_timeout(mut self, timeout: Duration) -> Self {
+        self.connect_timeout = timeout;
+        self
+    }
+
+    /// Session lifetime: how long a session can be resumed, at a caller since the last full
+    /// handshake with the node, at a server since the last handshake of the session; default an
+    /// hour, at most a day, zero for never. A resumed handshake needs no signatures, and is what
+    /// [`connect_early`](crate::Endpoint::connect_early) requires. The certificates of both sides
+    /// are verified again each time; possession of the keys is not, so a larger value gives more
+    /// time to an attacker who steals a session from a caller's memory.
+    #[must_use]
+    pub fn with_session_lifetime(mut self, lifetime: Duration) -> Self {
+        self.session_lifetime = lifetime;
+        self
+    }
+
+    /// Busy polling: how long a thread spins for further packets before it sleeps, after it sent or
+    /// served a request; default 50 us, zero in [`wan`](Self::wan) for never. A sleeping thread
+    /// takes about that long to wake, several times as long as a call within a data centre takes
+    /// otherwise; a spinning one occupies its core. Where it does not pay, because packets do not
+    /// arrive in time, it is soon tried at one of a thousand occasions only. It has an effect on
+    /// current-thread runtimes, such as those of [`Shards`](crate::Shards), and none on others.
+    #[must_use]
+    pub fn with_busy_poll(mut self, limit: Duration) -> Self {
+        self.busy_poll = limit;
+        self
+    }
+
+    /// Whether a server accepts early data (0-RTT): calls of known callers before the handshake is
+    /// complete, of methods that are declared [replay-safe](crate::Router::with_replay_safe);
+    /// default `false`. It saves such a call two round trips, at the price that an attacker on the
+    /// path may be able to replay it. Without it, early calls are answered after the handshake,
+    /// like all others.
+    #[must_use]
+    pub fn with_early_data(mut self, accepted: bool) -> Self {
+        self.early_data = accepted;
+        self
+    }
+
+    /// Socket buffers to request from the operating system, in bytes for each direction; default 4
+    /// MiB (8 MiB in [`bulk`](Self::bulk)). It may grant less (on Linux `net.core.rmem_max` and
+    /// `net.core.wmem_max` decide, often 208 KiB), which is logged and shown by
+    /// [`Endpoint::socket_buffers`](crate::Endpoint::socket_buffers). A small buffer loses packets
+    /// when many arrive between two polls of the endpoint; a large one costs memory only while it
+    /// is full.
+    #[must_use]
+    pub fn with_socket_buffer_bytes(mut self, bytes: usize) -> Self {
+        self.socket_buffer_bytes = bytes;
+        self
+    }
+
+    /// Queue of the side channel, in datagrams that were not read yet; default 1,024. Further ones
+    /// are dropped and counted.
+    #[must_use]
+    pub fn with_side_channel_len(mut self, datagrams: NonZeroUsize) -> Self {
+        self.side_channel_len = datagrams;
+        self
+    }
+
+    /// Largest datagram of the side channel, in bytes; default 2,048. Larger ones are dropped and
+    /// counted. Values above 65,526 have no further effect.
+    #[must_use]
+    pub fn with_side_datagram_bytes_max(mut self, bytes: usize) -> Self {
+        self.side_datagram_bytes_max = bytes;
+        self
+    }
+
+    /// Largest datagram that the side channel accepts, in bytes.
+    #[must_use]
+    pub fn side_datagram_bytes_max(&self) -> usize {
+        self.side_datagram_bytes_max
     }
 }
 
@@ -248,192 +237,9 @@ impl Default for TransportConfig {
     }
 }
 
-/// Acknowledgement frequency that the peer is asked for. See
-/// [`with_ack_frequency`](TransportConfig::with_ack_frequency).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct AckFrequency {
-    /// Packets that may arrive without an immediate acknowledgement; at most 1,000. 1 is QUIC's
-    /// behaviour without the extension: an acknowledgement for every second packet.
-    pub packets: u32,
-    /// Longest delay of an acknowledgement, from 1 to 25 ms. 25 ms is QUIC's behaviour without the
-    /// extension.
-    pub delay: Duration,
-}
-
-impl AckFrequency {
-    /// Asks for an acknowledgement after this many packets, and within this delay.
-    #[must_use]
-    pub fn new(packets: u32, delay: Duration) -> Self {
-        Self { packets, delay }
-    }
-}
-
 const MIB: usize = 1024 * 1024;
-
-/// Smallest packet that every QUIC path carries (RFC 9000 section 14).
-const PACKET_BYTES_MIN: u16 = 1_200;
-
-/// Largest UDP payload (RFC 9000 section 18.2).
-pub(crate) const UDP_PAYLOAD_BYTES_MAX: u16 = 65_527;
-
-const ACK_PACKETS_CEILING: u32 = 1_000;
-
-/// Shorter delays are below the resolution of timers.
-const ACK_DELAY_FLOOR: Duration = Duration::from_millis(1);
-
-/// Longer delays are reduced to the larger of this and the round trip.
-const ACK_DELAY_CEILING: Duration = Duration::from_millis(25);
-
-/// Largest length that the frame header of a lane can carry.
-const LANE_BODY_BYTES_CEILING: usize = 65_535;
 const MESSAGE_BYTES_CEILING: usize = 1024 * MIB;
 const TIME_CEILING: Duration = Duration::from_secs(24 * 3600);
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn presets_are_consistent() {
-        assert_eq!(TransportConfig::lan().validate(), Ok(()));
-        assert_eq!(TransportConfig::wan().validate(), Ok(()));
-        assert_eq!(TransportConfig::bulk().validate(), Ok(()));
-    }
-
-    #[test]
-    fn contradictions_are_named() {
-        let base = TransportConfig::lan;
-        let second = Duration::from_secs(1);
-        let table = [
-            (
-                base().with_message_bytes_max(0),
-                ConfigError::MessageLimit(0),
-            ),
-            (
-                base().with_header_timeout(Duration::ZERO),
-                ConfigError::Zero("header_timeout"),
-            ),
-            (
-                base().with_stall_timeout(Duration::MAX),
-                ConfigError::TooLong {
-                    name: "stall_timeout",
-                    value: Duration::MAX,
-                },
-            ),
-            (
-                base().with_keep_alive(second).with_idle_timeout(second),
-                ConfigError::KeepAlive {
-                    keep_alive: second,
-                    idle_timeout: second,
-                },
-            ),
-            (
-                base().with_stream_window_bytes(NonZeroU32::MAX),
-                ConfigError::Windows {
-                    name: "connection_window_bytes",
-                    bytes: 64 * MIB as u32,
-                    stream: u32::MAX,
-                    streams: 128,
-                },
-            ),
-            (
-                base().with_send_window_bytes(NonZeroU32::new(64 * MIB as u32 - 1).unwrap()),
-                ConfigError::Windows {
-                    name: "send_window_bytes",
-                    bytes: 64 * MIB as u32 - 1,
-                    stream: MIB as u32 / 2,
-                    streams: 128,
-                },
-            ),
-            (
-                base().with_mtu_max(1_199),
-                ConfigError::Mtu {
-                    initial: 1_200,
-                    max: 1_199,
-                },
-            ),
-            (
-                base().with_mtu_max(65_528),
-                ConfigError::Mtu {
-                    initial: 1_200,
-                    max: 65_528,
-                },
-            ),
-            (
-                base().with_initial_mtu(1_199),
-                ConfigError::Mtu {
-                    initial: 1_199,
-                    max: 1_452,
-                },
-            ),
-            (
-                base().with_initial_mtu(1_453),
-                ConfigError::Mtu {
-                    initial: 1_453,
-                    max: 1_452,
-                },
-            ),
-            (
-                base().with_initial_window_bytes(2_399),
-                ConfigError::InitialWindow {
-                    bytes: 2_399,
-                    initial_mtu: 1_200,
-                },
-            ),
-            (
-                base().with_ack_frequency(Some(acks(1_001, 5))),
-                ConfigError::AckFrequency {
-                    packets: 1_001,
-                    delay: Duration::from_millis(5),
-                },
-            ),
-            (
-                base().with_ack_frequency(Some(acks(10, 0))),
-                ConfigError::AckFrequency {
-                    packets: 10,
-                    delay: Duration::ZERO,
-                },
-            ),
-            (
-                base().with_ack_frequency(Some(acks(10, 26))),
-                ConfigError::AckFrequency {
-                    packets: 10,
-                    delay: Duration::from_millis(26),
-                },
-            ),
-            (
-                base().with_lane_body_bytes_max(65_536),
-                ConfigError::LaneBody(65_536),
-            ),
-        ];
-        for (config, expected) in table {
-            assert_eq!(config.validate(), Err(expected));
-        }
-        // Boundaries: exactly a day, and exactly half, are valid.
-        let day = base().with_stall_timeout(TIME_CEILING);
-        assert_eq!(day.validate(), Ok(()));
-        let half = base().with_keep_alive(second).with_idle_timeout(2 * second);
-        assert_eq!(half.validate(), Ok(()));
-        // So are the largest packets with a window for two of them, the extreme acknowledgement
-        // frequencies, and lanes for all bodies or for none.
-        let large = base()
-            .with_mtu_max(65_527)
-            .with_initial_mtu(65_527)
-            .with_initial_window_bytes(2 * 65_527);
-        assert_eq!(large.validate(), Ok(()));
-        for frequency in [None, Some(acks(0, 1)), Some(acks(1_000, 25))] {
-            assert_eq!(base().with_ack_frequency(frequency).validate(), Ok(()));
-        }
-        for bytes in [0, 65_535] {
-            assert_eq!(base().with_lane_body_bytes_max(bytes).validate(), Ok(()));
-        }
-    }
-
-    fn acks(packets: u32, delay_ms: u64) -> AckFrequency {
-        AckFrequency {
-            packets,
-            delay: Duration::from_millis(delay_ms),
-        }
-    }
-}
+mod tests;

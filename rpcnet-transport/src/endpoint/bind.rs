@@ -85,7 +85,7 @@ impl Endpoint {
             Arc::clone(&udp),
             Arc::clone(&side),
             Arc::clone(&busy_poll),
-            config.mtu_max,
+            config.quic.mtu_max,
             quic::receive_bytes_max(&config),
         ));
         let node_name = tls.node_name().into();
@@ -101,6 +101,7 @@ impl Endpoint {
         )
         .map_err(failed)?;
         let admission = config
+            .limits
             .admission
             .as_ref()
             .map(|a| Arc::new(AdmissionGate::new(a)));
@@ -124,7 +125,7 @@ impl Endpoint {
         };
         let shared = EndpointShared {
             dialer: Arc::new(dialer),
-            lifecycle: Lifecycle::new(config.drain_grace, stopped),
+            lifecycle: Lifecycle::new(config.limits.drain_grace, stopped),
             port: PortParts {
                 closer: close,
                 side_queue: Arc::clone(&side),

@@ -70,7 +70,7 @@ impl EndpointShared {
         LoadReport {
             in_flight: u16::try_from(in_flight).unwrap_or(u16::MAX),
             draining: self.is_draining(),
-            busy: in_flight >= self.config.calls_max.get().saturating_mul(4) / 5
+            busy: in_flight >= self.config.limits.calls_max.get().saturating_mul(4) / 5
                 || self.admission.as_ref().is_some_and(|gate| gate.is_busy()),
             queue_delay: self.queue_delay.smoothed(),
         }

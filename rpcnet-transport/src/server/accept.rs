@@ -59,7 +59,7 @@ impl WarningLimiter {
 
 impl AcceptLoop {
     pub(crate) fn new(config: &TransportConfig) -> Self {
-        let handshakes = config.handshakes_max.get();
+        let handshakes = config.limits.handshakes_max.get();
         Self {
             handshakes: Arc::new(Mutex::new(HandshakeLimiter::new(handshakes))),
             epoch: Instant::now(),
@@ -243,10 +243,11 @@ async fn send_hello(
         &Hello {
             draining,
             message_bytes_max: u32::try_from(shared.config.message_bytes_max).unwrap_or(u32::MAX),
-            streams_max: shared.config.streams_max.get(),
-            lanes_max: shared.config.lanes.get(),
-            lane_calls_max: u16::try_from(shared.config.lane_calls_max.get()).unwrap_or(u16::MAX),
-            lane_body_bytes_max: u16::try_from(shared.config.lane_body_bytes_max)
+            streams_max: shared.config.quic.streams_max.get(),
+            lanes_max: shared.config.lane.lanes.get(),
+            lane_calls_max: u16::try_from(shared.config.lane.lane_calls_max.get())
+                .unwrap_or(u16::MAX),
+            lane_body_bytes_max: u16::try_from(shared.config.lane.lane_body_bytes_max)
                 .unwrap_or(u16::MAX),
         },
     );

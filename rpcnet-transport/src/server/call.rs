@@ -286,7 +286,7 @@ pub(super) fn check_capacity(
     if shared.refuses_calls() {
         return Err(draining_status(shared));
     }
-    if is_full || in_flight > shared.config.calls_max.get() {
+    if is_full || in_flight > shared.config.limits.calls_max.get() {
         return Err(overloaded_status(shared));
     }
     Ok(())

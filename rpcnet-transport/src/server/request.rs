@@ -33,7 +33,7 @@ pub(super) async fn read_header(
     recv: &mut RecvHalf,
     arrived: Instant,
 ) -> Result<(RequestHeader, Option<Bytes>), RequestFailure> {
-    let patience = arrived + shared.config.header_timeout;
+    let patience = arrived + shared.config.limits.header_timeout;
     loop {
         if let Some((header, body)) = next_request(shared, recv)? {
             return Ok((header, Some(body)));

@@ -47,7 +47,7 @@ async fn serve_stream(
     early: Option<HandshakeState>,
 ) {
     let arrived = Instant::now();
-    let patience = arrived + shared.config.header_timeout;
+    let patience = arrived + shared.config.limits.header_timeout;
     let first = timeout_at(patience, read_preface(&mut recv)).await;
     let counters = &shared.counters;
     let why = match first.unwrap_or(Err(StreamRejection::HeaderTimeout)) {
@@ -66,7 +66,7 @@ async fn serve_stream(
             ResetCode::Malformed
         }
         Ok((StreamKind::Lane, rest)) => {
-            if let Some(_taken) = caller.try_add_lane(shared.config.lanes.get()) {
+            if let Some(_taken) = caller.try_add_lane(shared.config.lane.lanes.get()) {
                 let outbox = Outbox::new(send, caller.connection.clone());
                 return lane::serve(shared, caller, outbox, recv, rest).await;
             }

@@ -51,8 +51,8 @@ impl StallTimer {
     pub(crate) fn new(config: &TransportConfig, progress: Arc<Progress>) -> Self {
         Self {
             progress,
-            stall_timeout: config.stall_timeout,
-            transfer_rate_min: config.transfer_rate_min,
+            stall_timeout: config.limits.stall_timeout,
+            transfer_rate_min: config.limits.transfer_rate_min,
             deadline: None,
         }
     }

@@ -130,8 +130,9 @@ impl LaneServer {
         first_bytes: Bytes,
     ) -> Self {
         let now = Instant::now();
-        let calls_max = usize::try_from(shared.config.lane_calls_max.get()).unwrap_or(usize::MAX);
-        let body_bytes_max = shared.config.lane_body_bytes_max;
+        let calls_max =
+            usize::try_from(shared.config.lane.lane_calls_max.get()).unwrap_or(usize::MAX);
+        let body_bytes_max = shared.config.lane.lane_body_bytes_max;
         Self {
             load: shared.load(),
             shared,
@@ -189,7 +190,7 @@ impl LaneServer {
         }
         // Before the replies leave: a caller that has a reply finds it counted.
         self.stats.flush(&self.shared);
-        let rate_min = self.shared.config.transfer_rate_min;
+        let rate_min = self.shared.config.limits.transfer_rate_min;
         match self.replies.poll_flush(self.now, rate_min, cx) {
             Poll::Ready(Err(RepliesNotRead)) => return Poll::Ready(LaneServerEnd::Closed),
             Poll::Ready(Ok(())) => has_more |= was_full,
@@ -284,14 +285,14 @@ impl LaneServer {
 
     /// Writes the status of a call that was rejected, or whose handler will not return.
     fn write_failure(&mut self, id: u32, status: Status) {
-        let details_max = self.shared.config.lane_body_bytes_max;
+        let details_max = self.shared.config.lane.lane_body_bytes_max;
         let (header, body) = reply_parts(Err(status), self.load, details_max);
         self.replies.write_failure(id, &header, &body);
     }
 
     /// Waits for the next deadline, or for the stall timeout of a caller that reads nothing.
     fn poll_timer(&mut self, cx: &mut Context<'_>) -> Poll<LaneServerEnd> {
-        let stall_timeout = self.shared.config.stall_timeout;
+        let stall_timeout = self.shared.config.limits.stall_timeout;
         let stalled_at = self.replies.stalled_at(stall_timeout);
         if stalled_at.is_some_and(|at| at <= self.now) {
             return Poll::Ready(LaneServerEnd::Stalled);
@@ -335,7 +336,7 @@ impl LaneServer {
             drained = poll_fn(|cx| self.poll_drain(cx)) => drained,
             () = cancel.cancelled() => {
                 self.cancel_all();
-                let stall = self.shared.config.stall_timeout;
+                let stall = self.shared.config.limits.stall_timeout;
                 let flushed = timeout(stall, poll_fn(|cx| self.replies.poll_send(cx))).await;
                 if matches!(flushed, Ok(Ok(()))) { Ok(()) } else { Err(RepliesNotRead) }
             }
@@ -347,9 +348,9 @@ impl LaneServer {
         self.requests.stop(ResetCode::Cancelled);
         self.replies.finish();
         // Older replies were acknowledged, or the connection is as good as lost.
-        if self.last_active.elapsed() < self.shared.config.idle_timeout {
+        if self.last_active.elapsed() < self.shared.config.quic.idle_timeout {
             let _ = timeout(
-                self.shared.config.stall_timeout,
+                self.shared.config.limits.stall_timeout,
                 self.replies.acknowledged(),
             )
             .await;

@@ -269,7 +269,7 @@ impl LaneServer {
     pub(super) fn finish_call(&mut self, id: u32, outcome: HandlerResult) {
         let config = &self.shared.config;
         let outcome = outcome.and_then(|reply| check_reply_size(reply, config.message_bytes_max));
-        let lane_body_bytes_max = config.lane_body_bytes_max;
+        let lane_body_bytes_max = config.lane.lane_body_bytes_max;
         match outcome {
             Ok(body) if body.len() <= lane_body_bytes_max => {
                 let peer = &self.caller.account.peer;
