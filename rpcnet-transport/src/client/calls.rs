@@ -4,8 +4,11 @@ use bytes::Bytes;
 use futures::TryFutureExt;
 use tokio::time::Instant;
 
-use super::{CallOptions, RpcClient, Upload, reply};
-use crate::{Code, Decode, Encode, Processed, Receiver, RpcError, Sender, wire::RequestFlags};
+use super::{
+    CallOptions, RpcClient, Upload, reply,
+    typed::{decode, encode},
+};
+use crate::{Decode, Encode, Receiver, RpcError, Sender, wire::RequestFlags};
 
 /// Unary and streaming calls.
 impl RpcClient {
@@ -52,7 +55,7 @@ impl RpcClient {
             return call.await.map_err(|e| self.with_peer_context(e));
         }
         let now = Instant::now();
-        let deadline = options.resolve(now, Some(self.0.call_timeout));
+        let deadline = options.resolve(now, Some(self.0.limits.call_timeout));
         let outcome = if let Some(refusal) = self.fail_fast(now, deadline) {
             Err(refusal)
         } else if self.fits_lane(&body, &options, now, deadline) {
@@ -78,7 +81,7 @@ impl RpcClient {
         mut options: CallOptions,
     ) -> Result<Bytes, RpcError> {
         let now = Instant::now();
-        let deadline = options.resolve(now, Some(self.0.call_timeout));
+        let deadline = options.resolve(now, Some(self.0.limits.call_timeout));
         if self.0.early.is_none() && self.fits_lane(body, &options, now, deadline) {
             let outcome = match self.fail_fast(now, deadline) {
                 Some(refusal) => Err(refusal),
@@ -98,7 +101,7 @@ impl RpcClient {
     ///
     /// # Errors
     ///
-    /// As for [`call`](Self::call), and [`Code::Internal`] if a value cannot be encoded or decoded.
+    /// As for [`call`](Self::call), and [`Code::Internal`](crate::Code::Internal) if a value cannot be encoded or decoded.
     pub async fn call_typed<Req, Resp>(&self, method: &str, request: &Req) -> Result<Resp, RpcError>
     where
         Req: Encode + ?Sized,
@@ -253,26 +256,4 @@ impl RpcClient {
             .await?;
         Ok((Sender::new(send), Receiver::new(recv)))
     }
-}
-
-pub(super) fn encode<Req: Encode + ?Sized>(request: &Req) -> Result<Bytes, RpcError> {
-    request.encode().map_err(|e| {
-        RpcError::new(
-            Code::Internal,
-            Processed::No,
-            "the request could not be encoded",
-        )
-        .with_source(e)
-    })
-}
-
-pub(super) fn decode<Resp: Decode>(reply: Bytes) -> Result<Resp, RpcError> {
-    Resp::decode(reply).map_err(|e| {
-        RpcError::new(
-            Code::Internal,
-            Processed::Yes,
-            "malformed response: the reply could not be decoded",
-        )
-        .with_source(e)
-    })
 }

@@ -8,9 +8,8 @@ use quinn::ConnectionError;
 use tokio::time::{Instant, sleep_until};
 
 use super::{
-    ConnectionEvent, MinRateReader, MinReplyRate,
-    lane::{ConnectionShared, Lanes},
-    reply,
+    ConnectionEvent, MinRateReader, MinReplyRate, connection_shared::ConnectionShared,
+    lanes::Lanes, reply,
 };
 use crate::{
     accounts::{ConnectionAccount, StreamBudget},
@@ -44,56 +43,57 @@ pub(super) async fn run_connection(
 ) {
     let ConnectionTask {
         lanes,
-        shared: link,
+        shared,
         in_flight,
         account,
         reply_rate,
     } = parts;
     let connection = guard.connection().clone();
-    let begun = Mutex::default();
-    let mut answers = FuturesUnordered::new();
-    let mut says_more = true;
+    let in_progress = Mutex::default();
+    let mut replies = FuturesUnordered::new();
+    let mut control_is_open = true;
     // Until this time further drain states are not read, which bounds the work that a server can
     // cause.
-    let mut heard_until = None;
+    let mut paused_until = None;
     let end = loop {
         tokio::select! {
-            () = link.client_dropped.cancelled() => break None,
+            () = shared.client_dropped.cancelled() => break None,
             () = registered.disconnected() => {
                 close_at_once(&connection, CLOSE_DISCONNECTED, b"");
                 break Some(ConnectionError::LocallyClosed);
             }
-            () = sleep_until(heard_until.unwrap_or_else(Instant::now)), if heard_until.is_some() => {
-                heard_until = None;
+            () = sleep_until(paused_until.unwrap_or_else(Instant::now)), if paused_until.is_some() => {
+                paused_until = None;
             }
-            frame = poll_fn(|cx| control.poll_frame(cx)), if says_more && heard_until.is_none() => match frame {
+            frame = poll_fn(|cx| control.poll_frame(cx)), if control_is_open && paused_until.is_none() => match frame {
                 Ok(Some(Frame::Draining(first))) => {
-                    link.set_draining(latest_draining(&mut control, first));
-                    heard_until = Some(Instant::now() + DRAINING_INTERVAL_MIN);
+                    shared.set_draining(latest_draining(&mut control, first));
+                    paused_until = Some(Instant::now() + DRAINING_INTERVAL_MIN);
                 }
                 // The stream ended, or a later version wrote a frame that this one does not know.
                 // The rest of the connection works on.
-                _ => says_more = false,
+                _ => control_is_open = false,
             },
             stream = connection.accept_uni() => match stream {
                 // QUIC bounds the number of these streams.
                 Ok(stream) => {
-                    let room = StreamBudget::charged_to(Arc::clone(&account));
-                    let recv = reply_stream(stream, room, message_bytes_max);
-                    answers.push(read_reply(recv, reply_rate, &lanes, &link, &begun));
+                    let budget = StreamBudget::charged_to(Arc::clone(&account));
+                    let recv = reply_stream(stream, budget, message_bytes_max);
+                    replies.push(read_reply(recv, reply_rate, &lanes, &shared, &in_progress));
                 }
                 // Replies that have arrived completely are still delivered.
                 Err(error) => break Some(error),
             },
-            Some(()) = answers.next() => {}
+            Some(()) = replies.next() => {}
         }
     };
     if let Some(end) = end {
-        link.events()
-            .notify(ConnectionEvent::Closed(link.close_reason(&end)));
-        answers.collect::<()>().await;
+        shared
+            .events()
+            .notify(ConnectionEvent::Closed(shared.close_reason(&end)));
+        replies.collect::<()>().await;
     } else {
-        drop(answers);
+        drop(replies);
         tokio::select! {
             () = in_flight.wait_for_zero() => {}
             () = registered.disconnected() => {
@@ -125,12 +125,12 @@ type RepliesInProgress = Mutex<HashSet<(u64, u32)>>;
 
 fn reply_stream(
     stream: quinn::RecvStream,
-    room: StreamBudget,
+    budget: StreamBudget,
     message_bytes_max: usize,
 ) -> (u64, RecvHalf) {
     let index = stream.id().index();
     let decoder = Decoder::new(StreamKind::LaneReply, message_bytes_max);
-    (index, RecvHalf::new(stream, decoder, room))
+    (index, RecvHalf::new(stream, decoder, budget))
 }
 
 /// Reads a reply that came on a stream of its own, if its call still waits and no other stream
@@ -139,28 +139,28 @@ async fn read_reply(
     (index, mut stream): (u64, RecvHalf),
     rate: MinReplyRate,
     lanes: &Lanes,
-    link: &ConnectionShared,
-    begun: &RepliesInProgress,
+    shared: &ConnectionShared,
+    in_progress: &RepliesInProgress,
 ) {
-    let mut reader = MinRateReader::new(rate, &link.runtime);
+    let mut reader = MinRateReader::new(rate, &shared.runtime);
     let to = reader.frame(&mut stream).await;
     let Ok(Some(Frame::ReplyTo { lane, id })) = to else {
         // It is not known which call it replies to. The server says on the lane that the reply was
         // not delivered.
         return stream.stop(ResetCode::Malformed);
     };
-    if !lanes.is_waiting(lane, id) || !begun.lock().insert((lane, id)) {
+    if !lanes.is_waiting(lane, id) || !in_progress.lock().insert((lane, id)) {
         return stream.stop(ResetCode::Cancelled);
     }
-    let mut looked_at = Instant::now();
+    let mut checked_at = Instant::now();
     let frame = poll_fn(|cx| {
         if let Poll::Ready(frame) = reader.poll_frame(&mut stream, cx) {
             return Poll::Ready(Some(frame));
         }
         // The server is told of a cancelled call, and may go on sending all the same.
         let now = Instant::now();
-        if now.duration_since(looked_at) >= PENDING_CHECK_INTERVAL {
-            looked_at = now;
+        if now.duration_since(checked_at) >= PENDING_CHECK_INTERVAL {
+            checked_at = now;
             if !lanes.is_waiting(lane, id) {
                 return Poll::Ready(None);
             }
@@ -168,14 +168,14 @@ async fn read_reply(
         Poll::Pending
     });
     let frame = frame.await;
-    begun.lock().remove(&(lane, id));
+    in_progress.lock().remove(&(lane, id));
     let Some(frame) = frame else {
         return stream.stop(ResetCode::Cancelled);
     };
     let outcome = match frame {
         Ok(Some(Frame::Reply(header, body))) => {
             stream.note_end();
-            link.note_load(header.load);
+            shared.note_load(header.load);
             reply::into_result(header, body)
         }
         other => Err(reply::read_error(other, index)),

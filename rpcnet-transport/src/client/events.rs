@@ -26,20 +26,20 @@ impl EventListener {
     /// Replaces the callback, which is called at once if there is something to report.
     pub(super) fn set(
         &self,
-        told: EventCallback,
+        callback: EventCallback,
         so_far: impl FnOnce() -> Option<ConnectionEvent>,
     ) {
         // Called under the lock, so that events arrive in order.
         let mut listener = self.0.lock();
         if let Some(news) = so_far() {
-            told(news);
+            callback(news);
         }
-        *listener = Some(told);
+        *listener = Some(callback);
     }
 
     pub(super) fn notify(&self, news: ConnectionEvent) {
-        if let Some(told) = &*self.0.lock() {
-            told(news);
+        if let Some(callback) = &*self.0.lock() {
+            callback(news);
         }
     }
 }

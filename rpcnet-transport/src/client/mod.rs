@@ -1,293 +1,31 @@
 //! Client side: one connection to one node, and the calls on it.
 
+mod call_error;
+mod call_limits;
 mod calls;
 mod close_reason;
+mod connection_shared;
 mod control;
+mod early_call;
 mod early_data;
+mod early_handshake;
 mod events;
-mod lane;
+mod lanes;
 mod min_rate;
 mod on_lane;
 mod on_stream;
 mod options;
 pub(crate) mod reply;
+mod rpc_client;
+mod typed;
 mod upload;
 
 pub use self::{
-    close_reason::CloseReason, events::ConnectionEvent, options::CallOptions, upload::Upload,
+    close_reason::CloseReason, events::ConnectionEvent, options::CallOptions,
+    rpc_client::RpcClient, upload::Upload,
 };
 pub(crate) use self::{
     control::DRAINING_INTERVAL_MIN,
-    lane::LANE_METHODS_MAX,
+    lanes::LANE_METHODS_MAX,
     min_rate::{MinRateReader, MinReplyRate},
 };
-
-use std::{fmt, sync::Arc, time::Duration};
-
-use quinn::VarInt;
-use tokio::time::Instant;
-
-use self::{
-    early_data::EarlyHandshake,
-    lane::{ConnectionShared, Lanes},
-};
-use crate::{
-    Endpoint, LoadReport, Peer, RpcError, TransportConfig,
-    accounts::ConnectionAccount,
-    close::{CLOSE_DONE, close_at_once},
-    dial::OpenedConnection,
-    gauge::{Gauge, GaugeGuard},
-    stream::WriteTurns,
-};
-
-/// Connection to one node, for any number of concurrent calls. Cheap to clone.
-///
-/// The connection ends with its last clone and the last of its streams, with
-/// [`close`](Self::close), or when the peer or the network ends it. It does not reconnect. Dropping
-/// the future of a call cancels its handler on the server.
-#[derive(Clone)]
-pub struct RpcClient(Arc<Inner>);
-
-struct Inner {
-    connection: quinn::Connection,
-    peer: Peer,
-    account: Arc<ConnectionAccount>,
-    /// Turns in which calls write large messages.
-    write_turns: Arc<WriteTurns>,
-    /// The smaller of this side's limit and the server's.
-    request_bytes_max: usize,
-    reply_bytes_max: usize,
-    reply_rate: MinReplyRate,
-    call_timeout: Duration,
-    lane_body_bytes_max: usize,
-    lanes: Arc<Lanes>,
-    shared: Arc<ConnectionShared>,
-    /// Calls with streams of their own.
-    in_flight: Gauge,
-    /// Calls of all connections of the endpoint.
-    outgoing: Gauge,
-    /// Set if the client was returned before its handshake completed. It forwards calls to another
-    /// client afterwards.
-    early: Option<EarlyHandshake>,
-    /// Endpoint of a client that was opened by [`RpcClient::connect`].
-    _endpoint: Option<Endpoint>,
-}
-
-impl RpcClient {
-    pub(crate) fn new(
-        opened: OpenedConnection,
-        config: &TransportConfig,
-        endpoint: Option<Endpoint>,
-    ) -> Self {
-        let OpenedConnection {
-            connection,
-            peer,
-            account,
-            hello,
-            control,
-            runtime,
-            registered,
-            outgoing,
-            busy_poll,
-        } = opened;
-        // Large enough for all streams that the server accepts, so that unread streams leave credit
-        // for the lanes.
-        let streams_bytes =
-            u64::from(hello.streams_max) * u64::from(config.quic.stream_window_bytes.get());
-        if streams_bytes > u64::from(config.quic.connection_window_bytes.get()) {
-            let window = VarInt::from_u64(streams_bytes).unwrap_or(VarInt::MAX);
-            connection.set_receive_window(window);
-        }
-        let link = Arc::new(ConnectionShared::new(
-            runtime.clone(),
-            registered.local_close(),
-            outgoing.clone(),
-            busy_poll,
-            config.message_bytes_max,
-            hello.draining,
-        ));
-        let lanes = Arc::new(Lanes::new(
-            connection.clone(),
-            config.lane.lanes.get().min(hello.lanes_max).into(),
-            hello.lane_calls_max.into(),
-            hello.lane_body_bytes_max.into(),
-            config.lane.queue_len_max,
-            Arc::clone(&link),
-        ));
-        let in_flight = Gauge::default();
-        runtime.spawn(control::run_connection(
-            link.guard(connection.clone()),
-            registered,
-            control,
-            control::ConnectionTask {
-                lanes: Arc::clone(&lanes),
-                shared: Arc::clone(&link),
-                in_flight: in_flight.clone(),
-                account: Arc::clone(&account),
-                reply_rate: MinReplyRate::of(config),
-            },
-            config.message_bytes_max,
-        ));
-        Self(Arc::new(Inner {
-            connection,
-            peer,
-            write_turns: Arc::default(),
-            account,
-            request_bytes_max: config
-                .message_bytes_max
-                .min(hello.message_bytes_max as usize),
-            reply_bytes_max: config.message_bytes_max,
-            reply_rate: MinReplyRate::of(config),
-            call_timeout: config.call_timeout,
-            lane_body_bytes_max: config
-                .lane
-                .lane_body_bytes_max
-                .min(hello.lane_body_bytes_max.into()),
-            lanes,
-            shared: link,
-            in_flight,
-            outgoing,
-            early: None,
-            _endpoint: endpoint,
-        }))
-    }
-
-    /// Node at the other end of the connection.
-    #[must_use]
-    pub fn peer(&self) -> &Peer {
-        &self.0.peer
-    }
-
-    /// Calls in flight on this connection. A stream counts until both of its halves are dropped.
-    #[must_use]
-    pub fn in_flight(&self) -> usize {
-        let later = self.confirmed_client();
-        let later = later.map_or(0, |client| client.in_flight());
-        self.0.in_flight.count() + self.0.lanes.waiting() + later
-    }
-
-    /// Load report of the last reply on this connection; `None` before the first.
-    #[must_use]
-    pub fn load(&self) -> Option<LoadReport> {
-        let later = self.confirmed_client();
-        later.as_ref().unwrap_or(self).0.shared.load()
-    }
-
-    /// Whether the connection carries as many calls as the server accepts on it: a new call would
-    /// wait for another one to end, or calls that need a stream of their own wait already. If that
-    /// lasts, a second connection to the same server may carry more.
-    #[must_use]
-    pub fn is_saturated(&self) -> bool {
-        self.0.lanes.is_saturated()
-    }
-
-    /// Round-trip time as QUIC estimates it.
-    #[must_use]
-    pub fn rtt(&self) -> Duration {
-        self.0.connection.rtt()
-    }
-
-    /// Whether the server drains, as it says when the connection is established and whenever that
-    /// changes. New calls fail at once with [`Code::Draining`](crate::Code::Draining); calls in
-    /// flight go on.
-    #[must_use]
-    pub fn is_draining(&self) -> bool {
-        let later = self.confirmed_client();
-        later.as_ref().unwrap_or(self).0.shared.is_draining()
-    }
-
-    /// Whether the connection is closed, so that every call fails.
-    #[must_use]
-    pub fn is_closed(&self) -> bool {
-        self.0.connection.close_reason().is_some()
-    }
-
-    /// Reason for which the connection was closed; `None` while it is open.
-    #[must_use]
-    pub fn close_reason(&self) -> Option<CloseReason> {
-        let reason = self.0.connection.close_reason()?;
-        Some(self.0.shared.close_reason(&reason))
-    }
-
-    /// Waits until the connection is closed.
-    pub async fn closed(&self) -> CloseReason {
-        let reason = self.0.connection.closed().await;
-        self.0.shared.close_reason(&reason)
-    }
-
-    /// Sets the callback for [`ConnectionEvent`]s: the server starts or stops draining, or the
-    /// connection is closed. If either is the case already, the callback runs at once. It replaces
-    /// the previous callback. It has to be quick, must not block and must not call this method; the
-    /// connection keeps it, so it must not hold the client.
-    pub fn on_event(&self, told: impl Fn(ConnectionEvent) + Send + Sync + 'static) {
-        if let Some(later) = self.confirmed_client() {
-            return later.on_event(told);
-        }
-        self.0
-            .shared
-            .events()
-            .set(Box::new(told), || match self.close_reason() {
-                Some(reason) => Some(ConnectionEvent::Closed(reason)),
-                None => self
-                    .is_draining()
-                    .then_some(ConnectionEvent::Draining(true)),
-            });
-    }
-
-    /// Closes the connection at once, however much is in flight. Calls in flight fail with
-    /// [`Code::Unavailable`](crate::Code::Unavailable); they and the peer learn the reason.
-    pub fn close(&self, reason: &str) {
-        if !reason.is_empty() {
-            let why = format!("the connection was closed here: {reason}");
-            self.0.shared.local_close.note(&why);
-        }
-        close_at_once(&self.0.connection, CLOSE_DONE, reason.as_bytes());
-    }
-
-    fn confirmed_client(&self) -> Option<Self> {
-        self.0.early.as_ref().and_then(EarlyHandshake::client)
-    }
-
-    fn count_call(&self) -> [GaugeGuard; 2] {
-        [self.0.in_flight.enter().0, self.0.outgoing.enter().0]
-    }
-
-    /// Error of a call that cannot start: its deadline has passed, or the server drains.
-    fn fail_fast(&self, now: Instant, deadline: Option<Instant>) -> Option<RpcError> {
-        if on_stream::is_expired(deadline, now) {
-            return Some(on_stream::deadline_exceeded(false));
-        }
-        if !self.is_draining() {
-            return None;
-        }
-        let lost = self.0.connection.close_reason();
-        Some(lost.map_or_else(on_stream::draining_error, reply::lost_before_sending))
-    }
-
-    fn with_peer_context(&self, error: RpcError) -> RpcError {
-        let error = self.0.shared.runtime.explain(error);
-        let error = self.0.shared.local_close.explain(error);
-        error.with_peer(self.0.peer.clone())
-    }
-}
-
-impl Drop for Inner {
-    fn drop(&mut self) {
-        self.lanes.abort();
-        // Otherwise the connection is closed when the last call ends.
-        if self.early.is_none() && self.in_flight.count() == 0 {
-            close_at_once(&self.connection, CLOSE_DONE, b"");
-        }
-        self.shared.client_dropped.cancel();
-    }
-}
-
-impl fmt::Debug for RpcClient {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RpcClient")
-            .field("peer", &self.0.peer)
-            .field("in_flight", &self.in_flight())
-            .field("closed", &self.close_reason())
-            .finish()
-    }
-}

@@ -5,8 +5,8 @@ use tokio::time::Instant;
 
 use super::{
     CallOptions, RpcClient,
-    lane::{CallRequest, LaneCall, LaneCallOutcome, NotStarted},
-    on_stream::{deadline_exceeded, is_expired},
+    call_error::{deadline_exceeded, is_expired},
+    lanes::{CallRequest, LaneCall, LaneCallOutcome, NotStarted},
 };
 use crate::{RpcError, wire};
 
@@ -20,7 +20,7 @@ impl RpcClient {
         deadline: Option<Instant>,
     ) -> bool {
         let left = deadline.map(|at| at.saturating_duration_since(now));
-        body.len() <= self.0.lane_body_bytes_max
+        body.len() <= self.0.limits.lane_body_bytes_max
             && !options.isolated
             && !self.0.lanes.is_empty()
             && left.is_none_or(|left| left <= wire::LANE_DEADLINE_MAX)
@@ -35,7 +35,7 @@ impl RpcClient {
         now: Instant,
         deadline: Option<Instant>,
     ) -> Result<Bytes, RpcError> {
-        self.check_request(method, body)?;
+        self.0.limits.check_request(method, body)?;
         let lanes = &self.0.lanes;
         let mut now = now;
         if lanes.has_waiting_calls() {
@@ -55,7 +55,7 @@ impl RpcClient {
                 deadline,
             };
             match LaneCall::new(lanes, request).await {
-                LaneCallOutcome::Completed(answer) => return answer,
+                LaneCallOutcome::Completed(reply) => return reply,
                 LaneCallOutcome::NotStarted(NotStarted::Ended(error)) => return Err(error),
                 LaneCallOutcome::NotStarted(NotStarted::Full) => {
                     Box::pin(lanes.wait_for_room(deadline)).await?;

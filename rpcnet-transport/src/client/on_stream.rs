@@ -6,12 +6,16 @@ use bytes::Bytes;
 use futures::FutureExt;
 use tokio::time::{Instant, timeout_at};
 
-use super::{CallOptions, MinRateReader, RpcClient, reply};
+use super::{
+    CallOptions, MinRateReader, RpcClient,
+    call_error::{deadline_exceeded, is_expired, processed_if_sent},
+    reply,
+};
 use crate::{
-    Code, Processed, RpcError,
+    Processed, RpcError,
     accounts::StreamBudget,
     stream::{OutgoingCall, RecvHalf, SendHalf, UntypedReceiver, UntypedSender, WriteFailure},
-    wire::{self, Decoder, Frame, RequestFlags, RequestHeader},
+    wire::{Decoder, Frame, RequestFlags, RequestHeader},
 };
 
 /// Calls on streams of their own.
@@ -56,7 +60,7 @@ impl RpcClient {
         send.finish();
         self.0.shared.note_work(true);
         *sent = true;
-        let mut reader = MinRateReader::new(self.0.reply_rate, &self.0.shared.runtime);
+        let mut reader = MinRateReader::new(self.0.limits.reply_rate, &self.0.shared.runtime);
         match reader.frame(&mut recv).await {
             Ok(Some(Frame::Reply(header, body))) => {
                 recv.note_end();
@@ -79,7 +83,7 @@ impl RpcClient {
         let now = Instant::now();
         let opened_by = options
             .has_default_time_limit()
-            .then(|| now.checked_add(self.0.call_timeout))
+            .then(|| now.checked_add(self.0.limits.call_timeout))
             .flatten();
         let deadline = options.resolve(now, None);
         // A streaming call without a deadline still has a time limit for its opening.
@@ -115,20 +119,20 @@ impl RpcClient {
             self.send_request(&mut send, header, body, deadline).await?;
             Ok((send, recv))
         };
-        let begun = match opened_by {
+        let started = match opened_by {
             Some(at) => {
-                let begun = async { timeout_at(at, beginning).await };
-                match self.0.shared.runtime.in_runtime(begun).await {
-                    Ok(begun) => begun.unwrap_or_else(|_| Err(deadline_exceeded(false))),
+                let started = async { timeout_at(at, beginning).await };
+                match self.0.shared.runtime.in_runtime(started).await {
+                    Ok(started) => started.unwrap_or_else(|_| Err(deadline_exceeded(false))),
                     Err(ended) => Err(ended.into_error(Processed::No)),
                 }
             }
             None => {
-                let begun = self.0.shared.runtime.in_runtime(beginning).await;
-                begun.unwrap_or_else(|ended| Err(ended.into_error(Processed::No)))
+                let started = self.0.shared.runtime.in_runtime(beginning).await;
+                started.unwrap_or_else(|ended| Err(ended.into_error(Processed::No)))
             }
         };
-        let (send, recv) = begun.map_err(|e| self.with_peer_context(e))?;
+        let (send, recv) = started.map_err(|e| self.with_peer_context(e))?;
         let index = send.index();
         let recv = UntypedReceiver::for_caller(
             recv,
@@ -137,7 +141,7 @@ impl RpcClient {
             deadline,
             OutgoingCall {
                 stream_index: index,
-                rate: self.0.reply_rate,
+                rate: self.0.limits.reply_rate,
                 local_close: self.0.shared.local_close.clone(),
                 in_flight: Some(Arc::clone(&in_flight)),
             },
@@ -146,33 +150,12 @@ impl RpcClient {
             send,
             self.0.shared.runtime.clone(),
             self.0.peer.clone(),
-            self.0.request_bytes_max,
+            self.0.limits.request_bytes_max,
             deadline,
             self.0.shared.local_close.clone(),
             in_flight,
         );
         Ok((send, recv))
-    }
-
-    /// Rejects requests that can be sent neither on a lane nor on a stream.
-    pub(super) fn check_request(&self, method: &str, body: &Bytes) -> Result<(), RpcError> {
-        if method.is_empty() || method.len() > wire::METHOD_BYTES_MAX {
-            return Err(RpcError::new(
-                Code::InvalidRequest,
-                Processed::No,
-                format!(
-                    "invalid method name: it has {} bytes, not 1 to 255",
-                    method.len()
-                ),
-            ));
-        }
-        if body.len() > self.0.request_bytes_max {
-            return Err(crate::stream::message_too_large(
-                body.len(),
-                self.0.request_bytes_max,
-            ));
-        }
-        Ok(())
     }
 
     pub(super) fn request_header(
@@ -182,7 +165,7 @@ impl RpcClient {
         options: &CallOptions,
         flags: RequestFlags,
     ) -> Result<RequestHeader, RpcError> {
-        self.check_request(method, body)?;
+        self.0.limits.check_request(method, body)?;
         Ok(RequestHeader {
             method: method.to_owned(),
             attempt: options.attempt,
@@ -206,7 +189,7 @@ impl RpcClient {
             }
         };
         let (send, recv) = opened.map_err(reply::lost_before_sending)?;
-        let decoder = Decoder::replies(self.0.reply_bytes_max);
+        let decoder = Decoder::replies(self.0.limits.reply_bytes_max);
         let room = StreamBudget::charged_to(Arc::clone(&self.0.account));
         let mut recv = RecvHalf::new(recv, decoder, room);
         // A call may be kept without being polled.
@@ -236,41 +219,5 @@ impl RpcClient {
                 unreachable!("a new stream without a limit on waiting")
             }
         }
-    }
-}
-
-fn processed_if_sent(sent: bool) -> Processed {
-    if sent {
-        Processed::Maybe
-    } else {
-        Processed::No
-    }
-}
-
-pub(super) fn draining_error() -> RpcError {
-    RpcError::new(
-        Code::Draining,
-        Processed::No,
-        "the server takes no new calls",
-    )
-}
-
-pub(super) fn is_expired(deadline: Option<Instant>, now: Instant) -> bool {
-    deadline.is_some_and(|at| at <= now)
-}
-
-pub(super) fn deadline_exceeded(sent: bool) -> RpcError {
-    if sent {
-        RpcError::new(
-            Code::DeadlineExceeded,
-            Processed::Maybe,
-            "deadline exceeded before the reply arrived",
-        )
-    } else {
-        RpcError::new(
-            Code::DeadlineExceeded,
-            Processed::No,
-            "deadline exceeded before the request was sent",
-        )
     }
 }

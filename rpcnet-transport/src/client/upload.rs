@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::calls::decode;
+use super::typed::decode;
 use crate::{Decode, Encode, Peer, RpcError, Sender, stream::UntypedReceiver};
 
 /// Client-streaming call in progress: sends messages and gets one reply.

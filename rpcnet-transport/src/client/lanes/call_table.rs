@@ -67,8 +67,8 @@ impl<T> CallTable<T> {
 
     /// Adds a call and returns its id; `None` if the table is full.
     pub(super) fn insert(&mut self, waker: Waker, deadline: Option<Instant>) -> Option<u32> {
-        let place = match self.free.pop() {
-            Some(place) => place,
+        let slot = match self.free.pop() {
+            Some(slot) => slot,
             None if self.slots.len() < self.slots_max => {
                 self.slots.push(Slot {
                     generation: 0,
@@ -81,16 +81,16 @@ impl<T> CallTable<T> {
         if let Some(deadline) = deadline {
             self.earliest = Some(self.earliest.map_or(deadline, |e| e.min(deadline)));
         }
-        let at = &mut self.slots[usize::from(place)];
+        let at = &mut self.slots[usize::from(slot)];
         at.state = SlotState::Waiting { waker, deadline };
         self.waiting += 1;
-        Some(u32::from(at.generation) << 16 | u32::from(place))
+        Some(u32::from(at.generation) << 16 | u32::from(slot))
     }
 
     /// Completes a call and returns the waker of its caller; `None` if no call of this id waits.
-    pub(super) fn complete(&mut self, id: u32, answer: T) -> Option<Waker> {
+    pub(super) fn complete(&mut self, id: u32, reply: T) -> Option<Waker> {
         let at = self.find(id)?;
-        match std::mem::replace(&mut at.state, SlotState::Completed(answer)) {
+        match std::mem::replace(&mut at.state, SlotState::Completed(reply)) {
             SlotState::Waiting { waker, .. } => {
                 self.waiting -= 1;
                 Some(waker)
@@ -121,10 +121,10 @@ impl<T> CallTable<T> {
                 Poll::Pending
             }
             SlotState::Completed(_) => {
-                let SlotState::Completed(answer) = self.release(id) else {
+                let SlotState::Completed(reply) = self.release(id) else {
                     unreachable!("it was a moment ago")
                 };
-                Poll::Ready(answer)
+                Poll::Ready(reply)
             }
             SlotState::Free => panic!("the call is in the table"),
         }
@@ -141,14 +141,14 @@ impl<T> CallTable<T> {
     pub(super) fn expire(
         &mut self,
         now: Instant,
-        answer: impl Fn() -> T,
+        reply: impl Fn() -> T,
         mut expired: impl FnMut(u32, Waker),
     ) {
         if self.earliest.is_none_or(|earliest| now < earliest) {
             return;
         }
         self.earliest = None;
-        for (place, at) in self.slots.iter_mut().enumerate() {
+        for (slot, at) in self.slots.iter_mut().enumerate() {
             let SlotState::Waiting {
                 deadline: Some(deadline),
                 ..
@@ -161,24 +161,24 @@ impl<T> CallTable<T> {
                 continue;
             }
             if let SlotState::Waiting { waker, .. } =
-                std::mem::replace(&mut at.state, SlotState::Completed(answer()))
+                std::mem::replace(&mut at.state, SlotState::Completed(reply()))
             {
                 self.waiting -= 1;
-                expired(u32::from(at.generation) << 16 | place as u32, waker);
+                expired(u32::from(at.generation) << 16 | slot as u32, waker);
             }
         }
     }
 
     /// Completes every call.
-    pub(super) fn complete_all(&mut self, answer: impl Fn() -> T, mut answered: impl FnMut(Waker)) {
+    pub(super) fn complete_all(&mut self, reply: impl Fn() -> T, mut woken: impl FnMut(Waker)) {
         for at in &mut self.slots {
             if !matches!(at.state, SlotState::Waiting { .. }) {
                 continue;
             }
             if let SlotState::Waiting { waker, .. } =
-                std::mem::replace(&mut at.state, SlotState::Completed(answer()))
+                std::mem::replace(&mut at.state, SlotState::Completed(reply()))
             {
-                answered(waker);
+                woken(waker);
             }
         }
         self.waiting = 0;
@@ -186,9 +186,9 @@ impl<T> CallTable<T> {
     }
 
     fn find(&mut self, id: u32) -> Option<&mut Slot<T>> {
-        let [place, uses] = [id as u16, (id >> 16) as u16];
-        let at = self.slots.get_mut(usize::from(place))?;
-        (at.generation == uses).then_some(at)
+        let [slot, generation] = [id as u16, (id >> 16) as u16];
+        let at = self.slots.get_mut(usize::from(slot))?;
+        (at.generation == generation).then_some(at)
     }
 
     fn release(&mut self, id: u32) -> SlotState<T> {
@@ -274,13 +274,13 @@ mod tests {
     #[test]
     fn complete_all_wakes_every_waiting_call() {
         let mut table = table(8);
-        let answered = table.insert(Waker::noop().clone(), None).unwrap();
+        let replied = table.insert(Waker::noop().clone(), None).unwrap();
         let waiting = table.insert(Waker::noop().clone(), None).unwrap();
-        assert!(table.complete(answered, 1).is_some());
+        assert!(table.complete(replied, 1).is_some());
         let mut woken = 0;
         table.complete_all(|| 2, |_| woken += 1);
         assert_eq!((woken, table.waiting()), (1, 0));
-        assert_eq!(poll(&mut table, answered), Poll::Ready(1));
+        assert_eq!(poll(&mut table, replied), Poll::Ready(1));
         assert_eq!(poll(&mut table, waiting), Poll::Ready(2));
     }
 
@@ -298,25 +298,25 @@ mod tests {
                         None => prop_assert_eq!(model.len(), 5),
                     },
                     (1, Some(at)) => {
-                        let (id, answer) = &mut model[at];
-                        prop_assert_eq!(table.complete(*id, number).is_some(), answer.is_none());
-                        answer.get_or_insert(number);
+                        let (id, reply) = &mut model[at];
+                        prop_assert_eq!(table.complete(*id, number).is_some(), reply.is_none());
+                        reply.get_or_insert(number);
                     }
                     (2, Some(at)) => {
-                        let (id, answer) = model[at];
+                        let (id, reply) = model[at];
                         let polled = poll(&mut table, id);
-                        prop_assert_eq!(polled, answer.map_or(Poll::Pending, Poll::Ready));
-                        if answer.is_some() {
+                        prop_assert_eq!(polled, reply.map_or(Poll::Pending, Poll::Ready));
+                        if reply.is_some() {
                             model.swap_remove(at);
                         }
                     }
                     (3, Some(at)) => {
-                        let (id, answer) = model.swap_remove(at);
-                        prop_assert_eq!(table.cancel(id), answer.is_none());
+                        let (id, reply) = model.swap_remove(at);
+                        prop_assert_eq!(table.cancel(id), reply.is_none());
                     }
                     _ => {}
                 }
-                let waiting = model.iter().filter(|(_, answer)| answer.is_none()).count();
+                let waiting = model.iter().filter(|(_, reply)| reply.is_none()).count();
                 prop_assert_eq!(table.waiting(), waiting);
                 prop_assert_eq!(table.occupied(), model.len());
                 prop_assert_eq!(table.is_full(), model.len() == 5);

@@ -6,7 +6,10 @@ use std::{
     task::{Context, Poll},
 };
 
-use super::{CallRequest, CallResult, Lane, Lanes, NotStarted};
+use super::{
+    lane::{CallRequest, CallResult, Lane, NotStarted},
+    lane_set::Lanes,
+};
 
 /// Future that sends a request at its first poll and completes with the reply. Dropped in between,
 /// it cancels the call.
@@ -41,18 +44,18 @@ impl Future for LaneCall<'_> {
         let this = self.get_mut();
         let Some((lane, id)) = this.started else {
             return match this.lanes.start_call(&this.request, cx.waker()) {
-                Ok(begun) => {
-                    this.started = Some(begun);
+                Ok(started) => {
+                    this.started = Some(started);
                     Poll::Pending
                 }
                 Err(not) => Poll::Ready(LaneCallOutcome::NotStarted(not)),
             };
         };
-        let answer = lane.poll_reply(id, cx);
-        if answer.is_ready() {
+        let reply = lane.poll_reply(id, cx);
+        if reply.is_ready() {
             this.started = None;
         }
-        answer.map(LaneCallOutcome::Completed)
+        reply.map(LaneCallOutcome::Completed)
     }
 }
 

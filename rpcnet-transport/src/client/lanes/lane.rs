@@ -1,11 +1,4 @@
-//! Lane: a stream that many small calls share, client side.
-
-mod call;
-mod call_table;
-mod lane_task;
-mod lanes;
-mod method_numbers;
-mod reopen_backoff;
+//! Lane: a stream that many small calls share.
 
 use std::{
     sync::{
@@ -21,20 +14,14 @@ use parking_lot::Mutex;
 use quinn::ConnectionError;
 use tokio::{task::AbortHandle, time::Instant};
 
-pub(super) use self::{
-    call::{LaneCall, LaneCallOutcome},
-    lanes::Lanes,
-};
-use self::{
+use super::{
     call_table::CallTable,
-    lane_task::LaneTask,
     method_numbers::{MethodNumber, MethodNumbers},
     reopen_backoff::ReopenBackoff,
 };
-pub(crate) use self::{lanes::ConnectionShared, method_numbers::LANE_METHODS_MAX};
-use super::reply;
 use crate::{
     CallOptions, Code, Processed, RpcError,
+    client::{connection_shared::ConnectionShared, reply},
     gauge::GaugeGuard,
     outbox::Outbox,
     runtime::RuntimeEnded,
@@ -48,42 +35,42 @@ pub(super) type CallResult = Result<Bytes, RpcError>;
 /// One lane of a connection. Its first call opens it.
 #[derive(Debug)]
 pub(super) struct Lane {
-    state: Mutex<LaneState>,
+    pub(super) state: Mutex<LaneState>,
     /// Calls that wait for their replies, readable without the lock.
     waiting: AtomicUsize,
     /// Calls whose replies were not taken yet, or [`FULL`]; readable without the lock.
     occupancy: AtomicUsize,
     /// Largest reply that may come on the lane.
-    body_bytes_max: usize,
-    shared: Arc<ConnectionShared>,
+    pub(super) body_bytes_max: usize,
+    pub(super) shared: Arc<ConnectionShared>,
 }
 
 #[derive(Debug)]
-struct LaneState {
-    phase: LanePhase,
-    table: CallTable<CallResult>,
+pub(super) struct LaneState {
+    pub(super) phase: LanePhase,
+    pub(super) table: CallTable<CallResult>,
     methods: MethodNumbers,
     /// Waker of the lane's task, when it sleeps.
-    task: Option<Waker>,
+    pub(super) task: Option<Waker>,
     /// The task was woken to write what is queued, and has not run yet.
-    is_task_woken: bool,
+    pub(super) is_task_woken: bool,
     /// Held while any call waits.
     outgoing: Option<GaugeGuard>,
-    reopen_backoff: ReopenBackoff,
+    pub(super) reopen_backoff: ReopenBackoff,
 }
 
 #[derive(Debug)]
-enum LanePhase {
+pub(super) enum LanePhase {
     Unopened,
     /// The call that opens the lane sets the task a moment later.
     Open {
         outbox: Outbox,
-        reader: Option<AbortHandle>,
+        task: Option<AbortHandle>,
     },
     /// No new calls start. Those that were sent may still be answered.
     Closing {
         index: u64,
-        reader: Option<AbortHandle>,
+        task: Option<AbortHandle>,
     },
     Ended(LaneEnd),
 }
@@ -107,18 +94,18 @@ pub(super) enum LaneEnd {
 
 /// Request of a call on a lane.
 #[derive(Debug)]
-pub(super) struct CallRequest<'a> {
-    pub(super) method: &'a str,
-    pub(super) body: &'a [u8],
+pub(in crate::client) struct CallRequest<'a> {
+    pub(in crate::client) method: &'a str,
+    pub(in crate::client) body: &'a [u8],
     /// Resolved options.
-    pub(super) options: &'a CallOptions,
-    pub(super) now: Instant,
-    pub(super) deadline: Option<Instant>,
+    pub(in crate::client) options: &'a CallOptions,
+    pub(in crate::client) now: Instant,
+    pub(in crate::client) deadline: Option<Instant>,
 }
 
 /// Reason for which a call did not start on a lane. Nothing was sent.
 #[derive(Debug)]
-pub(super) enum NotStarted {
+pub(in crate::client) enum NotStarted {
     /// The server accepts no more concurrent calls, or QUIC has taken too little of what is queued.
     Full,
     /// The lane is not open, and the server accepts no more streams at the moment.
@@ -133,7 +120,7 @@ impl Lane {
     pub(super) fn new(
         calls_max: usize,
         body_bytes_max: usize,
-        link: Arc<ConnectionShared>,
+        shared: Arc<ConnectionShared>,
     ) -> Self {
         Self {
             body_bytes_max,
@@ -148,7 +135,7 @@ impl Lane {
             }),
             waiting: AtomicUsize::new(0),
             occupancy: AtomicUsize::new(0),
-            shared: link,
+            shared,
         }
     }
 
@@ -188,33 +175,13 @@ impl Lane {
 
     /// Starts a call and returns its id, with which the caller has to poll for the reply or cancel.
     pub(super) fn start_call(
-        self: &Arc<Self>,
-        connection: &quinn::Connection,
-        request: &CallRequest<'_>,
-        waker: &Waker,
-    ) -> Result<u32, NotStarted> {
-        let mut opened = None;
-        let begun = self.write_request(
-            &mut self.state.lock(),
-            connection,
-            request,
-            waker,
-            &mut opened,
-        );
-        if let Some(recv) = opened {
-            self.start_task(recv);
-        }
-        begun
-    }
-
-    fn write_request(
         &self,
-        state: &mut LaneState,
         connection: &quinn::Connection,
         request: &CallRequest<'_>,
         waker: &Waker,
         opened: &mut Option<quinn::RecvStream>,
     ) -> Result<u32, NotStarted> {
+        let state = &mut *self.state.lock();
         if matches!(state.phase, LanePhase::Unopened) {
             *opened = Some(open_lane(state, connection)?);
         }
@@ -310,10 +277,10 @@ impl Lane {
     }
 
     /// Completes a call whose reply came on another stream.
-    pub(super) fn complete(&self, id: u32, answer: CallResult) {
+    pub(super) fn complete(&self, id: u32, reply: CallResult) {
         let waker = {
             let state = &mut *self.state.lock();
-            let waker = state.table.complete(id, answer);
+            let waker = state.table.complete(id, reply);
             // The server already knows that a call was cancelled.
             if waker.is_some()
                 && let LanePhase::Open { outbox, .. } = &mut state.phase
@@ -347,36 +314,33 @@ impl Lane {
     pub(super) fn abort(&self) {
         let state = &mut *self.state.lock();
         match std::mem::replace(&mut state.phase, LanePhase::Ended(LaneEnd::Finished)) {
-            LanePhase::Open { mut outbox, reader } => {
+            LanePhase::Open { mut outbox, task } => {
                 if let Poll::Ready(Ok(())) =
                     outbox.poll_flush(&mut Context::from_waker(Waker::noop()))
                 {
                     outbox.finish();
                 }
-                reader.inspect(AbortHandle::abort);
+                task.inspect(AbortHandle::abort);
             }
-            LanePhase::Closing { reader, .. } => {
-                reader.inspect(AbortHandle::abort);
+            LanePhase::Closing { task, .. } => {
+                task.inspect(AbortHandle::abort);
             }
             LanePhase::Unopened | LanePhase::Ended(_) => {}
         }
     }
 
-    /// Must not be called under the lock: a runtime that has ended drops the task at once, which
-    /// takes the lock.
-    fn start_task(self: &Arc<Self>, recv: quinn::RecvStream) {
-        let reader = LaneTask::new(Arc::clone(self), recv);
-        let task = self.shared.runtime.spawn(reader).abort_handle();
+    /// Sets the task of a lane that was opened.
+    pub(super) fn set_task(&self, handle: AbortHandle) {
         match &mut self.state.lock().phase {
-            LanePhase::Open { reader, .. } | LanePhase::Closing { reader, .. } => {
-                *reader = Some(task);
+            LanePhase::Open { task, .. } | LanePhase::Closing { task, .. } => {
+                *task = Some(handle);
             }
             LanePhase::Unopened | LanePhase::Ended(_) => {}
         }
     }
 
     /// Updates the counts that are read without the lock; called after every change.
-    fn publish_counts(&self, state: &mut LaneState) {
+    pub(super) fn publish_counts(&self, state: &mut LaneState) {
         let waiting = state.table.waiting();
         self.waiting.store(waiting, Relaxed);
         self.occupancy.store(state.occupancy(), Relaxed);
@@ -403,12 +367,12 @@ impl LaneState {
     }
 
     /// Stops writing; calls that were sent may still be answered.
-    fn stop_writing(&mut self) {
+    pub(super) fn stop_writing(&mut self) {
         let phase = std::mem::replace(&mut self.phase, LanePhase::Unopened);
         self.phase = match phase {
-            LanePhase::Open { outbox, reader } => LanePhase::Closing {
+            LanePhase::Open { outbox, task } => LanePhase::Closing {
                 index: outbox.stream_index(),
-                reader,
+                task,
             },
             other => other,
         };
@@ -418,15 +382,15 @@ impl LaneState {
         if std::mem::replace(&mut self.is_task_woken, true) {
             return;
         }
-        if let Some(reader) = &self.task {
-            reader.wake_by_ref();
+        if let Some(task) = &self.task {
+            task.wake_by_ref();
         }
     }
 }
 
 impl LaneEnd {
     /// Error for a call that was sent.
-    fn error_after_sending(&self) -> RpcError {
+    pub(super) fn error_after_sending(&self) -> RpcError {
         match self {
             Self::Finished => self.error_before_sending(),
             Self::Reset(code) => {
@@ -468,10 +432,7 @@ fn open_lane(
     outbox
         .reserve(FRAME_BYTES_MAX)
         .extend_from_slice(&Preface { kind }.encode());
-    state.phase = LanePhase::Open {
-        outbox,
-        reader: None,
-    };
+    state.phase = LanePhase::Open { outbox, task: None };
     Ok(recv)
 }
 
@@ -480,7 +441,7 @@ fn open_lane(
 const OUTBOX_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// Occupancy of a lane that accepts no call; no number of calls reaches it.
-const FULL: usize = usize::MAX;
+pub(super) const FULL: usize = usize::MAX;
 
 /// Upper bound of the header of any frame that a caller writes.
-const FRAME_BYTES_MAX: usize = 40;
+pub(super) const FRAME_BYTES_MAX: usize = 40;

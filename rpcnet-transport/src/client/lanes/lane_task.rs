@@ -10,9 +10,9 @@ use bytes::Bytes;
 use quinn::ReadError;
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use super::{CallResult, FRAME_BYTES_MAX, Lane, LaneEnd, LanePhase};
+use super::lane::{CallResult, FRAME_BYTES_MAX, Lane, LaneEnd, LanePhase};
 use crate::{
-    client::{on_stream::deadline_exceeded, reply},
+    client::{call_error::deadline_exceeded, reply},
     stream::ResetCode,
     wire::{self, LaneDecoder, LaneFrame, LoadReport, WireError},
 };
@@ -35,7 +35,7 @@ pub(super) struct LaneTask {
 }
 
 impl LaneTask {
-    pub(super) fn new(lane: Arc<Lane>, recv: quinn::RecvStream) -> Self {
+    fn new(lane: Arc<Lane>, recv: quinn::RecvStream) -> Self {
         let decoder = LaneDecoder::new().with_body_bytes_max(lane.body_bytes_max);
         Self {
             lane,
@@ -49,6 +49,14 @@ impl LaneTask {
             was_reset: false,
             has_ended: false,
         }
+    }
+
+    /// Starts the task of a lane that was opened. Must not be called under the lock: a runtime that
+    /// has ended drops the task at once, which takes the lock.
+    pub(super) fn spawn(lane: &Arc<Lane>, recv: quinn::RecvStream) {
+        let task = Self::new(Arc::clone(lane), recv);
+        let task = lane.shared.runtime.spawn(task);
+        lane.set_task(task.abort_handle());
     }
 
     /// Reads the available chunks, once.
@@ -89,9 +97,9 @@ impl LaneTask {
                 match self.decoder.next_frame() {
                     Ok(Some(frame)) => {
                         match reply_of_frame(frame, self.lane.shared.reply_bytes_max) {
-                            Ok((id, report, answer)) => {
+                            Ok((id, report, reply)) => {
                                 load = Some(report);
-                                self.replies.push((id, answer));
+                                self.replies.push((id, reply));
                             }
                             Err(e) => return Poll::Ready(Err(LaneEnd::Malformed(e))),
                         }
@@ -114,8 +122,8 @@ impl LaneTask {
         if !self.replies.is_empty() {
             state.reopen_backoff.on_reply();
         }
-        for (id, answer) in self.replies.drain(..) {
-            self.wakers.extend(state.table.complete(id, answer));
+        for (id, reply) in self.replies.drain(..) {
+            self.wakers.extend(state.table.complete(id, reply));
         }
         state.is_task_woken = false;
         match &mut state.task {

@@ -1,0 +1,169 @@
+//! State that the parts of a connection share: its runtime, drain state, load and waiting calls.
+
+use std::sync::{
+    Arc,
+    atomic::{
+        AtomicBool, AtomicU64, AtomicUsize,
+        Ordering::{Relaxed, SeqCst},
+    },
+};
+
+use quinn::ConnectionError;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use super::{CloseReason, ConnectionEvent, events::EventListener};
+use crate::{
+    busy_poll::BusyPoll,
+    connections::LocalCloseReason,
+    gauge::Gauge,
+    runtime::{CloseOnRuntimeEnd, EndpointRuntime},
+    wire::LoadReport,
+};
+
+/// State that the parts of a connection share.
+#[derive(Debug)]
+pub(crate) struct ConnectionShared {
+    pub(crate) runtime: EndpointRuntime,
+    pub(super) local_close: LocalCloseReason,
+    /// Cancelled when the client is dropped; streams may be left.
+    pub(super) client_dropped: CancellationToken,
+    /// Calls of all connections of the endpoint.
+    pub(super) outgoing: Gauge,
+    busy_poll: Arc<BusyPoll>,
+    pub(super) reply_bytes_max: usize,
+    /// Notified when a lane may have room again, or the connection ends, for the calls that wait
+    /// for room.
+    pub(super) room_available: Notify,
+    /// Calls that wait for room.
+    pub(super) waiting_for_room: AtomicUsize,
+    /// Calls that wait for a stream of their own.
+    pub(super) waiting_for_stream: AtomicUsize,
+    /// Lanes that the server has reset and that may be opened again.
+    pub(super) reset_lanes: AtomicUsize,
+    draining: AtomicBool,
+    events: EventListener,
+    /// Last load report, with a mark in its unused byte that there is one.
+    load: AtomicU64,
+}
+
+impl ConnectionShared {
+    pub(crate) fn new(
+        runtime: EndpointRuntime,
+        local_close: LocalCloseReason,
+        outgoing: Gauge,
+        busy_poll: Arc<BusyPoll>,
+        reply_bytes_max: usize,
+        draining: bool,
+    ) -> Self {
+        Self {
+            runtime,
+            local_close: local_close,
+            client_dropped: CancellationToken::new(),
+            outgoing,
+            busy_poll,
+            reply_bytes_max: reply_bytes_max,
+            room_available: Notify::new(),
+            waiting_for_room: AtomicUsize::new(0),
+            waiting_for_stream: AtomicUsize::new(0),
+            reset_lanes: AtomicUsize::new(0),
+            draining: AtomicBool::new(draining),
+            events: EventListener::default(),
+            load: AtomicU64::new(0),
+        }
+    }
+
+    /// Sets the server's drain state and reports a change.
+    pub(crate) fn set_draining(&self, draining: bool) {
+        if self.draining.swap(draining, SeqCst) == draining {
+            return;
+        }
+        if draining {
+            self.room_available.notify_waiters();
+        }
+        self.events.notify(ConnectionEvent::Draining(draining));
+    }
+
+    /// Callback for events of the connection.
+    pub(super) fn events(&self) -> &EventListener {
+        &self.events
+    }
+
+    /// Guard for the task of the connection: if the runtime drops the task, the callback gets the
+    /// close.
+    pub(crate) fn guard(self: &Arc<Self>, connection: quinn::Connection) -> CloseOnRuntimeEnd {
+        let shared = Arc::clone(self);
+        CloseOnRuntimeEnd::new(connection, self.runtime.clone()).on_runtime_end(move || {
+            let closed = shared.close_reason(&ConnectionError::LocallyClosed);
+            shared.events.notify(ConnectionEvent::Closed(closed));
+        })
+    }
+
+    /// Reason for which the connection was closed.
+    pub(crate) fn close_reason(&self, error: &ConnectionError) -> CloseReason {
+        match CloseReason::of(error) {
+            CloseReason::ClosedHere if self.runtime.probe_ended() => CloseReason::RuntimeEnded,
+            reason => reason,
+        }
+    }
+
+    pub(crate) fn is_draining(&self) -> bool {
+        self.draining.load(SeqCst)
+    }
+
+    /// Wakes the call that has waited longest. Called under the lock of a lane, or after it, when
+    /// there may be more room than before.
+    pub(super) fn wake_next_waiting(&self) {
+        if self.has_waiting_calls() {
+            self.room_available.notify_one();
+        }
+    }
+
+    /// Whether calls wait for room.
+    pub(super) fn has_waiting_calls(&self) -> bool {
+        self.waiting_for_room.load(Relaxed) > 0
+    }
+
+    /// See [`BusyPoll::note`].
+    pub(crate) fn note_work(&self, expects_more: bool) {
+        self.busy_poll.note(expects_more);
+    }
+
+    /// Counts a call that waits for a stream, for as long as the guard lives.
+    pub(crate) fn count_stream_wait(&self) -> Option<WaitingCall<'_>> {
+        WaitingCall::enter(&self.waiting_for_stream, usize::MAX)
+    }
+
+    pub(crate) fn note_load(&self, load: LoadReport) {
+        let mut bytes = load.encode();
+        bytes[3] = REPORTED;
+        self.load.store(u64::from_le_bytes(bytes), Relaxed);
+    }
+
+    pub(crate) fn load(&self) -> Option<LoadReport> {
+        let bytes = self.load.load(Relaxed).to_le_bytes();
+        (bytes[3] == REPORTED).then(|| LoadReport::decode(bytes))
+    }
+}
+
+/// Guard that counts one waiting call.
+#[derive(Debug)]
+pub(crate) struct WaitingCall<'a>(&'a AtomicUsize);
+
+impl<'a> WaitingCall<'a> {
+    /// `None` if the queue is full.
+    pub(super) fn enter(queued: &'a AtomicUsize, queue_len_max: usize) -> Option<Self> {
+        let more = |waiting| (waiting < queue_len_max).then(|| waiting + 1);
+        let entered = queued.fetch_update(Relaxed, Relaxed, more);
+        entered.is_ok().then(|| Self(queued))
+    }
+}
+
+impl Drop for WaitingCall<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Relaxed);
+    }
+}
+
+/// Mark in the byte of a report that is always zero on the wire.
+const REPORTED: u8 = 1;

@@ -1,0 +1,16 @@
+//! Lanes: streams that many small calls share, client side.
+
+mod call_table;
+mod lane;
+mod lane_call;
+mod lane_set;
+mod lane_task;
+mod method_numbers;
+mod reopen_backoff;
+
+pub(crate) use self::method_numbers::LANE_METHODS_MAX;
+pub(super) use self::{
+    lane::{CallRequest, NotStarted},
+    lane_call::{LaneCall, LaneCallOutcome},
+    lane_set::Lanes,
+};
