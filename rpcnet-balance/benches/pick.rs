@@ -1,4 +1,5 @@
-//! The cost of a pick, and of a pick with its count of calls in flight; of one thread, and of two at once.
+//! Benchmarks of a pick, and of a pick that counts a call in flight; on one thread, and on two at
+//! once.
 
 use std::{
     hint::black_box,
@@ -77,7 +78,7 @@ fn picks(criterion: &mut Criterion) {
         for len in SIZES {
             let view = view(len);
             let balancer = balancer.rebuild(&view).unwrap_or_else(|| balancer.clone());
-            // What is computed when a key first comes is there.
+            // Warm up the preferences that are computed when a key is first used.
             (0..500_000).for_each(|number| {
                 black_box(balancer.pick(&view, &context(number)));
             });
@@ -102,7 +103,8 @@ fn picks(criterion: &mut Criterion) {
                     index.map(|index| view[index].begin_at(cx.now()))
                 });
             });
-            // The time that this thread takes while another one picks too: as much as alone would be twice the picks.
+            // The time that this thread takes while another one picks too; if they slowed each
+            // other down, it would be up to twice as long.
             group.bench_function(BenchmarkId::new("pick_beside_another", len), |bencher| {
                 let stop = AtomicBool::new(false);
                 let both = Barrier::new(2);

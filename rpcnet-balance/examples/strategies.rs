@@ -1,6 +1,7 @@
-//! What a slow server does to each strategy: `cargo run -p rpcnet-balance --example strategies`.
+//! Effect of a slow server on each strategy: `cargo run -p rpcnet-balance --example strategies`.
 //!
-//! Four servers; the last takes ten times as long for a call as the others. One call starts per tick.
+//! There are four servers; the last takes ten times as long for a call as the others. One call
+//! starts per tick.
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 

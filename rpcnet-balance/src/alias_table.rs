@@ -1,9 +1,10 @@
-//! Drawing by weight in constant time.
+//! Alias table: weighted random choice in constant time.
 
 use crate::{View, rng::Rng};
 
-/// Columns of equal width, each shared by an endpoint and at most one other (Walker's alias method, Vose 1991): an even
-/// number picks the column, its fraction decides between the two.
+/// Alias table (Walker's method, as by Vose, 1991): columns of equal width, each shared by an
+/// endpoint and at most one other. A uniform number picks the column, its fraction decides between
+/// the two.
 #[derive(Debug)]
 pub(crate) struct AliasTable {
     entries: Box<[AliasEntry]>,
@@ -12,13 +13,13 @@ pub(crate) struct AliasTable {
 
 #[derive(Debug, Clone, Copy)]
 struct AliasEntry {
-    /// The part of the column that is the endpoint's own, in 2^-32.
+    /// The part of the column that belongs to the endpoint itself, in units of 2^-32.
     threshold: u32,
     alias: u32,
 }
 
 impl AliasTable {
-    /// The weights of a view as they are now.
+    /// The table for the current weights of a view.
     pub(crate) fn new(view: &View) -> Self {
         let weights = view.endpoints().iter().map(|one| f64::from(one.weight()));
         let sum: f64 = weights.clone().sum();
@@ -52,13 +53,14 @@ impl AliasTable {
         }
     }
 
-    /// Whether it was made for this view.
+    /// Whether the table was made for this view.
     #[inline]
     pub(crate) fn is_for(&self, view: &View) -> bool {
         self.entries.len() == view.len() && self.generation == view.generation()
     }
 
-    /// The endpoint at `point`, a number that is evenly spread over all of `u64`. There has to be one.
+    /// The endpoint at `point`, a number that is uniform over all of `u64`. The table must not be
+    /// empty.
     #[inline]
     pub(crate) fn endpoint_at(&self, point: u64) -> usize {
         let place = u128::from(point) * self.entries.len() as u128;
@@ -72,7 +74,7 @@ impl AliasTable {
     }
 }
 
-/// One of those that `weight` gives something, with the probability of its share; looks at all.
+/// Picks one of those that have a `weight`, with a probability in proportion to it; looks at all.
 #[cold]
 pub(crate) fn scan_by_weight(
     len: usize,
@@ -83,7 +85,7 @@ pub(crate) fn scan_by_weight(
     for index in 0..len {
         if let Some(weight) = weight(index) {
             sum += f64::from(weight);
-            // Kept in the end with probability weight / sum of all.
+            // It is kept to the end with probability weight / sum of all.
             if picked.is_none()
                 || f64::from(crate::rng::unit_f32(rng.next())) * sum < f64::from(weight)
             {

@@ -1,15 +1,15 @@
-//! What every balancer has to keep to, as a suite to run yours through.
+//! Contract suite: the rules of every balancer, as a test for your own.
 //!
 //! ```
 //! use std::sync::Arc;
 //! use rpcnet_balance::{LeastConnections, contract};
 //!
-//! // Inbound a #[test]; panics with the rule that was broken and how.
+//! // Inbound a #[test]; panics with the rule that was violated and the details.
 //! contract::check(|seed| Arc::new(LeastConnections::seeded(seed)));
 //! ```
 //!
-//! Not checked here, because it takes an allocator of one's own: that a pick does not allocate. `tests/allocation.rs` of
-//! this crate shows how.
+//! It does not check that a pick allocates nothing, because that takes an allocator that counts.
+//! `tests/allocation.rs` of this crate shows how.
 
 use std::{
     fmt,
@@ -30,14 +30,15 @@ use crate::{
 ///
 /// # Panics
 ///
-/// When a rule is broken; the message says which one and how.
+/// When a rule is violated; the message says which one and how.
 pub fn check(build: impl Fn(u64) -> Arc<dyn Balancer>) {
     if let Err(violation) = Contract::new(build).verify() {
         panic!("{violation}");
     }
 }
 
-/// The suite, for balancers that need a rule switched off or for a caller that wants the violation as a value.
+/// The suite, for balancers that need a rule switched off or for a caller that wants the violation
+/// as a value.
 pub struct Contract<F> {
     build: F,
     starvation_allowed: bool,
@@ -55,16 +56,16 @@ impl<F: Fn(u64) -> Arc<dyn Balancer>> Contract<F> {
         }
     }
 
-    /// Accepts that some endpoints are never picked though all are idle, and so that shares are uneven. For balancers that
-    /// go by the key of the call, by preference or by subset.
+    /// Accepts that some endpoints are never picked though all are idle, and so that shares are
+    /// uneven. For balancers that choose by the key of the call, by preference or by subset.
     #[must_use]
     pub const fn allow_starvation(mut self) -> Self {
         self.starvation_allowed = true;
         self
     }
 
-    /// Accepts that idle endpoints whose latencies differ by chance alone get unequal shares. For balancers that always
-    /// take the quickest.
+    /// Accepts that idle endpoints whose latencies differ by chance alone get unequal shares. For
+    /// balancers that always take the fastest.
     #[must_use]
     pub const fn allow_uneven_shares(mut self) -> Self {
         self.uneven_allowed = true;
@@ -75,7 +76,7 @@ impl<F: Fn(u64) -> Arc<dyn Balancer>> Contract<F> {
     ///
     /// # Errors
     ///
-    /// The first rule that was broken.
+    /// The first violation of a rule.
     pub fn verify(&self) -> Result<(), Violation> {
         for seed in 0..SEEDS {
             let run = SuiteRun {
@@ -109,28 +110,28 @@ impl<F> fmt::Debug for Contract<F> {
     }
 }
 
-/// A rule that a balancer has to keep to.
+/// A rule that a balancer has to follow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Rule {
     /// A picked index lies within the view of that pick, whatever views came before.
     InRange,
-    /// `None` when the view is empty or everything in it is excluded or marked.
+    /// A pick is `None` when the view is empty or everything in it is excluded or flagged.
     NothingToPick,
-    /// `Some` as long as one endpoint is allowed, however loaded it is or says that it is.
+    /// A pick is `Some` as long as one endpoint is allowed, whatever its load or its reported load.
     AlwaysPicks,
-    /// An excluded or marked endpoint is not picked.
+    /// An excluded or flagged endpoint is not picked.
     Exclusion,
-    /// Picks and outcomes leave the count of calls in flight to the caller.
+    /// Picks and outcomes do not change the count of calls in flight.
     InFlight,
-    /// Among idle endpoints everyone gets a call within a reasonable number of them.
+    /// Among idle endpoints each gets a call within a reasonable number of calls.
     NoStarvation,
-    /// Of calls that follow one another, each of three idle endpoints of equal speed gets a fifth to 47 %, though their
-    /// latencies differ by a fifth at random and their first answers by more.
+    /// Each of three idle endpoints of equal speed gets between a fifth and 47 % of consecutive
+    /// calls, though their latencies differ by a fifth at random and their first replies by more.
     EvenShares,
 }
 
-/// A rule that was broken.
+/// Violation of a rule.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Violation {
@@ -222,7 +223,7 @@ impl SuiteRun<'_> {
                         tried.push(view[index].id());
                         calls.push(view[index].begin());
                     }
-                    // One that is not in the view (any more) excludes nobody.
+                    // An id that is not in the view (any more) excludes no endpoint.
                     self.checker.checked_pick(
                         &*balancer,
                         &view,
@@ -235,16 +236,18 @@ impl SuiteRun<'_> {
         Ok(())
     }
 
-    /// One marked after the other, until nothing is left but for who heeds no marks; and back.
+    /// Flags one endpoint after the other, until picks succeed only without respecting the flag;
+    /// and clears them again.
     fn exclusion_flags(&self) -> Result<(), Violation> {
         for len in SIZES {
             let view = view(len, 1);
             for balancer in self.built_and_rebuilt(&view) {
-                let heedless = PickContext::new().with_respected_flags(ExclusionFlags::DRAINING);
+                let ignoring_ejection =
+                    PickContext::new().with_respected_flags(ExclusionFlags::DRAINING);
                 for (round, endpoint) in view.endpoints().iter().enumerate() {
                     endpoint.set_flags(ExclusionFlags::EJECTED);
                     let now = Time::from(Duration::from_secs(round as u64));
-                    for cx in [PickContext::new(), heedless] {
+                    for cx in [PickContext::new(), ignoring_ejection] {
                         self.checker
                             .checked_pick(&*balancer, &view, &cx.with_now(now))?;
                         self.checker.checked_pick(
@@ -264,7 +267,8 @@ impl SuiteRun<'_> {
         Ok(())
     }
 
-    /// Loaded to the brim, someone still has to be picked; and views grow and shrink under the balancer's feet.
+    /// One endpoint has to be picked however loaded all are, while views grow and shrink between
+    /// picks.
     fn changing_views(&self) -> Result<(), Violation> {
         let mut balancer = (self.balancer)();
         let pool: Vec<_> = (0..64).map(|id| Arc::new(Endpoint::new(id))).collect();
@@ -325,13 +329,14 @@ impl SuiteRun<'_> {
         self.checker.check_idle(&view)
     }
 
-    /// Whatever the endpoints say, and though some say nothing, someone has to be picked: it may be out of date.
+    /// One endpoint has to be picked whatever the endpoints report, and though some report nothing:
+    /// a report may be out of date.
     fn reported_loads(&self) -> Result<(), Violation> {
         for len in SIZES {
             let view = view(len, 1);
             for balancer in self.built_and_rebuilt(&view) {
                 for report in REPORTS.into_iter().flatten() {
-                    // From nobody having said it to all having said it.
+                    // From no endpoint having reported to all having reported.
                     for endpoint in view.endpoints() {
                         self.checker
                             .checked_pick(&*balancer, &view, &PickContext::new())?;
@@ -357,14 +362,15 @@ impl SuiteRun<'_> {
         thread::scope(|scope| {
             let threads: Vec<_> = (0..4)
                 .map(|thread| {
-                    let (judge, balancer, views, stop) = (self.checker, &balancer, &views, &stop);
+                    let (checker, balancer, views, stop) = (self.checker, &balancer, &views, &stop);
                     scope.spawn(move || {
                         for round in 0..1000 {
                             if stop.load(Ordering::Relaxed) {
                                 break;
                             }
                             let view = &views[(round + thread) % views.len()];
-                            let result = judge.checked_pick(&**balancer, view, &PickContext::new());
+                            let result =
+                                checker.checked_pick(&**balancer, view, &PickContext::new());
                             stop.fetch_or(result.is_err(), Ordering::Relaxed);
                             let Some(index) = result? else { continue };
                             let _call = view[index].begin();
@@ -392,7 +398,7 @@ impl SuiteRun<'_> {
             let view = view(len, 1);
             for balancer in self.built_and_rebuilt(&view) {
                 let mut picked = vec![0_u32; len];
-                // Uniform choice misses a given one of n in 30 n picks with probability e^-30.
+                // A uniform choice misses a given one of n in 30 n picks with probability e^-30.
                 for _ in 0..30 * len {
                     if let Some(index) =
                         self.checker
@@ -416,7 +422,8 @@ impl SuiteRun<'_> {
         Ok(())
     }
 
-    /// One call at a time, to endpoints that are alike but for chance: no order among them may harden.
+    /// Sends one call at a time to endpoints that differ by chance only: no order among them may
+    /// become permanent.
     fn even_shares(&self) -> Result<(), Violation> {
         for typical in [
             Duration::from_micros(200),
@@ -432,7 +439,7 @@ impl SuiteRun<'_> {
         Ok(())
     }
 
-    /// The first answer of each endpoint takes up to `cold` times as long.
+    /// The first reply of each endpoint takes up to `cold` times as long.
     fn even_shares_of(&self, typical: Duration, cold: f64, of_view: bool) -> Result<(), Violation> {
         let view = view(3, 1);
         let Some(balancer) = self
@@ -493,7 +500,7 @@ struct PickChecker {
 }
 
 impl PickChecker {
-    /// A pick, checked against everything that holds for a single one.
+    /// Picks, and checks every rule that holds for a single pick.
     fn checked_pick(
         self,
         balancer: &dyn Balancer,
@@ -551,7 +558,7 @@ impl PickChecker {
     }
 }
 
-/// Ids unlike indices, so that one cannot be taken for the other.
+/// Ids differ from indices, so that one cannot be mistaken for the other.
 fn view(len: usize, generation: u64) -> View {
     View::new(
         (0..len as u64).map(|index| Arc::new(Endpoint::new(1000 + 3 * index))),
@@ -561,10 +568,10 @@ fn view(len: usize, generation: u64) -> View {
 
 const SEEDS: u64 = 3;
 
-/// So many that chance alone stays far within the bounds.
+/// So many calls that chance alone stays far within the bounds.
 const EVEN_SHARES_CALLS: u32 = 600;
 
-/// From idle to the worst.
+/// From idle to the highest load.
 const REPORTS: [Option<ReportedLoad>; 5] = [
     None,
     Some(ReportedLoad::new()),

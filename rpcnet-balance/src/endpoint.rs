@@ -1,4 +1,4 @@
-//! Endpoint: one of those that a balancer chooses among, and what is known about it.
+//! Endpoint: what a balancer chooses among, with its load, latency, backoff and health.
 
 use std::{
     sync::{
@@ -17,44 +17,46 @@ use crate::{
     reported_load::LastReport,
 };
 
-/// One of those that a balancer chooses among: an id, a weight, the number of calls in flight, how
-/// long it takes to answer, whether it failed lately, and what it last said about its load.
+/// Endpoint that a balancer chooses among: an id, a weight, the number of calls in flight, its
+/// latency, its backoff after failures, and the load that it last reported.
 ///
-/// Kept behind an [`Arc`] that outlives the views it appears in, so that all this stays right when
-/// the view changes. Endpoints do not share cache lines, and what a pick reads of one is a single
-/// line, unless all calls in flight there [usually take longer](InFlight::set_scale) than a typical
+/// Kept behind an [`Arc`] that outlives the views it appears in, so that this state stays valid
+/// when the view changes. Endpoints do not share cache lines, and a pick reads a single line of
+/// each, unless all calls in flight there [usually take longer](InFlight::set_scale) than a typical
 /// one.
 #[derive(Debug)]
 #[repr(C, align(128))]
 pub struct Endpoint {
-    /// The bits of a number.
+    /// The bits of an `f32`.
     weight: AtomicU32,
     in_flight: AtomicU32,
     flags: AtomicExclusionFlags,
     slow: AtomicBool,
     /// Calls in flight that usually take longer than a typical one.
     long_calls: AtomicU16,
-    /// With its time, the words of a [`LatencyCell`].
+    /// With `latency_at` the two words of a [`LatencyCell`].
     latency: AtomicU32,
     latency_at: AtomicU64,
     backoff: Backoff,
-    /// Since when calls are in flight of which nothing was heard, in nanoseconds; [`NEVER`] if that
-    /// is not known. While all calls in flight are long, `long_since` says it.
+    /// Time, in nanoseconds, since when there was no reply to the calls in flight; [`NEVER`] if it
+    /// is not known. While all calls in flight are long, `long_since` has it instead.
     silent_since: AtomicU64,
     report: LastReport,
-    /// Since when it takes calls, in nanoseconds: [`LONG_AGO`] or [`NEVER`] until somebody says.
+    /// Time, in nanoseconds, since when the endpoint takes calls: [`LONG_AGO`] or [`NEVER`] until
+    /// it is set.
     ready_since: AtomicU64,
-    // Up to here it is one cache line. Picks read the id only for those calls that exclude somebody.
+    // Up to here it is one cache line. Picks read the id only for calls with exclusions.
     id: u64,
     health: HealthRecord,
-    // Read by picks only while all calls in flight are long.
+    // Picks read these only while all calls in flight are long.
     long_since: AtomicU64,
     /// The sum of the scales of the long calls, in units of 2^-32.
     long_rates: AtomicU64,
 }
 
 impl Endpoint {
-    /// An endpoint of weight 1 without calls. The id is the caller's and unique within a view.
+    /// An endpoint of weight 1 without calls. The id is the caller's choice and unique within a
+    /// view.
     #[must_use]
     pub const fn new(id: u64) -> Self {
         Self {
@@ -82,7 +84,8 @@ impl Endpoint {
     /// Greatest weight: larger values are lowered to it.
     pub const WEIGHT_MAX: f32 = 1000.0;
 
-    /// How much it can take in relation to others, as [`set_weight`](Self::set_weight) takes it. Default 1.
+    /// Sets the capacity relative to other endpoints; see [`set_weight`](Self::set_weight). Default
+    /// 1.
     #[must_use]
     pub fn with_weight(self, weight: f32) -> Self {
         self.set_weight(weight);
@@ -95,21 +98,25 @@ impl Endpoint {
         self.id
     }
 
-    /// How much it can take in relation to others, above 0. A single atomic read, so fit for a pick.
+    /// The capacity relative to other endpoints, above 0. A single atomic read, cheap enough for a
+    /// pick.
     ///
-    /// 1 for an endpoint whose weight is zero, which [`ExclusionFlags::ZERO_WEIGHT`] says: when nothing else is left to pick, those are
-    /// equal among themselves.
+    /// 1 for an endpoint whose weight is zero, which [`ExclusionFlags::ZERO_WEIGHT`] says: when
+    /// only endpoints of weight zero are left to pick, they are equal.
     #[must_use]
     pub fn weight(&self) -> f32 {
         f32::from_bits(self.weight.load(Ordering::Relaxed))
     }
 
-    /// Sets how much it can take in relation to others. Called by the registry or another owner of the endpoint; balancers only read. Balancers with tables,
-    /// as [`Weighted`](crate::Weighted), go by it from the next [`rebuild`](crate::Balancer::rebuild) on, but by zero at once.
+    /// Sets the capacity relative to other endpoints. Called by the owner of the endpoint, such as
+    /// a registry; balancers only read it. Balancers with tables, such as
+    /// [`Weighted`](crate::Weighted), apply it from the next [`rebuild`](crate::Balancer::rebuild)
+    /// on, but zero at once.
     ///
-    /// Zero or less is none: the endpoint is [marked](ExclusionFlags::ZERO_WEIGHT), so it gets no calls while another has weight.
-    /// Above zero it is brought into [`WEIGHT_MIN`](Self::WEIGHT_MIN) to [`WEIGHT_MAX`](Self::WEIGHT_MAX); what is not a number
-    /// counts as 1. So a greater weight never counts less.
+    /// Zero or less means no weight: the endpoint is [flagged](ExclusionFlags::ZERO_WEIGHT), so it
+    /// gets no calls while another endpoint has weight. A value above zero is clamped to
+    /// [`WEIGHT_MIN`](Self::WEIGHT_MIN) to [`WEIGHT_MAX`](Self::WEIGHT_MAX); NaN counts as 1. So a
+    /// greater weight never counts less.
     pub fn set_weight(&self, weight: f32) {
         let has_none = weight <= 0.0;
         let kept = if weight.is_nan() || has_none {
@@ -125,81 +132,88 @@ impl Endpoint {
         }
     }
 
-    /// Why it is better not picked; empty, the default, if there is no reason. Picks heed it through
+    /// The reasons not to pick the endpoint; empty by default. Picks respect them through
     /// [`PickContext::allows`](crate::PickContext::allows). A single atomic read.
     #[must_use]
     pub fn flags(&self) -> ExclusionFlags {
         self.flags.get()
     }
 
-    /// It is better not picked, for these reasons too. Says which there were before. For whoever watches it; balancers only
-    /// read.
-    pub fn set_flags(&self, marks: ExclusionFlags) -> ExclusionFlags {
-        self.flags.set(marks)
+    /// Adds reasons not to pick the endpoint, and returns the flags from before. Called by its
+    /// observer; balancers only read.
+    pub fn set_flags(&self, flags: ExclusionFlags) -> ExclusionFlags {
+        self.flags.set(flags)
     }
 
-    /// These reasons are gone. Says which there were before. For whoever watches it; balancers only read.
-    pub fn clear_flags(&self, marks: ExclusionFlags) -> ExclusionFlags {
-        self.flags.clear(marks)
+    /// Removes reasons not to pick the endpoint, and returns the flags from before. Called by its
+    /// observer; balancers only read.
+    pub fn clear_flags(&self, flags: ExclusionFlags) -> ExclusionFlags {
+        self.flags.clear(flags)
     }
 
-    /// What whoever watches it remembers of it.
+    /// What the outlier detector records about the endpoint.
     pub(crate) const fn health_record(&self) -> &HealthRecord {
         &self.health
     }
 
-    /// How many calls are in flight.
+    /// The number of calls in flight.
     #[must_use]
     pub fn in_flight(&self) -> u32 {
         self.in_flight.load(Ordering::Relaxed)
     }
 
-    /// What it last said about its load; `None` if it never did. A single atomic read, so fit for a pick.
+    /// The load that the endpoint last reported; `None` if it never reported any. A single atomic
+    /// read, cheap enough for a pick.
     ///
-    /// The number of calls is kept up to 2^29 - 1, the delay in whole microseconds up to 2^32 - 1.
+    /// The number of calls is stored up to 2^29 - 1, the delay in whole microseconds up to 2^32 -
+    /// 1.
     #[must_use]
     pub fn reported_load(&self) -> Option<ReportedLoad> {
         self.report.get()
     }
 
-    /// What it said about its load within the last second; `None` if it said nothing since. A report without a time, and
-    /// any at [`Time::ZERO`], is taken as new.
+    /// The load that the endpoint reported within the last second; `None` if it reported none
+    /// since. A report without a time, and any report at [`Time::ZERO`], counts as new.
     #[must_use]
     pub fn recent_reported_load(&self, now: Time) -> Option<ReportedLoad> {
         self.report.recent(now)
     }
 
-    /// The calls that it serves as it said within the last second, or those of this process if they are more by now.
+    /// The calls that the endpoint serves, as it reported within the last second, or those of this
+    /// process if they are more by now.
     #[inline]
     pub(crate) fn recent_calls(&self, now: Time) -> Option<f32> {
         let calls = self.report.recent_calls(now)?;
         Some(calls.max(self.in_flight()) as f32)
     }
 
-    /// It says that this is its load. For whoever makes the calls; balancers only read.
+    /// Sets the load that the endpoint reports. Called by the process that makes the calls;
+    /// balancers only read it.
     pub fn set_reported_load(&self, load: ReportedLoad) {
         self.set_reported_load_at(load, Time::ZERO);
     }
 
-    /// It says that this is its load, at this time; [`Time::ZERO`] stands for no time. For whoever makes the calls.
+    /// Sets the load that the endpoint reports at this time; [`Time::ZERO`] means no time. Called
+    /// by the process that makes the calls.
     pub fn set_reported_load_at(&self, load: ReportedLoad, now: Time) {
         self.report.set(load, now);
     }
 
-    /// Whether it is known to take long to answer, whatever its load: its machine or its network is slow. It is alive. A
-    /// single atomic read, so fit for a pick.
+    /// Whether the endpoint is known to take long to reply, whatever its load: its machine or its
+    /// network is slow. It is alive. A single atomic read, cheap enough for a pick.
     #[must_use]
     pub fn is_slow(&self) -> bool {
         self.slow.load(Ordering::Relaxed)
     }
 
-    /// It takes long to answer, or does no longer. For whoever watches it; balancers only read.
+    /// Sets whether the endpoint takes long to reply. Called by its observer; balancers only read
+    /// it.
     pub fn set_slow(&self, slow: bool) {
         self.slow.store(slow, Ordering::Relaxed);
     }
 
-    /// Since when it takes calls, for balancers that let a new one start slowly; `None` if it has done so for long, or
-    /// nobody knows.
+    /// Time since when the endpoint takes calls, for balancers with a slow start; `None` if it has
+    /// done so for long, or if it is not known.
     #[must_use]
     pub fn ready_since(&self) -> Option<Time> {
         match self.ready_since.load(Ordering::Relaxed) {
@@ -208,7 +222,8 @@ impl Endpoint {
         }
     }
 
-    /// From now on it takes calls, for the first time or again. For whoever watches it.
+    /// Sets that the endpoint takes calls from now on, for the first time or again. Called by its
+    /// observer.
     pub fn set_ready(&self, now: Time) {
         self.ready_since.store(
             now.as_nanos().clamp(LONG_AGO + 1, NEVER - 1),
@@ -216,7 +231,7 @@ impl Endpoint {
         );
     }
 
-    /// What one more call would make of the load as this process knows it: (calls in flight + 1) / weight.
+    /// The load of this process's calls including one more: (calls in flight + 1) / weight.
     #[must_use]
     pub fn load(&self) -> f32 {
         (self.in_flight() as f32 + 1.0) / self.weight()
@@ -228,12 +243,13 @@ impl Endpoint {
         self.begin_at(Time::ZERO)
     }
 
-    /// Counts one call that starts now as in flight for as long as the guard lives. Lets balancers notice that an endpoint
-    /// has gone silent before a call to it has failed; [`Time::ZERO`] stands for no time, as in [`begin`](Self::begin).
+    /// Counts one call that starts now as in flight for as long as the guard lives. Lets balancers
+    /// notice that an endpoint has gone silent before a call to it has failed; [`Time::ZERO`] means
+    /// no time, as in [`begin`](Self::begin).
     #[must_use = "the call is counted only for as long as the guard lives"]
     pub fn begin_at(self: &Arc<Self>, now: Time) -> InFlight {
         let others = self.in_flight.fetch_add(1, Ordering::Relaxed);
-        // Of those that take long, nothing was to be heard so soon.
+        // No reply to the calls that take long was expected so soon.
         let is_first = others <= self.long_calls.load(Ordering::Relaxed).into();
         if now == Time::ZERO {
             if is_first {
@@ -248,32 +264,32 @@ impl Endpoint {
         }
     }
 
-    /// For how long nothing was heard of the calls that are in flight; zero if there are none, if
-    /// the calls were begun without a time, and once it lasts longer than ten seconds: then the
-    /// next call is a new try. If all of them usually take longer than a [typical
-    /// call](InFlight::set_scale), the time is scaled to a typical call.
+    /// Time without any reply to the calls in flight; zero if there are no calls, if they were
+    /// begun without a time, and once it exceeds ten seconds: then the next call is a new try. If
+    /// all of the calls usually take longer than a [typical call](InFlight::set_scale), the time is
+    /// scaled to a typical call.
     #[must_use]
     pub fn silence(&self, now: Time) -> Duration {
         Duration::from_nanos(self.silence_nanos(now, self.in_flight()))
     }
 
-    /// How long it takes to answer a typical call, as balancers that go by it have noted: the
-    /// peak-sensitive average of [`PeakEwma`](crate::PeakEwma), which fades to 1/e in `decay`, of
-    /// [`Outcome::normalized_latency`]. `None` before the first answer.
+    /// The latency of a typical call, as recorded by balancers that compare latencies: the
+    /// peak-sensitive average of [`PeakEwma`](crate::PeakEwma), which decays to 1/e in `decay`, of
+    /// [`Outcome::normalized_latency`]. `None` before the first reply.
     #[must_use]
     pub fn latency(&self, now: Time, decay: Duration) -> Option<Duration> {
         let read = self.latency_reading(now, Decay::over(decay));
         (read.recorded > 0.0).then(|| Duration::from_nanos(read.decayed as u64))
     }
 
-    /// Whether it failed lately, or asked to be left alone, so that calls are better made elsewhere. Noted by balancers that
-    /// heed it. Never at [`Time::ZERO`].
+    /// Whether the endpoint is in backoff: it failed recently, or asked not to be called. Recorded
+    /// by balancers that respect it. Never at [`Time::ZERO`].
     #[must_use]
     pub fn in_backoff(&self, now: Time) -> bool {
         self.backoff.is_active(now)
     }
 
-    /// Whether it said within the last second that it is busy, or that it drains.
+    /// Whether the endpoint reported within the last second that it is busy or draining.
     #[must_use]
     pub fn is_busy(&self, now: Time) -> bool {
         self.report.is_busy(now)
@@ -292,8 +308,9 @@ impl Endpoint {
         self.latency_cell().read(now, decay)
     }
 
-    /// Takes an outcome into account: the latency, the silence, and whether to hold calls back, for `hold` at first.
-    pub(crate) fn on_outcome(&self, outcome: &Outcome, decay: Decay, hold: Duration) {
+    /// Records an outcome: the latency, the silence and the backoff, which starts with
+    /// `failure_backoff`.
+    pub(crate) fn on_outcome(&self, outcome: &Outcome, decay: Decay, failure_backoff: Duration) {
         let (now, latency) = (outcome.now, outcome.normalized_latency);
         let began = Time::from_nanos(
             now.as_nanos()
@@ -306,22 +323,27 @@ impl Endpoint {
                 }
                 self.backoff.on_success(began);
             }
-            // However quickly it failed, nobody wants that latency.
+            // A failure is not a good latency, however quick it was.
             OutcomeKind::Failure | OutcomeKind::Unreachable => {
                 self.record_latency_at_least(now, latency, decay);
-                self.backoff.on_failure(began, now, hold);
+                self.backoff.on_failure(began, now, failure_backoff);
             }
-            // It is well, and has enough for the moment. Where all have, to leave each alone until its queue is empty would
-            // leave it idle: only refusals in a row make the hold longer.
+            // The endpoint is healthy, and overloaded for the moment. Where all are overloaded, to
+            // avoid each until its queue is empty would leave it idle: only consecutive rejections
+            // make the backoff longer.
             OutcomeKind::Overloaded => {
-                let most = outcome.retry_after.unwrap_or(hold).min(BACKOFF_MAX);
-                let first = OVERLOAD_BACKOFF.min(hold);
+                let most = outcome
+                    .retry_after
+                    .unwrap_or(failure_backoff)
+                    .min(BACKOFF_MAX);
+                let first = OVERLOAD_BACKOFF.min(failure_backoff);
                 self.backoff.on_failure_up_to(began, now, first, most);
             }
             OutcomeKind::StreamStarted => self.backoff.on_success(began),
-            // It is there. How quickly it refuses is no reason to send it more.
+            // The endpoint can be reached. That it refuses quickly is no reason to send it more
+            // calls.
             OutcomeKind::Refused => {}
-            // Nothing was heard.
+            // There was no reply.
             OutcomeKind::Cancelled => {
                 self.record_latency_at_least(now, latency, decay);
                 return;
@@ -332,7 +354,8 @@ impl Endpoint {
         {
             self.backoff.extend(now + asked.min(BACKOFF_MAX));
         }
-        // Written only when time has passed: several answers of one moment leave the line alone.
+        // Written only when time has passed: several replies of one moment leave the cache line
+        // alone.
         if self.silent_since.load(Ordering::Relaxed) != now.as_nanos() {
             let since = silent_since_word(now);
             self.silent_since.store(since, Ordering::Relaxed);
@@ -348,7 +371,7 @@ impl Endpoint {
         }
     }
 
-    /// As [`silence`](Self::silence), with so many calls in flight.
+    /// Like [`silence`](Self::silence), for this number of calls in flight.
     #[inline]
     pub(crate) fn silence_nanos(&self, now: Time, in_flight: u32) -> u64 {
         if in_flight == 0 {
@@ -361,7 +384,7 @@ impl Endpoint {
         elapsed_nanos(&self.silent_since, now)
     }
 
-    /// Of calls that all take long: in terms of a typical one.
+    /// Silence of an endpoint whose calls all take long, scaled to a typical call.
     #[cold]
     fn long_silence_nanos(&self, now: Time, long_calls: u16) -> u64 {
         let rates = self.long_rates.load(Ordering::Relaxed);
@@ -369,14 +392,14 @@ impl Endpoint {
         LatencyScale::mean_of_rates(rates, long_calls).normalize_nanos(passed) as u64
     }
 
-    /// The other calls were begun without a time, or are meant to last.
+    /// Whether the other calls were begun without a time, or are meant to last.
     #[inline]
     fn is_silence_unknown(&self, now: Time) -> bool {
         let since = self.silent_since.load(Ordering::Relaxed);
         since == NEVER || now.as_nanos().saturating_sub(since) > SILENCE_NANOS_MAX
     }
 
-    /// Sorts one that was not heard of before: it is new, or it was there before anybody looked.
+    /// Initialises, once, whether the endpoint is new or was there in the first view.
     pub(crate) fn init_ready_since(&self, new: bool) {
         let since = if new { NEVER } else { LONG_AGO };
         let _ =
@@ -384,7 +407,8 @@ impl Endpoint {
                 .compare_exchange(UNKNOWN, since, Ordering::Relaxed, Ordering::Relaxed);
     }
 
-    /// Since when it takes calls; for a new one, since now. `None` if that is long ago.
+    /// Time since when the endpoint takes calls; a new endpoint starts now. `None` if that is long
+    /// ago.
     #[inline]
     pub(crate) fn ready_since_or_start(&self, now: Time) -> Option<Time> {
         if self.ready_since.load(Ordering::Relaxed) == NEVER {
@@ -394,25 +418,26 @@ impl Endpoint {
     }
 }
 
-/// One call in flight. Dropping it ends the count, however the call ended.
+/// Guard of one call in flight. Dropping it ends the count, however the call ended.
 #[derive(Debug)]
 pub struct InFlight {
     endpoint: Arc<Endpoint>,
-    /// Of a call that is counted as long: its scale in units of 2^-32.
+    /// The scale of a call that is counted as long, in units of 2^-32.
     long_rate: Option<u32>,
 }
 
 impl InFlight {
-    /// Where the call is.
+    /// The endpoint of the call.
     #[must_use]
     pub const fn endpoint(&self) -> &Arc<Endpoint> {
         &self.endpoint
     }
 
-    /// How long the call usually takes, compared with a typical one; default [`LatencyScale::ONE`].
-    /// To be said when it begins, at `now`. While every call in flight has a longer usual latency,
-    /// the [silence](Endpoint::silence) of the endpoint is scaled by the mean of their scales;
-    /// calls of [`LatencyScale::UNKNOWN`] are not missed at all.
+    /// Sets how long the call usually takes, compared with a typical one; default
+    /// [`LatencyScale::ONE`]. To be called when the call begins, at `now`. While every call in
+    /// flight has a longer usual latency, the [silence](Endpoint::silence) of the endpoint is
+    /// scaled by the mean of their scales; calls of [`LatencyScale::UNKNOWN`] cause no silence at
+    /// all.
     ///
     /// Costs nothing unless the call usually takes longer than a typical one: then some atomic
     /// additions, here and in drop.
@@ -432,7 +457,7 @@ impl InFlight {
         } = &*self.endpoint;
         let one_more = |calls: u16| calls.checked_add(1);
         let before = long_calls.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more);
-        // Of more than can be counted, the remaining ones count as typical.
+        // If there are more than can be counted, the remaining ones count as typical.
         let Ok(before) = before else { return };
         long_rates.fetch_add(rate.into(), Ordering::Relaxed);
         if before == 0 || elapsed_nanos(long_since, now) == 0 {
@@ -459,7 +484,7 @@ impl Drop for InFlight {
     }
 }
 
-/// The word for a moment since when nothing was heard; [`Time::ZERO`] stands for no time.
+/// The stored form of the time since when there was no reply; [`Time::ZERO`] means no time.
 const fn silent_since_word(now: Time) -> u64 {
     if now.as_nanos() == 0 {
         NEVER
@@ -468,7 +493,7 @@ const fn silent_since_word(now: Time) -> u64 {
     }
 }
 
-/// Zero also if it is so long that it says nothing any more.
+/// Zero also if the time is so long that it says nothing any more.
 #[inline]
 fn elapsed_nanos(since: &AtomicU64, now: Time) -> u64 {
     let nanos = now.as_nanos().saturating_sub(since.load(Ordering::Relaxed));
@@ -479,10 +504,11 @@ const NEVER: u64 = u64::MAX;
 const UNKNOWN: u64 = 0;
 const LONG_AGO: u64 = 1;
 
-/// The first hold for a refusal: about as long as calls take, and no longer.
+/// Backoff after the first rejection: about as long as calls take, and no longer.
 const OVERLOAD_BACKOFF: Duration = Duration::from_millis(10);
 
-/// Calls that are still in flight after so long may be meant to last: they say nothing about the endpoint any more.
+/// Calls that are still in flight after so long may be meant to last: they say nothing about the
+/// endpoint any more.
 const SILENCE_NANOS_MAX: u64 = 10_000_000_000;
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Why an endpoint is better not picked.
+//! Exclusion flags: reasons not to pick an endpoint.
 
 use std::{
     fmt,
@@ -6,26 +6,26 @@ use std::{
     sync::atomic::{AtomicU8, Ordering},
 };
 
-/// Reasons why an endpoint is better not picked, as the observer of the endpoint found out. A set:
-/// there may be several at once.
+/// Set of reasons not to pick an endpoint, as its observer found out. There may be several at once.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub struct ExclusionFlags(u8);
 
 impl ExclusionFlags {
     /// No reason.
     pub const NONE: Self = Self(0);
-    /// It could not be connected to a moment ago, or the connection to it broke.
+    /// A connection to the endpoint failed a moment ago, or broke.
     pub const UNREACHABLE: Self = Self(1);
-    /// It failed more often than the others.
+    /// The endpoint is an outlier: it failed more often than the others.
     pub const EJECTED: Self = Self(1 << 1);
-    /// It said that it takes no new calls.
+    /// The endpoint is draining: it said that it takes no new calls.
     pub const DRAINING: Self = Self(1 << 2);
-    /// Its [weight](crate::Endpoint::set_weight) is zero: it takes no calls while another endpoint has weight.
+    /// The [weight](crate::Endpoint::set_weight) of the endpoint is zero: it takes no calls while
+    /// another endpoint has weight.
     pub const ZERO_WEIGHT: Self = Self(1 << 3);
-    /// It is known to be gone: it failed, left, or another process took its place. Set by the owner of the endpoints, so
-    /// that an older view that still has it does not pick it.
+    /// The endpoint is known to be gone: it failed, left, or another process took its place. Set by
+    /// the owner of the endpoints, so that an older view that still has it does not pick it.
     pub const GONE: Self = Self(1 << 4);
-    /// Any reason.
+    /// Every reason.
     pub const ALL: Self = Self(u8::MAX);
 
     /// Whether there is no reason.
@@ -34,25 +34,25 @@ impl ExclusionFlags {
         self.0 == 0
     }
 
-    /// Whether all of `alias` are among these.
+    /// Whether all of `other` are in this set.
     #[must_use]
     pub const fn contains(self, other: Self) -> bool {
         self.0 & other.0 == other.0
     }
 
-    /// Those that are in either.
+    /// The flags that are in either set.
     #[must_use]
     pub const fn or(self, other: Self) -> Self {
         Self(self.0 | other.0)
     }
 
-    /// Those that are in both.
+    /// The flags that are in both sets.
     #[must_use]
     pub const fn and(self, other: Self) -> Self {
         Self(self.0 & other.0)
     }
 
-    /// These but for those of `alias`.
+    /// These flags without those of `other`.
     #[must_use]
     pub const fn without(self, other: Self) -> Self {
         Self(self.0 & !other.0)
@@ -83,7 +83,7 @@ impl fmt::Debug for ExclusionFlags {
     }
 }
 
-/// The marks of an endpoint.
+/// Exclusion flags of an endpoint, shared between threads.
 #[derive(Debug, Default)]
 pub(crate) struct AtomicExclusionFlags(AtomicU8);
 
@@ -96,14 +96,14 @@ impl AtomicExclusionFlags {
         ExclusionFlags(self.0.load(Ordering::Relaxed))
     }
 
-    /// Adds marks; says which there were.
-    pub(crate) fn set(&self, marks: ExclusionFlags) -> ExclusionFlags {
-        ExclusionFlags(self.0.fetch_or(marks.0, Ordering::Relaxed))
+    /// Adds flags, and returns those from before.
+    pub(crate) fn set(&self, flags: ExclusionFlags) -> ExclusionFlags {
+        ExclusionFlags(self.0.fetch_or(flags.0, Ordering::Relaxed))
     }
 
-    /// Takes marks away; says which there were.
-    pub(crate) fn clear(&self, marks: ExclusionFlags) -> ExclusionFlags {
-        ExclusionFlags(self.0.fetch_and(!marks.0, Ordering::Relaxed))
+    /// Removes flags, and returns those from before.
+    pub(crate) fn clear(&self, flags: ExclusionFlags) -> ExclusionFlags {
+        ExclusionFlags(self.0.fetch_and(!flags.0, Ordering::Relaxed))
     }
 }
 
@@ -112,22 +112,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn marks_come_and_go_each_for_itself() {
-        let marks = AtomicExclusionFlags::none();
-        assert_eq!(marks.set(ExclusionFlags::EJECTED), ExclusionFlags::NONE);
-        assert_eq!(marks.set(ExclusionFlags::DRAINING), ExclusionFlags::EJECTED);
+    fn flags_are_set_and_cleared_independently() {
+        let flags = AtomicExclusionFlags::none();
+        assert_eq!(flags.set(ExclusionFlags::EJECTED), ExclusionFlags::NONE);
+        assert_eq!(flags.set(ExclusionFlags::DRAINING), ExclusionFlags::EJECTED);
         assert_eq!(
-            marks.get(),
+            flags.get(),
             ExclusionFlags::EJECTED | ExclusionFlags::DRAINING
         );
         assert_eq!(
-            marks.clear(ExclusionFlags::EJECTED),
+            flags.clear(ExclusionFlags::EJECTED),
             ExclusionFlags::EJECTED | ExclusionFlags::DRAINING
         );
-        assert_eq!(format!("{:?}", marks.get()), r#"{"draining"}"#);
+        assert_eq!(format!("{:?}", flags.get()), r#"{"draining"}"#);
         assert!(
-            ExclusionFlags::ALL.contains(marks.get())
-                && !marks.get().contains(ExclusionFlags::UNREACHABLE)
+            ExclusionFlags::ALL.contains(flags.get())
+                && !flags.get().contains(ExclusionFlags::UNREACHABLE)
         );
     }
 }

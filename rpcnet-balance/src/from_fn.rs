@@ -1,4 +1,4 @@
-//! A closure as a balancer.
+//! A balancer made of a closure.
 
 use std::fmt;
 

@@ -1,20 +1,22 @@
-//! What is measured only now and then.
+//! Gauge that is measured again after a number of picks.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::{Endpoint, View, rng::Rng, stripes::Stripes};
 
-/// A number about a view, measured anew by every so many picks of a thread, from a sample of the endpoints.
+/// A number about a view, measured again after a number of picks of a thread, from a sample of the
+/// endpoints.
 #[derive(Debug)]
 pub(crate) struct SampledGauge(Stripes<AtomicU64>);
 
 impl SampledGauge {
     pub(crate) fn new() -> Self {
-        // For how many picks it still holds in the upper half, the bits of a float in the lower.
+        // The upper half is the number of picks for which the value is valid, the lower half the
+        // bits of an `f32`.
         Self(Stripes::new(|| AtomicU64::new(0)))
     }
 
-    /// The number, at most so many picks old.
+    /// The number, at most `period` picks old.
     #[inline]
     pub(crate) fn read(&self, period: usize, measure: impl FnOnce() -> f32) -> f32 {
         let mine = self.0.local();
@@ -34,7 +36,8 @@ impl SampledGauge {
     }
 }
 
-/// Every so many picks a view is worth a look at all of it, or at as many: one endpoint more for each pick.
+/// The number of picks after which a gauge of this view is measured again: as many as endpoints are
+/// looked at, so that each pick pays for one.
 pub(crate) fn refresh_period(view: &View) -> usize {
     view.len().clamp(1, SAMPLE_MAX)
 }
@@ -46,7 +49,7 @@ pub(crate) fn sample<'a>(
 ) -> impl Iterator<Item = &'a Endpoint> + Clone + use<'a> {
     let len = view.len();
     let first = if len > SAMPLE_MAX { rng.below(len) } else { 0 };
-    // The golden section spreads them over the view.
+    // Steps of the golden ratio spread the sample over the view.
     let step = if len > SAMPLE_MAX {
         (len as f64 * 0.618) as usize
     } else {
@@ -55,5 +58,5 @@ pub(crate) fn sample<'a>(
     (0..len.min(SAMPLE_MAX)).map(move |index| &*view[(first + index * step) % len])
 }
 
-/// The most that are looked at.
+/// The most endpoints that are looked at.
 pub(crate) const SAMPLE_MAX: usize = 32;

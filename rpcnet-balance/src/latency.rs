@@ -1,4 +1,4 @@
-//! Latency of an endpoint as a peak-sensitive moving average, in two atomics.
+//! Peak-sensitive EWMA of the latency of an endpoint, in two atomics.
 
 use std::{
     sync::atomic::{AtomicU32, AtomicU64, Ordering},
@@ -7,35 +7,37 @@ use std::{
 
 use crate::Time;
 
-/// Peak-sensitive moving average (the rule of Finagle's `PeakEwma`): a slower answer counts at once, faster ones count
-/// more and more as time passes. Without answers it fades, so that an endpoint that was slow is tried again; fading is
-/// computed by the reader, not written.
+/// Peak-sensitive moving average (the rule of Finagle's `PeakEwma`): a slower reply counts at once,
+/// faster ones count more and more as time passes. Without replies it decays, so that an endpoint
+/// that was slow is tried again; the decay is computed by the reader, not written.
 ///
-/// The first answer is provisional: it often carries the connection set-up and cold caches, so the second one replaces it.
+/// The first reply is provisional: it often includes the connection set-up and cold caches, so the
+/// second one replaces it.
 ///
-/// Two words, because one has no room for a time that never wraps around. The value is written before its time: a reader
-/// between the two sees a new value that looks old, never an old one that looks new.
+/// There are two words, because one has no room for a time that never wraps around. The value is
+/// written before its time: a reader between the two sees a new value that looks old, never an old
+/// one that looks new.
 #[derive(Debug)]
 pub(crate) struct LatencyCell<'a> {
-    /// Nanoseconds as a float, negative while there is one answer only; zero before the first.
+    /// Nanoseconds as an `f32`, negative while there is one reply only; zero before the first.
     pub(crate) value: &'a AtomicU32,
-    /// Time of the last answer that counted, in nanoseconds.
+    /// Time of the last reply that counted, in nanoseconds.
     pub(crate) at: &'a AtomicU64,
 }
 
-/// What a [`LatencyCell`] says at a moment.
+/// Value of a [`LatencyCell`] at one time.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct LatencyReading {
-    /// Nanoseconds as they were noted; zero before the first answer.
+    /// Nanoseconds as recorded; zero before the first reply.
     pub(crate) recorded: f32,
-    /// What is left of them.
+    /// Nanoseconds that are left after the decay.
     pub(crate) decayed: f32,
-    /// There was one answer only.
+    /// Whether there was one reply only.
     pub(crate) is_provisional: bool,
 }
 
 impl LatencyReading {
-    /// Nothing is known.
+    /// No reply yet.
     pub(crate) const NONE: Self = Self {
         recorded: 0.0,
         decayed: 0.0,
@@ -44,7 +46,7 @@ impl LatencyReading {
 }
 
 impl LatencyCell<'_> {
-    /// Takes in an answer that took `latency`, which counts up to [`LATENCY_MAX`].
+    /// Records a reply that took `latency`, which counts up to [`LATENCY_MAX`].
     pub(crate) fn record(&self, now: Time, latency: Duration, decay: Decay) {
         let sample = nanos(latency);
         self.change(now, |before, age| {
@@ -58,18 +60,19 @@ impl LatencyCell<'_> {
             if age < UPDATE_INTERVAL_NANOS {
                 return None;
             }
-            // Too close for a small step to show. It is an answer like those before, so nothing fades.
+            // The step is too small to show. It is a reply like those before, so nothing decays.
             if value - sample <= value * EQUAL_RATIO {
                 return Some(value);
             }
             let kept = decay.remaining(age);
             let next = value * kept + sample * (1.0 - kept);
-            // Too small a step to show: it is taken with the next.
+            // The step is too small to show: it is taken with the next reply.
             (next < value).then_some(next)
         });
     }
 
-    /// Takes in an attempt without an answer after `latency`: the answer would have taken at least that.
+    /// Records an attempt without a reply after `latency`: the reply would have taken at least that
+    /// long.
     pub(crate) fn record_at_least(&self, now: Time, latency: Duration, decay: Decay) {
         let sample = nanos(latency);
         self.change(now, |before, age| {
@@ -77,7 +80,7 @@ impl LatencyCell<'_> {
         });
     }
 
-    /// What it says at `now`.
+    /// The value at `now`.
     #[inline]
     pub(crate) fn read(&self, now: Time, decay: Decay) -> LatencyReading {
         let at = self.at.load(Ordering::Acquire);
@@ -90,7 +93,8 @@ impl LatencyCell<'_> {
         }
     }
 
-    /// Replaces the value by what `next` makes of it and of its age in nanoseconds; `None` leaves the cache line alone.
+    /// Replaces the value by what `next` computes of it and of its age in nanoseconds; `None`
+    /// leaves the cache line alone.
     fn change(&self, now: Time, next: impl Fn(f32, u64) -> Option<f32>) {
         let now = now.as_nanos();
         let mut at;
@@ -118,15 +122,15 @@ impl LatencyCell<'_> {
     }
 }
 
-/// How fast what was measured fades: to 1/e in the given time.
+/// Exponential decay: to 1/e in a given time.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Decay {
-    /// By how many powers of two in a nanosecond.
+    /// The number of halvings in a nanosecond.
     halvings_per_nano: f32,
 }
 
 impl Decay {
-    /// To 1/e in `time`; at least a microsecond.
+    /// The decay to 1/e in `time`; at least a microsecond.
     pub(crate) fn over(time: Duration) -> Self {
         let nanos = time.max(Duration::from_micros(1)).as_nanos() as f64;
         Self {
@@ -146,7 +150,7 @@ impl Decay {
 /// 2^-x for x >= 0, within 2 parts in 10,000.
 #[inline]
 fn half_to_the_power(x: f32) -> f32 {
-    // What is left then is nothing, and still a number.
+    // The result is close to zero there, and still a number.
     let x = x.min(EXPONENT_MAX);
     let whole = x as u32;
     let part = x - whole as f32;
@@ -156,23 +160,25 @@ fn half_to_the_power(x: f32) -> f32 {
     f32::from_bits((127 - whole) << 23) * mantissa
 }
 
-/// Never zero, so that an answer is told from none, and even an instant one is weighed by the calls in flight.
+/// Never zero, so that a reply differs from none, and even an instant reply is weighted by the
+/// calls in flight.
 fn nanos(latency: Duration) -> f32 {
     (latency.min(LATENCY_MAX).as_nanos() as f32).max(LATENCY_NANOS_MIN)
 }
 
-/// Upper bound of one latency sample: longer ones count as this. With a decay of 10 s it fades to 1 ms in 110 s.
+/// Upper bound of one latency sample: longer ones count as this. With a decay of 10 s it decays to
+/// 1 ms in 110 s.
 pub(crate) const LATENCY_MAX: Duration = Duration::from_secs(60);
 
-/// Least squares of 2^-x on [0, 1].
+/// Least squares fit of 2^-x on [0, 1].
 const FIT_COEFFICIENTS: [f32; 2] = [0.191_363_1, 0.039_114_1];
 const EXPONENT_MAX: f32 = 100.0;
 const LATENCY_NANOS_MIN: f32 = 1000.0;
 
-/// Faster answers within so short a time of each other leave the cache line alone.
+/// Faster replies within so short a time of each other leave the cache line alone.
 const UPDATE_INTERVAL_NANOS: u64 = 1 << 16;
 
-/// Answers this close to the average are like it.
+/// Replies this close to the average count as equal to it.
 const EQUAL_RATIO: f32 = 1.0 / 65_536.0;
 
 #[cfg(test)]

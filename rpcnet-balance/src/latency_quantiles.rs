@@ -1,4 +1,4 @@
-//! How long calls take, but for the slowest few.
+//! Quantiles of recent latencies, such as the delay of a hedge.
 
 use std::{
     fmt,
@@ -8,15 +8,17 @@ use std::{
 
 use crate::Time;
 
-/// Quantiles of the latencies of the last few seconds: at the 0.95th, one of twenty takes longer.
+/// Histogram of the latencies of the last few seconds, for their quantiles: one call in twenty
+/// takes longer than the 0.95 quantile.
 ///
-/// Counts in buckets, each at most a sixteenth wider than where it begins. A quantile is the upper end of the bucket that
-/// it falls into: never less than the exact one, and at most a sixteenth, or 1.024 µs if that is more, above. Latencies
-/// of more than 73 min count as that.
+/// Latencies are counted in buckets, each at most a sixteenth wider than its lower end. A quantile
+/// is the upper end of its bucket: never less than the exact one, and at most a sixteenth, or 1.024
+/// µs if that is more, above. Latencies of more than 73 min count as that.
 ///
-/// Time is cut into windows; what is older than the two before the current one is forgotten. Shared by threads without a
-/// lock: a record is one addition, and now and then the first of a window clears the counts of an old one, at which
-/// moment records of other threads may get lost.
+/// Time is divided into windows; latencies older than the two windows before the current one are
+/// dropped. Shared by threads without a lock: a record is one addition, and now and then the first
+/// of a window clears the counts of an old one, at which moment records of other threads may get
+/// lost.
 ///
 /// ```
 /// use std::time::Duration;
@@ -35,14 +37,14 @@ pub struct LatencyQuantiles {
 }
 
 struct Window {
-    /// Which stretch of time the counts are of, counted from 1; 0 for none yet.
+    /// The number of the window, counted from 1; 0 for an unused one.
     epoch: AtomicU64,
     len: AtomicU32,
     counts: [AtomicU32; BUCKETS],
 }
 
 impl LatencyQuantiles {
-    /// One without latencies, with windows of 5 s.
+    /// An empty histogram with windows of 5 s.
     #[must_use]
     pub fn new() -> Self {
         Self {
@@ -51,8 +53,8 @@ impl LatencyQuantiles {
         }
     }
 
-    /// How long a window is; default 5 s, at least 1 ms. What is known is of two to three of them: more is steadier, less
-    /// follows change sooner.
+    /// Sets the length of a window; default 5 s, at least 1 ms. Quantiles cover two to three
+    /// windows: a longer window is steadier, a shorter one follows change sooner.
     #[must_use]
     pub fn with_window(mut self, window: Duration) -> Self {
         let nanos = Time::from(window).as_nanos();
@@ -60,13 +62,13 @@ impl LatencyQuantiles {
         self
     }
 
-    /// A call that ended now has taken so long.
+    /// Records the latency of a call that ended at `now`.
     pub fn record(&self, now: Time, latency: Duration) {
         let epoch = self.epoch(now);
         let window = &self.windows[(epoch % WINDOWS as u64) as usize];
         let of = window.epoch.load(Relaxed);
         if of != epoch {
-            // A late one is of no interest any more; of the others, one clears.
+            // A record that is too late is dropped; of the other threads, one clears the window.
             if of > epoch {
                 return;
             }
@@ -79,8 +81,8 @@ impl LatencyQuantiles {
         window.len.fetch_add(1, Relaxed);
     }
 
-    /// The latency that the part `q` of the calls, from 0 to 1, did not exceed; `None` if there were none. Walks over some
-    /// 1,500 counts: not for every call.
+    /// The latency that the fraction `q` of the calls, from 0 to 1, did not exceed; `None` if there
+    /// were none. Reads some 1,500 counts: too many for every call.
     #[must_use]
     pub fn quantile(&self, now: Time, q: f64) -> Option<Duration> {
         let mut counts = [0_u64; BUCKETS];
@@ -93,7 +95,7 @@ impl LatencyQuantiles {
         if len == 0 {
             return None;
         }
-        // How many must not exceed it; the cast takes what is no number to 0.
+        // The number of calls that must not exceed it; the cast turns NaN into 0.
         let rank = ((q.clamp(0.0, 1.0) * len as f64).ceil() as u64).clamp(1, len);
         let mut seen = 0;
         let reached = counts.iter().position(|count| {
@@ -103,14 +105,14 @@ impl LatencyQuantiles {
         reached.map(upper_bound)
     }
 
-    /// How many latencies are known.
+    /// The number of recorded latencies.
     #[must_use]
     pub fn len(&self, now: Time) -> u64 {
         let windows = self.recent(now);
         windows.map(|w| u64::from(w.len.load(Relaxed))).sum()
     }
 
-    /// Whether none is known.
+    /// Whether no latency is recorded.
     #[must_use]
     pub fn is_empty(&self, now: Time) -> bool {
         self.len(now) == 0
@@ -164,19 +166,19 @@ impl Window {
 /// Values up to 31 units have a bucket each. From there each doubling has sixteen.
 fn bucket_of(latency: Duration) -> usize {
     let units = (Time::from(latency).as_nanos() >> UNIT_BITS).min(UNITS_MAX);
-    // How often it is halved until it is below 32.
+    // How often the value is halved until it is below 32.
     let halvings = (u64::BITS - units.leading_zeros()).saturating_sub(SUB_BUCKET_BITS + 1);
     (u64::from(halvings << SUB_BUCKET_BITS) + (units >> halvings)) as usize
 }
 
-/// The least latency that no longer falls into the bucket.
+/// The smallest latency above the bucket.
 fn upper_bound(bucket: usize) -> Duration {
     let halvings = ((bucket >> SUB_BUCKET_BITS) as u32).saturating_sub(1);
     let units = (bucket as u64 - u64::from(halvings << SUB_BUCKET_BITS) + 1) << halvings;
     Duration::from_nanos(units << UNIT_BITS)
 }
 
-/// The current one and two before.
+/// The current window and two before.
 const WINDOWS: usize = 3;
 
 /// Latencies are counted in units of 2^10 ns.
@@ -187,7 +189,7 @@ const SUB_BUCKET_BITS: u32 = 4;
 
 const UNITS_MAX: u64 = (1 << 32) - 1;
 
-/// The last one is that of `UNITS_MAX`.
+/// The last bucket is that of `UNITS_MAX`.
 const BUCKETS: usize = (32 - SUB_BUCKET_BITS as usize + 1) << SUB_BUCKET_BITS;
 
 #[cfg(test)]
@@ -199,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn buckets_join_without_gap_or_overlap() {
+    fn buckets_have_no_gap_and_no_overlap() {
         for index in 0..BUCKETS - 1 {
             let end = upper_bound(index);
             assert_eq!(bucket_of(end - Duration::from_nanos(1)), index);
@@ -211,14 +213,14 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_known_of_nothing() {
+    fn an_empty_histogram_has_no_quantile() {
         let latencies = LatencyQuantiles::new();
         assert_eq!(latencies.quantile(at(0), 0.95), None);
         assert!(latencies.is_empty(at(1_000_000)));
     }
 
     #[test]
-    fn what_is_old_is_forgotten() {
+    fn old_windows_are_dropped() {
         let latencies = LatencyQuantiles::new().with_window(Duration::from_millis(10));
         let second = Duration::from_secs(1);
         latencies.record(at(1), second);
@@ -226,16 +228,16 @@ mod tests {
         assert!(slow >= Some(second));
         assert_eq!(latencies.quantile(at(29), 0.5), slow);
         assert_eq!(latencies.quantile(at(30), 0.5), None);
-        // Its place is taken by others.
+        // Other latencies take its place.
         latencies.record(at(31), second / 1_000);
         assert!(latencies.quantile(at(31), 1.0) < Some(second / 100));
-        // One that comes in late does not bring it back.
+        // A late record does not bring it back.
         latencies.record(at(1), second);
         assert_eq!(latencies.len(at(31)), 1);
     }
 
     #[test]
-    fn a_quantile_is_within_the_known() {
+    fn quantiles_outside_zero_to_one_are_clamped() {
         let latencies = LatencyQuantiles::new();
         latencies.record(at(1), Duration::from_millis(3));
         let only = latencies.quantile(at(1), 0.5);
@@ -245,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn threads_lose_nothing_within_a_window() {
+    fn concurrent_records_within_a_window_are_all_counted() {
         let latencies = LatencyQuantiles::new();
         latencies.record(at(0), Duration::ZERO);
         std::thread::scope(|scope| {

@@ -1,23 +1,25 @@
-//! The least busy.
+//! Least connections: the endpoint with the fewest calls in flight.
 
 use crate::{
     Balancer, PickContext, View,
     rng::{SharedRng, below},
 };
 
-/// The endpoint with the fewest calls in flight for its weight, any of them in a tie.
+/// Least connections: the endpoint with the fewest calls in flight for its weight, a random one in
+/// a tie.
 ///
-/// Adapts to slow servers and costly calls by itself, because both keep calls in flight. Looks at every endpoint, so a
-/// pick costs time in proportion to their number; and it sees only the calls of this process, so many clients with few
-/// calls each are better served by [`PowerOfTwo`](crate::PowerOfTwo), which costs the same for any number of endpoints.
-/// An endpoint that fails at once has few calls in flight: use it where somebody watches for that.
+/// It adapts to slow servers and costly calls by itself, because both keep calls in flight. It
+/// looks at every endpoint, so a pick costs time in proportion to their number; and it sees only
+/// the calls of this process, so many clients with few calls each are better served by
+/// [`PowerOfTwo`](crate::PowerOfTwo), which costs the same for any number of endpoints. An endpoint
+/// that fails at once has few calls in flight: combine it with [outlier detection](crate::health).
 #[derive(Debug)]
 pub struct LeastConnections {
     tie_rng: SharedRng,
 }
 
 impl LeastConnections {
-    /// Breaks ties by a random sequence that depends on `seed`.
+    /// A balancer that breaks ties by a random sequence of `seed`.
     #[must_use]
     pub fn seeded(seed: u64) -> Self {
         Self {
@@ -35,7 +37,8 @@ impl Balancer for LeastConnections {
             if load > least || !cx.allows(endpoint) {
                 continue;
             }
-            // One pass, because counts move while we look: each of k equals is kept with probability 1 / k.
+            // One pass, because counts change meanwhile: each of k equals is kept with probability
+            // 1 / k.
             tied = if load < least { 1 } else { tied + 1 };
             if tied == 1 || below(ties.next(), tied) == 0 {
                 picked = Some(index);
@@ -54,7 +57,7 @@ mod tests {
     use crate::Endpoint;
 
     #[test]
-    fn the_least_busy_for_its_weight_is_picked() {
+    fn the_fewest_calls_for_its_weight_is_picked() {
         let endpoints: Vec<_> = [(0, 1.0), (1, 2.0), (2, 1.0)]
             .map(|(id, weight)| Arc::new(Endpoint::new(id).with_weight(weight)))
             .into();

@@ -1,8 +1,9 @@
-//! Choosing one of many: a small balancer trait and lock-free strategies for any client.
+//! Load balancing: a small balancer trait and lock-free strategies for any client.
 //!
-//! A client has several servers that could all take the next call. Which one? The crate has the trait [`Balancer`] for
-//! answers to that question, some answers, and a contract suite for yours. It knows nothing of networks: an
-//! [`Endpoint`] is a number with a count of calls in flight and what it last said about its load.
+//! A client has several servers that could all take the next call. The crate has the trait
+//! [`Balancer`], which picks one, the usual strategies, and a contract suite for your own. It knows
+//! nothing about networks: an [`Endpoint`] is an id with a count of calls in flight and the load
+//! that it last reported.
 //!
 //! ```
 //! use std::sync::Arc;
@@ -18,7 +19,7 @@
 //! drop(call);
 //! ```
 //!
-//! With any client it goes like this: pick, begin, call, report.
+//! Any client uses it in four steps: pick, begin, call, report.
 //!
 //! ```
 //! use std::{sync::Arc, time::{Duration, Instant}};
@@ -31,7 +32,7 @@
 //!
 //! for _ in 0..100 {
 //!     let now = Time::from(began.elapsed());
-//!     let index = balancer.pick(&view, &PickContext::new().with_now(now)).expect("somebody");
+//!     let index = balancer.pick(&view, &PickContext::new().with_now(now)).expect("an endpoint");
 //!     let call = view[index].begin_at(now);
 //!     let kind = match send(view[index].id()) {
 //!         Ok(()) => OutcomeKind::Success,
@@ -45,21 +46,22 @@
 //!
 //! # Which one
 //!
-//! | calls are | and servers are | take |
+//! | calls are | and servers are | use |
 //! |---|---|---|
-//! | short, of one answer | of any kind | [`PeakEwma`] |
-//! | short, of one answer | used by many clients, and say how busy they are | [`Prequal`] |
+//! | short, with one reply | of any kind | [`PeakEwma`] |
+//! | short, with one reply | used by many clients, and report their load | [`Prequal`] |
 //! | long, or streams, or of very different cost | of any kind | [`PowerOfTwo`] |
 //! | few and heavy | few | [`LeastConnections`] |
 //! | all alike | all alike | [`RoundRobin`] |
 //! | all alike | of different size | [`Weighted`] |
-//! | all alike | of different size, and say how busy they are | [`WeightedByLoad`] |
-//! | about a key, some of which are very much wanted | keep something for a key | [`Rendezvous`] |
-//! | about a key, all about equally wanted | keep something for a key | [`Maglev`] |
-//! | of any kind | there to compare with | [`Random`] |
+//! | all alike | of different size, and report their load | [`WeightedByLoad`] |
+//! | about a key, some keys are hot | keep state for a key | [`Rendezvous`] |
+//! | about a key, all equally frequent | keep state for a key | [`Maglev`] |
+//! | of any kind | of any kind, as a baseline | [`Random`] |
 //!
-//! Around these, or one of yours: [`Tiered`] prefers near servers, [`Subset`] uses a part of very many, [`Sticky`] keeps calls
-//! with a key at one of them, [`SlowStart`] spares new ones. They compose:
+//! Wrappers around these, or around your own: [`Tiered`] prefers near servers, [`Subset`] uses some
+//! of very many, [`Sticky`] keeps calls with a key at one server, [`SlowStart`] gives new servers
+//! few calls at first. They compose:
 //!
 //! ```
 //! use std::{sync::Arc, time::Duration};
@@ -94,26 +96,28 @@
 //! # rpcnet_balance::contract::Contract::new(|_seed| std::sync::Arc::new(Sticky)).allow_starvation().verify().unwrap();
 //! ```
 //!
-//! or, without a type, as a closure: [`from_fn`]. Then run it through the contract, in a test of yours:
-//! `contract::check(|seed| Arc::new(Sticky))`.
+//! or, without a type, as a closure: [`from_fn`]. Then run it through the contract, in a test of
+//! yours: `contract::check(|seed| Arc::new(Sticky))`.
 //!
-//! # What the endpoints say themselves
+//! # Reported load
 //!
-//! A client sees its own calls alone. Servers that say with their replies how busy they are tell it the rest:
-//! [`Outcome::reported_load`] when an attempt has ended, and at any later pick [`Endpoint::reported_load`].
+//! A client sees only its own calls. Servers that report their load with their replies tell it the
+//! rest: [`Outcome::reported_load`] when an attempt has ended, and at any later pick
+//! [`Endpoint::reported_load`].
 //!
 //! ```
 //! use std::{sync::Arc, time::Duration};
 //! use rpcnet_balance::{Balancer, Endpoint, PickContext, ReportedLoad, View, from_fn};
 //!
-//! // ReplyStream requests wait least, by what the servers last said; those that never said anything come first.
+//! // The shortest queue by the last reports; servers that never reported come first.
 //! let shortest_queue = from_fn(|view, cx| {
 //!     let queue_delay = |index: usize| view[index].reported_load().map(|load| load.queue_delay);
-//!     (0..view.len()).filter(|&index| cx.allows(&view[index])).min_by_key(|&index| queue_delay(index))
+//!     let allowed = (0..view.len()).filter(|&index| cx.allows(&view[index]));
+//!     allowed.min_by_key(|&index| queue_delay(index))
 //! });
 //!
 //! let view = View::new((0..2).map(|id| Arc::new(Endpoint::new(id))), 1);
-//! // Whoever makes the calls notes what comes with the replies.
+//! // The caller records the reports that come with the replies.
 //! let waits = |ms| ReportedLoad::new().with_queue_delay(Duration::from_millis(ms));
 //! view[0].set_reported_load(waits(7));
 //! view[1].set_reported_load(waits(2));
@@ -156,23 +160,25 @@
 //!
 //! # Rules
 //!
-//! - A [`View`] is immutable. When the endpoints change, a new one with a higher generation takes its place, and
-//!   [`Balancer::rebuild`] is the moment, off the path of the calls, to compute tables for it.
-//! - A pick takes no lock and allocates nothing (`tests/allocation.rs` counts). What picks write, each thread has for itself,
-//!   so threads that pick at the same time do not slow each other down.
-//! - The load of an endpoint lives in the endpoint, behind an `Arc`: it survives the change of a view, and several
-//!   balancers see the same.
+//! - A [`View`] is immutable. When the endpoints change, a new one with a higher generation takes
+//!   its place, and [`Balancer::rebuild`] is the moment, off the path of the calls, to compute
+//!   tables for it.
+//! - A pick takes no lock and allocates nothing (`tests/allocation.rs` counts). What picks write,
+//!   each thread has for itself, so threads that pick at the same time do not slow each other down.
+//! - The load of an endpoint lives in the endpoint, behind an `Arc`: it survives the change of a
+//!   view, and several balancers see the same.
 //!
 //! # What it does not do
 //!
-//! It reads no clock (times are [arguments](Time)), spawns nothing and does not retry: which endpoints are in the view, and
-//! what to do after a failed call, is the caller's part. For callers that watch who fails there is [`health`], for those that
-//! try again [`RetryBudget`], which bounds the extra load, and for those that hedge [`LatencyQuantiles`], which says when.
+//! It reads no clock (times are [arguments](Time)), spawns nothing and does not retry: the caller
+//! decides which endpoints are in the view, and what to do after a failed call. [`health`] detects
+//! outliers, [`RetryBudget`] bounds the load of retries, and [`LatencyQuantiles`] gives the delay
+//! of hedges.
 //!
 //! # Features
 //!
 //! - `contract`: the module `contract`. Meant for `dev-dependencies`.
-//! - `sim`: the module `sim`, fleets in virtual time to judge a balancer by. Unstable.
+//! - `sim`: the module `sim`, a simulator of fleets in virtual time to compare balancers. Unstable.
 
 mod alias_table;
 mod backoff;

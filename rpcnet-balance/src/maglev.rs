@@ -1,4 +1,4 @@
-//! The same key, the same endpoint, by a table.
+//! Maglev hashing: a table of the endpoint for each key.
 
 use std::sync::Arc;
 
@@ -8,18 +8,20 @@ use crate::{
     score::Scorer,
 };
 
-/// The endpoint that a table has for the key (Maglev hashing: Eisenbud et al., NSDI 2016).
+/// Maglev hashing (Eisenbud et al., NSDI 2016): a table has the endpoint for each key.
 ///
-/// For keys that are all about equally wanted, and many endpoints: it is the quickest, and shares keys more evenly than any
-/// other that goes by the key, to one in 65,537 for equal weights. When endpoints come or go, their keys move, and a few of
-/// the others with them. All clients with the same endpoints in the same order agree. It does not look at load.
+/// For keys that are all about equally frequent, and many endpoints: it is the fastest strategy by
+/// key, and shares keys more evenly than any other, to one in 65,537 for equal weights. When
+/// endpoints come or go, their keys move, and a few of the others with them. All clients with the
+/// same endpoints in the same order agree. It ignores load.
 ///
-/// From an endpoint that may not be picked, or failed a moment ago, the key goes on to the next in the table. Calls without a
-/// key go by [`PowerOfTwo`](crate::PowerOfTwo).
+/// If the endpoint is excluded or in backoff, the key goes on to the next one in the table. Calls
+/// without a key use [`PowerOfTwo`](crate::PowerOfTwo).
 ///
-/// A pick takes constant time: one look into a table of 65,537 entries and 256 KiB, which `rebuild` fills. That size serves
-/// up to some hundreds of endpoints well; it is the same for few, because another size would move all keys. Needs
-/// [`PickContext::with_key`] and `rebuild`; without `rebuild` a pick looks at all endpoints, as rendezvous hashing.
+/// A pick takes constant time: one look-up in a table of 65,537 entries and 256 KiB, which
+/// `rebuild` fills. That size serves up to some hundreds of endpoints well; it is the same for few,
+/// because another size would move all keys. Needs [`PickContext::with_key`] and `rebuild`; without
+/// `rebuild` a pick looks at all endpoints, as rendezvous hashing does.
 #[derive(Debug)]
 pub struct Maglev {
     /// Empty until it is rebuilt for a view.
@@ -31,13 +33,13 @@ pub struct Maglev {
 }
 
 impl Maglev {
-    /// Without a table, until it is rebuilt for a view.
+    /// A balancer without a table until it is rebuilt for a view.
     #[must_use]
     pub fn new() -> Self {
         Self::seeded(0)
     }
 
-    /// As [`new`](Self::new); `seed` is for calls without a key.
+    /// Like [`new`](Self::new); `seed` is for calls without a key.
     #[must_use]
     pub fn seeded(seed: u64) -> Self {
         Self {
@@ -53,7 +55,7 @@ impl Maglev {
         let usable = |index: usize| cx.allows(&view[index]) && !view[index].in_backoff(cx.now());
         if !self.table.is_empty() && self.len == view.len() && self.generation == view.generation()
         {
-            // Keys may be bare numbers.
+            // Keys may be plain numbers.
             let first = (mix(key) % TABLE_SIZE as u64) as usize;
             let slots = self.table[first..].iter().chain(&self.table[..first]);
             let mut walk = slots.take(WALK_MAX).map(|&index| index as usize);
@@ -94,38 +96,47 @@ impl Balancer for Maglev {
     }
 }
 
-/// Endpoints take turns, more of them with more weight; each takes the slot that it likes best of those left.
+/// Fills the table: endpoints take turns, more turns with more weight; each takes the free slot
+/// that it prefers.
 fn build_table(view: &View) -> Box<[u32]> {
     let heaviest = view
         .endpoints()
         .iter()
         .map(|one| one.weight())
         .fold(0.0, f32::max);
-    let mut takers: Vec<Permutation> = view
+    let mut permutations: Vec<Permutation> = view
         .endpoints()
         .iter()
         .map(|one| Permutation::new(one.id(), one.weight() / heaviest))
         .collect();
-    let mut table = vec![EMPTY_SLOT; if takers.is_empty() { 0 } else { TABLE_SIZE }];
+    let mut table = vec![
+        EMPTY_SLOT;
+        if permutations.is_empty() {
+            0
+        } else {
+            TABLE_SIZE
+        }
+    ];
     let mut left = table.len();
     while left > 0 {
-        for (index, taker) in takers.iter_mut().enumerate() {
-            taker.credit += taker.share;
-            if taker.credit < 1.0 || left == 0 {
+        for (index, permutation) in permutations.iter_mut().enumerate() {
+            permutation.credit += permutation.share;
+            if permutation.credit < 1.0 || left == 0 {
                 continue;
             }
-            taker.credit -= 1.0;
-            while table[taker.next] != EMPTY_SLOT {
-                taker.advance();
+            permutation.credit -= 1.0;
+            while table[permutation.next] != EMPTY_SLOT {
+                permutation.advance();
             }
-            table[taker.next] = index as u32;
+            table[permutation.next] = index as u32;
             left -= 1;
         }
     }
     table.into()
 }
 
-/// An endpoint while the table is filled: its preferences are all slots, in an order that depends on its id.
+/// Permutation of the table's slots for one endpoint, while the table is filled: its preferences,
+/// in an order that depends on its id.
 struct Permutation {
     next: usize,
     skip: usize,
@@ -148,7 +159,8 @@ impl Permutation {
     }
 }
 
-/// A prime, so that every step goes through all slots: the paper's smaller one, more than a hundred times as many as there are mostly endpoints.
+/// A prime, so that every step size visits all slots: the smaller size of the paper, more than a
+/// hundred times the usual number of endpoints.
 const TABLE_SIZE: usize = 65_537;
 const EMPTY_SLOT: u32 = u32::MAX;
 const WALK_MAX: usize = 64;
@@ -163,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn slots_are_shared_to_a_single_one() {
+    fn slots_are_shared_to_within_one() {
         for len in [1, 2, 3, 30, 300, 3000] {
             let mut counts = vec![0; len];
             for &index in &*build_table(&view(0..len as u64)) {
@@ -176,8 +188,8 @@ mod tests {
     }
 
     #[test]
-    fn few_slots_change_hands_beside_those_of_who_goes() {
-        // Ids stand still while indices shift.
+    fn removing_an_endpoint_moves_few_other_slots() {
+        // Ids stay the same while indices shift.
         let ids = |view: &View| -> Vec<u64> {
             let table = build_table(view);
             table
@@ -202,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_goes_to_its_slot_or_to_the_next_that_is_usable() {
+    fn a_key_goes_to_its_slot_or_to_the_next_allowed_one() {
         let view = view(0..5);
         let (balancer, table) = (Maglev::new().rebuild(&view).unwrap(), build_table(&view));
         view[3].set_flags(ExclusionFlags::EJECTED);

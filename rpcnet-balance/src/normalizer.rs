@@ -1,4 +1,4 @@
-//! Normalised latencies: what a call took, compared with what calls of its kind usually take.
+//! Latency normaliser: the latency of a call relative to what calls of its kind usually take.
 
 use std::{
     fmt,
@@ -13,7 +13,7 @@ use crate::{
     score::{LATENCY_DECAY, NOISE_FACTOR, NOISE_NANOS},
 };
 
-/// The latency of a typical call divided by the usual latency of a kind of calls.
+/// Ratio of the latency of a typical call to the usual latency of a kind of calls.
 ///
 /// A balancer keeps one latency for each endpoint, whatever was called. Scaled, a call that took as
 /// long as its kind usually does looks like a typical call, and one that took twice as long looks
@@ -21,16 +21,16 @@ use crate::{
 ///
 /// A millisecond is added to both sides before they are compared, since schedulers and timers add
 /// some of it to any call: a kind of 50 µs that takes 0.2 ms for once is not four times as slow. So
-/// two latencies that [`PeakEwma`](crate::PeakEwma) takes for equal are equal after scaling too.
+/// two latencies that are equal for [`PeakEwma`](crate::PeakEwma) are equal after scaling too.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct LatencyScale(f32);
 
 impl LatencyScale {
-    /// A typical call: its latency is taken as it is.
+    /// The scale of a typical call: its latency is used as measured.
     pub const ONE: Self = Self(1.0);
 
-    /// How long the call usually takes is not known, as of a stream or the first call of a kind.
-    /// Its latency says nothing, and no answer of it is missed.
+    /// The scale of a call without a usual latency, such as a stream or the first call of a kind.
+    /// Its latency says nothing, and it causes no silence.
     pub const UNKNOWN: Self = Self(0.0);
 
     /// The scale of a kind of calls that usually take `usual`, where typical calls take `typical`.
@@ -43,8 +43,8 @@ impl LatencyScale {
         Self((typical + OVERHEAD_NANOS) / (usual + OVERHEAD_NANOS))
     }
 
-    /// The latency of a typical call that is as slow for its kind as this one. `None` if that is
-    /// not known.
+    /// The latency of a typical call that is as slow for its kind as this one. `None` if the usual
+    /// latency is unknown.
     #[must_use]
     pub fn normalize(self, latency: Duration) -> Option<Duration> {
         if self == Self::ONE {
@@ -54,8 +54,8 @@ impl LatencyScale {
         (self != Self::UNKNOWN).then(|| Duration::from_nanos(nanos as u64))
     }
 
-    /// The outcome with its [normalised latency](Outcome::normalized_latency). That of an attempt
-    /// that was not served stays as it is: it is not of the kind of the call.
+    /// The outcome with its [normalised latency](Outcome::normalized_latency). An attempt that was
+    /// not served keeps its latency: it is not of the kind of the call.
     #[must_use]
     pub fn apply(self, outcome: Outcome) -> Outcome {
         match outcome.kind {
@@ -66,13 +66,13 @@ impl LatencyScale {
         }
     }
 
-    /// For calls that take longer than a typical one, and not only by chance: the scale in units
-    /// of 2^-32.
+    /// The scale in units of 2^-32, for calls that take longer than a typical one, and not only by
+    /// chance.
     pub(crate) fn long_call_rate(self) -> Option<u32> {
         (self.0 * NOISE_FACTOR < 1.0).then_some((f64::from(self.0) * RATE_UNIT) as u32)
     }
 
-    /// The mean scale of `calls` long ones.
+    /// The mean scale of `calls` long calls.
     pub(crate) fn mean_of_rates(sum: u64, calls: u16) -> Self {
         Self((sum as f64 / RATE_UNIT / f64::from(calls.max(1))) as f32)
     }
@@ -83,21 +83,21 @@ impl LatencyScale {
     }
 }
 
-/// Normalises the latencies of calls of different kinds, such as methods, so that a balancer can
+/// Normaliser of the latencies of calls of different kinds, such as methods, so that a balancer can
 /// compare endpoints by any of them.
 ///
-/// It learns from the answers how long calls of each kind usually take, over all endpoints, and how
-/// long a typical call takes: moving geometric means of the answers of the last 10 s, or of the
+/// It learns from the replies how long calls of each kind usually take, over all endpoints, and how
+/// long a typical call takes: moving geometric means of the replies of the last 10 s, or of the
 /// last 16 if those are older. Calls that are rare, however long they take, hardly change what is
-/// typical. The first answers of a kind define what is usual for it. As long as all calls are of
-/// one kind, latencies are left as they are.
+/// typical. The first replies of a kind define what is usual for it. As long as all calls are of
+/// one kind, latencies are used as measured.
 ///
-/// A kind is a number of the caller's choice, such as a hash of the method's name. Bounded: some
-/// 500 kinds are remembered; where there is no room, one that has had no answer for a minute makes
-/// room, and otherwise the remaining kinds count as one.
+/// A kind is a number of the caller's choice, such as a hash of the method's name. Some 500 kinds
+/// are remembered at most; where there is no room, a kind without a reply for a minute is replaced,
+/// and otherwise the remaining kinds count as one.
 ///
-/// Shared by threads without a lock and without allocation. An answer costs a few atomic reads;
-/// writes are a millisecond apart for each kind, but for its first 16 answers.
+/// Shared by threads without a lock and without allocation. A reply costs a few atomic reads;
+/// writes are a millisecond apart for each kind, except for its first 16 replies.
 ///
 /// ```
 /// use std::time::Duration;
@@ -108,37 +108,37 @@ impl LatencyScale {
 /// let normalizer = LatencyNormalizer::new();
 /// let took = |kind, ms| {
 ///     let outcome = Outcome::new(OutcomeKind::Success, Duration::from_millis(ms));
-///     normalizer.record(kind, outcome).normalized_latency.expect("an answer")
+///     normalizer.record(kind, outcome).normalized_latency.expect("a reply")
 /// };
 /// for _ in 0..1000 {
 ///     took(LOOKUP, 20);
 /// }
-/// // A report takes three seconds, which is as usual: it looks like a lookup.
+/// // A report takes three seconds, which is usual: it looks like a lookup.
 /// assert!(took(REPORT, 3_000) < Duration::from_millis(22));
-/// // One that takes twice as long looks like a lookup that does.
+/// // A report that takes twice as long looks like a lookup that does.
 /// assert!(took(REPORT, 6_000) > Duration::from_millis(26));
 /// ```
 pub struct LatencyNormalizer {
-    /// Kinds that were answered, those without room counted as one.
+    /// Number of kinds with a reply; those without room count as one.
     kinds: AtomicU32,
     typical: GeometricMean,
-    /// Of the kinds for which there is no room.
+    /// Mean of the kinds for which there is no room.
     others: GeometricMean,
-    /// Sets of [`WAYS`]; a kind is in the set that its id belongs to.
+    /// Sets of [`WAYS`] kinds; a kind is in the set that its id is hashed to.
     table: Box<[KindStats]>,
     decay: Decay,
 }
 
-/// What is usual for a kind.
+/// Usual latency of a kind.
 #[derive(Default)]
 struct KindStats {
-    /// 0 while there is none.
+    /// 0 while the entry is free.
     id: AtomicU64,
     usual: GeometricMean,
 }
 
 impl LatencyNormalizer {
-    /// One that has seen no calls.
+    /// A normaliser that has seen no calls.
     #[must_use]
     pub fn new() -> Self {
         Self {
@@ -152,7 +152,7 @@ impl LatencyNormalizer {
 
     /// How a call of this kind compares with a typical one, by what is known now:
     /// [`LatencyScale::ONE`] as long as there is one kind of calls, [`LatencyScale::UNKNOWN`]
-    /// before the first answer of a further one. For
+    /// before the first reply of another kind. For
     /// [`InFlight::set_scale`](crate::InFlight::set_scale).
     #[must_use]
     pub fn scale(&self, kind: u64) -> LatencyScale {
@@ -162,10 +162,10 @@ impl LatencyNormalizer {
         }
     }
 
-    /// Takes in the outcome of an attempt of this kind, and gives the same with its
-    /// [normalised latency](Outcome::normalized_latency), for
-    /// [`Balancer::on_outcome`](crate::Balancer::on_outcome). Only answers
-    /// ([`OutcomeKind::Success`]) say how long a kind usually takes.
+    /// Records the outcome of an attempt of this kind, and returns it with its [normalised
+    /// latency](Outcome::normalized_latency), for
+    /// [`Balancer::on_outcome`](crate::Balancer::on_outcome). Only replies
+    /// ([`OutcomeKind::Success`]) define how long a kind usually takes.
     #[must_use]
     pub fn record(&self, kind: u64, outcome: Outcome) -> Outcome {
         if outcome.kind != OutcomeKind::Success {
@@ -204,8 +204,8 @@ impl LatencyNormalizer {
         &self.table[set * WAYS..][..WAYS]
     }
 
-    /// A slot for a kind that has none: a free one, that of a kind that is not called any more, or
-    /// that of all others.
+    /// Finds an entry for a kind that has none: a free one, that of an idle kind, or the one that
+    /// all others share.
     #[cold]
     fn insert(&self, kind: u64, now: Time) -> &GeometricMean {
         let (id, set) = (non_zero_id(kind), self.set(non_zero_id(kind)));
@@ -220,10 +220,10 @@ impl LatencyNormalizer {
             }
         }
         let oldest = set.iter().min_by_key(|one| one.usual.at.load(Relaxed));
-        let oldest = oldest.expect("a set has places");
+        let oldest = oldest.expect("a set has entries");
         let (before, at) = (oldest.id.load(Relaxed), oldest.usual.at.load(Relaxed));
         let is_idle = now.since(Time::from_nanos(at)) > IDLE_TIMEOUT;
-        // Another thread may still note an answer of the kind before: one among many.
+        // Another thread may still record a reply of the replaced kind: one among many.
         if is_idle && (oldest.id.compare_exchange(before, id, Relaxed, Relaxed)).is_ok() {
             oldest.usual.clear();
             return &oldest.usual;
@@ -249,16 +249,16 @@ impl fmt::Debug for LatencyNormalizer {
     }
 }
 
-/// Moving geometric mean of latencies: of those of the last [`DECAY`], and of the last
-/// [`SAMPLES_MIN`] at least. Geometric, so that one answer that took a hundred times as long moves
+/// Moving geometric mean of latencies: of those of the last [`LATENCY_DECAY`], and of the last
+/// [`SAMPLES_MIN`] at least. Geometric, so that one reply that took a hundred times as long moves
 /// it little.
 #[derive(Default)]
 struct GeometricMean {
-    /// The bits of a number; 0 before the first answer.
+    /// The bits of an `f32`; 0 before the first reply.
     nanos: AtomicU32,
-    /// The bits of the number of answers that it is the mean of, older ones counted as less.
+    /// The bits of the number of replies in the mean, older ones counted as less.
     weight: AtomicU32,
-    /// Time of the last answer that was taken in, in nanoseconds.
+    /// Time of the last reply that was included, in nanoseconds.
     at: AtomicU64,
 }
 
@@ -268,14 +268,13 @@ impl GeometricMean {
         f32::from_bits(self.nanos.load(Relaxed))
     }
 
-    /// Takes in an answer, which counts as at most `factor_max` times as long or as short as the
-    /// mean.
+    /// Records a reply, which counts as at most `factor_max` times as long or as short as the mean.
     #[inline]
     fn record(&self, now: Time, latency: Duration, decay: Decay, factor_max: f32) {
         let weight = f32::from_bits(self.weight.load(Relaxed));
         let at = self.at.load(Relaxed);
         let age = now.as_nanos().saturating_sub(at);
-        // One of several threads: an answer more or less makes no difference.
+        // One of several threads: a reply more or less makes no difference.
         if (weight < SAMPLES_MIN || age >= STEP_NANOS) && self.claim(at, now) {
             let weight = (weight * decay.remaining(age)).max(weight.min(SAMPLES_MIN - 1.0)) + 1.0;
             self.update(latency, weight, factor_max);
@@ -307,30 +306,31 @@ impl GeometricMean {
     }
 }
 
-/// Zero stands for none.
+/// Zero means a free entry.
 const fn non_zero_id(kind: u64) -> u64 {
     if kind == 0 { GOLDEN } else { kind }
 }
 
 /// What is added to both sides of a comparison. Twice the noise of a latency, so that `x` and `y`
-/// are equal to a balancer, `y <= NOISE x + NOISE_NANOS`, exactly if they are equal scaled.
+/// are equal to a balancer, `y <= NOISE_FACTOR x + NOISE_NANOS`, exactly if they are equal after
+/// scaling.
 const OVERHEAD_NANOS: f32 = NOISE_NANOS / (NOISE_FACTOR - 1.0);
 
-/// Long calls are added up in units of 2^-32.
+/// Scales of long calls are added up in units of 2^-32.
 const RATE_UNIT: f64 = (1_u64 << 32) as f64;
 
-/// Answers that the mean is of at least, if there are as many.
+/// The smallest number of replies in a mean, if there are as many.
 const SAMPLES_MIN: f32 = 16.0;
 
-/// An answer counts as at most so many times as long or as short as a typical call: so that what is
-/// typical is what most calls are, from the first ones on.
+/// A reply counts as at most this many times as long or as short as a typical call, so that what is
+/// typical is what most calls take, from the first ones on.
 const FACTOR_MAX: f32 = 2.0;
 
-/// Once a kind has had its first answers, they are taken in so far apart: several threads that call
-/// it at the same time leave the cache line alone.
+/// After the first replies of a kind, updates are at least this far apart: several threads that
+/// call it at the same time leave the cache line alone.
 const STEP_NANOS: u64 = 1_000_000;
 
-/// A kind without an answer for so long makes room for another one.
+/// A kind without a reply for so long is replaced when another needs room.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 
 const SET_BITS: u32 = 6;

@@ -1,21 +1,23 @@
-//! The less busy of two.
+//! Power of two choices: the less loaded of two random endpoints.
 
 use std::time::Duration;
 
 use crate::{Balancer, Outcome, PickContext, View, rng::SharedRng, score::Scorer};
 
-/// The one with fewer calls in flight for its weight, of two different ones drawn at random (Mitzenmacher, 2001).
+/// Power of two choices (Mitzenmacher, 2001): of two different endpoints drawn at random the one
+/// with fewer calls in flight for its weight.
 ///
-/// Nearly as even as looking at all of them, at a constant price, and many clients do not run after the same endpoint. For
-/// calls that last, such as streams, and calls of very different cost, where the time that one took says little about
-/// the next.
+/// Nearly as even as looking at all of them, at a constant price, and many clients do not herd to
+/// the same endpoint. For calls that last, such as streams, and calls of very different cost, where
+/// the time that one took says little about the next.
 ///
-/// What else counts: an endpoint that [is busy](crate::Endpoint::is_busy) is taken to have four times the calls, one that
-/// [is slow](crate::Endpoint::is_slow) twice. One that failed is passed over for a while, as by
-/// [`PeakEwma`](crate::PeakEwma): what fails at once has few calls in flight, and would look like the best choice.
+/// An endpoint that [is busy](crate::Endpoint::is_busy) is compared as if it had four times the
+/// calls, one that [is slow](crate::Endpoint::is_slow) twice. An endpoint that failed is in
+/// backoff, as with [`PeakEwma`](crate::PeakEwma): an endpoint that fails at once has few calls in
+/// flight, and would look like the best choice.
 ///
-/// A pick takes constant time and reads one cache line of each of the two. Needs outcomes and times only to pass over
-/// what fails or is busy; no `rebuild`.
+/// A pick takes constant time and reads one cache line of each of the two. Needs outcomes and times
+/// only to avoid endpoints that fail or are busy; no `rebuild`.
 #[derive(Debug)]
 pub struct PowerOfTwo {
     rng: SharedRng,
@@ -23,7 +25,8 @@ pub struct PowerOfTwo {
 }
 
 impl PowerOfTwo {
-    /// Draws from a random sequence that depends on `seed` alone, as long as one thread picks.
+    /// A balancer that draws from a random sequence of `seed`, which can be repeated as long as one
+    /// thread picks.
     #[must_use]
     pub fn seeded(seed: u64) -> Self {
         Self {
@@ -32,7 +35,7 @@ impl PowerOfTwo {
         }
     }
 
-    /// For how long a failure keeps calls away at first. Default 100 ms.
+    /// Sets the backoff after the first failure. Default 100 ms.
     #[must_use]
     pub const fn with_failure_backoff(mut self, first: Duration) -> Self {
         self.scorer.failure_backoff = first;

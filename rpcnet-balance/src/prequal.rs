@@ -1,4 +1,4 @@
-//! Hot and cold.
+//! Prequal: hot and cold endpoints by reported load.
 
 use std::{sync::Arc, time::Duration};
 
@@ -11,34 +11,36 @@ use crate::{
     score::{Score, Scorer},
 };
 
-/// The quickest of some that are not hot, by what the endpoints themselves say (the rule of Prequal: Wydrowski et al., NSDI
-/// 2024).
+/// Prequal (the rule of Wydrowski et al., NSDI 2024): the fastest of some endpoints that are not
+/// hot, by the load that they report.
 ///
-/// For many clients with few calls each, and servers whose speed changes with their neighbours: a client sees its own calls
-/// alone, the reports show those of all.
+/// For many clients with few calls each, and servers whose speed changes with their neighbours: a
+/// client sees only its own calls, the reports include those of all clients.
 ///
-/// Three are drawn. Hot are those that serve more calls, for their weight, than 84 in 100 endpoints do. Of the cold ones the
-/// one is picked that [`PeakEwma`](crate::PeakEwma) would prefer; if all are hot, the one with the fewest calls. One that said
-/// nothing within the last second counts as cold; if none did, this is `PeakEwma` with one choice more.
+/// Three endpoints are drawn. An endpoint is hot if it serves more calls, for its weight, than 84
+/// in 100 endpoints do. Of the cold ones it picks the one that [`PeakEwma`](crate::PeakEwma) would
+/// prefer; if all are hot, the one with the fewest calls. An endpoint without a report within the
+/// last second counts as cold; if no endpoint reports, this is `PeakEwma`.
 ///
-/// It differs from the paper in that no probes are sent: the pool is the last report of every endpoint, which comes with
-/// replies, and the latency is what this client saw. Instead of charging a probe for its use, the calls of this process
-/// count if they are more than reported.
+/// It differs from the paper in that no probes are sent: the pool is the last report of every
+/// endpoint, which comes with replies, and the latency is what this client measured. Instead of
+/// charging a probe for its use, the calls of this process count if they are more than reported.
 ///
-/// A pick takes constant time and reads one cache line of each of the three; of each thread, every 128th looks at 32 more
-/// to find the boundary. Needs what `PeakEwma` needs, and reports with their time:
-/// [`Endpoint::set_reported_load_at`].
+/// A pick takes constant time and reads one cache line of each of the three; every 128th pick of a
+/// thread looks at 32 more to find the threshold. Needs what `PeakEwma` needs, and reports with
+/// their time: [`Endpoint::set_reported_load_at`].
 #[derive(Debug)]
 pub struct Prequal {
     rng: SharedRng,
     scorer: Scorer,
-    /// The calls at the boundary between cold and hot.
+    /// The number of calls above which an endpoint is hot.
     hot_threshold: SampledGauge,
     hot_quantile: f32,
 }
 
 impl Prequal {
-    /// Draws from a random sequence that depends on `seed` alone, as long as one thread picks.
+    /// A balancer that draws from a random sequence of `seed`, which can be repeated as long as one
+    /// thread picks.
     #[must_use]
     pub fn seeded(seed: u64) -> Self {
         Self {
@@ -49,21 +51,22 @@ impl Prequal {
         }
     }
 
-    /// The part of the endpoints that counts as cold, from 0 to 1. Default 0.84.
+    /// Sets the quantile of the number of calls above which an endpoint is hot, from 0 to 1.
+    /// Default 0.84.
     #[must_use]
     pub const fn with_hot_quantile(mut self, part: f32) -> Self {
         self.hot_quantile = part.clamp(0.0, 1.0);
         self
     }
 
-    /// In what time a latency that was measured fades to 1/e. Default 10 s.
+    /// Sets the time in which a measured latency decays to 1/e. Default 10 s.
     #[must_use]
     pub fn with_decay(mut self, decay: Duration) -> Self {
         self.scorer.decay = Decay::over(decay);
         self
     }
 
-    /// For how long a failure keeps calls away at first. Default 100 ms.
+    /// Sets the backoff after the first failure. Default 100 ms.
     #[must_use]
     pub const fn with_failure_backoff(mut self, first: Duration) -> Self {
         self.scorer.failure_backoff = first;
@@ -77,18 +80,18 @@ impl Balancer for Prequal {
         let (first, second) = sample::pair(view, cx, &mut rng)?;
         let third = sample::another(view, cx, &mut rng).unwrap_or(first);
         let now = cx.now();
-        let boundary = self.hot_threshold.read(REFRESH_PERIOD, || {
+        let hot_threshold = self.hot_threshold.read(REFRESH_PERIOD, || {
             hot_threshold(view, now, self.hot_quantile, &mut rng)
         });
-        let judged = [first, second, third]
-            .map(|index| ScoredEndpoint::new(&view[index], &self.scorer, now, boundary));
-        let best = usize::from(judged[1].beats(&judged[0]));
-        let best = if judged[2].beats(&judged[best]) {
+        let scored = [first, second, third]
+            .map(|index| ScoredEndpoint::new(&view[index], &self.scorer, now, hot_threshold));
+        let best = usize::from(scored[1].beats(&scored[0]));
+        let best = if scored[2].beats(&scored[best]) {
             2
         } else {
             best
         };
-        let (picked, best) = ([first, second, third][best], &judged[best].score);
+        let (picked, best) = ([first, second, third][best], &scored[best].score);
         if best.is_degraded() {
             return Some(self.scorer.redraw(view, cx, &mut rng, (picked, *best)));
         }
@@ -111,18 +114,19 @@ impl Balancer for Prequal {
 struct ScoredEndpoint {
     score: Score,
     is_hot: bool,
-    /// The calls that it has altogether.
+    /// All calls that the endpoint serves.
     calls: f32,
 }
 
 impl ScoredEndpoint {
     #[inline]
-    fn new(endpoint: &Endpoint, rules: &Scorer, now: Time, boundary: f32) -> Self {
+    fn new(endpoint: &Endpoint, rules: &Scorer, now: Time, hot_threshold: f32) -> Self {
         let appraisal = rules.score(endpoint, now);
-        // One that has not said anything lately counts as cold, so that it is asked again.
+        // An endpoint without a recent report counts as cold, so that it is called and reports
+        // again.
         let calls = endpoint.recent_calls(now).unwrap_or(0.0);
         Self {
-            is_hot: calls > boundary * appraisal.weight,
+            is_hot: calls > hot_threshold * appraisal.weight,
             score: appraisal,
             calls,
         }
@@ -142,7 +146,8 @@ impl ScoredEndpoint {
     }
 }
 
-/// The quantile of the calls over a sample of the endpoints; without reports nobody is hot.
+/// The quantile of the number of calls over a sample of the endpoints; without reports no endpoint
+/// is hot.
 fn hot_threshold(view: &View, now: Time, quantile: f32, rng: &mut Rng) -> f32 {
     let (mut sorted, mut len) = ([0.0; SAMPLE_MAX], 0);
     for endpoint in gauge::sample(view, rng) {
@@ -159,5 +164,5 @@ fn hot_threshold(view: &View, now: Time, quantile: f32, rng: &mut Rng) -> f32 {
 }
 
 const HOT_QUANTILE: f32 = 0.84;
-/// The boundary moves slowly: a look at some endpoints for every so many picks.
+/// The threshold moves slowly: it is measured again after this many picks.
 const REFRESH_PERIOD: usize = 128;

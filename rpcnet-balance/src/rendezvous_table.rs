@@ -1,4 +1,4 @@
-//! Which endpoints a key is at home at.
+//! Rendezvous hashing: a table of the endpoints that each key prefers.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -7,13 +7,16 @@ use crate::{
     rng::{GOLDEN, mix},
 };
 
-/// For each part of all keys the endpoints that it prefers, in order, by rendezvous hashing (Thaler, Ravishankar, 1998): an
-/// endpoint that comes takes over only keys that prefer it, one that goes leaves only its own to others.
+/// Table of the endpoints that each bucket of keys prefers, in order, by rendezvous hashing
+/// (Thaler, Ravishankar, 1998): an endpoint that is added takes over only keys that prefer it, one
+/// that is removed leaves only its own keys to others.
 ///
-/// Keys are sorted into [`BUCKETS`] parts; the preferences of a part are computed when its first key comes and kept.
+/// Keys are hashed into [`BUCKETS`] buckets; the preferences of a bucket are computed when its
+/// first key is looked up, and kept.
 #[derive(Debug)]
 pub(crate) struct RendezvousTable {
-    /// Four indices of 16 bits, the first the lowest, [`NO_ENDPOINT`] if there are fewer; zero until somebody asks.
+    /// Four indices of 16 bits, the first in the lowest bits, [`NO_ENDPOINT`] if there are fewer;
+    /// zero until the first look-up.
     buckets: Box<[AtomicU64]>,
     candidates: Box<[Candidate]>,
     generation: u64,
@@ -26,9 +29,9 @@ struct Candidate {
 }
 
 impl RendezvousTable {
-    /// The homes in a view, by the weights as they are now.
+    /// The table for a view, by its current weights.
     pub(crate) fn new(view: &View) -> Self {
-        // Larger views are looked through at every pick.
+        // Larger views are scanned at every pick.
         let parts = if view.len() < usize::from(NO_ENDPOINT) {
             BUCKETS
         } else {
@@ -48,7 +51,7 @@ impl RendezvousTable {
         }
     }
 
-    /// Whether it was made for this view, and keeps what it computes.
+    /// Whether the table was made for this view, and keeps what it computes.
     #[inline]
     pub(crate) fn is_for(&self, view: &View) -> bool {
         self.candidates.len() == view.len()
@@ -83,13 +86,13 @@ impl RendezvousTable {
             .iter()
             .rev()
             .fold(0, |word, (_, index)| word << 16 | u64::from(*index));
-        // Zero would be four times the first endpoint, which is never: there is one of each.
+        // Zero would be four times the first endpoint, which cannot be: each occurs once.
         self.buckets[part].store(word, Ordering::Relaxed);
         word
     }
 }
 
-/// The one of those allowed that `key` prefers; looks at all.
+/// The allowed endpoint that `key` prefers; looks at all.
 #[cold]
 pub(crate) fn scan_preferred(
     view: &View,
@@ -107,7 +110,8 @@ pub(crate) fn scan_preferred(
     best.1
 }
 
-/// How much a part of the keys prefers an endpoint: the highest of all with a probability in proportion to its weight.
+/// Preference of a bucket for an endpoint: it is the highest of all with a probability in
+/// proportion to the weight.
 fn score(part: usize, id: u64, weight: f32) -> f64 {
     let hash = mix(id ^ mix(part as u64 ^ GOLDEN));
     // In (0, 1).
@@ -115,12 +119,12 @@ fn score(part: usize, id: u64, weight: f32) -> f64 {
     f64::from(weight) / -unit.ln()
 }
 
-/// Keys may be bare numbers.
+/// Keys may be plain numbers, so they are mixed.
 fn bucket(key: u64) -> usize {
     mix(key) as usize % BUCKETS
 }
 
-/// So that each of 3,000 endpoints is at the top for some 20 of them.
+/// So many that each of 3,000 endpoints is preferred by some 20 of them.
 const BUCKETS: usize = 1 << 16;
 const PREFERENCES_MAX: usize = 4;
 const NO_ENDPOINT: u16 = u16::MAX;

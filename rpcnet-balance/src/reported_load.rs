@@ -1,4 +1,4 @@
-//! What an endpoint says about its load.
+//! Load reports of endpoints.
 
 use std::{
     sync::atomic::{AtomicU64, Ordering},
@@ -7,26 +7,26 @@ use std::{
 
 use crate::Time;
 
-/// How busy an endpoint says that it is, for example with every reply.
+/// Load that an endpoint reports, for example with every reply.
 ///
-/// What a client cannot see by itself: the calls of all the others. It is advice, and as old as the last reply: an
-/// endpoint that gets no calls says nothing new, so a balancer that stays away from one because of what it said has to
-/// come back now and then.
+/// A client cannot see the calls of other clients by itself. The report is advice, and as old as
+/// the last reply: an endpoint without calls reports nothing new, so a balancer that avoids an
+/// endpoint because of its report has to call it again now and then.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ReportedLoad {
-    /// Calls that it serves, those of all its clients taken together. Default 0.
+    /// Calls that the endpoint serves, those of all its clients together. Default 0.
     pub in_flight: u32,
-    /// How long requests wait there before they are served, smoothed. Default 0.
+    /// Time that requests wait at the endpoint before they are served, smoothed. Default 0.
     pub queue_delay: Duration,
-    /// It is close to the number of calls that it takes at a time. Default `false`.
+    /// Whether the endpoint is close to its limit of concurrent calls. Default `false`.
     pub busy: bool,
-    /// It takes no new calls. Default `false`.
+    /// Whether the endpoint drains: it takes no new calls. Default `false`.
     pub draining: bool,
 }
 
 impl ReportedLoad {
-    /// Nothing to do.
+    /// The load of an idle endpoint.
     #[must_use]
     pub const fn new() -> Self {
         Self {
@@ -37,35 +37,35 @@ impl ReportedLoad {
         }
     }
 
-    /// Calls that it serves.
+    /// Sets the number of calls that the endpoint serves.
     #[must_use]
     pub const fn with_in_flight(mut self, calls: u32) -> Self {
         self.in_flight = calls;
         self
     }
 
-    /// How long requests wait there before they are served.
+    /// Sets the time that requests wait before they are served.
     #[must_use]
     pub const fn with_queue_delay(mut self, delay: Duration) -> Self {
         self.queue_delay = delay;
         self
     }
 
-    /// Whether it is close to the number of calls that it takes at a time.
+    /// Sets whether the endpoint is close to its limit of concurrent calls.
     #[must_use]
     pub const fn with_busy(mut self, busy: bool) -> Self {
         self.busy = busy;
         self
     }
 
-    /// Whether it takes no new calls.
+    /// Sets whether the endpoint drains.
     #[must_use]
     pub const fn with_draining(mut self, draining: bool) -> Self {
         self.draining = draining;
         self
     }
 
-    /// One word, so that a report is read and written whole without a lock. Never zero.
+    /// The report as one word, so that it is read and written whole without a lock. Never zero.
     fn pack(self) -> u64 {
         let delay_us = u32::try_from(self.queue_delay.as_micros()).unwrap_or(u32::MAX);
         let in_flight = self.in_flight.min(IN_FLIGHT_MAX);
@@ -86,11 +86,11 @@ impl ReportedLoad {
     }
 }
 
-/// The latest report, if there was one, and its time.
+/// The latest report of an endpoint, if there is one, and its time.
 #[derive(Debug)]
 pub(crate) struct LastReport {
     word: AtomicU64,
-    /// In nanoseconds; [`NO_TIME`] without one.
+    /// Time of the report in nanoseconds; [`NO_TIME`] without one.
     at: AtomicU64,
 }
 
@@ -103,7 +103,7 @@ impl LastReport {
     }
 
     pub(crate) fn set(&self, load: ReportedLoad, now: Time) {
-        // Not one word with the report: for a moment a report may look newer than it is.
+        // This is a word of its own: for a moment a report may look newer than it is.
         let at = if now == Time::ZERO {
             NO_TIME
         } else {
@@ -135,7 +135,7 @@ impl LastReport {
         is_recent.then_some((word >> 32) as u32 & IN_FLIGHT_MAX)
     }
 
-    /// Whether it says that the endpoint is busy or drains, and is not out of date.
+    /// Whether the report says that the endpoint is busy or draining, and is not out of date.
     #[inline]
     pub(crate) fn is_busy(&self, now: Time) -> bool {
         let flags = self.word.load(Ordering::Relaxed) & (BUSY | DRAINING);
@@ -151,13 +151,13 @@ const PRESENT: u64 = 1 << 63;
 const BUSY: u64 = 1 << 62;
 const DRAINING: u64 = 1 << 61;
 
-/// Later than any time there is, so such a report never grows old.
+/// Later than any real time, so a report without a time never expires.
 const NO_TIME: u64 = u64::MAX;
 
-/// For how long a report is heeded (the age at which Prequal forgets a probe).
+/// The age at which a report expires (that at which Prequal drops a probe).
 const AGE_MAX_NANOS: u64 = 1_000_000_000;
 
-/// What is left for the count beside the flags; nobody has more.
+/// The largest count that fits beside the flags.
 const IN_FLIGHT_MAX: u32 = (1 << 29) - 1;
 
 #[cfg(test)]
@@ -165,7 +165,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_report_is_kept_as_it_is() {
+    fn a_report_is_stored_unchanged() {
         let last = LastReport::none();
         assert_eq!(last.get(), None);
         let delay = Duration::from_micros(u64::from(u32::MAX));
@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_becomes_the_largest_that_does() {
+    fn values_that_do_not_fit_are_clamped() {
         let last = LastReport::none();
         last.set(
             ReportedLoad::new()
@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn a_report_grows_old() {
+    fn a_report_expires() {
         let (last, busy) = (LastReport::none(), ReportedLoad::new().with_busy(true));
         let at = |ms| Time::from(Duration::from_millis(ms));
         last.set(busy, at(500));

@@ -1,4 +1,4 @@
-//! How many extra attempts a client may make, whatever happens.
+//! Retry budget: an upper bound on retries and hedges.
 
 use std::sync::atomic::{
     AtomicU64,
@@ -7,17 +7,18 @@ use std::sync::atomic::{
 
 use crate::{Time, stripes::Stripes};
 
-/// A bound on attempts that would not be there if all went well: retries and hedges. Without one, servers that are slow or
-/// refuse get the more calls the worse they are.
+/// Retry budget: an upper bound on retries and hedges. Without one, servers that are slow or reject
+/// calls get more calls the worse they are.
 ///
-/// A bucket of tokens. Each extra attempt takes one, and does not take place if there is none. A call that succeeds brings a
-/// fraction of one, default 0.1; time brings some more, default 10 a second, so that a client of few calls can try again as
-/// well; what is over the capacity, default 100, is lost. It begins full. Over any stretch of time there are so at most
-/// `ratio` · calls + `reserve` · seconds + `cap` extra attempts. (The ratio is that of gRPC's throttling, the reserve that of
+/// A token bucket. Each extra attempt takes one token, and is not made if there is none. A call
+/// that succeeds adds a fraction of a token, default 0.1; time adds some more, default 10 a second,
+/// so that a client with few calls can retry as well; tokens above the capacity, default 100, are
+/// lost. The bucket starts full. Over any interval there are at most `ratio` · calls + `reserve` ·
+/// seconds + `cap` extra attempts. (The ratio is that of gRPC's throttling, the reserve that of
 /// Finagle's budget.)
 ///
-/// Shared by threads, without a lock. A deposit is one addition to a counter that threads on other cores seldom touch; all
-/// the rest is left to [`withdraw`](Self::withdraw).
+/// Shared by threads, without a lock. A deposit is one addition to a counter that threads on other
+/// cores rarely touch; all other work is done in [`withdraw`](Self::withdraw).
 ///
 /// ```
 /// use rpcnet_balance::{RetryBudget, Time};
@@ -33,20 +34,20 @@ use crate::{Time, stripes::Stripes};
 /// ```
 #[derive(Debug)]
 pub struct RetryBudget {
-    /// What a success brings. This and all amounts below are in parts of a [`TOKEN`].
+    /// Tokens for each success. This and all amounts below are in units of 1 / [`TOKEN`].
     tokens_per_success: u64,
     tokens_per_s: u64,
     cap: u64,
     level: AtomicU64,
-    /// Successes that are in the level.
+    /// Successes that the level includes.
     credited_successes: AtomicU64,
-    /// Until when the time is in the level.
+    /// Time up to which the level includes the reserve.
     credited_until: AtomicU64,
     successes: Stripes<AtomicU64>,
 }
 
 impl RetryBudget {
-    /// A full one with the defaults.
+    /// A full budget with the defaults.
     #[must_use]
     pub fn new() -> Self {
         let cap = nanotokens(100.0);
@@ -61,24 +62,26 @@ impl RetryBudget {
         }
     }
 
-    /// Extra attempts for each success; default 0.1, from 0 to 1000. What is not a number counts as 0. More gets more calls
-    /// through while a few servers fail, and puts more load on all when most do.
+    /// Sets the extra attempts for each success; default 0.1, from 0 to 1000. NaN counts as 0. A
+    /// larger value gets more calls through while a few servers fail, and puts more load on all
+    /// servers when most fail.
     #[must_use]
     pub fn with_ratio(mut self, ratio: f64) -> Self {
         self.tokens_per_success = nanotokens(ratio);
         self
     }
 
-    /// Extra attempts for each second, whether there are calls or not; default 10, from 0 to 10^6. What is not a number counts
-    /// as 0.
+    /// Sets the extra attempts for each second, whether there are calls or not; default 10, from 0
+    /// to 10^6. NaN counts as 0.
     #[must_use]
     pub fn with_reserve_per_s(mut self, attempts: f64) -> Self {
         self.tokens_per_s = nanotokens(attempts);
         self
     }
 
-    /// How many extra attempts can be saved up, and are there at the beginning; default 100, from 0 to 10^6. What is not a
-    /// number counts as 0; below 1 there is never one. More lets a longer burst of failures pass unnoticed.
+    /// Sets how many extra attempts can be saved up, and are available at the start; default 100,
+    /// from 0 to 10^6. NaN counts as 0; below 1 no extra attempt is ever allowed. A larger value
+    /// covers a longer burst of failures.
     #[must_use]
     pub fn with_cap(mut self, attempts: f64) -> Self {
         self.cap = nanotokens(attempts);
@@ -86,15 +89,16 @@ impl RetryBudget {
         self
     }
 
-    /// A call has succeeded.
+    /// Records the success of a call.
     pub fn deposit(&self) {
         self.successes.local().fetch_add(1, Relaxed);
     }
 
-    /// Takes one extra attempt, if there is one. `false`: there must be none now.
+    /// Takes one extra attempt out of the budget. `false` if the budget is exhausted: the attempt
+    /// must not be made.
     ///
-    /// Beside other threads it may say `false` for an attempt that has become possible at the same moment; it never
-    /// says `true` for one too many.
+    /// Concurrent calls may get `false` for an attempt that has become possible at the same moment;
+    /// they never get `true` for one too many.
     #[must_use]
     pub fn withdraw(&self, now: Time) -> bool {
         self.credit(now);
@@ -102,14 +106,15 @@ impl RetryBudget {
         self.level.fetch_update(AcqRel, Acquire, take).is_ok()
     }
 
-    /// How many extra attempts there are now.
+    /// The number of extra attempts that are available now.
     pub fn level(&self, now: Time) -> f64 {
         self.credit(now);
         self.level.load(Acquire) as f64 / TOKEN as f64
     }
 
-    /// Adds to the level what has come in. Each success and each moment is added by the one thread that has moved a mark
-    /// past it. Nothing is taken out in between, so it does not matter that the capacity is looked at only now.
+    /// Adds the income since the last time to the level. Each success and each nanosecond is added
+    /// by the one thread that has moved a mark past it. Nothing is withdrawn in between, so it does
+    /// not matter that the capacity is applied only now.
     fn credit(&self, now: Time) {
         let successes = self.successes.iter().map(|count| count.load(Relaxed)).sum();
         let before = self.credited_successes.fetch_max(successes, AcqRel);
@@ -135,11 +140,12 @@ impl Default for RetryBudget {
 }
 
 fn nanotokens(tokens: f64) -> u64 {
-    // The cast takes what is no number to 0.
+    // The cast turns NaN into 0.
     (tokens.clamp(0.0, 1e6) * TOKEN as f64) as u64
 }
 
-/// One extra attempt. So fine that nothing is lost to rounding from nanosecond to nanosecond, with whole tokens a second.
+/// One extra attempt. Fine enough that nothing is lost to rounding from nanosecond to nanosecond,
+/// with whole tokens a second.
 const TOKEN: u64 = 1_000_000_000;
 
 #[cfg(test)]
@@ -159,14 +165,14 @@ mod tests {
     }
 
     #[test]
-    fn it_begins_full_and_is_no_fuller_later() {
+    fn the_budget_starts_full_and_does_not_exceed_its_capacity() {
         let budget = RetryBudget::new().with_cap(7.0);
         assert_eq!(budget.level(AT + Duration::from_secs(1_000)), 7.0);
         assert_eq!(withdraw_all(&budget, AT + Duration::from_secs(1_000)), 7);
     }
 
     #[test]
-    fn ten_successes_earn_an_attempt() {
+    fn ten_successes_add_one_attempt() {
         let budget = without_reserve().with_cap(3.0);
         assert_eq!(withdraw_all(&budget, AT), 3);
         for _ in 0..9 {
@@ -182,10 +188,10 @@ mod tests {
     }
 
     #[test]
-    fn time_earns_too_in_steps_however_small() {
+    fn the_reserve_adds_up_in_small_steps() {
         let budget = RetryBudget::new().with_cap(1.0).with_reserve_per_s(2.0);
         assert_eq!(withdraw_all(&budget, AT), 1);
-        // Half a second in steps of 100 ns would do.
+        // Half a second in steps of 100 ns.
         let end = AT + Duration::from_millis(500);
         let mut now = AT;
         while now + Duration::from_nanos(99_991) < end {
@@ -193,13 +199,13 @@ mod tests {
             assert!(!budget.withdraw(now));
         }
         assert!(budget.withdraw(end));
-        // A clock that goes back brings nothing.
+        // A clock that goes back adds nothing.
         assert!(!budget.withdraw(AT));
         assert!(!budget.withdraw(end));
     }
 
     #[test]
-    fn settings_that_make_no_sense_are_none_at_all() {
+    fn invalid_settings_count_as_zero() {
         for nonsense in [f64::NAN, -1.0, f64::NEG_INFINITY, 0.0] {
             let budget = RetryBudget::new().with_cap(nonsense);
             assert_eq!(withdraw_all(&budget, AT), 0, "{nonsense}");
@@ -220,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn threads_together_get_no_more_than_there_is() {
+    fn concurrent_withdrawals_do_not_exceed_the_budget() {
         let budget = without_reserve().with_cap(50.0);
         let won: usize = std::thread::scope(|scope| {
             let worker = || {
@@ -235,7 +241,7 @@ mod tests {
         });
         let won = won + withdraw_all(&budget, AT);
         assert!(won <= 50 + 400, "{won}");
-        // Nothing was over the capacity for long, so little was lost.
+        // The level was over the capacity only briefly, so little was lost.
         assert!(won >= 400, "{won}");
     }
 }

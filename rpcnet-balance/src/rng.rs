@@ -1,18 +1,20 @@
-//! Numbers that look random, from a seed, without a lock.
+//! Random number generators: seeded, lock-free, SplitMix64.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::stripes::Stripes;
 
-/// Random sequences that many threads draw from at once (SplitMix64: Steele, Lea, Flood, OOPSLA 2014).
+/// Random number generator that many threads use at once (SplitMix64: Steele, Lea, Flood, OOPSLA
+/// 2014).
 ///
-/// Each thread has one of its own; the first that draws has that of the seed, so a run in which one thread picks can be
-/// repeated. Threads that have to share one may draw the same number twice, which does no harm here.
+/// Each thread has a sequence of its own; the first thread that draws has that of the seed, so a
+/// run in which one thread picks can be repeated. Threads that have to share a sequence may draw
+/// the same number twice, which does no harm here.
 #[derive(Debug)]
 pub(crate) struct SharedRng {
     states: Stripes<AtomicU64>,
     seed: u64,
-    /// How many sequences there are already.
+    /// The number of sequences that are in use.
     sequences: AtomicU64,
 }
 
@@ -37,7 +39,7 @@ impl SharedRng {
         mix(state)
     }
 
-    /// A sequence for one pick that needs several numbers.
+    /// A generator for one pick that needs several numbers.
     #[inline]
     pub(crate) fn fork(&self) -> Rng {
         Rng(self.next())
@@ -53,7 +55,7 @@ impl SharedRng {
     }
 }
 
-/// A random sequence of one owner.
+/// Random number generator with one owner.
 #[derive(Debug)]
 pub(crate) struct Rng(u64);
 
@@ -76,7 +78,7 @@ impl Rng {
     }
 }
 
-/// A number in `0..bound` from a random one. The bias, of bound / 2^64, is of no concern here.
+/// A number in `0..bound` from a random one. The bias, of bound / 2^64, is negligible here.
 #[inline]
 pub(crate) const fn below(random: u64, bound: usize) -> usize {
     ((random as u128 * bound as u128) >> 64) as usize
@@ -88,7 +90,7 @@ pub(crate) const fn unit_f32(random: u64) -> f32 {
     (random >> 40) as f32 / (1_u64 << 24) as f32
 }
 
-/// Spreads what differs in few bits over all of them.
+/// Mixes the bits: inputs that differ in few bits differ in all.
 #[inline]
 pub(crate) const fn mix(mut z: u64) -> u64 {
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -114,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn whichever_thread_draws_first_has_the_sequence_of_the_seed() {
+    fn the_first_thread_to_draw_has_the_sequence_of_the_seed() {
         let draw = || {
             let rng = SharedRng::seeded(42);
             [rng.next(), rng.next(), rng.next()]

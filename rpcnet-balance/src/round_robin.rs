@@ -1,4 +1,4 @@
-//! One after the other.
+//! Round robin.
 
 use std::sync::{
     Arc,
@@ -11,23 +11,24 @@ use crate::{
     stripes::Stripes,
 };
 
-/// One endpoint after the other, from a random start; an excluded one passes its turn to the next.
+/// Round robin: one endpoint after the other, from a random start; an excluded endpoint passes its
+/// turn to the next.
 ///
-/// Even in numbers, blind to load: fine when all calls cost the same and all servers are alike. The random start keeps
-/// many clients that come up together from marching in step. Every group of endpoints gets turns of its own, so
-/// calls to one group do not skip turns of another; and so does every thread. Ignores weights: [`Weighted`](crate::Weighted)
-/// heeds them.
+/// Even in numbers, blind to load: good when all calls cost the same and all servers are alike. The
+/// random start keeps many clients that start together from calling the same servers in step. Every
+/// group of endpoints has an order of its own, so calls to one group do not skip turns of another;
+/// and so has every thread. Ignores weights, unlike [`Weighted`](crate::Weighted).
 ///
-/// A pick takes constant time, plus a step for each that it passes over.
+/// A pick takes constant time, plus a step for each endpoint that it skips.
 #[derive(Debug)]
 pub struct RoundRobin {
-    /// Of each thread; [`UNSET`] until it takes its first turn.
+    /// The turn of each thread; [`UNSET`] until its first pick.
     turns: Stripes<AtomicUsize>,
     start_rng: SharedRng,
 }
 
 impl RoundRobin {
-    /// Takes turns from a start drawn from `seed`.
+    /// A balancer that starts at an endpoint drawn from `seed`.
     #[must_use]
     pub fn seeded(seed: u64) -> Self {
         Self {
@@ -36,7 +37,7 @@ impl RoundRobin {
         }
     }
 
-    /// Halved, so that it is half the numbers away from wrapping around, which would break the order once.
+    /// Halved, so that the counter is far from wrapping around, which would break the order once.
     #[cold]
     fn start(&self) -> usize {
         below(self.start_rng.next(), usize::MAX / 2)
@@ -76,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn turns_go_round() {
+    fn endpoints_are_picked_in_order() {
         let (balancer, view) = (RoundRobin::seeded(3), view(5));
         let first = balancer.pick(&view, &PickContext::new()).unwrap();
         for step in 1..20 {
@@ -96,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn groups_do_not_take_turns_from_each_other() {
+    fn each_group_has_an_order_of_its_own() {
         let (root, view) = (RoundRobin::seeded(3), view(4));
         let (a, b) = (root.rebuild(&view).unwrap(), root.rebuild(&view).unwrap());
         let mut picked = [0; 4];

@@ -1,8 +1,9 @@
-//! A few endpoints out of many.
+//! Random sampling of a few endpoints.
 
 use crate::{PickContext, View, rng::Rng};
 
-/// Two different endpoints that may be picked, twice the same if there is only one; `None` if there is none.
+/// Two different endpoints that may be picked, twice the same if there is only one; `None` if there
+/// is none.
 #[inline]
 pub(crate) fn pair(view: &View, cx: &PickContext<'_>, rng: &mut Rng) -> Option<(usize, usize)> {
     let len = view.len();
@@ -12,7 +13,7 @@ pub(crate) fn pair(view: &View, cx: &PickContext<'_>, rng: &mut Rng) -> Option<(
         let first = scale_to(random >> 32, len);
         let second = scale_to(random & u64::from(u32::MAX), len - 1);
         let second = second + usize::from(second >= first);
-        // Mostly everybody is allowed.
+        // Nearly always every endpoint is allowed.
         if cx.allows(&view[first]) & cx.allows(&view[second]) {
             return Some((first, second));
         }
@@ -23,7 +24,7 @@ pub(crate) fn pair(view: &View, cx: &PickContext<'_>, rng: &mut Rng) -> Option<(
     pair_with_retries(view, cx, rng)
 }
 
-/// One endpoint that may be picked, any of them equally likely; `None` if there is none.
+/// One endpoint that may be picked, each equally likely; `None` if there is none.
 #[inline]
 pub(crate) fn one(view: &View, cx: &PickContext<'_>, rng: &mut Rng) -> Option<usize> {
     let len = view.len();
@@ -39,7 +40,7 @@ pub(crate) fn one(view: &View, cx: &PickContext<'_>, rng: &mut Rng) -> Option<us
     reservoir(view, cx, rng).map(|(any, _)| any)
 }
 
-/// Any one but for `but`, if one try finds it.
+/// A random endpoint that may be picked, if a single try finds one.
 #[inline]
 pub(crate) fn another(view: &View, cx: &PickContext<'_>, rng: &mut Rng) -> Option<usize> {
     let any = rng.below(view.len());
@@ -66,7 +67,7 @@ fn pair_with_retries(view: &View, cx: &PickContext<'_>, rng: &mut Rng) -> Option
     reservoir(view, cx, rng)
 }
 
-/// Looks at all: few are allowed.
+/// Reservoir sampling over all endpoints, for the case that few are allowed.
 #[cold]
 fn reservoir(view: &View, cx: &PickContext<'_>, rng: &mut Rng) -> Option<(usize, usize)> {
     let (mut kept, mut seen) = ([0; 2], 0);
@@ -90,5 +91,5 @@ const fn scale_to(random: u64, len: usize) -> usize {
     ((random * len as u64) >> 32) as usize
 }
 
-/// Where fewer than one in four is allowed, a look at all is cheaper than luck.
+/// If fewer than one in four is allowed, a look at all is cheaper than more draws.
 const DRAWS_MAX: usize = 8;

@@ -1,4 +1,4 @@
-//! What speaks for one endpoint and against another.
+//! Score of an endpoint: backoff, latency, silence and load, compared between a few random choices.
 
 use std::time::Duration;
 
@@ -9,28 +9,28 @@ use crate::{
     sample,
 };
 
-/// How endpoints are compared, and how outcomes are noted for it.
+/// How endpoints are scored and compared, and what is recorded of outcomes for it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Scorer {
     pub(crate) decay: Decay,
-    /// For how long a failure keeps calls away at first.
+    /// How long the first failure keeps calls away.
     pub(crate) failure_backoff: Duration,
-    /// Whether the latency counts, or the calls in flight alone.
+    /// Whether the latency is compared, or the number of calls in flight alone.
     pub(crate) by_latency: bool,
-    /// How many are drawn and compared, at least 2.
+    /// How many endpoints are drawn and compared, at least 2.
     pub(crate) choices: u32,
 }
 
-/// An endpoint at the time of a pick.
+/// Score of an endpoint at the time of a pick.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Score {
-    /// It failed lately, or asked to be left alone.
+    /// Whether the endpoint is in backoff.
     pub(crate) in_backoff: bool,
-    /// What is known of its latency.
+    /// The recorded latency.
     latency: LatencyReading,
-    /// Nanoseconds for which nothing was heard of what is in flight, in terms of a typical call.
+    /// Nanoseconds without any reply to the calls in flight, scaled to a typical call.
     silence: f32,
-    /// Calls in flight with the one to come, and what else speaks against it.
+    /// Calls in flight including the next one, multiplied for endpoints that are slow or busy.
     load: f32,
     pub(crate) weight: f32,
 }
@@ -80,7 +80,7 @@ impl Scorer {
         }
     }
 
-    /// The best one of a few that are drawn at random.
+    /// The best of a few endpoints that are drawn at random.
     #[inline]
     pub(crate) fn best_of_choices(
         &self,
@@ -103,7 +103,7 @@ impl Scorer {
             }
         }
         let second_wins = b.beats(&a);
-        // All sides computed: which one wins is nothing that a processor could guess.
+        // Both sides are computed: a branch predictor could not guess which one wins.
         let mut picked = if second_wins { second } else { first };
         let mut doubtful = (second_wins & b.is_degraded()) | (!second_wins & a.is_degraded());
         let mut third_wins = false;
@@ -123,7 +123,7 @@ impl Scorer {
         Some(picked)
     }
 
-    /// Only doubtful ones were drawn: somebody better is likely to be there.
+    /// Draws more endpoints, because all that were drawn are degraded.
     #[cold]
     pub(crate) fn redraw(
         &self,
@@ -136,9 +136,9 @@ impl Scorer {
             let Some(other) = sample::another(view, cx, rng) else {
                 continue;
             };
-            let appraisal = self.score(&view[other], cx.now());
-            if appraisal.beats(&best) {
-                (picked, best) = (other, appraisal);
+            let score = self.score(&view[other], cx.now());
+            if score.beats(&best) {
+                (picked, best) = (other, score);
             }
             if !best.is_degraded() {
                 break;
@@ -153,14 +153,16 @@ impl Scorer {
 }
 
 impl Score {
-    /// Whether this is the better one.
+    /// Whether this endpoint is better than `other`.
     ///
-    /// A latency that is not known is taken to be the other's, so that a new endpoint is judged by its calls in flight alone:
-    /// it neither starves nor is flooded. For the same reason one that fades, because nothing new is known, fades no further
-    /// than to the other's, and one of a single answer is at most the other's.
+    /// An unknown latency is assumed to be that of the other endpoint, so that a new endpoint is
+    /// compared by its calls in flight alone: it neither starves nor is flooded. For the same
+    /// reason a latency that decays because nothing new is known decays no further than to the
+    /// other one's, and a latency known from a single reply is at most the other one's.
     ///
-    /// Latencies within [`NOISE_FACTOR`] of each other are equal: calls to one and the same server differ as much. Of two that are
-    /// equal in all, neither is better: the first one drawn is picked, which is random.
+    /// Latencies within [`NOISE_FACTOR`] of each other are equal: calls to one and the same server
+    /// differ as much. If two endpoints are equal in everything, neither is better: the first one
+    /// drawn is picked, which is random.
     #[inline]
     pub(crate) fn beats(&self, other: &Self) -> bool {
         let (mine, its) = (
@@ -174,7 +176,7 @@ impl Score {
         (!self.in_backoff & other.in_backoff) | ((self.in_backoff == other.in_backoff) & cheaper)
     }
 
-    /// In nanoseconds.
+    /// Latency in nanoseconds that is compared with that of `other`.
     #[inline]
     fn comparable_latency(&self, other: &Self) -> f32 {
         let (own, its) = (&self.latency, other.latency.decayed);
@@ -196,29 +198,31 @@ impl Score {
     }
 }
 
-/// To 1/e, as Finagle has it.
+/// Time in which a latency decays to 1/e, as in Finagle.
 pub(crate) const LATENCY_DECAY: Duration = Duration::from_secs(10);
 
-/// One more than two: so much more seldom are all that are drawn slow, cold or busy.
+/// One more than two: it is much rarer that all endpoints drawn are slow, cold or busy.
 const CHOICES: u32 = 3;
 
-/// The first hold: short, as one failure among many answers proves little.
+/// Backoff after the first failure: short, as one failure among many replies proves little.
 pub(crate) const FAILURE_BACKOFF: Duration = Duration::from_millis(100);
 
-/// As if it had so many times the calls: away from it, while it is still better than one that is loaded more than that.
+/// An endpoint that is slow or busy is compared as if it had this many times the calls.
 const SLOW_FACTOR: f32 = 2.0;
 const BUSY_FACTOR: f32 = 4.0;
 
-/// Silence of so many times the latency, and of some milliseconds, is no accident.
+/// A silence of this many times the latency, and of at least a millisecond, makes an endpoint
+/// degraded.
 const DEGRADED_SILENCE_FACTOR: f32 = 8.0;
 const DEGRADED_LATENCY_NANOS_MIN: f32 = 1e6;
 
-/// Two latencies are equal as long as the greater is at most so many times the lower one, and a little more for what a
-/// scheduler and timers add to any call. Servers that are alike differ by so much after a few calls.
+/// Two latencies are equal as long as the greater is at most this many times the lower one, plus an
+/// allowance for what a scheduler and timers add to any call. Equal servers differ by so much after
+/// a few calls.
 pub(crate) const NOISE_FACTOR: f32 = 1.5;
 pub(crate) const NOISE_NANOS: f32 = 500_000.0;
 
-/// So that the calls in flight decide where no latency is known.
+/// Lower bound of a latency: the calls in flight decide where no latency is known.
 const LATENCY_NANOS_MIN: f32 = 1.0;
 
 const REDRAWS_MAX: usize = 6;

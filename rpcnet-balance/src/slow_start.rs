@@ -1,4 +1,4 @@
-//! Few calls at first.
+//! Slow start: few calls for a new endpoint.
 
 use std::{sync::Arc, time::Duration};
 
@@ -8,29 +8,30 @@ use crate::{
     rng::{SharedRng, unit_f32},
 };
 
-/// Gives an endpoint that is new, or takes calls again, a tenth of its share at first, more as time passes, and all of it at
-/// the end of a window.
+/// Slow start (as in Envoy): a new endpoint, or one that takes calls again, gets a tenth of its
+/// share at first, more as time passes, and all of it at the end of a window.
 ///
-/// For servers that are slow until they are warm. Put it around a balancer that measures them too: the first answers of a
-/// cold server would give it a bad name for long. Ten seconds are a usual window.
+/// For servers that are slow until they are warm. Wrap a balancer that measures them: the first
+/// replies of a cold server would count against it for long. Ten seconds are a usual window.
 ///
-/// What is new: endpoints that were not in the first view that a `SlowStart` was rebuilt for, from the first time that they
-/// are picked; and those that [`Endpoint::set_ready`] was called for, from then on. Calls that would go to a new one but are
-/// not its part yet go to others, as if it were excluded; if there are no others, it takes them.
+/// An endpoint is new from its first pick on if it was not in the first view that a `SlowStart` was
+/// rebuilt for, and from a call of [`Endpoint::set_ready`] on. Calls that would go to a new
+/// endpoint beyond its present share go to others, as if it were excluded; if there are no others,
+/// it takes them.
 ///
-/// Adds little to a pick; one that passes over somebody picks again. Needs `rebuild` and [`PickContext::with_now`]; at
-/// [`Time::ZERO`] everybody has its share.
+/// Adds little to a pick; a pick that skips an endpoint is repeated. Needs `rebuild` and
+/// [`PickContext::with_now`]; at [`Time::ZERO`] every endpoint has its full share.
 #[derive(Debug)]
 pub struct SlowStart {
     inner: Arc<dyn Balancer>,
     window: Duration,
-    /// Whether there was a view before, so that what was not in it is new.
+    /// Whether there was a view before, so that an endpoint that was not in it is new.
     has_previous_view: bool,
     rng: SharedRng,
 }
 
 impl SlowStart {
-    /// Lets endpoints grow to their share over `window`, as `inner` picks them.
+    /// A slow start over `window` around the balancer `inner`.
     #[must_use]
     pub fn new(inner: Arc<dyn Balancer>, window: Duration) -> Self {
         Self {
@@ -41,7 +42,7 @@ impl SlowStart {
         }
     }
 
-    /// The part of its share that it gets by now.
+    /// The fraction of its share that the endpoint gets by now.
     #[inline]
     fn ramp(&self, endpoint: &Endpoint, now: Time) -> f32 {
         match endpoint.ready_since_or_start(now) {
@@ -81,7 +82,7 @@ impl Balancer for SlowStart {
 }
 
 impl SlowStart {
-    /// Passes over the one that starts slowly, and over more of its kind; takes it if there is nobody else.
+    /// Skips the endpoint that starts slowly, and others that do; takes it if there is no other.
     #[cold]
     fn pick_another(&self, view: &View, cx: &PickContext<'_>, first: usize) -> Option<usize> {
         let mut excluded = [0; EXCLUDED_MAX];

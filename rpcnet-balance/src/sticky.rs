@@ -1,4 +1,4 @@
-//! Calls with a key stay where they are.
+//! Sticky sessions: calls with a key stay at one endpoint.
 
 use std::sync::Arc;
 
@@ -8,17 +8,17 @@ use crate::{
     rendezvous_table::{self, RendezvousTable},
 };
 
-/// Sends calls with a key to the endpoint that the key prefers, as long as it may be picked and has not failed a moment ago;
-/// all others go by another balancer.
+/// Sticky sessions: calls with a key go to the endpoint that the key prefers, as long as it may be
+/// picked and is not in backoff; all others go by another balancer.
 ///
-/// For sessions, and caches where a miss costs little. Homes are those of [`Rendezvous`](crate::Rendezvous), but without a
-/// bound: a key that everybody wants stays where it is.
+/// For sessions, and caches where a miss costs little. Keys prefer the endpoints of
+/// [`Rendezvous`](crate::Rendezvous), but without a bound: a hot key stays where it is.
 ///
-/// That one has failed a moment ago is known if the inner balancer notes it, as [`PeakEwma`](crate::PeakEwma) and
-/// [`PowerOfTwo`](crate::PowerOfTwo) do.
+/// Whether an endpoint is in backoff is known if the inner balancer records it, as
+/// [`PeakEwma`](crate::PeakEwma) and [`PowerOfTwo`](crate::PowerOfTwo) do.
 ///
-/// Adds a look into a table to a pick. Needs [`PickContext::with_key`] and `rebuild`; without `rebuild` a pick with a key looks
-/// at all endpoints.
+/// Adds a table look-up to a pick. Needs [`PickContext::with_key`] and `rebuild`; without `rebuild`
+/// a pick with a key looks at all endpoints.
 #[derive(Debug)]
 pub struct Sticky {
     inner: Arc<dyn Balancer>,
@@ -27,7 +27,8 @@ pub struct Sticky {
 }
 
 impl Sticky {
-    /// Leaves calls without a key, and those whose home may not be picked, to `inner`.
+    /// A balancer that leaves calls without a key, and those whose endpoint may not be picked, to
+    /// `inner`.
     #[must_use]
     pub const fn new(inner: Arc<dyn Balancer>) -> Self {
         Self { inner, table: None }
@@ -36,12 +37,14 @@ impl Sticky {
 
 impl Balancer for Sticky {
     fn pick(&self, view: &View, cx: &PickContext<'_>) -> Option<usize> {
-        let home = cx.key().and_then(|key| match &self.table {
-            Some(homes) if homes.is_for(view) => homes.preferred(key).next(),
+        let preferred = cx.key().and_then(|key| match &self.table {
+            Some(table) if table.is_for(view) => table.preferred(key).next(),
             _ => rendezvous_table::scan_preferred(view, key, |_| true),
         });
         let usable = |&index: &usize| cx.allows(&view[index]) && !view[index].in_backoff(cx.now());
-        home.filter(usable).or_else(|| self.inner.pick(view, cx))
+        preferred
+            .filter(usable)
+            .or_else(|| self.inner.pick(view, cx))
     }
 
     fn on_outcome(&self, view: &View, index: usize, outcome: &Outcome) {

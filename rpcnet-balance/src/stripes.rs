@@ -1,4 +1,4 @@
-//! State that picks change, one copy for each of a few threads.
+//! Per-thread copies of state that picks change.
 
 use std::{
     cell::Cell,
@@ -6,10 +6,11 @@ use std::{
     sync::atomic::{AtomicUsize, Ordering},
 };
 
-/// Several copies of a value, each on cache lines of its own; a thread always works on the same one.
+/// Several copies of a value, each on cache lines of its own; a thread always uses the same one.
 ///
-/// Threads that pick at the same time do not wait for each other's writes, as they would with a single atomic.
-/// Copies are shared when there are more threads than copies, so they are made of atomics.
+/// Threads that pick at the same time do not wait for each other's writes, as they would with a
+/// single atomic. Copies are shared when there are more threads than copies, so they are made of
+/// atomics.
 pub(crate) struct Stripes<T>(Box<[CacheAligned<T>; STRIPES]>);
 
 impl<T> Stripes<T> {
@@ -17,7 +18,7 @@ impl<T> Stripes<T> {
         Self(Box::new(std::array::from_fn(|_| CacheAligned(copy()))))
     }
 
-    /// The copy of the thread that asks.
+    /// The copy of the current thread.
     #[inline]
     pub(crate) fn local(&self) -> &T {
         let thread = THREAD.get();
@@ -41,11 +42,11 @@ impl<T> fmt::Debug for Stripes<T> {
     }
 }
 
-/// A pair of cache lines, as the prefetcher takes them.
+/// A pair of cache lines, as the prefetcher loads them.
 #[repr(align(128))]
 struct CacheAligned<T>(T);
 
-/// Gives the thread its number, in order of arrival, so that the first ones do not share.
+/// Gives the thread a number in order of arrival, so that the first threads do not share a copy.
 #[cold]
 fn assign_stripe() -> usize {
     static THREADS: AtomicUsize = AtomicUsize::new(0);

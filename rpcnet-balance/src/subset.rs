@@ -1,15 +1,17 @@
-//! A part of many endpoints.
+//! Subsetting: each client uses some of many endpoints.
 
 use std::sync::Arc;
 
 use crate::{Balancer, Outcome, PickContext, View, balancer::rebuild_or_keep, rng::mix};
 
-/// Uses a part of the endpoints only, another one in every client, and picks within it by another balancer.
+/// Deterministic subsetting (the rule of gRPC's A68): each client uses a different subset of the
+/// endpoints, and picks within it by another balancer.
 ///
-/// For many clients of many servers: each client keeps connections to `size` of them, not to all (the rule of gRPC's A68).
-/// Every server is in the part of about as many clients, and when one comes or goes, at most one changes in each part.
+/// For many clients of many servers: each client keeps connections to `size` of them, not to all.
+/// Every server is in the subset of about as many clients, and when a server comes or goes, at most
+/// one changes in each subset.
 ///
-/// If none of the part may be picked, all others are there.
+/// If no endpoint of the subset may be picked, all others are used.
 ///
 /// Adds next to nothing to a pick. Needs `rebuild`; without it all endpoints are used.
 #[derive(Debug)]
@@ -17,23 +19,23 @@ pub struct Subset {
     inner: Arc<dyn Balancer>,
     size: usize,
     client: u64,
-    /// `None` until it is rebuilt for a view, and for one that is small enough.
+    /// `None` until it is rebuilt for a view, and for a view that is small enough.
     subset: Option<ActiveSubset>,
 }
 
-/// The part in use of the view that it was made for.
+/// The subset in use, and the view that it was made for.
 #[derive(Debug)]
 struct ActiveSubset {
     view: View,
-    /// Of its endpoints in the whole view, in order.
+    /// Indices of its endpoints in the whole view, in order.
     indices: Box<[usize]>,
     balancer: Arc<dyn Balancer>,
     view_len: usize,
 }
 
 impl Subset {
-    /// At most `size` endpoints, at least one; which ones depends on their ids and `client_seed`, which should differ from
-    /// client to client.
+    /// A subset of at most `size` endpoints, at least one; which ones depends on their ids and
+    /// `client_seed`, which should differ from client to client.
     #[must_use]
     pub fn new(inner: Arc<dyn Balancer>, size: usize, client_seed: u64) -> Self {
         Self {
@@ -45,8 +47,8 @@ impl Subset {
     }
 
     fn current_subset(&self, view: &View) -> Option<&ActiveSubset> {
-        let fits = |part: &&ActiveSubset| {
-            part.view_len == view.len() && part.view.generation() == view.generation()
+        let fits = |subset: &&ActiveSubset| {
+            subset.view_len == view.len() && subset.view.generation() == view.generation()
         };
         self.subset.as_ref().filter(fits)
     }
@@ -66,18 +68,18 @@ impl Subset {
 
 impl Balancer for Subset {
     fn pick(&self, view: &View, cx: &PickContext<'_>) -> Option<usize> {
-        let within = self.current_subset(view).and_then(|part| {
-            let picked = part.balancer.pick(&part.view, cx)?;
-            part.indices.get(picked).copied()
+        let within = self.current_subset(view).and_then(|subset| {
+            let picked = subset.balancer.pick(&subset.view, cx)?;
+            subset.indices.get(picked).copied()
         });
         within.or_else(|| self.inner.pick(view, cx))
     }
 
     fn on_outcome(&self, view: &View, index: usize, outcome: &Outcome) {
-        if let Some(part) = self.current_subset(view)
-            && let Ok(index) = part.indices.binary_search(&index)
+        if let Some(subset) = self.current_subset(view)
+            && let Ok(index) = subset.indices.binary_search(&index)
         {
-            part.balancer.on_outcome(&part.view, index, outcome);
+            subset.balancer.on_outcome(&subset.view, index, outcome);
         } else {
             self.inner.on_outcome(view, index, outcome);
         }
@@ -85,23 +87,23 @@ impl Balancer for Subset {
 
     fn rebuild(&self, view: &View) -> Option<Arc<dyn Balancer>> {
         let inner = rebuild_or_keep(&self.inner, view);
-        let part = (view.len() > self.size).then(|| {
+        let subset = (view.len() > self.size).then(|| {
             let indices = self.choose_indices(view);
-            let part = view.subset(&indices);
+            let subset = view.subset(&indices);
             let before = self
                 .subset
                 .as_ref()
-                .map_or(&self.inner, |part| &part.balancer);
+                .map_or(&self.inner, |subset| &subset.balancer);
             ActiveSubset {
-                balancer: rebuild_or_keep(before, &part),
-                view: part,
+                balancer: rebuild_or_keep(before, &subset),
+                view: subset,
                 indices,
                 view_len: view.len(),
             }
         });
         Some(Arc::new(Self {
             inner,
-            subset: part,
+            subset,
             ..*self
         }))
     }

@@ -1,4 +1,4 @@
-//! The near ones first.
+//! Locality tiers with spill-over.
 
 use std::sync::Arc;
 
@@ -9,10 +9,10 @@ use crate::{
     rng::{SharedRng, unit_f32},
 };
 
-/// Prefers endpoints with a tag over others, in tiers, and spills to the next tier what a tier cannot take. Within a tier
-/// another balancer picks.
+/// Locality tiers: prefers endpoints with a tag over others, and spills the calls that a tier
+/// cannot take to the next one. Within a tier another balancer picks.
 ///
-/// For servers in several zones or regions: near ones answer sooner and cost less.
+/// For servers in several zones or regions: near ones reply sooner and cost less.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -26,19 +26,21 @@ use crate::{
 /// # });
 /// ```
 ///
-/// Healthy are endpoints that are not [marked](crate::Endpoint::flags), [busy](crate::Endpoint::is_busy) or
-/// [held](crate::Endpoint::in_backoff). A tier of which less than half is healthy keeps a part of its calls, all at a half and
-/// none at zero, and spills the rest; but only as long as a later tier is healthier. If no endpoint
-/// in a tier may be picked, the next takes over.
+/// An endpoint is healthy if it is not [flagged](crate::Endpoint::flags),
+/// [busy](crate::Endpoint::is_busy) or [in backoff](crate::Endpoint::in_backoff). A tier of which
+/// less than half is healthy keeps a part of its calls, all at a half and none at zero, and spills
+/// the rest; but only as long as a later tier is healthier. If no endpoint in a tier may be picked,
+/// the next tier is used.
 ///
-/// Adds a few reads to a pick; the health of a tier is counted anew for every so many picks of a thread as it has endpoints,
-/// up to 32, and over 32 of them at most. Needs [`View::with_tags`] and `rebuild`; without `rebuild` there is one tier.
+/// Adds a few reads to a pick; the health of a tier is measured again after as many picks of a
+/// thread as it has endpoints, up to 32, and over 32 of them at most. Needs [`View::with_tags`] and
+/// `rebuild`; without `rebuild` there is one tier.
 #[derive(Debug)]
 pub struct Tiered {
     inner: Arc<dyn Balancer>,
     preferred: Vec<Tag>,
     health_threshold: f32,
-    /// Infinite unless it was asked for.
+    /// Infinite unless it was set.
     load_ratio: f32,
     rng: SharedRng,
     /// `None` until it is rebuilt for a view.
@@ -53,20 +55,20 @@ struct Tag {
 
 #[derive(Debug)]
 struct Tiers {
-    /// Best first, without the empty ones.
+    /// The best tier first, without empty ones.
     tiers: Box<[Tier]>,
-    /// Of each endpoint of the whole view, its tier and its index there.
+    /// The tier and the index within it of each endpoint of the whole view.
     positions: Box<[(usize, usize)]>,
     generation: u64,
 }
 
-/// Equally good endpoints.
+/// One tier of equally good endpoints.
 #[derive(Debug)]
 struct Tier {
-    /// How many preferences come before it.
+    /// The number of preferences before this one.
     rank: usize,
     view: View,
-    /// Of its endpoints in the whole view, in order.
+    /// Indices of its endpoints in the whole view, in order.
     indices: Box<[usize]>,
     balancer: Arc<dyn Balancer>,
     health: SampledGauge,
@@ -87,7 +89,7 @@ impl Tiered {
         }
     }
 
-    /// Prefers endpoints with this tag to those in none of the tiers so far.
+    /// Adds a tier: prefers endpoints with this tag to those in none of the tiers so far.
     #[must_use]
     pub fn prefer(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
         self.preferred.push(Tag {
@@ -97,22 +99,22 @@ impl Tiered {
         self
     }
 
-    /// The healthy part of a tier below which it spills, from 0 to 1. Default 0.5.
+    /// Sets the healthy fraction of a tier below which it spills, from 0 to 1. Default 0.5.
     #[must_use]
     pub const fn with_health_threshold(mut self, part: f32) -> Self {
         self.health_threshold = part.clamp(0.0, 1.0);
         self
     }
 
-    /// Spills too when an endpoint of the tier has on average so many times the calls of one of the next; at least 1. Default
-    /// not at all.
+    /// Spills also when an endpoint of the tier has on average this many times the calls of one of
+    /// the next tier; at least 1. Default off.
     #[must_use]
     pub const fn with_load_ratio(mut self, ratio: f32) -> Self {
         self.load_ratio = ratio.max(1.0);
         self
     }
 
-    /// Whether a call passes over `tier`, though it could take it.
+    /// Whether a call skips `tier`, though the tier could take it.
     fn spills(&self, tier: &Tier, rest: &[Tier], now: Time) -> bool {
         let mut kept = 1.0_f32;
         let health = tier.health(now, &self.rng);
@@ -186,7 +188,7 @@ impl Tier {
         self.indices.get(picked).copied()
     }
 
-    /// The part that takes calls and is not busy.
+    /// The fraction of endpoints that take calls and are not busy.
     fn health(&self, now: Time, rng: &SharedRng) -> f32 {
         self.health.read(gauge::refresh_period(&self.view), || {
             let sample = gauge::sample(&self.view, &mut rng.fork());
@@ -198,7 +200,7 @@ impl Tier {
         })
     }
 
-    /// The calls that one more would make of an endpoint of weight 1.
+    /// The mean load of an endpoint of weight 1 including one more call.
     fn load(&self, rng: &SharedRng) -> f32 {
         self.load.read(gauge::refresh_period(&self.view), || {
             let sample = gauge::sample(&self.view, &mut rng.fork());
@@ -224,7 +226,7 @@ impl Balancer for Tiered {
                 return Some(index);
             }
         }
-        // Those that were passed over are better than nobody.
+        // The tiers that were skipped are better than none.
         tiers.iter().find_map(|tier| tier.pick(cx))
     }
 

@@ -1,31 +1,32 @@
-//! Moments, without a clock.
+//! Points in time, without a clock.
 
 use std::{ops::Add, time::Duration};
 
-/// A moment: nanoseconds since one that the caller has chosen, the same for all balancers and endpoints that it uses.
+/// Point in time: nanoseconds since an origin of the caller's choice, the same for all balancers
+/// and endpoints of the caller.
 ///
-/// The crate reads no clock. A client makes it of the time since it was made, `Time::from(began.elapsed())`; a simulation
-/// counts for itself.
+/// The crate reads no clock. A client computes it from the time since its start,
+/// `Time::from(began.elapsed())`; a simulation counts by itself.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Time(u64);
 
 impl Time {
-    /// The chosen moment itself.
+    /// The origin.
     pub const ZERO: Self = Self(0);
 
-    /// So many nanoseconds after the chosen moment.
+    /// The point in time this many nanoseconds after the origin.
     #[must_use]
     pub const fn from_nanos(nanos: u64) -> Self {
         Self(nanos)
     }
 
-    /// Nanoseconds since the chosen moment.
+    /// Nanoseconds since the origin.
     #[must_use]
     pub const fn as_nanos(self) -> u64 {
         self.0
     }
 
-    /// The time from `started_before_window` to this; zero if that is later.
+    /// The time from `earlier` to this; zero if `earlier` is later.
     #[must_use]
     pub const fn since(self, earlier: Self) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))
@@ -52,7 +53,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn moments_neither_wrap_nor_go_below_zero() {
+    fn times_saturate() {
         let second = Duration::from_secs(1);
         assert_eq!((Time::ZERO + second).as_nanos(), 1_000_000_000);
         assert_eq!(Time::ZERO.since(Time::ZERO + second), Duration::ZERO);

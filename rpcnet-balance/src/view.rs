@@ -1,19 +1,19 @@
-//! The endpoints at one moment.
+//! Immutable view of the endpoints at one time.
 
 use std::{collections::HashMap, fmt, ops::Index, sync::Arc};
 
 use crate::Endpoint;
 
-/// The endpoints that can be picked, at one moment. Never changes; a change is a new view.
+/// Immutable list of the endpoints that can be picked at one time. A change makes a new view.
 #[derive(Debug, Clone)]
 pub struct View {
     endpoints: Box<[Arc<Endpoint>]>,
-    /// Of each endpoint, or none at all.
+    /// The tags of each endpoint, or none at all.
     tags: Box<[Arc<dyn TagLookup>]>,
     generation: u64,
 }
 
-/// What endpoints say about themselves, for balancers that prefer some over others. Read by
+/// Tags of an endpoint, for balancers that prefer some over others. Read by
 /// [`Balancer::rebuild`](crate::Balancer::rebuild), not by picks.
 pub trait TagLookup: fmt::Debug + Send + Sync {
     /// The value of a tag.
@@ -38,11 +38,11 @@ impl View {
         }
     }
 
-    /// What the endpoints say about themselves, in their order. Default nothing.
+    /// Sets the tags of the endpoints, in their order. Default none.
     ///
     /// # Panics
     ///
-    /// If there are not as many as endpoints.
+    /// If there are not as many tags as endpoints.
     #[must_use]
     pub fn with_tags(mut self, tags: impl IntoIterator<Item = Arc<dyn TagLookup>>) -> Self {
         self.tags = tags.into_iter().collect();
@@ -50,17 +50,18 @@ impl View {
         self
     }
 
-    /// What an endpoint says about itself under this key.
+    /// The value of a tag of an endpoint.
     #[must_use]
     pub fn tag(&self, index: usize, key: &str) -> Option<&str> {
         self.tags.get(index)?.tag(key)
     }
 
-    /// A view of some of the endpoints, with their tags, in the order of `indices`. For balancers that choose among parts.
+    /// A view of some of the endpoints, with their tags, in the order of `indices`. For balancers
+    /// that choose among subsets.
     ///
     /// # Panics
     ///
-    /// If an index lies outside.
+    /// If an index is out of range.
     #[must_use]
     pub fn subset(&self, indices: &[usize]) -> Self {
         let tags = if self.tags.is_empty() {
@@ -81,25 +82,25 @@ impl View {
         }
     }
 
-    /// All endpoints, in the order that picks refer to.
+    /// All endpoints, in the order of the indices of picks.
     #[must_use]
     pub const fn endpoints(&self) -> &[Arc<Endpoint>] {
         &self.endpoints
     }
 
-    /// How many there are.
+    /// The number of endpoints.
     #[must_use]
     pub const fn len(&self) -> usize {
         self.endpoints.len()
     }
 
-    /// Whether there are none.
+    /// Whether there are no endpoints.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.endpoints.is_empty()
     }
 
-    /// The generation it was made with.
+    /// The generation that the view was made with.
     #[must_use]
     pub const fn generation(&self) -> u64 {
         self.generation
@@ -119,7 +120,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_part_keeps_the_tags() {
+    fn a_subset_keeps_the_tags() {
         let zones = ["a", "b", "a"].map(|zone| {
             let tags = HashMap::from([("zone".to_owned(), zone.to_owned())]);
             Arc::new(tags) as Arc<dyn TagLookup>

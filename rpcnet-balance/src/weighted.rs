@@ -1,4 +1,4 @@
-//! In proportion to weights.
+//! Weighted choice: calls in proportion to weights.
 
 use std::sync::{
     Arc,
@@ -12,25 +12,27 @@ use crate::{
     stripes::Stripes,
 };
 
-/// Calls in proportion to [`Endpoint::weight`](crate::Endpoint::weight), spread as evenly as turns.
+/// Weighted choice: calls in proportion to [`Endpoint::weight`](crate::Endpoint::weight), spread as
+/// evenly as in round robin.
 ///
-/// For servers of different size whose calls cost about the same, when nothing is to be measured. Blind to load, as
-/// [`RoundRobin`](crate::RoundRobin), which it becomes when all weights are equal. A weight that changes counts from the
-/// next [`rebuild`](Balancer::rebuild) on.
+/// For servers of different size whose calls cost about the same, when nothing is measured. Blind
+/// to load, as [`RoundRobin`](crate::RoundRobin), which it becomes when all weights are equal. A
+/// changed weight counts from the next [`rebuild`](Balancer::rebuild) on.
 ///
-/// A pick takes constant time: one look into a table that `rebuild` makes. Without `rebuild` it looks at all endpoints.
+/// A pick takes constant time: one look-up in a table that `rebuild` makes. Without `rebuild` it
+/// looks at all endpoints.
 #[derive(Debug)]
 pub struct Weighted {
     /// `None` until it is rebuilt for a view.
     table: Option<AliasTable>,
-    /// The golden section walks over all numbers with hardly a cluster or a gap, so each weight gets its share of any few
-    /// picks (Weyl's sequence). Zero until a thread picks.
+    /// Steps of the golden ratio cover all numbers with hardly a cluster or a gap, so each weight
+    /// gets its share of any few picks (Weyl's sequence). Zero until a thread picks.
     points: Stripes<AtomicU64>,
     rng: SharedRng,
 }
 
 impl Weighted {
-    /// Starts at a place drawn from `seed`.
+    /// A balancer that starts at a point drawn from `seed`.
     #[must_use]
     pub fn seeded(seed: u64) -> Self {
         Self {
@@ -56,15 +58,16 @@ impl Balancer for Weighted {
         if view.is_empty() {
             return None;
         }
-        if let Some(draws) = self.table.as_ref().filter(|draws| draws.is_for(view)) {
-            let first = draws.endpoint_at(self.next_point());
+        if let Some(table) = self.table.as_ref().filter(|table| table.is_for(view)) {
+            let first = table.endpoint_at(self.next_point());
             if cx.allows(&view[first]) {
                 return Some(first);
             }
-            // Further draws by chance, lest the next in the walk inherits all the turns.
+            // Further draws are random, so that the next endpoint in the sequence does not inherit
+            // all the turns.
             let mut rng = self.rng.fork();
             for _ in 0..DRAWS_MAX {
-                let index = draws.endpoint_at(rng.next());
+                let index = table.endpoint_at(rng.next());
                 if cx.allows(&view[index]) {
                     return Some(index);
                 }

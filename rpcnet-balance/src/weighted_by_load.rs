@@ -1,4 +1,4 @@
-//! In proportion to weights and to what the endpoints say.
+//! Weighted choice by weight and reported load.
 
 use std::sync::Arc;
 
@@ -9,17 +9,19 @@ use crate::{
     score::Scorer,
 };
 
-/// Two drawn in proportion to [`Endpoint::weight`], and one of them by chance, in inverse proportion to the calls that they
-/// say they serve for their weight.
+/// Weighted choice by load: two endpoints drawn in proportion to [`Endpoint::weight`], and one of
+/// them at random, in inverse proportion to the calls that they report for their weight.
 ///
-/// For when it is enough that the busier gets fewer: shares move smoothly with the reports, so clients do not all run to the
-/// one that has just said that it is idle, and no endpoint gets more than twice the share of its weight, whatever it says.
+/// For when it is enough that busier endpoints get fewer calls: shares change smoothly with the
+/// reports, so clients do not herd to the one that has just reported to be idle, and no endpoint
+/// gets more than twice the share of its weight, whatever it reports.
 ///
-/// A report counts for a second; who has not said anything is taken to be as loaded as the other. One that
-/// [is busy](Endpoint::is_busy) counts as four times as loaded, one that failed a moment ago hardly gets anything.
+/// A report counts for a second; an endpoint without one is assumed to be as loaded as the other.
+/// An endpoint that [is busy](Endpoint::is_busy) counts as four times as loaded, one in backoff
+/// gets hardly any calls.
 ///
-/// A pick takes constant time, with a table that `rebuild` makes of the weights; without `rebuild` it looks at all endpoints.
-/// Needs reports with their time: [`Endpoint::set_reported_load_at`].
+/// A pick takes constant time, with a table that `rebuild` makes of the weights; without `rebuild`
+/// it looks at all endpoints. Needs reports with their time: [`Endpoint::set_reported_load_at`].
 #[derive(Debug)]
 pub struct WeightedByLoad {
     /// `None` until it is rebuilt for a view.
@@ -29,7 +31,8 @@ pub struct WeightedByLoad {
 }
 
 impl WeightedByLoad {
-    /// Draws from a random sequence that depends on `seed` alone, as long as one thread picks.
+    /// A balancer that draws from a random sequence of `seed`, which can be repeated as long as one
+    /// thread picks.
     #[must_use]
     pub fn seeded(seed: u64) -> Self {
         Self {
@@ -44,11 +47,11 @@ impl Balancer for WeightedByLoad {
     fn pick(&self, view: &View, cx: &PickContext<'_>) -> Option<usize> {
         let mut rng = self.rng.fork();
         let now = cx.now();
-        if let Some(draws) = self.table.as_ref().filter(|draws| draws.is_for(view))
-            && let Some((first, second)) = draw_pair(view, cx, draws, &mut rng)
+        if let Some(table) = self.table.as_ref().filter(|table| table.is_for(view))
+            && let Some((first, second)) = draw_pair(view, cx, table, &mut rng)
         {
             let (a, b) = (load(&view[first], now), load(&view[second], now));
-            // Who has not said anything is taken to be as loaded as the other.
+            // An endpoint without a report is assumed to be as loaded as the other.
             let (mine, its) = (a.or(b).unwrap_or(1.0), b.or(a).unwrap_or(1.0));
             let (mine, its) = (
                 mine * load_factor(&view[first], now),
@@ -78,37 +81,38 @@ impl Balancer for WeightedByLoad {
     }
 }
 
-/// Two drawn by weight, maybe twice the same; `None` if luck does not find them.
+/// Two endpoints drawn by weight, maybe twice the same; `None` if the draws find none that is
+/// allowed.
 #[inline]
 fn draw_pair(
     view: &View,
     cx: &PickContext<'_>,
-    draws: &AliasTable,
+    table: &AliasTable,
     rng: &mut Rng,
 ) -> Option<(usize, usize)> {
     if view.is_empty() {
         return None;
     }
-    let (first, second) = (draws.endpoint_at(rng.next()), draws.endpoint_at(rng.next()));
+    let (first, second) = (table.endpoint_at(rng.next()), table.endpoint_at(rng.next()));
     match (cx.allows(&view[first]), cx.allows(&view[second])) {
         (true, true) => Some((first, second)),
         (true, false) => Some((first, first)),
         (false, true) => Some((second, second)),
         (false, false) => {
-            let mut more = (0..DRAWS_MAX).map(|_| draws.endpoint_at(rng.next()));
+            let mut more = (0..DRAWS_MAX).map(|_| table.endpoint_at(rng.next()));
             more.find(|&index| cx.allows(&view[index]))
                 .map(|index| (index, index))
         }
     }
 }
 
-/// Calls for its weight, with the one to come; `None` if it has not said lately how many it serves.
+/// Calls for its weight, including the next one; `None` without a recent report.
 #[inline]
 fn load(endpoint: &Endpoint, now: Time) -> Option<f32> {
     Some((endpoint.recent_calls(now)? + 1.0) / endpoint.weight())
 }
 
-/// How many times the load it is taken to have because of what speaks against it.
+/// Factor of the load for an endpoint that is busy or in backoff.
 #[inline]
 fn load_factor(endpoint: &Endpoint, now: Time) -> f32 {
     let busy = if endpoint.is_busy(now) {

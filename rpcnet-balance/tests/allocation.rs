@@ -1,6 +1,6 @@
-//! A pick allocates nothing.
+//! Tests that picks and outcomes allocate nothing.
 
-// A global allocator cannot be written without it; this one passes every request on to the system's.
+// A global allocator cannot be written without it; this one passes every request to the system's.
 #![allow(unsafe_code, reason = "an allocator that counts is an unsafe trait")]
 
 use std::{
@@ -23,7 +23,8 @@ thread_local! {
     static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
 }
 
-// SAFETY: memory is managed by `System`; beside it only a thread-local number without destructor is touched.
+// SAFETY: `System` manages the memory; in addition only a thread-local number without destructor is
+// touched.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         ALLOCATIONS.with(|count| count.set(count.get() + 1));
@@ -91,7 +92,7 @@ fn a_pick_allocates_nothing() {
     }
 }
 
-/// Calls of all kinds, with retries: some fail, some say how busy they are, some are new.
+/// Calls of all kinds, with retries: some fail, some report their load, some are new.
 fn work(balancer: &dyn Balancer, view: &View) {
     for round in 0..200 {
         let now = Time::from(Duration::from_millis(1000 + 10 * round));

@@ -1,4 +1,5 @@
-//! Our balancers keep the contract, and the contract catches those that do not.
+//! Tests that the balancers of this crate keep the contract, and that the contract catches
+//! violations.
 
 use std::{
     sync::{
@@ -38,7 +39,7 @@ fn weighted_choice_keeps_the_contract() {
 }
 
 #[test]
-fn the_better_of_two_keeps_the_contract() {
+fn power_of_two_keeps_the_contract() {
     contract::check(|seed| Arc::new(PowerOfTwo::seeded(seed)));
     contract::check(|seed| Arc::new(PeakEwma::seeded(seed)));
     contract::check(|seed| Arc::new(Prequal::seeded(seed)));
@@ -46,7 +47,7 @@ fn the_better_of_two_keeps_the_contract() {
 
 #[test]
 fn choice_by_key_keeps_the_contract() {
-    // Without a key they are fair.
+    // Without a key the shares are even.
     contract::check(|seed| Arc::new(Rendezvous::seeded(seed)));
     contract::check(|seed| Arc::new(Maglev::seeded(seed)));
 }
@@ -84,7 +85,7 @@ fn wrappers_in_wrappers_keep_the_contract() {
     });
 }
 
-/// For balancers that use a part of the endpoints only.
+/// For balancers that use some of the endpoints only.
 fn starving(build: impl Fn(u64) -> Arc<dyn Balancer>) {
     Contract::new(build).allow_starvation().verify().unwrap();
 }
@@ -94,7 +95,7 @@ fn a_balancer_behind_another_arc_keeps_the_contract() {
     contract::check(|seed| Arc::new(Arc::new(RoundRobin::seeded(seed))));
 }
 
-/// The rule that `build` breaks.
+/// The rule that the balancer of `build` violates.
 fn caught(build: impl Fn() -> Arc<dyn Balancer>) -> Rule {
     Contract::new(|_| build())
         .verify()
@@ -165,7 +166,7 @@ fn giving_up_under_load_is_caught() {
 }
 
 #[test]
-fn giving_up_because_of_what_endpoints_say_is_caught() {
+fn giving_up_because_of_reported_load_is_caught() {
     let rule = caught(|| {
         Arc::new(from_fn(|view, cx| {
             view.endpoints().iter().position(|endpoint| {
@@ -184,7 +185,7 @@ fn picking_from_an_empty_view_is_caught() {
 }
 
 #[test]
-fn always_the_same_is_caught_unless_allowed() {
+fn always_picking_the_same_is_caught_unless_allowed() {
     let build = || Arc::new(from_fn(first_allowed));
     assert_eq!(caught(|| build()), Rule::NoStarvation);
     Contract::new(|_| build() as Arc<dyn Balancer>)
@@ -193,7 +194,7 @@ fn always_the_same_is_caught_unless_allowed() {
         .unwrap();
 }
 
-/// The endpoint that answered quickest, of all that have; those that have not come first.
+/// Picks the endpoint with the shortest latency of all; those without a reply come first.
 #[derive(Debug)]
 struct Quickest;
 
@@ -214,7 +215,7 @@ impl Balancer for Quickest {
 static TURN: AtomicUsize = AtomicUsize::new(0);
 
 #[test]
-fn the_quickest_by_a_hair_is_caught_unless_allowed() {
+fn always_picking_the_fastest_is_caught_unless_allowed() {
     assert_eq!(caught(|| Arc::new(Quickest)), Rule::EvenShares);
     Contract::new(|_| Arc::new(Quickest) as Arc<dyn Balancer>)
         .allow_uneven_shares()
@@ -222,7 +223,7 @@ fn the_quickest_by_a_hair_is_caught_unless_allowed() {
         .unwrap();
 }
 
-/// Counts a call of its own with every first outcome, and keeps it.
+/// Begins a call of its own with every first outcome, and keeps it.
 #[derive(Debug, Default)]
 struct Hoarder {
     hoarding: AtomicBool,
@@ -242,7 +243,7 @@ impl Balancer for Hoarder {
 }
 
 #[test]
-fn meddling_with_the_count_is_caught() {
+fn changing_the_count_of_calls_is_caught() {
     let kept = OnceLock::new();
     let rule = caught(|| kept.get_or_init(|| Arc::new(Hoarder::default())).clone());
     assert_eq!(rule, Rule::InFlight);

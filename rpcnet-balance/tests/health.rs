@@ -1,4 +1,4 @@
-//! Passive health against a model of it, and on many threads.
+//! Properties of outlier detection against a model, and its limits on many threads.
 
 use std::{sync::Arc, time::Duration};
 
@@ -15,7 +15,7 @@ enum Operation {
     Connected(usize),
     Draining(usize, bool),
     Probe,
-    /// The probe under way at an endpoint ends like this, or is given up.
+    /// The probe in progress at an endpoint ends like this, or is released.
     Probed(usize, Option<OutcomeKind>),
     Sweep,
 }
@@ -40,7 +40,8 @@ fn operation() -> impl Strategy<Value = Operation> {
     ]
 }
 
-/// What is known of one endpoint, in plain words. Times in ms; a probe may go at `earliest` and must at `latest`.
+/// Model of one endpoint. Times in ms; a probe may be made at `earliest` and must be possible at
+/// `latest`.
 #[derive(Debug, Default, Clone)]
 struct Known {
     in_a_row: u32,
@@ -59,17 +60,18 @@ impl Known {
         self.is_unreachable || self.is_ejected
     }
 
-    fn marks(&self) -> ExclusionFlags {
-        let marks = [
+    fn flags(&self) -> ExclusionFlags {
+        let flags = [
             (self.is_unreachable, ExclusionFlags::UNREACHABLE),
             (self.is_ejected, ExclusionFlags::EJECTED),
             (self.is_draining, ExclusionFlags::DRAINING),
         ];
-        let set = marks.into_iter().filter(|(is, _)| *is);
+        let set = flags.into_iter().filter(|(is, _)| *is);
         set.fold(ExclusionFlags::NONE, |all, (_, mark)| all | mark)
     }
 
-    /// Not before this, whatever was said before; a probe under way is forgotten if that is later than its end.
+    /// Sets the earliest time of the next probe unless a later one is set; a probe in progress is
+    /// dropped if that is later than its lease.
     fn defer(&mut self, (earliest, latest): (u64, u64)) {
         if let Some(lease) = self.lease.filter(|lease| *lease >= latest) {
             (self.earliest, self.latest) = (lease, lease);
@@ -85,7 +87,8 @@ impl Known {
         (self.earliest, self.latest) = (earliest, latest);
     }
 
-    /// When the next probe may and must go after one more failure to reach it.
+    /// Records a failure to reach the endpoint: when the next probe may be made and must be
+    /// possible.
     fn miss(&mut self, now: u64) -> (u64, u64) {
         let full = (100 << self.missed.min(20)).min(10_000);
         self.missed += 1;
@@ -99,7 +102,7 @@ impl Known {
     }
 }
 
-/// Nobody is compared by rates here: the unit tables have that.
+/// A config without the rules that compare rates: the unit tests have those.
 fn config() -> HealthConfig {
     OutlierConfig::new()
         .with_ejected_percent_max(40)
@@ -114,11 +117,11 @@ fn time(millis: u64) -> Time {
 
 proptest! {
     #[test]
-    fn marks_and_probes_are_those_of_the_model(operations in prop::collection::vec(operation(), 1..400), seed: u64) {
+    fn flags_and_probes_agree_with_the_model(operations in prop::collection::vec(operation(), 1..400), seed: u64) {
         let view = View::new((0..LEN as u64).map(|id| Arc::new(Endpoint::new(id))), 1);
-        let outliers = OutlierDetector::seeded(config(), seed);
-        outliers.set_view(&view);
-        let gate = GroupHealth::new();
+        let detector = OutlierDetector::seeded(config(), seed);
+        detector.set_view(&view);
+        let group = GroupHealth::new();
         let mut model = vec![Known::default(); LEN];
         let mut probes: Vec<Option<Probe>> = (0..LEN).map(|_| None).collect();
         let mut now = 1_000;
@@ -129,11 +132,11 @@ proptest! {
                     let ejected = model.iter().filter(|one| one.is_ejected).count();
                     let one = &mut model[index];
                     let outcome = Outcome::new(kind, Duration::ZERO).with_now(time(now));
-                    let action = outliers.on_outcome(&view[index], &outcome);
+                    let change = detector.on_outcome(&view[index], &outcome);
                     match kind {
                         OutcomeKind::Success => {
                             one.in_a_row = 0;
-                            prop_assert_eq!(action.is_some(), one.is_unreachable);
+                            prop_assert_eq!(change.is_some(), one.is_unreachable);
                             if one.is_unreachable {
                                 reached(one);
                             }
@@ -142,8 +145,8 @@ proptest! {
                             one.in_a_row += 1;
                             let deserved = one.in_a_row >= 5 && !one.is_ejected;
                             let ejects = deserved && ejected < EJECTED_MAX;
-                            let is_ejection = matches!(action, Some(HealthChange::Ejected { .. }));
-                            prop_assert_eq!(is_ejection, ejects, "{:?}", action);
+                            let is_ejection = matches!(change, Some(HealthChange::Ejected { .. }));
+                            prop_assert_eq!(is_ejection, ejects, "{:?}", change);
                             if deserved {
                                 one.in_a_row = 0;
                             }
@@ -154,36 +157,36 @@ proptest! {
                             }
                         }
                         OutcomeKind::Unreachable => {
-                            prop_assert_eq!(action.is_some(), !one.is_unreachable);
+                            prop_assert_eq!(change.is_some(), !one.is_unreachable);
                             if !one.is_unreachable {
                                 let times = one.miss(now);
                                 one.is_unreachable = true;
                                 one.defer(times);
                             }
                         }
-                        _ => prop_assert_eq!(action, None),
+                        _ => prop_assert_eq!(change, None),
                     }
                 }
                 Operation::Connected(index) => {
-                    let action = outliers.on_reachable(time(now), &view[index]);
-                    prop_assert_eq!(action.is_some(), model[index].is_unreachable);
+                    let change = detector.on_reachable(time(now), &view[index]);
+                    prop_assert_eq!(change.is_some(), model[index].is_unreachable);
                     if model[index].is_unreachable {
                         reached(&mut model[index]);
                     }
                 }
                 Operation::Draining(index, on) => {
-                    let action = outliers.set_draining(&view[index], on);
-                    prop_assert_eq!(action.is_some(), model[index].is_draining != on);
+                    let change = detector.set_draining(&view[index], on);
+                    prop_assert_eq!(change.is_some(), model[index].is_draining != on);
                     model[index].is_draining = on;
                 }
                 Operation::Probe => {
                     let open = |one: &Known| one.is_marked() && !one.is_draining;
                     let may = model.iter().any(|one| open(one) && one.earliest <= now);
                     let must = model.iter().any(|one| open(one) && one.latest <= now);
-                    let is_due = gate.check(&outliers, &view, time(now)).is_probe_due;
+                    let is_due = group.check(&detector, &view, time(now)).is_probe_due;
                     prop_assert!(is_due || !must);
                     let cx = PickContext::new().with_now(time(now));
-                    let probed = outliers.probe(&view, &cx);
+                    let probed = detector.probe(&view, &cx);
                     prop_assert!(probed.is_some() || !must);
                     prop_assert_eq!(probed.is_some(), is_due);
                     if let Some((index, probe)) = probed {
@@ -199,22 +202,22 @@ proptest! {
                     let one = &mut model[index];
                     let is_current = one.lease.is_some();
                     let Some(kind) = kind else {
-                        outliers.release_probe(&view[index], &probe, time(now));
+                        detector.release_probe(&view[index], &probe, time(now));
                         if is_current {
                             one.set((now, now));
                         }
                         continue;
                     };
-                    // What came between is for the unit tables.
+                    // The unit tests cover what happened in between.
                     if !is_current || !one.is_marked() {
-                        outliers.release_probe(&view[index], &probe, time(now));
+                        detector.release_probe(&view[index], &probe, time(now));
                         if is_current {
                             one.set((now, now));
                         }
                         continue;
                     }
                     let outcome = Outcome::new(kind, Duration::ZERO).with_now(time(now));
-                    let _ = outliers.on_probe_outcome(&view[index], &probe, &outcome);
+                    let _ = detector.on_probe_outcome(&view[index], &probe, &outcome);
                     match kind {
                         OutcomeKind::Success => {
                             if one.is_unreachable {
@@ -243,14 +246,14 @@ proptest! {
                     }
                 }
                 Operation::Sweep => {
-                    prop_assert_eq!(outliers.sweep(time(now), &view), []);
+                    prop_assert_eq!(detector.sweep(time(now), &view), []);
                     for one in model.iter_mut().filter(|one| !one.is_ejected) {
                         one.ejections = one.ejections.saturating_sub(1);
                     }
                 }
             }
             for (index, one) in model.iter().enumerate() {
-                prop_assert_eq!(view[index].flags(), one.marks(), "endpoint {}", index);
+                prop_assert_eq!(view[index].flags(), one.flags(), "endpoint {}", index);
             }
             let ejected = model.iter().filter(|one| one.is_ejected).count();
             prop_assert!(ejected <= EJECTED_MAX);
@@ -265,16 +268,16 @@ fn reached(one: &mut Known) {
     }
 }
 
-/// Whatever threads do at the same time, no more are ejected than may be, and probes go one at a time.
+/// Concurrent threads eject no more endpoints than the maximum, and probe one at a time.
 #[test]
-fn on_many_threads_the_limits_hold() {
+fn the_limits_hold_on_many_threads() {
     let view = View::new((0..LEN as u64).map(|id| Arc::new(Endpoint::new(id))), 1);
-    let outliers = OutlierDetector::seeded(config(), 42);
-    outliers.set_view(&view);
-    let gate = GroupHealth::new();
+    let detector = OutlierDetector::seeded(config(), 42);
+    detector.set_view(&view);
+    let group = GroupHealth::new();
     std::thread::scope(|scope| {
         for thread in 0..4_u64 {
-            let (outliers, view, gate) = (&outliers, &view, &gate);
+            let (detector, view, group) = (&detector, &view, &group);
             scope.spawn(move || {
                 for round in 0..20_000_u64 {
                     let now = time(round * 20);
@@ -285,15 +288,15 @@ fn on_many_threads_the_limits_hold() {
                         _ => OutcomeKind::Unreachable,
                     };
                     let outcome = Outcome::new(kind, Duration::ZERO).with_now(now);
-                    outliers.on_outcome(endpoint, &outcome);
-                    if outliers.claim_sweep(now) {
-                        outliers.sweep(now, view);
+                    detector.on_outcome(endpoint, &outcome);
+                    if detector.claim_sweep(now) {
+                        detector.sweep(now, view);
                     }
-                    let verdict = gate.check(outliers, view, now);
+                    let state = group.check(detector, view, now);
                     let cx = PickContext::new().with_now(now);
-                    let probe = verdict.is_probe_due.then(|| outliers.probe(view, &cx));
+                    let probe = state.is_probe_due.then(|| detector.probe(view, &cx));
                     if let Some((index, probe)) = probe.flatten() {
-                        outliers.on_probe_outcome(&view[index], &probe, &outcome);
+                        detector.on_probe_outcome(&view[index], &probe, &outcome);
                     }
                 }
             });
@@ -303,28 +306,28 @@ fn on_many_threads_the_limits_hold() {
         let endpoints = view.endpoints().iter();
         endpoints.filter(|one| one.flags().contains(mark)).count() as u64
     };
-    let stats = outliers.stats();
+    let stats = detector.stats();
     assert_eq!(
         stats.ejected_consecutive - stats.reinstated,
         marked(ExclusionFlags::EJECTED)
     );
     assert!(marked(ExclusionFlags::EJECTED) <= EJECTED_MAX as u64);
     assert!(stats.ejected_consecutive > 0 && stats.probes > 0 && stats.probes_failed > 0);
-    // Nothing is left behind: with time and good probes all marks go.
+    // All flags are cleared with time and successful probes.
     let later = time(100_000_000);
     let cx = PickContext::new().with_now(later);
-    while let Some((index, probe)) = outliers.probe(&view, &cx) {
+    while let Some((index, probe)) = detector.probe(&view, &cx) {
         let outcome = Outcome::new(OutcomeKind::Success, Duration::ZERO).with_now(later);
-        outliers.on_probe_outcome(&view[index], &probe, &outcome);
+        detector.on_probe_outcome(&view[index], &probe, &outcome);
     }
     assert_eq!(
         marked(ExclusionFlags::EJECTED) + marked(ExclusionFlags::UNREACHABLE),
         0
     );
-    assert!(!gate.check(&outliers, &view, later).is_probe_due);
+    assert!(!group.check(&detector, &view, later).is_probe_due);
 }
 
 const LEN: usize = 6;
 
-/// 40 % of them.
+/// 40 % of the endpoints.
 const EJECTED_MAX: usize = 2;

@@ -1,4 +1,4 @@
-//! Where keys are at home, and how many move when endpoints come and go.
+//! Tests of balancing by key, subsets and tiers: shares, and what moves when endpoints come and go.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -24,7 +24,7 @@ fn built(balancer: impl Balancer, view: &View) -> Arc<dyn Balancer> {
 fn homes(balancer: &dyn Balancer, view: &View) -> Vec<u64> {
     let home = |key| balancer.pick(view, &PickContext::new().with_key(key));
     (0..KEYS)
-        .map(|key| view[home(key).expect("somebody")].id())
+        .map(|key| view[home(key).expect("an endpoint")].id())
         .collect()
 }
 
@@ -44,7 +44,7 @@ fn counts(homes: &[u64]) -> HashMap<u64, f64> {
 }
 
 #[test]
-fn only_the_keys_of_who_comes_or_goes_move() {
+fn only_the_keys_of_added_or_removed_endpoints_move() {
     let (all, fewer) = (view(0..20, 1), view((0..20).filter(|id| *id != 7), 2));
     let rendezvous = || Rendezvous::seeded(1);
     let sticky = || Sticky::new(Arc::new(Random::seeded(1)));
@@ -52,9 +52,9 @@ fn only_the_keys_of_who_comes_or_goes_move() {
     let pairs: [(Built, Built, f64); 4] = [
         (built(rendezvous(), &all), built(rendezvous(), &fewer), 0.0),
         (built(sticky(), &all), built(sticky(), &fewer), 0.0),
-        // Without tables the homes are the same.
+        // Without tables the keys go to the same endpoints.
         (built(rendezvous(), &all), Arc::new(rendezvous()), 0.0),
-        // A few of the others move with them, as in figure 9 of the paper.
+        // A few of the other keys move with them, as in figure 9 of the paper.
         (
             built(Maglev::new(), &all),
             built(Maglev::new(), &fewer),
@@ -70,7 +70,7 @@ fn only_the_keys_of_who_comes_or_goes_move() {
 }
 
 #[test]
-fn keys_stay_where_they_are_at_every_pick_and_client() {
+fn keys_go_to_the_same_endpoint_at_every_pick_and_client() {
     let view = view(0..50, 1);
     for (one, other) in [
         (
@@ -101,7 +101,7 @@ fn keys_are_shared_by_weight() {
         let counts = counts(&homes(&*balancer, &weighted));
         for (id, share) in &counts {
             let expected = if *id == 0 { 3.0 } else { 1.0 } / 12.0;
-            // Four deviations of 20,000 keys and some of 65,536 parts.
+            // Four standard deviations of 20,000 keys and some of 65,536 buckets.
             assert!(
                 (share - expected).abs() < 0.015,
                 "{share} for {id} by {balancer:?}"
@@ -111,7 +111,7 @@ fn keys_are_shared_by_weight() {
 }
 
 #[test]
-fn a_key_goes_from_one_that_is_marked_and_comes_back() {
+fn a_key_leaves_a_flagged_endpoint_and_returns() {
     let view = view(0..20, 1);
     for balancer in [
         built(Rendezvous::seeded(1), &view),
@@ -140,7 +140,7 @@ fn a_key_goes_from_one_that_is_marked_and_comes_back() {
 }
 
 #[test]
-fn a_key_that_everybody_wants_is_kept_within_bounds() {
+fn a_hot_key_is_kept_within_the_load_bound() {
     let view = view(0..10, 1);
     for balancer in [
         built(Rendezvous::seeded(1), &view),
@@ -164,7 +164,7 @@ fn a_key_that_everybody_wants_is_kept_within_bounds() {
                 "{most} at {mean}"
             );
         }
-        // It is used as far as it goes, and so are the next ones.
+        // The endpoint is used up to its bound, and so are the next ones.
         let full = view
             .endpoints()
             .iter()
@@ -175,8 +175,8 @@ fn a_key_that_everybody_wants_is_kept_within_bounds() {
 }
 
 #[test]
-fn the_table_of_maglev_is_as_even_as_can_be() {
-    // Fewer keys than slots, so by chance the counts differ; weights below show the rest.
+fn the_maglev_table_is_even() {
+    // There are fewer keys than slots, so the counts differ by chance.
     let view = view(0..100, 1);
     let balancer = built(Maglev::new(), &view);
     let counts = counts(&homes(&*balancer, &view));
@@ -232,7 +232,7 @@ fn a_subset_changes_by_at_most_one() {
 }
 
 #[test]
-fn beyond_its_part_a_subset_finds_the_others() {
+fn a_subset_falls_back_to_the_other_endpoints() {
     let view = view(0..50, 1);
     let subset = built(Subset::new(Arc::new(Random::seeded(1)), 10, 3), &view);
     let part = part(&view, 10, 3);
@@ -261,7 +261,7 @@ fn zones() -> View {
 /// The share of picks in each zone.
 fn by_zone(balancer: &dyn Balancer, view: &View) -> [f64; 3] {
     let mut shares = [0.0; 3];
-    // First enough to have the health counted anew.
+    // First enough picks to have the health measured again.
     for round in 0..4100 {
         let index = balancer.pick(view, &PickContext::new()).unwrap();
         if round >= 100 {
@@ -280,7 +280,7 @@ fn tiers_spill_as_far_as_they_are_unhealthy() {
             .prefer("region", "eu")
     };
     let balancer = built(near(), &view);
-    // How many of zones a and b are marked, and what each zone gets.
+    // The number of flagged endpoints in zones a and b, and the share of each zone.
     for (marked, expected) in [
         ([0, 0], [1.0, 0.0, 0.0]),
         ([5, 0], [1.0, 0.0, 0.0]),
@@ -304,7 +304,7 @@ fn tiers_spill_as_far_as_they_are_unhealthy() {
             );
         }
     }
-    // Where all are as bad, the near ones again.
+    // Where all are equally unhealthy, the near ones again.
     view.endpoints()
         .iter()
         .enumerate()
@@ -328,15 +328,15 @@ fn tiers_spill_by_load_if_asked() {
 }
 
 #[test]
-fn the_bound_says_how_many_calls_a_key_may_keep_at_home() {
+fn the_load_bound_limits_the_calls_of_a_key_at_one_endpoint() {
     let view = view(0..10, 1);
     // 100 calls of one key: on average 10 on each endpoint.
     let at_home = |bound: f32| {
         let balancer = built(Rendezvous::seeded(1).with_load_bound(bound), &view);
         let cx = PickContext::new().with_key(42);
-        let home = balancer.pick(&view, &cx).expect("somebody");
+        let home = balancer.pick(&view, &cx).expect("an endpoint");
         let _calls: Vec<InFlight> = (0..100)
-            .map(|_| view[balancer.pick(&view, &cx).expect("somebody")].begin())
+            .map(|_| view[balancer.pick(&view, &cx).expect("an endpoint")].begin())
             .collect();
         view[home].in_flight()
     };

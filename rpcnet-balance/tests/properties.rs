@@ -1,4 +1,4 @@
-//! What holds for all views, loads and exclusions.
+//! Properties of all balancers for any views, loads and exclusions.
 
 use std::{sync::Arc, time::Duration};
 
@@ -9,7 +9,7 @@ use rpcnet_balance::{
     SlowStart, Sticky, Subset, Tiered, Time, View, Weighted, WeightedByLoad,
 };
 
-/// All there are, as they are built and as they are rebuilt for the view.
+/// All balancers, as they are built and as they are rebuilt for the view.
 fn balancers(seed: u64, view: &View) -> Vec<Arc<dyn Balancer>> {
     let inner = || Arc::new(PeakEwma::seeded(seed));
     let plain: [Arc<dyn Balancer>; 14] = [
@@ -81,7 +81,8 @@ fn histogram(
     counts
 }
 
-/// Whether the counts could come from a uniform choice among those not excluded (chi-square, far in the tail).
+/// Whether the counts could come from a uniform choice among those not excluded (chi-square, far in
+/// the tail).
 fn looks_uniform(counts: &[usize], excluded: &[u64], picks: usize) -> bool {
     let allowed: Vec<usize> = (0..counts.len())
         .filter(|&i| !excluded.contains(&(i as u64)))
@@ -108,7 +109,7 @@ fn looks_like(counts: &[usize], shares: &[f64], picks: usize) -> bool {
     statistic <= freedom + 8.0 * (2.0 * freedom).sqrt() + 16.0
 }
 
-// Every case makes all balancers, with tables.
+// Every case builds all balancers, with tables.
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
 
@@ -133,7 +134,7 @@ proptest! {
     }
 
     #[test]
-    fn whatever_happens_only_the_allowed_are_picked_and_all_calls_end(
+    fn only_allowed_endpoints_are_picked_and_all_calls_end(
         len in 1..30_usize,
         events in prop::collection::vec((event(), any::<prop::sample::Index>(), 0..3_000_000_000_u64), 1..60),
         excluded in prop::collection::vec(0..30_u64, 0..3),
@@ -193,7 +194,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(128))]
 
     #[test]
-    fn weights_are_shares(
+    fn shares_are_proportional_to_weights(
         weights in prop::collection::vec(0.1..10.0_f32, 1..20), seed in any::<u64>(),
     ) {
         let view = View::new(
@@ -214,7 +215,7 @@ proptest! {
     }
 
     #[test]
-    fn weighted_turns_are_even_in_the_short_run(
+    fn weighted_picks_are_even_in_the_short_run(
         weights in prop::collection::vec(1..6_u8, 2..12), start in 0..300_usize, seed in any::<u64>(),
     ) {
         let view = View::new(
@@ -229,13 +230,13 @@ proptest! {
         let counts = histogram(&*balancer, &view, &PickContext::new(), 100);
         for (count, weight) in counts.iter().zip(&weights) {
             let expected = 100.0 * f64::from(*weight) / sum;
-            // Chance would be off by 4 standard deviations, some 17, now and then.
+            // Chance alone would sometimes be off by 4 standard deviations, some 17.
             prop_assert!((*count as f64 - expected).abs() < 8.0, "{counts:?} for {weights:?}");
         }
     }
 
     #[test]
-    fn the_better_of_two_never_takes_the_worst(
+    fn power_of_two_never_picks_the_worst(
         loads in prop::collection::vec(0..20_u32, 3..20), seed in any::<u64>(),
     ) {
         let view = view(loads.len());
@@ -255,7 +256,7 @@ proptest! {
     }
 
     #[test]
-    fn random_is_uniform_among_the_allowed(
+    fn random_is_uniform_among_allowed_endpoints(
         len in 2..20_usize, excluded in prop::collection::vec(0..20_u64, 0..3), seed in any::<u64>(),
     ) {
         let view = view(len);
@@ -326,7 +327,7 @@ fn the_test_for_uniformity_can_fail() {
 }
 
 #[test]
-fn one_without_weight_gets_nothing_while_another_has_weight() {
+fn an_endpoint_without_weight_gets_no_calls_while_another_has_weight() {
     let endpoint = |id, weight| Arc::new(Endpoint::new(id).with_weight(weight));
     let view = View::new([endpoint(0, 0.0), endpoint(1, 0.001), endpoint(2, 2.0)], 1);
     for balancer in balancers(1, &view) {
@@ -343,7 +344,8 @@ fn one_without_weight_gets_nothing_while_another_has_weight() {
         assert!(counts[0] > 0 || subset, "{balancer:?}");
         view[0].set_weight(0.0);
     }
-    // Where nothing has weight, nothing is picked unless the caller says so; then all are equal.
+    // Where no endpoint has weight, none is picked unless the caller ignores the flag; then all are
+    // equal.
     let none = View::new((0..3).map(|id| endpoint(id, 0.0)), 2);
     for balancer in balancers(1, &none) {
         assert_eq!(balancer.pick(&none, &PickContext::new()), None);

@@ -1,4 +1,4 @@
-//! What strategies make of servers that are not alike, in virtual time.
+//! Tests of strategies with unequal servers, in virtual time.
 
 use std::{cmp::Reverse, collections::BinaryHeap, sync::Arc, time::Duration};
 
@@ -21,10 +21,10 @@ fn us(us: u64) -> Duration {
     Duration::from_micros(us)
 }
 
-/// What a server makes of a call: the outcome and its time, `None` for never.
+/// Behaviour of a server: the outcome of a call and its time, `None` for no reply.
 type Answer<'a> = &'a dyn Fn(usize, Time) -> Option<(OutcomeKind, Duration)>;
 
-/// Calls at an even rate, from second 1 on; which server took each, and when it was answered.
+/// Makes calls at a constant rate, from second 1 on; the server of each, and the time of its reply.
 fn drive(
     balancer: &dyn Balancer,
     view: &View,
@@ -69,7 +69,7 @@ fn share(calls: &[(Time, usize, Option<Duration>)], from: Time, index: usize) ->
     later.iter().filter(|call| call.1 == index).count() as f64 / later.len() as f64
 }
 
-/// Milliseconds: some 5, never the same.
+/// Some 5 ms, never the same.
 fn healthy(index: usize, now: Time) -> Duration {
     us(4000 + (now.as_nanos() / 1000 + index as u64 * 317) * 7919 % 2000)
 }
@@ -113,7 +113,7 @@ fn half_of_the_servers_failing_does_not_take_half_of_the_calls() {
 }
 
 #[test]
-fn a_server_that_turns_slow_does_not_reach_the_tail() {
+fn a_server_that_becomes_slow_does_not_affect_the_tail() {
     for balancer in [&measuring()[0], &measuring()[1]] {
         let calls = drive(&**balancer, &view(10), 2000, 20, &|index, now| {
             let slow = index == 3 && now >= at(6000);
@@ -147,7 +147,7 @@ fn a_hung_server_is_noticed_before_it_answers() {
 
 #[test]
 fn silence_weighs_more_than_many_calls_elsewhere() {
-    // One server has gone silent with a call in flight, the other is loaded and answers.
+    // One server has gone silent with a call in flight, the other is loaded and replies.
     let share = |timed: bool| {
         let (balancer, view) = (PeakEwma::seeded(SEED), view(2));
         for index in 0..2 {
@@ -168,7 +168,7 @@ fn silence_weighs_more_than_many_calls_elsewhere() {
             .count()
     };
     assert_eq!(share(true), 0);
-    // Without the times of calls it is not missed.
+    // Without the times of calls there is no silence.
     assert_eq!(share(false), 1000);
 }
 
@@ -182,16 +182,16 @@ fn a_new_server_neither_starves_nor_is_flooded() {
         };
         let part = all.subset(&(0..9).collect::<Vec<_>>());
         drive(&balancer, &part, 2000, 2, &answer);
-        // As it comes: the first tenth of a second.
+        // The first tenth of a second after it is added.
         let calls = drive(&balancer, &all, 2000, 1, &answer);
         let first = calls[..200].iter().filter(|call| call.1 == 9).count();
-        // One that is ten times as fast may win whenever it is among the three that are drawn.
+        // A server that is ten times as fast may win whenever it is among the three that are drawn.
         assert!((1..75).contains(&first), "{first} of 200 at {latency:?}");
     }
 }
 
 #[test]
-fn a_server_that_nobody_knows_is_judged_by_its_calls_in_flight() {
+fn an_unknown_server_is_compared_by_its_calls_in_flight() {
     let (balancer, view) = (PeakEwma::seeded(SEED), view(2));
     let answered = Outcome::new(OutcomeKind::Success, us(5000)).with_now(at(1000));
     balancer.on_outcome(&view, 1, &answered);
@@ -208,13 +208,13 @@ fn a_server_that_nobody_knows_is_judged_by_its_calls_in_flight() {
 }
 
 #[test]
-fn one_that_was_slow_is_tried_again_and_not_flooded() {
+fn a_server_that_was_slow_is_tried_again_and_not_flooded() {
     let (balancer, view) = (PeakEwma::seeded(SEED), view(2));
     let note = |index: usize, ms: u64, latency: Duration| {
         let outcome = Outcome::new(OutcomeKind::Success, latency).with_now(at(ms));
         balancer.on_outcome(&view, index, &outcome);
     };
-    // The first answer alone may be that of a cold start.
+    // The first reply alone may be that of a cold start.
     note(0, 1000, us(100_000));
     note(0, 1000, us(100_000));
     let share = |ms: u64| {
@@ -226,7 +226,7 @@ fn one_that_was_slow_is_tried_again_and_not_flooded() {
     };
     assert_eq!(share(1001), 0);
     assert_eq!(share(20_000), 0);
-    // Faded below the other's, it is as good as it, and no better.
+    // Decayed below the other's, it is equal to it, and no better.
     for s in [40, 100, 4000] {
         let share = share(s * 1000);
         assert!((350..650).contains(&share), "{share} after {s} s");
@@ -242,9 +242,10 @@ fn picks_of_first(balancer: &dyn Balancer, view: &View, now: Time) -> usize {
 }
 
 #[test]
-fn a_slow_answer_is_forgotten_however_long_the_quiet_after_it_is() {
+fn a_slow_reply_decays_after_any_idle_time() {
     let hours = |hours: u64| Duration::from_secs(3600 * hours);
-    // Around half of the 78 hours, and all of them, after which times of 32 bits come round; and up to months.
+    // Around half of the 78 hours, and all of them, after which times of 32 bits wrap around; and
+    // up to months.
     for quiet in [1, 38, 39, 40, 60, 64, 77, 78, 79, 117, 156, 170, 500, 3000].map(hours) {
         for begin in [hours(0), hours(20), hours(77)] {
             let (balancer, view) = (PeakEwma::seeded(SEED), view(2));
@@ -267,10 +268,10 @@ fn a_slow_answer_is_forgotten_however_long_the_quiet_after_it_is() {
 }
 
 #[test]
-fn a_coarse_clock_tells_20_ms_from_10() {
+fn a_coarse_clock_distinguishes_20_ms_from_10() {
     let (balancer, view) = (PeakEwma::seeded(SEED), view(2));
     let mut calls = [0; 2];
-    // A step of the clock is 10 ms, and so every answer is like the one before.
+    // A step of the clock is 10 ms, so every reply is equal to the one before.
     for step in 100..10_000 {
         let now = at(10 * step);
         let cx = PickContext::new().with_now(now);
@@ -283,7 +284,7 @@ fn a_coarse_clock_tells_20_ms_from_10() {
 }
 
 #[test]
-fn one_outcome_without_end_shuns_for_less_than_two_minutes() {
+fn one_outcome_of_endless_latency_matters_for_less_than_two_minutes() {
     for kind in [OutcomeKind::Success, OutcomeKind::Cancelled] {
         let (balancer, view) = (PeakEwma::seeded(SEED), view(2));
         let note = |index: usize, latency: Duration, now: Time| {
@@ -302,7 +303,7 @@ fn one_outcome_without_end_shuns_for_less_than_two_minutes() {
 }
 
 #[test]
-fn who_says_that_it_is_busy_is_avoided_for_a_second() {
+fn a_busy_report_is_respected_for_a_second() {
     for balancer in measuring() {
         let view = view(2);
         view[0].set_reported_load_at(ReportedLoad::new().with_busy(true), at(1000));
@@ -313,16 +314,16 @@ fn who_says_that_it_is_busy_is_avoided_for_a_second() {
                 .count()
         };
         assert_eq!(share(1500), 0, "{balancer:?}");
-        // A bias in ties would starve it: nobody else would hear that it is well.
+        // A bias in ties would starve it: it would never be found to be healthy.
         assert!(share(2500) > 0, "{balancer:?}");
-        // Still better than one that is loaded a lot more.
+        // Still better than one with a much higher load.
         let _calls = [0; 8].map(|_| view[1].begin_at(at(1500)));
         assert_eq!(share(1500), 1000, "{balancer:?}");
     }
 }
 
 #[test]
-fn who_asks_to_be_left_alone_is_left_alone() {
+fn retry_after_is_respected() {
     for balancer in measuring() {
         let picked_after = |kind| {
             let view = view(2);
@@ -338,7 +339,7 @@ fn who_asks_to_be_left_alone_is_left_alone() {
         };
         let failed = picked_after(OutcomeKind::Failure);
         assert_eq!(failed, [false, false, false, true], "{balancer:?}");
-        // A single refusal may be one of many everywhere.
+        // A single rejection may be one of many everywhere.
         let refused = picked_after(OutcomeKind::Overloaded);
         assert_eq!(refused, [false, true, true, true], "{balancer:?}");
     }
@@ -365,9 +366,9 @@ fn shares(balancer: &dyn Balancer, view: &View, now: Time) -> Vec<f64> {
 }
 
 #[test]
-fn prequal_takes_the_quickest_of_the_cold_and_the_least_loaded_of_the_hot() {
+fn prequal_picks_the_fastest_cold_or_the_least_loaded_hot_endpoint() {
     let view = view(10);
-    // The quickest is hot.
+    // The fastest is hot.
     reports(&view, &[1, 2, 3, 4, 5, 4, 3, 2, 5, 90]);
     for index in 0..10 {
         let latency = us(1_000_000).mul_f64(0.6_f64.powi(index as i32));
@@ -382,10 +383,10 @@ fn prequal_takes_the_quickest_of_the_cold_and_the_least_loaded_of_the_hot() {
         "{quick:?}"
     );
     assert!(quick[9] < 0.001, "{quick:?}");
-    // With reports out of date, the quickest: what peak EWMA would do.
+    // With reports out of date, the fastest is picked, as by peak EWMA.
     let stale = shares(&Prequal::seeded(SEED), &view, at(3000));
     assert!(stale[9] > 0.24, "{stale:?}");
-    // All hot: the fewest calls.
+    // All are hot: the fewest calls.
     let hot = Prequal::seeded(SEED).with_hot_quantile(0.0);
     let hot = shares(&hot, &view, at(1100));
     assert!(hot[0] > 0.24 && hot[9] < 0.01, "{hot:?}");
@@ -402,7 +403,7 @@ fn weights_by_load_follow_reports_and_weights() {
         let balancer = WeightedByLoad::seeded(SEED).rebuild(&view).unwrap();
         shares(&*balancer, &view, at(ms))
     };
-    // By weight as long as nothing is said, and when it is out of date.
+    // By weight while there is no report, and when reports are out of date.
     let close = |shares: &[f64], expected: [f64; 4]| {
         shares
             .iter()
@@ -413,7 +414,7 @@ fn weights_by_load_follow_reports_and_weights() {
     assert!(close(&shares(1000), by_weight), "{:?}", shares(1000));
     reports(&view, &[0, 9, 9, 29]);
     let loaded = shares(1000);
-    // Two drawn by weight; of unlike ones the idle one 10 times of 11.
+    // Two are drawn by weight; of two different ones the idle one is picked 10 times of 11.
     let idle = 1.0 / 36.0 + 2.0 * 5.0 / 36.0 * 10.0 / 11.0;
     assert!((loaded[0] - idle).abs() < 0.01, "{loaded:?}");
     assert!(loaded[3] > 2.5 * loaded[1], "{loaded:?}");
@@ -443,15 +444,15 @@ fn a_new_server_starts_slowly() {
         let share = share(ms);
         assert!((share - 0.1 * part).abs() < 0.006, "{share} at {ms} ms");
     }
-    // The same once more, when it takes calls again.
+    // The same again when it takes calls after a break.
     new.set_ready(at(60_000));
     assert!(share(60_500) < 0.015 && share(70_000) > 0.09);
-    // No time at all is no slow start.
+    // Without a time there is no slow start.
     let inner = Arc::new(rpcnet_balance::Random::seeded(SEED));
     let at_once = SlowStart::new(inner, Duration::ZERO);
     let at_once = at_once.rebuild(&grown).unwrap();
     assert!(shares(&*at_once, &grown, at(60_000))[9] > 0.09);
-    // Alone it takes all there is.
+    // Alone it takes all calls.
     let alone = View::new([new], 3);
     let cx = PickContext::new().with_now(at(60_000));
     assert_eq!(slow.rebuild(&alone).unwrap().pick(&alone, &cx), Some(0));

@@ -1,4 +1,4 @@
-//! The cost of a heartbeat, of phi and of the next deadline.
+//! Benchmarks of a heartbeat, of phi and of the next deadline.
 
 use std::{hint::black_box, time::Duration};
 

@@ -1,6 +1,7 @@
-//! What three models make of the same silence: `cargo run -p rpcnet-phi --example silence`.
+//! Phi of three models for the same silence: `cargo run -p rpcnet-phi --example silence`.
 //!
-//! A peer beats every second, give or take 100 ms, and one beat in a hundred gets lost. Then it dies.
+//! A peer sends a heartbeat every second with a jitter of 100 ms, and one heartbeat in a hundred is
+//! lost. Then the peer dies.
 
 use rpcnet_phi::{Exponential, LossAware, Normal, ParameterError};
 

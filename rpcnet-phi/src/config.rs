@@ -1,10 +1,10 @@
-//! The knobs of a detector.
+//! Configuration of a detector.
 
 use core::time::Duration;
 
 use crate::ModelKind;
 
-/// How a [`PhiDetector`](crate::PhiDetector) judges silence.
+/// Configuration of a [`PhiDetector`](crate::PhiDetector): threshold, arrival model, prior, window.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct PhiConfig {
     pub(crate) threshold: f64,
@@ -16,27 +16,28 @@ pub struct PhiConfig {
 }
 
 impl PhiConfig {
-    /// The phi from which the peer is suspect. Default 8.0: wrong once in 10^8 heartbeats.
+    /// Sets the phi from which the peer is suspect. Default 8.0: wrong once in 10^8 heartbeats.
     ///
-    /// Larger: fewer false alarms, later true ones. Must be above zero.
+    /// A larger value gives fewer false alarms and later true ones. Must be above zero.
     #[must_use]
     pub fn with_threshold(mut self, phi: f64) -> Self {
         self.threshold = phi;
         self
     }
 
-    /// The model of arrivals. Default [`ModelKind::Normal`].
+    /// Sets the model of arrivals. Default [`ModelKind::Normal`].
     #[must_use]
     pub fn with_model(mut self, model: ModelKind) -> Self {
         self.model = model;
         self
     }
 
-    /// What is expected before anything was observed: the time between heartbeats and its deviation. Default one second
-    /// and 250 ms.
+    /// Sets the expected time between heartbeats and its deviation before anything was observed.
+    /// Default one second and 250 ms.
     ///
-    /// The prior counts as four heartbeats. A mean below the peer's real period makes a young detector accuse a living
-    /// peer; one above makes it slow. Both must be above zero.
+    /// The prior counts as four heartbeats. A mean below the peer's real period makes a young
+    /// detector suspect a living peer; a mean above it makes the detector slow. Both must be above
+    /// zero.
     #[must_use]
     pub fn with_prior(mut self, mean: Duration, deviation: Duration) -> Self {
         self.prior_mean = mean;
@@ -44,19 +45,20 @@ impl PhiConfig {
         self
     }
 
-    /// The deviation that is assumed at least, however regular the peer. Default 50 ms.
+    /// Sets the smallest deviation that the detector assumes, however regular the peer is. Default
+    /// 50 ms.
     ///
-    /// Larger: forgives longer hiccups; under [`ModelKind::Normal`] the peer is suspect (at 8.0) no earlier than 5.6 times
-    /// this after the mean. Must be above zero.
+    /// A larger value forgives longer pauses; under [`ModelKind::Normal`] the peer is suspect (at
+    /// 8.0) no earlier than 5.6 times this value after the mean. Must be above zero.
     #[must_use]
     pub fn with_deviation_min(mut self, deviation: Duration) -> Self {
         self.deviation_min = deviation;
         self
     }
 
-    /// How many intervals are remembered. Default 64, at least 2.
+    /// Sets how many intervals the estimate remembers. Default 64, at least 2.
     ///
-    /// Larger: steadier, slower to follow a changed rhythm. Costs no memory.
+    /// A larger value is steadier and slower to follow a changed period. It costs no memory.
     #[must_use]
     pub fn with_window(mut self, intervals: u32) -> Self {
         self.window = intervals;

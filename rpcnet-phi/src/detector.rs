@@ -1,4 +1,4 @@
-//! The detector of one peer.
+//! Phi accrual failure detector of one peer.
 
 use core::time::Duration;
 
@@ -6,18 +6,21 @@ use crate::{
     Estimator, Exponential, LossAware, Model, ModelKind, ParameterError, PhiConfig, error,
 };
 
-/// Watches one peer: heartbeats in, phi and the instant of a crossing out.
+/// Phi accrual failure detector of one peer: takes heartbeats, gives phi and the time at which phi
+/// crosses a threshold.
 ///
-/// Every method takes `now` as the time since some fixed origin of the caller's choice. It is expected to rise. When it
-/// does not, nothing breaks: a heartbeat at or before the last one changes nothing, and phi before the last heartbeat is
-/// what it is at the last heartbeat.
+/// Every method takes `now` as the time since a fixed origin of the caller's choice. The time is
+/// expected to rise. When it does not, nothing breaks: a heartbeat at or before the last one
+/// changes nothing, and phi before the last heartbeat is what it is at the last heartbeat.
 ///
 /// What counts as an interval:
-/// - Several heartbeats at one instant count as one: a driver that was stalled and drains its socket at once does not
-///   take the burst for the peer's rhythm.
-/// - An interval at the end of which the peer was already suspect counts as if it had ended when suspicion began. One
-///   outage does not blind the detector for the next, and a peer that has truly become slower is still learnt.
-/// - Under [`ModelKind::LossAware`] heartbeats that must have been lost in between are taken out first.
+/// - Several heartbeats at one instant count as one: a driver that was stalled and drains its
+///   socket at once does not take the burst for the peer's period.
+/// - An interval at the end of which the peer was already suspect counts as if it had ended when
+///   suspicion began. One outage does not blind the detector for the next, and the detector still
+///   learns that a peer has truly become slower.
+/// - Under [`ModelKind::LossAware`], heartbeats that must have been lost in between are subtracted
+///   first.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct PhiDetector {
     intervals: Estimator,
@@ -27,12 +30,12 @@ pub struct PhiDetector {
 }
 
 impl PhiDetector {
-    /// A detector that has not heard anything yet.
+    /// A detector that has received no heartbeat yet.
     ///
     /// # Errors
     ///
-    /// When the threshold is not finite and above zero, a duration of the config is zero, or the loss of the model is not
-    /// a probability below one.
+    /// When the threshold is not finite and above zero, a duration of the config is zero, or the
+    /// loss of the model is not a probability below one.
     pub fn new(config: PhiConfig) -> Result<Self, ParameterError> {
         error::positive("threshold", config.threshold)?;
         error::positive("prior mean", config.prior_mean.as_secs_f64())?;
@@ -53,7 +56,7 @@ impl PhiDetector {
         })
     }
 
-    /// The peer was heard at `now`.
+    /// Records a heartbeat of the peer at `now`.
     pub fn heartbeat(&mut self, now: Duration) {
         let Some(last) = self.last else {
             self.last = Some(now);
@@ -64,7 +67,7 @@ impl PhiDetector {
         }
         let interval = self.subtract_lost((now - last).as_secs_f64());
         let model = self.model();
-        // Asking the model forwards is cheaper than its inverse, and nearly always enough.
+        // Evaluating the model is cheaper than inverting it, and nearly always enough.
         let interval = if model.phi(interval) < self.threshold {
             interval
         } else {
@@ -74,7 +77,7 @@ impl PhiDetector {
         self.last = Some(now);
     }
 
-    /// How sure we are at `now` that the peer is gone. Zero before the first heartbeat.
+    /// Phi at `now`: how certain it is that the peer is gone. Zero before the first heartbeat.
     #[must_use]
     pub fn phi(&self, now: Duration) -> f64 {
         self.last.map_or(0.0, |last| {
@@ -88,16 +91,18 @@ impl PhiDetector {
         self.phi(now) >= self.threshold
     }
 
-    /// The first instant, to the resolution of the clock, at which phi is at least `threshold` if no heartbeat comes.
+    /// The first instant, to the resolution of the clock, at which phi is at least `threshold` if
+    /// no heartbeat arrives.
     ///
-    /// A driver sleeps until then instead of polling; at that instant [`phi`](Self::phi) is never below `threshold`.
-    /// `None` before the first heartbeat, and when the instant is beyond what a [`Duration`] can hold.
+    /// A driver sleeps until then instead of polling; at that instant [`phi`](Self::phi) is never
+    /// below `threshold`. `None` before the first heartbeat, and when the instant is beyond what a
+    /// [`Duration`] can hold.
     #[must_use]
     pub fn suspect_at(&self, threshold: f64) -> Option<Duration> {
         let last = self.last?;
         let elapsed = self.model().elapsed_at(threshold).max(0.0);
         let mut at = last.checked_add(Duration::try_from_secs_f64(elapsed).ok()?)?;
-        // The way from seconds to nanoseconds and back may have lost the last digit.
+        // The conversion from seconds to nanoseconds and back may have lost the last digit.
         let mut step = Duration::from_nanos(1);
         while self.phi(at) < threshold {
             at = at.checked_add(step)?;
@@ -112,13 +117,13 @@ impl PhiDetector {
         self.threshold
     }
 
-    /// When the peer was last heard.
+    /// The time of the last heartbeat.
     #[must_use]
     pub const fn last_heartbeat(&self) -> Option<Duration> {
         self.last
     }
 
-    /// The model as fitted so far, in seconds.
+    /// The model fitted so far, in seconds.
     #[must_use]
     pub fn model(&self) -> Model {
         let mean = self.intervals.mean().max(MEAN_MIN);
@@ -131,7 +136,7 @@ impl PhiDetector {
         }
     }
 
-    /// The interval as it would have been if none of the heartbeats in between had been lost.
+    /// The interval without the periods of heartbeats that must have been lost in between.
     fn subtract_lost(&self, interval: f64) -> f64 {
         match self.kind {
             ModelKind::LossAware { loss } if loss > 0.0 => {
@@ -144,7 +149,7 @@ impl PhiDetector {
     }
 }
 
-/// One nanosecond, in seconds: intervals are never shorter.
+/// The shortest interval: one nanosecond, in seconds.
 const MEAN_MIN: f64 = 1e-9;
 
 #[cfg(test)]
@@ -158,14 +163,14 @@ mod tests {
     fn regular(config: PhiConfig) -> PhiDetector {
         let mut detector = PhiDetector::new(config).unwrap();
         for k in 0..=200 {
-            // A second, with a jitter of 100 ms to either side.
+            // One second, with a jitter of 100 ms to either side.
             detector.heartbeat(ms(k * 1000 + (k % 2) * 100));
         }
         detector
     }
 
     #[test]
-    fn nothing_is_known_before_the_first_heartbeat() {
+    fn phi_is_zero_before_the_first_heartbeat() {
         let detector = PhiDetector::new(PhiConfig::default()).unwrap();
         assert_eq!(detector.phi(ms(1_000_000)), 0.0);
         assert_eq!(detector.suspect_at(8.0), None);
@@ -173,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn a_young_detector_judges_by_its_prior() {
+    fn a_young_detector_uses_its_prior() {
         let mut detector =
             PhiDetector::new(PhiConfig::default().with_prior(ms(1000), ms(100))).unwrap();
         detector.heartbeat(ms(500));
@@ -182,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn silence_crosses_the_threshold_at_the_instant_that_was_foretold() {
+    fn phi_crosses_the_threshold_at_suspect_at() {
         for model in [
             ModelKind::Normal,
             ModelKind::Exponential,
@@ -204,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn time_going_back_is_harmless() {
+    fn a_clock_that_goes_back_changes_nothing() {
         let mut detector = regular(PhiConfig::default());
         let before = detector;
         detector.heartbeat(ms(199_000));
@@ -224,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn a_peer_that_has_become_slower_is_learnt() {
+    fn a_longer_period_is_learnt() {
         let mut detector = regular(PhiConfig::default());
         let mut now = ms(200_000);
         for _ in 0..300 {
@@ -250,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn a_config_that_makes_no_sense_is_refused() {
+    fn an_invalid_config_is_rejected() {
         let config = PhiConfig::default();
         for config in [
             config.with_threshold(0.0),
@@ -265,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn the_end_of_time_is_no_panic() {
+    fn extreme_times_do_not_panic() {
         let mut detector = PhiDetector::new(PhiConfig::default()).unwrap();
         detector.heartbeat(Duration::ZERO);
         detector.heartbeat(Duration::MAX);
@@ -275,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_tens_of_bytes() {
+    fn it_takes_tens_of_bytes() {
         assert!(
             size_of::<PhiDetector>() <= 96,
             "{}",

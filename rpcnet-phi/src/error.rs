@@ -1,29 +1,30 @@
-//! What is wrong with a parameter.
+//! Errors of parameters.
 
 use core::fmt;
 
-/// A model, an estimator or a detector was given a parameter that it cannot work with.
+/// An invalid parameter of a model, an estimator or a detector.
 ///
-/// Always the caller's fault, and found at construction: nothing exists yet that could have changed, and the same value
-/// will be refused again.
+/// Always the caller's fault, and found at construction: nothing has changed, and the same value
+/// will be rejected again.
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[non_exhaustive]
 pub enum ParameterError {
     /// The parameter is infinite or not a number.
     NotFinite {
-        /// Which parameter.
+        /// The parameter.
         parameter: &'static str,
     },
-    /// The parameter has to be above zero.
+    /// The parameter is not above zero.
     NotPositive {
-        /// Which parameter.
+        /// The parameter.
         parameter: &'static str,
-        /// What it was.
+        /// The value that was given.
         value: f64,
     },
-    /// The probability is not in `0.0..1.0`. A loss of 1 means that nothing ever arrives: silence would say nothing.
+    /// The loss is not in `0.0..1.0`. A loss of 1 means that no heartbeat ever arrives: silence
+    /// would say nothing.
     LossOutOfRange {
-        /// What it was.
+        /// The value that was given.
         value: f64,
     },
 }

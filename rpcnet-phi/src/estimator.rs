@@ -1,14 +1,15 @@
-//! Mean and deviation, with forgetting.
+//! Estimator of mean and deviation with exponential forgetting.
 
 use crate::{Normal, ParameterError, error};
 
-/// Running mean and standard deviation of a quantity that may drift.
+/// Estimator of the mean and the standard deviation of a quantity that may drift.
 ///
-/// Every observation weighs the same until there are as many as the window is long; from then on older ones fade
-/// exponentially (Welford's update with a bounded count). The prior counts as a few observations, so that a young
-/// estimator neither knows nothing nor believes its first sample.
+/// Every observation weighs the same until there are as many as the window is long; from then on
+/// older ones fade exponentially (Welford's update with a bounded count). The prior counts as a few
+/// observations, so that a young estimator is neither empty nor dominated by its first sample.
 ///
-/// It is 40 bytes, `Copy`, and an observation costs a handful of arithmetic operations and one division.
+/// It is 40 bytes, `Copy`, and an observation costs a handful of arithmetic operations and one
+/// division.
 ///
 /// ```
 /// use rpcnet_phi::Estimator;
@@ -32,14 +33,16 @@ pub struct Estimator {
 }
 
 impl Estimator {
-    /// An estimator that starts from a mean and deviation, and never reports a deviation below `floor`.
+    /// An estimator that starts from a mean and a deviation, and never reports a deviation below
+    /// `floor`.
     ///
-    /// A floor keeps a perfectly regular peer from being accused of its first hiccup. The window is 64 observations and
-    /// the prior counts as 4; see [`with_window`](Self::with_window) and [`with_prior_weight`](Self::with_prior_weight).
+    /// A floor keeps a perfectly regular peer from being suspected at its first pause. The window
+    /// is 64 observations and the prior counts as 4; see [`with_window`](Self::with_window) and
+    /// [`with_prior_weight`](Self::with_prior_weight).
     ///
     /// # Errors
     ///
-    /// When a parameter is not finite, or `prior_sd` or `floor` not above zero.
+    /// When a parameter is not finite, or `prior_sd` or `floor` is not above zero.
     pub const fn new(prior_mean: f64, prior_sd: f64, floor: f64) -> Result<Self, ParameterError> {
         match (
             error::finite("prior mean", prior_mean),
@@ -65,9 +68,9 @@ impl Estimator {
         }
     }
 
-    /// How many observations are remembered: those before fade out. Default 64, at least 2.
+    /// Sets how many observations are remembered: older ones fade out. Default 64, at least 2.
     ///
-    /// Larger: steadier, slower to follow a change.
+    /// A larger value is steadier and slower to follow a change.
     #[must_use]
     pub fn with_window(mut self, observations: u32) -> Self {
         self.window = f64::from(observations.max(2));
@@ -75,16 +78,16 @@ impl Estimator {
         self
     }
 
-    /// How many observations the prior counts as. Default 4, at least 1, at most the window.
+    /// Sets how many observations the prior counts as. Default 4, at least 1, at most the window.
     #[must_use]
     pub fn with_prior_weight(mut self, observations: u32) -> Self {
         self.weight = f64::from(observations.max(1)).min(self.window);
         self
     }
 
-    /// Takes one observation into account.
+    /// Records one observation.
     ///
-    /// One that is not finite, or so large that its square is not, is ignored.
+    /// A value that is not finite, or so large that its square is not, is ignored.
     pub fn observe(&mut self, value: f64) {
         let weight = (self.weight + 1.0).min(self.window);
         let share = 1.0 / weight;
@@ -101,13 +104,13 @@ impl Estimator {
         }
     }
 
-    /// The mean of what was observed, weighted towards the recent.
+    /// The mean of the observations, weighted towards recent ones.
     #[must_use]
     pub const fn mean(&self) -> f64 {
         self.mean
     }
 
-    /// The standard deviation of what was observed, not below the floor.
+    /// The standard deviation of the observations, not below the floor.
     #[must_use]
     pub fn deviation(&self) -> f64 {
         libm::sqrt(self.variance).max(self.floor)
@@ -132,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_tens_of_bytes() {
+    fn it_takes_tens_of_bytes() {
         assert!(size_of::<Estimator>() <= 40);
     }
 
@@ -157,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn a_changed_rhythm_is_learnt_within_some_windows() {
+    fn a_changed_mean_is_learnt_within_some_windows() {
         let mut estimator = estimator().with_window(16);
         for _ in 0..1000 {
             estimator.observe(10.0);
@@ -173,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn nonsense_is_ignored() {
+    fn invalid_observations_are_ignored() {
         let prior = estimator();
         let mut estimator = prior;
         for nonsense in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, f64::MAX] {

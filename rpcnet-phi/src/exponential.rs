@@ -1,13 +1,14 @@
-//! Arrivals without memory.
+//! Exponential model of arrivals.
 
 use core::f64::consts::{LN_10, LOG10_E};
 
 use crate::{ParameterError, error, tail::saturate};
 
-/// Intervals between arrivals are exponentially distributed: phi grows in a straight line with the silence.
+/// Exponential model of arrivals: intervals have no memory, and phi grows linearly with the
+/// silence.
 ///
-/// Right where heartbeats ride on traffic that comes at random moments. Needs a mean and nothing else, and is slow to
-/// accuse: at a threshold of 8 after 18.4 means of silence.
+/// It fits heartbeats that are carried by traffic at random times. It needs a mean and nothing
+/// else, and is slow to suspect: at a threshold of 8 after 18.4 means of silence.
 ///
 /// ```
 /// use rpcnet_phi::Exponential;
@@ -40,7 +41,8 @@ impl Exponential {
         self.mean
     }
 
-    /// -log10 of the probability that an arrival takes longer than `elapsed`; zero for a negative `elapsed`.
+    /// -log10 of the probability that an arrival takes longer than `elapsed`; zero for a negative
+    /// `elapsed`.
     ///
     /// Never decreasing, finite for every finite `elapsed` (it saturates at `f64::MAX`).
     #[must_use]
@@ -52,7 +54,8 @@ impl Exponential {
         }
     }
 
-    /// The elapsed time at which [`phi`](Self::phi) reaches `phi`; zero for a `phi` of zero or less.
+    /// The elapsed time at which [`phi`](Self::phi) reaches `phi`; zero for a `phi` of zero or
+    /// less.
     #[must_use]
     pub fn elapsed_at(&self, phi: f64) -> f64 {
         if phi <= 0.0 {
@@ -62,7 +65,7 @@ impl Exponential {
         }
     }
 
-    /// For a detector that upholds the rules by itself.
+    /// For a detector that has checked the parameters.
     pub(crate) const fn new_unchecked(mean: f64) -> Self {
         Self { mean }
     }
@@ -73,7 +76,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_mean_of_zero_is_refused() {
+    fn a_mean_of_zero_is_rejected() {
         assert_eq!(
             Exponential::new(0.0),
             Err(ParameterError::NotPositive {

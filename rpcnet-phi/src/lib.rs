@@ -1,13 +1,15 @@
-//! Accrual failure detection: how sure are we that it is gone?
+//! Phi accrual failure detection: a suspicion level that grows with the silence of a peer.
 //!
-//! A timeout answers that question with yes or no, and is wrong on every network but the one it was tuned on. An accrual
-//! detector answers with a number that grows with the silence and is measured in the peer's own rhythm:
+//! A timeout says that a peer is alive or dead, and is wrong on every network but the one it was
+//! tuned on. An accrual detector gives a number that grows with the silence, relative to the peer's
+//! own heartbeat period:
 //!
-//! > phi(t) = -log10 P(the next heartbeat comes later than t after the last one, if the peer is alive)
+//! > phi(t) = -log10 P(the next heartbeat comes later than t after the last one, if the peer is
+//! > alive)
 //!
-//! Suspecting a peer at phi = 1 is wrong one time in ten, at phi = 3 one time in a thousand, at phi = 8 (the default) one
-//! time in a hundred million, as far as the model of the arrivals is right. (Hayashibara, Défago, Yared, Katayama: *The
-//! phi accrual failure detector*, SRDS 2004.)
+//! To suspect a peer at phi = 1 is wrong one time in ten, at phi = 3 one time in a thousand, at phi
+//! = 8 (the default) one time in a hundred million, as far as the model of the arrivals is right.
+//! (Hayashibara, Défago, Yared, Katayama: *The phi accrual failure detector*, SRDS 2004.)
 //!
 //! ```
 //! use core::time::Duration;
@@ -33,17 +35,21 @@
 //!
 //! # The parts
 //!
-//! - The models [`Normal`], [`Exponential`] and [`LossAware`]: plain functions `phi(elapsed)` and their inverse
-//!   `elapsed_at(phi)`, evaluated so that they neither overflow nor lose the far tail.
-//! - [`Estimator`]: mean and deviation of what was observed, with forgetting, in 40 bytes.
-//! - [`PhiDetector`]: one peer, one estimator, one model; takes heartbeats, gives phi and the instant of a crossing.
+//! - The models [`Normal`], [`Exponential`] and [`LossAware`]: plain functions `phi(elapsed)` and
+//!   their inverse `elapsed_at(phi)`, evaluated so that they neither overflow nor lose the far
+//!   tail.
+//! - [`Estimator`]: mean and deviation of the observations, with forgetting, in 40 bytes.
+//! - [`PhiDetector`]: one peer, one estimator, one model; takes heartbeats, gives phi and the time
+//!   at which it crosses a threshold.
 //!
-//! Models and estimator are free of units: seconds in, seconds out; milliseconds in, milliseconds out.
+//! Models and estimator are free of units: seconds in, seconds out; milliseconds in, milliseconds
+//! out.
 //!
 //! # What it does not do
 //!
-//! It reads no clock, keeps no table of peers, sends nothing and decides nothing: phi is evidence, and what to do about it
-//! belongs to the caller. The crate is `no_std`, allocates nothing, and depends on `libm` alone. It has no features.
+//! It reads no clock, keeps no table of peers, sends nothing and decides nothing: phi is evidence,
+//! and what to do about it is the caller's decision. The crate is `no_std`, allocates nothing, and
+//! depends on `libm` alone. It has no features.
 
 #![no_std]
 

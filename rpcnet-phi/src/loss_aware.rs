@@ -1,4 +1,4 @@
-//! Heartbeats that get lost.
+//! Loss-aware model of arrivals.
 
 use core::f64::consts::LN_10;
 
@@ -7,15 +7,17 @@ use crate::{
     tail::{self, Z_PHI_ZERO, saturate},
 };
 
-/// A heartbeat every `period`, each arriving with normal jitter, each lost with a probability.
+/// Loss-aware model of arrivals: a heartbeat every `period`, with normal jitter, lost with a
+/// probability.
 ///
-/// The silence has outlasted heartbeat k either because that heartbeat was lost or because it is late, independently of
-/// the others:
+/// Heartbeat k is missing either because it was lost or because it is late, independently of the
+/// others:
 ///
 /// > phi(t) = sum over k of -log10( loss + (1 - loss) Q((t - k period) / jitter) )
 ///
-/// One missing heartbeat is worth -log10(loss) and not more, however long ago it was due: at 1 % loss phi climbs by 2 per
-/// missing heartbeat, in steps. With a loss of zero one missing heartbeat says everything, and the model is [`Normal`].
+/// One missing heartbeat adds -log10(loss) and not more, however long ago it was due: at 1 % loss
+/// phi rises by 2 for each missing heartbeat, in steps. With a loss of zero the model is
+/// [`Normal`].
 ///
 /// ```
 /// use rpcnet_phi::LossAware;
@@ -27,8 +29,9 @@ use crate::{
 /// # Ok::<(), rpcnet_phi::ParameterError>(())
 /// ```
 ///
-/// The work for one value is bounded, whatever the elapsed time: heartbeats long overdue are counted, not summed. Where
-/// the jitter exceeds 32 periods, neighbouring heartbeats are summed in blocks, with a relative error of some 1e-4.
+/// The work for one value is bounded, whatever the elapsed time: heartbeats that are long overdue
+/// are counted, not summed. Where the jitter exceeds 32 periods, neighbouring heartbeats are summed
+/// in blocks, with a relative error of some 1e-4.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct LossAware {
     period: f64,
@@ -37,12 +40,13 @@ pub struct LossAware {
 }
 
 impl LossAware {
-    /// Heartbeats every `period`, give or take a standard deviation of `jitter` (both in the caller's unit), lost with
-    /// probability `loss`.
+    /// A model of heartbeats every `period` with a standard deviation of `jitter` (both in the
+    /// caller's unit), each lost with probability `loss`.
     ///
     /// # Errors
     ///
-    /// When a parameter is not finite, `period` or `jitter` not above zero, or `loss` not in `0.0..1.0`.
+    /// When a parameter is not finite, `period` or `jitter` is not above zero, or `loss` is not in
+    /// `0.0..1.0`.
     pub const fn new(period: f64, jitter: f64, loss: f64) -> Result<Self, ParameterError> {
         match (
             error::positive("period", period),
@@ -64,7 +68,7 @@ impl LossAware {
         self.period
     }
 
-    /// The standard deviation of an arrival.
+    /// The standard deviation of the arrival of a heartbeat.
     #[must_use]
     pub const fn jitter(&self) -> f64 {
         self.jitter
@@ -78,7 +82,8 @@ impl LossAware {
 
     /// -log10 of the probability that no heartbeat arrives within `elapsed` of the last one.
     ///
-    /// Never below zero, never decreasing, finite for every finite `elapsed` (it saturates at `f64::MAX`).
+    /// Never below zero, never decreasing, finite for every finite `elapsed` (it saturates at
+    /// `f64::MAX`).
     #[must_use]
     pub fn phi(&self, elapsed: f64) -> f64 {
         if self.loss == 0.0 {
@@ -90,8 +95,8 @@ impl LossAware {
 
     /// The elapsed time at which [`phi`](Self::phi) reaches `phi`.
     ///
-    /// Between two heartbeats phi hardly rises; there, any time of the plateau may be the answer. For a `phi` of zero or
-    /// less, a time at which phi is zero; this can be negative.
+    /// Between two heartbeats phi hardly rises; there, any time of the plateau may be returned. For
+    /// a `phi` of zero or less, a time at which phi is zero; this can be negative.
     #[must_use]
     pub fn elapsed_at(&self, phi: f64) -> f64 {
         if self.loss == 0.0 {
@@ -105,7 +110,7 @@ impl LossAware {
         if missing > EXACT_COUNT {
             return saturate(missing * self.period);
         }
-        // Every heartbeat is worth between nothing (not nearly due) and `missed_phi` (long overdue).
+        // Every heartbeat adds between nothing (not nearly due) and `missed_phi` (long overdue).
         // Summed in the order in which an overflow is an infinity of the right sign.
         let early = saturate(-Z_PHI_ZERO * self.jitter + (missing - 1.0).min(0.0) * self.period)
             + saturate((missing - 1.0).max(0.0) * self.period);
@@ -113,7 +118,7 @@ impl LossAware {
         self.solve(phi, early, late)
     }
 
-    /// For a detector that upholds the rules by itself.
+    /// For a detector that has checked the parameters.
     pub(crate) const fn new_unchecked(period: f64, jitter: f64, loss: f64) -> Self {
         Self {
             period,
@@ -122,7 +127,7 @@ impl LossAware {
         }
     }
 
-    /// Newton's method, kept inside a bracket that bisection closes: on a plateau the slope says nothing.
+    /// Newton's method inside a bracket that bisection closes: on a plateau the slope says nothing.
     fn solve(&self, phi: f64, mut early: f64, mut late: f64) -> f64 {
         let middle = |early: f64, late: f64| 0.5 * early + 0.5 * late;
         let mut elapsed = middle(early, late);
@@ -149,7 +154,7 @@ impl LossAware {
         late
     }
 
-    /// phi and its derivative.
+    /// Phi and its derivative by the elapsed time.
     #[inline]
     fn phi_and_slope(&self, elapsed: f64) -> (f64, f64) {
         let (block, step) = self.block_size_and_step();
@@ -185,7 +190,7 @@ impl LossAware {
         let q = tail::upper_tail(z);
         let silent = self.loss + kept * q;
         let arrived = kept * tail::upper_tail(-z);
-        // The smaller of the two probabilities carries the digits.
+        // The smaller of the two probabilities has more significant digits.
         let phi = if arrived < 0.5 {
             -libm::log1p(-arrived) / LN_10
         } else {
@@ -194,7 +199,7 @@ impl LossAware {
         (phi, kept * tail::density(z) / (silent * LN_10))
     }
 
-    /// What a heartbeat long overdue is worth.
+    /// What a heartbeat that is long overdue adds to phi.
     fn missed_phi(&self) -> f64 {
         if self.loss > 0.5 {
             -libm::log1p(-(1.0 - self.loss)) / LN_10
@@ -208,7 +213,7 @@ impl LossAware {
         libm::sqrt(2.0 * (40.0 - libm::log(self.loss)))
     }
 
-    /// How many heartbeats are summed as one, and the time they cover.
+    /// How many heartbeats are summed as one, and the time that they cover.
     fn block_size_and_step(&self) -> (f64, f64) {
         let ratio = saturate(self.jitter / self.period);
         if ratio <= TERMS_PER_JITTER {
@@ -226,9 +231,11 @@ impl LossAware {
 
 /// At most this many terms for one standard deviation; more heartbeats are summed in blocks.
 const TERMS_PER_JITTER: f64 = 32.0;
-/// Terms count from z = 39.4 (a loss of 5e-324 is settled) down to z = -38.6 (a probability of zero).
+/// Terms count from z = 39.4 (a loss of 5e-324 is settled) down to z = -38.6 (a probability of
+/// zero).
 const TERMS_MAX: u32 = 32 * 80;
-/// Up to here a count of heartbeats is exact in an `f64`, and beyond the unsettled ones do not show.
+/// The largest count of heartbeats that is exact in an `f64`; beyond it the heartbeats that are not
+/// yet overdue do not show.
 const EXACT_COUNT: f64 = 9_007_199_254_740_992.0;
 const NEGLIGIBLE: f64 = 1e-19;
 const SOLVE_ROUNDS_MAX: u32 = 240;
@@ -238,7 +245,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_loss_outside_its_range_is_refused() {
+    fn a_loss_outside_its_range_is_rejected() {
         for loss in [-0.1, 1.0, 1.5] {
             assert_eq!(
                 LossAware::new(1.0, 1.0, loss),
@@ -261,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn a_silence_of_ages_is_counted_in_closed_form() {
+    fn a_very_long_silence_is_counted_in_closed_form() {
         let model = LossAware::new(1000.0, 100.0, 0.01).unwrap();
         for elapsed in [1e9, 1e15, 1e20, 1e300] {
             let expected = elapsed / 1000.0 * 2.0;
@@ -283,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn a_loss_near_one_makes_silence_say_little() {
+    fn a_loss_near_one_makes_phi_grow_slowly() {
         let model = LossAware::new(1000.0, 100.0, 1.0 - 1e-12).unwrap();
         let each = 1e-12 / LN_10;
         let phi = model.phi(10_500.0);
@@ -297,7 +304,8 @@ mod tests {
 
     #[test]
     fn jitter_of_many_periods_is_summed_in_blocks() {
-        // Doubling the density of heartbeats doubles phi, up to the half period by which they start earlier.
+        // Doubling the density of heartbeats doubles phi, up to the half period by which they start
+        // earlier.
         for ratio in [16.0, 33.0, 1e3, 1e6] {
             let coarse = LossAware::new(1.0, ratio, 0.1).unwrap();
             let fine = LossAware::new(0.5, ratio, 0.1).unwrap();
@@ -312,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn hopeless_parameters_end_with_something_finite() {
+    fn extreme_parameters_give_finite_results() {
         for (period, jitter) in [(1e-300, 1e300), (1e300, 1e-300), (f64::MAX, f64::MAX)] {
             for loss in [5e-324, 0.5, 1.0 - f64::EPSILON] {
                 let model = LossAware::new(period, jitter, loss).unwrap();

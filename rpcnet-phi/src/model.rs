@@ -1,19 +1,20 @@
-//! One of the models, chosen at run time.
+//! Choice of an arrival model at run time.
 
 use crate::{Exponential, LossAware, Normal};
 
-/// Which model of arrivals a [`PhiDetector`](crate::PhiDetector) fits to what it observes.
+/// Kind of arrival model that a [`PhiDetector`](crate::PhiDetector) fits to its observations.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 #[non_exhaustive]
 pub enum ModelKind {
-    /// [`Normal`]: intervals around a mean. The default.
+    /// [`Normal`]: intervals are normally distributed. The default.
     #[default]
     Normal,
-    /// [`Exponential`]: arrivals at random moments.
+    /// [`Exponential`]: arrivals at random times.
     Exponential,
-    /// [`LossAware`]: a steady rhythm of which some beats are lost.
+    /// [`LossAware`]: a steady period, some heartbeats of which are lost.
     LossAware {
-        /// The probability that a heartbeat is lost, in `0.0..1.0`. Larger: slower to accuse, calmer on a bad network.
+        /// The probability that a heartbeat is lost, in `0.0..1.0`. A larger value suspects later,
+        /// and gives fewer false alarms on a lossy network.
         loss: f64,
     },
 }
@@ -22,11 +23,11 @@ pub enum ModelKind {
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[non_exhaustive]
 pub enum Model {
-    /// Intervals around a mean.
+    /// Normally distributed intervals.
     Normal(Normal),
-    /// Arrivals at random moments.
+    /// Arrivals at random times.
     Exponential(Exponential),
-    /// A steady rhythm of which some beats are lost.
+    /// A steady period, some heartbeats of which are lost.
     LossAware(LossAware),
 }
 

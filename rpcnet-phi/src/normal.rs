@@ -1,14 +1,15 @@
-//! Arrivals spread around a mean.
+//! Normal model of arrivals.
 
 use crate::{
     ParameterError, error,
     tail::{self, saturate},
 };
 
-/// Intervals between arrivals (or round trips) are normally distributed.
+/// Normal model of arrivals: intervals between arrivals (or round trips) are normally distributed.
 ///
-/// The model of the phi accrual paper (section IV.B). It takes one missing heartbeat for near certain death, which is
-/// right on a network that loses nothing; see [`LossAware`](crate::LossAware) for others.
+/// The model of the phi accrual paper (section IV.B). One missing heartbeat makes it almost certain
+/// that the peer is dead, which is right on a network without loss; see
+/// [`LossAware`](crate::LossAware) for other networks.
 ///
 /// ```
 /// use rpcnet_phi::Normal;
@@ -51,7 +52,8 @@ impl Normal {
 
     /// -log10 of the probability that an arrival takes longer than `elapsed`.
     ///
-    /// Never below zero, never decreasing, finite for every finite `elapsed` (it saturates at `f64::MAX`).
+    /// Never below zero, never decreasing, finite for every finite `elapsed` (it saturates at
+    /// `f64::MAX`).
     #[must_use]
     pub fn phi(&self, elapsed: f64) -> f64 {
         tail::phi((elapsed - self.mean) / self.sd)
@@ -59,13 +61,14 @@ impl Normal {
 
     /// The elapsed time at which [`phi`](Self::phi) reaches `phi`.
     ///
-    /// For a `phi` of zero or less, the latest time at which it still is zero; this can be negative.
+    /// For a `phi` of zero or less, the latest time at which it still is zero; this can be
+    /// negative.
     #[must_use]
     pub fn elapsed_at(&self, phi: f64) -> f64 {
         saturate(self.mean + self.sd * tail::inverse_phi(phi))
     }
 
-    /// For an estimator that upholds the rules by itself.
+    /// For an estimator that has checked the parameters.
     pub(crate) const fn new_unchecked(mean: f64, sd: f64) -> Self {
         Self { mean, sd }
     }
@@ -76,7 +79,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn parameters_that_make_no_distribution_are_refused() {
+    fn invalid_parameters_are_rejected() {
         assert!(matches!(
             Normal::new(f64::NAN, 1.0),
             Err(ParameterError::NotFinite { parameter: "mean" })
@@ -92,7 +95,7 @@ mod tests {
                 ..
             })
         ));
-        // Round trips inside one process, or in virtual time, take no time at all.
+        // Round trips inside one process, or in virtual time, can take no time at all.
         assert!(Normal::new(0.0, 1e-9).is_ok());
     }
 

@@ -1,4 +1,5 @@
-//! The upper tail of the standard normal distribution, Q(z) = P(Z > z), on a logarithmic scale and without overflow.
+//! The upper tail of the standard normal distribution, Q(z) = P(Z > z), on a logarithmic scale and
+//! without overflow.
 
 use core::f64::consts::{FRAC_1_SQRT_2, LN_10, LOG10_2, PI};
 
@@ -17,7 +18,7 @@ pub(crate) fn density(z: f64) -> f64 {
 /// -log10 Q(z), saturating at `f64::MAX`.
 pub(crate) fn phi(z: f64) -> f64 {
     if z < 0.0 {
-        // Q is close to one: its distance from one carries the digits.
+        // Q is close to one: its distance from one has more significant digits.
         -libm::log1p(-upper_tail(-z)) / LN_10
     } else if z < CONTINUED_FRACTION_Z_MIN {
         -libm::log10(upper_tail(z))
@@ -31,17 +32,17 @@ pub(crate) fn inverse_phi(phi: f64) -> f64 {
     if phi <= 0.0 {
         -Z_PHI_ZERO
     } else if phi < LOG10_2 {
-        // 1 - Q(z) = Q(-z) is the small number here, so solve for that tail.
+        // 1 - Q(z) = Q(-z) is the small number here, so the equation is solved for that tail.
         -inverse_negative_log_upper_tail(-libm::log(-libm::expm1(-phi * LN_10)))
     } else if phi > 1e30 {
-        // The logarithmic terms are below the last digit; squares further up would overflow.
+        // The logarithmic terms are below the last digit; their squares would overflow further up.
         libm::sqrt(2.0 * LN_10) * libm::sqrt(phi)
     } else {
         inverse_negative_log_upper_tail(phi * LN_10)
     }
 }
 
-/// The largest finite number for what is beyond it; not a number stays what it is.
+/// The value clamped to finite numbers; a NaN stays a NaN.
 #[inline]
 pub(crate) fn saturate(value: f64) -> f64 {
     value.clamp(f64::MIN, f64::MAX)
@@ -49,7 +50,8 @@ pub(crate) fn saturate(value: f64) -> f64 {
 
 /// The z >= 0 at which -ln Q(z) is `s`, for `s` from ln 2.
 ///
-/// Newton's method: -ln Q is convex and increasing, so from the second step on it comes down on the root from above.
+/// Newton's method: -ln Q is convex and increasing, so from the second step on it comes down on the
+/// root from above.
 fn inverse_negative_log_upper_tail(s: f64) -> f64 {
     let mut z = if s > 2.0 {
         libm::sqrt(2.0 * s - libm::log(4.0 * PI * s))
@@ -78,7 +80,8 @@ fn negative_log_upper_tail(z: f64) -> (f64, f64) {
     }
 }
 
-/// Laplace's continued fraction for density(z) / Q(z). Twenty levels are exact in an `f64` from z = 5 on.
+/// Laplace's continued fraction for density(z) / Q(z). Twenty levels are exact in an `f64` from z =
+/// 5 on.
 #[inline]
 fn continued_fraction(z: f64) -> f64 {
     let mut t = z;
@@ -91,7 +94,7 @@ fn continued_fraction(z: f64) -> f64 {
 const CONTINUED_FRACTION_Z_MIN: f64 = 5.0;
 const HALF_LN_2PI: f64 = 0.918_938_533_204_672_7;
 const FRAC_1_SQRT_2PI: f64 = 0.398_942_280_401_432_7;
-/// 1 - Q(-z) is zero in an `f64` from here.
+/// From here on 1 - Q(-z) is zero in an `f64`.
 pub(crate) const Z_PHI_ZERO: f64 = 38.6;
 
 #[cfg(test)]
@@ -117,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn the_seams_between_the_branches_do_not_show() {
+    fn the_branches_agree_where_they_meet() {
         for seam in [0.0, CONTINUED_FRACTION_Z_MIN] {
             let (below, above) = (phi(seam - 1e-13), phi(seam));
             assert!(
@@ -128,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn the_ends_of_the_scale_are_finite() {
+    fn extreme_arguments_give_finite_results() {
         assert_eq!(phi(f64::NEG_INFINITY), 0.0);
         assert_eq!(phi(-Z_PHI_ZERO), 0.0);
         assert_eq!(phi(f64::INFINITY), f64::MAX);

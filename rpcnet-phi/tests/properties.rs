@@ -1,4 +1,4 @@
-//! What holds for all parameters.
+//! Properties of models, estimator and detector for all parameters.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use rpcnet_phi::{
     Estimator, Exponential, LossAware, Model, ModelKind, Normal, PhiConfig, PhiDetector,
 };
 
-/// Models as they occur: a spread between a thousandth and ten times the mean.
+/// Models with a spread between a thousandth and ten times the mean.
 fn model() -> impl Strategy<Value = Model> {
     let mean = (-9.0..9.0_f64).prop_map(|exponent| 10_f64.powf(exponent));
     let spread = (-3.0..1.0_f64).prop_map(|exponent| 10_f64.powf(exponent));
@@ -44,7 +44,7 @@ fn any_positive() -> impl Strategy<Value = f64> {
 
 proptest! {
     #[test]
-    fn phi_never_falls_as_silence_grows(
+    fn phi_never_decreases_as_silence_grows(
         model in model(),
         start in -5.0..50.0_f64,
         growth in prop_oneof![0.0..1e-9_f64, 0.0..10.0_f64, 0.0..1e12_f64],
@@ -72,7 +72,7 @@ proptest! {
     }
 
     #[test]
-    fn the_inverse_leads_back(model in model(), exponent in -12.0..6.0_f64) {
+    fn phi_of_the_inverse_is_phi(model in model(), exponent in -12.0..6.0_f64) {
         let phi = 10_f64.powf(exponent);
         let again = model.phi(model.elapsed_at(phi));
         prop_assert!((again - phi).abs() <= 1e-9 * phi, "{phi} there, {again} back");
@@ -84,16 +84,17 @@ proptest! {
     ) {
         let normal = Normal::new(1.0, spread).unwrap();
         let lossy = LossAware::new(1.0, spread, loss).unwrap();
-        // Up to here the second heartbeat is worth next to nothing.
+        // Up to here the second heartbeat adds almost nothing.
         let second = Normal::new(2.0, spread).unwrap().phi(elapsed);
         prop_assert!(lossy.phi(elapsed) <= normal.phi(elapsed) * (1.0 + 1e-12) + second * 2.0);
     }
 
     #[test]
-    fn counting_overdue_heartbeats_gives_what_summing_them_gives(
+    fn counting_overdue_heartbeats_agrees_with_summing_them(
         spread in 0.01..30.0_f64, loss in 1e-6..0.999_f64, elapsed in 0.0..300.0_f64,
     ) {
-        // -log10(loss + (1 - loss) Q), heartbeat by heartbeat, until they are too far ahead to matter.
+        // -log10(loss + (1 - loss) Q), heartbeat by heartbeat, until they are too far ahead to
+        // matter.
         let mut sum = 0.0;
         for k in 1..=(elapsed + 12.0 * spread) as u32 + 12 {
             let q = 10_f64.powf(-Normal::new(f64::from(k), spread).unwrap().phi(elapsed));
@@ -104,7 +105,7 @@ proptest! {
     }
 
     #[test]
-    fn the_estimator_stays_among_what_it_saw(
+    fn the_mean_stays_within_the_observations(
         samples in prop::collection::vec(0.0..1000.0_f64, 0..300), window in 0..200_u32,
     ) {
         let mut estimator = Estimator::new(500.0, 100.0, 0.1).unwrap().with_window(window);
@@ -119,7 +120,7 @@ proptest! {
     }
 
     #[test]
-    fn a_detector_survives_any_heartbeats(
+    fn any_heartbeats_give_a_finite_phi(
         loss in prop::option::of(0.0..1.0_f64),
         times in prop::collection::vec(any::<Duration>(), 0..50),
         now in any::<Duration>(),

@@ -1,11 +1,11 @@
-//! Every row of a table computed with 80-digit arithmetic.
+//! Comparison of the models with a table computed in 80-digit arithmetic.
 
 use rpcnet_phi::{Exponential, LossAware, Model, Normal};
 
 const TABLE: &str = include_str!("data/phi_reference.csv");
 
 #[test]
-fn every_row_of_the_reference_is_met() {
+fn every_row_of_the_reference_table_is_met() {
     let mut rows = 0;
     for line in TABLE.lines().filter(|line| !line.starts_with('#')).skip(1) {
         let mut fields = line.split(',');

@@ -1,9 +1,9 @@
-//! What an endpoint knows about itself.
+//! Tests of an endpoint: weights, silence, latencies and backoff.
 
 use super::*;
 
 #[test]
-fn a_call_is_counted_for_as_long_as_its_guard_lives() {
+fn a_call_is_counted_until_its_guard_is_dropped() {
     let endpoint = Arc::new(Endpoint::new(7));
     let (first, second) = (endpoint.begin(), endpoint.begin());
     assert_eq!(endpoint.in_flight(), 2);
@@ -20,7 +20,7 @@ fn a_call_is_counted_for_as_long_as_its_guard_lives() {
 }
 
 #[test]
-fn slow_is_what_was_noted_last() {
+fn is_slow_returns_the_last_value_set() {
     let endpoint = Endpoint::new(7);
     assert!(!endpoint.is_slow());
     endpoint.set_slow(true);
@@ -30,8 +30,8 @@ fn slow_is_what_was_noted_last() {
 }
 
 #[test]
-fn a_weight_is_always_usable() {
-    for (given, taken, marks) in [
+fn weights_are_clamped_and_zero_sets_a_flag() {
+    for (given, taken, flags) in [
         (f32::NAN, 1.0, ExclusionFlags::NONE),
         (f32::NEG_INFINITY, 1.0, ExclusionFlags::ZERO_WEIGHT),
         (-1.0, 1.0, ExclusionFlags::ZERO_WEIGHT),
@@ -42,8 +42,8 @@ fn a_weight_is_always_usable() {
         (2.5, 2.5, ExclusionFlags::NONE),
     ] {
         let endpoint = Endpoint::new(0).with_weight(given);
-        assert_eq!((endpoint.weight(), endpoint.flags()), (taken, marks));
-        // Other reasons stay, this one goes.
+        assert_eq!((endpoint.weight(), endpoint.flags()), (taken, flags));
+        // Other flags stay, this one is cleared.
         endpoint.set_flags(ExclusionFlags::EJECTED);
         endpoint.set_weight(2.0);
         assert_eq!(
@@ -69,7 +69,7 @@ fn outcome(kind: OutcomeKind, ms: u64) -> Outcome {
 }
 
 #[test]
-fn silence_lasts_from_the_first_call_to_the_next_answer() {
+fn silence_lasts_from_the_first_call_to_the_next_reply() {
     let endpoint = Arc::new(Endpoint::new(7));
     let silence = |ms| endpoint.silence(at(ms)).as_millis();
     let note = |kind, ms| {
@@ -80,7 +80,7 @@ fn silence_lasts_from_the_first_call_to_the_next_answer() {
     let first = endpoint.begin_at(at(1000));
     let _second = endpoint.begin_at(at(1050));
     assert_eq!(silence(1100), 100);
-    // Who gave up has heard nothing.
+    // A cancelled attempt is no reply.
     note(OutcomeKind::Cancelled, 1150);
     assert_eq!(silence(1200), 200);
     note(OutcomeKind::Success, 1300);
@@ -93,7 +93,7 @@ fn silence_lasts_from_the_first_call_to_the_next_answer() {
 }
 
 #[test]
-fn calls_without_a_time_are_not_missed() {
+fn calls_without_a_time_cause_no_silence() {
     let endpoint = Arc::new(Endpoint::new(7));
     drop(endpoint.begin_at(at(10)));
     let _call = endpoint.begin();
@@ -101,8 +101,9 @@ fn calls_without_a_time_are_not_missed() {
 }
 
 #[test]
-fn outcomes_are_kept_for_what_they_tell() {
-    // What an attempt of 3 ms that ended at 1 s leaves behind: the latency, and until when it is held.
+fn each_outcome_updates_latency_and_backoff() {
+    // What an attempt of 3 ms that ended at 1 s leaves behind: the latency, and the end of the
+    // backoff.
     let check = |given: Outcome, latency: bool, held: u64| {
         let endpoint = Endpoint::new(7);
         let decay = Duration::from_secs(10);
@@ -127,14 +128,14 @@ fn outcomes_are_kept_for_what_they_tell() {
     check(outcome(OutcomeKind::StreamStarted, 1000), false, 0);
     let failed = outcome(OutcomeKind::Failure, 1000).with_retry_after(wish);
     check(failed, true, 1700);
-    // Others may be as full: what it wishes is a bound.
+    // Other endpoints may be as full: the retry-after time is an upper bound.
     let refused = |wish| outcome(OutcomeKind::Overloaded, 1000).with_retry_after(wish);
     check(refused(wish), false, 1010);
     check(refused(Some(Duration::from_millis(4))), false, 1004);
 }
 
 #[test]
-fn refusals_that_follow_each_other_hold_as_long_as_was_asked() {
+fn consecutive_rejections_lengthen_the_backoff_up_to_retry_after() {
     let endpoint = Endpoint::new(7);
     let refuse = |now| {
         let wish = Some(Duration::from_millis(90));
@@ -142,7 +143,7 @@ fn refusals_that_follow_each_other_hold_as_long_as_was_asked() {
         let decay = Decay::over(Duration::from_secs(10));
         endpoint.on_outcome(&refused, decay, Duration::from_millis(100));
     };
-    // Each begins 3 ms before, after the hold of the one before.
+    // Each begins 3 ms before, after the backoff of the one before.
     for (now, held) in [(1000, 1010), (1020, 1060), (1070, 1160), (1170, 1260)] {
         refuse(now);
         assert!(
@@ -150,13 +151,13 @@ fn refusals_that_follow_each_other_hold_as_long_as_was_asked() {
             "{now}"
         );
     }
-    // Those that were under way at the same time prove nothing more.
+    // Those that were in flight at the same time are no further evidence.
     refuse(1180);
     assert!(!endpoint.in_backoff(at(1271)));
 }
 
 #[test]
-fn who_is_new_is_known_once() {
+fn ready_since_is_initialised_once() {
     let (old, new) = (Endpoint::new(1), Endpoint::new(2));
     old.init_ready_since(false);
     new.init_ready_since(true);
@@ -171,7 +172,7 @@ fn who_is_new_is_known_once() {
     assert_eq!(old.ready_since(), Some(at(7)));
 }
 
-/// Of calls that usually take 3 s, where typical ones take 20 ms.
+/// The scale of calls that usually take 3 s, where typical ones take 20 ms.
 fn long() -> LatencyScale {
     LatencyScale::between(Duration::from_secs(3), Duration::from_millis(20))
 }
@@ -188,24 +189,24 @@ fn answer(endpoint: &Endpoint, ms: u64) {
 }
 
 #[test]
-fn a_call_that_usually_takes_long_is_not_missed_before_its_time() {
+fn silence_of_long_calls_is_scaled() {
     let endpoint = Arc::new(Endpoint::new(7));
     let silence = |ms| endpoint.silence(at(ms)).as_millis();
     let _long = begin(&endpoint, 1000, long());
-    // As long as it usually takes looks like a typical call that takes as long as usual.
+    // A call that takes as long as usual looks like a typical call that takes as long as usual.
     assert_eq!((silence(2000), silence(4000), silence(10_000)), (6, 20, 61));
-    // Begun after that, a typical one is missed from its own beginning on.
+    // Begun after that, a typical call causes silence from its own beginning on.
     let typical = begin(&endpoint, 5000, LatencyScale::ONE);
     assert_eq!((silence(5000), silence(5100)), (0, 100));
     answer(&endpoint, 5120);
     assert_eq!(silence(5140), 20, "it is still counted");
     drop(typical);
-    // What is left is not missed so soon, counted from the last answer on.
+    // The silence of the remaining call is scaled, counted from the last reply on.
     assert_eq!((silence(5140), silence(8120)), (0, 20));
 }
 
 #[test]
-fn typical_calls_are_missed_whatever_is_in_flight_beside_them() {
+fn long_calls_do_not_hide_the_silence_of_a_typical_call() {
     let endpoint = Arc::new(Endpoint::new(7));
     let _typical = begin(&endpoint, 1000, LatencyScale::ONE);
     let _long = begin(&endpoint, 1010, long());
@@ -214,20 +215,20 @@ fn typical_calls_are_missed_whatever_is_in_flight_beside_them() {
 }
 
 #[test]
-fn one_that_hangs_is_missed_however_many_long_calls_are_begun() {
+fn new_long_calls_do_not_hide_the_silence_of_a_hung_endpoint() {
     let endpoint = Arc::new(Endpoint::new(7));
     let scale = LatencyScale::between(Duration::from_millis(100), Duration::from_millis(10));
     let calls: Vec<_> = (0..50)
         .map(|n| begin(&endpoint, 1000 + 100 * n, scale))
         .collect();
-    // 5 s of nothing, where 100 ms are usual.
+    // 5 s without a reply, where 100 ms are usual.
     assert_eq!(endpoint.silence(at(6000)).as_millis(), 543);
     drop(calls);
     assert_eq!(endpoint.silence(at(6000)), Duration::ZERO);
 }
 
 #[test]
-fn a_call_without_a_usual_latency_is_never_missed() {
+fn a_call_without_a_usual_latency_causes_no_silence() {
     let endpoint = Arc::new(Endpoint::new(7));
     let _stream = begin(&endpoint, 1000, LatencyScale::UNKNOWN);
     answer(&endpoint, 1010);
@@ -246,7 +247,7 @@ fn long_calls_are_counted_down_and_bounded() {
         usize::from(endpoint.long_calls.load(Ordering::Relaxed)),
         most
     );
-    // What it usually takes can be said again.
+    // The scale of a call can be set again.
     for call in &mut calls[..10] {
         call.set_scale(at(2), LatencyScale::ONE);
     }
@@ -259,7 +260,7 @@ fn long_calls_are_counted_down_and_bounded() {
 }
 
 #[test]
-fn endpoints_are_compared_by_the_normalised_latency() {
+fn the_normalised_latency_is_recorded() {
     let decay = Duration::from_secs(10);
     let noted = |normalized| {
         let endpoint = Endpoint::new(7);

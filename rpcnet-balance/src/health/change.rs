@@ -1,4 +1,4 @@
-//! What was done, and why.
+//! Health changes: what outlier detection did, and why; and their statistics.
 
 use std::{
     fmt,
@@ -6,68 +6,68 @@ use std::{
     time::Duration,
 };
 
-/// Something was done about an endpoint, which is told by its id.
+/// Change of the health of an endpoint, which is named by its id, or of a group.
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[non_exhaustive]
 pub enum HealthChange {
-    /// There is no connection to it. Picks pass it over until a probe succeeds.
+    /// A connection to the endpoint failed. Picks avoid it until a probe succeeds.
     Unreachable {
-        /// Which one.
+        /// The id of the endpoint.
         endpoint: u64,
-        /// How often in a row.
+        /// The number of consecutive failures to connect.
         failures: u32,
-        /// How long until the next probe.
+        /// The time until the next probe.
         probe_in: Duration,
     },
-    /// There is a connection to it again, or reason to think so.
+    /// The endpoint can be reached again, or is believed to be.
     Reachable {
-        /// Which one.
+        /// The id of the endpoint.
         endpoint: u64,
     },
-    /// It fails. Picks pass it over until a probe succeeds.
+    /// The endpoint is ejected as an outlier. Picks avoid it until a probe succeeds.
     Ejected {
-        /// Which one.
+        /// The id of the endpoint.
         endpoint: u64,
-        /// What it did.
+        /// Why it was ejected.
         reason: EjectionReason,
         /// How often it was ejected recently.
         ejection_count: u32,
-        /// How long until the next probe.
+        /// The time until the next probe.
         probe_in: Duration,
     },
-    /// The probe succeeded: it is picked again.
+    /// The probe succeeded: the endpoint is picked again.
     Reinstated {
-        /// Which one.
+        /// The id of the endpoint.
         endpoint: u64,
     },
-    /// It says that it takes no new calls.
+    /// The endpoint drains: it takes no new calls.
     Draining {
-        /// Which one.
+        /// The id of the endpoint.
         endpoint: u64,
     },
-    /// It takes calls again.
+    /// The endpoint takes calls again after a drain.
     Resumed {
-        /// Which one.
+        /// The id of the endpoint.
         endpoint: u64,
     },
-    /// So few of a group are well that ejections are not heeded in it.
+    /// Panic mode began: so few endpoints of a group are healthy that ejections are ignored in it.
     PanicBegan {
-        /// How many are well.
+        /// The number of healthy endpoints.
         healthy: usize,
-        /// Of how many.
+        /// The number of endpoints that count.
         total: usize,
     },
-    /// Enough of the group are well again.
+    /// Panic mode ended: enough endpoints of the group are healthy again.
     PanicEnded {
-        /// How many are well.
+        /// The number of healthy endpoints.
         healthy: usize,
-        /// Of how many.
+        /// The number of endpoints that count.
         total: usize,
     },
 }
 
 impl HealthChange {
-    /// The id of the endpoint that it is about, if it is about one.
+    /// The id of the endpoint that changed; `None` for a change of a group.
     #[must_use]
     pub const fn endpoint(&self) -> Option<u64> {
         match self {
@@ -82,27 +82,27 @@ impl HealthChange {
     }
 }
 
-/// Why an endpoint was ejected.
+/// Reason of an ejection.
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[non_exhaustive]
 pub enum EjectionReason {
-    /// So many failures in a row.
+    /// This many consecutive failures.
     ConsecutiveFailures(u32),
-    /// Its success rate is too far below that of the others. Rates are 0 to 1.
+    /// Success rate too far below that of the others. Rates are 0 to 1.
     SuccessRate {
-        /// Its own.
+        /// The success rate of the endpoint.
         rate: f64,
-        /// That of all, on average.
+        /// The mean success rate of all endpoints.
         mean: f64,
-        /// Below this, one is ejected.
+        /// The threshold below which an endpoint is ejected.
         threshold: f64,
     },
-    /// Too large a part of its requests failed.
+    /// Failure percentage too high.
     FailurePercentage {
-        /// The part, in percent.
+        /// The failed requests, in percent.
         percent: u32,
     },
-    /// The probe failed after an ejection.
+    /// The probe after an ejection failed.
     ProbeFailed,
 }
 
@@ -124,7 +124,7 @@ impl fmt::Display for EjectionReason {
     }
 }
 
-/// Up to two actions: one call may say that an endpoint is reachable and works.
+/// Up to two health changes: one call may show that an endpoint is reachable and works.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct HealthChanges([Option<HealthChange>; 2]);
 
@@ -143,29 +143,29 @@ impl Iterator for HealthChanges {
     }
 }
 
-/// What was done so far, in numbers that only rise.
+/// Counters of what outlier detection did so far.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct HealthStats {
-    /// Endpoints marked as unreachable.
+    /// Endpoints flagged as unreachable.
     pub marked_unreachable: u64,
     /// Endpoints that could be reached again.
     pub marked_reachable: u64,
-    /// Ejections after failures in a row.
+    /// Ejections after consecutive failures.
     pub ejected_consecutive: u64,
     /// Ejections for a low success rate.
     pub ejected_success_rate: u64,
-    /// Ejections because too large a part failed.
+    /// Ejections for a high failure percentage.
     pub ejected_failure_percentage: u64,
-    /// Endpoints that deserved ejection and were spared, because as many as may be were ejected.
+    /// Ejections that were not made, because the maximum number was ejected already.
     pub ejections_overflow: u64,
     /// Ejections that ended.
     pub reinstated: u64,
-    /// Calls let through to see whether a marked endpoint works.
+    /// Calls let through to find out whether a flagged endpoint works.
     pub probes: u64,
-    /// Those of them that failed.
+    /// Probes that failed.
     pub probes_failed: u64,
-    /// How often a group had so few that were well that ejections were not heeded.
+    /// How often a group went into panic mode.
     pub panics: u64,
 }
 

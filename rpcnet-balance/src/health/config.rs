@@ -1,8 +1,8 @@
-//! What is watched, and how strictly.
+//! Configuration of outlier detection and of the backoff of unreachable endpoints.
 
 use std::time::Duration;
 
-/// What [`OutlierDetector`](super::OutlierDetector) watches. Everything is on by default.
+/// Configuration of an [`OutlierDetector`](super::OutlierDetector). Everything is on by default.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct HealthConfig {
     pub(super) outlier_detection: Option<OutlierConfig>,
@@ -23,7 +23,7 @@ impl From<OutlierConfig> for HealthConfig {
 }
 
 impl HealthConfig {
-    /// Everything, at its defaults.
+    /// Everything on, at its defaults.
     #[must_use]
     pub const fn new() -> Self {
         Self {
@@ -33,7 +33,7 @@ impl HealthConfig {
         }
     }
 
-    /// Nothing is ever marked.
+    /// Everything off: no endpoint is ever flagged.
     #[must_use]
     pub const fn none() -> Self {
         Self {
@@ -43,39 +43,40 @@ impl HealthConfig {
         }
     }
 
-    /// How those that fail more often than others are found, and for how long they are ejected.
+    /// Sets how outliers are detected, and for how long they are ejected.
     #[must_use]
     pub const fn with_outlier_detection(mut self, outliers: OutlierConfig) -> Self {
         self.outlier_detection = Some(outliers);
         self
     }
 
-    /// No endpoint is ejected, however often it fails.
+    /// Switches outlier detection off: no endpoint is ejected, however often it fails.
     #[must_use]
     pub const fn without_outlier_detection(mut self) -> Self {
         self.outlier_detection = None;
         self
     }
 
-    /// For how long an endpoint is passed over to which there is no connection: after the first failure, default 100 ms,
-    /// doubled with each in a row up to a maximum, default 10 s; a random fifth more or less. A shorter time finds one that
-    /// is back sooner and knocks more often at one that is not.
+    /// Sets the backoff of an unreachable endpoint: after the first failure, default 100 ms,
+    /// doubled with each consecutive one up to a maximum, default 10 s; with a jitter of a fifth. A
+    /// shorter time finds an endpoint that is back sooner and tries one that is not more often.
     #[must_use]
     pub fn with_unreachable_backoff(mut self, initial: Duration, max: Duration) -> Self {
         self.unreachable_backoff = Some((initial, max.max(initial)));
         self
     }
 
-    /// Endpoints are picked also when there is no connection to them.
+    /// Switches the backoff off: endpoints are picked also when they are unreachable.
     #[must_use]
     pub const fn without_unreachable_backoff(mut self) -> Self {
         self.unreachable_backoff = None;
         self
     }
 
-    /// In a group of which less than this part is neither unreachable nor ejected, ejections are not heeded. Default 50 %.
-    /// With a higher one, the endpoints that are left are less likely to be overwhelmed, and more calls fail at those that
-    /// were ejected for a reason. 0: never.
+    /// Sets the panic threshold: in a group of which less than this percentage is neither
+    /// unreachable nor ejected, ejections are ignored (Envoy's panic mode). Default 50 %. With a
+    /// higher one, the remaining endpoints are less likely to be overwhelmed, and more calls fail
+    /// at those that were ejected for a reason. 0: never.
     #[must_use]
     pub const fn with_panic_threshold_percent(mut self, percent: u32) -> Self {
         self.panic_threshold_percent = percent;
@@ -83,10 +84,11 @@ impl HealthConfig {
     }
 }
 
-/// How those that fail more often than the others are found, and for how long they are ejected.
+/// Configuration of outlier detection: how outliers are found, and for how long they are ejected.
 ///
-/// The rules and defaults are those of gRPC's proposal A50, with ejection after failures in a row added and one change: no
-/// ejection brings the ejected above the limit.
+/// The rules and defaults are those of gRPC's proposal A50, with ejection after consecutive
+/// failures added and one change: no ejection brings the number of ejected endpoints above the
+/// limit.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct OutlierConfig {
     pub(super) interval: Duration,
@@ -104,7 +106,7 @@ impl Default for OutlierConfig {
 }
 
 impl OutlierConfig {
-    /// Everything, at its defaults.
+    /// Every rule on, at its defaults.
     #[must_use]
     pub const fn new() -> Self {
         Self {
@@ -117,44 +119,50 @@ impl OutlierConfig {
         }
     }
 
-    /// How often rates are compared; default 10 s. Each time those since the last time. A shorter interval acts sooner, and
-    /// finds fewer endpoints with enough requests.
+    /// Sets how often rates are compared; default 10 s. Each comparison covers the requests since
+    /// the last one. A shorter interval acts sooner, and finds fewer endpoints with enough
+    /// requests.
     #[must_use]
     pub const fn with_interval(mut self, interval: Duration) -> Self {
         self.interval = interval;
         self
     }
 
-    /// For how long one is ejected the first time, default 30 s, and the most, default 300 s. Each further time it is so much
-    /// longer as the first; every interval without ejection takes one back.
+    /// Sets the duration of the first ejection, default 30 s, and the maximum, default 300 s. Each
+    /// further ejection is longer by the first duration; every interval without ejection takes one
+    /// back.
     #[must_use]
     pub fn with_ejection_time(mut self, base: Duration, max: Duration) -> Self {
         self.ejection_time = (base, max.max(base));
         self
     }
 
-    /// How many may be ejected at a time, of all; default 10 %, and one in any case unless it is the only one.
+    /// Sets the maximum percentage of endpoints that are ejected at a time; default 10 %, and one
+    /// in any case unless it is the only one.
     #[must_use]
     pub const fn with_ejected_percent_max(mut self, percent: u32) -> Self {
         self.ejected_percent_max = percent;
         self
     }
 
-    /// How many failures in a row eject an endpoint at once; default 5. 0: any number is borne.
+    /// Sets how many consecutive failures eject an endpoint at once; default 5. 0 switches the rule
+    /// off.
     #[must_use]
     pub const fn with_consecutive_failures(mut self, failures: u32) -> Self {
         self.consecutive_failures = failures;
         self
     }
 
-    /// Ejects those whose success rate is much lower than that of the others; `None`: no such comparison.
+    /// Sets the success rate rule, which ejects endpoints whose success rate is much lower than
+    /// that of the others; `None` switches it off.
     #[must_use]
     pub const fn with_success_rate(mut self, rule: Option<SuccessRate>) -> Self {
         self.success_rate = rule;
         self
     }
 
-    /// Ejects those of whose requests more than a part fails; `None`: whatever part is borne.
+    /// Sets the failure percentage rule, which ejects endpoints of whose requests too many fail;
+    /// `None` switches it off.
     #[must_use]
     pub const fn with_failure_percentage(mut self, rule: Option<FailurePercentage>) -> Self {
         self.failure_percentage = rule;
@@ -162,15 +170,16 @@ impl OutlierConfig {
     }
 }
 
-/// Ejects an endpoint whose success rate is below mean - factor * standard deviation of all.
+/// Success rate rule: ejects an endpoint whose success rate is below mean - factor * standard
+/// deviation of all.
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[non_exhaustive]
 pub struct SuccessRate {
-    /// How many standard deviations below the mean; default 1.9.
+    /// The number of standard deviations below the mean; default 1.9.
     pub deviations: f64,
-    /// How many endpoints with enough requests there must be for a comparison; default 5.
+    /// The number of endpoints with enough requests that a comparison needs; default 5.
     pub hosts_min: usize,
-    /// How many requests are enough in an interval; default 100.
+    /// The number of requests in an interval that are enough; default 100.
     pub requests_min: u32,
 }
 
@@ -181,7 +190,7 @@ impl Default for SuccessRate {
 }
 
 impl SuccessRate {
-    /// The defaults of A50.
+    /// The rule with the defaults of A50.
     #[must_use]
     pub const fn new() -> Self {
         Self {
@@ -191,14 +200,14 @@ impl SuccessRate {
         }
     }
 
-    /// How many standard deviations below the mean.
+    /// Sets the number of standard deviations below the mean.
     #[must_use]
     pub const fn with_deviations(mut self, deviations: f64) -> Self {
         self.deviations = deviations;
         self
     }
 
-    /// How many endpoints with how many requests each there must be for a comparison.
+    /// Sets the number of endpoints, and of requests of each, that a comparison needs.
     #[must_use]
     pub const fn with_minimum(mut self, hosts: usize, requests: u32) -> Self {
         (self.hosts_min, self.requests_min) = (hosts, requests);
@@ -206,15 +215,15 @@ impl SuccessRate {
     }
 }
 
-/// Ejects an endpoint of whose requests more than a part failed.
+/// Failure percentage rule: ejects an endpoint of whose requests more than a percentage failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct FailurePercentage {
-    /// The part, in percent; default 85.
+    /// The percentage; default 85.
     pub percent: u32,
-    /// How many endpoints with enough requests there must be; default 5.
+    /// The number of endpoints with enough requests that the rule needs; default 5.
     pub hosts_min: usize,
-    /// How many requests are enough in an interval; default 50.
+    /// The number of requests in an interval that are enough; default 50.
     pub requests_min: u32,
 }
 
@@ -225,7 +234,7 @@ impl Default for FailurePercentage {
 }
 
 impl FailurePercentage {
-    /// The defaults of A50.
+    /// The rule with the defaults of A50.
     #[must_use]
     pub const fn new() -> Self {
         Self {
@@ -235,14 +244,14 @@ impl FailurePercentage {
         }
     }
 
-    /// More than this part, in percent.
+    /// Sets the percentage above which an endpoint is ejected.
     #[must_use]
     pub const fn with_percent(mut self, percent: u32) -> Self {
         self.percent = percent;
         self
     }
 
-    /// How many endpoints with how many requests each there must be.
+    /// Sets the number of endpoints, and of requests of each, that the rule needs.
     #[must_use]
     pub const fn with_minimum(mut self, hosts: usize, requests: u32) -> Self {
         (self.hosts_min, self.requests_min) = (hosts, requests);

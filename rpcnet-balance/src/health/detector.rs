@@ -1,4 +1,4 @@
-//! Marks endpoints by how the calls to them end.
+//! Outlier detector: flags endpoints by the outcomes of calls.
 
 use std::{
     sync::atomic::{
@@ -13,37 +13,41 @@ use super::{
 };
 use crate::{Endpoint, ExclusionFlags, Outcome, OutcomeKind, Time, View, rng::SharedRng};
 
-/// Marks endpoints by how the calls to them end, and lets a call through now and then to see whether it was right.
+/// Outlier detector: flags endpoints by the outcomes of calls, and lets a call through now and then
+/// to find out whether they have recovered.
 ///
-/// One value watches all endpoints that are to be compared with each other, for as long as they live. Its methods:
+/// One value observes all endpoints that are compared with each other, for as long as they live.
+/// Its methods:
 ///
-/// - [`set_view`](Self::set_view): these are all endpoints, whenever they change.
-/// - [`on_outcome`](Self::on_outcome), for every attempt: one or two atomic additions. [`on_probe_outcome`](Self::on_probe_outcome)
-///   instead for those that were probes.
+/// - [`set_view`](Self::set_view): the list of all endpoints, whenever it changes.
+/// - [`on_outcome`](Self::on_outcome), for every attempt: one or two atomic additions.
+///   [`on_probe_outcome`](Self::on_probe_outcome) instead for those that were probes.
 /// - [`on_reachable`](Self::on_reachable), [`on_unreachable`](Self::on_unreachable),
 ///   [`set_draining`](Self::set_draining): what was learned in other ways.
-/// - [`claim_sweep`](Self::claim_sweep) and [`sweep`](Self::sweep): the comparison of all, some seconds apart. Whoever gets
-///   `true` from the first does the second; asking is one atomic read.
-/// - A [`GroupHealth`](super::GroupHealth) for each group that is picked from, and [`probe`](Self::probe) when it says that one is due.
+/// - [`claim_sweep`](Self::claim_sweep) and [`sweep`](Self::sweep): the comparison of all, some
+///   seconds apart. The caller that gets `true` from the first does the second; asking is one
+///   atomic read.
+/// - A [`GroupHealth`](super::GroupHealth) for each group that is picked from, and
+///   [`probe`](Self::probe) when it says that one is due.
 ///
-/// All may be called from many threads at once, with times that are not quite in order; but not without times, as what is
-/// marked is marked until some time. None locks, and only `sweep` allocates.
+/// All may be called from many threads at once, with times that are not quite in order; but not
+/// without times, as a flag is set until some time. None locks, and only `sweep` allocates.
 #[derive(Debug)]
 pub struct OutlierDetector {
     pub(super) config: HealthConfig,
     random: SharedRng,
-    /// Endpoints that there are, and those of them that are ejected.
+    /// The number of endpoints, and of those that are ejected.
     population: AtomicUsize,
     ejected: AtomicUsize,
-    /// In ns; 0 before the first attempt.
+    /// Time of the next sweep in nanoseconds; 0 before the first attempt.
     sweep_at: AtomicU64,
-    /// Rises when a mark changes, or the time of a probe.
+    /// Rises when a flag or the time of a probe changes.
     version: AtomicU64,
     pub(super) counters: Counters,
 }
 
 impl OutlierDetector {
-    /// Watches as the config says. The seed is for the times until a probe, which differ a little so that many clients do
+    /// A detector with this config. The seed is for the jitter of backoffs, so that many clients do
     /// not come back all at once.
     #[must_use]
     pub fn seeded(config: impl Into<HealthConfig>, seed: u64) -> Self {
@@ -58,33 +62,33 @@ impl OutlierDetector {
         }
     }
 
-    /// What it watches.
+    /// The config.
     #[must_use]
     pub const fn config(&self) -> &HealthConfig {
         &self.config
     }
 
-    /// What was done so far.
+    /// Counters of what was done so far.
     #[must_use]
     pub fn stats(&self) -> HealthStats {
         self.counters.stats()
     }
 
-    /// These are all endpoints that it watches. Without this, none is ejected before the first
-    /// sweep.
+    /// Sets the list of all endpoints. Without this, none is ejected before the first sweep.
     pub fn set_view(&self, view: &View) {
         self.recount(view);
         self.bump_version();
     }
 
-    /// An attempt has ended that was no probe. An attempt that was given up without an outcome is not told.
+    /// Records the outcome of an attempt that was no probe. An attempt that was given up without an
+    /// outcome is not recorded.
     pub fn on_outcome(&self, endpoint: &Endpoint, outcome: &Outcome) -> Option<HealthChange> {
         match outcome.kind {
             OutcomeKind::Success | OutcomeKind::StreamStarted => {
                 if self.config.outlier_detection.is_some() {
                     endpoint.health_record().on_success();
                 }
-                // Rarely there is any; an ejected one has to pass its probe.
+                // Rarely it is flagged; an ejected endpoint has to pass its probe.
                 if endpoint.flags().contains(ExclusionFlags::UNREACHABLE) {
                     return self.on_reachable(outcome.now, endpoint);
                 }
@@ -100,22 +104,24 @@ impl OutlierDetector {
                 self.eject(config, outcome.now, endpoint, reason)
             }
             OutcomeKind::Unreachable => self.on_unreachable(outcome.now, endpoint),
-            // Its load is the balancer's to heed. Taken for failure, it would go to others and overload them.
+            // The balancer respects its load. Counted as a failure, its calls would go to others
+            // and overload them.
             OutcomeKind::Overloaded => None,
-            // It has not shown whether it works.
+            // Says nothing about whether the endpoint works.
             OutcomeKind::Refused => None,
-            // It was not waited for.
+            // The caller did not wait for it.
             OutcomeKind::Cancelled => None,
         }
     }
 
-    /// No connection to it could be made, or the connection broke. While it is marked already, that is no news.
+    /// Records that a connection to the endpoint failed or broke. Changes nothing while it is
+    /// flagged already.
     pub fn on_unreachable(&self, now: Time, endpoint: &Endpoint) -> Option<HealthChange> {
         let range = self.config.unreachable_backoff?;
         if endpoint.flags().contains(ExclusionFlags::UNREACHABLE) {
             return None;
         }
-        // The time first: whoever sees the mark finds it.
+        // The time is set first: a thread that sees the flag finds it.
         let record = endpoint.health_record();
         let before = record.on_unreachable();
         let probe_in = self.unreachable_backoff(range, before);
@@ -135,7 +141,8 @@ impl OutlierDetector {
         })
     }
 
-    /// There is a connection to it, or news that it is well. From now on it is [ready](Endpoint::set_ready).
+    /// Records that the endpoint can be reached or is known to be healthy. From now on it is
+    /// [ready](Endpoint::set_ready).
     pub fn on_reachable(&self, now: Time, endpoint: &Endpoint) -> Option<HealthChange> {
         if !endpoint.flags().contains(ExclusionFlags::UNREACHABLE) {
             return None;
@@ -156,8 +163,8 @@ impl OutlierDetector {
         })
     }
 
-    /// There is a reason to look whether a marked endpoint is well, and none to believe it: the next call
-    /// [probes](Self::probe) it. Its marks stay, and how often it failed in a row is not forgotten.
+    /// Requests a probe of a flagged endpoint by the next call: there is a reason to expect that it
+    /// is healthy, and no proof. Its flags stay, and its consecutive failures are not reset.
     pub fn request_probe(&self, now: Time, endpoint: &Endpoint) {
         let probed = ExclusionFlags::UNREACHABLE | ExclusionFlags::EJECTED;
         if !endpoint.flags().and(probed).is_empty() {
@@ -166,7 +173,8 @@ impl OutlierDetector {
         }
     }
 
-    /// It says that it takes no new calls, or does again. Heeded whatever the config says: it is a fact.
+    /// Sets whether the endpoint drains. Applied whatever the config says, as the endpoint said so
+    /// itself.
     pub fn set_draining(&self, endpoint: &Endpoint, draining: bool) -> Option<HealthChange> {
         let before = if draining {
             endpoint.set_flags(ExclusionFlags::DRAINING)
@@ -185,7 +193,7 @@ impl OutlierDetector {
         })
     }
 
-    /// Whether it is time for a [`sweep`](Self::sweep), and the caller is the one to do it.
+    /// Whether a [`sweep`](Self::sweep) is due and the caller is the one to do it.
     #[must_use]
     pub fn claim_sweep(&self, now: Time) -> bool {
         let due = self.sweep_at.load(Relaxed);
@@ -204,7 +212,8 @@ impl OutlierDetector {
         claimed && due != 0
     }
 
-    /// Compares the endpoints by what they did since the last sweep, and ejects those that stand out. `view` is all of them.
+    /// Compares the endpoints by their outcomes since the last sweep, and ejects the outliers.
+    /// `view` is all of them.
     pub fn sweep(&self, now: Time, view: &View) -> Vec<HealthChange> {
         self.recount(view);
         let Some(config) = &self.config.outlier_detection else {
@@ -215,19 +224,19 @@ impl OutlierDetector {
             .iter()
             .map(|endpoint| endpoint.health_record().take_interval_counts())
             .collect();
-        let mut actions = Vec::new();
+        let mut changes = Vec::new();
         for (index, reason) in sweep::find_outliers(config, &tallies) {
-            actions.extend(self.eject(config, now, &view[index], reason));
+            changes.extend(self.eject(config, now, &view[index], reason));
         }
         for endpoint in view.endpoints() {
             if !endpoint.flags().contains(ExclusionFlags::EJECTED) {
                 endpoint.health_record().on_quiet_interval();
             }
         }
-        actions
+        changes
     }
 
-    /// Rises when a mark changes, or the time of a probe.
+    /// Rises when a flag or the time of a probe changes.
     pub(super) fn version(&self) -> u64 {
         self.version.load(Acquire)
     }
@@ -236,7 +245,7 @@ impl OutlierDetector {
         self.version.fetch_add(1, AcqRel);
     }
 
-    /// Ejects it, unless it is or there are enough.
+    /// Ejects the endpoint, unless it is ejected or the maximum is reached.
     fn eject(
         &self,
         config: &OutlierConfig,
@@ -251,7 +260,7 @@ impl OutlierDetector {
         let room = |ejected: usize| (ejected < limit).then_some(ejected + 1);
         if self.ejected.fetch_update(Relaxed, Relaxed, room).is_err() {
             self.counters.ejections_overflow.add_one();
-            // Its next one begins a new row, so that it is not counted with every call.
+            // The count starts again, so that not every further failure is counted.
             endpoint.health_record().reset_consecutive_failures();
             return None;
         }
@@ -295,8 +304,8 @@ impl OutlierDetector {
         })
     }
 
-    /// Counts those that are there: ejected ones may have gone, or ended as the view changed. Where others eject
-    /// meanwhile, the next count is right.
+    /// Counts the endpoints and the ejected ones: ejected endpoints may have gone, or recovered
+    /// while the view changed. Where other threads eject meanwhile, the next count is right.
     fn recount(&self, view: &View) {
         self.population.store(view.len(), Relaxed);
         let before = self.ejected.load(Relaxed);
@@ -312,7 +321,7 @@ impl OutlierDetector {
         let _ = self.ejected.fetch_update(Relaxed, Relaxed, less);
     }
 
-    /// The initial time doubled `before` times, a random fifth more or less.
+    /// The initial backoff doubled `before` times, with a jitter of a fifth.
     pub(super) fn unreachable_backoff(
         &self,
         (initial, max): (Duration, Duration),
@@ -329,7 +338,7 @@ impl OutlierDetector {
 }
 
 impl Default for OutlierDetector {
-    /// With everything on, and a seed that is always the same.
+    /// With everything on, and a constant seed.
     fn default() -> Self {
         Self::seeded(HealthConfig::new(), 0)
     }
@@ -337,5 +346,5 @@ impl Default for OutlierDetector {
 
 const JITTER: f64 = 0.2;
 
-/// A century, so that a fifth more of it is still a duration.
+/// A century, so that the jitter still fits into a duration.
 const UNREACHABLE_BACKOFF_MAX: Duration = Duration::from_secs(100 * 365 * 24 * 3600);

@@ -1,4 +1,4 @@
-//! What picks from a group have to know.
+//! Health of a group of endpoints: panic mode and the time of the next probe.
 
 use std::sync::atomic::{
     AtomicBool, AtomicU64,
@@ -8,29 +8,32 @@ use std::sync::atomic::{
 use super::{HealthChange, NOT_COUNTED, OutlierDetector};
 use crate::{ExclusionFlags, Time, View};
 
-/// What picks from one group of endpoints have to know: whether ejections are heeded in it, and whether a probe is due.
+/// Health of a group of endpoints that calls pick from: whether it is in panic mode, and whether a
+/// probe is due.
 ///
-/// [`check`](Self::check) costs a few atomic reads. It counts the group anew only when a mark has changed since.
+/// [`check`](Self::check) costs a few atomic reads. It counts the group again only after a flag has
+/// changed.
 #[derive(Debug)]
 pub struct GroupHealth {
-    /// What the rest was computed from.
+    /// The version of the flags that the rest was computed from.
     version: AtomicU64,
-    /// Somebody computes it.
+    /// Whether a thread computes it.
     is_counting: AtomicBool,
     is_panicking: AtomicBool,
-    /// In ns.
+    /// Time of the next probe in nanoseconds.
     probe_at: AtomicU64,
 }
 
-/// What the next pick does.
+/// Result of a check: how the next pick goes.
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[non_exhaustive]
 pub struct GroupCheck {
-    /// The marks to heed, for [`PickContext::with_respected_flags`](crate::PickContext::with_respected_flags).
+    /// The flags to respect, for
+    /// [`PickContext::with_respected_flags`](crate::PickContext::with_respected_flags).
     pub respected_flags: ExclusionFlags,
-    /// A marked endpoint may be probed: ask [`OutlierDetector::probe`].
+    /// Whether a flagged endpoint may be probed: call [`OutlierDetector::probe`].
     pub is_probe_due: bool,
-    /// The panic has begun or ended, as this check alone says.
+    /// The beginning or end of panic mode, returned by one check only.
     pub change: Option<HealthChange>,
 }
 
@@ -41,7 +44,7 @@ impl Default for GroupHealth {
 }
 
 impl GroupHealth {
-    /// Of a group that was not looked at yet.
+    /// The health of a group that was not checked yet.
     #[must_use]
     pub const fn new() -> Self {
         Self {
@@ -52,7 +55,8 @@ impl GroupHealth {
         }
     }
 
-    /// Of a group that takes the place of that of `before`: a panic goes on, or ends with the first check.
+    /// The health of a group that replaces that of `before`: panic mode goes on, or ends with the
+    /// first check.
     #[must_use]
     pub fn following(before: &Self) -> Self {
         Self {
@@ -61,63 +65,63 @@ impl GroupHealth {
         }
     }
 
-    /// What the next pick from `view` does. Always of the same endpoints for one gate; a new view
-    /// has a [new gate](Self::following).
+    /// Checks how the next pick from `view` goes. One value serves one set of endpoints; a new view
+    /// has a [new value](Self::following).
     #[must_use]
-    pub fn check(&self, outliers: &OutlierDetector, view: &View, now: Time) -> GroupCheck {
-        let version = outliers.version();
+    pub fn check(&self, detector: &OutlierDetector, view: &View, now: Time) -> GroupCheck {
+        let version = detector.version();
         let is_old = self.version.load(Acquire) != version;
-        // Who finds somebody else at it goes by what was.
-        let action = if is_old && !self.is_counting.swap(true, Acquire) {
-            let action = self.count(outliers, view);
+        // A thread that finds another one counting uses the previous state.
+        let change = if is_old && !self.is_counting.swap(true, Acquire) {
+            let change = self.count(detector, view);
             self.version.store(version, Release);
             self.is_counting.store(false, Release);
-            action
+            change
         } else {
             None
         };
-        let heeded = if self.is_panicking.load(Relaxed) {
+        let respected = if self.is_panicking.load(Relaxed) {
             ExclusionFlags::ALL.without(ExclusionFlags::EJECTED)
         } else {
             ExclusionFlags::ALL
         };
         GroupCheck {
-            respected_flags: heeded,
+            respected_flags: respected,
             is_probe_due: self.probe_at.load(Relaxed) <= now.as_nanos(),
-            change: action,
+            change,
         }
     }
 
-    /// Whether ejections are not heeded, as of the last check.
+    /// Whether the group was in panic mode at the last check.
     #[must_use]
     pub fn is_panicking(&self) -> bool {
         self.is_panicking.load(Relaxed)
     }
 
-    fn count(&self, outliers: &OutlierDetector, view: &View) -> Option<HealthChange> {
+    fn count(&self, detector: &OutlierDetector, view: &View) -> Option<HealthChange> {
         let unwell = ExclusionFlags::UNREACHABLE | ExclusionFlags::EJECTED;
         let (mut of, mut healthy, mut probe_at) = (0, 0, u64::MAX);
         for endpoint in view.endpoints() {
-            let marks = endpoint.flags();
-            if !marks.and(NOT_COUNTED).is_empty() {
+            let flags = endpoint.flags();
+            if !flags.and(NOT_COUNTED).is_empty() {
                 continue;
             }
             of += 1;
-            if marks.and(unwell).is_empty() {
+            if flags.and(unwell).is_empty() {
                 healthy += 1;
             } else {
                 probe_at = probe_at.min(endpoint.health_record().probe_at().as_nanos());
             }
         }
         self.probe_at.store(probe_at, Relaxed);
-        let percent = outliers.config.panic_threshold_percent as usize;
+        let percent = detector.config.panic_threshold_percent as usize;
         let panics = healthy * 100 < percent * of;
         let before = self.is_panicking.swap(panics, Relaxed);
         if panics == before {
             return None;
         }
         Some(if panics {
-            outliers.counters.panics.add_one();
+            detector.counters.panics.add_one();
             HealthChange::PanicBegan { healthy, total: of }
         } else {
             HealthChange::PanicEnded { healthy, total: of }

@@ -1,4 +1,4 @@
-//! Calls that are let through to see how a marked endpoint does.
+//! Probes: calls that are let through to find out whether a flagged endpoint has recovered.
 
 use std::time::Duration;
 
@@ -7,16 +7,18 @@ use crate::{
     Endpoint, ExclusionFlags, Outcome, OutcomeKind, PickContext, Time, View, backoff::BACKOFF_MAX,
 };
 
-/// A call that is let through to a marked endpoint. Tells it from others; see [`OutlierDetector::probe`].
+/// A call that is let through to a flagged endpoint. Identifies the probe; see
+/// [`OutlierDetector::probe`].
 #[derive(Debug, PartialEq, Eq)]
 pub struct Probe {
     claim: u64,
 }
 
-/// Half-open.
+/// Half-open state.
 impl OutlierDetector {
-    /// A marked endpoint that the next call shall go to as a probe, if there is one whose time is over; the others wait
-    /// until its outcome is told, or for about the time that it was passed over. Not one that drains, has no weight, is gone or is excluded.
+    /// Claims a probe: the flagged endpoint that the next call shall go to, if the time of one is
+    /// over. Other calls avoid it until the outcome of the probe is recorded, or for about the time
+    /// of its backoff. Never an endpoint that drains, has no weight, is gone or is excluded.
     pub fn probe(&self, view: &View, cx: &PickContext<'_>) -> Option<(usize, Probe)> {
         let probed = ExclusionFlags::UNREACHABLE | ExclusionFlags::EJECTED;
         let relaxed = cx.with_respected_flags(cx.respected_flags().without(probed));
@@ -35,7 +37,7 @@ impl OutlierDetector {
             })
     }
 
-    /// The probe has ended. Success takes the marks away.
+    /// Records the outcome of a probe. Success clears the flags.
     pub fn on_probe_outcome(
         &self,
         endpoint: &Endpoint,
@@ -52,7 +54,7 @@ impl OutlierDetector {
                 HealthChanges::new(self.on_probe_failed(endpoint, outcome), None)
             }
             OutcomeKind::Overloaded => {
-                // There is a way to it; whether it works is not known yet.
+                // The endpoint can be reached; whether it works is not known yet.
                 let reachable = self.on_reachable(outcome.now, endpoint);
                 let wait = outcome
                     .retry_after
@@ -62,7 +64,7 @@ impl OutlierDetector {
                 HealthChanges::new(reachable, None)
             }
             OutcomeKind::Refused => {
-                // There is a way to it; whether it works is for another call to find out.
+                // The endpoint can be reached; whether it works is for another call to find out.
                 let reachable = self.on_reachable(outcome.now, endpoint);
                 self.release_probe(endpoint, probe, outcome.now + PROBE_AFTER_REFUSED);
                 HealthChanges::new(reachable, None)
@@ -74,18 +76,18 @@ impl OutlierDetector {
         }
     }
 
-    /// The probe was given up without an outcome: another may go from `at` on.
+    /// Releases a probe that was given up without an outcome: another may be made from `at` on.
     pub fn release_probe(&self, endpoint: &Endpoint, probe: &Probe, at: Time) {
         if endpoint.health_record().release_probe(probe.claim, at) {
             self.bump_version();
         }
     }
 
-    /// The probe failed: the time begins anew, longer.
+    /// Records a failed probe: the time starts again, longer.
     fn on_probe_failed(&self, endpoint: &Endpoint, outcome: &Outcome) -> Option<HealthChange> {
-        let (marks, record) = (endpoint.flags(), endpoint.health_record());
+        let (flags, record) = (endpoint.flags(), endpoint.health_record());
         let missed =
-            outcome.kind == OutcomeKind::Unreachable || marks.contains(ExclusionFlags::UNREACHABLE);
+            outcome.kind == OutcomeKind::Unreachable || flags.contains(ExclusionFlags::UNREACHABLE);
         if let (true, Some(range)) = (missed, self.config.unreachable_backoff) {
             let before = record.on_unreachable();
             let probe_in = self.unreachable_backoff(range, before);
@@ -102,8 +104,8 @@ impl OutlierDetector {
             });
         }
         let config = self.config.outlier_detection.as_ref()?;
-        if !marks.contains(ExclusionFlags::EJECTED) {
-            // News took the mark away meanwhile: a failure like any other.
+        if !flags.contains(ExclusionFlags::EJECTED) {
+            // The flag was cleared meanwhile: a failure like any other.
             return self.on_outcome(endpoint, outcome);
         }
         let before = record.on_ejected();
@@ -118,7 +120,7 @@ impl OutlierDetector {
         })
     }
 
-    /// For how long a probe may keep others waiting.
+    /// How long a probe may keep others waiting.
     fn lease(&self, endpoint: &Endpoint) -> Duration {
         let base = self
             .config
@@ -135,11 +137,12 @@ impl OutlierDetector {
     }
 }
 
-/// Until an endpoint that refused its probe for want of capacity, and did not say when to come back, gets another.
+/// Time until the next probe of an endpoint that rejected its probe for lack of capacity, without a
+/// retry-after time.
 const PROBE_AFTER_OVERLOADED: Duration = Duration::from_secs(1);
 
-/// Until an endpoint that refused its probe before running it gets another.
+/// Time until the next probe of an endpoint that refused its probe before running it.
 const PROBE_AFTER_REFUSED: Duration = Duration::from_secs(1);
 
-/// However short the times are for which endpoints are passed over.
+/// Lower bound of a lease, however short the backoffs are.
 const LEASE_MIN: Duration = Duration::from_secs(1);

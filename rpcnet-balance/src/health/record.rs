@@ -1,4 +1,4 @@
-//! What is remembered of one endpoint.
+//! Health record of one endpoint.
 
 use std::{
     sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
@@ -7,22 +7,23 @@ use std::{
 
 use crate::Time;
 
-/// What is remembered of one endpoint. Kept in it.
+/// Health record of one endpoint. Kept in the endpoint.
 #[derive(Debug)]
 pub(crate) struct HealthRecord {
-    /// Attempts since the last sweep: those that succeeded in the upper half, those that failed in the lower.
+    /// Attempts since the last sweep: successes in the upper half, failures in the lower.
     interval_counts: AtomicU64,
     /// Failures since the last success.
     consecutive_failures: AtomicU32,
-    /// How often it could not be reached in a row.
+    /// Consecutive failures to reach the endpoint.
     consecutive_unreachable: AtomicU32,
-    /// How often it was ejected of late.
+    /// Recent ejections.
     ejections: AtomicU32,
-    /// When a probe may go to it, in ns; the lowest bit says that one is under way, and that this is when it is given up.
+    /// Time of the next probe in nanoseconds; the lowest bit says that a probe is in progress, and
+    /// that this is the end of its lease.
     probe_at: AtomicU64,
 }
 
-/// The attempts of an interval.
+/// Attempts of an interval.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct AttemptCounts {
     pub(super) successes: u32,
@@ -48,13 +49,13 @@ impl HealthRecord {
 
     pub(super) fn on_success(&self) {
         self.interval_counts.fetch_add(1 << 32, Relaxed);
-        // Written only if that is news: nearly always it is not.
+        // Written only if it changes: nearly always it does not.
         if self.consecutive_failures.load(Relaxed) != 0 {
             self.consecutive_failures.store(0, Relaxed);
         }
     }
 
-    /// Says how many there were in a row with this one.
+    /// Records a failure, and returns the number of consecutive failures including this one.
     pub(super) fn on_failure(&self) -> u32 {
         self.interval_counts.fetch_add(1, Relaxed);
         self.consecutive_failures
@@ -75,7 +76,7 @@ impl HealthRecord {
         }
     }
 
-    /// One more failure to reach it; says how many there were before, in a row.
+    /// Records a failure to reach the endpoint, and returns the number of consecutive ones before.
     pub(super) fn on_unreachable(&self) -> u32 {
         increment_saturating(&self.consecutive_unreachable)
     }
@@ -84,30 +85,30 @@ impl HealthRecord {
         self.consecutive_unreachable.store(0, Relaxed);
     }
 
-    /// One more ejection; says how many there were before.
+    /// Records an ejection, and returns the number of recent ones before.
     pub(super) fn on_ejected(&self) -> u32 {
         increment_saturating(&self.ejections)
     }
 
-    /// An interval without ejection.
+    /// Records an interval without ejection.
     pub(super) fn on_quiet_interval(&self) {
         let _ = self
             .ejections
             .fetch_update(Relaxed, Relaxed, |times| times.checked_sub(1));
     }
 
-    /// When a probe may go to it, or the one under way is given up.
+    /// The time of the next probe, or the end of the lease of the one in progress.
     pub(super) fn probe_at(&self) -> Time {
         Time::from_nanos(self.probe_at.load(Relaxed) & !PROBE_IN_PROGRESS)
     }
 
-    /// No probe before this time; none is under way.
+    /// Sets the time of the next probe; none is in progress.
     pub(super) fn set_probe_at(&self, at: Time) {
         self.probe_at
             .store(at.as_nanos() & !PROBE_IN_PROGRESS, Relaxed);
     }
 
-    /// No probe before this time, nor before the one that was set.
+    /// Sets the time of the next probe unless a later one is set.
     pub(super) fn defer_probe(&self, at: Time) {
         let at = at.as_nanos() & !PROBE_IN_PROGRESS;
         let _ = self.probe_at.fetch_update(Relaxed, Relaxed, |before| {
@@ -115,7 +116,8 @@ impl HealthRecord {
         });
     }
 
-    /// Begins a probe if one may go to it now; it is given up after `lease`. Returns what tells it from others.
+    /// Begins a probe if its time has come; it ends after `lease` at the latest. Returns a number
+    /// that identifies it.
     pub(super) fn claim_probe(&self, now: Time, lease: Duration) -> Option<u64> {
         let before = self.probe_at.load(Relaxed);
         if now.as_nanos() < before & !PROBE_IN_PROGRESS {
@@ -128,7 +130,7 @@ impl HealthRecord {
         claimed.is_ok().then_some(claim)
     }
 
-    /// The probe ended without saying anything: another may go from `at` on.
+    /// Ends the probe without an outcome: another may be made from `at` on.
     pub(super) fn release_probe(&self, claim: u64, at: Time) -> bool {
         let at = at.as_nanos() & !PROBE_IN_PROGRESS;
         self.probe_at
@@ -137,7 +139,7 @@ impl HealthRecord {
     }
 }
 
-/// Says how many there were.
+/// Adds one, and returns the value from before.
 fn increment_saturating(count: &AtomicU32) -> u32 {
     let more = count.fetch_update(Relaxed, Relaxed, |count| Some(count.saturating_add(1)));
     more.unwrap_or_else(|count| count)

@@ -1,10 +1,10 @@
-//! The arithmetic of A50.
+//! Outlier rules of gRPC A50.
 
 use std::time::Duration;
 
 use super::{EjectionReason, FailurePercentage, OutlierConfig, SuccessRate, record::AttemptCounts};
 
-/// Who stands out, by what each did in an interval: the index and why. One may be named twice.
+/// The outliers by the attempts of an interval: index and reason. An endpoint may occur twice.
 pub(super) fn find_outliers(
     config: &OutlierConfig,
     tallies: &[AttemptCounts],
@@ -73,7 +73,7 @@ fn by_failure_percentage(
         .collect()
 }
 
-/// Those with enough requests to say something; never those without any.
+/// Endpoints with at least the minimum number of requests; never those without any.
 fn with_enough_requests(
     tallies: &[AttemptCounts],
     requests_min: u32,
@@ -82,7 +82,7 @@ fn with_enough_requests(
     tallies.filter(move |(_, tally)| tally.requests() >= requests_min.max(1))
 }
 
-/// How many of so many may be ejected at a time.
+/// The maximum number of ejected endpoints.
 pub(super) fn ejected_max(config: &OutlierConfig, population: usize) -> usize {
     if population < 2 {
         return 0;
@@ -94,7 +94,7 @@ pub(super) fn ejected_max(config: &OutlierConfig, population: usize) -> usize {
     }
 }
 
-/// For how long one is ejected that was so many times of late.
+/// The duration of an ejection after `before` recent ones.
 pub(super) fn ejection_time(config: &OutlierConfig, before: u32) -> Duration {
     let (base, max) = config.ejection_time;
     base.saturating_mul(before.saturating_add(1)).min(max)

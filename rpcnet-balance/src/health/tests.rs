@@ -1,4 +1,4 @@
-//! The rules, one by one.
+//! Tests of passive health: reachability, probes, switches.
 
 mod ejection;
 mod group_health;
@@ -19,17 +19,17 @@ fn view(len: u64) -> View {
 }
 
 fn watching(config: impl Into<HealthConfig>, len: u64) -> (OutlierDetector, View) {
-    let (outliers, view) = (OutlierDetector::seeded(config, 1), view(len));
-    outliers.set_view(&view);
-    (outliers, view)
+    let (detector, view) = (OutlierDetector::seeded(config, 1), view(len));
+    detector.set_view(&view);
+    (detector, view)
 }
 
 fn outcome(kind: OutcomeKind, now: Time) -> Outcome {
     Outcome::new(kind, Duration::ZERO).with_now(now)
 }
 
-/// So many calls in which so many fail, none in a row of five.
-fn calls(outliers: &OutlierDetector, endpoint: &Endpoint, calls: u32, failures: u32, now: Time) {
+/// Records this many calls of which this many fail, never five in a row.
+fn calls(detector: &OutlierDetector, endpoint: &Endpoint, calls: u32, failures: u32, now: Time) {
     for index in 0..calls {
         // Spread evenly.
         let fails = u64::from(index) * u64::from(failures) % u64::from(calls) < u64::from(failures);
@@ -38,7 +38,7 @@ fn calls(outliers: &OutlierDetector, endpoint: &Endpoint, calls: u32, failures: 
         } else {
             OutcomeKind::Success
         };
-        assert_eq!(outliers.on_outcome(endpoint, &outcome(kind, now)), None);
+        assert_eq!(detector.on_outcome(endpoint, &outcome(kind, now)), None);
     }
 }
 
@@ -48,21 +48,21 @@ fn ejected(view: &View) -> Vec<u64> {
     marked.map(|one| one.id()).collect()
 }
 
-fn probe(outliers: &OutlierDetector, view: &View, now: Time) -> Option<(usize, Probe)> {
-    outliers.probe(view, &PickContext::new().with_now(now))
+fn probe(detector: &OutlierDetector, view: &View, now: Time) -> Option<(usize, Probe)> {
+    detector.probe(view, &PickContext::new().with_now(now))
 }
 
 #[test]
-fn what_cannot_be_reached_is_passed_over_for_twice_as_long_each_time() {
-    let (outliers, view) = watching(HealthConfig::new(), 3);
+fn the_backoff_of_an_unreachable_endpoint_doubles() {
+    let (detector, view) = watching(HealthConfig::new(), 3);
     let endpoint = &view[0];
-    let action = outliers.on_outcome(endpoint, &outcome(OutcomeKind::Unreachable, at(1_000)));
+    let change = detector.on_outcome(endpoint, &outcome(OutcomeKind::Unreachable, at(1_000)));
     assert_eq!(endpoint.flags(), ExclusionFlags::UNREACHABLE);
-    let Some(HealthChange::Unreachable { probe_in, .. }) = action else {
-        panic!("{action:?}");
+    let Some(HealthChange::Unreachable { probe_in, .. }) = change else {
+        panic!("{change:?}");
     };
-    // Others who wait for the same connection have no news.
-    let again = outliers.on_unreachable(at(1_001), endpoint);
+    // Another call that waits for the same connection reports nothing new.
+    let again = detector.on_unreachable(at(1_001), endpoint);
     assert_eq!(again, None);
 
     let (mut now, mut wait) = (at(1_000), probe_in);
@@ -83,44 +83,44 @@ fn what_cannot_be_reached_is_passed_over_for_twice_as_long_each_time() {
             "{failures}: {wait:?}"
         );
         assert_eq!(
-            probe(&outliers, &view, now + (wait - Duration::from_micros(1))),
+            probe(&detector, &view, now + (wait - Duration::from_micros(1))),
             None
         );
         now = now + wait;
-        let (index, claim) = probe(&outliers, &view, now).expect("its time is over");
+        let (index, claim) = probe(&detector, &view, now).expect("its time is over");
         assert_eq!(
-            (index, probe(&outliers, &view, now)),
+            (index, probe(&detector, &view, now)),
             (0, None),
             "one alone"
         );
         let outcome = outcome(OutcomeKind::Unreachable, now);
-        let mut actions = outliers.on_probe_outcome(endpoint, &claim, &outcome);
+        let mut changes = detector.on_probe_outcome(endpoint, &claim, &outcome);
         let Some(HealthChange::Unreachable {
             failures: told,
             probe_in,
             ..
-        }) = actions.next()
+        }) = changes.next()
         else {
-            panic!("it is told");
+            panic!("no change");
         };
         assert_eq!(told, failures + 1);
         wait = probe_in;
     }
-    // Then it is back, and all is forgotten.
+    // Then it is back, and everything is reset.
     now = now + wait;
-    let (_, claim) = probe(&outliers, &view, now).expect("its time is over");
-    let actions = outliers.on_probe_outcome(endpoint, &claim, &outcome(OutcomeKind::Success, now));
+    let (_, claim) = probe(&detector, &view, now).expect("its time is over");
+    let changes = detector.on_probe_outcome(endpoint, &claim, &outcome(OutcomeKind::Success, now));
     assert_eq!(
-        actions.collect::<Vec<_>>(),
+        changes.collect::<Vec<_>>(),
         [HealthChange::Reachable { endpoint: 0 }]
     );
     assert_eq!(endpoint.flags(), ExclusionFlags::NONE);
-    let action = outliers.on_unreachable(now, endpoint);
+    let change = detector.on_unreachable(now, endpoint);
     assert!(
-        matches!(action, Some(HealthChange::Unreachable { failures: 1, .. })),
-        "{action:?}"
+        matches!(change, Some(HealthChange::Unreachable { failures: 1, .. })),
+        "{change:?}"
     );
-    let stats = outliers.stats();
+    let stats = detector.stats();
     assert_eq!(
         (stats.marked_unreachable, stats.probes, stats.probes_failed),
         (2, 10, 9)
@@ -128,12 +128,12 @@ fn what_cannot_be_reached_is_passed_over_for_twice_as_long_each_time() {
 }
 
 #[test]
-fn times_until_a_probe_differ() {
-    let (outliers, view) = watching(HealthConfig::new(), 50);
+fn backoffs_have_jitter() {
+    let (detector, view) = watching(HealthConfig::new(), 50);
     let mut times: Vec<Duration> = view
         .endpoints()
         .iter()
-        .map(|one| match outliers.on_unreachable(at(0), one) {
+        .map(|one| match detector.on_unreachable(at(0), one) {
             Some(HealthChange::Unreachable { probe_in, .. }) => probe_in,
             other => panic!("{other:?}"),
         })
@@ -148,159 +148,159 @@ fn times_until_a_probe_differ() {
 }
 
 #[test]
-fn a_probe_given_up_makes_room_for_another() {
-    let (outliers, view) = watching(HealthConfig::new(), 3);
-    outliers.on_unreachable(at(0), &view[0]);
-    let (_, claim) = probe(&outliers, &view, at(200)).expect("its time is over");
-    outliers.release_probe(&view[0], &claim, at(250));
-    assert_eq!(probe(&outliers, &view, at(249)), None);
-    let (_, second) = probe(&outliers, &view, at(250)).expect("another one");
-    // The first was given up already.
-    outliers.release_probe(&view[0], &claim, at(250));
-    assert_eq!(probe(&outliers, &view, at(260)), None);
-    // One that nobody hears of any more holds the others up for a while, not for ever.
-    let (_, third) = probe(&outliers, &view, at(250) + 31 * SECOND).expect("a third one");
+fn a_released_probe_allows_another() {
+    let (detector, view) = watching(HealthConfig::new(), 3);
+    detector.on_unreachable(at(0), &view[0]);
+    let (_, claim) = probe(&detector, &view, at(200)).expect("its time is over");
+    detector.release_probe(&view[0], &claim, at(250));
+    assert_eq!(probe(&detector, &view, at(249)), None);
+    let (_, second) = probe(&detector, &view, at(250)).expect("another one");
+    // The first was released already.
+    detector.release_probe(&view[0], &claim, at(250));
+    assert_eq!(probe(&detector, &view, at(260)), None);
+    // A probe whose outcome is never recorded blocks others for its lease, not for ever.
+    let (_, third) = probe(&detector, &view, at(250) + 31 * SECOND).expect("a third one");
     assert_ne!(second, third);
 }
 
 #[test]
-fn probes_go_where_they_may() {
-    let (outliers, view) = watching(HealthConfig::new(), 4);
+fn probes_avoid_excluded_and_draining_endpoints() {
+    let (detector, view) = watching(HealthConfig::new(), 4);
     for index in [0, 1, 2] {
-        outliers.on_unreachable(at(0), &view[index]);
+        detector.on_unreachable(at(0), &view[index]);
     }
-    outliers.set_draining(&view[1], true);
+    detector.set_draining(&view[1], true);
     let cx = PickContext::new().with_now(at(500)).with_excluded(&[0]);
-    let (index, _) = outliers.probe(&view, &cx).expect("one may");
+    let (index, _) = detector.probe(&view, &cx).expect("one may");
     assert_eq!(index, 2);
     assert_eq!(
-        outliers.probe(&view, &cx),
+        detector.probe(&view, &cx),
         None,
         "the others are excluded and draining"
     );
 }
 
 #[test]
-fn a_refusal_before_running_says_nothing_about_failures() {
-    let (outliers, view) = watching(HealthConfig::new(), 5);
+fn a_refused_request_is_neither_failure_nor_success() {
+    let (detector, view) = watching(HealthConfig::new(), 5);
     let endpoint = &view[0];
-    let note = |kind| outliers.on_outcome(endpoint, &outcome(kind, at(1)));
+    let note = |kind| detector.on_outcome(endpoint, &outcome(kind, at(1)));
     for kind in [OutcomeKind::Failure, OutcomeKind::Refused] {
         assert_eq!([(); 4].map(|()| note(kind)), [None; 4]);
     }
-    // The refusals have not ended the row.
+    // The refusals have not reset the count.
     assert!(matches!(
         note(OutcomeKind::Failure),
         Some(HealthChange::Ejected { .. })
     ));
-    // As a probe it shows that there is a way, and not that it works.
-    outliers.on_unreachable(at(2), endpoint);
+    // As a probe it shows that the endpoint can be reached, and not that it works.
+    detector.on_unreachable(at(2), endpoint);
     let later = at(2) + 60 * SECOND;
-    let (_, claim) = probe(&outliers, &view, later).expect("its time is over");
-    let told = outliers.on_probe_outcome(endpoint, &claim, &outcome(OutcomeKind::Refused, later));
+    let (_, claim) = probe(&detector, &view, later).expect("its time is over");
+    let told = detector.on_probe_outcome(endpoint, &claim, &outcome(OutcomeKind::Refused, later));
     assert_eq!(
         told.collect::<Vec<_>>(),
         [HealthChange::Reachable { endpoint: 0 }]
     );
     assert_eq!(endpoint.flags(), ExclusionFlags::EJECTED);
-    assert_eq!(probe(&outliers, &view, later), None);
-    let (_, claim) = probe(&outliers, &view, later + SECOND).expect("another one");
+    assert_eq!(probe(&detector, &view, later), None);
+    let (_, claim) = probe(&detector, &view, later + SECOND).expect("another one");
     let answering = outcome(OutcomeKind::StreamStarted, later + SECOND);
-    outliers
+    detector
         .on_probe_outcome(endpoint, &claim, &answering)
         .for_each(drop);
     assert_eq!(endpoint.flags(), ExclusionFlags::NONE);
 }
 
 #[test]
-fn news_and_answers_make_reachable_but_reinstate_nobody() {
-    let (outliers, view) = watching(HealthConfig::new(), 3);
+fn a_reachable_endpoint_is_not_reinstated_by_that_alone() {
+    let (detector, view) = watching(HealthConfig::new(), 3);
     for kind in [OutcomeKind::Success, OutcomeKind::Overloaded] {
-        outliers.on_unreachable(at(0), &view[0]);
+        detector.on_unreachable(at(0), &view[0]);
         view[0].set_flags(ExclusionFlags::EJECTED);
-        outliers.on_outcome(&view[0], &outcome(kind, at(1)));
+        detector.on_outcome(&view[0], &outcome(kind, at(1)));
         let expected = match kind {
-            // It was asked before, and the connection is another's.
+            // The probe came before, and the connection is another one's.
             OutcomeKind::Overloaded => ExclusionFlags::EJECTED | ExclusionFlags::UNREACHABLE,
             _ => ExclusionFlags::EJECTED,
         };
         assert_eq!(view[0].flags(), expected);
     }
     assert_eq!(
-        outliers.on_reachable(at(2), &view[0]),
+        detector.on_reachable(at(2), &view[0]),
         Some(HealthChange::Reachable { endpoint: 0 })
     );
-    assert_eq!(outliers.on_reachable(at(2), &view[0]), None);
+    assert_eq!(detector.on_reachable(at(2), &view[0]), None);
 }
 
 #[test]
-fn a_busy_probe_says_only_that_there_is_a_way() {
-    let (outliers, view) = watching(HealthConfig::new(), 3);
+fn an_overloaded_probe_shows_only_that_the_endpoint_is_reachable() {
+    let (detector, view) = watching(HealthConfig::new(), 3);
     view[0].set_flags(ExclusionFlags::EJECTED);
-    outliers.on_unreachable(at(0), &view[0]);
-    let (_, claim) = probe(&outliers, &view, at(1_000)).expect("its time is over");
+    detector.on_unreachable(at(0), &view[0]);
+    let (_, claim) = probe(&detector, &view, at(1_000)).expect("its time is over");
     let busy = outcome(OutcomeKind::Overloaded, at(1_000)).with_retry_after(Some(SECOND / 2));
-    let actions: Vec<_> = outliers.on_probe_outcome(&view[0], &claim, &busy).collect();
-    assert_eq!(actions, [HealthChange::Reachable { endpoint: 0 }]);
+    let changes: Vec<_> = detector.on_probe_outcome(&view[0], &claim, &busy).collect();
+    assert_eq!(changes, [HealthChange::Reachable { endpoint: 0 }]);
     assert_eq!(view[0].flags(), ExclusionFlags::EJECTED);
-    assert_eq!(probe(&outliers, &view, at(1_499)), None);
-    let (_, claim) = probe(&outliers, &view, at(1_500)).expect("it said when");
-    // It may ask for long, not for ever.
+    assert_eq!(probe(&detector, &view, at(1_499)), None);
+    let (_, claim) = probe(&detector, &view, at(1_500)).expect("it said when");
+    // It may ask for a long time, not for ever.
     let busy = outcome(OutcomeKind::Overloaded, at(1_500)).with_retry_after(Some(Duration::MAX));
-    outliers.on_probe_outcome(&view[0], &claim, &busy);
-    assert!(probe(&outliers, &view, at(31_500)).is_some());
+    detector.on_probe_outcome(&view[0], &claim, &busy);
+    assert!(probe(&detector, &view, at(31_500)).is_some());
 }
 
 #[test]
 fn everything_can_be_switched_off() {
-    let (outliers, view) = watching(HealthConfig::none(), 10);
+    let (detector, view) = watching(HealthConfig::none(), 10);
     for _ in 0..200 {
         for kind in [OutcomeKind::Failure, OutcomeKind::Unreachable] {
-            outliers.on_outcome(&view[0], &outcome(kind, at(0)));
+            detector.on_outcome(&view[0], &outcome(kind, at(0)));
         }
     }
-    assert!(!outliers.claim_sweep(at(0)) && !outliers.claim_sweep(at(100_000)));
-    assert_eq!(outliers.sweep(at(100_000), &view), []);
+    assert!(!detector.claim_sweep(at(0)) && !detector.claim_sweep(at(100_000)));
+    assert_eq!(detector.sweep(at(100_000), &view), []);
     assert_eq!(view[0].flags(), ExclusionFlags::NONE);
-    // That somebody drains is no opinion.
+    // A drain is not a matter of configuration.
     assert_eq!(
-        outliers.set_draining(&view[0], true),
+        detector.set_draining(&view[0], true),
         Some(HealthChange::Draining { endpoint: 0 })
     );
-    assert_eq!(outliers.set_draining(&view[0], true), None);
+    assert_eq!(detector.set_draining(&view[0], true), None);
     assert_eq!(view[0].flags(), ExclusionFlags::DRAINING);
 
     let calm = OutlierConfig::new()
         .with_consecutive_failures(0)
         .with_success_rate(None)
         .with_failure_percentage(None);
-    let (outliers, view) = watching(calm, 10);
+    let (detector, view) = watching(calm, 10);
     for _ in 0..200 {
-        outliers.on_outcome(&view[0], &outcome(OutcomeKind::Failure, at(0)));
+        detector.on_outcome(&view[0], &outcome(OutcomeKind::Failure, at(0)));
         for index in 1..10 {
-            outliers.on_outcome(&view[index], &outcome(OutcomeKind::Success, at(0)));
+            detector.on_outcome(&view[index], &outcome(OutcomeKind::Success, at(0)));
         }
     }
-    assert_eq!(outliers.sweep(at(10_000), &view), []);
+    assert_eq!(detector.sweep(at(10_000), &view), []);
 }
 
 #[test]
-fn who_takes_calls_again_may_start_slowly() {
-    let (outliers, view) = watching(HealthConfig::new(), 10);
-    outliers.on_unreachable(at(0), &view[0]);
-    outliers.on_reachable(at(50), &view[0]);
+fn a_recovered_worker_may_start_slowly() {
+    let (detector, view) = watching(HealthConfig::new(), 10);
+    detector.on_unreachable(at(0), &view[0]);
+    detector.on_reachable(at(50), &view[0]);
     assert_eq!(view[0].ready_since(), Some(at(50)));
 
-    outliers.on_unreachable(at(0), &view[1]);
-    outliers.on_outcome(&view[1], &outcome(OutcomeKind::Success, at(60)));
+    detector.on_unreachable(at(0), &view[1]);
+    detector.on_outcome(&view[1], &outcome(OutcomeKind::Success, at(60)));
     assert_eq!(view[1].ready_since(), Some(at(60)));
 
     (0..5).for_each(|_| {
-        outliers.on_outcome(&view[2], &outcome(OutcomeKind::Failure, at(0)));
+        detector.on_outcome(&view[2], &outcome(OutcomeKind::Failure, at(0)));
     });
-    let (index, claim) = probe(&outliers, &view, at(30_000)).expect("it is due");
+    let (index, claim) = probe(&detector, &view, at(30_000)).expect("it is due");
     assert_eq!((index, view[2].ready_since()), (2, None));
-    outliers.on_probe_outcome(&view[2], &claim, &outcome(OutcomeKind::Success, at(30_010)));
+    detector.on_probe_outcome(&view[2], &claim, &outcome(OutcomeKind::Success, at(30_010)));
     assert_eq!(view[2].ready_since(), Some(at(30_010)));
     assert_eq!(view[3].ready_since(), None, "it always did");
 }

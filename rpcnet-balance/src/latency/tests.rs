@@ -1,4 +1,4 @@
-//! The moving average against a model in `f64`, over weeks.
+//! Tests of the moving average against a model in `f64`, over weeks.
 
 use proptest::prelude::*;
 
@@ -42,7 +42,7 @@ impl Noted {
     }
 }
 
-/// Milliseconds noted at seconds, and what is read at the last second.
+/// Records samples of milliseconds at seconds, and checks what is read at the last second.
 fn check(noted: &[(u64, Noted)], read_s: u64, expected_ms: f64) {
     let words = Words::default();
     for (at, sample) in noted {
@@ -61,7 +61,7 @@ fn check(noted: &[(u64, Noted)], read_s: u64, expected_ms: f64) {
 }
 
 #[test]
-fn peaks_count_at_once_and_fade() {
+fn peaks_count_at_once_and_decay() {
     let e = (-1.0_f64).exp();
     check(&[], 0, 0.0);
     check(&[(1, Answer(10))], 1, 10.0);
@@ -79,10 +79,10 @@ fn peaks_count_at_once_and_fade() {
 }
 
 #[test]
-fn the_second_answer_replaces_the_first() {
+fn the_second_reply_replaces_the_first() {
     check(&[(1, Answer(50)), (1, Answer(10))], 1, 10.0);
     check(&[(1, Answer(50)), (1, Answer(10)), (1, Answer(9))], 1, 10.0);
-    // A bound is no answer, and ends no doubt that is not there.
+    // A lower bound is no reply, and replaces no provisional one.
     check(&[(1, NoAnswer(50)), (1, Answer(10))], 1, 50.0);
     let words = Words::default();
     let sure = || {
@@ -99,7 +99,7 @@ fn the_second_answer_replaces_the_first() {
 }
 
 #[test]
-fn without_an_answer_only_a_bound_is_known() {
+fn an_attempt_without_a_reply_gives_a_lower_bound() {
     let e = (-1.0_f64).exp();
     check(&[(1, NoAnswer(10))], 1, 10.0);
     check(&[(1, Answer(50)), (1, NoAnswer(10))], 1, 50.0);
@@ -109,11 +109,11 @@ fn without_an_answer_only_a_bound_is_known() {
 }
 
 #[test]
-fn an_answer_like_the_average_keeps_it_from_fading() {
-    // Each second, as a clock of 10 ms would have it.
+fn a_reply_equal_to_the_average_refreshes_it() {
+    // One reply each second.
     let answers: Vec<_> = (1..100).map(|second| (second, Answer(20))).collect();
     check(&answers, 99, 20.0);
-    // One that did not come in time is no answer.
+    // An attempt without a reply in time is no reply.
     let bounds: Vec<_> = (1..100).map(|second| (second, NoAnswer(1))).collect();
     check(
         &[&[(1, Answer(20)), (1, Answer(20))], &bounds[..10]].concat(),
@@ -123,7 +123,7 @@ fn an_answer_like_the_average_keeps_it_from_fading() {
 }
 
 #[test]
-fn the_approximation_is_close_and_falls_all_the_way() {
+fn the_approximation_of_the_decay_is_close_and_monotonic() {
     let mut before = half_to_the_power(0.0);
     assert_eq!(before, 1.0);
     for step in 1..200_000 {
@@ -137,7 +137,7 @@ fn the_approximation_is_close_and_falls_all_the_way() {
 }
 
 #[test]
-fn the_shortest_answer_is_told_from_none() {
+fn a_reply_of_zero_duration_differs_from_no_reply() {
     let (words, decay) = (Words::default(), Decay::over(Duration::ZERO));
     let (cell, end) = (words.cell(), Time::from_nanos(u64::MAX));
     cell.record(Time::ZERO, Duration::ZERO, decay);
@@ -147,7 +147,7 @@ fn the_shortest_answer_is_told_from_none() {
 }
 
 #[test]
-fn one_answer_matters_for_a_bounded_time_however_late_it_is() {
+fn the_effect_of_one_slow_reply_is_bounded_in_time() {
     for latency in [LATENCY_MAX, LATENCY_MAX * 2, Duration::MAX] {
         let (words, decay) = (Words::default(), Decay::over(DECAY));
         words.cell().record(Time::ZERO, latency, decay);
@@ -157,7 +157,7 @@ fn one_answer_matters_for_a_bounded_time_however_late_it_is() {
     }
 }
 
-/// The same in numbers that are never rounded to speak of.
+/// The same in numbers without noticeable rounding.
 #[derive(Debug, Default)]
 struct Model {
     ns: f64,
@@ -209,7 +209,7 @@ fn noted() -> impl Strategy<Value = Noted> {
 
 proptest! {
     #[test]
-    fn the_average_is_that_of_a_model_over_weeks(
+    fn the_average_agrees_with_a_model_over_weeks(
         steps in prop::collection::vec((pause(), noted()), 1..60),
         start in prop_oneof![Just(1_u64), 0..1_u64 << 60],
         last in pause(),
@@ -222,7 +222,8 @@ proptest! {
             for read in [now, now + last] {
                 let left = f64::from(words.cell().read(Time::from_nanos(read), Decay::over(DECAY)).decayed);
                 let expected = model.left(read);
-                // What is left after 400 s is as good as nothing; each step adds an error of a thousandth.
+                // What is left after 400 s is as good as nothing; each step adds an error of a
+                // thousandth.
                 prop_assert!(
                     (left - expected).abs() <= 0.03 * expected + 1.0,
                     "{left} instead of {expected} after {noted:?}"
@@ -233,7 +234,7 @@ proptest! {
 }
 
 #[test]
-fn threads_that_note_at_once_keep_the_slowest_answer() {
+fn concurrent_records_keep_the_slowest_reply() {
     let words = Words::default();
     Answer(1).note(&words, Time::ZERO);
     std::thread::scope(|scope| {

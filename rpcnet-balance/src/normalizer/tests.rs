@@ -1,4 +1,4 @@
-//! What is usual, what is known of it, and what that makes of a latency.
+//! Tests of usual latencies and of the normalised latencies computed from them.
 
 use proptest::prelude::*;
 
@@ -15,7 +15,7 @@ fn at(ms: u64) -> Time {
     Time::from(Duration::from_millis(ms))
 }
 
-/// The normalised latency, in ms, of an answer of this kind.
+/// The normalised latency, in ms, of a reply of this kind.
 fn answer(normalizer: &LatencyNormalizer, kind: u64, now: u64, took: Duration) -> f64 {
     let outcome = Outcome::new(OutcomeKind::Success, took).with_now(at(now));
     let outcome = normalizer.record(kind, outcome);
@@ -24,7 +24,7 @@ fn answer(normalizer: &LatencyNormalizer, kind: u64, now: u64, took: Duration) -
     normalized.as_secs_f64() * 1e3
 }
 
-/// One that knows calls of 20 ms, a hundred a second, and of 3 s, one a second.
+/// A normaliser that knows calls of 20 ms, a hundred a second, and of 3 s, one a second.
 fn two_kinds() -> LatencyNormalizer {
     let normalizer = LatencyNormalizer::new();
     for now in (1_000..31_000).step_by(10) {
@@ -37,7 +37,7 @@ fn two_kinds() -> LatencyNormalizer {
 }
 
 #[test]
-fn calls_of_one_kind_are_left_as_they_are() {
+fn latencies_of_a_single_kind_are_unchanged() {
     let normalizer = LatencyNormalizer::new();
     assert_eq!(normalizer.scale(SHORT), LatencyScale::ONE);
     for (now, took) in [(1, 3), (2, 3_000), (3, 0), (90_000, 7)] {
@@ -49,13 +49,13 @@ fn calls_of_one_kind_are_left_as_they_are() {
 }
 
 #[test]
-fn a_call_that_takes_as_long_as_its_kind_does_looks_like_a_typical_one() {
+fn a_call_of_usual_latency_normalises_to_a_typical_one() {
     let normalizer = two_kinds();
     let typical = answer(&normalizer, SHORT, 31_000, ms(20));
     let long = answer(&normalizer, LONG, 31_000, ms(3_000));
     assert!((19.0..23.0).contains(&typical), "{typical}");
     assert!((long - typical).abs() < 1.0, "{long} and {typical}");
-    // How many times as long is told, of either.
+    // A latency that is ten times the usual one stays ten times, for either kind.
     for (kind, took) in [(SHORT, ms(200)), (LONG, ms(30_000))] {
         let slow = two_kinds();
         let slow = answer(&slow, kind, 31_000, took);
@@ -64,18 +64,18 @@ fn a_call_that_takes_as_long_as_its_kind_does_looks_like_a_typical_one() {
 }
 
 #[test]
-fn before_its_first_answer_nothing_is_known_of_a_further_kind() {
+fn a_further_kind_has_no_scale_before_its_first_reply() {
     let normalizer = LatencyNormalizer::new();
     answer(&normalizer, SHORT, 1, ms(20));
     assert_eq!(normalizer.scale(LONG), LatencyScale::UNKNOWN);
     let late = Outcome::new(OutcomeKind::Failure, ms(3_000));
     let late = normalizer.record(LONG, late);
     assert_eq!((late.latency, late.normalized_latency), (ms(3_000), None));
-    // A failure is no answer; the first answer defines what is usual.
+    // A failure is no reply; the first reply defines what is usual.
     assert_eq!(normalizer.scale(LONG), LatencyScale::UNKNOWN);
     let first = answer(&normalizer, LONG, 2, ms(3_000));
     let typical = answer(&normalizer, SHORT, 2, ms(20));
-    // Within what a balancer takes for noise.
+    // Within what a balancer treats as noise.
     assert!(first < 1.5 * 20.0 + 0.5, "{first}");
     assert!(typical < 1.5 * 20.0 + 0.5, "{typical}");
 }
@@ -98,7 +98,7 @@ fn attempts_that_were_not_served_keep_their_latency() {
 }
 
 #[test]
-fn one_worker_that_is_slow_defines_nothing_for_long() {
+fn one_slow_worker_defines_what_is_usual_only_briefly() {
     // Ten times as slow as the others, and the first to serve.
     let normalizer = LatencyNormalizer::new();
     for (kind, took) in [(SHORT, 200), (LONG, 30_000)] {
@@ -116,7 +116,7 @@ fn one_worker_that_is_slow_defines_nothing_for_long() {
 }
 
 #[test]
-fn what_is_usual_follows_change_and_outlives_quiet() {
+fn the_usual_latency_follows_change_and_survives_idle_time() {
     let usual_ms = |average: &GeometricMean| f64::from(average.nanos()) / 1e6;
     let decay = Decay::over(LATENCY_DECAY);
     let average = GeometricMean::default();
@@ -130,25 +130,25 @@ fn what_is_usual_follows_change_and_outlives_quiet() {
     }
     let usual = usual_ms(&average);
     assert!((80.0..100.1).contains(&usual), "{usual}");
-    // After an hour one answer is one of sixteen.
+    // After an hour one reply is one of sixteen.
     average.record(at(3_660_000), ms(10_000), decay, f32::INFINITY);
     let after = usual_ms(&average) / usual;
     assert!((after - 100_f64.powf(1.0 / 16.0)).abs() < 0.1, "{after}");
 }
 
 #[test]
-fn kinds_are_bounded_and_an_idle_one_makes_room() {
+fn kinds_are_bounded_and_an_idle_one_is_replaced() {
     let normalizer = LatencyNormalizer::new();
     for kind in 0..10 * KINDS_MAX as u64 {
         answer(&normalizer, kind, 1, ms(20));
     }
-    // No room for it: it counts as one with the others that have none.
+    // There is no room for it: it counts as one with the others that have none.
     let made_up = 99_999_999;
     answer(&normalizer, made_up, 1, ms(20));
     assert!(normalizer.find(made_up).is_none());
     assert_ne!(normalizer.scale(made_up), LatencyScale::UNKNOWN);
     assert!(normalizer.kinds.load(Relaxed) <= KINDS_MAX as u32 + 1);
-    // A minute later none of those is called any more.
+    // A minute later those kinds are idle.
     answer(&normalizer, made_up, 70_000, ms(3_000));
     let usual = normalizer.find(made_up).expect("there is room");
     assert_eq!(usual.nanos(), 3e9);
@@ -160,7 +160,7 @@ fn kinds_are_bounded_and_an_idle_one_makes_room() {
 }
 
 #[test]
-fn threads_may_answer_at_once() {
+fn concurrent_records_keep_the_usual_latency() {
     let normalizer = two_kinds();
     std::thread::scope(|scope| {
         for thread in 0..4_u64 {
@@ -184,7 +184,7 @@ fn threads_may_answer_at_once() {
 proptest! {
     /// Two latencies are equal to a balancer if the greater is within noise of the lower.
     #[test]
-    fn what_is_noise_is_noise_after_scaling_too(
+    fn noise_stays_noise_after_scaling(
         usual in 1_000..100_000_000_000_u64,
         typical in 1_000..100_000_000_000_u64,
         one in 0..100_000_000_000_u64,

@@ -1,4 +1,4 @@
-//! A client: who it thinks is there, and how it chooses.
+//! Simulated client: its view of the workers, and its balancer.
 
 use std::{sync::Arc, time::Duration};
 
@@ -9,28 +9,28 @@ use crate::{
     health::{GroupHealth, OutlierDetector, Probe},
 };
 
-/// A client: who it thinks is there, and how it chooses.
+/// Simulated client: its view of the workers, and its balancer.
 #[derive(Debug)]
 pub(super) struct Client {
-    /// Of each worker that it knows of.
+    /// The endpoint of each worker that it knows.
     endpoints: Vec<Option<Arc<Endpoint>>>,
-    /// As who.
+    /// The incarnation of each worker that it knows.
     incarnations: Vec<Option<u32>>,
-    /// Number of the address of each.
+    /// The number of the address of each worker.
     addresses: Vec<u32>,
     refusing_workers: Option<RefusingWorkers>,
     pub(super) view: Arc<View>,
     balancer: Arc<dyn Balancer>,
     pub(super) budget: RetryBudget,
-    /// Of each method.
+    /// The hedge delay of each method.
     hedge_delays: Vec<MethodHedgeDelay>,
     normalizer: Option<LatencyNormalizer>,
     health: OutlierDetector,
-    /// Of the view.
+    /// The health of the view.
     group_health: GroupHealth,
 }
 
-/// When a second attempt of a method is worth it; looked up now and then only.
+/// Delay of a hedge of one method; computed again only now and then.
 #[derive(Debug, Default)]
 struct MethodHedgeDelay {
     latencies: LatencyQuantiles,
@@ -39,9 +39,9 @@ struct MethodHedgeDelay {
 }
 
 impl Client {
-    pub(super) fn new(plan: &FleetScenario, seed: u64, balancer: Arc<dyn Balancer>) -> Self {
-        let (workers, policy) = (&plan.workers, &plan.policy);
-        let methods = plan.methods.len() + 1;
+    pub(super) fn new(scenario: &FleetScenario, seed: u64, balancer: Arc<dyn Balancer>) -> Self {
+        let (workers, policy) = (&scenario.workers, &scenario.policy);
+        let methods = scenario.methods.len() + 1;
         let mut client = Self {
             endpoints: vec![None; workers.len()],
             incarnations: vec![None; workers.len()],
@@ -67,7 +67,7 @@ impl Client {
         client
     }
 
-    /// The membership says as who a worker is there, or that it is not.
+    /// Applies an update of the membership: the incarnation of a worker, or that it is gone.
     pub(super) fn on_membership(
         &mut self,
         now: Time,
@@ -78,7 +78,7 @@ impl Client {
         if present == self.incarnations[id] {
             return;
         }
-        // One that comes back is another: nothing is known of it.
+        // A worker that comes back is another process: nothing is known about it.
         self.incarnations[id] = present;
         if let Some(refusals) = &mut self.refusing_workers {
             refusals.forget(id as u64);
@@ -90,7 +90,8 @@ impl Client {
         self.rebuild();
     }
 
-    /// The membership says where a worker is. One that has moved is the same, and can be reached again.
+    /// Applies an update of the membership: the address of a worker. One that has moved is the same
+    /// process, and can be reached again.
     pub(super) fn on_address(&mut self, now: Time, id: usize, address: u32) {
         if std::mem::replace(&mut self.addresses[id], address) != address
             && let Some(endpoint) = &self.endpoints[id]
@@ -99,13 +100,13 @@ impl Client {
         }
     }
 
-    /// Where it calls a worker.
+    /// The address at which the client calls a worker.
     pub(super) fn address(&self, id: usize) -> u32 {
         self.addresses[id]
     }
 
-    /// Where the next attempt goes: to one whose turn for a probe has come, to one that was not tried and that nothing
-    /// speaks against, or to what is left.
+    /// Picks the worker of the next attempt: one whose probe is due, one that was not tried and has
+    /// no flags, or one of the rest.
     pub(super) fn pick(&mut self, now: Time, tried: &[u64]) -> Option<(usize, Option<Probe>)> {
         let claimed = self.refusing_workers.as_mut();
         let claimed = claimed.and_then(|it| it.claim_probe(now, tried));
@@ -118,13 +119,13 @@ impl Client {
             .refusing_workers
             .as_ref()
             .map_or(&[][..], RefusingWorkers::ids);
-        let verdict = self.group_health.check(&self.health, &self.view, now);
+        let state = self.group_health.check(&self.health, &self.view, now);
         let cx = PickContext::new()
             .with_now(now)
-            .with_respected_flags(verdict.respected_flags);
+            .with_respected_flags(state.respected_flags);
         let fit = cx.with_incompatible(unfit);
         let untried = fit.with_excluded(tried);
-        if verdict.is_probe_due
+        if state.is_probe_due
             && let Some((index, probe)) = self.health.probe(&self.view, &untried)
         {
             return Some((index, Some(probe)));
@@ -141,7 +142,7 @@ impl Client {
         picked.map(|index| (index, None))
     }
 
-    /// The same for a second attempt that is not worth much: nowhere but to a good one.
+    /// Picks the worker of a hedge: a good one or none.
     pub(super) fn pick_hedge(&self, now: Time, tried: &[u64]) -> Option<(usize, Option<Probe>)> {
         let unfit = self
             .refusing_workers
@@ -161,7 +162,7 @@ impl Client {
         call
     }
 
-    /// An attempt of a method has ended that was made to `index` of `view`.
+    /// Records the outcome of an attempt of a method that was made to `index` of `view`.
     pub(super) fn on_outcome(
         &mut self,
         view: &View,
@@ -208,7 +209,7 @@ impl Client {
         }
     }
 
-    /// When a second attempt is worth it.
+    /// The delay of a hedge.
     pub(super) fn hedge_delay(
         &mut self,
         now: Time,

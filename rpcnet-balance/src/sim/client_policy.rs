@@ -1,10 +1,10 @@
-//! What clients do about calls that do not succeed at once.
+//! Client policy: deadline, retries, hedging, passive health.
 
 use std::time::Duration;
 
 use crate::{RetryBudget, health::HealthConfig};
 
-/// What clients do about calls that do not succeed at once.
+/// Client policy: what clients do about calls that do not succeed at once.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct ClientPolicy {
     pub(super) deadline: Duration,
@@ -18,8 +18,8 @@ pub struct ClientPolicy {
 }
 
 impl ClientPolicy {
-    /// Calls that may be repeated, up to five attempts within a deadline of 1 s and the default [`RetryBudget`]; no hedging;
-    /// all of passive health.
+    /// A policy of up to five attempts within a deadline of 1 s and the default [`RetryBudget`]; no
+    /// hedging; all of passive health.
     #[must_use]
     pub const fn new() -> Self {
         Self {
@@ -34,22 +34,22 @@ impl ClientPolicy {
         }
     }
 
-    /// After how long a call without an answer has failed. Default 1 s.
+    /// Sets the time after which a call without a reply has failed. Default 1 s.
     #[must_use]
     pub const fn with_deadline(mut self, deadline: Duration) -> Self {
         self.deadline = deadline;
         self
     }
 
-    /// Attempts of a call at most, hedges apart; 1 is no retries. Default 5.
+    /// Sets the maximum number of attempts of a call, without hedges; 1 is no retries. Default 5.
     #[must_use]
     pub const fn with_attempts_max(mut self, attempts: u8) -> Self {
         self.attempts_max = if attempts == 0 { 1 } else { attempts };
         self
     }
 
-    /// What a success brings into the budget for retries and hedges, default 0.1, and how much there is at the beginning and
-    /// at most, default 100. See [`RetryBudget`].
+    /// Sets the tokens that a success adds to the budget for retries and hedges, default 0.1, and
+    /// its capacity, default 100. See [`RetryBudget`].
     #[must_use]
     pub const fn with_budget(mut self, ratio: f64, cap: f64) -> Self {
         self.retry_ratio = ratio;
@@ -57,33 +57,34 @@ impl ClientPolicy {
         self
     }
 
-    /// A second attempt elsewhere when the first takes longer than this quantile of the calls of the last seconds, such as
-    /// 0.95. Default never.
+    /// Sends a hedge when the first attempt takes longer than this quantile of the calls of the
+    /// last seconds, such as 0.95. Default never.
     #[must_use]
     pub const fn with_hedging(mut self, quantile: f64) -> Self {
         self.hedge_quantile = Some(quantile);
         self
     }
 
-    /// Whom clients pass over because it cannot be reached, or fails more than others. Default everything that there is;
-    /// what a balancer does by itself shows with [`HealthConfig::none`].
+    /// Sets outlier detection. Default everything on; what a balancer does by itself shows with
+    /// [`HealthConfig::none`].
     #[must_use]
     pub const fn with_health(mut self, config: HealthConfig) -> Self {
         self.health = config;
         self
     }
 
-    /// Whether a worker that refused a request before running it is passed over, but for a probe after 5 s, and twice as late each time.
-    /// Default `true`; what a balancer does by itself shows with `false`.
+    /// Sets whether a worker that refused a request before running it is avoided, except for a
+    /// probe after 5 s, and twice as late each time. Default `true`; what a balancer does by itself
+    /// shows with `false`.
     #[must_use]
     pub const fn with_refusal_avoidance(mut self, passes_over: bool) -> Self {
         self.avoids_refusing_workers = passes_over;
         self
     }
 
-    /// Whether latencies are compared with what calls of the same method usually take, as a
-    /// [`LatencyNormalizer`](crate::LatencyNormalizer) does it. Default `true`; with `false` a
-    /// balancer sees them as they are, whatever was called.
+    /// Sets whether latencies are normalised by method with a
+    /// [`LatencyNormalizer`](crate::LatencyNormalizer). Default `true`; with `false` a balancer
+    /// sees them as measured, whatever was called.
     #[must_use]
     pub const fn with_normalized_latencies(mut self, normalizes: bool) -> Self {
         self.normalizes_latency = normalizes;

@@ -1,44 +1,46 @@
-//! What is to come.
+//! Event queue of the simulation.
 
 use std::{cmp::Reverse, collections::BinaryHeap, time::Duration};
 
 use crate::Time;
 
-/// Something that happens. Numbers are places in the lists of calls, attempts, clients and workers.
+/// Event of the simulation. Numbers are indices into the lists of calls, attempts, clients and
+/// workers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum FleetEvent {
     /// A client begins a call.
     StartCall {
         client: usize,
     },
-    /// An attempt is at its worker.
+    /// An attempt arrives at its worker.
     RequestArrives(usize),
-    /// Its worker is done with it.
+    /// The worker has finished an attempt.
     ServiceCompletes(usize),
-    /// It has been in the queue for as long as any may.
+    /// An attempt has reached the longest time in the queue.
     QueueTimeout(usize),
-    /// Its worker hears that nobody waits for it any more.
+    /// The worker learns that the client has cancelled an attempt.
     CancelArrives(usize),
-    /// Its answer is at the client.
+    /// The reply arrives at the client.
     ReplyArrives(usize),
     DeadlineExpires(usize),
     /// The next attempt of a call begins.
     Retry(usize),
-    /// A call has taken so long that a second attempt is worth it.
+    /// A call has reached its hedge delay.
     Hedge(usize),
-    /// A change of the plan.
+    /// A change of the scenario takes place.
     WorkerChange(usize),
-    /// The membership tells the clients whether a worker is there.
+    /// The membership tells the clients the state of a worker.
     MembershipUpdate {
         worker: usize,
     },
-    /// The membership tells them of a drain.
+    /// The membership tells the clients of a drain.
     DrainNotice {
         worker: usize,
     },
 }
 
-/// What is to come, the next first; what is at the same moment, in the order in which it was scheduled.
+/// Event queue, the next event first; events of the same time in the order in which they were
+/// scheduled.
 #[derive(Debug)]
 pub(super) struct EventQueue {
     now: Time,
@@ -68,7 +70,7 @@ impl EventQueue {
         self.heap.push(Reverse((time, self.scheduled, event)));
     }
 
-    /// The next, whose moment it is then.
+    /// The next event; the time advances to it.
     pub(super) fn pop(&mut self) -> Option<FleetEvent> {
         let Reverse((time, _, event)) = self.heap.pop()?;
         debug_assert!(time >= self.now, "time does not go back");

@@ -1,4 +1,4 @@
-//! Everybody together, from the first call to the end of the last.
+//! Simulation of a fleet, from the first call to the end of the last.
 
 use std::{sync::Arc, time::Duration};
 
@@ -14,14 +14,20 @@ use super::{
 };
 use crate::{Balancer, Outcome, OutcomeKind, Time};
 
-/// Runs a plan, and says how it went. Each client has the balancer that `balancer` makes of a seed for it.
+/// Runs a scenario, and reports its calls. Each client has the balancer that `balancer` makes of a
+/// seed for it.
 ///
 /// # Panics
 ///
-/// If the balancer breaks a rule of [`Balancer::pick`]: it picks what is not there or what is not allowed.
+/// If the balancer breaks a rule of [`Balancer::pick`]: it picks an index out of range or an
+/// endpoint that is not allowed.
 #[must_use]
-pub fn run(plan: &FleetScenario, seed: u64, balancer: impl Fn(u64) -> Arc<dyn Balancer>) -> Report {
-    let mut fleet = Fleet::new(plan, seed, balancer);
+pub fn run(
+    scenario: &FleetScenario,
+    seed: u64,
+    balancer: impl Fn(u64) -> Arc<dyn Balancer>,
+) -> Report {
+    let mut fleet = Fleet::new(scenario, seed, balancer);
     fleet.begin();
     while let Some(event) = fleet.events.pop() {
         fleet.handle(event);
@@ -33,7 +39,7 @@ pub fn run(plan: &FleetScenario, seed: u64, balancer: impl Fn(u64) -> Arc<dyn Ba
 pub(super) struct Fleet<'a> {
     scenario: &'a FleetScenario,
     seed: u64,
-    /// Of each method.
+    /// The deadline of each method.
     deadlines: Vec<Duration>,
     pub(super) events: EventQueue,
     arrivals: SimRng,
@@ -46,12 +52,12 @@ pub(super) struct Fleet<'a> {
     open_calls: usize,
 }
 
-/// A call, and what is needed while it goes on.
+/// A call in progress.
 #[derive(Debug)]
 struct OngoingCall {
     call: Call,
     is_over: bool,
-    /// Attempts of it that are not over.
+    /// Attempts in progress.
     open_attempts: u8,
     attempt_count: u8,
     tried: Vec<u64>,
@@ -60,24 +66,24 @@ struct OngoingCall {
 
 impl<'a> Fleet<'a> {
     pub(super) fn new(
-        plan: &'a FleetScenario,
+        scenario: &'a FleetScenario,
         seed: u64,
         balancer: impl Fn(u64) -> Arc<dyn Balancer>,
     ) -> Self {
         let mut seeds = SimRng::new(seed, BALANCERS);
         let mut client = |_| {
             let seed = seeds.next_u64();
-            Client::new(plan, seed, balancer(seed))
+            Client::new(scenario, seed, balancer(seed))
         };
         Self {
-            scenario: plan,
+            scenario,
             seed,
-            deadlines: plan.deadlines(),
+            deadlines: scenario.deadlines(),
             events: EventQueue::new(),
             arrivals: SimRng::new(seed, ARRIVALS),
             jitter: SimRng::new(seed, JITTER),
-            clients: (0..plan.clients).map(&mut client).collect(),
-            servers: plan.workers.iter().copied().map(Server::new).collect(),
+            clients: (0..scenario.clients).map(&mut client).collect(),
+            servers: scenario.workers.iter().copied().map(Server::new).collect(),
             calls: Vec::new(),
             attempts: Vec::new(),
             ended: Time::ZERO,
@@ -104,13 +110,13 @@ impl<'a> Fleet<'a> {
     pub(super) fn handle(&mut self, event: FleetEvent) {
         match event {
             FleetEvent::StartCall { client } => self.begin_call(client),
-            FleetEvent::RequestArrives(trip) => self.on_server(trip, Server::on_request),
-            FleetEvent::ServiceCompletes(trip) => {
-                self.on_server(trip, Server::on_service_completed);
+            FleetEvent::RequestArrives(attempt) => self.on_server(attempt, Server::on_request),
+            FleetEvent::ServiceCompletes(attempt) => {
+                self.on_server(attempt, Server::on_service_completed);
             }
-            FleetEvent::QueueTimeout(trip) => self.on_server(trip, Server::on_queue_timeout),
-            FleetEvent::CancelArrives(trip) => self.on_server(trip, Server::on_cancelled),
-            FleetEvent::ReplyArrives(trip) => self.on_reply(trip),
+            FleetEvent::QueueTimeout(attempt) => self.on_server(attempt, Server::on_queue_timeout),
+            FleetEvent::CancelArrives(attempt) => self.on_server(attempt, Server::on_cancelled),
+            FleetEvent::ReplyArrives(attempt) => self.on_reply(attempt),
             FleetEvent::DeadlineExpires(call) => self.on_deadline(call),
             FleetEvent::Retry(call) => {
                 if !self.calls[call].is_over {
@@ -138,6 +144,8 @@ impl<'a> Fleet<'a> {
         }
     }
 
+    /// Ends the simulation.
+    ///
     /// # Panics
     ///
     /// If a call or an attempt has not ended.
@@ -164,7 +172,7 @@ impl<'a> Fleet<'a> {
             let after = steps.partition_point(|(from, _)| *from <= now);
             let per_s = after.checked_sub(1).map_or(0.0, |step| steps[step].1);
             let until = steps.get(after).map_or(self.scenario.duration, |it| it.0);
-            // Without memory, what is left at the change of the rate is drawn again.
+            // Arrivals have no memory: what is left at the change of the rate is drawn again.
             let gap = self.arrivals.exponential() / per_s;
             let arrives = now + Duration::try_from_secs_f64(gap).unwrap_or(Duration::MAX);
             if arrives < until {
@@ -220,13 +228,13 @@ impl<'a> Fleet<'a> {
         self.attempt(call, AttemptKind::First);
     }
 
-    /// What is called, the same for each balancer.
+    /// The method of a call, the same for each balancer.
     fn method(&self, call: usize) -> usize {
         if self.scenario.methods.is_empty() {
             return 0;
         }
-        let mut dice = SimRng::new(self.seed, METHODS + call as u64);
-        self.scenario.method(dice.unit())
+        let mut rng = SimRng::new(self.seed, METHODS + call as u64);
+        self.scenario.method(rng.unit())
     }
 
     fn attempt(&mut self, call: usize, reason: AttemptKind) {
@@ -245,7 +253,7 @@ impl<'a> Fleet<'a> {
         };
         let endpoint = &client.view[index];
         let worker = endpoint.id() as usize;
-        let trip = self.attempts.len();
+        let attempt = self.attempts.len();
         self.attempts.push(InFlightAttempt {
             attempt: Attempt {
                 call,
@@ -266,18 +274,18 @@ impl<'a> Fleet<'a> {
             }),
         });
         ongoing.tried.push(endpoint.id());
-        ongoing.attempt_ids.push(trip);
+        ongoing.attempt_ids.push(attempt);
         ongoing.open_attempts += 1;
         ongoing.attempt_count = ongoing.attempt_count.saturating_add(1);
         self.events.schedule_after(
             self.scenario.network_delay,
-            FleetEvent::RequestArrives(trip),
+            FleetEvent::RequestArrives(attempt),
         );
     }
 
     fn hedge(&mut self, call: usize) {
         let ongoing = &self.calls[call];
-        // One that is tried again anyway needs no second attempt beside.
+        // A call that is retried anyway needs no hedge.
         if ongoing.is_over || ongoing.open_attempts != 1 || ongoing.attempt_count != 1 {
             return;
         }
@@ -289,24 +297,24 @@ impl<'a> Fleet<'a> {
         }
     }
 
-    fn on_reply(&mut self, trip: usize) {
-        let answer = self.attempts[trip].reply.expect("it was given");
-        if !self.finish_attempt(trip, answer.kind, Some(answer)) {
+    fn on_reply(&mut self, attempt: usize) {
+        let reply = self.attempts[attempt].reply.expect("it was given");
+        if !self.finish_attempt(attempt, reply.kind, Some(reply)) {
             return;
         }
-        let (now, call) = (self.events.now(), self.attempts[trip].attempt.call);
-        if answer.kind == OutcomeKind::Success {
+        let (now, call) = (self.events.now(), self.attempts[attempt].attempt.call);
+        if reply.kind == OutcomeKind::Success {
             self.end_call(call, CallResult::Answered);
             return;
         }
         let ongoing = &self.calls[call];
         if ongoing.open_attempts > 0 {
-            // The other one may still succeed.
+            // The other attempt may still succeed.
             return;
         }
         let client = &self.clients[ongoing.call.client];
         let left = ongoing.tried.len() < client.view.len();
-        match retries::decide(&self.scenario.policy, ongoing.attempt_count, &answer, left) {
+        match retries::decide(&self.scenario.policy, ongoing.attempt_count, &reply, left) {
             RetryDecision::Transparent if left => self.attempt(call, AttemptKind::Retry),
             RetryDecision::Transparent | RetryDecision::Stop => {
                 self.end_call(call, CallResult::Failed);
@@ -325,31 +333,34 @@ impl<'a> Fleet<'a> {
         if self.calls[call].is_over {
             return;
         }
-        for trip in self.calls[call].attempt_ids.clone() {
-            if self.finish_attempt(trip, OutcomeKind::Failure, None) {
-                self.events
-                    .schedule_after(self.scenario.network_delay, FleetEvent::CancelArrives(trip));
+        for attempt in self.calls[call].attempt_ids.clone() {
+            if self.finish_attempt(attempt, OutcomeKind::Failure, None) {
+                self.events.schedule_after(
+                    self.scenario.network_delay,
+                    FleetEvent::CancelArrives(attempt),
+                );
             }
         }
         self.end_call(call, CallResult::DeadlineExceeded);
     }
 
-    /// The client waits for this attempt no longer and tells the balancer how it went. `false` if it did not wait.
-    fn finish_attempt(&mut self, trip: usize, kind: OutcomeKind, answer: Option<Reply>) -> bool {
-        let (now, trip) = (self.events.now(), &mut self.attempts[trip]);
-        let Some(waiting) = trip.pending_reply.take() else {
+    /// Ends the client's wait for an attempt, and tells the balancer its outcome. `false` if the
+    /// client did not wait.
+    fn finish_attempt(&mut self, attempt: usize, kind: OutcomeKind, reply: Option<Reply>) -> bool {
+        let (now, attempt) = (self.events.now(), &mut self.attempts[attempt]);
+        let Some(pending) = attempt.pending_reply.take() else {
             return false;
         };
-        let ongoing = &mut self.calls[trip.attempt.call];
+        let ongoing = &mut self.calls[attempt.attempt.call];
         ongoing.open_attempts -= 1;
         let client = &mut self.clients[ongoing.call.client];
-        let outcome = Outcome::new(kind, now.since(trip.attempt.began))
+        let outcome = Outcome::new(kind, now.since(attempt.attempt.began))
             .with_now(now)
-            .with_reported_load(answer.and_then(|answer| answer.load))
-            .with_retry_after(answer.and_then(|answer| answer.retry_after));
-        let probe = waiting.probe.as_ref();
+            .with_reported_load(reply.and_then(|reply| reply.load))
+            .with_retry_after(reply.and_then(|reply| reply.retry_after));
+        let probe = pending.probe.as_ref();
         let outcome = (ongoing.call.method, outcome);
-        client.on_outcome(&waiting.view, waiting.index, probe, outcome);
+        client.on_outcome(&pending.view, pending.index, probe, outcome);
         true
     }
 
@@ -364,11 +375,13 @@ impl<'a> Fleet<'a> {
         self.open_calls -= 1;
         let client = ongoing.call.client;
         ongoing.tried = Vec::new();
-        for trip in std::mem::take(&mut ongoing.attempt_ids) {
-            // The one that lost.
-            if self.finish_attempt(trip, OutcomeKind::Cancelled, None) {
-                self.events
-                    .schedule_after(self.scenario.network_delay, FleetEvent::CancelArrives(trip));
+        for attempt in std::mem::take(&mut ongoing.attempt_ids) {
+            // The attempt that lost.
+            if self.finish_attempt(attempt, OutcomeKind::Cancelled, None) {
+                self.events.schedule_after(
+                    self.scenario.network_delay,
+                    FleetEvent::CancelArrives(attempt),
+                );
             }
         }
         if let LoadKind::Closed { .. } = self.scenario.load.kind {
@@ -379,61 +392,65 @@ impl<'a> Fleet<'a> {
 
     fn apply_change(&mut self, worker: usize, change: WorkerChange) {
         let now = self.events.now();
-        let (server, mut site) = self.server_context(worker);
+        let (server, mut context) = self.server_context(worker);
         match change {
             WorkerChange::Slowdown(pace) => server.set_slowdown(pace),
             WorkerChange::Fail => server.fail(),
             WorkerChange::Reject => server.reject(),
             WorkerChange::Underreport => server.underreport(),
             WorkerChange::Hang => server.hang(),
-            WorkerChange::Recover => server.recover(&mut site),
+            WorkerChange::Recover => server.recover(&mut context),
             WorkerChange::Drain => {
                 server.drain(now);
-                site.events
+                context
+                    .events
                     .schedule_after(GOSSIP_DELAY, FleetEvent::DrainNotice { worker });
             }
             WorkerChange::Crash => {
-                server.crash(&mut site);
-                site.events
+                server.crash(&mut context);
+                context
+                    .events
                     .schedule_after(DETECTION_DELAY, FleetEvent::MembershipUpdate { worker });
             }
             WorkerChange::Move => {
-                server.relocate(&mut site);
-                site.events
+                server.relocate(&mut context);
+                context
+                    .events
                     .schedule_after(DETECTION_DELAY, FleetEvent::MembershipUpdate { worker });
             }
             WorkerChange::Start => {
                 server.start(now);
-                site.events
+                context
+                    .events
                     .schedule_after(GOSSIP_DELAY, FleetEvent::MembershipUpdate { worker });
             }
         }
     }
 
-    fn on_server(&mut self, trip: usize, does: fn(&mut Server, usize, &mut ServerContext<'_>)) {
-        let worker = self.attempts[trip].attempt.worker;
-        let (server, mut site) = self.server_context(worker);
-        does(server, trip, &mut site);
+    fn on_server(&mut self, attempt: usize, does: fn(&mut Server, usize, &mut ServerContext<'_>)) {
+        let worker = self.attempts[attempt].attempt.worker;
+        let (server, mut context) = self.server_context(worker);
+        does(server, attempt, &mut context);
     }
 
     fn server_context(&mut self, worker: usize) -> (&mut Server, ServerContext<'_>) {
-        let site = ServerContext {
+        let context = ServerContext {
             events: &mut self.events,
             attempts: &mut self.attempts,
             network_delay: self.scenario.network_delay,
             seed: self.seed,
         };
-        (&mut self.servers[worker], site)
+        (&mut self.servers[worker], context)
     }
 }
 
-/// Until a change that a worker announces has gone around.
+/// Delay until a change that a worker announces is known.
 const GOSSIP_DELAY: Duration = Duration::from_millis(300);
 
-/// Until it has gone around that a worker is dead, or that it is elsewhere.
+/// Delay until it is known that a worker is dead, or has moved.
 const DETECTION_DELAY: Duration = Duration::from_secs(3);
 
-// Streams of chance.
+// Streams of random numbers.
 const ARRIVALS: u64 = 0;
 const BALANCERS: u64 = 1;
 const JITTER: u64 = 2;

@@ -1,29 +1,29 @@
-//! An attempt on its way to a worker and back.
+//! Attempt in flight: on its way to a worker and back.
 
 use std::{sync::Arc, time::Duration};
 
 use super::{Attempt, ServiceTime};
 use crate::{InFlight, OutcomeKind, ReportedLoad, Time, View, health::Probe};
 
-/// An attempt, and where it is.
+/// Attempt in flight, and its stage.
 #[derive(Debug)]
 pub(super) struct InFlightAttempt {
     pub(super) attempt: Attempt,
-    /// Number of the address that it was sent to, counted from the worker's first.
+    /// The number of the address that it was sent to, counted from the worker's first.
     pub(super) address: u32,
     pub(super) stage: AttemptStage,
-    /// Where the worker draws from what it costs.
+    /// The random stream that its service time is drawn from.
     pub(super) rng_stream: u64,
-    /// How long it is served, if not as long as the worker says.
+    /// The service time of its method, if it is not that of the worker.
     pub(super) service_time: Option<ServiceTime>,
     pub(super) reply: Option<Reply>,
-    /// As long as the client waits for the answer.
+    /// Present as long as the client waits for the reply.
     pub(super) pending_reply: Option<PendingReply>,
 }
 
 #[derive(Debug)]
 pub(super) struct PendingReply {
-    /// What was picked from, and which.
+    /// The view that was picked from, and the index in it.
     pub(super) view: Arc<View>,
     pub(super) index: usize,
     pub(super) probe: Option<Probe>,
@@ -39,13 +39,13 @@ pub(super) enum AttemptStage {
     Done,
 }
 
-/// What a worker, or the network in its stead, makes of an attempt.
+/// Reply of a worker, or of the network in its place.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Reply {
     pub(super) kind: OutcomeKind,
     pub(super) load: Option<ReportedLoad>,
     pub(super) retry_after: Option<Duration>,
-    /// Whether it may have been served.
+    /// Whether the worker may have served the attempt.
     pub(super) processed: bool,
 }
 

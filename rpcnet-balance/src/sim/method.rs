@@ -1,11 +1,10 @@
-//! A method that a part of the calls is of.
+//! Methods of simulated calls.
 
 use std::time::Duration;
 
 use super::ServiceTime;
 
-/// A method that a part of the calls is of, and that takes the same time at every worker that is
-/// alike.
+/// Method of a fraction of the calls, which takes the same time at every worker that is alike.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Method {
     pub(super) fraction: f64,
@@ -14,8 +13,8 @@ pub struct Method {
 }
 
 impl Method {
-    /// A method that this part of the calls is of, from 0 to 1, and that a worker serves for as
-    /// long as `latency` says. The deadline of its calls is 30 s.
+    /// A method of this fraction of the calls, from 0 to 1, with this service time. The deadline of
+    /// its calls is 30 s.
     #[must_use]
     pub const fn new(share: f64, latency: ServiceTime) -> Self {
         Self {
@@ -25,7 +24,7 @@ impl Method {
         }
     }
 
-    /// After how long a call without an answer has failed. Default 30 s.
+    /// Sets the time after which a call without a reply has failed. Default 30 s.
     #[must_use]
     pub const fn with_deadline(mut self, deadline: Duration) -> Self {
         self.deadline = deadline;

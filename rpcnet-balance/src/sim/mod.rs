@@ -1,14 +1,13 @@
-//! Fleets of clients and workers in virtual time: how a balancer does on bad days.
+//! Simulator of fleets of clients and workers in virtual time, to compare balancers under faults.
 //!
-//! The balancers are the real ones, and so are the endpoints, the budget for retries, the
-//! normalisation of latencies, and the quantiles that hedging goes by. The rest is a model: workers
-//! serve so many requests at a time, keep some in a queue and refuse more than that; they become
-//! slow, fail, reject, hang, move, crash and come back cold, as a [`FleetScenario`] says. Clients each have
-//! a balancer of their own and see what clients see: their own calls, and what replies say about
-//! the load.
+//! The balancers are the real ones, and so are the endpoints, the retry budget, the normalisation
+//! of latencies, and the quantiles of hedge delays. The rest is a model: workers serve a number of
+//! requests at a time, keep some in a queue and reject more than that; they become slow, fail,
+//! reject, hang, move, crash and come back cold, as a [`FleetScenario`] says. Each client has a
+//! balancer of its own and sees what clients see: its own calls, and the reported load.
 //!
-//! Everything is drawn from one seed: equal runs have equal reports. What a call costs depends on the call alone, so all
-//! balancers are given the same calls at the same moments.
+//! Everything is drawn from one seed: equal runs have equal reports. What a call costs depends on
+//! the call alone, so all balancers are given the same calls at the same moments.
 //!
 //! ```
 //! use std::{sync::Arc, time::Duration};
@@ -17,26 +16,26 @@
 //! // Ten workers; one becomes a hundred times slower.
 //! let worker = SimWorker::new(ServiceTime::Exponential { mean: Duration::from_millis(10) }).with_concurrency(8);
 //! let slow = Duration::from_secs(2);
-//! let plan = FleetScenario::new(vec![worker; 10], Load::open(2_000.0))
+//! let scenario = FleetScenario::new(vec![worker; 10], Load::open(2_000.0))
 //!     .with_duration(Duration::from_secs(6))
 //!     .with_change(slow, 3, WorkerChange::Slowdown(100.0));
 //!
 //! let after = |report: &sim::Report| report.between(slow, Duration::MAX).latency(0.99);
-//! let blind = sim::run(&plan, 7, |seed| Arc::new(RoundRobin::seeded(seed)));
-//! let counting = sim::run(&plan, 7, |seed| Arc::new(LeastConnections::seeded(seed)));
+//! let blind = sim::run(&scenario, 7, |seed| Arc::new(RoundRobin::seeded(seed)));
+//! let counting = sim::run(&scenario, 7, |seed| Arc::new(LeastConnections::seeded(seed)));
 //! assert!(after(&counting) < after(&blind));
 //! ```
 //!
-//! A balancer of yours goes in the same way: anything that makes an `Arc<dyn Balancer>` of a seed. One more in
-//! `examples/bad_days.rs`.
+//! A balancer of yours goes in the same way: anything that makes an `Arc<dyn Balancer>` of a seed.
+//! One more in `examples/custom_balancer.rs`.
 //!
-//! # What is left out
+//! # What it leaves out
 //!
 //! The network neither loses nor reorders, and takes the same time everywhere. Requests are all of
-//! one method unless the plan [says otherwise](FleetScenario::with_method); a pace that changes holds for
-//! requests whose service begins from then on. Clients take no time for anything.
+//! one method unless the plan [says otherwise](FleetScenario::with_method); a pace that changes
+//! holds for requests whose service begins from then on. Clients take no time for anything.
 //!
-//! Not covered by semantic versioning: what is here serves tests and experiments.
+//! Not covered by semantic versioning: this module serves tests and experiments.
 
 mod client;
 mod client_policy;

@@ -1,26 +1,26 @@
-//! Workers that refuse requests before running them, and when they are asked again.
+//! Workers that refuse requests before running them, and the times of their probes.
 
 use std::time::Duration;
 
 use crate::{OutcomeKind, Time};
 
-/// Workers that refused a request before running it, as a client remembers them: calls pass them over, and one is sent there as
-/// a probe now and then.
+/// Workers that refused a request before running it, as a client remembers them: calls avoid them,
+/// and one is sent as a probe now and then.
 #[derive(Debug, Default)]
 pub(super) struct RefusingWorkers {
-    /// In ascending order.
+    /// Ids in ascending order.
     ids: Vec<u64>,
-    /// When the next probe of each is due, and how long after it the one after that.
+    /// The time of the next probe of each, and the time from that to the one after.
     probes: Vec<(Time, Duration)>,
 }
 
 impl RefusingWorkers {
-    /// The ids of the workers that are passed over, in ascending order.
+    /// The ids of the workers that are avoided, in ascending order.
     pub(super) fn ids(&self) -> &[u64] {
         &self.ids
     }
 
-    /// What came of an attempt.
+    /// Records the outcome of an attempt.
     pub(super) fn on_outcome(&mut self, now: Time, id: u64, kind: OutcomeKind) {
         match (kind, self.ids.binary_search(&id)) {
             (OutcomeKind::Refused, Err(place)) => {
@@ -33,7 +33,7 @@ impl RefusingWorkers {
         }
     }
 
-    /// The worker is another one now, or serves such requests.
+    /// Removes a worker that is another process now, or serves such requests.
     pub(super) fn forget(&mut self, id: u64) {
         if let Ok(place) = self.ids.binary_search(&id) {
             self.ids.remove(place);
@@ -41,7 +41,7 @@ impl RefusingWorkers {
         }
     }
 
-    /// The worker that a call of now shall probe, if one is due that it has not tried.
+    /// Claims a due probe: the worker that this call shall go to, unless it has tried it.
     pub(super) fn claim_probe(&mut self, now: Time, tried: &[u64]) -> Option<u64> {
         let mut all = self.ids.iter().zip(&mut self.probes);
         let (id, (at, wait)) = all.find(|(id, (at, _))| now >= *at && !tried.contains(id))?;
@@ -51,6 +51,6 @@ impl RefusingWorkers {
     }
 }
 
-/// As `rpcnet-client` has it.
+/// As in `rpcnet-client`.
 const PROBE_AFTER_MIN: Duration = Duration::from_secs(5);
 const PROBE_AFTER_MAX: Duration = Duration::from_secs(300);

@@ -1,72 +1,72 @@
-//! What a run was like.
+//! Report of a simulation: calls, attempts and figures computed from them.
 
 use std::time::Duration;
 
 use crate::Time;
 
-/// What became of every call, and where every attempt went, in the order in which they began.
+/// Result of every call, and worker of every attempt, in the order in which they began.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Report {
     pub(super) calls: Vec<Call>,
     pub(super) attempts: Vec<Attempt>,
-    /// Of each method.
+    /// The deadline of each method.
     pub(super) deadlines: Vec<Duration>,
     pub(super) ended: Time,
 }
 
-/// A call, and what became of it.
+/// Call and its result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Call {
-    /// Who made it.
+    /// The client.
     pub client: usize,
-    /// What was called: 0, or the number of a [method](super::FleetScenario::with_method).
+    /// The method: 0, or the number of a [method](super::FleetScenario::with_method).
     pub method: usize,
     /// When it began.
     pub began: Time,
-    /// From its beginning to its end.
+    /// Time from its beginning to its end.
     pub took: Duration,
-    /// What became of it.
+    /// Its result.
     pub result: CallResult,
 }
 
-/// What became of a call.
+/// Result of a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum CallResult {
-    /// A worker answered.
+    /// A worker replied.
     Answered,
-    /// The last attempt there could be failed or was refused.
+    /// The last possible attempt failed or was rejected.
     Failed,
-    /// No answer before the deadline.
+    /// The deadline was exceeded.
     DeadlineExceeded,
-    /// There was nobody to choose.
+    /// There was no worker to pick.
     NoWorker,
 }
 
-/// An attempt of a call.
+/// Attempt of a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Attempt {
-    /// The place of its call in the list of calls.
+    /// The index of its call in the list of calls.
     pub call: usize,
-    /// To whom.
+    /// The worker.
     pub worker: usize,
     /// When it began.
     pub began: Time,
-    /// Why there was one.
+    /// Its kind.
     pub kind: AttemptKind,
 }
 
-/// Why there was an attempt.
+/// Kind of an attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum AttemptKind {
-    /// It was the first.
+    /// The first attempt of a call.
     First,
-    /// The one before did not succeed.
+    /// A retry after an attempt that did not succeed.
     Retry,
-    /// The first took long.
+    /// A hedge, because the first attempt took long.
     Hedge,
 }
 
@@ -83,7 +83,7 @@ impl Report {
         &self.attempts
     }
 
-    /// The same with the calls of one method alone, and their attempts.
+    /// The report of one method: its calls and their attempts.
     #[must_use]
     pub fn of_method(&self, method: usize) -> Self {
         let mut places = vec![None; self.calls.len()];
@@ -107,19 +107,19 @@ impl Report {
         }
     }
 
-    /// When the last call had ended.
+    /// The time when the last call had ended.
     #[must_use]
     pub const fn ended(&self) -> Time {
         self.ended
     }
 
-    /// All of it.
+    /// The whole run.
     #[must_use]
     pub fn all(&self) -> Span<'_> {
         self.between(Duration::ZERO, Duration::MAX)
     }
 
-    /// What began at `from` or later and before `until`.
+    /// The calls that began at `from` or later and before `until`.
     #[must_use]
     pub fn between(&self, from: Duration, until: Duration) -> Span<'_> {
         let (from, until) = (Time::from(from), Time::from(until));
@@ -135,8 +135,8 @@ impl Report {
         }
     }
 
-    /// How long after a moment calls are quick for good: from then on, no stretch of 250 ms until `until` has a quantile `q`
-    /// above `bound`. `None` if the last has.
+    /// Time from `after` until the calls are fast for good: from then on, no window of 250 ms until
+    /// `until` has a quantile `q` above `bound`. `None` if the last window has.
     #[must_use]
     pub fn recovery(
         &self,
@@ -157,7 +157,7 @@ impl Report {
     }
 }
 
-/// The calls and attempts that began in a stretch of time.
+/// Calls and attempts that began in an interval.
 #[derive(Debug, Clone, Copy)]
 pub struct Span<'a> {
     report: &'a Report,
@@ -180,7 +180,7 @@ impl<'a> Span<'a> {
         self.attempts
     }
 
-    /// How many of the calls nobody answered.
+    /// The number of calls without a reply.
     #[must_use]
     pub fn failed(&self) -> usize {
         let failed = self
@@ -190,8 +190,8 @@ impl<'a> Span<'a> {
         failed.count()
     }
 
-    /// The latency that the part `q` of the calls, from 0 to 1, did not exceed, exactly; zero without calls. A call that
-    /// failed counts with the deadline, however early it did.
+    /// The latency that the fraction `q` of the calls, from 0 to 1, did not exceed, exactly; zero
+    /// without calls. A failed call counts with the deadline, however early it failed.
     #[must_use]
     pub fn latency(&self, q: f64) -> Duration {
         let counted = |call: &Call| match call.result {
@@ -201,7 +201,7 @@ impl<'a> Span<'a> {
         quantile(self.calls.iter().map(counted).collect(), q)
     }
 
-    /// The same of the calls that were answered, the others left out.
+    /// Like [`latency`](Self::latency), for the calls with a reply only.
     #[must_use]
     pub fn answered_latency(&self, q: f64) -> Duration {
         let answered = self
@@ -211,14 +211,14 @@ impl<'a> Span<'a> {
         quantile(answered.map(|call| call.took).collect(), q)
     }
 
-    /// The part of the attempts that went to a worker, 0 to 1; 0 without attempts.
+    /// The fraction of the attempts that went to a worker, 0 to 1; 0 without attempts.
     #[must_use]
     pub fn share_of(&self, worker: usize) -> f64 {
         let there = self.attempts.iter().filter(|it| it.worker == worker);
         there.count() as f64 / self.attempts.len().max(1) as f64
     }
 
-    /// Attempts for each call beside the first, on average.
+    /// Attempts for each call beyond the first, on average.
     #[must_use]
     pub fn extra_attempts(&self) -> f64 {
         let extra = self
@@ -228,7 +228,7 @@ impl<'a> Span<'a> {
         extra.count() as f64 / self.calls.len().max(1) as f64
     }
 
-    /// Calls a second that were answered in this stretch, whenever they began.
+    /// Replies a second in this interval, whenever their calls began.
     #[must_use]
     pub fn goodput_per_s(&self) -> f64 {
         let in_span = |call: &&Call| {
@@ -240,7 +240,7 @@ impl<'a> Span<'a> {
     }
 }
 
-/// By nearest rank; zero of nothing.
+/// Quantile by nearest rank; zero without latencies.
 fn quantile(mut latencies: Vec<Duration>, q: f64) -> Duration {
     if latencies.is_empty() {
         return Duration::ZERO;
@@ -250,7 +250,7 @@ fn quantile(mut latencies: Vec<Duration>, q: f64) -> Duration {
     *latencies.select_nth_unstable(place).1
 }
 
-/// Long enough for some calls, short enough to tell when.
+/// Long enough for some calls, short enough to find the time of recovery.
 const WINDOW: Duration = Duration::from_millis(250);
 
 #[cfg(test)]
@@ -261,7 +261,7 @@ mod tests {
         Duration::from_millis(ms)
     }
 
-    /// A call each 10 ms for 2 s that takes `took` by when it begins; `None` fails at once.
+    /// A call every 10 ms for 2 s that takes `took` by when it begins; `None` fails at once.
     fn report(took: impl Fn(u64) -> Option<u64>) -> Report {
         let call = |began: u64| Call {
             client: 0,
@@ -302,13 +302,13 @@ mod tests {
             (late.extra_attempts(), report.all().share_of(3)),
             (0.0, 0.25)
         );
-        // The last of the first half ends in the second.
+        // The last call of the first half ends in the second.
         assert_eq!(report.between(ms(0), ms(1_000)).goodput_per_s(), 100.0);
         assert_eq!(report.between(ms(500), ms(500)).latency(0.5), ms(0));
     }
 
     #[test]
-    fn what_fails_at_once_is_not_quick() {
+    fn a_failed_call_counts_with_the_deadline() {
         let report = report(|began| (began != 500).then_some(5));
         assert_eq!(report.all().failed(), 1);
         assert_eq!(report.all().latency(1.0), ms(1_000));
@@ -317,14 +317,14 @@ mod tests {
     }
 
     #[test]
-    fn a_method_can_be_looked_at_alone() {
+    fn of_method_selects_the_calls_of_one_method() {
         let mut report = report(|began| (began != 500).then_some(5));
         report.calls[50].method = 1;
         report.calls[60].method = 1;
         let (others, of_it) = (report.of_method(0), report.of_method(1));
         assert_eq!((others.calls().len(), of_it.calls().len()), (198, 2));
         assert_eq!((others.all().failed(), of_it.all().failed()), (0, 1));
-        // One that fails counts with the deadline of its method.
+        // A failed call counts with the deadline of its method.
         assert_eq!(of_it.all().latency(1.0), ms(5_000));
         let attempts = of_it.attempts().iter();
         let of: Vec<_> = attempts.map(|it| (it.call, it.worker)).collect();
@@ -332,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn it_has_recovered_when_no_later_window_is_slow() {
+    fn recovery_ends_with_the_last_slow_window() {
         let recovery = |report: &Report| report.recovery(ms(500), ms(2_000), 0.9, ms(10));
         assert_eq!(recovery(&report(|_| Some(5))), Some(ms(0)));
         let slow = |from, to| report(move |at| Some(if (from..to).contains(&at) { 50 } else { 5 }));

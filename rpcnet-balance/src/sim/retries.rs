@@ -1,16 +1,17 @@
-//! When a call is tried again.
+//! Retry decisions of a simulated client.
 
 use std::time::Duration;
 
 use super::{ClientPolicy, in_flight::Reply, sim_rng::SimRng};
 use crate::OutcomeKind;
 
-/// What follows an attempt that did not succeed.
+/// Decision after an attempt that did not succeed.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum RetryDecision {
-    /// Another at once, of which no server knows that it is not the first, so it costs nothing.
+    /// Retry at once and free of budget, as no server processed the attempt (gRPC's transparent
+    /// retry).
     Transparent,
-    /// Another, if the budget allows it.
+    /// Retry after a delay, if the budget allows it.
     After(RetryDelay),
     Stop,
 }
@@ -18,39 +19,40 @@ pub(super) enum RetryDecision {
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum RetryDelay {
     None,
-    /// Anything up to this.
+    /// A random time up to this.
     UpTo(Duration),
     AtLeast(Duration),
 }
 
 impl RetryDelay {
-    pub(super) fn sample(self, dice: &mut SimRng) -> Duration {
+    pub(super) fn sample(self, rng: &mut SimRng) -> Duration {
         match self {
             Self::None => Duration::ZERO,
-            Self::UpTo(time) => dice.fraction_of(time),
-            Self::AtLeast(time) => time + dice.fraction_of(time / 2),
+            Self::UpTo(time) => rng.fraction_of(time),
+            Self::AtLeast(time) => time + rng.fraction_of(time / 2),
         }
     }
 }
 
-/// What follows after so many attempts, the last of which had this answer; `left` if there is a worker it was not sent to.
+/// The decision after a number of attempts, the last of which had this reply; `left` if there is a
+/// worker that was not tried.
 pub(super) fn decide(
     policy: &ClientPolicy,
     attempts: u8,
-    answer: &Reply,
+    reply: &Reply,
     left: bool,
 ) -> RetryDecision {
     if attempts >= policy.attempts_max {
         return RetryDecision::Stop;
     }
-    match answer.kind {
-        OutcomeKind::Unreachable | OutcomeKind::Refused if !answer.processed => {
+    match reply.kind {
+        OutcomeKind::Unreachable | OutcomeKind::Refused if !reply.processed => {
             RetryDecision::Transparent
         }
-        // Another may have room; if none has, not before they say.
+        // Another worker may have capacity; if none has, not before they say.
         OutcomeKind::Overloaded if left => RetryDecision::After(RetryDelay::None),
         OutcomeKind::Overloaded => {
-            let time = answer.retry_after.unwrap_or(BACKOFF);
+            let time = reply.retry_after.unwrap_or(BACKOFF);
             RetryDecision::After(RetryDelay::AtLeast(time))
         }
         _ => {

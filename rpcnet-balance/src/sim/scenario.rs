@@ -1,11 +1,11 @@
-//! Who there is, what they have to do, and what happens to them.
+//! Scenario of a simulated fleet: workers, clients, load and changes.
 
 use std::time::Duration;
 
 use super::{ClientPolicy, Method, ServiceTime, SimWorker, WorkerChange};
 use crate::Time;
 
-/// Who there is, what they have to do, and what happens to them.
+/// Scenario of a simulated fleet: workers, clients, load and changes.
 #[derive(Debug, Clone, PartialEq)]
 pub struct FleetScenario {
     pub(super) workers: Vec<SimWorker>,
@@ -19,7 +19,8 @@ pub struct FleetScenario {
 }
 
 impl FleetScenario {
-    /// One client that puts this load on these workers for 10 s of an uneventful life, with 50 µs each way between them.
+    /// One client that puts this load on these workers for 10 s without changes, with a network
+    /// delay of 50 µs each way.
     #[must_use]
     pub const fn new(workers: Vec<SimWorker>, load: Load) -> Self {
         Self {
@@ -34,8 +35,8 @@ impl FleetScenario {
         }
     }
 
-    /// A part of the calls is of this method. What is left is of the method 0, whose latency is
-    /// that of the workers and whose deadline is that of the policy; those that are added are
+    /// Adds a method of a fraction of the calls. The rest is of method 0, whose service time is
+    /// that of the workers and whose deadline is that of the client policy; added methods are
     /// numbered from 1. Default none.
     #[must_use]
     pub fn with_method(mut self, method: Method) -> Self {
@@ -43,35 +44,36 @@ impl FleetScenario {
         self
     }
 
-    /// Clients that share the load, at least 1, each with a balancer of its own.
+    /// Sets the number of clients that share the load, at least 1, each with a balancer of its own.
     #[must_use]
     pub fn with_clients(mut self, clients: usize) -> Self {
         self.clients = clients.max(1);
         self
     }
 
-    /// What the clients do about calls that do not succeed at once.
+    /// Sets what the clients do about calls that do not succeed at once.
     #[must_use]
     pub const fn with_policy(mut self, policy: ClientPolicy) -> Self {
         self.policy = policy;
         self
     }
 
-    /// No call begins after this. Default 10 s.
+    /// Sets the time after which no call begins. Default 10 s.
     #[must_use]
     pub fn with_duration(mut self, duration: Duration) -> Self {
         self.duration = duration.into();
         self
     }
 
-    /// How long a message takes one way. Default 50 µs.
+    /// Sets the one-way delay of a message. Default 50 µs.
     #[must_use]
     pub const fn with_network_delay(mut self, latency: Duration) -> Self {
         self.network_delay = latency;
         self
     }
 
-    /// At this moment this happens to a worker. Those of one moment happen in the order they were given.
+    /// Adds a change of a worker at a time. Changes of the same time happen in the order they were
+    /// added.
     ///
     /// # Panics
     ///
@@ -83,26 +85,27 @@ impl FleetScenario {
         self
     }
 
-    /// Requests a second that the workers can serve together, those that are absent at the beginning left out.
+    /// Requests a second that the workers can serve together, without those that are absent at the
+    /// beginning.
     #[must_use]
     pub fn capacity_per_s(&self) -> f64 {
         let present = self.workers.iter().filter(|worker| !worker.absent);
         present.map(SimWorker::capacity_per_s).sum()
     }
 
-    /// Of the method 0 and of those that were added.
+    /// The deadlines of method 0 and of those that were added.
     pub(super) fn deadlines(&self) -> Vec<Duration> {
         let added = self.methods.iter().map(|method| method.deadline);
         [self.policy.deadline].into_iter().chain(added).collect()
     }
 
-    /// The latency of a method, if it is not that of the worker.
+    /// The service time of a method, if it is not that of the worker.
     pub(super) fn service_time_of(&self, method: usize) -> Option<ServiceTime> {
         let added = method.checked_sub(1)?;
         Some(self.methods[added].service_time)
     }
 
-    /// The number of the method of a call, which is drawn in 0 to 1.
+    /// The number of the method of a call, chosen by a number in 0 to 1.
     pub(super) fn method(&self, drawn: f64) -> usize {
         let mut left = drawn;
         let found = self.methods.iter().position(|method| {
@@ -112,14 +115,14 @@ impl FleetScenario {
         found.map_or(0, |added| added + 1)
     }
 
-    /// How many workers there are, with those that are absent at the beginning.
+    /// The number of workers, including those that are absent at the beginning.
     #[must_use]
     pub const fn workers(&self) -> usize {
         self.workers.len()
     }
 }
 
-/// How many calls there are.
+/// Load of the fleet: when calls begin.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Load {
     pub(super) kind: LoadKind,
@@ -131,12 +134,13 @@ pub(super) enum LoadKind {
         in_flight: usize,
         calls: usize,
     },
-    /// From a moment on, so many a second.
+    /// Steps of (time, calls a second).
     Open(Vec<(Time, f64)>),
 }
 
 impl Load {
-    /// So many calls at any time, shared by the clients: when one ends, the next begins. Until there were `calls` of them.
+    /// Closed loop: this many calls at any time, shared by the clients; when one ends, the next
+    /// begins, until there were `calls` of them.
     #[must_use]
     pub const fn closed(in_flight: usize, calls: usize) -> Self {
         Self {
@@ -144,7 +148,7 @@ impl Load {
         }
     }
 
-    /// Calls begin independently of each other and of how they fare, on average so many a second.
+    /// Open loop: calls begin independently of each other, on average this many a second.
     #[must_use]
     pub fn open(per_s: f64) -> Self {
         Self {
@@ -152,7 +156,7 @@ impl Load {
         }
     }
 
-    /// From this moment on there are so many a second instead. Without effect on a closed one.
+    /// From this time on the rate is `per_s`. Without effect on a closed loop.
     #[must_use]
     pub fn then(mut self, from: Duration, per_s: f64) -> Self {
         if let LoadKind::Open(steps) = &mut self.kind {

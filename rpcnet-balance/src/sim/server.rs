@@ -1,4 +1,4 @@
-//! A worker at work.
+//! Simulated server: queue, service, faults.
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -10,13 +10,13 @@ use super::{
 };
 use crate::{OutcomeKind, ReportedLoad, Time};
 
-/// A worker at work: what it serves, what waits, and what is wrong with it.
+/// Simulated server: what it serves, what is queued, and its faults.
 #[derive(Debug)]
 pub(super) struct Server {
     worker: SimWorker,
-    /// How often it started.
+    /// The number of restarts.
     incarnation: u32,
-    /// How often it moved.
+    /// The number of address changes.
     address: u32,
     up: bool,
     hung: bool,
@@ -29,16 +29,16 @@ pub(super) struct Server {
     /// Since when it drains.
     draining: Option<Time>,
     serving: Vec<usize>,
-    /// Some have gone meanwhile.
+    /// Some entries have left the queue meanwhile.
     queue: VecDeque<usize>,
     queued: usize,
-    /// Came while it hung.
+    /// Requests that arrived while it hung.
     unread: Vec<usize>,
-    /// Would have ended while it hung.
+    /// Attempts that would have ended while it hung.
     overdue: Vec<usize>,
 }
 
-/// What is around a server.
+/// What a server shares with the rest of the simulation.
 #[derive(Debug)]
 pub(super) struct ServerContext<'a> {
     pub(super) events: &'a mut EventQueue,
@@ -69,7 +69,7 @@ impl Server {
         }
     }
 
-    /// As who it is there, if it is.
+    /// Its incarnation, if it is running.
     pub(super) fn incarnation(&self) -> Option<u32> {
         self.up.then_some(self.incarnation)
     }
@@ -83,77 +83,78 @@ impl Server {
         self.serving.is_empty() && self.queued == 0 && self.unread.is_empty()
     }
 
-    pub(super) fn on_request(&mut self, trip: usize, site: &mut ServerContext<'_>) {
-        let now = site.events.now();
-        if !self.up || site.attempts[trip].address != self.address {
-            site.send_reply(trip, Reply::connection_lost(false), Duration::ZERO);
+    pub(super) fn on_request(&mut self, attempt: usize, context: &mut ServerContext<'_>) {
+        let now = context.events.now();
+        if !self.up || context.attempts[attempt].address != self.address {
+            context.send_reply(attempt, Reply::connection_lost(false), Duration::ZERO);
         } else if self.hung {
-            self.unread.push(trip);
+            self.unread.push(attempt);
         } else if self
             .draining
             .is_some_and(|since| now.since(since) >= DRAIN_GRACE)
         {
-            site.send_reply(trip, self.overload_reply(), Duration::ZERO);
+            context.send_reply(attempt, self.overload_reply(), Duration::ZERO);
         } else if self.rejecting {
             let rejection = Reply {
                 processed: false,
                 ..self.reply(OutcomeKind::Refused)
             };
-            site.send_reply(trip, rejection, FAILURE_TIME);
+            context.send_reply(attempt, rejection, FAILURE_TIME);
         } else if self.failing {
             let failure = self.reply(OutcomeKind::Failure);
-            site.send_reply(trip, failure, FAILURE_TIME);
+            context.send_reply(attempt, failure, FAILURE_TIME);
         } else if self.serving.len() < self.worker.concurrency {
-            self.serve(trip, site);
+            self.serve(attempt, context);
         } else if self.queued < self.worker.queue_len {
-            self.queue.push_back(trip);
+            self.queue.push_back(attempt);
             self.queued += 1;
-            site.attempts[trip].stage = AttemptStage::Queued(now);
-            let waited = FleetEvent::QueueTimeout(trip);
-            site.events
+            context.attempts[attempt].stage = AttemptStage::Queued(now);
+            let waited = FleetEvent::QueueTimeout(attempt);
+            context
+                .events
                 .schedule_after(self.worker.queue_timeout, waited);
         } else {
-            site.send_reply(trip, self.overload_reply(), Duration::ZERO);
+            context.send_reply(attempt, self.overload_reply(), Duration::ZERO);
         }
     }
 
-    pub(super) fn on_service_completed(&mut self, trip: usize, site: &mut ServerContext<'_>) {
-        if site.attempts[trip].stage != AttemptStage::Serving {
+    pub(super) fn on_service_completed(&mut self, attempt: usize, context: &mut ServerContext<'_>) {
+        if context.attempts[attempt].stage != AttemptStage::Serving {
             return;
         }
         if self.hung {
-            self.overdue.push(trip);
+            self.overdue.push(attempt);
             return;
         }
-        self.serving.retain(|one| *one != trip);
+        self.serving.retain(|one| *one != attempt);
         let kind = if self.failing {
             OutcomeKind::Failure
         } else {
             OutcomeKind::Success
         };
-        site.send_reply(trip, self.reply(kind), Duration::ZERO);
-        self.serve_next(site);
+        context.send_reply(attempt, self.reply(kind), Duration::ZERO);
+        self.serve_next(context);
     }
 
-    pub(super) fn on_queue_timeout(&mut self, trip: usize, site: &mut ServerContext<'_>) {
-        if matches!(site.attempts[trip].stage, AttemptStage::Queued(_)) && !self.hung {
+    pub(super) fn on_queue_timeout(&mut self, attempt: usize, context: &mut ServerContext<'_>) {
+        if matches!(context.attempts[attempt].stage, AttemptStage::Queued(_)) && !self.hung {
             self.queued -= 1;
-            site.send_reply(trip, self.overload_reply(), Duration::ZERO);
+            context.send_reply(attempt, self.overload_reply(), Duration::ZERO);
         }
     }
 
-    pub(super) fn on_cancelled(&mut self, trip: usize, site: &mut ServerContext<'_>) {
+    pub(super) fn on_cancelled(&mut self, attempt: usize, context: &mut ServerContext<'_>) {
         if self.hung {
             // It reads nothing.
             return;
         }
-        match site.attempts[trip].stage {
+        match context.attempts[attempt].stage {
             AttemptStage::Queued(_) => self.queued -= 1,
-            AttemptStage::Serving => self.serving.retain(|one| *one != trip),
+            AttemptStage::Serving => self.serving.retain(|one| *one != attempt),
             AttemptStage::InTransit | AttemptStage::Done => return,
         }
-        site.attempts[trip].stage = AttemptStage::Done;
-        self.serve_next(site);
+        context.attempts[attempt].stage = AttemptStage::Done;
+        self.serve_next(context);
     }
 
     pub(super) const fn set_slowdown(&mut self, pace: f64) {
@@ -182,33 +183,33 @@ impl Server {
         }
     }
 
-    pub(super) fn recover(&mut self, site: &mut ServerContext<'_>) {
+    pub(super) fn recover(&mut self, context: &mut ServerContext<'_>) {
         self.failing = false;
         self.rejecting = false;
         self.underreporting = false;
         if !std::mem::take(&mut self.hung) {
             return;
         }
-        for trip in std::mem::take(&mut self.overdue) {
-            self.on_service_completed(trip, site);
+        for attempt in std::mem::take(&mut self.overdue) {
+            self.on_service_completed(attempt, context);
         }
-        // Of what it now reads, the calls that have been given up are cancelled right after.
+        // Calls that were cancelled meanwhile are cancelled right after it reads them.
         let held: Vec<usize> = self.serving.iter().chain(&self.queue).copied().collect();
-        for trip in held {
-            if !site.attempts[trip].is_open() {
-                self.on_cancelled(trip, site);
+        for attempt in held {
+            if !context.attempts[attempt].is_open() {
+                self.on_cancelled(attempt, context);
             }
         }
-        for trip in std::mem::take(&mut self.unread) {
-            if site.attempts[trip].is_open() {
-                self.on_request(trip, site);
+        for attempt in std::mem::take(&mut self.unread) {
+            if context.attempts[attempt].is_open() {
+                self.on_request(attempt, context);
             }
         }
-        self.serve_next(site);
+        self.serve_next(context);
     }
 
-    pub(super) fn crash(&mut self, site: &mut ServerContext<'_>) {
-        self.break_connections(site);
+    pub(super) fn crash(&mut self, context: &mut ServerContext<'_>) {
+        self.break_connections(context);
         *self = Self {
             up: false,
             incarnation: self.incarnation,
@@ -217,21 +218,21 @@ impl Server {
         };
     }
 
-    /// Without effect on one that is gone.
-    pub(super) fn relocate(&mut self, site: &mut ServerContext<'_>) {
+    /// Without effect on a server that is down.
+    pub(super) fn relocate(&mut self, context: &mut ServerContext<'_>) {
         if self.up {
-            self.break_connections(site);
+            self.break_connections(context);
             self.address += 1;
         }
     }
 
-    /// Its connections break.
-    fn break_connections(&mut self, site: &mut ServerContext<'_>) {
+    /// All of its connections break.
+    fn break_connections(&mut self, context: &mut ServerContext<'_>) {
         let lost = self.serving.drain(..).chain(self.queue.drain(..));
-        for trip in lost.chain(self.unread.drain(..)) {
-            if site.attempts[trip].stage != AttemptStage::Done {
-                site.send_reply(
-                    trip,
+        for attempt in lost.chain(self.unread.drain(..)) {
+            if context.attempts[attempt].stage != AttemptStage::Done {
+                context.send_reply(
+                    attempt,
                     Reply::connection_lost(true),
                     DISCONNECT_DETECTION_DELAY,
                 );
@@ -241,7 +242,7 @@ impl Server {
         self.queued = 0;
     }
 
-    /// Without effect on one that runs.
+    /// Without effect on a running server.
     pub(super) fn start(&mut self, now: Time) {
         if !self.up {
             *self = Self {
@@ -254,43 +255,45 @@ impl Server {
         }
     }
 
-    fn serve_next(&mut self, site: &mut ServerContext<'_>) {
+    fn serve_next(&mut self, context: &mut ServerContext<'_>) {
         while self.serving.len() < self.worker.concurrency {
-            let Some(trip) = self.queue.pop_front() else {
+            let Some(attempt) = self.queue.pop_front() else {
                 return;
             };
-            let AttemptStage::Queued(since) = site.attempts[trip].stage else {
+            let AttemptStage::Queued(since) = context.attempts[attempt].stage else {
                 continue;
             };
             self.queued -= 1;
-            if site.events.now().since(since) > self.worker.queue_timeout {
-                site.send_reply(trip, self.overload_reply(), Duration::ZERO);
+            if context.events.now().since(since) > self.worker.queue_timeout {
+                context.send_reply(attempt, self.overload_reply(), Duration::ZERO);
             } else {
-                self.serve(trip, site);
+                self.serve(attempt, context);
             }
         }
     }
 
-    fn serve(&mut self, trip: usize, site: &mut ServerContext<'_>) {
-        self.serving.push(trip);
-        let one = &mut site.attempts[trip];
+    fn serve(&mut self, attempt: usize, context: &mut ServerContext<'_>) {
+        self.serving.push(attempt);
+        let one = &mut context.attempts[attempt];
         one.stage = AttemptStage::Serving;
-        // Of the call and how often it was tried, not of the worker or the moment: the same for each balancer.
-        let mut dice = SimRng::new(site.seed, one.rng_stream);
+        // Drawn for the call and the number of its attempt, not for the worker or the time: the
+        // same for each balancer.
+        let mut rng = SimRng::new(context.seed, one.rng_stream);
         let latency = one.service_time.unwrap_or(self.worker.service_time);
-        let time = latency.draw(&mut dice);
-        let pace = self.slowdown * self.cold_factor(site.events.now());
-        site.events
-            .schedule_after(time.mul_f64(pace), FleetEvent::ServiceCompletes(trip));
+        let time = latency.draw(&mut rng);
+        let pace = self.slowdown * self.cold_factor(context.events.now());
+        context
+            .events
+            .schedule_after(time.mul_f64(pace), FleetEvent::ServiceCompletes(attempt));
     }
 
-    /// How many times as long it takes because it is cold.
+    /// The slowdown of a cold server.
     fn cold_factor(&self, now: Time) -> f64 {
         let Some(started) = self.started else {
             return 1.0;
         };
         let warm = now.since(started).as_secs_f64() / self.worker.warm_up_time.as_secs_f64();
-        // Without a cold start that is no number, or a large one.
+        // Without a cold start this is NaN, or a large number.
         if warm < 1.0 {
             self.worker.cold_slowdown + (1.0 - self.worker.cold_slowdown) * warm
         } else {
@@ -326,7 +329,7 @@ impl Server {
             return ReportedLoad::new().with_draining(self.draining.is_some());
         }
         let all = self.serving.len() + self.queued;
-        // By Little's law: what a request waits that comes now.
+        // By Little's law: the wait of a request that arrives now.
         let ahead = self.queued as f64 / self.worker.concurrency as f64;
         let delay = self
             .worker
@@ -342,24 +345,24 @@ impl Server {
 }
 
 impl ServerContext<'_> {
-    /// The worker has done with it, and after `time` the answer leaves.
-    fn send_reply(&mut self, trip: usize, answer: Reply, time: Duration) {
-        let one = &mut self.attempts[trip];
+    /// Finishes an attempt; the reply leaves after `time`.
+    fn send_reply(&mut self, attempt: usize, reply: Reply, time: Duration) {
+        let one = &mut self.attempts[attempt];
         one.stage = AttemptStage::Done;
-        one.reply = Some(answer);
+        one.reply = Some(reply);
         let arrives = time + self.network_delay;
         self.events
-            .schedule_after(arrives, FleetEvent::ReplyArrives(trip));
+            .schedule_after(arrives, FleetEvent::ReplyArrives(attempt));
     }
 }
 
-/// How long one that fails takes for it.
+/// Service time of a request that fails or is refused at once.
 const FAILURE_TIME: Duration = Duration::from_micros(100);
 
-/// How long a client takes to notice that a connection is broken on which it waits for an answer.
+/// Time until a client notices that a connection is broken on which it waits for a reply.
 const DISCONNECT_DETECTION_DELAY: Duration = Duration::from_millis(100);
 
-/// How long one that drains goes on to take what comes.
+/// How long a draining server continues to take calls.
 const DRAIN_GRACE: Duration = Duration::from_secs(1);
 
 const RETRY_AFTER_MIN: Duration = Duration::from_millis(1);

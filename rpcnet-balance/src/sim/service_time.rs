@@ -1,45 +1,46 @@
-//! How long a worker serves a request.
+//! Service times of a simulated worker.
 
 use std::time::Duration;
 
 use super::sim_rng::SimRng;
 
-/// How long a worker serves a request, the wait in its queue apart.
+/// Distribution of the time that a worker serves a request, without the wait in its queue.
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[non_exhaustive]
 pub enum ServiceTime {
-    /// Always the same.
+    /// Constant.
     Fixed(Duration),
-    /// Anything from nothing to this, alike.
+    /// Uniform between zero and a maximum.
     Uniform {
-        /// The longest.
+        /// The maximum.
         max: Duration,
     },
-    /// Most are short, some are long: one of a hundred takes 4.6 times the mean.
+    /// Exponential: one of a hundred takes 4.6 times the mean.
     Exponential {
-        /// On average.
+        /// The mean.
         mean: Duration,
     },
-    /// As service times of real systems often are; `sigma` 1 has one of a hundred at 6.2 times the mean.
+    /// Log-normal, as service times of real systems often are; with `sigma` 1 one of a hundred
+    /// takes 6.2 times the mean.
     LogNormal {
-        /// On average.
+        /// The mean.
         mean: Duration,
-        /// The deviation of the logarithm.
+        /// The standard deviation of the logarithm.
         sigma: f64,
     },
-    /// Of two kinds.
+    /// Bimodal: fast and slow requests.
     Bimodal {
-        /// Most of them.
+        /// The time of most requests.
         fast: Duration,
-        /// The others.
+        /// The time of the others.
         slow: Duration,
-        /// The part of the others, 0 to 1.
+        /// The fraction of the others, 0 to 1.
         slow_fraction: f64,
     },
 }
 
 impl ServiceTime {
-    /// On average.
+    /// The mean.
     #[must_use]
     pub fn mean(&self) -> Duration {
         match *self {
@@ -53,20 +54,20 @@ impl ServiceTime {
         }
     }
 
-    pub(super) fn draw(&self, dice: &mut SimRng) -> Duration {
+    pub(super) fn draw(&self, rng: &mut SimRng) -> Duration {
         match *self {
             Self::Fixed(time) => time,
-            Self::Uniform { max } => dice.fraction_of(max),
-            Self::Exponential { mean } => mean.mul_f64(dice.exponential()),
+            Self::Uniform { max } => rng.fraction_of(max),
+            Self::Exponential { mean } => mean.mul_f64(rng.exponential()),
             Self::LogNormal { mean, sigma } => {
-                mean.mul_f64((sigma * dice.normal() - sigma * sigma / 2.0).exp())
+                mean.mul_f64((sigma * rng.normal() - sigma * sigma / 2.0).exp())
             }
             Self::Bimodal {
                 fast,
                 slow,
                 slow_fraction: slow_share,
             } => {
-                if dice.unit() <= slow_share {
+                if rng.unit() <= slow_share {
                     slow
                 } else {
                     fast
@@ -81,7 +82,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_drawn_has_the_mean() {
+    fn samples_have_the_mean() {
         let ms = Duration::from_millis;
         for latency in [
             ServiceTime::Fixed(ms(10)),
@@ -97,8 +98,8 @@ mod tests {
                 slow_fraction: 0.1,
             },
         ] {
-            let mut dice = SimRng::new(3, 0);
-            let sum: Duration = (0..100_000).map(|_| latency.draw(&mut dice)).sum();
+            let mut rng = SimRng::new(3, 0);
+            let sum: Duration = (0..100_000).map(|_| latency.draw(&mut rng)).sum();
             let mean = sum / 100_000;
             assert_eq!(latency.mean(), ms(10));
             assert!(

@@ -1,10 +1,10 @@
-//! What a worker can do.
+//! Simulated worker: capacity, queue, cold start.
 
 use std::time::Duration;
 
 use super::ServiceTime;
 
-/// What a worker can do, and when it refuses.
+/// Capacity of a simulated worker, and when it rejects calls.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct SimWorker {
     pub(super) service_time: ServiceTime,
@@ -18,8 +18,8 @@ pub struct SimWorker {
 }
 
 impl SimWorker {
-    /// One that serves 16 requests at a time, each as long as `latency` says, and keeps more in its queue: at most 1,000, and
-    /// none for longer than 50 ms.
+    /// A worker that serves 16 requests at a time with this service time, and queues more: at most
+    /// 1,000, and none for longer than 50 ms.
     #[must_use]
     pub const fn new(latency: ServiceTime) -> Self {
         Self {
@@ -34,16 +34,16 @@ impl SimWorker {
         }
     }
 
-    /// Requests that it serves at a time, at least 1. With more of them, so many that wait included, than four fifths of this
-    /// it says that it is busy.
+    /// Sets the number of requests that it serves at a time, at least 1. With more than four fifths
+    /// of this, queued ones included, it reports that it is busy.
     #[must_use]
     pub const fn with_concurrency(mut self, requests: usize) -> Self {
         self.concurrency = if requests == 0 { 1 } else { requests };
         self
     }
 
-    /// Requests that it keeps in its queue, and for how long: what is beyond the one or the other is refused, with a word
-    /// about when it is worth to try again.
+    /// Sets the length of its queue and the longest time in it: requests beyond either are
+    /// rejected, with a retry-after time.
     #[must_use]
     pub const fn with_queue(mut self, len: usize, wait: Duration) -> Self {
         self.queue_len = len;
@@ -51,15 +51,16 @@ impl SimWorker {
         self
     }
 
-    /// The weight that clients give it. Default 1. That it can do more is for the other settings to say.
+    /// Sets the weight that clients give it. Default 1. It does not change its capacity.
     #[must_use]
     pub const fn with_weight(mut self, weight: f32) -> Self {
         self.weight = weight;
         self
     }
 
-    /// After a start it takes `pace` times as long for a request, and gets faster until it is warm after this time. Default
-    /// warm at once; those that run from the beginning are warm.
+    /// Sets a cold start: after a start requests take `slowdown` times as long, less and less until
+    /// the worker is warm after this time. Default warm at once; workers that run from the
+    /// beginning are warm.
     #[must_use]
     pub const fn with_cold_start(mut self, time: Duration, pace: f64) -> Self {
         self.warm_up_time = time;
@@ -67,7 +68,8 @@ impl SimWorker {
         self
     }
 
-    /// Not there from the beginning: a [`WorkerChange::Start`](super::WorkerChange::Start) brings it.
+    /// Makes it absent at the beginning: a [`WorkerChange::Start`](super::WorkerChange::Start)
+    /// starts it.
     #[must_use]
     pub const fn absent(mut self) -> Self {
         self.absent = true;

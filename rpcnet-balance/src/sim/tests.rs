@@ -1,4 +1,4 @@
-//! What holds in every run.
+//! Tests of the simulator.
 
 use std::{sync::Arc, time::Duration};
 
@@ -15,12 +15,12 @@ const fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
 }
 
-/// Serves 800 a second.
+/// A worker that serves 800 requests a second.
 fn worker() -> SimWorker {
     SimWorker::new(ServiceTime::Exponential { mean: ms(10) }).with_concurrency(8)
 }
 
-/// All that can happen, within four seconds.
+/// A scenario with every kind of change, within four seconds.
 fn scenario_with_all_changes() -> FleetScenario {
     let worker = worker().with_cold_start(ms(500), 10.0);
     let workers = [vec![worker; 5], vec![worker.absent()]].concat();
@@ -54,8 +54,8 @@ fn scenario_with_all_changes() -> FleetScenario {
 fn every_call_ends_once_and_nothing_is_left_anywhere() {
     for make in [RANDOM, ROUND_ROBIN, LEAST] {
         for seed in 0..3 {
-            let plan = scenario_with_all_changes();
-            let mut fleet = Fleet::new(&plan, seed, make);
+            let scenario = scenario_with_all_changes();
+            let mut fleet = Fleet::new(&scenario, seed, make);
             fleet.begin();
             while let Some(event) = fleet.events.pop() {
                 fleet.handle(event);
@@ -65,7 +65,7 @@ fn every_call_ends_once_and_nothing_is_left_anywhere() {
                 "seed {seed}"
             );
             assert!(
-                fleet.attempts.iter().all(|trip| !trip.is_open()),
+                fleet.attempts.iter().all(|attempt| !attempt.is_open()),
                 "seed {seed}"
             );
             // That calls end once is asserted on the way.
@@ -86,13 +86,13 @@ fn every_call_ends_once_and_nothing_is_left_anywhere() {
 }
 
 #[test]
-fn the_trouble_takes_place() {
+fn the_scenario_has_every_kind_of_change() {
     let report = run(&scenario_with_all_changes(), 1, RANDOM);
     let ended = |end| report.calls().iter().any(|call| call.result == end);
     assert!(ended(CallResult::Answered) && ended(CallResult::DeadlineExceeded));
     let tried = |reason| report.attempts().iter().any(|it| it.kind == reason);
     assert!(tried(AttemptKind::Retry) && tried(AttemptKind::Hedge));
-    // Who drains is left alone before it refuses; who is new is found.
+    // A worker that drains gets no calls before it rejects them; a new worker is found.
     assert!(report.between(ms(2_000), ms(2_300)).share_of(4) > 0.1);
     assert_eq!(report.between(ms(2_700), ms(3_600)).share_of(4), 0.0);
     assert_eq!(report.between(ms(0), ms(1_300)).share_of(5), 0.0);
@@ -107,7 +107,7 @@ fn equal_seeds_give_equal_reports_and_others_do_not() {
 }
 
 #[test]
-fn all_balancers_are_given_the_same_calls() {
+fn all_balancers_get_the_same_calls() {
     let begins = |make: BalancerFactory| {
         let report = run(&scenario_with_all_changes(), 3, make);
         let begins = report.calls().iter().map(|call| (call.began, call.client));
@@ -120,26 +120,26 @@ fn all_balancers_are_given_the_same_calls() {
 fn a_closed_load_keeps_its_calls_in_flight() {
     let latency = ServiceTime::Fixed(ms(10));
     let worker = SimWorker::new(latency).with_concurrency(50);
-    let plan = FleetScenario::new(vec![worker; 2], Load::closed(20, 1_000))
+    let scenario = FleetScenario::new(vec![worker; 2], Load::closed(20, 1_000))
         .with_clients(4)
         .with_network_delay(Duration::ZERO);
-    let report = run(&plan, 1, RANDOM);
+    let report = run(&scenario, 1, RANDOM);
     assert_eq!((report.calls().len(), report.all().failed()), (1_000, 0));
     // Fifty rounds of twenty.
     assert_eq!(report.ended(), ms(500).into());
 }
 
 #[test]
-fn one_queue_is_that_of_the_theory() {
-    // M/M/1 at 0.8: the time in it is exponential, with mean 10 ms / (1 - 0.8).
+fn a_single_queue_agrees_with_queueing_theory() {
+    // M/M/1 at 0.8: the time in the system is exponential, with mean 10 ms / (1 - 0.8).
     let worker = SimWorker::new(ServiceTime::Exponential { mean: ms(10) })
         .with_concurrency(1)
         .with_queue(100_000, Duration::MAX);
-    let plan = FleetScenario::new(vec![worker], Load::open(80.0))
+    let scenario = FleetScenario::new(vec![worker], Load::open(80.0))
         .with_network_delay(Duration::ZERO)
         .with_duration(Duration::from_secs(2_000))
         .with_policy(ClientPolicy::new().with_deadline(Duration::from_secs(100)));
-    let report = run(&plan, 1, RANDOM);
+    let report = run(&scenario, 1, RANDOM);
     let sum: Duration = report.calls().iter().map(|call| call.took).sum();
     let mean = sum.as_secs_f64() / report.calls().len() as f64;
     assert!((mean - 0.050).abs() < 0.003, "{mean}");
@@ -148,12 +148,12 @@ fn one_queue_is_that_of_the_theory() {
 }
 
 #[test]
-fn a_worker_refuses_what_would_wait_too_long_and_serves_what_it_can() {
+fn an_overloaded_worker_rejects_the_excess_and_serves_the_rest() {
     let policy = ClientPolicy::new().with_attempts_max(1);
-    let plan = FleetScenario::new(vec![worker()], Load::open(1_600.0))
+    let scenario = FleetScenario::new(vec![worker()], Load::open(1_600.0))
         .with_duration(ms(5_000))
         .with_policy(policy);
-    let report = run(&plan, 1, RANDOM);
+    let report = run(&scenario, 1, RANDOM);
     let steady = report.between(ms(1_000), ms(5_000));
     assert!((steady.goodput_per_s() / 800.0 - 1.0).abs() < 0.05);
     let answered = report
@@ -168,8 +168,8 @@ fn a_worker_refuses_what_would_wait_too_long_and_serves_what_it_can() {
 #[test]
 fn retries_stay_within_their_budget() {
     let policy = ClientPolicy::new().with_budget(0.1, 100.0);
-    let plan = FleetScenario::new(vec![worker(); 4], Load::open(10_000.0)).with_policy(policy);
-    let report = run(&plan, 1, RANDOM);
+    let scenario = FleetScenario::new(vec![worker(); 4], Load::open(10_000.0)).with_policy(policy);
+    let report = run(&scenario, 1, RANDOM);
     let extra = report.all().extra_attempts() * report.calls().len() as f64;
     let answered = report.calls().len() - report.all().failed();
     assert!(
@@ -180,21 +180,21 @@ fn retries_stay_within_their_budget() {
 }
 
 #[test]
-fn who_cannot_be_reached_costs_no_call() {
-    let plan = FleetScenario::new(vec![worker(); 5], Load::open(1_000.0)).with_change(
+fn an_unreachable_worker_fails_no_call() {
+    let scenario = FleetScenario::new(vec![worker(); 5], Load::open(1_000.0)).with_change(
         ms(2_000),
         1,
         WorkerChange::Crash,
     );
-    let report = run(&plan, 1, RANDOM);
+    let report = run(&scenario, 1, RANDOM);
     assert_eq!(report.all().failed(), 0);
     let extra = report.attempts().len() - report.calls().len();
-    assert!(extra > 0, "somebody has to find out");
-    // Found out by the first few, and not asked by every call from then on.
+    assert!(extra > 0, "the first calls have to find out");
+    // Found out by the first few calls, and not tried by every call from then on.
     assert!(extra < 60, "{extra}");
 }
 
-/// One of five refuses everything from 1 s on.
+/// One of five workers refuses everything from 1 s on.
 fn old_version(policy: ClientPolicy) -> FleetScenario {
     FleetScenario::new(vec![worker(); 5], Load::open(2_000.0))
         .with_policy(policy)
@@ -203,7 +203,7 @@ fn old_version(policy: ClientPolicy) -> FleetScenario {
 }
 
 #[test]
-fn who_rejects_is_passed_over_and_asked_again_rarely() {
+fn a_worker_that_refuses_is_avoided_and_probed_rarely() {
     for seed in 0..3 {
         let report = run(&old_version(ClientPolicy::new()), seed, LEAST);
         assert_eq!(report.all().failed(), 0, "seed {seed}");
@@ -214,22 +214,23 @@ fn who_rejects_is_passed_over_and_asked_again_rarely() {
         assert_eq!(asked.count(), 2, "seed {seed}");
         assert!(after.extra_attempts() < 0.001, "seed {seed}");
     }
-    let plan = old_version(ClientPolicy::new()).with_change(ms(8_000), 1, WorkerChange::Recover);
-    let report = run(&plan, 1, LEAST);
+    let scenario =
+        old_version(ClientPolicy::new()).with_change(ms(8_000), 1, WorkerChange::Recover);
+    let report = run(&scenario, 1, LEAST);
     // The probe at 16 s finds out.
     assert!(report.between(ms(17_000), Duration::MAX).share_of(1) > 0.15);
 }
 
 #[test]
-fn quick_rejections_attract_no_more_than_their_share() {
-    // So few calls that all are idle as a rule: what is left to choose by is how quick they are.
-    let plan = FleetScenario::new(vec![worker(); 5], Load::open(40.0))
+fn quick_refusals_do_not_attract_calls() {
+    // So few calls that all are idle as a rule: balancers can only compare latencies.
+    let scenario = FleetScenario::new(vec![worker(); 5], Load::open(40.0))
         .with_policy(ClientPolicy::new().with_refusal_avoidance(false))
         .with_duration(ms(60_000))
         .with_change(ms(10_000), 1, WorkerChange::Reject);
     let ewma: BalancerFactory = |seed| Arc::new(PeakEwma::seeded(seed));
     for seed in 0..3 {
-        let report = run(&plan, seed, ewma);
+        let report = run(&scenario, seed, ewma);
         assert_eq!(report.all().failed(), 0, "seed {seed}");
         let share = report.between(ms(20_000), Duration::MAX).share_of(1);
         assert!(share < 0.3, "seed {seed}: {share}");
@@ -237,13 +238,13 @@ fn quick_rejections_attract_no_more_than_their_share() {
 }
 
 #[test]
-fn one_that_moves_costs_no_call_and_is_found_again() {
-    let plan = FleetScenario::new(vec![worker(); 5], Load::open(1_000.0)).with_change(
+fn a_worker_that_moves_fails_no_call_and_is_found_again() {
+    let scenario = FleetScenario::new(vec![worker(); 5], Load::open(1_000.0)).with_change(
         ms(2_000),
         1,
         WorkerChange::Move,
     );
-    let report = run(&plan, 1, RANDOM);
+    let report = run(&scenario, 1, RANDOM);
     assert_eq!(report.all().failed(), 0);
     let before_it_is_known = report.between(ms(2_000), ms(5_000));
     assert!(before_it_is_known.share_of(1) < 0.02);
@@ -251,29 +252,29 @@ fn one_that_moves_costs_no_call_and_is_found_again() {
 }
 
 #[test]
-fn a_hang_is_over_when_it_is_over() {
-    let plan = FleetScenario::new(vec![worker(); 1], Load::open(100.0))
+fn a_hung_worker_recovers() {
+    let scenario = FleetScenario::new(vec![worker(); 1], Load::open(100.0))
         .with_duration(ms(4_000))
         .with_change(ms(1_000), 0, WorkerChange::Hang)
         .with_change(ms(3_000), 0, WorkerChange::Recover);
-    let report = run(&plan, 1, RANDOM);
+    let report = run(&scenario, 1, RANDOM);
     let hung = report.between(ms(1_000), ms(1_900));
     assert_eq!(hung.failed(), hung.calls().len());
     assert_eq!(report.between(ms(3_000), ms(4_000)).failed(), 0);
-    // What came last before the end is answered after all.
+    // Calls that began shortly before the end have a reply after all.
     let waited = report.between(ms(2_500), ms(2_900));
     assert!(waited.failed() < waited.calls().len());
 }
 
 #[test]
-fn who_waits_too_long_is_refused_while_it_waits() {
+fn a_call_is_rejected_at_the_queue_timeout() {
     let worker = SimWorker::new(ServiceTime::Fixed(ms(200)))
         .with_concurrency(1)
         .with_queue(10, ms(50));
-    let plan = FleetScenario::new(vec![worker], Load::closed(2, 2))
+    let scenario = FleetScenario::new(vec![worker], Load::closed(2, 2))
         .with_network_delay(Duration::ZERO)
         .with_policy(ClientPolicy::new().with_attempts_max(1));
-    let report = run(&plan, 1, RANDOM);
+    let report = run(&scenario, 1, RANDOM);
     let ends: Vec<_> = report
         .calls()
         .iter()
@@ -289,26 +290,26 @@ fn who_waits_too_long_is_refused_while_it_waits() {
 }
 
 #[test]
-fn clients_hear_of_a_drain_without_a_call() {
-    let plan = FleetScenario::new(vec![worker(); 10], Load::open(100.0))
+fn clients_learn_of_a_drain_without_a_call() {
+    let scenario = FleetScenario::new(vec![worker(); 10], Load::open(100.0))
         .with_clients(20)
         .with_duration(ms(2_000))
         .with_change(ms(500), 3, WorkerChange::Drain);
-    let report = run(&plan, 1, RANDOM);
+    let report = run(&scenario, 1, RANDOM);
     assert!(report.between(ms(0), ms(500)).share_of(3) > 0.0);
     assert_eq!(report.between(ms(801), ms(2_000)).share_of(3), 0.0);
 }
 
 #[test]
-fn a_bad_balancer_is_seen_to_be_bad() {
-    // Always the first that is allowed.
+fn a_balancer_that_ignores_load_fails_calls() {
+    // Always the first endpoint that is allowed.
     let first: BalancerFactory = |_| {
         Arc::new(from_fn(|view, cx| {
             view.endpoints().iter().position(|one| cx.allows(one))
         }))
     };
-    let plan = FleetScenario::new(vec![worker(); 5], Load::open(2_400.0));
-    let (bad, good) = (run(&plan, 1, first), run(&plan, 1, LEAST));
+    let scenario = FleetScenario::new(vec![worker(); 5], Load::open(2_400.0));
+    let (bad, good) = (run(&scenario, 1, first), run(&scenario, 1, LEAST));
     assert!(bad.all().share_of(0) > 0.8);
     assert!(bad.all().failed() > 1_000);
     assert_eq!(good.all().failed(), 0);
@@ -316,7 +317,7 @@ fn a_bad_balancer_is_seen_to_be_bad() {
 }
 
 #[test]
-fn a_rare_method_that_takes_long_costs_the_others_nothing() {
+fn a_rare_long_method_does_not_slow_the_others() {
     let latency = ServiceTime::LogNormal {
         mean: ms(20),
         sigma: 0.3,
@@ -325,13 +326,13 @@ fn a_rare_method_that_takes_long_costs_the_others_nothing() {
     // One each 2 s, of a capacity of 2,000 a second.
     let rare = Method::new(1.0 / 2_400.0, ServiceTime::Fixed(ms(3_000)));
     let policy = ClientPolicy::new().with_attempts_max(1);
-    let plan = FleetScenario::new(workers, Load::open(1_200.0))
+    let scenario = FleetScenario::new(workers, Load::open(1_200.0))
         .with_method(rare)
         .with_duration(ms(20_000));
     let ewma: BalancerFactory = |seed| Arc::new(PeakEwma::seeded(seed));
     // The 99th percentile of the short calls, and how many of them failed.
     let short_calls = |policy, seed| {
-        let report = run(&plan.clone().with_policy(policy), seed, ewma);
+        let report = run(&scenario.clone().with_policy(policy), seed, ewma);
         let long = report.of_method(1);
         assert!(long.calls().len() > 4 && long.all().failed() == 0);
         assert!(long.all().latency(0.0) > ms(3_000));
@@ -345,7 +346,8 @@ fn a_rare_method_that_takes_long_costs_the_others_nothing() {
             p99 < ms(45) && failed == 0,
             "seed {seed}: {p99:?}, {failed}"
         );
-        // As they are measured, each makes its worker look slow, and the others are crowded.
+        // With latencies as measured, each long call makes its worker look slow, and the others are
+        // overloaded.
         let measured = policy.with_normalized_latencies(false);
         let (p99, failed) = short_calls(measured, seed);
         assert!(p99 > ms(55), "seed {seed}: {p99:?}, {failed}");
@@ -353,12 +355,12 @@ fn a_rare_method_that_takes_long_costs_the_others_nothing() {
 }
 
 #[test]
-fn calls_of_one_method_are_balanced_as_they_are_measured() {
+fn normalisation_changes_nothing_for_a_single_method() {
     let ewma: BalancerFactory = |seed| Arc::new(PeakEwma::seeded(seed));
     let report = |normalizes| {
-        let plan = scenario_with_all_changes();
-        let policy = plan.policy.with_normalized_latencies(normalizes);
-        run(&plan.with_policy(policy), 3, ewma)
+        let scenario = scenario_with_all_changes();
+        let policy = scenario.policy.with_normalized_latencies(normalizes);
+        run(&scenario.with_policy(policy), 3, ewma)
     };
     assert_eq!(report(true), report(false));
 }

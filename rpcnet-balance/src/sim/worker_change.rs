@@ -1,31 +1,35 @@
-//! What happens to a worker.
+//! Changes of a simulated worker: faults, drains, restarts.
 
-/// What happens to a worker at a moment of a [`FleetScenario`](super::FleetScenario).
+/// Change of a worker at a time of a [`FleetScenario`](super::FleetScenario).
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[non_exhaustive]
 pub enum WorkerChange {
-    /// From now on requests take it so many times as long as in the beginning: 100 for a straggler, 1 for one that has got
-    /// over it.
+    /// Requests take this many times as long as in the beginning: 100 for a straggler, 1 for one
+    /// that has recovered.
     Slowdown(f64),
-    /// From now on it fails each request within 0.1 ms, whatever waits.
+    /// Each request fails within 0.1 ms, whatever is queued.
     Fail,
-    /// From now on it refuses each request within 0.1 ms, before running it: as one of an older version, which does not know the
-    /// method.
+    /// Each request is refused within 0.1 ms, before it runs: as by a worker of an older version
+    /// that does not know the method.
     Reject,
-    /// From now on it reports that it has nothing to do, whatever it has.
+    /// Reports say that the worker is idle, whatever it serves.
     Underreport,
-    /// It does nothing any more: it takes requests and answers none. With [`Recover`](Self::Recover) it goes on.
+    /// The worker hangs: it takes requests and replies to none. With [`Recover`](Self::Recover) it
+    /// goes on.
     Hang,
-    /// It fails, rejects, underreports and hangs no longer.
+    /// The worker no longer fails, rejects, underreports or hangs.
     Recover,
-    /// It says that it takes no new calls, with every reply and in the membership; after a second it refuses them.
+    /// The worker drains: it says so with every reply and in the membership; after a second it
+    /// rejects calls.
     Drain,
-    /// It is gone, with all that it was serving. The membership says so after a while.
+    /// The worker crashes and loses everything that it was serving. The membership learns it after
+    /// a delay.
     Crash,
-    /// It goes on at another address, without what it was serving; its old one cannot be reached. The membership says so as late
-    /// as of a crash.
+    /// The worker moves to another address and loses everything that it was serving; the old
+    /// address cannot be reached. The membership learns it as late as a crash.
     Move,
-    /// It is there again, or for the first time, cold if it [starts slowly](super::SimWorker::with_cold_start). The membership
-    /// says so after a while. Without effect on one that runs.
+    /// The worker starts, again or for the first time, cold if it [starts
+    /// slowly](super::SimWorker::with_cold_start). The membership learns it after a delay. Without
+    /// effect on a running worker.
     Start,
 }

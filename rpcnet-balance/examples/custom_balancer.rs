@@ -1,8 +1,8 @@
-//! A balancer of one's own beside those of the crate, in a fleet with a straggler:
-//! `cargo run --release -p rpcnet-balance --features sim --example bad_days`.
+//! Comparison of a custom balancer with those of the crate, in a fleet with a straggler:
+//! `cargo run --release -p rpcnet-balance --features sim --example custom_balancer`.
 //!
-//! Twenty workers and four clients; after two seconds one worker becomes fifty times slower, and the load is 70 % of what
-//! all could serve.
+//! There are twenty workers and four clients; after two seconds one worker becomes fifty times
+//! slower, and the load is 70 % of the capacity of all.
 
 use std::{sync::Arc, time::Duration};
 
@@ -11,7 +11,8 @@ use rpcnet_balance::{
     sim::{self, FleetScenario, Load, ServiceTime, SimWorker, WorkerChange},
 };
 
-/// The shortest queue: by what a worker said last, or the calls of this client if those are more.
+/// The shortest queue: by the last report of a worker, or the calls of this client if those are
+/// more.
 #[derive(Debug)]
 struct ShortestQueue;
 
@@ -33,7 +34,7 @@ fn main() {
     let workers = vec![worker; 20];
     let load = 0.7 * 20.0 * worker.capacity_per_s();
     let turns = Duration::from_secs(2);
-    let plan = FleetScenario::new(workers, Load::open(load))
+    let scenario = FleetScenario::new(workers, Load::open(load))
         .with_clients(4)
         .with_duration(Duration::from_secs(10))
         .with_change(turns, 3, WorkerChange::Slowdown(50.0));
@@ -51,7 +52,7 @@ fn main() {
         "", "p50 ms", "p99 ms", "failed", "to the straggler"
     );
     for (name, balancer) in balancers {
-        let report = sim::run(&plan, 7, balancer);
+        let report = sim::run(&scenario, 7, balancer);
         let after = report.between(turns, Duration::MAX);
         let ms = |q| after.latency(q).as_secs_f64() * 1e3;
         println!(

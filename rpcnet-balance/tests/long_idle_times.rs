@@ -1,4 +1,5 @@
-//! Everything that remembers a time, over weeks: no word wraps around, no quiet is too long.
+//! Properties of state that remembers a time, over weeks: no word wraps around, no idle time is too
+//! long.
 
 use std::{sync::Arc, time::Duration};
 
@@ -9,7 +10,8 @@ use rpcnet_balance::{
     health::{GroupHealth, HealthConfig, OutlierDetector},
 };
 
-/// From a second to years, and to the places where words of up to 50 bits of nanoseconds would wrap around.
+/// From a second to years, and to the places where words of up to 50 bits of nanoseconds would wrap
+/// around.
 fn long() -> impl Strategy<Value = Duration> {
     prop_oneof![
         (9.0..17.0_f64).prop_map(|log| 10_f64.powf(log) as u64),
@@ -28,14 +30,14 @@ fn view() -> View {
 
 proptest! {
     #[test]
-    fn a_hold_lasts_as_long_as_it_should(start in long(), quiet in long()) {
+    fn a_backoff_lasts_its_duration(start in long(), quiet in long()) {
         let (balancer, view) = (PeakEwma::seeded(1), view());
         let fail = |now: Time| {
             let outcome = Outcome::new(OutcomeKind::Failure, ms(1)).with_now(now);
             balancer.on_outcome(&view, 0, &outcome);
         };
         let mut now = Time::from(start);
-        // In a row: each is the first call after the hold of the one before.
+        // Consecutive failures: each is the first call after the backoff of the one before.
         for hold in [100, 400, 1600, 6400, 25_600, 30_000, 30_000] {
             fail(now);
             prop_assert!(view[0].in_backoff(now + ms(hold - 1)));
@@ -46,7 +48,7 @@ proptest! {
     }
 
     #[test]
-    fn a_report_is_news_for_a_second(start in long(), quiet in long()) {
+    fn a_report_is_valid_for_a_second(start in long(), quiet in long()) {
         let endpoint = Endpoint::new(1);
         let now = Time::from(start);
         endpoint.set_reported_load_at(ReportedLoad::new().with_busy(true), now);
@@ -67,7 +69,7 @@ proptest! {
     }
 
     #[test]
-    fn a_budget_fills_at_its_rate_and_no_further(start in long(), quiet in long()) {
+    fn a_retry_budget_fills_at_its_rate_up_to_its_capacity(start in long(), quiet in long()) {
         let budget = RetryBudget::new().with_cap(50.0).with_reserve_per_s(10.0);
         let now = Time::from(start);
         while budget.withdraw(now) {}
@@ -90,43 +92,43 @@ proptest! {
     }
 
     #[test]
-    fn who_was_out_is_probed_after_any_quiet(start in long(), quiet in long(), ejected in any::<bool>()) {
-        let (outliers, view) = (OutlierDetector::seeded(HealthConfig::new(), 7), view());
-        outliers.set_view(&view);
-        let mut gate = GroupHealth::new();
+    fn a_flagged_endpoint_is_probed_after_any_idle_time(start in long(), quiet in long(), ejected in any::<bool>()) {
+        let (detector, view) = (OutlierDetector::seeded(HealthConfig::new(), 7), view());
+        detector.set_view(&view);
+        let mut group = GroupHealth::new();
         let now = Time::from(start);
         let kind = if ejected { OutcomeKind::Failure } else { OutcomeKind::Unreachable };
         for _ in 0..5 {
-            outliers.on_outcome(&view[0], &Outcome::new(kind, ms(1)).with_now(now));
+            detector.on_outcome(&view[0], &Outcome::new(kind, ms(1)).with_now(now));
         }
         prop_assert!(!view[0].flags().is_empty());
-        prop_assert!(!gate.check(&outliers, &view, now + ms(50)).is_probe_due);
-        // A new view makes a new gate.
-        gate = GroupHealth::following(&gate);
+        prop_assert!(!group.check(&detector, &view, now + ms(50)).is_probe_due);
+        // A new view makes a new group health.
+        group = GroupHealth::following(&group);
         let later = now + ms(30_001) + quiet;
-        prop_assert!(gate.check(&outliers, &view, later).is_probe_due);
+        prop_assert!(group.check(&detector, &view, later).is_probe_due);
         let cx = PickContext::new().with_now(later);
-        let (index, probe) = outliers.probe(&view, &cx).expect("it is time");
-        prop_assert!(outliers.probe(&view, &cx).is_none(), "one alone");
+        let (index, probe) = detector.probe(&view, &cx).expect("it is time");
+        prop_assert!(detector.probe(&view, &cx).is_none(), "one alone");
         let answer = Outcome::new(OutcomeKind::Success, ms(1)).with_now(later);
-        prop_assert_eq!(outliers.on_probe_outcome(&view[index], &probe, &answer).count(), 1);
+        prop_assert_eq!(detector.on_probe_outcome(&view[index], &probe, &answer).count(), 1);
         prop_assert_eq!(view[0].flags(), ExclusionFlags::NONE);
     }
 
     #[test]
-    fn a_probe_that_is_never_told_keeps_others_waiting_for_its_lease(start in long(), quiet in long()) {
-        let (outliers, view) = (OutlierDetector::seeded(HealthConfig::new(), 7), view());
+    fn a_probe_without_an_outcome_blocks_others_for_its_lease(start in long(), quiet in long()) {
+        let (detector, view) = (OutlierDetector::seeded(HealthConfig::new(), 7), view());
         let now = Time::from(start);
-        outliers.on_outcome(&view[0], &Outcome::new(OutcomeKind::Unreachable, ms(1)).with_now(now));
+        detector.on_outcome(&view[0], &Outcome::new(OutcomeKind::Unreachable, ms(1)).with_now(now));
         let cx = |at: Time| PickContext::new().with_now(at);
         let later = now + ms(200) + quiet;
-        prop_assert!(outliers.probe(&view, &cx(later)).is_some());
-        prop_assert!(outliers.probe(&view, &cx(later + ms(9_000))).is_none());
-        prop_assert!(outliers.probe(&view, &cx(later + ms(10_001) + quiet)).is_some());
+        prop_assert!(detector.probe(&view, &cx(later)).is_some());
+        prop_assert!(detector.probe(&view, &cx(later + ms(9_000))).is_none());
+        prop_assert!(detector.probe(&view, &cx(later + ms(10_001) + quiet)).is_some());
     }
 
     #[test]
-    fn one_that_is_new_has_its_share_after_any_quiet(start in long(), quiet in long()) {
+    fn a_new_endpoint_gets_its_share_after_any_idle_time(start in long(), quiet in long()) {
         let first = View::new([Arc::new(Endpoint::new(0))], 1);
         let slow = SlowStart::new(Arc::new(Random::seeded(3)), Duration::from_secs(10));
         let slow = slow.rebuild(&first).expect("it has state");
@@ -143,12 +145,12 @@ proptest! {
 }
 
 #[test]
-fn times_without_end_are_no_overflow() {
+fn extreme_times_do_not_overflow() {
     let config = HealthConfig::new().with_unreachable_backoff(Duration::MAX, Duration::MAX);
-    let (outliers, view) = (OutlierDetector::seeded(config, 7), view());
+    let (detector, view) = (OutlierDetector::seeded(config, 7), view());
     for now in [1, u64::MAX].repeat(20).into_iter().map(Time::from_nanos) {
         let outcome = Outcome::new(OutcomeKind::Unreachable, Duration::MAX).with_now(now);
-        assert!(outliers.on_outcome(&view[0], &outcome).is_some());
+        assert!(detector.on_outcome(&view[0], &outcome).is_some());
         view[0].clear_flags(ExclusionFlags::ALL);
     }
 }

@@ -1,4 +1,4 @@
-//! Calls of different kinds, at servers that are alike: none looks slow because of what it serves.
+//! Tests of calls of different kinds: no server looks slow because of what it serves.
 
 use std::{sync::Arc, time::Duration};
 
@@ -11,7 +11,7 @@ const SHORT: u64 = 1;
 const LONG: u64 = 2;
 const SERVERS: usize = 5;
 
-/// Balancers that go by latency.
+/// Balancers that compare latencies.
 fn measuring() -> [Arc<dyn Balancer>; 2] {
     [Arc::new(PeakEwma::seeded(7)), Arc::new(Prequal::seeded(7))]
 }
@@ -24,12 +24,12 @@ fn at(ms_: u64) -> Time {
     Time::from(ms(ms_))
 }
 
-/// Calls to servers, and what the client knows of their kinds.
+/// Calls to equal servers, and the client's normaliser.
 struct Client {
     balancer: Arc<dyn Balancer>,
     normalizer: LatencyNormalizer,
     view: View,
-    /// When each call ends, which server has it, of which kind it is, and when it began.
+    /// The end of each call, its server, its kind, and its beginning.
     running: Vec<(Time, usize, u64, Time, InFlight)>,
     /// How many times as long each server takes.
     pace: [u32; SERVERS],
@@ -46,7 +46,7 @@ impl Client {
         }
     }
 
-    /// Begins a call, at a server of the balancer's choice, or at this one. Says which.
+    /// Begins a call at a server of the balancer's choice, or at `server`, and returns the server.
     fn begin(&mut self, now: Time, kind: u64, server: Option<usize>) -> usize {
         let cx = PickContext::new().with_now(now);
         let index = server.or_else(|| self.balancer.pick(&self.view, &cx));
@@ -54,14 +54,14 @@ impl Client {
         let mut call = self.view[index].begin_at(now);
         call.set_scale(now, self.normalizer.scale(kind));
         let took = if kind == LONG { ms(3_000) } else { ms(20) };
-        // A tenth more or less, by chance.
+        // Up to a tenth more or less, by chance.
         let took = took * (90 + (now.as_nanos() / 1_000_000 * 7919 % 21) as u32) / 100;
         let ends = now + took * self.pace[index];
         self.running.push((ends, index, kind, now, call));
         index
     }
 
-    /// Calls that have ended by now are told.
+    /// Records the calls that have ended by now.
     fn end(&mut self, now: Time) {
         let mut ended: Vec<_> = self.running.extract_if(.., |call| call.0 <= now).collect();
         ended.sort_by_key(|call| call.0);
@@ -73,7 +73,7 @@ impl Client {
         }
     }
 
-    /// A short call each 10 ms from `from` to `until`, in ms; the share of each server.
+    /// A short call every 10 ms from `from` to `until`, in ms; the share of each server.
     fn shares(&mut self, from: u64, until: u64) -> [f64; SERVERS] {
         self.shares_of_calls_each(10, from, until)
     }
@@ -90,7 +90,7 @@ impl Client {
 }
 
 #[test]
-fn a_server_that_has_answered_a_long_call_keeps_its_share() {
+fn a_server_keeps_its_share_after_a_long_call() {
     for balancer in measuring() {
         let mut client = Client::new(balancer);
         client.shares(1_000, 5_000);
@@ -102,7 +102,7 @@ fn a_server_that_has_answered_a_long_call_keeps_its_share() {
 }
 
 #[test]
-fn servers_are_not_silent_because_long_calls_are_in_flight() {
+fn long_calls_in_flight_cause_no_silence() {
     for balancer in measuring() {
         let mut client = Client::new(balancer);
         client.shares(1_000, 5_000);
@@ -111,7 +111,7 @@ fn servers_are_not_silent_because_long_calls_are_in_flight() {
         for server in 0..SERVERS {
             client.begin(at(9_000), LONG, Some(server));
         }
-        // Few, so that at most times nothing is in flight but long calls.
+        // So few that mostly only long calls are in flight.
         let shares = client.shares_of_calls_each(50, 9_050, 11_700);
         for share in shares {
             assert!(share > 0.06, "{shares:?} of {:?}", client.balancer);
@@ -120,7 +120,7 @@ fn servers_are_not_silent_because_long_calls_are_in_flight() {
 }
 
 #[test]
-fn a_server_that_is_slow_for_all_kinds_is_found_also_if_it_serves_first() {
+fn a_server_that_is_slow_for_all_kinds_is_noticed_even_if_it_serves_first() {
     for balancer in measuring() {
         let mut client = Client::new(balancer);
         client.pace[2] = 10;
@@ -137,7 +137,7 @@ fn a_server_that_is_slow_for_all_kinds_is_found_also_if_it_serves_first() {
 }
 
 #[test]
-fn a_server_that_hangs_is_found_while_long_calls_are_in_flight_everywhere() {
+fn a_hung_server_is_noticed_while_long_calls_are_in_flight_everywhere() {
     for balancer in measuring() {
         let mut client = Client::new(balancer);
         client.begin(at(1_000), SHORT, Some(0));

@@ -1,11 +1,11 @@
-//! The budget of extra attempts is kept by any sequence of events, and quantiles are near the exact ones.
+//! Properties of retry budgets and latency quantiles against exact models.
 
 use std::time::Duration;
 
 use proptest::prelude::*;
 use rpcnet_balance::{LatencyQuantiles, RetryBudget, Time};
 
-/// What a client does, one after the other.
+/// One action of a client.
 #[derive(Debug, Clone, Copy)]
 enum Step {
     Succeed(u16),
@@ -21,7 +21,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// What a budget is, in plain numbers.
+/// Model of a retry budget in plain numbers.
 struct Model {
     ratio: f64,
     reserve: f64,
@@ -48,7 +48,7 @@ proptest! {
         let budget = RetryBudget::new().with_ratio(ratio).with_reserve_per_s(reserve).with_cap(cap);
         let mut model = Model { ratio, reserve, cap, level: cap };
         let mut now = Time::ZERO;
-        // Stretches from each step on: successes, retries, and when it began.
+        // Intervals that start at each step: successes, retries, and their beginning.
         let mut stretches: Vec<(u64, u64, Time)> = Vec::new();
         for step in steps {
             stretches.push((0, 0, now));
@@ -88,14 +88,14 @@ proptest! {
 
     #[test]
     fn a_quantile_is_at_most_a_sixteenth_above_the_exact_one(
-        // Of all magnitudes alike, from a nanosecond to an hour.
+        // All orders of magnitude equally likely, from a nanosecond to an hour.
         powers in prop::collection::vec(0.0..12.5_f64, 1..400),
         q in 0.0..1.0_f64,
     ) {
         let mut nanos: Vec<u64> = powers.iter().map(|power| 10_f64.powf(*power) as u64).collect();
         let latencies = LatencyQuantiles::new();
         for (index, &latency) in nanos.iter().enumerate() {
-            // Over two windows and a half.
+            // Over two and a half windows.
             let now = Time::from_nanos(index as u64 * 12_500_000_000 / nanos.len() as u64);
             latencies.record(now, Duration::from_nanos(latency));
         }
