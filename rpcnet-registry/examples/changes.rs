@@ -1,4 +1,5 @@
-//! What a change of a cluster of a thousand costs, the source that tells of it and the next selection:
+//! Cost of a change in a cluster of a thousand nodes, for the source that reports it and for the
+//! next selection:
 //! `cargo run --release -p rpcnet-registry --no-default-features --example changes`.
 
 use std::time::{Duration, Instant};

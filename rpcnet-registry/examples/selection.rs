@@ -1,4 +1,5 @@
-//! A cluster that changes while calls go on: `cargo run -p rpcnet-registry --no-default-features --example selection`.
+//! Selection of workers in a cluster that changes meanwhile:
+//! `cargo run -p rpcnet-registry --no-default-features --example selection`.
 
 use futures::executor::block_on;
 use rpcnet_registry::{
@@ -23,7 +24,7 @@ fn main() {
     });
     let mut events = nodes.subscribe();
 
-    show(&workers, "everybody is well");
+    show(&workers, "all workers are healthy");
     cluster.suspect("red", 9.3);
     show(&workers, "red has not answered lately");
     cluster.fail("red");

@@ -1,51 +1,52 @@
-//! Why no worker was selected.
+//! Errors of worker selection.
 
 use crate::{FilterError, NodeState, SourceState};
 
-/// No worker was selected. Nothing has changed and no call was made.
+/// Selection of a worker failed. Nothing has changed and no call was made.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SelectError {
-    /// The filter cannot be read. The caller's fault; the same text will fail again.
+    /// The filter cannot be parsed. The caller's fault; the same text will fail again.
     #[error(transparent)]
     InvalidFilter(#[from] FilterError),
-    /// The tags of no worker match the filter. Worth another try when a node has joined or changed
-    /// its tags.
+    /// No worker's tags match the filter. Retry when a node has joined or changed its tags.
     #[error("there is no worker{}", matching_suffix(.filter))]
     NoMatch {
         /// The filter.
         filter: String,
     },
-    /// There are workers whose tags match, but all have failed or are leaving. Worth another try when one recovers.
+    /// There are workers whose tags match, but all have failed or are leaving. Retry when one
+    /// recovers.
     #[error("none of {matching} workers{} is reachable", matching_suffix(.filter))]
     NoneReachable {
         /// The filter.
         filter: String,
-        /// How many match.
+        /// The number of workers that match.
         matching: usize,
     },
-    /// There are workers to be reached, and all of them are excluded for this call (or the balancer, one of your own,
-    /// declined). The caller decides whether to try one of them again.
+    /// There are reachable workers, and all of them are excluded for this call (or a custom
+    /// balancer picked none). The caller decides whether to try one of them again.
     #[error("all {reachable} reachable workers{} are excluded from this selection", matching_suffix(.filter))]
     AllExcluded {
         /// The filter.
         filter: String,
-        /// How many could be reached.
+        /// The number of reachable workers.
         reachable: usize,
     },
-    /// The worker that was asked for by its name cannot be selected.
+    /// The worker that was requested by name cannot be selected.
     #[error("the worker {name:?} cannot be selected: {reason}")]
     NamedWorker {
-        /// The name that was asked for.
+        /// The name that was requested.
         name: String,
         /// Why it cannot be selected.
         reason: UnselectableReason,
     },
-    /// The source of the registry does not tell any more who is there: the node whose view it is has left, is superseded by a
-    /// newer node of its name, or its runtime is gone. Worth another try only if it is superseded, when that is over.
+    /// The source of the registry is no longer live: the node whose view it is has left, is
+    /// superseded by a newer node of its name, or its runtime has ended. Retry only if it is
+    /// superseded, when that is over.
     #[error("the membership source of the worker registry is not live: {state}")]
     SourceEnded {
-        /// What became of it.
+        /// The state of the source.
         state: SourceState,
     },
     /// The registry was never started, so it knows no node. The caller's fault.
@@ -66,36 +67,35 @@ impl SelectError {
     }
 }
 
-/// Why a worker cannot be selected by its name.
+/// Reason why a worker cannot be selected by its name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum UnselectableReason {
-    /// The registry knows no node of this name. Worth another try when one has joined, unless the
-    /// name is spelled in another way than that of a node that is there: then the caller's fault.
+    /// The registry knows no node of this name. Retry when one has joined, unless the name is a
+    /// misspelling of a known node: then it is the caller's fault.
     #[error("no node has this name{}", similar_name_hint(.similar))]
     Unknown {
-        /// The name of a node that differs from this one only by upper and lower case, white space
-        /// around it or a dot at its end.
+        /// The name of a node that differs from this one only by case, surrounding white space or a
+        /// final dot.
         similar: Option<String>,
     },
-    /// The tags of the node do not match the filter. Worth another try when they have changed.
+    /// The tags of the node do not match the filter. Retry when they have changed.
     #[error("its tags do not match `{filter}`")]
     NoMatch {
         /// The filter.
         filter: String,
     },
-    /// The node has failed, has left or is leaving. Worth another try when it has recovered.
+    /// The node has failed, has left or is leaving. Retry when it has recovered.
     #[error("it is not reachable (state: {state})")]
     NotReachable {
         /// The state of the node.
         state: NodeState,
     },
-    /// It is the node of this process, which is selected only
-    /// [with](crate::WorkerRegistry::with_local) a setting. The caller's fault.
+    /// It is the local node, which is selected only [with](crate::WorkerRegistry::with_local) a
+    /// setting. The caller's fault.
     #[error("it is the local node, which the settings of the registry exclude")]
     LocalNode,
-    /// The node says that it [serves no methods](crate::SERVES_TAG). Worth another try when it
-    /// does.
+    /// The node [serves no methods](crate::SERVES_TAG). Retry when it does.
     #[error("it serves no methods")]
     ServesNothing,
 }
@@ -112,7 +112,7 @@ impl UnselectableReason {
 
 fn similar_name_hint(similar: &Option<String>) -> String {
     match similar {
-        Some(similar) => format!(", names are compared as they are, and there is {similar:?}"),
+        Some(similar) => format!("; a similar name exists: {similar:?}"),
         None => String::new(),
     }
 }

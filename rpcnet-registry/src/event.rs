@@ -1,4 +1,4 @@
-//! What happens in a cluster, and how it is told.
+//! Cluster events and their subscriptions.
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -6,108 +6,111 @@ use async_broadcast::{InactiveReceiver, Receiver, RecvError, Sender, TryRecvErro
 
 use crate::{NodeInfo, SourceState};
 
-/// Something has changed.
+/// Event of a cluster.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum ClusterEvent {
-    /// A node is there that was not, or one has started anew.
+    /// A node has joined or restarted.
     NodeJoined(Arc<NodeInfo>),
     /// A node has left by its own announcement.
     NodeLeft(Arc<NodeInfo>),
-    /// A node is held for dead.
+    /// A node is considered dead.
     NodeFailed(Arc<NodeInfo>),
-    /// A node has not answered lately.
+    /// A node has missed probes and is suspect.
     NodeSuspect {
         /// The node.
         node: Arc<NodeInfo>,
-        /// How sure the detector is: -log10 of the probability that it is wrong.
+        /// The phi of the failure detector: -log10 of the probability that the suspicion is wrong.
         phi: f64,
     },
-    /// A node that was suspect or failed is alive after all.
+    /// A node that was suspect or failed is alive.
     NodeRecovered(Arc<NodeInfo>),
-    /// A node says something else about itself: other tags, another address, that it is about to leave.
+    /// A node has changed its tags or its address, or has begun to leave.
     NodeUpdated(Arc<NodeInfo>),
-    /// A node takes long to answer. It is alive, and may be worth sparing.
+    /// A node takes long to reply. It is alive, and balancers may give it fewer calls.
     NodeSlow(Arc<NodeInfo>),
-    /// A node that took long answers in time again.
+    /// A node that took long replies in time again.
     NodeResponsive(Arc<NodeInfo>),
-    /// A node is alive by its own word and cannot be reached: see [`NodeState::Unreachable`](crate::NodeState::Unreachable).
+    /// A node says that it is alive and cannot be reached: see
+    /// [`NodeState::Unreachable`](crate::NodeState::Unreachable).
     NodeUnreachable(Arc<NodeInfo>),
-    /// A node that could not be reached answers again.
+    /// A node that could not be reached replies again.
     NodeReachable(Arc<NodeInfo>),
-    /// No peer reaches this node at the address that it advertises. It is not ready.
+    /// No peer reaches this node at its advertised address. It is not ready.
     AddressUnreachable {
-        /// What it advertises.
+        /// The advertised address.
         addr: SocketAddr,
-        /// What a peer sees instead, if one told.
+        /// The address that a peer sees instead, if one reported it.
         observed: Option<SocketAddr>,
     },
-    /// The advertised address leads to this node after all, or again.
+    /// The advertised address leads to this node.
     AddressReachable {
-        /// What it advertises.
+        /// The advertised address.
         addr: SocketAddr,
     },
-    /// Two live nodes of different names advertise one address.
+    /// Two live nodes of different names advertise the same address.
     AddressConflict {
         /// The address.
         addr: SocketAddr,
-        /// Name of the node that started earlier.
+        /// The name of the node that started earlier.
         older: String,
-        /// Name of the node that started later.
+        /// The name of the node that started later.
         newer: String,
     },
-    /// Part of the cluster cannot be reached any more, all at once.
+    /// Part of the cluster has become unreachable all at once.
     PartitionDetected {
-        /// How many nodes can be reached, this one included.
+        /// The number of reachable nodes, including this one.
         reachable: usize,
-        /// How many there should be.
+        /// The number of expected nodes.
         expected: usize,
-        /// Whether this node is in the smaller part, or, of two equal ones, in the one without the
+        /// Whether this node is in the smaller part, or, if both are equal, in the one without the
         /// node of the smallest name.
         minority: bool,
     },
-    /// The parts have found each other again.
+    /// The parts of the cluster have reconnected.
     PartitionHealed,
-    /// This node hears no other node any more: it is cut off, or the last one left.
+    /// This node receives nothing from any other node: it is cut off, or the last one left.
     Isolated {
-        /// How many nodes there should be, this one included.
+        /// The number of expected nodes, including this one.
         expected: usize,
     },
-    /// This node hears another node again.
+    /// This node receives messages of another node again.
     IsolationEnded,
-    /// The source has ended, is superseded by a newer node of its name, or is live again. What the registry knows is out of
-    /// date unless it is [live](SourceState::is_live). A source that is live again begins anew: the nodes that it finds are told as
-    /// joined, and of others nothing is told.
+    /// The source has ended, is superseded by a newer node of its name, or is live again. What the
+    /// registry knows is out of date unless the source is [live](SourceState::is_live). A source
+    /// that is live again starts over: the nodes that it finds are reported as joined, and other
+    /// nodes are not reported.
     SourceChanged(SourceState),
-    /// Two live nodes have one name; the newer one keeps it.
+    /// Two live nodes have the same name; the newer one keeps it.
     NameConflict {
         /// The name.
         name: Arc<str>,
-        /// Where the older one is.
+        /// The address of the older one.
         older: SocketAddr,
-        /// Where the newer one is.
+        /// The address of the newer one.
         newer: SocketAddr,
     },
-    /// A tag that selection goes by does not say what it should, and is taken for something else:
-    /// see [`WorkerRegistry`](crate::WorkerRegistry) on `weight`. Told once for each change of the
-    /// tag, by the registry of workers, whose [`invalid_tags`](crate::WorkerRegistry::invalid_tags)
-    /// are those that there are, for subscribers that came later.
+    /// A tag that selection uses is invalid and replaced by another value: see
+    /// [`WorkerRegistry`](crate::WorkerRegistry) on `weight`. Sent once for each change of the tag,
+    /// by the worker registry, whose [`invalid_tags`](crate::WorkerRegistry::invalid_tags) lists
+    /// the present ones for later subscribers.
     InvalidTag {
-        /// The node whose tag it is.
+        /// The node that has the tag.
         node: Arc<NodeInfo>,
         /// The key of the tag.
         key: Arc<str>,
         /// The value of the tag.
         value: Arc<str>,
-        /// What it is taken for.
+        /// The value that is used instead.
         effective: f32,
     },
-    /// The subscriber was too slow and missed this many events. Read the snapshot for where things stand.
+    /// The subscriber was too slow and missed this many events. Read the snapshot for the present
+    /// state.
     Lagged(u64),
 }
 
 impl ClusterEvent {
-    /// The node it is about, if it is about one.
+    /// The node of the event; `None` if it is not about a single node.
     #[must_use]
     pub const fn node(&self) -> Option<&Arc<NodeInfo>> {
         match self {
@@ -136,16 +139,18 @@ impl ClusterEvent {
     }
 }
 
-/// A subscription to what happens from now on. Bounded: who falls behind gets [`ClusterEvent::Lagged`].
+/// Subscription to cluster events from now on. Bounded: a subscriber that falls behind receives
+/// [`ClusterEvent::Lagged`].
 #[derive(Debug, Clone)]
 pub struct Events {
     receiver: Receiver<ClusterEvent>,
 }
 
 impl Events {
-    /// The next event; `None` once the registry is gone and everything before was delivered.
+    /// Receives the next event; `None` once the registry is dropped and everything before was
+    /// delivered.
     ///
-    /// Dropping the future loses no event.
+    /// Cancel safe: dropping the future loses no event.
     pub async fn recv(&mut self) -> Option<ClusterEvent> {
         match self.receiver.recv_direct().await {
             Ok(event) => Some(event),
@@ -154,7 +159,7 @@ impl Events {
         }
     }
 
-    /// The next event if there is one already.
+    /// The next event if one is available.
     pub fn try_recv(&mut self) -> Option<ClusterEvent> {
         match self.receiver.try_recv() {
             Ok(event) => Some(event),
@@ -164,7 +169,7 @@ impl Events {
     }
 }
 
-/// The sending side: keeps the latest events for the subscribers.
+/// Sending side of a subscription: keeps the latest events for the subscribers.
 #[derive(Debug)]
 pub(crate) struct EventBroadcast<T = ClusterEvent> {
     sender: Sender<T>,
@@ -187,8 +192,7 @@ impl<T: Clone> EventBroadcast<T> {
     }
 
     pub(crate) fn send(&self, event: T) {
-        // Fails only when there is no subscriber; with overflow on, a full channel drops the oldest
-        // instead.
+        // Fails only when there is no subscriber; a full channel drops the oldest event instead.
         let _ = self.sender.try_broadcast(event);
     }
 
@@ -205,5 +209,5 @@ impl EventBroadcast {
     }
 }
 
-/// Events kept for a slow subscriber.
+/// The number of events kept for a slow subscriber.
 pub(crate) const EVENT_CAPACITY: usize = 256;

@@ -1,11 +1,14 @@
-//! Nodes and workers: immutable snapshots, tag filters, selection and in-flight counts.
+//! Registry of nodes and workers: immutable snapshots, tag filters, worker selection, calls in
+//! flight.
 //!
-//! Some source knows which nodes there are: gossip, a list, a discovery service. This crate turns what the source tells
-//! into two things that a program can use without thinking about the source:
+//! A source knows the nodes of a cluster: gossip, a list, a discovery service. This crate turns the
+//! source's events into two things that a program can use whatever the source is:
 //!
-//! - [`NodeRegistry`]: who is there, in which state, with which tags; a snapshot to read and events to follow.
-//! - [`WorkerRegistry`]: who takes the next call, by a tag expression such as `role=worker,zone=eu-1` and a
-//!   [`Balancer`](rpcnet_balance::Balancer); the calls in flight are counted by guards.
+//! - [`NodeRegistry`]: the nodes with their state and tags; a snapshot to read and events to
+//!   follow.
+//! - [`WorkerRegistry`]: the worker for the next call, by a tag filter such as
+//!   `role=worker,zone=eu-1` and a [`Balancer`](rpcnet_balance::Balancer); guards count the calls
+//!   in flight.
 //!
 //! ```
 //! use rpcnet_registry::{LoadBalancingStrategy, NodeInfo, NodeId, StaticMembership, WorkerRegistry};
@@ -34,18 +37,20 @@
 //!
 //! # Rules
 //!
-//! - A reader never waits: snapshots and the tables of selection are immutable and swapped whole. A selection whose filter
-//!   was seen before takes no lock and allocates nothing (`tests/allocation.rs` counts).
-//! - An event is delivered after the snapshot or the selection it led to is in place.
-//! - No channel is unbounded: a subscriber that falls behind gets [`ClusterEvent::Lagged`] with the number it missed.
-//! - A registry whose source has ended, or is superseded, says so ([`SourceState`]) and selects no
-//!   worker by what it knew last.
-//! - A restarted node (same name, higher epoch) takes the place of its former self at once.
+//! - A reader never waits: snapshots and the tables of selection are immutable and swapped whole. A
+//!   selection whose filter was seen before takes no lock and allocates nothing
+//!   (`tests/allocation.rs` counts).
+//! - An event is delivered after the snapshot and the selection include it.
+//! - No channel is unbounded: a subscriber that falls behind receives [`ClusterEvent::Lagged`] with
+//!   the number of missed events.
+//! - A registry whose source has ended, or is superseded, reports it ([`SourceState`]) and selects
+//!   no worker from its last state.
+//! - A restarted node (same name, higher epoch) replaces its former process at once.
 //!
 //! # Your own source
 //!
-//! Implement [`Membership`], whose one method takes an [`Observer`]; [`StaticMembership`] is an example and is enough for
-//! programs that do the watching themselves.
+//! Implement [`Membership`], whose one method takes an [`Observer`]; [`StaticMembership`] is an
+//! example, and sufficient for programs that observe their nodes themselves.
 //!
 //! # What it does not do
 //!
@@ -53,7 +58,8 @@
 //!
 //! # Features
 //!
-//! - `swim` (default): nodes discovered by gossip, with `rpcnet-swim` on tokio. Without it the crate depends on neither.
+//! - `swim` (default): nodes discovered by gossip, with `rpcnet-swim` on tokio. Without it the
+//!   crate depends on neither.
 
 mod error;
 mod event;

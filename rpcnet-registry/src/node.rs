@@ -1,23 +1,23 @@
-//! A node and who it is.
+//! Nodes: identity, state, tags.
 
 use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
 
 use crate::Tags;
 
-/// Which process a node is: a name that stays, and an epoch that is higher every time it starts anew.
+/// Identity of a node: a name that stays, and an epoch that is higher after every restart.
 ///
 /// Displays as the name.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct NodeId {
-    /// Unique among the nodes of a cluster, and compared as it is. Nodes of `rpcnet-swim` have names in lower case without a
-    /// dot at the end; a transport dials any name in that form.
+    /// Unique among the nodes of a cluster, and compared as it is. Nodes of `rpcnet-swim` have
+    /// names in lower case without a final dot; a transport dials any name in that form.
     pub name: Arc<str>,
-    /// Higher for a later start under the same name; as a rule the time of the start, in ms.
+    /// Higher for a later start under the same name; usually the time of the start, in ms.
     pub epoch: u64,
 }
 
 impl NodeId {
-    /// The node of this name that started at `epoch`.
+    /// The identity of the node of this name that started at `epoch`.
     pub fn new(name: impl Into<Arc<str>>, epoch: u64) -> Self {
         Self {
             name: name.into(),
@@ -32,27 +32,28 @@ impl fmt::Display for NodeId {
     }
 }
 
-/// What is known of a node's well-being.
+/// State of a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum NodeState {
-    /// It answers.
+    /// The node replies to probes.
     Alive,
-    /// It has not answered lately. Takes calls only if no alive node can.
+    /// The node has missed probes. It takes calls only if no alive node can.
     Suspect,
-    /// It is alive by its own word and cannot be reached: it refutes each suspicion and answers no probe, or no peer reaches
-    /// the address that it advertises. Takes calls only if no alive node can.
+    /// The node says that it is alive and cannot be reached: it refutes each suspicion and replies
+    /// to no probe, or no peer reaches its advertised address. It takes calls only if no alive node
+    /// can.
     Unreachable,
-    /// It has announced that it is about to leave: it finishes what it has and takes nothing new.
+    /// The node has announced to leave: it finishes its calls and takes no new ones.
     Leaving,
-    /// It has left, by its own announcement.
+    /// The node has left, by its own announcement.
     Left,
-    /// It is held for dead, or cannot be reached.
+    /// The node is considered dead.
     Failed,
 }
 
 impl NodeState {
-    /// Whether the node takes part no longer: [`Left`](Self::Left) or [`Failed`](Self::Failed).
+    /// Whether the node is no longer a member: [`Left`](Self::Left) or [`Failed`](Self::Failed).
     #[must_use]
     pub const fn is_gone(self) -> bool {
         matches!(self, Self::Left | Self::Failed)
@@ -72,28 +73,29 @@ impl fmt::Display for NodeState {
     }
 }
 
-/// A node as it was known at one moment.
+/// Description of a node at one time.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct NodeInfo {
-    /// Which process it is.
+    /// Its identity.
     pub id: NodeId,
-    /// Where it is reached.
+    /// Its address.
     pub addr: SocketAddr,
-    /// What it says about itself.
+    /// Its tags.
     pub tags: Tags,
-    /// What is known of its well-being.
+    /// Its state.
     pub state: NodeState,
-    /// How often it had to refute a suspicion, as a version of what it says about itself.
+    /// The number of suspicions that it had to refute, as a version of what it announces.
     pub incarnation: u32,
-    /// The phi with which it became [`Suspect`](NodeState::Suspect), if it is and the source gives one.
+    /// The phi with which it became [`Suspect`](NodeState::Suspect), if it is and the source
+    /// measures it.
     pub phi: Option<f64>,
-    /// Whether it takes long to answer, by what the source knows. It is alive and takes calls.
+    /// Whether it takes long to reply, according to the source. It is alive and takes calls.
     pub is_slow: bool,
-    /// The round trip that the source had measured when this was told, if it measures them and has reason to tell: a cluster
-    /// tells it of nodes that are slow or suspect.
+    /// The round trip that the source had measured, if it measures them and reports them: a cluster
+    /// reports those of nodes that are slow or suspect.
     pub round_trip: Option<Duration>,
-    /// Whether it is the node that this process is.
+    /// Whether it is the local node, the one of this process.
     pub is_local: bool,
 }
 
@@ -114,80 +116,82 @@ impl NodeInfo {
         }
     }
 
-    /// With these tags in place of those it has.
+    /// Sets the tags, in place of those it has.
     #[must_use]
     pub fn with_tags(mut self, tags: Tags) -> Self {
         self.tags = tags;
         self
     }
 
-    /// With one more tag.
+    /// Adds a tag.
     #[must_use]
     pub fn with_tag(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
         self.tags.insert(key, value);
         self
     }
 
-    /// In another state.
+    /// Sets the state.
     #[must_use]
     pub const fn with_state(mut self, state: NodeState) -> Self {
         self.state = state;
         self
     }
 
-    /// At another incarnation.
+    /// Sets the incarnation.
     #[must_use]
     pub const fn with_incarnation(mut self, incarnation: u32) -> Self {
         self.incarnation = incarnation;
         self
     }
 
-    /// With the phi of its suspicion.
+    /// Sets the phi of its suspicion.
     #[must_use]
     pub const fn with_phi(mut self, phi: Option<f64>) -> Self {
         self.phi = phi;
         self
     }
 
-    /// As one that takes long to answer, or not.
+    /// Sets whether it takes long to reply.
     #[must_use]
     pub const fn with_slow(mut self, is_slow: bool) -> Self {
         self.is_slow = is_slow;
         self
     }
 
-    /// With this round trip.
+    /// Sets the round trip.
     #[must_use]
     pub const fn with_round_trip(mut self, round_trip: Option<Duration>) -> Self {
         self.round_trip = round_trip;
         self
     }
 
-    /// As the node that this process is, or not.
+    /// Sets whether it is the local node.
     #[must_use]
     pub const fn with_local(mut self, is_local: bool) -> Self {
         self.is_local = is_local;
         self
     }
 
-    /// Whether it says, by the tag [`SERVES_TAG`], that it serves no methods.
+    /// Whether it announces by the tag [`SERVES_TAG`] that it serves no methods.
     #[must_use]
     pub fn serves_nothing(&self) -> bool {
         self.tags.value(SERVES_TAG) == Some(SERVES_NOTHING)
     }
 
-    /// What to call it before people: its tag `label`, or else its name.
+    /// The name to display: its tag `label`, or else its name.
     #[must_use]
     pub fn label(&self) -> &str {
         self.tags.value("label").unwrap_or(&self.id.name)
     }
 }
 
-/// Tag by which a node says that it serves no methods, with the value [`SERVES_NOTHING`]: a gateway, an observer. It is in
-/// every [`NodeRegistry`](crate::NodeRegistry), and no worker: a [`WorkerRegistry`](crate::WorkerRegistry) does not show or
-/// select it. Without the tag, or with another value, a node is a worker.
+/// Tag by which a node announces that it serves no methods, with the value [`SERVES_NOTHING`]: a
+/// gateway, an observer. Such a node is in every [`NodeRegistry`](crate::NodeRegistry), and no
+/// worker: a [`WorkerRegistry`](crate::WorkerRegistry) neither lists nor selects it. Without the
+/// tag, or with another value, a node is a worker.
 ///
-/// A node made by the builder of rpcnet-client sets and removes it by itself. Other sources of nodes may set it.
+/// A node made by the builder of rpcnet-client sets and removes it by itself. Other sources of
+/// nodes may set it.
 pub const SERVES_TAG: &str = "rpcnet.serves";
 
 /// Value of the tag [`SERVES_TAG`] of a node that serves no methods.

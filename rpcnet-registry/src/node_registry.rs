@@ -1,4 +1,4 @@
-//! Who is there.
+//! Node registry: a snapshot of all nodes and their events.
 
 use std::{fmt, sync::Arc};
 
@@ -11,7 +11,7 @@ use crate::{
     snapshot::NodeTable,
 };
 
-/// All nodes of a cluster: a snapshot to read, events to follow.
+/// Registry of all nodes of a cluster: a snapshot to read, events to follow.
 ///
 /// ```
 /// use rpcnet_registry::{ClusterEvent, NodeInfo, NodeId, NodeRegistry, StaticMembership};
@@ -35,7 +35,7 @@ pub struct NodeRegistry {
 }
 
 impl NodeRegistry {
-    /// A registry of what `cluster` knows. Empty until it is [started](Self::start).
+    /// A registry of the nodes of `cluster`. Empty until it is [started](Self::start).
     pub fn new(cluster: impl Membership) -> Self {
         let shared = NodeObserver {
             table: Mutex::default(),
@@ -49,10 +49,11 @@ impl NodeRegistry {
         }
     }
 
-    /// How many events are kept for a slow subscriber before it loses the oldest. Default 256, at least 1.
+    /// Sets how many events are kept for a slow subscriber before it loses the oldest. Default 256,
+    /// at least 1.
     ///
-    /// Larger: takes longer bursts, and more memory while a subscriber lags. Without effect once
-    /// the registry has been started or subscribed to.
+    /// A larger value covers longer bursts, and takes more memory while a subscriber lags. Without
+    /// effect once the registry has been started or subscribed to.
     #[must_use]
     pub fn with_event_capacity(mut self, events: usize) -> Self {
         if let Some(shared) = Arc::get_mut(&mut self.shared) {
@@ -61,7 +62,8 @@ impl NodeRegistry {
         self
     }
 
-    /// Begins to follow the source. When it returns, the nodes known by then are there. A second call does nothing.
+    /// Starts to follow the source. When it returns, the nodes known by then are in the snapshot. A
+    /// second call does nothing.
     pub async fn start(&self) {
         let mut watch = self.watch.lock();
         if watch.is_none() {
@@ -72,21 +74,24 @@ impl NodeRegistry {
         }
     }
 
-    /// All nodes as they are known now.
+    /// The present snapshot of all nodes.
     pub async fn nodes(&self) -> Arc<Snapshot> {
         self.snapshot()
     }
 
-    /// All nodes as they are known now, and whether the source [is live](Snapshot::source). Never waits.
+    /// The present snapshot of all nodes, and whether the source [is live](Snapshot::source). Never
+    /// waits.
     #[must_use]
     pub fn snapshot(&self) -> Arc<Snapshot> {
         self.shared.snapshot.load_full()
     }
 
-    /// What happens from now on. Subscribed before [`start`](Self::start), the nodes known by then come as joined.
+    /// Subscribes to the events from now on. Subscribed before [`start`](Self::start), the nodes
+    /// known by then are reported as joined.
     ///
-    /// When an event arrives, the [snapshot](Self::snapshot) of this registry already has it. It says nothing about other
-    /// registries of the same source: a [`WorkerRegistry`](crate::WorkerRegistry) may hear of it later.
+    /// When an event arrives, the [snapshot](Self::snapshot) of this registry already includes it.
+    /// Other registries of the same source, such as a [`WorkerRegistry`](crate::WorkerRegistry),
+    /// may receive it later.
     #[must_use]
     pub fn subscribe(&self) -> Events {
         self.shared.events.subscribe()

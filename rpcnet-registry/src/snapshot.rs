@@ -1,4 +1,4 @@
-//! All nodes at one moment, and the table that moves on from one moment to the next.
+//! Snapshot of all nodes, and the node table that it is taken from.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -8,10 +8,10 @@ use std::{
 
 use crate::{ClusterEvent, Filter, NodeInfo, NodeState, SourceState};
 
-/// All nodes at one moment, in the order of their names. Never changes.
+/// Immutable snapshot of all nodes, in the order of their names.
 ///
-/// It is a slice of [`NodeInfo`]s and some questions to ask of it. Nodes that left or failed are in it, in that state, until
-/// the source forgets them; the registry keeps the latest 256 of them at most.
+/// It is a slice of [`NodeInfo`]s with some queries. Nodes that left or failed are included, in
+/// that state, until the source forgets them; the registry keeps the latest 256 of them at most.
 #[derive(Debug, Clone, Default)]
 pub struct Snapshot {
     nodes: Box<[Arc<NodeInfo>]>,
@@ -29,7 +29,7 @@ impl Snapshot {
         found.ok().map(|index| &self.nodes[index])
     }
 
-    /// The nodes whose tags match, in whatever state.
+    /// The nodes whose tags match, in any state.
     pub fn matching<'a>(&'a self, filter: &'a Filter) -> impl Iterator<Item = &'a Arc<NodeInfo>> {
         self.nodes.iter().filter(|node| filter.matches(&node.tags))
     }
@@ -41,13 +41,14 @@ impl Snapshot {
             .filter(|node| node.state == NodeState::Alive)
     }
 
-    /// Whether the source was live. If not, this is what it knew last, and nodes may have come and gone since.
+    /// The state of the source. If it was not live, the snapshot is its last state, and nodes may
+    /// have come and gone since.
     #[must_use]
     pub const fn source(&self) -> &SourceState {
         &self.source
     }
 
-    /// Rises with every change.
+    /// A number that rises with every change.
     #[must_use]
     pub const fn generation(&self) -> u64 {
         self.generation
@@ -71,17 +72,17 @@ impl<'a> IntoIterator for &'a Snapshot {
     }
 }
 
-/// What a source has told so far.
+/// Table of nodes that the events of a source are applied to.
 #[derive(Debug, Default)]
 pub(crate) struct NodeTable {
     nodes: BTreeMap<Arc<str>, Arc<NodeInfo>>,
-    /// Names of those that left or failed, the longest gone first.
+    /// Names of the nodes that left or failed, the longest gone first.
     departed: VecDeque<Arc<str>>,
     generation: u64,
     source: SourceState,
 }
 
-/// A node before and after; one of them at least is there.
+/// Change of a node: before and after; at least one of them is present.
 #[derive(Debug)]
 pub(crate) struct NodeChange {
     pub(crate) before: Option<Arc<NodeInfo>>,
@@ -101,12 +102,13 @@ impl NodeTable {
         &self.source
     }
 
-    /// Takes in what an event says of the source, if it is about the source: whether that is news.
+    /// Applies an event about the source; `None` for other events. Whether the state of the source
+    /// has changed.
     pub(crate) fn apply_source_event(&mut self, event: &ClusterEvent) -> Option<bool> {
         let ClusterEvent::SourceChanged(source) = event else {
             return None;
         };
-        // What is over stays over.
+        // A source that has ended does not come back.
         let is_news = self.source != *source && !self.source.is_terminal();
         if is_news {
             self.generation += 1;
@@ -115,13 +117,15 @@ impl NodeTable {
         Some(is_news)
     }
 
-    /// Takes in an event. The changes are empty when it is not about a node, or about a former self of one.
+    /// Applies an event. The changes are empty when it is not about a node, or about a former
+    /// process of one.
     pub(crate) fn apply(&mut self, event: ClusterEvent) -> (ClusterEvent, Vec<NodeChange>) {
         let (event, node) = with_event_state(event);
         let Some(node) = node else {
             return (event, Vec::new());
         };
-        // Late news of a former self. But one that joins is there now, even if its clock, and so its epoch, went back.
+        // Late news of a former process. But a node that joins is there now, even if its clock, and
+        // so its epoch, went back.
         let known = self.nodes.get(&node.id.name);
         let late = known.is_some_and(|known| known.id.epoch > node.id.epoch)
             && !matches!(event, ClusterEvent::NodeJoined(_));
@@ -129,11 +133,11 @@ impl NodeTable {
         (event, changes)
     }
 
-    /// Starts over from a full list: the changes, and the events that tell them.
+    /// Replaces all nodes by a full list: the events and the changes that result.
     pub(crate) fn replace(&mut self, nodes: Vec<NodeInfo>) -> (Vec<ClusterEvent>, Vec<NodeChange>) {
         let mut listed = BTreeMap::new();
         for node in nodes {
-            // Should a name be there twice, the later epoch is the one that counts.
+            // If a name occurs twice, the later epoch counts.
             let entry = listed
                 .entry(Arc::clone(&node.id.name))
                 .or_insert_with(|| node.clone());
@@ -142,7 +146,8 @@ impl NodeTable {
             }
         }
         let (mut events, mut changes) = (Vec::new(), Vec::new());
-        // A source that is not live and starts over says nothing of those it does not list: it has yet to find them.
+        // A source that is not live and starts over says nothing about the nodes that it does not
+        // list: it has yet to find them.
         let has_left = self.source.is_live();
         let vanished: Vec<Arc<str>> = self
             .nodes
@@ -203,7 +208,7 @@ impl NodeTable {
     }
 }
 
-/// The event with its node in the state that the event speaks of.
+/// The event with its node in the state that the event reports.
 fn with_event_state(event: ClusterEvent) -> (ClusterEvent, Option<Arc<NodeInfo>>) {
     let state = match &event {
         ClusterEvent::NodeLeft(_) => NodeState::Left,
@@ -225,7 +230,7 @@ fn with_event_state(event: ClusterEvent) -> (ClusterEvent, Option<Arc<NodeInfo>>
             None
         },
     );
-    // One that is leaving or out of reach anyway takes no calls, suspect or not.
+    // A node that is leaving or unreachable takes no calls anyway, suspect or not.
     let worse = matches!(node.state, NodeState::Leaving | NodeState::Unreachable);
     let is_worse = state == NodeState::Suspect && worse;
     if !is_worse && (node.state, node.phi) != known {
@@ -244,7 +249,7 @@ fn with_event_state(event: ClusterEvent) -> (ClusterEvent, Option<Arc<NodeInfo>>
     (event, Some(node))
 }
 
-/// What to tell about a node that is listed like this and was like that before.
+/// The event for a node that is listed like this and was like `before`.
 fn event_for_difference(before: Option<&NodeInfo>, node: &Arc<NodeInfo>) -> Option<ClusterEvent> {
     let after = Arc::clone(node);
     let same_process = before.filter(|before| before.id == node.id);
@@ -278,5 +283,5 @@ fn event_for_difference(before: Option<&NodeInfo>, node: &Arc<NodeInfo>) -> Opti
     changed.then_some(ClusterEvent::NodeUpdated(after))
 }
 
-/// How many that left or failed are remembered: names may be made up anew at every start.
+/// The number of nodes that left or failed and are remembered: names may differ after every start.
 pub(crate) const DEPARTED_MAX: usize = 256;

@@ -1,8 +1,8 @@
-//! What a node says about itself.
+//! Tags of a node.
 
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
-/// The tags of a node: a map of strings in the order of their keys. Cloning it is cheap.
+/// Tags of a node: a map of strings in the order of their keys. Cheap to clone.
 #[derive(Clone, Default, PartialEq, Eq, Hash)]
 pub struct Tags {
     map: Arc<BTreeMap<String, String>>,
@@ -15,19 +15,19 @@ impl Tags {
         Self::default()
     }
 
-    /// The same tags and this one, in place of one with the same key.
+    /// Adds a tag, in place of one with the same key.
     #[must_use]
     pub fn with(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
         self.insert(key, value);
         self
     }
 
-    /// Sets a tag. Copies the map if it is shared.
+    /// Adds a tag, in place of one with the same key. Copies the map if it is shared.
     pub fn insert(&mut self, key: impl Into<String>, value: impl Into<String>) {
         Arc::make_mut(&mut self.map).insert(key.into(), value.into());
     }
 
-    /// Removes a tag and says whether it was there. Copies the map if it is shared.
+    /// Removes a tag, and returns whether it was present. Copies the map if it is shared.
     pub fn remove(&mut self, key: &str) -> bool {
         self.contains(key) && Arc::make_mut(&mut self.map).remove(key).is_some()
     }
@@ -38,7 +38,7 @@ impl Tags {
         self.map.get(key).map(String::as_str)
     }
 
-    /// Whether there is a tag of this key.
+    /// Whether a tag of this key is present.
     #[must_use]
     pub fn contains(&self, key: &str) -> bool {
         self.map.contains_key(key)
@@ -51,13 +51,13 @@ impl Tags {
             .map(|(key, value)| (key.as_str(), value.as_str()))
     }
 
-    /// How many there are.
+    /// The number of tags.
     #[must_use]
     pub fn len(&self) -> usize {
         self.map.len()
     }
 
-    /// Whether there are none.
+    /// Whether there are no tags.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.map.is_empty()

@@ -1,6 +1,6 @@
-//! A selection whose filter was seen before allocates nothing.
+//! Tests that a selection whose filter was seen before allocates nothing.
 
-// A global allocator cannot be written without it; this one passes every request on to the system's.
+// A global allocator cannot be written without it; this one passes every request to the system's.
 #![allow(unsafe_code, reason = "an allocator that counts is an unsafe trait")]
 
 use std::{
@@ -19,7 +19,8 @@ thread_local! {
     static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
 }
 
-// SAFETY: memory is managed by `System`; beside it only a thread-local number without destructor is touched.
+// SAFETY: `System` manages the memory; in addition only a thread-local number without destructor is
+// touched.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         ALLOCATIONS.with(|count| count.set(count.get() + 1));
@@ -45,7 +46,7 @@ fn a_selection_allocates_nothing() {
         })
         .collect();
     for &strategy in LoadBalancingStrategy::ALL {
-        // One that is out is not probed while we count.
+        // No flagged worker is probed while allocations are counted.
         let health = HealthConfig::new().with_unreachable_backoff(HOUR, HOUR);
         let registry = WorkerRegistry::new(cluster.clone(), strategy).with_health(health);
         block_on(registry.start());
@@ -64,7 +65,7 @@ fn a_selection_allocates_nothing() {
         select();
         let first = ALLOCATIONS.get() - before;
         assert!(first > 0, "the counter does not count");
-        // Some are passed over; all of them have their attachments.
+        // Some workers are flagged; all of them have their extensions.
         let workers = registry.select_all(None).unwrap();
         for worker in &workers {
             assert_eq!(worker.extension(|| 7_u32), Some(&7));

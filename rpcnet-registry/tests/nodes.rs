@@ -1,4 +1,4 @@
-//! What the node registry knows and tells.
+//! Tests of the node registry.
 
 use futures::executor::block_on;
 use rpcnet_registry::{
@@ -46,7 +46,7 @@ fn the_state_of_every_node_is_known() {
 }
 
 #[test]
-fn a_snapshot_stays_what_it_is() {
+fn a_snapshot_does_not_change() {
     let cluster: StaticMembership = [node("a", 1)].into_iter().collect();
     let registry = started(&cluster);
     let before = registry.snapshot();
@@ -58,7 +58,7 @@ fn a_snapshot_stays_what_it_is() {
 }
 
 #[test]
-fn every_change_is_told_in_order() {
+fn every_change_is_reported_in_order() {
     let cluster: StaticMembership = [node("a", 1)].into_iter().collect();
     let registry = NodeRegistry::new(cluster.clone());
     let mut events = registry.subscribe();
@@ -98,7 +98,7 @@ fn every_change_is_told_in_order() {
 }
 
 #[test]
-fn a_slow_subscriber_is_told_how_much_it_missed() {
+fn a_slow_subscriber_receives_the_number_of_missed_events() {
     let cluster: StaticMembership = [node("a", 1)].into_iter().collect();
     let registry = NodeRegistry::new(cluster.clone()).with_event_capacity(4);
     block_on(registry.start());
@@ -107,7 +107,7 @@ fn a_slow_subscriber_is_told_how_much_it_missed() {
         cluster.suspect("a", f64::from(step));
     }
     let Some(ClusterEvent::Lagged(6)) = block_on(events.recv()) else {
-        panic!("not told")
+        panic!("no event")
     };
     for step in 6..10 {
         let event = block_on(events.recv());
@@ -120,7 +120,7 @@ fn a_slow_subscriber_is_told_how_much_it_missed() {
 }
 
 #[test]
-fn those_who_are_gone_are_remembered_up_to_a_bound() {
+fn nodes_that_left_or_failed_are_remembered_up_to_a_bound() {
     let cluster: StaticMembership = [node("stays", 1)].into_iter().collect();
     let registry = started(&cluster);
     for index in 0..1000 {

@@ -1,4 +1,4 @@
-//! Filters against a naive evaluation, registries against a naive model.
+//! Properties of filters against a naive evaluation, and of registries against a naive model.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -32,7 +32,7 @@ impl Clause {
         }
     }
 
-    /// With white space wherever it is allowed, and everything in quotes or only what has to be.
+    /// With white space wherever it is allowed, and everything in quotes or only what needs them.
     fn write(&self, space: &str, quote_all: bool) -> String {
         let written = |word: &String, others: &str| {
             let plain = |one: char| one.is_alphanumeric() || others.contains(one);
@@ -132,7 +132,8 @@ proptest! {
                 let shown = error.to_string();
                 let lines = 3 + usize::from(error.hint().is_some());
                 prop_assert_eq!(shown.lines().count(), lines, "{}", shown);
-                // What stands before the place is not at fault by itself: every character of it was read.
+                // The text before the position is valid by itself: every character of it was
+                // parsed.
                 prop_assert_eq!(error.found(), text[error.position()..].chars().next());
             }
         }
@@ -185,12 +186,12 @@ struct Known {
     state: NodeState,
 }
 
-/// What should be known: the source's list, and beside it those who left.
+/// Model of a registry: the source's list, and the nodes that left.
 #[derive(Debug, Default)]
 struct Naive {
     listed: BTreeMap<usize, Known>,
     left: BTreeMap<usize, Known>,
-    /// How many processes there were of each name.
+    /// The number of processes of each name.
     processes: BTreeMap<usize, u64>,
 }
 
@@ -300,7 +301,7 @@ proptest! {
             apply(&cluster, op);
             naive.apply(op);
         }
-        // Who left before the start was never heard of.
+        // Nodes that left before the start are not known.
         naive.left.clear();
 
         let nodes = NodeRegistry::new(cluster.clone()).with_event_capacity(1000);
@@ -309,7 +310,7 @@ proptest! {
         block_on(nodes.start());
         block_on(workers.start());
         let mut calls: Vec<(Worker, usize, u64)> = Vec::new();
-        // Those who were dead before the start never joined: they are in the snapshot alone.
+        // Nodes that failed before the start never joined: they are in the snapshot alone.
         let mut replayed: BTreeMap<Arc<str>, Arc<NodeInfo>> = nodes
             .snapshot()
             .iter()
@@ -365,7 +366,7 @@ proptest! {
                 prop_assert_eq!(in_flight as usize, running.count(), "{}", node.id);
             }
 
-            // Who follows the events knows the same.
+            // A subscriber that follows the events has the same state.
             while let Some(event) = events.try_recv() {
                 let node = event.node().expect("only nodes change here");
                 replayed.insert(Arc::clone(&node.id.name), Arc::clone(node));

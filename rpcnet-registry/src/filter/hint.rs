@@ -1,21 +1,21 @@
-//! Hints: what to write instead of an expression that cannot be read.
+//! Hints for filter errors: what to write instead.
 
 use super::{Literal, is_bare, is_bare_key};
 
-/// Where the expression stopped making sense.
+/// Context of a filter error: where parsing stopped.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct ErrorContext<'a> {
     pub(super) text: &'a str,
     pub(super) at: usize,
-    /// The key of the clause, once it was read.
+    /// The key of the clause, once it was parsed.
     pub(super) key: Option<&'a str>,
     /// Whether the clause begins with `!`.
     pub(super) is_negated: bool,
-    /// Whether this is between the parentheses of `in`.
+    /// Whether parsing stopped between the parentheses of `in`.
     pub(super) in_values: bool,
 }
 
-/// What to write, for mistakes that have a meaning elsewhere; `None` for others.
+/// The hint for a mistake that has a meaning in other languages; `None` for other mistakes.
 pub(super) fn suggest(place: ErrorContext<'_>) -> Option<String> {
     let before = place.text[..place.at].trim_end();
     let rest = &place.text[place.at..];
@@ -32,10 +32,10 @@ pub(super) fn suggest(place: ErrorContext<'_>) -> Option<String> {
     let has_key = place.key.is_some();
     let word = rest.split(|c| !is_bare(c)).next().unwrap_or_default();
     let word = word.to_ascii_lowercase();
-    // Whether the clause is about values that do not match: a hint must not turn that round.
+    // Whether the clause is about values that do not match: a hint must not negate that.
     let clause = before.rsplit(',').next().unwrap_or_default();
     let is_unequal = place.is_negated || clause.contains("!=");
-    // As a word of its own, and not as the key of a clause that goes on.
+    // Whether `not` is a word of its own, and not the key of a clause that goes on.
     let is_negation = place
         .key
         .is_some_and(|key| key.eq_ignore_ascii_case("not") && before.ends_with(key));
@@ -105,7 +105,7 @@ fn no_patterns(key: &Literal<'_>) -> String {
     format!("there are no patterns: list the values, `{key} in (a|b)`")
 }
 
-/// What to write for `not key`, `not key=value` and the like; `rest` begins with the key.
+/// The hint for `not key`, `not key=value` and the like; `rest` begins with the key.
 fn negated(rest: &str) -> String {
     let end = rest.find(|c| !is_bare_key(c)).unwrap_or(rest.len());
     let (key, rest) = rest.split_at(end);
@@ -122,20 +122,20 @@ fn negated(rest: &str) -> String {
     }
 }
 
-/// Whether the word `in` stands before, behind a key.
+/// Whether the word `in` stands before, after a key.
 fn is_after_in(before: &str) -> bool {
     let key = before.strip_suffix("in");
     key.is_some_and(|key| key.ends_with(|c: char| c.is_whitespace() || c == '"'))
 }
 
-/// The value behind a word that stands for an operator.
+/// The value after a word that stands for an operator.
 fn after_word(rest: &str) -> Literal<'_> {
     let end = rest.find(|c| !is_bare(c)).unwrap_or(rest.len());
     let value = operand(&rest[end..]);
     Literal::value(if value.is_empty() { "value" } else { value })
 }
 
-/// The word or the quoted text behind an operator.
+/// The word or the quoted text after an operator.
 fn operand(rest: &str) -> &str {
     let is_operator = |c: char| c.is_whitespace() || (c != '"' && !is_bare_key(c));
     let word = rest.trim_start_matches(is_operator);

@@ -1,4 +1,4 @@
-//! Which nodes: an expression over their tags.
+//! Tag filter: an expression over the tags of a node.
 
 mod hint;
 mod parse;
@@ -12,9 +12,9 @@ use parse::{is_bare, is_bare_key};
 
 use crate::Tags;
 
-/// An expression over the tags of a node: `role=worker,zone=eu-1`.
+/// Tag filter: an expression over the tags of a node, such as `role=worker,zone=eu-1`.
 ///
-/// Clauses, separated by commas, that must all hold; without any it matches every node:
+/// It has clauses, separated by commas, that must all hold; without any it matches every node:
 ///
 /// | clause | holds when |
 /// |---|---|
@@ -24,17 +24,19 @@ use crate::Tags;
 /// | `!key` | the tag is not there |
 /// | `key in (a\|b)` | the tag is there and has one of these values |
 ///
-/// White space around the parts does not matter. Keys of letters, digits and `-_./` are written as they are, and so are values of
-/// these and `:@+%`. Any other key or value is put in double quotes, in which `\"` and `\\` stand for the quote and the
-/// backslash: `name="a, b"`, `"a:b"`. Upper and lower case differ.
+/// White space around the parts does not matter. Keys of letters, digits and `-_./` are written as
+/// they are, and so are values of these and `:@+%`. Any other key or value is put in double quotes,
+/// in which `\"` and `\\` stand for the quote and the backslash: `name="a, b"`, `"a:b"`. Upper and
+/// lower case differ.
 ///
-/// What means something elsewhere and nothing here, such as `weight>3`, `role:worker` or `a&&b`, is an error with a
-/// [hint](FilterError::hint).
+/// An expression of another filter language, such as `weight>3`, `role:worker` or `a&&b`, is an
+/// error with a [hint](FilterError::hint).
 ///
-/// The state of a node is no tag, and needs no clause: selection passes over nodes that drain, left or failed by itself.
+/// The state of a node is no tag, and needs no clause: selection excludes nodes that drain, left or
+/// failed by itself.
 ///
-/// Read once with [`str::parse`], then cheap to clone and to apply. Displays in one canonical form that reads back as the
-/// same filter.
+/// Parsed once with [`str::parse`], then cheap to clone and to apply. Displays in one canonical
+/// form that parses to the same filter.
 ///
 /// ```
 /// use rpcnet_registry::{Filter, Tags};
@@ -57,7 +59,7 @@ pub struct Filter {
 }
 
 impl Filter {
-    /// The longest expression that is read, in bytes.
+    /// The longest expression that is parsed, in bytes.
     pub const BYTES_MAX: usize = 4096;
 
     /// The filter that matches every node.
@@ -66,7 +68,7 @@ impl Filter {
         Self::default()
     }
 
-    /// Whether a node with these tags is meant.
+    /// Whether a node with these tags matches.
     #[must_use]
     pub fn matches(&self, tags: &Tags) -> bool {
         self.clauses.iter().all(|clause| clause.matches(tags))
@@ -84,7 +86,7 @@ impl FromStr for Filter {
 
     /// # Errors
     ///
-    /// Where the expression stops making sense, and what was expected there.
+    /// The position at which the expression is invalid, and what was expected there.
     fn from_str(expression: &str) -> Result<Self, FilterError> {
         parse::parse_clauses(expression).map(|clauses| Self {
             clauses: clauses.into(),
@@ -154,7 +156,7 @@ impl fmt::Display for Clause {
     }
 }
 
-/// A key or value as it is written: bare where possible.
+/// A key or a value as it is displayed: quoted only if necessary.
 struct Literal<'a> {
     text: &'a str,
     is_bare: fn(char) -> bool,

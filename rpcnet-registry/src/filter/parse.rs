@@ -1,4 +1,4 @@
-//! Reading a filter, and saying where it cannot be read.
+//! Filter parser and its errors.
 
 use std::fmt;
 
@@ -7,10 +7,10 @@ use super::{
     hint::{self, ErrorContext},
 };
 
-/// A filter expression that cannot be read: where, and what was expected there.
+/// Parse error of a filter expression: the position, and what was expected there.
 ///
-/// The caller's fault; the same text will fail again. Displays over three lines, the last a caret under the place, and a fourth
-/// with the hint if there is one.
+/// The caller's fault; the same text will fail again. Displays over three lines, the last one with
+/// a caret under the position, and a fourth with the hint if there is one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FilterError {
     expression: String,
@@ -26,25 +26,25 @@ impl FilterError {
         &self.expression
     }
 
-    /// The byte at which the expression stops making sense; its length if it ends too early.
+    /// The byte at which the expression is invalid; its length if it ends too early.
     #[must_use]
     pub const fn position(&self) -> usize {
         self.position
     }
 
-    /// What could have stood there.
+    /// What was expected there.
     #[must_use]
     pub const fn expected(&self) -> &'static str {
         self.expected
     }
 
-    /// What to write instead, if what stands there is a known mistake.
+    /// What to write instead, if it is a known mistake.
     #[must_use]
     pub fn hint(&self) -> Option<&str> {
         self.hint.as_deref()
     }
 
-    /// What stands there; `None` at the end.
+    /// The character that was found there; `None` at the end.
     #[must_use]
     pub fn found(&self) -> Option<char> {
         self.expression[self.position..].chars().next()
@@ -60,7 +60,7 @@ impl fmt::Display for FilterError {
         }
         writeln!(f, " at byte {}", self.position)?;
 
-        // A window around the place, on one line whatever is in it.
+        // A window around the position, on one line whatever is in it.
         let (before, after) = self.expression.split_at(self.position);
         let column = before.chars().count();
         let skipped = column.saturating_sub(CONTEXT_CHARS_BEFORE);
@@ -96,12 +96,12 @@ impl fmt::Display for FilterError {
 
 impl std::error::Error for FilterError {}
 
-/// Whether a character can stand in a key without quotes.
+/// Whether a character is allowed in a key without quotes.
 pub(super) fn is_bare_key(character: char) -> bool {
     character.is_alphanumeric() || matches!(character, '-' | '_' | '.' | '/')
 }
 
-/// Whether a character can stand in a value without quotes.
+/// Whether a character is allowed in a value without quotes.
 pub(super) fn is_bare(character: char) -> bool {
     is_bare_key(character) || matches!(character, ':' | '@' | '+' | '%')
 }
@@ -138,7 +138,7 @@ pub(super) fn parse_clauses(expression: &str) -> Result<Vec<Clause>, FilterError
 struct Parser<'a> {
     text: &'a str,
     at: usize,
-    /// For hints, what is known of the clause so far.
+    /// Parts of the clause so far, for hints.
     key: Option<String>,
     is_negated: bool,
     in_values: bool,
@@ -164,7 +164,7 @@ impl Parser<'_> {
             }
             Some('!') => {
                 self.eat('!');
-                // Taken together: `! =` is not an operator.
+                // Parsed together: `! =` is not an operator.
                 if !self.rest().starts_with('=') {
                     return Err(self.expected("`=` after `!`"));
                 }
@@ -237,7 +237,7 @@ impl Parser<'_> {
         Ok(word)
     }
 
-    /// What can stand without quotes here.
+    /// The characters from here on that are allowed without quotes.
     fn bare(&self, is_bare: fn(char) -> bool) -> &str {
         let rest = self.rest();
         let end = rest.find(|character| !is_bare(character));
@@ -270,7 +270,7 @@ impl Parser<'_> {
         Err(self.expected("a closing `\"`"))
     }
 
-    /// The next character that is not white space, and moves up to it.
+    /// Skips white space, and returns the next character without consuming it.
     fn peek(&mut self) -> Option<char> {
         let rest = self.rest();
         self.at += rest.len() - rest.trim_start().len();

@@ -1,4 +1,4 @@
-//! Expressions that parse, those that do not, and what they match.
+//! Tests of filters: syntax, meaning, errors and hints.
 
 use super::*;
 
@@ -7,7 +7,7 @@ fn parse(expression: &str) -> Filter {
 }
 
 #[test]
-fn each_clause_means_what_it_says() {
+fn each_clause_has_its_meaning() {
     let tags = Tags::from([("role", "worker"), ("zone", "eu-1"), ("empty", "")]);
     for (expression, expected) in [
         ("", true),
@@ -57,7 +57,7 @@ fn white_space_and_quotes_do_not_change_the_meaning() {
 }
 
 #[test]
-fn an_error_points_at_the_character() {
+fn an_error_has_position_and_expectation() {
     for (expression, position, expected) in [
         ("role=", 5, "a value"),
         ("role=,x", 5, "a value"),
@@ -93,7 +93,7 @@ fn an_error_points_at_the_character() {
 }
 
 #[test]
-fn what_means_something_elsewhere_is_an_error_with_a_hint() {
+fn syntax_of_other_filter_languages_is_an_error_with_a_hint() {
     let list = "list those that match, `weight in (a|b)`";
     let commas = "separate clauses that must all hold with `,`";
     let patterns = "there are no patterns: list the values, `role in (a|b)`";
@@ -180,7 +180,7 @@ fn what_means_something_elsewhere_is_an_error_with_a_hint() {
 }
 
 #[test]
-fn what_a_hint_says_can_be_read() {
+fn hints_can_be_parsed() {
     for expression in [
         "role:worker",
         "role==x",
@@ -201,7 +201,7 @@ fn what_a_hint_says_can_be_read() {
 }
 
 #[test]
-fn addresses_and_versions_are_written_as_they_are() {
+fn addresses_and_versions_need_no_quotes() {
     let tags = Tags::from([
         ("addr", "10.0.0.1:7000"),
         ("k8s.io/v", "1.2+b-3"),
@@ -230,7 +230,7 @@ fn the_caret_counts_characters() {
 }
 
 #[test]
-fn a_long_expression_is_shown_in_part() {
+fn a_long_expression_is_abbreviated() {
     let text = format!("{}=(", "k".repeat(500))
         .parse::<Filter>()
         .unwrap_err()

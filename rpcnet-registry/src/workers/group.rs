@@ -1,4 +1,4 @@
-//! Groups: the members that match one filter, in tiers, each with its balancer.
+//! Groups: the workers that match one filter, in health tiers, each tier with its balancer.
 
 use std::sync::{
     Arc, OnceLock,
@@ -11,44 +11,45 @@ use rpcnet_balance::{Balancer, PickContext, View, health::GroupHealth};
 use super::{health::HealthTracker, worker::WorkerEntry, worker_table::WorkerSnapshot};
 use crate::{Filter, NodeState};
 
-/// The members that match one filter, ready to be picked from. Never changes.
+/// Immutable group of the workers that match one filter, ready to be picked from.
 #[derive(Debug)]
 pub(super) struct Group {
     pub(super) filter: Filter,
-    /// The alive ones and, in case of need, those that are suspect or out of reach.
+    /// The alive workers and, as a fallback, those that are suspect or unreachable.
     pub(super) tiers: [Arc<HealthTier>; 2],
-    /// How many match and cannot be picked, because they have failed or are leaving.
+    /// The number of workers that match and cannot be picked, because they have failed or are
+    /// leaving.
     pub(super) unreachable_count: usize,
-    /// `false` for the one that only holds the place of the first.
+    /// `false` for the placeholder of the first group.
     pub(super) is_built: bool,
     pub(super) build_state: Arc<BuildState>,
 }
 
-/// What the groups of one filter have in common, one after the other.
+/// State of the rebuilds of a filter, shared by its successive groups.
 #[derive(Debug)]
 pub(super) struct BuildState {
-    /// Something has changed that the latest group does not have, nor the one being built.
+    /// Whether a change is missing in the latest group and in the one being built.
     is_stale: AtomicBool,
-    /// A caller builds the next group. Set before that caller takes `is_stale`, cleared once the
-    /// group is in its place.
+    /// Whether a caller builds the next group. Set before that caller takes `is_stale`, cleared
+    /// once the group is published.
     is_building: AtomicBool,
-    /// Whether it was used since room was last made.
+    /// Whether it was used since the last eviction.
     is_used: AtomicBool,
     /// Held by the caller that builds the next group.
     build: Mutex<()>,
 }
 
-/// The right to build the next group of a filter. Dropping it before [`finish`](Self::finish), as
-/// when the balancer panics, leaves what was to be built to the next caller.
+/// Right to build the next group of a filter. Dropping it before [`finish`](Self::finish), as when
+/// the balancer panics, leaves the build to the next caller.
 pub(super) struct BuildGuard<'a> {
     slot: &'a BuildState,
-    /// The changes that the group being built has were taken, and it is not in its place yet.
+    /// Whether the changes were claimed, and the group that includes them is not published yet.
     is_unfinished: bool,
     _lock: MutexGuard<'a, ()>,
 }
 
 impl BuildState {
-    /// A change concerns its filter. To be called after the roster has the change.
+    /// Records a change that affects the filter. To be called after the table has the change.
     pub(super) fn mark_stale(&self) {
         self.is_stale.store(true, Ordering::Release);
     }
@@ -57,10 +58,10 @@ impl BuildState {
         self.is_stale.load(Ordering::Acquire)
     }
 
-    /// Whether the group in its place has every change that is known by now. To be called before
+    /// Whether the published group includes every change that is known by now. To be called before
     /// that group is loaded.
     pub(super) fn is_up_to_date(&self) -> bool {
-        // In this order: a thread that reads that the changes were taken reads that a caller
+        // In this order: a thread that reads that the changes were claimed reads that a caller
         // builds.
         !self.is_stale() && !self.is_building.load(Ordering::Acquire)
     }
@@ -75,7 +76,7 @@ impl BuildState {
         Some(BuildGuard::new(self, self.build.try_lock()?))
     }
 
-    /// Notes that it is in use; writes only when that is news, to leave the cache line alone.
+    /// Records a use; writes only when the flag changes, to leave the cache line alone.
     pub(super) fn mark_used(&self) {
         if !self.is_used.load(Ordering::Relaxed) {
             self.is_used.store(true, Ordering::Relaxed);
@@ -102,15 +103,15 @@ impl<'a> BuildGuard<'a> {
         std::ptr::eq(&*group.build_state, self.slot)
     }
 
-    /// Whether there is something to build. To be called before the roster is read: what changes
-    /// later is noted anew.
+    /// Claims the changes so far; whether there is something to build. To be called before the
+    /// table is read: a later change is recorded again.
     pub(super) fn claim_changes(&mut self) -> bool {
         self.slot.is_building.store(true, Ordering::Release);
         self.is_unfinished = self.slot.is_stale.swap(false, Ordering::AcqRel);
         self.is_unfinished
     }
 
-    /// The group is in its place.
+    /// Records that the group is published.
     pub(super) fn finish(mut self) {
         self.is_unfinished = false;
     }
@@ -125,30 +126,31 @@ impl Drop for BuildGuard<'_> {
     }
 }
 
-/// Equally good choices.
+/// Health tier: equally good workers of a group.
 #[derive(Debug)]
 pub(super) struct HealthTier {
     pub(super) view: View,
-    /// The member behind each endpoint of the view.
+    /// The worker of each endpoint of the view.
     pub(super) entries: Box<[Arc<WorkerEntry>]>,
-    /// Made of the one before when it is needed: a tier that nothing is picked from costs no table.
+    /// Built from the previous one when it is needed: a tier that is never picked from costs no
+    /// table.
     balancer: OnceLock<Arc<dyn Balancer>>,
     previous_balancer: Arc<dyn Balancer>,
-    /// Who watches how the calls go.
+    /// The health tracker of the registry.
     pub(super) health: Arc<HealthTracker>,
     pub(super) group_health: GroupHealth,
     filter: Arc<str>,
 }
 
 impl Group {
-    /// The place of the first group of a filter.
+    /// The placeholder of the first group of a filter.
     pub(super) fn placeholder(
         filter: Filter,
         text: &Arc<str>,
         balancer: &Arc<dyn Balancer>,
-        care: &Arc<HealthTracker>,
+        health: &Arc<HealthTracker>,
     ) -> Self {
-        let tier = || Arc::new(HealthTier::empty(balancer, care, text));
+        let tier = || Arc::new(HealthTier::empty(balancer, health, text));
         Self {
             filter,
             tiers: [tier(), tier()],
@@ -163,8 +165,8 @@ impl Group {
         }
     }
 
-    /// The group of those who match now. Tiers in which nothing has changed stay, and balancers go
-    /// on with their state.
+    /// The group of the workers that match now. Tiers without a change stay, and balancers keep
+    /// their state.
     pub(super) fn successor(&self, snapshot: &WorkerSnapshot) -> Self {
         let next = self.partitioned(snapshot, HealthTier::successor);
         // Ready before the first pick.
@@ -174,8 +176,8 @@ impl Group {
         next
     }
 
-    /// The group of those who match now, for callers that pick nothing from it while another caller
-    /// builds the successor: it runs no code of the balancer and has the tables of before.
+    /// The group of the workers that match now, for callers that list them while another caller
+    /// builds the successor: it runs no code of the balancer and has the previous tables.
     pub(super) fn preview(&self, snapshot: &WorkerSnapshot) -> Self {
         self.partitioned(snapshot, HealthTier::preview)
     }
@@ -184,16 +186,16 @@ impl Group {
         let (mut alive, mut suspect, mut unreachable) = (Vec::new(), Vec::new(), 0);
         let heeds_suspicion = self.tiers[0].health.respects_suspicion;
         // Once the source has ended, no worker is selected.
-        let members = snapshot.entries.iter().filter(|_| snapshot.is_live);
-        for member in members.filter(|member| self.filter.matches(&member.node.tags)) {
-            match member.node.state {
-                NodeState::Alive => alive.push(Arc::clone(member)),
-                NodeState::Suspect if heeds_suspicion => suspect.push(Arc::clone(member)),
-                NodeState::Suspect => alive.push(Arc::clone(member)),
-                // Whether suspicion is heeded or not: it is none.
-                NodeState::Unreachable => suspect.push(Arc::clone(member)),
+        let entries = snapshot.entries.iter().filter(|_| snapshot.is_live);
+        for entry in entries.filter(|entry| self.filter.matches(&entry.node.tags)) {
+            match entry.node.state {
+                NodeState::Alive => alive.push(Arc::clone(entry)),
+                NodeState::Suspect if heeds_suspicion => suspect.push(Arc::clone(entry)),
+                NodeState::Suspect => alive.push(Arc::clone(entry)),
+                // Whether suspicion is respected or not: this is no suspicion.
+                NodeState::Unreachable => suspect.push(Arc::clone(entry)),
                 NodeState::Leaving | NodeState::Failed => unreachable += 1,
-                // Of its own will, and not to be waited for.
+                // It left by its own announcement, and is not expected back.
                 NodeState::Left => {}
             }
         }
@@ -216,50 +218,50 @@ impl Group {
 }
 
 impl HealthTier {
-    fn empty(balancer: &Arc<dyn Balancer>, care: &Arc<HealthTracker>, filter: &Arc<str>) -> Self {
+    fn empty(balancer: &Arc<dyn Balancer>, health: &Arc<HealthTracker>, filter: &Arc<str>) -> Self {
         Self {
             view: View::new([], 0),
             entries: Box::default(),
             balancer: OnceLock::new(),
             previous_balancer: Arc::clone(balancer),
-            health: Arc::clone(care),
+            health: Arc::clone(health),
             group_health: GroupHealth::new(),
             filter: Arc::clone(filter),
         }
     }
 
-    /// The tier with these members in place of this one, whose balancer is made when it is needed.
-    fn successor(self: &Arc<Self>, members: Vec<Arc<WorkerEntry>>, generation: u64) -> Arc<Self> {
-        self.with_entries(members, generation, false)
+    /// The tier with these workers in place of this one; its balancer is built when it is needed.
+    fn successor(self: &Arc<Self>, entries: Vec<Arc<WorkerEntry>>, generation: u64) -> Arc<Self> {
+        self.with_entries(entries, generation, false)
     }
 
-    /// The tier with these members in place of this one, with the balancer of before.
-    fn preview(self: &Arc<Self>, members: Vec<Arc<WorkerEntry>>, generation: u64) -> Arc<Self> {
-        self.with_entries(members, generation, true)
+    /// The tier with these workers in place of this one, with the previous balancer.
+    fn preview(self: &Arc<Self>, entries: Vec<Arc<WorkerEntry>>, generation: u64) -> Arc<Self> {
+        self.with_entries(entries, generation, true)
     }
 
     fn with_entries(
         self: &Arc<Self>,
-        members: Vec<Arc<WorkerEntry>>,
+        entries: Vec<Arc<WorkerEntry>>,
         generation: u64,
         keeps_balancer: bool,
     ) -> Arc<Self> {
         let are_same = |same: fn(&WorkerEntry, &WorkerEntry) -> bool| {
-            let mut pairs = members.iter().zip(&self.entries);
-            members.len() == self.entries.len() && pairs.all(|(now, then)| same(now, then))
+            let mut pairs = entries.iter().zip(&self.entries);
+            entries.len() == self.entries.len() && pairs.all(|(now, then)| same(now, then))
         };
         if are_same(|now, then| std::ptr::eq(now, then)) {
             return Arc::clone(self);
         }
-        // What balancers and their tables go by; a table is that of its generation.
+        // The inputs of balancers and their tables; a table belongs to its generation.
         let is_alike = are_same(WorkerEntry::is_equivalent);
         let generation = if is_alike {
             self.view.generation()
         } else {
             generation
         };
-        let endpoints = members.iter().map(|one| Arc::clone(&one.endpoint));
-        let tags = members.iter().map(|one| Arc::clone(&one.node) as Arc<_>);
+        let endpoints = entries.iter().map(|one| Arc::clone(&one.endpoint));
+        let tags = entries.iter().map(|one| Arc::clone(&one.node) as Arc<_>);
         let (balancer, before) = match (is_alike, self.balancer.get()) {
             (true, balancer) => (balancer.cloned(), &self.previous_balancer),
             (false, balancer) => (None, balancer.unwrap_or(&self.previous_balancer)),
@@ -267,7 +269,7 @@ impl HealthTier {
         let balancer = balancer.or_else(|| keeps_balancer.then(|| Arc::clone(before)));
         Arc::new(Self {
             view: View::new(endpoints, generation).with_tags(tags),
-            entries: members.into(),
+            entries: entries.into(),
             balancer: balancer.map_or_else(OnceLock::new, OnceLock::from),
             previous_balancer: Arc::clone(before),
             health: Arc::clone(&self.health),
@@ -276,7 +278,7 @@ impl HealthTier {
         })
     }
 
-    /// The balancer, made for the view when it is first asked for.
+    /// The balancer, built for the view when it is first used.
     pub(super) fn balancer(&self) -> &Arc<dyn Balancer> {
         self.balancer.get_or_init(|| {
             let rebuilt = self.previous_balancer.rebuild(&self.view);
@@ -284,18 +286,18 @@ impl HealthTier {
         })
     }
 
-    /// Heeds what is known of the well-being of the endpoints. `true` when one of them may be probed.
+    /// Applies the health of the endpoints to a pick. `true` when one of them may be probed.
     pub(super) fn apply_health<'a>(&self, cx: &PickContext<'a>) -> (PickContext<'a>, bool) {
-        let verdict = self
+        let state = self
             .group_health
             .check(&self.health.detector, &self.view, cx.now());
-        if let Some(action) = verdict.change {
-            self.health.emit_for_group(action, &self.filter);
+        if let Some(change) = state.change {
+            self.health.emit_for_group(change, &self.filter);
         }
-        let heeded = cx.respected_flags().and(verdict.respected_flags);
-        (cx.with_respected_flags(heeded), verdict.is_probe_due)
+        let respected = cx.respected_flags().and(state.respected_flags);
+        (cx.with_respected_flags(respected), state.is_probe_due)
     }
 }
 
-/// How a tier is made of the one before.
+/// Function that makes a tier from the previous one.
 type NextTierFn = fn(&Arc<HealthTier>, Vec<Arc<WorkerEntry>>, u64) -> Arc<HealthTier>;

@@ -1,4 +1,4 @@
-//! Passive health: what the calls say about the workers.
+//! Passive health checks of workers, by the outcomes of calls.
 
 use std::{
     hash::{BuildHasher, RandomState},
@@ -21,10 +21,11 @@ use crate::{
     event::{EVENT_CAPACITY, EventBroadcast},
 };
 
-/// Passive health: marks workers by what calls of this process find out, and tells what it does.
+/// Passive health checks.
 impl WorkerRegistry {
-    /// How workers are watched by the outcomes that [`Worker::report`](super::Worker::report) tells. Default
-    /// [`HealthConfig::new`]: see [`rpcnet_balance::health`]. All workers are compared with each other, whatever they do.
+    /// Sets how workers are checked by the outcomes that [`Worker::report`](super::Worker::report)
+    /// records. Default [`HealthConfig::new`]: see [`rpcnet_balance::health`]. All workers are
+    /// compared with each other, whatever they serve.
     #[must_use]
     pub fn with_health(self, config: HealthConfig) -> Self {
         self.selection_state.reset_groups(|selection| {
@@ -33,14 +34,14 @@ impl WorkerRegistry {
         self
     }
 
-    /// No worker is marked by the outcome of calls, but for those that say that they drain.
+    /// Switches passive health checks off: only workers that say that they drain are flagged.
     #[must_use]
     pub fn without_health(self) -> Self {
         self.with_health(HealthConfig::none())
     }
 
-    /// Nodes under suspicion are selected like others. For clusters whose suspicion is mostly wrong; by default they are
-    /// selected only when no other worker is left.
+    /// Ignores suspicion: suspect nodes are selected like others. For clusters whose suspicion is
+    /// mostly wrong; by default they are selected only when no other worker is left.
     #[must_use]
     pub fn without_suspicion(self) -> Self {
         self.selection_state.reset_groups(|selection| {
@@ -49,7 +50,7 @@ impl WorkerRegistry {
         self
     }
 
-    /// What passive health did so far, in numbers.
+    /// Counters of passive health checks.
     #[must_use]
     pub fn health_stats(&self) -> HealthStats {
         self.selection_state
@@ -60,7 +61,7 @@ impl WorkerRegistry {
             .stats()
     }
 
-    /// What passive health does from now on, and why.
+    /// Subscribes to health events from now on.
     #[must_use]
     pub fn subscribe_health(&self) -> HealthEvents {
         HealthEvents {
@@ -74,20 +75,21 @@ impl WorkerRegistry {
         }
     }
 
-    /// The time now, as balancers of this registry have it.
+    /// The present time on the clock of the registry's balancers.
     #[must_use]
     pub fn now(&self) -> Time {
         self.selection_state.selection.load().health.now()
     }
 
-    /// A moment that was read from the clock, as balancers of this registry have it.
+    /// A time of the system clock on the clock of the registry's balancers.
     #[must_use]
     pub fn time(&self, at: Instant) -> Time {
         self.selection_state.selection.load().health.time(at)
     }
 
-    /// There is no connection to the worker whose [endpoint](super::Worker::endpoint) this is: it is marked, if
-    /// [health](Self::with_health) says so. For what is found out beside the calls.
+    /// Records that a connection to the worker of this [endpoint](super::Worker::endpoint) failed:
+    /// it is flagged, if [health](Self::with_health) is on. For failures that are found outside of
+    /// calls.
     pub fn on_unreachable(&self, endpoint: &Endpoint) {
         self.selection_state
             .selection
@@ -96,7 +98,7 @@ impl WorkerRegistry {
             .on_unreachable(endpoint);
     }
 
-    /// There is a connection to the worker: it is not marked as unreachable any more.
+    /// Records that the worker can be reached: it is no longer flagged as unreachable.
     pub fn on_reachable(&self, endpoint: &Endpoint) {
         self.selection_state
             .selection
@@ -105,77 +107,82 @@ impl WorkerRegistry {
             .on_reachable(endpoint);
     }
 
-    /// The worker says that it takes no new calls, or that it does again.
+    /// Sets whether the worker drains.
     pub fn set_draining(&self, endpoint: &Endpoint, draining: bool) {
         let selection = self.selection_state.selection.load();
         selection.health.set_draining(endpoint, draining);
     }
 }
 
-/// Passive health did something.
+/// Event of passive health checks.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum HealthEvent {
-    /// There is no connection to a worker. Calls pass it over until a probe succeeds or the cluster has news of it.
+    /// A connection to a worker failed. Calls avoid it until a probe succeeds or the cluster
+    /// reports that it is alive.
     NodeUnreachable {
         /// The node.
         node: Arc<NodeInfo>,
-        /// How often in a row.
+        /// The number of consecutive failures.
         failures: u32,
-        /// How long until the next probe.
+        /// The time until the next probe.
         probe_in: Duration,
     },
-    /// There is a connection to the worker again, or news that it is well.
+    /// The worker can be reached again, or the cluster reports that it is alive.
     NodeReachable(Arc<NodeInfo>),
-    /// A worker fails. Calls pass it over until a probe succeeds.
+    /// A worker is ejected as an outlier. Calls avoid it until a probe succeeds.
     NodeEjected {
         /// The node.
         node: Arc<NodeInfo>,
-        /// What it did.
+        /// Why it was ejected.
         reason: EjectionReason,
-        /// How often it was ejected of late.
+        /// How often it was ejected recently.
         ejection_count: u32,
-        /// How long until the next probe.
+        /// The time until the next probe.
         probe_in: Duration,
     },
     /// The probe succeeded: calls go to the worker again.
     NodeReinstated(Arc<NodeInfo>),
-    /// A worker says that it takes no new calls.
+    /// A worker drains: it takes no new calls.
     NodeDraining(Arc<NodeInfo>),
-    /// A worker that drained takes calls again.
+    /// A worker takes calls again after a drain.
     NodeResumed(Arc<NodeInfo>),
-    /// So few of those who match a filter are well that ejections are not heeded among them.
+    /// Panic mode began: so few workers that match a filter are healthy that ejections are ignored
+    /// among them.
     PanicBegan {
         /// The filter; empty for all.
         filter: Box<str>,
-        /// How many are well.
+        /// The number of healthy workers.
         healthy: usize,
-        /// Of how many.
+        /// The number of workers that count.
         total: usize,
     },
-    /// Enough of those who match the filter are well again.
+    /// Panic mode ended: enough workers that match the filter are healthy again.
     PanicEnded {
         /// The filter; empty for all.
         filter: Box<str>,
-        /// How many are well.
+        /// The number of healthy workers.
         healthy: usize,
-        /// Of how many.
+        /// The number of workers that count.
         total: usize,
     },
-    /// The subscriber was too slow and missed this many events. [`WorkerRegistry::workers`] says where things stand.
+    /// The subscriber was too slow and missed this many events. [`WorkerRegistry::workers`] has the
+    /// present state.
     Lagged(u64),
 }
 
-/// A subscription to what passive health does. Bounded: who falls behind gets [`HealthEvent::Lagged`].
+/// Subscription to health events. Bounded: a subscriber that falls behind receives
+/// [`HealthEvent::Lagged`].
 #[derive(Debug, Clone)]
 pub struct HealthEvents {
     receiver: Receiver<HealthEvent>,
 }
 
 impl HealthEvents {
-    /// The next event; `None` once the registry is gone and everything before was delivered.
+    /// Receives the next event; `None` once the registry is dropped and everything before was
+    /// delivered.
     ///
-    /// Dropping the future loses no event.
+    /// Cancel safe: dropping the future loses no event.
     pub async fn recv(&mut self) -> Option<HealthEvent> {
         match self.receiver.recv_direct().await {
             Ok(event) => Some(event),
@@ -184,7 +191,7 @@ impl HealthEvents {
         }
     }
 
-    /// The next event if there is one already.
+    /// The next event if one is available.
     pub fn try_recv(&mut self) -> Option<HealthEvent> {
         match self.receiver.try_recv() {
             Ok(event) => Some(event),
@@ -194,36 +201,36 @@ impl HealthEvents {
     }
 }
 
-/// Who watches the workers of a registry, with its clock.
+/// Health tracker of the workers of a registry, with its clock.
 #[derive(Debug)]
 pub(super) struct HealthTracker {
     began: Instant,
     pub(super) detector: OutlierDetector,
-    /// What calls of each method usually take, whichever worker serves them.
+    /// The usual latency of each method over all workers.
     pub(super) normalizer: Arc<LatencyNormalizer>,
     events: Arc<EventBroadcast<HealthEvent>>,
-    /// All that are compared with each other.
+    /// The workers that are compared with each other.
     table: SharedWorkerTable,
-    /// They have changed since the detector last counted them.
+    /// Whether they have changed since the detector last counted them.
     has_changed: AtomicBool,
-    /// Whether suspect nodes are better not picked.
+    /// Whether suspect nodes are avoided.
     pub(super) respects_suspicion: bool,
 }
 
 impl HealthTracker {
-    pub(super) fn new(roster: SharedWorkerTable) -> Self {
+    pub(super) fn new(table: SharedWorkerTable) -> Self {
         Self {
             began: Instant::now(),
             detector: new_detector(HealthConfig::new()),
             normalizer: Arc::default(),
             events: Arc::new(EventBroadcast::new(EVENT_CAPACITY)),
-            table: roster,
+            table,
             has_changed: AtomicBool::new(true),
             respects_suspicion: true,
         }
     }
 
-    /// One that watches in another way, and tells the same subscribers.
+    /// A tracker with another config, and the same subscribers.
     fn with_config(&self, config: HealthConfig) -> Self {
         Self {
             began: self.began,
@@ -251,7 +258,8 @@ impl HealthTracker {
         Time::from(at.saturating_duration_since(self.began))
     }
 
-    /// The roster has changed. What is compared is counted anew with the next outcome.
+    /// Records a change of the worker table. The compared workers are counted again with the next
+    /// outcome.
     pub(super) fn on_table_changed(&self) {
         self.has_changed.store(true, Ordering::Release);
     }
@@ -263,11 +271,11 @@ impl HealthTracker {
         }
     }
 
-    /// All that are compared with each other.
+    /// The endpoints that are compared with each other.
     fn compared_endpoints(&self) -> View {
         let snapshot = self.table.lock().snapshot();
-        let members = snapshot.entries.iter();
-        let present = members.filter(|one| !one.node.state.is_gone());
+        let entries = snapshot.entries.iter();
+        let present = entries.filter(|one| !one.node.state.is_gone());
         let endpoints = present.map(|one| Arc::clone(&one.endpoint));
         View::new(endpoints, snapshot.generation)
     }
@@ -278,14 +286,14 @@ impl HealthTracker {
         }
         match probe {
             None => {
-                let action = self.detector.on_outcome(endpoint, outcome);
-                action
+                let change = self.detector.on_outcome(endpoint, outcome);
+                change
                     .into_iter()
-                    .for_each(|action| self.emit(endpoint, action));
+                    .for_each(|change| self.emit(endpoint, change));
             }
             Some(probe) => {
-                let actions = self.detector.on_probe_outcome(endpoint, probe, outcome);
-                actions.for_each(|action| self.emit(endpoint, action));
+                let changes = self.detector.on_probe_outcome(endpoint, probe, outcome);
+                changes.for_each(|change| self.emit(endpoint, change));
             }
         }
         if self.detector.claim_sweep(outcome.now) {
@@ -294,17 +302,17 @@ impl HealthTracker {
     }
 
     pub(super) fn on_unreachable(&self, endpoint: &Endpoint) {
-        let action = self.detector.on_unreachable(self.now(), endpoint);
-        action
+        let change = self.detector.on_unreachable(self.now(), endpoint);
+        change
             .into_iter()
-            .for_each(|action| self.emit(endpoint, action));
+            .for_each(|change| self.emit(endpoint, change));
     }
 
     pub(super) fn on_reachable(&self, endpoint: &Endpoint) {
-        let action = self.detector.on_reachable(self.now(), endpoint);
-        action
+        let change = self.detector.on_reachable(self.now(), endpoint);
+        change
             .into_iter()
-            .for_each(|action| self.emit(endpoint, action));
+            .for_each(|change| self.emit(endpoint, change));
     }
 
     pub(super) fn request_probe(&self, endpoint: &Endpoint) {
@@ -312,28 +320,28 @@ impl HealthTracker {
     }
 
     pub(super) fn set_draining(&self, endpoint: &Endpoint, draining: bool) {
-        if let Some(action) = self.detector.set_draining(endpoint, draining) {
+        if let Some(change) = self.detector.set_draining(endpoint, draining) {
             if !draining {
                 endpoint.set_ready(self.now());
             }
-            self.emit(endpoint, action);
+            self.emit(endpoint, change);
         }
     }
 
     #[cold]
     fn sweep(&self, now: Time) {
-        for action in self.detector.sweep(now, &self.compared_endpoints()) {
-            let of = action.endpoint();
-            let is_it = |member: &WorkerEntry| Some(member.endpoint.id()) == of;
-            self.emit_for(is_it, action);
+        for change in self.detector.sweep(now, &self.compared_endpoints()) {
+            let of = change.endpoint();
+            let is_it = |entry: &WorkerEntry| Some(entry.endpoint.id()) == of;
+            self.emit_for(is_it, change);
         }
     }
 
-    /// Tells of a group what concerns it as a whole.
+    /// Emits a change that concerns a group as a whole.
     #[cold]
-    pub(super) fn emit_for_group(&self, action: HealthChange, filter: &str) {
+    pub(super) fn emit_for_group(&self, change: HealthChange, filter: &str) {
         let filter = filter.into();
-        self.events.send(match action {
+        self.events.send(match change {
             HealthChange::PanicBegan { healthy, total: of } => HealthEvent::PanicBegan {
                 filter,
                 healthy,
@@ -348,19 +356,19 @@ impl HealthTracker {
         });
     }
 
-    /// Tells of a worker; not of a former process, which has the id of its successor.
+    /// Emits a change of a worker; not of a former process, which has the id of its successor.
     #[cold]
-    fn emit(&self, endpoint: &Endpoint, action: HealthChange) {
-        self.emit_for(|member| std::ptr::eq(&*member.endpoint, endpoint), action);
+    fn emit(&self, endpoint: &Endpoint, change: HealthChange) {
+        self.emit_for(|entry| std::ptr::eq(&*entry.endpoint, endpoint), change);
     }
 
-    fn emit_for(&self, is_it: impl Fn(&WorkerEntry) -> bool, action: HealthChange) {
-        let member = self.table.lock().find_selectable(is_it).cloned();
-        let Some(member) = member.filter(|member| !member.node.state.is_gone()) else {
+    fn emit_for(&self, is_it: impl Fn(&WorkerEntry) -> bool, change: HealthChange) {
+        let entry = self.table.lock().find_selectable(is_it).cloned();
+        let Some(entry) = entry.filter(|entry| !entry.node.state.is_gone()) else {
             return;
         };
-        let node = Arc::clone(&member.node);
-        self.events.send(match action {
+        let node = Arc::clone(&entry.node);
+        self.events.send(match change {
             HealthChange::Unreachable {
                 failures, probe_in, ..
             } => HealthEvent::NodeUnreachable {
@@ -388,7 +396,7 @@ impl HealthTracker {
     }
 }
 
-/// Seeded at random: clients shall not come back all at once.
+/// A detector with a random seed: clients shall not come back all at once.
 fn new_detector(config: HealthConfig) -> OutlierDetector {
     // The standard library's keys for hashing come from the system's random numbers.
     OutlierDetector::seeded(config, RandomState::new().hash_one(0_u64))

@@ -22,40 +22,44 @@ use crate::{
     Events, Filter, FilterError, Membership, NodeInfo, Observer, SelectError, SourceState, Watch,
 };
 
-/// The nodes of a cluster as workers: one is selected by tags and load for every call.
+/// Registry of the workers of a cluster: selects one by tags and load for every call.
 ///
-/// Who is selected:
-/// - Only nodes whose tags match the [filter](Filter). Without a filter, any node.
-/// - Nodes that are alive. A suspect one, or one that is alive and [out of reach](crate::NodeState::Unreachable), only if no alive one matches or is left after exclusions: it may well be alive,
-///   and then a call to it is better than none; see [`without_suspicion`](Self::without_suspicion).
-/// - Never one that is leaving, left or failed, from the moment the source says so.
-/// - One that is marked, because it cannot be reached, fails more often than others or drains, only
-///   if no other one is left; see [`with_health`](Self::with_health). A marked one that may be well
-///   again gets a call now and then to find out.
-/// - None at all once the source has ended or is superseded: see [`SourceState`].
-/// - Never one that [serves no methods](crate::SERVES_TAG), by its own word.
-/// - Not the node that this process is, unless [`with_local`](Self::with_local) says otherwise.
+/// Selection follows these rules:
+/// - Only nodes whose tags match the [filter](Filter) are selected. Without a filter, all nodes
+///   match.
+/// - Nodes that are alive come first. A suspect one, or one that is alive and
+///   [unreachable](crate::NodeState::Unreachable), is selected only if no alive one matches or is
+///   left after exclusions: it may well be alive, and then a call to it is better than none; see
+///   [`without_suspicion`](Self::without_suspicion).
+/// - A node that is leaving, left or failed is never selected, from the moment the source says so.
+/// - A flagged node, because it cannot be reached, fails more often than others or drains, is
+///   selected only if no other one is left; see [`with_health`](Self::with_health). A flagged one
+///   that may have recovered gets a call now and then as a probe.
+/// - No node is selected once the source has ended or is superseded: see [`SourceState`].
+/// - A node that [serves no methods](crate::SERVES_TAG) is never selected.
+/// - The local node is not selected, unless [`with_local`](Self::with_local) allows it.
 ///
-/// Among those the balancer picks. Every filter has its own order of turns, while the calls in
+/// The balancer picks among those. Every filter has its own round-robin order, while the calls in
 /// flight are counted per node, whatever filter it was selected by and however the cluster changes
-/// meanwhile; a restarted node starts from zero. A node's tag `weight` says how much it can take in
-/// relation to others; default 1. It is a number, white space around it does not matter; 0.001 to
-/// 1,000 count as they are, more as 1,000, what is between zero and 0.001 as 0.001. Zero and less
-/// is none: the node gets no calls while another one that matches can take them, even one that
-/// cannot be reached; where all have none, they are equal. What is no number counts as 1. A tag
-/// that is taken for something else than it says is told once for each change
-/// ([`ClusterEvent::InvalidTag`](crate::ClusterEvent::InvalidTag)) and warned of in the log, at
-/// most once a second;
-/// [`invalid_tags`](Self::invalid_tags) lists those that there are. A call
-/// [to all](Self::select_all) goes by no weight.
+/// meanwhile; a restarted node starts from zero. A node's tag `weight` is its capacity relative to
+/// others; default 1. It is a number, white space around it does not matter; 0.001 to 1,000 count
+/// as they are, more as 1,000, values between zero and 0.001 as 0.001. Zero and less means no
+/// weight: the node gets no calls while another one that matches can take them, even one that
+/// cannot be reached; where all have none, they are equal. A text that is no number counts as 1. A
+/// tag whose value is replaced is reported once for each change
+/// ([`ClusterEvent::InvalidTag`](crate::ClusterEvent::InvalidTag)) and logged as a warning at most
+/// once a second; [`invalid_tags`](Self::invalid_tags) lists the present ones. A call [to
+/// all](Self::select_all) ignores weights.
 ///
-/// Filters are parsed once: up to 256 texts are kept together with everything a selection needs, so that selecting with
-/// one of them takes no lock. Beyond that, those not used lately make room.
+/// Filters are parsed once: up to 256 texts are kept together with everything a selection needs, so
+/// that selecting with one of them takes no lock. Beyond that, those not used recently are evicted.
 ///
-/// A change of the cluster only flags the filters that it concerns. The first selection by such a filter builds what it
-/// needs anew, once for however many changes, and the balancer's tables only if endpoints or tags have changed. Other callers
-/// that select meanwhile go by the view before: who has failed, left or started anew since is not picked from it, while who
-/// has come is seen when the new one is built. A caller that finds no worker in the view before waits for the new one.
+/// A change of the cluster only marks the filters that it affects. The first selection by such a
+/// filter rebuilds what it needs, once for any number of changes, and the balancer's tables only if
+/// endpoints or tags have changed. Other callers that select meanwhile use the previous view: a
+/// node that has failed, left or restarted since is not picked from it, while a new node is seen
+/// once the new view is built. A caller that finds no worker in the previous view waits for the new
+/// one.
 pub struct WorkerRegistry {
     source: Box<dyn Membership>,
     watch: Mutex<Option<Watch>>,
@@ -63,14 +67,14 @@ pub struct WorkerRegistry {
 }
 
 impl WorkerRegistry {
-    /// A registry of the workers in `cluster`, with one of the strategies at hand. Empty until it is
-    /// [started](Self::start).
+    /// A registry of the workers of `cluster`, with one of the provided strategies. Empty until it
+    /// is [started](Self::start).
     pub fn new(cluster: impl Membership, strategy: LoadBalancingStrategy) -> Self {
         Self::with_balancer(cluster, strategy.balancer())
     }
 
-    /// A registry with a balancer of your own. Endpoints are given to it with a hash of the node's name as their id,
-    /// the same in every process.
+    /// A registry with a custom balancer. The id of an endpoint is a hash of the node's name, the
+    /// same in every process.
     pub fn with_balancer(cluster: impl Membership, balancer: Arc<dyn Balancer>) -> Self {
         Self {
             source: Box::new(cluster),
@@ -79,7 +83,7 @@ impl WorkerRegistry {
         }
     }
 
-    /// Whether the node that this process is may be selected. Default `false`.
+    /// Sets whether the local node may be selected. Default `false`.
     #[must_use]
     pub fn with_local(self, local: bool) -> Self {
         self.selection_state
@@ -90,8 +94,8 @@ impl WorkerRegistry {
         self
     }
 
-    /// Begins to follow the source. When it returns, the workers known by then can be selected. A second call does
-    /// nothing.
+    /// Starts to follow the source. When it returns, the workers known by then can be selected. A
+    /// second call does nothing.
     pub async fn start(&self) {
         let mut watch = self.watch.lock();
         if watch.is_none() {
@@ -102,20 +106,21 @@ impl WorkerRegistry {
         }
     }
 
-    /// Every worker that can be reached and matches, alive ones first: for a call to all. Counts one call in flight for
-    /// each.
+    /// Selects every reachable worker that matches, alive ones first: for a call to all. Counts one
+    /// call in flight for each.
     ///
     /// # Errors
     ///
     /// As [`select_worker`](Self::select_worker).
     pub fn select_all(&self, filter: Option<&str>) -> Result<Vec<Worker>, SelectError> {
         let all = self.candidates(filter)?;
-        // Whether calls follow at once is the caller's affair.
+        // Whether calls follow at once is the caller's decision.
         let begun = all.iter().map(|one| one.begin_at(Time::ZERO));
         Ok(begun.collect())
     }
 
-    /// Like [`select_all`](Self::select_all), without counting calls: for a call to all that begins with some of them.
+    /// Lists every reachable worker that matches, without counting calls: for a call to all that
+    /// begins with some of them.
     ///
     /// # Errors
     ///
@@ -132,12 +137,13 @@ impl WorkerRegistry {
         }
     }
 
-    /// The workers that match, whatever their state, with their calls in flight: for people to look at. The local node
-    /// is among them only if it can be selected; nodes that [serve no methods](crate::SERVES_TAG) are not.
+    /// The status of the workers that match, in any state, with their calls in flight: for people
+    /// to look at. The local node is included only if it can be selected; nodes that [serve no
+    /// methods](crate::SERVES_TAG) are not.
     ///
     /// # Errors
     ///
-    /// When the filter cannot be read.
+    /// When the filter cannot be parsed.
     pub fn workers(&self, filter: Option<&str>) -> Result<Vec<WorkerStatus>, FilterError> {
         let filter: Filter = filter.unwrap_or("").parse()?;
         let snapshot = self.selection_state.table.lock().snapshot();
@@ -146,54 +152,56 @@ impl WorkerRegistry {
             .iter()
             .filter(|one| filter.matches(&one.node.tags));
         let now = self.now();
-        Ok(matching.map(|member| member.status(now)).collect())
+        Ok(matching.map(|entry| entry.status(now)).collect())
     }
 
-    /// The tags that selection goes by and that do not say what they should, of all nodes that have
-    /// not left or failed: what [`ClusterEvent::InvalidTag`](crate::ClusterEvent::InvalidTag) told
-    /// subscribers of, also before there was one. Empty as a rule. Looks at every node.
+    /// The invalid tags that selection uses, of all nodes that have not left or failed: those that
+    /// [`ClusterEvent::InvalidTag`](crate::ClusterEvent::InvalidTag) reported to earlier
+    /// subscribers. Usually empty. Looks at every node.
     #[must_use]
     pub fn invalid_tags(&self) -> Vec<InvalidTag> {
-        let roster = self.selection_state.table.lock();
-        let nodes = roster.all().map(|member| &member.node);
+        let table = self.selection_state.table.lock();
+        let nodes = table.all().map(|entry| &entry.node);
         let present = nodes.filter(|node| !node.state.is_gone());
         present.filter_map(weight::invalid_tag).collect()
     }
 
-    /// The worker of this name as selection knows it, whatever its state. The local node only if it can be selected, and no
+    /// The worker of this name, in any state. The local node only if it can be selected, and no
     /// node that [serves no methods](crate::SERVES_TAG).
     #[must_use]
     pub fn node(&self, name: &str) -> Option<Arc<NodeInfo>> {
-        let roster = self.selection_state.table.lock();
-        roster.entry(name).map(|member| Arc::clone(&member.node))
+        let table = self.selection_state.table.lock();
+        table.entry(name).map(|entry| Arc::clone(&entry.node))
     }
 
-    /// Whether the source still tells what happens. If not, selection fails with [`SelectError::SourceEnded`].
+    /// The state of the source. If it is not live, selection fails with
+    /// [`SelectError::SourceEnded`].
     #[must_use]
     pub fn source(&self) -> SourceState {
         self.selection_state.selection.load().source.clone()
     }
 
-    /// What happens in the cluster from now on. When an event arrives, selection already goes by it, but for a moment in which
-    /// another caller builds the view with it: see [`WorkerRegistry`]. It says nothing about
-    /// other registries of the same source: the snapshot of a [`NodeRegistry`](crate::NodeRegistry) may be from before it.
+    /// Subscribes to cluster events from now on. When an event arrives, selection already includes
+    /// it, except for a moment in which another caller builds the view with it: see
+    /// [`WorkerRegistry`]. Other registries of the same source, such as a
+    /// [`NodeRegistry`](crate::NodeRegistry), may receive it later.
     #[must_use]
     pub fn subscribe(&self) -> Events {
         self.selection_state.events.subscribe()
     }
 }
 
-/// A tag that selection goes by and that does not say what it should.
+/// Invalid tag that selection uses.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct InvalidTag {
-    /// The node whose tag it is.
+    /// The node that has the tag.
     pub node: Arc<NodeInfo>,
     /// The key of the tag.
     pub key: Arc<str>,
     /// The value of the tag.
     pub value: Arc<str>,
-    /// What selection takes it for.
+    /// The value that selection uses instead.
     pub effective: f32,
 }
 

@@ -1,4 +1,4 @@
-//! Worker selection: health tiers, exclusions, balancer.
+//! Selection of a worker: health tiers, exclusions, balancer.
 
 use std::sync::Arc;
 
@@ -8,29 +8,29 @@ use super::{Worker, WorkerRegistry, group::Group};
 use crate::{NodeState, SelectError, UnselectableReason};
 
 impl WorkerRegistry {
-    /// The worker for the next call, among those that match `filter`; among all without one.
+    /// Selects the worker for the next call, among those that match `filter`; among all without
+    /// one.
     ///
     /// # Errors
     ///
-    /// When the filter cannot be read, no worker matches, no worker that matches can be reached, or
-    /// the source has ended.
+    /// When the filter cannot be parsed, no worker matches, no worker that matches can be reached,
+    /// or the source has ended.
     pub async fn select_worker(&self, filter: Option<&str>) -> Result<Worker, SelectError> {
         self.select(filter, &PickContext::new())
     }
 
-    /// The worker for the next attempt of a call, with what the balancer should know about it:
-    /// which workers to leave out ([`Worker::endpoint_id`] of those tried before), the key, the
-    /// time ([`now`](Self::now); read from the clock if it is not given). Never waits, but for
-    /// another caller that is building what this one needs.
+    /// Selects the worker for the next attempt of a call, with a context for the balancer: the
+    /// workers to exclude ([`Worker::endpoint_id`] of those tried before), the key, the time
+    /// ([`now`](Self::now); read from the clock if it is not given). Never waits, except for
+    /// another caller that is building the group that this one needs.
     ///
     /// As long as a worker matches that is not excluded and has not failed or announced to leave,
-    /// one is selected, if need be a marked one. Ejected workers come before unreachable ones,
+    /// one is selected, if necessary a flagged one. Ejected workers come before unreachable ones,
     /// these before workers without weight, and those before workers that drain.
     ///
     /// # Errors
     ///
-    /// As [`select_worker`](Self::select_worker), and when every worker that can be reached is
-    /// excluded.
+    /// As [`select_worker`](Self::select_worker), and when every reachable worker is excluded.
     pub fn select(
         &self,
         filter: Option<&str>,
@@ -39,8 +39,8 @@ impl WorkerRegistry {
         self.select_from(filter, cx, true)
     }
 
-    /// Like [`select`](Self::select), never a worker that is passed over otherwise just to see how it does: for a call that
-    /// shall not be the one to find out.
+    /// Like [`select`](Self::select), but never selects a worker as a probe: for a call that must
+    /// not be the one that finds out whether a worker has recovered.
     ///
     /// # Errors
     ///
@@ -53,9 +53,9 @@ impl WorkerRegistry {
         self.select_from(filter, cx, false)
     }
 
-    /// The worker of this name, if it matches `filter` and can be reached, marked or not: for a
-    /// call that must go to one certain worker. Names are compared as they are; those of nodes that
-    /// gossip found are in lower case. Waits for no other caller.
+    /// Selects the worker of this name, if it matches `filter` and can be reached, flagged or not:
+    /// for a call that must go to a specific worker. Names are compared as they are; those of nodes
+    /// found by gossip are in lower case. Waits for no other caller.
     ///
     /// # Errors
     ///
@@ -83,7 +83,7 @@ impl WorkerRegistry {
         } else {
             *cx
         };
-        // One that is gone is not picked, whatever the caller does without.
+        // A worker that is gone is never picked, whatever flags the caller ignores.
         let cx = cx.with_respected_flags(cx.respected_flags() | ExclusionFlags::GONE);
         let mut tried = None;
         if let Some(group) = selection
@@ -100,7 +100,8 @@ impl WorkerRegistry {
         self.select_from_latest(text, &cx, may_probe, tried)
     }
 
-    /// From a group that is not there yet or out of date, or after `tried` had none.
+    /// Selects from a group that does not exist yet or is out of date, or after `tried` had no
+    /// worker.
     #[cold]
     fn select_from_latest(
         &self,
@@ -119,7 +120,7 @@ impl WorkerRegistry {
                 group
             }
         };
-        // Another caller may have been building the next one.
+        // Another caller may have been building the next group.
         let latest = self.selection_state.latest_group(text, true)?;
         let picked = if Arc::ptr_eq(&latest, &tried) {
             None
@@ -142,15 +143,15 @@ impl WorkerRegistry {
             Err(similar) => UnselectableReason::Unknown {
                 similar: similar.map(|name| name.to_string()),
             },
-            Ok(member) if !group.filter.matches(&member.node.tags) => UnselectableReason::NoMatch {
+            Ok(entry) if !group.filter.matches(&entry.node.tags) => UnselectableReason::NoMatch {
                 filter: text.to_owned(),
             },
-            Ok(member) if !member.serves_methods => UnselectableReason::ServesNothing,
-            Ok(member) if member.is_local && member.node.state == NodeState::Alive => {
+            Ok(entry) if !entry.serves_methods => UnselectableReason::ServesNothing,
+            Ok(entry) if entry.is_local && entry.node.state == NodeState::Alive => {
                 UnselectableReason::LocalNode
             }
-            Ok(member) => UnselectableReason::NotReachable {
-                state: member.node.state,
+            Ok(entry) => UnselectableReason::NotReachable {
+                state: entry.node.state,
             },
         };
         SelectError::NamedWorker {
@@ -198,14 +199,14 @@ fn pick(group: &Group, cx: &PickContext<'_>, may_probe: bool) -> Option<Worker> 
             return Some(worker);
         }
     }
-    FALLBACK_FLAGS.iter().find_map(|marks| {
-        let cx = cx.with_respected_flags(cx.respected_flags().and(*marks));
+    FALLBACK_FLAGS.iter().find_map(|flags| {
+        let cx = cx.with_respected_flags(cx.respected_flags().and(*flags));
         let mut tiers = group.tiers.iter();
         tiers.find_map(|tier| Worker::pick(tier, &cx))
     })
 }
 
-/// The marks that are still heeded when nothing else is left.
+/// The flags that are still respected when no other worker is left.
 const FALLBACK_FLAGS: [ExclusionFlags; 4] = [
     ExclusionFlags::ALL.without(ExclusionFlags::EJECTED),
     ExclusionFlags::DRAINING

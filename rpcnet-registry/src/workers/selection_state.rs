@@ -1,8 +1,9 @@
-//! What a registry of workers shares between the source that tells it of changes and the callers that select.
+//! Selection state: shared between the source that reports changes and the callers that select.
 //!
-//! An event changes the roster, marks the endpoints that are gone and flags the filters that it concerns; it builds nothing.
-//! The first selection by a filter after a change builds its group, once for however many changes. Callers that come
-//! meanwhile pick from the group before, in which whatever is gone is marked.
+//! An event changes the worker table, flags the endpoints that are gone and marks the groups that
+//! it affects; it builds nothing. The first selection by a filter after a change builds its group,
+//! once for any number of changes. Callers that select meanwhile pick from the previous group, in
+//! which endpoints that are gone are flagged.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -23,7 +24,7 @@ use crate::{
 };
 
 pub(super) struct SelectionState {
-    /// Held while an event is taken in, and while a group is put in its place.
+    /// Held while an event is applied, and while a group is published.
     event_state: Mutex<EventState>,
     pub(super) table: SharedWorkerTable,
     pub(super) selection: ArcSwap<SelectionTables>,
@@ -31,29 +32,29 @@ pub(super) struct SelectionState {
     pub(super) events: EventBroadcast,
 }
 
-/// All that a selection reads. Never changes.
+/// Immutable tables that a selection reads.
 #[derive(Debug, Clone)]
 pub(super) struct SelectionTables {
-    /// Few, so that comparing them is quicker than hashing the one that is looked for.
+    /// Few, so that comparing them is faster than hashing the text.
     pub(super) groups: BTreeMap<Arc<str>, Arc<Group>>,
     pub(super) health: Arc<HealthTracker>,
     pub(super) source: SourceState,
-    /// Rises when all groups are given up at once.
+    /// A number that rises when all groups are dropped at once.
     epoch: u64,
 }
 
 struct EventState {
     nodes: NodeTable,
-    /// When the next invalid tag is worth a warning in the log.
+    /// The time from which the next invalid tag is logged as a warning.
     warn_at: Time,
 }
 
 impl SelectionState {
     pub(super) fn new(balancer: Arc<dyn Balancer>) -> Self {
-        let roster = Arc::new(Mutex::new(WorkerTable::new()));
+        let table = Arc::new(Mutex::new(WorkerTable::new()));
         let selection = SelectionTables {
             groups: BTreeMap::new(),
-            health: Arc::new(HealthTracker::new(Arc::clone(&roster))),
+            health: Arc::new(HealthTracker::new(Arc::clone(&table))),
             source: SourceState::Live,
             epoch: 0,
         };
@@ -62,7 +63,7 @@ impl SelectionState {
                 nodes: NodeTable::default(),
                 warn_at: Time::ZERO,
             }),
-            table: roster,
+            table,
             selection: ArcSwap::from_pointee(selection),
             balancer,
             events: EventBroadcast::new(EVENT_CAPACITY),
@@ -70,26 +71,26 @@ impl SelectionState {
     }
 
     /// The group of a filter with every change that is known by now. While another caller builds
-    /// it, the one before, unless it `must` be the latest.
+    /// it, the previous one, unless it `must` be the latest.
     #[cold]
     pub(super) fn latest_group(&self, text: &str, must: bool) -> Result<Arc<Group>, FilterError> {
         loop {
             let group = self.current_group(text)?;
-            let building = if must || !group.is_built {
+            let build = if must || !group.is_built {
                 group.build_state.lock_build()
-            } else if let Some(building) = group.build_state.try_lock_build() {
-                building
+            } else if let Some(build) = group.build_state.try_lock_build() {
+                build
             } else {
                 return Ok(group);
             };
-            if let Some(built) = self.build_group(text, building) {
+            if let Some(built) = self.build_group(text, build) {
                 return Ok(built);
             }
         }
     }
 
-    /// Those who match a filter, with every change that is known by now; not to be picked from.
-    /// Waits for no other caller: while one builds the group, it is sorted here too.
+    /// The workers that match a filter, with every change that is known by now; not to be picked
+    /// from. Waits for no other caller: while one builds the group, it is partitioned here too.
     pub(super) fn group_for_listing(&self, text: &str) -> Result<Arc<Group>, FilterError> {
         loop {
             let known = self.current_group(text)?;
@@ -101,11 +102,11 @@ impl SelectionState {
                     None => continue,
                 }
             }
-            let Some(building) = known.build_state.try_lock_build() else {
+            let Some(build) = known.build_state.try_lock_build() else {
                 let snapshot = self.table.lock().snapshot();
                 return Ok(Arc::new(known.preview(&snapshot)));
             };
-            if let Some(built) = self.build_group(text, building) {
+            if let Some(built) = self.build_group(text, build) {
                 return Ok(built);
             }
         }
@@ -116,29 +117,29 @@ impl SelectionState {
         known.map_or_else(|| self.add_group(text), Ok)
     }
 
-    /// Builds the latest group, unless another caller was quicker. `None` if its place is gone.
-    fn build_group(&self, text: &str, mut building: BuildGuard<'_>) -> Option<Arc<Group>> {
+    /// Builds the latest group, unless another caller was faster. `None` if its entry is gone.
+    fn build_group(&self, text: &str, mut build: BuildGuard<'_>) -> Option<Arc<Group>> {
         let selection = self.selection.load_full();
         let latest = selection.groups.get(text);
-        let latest = latest.filter(|latest| building.is_of(latest))?;
-        if !building.claim_changes() {
+        let latest = latest.filter(|latest| build.is_of(latest))?;
+        if !build.claim_changes() {
             return Some(Arc::clone(latest));
         }
         let snapshot = self.table.lock().snapshot();
         let built = Arc::new(latest.successor(&snapshot));
         let is_installed = self.publish(text, &built, selection.epoch);
         is_installed.then(|| {
-            building.finish();
+            build.finish();
             built
         })
     }
 
-    /// Makes a place for the group of a filter that is not known yet.
+    /// Adds the placeholder for the group of a new filter.
     fn add_group(&self, text: &str) -> Result<Arc<Group>, FilterError> {
         let filter: Filter = text.parse()?;
         let _writer = self.event_state.lock();
         let current = self.selection.load();
-        // Another caller may have made it while this one waited for the lock.
+        // Another caller may have added it while this one waited for the lock.
         if let Some(group) = current.groups.get(text) {
             return Ok(Arc::clone(group));
         }
@@ -156,7 +157,8 @@ impl SelectionState {
         Ok(group)
     }
 
-    /// Puts a group in the place of the one before. `false` if that place is gone: then it may be out of date.
+    /// Publishes a group in place of the previous one. `false` if its entry is gone: then it may be
+    /// out of date.
     fn publish(&self, text: &str, built: &Arc<Group>, epoch: u64) -> bool {
         let _writer = self.event_state.lock();
         let current = self.selection.load();
@@ -172,7 +174,7 @@ impl SelectionState {
         true
     }
 
-    /// Gives up all groups, for a change that concerns every one.
+    /// Drops all groups, for a change that affects every one.
     pub(super) fn reset_groups(&self, change: impl FnOnce(&mut SelectionTables)) {
         let _writer = self.event_state.lock();
         self.reset_groups_locked(change);
@@ -187,13 +189,12 @@ impl SelectionState {
         self.selection.store(Arc::new(next));
     }
 
-    /// Takes the changes over: the roster has them, and what concerns them is flagged. Returns what is to be told of tags.
+    /// Applies changes: to the worker table, and by marking the groups that they affect. Returns
+    /// the events about invalid tags.
     fn apply_changes(&self, writer: &mut EventState, changes: &[NodeChange]) -> Vec<ClusterEvent> {
-        let mut roster = self.table.lock();
-        changes
-            .iter()
-            .for_each(|change| roster.apply_change(change));
-        drop(roster);
+        let mut table = self.table.lock();
+        changes.iter().for_each(|change| table.apply_change(change));
+        drop(table);
         let selection = self.selection.load();
         for group in selection.groups.values() {
             if !group.build_state.is_stale() && affects(&group.filter, changes) {
@@ -208,27 +209,28 @@ impl SelectionState {
         invalid
     }
 
-    /// The cluster has reason to think that a node is well: it is tried again at once. That it refuted a suspicion is its
-    /// own word, by way of others, and says nothing about the way there: what calls found out stays.
+    /// Applies an event that suggests that a node is healthy: it is tried again at once. A refuted
+    /// suspicion is the node's own word, through other nodes, and says nothing about the connection
+    /// to it: what calls found out stays.
     fn on_node_event(&self, event: &ClusterEvent, changes: &[NodeChange]) {
         use ClusterEvent::{NodeJoined, NodeReachable, NodeRecovered, NodeUpdated};
         let Some(node) = event.node() else {
             return;
         };
-        let member = self.table.lock().entry(&node.id.name).cloned();
-        let Some(member) = member.filter(|member| member.node.state == NodeState::Alive) else {
+        let entry = self.table.lock().entry(&node.id.name).cloned();
+        let Some(entry) = entry.filter(|entry| entry.node.state == NodeState::Alive) else {
             return;
         };
-        let care = Arc::clone(&self.selection.load().health);
+        let health = Arc::clone(&self.selection.load().health);
         match event {
             NodeJoined(_) | NodeUpdated(_) => {
-                care.on_reachable(&member.endpoint);
-                care.set_draining(&member.endpoint, false);
+                health.on_reachable(&entry.endpoint);
+                health.set_draining(&entry.endpoint, false);
             }
             NodeRecovered(_) | NodeReachable(_) => {
                 let before = changes.iter().find_map(|change| change.before.as_ref());
                 if before.is_none_or(|before| before.state != NodeState::Suspect) {
-                    care.request_probe(&member.endpoint);
+                    health.request_probe(&entry.endpoint);
                 }
             }
             _ => {}
@@ -270,7 +272,7 @@ impl Observer for SelectionState {
 }
 
 impl EventState {
-    /// Warns of invalid tags, at most once a second: tags may be changed by a program.
+    /// Logs invalid tags as warnings, at most once a second: tags may be changed by a program.
     fn warn(&mut self, invalid: &[ClusterEvent], now: Time) {
         for event in invalid {
             let ClusterEvent::InvalidTag {
@@ -298,7 +300,7 @@ fn affects(filter: &Filter, changes: &[NodeChange]) -> bool {
     nodes.flatten().any(|node| filter.matches(&node.tags))
 }
 
-/// What is to be told of the tags of a node that has changed.
+/// The event about an invalid tag of a node that has changed.
 fn invalid_tag_event(change: &NodeChange) -> Option<ClusterEvent> {
     let node = change.after.as_ref()?;
     let is_news = weight::has_changed(change.before.as_deref(), node);
@@ -311,7 +313,8 @@ fn invalid_tag_event(change: &NodeChange) -> Option<ClusterEvent> {
     })
 }
 
-/// Second chance: who was not used since the last time goes; if all were, one goes.
+/// Second-chance eviction: removes the filters that were not used since the last time; if all were,
+/// one of them.
 fn evict_unused(groups: &mut BTreeMap<Arc<str>, Arc<Group>>) {
     if groups.len() < FILTERS_MAX {
         return;
@@ -323,7 +326,7 @@ fn evict_unused(groups: &mut BTreeMap<Arc<str>, Arc<Group>>) {
     }
 }
 
-/// How many filters are kept parsed and matched.
+/// The number of filters that are kept parsed and matched.
 pub(super) const FILTERS_MAX: usize = 256;
 
 const WARNING_INTERVAL: Duration = Duration::from_secs(1);

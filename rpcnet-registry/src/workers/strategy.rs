@@ -1,4 +1,4 @@
-//! The balancers at hand, by name.
+//! Load balancing strategies by name.
 
 use std::{
     fmt,
@@ -12,39 +12,39 @@ use rpcnet_balance::{
     RoundRobin, Weighted, WeightedByLoad,
 };
 
-/// How a worker is picked among those that match. For one of your own, or one of these in a wrapper, see
-/// [`WorkerRegistry::with_balancer`](super::WorkerRegistry::with_balancer).
+/// Strategy that picks a worker among those that match. For a custom balancer, or one of these in a
+/// wrapper, see [`WorkerRegistry::with_balancer`](super::WorkerRegistry::with_balancer).
 ///
-/// Has a name for texts such as configurations: `"peak-ewma".parse()`.
+/// It has a name for texts such as configurations: `"peak-ewma".parse()`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum LoadBalancingStrategy {
-    /// One after the other, from a random start: `round-robin`.
+    /// Round robin from a random start: `round-robin`.
     RoundRobin,
-    /// Any one: `random`.
+    /// Uniform random choice: `random`.
     Random,
-    /// The one with the fewest calls in flight, any of them in a tie: `least-connections`.
+    /// The fewest calls in flight, a random one in a tie: `least-connections`.
     LeastConnections,
-    /// In proportion to weights, as evenly as turns: `weighted`.
+    /// In proportion to weights, as evenly as round robin: `weighted`.
     Weighted,
-    /// In proportion to weights and to what the workers say about their load: `weighted-by-load`.
+    /// In proportion to weights and reported load: `weighted-by-load`.
     WeightedByLoad,
-    /// The less busy of two: `power-of-two`.
+    /// The less loaded of two random ones: `power-of-two`.
     PowerOfTwo,
-    /// The quickest of a few; failures count as slow: `peak-ewma`. The default, as the best over all of `cargo xtask sim
-    /// balance`.
+    /// The lowest latency times load of three random ones; failures back off: `peak-ewma`. The
+    /// default, as the best over all scenarios of `cargo xtask sim balance`.
     #[default]
     PeakEwma,
-    /// The quickest of some that are not hot by what they say about their load: `prequal`.
+    /// The fastest of some that are not hot by their reported load: `prequal`.
     Prequal,
-    /// The same worker for the same key, within bounds of load: `rendezvous`.
+    /// The same worker for the same key, with bounded loads: `rendezvous`.
     Rendezvous,
     /// The same worker for the same key, by a table: `maglev`.
     Maglev,
 }
 
 impl LoadBalancingStrategy {
-    /// All of them.
+    /// All strategies.
     pub const ALL: &'static [Self] = &[
         Self::RoundRobin,
         Self::Random,
@@ -58,7 +58,8 @@ impl LoadBalancingStrategy {
         Self::Maglev,
     ];
 
-    /// A balancer of this kind, seeded at random. For a run that can be repeated, seed one yourself.
+    /// A balancer of this strategy with a random seed. For a run that can be repeated, make the
+    /// balancer with a fixed seed.
     #[must_use]
     pub fn balancer(self) -> Arc<dyn Balancer> {
         // The standard library's keys for hashing come from the system's random numbers.
@@ -110,7 +111,7 @@ impl FromStr for LoadBalancingStrategy {
     }
 }
 
-/// A text is the name of no strategy. The caller's fault; the same text will never be one.
+/// Parse error of a strategy name. The caller's fault; the same text will never be one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UnknownStrategy(Box<str>);
 
@@ -131,7 +132,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_read_as_they_are_written() {
+    fn names_are_parsed_as_displayed() {
         for &strategy in LoadBalancingStrategy::ALL {
             assert_eq!(strategy.to_string().parse(), Ok(strategy));
         }

@@ -1,4 +1,4 @@
-//! Selection by tags, state and load.
+//! Tests of selection by tags, state and load.
 
 use std::time::Duration;
 
@@ -31,7 +31,7 @@ fn cluster() -> StaticMembership {
         .collect()
 }
 
-/// The names of those whom 60 selections come upon.
+/// The names of the workers of 60 selections.
 fn selected(registry: &WorkerRegistry, filter: &str) -> Vec<String> {
     let mut names: Vec<String> = (0..60)
         .filter_map(|_| block_on(registry.select_worker(Some(filter))).ok())
@@ -43,13 +43,13 @@ fn selected(registry: &WorkerRegistry, filter: &str) -> Vec<String> {
 }
 
 fn refused(registry: &WorkerRegistry, filter: &str) -> SelectError {
-    block_on(registry.select_worker(Some(filter))).expect_err("nobody to select")
+    block_on(registry.select_worker(Some(filter))).expect_err("no worker")
 }
 
 const ALL: &[LoadBalancingStrategy] = LoadBalancingStrategy::ALL;
 
 #[test]
-fn everybody_who_matches_is_selected_and_nobody_else() {
+fn exactly_the_matching_workers_are_selected() {
     for &strategy in ALL {
         let registry = started(&cluster(), strategy);
         assert_eq!(
@@ -64,7 +64,7 @@ fn everybody_who_matches_is_selected_and_nobody_else() {
 }
 
 #[test]
-fn a_node_that_serves_no_methods_is_no_worker() {
+fn a_node_that_serves_no_methods_is_not_a_worker() {
     let cluster = cluster();
     let gateway = node("gateway", 1, &[(crate::SERVES_TAG, crate::SERVES_NOTHING)]);
     assert!(cluster.insert(gateway));
@@ -76,7 +76,7 @@ fn a_node_that_serves_no_methods_is_no_worker() {
         assert!(registry.node("gateway").is_none());
         assert_eq!(registry.select_all(None).unwrap().len(), 4);
     }
-    // It may begin to serve, and end.
+    // It may begin to serve, and stop.
     let registry = started(&cluster, LoadBalancingStrategy::RoundRobin);
     cluster.insert(node("gateway", 1, &[]));
     assert_eq!(selected(&registry, "").len(), 5);
@@ -89,7 +89,7 @@ fn a_node_that_serves_no_methods_is_no_worker() {
 }
 
 #[test]
-fn a_candidate_counts_from_the_beginning_of_its_call() {
+fn a_candidate_counts_no_call_before_begin() {
     let registry = started(&cluster(), LoadBalancingStrategy::RoundRobin);
     let all = registry.candidates(Some("role=worker")).unwrap();
     let in_flight = || {
@@ -120,7 +120,7 @@ fn a_worker_is_selected_by_name_if_it_matches() {
 }
 
 #[test]
-fn a_selection_by_name_says_what_is_wrong_with_that_name() {
+fn a_selection_by_name_says_why_it_failed() {
     let cluster = cluster();
     cluster.insert(node("Mixed", 1, &[]).with_local(true));
     cluster.insert(node(
@@ -139,7 +139,7 @@ fn a_selection_by_name_says_what_is_wrong_with_that_name() {
     };
     assert_eq!(error("a").0, "the worker registry was not started");
     block_on(registry.start());
-    let similar = "no node has this name, names are compared as they are, and there is";
+    let similar = "no node has this name; a similar name exists:";
     for (name, reason, is_retryable) in [
         ("z", "no node has this name", true),
         ("A", &format!("{similar} \"a\""), false),
@@ -161,7 +161,7 @@ fn a_selection_by_name_says_what_is_wrong_with_that_name() {
 }
 
 #[test]
-fn whoever_fails_or_leaves_is_gone_from_selection_at_once() {
+fn failed_and_leaving_workers_are_not_selected() {
     let cluster = cluster();
     let registry = started(&cluster, LoadBalancingStrategy::RoundRobin);
     assert_eq!(selected(&registry, "role=worker"), ["a", "b", "c"]);
@@ -200,7 +200,7 @@ fn a_suspect_takes_calls_only_when_no_alive_one_is_left() {
 }
 
 #[test]
-fn a_balancer_sees_who_is_slow_and_takes_it_into_account_if_it_likes() {
+fn a_balancer_sees_which_workers_are_slow() {
     let cluster = cluster();
     let prompt_ones_first = from_fn(|view, cx| {
         let allowed = (0..view.len()).filter(|&index| cx.allows(&view[index]));
@@ -219,7 +219,7 @@ fn a_balancer_sees_who_is_slow_and_takes_it_into_account_if_it_likes() {
     assert_eq!(pick(), ("a".to_owned(), false, false));
     cluster.slow("a");
     assert_eq!(pick(), ("b".to_owned(), false, false));
-    // It is no worse than nobody.
+    // It is better than none.
     cluster.slow("b");
     cluster.slow("c");
     assert_eq!(pick(), ("a".to_owned(), true, true));
@@ -236,7 +236,7 @@ fn id_of(registry: &WorkerRegistry, name: &str) -> u64 {
 }
 
 #[test]
-fn the_errors_tell_why() {
+fn errors_say_why_no_worker_was_selected() {
     let cluster = cluster();
     let registry = WorkerRegistry::new(cluster.clone(), LoadBalancingStrategy::default());
     assert_eq!(refused(&registry, "role=worker"), SelectError::NotStarted);
@@ -325,7 +325,7 @@ fn calls_in_flight_survive_every_change_but_a_restart() {
 }
 
 #[test]
-fn a_restarted_node_is_not_undone_by_news_of_its_former_self() {
+fn late_events_of_a_former_process_are_ignored() {
     let cluster = cluster();
     let registry = started(&cluster, LoadBalancingStrategy::RoundRobin);
     let mut restarted = node("a", 2, &[("role", "worker")]);
@@ -355,7 +355,7 @@ fn changed_tags_move_a_worker_from_one_filter_to_another() {
 }
 
 #[test]
-fn the_local_node_is_selected_only_if_asked_for() {
+fn the_local_node_is_selected_only_if_allowed() {
     let cluster = cluster();
     cluster.insert(worker("me").with_local(true));
     let registry = started(&cluster, LoadBalancingStrategy::RoundRobin);
@@ -366,7 +366,7 @@ fn the_local_node_is_selected_only_if_asked_for() {
 }
 
 #[test]
-fn a_snapshot_starts_over() {
+fn a_snapshot_replaces_all_nodes() {
     let cluster = cluster();
     let registry = started(&cluster, LoadBalancingStrategy::RoundRobin);
     let mut events = registry.subscribe();
@@ -397,7 +397,7 @@ fn a_snapshot_starts_over() {
 }
 
 #[test]
-fn selection_goes_by_an_event_before_it_is_told() {
+fn selection_includes_an_event_before_subscribers_receive_it() {
     let cluster = cluster();
     let registry = started(&cluster, LoadBalancingStrategy::RoundRobin);
     let mut events = registry.subscribe();
@@ -412,7 +412,7 @@ fn selection_goes_by_an_event_before_it_is_told() {
 }
 
 #[test]
-fn filters_that_are_in_use_stay_when_room_is_made() {
+fn filters_in_use_are_not_evicted() {
     let registry = started(&cluster(), LoadBalancingStrategy::RoundRobin);
     let hot = "role=worker";
     for index in 0..4 * FILTERS_MAX {
@@ -424,14 +424,14 @@ fn filters_that_are_in_use_stay_when_room_is_made() {
 }
 
 #[test]
-fn a_node_is_found_by_name_as_selection_knows_it() {
+fn node_finds_a_worker_by_name_in_any_state() {
     let cluster = cluster();
     let registry = started(&cluster, LoadBalancingStrategy::RoundRobin);
     for name in ["a", "b", "c", "director"] {
         let node = registry.node(name).expect("it is there");
         assert_eq!((&*node.id.name, node.state), (name, NodeState::Alive));
     }
-    assert!(registry.node("nobody").is_none());
+    assert!(registry.node("unknown").is_none());
     cluster.fail("b");
     assert_eq!(registry.node("b").unwrap().state, NodeState::Failed);
     cluster.insert(node("b", 7, &[]));
@@ -439,7 +439,7 @@ fn a_node_is_found_by_name_as_selection_knows_it() {
 }
 
 #[test]
-fn what_a_worker_says_about_its_load_is_there_at_the_next_pick() {
+fn reported_load_is_visible_at_the_next_pick() {
     let by_report = from_fn(|view, cx| {
         (0..view.len())
             .filter(|&index| cx.allows(&view[index]))
@@ -458,7 +458,7 @@ fn what_a_worker_says_about_its_load_is_there_at_the_next_pick() {
     }
     let least = select("role=worker");
     assert_eq!(&*least.label, "b");
-    // The same under another filter, and until it says something else.
+    // The same under another filter, and until it reports something else.
     assert_eq!(&*select("role").label, "director");
     report(&select("role"), 40);
     assert_eq!(&*select("role").label, "b");
@@ -467,7 +467,7 @@ fn what_a_worker_says_about_its_load_is_there_at_the_next_pick() {
 }
 
 #[test]
-fn outcomes_reach_the_balancer_and_a_wild_one_does_no_harm() {
+fn outcomes_reach_the_balancer_and_an_invalid_index_is_ignored() {
     #[derive(Debug, Default)]
     struct Listening(Mutex<Vec<(u64, OutcomeKind)>>);
 
@@ -506,7 +506,7 @@ fn outcomes_reach_the_balancer_and_a_wild_one_does_no_harm() {
 }
 
 #[test]
-fn selections_on_many_threads_go_by_every_change() {
+fn selections_on_many_threads_include_every_change() {
     let cluster = cluster();
     let registry = started(&cluster, LoadBalancingStrategy::LeastConnections);
     std::thread::scope(|scope| {
@@ -515,7 +515,7 @@ fn selections_on_many_threads_go_by_every_change() {
                 let registry = &registry;
                 scope.spawn(move || {
                     for round in 0..2000 {
-                        // Filters that others know, and some that nobody does yet.
+                        // Filters that are known, and some that are not yet.
                         let filter = format!("role=worker,!tag-{}", (round * thread) % 300);
                         let worker = block_on(registry.select_worker(Some(&filter)));
                         assert_ne!(worker.expect("two are there").label.as_ref(), "director");
@@ -542,7 +542,7 @@ fn selections_on_many_threads_go_by_every_change() {
 }
 
 #[test]
-fn a_worker_moves_between_threads() {
+fn a_worker_is_send_and_sync() {
     fn sendable<T: Send + Sync + 'static>() {}
     sendable::<Worker>();
     sendable::<WorkerRegistry>();

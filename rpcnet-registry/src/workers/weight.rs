@@ -1,4 +1,4 @@
-//! The tag `weight`: how much a worker can take in relation to others.
+//! Weights: the tag `weight` of a node.
 
 use std::sync::Arc;
 
@@ -10,16 +10,16 @@ use crate::{NodeInfo, Tags};
 /// The key of the tag.
 pub(super) const WEIGHT_TAG: &str = "weight";
 
-/// The weight that the tags give, and whether the tag had to be taken for something that it does not say.
+/// The weight that the tags give, and whether the tag was used as it is.
 ///
-/// White space around the number does not matter. Without the tag it is 1. A number is brought into 0 to
-/// [`Endpoint::WEIGHT_MAX`], and one that is above zero to [`Endpoint::WEIGHT_MIN`] at least: a greater number never gives less.
-/// What is no number gives 1.
+/// White space around the number does not matter. Without the tag it is 1. A number is clamped to 0
+/// to [`Endpoint::WEIGHT_MAX`], and one above zero to at least [`Endpoint::WEIGHT_MIN`]: a greater
+/// number never gives less. A text that is no number gives 1.
 pub(super) fn parse_weight(tags: &Tags) -> (f32, bool) {
     let Some(text) = tags.value(WEIGHT_TAG) else {
         return (1.0, true);
     };
-    // As `f64`, so that no number becomes zero that is not.
+    // As `f64`, so that only zero becomes zero.
     match text.trim().parse::<f64>() {
         Ok(said) if said <= 0.0 => (0.0, said == 0.0),
         Ok(said) if said > 0.0 => {
@@ -31,7 +31,7 @@ pub(super) fn parse_weight(tags: &Tags) -> (f32, bool) {
     }
 }
 
-/// The tag of a node, if it is taken for something that it does not say.
+/// The tag of a node, if its value is replaced.
 pub(super) fn invalid_tag(node: &Arc<NodeInfo>) -> Option<InvalidTag> {
     let (taken, is_plain) = parse_weight(&node.tags);
     let value = node.tags.value(WEIGHT_TAG).filter(|_| !is_plain)?;
@@ -43,7 +43,7 @@ pub(super) fn invalid_tag(node: &Arc<NodeInfo>) -> Option<InvalidTag> {
     })
 }
 
-/// Whether the tag of `after` is another one than that of `before`.
+/// Whether the tag has changed from `before` to `after`.
 pub(super) fn has_changed(before: Option<&NodeInfo>, after: &NodeInfo) -> bool {
     before.is_none_or(|before| before.tags.value(WEIGHT_TAG) != after.tags.value(WEIGHT_TAG))
 }

@@ -1,4 +1,4 @@
-//! A worker that was selected.
+//! Selected workers, and the calls that they count.
 
 use std::{
     any::Any,
@@ -17,13 +17,14 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::{group::HealthTier, weight};
 use crate::{NodeId, NodeInfo, Tags};
 
-/// The worker for a call: where it is, and the count of that call.
+/// Worker that was selected for a call: its address, and the count of that call.
 ///
-/// The call counts as in flight at the worker until this is dropped; so keep it for as long as the call runs.
+/// The call counts as in flight at the worker until this value is dropped; keep it for as long as
+/// the call runs.
 pub struct Worker {
-    /// What to call it before people: its tag `label`, or else the node's name.
+    /// The name to display: its tag `label`, or else the node's name.
     pub label: Arc<str>,
-    /// Where it is reached.
+    /// Its address.
     pub addr: SocketAddr,
     tier: Arc<HealthTier>,
     index: usize,
@@ -35,15 +36,15 @@ pub struct Worker {
 /// What the latency of a call is compared with.
 #[derive(Debug, Clone, Copy)]
 enum CallKind {
-    /// Nothing: it counts as measured.
+    /// With nothing: it counts as measured.
     Unnamed,
-    /// The usual latency of a method, whose name has this hash.
+    /// With the usual latency of a method, whose name has this hash.
     Method(u64),
-    /// Nothing: it does not count.
+    /// With nothing: it does not count.
     Stream,
 }
 
-/// A worker that may be called: where it is, without a call to count. [`begin`](Self::begin) makes it the
+/// Worker that may be called, without a call to count. [`begin`](Self::begin) makes it the
 /// [`Worker`] of a call. Cheap to clone.
 #[derive(Clone)]
 pub struct Candidate {
@@ -71,26 +72,26 @@ impl Candidate {
         &self.entry().node
     }
 
-    /// Which process it is.
+    /// Its identity.
     #[must_use]
     pub fn id(&self) -> &NodeId {
         &self.node().id
     }
 
-    /// Its id to balancers: see [`Worker::endpoint_id`].
+    /// Its id for balancers: see [`Worker::endpoint_id`].
     #[must_use]
     pub fn endpoint_id(&self) -> u64 {
         self.entry().endpoint.id()
     }
 
-    /// The worker for a call that begins now, and the count of that call.
+    /// Begins a call: the worker, and the count of that call.
     #[must_use]
     pub fn begin(&self) -> Worker {
         self.begin_at(self.tier.health.now())
     }
 
     pub(super) fn begin_at(&self, now: Time) -> Worker {
-        Worker::from_index(&self.tier, self.index, now).expect("a member of the tier")
+        Worker::from_index(&self.tier, self.index, now).expect("a entry of the tier")
     }
 }
 
@@ -110,7 +111,7 @@ impl Worker {
             .and_then(|index| Self::from_index(tier, index, cx.now()))
     }
 
-    /// One that is passed over otherwise, if the time has come to see how it does.
+    /// Claims a probe: a flagged worker whose time has come.
     pub(super) fn probe(tier: &Arc<HealthTier>, cx: &PickContext<'_>) -> Option<Self> {
         let (index, probe) = tier.health.detector.probe(&tier.view, cx)?;
         let guard = ProbeGuard {
@@ -124,8 +125,8 @@ impl Worker {
     }
 
     pub(super) fn by_name(tier: &Arc<HealthTier>, name: &str, now: Time) -> Option<Self> {
-        let mut members = tier.entries.iter();
-        let index = members.position(|member| &*member.node.id.name == name)?;
+        let mut entries = tier.entries.iter();
+        let index = entries.position(|entry| &*entry.node.id.name == name)?;
         let is_gone = tier.view[index].flags().contains(ExclusionFlags::GONE);
         if is_gone {
             return None;
@@ -133,13 +134,13 @@ impl Worker {
         Self::from_index(tier, index, now)
     }
 
-    /// `None` past the end: the balancer may be one of the user.
+    /// `None` past the end: a custom balancer may return any index.
     fn from_index(tier: &Arc<HealthTier>, index: usize, now: Time) -> Option<Self> {
-        let member = tier.entries.get(index)?;
+        let entry = tier.entries.get(index)?;
         Some(Self {
-            label: Arc::clone(&member.label),
-            addr: member.node.addr,
-            call: member.endpoint.begin_at(now),
+            label: Arc::clone(&entry.label),
+            addr: entry.node.addr,
+            call: entry.endpoint.begin_at(now),
             tier: Arc::clone(tier),
             index,
             kind: CallKind::Unnamed,
@@ -153,64 +154,66 @@ impl Worker {
         &self.tier.entries[self.index].node
     }
 
-    /// Which process it is.
+    /// Its identity.
     #[must_use]
     pub fn id(&self) -> &NodeId {
         &self.node().id
     }
 
-    /// What it says about itself.
+    /// Its tags.
     #[must_use]
     pub fn tags(&self) -> &Tags {
         &self.node().tags
     }
 
-    /// Its id to balancers and in [`PickContext::with_excluded`]: a hash of its name.
+    /// Its id for balancers and in [`PickContext::with_excluded`]: a hash of its name.
     #[must_use]
     pub fn endpoint_id(&self) -> u64 {
         self.call.endpoint().id()
     }
 
-    /// Whether it takes long to answer, as it is known now. A balancer sees it in [`Endpoint::is_slow`].
+    /// Whether it takes long to reply, as known now. A balancer sees it in [`Endpoint::is_slow`].
     #[must_use]
     pub fn is_slow(&self) -> bool {
         self.call.endpoint().is_slow()
     }
 
-    /// How many calls of this process are in flight at the worker, this one included.
+    /// The number of calls of this process in flight at the worker, including this one.
     #[must_use]
     pub fn in_flight(&self) -> u32 {
         self.call.endpoint().in_flight()
     }
 
-    /// What a balancer knows of it. The same for as long as the process that it is is known, whatever changes about it.
+    /// Its endpoint, which balancers see. It stays the same for as long as the process of the
+    /// worker is known, whatever else changes.
     #[must_use]
     pub fn endpoint(&self) -> &Arc<Endpoint> {
         self.call.endpoint()
     }
 
-    /// Whether it is passed over otherwise, and this call shall tell how it does. Its [outcome](Self::report) is waited
-    /// for; dropped without one, the next call is the probe.
+    /// Whether this call is a probe: the worker is flagged, and the [outcome](Self::report) of this
+    /// call decides whether it has recovered. Dropped without an outcome, the next call is the
+    /// probe.
     #[must_use]
     pub const fn is_probe(&self) -> bool {
         self.probe.is_some()
     }
 
     /// A value that the caller keeps with the worker, such as a connection to it, for as long as
-    /// the process that the worker is is known: made when it is first asked for. `None` if a value
-    /// of another type is kept there already.
+    /// the process of the worker is known: created when it is first requested. `None` if a value of
+    /// another type is kept there already.
     pub fn extension<T: Any + Send + Sync>(&self, make: impl FnOnce() -> T) -> Option<&T> {
-        let member = &self.tier.entries[self.index];
-        let kept = member.extension.get_or_init(|| Box::new(make()));
-        // Of what is in the box, not of the box.
+        let entry = &self.tier.entries[self.index];
+        let kept = entry.extension.get_or_init(|| Box::new(make()));
+        // The content of the box, not the box.
         (**kept).downcast_ref()
     }
 
-    /// Names the method of the call, which begins at `now`. The latency of the call is compared
-    /// with the usual latency of the method over all workers of the registry
-    /// ([`rpcnet_balance::LatencyNormalizer`]), so that a worker is not taken for slow because it
-    /// serves a method that takes long. Default: the latency counts as measured. To be said before
-    /// the call is made.
+    /// Sets the method of the call, which begins at `now`. The latency of the call is compared with
+    /// the usual latency of the method over all workers of the registry
+    /// ([`rpcnet_balance::LatencyNormalizer`]), so that a worker does not look slow because it
+    /// serves a method that takes long. Default: the latency counts as measured. To be called
+    /// before the call is made.
     pub fn set_method(&mut self, method: &str, now: Time) {
         let kind = xxh3_64(method.as_bytes());
         self.kind = CallKind::Method(kind);
@@ -218,41 +221,42 @@ impl Worker {
         self.call.set_scale(now, scale);
     }
 
-    /// The call, which begins `now`, is a stream: how long it takes says nothing about the worker.
-    /// To be said before the call is made.
+    /// Sets that the call, which begins at `now`, is a stream: its duration says nothing about the
+    /// worker. To be called before the call is made.
     pub fn set_stream(&mut self, now: Time) {
         self.kind = CallKind::Stream;
         self.call.set_scale(now, LatencyScale::UNKNOWN);
     }
 
-    /// Tells the balancer and [passive health](super::WorkerRegistry::with_health) how the call went, and notes for later
-    /// picks what the worker said about its load. Leave it out for a call that was given up without an outcome.
+    /// Records the outcome of the call for the balancer and for [passive health
+    /// checks](super::WorkerRegistry::with_health), and the load that the worker reported for later
+    /// picks. Do not call it for a call that was given up without an outcome.
     ///
-    /// An outcome that does not say when it was is one of now.
+    /// An outcome without a time is one of now.
     pub fn report(&self, outcome: &Outcome) {
-        let (endpoint, care) = (self.call.endpoint(), &self.tier.health);
+        let (endpoint, health) = (self.call.endpoint(), &self.tier.health);
         let outcome = if outcome.now == Time::ZERO {
-            outcome.with_now(care.now())
+            outcome.with_now(health.now())
         } else {
             *outcome
         };
         let outcome = match self.kind {
             CallKind::Unnamed => outcome,
-            CallKind::Method(kind) => care.normalizer.record(kind, outcome),
+            CallKind::Method(kind) => health.normalizer.record(kind, outcome),
             CallKind::Stream => LatencyScale::UNKNOWN.apply(outcome),
         };
         if let Some(load) = outcome.reported_load {
             endpoint.set_reported_load_at(load, outcome.now);
         }
         let probe = self.probe.as_ref().map(|guard| &guard.probe);
-        care.on_outcome(endpoint, &outcome, probe);
+        health.on_outcome(endpoint, &outcome, probe);
         self.tier
             .balancer()
             .on_outcome(&self.tier.view, self.index, &outcome);
     }
 }
 
-/// A probe under way. Dropping it lets another one go, unless its outcome was told.
+/// Guard of a probe in progress. Dropping it releases the probe, unless its outcome was recorded.
 struct ProbeGuard {
     probe: Probe,
     tier: Arc<HealthTier>,
@@ -261,9 +265,10 @@ struct ProbeGuard {
 
 impl Drop for ProbeGuard {
     fn drop(&mut self) {
-        let (tier, care) = (&self.tier, &self.tier.health);
-        care.detector
-            .release_probe(&tier.view[self.index], &self.probe, care.now());
+        let (tier, health) = (&self.tier, &self.tier.health);
+        health
+            .detector
+            .release_probe(&tier.view[self.index], &self.probe, health.now());
     }
 }
 
@@ -276,42 +281,42 @@ impl fmt::Debug for Worker {
     }
 }
 
-/// A worker and how busy it is.
+/// Status of a worker.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct WorkerStatus {
-    /// What to call it before people: its tag `label`, or else the node's name.
+    /// The name to display: its tag `label`, or else the node's name.
     pub label: Arc<str>,
     /// The node, with its state.
     pub node: Arc<NodeInfo>,
-    /// How many calls of this process are in flight there.
+    /// The number of calls of this process in flight there.
     pub in_flight: u32,
-    /// Why it is passed over, by what calls of this process found out; as a rule empty.
+    /// Why it is avoided, by the outcomes of calls of this process; usually empty.
     pub flags: ExclusionFlags,
-    /// How much it can take in relation to others, as its tag `weight` says; 0 if it is to take nothing.
+    /// Its capacity relative to others, from its tag `weight`; 0 if it is to take no calls.
     pub weight: f32,
-    /// What it last said about its load.
+    /// The load that it last reported.
     pub reported_load: Option<ReportedLoad>,
-    /// How long it takes to answer a typical call, as a balancer that goes by it has noted; see
+    /// The latency of a typical call, as recorded by a balancer that compares latencies; see
     /// [`Endpoint::latency`].
     pub latency: Option<Duration>,
 }
 
-/// A node as the registry keeps it. The endpoint outlives changes of the node.
+/// Entry of a worker in the registry. The endpoint outlives changes of the node.
 #[derive(Debug)]
 pub(super) struct WorkerEntry {
     pub(super) node: Arc<NodeInfo>,
     pub(super) label: Arc<str>,
     pub(super) endpoint: Arc<Endpoint>,
     pub(super) is_local: bool,
-    /// Whether it says that it serves methods, as a node does that says nothing.
+    /// Whether it serves methods, which is the default.
     pub(super) serves_methods: bool,
     extension: Arc<OnceLock<Box<dyn Any + Send + Sync>>>,
 }
 
 impl WorkerEntry {
-    /// The member for `node` in place of the one of that name. Another process is another endpoint: the calls that its
-    /// former self had will never end there.
+    /// The entry for `node` in place of the previous one of that name. Another process is another
+    /// endpoint: calls at its former process will never end there.
     pub(super) fn successor(before: Option<&Arc<Self>>, node: &Arc<NodeInfo>) -> Self {
         let name = &node.id.name;
         let label = node.label();
@@ -338,7 +343,7 @@ impl WorkerEntry {
         }
     }
 
-    /// Whether a balancer would see no difference.
+    /// Whether the two are the same to a balancer.
     pub(super) fn is_equivalent(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.endpoint, &other.endpoint)
             && (Arc::ptr_eq(&self.node, &other.node) || self.node.tags == other.node.tags)
@@ -357,5 +362,5 @@ impl WorkerEntry {
     }
 }
 
-/// The default of the balancers that note latencies.
+/// The default of the balancers that record latencies.
 const LATENCY_DECAY: Duration = Duration::from_secs(10);

@@ -1,4 +1,4 @@
-//! Roster: the members of a registry, changed by events and read when something is built of them.
+//! Worker table: the entries of a registry, changed by events and read when a group is built.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -8,28 +8,29 @@ use rpcnet_balance::ExclusionFlags;
 use super::worker::WorkerEntry;
 use crate::{NodeState, snapshot::NodeChange};
 
-/// All members, in the order of their names. A change costs the same for any number of them.
+/// Table of all workers, in the order of their names. A change costs the same for any number of
+/// them.
 #[derive(Debug)]
 pub(super) struct WorkerTable {
     entries: BTreeMap<Arc<str>, Arc<WorkerEntry>>,
     /// Whether the local node may be selected.
     is_local_selectable: bool,
-    /// Whether the source tells what happens; otherwise nothing is selected.
+    /// Whether the source is live; otherwise no worker is selected.
     is_live: bool,
     generation: u64,
-    /// The members that may be selected, until the next change.
+    /// The workers that may be selected, until the next change.
     selectable: Option<Arc<[Arc<WorkerEntry>]>>,
 }
 
-/// The lock is held for a look-up or a copy, never while something is built.
+/// The lock is held for a look-up or a copy, never while a group is built.
 pub(super) type SharedWorkerTable = Arc<Mutex<WorkerTable>>;
 
-/// The members that may be selected, at one moment.
+/// Snapshot of the workers that may be selected.
 #[derive(Debug, Clone)]
 pub(super) struct WorkerSnapshot {
     pub(super) entries: Arc<[Arc<WorkerEntry>]>,
     pub(super) is_live: bool,
-    /// Rises with every change.
+    /// A number that rises with every change.
     pub(super) generation: u64,
 }
 
@@ -44,32 +45,33 @@ impl WorkerTable {
         }
     }
 
-    /// Takes in a change. An endpoint whose process is gone is marked at once, so that views from before do not pick it.
+    /// Applies a change. An endpoint whose process is gone is flagged at once, so that older views
+    /// do not pick it.
     pub(super) fn apply_change(&mut self, change: &NodeChange) {
         self.invalidate();
         match (&change.before, &change.after) {
             (_, Some(after)) => {
                 let name = &after.id.name;
                 let before = self.entries.get(name);
-                let member = WorkerEntry::successor(before, after);
+                let entry = WorkerEntry::successor(before, after);
                 if let Some(before) = before
-                    && !Arc::ptr_eq(&before.endpoint, &member.endpoint)
+                    && !Arc::ptr_eq(&before.endpoint, &entry.endpoint)
                 {
                     before.endpoint.set_flags(ExclusionFlags::GONE);
                 }
                 match after.state {
                     NodeState::Alive | NodeState::Suspect | NodeState::Unreachable => {
-                        member.endpoint.clear_flags(ExclusionFlags::GONE)
+                        entry.endpoint.clear_flags(ExclusionFlags::GONE)
                     }
                     NodeState::Leaving | NodeState::Left | NodeState::Failed => {
-                        member.endpoint.set_flags(ExclusionFlags::GONE)
+                        entry.endpoint.set_flags(ExclusionFlags::GONE)
                     }
                 };
-                self.entries.insert(Arc::clone(name), Arc::new(member));
+                self.entries.insert(Arc::clone(name), Arc::new(entry));
             }
             (Some(before), None) => {
-                if let Some(member) = self.entries.remove(&before.id.name) {
-                    member.endpoint.set_flags(ExclusionFlags::GONE);
+                if let Some(entry) = self.entries.remove(&before.id.name) {
+                    entry.endpoint.set_flags(ExclusionFlags::GONE);
                 }
             }
             (None, None) => {}
@@ -86,17 +88,17 @@ impl WorkerTable {
         self.is_live = is_live;
     }
 
-    /// The member of this name, if it may be selected.
+    /// The worker of this name, if it may be selected.
     pub(super) fn entry(&self, name: &str) -> Option<&Arc<WorkerEntry>> {
-        let member = self.entries.get(name)?;
-        self.is_selectable(member).then_some(member)
+        let entry = self.entries.get(name)?;
+        self.is_selectable(entry).then_some(entry)
     }
 
-    /// The member of this name, whether it may be selected or not. If there is none, the name that
-    /// differs from it only by case, white space or a dot at the end.
+    /// The worker of this name, whether it may be selected or not. If there is none, the name that
+    /// differs from it only by case, white space or a final dot.
     pub(super) fn find_any(&self, name: &str) -> Result<&WorkerEntry, Option<&Arc<str>>> {
-        if let Some(member) = self.entries.get(name) {
-            return Ok(member);
+        if let Some(entry) = self.entries.get(name) {
+            return Ok(entry);
         }
         let plain = |name: &str| {
             let name = name.trim();
@@ -107,39 +109,39 @@ impl WorkerTable {
         Err(names.find(|known| plain(known) == wanted))
     }
 
-    /// All members, whether they may be selected or not.
+    /// All workers, whether they may be selected or not.
     pub(super) fn all(&self) -> impl Iterator<Item = &WorkerEntry> {
-        self.entries.values().map(|member| &**member)
+        self.entries.values().map(|entry| &**entry)
     }
 
-    /// The member whose endpoint this is.
+    /// The first worker that may be selected and satisfies the predicate.
     pub(super) fn find_selectable(
         &self,
         is_it: impl Fn(&WorkerEntry) -> bool,
     ) -> Option<&Arc<WorkerEntry>> {
-        let mut members = self.entries.values();
-        members.find(|member| is_it(member) && self.is_selectable(member))
+        let mut entries = self.entries.values();
+        entries.find(|entry| is_it(entry) && self.is_selectable(entry))
     }
 
-    /// All that may be selected. Copied once after a change.
+    /// All workers that may be selected. Copied once after a change.
     pub(super) fn snapshot(&mut self) -> WorkerSnapshot {
-        let members = self.selectable.take().unwrap_or_else(|| {
-            let members = self.entries.values();
-            members
+        let entries = self.selectable.take().unwrap_or_else(|| {
+            let entries = self.entries.values();
+            entries
                 .filter(|one| self.is_selectable(one))
                 .cloned()
                 .collect()
         });
-        self.selectable = Some(Arc::clone(&members));
+        self.selectable = Some(Arc::clone(&entries));
         WorkerSnapshot {
-            entries: members,
+            entries,
             is_live: self.is_live,
             generation: self.generation,
         }
     }
 
-    const fn is_selectable(&self, member: &WorkerEntry) -> bool {
-        member.serves_methods && (self.is_local_selectable || !member.is_local)
+    const fn is_selectable(&self, entry: &WorkerEntry) -> bool {
+        entry.serves_methods && (self.is_local_selectable || !entry.is_local)
     }
 
     fn invalidate(&mut self) {

@@ -1,4 +1,4 @@
-//! What a change of the cluster costs, in balancers that are made anew, and what selection does meanwhile.
+//! Tests of changes: how often balancers are rebuilt, and what selection does meanwhile.
 
 use std::{
     collections::BTreeSet,
@@ -12,7 +12,7 @@ use std::{
 
 use super::*;
 
-/// Picks in turns, and counts how often it is made anew and for how many endpoints.
+/// A round-robin balancer that counts its rebuilds and their endpoints.
 #[derive(Debug, Default)]
 struct Counting {
     work: Arc<Work>,
@@ -27,7 +27,7 @@ struct Work {
     meet: Mutex<Option<Arc<Barrier>>>,
     /// Whether the next rebuild panics.
     panics: AtomicBool,
-    /// Told when a rebuild begins, with what lets it go on.
+    /// Notified when a rebuild begins, with the sender that lets it go on.
     hold: Mutex<Option<mpsc::SyncSender<mpsc::SyncSender<()>>>>,
 }
 
@@ -63,7 +63,7 @@ impl Balancer for Counting {
 }
 
 impl Work {
-    /// How many times since the last time, and for how many endpoints.
+    /// The number of rebuilds since the last time, and of their endpoints.
     fn take(&self) -> (usize, usize) {
         let take = |count: &AtomicUsize| count.swap(0, Ordering::Relaxed);
         (take(&self.rebuilds), take(&self.endpoints))
@@ -78,7 +78,7 @@ fn counting(cluster: &StaticMembership) -> (WorkerRegistry, Arc<Work>) {
     (registry, work)
 }
 
-/// A thousand in ten zones.
+/// A thousand nodes in ten zones.
 fn thousand() -> StaticMembership {
     let member = |index: u64| {
         let zone = format!("{}", index % 10);
@@ -113,7 +113,7 @@ fn events_build_nothing_and_the_next_selection_builds_once() {
 }
 
 #[test]
-fn only_filters_that_match_before_or_after_are_built_anew() {
+fn only_filters_that_match_before_or_after_are_rebuilt() {
     let cluster = thousand();
     let (registry, work) = counting(&cluster);
     let select_all = || (0..10).for_each(|zone| drop(select(&registry, &format!("zone={zone}"))));
@@ -132,12 +132,12 @@ fn only_filters_that_match_before_or_after_are_built_anew() {
 }
 
 #[test]
-fn what_a_balancer_does_not_go_by_builds_no_table() {
+fn changes_that_balancers_ignore_rebuild_no_table() {
     let cluster = thousand();
     let (registry, work) = counting(&cluster);
     select(&registry, "zone=3");
     work.take();
-    // Told, and seen in the worker; but the same endpoints with the same tags.
+    // Reported, and seen in the worker; but the same endpoints with the same tags.
     cluster.slow("n-003");
     cluster.insert(node("n-013", 1, &[("zone", "3")]).with_incarnation(9));
     let moved = node("n-023", 1, &[("zone", "3")]);
@@ -154,14 +154,14 @@ fn what_a_balancer_does_not_go_by_builds_no_table() {
     assert!(named("n-003").node().is_slow);
     assert_eq!(named("n-013").node().incarnation, 9);
     assert_eq!(named("n-023").addr.port(), 9000);
-    // Those under suspicion need a table only when they are picked from.
+    // Suspect workers need a table only when they are picked from.
     cluster.suspect("n-003", 8.0);
     select(&registry, "zone=3");
     assert_eq!(work.take(), (1, 99));
 }
 
 #[test]
-fn callers_that_race_build_once_and_pick_from_the_view_before_meanwhile() {
+fn concurrent_callers_build_once_and_pick_from_the_previous_view_meanwhile() {
     let cluster = thousand();
     let (registry, work) = counting(&cluster);
     select(&registry, "zone=3");
@@ -175,7 +175,7 @@ fn callers_that_race_build_once_and_pick_from_the_view_before_meanwhile() {
     thread::scope(|scope| {
         let building = scope.spawn(|| select(&registry, "zone=3"));
         barrier.wait();
-        // One builds, and stays at it for as long as the others select.
+        // One builds, and is kept at it for as long as the others select.
         let others: Vec<_> = (0..4)
             .map(|_| {
                 scope.spawn(|| -> Vec<NodeId> {
@@ -191,7 +191,8 @@ fn callers_that_race_build_once_and_pick_from_the_view_before_meanwhile() {
         building.join().expect("it selects");
         let ids = joined.into_iter().flat_map(|ids| ids.expect("it selects"));
         let names: BTreeSet<String> = ids.map(|id| id.to_string()).collect();
-        // What is gone is not picked, a former process neither; who has come is seen when the view is built.
+        // A worker that is gone is not picked, nor is a former process; a new one is seen when the
+        // view is built.
         assert_eq!(names.len(), 96, "{names:?}");
         let gone = ["n-003", "n-013", "n-023", "n-033"];
         assert!(gone.iter().all(|name| !names.contains(*name)), "{names:?}");
@@ -217,7 +218,7 @@ fn a_selection_without_candidates_waits_for_the_rebuild() {
     thread::scope(|scope| {
         let building = scope.spawn(|| select(&registry, "role=worker"));
         barrier.wait();
-        // The view before has only the one that failed.
+        // The previous view has only the one that failed.
         let waiting = scope.spawn(|| select(&registry, "role=worker"));
         let first = scope.spawn(|| select(&registry, "role=worker"));
         barrier.wait();
@@ -252,7 +253,7 @@ fn unused_filters_are_never_rebuilt() {
 }
 
 #[test]
-fn a_panic_in_a_rebuild_leaves_the_group_to_the_next_caller() {
+fn a_panic_in_a_rebuild_leaves_the_build_to_the_next_caller() {
     let cluster: StaticMembership = [worker("a")].into_iter().collect();
     let (registry, work) = counting(&cluster);
     let selects = || thread::scope(|scope| scope.spawn(|| select(&registry, "")).join());
@@ -295,5 +296,5 @@ fn a_selection_by_name_and_a_list_of_all_wait_for_no_rebuild() {
     }
 }
 
-/// How long a rebuild is held at the most.
+/// The longest time that a rebuild is held.
 const HELD_MAX: Duration = Duration::from_secs(5);

@@ -1,4 +1,4 @@
-//! Marked workers, and how they come back.
+//! Tests of passive health: flagged workers and their recovery.
 
 use rpcnet_balance::{
     ExclusionFlags, Time,
@@ -9,7 +9,7 @@ use super::*;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// Down for at most a minute and a fifth, at least four fifths of one.
+/// Unreachable workers are avoided for 60 s, with a jitter of a fifth.
 fn slow_return() -> HealthConfig {
     HealthConfig::new().with_unreachable_backoff(60 * SECOND, 60 * SECOND)
 }
@@ -28,7 +28,7 @@ fn named(registry: &WorkerRegistry, name: &str) -> Worker {
     found.expect("it is there")
 }
 
-/// Who is picked in six turns at a time.
+/// The names picked in six selections.
 fn picked(registry: &WorkerRegistry, now: Time) -> Vec<String> {
     let cx = PickContext::new().with_now(now);
     let mut names: Vec<String> = (0..6)
@@ -70,7 +70,7 @@ fn told(events: &mut HealthEvents) -> Vec<String> {
 }
 
 #[test]
-fn one_that_cannot_be_reached_is_passed_over_until_a_probe_succeeds() {
+fn an_unreachable_worker_is_avoided_until_a_probe_succeeds() {
     let (_cluster, registry) = watched(slow_return());
     let mut events = registry.subscribe_health();
     fail(&named(&registry, "b"), OutcomeKind::Unreachable, 3);
@@ -79,7 +79,8 @@ fn one_that_cannot_be_reached_is_passed_over_until_a_probe_succeeds() {
     let status = registry.workers(Some("role=worker")).unwrap();
     assert_eq!(status[1].flags, ExclusionFlags::UNREACHABLE);
 
-    // Its time is over: one call goes there, whatever the balancer says; the others wait for what comes of it.
+    // Its time is over: one call goes there, whatever the balancer picks; the others wait for its
+    // outcome.
     let later = registry.now() + 72 * SECOND;
     let cx = PickContext::new().with_now(later);
     let b = registry.endpoint_id_of("b");
@@ -91,7 +92,7 @@ fn one_that_cannot_be_reached_is_passed_over_until_a_probe_succeeds() {
     let probe = registry.select(Some("role=worker"), &cx).unwrap();
     assert!(probe.is_probe() && probe.endpoint_id() == b);
     assert_eq!(picked(&registry, later), ["a", "c"]);
-    // Given up without an outcome: the next one is the probe.
+    // Given up without an outcome: the next call is the probe.
     drop(probe);
     let probe = registry.select(Some("role=worker"), &cx).unwrap();
     assert!(probe.is_probe() && probe.endpoint_id() == b);
@@ -104,7 +105,7 @@ fn one_that_cannot_be_reached_is_passed_over_until_a_probe_succeeds() {
 }
 
 #[test]
-fn news_of_the_cluster_ends_the_time() {
+fn a_cluster_update_clears_the_unreachable_flag() {
     let (cluster, registry) = watched(slow_return());
     let tags = Tags::from([("role", "worker"), ("news", "yes")]);
     fail(&named(&registry, "a"), OutcomeKind::Unreachable, 1);
@@ -112,19 +113,19 @@ fn news_of_the_cluster_ends_the_time() {
     assert_eq!(picked(&registry, registry.now()), ["b", "c"]);
     assert!(cluster.set_tags("a", tags));
     assert_eq!(picked(&registry, registry.now()), ["a", "b", "c"]);
-    // Another process of the name is another endpoint.
+    // Another process of the same name is another endpoint.
     fail(&named(&registry, "a"), OutcomeKind::Unreachable, 1);
     cluster.insert(node("a", 2, &[("role", "worker")]));
     assert_eq!(picked(&registry, registry.now()), ["a", "b", "c"]);
-    // That it is slow is no news.
+    // That it is slow does not make it reachable.
     fail(&named(&registry, "a"), OutcomeKind::Unreachable, 1);
     cluster.slow("a");
     assert_eq!(picked(&registry, registry.now()), ["b", "c"]);
 }
 
-/// The word of a node that it is alive, by way of others, says nothing about the way there.
+/// A node that says, through other nodes, that it is alive says nothing about the connection to it.
 #[test]
-fn a_refuted_suspicion_leaves_what_calls_found_out() {
+fn a_refuted_suspicion_clears_no_flags() {
     let (cluster, registry) = watched(slow_return());
     let mut events = registry.subscribe_health();
     fail(&named(&registry, "a"), OutcomeKind::Unreachable, 1);
@@ -134,7 +135,7 @@ fn a_refuted_suspicion_leaves_what_calls_found_out() {
         assert_eq!(picked(&registry, registry.now()), ["b", "c"]);
     }
     assert_eq!(told(&mut events), ["a unreachable 1"]);
-    // Back from the dead, it is looked at with the next call, and trusted when that succeeds.
+    // After a failure, the next call probes it, and its flags are cleared when that succeeds.
     cluster.fail("a");
     cluster.recover("a");
     let cx = PickContext::new().with_now(registry.now());
@@ -148,7 +149,7 @@ fn a_refuted_suspicion_leaves_what_calls_found_out() {
 }
 
 #[test]
-fn one_that_is_out_of_reach_is_passed_over_as_long_as_there_are_others() {
+fn an_unreachable_node_is_avoided_while_there_are_others() {
     for trusting in [false, true] {
         let cluster = cluster();
         let mut registry = WorkerRegistry::new(cluster.clone(), LoadBalancingStrategy::RoundRobin);
@@ -169,7 +170,7 @@ fn one_that_is_out_of_reach_is_passed_over_as_long_as_there_are_others() {
 }
 
 #[test]
-fn a_marked_one_is_better_than_none_and_a_draining_one_the_last() {
+fn a_flagged_worker_is_better_than_none_and_a_draining_one_the_last() {
     let (_cluster, registry) = watched(slow_return());
     let select = |excluded: &[u64]| {
         let cx = PickContext::new().with_excluded(excluded);
@@ -195,7 +196,7 @@ fn a_marked_one_is_better_than_none_and_a_draining_one_the_last() {
 }
 
 #[test]
-fn a_suspect_without_marks_comes_before_an_alive_one_with_marks() {
+fn a_suspect_without_flags_comes_before_an_alive_one_with_flags() {
     let (cluster, registry) = watched(slow_return());
     cluster.suspect("c", 8.0);
     for name in ["a", "b"] {
@@ -205,7 +206,7 @@ fn a_suspect_without_marks_comes_before_an_alive_one_with_marks() {
 }
 
 #[test]
-fn failures_eject_and_panic_ends_that() {
+fn failures_eject_and_panic_mode_ignores_ejections() {
     let config = OutlierConfig::new().with_ejected_percent_max(100);
     let (_cluster, registry) = watched(config.into());
     let mut events = registry.subscribe_health();
@@ -221,7 +222,7 @@ fn failures_eject_and_panic_ends_that() {
             "panic in role=worker: 1 of 3"
         ]
     );
-    // Under another filter they are not the greater part.
+    // Among the workers of another filter they are not the majority.
     let all = registry.select(None, &PickContext::new()).unwrap();
     assert!(["c", "director"].contains(&&*all.id().name));
     let cx = PickContext::new().with_now(registry.now() + 31 * SECOND);
@@ -235,7 +236,7 @@ fn failures_eject_and_panic_ends_that() {
 }
 
 #[test]
-fn a_panic_ends_also_when_those_who_failed_are_gone() {
+fn panic_mode_ends_when_the_failed_workers_are_gone() {
     let config = OutlierConfig::new().with_ejected_percent_max(100);
     let (cluster, registry) = watched(config.into());
     let mut events = registry.subscribe_health();
@@ -258,7 +259,7 @@ fn a_panic_ends_also_when_those_who_failed_are_gone() {
 }
 
 #[test]
-fn what_becomes_of_a_former_process_is_not_told_of_its_successor() {
+fn outcomes_of_a_former_process_do_not_affect_its_successor() {
     let (cluster, registry) = watched(HealthConfig::new());
     let mut events = registry.subscribe_health();
     let former = named(&registry, "a");
@@ -267,12 +268,12 @@ fn what_becomes_of_a_former_process_is_not_told_of_its_successor() {
     fail(&former, OutcomeKind::Failure, 5);
     assert_eq!(told(&mut events), [""; 0]);
     assert_eq!(picked(&registry, registry.now()), ["a", "b", "c"]);
-    let marks = named(&registry, "a").endpoint().flags();
-    assert_eq!(marks, ExclusionFlags::NONE);
+    let flags = named(&registry, "a").endpoint().flags();
+    assert_eq!(flags, ExclusionFlags::NONE);
 }
 
 #[test]
-fn a_load_that_is_reported_without_a_time_is_of_now() {
+fn a_load_reported_without_a_time_is_of_now() {
     let (_cluster, registry) = watched(HealthConfig::new());
     let worker = named(&registry, "a");
     let busy = ReportedLoad::new().with_busy(true);
@@ -287,7 +288,7 @@ fn a_load_that_is_reported_without_a_time_is_of_now() {
 }
 
 #[test]
-fn who_takes_calls_again_may_start_slowly() {
+fn a_recovered_worker_may_start_slowly() {
     let (_cluster, registry) = watched(slow_return());
     let worker = named(&registry, "a");
     let endpoint = worker.endpoint();
@@ -304,7 +305,7 @@ fn who_takes_calls_again_may_start_slowly() {
 }
 
 #[test]
-fn suspicion_need_not_be_heeded() {
+fn without_suspicion_ignores_suspicion() {
     let cluster = cluster();
     let registry = WorkerRegistry::new(cluster.clone(), LoadBalancingStrategy::RoundRobin)
         .without_suspicion()
@@ -317,7 +318,7 @@ fn suspicion_need_not_be_heeded() {
 }
 
 #[test]
-fn rates_are_compared_when_it_is_time() {
+fn success_rates_are_compared_after_the_interval() {
     let (cluster, registry) = watched(HealthConfig::new());
     for name in ["d", "e"] {
         cluster.insert(worker(name));
@@ -352,7 +353,7 @@ fn rates_are_compared_when_it_is_time() {
 }
 
 #[test]
-fn health_can_be_switched_off_but_a_draining_worker_is_passed_over() {
+fn with_health_off_a_draining_worker_is_still_avoided() {
     let cluster = cluster();
     let registry = WorkerRegistry::new(cluster, LoadBalancingStrategy::RoundRobin).without_health();
     block_on(registry.start());
@@ -364,7 +365,7 @@ fn health_can_be_switched_off_but_a_draining_worker_is_passed_over() {
 }
 
 #[test]
-fn a_subscriber_that_falls_behind_is_told_what_it_missed() {
+fn a_subscriber_that_falls_behind_receives_lagged() {
     let (_cluster, registry) = watched(HealthConfig::new());
     let mut events = registry.subscribe_health();
     let worker = named(&registry, "a");
@@ -410,7 +411,7 @@ fn balancers_see_the_tags() {
 }
 
 #[test]
-fn what_is_kept_with_a_worker_is_kept_for_as_long_as_its_process() {
+fn an_extension_is_kept_for_as_long_as_its_process() {
     let (cluster, registry) = watched(HealthConfig::new());
     let kept = |made: u32| named(&registry, "a").extension(|| made).copied();
     assert_eq!((kept(1), kept(2)), (Some(1), Some(1)));

@@ -1,4 +1,4 @@
-//! What a call takes, compared with what its method usually takes.
+//! Tests of latencies relative to the usual latency of a method.
 
 use super::*;
 
@@ -19,7 +19,7 @@ fn latency(registry: &WorkerRegistry, name: &str) -> Duration {
 }
 
 #[test]
-fn a_worker_that_serves_a_method_that_takes_long_is_not_slow() {
+fn a_worker_is_not_slow_because_of_a_long_method() {
     let registry = started(&cluster(), LoadBalancingStrategy::PeakEwma);
     for _ in 0..20 {
         answered(&registry, "a", "short", SHORT);
@@ -27,10 +27,10 @@ fn a_worker_that_serves_a_method_that_takes_long_is_not_slow() {
     }
     answered(&registry, "b", "long", LONG);
     assert!(latency(&registry, "b") < SHORT * 3 / 2);
-    // One that takes ten times as long as others is.
+    // A worker that takes ten times as long as others is slow.
     answered(&registry, "b", "short", 10 * SHORT);
     assert!(latency(&registry, "b") > 5 * SHORT);
-    // Of a single method, and where no method is named, it is as measured.
+    // With a single method, and without a method, the latency is used as measured.
     let registry = started(&cluster(), LoadBalancingStrategy::PeakEwma);
     answered(&registry, "a", "long", LONG);
     let worker = registry.select_named(None, "b").unwrap();
@@ -41,7 +41,7 @@ fn a_worker_that_serves_a_method_that_takes_long_is_not_slow() {
 }
 
 #[test]
-fn a_stream_says_nothing_about_the_time_of_calls() {
+fn a_stream_does_not_change_the_latency_of_calls() {
     let registry = started(&cluster(), LoadBalancingStrategy::PeakEwma);
     answered(&registry, "a", "short", SHORT);
     let begun = registry.now();

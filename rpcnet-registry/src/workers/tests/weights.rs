@@ -1,4 +1,4 @@
-//! The tag `weight`.
+//! Tests of the tag `weight`.
 
 use super::*;
 
@@ -8,7 +8,7 @@ fn weighted(weights: &[(&str, &str)]) -> StaticMembership {
 }
 
 #[test]
-fn a_tag_says_how_much_a_worker_can_take() {
+fn the_tag_weight_sets_the_weight_of_a_worker() {
     let cluster = weighted(&[
         ("a", "2.5"),
         ("b", "-3"),
@@ -29,12 +29,12 @@ fn a_tag_says_how_much_a_worker_can_take() {
 }
 
 #[test]
-fn one_without_weight_gets_no_calls_while_another_has_weight() {
+fn a_worker_without_weight_gets_no_calls_while_another_has_weight() {
     for &strategy in ALL {
         let cluster = weighted(&[("a", "0"), ("b", "1"), ("c", "1")]);
         let registry = started(&cluster, strategy);
         assert_eq!(selected(&registry, "role=worker"), ["b", "c"], "{strategy}");
-        // Not for one that is tried for the want of another either.
+        // It is not used for a probe or a retry either.
         let tried = [id_of(&registry, "b"), id_of(&registry, "c")];
         let cx = PickContext::new().with_excluded(&tried);
         let last = registry.select(Some("role=worker"), &cx).unwrap();
@@ -55,24 +55,24 @@ fn one_without_weight_gets_no_calls_while_another_has_weight() {
         );
         weight("a", "0.5");
         assert_eq!(selected(&registry, "role=worker"), ["a"], "{strategy}");
-        // For a call to all it is there.
+        // A call to all includes it.
         assert_eq!(registry.select_all(Some("role=worker")).unwrap().len(), 3);
     }
 }
 
 #[test]
-fn one_that_cannot_be_reached_comes_before_one_without_weight() {
+fn an_unreachable_worker_comes_before_one_without_weight() {
     let cluster = weighted(&[("a", "0"), ("b", "1")]);
     let registry = started(&cluster, LoadBalancingStrategy::RoundRobin);
     let workers = registry.select_all(None).unwrap();
     registry.on_unreachable(workers[1].endpoint());
     assert_eq!(selected(&registry, "role=worker"), ["b"]);
-    // One that drains comes last.
+    // A worker that drains comes last.
     registry.set_draining(workers[1].endpoint(), true);
     assert_eq!(selected(&registry, "role=worker"), ["a"]);
 }
 
-/// The invalid tags that were told of.
+/// The invalid tags that were reported.
 fn invalid(events: &mut Events) -> Vec<String> {
     std::iter::from_fn(|| events.try_recv())
         .filter_map(|event| match event {
@@ -88,7 +88,7 @@ fn invalid(events: &mut Events) -> Vec<String> {
 }
 
 #[test]
-fn a_weight_that_is_none_is_told_once_for_each_change() {
+fn an_invalid_weight_is_reported_once_for_each_change() {
     let cluster = weighted(&[("a", "1e39"), ("b", " 2"), ("c", "")]);
     let registry = WorkerRegistry::new(cluster.clone(), LoadBalancingStrategy::RoundRobin);
     let mut events = registry.subscribe();
@@ -113,7 +113,7 @@ fn a_weight_that_is_none_is_told_once_for_each_change() {
 }
 
 #[test]
-fn invalid_weights_are_listed_for_those_who_were_not_told() {
+fn invalid_weights_are_listed_for_late_subscribers() {
     let cluster = weighted(&[("a", "heavy"), ("b", "2"), ("c", "-1"), ("d", "much")]);
     cluster.insert(node("local", 1, &[("weight", "nan")]).with_local(true));
     let registry = started(&cluster, LoadBalancingStrategy::RoundRobin);
