@@ -170,6 +170,15 @@ fn nanos(latency: Duration) -> f32 {
 /// 1 ms in 110 s.
 pub(crate) const LATENCY_MAX: Duration = Duration::from_secs(60);
 
+/// Time in which a latency decays to 1/e, as in Finagle.
+pub(crate) const LATENCY_DECAY: Duration = Duration::from_secs(10);
+
+/// Two latencies are equal as long as the greater is at most this many times the lower one, plus an
+/// allowance for what a scheduler and timers add to any call. Equal servers differ by so much after
+/// a few calls.
+pub(crate) const NOISE_FACTOR: f32 = 1.5;
+pub(crate) const NOISE_NANOS: f32 = 500_000.0;
+
 /// Least squares fit of 2^-x on [0, 1].
 const FIT_COEFFICIENTS: [f32; 2] = [0.191_363_1, 0.039_114_1];
 const EXPONENT_MAX: f32 = 100.0;

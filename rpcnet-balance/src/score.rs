@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::{
     Endpoint, Outcome, PickContext, Time, View,
-    latency::{Decay, LatencyReading},
+    latency::{Decay, LATENCY_DECAY, LatencyReading, NOISE_FACTOR, NOISE_NANOS},
     rng::Rng,
     sample,
 };
@@ -198,9 +198,6 @@ impl Score {
     }
 }
 
-/// Time in which a latency decays to 1/e, as in Finagle.
-pub(crate) const LATENCY_DECAY: Duration = Duration::from_secs(10);
-
 /// One more than two: it is much rarer that all endpoints drawn are slow, cold or busy.
 const CHOICES: u32 = 3;
 
@@ -215,12 +212,6 @@ const BUSY_FACTOR: f32 = 4.0;
 /// degraded.
 const DEGRADED_SILENCE_FACTOR: f32 = 8.0;
 const DEGRADED_LATENCY_NANOS_MIN: f32 = 1e6;
-
-/// Two latencies are equal as long as the greater is at most this many times the lower one, plus an
-/// allowance for what a scheduler and timers add to any call. Equal servers differ by so much after
-/// a few calls.
-pub(crate) const NOISE_FACTOR: f32 = 1.5;
-pub(crate) const NOISE_NANOS: f32 = 500_000.0;
 
 /// Lower bound of a latency: the calls in flight decide where no latency is known.
 const LATENCY_NANOS_MIN: f32 = 1.0;

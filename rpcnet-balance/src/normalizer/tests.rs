@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::latency::{NOISE_FACTOR, NOISE_NANOS};
 
 const SHORT: u64 = 0;
 const LONG: u64 = 1;

@@ -1,6 +1,6 @@
 //! Hints for filter errors: what to write instead.
 
-use super::{Literal, is_bare, is_bare_key};
+use super::clause::{Literal, is_bare, is_bare_key};
 
 /// Context of a filter error: where parsing stopped.
 #[derive(Debug, Clone, Copy)]

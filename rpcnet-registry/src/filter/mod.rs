@@ -1,5 +1,7 @@
 //! Tag filter: an expression over the tags of a node.
 
+mod clause;
+mod error;
 mod hint;
 mod parse;
 #[cfg(test)]
@@ -7,8 +9,8 @@ mod tests;
 
 use std::{fmt, str::FromStr, sync::Arc};
 
-pub use parse::FilterError;
-use parse::{is_bare, is_bare_key};
+use clause::Clause;
+pub use error::FilterError;
 
 use crate::Tags;
 
@@ -60,7 +62,7 @@ pub struct Filter {
 
 impl Filter {
     /// The longest expression that is parsed, in bytes.
-    pub const BYTES_MAX: usize = 4096;
+    pub const BYTES_MAX: usize = parse::BYTES_MAX;
 
     /// The filter that matches every node.
     #[must_use]
@@ -103,90 +105,5 @@ impl fmt::Display for Filter {
             write!(f, "{clause}")?;
         }
         Ok(())
-    }
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-struct Clause {
-    key: String,
-    condition: Condition,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-enum Condition {
-    Present,
-    Absent,
-    Equal(String),
-    NotEqual(String),
-    OneOf(Vec<String>),
-}
-
-impl Clause {
-    fn matches(&self, tags: &Tags) -> bool {
-        let value = tags.value(&self.key);
-        match &self.condition {
-            Condition::Present => value.is_some(),
-            Condition::Absent => value.is_none(),
-            Condition::Equal(wanted) => value == Some(wanted),
-            Condition::NotEqual(unwanted) => value != Some(unwanted),
-            Condition::OneOf(wanted) => {
-                value.is_some_and(|value| wanted.iter().any(|one| one == value))
-            }
-        }
-    }
-}
-
-impl fmt::Display for Clause {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let key = Literal::key(&self.key);
-        match &self.condition {
-            Condition::Present => write!(f, "{key}"),
-            Condition::Absent => write!(f, "!{key}"),
-            Condition::Equal(value) => write!(f, "{key}={}", Literal::value(value)),
-            Condition::NotEqual(value) => write!(f, "{key}!={}", Literal::value(value)),
-            Condition::OneOf(values) => {
-                write!(f, "{key} in (")?;
-                for (index, value) in values.iter().enumerate() {
-                    let bar = if index == 0 { "" } else { "|" };
-                    write!(f, "{bar}{}", Literal::value(value))?;
-                }
-                f.write_str(")")
-            }
-        }
-    }
-}
-
-/// A key or a value as it is displayed: quoted only if necessary.
-struct Literal<'a> {
-    text: &'a str,
-    is_bare: fn(char) -> bool,
-}
-
-impl<'a> Literal<'a> {
-    const fn key(text: &'a str) -> Self {
-        Self {
-            text,
-            is_bare: is_bare_key,
-        }
-    }
-
-    const fn value(text: &'a str) -> Self {
-        Self { text, is_bare }
-    }
-}
-
-impl fmt::Display for Literal<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if !self.text.is_empty() && self.text.chars().all(self.is_bare) {
-            return f.write_str(self.text);
-        }
-        f.write_str("\"")?;
-        for character in self.text.chars() {
-            if matches!(character, '"' | '\\') {
-                f.write_str("\\")?;
-            }
-            write!(f, "{character}")?;
-        }
-        f.write_str("\"")
     }
 }

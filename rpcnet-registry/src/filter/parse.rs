@@ -1,111 +1,15 @@
-//! Filter parser and its errors.
-
-use std::fmt;
+//! Filter parser.
 
 use super::{
-    Clause, Condition, Filter,
+    clause::{Clause, Condition, is_bare, is_bare_key},
+    error::FilterError,
     hint::{self, ErrorContext},
 };
 
-/// Parse error of a filter expression: the position, and what was expected there.
-///
-/// The caller's fault; the same text will fail again. Displays over three lines, the last one with
-/// a caret under the position, and a fourth with the hint if there is one.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FilterError {
-    expression: String,
-    position: usize,
-    expected: &'static str,
-    hint: Option<String>,
-}
+/// The longest expression that is parsed, in bytes.
+pub(super) const BYTES_MAX: usize = 4096;
 
-impl FilterError {
-    /// The expression.
-    #[must_use]
-    pub fn expression(&self) -> &str {
-        &self.expression
-    }
-
-    /// The byte at which the expression is invalid; its length if it ends too early.
-    #[must_use]
-    pub const fn position(&self) -> usize {
-        self.position
-    }
-
-    /// What was expected there.
-    #[must_use]
-    pub const fn expected(&self) -> &'static str {
-        self.expected
-    }
-
-    /// What to write instead, if it is a known mistake.
-    #[must_use]
-    pub fn hint(&self) -> Option<&str> {
-        self.hint.as_deref()
-    }
-
-    /// The character that was found there; `None` at the end.
-    #[must_use]
-    pub fn found(&self) -> Option<char> {
-        self.expression[self.position..].chars().next()
-    }
-}
-
-impl fmt::Display for FilterError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "expected {}, found ", self.expected)?;
-        match self.found() {
-            Some(found) => write!(f, "{found:?}")?,
-            None => f.write_str("the end")?,
-        }
-        writeln!(f, " at byte {}", self.position)?;
-
-        // A window around the position, on one line whatever is in it.
-        let (before, after) = self.expression.split_at(self.position);
-        let column = before.chars().count();
-        let skipped = column.saturating_sub(CONTEXT_CHARS_BEFORE);
-        let line = |text: &mut dyn Iterator<Item = char>| -> String {
-            text.map(|one| if one.is_control() { '\u{fffd}' } else { one })
-                .collect()
-        };
-        let (left, right) = (
-            line(&mut before.chars().skip(skipped)),
-            line(&mut after.chars().take(CONTEXT_CHARS_AFTER)),
-        );
-        let (cut_left, cut_right) = (
-            if skipped > 0 { "..." } else { "" },
-            if after.chars().nth(CONTEXT_CHARS_AFTER).is_some() {
-                "..."
-            } else {
-                ""
-            },
-        );
-        writeln!(f, "  {cut_left}{left}{right}{cut_right}")?;
-        write!(
-            f,
-            "  {:width$}^",
-            "",
-            width = cut_left.len() + column - skipped
-        )?;
-        match &self.hint {
-            Some(hint) => write!(f, "\nhint: {hint}"),
-            None => Ok(()),
-        }
-    }
-}
-
-impl std::error::Error for FilterError {}
-
-/// Whether a character is allowed in a key without quotes.
-pub(super) fn is_bare_key(character: char) -> bool {
-    character.is_alphanumeric() || matches!(character, '-' | '_' | '.' | '/')
-}
-
-/// Whether a character is allowed in a value without quotes.
-pub(super) fn is_bare(character: char) -> bool {
-    is_bare_key(character) || matches!(character, ':' | '@' | '+' | '%')
-}
-
+/// Parses an expression into its clauses.
 pub(super) fn parse_clauses(expression: &str) -> Result<Vec<Clause>, FilterError> {
     let mut cursor = Parser {
         text: expression,
@@ -114,8 +18,8 @@ pub(super) fn parse_clauses(expression: &str) -> Result<Vec<Clause>, FilterError
         is_negated: false,
         in_values: false,
     };
-    if expression.len() > Filter::BYTES_MAX {
-        while !expression.is_char_boundary(cursor.at) || cursor.at < Filter::BYTES_MAX - 3 {
+    if expression.len() > BYTES_MAX {
+        while !expression.is_char_boundary(cursor.at) || cursor.at < BYTES_MAX - 3 {
             cursor.at += 1;
         }
         return Err(cursor.expected("no more than 4096 bytes"));
@@ -304,6 +208,3 @@ impl Parser<'_> {
         }
     }
 }
-
-const CONTEXT_CHARS_BEFORE: usize = 60;
-const CONTEXT_CHARS_AFTER: usize = 30;

@@ -8,7 +8,9 @@ use std::sync::{
 use parking_lot::{Mutex, MutexGuard};
 use rpcnet_balance::{Balancer, PickContext, View, health::GroupHealth};
 
-use super::{health::HealthTracker, worker::WorkerEntry, worker_table::WorkerSnapshot};
+use super::{
+    health_tracker::HealthTracker, worker_entry::WorkerEntry, worker_table::WorkerSnapshot,
+};
 use crate::{Filter, NodeState};
 
 /// Immutable group of the workers that match one filter, ready to be picked from.

@@ -2,219 +2,23 @@
 
 mod group;
 mod health;
+mod health_event;
+mod health_tracker;
+mod registry;
 mod select;
 mod selection_state;
 mod strategy;
 mod weight;
 mod worker;
+mod worker_entry;
 mod worker_table;
 
-use std::{fmt, sync::Arc};
-
-pub use health::{HealthEvent, HealthEvents};
-use parking_lot::Mutex;
-use rpcnet_balance::{Balancer, Time};
-use selection_state::SelectionState;
+pub use health_event::{HealthEvent, HealthEvents};
+pub use registry::WorkerRegistry;
 pub use strategy::{LoadBalancingStrategy, UnknownStrategy};
-pub use worker::{Candidate, Worker, WorkerStatus};
-
-use crate::{
-    Events, Filter, FilterError, Membership, NodeInfo, Observer, SelectError, SourceState, Watch,
-};
-
-/// Registry of the workers of a cluster: selects one by tags and load for every call.
-///
-/// Selection follows these rules:
-/// - Only nodes whose tags match the [filter](Filter) are selected. Without a filter, all nodes
-///   match.
-/// - Nodes that are alive come first. A suspect one, or one that is alive and
-///   [unreachable](crate::NodeState::Unreachable), is selected only if no alive one matches or is
-///   left after exclusions: it may well be alive, and then a call to it is better than none; see
-///   [`without_suspicion`](Self::without_suspicion).
-/// - A node that is leaving, left or failed is never selected, from the moment the source says so.
-/// - A flagged node, because it cannot be reached, fails more often than others or drains, is
-///   selected only if no other one is left; see [`with_health`](Self::with_health). A flagged one
-///   that may have recovered gets a call now and then as a probe.
-/// - No node is selected once the source has ended or is superseded: see [`SourceState`].
-/// - A node that [serves no methods](crate::SERVES_TAG) is never selected.
-/// - The local node is not selected, unless [`with_local`](Self::with_local) allows it.
-///
-/// The balancer picks among those. Every filter has its own round-robin order, while the calls in
-/// flight are counted per node, whatever filter it was selected by and however the cluster changes
-/// meanwhile; a restarted node starts from zero. A node's tag `weight` is its capacity relative to
-/// others; default 1. It is a number, white space around it does not matter; 0.001 to 1,000 count
-/// as they are, more as 1,000, values between zero and 0.001 as 0.001. Zero and less means no
-/// weight: the node gets no calls while another one that matches can take them, even one that
-/// cannot be reached; where all have none, they are equal. A text that is no number counts as 1. A
-/// tag whose value is replaced is reported once for each change
-/// ([`ClusterEvent::InvalidTag`](crate::ClusterEvent::InvalidTag)) and logged as a warning at most
-/// once a second; [`invalid_tags`](Self::invalid_tags) lists the present ones. A call [to
-/// all](Self::select_all) ignores weights.
-///
-/// Filters are parsed once: up to 256 texts are kept together with everything a selection needs, so
-/// that selecting with one of them takes no lock. Beyond that, those not used recently are evicted.
-///
-/// A change of the cluster only marks the filters that it affects. The first selection by such a
-/// filter rebuilds what it needs, once for any number of changes, and the balancer's tables only if
-/// endpoints or tags have changed. Other callers that select meanwhile use the previous view: a
-/// node that has failed, left or restarted since is not picked from it, while a new node is seen
-/// once the new view is built. A caller that finds no worker in the previous view waits for the new
-/// one.
-pub struct WorkerRegistry {
-    source: Box<dyn Membership>,
-    watch: Mutex<Option<Watch>>,
-    selection_state: Arc<SelectionState>,
-}
-
-impl WorkerRegistry {
-    /// A registry of the workers of `cluster`, with one of the provided strategies. Empty until it
-    /// is [started](Self::start).
-    pub fn new(cluster: impl Membership, strategy: LoadBalancingStrategy) -> Self {
-        Self::with_balancer(cluster, strategy.balancer())
-    }
-
-    /// A registry with a custom balancer. The id of an endpoint is a hash of the node's name, the
-    /// same in every process.
-    pub fn with_balancer(cluster: impl Membership, balancer: Arc<dyn Balancer>) -> Self {
-        Self {
-            source: Box::new(cluster),
-            watch: Mutex::default(),
-            selection_state: Arc::new(SelectionState::new(balancer)),
-        }
-    }
-
-    /// Sets whether the local node may be selected. Default `false`.
-    #[must_use]
-    pub fn with_local(self, local: bool) -> Self {
-        self.selection_state
-            .table
-            .lock()
-            .set_local_selectable(local);
-        self.selection_state.reset_groups(|_| ());
-        self
-    }
-
-    /// Starts to follow the source. When it returns, the workers known by then can be selected. A
-    /// second call does nothing.
-    pub async fn start(&self) {
-        let mut watch = self.watch.lock();
-        if watch.is_none() {
-            *watch = Some(
-                self.source
-                    .watch(Arc::clone(&self.selection_state) as Arc<dyn Observer>),
-            );
-        }
-    }
-
-    /// Selects every reachable worker that matches, alive ones first: for a call to all. Counts one
-    /// call in flight for each.
-    ///
-    /// # Errors
-    ///
-    /// As [`select_worker`](Self::select_worker).
-    pub fn select_all(&self, filter: Option<&str>) -> Result<Vec<Worker>, SelectError> {
-        let all = self.candidates(filter)?;
-        // Whether calls follow at once is the caller's decision.
-        let begun = all.iter().map(|one| one.begin_at(Time::ZERO));
-        Ok(begun.collect())
-    }
-
-    /// Lists every reachable worker that matches, without counting calls: for a call to all that
-    /// begins with some of them.
-    ///
-    /// # Errors
-    ///
-    /// As [`select_worker`](Self::select_worker).
-    pub fn candidates(&self, filter: Option<&str>) -> Result<Vec<Candidate>, SelectError> {
-        let text = filter.unwrap_or("");
-        let group = self.selection_state.group_for_listing(text)?;
-        group.build_state.mark_used();
-        let all: Vec<Candidate> = group.tiers.iter().flat_map(Candidate::all).collect();
-        if all.is_empty() {
-            Err(self.no_worker_error(&group, text))
-        } else {
-            Ok(all)
-        }
-    }
-
-    /// The status of the workers that match, in any state, with their calls in flight: for people
-    /// to look at. The local node is included only if it can be selected; nodes that [serve no
-    /// methods](crate::SERVES_TAG) are not.
-    ///
-    /// # Errors
-    ///
-    /// When the filter cannot be parsed.
-    pub fn workers(&self, filter: Option<&str>) -> Result<Vec<WorkerStatus>, FilterError> {
-        let filter: Filter = filter.unwrap_or("").parse()?;
-        let snapshot = self.selection_state.table.lock().snapshot();
-        let matching = snapshot
-            .entries
-            .iter()
-            .filter(|one| filter.matches(&one.node.tags));
-        let now = self.now();
-        Ok(matching.map(|entry| entry.status(now)).collect())
-    }
-
-    /// The invalid tags that selection uses, of all nodes that have not left or failed: those that
-    /// [`ClusterEvent::InvalidTag`](crate::ClusterEvent::InvalidTag) reported to earlier
-    /// subscribers. Usually empty. Looks at every node.
-    #[must_use]
-    pub fn invalid_tags(&self) -> Vec<InvalidTag> {
-        let table = self.selection_state.table.lock();
-        let nodes = table.all().map(|entry| &entry.node);
-        let present = nodes.filter(|node| !node.state.is_gone());
-        present.filter_map(weight::invalid_tag).collect()
-    }
-
-    /// The worker of this name, in any state. The local node only if it can be selected, and no
-    /// node that [serves no methods](crate::SERVES_TAG).
-    #[must_use]
-    pub fn node(&self, name: &str) -> Option<Arc<NodeInfo>> {
-        let table = self.selection_state.table.lock();
-        table.entry(name).map(|entry| Arc::clone(&entry.node))
-    }
-
-    /// The state of the source. If it is not live, selection fails with
-    /// [`SelectError::SourceEnded`].
-    #[must_use]
-    pub fn source(&self) -> SourceState {
-        self.selection_state.selection.load().source.clone()
-    }
-
-    /// Subscribes to cluster events from now on. When an event arrives, selection already includes
-    /// it, except for a moment in which another caller builds the view with it: see
-    /// [`WorkerRegistry`]. Other registries of the same source, such as a
-    /// [`NodeRegistry`](crate::NodeRegistry), may receive it later.
-    #[must_use]
-    pub fn subscribe(&self) -> Events {
-        self.selection_state.events.subscribe()
-    }
-}
-
-/// Invalid tag that selection uses.
-#[derive(Debug, Clone, PartialEq)]
-#[non_exhaustive]
-pub struct InvalidTag {
-    /// The node that has the tag.
-    pub node: Arc<NodeInfo>,
-    /// The key of the tag.
-    pub key: Arc<str>,
-    /// The value of the tag.
-    pub value: Arc<str>,
-    /// The value that selection uses instead.
-    pub effective: f32,
-}
-
-impl fmt::Debug for WorkerRegistry {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("WorkerRegistry")
-            .field(
-                "workers",
-                &self.selection_state.table.lock().snapshot().entries,
-            )
-            .finish_non_exhaustive()
-    }
-}
+pub use weight::InvalidTag;
+pub use worker::{Candidate, Worker};
+pub use worker_entry::WorkerStatus;
 
 #[cfg(test)]
 mod tests;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use rpcnet_balance::{ExclusionFlags, PickContext, Time};
 
-use super::{Worker, WorkerRegistry, group::Group};
+use super::{group::Group, registry::WorkerRegistry, worker::Worker};
 use crate::{NodeState, SelectError, UnselectableReason};
 
 impl WorkerRegistry {

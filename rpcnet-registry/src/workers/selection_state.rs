@@ -13,7 +13,7 @@ use rpcnet_balance::{Balancer, Time};
 
 use super::{
     group::{BuildGuard, BuildState, Group},
-    health::HealthTracker,
+    health_tracker::HealthTracker,
     weight,
     worker_table::{SharedWorkerTable, WorkerTable},
 };

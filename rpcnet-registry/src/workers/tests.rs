@@ -1,12 +1,16 @@
 //! Tests of selection by tags, state and load.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use futures::executor::block_on;
-use rpcnet_balance::{Outcome, OutcomeKind, PickContext, ReportedLoad, View, from_fn};
+use parking_lot::Mutex;
+use rpcnet_balance::{Balancer, Outcome, OutcomeKind, PickContext, ReportedLoad, View, from_fn};
 
 use super::{selection_state::FILTERS_MAX, *};
-use crate::{ClusterEvent, NodeId, NodeState, StaticMembership, Tags};
+use crate::{
+    ClusterEvent, Events, NodeId, NodeInfo, NodeState, Observer, SelectError, StaticMembership,
+    Tags,
+};
 
 fn node(name: &str, epoch: u64, tags: &[(&str, &str)]) -> NodeInfo {
     let tags: Tags = tags.iter().copied().collect();

@@ -4,8 +4,21 @@ use std::sync::Arc;
 
 use rpcnet_balance::Endpoint;
 
-use super::InvalidTag;
 use crate::{NodeInfo, Tags};
+
+/// Invalid tag that selection uses.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct InvalidTag {
+    /// The node that has the tag.
+    pub node: Arc<NodeInfo>,
+    /// The key of the tag.
+    pub key: Arc<str>,
+    /// The value of the tag.
+    pub value: Arc<str>,
+    /// The value that selection uses instead.
+    pub effective: f32,
+}
 
 /// The key of the tag.
 pub(super) const WEIGHT_TAG: &str = "weight";

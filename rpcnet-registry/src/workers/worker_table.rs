@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use parking_lot::Mutex;
 use rpcnet_balance::ExclusionFlags;
 
-use super::worker::WorkerEntry;
+use super::worker_entry::WorkerEntry;
 use crate::{NodeState, snapshot::NodeChange};
 
 /// Table of all workers, in the order of their names. A change costs the same for any number of

@@ -1,0 +1,97 @@
+//! Entries of workers: node, endpoint and status.
+
+use std::{
+    any::Any,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+use rpcnet_balance::{Endpoint, ExclusionFlags, ReportedLoad, Time};
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::weight;
+use crate::NodeInfo;
+
+/// Status of a worker.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct WorkerStatus {
+    /// The name to display: its tag `label`, or else the node's name.
+    pub label: Arc<str>,
+    /// The node, with its state.
+    pub node: Arc<NodeInfo>,
+    /// The number of calls of this process in flight there.
+    pub in_flight: u32,
+    /// Why it is avoided, by the outcomes of calls of this process; usually empty.
+    pub flags: ExclusionFlags,
+    /// Its capacity relative to others, from its tag `weight`; 0 if it is to take no calls.
+    pub weight: f32,
+    /// The load that it last reported.
+    pub reported_load: Option<ReportedLoad>,
+    /// The latency of a typical call, as recorded by a balancer that compares latencies; see
+    /// [`Endpoint::latency`].
+    pub latency: Option<Duration>,
+}
+
+/// Entry of a worker in the registry. The endpoint outlives changes of the node.
+#[derive(Debug)]
+pub(super) struct WorkerEntry {
+    pub(super) node: Arc<NodeInfo>,
+    pub(super) label: Arc<str>,
+    pub(super) endpoint: Arc<Endpoint>,
+    pub(super) is_local: bool,
+    /// Whether it serves methods, which is the default.
+    pub(super) serves_methods: bool,
+    pub(super) extension: Arc<OnceLock<Box<dyn Any + Send + Sync>>>,
+}
+
+impl WorkerEntry {
+    /// The entry for `node` in place of the previous one of that name. Another process is another
+    /// endpoint: calls at its former process will never end there.
+    pub(super) fn successor(before: Option<&Arc<Self>>, node: &Arc<NodeInfo>) -> Self {
+        let name = &node.id.name;
+        let label = node.label();
+        let label = if label == name.as_ref() {
+            Arc::clone(name)
+        } else {
+            label.into()
+        };
+        let same = before.filter(|before| before.node.id == node.id);
+        let endpoint = same.map_or_else(
+            || Arc::new(Endpoint::new(xxh3_64(name.as_bytes()))),
+            |before| Arc::clone(&before.endpoint),
+        );
+        let attachment = same.map(|before| Arc::clone(&before.extension));
+        endpoint.set_slow(node.is_slow);
+        endpoint.set_weight(weight::parse_weight(&node.tags).0);
+        Self {
+            node: Arc::clone(node),
+            label,
+            endpoint,
+            is_local: node.is_local,
+            serves_methods: !node.serves_nothing(),
+            extension: attachment.unwrap_or_default(),
+        }
+    }
+
+    /// Whether the two are the same to a balancer.
+    pub(super) fn is_equivalent(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.endpoint, &other.endpoint)
+            && (Arc::ptr_eq(&self.node, &other.node) || self.node.tags == other.node.tags)
+    }
+
+    pub(super) fn status(&self, now: Time) -> WorkerStatus {
+        WorkerStatus {
+            label: Arc::clone(&self.label),
+            node: Arc::clone(&self.node),
+            in_flight: self.endpoint.in_flight(),
+            flags: self.endpoint.flags(),
+            weight: weight::parse_weight(&self.node.tags).0,
+            reported_load: self.endpoint.reported_load(),
+            latency: self.endpoint.latency(now, LATENCY_DECAY),
+        }
+    }
+}
+
+/// The default of the balancers that record latencies.
+const LATENCY_DECAY: Duration = Duration::from_secs(10);
