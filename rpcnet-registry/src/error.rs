@@ -117,7 +117,7 @@ fn similar_name_hint(similar: &Option<String>) -> String {
     }
 }
 
-fn matching_suffix(filter: &str) -> String {
+pub(crate) fn matching_suffix(filter: &str) -> String {
     if filter.is_empty() {
         String::new()
     } else {

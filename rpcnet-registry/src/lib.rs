@@ -74,6 +74,7 @@ mod static_membership;
 #[cfg(feature = "swim")]
 mod swim;
 mod tags;
+mod wait;
 mod workers;
 
 pub use error::{SelectError, UnselectableReason};
@@ -86,6 +87,7 @@ pub use snapshot::Snapshot;
 pub use source::SourceState;
 pub use static_membership::StaticMembership;
 pub use tags::Tags;
+pub use wait::WaitError;
 pub use workers::{
     Candidate, HealthEvent, HealthEvents, InvalidTag, LoadBalancingStrategy, UnknownStrategy,
     Worker, WorkerRegistry, WorkerStatus,

@@ -1,14 +1,15 @@
 //! Node registry: a snapshot of all nodes and their events.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, future::Future, sync::Arc};
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 
 use crate::{
-    ClusterEvent, Events, Membership, NodeInfo, Observer, Snapshot, Watch,
+    ClusterEvent, Events, Filter, Membership, NodeInfo, Observer, Snapshot, WaitError, Watch,
     event::{EVENT_CAPACITY, EventBroadcast},
     snapshot::NodeTable,
+    wait,
 };
 
 /// Registry of all nodes of a cluster: a snapshot to read, events to follow.
@@ -84,6 +85,47 @@ impl NodeRegistry {
     #[must_use]
     pub fn snapshot(&self) -> Arc<Snapshot> {
         self.shared.snapshot.load_full()
+    }
+
+    /// Waits until at least `count` alive nodes match `filter`, the local one included.
+    ///
+    /// The deadline is a future, such as `tokio::time::sleep(Duration::from_secs(10))`: the crate
+    /// has no timer, so that it needs no runtime.
+    ///
+    /// # Errors
+    ///
+    /// When the deadline is exceeded; at once when the filter cannot be parsed, the registry was
+    /// not started or its source has ended.
+    pub async fn wait_for(
+        &self,
+        filter: Option<&str>,
+        count: usize,
+        deadline: impl Future,
+    ) -> Result<Arc<Snapshot>, WaitError> {
+        let text = filter.unwrap_or("");
+        let parsed: Filter = text.parse()?;
+        if self.watch.lock().is_none() {
+            return Err(WaitError::NotStarted);
+        }
+        let mut present = 0;
+        let look = || {
+            let snapshot = self.snapshot();
+            if snapshot.source().is_terminal() {
+                let state = snapshot.source().clone();
+                return Some(Err(WaitError::SourceEnded { state }));
+            }
+            let alive = snapshot.alive();
+            present = alive.filter(|node| parsed.matches(&node.tags)).count();
+            (present >= count).then_some(Ok(snapshot))
+        };
+        let found = wait::until(self.subscribe(), deadline, look).await;
+        found.unwrap_or_else(|| {
+            Err(WaitError::DeadlineExceeded {
+                filter: text.to_owned(),
+                wanted: count,
+                present,
+            })
+        })
     }
 
     /// Subscribes to the events from now on. Subscribed before [`start`](Self::start), the nodes

@@ -1,6 +1,6 @@
 //! Worker registry: its construction, its lists and its subscription.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, future::Future, sync::Arc};
 
 use parking_lot::Mutex;
 use rpcnet_balance::{Balancer, Time};
@@ -13,7 +13,8 @@ use super::{
     worker_entry::WorkerStatus,
 };
 use crate::{
-    Events, Filter, FilterError, Membership, NodeInfo, Observer, SelectError, SourceState, Watch,
+    Events, Filter, FilterError, Membership, NodeInfo, Observer, SelectError, SourceState,
+    WaitError, Watch, wait,
 };
 
 /// Registry of the workers of a cluster: selects one by tags and load for every call.
@@ -129,6 +130,71 @@ impl WorkerRegistry {
         } else {
             Ok(all)
         }
+    }
+
+    /// Waits until at least `count` reachable workers match `filter`, and lists them.
+    ///
+    /// The deadline is a future, such as `tokio::time::sleep(Duration::from_secs(10))`: the crate
+    /// has no timer, so that it needs no runtime. Workers are counted as for
+    /// [`candidates`](Self::candidates).
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// # use rpcnet_registry::{LoadBalancingStrategy, NodeId, NodeInfo, StaticMembership};
+    /// # use rpcnet_registry::{WaitError, WorkerRegistry};
+    ///
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), WaitError> {
+    /// # let (cluster, id) = (StaticMembership::new(), NodeId::new("red", 1));
+    /// # cluster.insert(NodeInfo::new(id, ([127, 0, 0, 1], 7001).into()).with_tag("role", "worker"));
+    /// # let registry = WorkerRegistry::new(cluster, LoadBalancingStrategy::default());
+    /// # registry.start().await;
+    /// let deadline = tokio::time::sleep(Duration::from_secs(10));
+    /// let workers = registry.wait_for(Some("role=worker"), 1, deadline).await?;
+    /// assert_eq!(workers.len(), 1);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// When the deadline is exceeded; at once when the filter cannot be parsed, the registry was
+    /// not started or its source has ended.
+    pub async fn wait_for(
+        &self,
+        filter: Option<&str>,
+        count: usize,
+        deadline: impl Future,
+    ) -> Result<Vec<Candidate>, WaitError> {
+        let text = filter.unwrap_or("");
+        let parsed: Filter = text.parse()?;
+        if self.watch.lock().is_none() {
+            return Err(WaitError::NotStarted);
+        }
+        let mut present = 0;
+        let look = || {
+            let state = self.source();
+            if state.is_terminal() {
+                return Some(Err(WaitError::SourceEnded { state }));
+            }
+            // Counted in the table first: the group is not rebuilt for every event.
+            let snapshot = self.selection_state.table.lock().snapshot();
+            present = snapshot.reachable(&parsed);
+            if present < count {
+                return None;
+            }
+            let all = self.candidates(filter).unwrap_or_default();
+            present = all.len();
+            (present >= count).then_some(Ok(all))
+        };
+        let found = wait::until(self.subscribe(), deadline, look).await;
+        found.unwrap_or_else(|| {
+            Err(WaitError::DeadlineExceeded {
+                filter: text.to_owned(),
+                wanted: count,
+                present,
+            })
+        })
     }
 
     /// The status of the workers that match, in any state, with their calls in flight: for people

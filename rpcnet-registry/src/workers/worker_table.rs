@@ -6,7 +6,7 @@ use parking_lot::Mutex;
 use rpcnet_balance::ExclusionFlags;
 
 use super::worker_entry::WorkerEntry;
-use crate::{NodeState, snapshot::NodeChange};
+use crate::{Filter, NodeState, snapshot::NodeChange};
 
 /// Table of all workers, in the order of their names. A change costs the same for any number of
 /// them.
@@ -32,6 +32,19 @@ pub(super) struct WorkerSnapshot {
     pub(super) is_live: bool,
     /// A number that rises with every change.
     pub(super) generation: u64,
+}
+
+impl WorkerSnapshot {
+    /// The number of workers that match and can be reached; none while the source is not live.
+    pub(super) fn reachable(&self, filter: &Filter) -> usize {
+        let entries = self.entries.iter().filter(|_| self.is_live);
+        let reachable = entries.filter(|entry| match entry.node.state {
+            NodeState::Alive | NodeState::Suspect | NodeState::Unreachable => true,
+            NodeState::Leaving | NodeState::Left | NodeState::Failed => false,
+        });
+        let matching = reachable.filter(|entry| filter.matches(&entry.node.tags));
+        matching.count()
+    }
 }
 
 impl WorkerTable {
