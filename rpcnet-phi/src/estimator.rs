@@ -74,14 +74,13 @@ impl Estimator {
     #[must_use]
     pub fn with_window(mut self, observations: u32) -> Self {
         self.window = f64::from(observations.max(2));
-        self.weight = self.weight.min(self.window);
         self
     }
 
     /// Sets how many observations the prior counts as. Default 4, at least 1, at most the window.
     #[must_use]
     pub fn with_prior_weight(mut self, observations: u32) -> Self {
-        self.weight = f64::from(observations.max(1)).min(self.window);
+        self.weight = f64::from(observations.max(1));
         self
     }
 
@@ -147,6 +146,19 @@ mod tests {
         // Four tens and a twenty; the spread of the four is 2.
         assert!((estimator.mean() - 12.0).abs() < 1e-12);
         assert!((estimator.deviation() - libm::sqrt((4.0 * 4.0 + 80.0) / 5.0)).abs() < 1e-12);
+    }
+
+    #[test]
+    fn window_and_prior_weight_do_not_depend_on_their_order() {
+        let observed = |mut estimator: Estimator| {
+            (0..100).for_each(|k| estimator.observe(f64::from(k % 7)));
+            estimator
+        };
+        for (window, weight) in [(200, 100), (16, 100), (8, 4)] {
+            let first = estimator().with_window(window).with_prior_weight(weight);
+            let last = estimator().with_prior_weight(weight).with_window(window);
+            assert_eq!(observed(first), observed(last));
+        }
     }
 
     #[test]
