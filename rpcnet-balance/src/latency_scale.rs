@@ -27,9 +27,10 @@ impl LatencyScale {
     /// Its latency says nothing, and it causes no silence.
     pub const UNKNOWN: Self = Self(0.0);
 
-    /// The scale of a kind of calls that usually take `usual`, where typical calls take `typical`.
+    /// The scale of a kind of calls.
     #[must_use]
-    pub fn between(usual: Duration, typical: Duration) -> Self {
+    pub fn new(latency: KindLatency) -> Self {
+        let KindLatency { usual, typical } = latency;
         Self::from_nanos(usual.as_nanos() as f32, typical.as_nanos() as f32)
     }
 
@@ -75,6 +76,15 @@ impl LatencyScale {
         let overhead = f64::from(OVERHEAD_NANOS);
         ((nanos + overhead) * f64::from(self.0) - overhead).max(0.0)
     }
+}
+
+/// Usual latency of a kind of calls, beside that of a typical call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KindLatency {
+    /// How long calls of the kind usually take.
+    pub usual: Duration,
+    /// How long a typical call takes.
+    pub typical: Duration,
 }
 
 /// What is added to both sides of a comparison. Twice the noise of a latency, so that `x` and `y`

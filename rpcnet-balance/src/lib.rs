@@ -229,7 +229,7 @@ pub use exclusion_flags::ExclusionFlags;
 pub use from_fn::{FromFn, from_fn};
 pub use hedging::{HedgeLatencies, Hedging};
 pub use latency_quantiles::LatencyQuantiles;
-pub use latency_scale::LatencyScale;
+pub use latency_scale::{KindLatency, LatencyScale};
 pub use least_connections::LeastConnections;
 pub use maglev::Maglev;
 pub use normalizer::LatencyNormalizer;

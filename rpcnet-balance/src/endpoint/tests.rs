@@ -1,6 +1,7 @@
 //! Tests of an endpoint: weights, silence, latencies and backoff.
 
 use super::*;
+use crate::KindLatency;
 
 #[test]
 fn a_call_is_counted_until_its_guard_is_dropped() {
@@ -174,7 +175,10 @@ fn ready_since_is_initialised_once() {
 
 /// The scale of calls that usually take 3 s, where typical ones take 20 ms.
 fn long() -> LatencyScale {
-    LatencyScale::between(Duration::from_secs(3), Duration::from_millis(20))
+    LatencyScale::new(KindLatency {
+        usual: Duration::from_secs(3),
+        typical: Duration::from_millis(20),
+    })
 }
 
 fn begin(endpoint: &Arc<Endpoint>, ms: u64, scale: LatencyScale) -> InFlight {
@@ -217,7 +221,10 @@ fn long_calls_do_not_hide_the_silence_of_a_typical_call() {
 #[test]
 fn new_long_calls_do_not_hide_the_silence_of_a_hung_endpoint() {
     let endpoint = Arc::new(Endpoint::new(7));
-    let scale = LatencyScale::between(Duration::from_millis(100), Duration::from_millis(10));
+    let scale = LatencyScale::new(KindLatency {
+        usual: Duration::from_millis(100),
+        typical: Duration::from_millis(10),
+    });
     let calls: Vec<_> = (0..50)
         .map(|n| begin(&endpoint, 1000 + 100 * n, scale))
         .collect();

@@ -3,7 +3,10 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::latency::{NOISE_FACTOR, NOISE_NANOS};
+use crate::{
+    KindLatency,
+    latency::{NOISE_FACTOR, NOISE_NANOS},
+};
 
 const SHORT: u64 = 0;
 const LONG: u64 = 1;
@@ -193,10 +196,10 @@ proptest! {
         near in 0.5..2.0_f64,
     ) {
         let other = if other == 0 { (one as f64 * near) as u64 } else { other };
-        let scale = LatencyScale::between(
-            Duration::from_nanos(usual),
-            Duration::from_nanos(typical),
-        );
+        let scale = LatencyScale::new(KindLatency {
+            usual: Duration::from_nanos(usual),
+            typical: Duration::from_nanos(typical),
+        });
         let scaled = |nanos| scale.normalize_nanos(nanos as f64);
         let excess = |x: f64, y: f64| y - (f64::from(NOISE_FACTOR) * x + f64::from(NOISE_NANOS));
         let (before, after) = (excess(one as f64, other as f64), excess(scaled(one), scaled(other)));
