@@ -12,7 +12,8 @@ use crate::{Balancer, PickContext, View};
 /// let first_come = from_fn(|view, cx| {
 ///     view.endpoints().iter().position(|endpoint| cx.allows(endpoint))
 /// });
-/// # let _ = rpcnet_balance::Balancer::pick(&first_come, &rpcnet_balance::View::new([], 0), &Default::default());
+/// # use rpcnet_balance::{Balancer, PickContext, View};
+/// # assert_eq!(first_come.pick(&View::new([], 0), &PickContext::new()), None);
 /// ```
 pub fn from_fn<F>(pick: F) -> FromFn<F>
 where

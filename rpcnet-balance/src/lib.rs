@@ -23,7 +23,9 @@
 //!
 //! ```
 //! use std::{sync::Arc, time::{Duration, Instant}};
-//! use rpcnet_balance::{Balancer, Endpoint, Outcome, OutcomeKind, PeakEwma, PickContext, Time, View};
+//! use rpcnet_balance::{
+//!     Balancer, Endpoint, Outcome, OutcomeKind, PeakEwma, PickContext, Time, View,
+//! };
 //!
 //! # fn send(id: u64) -> Result<(), ()> { if id == 1 { Err(()) } else { Ok(()) } }
 //! let view = View::new((0..3).map(|id| Arc::new(Endpoint::new(id))), 1);
@@ -93,7 +95,9 @@
 //!     }
 //! }
 //! # #[cfg(feature = "contract")]
-//! # rpcnet_balance::contract::Contract::new(|_seed| std::sync::Arc::new(Sticky)).allow_starvation().verify().unwrap();
+//! # let suite = rpcnet_balance::contract::Contract::new(|_seed| std::sync::Arc::new(Sticky));
+//! # #[cfg(feature = "contract")]
+//! # suite.allow_starvation().verify().unwrap();
 //! ```
 //!
 //! or, without a type, as a closure: [`from_fn`]. Then run it through the contract, in a test of
@@ -123,7 +127,9 @@
 //! view[1].set_reported_load(waits(2));
 //! assert_eq!(shortest_queue.pick(&view, &PickContext::new()), Some(1));
 //! # #[cfg(feature = "contract")]
-//! # rpcnet_balance::contract::Contract::new(move |_seed| Arc::new(shortest_queue.clone())).allow_starvation().verify().unwrap();
+//! # let suite = rpcnet_balance::contract::Contract::new(move |_| Arc::new(shortest_queue));
+//! # #[cfg(feature = "contract")]
+//! # suite.allow_starvation().verify().unwrap();
 //! ```
 //!
 //! # Calls of different kinds

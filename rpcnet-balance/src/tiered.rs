@@ -19,7 +19,9 @@ use crate::{
 /// use rpcnet_balance::{PeakEwma, Tiered};
 ///
 /// // Same zone, then same region, then any.
-/// let near = Tiered::new(Arc::new(PeakEwma::seeded(42))).prefer("zone", "eu-1").prefer("region", "eu");
+/// let near = Tiered::new(Arc::new(PeakEwma::seeded(42)))
+///     .prefer("zone", "eu-1")
+///     .prefer("region", "eu");
 /// # #[cfg(feature = "contract")]
 /// # rpcnet_balance::contract::check(move |seed| {
 /// #     Arc::new(Tiered::new(Arc::new(PeakEwma::seeded(seed))).prefer("zone", "eu-1"))

@@ -35,7 +35,8 @@ fn operation() -> impl Strategy<Value = Operation> {
         1 => (0..LEN).prop_map(Operation::Connected),
         1 => (0..LEN, any::<bool>()).prop_map(|(index, on)| Operation::Draining(index, on)),
         4 => Just(Operation::Probe),
-        4 => (0..LEN, proptest::option::of(kind())).prop_map(|(index, kind)| Operation::Probed(index, kind)),
+        4 => (0..LEN, proptest::option::of(kind()))
+            .prop_map(|(index, kind)| Operation::Probed(index, kind)),
         1 => Just(Operation::Sweep),
     ]
 }
@@ -117,7 +118,10 @@ fn time(millis: u64) -> Time {
 
 proptest! {
     #[test]
-    fn flags_and_probes_agree_with_the_model(operations in prop::collection::vec(operation(), 1..400), seed: u64) {
+    fn flags_and_probes_agree_with_the_model(
+        operations in prop::collection::vec(operation(), 1..400),
+        seed: u64,
+    ) {
         let view = View::new((0..LEN as u64).map(|id| Arc::new(Endpoint::new(id))), 1);
         let detector = OutlierDetector::seeded(config(), seed);
         detector.set_view(&view);

@@ -92,7 +92,9 @@ proptest! {
     }
 
     #[test]
-    fn a_flagged_endpoint_is_probed_after_any_idle_time(start in long(), quiet in long(), ejected in any::<bool>()) {
+    fn a_flagged_endpoint_is_probed_after_any_idle_time(
+        start in long(), quiet in long(), ejected in any::<bool>(),
+    ) {
         let (detector, view) = (OutlierDetector::seeded(HealthConfig::new(), 7), view());
         detector.set_view(&view);
         let mut group = GroupHealth::new();

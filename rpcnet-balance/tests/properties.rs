@@ -136,7 +136,9 @@ proptest! {
     #[test]
     fn only_allowed_endpoints_are_picked_and_all_calls_end(
         len in 1..30_usize,
-        events in prop::collection::vec((event(), any::<prop::sample::Index>(), 0..3_000_000_000_u64), 1..60),
+        events in prop::collection::vec(
+            (event(), any::<prop::sample::Index>(), 0..3_000_000_000_u64), 1..60,
+        ),
         excluded in prop::collection::vec(0..30_u64, 0..3),
         seed in any::<u64>(),
     ) {
@@ -169,7 +171,8 @@ proptest! {
                     let picked = balancer.pick(&view, &cx);
                     let possible = view.endpoints().iter().any(|one| cx.allows(one));
                     prop_assert_eq!(picked.is_some(), possible, "{:?}", balancer);
-                    prop_assert!(picked.is_none_or(|index| cx.allows(&view[index])), "{balancer:?}");
+                    let is_allowed = picked.is_none_or(|index| cx.allows(&view[index]));
+                    prop_assert!(is_allowed, "{balancer:?}");
                 }
             }
             drop(calls);
@@ -198,7 +201,9 @@ proptest! {
         weights in prop::collection::vec(0.1..10.0_f32, 1..20), seed in any::<u64>(),
     ) {
         let view = View::new(
-            (0..).zip(&weights).map(|(id, weight)| Arc::new(Endpoint::new(id).with_weight(*weight))),
+            (0..)
+                .zip(&weights)
+                .map(|(id, weight)| Arc::new(Endpoint::new(id).with_weight(*weight))),
             1,
         );
         let sum: f32 = weights.iter().sum();
@@ -216,7 +221,9 @@ proptest! {
 
     #[test]
     fn weighted_picks_are_even_in_the_short_run(
-        weights in prop::collection::vec(1..6_u8, 2..12), start in 0..300_usize, seed in any::<u64>(),
+        weights in prop::collection::vec(1..6_u8, 2..12),
+        start in 0..300_usize,
+        seed in any::<u64>(),
     ) {
         let view = View::new(
             (0..).zip(&weights).map(|(id, weight)| {
@@ -257,7 +264,9 @@ proptest! {
 
     #[test]
     fn random_is_uniform_among_allowed_endpoints(
-        len in 2..20_usize, excluded in prop::collection::vec(0..20_u64, 0..3), seed in any::<u64>(),
+        len in 2..20_usize,
+        excluded in prop::collection::vec(0..20_u64, 0..3),
+        seed in any::<u64>(),
     ) {
         let view = view(len);
         prop_assume!((0..len as u64).any(|id| !excluded.contains(&id)));

@@ -20,7 +20,7 @@
 //!     Duration::from_millis(100),  // give or take this much
 //! ))?;
 //!
-//! // `now` is the time since any origin that stays the same: the start of the process, of a simulation.
+//! // `now` is the time since a fixed origin: the start of the process or of a simulation.
 //! for second in 1..=20 {
 //!     detector.heartbeat(Duration::from_secs(second));
 //! }

@@ -15,7 +15,8 @@ use crate::{
 /// use rpcnet_phi::Normal;
 ///
 /// let model = Normal::new(1000.0, 100.0)?; // any unit: here milliseconds
-/// assert!((model.phi(1000.0) - 0.301).abs() < 0.001); // half of all heartbeats come later than the mean
+/// // Half of all heartbeats arrive later than the mean.
+/// assert!((model.phi(1000.0) - 0.301).abs() < 0.001);
 /// assert!((model.elapsed_at(8.0) - 1561.2).abs() < 0.1);
 /// # Ok::<(), rpcnet_phi::ParameterError>(())
 /// ```

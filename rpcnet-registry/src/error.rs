@@ -26,7 +26,10 @@ pub enum SelectError {
     },
     /// There are reachable workers, and all of them are excluded for this call (or a custom
     /// balancer picked none). The caller decides whether to try one of them again.
-    #[error("all {reachable} reachable workers{} are excluded from this selection", matching_suffix(.filter))]
+    #[error(
+        "all {reachable} reachable workers{} are excluded from this selection",
+        matching_suffix(.filter)
+    )]
     AllExcluded {
         /// The filter.
         filter: String,

@@ -11,7 +11,9 @@
 //!   in flight.
 //!
 //! ```
-//! use rpcnet_registry::{LoadBalancingStrategy, NodeInfo, NodeId, StaticMembership, WorkerRegistry};
+//! use rpcnet_registry::{
+//!     LoadBalancingStrategy, NodeId, NodeInfo, StaticMembership, WorkerRegistry,
+//! };
 //!
 //! # futures::executor::block_on(async {
 //! // The source; with the feature `swim` it would be the `ClusterMembership` of rpcnet-swim.

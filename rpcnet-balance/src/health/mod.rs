@@ -22,8 +22,9 @@
 //! ```
 //! use std::{sync::Arc, time::Duration};
 //! use rpcnet_balance::{
-//!     Balancer, Endpoint, LeastConnections, ExclusionFlags, Outcome, OutcomeKind, PickContext, Time, View,
-//!     health::{HealthChange, GroupHealth, HealthConfig, OutlierDetector},
+//!     Balancer, Endpoint, ExclusionFlags, LeastConnections, Outcome, OutcomeKind, PickContext,
+//!     Time, View,
+//!     health::{GroupHealth, HealthChange, HealthConfig, OutlierDetector},
 //! };
 //!
 //! let view = View::new((0..3).map(|id| Arc::new(Endpoint::new(id))), 1);
@@ -43,9 +44,10 @@
 //! // A moment later one call goes there, and succeeds.
 //! let now = now + Duration::from_millis(150);
 //! assert!(group.check(&detector, &view, now).is_probe_due);
-//! let (index, probe) = detector.probe(&view, &PickContext::new().with_now(now)).expect("a due probe");
+//! let cx = PickContext::new().with_now(now);
+//! let (index, probe) = detector.probe(&view, &cx).expect("a due probe");
 //! assert_eq!(index, 0);
-//! assert!(detector.probe(&view, &PickContext::new().with_now(now)).is_none(), "a single probe");
+//! assert!(detector.probe(&view, &cx).is_none(), "a single probe");
 //! let outcome = Outcome::new(OutcomeKind::Success, Duration::ZERO).with_now(now);
 //! let changes = detector.on_probe_outcome(&view[0], &probe, &outcome);
 //! assert_eq!(changes.count(), 1);

@@ -220,7 +220,8 @@ proptest! {
             noted.note(&words, Time::from_nanos(now));
             model.note(noted, now);
             for read in [now, now + last] {
-                let left = f64::from(words.cell().read(Time::from_nanos(read), Decay::over(DECAY)).decayed);
+                let now = Time::from_nanos(read);
+                let left = f64::from(words.cell().read(now, Decay::over(DECAY)).decayed);
                 let expected = model.left(read);
                 // What is left after 400 s is as good as nothing; each step adds an error of a
                 // thousandth.

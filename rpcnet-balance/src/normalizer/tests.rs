@@ -202,7 +202,8 @@ proptest! {
         });
         let scaled = |nanos| scale.normalize_nanos(nanos as f64);
         let excess = |x: f64, y: f64| y - (f64::from(NOISE_FACTOR) * x + f64::from(NOISE_NANOS));
-        let (before, after) = (excess(one as f64, other as f64), excess(scaled(one), scaled(other)));
+        let before = excess(one as f64, other as f64);
+        let after = excess(scaled(one), scaled(other));
         // Unless it is about as long as the bound, or so short that there is nothing to scale.
         let is_clear = before.abs() > 0.001 * other as f64 + 1.0
             && scaled(one) > 0.0 && scaled(other) > 0.0;

@@ -11,10 +11,14 @@
 //!
 //! ```
 //! use std::{sync::Arc, time::Duration};
-//! use rpcnet_balance::{LeastConnections, RoundRobin, sim::{self, WorkerChange, ServiceTime, Load, FleetScenario, SimWorker}};
+//! use rpcnet_balance::{
+//!     LeastConnections, RoundRobin,
+//!     sim::{self, FleetScenario, Load, ServiceTime, SimWorker, WorkerChange},
+//! };
 //!
 //! // Ten workers; one becomes a hundred times slower.
-//! let worker = SimWorker::new(ServiceTime::Exponential { mean: Duration::from_millis(10) }).with_concurrency(8);
+//! let mean = Duration::from_millis(10);
+//! let worker = SimWorker::new(ServiceTime::Exponential { mean }).with_concurrency(8);
 //! let slow = Duration::from_secs(2);
 //! let scenario = FleetScenario::new(vec![worker; 10], Load::open(2_000.0))
 //!     .with_duration(Duration::from_secs(6))
@@ -26,8 +30,8 @@
 //! assert!(after(&counting) < after(&blind));
 //! ```
 //!
-//! A balancer of yours goes in the same way: anything that makes an `Arc<dyn Balancer>` of a seed.
-//! One more in `examples/custom_balancer.rs`.
+//! Your own balancer runs in the same way: any function from a seed to an `Arc<dyn Balancer>`.
+//! `examples/custom_balancer.rs` has one.
 //!
 //! # What it leaves out
 //!

@@ -58,9 +58,9 @@ pub(super) fn suggest(place: ErrorContext<'_>) -> Option<String> {
         }
         '&' | ';' => AND.to_owned(),
         '|' => one_of(&key),
-        '(' if is_negation => "clauses are not grouped: negate each, as `!key` or `key!=value`".to_owned(),
+        '(' if is_negation => NEGATE_EACH.to_owned(),
         '(' if has_key => format!("write `{key} in (a|b)`"),
-        '(' => "clauses are not grouped: write those that must all hold, separated by `,`".to_owned(),
+        '(' => NO_GROUPS.to_owned(),
         ')' => "there is no `(` before it".to_owned(),
         '*' | '?' => no_patterns(&key),
         '\'' => "quote with `\"`".to_owned(),
@@ -81,8 +81,7 @@ pub(super) fn suggest(place: ErrorContext<'_>) -> Option<String> {
             "in" => format!("write `in` in lower case: `{key} in (a|b)`"),
             "not" | "notin" => each_unequal(&key),
             "like" | "matches" => no_patterns(&key),
-            _ => "separate clauses with `,`, and put a key or value with white space in double quotes"
-                .to_owned(),
+            _ => WHITE_SPACE.to_owned(),
         },
         _ if found == '"' || (found == '!' && !has_key) || found == ',' => return None,
         _ => format!("put a key or value with {found:?} in it in double quotes"),
@@ -90,6 +89,13 @@ pub(super) fn suggest(place: ErrorContext<'_>) -> Option<String> {
 }
 
 const AND: &str = "separate clauses that must all hold with `,`";
+
+const NEGATE_EACH: &str = "clauses are not grouped: negate each, as `!key` or `key!=value`";
+
+const NO_GROUPS: &str = "clauses are not grouped: write those that must all hold, separated by `,`";
+
+const WHITE_SPACE: &str =
+    "separate clauses with `,`, and put a key or value with white space in double quotes";
 
 const NO_OR: &str = "there is no `or` between clauses: those separated by `,` must all hold";
 

@@ -146,7 +146,8 @@ impl WorkerRegistry {
     /// # #[tokio::main]
     /// # async fn main() -> Result<(), WaitError> {
     /// # let (cluster, id) = (StaticMembership::new(), NodeId::new("red", 1));
-    /// # cluster.insert(NodeInfo::new(id, ([127, 0, 0, 1], 7001).into()).with_tag("role", "worker"));
+    /// # let node = NodeInfo::new(id, ([127, 0, 0, 1], 7001).into());
+    /// # cluster.insert(node.with_tag("role", "worker"));
     /// # let registry = WorkerRegistry::new(cluster, LoadBalancingStrategy::default());
     /// # registry.start().await;
     /// let deadline = tokio::time::sleep(Duration::from_secs(10));

@@ -57,7 +57,11 @@ fn consecutive_failures_eject_at_once_and_a_success_resets_the_count() {
     (0..4).for_each(|_| assert_eq!(fail(at(90_001)), None));
     let change = fail(at(90_001));
     assert!(
-        matches!(change, Some(HealthChange::Ejected { ejection_count: 3, probe_in, .. }) if probe_in == 90 * SECOND),
+        matches!(
+            change,
+            Some(HealthChange::Ejected { ejection_count: 3, probe_in, .. })
+                if probe_in == 90 * SECOND
+        ),
         "{change:?}"
     );
 }
