@@ -20,8 +20,8 @@ impl Balancer for ShortestQueue {
     fn pick(&self, view: &View, cx: &PickContext<'_>) -> Option<usize> {
         let key = |index: &usize| {
             let endpoint = &view[*index];
-            let said = endpoint.reported_load().map_or(0, |load| load.in_flight);
-            said.max(endpoint.in_flight())
+            let reported = endpoint.reported_load().map_or(0, |load| load.in_flight);
+            reported.max(endpoint.in_flight())
         };
         let allowed = (0..view.len()).filter(|index| cx.allows(&view[*index]));
         allowed.min_by_key(key)
@@ -33,11 +33,11 @@ fn main() {
     let worker = SimWorker::new(ServiceTime::Exponential { mean }).with_concurrency(8);
     let workers = vec![worker; 20];
     let load = 0.7 * 20.0 * worker.capacity_per_s();
-    let turns = Duration::from_secs(2);
+    let slow_from = Duration::from_secs(2);
     let scenario = FleetScenario::new(workers, Load::open(load))
         .with_clients(4)
         .with_duration(Duration::from_secs(10))
-        .with_change(turns, 3, WorkerChange::Slowdown(50.0));
+        .with_change(slow_from, 3, WorkerChange::Slowdown(50.0));
 
     let balancers: [(&str, Make); 4] = [
         ("round robin", |seed| Arc::new(RoundRobin::seeded(seed))),
@@ -53,7 +53,7 @@ fn main() {
     );
     for (name, balancer) in balancers {
         let report = sim::run(&scenario, 7, balancer);
-        let after = report.between(turns, Duration::MAX);
+        let after = report.between(slow_from, Duration::MAX);
         let ms = |q| after.latency(q).as_secs_f64() * 1e3;
         println!(
             "{name:20} {:>10.1} {:>10.1} {:>10} {:>14.1} %",

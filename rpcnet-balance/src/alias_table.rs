@@ -24,7 +24,7 @@ impl AliasTable {
         let weights = view.endpoints().iter().map(|one| f64::from(one.weight()));
         let sum: f64 = weights.clone().sum();
         // 1 is the width of a column.
-        let mut left: Vec<f64> = weights
+        let mut scaled: Vec<f64> = weights
             .map(|weight| weight / sum * view.len() as f64)
             .collect();
         let mut columns: Box<[AliasEntry]> = (0..view.len() as u32)
@@ -33,18 +33,18 @@ impl AliasTable {
                 alias: index,
             })
             .collect();
-        let (mut small, mut large): (Vec<usize>, Vec<usize>) =
-            (0..left.len()).partition(|&index| left[index] < 1.0);
-        while let (Some(&one), Some(&rich)) = (small.last(), large.last()) {
-            small.pop();
-            columns[one] = AliasEntry {
-                threshold: (left[one] * f64::from(u32::MAX)) as u32,
-                alias: rich as u32,
+        let (mut light, mut heavy_ones): (Vec<usize>, Vec<usize>) =
+            (0..scaled.len()).partition(|&index| scaled[index] < 1.0);
+        while let (Some(&low), Some(&heavy)) = (light.last(), heavy_ones.last()) {
+            light.pop();
+            columns[low] = AliasEntry {
+                threshold: (scaled[low] * f64::from(u32::MAX)) as u32,
+                alias: heavy as u32,
             };
-            left[rich] -= 1.0 - left[one];
-            if left[rich] < 1.0 {
-                large.pop();
-                small.push(rich);
+            scaled[heavy] -= 1.0 - scaled[low];
+            if scaled[heavy] < 1.0 {
+                heavy_ones.pop();
+                light.push(heavy);
             }
         }
         Self {
@@ -63,8 +63,8 @@ impl AliasTable {
     /// empty.
     #[inline]
     pub(crate) fn endpoint_at(&self, point: u64) -> usize {
-        let place = u128::from(point) * self.entries.len() as u128;
-        let (index, fraction) = ((place >> 64) as usize, (place >> 32) as u32);
+        let position = u128::from(point) * self.entries.len() as u128;
+        let (index, fraction) = ((position >> 64) as usize, (position >> 32) as u32);
         let column = self.entries[index];
         if fraction <= column.threshold {
             index

@@ -521,7 +521,7 @@ impl PickChecker {
             Some(index) if !cx.allows(&view[index]) => self.violation(
                 Rule::Exclusion,
                 format!(
-                    "picked {index} of {of}, which is excluded or marked, though others are not"
+                    "picked {index} of {of}, which is excluded or flagged, though others are not"
                 ),
             ),
             None if possible => self.violation(

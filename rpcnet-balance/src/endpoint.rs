@@ -119,12 +119,12 @@ impl Endpoint {
     /// greater weight never counts less.
     pub fn set_weight(&self, weight: f32) {
         let has_none = weight <= 0.0;
-        let kept = if weight.is_nan() || has_none {
+        let clamped = if weight.is_nan() || has_none {
             1.0
         } else {
             weight.clamp(Self::WEIGHT_MIN, Self::WEIGHT_MAX)
         };
-        self.weight.store(kept.to_bits(), Ordering::Relaxed);
+        self.weight.store(clamped.to_bits(), Ordering::Relaxed);
         if has_none {
             self.set_flags(ExclusionFlags::ZERO_WEIGHT);
         } else if self.flags().contains(ExclusionFlags::ZERO_WEIGHT) {
@@ -349,10 +349,10 @@ impl Endpoint {
                 return;
             }
         }
-        if let Some(asked) = outcome.retry_after
+        if let Some(retry_after) = outcome.retry_after
             && outcome.kind != OutcomeKind::Overloaded
         {
-            self.backoff.extend(now + asked.min(BACKOFF_MAX));
+            self.backoff.extend(now + retry_after.min(BACKOFF_MAX));
         }
         // Written only when time has passed: several replies of one moment leave the cache line
         // alone.

@@ -19,17 +19,17 @@ impl SampledGauge {
     /// The number, at most `period` picks old.
     #[inline]
     pub(crate) fn read(&self, period: usize, measure: impl FnOnce() -> f32) -> f32 {
-        let mine = self.0.local();
-        let word = mine.load(Ordering::Relaxed);
-        let (left, mut value) = (word >> 32, f32::from_bits(word as u32));
-        let left = if left == 0 {
+        let cell = self.0.local();
+        let word = cell.load(Ordering::Relaxed);
+        let (remaining, mut value) = (word >> 32, f32::from_bits(word as u32));
+        let remaining = if remaining == 0 {
             value = measure();
             period as u64
         } else {
-            left
+            remaining
         };
-        mine.store(
-            (left - 1) << 32 | u64::from(value.to_bits()),
+        cell.store(
+            (remaining - 1) << 32 | u64::from(value.to_bits()),
             Ordering::Relaxed,
         );
         value

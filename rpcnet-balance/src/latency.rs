@@ -85,10 +85,10 @@ impl LatencyCell<'_> {
     pub(crate) fn read(&self, now: Time, decay: Decay) -> LatencyReading {
         let at = self.at.load(Ordering::Acquire);
         let value = f32::from_bits(self.value.load(Ordering::Relaxed));
-        let noted = value.abs();
+        let recorded = value.abs();
         LatencyReading {
-            recorded: noted,
-            decayed: noted * decay.remaining(now.as_nanos().saturating_sub(at)),
+            recorded,
+            decayed: recorded * decay.remaining(now.as_nanos().saturating_sub(at)),
             is_provisional: value < 0.0,
         }
     }

@@ -66,13 +66,15 @@ impl LatencyQuantiles {
     pub fn record(&self, now: Time, latency: Duration) {
         let epoch = self.epoch(now);
         let window = &self.windows[(epoch % WINDOWS as u64) as usize];
-        let of = window.epoch.load(Relaxed);
-        if of != epoch {
+        let window_epoch = window.epoch.load(Relaxed);
+        if window_epoch != epoch {
             // A record that is too late is dropped; of the other threads, one clears the window.
-            if of > epoch {
+            if window_epoch > epoch {
                 return;
             }
-            let won = window.epoch.compare_exchange(of, epoch, Relaxed, Relaxed);
+            let won = window
+                .epoch
+                .compare_exchange(window_epoch, epoch, Relaxed, Relaxed);
             if won.is_ok() {
                 window.clear();
             }
@@ -121,8 +123,8 @@ impl LatencyQuantiles {
     fn recent(&self, now: Time) -> impl Iterator<Item = &Window> {
         let epoch = self.epoch(now);
         let is_recent = move |window: &&Window| {
-            let of = window.epoch.load(Relaxed);
-            of != 0 && of + WINDOWS as u64 > epoch
+            let window_epoch = window.epoch.load(Relaxed);
+            window_epoch != 0 && window_epoch + WINDOWS as u64 > epoch
         };
         self.windows.iter().filter(is_recent)
     }

@@ -117,11 +117,11 @@ fn build_table(view: &View) -> Box<[u32]> {
             TABLE_SIZE
         }
     ];
-    let mut left = table.len();
-    while left > 0 {
+    let mut free = table.len();
+    while free > 0 {
         for (index, permutation) in permutations.iter_mut().enumerate() {
             permutation.credit += permutation.share;
-            if permutation.credit < 1.0 || left == 0 {
+            if permutation.credit < 1.0 || free == 0 {
                 continue;
             }
             permutation.credit -= 1.0;
@@ -129,7 +129,7 @@ fn build_table(view: &View) -> Box<[u32]> {
                 permutation.advance();
             }
             table[permutation.next] = index as u32;
-            left -= 1;
+            free -= 1;
         }
     }
     table.into()

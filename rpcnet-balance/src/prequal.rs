@@ -135,7 +135,7 @@ impl ScoredEndpoint {
     #[inline]
     fn beats(&self, other: &Self) -> bool {
         let (mine, its) = (&self.score, &other.score);
-        let rank = |held: bool, hot: bool| u8::from(held) << 1 | u8::from(hot);
+        let rank = |in_backoff: bool, hot: bool| u8::from(in_backoff) << 1 | u8::from(hot);
         let (rank, other_rank) = (
             rank(mine.in_backoff, self.is_hot),
             rank(its.in_backoff, other.is_hot),

@@ -195,10 +195,13 @@ mod tests {
                 .with_queue_delay(Duration::MAX),
             Time::ZERO,
         );
-        let kept = last.get().expect("a report");
-        assert_eq!(kept.in_flight, IN_FLIGHT_MAX);
-        assert_eq!(kept.queue_delay, Duration::from_micros(u64::from(u32::MAX)));
-        assert!(!kept.busy && !kept.draining);
+        let stored = last.get().expect("a report");
+        assert_eq!(stored.in_flight, IN_FLIGHT_MAX);
+        assert_eq!(
+            stored.queue_delay,
+            Duration::from_micros(u64::from(u32::MAX))
+        );
+        assert!(!stored.busy && !stored.draining);
     }
 
     #[test]

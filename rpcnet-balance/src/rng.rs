@@ -29,13 +29,13 @@ impl SharedRng {
 
     #[inline]
     pub(crate) fn next(&self) -> u64 {
-        let mine = self.states.local();
-        let mut state = mine.load(Ordering::Relaxed);
+        let local = self.states.local();
+        let mut state = local.load(Ordering::Relaxed);
         if state == 0 {
             state = self.next_sequence();
         }
         state = state.wrapping_add(GOLDEN);
-        mine.store(state, Ordering::Relaxed);
+        local.store(state, Ordering::Relaxed);
         mix(state)
     }
 

@@ -50,11 +50,11 @@ impl Balancer for RoundRobin {
         if len == 0 {
             return None;
         }
-        let mine = self.turns.local();
-        if mine.load(Ordering::Relaxed) == UNSET {
-            mine.store(self.start(), Ordering::Relaxed);
+        let turn = self.turns.local();
+        if turn.load(Ordering::Relaxed) == UNSET {
+            turn.store(self.start(), Ordering::Relaxed);
         }
-        let first = mine.fetch_add(1, Ordering::Relaxed) % len;
+        let first = turn.fetch_add(1, Ordering::Relaxed) % len;
         (first..len)
             .chain(0..first)
             .find(|&index| cx.allows(&view[index]))

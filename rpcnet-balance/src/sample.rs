@@ -72,9 +72,9 @@ fn pair_with_retries(view: &View, cx: &PickContext<'_>, rng: &mut Rng) -> Option
 fn reservoir(view: &View, cx: &PickContext<'_>, rng: &mut Rng) -> Option<(usize, usize)> {
     let (mut kept, mut seen) = ([0; 2], 0);
     for index in (0..view.len()).filter(|&index| cx.allows(&view[index])) {
-        let place = if seen < 2 { seen } else { rng.below(seen + 1) };
-        if let Some(place) = kept.get_mut(place) {
-            *place = index;
+        let slot = if seen < 2 { seen } else { rng.below(seen + 1) };
+        if let Some(slot) = kept.get_mut(slot) {
+            *slot = index;
         }
         seen += 1;
     }

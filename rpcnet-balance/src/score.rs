@@ -105,7 +105,8 @@ impl Scorer {
         let second_wins = b.beats(&a);
         // Both sides are computed: a branch predictor could not guess which one wins.
         let mut picked = if second_wins { second } else { first };
-        let mut doubtful = (second_wins & b.is_degraded()) | (!second_wins & a.is_degraded());
+        let mut is_degraded_pick =
+            (second_wins & b.is_degraded()) | (!second_wins & a.is_degraded());
         let mut third_wins = false;
         let mut c = a;
         if self.choices > 2 {
@@ -113,9 +114,9 @@ impl Scorer {
             c = self.score(&view[third], cx.now());
             third_wins = (second_wins & c.beats(&b)) | (!second_wins & c.beats(&a));
             picked = if third_wins { third } else { picked };
-            doubtful = (third_wins & c.is_degraded()) | (!third_wins & doubtful);
+            is_degraded_pick = (third_wins & c.is_degraded()) | (!third_wins & is_degraded_pick);
         }
-        if doubtful {
+        if is_degraded_pick {
             let two = if second_wins { b } else { a };
             let best = (picked, if third_wins { c } else { two });
             return Some(self.redraw(view, cx, rng, best));
@@ -180,13 +181,13 @@ impl Score {
     #[inline]
     fn comparable_latency(&self, other: &Self) -> f32 {
         let (own, its) = (&self.latency, other.latency.decayed);
-        let faded = own.decayed.max(own.recorded.min(its));
+        let decayed_latency = own.decayed.max(own.recorded.min(its));
         let unknown = own.recorded == 0.0;
         let at_most_its = own.is_provisional & (other.latency.recorded > 0.0);
-        let latency = if unknown | (at_most_its & (its < faded)) {
+        let latency = if unknown | (at_most_its & (its < decayed_latency)) {
             its
         } else {
-            faded
+            decayed_latency
         };
         latency.max(self.silence).max(LATENCY_NANOS_MIN)
     }

@@ -170,15 +170,15 @@ impl Tiered {
                 }
             })
             .collect();
-        let mut places = vec![(0, 0); view.len()];
+        let mut positions = vec![(0, 0); view.len()];
         for (number, tier) in tiers.iter().enumerate() {
-            for (place, &index) in tier.indices.iter().enumerate() {
-                places[index] = (number, place);
+            for (position, &index) in tier.indices.iter().enumerate() {
+                positions[index] = (number, position);
             }
         }
         Tiers {
             tiers,
-            positions: places.into(),
+            positions: positions.into(),
             generation: view.generation(),
         }
     }
@@ -235,13 +235,11 @@ impl Balancer for Tiered {
     fn on_outcome(&self, view: &View, index: usize, outcome: &Outcome) {
         match self.tiers(view) {
             Some(Tiers {
-                tiers,
-                positions: places,
-                ..
+                tiers, positions, ..
             }) => {
-                let (number, place) = places[index];
+                let (number, position) = positions[index];
                 let tier = &tiers[number];
-                tier.balancer.on_outcome(&tier.view, place, outcome);
+                tier.balancer.on_outcome(&tier.view, position, outcome);
             }
             None => self.inner.on_outcome(view, index, outcome),
         }

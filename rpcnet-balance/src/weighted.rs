@@ -43,13 +43,13 @@ impl Weighted {
     }
 
     fn next_point(&self) -> u64 {
-        let mine = self.points.local();
-        let mut turn = mine.load(Ordering::Relaxed);
-        if turn == 0 {
-            turn = self.rng.next();
+        let cell = self.points.local();
+        let mut point = cell.load(Ordering::Relaxed);
+        if point == 0 {
+            point = self.rng.next();
         }
-        mine.store(turn.wrapping_add(GOLDEN), Ordering::Relaxed);
-        turn
+        cell.store(point.wrapping_add(GOLDEN), Ordering::Relaxed);
+        point
     }
 }
 

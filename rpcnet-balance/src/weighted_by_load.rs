@@ -120,12 +120,12 @@ fn load_factor(endpoint: &Endpoint, now: Time) -> f32 {
     } else {
         1.0
     };
-    let held = if endpoint.in_backoff(now) {
+    let backoff = if endpoint.in_backoff(now) {
         BACKOFF_FACTOR
     } else {
         1.0
     };
-    busy * held
+    busy * backoff
 }
 
 const BUSY_FACTOR: f32 = 4.0;

@@ -32,7 +32,7 @@ struct Client {
     /// The end of each call, its server, its kind, and its beginning.
     running: Vec<(Time, usize, u64, Time, InFlight)>,
     /// How many times as long each server takes.
-    pace: [u32; SERVERS],
+    slowdown: [u32; SERVERS],
 }
 
 impl Client {
@@ -42,7 +42,7 @@ impl Client {
             normalizer: LatencyNormalizer::new(),
             view: View::new((0..SERVERS as u64).map(|id| Arc::new(Endpoint::new(id))), 1),
             running: Vec::new(),
-            pace: [1; SERVERS],
+            slowdown: [1; SERVERS],
         }
     }
 
@@ -56,7 +56,7 @@ impl Client {
         let took = if kind == LONG { ms(3_000) } else { ms(20) };
         // Up to a tenth more or less, by chance.
         let took = took * (90 + (now.as_nanos() / 1_000_000 * 7919 % 21) as u32) / 100;
-        let ends = now + took * self.pace[index];
+        let ends = now + took * self.slowdown[index];
         self.running.push((ends, index, kind, now, call));
         index
     }
@@ -123,7 +123,7 @@ fn long_calls_in_flight_cause_no_silence() {
 fn a_server_that_is_slow_for_all_kinds_is_noticed_even_if_it_serves_first() {
     for balancer in measuring() {
         let mut client = Client::new(balancer);
-        client.pace[2] = 10;
+        client.slowdown[2] = 10;
         for (now, kind) in [(1_000, SHORT), (1_001, LONG), (1_002, SHORT)] {
             client.begin(at(now), kind, Some(2));
         }
@@ -146,7 +146,7 @@ fn a_hung_server_is_noticed_while_long_calls_are_in_flight_everywhere() {
         for server in 0..SERVERS {
             client.begin(at(5_000), LONG, Some(server));
         }
-        client.pace[2] = 1_000_000;
+        client.slowdown[2] = 1_000_000;
         client.shares(5_000, 5_200);
         let share = client.shares(5_200, 7_500)[2];
         assert!(share < 0.04, "{share} of {:?}", client.balancer);

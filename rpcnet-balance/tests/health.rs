@@ -44,7 +44,7 @@ fn operation() -> impl Strategy<Value = Operation> {
 /// Model of one endpoint. Times in ms; a probe may be made at `earliest` and must be possible at
 /// `latest`.
 #[derive(Debug, Default, Clone)]
-struct Known {
+struct EndpointModel {
     in_a_row: u32,
     missed: u32,
     ejections: u32,
@@ -56,7 +56,7 @@ struct Known {
     lease: Option<u64>,
 }
 
-impl Known {
+impl EndpointModel {
     fn is_marked(&self) -> bool {
         self.is_unreachable || self.is_ejected
     }
@@ -126,7 +126,7 @@ proptest! {
         let detector = OutlierDetector::seeded(config(), seed);
         detector.set_view(&view);
         let group = GroupHealth::new();
-        let mut model = vec![Known::default(); LEN];
+        let mut model = vec![EndpointModel::default(); LEN];
         let mut probes: Vec<Option<Probe>> = (0..LEN).map(|_| None).collect();
         let mut now = 1_000;
         for operation in operations {
@@ -184,7 +184,7 @@ proptest! {
                     model[index].is_draining = on;
                 }
                 Operation::Probe => {
-                    let open = |one: &Known| one.is_marked() && !one.is_draining;
+                    let open = |one: &EndpointModel| one.is_marked() && !one.is_draining;
                     let may = model.iter().any(|one| open(one) && one.earliest <= now);
                     let must = model.iter().any(|one| open(one) && one.latest <= now);
                     let is_due = group.check(&detector, &view, time(now)).is_probe_due;
@@ -265,7 +265,7 @@ proptest! {
     }
 }
 
-fn reached(one: &mut Known) {
+fn reached(one: &mut EndpointModel) {
     (one.is_unreachable, one.missed) = (false, 0);
     if !one.is_ejected {
         one.set((0, 0));
@@ -306,16 +306,16 @@ fn the_limits_hold_on_many_threads() {
             });
         }
     });
-    let marked = |mark| {
+    let flagged = |mark| {
         let endpoints = view.endpoints().iter();
         endpoints.filter(|one| one.flags().contains(mark)).count() as u64
     };
     let stats = detector.stats();
     assert_eq!(
         stats.ejected_consecutive - stats.reinstated,
-        marked(ExclusionFlags::EJECTED)
+        flagged(ExclusionFlags::EJECTED)
     );
-    assert!(marked(ExclusionFlags::EJECTED) <= EJECTED_MAX as u64);
+    assert!(flagged(ExclusionFlags::EJECTED) <= EJECTED_MAX as u64);
     assert!(stats.ejected_consecutive > 0 && stats.probes > 0 && stats.probes_failed > 0);
     // All flags are cleared with time and successful probes.
     let later = time(100_000_000);
@@ -325,7 +325,7 @@ fn the_limits_hold_on_many_threads() {
         detector.on_probe_outcome(&view[index], &probe, &outcome);
     }
     assert_eq!(
-        marked(ExclusionFlags::EJECTED) + marked(ExclusionFlags::UNREACHABLE),
+        flagged(ExclusionFlags::EJECTED) + flagged(ExclusionFlags::UNREACHABLE),
         0
     );
     assert!(!group.check(&detector, &view, later).is_probe_due);

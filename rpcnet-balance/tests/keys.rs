@@ -21,10 +21,10 @@ fn built(balancer: impl Balancer, view: &View) -> Arc<dyn Balancer> {
 }
 
 /// The id that each key is sent to.
-fn homes(balancer: &dyn Balancer, view: &View) -> Vec<u64> {
-    let home = |key| balancer.pick(view, &PickContext::new().with_key(key));
+fn assignments(balancer: &dyn Balancer, view: &View) -> Vec<u64> {
+    let preferred = |key| balancer.pick(view, &PickContext::new().with_key(key));
     (0..KEYS)
-        .map(|key| view[home(key).expect("an endpoint")].id())
+        .map(|key| view[preferred(key).expect("an endpoint")].id())
         .collect()
 }
 
@@ -35,10 +35,10 @@ fn moved(before: &[u64], after: &[u64], other_than: u64) -> f64 {
     pairs.count() as f64 / before.len() as f64
 }
 
-fn counts(homes: &[u64]) -> HashMap<u64, f64> {
+fn counts(assignments: &[u64]) -> HashMap<u64, f64> {
     let mut counts = HashMap::new();
-    for id in homes {
-        *counts.entry(*id).or_default() += 1.0 / homes.len() as f64;
+    for id in assignments {
+        *counts.entry(*id).or_default() += 1.0 / assignments.len() as f64;
     }
     counts
 }
@@ -62,7 +62,7 @@ fn only_the_keys_of_added_or_removed_endpoints_move() {
         ),
     ];
     for (before, after, most) in pairs {
-        let (before, after) = (homes(&*before, &all), homes(&*after, &fewer));
+        let (before, after) = (assignments(&*before, &all), assignments(&*after, &fewer));
         let moved = moved(&before, &after, 7);
         assert!(moved <= most, "{moved} of the keys that stay moved");
         assert!(before.contains(&7) && !after.contains(&7));
@@ -82,9 +82,9 @@ fn keys_go_to_the_same_endpoint_at_every_pick_and_client() {
             built(Maglev::seeded(2), &view),
         ),
     ] {
-        let homes_of_one = homes(&*one, &view);
-        assert_eq!(homes_of_one, homes(&*one, &view));
-        assert_eq!(homes_of_one, homes(&*other, &view));
+        let assignments_of_one = assignments(&*one, &view);
+        assert_eq!(assignments_of_one, assignments(&*one, &view));
+        assert_eq!(assignments_of_one, assignments(&*other, &view));
     }
 }
 
@@ -98,7 +98,7 @@ fn keys_are_shared_by_weight() {
         built(Rendezvous::seeded(1), &weighted),
         built(Maglev::new(), &weighted),
     ] {
-        let counts = counts(&homes(&*balancer, &weighted));
+        let counts = counts(&assignments(&*balancer, &weighted));
         for (id, share) in &counts {
             let expected = if *id == 0 { 3.0 } else { 1.0 } / 12.0;
             // Four standard deviations of 20,000 keys and some of 65,536 buckets.
@@ -118,24 +118,24 @@ fn a_key_leaves_a_flagged_endpoint_and_returns() {
         built(Sticky::new(Arc::new(Rendezvous::seeded(1))), &view),
         built(Maglev::new(), &view),
     ] {
-        let before = homes(&*balancer, &view);
+        let before = assignments(&*balancer, &view);
         view[7].set_flags(ExclusionFlags::EJECTED);
-        let meanwhile = homes(&*balancer, &view);
+        let meanwhile = assignments(&*balancer, &view);
         assert!(!meanwhile.contains(&7));
         assert_eq!(moved(&before, &meanwhile, 7), 0.0);
         // Its keys spread over the others.
-        let taken = before
+        let moved_keys = before
             .iter()
             .zip(&meanwhile)
             .filter(|(before, _)| **before == 7);
-        let takers: Vec<u64> = taken.map(|(_, after)| *after).collect();
+        let receivers: Vec<u64> = moved_keys.map(|(_, after)| *after).collect();
         assert!(
-            counts(&takers).values().all(|share| *share < 0.15),
+            counts(&receivers).values().all(|share| *share < 0.15),
             "{:?}",
-            counts(&takers)
+            counts(&receivers)
         );
         view[7].clear_flags(ExclusionFlags::EJECTED);
-        assert_eq!(before, homes(&*balancer, &view));
+        assert_eq!(before, assignments(&*balancer, &view));
     }
 }
 
@@ -179,7 +179,7 @@ fn the_maglev_table_is_even() {
     // There are fewer keys than slots, so the counts differ by chance.
     let view = view(0..100, 1);
     let balancer = built(Maglev::new(), &view);
-    let counts = counts(&homes(&*balancer, &view));
+    let counts = counts(&assignments(&*balancer, &view));
     assert_eq!(counts.len(), 100);
     // Mean 200, deviation 14.
     assert!(
@@ -189,7 +189,7 @@ fn the_maglev_table_is_even() {
 }
 
 /// The ids that a client uses.
-fn part(view: &View, size: usize, client: u64) -> Vec<u64> {
+fn subset(view: &View, size: usize, client: u64) -> Vec<u64> {
     let subset = built(Subset::new(Arc::new(Random::seeded(1)), size, client), view);
     let mut ids: Vec<u64> = (0..60 * size)
         .map(|_| view[subset.pick(view, &PickContext::new()).unwrap()].id())
@@ -204,9 +204,10 @@ fn subsets_have_their_size_and_differ_by_client() {
     let view = view(0..50, 1);
     let mut clients = HashMap::new();
     for client in 0..200 {
-        let part = part(&view, 10, client);
-        assert_eq!(part.len(), 10);
-        part.iter()
+        let subset = subset(&view, 10, client);
+        assert_eq!(subset.len(), 10);
+        subset
+            .iter()
             .for_each(|id| *clients.entry(*id).or_insert(0) += 1);
     }
     // Mean 40, deviation 5.7.
@@ -222,7 +223,7 @@ fn a_subset_changes_by_at_most_one() {
     let (all, fewer) = (view(0..50, 1), view((0..50).filter(|id| *id != 7), 2));
     let mut changes = 0;
     for client in 0..100 {
-        let (before, after) = (part(&all, 10, client), part(&fewer, 10, client));
+        let (before, after) = (subset(&all, 10, client), subset(&fewer, 10, client));
         let lost: Vec<_> = before.iter().filter(|id| !after.contains(id)).collect();
         assert!(lost.is_empty() || lost == [&7], "{lost:?}");
         assert_eq!(after.len(), 10);
@@ -234,14 +235,14 @@ fn a_subset_changes_by_at_most_one() {
 #[test]
 fn a_subset_falls_back_to_the_other_endpoints() {
     let view = view(0..50, 1);
-    let subset = built(Subset::new(Arc::new(Random::seeded(1)), 10, 3), &view);
-    let part = part(&view, 10, 3);
+    let balancer = built(Subset::new(Arc::new(Random::seeded(1)), 10, 3), &view);
+    let ids = subset(&view, 10, 3);
     let pick = |excluded: &[u64]| {
         let cx = PickContext::new().with_excluded(excluded);
-        subset.pick(&view, &cx).map(|index| view[index].id())
+        balancer.pick(&view, &cx).map(|index| view[index].id())
     };
-    assert_eq!(pick(&part[1..]), Some(part[0]));
-    assert!(!part.contains(&pick(&part).unwrap()));
+    assert_eq!(pick(&ids[1..]), Some(ids[0]));
+    assert!(!ids.contains(&pick(&ids).unwrap()));
 }
 
 /// Ten endpoints in each of three zones; b is in the same region as a.
@@ -331,16 +332,24 @@ fn tiers_spill_by_load_if_asked() {
 fn the_load_bound_limits_the_calls_of_a_key_at_one_endpoint() {
     let view = view(0..10, 1);
     // 100 calls of one key: on average 10 on each endpoint.
-    let at_home = |bound: f32| {
+    let calls_at_preferred = |bound: f32| {
         let balancer = built(Rendezvous::seeded(1).with_load_bound(bound), &view);
         let cx = PickContext::new().with_key(42);
-        let home = balancer.pick(&view, &cx).expect("an endpoint");
+        let preferred = balancer.pick(&view, &cx).expect("an endpoint");
         let _calls: Vec<InFlight> = (0..100)
             .map(|_| view[balancer.pick(&view, &cx).expect("an endpoint")].begin())
             .collect();
-        view[home].in_flight()
+        view[preferred].in_flight()
     };
-    assert!((10..=17).contains(&at_home(1.0)), "{}", at_home(1.0));
-    assert!((30..=37).contains(&at_home(3.0)), "{}", at_home(3.0));
-    assert_eq!(at_home(f32::INFINITY), 100, "no bound");
+    assert!(
+        (10..=17).contains(&calls_at_preferred(1.0)),
+        "{}",
+        calls_at_preferred(1.0)
+    );
+    assert!(
+        (30..=37).contains(&calls_at_preferred(3.0)),
+        "{}",
+        calls_at_preferred(3.0)
+    );
+    assert_eq!(calls_at_preferred(f32::INFINITY), 100, "no bound");
 }

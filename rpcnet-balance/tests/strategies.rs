@@ -22,7 +22,7 @@ fn us(us: u64) -> Duration {
 }
 
 /// Behaviour of a server: the outcome of a call and its time, `None` for no reply.
-type Answer<'a> = &'a dyn Fn(usize, Time) -> Option<(OutcomeKind, Duration)>;
+type Behaviour<'a> = &'a dyn Fn(usize, Time) -> Option<(OutcomeKind, Duration)>;
 
 /// Makes calls at a constant rate, from second 1 on; the server of each, and the time of its reply.
 fn drive(
@@ -30,7 +30,7 @@ fn drive(
     view: &View,
     per_second: u64,
     seconds: u64,
-    answer: Answer<'_>,
+    behaviour: Behaviour<'_>,
 ) -> Vec<(Time, usize, Option<Duration>)> {
     let (mut calls, mut running, mut hung) = (Vec::new(), BinaryHeap::new(), Vec::new());
     let mut guards = std::collections::HashMap::new();
@@ -49,8 +49,8 @@ fn drive(
         let cx = PickContext::new().with_now(now).with_key(number);
         let index = balancer.pick(view, &cx).expect("all are allowed");
         let guard = view[index].begin_at(now);
-        let answered = answer(index, now);
-        match answered {
+        let reply = behaviour(index, now);
+        match reply {
             Some((kind, latency)) => {
                 let kind = usize::from(kind != OutcomeKind::Success);
                 running.push(Reverse((now + latency, index, kind, latency, number)));
@@ -58,7 +58,7 @@ fn drive(
             }
             None => hung.push(guard),
         }
-        calls.push((now, index, answered.map(|(_, latency)| latency)));
+        calls.push((now, index, reply.map(|(_, latency)| latency)));
     }
     calls
 }
@@ -151,8 +151,8 @@ fn silence_weighs_more_than_many_calls_elsewhere() {
     let share = |timed: bool| {
         let (balancer, view) = (PeakEwma::seeded(SEED), view(2));
         for index in 0..2 {
-            let answered = Outcome::new(OutcomeKind::Success, us(5000)).with_now(at(1000));
-            balancer.on_outcome(&view, index, &answered);
+            let reply = Outcome::new(OutcomeKind::Success, us(5000)).with_now(at(1000));
+            balancer.on_outcome(&view, index, &reply);
         }
         let begin = |index: usize| match timed {
             true => view[index].begin_at(at(1000)),
@@ -160,8 +160,8 @@ fn silence_weighs_more_than_many_calls_elsewhere() {
         };
         let _hung = begin(0);
         let _calls = [1; 9].map(begin);
-        let answered = Outcome::new(OutcomeKind::Success, us(5000)).with_now(at(1100));
-        balancer.on_outcome(&view, 1, &answered);
+        let reply = Outcome::new(OutcomeKind::Success, us(5000)).with_now(at(1100));
+        balancer.on_outcome(&view, 1, &reply);
         let cx = PickContext::new().with_now(at(1100));
         (0..1000)
             .filter(|_| balancer.pick(&view, &cx) == Some(0))
@@ -176,14 +176,14 @@ fn silence_weighs_more_than_many_calls_elsewhere() {
 fn a_new_server_neither_starves_nor_is_flooded() {
     for latency in [us(500), us(5000), us(50_000)] {
         let (balancer, all) = (PeakEwma::seeded(SEED), view(10));
-        let answer = |index: usize, now: Time| match index {
+        let behaviour = |index: usize, now: Time| match index {
             9 => Some((OutcomeKind::Success, latency)),
             _ => Some((OutcomeKind::Success, healthy(index, now))),
         };
         let part = all.subset(&(0..9).collect::<Vec<_>>());
-        drive(&balancer, &part, 2000, 2, &answer);
+        drive(&balancer, &part, 2000, 2, &behaviour);
         // The first tenth of a second after it is added.
-        let calls = drive(&balancer, &all, 2000, 1, &answer);
+        let calls = drive(&balancer, &all, 2000, 1, &behaviour);
         let first = calls[..200].iter().filter(|call| call.1 == 9).count();
         // A server that is ten times as fast may win whenever it is among the three that are drawn.
         assert!((1..75).contains(&first), "{first} of 200 at {latency:?}");
@@ -193,8 +193,8 @@ fn a_new_server_neither_starves_nor_is_flooded() {
 #[test]
 fn an_unknown_server_is_compared_by_its_calls_in_flight() {
     let (balancer, view) = (PeakEwma::seeded(SEED), view(2));
-    let answered = Outcome::new(OutcomeKind::Success, us(5000)).with_now(at(1000));
-    balancer.on_outcome(&view, 1, &answered);
+    let reply = Outcome::new(OutcomeKind::Success, us(5000)).with_now(at(1000));
+    balancer.on_outcome(&view, 1, &reply);
     let share = || {
         let cx = PickContext::new().with_now(at(1000));
         let picks = (0..1000).filter(|_| balancer.pick(&view, &cx) == Some(0));
@@ -210,15 +210,15 @@ fn an_unknown_server_is_compared_by_its_calls_in_flight() {
 #[test]
 fn a_server_that_was_slow_is_tried_again_and_not_flooded() {
     let (balancer, view) = (PeakEwma::seeded(SEED), view(2));
-    let note = |index: usize, ms: u64, latency: Duration| {
+    let record = |index: usize, ms: u64, latency: Duration| {
         let outcome = Outcome::new(OutcomeKind::Success, latency).with_now(at(ms));
         balancer.on_outcome(&view, index, &outcome);
     };
     // The first reply alone may be that of a cold start.
-    note(0, 1000, us(100_000));
-    note(0, 1000, us(100_000));
+    record(0, 1000, us(100_000));
+    record(0, 1000, us(100_000));
     let share = |ms: u64| {
-        note(1, ms, us(5000));
+        record(1, ms, us(5000));
         let cx = PickContext::new().with_now(at(ms));
         (0..1000)
             .filter(|_| balancer.pick(&view, &cx) == Some(0))
@@ -287,15 +287,15 @@ fn a_coarse_clock_distinguishes_20_ms_from_10() {
 fn one_outcome_of_endless_latency_matters_for_less_than_two_minutes() {
     for kind in [OutcomeKind::Success, OutcomeKind::Cancelled] {
         let (balancer, view) = (PeakEwma::seeded(SEED), view(2));
-        let note = |index: usize, latency: Duration, now: Time| {
+        let record = |index: usize, latency: Duration, now: Time| {
             let outcome = Outcome::new(kind, latency).with_now(now);
             balancer.on_outcome(&view, index, &outcome);
         };
-        note(0, Duration::MAX, at(1000));
-        note(0, Duration::MAX, at(1000));
+        record(0, Duration::MAX, at(1000));
+        record(0, Duration::MAX, at(1000));
         let shunned = (1..600).find(|second| {
             let now = at(1000 * (1 + second));
-            note(1, us(1000), now);
+            record(1, us(1000), now);
             picks_of_first(&balancer, &view, now) > 0
         });
         assert!(shunned.is_some_and(|seconds| seconds < 120), "{shunned:?}");

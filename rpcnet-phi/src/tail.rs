@@ -1,5 +1,6 @@
-//! The upper tail of the standard normal distribution, Q(z) = P(Z > z), on a logarithmic scale and
-//! without overflow.
+//! Upper tail of the standard normal distribution, on a logarithmic scale.
+//!
+//! Q(z) = P(Z > z), evaluated without overflow.
 
 use core::f64::consts::{FRAC_1_SQRT_2, LN_10, LOG10_2, PI};
 

@@ -1,5 +1,4 @@
-//! Registry of nodes and workers: immutable snapshots, tag filters, worker selection, calls in
-//! flight.
+//! Registry of nodes and workers: snapshots, tag filters, worker selection, calls in flight.
 //!
 //! A source knows the nodes of a cluster: gossip, a list, a discovery service. This crate turns the
 //! source's events into two things that a program can use whatever the source is:

@@ -188,14 +188,14 @@ struct Known {
 
 /// Model of a registry: the source's list, and the nodes that left.
 #[derive(Debug, Default)]
-struct Naive {
+struct RegistryModel {
     listed: BTreeMap<usize, Known>,
     left: BTreeMap<usize, Known>,
     /// The number of processes of each name.
     processes: BTreeMap<usize, u64>,
 }
 
-impl Naive {
+impl RegistryModel {
     fn apply(&mut self, op: &Op) {
         let state = |naive: &mut Self, name: &usize, state| {
             if let Some(known) = naive.listed.get_mut(name) {
@@ -296,7 +296,7 @@ proptest! {
         after in prop::collection::vec(op(), 0..60),
         strategy in prop::sample::select(LoadBalancingStrategy::ALL),
     ) {
-        let (cluster, mut naive) = (StaticMembership::new(), Naive::default());
+        let (cluster, mut naive) = (StaticMembership::new(), RegistryModel::default());
         for op in &before {
             apply(&cluster, op);
             naive.apply(op);

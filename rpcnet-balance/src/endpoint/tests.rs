@@ -105,21 +105,24 @@ fn calls_without_a_time_cause_no_silence() {
 fn each_outcome_updates_latency_and_backoff() {
     // What an attempt of 3 ms that ended at 1 s leaves behind: the latency, and the end of the
     // backoff.
-    let check = |given: Outcome, latency: bool, held: u64| {
+    let check = |given: Outcome, latency: bool, backoff_end: u64| {
         let endpoint = Endpoint::new(7);
         let decay = Duration::from_secs(10);
         endpoint.on_outcome(&given, Decay::over(decay), Duration::from_millis(100));
-        let kept = endpoint.latency(at(1000), decay);
+        let latency_kept = endpoint.latency(at(1000), decay);
         assert_eq!(
-            kept.map(|time| time.as_millis()),
+            latency_kept.map(|time| time.as_millis()),
             latency.then_some(3),
             "{given:?}"
         );
-        assert_eq!(endpoint.in_backoff(at(1000)), held > 0, "{given:?}");
-        assert!(held == 0 || endpoint.in_backoff(at(held - 1)), "{given:?}");
-        assert!(!endpoint.in_backoff(at(held + 1)), "{given:?}");
+        assert_eq!(endpoint.in_backoff(at(1000)), backoff_end > 0, "{given:?}");
+        assert!(
+            backoff_end == 0 || endpoint.in_backoff(at(backoff_end - 1)),
+            "{given:?}"
+        );
+        assert!(!endpoint.in_backoff(at(backoff_end + 1)), "{given:?}");
     };
-    let wish = Some(Duration::from_millis(700));
+    let retry_after = Some(Duration::from_millis(700));
     check(outcome(OutcomeKind::Success, 1000), true, 0);
     check(outcome(OutcomeKind::Failure, 1000), true, 1100);
     check(outcome(OutcomeKind::Unreachable, 1000), true, 1100);
@@ -127,33 +130,34 @@ fn each_outcome_updates_latency_and_backoff() {
     check(outcome(OutcomeKind::Cancelled, 1000), true, 0);
     check(outcome(OutcomeKind::Refused, 1000), false, 0);
     check(outcome(OutcomeKind::StreamStarted, 1000), false, 0);
-    let failed = outcome(OutcomeKind::Failure, 1000).with_retry_after(wish);
+    let failed = outcome(OutcomeKind::Failure, 1000).with_retry_after(retry_after);
     check(failed, true, 1700);
     // Other endpoints may be as full: the retry-after time is an upper bound.
-    let refused = |wish| outcome(OutcomeKind::Overloaded, 1000).with_retry_after(wish);
-    check(refused(wish), false, 1010);
-    check(refused(Some(Duration::from_millis(4))), false, 1004);
+    let rejected =
+        |retry_after| outcome(OutcomeKind::Overloaded, 1000).with_retry_after(retry_after);
+    check(rejected(retry_after), false, 1010);
+    check(rejected(Some(Duration::from_millis(4))), false, 1004);
 }
 
 #[test]
 fn consecutive_rejections_lengthen_the_backoff_up_to_retry_after() {
     let endpoint = Endpoint::new(7);
-    let refuse = |now| {
-        let wish = Some(Duration::from_millis(90));
-        let refused = outcome(OutcomeKind::Overloaded, now).with_retry_after(wish);
+    let reject = |now| {
+        let retry_after = Some(Duration::from_millis(90));
+        let rejected = outcome(OutcomeKind::Overloaded, now).with_retry_after(retry_after);
         let decay = Decay::over(Duration::from_secs(10));
-        endpoint.on_outcome(&refused, decay, Duration::from_millis(100));
+        endpoint.on_outcome(&rejected, decay, Duration::from_millis(100));
     };
     // Each begins 3 ms before, after the backoff of the one before.
-    for (now, held) in [(1000, 1010), (1020, 1060), (1070, 1160), (1170, 1260)] {
-        refuse(now);
+    for (now, backoff_end) in [(1000, 1010), (1020, 1060), (1070, 1160), (1170, 1260)] {
+        reject(now);
         assert!(
-            endpoint.in_backoff(at(held - 1)) && !endpoint.in_backoff(at(held + 1)),
+            endpoint.in_backoff(at(backoff_end - 1)) && !endpoint.in_backoff(at(backoff_end + 1)),
             "{now}"
         );
     }
     // Those that were in flight at the same time are no further evidence.
-    refuse(1180);
+    reject(1180);
     assert!(!endpoint.in_backoff(at(1271)));
 }
 
@@ -269,7 +273,7 @@ fn long_calls_are_counted_down_and_bounded() {
 #[test]
 fn the_normalised_latency_is_recorded() {
     let decay = Duration::from_secs(10);
-    let noted = |normalized| {
+    let recorded = |normalized| {
         let endpoint = Endpoint::new(7);
         let took_3_s =
             Outcome::new(OutcomeKind::Success, Duration::from_secs(3)).with_now(at(9000));
@@ -278,5 +282,5 @@ fn the_normalised_latency_is_recorded() {
         endpoint.latency(at(9000), decay)
     };
     let ms_20 = Some(Duration::from_millis(20));
-    assert_eq!((noted(ms_20), noted(None)), (ms_20, None));
+    assert_eq!((recorded(ms_20), recorded(None)), (ms_20, None));
 }

@@ -109,7 +109,7 @@ pub enum EjectionReason {
 impl fmt::Display for EjectionReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::ConsecutiveFailures(count) => write!(f, "{count} failures in a row"),
+            Self::ConsecutiveFailures(count) => write!(f, "{count} consecutive failures"),
             Self::SuccessRate {
                 rate,
                 mean,
@@ -148,9 +148,9 @@ impl Iterator for HealthChanges {
 #[non_exhaustive]
 pub struct HealthStats {
     /// Endpoints flagged as unreachable.
-    pub marked_unreachable: u64,
+    pub flagged_unreachable: u64,
     /// Endpoints that could be reached again.
-    pub marked_reachable: u64,
+    pub cleared_unreachable: u64,
     /// Ejections after consecutive failures.
     pub ejected_consecutive: u64,
     /// Ejections for a low success rate.
@@ -172,8 +172,8 @@ pub struct HealthStats {
 /// The counters behind [`HealthStats`].
 #[derive(Debug, Default)]
 pub(super) struct Counters {
-    pub(super) marked_unreachable: Counter,
-    pub(super) marked_reachable: Counter,
+    pub(super) flagged_unreachable: Counter,
+    pub(super) cleared_unreachable: Counter,
     pub(super) ejected_consecutive: Counter,
     pub(super) ejected_success_rate: Counter,
     pub(super) ejected_failure_percentage: Counter,
@@ -210,8 +210,8 @@ impl Counters {
 
     pub(super) fn stats(&self) -> HealthStats {
         HealthStats {
-            marked_unreachable: self.marked_unreachable.value(),
-            marked_reachable: self.marked_reachable.value(),
+            flagged_unreachable: self.flagged_unreachable.value(),
+            cleared_unreachable: self.cleared_unreachable.value(),
             ejected_consecutive: self.ejected_consecutive.value(),
             ejected_success_rate: self.ejected_success_rate.value(),
             ejected_failure_percentage: self.ejected_failure_percentage.value(),

@@ -96,11 +96,11 @@ impl OutlierDetector {
             }
             OutcomeKind::Failure => {
                 let config = self.config.outlier_detection.as_ref()?;
-                let in_a_row = endpoint.health_record().on_failure();
-                if config.consecutive_failures == 0 || in_a_row < config.consecutive_failures {
+                let failures = endpoint.health_record().on_failure();
+                if config.consecutive_failures == 0 || failures < config.consecutive_failures {
                     return None;
                 }
-                let reason = EjectionReason::ConsecutiveFailures(in_a_row);
+                let reason = EjectionReason::ConsecutiveFailures(failures);
                 self.eject(config, outcome.now, endpoint, reason)
             }
             OutcomeKind::Unreachable => self.on_unreachable(outcome.now, endpoint),
@@ -133,7 +133,7 @@ impl OutlierDetector {
             return None;
         }
         self.bump_version();
-        self.counters.marked_unreachable.add_one();
+        self.counters.flagged_unreachable.add_one();
         Some(HealthChange::Unreachable {
             endpoint: endpoint.id(),
             failures: before.saturating_add(1),
@@ -157,7 +157,7 @@ impl OutlierDetector {
         }
         endpoint.set_ready(now);
         self.bump_version();
-        self.counters.marked_reachable.add_one();
+        self.counters.cleared_unreachable.add_one();
         Some(HealthChange::Reachable {
             endpoint: endpoint.id(),
         })

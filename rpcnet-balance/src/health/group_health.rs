@@ -99,15 +99,15 @@ impl GroupHealth {
     }
 
     fn count(&self, detector: &OutlierDetector, view: &View) -> Option<HealthChange> {
-        let unwell = ExclusionFlags::UNREACHABLE | ExclusionFlags::EJECTED;
-        let (mut of, mut healthy, mut probe_at) = (0, 0, u64::MAX);
+        let unhealthy = ExclusionFlags::UNREACHABLE | ExclusionFlags::EJECTED;
+        let (mut total, mut healthy, mut probe_at) = (0, 0, u64::MAX);
         for endpoint in view.endpoints() {
             let flags = endpoint.flags();
             if !flags.and(NOT_COUNTED).is_empty() {
                 continue;
             }
-            of += 1;
-            if flags.and(unwell).is_empty() {
+            total += 1;
+            if flags.and(unhealthy).is_empty() {
                 healthy += 1;
             } else {
                 probe_at = probe_at.min(endpoint.health_record().probe_at().as_nanos());
@@ -115,16 +115,16 @@ impl GroupHealth {
         }
         self.probe_at.store(probe_at, Relaxed);
         let percent = detector.config.panic_threshold_percent as usize;
-        let panics = healthy * 100 < percent * of;
+        let panics = healthy * 100 < percent * total;
         let before = self.is_panicking.swap(panics, Relaxed);
         if panics == before {
             return None;
         }
         Some(if panics {
             detector.counters.panics.add_one();
-            HealthChange::PanicBegan { healthy, total: of }
+            HealthChange::PanicBegan { healthy, total }
         } else {
-            HealthChange::PanicEnded { healthy, total: of }
+            HealthChange::PanicEnded { healthy, total }
         })
     }
 }

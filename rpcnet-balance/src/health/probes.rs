@@ -92,10 +92,10 @@ impl OutlierDetector {
             let before = record.on_unreachable();
             let probe_in = self.unreachable_backoff(range, before);
             record.set_probe_at(outcome.now + probe_in);
-            let marked = endpoint.set_flags(ExclusionFlags::UNREACHABLE);
+            let before_flags = endpoint.set_flags(ExclusionFlags::UNREACHABLE);
             self.bump_version();
-            if !marked.contains(ExclusionFlags::UNREACHABLE) {
-                self.counters.marked_unreachable.add_one();
+            if !before_flags.contains(ExclusionFlags::UNREACHABLE) {
+                self.counters.flagged_unreachable.add_one();
             }
             return Some(HealthChange::Unreachable {
                 endpoint: endpoint.id(),

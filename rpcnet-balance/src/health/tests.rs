@@ -43,9 +43,9 @@ fn calls(detector: &OutlierDetector, endpoint: &Endpoint, calls: u32, failures: 
 }
 
 fn ejected(view: &View) -> Vec<u64> {
-    let marked = view.endpoints().iter();
-    let marked = marked.filter(|one| one.flags().contains(ExclusionFlags::EJECTED));
-    marked.map(|one| one.id()).collect()
+    let ejected = view.endpoints().iter();
+    let ejected = ejected.filter(|one| one.flags().contains(ExclusionFlags::EJECTED));
+    ejected.map(|one| one.id()).collect()
 }
 
 fn probe(detector: &OutlierDetector, view: &View, now: Time) -> Option<(usize, Probe)> {
@@ -87,7 +87,7 @@ fn the_backoff_of_an_unreachable_endpoint_doubles() {
             None
         );
         now = now + wait;
-        let (index, claim) = probe(&detector, &view, now).expect("its time is over");
+        let (index, claim) = probe(&detector, &view, now).expect("a due probe");
         assert_eq!(
             (index, probe(&detector, &view, now)),
             (0, None),
@@ -96,19 +96,19 @@ fn the_backoff_of_an_unreachable_endpoint_doubles() {
         let outcome = outcome(OutcomeKind::Unreachable, now);
         let mut changes = detector.on_probe_outcome(endpoint, &claim, &outcome);
         let Some(HealthChange::Unreachable {
-            failures: told,
+            failures: reported,
             probe_in,
             ..
         }) = changes.next()
         else {
             panic!("no change");
         };
-        assert_eq!(told, failures + 1);
+        assert_eq!(reported, failures + 1);
         wait = probe_in;
     }
     // Then it is back, and everything is reset.
     now = now + wait;
-    let (_, claim) = probe(&detector, &view, now).expect("its time is over");
+    let (_, claim) = probe(&detector, &view, now).expect("a due probe");
     let changes = detector.on_probe_outcome(endpoint, &claim, &outcome(OutcomeKind::Success, now));
     assert_eq!(
         changes.collect::<Vec<_>>(),
@@ -122,7 +122,7 @@ fn the_backoff_of_an_unreachable_endpoint_doubles() {
     );
     let stats = detector.stats();
     assert_eq!(
-        (stats.marked_unreachable, stats.probes, stats.probes_failed),
+        (stats.flagged_unreachable, stats.probes, stats.probes_failed),
         (2, 10, 9)
     );
 }
@@ -151,7 +151,7 @@ fn backoffs_have_jitter() {
 fn a_released_probe_allows_another() {
     let (detector, view) = watching(HealthConfig::new(), 3);
     detector.on_unreachable(at(0), &view[0]);
-    let (_, claim) = probe(&detector, &view, at(200)).expect("its time is over");
+    let (_, claim) = probe(&detector, &view, at(200)).expect("a due probe");
     detector.release_probe(&view[0], &claim, at(250));
     assert_eq!(probe(&detector, &view, at(249)), None);
     let (_, second) = probe(&detector, &view, at(250)).expect("another one");
@@ -196,10 +196,11 @@ fn a_refused_request_is_neither_failure_nor_success() {
     // As a probe it shows that the endpoint can be reached, and not that it works.
     detector.on_unreachable(at(2), endpoint);
     let later = at(2) + 60 * SECOND;
-    let (_, claim) = probe(&detector, &view, later).expect("its time is over");
-    let told = detector.on_probe_outcome(endpoint, &claim, &outcome(OutcomeKind::Refused, later));
+    let (_, claim) = probe(&detector, &view, later).expect("a due probe");
+    let changes =
+        detector.on_probe_outcome(endpoint, &claim, &outcome(OutcomeKind::Refused, later));
     assert_eq!(
-        told.collect::<Vec<_>>(),
+        changes.collect::<Vec<_>>(),
         [HealthChange::Reachable { endpoint: 0 }]
     );
     assert_eq!(endpoint.flags(), ExclusionFlags::EJECTED);
@@ -238,13 +239,13 @@ fn an_overloaded_probe_shows_only_that_the_endpoint_is_reachable() {
     let (detector, view) = watching(HealthConfig::new(), 3);
     view[0].set_flags(ExclusionFlags::EJECTED);
     detector.on_unreachable(at(0), &view[0]);
-    let (_, claim) = probe(&detector, &view, at(1_000)).expect("its time is over");
+    let (_, claim) = probe(&detector, &view, at(1_000)).expect("a due probe");
     let busy = outcome(OutcomeKind::Overloaded, at(1_000)).with_retry_after(Some(SECOND / 2));
     let changes: Vec<_> = detector.on_probe_outcome(&view[0], &claim, &busy).collect();
     assert_eq!(changes, [HealthChange::Reachable { endpoint: 0 }]);
     assert_eq!(view[0].flags(), ExclusionFlags::EJECTED);
     assert_eq!(probe(&detector, &view, at(1_499)), None);
-    let (_, claim) = probe(&detector, &view, at(1_500)).expect("it said when");
+    let (_, claim) = probe(&detector, &view, at(1_500)).expect("a probe at the retry-after time");
     // It may ask for a long time, not for ever.
     let busy = outcome(OutcomeKind::Overloaded, at(1_500)).with_retry_after(Some(Duration::MAX));
     detector.on_probe_outcome(&view[0], &claim, &busy);

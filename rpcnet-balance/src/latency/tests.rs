@@ -20,39 +20,39 @@ impl Words {
         }
     }
 
-    fn faded_ms(&self, now: Time) -> f64 {
+    fn decayed_ms(&self, now: Time) -> f64 {
         f64::from(self.cell().read(now, Decay::over(DECAY)).decayed) / 1e6
     }
 }
 
 #[derive(Debug, Clone, Copy)]
-enum Noted {
-    Answer(u64),
-    NoAnswer(u64),
+enum Sample {
+    Reply(u64),
+    AtLeast(u64),
 }
-use Noted::{Answer, NoAnswer};
+use Sample::{AtLeast, Reply};
 
-impl Noted {
+impl Sample {
     fn note(self, words: &Words, now: Time) {
         let (cell, decay) = (words.cell(), Decay::over(DECAY));
         match self {
-            Answer(us) => cell.record(now, Duration::from_micros(us), decay),
-            NoAnswer(us) => cell.record_at_least(now, Duration::from_micros(us), decay),
+            Reply(us) => cell.record(now, Duration::from_micros(us), decay),
+            AtLeast(us) => cell.record_at_least(now, Duration::from_micros(us), decay),
         }
     }
 }
 
 /// Records samples of milliseconds at seconds, and checks what is read at the last second.
-fn check(noted: &[(u64, Noted)], read_s: u64, expected_ms: f64) {
+fn check(samples: &[(u64, Sample)], read_s: u64, expected_ms: f64) {
     let words = Words::default();
-    for (at, sample) in noted {
+    for (at, sample) in samples {
         let sample = match *sample {
-            Answer(ms) => Answer(ms * 1000),
-            NoAnswer(ms) => NoAnswer(ms * 1000),
+            Reply(ms) => Reply(ms * 1000),
+            AtLeast(ms) => AtLeast(ms * 1000),
         };
         sample.note(&words, Time::from(Duration::from_secs(*at)));
     }
-    let read = words.faded_ms(Time::from(Duration::from_secs(read_s)));
+    let read = words.decayed_ms(Time::from(Duration::from_secs(read_s)));
     let tolerance = 0.001 * expected_ms + 1e-9;
     assert!(
         (read - expected_ms).abs() <= tolerance,
@@ -64,59 +64,59 @@ fn check(noted: &[(u64, Noted)], read_s: u64, expected_ms: f64) {
 fn peaks_count_at_once_and_decay() {
     let e = (-1.0_f64).exp();
     check(&[], 0, 0.0);
-    check(&[(1, Answer(10))], 1, 10.0);
-    check(&[(1, Answer(10)), (1, Answer(50))], 1, 50.0);
-    let twice = [(1, Answer(50)), (1, Answer(50))];
-    let then = |at, ms| [twice[0], twice[1], (at, Answer(ms))];
+    check(&[(1, Reply(10))], 1, 10.0);
+    check(&[(1, Reply(10)), (1, Reply(50))], 1, 50.0);
+    let twice = [(1, Reply(50)), (1, Reply(50))];
+    let then = |at, ms| [twice[0], twice[1], (at, Reply(ms))];
     check(&then(1, 10), 1, 50.0);
     check(&then(11, 10), 11, 50.0 * e + 10.0 * (1.0 - e));
     check(&twice, 11, 50.0 * e);
     check(&twice, 21, 50.0 * e * e);
     check(&twice, 3000, 0.0);
     // Clocks of two threads may differ a little.
-    let late = [(2, Answer(50)), (2, Answer(50)), (1, Answer(10))];
+    let late = [(2, Reply(50)), (2, Reply(50)), (1, Reply(10))];
     check(&late, 2, 50.0);
 }
 
 #[test]
 fn the_second_reply_replaces_the_first() {
-    check(&[(1, Answer(50)), (1, Answer(10))], 1, 10.0);
-    check(&[(1, Answer(50)), (1, Answer(10)), (1, Answer(9))], 1, 10.0);
+    check(&[(1, Reply(50)), (1, Reply(10))], 1, 10.0);
+    check(&[(1, Reply(50)), (1, Reply(10)), (1, Reply(9))], 1, 10.0);
     // A lower bound is no reply, and replaces no provisional one.
-    check(&[(1, NoAnswer(50)), (1, Answer(10))], 1, 50.0);
+    check(&[(1, AtLeast(50)), (1, Reply(10))], 1, 50.0);
     let words = Words::default();
-    let sure = || {
+    let is_final = || {
         !words
             .cell()
             .read(Time::ZERO, Decay::over(DECAY))
             .is_provisional
     };
-    assert!(sure(), "nothing is known");
-    Answer(50).note(&words, Time::ZERO);
-    assert!(!sure());
-    Answer(50).note(&words, Time::ZERO);
-    assert!(sure());
+    assert!(is_final(), "nothing is known");
+    Reply(50).note(&words, Time::ZERO);
+    assert!(!is_final());
+    Reply(50).note(&words, Time::ZERO);
+    assert!(is_final());
 }
 
 #[test]
 fn an_attempt_without_a_reply_gives_a_lower_bound() {
     let e = (-1.0_f64).exp();
-    check(&[(1, NoAnswer(10))], 1, 10.0);
-    check(&[(1, Answer(50)), (1, NoAnswer(10))], 1, 50.0);
-    check(&[(1, Answer(50)), (11, NoAnswer(10))], 11, 50.0 * e);
-    check(&[(1, Answer(50)), (11, NoAnswer(30))], 11, 30.0);
-    check(&[(1, Answer(50)), (11, NoAnswer(30))], 21, 30.0 * e);
+    check(&[(1, AtLeast(10))], 1, 10.0);
+    check(&[(1, Reply(50)), (1, AtLeast(10))], 1, 50.0);
+    check(&[(1, Reply(50)), (11, AtLeast(10))], 11, 50.0 * e);
+    check(&[(1, Reply(50)), (11, AtLeast(30))], 11, 30.0);
+    check(&[(1, Reply(50)), (11, AtLeast(30))], 21, 30.0 * e);
 }
 
 #[test]
 fn a_reply_equal_to_the_average_refreshes_it() {
     // One reply each second.
-    let answers: Vec<_> = (1..100).map(|second| (second, Answer(20))).collect();
-    check(&answers, 99, 20.0);
+    let replies: Vec<_> = (1..100).map(|second| (second, Reply(20))).collect();
+    check(&replies, 99, 20.0);
     // An attempt without a reply in time is no reply.
-    let bounds: Vec<_> = (1..100).map(|second| (second, NoAnswer(1))).collect();
+    let bounds: Vec<_> = (1..100).map(|second| (second, AtLeast(1))).collect();
     check(
-        &[&[(1, Answer(20)), (1, Answer(20))], &bounds[..10]].concat(),
+        &[&[(1, Reply(20)), (1, Reply(20))], &bounds[..10]].concat(),
         11,
         20.0 * (-1.0_f64).exp(),
     );
@@ -152,7 +152,7 @@ fn the_effect_of_one_slow_reply_is_bounded_in_time() {
         let (words, decay) = (Words::default(), Decay::over(DECAY));
         words.cell().record(Time::ZERO, latency, decay);
         words.cell().record_at_least(Time::ZERO, latency, decay);
-        let left = words.faded_ms(Time::from(Duration::from_secs(110)));
+        let left = words.decayed_ms(Time::from(Duration::from_secs(110)));
         assert!(left < 1.01, "{left} ms of {latency:?}");
     }
 }
@@ -162,7 +162,7 @@ fn the_effect_of_one_slow_reply_is_bounded_in_time() {
 struct Model {
     ns: f64,
     at: u64,
-    answers: u64,
+    replies: u64,
 }
 
 impl Model {
@@ -171,17 +171,17 @@ impl Model {
         self.ns * (-age).exp()
     }
 
-    fn note(&mut self, noted: Noted, now: u64) {
-        let (Answer(us) | NoAnswer(us)) = noted;
+    fn note(&mut self, recorded: Sample, now: u64) {
+        let (Reply(us) | AtLeast(us)) = recorded;
         let sample = (us as f64 * 1e3).clamp(1e3, LATENCY_MAX.as_nanos() as f64);
         let kept = self.left(now) / self.ns.max(1.0);
-        match noted {
-            Answer(_) if self.answers == 0 => (self.ns, self.answers) = (sample.max(0.0), 1),
-            Answer(_) if self.answers == 1 => (self.ns, self.answers) = (sample, 2),
-            Answer(_) if sample >= self.ns => self.ns = sample,
-            Answer(_) => self.ns = self.ns * kept + sample * (1.0 - kept),
-            NoAnswer(_) if sample > self.left(now) => (self.ns, self.answers) = (sample, 2),
-            NoAnswer(_) => return,
+        match recorded {
+            Reply(_) if self.replies == 0 => (self.ns, self.replies) = (sample.max(0.0), 1),
+            Reply(_) if self.replies == 1 => (self.ns, self.replies) = (sample, 2),
+            Reply(_) if sample >= self.ns => self.ns = sample,
+            Reply(_) => self.ns = self.ns * kept + sample * (1.0 - kept),
+            AtLeast(_) if sample > self.left(now) => (self.ns, self.replies) = (sample, 2),
+            AtLeast(_) => return,
         }
         self.at = self.at.max(now);
     }
@@ -198,27 +198,27 @@ fn pause() -> impl Strategy<Value = u64> {
     ]
 }
 
-fn noted() -> impl Strategy<Value = Noted> {
+fn samples() -> impl Strategy<Value = Sample> {
     // Few values, so that equal ones follow each other.
     let us = prop_oneof![
         prop::sample::select(vec![0, 10, 10_000, 20_000, 2_000_000, 90_000_000]),
         1..3_000_000_u64,
     ];
-    (us, 0..4_u8).prop_map(|(us, kind)| if kind == 0 { NoAnswer(us) } else { Answer(us) })
+    (us, 0..4_u8).prop_map(|(us, kind)| if kind == 0 { AtLeast(us) } else { Reply(us) })
 }
 
 proptest! {
     #[test]
     fn the_average_agrees_with_a_model_over_weeks(
-        steps in prop::collection::vec((pause(), noted()), 1..60),
+        steps in prop::collection::vec((pause(), samples()), 1..60),
         start in prop_oneof![Just(1_u64), 0..1_u64 << 60],
         last in pause(),
     ) {
         let (words, mut model, mut now) = (Words::default(), Model::default(), start);
-        for (pause, noted) in steps {
+        for (pause, sample) in steps {
             now += pause;
-            noted.note(&words, Time::from_nanos(now));
-            model.note(noted, now);
+            sample.note(&words, Time::from_nanos(now));
+            model.note(sample, now);
             for read in [now, now + last] {
                 let now = Time::from_nanos(read);
                 let left = f64::from(words.cell().read(now, Decay::over(DECAY)).decayed);
@@ -227,7 +227,7 @@ proptest! {
                 // thousandth.
                 prop_assert!(
                     (left - expected).abs() <= 0.03 * expected + 1.0,
-                    "{left} instead of {expected} after {noted:?}"
+                    "{left} instead of {expected} after {sample:?}"
                 );
             }
         }
@@ -237,13 +237,13 @@ proptest! {
 #[test]
 fn concurrent_records_keep_the_slowest_reply() {
     let words = Words::default();
-    Answer(1).note(&words, Time::ZERO);
+    Reply(1).note(&words, Time::ZERO);
     std::thread::scope(|scope| {
         for thread in 1..=4_u64 {
             let words = &words;
             scope.spawn(move || {
                 for us in 0..2000 {
-                    Answer(us * thread).note(words, Time::from_nanos(us));
+                    Reply(us * thread).note(words, Time::from_nanos(us));
                 }
             });
         }

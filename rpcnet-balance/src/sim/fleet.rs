@@ -298,7 +298,7 @@ impl<'a> Fleet<'a> {
     }
 
     fn on_reply(&mut self, attempt: usize) {
-        let reply = self.attempts[attempt].reply.expect("it was given");
+        let reply = self.attempts[attempt].reply.expect("a reply was sent");
         if !self.finish_attempt(attempt, reply.kind, Some(reply)) {
             return;
         }
@@ -313,9 +313,14 @@ impl<'a> Fleet<'a> {
             return;
         }
         let client = &self.clients[ongoing.call.client];
-        let left = ongoing.tried.len() < client.view.len();
-        match retries::decide(&self.scenario.policy, ongoing.attempt_count, &reply, left) {
-            RetryDecision::Transparent if left => self.attempt(call, AttemptKind::Retry),
+        let has_untried = ongoing.tried.len() < client.view.len();
+        match retries::decide(
+            &self.scenario.policy,
+            ongoing.attempt_count,
+            &reply,
+            has_untried,
+        ) {
+            RetryDecision::Transparent if has_untried => self.attempt(call, AttemptKind::Retry),
             RetryDecision::Transparent | RetryDecision::Stop => {
                 self.end_call(call, CallResult::Failed);
             }

@@ -23,10 +23,10 @@ impl RefusingWorkers {
     /// Records the outcome of an attempt.
     pub(super) fn on_outcome(&mut self, now: Time, id: u64, kind: OutcomeKind) {
         match (kind, self.ids.binary_search(&id)) {
-            (OutcomeKind::Refused, Err(place)) => {
-                self.ids.insert(place, id);
+            (OutcomeKind::Refused, Err(index)) => {
+                self.ids.insert(index, id);
                 let probe = (now + PROBE_AFTER_MIN, 2 * PROBE_AFTER_MIN);
-                self.probes.insert(place, probe);
+                self.probes.insert(index, probe);
             }
             (OutcomeKind::Success, Ok(_)) => self.forget(id),
             _ => {}
@@ -35,9 +35,9 @@ impl RefusingWorkers {
 
     /// Removes a worker that is another process now, or serves such requests.
     pub(super) fn forget(&mut self, id: u64) {
-        if let Ok(place) = self.ids.binary_search(&id) {
-            self.ids.remove(place);
-            self.probes.remove(place);
+        if let Ok(index) = self.ids.binary_search(&id) {
+            self.ids.remove(index);
+            self.probes.remove(index);
         }
     }
 

@@ -86,17 +86,17 @@ impl Report {
     /// The report of one method: its calls and their attempts.
     #[must_use]
     pub fn of_method(&self, method: usize) -> Self {
-        let mut places = vec![None; self.calls.len()];
+        let mut new_indices = vec![None; self.calls.len()];
         let mut calls = Vec::new();
-        for (place, call) in self.calls.iter().enumerate() {
+        for (index, call) in self.calls.iter().enumerate() {
             if call.method == method {
-                places[place] = Some(calls.len());
+                new_indices[index] = Some(calls.len());
                 calls.push(*call);
             }
         }
         let attempts = self.attempts.iter();
         let attempts = attempts.filter_map(|attempt| {
-            let call = places[attempt.call]?;
+            let call = new_indices[attempt.call]?;
             Some(Attempt { call, ..*attempt })
         });
         Self {
@@ -246,8 +246,8 @@ fn quantile(mut latencies: Vec<Duration>, q: f64) -> Duration {
         return Duration::ZERO;
     }
     let rank = (q * latencies.len() as f64).ceil() as usize;
-    let place = rank.clamp(1, latencies.len()) - 1;
-    *latencies.select_nth_unstable(place).1
+    let index = rank.clamp(1, latencies.len()) - 1;
+    *latencies.select_nth_unstable(index).1
 }
 
 /// Long enough for some calls, short enough to find the time of recovery.
@@ -327,8 +327,8 @@ mod tests {
         // A failed call counts with the deadline of its method.
         assert_eq!(of_it.all().latency(1.0), ms(5_000));
         let attempts = of_it.attempts().iter();
-        let of: Vec<_> = attempts.map(|it| (it.call, it.worker)).collect();
-        assert_eq!(of, [(0, 50 % 4), (1, 60 % 4)]);
+        let pairs: Vec<_> = attempts.map(|it| (it.call, it.worker)).collect();
+        assert_eq!(pairs, [(0, 50 % 4), (1, 60 % 4)]);
     }
 
     #[test]

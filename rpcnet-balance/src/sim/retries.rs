@@ -40,7 +40,7 @@ pub(super) fn decide(
     policy: &ClientPolicy,
     attempts: u8,
     reply: &Reply,
-    left: bool,
+    has_untried: bool,
 ) -> RetryDecision {
     if attempts >= policy.attempts_max {
         return RetryDecision::Stop;
@@ -50,7 +50,7 @@ pub(super) fn decide(
             RetryDecision::Transparent
         }
         // Another worker may have capacity; if none has, not before they say.
-        OutcomeKind::Overloaded if left => RetryDecision::After(RetryDelay::None),
+        OutcomeKind::Overloaded if has_untried => RetryDecision::After(RetryDelay::None),
         OutcomeKind::Overloaded => {
             let time = reply.retry_after.unwrap_or(BACKOFF);
             RetryDecision::After(RetryDelay::AtLeast(time))

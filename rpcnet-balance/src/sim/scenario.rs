@@ -107,10 +107,10 @@ impl FleetScenario {
 
     /// The number of the method of a call, chosen by a number in 0 to 1.
     pub(super) fn method(&self, drawn: f64) -> usize {
-        let mut left = drawn;
+        let mut remaining = drawn;
         let found = self.methods.iter().position(|method| {
-            left -= method.fraction;
-            left <= 0.0
+            remaining -= method.fraction;
+            remaining <= 0.0
         });
         found.map_or(0, |added| added + 1)
     }

@@ -194,8 +194,8 @@ impl Server {
             self.on_service_completed(attempt, context);
         }
         // Calls that were cancelled meanwhile are cancelled right after it reads them.
-        let held: Vec<usize> = self.serving.iter().chain(&self.queue).copied().collect();
-        for attempt in held {
+        let known: Vec<usize> = self.serving.iter().chain(&self.queue).copied().collect();
+        for attempt in known {
             if !context.attempts[attempt].is_open() {
                 self.on_cancelled(attempt, context);
             }

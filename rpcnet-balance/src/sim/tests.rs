@@ -208,10 +208,10 @@ fn a_worker_that_refuses_is_avoided_and_probed_rarely() {
         let report = run(&old_version(ClientPolicy::new()), seed, LEAST);
         assert_eq!(report.all().failed(), 0, "seed {seed}");
         let after = report.between(ms(1_100), Duration::MAX);
-        let asked = report.attempts().iter();
-        let asked = asked.filter(|it| it.worker == 1 && it.began >= ms(1_100).into());
+        let probes = report.attempts().iter();
+        let probes = probes.filter(|it| it.worker == 1 && it.began >= ms(1_100).into());
         // After 5 and another 10 s, by one client.
-        assert_eq!(asked.count(), 2, "seed {seed}");
+        assert_eq!(probes.count(), 2, "seed {seed}");
         assert!(after.extra_attempts() < 0.001, "seed {seed}");
     }
     let scenario =
@@ -228,9 +228,9 @@ fn quick_refusals_do_not_attract_calls() {
         .with_policy(ClientPolicy::new().with_refusal_avoidance(false))
         .with_duration(ms(60_000))
         .with_change(ms(10_000), 1, WorkerChange::Reject);
-    let ewma: BalancerFactory = |seed| Arc::new(PeakEwma::seeded(seed));
+    let peak_ewma: BalancerFactory = |seed| Arc::new(PeakEwma::seeded(seed));
     for seed in 0..3 {
-        let report = run(&scenario, seed, ewma);
+        let report = run(&scenario, seed, peak_ewma);
         assert_eq!(report.all().failed(), 0, "seed {seed}");
         let share = report.between(ms(20_000), Duration::MAX).share_of(1);
         assert!(share < 0.3, "seed {seed}: {share}");
@@ -329,10 +329,10 @@ fn a_rare_long_method_does_not_slow_the_others() {
     let scenario = FleetScenario::new(workers, Load::open(1_200.0))
         .with_method(rare)
         .with_duration(ms(20_000));
-    let ewma: BalancerFactory = |seed| Arc::new(PeakEwma::seeded(seed));
+    let peak_ewma: BalancerFactory = |seed| Arc::new(PeakEwma::seeded(seed));
     // The 99th percentile of the short calls, and how many of them failed.
     let short_calls = |policy, seed| {
-        let report = run(&scenario.clone().with_policy(policy), seed, ewma);
+        let report = run(&scenario.clone().with_policy(policy), seed, peak_ewma);
         let long = report.of_method(1);
         assert!(long.calls().len() > 4 && long.all().failed() == 0);
         assert!(long.all().latency(0.0) > ms(3_000));
@@ -356,11 +356,11 @@ fn a_rare_long_method_does_not_slow_the_others() {
 
 #[test]
 fn normalisation_changes_nothing_for_a_single_method() {
-    let ewma: BalancerFactory = |seed| Arc::new(PeakEwma::seeded(seed));
+    let peak_ewma: BalancerFactory = |seed| Arc::new(PeakEwma::seeded(seed));
     let report = |normalizes| {
         let scenario = scenario_with_all_changes();
         let policy = scenario.policy.with_normalized_latencies(normalizes);
-        run(&scenario.with_policy(policy), 3, ewma)
+        run(&scenario.with_policy(policy), 3, peak_ewma)
     };
     assert_eq!(report(true), report(false));
 }

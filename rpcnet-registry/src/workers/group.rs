@@ -186,13 +186,13 @@ impl Group {
 
     fn partitioned(&self, snapshot: &WorkerSnapshot, next: NextTierFn) -> Self {
         let (mut alive, mut suspect, mut unreachable) = (Vec::new(), Vec::new(), 0);
-        let heeds_suspicion = self.tiers[0].health.respects_suspicion;
+        let respects_suspicion = self.tiers[0].health.respects_suspicion;
         // Once the source has ended, no worker is selected.
         let entries = snapshot.entries.iter().filter(|_| snapshot.is_live);
         for entry in entries.filter(|entry| self.filter.matches(&entry.node.tags)) {
             match entry.node.state {
                 NodeState::Alive => alive.push(Arc::clone(entry)),
-                NodeState::Suspect if heeds_suspicion => suspect.push(Arc::clone(entry)),
+                NodeState::Suspect if respects_suspicion => suspect.push(Arc::clone(entry)),
                 NodeState::Suspect => alive.push(Arc::clone(entry)),
                 // Whether suspicion is respected or not: this is no suspicion.
                 NodeState::Unreachable => suspect.push(Arc::clone(entry)),
@@ -256,15 +256,15 @@ impl HealthTier {
             return Arc::clone(self);
         }
         // The inputs of balancers and their tables; a table belongs to its generation.
-        let is_alike = are_same(WorkerEntry::is_equivalent);
-        let generation = if is_alike {
+        let is_equivalent = are_same(WorkerEntry::is_equivalent);
+        let generation = if is_equivalent {
             self.view.generation()
         } else {
             generation
         };
         let endpoints = entries.iter().map(|one| Arc::clone(&one.endpoint));
         let tags = entries.iter().map(|one| Arc::clone(&one.node) as Arc<_>);
-        let (balancer, before) = match (is_alike, self.balancer.get()) {
+        let (balancer, before) = match (is_equivalent, self.balancer.get()) {
             (true, balancer) => (balancer.cloned(), &self.previous_balancer),
             (false, balancer) => (None, balancer.unwrap_or(&self.previous_balancer)),
         };

@@ -127,8 +127,8 @@ impl SelectionState {
         }
         let snapshot = self.table.lock().snapshot();
         let built = Arc::new(latest.successor(&snapshot));
-        let is_installed = self.publish(text, &built, selection.epoch);
-        is_installed.then(|| {
+        let is_published = self.publish(text, &built, selection.epoch);
+        is_published.then(|| {
             build.finish();
             built
         })
@@ -137,7 +137,7 @@ impl SelectionState {
     /// Adds the placeholder for the group of a new filter.
     fn add_group(&self, text: &str) -> Result<Arc<Group>, FilterError> {
         let filter: Filter = text.parse()?;
-        let _writer = self.event_state.lock();
+        let _event_state = self.event_state.lock();
         let current = self.selection.load();
         // Another caller may have added it while this one waited for the lock.
         if let Some(group) = current.groups.get(text) {
@@ -160,15 +160,15 @@ impl SelectionState {
     /// Publishes a group in place of the previous one. `false` if its entry is gone: then it may be
     /// out of date.
     fn publish(&self, text: &str, built: &Arc<Group>, epoch: u64) -> bool {
-        let _writer = self.event_state.lock();
+        let _event_state = self.event_state.lock();
         let current = self.selection.load();
         let is_mine = |before: &Arc<Group>| Arc::ptr_eq(&before.build_state, &built.build_state);
         if current.epoch != epoch || !current.groups.get(text).is_some_and(is_mine) {
             return false;
         }
         let mut next = SelectionTables::clone(&current);
-        if let Some(place) = next.groups.get_mut(text) {
-            *place = Arc::clone(built);
+        if let Some(slot) = next.groups.get_mut(text) {
+            *slot = Arc::clone(built);
         }
         self.selection.store(Arc::new(next));
         true
@@ -176,7 +176,7 @@ impl SelectionState {
 
     /// Drops all groups, for a change that affects every one.
     pub(super) fn reset_groups(&self, change: impl FnOnce(&mut SelectionTables)) {
-        let _writer = self.event_state.lock();
+        let _event_state = self.event_state.lock();
         self.reset_groups_locked(change);
     }
 
@@ -191,7 +191,11 @@ impl SelectionState {
 
     /// Applies changes: to the worker table, and by marking the groups that they affect. Returns
     /// the events about invalid tags.
-    fn apply_changes(&self, writer: &mut EventState, changes: &[NodeChange]) -> Vec<ClusterEvent> {
+    fn apply_changes(
+        &self,
+        event_state: &mut EventState,
+        changes: &[NodeChange],
+    ) -> Vec<ClusterEvent> {
         let mut table = self.table.lock();
         changes.iter().for_each(|change| table.apply_change(change));
         drop(table);
@@ -205,7 +209,7 @@ impl SelectionState {
             selection.health.on_table_changed();
         }
         let invalid: Vec<_> = changes.iter().filter_map(invalid_tag_event).collect();
-        writer.warn(&invalid, selection.health.now());
+        event_state.warn(&invalid, selection.health.now());
         invalid
     }
 
@@ -240,27 +244,27 @@ impl SelectionState {
 
 impl Observer for SelectionState {
     fn on_snapshot(&self, nodes: Vec<NodeInfo>) {
-        let mut writer = self.event_state.lock();
-        let (events, changes) = writer.nodes.replace(nodes);
-        let invalid = self.apply_changes(&mut writer, &changes);
+        let mut event_state = self.event_state.lock();
+        let (events, changes) = event_state.nodes.replace(nodes);
+        let invalid = self.apply_changes(&mut event_state, &changes);
         let events = events.into_iter().chain(invalid);
         events.for_each(|event| self.events.send(event));
     }
 
     fn on_event(&self, event: ClusterEvent) {
-        let mut writer = self.event_state.lock();
-        match writer.nodes.apply_source_event(&event) {
+        let mut event_state = self.event_state.lock();
+        match event_state.nodes.apply_source_event(&event) {
             Some(false) => return,
             Some(true) => {
-                let source = writer.nodes.source().clone();
+                let source = event_state.nodes.source().clone();
                 self.table.lock().set_live(source.is_live());
                 self.reset_groups_locked(|selection| selection.source = source);
                 return self.events.send(event);
             }
             None => {}
         }
-        let (event, changes) = writer.nodes.apply(event);
-        let invalid = self.apply_changes(&mut writer, &changes);
+        let (event, changes) = event_state.nodes.apply(event);
+        let invalid = self.apply_changes(&mut event_state, &changes);
         if !changes.is_empty() {
             self.on_node_event(&event, &changes);
         }

@@ -46,7 +46,7 @@ fn selected(registry: &WorkerRegistry, filter: &str) -> Vec<String> {
     names
 }
 
-fn refused(registry: &WorkerRegistry, filter: &str) -> SelectError {
+fn selection_error(registry: &WorkerRegistry, filter: &str) -> SelectError {
     block_on(registry.select_worker(Some(filter))).expect_err("no worker")
 }
 
@@ -175,7 +175,7 @@ fn failed_and_leaving_workers_are_not_selected() {
     assert_eq!(selected(&registry, "role=worker"), ["c"]);
     cluster.remove("c");
     assert_eq!(
-        refused(&registry, "role=worker"),
+        selection_error(&registry, "role=worker"),
         SelectError::NoneReachable {
             filter: "role=worker".into(),
             matching: 2
@@ -243,10 +243,13 @@ fn id_of(registry: &WorkerRegistry, name: &str) -> u64 {
 fn errors_say_why_no_worker_was_selected() {
     let cluster = cluster();
     let registry = WorkerRegistry::new(cluster.clone(), LoadBalancingStrategy::default());
-    assert_eq!(refused(&registry, "role=worker"), SelectError::NotStarted);
+    assert_eq!(
+        selection_error(&registry, "role=worker"),
+        SelectError::NotStarted
+    );
     block_on(registry.start());
 
-    let error = refused(&registry, "role=cook");
+    let error = selection_error(&registry, "role=cook");
     assert_eq!(
         error,
         SelectError::NoMatch {
@@ -255,7 +258,7 @@ fn errors_say_why_no_worker_was_selected() {
     );
     assert_eq!(error.to_string(), "there is no worker matching `role=cook`");
 
-    let error = refused(&registry, "role=");
+    let error = selection_error(&registry, "role=");
     assert!(matches!(&error, SelectError::InvalidFilter(error) if error.position() == 5));
     assert!(!error.is_retryable());
 
@@ -278,7 +281,7 @@ fn errors_say_why_no_worker_was_selected() {
     for name in ["a", "b", "c"] {
         cluster.fail(name);
     }
-    let error = refused(&registry, "role=worker");
+    let error = selection_error(&registry, "role=worker");
     assert_eq!(
         error.to_string(),
         "none of 3 workers matching `role=worker` is reachable"
@@ -288,7 +291,7 @@ fn errors_say_why_no_worker_was_selected() {
 
     cluster.remove("director");
     assert_eq!(
-        refused(&registry, "role=director"),
+        selection_error(&registry, "role=director"),
         SelectError::NoMatch {
             filter: "role=director".into()
         }
@@ -388,7 +391,7 @@ fn a_snapshot_replaces_all_nodes() {
         .find(|one| one.node.id.name.as_ref() == name)
         .unwrap();
     assert_eq!(survivor.in_flight, 1);
-    let mut told: Vec<String> = std::iter::from_fn(|| events.try_recv())
+    let mut reported: Vec<String> = std::iter::from_fn(|| events.try_recv())
         .map(|event| match event {
             ClusterEvent::NodeLeft(_) => "left".into(),
             ClusterEvent::NodeSuspect { .. } => "suspect".into(),
@@ -396,8 +399,8 @@ fn a_snapshot_replaces_all_nodes() {
             other => panic!("{other:?}"),
         })
         .collect();
-    told.sort();
-    assert_eq!(told, ["left", "left", "left", "new joined", "suspect"]);
+    reported.sort();
+    assert_eq!(reported, ["left", "left", "left", "new joined", "suspect"]);
 }
 
 #[test]
@@ -500,11 +503,11 @@ fn outcomes_reach_the_balancer_and_an_invalid_index_is_ignored() {
         [(worker.endpoint_id(), OutcomeKind::Overloaded)]
     );
 
-    let wild = Arc::new(from_fn(|view, _| Some(view.len() + 7)));
-    let registry = WorkerRegistry::with_balancer(cluster(), wild);
+    let invalid = Arc::new(from_fn(|view, _| Some(view.len() + 7)));
+    let registry = WorkerRegistry::with_balancer(cluster(), invalid);
     block_on(registry.start());
     assert!(matches!(
-        refused(&registry, ""),
+        selection_error(&registry, ""),
         SelectError::AllExcluded { reachable: 4, .. }
     ));
 }

@@ -32,7 +32,7 @@ fn consecutive_failures_eject_at_once_and_a_success_resets_the_count() {
     assert_eq!(ejected(&view), [3]);
 
     // A failed probe makes the ejection longer, a successful one ends it.
-    let (index, claim) = probe(&detector, &view, at(30_000)).expect("its time is over");
+    let (index, claim) = probe(&detector, &view, at(30_000)).expect("a due probe");
     assert_eq!(index, 3);
     let failed = outcome(OutcomeKind::Failure, at(30_000));
     let changes: Vec<_> = detector
@@ -46,7 +46,7 @@ fn consecutive_failures_eject_at_once_and_a_success_resets_the_count() {
     };
     assert_eq!(changes, [expected]);
     assert_eq!(probe(&detector, &view, at(89_999)), None);
-    let (_, claim) = probe(&detector, &view, at(90_000)).expect("its time is over");
+    let (_, claim) = probe(&detector, &view, at(90_000)).expect("a due probe");
     let passed = outcome(OutcomeKind::Success, at(90_000));
     let changes: Vec<_> = detector
         .on_probe_outcome(&view[3], &claim, &passed)
@@ -93,7 +93,7 @@ fn the_number_of_ejected_endpoints_is_limited_but_at_least_one() {
         assert_eq!(detector.stats().ejections_overflow > 0, most < len as usize);
         // An endpoint whose ejection ends makes room for one.
         if most > 0 && most < len as usize {
-            let (index, claim) = probe(&detector, &view, at(30_000)).expect("its time is over");
+            let (index, claim) = probe(&detector, &view, at(30_000)).expect("a due probe");
             let passed = outcome(OutcomeKind::Success, at(30_000));
             detector.on_probe_outcome(&view[index], &claim, &passed);
             assert_eq!(ejected(&view).len(), most - 1);
@@ -230,7 +230,7 @@ fn ejections_grow_longer_up_to_a_maximum_and_shorter_in_quiet_intervals() {
         }
     };
     let reinstate = |now| {
-        let (_, claim) = probe(&detector, &view, now).expect("its time is over");
+        let (_, claim) = probe(&detector, &view, now).expect("a due probe");
         detector.on_probe_outcome(&view[0], &claim, &outcome(OutcomeKind::Success, now));
     };
     let mut now = at(0);

@@ -77,7 +77,7 @@ fn a_check_says_when_a_probe_is_due() {
     assert!(!due(at(0)) && !due(at(1_000_000)));
     detector.on_unreachable(at(0), &view[0]);
     assert!(!due(at(79)) && due(at(120)));
-    let (_, claim) = probe(&detector, &view, at(120)).expect("it is due");
+    let (_, claim) = probe(&detector, &view, at(120)).expect("a due probe");
     assert!(!due(at(120)), "it is under way");
     detector.on_probe_outcome(
         &view[0],

@@ -45,7 +45,7 @@ fn fail(worker: &Worker, kind: OutcomeKind, times: usize) {
     (0..times).for_each(|_| worker.report(&outcome));
 }
 
-fn told(events: &mut HealthEvents) -> Vec<String> {
+fn reported(events: &mut HealthEvents) -> Vec<String> {
     std::iter::from_fn(|| events.try_recv())
         .map(|event| match event {
             HealthEvent::NodeUnreachable { node, failures, .. } => {
@@ -75,7 +75,7 @@ fn an_unreachable_worker_is_avoided_until_a_probe_succeeds() {
     let mut events = registry.subscribe_health();
     fail(&named(&registry, "b"), OutcomeKind::Unreachable, 3);
     assert_eq!(picked(&registry, registry.now()), ["a", "c"]);
-    assert_eq!(told(&mut events), ["b unreachable 1"]);
+    assert_eq!(reported(&mut events), ["b unreachable 1"]);
     let status = registry.workers(Some("role=worker")).unwrap();
     assert_eq!(status[1].flags, ExclusionFlags::UNREACHABLE);
 
@@ -99,9 +99,9 @@ fn an_unreachable_worker_is_avoided_until_a_probe_succeeds() {
     fail(&probe, OutcomeKind::Success, 1);
     drop(probe);
     assert_eq!(picked(&registry, later), ["a", "b", "c"]);
-    assert_eq!(told(&mut events), ["b reachable"]);
+    assert_eq!(reported(&mut events), ["b reachable"]);
     let stats = registry.health_stats();
-    assert_eq!((stats.marked_unreachable, stats.probes), (1, 2));
+    assert_eq!((stats.flagged_unreachable, stats.probes), (1, 2));
 }
 
 #[test]
@@ -134,7 +134,7 @@ fn a_refuted_suspicion_clears_no_flags() {
         cluster.recover("a");
         assert_eq!(picked(&registry, registry.now()), ["b", "c"]);
     }
-    assert_eq!(told(&mut events), ["a unreachable 1"]);
+    assert_eq!(reported(&mut events), ["a unreachable 1"]);
     // After a failure, the next call probes it, and its flags are cleared when that succeeds.
     cluster.fail("a");
     cluster.recover("a");
@@ -143,7 +143,7 @@ fn a_refuted_suspicion_clears_no_flags() {
     assert!(probe.is_probe() && &*probe.id().name == "a");
     assert_eq!(picked(&registry, registry.now()), ["b", "c"]);
     fail(&probe, OutcomeKind::Unreachable, 1);
-    assert_eq!(told(&mut events), ["a unreachable 2"]);
+    assert_eq!(reported(&mut events), ["a unreachable 2"]);
     drop(probe);
     assert_eq!(picked(&registry, registry.now()), ["b", "c"]);
 }
@@ -215,10 +215,10 @@ fn failures_eject_and_panic_mode_ignores_ejections() {
     fail(&named(&registry, "b"), OutcomeKind::Failure, 5);
     assert_eq!(picked(&registry, registry.now()), ["a", "b", "c"]);
     assert_eq!(
-        told(&mut events),
+        reported(&mut events),
         [
-            "a ejected: 5 failures in a row",
-            "b ejected: 5 failures in a row",
+            "a ejected: 5 consecutive failures",
+            "b ejected: 5 consecutive failures",
             "panic in role=worker: 1 of 3"
         ]
     );
@@ -230,9 +230,9 @@ fn failures_eject_and_panic_mode_ignores_ejections() {
     assert!(probe.is_probe());
     fail(&probe, OutcomeKind::Success, 1);
     assert_eq!(picked(&registry, registry.now()).len(), 2);
-    let told = told(&mut events);
-    assert!(told[0].ends_with("reinstated"), "{told:?}");
-    assert_eq!(told[1], "no panic in role=worker");
+    let reported = reported(&mut events);
+    assert!(reported[0].ends_with("reinstated"), "{reported:?}");
+    assert_eq!(reported[1], "no panic in role=worker");
 }
 
 #[test]
@@ -252,9 +252,9 @@ fn panic_mode_ends_when_the_failed_workers_are_gone() {
     picked(&registry, registry.now());
     assert!(cluster.remove("a"));
     assert_eq!(picked(&registry, registry.now()), ["c"]);
-    let told = told(&mut events);
-    assert_eq!(told[2], "panic in role=worker: 1 of 3");
-    assert_eq!(told[3..], ["no panic in role=worker"]);
+    let reported = reported(&mut events);
+    assert_eq!(reported[2], "panic in role=worker: 1 of 3");
+    assert_eq!(reported[3..], ["no panic in role=worker"]);
     assert_eq!(registry.health_stats().panics, 1);
 }
 
@@ -266,7 +266,7 @@ fn outcomes_of_a_former_process_do_not_affect_its_successor() {
     cluster.insert(node("a", 2, &[("role", "worker")]));
     fail(&former, OutcomeKind::Unreachable, 1);
     fail(&former, OutcomeKind::Failure, 5);
-    assert_eq!(told(&mut events), [""; 0]);
+    assert_eq!(reported(&mut events), [""; 0]);
     assert_eq!(picked(&registry, registry.now()), ["a", "b", "c"]);
     let flags = named(&registry, "a").endpoint().flags();
     assert_eq!(flags, ExclusionFlags::NONE);
@@ -377,7 +377,7 @@ fn a_subscriber_that_falls_behind_receives_lagged() {
         block_on(events.recv()),
         Some(HealthEvent::Lagged(144))
     ));
-    assert_eq!(told(&mut events).len(), 256);
+    assert_eq!(reported(&mut events).len(), 256);
     drop((worker, registry));
     assert!(block_on(events.recv()).is_none());
 }
@@ -413,13 +413,13 @@ fn balancers_see_the_tags() {
 #[test]
 fn an_extension_is_kept_for_as_long_as_its_process() {
     let (cluster, registry) = watched(HealthConfig::new());
-    let kept = |made: u32| named(&registry, "a").extension(|| made).copied();
-    assert_eq!((kept(1), kept(2)), (Some(1), Some(1)));
+    let extension = |made: u32| named(&registry, "a").extension(|| made).copied();
+    assert_eq!((extension(1), extension(2)), (Some(1), Some(1)));
     assert_eq!(named(&registry, "a").extension(String::new), None);
     cluster.set_tags("a", Tags::from([("role", "worker"), ("n", "1")]));
-    assert_eq!(kept(3), Some(1));
+    assert_eq!(extension(3), Some(1));
     cluster.insert(node("a", 2, &[("role", "worker")]));
-    assert_eq!(kept(4), Some(4));
+    assert_eq!(extension(4), Some(4));
 }
 
 impl WorkerRegistry {

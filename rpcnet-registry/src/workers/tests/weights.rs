@@ -108,8 +108,8 @@ fn an_invalid_weight_is_reported_once_for_each_change() {
     cluster.set_tags("a", Tags::from([("weight", "2")]));
     cluster.set_tags("a", Tags::from([("weight", "two")]));
     cluster.set_tags("a", Tags::new());
-    let told = ["a: weight=\"-2\" is 0", "a: weight=\"two\" is 1"];
-    assert_eq!(invalid(&mut events), told);
+    let reported = ["a: weight=\"-2\" is 0", "a: weight=\"two\" is 1"];
+    assert_eq!(invalid(&mut events), reported);
 }
 
 #[test]
