@@ -88,7 +88,8 @@ impl Backoff {
     }
 }
 
-/// Rounded up, so that a backoff is never shorter than intended.
+/// Packs a backoff into its word. The end is rounded up, so that a backoff is never shorter than
+/// intended.
 const fn pack(until: Time, failures: u16) -> u64 {
     let units = until.as_nanos().div_ceil(1 << UNIT_BITS);
     let units = if units > UNITS_MAX { UNITS_MAX } else { units };

@@ -139,7 +139,7 @@ pub struct Violation {
     pub rule: Rule,
     /// The seed of the balancer.
     pub seed: u64,
-    /// What happened.
+    /// Description of the violation.
     pub detail: String,
 }
 
@@ -267,8 +267,8 @@ impl SuiteRun<'_> {
         Ok(())
     }
 
-    /// One endpoint has to be picked however loaded all are, while views grow and shrink between
-    /// picks.
+    /// Checks that one endpoint is picked however loaded all are, while views grow and shrink
+    /// between picks.
     fn changing_views(&self) -> Result<(), Violation> {
         let mut balancer = (self.balancer)();
         let pool: Vec<_> = (0..64).map(|id| Arc::new(Endpoint::new(id))).collect();
@@ -329,8 +329,8 @@ impl SuiteRun<'_> {
         self.checker.check_idle(&view)
     }
 
-    /// One endpoint has to be picked whatever the endpoints report, and though some report nothing:
-    /// a report may be out of date.
+    /// Checks that one endpoint is picked whatever the endpoints report, and though some report
+    /// nothing: a report may be out of date.
     fn reported_loads(&self) -> Result<(), Violation> {
         for len in SIZES {
             let view = view(len, 1);
@@ -568,10 +568,10 @@ fn view(len: usize, generation: u64) -> View {
 
 const SEEDS: u64 = 3;
 
-/// So many calls that chance alone stays far within the bounds.
+/// Number of calls of the rule on even shares: chance alone stays far within its bounds.
 const EVEN_SHARES_CALLS: u32 = 600;
 
-/// From idle to the highest load.
+/// Reports from idle to the highest load.
 const REPORTS: [Option<ReportedLoad>; 5] = [
     None,
     Some(ReportedLoad::new()),

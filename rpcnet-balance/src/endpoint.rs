@@ -34,7 +34,7 @@ pub struct Endpoint {
     slow: AtomicBool,
     /// Calls in flight that usually take longer than a typical one.
     long_calls: AtomicU16,
-    /// With `latency_at` the two words of a [`LatencyCell`].
+    /// Words of a [`LatencyCell`], together with `latency_at`.
     latency: AtomicU32,
     latency_at: AtomicU64,
     backoff: Backoff,
@@ -151,7 +151,7 @@ impl Endpoint {
         self.flags.clear(flags)
     }
 
-    /// What the outlier detector records about the endpoint.
+    /// The record that the outlier detector keeps of the endpoint.
     pub(crate) const fn health_record(&self) -> &HealthRecord {
         &self.health
     }

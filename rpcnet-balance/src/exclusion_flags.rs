@@ -11,7 +11,7 @@ use std::{
 pub struct ExclusionFlags(u8);
 
 impl ExclusionFlags {
-    /// No reason.
+    /// The empty set.
     pub const NONE: Self = Self(0);
     /// A connection to the endpoint failed a moment ago, or broke.
     pub const UNREACHABLE: Self = Self(1);

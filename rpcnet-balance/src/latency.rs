@@ -37,7 +37,7 @@ pub(crate) struct LatencyReading {
 }
 
 impl LatencyReading {
-    /// No reply yet.
+    /// The reading before the first reply.
     pub(crate) const NONE: Self = Self {
         recorded: 0.0,
         decayed: 0.0,
@@ -160,8 +160,8 @@ fn half_to_the_power(x: f32) -> f32 {
     f32::from_bits((127 - whole) << 23) * mantissa
 }
 
-/// Never zero, so that a reply differs from none, and even an instant reply is weighted by the
-/// calls in flight.
+/// The latency in nanoseconds, clamped. Never zero, so that a reply differs from none, and even an
+/// instant reply is weighted by the calls in flight.
 fn nanos(latency: Duration) -> f32 {
     (latency.min(LATENCY_MAX).as_nanos() as f32).max(LATENCY_NANOS_MIN)
 }

@@ -81,15 +81,15 @@ impl LatencyScale {
 /// Usual latency of a kind of calls, beside that of a typical call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct KindLatency {
-    /// How long calls of the kind usually take.
+    /// The usual latency of calls of the kind.
     pub usual: Duration,
-    /// How long a typical call takes.
+    /// The latency of a typical call.
     pub typical: Duration,
 }
 
-/// What is added to both sides of a comparison. Twice the noise of a latency, so that `x` and `y`
-/// are equal to a balancer, `y <= NOISE_FACTOR x + NOISE_NANOS`, exactly if they are equal after
-/// scaling.
+/// Overhead that is added to both sides of a comparison. Twice the noise of a latency, so that `x`
+/// and `y` are equal to a balancer, `y <= NOISE_FACTOR x + NOISE_NANOS`, exactly if they are equal
+/// after scaling.
 const OVERHEAD_NANOS: f32 = NOISE_NANOS / (NOISE_FACTOR - 1.0);
 
 /// Scales of long calls are added up in units of 2^-32.

@@ -73,7 +73,7 @@
 //! let near = Tiered::new(Arc::new(quick)).prefer("zone", "eu-1").prefer("region", "eu");
 //! // Wrappers and balancers with tables are made for a view, whenever there is a new one.
 //! let view = View::new((0..3).map(|id| Arc::new(Endpoint::new(id))), 1);
-//! let balancer = near.rebuild(&view).expect("it has tables");
+//! let balancer = near.rebuild(&view).expect("a balancer");
 //! assert!(balancer.pick(&view, &PickContext::new()).is_some());
 //! ```
 //!

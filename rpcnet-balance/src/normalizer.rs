@@ -79,9 +79,8 @@ impl LatencyNormalizer {
         }
     }
 
-    /// How a call of this kind compares with a typical one, by what is known now:
-    /// [`LatencyScale::ONE`] as long as there is one kind of calls, [`LatencyScale::UNKNOWN`]
-    /// before the first reply of another kind. For
+    /// The scale of a kind of calls, by what is known now: [`LatencyScale::ONE`] as long as there
+    /// is one kind of calls, [`LatencyScale::UNKNOWN`] before the first reply of another kind. For
     /// [`InFlight::set_scale`](crate::InFlight::set_scale).
     #[must_use]
     pub fn scale(&self, kind: u64) -> LatencyScale {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::{ReportedLoad, Time};
 
-/// How an attempt ended.
+/// Outcome of an attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Outcome {
@@ -24,7 +24,7 @@ pub struct Outcome {
     pub reported_load: Option<ReportedLoad>,
     /// Time of the end of the attempt. Default [`Time::ZERO`].
     pub now: Time,
-    /// How long the endpoint asked not to be called, respected up to 30 s. Default `None`.
+    /// Time for which the endpoint asked not to be called, respected up to 30 s. Default `None`.
     pub retry_after: Option<Duration>,
 }
 
@@ -80,7 +80,7 @@ pub enum OutcomeKind {
     Success,
     /// The endpoint did not reply in time, or crashed while serving.
     Failure,
-    /// No connection could be made, or it broke before the reply.
+    /// A connection could not be made, or broke before the reply.
     Unreachable,
     /// The endpoint rejected the request for lack of capacity.
     Overloaded,

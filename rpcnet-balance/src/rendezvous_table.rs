@@ -124,7 +124,7 @@ fn bucket(key: u64) -> usize {
     mix(key) as usize % BUCKETS
 }
 
-/// So many that each of 3,000 endpoints is preferred by some 20 of them.
+/// Number of buckets: each of 3,000 endpoints is preferred by some 20 of them.
 const BUCKETS: usize = 1 << 16;
 const PREFERENCES_MAX: usize = 4;
 const NO_ENDPOINT: u16 = u16::MAX;

@@ -144,8 +144,8 @@ fn nanotokens(tokens: f64) -> u64 {
     (tokens.clamp(0.0, 1e6) * TOKEN as f64) as u64
 }
 
-/// One extra attempt. Fine enough that nothing is lost to rounding from nanosecond to nanosecond,
-/// with whole tokens a second.
+/// Units of one extra attempt. Fine enough that nothing is lost to rounding from nanosecond to
+/// nanosecond, with whole tokens a second.
 const TOKEN: u64 = 1_000_000_000;
 
 #[cfg(test)]

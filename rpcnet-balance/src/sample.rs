@@ -24,7 +24,7 @@ pub(crate) fn pair(view: &View, cx: &PickContext<'_>, rng: &mut Rng) -> Option<(
     pair_with_retries(view, cx, rng)
 }
 
-/// One endpoint that may be picked, each equally likely; `None` if there is none.
+/// A random endpoint that may be picked, each equally likely; `None` if there is none.
 #[inline]
 pub(crate) fn one(view: &View, cx: &PickContext<'_>, rng: &mut Rng) -> Option<usize> {
     let len = view.len();
@@ -91,5 +91,6 @@ const fn scale_to(random: u64, len: usize) -> usize {
     ((random * len as u64) >> 32) as usize
 }
 
-/// If fewer than one in four is allowed, a look at all is cheaper than more draws.
+/// Number of draws before all endpoints are looked at: if fewer than one in four is allowed, that
+/// is cheaper than more draws.
 const DRAWS_MAX: usize = 8;

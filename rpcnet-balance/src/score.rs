@@ -9,15 +9,15 @@ use crate::{
     sample,
 };
 
-/// How endpoints are scored and compared, and what is recorded of outcomes for it.
+/// Scorer of endpoints: how they are compared, and what is recorded of outcomes.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Scorer {
     pub(crate) decay: Decay,
-    /// How long the first failure keeps calls away.
+    /// The backoff after the first failure.
     pub(crate) failure_backoff: Duration,
     /// Whether the latency is compared, or the number of calls in flight alone.
     pub(crate) by_latency: bool,
-    /// How many endpoints are drawn and compared, at least 2.
+    /// The number of endpoints that are drawn and compared, at least 2.
     pub(crate) choices: u32,
 }
 
@@ -199,7 +199,8 @@ impl Score {
     }
 }
 
-/// One more than two: it is much rarer that all endpoints drawn are slow, cold or busy.
+/// Default number of endpoints that are drawn: with one more than two, it is much rarer that all
+/// are slow, cold or busy.
 const CHOICES: u32 = 3;
 
 /// Backoff after the first failure: short, as one failure among many replies proves little.

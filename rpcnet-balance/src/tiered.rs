@@ -64,7 +64,7 @@ struct Tiers {
     generation: u64,
 }
 
-/// One tier of equally good endpoints.
+/// Tier of equally good endpoints.
 #[derive(Debug)]
 struct Tier {
     /// The number of preferences before this one.
@@ -78,7 +78,7 @@ struct Tier {
 }
 
 impl Tiered {
-    /// One tier, within which `inner` picks.
+    /// A balancer with a single tier, within which `inner` picks.
     #[must_use]
     pub fn new(inner: Arc<dyn Balancer>) -> Self {
         Self {

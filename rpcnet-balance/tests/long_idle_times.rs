@@ -110,7 +110,7 @@ proptest! {
         let later = now + ms(30_001) + quiet;
         prop_assert!(group.check(&detector, &view, later).is_probe_due);
         let cx = PickContext::new().with_now(later);
-        let (index, probe) = detector.probe(&view, &cx).expect("it is time");
+        let (index, probe) = detector.probe(&view, &cx).expect("a due probe");
         prop_assert!(detector.probe(&view, &cx).is_none(), "one alone");
         let answer = Outcome::new(OutcomeKind::Success, ms(1)).with_now(later);
         prop_assert_eq!(detector.on_probe_outcome(&view[index], &probe, &answer).count(), 1);
@@ -133,9 +133,9 @@ proptest! {
     fn a_new_endpoint_gets_its_share_after_any_idle_time(start in long(), quiet in long()) {
         let first = View::new([Arc::new(Endpoint::new(0))], 1);
         let slow = SlowStart::new(Arc::new(Random::seeded(3)), Duration::from_secs(10));
-        let slow = slow.rebuild(&first).expect("it has state");
+        let slow = slow.rebuild(&first).expect("a balancer");
         let both = View::new([Arc::clone(&first[0]), Arc::new(Endpoint::new(1))], 2);
-        let slow = slow.rebuild(&both).expect("it has state");
+        let slow = slow.rebuild(&both).expect("a balancer");
         let now = Time::from(start);
         let share = |at: Time| {
             let cx = PickContext::new().with_now(at);

@@ -65,7 +65,7 @@ impl Exponential {
         }
     }
 
-    /// For a detector that has checked the parameters.
+    /// A model whose parameters a detector has checked.
     pub(crate) const fn new_unchecked(mean: f64) -> Self {
         Self { mean }
     }

@@ -118,7 +118,7 @@ impl LossAware {
         self.solve(phi, early, late)
     }
 
-    /// For a detector that has checked the parameters.
+    /// A model whose parameters a detector has checked.
     pub(crate) const fn new_unchecked(period: f64, jitter: f64, loss: f64) -> Self {
         Self {
             period,
@@ -199,7 +199,7 @@ impl LossAware {
         (phi, kept * tail::density(z) / (silent * LN_10))
     }
 
-    /// What a heartbeat that is long overdue adds to phi.
+    /// The phi of a heartbeat that is long overdue.
     fn missed_phi(&self) -> f64 {
         if self.loss > 0.5 {
             -libm::log1p(-(1.0 - self.loss)) / LN_10
@@ -213,7 +213,7 @@ impl LossAware {
         libm::sqrt(2.0 * (40.0 - libm::log(self.loss)))
     }
 
-    /// How many heartbeats are summed as one, and the time that they cover.
+    /// The number of heartbeats that are summed as one, and the time that they cover.
     fn block_size_and_step(&self) -> (f64, f64) {
         let ratio = saturate(self.jitter / self.period);
         if ratio <= TERMS_PER_JITTER {
@@ -229,7 +229,7 @@ impl LossAware {
     }
 }
 
-/// At most this many terms for one standard deviation; more heartbeats are summed in blocks.
+/// Maximum number of terms for one standard deviation; more heartbeats are summed in blocks.
 const TERMS_PER_JITTER: f64 = 32.0;
 /// Terms count from z = 39.4 (a loss of 5e-324 is settled) down to z = -38.6 (a probability of
 /// zero).

@@ -69,7 +69,7 @@ impl Normal {
         saturate(self.mean + self.sd * tail::inverse_phi(phi))
     }
 
-    /// For an estimator that has checked the parameters.
+    /// A model whose parameters an estimator has checked.
     pub(crate) const fn new_unchecked(mean: f64, sd: f64) -> Self {
         Self { mean, sd }
     }

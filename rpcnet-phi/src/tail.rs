@@ -95,7 +95,7 @@ fn continued_fraction(z: f64) -> f64 {
 const CONTINUED_FRACTION_Z_MIN: f64 = 5.0;
 const HALF_LN_2PI: f64 = 0.918_938_533_204_672_7;
 const FRAC_1_SQRT_2PI: f64 = 0.398_942_280_401_432_7;
-/// From here on 1 - Q(-z) is zero in an `f64`.
+/// Smallest z from which 1 - Q(-z) is zero in an `f64`.
 pub(crate) const Z_PHI_ZERO: f64 = 38.6;
 
 #[cfg(test)]

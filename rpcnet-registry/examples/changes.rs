@@ -43,7 +43,7 @@ fn costs(strategy: LoadBalancingStrategy, filters: usize) -> [Duration; 3] {
         .collect();
     let select = |filter: &String, key: u32| {
         let cx = PickContext::new().with_key(key.into());
-        drop(registry.select(Some(filter), &cx).expect("they are alive"));
+        drop(registry.select(Some(filter), &cx).expect("an alive worker"));
     };
     let (mut events, mut next) = (Duration::ZERO, Duration::ZERO);
     for index in 0..EVENTS {

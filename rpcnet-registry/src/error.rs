@@ -9,7 +9,7 @@ pub enum SelectError {
     /// The filter cannot be parsed. The caller's fault; the same text will fail again.
     #[error(transparent)]
     InvalidFilter(#[from] FilterError),
-    /// No worker's tags match the filter. Retry when a node has joined or changed its tags.
+    /// The tags of no worker match the filter. Retry when a node has joined or changed its tags.
     #[error("there is no worker{}", matching_suffix(.filter))]
     NoMatch {
         /// The filter.
@@ -41,7 +41,7 @@ pub enum SelectError {
     NamedWorker {
         /// The name that was requested.
         name: String,
-        /// Why it cannot be selected.
+        /// The reason.
         reason: UnselectableReason,
     },
     /// The source of the registry is no longer live: the node whose view it is has left, is
@@ -94,8 +94,8 @@ pub enum UnselectableReason {
         /// The state of the node.
         state: NodeState,
     },
-    /// It is the local node, which is selected only [with](crate::WorkerRegistry::with_local) a
-    /// setting. The caller's fault.
+    /// The worker is the local node, which is selected only
+    /// [with](crate::WorkerRegistry::with_local) a setting. The caller's fault.
     #[error("it is the local node, which the settings of the registry exclude")]
     LocalNode,
     /// The node [serves no methods](crate::SERVES_TAG). Retry when it does.

@@ -36,7 +36,7 @@ pub enum ClusterEvent {
     NodeUnreachable(Arc<NodeInfo>),
     /// A node that could not be reached replies again.
     NodeReachable(Arc<NodeInfo>),
-    /// No peer reaches this node at its advertised address. It is not ready.
+    /// This node cannot be reached by any peer at its advertised address. It is not ready.
     AddressUnreachable {
         /// The advertised address.
         addr: SocketAddr,

@@ -77,13 +77,13 @@ impl fmt::Display for NodeState {
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct NodeInfo {
-    /// Its identity.
+    /// The identity.
     pub id: NodeId,
-    /// Its address.
+    /// The address.
     pub addr: SocketAddr,
-    /// Its tags.
+    /// The tags.
     pub tags: Tags,
-    /// Its state.
+    /// The state.
     pub state: NodeState,
     /// The number of suspicions that it had to refute, as a version of what it announces.
     pub incarnation: u32,
@@ -197,7 +197,7 @@ pub const SERVES_TAG: &str = "rpcnet.serves";
 /// Value of the tag [`SERVES_TAG`] of a node that serves no methods.
 pub const SERVES_NOTHING: &str = "none";
 
-/// For balancers that prefer some nodes over others.
+/// Tags for balancers that prefer some nodes over others.
 impl rpcnet_balance::TagLookup for NodeInfo {
     fn tag(&self, key: &str) -> Option<&str> {
         self.tags.value(key)

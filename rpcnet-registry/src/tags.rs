@@ -9,7 +9,7 @@ pub struct Tags {
 }
 
 impl Tags {
-    /// No tags.
+    /// An empty map.
     #[must_use]
     pub fn new() -> Self {
         Self::default()

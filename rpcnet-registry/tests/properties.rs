@@ -368,7 +368,7 @@ proptest! {
 
             // A subscriber that follows the events has the same state.
             while let Some(event) = events.try_recv() {
-                let node = event.node().expect("only nodes change here");
+                let node = event.node().expect("an event of a node");
                 replayed.insert(Arc::clone(&node.id.name), Arc::clone(node));
             }
             let replayed: Vec<_> = replayed.values().cloned().collect();

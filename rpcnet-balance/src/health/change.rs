@@ -28,9 +28,9 @@ pub enum HealthChange {
     Ejected {
         /// The id of the endpoint.
         endpoint: u64,
-        /// Why it was ejected.
+        /// The reason of the ejection.
         reason: EjectionReason,
-        /// How often it was ejected recently.
+        /// The number of recent ejections, including this one.
         ejection_count: u32,
         /// The time until the next probe.
         probe_in: Duration,
@@ -124,7 +124,8 @@ impl fmt::Display for EjectionReason {
     }
 }
 
-/// Up to two health changes: one call may show that an endpoint is reachable and works.
+/// Health changes of one call, up to two: it may show that an endpoint is reachable and that it
+/// works.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct HealthChanges([Option<HealthChange>; 2]);
 
@@ -165,7 +166,7 @@ pub struct HealthStats {
     pub probes: u64,
     /// Probes that failed.
     pub probes_failed: u64,
-    /// How often a group went into panic mode.
+    /// Transitions of groups into panic mode.
     pub panics: u64,
 }
 

@@ -338,7 +338,7 @@ impl OutlierDetector {
 }
 
 impl Default for OutlierDetector {
-    /// With everything on, and a constant seed.
+    /// A detector with everything on, and a constant seed.
     fn default() -> Self {
         Self::seeded(HealthConfig::new(), 0)
     }

@@ -120,7 +120,7 @@ impl OutlierDetector {
         })
     }
 
-    /// How long a probe may keep others waiting.
+    /// The longest time that a probe may keep others waiting.
     fn lease(&self, endpoint: &Endpoint) -> Duration {
         let base = self
             .config

@@ -154,12 +154,12 @@ fn a_released_probe_allows_another() {
     let (_, claim) = probe(&detector, &view, at(200)).expect("a due probe");
     detector.release_probe(&view[0], &claim, at(250));
     assert_eq!(probe(&detector, &view, at(249)), None);
-    let (_, second) = probe(&detector, &view, at(250)).expect("another one");
+    let (_, second) = probe(&detector, &view, at(250)).expect("a second probe");
     // The first was released already.
     detector.release_probe(&view[0], &claim, at(250));
     assert_eq!(probe(&detector, &view, at(260)), None);
     // A probe whose outcome is never recorded blocks others for its lease, not for ever.
-    let (_, third) = probe(&detector, &view, at(250) + 31 * SECOND).expect("a third one");
+    let (_, third) = probe(&detector, &view, at(250) + 31 * SECOND).expect("a third probe");
     assert_ne!(second, third);
 }
 
@@ -171,7 +171,7 @@ fn probes_avoid_excluded_and_draining_endpoints() {
     }
     detector.set_draining(&view[1], true);
     let cx = PickContext::new().with_now(at(500)).with_excluded(&[0]);
-    let (index, _) = detector.probe(&view, &cx).expect("one may");
+    let (index, _) = detector.probe(&view, &cx).expect("a probe");
     assert_eq!(index, 2);
     assert_eq!(
         detector.probe(&view, &cx),
@@ -205,7 +205,7 @@ fn a_refused_request_is_neither_failure_nor_success() {
     );
     assert_eq!(endpoint.flags(), ExclusionFlags::EJECTED);
     assert_eq!(probe(&detector, &view, later), None);
-    let (_, claim) = probe(&detector, &view, later + SECOND).expect("another one");
+    let (_, claim) = probe(&detector, &view, later + SECOND).expect("a second probe");
     let answering = outcome(OutcomeKind::StreamStarted, later + SECOND);
     detector
         .on_probe_outcome(endpoint, &claim, &answering)
@@ -299,7 +299,7 @@ fn a_recovered_worker_may_start_slowly() {
     (0..5).for_each(|_| {
         detector.on_outcome(&view[2], &outcome(OutcomeKind::Failure, at(0)));
     });
-    let (index, claim) = probe(&detector, &view, at(30_000)).expect("it is due");
+    let (index, claim) = probe(&detector, &view, at(30_000)).expect("a due probe");
     assert_eq!((index, view[2].ready_since()), (2, None));
     detector.on_probe_outcome(&view[2], &claim, &outcome(OutcomeKind::Success, at(30_010)));
     assert_eq!(view[2].ready_since(), Some(at(30_010)));

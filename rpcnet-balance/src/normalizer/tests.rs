@@ -24,7 +24,7 @@ fn answer(normalizer: &LatencyNormalizer, kind: u64, now: u64, took: Duration) -
     let outcome = Outcome::new(OutcomeKind::Success, took).with_now(at(now));
     let outcome = normalizer.record(kind, outcome);
     assert_eq!(outcome.latency, took, "the measured one stays");
-    let normalized = outcome.normalized_latency.expect("it has answered");
+    let normalized = outcome.normalized_latency.expect("a latency");
     normalized.as_secs_f64() * 1e3
 }
 
@@ -96,7 +96,7 @@ fn attempts_that_were_not_served_keep_their_latency() {
         assert_eq!(of(kind).normalized_latency, Some(ms(900)), "{kind:?}");
     }
     for kind in [OutcomeKind::Failure, OutcomeKind::Cancelled] {
-        let normalized = of(kind).normalized_latency.expect("it is known");
+        let normalized = of(kind).normalized_latency.expect("a usual latency");
         assert!(normalized < ms(10), "{kind:?}: {normalized:?}");
     }
 }
@@ -181,7 +181,7 @@ fn concurrent_records_keep_the_usual_latency() {
             });
         }
     });
-    let long = f64::from(normalizer.find(LONG).expect("it is known").nanos());
+    let long = f64::from(normalizer.find(LONG).expect("a usual latency").nanos());
     assert!((long / 3e9 - 1.0).abs() < 0.01, "{long}");
 }
 

@@ -459,7 +459,7 @@ const DETECTION_DELAY: Duration = Duration::from_secs(3);
 const ARRIVALS: u64 = 0;
 const BALANCERS: u64 = 1;
 const JITTER: u64 = 2;
-/// From here on, one for each call.
+/// First stream of the methods; there is one for each call.
 const METHODS: u64 = 1 << 31;
-/// From here on, one for each attempt.
+/// First stream of the service times; there is one for each attempt.
 const CHANCE: u64 = 1 << 32;

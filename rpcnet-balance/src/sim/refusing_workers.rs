@@ -51,6 +51,6 @@ impl RefusingWorkers {
     }
 }
 
-/// As in `rpcnet-client`.
+/// Delays as in `rpcnet-client`.
 const PROBE_AFTER_MIN: Duration = Duration::from_secs(5);
 const PROBE_AFTER_MAX: Duration = Duration::from_secs(300);

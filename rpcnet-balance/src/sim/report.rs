@@ -22,11 +22,11 @@ pub struct Call {
     pub client: usize,
     /// The method: 0, or the number of a [method](super::FleetScenario::with_method).
     pub method: usize,
-    /// When it began.
+    /// The time when it began.
     pub began: Time,
     /// Time from its beginning to its end.
     pub took: Duration,
-    /// Its result.
+    /// The result.
     pub result: CallResult,
 }
 
@@ -52,9 +52,9 @@ pub struct Attempt {
     pub call: usize,
     /// The worker.
     pub worker: usize,
-    /// When it began.
+    /// The time when it began.
     pub began: Time,
-    /// Its kind.
+    /// The kind of attempt.
     pub kind: AttemptKind,
 }
 

@@ -19,8 +19,8 @@ pub struct FleetScenario {
 }
 
 impl FleetScenario {
-    /// One client that puts this load on these workers for 10 s without changes, with a network
-    /// delay of 50 µs each way.
+    /// A scenario of one client that puts this load on these workers for 10 s without changes, with
+    /// a network delay of 50 µs each way.
     #[must_use]
     pub const fn new(workers: Vec<SimWorker>, load: Load) -> Self {
         Self {
@@ -156,7 +156,8 @@ impl Load {
         }
     }
 
-    /// From this time on the rate is `per_s`. Without effect on a closed loop.
+    /// Changes the rate of an open loop to `per_s` from this time on. Without effect on a closed
+    /// loop.
     #[must_use]
     pub fn then(mut self, from: Duration, per_s: f64) -> Self {
         if let LoadKind::Open(steps) = &mut self.kind {

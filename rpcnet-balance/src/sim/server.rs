@@ -24,7 +24,7 @@ pub(super) struct Server {
     rejecting: bool,
     underreporting: bool,
     slowdown: f64,
-    /// When it started cold.
+    /// The time of a cold start.
     started: Option<Time>,
     /// Since when it drains.
     draining: Option<Time>,
@@ -38,7 +38,7 @@ pub(super) struct Server {
     overdue: Vec<usize>,
 }
 
-/// What a server shares with the rest of the simulation.
+/// Context of a server: what it shares with the rest of the simulation.
 #[derive(Debug)]
 pub(super) struct ServerContext<'a> {
     pub(super) events: &'a mut EventQueue,
@@ -69,7 +69,7 @@ impl Server {
         }
     }
 
-    /// Its incarnation, if it is running.
+    /// The incarnation of a running server.
     pub(super) fn incarnation(&self) -> Option<u32> {
         self.up.then_some(self.incarnation)
     }
@@ -362,7 +362,7 @@ const FAILURE_TIME: Duration = Duration::from_micros(100);
 /// Time until a client notices that a connection is broken on which it waits for a reply.
 const DISCONNECT_DETECTION_DELAY: Duration = Duration::from_millis(100);
 
-/// How long a draining server continues to take calls.
+/// Time for which a draining server continues to take calls.
 const DRAIN_GRACE: Duration = Duration::from_secs(1);
 
 const RETRY_AFTER_MIN: Duration = Duration::from_millis(1);

@@ -9,7 +9,7 @@ use crate::rng::{GOLDEN, Rng, mix};
 pub(super) struct SimRng(Rng);
 
 impl SimRng {
-    /// One of many streams of a seed.
+    /// The generator of one of many streams of a seed.
     pub(super) fn new(seed: u64, stream: u64) -> Self {
         Self(Rng::seeded(mix(seed ^ mix(stream ^ GOLDEN))))
     }

@@ -161,7 +161,7 @@ fn an_overloaded_worker_rejects_the_excess_and_serves_the_rest() {
         .iter()
         .filter(|call| call.result == CallResult::Answered);
     // Few are served for longer than 100 ms.
-    let most = answered.map(|call| call.took).max().expect("some");
+    let most = answered.map(|call| call.took).max().expect("a call");
     assert!(most < ms(50 + 150), "{most:?}");
 }
 
@@ -194,7 +194,7 @@ fn an_unreachable_worker_fails_no_call() {
     assert!(extra < 60, "{extra}");
 }
 
-/// One of five workers refuses everything from 1 s on.
+/// A scenario in which one of five workers refuses everything from 1 s on.
 fn old_version(policy: ClientPolicy) -> FleetScenario {
     FleetScenario::new(vec![worker(); 5], Load::open(2_000.0))
         .with_policy(policy)

@@ -27,13 +27,13 @@ impl FilterError {
         self.position
     }
 
-    /// What was expected there.
+    /// The syntax that was expected there.
     #[must_use]
     pub const fn expected(&self) -> &'static str {
         self.expected
     }
 
-    /// What to write instead, if it is a known mistake.
+    /// A hint what to write instead, if it is a known mistake.
     #[must_use]
     pub fn hint(&self) -> Option<&str> {
         self.hint.as_deref()

@@ -37,7 +37,7 @@ pub(super) struct BuildState {
     is_building: AtomicBool,
     /// Whether it was used since the last eviction.
     is_used: AtomicBool,
-    /// Held by the caller that builds the next group.
+    /// Lock of the caller that builds the next group.
     build: Mutex<()>,
 }
 

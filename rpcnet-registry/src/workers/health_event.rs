@@ -27,9 +27,9 @@ pub enum HealthEvent {
     NodeEjected {
         /// The node.
         node: Arc<NodeInfo>,
-        /// Why it was ejected.
+        /// The reason of the ejection.
         reason: EjectionReason,
-        /// How often it was ejected recently.
+        /// The number of recent ejections, including this one.
         ejection_count: u32,
         /// The time until the next probe.
         probe_in: Duration,

@@ -24,7 +24,7 @@ use crate::{
 };
 
 pub(super) struct SelectionState {
-    /// Held while an event is applied, and while a group is published.
+    /// State that is locked while an event is applied, and while a group is published.
     event_state: Mutex<EventState>,
     pub(super) table: SharedWorkerTable,
     pub(super) selection: ArcSwap<SelectionTables>,
@@ -35,7 +35,7 @@ pub(super) struct SelectionState {
 /// Immutable tables that a selection reads.
 #[derive(Debug, Clone)]
 pub(super) struct SelectionTables {
-    /// Few, so that comparing them is faster than hashing the text.
+    /// Groups by the text of their filter. They are few, so comparing texts is faster than hashing.
     pub(super) groups: BTreeMap<Arc<str>, Arc<Group>>,
     pub(super) health: Arc<HealthTracker>,
     pub(super) source: SourceState,

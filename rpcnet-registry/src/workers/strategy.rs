@@ -25,9 +25,9 @@ pub enum LoadBalancingStrategy {
     Random,
     /// The fewest calls in flight, a random one in a tie: `least-connections`.
     LeastConnections,
-    /// In proportion to weights, as evenly as round robin: `weighted`.
+    /// Weighted choice in proportion to weights, as evenly as round robin: `weighted`.
     Weighted,
-    /// In proportion to weights and reported load: `weighted-by-load`.
+    /// Weighted choice in proportion to weights and reported load: `weighted-by-load`.
     WeightedByLoad,
     /// The less loaded of two random ones: `power-of-two`.
     PowerOfTwo,

@@ -435,7 +435,7 @@ fn node_finds_a_worker_by_name_in_any_state() {
     let cluster = cluster();
     let registry = started(&cluster, LoadBalancingStrategy::RoundRobin);
     for name in ["a", "b", "c", "director"] {
-        let node = registry.node(name).expect("it is there");
+        let node = registry.node(name).expect("a worker");
         assert_eq!((&*node.id.name, node.state), (name, NodeState::Alive));
     }
     assert!(registry.node("unknown").is_none());

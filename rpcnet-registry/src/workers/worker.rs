@@ -17,7 +17,7 @@ use crate::{NodeId, NodeInfo, Tags};
 pub struct Worker {
     /// The name to display: its tag `label`, or else the node's name.
     pub label: Arc<str>,
-    /// Its address.
+    /// The address.
     pub addr: SocketAddr,
     tier: Arc<HealthTier>,
     index: usize,
@@ -26,14 +26,14 @@ pub struct Worker {
     probe: Option<ProbeGuard>,
 }
 
-/// What the latency of a call is compared with.
+/// Kind of a call: what its latency is compared with.
 #[derive(Debug, Clone, Copy)]
 enum CallKind {
-    /// With nothing: it counts as measured.
+    /// A call of unknown method: its latency counts as measured.
     Unnamed,
-    /// With the usual latency of a method, whose name has this hash.
+    /// A call of the method whose name has this hash: its latency is compared with the usual one.
     Method(u64),
-    /// With nothing: it does not count.
+    /// A stream: its latency does not count.
     Stream,
 }
 
@@ -65,13 +65,13 @@ impl Candidate {
         &self.entry().node
     }
 
-    /// Its identity.
+    /// The identity of the worker.
     #[must_use]
     pub fn id(&self) -> &NodeId {
         &self.node().id
     }
 
-    /// Its id for balancers: see [`Worker::endpoint_id`].
+    /// The id for balancers: see [`Worker::endpoint_id`].
     #[must_use]
     pub fn endpoint_id(&self) -> u64 {
         self.entry().endpoint.id()
@@ -147,19 +147,19 @@ impl Worker {
         &self.tier.entries[self.index].node
     }
 
-    /// Its identity.
+    /// The identity of the worker.
     #[must_use]
     pub fn id(&self) -> &NodeId {
         &self.node().id
     }
 
-    /// Its tags.
+    /// The tags of the worker.
     #[must_use]
     pub fn tags(&self) -> &Tags {
         &self.node().tags
     }
 
-    /// Its id for balancers and in [`PickContext::with_excluded`]: a hash of its name.
+    /// The id for balancers and in [`PickContext::with_excluded`]: a hash of the name.
     #[must_use]
     pub fn endpoint_id(&self) -> u64 {
         self.call.endpoint().id()
@@ -177,8 +177,8 @@ impl Worker {
         self.call.endpoint().in_flight()
     }
 
-    /// Its endpoint, which balancers see. It stays the same for as long as the process of the
-    /// worker is known, whatever else changes.
+    /// The endpoint of the worker, which balancers see. It stays the same for as long as the
+    /// process of the worker is known, whatever else changes.
     #[must_use]
     pub fn endpoint(&self) -> &Arc<Endpoint> {
         self.call.endpoint()

@@ -22,9 +22,9 @@ pub struct WorkerStatus {
     pub node: Arc<NodeInfo>,
     /// The number of calls of this process in flight there.
     pub in_flight: u32,
-    /// Why it is avoided, by the outcomes of calls of this process; usually empty.
+    /// Reasons why the worker is avoided, by the outcomes of calls of this process; usually empty.
     pub flags: ExclusionFlags,
-    /// Its capacity relative to others, from its tag `weight`; 0 if it is to take no calls.
+    /// Capacity relative to others, from the tag `weight`; 0 if the worker is to take no calls.
     pub weight: f32,
     /// The load that it last reported.
     pub reported_load: Option<ReportedLoad>,

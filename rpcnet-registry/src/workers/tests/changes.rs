@@ -188,8 +188,8 @@ fn concurrent_callers_build_once_and_pick_from_the_previous_view_meanwhile() {
         let joined: Vec<_> = others.into_iter().map(|other| other.join()).collect();
         // Before anything can fail: the one that builds waits for it.
         barrier.wait();
-        building.join().expect("it selects");
-        let ids = joined.into_iter().flat_map(|ids| ids.expect("it selects"));
+        building.join().expect("a selection");
+        let ids = joined.into_iter().flat_map(|ids| ids.expect("a selection"));
         let names: BTreeSet<String> = ids.map(|id| id.to_string()).collect();
         // A worker that is gone is not picked, nor is a former process; a new one is seen when the
         // view is built.
@@ -223,7 +223,7 @@ fn a_selection_without_candidates_waits_for_the_rebuild() {
         let first = scope.spawn(|| select(&registry, "role=worker"));
         barrier.wait();
         for selecting in [building, waiting, first] {
-            assert_eq!(selecting.join().expect("it selects"), "b");
+            assert_eq!(selecting.join().expect("a selection"), "b");
         }
     });
     assert_eq!(work.take(), (1, 1));
@@ -262,7 +262,7 @@ fn a_panic_in_a_rebuild_leaves_the_build_to_the_next_caller() {
         cluster.insert(worker(name));
         work.panics.store(true, Ordering::Relaxed);
         assert!(selects().is_err(), "the caller that builds hears of it");
-        let workers: Vec<_> = (0..4).map(|_| selects().expect("it selects")).collect();
+        let workers: Vec<_> = (0..4).map(|_| selects().expect("a selection")).collect();
         assert!(workers.iter().any(|one| one == name), "{workers:?}");
         assert_eq!(work.take(), expected);
     }
@@ -280,17 +280,17 @@ fn a_selection_by_name_and_a_list_of_all_wait_for_no_rebuild() {
         *work.hold.lock() = Some(begun);
         thread::scope(|scope| {
             let building = scope.spawn(|| select(&registry, "role=worker"));
-            let go_on = begins.recv().expect("it builds");
+            let go_on = begins.recv().expect("a build");
             let filter = Some("role=worker");
             let all = registry.candidates(filter).expect("two workers");
             assert_eq!(all.len(), 2, "with the latest changes: {all:?}");
-            let named = registry.select_named(filter, come).expect("it is there");
+            let named = registry.select_named(filter, come).expect("a worker");
             assert_eq!(named.in_flight(), 1);
             named.report(&Outcome::new(OutcomeKind::Success, Duration::ZERO));
             assert!(registry.select_named(filter, "a").is_ok() == gone.is_empty());
             assert_eq!(work.take(), (0, 0), "the rebuild is still under way");
             go_on.send(()).expect("the rebuild still waits");
-            building.join().expect("it selects");
+            building.join().expect("a selection");
         });
         assert_eq!(work.take(), (1, 2));
     }

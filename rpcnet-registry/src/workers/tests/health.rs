@@ -25,7 +25,7 @@ fn watched(config: HealthConfig) -> (StaticMembership, WorkerRegistry) {
 fn named(registry: &WorkerRegistry, name: &str) -> Worker {
     let all = registry.select_all(Some("role=worker")).unwrap();
     let found = all.into_iter().find(|one| &*one.id().name == name);
-    found.expect("it is there")
+    found.expect("a worker")
 }
 
 /// The names picked in six selections.
@@ -296,12 +296,12 @@ fn a_recovered_worker_may_start_slowly() {
     registry.on_unreachable(endpoint);
     assert_eq!(endpoint.ready_since(), None);
     registry.on_reachable(endpoint);
-    let reached = endpoint.ready_since().expect("from now on");
+    let reached = endpoint.ready_since().expect("a time");
     assert!(reached >= before);
     registry.set_draining(endpoint, true);
     let before = registry.now();
     registry.set_draining(endpoint, false);
-    assert!(endpoint.ready_since().expect("from now on") >= before);
+    assert!(endpoint.ready_since().expect("a time") >= before);
 }
 
 #[test]
@@ -343,7 +343,7 @@ fn success_rates_are_compared_after_the_interval() {
     }
     assert!(events.try_recv().is_none());
     report("a", OutcomeKind::Success, began + 11 * SECOND);
-    let event = events.try_recv().expect("it was looked at");
+    let event = events.try_recv().expect("an event");
     let HealthEvent::NodeEjected { node, reason, .. } = event else {
         panic!("{event:?}");
     };

@@ -15,7 +15,7 @@ fn answered(registry: &WorkerRegistry, name: &str, method: &str, took: Duration)
 fn latency(registry: &WorkerRegistry, name: &str) -> Duration {
     let workers = registry.workers(None).unwrap();
     let worker = workers.iter().find(|one| &*one.label == name);
-    worker.and_then(|one| one.latency).expect("it has answered")
+    worker.and_then(|one| one.latency).expect("a latency")
 }
 
 #[test]
