@@ -63,7 +63,7 @@ enum Command {
     /// Experiments with whole clusters in virtual time: ours beside its rivals.
     Sim(xtask_sim::Options),
     /// The rules no compiler checks: who depends on whom, purity, papers that agree.
-    Tidy,
+    Tidy(tidy::Options),
 }
 
 fn main() -> ExitCode {
@@ -81,7 +81,7 @@ fn main() -> ExitCode {
         Command::Figures => figures::run(),
         Command::Fuzz(options) => fuzz::run(&options),
         Command::Sim(options) => xtask_sim::run(&options),
-        Command::Tidy => tidy::run(),
+        Command::Tidy(options) => tidy::run(&options),
     };
     outcome.unwrap_or_else(|error| {
         eprintln!("error: {error}");

@@ -5,21 +5,36 @@
 
 mod commands;
 mod dependencies;
+mod known;
+mod language;
 mod links;
 mod manifests;
+mod modules;
 mod package_docs;
 mod quoted_versions;
 mod signatures;
 mod source_files;
+mod type_names;
+mod use_circles;
 
 use std::{error::Error, fmt, fs, path::PathBuf, process::ExitCode};
 
-use clap::CommandFactory;
+use clap::{Args, CommandFactory};
+use known::Known;
 use links::Links;
 use manifests::Metadata;
+use modules::ModuleTree;
 use package_docs::PackageDocs;
 
 use crate::project::{self, Outcome};
+
+/// How to check.
+#[derive(Debug, Default, Args)]
+pub(crate) struct Options {
+    /// Remove from the list of tolerated findings what no longer occurs, and lower its numbers.
+    #[arg(long)]
+    shrink: bool,
+}
 
 /// A broken rule: where, and what is wrong there.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -54,8 +69,8 @@ impl fmt::Display for Problem {
 /// # Errors
 ///
 /// When cargo or git cannot be asked or a file cannot be read.
-pub(crate) fn run() -> Outcome {
-    let problems = check_workspace()?;
+pub(crate) fn run(options: &Options) -> Outcome {
+    let problems = check_workspace(options)?;
     for problem in &problems {
         println!("{problem}");
     }
@@ -69,7 +84,7 @@ pub(crate) fn run() -> Outcome {
 }
 
 /// Every broken rule in the workspace.
-fn check_workspace() -> Result<Vec<Problem>, Box<dyn Error>> {
+fn check_workspace(options: &Options) -> Result<Vec<Problem>, Box<dyn Error>> {
     let mut metadata = project::cargo();
     metadata.args(["metadata", "--no-deps", "--locked", "--format-version", "1"]);
     let metadata = Metadata::parse(&project::run_for_stdout(&mut metadata)?)?;
@@ -119,6 +134,21 @@ fn check_workspace() -> Result<Vec<Problem>, Box<dyn Error>> {
             .collect();
         problems.extend(signatures::check(&sources));
     }
+    let roots = published.iter().map(|name| format!("{name}/src/lib.rs"));
+    let roots: Vec<_> = roots.collect();
+    let trees = roots.iter().map(|root| ModuleTree::read(root, &files));
+    let trees = trees.collect::<Result<Vec<_>, _>>()?;
+    problems.extend(use_circles::check(&trees, use_circles::KNOWN));
+    let mut findings = language::find(&files, &published);
+    findings.extend(type_names::find(&trees));
+    let list = project::root().join(known::LIST);
+    let mut known = Known::parse(&fs::read_to_string(&list)?)?;
+    if options.shrink {
+        let shrunk = known.shrunk(&findings);
+        fs::write(&list, &shrunk)?;
+        known = Known::parse(&shrunk)?;
+    }
+    problems.extend(known.check(&findings));
     problems.sort();
     problems.dedup();
     Ok(problems)
@@ -161,7 +191,7 @@ mod tests {
 
     #[test]
     fn the_workspace_is_tidy() {
-        let problems = check_workspace().unwrap();
+        let problems = check_workspace(&Options::default()).unwrap();
         let lines: Vec<_> = problems.iter().map(Problem::to_string).collect();
         assert!(lines.is_empty(), "{}", lines.join("\n"));
     }

@@ -143,7 +143,7 @@ fn anchors(markdown: &str) -> BTreeSet<String> {
 }
 
 /// The numbered lines outside of code blocks.
-fn prose(markdown: &str) -> impl Iterator<Item = (usize, &str)> {
+pub(crate) fn prose(markdown: &str) -> impl Iterator<Item = (usize, &str)> {
     let mut in_code = false;
     (1..).zip(markdown.lines()).filter(move |(_, line)| {
         let is_fence = line.trim_start().starts_with("```");
