@@ -24,10 +24,10 @@ mod timeline;
 use std::{error::Error, path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::Args;
+use xtask_harness::{Outcome, run_until_interrupted};
 use xtask_report::Document;
 
 use self::{checks::Row, scenario::Scenario};
-use crate::{project, signal::interrupted};
 
 /// What goes wrong, and how many calls meet with it.
 #[derive(Debug, Clone, Args)]
@@ -82,24 +82,11 @@ impl Options {
 /// # Errors
 ///
 /// When it could not be carried through.
-pub(crate) fn run(options: &Options) -> project::Outcome {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
-    let outcome = runtime.block_on(async {
-        tokio::select! {
-            outcome = run_scenarios(options) => outcome.map(Some),
-            signal = interrupted() => signal.map(|()| None).map_err(Into::into),
-        }
-    })?;
-    // By now every child is gone: those that were still there were killed with their handle.
-    Ok(outcome.unwrap_or_else(|| {
-        eprintln!("interrupted");
-        ExitCode::from(130)
-    }))
+pub(crate) fn run(options: &Options) -> Outcome {
+    run_until_interrupted(run_scenarios(options))
 }
 
-async fn run_scenarios(options: &Options) -> project::Outcome {
+async fn run_scenarios(options: &Options) -> Outcome {
     if options.hosts.namespaces {
         return namespaces::run(&options.hosts, options.quick, options.json.as_ref()).await;
     }

@@ -4,13 +4,10 @@
 
 mod bench;
 mod chaos;
-mod child_process;
 mod ci;
-mod demo;
 mod figures;
 mod fuzz;
 mod project;
-mod signal;
 mod tidy;
 
 use std::process::ExitCode;
@@ -52,10 +49,10 @@ enum Command {
     Ci(ci::Options),
     /// A director and three workers, processes of their own, digest files while one worker is
     /// killed, one added and one drained.
-    Demo(demo::run::Options),
+    Demo(xtask_demo::Options),
     /// One process of the demo.
     #[command(hide = true)]
-    DemoNode(demo::node::Options),
+    DemoNode(xtask_demo::NodeOptions),
     /// Figures of the README of rpcnet-swim beside what the simulations print now.
     Figures,
     /// Fuzz targets: every decoder, engines under attack, a server and a client against peers that lie, a minute each.
@@ -76,8 +73,8 @@ fn main() -> ExitCode {
         Command::ChaosHost(options) => chaos::namespaces::node::run(&options),
         Command::ChaosNode(options) => chaos::node::run(&options),
         Command::Ci(options) => ci::run(&options),
-        Command::Demo(options) => demo::run::run(&options),
-        Command::DemoNode(options) => demo::node::run(&options),
+        Command::Demo(options) => xtask_demo::run(&options),
+        Command::DemoNode(options) => xtask_demo::run_node(&options),
         Command::Figures => figures::run(),
         Command::Fuzz(options) => fuzz::run(&options),
         Command::Sim(options) => xtask_sim::run(&options),

@@ -5,11 +5,10 @@ use std::{
     error::Error,
     ffi::OsStr,
     path::{Path, PathBuf},
-    process::{Command, ExitCode, Stdio},
+    process::{Command, Stdio},
 };
 
-/// What a command ends with: its verdict, or the reason why it could not come to one.
-pub(crate) type Outcome = Result<ExitCode, Box<dyn Error>>;
+pub(crate) use xtask_harness::Outcome;
 
 /// The folder of the workspace's `Cargo.toml`.
 pub(crate) fn root() -> &'static Path {

@@ -15,6 +15,7 @@ pub(crate) mod service;
 use std::{error::Error, process::ExitCode};
 
 use clap::Args;
+use xtask_harness::{Outcome, run_until_interrupted};
 use xtask_load::CallReport;
 use xtask_report::{Document, Progress};
 
@@ -26,7 +27,6 @@ use super::{
     rpc,
     subjects::{OURS, Subject, SubjectKind},
 };
-use crate::{project::Outcome, signal::interrupted};
 
 /// How it is measured.
 #[derive(Debug, Clone, Args)]
@@ -41,32 +41,22 @@ pub(crate) struct Options {
 ///
 /// When it could not be carried through.
 pub(crate) fn run(options: &Options) -> Outcome {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
     let calls = Calls::from(options.measuring.clone());
-    let rows = runtime.block_on(async {
-        tokio::select! {
-            rows = measure(&calls) => rows.map(Some),
-            signal = interrupted() => signal.map(|()| None).map_err(Into::into),
+    run_until_interrupted(async {
+        let rows = measure(&calls).await?;
+        print!("{}", report::text(&rows));
+        if let Some(file) = &options.measuring.json {
+            Document::new("bench cluster", &rows).write(file)?;
         }
-    })?;
-    let Some(rows) = rows else {
-        eprintln!("interrupted");
-        return Ok(ExitCode::from(130));
-    };
-    print!("{}", report::text(&rows));
-    if let Some(file) = &options.measuring.json {
-        Document::new("bench cluster", &rows).write(file)?;
-    }
-    if let Some(file) = &options.measuring.svg {
-        std::fs::write(file, report::figure(&rows))?;
-    }
-    let missed = report::targets(&rows).iter().any(|target| !target.met);
-    Ok(if missed && !options.measuring.quick {
-        ExitCode::FAILURE
-    } else {
-        ExitCode::SUCCESS
+        if let Some(file) = &options.measuring.svg {
+            std::fs::write(file, report::figure(&rows))?;
+        }
+        let missed = report::targets(&rows).iter().any(|target| !target.met);
+        Ok(if missed && !options.measuring.quick {
+            ExitCode::FAILURE
+        } else {
+            ExitCode::SUCCESS
+        })
     })
 }
 

@@ -13,10 +13,10 @@ mod report;
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::Args;
+use xtask_harness::{Outcome, run_until_interrupted};
 use xtask_report::Document;
 
-use self::{placement::Placement, processes::Processes};
-use crate::{project::Outcome, signal::interrupted};
+use self::placement::Placement;
 
 /// How large a cluster, for how long.
 #[derive(Debug, Clone, Args)]
@@ -70,21 +70,8 @@ impl Options {
 pub(crate) fn run(options: &Options) -> Outcome {
     let placement = Placement::new(options.nodes(), options.processes.into(), options.kill())?;
     file_limit::raise_file_limit(placement.members_max() + DESCRIPTORS_RESERVED)?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
-    runtime.block_on(async {
-        let mut processes = Processes::default();
-        let outcome = tokio::select! {
-            measured = phases::measure(options, &placement, &mut processes) => measured.map(Some),
-            signal = interrupted() => signal.map(|()| None).map_err(Into::into),
-        };
-        // However it went: nobody stays behind.
-        processes.end().await;
-        let Some(measured) = outcome? else {
-            eprintln!("interrupted");
-            return Ok(ExitCode::from(130));
-        };
+    run_until_interrupted(async {
+        let measured = phases::measure(options, &placement).await?;
         print!("{}", report::text(&measured));
         if let Some(file) = &options.json {
             Document::new("bench gossip", std::slice::from_ref(&measured.figures)).write(file)?;

@@ -3,9 +3,9 @@
 use std::{error::Error, process::ExitCode};
 
 use serde::Serialize;
+use xtask_harness::{Outcome, run_until_interrupted};
 use xtask_load::{CallReport, ClosedLoop, Job};
-
-use xtask_report::Progress;
+use xtask_report::{Document, Progress};
 
 use super::{
     bulk,
@@ -20,9 +20,6 @@ use super::{
     subjects::{self, Subject},
     table, targets,
 };
-use xtask_report::Document;
-
-use crate::{project::Outcome, signal::interrupted};
 
 /// Measures what the options say.
 ///
@@ -30,19 +27,7 @@ use crate::{project::Outcome, signal::interrupted};
 ///
 /// When a call fails, a reply is wrong, or it could not be carried through.
 pub(crate) fn run(options: &Options) -> Outcome {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
-    runtime.block_on(async {
-        tokio::select! {
-            done = run_mode(options) => done.map(|()| ExitCode::SUCCESS),
-            signal = interrupted() => {
-                signal?;
-                eprintln!("interrupted");
-                Ok(ExitCode::from(130))
-            }
-        }
-    })
+    run_until_interrupted(async { run_mode(options).await.map(|()| ExitCode::SUCCESS) })
 }
 
 async fn run_mode(options: &Options) -> Result<(), Box<dyn Error>> {

@@ -24,7 +24,7 @@ use self::{
     slot_holder::SlotHolder,
 };
 use super::{
-    node::{self, Link, Role},
+    node::{Link, Role},
     protocol::{Notice, Order, Target},
 };
 
@@ -36,7 +36,7 @@ pub(super) async fn run_attacker(
     link: &mut Link,
     role: Role,
 ) -> Result<(), Box<dyn Error + Send + Sync>> {
-    let setup = node::receive_setup(link).await?;
+    let setup = link.setup(Order::into_setup).await?;
     let endpoint = RawEndpoint::open(&setup.node)?;
     let notices = link.notices();
     let addr = endpoint.local_addr()?;

@@ -1,10 +1,10 @@
 //! The processes of a run.
 
-use std::{error::Error, net::SocketAddr, path::Path, time::Duration};
+use std::{error::Error, net::SocketAddr, time::Duration};
 
-use rpcnet_client::{DevCa, swim::ClusterKey};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::time::Instant;
+use xtask_harness::{ChildProcess, NodeSetup, RunKeys};
 
 use super::{
     call_report::DirectorReport,
@@ -13,15 +13,10 @@ use super::{
     protocol::{Notice, Order, Setup, Target, WorkerBehaviour},
     scenario::Scenario,
 };
-use crate::{
-    child_process::process_handle::ChildProcess,
-    demo::{node::KeyFolder, protocol::NodeSetup},
-};
 
 /// A director, its workers, and perhaps attackers of them.
 pub(crate) struct ChaosCluster {
-    ca: DevCa,
-    folder: tempfile::TempDir,
+    keys: RunKeys,
     director: ChildProcess,
     seeds: Vec<SocketAddr>,
     workers: Vec<ChildProcess>,
@@ -62,27 +57,21 @@ impl ProcessSpec {
 impl ChaosCluster {
     /// Starts so many workers; the first of them is what the scenario says.
     pub(crate) async fn start(workers: usize, scenario: Scenario) -> Result<Self, Box<dyn Error>> {
-        let folder = tempfile::tempdir()?;
-        let keys = KeyFolder {
-            folder: folder.path().to_owned(),
-        };
-        keys.write_cluster_key(&ClusterKey::generate())?;
-        let ca = DevCa::new("chaos");
-        let root = folder.path();
+        let keys = RunKeys::create("chaos")?;
         let (director, addr) =
-            start_process(&ca, root, "director", ProcessSpec::new(Role::Director), &[]).await?;
+            start_process(&keys, "director", ProcessSpec::new(Role::Director), &[]).await?;
         let seeds = vec![addr];
         let numbers = 1..=workers;
         let starting = numbers.map(|number| {
-            let (ca, seeds) = (&ca, &seeds);
+            let (keys, seeds) = (&keys, &seeds);
             async move {
-                let mut cast = ProcessSpec::new(Role::Worker);
+                let mut spec = ProcessSpec::new(Role::Worker);
                 // There is to be something to hold.
-                cast.limited = scenario.attacker().is_some();
+                spec.limited = scenario.attacker().is_some();
                 if number == 1 {
-                    cast.kind = scenario.victim_behaviour();
+                    spec.kind = scenario.victim_behaviour();
                 }
-                start_process(ca, root, &worker_name(number), cast, seeds).await
+                start_process(keys, &worker_name(number), spec, seeds).await
             }
         });
         let started = futures::future::try_join_all(starting).await?;
@@ -92,9 +81,8 @@ impl ChaosCluster {
         };
         let targets = started.iter().map(target).collect();
         let workers = started.into_iter().map(|(child, _)| child).collect();
-        let mut stage = Self {
-            ca,
-            folder,
+        let mut cluster = Self {
+            keys,
             director,
             seeds,
             workers,
@@ -102,8 +90,8 @@ impl ChaosCluster {
             attackers: Vec::new(),
             begin: Instant::now(),
         };
-        stage.wait_for_workers().await?;
-        Ok(stage)
+        cluster.wait_for_workers().await?;
+        Ok(cluster)
     }
 
     /// Waits until the director sees all workers.
@@ -119,9 +107,8 @@ impl ChaosCluster {
 
     /// Starts a process that does harm to all workers, and waits until it does.
     pub(crate) async fn start_attacker(&mut self, role: Role) -> Result<(), Box<dyn Error>> {
-        let root = self.folder.path();
-        let (name, cast) = (role.name(), ProcessSpec::new(role));
-        let (mut attacker, _) = start_process(&self.ca, root, &name, cast, &[]).await?;
+        let (name, spec) = (role.name(), ProcessSpec::new(role));
+        let (mut attacker, _) = start_process(&self.keys, &name, spec, &[]).await?;
         let targets = self.targets.clone();
         attacker.send(&Order::Attack { targets }).await?;
         let deadline = Instant::now() + START_TIMEOUT;
@@ -180,15 +167,8 @@ impl ChaosCluster {
             return Err(format!("{name} was asked to end, and did with {status}").into());
         }
         let ended = asked.elapsed();
-        let root = self.folder.path();
-        let (worker, _) = start_process(
-            &self.ca,
-            root,
-            &name,
-            ProcessSpec::new(Role::Worker),
-            &self.seeds,
-        )
-        .await?;
+        let spec = ProcessSpec::new(Role::Worker);
+        let (worker, _) = start_process(&self.keys, &name, spec, &self.seeds).await?;
         self.workers[at] = worker;
         self.print_step(&format!(
             "{name} ended within {:.2} s and was ready again after {:.2} s",
@@ -249,7 +229,7 @@ impl ChaosCluster {
         }
         Ok(RunResult {
             report,
-            runs: ExecutionCounts::read(self.folder.path())?,
+            runs: ExecutionCounts::read(self.keys.folder())?,
             attacker_actions: acts.into_iter().min(),
         })
     }
@@ -257,14 +237,14 @@ impl ChaosCluster {
 
 /// Starts a process and waits until its node runs; where it is reached.
 async fn start_process(
-    ca: &DevCa,
-    folder: &Path,
+    keys: &RunKeys,
     name: &str,
-    cast: ProcessSpec,
+    spec: ProcessSpec,
     seeds: &[SocketAddr],
 ) -> Result<(ChildProcess, SocketAddr), Box<dyn Error>> {
-    ca.write_pem(folder, name)?;
-    let mut child = ChildProcess::start(name, &[node::COMMAND, &cast.role.name()])?;
+    keys.issue(name)?;
+    let folder = keys.folder();
+    let mut child = ChildProcess::start(name, &[node::COMMAND, &spec.role.name()])?;
     let setup = Setup {
         node: NodeSetup {
             name: name.to_owned(),
@@ -272,8 +252,8 @@ async fn start_process(
             seeds: seeds.to_vec(),
         },
         ledger: folder.join(name).with_extension(LOG_EXTENSION),
-        kind: cast.kind,
-        limited: cast.limited,
+        kind: spec.kind,
+        limited: spec.limited,
     };
     child.send(&Order::Start(setup)).await?;
     let deadline = Instant::now() + START_TIMEOUT;

@@ -15,6 +15,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use rpcnet_client::{ClusterClient, ClusterError, Node};
 use tokio::{runtime::Handle, time::sleep};
+use xtask_harness::Latencies;
 
 use super::{
     call_report::{
@@ -23,11 +24,10 @@ use super::{
     node::{self, BODY_BYTES, IDEMPOTENT, Link, NOT_IDEMPOTENT},
     protocol::{Notice, Order},
 };
-use crate::demo::latency::Latencies;
 
 /// Runs the director until it is told to finish.
 pub(crate) async fn run_director(link: &mut Link) -> Result<(), Box<dyn Error + Send + Sync>> {
-    let setup = node::receive_setup(link).await?;
+    let setup = link.setup(Order::into_setup).await?;
     let node = node::start_caller(&setup).await?;
     let notices = link.notices();
     notices.send(Notice::Ready { addr: node.addr() }).await;

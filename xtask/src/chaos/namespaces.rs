@@ -22,6 +22,7 @@ mod situations;
 use std::{error::Error, path::PathBuf, process::ExitCode};
 
 use clap::{Args, ValueEnum};
+use xtask_harness::Outcome;
 use xtask_report::Document;
 
 use self::{
@@ -29,7 +30,6 @@ use self::{
     report::Row,
     situations::Situation,
 };
-use crate::project;
 
 /// Which situations, and how.
 #[derive(Debug, Clone, Args)]
@@ -62,11 +62,7 @@ impl HostOptions {
 /// # Errors
 ///
 /// When the hosts cannot be made, or put back.
-pub(crate) async fn run(
-    options: &HostOptions,
-    quick: bool,
-    json: Option<&PathBuf>,
-) -> project::Outcome {
+pub(crate) async fn run(options: &HostOptions, quick: bool, json: Option<&PathBuf>) -> Outcome {
     let network = match HostNetwork::new(HOSTS) {
         Ok(network) => network,
         Err(HostNetworkError::Unsupported(why)) if !options.require => {

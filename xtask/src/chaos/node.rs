@@ -1,6 +1,6 @@
 //! A child process: one node of the cluster, director or worker.
 
-use std::{error::Error, io, num::NonZeroUsize, process::ExitCode, sync::Arc, time::Duration};
+use std::{error::Error, io, num::NonZeroUsize, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use clap::{Args, ValueEnum};
@@ -9,17 +9,15 @@ use rpcnet_client::{
 };
 use rpcnet_transport::{Admission, IdempotencyCache};
 use tokio::time::sleep;
+use xtask_harness::{Outcome, ParentLink, interrupted, node_builder, run_child};
 
 use super::{
     attacker, director,
     execution_log::ExecutionLog,
     protocol::{Notice, Order, Setup, WorkerBehaviour},
 };
-use crate::{
-    child_process::parent_link::ParentLink, demo::node::node_builder, signal::interrupted,
-};
 
-/// The way to the parent.
+/// Link to the parent.
 pub(crate) type Link = ParentLink<Order, Notice>;
 
 /// How a child is started.
@@ -52,46 +50,29 @@ impl Role {
 }
 
 /// Runs a child until its parent has it end, or is gone.
-pub(crate) fn run(options: &Options) -> crate::project::Outcome {
-    // One that is stopped would not see its input end.
-    #[cfg(target_os = "linux")]
-    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(THREADS)
-        .enable_all()
-        .build()?;
-    runtime.block_on(async {
-        let mut link = Link::open()?;
-        let result = match options.role {
-            Role::Director => director::run_director(&mut link).await,
-            Role::Worker => run_worker(&mut link).await,
-            Role::Greedy | Role::Keyed | Role::Liar => {
-                attacker::run_attacker(&mut link, options.role).await
-            }
-        };
-        let code = match result {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => {
-                let message = error.to_string();
-                link.notices().send(Notice::Failed { message }).await;
-                ExitCode::FAILURE
-            }
-        };
-        link.close().await;
-        Ok(code)
+///
+/// # Errors
+///
+/// When the runtime or the link to the parent cannot be made.
+pub(crate) fn run(options: &Options) -> Outcome {
+    let failed = |message| Notice::Failed { message };
+    run_child(failed, async |link: &mut Link| match options.role {
+        Role::Director => director::run_director(link).await,
+        Role::Worker => run_worker(link).await,
+        Role::Greedy | Role::Keyed | Role::Liar => attacker::run_attacker(link, options.role).await,
     })
 }
 
 /// Serves until the system asks it to end (SIGTERM).
 async fn run_worker(link: &mut Link) -> Result<(), Box<dyn Error + Send + Sync>> {
-    let setup = receive_setup(link).await?;
+    let setup = link.setup(Order::into_setup).await?;
     if setup.kind == WorkerBehaviour::Panics {
         // Hundreds a second would be told.
         std::panic::set_hook(Box::new(|_| {}));
     }
     let asked_to_end = interrupted();
     tokio::pin!(asked_to_end);
-    let node = node_builder(&setup.node)?
+    let node = node_builder("chaos", &setup.node)?
         .tag("role", "worker")
         .serve(router(&setup)?)
         .transport_config(transport_config(&setup))
@@ -186,22 +167,12 @@ pub(crate) fn call_number(body: &[u8]) -> Option<u64> {
     body.first_chunk().map(|bytes| u64::from_le_bytes(*bytes))
 }
 
-/// What the parent says at first.
-pub(crate) async fn receive_setup(link: &mut Link) -> io::Result<Setup> {
-    match link.next_order().await {
-        Some(Order::Start(setup)) => Ok(setup),
-        other => Err(io::Error::other(format!(
-            "expected to be started, got {other:?}"
-        ))),
-    }
-}
-
 /// A node that calls, and how: one of the methods may run twice, so a worker that hangs need not hold its calls up.
 pub(crate) async fn start_caller(setup: &Setup) -> Result<Node, Box<dyn Error + Send + Sync>> {
     let twice = MethodPolicy::new()
         .with_hedging(Hedging::at_quantile(0.95))
         .with_attempt_timeout(ATTEMPT_TIMEOUT);
-    let node = node_builder(&setup.node)?
+    let node = node_builder("chaos", &setup.node)?
         .tag("role", "director")
         .client_config(move |config| config.with_method(IDEMPOTENT, twice));
     Ok(node.start().await?)
@@ -230,8 +201,6 @@ const CALLS_MAX: NonZeroUsize = NonZeroUsize::new(1_024).unwrap();
 const CONNECTIONS_MAX: NonZeroUsize = NonZeroUsize::new(64).unwrap();
 /// How many times as long a slow worker takes.
 const SLOW_FACTOR: u32 = 100;
-/// There are many processes and few cores.
-const THREADS: usize = 2;
 /// Long enough that there is always a call with each worker.
 const SERVICE_TIME: Duration = Duration::from_millis(5);
 /// What a hedge was not granted for ends then. Long enough for a busy machine: a shorter one would make more of too much.

@@ -3,9 +3,9 @@
 use std::{net::SocketAddr, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
+use xtask_harness::NodeSetup;
 
 use super::call_report::DirectorReport;
-use crate::demo::protocol::NodeSetup;
 
 /// From the parent to a child.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -35,6 +35,16 @@ pub(crate) enum Order {
     Drain,
     /// To a worker: take calls again.
     Resume,
+}
+
+impl Order {
+    /// The setup, if this is the first order.
+    pub(crate) fn into_setup(self) -> Option<Setup> {
+        match self {
+            Self::Start(setup) => Some(setup),
+            _ => None,
+        }
+    }
 }
 
 /// What a child is to be.

@@ -6,7 +6,9 @@
 //! and looks for `quinn` and for names imported from it. It does not see through type aliases that
 //! are private, macros, or inferred types such as what an `impl Trait` hides (which is no leak).
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, str::FromStr};
+
+use proc_macro2::{Delimiter, TokenStream, TokenTree};
 
 use super::Problem;
 
@@ -141,89 +143,36 @@ fn follows(code: &[Token], at: usize) -> Option<&str> {
     code.get(at + 1).map(|it| it.text.as_str())
 }
 
-/// Splits source text. Literals become a single `"`, lifetimes and comments nothing.
+/// Splits source text. A literal becomes a single `"`; comments are left out.
 fn tokens(text: &str) -> Vec<Token> {
-    let mut found = Vec::new();
-    let mut line = 1;
-    let mut rest = text;
-    while let Some(first) = rest.chars().next() {
-        let (length, keep) = match first {
-            '/' if rest.starts_with("//") => (rest.find('\n').unwrap_or(rest.len()), None),
-            '/' if rest.starts_with("/*") => (block_comment(rest), None),
-            '"' => (string(rest), Some("\"")),
-            'r' | 'b' | 'c' if is_raw_string(rest) => (raw_string(rest), Some("\"")),
-            '\'' => (character_or_tick(rest), None),
-            _ if first.is_alphanumeric() || first == '_' => {
-                let end = rest.find(|it: char| !it.is_alphanumeric() && it != '_');
-                let end = end.unwrap_or(rest.len());
-                (end, Some(&rest[..end]))
+    fn collect(stream: TokenStream, found: &mut Vec<Token>) {
+        for token in stream {
+            let line = token.span().start().line;
+            let mut push = |line, text: String| found.push(Token { line, text });
+            match token {
+                TokenTree::Ident(ident) => push(line, ident.to_string()),
+                TokenTree::Punct(punct) => push(line, punct.to_string()),
+                TokenTree::Literal(_) => push(line, "\"".to_owned()),
+                TokenTree::Group(group) => {
+                    let (open, close) = match group.delimiter() {
+                        Delimiter::Parenthesis => ("(", ")"),
+                        Delimiter::Brace => ("{", "}"),
+                        Delimiter::Bracket => ("[", "]"),
+                        Delimiter::None => ("", ""),
+                    };
+                    push(line, open.to_owned());
+                    collect(group.stream(), found);
+                    found.push(Token {
+                        line: group.span_close().start().line,
+                        text: close.to_owned(),
+                    });
+                }
             }
-            _ if first.is_whitespace() => (first.len_utf8(), None),
-            _ => (first.len_utf8(), Some(&rest[..first.len_utf8()])),
-        };
-        if let Some(text) = keep {
-            found.push(Token {
-                line,
-                text: text.to_owned(),
-            });
         }
-        line += rest[..length].matches('\n').count();
-        rest = &rest[length..];
     }
+    let mut found = Vec::new();
+    collect(TokenStream::from_str(text).unwrap_or_default(), &mut found);
     found
-}
-
-fn block_comment(text: &str) -> usize {
-    let mut depth = 0;
-    for (at, two) in text.as_bytes().windows(2).enumerate() {
-        match two {
-            b"/*" => depth += 1,
-            b"*/" => depth -= 1,
-            _ => continue,
-        }
-        if depth == 0 {
-            return at + 2;
-        }
-    }
-    text.len()
-}
-
-fn string(text: &str) -> usize {
-    let mut escaped = false;
-    for (at, byte) in text.bytes().enumerate().skip(1) {
-        match byte {
-            _ if escaped => escaped = false,
-            b'\\' => escaped = true,
-            b'"' => return at + 1,
-            _ => {}
-        }
-    }
-    text.len()
-}
-
-fn is_raw_string(text: &str) -> bool {
-    let text = text.strip_prefix(['b', 'c']).unwrap_or(text);
-    let hashes = text.strip_prefix('r').map(|it| it.trim_start_matches('#'));
-    hashes.is_some_and(|it| it.starts_with('"'))
-}
-
-fn raw_string(text: &str) -> usize {
-    let open = text.find('"').unwrap_or(text.len());
-    let close = format!("\"{}", "#".repeat(text[..open].matches('#').count()));
-    let body = open + 1;
-    text.get(body..)
-        .and_then(|it| it.find(&close))
-        .map_or(text.len(), |it| body + it + close.len())
-}
-
-/// `'x'` and `'\n'` whole, of a lifetime the tick.
-fn character_or_tick(text: &str) -> usize {
-    let inside = text.char_indices().nth(1);
-    match inside {
-        Some((_, '\\')) => text[3..].find('\'').map_or(1, |it| 3 + it + 1),
-        Some((at, it)) if text[at + it.len_utf8()..].starts_with('\'') => at + it.len_utf8() + 1,
-        _ => 1,
-    }
 }
 
 #[cfg(test)]

@@ -13,14 +13,11 @@ use rpcnet_client::{
     ClusterConfig, ClusterKey, ClusterMembership,
     swim::{DropCounters, Event, EventStream, MemberState, Tags},
 };
-use tokio::{
-    io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
-    time::interval,
-};
+use tokio::time::interval;
+use xtask_harness::{Outcome, ParentLink};
 use xtask_load::{monotonic_us, usage};
 
 use super::protocol::{Answer, Counters, Observation, ObservedChange, Order, Views};
-use crate::project::Outcome;
 
 /// Runs it, in a thread.
 ///
@@ -31,10 +28,7 @@ pub(crate) fn run() -> Outcome {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    let outcome = runtime.block_on(serve());
-    // A read of standard input may still block a thread.
-    runtime.shutdown_background();
-    outcome.map(|()| ExitCode::SUCCESS)
+    runtime.block_on(serve()).map(|()| ExitCode::SUCCESS)
 }
 
 #[derive(Default)]
@@ -45,26 +39,20 @@ struct Process {
 }
 
 async fn serve() -> Result<(), Box<dyn Error>> {
-    let mut orders = BufReader::new(tokio::io::stdin()).lines();
-    let mut stdout = tokio::io::stdout();
+    let mut link = ParentLink::<Order, Answer>::open()?;
     let mut process = Process::default();
-    while let Some(line) = orders.next_line().await? {
-        let outcome = match serde_json::from_str(&line) {
-            Ok(order) => process.execute(order).await,
-            Err(error) => Err(error.into()),
-        };
+    while let Some(order) = link.next_order().await {
+        let outcome = process.execute(order).await;
         let failed = outcome.is_err();
         let answer = outcome.unwrap_or_else(|error| Answer::Failed {
             message: error.to_string(),
         });
-        let mut line = serde_json::to_vec(&answer)?;
-        line.push(b'\n');
-        stdout.write_all(&line).await?;
-        stdout.flush().await?;
+        link.notices().send(answer).await;
         if failed {
             break;
         }
     }
+    link.close().await;
     Ok(())
 }
 
@@ -126,7 +114,9 @@ impl Process {
                 return Ok(Answer::Done { at_us });
             }
             Order::Notices => {
-                let notices = std::mem::take(&mut *self.notices.lock());
+                let mut notices = self.notices.lock();
+                let answered = notices.len().min(NOTICES_PER_ANSWER);
+                let notices = notices.drain(..answered).collect();
                 return Ok(Answer::Notices { notices });
             }
         }
@@ -255,6 +245,8 @@ fn number(name: &str) -> Option<usize> {
 pub(crate) const COMMAND: &str = "bench-members";
 /// How often views are looked at.
 const VIEWS_INTERVAL: Duration = Duration::from_millis(20);
+/// As many as fit into one line; the rest is in the answers to come.
+const NOTICES_PER_ANSWER: usize = 8_192;
 /// Most notices that wait to be asked for.
 const NOTICES_MAX: usize = 1 << 20;
 

@@ -26,8 +26,9 @@ use super::{
 pub(crate) async fn measure(
     options: &Options,
     placement: &Placement,
-    processes: &mut Processes,
 ) -> Result<Measured, Box<dyn Error>> {
+    let mut processes = Processes::default();
+    let processes = &mut processes;
     let mut progress = Progress::new(4);
     progress.step("starting processes");
     for _ in &placement.numbers {

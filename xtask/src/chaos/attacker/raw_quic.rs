@@ -15,11 +15,9 @@ use rpcnet_transport::{
 };
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
+use xtask_harness::{NodeSetup, pem_paths};
 
-use crate::{
-    chaos::protocol::Target,
-    demo::{node::KeyFolder, protocol::NodeSetup},
-};
+use crate::chaos::protocol::Target;
 
 /// A port that connections are made from.
 #[derive(Debug, Clone)]
@@ -31,9 +29,6 @@ pub(super) struct RawEndpoint {
 impl RawEndpoint {
     /// Opens a port for a member with this name and these keys.
     pub(super) fn open(setup: &NodeSetup) -> Result<Self, Box<dyn Error + Send + Sync>> {
-        let keys = KeyFolder {
-            folder: setup.keys.clone(),
-        };
         let mut config = quinn::EndpointConfig::default();
         // The port of a worker is shared with gossip, and told apart by this bit.
         config.grease_quic_bit(false);
@@ -41,7 +36,7 @@ impl RawEndpoint {
         let runtime = Arc::new(quinn::TokioRuntime);
         Ok(Self {
             endpoint: quinn::Endpoint::new(config, None, socket, runtime)?,
-            config: client_config(&keys, &setup.name)?,
+            config: client_config(setup)?,
         })
     }
 
@@ -59,11 +54,8 @@ impl RawEndpoint {
     }
 }
 
-fn client_config(
-    keys: &KeyFolder,
-    name: &str,
-) -> Result<quinn::ClientConfig, Box<dyn Error + Send + Sync>> {
-    let [cert, key, ca] = keys.pem_paths(name);
+fn client_config(setup: &NodeSetup) -> Result<quinn::ClientConfig, Box<dyn Error + Send + Sync>> {
+    let [cert, key, ca] = pem_paths(&setup.keys, &setup.name);
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_file(ca)?)?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());

@@ -3,7 +3,6 @@
 use std::{
     error::Error,
     io,
-    process::ExitCode,
     sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -11,16 +10,16 @@ use std::{
 use bytes::Bytes;
 use clap::Args;
 use rpcnet_client::{
-    Hedging, LoadBalancingStrategy, MethodPolicy, Node, Router, Tls,
+    Hedging, LoadBalancingStrategy, MethodPolicy, Node, Router,
     swim::{ClusterConfig, Event, SplitBrainPolicy},
 };
 use tokio::time::{Instant, MissedTickBehavior, interval};
+use xtask_harness::{Outcome, ParentLink, cluster_key, run_child, tls};
 
 use super::{
     load::LoadGenerator,
     protocol::{MemberView, Notice, Order, SeenEvent, Setup, Status},
 };
-use crate::{child_process::parent_link::ParentLink, demo::node::KeyFolder};
 
 /// The connection to the command.
 pub(crate) type Link = ParentLink<Order, Notice>;
@@ -30,10 +29,7 @@ pub(crate) type Link = ParentLink<Order, Notice>;
 pub(crate) struct Options {}
 
 /// Runs the process until its parent kills it or is gone.
-pub(crate) fn run(_: &Options) -> crate::project::Outcome {
-    // A stopped process would not see its input end.
-    #[cfg(target_os = "linux")]
-    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
+pub(crate) fn run(_: &Options) -> Outcome {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
     tracing_subscriber::fmt()
@@ -41,30 +37,15 @@ pub(crate) fn run(_: &Options) -> crate::project::Outcome {
         .with_writer(io::stderr)
         .with_ansi(false)
         .init();
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(THREADS)
-        .enable_all()
-        .build()?;
-    runtime.block_on(async {
-        let mut link = Link::open()?;
-        let code = match run_node(&mut link).await {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => {
-                let message = error.to_string();
-                link.notices().send(Notice::Failed { message }).await;
-                ExitCode::FAILURE
-            }
-        };
-        link.close().await;
-        Ok(code)
-    })
+    run_child(|message| Notice::Failed { message }, run_node)
 }
 
 async fn run_node(link: &mut Link) -> Result<(), Box<dyn Error + Send + Sync>> {
-    let setup = match link.next_order().await {
-        Some(Order::Start(setup)) => setup,
-        other => return Err(format!("expected to be started, got {other:?}").into()),
+    let setup_of = |order| match order {
+        Order::Start(setup) => Some(setup),
+        _ => None,
     };
+    let setup = link.setup(setup_of).await?;
     let begin = Instant::now();
     let node = start_node(&setup).await?;
     let took_ms = u64::try_from(begin.elapsed().as_millis())?;
@@ -107,10 +88,6 @@ async fn run_node(link: &mut Link) -> Result<(), Box<dyn Error + Send + Sync>> {
 }
 
 async fn start_node(setup: &Setup) -> Result<Node, Box<dyn Error + Send + Sync>> {
-    let keys = KeyFolder {
-        folder: setup.keys.clone(),
-    };
-    let [cert, key, ca] = keys.pem_paths(&setup.name);
     let policy = MethodPolicy::new()
         .with_hedging(Hedging::at_quantile(0.95))
         .with_attempt_timeout(ATTEMPT_TIMEOUT);
@@ -118,8 +95,8 @@ async fn start_node(setup: &Setup) -> Result<Node, Box<dyn Error + Send + Sync>>
         .bind(setup.bind)
         .cluster_name("chaos")
         .cluster_config(ClusterConfig::lan())
-        .tls(Tls::from_pem_files(cert, key, ca)?)
-        .cluster_key(keys.cluster_key()?)
+        .tls(tls(&setup.keys, &setup.name)?)
+        .cluster_key(cluster_key(&setup.keys)?)
         .seeds(setup.seeds.clone())
         // So that calls tell of every worker, not of the quick ones.
         .strategy(LoadBalancingStrategy::RoundRobin)
@@ -204,8 +181,6 @@ fn end_of_events() -> SeenEvent {
 pub(crate) const COMMAND: &str = "chaos-host";
 /// The idempotent method that is called.
 pub(crate) const METHOD: &str = "look";
-/// There are many processes and few cores.
-const THREADS: usize = 2;
 const STATUS_INTERVAL: Duration = Duration::from_millis(200);
 /// A call that hangs with one node is repeated with another after this time.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(2);

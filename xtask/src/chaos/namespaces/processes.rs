@@ -11,13 +11,13 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use rpcnet_client::{DevCa, swim::ClusterKey};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::{
     sync::mpsc,
     task::JoinHandle,
     time::{Instant, sleep},
 };
+use xtask_harness::{ChildProcess, RunKeys};
 
 use super::{
     faults::port,
@@ -26,12 +26,11 @@ use super::{
     protocol::{Notice, Order, Setup},
     record::ClusterRecord,
 };
-use crate::{child_process::process_handle::ChildProcess, demo::node::KeyFolder};
 
 /// The processes of a situation and what they told. Dropped, they are killed.
 pub(crate) struct NodeProcesses<'a> {
     network: &'a HostNetwork,
-    folder: tempfile::TempDir,
+    keys: RunKeys,
     logs: PathBuf,
     record: Arc<Mutex<ClusterRecord>>,
     running: BTreeMap<usize, RunningNode>,
@@ -57,22 +56,17 @@ pub(crate) struct NodeLaunch {
 impl<'a> NodeProcesses<'a> {
     /// No process yet. `logs`: the folder for what they write to standard error.
     pub(crate) fn new(network: &'a HostNetwork, logs: &Path) -> Result<Self, Box<dyn Error>> {
-        let folder = tempfile::tempdir()?;
-        let keys = KeyFolder {
-            folder: folder.path().to_owned(),
-        };
-        keys.write_cluster_key(&ClusterKey::generate())?;
+        let keys = RunKeys::create("chaos")?;
         fs::create_dir_all(logs)?;
         // Before any node reads: each of them writes the CA's certificate anew.
-        let ca = DevCa::new("chaos");
         for host in 1..=network.hosts() {
-            ca.write_pem(folder.path(), &port(host))?;
+            keys.issue(&port(host))?;
             // Not those of the run before.
             File::create(log_path(logs, host))?;
         }
         Ok(Self {
             network,
-            folder,
+            keys,
             logs: logs.to_owned(),
             record: Arc::new(Mutex::new(ClusterRecord::new())),
             running: BTreeMap::new(),
@@ -105,7 +99,7 @@ impl<'a> NodeProcesses<'a> {
         let mut child = ChildProcess::spawn(&name, command)?;
         let setup = Setup {
             name: name.clone(),
-            keys: self.folder.path().to_owned(),
+            keys: self.keys.folder().to_owned(),
             seeds: launch.seeds,
             bind: (Ipv4Addr::UNSPECIFIED, PORT).into(),
             tags: launch.tags,

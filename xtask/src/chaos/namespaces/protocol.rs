@@ -136,7 +136,7 @@ pub(crate) const ERRORS_MAX: usize = 5;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::child_process::json_line::{decode, encode};
+    use xtask_harness::{decode, encode};
 
     #[test]
     fn messages_survive_the_line() {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::live_view::readable_micros;
+use crate::live_view::readable_micros;
 
 /// The figures of a run; as JSON the one row of `demo`.
 #[derive(Clone, Debug, Default, Serialize)]

@@ -9,7 +9,7 @@ use serde::{Serialize, de::DeserializeOwned};
 /// # Errors
 ///
 /// When it cannot be written as JSON (a path that is no UTF-8) or is longer than [`LINE_BYTES_MAX`].
-pub(crate) fn encode<T: Serialize>(message: &T) -> io::Result<Vec<u8>> {
+pub fn encode<T: Serialize>(message: &T) -> io::Result<Vec<u8>> {
     let mut line = serde_json::to_vec(message)?;
     line.push(b'\n');
     if line.len() > LINE_BYTES_MAX {
@@ -27,7 +27,7 @@ pub(crate) fn encode<T: Serialize>(message: &T) -> io::Result<Vec<u8>> {
 /// # Errors
 ///
 /// When it is none.
-pub(crate) fn decode<T: DeserializeOwned>(line: &[u8]) -> io::Result<T> {
+pub fn decode<T: DeserializeOwned>(line: &[u8]) -> io::Result<T> {
     Ok(serde_json::from_slice(line)?)
 }
 

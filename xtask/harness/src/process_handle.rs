@@ -20,7 +20,7 @@ use super::json_line::{self, LINE_BYTES_MAX};
 ///
 /// It is a process group of its own, so that Ctrl-C reaches the parent alone, which ends in order.
 #[derive(Debug)]
-pub(crate) struct ChildProcess {
+pub struct ChildProcess {
     name: String,
     child: Child,
     stdin: ChildStdin,
@@ -30,7 +30,7 @@ pub(crate) struct ChildProcess {
 /// What went wrong between parent and child. After any of them the child is of no more use, except
 /// after `TimedOut`, which leaves it as it was.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum ProcessError {
+pub enum ProcessError {
     /// It could not be started.
     #[error("cannot start {name}: {source}")]
     Spawn {
@@ -69,7 +69,7 @@ impl ChildProcess {
     /// # Errors
     ///
     /// [`ProcessError::Spawn`].
-    pub(crate) fn start(name: &str, arguments: &[&str]) -> Result<Self, ProcessError> {
+    pub fn start(name: &str, arguments: &[&str]) -> Result<Self, ProcessError> {
         let failed = |source| ProcessError::Spawn {
             name: name.to_owned(),
             source,
@@ -84,7 +84,7 @@ impl ChildProcess {
     /// # Errors
     ///
     /// [`ProcessError::Spawn`].
-    pub(crate) fn spawn(name: &str, mut command: Command) -> Result<Self, ProcessError> {
+    pub fn spawn(name: &str, mut command: Command) -> Result<Self, ProcessError> {
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut command = tokio::process::Command::from(command);
         command.kill_on_drop(true);
@@ -113,7 +113,7 @@ impl ChildProcess {
     /// # Errors
     ///
     /// [`ProcessError::Pipe`], as a rule because it has ended.
-    pub(crate) async fn send<O: Serialize>(&mut self, order: &O) -> Result<(), ProcessError> {
+    pub async fn send<O: Serialize>(&mut self, order: &O) -> Result<(), ProcessError> {
         let sent = match json_line::encode(order) {
             Ok(line) => self.stdin.write_all(&line).await,
             Err(error) => Err(error),
@@ -130,7 +130,7 @@ impl ChildProcess {
     /// # Errors
     ///
     /// [`ProcessError::Ended`] and [`ProcessError::Pipe`].
-    pub(crate) async fn recv<N: DeserializeOwned>(&mut self) -> Result<N, ProcessError> {
+    pub async fn recv<N: DeserializeOwned>(&mut self) -> Result<N, ProcessError> {
         loop {
             let failed = |source| ProcessError::Pipe {
                 name: self.name.clone(),
@@ -156,7 +156,7 @@ impl ChildProcess {
     /// # Errors
     ///
     /// Those of `recv`, and [`ProcessError::TimedOut`] with `what` it was expected to do.
-    pub(crate) async fn recv_by<N: DeserializeOwned>(
+    pub async fn recv_by<N: DeserializeOwned>(
         &mut self,
         deadline: Instant,
         what: &'static str,
@@ -173,7 +173,7 @@ impl ChildProcess {
     /// # Errors
     ///
     /// [`ProcessError::Pipe`] when the system refuses.
-    pub(crate) async fn kill(&mut self) -> Result<(), ProcessError> {
+    pub async fn kill(&mut self) -> Result<(), ProcessError> {
         let name = &self.name;
         self.child
             .kill()
@@ -189,7 +189,7 @@ impl ChildProcess {
     /// # Errors
     ///
     /// [`ProcessError::TimedOut`]: it still runs.
-    pub(crate) async fn wait_by(&mut self, deadline: Instant) -> Result<ExitStatus, ProcessError> {
+    pub async fn wait_by(&mut self, deadline: Instant) -> Result<ExitStatus, ProcessError> {
         let name = self.name.clone();
         // Its input stays open meanwhile, as it is ours and not `Child`'s: the end of it is an order.
         match timeout_at(deadline, self.child.wait()).await {
@@ -198,12 +198,13 @@ impl ChildProcess {
         }
     }
 
-    pub(crate) fn name(&self) -> &str {
+    /// Its name in errors.
+    pub fn name(&self) -> &str {
         &self.name
     }
 
     /// Its process id, until its end has been awaited.
-    pub(crate) fn id(&self) -> Option<u32> {
+    pub fn id(&self) -> Option<u32> {
         self.child.id()
     }
 }

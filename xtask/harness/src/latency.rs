@@ -6,40 +6,41 @@ use hdrhistogram::Histogram;
 
 /// Latencies of calls, to three digits, in constant memory.
 #[derive(Clone, Debug)]
-pub(crate) struct Latencies {
+pub struct Latencies {
     micros: Histogram<u64>,
 }
 
 impl Latencies {
     /// One call; what took longer than a minute counts as a minute.
-    pub(crate) fn record(&mut self, latency: Duration) {
+    pub fn record(&mut self, latency: Duration) {
         let micros = u64::try_from(latency.as_micros()).unwrap_or(u64::MAX);
         self.micros.saturating_record(micros.max(1));
     }
 
     /// Adds the calls of `other`.
-    pub(crate) fn merge(&mut self, other: &Self) {
+    pub fn merge(&mut self, other: &Self) {
         self.micros
             .add(&other.micros)
             .expect("all have the same bounds");
     }
 
-    pub(crate) fn calls(&self) -> u64 {
+    /// Number of calls.
+    pub fn calls(&self) -> u64 {
         self.micros.len()
     }
 
     /// The median in µs, 0 before the first call.
-    pub(crate) fn p50_us(&self) -> u64 {
+    pub fn p50_us(&self) -> u64 {
         self.micros.value_at_quantile(0.50)
     }
 
     /// What one call of a hundred exceeds, in µs; 0 before the first call.
-    pub(crate) fn p99_us(&self) -> u64 {
+    pub fn p99_us(&self) -> u64 {
         self.micros.value_at_quantile(0.99)
     }
 
     /// The longest in µs, 0 before the first call.
-    pub(crate) fn max_us(&self) -> u64 {
+    pub fn max_us(&self) -> u64 {
         self.micros.max()
     }
 }

@@ -18,23 +18,22 @@ use rpcnet_client::{
     registry::{NodeState, WorkerRegistry},
 };
 use tokio::task::JoinSet;
+use xtask_harness::{Latencies, node_builder};
 
-use super::{
+use crate::{
     corpus::{Corpus, CorpusFile, SkipReason},
     digest::FileDigest,
-    latency::Latencies,
     live_view::{MemberRow, Snapshot},
     node::{self, DIGEST, DigestReply, Link},
     protocol::{EventKind, Notice, Order},
 };
-use crate::child_process::parent_link;
 
-type Notices = parent_link::Notices<Notice>;
+type Notices = xtask_harness::Notices<Notice>;
 
 /// Runs the director until it is told to finish.
 pub(crate) async fn run_director(link: &mut Link) -> Result<(), Box<dyn Error + Send + Sync>> {
-    let setup = node::receive_setup(link).await?;
-    let node = node::node_builder(&setup)?
+    let setup = link.setup(Order::into_setup).await?;
+    let node = node_builder("demo", &setup)?
         .tag("role", "director")
         .start()
         .await?;

@@ -4,8 +4,9 @@ use std::{fmt, net::SocketAddr, path::PathBuf};
 
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
+use xtask_harness::NodeSetup;
 
-use super::live_view::Snapshot;
+use crate::live_view::Snapshot;
 
 /// What a child process is in the cluster.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
@@ -33,15 +34,14 @@ pub(crate) enum Order {
     Drain,
 }
 
-/// Who a node is and where it finds the others.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-pub(crate) struct NodeSetup {
-    /// The node's name, which its certificate bears.
-    pub(crate) name: String,
-    /// The folder with the run's certificates and keys, which never pass through a command line.
-    pub(crate) keys: PathBuf,
-    /// Whom to join; the first node has none.
-    pub(crate) seeds: Vec<SocketAddr>,
+impl Order {
+    /// The setup, if this is the first order.
+    pub(crate) fn into_setup(self) -> Option<NodeSetup> {
+        match self {
+            Self::Start(setup) => Some(setup),
+            _ => None,
+        }
+    }
 }
 
 /// From a child to the parent.
@@ -117,7 +117,7 @@ impl fmt::Display for EventKind {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::child_process::json_line::{decode, encode};
+    use xtask_harness::{decode, encode};
 
     #[test]
     fn messages_survive_the_line() {

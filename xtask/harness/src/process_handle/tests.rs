@@ -10,8 +10,8 @@ use std::{
 
 use super::*;
 use crate::{
-    child_process::parent_link::{ORPHANED, ParentLink},
-    demo::protocol::{Notice, Order},
+    ORPHANED, ParentLink,
+    test_protocol::{Notice, Order},
 };
 
 const STARTED_HERE: &str = "RPCNET_CHILD_PROCESS_TEST";
@@ -57,7 +57,7 @@ fn child() {
             match order {
                 Order::Drain => break,
                 // Blocks the runtime, as a hanging child would.
-                Order::Finish => thread::sleep(Duration::MAX),
+                Order::Hang => thread::sleep(Duration::MAX),
                 other => {
                     let text = format!("{other:?}");
                     link.notices().send(Notice::Note { text }).await;
@@ -81,7 +81,7 @@ fn parent() {
         .unwrap();
     runtime.block_on(async {
         let mut child = ready_child().await;
-        child.send(&Order::Finish).await.unwrap();
+        child.send(&Order::Hang).await.unwrap();
         eprintln!("child is up");
         std::future::pending::<()>().await;
     });
@@ -103,13 +103,13 @@ async fn ready_child() -> ChildProcess {
 async fn a_child_takes_orders_and_ends_when_drained() {
     let mut child = ready_child().await;
     assert_eq!(child.name(), "child");
-    let digest = Order::Digest { path: "x".into() };
-    child.send(&digest).await.unwrap();
+    let echo = Order::Echo { text: "x".into() };
+    child.send(&echo).await.unwrap();
     let notice: Notice = child.recv_by(deadline(), "answer").await.unwrap();
     assert_eq!(
         notice,
         Notice::Note {
-            text: format!("{digest:?}")
+            text: format!("{echo:?}")
         }
     );
     child.send(&Order::Drain).await.unwrap();
@@ -127,10 +127,7 @@ async fn a_silent_child_times_out_and_can_still_be_used() {
     let soon = Instant::now() + Duration::from_millis(20);
     let error = child.recv_by::<Notice>(soon, "speak").await.unwrap_err();
     assert_eq!(error.to_string(), "child took too long to speak");
-    child
-        .send(&Order::Digest { path: "x".into() })
-        .await
-        .unwrap();
+    child.send(&Order::Echo { text: "x".into() }).await.unwrap();
     child.recv_by::<Notice>(deadline(), "answer").await.unwrap();
 }
 
@@ -150,7 +147,7 @@ async fn a_killed_child_has_no_time_for_anything() {
 #[tokio::test]
 async fn a_child_whose_input_ends_goes_though_its_runtime_hangs() {
     let mut child = ready_child().await;
-    child.send(&Order::Finish).await.unwrap();
+    child.send(&Order::Hang).await.unwrap();
     let still = child
         .wait_by(Instant::now() + Duration::from_millis(20))
         .await;

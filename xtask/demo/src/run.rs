@@ -8,22 +8,20 @@ use std::{
 };
 
 use clap::{Args, ValueEnum};
-use rpcnet_client::{DevCa, swim::ClusterKey};
 use tokio::time::{Instant, sleep_until};
-
-use super::{
-    live_view::{LiveView, Snapshot},
-    node::{self, KeyFolder},
-    protocol::{EventKind, NodeSetup, Notice, Order, Role},
-    summary::DemoSummary,
-};
+use xtask_harness::{ChildProcess, NodeSetup, Outcome, RunKeys, run_until_interrupted};
 use xtask_report::Document;
 
-use crate::{child_process::process_handle::ChildProcess, project, signal::interrupted};
+use crate::{
+    live_view::{LiveView, Snapshot},
+    node,
+    protocol::{EventKind, Notice, Order, Role},
+    summary::DemoSummary,
+};
 
 /// What to digest, and for how long.
 #[derive(Debug, Args)]
-pub(crate) struct Options {
+pub struct Options {
     /// The folder or file to digest; the workspace itself if there is none.
     path: Option<PathBuf>,
     /// How long calls flow, in seconds: 6 at least.
@@ -42,58 +40,48 @@ pub(crate) struct Options {
 /// # Errors
 ///
 /// When it could not be carried through: no corpus, no process, a child that fails.
-pub(crate) fn run(options: &Options) -> project::Outcome {
-    let path = options
-        .path
-        .clone()
-        .unwrap_or_else(|| project::root().to_owned());
+pub fn run(options: &Options) -> Outcome {
+    let path = options.path.clone().unwrap_or_else(workspace_root);
     let length = Duration::from_secs(if options.quick {
         QUICK_SECONDS
     } else {
         options.seconds
     });
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
-    let outcome = runtime.block_on(async {
-        tokio::select! {
-            outcome = demo(&path, length) => outcome.map(Some),
-            signal = interrupted() => signal.map(|()| None).map_err(Into::into),
+    run_until_interrupted(async {
+        let summary = demo(&path, length).await?;
+        if let Some(file) = &options.json {
+            Document::new("demo", &[&summary]).write(file)?;
         }
-    })?;
-    // By now every child is gone: those that were still there were killed with their handle.
-    let Some(outcome) = outcome else {
-        eprintln!("interrupted");
-        return Ok(ExitCode::from(130));
-    };
-    if let Some(file) = &options.json {
-        Document::new("demo", &[&outcome]).write(file)?;
-    }
-    Ok(match outcome.failed_checks().is_empty() {
-        true => ExitCode::SUCCESS,
-        false => ExitCode::FAILURE,
+        Ok(match summary.failed_checks().is_empty() {
+            true => ExitCode::SUCCESS,
+            false => ExitCode::FAILURE,
+        })
     })
+}
+
+/// The folder of the workspace, which the demo digests by default.
+fn workspace_root() -> PathBuf {
+    let package = Path::new(env!("CARGO_MANIFEST_DIR"));
+    package.ancestors().nth(2).unwrap_or(package).to_owned()
 }
 
 async fn demo(path: &Path, length: Duration) -> Result<DemoSummary, Box<dyn Error>> {
     let path = path
         .canonicalize()
-        .map_err(|error| format!("cannot look into {}: {error}", path.display()))?;
-    let folder = tempfile::tempdir()?;
-    let mut stage = DemoCluster::new(folder.path())?;
-    stage.start_director().await?;
+        .map_err(|error| format!("cannot read {}: {error}", path.display()))?;
+    let mut cluster = DemoCluster::new()?;
+    cluster.start_director().await?;
     for _ in 0..INITIAL_WORKERS {
-        stage.start_worker().await?;
+        cluster.start_worker().await?;
     }
-    stage.wait_for_workers().await?;
-    stage.run_timeline(&path, length).await?;
-    stage.finish().await
+    cluster.wait_for_workers().await?;
+    cluster.run_timeline(&path, length).await?;
+    cluster.finish().await
 }
 
 /// The processes and what is known of them.
 struct DemoCluster {
-    ca: DevCa,
-    keys: KeyFolder,
+    keys: RunKeys,
     director: Option<ChildProcess>,
     seeds: Vec<std::net::SocketAddr>,
     workers: Vec<ChildProcess>,
@@ -109,14 +97,9 @@ struct DemoCluster {
 }
 
 impl DemoCluster {
-    fn new(folder: &Path) -> Result<Self, Box<dyn Error>> {
-        let keys = KeyFolder {
-            folder: folder.to_owned(),
-        };
-        keys.write_cluster_key(&ClusterKey::generate())?;
+    fn new() -> Result<Self, Box<dyn Error>> {
         Ok(Self {
-            ca: DevCa::new("demo"),
-            keys,
+            keys: RunKeys::create("demo")?,
             director: None,
             seeds: Vec::new(),
             workers: Vec::new(),
@@ -145,13 +128,13 @@ impl DemoCluster {
 
     /// Starts a process and waits until its node runs.
     async fn start(&mut self, name: &str, role: Role) -> Result<ChildProcess, Box<dyn Error>> {
-        self.ca.write_pem(&self.keys.folder, name)?;
+        self.keys.issue(name)?;
         let role = role.to_possible_value().expect("no role is hidden");
         let arguments = [node::COMMAND, "--role", role.get_name()];
         let mut child = ChildProcess::start(name, &arguments)?;
         let setup = NodeSetup {
             name: name.to_owned(),
-            keys: self.keys.folder.clone(),
+            keys: self.keys.folder().to_owned(),
             seeds: self.seeds.clone(),
         };
         child.send(&Order::Start(setup)).await?;

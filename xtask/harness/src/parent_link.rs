@@ -16,7 +16,7 @@ use super::json_line::{self, LINE_BYTES_MAX};
 /// Two threads serve the pipes, so that a busy or blocked runtime neither misses the parent's end nor
 /// waits for a slow parent.
 #[derive(Debug)]
-pub(crate) struct ParentLink<O, N> {
+pub struct ParentLink<O, N> {
     orders: mpsc::Receiver<O>,
     notices: Notices<N>,
     writer: JoinHandle<()>,
@@ -29,7 +29,7 @@ where
 {
     /// Takes over standard input and output. From now on this process ends, with exit code
     /// [`ORPHANED`], as soon as its parent is gone, however that came about.
-    pub(crate) fn open() -> io::Result<Self> {
+    pub fn open() -> io::Result<Self> {
         Self::over(io::stdin(), io::stdout(), |reason| {
             eprintln!("ending: {reason}");
             process::exit(ORPHANED)
@@ -66,17 +66,27 @@ where
     }
 
     /// The next order. `None` only while the process is already ending. Cancel safe.
-    pub(crate) async fn next_order(&mut self) -> Option<O> {
+    pub async fn next_order(&mut self) -> Option<O> {
         self.orders.recv().await
     }
 
-    /// A handle to tell the parent things from elsewhere.
-    pub(crate) fn notices(&self) -> Notices<N> {
+    /// The setup in the first order.
+    ///
+    /// # Errors
+    ///
+    /// When the first order has none.
+    pub async fn setup<S>(&mut self, setup_of: impl FnOnce(O) -> Option<S>) -> io::Result<S> {
+        let setup = self.next_order().await.and_then(setup_of);
+        setup.ok_or_else(|| io::Error::other("the first order of the parent is no setup"))
+    }
+
+    /// A handle to send notices from other tasks.
+    pub fn notices(&self) -> Notices<N> {
         self.notices.clone()
     }
 
     /// Writes what has been told so far, so that the process may end.
-    pub(crate) async fn close(self) {
+    pub async fn close(self) {
         // If this fails the writer has ended already, with the parent.
         let _ = self.notices.0.send(None).await;
         // Joined off the runtime, as the parent may be slow to read.
@@ -90,7 +100,7 @@ where
 
 /// Tells the parent things. What is told after [`ParentLink::close`] goes nowhere.
 #[derive(Debug)]
-pub(crate) struct Notices<N>(mpsc::Sender<Option<N>>);
+pub struct Notices<N>(mpsc::Sender<Option<N>>);
 
 impl<N> Clone for Notices<N> {
     fn clone(&self) -> Self {
@@ -100,13 +110,13 @@ impl<N> Clone for Notices<N> {
 
 impl<N> Notices<N> {
     /// Waits until there is room: for what must arrive.
-    pub(crate) async fn send(&self, notice: N) {
+    pub async fn send(&self, notice: N) {
         // An error means that the writer has ended, with the link or with the parent.
         let _ = self.0.send(Some(notice)).await;
     }
 
     /// False if the parent is behind, and the notice dropped: for what the next one replaces.
-    pub(crate) fn try_send(&self, notice: N) -> bool {
+    pub fn try_send(&self, notice: N) -> bool {
         self.0.try_send(Some(notice)).is_ok()
     }
 }
@@ -157,7 +167,7 @@ fn write_notices<N: Serialize>(
 }
 
 /// The exit code of a child that lost its parent.
-pub(crate) const ORPHANED: i32 = 3;
+pub const ORPHANED: i32 = 3;
 
 /// Orders that may wait; a parent sends a handful.
 const ORDERS_MAX: usize = 64;
@@ -174,7 +184,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::demo::protocol::{Notice, Order};
+    use crate::test_protocol::{Notice, Order};
 
     struct Parent {
         orders: PipeWriter,

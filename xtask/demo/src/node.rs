@@ -1,0 +1,90 @@
+//! A child process of the demo: one node of the cluster, director or worker.
+
+use std::{error::Error, time::Duration};
+
+use clap::Args;
+use rpcnet_client::{ClusterClientConfig, Endpoint, Router};
+use serde::{Deserialize, Serialize};
+use xtask_harness::{Outcome, ParentLink, node_builder, run_child};
+
+use crate::{
+    digest::FileDigest,
+    director,
+    protocol::{Notice, Order, Role},
+};
+
+/// Link to the parent.
+pub(crate) type Link = ParentLink<Order, Notice>;
+
+/// How a child is started.
+#[derive(Debug, Args)]
+pub struct Options {
+    /// What it is in the cluster.
+    #[arg(long)]
+    role: Role,
+}
+
+/// A worker's answer.
+#[derive(Debug, Deserialize, Serialize)]
+pub(crate) struct DigestReply {
+    /// Who did it.
+    pub(crate) by: String,
+    pub(crate) digest: FileDigest,
+}
+
+/// Runs a child until its parent has it end, or is gone.
+///
+/// # Errors
+///
+/// When the runtime or the link to the parent cannot be made.
+pub fn run(options: &Options) -> Outcome {
+    let failed = |message| Notice::Failed { message };
+    run_child(failed, async |link: &mut Link| match options.role {
+        Role::Director => director::run_director(link).await,
+        Role::Worker => run_worker(link).await,
+    })
+}
+
+/// Digests what it is sent until it is told to leave.
+async fn run_worker(link: &mut Link) -> Result<(), Box<dyn Error + Send + Sync>> {
+    let setup = link.setup(Order::into_setup).await?;
+    let by = setup.name.clone();
+    let router = Router::new().typed(DIGEST, move |file: Vec<u8>| {
+        let by = by.clone();
+        async move {
+            // Off the threads that serve the network: a large file takes its time.
+            let digest = tokio::task::spawn_blocking(move || FileDigest::of(&file)).await;
+            DigestReply {
+                by,
+                digest: digest.expect("digesting does not panic"),
+            }
+        }
+    });
+    let node = node_builder("demo", &setup)?
+        .tag("role", "worker")
+        .serve(router)
+        .start()
+        .await?;
+    link.notices()
+        .send(Notice::Ready { addr: node.addr() })
+        .await;
+    while let Some(order) = link.next_order().await {
+        if order == Order::Drain {
+            node.shutdown(DRAIN_TIMEOUT).await;
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// How the director calls: a digest may be asked for twice.
+pub(crate) fn client_config(endpoint: Endpoint) -> ClusterClientConfig {
+    ClusterClientConfig::new(endpoint).with_idempotent([DIGEST])
+}
+
+/// The hidden subcommand that a child runs.
+pub const COMMAND: &str = "demo-node";
+/// The method that workers serve.
+pub(crate) const DIGEST: &str = "digest";
+/// How long a leaving worker may take for what it has begun.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);

@@ -1,0 +1,75 @@
+//! Child processes that are nodes of a cluster: their setup, and how they run.
+
+use std::{error::Error, net::SocketAddr, path::PathBuf, process::ExitCode};
+
+use rpcnet_client::{Node, NodeBuilder, swim::ClusterConfig};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+use crate::{Outcome, ParentLink, cluster_key, tls};
+
+/// Name of a node, and where it finds the others.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct NodeSetup {
+    /// The node's name, which its certificate bears.
+    pub name: String,
+    /// The folder with the run's certificates and keys, which never pass through a command line.
+    pub keys: PathBuf,
+    /// Addresses to join; the first node has none.
+    pub seeds: Vec<SocketAddr>,
+}
+
+/// Runs a child until its parent has it end, or is gone. An error is sent to the parent as the
+/// notice that `failed` makes of it.
+///
+/// # Errors
+///
+/// When the runtime or the link to the parent cannot be made.
+pub fn run_child<O, N>(
+    failed: impl FnOnce(String) -> N,
+    work: impl AsyncFnOnce(&mut ParentLink<O, N>) -> Result<(), Box<dyn Error + Send + Sync>>,
+) -> Outcome
+where
+    O: DeserializeOwned + Send + 'static,
+    N: Serialize + Send + 'static,
+{
+    // A stopped process would not see its input end.
+    #[cfg(target_os = "linux")]
+    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(THREADS)
+        .enable_all()
+        .build()?;
+    runtime.block_on(async {
+        let mut link = ParentLink::open()?;
+        let code = match work(&mut link).await {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                link.notices().send(failed(error.to_string())).await;
+                ExitCode::FAILURE
+            }
+        };
+        link.close().await;
+        Ok(code)
+    })
+}
+
+/// Builder of a node with the identity and the secrets of a run.
+///
+/// # Errors
+///
+/// When a key cannot be read.
+pub fn node_builder(
+    cluster: &str,
+    setup: &NodeSetup,
+) -> Result<NodeBuilder, Box<dyn Error + Send + Sync>> {
+    Ok(Node::builder()
+        .bind("127.0.0.1:0")
+        .cluster_name(cluster)
+        .cluster_config(ClusterConfig::local())
+        .tls(tls(&setup.keys, &setup.name)?)
+        .cluster_key(cluster_key(&setup.keys)?)
+        .seeds(setup.seeds.iter().map(ToString::to_string)))
+}
+
+/// Worker threads of a child's runtime: there are many processes and few cores.
+const THREADS: usize = 2;
