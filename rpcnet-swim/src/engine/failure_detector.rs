@@ -76,7 +76,7 @@ impl<D: DetectorHooks> Engine<D> {
         let mut unanswered = 0;
         if let Some(case) = entry.existing_faults() {
             case.evidence = Evidence::NONE;
-            case.unreachable.on_answer();
+            case.unreachable.record_answer();
             unanswered = std::mem::take(&mut case.unanswered);
             case.claimed_failed = false;
             if let Some(suspicion) = &mut case.suspicion {

@@ -2,7 +2,7 @@
 
 use super::counter_resync::CounterProof;
 use super::suspicion::{Evidence, Suspicion};
-use super::unreachable_members::UnreachableTracker;
+use super::unreachable_tracker::UnreachableTracker;
 use crate::time::Time;
 
 /// All that there is to remember of a member only because something was wrong with it. Most

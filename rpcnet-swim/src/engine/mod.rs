@@ -40,6 +40,7 @@ mod reach_check;
 pub(crate) mod receive;
 mod redial;
 mod replay;
+mod rtt_state;
 mod running_clock;
 mod seeds;
 mod send;
@@ -51,6 +52,7 @@ mod suspicion;
 mod table;
 mod timers;
 mod unreachable_members;
+mod unreachable_tracker;
 mod work_counter;
 
 #[cfg(test)]

@@ -1,0 +1,184 @@
+//! Round-trip state of one member: the last sample and what it says of slowness, in 8 bytes.
+
+use std::time::Duration;
+
+use crate::time::Time;
+
+/// What is kept of a member's round trips, and its own word: 8 bytes.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct RttState {
+    /// The last one in microseconds; above them the flags.
+    rtt_and_flags: u32,
+    /// When it was, in tenths of a second since the origin and one more; 0 is never. Above it
+    /// whether the member finds itself unreachable.
+    sampled_at_and_flag: u32,
+}
+
+impl RttState {
+    pub(crate) fn new(says_slow: bool, says_unreachable: bool) -> Self {
+        let mut pulse = Self::default();
+        pulse.set_self_reports_slow(says_slow);
+        pulse.set_self_reports_unreachable(says_unreachable);
+        pulse
+    }
+
+    /// By the member's own word no peer reaches it.
+    pub(crate) fn self_reports_unreachable(self) -> bool {
+        self.sampled_at_and_flag & SELF_REPORTED_UNREACHABLE != 0
+    }
+
+    pub(crate) fn set_self_reports_unreachable(&mut self, unreachable: bool) {
+        self.sampled_at_and_flag = self.sampled_at_and_flag & SAMPLED_AT_MASK
+            | (u32::from(unreachable) * SELF_REPORTED_UNREACHABLE);
+    }
+
+    /// By the member's own word.
+    pub(crate) fn self_reports_slow(self) -> bool {
+        self.rtt_and_flags & SELF_REPORTED_SLOW != 0
+    }
+
+    pub(crate) fn set_self_reports_slow(&mut self, slow: bool) {
+        self.rtt_and_flags =
+            self.rtt_and_flags & !SELF_REPORTED_SLOW | (u32::from(slow) * SELF_REPORTED_SLOW);
+    }
+
+    /// Two answers in a row decide: one that says otherwise raises a doubt, the next settles it. To
+    /// find a member slow takes a witness that this node is not the slow one.
+    pub(super) fn add_sample(
+        &mut self,
+        now: Time,
+        trip: Duration,
+        pace: Timeliness,
+        witnessed: bool,
+    ) {
+        let (slow, doubted) = (self.is_slow(), self.is_doubted());
+        let says_otherwise = match slow {
+            true => pace == Timeliness::OnTime,
+            false => pace == Timeliness::Late,
+        };
+        let settled = says_otherwise && doubted && (slow || witnessed);
+        let slow = slow != settled;
+        let doubted = says_otherwise && !settled;
+        let micros = u32::try_from(trip.as_micros()).unwrap_or(u32::MAX);
+        let flags = (u32::from(slow) * SLOW) | (u32::from(doubted) * DOUBT);
+        self.rtt_and_flags =
+            micros.min(RTT_MASK) | flags | (self.rtt_and_flags & SELF_REPORTED_SLOW);
+        let tenths = now.as_micros() / TENTH_MICROS;
+        let at = u32::try_from(tenths + 1)
+            .unwrap_or(SAMPLED_AT_MASK)
+            .min(SAMPLED_AT_MASK);
+        self.sampled_at_and_flag = at | (self.sampled_at_and_flag & SELF_REPORTED_UNREACHABLE);
+    }
+
+    pub(crate) fn is_slow(self) -> bool {
+        self.rtt_and_flags & SLOW != 0
+    }
+
+    pub(super) fn is_doubted(self) -> bool {
+        self.rtt_and_flags & DOUBT != 0
+    }
+
+    /// What was found is of the past.
+    pub(crate) fn clear_findings(&mut self) {
+        self.rtt_and_flags &= RTT_MASK | SELF_REPORTED_SLOW;
+    }
+
+    /// To a tenth of a second, not later than it was.
+    pub(super) fn sampled_at(self) -> Time {
+        let at = self.sampled_at_and_flag & SAMPLED_AT_MASK;
+        Time::from_micros(u64::from(at.saturating_sub(1)) * TENTH_MICROS)
+    }
+
+    pub(super) fn last_sample(self, now: Time) -> Option<(Duration, Duration)> {
+        let tenths = u64::from((self.sampled_at_and_flag & SAMPLED_AT_MASK).checked_sub(1)?);
+        let age = now.since(Time::from_micros(tenths * TENTH_MICROS));
+        let trip = Duration::from_micros(u64::from(self.rtt_and_flags & RTT_MASK));
+        Some((trip, age))
+    }
+}
+
+/// A round trip, beside the probe timeout.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Timeliness {
+    OnTime,
+    Borderline,
+    Late,
+}
+
+const SLOW: u32 = 1 << 31;
+const DOUBT: u32 = 1 << 30;
+const SELF_REPORTED_SLOW: u32 = 1 << 29;
+const RTT_MASK: u32 = SELF_REPORTED_SLOW - 1;
+const SELF_REPORTED_UNREACHABLE: u32 = 1 << 31;
+const SAMPLED_AT_MASK: u32 = SELF_REPORTED_UNREACHABLE - 1;
+const TENTH_MICROS: u64 = 100_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_in_a_row_decide() {
+        let mut pulse = RttState::default();
+        assert_eq!(pulse.last_sample(Time::ZERO), None);
+        pulse.add_sample(Time::ZERO, Duration::ZERO, Timeliness::Late, true);
+        pulse.add_sample(Time::ZERO, Duration::ZERO, Timeliness::Late, false);
+        assert!(!pulse.is_slow() && pulse.is_doubted(), "without a witness");
+        for (pace, slow, doubted) in [
+            (Timeliness::OnTime, false, false),
+            (Timeliness::Late, false, true),
+            (Timeliness::OnTime, false, false),
+            (Timeliness::Late, false, true),
+            (Timeliness::Borderline, false, false),
+            (Timeliness::Late, false, true),
+            (Timeliness::Late, true, false),
+            (Timeliness::Late, true, false),
+            (Timeliness::Borderline, true, false),
+            (Timeliness::OnTime, true, true),
+            (Timeliness::Late, true, false),
+            (Timeliness::OnTime, true, true),
+            (Timeliness::OnTime, false, false),
+            (Timeliness::OnTime, false, false),
+        ] {
+            pulse.add_sample(Time::ZERO, Duration::from_millis(3), pace, true);
+            assert_eq!((pulse.is_slow(), pulse.is_doubted()), (slow, doubted));
+        }
+    }
+
+    #[test]
+    fn eight_bytes_remember_the_last_round_trip_for_years() {
+        assert_eq!(size_of::<RttState>(), 8);
+        let year = Duration::from_secs(365 * 24 * 3_600);
+        for (trip, at) in [(1, 0), (250_000, 99_999), (500_000_000, 5)] {
+            let (trip, at) = (
+                Duration::from_micros(trip),
+                Time::from_micros(at) + 5 * year,
+            );
+            let mut pulse = RttState::default();
+            pulse.add_sample(at, trip, Timeliness::Late, true);
+            let (kept, age) = pulse.last_sample(at + year).unwrap();
+            assert_eq!(kept, trip);
+            assert!(age >= year && age < year + Duration::from_millis(100));
+        }
+        // What does not fit is as much as fits.
+        let mut pulse = RttState::default();
+        pulse.add_sample(Time::ZERO, year, Timeliness::OnTime, true);
+        assert!(!pulse.is_slow() && !pulse.is_doubted());
+        assert!(pulse.last_sample(Time::ZERO).unwrap().0 > Duration::from_secs(500));
+        // What it says of itself is apart from what is found.
+        pulse.set_self_reports_slow(true);
+        pulse.add_sample(Time::ZERO, year, Timeliness::Late, true);
+        pulse.clear_findings();
+        assert!(pulse.self_reports_slow() && !pulse.is_slow());
+        pulse.set_self_reports_slow(false);
+        assert!(!pulse.self_reports_slow());
+        let last = pulse.last_sample(Time::ZERO + year);
+        pulse.set_self_reports_unreachable(true);
+        pulse.clear_findings();
+        assert!(pulse.self_reports_unreachable() && pulse.last_sample(Time::ZERO + year) == last);
+        pulse.add_sample(Time::ZERO, year, Timeliness::OnTime, true);
+        assert!(pulse.self_reports_unreachable() && !pulse.self_reports_slow());
+        pulse.set_self_reports_unreachable(false);
+        assert!(!pulse.self_reports_unreachable());
+    }
+}
