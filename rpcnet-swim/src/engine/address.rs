@@ -1,10 +1,10 @@
-//! The advertised address: whether it leads to this node, and which one peers see instead.
+//! Advertised address: whether it leads to this node, and which one peers see instead.
 //!
-//! Probes go to the address that a node advertises, so each ping that arrives proves that address.
-//! A node that gets answers to its own pings and none of its peers' pings advertises an address
-//! that leads elsewhere. Then it asks what source address its datagrams come from, follows what
-//! enough distinct peers say of it, unless the address was set by hand, and tells when it stays
-//! out of reach. As long as pings arrive nothing is asked and nothing is sent: proof costs nothing.
+//! Probes go to the advertised address, so each ping that arrives proves it. A node that gets
+//! answers to its own pings and none of its peers' pings advertises an address that leads
+//! elsewhere. Then it asks for the source address of its datagrams, follows what enough distinct
+//! peers say, unless the address was set by hand, and emits when it stays unreachable. As long as
+//! pings arrive nothing is asked and nothing is sent.
 
 mod conflict;
 mod tracker;
@@ -20,9 +20,9 @@ use crate::time::Time;
 use crate::unicast::is_usable;
 use crate::wire::{Claim, Payload, Record};
 
-/// The address that this node advertises.
+/// Advertised address of this node.
 impl<D: DetectorHooks> Engine<D> {
-    /// The address that others are told to send to.
+    /// Address that others are told to send to.
     pub fn addr(&self) -> SocketAddr {
         self.local.addr
     }
@@ -33,11 +33,12 @@ impl<D: DetectorHooks> Engine<D> {
     }
 
     /// Advertises another address from now on, set by hand: what peers see no longer changes it.
-    /// Port 0 stands for the port advertised so far. Raises the incarnation and tells
-    /// [`Event::NodeUpdated`] if it is another one.
+    /// Port 0 stands for the port advertised so far. A change raises the incarnation and emits
+    /// [`Event::NodeUpdated`].
     ///
     /// # Errors
-    /// [`ConfigError::UnusableAdvertiseAddr`] if nobody could send to it; nothing changed.
+    /// [`ConfigError::UnusableAdvertiseAddr`] if it is no address that others can send to; nothing
+    /// changed.
     pub fn set_advertise_addr(
         &mut self,
         now: Time,
@@ -66,12 +67,12 @@ impl<D: DetectorHooks> Engine<D> {
         let alone = self.table.live().is_empty();
         if open && alone && is_usable(addr) && addr != self.local.addr {
             self.local.addr = addr;
-            // One whose welcome is under way may know it.
+            // A member whose welcome is on its way may know it.
             self.raise_incarnation(self.running_clock.last());
         }
     }
 
-    /// A ping came: it was sent to the advertised address, which leads here.
+    /// Takes in a ping: it was sent to the advertised address, which leads here.
     pub(super) fn note_pinged(&mut self, now: Time) {
         let gap = PING_GAP_ROUNDS * self.config.probe_interval;
         let address = &mut self.address;
@@ -86,7 +87,7 @@ impl<D: DetectorHooks> Engine<D> {
         let needed = match address.status {
             AddressStatus::Reachable => return,
             AddressStatus::Unconfirmed => 1,
-            // One may come by a way that was open for an answer.
+            // A single ping may come by a way that was open for an answer.
             AddressStatus::Unreachable | AddressStatus::Conflict => PINGS_MIN,
         };
         if address.pings < needed {
@@ -101,12 +102,12 @@ impl<D: DetectorHooks> Engine<D> {
         self.set_self_unreachable(now, false);
     }
 
-    /// A ping of this node was answered: its datagrams go out, and answers come in.
+    /// Takes in that a ping of this node was answered: datagrams go out, and answers come in.
     pub(super) fn note_answered(&mut self) {
         self.address.answers = self.address.answers.saturating_add(1);
     }
 
-    /// This node had to refute something. Again and again, and its address may be the reason.
+    /// Takes in that this node refuted a claim. After several times its address may be the reason.
     pub(super) fn note_refutation(&mut self, now: Time, record: &Record) {
         if record.claim == Claim::Failed {
             self.address.accused_at = Some(now);
@@ -122,18 +123,18 @@ impl<D: DetectorHooks> Engine<D> {
         }
     }
 
-    /// Looks whether pings arrive, once in a probe interval.
+    /// Checks whether pings arrive, once in a probe interval.
     pub(super) fn check_address(&mut self, now: Time) {
         if self.phase != Phase::Active || !self.detector.extends_swim() {
             return;
         }
         if self.table.live().is_empty() {
-            // Nobody is there to ping.
+            // There is no member that could ping.
             self.address.pinged_at = now;
             self.address.answers = 0;
             self.check_claimant(now);
             if self.join.joined && self.address.status == AddressStatus::Unreachable {
-                // Those who could not reach it are gone.
+                // The members that could not reach it are gone.
                 self.address.status = AddressStatus::Unconfirmed;
                 self.set_self_unreachable(now, false);
                 let addr = self.local.addr;
@@ -155,7 +156,7 @@ impl<D: DetectorHooks> Engine<D> {
         let accused = self.address.accused_at;
         let accused = accused.is_some_and(|at| now.since(at) <= SILENT_ROUNDS * unit);
         let dials = match accused {
-            // Who holds this node failed dials it now and then.
+            // Members that hold this node failed redial it now and then.
             true => super::redial::REDIAL_BACKOFF_MAX * self.config.redial_interval,
             false => std::time::Duration::ZERO,
         };
@@ -177,7 +178,7 @@ impl<D: DetectorHooks> Engine<D> {
         self.set_self_unreachable(now, true);
     }
 
-    /// Says in this node's own record whether it finds itself out of reach.
+    /// Sets in this node's own record whether it finds itself unreachable.
     fn set_self_unreachable(&mut self, now: Time, unreachable: bool) {
         if self.local.unreachable != unreachable {
             self.local.unreachable = unreachable;
@@ -198,13 +199,13 @@ impl<D: DetectorHooks> Engine<D> {
         }
     }
 
-    /// Tells a member what address it is seen at, as it asked or because something is wrong with it.
+    /// Tells a member what address it is seen at, because it asked or has a fault.
     pub(super) fn send_observed(&mut self, sender: Sender) {
         let (echo, addr) = (sender.counter, sender.addr);
         self.reply(sender, Payload::AddrObserved { echo, addr });
     }
 
-    /// A member tells what address it sees this node at.
+    /// Handles the answer of a member that sees this node at `addr`.
     pub(super) fn on_addr_observed(
         &mut self,
         now: Time,
@@ -219,7 +220,7 @@ impl<D: DetectorHooks> Engine<D> {
         self.note_observed(now, sender, addr);
     }
 
-    /// A peer sees this node at `addr`.
+    /// Takes in that a peer sees this node at `addr`.
     pub(super) fn note_observed(&mut self, now: Time, sender: Sender, addr: SocketAddr) {
         if is_usable(addr) {
             self.address.observe(now, sender.key, addr);
@@ -227,8 +228,8 @@ impl<D: DetectorHooks> Engine<D> {
         }
     }
 
-    /// The first peer that this node speaks to sees it at `addr`: before anybody knows it at the
-    /// address that was guessed, it takes that one.
+    /// Takes in the address at which the first peer sees this node: while no member knows the
+    /// guessed address, that one is advertised.
     pub(super) fn note_seen_by_first_peer(&mut self, now: Time, addr: SocketAddr) {
         let address = &self.address;
         let alone = self.table.live().is_empty() && !self.join.joined;
@@ -262,7 +263,7 @@ impl<D: DetectorHooks> Engine<D> {
         let silent = now.since(self.address.pinged_at) >= PING_GAP_ROUNDS * unit;
         let settled = |at| now.since(at) >= SILENT_ROUNDS * unit;
         let works = !silent || !self.address.changed_at.is_none_or(settled);
-        // What is on this host alone is no address for others, whoever pings it.
+        // A loopback address is no address for others, whatever pings it.
         if (own_host && !host) || (!works && own_host == host) {
             self.move_to(now, addr);
         }
@@ -286,8 +287,9 @@ impl<D: DetectorHooks> Engine<D> {
         self.emit(Event::NodeUpdated(self.local_member()));
     }
 
-    /// A fresh datagram of a member came from elsewhere than where it is probed. If something is
-    /// wrong with the member it is told. It is not moved: others may have sent the datagram on.
+    /// Handles a fresh datagram of a member that came from another address than the one that is
+    /// probed. A member with a fault is told. It is not moved: another node may have forwarded the
+    /// datagram.
     pub(super) fn note_other_source(&mut self, now: Time, sender: Sender) {
         let Some(entry) = self.table.get(sender.key) else {
             return;
@@ -308,8 +310,8 @@ impl<D: DetectorHooks> Engine<D> {
         }
     }
 
-    /// A failed member that is held back says that it moved: it is dialled there, or it could not
-    /// prove that it is back.
+    /// Redials a held member at the new address that it claims, as it could not prove at the old
+    /// one that it is back.
     pub(super) fn redial_at_new_addr(&mut self, now: Time, key: u64, addr: SocketAddr) {
         self.table.update(now, key, |entry| {
             entry.set_addr(addr);
@@ -320,7 +322,7 @@ impl<D: DetectorHooks> Engine<D> {
         });
     }
 
-    /// Whether `echo` is the counter of something that this node sent lately.
+    /// Whether `echo` is the counter of a recent datagram of this node.
     pub(super) fn is_recent(&self, echo: u64) -> bool {
         let oldest = self
             .datagram_counter
@@ -329,16 +331,16 @@ impl<D: DetectorHooks> Engine<D> {
     }
 }
 
-/// An IPv4 address that an IPv6 socket shows in its mapped form, as IPv4.
+/// Canonical form of an address: an IPv4 address that an IPv6 socket shows as mapped, as IPv4.
 pub(crate) fn canonical(addr: SocketAddr) -> SocketAddr {
     match addr.ip().to_canonical() {
         IpAddr::V4(v4) => SocketAddr::new(v4.into(), addr.port()),
-        // With its scope, without which a link-local one leads nowhere.
+        // With its scope, without which a link-local address leads nowhere.
         IpAddr::V6(_) => addr,
     }
 }
 
-/// An address of this node as others are told it: in canonical form, without the scope of IPv6,
+/// Form in which an address of this node is told to others: canonical, without the scope of IPv6,
 /// which means something on this host alone.
 pub(super) fn advertised_form(addr: SocketAddr) -> SocketAddr {
     SocketAddr::new(addr.ip().to_canonical(), addr.port())
@@ -346,17 +348,17 @@ pub(super) fn advertised_form(addr: SocketAddr) -> SocketAddr {
 
 /// How long an observation counts, in probe intervals.
 const OBSERVED_ROUNDS: u32 = 60;
-/// A time without a ping after which pings no longer arrive in a row, in probe intervals: one and
-/// a half are to be expected in each.
+/// Time without a ping after which pings no longer arrive in a row, in probe intervals: one and a
+/// half are to be expected in each.
 const PING_GAP_ROUNDS: u32 = 3;
-/// A time without a ping after which the address leads nowhere, if pings of this node are answered;
+/// Time without a ping after which the address leads nowhere, if pings of this node are answered;
 /// also the least time between two questions, and between two changes. In probe intervals.
 const SILENT_ROUNDS: u32 = 10;
-/// Answers without a ping in between that show it: were it loss, both would be lost.
+/// Answers without a ping in between that show it: with loss, both would be lost.
 const ANSWERS_MIN: u32 = 8;
-/// Pings in a row after which an address that led nowhere leads here.
+/// Consecutive pings after which an address that led nowhere leads here.
 const PINGS_MIN: u32 = 5;
-/// So many refutations within the window, in probe intervals, are a reason to ask.
+/// Refutations within the window, in probe intervals, after which this node asks.
 const REFUTATIONS_MIN: u32 = 3;
 const REFUTE_WINDOW_ROUNDS: u32 = 60;
 

@@ -1,17 +1,16 @@
-//! Bulk answers: where they go, and how much of them.
+//! Amplification limit: the address and the size of bulk answers.
 //!
-//! A datagram that somebody withheld passes the replay window once, from whatever source it is
-//! sent. So what is larger than the request goes to the address that the member is known by, never
-//! to the source. Until that address is validated, by something that only who receives there can
-//! know, the answer is at most three times as long as the request (as in QUIC, RFC 9000 section
-//! 8.1), and a ping asks for the proof.
+//! A withheld datagram passes the replay window once, from whatever source it is sent. So an answer
+//! larger than its request goes to the known address of the member, never to the source. Until that
+//! address is validated by something that only its receiver can know, the answer is at most three
+//! times as long as the request (as in QUIC, RFC 9000 section 8.1), and a ping asks for the proof.
 
 use super::{DetectorHooks, Engine, Sender};
 use crate::time::Time;
 use crate::wire::{Message, Payload, Writer};
 
 impl<D: DetectorHooks> Engine<D> {
-    /// Answers with more than was asked in.
+    /// Sends answers that together may be larger than the request.
     pub(super) fn send_bulk_reply(
         &mut self,
         now: Time,
@@ -37,13 +36,14 @@ impl<D: DetectorHooks> Engine<D> {
         }
     }
 
-    /// Whether a message came from the address that its sender is known by.
+    /// Whether a message came from the known address of its sender.
     pub(super) fn is_from_known_addr(&self, sender: Sender) -> bool {
         let entry = self.table.get(sender.key);
         entry.is_some_and(|entry| entry.addr() == sender.addr)
     }
 
-    /// The member of that name receives at `addr`: it answered what was sent there.
+    /// Marks `addr` as validated, if it is the address of the member: it answered what was sent
+    /// there.
     pub(super) fn validate_addr(&mut self, key: u64, addr: std::net::SocketAddr) {
         if let Some(entry) = self.table.get_mut(key) {
             entry.validate(addr);
@@ -64,5 +64,5 @@ impl<D: DetectorHooks> Engine<D> {
     }
 }
 
-/// How many times as long as the request an answer to an address that is not validated may be.
+/// Longest answer to an address that is not validated, in lengths of the request.
 const AMPLIFICATION_MAX: usize = 3;

@@ -1,8 +1,9 @@
-//! Anti-entropy: repairing what gossip missed, over datagrams.
+//! Anti-entropy: repair of what gossip missed, over datagrams.
 //!
-//! Every ping and ack carries a hash of the sender's view. If the hashes differ and the views
-//! have come to rest, one side sends a digest of 64 hashes, the other answers with the versions
-//! of the live members in the parts that differ, and records flow both ways for exactly those.
+//! Every ping and ack carries a hash of the sender's view. If the hashes differ and the views have
+//! been stable for a while, one side sends a digest of 64 hashes, the other answers with the
+//! versions of the live members in the buckets that differ, and records of exactly those flow both
+//! ways.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -14,42 +15,44 @@ use crate::event::MemberState;
 use crate::time::Time;
 use crate::wire::{Claim, DIGEST_BUCKETS, Payload, Record, SyncPage};
 
-/// When to sync, and with whom one is under way.
+/// State of anti-entropy: when to sync, and the sync in progress.
 #[derive(Debug, Default)]
 pub(crate) struct AntiEntropy {
-    /// Not before.
+    /// Earliest time of the next sync.
     next: Time,
-    /// Whose summaries are awaited, and until when.
+    /// Member whose summaries are awaited, and until when.
     awaited: Option<(u64, Time)>,
-    /// Syncs in a row after which the views still differed.
+    /// Consecutive syncs after which the views still differed.
     fruitless: u32,
-    /// Peers in a row whose view was ours, since ours came to rest.
+    /// Consecutive peers that had the view of this node, since it is stable.
     agreeing: u32,
-    /// When old news were dropped last, which visits them all.
+    /// Time at which the gossip queue was pruned last, which visits all of it.
     pruned_at: Time,
     /// First and last time that a peer's view differed.
     differing: Option<(Time, Time)>,
-    /// Until then views come together after a cut: waiting for rest would take as long.
+    /// End of the time after a partition in which syncs do not wait for stable views.
     fast_until: Time,
 }
 
-/// A transfer of the full state under way.
+/// Transfer of the full state in progress.
 #[derive(Debug)]
 pub(crate) struct FullStatePull {
     from: u64,
-    /// The first key of the next page.
+    /// First key of the next page.
     cursor: u64,
     /// Pages since the last request.
     pages: usize,
-    /// Pages that overtook the one awaited, by their first key, with the one that follows each.
+    /// Pages that overtook the awaited one, by their first key, with the first key of the page
+    /// after.
     out_of_order_pages: BTreeMap<u64, Option<u64>>,
     retries: u8,
-    /// This node has just got in: what it learns is news to itself alone.
+    /// Whether this node has just joined: what it learns is known to all others.
     is_first: bool,
 }
 
 impl<D: DetectorHooks> Engine<D> {
-    /// Looks whether a peer's view differs from ours long enough to do something about it.
+    /// Compares the view hash of a peer with that of this node, and starts a sync if they have
+    /// differed for long enough.
     pub(super) fn compare_views(&mut self, now: Time, peer: u64, view: u64) {
         if !self.detector.extends_swim() {
             return;
@@ -59,7 +62,7 @@ impl<D: DetectorHooks> Engine<D> {
             self.join.view_complete = self.join.joined;
             self.anti_entropy.fruitless = 0;
             self.count_agreement(now);
-            // One that agrees says nothing of the others.
+            // A peer that agrees says nothing of the others.
             self.anti_entropy.differing = self
                 .anti_entropy
                 .differing
@@ -76,7 +79,7 @@ impl<D: DetectorHooks> Engine<D> {
         {
             return;
         }
-        // Gossip is given time to do it, but not for ever.
+        // Gossip is given time to equalise the views, but not for ever.
         let settled =
             differing >= SYNC_DIFFER_ROUNDS * unit && self.table.unchanged_for(now) >= unit;
         let doublings = self.anti_entropy.fruitless.min(SYNC_DOUBLINGS_MAX);
@@ -92,15 +95,16 @@ impl<D: DetectorHooks> Engine<D> {
         self.start_sync(now, peer);
     }
 
-    /// A failed member is back, while many are missing: it was a cut, and the others come too.
+    /// Takes note that a failed member recovered. While many are missing, that ends a partition,
+    /// and the others will recover too.
     pub(super) fn note_recovery(&mut self, now: Time) {
         if self.partition.is_suspected() {
             self.anti_entropy.fast_until = now + FAST_SYNC_ROUNDS * self.config.probe_interval;
         }
     }
 
-    /// Somebody of the other side of a partition answered: what each side has of its own is told
-    /// at once, not when the views have come to rest.
+    /// Starts a sync with a member of the other side of a partition: each side tells at once what
+    /// only it knows, before the views are stable.
     pub(super) fn sync_after_partition(&mut self, now: Time, peer: u64) {
         let under_way = |(_, until): (u64, Time)| now <= until;
         let busy =
@@ -110,7 +114,7 @@ impl<D: DetectorHooks> Engine<D> {
         }
     }
 
-    /// Whether what a peer's view differs in is awaited.
+    /// Whether a sync waits for the peer's summaries.
     #[cfg(feature = "sim")]
     pub(super) fn is_syncing(&self, now: Time) -> bool {
         self.anti_entropy
@@ -126,8 +130,9 @@ impl<D: DetectorHooks> Engine<D> {
         self.send_to(peer, Payload::SyncDigest { buckets });
     }
 
-    /// Where many peers in a row have our view, who is alive is no news: after a thousand joins at
-    /// once it would fill every datagram for a minute. What a view does not show stays news.
+    /// Counts peers that have the same view. After many in a row, alive members are removed from
+    /// the gossip queue: after a thousand joins at once they would fill every datagram for a
+    /// minute. What a view hash does not show stays in the queue.
     fn count_agreement(&mut self, now: Time) {
         let unit = self.config.probe_interval;
         let settled =
@@ -156,11 +161,11 @@ impl<D: DetectorHooks> Engine<D> {
             .collect();
         let mut pages = Vec::new();
         let per_page = (self.room(16) / 16).max(1);
-        // A small view is one page; else each run of parts that differ is at least one.
+        // A small view is one page; else each run of buckets that differ is at least one.
         if differs.contains(&true) && self.live_count() <= per_page {
             pages.push(self.view_page(0, u64::MAX, per_page));
         } else {
-            // All parts of a large view may differ; what the answer has no room for is left alone.
+            // All buckets of a large view may differ; what the answer has no room for is left out.
             let run_max = (PAGES_MAX * per_page * DIGEST_BUCKETS / self.live_count()).max(1);
             let mut bucket = 0;
             while pages.len() < PAGES_MAX
@@ -198,7 +203,8 @@ impl<D: DetectorHooks> Engine<D> {
             .filter(|entry| entry.0 != self.local.key && lacks(&ours, entry))
             .map(|entry| entry.0)
             .collect();
-        // What we have otherwise, and what we do not have live: they may not know why.
+        // Members of which this node has another version, and those that are not live here: the
+        // peer may not know why.
         let push = ours
             .iter()
             .filter(|entry| lacks(theirs, entry))
@@ -250,7 +256,7 @@ impl<D: DetectorHooks> Engine<D> {
             let stale = |e: &&super::Entry| {
                 alive && !e.state.is_live() && (epoch, incarnation) <= (e.epoch, e.incarnation)
             };
-            // A stale «alive» is answered with what made it stale.
+            // A stale «alive» is answered with the record that made it stale.
             objections.extend(self.table.get(key).filter(stale).map(super::Entry::record));
         }
         if self.table.view() != before {
@@ -259,7 +265,7 @@ impl<D: DetectorHooks> Engine<D> {
         self.answer_with_records(now, sender, objections);
     }
 
-    /// Asks a member for all it has; `is_first` if this node has just got in through it.
+    /// Requests the full state of a member; `is_first` if this node has just joined through it.
     pub(super) fn start_pull(&mut self, now: Time, from: u64, is_first: bool) {
         if self.full_state_pull.is_none() {
             self.full_state_pull = Some(FullStatePull {
@@ -280,7 +286,7 @@ impl<D: DetectorHooks> Engine<D> {
         };
         pull.retries += 1;
         if pull.retries > PULL_RETRIES_MAX {
-            // What is missing shows in the view's hash, and a sync with somebody else brings it.
+            // What is missing shows in the view hash, and a sync with another member brings it.
             self.full_state_pull = None;
             return;
         }
@@ -337,7 +343,7 @@ impl<D: DetectorHooks> Engine<D> {
         let is_first = pull.is_first;
         pull.out_of_order_pages.insert(cursor, next);
         let mut at = Some(pull.cursor);
-        // Pages overtake each other; what matters is that none is missing.
+        // Pages may overtake each other, as long as none is missing.
         while let Some(next) = at.and_then(|cursor| pull.out_of_order_pages.remove(&cursor)) {
             pull.retries = 0;
             pull.pages += 1;
@@ -364,8 +370,9 @@ impl<D: DetectorHooks> Engine<D> {
         }
     }
 
-    /// Merges what the cluster knows already: a joiner that gossiped all that it pulls would
-    /// send a third of the bytes of a mass restart, and three quarters of those of a bootstrap.
+    /// Merges records that the cluster knows already. A joiner that gossiped all that it pulls
+    /// would send a third of the bytes of a mass restart, and three quarters of those of a
+    /// bootstrap.
     fn merge_without_gossip(&mut self, now: Time, records: Vec<Record>) {
         for record in records {
             let key = record.key();
@@ -374,7 +381,7 @@ impl<D: DetectorHooks> Engine<D> {
                 (record.epoch, record.incarnation),
             );
             self.merge(now, record, RecordSource::Sync);
-            // What this node knows better stays news.
+            // A record that this node knows better stays in the gossip queue.
             let is_taken = self.table.get(key).is_some_and(|entry| {
                 entry.state == MemberState::Alive && (entry.epoch, entry.incarnation) == version
             });
@@ -400,7 +407,7 @@ impl<D: DetectorHooks> Engine<D> {
         self.config.probe_timeout
     }
 
-    /// What is live here in a range of keys, cut after `max` members.
+    /// Page of the live members in a range of keys, cut after `max` members.
     fn view_page(&self, first: u64, last: u64, max: usize) -> SyncPage {
         let (entries, last) = self.table.versions(first, last, max);
         SyncPage {
@@ -410,7 +417,7 @@ impl<D: DetectorHooks> Engine<D> {
         }
     }
 
-    /// All of what we would tell of a member: that it is suspect too, if it is.
+    /// All records of a member: that it is alive and, if so, that it is suspect.
     fn records_of(&self, key: u64) -> Vec<Record> {
         if key == self.local.key {
             return vec![self.own_record()];
@@ -433,7 +440,7 @@ fn bucket_last(bucket: usize) -> u64 {
     bucket_first(bucket) | (u64::MAX >> DIGEST_BUCKETS.ilog2())
 }
 
-/// Cuts a page into pages of at most `max` entries that together cover the same range.
+/// Splits a page into pages of at most `max` entries that together cover the same range.
 fn split_page(page: SyncPage, max: usize, pages: &mut Vec<SyncPage>) {
     let SyncPage {
         mut first,
@@ -466,21 +473,22 @@ fn split_page(page: SyncPage, max: usize, pages: &mut Vec<SyncPage>) {
 const FULL_PAGE_BYTES: usize = 16;
 /// Most datagrams in answer to one.
 const PAGES_MAX: usize = 18;
-/// Most members that are compared with one page: more than an answer has room for.
+/// Most members compared with one page: more than an answer has room for.
 const VERSIONS_MAX: usize = 2_048;
 /// Pages of the full state sent for one request.
 const BURST_PAGES: usize = 8;
 const PULL_RETRIES_MAX: u8 = 5;
-/// How long views must differ to be synced once they have come to rest, in probe intervals.
+/// How long views differ before a sync, once they are stable, in probe intervals.
 const SYNC_DIFFER_ROUNDS: u32 = 2;
-/// A sync does not wait longer for the views to come to rest, in probe intervals.
+/// Longest wait of a sync for stable views, in probe intervals.
 const SYNC_OVERDUE_ROUNDS: u32 = 10;
-/// How long views are synced without waiting for rest after a member came back out of a cut, in probe
+/// How long syncs do not wait for stable views after a member recovered from a partition, in probe
 /// intervals.
 const FAST_SYNC_ROUNDS: u32 = 10;
-/// So many peers in a row of the same view, and all have it but for few, whom a sync brings it.
+/// Consecutive peers with the same view after which nearly all members have it; a sync brings it to
+/// the rest.
 const AGREEING_PEERS: u32 = 16;
-/// Fruitless syncs double the wait so often at most.
+/// Doublings of the wait after syncs that left the views different, at most.
 const SYNC_DOUBLINGS_MAX: u32 = 5;
 
 #[cfg(test)]

@@ -1,11 +1,11 @@
-//! Buffers that were used and will be again.
+//! Buffer pool: buffers kept between messages.
 
 use crate::wire::Record;
 
-/// What would be allocated for each message, kept between them.
+/// Buffers that would be allocated for each message.
 #[derive(Debug, Default)]
 pub(crate) struct BufferPool {
-    /// Of datagrams that were sent.
+    /// Buffers of datagrams that were sent.
     datagrams: Vec<Vec<u8>>,
     /// Always empty, like `keys`.
     pub(super) records: Vec<Record>,
@@ -34,7 +34,7 @@ impl BufferPool {
 }
 
 const DATAGRAM_BYTES_TYPICAL: usize = 256;
-/// Most datagrams kept: what is polled and sent one by one needs one.
+/// Most datagrams kept; a driver that polls and sends one by one needs one.
 const DATAGRAMS_MAX: usize = 4;
-/// Room for more records than this is given back: a sync is over soon.
+/// Largest capacity for records that is kept; a sync that needs more is over soon.
 const RECORDS_MAX: usize = 64;

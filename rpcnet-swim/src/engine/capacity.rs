@@ -1,9 +1,9 @@
-//! Bound on the members: who is forgotten when the table is full, and who is not let in.
+//! Capacity: which member is evicted when the table is full, and which newcomer is refused.
 //!
-//! A full table must lock nobody out for the sake of those who are gone or never were. Room is
-//! made by forgetting who has been gone longest. If nobody is gone, a newcomer that proved that it
-//! receives at its address takes the place of a member that this node never heard itself: of
-//! that one there is only hearsay. A newcomer known by hearsay alone takes nobody's place.
+//! A full table must keep no newcomer out for the sake of members that are gone or never were. Room
+//! is made by forgetting the member that has been gone longest. If no member is gone, a newcomer
+//! that proved that it receives at its address replaces a member that this node never heard itself,
+//! of which it has only others' claims. A newcomer known by claims alone replaces no member.
 
 use super::merge::RecordSource;
 use super::{DetectorHooks, Engine, Sender};
@@ -12,7 +12,7 @@ use crate::event::{Event, MemberState};
 use crate::time::Time;
 use crate::wire::Payload;
 
-/// What happened at the bound since it was told last.
+/// Evictions and refusals since the last report.
 #[derive(Debug, Default)]
 pub(super) struct Capacity {
     reported_at: Option<Time>,
@@ -21,12 +21,12 @@ pub(super) struct Capacity {
 }
 
 impl<D: DetectorHooks> Engine<D> {
-    /// Whether there is room for one more member, which is made if need be.
+    /// Makes room for one more member if need be. Says whether there is room.
     pub(super) fn make_room(&mut self, now: Time, source: RecordSource) -> bool {
         if self.table.len() < self.config.members_max {
             return true;
         }
-        // Nobody is forgotten out of a cut, or a minority would become a majority.
+        // No member is forgotten during a partition, or a minority would become a majority.
         let gone = self
             .table
             .longest_gone(|key| !self.is_kept_for_partition(now, key));
@@ -46,7 +46,8 @@ impl<D: DetectorHooks> Engine<D> {
             self.stats.members_evicted += 1;
             self.capacity.evicted += 1;
             if entry.state.is_live() {
-                // Whoever was told that it joined has to hear that it is no more.
+                // A subscriber that was told that it joined has to hear that it is no longer a
+                // member.
                 let mut member = entry.member();
                 member.state = MemberState::Failed;
                 self.emit(Event::NodeFailed(member));
@@ -58,12 +59,12 @@ impl<D: DetectorHooks> Engine<D> {
         true
     }
 
-    /// Whether the sender of a hello that was merged is a member now. If not, it is told why.
+    /// Whether the sender of a merged hello is a member now. If not, it is told why.
     pub(super) fn is_admitted(&mut self, sender: Sender, name: &str) -> bool {
         let reason = match self.table.get(sender.key) {
             None if self.table.len() >= self.config.members_max => JoinRefusal::TableFull,
             Some(entry) if *entry.name != *name => JoinRefusal::NameCollision,
-            // Another one has its address, or it is older than what is known of it: it tries again.
+            // Another member has its address, or a newer instance of it is known: it tries again.
             None => JoinRefusal::NotAdmitted,
             Some(entry) if entry.epoch != sender.epoch => JoinRefusal::NotAdmitted,
             Some(_) => return true,
@@ -77,7 +78,7 @@ impl<D: DetectorHooks> Engine<D> {
         self.reply(sender, Payload::JoinRefused { echo, reason });
     }
 
-    /// A seed does not let this node in.
+    /// Handles a seed's refusal to let this node in.
     pub(super) fn on_join_refused(&mut self, sender: Sender, echo: u64, reason: JoinRefusal) {
         if !self.join.accept_hello_answer(echo, sender.addr) {
             self.stats.dropped.unexpected += 1;
@@ -86,7 +87,7 @@ impl<D: DetectorHooks> Engine<D> {
         self.note_join_refusal(sender.addr, reason);
     }
 
-    /// Keeps why this node was not let in, and tells it while it is in no cluster.
+    /// Stores why this node was refused, and emits it while this node has not joined.
     pub(super) fn note_join_refusal(&mut self, by: std::net::SocketAddr, reason: JoinRefusal) {
         let is_news = self.join.refusal.replace((by, reason)) != Some((by, reason));
         if is_news && !self.join.joined {
@@ -94,13 +95,12 @@ impl<D: DetectorHooks> Engine<D> {
         }
     }
 
-    /// Why the last seed that answered did not let this node in, and which it was; none once it
-    /// is in.
+    /// Last seed that answered and refused to let this node in, and why; none once it has joined.
     pub fn join_refusal(&self) -> Option<(std::net::SocketAddr, JoinRefusal)> {
         self.join.refusal.filter(|_| !self.join.joined)
     }
 
-    /// Tells that the table is full, seldom.
+    /// Reports that the table is full, at most once in [`FULL_REPORT_ROUNDS`].
     fn emit_table_full(&mut self, now: Time) {
         let interval = FULL_REPORT_ROUNDS * self.config.probe_interval;
         let is_due = |at| now.since(at) >= interval;
@@ -121,5 +121,5 @@ impl<D: DetectorHooks> Engine<D> {
     }
 }
 
-/// How often it is told that the table is full, in probe intervals.
+/// Time between two reports that the table is full, in probe intervals.
 const FULL_REPORT_ROUNDS: u32 = 30;

@@ -1,9 +1,9 @@
-//! Clocks: monotonic time without the gaps of a stopped process, and the bound on epochs.
+//! Clocks: the wall clock that bounds epochs, and stalls of the process.
 //!
-//! An epoch is the wall clock of the node that started. It orders the lives of a name, so an epoch
-//! without a bound would end the ordering: nothing comes after the largest one. So an epoch that
-//! is further ahead of this node's wall clock than [`EPOCH_SLACK`] is refused wherever it comes
-//! from, and both sides are told.
+//! An epoch is the wall clock of a node at its start. It orders the instances of a name, so an
+//! epoch without a bound would end the ordering: nothing comes after the largest one. So an epoch
+//! that is further ahead of this node's wall clock than [`EPOCH_SLACK`] is refused wherever it
+//! comes from, and both sides report it.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -13,10 +13,10 @@ use crate::event::Event;
 use crate::time::Time;
 use crate::wire::Payload;
 
-/// A reading of the wall clock, and when it was taken.
+/// Reading of the wall clock, and when it was taken.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct WallClock {
-    /// In milliseconds since the Unix epoch.
+    /// Milliseconds since the Unix epoch.
     millis: u64,
     at: Time,
 }
@@ -24,10 +24,10 @@ pub(crate) struct WallClock {
 /// Clocks that were found too far apart.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct ClockSkewTracker {
-    /// The last event about it.
+    /// Time of the last event about them.
     reported_at: Option<Time>,
-    /// A member refused this node's epoch, or this node could not hear one that is in: which, and
-    /// how far apart the clocks are.
+    /// Member that refused this node's epoch, or whose epoch this node refused before it joined,
+    /// and how far apart the clocks are.
     refusal: Option<(SocketAddr, Duration)>,
 }
 
@@ -41,8 +41,8 @@ impl WallClock {
         self.millis.saturating_add(passed)
     }
 
-    /// Sets the clock forward. One that was set back is not followed: epochs that were right
-    /// yesterday are not from the future today.
+    /// Sets the clock forward. A clock that was set back is not followed: epochs that were valid
+    /// yesterday are not in the future today.
     fn advance(&mut self, millis: u64, now: Time) {
         let millis = self.read(now).max(millis.min(EPOCH_MAX));
         *self = Self::new(millis, now);
@@ -50,9 +50,9 @@ impl WallClock {
 }
 
 impl<D: DetectorHooks> Engine<D> {
-    /// Tells the engine what the wall clock shows, in milliseconds since the Unix epoch. Without
-    /// it the engine goes by its own epoch, which is the time of its start, and the time that
-    /// passed since; a clock that was set, or a machine that was suspended, makes that wrong.
+    /// Sets the wall clock, in milliseconds since the Unix epoch. Without it the engine goes by its
+    /// own epoch, which is the time of its start, and the time that passed since; a clock that was
+    /// set, or a machine that was suspended, makes that wrong.
     ///
     /// Epochs more than a day ahead of the clock are refused. A clock that is set back is not
     /// followed.
@@ -60,21 +60,21 @@ impl<D: DetectorHooks> Engine<D> {
         self.wall_clock.advance(millis, now);
     }
 
-    /// A member whose clock is so far from this node's that one of the two refuses the other's
-    /// epoch, and how far apart they are: why this node does not get in. None once it is in.
+    /// Member whose clock differs so much from this node's that one of the two refuses the other's
+    /// epoch, and the difference: the reason why this node has not joined. None once it has.
     pub fn clock_refusal(&self) -> Option<(SocketAddr, Duration)> {
         self.skew.refusal.filter(|_| !self.is_joined())
     }
 
-    /// The highest epoch that is believed.
+    /// Highest epoch that is accepted.
     pub(super) fn epoch_limit(&self, now: Time) -> u64 {
-        // Inner time stands still while the process is stopped, the wall clock does not.
+        // Running time stands still while the process is stopped, the wall clock does not.
         let slack = u64::try_from(EPOCH_SLACK.as_millis()).unwrap_or(u64::MAX);
         self.wall_time(now).saturating_add(slack)
     }
 
-    /// The one door for epochs from the network: lets a message pass without the records whose
-    /// epoch is too far ahead, or not at all if it is from such a life or about one.
+    /// Removes records whose epoch is too far ahead; none if the sender, or what the message is
+    /// about, has such an epoch. The only entry for epochs from the network.
     pub(super) fn drop_future_epochs(
         &mut self,
         now: Time,
@@ -86,7 +86,7 @@ impl<D: DetectorHooks> Engine<D> {
             self.stats.dropped.future_epoch += 1;
             self.record_clock_skew(now, sender.addr, sender.epoch, false);
             if matches!(payload, Payload::Hello { .. }) {
-                // Smaller than the hello, so it is of no use to reflect.
+                // Smaller than the hello, so it amplifies nothing.
                 let clock = self.wall_time(now);
                 let echo = sender.counter;
                 self.reply(sender, Payload::ClockSkew { echo, clock });
@@ -105,7 +105,7 @@ impl<D: DetectorHooks> Engine<D> {
         Some(payload)
     }
 
-    /// A member refuses this node's epoch.
+    /// Handles the refusal of this node's epoch by a member.
     pub(super) fn on_clock_skew(&mut self, now: Time, sender: Sender, echo: u64, clock: u64) {
         let slack = u64::try_from(EPOCH_SLACK.as_millis()).unwrap_or(u64::MAX);
         let is_ahead = self.local.epoch > clock.saturating_add(slack);
@@ -126,7 +126,8 @@ impl<D: DetectorHooks> Engine<D> {
         self.emit_clock_skew(now, addr, ahead, is_own);
     }
 
-    /// Not more often than once in a while, whoever sends how much of it; the rest is counted.
+    /// Emits an event about clocks that are apart, at most once in [`SKEW_EVENT_ROUNDS`]; the rest
+    /// is counted.
     fn emit_clock_skew(&mut self, now: Time, addr: SocketAddr, ahead: Duration, is_own: bool) {
         let pause = SKEW_EVENT_ROUNDS * self.config.probe_interval;
         if self
@@ -143,9 +144,8 @@ impl<D: DetectorHooks> Engine<D> {
         }
     }
 
-    /// Time without the gaps in which the process was stopped. A deadline missed by more than a
-    /// scheduler's whim is such a gap: all deadlines shift by it, so that nobody is judged for
-    /// what this node could not have heard.
+    /// Advances running time to `now`. A deadline missed by more than a scheduler's delay shows
+    /// that the process was stopped: all deadlines shift by the gap.
     pub(super) fn running_time(&mut self, now: Time) -> Time {
         let is_running = self.phase != Phase::Left;
         let shifts = is_running && self.detector.shifts_deadlines_after_stall();
@@ -172,16 +172,16 @@ fn millis(millis: u64) -> Duration {
     Duration::from_millis(millis)
 }
 
-/// How far ahead of this node's wall clock an epoch may be. A clock that shows local time in place
-/// of UTC is wrong by 14 hours at most; what is wrong by more than a day is no time zone. A member
-/// that lies about an epoch can be this far ahead, and no further: the name's owner goes past it.
+/// Largest lead of an epoch over this node's wall clock. A clock that shows local time in place of
+/// UTC is wrong by 14 hours at most; an error of more than a day is no time zone. A member that
+/// lies about an epoch can be this far ahead, and no further: the name's owner exceeds it.
 pub(crate) const EPOCH_SLACK: Duration = Duration::from_secs(24 * 60 * 60);
-/// The highest epoch that a node may start with, in milliseconds: the year 10,889. Leaves room
-/// above for every epoch that is ever raised.
+/// Highest epoch that a node may start with, in milliseconds: the year 10,889. Leaves room above
+/// for every epoch that is ever raised.
 pub(crate) const EPOCH_MAX: u64 = 1 << 48;
-/// How often clocks that are apart are told as an event, in probe intervals.
+/// Time between two events about clocks that are apart, in probe intervals.
 const SKEW_EVENT_ROUNDS: u32 = 60;
-/// A deadline missed by less than this is no stall, whatever the probe interval.
+/// Shortest delay that counts as a stall, whatever the probe interval.
 const STALL_MIN: Duration = Duration::from_millis(100);
 
 #[cfg(test)]

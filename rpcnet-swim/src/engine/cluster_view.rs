@@ -1,4 +1,4 @@
-//! What the policies go by: who is expected, and who of them is reached.
+//! Cluster view: the expected and the reachable members, for split-brain policies.
 
 use std::cmp::Ordering;
 
@@ -11,8 +11,8 @@ use crate::split_brain::{
 use crate::time::Time;
 
 impl<D: DetectorHooks> Engine<D> {
-    /// Whether this node may serve, by what it sees now. One that has not joined or has left may
-    /// not. Takes time in proportion to the members.
+    /// Whether this node may serve, by what it sees now. A node that has not joined or has left may
+    /// not. Takes time in proportion to the number of members.
     pub fn may_serve(&self, policy: &SplitBrainPolicy, now: Time) -> Decision {
         if !self.is_joined() {
             let reason = DenyReason::NotJoined;
@@ -25,22 +25,23 @@ impl<D: DetectorHooks> Engine<D> {
         )
     }
 
-    /// The expected members, in the order of their names.
+    /// Expected members, in the order of their names.
     ///
-    /// These are the live ones, this node included, and those failed ones that may be on another
-    /// side: who failed within the last 60 probe intervals, or, while a partition is suspected or
-    /// reported, since 60 probe intervals before its first sign. They count until they come back,
-    /// leave, somebody newer has their address, or an operator takes them out
-    /// ([`Engine::force_leave`]); while there is a partition they are not forgotten, whatever
+    /// These are the live ones, this node included, and the failed ones that may be on another
+    /// side: those that failed within the last 60 probe intervals or, while a partition is
+    /// suspected or reported, since 60 probe intervals before its first sign. They count until they
+    /// recover, leave, a newer member has their address, or an operator removes them
+    /// ([`Engine::force_leave`]); during a partition they are not forgotten, whatever
     /// [`with_forget_after`](crate::ClusterConfig::with_forget_after) says. So one crash at a time
-    /// shrinks the cluster after a minute, while a partition keeps its members. Members that have left
-    /// do not count.
+    /// shrinks the cluster after a minute, while a partition keeps its members. Members that have
+    /// left do not count.
     ///
-    /// Alive and suspect members are reached; failed ones are not. When too many probe rounds in a row
-    /// go unanswered, a reach check asks a sample of the live members, all of them in a small
-    /// cluster. While it says that a partition's worth of them does not answer, those that
-    /// did not are not reached, and of those that were not asked at most as large a share as the sample
-    /// leaves possible (which ones is arbitrary) is. If this node is isolated it reaches itself alone.
+    /// Alive and suspect members are reachable; failed ones are not. When too many consecutive
+    /// probe rounds go unanswered, a reach check asks a sample of the live members, all of them in
+    /// a small cluster. While it says that so many do not answer that there is a partition, those
+    /// that did not answer are not reachable; of those that were not asked, at most the share that
+    /// the sample leaves possible is reachable, chosen by key. An isolated node reaches itself
+    /// alone.
     pub fn view(&self, now: Time) -> ClusterView {
         let now = self.running_time_at(now);
         let voter = |ballot: ExpectedMember<'_>| ViewMember {
@@ -56,7 +57,8 @@ impl<D: DetectorHooks> Engine<D> {
         }
     }
 
-    /// Whether the reachable are the majority that [`SplitBrainPolicy::keep_majority`] lets serve.
+    /// Whether the reachable members are the majority that [`SplitBrainPolicy::keep_majority`] lets
+    /// serve.
     pub(super) fn has_majority(&self, now: Time, reachable: usize, expected: usize) -> bool {
         match (2 * reachable).cmp(&expected) {
             Ordering::Less => false,
@@ -68,7 +70,7 @@ impl<D: DetectorHooks> Engine<D> {
         }
     }
 
-    /// Members that failed from this time on are missing rather than gone.
+    /// Time from which on failed members count as missing rather than gone.
     pub(super) fn missing_window_start(&self, now: Time) -> Time {
         let window = PARTITION_WINDOW_ROUNDS * self.config.probe_interval;
         self.partition.window_start(now, window)
@@ -108,11 +110,11 @@ impl<D: DetectorHooks> Engine<D> {
         }))
     }
 
-    /// The time of a question, which changes nothing.
+    /// Running time of a question, which changes nothing.
     pub(super) fn running_time_at(&self, now: Time) -> Time {
         self.running_clock.at(now)
     }
 }
 
-/// Failures within so many probe intervals of each other may be one cut.
+/// Failures within so many probe intervals of each other may be one partition.
 const PARTITION_WINDOW_ROUNDS: u32 = 60;

@@ -1,22 +1,22 @@
-//! Where a member is reached, in little room.
+//! Compact address: IP address and port in 20 bytes.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-/// An address as it travels: IP and port. A `SocketAddr` takes 32 bytes.
+/// Socket address without what is not sent. A `SocketAddr` takes 32 bytes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct CompactAddr {
-    /// Something sent there was answered; no part of the address.
+    /// Whether something sent there was answered; not compared.
     pub(super) is_validated: bool,
-    /// An IPv4 address is in the first four.
+    /// An IPv4 address is in the first four bytes.
     ip: [u8; 16],
     port: u16,
     is_v4: bool,
 }
 
 impl CompactAddr {
-    /// Keyed hash, to look the address up: different addresses may have the same.
+    /// Keyed hash for look-ups; different addresses may have the same.
     pub(crate) fn hash(&self, seed: u64) -> u32 {
         let mut bytes = [0; 19];
         bytes[..16].copy_from_slice(&self.ip);

@@ -1,16 +1,16 @@
-//! Counters of datagrams that are out of step, and how a member puts that right.
+//! Counter resynchronisation: proof of a member's counter after a jump.
 //!
-//! Whoever has the cluster's key can send a datagram in another's name with any counter; if that
-//! alone moved the window, the member itself would be taken for a replay from then on. So a jump
-//! is bounded, and a member whose counters are out of step is asked for its counter where it is
-//! known to be: with a number that it has to send back, once.
+//! A holder of the cluster key can send a datagram in another member's name with any counter. If
+//! that alone moved the replay window, the member itself would count as a replay from then on. So a
+//! jump is bounded, and a member whose counter is out of step is asked for it at its known address,
+//! with a number that it has to send back, once.
 
 use super::replay::ReplayWindow;
 use super::{DetectorHooks, Engine, Sender};
 use crate::time::Time;
 use crate::wire::Payload;
 
-/// The number that a member has to send back from its address.
+/// Number that a member has to send back from its address.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct CounterProof {
     nonce: u64,
@@ -18,8 +18,8 @@ pub(crate) struct CounterProof {
 }
 
 impl<D: DetectorHooks> Engine<D> {
-    /// The datagram was not accepted. If its counter is far from those seen, asks the member at
-    /// its address which one it is at, once in a probe interval.
+    /// Asks the member at its address for its counter, if that of a datagram that was not accepted
+    /// is far from those seen. At most once in a probe interval.
     pub(super) fn request_counter_proof(&mut self, now: Time, sender: Sender) {
         let pause = self.config.probe_interval;
         let Some(entry) = self.table.get_mut(sender.key) else {
@@ -59,7 +59,7 @@ impl<D: DetectorHooks> Engine<D> {
         }
         entry.faults_mut().counter_proof = None;
         entry.drop_clean_faults();
-        // Itself it has yet to be accepted.
+        // This counter itself has yet to be accepted.
         entry.replay_window = ReplayWindow::starting_at(sender.counter.saturating_sub(1));
         true
     }

@@ -1,4 +1,4 @@
-//! What is known of one member.
+//! Entry of one member in the table.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use crate::tags::Tags;
 use crate::time::Time;
 use crate::wire::{Claim, KeySlot, Record};
 
-/// All that is known of one member.
+/// State of one member.
 #[derive(Debug)]
 pub(crate) struct Entry {
     pub(crate) name: Arc<str>,
@@ -25,19 +25,19 @@ pub(crate) struct Entry {
     pub(crate) draining: bool,
     pub(crate) state: MemberState,
     pub(crate) tags: Tags,
-    /// Start of this state, or of this life if it is live.
+    /// Start of this state, or of this instance if it is live.
     pub(crate) since: Time,
     pub(crate) replay_window: ReplayWindow,
-    /// It did not answer a round, or as a helper, and was not heard since.
+    /// Whether it left a probe, or a request as helper, unanswered and was not heard since.
     pub(crate) unanswering: bool,
-    /// How long it took to answer our probes, and whether it calls itself slow.
+    /// Its last round trip, and whether it reports itself slow.
     pub(crate) rtt_state: RttState,
-    /// Which key its datagrams are sealed with.
+    /// Key that its datagrams are sealed with.
     pub(crate) sealed_with: Option<KeySlot>,
-    /// Rare, so apart.
+    /// Boxed, as most members have none.
     faults: Option<Box<FaultHistory>>,
     pub(super) key: u64,
-    /// Place in the list of the live.
+    /// Index in the list of the live.
     pub(super) live_index: u32,
 }
 
@@ -62,7 +62,7 @@ impl Entry {
         }
     }
 
-    /// Goes on with what is known of a newer life. Its tags are not.
+    /// Continues with a newer instance, whose tags are not known.
     pub(crate) fn start_new_instance(&mut self, record: &Record) {
         self.epoch = record.epoch;
         self.incarnation = record.incarnation;
@@ -80,30 +80,31 @@ impl Entry {
         }
     }
 
-    /// What is held against it.
+    /// Fault history of the member.
     pub(crate) fn faults(&self) -> &FaultHistory {
         static NONE: FaultHistory = FaultHistory::NONE;
         self.faults.as_deref().unwrap_or(&NONE)
     }
 
-    /// The same to add something; [`Entry::existing_faults`] does to take something away.
+    /// The same, created if there is none, to record a fault.
     pub(crate) fn faults_mut(&mut self) -> &mut FaultHistory {
         self.faults.get_or_insert_default()
     }
 
-    /// What is held against it, if anything is.
+    /// The same if there is one, to clear a fault.
     pub(crate) fn existing_faults(&mut self) -> Option<&mut FaultHistory> {
         self.faults.as_deref_mut()
     }
 
-    /// Forgets the case of a live member if there is nothing left of it.
+    /// Drops the fault history of a live member if nothing is left in it.
     pub(crate) fn drop_clean_faults(&mut self) {
         if self.state.is_live() && self.faults().is_clean() {
             self.faults = None;
         }
     }
 
-    /// A fresh datagram of it came. Flaps before `flap_window_start` no longer count.
+    /// Takes note of a fresh datagram. Flaps whose hold ended before `flap_window_start` no longer
+    /// count.
     pub(crate) fn on_datagram(&mut self, sealed_with: Option<KeySlot>, flaps_from: Time) {
         self.sealed_with = sealed_with;
         self.unanswering = false;
@@ -114,12 +115,12 @@ impl Entry {
         }
     }
 
-    /// Where it is reached.
+    /// Advertised address.
     pub(crate) fn addr(&self) -> SocketAddr {
         self.addr.into()
     }
 
-    /// The same for the table.
+    /// The same in compact form.
     pub(super) fn compact_addr(&self) -> CompactAddr {
         self.addr
     }
@@ -136,7 +137,7 @@ impl Entry {
         self.addr.is_validated
     }
 
-    /// It answered what was sent to `addr`.
+    /// Marks `addr` as validated, if it is its address.
     pub(super) fn validate(&mut self, addr: SocketAddr) {
         self.addr.is_validated |= self.addr() == addr;
     }
@@ -145,7 +146,7 @@ impl Entry {
         instance_key(key, self.epoch)
     }
 
-    /// What we would tell others of it.
+    /// Record that this node gossips about the member.
     pub(crate) fn record(&self) -> Record {
         let claim = match (self.state, &self.faults().suspicion) {
             (MemberState::Suspect, Some(suspicion)) => Claim::Suspect(suspicion.suspectors),
@@ -156,17 +157,17 @@ impl Entry {
         self.record_with(claim)
     }
 
-    /// What the member itself has to hear so that it can refute it.
+    /// Record that the member itself has to receive so that it can refute it.
     pub(crate) fn record_to_refute(&self) -> Option<Record> {
         match self.state {
             _ if self.faults().claimed_failed => Some(self.record_with(Claim::Failed)),
-            // One that is said to have left and speaks takes a new epoch.
+            // A member that is said to have left and still sends takes a new epoch.
             MemberState::Suspect | MemberState::Failed | MemberState::Left => Some(self.record()),
             MemberState::Alive => None,
         }
     }
 
-    /// That it is alive: its address and tags, whatever we believe.
+    /// Record that it is alive, with its address and tags, whatever its state.
     pub(crate) fn alive_record(&self) -> Record {
         self.record_with(Claim::Alive(self.tags.clone()))
     }

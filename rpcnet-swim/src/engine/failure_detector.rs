@@ -1,4 +1,4 @@
-//! From missed rounds to a verdict: evidence, suspicion, failure.
+//! Failure detection: from missed probes to evidence, suspicion and failure.
 
 use std::time::Duration;
 
@@ -12,10 +12,10 @@ use crate::time::Time;
 use crate::wire::{Confirmation, Suspectors};
 
 impl<D: DetectorHooks> Engine<D> {
-    /// How sure this node is that a member is gone: the negative decimal logarithm of the chance
-    /// that it is alive and yet gave the answers it gave. A sum over its consecutive witnessed
-    /// misses, and between rounds the accrual of the running one from the distribution of round
-    /// trips. At least the threshold once it is declared failed; none for an unknown member.
+    /// Phi of a member: the negative decimal logarithm of the chance that it is alive and yet gave
+    /// the answers it gave. The sum over its consecutive witnessed misses, and during a round the
+    /// accrual of that one from the distribution of round trips. At least the threshold once it is
+    /// declared failed; none for an unknown member.
     pub fn phi(&self, id: &NodeId, now: Time) -> Option<f64> {
         let key = id.key();
         let entry = self
@@ -31,11 +31,11 @@ impl<D: DetectorHooks> Engine<D> {
             let waited = now.since(round.started);
             self.network.waiting_phi(waited.as_secs_f64())
         });
-        // Not minus zero.
+        // Avoids minus zero.
         Some(own + running.max(0.0))
     }
 
-    /// A witnessed round without an answer.
+    /// Handles a missed probe: a witnessed round without an answer.
     pub(super) fn on_missed_probe(&mut self, now: Time, key: u64) {
         if self.is_miss_of_unreachable(now, key) {
             return;
@@ -60,13 +60,13 @@ impl<D: DetectorHooks> Engine<D> {
             self.stats.suspicions_raised += 1;
         }
         if self.detector.probes_suspect_again() {
-            // The sooner the second miss, the sooner it is over.
+            // The sooner the second miss, the sooner the decision.
             self.start_probe(now, key);
         }
         self.decide_failure(now, key);
     }
 
-    /// An answer: what we held against the member was loss.
+    /// Clears the evidence of this node against a member that answered: it was loss.
     pub(super) fn clear_evidence(&mut self, key: u64) {
         let me = self.local.key;
         let Some(entry) = self.table.get_mut(key) else {
@@ -88,14 +88,14 @@ impl<D: DetectorHooks> Engine<D> {
         self.network.record_answered(self.detector.loss_gain());
     }
 
-    /// So many rounds to a member that was there all the while went unanswered: it answered a
-    /// later one, or refuted what they made others believe. Without the latter, a loss that is
-    /// refuted each time would never be seen as one.
+    /// Counts unanswered rounds to a live member as loss: it answered a later round, or refuted the
+    /// suspicion that they caused. Without the latter, a loss that is refuted each time would never
+    /// be seen as one.
     pub(super) fn record_lost_rounds(&mut self, rounds: u16) {
         self.network.record_lost(rounds, self.detector.loss_gain());
     }
 
-    /// Takes in who suspects a live member. Says whether there was anything new in it.
+    /// Takes in who suspects a live member. Says whether that was new.
     pub(super) fn suspect(&mut self, now: Time, key: u64, accusers: Suspectors) -> bool {
         let Some(entry) = self.table.get_mut(key) else {
             return false;
@@ -115,7 +115,7 @@ impl<D: DetectorHooks> Engine<D> {
         true
     }
 
-    /// A live member becomes suspect. Gives the generation of the suspicion.
+    /// Makes a live member suspect. Gives the generation of the suspicion.
     pub(super) fn start_suspicion(&mut self, now: Time, key: u64, suspectors: Suspectors) -> u32 {
         self.suspicion_generation = self.suspicion_generation.wrapping_add(1);
         let suspicion = Suspicion {
@@ -130,7 +130,7 @@ impl<D: DetectorHooks> Engine<D> {
             entry.member()
         });
         self.enqueue_gossip(now, key);
-        // Of one that is out of reach it is no news: it was suspected before, and refuted.
+        // Of an unreachable member it is not emitted: it was suspected before, and refuted.
         if !member.unreachable {
             self.emit(Event::NodeSuspect { member, phi });
             self.note_suspicion(now);
@@ -138,7 +138,8 @@ impl<D: DetectorHooks> Engine<D> {
         self.suspicion_generation
     }
 
-    /// Members that first hear of a suspicion look for themselves: eight of them, on average.
+    /// Probes a suspect with the chance that [`verifiers`](DetectorHooks::verifiers) of those that
+    /// first hear of the suspicion do.
     pub(super) fn maybe_verify_suspicion(&mut self, now: Time, key: u64) {
         let verifiers = self.detector.verifiers();
         if verifiers > 0.0 && self.rng.f64() < verifiers / self.live_count() as f64 {
@@ -146,7 +147,8 @@ impl<D: DetectorHooks> Engine<D> {
         }
     }
 
-    /// Only suspectors decide; the others ask the accused until it answers or they suspect too.
+    /// Handles the timer of a suspicion. Suspectors alone decide; the others probe the suspect
+    /// until it answers or they suspect it too.
     pub(super) fn on_suspicion_timer(&mut self, now: Time, key: u64, generation: u32) {
         self.decide_failure(now, key);
         let suspicion = self
@@ -176,11 +178,11 @@ impl<D: DetectorHooks> Engine<D> {
             live: self.live_count(),
             own: entry.faults().evidence,
             own_misses_needed: self.detector.own_misses_to_decide(),
-            // What came while this node was cut off, refutations too, has yet to be taken in.
+            // Datagrams of the time of isolation, refutations included, have yet to be merged.
             age: now.since(suspicion.since.max(self.isolation_ended_at)),
         };
         let decides = input.own_misses_needed == 0 || suspicion.suspectors.contains(self.local.key);
-        // An isolated observer declares nobody failed: it is the one that is gone.
+        // An isolated observer declares no member failed: its own network is the likely cause.
         if decides && !isolated && should_declare_failed(suspicion, input, &self.config) {
             self.stats.failures_declared += 1;
             #[cfg(feature = "sim")]
@@ -188,16 +190,17 @@ impl<D: DetectorHooks> Engine<D> {
             let alone = self.table.live().len() == 1;
             self.mark_failed(now, key);
             if alone {
-                // Nobody witnessed it, so it is nothing to tell those who may come back.
+                // Without a witness it is not gossiped to members that may recover.
                 self.gossip_queue.remove(key);
             }
         }
     }
 
-    /// Holds a member failed: by own judgement or on another's word.
+    /// Makes a member failed, by this node's own decision or on another's claim.
     pub(super) fn mark_failed(&mut self, now: Time, key: u64) {
         let (unit, redial) = (self.config.probe_interval, self.config.redial_interval);
-        // Who goes with a large part of the cluster is cut off, which is no flapping.
+        // A member that fails with a large part of the cluster is partitioned, which is no
+        // flapping.
         let counts = self.detector.damps_flaps() && !self.partition.is_suspected();
         let flaps_from = self.flap_window_start(now);
         let slip = RELAPSE_ROUNDS * unit;
@@ -211,9 +214,10 @@ impl<D: DetectorHooks> Engine<D> {
             case.redials_unanswered = 0;
             case.next_redial_at = now + redial;
             case.expire_flaps(flaps_from);
-            // An outage in which one word came through is one outage: time is no proof for it.
+            // An outage in which one refutation came through is one outage: time proves nothing
+            // then.
             case.relapsed = counts && case.flap_count == 1 && now.since(case.recovered_at) < slip;
-            // The first return is free; a member that flaps is held longer each time.
+            // The first recovery is immediate; a member that flaps is held down longer each time.
             case.flap_count = case.flap_count.saturating_add(u8::from(counts));
             case.redials_answered = 0;
             case.held_until = now + hold_down_rounds(case) * unit;
@@ -225,7 +229,7 @@ impl<D: DetectorHooks> Engine<D> {
         self.emit(Event::NodeFailed(member));
     }
 
-    /// A large part of the cluster is gone: those who went with it did not flap.
+    /// Takes back the flap that was counted for members that went missing with a partition.
     pub(super) fn undo_partition_flaps(&mut self, now: Time) {
         let from = self.missing_window_start(now);
         let missing = self.table.missing_entries(from).map(|entry| entry.key);
@@ -238,8 +242,8 @@ impl<D: DetectorHooks> Engine<D> {
         }
     }
 
-    /// A failed member answered a dial, or did not: one that is held has to answer several in a
-    /// row, and each that it misses begins its hold anew.
+    /// Takes in whether a failed member answered a redial. One that is held down has to answer
+    /// several in a row, and each that it misses starts its hold anew.
     pub(super) fn on_redial_result(&mut self, now: Time, key: u64, answered: bool) {
         let unit = self.config.probe_interval;
         let slipped = self.table.get(key).is_some_and(|e| e.faults().relapsed);
@@ -264,8 +268,8 @@ impl<D: DetectorHooks> Engine<D> {
         }
     }
 
-    /// A held member says that it is alive: if its outage may have been the only one, it is dialled
-    /// at once, to begin with its proofs.
+    /// Redials a held member at once that says it is alive, if its outage may have been the only
+    /// one, so that it can begin to prove itself.
     pub(super) fn redial_relapsed_now(&mut self, now: Time, key: u64) {
         let Some(case) = self.table.get(key).map(super::Entry::faults) else {
             return;
@@ -275,8 +279,8 @@ impl<D: DetectorHooks> Engine<D> {
         }
     }
 
-    /// How often a held member that answers is dialled, by each of the others. However many they
-    /// are, it is not swamped.
+    /// Time between two redials of a held member that answers, by each of the others, so that their
+    /// number does not swamp it.
     fn held_redial_interval(&self, slipped: bool) -> Duration {
         let crowd = self.live_count() as f64 / HELD_REDIALLERS_MAX;
         if slipped {
@@ -288,13 +292,13 @@ impl<D: DetectorHooks> Engine<D> {
             .mul_f64(crowd.clamp(1.0, HELD_REDIAL_INTERVAL_MAX))
     }
 
-    /// Flaps whose hold ended before this count no more.
+    /// Time before which flaps no longer count, if their hold has ended.
     pub(super) fn flap_window_start(&self, now: Time) -> Time {
         now - FLAP_MEMORY_ROUNDS * self.config.probe_interval
     }
 }
 
-/// How long a member is held down that failed so often, in probe intervals.
+/// How long a member is held down after so many flaps, in probe intervals.
 fn hold_down_rounds(case: &FaultHistory) -> u32 {
     let flaps = case.flap_count;
     if case.relapsed {
@@ -308,17 +312,17 @@ fn hold_down_rounds(case: &FaultHistory) -> u32 {
     }
 }
 
-/// How long a failed member's returns are counted, in probe intervals.
+/// How long the recoveries of a failed member are counted, in probe intervals.
 const FLAP_MEMORY_ROUNDS: u32 = 600;
-/// How long a member that returned once is held down the next time, in probe intervals.
+/// Hold of a member that recovered once before, in probe intervals.
 const FLAP_HOLD_ROUNDS: u32 = 30;
-/// One that comes back and fails within so many probe intervals was not back.
+/// A member that fails again within so many probe intervals of its recovery had not recovered.
 const RELAPSE_ROUNDS: u32 = 12;
-/// Longest time between two dials of one that was not back, in halves of a probe interval.
+/// Longest time between two redials of a relapsed member, in halves of a probe interval.
 const RELAPSE_REDIAL_INTERVAL_MAX: f64 = 2.0;
-/// The hold doubles so often: 32 times 30 intervals at most.
+/// Doublings of the hold, at most: 32 times 30 probe intervals.
 const FLAP_DOUBLINGS_MAX: u32 = 5;
-/// Members that dial one that is held in each redial interval, at most.
+/// Members that redial a held one in each redial interval, at most.
 const HELD_REDIALLERS_MAX: f64 = 128.0;
-/// Longest time between two dials of one that is held and answers, in redial intervals.
+/// Longest time between two redials of a held member that answers, in redial intervals.
 const HELD_REDIAL_INTERVAL_MAX: f64 = 8.0;

@@ -1,47 +1,47 @@
-//! What is held against a member, or was lately.
+//! Fault history of one member: evidence, suspicion, flaps and redials.
 
 use super::counter_resync::CounterProof;
 use super::suspicion::{Evidence, Suspicion};
 use super::unreachable_tracker::UnreachableTracker;
 use crate::time::Time;
 
-/// All that there is to remember of a member only because something was wrong with it. Most
-/// members have none, at most times.
+/// All that is remembered of a member only because something was wrong with it. Most members have
+/// none, at most times.
 #[derive(Debug)]
 pub(crate) struct FaultHistory {
-    /// What our own probes say.
+    /// Evidence of this node's own probes.
     pub(crate) evidence: Evidence,
     /// Rounds without an answer since the last one, witnessed or not.
     pub(crate) unanswered: u16,
-    /// What everybody's probes say, while it is suspect.
+    /// Evidence of all suspectors, while the member is suspect.
     pub(crate) suspicion: Option<Box<Suspicion>>,
-    /// Somebody's view holds it failed; one witnessed miss of our own confirms that.
+    /// Whether another node claims that it failed; one witnessed miss of this node confirms that.
     pub(crate) claimed_failed: bool,
-    /// When that was first said.
+    /// Time of the first such claim.
     pub(crate) claimed_at: Time,
-    /// How often it came back from the dead lately.
+    /// Number of recent recoveries.
     pub(crate) flap_count: u8,
-    /// When it came back last.
+    /// Time of the last recovery.
     pub(crate) recovered_at: Time,
-    /// It had hardly come back when it failed again, for the first time: one outage, not two.
+    /// Whether it failed again right after its first recovery: one outage, not two.
     pub(crate) relapsed: bool,
-    /// Until then a refutation does not bring it back.
+    /// End of the hold: until then a refutation does not make it alive.
     pub(crate) held_until: Time,
-    /// How many dials in a row it answered while it was held.
+    /// Consecutive redials answered while it was held down.
     pub(crate) redials_answered: u8,
-    /// How often it was dialled since it failed, and when it is due again.
+    /// Redials since it failed or last answered, and the time of the next one.
     pub(crate) redials_unanswered: u8,
     pub(crate) next_redial_at: Time,
-    /// An older life that still speaks was reported.
+    /// Whether an older instance that still sends was reported.
     pub(crate) conflict_reported: bool,
-    /// It was asked which counter it is at.
+    /// Question for its counter that it has not answered.
     pub(crate) counter_proof: Option<CounterProof>,
-    /// Whether it is alive and yet out of reach.
+    /// Evidence that it is alive and unreachable.
     pub(crate) unreachable: UnreachableTracker,
 }
 
 impl FaultHistory {
-    /// Of a member that nothing is held against.
+    /// History of a member without faults.
     pub(super) const NONE: Self = Self {
         evidence: Evidence::NONE,
         unanswered: 0,
@@ -60,7 +60,7 @@ impl FaultHistory {
         unreachable: UnreachableTracker::NONE,
     };
 
-    /// Flaps whose hold ended before `from` count no more, nor do questions asked before it.
+    /// Drops flaps whose hold ended before `from`, and questions asked before it.
     pub(super) fn expire_flaps(&mut self, from: Time) {
         if self.held_until < from {
             self.flap_count = 0;
@@ -73,17 +73,17 @@ impl FaultHistory {
         }
     }
 
-    /// It came and went before: words alone do not bring it back.
+    /// Whether it failed and recovered before: a refutation alone does not make it alive again.
     pub(super) fn is_flapping(&self) -> bool {
         self.flap_count > 1
     }
 
-    /// Whether a failed member that comes and goes has still to prove that it is there to stay.
+    /// Whether a failed member that flaps has still to prove that it is there to stay.
     pub(super) fn is_held_down(&self, now: Time) -> bool {
         self.is_flapping() && (now < self.held_until || self.redials_answered < REDIAL_ANSWERS_MIN)
     }
 
-    /// Whether a live member's case may be forgotten.
+    /// Whether the history of a live member may be dropped.
     pub(super) fn is_clean(&self) -> bool {
         self.evidence.misses == 0
             && self.unanswered == 0
@@ -102,8 +102,8 @@ impl Default for FaultHistory {
     }
 }
 
-/// Dials in a row that a held member has to answer, which takes it as long as the first hold. One
-/// that loses four fifths of what it is sent does so once in some ten thousand times.
+/// Consecutive redials that a held member has to answer, which takes as long as the first hold. A
+/// member that loses four fifths of what it is sent does so once in some ten thousand times.
 pub(super) const REDIAL_ANSWERS_MIN: u8 = 6;
 
 #[cfg(test)]

@@ -1,9 +1,9 @@
-//! The queue of news: fewest-transmitted first, bounded by the members there are.
+//! Gossip queue: fewest-transmitted first, bounded by the number of members.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Whose news are to be passed on. What the news are is read from the table when they are sent,
-/// so a later claim replaces an earlier one by itself and nothing stale is ever sent.
+/// Keys of the members whose records are to be gossiped. A record is read from the table when it is
+/// sent, so a later claim replaces an earlier one and nothing stale is sent.
 #[derive(Debug, Default)]
 pub(crate) struct GossipQueue {
     /// (times sent, newest first, key).
@@ -15,11 +15,12 @@ pub(crate) struct GossipQueue {
 }
 
 impl GossipQueue {
-    /// There is news of `key`; if there was some already, it starts anew.
+    /// Adds a member; one that is in the queue starts anew.
     pub(crate) fn push(&mut self, key: u64) {
         self.remove(key);
         if self.places.len() >= QUEUE_LEN_MAX {
-            // The most-transmitted goes: most have it already, and a sync brings it to the rest.
+            // The most-transmitted is dropped: most members have it, and a sync brings it to the
+            // rest.
             if let Some(&(_, _, oldest)) = self.order.last() {
                 self.remove(oldest);
             }
@@ -34,12 +35,12 @@ impl GossipQueue {
         }
     }
 
-    /// Whose news to send next.
+    /// Keys in the order of sending.
     pub(crate) fn in_send_order(&self) -> impl Iterator<Item = u64> {
         self.order.iter().map(|(_, _, key)| *key)
     }
 
-    /// The news of `key` were sent once more; past the limit they are no news.
+    /// Counts one more transmission; at the limit the member is removed.
     pub(crate) fn mark_sent(&mut self, key: u64, limit: u32) {
         if let Some((sent, stamp)) = self.places.get(&key).copied() {
             self.remove(key);
@@ -49,7 +50,7 @@ impl GossipQueue {
         }
     }
 
-    /// Keeps only the news of these.
+    /// Keeps only these members.
     pub(crate) fn retain(&mut self, keep: impl Fn(u64) -> bool) {
         let gone = self.places.keys().copied().filter(|key| !keep(*key));
         for key in gone.collect::<Vec<_>>() {
@@ -76,12 +77,12 @@ impl GossipQueue {
     }
 }
 
-/// How often each piece of news is passed on (SWIM section 4.1, with memberlist's constant).
+/// Transmissions of each record (SWIM section 4.1, with memberlist's constant).
 pub(crate) fn retransmit_limit(mult: u32, live: usize) -> u32 {
     mult * ((live + 1) as f64).log10().ceil().max(1.0) as u32
 }
 
-/// Most members of whom there can be news at once.
+/// Most members in the queue.
 pub(crate) const QUEUE_LEN_MAX: usize = 16_384;
 
 #[cfg(test)]

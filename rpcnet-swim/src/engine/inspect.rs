@@ -1,4 +1,4 @@
-//! What the simulation's checkers look at: how full everything is, and the hash made anew.
+//! Inspection: what the checkers of the simulation read from an engine.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -19,7 +19,7 @@ use crate::tags::Tags;
 use crate::time::Time;
 use crate::wire::{Record, Suspectors};
 
-/// One thing that has a bound, and how full it is.
+/// Fill level of something that is bounded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Occupancy {
     pub(crate) name: &'static str,
@@ -27,7 +27,7 @@ pub(crate) struct Occupancy {
     pub(crate) bound: usize,
 }
 
-/// A member as the view has it, without a copy.
+/// Member as a view has it, without a copy.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct MemberView<'a> {
     pub(crate) key: u64,
@@ -38,7 +38,7 @@ pub(crate) struct MemberView<'a> {
     pub(crate) tags: &'a Tags,
 }
 
-/// What the order of claims is about.
+/// Version of a member: what the order of claims compares.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct MemberVersion {
     pub(crate) epoch: u64,
@@ -46,29 +46,29 @@ pub(crate) struct MemberVersion {
     pub(crate) state: MemberState,
 }
 
-/// A member's standing changed in a view.
+/// Change of a member's version in a view.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct MemberChange {
     pub(crate) key: u64,
-    /// None if it was not known.
+    /// Version before; none if the member was not known.
     pub(crate) before: Option<MemberVersion>,
     pub(crate) after: MemberVersion,
 }
 
-/// What there was against a member when this node declared it failed.
+/// Evidence on which this node declared a member failed.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct FailureDecision {
     pub(crate) key: u64,
-    /// Live members, the judge and the accused included.
+    /// Live members, the observer and the member included.
     pub(crate) live: usize,
-    /// The judge's own evidence.
+    /// Evidence of the observer's own probes.
     pub(crate) own: Evidence,
     pub(crate) suspectors: Suspectors,
-    /// For how long it was under suspicion.
+    /// Age of the suspicion.
     pub(crate) age: Duration,
 }
 
-/// What one datagram took.
+/// Work that one datagram caused.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct DatagramWork {
     /// Table look-ups and visited index entries.
@@ -88,17 +88,17 @@ impl MemberVersion {
 }
 
 impl<D: DetectorHooks> Engine<D> {
-    /// What stands for this node in every table.
+    /// Key of this node in every table.
     pub(crate) fn key(&self) -> u64 {
         self.local.key
     }
 
-    /// What this node says of itself.
+    /// Record of this node.
     pub(crate) fn record(&self) -> Record {
         self.own_record()
     }
 
-    /// Keeps names and tags where other engines of this process keep them too.
+    /// Shares names and tags with other engines of this process.
     pub(crate) fn set_interner(&mut self, shared: Interner) {
         self.interner = Some(shared);
     }
@@ -110,14 +110,14 @@ impl<D: DetectorHooks> Engine<D> {
         }
     }
 
-    /// Takes members in as from a sync, with nothing to pass on and nothing to tell: as if it
-    /// had known them for long. A record of this node itself is no news to it.
+    /// Adds members as from a sync that happened long ago, with no gossip and no events. A record
+    /// of this node itself is ignored.
     pub(crate) fn preload_members<'a>(
         &mut self,
         now: Time,
         records: impl Iterator<Item = &'a Record>,
     ) {
-        // They are what is shared already.
+        // The records are made of shared values already.
         let shared = self.interner.take();
         for (nth, record) in records.enumerate() {
             self.merge(now, record.clone(), RecordSource::Sync);
@@ -134,7 +134,7 @@ impl<D: DetectorHooks> Engine<D> {
         self.join.joined = true;
     }
 
-    /// Everything that could grow.
+    /// Fill levels of everything that could grow.
     pub(crate) fn occupancies(&self) -> [Occupancy; 13] {
         let members = self.table.len();
         let fill = |what, count, bound| Occupancy {
@@ -155,7 +155,7 @@ impl<D: DetectorHooks> Engine<D> {
                 self.gossip_queue.len(),
                 QUEUE_LEN_MAX.min(members + 1),
             ),
-            // Each round has one and leaves one behind, each suspicion likewise.
+            // Each round has one timer and leaves one behind; each suspicion likewise.
             fill(
                 "timers",
                 self.timers.len(),
@@ -202,7 +202,7 @@ impl<D: DetectorHooks> Engine<D> {
         self.table.get(key).map(|entry| member_view(key, entry))
     }
 
-    /// This node as it should be seen.
+    /// View of this node that others should have.
     pub(crate) fn local_view(&self) -> MemberView<'_> {
         MemberView {
             key: self.local.key,
@@ -218,25 +218,26 @@ impl<D: DetectorHooks> Engine<D> {
         }
     }
 
-    /// Keeps changes and verdicts from now on, for whoever takes them out after each input.
+    /// Records changes and failure decisions from now on; the simulation takes them out after each
+    /// input.
     pub(crate) fn record_history(&mut self) {
         self.table.change_log = Some(Vec::new());
         self.failure_decisions = Some(Vec::new());
     }
 
-    /// The changes since the last call, in their order.
+    /// Changes since the last call, in their order.
     pub(crate) fn take_changes(&mut self) -> Vec<MemberChange> {
         let trail = self.table.change_log.as_mut();
         trail.map(std::mem::take).unwrap_or_default()
     }
 
-    /// The verdicts since the last call.
+    /// Failure decisions since the last call.
     pub(crate) fn take_failure_decisions(&mut self) -> Vec<FailureDecision> {
         let verdicts = self.failure_decisions.as_mut();
         verdicts.map(std::mem::take).unwrap_or_default()
     }
 
-    /// What the last datagram took, if one was read since the last call.
+    /// Work of the last datagram, if one was read since the last call.
     pub(crate) fn take_datagram_work(&mut self) -> Option<DatagramWork> {
         let (items, steps) = self.table.work.take();
         Some(DatagramWork {
@@ -265,12 +266,12 @@ impl<D: DetectorHooks> Engine<D> {
         });
     }
 
-    /// The hash of the view from the members alone.
+    /// Hash of the view, computed from the members alone.
     pub(crate) fn recomputed_view(&self) -> u64 {
         self.table.recomputed_view()
     }
 
-    /// When the last member that is held down for flapping may come back.
+    /// Time at which the last member that is held down for flapping may recover.
     pub(crate) fn held_until(&self) -> Time {
         let failed = self
             .table
@@ -299,7 +300,7 @@ impl<D: DetectorHooks> Engine<D> {
         self.network.mean_rtt()
     }
 
-    /// Changes a member behind the engine's back, to see a checker notice.
+    /// Changes a member but not what is derived from it, to see a checker notice.
     pub(crate) fn plant(&mut self, name: &str, change: impl FnOnce(&mut Entry)) {
         let entry = self.table.get_mut(crate::id::name_key(name));
         change(entry.expect("there is such a member"));
@@ -310,25 +311,25 @@ impl<D: DetectorHooks> Engine<D> {
         self.table.update(now, crate::id::name_key(name), change);
     }
 
-    /// Sends somebody this many bytes.
+    /// Queues a datagram of so many bytes.
     pub(crate) fn plant_datagram(&mut self, bytes: usize) {
         self.transmits.push((self.local.addr, vec![0; bytes]));
     }
 
-    /// Forgets members, be they missing or not.
+    /// Removes members, missing or not.
     pub(crate) fn plant_forgetting(&mut self, names: &[String]) {
         for name in names {
             self.table.remove(crate::id::name_key(name));
         }
     }
 
-    /// Says of a member that it failed, as if that had been judged.
+    /// Makes a member failed, as if that had been decided.
     pub(crate) fn plant_failure(&mut self, now: Time, name: &str) {
         let now = self.running_time(now);
         self.mark_failed(now, crate::id::name_key(name));
     }
 
-    /// Declares a member failed whatever there is against it.
+    /// Declares a member failed without evidence.
     pub(crate) fn plant_failure_decision(&mut self, now: Time, name: &str) {
         let now = self.running_time(now);
         let key = crate::id::name_key(name);
@@ -337,7 +338,7 @@ impl<D: DetectorHooks> Engine<D> {
         self.mark_failed(now, key);
     }
 
-    /// Takes in more members than there are.
+    /// Adds more members than there are.
     pub(crate) fn plant_members(&mut self, now: Time, count: u64) {
         for key in 1..=count {
             let name = format!("planted-{key}").into();
@@ -352,7 +353,7 @@ impl<D: DetectorHooks> Engine<D> {
         }
     }
 
-    /// Has many failed members at one address, past what makes room there.
+    /// Puts many failed members at one address, beyond its bound.
     pub(crate) fn plant_members_at_address(&mut self, name: &str, count: u64) {
         let record = self.table.get(crate::id::name_key(name)).map(Entry::record);
         let record = record.expect("there is such a member");
@@ -364,7 +365,7 @@ impl<D: DetectorHooks> Engine<D> {
         }
     }
 
-    /// Lowers what this node says of itself.
+    /// Lowers the incarnation of this node.
     pub(crate) fn plant_own_incarnation(&mut self, incarnation: u32) {
         self.local.incarnation = incarnation;
     }
@@ -374,13 +375,13 @@ impl<D: DetectorHooks> Engine<D> {
         self.timers = Default::default();
     }
 
-    /// The same without a word about it.
+    /// Declares a member failed without recording the decision.
     pub(crate) fn plant_unrecorded_failure(&mut self, now: Time, name: &str) {
         self.stats.failures_declared += 1;
         self.plant_failure(now, name);
     }
 
-    /// Fills the gossip queue with news of nobody.
+    /// Fills the gossip queue with unknown members.
     pub(crate) fn plant_gossip(&mut self, count: u64) {
         (0..count).for_each(|key| self.gossip_queue.push(key));
     }

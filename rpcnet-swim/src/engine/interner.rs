@@ -1,7 +1,7 @@
-//! Names and tags that the engines of one simulation have in common.
+//! Interner: one copy of equal names and tags for all engines of a simulation.
 //!
-//! Ten thousand engines in one process would keep ten thousand copies of each name and of all
-//! tags, as each decodes its own. What is equal is the same here, so it changes no result.
+//! Ten thousand engines in one process would keep ten thousand copies of each name and of all tags,
+//! as each decodes its own. Sharing equal values changes no result.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,7 +20,7 @@ struct InternedValues {
 }
 
 impl Interner {
-    /// The same record, made of what is shared.
+    /// The same record, made of shared values.
     pub(crate) fn record(&self, mut record: Record) -> Record {
         let mut pool = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let key = record.key();
@@ -34,7 +34,7 @@ impl Interner {
                 None if pool.tags.len() < INTERNED_MAX => {
                     pool.tags.insert(tags.clone());
                 }
-                // What is in use stays with those who use it.
+                // Values in use stay with their users.
                 None => pool.tags.clear(),
             }
         }

@@ -1,8 +1,9 @@
-//! Getting in: hellos, and proof that a newcomer is there now. Whom to dial is in `seeds`.
+//! Joining: hellos, challenges, and proof that a newcomer is there now. `seeds` chooses whom to
+//! dial.
 //!
-//! A newcomer's hello is answered with a challenge, which costs nothing to remember; the hello
-//! that brings the challenge's cookie back proves that its sender receives at its address now. So
-//! a replayed hello changes nothing.
+//! A hello is answered with a challenge, which costs no memory; the hello that brings the
+//! challenge's cookie back proves that its sender receives at its address now. So a replayed hello
+//! changes nothing.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::net::SocketAddr;
@@ -20,23 +21,24 @@ use crate::time::Time;
 use crate::unicast::is_usable_from;
 use crate::wire::{Claim, Payload, Record, Writer};
 
-/// What is known of ways into the cluster.
+/// Progress of joining, and known addresses of the cluster.
 #[derive(Debug)]
 pub(crate) struct JoinState {
     pub(crate) joined: bool,
     /// Whether this node's view has agreed with another member's since it joined.
     pub(super) view_complete: bool,
-    /// Hash of the view of the member that let this node in, as it was then.
+    /// View hash of the member that let this node in, as it was then.
     peer_view: Option<u64>,
     pub(super) seeds: Seeds,
-    /// Addresses of members that were forgotten, for one that finds itself alone.
+    /// Addresses of forgotten members, to be dialled by a node that is alone.
     pub(super) address_book: VecDeque<SocketAddr>,
     /// Unanswered hellos: counter and address.
     pending_hellos: VecDeque<(u64, SocketAddr)>,
-    /// Counters of late whose challenge was answered, so that one sent again is not.
+    /// Counters of recent datagrams whose challenge was answered, so that a replayed challenge is
+    /// not.
     challenged: BTreeSet<u64>,
     conflict_reported: bool,
-    /// Who did not let this node in, and why.
+    /// Member that refused this node, and why.
     pub(super) refusal: Option<(SocketAddr, JoinRefusal)>,
     secret: u64,
 }
@@ -57,12 +59,12 @@ impl JoinState {
         }
     }
 
-    /// Key of the table's hash of addresses; never told, like what it is made of.
+    /// Key of the table's address hash; secret, like the value that it is derived from.
     pub(crate) fn addr_seed(&self) -> u64 {
         xxh3_64_with_seed(b"addresses", self.secret)
     }
 
-    /// Keeps the address of a member that is forgotten.
+    /// Keeps the address of a forgotten member.
     pub(crate) fn remember_addr(&mut self, addr: SocketAddr) {
         self.address_book.retain(|known| *known != addr);
         if self.address_book.len() >= ADDRESS_BOOK_MAX {
@@ -71,24 +73,24 @@ impl JoinState {
         self.address_book.push_back(addr);
     }
 
-    /// True the first time.
+    /// Marks the conflict as reported. True the first time.
     pub(crate) fn report_conflict(&mut self) -> bool {
         !std::mem::replace(&mut self.conflict_reported, true)
     }
 
-    /// Forgets that this node was in; where others are is known still.
+    /// Starts over as a node that has not joined; known addresses are kept.
     pub(super) fn reset(&mut self) {
         self.joined = !self.seeds.reset();
         self.view_complete = false;
         (self.peer_view, self.refusal) = (None, None);
     }
 
-    /// Whether there is one seed, and this is it.
+    /// Whether `addr` is the only seed.
     pub(super) fn has_only_seed(&self, addr: SocketAddr) -> bool {
         self.seeds.addrs() == [addr]
     }
 
-    /// Where others may be, beside the members.
+    /// Addresses where members may be, beside those of the table.
     pub(super) fn candidate_addrs(&self) -> impl Iterator<Item = SocketAddr> {
         self.seeds.addrs().iter().chain(&self.address_book).copied()
     }
@@ -105,7 +107,7 @@ impl JoinState {
         self.pending_hellos.push_back((counter, addr));
     }
 
-    /// Whether `echo`, the counter of something sent lately, is challenged for the first time.
+    /// Whether `echo`, the counter of a recent datagram, is challenged for the first time.
     fn accept_challenge(&mut self, echo: u64, counter: u64) -> bool {
         let oldest = counter.saturating_sub(ECHO_AGE_MAX);
         self.challenged = self.challenged.split_off(&oldest);
@@ -121,18 +123,18 @@ impl JoinState {
         found.is_some_and(|at| self.pending_hellos.remove(at).is_some())
     }
 
-    /// A hello of this node came back to it: to where it was sent, if it waits for an answer.
+    /// Destination of the pending hello of this counter, if it is pending.
     pub(super) fn pending_hello_addr(&self, counter: u64) -> Option<SocketAddr> {
         let hello = self.pending_hellos.iter().find(|hello| hello.0 == counter);
         hello.map(|hello| hello.1)
     }
 
-    /// Whether a hello of this counter to this address waits for an answer.
+    /// Whether a hello of this counter to this address is pending.
     pub(crate) fn has_hello_to(&self, counter: u64, addr: SocketAddr) -> bool {
         self.pending_hellos.contains(&(counter, addr))
     }
 
-    /// What proves that `sender` received something at its address in this period.
+    /// Proof that `sender` received something at its address in this period.
     fn cookie(&self, sender: Sender, period: u64) -> u64 {
         let mut bytes = Vec::with_capacity(40);
         bytes.put_u64(sender.instance());
@@ -162,7 +164,7 @@ impl<D: DetectorHooks> Engine<D> {
         );
     }
 
-    /// Asks a node that is not known to say hello.
+    /// Asks an unknown node to say hello.
     pub(super) fn challenge(&mut self, sender: Sender) {
         self.stats.dropped.unknown_sender += 1;
         self.send_challenge(sender, None);
@@ -320,9 +322,9 @@ impl<D: DetectorHooks> Engine<D> {
         }
     }
 
-    /// All that a member has was taken in. If the view of the one that let this node in was
-    /// another, it has changed since, or the other was not whole itself: it is asked again, and so
-    /// is everybody whom this node probes.
+    /// Handles the end of a full state transfer. If the view of the member that let this node in
+    /// was another one, that view has changed since or was not complete: the member is probed
+    /// again, and so is every member of the round robin.
     pub(super) fn on_full_state(&mut self, now: Time, from: u64) {
         if self.join.peer_view == Some(self.table.view()) {
             self.join.view_complete = true;
@@ -331,8 +333,8 @@ impl<D: DetectorHooks> Engine<D> {
         }
     }
 
-    /// Whether this node is in and its view has agreed with that of another member since, or there
-    /// is no other one: it knows of everybody whom those who let it in know of.
+    /// Whether this node has joined and its view has agreed with another member's since, or there
+    /// is no other member: it knows all members that those who let it in know.
     pub fn is_view_complete(&self) -> bool {
         self.is_joined() && (self.join.view_complete || self.table.live().is_empty())
     }
@@ -351,8 +353,8 @@ impl<D: DetectorHooks> Engine<D> {
         }
     }
 
-    /// A life that was succeeded still speaks: a late datagram, an old one sent again, or two
-    /// nodes of one name. If it is there, its hello will show it.
+    /// Handles a message of an older instance: a late datagram, a replay, or two processes of one
+    /// name. If that instance is there, its hello will show it.
     pub(super) fn on_older_instance(&mut self, now: Time, sender: Sender, pings: bool) {
         self.stats.dropped.unknown_sender += 1;
         let patience = 3 * self.config.probe_interval;
@@ -362,7 +364,7 @@ impl<D: DetectorHooks> Engine<D> {
         }
     }
 
-    /// An older life of a live member is there, elsewhere: reported once.
+    /// Reports, once, that an older instance of a live member is there, at another address.
     fn report_older_instance(&mut self, sender: Sender) {
         let Some(entry) = self.table.get_mut(sender.key) else {
             return;
@@ -388,7 +390,7 @@ impl<D: DetectorHooks> Engine<D> {
         );
     }
 
-    /// Everything the sender said before counts as seen from now on.
+    /// Starts the replay window at this counter: everything the sender sent before counts as seen.
     fn start_replay_window(&mut self, sender: Sender) {
         if let Some(entry) = self.table.get_mut(sender.key)
             && entry.epoch == sender.epoch
@@ -405,9 +407,9 @@ fn cookie_period(now: Time) -> u64 {
     now.as_micros() / COOKIE_PERIOD.as_micros() as u64
 }
 
-/// A cookie is good for one to two of these; members are remembered longer.
+/// A cookie is valid for one to two of these periods; members are remembered longer.
 const COOKIE_PERIOD: Duration = Duration::from_secs(30);
-/// How many datagrams ago a challenge's cause may have been sent.
+/// Age of a datagram whose challenge is answered, in datagrams.
 pub(crate) const ECHO_AGE_MAX: u64 = 4_096;
 /// Most hellos that wait for an answer.
 pub(crate) const HELLOS_MAX: usize = 64;

@@ -1,4 +1,4 @@
-//! Leaving by one's own word, so that nobody has to find out.
+//! Leaving: goodbye to some members until enough acknowledge it, and forced leaves.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -11,12 +11,12 @@ use crate::id::NodeId;
 use crate::time::Time;
 use crate::wire::{Claim, Payload, Record};
 
-/// A leave under way.
+/// Leave in progress.
 #[derive(Debug)]
 pub(crate) struct LeaveState {
     seq: u32,
     deadline: Time,
-    /// Who is told in person; the others hear it by gossip.
+    /// Members that are told directly; the others hear it by gossip.
     notified: Vec<u64>,
     acknowledged: BTreeSet<u64>,
     notified_at: Time,
@@ -24,12 +24,12 @@ pub(crate) struct LeaveState {
 
 impl<D: DetectorHooks> Engine<D> {
     /// Declares, on behalf of a member that is gone for good, that it has left (`force-leave` in
-    /// Serf). It is expected no more, here and, by gossip, in all that this node reaches. Says
-    /// whether that was done: only to a member that failed or that this node does not reach.
+    /// Serf). This node no longer expects it and, by gossip, nor does any member that it reaches.
+    /// Says whether that was done: only to a member that failed or that this node does not reach.
     ///
-    /// While a partition is suspected or reported, its missing members stay expected, however
-    /// long it lasts, as nobody can tell them from members that serve on another side. Where they
-    /// are known to be gone, this is how the survivors learn it. A member that is alive all the
+    /// While a partition is suspected or reported, its missing members stay expected, however long
+    /// it lasts, as they cannot be told from members that serve on another side. Where an operator
+    /// knows that they are gone, this is how the survivors learn it. A member that is alive all the
     /// same hears of it when it is reached again, and comes back with a higher epoch.
     pub fn force_leave(&mut self, now: Time, id: &NodeId) -> bool {
         let now = self.running_time(now);
@@ -51,8 +51,8 @@ impl<D: DetectorHooks> Engine<D> {
         true
     }
 
-    /// Like [`leave`](Self::leave), but waits for acknowledgements for `grace` at most, if the
-    /// leave timeout is longer. Those that have come by then count.
+    /// Leaves like [`leave`](Self::leave), but waits for acknowledgements for `grace` at most, if
+    /// the leave timeout is longer. Acknowledgements until then count.
     pub fn leave_within(&mut self, now: Time, within: Duration) {
         let now = self.running_time(now);
         self.start_leave(now, within.min(self.config.leave_timeout));
@@ -60,7 +60,7 @@ impl<D: DetectorHooks> Engine<D> {
 
     pub(super) fn start_leave(&mut self, now: Time, within: Duration) {
         if self.phase == Phase::Superseded {
-            // The name is another's: there is nobody to tell.
+            // The name is another process's: no member is to be told.
             self.phase = Phase::Left;
             return self.emit(Event::Left { acknowledged: 0 });
         }
@@ -83,13 +83,13 @@ impl<D: DetectorHooks> Engine<D> {
         self.on_leave_timer(now);
     }
 
-    /// Says it again to those who have not acknowledged it.
+    /// Repeats the goodbye to members that have not acknowledged it, or ends the leave.
     pub(super) fn on_leave_timer(&mut self, now: Time) {
         let Some(leave) = &self.leave else { return };
         let needed = leave.notified.len().min(LEAVE_ACKS_MIN);
         if leave.acknowledged.len() >= needed || now >= leave.deadline {
             let acknowledged = leave.acknowledged.len();
-            // After the others: to those it is news if it comes back.
+            // Sent after the others were told: they hear of it if the older process comes back.
             self.notify_older_namesake();
             self.phase = Phase::Left;
             self.leave = None;
@@ -135,7 +135,7 @@ impl<D: DetectorHooks> Engine<D> {
         }
     }
 
-    /// A member says that it leaves.
+    /// Handles the goodbye of a member.
     pub(super) fn on_leave(&mut self, now: Time, sender: Sender, seq: u32, me: Record) {
         if me.key() != sender.key || me.epoch != sender.epoch || me.claim != Claim::Left {
             self.stats.dropped.malformed += 1;
@@ -146,7 +146,7 @@ impl<D: DetectorHooks> Engine<D> {
     }
 }
 
-/// Most members told in person.
+/// Most members that are told directly.
 const LEAVE_NOTIFIED_MAX: usize = 8;
-/// Acknowledgements that are enough, if there are so many members.
+/// Acknowledgements that suffice, if there are so many members.
 const LEAVE_ACKS_MIN: usize = 3;

@@ -1,4 +1,4 @@
-//! This node itself: what it says of itself, and the numbers that only it may raise.
+//! Local member: this node's own record, incarnation and epoch.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use crate::tags::Tags;
 use crate::time::Time;
 use crate::wire::{Claim, Record};
 
-/// This node itself.
+/// Record of this node.
 #[derive(Debug)]
 pub(crate) struct LocalMember {
     pub(super) name: Arc<str>,
@@ -19,9 +19,9 @@ pub(crate) struct LocalMember {
     pub(super) incarnation: u32,
     pub(super) addr: SocketAddr,
     pub(super) draining: bool,
-    /// Everybody's answers take long.
+    /// Whether the answers of all members take long.
     pub(super) slow: bool,
-    /// No ping arrives at the address.
+    /// Whether no ping arrives at the advertised address.
     pub(super) unreachable: bool,
     pub(super) tags: Tags,
 }
@@ -51,19 +51,20 @@ impl<D: DetectorHooks> Engine<D> {
         }
     }
 
-    /// Something about this node changed: only it may do this (SWIM section 4.2).
+    /// Raises the incarnation after a change of this node's record: only the node itself may (SWIM
+    /// section 4.2).
     pub(super) fn raise_incarnation(&mut self, now: Time) {
         match self.local.incarnation.checked_add(1) {
             Some(next) => self.local.incarnation = next,
-            // Only a forged claim is that high; one has to be above it all the same.
+            // Only a forged claim is that high; this node has to exceed it all the same.
             None => return self.raise_epoch(now, self.local.epoch),
         }
         self.announce(now);
     }
 
-    /// Starts a new life, as far as others are concerned, and tells it as an event.
+    /// Starts a new instance of this node, as far as others can tell, and emits it as an event.
     pub(super) fn raise_epoch(&mut self, now: Time, above: u64) {
-        // What is this high was refused at the door: there is always a next epoch.
+        // Higher epochs are refused on arrival: there is always a next one.
         let Some(epoch) = above.max(self.local.epoch).checked_add(1) else {
             return;
         };

@@ -1,4 +1,4 @@
-//! What others claim of members, and what of it is believed.
+//! Merging: claims about members, and which of them this node believes.
 
 use super::entry::Entry;
 use super::hooks::ClaimView;
@@ -8,14 +8,14 @@ use crate::event::{Event, Member, MemberState};
 use crate::time::Time;
 use crate::wire::{Claim, Record};
 
-/// Where a record comes from, which decides whether «failed» is believed.
+/// Source of a record, which decides whether «failed» is believed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum RecordSource {
-    /// News: somebody decided it a moment ago.
+    /// Gossip: some node decided it a short time ago.
     Gossip,
     /// The member itself, which proved that it receives at its address.
     Hello,
-    /// Somebody's view, of any age: the accused gets the chance to refute first.
+    /// View of another member, of any age: the member gets the chance to refute first.
     Sync,
 }
 
@@ -27,13 +27,13 @@ impl<D: DetectorHooks> Engine<D> {
         self.buffers.recycle_records(records);
     }
 
-    /// Takes in one record. The order of claims (SWIM section 4.2): a newer epoch beats an older
-    /// one; within an epoch, left beats everything, then a higher incarnation, then failed beats
-    /// suspect beats alive.
+    /// Merges one record. Order of claims (SWIM section 4.2): a newer epoch beats an older one;
+    /// within an epoch, left beats everything, then a higher incarnation, then failed beats suspect
+    /// beats alive.
     pub(super) fn merge(&mut self, now: Time, record: Record, source: RecordSource) {
         let key = record.key();
         if key == self.local.key {
-            // A name of the same hash is not ours.
+            // Another name may have the same hash.
             if record.name == self.local.name {
                 self.on_claim_about_self(now, &record);
             }
@@ -47,7 +47,7 @@ impl<D: DetectorHooks> Engine<D> {
             return;
         }
         let Some(entry) = self.table.get(key) else {
-            // Only what is alive can be new.
+            // Only a member that is alive can be new.
             if let Claim::Alive(_) = record.claim {
                 self.insert_member(now, key, record, None, source);
             }
@@ -65,7 +65,7 @@ impl<D: DetectorHooks> Engine<D> {
                 Claim::Failed => record.epoch < entry.epoch,
                 Claim::Left => true,
             };
-            // Somebody has not heard that this life is over, and may be about to judge it.
+            // The sender has not heard that this instance is over, and may be about to act on it.
             if source != RecordSource::Sync && !known && !self.gossip_queue.contains(key) {
                 self.enqueue_gossip(now, key);
             }
@@ -94,7 +94,7 @@ impl<D: DetectorHooks> Engine<D> {
                 }
             }
             Claim::Failed if record.incarnation > entry.incarnation => {
-                // It refuted what we know, and then failed again.
+                // It refuted the known failure, and then failed again.
                 self.table.update(now, key, |entry| {
                     entry.incarnation = record.incarnation;
                 });
@@ -104,7 +104,7 @@ impl<D: DetectorHooks> Engine<D> {
         }
     }
 
-    /// A member that was not known, or the newer life of one that was: of `former`, if live.
+    /// Inserts a new member, or a newer instance of a known one: of `former`, if that was live.
     fn insert_member(
         &mut self,
         now: Time,
@@ -139,7 +139,7 @@ impl<D: DetectorHooks> Engine<D> {
         self.emit_reachability(key, false);
     }
 
-    /// A newer life of a known name: it takes the place of the older one at once.
+    /// Takes in a newer instance of a known name: it replaces the older one at once.
     fn apply_newer_instance(&mut self, now: Time, key: u64, record: Record, source: RecordSource) {
         let Some(entry) = self.table.get(key) else {
             return;
@@ -167,13 +167,13 @@ impl<D: DetectorHooks> Engine<D> {
                 });
                 self.mark_left(now, key, record.incarnation);
             }
-            // Of a suspect life we would not know the tags; a sync brings all of it.
+            // The tags of a suspect instance would not be known; a sync brings all of it.
             _ => {}
         }
     }
 
-    /// A newer life at the address of another live member shows that the other is gone. Says
-    /// whether the address is the record's.
+    /// Claims the address of a record: a newer instance at the address of another live member shows
+    /// that the other is gone. Says whether the address is the record's.
     fn claim_address(&mut self, now: Time, key: u64, record: &Record) -> bool {
         let Some(holder) = self
             .table
@@ -192,7 +192,7 @@ impl<D: DetectorHooks> Engine<D> {
         newer
     }
 
-    /// The member itself says that it is alive, after whatever we believed.
+    /// Takes in that a member says itself that it is alive, whatever its state.
     fn apply_alive(&mut self, now: Time, key: u64, record: Record) {
         #[cfg(feature = "sim")]
         let record = self.interned(record);
@@ -206,8 +206,8 @@ impl<D: DetectorHooks> Engine<D> {
         let was_unreachable = entry.is_unreachable();
         let unanswered = entry.faults().unanswered;
         let is_elsewhere = entry.addr() != record.addr;
-        // A member that comes and goes stays out for a while. One that refuted again and again and
-        // says itself that nobody reaches it will answer no dial, and is passed over as it is.
+        // A member that flaps is held down for a while. One that refuted repeatedly and reports
+        // itself unreachable answers no redial, and is taken as it is.
         let is_out_of_reach = record.unreachable && entry.faults().unreachable.refutes_often();
         if was == MemberState::Failed && entry.faults().is_held_down(now) && !is_out_of_reach {
             self.redial_relapsed_now(now, key);
@@ -259,7 +259,7 @@ impl<D: DetectorHooks> Engine<D> {
         } else {
             self.record_lost_rounds(unanswered);
         }
-        // What was no news of one that is out of reach is over.
+        // The recovery of an unreachable member was not emitted as a suspicion either.
         if was == MemberState::Failed || was == MemberState::Suspect && !was_unreachable {
             self.emit(Event::NodeRecovered(member.clone()));
         }
@@ -298,8 +298,8 @@ impl<D: DetectorHooks> Engine<D> {
         self.mark_failed(now, key);
     }
 
-    /// Somebody's view holds a live member failed: we ask the member itself, which refutes; if it
-    /// does not answer us either, we believe it.
+    /// Probes a live member that another node claims failed: it refutes, or this node believes the
+    /// claim after its own missed probe.
     fn verify_failed_claim(&mut self, now: Time, key: u64) {
         if let Some(entry) = self.table.get_mut(key) {
             let case = entry.faults_mut();
@@ -311,12 +311,12 @@ impl<D: DetectorHooks> Engine<D> {
         self.start_probe(now, key);
     }
 
-    /// Whether somebody's word that a live member failed is to be believed at once: this node
-    /// missed it too; or it has known for a while that two members suspect it, so that a refutation
-    /// would have come; or it has asked the member since this was first said, and had no answer. Of
-    /// what a sync brings, of any age, the last alone. Else this node has a look itself: members that
-    /// err, or come back from a small side of a cut with what they found there, fail nobody who
-    /// answers.
+    /// Whether the claim that a live member failed is believed at once: this node missed it too; or
+    /// it has known for a while that two members suspect it, so that a refutation would have come;
+    /// or it has probed the member since the first claim, without an answer. A claim from a sync,
+    /// which may be of any age, is believed in the last case alone. Else this node probes the
+    /// member first: members that err, or come back from a small side of a partition with old
+    /// claims, fail no member that answers.
     fn is_failed_claim_credible(&self, now: Time, key: u64, source: RecordSource) -> bool {
         if !self.detector.extends_swim() {
             return true;
@@ -337,7 +337,7 @@ impl<D: DetectorHooks> Engine<D> {
         case.evidence.misses > 0 || is_known || is_asked
     }
 
-    /// A claim about this node.
+    /// Handles a claim about this node.
     pub(super) fn on_claim_about_self(&mut self, now: Time, record: &Record) {
         if self.phase != Phase::Active || record.epoch < self.local.epoch {
             return;
@@ -346,18 +346,19 @@ impl<D: DetectorHooks> Engine<D> {
             return self.on_newer_instance_claim(now, record);
         }
         match record.claim {
-            // Ours is final within an epoch, so coming back takes a new one.
+            // «Left» is final within an epoch, so coming back takes a new one.
             Claim::Left => self.raise_epoch(now, record.epoch),
             Claim::Alive(_) if record.incarnation < self.local.incarnation => {}
-            // Another process has this name, and started in the same millisecond. It may find out
-            // at the same time: by chance one of the two goes further.
+            // Another process has this name and started in the same millisecond. It may find out at
+            // the same time: by chance one of the two goes further.
             Claim::Alive(_) if record.addr != self.local.addr => {
                 let beyond = record.epoch + self.rng.u64(..EPOCH_TIE_JITTER);
                 self.raise_epoch(now, beyond);
             }
             Claim::Alive(_) if record.incarnation == self.local.incarnation => {}
             Claim::Suspect(_) | Claim::Failed if record.incarnation < self.local.incarnation => {
-                // Refuted before; whoever says it has not heard, or would not listen for a while.
+                // Refuted before: the sender has not heard of it, or did not take it in for a
+                // while.
                 if !self.gossip_queue.contains(self.local.key) && self.detector.extends_swim() {
                     self.enqueue_gossip(now, self.local.key);
                 }
@@ -373,5 +374,5 @@ impl<D: DetectorHooks> Engine<D> {
     }
 }
 
-/// Two processes that raise one epoch at the same time raise it by up to so much, in milliseconds.
+/// Range of the random step by which each of two processes raises an equal epoch, in milliseconds.
 const EPOCH_TIE_JITTER: u64 = 1_000;

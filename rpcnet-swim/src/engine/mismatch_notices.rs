@@ -1,8 +1,8 @@
-//! Datagrams that cannot be opened: counted, reported, and answered with a notice.
+//! Mismatch notices: datagrams that cannot be opened are counted, reported and answered.
 //!
-//! Whoever sends them may be anybody, at any address. So what they cause is bounded: one notice to
-//! an address in five probe intervals, and so many notices and events in one; a notice is no longer
-//! than what it answers.
+//! Their senders may be anything, at any address. So what they cause is bounded: one notice to an
+//! address in five probe intervals, and a few notices and events in one; a notice is no longer than
+//! the datagram that it answers.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -14,19 +14,19 @@ use crate::event::Event;
 use crate::time::Time;
 use crate::wire::{Envelope, MismatchNotice, NOTICE_BYTES, OpenError};
 
-/// Addresses whose datagrams were refused, and seeds that refused those of this node.
+/// Addresses whose datagrams could not be opened, and seeds that could not open those of this node.
 #[derive(Debug, Default)]
 pub(crate) struct MismatchNotices {
-    /// The last addresses that were answered, with the time.
+    /// Last addresses that were answered, with the time.
     answered: VecDeque<(SocketAddr, Time)>,
-    /// The last addresses that were reported, with the reason and the time.
+    /// Last addresses that were reported, with the reason and the time.
     reported: VecDeque<(SocketAddr, ClusterMismatch, Time)>,
     window: RateWindow,
-    /// What seeds said of this node's hellos.
+    /// Reasons that seeds gave for not opening this node's hellos.
     by_seeds: VecDeque<(SocketAddr, ClusterMismatch)>,
 }
 
-/// Notices and events of one probe interval.
+/// Counts of notices and events in one probe interval.
 #[derive(Clone, Copy, Debug, Default)]
 struct RateWindow {
     since: Time,
@@ -45,14 +45,14 @@ impl MismatchNotices {
         &mut self.window
     }
 
-    /// Whether one more event may be told now.
+    /// Counts one more event. Says whether it may be emitted now.
     fn allows_event(&mut self, now: Time, unit: Duration) -> bool {
         let window = self.window(now, unit);
         window.events += 1;
         window.events <= EVENTS_PER_ROUND
     }
 
-    /// Whether a refusal is to be told.
+    /// Whether a mismatch is to be reported.
     fn should_report(
         &mut self,
         now: Time,
@@ -71,7 +71,7 @@ impl MismatchNotices {
         true
     }
 
-    /// Whether a refused datagram from there is to be answered.
+    /// Whether a datagram of this address is to be answered with a notice.
     fn should_notify(&mut self, now: Time, unit: Duration, from: SocketAddr) -> bool {
         let mut answered = self.answered.iter();
         let recent = |at: Time| now.since(at) < NOTICE_ROUNDS * unit;
@@ -97,13 +97,13 @@ impl MismatchNotices {
 }
 
 impl<D: DetectorHooks> Engine<D> {
-    /// The seeds that refused the hellos of this node, and why, as far as they say so. Nothing
+    /// Seeds that could not open the hellos of this node, and why, as far as they say so. Nothing
     /// proves it: it is for a message to an operator. The last 64 are kept.
     pub fn seed_refusals(&self) -> impl Iterator<Item = (SocketAddr, ClusterMismatch)> {
         self.mismatch_notices.by_seeds.iter().copied()
     }
 
-    /// A datagram that could not be opened.
+    /// Handles a datagram that could not be opened.
     pub(super) fn on_unopened_datagram(
         &mut self,
         now: Time,
@@ -144,7 +144,7 @@ impl<D: DetectorHooks> Engine<D> {
         }
     }
 
-    /// A node says that it cannot open a hello of this one.
+    /// Handles the notice of a node that cannot open a hello of this one.
     pub(super) fn on_notice(&mut self, now: Time, from: SocketAddr, notice: MismatchNotice) {
         if notice.from != self.local.key || !self.join.has_hello_to(notice.counter, from) {
             self.stats.dropped.unexpected += 1;
@@ -177,11 +177,11 @@ fn push<T>(queue: &mut VecDeque<T>, item: T) {
     queue.push_back(item);
 }
 
-/// Most addresses that are remembered of each kind.
+/// Most addresses remembered of each kind.
 pub(crate) const MISMATCH_NOTICES_MAX: usize = 64;
-/// An address gets a notice so rarely, in probe intervals.
+/// Least time between two notices to an address, in probe intervals.
 const NOTICE_ROUNDS: u32 = 5;
-/// An address is reported so rarely, in probe intervals.
+/// Least time between two reports of an address, in probe intervals.
 const REPORT_ROUNDS: u32 = 60;
 /// Most notices in a probe interval.
 const NOTICES_PER_ROUND: usize = 8;

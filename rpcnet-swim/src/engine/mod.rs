@@ -1,7 +1,8 @@
-//! The membership engine: SWIM with phi-accrual evidence, without a clock or a socket.
+//! Membership engine: SWIM with phi-accrual evidence, without a clock or a socket.
 //!
-//! Read on with `receive` (what comes in), `probe` (is it there?), `suspicion` and `judge` (is it
-//! gone?), `merge` (what others say), `seeds` and `join` (getting in), `sync` (repairing what gossip missed).
+//! Reading order: `receive` (incoming messages), `probe` (probe rounds), `suspicion` and
+//! `failure_detector` (from missed probes to a failure), `merge` (claims of others), `seeds` and
+//! `join` (joining), `anti_entropy` (repair of what gossip missed).
 
 pub(crate) mod address;
 mod amplification_limit;
@@ -99,9 +100,9 @@ use crate::time::Time;
 use crate::unicast::is_usable;
 use crate::wire::{Envelope, Message, MismatchNotice};
 
-/// One node's view of its cluster.
+/// View that one node has of its cluster.
 ///
-/// The engine does nothing by itself. Whoever drives it
+/// The engine does nothing by itself. Its driver
 /// - feeds each datagram to [`handle_datagram`](Self::handle_datagram), all that have arrived
 ///   before the next point;
 /// - calls [`handle_timeout`](Self::handle_timeout) when [`poll_timeout`](Self::poll_timeout)
@@ -143,7 +144,7 @@ pub struct Engine<D: DetectorHooks = PhiSwim> {
     local: LocalMember,
     phase: Phase,
     envelope: Envelope,
-    /// Of the last datagram sent.
+    /// Counter of the last datagram sent.
     datagram_counter: u64,
     rng: Rng,
     running_clock: RunningClock,
@@ -154,19 +155,19 @@ pub struct Engine<D: DetectorHooks = PhiSwim> {
     gossip_queue: GossipQueue,
     probe_rounds: ProbeRounds,
     indirect_probes: IndirectProbes,
-    /// Of the last round or relay.
+    /// Sequence number of the last probe round, indirect probe, leave or reach check.
     seq: u32,
-    /// Of the last suspicion.
+    /// Generation of the last suspicion.
     suspicion_generation: u32,
-    /// Turns of the probe timer: which of round robin and ring successors is next.
+    /// Next turn of the probe timer: round robin, or one of the ring successors.
     probe_turn: usize,
     network: NetworkEstimate,
     rtt_tracker: RttTracker,
-    /// Of the last datagram from any member.
+    /// Time of the last datagram from any member.
     last_heard_at: Time,
-    /// Of the first one after a time of isolation.
+    /// Time of the first datagram after the last isolation.
     isolation_ended_at: Time,
-    /// Of the last dial of a failed member.
+    /// Time of the last redial.
     last_redial_at: Time,
     join: JoinState,
     mismatch_notices: MismatchNotices,
@@ -179,11 +180,11 @@ pub struct Engine<D: DetectorHooks = PhiSwim> {
     small_paths: SmallPaths,
     partition: PartitionDetector,
     reach: ReachTracker,
-    /// When a member last joined, left, failed or came back.
+    /// Time at which a member last joined, left, failed or recovered.
     membership_changed_at: Time,
-    /// Failure detector: what it remembers, and where it differs from [`PhiSwim`].
+    /// Failure detector: its state, and where it differs from [`PhiSwim`].
     detector: D,
-    /// As a helper it nacks whatever it is asked about.
+    /// Whether this node, as a helper, sends a nack for whatever it is asked about.
     #[cfg(feature = "sim")]
     always_nacks: bool,
     transmits: BoundedQueue<(SocketAddr, Vec<u8>), TRANSMITS_MAX>,
@@ -192,10 +193,10 @@ pub struct Engine<D: DetectorHooks = PhiSwim> {
     /// Events dropped since the last one that was polled.
     lagged: u64,
     stats: Stats,
-    /// Datagrams by kind, for the simulation's checkers.
+    /// Counts of datagrams by kind, for the checkers of the simulation.
     #[cfg(feature = "sim")]
     sent_by_kind: sent_by_kind::SentByKind,
-    /// What each failure that was declared rested on, for the simulation's checkers.
+    /// Evidence of each failure that was declared, for the checkers of the simulation.
     #[cfg(feature = "sim")]
     failure_decisions: Option<Vec<inspect::FailureDecision>>,
     #[cfg(feature = "sim")]
@@ -205,23 +206,24 @@ pub struct Engine<D: DetectorHooks = PhiSwim> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
     Active,
-    /// Tells others that it goes.
+    /// Tells others that it leaves.
     Leaving,
-    /// A newer node has its name: looks whether that one is still there, and nothing else.
+    /// Another, newer process has its name: it watches whether that one is still there.
     Superseded,
-    /// Left: says nothing and hears nothing.
+    /// Has left: sends nothing and takes nothing in.
     Left,
 }
 
 impl Engine {
-    /// A node of the cluster that `config` describes, alone until it joins.
+    /// Node of the cluster that `config` describes, alone until it joins.
     ///
-    /// `addr` is what others are told to send to. `seed` makes all its choices; together with
-    /// `id` it must be unlike any other use of the same cluster key, as the nonces depend on both.
+    /// `addr` is the address that others are told to send to. `seed` determines all random choices;
+    /// together with `id` it must differ from any other use of the same cluster key, as the nonces
+    /// depend on both.
     ///
     /// # Errors
-    /// [`ConfigError`] if the configuration contradicts itself, if nobody could send to `addr`, or
-    /// if the epoch is no time.
+    /// [`ConfigError`] if the configuration contradicts itself, if `addr` is no address that others
+    /// can send to, or if the epoch is no time.
     pub fn new(
         config: ClusterConfig,
         id: NodeId,
@@ -336,8 +338,8 @@ impl<D: DetectorHooks> Engine<D> {
         })
     }
 
-    /// Takes in a datagram, which is opened in place. Whatever it holds, it never panics; what is
-    /// not from a node of this cluster has no effect but to be counted.
+    /// Takes in a datagram, which is opened in place. It never panics, whatever the datagram holds;
+    /// one that is not from a node of this cluster has no effect but to be counted.
     pub fn handle_datagram(&mut self, now: Time, from: SocketAddr, datagram: &mut [u8]) {
         let now = self.running_time(now);
         self.stats.received += 1;
@@ -369,8 +371,8 @@ impl<D: DetectorHooks> Engine<D> {
         }
     }
 
-    /// Does what is due. Call it at [`poll_timeout`](Self::poll_timeout), after all datagrams
-    /// that have arrived.
+    /// Handles the timers that are due. To be called at [`poll_timeout`](Self::poll_timeout), after
+    /// all datagrams that have arrived.
     pub fn handle_timeout(&mut self, now: Time) {
         let now = self.running_time(now);
         while let Some(timer) = self.timers.pop_due(now) {
@@ -392,10 +394,11 @@ impl<D: DetectorHooks> Engine<D> {
         self.prune_timers();
     }
 
-    /// Replaces this node's tags and spreads the change; tells it as an event too.
+    /// Replaces this node's tags, gossips the change and emits it as an event.
     ///
     /// # Errors
-    /// [`TagError::TooLargeWithName`] if they have no room beside a long name; they are as they were.
+    /// [`TagError::TooLargeWithName`] if they do not fit beside a long name; the tags stay as they
+    /// are.
     pub fn set_tags(&mut self, now: Time, tags: Tags) -> Result<(), TagError> {
         tags.check_fits_with_name(&self.local.name)?;
         let now = self.running_time(now);
@@ -410,13 +413,13 @@ impl<D: DetectorHooks> Engine<D> {
     /// Sets one tag.
     ///
     /// # Errors
-    /// [`TagError`] if the tags would be too large; they are as they were.
+    /// [`TagError`] if the tags would be too large; they stay as they are.
     pub fn set_tag(&mut self, now: Time, key: &str, value: &str) -> Result<(), TagError> {
         let tags = self.local.tags.with(key, value)?;
         self.set_tags(now, tags)
     }
 
-    /// Announces that this node takes no new work, or that it does again.
+    /// Announces whether this node drains: takes no new work.
     pub fn set_draining(&mut self, now: Time, draining: bool) {
         let now = self.running_time(now);
         if self.local.draining != draining {
@@ -426,25 +429,25 @@ impl<D: DetectorHooks> Engine<D> {
         }
     }
 
-    /// Tells others that this node leaves, until enough of them acknowledge it or the leave
-    /// timeout passes. Ends with [`Event::Left`]; after it the engine is silent.
+    /// Leaves: tells others until enough of them acknowledge it or the leave timeout passes. Ends
+    /// with [`Event::Left`]; after it the engine is silent.
     pub fn leave(&mut self, now: Time) {
         let now = self.running_time(now);
         self.start_leave(now, self.config.leave_timeout);
     }
 
-    /// The next datagram to send, and where to.
+    /// Next datagram to send, and its destination.
     pub fn poll_transmit(&mut self) -> Option<(SocketAddr, Vec<u8>)> {
         self.transmits.pop()
     }
 
-    /// Takes the buffer of a datagram that was sent back, to be used for another. Not needed, but
-    /// with it answering a ping allocates nothing.
+    /// Takes back the buffer of a datagram that was sent, to use it for another. Optional; with it,
+    /// answering a ping allocates nothing.
     pub fn recycle(&mut self, datagram: Vec<u8>) {
         self.buffers.recycle_datagram(datagram);
     }
 
-    /// The next event.
+    /// Next event.
     pub fn poll_event(&mut self) -> Option<Event> {
         match std::mem::take(&mut self.lagged) {
             0 => self.events.pop(),
@@ -452,7 +455,7 @@ impl<D: DetectorHooks> Engine<D> {
         }
     }
 
-    /// When [`handle_timeout`](Self::handle_timeout) is due; none after the node has left.
+    /// Time at which [`handle_timeout`](Self::handle_timeout) is due; none after the node has left.
     pub fn poll_timeout(&self) -> Option<Time> {
         (self.phase != Phase::Left).then(|| {
             self.timers
@@ -461,7 +464,7 @@ impl<D: DetectorHooks> Engine<D> {
         })?
     }
 
-    /// This node's id; its epoch is raised if another life of its name had a higher one.
+    /// Id of this node; its epoch is raised if another process of its name had a higher one.
     pub fn id(&self) -> NodeId {
         NodeId {
             name: self.local.name.clone(),
@@ -469,7 +472,7 @@ impl<D: DetectorHooks> Engine<D> {
         }
     }
 
-    /// This node as others see it.
+    /// This node as the other members see it.
     pub fn local_member(&self) -> Member {
         let state = if self.phase == Phase::Active {
             MemberState::Alive
@@ -488,27 +491,27 @@ impl<D: DetectorHooks> Engine<D> {
         }
     }
 
-    /// Every member that is tracked, failed and left ones too; this node is not among them.
+    /// All members that are tracked, failed and left ones included, this node excluded.
     pub fn members(&self) -> impl Iterator<Item = Member> {
         self.table.iter().map(|(_, entry)| entry.member())
     }
 
-    /// The member of this name.
+    /// Member of this name.
     pub fn member(&self, name: &str) -> Option<Member> {
         self.table.get(crate::id::name_key(name)).map(Entry::member)
     }
 
-    /// How many members are live, this node included.
+    /// Number of live members, this node included.
     pub fn live_count(&self) -> usize {
         self.table.live().len() + 1
     }
 
-    /// Whether a seed has let this node in, or it needs none.
+    /// Whether this node has joined: a seed let it in, or it needs none.
     pub fn is_joined(&self) -> bool {
         self.join.joined && self.phase == Phase::Active
     }
 
-    /// Whether this node has left; then it does nothing more.
+    /// Whether this node has left; then the engine does nothing more.
     pub fn has_left(&self) -> bool {
         self.phase == Phase::Left
     }
@@ -521,17 +524,18 @@ impl<D: DetectorHooks> Engine<D> {
         }
     }
 
-    /// Hash of the view: equal in all nodes that know of the same live members.
+    /// Hash of the view, equal on all nodes that know the same live members.
     pub fn view_hash(&self) -> u64 {
         self.table.view()
     }
 
-    /// What was counted so far.
+    /// Counters since the start.
     pub fn stats(&self) -> Stats {
         self.stats
     }
 
-    /// With which key each member seals, of those heard from: whether a rotation is through.
+    /// Key that each member seals with, of those heard from: shows whether a key rotation is
+    /// complete.
     pub fn keys_in_use(&self) -> Vec<(NodeId, KeyId)> {
         let in_use = |e: &Entry| {
             let id = NodeId::new(e.name.clone(), e.epoch);
@@ -543,7 +547,8 @@ impl<D: DetectorHooks> Engine<D> {
             .collect()
     }
 
-    /// Nobody is to be woken for a round or a relay that was answered.
+    /// Removes the timers of rounds and indirect probes that were answered, so that the driver is
+    /// not woken for them.
     fn prune_timers(&mut self) {
         let (rounds, relays) = (&self.probe_rounds, &self.indirect_probes);
         self.timers.prune(|timer| match timer {

@@ -1,12 +1,12 @@
 //! Name conflicts: two processes of one name, and proof of which of them is there.
 //!
-//! The node that started later keeps the name; two that both insisted would flap for ever. That
-//! there is a later one is hearsay until this node has spoken to it: an alleged successor is
-//! dialled at its address, and what it answers has to be from this node's name, of a newer epoch
-//! and under the cluster's key. Without that proof the claim is of a former life, or forged, and
-//! this node goes past it with a newer epoch. With it this node is superseded: it takes part no
-//! more and looks now and then whether its successor is still there. If that one has left, by its
-//! own word, or has left, failed or is forgotten, by the word of the others, this node comes back.
+//! The process that started later keeps the name; two that both insisted would flap for ever. That
+//! there is a later one is only a claim until this node has spoken to it: the claimed successor is
+//! dialled at its address, and its answer has to be from this node's name, of a newer epoch and
+//! under the cluster's key. Without that proof the claim is of a former instance, or forged, and
+//! this node exceeds it with a newer epoch. With it this node is superseded: it no longer takes
+//! part and checks now and then whether its successor is still there. If the successor says that it
+//! leaves, or other members say that it left, failed or is forgotten, this node takes part again.
 //!
 //! Dials are bounded whatever is claimed: one claim at a time, one small datagram in a probe
 //! interval, and after a claim that proved wrong a pause that doubles.
@@ -25,20 +25,20 @@ use crate::id::NodeId;
 use crate::time::Time;
 use crate::wire::{Claim, Payload, Record};
 
-/// Claims that there is a newer life of this node's name, and what came of them.
+/// Claims that there is a newer instance of this node's name, and their outcome.
 #[derive(Debug, Default)]
 pub(crate) struct NameClaims {
-    /// The claim under verification.
+    /// Claim under verification.
     verification: Option<Verification>,
-    /// The highest other claim heard meanwhile.
+    /// Highest other claim heard meanwhile.
     pending: Option<Record>,
-    /// Where nobody of this name answered lately.
+    /// Addresses at which no process of this name answered recently.
     disproved: VecDeque<SocketAddr>,
-    /// Claims that proved wrong in a row, and when the next one may be verified.
+    /// Consecutive claims that proved wrong, and when the next one may be verified.
     disproved_in_row: u32,
     next_at: Time,
     successor: Option<Successor>,
-    /// Where an older process of this node's name was heard last.
+    /// Last address of an older process of this node's name.
     older: Option<SocketAddr>,
 }
 
@@ -49,23 +49,23 @@ struct Verification {
     hellos: Vec<u64>,
 }
 
-/// The proven newer life of this node's name.
+/// Proven newer instance of this node's name.
 #[derive(Debug)]
 struct Successor {
     epoch: u64,
     addr: SocketAddr,
     /// Counter of the hello that it has not answered yet.
     hello: Option<u64>,
-    /// A hello was sent since the last wait.
+    /// Whether a hello was sent since the last wait.
     was_asked: bool,
-    /// Hellos in a row that it did not answer.
+    /// Consecutive hellos that it did not answer.
     unanswered: u32,
     /// Probe intervals until the next one.
     wait: u32,
 }
 
 impl<D: DetectorHooks> Engine<D> {
-    /// What part this node takes in the cluster.
+    /// Part that this node takes in the cluster.
     pub fn state(&self) -> MembershipState {
         match (self.phase, &self.name_claims.successor) {
             (Phase::Superseded, Some(successor)) => MembershipState::Superseded {
@@ -78,11 +78,11 @@ impl<D: DetectorHooks> Engine<D> {
         }
     }
 
-    /// Somebody says that there is, or was, a node of our name with a newer epoch.
+    /// Handles a claim that there is, or was, a process of this name with a newer epoch.
     pub(super) fn on_newer_instance_claim(&mut self, now: Time, record: &Record) {
         let is_over = matches!(record.claim, Claim::Failed | Claim::Left);
         if is_over || record.addr == self.local.addr {
-            // A former life of ours, from before a clock went back, or a lie.
+            // A former instance of this node, from before a clock was set back, or a forgery.
             return self.raise_epoch(now, record.epoch);
         }
         if let Some(verification) = &mut self.name_claims.verification
@@ -121,7 +121,7 @@ impl<D: DetectorHooks> Engine<D> {
         }
     }
 
-    /// Dials the alleged successor once more; nobody there means that there is none.
+    /// Dials the claimed successor once more; without any answer there is none.
     fn verify_claim(&mut self, now: Time) {
         let Some(verification) = &mut self.name_claims.verification else {
             return;
@@ -136,10 +136,10 @@ impl<D: DetectorHooks> Engine<D> {
             .set(NamedTimer::NameConflict, now + self.config.probe_interval);
     }
 
-    /// A challenge, if it answers a hello that was sent to find out who is there. Whether it does,
-    /// and is not to be answered.
+    /// Handles a challenge that answers a hello to a claimed or proven successor. Says whether it
+    /// was one that is not to be answered.
     pub(super) fn on_name_challenge(&mut self, now: Time, sender: Sender, echo: u64) -> bool {
-        // In clear anybody may guess a counter, and has to receive at the address to answer.
+        // Without a key a counter can be guessed, but only a receiver at the address can answer.
         let is_from =
             |addr: SocketAddr| addr == sender.addr || (sender.sealed_with.is_some() && echo > 0);
         let is_newer = sender.key == self.local.key && sender.epoch > self.local.epoch;
@@ -153,7 +153,7 @@ impl<D: DetectorHooks> Engine<D> {
                 successor.epoch = sender.epoch;
                 successor.unanswered = 0;
             } else {
-                // Its address has somebody else, or an older life.
+                // The address has another node, or an older instance.
                 successor.unanswered = CHECKS_MAX;
                 self.check_successor(now);
             }
@@ -169,12 +169,12 @@ impl<D: DetectorHooks> Engine<D> {
             self.reject_name_claim(now);
             return true;
         }
-        // The answer to it tells the newer one of us.
+        // The answer to it tells the newer process of this one.
         self.become_superseded(now, sender.epoch);
         false
     }
 
-    /// There is no newer life where one was said to be.
+    /// Ends a verification: there is no newer instance at the claimed address.
     fn reject_name_claim(&mut self, now: Time) {
         let Some(Verification { claim, .. }) = self.name_claims.verification.take() else {
             return;
@@ -193,7 +193,7 @@ impl<D: DetectorHooks> Engine<D> {
         }
         self.name_claims.disproved.push_back(claim.addr);
         if again && self.join.report_conflict() {
-            // Another process raises its epoch past this node's again and again, and does not answer.
+            // Another process exceeds this node's epoch again and again, and does not answer.
             self.emit(Event::NameConflict {
                 name: self.local.name.to_string(),
                 older: self.local.addr,
@@ -210,7 +210,7 @@ impl<D: DetectorHooks> Engine<D> {
         }
     }
 
-    /// The newer one keeps the name. Its record is the last that this node tells others.
+    /// Yields the name to the newer process, whose record is the last that this node sends.
     fn become_superseded(&mut self, now: Time, epoch: u64) {
         let Some(Verification { mut claim, .. }) = self.name_claims.verification.take() else {
             return;
@@ -229,7 +229,7 @@ impl<D: DetectorHooks> Engine<D> {
             }
         }
         if self.partition.end_isolation(now) {
-            // The newer node hears this one, which declares no member failed any more.
+            // The newer process hears this node, which declares no member failed any more.
             self.emit(Event::IsolationEnded);
         }
         self.stats.superseded += 1;
@@ -255,7 +255,7 @@ impl<D: DetectorHooks> Engine<D> {
         self.emit(Event::Superseded { by, addr });
     }
 
-    /// Looks whether the successor is still there, and asks the others if it does not answer.
+    /// Checks whether the successor is still there, and asks the others if it does not answer.
     fn check_successor(&mut self, now: Time) {
         let unit = self.config.probe_interval;
         let Some(successor) = &mut self.name_claims.successor else {
@@ -270,7 +270,7 @@ impl<D: DetectorHooks> Engine<D> {
         }
         let unanswered = successor.unanswered;
         if unanswered >= CHECKS_MAX + ASKS_MAX {
-            // Nobody knows better: this node looks for its cluster as it did when it started.
+            // No member knows of it either: this node joins its cluster as it did when it started.
             return self.end_supersession(now, None);
         }
         let addr = successor.addr;
@@ -288,11 +288,11 @@ impl<D: DetectorHooks> Engine<D> {
                 self.send_hello(door, 0, 0);
             }
         }
-        // A hello that is not answered within an interval is sent again.
+        // A hello that is not answered within a probe interval is sent again.
         self.timers.set(NamedTimer::NameConflict, now + unit);
     }
 
-    /// What arrives while this node is superseded: word of its successor, and nothing else.
+    /// Handles a message while this node is superseded: only those about its successor count.
     pub(super) fn on_message_while_superseded(
         &mut self,
         now: Time,
@@ -319,7 +319,7 @@ impl<D: DetectorHooks> Engine<D> {
                 me,
             } => {
                 if self.join.has_hello_to(echo, sender.addr) && sender.key != self.local.key {
-                    // Nobody remembers that there was another.
+                    // The member that answers knows of no other instance.
                     self.end_supersession(now, None);
                     self.on_welcome(now, sender, echo, view, seen, me);
                 }
@@ -329,7 +329,7 @@ impl<D: DetectorHooks> Engine<D> {
         }
     }
 
-    /// The successor says that it leaves.
+    /// Handles the goodbye of the successor.
     fn on_successor_leave(&mut self, now: Time, sender: Sender, me: &Record) {
         let is_own_word =
             me.key() == sender.key && me.epoch == sender.epoch && me.claim == Claim::Left;
@@ -350,8 +350,8 @@ impl<D: DetectorHooks> Engine<D> {
     }
 
     /// Tells an older process of this node's name that this one leaves: it would find out with its
-    /// next look, up to [`CHECK_WAIT_MAX`] probe intervals later. Sent once; if it is lost, it
-    /// does.
+    /// next check, up to [`CHECK_WAIT_MAX`] probe intervals later. Sent once; if it is lost, the
+    /// check finds it.
     pub(super) fn notify_older_namesake(&mut self) {
         let Some(addr) = self.name_claims.older.take() else {
             return;
@@ -360,7 +360,7 @@ impl<D: DetectorHooks> Engine<D> {
         self.send(addr, 0, Payload::Leave { seq, me });
     }
 
-    /// What others say of the successor.
+    /// Handles what others say of the successor.
     fn on_claim_about_successor(&mut self, now: Time, known: &Record) {
         let Some(successor) = &mut self.name_claims.successor else {
             return;
@@ -381,13 +381,14 @@ impl<D: DetectorHooks> Engine<D> {
         }
     }
 
-    /// The successor is gone: this node begins anew, past its epoch if that is known to be over.
+    /// Takes part again, as the successor is gone, with an epoch past that of the successor if its
+    /// end is known.
     fn end_supersession(&mut self, now: Time, past: Option<u64>) {
         let Some(successor) = self.name_claims.successor.take() else {
             return;
         };
         self.phase = Phase::Active;
-        // What was known of the others is of the past; where they are helps to find them.
+        // The old table is outdated; its addresses help to find the members again.
         for addr in self.known_addrs() {
             self.join.remember_addr(addr);
         }
@@ -422,8 +423,8 @@ impl<D: DetectorHooks> Engine<D> {
         self.on_join_timer(now);
     }
 
-    /// An older process of this node's name is there: told once. If it is all that this node was
-    /// to join, there is nobody else to let it in.
+    /// Handles an older process of this node's name, which is reported once. If it is the only
+    /// seed, no other member can let this node in.
     pub(super) fn on_older_namesake(&mut self, sender: Sender) {
         if sender.addr == self.local.addr {
             return;
@@ -441,7 +442,7 @@ impl<D: DetectorHooks> Engine<D> {
         }
     }
 
-    /// What there is to tell of whoever has this node's name.
+    /// Record of the process that has this node's name.
     pub(super) fn record_of_name_holder(&self) -> Record {
         let mut record = self.own_record();
         if let Some(successor) = &self.name_claims.successor {
@@ -455,19 +456,18 @@ impl<D: DetectorHooks> Engine<D> {
     }
 }
 
-/// How often an alleged successor is dialled, once in a probe interval each.
+/// Dials of a claimed successor, one in a probe interval.
 const DIALS_MAX: usize = 4;
-/// Addresses that are remembered as disproved.
+/// Most addresses remembered as disproved.
 const DISPROVED_MAX: usize = 8;
-/// After a claim that proved wrong no other is verified for one probe interval, which doubles so
-/// often with each in a row.
+/// Doublings of the pause, of one probe interval, after consecutive claims that proved wrong.
 const PAUSE_DOUBLINGS_MAX: u32 = 6;
-/// After so many probe intervals without a wrong claim the pause is short again.
+/// Probe intervals without a wrong claim after which the pause is short again.
 const PAUSE_RESET_ROUNDS: u32 = 600;
-/// Shortest and longest time between two looks at the successor, in probe intervals.
+/// Shortest and longest time between two checks of the successor, in probe intervals.
 const CHECK_WAIT_MIN: u32 = 4;
 const CHECK_WAIT_MAX: u32 = 16;
-/// Hellos that a successor leaves unanswered before the others are asked, and how often those are.
+/// Hellos that a successor leaves unanswered before the others are asked, and how often they are.
 const CHECKS_MAX: u32 = 3;
 const ASKS_MAX: u32 = 10;
 /// Members, and seeds, that are asked at a time.

@@ -1,4 +1,4 @@
-//! Whether a large part of the cluster became unreachable at once, or this node did.
+//! Partition detection: whether a large part of the cluster, or this node, is cut off.
 
 use std::time::Duration;
 
@@ -6,24 +6,24 @@ use super::{DetectorHooks, Engine, Entry};
 use crate::event::{Event, MemberState, PartitionStatus};
 use crate::time::Time;
 
-/// Watches how many members are on this side.
+/// Detector of partitions, by how many members are reachable.
 #[derive(Debug)]
 pub(crate) struct PartitionDetector {
-    /// Leaving isolation aside: nothing is learnt of the others meanwhile.
+    /// Status without regard to isolation: meanwhile nothing is learnt of the others.
     status_unless_isolated: PartitionStatus,
-    /// Of the first sight of what is suspected.
+    /// First sign of the suspected partition.
     suspected_since: Time,
-    /// Members there were when this node was cut off, while it is.
+    /// Expected members when this node became isolated, while it is.
     isolated: Option<usize>,
-    /// End of the last isolation: what came meanwhile has yet to be taken in.
+    /// End of the last isolation: what came meanwhile has yet to be merged.
     isolation_ended_at: Time,
-    /// Whether this side has no majority, as it was told last.
+    /// Whether this side had no majority in the last report.
     reported_minority: bool,
-    /// Since when that is no longer so.
+    /// Time since which that is no longer so.
     minority_changed_at: Option<Time>,
 }
 
-/// A change worth an event.
+/// Change that is emitted as an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum PartitionChange {
     Detected {
@@ -53,13 +53,13 @@ impl PartitionDetector {
         }
     }
 
-    /// Whether too many are gone, for however short a time.
+    /// Whether too many members are missing, for however short a time.
     pub(crate) fn is_suspected(&self) -> bool {
         self.status_unless_isolated != PartitionStatus::Healthy
     }
 
-    /// Members that failed from this time on count as missing: failures far apart are crashes,
-    /// and a partition keeps its members however long it lasts.
+    /// Start of the window in which failed members count as missing: failures far apart are
+    /// crashes, and a partition keeps its members however long it lasts.
     pub(crate) fn window_start(&self, now: Time, window: Duration) -> Time {
         match self.status_unless_isolated {
             PartitionStatus::Healthy => now - window,
@@ -67,12 +67,12 @@ impl PartitionDetector {
         }
     }
 
-    /// This node hears nobody of so many. Says whether that is news.
+    /// Takes note that this node hears none of so many members. Says whether that is new.
     pub(crate) fn isolate(&mut self, expected: usize) -> bool {
         self.isolated.replace(expected).is_none()
     }
 
-    /// This node hears somebody. Says whether that is news.
+    /// Takes note that this node hears a member. Says whether that ended an isolation.
     pub(crate) fn end_isolation(&mut self, now: Time) -> bool {
         let ended = self.isolated.take().is_some();
         if ended {
@@ -127,15 +127,15 @@ impl PartitionDetector {
 }
 
 impl<D: DetectorHooks> Engine<D> {
-    /// Whether nobody has been heard for so long that it must be this node's own network. With a
-    /// single other member there is no telling.
+    /// Whether this node is isolated: no member has been heard for so long that its own network
+    /// must be the cause. With a single other member there is no telling.
     pub(super) fn is_isolated(&self, now: Time) -> bool {
         self.detector.detects_isolation()
             && self.table.live().len() >= 2
             && now.since(self.last_heard_at) > 3 * self.config.probe_interval
     }
 
-    /// A member was heard.
+    /// Takes note that a member was heard.
     pub(super) fn note_heard(&mut self, now: Time) {
         let was_isolated = self.is_isolated(now);
         if was_isolated {
@@ -148,7 +148,7 @@ impl<D: DetectorHooks> Engine<D> {
         }
     }
 
-    /// Takes in how much of the cluster is reachable, and tells what changed.
+    /// Compares the reachable with the expected members, and emits what changed.
     pub(super) fn check_partition(&mut self, now: Time) {
         let expected = self.expected_count(now);
         if self.is_isolated(now) {
@@ -159,7 +159,7 @@ impl<D: DetectorHooks> Engine<D> {
             return;
         }
         if self.partition.end_isolation(now) {
-            // Those who were not heard are no longer members.
+            // The members that were not heard are no longer members.
             self.reach.reset();
             self.emit(Event::IsolationEnded);
         }
@@ -172,7 +172,8 @@ impl<D: DetectorHooks> Engine<D> {
         if self.partition.is_suspected() && !before {
             self.undo_partition_flaps(now);
             if !self.reach.is_in_force() {
-                // Found by declared failures; a check finds those that are not declared yet.
+                // Found by declared failures; a reach check finds members that are not declared
+                // failed yet.
                 self.start_check(now);
             }
         }
@@ -193,14 +194,14 @@ impl<D: DetectorHooks> Engine<D> {
         }
     }
 
-    /// Live members and those that are missing, this node included.
+    /// Number of live and missing members, this node included.
     pub(super) fn expected_count(&mut self, now: Time) -> usize {
         let from = self.missing_window_start(now);
         self.live_count() + self.table.missing_since(from)
     }
 
-    /// Whether a member that is due to be forgotten is still expected: nobody is forgotten out of
-    /// a cut.
+    /// Whether a member that is due to be forgotten is still expected: none is forgotten during a
+    /// partition.
     pub(super) fn is_kept_for_partition(&self, now: Time, key: u64) -> bool {
         let cut = self.detector.extends_swim()
             && (self.partition.is_suspected() || self.reach.is_in_force() || self.is_isolated(now));
@@ -214,7 +215,7 @@ impl<D: DetectorHooks> Engine<D> {
     }
 }
 
-/// Half of the cluster is missing, or at least two members that are a quarter of it.
+/// Whether half of the cluster is missing, or at least two members that are a quarter of it.
 pub(super) fn is_partition(reachable: usize, expected: usize) -> bool {
     let missing = expected.saturating_sub(reachable);
     missing > 0 && (missing * 2 >= expected || (missing >= 2 && missing * 4 >= expected))
@@ -304,7 +305,7 @@ mod tests {
             watch.observe(at(5_000), (6, 10), false, grace),
             detected(6, false)
         );
-        // A moment of it is not told, though the status has it.
+        // A short time of it is not reported, though the status shows it.
         assert_eq!(watch.observe(at(6_000), (4, 10), true, grace), None);
         assert!(matches!(
             watch.status(),

@@ -1,10 +1,10 @@
-//! Path MTU: how large a datagram to which member may be.
+//! Path MTU: largest datagram for each member.
 //!
 //! Datagrams of [`DATAGRAM_BYTES_MIN`] bytes pass every path, and every message fits them, so
-//! nothing that matters depends on more. If the configuration allows larger ones, the first ping
-//! of a round takes as much news as that; an answer to the second, small ping alone shows that
-//! the path does not carry it (packetization layer path MTU discovery, RFC 8899). An ack is large
-//! only if the ping that it answers came and was. Everything else is small.
+//! nothing that matters depends on more. If the configuration allows larger ones, the first ping of
+//! a round carries as many records as fit; an answer to the second, small ping alone shows that the
+//! path does not carry the large one (packetization layer path MTU discovery, RFC 8899). An ack is
+//! large only if the ping that it answers was. Everything else is small.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -12,13 +12,13 @@ use std::net::SocketAddr;
 use super::{DetectorHooks, Engine, Sender};
 use crate::config::DATAGRAM_BYTES_MIN;
 
-/// Addresses whose path was found not to carry large datagrams.
+/// Addresses whose path does not carry large datagrams.
 #[derive(Debug, Default)]
 pub(crate) struct SmallPaths(BTreeSet<SocketAddr>);
 
 impl<D: DetectorHooks> Engine<D> {
-    /// The system refused to send a datagram to `to` because it is too large (EMSGSIZE). That
-    /// datagram is lost; pings to that address are smaller from now on.
+    /// Takes note that the system refused to send a datagram to `to` because it is too large
+    /// (EMSGSIZE). That datagram is lost; pings to that address are smaller from now on.
     pub fn handle_too_large(&mut self, to: SocketAddr) {
         self.stats.datagrams_too_large += 1;
         self.note_small_path(to);
@@ -41,8 +41,8 @@ impl<D: DetectorHooks> Engine<D> {
         }
     }
 
-    /// A round whose first ping was large was answered, but that ping was not. Loss by chance
-    /// looks the same, but to send less at a time costs next to nothing.
+    /// Takes note that of two pings only the small one was answered. Loss by chance looks the same,
+    /// but smaller pings cost next to nothing.
     pub(super) fn note_lost_large_ping(&mut self, key: u64) {
         if let Some(addr) = self.table.get(key).map(|entry| entry.addr()) {
             self.note_small_path(addr);
@@ -52,7 +52,7 @@ impl<D: DetectorHooks> Engine<D> {
     fn note_small_path(&mut self, addr: SocketAddr) {
         let paths = &mut self.small_paths.0;
         if paths.len() >= SMALL_PATHS_MAX {
-            // Whichever it is, it is found again.
+            // Whichever address it is, it is found again.
             paths.pop_first();
         }
         self.stats.path_mtu_reductions += u64::from(paths.insert(addr));

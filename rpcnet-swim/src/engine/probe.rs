@@ -1,4 +1,4 @@
-//! Probing: is it there? SWIM section 3.1 with a repeated ping and Lifeguard's nacks.
+//! Probing: ping, ping-req through helpers, ack (SWIM section 3.1), with a second ping and nacks.
 
 use super::probe_round::{ProbeRound, Stage};
 use super::timers::{NamedTimer, Timer};
@@ -15,7 +15,7 @@ impl<D: DetectorHooks> Engine<D> {
         }
         let ring = self.detector.ring_successors(self.config.ring_successors);
         let turns = 1 + ring;
-        // Beside a ring, which asks after everybody in each interval, the round robin may be rarer.
+        // Beside a ring, which covers all members in each interval, the round robin may be rarer.
         let intervals = if ring > 0 {
             self.detector.round_robin_every()
         } else {
@@ -46,7 +46,7 @@ impl<D: DetectorHooks> Engine<D> {
         );
     }
 
-    /// Pings a member, unless that is being done.
+    /// Starts a probe round to a member, unless one is in progress.
     pub(super) fn start_probe(&mut self, now: Time, key: u64) {
         let Some(entry) = self.table.get(key) else {
             return;
@@ -143,7 +143,7 @@ impl<D: DetectorHooks> Engine<D> {
 
     /// Judges a round to a live member that ended without an answer.
     pub(super) fn conclude_round(&mut self, now: Time, round: &ProbeRound) {
-        // The witness: without one, the silence may be our own. With nobody to ask, it counts.
+        // Without a witness the silence may be this node's own. With no member to ask, it counts.
         let alone = round.helpers.is_empty() && self.table.live().len() == 1;
         let witnessed = alone || round.is_witnessed(self.detector.witnesses_needed());
         if round.stalled || !witnessed {
@@ -160,7 +160,7 @@ impl<D: DetectorHooks> Engine<D> {
             }
         }
         if !witnessed {
-            // To the loss it counts all the same, if this node hears others and then that member.
+            // It counts as loss all the same, if this node hears others and then that member.
             if !self.is_isolated(now)
                 && let Some(entry) = self.table.get_mut(round.key)
             {
@@ -173,7 +173,7 @@ impl<D: DetectorHooks> Engine<D> {
         self.on_missed_probe(now, round.key);
     }
 
-    /// `target` answered a ping of ours, directly or through a helper.
+    /// Handles an answer to a ping of this node, directly from `target` or through a helper.
     pub(super) fn on_ack(&mut self, now: Time, target: u64, seq: u32, direct: bool) {
         let Some(round) = self.probe_rounds.take_answered(target, seq) else {
             return self.on_late_answer(now, target, seq, direct);
@@ -240,7 +240,7 @@ impl<D: DetectorHooks> Engine<D> {
             true => self.record_to_refute(sender.key),
             false => None,
         };
-        // News are for the member, not for whoever sent its ping from elsewhere.
+        // Gossip is for the member, not for another sender of its ping.
         let updates = match self.is_from_known_addr(sender) || !extends_swim {
             true => self.piggyback(self.ack_size(sender), ACK_BYTES, first),
             false => first.into_iter().collect(),
@@ -249,9 +249,9 @@ impl<D: DetectorHooks> Engine<D> {
         self.reply(sender, Payload::Ack { seq, view, updates });
     }
 
-    /// The suspicion rides on every ping of the accused, so that it hears of it at once and can
-    /// refute (Lifeguard section IV-C). Says whether the datagram is larger than what every path
-    /// carries.
+    /// Sends a ping. A suspicion rides on every ping of the suspect, so that it hears of it at once
+    /// and can refute (Lifeguard section IV-C). Says whether the datagram is larger than what every
+    /// path carries.
     fn ping(&mut self, key: u64, seq: u32, size: usize) -> bool {
         let updates = self.ping_updates(key, size);
         self.send_to(
@@ -264,8 +264,8 @@ impl<D: DetectorHooks> Engine<D> {
         ) > DATAGRAM_BYTES_MIN
     }
 
-    /// What rides on a ping. To the accused it is the accusation alone: it may be dead, and news
-    /// sent to the dead would count as passed on.
+    /// Records that ride on a ping. To a suspect it is the suspicion alone: it may be dead, and
+    /// records sent to the dead would count as transmitted.
     pub(super) fn ping_updates(&mut self, key: u64, size: usize) -> Vec<Record> {
         match self.record_to_refute(key) {
             Some(accusation) if self.detector.extends_swim() => self.single_record(accusation),
@@ -273,7 +273,7 @@ impl<D: DetectorHooks> Engine<D> {
         }
     }
 
-    /// What rides on a ping of a member that is not simply held alive.
+    /// Record that rides on a ping of a member that is not simply held alive.
     pub(super) fn record_to_refute(&self, key: u64) -> Option<Record> {
         let entry = self.table.get(key)?;
         let is_suspect = entry.state == MemberState::Suspect && !entry.faults().claimed_failed;
@@ -293,17 +293,17 @@ impl<D: DetectorHooks> Engine<D> {
             epoch: entry.epoch,
             addr: entry.addr(),
         };
-        // A claim that we doubt is for the accused alone: helpers would believe it.
+        // A claim that this node doubts is for the member alone: helpers would believe it.
         let extends_swim = self.detector.extends_swim();
         let is_told = extends_swim && self.detector.piggybacks_suspicion();
         let accusation = (is_told && entry.state == MemberState::Suspect).then(|| entry.record());
         let wanted = self.config.indirect_probes;
-        // When many are gone and not yet found so, one of those would be no witness.
+        // When many are gone and not yet found failed, one of those would be no witness.
         let mut helpers = self.sample_live(wanted, |helper, entry| {
             helper != key && entry.state == MemberState::Alive && !entry.unanswering
         });
         if helpers.len() < wanted && extends_swim {
-            // Better doubtful ones than none.
+            // Doubtful helpers are better than none.
             let doubtful = self.sample_live(wanted, |helper, _| helper != key);
             let missing = wanted - helpers.len();
             let others = doubtful.into_iter().filter(|key| !helpers.contains(key));

@@ -1,13 +1,13 @@
-//! Reachability: how many of the expected members this node reaches, by round trips of its own.
+//! Reach check: how many of the expected members this node reaches, by round trips of its own.
 //!
-//! Declared failures tell too late that this node is on a small side of a split: most helpers are
-//! behind the cut with the targets, so that rounds have no witness, and members are probed one by
-//! one. So each node watches the outcome of its own probe rounds, void ones too, with a sequential
-//! likelihood ratio test (CUSUM, Page 1954): a healthy member answers most rounds even at 30 %
-//! loss, a member across a cut none. When the test fires, or many suspicions begin at once, a
-//! *reach check* asks a sample of the live members directly, each several times until it answers:
-//! all of them if they are few, and always those that decide for a policy. While the check says that
-//! too many are out of reach, its estimate stands in for the state of the members.
+//! Declared failures tell too late that this node is on a small side of a partition: most helpers
+//! are on the other side with the targets, so that rounds have no witness, and members are probed
+//! one by one. So each node watches the outcome of its own probe rounds, inconclusive ones too,
+//! with a sequential likelihood ratio test (CUSUM, Page 1954): a healthy member answers most rounds
+//! even at 30 % loss, a member of another side none. When the test fires, or many suspicions begin
+//! at once, a *reach check* asks a sample of the live members directly, each several times until it
+//! answers: all of them if they are few, and always those that decide for a policy. While the check
+//! says that too many are unreachable, its estimate stands in for the state of the members.
 
 mod tracker;
 
@@ -20,16 +20,17 @@ use crate::wire::Payload;
 pub(crate) use self::tracker::ReachTracker;
 
 impl<D: DetectorHooks> Engine<D> {
-    /// Remembers a policy that is going to be asked for, so that a reach check asks the members
-    /// that decide for it. The last few of different tags are remembered
-    /// ([`SplitBrainPolicy::among`](crate::SplitBrainPolicy::among)); one of all members needs no call.
+    /// Remembers a policy that is going to be asked, so that a reach check asks the members that
+    /// decide for it. The last few of different tags are remembered
+    /// ([`SplitBrainPolicy::among`](crate::SplitBrainPolicy::among)); a policy for all members
+    /// needs no call.
     pub fn watch_policy(&mut self, policy: &crate::SplitBrainPolicy) {
         if let Some(filter) = policy.tag_filter() {
             self.reach.remember_filter(filter);
         }
     }
 
-    /// How many of the expected members this node reaches, itself included.
+    /// Number of expected members that this node reaches, itself included.
     pub(super) fn reachable_count(&self) -> usize {
         if !self.reach.is_in_force() {
             return self.live_count();
@@ -42,7 +43,7 @@ impl<D: DetectorHooks> Engine<D> {
         1 + live.filter(|key| self.reach.reaches(*key)).count()
     }
 
-    /// A probe round to a live member ended: with a direct answer, or without any.
+    /// Takes in that a probe round to a live member ended, with a direct answer or without any.
     pub(super) fn record_round_outcome(&mut self, now: Time, key: u64, answered: bool) {
         if !self.detector.extends_swim() {
             return;
@@ -75,7 +76,7 @@ impl<D: DetectorHooks> Engine<D> {
             return;
         }
         reach.recovery = (reach.recovery - 1.0).max(0.0);
-        // One that crashed is one, however often it is asked.
+        // A crashed member counts once, however often it is probed.
         if !reach.missed.add(key) {
             return;
         }
@@ -85,8 +86,9 @@ impl<D: DetectorHooks> Engine<D> {
         }
     }
 
-    /// A suspicion began, here or by news. Many at once are the sign of a cut that a node may hear
-    /// of before its own rounds show it; but hearsay only makes it look.
+    /// Takes note of a suspicion that began, here or by gossip. Many at once are the sign of a
+    /// partition that a node may hear of before its own rounds show it; but claims alone only start
+    /// a check.
     pub(super) fn note_suspicion(&mut self, now: Time) {
         let window = SUSPICIONS_ROUNDS * self.config.probe_interval;
         if now.since(self.reach.suspicions.0) > window {
@@ -102,7 +104,7 @@ impl<D: DetectorHooks> Engine<D> {
         }
     }
 
-    /// A ping of a reach check was answered.
+    /// Handles the answer to a ping of a reach check.
     pub(super) fn on_check_answer(&mut self, now: Time, key: u64, seq: u32) {
         let Some(check) = self.reach.check.as_ref().filter(|check| check.seq == seq) else {
             return;
@@ -113,16 +115,16 @@ impl<D: DetectorHooks> Engine<D> {
         }
     }
 
-    /// There is a sign that a cut is over: this node hears somebody after it heard nobody, or a
-    /// failed member is back.
+    /// Starts a check at a sign that a partition is over: this node hears a member after it heard
+    /// none, or a failed member recovered.
     pub(super) fn recheck_now(&mut self, now: Time) {
         if self.reach.is_in_force() {
             self.start_check(now);
         }
     }
 
-    /// While an estimate is in force, probes one of those that this node reaches: on a small side
-    /// the round robin finds them seldom, and a node that hears nobody counts as isolated.
+    /// Probes, while an estimate is in force, one of the members that this node reaches: on a small
+    /// side the round robin finds them seldom, and a node that hears no member counts as isolated.
     pub(super) fn probe_reachable_member(&mut self, now: Time) {
         let kept = self.reach.estimate.iter().flat_map(|kept| &kept.sample);
         let reached: Vec<u64> = kept.filter(|it| it.answered).map(|it| it.key).collect();
@@ -132,7 +134,7 @@ impl<D: DetectorHooks> Engine<D> {
         }
     }
 
-    /// Asks a sample of the members whether they answer, unless that is being done.
+    /// Starts a check, unless one is in progress.
     pub(super) fn start_check(&mut self, now: Time) {
         let can = self.phase == Phase::Active
             && !self.table.live().is_empty()
@@ -157,7 +159,7 @@ impl<D: DetectorHooks> Engine<D> {
         self.on_check_turn(now);
     }
 
-    /// Adds random members to the sample until there are so many random ones.
+    /// Adds random members to the sample until it has so many random ones.
     fn extend_sample(&mut self, count: usize) {
         let drawn = self.sample_live(count, |_, _| true);
         let Some(check) = &mut self.reach.check else {
@@ -178,7 +180,7 @@ impl<D: DetectorHooks> Engine<D> {
         }
     }
 
-    /// Takes the whole sample: random members, and those that decide.
+    /// Extends the sample to its full size: random members, and those that decide for a policy.
     fn take_whole_sample(&mut self) {
         self.extend_sample(WHOLE_SAMPLE);
         let deciders = self.policy_members();
@@ -203,7 +205,7 @@ impl<D: DetectorHooks> Engine<D> {
     }
 
     /// Live members that decide for a policy: of all members and of those of each tag that was
-    /// asked for, the oldest and the one of the smallest name; then the members of the tags, as
+    /// asked for, the oldest and the one of the smallest name; then other members of the tags, as
     /// they may be few.
     fn policy_members(&self) -> Vec<u64> {
         let live = || {
@@ -238,14 +240,13 @@ impl<D: DetectorHooks> Engine<D> {
             self.on_check_turn(now);
         } else if self.reach.is_in_force() {
             self.start_check(now);
-            // Isolated, or with nobody to ask: at the next turn.
+            // Isolated, or without members to ask: at the next turn.
             let again = now + self.config.probe_interval;
             self.timers.set_if_unset(NamedTimer::ReachCheck, again);
         }
     }
 
-    /// Pings those of the sample whose turn it is; a part of them at a time, so that no burst of
-    /// datagrams goes out.
+    /// Pings a part of the sample at a time, so that no burst of datagrams goes out.
     fn on_check_turn(&mut self, now: Time) {
         if self.is_isolated(now) {
             self.reach.check = None;
@@ -279,7 +280,7 @@ impl<D: DetectorHooks> Engine<D> {
         self.conclude_check(now);
     }
 
-    /// Ends the check, widens it, or lets it go on, by the answers so far.
+    /// Ends the check, extends its sample, or lets it go on, by the answers so far.
     fn conclude_check(&mut self, now: Time) {
         let Some(check) = &self.reach.check else {
             return;
@@ -306,7 +307,7 @@ impl<D: DetectorHooks> Engine<D> {
         if is_complete || over {
             self.conclude_wide(now);
         } else if early && self.reach.estimate.as_ref().is_none_or(|it| it.unchecked) {
-            // Plain enough; who answers yet, counts from then on.
+            // Clear enough; later answers count from then on.
             self.set_estimate(now);
         }
     }
@@ -315,7 +316,7 @@ impl<D: DetectorHooks> Engine<D> {
         let widen = match &self.reach.estimate {
             None => !most,
             Some(estimate) if estimate.unchecked => !most,
-            // What is in force ends only when the whole sample says so.
+            // An estimate in force ends only when the whole sample says so.
             Some(_) => most || self.reach.confirmed % WIDE_EVERY == WIDE_EVERY - 1,
         };
         if widen {
@@ -337,7 +338,7 @@ impl<D: DetectorHooks> Engine<D> {
         }
     }
 
-    /// Puts what the check says so far in force, if that is a cut.
+    /// Puts the result so far in force, if it is a partition.
     fn set_estimate(&mut self, now: Time) {
         let Some(check) = &self.reach.check else {
             return;
@@ -364,8 +365,8 @@ impl<D: DetectorHooks> Engine<D> {
         self.check_partition(now);
     }
 
-    /// Brings the estimate up to date with the members that were declared failed since, and ends it
-    /// once what it says is no cut any more.
+    /// Updates the estimate for members that were declared failed since, and ends it once it says
+    /// that there is no partition.
     pub(super) fn refresh_estimate(&mut self, now: Time) {
         let Some(estimate) = self.reach.estimate.as_ref().filter(|it| !it.unchecked) else {
             return;
@@ -401,7 +402,7 @@ impl<D: DetectorHooks> Engine<D> {
         self.check_partition(now);
     }
 
-    /// The estimate stays in force: it is checked again, less often each time, as a node that
+    /// Schedules the next check of the estimate in force, less often each time, as a node that
     /// reaches others again notices by its probe rounds.
     fn schedule_recheck(&mut self, now: Time) {
         let reach = &mut self.reach;
@@ -413,44 +414,45 @@ impl<D: DetectorHooks> Engine<D> {
     }
 }
 
-/// Chance that a round is missed on the small side of a cut that the test looks for. Larger sides
-/// have helpers enough to find the others failed.
+/// Chance that a round is missed on the small side of a partition that the test looks for. Larger
+/// sides have helpers enough to find the others failed.
 const MISS_PROBABILITY_PARTITIONED: f64 = 0.75;
-/// Bounds of the chance that a round is missed without a cut. It is estimated from the rounds
+/// Bounds of the chance that a round is missed without a partition. It is estimated from the rounds
 /// that went unanswered by members that answered later; 0.11 at 30 % loss.
 const MISS_PROBABILITY_MIN: f64 = 0.1;
 const MISS_PROBABILITY_MAX: f64 = 0.35;
-/// The test fires: two members in a row on a clean network, three at 30 % loss.
+/// Score at which the test fires: two misses in a row on a clean network, three at 30 % loss.
 const PARTITION_SCORE: f64 = 3.9;
-/// The test for the end of a cut fires: two answers in a row.
+/// Score at which the test for the end of a partition fires: two answers in a row.
 const RECOVERED_SCORE: f64 = 2.0;
-/// So many suspicions, and such a part of the members, that begin within so many probe intervals
-/// are a reason to look.
+/// Number of suspicions, and their share of the members, that start a check if they begin within so
+/// many probe intervals.
 const SUSPICIONS_MIN: usize = 8;
 const SUSPICIONS_SHARE: usize = 8;
 const SUSPICIONS_ROUNDS: u32 = 3;
-/// Up to so many other live members all are asked at once.
+/// Most other live members that are all asked at once.
 const ASK_ALL_MAX: usize = 16;
 /// Members that are asked first; if most of them answer, it was a false alarm.
 const NARROW_SAMPLE: usize = 8;
-/// Random members of a whole sample; all, if these are no more.
+/// Random members of a whole sample; all, if there are no more.
 const WHOLE_SAMPLE: usize = 64;
 /// Most members that are asked.
 pub(super) const SAMPLE_MAX: usize = 128;
-/// Members of each of them that are asked, as far as there is room.
+/// Members of each tag that are asked, as far as there is room.
 const POLICY_MEMBERS_MAX: usize = 48;
-/// How often one that does not answer is pinged, twice in a probe interval.
+/// Pings of one that does not answer, two in a probe interval.
 const ATTEMPTS: u32 = 6;
 /// Parts of the sample that are pinged one after the other.
 const SLICES: u32 = 4;
-/// An estimate from fewer waits for all attempts.
+/// Smallest sample that does not wait for all pings.
 const EARLY_MIN: usize = 24;
-/// Not so many have answered after two pings: of a healthy cluster at 30 % loss three quarters do.
+/// Share of answers after two pings below which the result is clear: in a healthy cluster at 30 %
+/// loss three quarters answer.
 const EARLY_SHARE: f64 = 0.45;
-/// What is in force is checked again after twice so many probe intervals, doubling up to the maximum.
+/// Probe intervals until an estimate is checked again, doubling up to the maximum.
 const RECHECK_ROUNDS: u32 = 2;
 const RECHECK_ROUNDS_MAX: u32 = 32;
-/// Every so many of these checks ask the whole sample.
+/// Number of these checks of which one asks the whole sample.
 const WIDE_EVERY: u32 = 4;
 
 #[cfg(test)]

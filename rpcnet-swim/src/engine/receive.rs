@@ -1,4 +1,4 @@
-//! What comes in: from whom, whether it is fresh, and who takes care of it.
+//! Receiving: checks of incoming messages, and their dispatch.
 
 use std::net::SocketAddr;
 
@@ -10,7 +10,7 @@ use crate::time::Time;
 use crate::unicast::is_usable_from;
 use crate::wire::{KeySlot, OpenError, Payload};
 
-/// Whom a message is from.
+/// Sender of a message.
 #[derive(Clone, Copy, Debug)]
 pub struct Sender {
     pub(super) addr: SocketAddr,
@@ -41,8 +41,8 @@ impl<D: DetectorHooks> Engine<D> {
         if to != 0 && to != short_instance_key(own_life) {
             self.stats.dropped.misaddressed += 1;
             if matches!(payload, Payload::Ping { .. }) && self.phase != Phase::Superseded {
-                // It looks for a former life of ours. No hello, which is larger than a ping and
-                // would go wherever somebody who sent an old one again pretends to be.
+                // It looks for a former instance of this node. No hello, which is larger than a
+                // ping and would go to whatever address a replayed ping comes from.
                 self.send_challenge(sender, None);
             }
             return;
@@ -90,7 +90,7 @@ impl<D: DetectorHooks> Engine<D> {
             Payload::ClockSkew { echo, clock } => {
                 return self.on_clock_skew(now, sender, echo, clock);
             }
-            // The target of a relay need not be known to the helper.
+            // The target of an indirect probe need not be known to the helper.
             Payload::Ack { seq, .. } => self.forward_ack(sender, seq),
             _ => {}
         }
@@ -125,7 +125,7 @@ impl<D: DetectorHooks> Engine<D> {
         self.handle_payload(now, sender, payload);
     }
 
-    /// What a known member says, fresh and for us.
+    /// Handles a fresh message of a known member.
     pub(super) fn handle_payload(&mut self, now: Time, sender: Sender, payload: Payload) {
         match payload {
             Payload::Ping { seq, view, updates } => {

@@ -1,6 +1,6 @@
-//! Dialling members that failed: a cut that is over heals by itself, without seeds.
+//! Redialling failed members: a partition that is over heals without seeds.
 //!
-//! Any contact between the two sides is enough, so the live members share the dials: however many
+//! Any contact between the two sides is enough, so the live members share the redials: however many
 //! members are gone, each of the others sends about as much.
 
 use super::timers::NamedTimer;
@@ -8,7 +8,7 @@ use super::{DetectorHooks, Engine};
 use crate::time::Time;
 
 impl<D: DetectorHooks> Engine<D> {
-    /// Dials failed members that are due, and forgets those that are long gone.
+    /// Redials failed members that are due, and forgets those that are gone for long.
     pub(super) fn on_redial_timer(&mut self, now: Time) {
         if self.detector.redials_failed() {
             self.redial_missing(now);
@@ -44,7 +44,7 @@ impl<D: DetectorHooks> Engine<D> {
                 continue;
             };
             let case = entry.faults_mut();
-            // One that is held proves to each of us for itself that it is back.
+            // A held member proves to each of the others for itself that it is back.
             let is_held = case.is_flapping();
             let is_ours = is_held || self.rng.f64() < share;
             let (count, max) = match is_held {
@@ -52,7 +52,7 @@ impl<D: DetectorHooks> Engine<D> {
                 false => (&mut dialled, REDIALS_MAX),
             };
             if is_ours && *count == max {
-                // At the next turn.
+                // It stays due at the next turn.
                 continue;
             }
             *count += usize::from(is_ours);
@@ -64,8 +64,8 @@ impl<D: DetectorHooks> Engine<D> {
                 self.start_probe(now, key);
             }
         }
-        // However long each one waits: after a partition any contact is enough to heal it. The
-        // side that is the smaller one, or both, see that there may be one.
+        // However long each one waits, after a partition any contact is enough to heal it. The
+        // smaller side, or both, see that there may be one.
         if self.partition.is_suspected() && now.since(self.last_redial_at) >= interval {
             let count = self.table.missing().count();
             let place = self.rng.usize(..count.max(1));
@@ -78,13 +78,13 @@ impl<D: DetectorHooks> Engine<D> {
     }
 }
 
-/// Live members that dial a failed one in each of its redial intervals, on average.
+/// Live members that redial a failed one in each of its redial intervals, on average.
 const REDIALLERS_MEAN: f64 = 4.0;
-/// Most failed members dialled at a time, twice in each probe interval.
+/// Most failed members redialled at a time, twice in each probe interval.
 const REDIALS_MAX: usize = 1;
-/// Most held members dialled at a time, each of which has to answer several dials in a row.
+/// Most held members redialled at a time, each of which has to answer several in a row.
 const HELD_REDIALS_MAX: usize = 16;
-/// Most failed members looked at for it.
+/// Most due members visited at a time.
 const REDIALS_VISITED_MAX: usize = 256;
-/// Longest wait between two dials of a failed member, in redial intervals.
+/// Longest wait between two redials of a failed member, in redial intervals.
 pub(super) const REDIAL_BACKOFF_MAX: u32 = 12;

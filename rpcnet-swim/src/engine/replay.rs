@@ -1,7 +1,7 @@
-//! Telling a datagram that was seen before.
+//! Replay window: detection of datagrams that were seen before.
 
-/// Remembers which counters of a sender were seen, as IPsec does (RFC 4303 section 3.4.3): the
-/// highest one and a bit for each of the 64 up to it. Older ones count as seen.
+/// Counters of a sender that were seen, as in IPsec (RFC 4303 section 3.4.3): the highest one and a
+/// bit for each of the 64 up to it. Older ones count as seen.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct ReplayWindow {
     /// Zero before the first: counters start at one.
@@ -11,7 +11,7 @@ pub(crate) struct ReplayWindow {
 }
 
 impl ReplayWindow {
-    /// A window in which everything up to `counter` counts as seen.
+    /// Window in which everything up to `counter` counts as seen.
     pub(crate) fn starting_at(counter: u64) -> Self {
         Self {
             highest: counter,
@@ -19,7 +19,7 @@ impl ReplayWindow {
         }
     }
 
-    /// Whether any counter was taken in.
+    /// Whether any counter was accepted.
     pub(crate) fn is_started(&self) -> bool {
         self.highest > 0
     }
@@ -31,7 +31,7 @@ impl ReplayWindow {
         is_far || (counter > 0 && self.highest.saturating_sub(counter) >= 64)
     }
 
-    /// Takes a counter in; false if it was seen, is too old to tell or too far ahead to believe.
+    /// Accepts a counter; false if it was seen, is too old to tell or too far ahead to believe.
     pub(crate) fn accept(&mut self, counter: u64) -> bool {
         if counter > self.highest {
             let ahead = counter - self.highest;
@@ -56,8 +56,8 @@ impl ReplayWindow {
     }
 }
 
-/// How far ahead of all seen a counter may be. A member that talked to others for so long that it
-/// is further ahead is asked for its counter.
+/// Largest jump of a counter. A member that talked to others for so long that it is further ahead
+/// is asked for its counter.
 pub(crate) const COUNTER_JUMP_MAX: u64 = 1 << 20;
 
 #[cfg(test)]
@@ -88,7 +88,7 @@ mod tests {
         }
         let mut window = ReplayWindow::starting_at(100);
         assert!(!window.accept(100) && !window.accept(37) && window.accept(101));
-        // The first of a member may be anything.
+        // The first counter of a member may be anything.
         assert!(ReplayWindow::default().accept(u64::MAX));
     }
 

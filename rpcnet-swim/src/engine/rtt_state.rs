@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use crate::time::Time;
 
-/// What is kept of a member's round trips, and its own word: 8 bytes.
+/// Last round trip of a member, findings of slowness, and its own report: 8 bytes.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct RttState {
-    /// The last one in microseconds; above them the flags.
+    /// Last round trip in microseconds; above it the flags.
     rtt_and_flags: u32,
-    /// When it was, in tenths of a second since the origin and one more; 0 is never. Above it
-    /// whether the member finds itself unreachable.
+    /// Time of that sample, in tenths of a second since the origin and one more; 0 is never. Above
+    /// it whether the member reports itself unreachable.
     sampled_at_and_flag: u32,
 }
 
@@ -22,7 +22,7 @@ impl RttState {
         pulse
     }
 
-    /// By the member's own word no peer reaches it.
+    /// Whether the member reports that no peer reaches it.
     pub(crate) fn self_reports_unreachable(self) -> bool {
         self.sampled_at_and_flag & SELF_REPORTED_UNREACHABLE != 0
     }
@@ -32,7 +32,7 @@ impl RttState {
             | (u32::from(unreachable) * SELF_REPORTED_UNREACHABLE);
     }
 
-    /// By the member's own word.
+    /// Whether the member reports itself slow.
     pub(crate) fn self_reports_slow(self) -> bool {
         self.rtt_and_flags & SELF_REPORTED_SLOW != 0
     }
@@ -42,8 +42,8 @@ impl RttState {
             self.rtt_and_flags & !SELF_REPORTED_SLOW | (u32::from(slow) * SELF_REPORTED_SLOW);
     }
 
-    /// Two answers in a row decide: one that says otherwise raises a doubt, the next settles it. To
-    /// find a member slow takes a witness that this node is not the slow one.
+    /// Adds a sample. Two consecutive samples decide: the first that differs raises a doubt, the
+    /// next settles it. To find a member slow takes a witness that this node is not the slow one.
     pub(super) fn add_sample(
         &mut self,
         now: Time,
@@ -78,12 +78,12 @@ impl RttState {
         self.rtt_and_flags & DOUBT != 0
     }
 
-    /// What was found is of the past.
+    /// Clears the findings of this node.
     pub(crate) fn clear_findings(&mut self) {
         self.rtt_and_flags &= RTT_MASK | SELF_REPORTED_SLOW;
     }
 
-    /// To a tenth of a second, not later than it was.
+    /// Time of the last sample, to a tenth of a second, not later than it was.
     pub(super) fn sampled_at(self) -> Time {
         let at = self.sampled_at_and_flag & SAMPLED_AT_MASK;
         Time::from_micros(u64::from(at.saturating_sub(1)) * TENTH_MICROS)
@@ -97,7 +97,7 @@ impl RttState {
     }
 }
 
-/// A round trip, beside the probe timeout.
+/// Timeliness of a round trip, relative to the probe timeout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Timeliness {
     OnTime,
@@ -160,12 +160,12 @@ mod tests {
             assert_eq!(kept, trip);
             assert!(age >= year && age < year + Duration::from_millis(100));
         }
-        // What does not fit is as much as fits.
+        // A value that does not fit counts as the largest that fits.
         let mut pulse = RttState::default();
         pulse.add_sample(Time::ZERO, year, Timeliness::OnTime, true);
         assert!(!pulse.is_slow() && !pulse.is_doubted());
         assert!(pulse.last_sample(Time::ZERO).unwrap().0 > Duration::from_secs(500));
-        // What it says of itself is apart from what is found.
+        // The member's own report is apart from the findings.
         pulse.set_self_reports_slow(true);
         pulse.add_sample(Time::ZERO, year, Timeliness::Late, true);
         pulse.clear_findings();

@@ -1,9 +1,9 @@
-//! Seeds: which addresses are dialled to get in, when, and what happens if none answers.
+//! Seeds: which addresses are dialled to join, when, and what happens if none answers.
 //!
-//! A node that is out, or alone, dials up to eight of its seeds on one timer that backs off, whatever
-//! the look-ups bring. An address that a look-up brings for the first time is dialled at once, so many
-//! of them in a probe interval. A node that is in looks now and then whether a seed belongs to
-//! another cluster of its name, to merge with it.
+//! A node that has not joined, or is alone, dials up to eight of its seeds on one timer that backs
+//! off, whatever the look-ups bring. An address that a look-up brings for the first time is dialled
+//! at once, up to a bound in each probe interval. A node that has joined checks now and then
+//! whether a seed belongs to another cluster of its name, to merge with it.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use super::timers::NamedTimer;
 use super::{DetectorHooks, Engine, Phase};
 use crate::time::Time;
 
-/// The seeds of the last look-up, and when they are dialled.
+/// Seeds of the last look-up, and when they are dialled.
 #[derive(Debug, Default)]
 pub(crate) struct Seeds {
     /// Addresses of the last look-up, without those that are known to be this node's own.
@@ -22,21 +22,22 @@ pub(crate) struct Seeds {
     local_addrs: Vec<SocketAddr>,
     /// Seeds from which this node's own hello came back.
     echoed: Vec<SocketAddr>,
-    /// Whether some seed of the look-up under way did not resolve.
+    /// Whether a seed of the look-up in progress did not resolve.
     unresolved: bool,
-    /// When a node that is one of its own seeds begins a cluster, if none of the others answers.
+    /// When a node that is one of its own seeds bootstraps a cluster, if none of the others
+    /// answers.
     bootstrap_at: Option<Time>,
-    /// Whether no other seed had answered when this node began a cluster of its own.
+    /// Whether this node bootstrapped a cluster because no other seed had answered.
     bootstrapped: bool,
-    /// Attempts in a row that this node was out or alone.
+    /// Consecutive attempts at which this node had not joined or was alone.
     attempts: u32,
-    /// Somebody asked for a look-up and waits for what comes of it.
+    /// Whether a look-up was requested whose result is to be tried soon.
     urgent: bool,
     lookup_wanted: bool,
     /// Each look-up causes the next one, to see a checker notice.
     #[cfg(all(test, feature = "sim"))]
     lookup_loops: bool,
-    /// Start of the window in which fresh addresses are counted, and how many there were.
+    /// Start of the window in which fresh addresses are counted, and their number.
     fresh_dials: (Time, usize),
 }
 
@@ -51,13 +52,13 @@ impl Seeds {
     pub(crate) fn take_lookup_request(&mut self) -> bool {
         let wanted = std::mem::take(&mut self.lookup_wanted);
         if wanted {
-            // Of the look-up before.
+            // From the look-up before.
             self.unresolved = false;
         }
         wanted
     }
 
-    /// A look-up is wanted, and its result is to be tried soon.
+    /// Requests a look-up whose result is to be tried soon.
     pub(crate) fn request_lookup(&mut self) {
         self.lookup_wanted = true;
         self.urgent = true;
@@ -69,7 +70,7 @@ impl Seeds {
         &self.addrs
     }
 
-    /// Begins anew with the attempts to get in. Says whether there is anybody to dial.
+    /// Starts over with the attempts to join. Says whether there is an address to dial.
     pub(super) fn reset(&mut self) -> bool {
         self.attempts = 0;
         (self.bootstrap_at, self.bootstrapped) = (None, false);
@@ -80,14 +81,14 @@ impl Seeds {
         self.unresolved = true;
     }
 
-    /// Takes in which addresses are this node's own now. One that was may be another's since.
+    /// Sets the addresses of this node. One that was its own may be another's since.
     pub(crate) fn set_local_addrs(&mut self, mut own: Vec<SocketAddr>) {
         own.truncate(LOCAL_ADDRS_MAX);
         self.addrs.retain(|seed| !own.contains(seed));
         self.local_addrs = own;
     }
 
-    /// How many fresh addresses may be dialled now.
+    /// Number of fresh addresses that may be dialled now.
     fn fresh_dials_left(&mut self, now: Time, window: Duration) -> usize {
         if now.since(self.fresh_dials.0) >= window {
             self.fresh_dials = (now, 0);
@@ -96,44 +97,44 @@ impl Seeds {
     }
 }
 
-/// What a driver does about seeds.
+/// Inputs of a driver that resolves the seeds.
 impl<D: DetectorHooks> Engine<D> {
-    /// Takes in what the seeds resolve to now, and dials those of them that are new. This is how to
-    /// join; with no seeds at all, or none but this node itself, the node is a cluster of its own.
+    /// Takes in what the seeds resolve to now, and dials those that are new. This is how to join;
+    /// with no seeds at all, or none but this node itself, the node is a cluster of its own.
     ///
     /// A node that is one of its seeds, and that none of the others lets in within two probe
-    /// intervals (or half of the join timeout, if that is shorter), begins a cluster of its own
-    /// too. It goes on dialling the others, and merges with those who answer.
+    /// intervals (or half of the join timeout, if that is shorter), bootstraps a cluster of its own
+    /// too. It goes on dialling the others, and merges with those that answer.
     pub fn handle_seeds(&mut self, now: Time, seeds: &[SocketAddr]) {
         let now = self.running_time(now);
         self.set_seeds(now, seeds);
     }
 
-    /// Some of the seeds did not resolve. If others did, [`handle_seeds`](Self::handle_seeds) is
-    /// called next, with those. They are asked for again, with backoff; unlike with no seeds at
-    /// all, this node is not in yet.
+    /// Takes note that some seeds did not resolve. If others did,
+    /// [`handle_seeds`](Self::handle_seeds) is called next, with those. They are asked for again,
+    /// with backoff; unlike with no seeds at all, this node has not joined yet.
     pub fn handle_unresolved_seeds(&mut self, now: Time) {
         let now = self.running_time(now);
         self.seeds_unresolved(now);
     }
 
-    /// Takes in which addresses are this node's own now, beside the advertised one: as seeds they
-    /// are no use. Those of an earlier call count no more; of many the first 64 are kept.
+    /// Sets the addresses that are this node's own now, beside the advertised one: as seeds they
+    /// are ignored. They replace those of an earlier call; at most 64 are kept.
     pub fn set_own_addrs(&mut self, own: Vec<SocketAddr>) {
         self.join.seeds.set_local_addrs(own);
     }
 
-    /// Whether the seeds are to be resolved, for [`handle_seeds`](Self::handle_seeds). Asks once.
+    /// Whether the seeds are to be resolved, for [`handle_seeds`](Self::handle_seeds). True once.
     pub fn wants_seeds(&mut self) -> bool {
         self.phase == Phase::Active && self.join.seeds.take_lookup_request()
     }
 
-    /// Whether this node began a cluster of its own because none of its other seeds answered in time.
+    /// Whether this node bootstrapped a cluster of its own because no other seed answered in time.
     pub fn has_bootstrapped(&self) -> bool {
         self.join.seeds.bootstrapped
     }
 
-    /// Asks for the seeds to be resolved now rather than at the next attempt to join.
+    /// Requests that the seeds be resolved now rather than at the next attempt to join.
     pub fn want_seeds(&mut self) {
         self.join.seeds.request_lookup();
     }
@@ -164,7 +165,7 @@ impl<D: DetectorHooks> Engine<D> {
                 self.schedule_bootstrap(now);
             }
         } else if is_seed || self.join.seeds.attempts == 0 {
-            // There is no other way in.
+            // There is no other address to join through.
             self.join.joined = true;
         }
         #[cfg(all(test, feature = "sim"))]
@@ -188,16 +189,16 @@ impl<D: DetectorHooks> Engine<D> {
         }
     }
 
-    /// The next attempt asks for them again.
+    /// Takes note that a seed did not resolve: the next attempt asks for it again.
     pub(super) fn seeds_unresolved(&mut self, now: Time) {
         self.join.seeds.note_unresolved();
         self.timers
             .set_if_unset(NamedTimer::Join, now + self.config.probe_interval / 2);
     }
 
-    /// A hello of this node came back: the seed may be this node itself, under an address that it
-    /// does not know of. An attacker without the key can send a hello back too, so it counts only
-    /// if the hellos to all seeds came back.
+    /// Handles a hello of this node that came back: the seed may be this node itself, under an
+    /// address that it does not know of. An attacker without the key can send a hello back too, so
+    /// it counts only if the hellos to all seeds came back.
     pub(super) fn on_own_hello(&mut self, now: Time, counter: u64) {
         let Some(addr) = self.join.pending_hello_addr(counter) else {
             return;
@@ -212,8 +213,8 @@ impl<D: DetectorHooks> Engine<D> {
         }
     }
 
-    /// This node is one of its seeds: it begins a cluster of its own, unless another one lets it in
-    /// first.
+    /// Schedules the bootstrap of a cluster, as this node is one of its seeds and no other may let
+    /// it in.
     pub(super) fn schedule_bootstrap(&mut self, now: Time) {
         if self.join.joined || self.join.seeds.bootstrap_at.is_some() {
             return;
@@ -224,8 +225,8 @@ impl<D: DetectorHooks> Engine<D> {
         self.timers.set_no_later(NamedTimer::Join, at);
     }
 
-    /// Dials the addresses that the last look-up brought for the first time, as many as there may
-    /// be in a probe interval.
+    /// Dials the addresses that the last look-up brought for the first time, up to the bound of a
+    /// probe interval.
     fn dial_fresh(&mut self, now: Time, known: &[SocketAddr]) {
         if !D::dials_seeds(self) {
             return;
@@ -243,8 +244,9 @@ impl<D: DetectorHooks> Engine<D> {
         }
     }
 
-    /// Out, or alone: dials some seeds and some addresses of members, chosen at random. In: looks now
-    /// and then whether a seed belongs to another cluster of this name, to merge with it.
+    /// Handles the join timer. A node that has not joined, or is alone, dials random seeds and
+    /// known addresses; one that has joined checks whether a seed belongs to another cluster of
+    /// this name, to merge with it.
     pub(super) fn on_join_timer(&mut self, now: Time) {
         if self.phase != Phase::Active {
             return;
@@ -288,12 +290,12 @@ impl<D: DetectorHooks> Engine<D> {
         }
     }
 
-    /// Whether this node looks for a way in: it is out, or has nobody, or hears nobody.
+    /// Whether this node tries to join: it has not joined, has no other member, or hears none.
     fn needs_join(&self, now: Time) -> bool {
         !self.join.joined || self.table.live().is_empty() || self.is_isolated(now)
     }
 
-    /// Time until the next attempt to get in, which is longer each time.
+    /// Time until the next attempt to join, which grows.
     fn next_join_wait(&mut self) -> Duration {
         let unit = self.config.probe_interval;
         let wait = unit.mul_f64(0.5 * 1.5f64.powi(self.join.seeds.attempts as i32));
@@ -311,7 +313,7 @@ impl<D: DetectorHooks> Engine<D> {
         addr == self.local.addr || self.join.seeds.local_addrs.contains(&addr)
     }
 
-    /// Addresses of members: of all, or of some if there are many.
+    /// Addresses of members: all, or a random part if there are many.
     pub(super) fn known_addrs(&mut self) -> Vec<SocketAddr> {
         if self.table.len() <= KNOWN_MAX {
             return self.table.iter().map(|(_, entry)| entry.addr()).collect();
@@ -334,7 +336,7 @@ impl<D: DetectorHooks> Engine<D> {
 
 /// Most seeds, and most known addresses, dialled at a time; most fresh ones in a probe interval.
 const DIALS_MAX: usize = 8;
-/// Most addresses of members among which some are chosen to be dialled.
+/// Most members whose addresses are considered.
 const KNOWN_MAX: usize = 64;
 /// Most addresses of this node.
 const LOCAL_ADDRS_MAX: usize = 64;
@@ -342,7 +344,7 @@ const LOCAL_ADDRS_MAX: usize = 64;
 const ATTEMPTS_MAX: u32 = 16;
 /// Longest wait between attempts, in probe intervals.
 const JOIN_BACKOFF_ROUNDS: u32 = 10;
-/// How often a member looks whether a seed belongs to another cluster, in probe intervals.
+/// Time between two checks whether a seed belongs to another cluster, in probe intervals.
 const SEED_CHECK_ROUNDS: u32 = 30;
 /// How long a node that is one of its seeds waits for the others, in probe intervals.
 const BOOTSTRAP_AFTER_ROUNDS: u32 = 2;

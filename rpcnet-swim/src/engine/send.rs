@@ -1,4 +1,4 @@
-//! What goes out: news in every datagram that has room, and datagrams of bounded size.
+//! Sending: gossip, piggybacked records, and datagrams of bounded size.
 
 use std::net::SocketAddr;
 
@@ -23,23 +23,23 @@ impl<D: DetectorHooks> Engine<D> {
                 self.send_to(key, Payload::Gossip { updates });
             }
         }
-        // Alone, there is nobody to tell: whoever comes gets the full state.
+        // Alone, there is no member to gossip to: a newcomer gets the full state.
         if !self.gossip_queue.is_empty() && !self.table.live().is_empty() {
             self.timers
                 .set(NamedTimer::Gossip, now + self.config.gossip_interval);
         }
     }
 
-    /// There is news of `key` to pass on.
+    /// Puts the record of a member into the gossip queue.
     pub(super) fn enqueue_gossip(&mut self, now: Time, key: u64) {
         self.gossip_queue.push(key);
-        // Spread over the interval, or members that heard it together would speak together.
+        // Spread over the interval, or members that heard it together would send together.
         let delay = self.config.gossip_interval.mul_f64(self.rng.f64());
         self.timers.set_if_unset(NamedTimer::Gossip, now + delay);
     }
 
-    /// News for a datagram of at most `size` bytes that has `fixed` bytes of payload beside them:
-    /// `first` if there is such a record, then from the queue what fits.
+    /// Records for a datagram of at most `size` bytes that has `fixed` bytes of payload beside
+    /// them: `first` if there is such a record, then from the gossip queue what fits.
     pub(super) fn piggyback(
         &mut self,
         size: usize,
@@ -71,7 +71,7 @@ impl<D: DetectorHooks> Engine<D> {
                     break;
                 }
             } else if records.first() != Some(&record) {
-                // Of the queue there is one of each; only what was there before may be one of them.
+                // The queue has one record of each member; only `first` may be the same.
                 room -= len;
                 records.push(record);
                 self.gossip_queue.mark_sent(key, limit);
@@ -81,7 +81,7 @@ impl<D: DetectorHooks> Engine<D> {
         records
     }
 
-    /// One record for a datagram that carries no news.
+    /// One record for a datagram without gossip.
     pub(super) fn single_record(&mut self, record: Record) -> Vec<Record> {
         let mut records = std::mem::take(&mut self.buffers.records);
         records.push(record);
@@ -89,7 +89,7 @@ impl<D: DetectorHooks> Engine<D> {
     }
 
     /// Bytes left for records in a datagram with `fixed` bytes of other payload that every path
-    /// carries: what is sent in bulk, or once, is not risked for a larger one.
+    /// carries: bulk, and what is sent once, is not risked on a larger one.
     pub(super) fn room(&self, fixed: usize) -> usize {
         self.room_in(DATAGRAM_BYTES_MIN, fixed)
     }
@@ -99,8 +99,8 @@ impl<D: DetectorHooks> Engine<D> {
         size.saturating_sub(taken)
     }
 
-    /// Records in as few payloads as they fit in, at most `max`, each with `fixed` bytes beside.
-    /// Takes no more of them than that.
+    /// Packs records into as few payloads as possible, at most `max`, each with `fixed` bytes
+    /// beside. Takes no more records than that.
     pub(super) fn pack(
         &self,
         records: impl IntoIterator<Item = Record>,
@@ -133,7 +133,7 @@ impl<D: DetectorHooks> Engine<D> {
         self.send(addr, life, payload)
     }
 
-    /// Sends back to where a message came from.
+    /// Sends back to the source of a message.
     pub(super) fn reply(&mut self, sender: Sender, payload: Payload) {
         self.send(sender.addr, sender.instance(), payload);
     }
@@ -214,7 +214,7 @@ pub(super) fn encoded_len(record: &Record) -> usize {
 const HEADER_BYTES: usize = 1 + 4;
 /// Most records that ride on one datagram.
 const PIGGYBACK_MAX: usize = 64;
-/// A datagram that lacks room for so many is full.
+/// Records that did not fit after which a datagram counts as full.
 const MISFITS_MAX: usize = 4;
 /// Most datagrams that wait to be polled; a driver drains them after each input.
 pub(super) const TRANSMITS_MAX: usize = 4_096;

@@ -1,4 +1,4 @@
-//! Datagrams of a node by kind, for the simulation's checkers.
+//! Counts of sent datagrams by kind, for the checkers of the simulation.
 
 use std::ops::Sub;
 
@@ -6,12 +6,12 @@ use super::{DetectorHooks, Engine, Phase};
 use crate::time::Time;
 use crate::wire::Payload;
 
-/// Datagrams that a node has sent, by what they are for.
+/// Datagrams that a node has sent, by purpose.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct SentByKind {
-    /// Hellos: of a node that looks for a way in, or for another cluster of its name.
+    /// Hellos of a node that tries to join, or looks for another cluster of its name.
     pub(crate) hellos: u64,
-    /// Requests and pages of the full state and of syncs.
+    /// Requests and pages of full state transfers and syncs.
     pub(crate) pages: u64,
     /// Everything else.
     pub(crate) others: u64,
@@ -20,7 +20,7 @@ pub(crate) struct SentByKind {
 impl Sub for SentByKind {
     type Output = Self;
 
-    /// What came after `started_before_window`.
+    /// Counts after those of `earlier`.
     fn sub(self, earlier: Self) -> Self {
         Self {
             hellos: self.hellos - earlier.hellos,
@@ -38,7 +38,7 @@ impl<D: DetectorHooks> Engine<D> {
     pub(super) fn note_sent(&mut self, payload: &Payload) {
         *match payload {
             Payload::Hello { .. } => &mut self.sent_by_kind.hellos,
-            // One for each hello, which is counted where it comes from: a thousand may come at once.
+            // One for each hello, which is counted at its sender: a thousand may come at once.
             Payload::Challenge { .. }
             | Payload::Welcome { .. }
             | Payload::HelloRefused { .. }
@@ -53,10 +53,10 @@ impl<D: DetectorHooks> Engine<D> {
         } += 1;
     }
 
-    /// Whether this node has something to tell or to ask for, beside its probes.
+    /// Whether this node has something to gossip or to ask for, beside its probes.
     pub(crate) fn has_pending_work(&self, now: Time) -> bool {
         let alone = self.table.live().is_empty();
-        // Alone there is nobody to tell, so what waits does not go out.
+        // Alone, the gossip queue is not sent.
         (!self.gossip_queue.is_empty() && !alone)
             || self.full_state_pull.is_some()
             || self.phase != Phase::Active
@@ -66,7 +66,7 @@ impl<D: DetectorHooks> Engine<D> {
 
 #[cfg(test)]
 impl<D: DetectorHooks> Engine<D> {
-    /// Sends more of one kind than there is a reason for.
+    /// Counts more of one kind than there is a reason for.
     pub(crate) fn plant_sent(&mut self, kind: impl FnOnce(&mut SentByKind) -> &mut u64) {
         *kind(&mut self.sent_by_kind) += 1_000;
     }

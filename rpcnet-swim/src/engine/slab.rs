@@ -1,4 +1,4 @@
-//! A place for each member, which stays where it is.
+//! Slab: values at stable indices.
 
 use std::ops::{Index, IndexMut};
 
@@ -17,7 +17,7 @@ impl<T> Slab<T> {
         }
     }
 
-    /// Takes a value in and says in which slot it is.
+    /// Inserts a value and gives its slot.
     pub(crate) fn insert(&mut self, value: T) -> u32 {
         if let Some(slot) = self.vacant.pop() {
             *self.slot_mut(slot) = Some(value);
@@ -32,10 +32,10 @@ impl<T> Slab<T> {
         (full + last.len() - 1) as u32
     }
 
-    /// Takes a value out; its slot is used again.
+    /// Removes a value; its slot is reused.
     ///
     /// # Panics
-    /// If the slot is vacant, like all that index by slot.
+    /// If the slot is vacant, like all methods that index by slot.
     pub(crate) fn remove(&mut self, slot: u32) -> T {
         let value = self.slot_mut(slot).take().expect(VACANT);
         self.vacant.push(slot);

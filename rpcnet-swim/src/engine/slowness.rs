@@ -1,4 +1,5 @@
-//! Slow is not failed: what round trips say of members, and of this node.
+//! Slow members: round-trip times tell slow members from failed ones, and a slow node from its
+//! peers.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -12,18 +13,19 @@ use crate::health::{Health, HealthState};
 use crate::id::NodeId;
 use crate::time::Time;
 
-/// What this node's round trips say, of whomever they are.
+/// Round trips of this node, whichever member they are to.
 #[derive(Debug, Default)]
 pub(crate) struct RttTracker {
-    /// The latest few, and whose they are.
+    /// Latest round trips, and their members.
     recent: VecDeque<(u64, Duration)>,
-    /// The last prompt answer, and the last one of another member.
+    /// Last answer in time, and the last one of another member.
     last_on_time: [(u64, Time); 2],
-    /// Members that are slow or doubted, to be asked again soon; the one asked longest ago first.
+    /// Members that are slow or in doubt, to be probed again soon; the one probed longest ago
+    /// first.
     watched: VecDeque<u64>,
-    /// Rounds that ended before the member itself answered: it may yet.
+    /// Rounds that ended before the member itself answered: it still may.
     expired_rounds: VecDeque<ExpiredRound>,
-    /// When this node last changed its mind about itself.
+    /// Time at which this node last changed its own report.
     self_reported_at: Option<Time>,
 }
 
@@ -33,7 +35,7 @@ struct ExpiredRound {
     key: u64,
     epoch: u64,
     pinged_at: [Time; 2],
-    /// Somebody else had an answer in time.
+    /// Whether another answer, through a helper, came in time.
     answered: bool,
 }
 
@@ -61,8 +63,8 @@ impl RttTracker {
 }
 
 impl<D: DetectorHooks> Engine<D> {
-    /// How a member does; none for an unknown one. Of this node itself it says whether it finds
-    /// itself slow.
+    /// Health of a member; none for an unknown one. For this node it says whether it finds itself
+    /// slow.
     pub fn health(&self, id: &NodeId, now: Time) -> Option<Health> {
         if *id == self.id() {
             let state = match (self.local.unreachable, self.local.slow) {
@@ -95,7 +97,7 @@ impl<D: DetectorHooks> Engine<D> {
         })
     }
 
-    /// A member answered a ping that was sent at `pinged_at` itself.
+    /// Takes in a direct answer to a ping that was sent at `pinged_at`.
     pub(super) fn on_round_trip(&mut self, now: Time, key: u64, pinged_at: Time) {
         if !self.detector.tracks_slowness() {
             return;
@@ -117,7 +119,7 @@ impl<D: DetectorHooks> Engine<D> {
         let room = watched || self.rtt_tracker.watched.len() < WATCHED_MAX;
         let alone = self.table.live().len() == 1;
         let entry = self.table.get_mut(key);
-        // An answer may come after its sender has left, or was found failed.
+        // An answer may come after its sender has left, or was declared failed.
         let Some(entry) = entry.filter(|entry| entry.state.is_live()) else {
             return;
         };
@@ -127,7 +129,7 @@ impl<D: DetectorHooks> Engine<D> {
         let witnessed = alone || prompt.clone().any(|(by, at)| *by != key && *at >= since);
         entry.rtt_state.add_sample(now, trip, pace, witnessed);
         if !room {
-            // Nobody would look after it. If the member is to blame, it says so itself.
+            // There is no room to probe it again. If the member is to blame, it reports itself.
             entry.rtt_state.clear_findings();
         }
         let (is, pulse) = (entry.is_slow(), entry.rtt_state);
@@ -146,7 +148,8 @@ impl<D: DetectorHooks> Engine<D> {
         }
     }
 
-    /// A round ends without an answer from the member itself, but maybe through a helper.
+    /// Takes note of a round that ends without a direct answer, but maybe with one through a
+    /// helper.
     pub(super) fn await_late_answer(&mut self, round: &ProbeRound, answered: bool) {
         if !self.detector.tracks_slowness() {
             return;
@@ -163,15 +166,15 @@ impl<D: DetectorHooks> Engine<D> {
         });
     }
 
-    /// An answer after the end of its round. The member was alive after it was pinged, so what
-    /// we hold against it was slowness. What others hold against it is not ours to clear.
+    /// Handles an answer after the end of its round. The member was alive after it was pinged, so
+    /// this node's evidence was slowness. Evidence of others is not for this node to clear.
     pub(super) fn on_late_answer(&mut self, now: Time, target: u64, seq: u32, direct: bool) {
         let rounds = &mut self.rtt_tracker.expired_rounds;
         let found = rounds
             .iter()
             .position(|r| r.key == target && seq.wrapping_sub(r.seq) < 2);
         let Some(at) = found else {
-            // A second answer, or one for a relay.
+            // A second answer, or one to a ping of another kind.
             return;
         };
         let round = rounds[at];
@@ -201,7 +204,7 @@ impl<D: DetectorHooks> Engine<D> {
         }
     }
 
-    /// How much longer than others a member is given to answer. A slow node gives it to all.
+    /// Time that a member is given to answer beyond the timeout. A slow node gives it to all.
     pub(super) fn extra_timeout(&self, now: Time, key: u64) -> Duration {
         if self.local.slow {
             let fastest = self.rtt_tracker.fastest().unwrap_or_default();
@@ -215,7 +218,8 @@ impl<D: DetectorHooks> Engine<D> {
         })
     }
 
-    /// Asks one of the slow members again, and itself. Once in a probe interval.
+    /// Probes one of the slow members again, and compares this node with all. Once in a probe
+    /// interval.
     pub(super) fn check_slowness(&mut self, now: Time) {
         if let Some(key) = self.rtt_tracker.watched.pop_front() {
             let entry = self.table.get(key);
@@ -235,7 +239,7 @@ impl<D: DetectorHooks> Engine<D> {
         let slow_after = self.config.probe_timeout / 2;
         let slow = match self.local.slow {
             true => fastest > slow_after / 2,
-            // Of two, nobody can tell who is slow.
+            // Of two nodes, it cannot be told which is slow.
             false => fastest > slow_after && self.rtt_tracker.covers_several_members(),
         };
         let rest = SELF_REPORT_ROUNDS * self.config.probe_interval;
@@ -265,21 +269,21 @@ impl<D: DetectorHooks> Engine<D> {
 }
 
 impl Entry {
-    /// By what this node finds, or by the member's own word.
+    /// Whether the member is slow, by this node's findings or its own report.
     pub(crate) fn is_slow(&self) -> bool {
         self.rtt_state.is_slow() || self.rtt_state.self_reports_slow()
     }
 }
 
-/// If the fastest of so many takes long, this node is slow.
+/// Number of round trips of which the fastest decides whether this node is slow.
 const RECENT_RTTS_MAX: usize = 8;
-/// Most members that are asked again before their turn.
+/// Most members that are probed again before their turn.
 pub(crate) const WATCHED_MAX: usize = 16;
-/// Most ended rounds whose answer may yet come.
+/// Most ended rounds whose answer is waited for.
 pub(crate) const EXPIRED_ROUNDS_MAX: usize = 64;
-/// An answer counts for so many probe intervals from the start of its round.
+/// How long after the start of its round an answer counts, in probe intervals.
 const LATE_ANSWER_ROUNDS: u32 = 5;
-/// A node changes its mind about itself once in so many probe intervals.
+/// Least time between two changes of this node's own report, in probe intervals.
 const SELF_REPORT_ROUNDS: u32 = 10;
 
 #[cfg(test)]

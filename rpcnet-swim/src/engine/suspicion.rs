@@ -1,4 +1,4 @@
-//! Suspicion: whose evidence, how much, and when it is enough.
+//! Suspicion: evidence of several observers, and when it suffices to declare a member failed.
 
 use std::time::Duration;
 
@@ -6,12 +6,12 @@ use crate::config::ClusterConfig;
 use crate::time::Time;
 use crate::wire::Suspectors;
 
-/// What this node's own probes of a member say. An answer resets it.
+/// Evidence of this node's own probes of a member. An answer resets it.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Evidence {
     /// Consecutive witnessed misses.
     pub(crate) misses: u16,
-    /// What they add up to.
+    /// Sum of their phi.
     pub(crate) phi: f32,
 }
 
@@ -21,29 +21,30 @@ impl Evidence {
         phi: 0.0,
     };
 
-    /// One more round without an answer, worth `phi`.
+    /// Adds a missed probe that weighs `phi`.
     pub(crate) fn add_miss(&mut self, phi: f64) {
         self.misses = self.misses.saturating_add(1);
         self.phi += phi as f32;
     }
 
-    /// Enough to accuse: on a clean network the first miss, at 30 % loss the third.
+    /// Whether this node is to suspect the member: on a clean network from the first miss on, at 30
+    /// % loss from the third.
     pub(crate) fn reaches_suspect_threshold(&self) -> bool {
         f64::from(self.phi) >= SUSPECT_PHI
     }
 }
 
-/// A member under suspicion: the votes gathered since when.
+/// Suspicion of a member: who suspects it, and since when.
 #[derive(Clone, Debug)]
 pub(crate) struct Suspicion {
     pub(crate) since: Time,
     pub(crate) suspectors: Suspectors,
-    /// Tells the timers of this suspicion from those of an earlier one.
+    /// Number that tells the timers of this suspicion from those of an earlier one.
     pub(crate) generation: u32,
 }
 
 impl Suspicion {
-    /// All evidence together, each suspector's capped: from one place come correlated errors.
+    /// Phi of all suspectors, each capped: errors from one place are correlated.
     pub(crate) fn phi(&self) -> f64 {
         self.suspectors
             .confirmations()
@@ -53,19 +54,19 @@ impl Suspicion {
     }
 }
 
-/// What the decision depends on beside the suspicion itself.
+/// Input of the decision beside the suspicion itself.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct DecisionInput {
-    /// Live members, this node and the accused included.
+    /// Live members, this node and the suspect included.
     pub(crate) live: usize,
     pub(crate) own: Evidence,
-    /// Own misses that it takes.
+    /// Own misses that the decision takes.
     pub(crate) own_misses_needed: u16,
     pub(crate) age: Duration,
 }
 
-/// Whether the accused is to be declared failed. Asked by suspectors alone: the others never
-/// time a member out.
+/// Whether a suspect is to be declared failed. Only suspectors ask: the others never time a member
+/// out.
 pub(crate) fn should_declare_failed(
     suspicion: &Suspicion,
     input: DecisionInput,
@@ -80,30 +81,30 @@ pub(crate) fn should_declare_failed(
     if own.misses < own_misses_needed || age < refute_time(live, config) {
         return false;
     }
-    // Time is no evidence: who was not told that a suspicion is over holds it as long as one that
-    // is right, with next to none of its own.
+    // Time is no evidence: a node that was not told of a refutation holds the suspicion as long as
+    // one that is right, with next to no evidence of its own.
     if age >= config.suspicion_max && f64::from(own.phi) >= SUSPECTOR_PHI_MAX {
         return true;
     }
     let needed = live.saturating_sub(1).clamp(1, 2);
     let phi = match needed {
-        // With nobody else to ask, one's own evidence is all there will ever be.
+        // With no other member to ask, there will never be other evidence.
         1 => f64::from(own.phi),
         _ => suspicion.phi(),
     };
     suspicion.suspectors.confirmations().len() >= needed && phi >= config.phi_threshold
 }
 
-/// The time that a refutation needs to come through, in a cluster of `live` members.
+/// Time that a refutation takes to arrive, in a cluster of `live` members.
 pub(crate) fn refute_time(live: usize, config: &ClusterConfig) -> Duration {
     config
         .refute_time
         .mul_f64((live.max(1) as f64).log10().max(1.0))
 }
 
-/// Phi from which a node accuses.
+/// Phi from which on a node suspects a member.
 const SUSPECT_PHI: f64 = 1.5;
-/// The most that one suspector's evidence counts.
+/// Largest phi that counts for one suspector.
 const SUSPECTOR_PHI_MAX: f64 = 4.0;
 
 #[cfg(test)]

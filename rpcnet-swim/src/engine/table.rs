@@ -1,4 +1,4 @@
-//! The members: who is live, in which order to probe them, and the hash of the view.
+//! Member table: live and gone members, the order of probing, and the hash of the view.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -20,44 +20,45 @@ use crate::tags::Tags;
 use crate::time::Time;
 use crate::wire::{DIGEST_BUCKETS, KnownMembers};
 
-/// Every member but this node, by key.
+/// All members but this node, by key.
 #[derive(Debug)]
 pub(crate) struct Table {
     entries: Slab<Entry>,
-    /// Slots of the live and of the failed and left, by key.
+    /// Slots of the live members, by key; likewise of the failed and left ones.
     ring: BTreeMap<u64, u32>,
     gone_slots: BTreeMap<u64, u32>,
-    /// Slots of the live, in the order of probing: before the cursor they had their turn.
+    /// Slots of the live, in the order of probing: those before the cursor had their turn.
     live: Vec<u32>,
     cursor: usize,
-    /// Keyed hash of the address and slot of every member; see [`residents`].
+    /// Keyed hash of the address, and slot, of every member; see [`address_index`].
     by_addr: BTreeSet<(u32, u32)>,
     /// Key of that hash.
     addr_seed: u64,
-    /// Where the next search for a member that was never heard begins.
+    /// Start of the next search for a member that was never heard.
     unheard_from: u64,
-    /// The failed and the left, by the time they went.
+    /// Failed and left members, by the time of that.
     gone_by_time: BTreeSet<(Time, u64)>,
-    /// The missing, by the time they are to be dialled.
+    /// Missing members, by the time of their redial.
     redials_by_time: BTreeSet<(Time, u64)>,
-    /// How many went missing at this time or later.
+    /// Number of members that went missing at this time or later.
     missing_count: (Time, usize),
     own_key: u64,
     own_version: u64,
     buckets: Box<[u64; DIGEST_BUCKETS]>,
     /// All buckets together.
     view: u64,
-    /// Of the last change of the view.
+    /// Time of the last change of the view.
     changed_at: Time,
-    /// Entries looked up and visited.
+    /// Counter of entries looked up and visited.
     pub(super) work: WorkCounter,
-    /// Each change of a member, for the simulation's checkers.
+    /// Changes of members, for the checkers of the simulation.
     #[cfg(feature = "sim")]
     pub(super) change_log: Option<Vec<MemberChange>>,
 }
 
 impl Table {
-    /// `addr_seed` is the engine's secret: whoever knows it can choose addresses that collide.
+    /// Empty table. `addr_seed` is a secret of the engine: with it one can choose addresses that
+    /// collide.
     pub(crate) fn new(own_key: u64, addr_seed: u64) -> Self {
         Self {
             entries: Slab::new(),
@@ -90,7 +91,7 @@ impl Table {
         self.changed_at = now;
     }
 
-    /// Adds a live member at a random place of the probing order that is still to come, so that
+    /// Inserts a live member at a random place of the probing order that is still to come, so that
     /// its first probe does not wait for a whole pass (SWIM section 4.3).
     pub(crate) fn insert(&mut self, now: Time, key: u64, mut entry: Entry, rng: &mut Rng) {
         debug_assert!(key != self.own_key && entry.state == MemberState::Alive);
@@ -111,7 +112,7 @@ impl Table {
         self.swap_live(place, last);
     }
 
-    /// Changes an entry and keeps all that is derived from it true.
+    /// Changes an entry and updates all that is derived from it.
     ///
     /// # Panics
     /// If there is no such member.
@@ -154,7 +155,7 @@ impl Table {
         result
     }
 
-    /// Sets when a missing member is to be dialled.
+    /// Sets when a missing member is redialled.
     pub(crate) fn set_redial(&mut self, key: u64, at: Time) {
         if let Some(slot) = self.slot(key) {
             let case = self.entries[slot].faults_mut();
@@ -165,7 +166,7 @@ impl Table {
         }
     }
 
-    /// Forgets a member.
+    /// Removes a member.
     pub(crate) fn remove(&mut self, key: u64) -> Option<Entry> {
         let slot = self.slot(key)?;
         self.unindex(slot);
@@ -177,7 +178,7 @@ impl Table {
         Some(self.entries.remove(slot))
     }
 
-    /// The next member of the shuffled round robin (SWIM section 4.3).
+    /// Next member of the shuffled round robin (SWIM section 4.3).
     pub(crate) fn next_probe(&mut self, rng: &mut Rng) -> Option<u64> {
         if self.cursor >= self.live.len() {
             rng.shuffle(&mut self.live);
@@ -195,12 +196,12 @@ impl Table {
         self.slot(key).map(|slot| &self.entries[slot])
     }
 
-    /// For what is not derived from: the case, the replay window.
+    /// Entry to change what nothing is derived from: the fault history, the replay window.
     pub(crate) fn get_mut(&mut self, key: u64) -> Option<&mut Entry> {
         self.slot(key).map(|slot| &mut self.entries[slot])
     }
 
-    /// All of them, by key.
+    /// All members, by key.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (u64, &Entry)> {
         let (mut ring, mut gone) = (
             self.ring.iter().peekable(),
@@ -217,12 +218,12 @@ impl Table {
         })
     }
 
-    /// How many members there are, failed and left ones too.
+    /// Number of members, failed and left ones included.
     pub(crate) fn len(&self) -> usize {
         self.ring.len() + self.gone_slots.len()
     }
 
-    /// Slots of the live, in no order that means anything.
+    /// Slots of the live, in the order of probing.
     pub(crate) fn live(&self) -> &[u32] {
         &self.live
     }
@@ -231,7 +232,7 @@ impl Table {
         &self.entries[slot]
     }
 
-    /// A member whose key is near this one: a live one if there is any.
+    /// Member with the next key: a live one if there is any.
     pub(crate) fn nearest(&self, key: u64) -> Option<&Entry> {
         let near = |keys: &BTreeMap<u64, u32>| {
             let after = keys.range(key..).next();
@@ -243,15 +244,15 @@ impl Table {
         Some(&self.entries[slot])
     }
 
-    /// The members that went missing at `from` or later, as [`Table::missing_since`] counts them.
+    /// Members that went missing at `from` or later, as [`Table::missing_since`] counts them.
     pub(crate) fn missing_entries(&self, from: Time) -> impl Iterator<Item = &Entry> {
         let went = self.gone_by_time.range((from, 0)..);
         went.filter_map(|(_, key)| self.get(*key).filter(|entry| self.counts_as_missing(entry)))
     }
 
-    /// How many members went missing at `from` or later. Of several that lived at one address one
-    /// after the other, the last one counts: if it left, nobody is missing there. Cheap as long as
-    /// `from` does not go back.
+    /// Number of members that went missing at `from` or later. Of several members that had one
+    /// address, the last one counts: if it left, none is missing there. Cheap as long as `from`
+    /// does not go back.
     pub(crate) fn missing_since(&mut self, from: Time) -> usize {
         let (before, count) = self.missing_count;
         let between = |range: Range<Time>| {
@@ -270,7 +271,7 @@ impl Table {
         count
     }
 
-    /// The failed members that may come back, the longest gone first.
+    /// Failed members that may recover, the longest gone first.
     pub(crate) fn missing(&self) -> impl Iterator<Item = u64> {
         self.gone_by_time
             .iter()
@@ -278,8 +279,8 @@ impl Table {
             .filter(|key| self.get(*key).is_some_and(|entry| self.is_missing(entry)))
     }
 
-    /// Of those the ones that are to be dialled by now, at most `max`: the first to be due, and
-    /// among them the longest gone first.
+    /// Missing members to be redialled by now, at most `max`: the first to be due, and among them
+    /// the longest gone first.
     pub(crate) fn due_redials(&self, now: Time, max: usize) -> Vec<u64> {
         let due = self
             .redials_by_time
@@ -291,7 +292,7 @@ impl Table {
         keys
     }
 
-    /// When the first of those is to be dialled.
+    /// Time of the first redial.
     pub(crate) fn next_redial(&self) -> Option<Time> {
         self.redials_by_time.first().map(|(at, _)| *at)
     }
@@ -305,7 +306,7 @@ impl Table {
             .collect()
     }
 
-    /// The failed or left member that went first.
+    /// Failed or left member that has been gone longest.
     pub(crate) fn longest_gone(&self, is_free: impl Fn(u64) -> bool) -> Option<u64> {
         let mut gone = self
             .gone_by_time
@@ -315,8 +316,8 @@ impl Table {
         gone.find(|key| is_free(*key))
     }
 
-    /// A live member of which no datagram ever came, if there is one among the next few hundred:
-    /// the one known longest, so that the latest had time to be heard. The next call goes on there.
+    /// Live member of which no datagram ever came, if there is one among the next few hundred: the
+    /// one known longest, so that the latest had time to be heard. The next call goes on there.
     pub(crate) fn find_unheard(&mut self) -> Option<u64> {
         let from = self.unheard_from;
         let ring = self.ring.range(from..).chain(self.ring.range(..from));
@@ -333,20 +334,20 @@ impl Table {
         found.map(|(_, key)| key)
     }
 
-    /// Whether any member failed or left and is remembered.
+    /// Whether any failed or left member is remembered.
     pub(crate) fn has_gone(&self) -> bool {
         !self.gone_by_time.is_empty()
     }
 
-    /// The nth live member after `own_key` on the ring of keys.
+    /// Nth live member after `own_key` on the ring of keys.
     pub(crate) fn successor(&self, nth: usize) -> Option<u64> {
         let after = self.ring.range(self.own_key..);
         let before = self.ring.range(..self.own_key);
         after.chain(before).map(|(key, _)| *key).nth(nth)
     }
 
-    /// The first `max` live members of a range of keys with their versions, this node among them,
-    /// and the end of the range that they cover: keys can be chosen to lie in one range.
+    /// First `max` live members of a range of keys with their versions, this node included, and the
+    /// end of the range that they cover: keys can be chosen to lie in one range.
     pub(crate) fn versions(&self, first: u64, last: u64, max: usize) -> (Vec<(u64, u64)>, u64) {
         let mut versions: Vec<_> = self
             .live_from(first)
@@ -366,7 +367,7 @@ impl Table {
         (versions, end)
     }
 
-    /// The live members from a key on.
+    /// Live members from a key on.
     pub(crate) fn live_from(&self, first: u64) -> impl Iterator<Item = (u64, &Entry)> {
         self.ring.range(first..).map(|(key, slot)| {
             self.work.add(1);
@@ -374,12 +375,12 @@ impl Table {
         })
     }
 
-    /// Hash of who is live, with which epoch and incarnation; equal views have equal hashes.
+    /// Hash of the live members with epoch and incarnation; equal views have equal hashes.
     pub(crate) fn view(&self) -> u64 {
         self.view
     }
 
-    /// The same from the members alone: to check that it was kept true.
+    /// The same computed from the members alone, to check it.
     #[cfg(feature = "sim")]
     pub(crate) fn recomputed_view(&self) -> u64 {
         let live = self.iter().filter(|(_, e)| e.state.is_live());
@@ -391,7 +392,7 @@ impl Table {
         &self.buckets
     }
 
-    /// How long the view has been as it is.
+    /// Time since the last change of the view.
     pub(crate) fn unchanged_for(&self, now: Time) -> Duration {
         now.since(self.changed_at)
     }
@@ -402,7 +403,7 @@ impl Table {
         slot.copied()
     }
 
-    /// Takes a member out of what is derived from it; [`Table::note`] puts it in again.
+    /// Removes a member from all that is derived from it; [`Table::index`] adds it again.
     fn unindex(&mut self, slot: u32) {
         let entry = &self.entries[slot];
         let (key, since) = (entry.key, entry.since);
@@ -425,7 +426,7 @@ impl Table {
         }
     }
 
-    /// Puts a version into the hash of the view, or takes it out.
+    /// Adds a version to the hash of the view, or removes it.
     fn xor_into_view(&mut self, key: u64, version: u64) {
         self.buckets[(key >> (64 - DIGEST_BUCKETS.ilog2())) as usize] ^= version;
         self.view ^= version;
@@ -445,7 +446,8 @@ impl Table {
         self.live.push(slot);
     }
 
-    /// Fills the gap so that nobody loses a turn or gets a second one.
+    /// Removes a member from the order of probing so that no other loses a turn or gets a second
+    /// one.
     fn remove_live(&mut self, slot: u32) {
         let entry = &self.entries[slot];
         self.ring.remove(&entry.key);
@@ -484,7 +486,7 @@ impl KnownMembers for (&LocalMember, &Table) {
     }
 }
 
-/// One member's part of the view's hash.
+/// Part of one member in the hash of the view.
 fn version(key: u64, epoch: u64, incarnation: u32) -> u64 {
     let mut bytes = [0; 20];
     bytes[..8].copy_from_slice(&key.to_le_bytes());
@@ -497,7 +499,7 @@ fn version(key: u64, epoch: u64, incarnation: u32) -> u64 {
 const UNHEARD_VISITS: usize = 512;
 
 mod address_index;
-/// Failed and left members that are looked at for one that may be forgotten.
+/// Most failed and left members visited to find one that may be forgotten.
 const GONE_VISITS: usize = 512;
 
 #[cfg(test)]

@@ -1,47 +1,47 @@
-//! All that the engine waits for, and when.
+//! Timers: deadlines of the engine, one table of named ones and a heap of the others.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use crate::time::Time;
 
-/// Something to do at a time.
+/// Timer of the engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Timer {
-    /// There is one of each, set anew each time.
+    /// Named timer: there is one of each, set anew each time.
     Named(NamedTimer),
-    /// The next stage of a probe round.
+    /// Next stage of a probe round.
     ProbeRound(u32),
-    /// A helper gives up on the target of a relay.
+    /// End of a helper's wait for the target of an indirect probe.
     IndirectProbe(u32),
-    /// A suspicion's time to decide or to ask again: key and generation.
+    /// Time of a suspicion to decide or to probe again: key and generation.
     Suspicion(u64, u32),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum NamedTimer {
-    /// The next probe round starts; also looks for a partition.
+    /// Next turn of probing; also checks for a partition.
     Probe,
-    /// A burst of gossip, while there is news.
+    /// Round of gossip, while the gossip queue is not empty.
     Gossip,
-    /// Dial seeds.
+    /// Next dial of seeds.
     Join,
-    /// A page of the full state is overdue.
+    /// Timeout of a page of the full state.
     FullStatePull,
-    /// Say again that we leave, or stop saying it.
+    /// Next goodbye, or the end of leaving.
     Leave,
-    /// Dial failed members, forget old ones.
+    /// Next redial of failed members; also forgets old ones.
     Redial,
-    /// Dial an alleged successor, or look whether a proven one is there.
+    /// Next dial of a claimed successor, or check of a proven one.
     NameConflict,
-    /// The next turn of a reach check, or the next check.
+    /// Next turn of a reach check, or the next check.
     ReachCheck,
-    /// What the failure detector waits for.
+    /// Timer of the failure detector.
     Detector,
 }
 
-/// Singles in a table, the many in a heap. What was cancelled stays in the heap until it comes to
-/// its top, which is within a round for all but suspicions.
+/// Named timers in a table, the others in a heap. A timer of the heap that is no longer wanted
+/// stays until it reaches the top, which is within a round for all but suspicions.
 #[derive(Debug, Default)]
 pub(crate) struct Timers {
     named: [Option<Time>; NAMED_TIMERS.len()],
@@ -53,12 +53,12 @@ impl Timers {
         self.named[single as usize] = Some(at);
     }
 
-    /// Sets a single unless it is set already.
+    /// Sets a named timer unless it is set already.
     pub(crate) fn set_if_unset(&mut self, single: NamedTimer, at: Time) {
         self.named[single as usize].get_or_insert(at);
     }
 
-    /// Sets a single, unless it is due sooner already.
+    /// Sets a named timer, unless it is due sooner already.
     pub(crate) fn set_no_later(&mut self, single: NamedTimer, at: Time) {
         let due = self.named[single as usize].get_or_insert(at);
         *due = at.min(*due);
@@ -76,7 +76,7 @@ impl Timers {
         self.queue.push(Reverse((at, timer)));
     }
 
-    /// Takes out what would come next of the many, as long as it is not `wanted`.
+    /// Removes timers from the top of the heap until one is `wanted`.
     pub(crate) fn prune(&mut self, wanted: impl Fn(Timer) -> bool) {
         while let Some(Reverse((_, timer))) = self.queue.peek() {
             if wanted(*timer) {
@@ -96,7 +96,7 @@ impl Timers {
         self.queue.len()
     }
 
-    /// Takes out one that is due, the earliest first.
+    /// Removes and gives one that is due, the earliest first.
     pub(crate) fn pop_due(&mut self, now: Time) -> Option<Timer> {
         let at = self.next().filter(|at| *at <= now)?;
         if let Some(single) = NAMED_TIMERS

@@ -1,10 +1,10 @@
-//! Members that are alive and cannot be reached: they refute, and answer no probe.
+//! Unreachable members: alive by their refutations, yet they answer no probe.
 //!
-//! What such a member sends arrives, and so do answers to it, but no probe of it: its address leads
-//! nowhere, or a filter lets answers in alone. Suspicion and refutation would alternate for ever.
-//! A node that saw several refutations and had no answer of its own marks the member unreachable
-//! and tells so once; the member may say it of itself too. Marked members are accused rarely, and
-//! what is suspected and refuted meanwhile is no news.
+//! The datagrams of such a member arrive, and so do answers to them, but no probe of it: its
+//! address leads nowhere, or a filter lets answers in alone. Suspicion and refutation would
+//! alternate for ever. A node that saw several refutations and had no answer of its own marks the
+//! member unreachable and emits that once; the member may report it of itself too. Marked members
+//! are suspected rarely, and suspicions and refutations of them are not emitted.
 
 use super::entry::Entry;
 use super::unreachable_tracker::UnreachableTracker;
@@ -13,8 +13,8 @@ use crate::event::{Event, MemberState};
 use crate::time::Time;
 
 impl<D: DetectorHooks> Engine<D> {
-    /// A round to a live member went unanswered, as a witness says. Says whether that is no
-    /// evidence: a member that is out of reach, and said a moment ago that it is alive.
+    /// Takes in a missed probe of a live member. Says whether it is no evidence: the member is
+    /// unreachable, and said a moment ago that it is alive.
     pub(super) fn is_miss_of_unreachable(&mut self, now: Time, key: u64) -> bool {
         let rounds = (NO_SUSPICION_ROUNDS_PER_MEMBER * self.live_count() as u32)
             .clamp(NO_SUSPICION_ROUNDS_MIN, NO_SUSPICION_ROUNDS_MAX);
@@ -31,7 +31,7 @@ impl<D: DetectorHooks> Engine<D> {
         entry.is_some_and(|entry| entry.is_unreachable() && is_alive)
     }
 
-    /// A member answered this node itself.
+    /// Takes in that a member answered this node directly.
     pub(super) fn note_direct_answer(&mut self, now: Time, key: u64) {
         let steady = STEADY_ROUNDS * self.config.probe_interval;
         let Some(entry) = self.table.get_mut(key) else {
@@ -47,7 +47,7 @@ impl<D: DetectorHooks> Engine<D> {
         }
     }
 
-    /// A suspect member refuted. After several times this node looks for itself.
+    /// Takes in that a suspect member refuted. After several times this node probes it itself.
     pub(super) fn note_refuted_suspicion(&mut self, now: Time, key: u64) {
         let window = WINDOW_ROUNDS * self.config.probe_interval;
         let Some(entry) = self.table.get_mut(key) else {
@@ -62,7 +62,7 @@ impl<D: DetectorHooks> Engine<D> {
         }
     }
 
-    /// Tells of a live member that it is out of reach now, or no longer.
+    /// Emits whether a live member became unreachable, or reachable again.
     pub(super) fn emit_reachability(&mut self, key: u64, was: bool) {
         let Some(entry) = self.table.get(key) else {
             return;
@@ -79,19 +79,19 @@ impl<D: DetectorHooks> Engine<D> {
 }
 
 impl Entry {
-    /// By what this node finds, or by the member's own word.
+    /// Whether the member is unreachable, by this node's findings or its own report.
     pub(crate) fn is_unreachable(&self) -> bool {
         self.rtt_state.self_reports_unreachable() || self.faults().unreachable.is_unreachable()
     }
 
-    /// What was found was found at another address.
+    /// Forgets findings about another address.
     pub(super) fn reset_unreachable(&mut self) {
         if let Some(case) = self.existing_faults() {
             case.unreachable = UnreachableTracker::NONE;
         }
     }
 
-    /// A fresh datagram of a member that is out of reach.
+    /// Takes note of a fresh datagram of an unreachable member.
     pub(super) fn note_sign_of_life(&mut self, now: Time) {
         if self.is_unreachable() && self.state != MemberState::Failed {
             self.faults_mut().unreachable.record_sign_of_life(now);
@@ -99,12 +99,13 @@ impl Entry {
     }
 }
 
-/// The window, in probe intervals.
+/// Window of refutations, in probe intervals.
 const WINDOW_ROUNDS: u32 = 60;
-/// So many probe intervals after the last refutation a member that answers is reachable again.
+/// Time after the last refutation after which a member that answers is reachable again, in probe
+/// intervals.
 const STEADY_ROUNDS: u32 = 30;
-/// For so many probe intervals after a sign of life an unreachable member is not accused: two passes
-/// of its round robin, which comes upon each of the others once in a pass.
+/// Time after a sign of life in which an unreachable member is not suspected, in probe intervals
+/// for each member: two passes of its round robin, which reaches each of the others once in a pass.
 const NO_SUSPICION_ROUNDS_PER_MEMBER: u32 = 4;
 const NO_SUSPICION_ROUNDS_MIN: u32 = 10;
 const NO_SUSPICION_ROUNDS_MAX: u32 = 300;

@@ -3,12 +3,12 @@
 #[cfg(feature = "sim")]
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// Counts table look-ups and visited index entries. Without feature `sim` it counts nothing.
+/// Counter of table look-ups and visited index entries. Without feature `sim` it counts nothing.
 #[derive(Debug, Default)]
 pub(crate) struct WorkCounter {
     #[cfg(feature = "sim")]
     steps: AtomicU64,
-    /// Of the datagram in hand.
+    /// Items of the last datagram read.
     #[cfg(feature = "sim")]
     items: Option<usize>,
 }
@@ -20,7 +20,7 @@ impl WorkCounter {
         self.steps.fetch_add(steps as u64, Relaxed);
     }
 
-    /// A datagram with so many items was read.
+    /// Starts counting for a datagram with so many items.
     #[cfg(feature = "sim")]
     pub(super) fn begin(&mut self, items: usize) {
         self.steps.store(0, Relaxed);

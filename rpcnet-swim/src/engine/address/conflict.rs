@@ -1,4 +1,4 @@
-//! Two live nodes of different names with one advertised address.
+//! Address conflicts: two live nodes of different names with one advertised address.
 
 use std::net::SocketAddr;
 
@@ -10,7 +10,7 @@ use crate::time::Time;
 use crate::wire::{Claim, Record};
 
 impl<D: DetectorHooks> Engine<D> {
-    /// A member that is held failed speaks. If another one has its address, both are named.
+    /// Handles a message of a failed member. If another one has its address, both are reported.
     pub(in crate::engine) fn note_displaced(&mut self, now: Time, sender: Sender) {
         let Some(entry) = self.table.get(sender.key) else {
             return;
@@ -21,7 +21,8 @@ impl<D: DetectorHooks> Engine<D> {
         }
     }
 
-    /// The node that holds an address, if it is another one than the sender who claims it.
+    /// Record of the node that holds an address, if it is another one than the sender that claims
+    /// it.
     pub(in crate::engine) fn other_holder(
         &self,
         addr: SocketAddr,
@@ -34,7 +35,7 @@ impl<D: DetectorHooks> Engine<D> {
         self.table.get(holder).map(|entry| entry.alive_record())
     }
 
-    /// `name` is there and has the address that another node holds.
+    /// Reports that `name` is there and has the address that another node holds.
     pub(in crate::engine) fn report_displaced(
         &mut self,
         now: Time,
@@ -62,16 +63,16 @@ impl<D: DetectorHooks> Engine<D> {
         }
     }
 
-    /// Another node claims the address of this one. Says that the claim is not taken in.
+    /// Takes note that another node claims the address of this one. The claim is not taken in.
     pub(in crate::engine) fn note_address_claim(&mut self, now: Time, record: &Record) -> bool {
-        // An older one may be a former life of this process, of which somebody has not heard.
+        // An older one may be a former instance of this process, of which the sender has not heard.
         if record.epoch > self.local.epoch && matches!(record.claim, Claim::Alive(_)) {
             self.note_claimant(now, record);
         }
         false
     }
 
-    /// A peer does not let this node in, as another one has its address.
+    /// Takes note that a peer refused this node, as another one has its address.
     pub(in crate::engine) fn note_address_refused(&mut self, now: Time, holder: &Record) {
         self.note_claimant(now, holder);
     }
@@ -91,8 +92,8 @@ impl<D: DetectorHooks> Engine<D> {
         self.check_claimant(now);
     }
 
-    /// Another node with the address of this one is there for a while, and nobody pings this one
-    /// any more: the others have given the address to it.
+    /// Reports a conflict if another node with the address of this one has been there for a while,
+    /// and no member pings this one any more: they gave the address to the other.
     pub(super) fn check_claimant(&mut self, now: Time) {
         let unit = self.config.probe_interval;
         let silent = now.since(self.address.pinged_at) >= PING_GAP_ROUNDS * unit;
@@ -129,5 +130,5 @@ fn conflict(addr: SocketAddr, older: &str, newer: &str) -> Event {
     }
 }
 
-/// A claim on the same address that lasts so long is no rest of a former node, in probe intervals.
+/// Time after which a claim on the same address is no remnant of a former node, in probe intervals.
 const CONFLICT_ROUNDS: u32 = 10;

@@ -1,4 +1,4 @@
-//! What is remembered of the advertised address, all of it bounded.
+//! State of the advertised address, all of it bounded.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
@@ -7,38 +7,38 @@ use crate::config::ClusterConfig;
 use crate::event::AddressStatus;
 use crate::time::Time;
 
-/// What is known of the advertised address.
+/// State of the advertised address.
 #[derive(Debug)]
 pub(crate) struct AddressTracker {
-    /// Set by hand: what peers see does not change it.
+    /// Whether it was set by hand: what peers see does not change it.
     pub(super) fixed: bool,
-    /// Chosen by a look at the routing table, as the socket is bound to all interfaces.
+    /// Whether it was guessed from the routing table, as the socket is bound to all interfaces.
     pub(super) guessed: bool,
-    /// The port that the node listens on, as far as it knows.
+    /// Port that the node listens on, as far as it knows.
     pub(super) port: u16,
     pub(super) status: AddressStatus,
-    /// What peers see, and when each of them last said so.
+    /// Address that each peer sees, and when it last said so.
     pub(super) observed: BTreeMap<u64, (SocketAddr, Time)>,
     /// Last ping that arrived, or the time from which on one was to be expected.
     pub(super) pinged_at: Time,
-    /// Pings in a row, with no gap between two of them.
+    /// Consecutive pings, with no gap between two of them.
     pub(super) pings: u32,
     /// Answers to pings of this node since the last ping that arrived.
     pub(super) answers: u32,
-    /// Last time that somebody claimed this node failed: those who believe it ping rarely.
+    /// Last time that a member claimed this node failed: members that believe it ping rarely.
     pub(super) accused_at: Option<Time>,
     pub(super) changed_at: Option<Time>,
     pub(super) asked_at: Option<Time>,
-    /// Refutations of late, and since when.
+    /// Recent refutations, and since when they are counted.
     pub(super) refutations: (u32, Time),
     /// Another node that claims the address, and is believed.
     pub(super) claimant: Option<AddressClaimant>,
-    /// Members that were told of late from where they are seen, or who has their address.
+    /// Members that were told recently where they are seen, or which member has their address.
     pub(super) notified: VecDeque<(u64, AddressNotice, Time)>,
     pub(super) seen_conflicts: VecDeque<SeenConflict>,
 }
 
-/// A member that claims the address of another one.
+/// Member that claims the address of another one.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct SeenConflict {
     key: u64,
@@ -48,12 +48,12 @@ pub(super) struct SeenConflict {
     is_reported: bool,
 }
 
-/// What a member is told once in a while.
+/// Notice that a member gets once in a while.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum AddressNotice {
-    /// Where it is seen.
+    /// Address at which it is seen.
     Source,
-    /// Who has its address.
+    /// Member that has its address.
     Conflict,
 }
 
@@ -94,12 +94,12 @@ impl AddressTracker {
         }
     }
 
-    /// Begins anew among other peers; what was set by hand stays.
+    /// Starts over among other peers; what was set by hand stays.
     pub(crate) fn reset(&mut self, now: Time) {
         *self = Self::new_unconfirmed(self.fixed, self.guessed, self.port, now);
     }
 
-    /// Notes what a peer sees. Of too many, who spoke longest ago is forgotten.
+    /// Takes in what a peer sees. If there are too many, the one heard longest ago is forgotten.
     pub(super) fn observe(&mut self, now: Time, peer: u64, addr: SocketAddr) {
         if self.observed.len() >= OBSERVERS_MAX && !self.observed.contains_key(&peer) {
             let oldest = self.observed.iter().min_by_key(|(_, (_, at))| *at);
@@ -110,8 +110,8 @@ impl AddressTracker {
         self.observed.insert(peer, (addr, now));
     }
 
-    /// The address to follow: one that enough distinct peers see, and more than see `own`. If they
-    /// agree on the IP address alone, as the port is translated for each of them, the port bound.
+    /// Address to follow: one that enough distinct peers see, and more than see `own`. If they
+    /// agree on the IP address alone, as the port is translated for each of them, the bound port.
     pub(super) fn candidate(&self, own: SocketAddr, live: usize) -> Option<SocketAddr> {
         let needed = live.clamp(1, OBSERVERS_MIN);
         let seen = |is: &dyn Fn(SocketAddr) -> bool| {
@@ -131,7 +131,7 @@ impl AddressTracker {
         exact.or_else(host).filter(|addr| *addr != own)
     }
 
-    /// Whether a member is to be told something now; it is told so once in a while.
+    /// Whether a member is to get a notice now, which it gets once in a while.
     pub(super) fn should_notify(
         &mut self,
         now: Time,
@@ -154,8 +154,8 @@ impl AddressTracker {
         true
     }
 
-    /// Whether a conflict has lasted and is reported for the first time. One that is seen again
-    /// and was not since `forgotten_from` is a new one.
+    /// Whether a conflict has lasted and is reported for the first time. One that is seen again and
+    /// was not since `forgotten_from` is a new one.
     pub(super) fn should_report_conflict(
         &mut self,
         now: Time,
@@ -187,7 +187,7 @@ impl AddressTracker {
 pub(super) const OBSERVERS_MIN: usize = 3;
 /// Most peers whose observation is kept.
 pub(crate) const OBSERVERS_MAX: usize = 16;
-/// Most members remembered as told of late.
+/// Most members remembered as notified.
 pub(crate) const NOTIFIED_MAX: usize = 64;
 /// Most conflicts remembered.
 pub(crate) const CONFLICTS_MAX: usize = 16;

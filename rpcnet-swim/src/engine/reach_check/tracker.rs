@@ -1,4 +1,4 @@
-//! What a reach check found, and what there is to know for the next one.
+//! State of reach checks: the test score, the check in progress, and the estimate in force.
 
 use crate::split_brain::TagFilter;
 use crate::time::Time;
@@ -6,33 +6,34 @@ use crate::time::Time;
 /// What a node knows of its own reach.
 #[derive(Debug, Default)]
 pub(crate) struct ReachTracker {
-    /// Cumulated log-likelihood ratio of a cut, from the outcomes of probe rounds; never negative.
+    /// Cumulated log-likelihood ratio of a partition, from the outcomes of probe rounds; never
+    /// negative.
     pub(super) score: f64,
-    /// Targets of the rounds that are in it, each of which counts once: a ring successor is asked
-    /// far more often than others.
+    /// Targets of those rounds, each of which counts once: a ring successor is probed far more
+    /// often than others.
     pub(super) missed: RecentMembers,
     pub(super) answered: RecentMembers,
-    /// The same of the end of a cut, while an estimate is in force.
+    /// The same ratio for the end of a partition, while an estimate is in force.
     pub(super) recovery: f64,
     pub(super) check: Option<ReachCheck>,
-    /// In force: too many are out of reach.
+    /// Estimate in force: too many members are unreachable.
     pub(super) estimate: Option<ReachEstimate>,
-    /// Checks in a row that confirmed the estimate.
+    /// Consecutive checks that confirmed the estimate.
     pub(super) confirmed: u32,
     /// Tag filters of the policies that were asked for, the latest last.
     pub(super) filters: Vec<TagFilter>,
-    /// Suspicions that began, and since when they are counted.
+    /// Start of the window in which suspicions are counted, and their number.
     pub(super) suspicions: (Time, usize),
-    /// Whether they were a reason for a check.
+    /// Whether they started a check.
     pub(super) suspicions_checked: bool,
 }
 
-/// The last few of different members.
+/// Last few different members.
 #[derive(Debug, Default)]
 pub(super) struct RecentMembers(pub(super) Vec<u64>);
 
 impl RecentMembers {
-    /// Adds one, and says whether it is new.
+    /// Adds a member, and says whether it is new.
     pub(super) fn add(&mut self, key: u64) -> bool {
         let is_new = !self.0.contains(&key);
         if is_new {
@@ -45,7 +46,7 @@ impl RecentMembers {
     }
 }
 
-/// A reach check under way.
+/// Reach check in progress.
 #[derive(Debug)]
 pub(super) struct ReachCheck {
     /// Sequence number of all its pings.
@@ -53,29 +54,29 @@ pub(super) struct ReachCheck {
     pub(super) sample: Vec<SampledMember>,
     /// Timer turns since its start.
     pub(super) turn: u32,
-    /// The turn at which the whole sample was taken, if it has been.
+    /// Turn at which the sample was extended to its full size, if it was.
     pub(super) widened_at: Option<u32>,
 }
 
-/// What a reach check found: stands in for the state of live members while it is in force.
+/// Estimate of a reach check: stands in for the state of live members while it is in force.
 #[derive(Debug)]
 pub(super) struct ReachEstimate {
     pub(super) sample: Vec<SampledMember>,
     /// Upper bound of the share of reachable members among those that were not asked.
     pub(super) share: f64,
-    /// The same as a number of members: it stands while others of them are declared failed.
+    /// The same as a number of members, which stays while others of them are declared failed.
     pub(super) others_reached: f64,
-    /// Nobody was heard, and no check has been made since.
+    /// Whether no member was heard, and no check has been made since.
     pub(super) unchecked: bool,
 }
 
-/// A member of the sample.
+/// Member of the sample.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct SampledMember {
     pub(super) key: u64,
     pub(super) epoch: u64,
     pub(super) answered: bool,
-    /// Drawn at random, so it speaks for those that were not asked.
+    /// Whether it was drawn at random, so that it stands for members that were not asked.
     pub(super) is_random: bool,
 }
 
@@ -90,8 +91,8 @@ impl ReachCheck {
 }
 
 impl ReachTracker {
-    /// Whether a live member counts as reachable. Of those that were not asked, as large a share
-    /// as the sample shows does, chosen by key.
+    /// Whether a live member counts as reachable. Of those that were not asked, the share that the
+    /// sample shows does, chosen by key.
     pub(in crate::engine) fn reaches(&self, key: u64) -> bool {
         let Some(estimate) = &self.estimate else {
             return true;
@@ -110,7 +111,7 @@ impl ReachTracker {
         self.estimate.is_some()
     }
 
-    /// Members that were asked in all that is kept, for the bound.
+    /// Members asked in the check or the estimate, for the check of the bound.
     #[cfg(feature = "sim")]
     pub(in crate::engine) fn sample_len(&self) -> usize {
         let check = self.check.as_ref().map_or(0, |check| check.sample.len());
@@ -118,7 +119,7 @@ impl ReachTracker {
         check.max(kept)
     }
 
-    /// Remembers whom a policy counts.
+    /// Remembers the members that a policy counts.
     pub(in crate::engine) fn remember_filter(&mut self, filter: &TagFilter) {
         if self.filters.last() == Some(filter) {
             return;
@@ -130,7 +131,7 @@ impl ReachTracker {
         self.filters.push(filter.clone());
     }
 
-    /// Nobody is heard: nobody is reachable until a check says otherwise.
+    /// Marks all members unreachable until a check says otherwise: none is heard.
     pub(in crate::engine) fn isolate(&mut self) {
         self.check = None;
         self.estimate = Some(ReachEstimate {
@@ -141,7 +142,7 @@ impl ReachTracker {
         });
     }
 
-    /// Forgets all but the policies that are asked for.
+    /// Forgets all but the policies that were asked for.
     pub(in crate::engine) fn reset(&mut self) {
         *self = Self {
             filters: std::mem::take(&mut self.filters),
@@ -149,14 +150,14 @@ impl ReachTracker {
         };
     }
 
-    /// Begins the test anew.
+    /// Restarts the test.
     pub(super) fn reset_score(&mut self) {
         self.score = 0.0;
         self.missed.0.clear();
         self.answered.0.clear();
     }
 
-    /// `key` answered a ping of this node.
+    /// Takes note that `key` answered a ping of this node.
     pub(super) fn note_answer(&mut self, key: u64) {
         let checked = self.check.iter_mut().flat_map(|check| &mut check.sample);
         let kept = self.estimate.iter_mut().flat_map(|kept| &mut kept.sample);
@@ -166,8 +167,8 @@ impl ReachTracker {
     }
 }
 
-/// Upper bound of a share of which a sample of `asked` saw `answered`: one deviation above the
-/// middle of the Wilson interval.
+/// Upper bound of the share of which a sample of `asked` saw `answered`: one deviation above the
+/// centre of the Wilson interval.
 pub(super) fn wilson_upper_bound(answered: usize, asked: usize) -> f64 {
     if asked == 0 {
         return 0.0;
@@ -179,9 +180,10 @@ pub(super) fn wilson_upper_bound(answered: usize, asked: usize) -> f64 {
     ((middle + deviation) / (1.0 + 1.0 / n)).min(1.0)
 }
 
-/// Most members whose rounds are told apart.
+/// Most different members whose rounds are counted.
 const RECENT_MAX: usize = 16;
-/// Tag filters that are remembered.
+/// Most tag filters remembered.
 const FILTERS_MAX: usize = 8;
-/// Spreads keys (Knuth's multiplicative hash), as a sample by key must not follow their order.
+/// Multiplier that spreads keys (Knuth's multiplicative hash), as a sample by key must not follow
+/// their order.
 const HASH_MULTIPLIER: u64 = 0x9e37_79b9_7f4a_7c15;

@@ -1,9 +1,9 @@
-//! Address index: who lives at an address, or lived there.
+//! Address index: members that have an address, or had it.
 //!
-//! A member that starts again and again under new names leaves a tombstone each time. The index
-//! is keyed by a 32-bit hash of the address, under a secret of the engine. Slots enter it in
-//! [`Table::index_address`] alone, which makes room in the bucket first. So whatever is done to a table
-//! visits [`BUCKET_MAX`] entries of one address at most, even for somebody who found addresses
+//! A member that starts again and again under new names leaves a tombstone each time. The index is
+//! keyed by a 32-bit hash of the address, under a secret of the engine. Slots enter it in
+//! [`Table::index_address`] alone, which makes room in the bucket first. So every operation on the
+//! table visits [`BUCKET_MAX`] entries of one address at most, even if an attacker found addresses
 //! that collide.
 
 use std::net::SocketAddr;
@@ -14,14 +14,14 @@ use crate::engine::entry::Entry;
 use crate::event::MemberState;
 
 impl Table {
-    /// The live member at an address.
+    /// Live member at an address.
     pub(crate) fn at_addr(&self, addr: SocketAddr) -> Option<u64> {
         self.members_at(addr.into())
             .find(|entry| entry.state.is_live())
             .map(|entry| entry.key)
     }
 
-    /// Enters a slot into the index.
+    /// Adds a slot to the index.
     pub(super) fn index_address(&mut self, slot: u32) {
         let addr = self.entries[slot].compact_addr();
         let hash = addr.hash(self.addr_seed);
@@ -31,7 +31,7 @@ impl Table {
         self.count_missing_at(addr, true);
     }
 
-    /// Takes a slot out of the index.
+    /// Removes a slot from the index.
     pub(super) fn unindex_address(&mut self, slot: u32) {
         let addr = self.entries[slot].compact_addr();
         let hash = addr.hash(self.addr_seed);
@@ -40,8 +40,8 @@ impl Table {
         self.count_missing_at(addr, true);
     }
 
-    /// Missing: failed, and no live member has its address. A member that was succeeded there is
-    /// not cut off but gone.
+    /// Whether a member is missing: failed, and no live member has its address. A member that was
+    /// replaced there is not partitioned but gone.
     pub(super) fn is_missing(&self, entry: &Entry) -> bool {
         entry.state == MemberState::Failed
             && !self
@@ -49,7 +49,7 @@ impl Table {
                 .any(|other| other.state.is_live())
     }
 
-    /// Missing, and the last that lived there.
+    /// Whether a member is missing, and the last that had its address.
     pub(in crate::engine) fn counts_as_missing(&self, entry: &Entry) -> bool {
         self.is_missing(entry)
             && self
@@ -67,14 +67,14 @@ impl Table {
             })
     }
 
-    /// Who lives at an address or did: more than one only after a change of names.
+    /// Members that have an address or had it: several only after a change of names.
     fn members_at(&self, addr: CompactAddr) -> impl Iterator<Item = &Entry> {
         self.bucket(addr.hash(self.addr_seed))
             .map(|slot| &self.entries[slot])
             .filter(move |entry| entry.compact_addr() == addr)
     }
 
-    /// Forgets a member of a full bucket: who has been gone longest, if anybody is gone.
+    /// Forgets a member of a full bucket: the one that has been gone longest, if any is gone.
     fn make_room(&mut self, hash: u32) {
         if self.bucket(hash).nth(BUCKET_MAX - 1).is_none() {
             return;
@@ -86,8 +86,8 @@ impl Table {
         }
     }
 
-    /// Counts those at an address that are missing, or no longer: who comes or goes there may
-    /// change that for all of them.
+    /// Counts the members at an address that are missing, or no longer: a change of one of them may
+    /// change that for all.
     fn count_missing_at(&mut self, addr: CompactAddr, count: bool) {
         let (mut last, mut is_taken) = ((0, 0), false);
         for entry in self.members_at(addr) {
@@ -125,7 +125,7 @@ impl Table {
 
 #[cfg(all(test, feature = "sim"))]
 impl Table {
-    /// Adds one that is gone without making room for it.
+    /// Adds a member that is gone without making room for it.
     pub(crate) fn plant_member_at_address(&mut self, entry: Entry) {
         let (key, since) = (entry.key, entry.since);
         let hash = entry.compact_addr().hash(self.addr_seed);
@@ -136,10 +136,10 @@ impl Table {
     }
 }
 
-/// Of several at one address, the highest is the last that lived there.
+/// Order of members at one address: the highest is the last that had it.
 fn age_order(entry: &Entry) -> (u64, u64) {
     (entry.epoch, entry.key)
 }
 
-/// Most members whose addresses have one hash, those at one address among them.
+/// Most members whose addresses have one hash, those at one address included.
 pub(super) const BUCKET_MAX: usize = 16;
