@@ -24,7 +24,7 @@ fn run_all(seeds: std::ops::Range<u64>) -> Vec<SimReport> {
 }
 
 #[test]
-fn band() {
+fn seeds_of_the_fixed_band_hold() {
     let seeds = std::env::var("RPCNET_SIM_SEEDS").unwrap_or_else(|_| "0..40".to_owned());
     let (from, to) = seeds.split_once("..").expect("RPCNET_SIM_SEEDS=FROM..TO");
     let reports = run_all(from.parse().unwrap()..to.parse().unwrap());

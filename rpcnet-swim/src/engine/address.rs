@@ -316,9 +316,9 @@ impl<D: DetectorHooks> Engine<D> {
         self.table.update(now, key, |entry| {
             entry.set_addr(addr);
             // What it lost at the other address says nothing about this one.
-            let case = entry.faults_mut();
-            case.held_until = now;
-            case.next_redial_at = now;
+            let faults = entry.faults_mut();
+            faults.held_until = now;
+            faults.next_redial_at = now;
         });
     }
 

@@ -68,7 +68,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn which_addresses_collide_depends_on_the_key() {
+    fn colliding_addresses_depend_on_the_key() {
         let addrs: Vec<CompactAddr> = (0..1_000u32)
             .map(|n| CompactAddr::from(SocketAddr::from((Ipv4Addr::from(0x0a00_0000 + n), 7_946))))
             .collect();
@@ -78,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_comes_back_as_it_was() {
+    fn a_compact_address_round_trips() {
         for text in ["10.0.0.1:7946", "[::ffff:10.0.0.1]:7946", "[a00:1::]:1"] {
             let addr: SocketAddr = text.parse().unwrap();
             assert_eq!(SocketAddr::from(CompactAddr::from(addr)), addr);

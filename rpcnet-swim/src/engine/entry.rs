@@ -71,12 +71,12 @@ impl Entry {
         self.rtt_state = RttState::new(record.slow, record.unreachable);
         self.replay_window = ReplayWindow::default();
         self.unanswering = false;
-        if let Some(case) = self.existing_faults() {
-            case.evidence = Evidence::NONE;
-            case.unanswered = 0;
-            case.unreachable = UnreachableTracker::NONE;
-            case.conflict_reported = false;
-            case.counter_proof = None;
+        if let Some(faults) = self.existing_faults() {
+            faults.evidence = Evidence::NONE;
+            faults.unanswered = 0;
+            faults.unreachable = UnreachableTracker::NONE;
+            faults.conflict_reported = false;
+            faults.counter_proof = None;
         }
     }
 
@@ -108,9 +108,9 @@ impl Entry {
     pub(crate) fn on_datagram(&mut self, sealed_with: Option<KeySlot>, flaps_from: Time) {
         self.sealed_with = sealed_with;
         self.unanswering = false;
-        if let Some(case) = self.existing_faults() {
-            case.expire_flaps(flaps_from);
-            case.unreachable.expire_refutations(flaps_from);
+        if let Some(faults) = self.existing_faults() {
+            faults.expire_flaps(flaps_from);
+            faults.unreachable.expire_refutations(flaps_from);
             self.drop_clean_faults();
         }
     }

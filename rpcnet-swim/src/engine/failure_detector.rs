@@ -44,19 +44,19 @@ impl<D: DetectorHooks> Engine<D> {
         let Some(entry) = self.table.get_mut(key) else {
             return;
         };
-        let case = entry.faults_mut();
-        case.evidence.add_miss(worth);
-        case.unanswered = case.unanswered.saturating_add(1);
-        if case.claimed_failed {
+        let faults = entry.faults_mut();
+        faults.evidence.add_miss(worth);
+        faults.unanswered = faults.unanswered.saturating_add(1);
+        if faults.claimed_failed {
             return self.mark_failed(now, key);
         }
-        if !case.evidence.reaches_suspect_threshold() {
+        if !faults.evidence.reaches_suspect_threshold() {
             return;
         }
-        let vote = Confirmation::new(self.local.key, f64::from(case.evidence.phi));
-        let mut accusers = Suspectors::default();
-        accusers.merge(vote);
-        if self.suspect(now, key, accusers) {
+        let own = Confirmation::new(self.local.key, f64::from(faults.evidence.phi));
+        let mut suspectors = Suspectors::default();
+        suspectors.merge(own);
+        if self.suspect(now, key, suspectors) {
             self.stats.suspicions_raised += 1;
         }
         if self.detector.probes_suspect_again() {
@@ -74,12 +74,12 @@ impl<D: DetectorHooks> Engine<D> {
         };
         entry.unanswering = false;
         let mut unanswered = 0;
-        if let Some(case) = entry.existing_faults() {
-            case.evidence = Evidence::NONE;
-            case.unreachable.record_answer();
-            unanswered = std::mem::take(&mut case.unanswered);
-            case.claimed_failed = false;
-            if let Some(suspicion) = &mut case.suspicion {
+        if let Some(faults) = entry.existing_faults() {
+            faults.evidence = Evidence::NONE;
+            faults.unreachable.record_answer();
+            unanswered = std::mem::take(&mut faults.unanswered);
+            faults.claimed_failed = false;
+            if let Some(suspicion) = &mut faults.suspicion {
                 suspicion.suspectors.retract(me);
             }
             entry.drop_clean_faults();
@@ -96,20 +96,20 @@ impl<D: DetectorHooks> Engine<D> {
     }
 
     /// Takes in who suspects a live member. Says whether that was new.
-    pub(super) fn suspect(&mut self, now: Time, key: u64, accusers: Suspectors) -> bool {
+    pub(super) fn suspect(&mut self, now: Time, key: u64, suspectors: Suspectors) -> bool {
         let Some(entry) = self.table.get_mut(key) else {
             return false;
         };
         if let Some(suspicion) = entry.existing_faults().and_then(|c| c.suspicion.as_mut()) {
-            let votes = accusers.confirmations().iter();
-            let news = votes.fold(false, |news, vote| suspicion.suspectors.merge(*vote) | news);
+            let confirmations = suspectors.confirmations().iter();
+            let news = confirmations.fold(false, |news, it| suspicion.suspectors.merge(*it) | news);
             if news {
                 self.enqueue_gossip(now, key);
             }
             return news;
         }
         let decide_at = now + refute_time(self.live_count(), &self.config);
-        let generation = self.start_suspicion(now, key, accusers);
+        let generation = self.start_suspicion(now, key, suspectors);
         self.timers
             .push(decide_at, Timer::Suspicion(key, generation));
         true
@@ -207,20 +207,21 @@ impl<D: DetectorHooks> Engine<D> {
         let member = self.table.update(now, key, |entry| {
             entry.state = MemberState::Failed;
             entry.rtt_state.clear_findings();
-            let case = entry.faults_mut();
-            case.suspicion = None;
-            case.claimed_failed = false;
-            case.unreachable.on_failed();
-            case.redials_unanswered = 0;
-            case.next_redial_at = now + redial;
-            case.expire_flaps(flaps_from);
+            let faults = entry.faults_mut();
+            faults.suspicion = None;
+            faults.claimed_failed = false;
+            faults.unreachable.on_failed();
+            faults.redials_unanswered = 0;
+            faults.next_redial_at = now + redial;
+            faults.expire_flaps(flaps_from);
             // An outage in which one refutation came through is one outage: time proves nothing
             // then.
-            case.relapsed = counts && case.flap_count == 1 && now.since(case.recovered_at) < slip;
+            faults.relapsed =
+                counts && faults.flap_count == 1 && now.since(faults.recovered_at) < slip;
             // The first recovery is immediate; a member that flaps is held down longer each time.
-            case.flap_count = case.flap_count.saturating_add(u8::from(counts));
-            case.redials_answered = 0;
-            case.held_until = now + hold_down_rounds(case) * unit;
+            faults.flap_count = faults.flap_count.saturating_add(u8::from(counts));
+            faults.redials_answered = 0;
+            faults.held_until = now + hold_down_rounds(faults) * unit;
             entry.member()
         });
         self.enqueue_gossip(now, key);
@@ -235,9 +236,9 @@ impl<D: DetectorHooks> Engine<D> {
         let missing = self.table.missing_entries(from).map(|entry| entry.key);
         for key in missing.collect::<Vec<_>>() {
             if let Some(entry) = self.table.get_mut(key) {
-                let case = entry.faults_mut();
-                case.flap_count = case.flap_count.saturating_sub(1);
-                case.held_until = now + hold_down_rounds(case) * self.config.probe_interval;
+                let faults = entry.faults_mut();
+                faults.flap_count = faults.flap_count.saturating_sub(1);
+                faults.held_until = now + hold_down_rounds(faults) * self.config.probe_interval;
             }
         }
     }
@@ -254,27 +255,27 @@ impl<D: DetectorHooks> Engine<D> {
         if entry.state != MemberState::Failed || !entry.faults().is_flapping() {
             return;
         }
-        let case = entry.faults_mut();
+        let faults = entry.faults_mut();
         if answered {
-            case.redials_answered = case.redials_answered.saturating_add(1);
-            case.redials_unanswered = 0;
+            faults.redials_answered = faults.redials_answered.saturating_add(1);
+            faults.redials_unanswered = 0;
             self.table.set_redial(key, again);
             if slipped {
                 self.timers.set_no_later(NamedTimer::Redial, again);
             }
         } else {
-            case.redials_answered = 0;
-            case.held_until = case.held_until.max(now + hold_down_rounds(case) * unit);
+            faults.redials_answered = 0;
+            faults.held_until = faults.held_until.max(now + hold_down_rounds(faults) * unit);
         }
     }
 
     /// Redials a held member at once that says it is alive, if its outage may have been the only
     /// one, so that it can begin to prove itself.
     pub(super) fn redial_relapsed_now(&mut self, now: Time, key: u64) {
-        let Some(case) = self.table.get(key).map(super::Entry::faults) else {
+        let Some(faults) = self.table.get(key).map(super::Entry::faults) else {
             return;
         };
-        if case.relapsed && case.redials_answered == 0 && case.next_redial_at > now {
+        if faults.relapsed && faults.redials_answered == 0 && faults.next_redial_at > now {
             self.table.set_redial(key, now);
         }
     }
@@ -299,9 +300,9 @@ impl<D: DetectorHooks> Engine<D> {
 }
 
 /// How long a member is held down after so many flaps, in probe intervals.
-fn hold_down_rounds(case: &FaultHistory) -> u32 {
-    let flaps = case.flap_count;
-    if case.relapsed {
+fn hold_down_rounds(faults: &FaultHistory) -> u32 {
+    let flaps = faults.flap_count;
+    if faults.relapsed {
         return 0;
     }
     let doublings = u32::from(flaps.saturating_sub(2)).min(FLAP_DOUBLINGS_MAX);

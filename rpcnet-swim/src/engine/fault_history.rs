@@ -111,20 +111,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_return_is_free_and_later_ones_take_time_and_proofs() {
+    fn the_first_recovery_is_immediate_and_later_ones_take_time_and_answered_redials() {
         let at = Time::from_millis;
-        let case = |flaps, answered| FaultHistory {
+        let history = |flaps, answered| FaultHistory {
             flap_count: flaps,
             redials_answered: answered,
             held_until: at(30_000),
             ..FaultHistory::NONE
         };
-        assert!(!case(1, 0).is_held_down(at(0)));
-        assert!(case(2, REDIAL_ANSWERS_MIN).is_held_down(at(29_999)), "time");
+        assert!(!history(1, 0).is_held_down(at(0)));
         assert!(
-            case(2, REDIAL_ANSWERS_MIN - 1).is_held_down(at(90_000)),
+            history(2, REDIAL_ANSWERS_MIN).is_held_down(at(29_999)),
+            "time"
+        );
+        assert!(
+            history(2, REDIAL_ANSWERS_MIN - 1).is_held_down(at(90_000)),
             "proofs"
         );
-        assert!(!case(2, REDIAL_ANSWERS_MIN).is_held_down(at(30_000)));
+        assert!(!history(2, REDIAL_ANSWERS_MIN).is_held_down(at(30_000)));
     }
 }

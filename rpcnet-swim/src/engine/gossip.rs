@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_kept_is_gone_from_both_places() {
+    fn retain_removes_from_both_indexes() {
         let mut queue = GossipQueue::default();
         (1..=9).for_each(|key| queue.push(key));
         queue.mark_sent(6, 3);

@@ -233,8 +233,8 @@ impl<D: DetectorHooks> Engine<D> {
 
     /// Failure decisions since the last call.
     pub(crate) fn take_failure_decisions(&mut self) -> Vec<FailureDecision> {
-        let verdicts = self.failure_decisions.as_mut();
-        verdicts.map(std::mem::take).unwrap_or_default()
+        let decisions = self.failure_decisions.as_mut();
+        decisions.map(std::mem::take).unwrap_or_default()
     }
 
     /// Work of the last datagram, if one was read since the last call.
@@ -252,12 +252,12 @@ impl<D: DetectorHooks> Engine<D> {
 
     pub(super) fn record_failure_decision(&mut self, now: Time, key: u64) {
         let live = self.live_count();
-        let (Some(verdicts), Some(entry)) = (&mut self.failure_decisions, self.table.get(key))
+        let (Some(decisions), Some(entry)) = (&mut self.failure_decisions, self.table.get(key))
         else {
             return;
         };
         let suspicion = entry.faults().suspicion.as_deref();
-        verdicts.push(FailureDecision {
+        decisions.push(FailureDecision {
             key,
             live,
             own: entry.faults().evidence,

@@ -269,16 +269,16 @@ impl<D: DetectorHooks> Engine<D> {
             me: self.own_record(),
         };
         self.reply(sender, welcome);
-        let accusation = self
+        let suspicion_record = self
             .table
             .get(sender.key)
             .and_then(|entry| entry.record_to_refute());
-        if let Some(accusation) = accusation {
+        if let Some(suspicion_record) = suspicion_record {
             // It has to refute what happened meanwhile.
             self.reply(
                 sender,
                 Payload::Gossip {
-                    updates: vec![accusation],
+                    updates: vec![suspicion_record],
                 },
             );
         }

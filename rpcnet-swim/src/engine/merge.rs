@@ -76,11 +76,11 @@ impl<D: DetectorHooks> Engine<D> {
             Claim::Alive(_) if record.incarnation > entry.incarnation => {
                 self.apply_alive(now, key, record);
             }
-            Claim::Suspect(accusers)
+            Claim::Suspect(suspectors)
                 if record.incarnation == entry.incarnation && entry.state.is_live() =>
             {
                 let first = entry.state == MemberState::Alive;
-                self.suspect(now, key, accusers);
+                self.suspect(now, key, suspectors);
                 if first {
                     self.maybe_verify_suspicion(now, key);
                 } else {
@@ -239,11 +239,11 @@ impl<D: DetectorHooks> Engine<D> {
             entry.tags = tags.clone();
             entry.state = MemberState::Alive;
             entry.unanswering = false;
-            if let Some(case) = entry.existing_faults() {
-                case.suspicion = None;
-                case.claimed_failed = false;
-                case.evidence = Evidence::NONE;
-                case.unanswered = 0;
+            if let Some(faults) = entry.existing_faults() {
+                faults.suspicion = None;
+                faults.claimed_failed = false;
+                faults.evidence = Evidence::NONE;
+                faults.unanswered = 0;
             }
             entry.drop_clean_faults();
             (entry.member(), changed)
@@ -253,8 +253,8 @@ impl<D: DetectorHooks> Engine<D> {
             self.membership_changed_at = now;
             self.note_recovery(now);
             self.recheck_now(now);
-            if let Some(case) = self.table.get_mut(key).and_then(Entry::existing_faults) {
-                case.recovered_at = now;
+            if let Some(faults) = self.table.get_mut(key).and_then(Entry::existing_faults) {
+                faults.recovered_at = now;
             }
         } else {
             self.record_lost_rounds(unanswered);
@@ -280,9 +280,9 @@ impl<D: DetectorHooks> Engine<D> {
             entry.state = MemberState::Left;
             entry.rtt_state.clear_findings();
             entry.incarnation = entry.incarnation.max(incarnation);
-            if let Some(case) = entry.existing_faults() {
-                case.suspicion = None;
-                case.claimed_failed = false;
+            if let Some(faults) = entry.existing_faults() {
+                faults.suspicion = None;
+                faults.claimed_failed = false;
             }
             entry.member()
         });
@@ -302,9 +302,9 @@ impl<D: DetectorHooks> Engine<D> {
     /// claim after its own missed probe.
     fn verify_failed_claim(&mut self, now: Time, key: u64) {
         if let Some(entry) = self.table.get_mut(key) {
-            let case = entry.faults_mut();
-            if !std::mem::replace(&mut case.claimed_failed, true) {
-                case.claimed_at = now;
+            let faults = entry.faults_mut();
+            if !std::mem::replace(&mut faults.claimed_failed, true) {
+                faults.claimed_at = now;
                 self.stats.claims_rechecked += 1;
             }
         }
@@ -321,20 +321,20 @@ impl<D: DetectorHooks> Engine<D> {
         if !self.detector.extends_swim() {
             return true;
         }
-        let Some(case) = self.table.get(key).map(Entry::faults) else {
+        let Some(faults) = self.table.get(key).map(Entry::faults) else {
             return false;
         };
         let to_refute = refute_time(self.live_count(), &self.config);
         let to_answer = to_refute.max(self.config.probe_interval * 3 / 2);
-        let is_asked = case.claimed_failed && now.since(case.claimed_at) >= to_answer;
+        let is_asked = faults.claimed_failed && now.since(faults.claimed_at) >= to_answer;
         if source == RecordSource::Sync {
             return is_asked;
         }
-        let is_known = case.suspicion.as_ref().is_some_and(|suspicion| {
+        let is_known = faults.suspicion.as_ref().is_some_and(|suspicion| {
             suspicion.suspectors.confirmations().len() >= 2
                 && now.since(suspicion.since) >= to_refute / 2
         });
-        case.evidence.misses > 0 || is_known || is_asked
+        faults.evidence.misses > 0 || is_known || is_asked
     }
 
     /// Handles a claim about this node.

@@ -226,7 +226,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_crash_is_no_cut() {
+    fn one_crash_of_many_is_no_partition() {
         for (reachable, expected, cut) in [
             (1, 1, false),
             (1, 2, true),
@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn detected_after_the_grace_healed_at_once() {
+    fn a_partition_is_detected_after_the_grace_and_healed_at_once() {
         let (at, grace) = (Time::from_millis, Duration::from_secs(5));
         let mut watch = PartitionDetector::new();
         assert_eq!(watch.observe(at(0), (5, 5), false, grace), None);
@@ -280,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn what_passes_within_the_grace_is_never_told() {
+    fn a_partition_shorter_than_the_grace_is_never_reported() {
         let (at, grace) = (Time::from_millis, Duration::from_secs(5));
         let mut watch = PartitionDetector::new();
         assert_eq!(watch.observe(at(0), (1, 2), true, grace), None);
@@ -290,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn told_again_when_the_majority_is_lost_for_long() {
+    fn a_partition_is_reported_again_when_the_majority_is_lost_for_long() {
         let (at, grace) = (Time::from_millis, Duration::from_secs(5));
         let mut watch = PartitionDetector::new();
         let detected = |reachable, minority| {
@@ -331,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn isolation_is_told_at_once_and_hides_what_else_is_known() {
+    fn isolation_is_reported_at_once_and_overrides_the_partition_status() {
         let (at, grace) = (Time::from_millis, Duration::from_secs(5));
         let mut watch = PartitionDetector::new();
         watch.observe(at(0), (2, 5), true, grace);

@@ -164,8 +164,8 @@ impl<D: DetectorHooks> Engine<D> {
             if !self.is_isolated(now)
                 && let Some(entry) = self.table.get_mut(round.key)
             {
-                let case = entry.faults_mut();
-                case.unanswered = case.unanswered.saturating_add(1);
+                let faults = entry.faults_mut();
+                faults.unanswered = faults.unanswered.saturating_add(1);
             }
             return;
         }
@@ -268,7 +268,9 @@ impl<D: DetectorHooks> Engine<D> {
     /// records sent to the dead would count as transmitted.
     pub(super) fn ping_updates(&mut self, key: u64, size: usize) -> Vec<Record> {
         match self.record_to_refute(key) {
-            Some(accusation) if self.detector.extends_swim() => self.single_record(accusation),
+            Some(suspicion_record) if self.detector.extends_swim() => {
+                self.single_record(suspicion_record)
+            }
             first => self.piggyback(size, PING_BYTES, first),
         }
     }
@@ -296,7 +298,8 @@ impl<D: DetectorHooks> Engine<D> {
         // A claim that this node doubts is for the member alone: helpers would believe it.
         let extends_swim = self.detector.extends_swim();
         let is_told = extends_swim && self.detector.piggybacks_suspicion();
-        let accusation = (is_told && entry.state == MemberState::Suspect).then(|| entry.record());
+        let suspicion_record =
+            (is_told && entry.state == MemberState::Suspect).then(|| entry.record());
         let wanted = self.config.indirect_probes;
         // When many are gone and not yet found failed, one of those would be no witness.
         let mut helpers = self.sample_live(wanted, |helper, entry| {
@@ -312,7 +315,8 @@ impl<D: DetectorHooks> Engine<D> {
         }
         let helpers = D::choose_helpers(self, helpers, key);
         for helper in &helpers {
-            let updates = self.piggyback(DATAGRAM_BYTES_MIN, PING_REQ_BYTES, accusation.clone());
+            let updates =
+                self.piggyback(DATAGRAM_BYTES_MIN, PING_REQ_BYTES, suspicion_record.clone());
             self.send_to(
                 *helper,
                 Payload::PingReq {

@@ -269,7 +269,7 @@ impl<D: DetectorHooks> Engine<D> {
         }
         for key in due {
             let updates = match self.record_to_refute(key) {
-                Some(accusation) => self.single_record(accusation),
+                Some(suspicion_record) => self.single_record(suspicion_record),
                 None => Vec::new(),
             };
             let view = self.table.view();

@@ -43,9 +43,9 @@ impl<D: DetectorHooks> Engine<D> {
             let Some(entry) = self.table.get_mut(key) else {
                 continue;
             };
-            let case = entry.faults_mut();
+            let faults = entry.faults_mut();
             // A held member proves to each of the others for itself that it is back.
-            let is_held = case.is_flapping();
+            let is_held = faults.is_flapping();
             let is_ours = is_held || self.rng.f64() < share;
             let (count, max) = match is_held {
                 true => (&mut proofs, HELD_REDIALS_MAX),
@@ -56,8 +56,8 @@ impl<D: DetectorHooks> Engine<D> {
                 continue;
             }
             *count += usize::from(is_ours);
-            case.redials_unanswered = case.redials_unanswered.saturating_add(1);
-            let times = (1 << case.redials_unanswered.min(5)).min(REDIAL_BACKOFF_MAX);
+            faults.redials_unanswered = faults.redials_unanswered.saturating_add(1);
+            let times = (1 << faults.redials_unanswered.min(5)).min(REDIAL_BACKOFF_MAX);
             self.table.set_redial(key, now + interval * times);
             if is_ours {
                 self.last_redial_at = now;

@@ -65,7 +65,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_counter_passes_once_and_only_within_the_window() {
+    fn each_counter_is_accepted_once_and_only_within_the_window() {
         let mut window = ReplayWindow::default();
         for (counter, fresh) in [
             (0, false),
@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_far_from_the_window_is_out_of_step() {
+    fn a_counter_far_from_the_window_is_out_of_step() {
         let window = ReplayWindow::starting_at(1_000);
         for (counter, far) in [
             (0, false),

@@ -16,10 +16,10 @@ pub(crate) struct RttState {
 
 impl RttState {
     pub(crate) fn new(says_slow: bool, says_unreachable: bool) -> Self {
-        let mut pulse = Self::default();
-        pulse.set_self_reports_slow(says_slow);
-        pulse.set_self_reports_unreachable(says_unreachable);
-        pulse
+        let mut rtt_state = Self::default();
+        rtt_state.set_self_reports_slow(says_slow);
+        rtt_state.set_self_reports_unreachable(says_unreachable);
+        rtt_state
     }
 
     /// Whether the member reports that no peer reaches it.
@@ -47,19 +47,19 @@ impl RttState {
     pub(super) fn add_sample(
         &mut self,
         now: Time,
-        trip: Duration,
-        pace: Timeliness,
+        rtt: Duration,
+        timeliness: Timeliness,
         witnessed: bool,
     ) {
         let (slow, doubted) = (self.is_slow(), self.is_doubted());
         let says_otherwise = match slow {
-            true => pace == Timeliness::OnTime,
-            false => pace == Timeliness::Late,
+            true => timeliness == Timeliness::OnTime,
+            false => timeliness == Timeliness::Late,
         };
         let settled = says_otherwise && doubted && (slow || witnessed);
         let slow = slow != settled;
         let doubted = says_otherwise && !settled;
-        let micros = u32::try_from(trip.as_micros()).unwrap_or(u32::MAX);
+        let micros = u32::try_from(rtt.as_micros()).unwrap_or(u32::MAX);
         let flags = (u32::from(slow) * SLOW) | (u32::from(doubted) * DOUBT);
         self.rtt_and_flags =
             micros.min(RTT_MASK) | flags | (self.rtt_and_flags & SELF_REPORTED_SLOW);
@@ -92,8 +92,8 @@ impl RttState {
     pub(super) fn last_sample(self, now: Time) -> Option<(Duration, Duration)> {
         let tenths = u64::from((self.sampled_at_and_flag & SAMPLED_AT_MASK).checked_sub(1)?);
         let age = now.since(Time::from_micros(tenths * TENTH_MICROS));
-        let trip = Duration::from_micros(u64::from(self.rtt_and_flags & RTT_MASK));
-        Some((trip, age))
+        let rtt = Duration::from_micros(u64::from(self.rtt_and_flags & RTT_MASK));
+        Some((rtt, age))
     }
 }
 
@@ -118,13 +118,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn two_in_a_row_decide() {
-        let mut pulse = RttState::default();
-        assert_eq!(pulse.last_sample(Time::ZERO), None);
-        pulse.add_sample(Time::ZERO, Duration::ZERO, Timeliness::Late, true);
-        pulse.add_sample(Time::ZERO, Duration::ZERO, Timeliness::Late, false);
-        assert!(!pulse.is_slow() && pulse.is_doubted(), "without a witness");
-        for (pace, slow, doubted) in [
+    fn two_samples_in_a_row_decide() {
+        let mut rtt_state = RttState::default();
+        assert_eq!(rtt_state.last_sample(Time::ZERO), None);
+        rtt_state.add_sample(Time::ZERO, Duration::ZERO, Timeliness::Late, true);
+        rtt_state.add_sample(Time::ZERO, Duration::ZERO, Timeliness::Late, false);
+        assert!(
+            !rtt_state.is_slow() && rtt_state.is_doubted(),
+            "without a witness"
+        );
+        for (timeliness, slow, doubted) in [
             (Timeliness::OnTime, false, false),
             (Timeliness::Late, false, true),
             (Timeliness::OnTime, false, false),
@@ -140,8 +143,11 @@ mod tests {
             (Timeliness::OnTime, false, false),
             (Timeliness::OnTime, false, false),
         ] {
-            pulse.add_sample(Time::ZERO, Duration::from_millis(3), pace, true);
-            assert_eq!((pulse.is_slow(), pulse.is_doubted()), (slow, doubted));
+            rtt_state.add_sample(Time::ZERO, Duration::from_millis(3), timeliness, true);
+            assert_eq!(
+                (rtt_state.is_slow(), rtt_state.is_doubted()),
+                (slow, doubted)
+            );
         }
     }
 
@@ -149,36 +155,36 @@ mod tests {
     fn eight_bytes_remember_the_last_round_trip_for_years() {
         assert_eq!(size_of::<RttState>(), 8);
         let year = Duration::from_secs(365 * 24 * 3_600);
-        for (trip, at) in [(1, 0), (250_000, 99_999), (500_000_000, 5)] {
-            let (trip, at) = (
-                Duration::from_micros(trip),
-                Time::from_micros(at) + 5 * year,
-            );
-            let mut pulse = RttState::default();
-            pulse.add_sample(at, trip, Timeliness::Late, true);
-            let (kept, age) = pulse.last_sample(at + year).unwrap();
-            assert_eq!(kept, trip);
+        for (rtt, at) in [(1, 0), (250_000, 99_999), (500_000_000, 5)] {
+            let (rtt, at) = (Duration::from_micros(rtt), Time::from_micros(at) + 5 * year);
+            let mut rtt_state = RttState::default();
+            rtt_state.add_sample(at, rtt, Timeliness::Late, true);
+            let (kept, age) = rtt_state.last_sample(at + year).unwrap();
+            assert_eq!(kept, rtt);
             assert!(age >= year && age < year + Duration::from_millis(100));
         }
         // A value that does not fit counts as the largest that fits.
-        let mut pulse = RttState::default();
-        pulse.add_sample(Time::ZERO, year, Timeliness::OnTime, true);
-        assert!(!pulse.is_slow() && !pulse.is_doubted());
-        assert!(pulse.last_sample(Time::ZERO).unwrap().0 > Duration::from_secs(500));
+        let mut rtt_state = RttState::default();
+        rtt_state.add_sample(Time::ZERO, year, Timeliness::OnTime, true);
+        assert!(!rtt_state.is_slow() && !rtt_state.is_doubted());
+        assert!(rtt_state.last_sample(Time::ZERO).unwrap().0 > Duration::from_secs(500));
         // The member's own report is apart from the findings.
-        pulse.set_self_reports_slow(true);
-        pulse.add_sample(Time::ZERO, year, Timeliness::Late, true);
-        pulse.clear_findings();
-        assert!(pulse.self_reports_slow() && !pulse.is_slow());
-        pulse.set_self_reports_slow(false);
-        assert!(!pulse.self_reports_slow());
-        let last = pulse.last_sample(Time::ZERO + year);
-        pulse.set_self_reports_unreachable(true);
-        pulse.clear_findings();
-        assert!(pulse.self_reports_unreachable() && pulse.last_sample(Time::ZERO + year) == last);
-        pulse.add_sample(Time::ZERO, year, Timeliness::OnTime, true);
-        assert!(pulse.self_reports_unreachable() && !pulse.self_reports_slow());
-        pulse.set_self_reports_unreachable(false);
-        assert!(!pulse.self_reports_unreachable());
+        rtt_state.set_self_reports_slow(true);
+        rtt_state.add_sample(Time::ZERO, year, Timeliness::Late, true);
+        rtt_state.clear_findings();
+        assert!(rtt_state.self_reports_slow() && !rtt_state.is_slow());
+        rtt_state.set_self_reports_slow(false);
+        assert!(!rtt_state.self_reports_slow());
+        let last = rtt_state.last_sample(Time::ZERO + year);
+        rtt_state.set_self_reports_unreachable(true);
+        rtt_state.clear_findings();
+        assert!(
+            rtt_state.self_reports_unreachable()
+                && rtt_state.last_sample(Time::ZERO + year) == last
+        );
+        rtt_state.add_sample(Time::ZERO, year, Timeliness::OnTime, true);
+        assert!(rtt_state.self_reports_unreachable() && !rtt_state.self_reports_slow());
+        rtt_state.set_self_reports_unreachable(false);
+        assert!(!rtt_state.self_reports_unreachable());
     }
 }

@@ -70,7 +70,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn slots_are_used_again_and_values_stay() {
+    fn slots_are_reused_and_values_stay() {
         let mut slab = Slab::new();
         let slots: Vec<u32> = (0..100).map(|value| slab.insert(value)).collect();
         assert_eq!(slots, (0..100).collect::<Vec<u32>>());

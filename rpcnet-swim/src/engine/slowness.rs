@@ -41,7 +41,7 @@ struct ExpiredRound {
 
 impl RttTracker {
     fn fastest(&self) -> Option<Duration> {
-        self.recent.iter().map(|(_, trip)| *trip).min()
+        self.recent.iter().map(|(_, rtt)| *rtt).min()
     }
 
     fn covers_several_members(&self) -> bool {
@@ -92,7 +92,7 @@ impl<D: DetectorHooks> Engine<D> {
         Some(Health {
             state,
             phi: self.phi(id, now)?,
-            round_trip: last.map(|(trip, _)| trip),
+            round_trip: last.map(|(rtt, _)| rtt),
             measured_ago: last.map(|(_, age)| age),
         })
     }
@@ -102,13 +102,13 @@ impl<D: DetectorHooks> Engine<D> {
         if !self.detector.tracks_slowness() {
             return;
         }
-        let trip = now.since(pinged_at);
+        let rtt = now.since(pinged_at);
         if self.rtt_tracker.recent.len() == RECENT_RTTS_MAX {
             self.rtt_tracker.recent.pop_front();
         }
-        self.rtt_tracker.recent.push_back((key, trip));
-        let pace = self.timeliness(trip);
-        if pace == Timeliness::OnTime {
+        self.rtt_tracker.recent.push_back((key, rtt));
+        let timeliness = self.timeliness(rtt);
+        if timeliness == Timeliness::OnTime {
             let [latest, other] = &mut self.rtt_tracker.last_on_time;
             if latest.0 != key {
                 *other = *latest;
@@ -127,14 +127,14 @@ impl<D: DetectorHooks> Engine<D> {
         let since = before.sampled_at();
         let prompt = self.rtt_tracker.last_on_time.iter();
         let witnessed = alone || prompt.clone().any(|(by, at)| *by != key && *at >= since);
-        entry.rtt_state.add_sample(now, trip, pace, witnessed);
+        entry.rtt_state.add_sample(now, rtt, timeliness, witnessed);
         if !room {
             // There is no room to probe it again. If the member is to blame, it reports itself.
             entry.rtt_state.clear_findings();
         }
-        let (is, pulse) = (entry.is_slow(), entry.rtt_state);
+        let (is, rtt_state) = (entry.is_slow(), entry.rtt_state);
         let member = (was != is).then(|| entry.member());
-        let wanted = pulse.is_slow() || pulse.is_doubted();
+        let wanted = rtt_state.is_slow() || rtt_state.is_doubted();
         if watched && !wanted {
             self.rtt_tracker.watched.retain(|watched| *watched != key);
         } else if wanted && !watched {
@@ -143,7 +143,7 @@ impl<D: DetectorHooks> Engine<D> {
         if let Some(member) = member {
             self.emit_slowness(member);
         }
-        if pulse.is_doubted() && !before.is_doubted() {
+        if rtt_state.is_doubted() && !before.is_doubted() {
             self.start_probe(now, key);
         }
     }
@@ -210,11 +210,11 @@ impl<D: DetectorHooks> Engine<D> {
             let fastest = self.rtt_tracker.fastest().unwrap_or_default();
             return fastest.min(self.config.probe_interval);
         }
-        let pulse = self.table.get(key).map(|entry| entry.rtt_state);
-        let pulse = pulse.filter(|pulse| pulse.is_slow() || pulse.is_doubted());
-        let trip = pulse.and_then(|pulse| pulse.last_sample(now));
-        trip.map_or(Duration::ZERO, |(trip, _)| {
-            trip.min(self.config.probe_interval)
+        let rtt_state = self.table.get(key).map(|entry| entry.rtt_state);
+        let rtt_state = rtt_state.filter(|rtt_state| rtt_state.is_slow() || rtt_state.is_doubted());
+        let rtt = rtt_state.and_then(|rtt_state| rtt_state.last_sample(now));
+        rtt.map_or(Duration::ZERO, |(rtt, _)| {
+            rtt.min(self.config.probe_interval)
         })
     }
 
@@ -224,8 +224,8 @@ impl<D: DetectorHooks> Engine<D> {
         if let Some(key) = self.rtt_tracker.watched.pop_front() {
             let entry = self.table.get(key);
             if entry.is_some_and(|e| {
-                let pulse = e.rtt_state;
-                e.state.is_live() && (pulse.is_slow() || pulse.is_doubted())
+                let rtt_state = e.rtt_state;
+                e.state.is_live() && (rtt_state.is_slow() || rtt_state.is_doubted())
             }) {
                 self.rtt_tracker.watched.push_back(key);
                 self.start_probe(now, key);
@@ -259,10 +259,10 @@ impl<D: DetectorHooks> Engine<D> {
         });
     }
 
-    fn timeliness(&self, trip: Duration) -> Timeliness {
+    fn timeliness(&self, rtt: Duration) -> Timeliness {
         match self.config.probe_timeout / 2 {
-            late if trip > late => Timeliness::Late,
-            late if trip > late / 2 => Timeliness::Borderline,
+            late if rtt > late => Timeliness::Late,
+            late if rtt > late / 2 => Timeliness::Borderline,
             _ => Timeliness::OnTime,
         }
     }
@@ -293,7 +293,7 @@ mod tests {
     use crate::wire::{Claim, Record};
 
     #[test]
-    fn nothing_is_told_of_the_pace_of_a_member_that_has_left() {
+    fn a_member_that_has_left_emits_no_slowness_event() {
         let addr = |n| std::net::SocketAddr::from(([127, 0, 0, 1], n));
         let config = crate::ClusterConfig::lan();
         let mut engine = Engine::new(config, NodeId::new("me", 1), addr(1), Time::ZERO, 7).unwrap();

@@ -49,7 +49,7 @@ impl Suspicion {
         self.suspectors
             .confirmations()
             .iter()
-            .map(|vote| vote.phi().min(SUSPECTOR_PHI_MAX))
+            .map(|it| it.phi().min(SUSPECTOR_PHI_MAX))
             .sum()
     }
 }
@@ -126,37 +126,40 @@ mod tests {
             misses,
             phi: own_phi,
         };
-        let court = DecisionInput {
+        let input = DecisionInput {
             live,
             own,
             own_misses_needed: 2,
             age: Duration::from_millis(age_ms),
         };
-        should_declare_failed(&suspicion, court, &ClusterConfig::lan())
+        should_declare_failed(&suspicion, input, &ClusterConfig::lan())
     }
 
     #[test]
-    fn guilt_needs_votes_phi_own_misses_and_time() {
+    fn declaring_failed_needs_suspectors_phi_own_misses_and_time() {
         assert!(check(&[4.0, 4.0], 2, 4.0, 10, 650));
         // Each condition alone missing:
         assert!(!check(&[4.0, 4.0], 1, 4.0, 10, 650), "own misses");
         assert!(!check(&[4.0, 4.0], 2, 4.0, 10, 649), "time to refute");
         assert!(!check(&[4.0, 3.9], 2, 4.0, 10, 650), "phi");
         assert!(!check(&[15.0], 5, 15.0, 10, 650), "a second suspector");
-        assert!(!check(&[15.0, 3.0], 5, 15.0, 10, 650), "one vote is capped");
+        assert!(
+            !check(&[15.0, 3.0], 5, 15.0, 10, 650),
+            "one suspector is capped"
+        );
         // The time to refute grows with the cluster: 0.65 s * log10(1000).
         assert!(!check(&[4.0, 4.0], 2, 4.0, 1_000, 1_949));
         assert!(check(&[4.0, 4.0], 2, 4.0, 1_000, 1_950));
     }
 
     #[test]
-    fn the_last_of_two_decides_alone() {
+    fn with_two_live_members_own_evidence_decides() {
         assert!(check(&[8.0], 4, 8.0, 2, 4_000));
         assert!(!check(&[7.9], 3, 7.9, 2, 4_000));
     }
 
     #[test]
-    fn time_decides_at_last_but_never_without_evidence_of_its_own() {
+    fn after_the_longest_suspicion_own_evidence_alone_decides() {
         assert!(check(&[4.0], 2, 4.0, 10, 20_000));
         assert!(!check(&[4.0], 2, 4.0, 10, 19_999), "time");
         assert!(!check(&[4.0], 1, 4.0, 10, 20_000), "own misses");

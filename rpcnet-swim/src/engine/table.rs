@@ -158,8 +158,8 @@ impl Table {
     /// Sets when a missing member is redialled.
     pub(crate) fn set_redial(&mut self, key: u64, at: Time) {
         if let Some(slot) = self.slot(key) {
-            let case = self.entries[slot].faults_mut();
-            let before = std::mem::replace(&mut case.next_redial_at, at);
+            let faults = self.entries[slot].faults_mut();
+            let before = std::mem::replace(&mut faults.next_redial_at, at);
             if self.redials_by_time.remove(&(before, key)) {
                 self.redials_by_time.insert((at, key));
             }

@@ -105,7 +105,7 @@ fn claims_are_ordered() {
 }
 
 #[test]
-fn a_failed_life_is_brought_back_by_nothing_older_than_its_failure() {
+fn a_failed_epoch_is_revived_by_no_older_claim() {
     let mut engine = engine("me", 1, 1);
     let failed = Claim::Failed;
     for (incarnation, claim) in [(3, alive()), (3, failed.clone()), (5, failed)] {
@@ -131,7 +131,7 @@ fn a_failed_life_is_brought_back_by_nothing_older_than_its_failure() {
 }
 
 #[test]
-fn a_newer_life_that_is_not_admitted_ends_no_older_one() {
+fn a_newer_epoch_that_is_not_inserted_replaces_no_older_one() {
     let mut engine = engine("me", 1, 1);
     engine.merge(
         Time::ZERO,
@@ -162,7 +162,7 @@ fn a_newer_life_that_is_not_admitted_ends_no_older_one() {
 }
 
 #[test]
-fn who_is_alive_is_no_news_once_many_in_a_row_agree() {
+fn alive_records_leave_the_gossip_queue_once_many_peers_in_a_row_agree() {
     let key = crate::id::name_key;
     let mut engine = engine("me", 1, 1);
     for (name, port) in [("x", 2), ("y", 3), ("z", 4)] {
@@ -196,7 +196,7 @@ fn who_is_alive_is_no_news_once_many_in_a_row_agree() {
 }
 
 #[test]
-fn no_news_are_spent_on_the_accused() {
+fn a_suspect_is_sent_its_suspicion_and_no_other_gossip() {
     let key = crate::id::name_key;
     for (claim, spent) in [(alive(), true), (suspect(), false), (Claim::Failed, false)] {
         let mut engine = engine("me", 1, 1);
@@ -221,7 +221,7 @@ fn no_news_are_spent_on_the_accused() {
 }
 
 #[test]
-fn who_has_not_heard_of_an_end_is_told_again() {
+fn a_stale_claim_puts_the_newer_state_back_into_gossip() {
     let check = |end: Record, stale: Record, told: bool| {
         let mut engine = engine("me", 1, 1);
         engine.merge(
@@ -247,7 +247,7 @@ fn who_has_not_heard_of_an_end_is_told_again() {
 }
 
 #[test]
-fn what_was_refuted_is_refuted_again_for_who_says_it_again() {
+fn a_refuted_claim_heard_again_is_refuted_again() {
     let mut engine = engine("me", 1, 1);
     engine.on_claim_about_self(Time::ZERO, &record("me", 1, 0, 1, suspect()));
     assert_eq!((engine.local.incarnation, engine.stats.refutations), (1, 1));
@@ -260,7 +260,7 @@ fn what_was_refuted_is_refuted_again_for_who_says_it_again() {
 /// Half of the rounds are lost, and each miss is refuted before the next round. A node that forgot
 /// those misses would take a network that loses half for one that loses nothing.
 #[test]
-fn a_miss_that_is_refuted_is_loss_all_the_same() {
+fn a_refuted_miss_counts_as_loss() {
     let mut engine = engine("me", 1, 1);
     for (name, port) in [("x", 2), ("y", 3)] {
         let known = record(name, 5, 0, port, alive());
@@ -303,7 +303,7 @@ fn a_miss_that_is_refuted_is_loss_all_the_same() {
 
 /// Of a round that nobody witnessed one learns about the network, but not once nobody is heard.
 #[test]
-fn a_round_without_a_witness_is_loss_unless_this_node_is_cut_off() {
+fn an_unwitnessed_round_counts_as_loss_unless_this_node_is_isolated() {
     let mut engine = engine("me", 1, 1);
     let names = ["x", "y", "z"];
     for (name, port) in names.into_iter().zip(2..) {
@@ -341,7 +341,7 @@ fn a_round_without_a_witness_is_loss_unless_this_node_is_cut_off() {
 }
 
 #[test]
-fn one_that_was_cut_off_takes_in_what_waited_before_it_judges() {
+fn after_isolation_waiting_datagrams_are_merged_before_a_decision() {
     let mut engine = engine("me", 1, 1);
     for (name, port) in [("x", 2), ("y", 3), ("z", 4)] {
         engine.merge(
@@ -352,10 +352,10 @@ fn one_that_was_cut_off_takes_in_what_waited_before_it_judges() {
     }
     // Missed twice and suspected, then nothing was heard for longer than a suspicion lasts.
     let key = crate::id::name_key("x");
-    let mut accusers = Suspectors::default();
-    accusers.merge(Confirmation::new(engine.local.key, 4.0));
-    accusers.merge(Confirmation::new(9, 4.0));
-    engine.suspect(Time::ZERO, key, accusers);
+    let mut suspectors = Suspectors::default();
+    suspectors.merge(Confirmation::new(engine.local.key, 4.0));
+    suspectors.merge(Confirmation::new(9, 4.0));
+    engine.suspect(Time::ZERO, key, suspectors);
     let entry = engine.table.get_mut(key).unwrap();
     entry.faults_mut().evidence.add_miss(2.0);
     entry.faults_mut().evidence.add_miss(2.0);
@@ -379,14 +379,14 @@ fn one_that_was_cut_off_takes_in_what_waited_before_it_judges() {
 }
 
 #[test]
-fn past_the_last_incarnation_comes_a_new_epoch() {
+fn the_last_incarnation_is_followed_by_a_new_epoch() {
     let mut engine = engine("me", 1, 1);
     engine.on_claim_about_self(Time::ZERO, &record("me", 1, u32::MAX, 1, Claim::Failed));
     assert_eq!((engine.local.epoch, engine.local.incarnation), (2, 0));
 }
 
 #[test]
-fn a_challenge_or_an_old_ping_sent_again_draws_nothing_large() {
+fn a_replayed_challenge_or_ping_gets_no_large_answer() {
     let (mut a, mut b) = (engine("a", 1, 1), engine("b", 1, 2));
     b.handle_seeds(Time::ZERO, &[addr(1)]);
     let (_, mut hello) = b.poll_transmit().unwrap();
@@ -433,7 +433,7 @@ fn members_are_bounded() {
 }
 
 #[test]
-fn a_newer_life_is_heard_though_it_was_first_heard_of_as_failed() {
+fn a_newer_epoch_first_reported_as_failed_is_still_heard() {
     let mut engine = engine("me", 1, 1);
     engine.merge(
         Time::ZERO,

@@ -128,7 +128,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_earliest_comes_first_and_nothing_comes_early() {
+    fn the_earliest_timer_is_popped_first_and_none_early() {
         let at = Time::from_millis;
         let mut timers = Timers::default();
         timers.set(NamedTimer::Join, at(30));
@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_is_woken_for_what_is_not_wanted() {
+    fn unwanted_timers_are_pruned_from_the_top() {
         let at = Time::from_millis;
         let mut timers = Timers::default();
         for seq in 1..=4 {

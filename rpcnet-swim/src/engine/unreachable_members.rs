@@ -86,8 +86,8 @@ impl Entry {
 
     /// Forgets findings about another address.
     pub(super) fn reset_unreachable(&mut self) {
-        if let Some(case) = self.existing_faults() {
-            case.unreachable = UnreachableTracker::NONE;
+        if let Some(faults) = self.existing_faults() {
+            faults.unreachable = UnreachableTracker::NONE;
         }
     }
 

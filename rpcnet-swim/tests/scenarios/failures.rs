@@ -151,7 +151,7 @@ fn a_far_cluster_finds_a_crash() {
 }
 
 #[test]
-fn most_crash_at_once() {
+fn a_crash_of_most_members_at_once_is_detected() {
     for (nodes, left) in [(4, 2), (10, 2), (10, 5), (32, 4)] {
         let mut cluster = settled(15, nodes);
         (left..nodes).for_each(|node| cluster.crash(node));
@@ -204,7 +204,7 @@ fn a_probe_round_without_a_witness_raises_no_suspicion() {
 }
 
 #[test]
-fn a_member_that_is_deaf_again_and_again_returns_once() {
+fn a_member_that_is_deaf_repeatedly_recovers_once() {
     let mut cluster = Cluster::formed(1, 24, lan());
     cluster.log_events(false);
     cluster.run_for(secs(15));

@@ -200,7 +200,7 @@ fn tags_of(bytes: usize, first: usize) -> Tags {
 }
 
 #[test]
-fn much_gossip_never_exceeds_a_datagram() {
+fn full_gossip_never_exceeds_a_datagram() {
     // The largest tags, and the longest name.
     for (name_bytes, tags_bytes) in [(63, 1_024), (253, 834)] {
         let long = "x".repeat(name_bytes - 3);
@@ -263,7 +263,7 @@ fn join_through_any_of_several_seeds() {
 }
 
 #[test]
-fn alone_node_keeps_trying() {
+fn a_node_without_peers_keeps_trying_to_join() {
     let mut cluster = Cluster::new(11);
     let seed = "10.0.0.2:7946".parse().unwrap();
     let early = cluster.add("early", lan(), vec![seed]);

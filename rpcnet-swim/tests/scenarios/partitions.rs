@@ -96,7 +96,7 @@ fn serving(cluster: &Cluster, policy: &SplitBrainPolicy) -> Vec<usize> {
 }
 
 #[test]
-fn one_side_of_a_split_serves_and_all_after_it() {
+fn one_side_of_a_split_serves_and_all_serve_after_it() {
     let policies = [
         SplitBrainPolicy::keep_majority(),
         SplitBrainPolicy::keep_oldest(),
@@ -181,7 +181,7 @@ fn the_last_survivor_of_three_cannot_tell_and_says_isolated() {
 }
 
 #[test]
-fn of_two_each_finds_the_other_failed_and_the_second_name_is_the_minority() {
+fn in_a_split_of_two_the_second_name_is_the_minority() {
     let mut cluster = settled(4, 2);
     cluster.network().isolate([1], 1);
     cluster.run_for(secs(20));

@@ -108,7 +108,7 @@ fn block(detector: Detector) -> (usize, usize) {
 }
 
 #[test]
-fn who_is_blocked_kills_nobody_unless_nobody_has_to_witness_it() {
+fn a_blocked_observer_fails_no_member_unless_misses_need_no_witness() {
     let (_, benign) = block(Detector::rpcnet());
     assert_eq!(benign, 0);
     let (blocked, swim) = block(Detector::swim());
@@ -120,7 +120,7 @@ fn who_is_blocked_kills_nobody_unless_nobody_has_to_witness_it() {
 }
 
 #[test]
-fn a_member_that_was_killed_by_mistake_comes_back() {
+fn a_member_declared_failed_by_mistake_recovers() {
     for detector in Detector::all() {
         let name = detector.name().to_owned();
         let mut cluster = settled(5, 8, detector);
@@ -156,7 +156,7 @@ fn rivals_exchange_their_full_state_now_and_then() {
 }
 
 #[test]
-fn a_partition_that_rivals_forget_never_heals() {
+fn a_partition_that_outlasts_the_memory_of_rivals_never_heals() {
     let heals = |detector| {
         let mut cluster = settled(2, 10, detector);
         let (left, right): (Vec<_>, Vec<_>) = (0..10).partition(|node| *node < 5);

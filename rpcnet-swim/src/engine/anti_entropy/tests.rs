@@ -214,7 +214,7 @@ fn a_large_view_that_differs_in_all_parts_is_answered_with_as_many_pages_as_may_
 }
 
 #[test]
-fn what_a_joiner_pulls_first_is_no_news_but_it_itself_is() {
+fn a_joiner_gossips_itself_and_not_what_it_pulled() {
     let addr = |n: u16| SocketAddr::from(([127, 0, 0, 1], n));
     let node = |name: &str, n: u16| {
         let (config, id) = (ClusterConfig::lan(), NodeId::new(name, 1));

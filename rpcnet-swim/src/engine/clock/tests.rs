@@ -81,7 +81,7 @@ fn events(engine: &mut Engine) -> Vec<Event> {
 }
 
 #[test]
-fn an_epoch_from_the_future_kills_no_name() {
+fn an_epoch_from_the_future_blocks_no_name() {
     let mut observer = engine("observer", TODAY, 1);
     let knows = record("x", TODAY, 0, 2, alive());
     forge(&mut observer, Time::ZERO, ("y", TODAY, 1), hello("y", 3));
@@ -218,7 +218,7 @@ fn a_node_whose_clock_lags_says_so_until_it_is_set() {
 }
 
 #[test]
-fn a_clock_that_is_set_back_turns_nobody_away() {
+fn a_clock_that_is_set_back_refuses_no_member() {
     let mut observer = engine("observer", TODAY, 1);
     let now = Time::from_millis(1_000);
     observer.set_wall_clock(now, 5_000);
@@ -235,7 +235,7 @@ fn a_clock_that_is_set_back_turns_nobody_away() {
 }
 
 #[test]
-fn a_life_that_begins_anew_is_told() {
+fn a_new_epoch_is_reported_as_an_event() {
     let mut me = engine("me", TODAY, 1);
     me.on_claim_about_self(Time::ZERO, &record("me", TODAY, 0, 1, Claim::Left));
     assert_eq!(me.id().epoch, TODAY + 1);
@@ -250,7 +250,7 @@ proptest! {
     /// Whatever somebody says of a node, there is a next epoch or incarnation for it to say
     /// otherwise, and no observer refuses that one.
     #[test]
-    fn a_node_can_always_go_past_what_is_said_of_it(
+    fn a_node_can_always_exceed_the_epoch_claimed_of_it(
         claims in prop::collection::vec(
             (
                 prop_oneof![

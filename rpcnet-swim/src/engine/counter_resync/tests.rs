@@ -89,7 +89,7 @@ impl Pair {
 }
 
 #[test]
-fn a_forged_counter_locks_no_member_out() {
+fn a_forged_counter_blocks_no_member() {
     for counters in [
         vec![u64::MAX],
         vec![1_000],
@@ -128,7 +128,7 @@ fn a_member_that_is_far_ahead_after_a_long_silence_is_heard() {
 }
 
 #[test]
-fn what_is_sent_again_moves_no_window_and_draws_one_question_in_an_interval() {
+fn a_replayed_datagram_moves_no_window_and_causes_one_challenge_an_interval() {
     let mut pair = Pair::new();
     pair.run_for(Duration::from_secs(120));
     let (sent, window) = (pair.sent.clone(), window(&pair));

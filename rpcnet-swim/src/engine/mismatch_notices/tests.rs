@@ -95,7 +95,7 @@ fn a_notice_about_something_that_was_not_sent_does_nothing() {
 }
 
 #[test]
-fn a_flood_from_anywhere_draws_few_notices_and_events() {
+fn a_flood_causes_few_notices_and_events() {
     let mut seed = engine(1, keyed(7));
     let (_, sent) = hello(keyed(8));
     for port in 2..1_002 {
@@ -119,7 +119,7 @@ fn a_flood_from_anywhere_draws_few_notices_and_events() {
 }
 
 #[test]
-fn what_was_changed_on_the_way_and_what_is_short_draws_nothing() {
+fn a_corrupted_or_short_datagram_gets_no_notice() {
     let mut seed = engine(1, keyed(7));
     let (_, mut sent) = hello(keyed(7));
     *sent.last_mut().unwrap() ^= 1;

@@ -64,7 +64,7 @@ fn unanswered(engine: &mut Engine, from: Time, time: Duration) -> HashMap<u16, u
 }
 
 #[test]
-fn hearsay_alone_ends_no_life() {
+fn an_unproven_claim_supersedes_no_node() {
     let mut engine = member();
     engine.on_claim_about_self(Time::ZERO, &record("me", 2_000, 66, alive()));
     assert_eq!(engine.state(), MembershipState::Active);
@@ -107,7 +107,7 @@ fn a_forger_makes_no_node_dial_without_bound() {
 }
 
 #[test]
-fn an_epoch_that_is_over_is_gone_past_without_a_dial() {
+fn a_former_epoch_is_exceeded_without_a_dial() {
     for (port, claim) in [(66, Claim::Failed), (66, Claim::Left), (1, alive())] {
         let mut engine = member();
         engine.on_claim_about_self(Time::ZERO, &record("me", 2_000, port, claim));
@@ -118,7 +118,7 @@ fn an_epoch_that_is_over_is_gone_past_without_a_dial() {
 }
 
 #[test]
-fn a_superseded_node_is_isolated_no_more() {
+fn supersession_ends_isolation() {
     let mut engine = member();
     engine.partition.isolate(3);
     engine.on_claim_about_self(Time::ZERO, &record("me", 2_000, 5, alive()));

@@ -76,7 +76,7 @@ fn few_suspicions_at_a_time_start_no_check() {
 }
 
 #[test]
-fn answers_before_a_cut_do_not_count_towards_its_end() {
+fn answers_before_a_partition_do_not_count_towards_its_end() {
     let mut node = engine();
     for member in 0..40 {
         node.record_round_outcome(Time::ZERO, name_key(&format!("m{member}")), true);

@@ -82,7 +82,7 @@ fn a_fresh_seed_is_dialled_at_once() {
 }
 
 #[test]
-fn a_node_that_was_let_in_once_stays_in_when_it_is_alone() {
+fn a_joined_node_stays_joined_when_it_is_alone() {
     let mut engine = engine(1);
     engine.join.joined = true;
     let (lookups, _) = drive(&mut engine, Duration::from_secs(60), |lookup| {
@@ -95,7 +95,7 @@ fn a_node_that_was_let_in_once_stays_in_when_it_is_alone() {
 }
 
 #[test]
-fn a_node_that_is_its_only_seed_is_in_at_once() {
+fn a_node_that_is_its_only_seed_is_joined_at_once() {
     let mut engine = engine(1);
     engine.handle_seeds(Time::ZERO, &[addr(1)]);
     assert!(engine.is_joined());
@@ -182,7 +182,7 @@ fn begins_a_cluster(reflecting: &[u16]) -> bool {
 }
 
 #[test]
-fn one_seed_that_sends_back_what_comes_makes_nobody_begin_a_cluster() {
+fn one_reflecting_seed_bootstraps_no_cluster() {
     assert!(!begins_a_cluster(&[]));
     assert!(!begins_a_cluster(&[2]));
     // All of them are this node itself, behind a translation of addresses.

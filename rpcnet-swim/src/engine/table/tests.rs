@@ -66,7 +66,7 @@ fn check(table: &mut Table, from: Time) {
 }
 
 #[test]
-fn all_that_is_derived_stays_true() {
+fn derived_indexes_stay_consistent() {
     let mut rng = Rng::with_seed(3);
     let mut table = Table::new(u64::MAX / 2, 7);
     table.set_own_version(Time::ZERO, 1, 0);
@@ -94,7 +94,7 @@ fn all_that_is_derived_stays_true() {
 }
 
 #[test]
-fn each_is_probed_once_a_pass_while_members_come_and_go() {
+fn each_member_is_probed_once_a_pass_while_members_come_and_go() {
     let mut rng = Rng::with_seed(9);
     let mut table = Table::new(0, 7);
     for key in 1..=20 {
@@ -130,7 +130,7 @@ fn successors_follow_the_ring_and_skip_the_dead() {
 }
 
 #[test]
-fn an_address_remembers_the_latest_of_those_who_lived_there() {
+fn an_address_counts_its_latest_member_alone_as_missing() {
     let mut rng = Rng::with_seed(1);
     let mut table = Table::new(u64::MAX, 7);
     let addr = entry(1).addr();

@@ -38,7 +38,7 @@ fn events(engine: &mut Engine) -> Vec<Event> {
 }
 
 #[test]
-fn tombstones_lock_nobody_out() {
+fn tombstones_keep_no_newcomer_out() {
     let mut seed = small(8);
     for n in 0..8 {
         hearsay(&mut seed, Time::from_millis(n), n as u32);
@@ -62,7 +62,7 @@ fn tombstones_lock_nobody_out() {
 }
 
 #[test]
-fn nobody_is_forgotten_out_of_a_cut_to_make_room() {
+fn no_partitioned_member_is_evicted_to_make_room() {
     let mut seed = small(8);
     (0..8).for_each(|n| hearsay(&mut seed, Time::ZERO, n));
     for n in 0..6 {
@@ -80,7 +80,7 @@ fn nobody_is_forgotten_out_of_a_cut_to_make_room() {
 }
 
 #[test]
-fn members_that_were_never_heard_lock_nobody_out() {
+fn unheard_members_keep_no_newcomer_out() {
     let mut seed = small(8);
     (0..20).for_each(|n| hearsay(&mut seed, Time::ZERO, n));
     assert_eq!(seed.live_count(), 9, "hearsay takes nobody's place");
@@ -105,7 +105,7 @@ fn members_that_were_never_heard_lock_nobody_out() {
 }
 
 #[test]
-fn who_is_not_let_in_is_told_why_and_not_welcomed() {
+fn a_refused_joiner_is_told_why_and_not_welcomed() {
     let mut seed = small(2);
     for port in [10, 11] {
         greet(
@@ -156,7 +156,7 @@ fn two_names_of_one_hash_are_told_apart() {
 }
 
 #[test]
-fn an_address_of_no_use_is_refused_as_in_a_config() {
+fn an_unusable_address_is_refused_as_in_a_config() {
     let mut node = engine("node", 1, 1);
     let unusable = [
         "0.0.0.0:7",

@@ -134,7 +134,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
-    fn valid_looking_messages_of_anybody_unbound_nothing(
+    fn well_formed_messages_exceed_no_bound(
         inputs in prop::collection::vec(
             (any_payload(), any_key(), any_epoch(), any::<bool>(), 1u16..9, 0u64..900),
             1..150,

@@ -51,7 +51,7 @@ fn at(addr: SocketAddr, record: Record) -> Record {
 }
 
 #[test]
-fn residents_of_one_address_are_bounded_however_they_get_there() {
+fn members_at_one_address_are_bounded_whatever_the_claims() {
     let mut pair = Pair::new();
     let mut bytes = 0;
     let mut n = 0;

@@ -22,7 +22,7 @@ fn state(node: &Engine) -> MemberState {
 }
 
 #[test]
-fn words_fail_nobody() {
+fn claims_alone_fail_no_member() {
     let mut node = observer();
     while node.poll_transmit().is_some() {}
     told(&mut node, Time::ZERO, Claim::Failed);
@@ -34,7 +34,7 @@ fn words_fail_nobody() {
 }
 
 #[test]
-fn a_failure_is_believed_of_one_that_two_suspect_for_a_while_or_that_was_missed() {
+fn a_failed_claim_is_believed_of_a_member_that_two_suspect_or_that_was_missed() {
     let mut two = Suspectors::default();
     two.merge(Confirmation::new(1, 2.0));
     two.merge(Confirmation::new(2, 2.0));
@@ -59,7 +59,7 @@ fn a_failure_is_believed_of_one_that_two_suspect_for_a_while_or_that_was_missed(
 }
 
 #[test]
-fn one_that_is_said_to_have_left_and_speaks_hears_of_it() {
+fn a_member_reported_left_that_still_speaks_is_told() {
     let (mut node, mut x) = (engine("node", 1, 1), engine("x", 5, 2));
     node.merge(Time::ZERO, x.own_record(), RecordSource::Gossip);
     x.merge(Time::ZERO, node.own_record(), RecordSource::Gossip);
