@@ -133,7 +133,7 @@ impl<D: DetectorHooks> Engine<D> {
             self.address.pinged_at = now;
             self.address.answers = 0;
             self.check_claimant(now);
-            if self.join.joined && self.address.status == AddressStatus::Unreachable {
+            if self.join.is_joined() && self.address.status == AddressStatus::Unreachable {
                 // The members that could not reach it are gone.
                 self.address.status = AddressStatus::Unconfirmed;
                 self.set_self_unreachable(now, false);
@@ -232,7 +232,7 @@ impl<D: DetectorHooks> Engine<D> {
     /// guessed address, that one is advertised.
     pub(super) fn note_seen_by_first_peer(&mut self, now: Time, addr: SocketAddr) {
         let address = &self.address;
-        let alone = self.table.live().is_empty() && !self.join.joined;
+        let alone = self.table.live().is_empty() && !self.join.is_joined();
         let open = address.guessed && !address.fixed && address.changed_at.is_none();
         let nears = addr.ip().is_loopback() && !self.local.addr.ip().is_loopback();
         if alone && is_usable(addr) && !nears {

@@ -59,7 +59,7 @@ impl<D: DetectorHooks> Engine<D> {
         }
         let unit = self.config.probe_interval;
         if view == self.table.view() {
-            self.join.view_complete = self.join.joined;
+            self.join.complete_view();
             self.anti_entropy.fruitless = 0;
             self.count_agreement(now);
             // A peer that agrees says nothing of the others.

@@ -90,14 +90,14 @@ impl<D: DetectorHooks> Engine<D> {
     /// Stores why this node was refused, and emits it while this node has not joined.
     pub(super) fn note_join_refusal(&mut self, by: std::net::SocketAddr, reason: JoinRefusal) {
         let is_news = self.join.refusal.replace((by, reason)) != Some((by, reason));
-        if is_news && !self.join.joined {
+        if is_news && !self.join.is_joined() {
             self.emit(Event::JoinRefused { by, reason });
         }
     }
 
     /// Last seed that answered and refused to let this node in, and why; none once it has joined.
     pub fn join_refusal(&self) -> Option<(std::net::SocketAddr, JoinRefusal)> {
-        self.join.refusal.filter(|_| !self.join.joined)
+        self.join.refusal.filter(|_| !self.join.is_joined())
     }
 
     /// Reports that the table is full, at most once in [`FULL_REPORT_ROUNDS`].

@@ -131,7 +131,7 @@ impl<D: DetectorHooks> Engine<D> {
         self.gossip_queue = GossipQueue::default();
         self.timers.clear(NamedTimer::Gossip);
         self.events = BoundedQueue::new();
-        self.join.joined = true;
+        self.join.enter();
     }
 
     /// Fill levels of everything that could grow.

@@ -140,7 +140,7 @@ impl<D: DetectorHooks> Internals<'_, D> {
 
     /// Whether this node has joined, and each of its seeds is a member.
     pub fn has_found_all_seeds(&self) -> bool {
-        self.0.join.joined && self.0.unknown_seeds().next().is_none()
+        self.0.join.is_joined() && self.0.unknown_seeds().next().is_none()
     }
 
     /// Sets when the probe timer fires next.

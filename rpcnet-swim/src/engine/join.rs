@@ -21,12 +21,20 @@ use crate::time::Time;
 use crate::unicast::is_usable_from;
 use crate::wire::{Claim, Payload, Record, Writer};
 
+/// Progress of a node into its cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum JoinStage {
+    Joining,
+    /// A seed let this node in, or it needs none.
+    Joined,
+    /// The view has agreed with another member's since.
+    ViewComplete,
+}
+
 /// Progress of joining, and known addresses of the cluster.
 #[derive(Debug)]
 pub(crate) struct JoinState {
-    pub(crate) joined: bool,
-    /// Whether this node's view has agreed with another member's since it joined.
-    pub(super) view_complete: bool,
+    stage: JoinStage,
     /// View hash of the member that let this node in, as it was then.
     peer_view: Option<u64>,
     pub(super) seeds: Seeds,
@@ -46,8 +54,7 @@ pub(crate) struct JoinState {
 impl JoinState {
     pub(crate) fn new(secret: u64) -> Self {
         Self {
-            joined: false,
-            view_complete: false,
+            stage: JoinStage::Joining,
             peer_view: None,
             seeds: Seeds::new(),
             address_book: VecDeque::new(),
@@ -56,6 +63,30 @@ impl JoinState {
             conflict_reported: false,
             refusal: None,
             secret,
+        }
+    }
+
+    pub(crate) fn is_joined(&self) -> bool {
+        self.stage != JoinStage::Joining
+    }
+
+    /// Takes note that this node is in. Says whether that is new.
+    pub(crate) fn enter(&mut self) -> bool {
+        let is_new = !self.is_joined();
+        if is_new {
+            self.stage = JoinStage::Joined;
+        }
+        is_new
+    }
+
+    pub(super) fn is_view_complete(&self) -> bool {
+        self.stage == JoinStage::ViewComplete
+    }
+
+    /// Takes note that the view agrees with another member's.
+    pub(super) fn complete_view(&mut self) {
+        if self.is_joined() {
+            self.stage = JoinStage::ViewComplete;
         }
     }
 
@@ -80,8 +111,10 @@ impl JoinState {
 
     /// Starts over as a node that has not joined; known addresses are kept.
     pub(super) fn reset(&mut self) {
-        self.joined = !self.seeds.reset();
-        self.view_complete = false;
+        self.stage = match self.seeds.reset() {
+            true => JoinStage::Joining,
+            false => JoinStage::Joined,
+        };
         (self.peer_view, self.refusal) = (None, None);
     }
 
@@ -282,7 +315,7 @@ impl<D: DetectorHooks> Engine<D> {
                 },
             );
         }
-        self.join.joined = true;
+        self.join.enter();
     }
 
     pub(super) fn on_welcome(
@@ -310,7 +343,7 @@ impl<D: DetectorHooks> Engine<D> {
         {
             return;
         }
-        let first = !std::mem::replace(&mut self.join.joined, true);
+        let first = self.join.enter();
         if first {
             self.enqueue_gossip(now, self.local.key);
         }
@@ -318,7 +351,7 @@ impl<D: DetectorHooks> Engine<D> {
         if view != self.table.view() {
             self.start_pull(now, sender.key, first);
         } else {
-            self.join.view_complete = true;
+            self.join.complete_view();
         }
     }
 
@@ -327,8 +360,8 @@ impl<D: DetectorHooks> Engine<D> {
     /// again, and so is every member of the round robin.
     pub(super) fn on_full_state(&mut self, now: Time, from: u64) {
         if self.join.peer_view == Some(self.table.view()) {
-            self.join.view_complete = true;
-        } else if !self.join.view_complete {
+            self.join.complete_view();
+        } else if !self.join.is_view_complete() {
             self.start_probe(now, from);
         }
     }
@@ -336,7 +369,7 @@ impl<D: DetectorHooks> Engine<D> {
     /// Whether this node has joined and its view has agreed with another member's since, or there
     /// is no other member: it knows all members that those who let it in know.
     pub fn is_view_complete(&self) -> bool {
-        self.is_joined() && (self.join.view_complete || self.table.live().is_empty())
+        self.is_joined() && (self.join.is_view_complete() || self.table.live().is_empty())
     }
 
     pub(super) fn on_refused(&mut self, now: Time, sender: Sender, echo: u64, known: Record) {

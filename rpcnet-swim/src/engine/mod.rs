@@ -508,7 +508,7 @@ impl<D: DetectorHooks> Engine<D> {
 
     /// Whether this node has joined: a seed let it in, or it needs none.
     pub fn is_joined(&self) -> bool {
-        self.join.joined && self.phase == Phase::Active
+        self.join.is_joined() && self.phase == Phase::Active
     }
 
     /// Whether this node has left; then the engine does nothing more.

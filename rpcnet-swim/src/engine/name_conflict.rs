@@ -72,7 +72,7 @@ impl<D: DetectorHooks> Engine<D> {
                 by: self.id_with_epoch(successor.epoch),
                 addr: successor.addr,
             },
-            (Phase::Active, _) if !self.join.joined => MembershipState::Joining,
+            (Phase::Active, _) if !self.join.is_joined() => MembershipState::Joining,
             (Phase::Active, _) => MembershipState::Active,
             _ => MembershipState::Left,
         }
@@ -437,8 +437,8 @@ impl<D: DetectorHooks> Engine<D> {
                 newer: self.local.addr,
             });
         }
-        if self.phase == Phase::Active {
-            self.join.joined |= self.join.has_only_seed(sender.addr);
+        if self.phase == Phase::Active && self.join.has_only_seed(sender.addr) {
+            self.join.enter();
         }
     }
 

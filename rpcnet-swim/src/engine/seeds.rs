@@ -166,7 +166,7 @@ impl<D: DetectorHooks> Engine<D> {
             }
         } else if is_seed || self.join.seeds.attempts == 0 {
             // There is no other address to join through.
-            self.join.joined = true;
+            self.join.enter();
         }
         #[cfg(all(test, feature = "sim"))]
         if self.join.seeds.lookup_loops {
@@ -216,7 +216,7 @@ impl<D: DetectorHooks> Engine<D> {
     /// Schedules the bootstrap of a cluster, as this node is one of its seeds and no other may let
     /// it in.
     pub(super) fn schedule_bootstrap(&mut self, now: Time) {
-        if self.join.joined || self.join.seeds.bootstrap_at.is_some() {
+        if self.join.is_joined() || self.join.seeds.bootstrap_at.is_some() {
             return;
         }
         let wait = BOOTSTRAP_AFTER_ROUNDS * self.config.probe_interval;
@@ -255,8 +255,8 @@ impl<D: DetectorHooks> Engine<D> {
             return;
         }
         self.join.seeds.lookup_wanted = true;
-        if !self.join.joined && self.join.seeds.bootstrap_at.is_some_and(|at| at <= now) {
-            self.join.joined = true;
+        if !self.join.is_joined() && self.join.seeds.bootstrap_at.is_some_and(|at| at <= now) {
+            self.join.enter();
             self.join.seeds.bootstrapped = true;
         }
         if !self.needs_join(now) {
@@ -285,14 +285,19 @@ impl<D: DetectorHooks> Engine<D> {
         }
         let wait = self.next_join_wait();
         self.timers.set(NamedTimer::Join, now + wait);
-        if let Some(at) = self.join.seeds.bootstrap_at.filter(|_| !self.join.joined) {
+        if let Some(at) = self
+            .join
+            .seeds
+            .bootstrap_at
+            .filter(|_| !self.join.is_joined())
+        {
             self.timers.set_no_later(NamedTimer::Join, at);
         }
     }
 
     /// Whether this node tries to join: it has not joined, has no other member, or hears none.
     fn needs_join(&self, now: Time) -> bool {
-        !self.join.joined || self.table.live().is_empty() || self.is_isolated(now)
+        !self.join.is_joined() || self.table.live().is_empty() || self.is_isolated(now)
     }
 
     /// Time until the next attempt to join, which grows.

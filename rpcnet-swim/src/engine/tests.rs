@@ -44,15 +44,15 @@ fn suspect() -> Claim {
     Claim::Suspect(suspectors)
 }
 
-/// A round to `x` went unanswered, if it is known.
+/// Leaves a round to `x` unanswered, if it is known.
 fn missed(engine: &mut Engine) {
     if let Some(entry) = engine.table.get_mut(crate::id::name_key("x")) {
         entry.faults_mut().evidence.add_miss(0.1);
     }
 }
 
-/// Every kind of claim of `x` at epoch 5 or 6 and incarnation 3 or 4, on each state at epoch 5
-/// and incarnation 3.
+/// Applies every kind of claim about `x` at epoch 5 or 6 and incarnation 3 or 4 to each state at
+/// epoch 5 and incarnation 3.
 #[test]
 fn claims_are_ordered() {
     use MemberState::{Alive, Failed, Left, Suspect};
@@ -63,7 +63,7 @@ fn claims_are_ordered() {
             record("x", 5, 3, 2, alive()),
             RecordSource::Gossip,
         );
-        // What others say of a failure is believed of one that was missed.
+        // The claim that it failed is believed of a member that was missed.
         for _ in 0..2 {
             missed(&mut engine);
             let known = record("x", 5, 3, 2, before.clone());
@@ -144,7 +144,7 @@ fn a_newer_epoch_that_is_not_inserted_replaces_no_older_one() {
         RecordSource::Gossip,
     );
     while engine.poll_event().is_some() {}
-    // At the address of somebody who started later still.
+    // The address of a member that started later still.
     engine.merge(
         Time::ZERO,
         record("x", 6, 0, 3, alive()),
@@ -185,13 +185,13 @@ fn alive_records_leave_the_gossip_queue_once_many_peers_in_a_row_agree() {
         }
         ["x", "y", "z"].map(|name| engine.gossip_queue.contains(key(name)))
     };
-    // The view has not come to rest.
+    // The view is not stable yet.
     assert_eq!(agree(0, 99, None), [true; 3]);
     // One less than enough in a row, twice.
     assert_eq!(agree(2, 15, None), [true; 3]);
     assert_eq!(agree(2, 1, Some(7)), [true; 3]);
     assert_eq!(agree(2, 15, None), [true; 3]);
-    // What a view does not show stays.
+    // What a view hash does not show stays.
     assert_eq!(agree(2, 1, None), [false, true, true]);
 }
 
@@ -286,7 +286,7 @@ fn a_refuted_miss_counts_as_loss() {
     );
     assert_eq!(miss_and_refute(&mut engine, 200), MemberState::Alive);
 
-    // Who was held failed was gone, whatever it says when it is back.
+    // A failed member was gone, whatever it says when it is back.
     let before = engine.network.loss();
     engine.on_missed_probe(Time::ZERO, x);
     let failed = record("x", 5, 200, 2, Claim::Failed);
@@ -301,7 +301,7 @@ fn a_refuted_miss_counts_as_loss() {
     );
 }
 
-/// Of a round that nobody witnessed one learns about the network, but not once nobody is heard.
+/// A round without a witness says something about the network, unless no member is heard.
 #[test]
 fn an_unwitnessed_round_counts_as_loss_unless_this_node_is_isolated() {
     let mut engine = engine("me", 1, 1);
@@ -421,7 +421,7 @@ fn members_are_bounded() {
         engine.merge(Time::ZERO, newcomer, RecordSource::Gossip);
     }
     assert_eq!(engine.live_count(), MEMBERS_MAX + 1);
-    // One that is known may come back all the same.
+    // A known member may come back all the same.
     let back = record("m5", 2, 0, 77, alive());
     engine.merge(Time::ZERO, back, RecordSource::Gossip);
     assert_eq!(engine.member("m5").unwrap().id.epoch, 2);

@@ -1,4 +1,4 @@
-//! Unit tests of the advertised address: observations, silence, conflicts.
+//! Advertised address: observations, silence, conflicts.
 
 use std::time::Duration;
 
@@ -42,7 +42,7 @@ fn distinct_peers_have_to_agree_on_another_address() {
         "10.0.0.1:7",
     ];
     assert_eq!(candidate(9, &split), None, "as many see the one advertised");
-    // A port for each of them: the one that is bound.
+    // Another port for each of them: the bound one is taken.
     let translated = ["10.0.0.2:1001", "10.0.0.2:1002", "10.0.0.2:1003"];
     assert_eq!(candidate(9, &translated), Some(addr("10.0.0.2:7")));
     assert_eq!(
@@ -132,7 +132,7 @@ fn observations_move_a_node_only_if_no_ping_arrives_and_they_answer_its_datagram
         let mut engine = engine(config, "10.0.0.1:7");
         know(&mut engine, 5);
         engine.datagram_counter = 100;
-        // Nothing is overdue, so no time is taken for a stop of the process.
+        // Nothing is overdue, so the time does not count as a stall.
         engine.timers = Default::default();
         let at = Time::from_millis;
         if let Some(ping_at) = ping_at {
@@ -210,7 +210,7 @@ fn a_node_knows_its_own_record_whatever_the_scope_of_its_address() {
     let own = addr("[fe80::1%4]:7");
     let mut node = Engine::new(config, NodeId::new("n", 1), own, Time::ZERO, 7).unwrap();
     node.handle_seeds(Time::ZERO, &[]);
-    // As others pass it on: the wire carries no scope.
+    // As others gossip it: the wire carries no scope.
     let mut echo = node.own_record();
     echo.addr = addr("[fe80::1]:7");
     node.on_claim_about_self(Time::ZERO, &echo);
@@ -221,7 +221,7 @@ fn a_node_knows_its_own_record_whatever_the_scope_of_its_address() {
     echo.addr = addr("[fe80::2]:7");
     node.on_claim_about_self(Time::ZERO, &echo);
     assert_eq!(node.id().epoch, 1);
-    // Another address is another process.
+    // A record with another address is another process's.
     echo.addr = addr("[fe80::3]:7");
     node.on_claim_about_self(Time::ZERO, &echo);
     assert!(node.id().epoch > 1);

@@ -1,4 +1,4 @@
-//! Pages, and what a sync costs.
+//! Anti-entropy: pages, and the cost of a sync.
 
 use std::net::SocketAddr;
 
@@ -44,7 +44,7 @@ fn buckets_tile_the_keys() {
     assert!((1..DIGEST_BUCKETS).all(|b| bucket_last(b - 1) + 1 == bucket_first(b)));
 }
 
-/// What it takes to make two views equal that differ in some members, sealed and with three tags.
+/// Cost of making two views equal that differ in some members, sealed and with three tags.
 #[cfg(feature = "sim")]
 mod cost {
     use std::net::SocketAddr;
@@ -68,14 +68,14 @@ mod cost {
                     "{nodes:5}, {differing:3}: {datagrams:3} {bytes:7}, {:4} {:7}",
                     whole.0, whole.1
                 );
-                // An answer is 18 pages at most, so that parts of a large view wait for the next.
+                // An answer is 18 pages at most, so that buckets of a large view wait for the next.
                 let is_whole = nodes <= 1_000 || differing <= 10;
                 assert_eq!(
                     a.table.view() == b.table.view(),
                     is_whole,
                     "{nodes}, {differing}"
                 );
-                // The digest, and for each that differs its part of the view and its record.
+                // The digest, and for each that differs its bucket of the view and its record.
                 let part = nodes.div_ceil(DIGEST_BUCKETS) * 16 + 100;
                 let summaries = (differing * part).min(nodes * 16 + 1_600);
                 assert!(bytes <= 1_200 + summaries + differing * 250, "{bytes}");
@@ -138,7 +138,7 @@ mod cost {
         cost
     }
 
-    /// Delivers all that they have to say; datagrams and bytes, with UDP and IPv4 headers.
+    /// Delivers all their datagrams; counts datagrams and bytes, with UDP and IPv4 headers.
     fn talk(a: &mut Engine, b: &mut Engine) -> (usize, usize) {
         let (mut datagrams, mut bytes) = (0, 0);
         loop {
@@ -203,7 +203,7 @@ fn a_large_view_that_differs_in_all_parts_is_answered_with_as_many_pages_as_may_
         pages
     };
     assert!(answers(&theirs).is_empty());
-    // Two parts far apart, the last one among them.
+    // Two buckets far apart, the last one among them.
     (theirs[3], theirs[DIGEST_BUCKETS - 1]) = (1, 1);
     let two = answers(&theirs);
     assert_eq!((two.len(), two[1].last), (2, u64::MAX));
@@ -258,9 +258,9 @@ fn a_joiner_gossips_itself_and_not_what_it_pulled() {
     assert_eq!(joiner.view_hash(), seed.view_hash());
     assert_eq!(joiner.live_count(), 302);
     assert!(joiner.gossip_queue.contains(joiner.local.key));
-    // And the seed, whose own word it has.
+    // And the seed, which it heard itself.
     assert_eq!(joiner.gossip_queue.len(), 2);
-    // What happens from now on is news again.
+    // What happens from now on is gossiped again.
     joiner.merge(Time::ZERO, changed, RecordSource::Gossip);
     assert_eq!(joiner.gossip_queue.len(), 3);
 }

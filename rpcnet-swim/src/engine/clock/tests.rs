@@ -1,4 +1,4 @@
-//! Epochs at the far ends.
+//! Clocks: epochs at the far ends.
 
 use std::net::SocketAddr;
 
@@ -11,7 +11,7 @@ use crate::id::NodeId;
 use crate::tags::Tags;
 use crate::wire::{Claim, Envelope, Message, Origin, Record};
 
-/// What the clocks show at the start: some day in 2023.
+/// Wall clock at the start: some day in 2023.
 const TODAY: u64 = 1_700_000_000_000;
 const DAY: u64 = 86_400_000;
 
@@ -41,7 +41,7 @@ fn alive() -> Claim {
     Claim::Alive(Tags::new())
 }
 
-/// Hands over what somebody forged in the name of a member.
+/// Delivers a forgery in the name of a member.
 fn forge(engine: &mut Engine, now: Time, from: (&str, u64, u64), payload: Payload) {
     let (name, epoch, counter) = from;
     let origin = Origin {
@@ -98,7 +98,7 @@ fn an_epoch_from_the_future_blocks_no_name() {
         assert_eq!(observer.member("x").unwrap().id.epoch, TODAY, "{epoch}");
     }
     assert_eq!(observer.stats().future_records, 3);
-    // Up to a day it is believed, and whoever has the name goes past it.
+    // Up to a day it is believed, and the owner of the name exceeds it.
     let updates = vec![record("x", TODAY + DAY, 0, 8, alive())];
     forge(
         &mut observer,
@@ -223,7 +223,7 @@ fn a_clock_that_is_set_back_refuses_no_member() {
     let now = Time::from_millis(1_000);
     observer.set_wall_clock(now, 5_000);
     assert_eq!(observer.epoch_limit(now), TODAY + 1_000 + DAY);
-    // Nor does one that shows nonsense make room for what cannot be exceeded.
+    // Nor does a clock that shows nonsense make room for what cannot be exceeded.
     observer.set_wall_clock(now, u64::MAX);
     assert_eq!(observer.epoch_limit(now), EPOCH_MAX + DAY);
     let id = NodeId::new("x", EPOCH_MAX + 1);
@@ -247,8 +247,8 @@ fn a_new_epoch_is_reported_as_an_event() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(256))]
 
-    /// Whatever somebody says of a node, there is a next epoch or incarnation for it to say
-    /// otherwise, and no observer refuses that one.
+    /// Whatever is claimed of a node, it has a next epoch or incarnation to refute it, and no
+    /// observer refuses that one.
     #[test]
     fn a_node_can_always_exceed_the_epoch_claimed_of_it(
         claims in prop::collection::vec(
@@ -273,7 +273,7 @@ proptest! {
         observer.merge(now, me.own_record(), super::super::merge::RecordSource::Gossip);
         for (n, (epoch, incarnation, claim)) in claims.into_iter().enumerate() {
             let claim = [alive(), Claim::Failed, Claim::Left][claim].clone();
-            // At its own address, as a former life of it would be.
+            // At its own address, as a former instance of it would be.
             let updates = vec![record("me", epoch, incarnation, 1, claim)];
             for node in [&mut me, &mut observer] {
                 let payload = Payload::Gossip { updates: updates.clone() };

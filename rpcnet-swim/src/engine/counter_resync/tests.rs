@@ -1,4 +1,4 @@
-//! Counters at the far ends.
+//! Counter resynchronisation: counters at the far ends.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -14,7 +14,7 @@ fn addr(n: u16) -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], n))
 }
 
-/// Two members that know each other, and what has been sent between them.
+/// Two members that know each other, and the datagrams between them.
 struct Pair {
     now: Time,
     a: Engine,
@@ -74,7 +74,7 @@ impl Pair {
         self.now = end;
     }
 
-    /// Somebody with the cluster's key speaks in the name of `b`.
+    /// Sends in the name of `b`, with the cluster's key.
     fn forge(&mut self, counter: u64) {
         let origin = Origin {
             from: name_key("b"),
@@ -102,7 +102,7 @@ fn a_forged_counter_blocks_no_member() {
         for counter in &counters {
             pair.forge(*counter);
         }
-        // Within a few probe intervals it is heard again, and everything it says.
+        // Within a few probe intervals it is heard again, and everything it sends.
         pair.run_for(Duration::from_secs(5));
         let replayed = pair.a.stats().dropped.replayed;
         pair.b.set_tag(pair.now, "is", "heard").unwrap();
@@ -117,7 +117,7 @@ fn a_forged_counter_blocks_no_member() {
 #[test]
 fn a_member_that_is_far_ahead_after_a_long_silence_is_heard() {
     let mut pair = Pair::new();
-    // To others, meanwhile.
+    // To other members, meanwhile.
     pair.b.datagram_counter += 50 * COUNTER_JUMP_MAX;
     pair.run_for(Duration::from_secs(3));
     assert!(pair.a.stats().counter_checks > 0);
@@ -139,7 +139,7 @@ fn a_replayed_datagram_moves_no_window_and_causes_one_challenge_an_interval() {
     }
     let asked = pair.a.stats().counter_checks - before.counter_checks;
     assert_eq!(asked, 1);
-    // Only the member is asked, where it is known to be, and it does not answer for old ones.
+    // Only the member is asked, at its known address, and it does not answer for old ones.
     while let Some((to, mut datagram)) = pair.a.poll_transmit() {
         if to == addr(2) {
             pair.b.handle_datagram(pair.now, addr(1), &mut datagram);

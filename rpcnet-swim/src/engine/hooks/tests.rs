@@ -190,13 +190,13 @@ fn state(engine: &Engine<Varied>, name: &str) -> MemberState {
     engine.member(name).unwrap().state
 }
 
-/// What is there to see of a rule in one engine.
+/// Whether a rule shows in one engine.
 fn shows(rule: Rule, detector: Varied) -> bool {
     let mut engine = engine(detector);
     let key = name_key("x");
     engine.gossip_queue = Default::default();
     match rule {
-        // A round that nobody answers and nobody witnesses is no evidence.
+        // A round without an answer and without a witness is no evidence.
         Rule::Witness => {
             engine.start_probe(at(0), key);
             run(&mut engine, at(1_900));
@@ -223,7 +223,7 @@ fn shows(rule: Rule, detector: Varied) -> bool {
             probed(&engine, "x")
         }
         Rule::Ring => {
-            // Of four members the round robin asks nobody twice in four turns.
+            // Of four members the round robin probes none twice in four turns.
             let mut probed = Vec::new();
             for turn in 0..4 {
                 engine.probe_rounds.clear();
@@ -276,7 +276,7 @@ fn shows(rule: Rule, detector: Varied) -> bool {
     }
 }
 
-/// What others say is believed of one that was missed.
+/// Merges the claim that x failed, which is believed as x was missed.
 fn is_said_to_have_failed(engine: &mut Engine<Varied>, at: Time, incarnation: u32) {
     let entry = engine.table.get_mut(name_key("x"));
     entry
@@ -340,7 +340,7 @@ fn a_round_counts_if_as_many_helpers_witness_it_as_are_needed() {
             assert_eq!(misses(witnessed_by(needed), nacks), nacks >= needed);
         }
     }
-    // Not more than there are.
+    // No more helpers than there are.
     assert!(misses(witnessed_by(5), 3));
     assert!(!misses(witnessed_by(5), 2));
 }

@@ -1,4 +1,4 @@
-//! What a node that cannot open a datagram says, and what that does.
+//! Mismatch notices: what a node sends that cannot open a datagram, and the effect.
 
 use super::*;
 use crate::config::ClusterConfig;
@@ -67,7 +67,7 @@ fn a_joiner_of_another_cluster_is_told_why_and_so_is_the_seed() {
                 reason
             })
         );
-        // Told once.
+        // Reported once.
         joiner.handle_datagram(Time::ZERO, addr(1), &mut notice);
         assert_eq!(joiner.poll_event(), None);
     }
@@ -107,7 +107,7 @@ fn a_flood_causes_few_notices_and_events() {
     assert_eq!(seed.stats().dropped.unknown_key, 1_000);
     assert!(seed.mismatch_notices.answered.len() <= MISMATCH_NOTICES_MAX);
 
-    // And one address few of them in all.
+    // And one address gets few of them in all.
     let mut seed = engine(1, keyed(7));
     for tenth in 0..600 {
         let now = Time::from_millis(100 * tenth);

@@ -1,4 +1,4 @@
-//! What hearsay of a newer life of this node's name does, one input at a time.
+//! Name conflicts: effects of claims about a newer instance, one input at a time.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -48,7 +48,7 @@ fn alive() -> Claim {
     Claim::Alive(Tags::new())
 }
 
-/// Lets time pass without an answer from anybody, and counts the datagrams to each port.
+/// Lets time pass without an answer, and counts the datagrams to each port.
 fn unanswered(engine: &mut Engine, from: Time, time: Duration) -> HashMap<u16, usize> {
     let mut sent = HashMap::new();
     let end = from + time;

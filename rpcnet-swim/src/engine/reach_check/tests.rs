@@ -1,4 +1,4 @@
-//! What makes a node look how many members it reaches.
+//! Reach check: what starts one.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -38,7 +38,7 @@ fn engine() -> Engine {
     engine
 }
 
-/// News that these members are suspected by two others.
+/// Claims that these members are suspected by two others.
 fn suspect(engine: &mut Engine, now: Time, members: std::ops::Range<u16>) {
     for member in members {
         let mut votes = Suspectors::default();

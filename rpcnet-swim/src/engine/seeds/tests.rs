@@ -1,4 +1,4 @@
-//! Seeds that name the node itself, or another node each time.
+//! Seeds: those that name the node itself, or another node each time.
 
 use std::net::SocketAddr;
 
@@ -37,7 +37,7 @@ fn drive(
     (lookups, engine.stats().sent)
 }
 
-/// Does everything that is due up to this time.
+/// Handles everything that is due up to this time.
 fn run_to(engine: &mut Engine, end: Time) {
     while let Some(at) = engine.poll_timeout().filter(|at| *at <= end) {
         engine.handle_timeout(at);
@@ -74,7 +74,7 @@ fn a_fresh_seed_is_dialled_at_once() {
     engine.handle_seeds(Time::from_millis(1), &[addr(2), addr(3)]);
     assert_eq!(engine.poll_transmit().map(|(to, _)| to), Some(addr(3)));
     assert_eq!(engine.poll_transmit(), None);
-    // Not more of them than may be dialled in a probe interval.
+    // No more than may be dialled in a probe interval.
     let many: Vec<_> = (4..100).map(addr).collect();
     engine.handle_seeds(Time::from_millis(2), &many);
     let dialled = std::iter::from_fn(|| engine.poll_transmit()).count();
@@ -84,7 +84,7 @@ fn a_fresh_seed_is_dialled_at_once() {
 #[test]
 fn a_joined_node_stays_joined_when_it_is_alone() {
     let mut engine = engine(1);
-    engine.join.joined = true;
+    engine.join.enter();
     let (lookups, _) = drive(&mut engine, Duration::from_secs(60), |lookup| {
         vec![addr(1), addr(2 + lookup as u16)]
     });
@@ -117,7 +117,7 @@ fn a_node_that_is_one_of_its_seeds_begins_a_cluster_when_no_other_answers() {
         run_to(&mut engine, Time::from_millis(2_000));
         assert!(engine.is_joined() && engine.has_bootstrapped());
     }
-    // One that is no seed of its own goes on trying.
+    // A node that is no seed of its own goes on trying.
     let mut engine = engine(1);
     drive(&mut engine, Duration::from_secs(600), |_| vec![addr(2)]);
     assert!(!engine.is_joined());
@@ -132,7 +132,7 @@ fn an_address_that_is_known_to_be_its_own_is_not_dialled() {
     assert_eq!(engine.poll_transmit(), None);
 }
 
-/// A floating address, or one of a pod that is gone.
+/// A floating address, or that of a pod that is gone.
 #[test]
 fn an_address_that_was_its_own_is_dialled_once_it_is_another_s() {
     let mut engine = engine(1);
@@ -145,7 +145,7 @@ fn an_address_that_was_its_own_is_dialled_once_it_is_another_s() {
     assert_eq!(to, addr(5));
 }
 
-/// A hello that comes back shows that a seed is this node under an address that it did not know of.
+/// A hello that comes back shows that a seed is this node under an address that it did not know.
 #[test]
 fn a_hello_that_comes_back_shows_that_this_node_is_its_own_seed() {
     let mut engine = engine(1);
@@ -157,8 +157,8 @@ fn a_hello_that_comes_back_shows_that_this_node_is_its_own_seed() {
     assert!(engine.is_joined());
 }
 
-/// Datagrams of a node with two seeds, of which one sends back what comes; says whether it began a
-/// cluster in five seconds.
+/// Datagrams of a node with two seeds, of which one reflects its datagrams; says whether it
+/// bootstrapped a cluster within five seconds.
 fn begins_a_cluster(reflecting: &[u16]) -> bool {
     let key = crate::ClusterKey::from_bytes([7; 32]);
     let config = ClusterConfig::lan().with_key(key);

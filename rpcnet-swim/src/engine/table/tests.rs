@@ -1,4 +1,4 @@
-//! What is derived from the members stays true.
+//! Member table: what is derived from the members stays consistent.
 
 use std::net::SocketAddr;
 
@@ -47,7 +47,7 @@ fn check(table: &mut Table, from: Time) {
     );
     let buckets = table.buckets.iter().fold(0, |all, bucket| all ^ bucket);
     assert_eq!(table.view(), buckets);
-    // Who is missing, by looking at everybody.
+    // Counts the missing by visiting all members.
     let lives_at = |addr| live.iter().any(|(_, e)| e.addr() == addr);
     let missing: Vec<_> = gone
         .iter()

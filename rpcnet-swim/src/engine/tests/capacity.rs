@@ -1,4 +1,4 @@
-//! A full table: who goes, who gets in, and what those are told who do not.
+//! Capacity: evictions from a full table, newcomers, and what a refused one is told.
 
 use super::hostile::far;
 use super::*;
@@ -127,7 +127,7 @@ fn a_refused_joiner_is_told_why_and_not_welcomed() {
         reason,
     };
     assert_eq!(events(&mut late), [told]);
-    // Once there is room it gets in by itself.
+    // Once there is room it joins by itself.
     seed.mark_failed(Time::ZERO, crate::id::name_key("j10"));
     let mut due = Time::ZERO;
     while late.transmits.len() == 0 {

@@ -147,7 +147,7 @@ proptest! {
         engine.handle_seeds(now, &[addr(2), addr(3)]);
         for (counter, (payload, from, epoch, known, port, wait)) in inputs.into_iter().enumerate() {
             now += Duration::from_millis(wait);
-            // Mostly in the name of somebody whom the engine knows.
+            // Mostly in the name of a member that the engine knows.
             let member = engine.table.iter().next().map(|(key, e)| (key, e.epoch));
             let (from, epoch) = member.filter(|_| known).unwrap_or((from, epoch));
             let origin = Origin { from, epoch, counter: 1 + counter as u64 };

@@ -1,8 +1,8 @@
-//! What a member that lies can make another one do: bounded work for each datagram.
+//! Hostile members: bounded work for each datagram.
 
 use super::*;
 
-/// A node and a member of it that says whatever it is told to.
+/// A node and a member of it that sends arbitrary records.
 struct Pair {
     node: Engine,
     liar: Engine,
@@ -17,7 +17,7 @@ impl Pair {
         Self { node, liar }
     }
 
-    /// Sends records in as few datagrams as they fit in. Gives their bytes.
+    /// Sends records in as few datagrams as possible. Gives their bytes.
     fn tell(&mut self, records: Vec<Record>) -> usize {
         let to = crate::id::instance_key(self.node.local.key, self.node.local.epoch);
         let mut bytes = 0;
@@ -45,7 +45,7 @@ pub(super) fn far(n: u32) -> SocketAddr {
     SocketAddr::from((std::net::Ipv4Addr::from(0x0a00_0000 + n), 7_946))
 }
 
-/// An address for a record, whose claim has one of its own.
+/// A record with another address than its claim.
 fn at(addr: SocketAddr, record: Record) -> Record {
     Record { addr, ..record }
 }
@@ -61,7 +61,7 @@ fn members_at_one_address_are_bounded_whatever_the_claims() {
             let alive = record(name, 1, 0, 1, alive());
             at(far(n), alive)
         });
-        // The newer life is where all the others were.
+        // The newer instance has the address of all the others.
         let ends = names.iter().map(|name| {
             let left = record(name, 2, 0, 1, Claim::Left);
             at(far(1 << 20), left)

@@ -1,4 +1,4 @@
-//! What one member's word is worth, and what a datagram sent from elsewhere draws.
+//! Trust: the weight of one member's claim, and the answers to datagrams from another source.
 
 use super::hostile::far;
 use super::*;
@@ -29,7 +29,7 @@ fn claims_alone_fail_no_member() {
     told(&mut node, Time::ZERO, Claim::Failed);
     assert_eq!(state(&node), MemberState::Alive);
     assert_eq!(node.stats().claims_rechecked, 1);
-    // It has a look itself.
+    // It probes the member itself.
     assert_eq!(node.poll_transmit().map(|(to, _)| to), Some(addr(2)));
 }
 
@@ -38,7 +38,7 @@ fn a_failed_claim_is_believed_of_a_member_that_two_suspect_or_that_was_missed() 
     let mut two = Suspectors::default();
     two.merge(Confirmation::new(1, 2.0));
     two.merge(Confirmation::new(2, 2.0));
-    // As two that were cut off together tell it when they are back: it could not refute yet.
+    // As two that were isolated together report it when they are back: it could not refute yet.
     let mut node = observer();
     told(&mut node, Time::ZERO, Claim::Suspect(two));
     told(&mut node, Time::from_millis(300), Claim::Failed);
@@ -69,7 +69,7 @@ fn a_member_reported_left_that_still_speaks_is_told() {
         RecordSource::Gossip,
     );
     while node.poll_transmit().is_some() || x.poll_transmit().is_some() {}
-    // It hears that it left; its next ping shows that it is a new life.
+    // It hears that it left; its next ping shows that it is a new instance.
     for _ in 0..2 {
         x.start_probe(Time::ZERO, node.local.key);
         for _ in 0..4 {
@@ -85,7 +85,7 @@ fn a_member_reported_left_that_still_speaks_is_told() {
     assert!(node.member("x").unwrap().state.is_live(), "{node:?}");
 }
 
-/// A node with hundreds of members, and `x` of which it knows by hearsay.
+/// A node with hundreds of members, and `x` that it knows by claims alone.
 fn large() -> (Engine, Engine) {
     let (mut node, mut x) = (engine("node", 1, 1), engine("x", 5, 2));
     for n in 0..400 {
@@ -148,7 +148,7 @@ fn a_withheld_datagram_from_elsewhere_draws_three_times_its_bytes_at_most() {
         let drawn = sent.get(&far(999)).copied().unwrap_or(0);
         // RFC 9000 section 8.1.
         assert!(drawn <= 3 * withheld.len(), "{drawn} bytes for {about}");
-        // Where it lives it was never seen to receive: bulk has to wait.
+        // It was never seen to receive at its own address: bulk has to wait.
         let there = sent.get(&addr(2)).copied().unwrap_or(0);
         assert!(
             there <= 3 * withheld.len() + 1_400,
