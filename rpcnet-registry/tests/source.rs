@@ -80,7 +80,7 @@ fn a_source_that_is_not_live_marks_the_view_and_ends_selection() {
     }
     assert_eq!(workers.workers(None).unwrap().len(), 2);
     assert!(matches!(events.try_recv(), Some(ClusterEvent::SourceChanged(s)) if s == superseded));
-    assert!(events.try_recv().is_none(), "told once");
+    assert!(events.try_recv().is_none(), "reported once");
 
     cluster.announce(ClusterEvent::SourceChanged(SourceState::Live));
     assert!(block_on(workers.select_worker(None)).is_ok());

@@ -36,11 +36,11 @@ async fn a_worker_is_followed_through_its_life() {
     workers.start().await;
     let mut changes = workers.subscribe();
     assert!(registry.snapshot().node("me").unwrap().is_local);
-    let nobody = workers
+    let error = workers
         .select_worker(Some("role=worker"))
         .await
         .unwrap_err();
-    assert!(matches!(nobody, SelectError::NoMatch { .. }), "{nobody}");
+    assert!(matches!(error, SelectError::NoMatch { .. }), "{error}");
 
     let worker = node("worker", Some(&me)).await;
     worker.set_tag("role", "worker").unwrap();
@@ -63,13 +63,13 @@ async fn a_worker_is_followed_through_its_life() {
         }
     })
     .await;
-    let nobody = workers
+    let error = workers
         .select_worker(Some("role=worker"))
         .await
         .unwrap_err();
     assert!(
-        matches!(nobody, SelectError::NoneReachable { matching: 1, .. }),
-        "{nobody}"
+        matches!(error, SelectError::NoneReachable { matching: 1, .. }),
+        "{error}"
     );
 
     worker.leave().await.unwrap();
@@ -77,11 +77,11 @@ async fn a_worker_is_followed_through_its_life() {
         while !matches!(changes.recv().await, Some(ClusterEvent::NodeLeft(_))) {}
     })
     .await;
-    let nobody = workers
+    let error = workers
         .select_worker(Some("role=worker"))
         .await
         .unwrap_err();
-    assert!(matches!(nobody, SelectError::NoMatch { .. }), "{nobody}");
+    assert!(matches!(error, SelectError::NoMatch { .. }), "{error}");
 }
 
 #[tokio::test]

@@ -5,8 +5,8 @@
 //! cargo run -p rpcnet-swim --example members -- b 127.0.0.1:7002 127.0.0.1:7001
 //! ```
 //!
-//! The first argument is the node's name, the second where it listens, the others are seeds. Ctrl-C
-//! leaves. Without arguments, two nodes meet in this process and part again.
+//! The first argument is the node's name, the second the address to bind, the others are seeds. Ctrl-C
+//! leaves. Without arguments, two nodes in this process join and leave.
 
 use std::error::Error;
 
@@ -16,7 +16,7 @@ use rpcnet_swim::{ClusterConfig, ClusterMembership, Event};
 async fn main() -> Result<(), Box<dyn Error>> {
     let mut args = std::env::args().skip(1);
     let (Some(name), Some(addr)) = (args.next(), args.next()) else {
-        return meet().await;
+        return run_two_nodes().await;
     };
     let config = ClusterConfig::lan()
         .with_name(name)
@@ -28,7 +28,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     }
     loop {
         tokio::select! {
-            Some(event) = events.recv() => tell(&node, &event),
+            Some(event) = events.recv() => print_event(&node, &event),
             _ = tokio::signal::ctrl_c() => break,
         }
     }
@@ -37,7 +37,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-async fn meet() -> Result<(), Box<dyn Error>> {
+async fn run_two_nodes() -> Result<(), Box<dyn Error>> {
     let config = |name: &str| ClusterConfig::local().with_name(name);
     let first = ClusterMembership::new(config("first")).await?;
     let mut events = first.subscribe();
@@ -45,7 +45,7 @@ async fn meet() -> Result<(), Box<dyn Error>> {
     second.join([first.local_addr().to_string()]).await?;
     second.set_tag("role", "worker")?;
     while let Some(event) = events.recv().await {
-        tell(&first, &event);
+        print_event(&first, &event);
         match event {
             Event::NodeUpdated(_) => drop(second.leave().await?),
             Event::NodeLeft(_) => break,
@@ -55,7 +55,7 @@ async fn meet() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-fn tell(node: &ClusterMembership, event: &Event) {
+fn print_event(node: &ClusterMembership, event: &Event) {
     match event {
         Event::NodeJoined(member) => println!("{} joined at {}", member.id, member.addr),
         Event::NodeUpdated(member) => println!("{} has tags {:?}", member.id, member.tags),

@@ -181,11 +181,11 @@ fn an_unreachable_address_set_by_hand_is_reported_and_can_be_corrected() {
     for observer in 0..8 {
         let sight = cluster.view_of(observer, node).expect("it is known");
         assert!(sight.state.is_live() && sight.unreachable, "{sight:?}");
-        // Told again by an observer that held it failed in between.
+        // Reported again by an observer that held it failed in between.
         let told = count(&cluster, observer, |e| is_unreachable(e, "late"));
         assert!((1..=2).contains(&told), "{told} times at {observer}");
         assert_eq!(count(&cluster, observer, |e| is_reachable(e, "late")), 0);
-        // Before all knew.
+        // All this before every member knew.
         let before = count(&cluster, observer, |e| is_about(e, "late"));
         assert!(before <= 20, "{before} events at {observer}");
         let engine = cluster.engine(observer).unwrap();
@@ -243,7 +243,7 @@ fn nodes_that_share_an_advertised_address_report_it_and_rejoin_with_their_own() 
             && status(cluster, first) == AddressStatus::Reachable
     });
     took.unwrap_or_else(|| panic!("{:?}", cluster.view_of(0, first)));
-    // The one that has the address goes; another one of them is no longer in conflict.
+    // The node that has the address goes; another one of them is no longer in conflict.
     cluster.crash(first + 3);
     cluster.run_for(secs(150));
     let free = |n: &usize| status(&cluster, first + n) != AddressStatus::Conflict;
@@ -273,12 +273,12 @@ fn a_member_that_lets_answers_in_alone_ends_as_unreachable_and_does_not_flap() {
         let more = flaps(&cluster) - before;
         let shape = format!("{nodes} nodes, {memory:?}");
         println!("{shape}: {before} events in 120 s, {more} in the next");
-        // Without an end to it each observer tells of 36.
+        // Without an end to the flapping each observer reports 36.
         assert!(more <= 8 * others.len(), "{shape}: {more}");
         for n in &others {
             let sight = cluster.view_of(*n, 2).expect("it is known");
             let told = count(&cluster, *n, |e| is_unreachable(e, "n2"));
-            // One that answered each probe of this observer may be well in its eyes.
+            // A member that answered each probe of this observer may be healthy in its view.
             let is_marked = sight.unreachable && told == 1;
             assert!(
                 is_marked || nodes == 32 && told <= 1,

@@ -36,16 +36,16 @@ fn sent_in_vain(cluster: &mut Cluster, window: u64) -> f64 {
 fn live_members_share_the_redials_of_failed_ones() {
     let (nodes, dead) = (60, 2);
     let mut cluster = settled(1, nodes, lan());
-    // None of them is a seed: those are looked for all the same.
+    // None of them is a seed: seeds are dialled all the same.
     for node in nodes - dead..nodes {
         cluster.crash(node);
-        // Not a cut: one after the other.
+        // One after the other, so that it is no partition.
         cluster.run_for(secs(30));
     }
     cluster.run_for(secs(60));
     let rate = sent_in_vain(&mut cluster, 120);
     println!("{rate:.2} dials a second of {dead} dead");
-    assert!(rate > 0.0, "nobody dials them");
+    assert!(rate > 0.0, "no member dials them");
     assert!(rate <= 0.5, "{rate} dials a second");
     cluster.expect_safe();
 }
@@ -60,7 +60,7 @@ fn few_survivors_of_many_redial_little() {
     cluster.run_for(secs(240));
     let each = sent_in_vain(&mut cluster, 60) / left as f64;
     println!("{each:.2} dials a second of each of {left}");
-    // 72 dead, each dialled by 4 in a minute; and one in 5 s, as it may be a cut.
+    // 72 failed members, each redialled by 4 in a minute; and one in 5 s, as it may be a partition.
     assert!(each <= 0.9, "{each} dials a second");
     cluster.expect_safe();
 }

@@ -32,7 +32,7 @@ fn a_node_that_is_one_of_its_seeds_waits_quietly_for_the_others() {
     );
     let sent = sent_in_a_minute(&mut cluster, first);
     assert!((3..=12).contains(&sent), "{sent} datagrams in a minute");
-    // The other one comes, and so they are one cluster.
+    // The other node starts, and they become one cluster.
     cluster.add("second", ClusterConfig::lan(), seeds);
     let met = cluster.run_until(secs(1), Cluster::is_converged);
     cluster.expect_safe();

@@ -64,7 +64,7 @@ fn state_per_member_is_small() {
         (1..=members).for_each(|n| greet(&mut node, Time::ZERO, n));
         while node.poll_event().is_some() {}
         let fresh = ALLOCATED.load(Ordering::Relaxed) - before;
-        // Until there are no news: the steady state.
+        // Until there is no gossip to pass on: the steady state.
         let end = Time::ZERO + Duration::from_secs(1_200);
         while let Some(now) = node.poll_timeout().filter(|at| *at < end) {
             node.handle_timeout(now);
@@ -74,7 +74,7 @@ fn state_per_member_is_small() {
         let steady = ALLOCATED.load(Ordering::Relaxed) - before;
         let per_member = |bytes: usize| bytes / members as usize;
         let (fresh, steady) = (per_member(fresh), per_member(steady));
-        println!("{members} members: {steady} bytes each, {fresh} while all are news");
+        println!("{members} members: {steady} bytes each, {fresh} while all are new");
         // Some 80 of them are its name and tags.
         assert!(steady <= 272, "{steady} bytes a member of {members}");
     }

@@ -71,7 +71,7 @@ fn the_older_node_is_superseded_by_a_live_newer_one() {
             1,
             "the newer one too"
         );
-        // And so it stays, as long as the newer one is there.
+        // This state lasts as long as the newer one is there.
         let before = cluster.report();
         cluster.run_for(secs(120));
         cluster.expect_safe();
@@ -126,7 +126,7 @@ fn the_older_one_is_told_when_the_newer_one_leaves() {
         cluster
             .run_until(secs(10), |c| is_superseded(c, 3, by))
             .expect("superseded");
-        // Long enough that it looks every sixteen probe intervals only, and at any time between.
+        // Long enough that it probes every sixteen probe intervals only, and at any time between.
         cluster.run_for(secs(60 + 4 * seed));
         cluster.leave(twin);
         let back = |c: &Cluster| state(c, 3) == MembershipState::Active && c.is_converged();
@@ -148,7 +148,7 @@ fn a_crash_of_both_or_a_restart_of_the_newer_ends_well() {
         .run_until(secs(10), |c| is_superseded(c, 3, by))
         .expect("superseded");
     cluster.run_for(secs(30));
-    // The newer one restarts and has the name still.
+    // The newer one restarts and keeps the name.
     cluster.restart(twin);
     cluster.run_for(secs(60));
     assert!(is_superseded(&cluster, 3, by), "{:?}", state(&cluster, 3));
@@ -159,7 +159,7 @@ fn a_crash_of_both_or_a_restart_of_the_newer_ends_well() {
         .run_until(secs(10), |c| is_superseded(c, twin, by))
         .expect("the other way round");
     converge(&mut cluster, secs(10));
-    // Leaving ends it all.
+    // A leave ends the conflict.
     cluster.leave(twin);
     cluster.run_for(secs(5));
     assert_eq!(state(&cluster, twin), MembershipState::Left);
@@ -181,8 +181,8 @@ fn two_nodes_of_one_name_without_others() {
         let joined = |c: &Cluster| c.engine(newer).unwrap().is_joined();
         cluster
             .run_until(secs(20), joined)
-            .expect("there is nobody else to let it in");
-        // One that crashed is found out; one that leaves says so.
+            .expect("there is no other node to let it in");
+        // A crash is detected; a leave is announced.
         let within = match seed {
             0 => secs(60),
             _ => secs(1),
@@ -207,7 +207,7 @@ fn a_node_cut_off_from_its_successor_does_not_take_the_name_back() {
             .run_until(secs(10), |c| is_superseded(c, 3, by))
             .expect("superseded");
         converge(&mut cluster, secs(10));
-        // From the newer one alone: the others know that it is there.
+        // Cut off from the newer one alone: the others know that it is there.
         cluster.network().cut(3, twin);
         cluster.network().cut(twin, 3);
         cluster.run_for(secs(120));
@@ -220,7 +220,8 @@ fn a_node_cut_off_from_its_successor_does_not_take_the_name_back() {
             ),
             1
         );
-        // From all: it may come back for itself, and yields again when it hears of the others.
+        // Cut off from all: it may take the name back for itself, and yields again when it hears of
+        // the others.
         cluster.network().isolate([3], 1);
         cluster.run_for(secs(60));
         cluster.network().heal();
@@ -235,7 +236,7 @@ fn two_of_one_name_that_started_in_the_same_millisecond_find_out() {
     for seed in 0..60 {
         let nodes = if seed % 3 == 0 { 3 } else { 6 };
         let mut cluster = Cluster::bootstrap(seed, nodes, lan());
-        // When the first one is in, or both at once: then both find out at the same time.
+        // After the first one has joined, or both at once: then both find out at the same time.
         if seed % 4 == 0 {
             converge(&mut cluster, secs(10));
         }

@@ -65,7 +65,7 @@ impl MembershipObserver for Recorder {
 
     fn on_end(&self, state: MembershipState) {
         let before = self.end.lock().unwrap().replace(state);
-        assert_eq!(before, None, "told once");
+        assert_eq!(before, None, "called once");
     }
 }
 

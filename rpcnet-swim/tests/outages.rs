@@ -43,7 +43,7 @@ fn a_stable_member_that_slipped_in_once_is_back_10_s_after_its_outage() {
             let took = cluster.run_until(secs(60), |cluster| is_back(cluster, 3));
             println!("{nodes} nodes, seed {seed}: back after {took:?}");
             assert!(took.is_some_and(|took| took <= secs(10)), "{took:?}");
-            // For good.
+            // It stays down.
             cluster.run_for(secs(30));
             assert!(is_back(&cluster, 3));
             cluster.expect_safe();

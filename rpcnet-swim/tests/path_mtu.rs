@@ -47,7 +47,7 @@ fn tags(bytes: usize) -> Tags {
     Tags::from_pairs([("first", half.clone()), ("second", half)]).unwrap()
 }
 
-/// All nodes change their tags at once: more news than fit one datagram.
+/// All nodes change their tags at once: more updates than fit one datagram.
 fn change_tags(cluster: &mut Cluster, bytes: usize) {
     for node in 0..cluster.len() {
         for (key, value) in tags(bytes).iter() {

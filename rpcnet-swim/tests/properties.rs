@@ -240,7 +240,7 @@ proptest! {
         let before = net.engines[0].stats().dropped.bad_seal;
         let longer = [valid.as_slice(), &extra].concat();
         prop_assert_eq!(refused(&mut net.engines[0], &longer, now).bad_seal, before + 1);
-        // The sound one is taken all the same.
+        // The undamaged one is accepted all the same.
         let dropped_before = dropped(net.engines[0].stats().dropped);
         net.engines[0].handle_datagram(now, addr(1), &mut valid.clone());
         prop_assert_eq!(dropped(net.engines[0].stats().dropped), dropped_before);
@@ -501,7 +501,7 @@ proptest! {
             }
             seen.check(&net);
         }
-        // And then it all comes to rest.
+        // In the end nothing changes any more.
         (0..NODES).for_each(|node| net.restart(node));
         net.settle(Duration::from_secs(60));
         seen.views.clear();

@@ -52,7 +52,7 @@ async fn a_node_whose_seeds_do_not_resolve_is_not_in_and_says_why() {
             "{seeds:?}"
         );
     }
-    // It goes on trying: with a seed that is there, it is in.
+    // It goes on trying: once the seed is there, it joins.
     let other = start(ClusterConfig::local()).await;
     other.join([""; 0]).await.unwrap();
     let seeds = [other.local_addr().to_string()];
@@ -112,7 +112,7 @@ async fn a_first_node_that_is_one_of_its_seeds_does_not_wait_for_one_that_is_not
     )
     .await;
     assert_eq!(first.join([""; 0]).await, Ok(JoinOutcome::Alone));
-    // The other one comes up, and is let in by the first.
+    // The other node starts, and the first one lets it in.
     let second = start(config("second").with_bind_addr(other).with_seeds(seeds)).await;
     assert_eq!(second.join([""; 0]).await, Ok(JoinOutcome::Complete));
     assert_eq!(second.live_count(), 2);
@@ -177,7 +177,7 @@ async fn why_a_node_is_not_let_in_is_told_on_both_sides() {
     messages.sort_unstable();
     messages.dedup();
     assert_eq!(messages.len(), 4, "{messages:?}");
-    assert_eq!(seed.live_count(), 1, "nobody got in");
+    assert_eq!(seed.live_count(), 1, "no node got in");
 }
 
 #[tokio::test]

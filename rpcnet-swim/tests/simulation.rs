@@ -34,7 +34,7 @@ fn seeds_of_the_fixed_band_hold() {
         .collect();
     assert!(failures.is_empty(), "{}", failures.join("\n"));
 
-    // That nothing was wrong means nothing if nothing was.
+    // A run without violations proves nothing unless faults happened.
     let total = |count: fn(&SimReport) -> u64| reports.iter().map(count).sum::<u64>();
     for (what, happened) in [
         ("loss", total(|r| r.lost)),

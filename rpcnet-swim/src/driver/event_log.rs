@@ -1,5 +1,4 @@
-//! Log lines of events: errors and warnings for what an operator has to act on, info for members
-//! that come and go.
+//! Log lines of events: warnings where an operator has to act, info for members that come and go.
 
 use crate::event::Event;
 

@@ -1,4 +1,4 @@
-//! Event loop of a node: receives datagrams or sleeps, feeds the engine, sends what it has to send.
+//! Event loop of a node: receives or sleeps, feeds the engine, sends what it has to send.
 
 use std::cell::Cell;
 use std::future::{Future, poll_fn};

@@ -1,5 +1,4 @@
-//! State that the handles of a node share with its driver: the engine behind its lock, and what
-//! follows from each input.
+//! State that handles and driver of a node share: the engine behind its lock, and its observers.
 
 use std::io;
 use std::net::SocketAddr;

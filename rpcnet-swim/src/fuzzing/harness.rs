@@ -1,5 +1,4 @@
-//! Engines under attack: honest members, an attacker that has the key, and rules that hold after
-//! every input.
+//! Fuzz target of engines under attack: honest members, an attacker with the key, and invariants.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;

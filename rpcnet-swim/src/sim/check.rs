@@ -267,7 +267,7 @@ pub(super) fn check_view<D: DetectorHooks>(
     let all = engine.stats().failures_declared - declared;
     if by_evidence && verdicts.len() as u64 != all {
         return Err(Violation::InsufficientEvidence {
-            member: "somebody".to_owned(),
+            member: "a member".to_owned(),
             evidence: format!("{all} declared failed, {} with evidence", verdicts.len()),
         });
     }

@@ -52,7 +52,7 @@ impl TrafficCheck {
     ) -> Result<(), Violation> {
         let config = engine.config();
         if !engine.detector().extends_swim() {
-            // It forgets members and finds them again by other rules.
+            // Another protocol forgets members and finds them again by other rules.
             return Ok(());
         }
         let unit = config.probe_interval;

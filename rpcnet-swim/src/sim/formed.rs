@@ -144,7 +144,7 @@ mod tests {
         let config = ClusterConfig::lan().with_tags(tags);
         let mut found = Cluster::bootstrap(3, 5, config.clone());
         found.run_for(Duration::from_secs(5));
-        // News of tags come from elsewhere than the first news.
+        // A tag update comes from another record than the first one.
         found.set_tag(4, "role", "leader").unwrap();
         found.run_for(Duration::from_secs(5));
         for cluster in [found, Cluster::formed(3, 5, config)] {

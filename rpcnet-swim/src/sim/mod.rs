@@ -1,7 +1,7 @@
-//! Simulation of whole clusters in virtual time: the real engine with its real datagrams, a network
-//! that misbehaves, and checkers that look at every step.
+//! Simulation of whole clusters in virtual time: real engines, a faulty network, and checkers.
 //!
-//! Everything is drawn from one seed, so a failed run can be replayed.
+//! The engines exchange their real datagrams, and the checkers look at every step. Everything is
+//! drawn from one seed, so a failed run can be replayed.
 //!
 //! - [`Cluster`]: nodes to start, stop, slow down and cut off by hand. [`Cluster::bootstrap`]
 //!   starts them together; [`Cluster::formed`] has them know each other already, which makes

@@ -1,5 +1,4 @@
-//! Faults of a running process: stalled, blocked, half-blocked or slow, and the datagrams that wait
-//! meanwhile.
+//! Process faults: stalled, blocked, half-blocked and slow nodes, and the datagrams that wait.
 //!
 //! | fault | inbound | outbound | timers | ended by |
 //! |---|---|---|---|---|

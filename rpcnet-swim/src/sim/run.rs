@@ -326,11 +326,11 @@ fn convergence_bound(config: &ClusterConfig) -> Duration {
     let unit = config.probe_interval;
     // A crash from just before: found, agreed on, or timed out.
     let detection = 4 * unit + config.suspicion_max;
-    // The longest waits of a lone node, of a failed member's dial, of a look at the seeds.
+    // The longest waits of a lone node, of a redial, of a lookup of the seeds.
     let contact = (13 * unit).max(12 * config.redial_interval).max(38 * unit);
-    // A sync that waits for the views to come to rest, backed off, and a second one.
+    // A sync that waits until the views no longer change, backed off, and a second one.
     let repair = 10 * unit + 2 * 64 * unit;
-    // A member that is held answers some dials more.
+    // A member that is held down answers some more redials.
     let proofs = 8 * config.redial_interval;
     detection + contact + proofs + repair + config.partition_grace
 }

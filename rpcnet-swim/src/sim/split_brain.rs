@@ -1,4 +1,4 @@
-//! Check of split-brain policies: soon after a division of the network, at most one side serves.
+//! Check of split-brain policies: soon after a division of the network one side serves at most.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Steps of virtual time: each handles one scheduled event, then checks the view that it changed.
+//! Steps of virtual time: each handles one event, then checks the view that it changed.
 
 use std::cmp::Reverse;
 use std::net::SocketAddr;
@@ -309,7 +309,8 @@ impl<D: DetectorHooks> Cluster<D> {
         };
         let slot = &self.nodes[at];
         self.is_current(at, member)
-            // The observer's own engine is out while its events are noted; it is not the member.
+            // The observer's own engine is taken out while its events are recorded; it is not the
+            // member.
             && slot.engine.as_ref().is_some_and(|engine| {
                 !engine.has_left() && engine.local_member().state.is_live()
             })

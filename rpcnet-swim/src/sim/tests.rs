@@ -217,7 +217,7 @@ fn a_run_in_which_a_crash_stays_unknown_fails() {
             engine.plant_silence();
         }
     });
-    let failure = report.failure.expect("nobody looks");
+    let failure = report.failure.expect("the crash stays undetected");
     let seen = &failure.violation;
     assert!(
         matches!(seen, Violation::UndetectedCrash { .. }),
@@ -330,9 +330,9 @@ fn a_queue_past_its_bound_is_seen() {
 fn a_datagram_that_takes_too_much_work_is_seen() {
     let mut cluster = Cluster::bootstrap(3, 5, ClusterConfig::lan());
     cluster.run_for(Duration::from_secs(5));
-    // Whole views are not looked at: that checker would be the first.
+    // Whole views are not checked: that checker would be the first.
     cluster.check_every(1_000_000);
-    // Each word of a member at that address visits them all.
+    // Each record of a member at that address visits them all.
     cluster
         .engine_mut(0)
         .unwrap()
@@ -368,7 +368,7 @@ fn an_oversized_datagram_is_seen() {
 
 #[test]
 fn a_view_that_stays_wrong_is_seen() {
-    // Two of five never hear each other again, in any way: no calm comes.
+    // Two of five never hear each other again, in any way: they do not converge.
     let mut cluster = Cluster::bootstrap(3, 5, ClusterConfig::lan());
     cluster.run_for(Duration::from_secs(5));
     assert!(cluster.is_converged());

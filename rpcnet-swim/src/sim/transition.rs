@@ -88,7 +88,7 @@ impl<D: DetectorHooks> Cluster<D> {
                 observer: pair.0,
                 subject: pair.1,
                 to,
-                // It takes part, as it has just said something.
+                // It takes part, as it has just reported an event.
                 observer_healthy: self.is_unimpaired(observer),
                 subject_healthy: self.is_current(subject, member) && self.is_healthy(subject),
             });

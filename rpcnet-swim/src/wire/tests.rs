@@ -305,7 +305,7 @@ fn an_envelope_opens_for_its_cluster_and_keys_alone() {
         assert_eq!(opened, expected);
     };
     check(envelope("c", &[1]), Ok(()));
-    // A key that is not ours to seal with opens all the same: that is how keys rotate.
+    // A key that does not seal here opens all the same: that is how keys rotate.
     check(envelope("c", &[2, 1]), Ok(()));
     check(envelope("c", &[3]), Err(OpenError::UnknownKey));
     check(envelope("d", &[1]), Err(OpenError::ForeignCluster));
@@ -437,7 +437,7 @@ fn largest(payload: Payload, name_bytes: usize) -> Payload {
             next: Some(view),
             records: updates,
         },
-        // Of one size, or cut to the room that there is.
+        // Of one size, or cut to the room available.
         Payload::RelayedAck { .. }
         | Payload::Nack { .. }
         | Payload::LeaveAck { .. }

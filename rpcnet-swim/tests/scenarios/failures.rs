@@ -69,7 +69,7 @@ fn a_stalled_node_declares_no_member_failed() {
             let stats = cluster.engine(*node).unwrap().stats();
             assert_eq!(stats.failures_declared, 0, "n{node} of {stalled:?}");
             assert!(stats.stalls > 0);
-            // Those that were well all the time are never seen failed by it.
+            // Members that were healthy all the time are never seen failed by it.
             for well in (0..10).filter(|n| !stalled.contains(n)) {
                 assert_eq!(count(&cluster, &[*node], failed(&format!("n{well}"))), 0);
             }
@@ -126,9 +126,9 @@ fn a_flapping_member_is_damped() {
     }
     let times = count(&cluster, &observer, failed("n6"));
     println!("failed {times} times of 15");
-    // The first return is free; the second time it has to prove that it stays.
+    // The first recovery is accepted at once; the second time it has to prove that it lasts.
     assert_eq!(times, 2);
-    // Once it is well it comes back for good.
+    // Once it is healthy it recovers for good.
     converge(&mut cluster, secs(1_000));
     let before = cluster.report().failures;
     cluster.run_for(secs(300));
@@ -172,7 +172,7 @@ fn a_quiet_cluster_costs_little() {
         let mut cluster = Cluster::bootstrap(16, nodes, lan());
         cluster.check_every(20);
         converge(&mut cluster, secs(20));
-        // Until the news of the joins are through.
+        // Until the joins are known everywhere.
         cluster.run_for(secs(60));
         let before = cluster.report();
         cluster.run_for(secs(30));
@@ -193,7 +193,7 @@ fn a_quiet_cluster_costs_little() {
 #[test]
 fn a_probe_round_without_a_witness_raises_no_suspicion() {
     let mut cluster = settled(11, 3);
-    // Node 0 hears the others, but nothing that it says arrives.
+    // Node 0 hears the others, but none of its datagrams arrives.
     cluster.network().cut(0, 1);
     cluster.network().cut(0, 2);
     cluster.run_for(secs(3));
@@ -217,10 +217,10 @@ fn a_member_that_is_deaf_repeatedly_recovers_once() {
     for observer in (0..24).filter(|observer| *observer != 3) {
         let of_it = |t: &&Transition| (t.observer, t.subject) == (observer, 3);
         let seen: Vec<_> = cluster.transitions().iter().filter(of_it).collect();
-        // Failed, back for free, and failed until it proves that it stays.
+        // Failed, recovered at once, and failed until it proves that the recovery lasts.
         assert_eq!(seen.len(), 3, "{seen:?}");
     }
-    // It does, in the end.
+    // The recovery lasts in the end.
     cluster
         .run_until(secs(200), Cluster::is_converged)
         .expect("it is back");

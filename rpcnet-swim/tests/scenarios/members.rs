@@ -41,7 +41,7 @@ fn restart_at_the_same_address_under_another_name() {
         let former = cluster.engine(node).unwrap().member("n4").unwrap();
         assert_eq!(former.state, MemberState::Failed);
     }
-    // Those whose place is taken are no missing part of the cluster, however many.
+    // Nodes that were replaced are no missing part of the cluster, however many.
     for node in [5, 6, 7, 8] {
         cluster.restart_as(node, format!("newcomer-{node}"));
     }
@@ -71,7 +71,7 @@ fn two_live_nodes_of_one_name_are_reported_and_do_not_flap() {
     let conflict =
         |event: &Event| matches!(event, Event::NameConflict { name, .. } if name == "n3");
     assert!(count(&cluster, &all(&cluster), conflict) > 0);
-    // The newer one has the name, the older one went silent, and so it stays.
+    // The newer node keeps the name, and the older one stays silent.
     assert!(cluster.is_up(twin) && !cluster.is_up(3));
     let before = cluster.report();
     cluster.run_for(secs(120));
@@ -166,7 +166,7 @@ fn tags_spread_and_limits_hold() {
     converge(&mut cluster, secs(3));
     assert!(cluster.view_of(9, 5).unwrap().draining);
 
-    // What is too large is refused and changes nothing.
+    // Tags that are too large are refused and change nothing.
     for (key, len) in [("a", 250), ("b", 250), ("c", 250)] {
         cluster.set_tag(5, key, &"x".repeat(len)).unwrap();
     }
@@ -219,7 +219,7 @@ fn full_gossip_never_exceeds_a_datagram() {
             let cause = format!("at most {tags_bytes} are carried");
             assert!(error.to_string().contains(&cause), "{error}");
         }
-        // With a suspicion in front, which rides on pings beside the news.
+        // With a suspicion in front, which rides on pings beside the updates.
         cluster.crash(9);
         // The checker of sizes is on all the while.
         converge(&mut cluster, secs(20));

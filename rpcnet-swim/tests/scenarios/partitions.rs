@@ -6,7 +6,7 @@ use super::*;
 fn partition_is_detected_and_heals_without_seeds() {
     for (lone, seed) in [(false, 1), (false, 2), (true, 3), (true, 4)] {
         let mut cluster = Cluster::new(seed);
-        // A seed that is gone when it comes to heal.
+        // A seed that is gone when the partition heals.
         let first = cluster.add("first", lan(), Vec::new());
         let seeds = vec![cluster.addr(first)];
         for n in 0..10 {
@@ -75,7 +75,11 @@ fn an_isolated_node_knows_within_four_seconds_and_when_it_is_over() {
         );
         cluster.run_for(secs(120));
         assert_eq!(status(&cluster), isolated);
-        assert_eq!(cluster.engine(4).unwrap().live_count(), 10, "nobody failed");
+        assert_eq!(
+            cluster.engine(4).unwrap().live_count(),
+            10,
+            "no member failed"
+        );
         cluster.network().heal();
         let took = cluster.run_until(secs(2), |c| status(c) == PartitionStatus::Healthy);
         println!("seed {seed}: back after {:?}", took.expect("it hears them"));
@@ -112,7 +116,7 @@ fn one_side_of_a_split_serves_and_all_serve_after_it() {
         }
         cluster.network().isolate(side.iter().copied(), 1);
         cluster.run_for(secs(20));
-        // Longer than failures count that are no partition.
+        // Longer than failed members are expected without a partition.
         for _ in 0..2 {
             assert_eq!(serving(&cluster, &policies[0]), serves, "{side:?}");
             // The oldest is n0, and not to be left alone.
@@ -170,7 +174,7 @@ fn the_last_survivor_of_three_cannot_tell_and_says_isolated() {
     let isolated = PartitionStatus::Isolated { expected: 3 };
     assert_eq!(survivor.partition_status(), isolated);
     assert_eq!(count(&cluster, &[0], is_failure), 0);
-    // One that comes back ends it, and then the third is found.
+    // A member that comes back ends the isolation, and then the third is found failed.
     cluster.restart(1);
     let ended = |event: &Event| *event == Event::IsolationEnded;
     cluster

@@ -427,7 +427,7 @@ async fn a_subscriber_after_the_last_one_went_receives_later_events() {
     second.set_tag("n", "1").unwrap();
     for events in &mut events {
         let event = timeout(PATIENCE, events.recv()).await;
-        let event = event.expect("the tag is news");
+        let event = event.expect("the tag has changed");
         assert!(matches!(event, Some(Event::NodeUpdated(m)) if m.tags.get("n") == Some("1")));
     }
 }
@@ -496,7 +496,7 @@ fn a_runtime_that_ends_ends_every_wait() {
     gone.shutdown_background();
     let all_end = async {
         assert_eq!(events.recv().await, None);
-        assert_eq!(node.leave().await, Ok(0), "there was nobody to tell");
+        assert_eq!(node.leave().await, Ok(0), "there was no member to tell");
         assert_eq!(node.join(["127.0.0.1:9"]).await, Err(JoinError::Stopped));
     };
     here.block_on(async { timeout(PATIENCE, all_end).await })
