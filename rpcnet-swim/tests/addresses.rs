@@ -81,8 +81,8 @@ fn status(cluster: &Cluster, node: usize) -> AddressStatus {
 /// Whether all others see a node alive and where it is.
 fn is_found(cluster: &Cluster, node: usize) -> bool {
     (0..cluster.len()).filter(|n| *n != node).all(|observer| {
-        let sight = cluster.view_of(observer, node);
-        sight.is_some_and(|member| {
+        let seen = cluster.view_of(observer, node);
+        seen.is_some_and(|member| {
             member.state == MemberState::Alive && member.addr == cluster.location(node)
         })
     })
@@ -168,22 +168,25 @@ fn an_unreachable_address_set_by_hand_is_reported_and_can_be_corrected() {
     let seeds = seeds(&cluster);
     let node = cluster.add("late", config, seeds);
     let id = NodeId::new("late", cluster.engine(node).unwrap().id().epoch);
-    let told = |event: &Event| {
-        matches!(event, Event::AddressUnreachable { addr: told, observed: Some(seen) }
-            if *told == addr("192.0.2.1:7946") && *seen == addr("10.0.0.9:7946"))
+    let reported = |event: &Event| {
+        matches!(event, Event::AddressUnreachable { addr: reported, observed: Some(seen) }
+            if *reported == addr("192.0.2.1:7946") && *seen == addr("10.0.0.9:7946"))
     };
-    let took = cluster.run_until(secs(30), |cluster| count(cluster, node, told) == 1);
-    took.expect("it is told");
+    let took = cluster.run_until(secs(30), |cluster| count(cluster, node, reported) == 1);
+    took.expect("it is reported");
     assert_eq!(status(&cluster, node), AddressStatus::Unreachable);
     cluster.run_for(secs(120));
     cluster.expect_safe();
     assert_eq!(count(&cluster, node, is_address_problem), 1);
     for observer in 0..8 {
-        let sight = cluster.view_of(observer, node).expect("it is known");
-        assert!(sight.state.is_live() && sight.unreachable, "{sight:?}");
+        let seen = cluster.view_of(observer, node).expect("it is known");
+        assert!(seen.state.is_live() && seen.unreachable, "{seen:?}");
         // Reported again by an observer that held it failed in between.
-        let told = count(&cluster, observer, |e| is_unreachable(e, "late"));
-        assert!((1..=2).contains(&told), "{told} times at {observer}");
+        let reported = count(&cluster, observer, |e| is_unreachable(e, "late"));
+        assert!(
+            (1..=2).contains(&reported),
+            "{reported} times at {observer}"
+        );
         assert_eq!(count(&cluster, observer, |e| is_reachable(e, "late")), 0);
         // All this before every member knew.
         let before = count(&cluster, observer, |e| is_about(e, "late"));
@@ -195,12 +198,12 @@ fn an_unreachable_address_set_by_hand_is_reported_and_can_be_corrected() {
 
     let location = cluster.location(node);
     cluster.set_advertise_addr(node, location);
-    let mended = |cluster: &Cluster| {
+    let corrected = |cluster: &Cluster| {
         is_found(cluster, node)
             && status(cluster, node) == AddressStatus::Reachable
             && (0..8).all(|observer| !cluster.view_of(observer, node).unwrap().unreachable)
     };
-    let took = cluster.run_until(secs(30), mended);
+    let took = cluster.run_until(secs(30), corrected);
     took.expect("it is reachable");
     let again = |event: &Event| matches!(event, Event::AddressReachable { .. });
     assert_eq!(count(&cluster, node, again), 1);
@@ -225,13 +228,16 @@ fn nodes_that_share_an_advertised_address_report_it_and_rejoin_with_their_own() 
     cluster.run_for(secs(60));
     cluster.expect_safe();
     for n in 0..3 {
-        let told = |event: &Event| {
+        let reported = |event: &Event| {
             matches!(event, Event::AddressConflict { addr, older, newer }
                 if *addr == shared && *older == format!("twin{n}") && newer.starts_with("twin"))
         };
         assert_eq!(status(&cluster, first + n), AddressStatus::Conflict, "{n}");
-        assert!(count(&cluster, first + n, told) >= 1, "twin{n} is told");
-        let others = (0..5).map(|node| count(&cluster, node, told));
+        assert!(
+            count(&cluster, first + n, reported) >= 1,
+            "twin{n} reports it"
+        );
+        let others = (0..5).map(|node| count(&cluster, node, reported));
         assert!(others.sum::<usize>() >= 1, "others tell of twin{n}");
     }
     assert!(is_live(&cluster, 0, first + 3));
@@ -251,8 +257,8 @@ fn nodes_that_share_an_advertised_address_report_it_and_rejoin_with_their_own() 
 }
 
 fn is_live(cluster: &Cluster, observer: usize, node: usize) -> bool {
-    let sight = cluster.view_of(observer, node);
-    sight.is_some_and(|member| member.state.is_live())
+    let seen = cluster.view_of(observer, node);
+    seen.is_some_and(|member| member.state.is_live())
 }
 
 /// Answers come in, and pings by a way that is still open for one: the shorter, the fewer.
@@ -263,8 +269,8 @@ fn a_member_that_lets_answers_in_alone_ends_as_unreachable_and_does_not_flap() {
         cluster.filter_inbound(2, Some(memory));
         let others: Vec<usize> = (0..nodes).filter(|n| *n != 2).collect();
         let flaps = |cluster: &Cluster| -> usize {
-            let told = |n: &usize| count(cluster, *n, |e| is_about(e, "n2"));
-            others.iter().map(told).sum()
+            let reported = |n: &usize| count(cluster, *n, |e| is_about(e, "n2"));
+            others.iter().map(reported).sum()
         };
         cluster.run_for(secs(120));
         let before = flaps(&cluster);
@@ -276,15 +282,15 @@ fn a_member_that_lets_answers_in_alone_ends_as_unreachable_and_does_not_flap() {
         // Without an end to the flapping each observer reports 36.
         assert!(more <= 8 * others.len(), "{shape}: {more}");
         for n in &others {
-            let sight = cluster.view_of(*n, 2).expect("it is known");
-            let told = count(&cluster, *n, |e| is_unreachable(e, "n2"));
+            let seen = cluster.view_of(*n, 2).expect("it is known");
+            let reported = count(&cluster, *n, |e| is_unreachable(e, "n2"));
             // A member that answered each probe of this observer may be healthy in its view.
-            let is_marked = sight.unreachable && told == 1;
+            let is_marked = seen.unreachable && reported == 1;
             assert!(
-                is_marked || nodes == 32 && told <= 1,
-                "{shape}: {sight:?}, {told}"
+                is_marked || nodes == 32 && reported <= 1,
+                "{shape}: {seen:?}, {reported}"
             );
-            assert!(sight.state.is_live());
+            assert!(seen.state.is_live());
         }
         let marked = others
             .iter()
@@ -294,8 +300,8 @@ fn a_member_that_lets_answers_in_alone_ends_as_unreachable_and_does_not_flap() {
         cluster.filter_inbound(2, None);
         let took = cluster.run_until(secs(240), |cluster| {
             others.iter().all(|n| {
-                let sight = cluster.view_of(*n, 2).unwrap();
-                sight.state == MemberState::Alive && !sight.unreachable
+                let seen = cluster.view_of(*n, 2).unwrap();
+                seen.state == MemberState::Alive && !seen.unreachable
             })
         });
         println!("{shape}: reachable everywhere after {took:?}");
@@ -347,8 +353,8 @@ fn loss_makes_no_member_unreachable() {
         *link = link.with_loss(loss);
         cluster.run_for(secs(120));
         cluster.expect_safe();
-        let told = |n| count(&cluster, n, |e| matches!(e, Event::NodeUnreachable(_)));
-        let unreachable: usize = (0..nodes).map(told).sum();
+        let reported = |n| count(&cluster, n, |e| matches!(e, Event::NodeUnreachable(_)));
+        let unreachable: usize = (0..nodes).map(reported).sum();
         let most = (0..nodes).flat_map(|n| (0..nodes).map(move |m| (n, m)));
         let most = most
             .map(|(n, m)| count(&cluster, n, |e| is_about(e, &format!("n{m}"))))

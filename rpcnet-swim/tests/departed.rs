@@ -117,9 +117,9 @@ fn one_that_left_and_one_that_crashed_are_no_partition() {
             for _ in 0..120 {
                 cluster.run_for(Duration::from_millis(250));
                 for node in [0, 1] {
-                    let verdict = cluster.may_serve(node, &policy);
+                    let decision = cluster.may_serve(node, &policy);
                     let case = format!("seed {seed}, loss {loss}, {wait} ms, node {node}");
-                    assert_eq!(verdict, Some(Decision::Allow), "{case}");
+                    assert_eq!(decision, Some(Decision::Allow), "{case}");
                 }
             }
             for node in [0, 1] {

@@ -86,8 +86,8 @@ fn a_last_survivor_stays_in_and_backs_off() {
     let alone = cluster.engine(0).unwrap();
     assert_eq!(alone.live_count(), 1);
     assert!(alone.is_joined(), "alone is not out");
-    let verdict = alone.may_serve(&SplitBrainPolicy::keep_oldest(), cluster.now());
-    assert!(verdict.is_allowed(), "{verdict:?}");
+    let decision = alone.may_serve(&SplitBrainPolicy::keep_oldest(), cluster.now());
+    assert!(decision.is_allowed(), "{decision:?}");
     let sent = sent_in_a_minute(&mut cluster, 0);
     // Two seeds and, as addresses of members that it knew, the same ones.
     assert!((6..=30).contains(&sent), "{sent} datagrams in a minute");

@@ -97,7 +97,7 @@ async fn an_unreachable_address_is_reported_and_corrected_at_run_time() {
     let second = start(config("second", "127.0.0.1:0").with_advertise_addr(wrong)).await;
     let mut events = second.subscribe();
     second.join([first.local_addr().to_string()]).await.unwrap();
-    let told = async {
+    let reported = async {
         loop {
             let event = events.recv().await.expect("the node runs");
             if let Event::AddressUnreachable { addr, observed } = event {
@@ -105,7 +105,9 @@ async fn an_unreachable_address_is_reported_and_corrected_at_run_time() {
             }
         }
     };
-    let (addr, observed) = timeout(Duration::from_secs(60), told).await.expect("told");
+    let (addr, observed) = timeout(Duration::from_secs(60), reported)
+        .await
+        .expect("reported");
     assert_eq!(addr, wrong);
     let observed = observed.expect("the peer says what it sees");
     assert_eq!(second.address_status(), AddressStatus::Unreachable);

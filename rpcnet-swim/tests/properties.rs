@@ -32,7 +32,7 @@ fn engine(n: usize, epoch: u64, config: &ClusterConfig, now: Time) -> Engine {
 
 /// A datagram on its way.
 #[derive(Clone, Debug)]
-struct Flight {
+struct InFlightDatagram {
     from: SocketAddr,
     to: usize,
     datagram: Vec<u8>,
@@ -42,9 +42,9 @@ struct Flight {
 struct Net {
     now: Time,
     engines: Vec<Engine>,
-    flights: Vec<Flight>,
+    in_flight: Vec<InFlightDatagram>,
     /// Everything that was ever sent.
-    recorded: Vec<Flight>,
+    recorded: Vec<InFlightDatagram>,
     config: ClusterConfig,
     epoch: u64,
 }
@@ -61,7 +61,7 @@ impl Net {
         Self {
             now: Time::ZERO,
             engines,
-            flights: Vec::new(),
+            in_flight: Vec::new(),
             recorded: Vec::new(),
             config,
             epoch: 1,
@@ -73,18 +73,18 @@ impl Net {
             assert!(datagram.len() <= 1_400, "{}", datagram.len());
             let to = usize::from(to.port()) - 1_000;
             let from = addr(node);
-            let flight = Flight { from, to, datagram };
-            self.recorded.push(flight.clone());
-            self.flights.push(flight);
+            let packet = InFlightDatagram { from, to, datagram };
+            self.recorded.push(packet.clone());
+            self.in_flight.push(packet);
         }
         while self.engines[node].poll_event().is_some() {}
     }
 
-    fn deliver(&mut self, mut flight: Flight) {
+    fn deliver(&mut self, mut packet: InFlightDatagram) {
         let now = self.now;
-        if let Some(engine) = self.engines.get_mut(flight.to) {
-            engine.handle_datagram(now, flight.from, &mut flight.datagram);
-            self.drain(flight.to);
+        if let Some(engine) = self.engines.get_mut(packet.to) {
+            engine.handle_datagram(now, packet.from, &mut packet.datagram);
+            self.drain(packet.to);
         }
     }
 
@@ -107,9 +107,9 @@ impl Net {
         let end = self.now + time;
         (0..self.engines.len()).for_each(|node| self.drain(node));
         loop {
-            while !self.flights.is_empty() {
-                let flight = self.flights.remove(0);
-                self.deliver(flight);
+            while !self.in_flight.is_empty() {
+                let packet = self.in_flight.remove(0);
+                self.deliver(packet);
             }
             let next = (0..self.engines.len())
                 .filter_map(|n| Some((self.engines[n].poll_timeout()?, n)))
@@ -193,8 +193,8 @@ fn a_valid_datagram(net: &mut Net) -> Vec<u8> {
         net.timeout(1);
         net.timeout(0);
         let mut fresh = net.recorded[sent..].iter();
-        if let Some(flight) = fresh.find(|f| f.to == 0 && f.from == addr(1)) {
-            return flight.datagram.clone();
+        if let Some(packet) = fresh.find(|f| f.to == 0 && f.from == addr(1)) {
+            return packet.datagram.clone();
         }
     }
 }
@@ -253,12 +253,12 @@ proptest! {
         let mut net = settled(false);
         let recorded = net.recorded.clone();
         for (which, bit) in flips {
-            let mut flight = recorded[which.index(recorded.len())].clone();
-            let bit = bit.index(8 * flight.datagram.len());
-            flight.datagram[bit / 8] ^= 1 << (bit % 8);
-            net.deliver(flight);
+            let mut packet = recorded[which.index(recorded.len())].clone();
+            let bit = bit.index(8 * packet.datagram.len());
+            packet.datagram[bit / 8] ^= 1 << (bit % 8);
+            net.deliver(packet);
         }
-        net.flights.clear();
+        net.in_flight.clear();
         net.settle(Duration::from_secs(10));
         for engine in &net.engines {
             let live = engine.members().filter(|m| m.state.is_live()).count() + 1;
@@ -282,7 +282,7 @@ proptest! {
         let recorded = net.recorded.clone();
         let (now, before) = (net.now, net.engines.iter().map(state).collect::<Vec<_>>());
         for (which, to) in order {
-            let Flight { from, to: meant, mut datagram } = recorded[which.index(recorded.len())].clone();
+            let InFlightDatagram { from, to: meant, mut datagram } = recorded[which.index(recorded.len())].clone();
             // To its receiver, or to another node.
             let to = if to == 0 { meant } else { to };
             net.engines[to].handle_datagram(now, from, &mut datagram);
@@ -442,24 +442,24 @@ proptest! {
         let mut seen = Seen::default();
         seen.check(&net);
         for op in ops {
-            let pick = |at: prop::sample::Index, net: &Net| match net.flights.len() {
+            let pick = |at: prop::sample::Index, net: &Net| match net.in_flight.len() {
                 0 => None,
                 len => Some(at.index(len)),
             };
             match op {
                 Op::Deliver(at) => {
                     if let Some(at) = pick(at, &net) {
-                        let flight = net.flights.swap_remove(at);
-                        net.deliver(flight);
+                        let packet = net.in_flight.swap_remove(at);
+                        net.deliver(packet);
                     }
                 }
                 Op::Drop(at) => {
-                    pick(at, &net).map(|at| net.flights.swap_remove(at));
+                    pick(at, &net).map(|at| net.in_flight.swap_remove(at));
                 }
                 Op::Duplicate(at) => {
                     if let Some(at) = pick(at, &net) {
-                        let flight = net.flights[at].clone();
-                        net.deliver(flight);
+                        let packet = net.in_flight[at].clone();
+                        net.deliver(packet);
                     }
                 }
                 Op::Wait(millis) => net.now += Duration::from_millis(millis),

@@ -153,7 +153,7 @@ async fn why_a_node_is_not_let_in_is_told_on_both_sides() {
         let error = node.join([at.to_string()]).await.unwrap_err();
         messages.push(error.to_string());
         assert_eq!(failure(error), SeedFailure::Refused(refusal));
-        let told = loop {
+        let reported = loop {
             match events.recv().await {
                 Some(Event::DatagramRefused {
                     from,
@@ -163,7 +163,7 @@ async fn why_a_node_is_not_let_in_is_told_on_both_sides() {
                 None => panic!("the seed lives"),
             }
         };
-        assert_eq!(told, (node.local_addr(), refusal));
+        assert_eq!(reported, (node.local_addr(), refusal));
     }
     let nobody = free_addr();
     let node = start(config("d").with_join_timeout(Duration::from_secs(1))).await;

@@ -136,8 +136,8 @@ fn the_members_of_a_tag_that_decide_are_asked() {
     // One of the three, and nine others.
     let small = range(0..10);
     let serves = |cluster: &mut Cluster, node| {
-        let verdict = cluster.may_serve(node, &policy).expect("it runs");
-        verdict.is_allowed()
+        let decision = cluster.may_serve(node, &policy).expect("it runs");
+        decision.is_allowed()
     };
     assert!(serves(&mut cluster, 1));
     (0..10).for_each(|node| assert!(serves(&mut cluster, node)));
@@ -211,7 +211,7 @@ fn force_leave_removes_members_that_are_gone_for_good() {
     }
     let serve = |cluster: &Cluster| serving(cluster, &left, &majority) == left;
     let took = cluster.run_until(secs(5), serve);
-    assert!(took.is_some(), "one node was told, all hear of it");
+    assert!(took.is_some(), "a forced leave at one node spreads to all");
     // No member that is reached is removed, and none twice.
     let id = cluster.engine(1).unwrap().id();
     assert!(!cluster.force_leave(0, &id));
@@ -312,8 +312,8 @@ fn exactly_one_of_two_halves_is_a_minority() {
             true => [2, 3].map(|node| cluster.crash(node)).into_iter().collect(),
         }
         cluster.run_for(secs(40));
-        let told = |node| {
-            let told = cluster
+        let reported = |node| {
+            let reported = cluster
                 .events(node)
                 .iter()
                 .find_map(|(_, event)| match event {
@@ -324,14 +324,14 @@ fn exactly_one_of_two_halves_is_a_minority() {
                     } => Some(*minority),
                     _ => None,
                 });
-            told.unwrap_or_else(|| panic!("{node} is told nothing, crash {crash}"))
+            reported.unwrap_or_else(|| panic!("no report at {node}, crash {crash}"))
         };
         let policy = SplitBrainPolicy::keep_majority();
         let running = if crash { 0..2 } else { 0..4 };
         for node in running {
-            assert_eq!(told(node), node >= 2, "{node}, crash {crash}");
+            assert_eq!(reported(node), node >= 2, "{node}, crash {crash}");
             let serves = serving(&cluster, &[node], &policy) == [node];
-            assert_eq!(serves, !told(node), "{node}, crash {crash}");
+            assert_eq!(serves, !reported(node), "{node}, crash {crash}");
         }
     }
 }

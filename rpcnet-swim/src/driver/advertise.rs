@@ -139,8 +139,8 @@ mod tests {
             return println!("skipped: no route out of this host");
         };
         let peers = ["127.0.0.9:1", "192.0.2.1:9"];
-        let told = advertised_for(&ClusterConfig::lan(), "0.0.0.0:7", &peers);
-        assert_eq!(told, SocketAddr::new(far, 7));
+        let advertised = advertised_for(&ClusterConfig::lan(), "0.0.0.0:7", &peers);
+        assert_eq!(advertised, SocketAddr::new(far, 7));
         assert!(!far.is_loopback());
     }
 }

@@ -108,7 +108,7 @@ pub struct AttackerRecord {
     incarnation: FuzzedNumber,
     addr: u8,
     flags: u8,
-    votes: Vec<(u8, u8)>,
+    confirmations: Vec<(u8, u8)>,
 }
 
 /// Carries the operations out and checks every rule after each; some runs twice, for the same
@@ -194,10 +194,10 @@ impl Harness {
             Operation::Deliver(at) => self.deliver((*at).into()),
             Operation::Drop(at) => drop(self.take(*at)),
             Operation::Copy(at, from) => {
-                if let Some(flight) = self.take(*at) {
-                    self.in_flight.push_back(flight.clone());
+                if let Some(packet) = self.take(*at) {
+                    self.in_flight.push_back(packet.clone());
                     let from = addr((*from).into());
-                    self.arrive(InFlightDatagram { from, ..flight });
+                    self.arrive(InFlightDatagram { from, ..packet });
                 }
             }
             Operation::Alter(at, offset, xor) => self.alter(*at, (*offset).into(), *xor),
@@ -214,8 +214,8 @@ impl Harness {
                 let bytes = &bytes[..bytes.len().min(1_200)];
                 self.send(sender, |out| out.extend_from_slice(bytes));
             }
-            Operation::SendMessage(sender, statement) => {
-                let payload = self.payload(sender, statement);
+            Operation::SendMessage(sender, forged) => {
+                let payload = self.payload(sender, forged);
                 let message = Message {
                     to: self.addressee(sender),
                     payload,
@@ -223,12 +223,12 @@ impl Harness {
                 self.send(sender, |out| message.encode(out));
             }
             Operation::SendUnsealed(from, bytes) => {
-                let flight = InFlightDatagram {
+                let packet = InFlightDatagram {
                     from: addr((*from).into()),
                     to: addr(0),
                     datagram: bytes.clone(),
                 };
-                self.arrive(flight);
+                self.arrive(packet);
             }
             Operation::Seeds(n, seeds) => {
                 let seeds: Vec<_> = seeds.iter().map(|n| addr((*n).into())).collect();
@@ -262,24 +262,24 @@ impl Harness {
 
     fn deliver(&mut self, at: usize) {
         let at = at % self.in_flight.len().max(1);
-        if let Some(flight) = self.in_flight.remove(at) {
-            self.arrive(flight);
+        if let Some(packet) = self.in_flight.remove(at) {
+            self.arrive(packet);
         }
     }
 
-    fn arrive(&mut self, mut flight: InFlightDatagram) {
-        if let Some(n) = (0..NODES).find(|n| addr(*n) == flight.to) {
+    fn arrive(&mut self, mut packet: InFlightDatagram) {
+        if let Some(n) = (0..NODES).find(|n| addr(*n) == packet.to) {
             let now = self.now;
-            self.nodes[n].handle_datagram(now, flight.from, &mut flight.datagram);
+            self.nodes[n].handle_datagram(now, packet.from, &mut packet.datagram);
             self.drain_outputs(n, INPUT_DATAGRAMS_MAX);
         }
     }
 
     fn alter(&mut self, at: u8, offset: usize, xor: u8) {
-        let Some(mut flight) = self.take(at) else {
+        let Some(mut packet) = self.take(at) else {
             return;
         };
-        if let Ok((mut origin, body, _)) = self.envelope.open(&mut flight.datagram) {
+        if let Ok((mut origin, body, _)) = self.envelope.open(&mut packet.datagram) {
             let mut body = body.to_vec();
             let at = offset % body.len().max(1);
             if let Some(byte) = body.get_mut(at) {
@@ -289,7 +289,7 @@ impl Harness {
             let mut datagram = Vec::new();
             self.envelope
                 .seal(origin, &mut datagram, |out| out.extend_from_slice(&body));
-            self.arrive(InFlightDatagram { datagram, ..flight });
+            self.arrive(InFlightDatagram { datagram, ..packet });
         }
     }
 
@@ -334,9 +334,9 @@ impl Harness {
         }
     }
 
-    fn payload(&self, sender: &AttackerSender, statement: &AttackerMessage) -> Payload {
-        let records = |rumours: &[AttackerRecord]| {
-            rumours
+    fn payload(&self, sender: &AttackerSender, message: &AttackerMessage) -> Payload {
+        let encoded = |records: &[AttackerRecord]| {
+            records
                 .iter()
                 .take(16)
                 .map(AttackerRecord::record)
@@ -344,30 +344,30 @@ impl Harness {
         };
         let key = |n: u8| name_key(&name(usize::from(n) % NAMES));
         let seq = |back: u8| self.seq.wrapping_sub(back.into());
-        let own = |rumour: &AttackerRecord| Record {
+        let own = |record: &AttackerRecord| Record {
             name: name(usize::from(sender.name) % NAMES).into(),
             epoch: sender.epoch.near(EPOCH),
-            ..rumour.record()
+            ..record.record()
         };
-        match statement {
-            AttackerMessage::Ping(view, rumours) => Payload::Ping {
+        match message {
+            AttackerMessage::Ping(view, records) => Payload::Ping {
                 seq: *view as u32,
                 view: *view,
-                updates: records(rumours),
+                updates: encoded(records),
             },
-            AttackerMessage::Ack(back, view, rumours) => Payload::Ack {
+            AttackerMessage::Ack(back, view, records) => Payload::Ack {
                 seq: seq(*back),
                 view: *view,
-                updates: records(rumours),
+                updates: encoded(records),
             },
-            AttackerMessage::PingReq(target, rumours) => Payload::PingReq {
+            AttackerMessage::PingReq(target, records) => Payload::PingReq {
                 seq: u32::from(*target),
                 target: ProbeTarget {
                     key: key(*target),
                     epoch: EPOCH,
                     addr: addr((*target).into()),
                 },
-                updates: records(rumours),
+                updates: encoded(records),
             },
             AttackerMessage::RelayedAck(back, target) => Payload::RelayedAck {
                 seq: seq(*back),
@@ -377,8 +377,8 @@ impl Harness {
                 seq: seq(*back),
                 target: key(*target),
             },
-            AttackerMessage::Gossip(rumours) => Payload::Gossip {
-                updates: records(rumours),
+            AttackerMessage::Gossip(records) => Payload::Gossip {
+                updates: encoded(records),
             },
             AttackerMessage::Hello(cookie, me) => Payload::Hello {
                 cookie: *cookie,
@@ -422,14 +422,14 @@ impl Harness {
             AttackerMessage::Pull(names) => Payload::SyncPull {
                 keys: names.iter().take(128).map(|n| key(*n)).collect(),
             },
-            AttackerMessage::Records(rumours) => Payload::SyncRecords {
-                records: records(rumours),
+            AttackerMessage::Records(records) => Payload::SyncRecords {
+                records: encoded(records),
             },
             AttackerMessage::FullPull(cursor) => Payload::FullPull { cursor: *cursor },
-            AttackerMessage::FullPage(cursor, next, rumours) => Payload::FullPage {
+            AttackerMessage::FullPage(cursor, next, records) => Payload::FullPage {
                 cursor: *cursor,
                 next: *next,
-                records: records(rumours),
+                records: encoded(records),
             },
         }
     }
@@ -495,8 +495,8 @@ impl Harness {
             let order = check_version_order(|| format!("{key:016x}"), before, after);
             order.unwrap_or_else(|broken| panic!("{broken:?} at {}", own.id));
         }
-        for verdict in node.take_failure_decisions() {
-            let evidence = check_evidence(|| verdict.key.to_string(), &verdict, &self.config);
+        for decision in node.take_failure_decisions() {
+            let evidence = check_evidence(|| decision.key.to_string(), &decision, &self.config);
             evidence.unwrap_or_else(|broken| panic!("{broken:?} at {}", own.id));
         }
     }
@@ -514,7 +514,7 @@ impl FuzzedNumber {
 impl AttackerRecord {
     fn record(&self) -> Record {
         let mut suspectors = Suspectors::default();
-        for (by, phi_q4) in &self.votes {
+        for (by, phi_q4) in &self.confirmations {
             let by = name_key(&name(usize::from(*by) % NAMES));
             suspectors.merge(Confirmation {
                 by,
@@ -522,7 +522,7 @@ impl AttackerRecord {
             });
         }
         let tags = self
-            .votes
+            .confirmations
             .iter()
             .map(|(k, v)| (format!("k{k}"), v.to_string()));
         Record {

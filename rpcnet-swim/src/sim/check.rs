@@ -224,10 +224,10 @@ pub(super) struct CheckCounts {
 /// Checks a view after an input. `declared` is how many failures it has declared before.
 pub(super) fn check_view<D: DetectorHooks>(
     engine: &mut Engine<D>,
-    lives: &OwnVersions,
+    own_versions: &OwnVersions,
     declared: u64,
     depth: CheckDepth,
-    looked: &mut CheckCounts,
+    counts: &mut CheckCounts,
 ) -> Result {
     for Occupancy {
         name: what,
@@ -240,21 +240,21 @@ pub(super) fn check_view<D: DetectorHooks>(
         }
     }
     if let Some(DatagramWork { steps, items }) = engine.take_datagram_work() {
-        looked.steps_max = looked.steps_max.max(steps);
+        counts.steps_max = counts.steps_max.max(steps);
         let bound = WORK_BASE + WORK_PER_ITEM * items as u64;
         if steps > bound && engine.detector().extends_swim() {
             return Err(Violation::WorkBoundExceeded { steps, bound });
         }
     }
-    let (changes, verdicts) = (engine.take_changes(), engine.take_failure_decisions());
-    looked.changes += changes.len() as u64;
-    looked.decisions += verdicts.len() as u64;
+    let (changes, decisions) = (engine.take_changes(), engine.take_failure_decisions());
+    counts.changes += changes.len() as u64;
+    counts.decisions += decisions.len() as u64;
     let name = |key| {
-        let sight = engine.member_view(key);
-        sight.map_or_else(|| format!("{key:016x}"), |sight| sight.name.to_owned())
+        let view = engine.member_view(key);
+        view.map_or_else(|| format!("{key:016x}"), |view| view.name.to_owned())
     };
     for MemberChange { key, before, after } in changes {
-        lives.check(|| name(key), key, after)?;
+        own_versions.check(|| name(key), key, after)?;
         if let Some(before) = before {
             check_version_order(|| name(key), before, after)?;
         }
@@ -265,21 +265,21 @@ pub(super) fn check_view<D: DetectorHooks>(
         && detector.witnesses_needed() > 0
         && detector.own_misses_to_decide() > 0;
     let all = engine.stats().failures_declared - declared;
-    if by_evidence && verdicts.len() as u64 != all {
+    if by_evidence && decisions.len() as u64 != all {
         return Err(Violation::InsufficientEvidence {
             member: "a member".to_owned(),
-            evidence: format!("{all} declared failed, {} with evidence", verdicts.len()),
+            evidence: format!("{all} declared failed, {} with evidence", decisions.len()),
         });
     }
-    for verdict in verdicts.into_iter().filter(|_| by_evidence) {
-        check_evidence(|| name(verdict.key), &verdict, engine.config())?;
+    for decision in decisions.into_iter().filter(|_| by_evidence) {
+        check_evidence(|| name(decision.key), &decision, engine.config())?;
     }
     if depth == CheckDepth::WholeView {
         if engine.view_hash() != engine.recomputed_view() {
             return Err(Violation::ViewHashMismatch);
         }
-        for sight in engine.member_views() {
-            lives.check(|| sight.name.to_owned(), sight.key, sight.version)?;
+        for view in engine.member_views() {
+            own_versions.check(|| view.name.to_owned(), view.key, view.version)?;
         }
     }
     Ok(())
@@ -321,7 +321,7 @@ pub(crate) fn check_version_order(
 /// most from each, adds up to the threshold, or the longest suspicion and four of its own.
 pub(crate) fn check_evidence(
     member: impl FnOnce() -> String,
-    verdict: &FailureDecision,
+    decision: &FailureDecision,
     config: &ClusterConfig,
 ) -> Result {
     let FailureDecision {
@@ -330,17 +330,20 @@ pub(crate) fn check_evidence(
         suspectors,
         age,
         ..
-    } = verdict;
-    let votes = suspectors.confirmations();
+    } = decision;
+    let confirmations = suspectors.confirmations();
     let alone = *live <= 2;
     let phi: f64 = match alone {
         true => own.phi.into(),
-        false => votes.iter().map(|vote| vote.phi().min(4.0)).sum(),
+        false => confirmations
+            .iter()
+            .map(|confirmation| confirmation.phi().min(4.0))
+            .sum(),
     };
     let to_refute = config.refute_time.as_secs_f64() * (*live as f64).log10().max(1.0);
     // To the microsecond, the resolution of virtual time.
     let in_time = age.as_secs_f64() + 1e-6 >= to_refute;
-    let enough = phi >= config.phi_threshold && (alone || votes.len() >= 2);
+    let enough = phi >= config.phi_threshold && (alone || confirmations.len() >= 2);
     let at_last = *age >= config.suspicion_max && own.phi >= 4.0;
     match own.misses >= 2 && in_time && (enough || at_last) {
         true => Ok(()),
@@ -349,7 +352,7 @@ pub(crate) fn check_evidence(
             evidence: format!(
                 "{} misses, {} suspectors, phi {phi:.2}, {age:?} of {to_refute:.3} s, {live} live",
                 own.misses,
-                votes.len(),
+                confirmations.len(),
             ),
         }),
     }

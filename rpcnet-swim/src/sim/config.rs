@@ -180,7 +180,7 @@ impl SimConfig {
             3 => rng.usize(17..=32),
             _ => rng.usize(6..=16),
         };
-        let trouble = Duration::from_millis(rng.u64(20_000..60_000));
+        let fault_duration = Duration::from_millis(rng.u64(20_000..60_000));
         let rotating = rng.bool();
         // Every second network has a tunnel's path MTU, which the nodes do not know.
         let tunnel = link.reorder_delay_max.as_millis().is_multiple_of(2);
@@ -195,7 +195,7 @@ impl SimConfig {
         let kinds: Vec<FaultKind> = self.fault_kinds.unwrap_or(kinds);
         ResolvedSimConfig {
             nodes: self.nodes.unwrap_or(nodes),
-            fault_duration: self.fault_duration.unwrap_or(trouble),
+            fault_duration: self.fault_duration.unwrap_or(fault_duration),
             config: self.config.unwrap_or(preset),
             no_false_failures: link.loss <= LOW_LOSS
                 && kinds.iter().all(|kind| kind.is_harmless_to_others()),

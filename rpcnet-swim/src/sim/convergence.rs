@@ -44,9 +44,9 @@ impl<D: DetectorHooks> Cluster<D> {
     pub fn undetected_crash(&self) -> Option<(usize, String)> {
         let truth = self.ground_truth();
         self.running_engines().find_map(|(node, engine)| {
-            let mut sights = engine.member_views();
-            let down = sights
-                .find(|sight| sight.version.state.is_live() && !truth.contains_key(&sight.key))?;
+            let mut views = engine.member_views();
+            let down = views
+                .find(|view| view.version.state.is_live() && !truth.contains_key(&view.key))?;
             Some((node, down.name.to_owned()))
         })
     }
@@ -59,8 +59,8 @@ impl<D: DetectorHooks> Cluster<D> {
         let mut lost = self.running_engines().filter(|(node, engine)| {
             let own = engine.local_view();
             let has_it = |other: &Engine<D>| {
-                let sight = other.member_view(own.key).map(|sight| sight.version);
-                sight.is_some_and(|seen| seen.state.is_live() && seen.epoch == own.version.epoch)
+                let view = other.member_view(own.key).map(|view| view.version);
+                view.is_some_and(|seen| seen.state.is_live() && seen.epoch == own.version.epoch)
             };
             others
                 && !self
@@ -142,10 +142,10 @@ impl<D: DetectorHooks> Cluster<D> {
     }
 
     fn ground_truth(&self) -> GroundTruth<'_> {
-        let sights = self
+        let views = self
             .running_engines()
             .map(|(_, engine)| engine.local_view());
-        sights.map(|sight| (sight.key, sight)).collect()
+        views.map(|view| (view.key, view)).collect()
     }
 }
 

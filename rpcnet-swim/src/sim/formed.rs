@@ -96,8 +96,8 @@ mod tests {
         cluster.crash(4);
         cluster.run_for(Duration::from_secs(8));
         let failed = |node: &usize| {
-            let sight = cluster.view_of(*node, 4);
-            sight.is_some_and(|member| member.state == MemberState::Failed)
+            let seen = cluster.view_of(*node, 4);
+            seen.is_some_and(|member| member.state == MemberState::Failed)
         };
         assert_eq!((0..20).filter(failed).count(), 19);
         cluster.restart(4);
@@ -148,8 +148,8 @@ mod tests {
         found.set_tag(4, "role", "leader").unwrap();
         found.run_for(Duration::from_secs(5));
         for cluster in [found, Cluster::formed(3, 5, config)] {
-            let sight = |node: usize| cluster.view_of(node, 4).unwrap();
-            let (one, other) = (sight(0), sight(1));
+            let seen = |node: usize| cluster.view_of(node, 4).unwrap();
+            let (one, other) = (seen(0), seen(1));
             assert!(Arc::ptr_eq(&one.id.name, &other.id.name));
             assert!(!one.tags.is_empty());
             assert_eq!(one.tags.encoded().as_ptr(), other.tags.encoded().as_ptr());

@@ -138,18 +138,18 @@ impl<D: DetectorHooks> Cluster<D> {
         }
         slot.impaired_at = Some(now);
         slot.busy_until = None;
-        let mut ins = Vec::new();
+        let mut inbound = Vec::new();
         let mut waiting = std::mem::take(&mut slot.pending);
         while let Some(message) = waiting.pop() {
             match message {
-                PendingDatagram::Inbound { from, datagram } => ins.push((from, datagram)),
+                PendingDatagram::Inbound { from, datagram } => inbound.push((from, datagram)),
                 PendingDatagram::Outbound { to, datagram } => self.transmit(node, to, datagram),
             }
         }
         let Some(mut engine) = self.nodes[node].engine.take() else {
             return;
         };
-        for (from, mut datagram) in ins {
+        for (from, mut datagram) in inbound {
             let from = self.nodes[from].addr;
             self.report.delivered += 1;
             self.nodes[node].traffic.count_received(&datagram);

@@ -39,9 +39,9 @@ pub(super) fn run_tampered<D: DetectorHooks>(
     tamper: impl FnOnce(&mut Cluster<D>),
 ) -> SimReport {
     let mut cluster = Cluster::with_detector(seed, detector);
-    let drawn = plan.resolve(&mut cluster.rng);
+    let resolved = plan.resolve(&mut cluster.rng);
     let mut run = FaultRun {
-        resolved: drawn,
+        resolved,
         cluster,
         scheduled_ends: Vec::new(),
         renamed: 0,
@@ -74,7 +74,7 @@ impl<D: DetectorHooks> FaultRun<D> {
     fn inject_faults(&mut self) {
         let ResolvedSimConfig {
             nodes,
-            fault_duration: trouble,
+            fault_duration,
             link,
             check_every,
             no_false_failures,
@@ -109,12 +109,12 @@ impl<D: DetectorHooks> FaultRun<D> {
         }
         cluster.report.nodes = nodes;
         cluster.run_for(Duration::from_secs(3));
-        let end = cluster.now + trouble;
+        let end = cluster.now + fault_duration;
         while self.cluster.now < end && self.cluster.report.failure.is_none() {
             let gap = self
                 .cluster
                 .rng
-                .u64(100..2 * trouble.as_millis() as u64 / 20);
+                .u64(100..2 * fault_duration.as_millis() as u64 / 20);
             self.run_for(Duration::from_millis(gap));
             if !self.resolved.fault_kinds.is_empty() {
                 let kind = self.resolved.fault_kinds
@@ -131,9 +131,9 @@ impl<D: DetectorHooks> FaultRun<D> {
             let next = (0..self.scheduled_ends.len()).min_by_key(|at| self.scheduled_ends[*at].0);
             match next.filter(|at| self.scheduled_ends[*at].0 <= end) {
                 Some(at) => {
-                    let (when, undo) = self.scheduled_ends.swap_remove(at);
+                    let (when, fault_end) = self.scheduled_ends.swap_remove(at);
                     self.cluster.run_for(when.since(self.cluster.now));
-                    self.end_fault(undo);
+                    self.end_fault(fault_end);
                 }
                 None => return self.cluster.run_for(end.since(self.cluster.now)),
             }
@@ -232,8 +232,8 @@ impl<D: DetectorHooks> FaultRun<D> {
         }
     }
 
-    fn end_fault(&mut self, undo: FaultEnd) {
-        match undo {
+    fn end_fault(&mut self, fault_end: FaultEnd) {
+        match fault_end {
             // A node that is still leaving counts as down.
             FaultEnd::Restart(node) if self.cluster.is_active(node) => {}
             FaultEnd::Restart(node) => self.cluster.restart(node),
@@ -259,17 +259,18 @@ impl<D: DetectorHooks> FaultRun<D> {
     }
 
     fn heal_and_converge(&mut self) {
-        let down = |undo: &(Time, FaultEnd)| matches!(undo.1, FaultEnd::Restart(_));
-        let mut undo = std::mem::take(&mut self.scheduled_ends);
-        undo.sort_by_key(|(at, _)| *at);
+        let down = |fault_end: &(Time, FaultEnd)| matches!(fault_end.1, FaultEnd::Restart(_));
+        let mut ends = std::mem::take(&mut self.scheduled_ends);
+        ends.sort_by_key(|(at, _)| *at);
         // One node may stay down for good, if the others are so many that it is no partition.
-        let stays = undo.iter().position(down);
+        let stays = ends.iter().position(down);
         if self.resolved.nodes >= 6
             && let Some(at) = stays
         {
-            undo.remove(at);
+            ends.remove(at);
         }
-        undo.into_iter().for_each(|(_, undo)| self.end_fault(undo));
+        ends.into_iter()
+            .for_each(|(_, fault_end)| self.end_fault(fault_end));
         let cluster = &mut self.cluster;
         cluster.network().heal();
         cluster.network().default = Link::lan();

@@ -66,8 +66,8 @@ impl<D: DetectorHooks> Cluster<D> {
                 if !is_news || self.nodes[node].epoch != epoch {
                     continue;
                 }
-                let verdict = self.may_serve(node, &policy);
-                if !verdict.is_some_and(|verdict| verdict.is_allowed()) {
+                let decision = self.may_serve(node, &policy);
+                if !decision.is_some_and(|decision| decision.is_allowed()) {
                     continue;
                 }
                 if let Some((other, _)) = serving {
@@ -88,19 +88,19 @@ impl<D: DetectorHooks> Cluster<D> {
     /// and no partition.
     fn nodes_with_full_views(&self) -> Vec<(usize, u64)> {
         let up = (0..self.nodes.len()).filter(|node| self.is_up(*node));
-        let lives: Vec<_> = up.map(|node| (node, self.nodes[node].epoch)).collect();
+        let participants: Vec<_> = up.map(|node| (node, self.nodes[node].epoch)).collect();
         let is_whole = |(node, _): &(usize, u64)| {
             self.engine(*node).is_some_and(|engine| {
                 let view = engine.view(self.now);
                 let reachable = view.members.iter().filter(|voter| voter.is_reachable);
                 engine.is_joined()
-                    && engine.live_count() == lives.len()
+                    && engine.live_count() == participants.len()
                     && reachable.count() == view.members.len()
                     && engine.partition_status() == PartitionStatus::Healthy
             })
         };
-        match lives.iter().all(is_whole) {
-            true => lives,
+        match participants.iter().all(is_whole) {
+            true => participants,
             false => Vec::new(),
         }
     }

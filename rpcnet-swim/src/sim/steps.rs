@@ -220,22 +220,22 @@ impl<D: DetectorHooks> Cluster<D> {
             true => CheckDepth::WholeView,
             false => CheckDepth::Changes,
         };
-        let mut looked = CheckCounts::default();
+        let mut counts = CheckCounts::default();
         let result = check::check_view(
             engine,
             &self.own_versions,
             slot.failures_declared,
             depth,
-            &mut looked,
+            &mut counts,
         );
         let is_well = slot.fault == ProcessFault::None && slot.impaired_at != Some(self.now);
-        let is_calm = is_well && looked.changes == 0;
+        let is_calm = is_well && counts.changes == 0;
         let result = result.and_then(|()| slot.traffic_check.check(self.now, engine, is_calm));
         slot.failures_declared = engine.stats().failures_declared;
         self.report.checks += u64::from(depth == CheckDepth::WholeView);
-        self.report.changes_checked += looked.changes;
-        self.report.decisions_checked += looked.decisions;
-        self.report.work_max = self.report.work_max.max(looked.steps_max);
+        self.report.changes_checked += counts.changes;
+        self.report.decisions_checked += counts.decisions;
+        self.report.work_max = self.report.work_max.max(counts.steps_max);
         if let Err(violation) = result {
             self.violate(node, violation);
         }

@@ -112,14 +112,14 @@ fn a_failure_declared_without_evidence_is_seen() {
 fn each_part_of_the_evidence_is_required() {
     use crate::engine::inspect::FailureDecision;
     use crate::wire::{Confirmation, Suspectors};
-    let check_own = |misses, own_phi: f64, votes: &[f64], live, age_ms| {
+    let check_own = |misses, own_phi: f64, confirmations: &[f64], live, age_ms| {
         let mut suspectors = Suspectors::default();
-        for (by, phi) in votes.iter().enumerate() {
+        for (by, phi) in confirmations.iter().enumerate() {
             suspectors.merge(Confirmation::new(by as u64, *phi));
         }
         let mut own = crate::engine::inspect::Evidence::default();
         (0..misses).for_each(|_| own.add_miss(own_phi / f64::from(misses)));
-        let verdict = FailureDecision {
+        let decision = FailureDecision {
             key: 0,
             live,
             own,
@@ -127,9 +127,11 @@ fn each_part_of_the_evidence_is_required() {
             age: Duration::from_millis(age_ms),
         };
         let member = || "n3".to_owned();
-        super::check::check_evidence(member, &verdict, &ClusterConfig::lan()).is_ok()
+        super::check::check_evidence(member, &decision, &ClusterConfig::lan()).is_ok()
     };
-    let check = |misses, votes: &[f64], live, age_ms| check_own(misses, 8.0, votes, live, age_ms);
+    let check = |misses, confirmations: &[f64], live, age_ms| {
+        check_own(misses, 8.0, confirmations, live, age_ms)
+    };
     assert!(check(2, &[4.0, 4.0], 10, 650));
     assert!(!check(1, &[4.0, 4.0], 10, 650), "misses");
     assert!(!check(2, &[9.0], 10, 650), "suspectors");

@@ -5,8 +5,8 @@ use proptest::prelude::*;
 use super::*;
 
 /// `abC`: a and b are reached, c is not. Epochs rise with the letters, from 1 for a.
-fn view(voters: &str) -> ClusterView {
-    ClusterView::new(voters.chars().map(|letter| {
+fn view(members: &str) -> ClusterView {
+    ClusterView::new(members.chars().map(|letter| {
         let name = letter.to_ascii_lowercase();
         let voter = ViewMember::new(NodeId::new(name.to_string(), u64::from(name) - 96));
         match letter.is_ascii_uppercase() {
@@ -24,10 +24,14 @@ fn id(name: &str, epoch: u64) -> NodeId {
     NodeId::new(name, epoch)
 }
 
-fn check(policy: &SplitBrainPolicy, voters: &str, refusal: Option<DenyReason>) {
-    let verdict = policy.may_serve(&view(voters));
-    assert_eq!(verdict.reason(), refusal.as_ref(), "{policy:?} of {voters}");
-    assert_eq!(verdict.is_allowed(), refusal.is_none());
+fn check(policy: &SplitBrainPolicy, members: &str, reason: Option<DenyReason>) {
+    let decision = policy.may_serve(&view(members));
+    assert_eq!(
+        decision.reason(),
+        reason.as_ref(),
+        "{policy:?} of {members}"
+    );
+    assert_eq!(decision.is_allowed(), reason.is_none());
 }
 
 #[test]
@@ -45,7 +49,7 @@ fn the_majority_serves_and_of_two_halves_the_one_with_the_smallest_name() {
             smallest: id("a", 1),
         })
     };
-    for (voters, refusal) in [
+    for (members, reason) in [
         ("a", None),
         ("abc", None),
         ("Abc", None),
@@ -59,7 +63,7 @@ fn the_majority_serves_and_of_two_halves_the_one_with_the_smallest_name() {
         ("abCDE", minority(2, 5)),
         ("", Some(DenyReason::NoTaggedMember)),
     ] {
-        check(&policy, voters, refusal);
+        check(&policy, members, reason);
     }
 }
 
@@ -71,14 +75,14 @@ fn a_static_quorum_ignores_which_members_are_expected() {
             quorum: 3,
         })
     };
-    for (voters, refusal) in [
+    for (members, reason) in [
         ("abc", None),
         ("abcDEFGH", None),
         ("ab", below(2)),
         ("abCDE", below(2)),
         ("", Some(DenyReason::NoTaggedMember)),
     ] {
-        check(&quorum(3), voters, refusal);
+        check(&quorum(3), members, reason);
     }
 }
 
@@ -86,7 +90,7 @@ fn a_static_quorum_ignores_which_members_are_expected() {
 fn the_side_of_the_oldest_serves_unless_it_is_alone() {
     let gone = || Some(DenyReason::OldestUnreachable { oldest: id("a", 1) });
     let alone = |expected| Some(DenyReason::OldestAlone { expected });
-    for (voters, refusal, even_alone) in [
+    for (members, reason, even_alone) in [
         ("a", None, None),
         ("abC", None, None),
         ("abCDEF", None, None),
@@ -106,10 +110,10 @@ fn the_side_of_the_oldest_serves_unless_it_is_alone() {
             Some(DenyReason::NoTaggedMember),
         ),
     ] {
-        check(&SplitBrainPolicy::keep_oldest(), voters, refusal);
+        check(&SplitBrainPolicy::keep_oldest(), members, reason);
         check(
             &SplitBrainPolicy::keep_oldest_even_alone(),
-            voters,
+            members,
             even_alone,
         );
     }
@@ -117,11 +121,11 @@ fn the_side_of_the_oldest_serves_unless_it_is_alone() {
 
 #[test]
 fn equal_epochs_are_ordered_by_name() {
-    let voters = [
+    let members = [
         ViewMember::new(id("b", 5)).unreachable(),
         ViewMember::new(id("a", 5)),
     ];
-    let view = ClusterView::new(voters.clone());
+    let view = ClusterView::new(members.clone());
     assert!(
         SplitBrainPolicy::keep_oldest_even_alone()
             .may_serve(&view)
@@ -129,10 +133,10 @@ fn equal_epochs_are_ordered_by_name() {
     );
     // Age goes before names, whatever the order.
     let older = ViewMember::new(id("z", 4)).unreachable();
-    let view = ClusterView::new(voters.into_iter().chain([older]));
+    let view = ClusterView::new(members.into_iter().chain([older]));
     let reason = DenyReason::OldestUnreachable { oldest: id("z", 4) };
-    let verdict = SplitBrainPolicy::keep_oldest_even_alone().may_serve(&view);
-    assert_eq!(verdict, Decision::Deny { reason });
+    let decision = SplitBrainPolicy::keep_oldest_even_alone().may_serve(&view);
+    assert_eq!(decision, Decision::Deny { reason });
 }
 
 #[test]
@@ -188,9 +192,9 @@ fn with_members_missing_it_waits_for_a_stable_view() {
         assert!(policy.may_serve(&whole).is_allowed());
         // A decision that is negative anyway keeps its own reason.
         let few = view("ABCDe").with_stable_for(quiet(0));
-        let verdict = policy.may_serve(&few);
+        let decision = policy.may_serve(&few);
         assert!(!matches!(
-            verdict.reason(),
+            decision.reason(),
             None | Some(DenyReason::Unstable { .. })
         ));
     }
@@ -198,12 +202,12 @@ fn with_members_missing_it_waits_for_a_stable_view() {
 
 #[test]
 fn deny_reasons_read_like_sentences() {
-    let refusal = DenyReason::LostTieBreak {
+    let reason = DenyReason::LostTieBreak {
         expected: 4,
         smallest: id("a", 1),
     };
     assert_eq!(
-        refusal.to_string(),
+        reason.to_string(),
         "reaches half of 4 members without a, which breaks the tie"
     );
 }
@@ -211,7 +215,7 @@ fn deny_reasons_read_like_sentences() {
 /// Members of one cluster, and on which of up to four sides each is.
 fn split() -> impl Strategy<Value = Vec<(ViewMember, u8)>> {
     let voter = (0u64..4, prop::bool::weighted(0.7), 0u8..4);
-    prop::collection::vec(voter, 1..14).prop_map(|voters| {
+    prop::collection::vec(voter, 1..14).prop_map(|members| {
         let member = |(n, (epoch, db, side)): (usize, (u64, bool, u8))| {
             let role = if db { "db" } else { "web" };
             let tags = Tags::from_pairs([("role", role)]).unwrap();
@@ -220,7 +224,7 @@ fn split() -> impl Strategy<Value = Vec<(ViewMember, u8)>> {
                 side,
             )
         };
-        voters.into_iter().enumerate().map(member).collect()
+        members.into_iter().enumerate().map(member).collect()
     })
 }
 

@@ -151,18 +151,18 @@ impl Suspectors {
 
     /// Merges a confirmation: keeps the higher phi of each suspector, and the surest suspectors if
     /// there are too many. Returns whether anything changed.
-    pub(crate) fn merge(&mut self, vote: Confirmation) -> bool {
+    pub(crate) fn merge(&mut self, confirmation: Confirmation) -> bool {
         let len = usize::from(self.len);
         if let Some(known) = self.confirmations[..len]
             .iter_mut()
-            .find(|known| known.by == vote.by)
+            .find(|known| known.by == confirmation.by)
         {
-            let grows = vote.phi_q4 > known.phi_q4;
-            known.phi_q4 = known.phi_q4.max(vote.phi_q4);
+            let grows = confirmation.phi_q4 > known.phi_q4;
+            known.phi_q4 = known.phi_q4.max(confirmation.phi_q4);
             return grows;
         }
         if len < MAX_SUSPECTORS {
-            self.confirmations[len] = vote;
+            self.confirmations[len] = confirmation;
             self.len += 1;
             return true;
         }
@@ -171,30 +171,36 @@ impl Suspectors {
             .iter_mut()
             .min_by_key(|known| (known.phi_q4, known.by));
         let weakest = weakest.expect("the set is full");
-        let stronger = (vote.phi_q4, vote.by) > (weakest.phi_q4, weakest.by);
+        let stronger = (confirmation.phi_q4, confirmation.by) > (weakest.phi_q4, weakest.by);
         if stronger {
-            *weakest = vote;
+            *weakest = confirmation;
         }
         stronger
     }
 
     /// Removes a suspector's confirmation.
     pub(crate) fn retract(&mut self, by: u64) {
-        if let Some(at) = self.confirmations().iter().position(|vote| vote.by == by) {
+        if let Some(at) = self
+            .confirmations()
+            .iter()
+            .position(|confirmation| confirmation.by == by)
+        {
             self.len -= 1;
             self.confirmations.swap(at, self.len.into());
         }
     }
 
     pub(crate) fn contains(&self, by: u64) -> bool {
-        self.confirmations().iter().any(|vote| vote.by == by)
+        self.confirmations()
+            .iter()
+            .any(|confirmation| confirmation.by == by)
     }
 
     fn encode(&self, out: &mut impl Writer) {
         out.put_u8(self.len);
-        for vote in self.confirmations() {
-            out.put_u64(vote.by);
-            out.put_u8(vote.phi_q4);
+        for confirmation in self.confirmations() {
+            out.put_u64(confirmation.by);
+            out.put_u8(confirmation.phi_q4);
         }
     }
 
@@ -205,14 +211,14 @@ impl Suspectors {
         }
         let mut suspectors = Self::default();
         for _ in 0..len {
-            let vote = Confirmation {
+            let confirmation = Confirmation {
                 by: reader.u64()?,
                 phi_q4: reader.u8()?,
             };
-            if suspectors.contains(vote.by) {
+            if suspectors.contains(confirmation.by) {
                 return Err(Malformed);
             }
-            suspectors.merge(vote);
+            suspectors.merge(confirmation);
         }
         Ok(suspectors)
     }

@@ -159,9 +159,9 @@ fn a_failed_member_is_expected_for_a_bounded_time() {
     let nowhere = vec!["10.9.9.9:1".parse().unwrap()];
     let lone = cluster.add("lone", lan(), nowhere);
     cluster.run_for(secs(10));
-    let verdict = cluster.engine(lone).unwrap();
-    let verdict = verdict.may_serve(&SplitBrainPolicy::keep_majority(), cluster.now());
-    assert_eq!(verdict.reason(), Some(&DenyReason::NotJoined));
+    let decision = cluster.engine(lone).unwrap();
+    let decision = decision.may_serve(&SplitBrainPolicy::keep_majority(), cluster.now());
+    assert_eq!(decision.reason(), Some(&DenyReason::NotJoined));
 }
 
 #[test]

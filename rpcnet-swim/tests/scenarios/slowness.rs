@@ -1,4 +1,4 @@
-//! Slow members, told from failed ones.
+//! Slow members and how they are told from failed ones.
 
 use super::*;
 
@@ -91,10 +91,10 @@ fn a_slow_member_is_told_from_a_failed_one() {
         // Each reported it once, and its end once: no flapping, and no failure but the real one.
         for node in &others {
             let of_slow = |m: &rpcnet_swim::Member| &*m.id.name == "n1";
-            let told = |e: &Event| matches!(e, Event::NodeSlow(m) if of_slow(m));
-            assert_eq!(count(&cluster, &[*node], told), 1, "{node}");
-            let told = |e: &Event| matches!(e, Event::NodeResponsive(m) if of_slow(m));
-            assert_eq!(count(&cluster, &[*node], told), 1, "{node}");
+            let reported = |e: &Event| matches!(e, Event::NodeSlow(m) if of_slow(m));
+            assert_eq!(count(&cluster, &[*node], reported), 1, "{node}");
+            let reported = |e: &Event| matches!(e, Event::NodeResponsive(m) if of_slow(m));
+            assert_eq!(count(&cluster, &[*node], reported), 1, "{node}");
             assert_eq!(count(&cluster, &[*node], failed_but(dead)), 0);
         }
         let slow_dead =

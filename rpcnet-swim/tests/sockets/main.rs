@@ -230,13 +230,13 @@ fn a_blocked_runtime_declares_no_member_failed() {
             .build()
             .unwrap()
     };
-    let (told, addr) = std::sync::mpsc::channel();
+    let (reported, addr) = std::sync::mpsc::channel();
     let (found_failed, is_found_failed) = std::sync::mpsc::channel();
     let (saw_it_back, it_is_back) = std::sync::mpsc::channel();
     let others = std::thread::spawn(move || {
         runtime().block_on(async {
             let nodes = five().await;
-            told.send(nodes[0].local_addr()).unwrap();
+            reported.send(nodes[0].local_addr()).unwrap();
             until("the blocked one joins", || live(&nodes[0]).len() == 6).await;
             let blocked = |n: &ClusterMembership| state(n, "blocked") == Some(MemberState::Failed);
             until("it is found failed", || nodes.iter().all(blocked)).await;
@@ -380,12 +380,12 @@ async fn the_newer_of_two_live_nodes_keeps_their_name() {
     let nodes = five().await;
     let mut events = nodes[4].subscribe();
     let newer = start("n4", &[&nodes[0]]).await;
-    let told = event(&mut events, |e| matches!(e, Event::NameConflict { .. })).await;
+    let reported = event(&mut events, |e| matches!(e, Event::NameConflict { .. })).await;
     let Event::NameConflict {
         name,
         older,
         newer: at,
-    } = told
+    } = reported
     else {
         unreachable!()
     };

@@ -91,10 +91,10 @@ async fn a_partition_is_reported_on_both_sides_and_heals_without_seeds() {
 
     cut.store(true, Ordering::Relaxed);
     for (events, (side, lost)) in events.iter_mut().zip([(2, true), (3, false)]) {
-        let told = event(events, |e| matches!(e, Event::PartitionDetected { .. })).await;
+        let reported = event(events, |e| matches!(e, Event::PartitionDetected { .. })).await;
         // Two of five have no majority; three of five have.
         assert_eq!(
-            told,
+            reported,
             Event::PartitionDetected {
                 reachable: side,
                 expected: 5,

@@ -42,8 +42,8 @@ fn a_stalled_node_does_nothing() {
     let steps = timeouts(&cluster, 3);
     let during = traffic(&mut cluster, 3, secs(2));
     assert_eq!((during, timeouts(&cluster, 3)), (Traffic::default(), steps));
-    let (ins, outs) = waiting(&cluster, 3);
-    assert!(ins > 0 && outs == 0);
+    let (inbound, outbound) = waiting(&cluster, 3);
+    assert!(inbound > 0 && outbound == 0);
     cluster.resume(3);
     assert!(cluster.is_healthy(3));
     assert_eq!(waiting(&cluster, 3), (0, 0));
@@ -57,13 +57,13 @@ fn a_blocked_node_withholds_both_directions_while_its_timers_run() {
     let steps = timeouts(&cluster, 3);
     assert_eq!(traffic(&mut cluster, 3, secs(2)), Traffic::default());
     assert!(timeouts(&cluster, 3) > steps);
-    let (ins, outs) = waiting(&cluster, 3);
-    assert!(ins > 0 && outs > 0);
+    let (inbound, outbound) = waiting(&cluster, 3);
+    assert!(inbound > 0 && outbound > 0);
     let before = cluster.traffic(3);
     cluster.resume(3);
     let at_once = cluster.traffic(3) - before;
-    assert_eq!(at_once.received, ins as u64);
-    assert!(at_once.sent >= outs as u64);
+    assert_eq!(at_once.received, inbound as u64);
+    assert!(at_once.sent >= outbound as u64);
 }
 
 #[test]
@@ -72,16 +72,16 @@ fn a_half_blocked_node_has_one_direction_left() {
     cluster.half_block(3, OpenDirection::SendOnly);
     let during = traffic(&mut cluster, 3, secs(2));
     assert!(during.sent > 0 && during.received == 0, "{during:?}");
-    let (ins, outs) = waiting(&cluster, 3);
-    assert!(ins > 0 && outs == 0);
+    let (inbound, outbound) = waiting(&cluster, 3);
+    assert!(inbound > 0 && outbound == 0);
     assert!(!cluster.is_healthy(3));
     // A new fault ends the one before: the datagrams that waited are handled.
     cluster.half_block(3, OpenDirection::ReceiveOnly);
     assert_eq!(waiting(&cluster, 3).0, 0);
     let during = traffic(&mut cluster, 3, secs(2));
     assert!(during.sent == 0 && during.received > 0, "{during:?}");
-    let (ins, outs) = waiting(&cluster, 3);
-    assert!(ins == 0 && outs > 0);
+    let (inbound, outbound) = waiting(&cluster, 3);
+    assert!(inbound == 0 && outbound > 0);
     cluster.resume(3);
     let during = traffic(&mut cluster, 3, secs(2));
     assert!(during.sent > 0 && during.received > 0);
