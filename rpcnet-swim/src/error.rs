@@ -64,7 +64,7 @@ pub enum ConfigError {
     InvalidSeed {
         /// The seed as given.
         seed: String,
-        /// What is wrong with it.
+        /// Syntax error in it.
         reason: SeedSyntaxError,
     },
     /// The epoch is no time in milliseconds since the Unix epoch.

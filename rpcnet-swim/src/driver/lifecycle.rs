@@ -1,6 +1,6 @@
 //! The lifecycle of a node, as `join` and `leave` wait for it.
 
-/// What `join` and `leave` wait for.
+/// State that `join` and `leave` wait for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct DriverState {
     pub(super) lifecycle: Lifecycle,

@@ -312,8 +312,8 @@ impl ClusterMembership {
         done
     }
 
-    /// What part this node takes in the cluster: whether it is joining, a member, superseded by a
-    /// newer node of its name, or has left.
+    /// Lifecycle of this node in the cluster: joining, a member, superseded by a newer node of its
+    /// name, or left.
     #[must_use]
     pub fn state(&self) -> MembershipState {
         self.shared.membership_state()

@@ -70,7 +70,7 @@ pub enum JoinError {
     InvalidSeed {
         /// The seed as given.
         seed: String,
-        /// What is wrong with it.
+        /// Syntax error in it.
         reason: SeedSyntaxError,
     },
     /// A member's clock and this node's are more than a day apart, so that one of the two refuses

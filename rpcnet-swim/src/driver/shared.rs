@@ -22,7 +22,7 @@ use crate::engine::Engine;
 use crate::event::{Event, MembershipState};
 use crate::time::Time;
 
-/// What the handles share with the driver.
+/// State that the handles of a node share with its driver.
 pub(super) struct DriverShared {
     /// Locked for one call of the engine at a time, never over an await or a system call.
     core: Mutex<Core>,
@@ -130,7 +130,7 @@ impl DriverShared {
         Some(core.observers.remove(index).1)
     }
 
-    /// What part the node takes in its cluster.
+    /// Lifecycle of the node in its cluster.
     pub(super) fn membership_state(&self) -> MembershipState {
         let core = self.core.lock();
         let end = core.end.clone();

@@ -71,7 +71,7 @@ pub struct AttackerSender {
 /// A number on the network: near what is expected, or anything.
 #[derive(Clone, Debug, Arbitrary)]
 pub enum FuzzedNumber {
-    /// So much more than the last one, or than what is known.
+    /// Offset from the last one, or from the known value.
     Near(i8),
     /// Any number.
     Any(u64),

@@ -201,9 +201,9 @@ impl<D: DetectorHooks> Cluster<D> {
         self.start_next_message(node);
     }
 
-    fn set_fault(&mut self, node: usize, plight: ProcessFault) {
+    fn set_fault(&mut self, node: usize, fault: ProcessFault) {
         self.resume(node);
-        self.nodes[node].fault = plight;
+        self.nodes[node].fault = fault;
     }
 
     /// Lets a slow process start its next datagram, if it has none in hand.
