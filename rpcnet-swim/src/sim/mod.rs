@@ -25,11 +25,13 @@
 
 mod address;
 pub(crate) mod check;
+mod check_split_brain;
 mod check_traffic;
 mod cluster;
 mod config;
 mod convergence;
 mod event_queue;
+mod fault_injection;
 mod formed;
 mod link;
 mod network;
@@ -42,6 +44,7 @@ mod split_brain;
 mod steps;
 mod traffic;
 mod transition;
+mod transition_log;
 
 #[cfg(test)]
 mod tests;

@@ -1,5 +1,6 @@
 //! Tests of process faults: which datagrams wait, pass and are lost.
 
+use super::super::process_fault::{PENDING_MAX, PendingQueue};
 use super::*;
 use crate::config::ClusterConfig;
 use crate::event::MemberState;
