@@ -102,7 +102,7 @@ impl Attempts {
         let is_late = error.code() == Code::DeadlineExceeded && error.processed() != Processed::Yes;
         if let Some(error) = last.connect_error {
             ClusterError::Connect {
-                error,
+                error: *error,
                 attempts,
                 stop_reason,
             }
@@ -122,7 +122,7 @@ impl Attempts {
 pub(super) struct AttemptFailure {
     pub(super) error: RpcError,
     pub(super) retry_decision: RetryDecision,
-    connect_error: Option<ConnectError>,
+    connect_error: Option<Box<ConnectError>>,
     /// The address that the attempt was made to, if it was connected or known to try.
     pub(super) addr: Option<SocketAddr>,
     pub(super) took: Duration,
@@ -150,7 +150,7 @@ impl AttemptFailure {
         };
         Self {
             addr: error.addr(),
-            connect_error: Some(error.clone()),
+            connect_error: Some(Box::new(error.clone())),
             ..Self::new(error.into(), retry_decision)
         }
     }

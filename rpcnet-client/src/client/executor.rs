@@ -1,10 +1,6 @@
 //! Call executor: the attempts of one call, from the choice of a worker to the outcome.
 
-use std::{
-    future::poll_fn,
-    net::SocketAddr,
-    pin::{Pin, pin},
-};
+use std::{future::poll_fn, net::SocketAddr, pin::pin};
 
 use rpcnet_balance::retry::{RetryDecision, StopReason};
 use rpcnet_registry::Worker;
@@ -53,9 +49,8 @@ impl Executor {
             (worker, PooledConnection::Ready(client)) if plan.fits_quick_path() => (worker, client),
             picked => {
                 let attempts = Attempts::default();
-                return self
-                    .run_attempts(&plan, target, attempts, Some(picked), &operation)
-                    .await;
+                let rest = self.run_attempts(&plan, target, attempts, Some(picked), &operation);
+                return Box::pin(rest).await;
             }
         };
         self.retries.counters.calls.add_one();
@@ -80,8 +75,7 @@ impl Executor {
             Err(failure) => {
                 let attempts = self.first_failed(&plan, worker, failure)?;
                 drop(client);
-                self.run_attempts(&plan, target, attempts, None, &operation)
-                    .await
+                Box::pin(self.run_attempts(&plan, target, attempts, None, &operation)).await
             }
         }
     }
@@ -105,83 +99,81 @@ impl Executor {
     }
 
     /// Makes the attempts that are left, the first of them on the worker that was picked for it.
-    fn run_attempts<'f, O: Operation>(
-        &'f self,
-        plan: &'f CallPlan<'_>,
-        target: CallTarget<'f, 'f>,
+    async fn run_attempts<O: Operation>(
+        &self,
+        plan: &CallPlan<'_>,
+        target: CallTarget<'_, '_>,
         mut attempts: Attempts,
         mut first: Option<(Worker, PooledConnection)>,
-        operation: &'f O,
-    ) -> Pin<Box<impl Future<Output = Result<(O::Reply, Worker), ClusterError>> + 'f>> {
-        Box::pin(async move {
-            let mut now = plan.started_at;
-            if attempts.state.started() > 0 {
-                now = Instant::now();
-            }
-            loop {
-                let same_worker = attempts.same_worker_next.take();
-                let given = first.take().or_else(|| {
-                    let id = same_worker?;
-                    self.workers.pick_same_process(plan, target, &id)
-                });
-                let picked = given.map_or_else(
-                    || {
-                        let excluded = attempts.state.excluded();
-                        self.workers.pick(plan, target, excluded, now)
-                    },
-                    Ok,
-                );
-                let (worker, connection) = match picked {
-                    Ok(picked) => picked,
-                    Err(error) if attempts.last_failure.is_none() => return Err(error.into()),
-                    // Every worker was tried, or none is left for the moment.
-                    Err(_) => match self.back_off(plan, &mut attempts).await {
-                        Ok(()) => {
-                            now = Instant::now();
-                            continue;
-                        }
-                        Err(stop_reason) => return Err(attempts.into_error(stop_reason)),
-                    },
-                };
-                let reason = match self.admit_attempt(&mut attempts) {
-                    Ok(reason) => reason,
-                    Err(stop_reason) => return Err(attempts.into_error(stop_reason)),
-                };
-                let outcome = if let Some(delay) = self.hedge_delay(plan) {
-                    // On the heap, so that calls without hedges are small.
-                    let first = (worker, connection, reason);
-                    Box::pin(self.run_hedged(plan, target, first, delay, &mut attempts, operation))
-                        .await
-                } else {
-                    let start = AttemptStart {
-                        worker: &worker,
-                        number: attempts.state.start_attempt(),
-                        started_at: now,
-                    };
-                    let outcome = self
-                        .run_attempt(plan, target, &start, connection, operation)
-                        .await;
-                    match outcome {
-                        Ok(reply) => Some((reply, worker)),
-                        Err(failure) => {
-                            let now = self.workers.now();
-                            attempts.record_failure(&worker, reason, failure, plan, now);
-                            None
-                        }
+        operation: &O,
+    ) -> Result<(O::Reply, Worker), ClusterError> {
+        let mut now = plan.started_at;
+        if attempts.state.started() > 0 {
+            now = Instant::now();
+        }
+        loop {
+            let same_worker = attempts.same_worker_next.take();
+            let given = first.take().or_else(|| {
+                let id = same_worker?;
+                self.workers.pick_same_process(plan, target, &id)
+            });
+            let picked = given.map_or_else(
+                || {
+                    let excluded = attempts.state.excluded();
+                    self.workers.pick(plan, target, excluded, now)
+                },
+                Ok,
+            );
+            let (worker, connection) = match picked {
+                Ok(picked) => picked,
+                Err(error) if attempts.last_failure.is_none() => return Err(error.into()),
+                // Every worker was tried, or none is left for the moment.
+                Err(_) => match self.back_off(plan, &mut attempts).await {
+                    Ok(()) => {
+                        now = Instant::now();
+                        continue;
                     }
+                    Err(stop_reason) => return Err(attempts.into_error(stop_reason)),
+                },
+            };
+            let reason = match self.admit_attempt(&mut attempts) {
+                Ok(reason) => reason,
+                Err(stop_reason) => return Err(attempts.into_error(stop_reason)),
+            };
+            let outcome = if let Some(delay) = self.hedge_delay(plan) {
+                // On the heap, so that calls without hedges are small.
+                let first = (worker, connection, reason);
+                Box::pin(self.run_hedged(plan, target, first, delay, &mut attempts, operation))
+                    .await
+            } else {
+                let start = AttemptStart {
+                    worker: &worker,
+                    number: attempts.state.start_attempt(),
+                    started_at: now,
                 };
-                if let Some(done) = outcome {
-                    self.retries.on_call_succeeded();
-                    self.workers
-                        .note_unreadable(target.method, &attempts.unreadable_workers);
-                    return Ok(done);
+                let outcome = self
+                    .run_attempt(plan, target, &start, connection, operation)
+                    .await;
+                match outcome {
+                    Ok(reply) => Some((reply, worker)),
+                    Err(failure) => {
+                        let now = self.workers.now();
+                        attempts.record_failure(&worker, reason, failure, plan, now);
+                        None
+                    }
                 }
-                if let Err(stop_reason) = self.plan_retry(plan, &mut attempts) {
-                    return Err(attempts.into_error(stop_reason));
-                }
-                now = Instant::now();
+            };
+            if let Some(done) = outcome {
+                self.retries.on_call_succeeded();
+                self.workers
+                    .note_unreadable(target.method, &attempts.unreadable_workers);
+                return Ok(done);
             }
-        })
+            if let Err(stop_reason) = self.plan_retry(plan, &mut attempts) {
+                return Err(attempts.into_error(stop_reason));
+            }
+            now = Instant::now();
+        }
     }
 
     /// One attempt on one worker, whose outcome is reported.
