@@ -2,7 +2,7 @@
 //! parts and farm these out to workers. One coordinator is killed in the middle, and no job is
 //! lost.
 //!
-//! Nobody is told an address but a seed's: coordinators and workers are found by their tag `role`.
+//! No address is configured but a seed's: coordinators and workers are found by their tag `role`.
 //! A job has the same result however often it runs, and `with_idempotent` says so; that is what
 //! lets the front's client submit a job again when its coordinator has died with it.
 //!
@@ -26,9 +26,9 @@ use serde::{Deserialize, Serialize};
 const COORDINATORS: Option<&str> = Some("role=coordinator");
 const WORKERS: Option<&str> = Some("role=worker");
 
-/// What the front gets back for a job.
+/// Reply to a job.
 #[derive(Serialize, Deserialize)]
-struct Done {
+struct JobReply {
     primes: usize,
     coordinator: String,
     workers: Vec<String>,
@@ -47,7 +47,7 @@ async fn worker(name: &'static str, builder: NodeBuilder) -> Result<Node> {
     Ok(builder.tag("role", "worker").serve(methods).start().await?)
 }
 
-/// Cuts a job into parts, has each done by whichever worker is best, and adds up.
+/// Cuts a job into parts, has each done by a worker, and adds up.
 async fn coordinator(name: &'static str, builder: NodeBuilder) -> Result<Node> {
     let node = builder
         .tag("role", "coordinator")
@@ -65,7 +65,7 @@ async fn coordinator(name: &'static str, builder: NodeBuilder) -> Result<Node> {
                 Ok::<_, ClusterError>(done)
             });
             let (counts, workers): (Vec<_>, _) = try_join_all(calls).await?.into_iter().unzip();
-            Ok::<_, Status>(Done {
+            Ok::<_, Status>(JobReply {
                 primes: counts.iter().sum(),
                 coordinator: name.to_owned(),
                 workers,
@@ -96,7 +96,7 @@ async fn main() -> Result {
     for name in ["worker-1", "worker-2", "worker-3"] {
         workers.push(worker(name, trust.node(name)?.seeds([seed.clone()])).await?);
     }
-    until("everybody knows everybody", || {
+    until("all nodes know all nodes", || {
         let known = |node: &Node| count(node, WORKERS) == workers.len();
         coordinators.values().all(|one| known(one)) && count(&front, COORDINATORS) == 2
     })
@@ -110,7 +110,7 @@ async fn main() -> Result {
     let jobs = (1..=JOBS).map(async |job| {
         let upto = job as u64 * 100;
         let client = front.client();
-        let done: Result<Done, ClusterError> = client
+        let done: Result<JobReply, ClusterError> = client
             .call_worker_typed("submit", &upto, COORDINATORS)
             .await;
         (upto, done)
@@ -160,7 +160,7 @@ struct Tally {
 }
 
 impl Tally {
-    fn add(&mut self, done: Done) {
+    fn add(&mut self, done: JobReply) {
         self.jobs += 1;
         self.repeated += usize::from(done.attempt > 0);
         *self.by.entry(done.coordinator).or_default() += 1;

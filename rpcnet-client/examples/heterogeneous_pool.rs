@@ -158,12 +158,12 @@ async fn main() -> Result {
     println!("2 at a time:  {without:?}");
     ensure(on(&without, "cpu") == 40, "without GPUs the CPUs do it")?;
 
-    let nobody = front
+    let unmatched = front
         .client()
         .call_worker_typed::<_, (String, u64)>("infer", &1_u64, GPUS);
-    match nobody.await {
+    match unmatched.await {
         Err(error) => println!("kind=gpu:     {error}"),
-        Ok(_) => return Err("nobody is there to answer".into()),
+        Ok(_) => return Err("no GPU is left to answer".into()),
     }
     let calls = 40 + 200 + 10 + 200 + 40;
     ensure(ran.load(SeqCst) == calls, "every call ran once")?;

@@ -1,13 +1,13 @@
 //! Regions under a master: each region gossips for itself and has a leader, which takes part in the
 //! leaders' gossip too. A call goes from the master to the leader of a region, and from there to a
-//! worker, each found by tags. When a leader is killed, another node of its region takes its seat.
+//! worker, each found by tags. When a leader is killed, another node of its region takes its place.
 //!
 //! - The master knows two leaders, whatever the number of nodes below; a region knows nothing of
 //!   the others. Two memberships in one process are two nodes, each with its port.
-//! - Who leads is no vote but a rule that everybody in a region goes by: of the nodes that are
-//!   there the oldest, and of two of an age the first by name. While the news of a change spreads
-//!   two may hold the seat, or nobody. So the master asks again when nobody answers, and what it
-//!   asks for may run twice.
+//! - The leader is not elected: all nodes of a region apply one rule, by which the oldest node
+//!   leads, and of two of an age the first by name. While the news of a change spreads there may be
+//!   two leaders or none. So the master calls again when no leader answers, and what it calls may
+//!   run twice.
 //!
 //! Run with `cargo run -p rpcnet-client --example hierarchical`.
 
@@ -35,9 +35,9 @@ struct Member {
     leaders: String,
 }
 
-/// The way that a call took.
+/// Route of a call: through which leader, to which worker.
 #[derive(Serialize, Deserialize)]
-struct Way {
+struct Route {
     leader: String,
     worker: String,
 }
@@ -61,16 +61,16 @@ impl Member {
     /// Sits among the leaders for as long as the rule says so.
     async fn lead_when_due(self, node: Node) -> Result {
         let mut changes = node.nodes().subscribe();
-        let mut seat = None;
+        let mut leadership = None;
         loop {
             let is_due = leader(&node) == self.name;
-            match seat.take() {
-                None if is_due => seat = Some(self.take_seat(&node).await?),
+            match leadership.take() {
+                None if is_due => leadership = Some(self.become_leader(&node).await?),
                 Some(held) if !is_due => {
                     let held: Node = held;
                     held.shutdown(Duration::from_secs(5)).await;
                 }
-                as_before => seat = as_before,
+                as_before => leadership = as_before,
             }
             changes.recv().await;
         }
@@ -78,25 +78,25 @@ impl Member {
 
     /// A second node in this process: it gossips with the leaders, and passes calls on into the
     /// region.
-    async fn take_seat(&self, node: &Node) -> Result<Node> {
+    async fn become_leader(&self, node: &Node) -> Result<Node> {
         let (leader, client) = (self.name, Arc::clone(node.client()));
         let route = move |(): ()| {
             let client = Arc::clone(&client);
             async move {
                 let worker = client.call_worker_typed("work", &(), Some("role=worker"));
-                Ok::<_, Status>(Way {
+                Ok::<_, Status>(Route {
                     leader: leader.to_owned(),
                     worker: worker.await?,
                 })
             }
         };
         let builder = self.trust.node(leader)?.cluster_name("leaders");
-        let seat = builder
+        let leadership = builder
             .seeds([self.leaders.clone()])
             .tag("role", "leader")
             .tag("region", self.region)
             .serve(Router::new().typed("route", route));
-        Ok(seat.start().await?)
+        Ok(leadership.start().await?)
     }
 }
 
@@ -113,18 +113,18 @@ fn leader(node: &Node) -> String {
 
 /// Calls into a region, and asks again when the leader dies over it, or when there is none for the
 /// moment.
-async fn ask(master: &Node, region: &str) -> Result<Way> {
+async fn ask(master: &Node, region: &str) -> Result<Route> {
     let leader = format!("role=leader,region={region}");
     let deadline = Instant::now() + PATIENCE;
     let mut changes = master.workers().subscribe();
     loop {
-        let way = master
+        let route = master
             .client()
             .call_worker_typed("route", &(), Some(&leader));
-        match way.await {
-            Ok(way) => return Ok(way),
+        match route.await {
+            Ok(route) => return Ok(route),
             Err(error) if Instant::now() > deadline => return Err(error.into()),
-            // Until somebody comes, or at least a moment.
+            // Until a node joins, or at least a moment.
             Err(_) => _ = timeout(Duration::from_millis(100), changes.recv()).await,
         }
     }
@@ -134,9 +134,9 @@ async fn ask(master: &Node, region: &str) -> Result<Way> {
 async fn survey(master: &Node, region: &str, leader: &str) -> Result {
     let mut workers = BTreeSet::new();
     for _ in 0..CALLS {
-        let way = ask(master, region).await?;
-        ensure(way.leader == leader, "the oldest node leads")?;
-        workers.insert(way.worker);
+        let route = ask(master, region).await?;
+        ensure(route.leader == leader, "the oldest node leads")?;
+        workers.insert(route.worker);
     }
     println!("  {region}: {CALLS} calls through {leader} to {workers:?}");
     let is_below = |name: &String| name.starts_with(region) && name != leader;
@@ -173,10 +173,11 @@ async fn main() -> Result {
     }
     let leads = |name: &str| {
         let region = &name[..2];
-        let seated = master
+        let leaders = master
             .workers()
             .select_all(Some(&format!("role=leader,region={region}")));
-        seated.is_ok_and(|seated| seated.len() == 1 && *seated[0].label == *name)
+        leaders
+            .is_ok_and(|leaders| leaders.len() == 1 && *leaders[0].label == *name)
     };
     until("every region has its nodes and its leader", || {
         members.values().all(|node| count(node, None) == 2) && leads("eu-1") && leads("us-1")

@@ -1,6 +1,6 @@
 //! Peers: every node serves and calls. Together they are a cache: rendezvous hashing says which two
-//! nodes hold a key, the same in every process, so nobody has to be asked where something is. It
-//! goes on answering while nodes come, leave and are killed.
+//! nodes hold a key, the same in every process, so no lookup is needed. The cache goes on answering
+//! while nodes join, leave and are killed.
 //!
 //! - A value never changes: it is the result of something costly, and its key says of what. So any
 //!   copy is as good as another.
@@ -65,7 +65,7 @@ impl Peer {
             .start()
             .await?;
         let peer = Self { node, store };
-        tokio::spawn(peer.clone().give_on());
+        tokio::spawn(peer.clone().rebalance());
         Ok(peer)
     }
 
@@ -84,8 +84,8 @@ impl Peer {
         ranking
     }
 
-    /// Asks both holders, and only if neither has it the others: somebody may not have given it on
-    /// yet.
+    /// Asks both holders, and only if neither has the value the other peers: a peer may not have
+    /// passed it on yet.
     async fn get(&self, key: &str) -> Option<String> {
         for some in self.ranking(key).chunks(COPIES) {
             let asked = some.iter().map(|peer| self.call(peer, "get", key));
@@ -99,8 +99,8 @@ impl Peer {
         None
     }
 
-    /// Gives it to both holders, and again for as long as one of them has not got it: it may be
-    /// about to be found dead, and then somebody else is a holder.
+    /// Gives the value to both holders, and again for as long as one of them has not got it: that
+    /// one may be about to be declared failed, and then another peer is a holder.
     async fn put(&self, key: &str, value: &str) {
         loop {
             let (holders, pair) = (self.holders(key), (key, value));
@@ -112,7 +112,7 @@ impl Peer {
         }
     }
 
-    /// Calls this one and no other.
+    /// Calls this peer and no other.
     async fn call<Req: Encode + ?Sized, Resp: Decode>(
         &self,
         peer: &Worker,
@@ -126,9 +126,9 @@ impl Peer {
             .await
     }
 
-    /// Whenever somebody comes or goes, and now and then, since not everybody hears of it at once:
-    /// gives everything to those who should hold it.
-    async fn give_on(self) {
+    /// Passes all values to the peers that should hold them, whenever a peer joins or leaves, and
+    /// now and then, since not all peers hear of that at once.
+    async fn rebalance(self) {
         let mut changes = self.node.workers().subscribe();
         while let Ok(Some(_)) | Err(_) = timeout(Duration::from_secs(1), changes.recv()).await {
             let all = self.store.lock().unwrap().clone();
@@ -231,7 +231,7 @@ async fn main() -> Result {
     ensure(missed == 0, "every read finds its value")?;
     println!("every read meanwhile found its value");
     let none = peers["tony"].get("never put").await;
-    ensure(none.is_none(), "what nobody has is a miss")
+    ensure(none.is_none(), "an unknown key is a miss")
 }
 
 fn key(n: u32) -> String {

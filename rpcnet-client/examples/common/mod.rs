@@ -1,5 +1,4 @@
-//! What the examples of topologies have in common: identities, processes that can be killed, and
-//! waiting.
+//! Shared parts of the examples of topologies: identities, processes that can be killed, waiting.
 
 #![allow(dead_code, reason = "no example needs all of it")]
 

@@ -84,7 +84,7 @@ impl CallSettings {
         if !options.without_inheritance {
             let from = inherited();
             let end = from.deadline().map(Instant::from_std);
-            // Of two deadlines the earlier one.
+            // The earlier of two deadlines.
             deadline = end.min(deadline).or(end).or(deadline);
             priority = priority.or_else(|| from.priority());
         }
@@ -228,7 +228,7 @@ impl CallPlan<'_> {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct AttemptDeadline {
     pub(super) at: Option<Instant>,
-    /// It is that of the attempt: the call has more time.
+    /// Whether it is the timeout of the attempt: the call has more time.
     pub(super) is_attempt_timeout: bool,
 }
 

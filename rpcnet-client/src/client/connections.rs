@@ -1,4 +1,4 @@
-//! Connections to workers: the pool, what the cluster says to it, and what it reports.
+//! Connections to workers: the connection pool between cluster events and the registry.
 
 use std::{
     net::SocketAddr,
@@ -32,7 +32,7 @@ pub(super) struct WorkerConnections {
 struct Shared {
     pool: ConnectionPool<Arc<BalancedEndpoint>>,
     registry: Weak<WorkerRegistry>,
-    /// What is forgotten of a worker that is another process now.
+    /// Cleared for a worker that is another process now.
     refused_methods: Arc<RefusedMethods>,
 }
 

@@ -1,11 +1,11 @@
-//! Operations: what an attempt does on a connection.
+//! Operations of an attempt: a unary call, or the opening of a stream.
 
 use bytes::Bytes;
 use rpcnet_transport::{CallOptions, RpcClient, RpcError};
 
-/// What an attempt does on a connection. It may be done several times, on several connections.
+/// Operation of an attempt on a connection. It may run several times, on several connections.
 pub(super) trait Operation {
-    /// What a successful attempt gives.
+    /// Result of a successful attempt.
     type Reply;
 
     fn attempt(

@@ -66,8 +66,8 @@ impl WorkerCallOptions {
     }
 
     /// No deadline: the call may take as long as its connection lasts, as streams may by default.
-    /// It still ends with the call that is being served here, unless it is made [without
-    /// inheritance](Self::without_inheritance).
+    /// It still ends with the call that is being served here, unless it is made
+    /// [without inheritance](Self::without_inheritance).
     #[must_use]
     pub fn without_deadline(mut self) -> Self {
         self.deadline = DeadlineChoice::None;

@@ -1,4 +1,4 @@
-//! Outcomes: what an attempt says about its worker, reported to the balancer.
+//! Outcome reports: the result of an attempt, for balancer and passive health.
 
 use std::{sync::Arc, time::Duration};
 
@@ -66,7 +66,7 @@ impl Workers {
         }
         let is_announced = client.is_some_and(|client| client.is_draining() && !client.is_closed());
         let kind = match code {
-            // It is well, and calls will pass it over.
+            // The worker is healthy, and calls will pass it over.
             Code::Draining if is_announced => OutcomeKind::Overloaded,
             // No worker is to blame for a fault of this process.
             _ if error.is_local() => OutcomeKind::Cancelled,
@@ -107,7 +107,7 @@ pub(super) fn note_refusal(
     refused_methods.note_refusal(method, worker, now, |node| registry.is_as_known(node));
 }
 
-/// What the error of a call says about the worker, whatever is known of the connection to it.
+/// Outcome kind of an error of a call, without regard to the connection.
 pub(super) fn outcome_kind(error: &RpcError, application_errors_fail: bool) -> OutcomeKind {
     match error.code() {
         Code::Overloaded => OutcomeKind::Overloaded,

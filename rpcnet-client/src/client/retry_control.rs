@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::{ClusterClientConfig, idempotency_keys::random, stats::CallCounters};
 
-/// What bounds the attempts of all calls of a client, and counts them.
+/// Limits and counters of the attempts of all calls of a client.
 pub(super) struct RetryControl {
     budget: Option<Arc<SharedRetryBudget>>,
     pub(super) backoff: RetryBackoff,

@@ -1,4 +1,4 @@
-//! Retry decision: what the error of an attempt means for the next one.
+//! Retry decision: from the error of an attempt to the next attempt.
 
 use rpcnet_balance::retry::{RetryDecision, RetryKind};
 use rpcnet_transport::{Code, Processed, RpcError};
@@ -42,7 +42,7 @@ pub(super) fn is_unreadable(error: &RpcError) -> bool {
         && !error.forbids_retry()
 }
 
-/// What a retry after this error means to the cluster. One after a worker that does not know the
+/// Kind of a retry after this error. A retry after a worker that does not know the
 /// method is transparent: there are few, since calls pass it over then.
 pub(super) fn retry_kind(error: &RpcError) -> RetryKind {
     match (error.processed(), error.code()) {

@@ -1,4 +1,4 @@
-//! Workers as calls see them: selection with a connection, and where the parts of it are kept.
+//! Workers of a client: selection of a worker with a connection, retries on the same one.
 
 use std::sync::Arc;
 
@@ -131,7 +131,7 @@ impl Workers {
         Ok((worker, connection))
     }
 
-    /// That worker, unless it was tried and must not be tried again yet.
+    /// The only worker that the call may go to, unless it must not be tried again yet.
     fn begin_on(
         &self,
         candidate: &Candidate,
@@ -152,7 +152,7 @@ impl Workers {
         Ok((worker, connection))
     }
 
-    /// That same process again, if it can be reached.
+    /// The same process again, if it can be reached.
     pub(super) fn pick_same_process(
         &self,
         plan: &CallPlan<'_>,
@@ -200,7 +200,8 @@ impl Workers {
         }
     }
 
-    /// That worker, if there is no other reason to pass it over and no need to wait for it.
+    /// The worker of this name, if there is no other reason to pass it over and no need to wait for
+    /// a connection.
     fn pick_healthy_named(
         &self,
         filter: Option<&str>,

@@ -50,7 +50,7 @@ impl NodeBuilder {
         self
     }
 
-    /// The address that others are told, set by hand: what peers see does not change it. Port 0
+    /// Advertised address, set by hand: what peers see does not change it. Port 0
     /// stands for the port bound. Default: the address bound, or, bound to all interfaces, the one
     /// that faces the seeds; if no peer reaches the node there, the one that peers see. See also
     /// [`Node::set_advertise_addr`].

@@ -18,7 +18,7 @@ use crate::ClusterClient;
 /// Handle of a node: a member of a cluster that gossips, serves and calls on one UDP port. Cheap to
 /// clone; all clones are the same node.
 ///
-/// [`shutdown`](Self::shutdown) ends it gently, and its port is free when that is back. Dropping
+/// [`shutdown`](Self::shutdown) ends it gently, and its port is free when that returns. Dropping
 /// the last clone, and what was cloned out of it, ends it at once: to the others it looks like a
 /// crash, and its port is free only once its tasks have ended, a moment later. A handler that holds
 /// the node, or a part of it, keeps it alive until a shutdown.
@@ -125,9 +125,9 @@ impl Node {
         self.0.parts.membership.local_addr()
     }
 
-    /// How it had joined when [`start`](NodeBuilder::start) was back: whether it knew of everybody,
-    /// or is a cluster of its own. None if no seed had let it in; it goes on trying, and
-    /// [`ClusterMembership::join`] waits for that, or says why not.
+    /// Outcome of joining when [`start`](NodeBuilder::start) returned: whether the node knew all
+    /// members, or is a cluster of its own. `None` if no seed had let it in; it goes on trying, and
+    /// [`ClusterMembership::join`] waits for that, or returns why not.
     pub fn joined(&self) -> Option<JoinOutcome> {
         self.0.parts.joined
     }
@@ -175,7 +175,7 @@ impl Node {
     pub fn serve(&self, router: Router) {
         let is_empty = router.methods().next().is_none();
         self.endpoint().serve(router);
-        // Served first, told after that.
+        // It serves the methods before it says so.
         let membership = self.membership();
         if !is_empty && membership.local_member().tags.get(SERVES_TAG) == Some(SERVES_NOTHING) {
             membership.remove_tag(SERVES_TAG);
@@ -184,9 +184,9 @@ impl Node {
 
     /// Takes no new calls and waits for those being served, up to `within`.
     ///
-    /// First it tells the cluster, and those connected on their connections, and for a moment
-    /// (three rounds of gossip, at most a quarter of the time) goes on taking calls from those who
-    /// have not heard. Then it refuses them; a [`ClusterClient`] goes to another worker. Calls that
+    /// First it announces the drain by gossip and on every connection, and for a moment (three
+    /// rounds of gossip, at most a quarter of the time) goes on taking calls from callers that have
+    /// not heard. Then it refuses them; a [`ClusterClient`] goes to another worker. Calls that
     /// still run when the time is over run on. [`resume`](Self::resume) takes it back.
     pub async fn drain(&self, within: Duration) -> DrainReport {
         let drained = self
@@ -274,7 +274,7 @@ impl Node {
         self.membership().set_advertise_addr(addr)
     }
 
-    /// Drains, leaves the cluster, and closes the port; is back by about `within`, whatever
+    /// Drains, leaves the cluster, and closes the port; returns by about `within`, whatever
     /// happens.
     ///
     /// Half of the time is for draining, a quarter for leaving; what is not needed goes to closing,

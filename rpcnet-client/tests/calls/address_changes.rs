@@ -1,4 +1,4 @@
-//! Workers that move to another address and stay the same process to the cluster.
+//! Address changes: workers that move and stay the same process to the cluster.
 
 use rpcnet_client::transport::ConnectError;
 

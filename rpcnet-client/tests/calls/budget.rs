@@ -1,4 +1,4 @@
-//! What ends the attempts of a call: the budget, push-back, the time for each attempt.
+//! Limits of attempts: retry budget, push-back, attempt timeout.
 
 use rpcnet_client::{MethodPolicy, RetryBudget};
 
@@ -173,7 +173,7 @@ async fn the_worker_with_the_earliest_retry_after_is_tried_first() {
         let error = cluster.call("who").await.expect_err("all refuse");
         assert!(begun.elapsed() >= soon);
         assert_eq!(error.attempts().len(), 3, "{error}");
-        assert_eq!(&*error.node().expect("somebody").name, "blue");
+        assert_eq!(&*error.node().expect("a node").name, "blue");
     }
     assert_eq!(
         (in_a_while_runs.load(SeqCst), soon_runs.load(SeqCst)),
@@ -267,5 +267,5 @@ async fn an_idempotent_call_is_retried_after_a_handler_panic() {
         (error.stop_reason(), error.processed()),
         (StopReason::NotRetryable, Processed::Maybe)
     );
-    assert_eq!(&*error.node().expect("somebody").name, "red");
+    assert_eq!(&*error.node().expect("a node").name, "red");
 }

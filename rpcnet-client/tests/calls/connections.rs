@@ -1,4 +1,4 @@
-//! One connection to each worker, for as long as it is worth having.
+//! Connections to workers: single flight, replacement, reaction to membership.
 
 use std::sync::{OnceLock, Weak, atomic::AtomicBool};
 
@@ -133,10 +133,10 @@ async fn an_unreachable_worker_is_passed_over_until_there_is_news_of_it() {
     };
     within("another attempt", tried_again).await;
 
-    // If nobody else is left, it is tried too.
+    // If no other worker is left, it is tried too.
     cluster.list.fail("red");
     let once = WorkerCallOptions::new().with_attempts_max(1);
-    let error = cluster.call_with("who", once).await.expect_err("nobody");
+    let error = cluster.call_with("who", once).await.expect_err("no worker");
     assert_eq!(&*error.node().expect("one").name, "dead");
 }
 
@@ -382,7 +382,7 @@ async fn closed_connections_of_uncalled_workers_are_removed() {
     let cluster = TestCluster::new().await;
     let red = cluster.worker("red", who("red"));
     assert_eq!(cluster.call("who").await.expect("a reply"), "red 0");
-    // It stays on the list, so no event says that its connection is of no use.
+    // It stays on the list, so no event says that its connection is closed.
     cluster.list.drain("red");
     red.shutdown(Duration::from_secs(1)).await;
     let blue = endpoint("blue", loopback())

@@ -1,4 +1,4 @@
-//! What the client finds out about workers, and whom its calls pass over.
+//! Passive health: unreachable, draining and ejected workers are passed over.
 
 use rpcnet_client::{
     balance::{
@@ -82,7 +82,7 @@ async fn application_errors_do_not_eject_a_worker() {
     }
 }
 
-/// They are well: when they take calls again, nobody is missing.
+/// They are healthy: when they take calls again, all of them get calls.
 #[tokio::test(flavor = "multi_thread")]
 async fn draining_refusals_do_not_eject_a_worker() {
     let cluster = TestCluster::new().await;

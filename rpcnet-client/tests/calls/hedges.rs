@@ -1,4 +1,4 @@
-//! A call that takes long goes to another worker as well.
+//! Hedging: a call that takes long goes to another worker as well.
 
 use parking_lot::Mutex;
 use rpcnet_client::{
@@ -100,7 +100,7 @@ async fn hedges_are_limited_per_call() {
             .await
             .expect_err("all hang");
         assert_eq!(cluster.client.stats().hedges, hedges as u64);
-        // All are told of, with those that were given up when the time was over.
+        // The error lists all of them, with those cancelled at the deadline.
         let reasons: Vec<_> = error.attempts().iter().map(|one| one.reason).collect();
         assert_eq!(reasons.len(), 1 + hedges, "{error}");
         let made = reasons.iter().filter(|one| **one == AttemptReason::Hedge);

@@ -1,4 +1,4 @@
-//! Calls with a key that all their attempts share.
+//! Idempotency keys: retries that are answered from the cache of a worker.
 
 use std::collections::HashSet;
 
@@ -56,8 +56,8 @@ async fn a_call_with_a_key_returns_to_the_worker_that_may_have_processed_it() {
     assert_eq!(other.stats().calls_started, 1);
 }
 
-/// The handler runs on when nobody waits for it any more, and what it returns is the answer to the
-/// next attempt.
+/// The handler runs on when no caller waits for it any more, and what it returns answers the next
+/// attempt.
 #[tokio::test(start_paused = true)]
 async fn a_lost_reply_is_answered_from_the_idempotency_cache() {
     let cluster = cluster().await;

@@ -1,5 +1,4 @@
-//! Calls to workers from a list, over real QUIC: who is called, how often, and what the caller is
-//! told.
+//! Calls to workers of a static list, over real QUIC: selection, attempts, errors.
 
 mod address_changes;
 mod budget;
@@ -173,7 +172,7 @@ impl TestCluster {
         server
     }
 
-    /// A worker on the list that nobody answers for.
+    /// A worker on the list at a socket that never answers.
     fn silent(&self, name: &str) -> UdpSocket {
         let socket = UdpSocket::bind(loopback()).expect("a free port");
         self.list(name, 1, socket.local_addr().expect("an address"));

@@ -1,4 +1,4 @@
-//! Calls that a handler makes.
+//! Nested calls, made by a handler.
 
 use rpcnet_client::Priority;
 

@@ -1,4 +1,4 @@
-//! Calls to all workers whose replies come as they come, and calls that so many must answer.
+//! Broadcasts with a stream of replies, and quorum calls.
 
 use futures::{Stream, StreamExt};
 use rpcnet_client::{QuorumError, client::QuorumFailure};
@@ -260,7 +260,7 @@ async fn a_quorum_larger_than_the_cluster_calls_no_worker() {
     let call = cluster
         .client
         .call_quorum("who", "", Some("role=none"), 1, options());
-    let error = within("nobody", call).await.expect_err("nobody is there");
+    let error = within("a call", call).await.expect_err("no worker");
     assert!(
         matches!(error, QuorumError::Select(SelectError::NoMatch { .. })),
         "{error}"

@@ -1,4 +1,4 @@
-//! Workers that refuse a method before running it: those of another version.
+//! Refused methods: workers of another version that refuse a method before running it.
 
 use std::future::pending;
 
@@ -139,7 +139,7 @@ async fn an_unreadable_request_that_no_worker_serves_blames_no_worker() {
     assert_eq!(cluster.client.stats().retries_unreadable, 2);
 }
 
-/// Takes turns, and remembers what it was told.
+/// Round robin that records the kinds of outcomes.
 #[derive(Debug)]
 struct Told {
     turns: RoundRobin,

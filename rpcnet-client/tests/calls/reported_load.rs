@@ -1,4 +1,4 @@
-//! What workers say about their load, and a balancer that goes by it.
+//! Load reports of workers, and a balancer that uses them.
 
 use std::num::NonZeroUsize;
 
@@ -7,7 +7,7 @@ use rpcnet_client::balance::{Outcome, OutcomeKind, PickContext, ReportedLoad, Vi
 
 use super::*;
 
-/// To whoever is not busy, and among those has the fewest calls; remembers what it was told.
+/// Picks a worker that is not busy, with the fewest calls in flight; records outcomes.
 #[derive(Debug, Default)]
 struct ByReport {
     told: Mutex<Vec<(OutcomeKind, Option<ReportedLoad>)>>,
@@ -32,7 +32,7 @@ impl Balancer for ByReport {
     }
 }
 
-/// Calls that end when they are told to, and those that end at once.
+/// A method that waits for a gate, and one that ends at once.
 fn gated(name: &str) -> (Router, Arc<tokio::sync::Semaphore>) {
     let gate = Arc::new(tokio::sync::Semaphore::new(0));
     let opened = Arc::clone(&gate);

@@ -1,4 +1,4 @@
-//! Calls go to another worker exactly when that does no harm.
+//! Retries: on another worker exactly when that does no harm.
 
 use super::*;
 
@@ -40,7 +40,7 @@ async fn one_deadline_covers_all_attempts() {
     let begun = Instant::now();
     let options = WorkerCallOptions::new().with_timeout(Duration::from_millis(4_400));
     let error = cluster.call_with("who", options).await;
-    let error = error.expect_err("nobody answers");
+    let error = error.expect_err("no worker answers");
     let late = begun.elapsed().checked_sub(Duration::from_millis(4_400));
     assert!(
         late.expect("not before") <= Duration::from_millis(5),
@@ -131,7 +131,7 @@ async fn a_draining_worker_is_passed_over_until_it_resumes() {
     }
     assert_eq!(red.stats().calls_refused_draining, refused);
 
-    // If all do, that is what the caller is told.
+    // If all workers drain, the error says so.
     blue.set_draining(true);
     let refused_by_all = async {
         let once = WorkerCallOptions::new().with_attempts_max(1);
@@ -181,7 +181,7 @@ async fn a_method_of_newer_workers_only_is_found() {
     let reply = cluster.call("who").await.expect("the new one does it");
     assert!(reply.starts_with("new"), "{reply}");
     // Nobody has it: each is asked once, at once.
-    let error = cluster.call("what").await.expect_err("nobody has it");
+    let error = cluster.call("what").await.expect_err("no worker has it");
     assert!(
         matches!(&error, ClusterError::Rpc { error, .. } if error.code() == Code::Unimplemented),
         "{error}"
@@ -263,7 +263,7 @@ async fn retry_after_is_respected() {
     error.expect_err("always refused");
     assert!(begun.elapsed() >= wait);
     assert_eq!(runs.load(SeqCst), 2);
-    // If that is past the deadline, there is no use in waiting.
+    // If that is past the deadline, the call fails at once.
     let cluster = TestCluster::new().await;
     let (router, _) = failing(Status::overloaded("later").with_retry_after(2 * TEST_TIMEOUT));
     let _server = cluster.worker("red", router);
@@ -303,7 +303,7 @@ async fn a_broadcast_returns_the_reply_of_each_worker() {
     let error = cluster
         .client
         .call_all_workers("who", "", Some("role=none"));
-    let error = within("a call to nobody", error).await;
+    let error = within("a call without workers", error).await;
     assert!(matches!(
         error,
         Err(ClusterError::Select(SelectError::NoMatch { .. }))

@@ -1,4 +1,4 @@
-//! A client on other runtimes than that of its endpoint, on none, and after its end.
+//! Runtimes: calls from another one, from a thread without one, and after its end.
 
 use rpcnet_client::{Hedging, Receiver, Sender};
 use tokio::runtime::{Builder, Runtime};

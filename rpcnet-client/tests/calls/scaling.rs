@@ -1,4 +1,4 @@
-//! More than one connection to a worker, while one is not enough.
+//! Scaling of connections to a worker, up by saturation and down by idle time.
 
 use std::{
     num::{NonZeroU8, NonZeroU32, NonZeroUsize},
@@ -38,7 +38,7 @@ impl Gate {
     }
 }
 
-/// A method that ends when it is told to.
+/// A method that ends when the gate opens.
 fn gated() -> (Router, Arc<Gate>) {
     let gate = Arc::new(Gate {
         permits: Semaphore::new(0),

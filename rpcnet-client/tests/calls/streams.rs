@@ -1,4 +1,4 @@
-//! Streams to a picked worker.
+//! Streams to a selected worker.
 
 use futures::StreamExt;
 use rpcnet_client::{CallContext, MethodPolicy, Receiver, Sender};

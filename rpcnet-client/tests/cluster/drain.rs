@@ -1,4 +1,4 @@
-//! Nodes that stop while they are called.
+//! Drain and shutdown of nodes under load.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 
@@ -76,11 +76,11 @@ async fn a_drained_node_can_take_calls_again() {
     let nodes = cluster(2).await;
     let report = within("a drain", nodes[1].drain(Duration::from_secs(5))).await;
     assert_eq!(report.remaining, 0);
-    until("nobody is left", || {
+    until("no worker is left", || {
         nodes[0].workers().select_all(None).is_err()
     })
     .await;
-    let error = who(&nodes[0]).await.expect_err("nobody takes calls");
+    let error = who(&nodes[0]).await.expect_err("no worker takes calls");
     assert!(
         matches!(
             error,

@@ -1,4 +1,4 @@
-//! Two nodes with one certificate.
+//! Duplicate names: two nodes with one certificate.
 
 use std::time::Duration;
 
@@ -80,7 +80,7 @@ async fn a_superseded_node_is_not_ready_until_its_successor_leaves() {
 async fn a_node_that_has_left_is_not_ready() {
     let node = start(builder("n"), &[]).await;
     assert!(node.is_ready());
-    node.membership().leave().await.expect("nobody to tell");
+    node.membership().leave().await.expect("no other member");
     assert!(!node.is_ready());
     assert_eq!(node.membership().state(), MembershipState::Left);
 }

@@ -1,4 +1,4 @@
-//! Bad datagrams on the port that gossip and calls share.
+//! Malformed and foreign datagrams on the port that gossip and calls share.
 
 use std::net::UdpSocket;
 

@@ -1,4 +1,4 @@
-//! Nodes come, go, fail, return and change.
+//! Lifecycle: nodes join, leave, fail, restart and change tags.
 
 use rpcnet_client::{
     ClusterEvent, NodeState,
@@ -46,7 +46,7 @@ async fn a_killed_node_fails_everywhere_and_its_restart_takes_its_place() {
     })
     .await;
 
-    // Again, on another port, and so soon that nobody noticed: it takes over all the same.
+    // Again, on another port, and so soon that no member has noticed: it takes over all the same.
     drop(second);
     let third = start(worker("w4"), &nodes).await;
     until("all know its third life", || {
@@ -148,7 +148,7 @@ async fn a_partition_is_seen_on_both_sides_and_heals() {
         })
     })
     .await;
-    // Whoever asks is told which side goes on.
+    // Each side knows whether it may go on.
     let majority = SplitBrainPolicy::keep_majority();
     assert!(
         few.iter()

@@ -1,4 +1,4 @@
-//! Whole nodes on the loopback interface: real QUIC, real gossip, one port each.
+//! Tests of whole nodes on the loopback interface: real QUIC, real gossip, one port each.
 
 mod drain;
 mod duplicate_names;

@@ -1,4 +1,4 @@
-//! A worker in a process of its own, killed as the operating system kills.
+//! A worker process that is killed by a signal.
 
 use std::{
     env, fs,

@@ -12,7 +12,7 @@ const CLIENTS: usize = 2;
 const LIVES: usize = 2;
 /// May run twice, and is tried again.
 const LOOK: &str = "look";
-/// May not, and has one attempt: it fails if anybody refuses it.
+/// May not run twice, and has one attempt: it fails if a worker refuses it.
 const BOOK: &str = "book";
 /// Calls at a time of each client and each kind.
 const AT_A_TIME: usize = 3;

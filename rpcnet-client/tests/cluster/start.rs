@@ -1,4 +1,4 @@
-//! How nodes start, and how they do not.
+//! Starting nodes: joining, settings, readiness, errors.
 
 use std::net::UdpSocket;
 
@@ -308,8 +308,8 @@ async fn a_dropped_node_leaves_nothing_behind() {
     until("no task is left", || runtime.num_alive_tasks() == 0).await;
 }
 
-/// Known to all from the beginning, called by nobody before it says so, and not after it takes that
-/// back: without a single refusal.
+/// Known to all from the beginning, called by no client before it says so, and not after it takes
+/// that back: without a single refusal.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_unready_node_gets_no_calls() {
     let caller = start(builder("caller"), &[]).await;
@@ -327,7 +327,7 @@ async fn an_unready_node_gets_no_calls() {
         let reply = within("a call", who(&caller)).await.expect("a reply");
         assert_eq!(reply, "w0 0");
     }
-    // Its handlers come late, which nobody notices.
+    // Its handlers are added late; no caller fails for that.
     second.serve(methods("w1"));
     second.set_ready(true);
     let joined = async { while who(&caller).await.expect("a reply") != "w1 0" {} };
@@ -360,8 +360,8 @@ async fn an_unreachable_node_is_not_ready_until_it_advertises_another_address() 
     let caller = start(builder("caller"), &[]).await;
     let seed = std::slice::from_ref(&caller);
     let first = start(worker("w0"), seed).await;
-    let nobody = UdpSocket::bind("127.0.0.1:0").expect("a free port");
-    let wrong = nobody.local_addr().expect("an address");
+    let silent = UdpSocket::bind("127.0.0.1:0").expect("a free port");
+    let wrong = silent.local_addr().expect("an address");
     let second = start(worker("w1").advertise(wrong), seed).await;
     until("it knows, and so does the caller", || {
         !second.is_ready() && state("w1", &caller) == Some(NodeState::Unreachable)

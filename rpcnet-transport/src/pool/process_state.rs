@@ -1,4 +1,4 @@
-//! What membership says about processes, and what follows for the connections to them.
+//! Process state: changes of membership, and their consequences for connections.
 
 use std::net::SocketAddr;
 
