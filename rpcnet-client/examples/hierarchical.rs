@@ -176,8 +176,7 @@ async fn main() -> Result {
         let leaders = master
             .workers()
             .select_all(Some(&format!("role=leader,region={region}")));
-        leaders
-            .is_ok_and(|leaders| leaders.len() == 1 && *leaders[0].label == *name)
+        leaders.is_ok_and(|leaders| leaders.len() == 1 && *leaders[0].label == *name)
     };
     until("every region has its nodes and its leader", || {
         members.values().all(|node| count(node, None) == 2) && leads("eu-1") && leads("us-1")

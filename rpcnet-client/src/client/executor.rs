@@ -1,6 +1,10 @@
 //! Call executor: the attempts of one call, from the choice of a worker to the outcome.
 
-use std::{future::poll_fn, net::SocketAddr, pin::pin};
+use std::{
+    future::poll_fn,
+    net::SocketAddr,
+    pin::{Pin, pin},
+};
 
 use rpcnet_balance::retry::{RetryDecision, StopReason};
 use rpcnet_registry::Worker;
@@ -35,47 +39,53 @@ impl Executor {
     /// The quick path is the first attempt of a call that waits for no connection, has no timeout
     /// of its attempts, no hedges and no idempotency key: its future is all that it needs. What the
     /// other calls need, and those whose first attempt fails, is on the heap.
-    pub(super) async fn execute<'s, O: Operation>(
+    pub(super) fn execute<'s, O: Operation>(
         &'s self,
         plan: impl FnOnce() -> CallPlan<'s>,
         target: CallTarget<'_, '_>,
         operation: O,
-    ) -> Result<(O::Reply, Worker), ClusterError> {
-        // Before a worker is picked, so that no failure between the two is missed.
-        self.workers.follow();
-        let plan = plan();
-        let picked = self.workers.pick(&plan, target, &[], plan.started_at)?;
-        let (worker, client) = match picked {
-            (worker, PooledConnection::Ready(client)) if plan.fits_quick_path() => (worker, client),
-            picked => {
-                let attempts = Attempts::default();
-                let rest = self.run_attempts(&plan, target, attempts, Some(picked), &operation);
-                return Box::pin(rest).await;
-            }
-        };
-        self.retries.counters.calls.add_one();
-        let options = plan.attempt_options(0, plan.deadline);
-        let reply = self
-            .send(&worker, &client, operation.attempt(&client, options))
-            .await;
-        let start = AttemptStart {
-            worker: &worker,
-            number: 0,
-            started_at: plan.started_at,
-        };
-        let outcome = reply.map_err(|error| {
-            let deadline = AttemptDeadline::for_call(plan.deadline);
-            AttemptFailure::from_call_error(error, &plan, deadline, client.is_closed())
-        });
-        match self.conclude(&plan, target, &start, Some(&client), outcome) {
-            Ok(reply) => {
-                self.retries.on_call_succeeded();
-                Ok((reply, worker))
-            }
-            Err(failure) => {
-                let attempts = self.first_failed(&plan, worker, failure)?;
-                drop(client);
-                Box::pin(self.run_attempts(&plan, target, attempts, None, &operation)).await
+    ) -> impl Future<Output = Result<(O::Reply, Worker), ClusterError>> {
+        // An `async fn` would hold its arguments twice, which costs each call space and time.
+        async move {
+            // Before a worker is picked, so that no failure between the two is missed.
+            self.workers.follow();
+            let plan = plan();
+            let picked = self.workers.pick(&plan, target, &[], plan.started_at)?;
+            let (worker, client) = match picked {
+                (worker, PooledConnection::Ready(client)) if plan.fits_quick_path() => {
+                    (worker, client)
+                }
+                picked => {
+                    let attempts = Attempts::default();
+                    let rest = self.run_attempts(&plan, target, attempts, Some(picked), &operation);
+                    return Box::pin(rest).await;
+                }
+            };
+            self.retries.counters.calls.add_one();
+            let options = plan.attempt_options(0, plan.deadline);
+            let reply = {
+                let call = pin!(operation.attempt(&client, options));
+                self.send(&worker, &client, call).await
+            };
+            let start = AttemptStart {
+                worker: &worker,
+                number: 0,
+                started_at: plan.started_at,
+            };
+            let outcome = reply.map_err(|error| {
+                let deadline = AttemptDeadline::for_call(plan.deadline);
+                AttemptFailure::from_call_error(error, &plan, deadline, client.is_closed())
+            });
+            match self.conclude(&plan, target, &start, Some(&client), outcome) {
+                Ok(reply) => {
+                    self.retries.on_call_succeeded();
+                    Ok((reply, worker))
+                }
+                Err(failure) => {
+                    let attempts = self.first_failed(&plan, worker, failure)?;
+                    drop(client);
+                    Box::pin(self.run_attempts(&plan, target, attempts, None, &operation)).await
+                }
             }
         }
     }
@@ -201,13 +211,12 @@ impl Executor {
                 return Err(AttemptFailure::deadline_before_sending(deadline));
             }
             let options = plan.attempt_options(start.number, deadline.at);
-            let call = operation.attempt(client, options);
-            self.send(start.worker, client, call)
-                .await
-                .map_err(|error| {
-                    let connection_died = is_reused && client.is_closed();
-                    AttemptFailure::from_call_error(error, plan, deadline, connection_died)
-                })
+            let call = pin!(operation.attempt(client, options));
+            let reply = self.send(start.worker, client, call).await;
+            reply.map_err(|error| {
+                let connection_died = is_reused && client.is_closed();
+                AttemptFailure::from_call_error(error, plan, deadline, connection_died)
+            })
         };
         let outcome = attempt.await;
         self.conclude(plan, target, start, used.as_ref(), outcome)
@@ -215,16 +224,14 @@ impl Executor {
 
     /// Runs a call on a connection. If it has to wait for a place there, the pool may make another
     /// connection.
-    #[inline]
-    async fn send<T>(
-        &self,
-        worker: &Worker,
-        client: &RpcClient,
-        call: impl Future<Output = Result<T, RpcError>>,
-    ) -> Result<T, RpcError> {
-        let mut call = pin!(call);
+    fn send<'a, T>(
+        &'a self,
+        worker: &'a Worker,
+        client: &'a RpcClient,
+        mut call: Pin<&'a mut impl Future<Output = Result<T, RpcError>>>,
+    ) -> impl Future<Output = Result<T, RpcError>> {
         let mut is_first_poll = true;
-        poll_fn(|cx| {
+        poll_fn(move |cx| {
             let reply = call.as_mut().poll(cx);
             if is_first_poll && reply.is_pending() && client.is_saturated() {
                 self.workers.connections.on_saturated(worker);
@@ -232,7 +239,6 @@ impl Executor {
             is_first_poll = false;
             reply
         })
-        .await
     }
 
     /// An attempt has ended: reports the outcome to the balancer, and notes how long it took.
