@@ -107,7 +107,11 @@ async fn reservations_are_granted_in_order() {
     let [holder, large, small, fits] = &mut budgets;
     assert_eq!(poll(holder, 40 * KIB), Some(()));
     assert_eq!(poll(large, 60 * KIB), None);
-    assert_eq!(poll(fits, 20 * KIB), None, "there is room, and a line");
+    assert_eq!(
+        poll(fits, 20 * KIB),
+        None,
+        "there is room, but others wait before it"
+    );
     fits.release();
     assert_eq!(poll(small, 30 * KIB), None);
     let mut other = StreamBudget::charged_to(connection(&accounts, "b"));

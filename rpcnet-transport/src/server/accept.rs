@@ -191,7 +191,7 @@ async fn accept_connection(
     let connecting = incoming
         .accept()
         .map_err(quic::with_printable_reason)
-        .inspect_err(|e| tracing::debug!(%from, %e, "handshake not begun"))
+        .inspect_err(|e| tracing::debug!(%from, %e, "handshake not accepted"))
         .ok()?;
     match complete_handshake(shared, connecting, pending).await {
         Ok(HandshakeOutcome::Denied { peer, reason }) => {

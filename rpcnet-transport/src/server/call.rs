@@ -11,14 +11,17 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    admission::{self, AdmissionOutcome, AdmissionRequest, CallQuotas, CallerQuota, Permits},
+    admission::{AdmissionOutcome, Permits},
     answer::send_reply,
+    call_checks::{
+        call_type_mismatch_status, check_capacity, early_rejection, expired_status, has_passed,
+        quotas_for, request_admission, unknown_method_status,
+    },
     caller::Caller,
     context::CallMeta,
     detached::DetachedHost,
     handler::Handler,
     handshake::HandshakeState,
-    method_config::MethodConfig,
     request::{RequestFailure, read_body, read_header, wait_for_overdraft},
 };
 use crate::{
@@ -180,49 +183,6 @@ impl AdmittedCall {
     }
 }
 
-/// The quotas that apply to a call: at the gate of its method, and at the gate of the server.
-pub(super) fn quotas_for<'a>(
-    caller: &'a Caller,
-    rules: Option<&MethodConfig>,
-    method: Option<&'a Arc<CallerQuota>>,
-) -> CallQuotas<'a> {
-    let is_exempt = rules.is_some_and(|rules| rules.bypasses_server_limit);
-    let server = caller.admission.as_ref().filter(|_| !is_exempt);
-    CallQuotas { method, server }
-}
-
-/// Asks the gates to admit a call. `now` may lag a little behind the clock.
-pub(super) fn request_admission(
-    shared: &EndpointShared,
-    quotas: CallQuotas<'_>,
-    now: Instant,
-    meta: &CallMeta,
-) -> AdmissionOutcome {
-    admission::admit(&shared.counters, quotas, now, || admission_request(meta))
-}
-
-/// The rejection of a call that the gates would reject already, if they would.
-fn early_rejection(
-    shared: &EndpointShared,
-    quotas: CallQuotas<'_>,
-    meta: &CallMeta,
-) -> Option<Status> {
-    admission::early_rejection(
-        &shared.counters,
-        quotas,
-        Instant::now(),
-        admission_request(meta),
-    )
-}
-
-fn admission_request(meta: &CallMeta) -> AdmissionRequest {
-    AdmissionRequest {
-        priority: meta.priority,
-        is_retry: meta.attempt > 0,
-        deadline: meta.deadline,
-    }
-}
-
 /// Waits until a call may run, as long as its caller waits for the reply.
 async fn wait_for_admission<T>(
     shared: &EndpointShared,
@@ -264,66 +224,21 @@ fn find_handler(
     check_capacity(shared, in_flight, is_full).map_err(RequestFailure::Rejected)?;
     let router = shared.router();
     let Some((name, handler)) = router.find(&header.method) else {
-        return Err(RequestFailure::Rejected(unknown_method_status(shared)));
+        return Err(RequestFailure::Rejected(unknown_method_status(
+            shared,
+            &header.method,
+        )));
     };
     let wanted = (header.flags.streams_requests, header.flags.streams_replies);
-    if wanted != handler.streams_by_direction() {
-        return Err(RequestFailure::Rejected(wrong_kind_status()));
+    let streams = handler.streams_by_direction();
+    if wanted != streams {
+        let status = call_type_mismatch_status(streams, wanted);
+        return Err(RequestFailure::Rejected(status));
     }
     if has_passed(deadline) {
         return Err(RequestFailure::Rejected(expired_status(shared)));
     }
     Ok((Arc::clone(name), handler.clone()))
-}
-
-/// Rejects calls while the server drains or has too many calls, and counts them.
-#[inline(always)]
-pub(super) fn check_capacity(
-    shared: &EndpointShared,
-    in_flight: usize,
-    is_full: bool,
-) -> Result<(), Status> {
-    if shared.refuses_calls() {
-        return Err(draining_status(shared));
-    }
-    if is_full || in_flight > shared.config.limits.calls_max.get() {
-        return Err(overloaded_status(shared));
-    }
-    Ok(())
-}
-
-pub(super) fn has_passed(deadline: Option<Instant>) -> bool {
-    deadline.is_some_and(|at| at <= Instant::now())
-}
-
-/// Status of a call whose deadline passed before its handler started.
-#[cold]
-pub(super) fn expired_status(shared: &EndpointShared) -> Status {
-    shared.counters.calls_expired.add_one();
-    let message = "deadline exceeded before the handler started";
-    Status::new(Code::DeadlineExceeded, message).not_processed()
-}
-
-#[cold]
-fn draining_status(shared: &EndpointShared) -> Status {
-    shared.counters.calls_refused_draining.add_one();
-    Status::new(Code::Draining, "the server takes no new calls").not_processed()
-}
-
-#[cold]
-fn overloaded_status(shared: &EndpointShared) -> Status {
-    shared.counters.calls_refused_overloaded.add_one();
-    Status::overloaded("the limit of concurrent calls is reached")
-}
-
-pub(super) fn unknown_method_status(shared: &EndpointShared) -> Status {
-    shared.counters.unknown_methods.add_one();
-    Status::new(Code::Unimplemented, "the server has no such method").not_processed()
-}
-
-pub(super) fn wrong_kind_status() -> Status {
-    let message = "the method streams its requests or replies otherwise than the call does";
-    Status::new(Code::InvalidRequest, message).not_processed()
 }
 
 impl DetachedHost for EndpointShared {

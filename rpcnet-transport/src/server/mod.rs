@@ -4,6 +4,7 @@ mod accept;
 mod admission;
 mod answer;
 mod call;
+mod call_checks;
 mod caller;
 mod connection_replies;
 mod context;

@@ -344,7 +344,7 @@ impl CallerQuota {
         match (&mut ticket.outcome).await {
             Ok(Ok(permit)) => permit,
             // It stays in the queue until it is removed.
-            Ok(Err(_)) | Err(_) => unreachable!("a call that has begun is not shed"),
+            Ok(Err(_)) | Err(_) => unreachable!("a call that has started is not shed"),
         }
     }
 }

@@ -30,7 +30,7 @@ use self::{
 };
 use super::{
     answer::reply_parts,
-    call::expired_status,
+    call_checks::expired_status,
     caller::Caller,
     reply::{HandlerResult, maybe_processed},
 };

@@ -25,9 +25,9 @@ use crate::{
         CallContext, Dispatch,
         admission::{AdmissionOutcome, PendingAdmission, Permits},
         answer::{reply_dropped_status, reserve_reply, send_reply},
-        call::{
-            check_capacity, expired_status, has_passed, quotas_for, request_admission,
-            unknown_method_status, wrong_kind_status,
+        call_checks::{
+            call_type_mismatch_status, check_capacity, expired_status, has_passed, quotas_for,
+            request_admission, unknown_method_status,
         },
         caller::Caller,
         context::CallMeta,
@@ -68,8 +68,11 @@ impl LaneServer {
             Err(status) => Err(status),
             Ok(()) => match &method.handler {
                 Some(Handler::Unary(unary)) => Ok(unary),
-                Some(Handler::Streaming(_)) => Err(wrong_kind_status()),
-                None => Err(unknown_method_status(shared)),
+                Some(handler @ Handler::Streaming(_)) => {
+                    let streams = handler.streams_by_direction();
+                    Err(call_type_mismatch_status(streams, (false, false)))
+                }
+                None => Err(unknown_method_status(shared, &method.name)),
             },
         };
         let unary = match unary {

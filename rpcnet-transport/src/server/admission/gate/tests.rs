@@ -358,7 +358,7 @@ async fn every_call_gets_a_permit_eventually() {
                 let mut permit = match caller.admit(Instant::now(), request) {
                     GateOutcome::Admitted(permit) => permit,
                     GateOutcome::Queued(ticket) => ticket.wait_admitted().await.expect("its turn"),
-                    GateOutcome::Rejected(turned) => panic!("{turned:?}"),
+                    GateOutcome::Rejected(rejection) => panic!("{rejection:?}"),
                 };
                 if round % 3 == 0 {
                     permit.yield_to_others();

@@ -74,7 +74,7 @@ fn a_peer_loses_no_calls_to_the_standing_queue_of_another() {
         let [flood, bursts] = [1, 2].map(|peer| load.ends(peer));
         assert!(flood.lost > 5_000, "{flood:?}");
         assert_eq!((bursts.served, bursts.lost), (25 * 12, 0));
-        assert!(bursts.longest <= ms(2 * 12), "each has half of the places");
+        assert!(bursts.longest <= ms(2 * 12), "each has half of the permits");
     }
 }
 
@@ -173,7 +173,7 @@ fn many_waiting_peers_are_judged_as_one_queue() {
     let mut quick: Vec<Ends> = (0..250).map(|peer| load.ends(peer)).collect();
     assert!(quick.iter().all(|ends| ends.longest <= ms(10)), "{quick:?}");
     let served: usize = quick.drain(..).map(|ends| ends.served).sum();
-    assert_eq!(served, 1_000, "each place is used");
+    assert_eq!(served, 1_000, "each permit is used");
     // A few peers have their turns soon, so a long queue of one of them delays only itself.
     while load.now < 2_000 {
         (0..2).for_each(|_| load.push(rank(Critical, 1)));

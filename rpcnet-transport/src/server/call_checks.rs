@@ -1,0 +1,124 @@
+//! Checks that every call passes before its handler starts: capacity, deadline, and admission.
+
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use super::{
+    admission::{self, AdmissionOutcome, AdmissionRequest, CallQuotas, CallerQuota},
+    caller::Caller,
+    context::CallMeta,
+    method_config::MethodConfig,
+};
+use crate::{Code, Status, endpoint::EndpointShared};
+
+/// Rejects calls while the server drains or has too many calls, and counts them.
+#[inline(always)]
+pub(super) fn check_capacity(
+    shared: &EndpointShared,
+    in_flight: usize,
+    is_full: bool,
+) -> Result<(), Status> {
+    if shared.refuses_calls() {
+        return Err(draining_status(shared));
+    }
+    if is_full || in_flight > shared.config.limits.calls_max.get() {
+        return Err(overloaded_status(shared, in_flight));
+    }
+    Ok(())
+}
+
+/// Whether a deadline has passed.
+pub(super) fn has_passed(deadline: Option<Instant>) -> bool {
+    deadline.is_some_and(|at| at <= Instant::now())
+}
+
+/// Status of a call whose deadline passed before its handler started.
+#[cold]
+pub(super) fn expired_status(shared: &EndpointShared) -> Status {
+    shared.counters.calls_expired.add_one();
+    let message = "deadline exceeded before the handler started";
+    Status::new(Code::DeadlineExceeded, message).not_processed()
+}
+
+/// Status of a call that comes while the server drains.
+#[cold]
+fn draining_status(shared: &EndpointShared) -> Status {
+    shared.counters.calls_refused_draining.add_one();
+    Status::new(Code::Draining, "the server takes no new calls").not_processed()
+}
+
+/// Status of a call above the limit of the server, or above the share of its caller.
+#[cold]
+fn overloaded_status(shared: &EndpointShared, in_flight: usize) -> Status {
+    shared.counters.calls_refused_overloaded.add_one();
+    let others = in_flight.saturating_sub(1);
+    let message = format!("limit of concurrent calls reached: {others} calls in flight");
+    Status::overloaded(message)
+}
+
+/// Status of a call of a method that the server does not have.
+#[cold]
+pub(super) fn unknown_method_status(shared: &EndpointShared, method: &str) -> Status {
+    shared.counters.unknown_methods.add_one();
+    let message = format!("unknown method {method:?}");
+    Status::new(Code::Unimplemented, message).not_processed()
+}
+
+/// Status of a call that streams in other directions than its method. Each pair says whether
+/// requests and replies are streams.
+#[cold]
+pub(super) fn call_type_mismatch_status(method: (bool, bool), call: (bool, bool)) -> Status {
+    let call_type = |streams| match streams {
+        (false, false) => "unary",
+        (true, false) => "client-streaming",
+        (false, true) => "server-streaming",
+        (true, true) => "bidirectional streaming",
+    };
+    let (method, call) = (call_type(method), call_type(call));
+    let message = format!("call type mismatch: the method is {method}, the call is {call}");
+    Status::new(Code::InvalidRequest, message).not_processed()
+}
+
+/// The quotas that apply to a call: at the gate of its method, and at the gate of the server.
+pub(super) fn quotas_for<'a>(
+    caller: &'a Caller,
+    rules: Option<&MethodConfig>,
+    method: Option<&'a Arc<CallerQuota>>,
+) -> CallQuotas<'a> {
+    let is_exempt = rules.is_some_and(|rules| rules.bypasses_server_limit);
+    let server = caller.admission.as_ref().filter(|_| !is_exempt);
+    CallQuotas { method, server }
+}
+
+/// Asks the gates to admit a call. `now` may lag a little behind the clock.
+pub(super) fn request_admission(
+    shared: &EndpointShared,
+    quotas: CallQuotas<'_>,
+    now: Instant,
+    meta: &CallMeta,
+) -> AdmissionOutcome {
+    admission::admit(&shared.counters, quotas, now, || admission_request(meta))
+}
+
+/// The rejection of a call that the gates would reject already, if they would.
+pub(super) fn early_rejection(
+    shared: &EndpointShared,
+    quotas: CallQuotas<'_>,
+    meta: &CallMeta,
+) -> Option<Status> {
+    admission::early_rejection(
+        &shared.counters,
+        quotas,
+        Instant::now(),
+        admission_request(meta),
+    )
+}
+
+fn admission_request(meta: &CallMeta) -> AdmissionRequest {
+    AdmissionRequest {
+        priority: meta.priority,
+        is_retry: meta.attempt > 0,
+        deadline: meta.deadline,
+    }
+}
