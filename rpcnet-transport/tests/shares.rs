@@ -23,7 +23,7 @@ use tokio::{
 /// One certificate authority for all tests: generating keys takes time.
 static CA: LazyLock<DevCa> = LazyLock::new(|| DevCa::new("shares"));
 
-const PLACES: usize = 8;
+const PERMITS: usize = 8;
 
 /// How long the handlers of the greedy caller work.
 const LONG: Duration = Duration::from_secs(2);
@@ -48,10 +48,10 @@ async fn world(limited: Limited) -> World {
     let bind = |name, config| network.bind(any, config, CA.issue(name).unwrap());
     let (mut config, mut router) = (TransportConfig::lan(), router());
     match limited {
-        Limited::Server => config = config.with_admission(Admission::fixed(PLACES)),
+        Limited::Server => config = config.with_admission(Admission::fixed(PERMITS)),
         Limited::Methods => {
             for method in ["small", "once", "parts", "slowly"] {
-                router = router.with_limit(method, PLACES);
+                router = router.with_limit(method, PERMITS);
             }
         }
     }
@@ -155,7 +155,7 @@ impl World {
     /// soon.
     fn call_with_keys(&self) -> JoinSet<()> {
         let mut calls = JoinSet::new();
-        for task in 0..2 * PLACES {
+        for task in 0..2 * PERMITS {
             let client = self.greedy.clone();
             calls.spawn(async move {
                 for number in 0.. {
@@ -189,7 +189,7 @@ impl World {
     /// Sends eight bytes on each of twice as many streams as there are permits, again and again.
     fn upload(&self, method: &'static str, parts: u64) -> JoinSet<()> {
         let mut calls = JoinSet::new();
-        for _ in 0..2 * PLACES {
+        for _ in 0..2 * PERMITS {
             let client = self.greedy.clone();
             calls.spawn(async move {
                 loop {
@@ -212,7 +212,7 @@ impl World {
 async fn small_calls_are_answered_beside_long_calls_with_keys() {
     let world = world(Limited::Server).await;
     let _calls = world.call_with_keys();
-    world.begun(PLACES as u64 / 2).await;
+    world.begun(PERMITS as u64 / 2).await;
     let answered = world.small_calls().await;
     assert!(answered >= ANSWERED_MIN, "{answered} of {CALLS}");
     let stats = world.server.stats();
@@ -223,7 +223,7 @@ async fn small_calls_are_answered_beside_long_calls_with_keys() {
 async fn small_calls_are_answered_beside_streams_with_long_handlers() {
     let world = world(Limited::Server).await;
     let _calls = world.upload("parts", 1);
-    world.begun(PLACES as u64 / 2).await;
+    world.begun(PERMITS as u64 / 2).await;
     let answered = world.small_calls().await;
     assert!(answered >= ANSWERED_MIN, "{answered} of {CALLS}");
 }
@@ -234,7 +234,7 @@ async fn small_calls_are_answered_beside_streams_that_held_all_permits() {
     // The other caller was not seen for long.
     sleep(Duration::from_secs(120)).await;
     let _calls = world.upload("slowly", 100);
-    world.begun(PLACES as u64).await;
+    world.begun(PERMITS as u64).await;
     let answered = world.small_calls().await;
     assert!(answered >= ANSWERED_MIN, "{answered} of {CALLS}");
 }
@@ -244,7 +244,7 @@ async fn the_limit_of_a_method_is_shared_too() {
     let world = world(Limited::Methods).await;
     world.modest.call("small", "").await.expect("it is seen");
     let mut calls = JoinSet::new();
-    for _ in 0..2 * PLACES {
+    for _ in 0..2 * PERMITS {
         let client = world.greedy.clone();
         calls.spawn(async move {
             loop {
@@ -252,7 +252,7 @@ async fn the_limit_of_a_method_is_shared_too() {
             }
         });
     }
-    world.begun(PLACES as u64 / 2).await;
+    world.begun(PERMITS as u64 / 2).await;
     let answered = world.small_calls().await;
     assert!(answered >= ANSWERED_MIN, "{answered} of {CALLS}");
 }
@@ -335,7 +335,7 @@ async fn a_handler_that_stops_reacquiring_counts_until_it_waits_again() {
         upload.send(number).await.expect("sent");
     }
     sleep(EVERY).await;
-    assert_eq!(running(), 6, "they wait for places");
+    assert_eq!(running(), 6, "they wait for permits");
     sleep(LONG / 2).await;
     assert_eq!(running(), 26, "they go on");
     assert!(calls.join_all().await.into_iter().all(|is_ok| is_ok));
@@ -367,7 +367,7 @@ async fn a_single_caller_uses_every_permit_and_no_more() {
     let any = (Ipv4Addr::UNSPECIFIED, 0).into();
     let bind = |name, config| network.bind(any, config, CA.issue(name).unwrap());
     let config = TransportConfig::lan()
-        .with_admission(Admission::fixed(PLACES))
+        .with_admission(Admission::fixed(PERMITS))
         .with_authorizer(|node: &PeerIdentity<'_>| match node.peer().name() {
             "gateway" => Ok(()),
             _ => Err("unknown".to_owned()),
@@ -392,11 +392,11 @@ async fn a_single_caller_uses_every_permit_and_no_more() {
     connected.expect_err("it is not let in");
     let began = Instant::now();
     let mut calls = JoinSet::new();
-    for _ in 0..5 * PLACES {
+    for _ in 0..5 * PERMITS {
         let client = client.clone();
         calls.spawn(async move { client.call("work", "").await.is_ok() });
     }
     assert!(calls.join_all().await.into_iter().all(|is_ok| is_ok));
-    assert_eq!(most.load(SeqCst), PLACES);
+    assert_eq!(most.load(SeqCst), PERMITS);
     assert!(began.elapsed() < 6 * EVERY, "{:?}", began.elapsed());
 }

@@ -99,7 +99,7 @@ fn methods(working: &Arc<AtomicUsize>) -> Router {
             out.send(message(1)).await?;
             sleep(Duration::from_secs(3)).await;
             let given_up = timeout(Duration::from_secs(1), out.send(message(LARGE))).await;
-            assert!(given_up.is_err(), "there is no room");
+            assert!(given_up.is_err(), "there is no reservation");
             out.send(message(3)).await?;
             Ok::<_, Status>(())
         })
@@ -110,14 +110,14 @@ fn methods(working: &Arc<AtomicUsize>) -> Router {
         })
         .client_streaming("impatient", |_cx, mut items: Receiver<Raw>| async move {
             let given_up = timeout(Duration::from_secs(1), items.message()).await;
-            assert!(given_up.is_err(), "there is no room");
+            assert!(given_up.is_err(), "there is no reservation");
             sleep(Duration::from_secs(600)).await;
             drop(items);
             Ok::<_, Status>(0u64)
         })
         .client_streaming("polled", |_cx, mut items: Receiver<Raw>| async move {
             let given_up = timeout(Duration::from_secs(1), items.next()).await;
-            assert!(given_up.is_err(), "there is no room");
+            assert!(given_up.is_err(), "there is no reservation");
             sleep(Duration::from_secs(600)).await;
             drop(items);
             Ok::<_, Status>(0u64)
@@ -332,11 +332,14 @@ async fn an_unpolled_stream_of_a_caller_holds_up_no_other() {
     let (client, node, holding) = full(&net).await;
     let mut kept = begin(&client, "endless").await;
     sleep(Duration::from_secs(1)).await;
-    assert!(kept.next().now_or_never().is_none(), "there is no room");
+    assert!(
+        kept.next().now_or_never().is_none(),
+        "there is no reservation"
+    );
     drop(holding);
     assert_has_room(&client).await;
     let next = kept.next().await.expect("a message");
-    next.expect("it has its room");
+    next.expect("it has its reservation");
     drop(kept);
     assert_eq!(node.buffered_bytes(), 0);
 }
@@ -347,7 +350,10 @@ async fn an_unpolled_call_whose_reply_waits_for_bytes_holds_up_no_other() {
     let (client, node, holding) = full(&net).await;
     let mut kept = Box::pin(client.call_with("large", "", isolated()));
     for _ in 0..2 {
-        assert!((&mut kept).now_or_never().is_none(), "there is no room");
+        assert!(
+            (&mut kept).now_or_never().is_none(),
+            "there is no reservation"
+        );
         sleep(Duration::from_secs(1)).await;
     }
     drop(holding);
@@ -406,7 +412,7 @@ async fn handlers_with_a_waiting_half_keep_the_limit_and_the_share() {
     assert_eq!(net.working.load(SeqCst), 6);
     sleep(Duration::from_secs(20)).await;
     let working = net.working.load(SeqCst);
-    assert_eq!(working, 6, "each gives its place to the next");
+    assert_eq!(working, 6, "each yields its permit to the next");
     sleep(Duration::from_secs(5)).await;
     let state = net.server.endpoint().admission().expect("it is limited");
     assert_eq!((state.running, net.working.load(SeqCst)), (0, 0));
@@ -459,7 +465,7 @@ async fn a_cancelled_call_leaves_the_reservation_queue() {
     sleep(Duration::from_secs(1)).await;
     let given_up = client.call_with("take", vec![1; 500_000], isolated());
     let given_up = timeout(Duration::from_secs(1), given_up).await;
-    assert!(given_up.is_err(), "it waits for room");
+    assert!(given_up.is_err(), "it waits for a reservation");
     sleep(Duration::from_secs(1)).await;
     let stats = net.server.stats();
     assert_eq!(stats.calls_cancelled, 1, "{stats:?}");

@@ -31,14 +31,14 @@ fn limited(admission: Admission) -> TransportConfig {
 /// A method `work` that waits for a permit of the test, with the number of handlers that run and
 /// the most that ran at a time.
 #[derive(Clone, Default)]
-struct Workshop {
+struct Work {
     running: Arc<AtomicUsize>,
     most: Arc<AtomicUsize>,
     order: Arc<std::sync::Mutex<Vec<Bytes>>>,
     permits: Option<Arc<Semaphore>>,
 }
 
-impl Workshop {
+impl Work {
     fn closed() -> Self {
         Self {
             permits: Some(Arc::new(Semaphore::new(0))),
@@ -53,20 +53,20 @@ impl Workshop {
     }
 
     fn router(&self) -> Router {
-        let shop = self.clone();
+        let work = self.clone();
         Router::new().raw("work", move |_cx, body| {
-            let shop = shop.clone();
+            let work = work.clone();
             async move {
-                let running = shop.running.fetch_add(1, SeqCst) + 1;
-                shop.most.fetch_max(running, SeqCst);
-                shop.order.lock().unwrap().push(body.clone());
-                let _leave = Leave(Arc::clone(&shop.running));
-                match &shop.permits {
+                let running = work.running.fetch_add(1, SeqCst) + 1;
+                work.most.fetch_max(running, SeqCst);
+                work.order.lock().unwrap().push(body.clone());
+                let _leave = Leave(Arc::clone(&work.running));
+                match &work.permits {
                     Some(permits) => permits.acquire().await.unwrap().forget(),
                     None => sleep(Duration::from_millis(2)).await,
                 }
                 if &body[..] == b"panic" {
-                    panic!("as it was told");
+                    panic!("on purpose");
                 }
                 Ok(body)
             }
@@ -104,23 +104,23 @@ fn carriers() -> [CallOptions; 2] {
 #[tokio::test]
 async fn calls_above_the_limit_are_queued() {
     for options in carriers() {
-        let shop = Workshop::closed();
-        let server = serve(shop.router(), limited(fixed(3)));
+        let work = Work::closed();
+        let server = serve(work.router(), limited(fixed(3)));
         let client = connect(&server).await;
         let mut calls: FuturesUnordered<_> = (0..10)
             .map(|_| client.call_with("work", "x", options))
             .collect();
         let all = async { while calls.next().await.expect("ten").is_err() {} };
         tokio::select! {
-            () = all => panic!("nobody has a permit"),
+            () = all => panic!("no call has a permit"),
             () = until("seven wait", || waiting(&server) == 7) => {}
         }
         assert_eq!(running(&server), 3);
-        shop.open(10);
+        work.open(10);
         let replies: Vec<_> = within(calls.collect()).await;
         assert!(replies.iter().all(Result::is_ok), "{replies:?}");
-        assert_eq!(shop.most.load(SeqCst), 3);
-        until("all places are free", || running(&server) == 0).await;
+        assert_eq!(work.most.load(SeqCst), 3);
+        until("all permits are free", || running(&server) == 0).await;
         counts(&server, "calls", 10, |s| s.calls_completed).await;
         let stats = server.stats();
         assert_eq!((stats.calls_queued, stats.calls_refused_overloaded), (7, 0));
@@ -129,8 +129,8 @@ async fn calls_above_the_limit_are_queued() {
 
 #[tokio::test]
 async fn a_lane_goes_on_while_one_of_its_calls_is_queued() {
-    let shop = Workshop::closed();
-    let router = shop
+    let work = Work::closed();
+    let router = work
         .router()
         .raw("free", |_cx, body| async move { Ok(body) });
     let config = limited(fixed(1).with_queue_len(10));
@@ -145,7 +145,7 @@ async fn a_lane_goes_on_while_one_of_its_calls_is_queued() {
             within(client.call("free", "x")).await.expect("a reply");
         }
         assert_eq!(waiting(&server), 1);
-        shop.open(2);
+        work.open(2);
     };
     let (runs, waits, ()) = within(async { tokio::join!(runs, waits, free) }).await;
     assert!(runs.is_ok() && waits.is_ok());
@@ -154,8 +154,8 @@ async fn a_lane_goes_on_while_one_of_its_calls_is_queued() {
 #[tokio::test]
 async fn a_full_queue_rejects_calls_by_their_header() {
     for options in carriers() {
-        let shop = Workshop::closed();
-        let server = serve(shop.router(), limited(fixed(1).with_queue_len(1)));
+        let work = Work::closed();
+        let server = serve(work.router(), limited(fixed(1).with_queue_len(1)));
         let client = connect(&server).await;
         let (first, second) = (
             client.call_with("work", "a", options),
@@ -181,21 +181,21 @@ async fn a_full_queue_rejects_calls_by_their_header() {
                 (Code::Overloaded, Processed::No)
             );
             assert!(reply.load.busy);
-            shop.open(2);
+            work.open(2);
         };
         let (first, second, ()) = within(async { tokio::join!(first, second, refused) }).await;
         assert!(first.is_ok() && second.is_ok());
         let stats = server.stats();
         assert_eq!((stats.calls_refused_overloaded, stats.calls_shed), (2, 0));
-        assert_eq!(shop.order().len(), 2);
+        assert_eq!(work.order().len(), 2);
     }
 }
 
 #[tokio::test]
 async fn higher_priorities_run_first_and_shed_lower_ones() {
     for options in carriers() {
-        let shop = Workshop::closed();
-        let server = serve(shop.router(), limited(fixed(1).with_queue_len(2)));
+        let work = Work::closed();
+        let server = serve(work.router(), limited(fixed(1).with_queue_len(2)));
         let client = connect(&server).await;
         let call = |body: &'static str, priority| {
             client.call_with("work", body, options.with_priority(priority))
@@ -206,7 +206,7 @@ async fn higher_priorities_run_first_and_shed_lower_ones() {
             Box::pin(call("more", Priority::Critical)),
         );
         let mut most = Box::pin(call("most", Priority::CriticalPlus));
-        let runs = || !shop.order().is_empty();
+        let runs = || !work.order().is_empty();
         let poll = async |what: &str,
                           call: &mut (dyn Future<Output = _> + Unpin),
                           holds: &dyn Fn() -> bool| {
@@ -226,12 +226,12 @@ async fn higher_priorities_run_first_and_shed_lower_ones() {
                 (Code::Overloaded, Processed::No)
             );
             assert!(error.retry_after().is_some());
-            shop.open(3);
+            work.open(3);
         };
         let all = async { tokio::join!(&mut most, &mut first, &mut more, pushed_out) };
         let (most, first, more, ()) = within(all).await;
         assert!(most.is_ok() && first.is_ok() && more.is_ok());
-        assert_eq!(shop.order(), ["first", "most", "more"]);
+        assert_eq!(work.order(), ["first", "most", "more"]);
         assert_eq!(server.stats().calls_shed, 1);
     }
 }
@@ -239,8 +239,8 @@ async fn higher_priorities_run_first_and_shed_lower_ones() {
 #[tokio::test]
 async fn a_call_whose_deadline_passes_in_the_queue_never_runs() {
     for options in carriers() {
-        let shop = Workshop::closed();
-        let server = serve(shop.router(), limited(fixed(1)));
+        let work = Work::closed();
+        let server = serve(work.router(), limited(fixed(1)));
         let client = connect(&server).await;
         let late = async {
             until("one runs", || running(&server) == 1).await;
@@ -255,27 +255,27 @@ async fn a_call_whose_deadline_passes_in_the_queue_never_runs() {
             within(client.call_with("work", "late", short))
                 .await
                 .unwrap_err();
-            until("nobody waits", || waiting(&server) == 0).await;
-            shop.open(9);
+            until("the queue is empty", || waiting(&server) == 0).await;
+            work.open(9);
         };
         let (first, ()) =
             within(async { tokio::join!(client.call_with("work", "first", options), late) }).await;
         assert!(first.is_ok());
-        assert_eq!(shop.order(), ["first"]);
+        assert_eq!(work.order(), ["first"]);
         let stats = server.stats();
         assert_eq!(stats.calls_timed_out, 0);
         assert!(stats.calls_expired + stats.calls_cancelled == 2 && stats.calls_expired >= 1);
-        until("all places are free", || running(&server) == 0).await;
+        until("all permits are free", || running(&server) == 0).await;
     }
 }
 
 #[tokio::test]
 async fn permits_come_back_from_panics_cancellations_and_deadlines() {
     for options in carriers() {
-        let shop = Workshop::default();
+        let work = Work::default();
         let hang = |_cx: CallContext, _body: Bytes| pending();
         let explode = |_cx: CallContext, _body: Bytes| async { panic!("at once") };
-        let router = shop.router().raw("hang", hang).raw("explode", explode);
+        let router = work.router().raw("hang", hang).raw("explode", explode);
         let server = serve(router, limited(fixed(2)));
         let client = connect(&server).await;
         for _ in 0..5 {
@@ -298,47 +298,47 @@ async fn permits_come_back_from_panics_cancellations_and_deadlines() {
             });
             within(join_all(storm)).await;
         }
-        until("all places are free", || running(&server) == 0).await;
+        until("all permits are free", || running(&server) == 0).await;
         assert_eq!(waiting(&server), 0);
         within(client.call_with("work", "still", options))
             .await
             .expect("a reply");
-        assert!(shop.most.load(SeqCst) <= 2);
+        assert!(work.most.load(SeqCst) <= 2);
     }
 }
 
 #[tokio::test]
 async fn calls_of_a_lost_caller_leave_the_queue() {
-    let shop = Workshop::closed();
-    let server = serve(shop.router(), limited(fixed(1)));
+    let work = Work::closed();
+    let server = serve(work.router(), limited(fixed(1)));
     let (stays, goes) = (connect(&server).await, connect(&server).await);
     let first = stays.call("work", "a");
     let gone = async {
         until("one runs", || running(&server) == 1).await;
         let calls = join_all((0..5).map(|_| goes.call("work", "b")));
         tokio::select! {
-            _ = calls => panic!("nobody has a permit"),
+            _ = calls => panic!("no call has a permit"),
             () = until("five wait", || waiting(&server) == 5) => {}
         }
         goes.close("gone");
-        until("nobody waits", || waiting(&server) == 0).await;
-        shop.open(1);
+        until("the queue is empty", || waiting(&server) == 0).await;
+        work.open(1);
     };
     let (first, ()) = within(async { tokio::join!(first, gone) }).await;
     assert!(first.is_ok());
-    assert_eq!(shop.order().len(), 1);
+    assert_eq!(work.order().len(), 1);
 }
 
 #[tokio::test]
 async fn a_method_has_a_limit_of_its_own() {
     for options in carriers() {
-        let shop = Workshop::closed();
-        let router = shop.router().with_limit("work", 2);
+        let work = Work::closed();
+        let router = work.router().with_limit("work", 2);
         let server = serve(router, TransportConfig::default());
         let client = connect(&server).await;
         let calls = join_all((0..2).map(|_| client.call_with("work", "x", options)));
         let others = async {
-            until("two run", || shop.running.load(SeqCst) == 2).await;
+            until("two run", || work.running.load(SeqCst) == 2).await;
             // The queue of a method has the default times.
             let error = within(client.call_with("work", "y", options))
                 .await
@@ -348,20 +348,20 @@ async fn a_method_has_a_limit_of_its_own() {
                 (Code::Overloaded, Processed::No)
             );
             assert_answers(&client).await;
-            shop.open(2);
+            work.open(2);
         };
         let (replies, ()) = within(async { tokio::join!(calls, others) }).await;
         assert!(replies.iter().all(Result::is_ok));
         let stats = server.stats();
         assert_eq!((stats.calls_queued, stats.calls_shed), (1, 1));
-        assert_eq!(shop.most.load(SeqCst), 2);
+        assert_eq!(work.most.load(SeqCst), 2);
     }
 }
 
 #[tokio::test]
 async fn queued_callers_take_turns() {
-    let shop = Workshop::closed();
-    let server = serve(shop.router(), limited(fixed(1)));
+    let work = Work::closed();
+    let server = serve(work.router(), limited(fixed(1)));
     let greedy = connect(&server).await;
     let modest = endpoint("client-2", TransportConfig::default())
         .connect(server.local_addr(), SERVER)
@@ -373,20 +373,20 @@ async fn queued_callers_take_turns() {
         let call = modest.call("work", "modest");
         let work = async {
             until("it waits too", || waiting(&server) == 20).await;
-            shop.open(21);
+            work.open(21);
         };
         within(async { tokio::join!(call, work) }).await.0
     };
     let (many, one) = within(async { tokio::join!(many, one) }).await;
     assert!(one.is_ok() && many.iter().all(Result::is_ok));
-    let turn = shop.order().iter().position(|body| &body[..] == b"modest");
+    let turn = work.order().iter().position(|body| &body[..] == b"modest");
     assert!(turn.is_some_and(|turn| turn <= 2), "{turn:?}");
 }
 
 #[tokio::test]
 async fn the_load_report_says_busy_before_calls_are_rejected() {
-    let shop = Workshop::closed();
-    let server = serve(shop.router(), limited(fixed(5)));
+    let work = Work::closed();
+    let server = serve(work.router(), limited(fixed(5)));
     let client = connect(&server).await;
     let mut calls = Vec::new();
     for (running_calls, busy) in [(3, false), (4, true)] {
@@ -401,7 +401,7 @@ async fn the_load_report_says_busy_before_calls_are_rejected() {
         assert_eq!(load.busy, busy, "{running_calls} of 5 run");
         assert!(usize::from(load.in_flight) >= running_calls);
     }
-    shop.open(5);
+    work.open(5);
     for call in calls {
         within(call).await.unwrap().expect("a reply");
     }
@@ -409,11 +409,11 @@ async fn the_load_report_says_busy_before_calls_are_rejected() {
 
 #[tokio::test]
 async fn under_twice_the_load_every_call_is_answered_and_the_limit_is_used() {
-    let shop = Workshop::default();
+    let work = Work::default();
     let admission = Admission::fixed(4)
         .with_queue_len(8)
         .with_queue_time(Duration::from_millis(5), Duration::from_millis(100));
-    let server = serve(shop.router(), limited(admission));
+    let server = serve(work.router(), limited(admission));
     let many = TransportConfig::default().with_lane_calls_max(NonZeroU32::new(64).unwrap());
     let client = connect_with(&server, many).await;
     let callers = (0..24).map(|_| {
@@ -441,17 +441,17 @@ async fn under_twice_the_load_every_call_is_answered_and_the_limit_is_used() {
     let (answered, refused): (u64, u64) = (answered.iter().sum(), refused.iter().sum());
     assert_eq!(answered + refused, 24 * 40);
     assert!(answered > 0 && refused > 0, "{answered} and {refused}");
-    assert_eq!(shop.most.load(SeqCst), 4, "all places, and no more");
+    assert_eq!(work.most.load(SeqCst), 4, "all permits, and no more");
     counts(&server, "calls", answered, |s| s.calls_completed).await;
     assert_eq!(server.stats().calls_refused_overloaded, refused);
-    until("all places are free", || running(&server) == 0).await;
+    until("all permits are free", || running(&server) == 0).await;
     assert_eq!(waiting(&server), 0);
 }
 
 #[tokio::test]
 async fn an_adaptive_limit_serves_calls() {
-    let shop = Workshop::default();
-    let server = serve(shop.router(), limited(Admission::adaptive().with_floor(3)));
+    let work = Work::default();
+    let server = serve(work.router(), limited(Admission::adaptive().with_floor(3)));
     let client = connect(&server).await;
     let calls = (0..300).map(|_| client.call("work", "x"));
     let replies = within(join_all(calls)).await;
@@ -459,7 +459,7 @@ async fn an_adaptive_limit_serves_calls() {
     let refused = |e: &rpcnet_transport::RpcError| e.code() == Code::Overloaded;
     assert!(replies.iter().flat_map(Result::as_ref).count() > 0);
     assert!(replies.iter().filter_map(|r| r.as_ref().err()).all(refused));
-    until("all places are free", || running(&server) == 0).await;
+    until("all permits are free", || running(&server) == 0).await;
     let limit = server.endpoint().admission().expect("a limit").limit;
     assert!(limit >= 3);
 }
@@ -485,5 +485,5 @@ async fn streams_hold_a_permit_until_they_end() {
     assert_eq!(within(stream.message()).await.unwrap(), Some(0));
     assert_eq!(running(&server), 1);
     drop(stream);
-    until("its place is free", || running(&server) == 0).await;
+    until("its permit is free", || running(&server) == 0).await;
 }

@@ -19,8 +19,8 @@ use rpcnet_transport::{
 use tokio::task::JoinSet;
 
 use super::{
-    hostile::{CUT_STALLED, Caller, request},
-    hostile_lane_server::Trap,
+    hostile::{Caller, RESET_STALLED, request},
+    hostile_lane_server::RawServer,
     packet_relay::{PacketRelay, RecordedPackets},
     *,
 };
@@ -39,13 +39,13 @@ fn echo() -> Router {
     Router::new().raw("echo", |_cx, body| async move { Ok(body) })
 }
 
-fn few_places() -> TransportConfig {
+fn few_permits() -> TransportConfig {
     TransportConfig::default().with_admission(Admission::fixed(2).with_queue_len(4))
 }
 
 #[tokio::test]
 async fn a_partly_read_request_holds_no_permit() {
-    let server = serve(echo(), few_places());
+    let server = serve(echo(), few_permits());
     let greedy = Caller::connect(&server).await;
     let mut held = Vec::new();
     for _ in 0..8 {
@@ -67,7 +67,7 @@ async fn a_handler_that_waits_for_its_caller_holds_no_permit() {
         }
         Ok::<_, Status>(sum)
     });
-    let server = serve(router, few_places());
+    let server = serve(router, few_permits());
     let client = connect(&server).await;
     let mut uploads = Vec::new();
     for begun in 1..=4 {
@@ -85,7 +85,7 @@ async fn a_handler_that_waits_for_its_caller_holds_no_permit() {
         within(upload.send(21)).await.unwrap();
         assert_eq!(within(upload.finish()).await.unwrap(), 42);
     }
-    until("all places are free", || {
+    until("all permits are free", || {
         server.endpoint().admission().unwrap().running == 0
     })
     .await;
@@ -145,7 +145,7 @@ async fn a_handler_whose_caller_reads_nothing_holds_no_permit() {
             out.send(Raw(vec![0; 8 * KIB].into())).await?;
         }
     });
-    let server = serve(router, few_places());
+    let server = serve(router, few_permits());
     let greedy = Caller::connect_with(&server, narrow()).await;
     let flags = RequestFlags {
         streams_replies: true,
@@ -182,7 +182,7 @@ async fn a_trickling_body_is_reset() {
         }
     };
     within(drip).await;
-    assert_eq!(hostile::cut_code(&mut recv).await, CUT_STALLED);
+    assert_eq!(hostile::reset_code(&mut recv).await, RESET_STALLED);
     counts(&server, "stalled calls", 1, |s| s.stalled_calls).await;
 }
 
@@ -202,7 +202,7 @@ async fn partly_read_requests_hold_at_most_the_share_of_their_peer() {
         bytes.resize(bytes.len() + 240 * KIB, 0);
         held.push(greedy.say(&bytes).await);
     }
-    until("some wait for room", || server.in_flight() >= 8).await;
+    until("some wait for reservations", || server.in_flight() >= 8).await;
     let client = connect(&server).await;
     let large = within(client.call("echo", vec![1; 250 * KIB])).await;
     assert_eq!(large.unwrap().len(), 250 * KIB, "beside those that wait");
@@ -218,7 +218,7 @@ async fn partly_read_requests_hold_at_most_the_share_of_their_peer() {
         overloaded += usize::from(answer.is_ok());
     }
     assert!(overloaded >= 4, "{overloaded}");
-    until("all is given back", || {
+    until("all is released", || {
         server.endpoint().buffered_bytes() == 0
     })
     .await;
@@ -243,7 +243,7 @@ async fn unread_replies_hold_at_most_twice_the_share_of_their_peer() {
         held.push((send, recv));
     }
     let buffered = || server.endpoint().buffered_bytes();
-    until("some are beyond the share, others wait", || {
+    until("some replies are overdrafts, others wait", || {
         buffered() > 512 * KIB && server.in_flight() >= 8
     })
     .await;
@@ -256,7 +256,7 @@ async fn unread_replies_hold_at_most_twice_the_share_of_their_peer() {
         let reply = within(recv.read_to_end(256 * KIB)).await.unwrap();
         assert!(reply.len() > 200 * KIB);
     }
-    until("all is given back", || buffered() == 0).await;
+    until("all is released", || buffered() == 0).await;
     assert_eq!(server.stats().replies_dropped, 0);
 }
 
@@ -279,7 +279,7 @@ async fn unread_stream_messages_hold_at_most_twice_the_share_of_their_peer() {
         held.push(greedy.say(&request("large", flags, None, 0)).await);
     }
     let buffered = || server.endpoint().buffered_bytes();
-    until("some are beyond the share, others wait", || {
+    until("some replies are overdrafts, others wait", || {
         buffered() > 512 * KIB && server.in_flight() >= 8
     })
     .await;
@@ -289,9 +289,9 @@ async fn unread_stream_messages_hold_at_most_twice_the_share_of_their_peer() {
 
 #[tokio::test]
 async fn replies_without_a_waiting_call_are_stopped() {
-    let trap = Trap::new(4, 100).await;
+    let raw = RawServer::new(4, 100).await;
     for number in 0..8 {
-        let mut stream = within(trap.connection.open_uni()).await.unwrap();
+        let mut stream = within(raw.connection.open_uni()).await.unwrap();
         let kind = StreamKind::LaneReply;
         let mut bytes = BytesMut::from(&Preface { kind }.encode()[..]);
         wire::encode_reply_to(&mut bytes, 0, number);
@@ -382,7 +382,10 @@ async fn newcomers_get_in(config: TransportConfig, patient: TransportConfig) {
         let (stranger, addr) = (stranger.clone(), relay.addr);
         stuck.spawn(async move { stranger.connect(addr, SERVER).await });
     }
-    until("places are taken", || server.stats().handshakes_refused > 0).await;
+    until("all handshakes are taken", || {
+        server.stats().handshakes_refused > 0
+    })
+    .await;
     let newcomer = endpoint(CLIENT, TransportConfig::default());
     let client = within(async {
         loop {

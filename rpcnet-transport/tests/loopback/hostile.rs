@@ -170,16 +170,16 @@ pub(crate) async fn reply(recv: &mut RecvStream) -> ReplyHeader {
 }
 
 /// The code with which the server reset the stream.
-pub(crate) async fn cut_code(recv: &mut RecvStream) -> u64 {
+pub(crate) async fn reset_code(recv: &mut RecvStream) -> u64 {
     match within(recv.read_to_end(16 << 20)).await {
         Err(quinn::ReadToEndError::Read(quinn::ReadError::Reset(code))) => code.into_inner(),
-        other => panic!("not cut: {other:?}"),
+        other => panic!("not reset: {other:?}"),
     }
 }
 
-const CUT_MALFORMED: u64 = 1;
-const CUT_HEADER_TIMEOUT: u64 = 2;
-pub(crate) const CUT_STALLED: u64 = 3;
+const RESET_MALFORMED: u64 = 1;
+const RESET_HEADER_TIMEOUT: u64 = 2;
+pub(crate) const RESET_STALLED: u64 = 3;
 
 fn impatient() -> TransportConfig {
     TransportConfig::default()
@@ -199,7 +199,7 @@ async fn a_wrong_preface_is_reset_and_counted() {
     ];
     for bytes in wrong {
         let (_send, mut recv) = caller.say(bytes).await;
-        assert_eq!(cut_code(&mut recv).await, CUT_MALFORMED);
+        assert_eq!(reset_code(&mut recv).await, RESET_MALFORMED);
     }
     counts(&server, "bad prefaces", 4, |s| s.bad_prefaces).await;
     // The fault of one stream does not close the connection.
@@ -220,14 +220,14 @@ async fn malformed_frames_are_reset_and_counted() {
     let unknown = [&preface[..], &[0x7f; 32]].concat();
     for bytes in [&item[..], &unknown] {
         let (_send, mut recv) = caller.say(bytes).await;
-        assert_eq!(cut_code(&mut recv).await, CUT_MALFORMED);
+        assert_eq!(reset_code(&mut recv).await, RESET_MALFORMED);
     }
     // An end in the middle of a header.
     let (mut send, mut recv) = caller
         .say(&request("alive", RequestFlags::default(), None, 0)[..9])
         .await;
     send.finish().unwrap();
-    assert_eq!(cut_code(&mut recv).await, CUT_MALFORMED);
+    assert_eq!(reset_code(&mut recv).await, RESET_MALFORMED);
     counts(&server, "malformed frames", 3, |s| s.malformed_frames).await;
     assert_serves(&server).await;
 }
@@ -260,7 +260,7 @@ async fn silent_streams_are_reset_after_the_header_timeout() {
         silent.push(caller.say(&whole[..1 + n % 10]).await);
     }
     for (_send, recv) in &mut silent {
-        assert_eq!(cut_code(recv).await, CUT_HEADER_TIMEOUT);
+        assert_eq!(reset_code(recv).await, RESET_HEADER_TIMEOUT);
     }
     counts(&server, "header timeouts", 128, |s| s.header_timeouts).await;
     drop(silent);
@@ -278,7 +278,7 @@ async fn a_missing_body_is_reset_after_the_stall_timeout() {
     let mut bytes = request("alive", RequestFlags::default(), None, 1000);
     bytes.extend_from_slice(&[1; 10]);
     let (_send, mut recv) = caller.say(&bytes).await;
-    assert_eq!(cut_code(&mut recv).await, CUT_STALLED);
+    assert_eq!(reset_code(&mut recv).await, RESET_STALLED);
     counts(&server, "stalled calls", 1, |s| s.stalled_calls).await;
     assert_serves(&server).await;
 }
@@ -378,9 +378,9 @@ async fn an_unread_stream_is_reset() {
     let (mut send, mut unread) = caller.say(&request("flood", flags, None, 0)).await;
     send.finish().unwrap();
     until("the call is served", || server.in_flight() == 1).await;
-    until("the call is cut", || server.in_flight() == 0).await;
+    until("the call is reset", || server.in_flight() == 0).await;
     counts(&server, "stalled calls", 1, |s| s.stalled_calls).await;
-    assert_eq!(cut_code(&mut unread).await, CUT_STALLED);
+    assert_eq!(reset_code(&mut unread).await, RESET_STALLED);
     assert_serves(&server).await;
 }
 

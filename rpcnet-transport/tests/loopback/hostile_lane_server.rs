@@ -19,7 +19,7 @@ use super::*;
 const LANE_BODY_BYTES_MAX: u16 = 8_192;
 
 /// One connection of a raw QUIC server, and the client at its other end.
-pub(crate) struct Trap {
+pub(crate) struct RawServer {
     _endpoint: quinn::Endpoint,
     pub(crate) connection: Connection,
     control: SendStream,
@@ -33,7 +33,7 @@ struct Lane {
     decoder: LaneDecoder,
 }
 
-impl Trap {
+impl RawServer {
     /// A server whose hello announces so many lanes of so many calls.
     pub(crate) async fn new(lanes_max: u8, lane_calls_max: u16) -> Self {
         let pem = CA.issue_pem(SERVER).unwrap();
@@ -148,36 +148,36 @@ impl Lane {
     }
 }
 
-async fn verdict(call: tokio::task::JoinHandle<Result<Bytes, RpcError>>) -> (Code, Processed) {
+async fn failure(call: tokio::task::JoinHandle<Result<Bytes, RpcError>>) -> (Code, Processed) {
     let error = within(call).await.unwrap().expect_err("no reply");
     (error.code(), error.processed())
 }
 
 #[tokio::test]
 async fn a_malformed_lane_is_abandoned() {
-    let trap = Trap::new(2, 100).await;
+    let raw = RawServer::new(2, 100).await;
     for _ in 0..2 {
-        let calls = [(); 3].map(|()| trap.call());
-        let mut lane = trap.stream(StreamKind::Lane).await;
+        let calls = [(); 3].map(|()| raw.call());
+        let mut lane = raw.stream(StreamKind::Lane).await;
         lane.request().await;
         within(lane.send.write_all(&[0xff; 40])).await.unwrap();
         for call in calls {
-            assert_eq!(verdict(call).await, (Code::Internal, Processed::Maybe));
+            assert_eq!(failure(call).await, (Code::Internal, Processed::Maybe));
         }
     }
     for _ in 0..3 {
-        trap.assert_no_lane().await;
+        raw.assert_no_lane().await;
     }
-    assert_eq!(trap.client.in_flight(), 0);
+    assert_eq!(raw.client.in_flight(), 0);
 }
 
 #[tokio::test]
 async fn a_reset_lane_is_reopened_after_a_pause() {
-    let trap = Trap::new(1, 100).await;
-    let mut calls = vec![trap.call()];
-    let mut lane = trap.stream(StreamKind::Lane).await;
+    let raw = RawServer::new(1, 100).await;
+    let mut calls = vec![raw.call()];
+    let mut lane = raw.stream(StreamKind::Lane).await;
     for _ in 0..2 {
-        calls.extend([(); 2].map(|()| trap.call()));
+        calls.extend([(); 2].map(|()| raw.call()));
         // The new lane does not know the methods of the old one, so the client defines the method
         // again.
         let first = lane.frame().await;
@@ -203,8 +203,8 @@ async fn a_reset_lane_is_reopened_after_a_pause() {
         let begun = Instant::now();
         (calls, lane) = loop {
             assert!(begun.elapsed() < 2 * PATIENCE, "it stays closed");
-            let call = trap.call();
-            match trap.any_stream().await {
+            let call = raw.call();
+            match raw.any_stream().await {
                 (StreamKind::Lane, lane) => break (vec![call], lane),
                 (kind, _stream) => assert_eq!(kind, StreamKind::Call),
             }
@@ -216,9 +216,9 @@ async fn a_reset_lane_is_reopened_after_a_pause() {
 
 #[tokio::test]
 async fn replies_to_unknown_calls_are_ignored() {
-    let trap = Trap::new(1, 100).await;
-    let call = trap.call();
-    let mut lane = trap.stream(StreamKind::Lane).await;
+    let raw = RawServer::new(1, 100).await;
+    let call = raw.call();
+    let mut lane = raw.stream(StreamKind::Lane).await;
     let id = lane.request().await;
     for wrong in [id + 1, id | 1 << 16, u32::MAX] {
         lane.reply(wrong, b"wrong").await;
@@ -226,7 +226,7 @@ async fn replies_to_unknown_calls_are_ignored() {
     lane.reply(id, b"right").await;
     lane.reply(id, b"twice").await;
     assert_eq!(within(call).await.unwrap().unwrap(), "right");
-    let call = trap.call();
+    let call = raw.call();
     let next = lane.request().await;
     assert_ne!(next, id);
     lane.reply(next, b"next").await;
@@ -236,14 +236,14 @@ async fn replies_to_unknown_calls_are_ignored() {
 /// Replies that are too large for a lane have streams of their own.
 #[tokio::test]
 async fn only_one_of_several_replies_to_a_call_is_read() {
-    let trap = Trap::new(1, 100).await;
-    let call = trap.call();
-    let mut lane = trap.stream(StreamKind::Lane).await;
+    let raw = RawServer::new(1, 100).await;
+    let call = raw.call();
+    let mut lane = raw.stream(StreamKind::Lane).await;
     let id = lane.request().await;
     let index = lane.recv.id().index();
     let mut begun = Vec::new();
     for _ in 0..8 {
-        let mut stream = within(trap.connection.open_uni()).await.unwrap();
+        let mut stream = within(raw.connection.open_uni()).await.unwrap();
         let kind = StreamKind::LaneReply;
         let mut head = BytesMut::from(&Preface { kind }.encode()[..]);
         wire::encode_reply_to(&mut head, index, id);
@@ -273,44 +273,44 @@ async fn only_one_of_several_replies_to_a_call_is_read() {
 
 #[tokio::test]
 async fn a_clean_end_of_the_lane_means_not_processed() {
-    let trap = Trap::new(1, 100).await;
-    let calls = [(); 2].map(|()| trap.call());
-    let mut lane = trap.stream(StreamKind::Lane).await;
+    let raw = RawServer::new(1, 100).await;
+    let calls = [(); 2].map(|()| raw.call());
+    let mut lane = raw.stream(StreamKind::Lane).await;
     lane.request().await;
     lane.send.finish().unwrap();
     for call in calls {
-        assert_eq!(verdict(call).await, (Code::Draining, Processed::No));
+        assert_eq!(failure(call).await, (Code::Draining, Processed::No));
     }
-    assert_eq!(verdict(trap.call()).await, (Code::Draining, Processed::No));
+    assert_eq!(failure(raw.call()).await, (Code::Draining, Processed::No));
 }
 
 #[tokio::test]
 async fn an_end_inside_a_frame_means_maybe_processed() {
-    let trap = Trap::new(1, 100).await;
-    let call = trap.call();
-    let mut lane = trap.stream(StreamKind::Lane).await;
+    let raw = RawServer::new(1, 100).await;
+    let call = raw.call();
+    let mut lane = raw.stream(StreamKind::Lane).await;
     lane.request().await;
     within(lane.send.write_all(&[17, 0, 9])).await.unwrap();
     lane.send.finish().unwrap();
-    assert_eq!(verdict(call).await, (Code::Internal, Processed::Maybe));
+    assert_eq!(failure(call).await, (Code::Internal, Processed::Maybe));
 }
 
 #[tokio::test]
 async fn a_server_without_lane_slots_has_no_lanes() {
-    let trap = Trap::new(4, 0).await;
-    trap.assert_no_lane().await;
+    let raw = RawServer::new(4, 0).await;
+    raw.assert_no_lane().await;
 }
 
 #[tokio::test]
 async fn an_expired_call_is_cancelled_once_and_its_late_reply_is_dropped() {
-    let trap = Trap::new(1, 1).await;
+    let raw = RawServer::new(1, 1).await;
     let options = CallOptions::new().with_timeout(Duration::from_millis(50));
-    let late = within(trap.client.call_with("any", "x", options)).await;
+    let late = within(raw.client.call_with("any", "x", options)).await;
     assert_eq!(late.unwrap_err().code(), Code::DeadlineExceeded);
-    let mut lane = trap.stream(StreamKind::Lane).await;
+    let mut lane = raw.stream(StreamKind::Lane).await;
     let id = lane.request().await;
     assert_eq!(lane.frame().await, LaneFrame::Cancel { id });
-    let call = trap.call();
+    let call = raw.call();
     let next = lane.request().await;
     lane.reply(id, b"late").await;
     lane.reply(next, b"in time").await;
@@ -320,13 +320,13 @@ async fn an_expired_call_is_cancelled_once_and_its_late_reply_is_dropped() {
 #[tokio::test]
 async fn a_client_holds_bounded_bytes_for_a_server_that_reads_nothing() {
     // Requests of cancelled calls stay behind: 16 MiB of them, without a limit.
-    let trap = Trap::new(1, 16).await;
+    let raw = RawServer::new(1, 16).await;
     let options = CallOptions::new().with_timeout(Duration::from_millis(20));
     let (mut held, mut full_rounds, mut rounds) = (0, 0, 0);
     while full_rounds < 3 {
         rounds += 1;
         assert!(rounds < 1_000, "it never refuses");
-        let calls = (0..16).map(|_| trap.client.call_with("any", vec![0; 8_000], options));
+        let calls = (0..16).map(|_| raw.client.call_with("any", vec![0; 8_000], options));
         let mut overloaded = 0;
         for outcome in within(futures::future::join_all(calls)).await {
             let error = outcome.unwrap_err();
@@ -346,7 +346,7 @@ async fn a_client_holds_bounded_bytes_for_a_server_that_reads_nothing() {
         assert!(held * 8_000 < 8_000_000, "{held} requests are held");
     }
     // As soon as the server reads, there is room again.
-    let mut lane = trap.stream(StreamKind::Lane).await;
+    let mut lane = raw.stream(StreamKind::Lane).await;
     let reading = tokio::spawn(async move {
         loop {
             if let LaneFrame::Request(request, body) = lane.frame().await
@@ -356,24 +356,24 @@ async fn a_client_holds_bounded_bytes_for_a_server_that_reads_nothing() {
             }
         }
     });
-    assert_eq!(within(trap.call()).await.unwrap().unwrap(), "read");
+    assert_eq!(within(raw.call()).await.unwrap().unwrap(), "read");
     within(reading).await.unwrap();
 }
 
 #[tokio::test]
 async fn an_oversized_reply_breaks_the_lane() {
-    let trap = Trap::new(2, 100).await;
-    let call = trap.call();
-    let mut lane = trap.stream(StreamKind::Lane).await;
+    let raw = RawServer::new(2, 100).await;
+    let call = raw.call();
+    let mut lane = raw.stream(StreamKind::Lane).await;
     let id = lane.request().await;
     lane.reply(id, &[0; LANE_BODY_BYTES_MAX as usize]).await;
     let reply = within(call).await.unwrap().unwrap();
     assert_eq!(reply.len(), usize::from(LANE_BODY_BYTES_MAX));
 
-    let call = trap.call();
+    let call = raw.call();
     let id = lane.request().await;
     lane.reply(id, &[0; LANE_BODY_BYTES_MAX as usize + 1]).await;
-    assert_eq!(verdict(call).await, (Code::Internal, Processed::Maybe));
+    assert_eq!(failure(call).await, (Code::Internal, Processed::Maybe));
 }
 
 #[tokio::test]
@@ -397,10 +397,10 @@ async fn requests_past_the_announced_limit_avoid_lanes() {
 
 #[tokio::test]
 async fn rapid_drain_announcements_are_reported_at_a_bounded_rate() {
-    let mut trap = Trap::new(1, 100).await;
+    let mut raw = RawServer::new(1, 100).await;
     let told = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&told);
-    trap.client.on_event(move |_| {
+    raw.client.on_event(move |_| {
         count.fetch_add(1, SeqCst);
     });
     let begun = Instant::now();
@@ -409,15 +409,15 @@ async fn rapid_drain_announcements_are_reported_at_a_bounded_rate() {
         wire::encode_draining(&mut frames, true);
         wire::encode_draining(&mut frames, false);
     }
-    within(trap.control.write_all(&frames)).await.unwrap();
+    within(raw.control.write_all(&frames)).await.unwrap();
     // The last announcement counts, whenever it arrives.
     let mut last = BytesMut::new();
     wire::encode_draining(&mut last, true);
-    within(trap.control.write_all(&last)).await.unwrap();
+    within(raw.control.write_all(&last)).await.unwrap();
     // What follows arrives after all of it.
-    trap.control.finish().unwrap();
-    within(trap.control.stopped()).await.unwrap();
-    until("the last one is heard", || trap.client.is_draining()).await;
+    raw.control.finish().unwrap();
+    within(raw.control.stopped()).await.unwrap();
+    until("the last one is heard", || raw.client.is_draining()).await;
     let told_max = begun.elapsed().as_millis() as usize / 10 + 2;
     let told = told.load(SeqCst);
     assert!(told <= told_max, "{told} times in {:?}", begun.elapsed());

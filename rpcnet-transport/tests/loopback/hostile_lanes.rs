@@ -17,8 +17,8 @@ use tokio::sync::Semaphore;
 use super::{hostile::Caller, *};
 
 const CALLS_MAX: u32 = 8;
-const CUT_MALFORMED: u64 = 1;
-const CUT_STALLED: u64 = 3;
+const RESET_MALFORMED: u64 = 1;
+const RESET_STALLED: u64 = 3;
 
 fn config() -> TransportConfig {
     no_drain_grace()
@@ -112,10 +112,10 @@ impl Answers {
 }
 
 /// The code with which the server reset the lane, which it also has to stop reading.
-async fn cut(send: &mut SendStream, recv: &mut RecvStream) -> u64 {
+async fn reset_of(send: &mut SendStream, recv: &mut RecvStream) -> u64 {
     let code = match within(recv.read_to_end(16 << 20)).await {
         Err(quinn::ReadToEndError::Read(quinn::ReadError::Reset(code))) => code.into_inner(),
-        other => panic!("not cut: {other:?}"),
+        other => panic!("not reset: {other:?}"),
     };
     assert!(within(send.stopped()).await.unwrap().is_some());
     code
@@ -197,7 +197,11 @@ async fn malformed_lanes_are_reset_and_counted() {
     for (what, bytes) in table {
         let caller = Caller::connect(&server).await;
         let (mut send, mut recv) = caller.say(&bytes).await;
-        assert_eq!(cut(&mut send, &mut recv).await, CUT_MALFORMED, "{what}");
+        assert_eq!(
+            reset_of(&mut send, &mut recv).await,
+            RESET_MALFORMED,
+            "{what}"
+        );
         malformed += 1;
         counts(&server, what, malformed, |s| s.malformed_frames).await;
         until("no call is left", || server.in_flight() == 0).await;
@@ -220,7 +224,7 @@ async fn lanes_past_the_limit_are_reset_and_the_others_stay() {
         good.push((send, answers));
     }
     let (mut send, mut recv) = caller.say(&begun).await;
-    assert_eq!(cut(&mut send, &mut recv).await, CUT_MALFORMED);
+    assert_eq!(reset_of(&mut send, &mut recv).await, RESET_MALFORMED);
     for (send, answers) in &mut good {
         let mut more = BytesMut::new();
         request(&mut more, 1, 0, b"y");
@@ -232,7 +236,7 @@ async fn lanes_past_the_limit_are_reset_and_the_others_stay() {
     send.finish().unwrap();
     let deadline = Instant::now() + PATIENCE;
     loop {
-        assert!(Instant::now() < deadline, "there is no room");
+        assert!(Instant::now() < deadline, "there is no reservation");
         let (_send, mut recv) = caller.say(&begun).await;
         if matches!(within(recv.read_chunk(99, true)).await, Ok(Some(_))) {
             break;
@@ -368,7 +372,7 @@ async fn a_caller_that_reads_no_replies_is_reset() {
         }
     });
     assert!(matches!(wrote.await, quinn::WriteError::Stopped(_)));
-    assert_eq!(cut(&mut send, &mut recv).await, CUT_STALLED);
+    assert_eq!(reset_of(&mut send, &mut recv).await, RESET_STALLED);
     counts(&server, "stalled calls", 1, |s| s.stalled_calls).await;
     assert_serves(&server).await;
 }
@@ -429,7 +433,7 @@ async fn unread_large_replies_are_bounded_by_the_call_numbers() {
     more.clear();
     request(&mut more, 1 << 16 | 4, 0, b"");
     within(send.write_all(&more)).await.unwrap();
-    assert_eq!(cut(&mut send, &mut recv).await, CUT_MALFORMED);
+    assert_eq!(reset_of(&mut send, &mut recv).await, RESET_MALFORMED);
 }
 
 #[tokio::test]
@@ -495,7 +499,7 @@ async fn a_lane_ends_after_all_replies_and_their_receipts() {
     wire::encode_lane_received(&mut receipt, 1);
     within(send.write_all(&receipt)).await.unwrap();
     let end = within(answers.recv.read_chunk(1, true)).await;
-    assert!(end.expect("no cut").is_none(), "the end");
+    assert!(end.expect("no reset").is_none(), "the end");
     let report = within(shutdown).await.unwrap();
     assert_eq!(
         (report.completed, report.cancelled, report.rejected),

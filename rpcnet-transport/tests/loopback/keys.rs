@@ -27,10 +27,13 @@ fn counted(memory: IdempotencyCache) -> (Router, Arc<AtomicUsize>, Arc<Semaphore
                 b"fail" => Err(Status::internal(format!("run {run}"))),
                 b"late" => Err(Status::new(
                     Code::DeadlineExceeded,
-                    "what it called was late",
+                    "its nested call was late",
                 )),
-                b"cancelled" => Err(Status::new(Code::Cancelled, "what it called was cut")),
-                b"panic" => panic!("as it was told"),
+                b"cancelled" => Err(Status::new(
+                    Code::Cancelled,
+                    "its nested call was cancelled",
+                )),
+                b"panic" => panic!("on purpose"),
                 _ => Ok(Bytes::from(format!("run {run}"))),
             }
         }
@@ -134,15 +137,15 @@ async fn a_run_outlives_its_caller_and_answers_the_repeat() {
         let goes = connect(&server).await;
         let stays = connect(&server).await;
         tokio::select! {
-            _ = goes.call_with("once", "x", key(options, 1)) => panic!("nobody has a permit"),
+            _ = goes.call_with("once", "x", key(options, 1)) => panic!("no call has a permit"),
             () = until("it runs", || runs.load(SeqCst) == 1) => {}
         }
         goes.close("gone");
         until("its caller is gone", || server.stats().calls_cancelled == 1).await;
-        assert_eq!(running(), 1, "it holds its place");
+        assert_eq!(running(), 1, "it holds its permit");
         assert_eq!(server.in_flight(), 1);
         permits.add_permits(1);
-        until("its place is free", || running() == 0).await;
+        until("its permit is free", || running() == 0).await;
         let repeat = within(stays.call_with("once", "x", key(options, 1))).await;
         assert_eq!(repeat.unwrap(), "run 1");
     }

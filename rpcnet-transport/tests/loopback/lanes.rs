@@ -48,7 +48,7 @@ pub(super) fn unlimited() -> CallOptions {
     CallOptions::new().without_deadline()
 }
 
-pub(super) fn verdict(outcome: Result<Bytes, RpcError>) -> (Code, Processed) {
+pub(super) fn failure(outcome: Result<Bytes, RpcError>) -> (Code, Processed) {
     let error = outcome.expect_err("no reply");
     (error.code(), error.processed())
 }
@@ -197,12 +197,12 @@ async fn a_full_or_slow_lane_queue_is_overloaded() {
     assert!(begin(&mut queued).await.is_pending());
     let refused = client.call_with("wait", "", unlimited());
     let refused = refused.now_or_never().expect("it is refused at once");
-    assert_eq!(verdict(refused), overloaded);
+    assert_eq!(failure(refused), overloaded);
     drop(queued);
 
     let short = CallOptions::new().with_timeout(Duration::from_millis(50));
     let late = within(client.call_with("wait", "", short)).await;
-    assert_eq!(verdict(late), overloaded);
+    assert_eq!(failure(late), overloaded);
     assert_eq!(server.stats().calls_started, 1, "the others were not sent");
 
     gate.add_permits(1);
@@ -255,7 +255,7 @@ async fn waiting_calls_end_on_drain_and_on_close() {
     server.set_draining(true);
     for call in waiting {
         let outcome = within(call).await.unwrap();
-        assert_eq!(verdict(outcome), (Code::Draining, Processed::No));
+        assert_eq!(failure(outcome), (Code::Draining, Processed::No));
     }
     server.set_draining(false);
     until("it takes calls again", || !client.is_draining()).await;
@@ -263,11 +263,11 @@ async fn waiting_calls_end_on_drain_and_on_close() {
     let waiting = [(); 5].map(|()| call(&client, "wait", unlimited()));
     yield_now().await;
     client.close("enough");
-    let (code, processed) = verdict(within(served).await.unwrap());
+    let (code, processed) = failure(within(served).await.unwrap());
     assert_eq!((code, processed), (Code::Unavailable, Processed::Maybe));
     for call in waiting {
         let outcome = within(call).await.unwrap();
-        assert_eq!(verdict(outcome), (Code::Unavailable, Processed::No));
+        assert_eq!(failure(outcome), (Code::Unavailable, Processed::No));
     }
     drop(gate);
 }
@@ -286,14 +286,14 @@ async fn a_drain_rejects_new_calls_and_its_deadline_cancels_the_rest() {
     until("the client knows", || client.is_draining()).await;
     let new = client.call("wait", "").now_or_never();
     let new = new.expect("it is refused at once");
-    assert_eq!(verdict(new), (Code::Draining, Processed::No));
+    assert_eq!(failure(new), (Code::Draining, Processed::No));
     gate.add_permits(3);
     for call in old {
         assert_eq!(within(call).await.unwrap().unwrap(), "x");
     }
     for call in stuck {
         let outcome = within(call).await.unwrap();
-        assert_eq!(verdict(outcome), (Code::Cancelled, Processed::Maybe));
+        assert_eq!(failure(outcome), (Code::Cancelled, Processed::Maybe));
     }
     let report = within(shutdown).await.unwrap();
     assert_eq!((report.completed, report.cancelled), (3, 2));
@@ -356,11 +356,11 @@ async fn a_lost_server_leaves_calls_maybe_processed() {
     drop(server);
     for call in calls {
         let outcome = within(call).await.unwrap();
-        assert_eq!(verdict(outcome), (Code::Unavailable, Processed::Maybe));
+        assert_eq!(failure(outcome), (Code::Unavailable, Processed::Maybe));
     }
     assert_eq!(client.in_flight(), 0);
     let after = within(client.call("hang", "")).await;
-    let (code, processed) = verdict(after);
+    let (code, processed) = failure(after);
     // Before or after the client notices that the connection is closed.
     assert!(matches!(code, Code::Unavailable | Code::Draining), "{code}");
     assert_eq!(processed, Processed::No);
@@ -386,7 +386,7 @@ async fn replies_carry_the_load_report() {
     // The report of a rejection says so too. The call comes before the client hears of the drain.
     server.set_draining(true);
     assert_eq!(
-        verdict(within(client.call("echo", "")).await),
+        failure(within(client.call("echo", "")).await),
         (Code::Draining, Processed::No)
     );
     gate.add_permits(4);
@@ -471,7 +471,7 @@ async fn a_method_registered_later_is_found() {
     let (server, client) = pair(Router::new()).await;
     for _ in 0..3 {
         let outcome = within(client.call("later", "")).await;
-        assert_eq!(verdict(outcome), (Code::Unimplemented, Processed::No));
+        assert_eq!(failure(outcome), (Code::Unimplemented, Processed::No));
     }
     server.register("later", |_cx, body| async move { Ok(body) });
     assert_eq!(within(client.call("later", "x")).await.unwrap(), "x");
@@ -491,7 +491,7 @@ async fn deadlines_of_many_calls_are_kept_in_any_order() {
         })
         .collect();
     while let Some((timeout, outcome, ended)) = within(calls.next()).await {
-        assert_eq!(verdict(outcome), (Code::DeadlineExceeded, Processed::Maybe));
+        assert_eq!(failure(outcome), (Code::DeadlineExceeded, Processed::Maybe));
         let late = (ended - begun).checked_sub(timeout);
         let late = late.unwrap_or_else(|| panic!("{timeout:?} too soon"));
         assert!(
@@ -530,7 +530,7 @@ fn a_client_may_be_used_from_other_runtimes_and_from_none() {
     assert_eq!(large.unwrap().len(), 100_000);
     let options = CallOptions::new().with_timeout(Duration::from_millis(50));
     let late = block_on(client.call_with("hang", "", options));
-    assert_eq!(verdict(late), (Code::DeadlineExceeded, Processed::Maybe));
+    assert_eq!(failure(late), (Code::DeadlineExceeded, Processed::Maybe));
     drop(server);
     drop(runtime);
     // The runtime of the connection is gone: calls fail or succeed, but none hangs.

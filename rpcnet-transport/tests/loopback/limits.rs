@@ -145,7 +145,7 @@ async fn connections_past_the_limit_are_refused() {
     drop(first);
     let deadline = Instant::now() + PATIENCE;
     while second.connect(server.local_addr(), SERVER).await.is_err() {
-        assert!(Instant::now() < deadline, "there is no room again");
+        assert!(Instant::now() < deadline, "no connection is accepted again");
     }
 }
 

@@ -38,7 +38,7 @@ pub(crate) fn lying_caller(script: &[u8]) {
         until("no call in flight", || server.in_flight() == 0).await;
         until("no bytes held", || endpoint.buffered_bytes() == 0).await;
         let running = || endpoint.admission().map_or(0, |state| state.running);
-        until("no place taken", || running() == 0).await;
+        until("no permit taken", || running() == 0).await;
     });
 }
 
