@@ -47,6 +47,28 @@ impl LaneServer {
         body: Bytes,
         arrived: Instant,
     ) -> Result<(), ProtocolViolation> {
+        let Some(checked) = self.check_request(&request, body.len(), arrived)? else {
+            return Ok(());
+        };
+        // Most servers limit nothing but the number of all calls.
+        let mut permits = Permits::default();
+        if checked.is_limited {
+            match self.admit_call(&request, &checked.meta, &body, arrived)? {
+                Some(acquired) => permits = acquired,
+                None => return Ok(()),
+            }
+        }
+        self.start_call(&request, &checked.meta, body, arrived, permits)
+    }
+
+    /// Checks a request before it needs a permit. `None` if it is rejected.
+    #[inline(always)]
+    fn check_request(
+        &mut self,
+        request: &LaneRequest,
+        body_bytes: usize,
+        arrived: Instant,
+    ) -> Result<Option<CheckedRequest>, ProtocolViolation> {
         let id = request.id;
         self.pending.check(id).map_err(|_| ProtocolViolation)?;
         let shared = &self.shared;
@@ -62,7 +84,7 @@ impl LaneServer {
             .exceeds_call_limit(in_flight, false);
         let admitted = check_capacity(shared, in_flight, is_full).and_then(|()| {
             let limit = shared.config.message_bytes_max;
-            request_within_limit(shared, body.len(), limit)
+            request_within_limit(shared, body_bytes, limit)
         });
         let unary = match admitted {
             Err(status) => Err(status),
@@ -82,7 +104,7 @@ impl LaneServer {
                     shared.counters.invalid_requests.add_one();
                 }
                 self.write_failure(id, status);
-                return Ok(());
+                return Ok(None);
             }
         };
         let deadline = request.deadline.and_then(|left| arrived.checked_add(left));
@@ -91,7 +113,7 @@ impl LaneServer {
         if deadline.is_some_and(|at| at < self.now + CLOCK_LAG_MAX) && has_passed(deadline) {
             let status = expired_status(shared);
             self.write_failure(id, status);
-            return Ok(());
+            return Ok(None);
         }
         let meta = CallMeta {
             attempt: request.attempt,
@@ -100,14 +122,21 @@ impl LaneServer {
             idempotency_key: request.idempotency_key,
             deadline,
         };
-        // Most servers limit nothing but the number of all calls.
-        let mut permits = Permits::default();
-        if shared.admission.is_some() || unary.config.is_some() {
-            match self.admit_call(&request, &meta, &body, arrived)? {
-                Some(acquired) => permits = acquired,
-                None => return Ok(()),
-            }
-        }
+        let is_limited = shared.admission.is_some() || unary.config.is_some();
+        Ok(Some(CheckedRequest { meta, is_limited }))
+    }
+
+    /// Starts a call: inline, or in a task of its own if its handler is known to be slow.
+    #[inline(always)]
+    fn start_call(
+        &mut self,
+        request: &LaneRequest,
+        meta: &CallMeta,
+        body: Bytes,
+        arrived: Instant,
+        mut permits: Permits,
+    ) -> Result<(), ProtocolViolation> {
+        let id = request.id;
         let method = self
             .methods
             .find(request.method, &self.shared)
@@ -115,7 +144,6 @@ impl LaneServer {
         let Some(Handler::Unary(unary)) = &method.handler else {
             return Err(ProtocolViolation);
         };
-        let meta = &meta;
         self.stats.record_start(self.now.duration_since(arrived));
         let mut spare = method.spare_context.take();
         let is_reused = spare.as_mut().is_some_and(|context| context.reuse(meta));
@@ -382,6 +410,13 @@ fn runs_detached(unary: &UnaryMethod, meta: &CallMeta) -> bool {
         .as_ref()
         .is_some_and(|rules| rules.uses_idempotency_cache)
         && meta.idempotency_key.is_some()
+}
+
+/// A request that passed the checks that need no permit.
+struct CheckedRequest {
+    meta: CallMeta,
+    /// Whether the call needs permits of its method or of the server.
+    is_limited: bool,
 }
 
 /// A call with a task of its own.
