@@ -166,7 +166,12 @@ pub(crate) async fn serve_connections(shared: Arc<EndpointShared>, bounds: Accep
                 () = shared.lifecycle.stopped.cancelled() => return,
                 // Dropping the handshake refuses it, so that its caller learns of it.
                 () = handshake.dropped.cancelled() => None,
-                accepted = accept_connection(&shared, incoming, &handshake.pending, &warnings) => accepted,
+                accepted = accept_connection(
+                    &shared,
+                    incoming,
+                    &handshake.pending,
+                    &warnings,
+                ) => accepted,
             };
             drop(handshake);
             match accepted {
@@ -299,7 +304,8 @@ async fn serve_streams(shared: Arc<EndpointShared>, accepted: AcceptedConnection
                 Err(e) => {
                     // The caller does not read the stream. It learns of the drain when its calls
                     // are refused.
-                    tracing::debug!(peer = %caller.peer, error = %e, "the draining state could not be sent");
+                    let peer = &caller.peer;
+                    tracing::debug!(%peer, error = %e, "draining state not sent");
                     unsent.clear();
                 }
             },

@@ -1,21 +1,13 @@
 //! Caller of an accepted connection: its peer, its accounts, and its streams.
 
-use std::{
-    future::poll_fn,
-    pin::pin,
-    sync::{
-        Arc,
-        atomic::{
-            AtomicBool, AtomicU8,
-            Ordering::{Relaxed, SeqCst},
-        },
-    },
-    task::Poll,
+use std::sync::{
+    Arc,
+    atomic::{AtomicU8, Ordering::Relaxed},
 };
 
-use tokio_util::sync::CancellationToken;
-
-use super::{admission::CallerQuota, connection_replies::ConnectionReplies};
+use super::{
+    abort_signal::AbortSignal, admission::CallerQuota, connection_replies::ConnectionReplies,
+};
 use crate::{
     Peer,
     accounts::{ConnectionAccount, ConnectionGuard},
@@ -46,10 +38,8 @@ pub(super) struct Caller {
     pub(super) replies: ConnectionReplies,
     /// Turns in which its streams write large messages.
     pub(super) write_turns: Arc<WriteTurns>,
-    /// Cancelled when the tasks of the streams are to end.
-    aborted: CancellationToken,
-    /// Whether the tasks are to end, for those that are woken often.
-    is_aborted: AtomicBool,
+    /// Set when the tasks of the streams are to end.
+    abort: AbortSignal,
 }
 
 impl Caller {
@@ -76,8 +66,7 @@ impl Caller {
             streams: Gauge::default(),
             calls: Gauge::default(),
             write_turns: Arc::default(),
-            aborted: CancellationToken::new(),
-            is_aborted: AtomicBool::new(false),
+            abort: AbortSignal::default(),
         }
     }
 
@@ -93,30 +82,12 @@ impl Caller {
 
     /// Drops all calls that are served on the connection.
     pub(super) fn abort(&self) {
-        self.is_aborted.store(true, SeqCst);
-        self.aborted.cancel();
+        self.abort.set();
     }
 
-    fn is_aborted(&self) -> bool {
-        self.is_aborted.load(SeqCst)
-    }
-
-    /// Polls a future until the streams are aborted. The token is polled only once, which is enough
-    /// to be woken by it: it has a lock.
+    /// Polls a future until the streams are aborted.
     pub(super) async fn until_aborted(&self, future: impl Future<Output = ()>) {
-        let mut cut = pin!(self.aborted.cancelled());
-        let mut future = pin!(future);
-        let mut is_registered = false;
-        poll_fn(|cx| {
-            if !std::mem::replace(&mut is_registered, true) && cut.as_mut().poll(cx).is_ready() {
-                return Poll::Ready(());
-            }
-            if self.is_aborted() {
-                return Poll::Ready(());
-            }
-            future.as_mut().poll(cx)
-        })
-        .await;
+        self.abort.run_until_set(future).await;
     }
 
     /// Counts one more stream that carries a call, for as long as the guard lives.

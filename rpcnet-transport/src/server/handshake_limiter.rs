@@ -255,7 +255,10 @@ mod tests {
     proptest! {
         #[test]
         fn counts_match_a_naive_model(
-            events in prop::collection::vec((0u8..5, 0u64..400, any::<prop::sample::Index>(), any::<bool>()), 0..300),
+            events in prop::collection::vec(
+                (0u8..5, 0u64..400, any::<prop::sample::Index>(), any::<bool>()),
+                0..300,
+            ),
         ) {
             let mut handshakes = HandshakeLimiter::new(24);
             let mut open: Vec<(HandshakeId, u64)> = Vec::new();

@@ -1,5 +1,6 @@
 //! Server: handlers, and what connects them to the network.
 
+mod abort_signal;
 mod accept;
 mod admission;
 mod answer;

@@ -1,5 +1,4 @@
-//! Admission queue: queued calls, in the order in which they get permits. Pure: time is an
-//! argument.
+//! Admission queue: queued calls, in the order in which they get permits. Pure.
 
 mod class_queue;
 mod codel;

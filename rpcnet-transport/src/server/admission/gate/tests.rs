@@ -423,9 +423,12 @@ proptest! {
                 std::array::from_fn(|number| Caller::new(&gate, &name(number)));
             for operation in operations {
                 let newcomers: Vec<usize> = (0..CALLERS)
-                    .filter(|at| callers[*at].permits.is_empty() && !callers[*at].tickets.is_empty())
+                    .filter(|at| {
+                        callers[*at].permits.is_empty() && !callers[*at].tickets.is_empty()
+                    })
                     .collect();
-                let reacquiring: usize = callers.iter().map(|caller| caller.reacquiring.len()).sum();
+                let lens = callers.iter().map(|caller| caller.reacquiring.len());
+                let reacquiring: usize = lens.sum();
                 let mut has_ended = false;
                 match operation {
                     Operation::Call(who) => {

@@ -371,7 +371,8 @@ proptest! {
         let mut queue = AdmissionQueue::new(QueueBounds { len_max, ..BOUNDS });
         let mut now = Duration::ZERO;
         // Class, arrival, deadline and position of queued calls.
-        let mut waiting: HashMap<u32, (usize, Duration, Option<Duration>, QueuePosition<u8>)> = HashMap::new();
+        type Queued = (usize, Duration, Option<Duration>, QueuePosition<u8>);
+        let mut waiting: HashMap<u32, Queued> = HashMap::new();
         for (number, operation) in (0u32..).zip(operations) {
             match operation {
                 Operation::Push { priority, is_retry, peer, deadline_ms } => {
@@ -395,7 +396,8 @@ proptest! {
                         PushOutcome::Queued { position, shed } => {
                             if let Some((whose, shed)) = shed {
                                 prop_assert_eq!(waiting.len(), len_max);
-                                let (other, .., position) = waiting.remove(&shed).expect("it waited");
+                                let queued = waiting.remove(&shed).expect("it waited");
+                                let (other, .., position) = queued;
                                 prop_assert_eq!(position.peer, whose);
                                 if let Some(lowest) = lowest {
                                     prop_assert!(has_room(whose), "it has no more than its part");
@@ -423,7 +425,9 @@ proptest! {
                     for (call, why) in shed {
                         let (_, since, deadline, _) = waiting.remove(&call).expect("it waited");
                         match why {
-                            ShedReason::Expired => prop_assert!(deadline.is_some_and(|at| at <= now)),
+                            ShedReason::Expired => {
+                                prop_assert!(deadline.is_some_and(|at| at <= now));
+                            }
                             ShedReason::WaitedTooLong => prop_assert!(now - since > BOUNDS.target),
                         }
                     }

@@ -192,7 +192,8 @@ proptest! {
                 },
                 4..=6 => if let Some(run) = running.remove(&key) {
                     let bytes = usize::try_from(more).expect("small");
-                    told += keys.complete(now, &key, run, processed.then_some(("done", bytes))).len();
+                    let result = processed.then_some(("done", bytes));
+                    told += keys.complete(now, &key, run, result).len();
                 },
                 _ => now += Duration::from_secs(more),
             }

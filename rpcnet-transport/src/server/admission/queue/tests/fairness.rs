@@ -210,7 +210,10 @@ proptest! {
     #[test]
     fn a_peer_served_within_the_interval_loses_no_call(
         floods in prop::collection::vec(
-            prop::collection::vec((prop::sample::select(vec![Critical, Sheddable]), 0usize..8), 600),
+            prop::collection::vec(
+                (prop::sample::select(vec![Critical, Sheddable]), 0usize..8),
+                600,
+            ),
             1..4,
         ),
         burst in 1usize..25,
