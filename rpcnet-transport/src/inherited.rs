@@ -17,6 +17,7 @@ pub struct Inherited {
 /// It is set on the thread while a handler is polled, and so holds in all that the handler awaits.
 /// A task that the handler spawns inherits nothing, unless it is
 /// [scoped](crate::CallContext::scope).
+#[must_use]
 pub fn inherited() -> Inherited {
     CURRENT.get()
 }
@@ -36,6 +37,7 @@ impl Inherited {
     }
 
     /// Priority of the call being served; `None` outside of handlers.
+    #[must_use]
     pub fn priority(&self) -> Option<Priority> {
         self.priority
     }

@@ -147,26 +147,31 @@ impl CallContext {
     }
 
     /// The caller: the name in its certificate, and its address.
+    #[must_use]
     pub fn peer(&self) -> &Peer {
         &self.0.peer
     }
 
     /// Name of the method.
+    #[must_use]
     pub fn method(&self) -> &str {
         &self.0.call.method
     }
 
     /// Number of this attempt of the caller, from 0.
+    #[must_use]
     pub fn attempt(&self) -> u8 {
         self.0.call.meta.attempt
     }
 
     /// Whether the caller declares that the call may run twice.
+    #[must_use]
     pub fn is_idempotent(&self) -> bool {
         self.0.call.meta.idempotent
     }
 
     /// Priority that the caller gave the call.
+    #[must_use]
     pub fn priority(&self) -> Priority {
         self.0.call.meta.priority
     }
@@ -202,6 +207,7 @@ impl CallContext {
     }
 
     /// Time left; zero after the deadline, `None` if the caller set no deadline.
+    #[must_use]
     pub fn remaining(&self) -> Option<Duration> {
         let now = tokio::time::Instant::now();
         self.0

@@ -50,6 +50,7 @@ pub struct Router {
 
 impl Router {
     /// A router without methods.
+    #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
@@ -263,6 +264,7 @@ impl Router {
     }
 
     /// Whether there is a method of this name.
+    #[must_use]
     pub fn has(&self, name: &str) -> bool {
         self.handlers.contains_key(name)
     }

@@ -93,11 +93,13 @@ impl RpcServer {
     }
 
     /// The endpoint on which the server serves.
+    #[must_use]
     pub fn endpoint(&self) -> &Endpoint {
         &self.endpoint
     }
 
     /// Address of the port.
+    #[must_use]
     pub fn local_addr(&self) -> SocketAddr {
         self.endpoint.local_addr()
     }
@@ -113,11 +115,13 @@ impl RpcServer {
     }
 
     /// Calls being served. A lane that is being read at this moment may count as one more.
+    #[must_use]
     pub fn in_flight(&self) -> usize {
         self.endpoint.in_flight()
     }
 
     /// Counters of the endpoint.
+    #[must_use]
     pub fn stats(&self) -> TransportStats {
         self.endpoint.stats()
     }

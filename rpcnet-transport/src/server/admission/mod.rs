@@ -120,6 +120,7 @@ impl Admission {
     /// [share](Self#shares-of-callers) allows. Too small a limit leaves the machine idle, too large
     /// a limit makes all calls slow before any is rejected. The right value is the number at which
     /// the bottleneck of the handlers is just busy.
+    #[must_use]
     pub fn fixed(calls: usize) -> Self {
         Self::with_limit(Limit::Fixed(calls.max(1)))
     }
@@ -133,6 +134,7 @@ impl Admission {
     ///
     /// Calls with streams count against the limit, but the limit is learnt only from unary calls
     /// that were answered.
+    #[must_use]
     pub fn adaptive() -> Self {
         Self::with_limit(Limit::Adaptive {
             floor: FLOOR,

@@ -67,6 +67,7 @@ enum DetachedResult {
 
 impl IdempotencyCache {
     /// A cache of 16,384 calls and 16 MiB of replies, for 60 s.
+    #[must_use]
     pub fn new() -> Self {
         Self {
             bounds: CacheBounds {
@@ -110,16 +111,19 @@ impl IdempotencyCache {
     }
 
     /// Calls in the cache now, running ones included.
+    #[must_use]
     pub fn len(&self) -> usize {
         self.with(|keys| keys.len())
     }
 
     /// Whether the cache is empty.
+    #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
     /// Bytes of replies in the cache now.
+    #[must_use]
     pub fn bytes(&self) -> usize {
         self.with(|keys| keys.bytes())
     }
