@@ -340,7 +340,7 @@ async fn a_drain_is_announced_at_once_beside_bulk_traffic() {
     }
     tokio::time::sleep(Duration::from_secs(1)).await;
     let before = Instant::now();
-    link.server.announce_draining(true);
+    link.server.advertise_draining(true);
     while !link.client.is_draining() {
         assert!(before.elapsed() < READING, "the client does not hear of it");
         tokio::time::sleep(Duration::from_millis(1)).await;

@@ -28,7 +28,7 @@ async fn a_draining_worker_is_passed_over_before_it_refuses_a_call() {
         cluster.call("who").await.expect("a reply");
     }
     let mut events = cluster.client.registry().subscribe_health();
-    red.announce_draining(true);
+    red.advertise_draining(true);
     until("it is passed over", || {
         cluster.marks("red") == ExclusionFlags::DRAINING
     })
@@ -41,7 +41,7 @@ async fn a_draining_worker_is_passed_over_before_it_refuses_a_call() {
         assert_eq!(cluster.call("who").await.expect("a reply"), "blue 0");
     }
     assert_eq!(red.stats().calls_started, begun);
-    red.announce_draining(false);
+    red.advertise_draining(false);
     until("it is back", || {
         cluster.marks("red") == ExclusionFlags::NONE
     })
@@ -91,7 +91,7 @@ async fn draining_refusals_do_not_eject_a_worker() {
         cluster.call("who").await.expect("a reply");
     }
     let names = ["red", "blue"];
-    servers.iter().for_each(|one| one.announce_draining(true));
+    servers.iter().for_each(|one| one.advertise_draining(true));
     until("both drain", || {
         names
             .iter()
@@ -111,7 +111,7 @@ async fn draining_refusals_do_not_eject_a_worker() {
         (stats.ejected_consecutive, stats.ejections_overflow),
         (0, 0)
     );
-    servers.iter().for_each(|one| one.announce_draining(false));
+    servers.iter().for_each(|one| one.advertise_draining(false));
     until("both are back", || {
         names
             .iter()

@@ -105,7 +105,7 @@ impl RpcServer {
     }
 
     /// See [`Endpoint::advertise_draining`].
-    pub fn announce_draining(&self, draining: bool) {
+    pub fn advertise_draining(&self, draining: bool) {
         self.endpoint.advertise_draining(draining);
     }
 

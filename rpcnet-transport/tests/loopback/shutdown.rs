@@ -385,7 +385,7 @@ async fn on_event_reports_drain_and_close_at_once() {
 async fn an_advertised_drain_still_serves_calls() {
     let (server, client) = pair(Router::new()).await;
     assert_answers(&client).await;
-    server.announce_draining(true);
+    server.advertise_draining(true);
     assert_answers(&client).await;
     assert!(client.load().expect("it answered").draining);
     until("the caller hears", || client.is_draining()).await;
@@ -399,14 +399,14 @@ async fn an_advertised_drain_still_serves_calls() {
     }
     assert_eq!(server.stats().calls_refused_draining, 0, "none was sent");
 
-    server.announce_draining(false);
+    server.advertise_draining(false);
     until("the caller hears", || !client.is_draining()).await;
     // A refusal is not withdrawn.
-    server.announce_draining(true);
+    server.advertise_draining(true);
     server.set_draining(true);
     let refused = within(client.call("alive", "")).await;
     assert_eq!(refused.expect_err("it drains").code(), Code::Draining);
-    server.announce_draining(false);
+    server.advertise_draining(false);
     assert!(server.endpoint().is_draining());
     server.set_draining(false);
     until("the caller hears", || !client.is_draining()).await;
