@@ -77,7 +77,7 @@ impl<F: Fn(u64) -> Arc<dyn Balancer>> Contract<F> {
     /// # Errors
     ///
     /// The first violation of a rule.
-    pub fn verify(&self) -> Result<(), Violation> {
+    pub fn verify(&self) -> Result<(), ContractViolation> {
         for seed in 0..SEEDS {
             let run = SuiteRun {
                 balancer: &|| (self.build)(seed),
@@ -113,7 +113,7 @@ impl<F> fmt::Debug for Contract<F> {
 /// A rule that a balancer has to follow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-pub enum Rule {
+pub enum ContractRule {
     /// A picked index lies within the view of that pick, whatever views came before.
     InRange,
     /// A pick is `None` when the view is empty or everything in it is excluded or flagged.
@@ -134,16 +134,16 @@ pub enum Rule {
 /// Violation of a rule.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Violation {
+pub struct ContractViolation {
     /// The rule.
-    pub rule: Rule,
+    pub rule: ContractRule,
     /// The seed of the balancer.
     pub seed: u64,
     /// Description of the violation.
     pub detail: String,
 }
 
-impl fmt::Display for Violation {
+impl fmt::Display for ContractViolation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
@@ -153,7 +153,7 @@ impl fmt::Display for Violation {
     }
 }
 
-impl std::error::Error for Violation {}
+impl std::error::Error for ContractViolation {}
 
 struct SuiteRun<'a> {
     balancer: &'a dyn Fn() -> Arc<dyn Balancer>,
@@ -161,7 +161,7 @@ struct SuiteRun<'a> {
 }
 
 impl SuiteRun<'_> {
-    fn empty_views(&self) -> Result<(), Violation> {
+    fn empty_views(&self) -> Result<(), ContractViolation> {
         let empty = View::new([], 0);
         for balancer in self.built_and_rebuilt(&empty) {
             self.checker
@@ -190,7 +190,7 @@ impl SuiteRun<'_> {
         Ok(())
     }
 
-    fn picks_and_exclusions(&self) -> Result<(), Violation> {
+    fn picks_and_exclusions(&self) -> Result<(), ContractViolation> {
         for len in SIZES {
             let view = view(len, 1);
             let ids = view.endpoints().iter().map(|endpoint| endpoint.id());
@@ -238,7 +238,7 @@ impl SuiteRun<'_> {
 
     /// Flags one endpoint after the other, until picks succeed only without respecting the flag;
     /// and clears them again.
-    fn exclusion_flags(&self) -> Result<(), Violation> {
+    fn exclusion_flags(&self) -> Result<(), ContractViolation> {
         for len in SIZES {
             let view = view(len, 1);
             for balancer in self.built_and_rebuilt(&view) {
@@ -269,7 +269,7 @@ impl SuiteRun<'_> {
 
     /// Checks that one endpoint is picked however loaded all are, while views grow and shrink
     /// between picks.
-    fn changing_views(&self) -> Result<(), Violation> {
+    fn changing_views(&self) -> Result<(), ContractViolation> {
         let mut balancer = (self.balancer)();
         let pool: Vec<_> = (0..64).map(|id| Arc::new(Endpoint::new(id))).collect();
         let _calls: Vec<_> = pool
@@ -297,7 +297,7 @@ impl SuiteRun<'_> {
         Ok(())
     }
 
-    fn outcomes(&self) -> Result<(), Violation> {
+    fn outcomes(&self) -> Result<(), ContractViolation> {
         let view = view(5, 1);
         for balancer in self.built_and_rebuilt(&view) {
             for round in 0..200 {
@@ -331,7 +331,7 @@ impl SuiteRun<'_> {
 
     /// Checks that one endpoint is picked whatever the endpoints report, and though some report
     /// nothing: a report may be out of date.
-    fn reported_loads(&self) -> Result<(), Violation> {
+    fn reported_loads(&self) -> Result<(), ContractViolation> {
         for len in SIZES {
             let view = view(len, 1);
             for balancer in self.built_and_rebuilt(&view) {
@@ -355,7 +355,7 @@ impl SuiteRun<'_> {
         Ok(())
     }
 
-    fn many_threads(&self) -> Result<(), Violation> {
+    fn many_threads(&self) -> Result<(), ContractViolation> {
         let balancer = (self.balancer)();
         let views = [view(4, 1), view(9, 2), view(1, 3)];
         let stop = AtomicBool::new(false);
@@ -393,7 +393,7 @@ impl SuiteRun<'_> {
             .try_for_each(|view| self.checker.check_idle(view))
     }
 
-    fn starvation(&self) -> Result<(), Violation> {
+    fn starvation(&self) -> Result<(), ContractViolation> {
         for len in SIZES {
             let view = view(len, 1);
             for balancer in self.built_and_rebuilt(&view) {
@@ -410,7 +410,7 @@ impl SuiteRun<'_> {
                 }
                 if let Some(index) = picked.iter().position(|&count| count == 0) {
                     return self.checker.violation(
-                        Rule::NoStarvation,
+                        ContractRule::NoStarvation,
                         format!(
                             "{index} of {len} idle endpoints got none of {} calls",
                             30 * len
@@ -424,7 +424,7 @@ impl SuiteRun<'_> {
 
     /// Sends one call at a time to endpoints that differ by chance only: no order among them may
     /// become permanent.
-    fn even_shares(&self) -> Result<(), Violation> {
+    fn even_shares(&self) -> Result<(), ContractViolation> {
         for typical in [
             Duration::from_micros(200),
             Duration::from_millis(5),
@@ -440,7 +440,12 @@ impl SuiteRun<'_> {
     }
 
     /// The first reply of each endpoint takes up to `cold` times as long.
-    fn even_shares_of(&self, typical: Duration, cold: f64, of_view: bool) -> Result<(), Violation> {
+    fn even_shares_of(
+        &self,
+        typical: Duration,
+        cold: f64,
+        of_view: bool,
+    ) -> Result<(), ContractViolation> {
         let view = view(3, 1);
         let Some(balancer) = self
             .built_and_rebuilt(&view)
@@ -480,7 +485,7 @@ impl SuiteRun<'_> {
             return Ok(());
         }
         self.checker.violation(
-            Rule::EvenShares,
+            ContractRule::EvenShares,
             format!("{picked:?} calls went to equal endpoints of {typical:?}"),
         )
     }
@@ -506,33 +511,33 @@ impl PickChecker {
         balancer: &dyn Balancer,
         view: &View,
         cx: &PickContext<'_>,
-    ) -> Result<Option<usize>, Violation> {
+    ) -> Result<Option<usize>, ContractViolation> {
         let possible = view.endpoints().iter().any(|endpoint| cx.allows(endpoint));
         let picked = balancer.pick(view, cx);
         let of = view.len();
         match picked {
             Some(index) if index >= of => {
-                self.violation(Rule::InRange, format!("picked {index} of {of}"))
+                self.violation(ContractRule::InRange, format!("picked {index} of {of}"))
             }
             Some(index) if !possible => self.violation(
-                Rule::NothingToPick,
+                ContractRule::NothingToPick,
                 format!("picked {index} of {of} though none was allowed"),
             ),
             Some(index) if !cx.allows(&view[index]) => self.violation(
-                Rule::Exclusion,
+                ContractRule::Exclusion,
                 format!(
                     "picked {index} of {of}, which is excluded or flagged, though others are not"
                 ),
             ),
             None if possible => self.violation(
-                Rule::AlwaysPicks,
+                ContractRule::AlwaysPicks,
                 format!("picked none of {of} with {:?} excluded", cx.excluded()),
             ),
             _ => Ok(picked),
         }
     }
 
-    fn check_idle(self, view: &View) -> Result<(), Violation> {
+    fn check_idle(self, view: &View) -> Result<(), ContractViolation> {
         match view
             .endpoints()
             .iter()
@@ -540,7 +545,7 @@ impl PickChecker {
         {
             None => Ok(()),
             Some(endpoint) => self.violation(
-                Rule::InFlight,
+                ContractRule::InFlight,
                 format!(
                     "{} calls in flight after all have ended",
                     endpoint.in_flight()
@@ -549,8 +554,8 @@ impl PickChecker {
         }
     }
 
-    fn violation<T>(self, rule: Rule, detail: String) -> Result<T, Violation> {
-        Err(Violation {
+    fn violation<T>(self, rule: ContractRule, detail: String) -> Result<T, ContractViolation> {
+        Err(ContractViolation {
             rule,
             seed: self.seed,
             detail,

@@ -33,10 +33,10 @@ use crate::Time;
 /// ```
 pub struct LatencyQuantiles {
     window_ns: u64,
-    windows: [Window; WINDOWS],
+    windows: [TimeWindow; WINDOWS],
 }
 
-struct Window {
+struct TimeWindow {
     /// The number of the window, counted from 1; 0 for an unused one.
     epoch: AtomicU64,
     len: AtomicU32,
@@ -49,7 +49,7 @@ impl LatencyQuantiles {
     pub fn new() -> Self {
         Self {
             window_ns: 5_000_000_000,
-            windows: [const { Window::new() }; WINDOWS],
+            windows: [const { TimeWindow::new() }; WINDOWS],
         }
     }
 
@@ -120,9 +120,9 @@ impl LatencyQuantiles {
         self.len(now) == 0
     }
 
-    fn recent(&self, now: Time) -> impl Iterator<Item = &Window> {
+    fn recent(&self, now: Time) -> impl Iterator<Item = &TimeWindow> {
         let epoch = self.epoch(now);
-        let is_recent = move |window: &&Window| {
+        let is_recent = move |window: &&TimeWindow| {
             let window_epoch = window.epoch.load(Relaxed);
             window_epoch != 0 && window_epoch + WINDOWS as u64 > epoch
         };
@@ -148,7 +148,7 @@ impl fmt::Debug for LatencyQuantiles {
     }
 }
 
-impl Window {
+impl TimeWindow {
     const fn new() -> Self {
         Self {
             epoch: AtomicU64::new(0),

@@ -18,12 +18,12 @@ pub(crate) struct RendezvousTable {
     /// Four indices of 16 bits, the first in the lowest bits, [`NO_ENDPOINT`] if there are fewer;
     /// zero until the first look-up.
     buckets: Box<[AtomicU64]>,
-    candidates: Box<[Candidate]>,
+    endpoints: Box<[EndpointWeight]>,
     generation: u64,
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Candidate {
+struct EndpointWeight {
     id: u64,
     weight: f32,
 }
@@ -32,17 +32,17 @@ impl RendezvousTable {
     /// The table for a view, by its current weights.
     pub(crate) fn new(view: &View) -> Self {
         // Larger views are scanned at every pick.
-        let parts = if view.len() < usize::from(NO_ENDPOINT) {
+        let buckets = if view.len() < usize::from(NO_ENDPOINT) {
             BUCKETS
         } else {
             0
         };
         Self {
-            buckets: (0..parts).map(|_| AtomicU64::new(0)).collect(),
-            candidates: view
+            buckets: (0..buckets).map(|_| AtomicU64::new(0)).collect(),
+            endpoints: view
                 .endpoints()
                 .iter()
-                .map(|one| Candidate {
+                .map(|one| EndpointWeight {
                     id: one.id(),
                     weight: one.weight(),
                 })
@@ -54,7 +54,7 @@ impl RendezvousTable {
     /// Whether the table was made for this view, and keeps what it computes.
     #[inline]
     pub(crate) fn is_for(&self, view: &View) -> bool {
-        self.candidates.len() == view.len()
+        self.endpoints.len() == view.len()
             && self.generation == view.generation()
             && !self.buckets.is_empty()
     }
@@ -62,9 +62,13 @@ impl RendezvousTable {
     /// The endpoints that `key` prefers, up to four, the best first.
     #[inline]
     pub(crate) fn preferred(&self, key: u64) -> impl Iterator<Item = usize> {
-        let part = bucket(key);
-        let word = self.buckets[part].load(Ordering::Relaxed);
-        let word = if word == 0 { self.compute(part) } else { word };
+        let bucket = bucket_of(key);
+        let word = self.buckets[bucket].load(Ordering::Relaxed);
+        let word = if word == 0 {
+            self.compute(bucket)
+        } else {
+            word
+        };
         (0..PREFERENCES_MAX)
             .map(move |rank| (word >> (16 * rank)) as u16)
             .take_while(|&index| index != NO_ENDPOINT)
@@ -72,10 +76,10 @@ impl RendezvousTable {
     }
 
     #[cold]
-    fn compute(&self, part: usize) -> u64 {
+    fn compute(&self, bucket: usize) -> u64 {
         let mut best = [(f64::NEG_INFINITY, NO_ENDPOINT); PREFERENCES_MAX];
-        for (index, one) in self.candidates.iter().enumerate() {
-            let mut next = (score(part, one.id, one.weight), index as u16);
+        for (index, one) in self.endpoints.iter().enumerate() {
+            let mut next = (score(bucket, one.id, one.weight), index as u16);
             for kept in &mut best {
                 if next.0 > kept.0 {
                     std::mem::swap(kept, &mut next);
@@ -87,7 +91,7 @@ impl RendezvousTable {
             .rev()
             .fold(0, |word, (_, index)| word << 16 | u64::from(*index));
         // Zero would be four times the first endpoint, which cannot be: each occurs once.
-        self.buckets[part].store(word, Ordering::Relaxed);
+        self.buckets[bucket].store(word, Ordering::Relaxed);
         word
     }
 }
@@ -99,10 +103,10 @@ pub(crate) fn scan_preferred(
     key: u64,
     allows: impl Fn(&Endpoint) -> bool,
 ) -> Option<usize> {
-    let part = bucket(key);
+    let bucket = bucket_of(key);
     let mut best = (f64::NEG_INFINITY, None);
     for (index, one) in view.endpoints().iter().enumerate() {
-        let score = score(part, one.id(), one.weight());
+        let score = score(bucket, one.id(), one.weight());
         if score > best.0 && allows(one) {
             best = (score, Some(index));
         }
@@ -112,15 +116,15 @@ pub(crate) fn scan_preferred(
 
 /// Preference of a bucket for an endpoint: it is the highest of all with a probability in
 /// proportion to the weight.
-fn score(part: usize, id: u64, weight: f32) -> f64 {
-    let hash = mix(id ^ mix(part as u64 ^ GOLDEN));
+fn score(bucket: usize, id: u64, weight: f32) -> f64 {
+    let hash = mix(id ^ mix(bucket as u64 ^ GOLDEN));
     // In (0, 1).
     let unit = ((hash >> 11) as f64 + 0.5) / (1_u64 << 53) as f64;
     f64::from(weight) / -unit.ln()
 }
 
 /// Keys may be plain numbers, so they are mixed.
-fn bucket(key: u64) -> usize {
+fn bucket_of(key: u64) -> usize {
     mix(key) as usize % BUCKETS
 }
 

@@ -13,7 +13,7 @@ use rpcnet_balance::{
     Balancer, InFlight, LeastConnections, Maglev, Outcome, PeakEwma, PickContext, PowerOfTwo,
     Prequal, Random, Rendezvous, RoundRobin, SlowStart, Sticky, Subset, Tiered, View, Weighted,
     WeightedByLoad,
-    contract::{self, Contract, Rule},
+    contract::{self, Contract, ContractRule},
     from_fn,
 };
 
@@ -96,7 +96,7 @@ fn a_balancer_behind_another_arc_keeps_the_contract() {
 }
 
 /// The rule that the balancer of `build` violates.
-fn caught(build: impl Fn() -> Arc<dyn Balancer>) -> Rule {
+fn caught(build: impl Fn() -> Arc<dyn Balancer>) -> ContractRule {
     Contract::new(|_| build())
         .verify()
         .expect_err("a planted bug")
@@ -116,7 +116,7 @@ fn an_index_past_the_end_is_caught() {
             first_allowed(view, cx).map(|_| view.len())
         }))
     });
-    assert_eq!(rule, Rule::InRange);
+    assert_eq!(rule, ContractRule::InRange);
 }
 
 #[test]
@@ -134,13 +134,13 @@ fn remembering_the_size_of_an_older_view_is_caught() {
             })
         }))
     });
-    assert_eq!(rule, Rule::InRange);
+    assert_eq!(rule, ContractRule::InRange);
 }
 
 #[test]
 fn ignoring_exclusions_is_caught() {
     let rule = caught(|| Arc::new(from_fn(|view, cx| first_allowed(view, cx).map(|_| 0))));
-    assert_eq!(rule, Rule::Exclusion);
+    assert_eq!(rule, ContractRule::Exclusion);
 }
 
 #[test]
@@ -150,7 +150,7 @@ fn falling_back_to_an_excluded_endpoint_is_caught() {
             first_allowed(view, cx).or_else(|| (!view.is_empty()).then_some(0))
         }))
     });
-    assert_eq!(rule, Rule::NothingToPick);
+    assert_eq!(rule, ContractRule::NothingToPick);
 }
 
 #[test]
@@ -162,7 +162,7 @@ fn giving_up_under_load_is_caught() {
                 .position(|endpoint| cx.allows(endpoint) && endpoint.in_flight() < 10)
         }))
     });
-    assert_eq!(rule, Rule::AlwaysPicks);
+    assert_eq!(rule, ContractRule::AlwaysPicks);
 }
 
 #[test]
@@ -175,19 +175,19 @@ fn giving_up_because_of_reported_load_is_caught() {
             })
         }))
     });
-    assert_eq!(rule, Rule::AlwaysPicks);
+    assert_eq!(rule, ContractRule::AlwaysPicks);
 }
 
 #[test]
 fn picking_from_an_empty_view_is_caught() {
     let rule = caught(|| Arc::new(from_fn(|_, cx| cx.excluded().is_empty().then_some(0))));
-    assert_eq!(rule, Rule::InRange);
+    assert_eq!(rule, ContractRule::InRange);
 }
 
 #[test]
 fn always_picking_the_same_is_caught_unless_allowed() {
     let build = || Arc::new(from_fn(first_allowed));
-    assert_eq!(caught(|| build()), Rule::NoStarvation);
+    assert_eq!(caught(|| build()), ContractRule::NoStarvation);
     Contract::new(|_| build() as Arc<dyn Balancer>)
         .allow_starvation()
         .verify()
@@ -216,7 +216,7 @@ static TURN: AtomicUsize = AtomicUsize::new(0);
 
 #[test]
 fn always_picking_the_fastest_is_caught_unless_allowed() {
-    assert_eq!(caught(|| Arc::new(Quickest)), Rule::EvenShares);
+    assert_eq!(caught(|| Arc::new(Quickest)), ContractRule::EvenShares);
     Contract::new(|_| Arc::new(Quickest) as Arc<dyn Balancer>)
         .allow_uneven_shares()
         .verify()
@@ -246,7 +246,7 @@ impl Balancer for Hoarder {
 fn changing_the_count_of_calls_is_caught() {
     let kept = OnceLock::new();
     let rule = caught(|| kept.get_or_init(|| Arc::new(Hoarder::default())).clone());
-    assert_eq!(rule, Rule::InFlight);
+    assert_eq!(rule, ContractRule::InFlight);
 }
 
 #[test]

@@ -172,23 +172,23 @@ pub struct HealthStats {
 
 /// The counters behind [`HealthStats`].
 #[derive(Debug, Default)]
-pub(super) struct Counters {
-    pub(super) flagged_unreachable: Counter,
-    pub(super) cleared_unreachable: Counter,
-    pub(super) ejected_consecutive: Counter,
-    pub(super) ejected_success_rate: Counter,
-    pub(super) ejected_failure_percentage: Counter,
-    pub(super) ejections_overflow: Counter,
-    pub(super) reinstated: Counter,
-    pub(super) probes: Counter,
-    pub(super) probes_failed: Counter,
-    pub(super) panics: Counter,
+pub(super) struct HealthCounters {
+    pub(super) flagged_unreachable: HealthCounter,
+    pub(super) cleared_unreachable: HealthCounter,
+    pub(super) ejected_consecutive: HealthCounter,
+    pub(super) ejected_success_rate: HealthCounter,
+    pub(super) ejected_failure_percentage: HealthCounter,
+    pub(super) ejections_overflow: HealthCounter,
+    pub(super) reinstated: HealthCounter,
+    pub(super) probes: HealthCounter,
+    pub(super) probes_failed: HealthCounter,
+    pub(super) panics: HealthCounter,
 }
 
 #[derive(Debug, Default)]
-pub(super) struct Counter(AtomicU64);
+pub(super) struct HealthCounter(AtomicU64);
 
-impl Counter {
+impl HealthCounter {
     pub(super) fn add_one(&self) {
         self.0.fetch_add(1, Ordering::Relaxed);
     }
@@ -198,7 +198,7 @@ impl Counter {
     }
 }
 
-impl Counters {
+impl HealthCounters {
     pub(super) fn count_ejection(&self, reason: EjectionReason) {
         match reason {
             EjectionReason::ConsecutiveFailures(_) => self.ejected_consecutive.add_one(),

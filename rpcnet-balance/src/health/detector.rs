@@ -9,7 +9,8 @@ use std::{
 };
 
 use super::{
-    EjectionReason, HealthChange, HealthConfig, HealthStats, OutlierConfig, change::Counters, sweep,
+    EjectionReason, HealthChange, HealthConfig, HealthStats, OutlierConfig, change::HealthCounters,
+    sweep,
 };
 use crate::{Endpoint, ExclusionFlags, Outcome, OutcomeKind, Time, View, rng::SharedRng};
 
@@ -43,7 +44,7 @@ pub struct OutlierDetector {
     sweep_at: AtomicU64,
     /// Rises when a flag or the time of a probe changes.
     version: AtomicU64,
-    pub(super) counters: Counters,
+    pub(super) counters: HealthCounters,
 }
 
 impl OutlierDetector {
@@ -58,7 +59,7 @@ impl OutlierDetector {
             ejected: AtomicUsize::new(0),
             sweep_at: AtomicU64::new(0),
             version: AtomicU64::new(0),
-            counters: Counters::default(),
+            counters: HealthCounters::default(),
         }
     }
 

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{
-    Attempt, AttemptKind, Call, CallResult, FleetScenario, Report, WorkerChange,
+    Attempt, AttemptKind, Call, CallOutcome, FleetScenario, Report, WorkerChange,
     client::Client,
     event_queue::{EventQueue, FleetEvent},
     in_flight::{AttemptStage, InFlightAttempt, PendingReply, Reply},
@@ -208,7 +208,7 @@ impl<'a> Fleet<'a> {
                 method,
                 began: now,
                 took: Duration::ZERO,
-                result: CallResult::NoWorker,
+                outcome: CallOutcome::NoWorker,
             },
             is_over: false,
             open_attempts: 0,
@@ -247,7 +247,7 @@ impl<'a> Fleet<'a> {
         };
         let Some((index, probe)) = picked else {
             if ongoing.open_attempts == 0 {
-                self.end_call(call, CallResult::NoWorker);
+                self.end_call(call, CallOutcome::NoWorker);
             }
             return;
         };
@@ -304,7 +304,7 @@ impl<'a> Fleet<'a> {
         }
         let (now, call) = (self.events.now(), self.attempts[attempt].attempt.call);
         if reply.kind == OutcomeKind::Success {
-            self.end_call(call, CallResult::Answered);
+            self.end_call(call, CallOutcome::Answered);
             return;
         }
         let ongoing = &self.calls[call];
@@ -322,10 +322,10 @@ impl<'a> Fleet<'a> {
         ) {
             RetryDecision::Transparent if has_untried => self.attempt(call, AttemptKind::Retry),
             RetryDecision::Transparent | RetryDecision::Stop => {
-                self.end_call(call, CallResult::Failed);
+                self.end_call(call, CallOutcome::Failed);
             }
             RetryDecision::After(_) if !client.budget.withdraw(now) => {
-                self.end_call(call, CallResult::Failed);
+                self.end_call(call, CallOutcome::Failed);
             }
             RetryDecision::After(wait) => {
                 let wait = wait.sample(&mut self.jitter);
@@ -346,7 +346,7 @@ impl<'a> Fleet<'a> {
                 );
             }
         }
-        self.end_call(call, CallResult::DeadlineExceeded);
+        self.end_call(call, CallOutcome::DeadlineExceeded);
     }
 
     /// Ends the client's wait for an attempt, and tells the balancer its outcome. `false` if the
@@ -369,12 +369,12 @@ impl<'a> Fleet<'a> {
         true
     }
 
-    fn end_call(&mut self, call: usize, end: CallResult) {
+    fn end_call(&mut self, call: usize, outcome: CallOutcome) {
         let now = self.events.now();
         let ongoing = &mut self.calls[call];
         debug_assert!(!ongoing.is_over, "a call ends once");
         ongoing.is_over = true;
-        ongoing.call.result = end;
+        ongoing.call.outcome = outcome;
         ongoing.call.took = now.since(ongoing.call.began);
         self.ended = now;
         self.open_calls -= 1;

@@ -27,13 +27,13 @@ pub struct Call {
     /// Time from its beginning to its end.
     pub took: Duration,
     /// The result.
-    pub result: CallResult,
+    pub outcome: CallOutcome,
 }
 
 /// Result of a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum CallResult {
+pub enum CallOutcome {
     /// A worker replied.
     Answered,
     /// The last possible attempt failed or was rejected.
@@ -186,7 +186,7 @@ impl<'a> Span<'a> {
         let failed = self
             .calls
             .iter()
-            .filter(|call| call.result != CallResult::Answered);
+            .filter(|call| call.outcome != CallOutcome::Answered);
         failed.count()
     }
 
@@ -194,8 +194,8 @@ impl<'a> Span<'a> {
     /// without calls. A failed call counts with the deadline, however early it failed.
     #[must_use]
     pub fn latency(&self, q: f64) -> Duration {
-        let counted = |call: &Call| match call.result {
-            CallResult::Answered => call.took,
+        let counted = |call: &Call| match call.outcome {
+            CallOutcome::Answered => call.took,
             _ => self.report.deadlines[call.method].max(call.took),
         };
         quantile(self.calls.iter().map(counted).collect(), q)
@@ -207,7 +207,7 @@ impl<'a> Span<'a> {
         let answered = self
             .calls
             .iter()
-            .filter(|call| call.result == CallResult::Answered);
+            .filter(|call| call.outcome == CallOutcome::Answered);
         quantile(answered.map(|call| call.took).collect(), q)
     }
 
@@ -233,7 +233,7 @@ impl<'a> Span<'a> {
     pub fn goodput_per_s(&self) -> f64 {
         let in_span = |call: &&Call| {
             let ended = call.began + call.took;
-            call.result == CallResult::Answered && ended >= self.from && ended < self.until
+            call.outcome == CallOutcome::Answered && ended >= self.from && ended < self.until
         };
         let answered = self.report.calls.iter().filter(in_span).count();
         answered as f64 / self.until.since(self.from).as_secs_f64().max(1e-9)
@@ -268,7 +268,7 @@ mod tests {
             method: 0,
             began: ms(began).into(),
             took: ms(took(began).unwrap_or(0)),
-            result: took(began).map_or(CallResult::Failed, |_| CallResult::Answered),
+            outcome: took(began).map_or(CallOutcome::Failed, |_| CallOutcome::Answered),
         };
         let calls: Vec<_> = (0..200).map(|n| call(10 * n)).collect();
         let attempt = |(n, call): (usize, &Call)| Attempt {

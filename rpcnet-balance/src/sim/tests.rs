@@ -79,7 +79,7 @@ fn every_call_ends_once_and_nothing_is_left_anywhere() {
                 .filter(|it| it.kind == AttemptKind::First);
             let nowhere = calls
                 .iter()
-                .filter(|call| call.result == CallResult::NoWorker);
+                .filter(|call| call.outcome == CallOutcome::NoWorker);
             assert_eq!(firsts.count() + nowhere.count(), calls.len());
         }
     }
@@ -88,8 +88,8 @@ fn every_call_ends_once_and_nothing_is_left_anywhere() {
 #[test]
 fn the_scenario_has_every_kind_of_change() {
     let report = run(&scenario_with_all_changes(), 1, RANDOM);
-    let ended = |end| report.calls().iter().any(|call| call.result == end);
-    assert!(ended(CallResult::Answered) && ended(CallResult::DeadlineExceeded));
+    let ended = |end| report.calls().iter().any(|call| call.outcome == end);
+    assert!(ended(CallOutcome::Answered) && ended(CallOutcome::DeadlineExceeded));
     let tried = |reason| report.attempts().iter().any(|it| it.kind == reason);
     assert!(tried(AttemptKind::Retry) && tried(AttemptKind::Hedge));
     // A worker that drains gets no calls before it rejects them; a new worker is found.
@@ -159,7 +159,7 @@ fn an_overloaded_worker_rejects_the_excess_and_serves_the_rest() {
     let answered = report
         .calls()
         .iter()
-        .filter(|call| call.result == CallResult::Answered);
+        .filter(|call| call.outcome == CallOutcome::Answered);
     // Few are served for longer than 100 ms.
     let most = answered.map(|call| call.took).max().expect("a call");
     assert!(most < ms(50 + 150), "{most:?}");
@@ -278,13 +278,13 @@ fn a_call_is_rejected_at_the_queue_timeout() {
     let ends: Vec<_> = report
         .calls()
         .iter()
-        .map(|it| (it.took, it.result))
+        .map(|it| (it.took, it.outcome))
         .collect();
     assert_eq!(
         ends,
         [
-            (ms(200), CallResult::Answered),
-            (ms(50), CallResult::Failed)
+            (ms(200), CallOutcome::Answered),
+            (ms(50), CallOutcome::Failed)
         ]
     );
 }
