@@ -46,7 +46,7 @@
 //! }
 //! ```
 //!
-//! # Which one
+//! # Choice of a strategy
 //!
 //! | calls are | and servers are | use |
 //! |---|---|---|
@@ -100,8 +100,8 @@
 //! # suite.allow_starvation().verify().unwrap();
 //! ```
 //!
-//! or, without a type, as a closure: [`from_fn`]. Then run it through the contract, in a test of
-//! yours: `contract::check(|seed| Arc::new(Sticky))`.
+//! or, without a type, as a closure: [`from_fn`]. Then run it through the contract, in a test:
+//! `contract::check(|seed| Arc::new(Sticky))`.
 //!
 //! # Reported load
 //!
@@ -136,7 +136,7 @@
 //!
 //! An endpoint has one latency, whatever was called. Where calls take very different times, say by
 //! their methods, a [`LatencyNormalizer`] compares each with what calls of its kind usually take,
-//! so that an endpoint is not taken for slow because it has served a call that takes long
+//! so that an endpoint does not look slow because it has served a call that takes long
 //! everywhere.
 //!
 //! ```
