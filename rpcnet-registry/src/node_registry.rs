@@ -9,7 +9,7 @@ use crate::{
     ClusterEvent, Events, Filter, Membership, NodeInfo, Observer, Snapshot, WaitError, Watch,
     event::{EVENT_CAPACITY, EventBroadcast},
     snapshot::NodeTable,
-    wait,
+    wait::{self, Wanted},
 };
 
 /// Registry of all nodes of a cluster: a snapshot to read, events to follow.
@@ -103,29 +103,25 @@ impl NodeRegistry {
         deadline: impl Future,
     ) -> Result<Arc<Snapshot>, WaitError> {
         let text = filter.unwrap_or("");
-        let parsed: Filter = text.parse()?;
+        let filter: Filter = text.parse()?;
         if self.watch.lock().is_none() {
             return Err(WaitError::NotStarted);
         }
-        let mut present = 0;
+        let wanted = Wanted {
+            filter: text,
+            count,
+        };
         let look = || {
             let snapshot = self.snapshot();
             if snapshot.source().is_terminal() {
                 let state = snapshot.source().clone();
-                return Some(Err(WaitError::SourceEnded { state }));
+                return Err(WaitError::SourceEnded { state });
             }
             let alive = snapshot.alive();
-            present = alive.filter(|node| parsed.matches(&node.tags)).count();
-            (present >= count).then_some(Ok(snapshot))
+            let present = alive.filter(|node| filter.matches(&node.tags)).count();
+            Ok((present, (present >= count).then_some(snapshot)))
         };
-        let found = wait::until(self.subscribe(), deadline, look).await;
-        found.unwrap_or_else(|| {
-            Err(WaitError::DeadlineExceeded {
-                filter: text.to_owned(),
-                wanted: count,
-                present,
-            })
-        })
+        wait::until(wanted, self.subscribe(), deadline, look).await
     }
 
     /// Subscribes to the events from now on. Subscribed before [`start`](Self::start), the nodes

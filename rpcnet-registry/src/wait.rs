@@ -36,20 +36,37 @@ pub enum WaitError {
     },
 }
 
-/// Looks now and after each event, until `look` has a result. `None` if the deadline is exceeded.
+/// Number that is waited for.
+pub(crate) struct Wanted<'a> {
+    pub(crate) filter: &'a str,
+    pub(crate) count: usize,
+}
+
+/// Looks now, after each event and at the deadline, until `look` has a result. It returns the
+/// number that is present, and the result once that is enough.
 ///
 /// `events` has to be subscribed to before the first look, so that no change is missed.
 pub(crate) async fn until<T>(
+    wanted: Wanted<'_>,
     mut events: Events,
     deadline: impl Future,
-    mut look: impl FnMut() -> Option<T>,
-) -> Option<T> {
+    mut look: impl FnMut() -> Result<(usize, Option<T>), WaitError>,
+) -> Result<T, WaitError> {
     let mut deadline = pin!(deadline);
+    let mut is_over = false;
     loop {
-        if let Some(result) = look() {
-            return Some(result);
+        let (present, result) = look()?;
+        if let Some(result) = result {
+            return Ok(result);
         }
-        let is_over = {
+        if is_over {
+            return Err(WaitError::DeadlineExceeded {
+                filter: wanted.filter.to_owned(),
+                wanted: wanted.count,
+                present,
+            });
+        }
+        is_over = {
             let mut event = pin!(events.recv());
             let event_or_deadline = poll_fn(|cx| match event.as_mut().poll(cx) {
                 Poll::Ready(event) => Poll::Ready(event.is_none()),
@@ -57,9 +74,6 @@ pub(crate) async fn until<T>(
             });
             event_or_deadline.await
         };
-        if is_over {
-            return look();
-        }
         // A burst of events needs one look.
         while events.try_recv().is_some() {}
     }

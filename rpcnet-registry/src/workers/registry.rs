@@ -14,7 +14,8 @@ use super::{
 };
 use crate::{
     Events, Filter, FilterError, Membership, NodeInfo, Observer, SelectError, SourceState,
-    WaitError, Watch, wait,
+    WaitError, Watch,
+    wait::{self, Wanted},
 };
 
 /// Registry of the workers of a cluster: selects one by tags and load for every call.
@@ -172,30 +173,25 @@ impl WorkerRegistry {
         if self.watch.lock().is_none() {
             return Err(WaitError::NotStarted);
         }
-        let mut present = 0;
+        let wanted = Wanted {
+            filter: text,
+            count,
+        };
         let look = || {
             let state = self.source();
             if state.is_terminal() {
-                return Some(Err(WaitError::SourceEnded { state }));
+                return Err(WaitError::SourceEnded { state });
             }
             // Counted in the table first: the group is not rebuilt for every event.
             let snapshot = self.selection_state.table.lock().snapshot();
-            present = snapshot.reachable(&parsed);
+            let present = snapshot.reachable(&parsed);
             if present < count {
-                return None;
+                return Ok((present, None));
             }
             let all = self.candidates(filter).unwrap_or_default();
-            present = all.len();
-            (present >= count).then_some(Ok(all))
+            Ok((all.len(), (all.len() >= count).then_some(all)))
         };
-        let found = wait::until(self.subscribe(), deadline, look).await;
-        found.unwrap_or_else(|| {
-            Err(WaitError::DeadlineExceeded {
-                filter: text.to_owned(),
-                wanted: count,
-                present,
-            })
-        })
+        wait::until(wanted, self.subscribe(), deadline, look).await
     }
 
     /// The status of the workers that match, in any state, with their calls in flight: for people
