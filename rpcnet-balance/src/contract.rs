@@ -11,6 +11,9 @@
 //! It does not check that a pick allocates nothing, because that takes an allocator that counts.
 //! `tests/allocation.rs` of this crate shows how.
 
+mod pick_checker;
+mod violation;
+
 use std::{
     fmt,
     sync::{
@@ -20,6 +23,9 @@ use std::{
     thread,
     time::Duration,
 };
+
+use pick_checker::PickChecker;
+pub use violation::{ContractRule, ContractViolation};
 
 use crate::{
     Balancer, Endpoint, ExclusionFlags, InFlight, Outcome, OutcomeKind, PickContext, ReportedLoad,
@@ -109,51 +115,6 @@ impl<F> fmt::Debug for Contract<F> {
             .finish_non_exhaustive()
     }
 }
-
-/// A rule that a balancer has to follow.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum ContractRule {
-    /// A picked index lies within the view of that pick, whatever views came before.
-    InRange,
-    /// A pick is `None` when the view is empty or everything in it is excluded or flagged.
-    NothingToPick,
-    /// A pick is `Some` as long as one endpoint is allowed, whatever its load or its reported load.
-    AlwaysPicks,
-    /// An excluded or flagged endpoint is not picked.
-    Exclusion,
-    /// Picks and outcomes do not change the count of calls in flight.
-    InFlight,
-    /// Among idle endpoints each gets a call within a reasonable number of calls.
-    NoStarvation,
-    /// Each of three idle endpoints of equal speed gets between a fifth and 47 % of consecutive
-    /// calls, though their latencies differ by a fifth at random and their first replies by more.
-    EvenShares,
-}
-
-/// Violation of a rule.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct ContractViolation {
-    /// The rule.
-    pub rule: ContractRule,
-    /// The seed of the balancer.
-    pub seed: u64,
-    /// Description of the violation.
-    pub detail: String,
-}
-
-impl fmt::Display for ContractViolation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "rule {:?} broken with seed {}: {}",
-            self.rule, self.seed, self.detail
-        )
-    }
-}
-
-impl std::error::Error for ContractViolation {}
 
 struct SuiteRun<'a> {
     balancer: &'a dyn Fn() -> Arc<dyn Balancer>,
@@ -495,71 +456,6 @@ impl SuiteRun<'_> {
         let plain = (self.balancer)();
         let rebuilt = plain.rebuild(view);
         [plain].into_iter().chain(rebuilt).collect()
-    }
-}
-
-/// Checks single picks.
-#[derive(Clone, Copy)]
-struct PickChecker {
-    seed: u64,
-}
-
-impl PickChecker {
-    /// Picks, and checks every rule that holds for a single pick.
-    fn checked_pick(
-        self,
-        balancer: &dyn Balancer,
-        view: &View,
-        cx: &PickContext<'_>,
-    ) -> Result<Option<usize>, ContractViolation> {
-        let possible = view.endpoints().iter().any(|endpoint| cx.allows(endpoint));
-        let picked = balancer.pick(view, cx);
-        let of = view.len();
-        match picked {
-            Some(index) if index >= of => {
-                self.violation(ContractRule::InRange, format!("picked {index} of {of}"))
-            }
-            Some(index) if !possible => self.violation(
-                ContractRule::NothingToPick,
-                format!("picked {index} of {of} though none was allowed"),
-            ),
-            Some(index) if !cx.allows(&view[index]) => self.violation(
-                ContractRule::Exclusion,
-                format!(
-                    "picked {index} of {of}, which is excluded or flagged, though others are not"
-                ),
-            ),
-            None if possible => self.violation(
-                ContractRule::AlwaysPicks,
-                format!("picked none of {of} with {:?} excluded", cx.excluded()),
-            ),
-            _ => Ok(picked),
-        }
-    }
-
-    fn check_idle(self, view: &View) -> Result<(), ContractViolation> {
-        match view
-            .endpoints()
-            .iter()
-            .find(|endpoint| endpoint.in_flight() != 0)
-        {
-            None => Ok(()),
-            Some(endpoint) => self.violation(
-                ContractRule::InFlight,
-                format!(
-                    "{} calls in flight after all have ended",
-                    endpoint.in_flight()
-                ),
-            ),
-        }
-    }
-
-    fn violation<T>(self, rule: ContractRule, detail: String) -> Result<T, ContractViolation> {
-        Err(ContractViolation {
-            rule,
-            seed: self.seed,
-            detail,
-        })
     }
 }
 
