@@ -36,13 +36,14 @@ use crate::project::Outcome;
 pub(crate) enum Bench {
     /// A cluster client: what it adds to a call, and how workers add up.
     Cluster(cluster::Options),
-    /// Membership: a cluster on loopback sockets in a few processes, sealed, with the defaults of a LAN. How long until
-    /// all see all, what it costs a node to stay, how long until all know of members that were killed.
+    /// Membership: a cluster on loopback sockets in a few processes, sealed, with the defaults of a
+    /// LAN. How long until all see all, what it costs a node to stay, how long until all know of
+    /// members that were killed.
     Gossip(gossip::Options),
     /// Balancers: what a choice costs, in time and in memory. Peers beside ours with `--peers`.
     Pick(pick::Options),
-    /// Calls: an echo of bytes between two processes, each pinned to one core, with TLS both ways. Those of peers
-    /// beside ours with `--peers`.
+    /// Calls: an echo of bytes between two processes, each pinned to one core, with TLS both ways.
+    /// Those of peers beside ours with `--peers`.
     Rpc(options::Options),
 }
 

@@ -1,13 +1,15 @@
-//! `cargo xtask chaos`: trouble in a cluster of real processes, under load, and what becomes of the calls.
+//! `cargo xtask chaos`: trouble in a cluster of real processes, under load, and what becomes of the
+//! calls.
 //!
-//! A run starts a director and its workers, each a process of its own. The director makes calls at a fixed rate, whatever
-//! became of those before: one half is declared idempotent, hedged at p95, and has a time for each attempt; the other is not and
-//! has none. Meanwhile one thing goes wrong: a worker is in trouble, or a peer with a good certificate does harm to all of
-//! them, as much as it can ([`attacker`]). Beside bad members the director keeps nine tenths of its rate, and no call of it
-//! fails that could have gone elsewhere.
+//! A run starts a director and its workers, each a process of its own. The director makes calls at
+//! a fixed rate, whatever became of those before: one half is declared idempotent, hedged at p95,
+//! and has a time for each attempt; the other is not and has none. Meanwhile one thing goes wrong:
+//! a worker is in trouble, or a peer with a good certificate does harm to all of them, as much as
+//! it can ([`attacker`]). Beside bad members the director keeps nine tenths of its rate, and no
+//! call of it fails that could have gone elsewhere.
 //!
-//! Every run of a handler is noted in a file, which outlives the process, so that it can be told afterwards whether a call that
-//! must not run twice did.
+//! Every run of a handler is noted in a file, which outlives the process, so that it can be told
+//! afterwards whether a call that must not run twice did.
 
 mod attacker;
 mod call_report;
@@ -38,7 +40,8 @@ pub(crate) struct Options {
     /// Few workers, few calls, a short time.
     #[arg(long)]
     quick: bool,
-    /// How long calls flow [default: 30, with --quick 3]. They flow on until what goes wrong is over.
+    /// How long calls flow [default: 30, with --quick 3]. They flow on until what goes wrong is
+    /// over.
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=3600))]
     seconds: Option<u64>,
     /// Calls begun per second [default: 2000, with --quick 500].

@@ -1,7 +1,9 @@
-//! `cargo xtask figures`: some figures of the README of rpcnet-swim beside what its commands print now.
+//! `cargo xtask figures`: some figures of the README of rpcnet-swim beside what its commands print
+//! now.
 //!
-//! Simulations repeat for the same seeds, up to differences of mathematical functions between systems, so their
-//! figures can be compared within a tolerance; those that take long are not compared.
+//! Simulations repeat for the same seeds, up to differences of mathematical functions between
+//! systems, so their figures can be compared within a tolerance; those that take long are not
+//! compared.
 
 mod table;
 
@@ -94,8 +96,8 @@ fn first_row((scenario, case): (&str, &str)) -> Result<Value, Box<dyn Error>> {
     Ok(printed["rows"][0].take())
 }
 
-/// Whether a figure may stand for another: mathematical functions differ in the last digit from system to
-/// system, and that can change what a cluster does next.
+/// Whether a figure may stand for another: mathematical functions differ in the last digit from
+/// system to system, and that can change what a cluster does next.
 fn is_within_tolerance(said: f64, printed: f64) -> bool {
     (said - printed).abs() <= 0.05 + 0.05 * printed.abs()
 }

@@ -1,7 +1,9 @@
-//! `cargo xtask fuzz`: every fuzz target of `rpcnet-swim/fuzz` and `rpcnet-transport/fuzz` for a while, with libFuzzer.
+//! `cargo xtask fuzz`: every fuzz target of `rpcnet-swim/fuzz` and `rpcnet-transport/fuzz` for a
+//! while, with libFuzzer.
 //!
-//! The targets need flags of the compiler that stable Rust has under `RUSTC_BOOTSTRAP=1` alone. No sanitizer: the crates have
-//! no `unsafe` code, and without one a run is some times as fast. Overflow checks and debug assertions are on.
+//! The targets need flags of the compiler that stable Rust has under `RUSTC_BOOTSTRAP=1` alone. No
+//! sanitizer: the crates have no `unsafe` code, and without one a run is some times as fast.
+//! Overflow checks and debug assertions are on.
 
 mod log;
 
@@ -32,7 +34,8 @@ pub(crate) struct Options {
     /// Ten seconds for each target.
     #[arg(long, conflicts_with = "minutes")]
     quick: bool,
-    /// Seed of the inputs: the same one gives the same inputs in the same order [default: another in each run].
+    /// Seed of the inputs: the same one gives the same inputs in the same order [default: another
+    /// in each run].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     seed: Option<u32>,
     /// Write the figures there, as JSON.

@@ -36,8 +36,8 @@ enum Command {
     /// One process of a benchmark.
     #[command(hide = true)]
     BenchNode(bench::node::Options),
-    /// Real processes under load while one is killed, stopped, restarted, drained, panics, is old or slow, and beside a greedy or
-    /// lying peer: which calls are lost?
+    /// Real processes under load while one is killed, stopped, restarted, drained, panics, is old
+    /// or slow, and beside a greedy or lying peer: which calls are lost?
     Chaos(chaos::Options),
     /// The node process of a host of that.
     #[command(hide = true)]
@@ -55,7 +55,8 @@ enum Command {
     DemoNode(xtask_demo::NodeOptions),
     /// Figures of the README of rpcnet-swim beside what the simulations print now.
     Figures,
-    /// Fuzz targets: every decoder, engines under attack, a server and a client against peers that lie, a minute each.
+    /// Fuzz targets: every decoder, engines under attack, a server and a client against peers that
+    /// lie, a minute each.
     Fuzz(fuzz::Options),
     /// Experiments with whole clusters in virtual time: ours beside its rivals.
     Sim(xtask_sim::Options),

@@ -19,8 +19,9 @@ pub(crate) fn root() -> &'static Path {
 
 /// The cargo that started us, or the one in `PATH`, in the workspace's root.
 ///
-/// Without what cargo tells a program about its own crate: build scripts that look at such variables,
-/// as ring's does, would run again here, and once more when somebody types the same command.
+/// Without what cargo tells a program about its own crate: build scripts that look at such
+/// variables, as ring's does, would run again here, and once more when somebody types the same
+/// command.
 pub(crate) fn cargo() -> Command {
     let mut command = program(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     for (name, _) in env::vars_os().filter(|(name, _)| is_package_variable(name)) {
@@ -52,8 +53,9 @@ pub(crate) fn run_for_stdout(command: &mut Command) -> Result<String, Box<dyn Er
     Ok(String::from_utf8(output.stdout)?)
 }
 
-/// Builds a program, to be fast; where it is. `manifest` is that of its workspace. `with`: packages that have been built so,
-/// whose choice of features is kept, so that what the program has in common with them is not built again.
+/// Builds a program, to be fast; where it is. `manifest` is that of its workspace. `with`: packages
+/// that have been built so, whose choice of features is kept, so that what the program has in
+/// common with them is not built again.
 ///
 /// # Errors
 ///

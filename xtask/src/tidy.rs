@@ -1,7 +1,7 @@
 //! `cargo xtask tidy`: the rules that no compiler checks.
 //!
-//! Each rule is a function from parsed texts to problems, so that its tests can plant one. This file
-//! reads the texts and prints what the rules find, a line each.
+//! Each rule is a function from parsed texts to problems, so that its tests can plant one. This
+//! file reads the texts and prints what the rules find, a line each.
 
 mod commands;
 mod dependencies;

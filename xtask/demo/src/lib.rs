@@ -1,7 +1,8 @@
-//! `cargo xtask demo`: a cluster of processes that digests files while workers are killed, added and
-//! drained.
+//! `cargo xtask demo`: a cluster of processes that digests files while workers are killed, added
+//! and drained.
 //!
-//! A package of its own with few dependencies, so that it is built before a newcomer loses patience.
+//! A package of its own with few dependencies, so that it is built before a newcomer loses
+//! patience.
 
 mod corpus;
 mod digest;

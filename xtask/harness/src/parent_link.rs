@@ -13,8 +13,8 @@ use super::json_line::{self, LINE_BYTES_MAX};
 
 /// The orders of the parent, and the way to tell it things.
 ///
-/// Two threads serve the pipes, so that a busy or blocked runtime neither misses the parent's end nor
-/// waits for a slow parent.
+/// Two threads serve the pipes, so that a busy or blocked runtime neither misses the parent's end
+/// nor waits for a slow parent.
 #[derive(Debug)]
 pub struct ParentLink<O, N> {
     orders: mpsc::Receiver<O>,
@@ -36,8 +36,8 @@ where
         })
     }
 
-    /// The same over any two streams; `orphaned` is called, on a thread of its own and perhaps twice,
-    /// when either of them ends or breaks.
+    /// The same over any two streams; `orphaned` is called, on a thread of its own and perhaps
+    /// twice, when either of them ends or breaks.
     fn over(
         reader: impl Read + Send + 'static,
         writer: impl Write + Send + 'static,

@@ -191,7 +191,8 @@ impl ChildProcess {
     /// [`ProcessError::TimedOut`]: it still runs.
     pub async fn wait_by(&mut self, deadline: Instant) -> Result<ExitStatus, ProcessError> {
         let name = self.name.clone();
-        // Its input stays open meanwhile, as it is ours and not `Child`'s: the end of it is an order.
+        // Its input stays open meanwhile, as it is ours and not `Child`'s: the end of it is an
+        // order.
         match timeout_at(deadline, self.child.wait()).await {
             Ok(ended) => ended.map_err(|source| ProcessError::Pipe { name, source }),
             Err(_) => Err(ProcessError::TimedOut { name, what: "end" }),

@@ -50,8 +50,8 @@ impl Body {
         }
     }
 
-    /// The next body. Its memory is that of the one before, if that has been let go: copying a large body would cost more
-    /// than some of the calls that are measured.
+    /// The next body. Its memory is that of the one before, if that has been let go: copying a
+    /// large body would cost more than some of the calls that are measured.
     pub fn advance(&mut self) -> Bytes {
         self.counter += 1;
         let mut bytes = std::mem::take(&mut self.bytes)
@@ -62,8 +62,8 @@ impl Body {
         self.bytes.clone()
     }
 
-    /// Compares a reply with the body that was sent last: length and counter always, the whole content if it is short and
-    /// now and then.
+    /// Compares a reply with the body that was sent last: length and counter always, the whole
+    /// content if it is short and now and then.
     ///
     /// # Errors
     ///

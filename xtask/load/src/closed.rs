@@ -130,7 +130,8 @@ async fn run_caller<C: Caller>(
     let mut batch = Batch::new();
     let mut calls = 0;
     let mut phase = shared.phase.load(Relaxed);
-    // The end of a call is the beginning of the next: a second look at the clock would be a good part of a call's price.
+    // The end of a call is the beginning of the next: a second look at the clock would be a good
+    // part of a call's price.
     let mut begin = Instant::now();
     loop {
         let message = body.advance();
@@ -143,8 +144,9 @@ async fn run_caller<C: Caller>(
         match phase {
             MEASURING => {
                 calls += 1;
-                // Those that were under way when the window began have waited while the server's clock was read: they
-                // count only where calls take so long that there are no others.
+                // Those that were under way when the window began have waited while the server's
+                // clock was read: they count only where calls take so long that there are no
+                // others.
                 if begun_in == MEASURING {
                     batch.record(latency, &shared.latencies);
                 } else {

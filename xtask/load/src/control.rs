@@ -31,7 +31,8 @@ pub(crate) enum ServerMessage {
 
 /// The server, seen from the client that started it.
 ///
-/// It ends with its standard input: when this is dropped, or when this process ends in whatever way.
+/// It ends with its standard input: when this is dropped, or when this process ends in whatever
+/// way.
 #[derive(Debug)]
 pub(crate) struct ServerProcess {
     child: Child,
@@ -90,8 +91,8 @@ impl Drop for ServerProcess {
     }
 }
 
-/// Answers, in a thread of its own, each line of standard input with what this process has used; ends the process
-/// with its input.
+/// Answers, in a thread of its own, each line of standard input with what this process has used;
+/// ends the process with its input.
 pub(crate) fn answer_usage() {
     thread::spawn(|| {
         for line in io::stdin().lock().lines() {
@@ -103,7 +104,8 @@ pub(crate) fn answer_usage() {
     });
 }
 
-/// Ends the process, from a thread of its own, when standard input ends: whoever wanted the measurement is gone.
+/// Ends the process, from a thread of its own, when standard input ends: whoever wanted the
+/// measurement is gone.
 pub(crate) fn end_with_input() {
     thread::spawn(|| {
         let _ = io::copy(&mut io::stdin().lock(), &mut io::sink());

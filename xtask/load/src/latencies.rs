@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 
 /// The latencies of a process, to three digits, in constant memory.
 ///
-/// Callers keep theirs in a batch and add them some at a time, so that recording takes no lock for most calls.
+/// Callers keep theirs in a batch and add them some at a time, so that recording takes no lock for
+/// most calls.
 #[derive(Debug)]
 pub struct Latencies(Mutex<Histogram<u64>>);
 

@@ -28,10 +28,11 @@ struct OpenLoopState {
 
 /// Runs the load over one connection.
 ///
-/// Arrivals are evenly spaced. A timer of a millisecond would bunch them and so invent latency; hence the client never
-/// sleeps when an arrival is near, but gives way to other tasks and looks at the clock again, which keeps its core busy: its CPU
-/// time says nothing here. A call's latency counts from when it was to begin. So it has in it what the client itself
-/// was late by, as a user's would.
+/// Arrivals are evenly spaced. A timer of a millisecond would bunch them and so invent latency;
+/// hence the client never sleeps when an arrival is near, but gives way to other tasks and looks at
+/// the clock again, which keeps its core busy: its CPU time says nothing here. A call's latency
+/// counts from when it was to begin. So it has in it what the client itself was late by, as a
+/// user's would.
 pub(crate) async fn run<C: Caller>(
     caller: C,
     load: OpenLoop,

@@ -28,8 +28,8 @@ pub fn run_server<S: Subject>() -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// The client's process: takes its [`Assignment`] from standard input, starts the server, measures, says what came
-/// of it, and ends.
+/// The client's process: takes its [`Assignment`] from standard input, starts the server, measures,
+/// says what came of it, and ends.
 pub fn run_client<S: Subject>() -> ExitCode {
     let event = control::read_message()
         .and_then(|assignment| measure::<S>(&assignment))

@@ -58,7 +58,8 @@ pub struct Relay {
 pub struct Link {
     /// Bytes that it carries a second, with the headers of UDP and IP or of TCP and IP.
     pub bytes_per_s: u32,
-    /// Bytes that wait for it at the most: further datagrams are lost, and a stream of TCP is not read.
+    /// Bytes that wait for it at the most: further datagrams are lost, and a stream of TCP is not
+    /// read.
     pub queue_bytes: u32,
     /// Time that it takes besides.
     pub one_way: Duration,
@@ -146,15 +147,16 @@ pub struct BulkLoad {
     pub calls_each_way: usize,
 }
 
-/// A fixed number of callers, spread evenly over threads, each with a runtime and connections of its own.
+/// A fixed number of callers, spread evenly over threads, each with a runtime and connections of
+/// its own.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub struct Spread {
     /// Of all threads together.
     pub load: ClosedLoop,
     /// Threads.
     pub threads: usize,
-    /// Connections of a thread, each from a port of its own: those of one port would all reach the same shard of a
-    /// server.
+    /// Connections of a thread, each from a port of its own: those of one port would all reach the
+    /// same shard of a server.
     pub connections_per_thread: usize,
 }
 

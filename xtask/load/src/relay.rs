@@ -13,7 +13,8 @@ use std::{
 use self::link::RelayPath;
 use crate::Relay;
 
-/// Starts a relay for one client, in threads of this process; where it listens, for datagrams and for TCP.
+/// Starts a relay for one client, in threads of this process; where it listens, for datagrams and
+/// for TCP.
 ///
 /// Each datagram is lost with the same probability, from a fixed seed for each way.
 pub(crate) fn start(server: SocketAddr, relay: Relay) -> io::Result<SocketAddr> {

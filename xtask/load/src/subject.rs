@@ -18,7 +18,8 @@ pub trait Subject: Sized + 'static {
     /// What has to be kept while it serves.
     type Server: 'static;
 
-    /// Serves an echo of bytes, on a port that the system chooses, in the runtime that it is called in.
+    /// Serves an echo of bytes, on a port that the system chooses, in the runtime that it is called
+    /// in.
     ///
     /// # Errors
     ///

@@ -11,7 +11,8 @@ use crate::Usage;
 
 /// What this process has used so far.
 ///
-/// The CPU time is the process's CPU clock: what `getrusage` adds up as user and system time, in nanoseconds.
+/// The CPU time is the process's CPU clock: what `getrusage` adds up as user and system time, in
+/// nanoseconds.
 pub fn usage() -> Usage {
     let clock = clock_gettime(ClockId::ProcessCPUTime);
     Usage {
@@ -43,8 +44,8 @@ pub fn cores() -> Vec<usize> {
     (0..parallelism().get()).collect()
 }
 
-/// How many threads of this process can run at a time: its [`cores`], or fewer where the time of all its threads is
-/// limited. As many as a tokio runtime of several threads has.
+/// How many threads of this process can run at a time: its [`cores`], or fewer where the time of
+/// all its threads is limited. As many as a tokio runtime of several threads has.
 pub fn parallelism() -> NonZeroUsize {
     available_parallelism().unwrap_or(NonZeroUsize::MIN)
 }

@@ -1,7 +1,8 @@
-//! What `cargo xtask bench rpc --peers` compares with: `peers server SUBJECT` and `peers client SUBJECT`.
+//! What `cargo xtask bench rpc --peers` compares with: `peers server SUBJECT` and `peers client
+//! SUBJECT`.
 //!
-//! Load, clocks and checks are those of `xtask-load`; here is how each peer serves, connects and calls, each as its users
-//! would for speed.
+//! Load, clocks and checks are those of `xtask-load`; here is how each peer serves, connects and
+//! calls, each as its users would for speed.
 
 mod keys;
 mod quinn_stream;

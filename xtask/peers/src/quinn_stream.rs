@@ -1,8 +1,8 @@
 //! Plain quinn: a bidirectional stream for each call.
 //!
-//! Mutual TLS by rustls with ring; a task for each stream on the server. Its transport settings are the default ones but for
-//! the number of streams: twice the calls in flight, since the permission to open the next ones comes late, with
-//! acknowledgements, and no less than by default.
+//! Mutual TLS by rustls with ring; a task for each stream on the server. Its transport settings are
+//! the default ones but for the number of streams: twice the calls in flight, since the permission
+//! to open the next ones comes late, with acknowledgements, and no less than by default.
 
 use std::{net::SocketAddr, sync::Arc};
 

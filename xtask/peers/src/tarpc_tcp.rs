@@ -1,8 +1,9 @@
 //! tarpc over TCP without TLS, bincode, `TCP_NODELAY` on both ends.
 //!
-//! Its limits allow all calls in flight. Each request gets a task, as in its documentation: the fastest way at many calls in
-//! flight that still lets a handler wait without holding up the others. As `tarpc-tcp-inline` each handler is run to its end
-//! before the next request is looked at, which is faster yet for an echo, and of no use to a handler that waits.
+//! Its limits allow all calls in flight. Each request gets a task, as in its documentation: the
+//! fastest way at many calls in flight that still lets a handler wait without holding up the
+//! others. As `tarpc-tcp-inline` each handler is run to its end before the next request is looked
+//! at, which is faster yet for an echo, and of no use to a handler that waits.
 
 use std::net::SocketAddr;
 

@@ -1,6 +1,7 @@
 //! tonic with mutual TLS (rustls with ring), `TCP_NODELAY` on both ends.
 //!
-//! Streams are as many as calls in flight; windows and message sizes are raised, so that neither holds it up.
+//! Streams are as many as calls in flight; windows and message sizes are raised, so that neither
+//! holds it up.
 
 use std::net::SocketAddr;
 

@@ -1,6 +1,7 @@
 //! How often memory is asked for.
 
-// A global allocator cannot be written without it; this one passes every request on to the system's.
+// A global allocator cannot be written without it; this one passes every request on to the
+// system's.
 #![allow(unsafe_code)]
 
 use std::{
@@ -8,7 +9,8 @@ use std::{
     cell::Cell,
 };
 
-/// The system's allocator, which counts what each thread asks of it. To be a program's global allocator.
+/// The system's allocator, which counts what each thread asks of it. To be a program's global
+/// allocator.
 #[derive(Debug)]
 pub struct Counting;
 
@@ -27,7 +29,8 @@ impl Counting {
     }
 }
 
-// SAFETY: memory is managed by `System`; beside it only a thread-local number without destructor is touched.
+// SAFETY: memory is managed by `System`; beside it only a thread-local number without destructor is
+// touched.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         Self::count();

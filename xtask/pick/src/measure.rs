@@ -14,7 +14,8 @@ use crate::{Counting, Reading, Work};
 
 /// One strategy and those that it chooses among.
 pub trait Subject: Send + Sync {
-    /// Does the work once for each number, which stands for a call. `guard`: no other thread does the same meanwhile.
+    /// Does the work once for each number, which stands for a call. `guard`: no other thread does
+    /// the same meanwhile.
     ///
     /// # Errors
     ///
@@ -22,10 +23,11 @@ pub trait Subject: Send + Sync {
     fn batch(&self, work: Work, calls: Range<u64>, alone: bool) -> Result<(), String>;
 }
 
-/// Measures: threads on cores of their own, as far as there are enough, in batches until the time is over.
+/// Measures: threads on cores of their own, as far as there are enough, in batches until the time
+/// is over.
 ///
-/// A thread alone goes by its CPU clock, so that other programs on its core do not count. Of several, what one waits for
-/// another counts too: they go by the clock on the wall.
+/// A thread alone goes by its CPU clock, so that other programs on its core do not count. Of
+/// several, what one waits for another counts too: they go by the clock on the wall.
 pub(crate) fn measure(
     subject: &dyn Subject,
     work: Work,

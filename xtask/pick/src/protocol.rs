@@ -25,8 +25,8 @@ pub struct PickOrder {
 pub enum Work {
     /// Somebody is chosen.
     Pick,
-    /// All that a call pays for being balanced: the choice, the count of calls in flight, two looks at the clock, what is
-    /// learnt from its end.
+    /// All that a call pays for being balanced: the choice, the count of calls in flight, two looks
+    /// at the clock, what is learnt from its end.
     Call,
 }
 

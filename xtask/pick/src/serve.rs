@@ -7,8 +7,8 @@ use std::{
 
 use crate::{PickOrder, Reading, Subject, measure::measure, protocol::PickReply};
 
-/// Takes orders from standard input until it ends. `make` puts a strategy and so many workers together; they are kept for
-/// the orders to come.
+/// Takes orders from standard input until it ends. `make` puts a strategy and so many workers
+/// together; they are kept for the orders to come.
 pub fn serve(make: impl Fn(&str, usize) -> Result<Box<dyn Subject>, String>) -> ExitCode {
     let served = answer_all(io::stdin().lock(), io::stdout().lock(), make);
     if let Err(error) = served {

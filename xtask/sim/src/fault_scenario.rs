@@ -1,9 +1,13 @@
-//! Scenarios in which something befalls some members, or the network of all, and ends.
+//! Scenarios in which a fault befalls some members, or the network of all, and ends.
 
 use std::time::Duration;
 
-use rpcnet_swim::{MemberState, sim::Link};
-use serde::Serialize;
+use rpcnet_swim::{
+    MemberState,
+    sim::{Link, OpenDirection},
+};
+use serde::{Serialize, Serializer, ser::SerializeMap};
+use serde_json::Value;
 use xtask_report::{draw_bars, median, number};
 
 use crate::{
@@ -15,40 +19,131 @@ use crate::{
     scenario::{Cell, Columns, Extent, Scenario, ScenarioCase, Trial},
 };
 
-/// What befalls whom.
-pub(crate) trait FaultScenario: Sync + Sized {
-    type Case: ScenarioCase;
+/// Scenario that consists of one kind of fault, as data.
+#[derive(Debug)]
+pub(crate) struct FaultScenario {
+    pub(crate) name: &'static str,
+    pub(crate) title: &'static str,
+    pub(crate) cases: fn(Extent) -> Vec<Case>,
+    /// Targets of one cell of rpcnet's.
+    pub(crate) checks: fn(&Cell<FaultScenario>) -> Vec<Check>,
+    /// Figures that the SVG shows.
+    pub(crate) panels: [FigurePanel; 2],
+}
 
-    const NAME: &'static str;
-    const TITLE: &'static str;
+/// Fault, the number of members that it befalls, and the fields that tell its row apart.
+#[derive(Clone, Debug)]
+pub(crate) struct Case {
+    pub(crate) fault: Fault,
+    pub(crate) faulty: usize,
+    /// Virtual time that a run takes, about.
+    pub(crate) seconds: f64,
+    pub(crate) label: String,
+    /// Fields of the row beside the number of nodes.
+    pub(crate) fields: Vec<(&'static str, Value)>,
+}
 
-    fn detectors(&self) -> Vec<Detector> {
-        detectors_named(&["swim", "lifeguard-a5", "lifeguard-a2", "rpcnet"])
-    }
+/// Fault with its duration.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Fault {
+    /// Members receive nothing for a while, everything for a while, over and over.
+    Flapping {
+        deaf: Duration,
+        hearing: Duration,
+        cycles: u64,
+    },
+    /// Sockets of which one direction hangs.
+    HalfBlocked { open: OpenDirection, time: Duration },
+    /// Members lose a share of what comes in.
+    IngressLoss { share: f64, time: Duration },
+    /// Every link loses a share of what is sent.
+    LinkLoss { share: f64, time: Duration },
+    /// Processes take their time for each message.
+    Slow {
+        per_message: Duration,
+        time: Duration,
+    },
+    /// Processes stop for a while, on links that lose a share.
+    Stall { loss_share: f64, time: Duration },
+}
 
-    fn cases(&self, extent: Extent) -> Vec<Self::Case>;
-
-    fn seeds(&self, extent: Extent) -> u64 {
-        extent.pick(2, 5)
-    }
-
-    /// How many members are faulty.
-    fn faulty_count(&self, case: &Self::Case) -> usize;
-
-    /// Makes the trouble and lets its time pass. It ends by itself: the network heals, and all
-    /// plights are over.
-    fn inject(&self, case: &Self::Case, cluster: &mut Cluster, faulty: &[usize]);
-
-    /// What is held against our targets, of one cell of ours.
-    fn checks(&self, cell: &Cell<InjectFault<Self>>) -> Vec<Check>;
-
-    /// What the figure shows, with a title for it.
-    fn figure_panels(&self) -> Vec<FigurePanel> {
-        vec![FALSE_FAILURES, SENT_BYTES]
+impl Fault {
+    /// Injects the fault and lets its time pass. The caller heals the network and resumes the
+    /// processes.
+    fn inject(self, cluster: &mut Cluster, faulty: &[usize]) {
+        match self {
+            Self::Flapping {
+                deaf,
+                hearing,
+                cycles,
+            } => {
+                for (loss, time) in (0..cycles).flat_map(|_| [(1.0, deaf), (0.0, hearing)]) {
+                    for node in faulty {
+                        cluster.network().set_ingress_loss(*node, loss);
+                    }
+                    cluster.run_for(time);
+                }
+            }
+            Self::HalfBlocked { open, time } => {
+                faulty
+                    .iter()
+                    .for_each(|node| cluster.half_block(*node, open));
+                cluster.run_for(time);
+            }
+            Self::IngressLoss { share, time } => {
+                for node in faulty {
+                    cluster.network().set_ingress_loss(*node, share);
+                }
+                cluster.run_for(time);
+            }
+            Self::LinkLoss { share, time } => {
+                cluster.network().default = Link::lan().with_loss(share);
+                cluster.run_for(time);
+            }
+            Self::Slow { per_message, time } => {
+                faulty
+                    .iter()
+                    .for_each(|node| cluster.slow(*node, per_message));
+                cluster.run_for(time);
+            }
+            Self::Stall { loss_share, time } => {
+                cluster.network().default = Link::lan().with_loss(loss_share);
+                cluster.run_for(secs(5));
+                faulty.iter().for_each(|node| cluster.stall(*node));
+                cluster.run_for(time);
+                faulty.iter().for_each(|node| cluster.resume(*node));
+                // The consequences of the stall show now.
+                cluster.run_for(secs(60));
+            }
+        }
     }
 }
 
-/// One figure of a row, with a title.
+impl Serialize for Case {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(self.fields.len()))?;
+        for (field, value) in &self.fields {
+            map.serialize_entry(field, value)?;
+        }
+        map.end()
+    }
+}
+
+impl ScenarioCase for Case {
+    fn nodes(&self) -> usize {
+        NODES
+    }
+
+    fn seconds(&self) -> f64 {
+        self.seconds
+    }
+
+    fn label(&self) -> String {
+        self.label.clone()
+    }
+}
+
+/// Figure of a row, with a title.
 pub(crate) type FigurePanel = (&'static str, fn(&Figures) -> Option<f64>);
 
 pub(crate) const FALSE_FAILURES: FigurePanel = (
@@ -64,17 +159,13 @@ pub(crate) const TRANSITIONS: FigurePanel = (
     |figures| Some(figures.impact.transitions_per_faulty),
 );
 
-/// An affliction as a scenario.
-#[derive(Debug)]
-pub(crate) struct InjectFault<A>(pub(crate) A);
-
 #[derive(Debug)]
 pub(crate) struct Sample {
     impact: FaultImpact,
-    /// Of the views that healthy members have of faulty ones, the share that holds them failed
-    /// when the trouble ends.
+    /// Share of the views of faulty members, by healthy ones, that hold them failed when the fault
+    /// ends.
     removed_share: f64,
-    /// Seconds from the end of the trouble until all views are right; infinite if not within
+    /// Seconds from the end of the fault until all views are right; infinite if not within
     /// [`RECOVERY_TIMEOUT`].
     recovery_s: f64,
 }
@@ -87,51 +178,54 @@ pub(crate) struct Figures {
     pub(crate) recovered_p50_s: Option<f64>,
 }
 
-impl<A: FaultScenario> Scenario for InjectFault<A> {
-    type Case = A::Case;
+impl Scenario for FaultScenario {
+    type Case = Case;
     type Sample = Sample;
     type Figures = Figures;
 
-    const NAME: &'static str = A::NAME;
-    const TITLE: &'static str = A::TITLE;
-
-    fn detectors(&self) -> Vec<Detector> {
-        self.0.detectors()
+    fn name(&self) -> &'static str {
+        self.name
     }
 
-    fn cases(&self, extent: Extent) -> Vec<A::Case> {
-        self.0.cases(extent)
+    fn title(&self) -> &'static str {
+        self.title
+    }
+
+    fn detectors(&self) -> Vec<Detector> {
+        detectors_named(&["swim", "lifeguard-a5", "lifeguard-a2", "rpcnet"])
+    }
+
+    fn cases(&self, extent: Extent) -> Vec<Case> {
+        (self.cases)(extent)
     }
 
     fn seeds(&self, extent: Extent) -> u64 {
-        self.0.seeds(extent)
+        extent.pick(2, 5)
     }
 
-    fn run(&self, trial: &Trial<'_, A::Case>) -> Result<Sample, SafetyViolation> {
+    fn run(&self, trial: &Trial<'_, Case>) -> Result<Sample, SafetyViolation> {
         let mut cluster = settled_cluster(trial)?;
         let nodes = cluster.len();
-        let chosen = trial
-            .rng()
-            .choose_multiple(0..nodes, self.0.faulty_count(trial.case));
+        let chosen = trial.rng().choose_multiple(0..nodes, trial.case.faulty);
         let mut faulty = vec![false; nodes];
         chosen.iter().for_each(|node| faulty[*node] = true);
         let meter = ImpactMeter::new(&cluster);
-        self.0.inject(trial.case, &mut cluster, &chosen);
+        trial.case.fault.inject(&mut cluster, &chosen);
         check_safety(&cluster)?;
-        let toll = meter.read(&cluster, &faulty);
-        let removed = removed_share(&cluster, &faulty);
+        let impact = meter.read(&cluster, &faulty);
+        let removed_share = removed_share(&cluster, &faulty);
         cluster.network().heal();
         cluster.network().default = Link::lan();
         chosen.iter().for_each(|node| cluster.resume(*node));
         let recovered = wait_for_recovery(&mut cluster, trial, RECOVERY_TIMEOUT)?;
         Ok(Sample {
-            impact: toll,
-            removed_share: removed,
+            impact,
+            removed_share,
             recovery_s: recovered.map_or(f64::INFINITY, |it| it.as_secs_f64()),
         })
     }
 
-    fn figures(&self, _: &A::Case, samples: &[Sample]) -> Figures {
+    fn figures(&self, _: &Case, samples: &[Sample]) -> Figures {
         let of = |figure: fn(&Sample) -> f64| {
             median(samples.iter().map(figure).collect()).unwrap_or_default()
         };
@@ -169,7 +263,7 @@ impl<A: FaultScenario> Scenario for InjectFault<A> {
 
     fn checks(&self, cells: &[Cell<Self>]) -> Vec<Check> {
         let ours = cells.iter().filter(|cell| cell.is_ours());
-        ours.flat_map(|cell| self.0.checks(cell)).collect()
+        ours.flat_map(self.checks).collect()
     }
 
     fn figure(&self, cells: &[Cell<Self>]) -> String {
@@ -181,7 +275,7 @@ impl<A: FaultScenario> Scenario for InjectFault<A> {
             }
         }
         let mut panels = Vec::new();
-        for (title, value) in self.0.figure_panels() {
+        for (title, value) in self.panels {
             for label in &labels {
                 let of_case = cells.iter().filter(|cell| cell.row.case.label() == *label);
                 panels.push(panel_by_detector(
@@ -191,12 +285,12 @@ impl<A: FaultScenario> Scenario for InjectFault<A> {
                 ));
             }
         }
-        draw_bars(A::TITLE, &panels)
+        draw_bars(self.title, &panels)
     }
 }
 
-impl<A: FaultScenario> Cell<InjectFault<A>> {
-    /// That no healthy member was held failed by anybody, in any run.
+impl Cell<FaultScenario> {
+    /// Check that no view held a healthy member failed, in any run.
     pub(crate) fn no_false_failures(&self) -> Check {
         Check::new(
             format!("{}: healthy members held failed", self.row.case.label()),
@@ -206,7 +300,7 @@ impl<A: FaultScenario> Cell<InjectFault<A>> {
         )
     }
 
-    /// That few transitions are seen of a faulty one.
+    /// Check that a healthy view shows few transitions of a faulty member.
     pub(crate) fn few_transitions(&self, at_most: f64) -> Check {
         Check::new(
             format!("{}: transitions of a faulty one", self.row.case.label()),
@@ -223,13 +317,15 @@ fn removed_share(cluster: &Cluster, faulty: &[bool]) -> f64 {
     let mut removed = 0;
     for subject in of(true) {
         for observer in of(false) {
-            let sight = cluster.view_of(observer, subject);
+            let view = cluster.view_of(observer, subject);
             pairs += 1;
-            removed += u32::from(sight.is_none_or(|it| it.state == MemberState::Failed));
+            removed += u32::from(view.is_none_or(|it| it.state == MemberState::Failed));
         }
     }
     f64::from(removed) / f64::from(pairs.max(1))
 }
 
-/// So long is waited for the views to become right again.
+/// Longest wait for the views to become right again.
 const RECOVERY_TIMEOUT: Duration = secs(120);
+/// Members of every cluster.
+pub(crate) const NODES: usize = 128;

@@ -6,7 +6,8 @@
 //! medians; the rows become a table, JSON and a figure; and what we set out to reach is held
 //! against them. Equal options give equal results, whatever the machine does beside.
 //!
-//! [`Balance`](ScenarioName::Balance) is of another kind, clients and workers instead of members; see its module.
+//! [`Balance`](ScenarioName::Balance) is of another kind, clients and workers instead of members;
+//! see its module.
 //!
 //! To add one: a file in `scenarios/`, and a line in [`ScenarioName`] and in [`run`].
 
@@ -28,12 +29,8 @@ use std::{error::Error, process::ExitCode};
 use clap::ValueEnum;
 pub use options::{Options, ScenarioName};
 
-use fault_scenario::InjectFault;
 use runner::run_scenario;
-use scenarios::{
-    Bootstrap, Churn, Crash, Flipflop, HalfBlocked, Lifeguard, Loss, OneWay, Partition, Restart,
-    Scale, Slow, Stall, Steady,
-};
+use scenarios::{Bootstrap, Churn, Crash, Lifeguard, Partition, Restart, Scale, Steady, faults};
 
 /// The scenarios, by what one would type.
 pub fn names() -> Vec<String> {
@@ -54,16 +51,16 @@ pub fn run(options: &Options) -> Result<ExitCode, Box<dyn Error>> {
         ScenarioName::Bootstrap => run_scenario(&Bootstrap, options),
         ScenarioName::Churn => run_scenario(&Churn, options),
         ScenarioName::Crash => run_scenario(&Crash, options),
-        ScenarioName::Flipflop => run_scenario(&InjectFault(Flipflop), options),
-        ScenarioName::HalfBlocked => run_scenario(&InjectFault(HalfBlocked), options),
+        ScenarioName::Flipflop => run_scenario(&faults::FLIPFLOP, options),
+        ScenarioName::HalfBlocked => run_scenario(&faults::HALF_BLOCKED, options),
         ScenarioName::Lifeguard => run_scenario(&Lifeguard, options),
-        ScenarioName::Loss => run_scenario(&InjectFault(Loss), options),
-        ScenarioName::OneWay => run_scenario(&InjectFault(OneWay), options),
+        ScenarioName::Loss => run_scenario(&faults::LOSS, options),
+        ScenarioName::OneWay => run_scenario(&faults::ONE_WAY, options),
         ScenarioName::Partition => run_scenario(&Partition::default(), options),
         ScenarioName::Restart => run_scenario(&Restart, options),
         ScenarioName::Scale => run_scenario(&Scale, options),
-        ScenarioName::Slow => run_scenario(&InjectFault(Slow), options),
-        ScenarioName::Stall => run_scenario(&InjectFault(Stall), options),
+        ScenarioName::Slow => run_scenario(&faults::SLOW, options),
+        ScenarioName::Stall => run_scenario(&faults::STALL, options),
         ScenarioName::Steady => run_scenario(&Steady, options),
     }
 }

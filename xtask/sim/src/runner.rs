@@ -32,7 +32,7 @@ pub(crate) fn run_scenario<S: Scenario>(
         Extent::Full
     };
     let grid = Grid::new(scenario, options, extent)?;
-    println!("{}: {}", S::NAME, S::TITLE);
+    println!("{}: {}", scenario.name(), scenario.title());
     let begin = Instant::now();
     let (cells, broken) = grid.run(scenario, options);
     print!("{}", scenario.table(&cells));
@@ -50,7 +50,7 @@ pub(crate) fn run_scenario<S: Scenario>(
     println!("{} runs in {}", grid.runs(), seconds(begin.elapsed()));
     let rows: Vec<_> = cells.iter().map(|cell| &cell.row).collect();
     if let Some(file) = &options.json {
-        Document::new(&format!("sim {}", S::NAME), &rows).write(file)?;
+        Document::new(&format!("sim {}", scenario.name()), &rows).write(file)?;
     }
     if let Some(file) = &options.svg {
         fs::write(file, scenario.figure(&cells))?;
@@ -169,7 +169,9 @@ impl<C: ScenarioCase> Grid<C> {
                     let result = result.and_then(|result| result.map_err(|it| it.to_string()));
                     match result {
                         Ok(sample) => samples.push(sample),
-                        Err(what) => broken.push(self.replay::<S>(place, &what, options)),
+                        Err(what) => {
+                            broken.push(self.replay(scenario.name(), place, &what, options))
+                        }
                     }
                 }
                 if samples.is_empty() {
@@ -177,7 +179,7 @@ impl<C: ScenarioCase> Grid<C> {
                 }
                 cells.push(Cell {
                     row: Row {
-                        scenario: S::NAME,
+                        scenario: scenario.name(),
                         detector: detector.name().to_owned(),
                         nodes: case.nodes(),
                         seeds: samples.len(),
@@ -197,11 +199,11 @@ impl<C: ScenarioCase> Grid<C> {
     }
 
     /// What was broken, and the command that shows it again.
-    fn replay<S: Scenario>(&self, place: &RunId, what: &str, options: &Options) -> String {
+    fn replay(&self, name: &str, place: &RunId, what: &str, options: &Options) -> String {
         format!(
             "{}: {what}\nto replay: cargo xtask sim {}{} --detector {} --case \"{}\" --seeds 1 --seed {}",
             self.describe(place),
-            S::NAME,
+            name,
             if options.quick { " --quick" } else { "" },
             self.detectors[place.detector].name(),
             self.cases[place.case].label(),
@@ -314,8 +316,13 @@ mod tests {
         type Sample = u64;
         type Figures = Figures;
 
-        const NAME: &'static str = "product";
-        const TITLE: &'static str = "a product";
+        fn name(&self) -> &'static str {
+            "product"
+        }
+
+        fn title(&self) -> &'static str {
+            "a product"
+        }
 
         fn detectors(&self) -> Vec<Detector> {
             vec![Detector::swim(), Detector::rpcnet()]

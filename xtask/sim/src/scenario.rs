@@ -22,9 +22,11 @@ pub(crate) trait Scenario: Sync + Sized {
     /// What the runs of a cell say together.
     type Figures: Serialize;
 
-    const NAME: &'static str;
-    /// What it shows, as the title of its figure.
-    const TITLE: &'static str;
+    /// Name on the command line.
+    fn name(&self) -> &'static str;
+
+    /// Title of the figure.
+    fn title(&self) -> &'static str;
 
     /// Those that it is run with unless others are asked for.
     fn detectors(&self) -> Vec<Detector> {

@@ -98,8 +98,8 @@ impl BenchSetup {
         self
     }
 
-    /// Server and client share all cores from now on: the server's runtime has a thread for each of them. A client has
-    /// them by [spreading](Job::Spread) its load.
+    /// Server and client share all cores from now on: the server's runtime has a thread for each of
+    /// them. A client has them by [spreading](Job::Spread) its load.
     pub(crate) fn with_shared_cores(mut self) -> Self {
         self.runtimes = [Runtime::Multi, Runtime::Current];
         self.cores = [None, None];
@@ -219,7 +219,8 @@ impl BenchSetup {
 }
 
 impl RunningClient {
-    /// What the client tells next. Lines that are no JSON object, such as prints of a library, go to standard error.
+    /// What the client tells next. Lines that are no JSON object, such as prints of a library, go
+    /// to standard error.
     ///
     /// # Errors
     ///
@@ -269,7 +270,8 @@ impl RunningClient {
     }
 }
 
-/// Cores for server and client: the first two that there are. On one alone they would take turns, and the system chooses.
+/// Cores for server and client: the first two that there are. On one alone they would take turns,
+/// and the system chooses.
 fn cores(options: &Options) -> [Option<usize>; 2] {
     match xtask_load::cores()[..] {
         [server, client, ..] if !options.measuring.unpinned => [Some(server), Some(client)],

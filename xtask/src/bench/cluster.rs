@@ -1,11 +1,13 @@
-//! `cargo xtask bench cluster`: what a [`ClusterClient`](rpcnet_client::ClusterClient) costs, and how workers add up.
+//! `cargo xtask bench cluster`: what a [`ClusterClient`](rpcnet_client::ClusterClient) costs, and
+//! how workers add up.
 //!
-//! First calls of 32 B to one worker, through a `ClusterClient` that selects it by a tag, next to calls of an `RpcClient` that
-//! is connected to it: the same server, one connection each, and so the same lanes. Then workers that take a
-//! millisecond for a call and serve eight at a time, more and more of them, each with more calls in flight than it serves.
+//! First calls of 32 B to one worker, through a `ClusterClient` that selects it by a tag, next to
+//! calls of an `RpcClient` that is connected to it: the same server, one connection each, and so
+//! the same lanes. Then workers that take a millisecond for a call and serve eight at a time, more
+//! and more of them, each with more calls in flight than it serves.
 //!
-//! Both alternate: in each round one follows the other. Ratios and differences are taken within a round, and the median is
-//! that of the rounds.
+//! Both alternate: in each round one follows the other. Ratios and differences are taken within a
+//! round, and the median is that of the rounds.
 
 pub(crate) mod client;
 mod figures;

@@ -1,22 +1,27 @@
-//! `bench rpc --cores`: a server that may use all cores, as one endpoint and as a shard for each core.
+//! `bench rpc --cores`: a server that may use all cores, as one endpoint and as a shard for each
+//! core.
 //!
-//! `rpcnet` is an `Endpoint` on a runtime with a thread for each core, `rpcnet-shards` is `Shards` with as many shards as
-//! cores. The client has as many threads, each with a runtime of its own, and makes one connection from each of them, or
-//! four. Every connection has an endpoint and so a port of its own, since the system chooses a shard by address and port:
-//! several from one port would share it.
+//! `rpcnet` is an `Endpoint` on a runtime with a thread for each core, `rpcnet-shards` is `Shards`
+//! with as many shards as cores. The client has as many threads, each with a runtime of its own,
+//! and makes one connection from each of them, or four. Every connection has an endpoint and so a
+//! port of its own, since the system chooses a shard by address and port: several from one port
+//! would share it.
 //!
 //! Client and server are on the same cores, and nothing is pinned.
 //!
-//! - It shows which of both does more calls with the same cores, and what a call costs in CPU time, all else being equal.
-//! - It does not show how many calls a server takes that has its cores to itself: the client needs a good part of them. Nor
-//!   how either grows with the number of cores, unless it is run on several numbers of them (`taskset -c 0-3 cargo xtask
-//!   bench rpc --cores`).
-//! - Latencies have in them that threads wait for a core: there are two that want to run for each. Threads that look for
-//!   packets before they sleep, as those of shards and of the client do and those of the endpoint do not, take time here
-//!   that would be idle elsewhere; where the other process needs it, CPU time and tails are worse for it.
-//! - With few connections chance decides how many shards have any: two of two shards have the same one every other time.
-//!   Then the rounds differ, as the slowest and the fastest tell, and the median of few may be of either kind. A service
-//!   with many callers is like the rows with more connections, one with a caller or two like the others.
+//! - It shows which of both does more calls with the same cores, and what a call costs in CPU time,
+//!   all else being equal.
+//! - It does not show how many calls a server takes that has its cores to itself: the client needs
+//!   a good part of them. Nor how either grows with the number of cores, unless it is run on
+//!   several numbers of them (`taskset -c 0-3 cargo xtask bench rpc --cores`).
+//! - Latencies have in them that threads wait for a core: there are two that want to run for each.
+//!   Threads that look for packets before they sleep, as those of shards and of the client do and
+//!   those of the endpoint do not, take time here that would be idle elsewhere; where the other
+//!   process needs it, CPU time and tails are worse for it.
+//! - With few connections chance decides how many shards have any: two of two shards have the same
+//!   one every other time. Then the rounds differ, as the slowest and the fastest tell, and the
+//!   median of few may be of either kind. A service with many callers is like the rows with more
+//!   connections, one with a caller or two like the others.
 
 use std::error::Error;
 

@@ -85,8 +85,8 @@ pub(crate) fn run(options: &Options) -> Outcome {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Each connection attempt goes to a sink, which hands its first datagram on to the server. Answers go nowhere, so that the
-/// server holds as many half-open handshakes as it will.
+/// Each connection attempt goes to a sink, which hands its first datagram on to the server. Answers
+/// go nowhere, so that the server holds as many half-open handshakes as it will.
 async fn handshakes(endpoint: Endpoint, server: SocketAddr) -> Result<(), Failure> {
     let sink = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
     let address = sink.local_addr()?;

@@ -30,7 +30,8 @@ pub(crate) struct Options {
     /// Length of the measurement once all is quiet [default: 60, with --quick 4].
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u16).range(1..=3600))]
     seconds: Option<u16>,
-    /// Members that stop without a word at the end, one of them with its process [default: 10, with --quick 3].
+    /// Members that stop without a word at the end, one of them with its process [default: 10, with
+    /// --quick 3].
     #[arg(long, value_name = "K", value_parser = clap::value_parser!(u16).range(0..=1000))]
     kill: Option<u16>,
     /// A small cluster for a short time.
@@ -61,8 +62,8 @@ impl Options {
     }
 }
 
-/// Measures. Fails, without being an error, when members were found failed that were not, or some never knew of those
-/// that were.
+/// Measures. Fails, without being an error, when members were found failed that were not, or some
+/// never knew of those that were.
 ///
 /// # Errors
 ///

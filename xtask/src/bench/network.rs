@@ -65,11 +65,13 @@ impl Network {
 }
 
 impl Namespaces {
-    /// Makes them. Each loses, of what comes in, `loss_per_mille` packets in a thousand, each with the same probability.
+    /// Makes them. Each loses, of what comes in, `loss_per_mille` packets in a thousand, each with
+    /// the same probability.
     ///
     /// # Errors
     ///
-    /// When this takes more rights than we have, or ip or nft are missing. Nothing of it is left then.
+    /// When this takes more rights than we have, or ip or nft are missing. Nothing of it is left
+    /// then.
     pub(crate) fn make(loss_per_mille: u32) -> Result<Self, Box<dyn Error>> {
         // The names of an interrupted run would be in the way.
         let name = |side| format!("rpcnet-{}-{side}", process::id());

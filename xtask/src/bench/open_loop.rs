@@ -72,8 +72,9 @@ pub(crate) async fn run(options: &Options) -> Result<(), Box<dyn Error>> {
     rpc::write_files(options, &rows, || figure(&rows))
 }
 
-/// The best of the closed loop, or what is taken of it when it is offered at a fixed rate, if that is less: to begin a call at
-/// its time, whatever became of the others, is more work for the client than to repeat one.
+/// The best of the closed loop, or what is taken of it when it is offered at a fixed rate, if that
+/// is less: to begin a call at its time, whatever became of the others, is more work for the client
+/// than to repeat one.
 async fn peaks(
     options: &Options,
     stage: &BenchSetup,

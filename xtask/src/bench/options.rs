@@ -8,8 +8,8 @@ use xtask_load::{BODY_BYTES_MIN, Runtime};
 /// What to measure, and how long.
 #[derive(Debug, Clone, Default, Args)]
 pub(crate) struct Options {
-    /// Measure peers too: rpcnet 0.1.0, tarpc over TCP, tonic with TLS, a quinn stream per call. They are built first,
-    /// which takes minutes and cmake.
+    /// Measure peers too: rpcnet 0.1.0, tarpc over TCP, tonic with TLS, a quinn stream per call.
+    /// They are built first, which takes minutes and cmake.
     #[arg(long)]
     pub(crate) peers: bool,
     /// Only these payloads, such as 32,1KiB,1MiB.
@@ -18,9 +18,9 @@ pub(crate) struct Options {
     /// Only these numbers of calls in flight.
     #[arg(long, value_name = "N", value_delimiter = ',', value_parser = in_flight)]
     pub(crate) in_flight: Vec<usize>,
-    /// Only these subjects. Some are measured only when they are named: rpcnet-isolated (a stream of its own for each
-    /// call), rpcnet-shards (a server with a thread and a socket for each core) and tarpc-tcp-inline (handlers that must
-    /// not wait).
+    /// Only these subjects. Some are measured only when they are named: rpcnet-isolated (a stream
+    /// of its own for each call), rpcnet-shards (a server with a thread and a socket for each core)
+    /// and tarpc-tcp-inline (handlers that must not wait).
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     pub(crate) subject: Vec<String>,
     #[command(flatten)]
@@ -77,8 +77,8 @@ pub(crate) enum Mode {
 #[derive(Debug, Clone, Default, Args)]
 #[group(multiple = false)]
 struct ModeFlags {
-    /// Calls of 32 B that begin at a fixed rate, 50 % and 80 % of the peak, which is measured first. Latency counts from
-    /// when a call was to begin.
+    /// Calls of 32 B that begin at a fixed rate, 50 % and 80 % of the peak, which is measured
+    /// first. Latency counts from when a call was to begin.
     #[arg(long)]
     open_loop: bool,
     /// Items of a stream, each way.
@@ -87,13 +87,14 @@ struct ModeFlags {
     /// Memory of so many idle connections, on both sides.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=4000))]
     connections: Option<u16>,
-    /// Calls of 32 B to a server that may use all cores: one endpoint on a runtime of many threads next to a shard for
-    /// each core. The client, a thread for each core, shares the cores with it, so this shows which of both does more
-    /// with the same cores, not how much a server serves that has them to itself. For fewer cores start it under taskset.
+    /// Calls of 32 B to a server that may use all cores: one endpoint on a runtime of many threads
+    /// next to a shard for each core. The client, a thread for each core, shares the cores with it,
+    /// so this shows which of both does more with the same cores, not how much a server serves that
+    /// has them to itself. For fewer cores start it under taskset.
     #[arg(long)]
     cores: bool,
-    /// Calls of 32 B while 1 % of datagrams is lost, each way: shared streams next to a stream for each call. Between
-    /// network namespaces, which takes root, ip and nft, else through a relay.
+    /// Calls of 32 B while 1 % of datagrams is lost, each way: shared streams next to a stream for
+    /// each call. Between network namespaces, which takes root, ip and nft, else through a relay.
     #[arg(long)]
     loss: bool,
     /// Calls of 32 B on a link of 100 Mbit/s and a round trip of 20 ms, alone and beside bulk calls
@@ -108,11 +109,12 @@ struct ModeFlags {
     /// Bodies up to 10 MiB, one at a time: does time grow with size and no faster?
     #[arg(long)]
     sizes: bool,
-    /// Calls while others do harm: handshakes that are never finished, idle connections, streams that send a byte a
-    /// second.
+    /// Calls while others do harm: handshakes that are never finished, idle connections, streams
+    /// that send a byte a second.
     #[arg(long)]
     floods: bool,
-    /// Time from the beginning of a connection to its first reply: full handshake, resumed session, 0-RTT.
+    /// Time from the beginning of a connection to its first reply: full handshake, resumed session,
+    /// 0-RTT.
     #[arg(long)]
     reconnect: bool,
 }

@@ -1,16 +1,17 @@
 //! `cargo xtask bench pick`: what a choice costs.
 //!
-//! Two figures for each strategy. A *pick* is the choice alone, with the time and the key of a call known. A *call* is all that
-//! a call pays for being balanced: the choice, the count of calls in flight, two looks at the clock, the note of what the
-//! worker says about its load, and what is learnt from the end. Both among workers whose state lies scattered in
-//! memory, by one thread and by two on cores of their own, which share all state. One thread's time is that of its CPU clock,
+//! Two figures for each strategy. A *pick* is the choice alone, with the time and the key of a call
+//! known. A *call* is all that a call pays for being balanced: the choice, the count of calls in
+//! flight, two looks at the clock, the note of what the worker says about its load, and what is
+//! learnt from the end. Both among workers whose state lies scattered in memory, by one thread and
+//! by two on cores of their own, which share all state. One thread's time is that of its CPU clock,
 //! two threads' that on the wall, so a busy machine makes the second look worse and never better.
 //!
-//! Below the strategies `registry-select` is what a client really does: a whole selection by a tag, and of a call the report of
-//! its outcome; all but the network.
+//! Below the strategies `registry-select` is what a client really does: a whole selection by a tag,
+//! and of a call the report of its outcome; all but the network.
 //!
-//! In each round one strategy follows the other, peers among them; figures are medians over the rounds, ratios those within
-//! a round. Allocations are counted by the processes' allocator.
+//! In each round one strategy follows the other, peers among them; figures are medians over the
+//! rounds, ratios those within a round. Allocations are counted by the processes' allocator.
 
 mod figures;
 mod process;
@@ -29,8 +30,8 @@ use crate::project::Outcome;
 /// What is measured, and how long.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Options {
-    /// Measure peers too: tower's power of two choices by peak EWMA, pingora's selections. They are built first, which
-    /// takes minutes and cmake.
+    /// Measure peers too: tower's power of two choices by peak EWMA, pingora's selections. They are
+    /// built first, which takes minutes and cmake.
     #[arg(long)]
     peers: bool,
     /// Few workers, and one round of 2 ms: whether it works, and what it allocates.
@@ -94,7 +95,8 @@ impl Options {
     }
 }
 
-/// Measures. Fails, without being an error, when a target is missed; with `--quick`, when there are allocations.
+/// Measures. Fails, without being an error, when a target is missed; with `--quick`, when there are
+/// allocations.
 ///
 /// # Errors
 ///

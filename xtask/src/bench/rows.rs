@@ -28,7 +28,8 @@ pub(crate) struct Row {
 /// a core and another.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
 pub(crate) struct Conditions {
-    /// Open loop: the rate of arrivals, of the highest rate in a closed loop. Calls in flight are not limited then, and the row says 0.
+    /// Open loop: the rate of arrivals, of the highest rate in a closed loop. Calls in flight are
+    /// not limited then, and the row says 0.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) rate_percent_of_peak: Option<u32>,
     /// Open loop: the rate of arrivals.

@@ -98,8 +98,8 @@ pub(crate) fn write_files<R: Serialize>(
     Ok(())
 }
 
-/// Measures the cells in a closed loop: all rounds of one, then of the next; in each of them one subject after the other, so that what the machine does beside
-/// hits all alike.
+/// Measures the cells in a closed loop: all rounds of one, then of the next; in each of them one
+/// subject after the other, so that what the machine does beside hits all alike.
 pub(crate) async fn measure(
     options: &Options,
     stage: &BenchSetup,

@@ -144,8 +144,8 @@ fn tls(keys: &Path, name: &str) -> Result<Tls, Failure> {
     )?)
 }
 
-/// The settings that users have who say nothing else. But where a stream for each call is measured there are as many streams
-/// as for the peer that it is compared with: twice the calls in flight.
+/// The settings that users have who say nothing else. But where a stream for each call is measured
+/// there are as many streams as for the peer that it is compared with: twice the calls in flight.
 fn config(setup: &Setup) -> TransportConfig {
     let config = match setup.subject.as_str() {
         BULK => TransportConfig::bulk(),

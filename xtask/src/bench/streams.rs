@@ -7,8 +7,8 @@ use rpcnet_transport::{
 };
 use xtask_load::{Body, Direction, Failure, StreamLoad, StreamReport};
 
-/// The methods: `pour` sends items of so many bytes until its caller goes; `check` takes such items, sees that they
-/// are the right ones, and says how many they were; `swallow` takes anything.
+/// The methods: `pour` sends items of so many bytes until its caller goes; `check` takes such
+/// items, sees that they are the right ones, and says how many they were; `swallow` takes anything.
 pub(crate) fn router() -> Router {
     Router::new()
         .server_streaming(

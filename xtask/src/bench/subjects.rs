@@ -36,7 +36,8 @@ impl Subject {
         self.kind != SubjectKind::Large || payload_bytes >= LARGE_BODY_BYTES_MIN
     }
 
-    /// Whether its failures are noted instead of ending the run. There is one that was published with limits.
+    /// Whether its failures are noted instead of ending the run. There is one that was published
+    /// with limits.
     pub(crate) fn may_fail(self) -> bool {
         self.name == "rpcnet-0.1.0"
     }

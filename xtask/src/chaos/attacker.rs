@@ -1,4 +1,5 @@
-//! A child process that does harm: a peer with a good certificate, which speaks QUIC and TLS rightly and the protocol as it likes.
+//! A child process that does harm: a peer with a good certificate, which speaks QUIC and TLS
+//! rightly and the protocol as it likes.
 
 mod greedy;
 mod protocol_violator;

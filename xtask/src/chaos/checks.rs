@@ -140,7 +140,8 @@ fn rate_kept(report: &DirectorReport) -> f64 {
     report.answered_in_time as f64 / report.due.max(1) as f64
 }
 
-/// That an attacker did something, and that the director's calls did not become fewer for what is wrong with others.
+/// That an attacker did something, and that the director's calls did not become fewer for what is
+/// wrong with others.
 fn attacker_complaints(
     scenario: Scenario,
     report: &DirectorReport,
@@ -165,8 +166,8 @@ fn attacker_complaints(
     complaints
 }
 
-/// How many attempts beside the first of each call the budget grants at the most, as it is by default. Every call that ends well
-/// adds to it, and each second.
+/// How many attempts beside the first of each call the budget grants at the most, as it is by
+/// default. Every call that ends well adds to it, and each second.
 fn retry_budget_max(report: &DirectorReport) -> u64 {
     BUDGET_CAP + report.ok().div_ceil(BUDGET_CALLS) + BUDGET_PER_S * report.seconds
 }
@@ -272,7 +273,8 @@ fn count(value: u64) -> String {
     }
 }
 
-/// The defaults of `RetryBudget`: what is saved up, how many calls that end well earn one, what is added in a second.
+/// The defaults of `RetryBudget`: what is saved up, how many calls that end well earn one, what is
+/// added in a second.
 const BUDGET_CAP: u64 = 100;
 const BUDGET_CALLS: u64 = 10;
 const BUDGET_PER_S: u64 = 10;

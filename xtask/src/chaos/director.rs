@@ -131,8 +131,9 @@ impl LoadGenerator {
 }
 
 impl LoadState {
-    /// Begins calls, evenly spaced, until told to stop. A thread sleeps for microseconds where a timer of the runtime knows
-    /// milliseconds only, and would bunch them. Returns how many were due.
+    /// Begins calls, evenly spaced, until told to stop. A thread sleeps for microseconds where a
+    /// timer of the runtime knows milliseconds only, and would bunch them. Returns how many were
+    /// due.
     fn issue_calls(self: Arc<Self>, calls_per_s: u32, runtime: &Handle) -> u64 {
         let mut call = 0_u64;
         while !self.stop.load(Relaxed) {

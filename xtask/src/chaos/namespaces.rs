@@ -1,11 +1,13 @@
-//! `cargo xtask chaos --namespaces`: hosts of their own, as network namespaces, and what networks and machines do to them.
+//! `cargo xtask chaos --namespaces`: hosts of their own, as network namespaces, and what networks
+//! and machines do to them.
 //!
-//! Twelve hosts hang on one bridge. Each runs one node process; one of them is a client that makes idempotent calls all the time.
-//! In each situation one thing goes wrong: packets are lost, hosts are cut off, an address changes, a clock is behind. What must
-//! be seen and what must not is judged by the events and views that every node tells, and by the calls.
+//! Twelve hosts hang on one bridge. Each runs one node process; one of them is a client that makes
+//! idempotent calls all the time. In each situation one thing goes wrong: packets are lost, hosts
+//! are cut off, an address changes, a clock is behind. What must be seen and what must not is
+//! judged by the events and views that every node tells, and by the calls.
 //!
-//! Needs the right to make network namespaces, and the programs `ip` and `nft`. Where these are missing the command says so and
-//! ends well, unless they are [required](HostOptions).
+//! Needs the right to make network namespaces, and the programs `ip` and `nft`. Where these are
+//! missing the command says so and ends well, unless they are [required](HostOptions).
 
 mod checks;
 mod faults;
@@ -34,7 +36,8 @@ use self::{
 /// Which situations, and how.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct HostOptions {
-    /// Faults between hosts of their own, made as network namespaces, instead of processes on this machine.
+    /// Faults between hosts of their own, made as network namespaces, instead of processes on this
+    /// machine.
     #[arg(long, conflicts_with_all = ["scenarios", "seconds", "rate", "workers"])]
     pub(crate) namespaces: bool,
     /// Only this situation; may be given several times.

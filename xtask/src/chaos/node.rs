@@ -112,8 +112,8 @@ fn transport_config(setup: &Setup) -> TransportConfig {
         .with_connections_max(CONNECTIONS_MAX)
 }
 
-/// The methods that the director calls do the same: a note in the ledger, a while, and the answer with the call's number and the
-/// worker's name. The others are for attackers.
+/// The methods that the director calls do the same: a note in the ledger, a while, and the answer
+/// with the call's number and the worker's name. The others are for attackers.
 fn router(setup: &Setup) -> io::Result<Router> {
     if setup.kind == WorkerBehaviour::Old {
         // It knows one of the methods, with other parameters: it finds the requests too short.
@@ -167,7 +167,8 @@ pub(crate) fn call_number(body: &[u8]) -> Option<u64> {
     body.first_chunk().map(|bytes| u64::from_le_bytes(*bytes))
 }
 
-/// A node that calls, and how: one of the methods may run twice, so a worker that hangs need not hold its calls up.
+/// A node that calls, and how: one of the methods may run twice, so a worker that hangs need not
+/// hold its calls up.
 pub(crate) async fn start_caller(setup: &Setup) -> Result<Node, Box<dyn Error + Send + Sync>> {
     let twice = MethodPolicy::new()
         .with_hedging(Hedging::at_quantile(0.95))
@@ -203,7 +204,8 @@ const CONNECTIONS_MAX: NonZeroUsize = NonZeroUsize::new(64).unwrap();
 const SLOW_FACTOR: u32 = 100;
 /// Long enough that there is always a call with each worker.
 const SERVICE_TIME: Duration = Duration::from_millis(5);
-/// What a hedge was not granted for ends then. Long enough for a busy machine: a shorter one would make more of too much.
+/// What a hedge was not granted for ends then. Long enough for a busy machine: a shorter one would
+/// make more of too much.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long a leaving worker may take for what it has begun.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);

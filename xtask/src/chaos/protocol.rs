@@ -23,10 +23,11 @@ pub(crate) enum Order {
         /// How many begin in a second.
         calls_per_s: u32,
     },
-    /// To the director: begin no more calls, await the rest, answer [`Notice::Finished`] and end. To an attacker: answer
-    /// [`Notice::Attacked`] and end.
+    /// To the director: begin no more calls, await the rest, answer [`Notice::Finished`] and end.
+    /// To an attacker: answer [`Notice::Attacked`] and end.
     Finish,
-    /// To an attacker: do harm to these workers until told to finish. Answered by [`Notice::Attacking`] when all of it has begun.
+    /// To an attacker: do harm to these workers until told to finish. Answered by
+    /// [`Notice::Attacking`] when all of it has begun.
     Attack {
         /// Whom.
         targets: Vec<Target>,

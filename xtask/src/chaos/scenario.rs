@@ -17,7 +17,8 @@ pub(crate) enum Scenario {
     Drain,
     /// One worker's handlers always panic.
     Panic,
-    /// One worker is of an older version: it does not know one of the methods, and cannot read the requests of the other.
+    /// One worker is of an older version: it does not know one of the methods, and cannot read the
+    /// requests of the other.
     Old,
     /// One worker takes a hundred times as long.
     Slow,
@@ -77,8 +78,8 @@ impl Scenario {
             Self::Kill | Self::Stop => AllowedFailures::AtVictim,
             Self::Rolling | Self::Drain => AllowedFailures::None,
             Self::Panic => AllowedFailures::PanicAtVictim,
-            // Refused before they ran, calls go elsewhere; slow is not failed; and what one peer holds, or breaks of its own
-            // connections, is no reason to refuse another's calls.
+            // Refused before they ran, calls go elsewhere; slow is not failed; and what one peer
+            // holds, or breaks of its own connections, is no reason to refuse another's calls.
             Self::Old | Self::Slow | Self::Greedy | Self::Liar => AllowedFailures::None,
         }
     }

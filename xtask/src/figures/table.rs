@@ -1,7 +1,7 @@
 //! Figures in tables of Markdown.
 
-/// The cell of a row and a column, named by what stands in the first column and in the header, of the first
-/// table after a line that begins with `heading`.
+/// The cell of a row and a column, named by what stands in the first column and in the header, of
+/// the first table after a line that begins with `heading`.
 ///
 /// # Errors
 ///

@@ -247,7 +247,8 @@ fn split_words(text: &str) -> Vec<String> {
     words
 }
 
-/// `cargo ...`, without a prompt, variables before it, and what follows it. `SIM` is `cargo xtask sim`.
+/// `cargo ...`, without a prompt, variables before it, and what follows it. `SIM` is `cargo xtask
+/// sim`.
 fn command(text: &str) -> Option<String> {
     let text = text.trim().trim_start_matches("$ ");
     let text = match text.strip_prefix("SIM ") {

@@ -21,7 +21,8 @@ pub(crate) struct Finding {
 pub(crate) struct Known(BTreeMap<String, usize>);
 
 impl Known {
-    /// Reads the lines of the list: a number and a key each. Lines that begin with `#` are comments.
+    /// Reads the lines of the list: a number and a key each. Lines that begin with `#` are
+    /// comments.
     ///
     /// # Errors
     ///

@@ -1,4 +1,5 @@
-//! Module tree of a crate, parsed from its source files, with the files that `use` declarations name.
+//! Module tree of a crate, parsed from its source files, with the files that `use` declarations
+//! name.
 
 use std::collections::{BTreeSet, HashMap};
 

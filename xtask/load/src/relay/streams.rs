@@ -1,4 +1,5 @@
-//! The relay for TCP. Connections end at it, so that the buffers of the system come before and after its queue.
+//! The relay for TCP. Connections end at it, so that the buffers of the system come before and
+//! after its queue.
 
 use std::{
     io::{Read, Write},

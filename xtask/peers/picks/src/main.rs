@@ -1,7 +1,7 @@
 //! What `cargo xtask bench pick --peers` compares with.
 //!
-//! Threads, clocks and the count of allocations are those of `xtask-pick`; here is how each peer is put together, each as
-//! its users would.
+//! Threads, clocks and the count of allocations are those of `xtask-pick`; here is how each peer is
+//! put together, each as its users would.
 
 mod pingora;
 mod tower_p2c;

@@ -1,7 +1,8 @@
 //! The selections of pingora-load-balancing.
 //!
-//! A pick is `LoadBalancer::select`: the selection of the current set of backends, the look whether the backend is ready,
-//! and the copy of it that the caller gets. It keeps no account of calls, so there is no more that a call pays.
+//! A pick is `LoadBalancer::select`: the selection of the current set of backends, the look whether
+//! the backend is ready, and the copy of it that the caller gets. It keeps no account of calls, so
+//! there is no more that a call pays.
 
 use std::{
     collections::BTreeSet,

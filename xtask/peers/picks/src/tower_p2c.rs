@@ -1,12 +1,13 @@
 //! The power of two choices by peak EWMA of tower.
 //!
-//! `Balance` over services that are always ready and answer at once, each in a `PeakEwma`. It chooses in `poll_ready` and
-//! keeps what it has chosen until that is called, so a pick alone cannot be measured again and again; what is measured is a
-//! call: `poll_ready`, `call`, and the end of the response, which is where the latency is noted. `PeakEwma` looks at the clock
-//! itself.
+//! `Balance` over services that are always ready and answer at once, each in a `PeakEwma`. It
+//! chooses in `poll_ready` and keeps what it has chosen until that is called, so a pick alone
+//! cannot be measured again and again; what is measured is a call: `poll_ready`, `call`, and the
+//! end of the response, which is where the latency is noted. `PeakEwma` looks at the clock itself.
 //!
-//! `poll_ready` and `call` take it exclusively. For one thread it is locked once for many calls, as if the thread owned it;
-//! for two it is locked for each. Its users share it through a `Buffer`, a queue to a task, which costs more.
+//! `poll_ready` and `call` take it exclusively. For one thread it is locked once for many calls, as
+//! if the thread owned it; for two it is locked for each. Its users share it through a `Buffer`, a
+//! queue to a task, which costs more.
 
 use std::{
     convert::Infallible,

@@ -43,7 +43,8 @@ pub(super) fn targets(rows: &[Row]) -> Vec<Check> {
         at_most(bad, "goodput lost", 10.0, "%", |it| {
             Some(100.0 * (1.0 - it.goodput_ratio))
         });
-        // A call that waits for one that is slow or hangs does so until its deadline: there is no hedging here.
+        // A call that waits for one that is slow or hangs does so until its deadline: there is no
+        // hedging here.
         if !["straggler", "hang"].contains(&bad) {
             at_most(bad, "calls failed", 0.0, "", |it| Some(it.failed));
         }
@@ -61,7 +62,8 @@ pub(super) fn targets(rows: &[Row]) -> Vec<Check> {
     checks
 }
 
-/// Scenarios in which one worker is slow, fails, refuses, rejects, moves, lies about its load, or hangs.
+/// Scenarios in which one worker is slow, fails, refuses, rejects, moves, lies about its load, or
+/// hangs.
 const FAULTY_WORKER_SCENARIOS: [&str; 7] = [
     "straggler",
     "fast-fail",

@@ -18,7 +18,8 @@ pub(super) struct Sample {
     p999_ms: f64,
     /// Of the calls that were answered.
     answered_p99_ms: f64,
-    /// Answered calls in relation to what all workers can serve, or to the calls made if those are fewer.
+    /// Answered calls in relation to what all workers can serve, or to the calls made if those are
+    /// fewer.
     goodput_ratio: f64,
     extra_ratio: f64,
     bad_share: Option<f64>,

@@ -59,8 +59,13 @@ impl Scenario for Bootstrap {
     type Sample = Sample;
     type Figures = Figures;
 
-    const NAME: &'static str = "bootstrap";
-    const TITLE: &'static str = "from the last start until all know all";
+    fn name(&self) -> &'static str {
+        "bootstrap"
+    }
+
+    fn title(&self) -> &'static str {
+        "from the last start until all know all"
+    }
 
     fn detectors(&self) -> Vec<Detector> {
         detectors_named(&["lifeguard-a5", "rpcnet"])
@@ -173,7 +178,7 @@ impl Scenario for Bootstrap {
             let panel = panel_by_detector("one by one", cells.iter(), |row| {
                 row.figures.full_views_p50_s
             });
-            return draw_bars_or(Self::TITLE, &[panel], "never");
+            return draw_bars_or(self.title(), &[panel], "never");
         }
         Chart {
             title: "All but a seed start at once".to_owned(),

@@ -63,8 +63,13 @@ impl Scenario for Churn {
     type Sample = Sample;
     type Figures = Figures;
 
-    const NAME: &'static str = "churn";
-    const TITLE: &'static str = "members crash and new ones come, all the time";
+    fn name(&self) -> &'static str {
+        "churn"
+    }
+
+    fn title(&self) -> &'static str {
+        "members crash and new ones come, all the time"
+    }
 
     fn detectors(&self) -> Vec<Detector> {
         detectors_named(&["swim", "lifeguard-a5", "lifeguard-a2", "rpcnet"])

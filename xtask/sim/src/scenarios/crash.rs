@@ -60,8 +60,13 @@ impl Scenario for Crash {
     type Sample = Sample;
     type Figures = Figures;
 
-    const NAME: &'static str = "crash";
-    const TITLE: &'static str = "from a crash until all know";
+    fn name(&self) -> &'static str {
+        "crash"
+    }
+
+    fn title(&self) -> &'static str {
+        "from a crash until all know"
+    }
 
     fn detectors(&self) -> Vec<Detector> {
         detectors_named(&["swim", "lifeguard-a5", "lifeguard-a2", "rpcnet"])

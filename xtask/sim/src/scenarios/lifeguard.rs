@@ -48,8 +48,13 @@ impl Scenario for Lifeguard {
     type Sample = FaultImpact;
     type Figures = Figures;
 
-    const NAME: &'static str = "lifeguard";
-    const TITLE: &'static str = "members whose messages are withheld again and again";
+    fn name(&self) -> &'static str {
+        "lifeguard"
+    }
+
+    fn title(&self) -> &'static str {
+        "members whose messages are withheld again and again"
+    }
 
     fn detectors(&self) -> Vec<Detector> {
         Detector::all()
@@ -307,7 +312,7 @@ mod tests {
         let samples = failed.map(toll).to_vec();
         Cell {
             row: Row {
-                scenario: Lifeguard::NAME,
+                scenario: Lifeguard.name(),
                 detector: detector.to_owned(),
                 nodes: 128,
                 seeds: 3,

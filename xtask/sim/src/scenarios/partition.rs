@@ -73,8 +73,13 @@ impl Scenario for Partition {
     type Sample = Sample;
     type Figures = Figures;
 
-    const NAME: &'static str = "partition";
-    const TITLE: &'static str = "the network is divided, and heals";
+    fn name(&self) -> &'static str {
+        "partition"
+    }
+
+    fn title(&self) -> &'static str {
+        "the network is divided, and heals"
+    }
 
     fn detectors(&self) -> Vec<Detector> {
         detectors_named(&["swim", "lifeguard-a5", "memberlist", "rpcnet"])

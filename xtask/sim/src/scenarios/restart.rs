@@ -47,8 +47,13 @@ impl Scenario for Restart {
     type Sample = Sample;
     type Figures = Figures;
 
-    const NAME: &'static str = "restart";
-    const TITLE: &'static str = "all members start again within a minute, under their names";
+    fn name(&self) -> &'static str {
+        "restart"
+    }
+
+    fn title(&self) -> &'static str {
+        "all members start again within a minute, under their names"
+    }
 
     fn detectors(&self) -> Vec<Detector> {
         detectors_named(&["lifeguard-a5", "rpcnet"])

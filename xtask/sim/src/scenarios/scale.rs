@@ -50,8 +50,13 @@ impl Scenario for Scale {
     type Sample = Sample;
     type Figures = Figures;
 
-    const NAME: &'static str = "scale";
-    const TITLE: &'static str = "how each cost grows with the number of members";
+    fn name(&self) -> &'static str {
+        "scale"
+    }
+
+    fn title(&self) -> &'static str {
+        "how each cost grows with the number of members"
+    }
 
     fn detectors(&self) -> Vec<Detector> {
         detectors_named(&["lifeguard-a5", "rpcnet"])

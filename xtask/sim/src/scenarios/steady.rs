@@ -47,8 +47,13 @@ impl Scenario for Steady {
     type Sample = Sample;
     type Figures = Figures;
 
-    const NAME: &'static str = "steady";
-    const TITLE: &'static str = "what it costs when nothing happens";
+    fn name(&self) -> &'static str {
+        "steady"
+    }
+
+    fn title(&self) -> &'static str {
+        "what it costs when nothing happens"
+    }
 
     fn detectors(&self) -> Vec<Detector> {
         detectors_named(&["swim", "lifeguard-a5", "memberlist", "rpcnet"])

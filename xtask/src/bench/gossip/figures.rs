@@ -25,10 +25,12 @@ pub(crate) struct Figures {
     /// From the start of all until every member saw all alive, the last of them and the median.
     pub(crate) converged_ms: f64,
     pub(crate) converged_p50_ms: f64,
-    /// From the start until datagrams carried news of the joins no more; none if they still did when it was measured.
+    /// From the start until datagrams carried news of the joins no more; none if they still did
+    /// when it was measured.
     pub(crate) quiet_ms: Option<f64>,
     pub(crate) join_sent_bytes_per_node: f64,
-    /// Lost in full receive buffers from beginning to end, of the whole machine; none where that is not told.
+    /// Lost in full receive buffers from beginning to end, of the whole machine; none where that is
+    /// not told.
     pub(crate) lost_datagrams: Option<u64>,
     /// Of a core.
     pub(crate) cpu_percent_per_node: f64,

@@ -2,7 +2,8 @@
 
 use std::error::Error;
 
-/// Raises the limit of open files to `wanted`, for this process and those that it starts, unless it is as high already.
+/// Raises the limit of open files to `wanted`, for this process and those that it starts, unless it
+/// is as high already.
 ///
 /// # Errors
 ///

@@ -157,7 +157,8 @@ async fn wait_for_full_views(
     }
 }
 
-/// Waits until the joins are no news any more, which shows in the size of datagrams; when that was, unless it takes too long.
+/// Waits until the joins are no news any more, which shows in the size of datagrams; when that was,
+/// unless it takes too long.
 async fn wait_for_quiet(processes: &mut Processes) -> Result<Option<u64>, Box<dyn Error>> {
     let begin = Instant::now();
     let mut before = count(processes).await?;
@@ -233,7 +234,8 @@ async fn count(processes: &mut Processes) -> Result<Counters, Box<dyn Error>> {
     Ok(sum)
 }
 
-/// UDP datagrams that this network namespace dropped because a socket's buffer was full; Linux only.
+/// UDP datagrams that this network namespace dropped because a socket's buffer was full; Linux
+/// only.
 fn lost_datagrams() -> Option<u64> {
     receive_buffer_errors(&std::fs::read_to_string("/proc/net/snmp").ok()?)
 }

@@ -29,7 +29,8 @@ pub(crate) struct Row {
     pub(crate) rounds: usize,
 }
 
-/// A row for each strategy, number of workers and of threads, and kind of work, in the order they were measured in.
+/// A row for each strategy, number of workers and of threads, and kind of work, in the order they
+/// were measured in.
 pub(crate) fn rows(measured: &[Measured]) -> Vec<Row> {
     let mut rows = Vec::new();
     for first in measured.iter().filter(|it| it.round == 1) {
@@ -67,7 +68,8 @@ pub(crate) fn speed_up(measured: &[Measured], strategy: &str, workers: usize) ->
     median(pairs.collect())
 }
 
-/// How many times as long a peer takes as one of ours, a thread alone; `None` if not both were measured.
+/// How many times as long a peer takes as one of ours, a thread alone; `None` if not both were
+/// measured.
 pub(crate) fn peer_ratio(
     measured: &[Measured],
     (ours, peer): (&str, &str),

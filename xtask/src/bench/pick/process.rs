@@ -12,7 +12,8 @@ use xtask_pick::{PickOrder, Reading};
 
 use crate::project;
 
-/// A process that chooses as it is told. It ends with its input: when this is dropped, or this process ends.
+/// A process that chooses as it is told. It ends with its input: when this is dropped, or this
+/// process ends.
 #[derive(Debug)]
 pub(crate) struct PickProcess {
     child: Child,

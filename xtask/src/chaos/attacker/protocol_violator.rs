@@ -1,4 +1,5 @@
-//! A peer that breaks the rules: junk, frames that end early or do not belong there, numbers that are in use, cancels, resets.
+//! A peer that breaks the rules: junk, frames that end early or do not belong there, numbers that
+//! are in use, cancels, resets.
 
 use bytes::{BufMut, Bytes, BytesMut};
 use quinn::{Connection, VarInt};
@@ -128,7 +129,8 @@ fn malformed_calls(junk: &[u8]) -> Vec<BytesMut> {
         BytesMut::from(&[b'r', b'n', wire::VERSION, 77, 1, 2, 3, 4][..]),
         with(preface(StreamKind::Call), junk),
         with(BytesMut::from(&b"x"[..]), junk),
-        // Too short for the handler, more than was said, less, far too much, not text, flags of another day.
+        // Too short for the handler, more than was said, less, far too much, not text, flags of
+        // another day.
         with(plain(IDEMPOTENT, 3), b"abc"),
         with(plain(NOT_IDEMPOTENT, 3), b"abcdefghijklmnop"),
         with(plain(NOT_IDEMPOTENT, 1 << 20), junk),
@@ -177,7 +179,8 @@ fn malformed_lanes(junk: &[u8]) -> Vec<BytesMut> {
                 wire::encode_lane_cancel(out, id);
             }
         }),
-        // A number in use, one past the limit, a method that was not named, one twice, one out of order.
+        // A number in use, one past the limit, a method that was not named, one twice, one out of
+        // order.
         built(&|out| (0..2).for_each(|_| call(out, 3, 0, junk))),
         built(&|out| call(out, u32::MAX, 0, junk)),
         built(&|out| call(out, 0, 9, junk)),

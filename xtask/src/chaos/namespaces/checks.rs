@@ -17,8 +17,8 @@ pub(crate) type Names = BTreeSet<String>;
 /// What a check finds: nothing to complain of, or what was seen instead.
 pub(crate) type CheckResult = Result<(), String>;
 
-/// Checks that each of the hosts sees all of them alive, each in its present life and at its address, and nobody else live. Only
-/// what was told after `since` counts.
+/// Checks that each of the hosts sees all of them alive, each in its present life and at its
+/// address, and nobody else live. Only what was told after `since` counts.
 pub(crate) fn views_are_whole(
     world: &ClusterRecord,
     roster: &BTreeMap<String, SocketAddr>,
@@ -56,7 +56,8 @@ pub(crate) fn views_are_whole(
     seen.into_result()
 }
 
-/// Checks that each of the observers holds each of the victims failed, or in another state that no calls go to.
+/// Checks that each of the observers holds each of the victims failed, or in another state that no
+/// calls go to.
 pub(crate) fn are_not_live(
     world: &ClusterRecord,
     observers: &Names,

@@ -1,7 +1,7 @@
 //! Hosts: network namespaces on one bridge, made for a run and removed at its end.
 //!
-//! The bridge lies in a namespace of its own, so nothing that a run makes is seen by the machine's own network, and no packet
-//! can leave it.
+//! The bridge lies in a namespace of its own, so nothing that a run makes is seen by the machine's
+//! own network, and no packet can leave it.
 
 use std::{
     env,
@@ -121,7 +121,8 @@ impl HostNetwork {
         ip(&self.namespace(host), &text)
     }
 
-    /// Writes the `/etc/hosts` that the host's processes see, in place, so that running processes see it too.
+    /// Writes the `/etc/hosts` that the host's processes see, in place, so that running processes
+    /// see it too.
     pub(crate) fn write_hosts_file(
         &self,
         host: usize,
@@ -228,7 +229,8 @@ fn bridge_commands() -> String {
     "link set lo up\nlink add br0 type bridge\nlink set br0 up\n".to_owned()
 }
 
-/// What `ip` is told in a host's namespace: an address, and a default route as every machine has, to nobody.
+/// What `ip` is told in a host's namespace: an address, and a default route as every machine has,
+/// to nobody.
 fn interface_commands(host: usize, hub: &str) -> String {
     format!(
         "link set lo up\nlink add eth0 type veth peer name {} netns {hub}\naddr add {}/24 dev eth0\nlink set eth0 up\n\

@@ -147,7 +147,8 @@ fn current_status(node: &Node) -> Status {
     }
 }
 
-/// The kind of an event is the first word of its debug form, so that kinds unknown here have one too.
+/// The kind of an event is the first word of its debug form, so that kinds unknown here have one
+/// too.
 fn describe_event(event: &Event) -> SeenEvent {
     let text = format!("{event:?}");
     let kind = text.split(|c: char| !c.is_alphanumeric()).next();

@@ -206,7 +206,8 @@ fn log_path(folder: &Path, host: usize) -> PathBuf {
     folder.join(port(host)).with_extension("log")
 }
 
-/// Notes what a child tells, and passes orders on, until there can be no more of them: then the child is killed.
+/// Notes what a child tells, and passes orders on, until there can be no more of them: then the
+/// child is killed.
 async fn relay_messages(
     mut child: ChildProcess,
     world: Arc<Mutex<ClusterRecord>>,

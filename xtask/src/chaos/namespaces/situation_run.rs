@@ -87,7 +87,8 @@ impl<'a> SituationRun<'a> {
         })
     }
 
-    /// Starts the first of these nodes, then the others at once, and waits until all see each other.
+    /// Starts the first of these nodes, then the others at once, and waits until all see each
+    /// other.
     pub(crate) async fn start(
         &mut self,
         mut nodes: Vec<(usize, NodeLaunch)>,
@@ -190,7 +191,8 @@ impl<'a> SituationRun<'a> {
         self.may_report_failures.extend(hosts);
     }
 
-    /// Waits until the check has nothing to complain of; how long that took. If it does not come to that, it is a complaint.
+    /// Waits until the check has nothing to complain of; how long that took. If it does not come to
+    /// that, it is a complaint.
     pub(crate) async fn wait_for(
         &mut self,
         what: &str,

@@ -326,7 +326,8 @@ async fn seeds_by_name(script: &mut SituationRun<'_>) -> Result<(), Box<dyn Erro
 }
 
 impl SituationRun<'_> {
-    /// Starts a node in every host as an operator would, has all see each other, and has calls flow.
+    /// Starts a node in every host as an operator would, has all see each other, and has calls
+    /// flow.
     async fn start_all(&mut self) -> Result<(), Box<dyn Error>> {
         let all = 1..=self.hosts();
         self.start(all.map(|host| (host, default_launch(host))).collect())
@@ -400,7 +401,8 @@ const ANSWERED_WITHIN: Duration = Duration::from_secs(30);
 const CLOCK_BACK: Duration = Duration::from_secs(30 * 60);
 /// The least that IPv6 asks for; what many tunnels have.
 const SMALL_MTU: u16 = 1_280;
-/// Of each of three tags: the records of two members fill a datagram that does not pass the small path, and one alone passes.
+/// Of each of three tags: the records of two members fill a datagram that does not pass the small
+/// path, and one alone passes.
 const FILLER_BYTES: usize = 190;
 /// The hosts that a rotating name stands for.
 const ROTATIONS: [[usize; 3]; 4] = [[1, 3, 4], [3, 4, 1], [4, 1, 3], [6, 7, 8]];
