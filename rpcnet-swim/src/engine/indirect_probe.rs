@@ -51,7 +51,7 @@ impl<D: DetectorHooks> Engine<D> {
             return self.reply(sender, Payload::RelayedAck { seq, target });
         }
         #[cfg(feature = "sim")]
-        if self.always_nacks {
+        if self.instruments.always_nacks {
             let target = target.key;
             return self.reply(sender, Payload::Nack { seq, target });
         }
@@ -122,7 +122,7 @@ impl<D: DetectorHooks> Engine<D> {
     /// Sends a nack for whatever it is asked about from now on.
     #[cfg(feature = "sim")]
     pub(crate) fn always_nack(&mut self) {
-        self.always_nacks = true;
+        self.instruments.always_nacks = true;
     }
 }
 

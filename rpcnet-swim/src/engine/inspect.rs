@@ -9,6 +9,7 @@ use super::indirect_probe::INDIRECT_PROBES_MAX;
 pub(crate) use super::interner::Interner;
 use super::merge::RecordSource;
 use super::probe_round::PROBE_ROUNDS_MAX;
+use super::sent_by_kind::SentByKind;
 use super::slowness::{EXPIRED_ROUNDS_MAX, WATCHED_MAX};
 pub(crate) use super::suspicion::Evidence;
 use super::timers::NamedTimer;
@@ -18,6 +19,18 @@ use crate::event::MemberState;
 use crate::tags::Tags;
 use crate::time::Time;
 use crate::wire::{Record, Suspectors};
+
+/// What checkers and faults of the simulation keep in an engine.
+#[derive(Debug, Default)]
+pub(super) struct Instruments {
+    /// Whether this node, as a helper, sends a nack for whatever it is asked about.
+    pub(super) always_nacks: bool,
+    /// Counts of sent datagrams by kind.
+    pub(super) sent_by_kind: SentByKind,
+    /// Evidence of each failure that was declared, if it is recorded.
+    failure_decisions: Option<Vec<FailureDecision>>,
+    interner: Option<Interner>,
+}
 
 /// Fill level of something that is bounded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,11 +113,11 @@ impl<D: DetectorHooks> Engine<D> {
 
     /// Shares names and tags with other engines of this process.
     pub(crate) fn set_interner(&mut self, shared: Interner) {
-        self.interner = Some(shared);
+        self.instruments.interner = Some(shared);
     }
 
     pub(super) fn interned(&self, record: Record) -> Record {
-        match &self.interner {
+        match &self.instruments.interner {
             Some(shared) => shared.record(record),
             None => record,
         }
@@ -118,7 +131,7 @@ impl<D: DetectorHooks> Engine<D> {
         records: impl Iterator<Item = &'a Record>,
     ) {
         // The records are made of shared values already.
-        let shared = self.interner.take();
+        let shared = self.instruments.interner.take();
         for (nth, record) in records.enumerate() {
             self.merge(now, record.clone(), RecordSource::Sync);
             if nth % 256 == 255 {
@@ -127,7 +140,7 @@ impl<D: DetectorHooks> Engine<D> {
                 self.events = BoundedQueue::new();
             }
         }
-        self.interner = shared;
+        self.instruments.interner = shared;
         self.gossip_queue = GossipQueue::default();
         self.timers.clear(NamedTimer::Gossip);
         self.events = BoundedQueue::new();
@@ -222,7 +235,7 @@ impl<D: DetectorHooks> Engine<D> {
     /// input.
     pub(crate) fn record_history(&mut self) {
         self.table.change_log = Some(Vec::new());
-        self.failure_decisions = Some(Vec::new());
+        self.instruments.failure_decisions = Some(Vec::new());
     }
 
     /// Changes since the last call, in their order.
@@ -233,7 +246,7 @@ impl<D: DetectorHooks> Engine<D> {
 
     /// Failure decisions since the last call.
     pub(crate) fn take_failure_decisions(&mut self) -> Vec<FailureDecision> {
-        let decisions = self.failure_decisions.as_mut();
+        let decisions = self.instruments.failure_decisions.as_mut();
         decisions.map(std::mem::take).unwrap_or_default()
     }
 
@@ -252,7 +265,8 @@ impl<D: DetectorHooks> Engine<D> {
 
     pub(super) fn record_failure_decision(&mut self, now: Time, key: u64) {
         let live = self.live_count();
-        let (Some(decisions), Some(entry)) = (&mut self.failure_decisions, self.table.get(key))
+        let (Some(decisions), Some(entry)) =
+            (&mut self.instruments.failure_decisions, self.table.get(key))
         else {
             return;
         };
@@ -290,99 +304,5 @@ fn member_view(key: u64, entry: &Entry) -> MemberView<'_> {
         addr: entry.addr(),
         draining: entry.draining,
         tags: &entry.tags,
-    }
-}
-
-#[cfg(test)]
-impl<D: DetectorHooks> Engine<D> {
-    /// Mean round trip of answered pings, in seconds.
-    pub(crate) fn rtt(&self) -> f64 {
-        self.network.mean_rtt()
-    }
-
-    /// Changes a member but not what is derived from it, to see a checker notice.
-    pub(crate) fn plant(&mut self, name: &str, change: impl FnOnce(&mut Entry)) {
-        let entry = self.table.get_mut(crate::id::name_key(name));
-        change(entry.expect("there is such a member"));
-    }
-
-    /// Changes a member and what is derived from it.
-    pub(crate) fn plant_update(&mut self, now: Time, name: &str, change: impl FnOnce(&mut Entry)) {
-        self.table.update(now, crate::id::name_key(name), change);
-    }
-
-    /// Queues a datagram of so many bytes.
-    pub(crate) fn plant_datagram(&mut self, bytes: usize) {
-        self.transmits.push((self.local.addr, vec![0; bytes]));
-    }
-
-    /// Removes members, missing or not.
-    pub(crate) fn plant_forgetting(&mut self, names: &[String]) {
-        for name in names {
-            self.table.remove(crate::id::name_key(name));
-        }
-    }
-
-    /// Makes a member failed, as if that had been decided.
-    pub(crate) fn plant_failure(&mut self, now: Time, name: &str) {
-        let now = self.running_time(now);
-        self.mark_failed(now, crate::id::name_key(name));
-    }
-
-    /// Declares a member failed without evidence.
-    pub(crate) fn plant_failure_decision(&mut self, now: Time, name: &str) {
-        let now = self.running_time(now);
-        let key = crate::id::name_key(name);
-        self.stats.failures_declared += 1;
-        self.record_failure_decision(now, key);
-        self.mark_failed(now, key);
-    }
-
-    /// Adds more members than there are.
-    pub(crate) fn plant_members(&mut self, now: Time, count: u64) {
-        for key in 1..=count {
-            let name = format!("planted-{key}").into();
-            let [_, .., a, b, c] = key.to_be_bytes();
-            let record = Record {
-                name,
-                addr: SocketAddr::from(([11, a, b, c], 1)),
-                ..self.own_record()
-            };
-            let entry = Entry::new(&record, Tags::new(), now);
-            self.table.insert(now, key, entry, &mut self.rng);
-        }
-    }
-
-    /// Puts many failed members at one address, beyond its bound.
-    pub(crate) fn plant_members_at_address(&mut self, name: &str, count: u64) {
-        let record = self.table.get(crate::id::name_key(name)).map(Entry::record);
-        let record = record.expect("there is such a member");
-        for key in 1..=count {
-            let mut entry = Entry::new(&record, Tags::new(), self.running_clock.last());
-            entry.state = MemberState::Failed;
-            entry.key = key;
-            self.table.plant_member_at_address(entry);
-        }
-    }
-
-    /// Lowers the incarnation of this node.
-    pub(crate) fn plant_own_incarnation(&mut self, incarnation: u32) {
-        self.local.incarnation = incarnation;
-    }
-
-    /// Stops all probing and gossip.
-    pub(crate) fn plant_silence(&mut self) {
-        self.timers = Default::default();
-    }
-
-    /// Declares a member failed without recording the decision.
-    pub(crate) fn plant_unrecorded_failure(&mut self, now: Time, name: &str) {
-        self.stats.failures_declared += 1;
-        self.plant_failure(now, name);
-    }
-
-    /// Fills the gossip queue with unknown members.
-    pub(crate) fn plant_gossip(&mut self, count: u64) {
-        (0..count).for_each(|key| self.gossip_queue.push(key));
     }
 }

@@ -184,23 +184,15 @@ pub struct Engine<D: DetectorHooks = PhiSwim> {
     membership_changed_at: Time,
     /// Failure detector: its state, and where it differs from [`PhiSwim`].
     detector: D,
-    /// Whether this node, as a helper, sends a nack for whatever it is asked about.
-    #[cfg(feature = "sim")]
-    always_nacks: bool,
     transmits: BoundedQueue<(SocketAddr, Vec<u8>), TRANSMITS_MAX>,
     buffers: BufferPool,
     events: BoundedQueue<Event, EVENTS_MAX>,
     /// Events dropped since the last one that was polled.
     lagged: u64,
     stats: Stats,
-    /// Counts of datagrams by kind, for the checkers of the simulation.
+    /// State of the simulation's checkers and faults.
     #[cfg(feature = "sim")]
-    sent_by_kind: sent_by_kind::SentByKind,
-    /// Evidence of each failure that was declared, for the checkers of the simulation.
-    #[cfg(feature = "sim")]
-    failure_decisions: Option<Vec<inspect::FailureDecision>>,
-    #[cfg(feature = "sim")]
-    interner: Option<interner::Interner>,
+    instruments: inspect::Instruments,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -321,19 +313,13 @@ impl<D: DetectorHooks> Engine<D> {
             reach: ReachTracker::default(),
             membership_changed_at: now,
             detector,
-            #[cfg(feature = "sim")]
-            always_nacks: false,
             transmits: BoundedQueue::new(),
             buffers: BufferPool::default(),
             events: BoundedQueue::new(),
             lagged: 0,
             stats: Stats::default(),
             #[cfg(feature = "sim")]
-            sent_by_kind: sent_by_kind::SentByKind::default(),
-            #[cfg(feature = "sim")]
-            failure_decisions: None,
-            #[cfg(feature = "sim")]
-            interner: None,
+            instruments: inspect::Instruments::default(),
             config,
         })
     }

@@ -32,12 +32,12 @@ impl Sub for SentByKind {
 
 impl<D: DetectorHooks> Engine<D> {
     pub(crate) fn sent_by_kind(&self) -> SentByKind {
-        self.sent_by_kind
+        self.instruments.sent_by_kind
     }
 
     pub(super) fn note_sent(&mut self, payload: &Payload) {
         *match payload {
-            Payload::Hello { .. } => &mut self.sent_by_kind.hellos,
+            Payload::Hello { .. } => &mut self.instruments.sent_by_kind.hellos,
             // One for each hello, which is counted at its sender: a thousand may come at once.
             Payload::Challenge { .. }
             | Payload::Welcome { .. }
@@ -48,8 +48,8 @@ impl<D: DetectorHooks> Engine<D> {
             | Payload::SyncPull { .. }
             | Payload::SyncRecords { .. }
             | Payload::FullPull { .. }
-            | Payload::FullPage { .. } => &mut self.sent_by_kind.pages,
-            _ => &mut self.sent_by_kind.others,
+            | Payload::FullPage { .. } => &mut self.instruments.sent_by_kind.pages,
+            _ => &mut self.instruments.sent_by_kind.others,
         } += 1;
     }
 
@@ -61,13 +61,5 @@ impl<D: DetectorHooks> Engine<D> {
             || self.full_state_pull.is_some()
             || self.phase != Phase::Active
             || self.is_syncing(now)
-    }
-}
-
-#[cfg(test)]
-impl<D: DetectorHooks> Engine<D> {
-    /// Counts more of one kind than there is a reason for.
-    pub(crate) fn plant_sent(&mut self, kind: impl FnOnce(&mut SentByKind) -> &mut u64) {
-        *kind(&mut self.sent_by_kind) += 1_000;
     }
 }
