@@ -325,9 +325,10 @@ impl<D: DetectorHooks> Engine<D> {
     /// Whether `echo` is the counter of a recent datagram of this node.
     pub(super) fn is_recent(&self, echo: u64) -> bool {
         let oldest = self
-            .datagram_counter
+            .outbox
+            .counter
             .saturating_sub(super::join::ECHO_AGE_MAX);
-        (oldest..=self.datagram_counter).contains(&echo)
+        (oldest..=self.outbox.counter).contains(&echo)
     }
 }
 

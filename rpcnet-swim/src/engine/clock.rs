@@ -152,7 +152,7 @@ impl<D: DetectorHooks> Engine<D> {
         let due = self.timers.next().filter(|_| shifts);
         if self.running_clock.advance(now, due, self.stall_threshold()) {
             self.stats.stalls += 1;
-            self.probe_rounds.mark_stalled();
+            self.probes.rounds.mark_stalled();
         }
         self.running_clock.last()
     }

@@ -27,7 +27,7 @@ impl<D: DetectorHooks> Engine<D> {
             return Some(own.max(self.config.phi_threshold));
         }
         let now = self.running_time_at(now);
-        let running = self.probe_rounds.of_target(key).map_or(0.0, |round| {
+        let running = self.probes.rounds.of_target(key).map_or(0.0, |round| {
             let waited = now.since(round.started);
             self.network.waiting_phi(waited.as_secs_f64())
         });
@@ -179,7 +179,7 @@ impl<D: DetectorHooks> Engine<D> {
             own: entry.faults().evidence,
             own_misses_needed: self.detector.own_misses_to_decide(),
             // Datagrams of the time of isolation, refutations included, have yet to be merged.
-            age: now.since(suspicion.since.max(self.isolation_ended_at)),
+            age: now.since(suspicion.since.max(self.contact.silence_ended_at())),
         };
         let decides = input.own_misses_needed == 0 || suspicion.suspectors.contains(self.local.key);
         // An isolated observer declares no member failed: its own network is the likely cause.

@@ -59,12 +59,12 @@ impl<D: DetectorHooks> Engine<D> {
             self.stats.unusable_addresses += 1;
             return;
         }
-        if self.indirect_probes.len() >= INDIRECT_PROBES_MAX {
+        if self.probes.indirect.len() >= INDIRECT_PROBES_MAX {
             return;
         }
-        self.seq = self.seq.wrapping_add(1);
-        self.indirect_probes.0.push(IndirectProbe {
-            seq: self.seq,
+        let own_seq = self.probes.next_seq();
+        self.probes.indirect.0.push(IndirectProbe {
+            seq: own_seq,
             target,
             requester: sender.addr,
             requester_instance: sender.instance(),
@@ -80,20 +80,20 @@ impl<D: DetectorHooks> Engine<D> {
             false => Vec::new(),
         };
         let ping = Payload::Ping {
-            seq: self.seq,
+            seq: own_seq,
             view: self.table.view(),
             updates,
         };
         let (timeout, interval) = (self.config.probe_timeout, self.config.probe_interval);
         let nack_delay = self.detector.nack_delay(timeout, interval);
         self.send(target.addr, instance_key(target.key, target.epoch), ping);
-        let timer = Timer::IndirectProbe(self.seq);
+        let timer = Timer::IndirectProbe(own_seq);
         self.timers.push(now + nack_delay, timer);
     }
 
     /// Forwards an ack to the requester, if the sender is the target of an indirect probe.
     pub(super) fn forward_ack(&mut self, sender: Sender, seq: u32) {
-        let answered = self.indirect_probes.take(|probe| {
+        let answered = self.probes.indirect.take(|probe| {
             let target = &probe.target;
             probe.seq == seq && (target.key, target.epoch) == (sender.key, sender.epoch)
         });
@@ -109,7 +109,7 @@ impl<D: DetectorHooks> Engine<D> {
 
     /// Handles the end of the wait for a target: the requester gets a nack.
     pub(super) fn on_indirect_probe_timer(&mut self, seq: u32) {
-        let ended = self.indirect_probes.take(|probe| probe.seq == seq);
+        let ended = self.probes.indirect.take(|probe| probe.seq == seq);
         if let Some(probe) = ended.filter(|_| self.detector.sends_nacks()) {
             let nack = Payload::Nack {
                 seq: probe.requester_seq,

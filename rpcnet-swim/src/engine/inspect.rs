@@ -159,10 +159,10 @@ impl<D: DetectorHooks> Engine<D> {
             fill("members", members, self.config.members_max),
             fill(
                 "rounds",
-                self.probe_rounds.as_slice().len(),
+                self.probes.rounds.as_slice().len(),
                 PROBE_ROUNDS_MAX,
             ),
-            fill("relays", self.indirect_probes.len(), INDIRECT_PROBES_MAX),
+            fill("relays", self.probes.indirect.len(), INDIRECT_PROBES_MAX),
             fill(
                 "gossip queue",
                 self.gossip_queue.len(),
@@ -176,7 +176,7 @@ impl<D: DetectorHooks> Engine<D> {
             ),
             fill(
                 "transmits",
-                self.transmits.len(),
+                self.outbox.transmits.len(),
                 super::send::TRANSMITS_MAX,
             ),
             fill("events", self.events.len(), super::EVENTS_MAX),

@@ -162,7 +162,8 @@ impl<D: DetectorHooks> Internals<'_, D> {
     pub fn end_due_probe_rounds(&mut self, now: Time) {
         let ended = self
             .0
-            .probe_rounds
+            .probes
+            .rounds
             .as_slice()
             .iter()
             .filter(|round| round.end <= now);
@@ -178,7 +179,7 @@ impl<D: DetectorHooks> Internals<'_, D> {
 
     /// Probe rounds in progress.
     pub fn probe_rounds(&self) -> &[ProbeRound] {
-        self.0.probe_rounds.as_slice()
+        self.0.probes.rounds.as_slice()
     }
 
     /// Makes a live member suspect. Gives the generation of the suspicion.

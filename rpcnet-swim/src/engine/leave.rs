@@ -70,9 +70,9 @@ impl<D: DetectorHooks> Engine<D> {
         self.phase = Phase::Leaving;
         self.local.draining = true;
         self.raise_incarnation(now);
-        self.seq = self.seq.wrapping_add(1);
+        let seq = self.probes.next_seq();
         self.leave = Some(LeaveState {
-            seq: self.seq,
+            seq,
             deadline: now + within,
             notified: self.sample_live(LEAVE_NOTIFIED_MAX, |_, _| true),
             acknowledged: BTreeSet::new(),

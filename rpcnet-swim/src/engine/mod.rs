@@ -67,25 +67,23 @@ use fastrand::Rng;
 use self::address::{AddressTracker, advertised_form, canonical};
 use self::anti_entropy::{AntiEntropy, FullStatePull};
 use self::bounded_queue::BoundedQueue;
-use self::buffer_pool::BufferPool;
 use self::clock::{ClockSkewTracker, EPOCH_MAX, WallClock};
 use self::entry::Entry;
 use self::gossip::GossipQueue;
 use self::hooks::{DetectorHooks, PhiSwim};
-use self::indirect_probe::IndirectProbes;
 use self::join::JoinState;
 use self::leave::LeaveState;
 use self::local_member::LocalMember;
 use self::mismatch_notices::MismatchNotices;
 use self::name_conflict::NameClaims;
 use self::network_estimate::NetworkEstimate;
-use self::partition::PartitionDetector;
+use self::partition::{Contact, PartitionDetector};
 use self::path_mtu::SmallPaths;
-use self::probe_round::ProbeRounds;
+use self::probe::Probes;
 use self::reach_check::ReachTracker;
 use self::receive::Sender;
 use self::running_clock::RunningClock;
-use self::send::{TRANSMITS_MAX, encoded_len};
+use self::send::{Outbox, encoded_len};
 use self::slowness::RttTracker;
 use self::table::Table;
 use self::timers::{NamedTimer, Timer, Timers};
@@ -144,8 +142,6 @@ pub struct Engine<D: DetectorHooks = PhiSwim> {
     local: LocalMember,
     phase: Phase,
     envelope: Envelope,
-    /// Counter of the last datagram sent.
-    datagram_counter: u64,
     rng: Rng,
     running_clock: RunningClock,
     wall_clock: WallClock,
@@ -153,20 +149,12 @@ pub struct Engine<D: DetectorHooks = PhiSwim> {
     timers: Timers,
     table: Table,
     gossip_queue: GossipQueue,
-    probe_rounds: ProbeRounds,
-    indirect_probes: IndirectProbes,
-    /// Sequence number of the last probe round, indirect probe, leave or reach check.
-    seq: u32,
+    probes: Probes,
     /// Generation of the last suspicion.
     suspicion_generation: u32,
-    /// Next turn of the probe timer: round robin, or one of the ring successors.
-    probe_turn: usize,
     network: NetworkEstimate,
     rtt_tracker: RttTracker,
-    /// Time of the last datagram from any member.
-    last_heard_at: Time,
-    /// Time of the first datagram after the last isolation.
-    isolation_ended_at: Time,
+    contact: Contact,
     /// Time of the last redial.
     last_redial_at: Time,
     join: JoinState,
@@ -184,8 +172,7 @@ pub struct Engine<D: DetectorHooks = PhiSwim> {
     membership_changed_at: Time,
     /// Failure detector: its state, and where it differs from [`PhiSwim`].
     detector: D,
-    transmits: BoundedQueue<(SocketAddr, Vec<u8>), TRANSMITS_MAX>,
-    buffers: BufferPool,
+    outbox: Outbox,
     events: BoundedQueue<Event, EVENTS_MAX>,
     /// Events dropped since the last one that was polled.
     lagged: u64,
@@ -282,22 +269,17 @@ impl<D: DetectorHooks> Engine<D> {
             local: me,
             phase: Phase::Active,
             envelope,
-            datagram_counter: 0,
             running_clock: RunningClock::new(now),
             wall_clock: clock,
             skew: ClockSkewTracker::default(),
             timers,
             table,
             gossip_queue: GossipQueue::default(),
-            probe_rounds: ProbeRounds::default(),
-            indirect_probes: IndirectProbes::default(),
-            seq,
+            probes: Probes::new(seq),
             suspicion_generation: 0,
-            probe_turn: 0,
             network: NetworkEstimate::new(),
             rtt_tracker: RttTracker::default(),
-            last_heard_at: now,
-            isolation_ended_at: now,
+            contact: Contact::new(now),
             last_redial_at: now,
             join,
             mismatch_notices: MismatchNotices::default(),
@@ -313,8 +295,7 @@ impl<D: DetectorHooks> Engine<D> {
             reach: ReachTracker::default(),
             membership_changed_at: now,
             detector,
-            transmits: BoundedQueue::new(),
-            buffers: BufferPool::default(),
+            outbox: Outbox::new(),
             events: BoundedQueue::new(),
             lagged: 0,
             stats: Stats::default(),
@@ -339,7 +320,7 @@ impl<D: DetectorHooks> Engine<D> {
             Err(refusal) => return self.on_unopened_datagram(now, from, datagram, refusal),
         };
         let known = (&self.local, &self.table);
-        match Message::decode(body, &known, &mut self.buffers.records) {
+        match Message::decode(body, &known, &mut self.outbox.buffers.records) {
             Ok(Message { to, payload }) => {
                 #[cfg(feature = "sim")]
                 self.table.work.begin(payload.item_count());
@@ -424,13 +405,13 @@ impl<D: DetectorHooks> Engine<D> {
 
     /// Next datagram to send, and its destination.
     pub fn poll_transmit(&mut self) -> Option<(SocketAddr, Vec<u8>)> {
-        self.transmits.pop()
+        self.outbox.transmits.pop()
     }
 
     /// Takes back the buffer of a datagram that was sent, to use it for another. Optional; with it,
     /// answering a ping allocates nothing.
     pub fn recycle(&mut self, datagram: Vec<u8>) {
-        self.buffers.recycle_datagram(datagram);
+        self.outbox.buffers.recycle_datagram(datagram);
     }
 
     /// Next event.
@@ -536,7 +517,7 @@ impl<D: DetectorHooks> Engine<D> {
     /// Removes the timers of rounds and indirect probes that were answered, so that the driver is
     /// not woken for them.
     fn prune_timers(&mut self) {
-        let (rounds, relays) = (&self.probe_rounds, &self.indirect_probes);
+        let (rounds, relays) = (&self.probes.rounds, &self.probes.indirect);
         self.timers.prune(|timer| match timer {
             Timer::ProbeRound(seq) => rounds.contains(seq),
             Timer::IndirectProbe(seq) => relays.contains(seq),

@@ -16,7 +16,7 @@ use std::net::SocketAddr;
 
 use super::anti_entropy::AntiEntropy;
 use super::gossip::GossipQueue;
-use super::partition::PartitionDetector;
+use super::partition::{Contact, PartitionDetector};
 use super::table::Table;
 use super::timers::{NamedTimer, Timers};
 use super::{DetectorHooks, Engine, Phase, Sender};
@@ -129,7 +129,7 @@ impl<D: DetectorHooks> Engine<D> {
         if verification.hellos.len() >= DIALS_MAX {
             return self.reject_name_claim(now);
         }
-        verification.hellos.push(self.datagram_counter + 1);
+        verification.hellos.push(self.outbox.counter + 1);
         let addr = verification.claim.addr;
         self.send_hello(addr, 0, 0);
         self.timers
@@ -234,8 +234,7 @@ impl<D: DetectorHooks> Engine<D> {
         }
         self.stats.superseded += 1;
         self.phase = Phase::Superseded;
-        self.probe_rounds.clear();
-        self.indirect_probes.clear();
+        self.probes.clear();
         self.full_state_pull = None;
         self.name_claims.pending = None;
         self.timers = Timers::default();
@@ -274,7 +273,7 @@ impl<D: DetectorHooks> Engine<D> {
             return self.end_supersession(now, None);
         }
         let addr = successor.addr;
-        successor.hello = Some(self.datagram_counter + 1);
+        successor.hello = Some(self.outbox.counter + 1);
         successor.was_asked = true;
         self.send_hello(addr, 0, 0);
         if unanswered >= CHECKS_MAX {
@@ -356,7 +355,7 @@ impl<D: DetectorHooks> Engine<D> {
         let Some(addr) = self.name_claims.older.take() else {
             return;
         };
-        let (seq, me) = (self.seq, self.own_record());
+        let (seq, me) = (self.probes.seq, self.own_record());
         self.send(addr, 0, Payload::Leave { seq, me });
     }
 
@@ -406,11 +405,7 @@ impl<D: DetectorHooks> Engine<D> {
         self.partition = PartitionDetector::new();
         self.reach.reset();
         self.address.reset(now);
-        (
-            self.last_heard_at,
-            self.isolation_ended_at,
-            self.membership_changed_at,
-        ) = (now, now, now);
+        (self.contact, self.membership_changed_at) = (Contact::new(now), now);
         self.timers = Timers::default();
         self.timers
             .set(NamedTimer::Probe, now + self.config.probe_interval);

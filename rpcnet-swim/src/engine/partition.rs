@@ -23,6 +23,40 @@ pub(crate) struct PartitionDetector {
     minority_changed_at: Option<Time>,
 }
 
+/// Last contact of this node with any member.
+#[derive(Debug)]
+pub(super) struct Contact {
+    last_heard_at: Time,
+    /// Time of the first datagram after the last isolation.
+    silence_ended_at: Time,
+}
+
+impl Contact {
+    /// Contact of a node that starts: it counts as heard now.
+    pub(super) fn new(now: Time) -> Self {
+        Self {
+            last_heard_at: now,
+            silence_ended_at: now,
+        }
+    }
+
+    pub(super) fn silence_ended_at(&self) -> Time {
+        self.silence_ended_at
+    }
+
+    /// Whether no member was heard for longer than `limit`.
+    fn is_silent(&self, now: Time, limit: Duration) -> bool {
+        now.since(self.last_heard_at) > limit
+    }
+
+    fn note_heard(&mut self, now: Time, was_isolated: bool) {
+        if was_isolated {
+            self.silence_ended_at = now;
+        }
+        self.last_heard_at = now;
+    }
+}
+
 /// Change that is emitted as an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum PartitionChange {
@@ -132,16 +166,15 @@ impl<D: DetectorHooks> Engine<D> {
     pub(super) fn is_isolated(&self, now: Time) -> bool {
         self.detector.detects_isolation()
             && self.table.live().len() >= 2
-            && now.since(self.last_heard_at) > 3 * self.config.probe_interval
+            && self
+                .contact
+                .is_silent(now, SILENT_ROUNDS * self.config.probe_interval)
     }
 
     /// Takes note that a member was heard.
     pub(super) fn note_heard(&mut self, now: Time) {
         let was_isolated = self.is_isolated(now);
-        if was_isolated {
-            self.isolation_ended_at = now;
-        }
-        self.last_heard_at = now;
+        self.contact.note_heard(now, was_isolated);
         if self.partition.end_isolation(now) {
             self.emit(Event::IsolationEnded);
             self.recheck_now(now);
@@ -214,6 +247,9 @@ impl<D: DetectorHooks> Engine<D> {
         cut && self.table.get(key).is_some_and(is_missing)
     }
 }
+
+/// Silence of all members after which this node is isolated, in probe intervals.
+const SILENT_ROUNDS: u32 = 3;
 
 /// Whether half of the cluster is missing, or at least two members that are a quarter of it.
 pub(super) fn is_partition(reachable: usize, expected: usize) -> bool {

@@ -1,12 +1,46 @@
 //! Probing: ping, ping-req through helpers, ack (SWIM section 3.1), with a second ping and nacks.
 
-use super::probe_round::{ProbeRound, Stage};
+use super::indirect_probe::IndirectProbes;
+use super::probe_round::{ProbeRound, ProbeRounds, Stage};
 use super::timers::{NamedTimer, Timer};
 use super::{DetectorHooks, Engine, Entry, Phase, Sender};
 use crate::config::DATAGRAM_BYTES_MIN;
 use crate::event::MemberState;
 use crate::time::Time;
 use crate::wire::{Payload, ProbeTarget, Record};
+
+/// Probes of this node, its own and those on behalf of others.
+#[derive(Debug)]
+pub(super) struct Probes {
+    pub(super) rounds: ProbeRounds,
+    pub(super) indirect: IndirectProbes,
+    /// Last sequence number, which leaves and reach checks use too.
+    pub(super) seq: u32,
+    /// Next turn of the probe timer: round robin, or one of the ring successors.
+    turn: usize,
+}
+
+impl Probes {
+    pub(super) fn new(seq: u32) -> Self {
+        Self {
+            rounds: ProbeRounds::default(),
+            indirect: IndirectProbes::default(),
+            seq,
+            turn: 0,
+        }
+    }
+
+    pub(super) fn next_seq(&mut self) -> u32 {
+        self.seq = self.seq.wrapping_add(1);
+        self.seq
+    }
+
+    /// Ends all probes without a result.
+    pub(super) fn clear(&mut self) {
+        self.rounds.clear();
+        self.indirect.clear();
+    }
+}
 
 impl<D: DetectorHooks> Engine<D> {
     pub(super) fn on_probe_timer(&mut self, now: Time) {
@@ -24,8 +58,8 @@ impl<D: DetectorHooks> Engine<D> {
         if !D::before_probe(self, now, turns as u32) {
             return;
         }
-        let turn = self.probe_turn;
-        self.probe_turn = (turn + 1) % (turns * intervals);
+        let turn = self.probes.turn;
+        self.probes.turn = (turn + 1) % (turns * intervals);
         let target = match turn % turns {
             0 if turn == 0 => self.table.next_probe(&mut self.rng),
             0 => None,
@@ -51,17 +85,18 @@ impl<D: DetectorHooks> Engine<D> {
         let Some(entry) = self.table.get(key) else {
             return;
         };
-        if !self.probe_rounds.has_room_for(key) || self.phase != Phase::Active {
+        if !self.probes.rounds.has_room_for(key) || self.phase != Phase::Active {
             return;
         }
         let (epoch, failed) = (entry.epoch, entry.state == MemberState::Failed);
         let addr = entry.addr();
-        let seq = self.seq.wrapping_add(1);
-        self.seq = seq.wrapping_add(1);
+        let seq = self.probes.next_seq();
+        // The second ping has the next one.
+        self.probes.next_seq();
         let stage = if failed { Stage::Redial } else { Stage::Direct };
         let (timeout, interval) = (self.config.probe_timeout, self.config.probe_interval);
         let (timeout, length) = self.detector.probe_times(timeout, interval);
-        self.probe_rounds.push(ProbeRound {
+        self.probes.rounds.push(ProbeRound {
             seq,
             key,
             epoch,
@@ -77,7 +112,7 @@ impl<D: DetectorHooks> Engine<D> {
         });
         self.stats.probe_rounds += 1;
         let is_large = self.ping(key, seq, self.ping_size(key));
-        if let Some(round) = self.probe_rounds.get_mut(seq) {
+        if let Some(round) = self.probes.rounds.get_mut(seq) {
             round.is_large = is_large;
         }
         self.timers.push(now + timeout, Timer::ProbeRound(seq));
@@ -86,7 +121,7 @@ impl<D: DetectorHooks> Engine<D> {
     /// Handles the timer of a probe round: its next stage begins, or it ends.
     pub(super) fn on_probe_round_timer(&mut self, now: Time, seq: u32) {
         let needed = self.detector.witnesses_needed();
-        let Some(round) = self.probe_rounds.get_mut(seq) else {
+        let Some(round) = self.probes.rounds.get_mut(seq) else {
             return;
         };
         match round.stage {
@@ -96,7 +131,7 @@ impl<D: DetectorHooks> Engine<D> {
                 let (key, end) = (round.key, round.end);
                 let end = end + self.extra_timeout(now, key);
                 let helpers = self.send_ping_reqs(key, seq);
-                if let Some(round) = self.probe_rounds.get_mut(seq) {
+                if let Some(round) = self.probes.rounds.get_mut(seq) {
                     round.helpers = helpers;
                 }
                 if self.detector.repeats_ping() {
@@ -116,7 +151,7 @@ impl<D: DetectorHooks> Engine<D> {
                 self.timers.push(now + more, Timer::ProbeRound(seq));
             }
             Stage::Indirect | Stage::Redial => {
-                if let Some(round) = self.probe_rounds.remove(seq) {
+                if let Some(round) = self.probes.rounds.remove(seq) {
                     self.on_round_ended(now, &round);
                 }
             }
@@ -175,7 +210,7 @@ impl<D: DetectorHooks> Engine<D> {
 
     /// Handles an answer to a ping of this node, directly from `target` or through a helper.
     pub(super) fn on_ack(&mut self, now: Time, target: u64, seq: u32, direct: bool) {
-        let Some(round) = self.probe_rounds.take_answered(target, seq) else {
+        let Some(round) = self.probes.rounds.take_answered(target, seq) else {
             return self.on_late_answer(now, target, seq, direct);
         };
         self.prune_timers();
@@ -229,7 +264,7 @@ impl<D: DetectorHooks> Engine<D> {
     }
 
     pub(super) fn on_nack(&mut self, from: u64, seq: u32, target: u64) {
-        if !self.probe_rounds.take_nack(from, seq, target) {
+        if !self.probes.rounds.take_nack(from, seq, target) {
             self.stats.dropped.unexpected += 1;
         }
     }

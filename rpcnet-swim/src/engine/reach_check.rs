@@ -143,11 +143,11 @@ impl<D: DetectorHooks> Engine<D> {
             return;
         }
         self.reach.reset_score();
-        self.seq = self.seq.wrapping_add(1);
+        let seq = self.probes.next_seq();
         self.stats.reach_checks += 1;
         let few = self.table.live().len() <= ASK_ALL_MAX;
         self.reach.check = Some(ReachCheck {
-            seq: self.seq,
+            seq,
             sample: Vec::new(),
             turn: 0,
             widened_at: None,

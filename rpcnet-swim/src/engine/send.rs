@@ -2,6 +2,8 @@
 
 use std::net::SocketAddr;
 
+use super::bounded_queue::BoundedQueue;
+use super::buffer_pool::BufferPool;
 use super::entry::Entry;
 use super::gossip::retransmit_limit;
 use super::timers::NamedTimer;
@@ -10,6 +12,25 @@ use crate::config::DATAGRAM_BYTES_MIN;
 use crate::id::short_instance_key;
 use crate::time::Time;
 use crate::wire::{Message, Origin, Payload, Record, Writer};
+
+/// Datagrams that wait to be polled, and what the next one is made of.
+#[derive(Debug)]
+pub(super) struct Outbox {
+    pub(super) transmits: BoundedQueue<(SocketAddr, Vec<u8>), TRANSMITS_MAX>,
+    pub(super) buffers: BufferPool,
+    /// Counter of the last datagram sent.
+    pub(super) counter: u64,
+}
+
+impl Outbox {
+    pub(super) fn new() -> Self {
+        Self {
+            transmits: BoundedQueue::new(),
+            buffers: BufferPool::default(),
+            counter: 0,
+        }
+    }
+}
 
 impl<D: DetectorHooks> Engine<D> {
     pub(super) fn on_gossip_timer(&mut self, now: Time) {
@@ -47,7 +68,7 @@ impl<D: DetectorHooks> Engine<D> {
         first: Option<Record>,
     ) -> Vec<Record> {
         let mut room = self.room_in(size, fixed);
-        let mut records = std::mem::take(&mut self.buffers.records);
+        let mut records = std::mem::take(&mut self.outbox.buffers.records);
         if let Some(record) = first {
             room = room.saturating_sub(encoded_len(&record));
             records.push(record);
@@ -57,7 +78,7 @@ impl<D: DetectorHooks> Engine<D> {
         }
         let limit = retransmit_limit(self.config.retransmit_mult, self.live_count());
         let mut misfits = 0;
-        let mut keys = std::mem::take(&mut self.buffers.keys);
+        let mut keys = std::mem::take(&mut self.outbox.buffers.keys);
         keys.extend(self.gossip_queue.in_send_order().take(PIGGYBACK_MAX));
         for key in keys.drain(..) {
             let Some(record) = self.record_of(key) else {
@@ -77,13 +98,13 @@ impl<D: DetectorHooks> Engine<D> {
                 self.gossip_queue.mark_sent(key, limit);
             }
         }
-        self.buffers.keys = keys;
+        self.outbox.buffers.keys = keys;
         records
     }
 
     /// One record for a datagram without gossip.
     pub(super) fn single_record(&mut self, record: Record) -> Vec<Record> {
-        let mut records = std::mem::take(&mut self.buffers.records);
+        let mut records = std::mem::take(&mut self.outbox.buffers.records);
         records.push(record);
         records
     }
@@ -140,21 +161,21 @@ impl<D: DetectorHooks> Engine<D> {
 
     /// Sends a datagram and gives its size.
     pub(super) fn send(&mut self, addr: SocketAddr, to: u64, payload: Payload) -> usize {
-        self.datagram_counter += 1;
+        self.outbox.counter += 1;
         #[cfg(feature = "sim")]
         self.note_sent(&payload);
         let origin = Origin {
             from: self.local.key,
             epoch: self.local.epoch,
-            counter: self.datagram_counter,
+            counter: self.outbox.counter,
         };
         let to = short_instance_key(to);
-        let mut datagram = self.buffers.take_datagram();
+        let mut datagram = self.outbox.buffers.take_datagram();
         let message = Message { to, payload };
         self.envelope
             .seal(origin, &mut datagram, |out| message.encode(out));
         if let Some(updates) = message.payload.into_updates() {
-            self.buffers.recycle_records(updates);
+            self.outbox.buffers.recycle_records(updates);
         }
         debug_assert!(
             datagram.len() <= self.config.datagram_bytes_max,
@@ -169,7 +190,7 @@ impl<D: DetectorHooks> Engine<D> {
     pub(super) fn send_raw(&mut self, addr: SocketAddr, datagram: Vec<u8>) {
         self.stats.sent += 1;
         self.stats.sent_bytes += datagram.len() as u64;
-        self.transmits.push((addr, datagram));
+        self.outbox.transmits.push((addr, datagram));
     }
 
     /// Up to `count` different live members of those that are `wanted`, at random.

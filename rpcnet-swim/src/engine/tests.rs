@@ -215,7 +215,7 @@ fn a_suspect_is_sent_its_suspicion_and_no_other_gossip() {
         }
         for _ in 0..99 {
             engine.start_probe(Time::ZERO, key("y"));
-            engine.probe_rounds.clear();
+            engine.probes.rounds.clear();
         }
         let is_news = engine.gossip_queue.contains(key("x"));
         assert_eq!(is_news, !spent, "pings of one that is {claim:?}");

@@ -180,7 +180,8 @@ fn run(engine: &mut Engine<Varied>, until: Time) {
 fn probed(engine: &Engine<Varied>, name: &str) -> bool {
     let key = name_key(name);
     engine
-        .probe_rounds
+        .probes
+        .rounds
         .as_slice()
         .iter()
         .any(|round| round.key == key)
@@ -215,7 +216,7 @@ fn shows(rule: Rule, detector: Varied) -> bool {
         Rule::SecondPing => {
             engine.start_probe(at(0), key);
             while engine.poll_transmit().is_some() {}
-            engine.on_probe_round_timer(at(500), engine.probe_rounds.as_slice()[0].seq);
+            engine.on_probe_round_timer(at(500), engine.probes.rounds.as_slice()[0].seq);
             std::iter::from_fn(|| engine.poll_transmit()).any(|(to, _)| to == addr(2))
         }
         Rule::BackToBack => {
@@ -226,9 +227,16 @@ fn shows(rule: Rule, detector: Varied) -> bool {
             // Of four members the round robin probes none twice in four turns.
             let mut probed = Vec::new();
             for turn in 0..4 {
-                engine.probe_rounds.clear();
+                engine.probes.rounds.clear();
                 engine.on_probe_timer(at(500 * turn));
-                probed.extend(engine.probe_rounds.as_slice().iter().map(|round| round.key));
+                probed.extend(
+                    engine
+                        .probes
+                        .rounds
+                        .as_slice()
+                        .iter()
+                        .map(|round| round.key),
+                );
             }
             let asked = probed.len();
             probed.sort_unstable();
@@ -268,7 +276,7 @@ fn shows(rule: Rule, detector: Varied) -> bool {
         }
         Rule::Slowness => {
             engine.start_probe(at(0), key);
-            let seq = engine.probe_rounds.as_slice()[0].seq;
+            let seq = engine.probes.rounds.as_slice()[0].seq;
             run(&mut engine, at(1_900));
             engine.on_ack(at(1_900), key, seq, true);
             engine.stats.late_answers > 0
@@ -319,9 +327,9 @@ fn a_round_counts_if_as_many_helpers_witness_it_as_are_needed() {
         let mut engine = engine(detector);
         let key = name_key("x");
         engine.start_probe(at(0), key);
-        let seq = engine.probe_rounds.as_slice()[0].seq;
+        let seq = engine.probes.rounds.as_slice()[0].seq;
         engine.on_probe_round_timer(at(500), seq);
-        let helpers = engine.probe_rounds.as_slice()[0].helpers();
+        let helpers = engine.probes.rounds.as_slice()[0].helpers();
         assert_eq!(helpers.len(), 3);
         for helper in &helpers[..nacks] {
             engine.on_nack(*helper, seq, key);
@@ -365,5 +373,5 @@ fn a_liar_nacks_at_once() {
     };
     helper.on_ping_req(at(0), sender, 7, target);
     assert_eq!(helper.poll_transmit().map(|(to, _)| to), Some(addr(3)));
-    assert!(helper.poll_transmit().is_none() && helper.indirect_probes.len() == 0);
+    assert!(helper.poll_transmit().is_none() && helper.probes.indirect.len() == 0);
 }

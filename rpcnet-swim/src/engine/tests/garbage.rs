@@ -165,8 +165,8 @@ proptest! {
             }
             while engine.poll_event().is_some() {}
             prop_assert!(engine.table.len() < 5, "there are four other names");
-            prop_assert!(engine.probe_rounds.as_slice().len() <= PROBE_ROUNDS_MAX);
-            prop_assert!(engine.indirect_probes.len() <= INDIRECT_PROBES_MAX);
+            prop_assert!(engine.probes.rounds.as_slice().len() <= PROBE_ROUNDS_MAX);
+            prop_assert!(engine.probes.indirect.len() <= INDIRECT_PROBES_MAX);
             prop_assert!(engine.gossip_queue.len() <= QUEUE_LEN_MAX.min(6));
             let live = engine.members().filter(|m| m.state.is_live()).count();
             prop_assert_eq!(engine.live_count(), live + 1);

@@ -28,7 +28,9 @@ impl<D: DetectorHooks> Engine<D> {
 
     /// Queues a datagram of so many bytes.
     pub(crate) fn plant_datagram(&mut self, bytes: usize) {
-        self.transmits.push((self.local.addr, vec![0; bytes]));
+        self.outbox
+            .transmits
+            .push((self.local.addr, vec![0; bytes]));
     }
 
     /// Removes members, missing or not.
