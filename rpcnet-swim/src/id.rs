@@ -62,10 +62,10 @@ pub(crate) fn instance_key(key: u64, epoch: u64) -> u64 {
 
 /// Half of an instance key, as it is on the wire: a datagram that goes astray matches its receiver
 /// with a chance of one in four billion.
-pub(crate) fn short_instance_key(life: u64) -> u32 {
-    match life {
+pub(crate) fn short_instance_key(instance: u64) -> u32 {
+    match instance {
         0 => 0,
-        _ => (life as u32).max(1),
+        _ => (instance as u32).max(1),
     }
 }
 

@@ -23,7 +23,7 @@ fn restart_under_the_same_name_takes_over_at_once() {
     assert_eq!(
         count(&cluster, &others, failed("n4")),
         9,
-        "each saw the old life end"
+        "each saw the old instance end"
     );
     // The same with a clock that was set back: its former instance must be found gone first.
     cluster.restart_with_epoch(4, before - 1_000_000);

@@ -42,7 +42,7 @@ fn a_slow_member_is_told_from_a_failed_one() {
             took.expect("all find it slow")
         );
         cluster.run_for(secs(60));
-        // By its own word too, so those who have not asked it for long know.
+        // Reported by itself too, so members that have not probed it for long know.
         assert!(cluster.engine(slow).unwrap().local_member().slow);
         let id = cluster.view_of(0, slow).unwrap().id;
         let said = others.iter().filter_map(|n| {

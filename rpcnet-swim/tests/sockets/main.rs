@@ -218,7 +218,7 @@ async fn tags_change_and_spread_and_have_a_limit() {
 
     nodes[2].set_draining(true);
     let drains = |n: &ClusterMembership| n.members().iter().any(|m| m.draining);
-    until("all know who drains", || nodes.iter().all(drains)).await;
+    until("all know which nodes drain", || nodes.iter().all(drains)).await;
 }
 
 /// A process that is stopped hears nothing and its clock goes on: here by blocking its runtime.

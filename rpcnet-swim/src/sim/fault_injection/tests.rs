@@ -266,7 +266,7 @@ fn a_failure_of_a_former_instance_is_not_one_of_a_healthy_node() {
         .iter()
         .filter(|t| t.to == MemberState::Failed)
         .collect();
-    assert_eq!(failed.len(), 7, "the former life, in every view");
+    assert_eq!(failed.len(), 7, "the former instance, in every view");
     assert!(failed.iter().all(|t| !t.subject_healthy));
 }
 
