@@ -5,8 +5,8 @@
 //! cargo run -p rpcnet-swim --example members -- b 127.0.0.1:7002 127.0.0.1:7001
 //! ```
 //!
-//! The first argument is the node's name, the second the address to bind, the others are seeds. Ctrl-C
-//! leaves. Without arguments, two nodes in this process join and leave.
+//! The first argument is the node's name, the second the address to bind, the others are seeds.
+//! Ctrl-C leaves. Without arguments, two nodes in this process join and leave.
 
 use std::error::Error;
 

@@ -10,8 +10,8 @@ pub(crate) fn tags_bytes_max(name: &str) -> usize {
 /// [`MAX_TAGS_BYTES`], since both have to fit one datagram.
 pub const MAX_NAME_BYTES: usize = 253;
 
-/// Most bytes that a name and its tags, encoded, take together: a record with them fits the smallest
-/// datagram in every message.
+/// Most bytes that a name and its tags, encoded, take together: a record with them fits the
+/// smallest datagram in every message.
 const MAX_NAME_AND_TAGS_BYTES: usize = 63 + MAX_TAGS_BYTES;
 
 /// Most bytes that a node's tags may take, encoded: a byte of length before each key and value.

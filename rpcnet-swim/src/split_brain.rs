@@ -16,7 +16,7 @@ use crate::tags::Tags;
 ///
 /// | policy | who serves | safe |
 /// |---|---|---|
-/// | [`keep_majority`](Self::keep_majority) | a majority, or the half with the smallest name | always |
+/// | [`keep_majority`](Self::keep_majority) | a majority, or a half with the smallest name | always |
 /// | [`static_quorum`](Self::static_quorum) | `n` or more | if there never are 2 `n` members |
 /// | [`keep_oldest`](Self::keep_oldest) | the side that reaches the oldest member | always |
 ///

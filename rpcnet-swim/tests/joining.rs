@@ -122,8 +122,8 @@ fn a_newcomer_s_view_is_complete_when_it_knows_every_member() {
     }
 }
 
-/// Nodes that start together see each other's views grow: a complete one knows all members but those
-/// that were let in at the same moment.
+/// Nodes that start together see each other's views grow: a complete one knows all members but
+/// those that were let in at the same moment.
 #[test]
 fn nodes_that_start_together_are_complete_soon() {
     let mut cluster = Cluster::bootstrap(5, 20, ClusterConfig::lan());

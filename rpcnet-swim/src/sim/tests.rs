@@ -15,7 +15,7 @@
 //! | a view and its hash agree | an incarnation changed beside the hash | `ViewHashMismatch` |
 //! | every failure is known everywhere | a stopped observer; no probes | `UndetectedCrash` |
 //! | at most one side serves | a node forgets the other side | `BothSidesServe` |
-//! | every member is live in another view | all hold one failed, none speaks | `UndiscoveredMember` |
+//! | every member is live in another view | all hold one failed | `UndiscoveredMember` |
 //! | views are equal in the end | forged tags in all views; in one | `NotConverged` |
 
 use std::time::Duration;

@@ -14,7 +14,8 @@ pub struct Transition {
     pub subject: u32,
     /// The new state.
     pub to: MemberState,
-    /// Whether the observer was healthy at this moment, as by [`Cluster::is_healthy`](super::Cluster::is_healthy).
+    /// Whether the observer was healthy at this moment, as by
+    /// [`Cluster::is_healthy`](super::Cluster::is_healthy).
     pub observer_healthy: bool,
     /// Whether the subject was healthy. A former instance of the node in that slot was not: it is
     /// down.
