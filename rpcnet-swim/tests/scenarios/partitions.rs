@@ -145,7 +145,11 @@ fn a_failed_member_is_expected_for_a_bounded_time() {
     assert_eq!(expected(&cluster), (6, 6));
     cluster.leave(5);
     cluster.run_for(secs(10));
-    assert_eq!(expected(&cluster), (5, 5), "a member that left does not count");
+    assert_eq!(
+        expected(&cluster),
+        (5, 5),
+        "a member that left does not count"
+    );
     cluster.crash(4);
     cluster.run_for(secs(30));
     assert_eq!(expected(&cluster), (4, 5), "it may be a split");
