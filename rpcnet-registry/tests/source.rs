@@ -11,7 +11,7 @@ use std::{
 use futures::executor::block_on;
 use rpcnet_registry::{
     ClusterEvent, Events, LoadBalancingStrategy, Membership, NodeId, NodeInfo, NodeRegistry,
-    Observer, SelectError, SourceState, StaticMembership, Watch, WorkerRegistry,
+    NodeState, Observer, SelectError, SourceState, StaticMembership, Watch, WorkerRegistry,
 };
 use rpcnet_swim::{ClusterConfig, ClusterMembership};
 use tokio::time::timeout;
@@ -131,6 +131,32 @@ fn a_source_that_restarts_reports_no_node_as_left() {
     // Live, what it lists no more has left.
     observer.on_snapshot(vec![node("a")]);
     assert!(events.try_recv().is_some_and(|event| has_left(&event)));
+}
+
+#[test]
+fn changes_that_happened_together_are_in_the_snapshot_before_the_first_event() {
+    let membership = ManualMembership::default();
+    let nodes = NodeRegistry::new(membership.clone());
+    block_on(nodes.start());
+    let observer = membership.0.lock().unwrap().clone().expect("it is watched");
+    let node = |name| NodeInfo::new(NodeId::new(name, 1), ([127, 0, 0, 1], 7000).into());
+    observer.on_snapshot(vec![node("a")]);
+    let mut events = nodes.subscribe();
+    let joined = |name| ClusterEvent::NodeJoined(Arc::new(node(name)));
+    let left = ClusterEvent::NodeLeft(Arc::new(node("a")));
+    observer.on_events(vec![joined("b"), left, joined("c")]);
+    let snapshot = nodes.snapshot();
+    assert!(snapshot.node("b").is_some() && snapshot.node("c").is_some());
+    assert_eq!(
+        snapshot.node("a").map(|node| node.state),
+        Some(NodeState::Left)
+    );
+    let names: Vec<_> = std::iter::from_fn(|| events.try_recv())
+        .filter_map(|event| event.node().map(|node| node.id.name.to_string()))
+        .collect();
+    assert_eq!(names, ["b", "a", "c"]);
+    observer.on_events(Vec::new());
+    assert_eq!(nodes.snapshot().generation(), snapshot.generation());
 }
 
 #[test]

@@ -188,7 +188,7 @@ async fn the_registries_know_every_member_when_join_returns() {
 }
 
 #[tokio::test]
-async fn a_registry_that_is_gone_is_told_nothing() {
+async fn a_dropped_registry_gets_no_more_events() {
     let me = node("me", None).await;
     let nodes = NodeRegistry::new(me.clone());
     nodes.start().await;

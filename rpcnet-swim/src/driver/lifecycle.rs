@@ -54,3 +54,41 @@ impl DriverState {
             || is_futile
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn join_waits_for_a_complete_view_or_for_an_end() {
+        use Lifecycle::{Complete, Joined, Joining, Leaving, Left, Stopped, Superseded};
+        let left = Left { acknowledged: 2 };
+        for (lifecycle, settles, settles_without_route) in [
+            (Joining, false, true),
+            (Joined, false, false),
+            (Complete, true, true),
+            (Superseded, true, true),
+            (Leaving, false, true),
+            (left, true, true),
+            (Stopped, true, true),
+        ] {
+            let state = |seeds_unreachable| DriverState {
+                lifecycle,
+                seeds_unreachable,
+            };
+            assert_eq!(state(false).settles_join(), settles, "{lifecycle:?}");
+            assert_eq!(
+                state(true).settles_join(),
+                settles_without_route,
+                "{lifecycle:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_node_is_over_once_its_driver_has_ended() {
+        let is_over = |lifecycle: Lifecycle| lifecycle.is_over();
+        assert!(is_over(Lifecycle::Left { acknowledged: 0 }) && is_over(Lifecycle::Stopped));
+        assert!(!is_over(Lifecycle::Leaving) && !is_over(Lifecycle::Superseded));
+    }
+}
