@@ -1,7 +1,7 @@
 //! Retry policy: decisions after a failed attempt, bookkeeping of attempts, backoff with jitter.
 //!
-//! What an error means for a retry is the caller's to say, as a [`RetryDecision`] and a
-//! [`RetryKind`]; [`RetryState`] goes by that.
+//! The caller decides what an error means, as a [`RetryDecision`] and a [`RetryKind`];
+//! [`RetryState`] goes by that.
 //!
 //! ```
 //! use std::time::Duration;
@@ -47,7 +47,7 @@ pub enum RetryDecision {
     AnyWorker,
 }
 
-/// What a retry means to the cluster.
+/// Kind of a retry: its effect on the cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RetryKind {
     /// Transparent retry (gRPC A6): the failed attempt was not processed, so nothing is done twice.

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::{
     ClusterClientConfig, MethodPolicy, WorkerCallOptions, idempotency_keys::IdempotencyKeys,
-    options::DeadlineChoice, workers::ProbeMode,
+    options::DeadlineChoice,
 };
 
 /// The settings of a client, which the plan of each call is made of.
@@ -224,7 +224,17 @@ impl CallPlan<'_> {
     }
 }
 
-/// The deadline of an attempt.
+/// When a call probes a worker that refused its method.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum ProbeMode {
+    Never,
+    /// If the worker still refuses, another attempt follows.
+    WhenDue,
+    /// If the worker still refuses, the call fails.
+    WhenOverdue,
+}
+
+/// Deadline of an attempt.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct AttemptDeadline {
     pub(super) at: Option<Instant>,
@@ -250,6 +260,110 @@ impl AttemptDeadline {
                 is_attempt_timeout: true,
             },
             (deadline, _) => Self::for_call(deadline),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use rpcnet_transport::{DevCa, Endpoint, MemoryNetwork, TransportConfig};
+
+    use super::*;
+
+    fn endpoint() -> Endpoint {
+        let any = (Ipv4Addr::UNSPECIFIED, 0).into();
+        let tls = DevCa::new("plans").issue("caller").expect("a node name");
+        let bound = MemoryNetwork::new().bind(any, TransportConfig::default(), tls);
+        bound.expect("a free address")
+    }
+
+    fn seconds(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    /// Time that the plan leaves for the call.
+    fn timeout(plan: &CallPlan<'_>) -> Option<Duration> {
+        plan.deadline.map(|end| end - plan.started_at)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn options_win_over_the_method_and_the_method_over_the_config() {
+        let policy = MethodPolicy::new()
+            .with_timeout(seconds(20))
+            .with_attempt_timeout(seconds(2))
+            .with_application_errors_as_failures(true)
+            .with_idempotent(true);
+        let config = ClusterClientConfig::new(endpoint())
+            .with_timeout(seconds(30))
+            .with_attempt_timeout(seconds(3))
+            .with_method("charge", policy);
+        let settings = CallSettings::new(config);
+        let (none, own) = (
+            WorkerCallOptions::new(),
+            WorkerCallOptions::new()
+                .with_timeout(seconds(10))
+                .with_attempt_timeout(seconds(1))
+                .with_application_errors_as_failures(false),
+        );
+        for (method, options, call, attempt, errors_fail) in [
+            ("other", none.with_idempotent(true), 30, 3, false),
+            ("charge", none, 20, 2, true),
+            ("charge", own, 10, 1, false),
+        ] {
+            let plan = settings.unary_plan(method, &options);
+            assert_eq!(timeout(&plan), Some(seconds(call)), "{method}");
+            assert_eq!(plan.attempt_timeout, Some(seconds(attempt)), "{method}");
+            assert_eq!(plan.application_errors_fail, errors_fail, "{method}");
+        }
+        // A call that may not be repeated has no timeout of its attempts.
+        let plan = settings.unary_plan("other", &none);
+        assert!(!plan.repeatable && plan.attempt_timeout.is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stream_has_no_deadline_of_the_client_and_no_hedges() {
+        let hedging = Hedging::after(seconds(1));
+        let config = ClusterClientConfig::new(endpoint()).with_hedging("feed", hedging);
+        let settings = CallSettings::new(config);
+        let unary = settings.unary_plan("feed", &WorkerCallOptions::new());
+        assert!(unary.deadline.is_some() && unary.hedging.is_some());
+        let stream = settings.stream_plan("feed", &WorkerCallOptions::new());
+        assert!(stream.deadline.is_none() && stream.hedging.is_none() && stream.is_stream);
+        let within = WorkerCallOptions::new().with_timeout(seconds(5));
+        let stream = settings.stream_plan("feed", &within);
+        assert_eq!(timeout(&stream), Some(seconds(5)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn only_plain_calls_that_are_in_time_fit_the_quick_path() {
+        let config = ClusterClientConfig::new(endpoint());
+        let settings = CallSettings::new(config);
+        let options = WorkerCallOptions::new();
+        let fits = |options| settings.unary_plan("any", &options).fits_quick_path();
+        assert!(fits(options) && fits(options.with_idempotent(true)));
+        assert!(!fits(options.with_idempotency_key(7)));
+        assert!(!fits(options.with_hedging(Hedging::after(seconds(1)))));
+        assert!(!fits(options.with_timeout(Duration::ZERO)));
+        let attempt_timeout = options.with_attempt_timeout(seconds(1));
+        assert!(fits(attempt_timeout), "it may not be repeated");
+        assert!(!fits(attempt_timeout.with_idempotent(true)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_attempt_ends_with_its_timeout_or_the_deadline_of_the_call() {
+        let config = ClusterClientConfig::new(endpoint());
+        let settings = CallSettings::new(config);
+        let options = WorkerCallOptions::new()
+            .with_idempotent(true)
+            .with_timeout(seconds(10))
+            .with_attempt_timeout(seconds(4));
+        let plan = settings.unary_plan("any", &options);
+        for (after, end, is_attempt_timeout) in [(0, 4, true), (5, 9, true), (7, 10, false)] {
+            let deadline = AttemptDeadline::for_attempt(&plan, plan.started_at + seconds(after));
+            assert_eq!(deadline.at, Some(plan.started_at + seconds(end)));
+            assert_eq!(deadline.is_attempt_timeout, is_attempt_timeout);
         }
     }
 }

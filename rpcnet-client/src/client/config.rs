@@ -5,7 +5,7 @@ use std::{collections::HashMap, num::NonZeroUsize, sync::Arc, time::Duration};
 use rpcnet_balance::{Hedging, RetryBudget};
 use rpcnet_transport::Endpoint;
 
-use super::{MethodPolicy, retry_control::SharedRetryBudget};
+use super::{MethodPolicy, shared_retry_budget::SharedRetryBudget};
 
 /// Settings of a [`ClusterClient`](super::ClusterClient).
 #[derive(Debug, Clone)]
@@ -134,7 +134,7 @@ impl ClusterClientConfig {
     /// preferred for how quickly it does so: for methods whose errors mean that the worker is
     /// broken. The call is not tried again either way.
     ///
-    /// What a worker refuses before its handler runs counts neither as served nor as a failure. A
+    /// A refusal before the handler runs counts neither as served nor as a failure. A
     /// handler that panicked and [`Code::Internal`](rpcnet_transport::Code::Internal) are failures
     /// in any case.
     #[must_use]

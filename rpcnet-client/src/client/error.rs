@@ -382,7 +382,7 @@ mod tests {
     }
 
     #[test]
-    fn a_chain_of_errors_tells_each_thing_once() {
+    fn a_chain_of_errors_says_each_thing_once() {
         let head = "w1 at 10.0.0.1:7000 (first, 3ms)";
         let refused = failed(rpc(Code::Overloaded, "9 calls wait"));
         assert_eq!(
@@ -423,7 +423,7 @@ mod tests {
     }
 
     #[test]
-    fn a_deadline_is_told_once() {
+    fn a_deadline_is_said_once() {
         let late = |message| ClusterError::DeadlineExceeded {
             attempts: vec![
                 attempt(rpc(Code::Overloaded, "9 calls wait")),

@@ -16,6 +16,7 @@ mod outcome;
 mod quorum;
 mod retry_control;
 mod retry_decision;
+mod shared_retry_budget;
 mod stats;
 mod status;
 mod streams;
@@ -51,7 +52,7 @@ use self::{
 /// Client of a cluster: selects a worker by tags and load, connects, calls, and retries on another
 /// worker when that is safe.
 ///
-/// What happens to a call:
+/// Steps of a call:
 /// - **Selection.** A worker is [selected](WorkerRegistry::select). Workers that cannot be
 ///   connected to, that fail more often than others, or that say on their connections that they
 ///   drain, are passed over if there are others. The call counts as in flight until it ends or is

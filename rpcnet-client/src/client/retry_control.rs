@@ -1,14 +1,13 @@
-//! Retry control: the retry budget that clients share, backoff, counts of attempts.
+//! Retry control: retry budget, backoff and counters of a client.
 
 use std::sync::Arc;
 
-use rpcnet_balance::{
-    RetryBudget, Time,
-    retry::{RetryBackoff, RetryKind},
-};
-use tokio::time::Instant;
+use rpcnet_balance::retry::{RetryBackoff, RetryKind};
 
-use super::{ClusterClientConfig, idempotency_keys::random, stats::CallCounters};
+use super::{
+    ClusterClientConfig, idempotency_keys::random, shared_retry_budget::SharedRetryBudget,
+    stats::CallCounters,
+};
 
 /// Limits and counters of the attempts of all calls of a client.
 pub(super) struct RetryControl {
@@ -30,7 +29,7 @@ impl RetryControl {
 
     pub(super) fn on_call_succeeded(&self) {
         if let Some(budget) = &self.budget {
-            budget.tokens.deposit();
+            budget.deposit();
         }
     }
 
@@ -45,12 +44,12 @@ impl RetryControl {
 
     /// Takes the token of an extra attempt, which starts now, out of the budget.
     pub(super) fn withdraw(&self) -> bool {
-        self.ask_budget(|budget| budget.tokens.withdraw(budget.now()))
+        self.ask_budget(SharedRetryBudget::withdraw)
     }
 
     /// Whether the budget has a token.
     pub(super) fn has_budget(&self) -> bool {
-        self.ask_budget(|budget| budget.tokens.level(budget.now()) >= 1.0)
+        self.ask_budget(SharedRetryBudget::has_token)
     }
 
     fn ask_budget(&self, ask: impl FnOnce(&SharedRetryBudget) -> bool) -> bool {
@@ -59,25 +58,5 @@ impl RetryControl {
             self.counters.budget_refusals.add_one();
         }
         is_allowed
-    }
-}
-
-/// A retry budget with a clock, for all clients that share it.
-#[derive(Debug)]
-pub(super) struct SharedRetryBudget {
-    tokens: RetryBudget,
-    started_at: Instant,
-}
-
-impl SharedRetryBudget {
-    pub(super) fn new(tokens: RetryBudget) -> Self {
-        Self {
-            tokens,
-            started_at: Instant::now(),
-        }
-    }
-
-    fn now(&self) -> Time {
-        Time::from(self.started_at.elapsed())
     }
 }

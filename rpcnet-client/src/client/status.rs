@@ -27,7 +27,7 @@ mod tests {
     use super::{super::StopReason, *};
 
     #[test]
-    fn what_the_worker_answered_is_passed_on_and_the_rest_is_named() {
+    fn an_answer_is_passed_on_and_other_errors_get_a_code() {
         let answer = ClusterError::Rpc {
             error: RpcError::new(Code::App, Processed::Yes, "no such customer"),
             attempts: Vec::new(),

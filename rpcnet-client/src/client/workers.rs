@@ -10,7 +10,11 @@ use rpcnet_registry::{
 use rpcnet_transport::pool::PooledConnection;
 use tokio::time::Instant;
 
-use super::{ClusterClientConfig, call_plan::CallPlan, connections::WorkerConnections};
+use super::{
+    ClusterClientConfig,
+    call_plan::{CallPlan, ProbeMode},
+    connections::WorkerConnections,
+};
 
 /// The workers of a client: who can be selected, the connections to them, and which methods they
 /// refused.
@@ -34,16 +38,6 @@ pub(super) enum Destination<'a> {
     Matching(Option<&'a str>),
     /// This one alone.
     Only(&'a Candidate),
-}
-
-/// When a call probes a worker that refused its method.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum ProbeMode {
-    Never,
-    /// If the worker still refuses, another attempt follows.
-    WhenDue,
-    /// If the worker still refuses, the call fails.
-    WhenOverdue,
 }
 
 impl Workers {

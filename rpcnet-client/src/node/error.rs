@@ -28,9 +28,9 @@ pub enum NodeError {
         "the cluster config names the node {configured:?}, and its certificate names it {certified:?}"
     )]
     NameMismatch {
-        /// As the config has it.
+        /// Name in the config.
         configured: String,
-        /// As the certificate has it.
+        /// Name in the certificate.
         certified: String,
     },
     /// Both a strategy and a balancer were given. The caller's to fix.

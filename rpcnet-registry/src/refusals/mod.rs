@@ -15,7 +15,7 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use rpcnet_balance::Time;
 
-use self::unreadable_requests::UnreadableRequests;
+use self::unreadable_requests::{UnreadableRequests, is_unchanged};
 use crate::{NodeInfo, WorkerRegistry};
 
 /// Memory of the workers that refused a method before running it, as calls found out.
@@ -280,12 +280,6 @@ impl WorkerRegistry {
         self.node(&known.id.name)
             .is_some_and(|node| !node.state.is_gone() && is_unchanged(&node, known))
     }
-}
-
-/// Whether both are the same process, at the same address and with the same tags.
-fn is_unchanged(one: &NodeInfo, other: &NodeInfo) -> bool {
-    std::ptr::eq(one, other)
-        || (&one.id, one.addr, &one.tags) == (&other.id, other.addr, &other.tags)
 }
 
 /// How long a worker is passed over for a method at first. Doubled with each probe that it refuses.

@@ -10,7 +10,6 @@ use std::{
 
 use parking_lot::{Mutex, RwLock};
 
-use super::is_unchanged;
 use crate::NodeInfo;
 
 /// Counters of requests in a row that a worker could not read, by method.
@@ -135,6 +134,12 @@ impl UnreadableStreak {
             is_served_elsewhere: false,
         }
     }
+}
+
+/// Whether both are the same process, at the same address and with the same tags.
+pub(super) fn is_unchanged(one: &NodeInfo, other: &NodeInfo) -> bool {
+    std::ptr::eq(one, other)
+        || (&one.id, one.addr, &one.tags) == (&other.id, other.addr, &other.tags)
 }
 
 /// Requests in a row that are enough.

@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 use super::{PoolTarget, TargetId};
 use crate::CloseReason;
 
-/// What a [`ConnectionPool`](super::ConnectionPool) asks about the processes of its targets, and
-/// reports about the connections to them.
+/// Listener of a [`ConnectionPool`](super::ConnectionPool): answers which processes its targets
+/// have, and hears what becomes of the connections to them.
 ///
 /// Every method has a default, which suits targets that are never replaced. None may wait, nor call
 /// the pool: some are called while it holds its lock.

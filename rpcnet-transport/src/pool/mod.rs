@@ -64,6 +64,7 @@ pub use self::{
 use self::{
     connection_table::ConnectionTable,
     process_state::has_moved,
+    target::target_gone_error,
     target_connections::{Route, TargetConnections},
 };
 use crate::{CloseReason, ConnectError, ConnectionEvent, Endpoint, RpcClient};
@@ -77,7 +78,7 @@ pub struct ConnectionPool<C = ()> {
     shared: Arc<PoolShared<C>>,
 }
 
-/// What the tasks of a pool share with it.
+/// State that the tasks of a pool share with it.
 struct PoolShared<C> {
     id: u64,
     endpoint: Endpoint,
@@ -432,13 +433,6 @@ impl<C: Clone + Send + Sync + 'static> PoolShared<C> {
             target.addr = addr;
         }
         target
-    }
-}
-
-fn target_gone_error(addr: SocketAddr) -> ConnectError {
-    ConnectError::Refused {
-        addr,
-        reason: "the node is gone from this address".to_owned(),
     }
 }
 

@@ -3,6 +3,7 @@
 use std::{net::SocketAddr, sync::Arc};
 
 use super::CachedConnection;
+use crate::ConnectError;
 
 /// A server that a [`ConnectionPool`](super::ConnectionPool) connects to.
 ///
@@ -88,8 +89,16 @@ impl<C> PoolTarget<C> {
         &self.name
     }
 
-    /// What the user of the pool keeps with the target.
+    /// Context that the user of the pool keeps with the target.
     pub fn context(&self) -> &C {
         &self.context
+    }
+}
+
+/// Error of a connection to a process that has ended or moved.
+pub(super) fn target_gone_error(addr: SocketAddr) -> ConnectError {
+    ConnectError::Refused {
+        addr,
+        reason: "the node is gone from this address".to_owned(),
     }
 }

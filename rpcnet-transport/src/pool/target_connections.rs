@@ -18,7 +18,7 @@ use tokio::{
     time::Instant,
 };
 
-use super::{CachedConnection, TargetId, target_gone_error};
+use super::{CachedConnection, TargetId, target::target_gone_error};
 use crate::{ConnectError, Endpoint, RpcClient};
 
 /// The connections to one process at one address: at least one, made or being made.

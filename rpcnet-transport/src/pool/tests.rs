@@ -21,7 +21,7 @@ use crate::{Code, DevCa, MemoryNetwork, Router, RpcError, RpcServer, TransportCo
 
 static CA: LazyLock<DevCa> = LazyLock::new(|| DevCa::new("pool"));
 
-/// What a test says about processes, and what the pool reported.
+/// Processes as a test sets them, and the reports of the pool.
 #[derive(Default)]
 struct Directory {
     processes: Mutex<HashMap<String, (u64, SocketAddr, ProcessState)>>,
