@@ -39,13 +39,16 @@ impl Executor {
     /// The quick path is the first attempt of a call that waits for no connection, has no timeout
     /// of its attempts, no hedges and no idempotency key: its future is all that it needs. What the
     /// other calls need, and those whose first attempt fails, is on the heap.
+    #[allow(
+        clippy::manual_async_fn,
+        reason = "an `async fn` would hold its arguments twice, which costs each call time"
+    )]
     pub(super) fn execute<'s, O: Operation>(
         &'s self,
         plan: impl FnOnce() -> CallPlan<'s>,
         target: CallTarget<'_, '_>,
         operation: O,
     ) -> impl Future<Output = Result<(O::Reply, Worker), ClusterError>> {
-        // An `async fn` would hold its arguments twice, which costs each call space and time.
         async move {
             // Before a worker is picked, so that no failure between the two is missed.
             self.workers.follow();
