@@ -1,4 +1,4 @@
-//! What a call through the whole stack costs, and what of that is not the transport's.
+//! Benchmarks of calls through the whole stack, beside calls on a bare connection.
 
 use std::{hint::black_box, time::Duration};
 

@@ -63,7 +63,7 @@ async fn a_call_in_flight_ends_at_the_old_address() {
 
 #[tokio::test(start_paused = true)]
 async fn the_error_names_the_address_that_was_tried() {
-    let cluster = TestCluster::in_memory(turns(), HealthConfig::new(), |config| {
+    let cluster = TestCluster::in_memory(round_robin(), HealthConfig::new(), |config| {
         config.with_connect_timeout(Duration::from_millis(200))
     })
     .await;
@@ -91,7 +91,7 @@ async fn the_error_names_the_address_that_was_tried() {
 async fn connecting_to_a_former_address_is_cancelled() {
     let cluster =
         Arc::new(TestCluster::with(|config| config.with_connect_timeout(TEST_TIMEOUT * 2)).await);
-    let _socket = cluster.silent("red");
+    let _socket = cluster.silent_worker("red");
     let call = {
         let cluster = Arc::clone(&cluster);
         tokio::spawn(async move { cluster.call("who").await })

@@ -5,14 +5,14 @@ use rpcnet_client::{MethodPolicy, RetryBudget};
 use super::*;
 
 /// So many extra attempts and no more.
-fn only(attempts: f64) -> RetryBudget {
+fn tokens(attempts: f64) -> RetryBudget {
     RetryBudget::new()
         .with_cap(attempts)
         .with_ratio(0.0)
         .with_reserve_per_s(0.0)
 }
 
-fn nap() -> Duration {
+fn short_wait() -> Duration {
     Duration::from_millis(1)
 }
 
@@ -20,11 +20,11 @@ fn nap() -> Duration {
 async fn refusals_use_retry_budget_and_an_empty_one_ends_the_call() {
     let cluster = TestCluster::with(|config| {
         config
-            .with_retry_budget(only(3.0))
-            .with_backoff(nap(), nap())
+            .with_retry_budget(tokens(3.0))
+            .with_backoff(short_wait(), short_wait())
     })
     .await;
-    let (router, runs) = failing(Status::overloaded("too much to do"));
+    let (router, runs) = failing_router(Status::overloaded("too much to do"));
     let _servers = [
         cluster.worker("red", router.clone()),
         cluster.worker("blue", router),
@@ -54,9 +54,9 @@ async fn refusals_use_retry_budget_and_an_empty_one_ends_the_call() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_attempt_that_never_starts_uses_no_retry_budget() {
-    let cluster = TestCluster::with(|config| config.with_retry_budget(only(1.0))).await;
+    let cluster = TestCluster::with(|config| config.with_retry_budget(tokens(1.0))).await;
     let later = Status::overloaded("later").with_retry_after(4 * TEST_TIMEOUT);
-    let (router, _) = failing(later);
+    let (router, _) = failing_router(later);
     let _red = cluster.worker("red", router);
     for _ in 0..3 {
         // It has no time for another attempt.
@@ -70,7 +70,7 @@ async fn an_attempt_that_never_starts_uses_no_retry_budget() {
         _ = call => panic!("it waits"),
         () = until("it was refused", || cluster.client.stats().calls == 4 && cluster.in_flight("red") == 0) => {}
     }
-    let _blue = cluster.worker("blue", who("blue"));
+    let _blue = cluster.worker("blue", identify("blue"));
     // In turns, so one of two calls begins at red.
     while cluster.client.stats().retries_overloaded == 0 {
         let reply = cluster.call("who").await.expect("there is one for it");
@@ -81,12 +81,12 @@ async fn an_attempt_that_never_starts_uses_no_retry_budget() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn successful_calls_fill_the_retry_budget() {
-    let budget = only(1.0).with_ratio(1.0);
+    let budget = tokens(1.0).with_ratio(1.0);
     let cluster = TestCluster::with(|config| config.with_retry_budget(budget)).await;
-    let (router, _) = failing(Status::overloaded("too much to do"));
+    let (router, _) = failing_router(Status::overloaded("too much to do"));
     let _servers = [
         cluster.worker("red", router),
-        cluster.worker("blue", who("blue")),
+        cluster.worker("blue", identify("blue")),
     ];
     // In turns, so sooner or later each call begins at red: it takes what the one before has
     // brought.
@@ -101,11 +101,11 @@ async fn successful_calls_fill_the_retry_budget() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn transparent_retries_use_no_retry_budget() {
-    let cluster = TestCluster::with(|config| config.with_retry_budget(only(0.0))).await;
-    let (router, _) = failing(Status::new(Code::Unavailable, "not now").not_processed());
+    let cluster = TestCluster::with(|config| config.with_retry_budget(tokens(0.0))).await;
+    let (router, _) = failing_router(Status::new(Code::Unavailable, "not now").not_processed());
     let _servers = [
         cluster.worker("red", router),
-        cluster.worker("blue", who("blue")),
+        cluster.worker("blue", identify("blue")),
     ];
     for _ in 0..10 {
         let reply = cluster.call("who").await.expect("blue does it");
@@ -121,9 +121,13 @@ async fn transparent_retries_use_no_retry_budget() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_a_retry_budget_only_the_attempt_limit_holds() {
-    let cluster =
-        TestCluster::with(|config| config.without_retry_budget().with_backoff(nap(), nap())).await;
-    let (router, runs) = failing(Status::overloaded("too much to do"));
+    let cluster = TestCluster::with(|config| {
+        config
+            .without_retry_budget()
+            .with_backoff(short_wait(), short_wait())
+    })
+    .await;
+    let (router, runs) = failing_router(Status::overloaded("too much to do"));
     let _server = cluster.worker("red", router);
     for _ in 0..40 {
         let error = cluster.call("who").await.expect_err("always refused");
@@ -135,7 +139,7 @@ async fn without_a_retry_budget_only_the_attempt_limit_holds() {
 #[tokio::test(flavor = "multi_thread")]
 async fn do_not_retry_ends_the_call() {
     let cluster = TestCluster::new().await;
-    let (router, runs) = failing(Status::overloaded("not this one").do_not_retry());
+    let (router, runs) = failing_router(Status::overloaded("not this one").do_not_retry());
     let _servers = [
         cluster.worker("red", router.clone()),
         cluster.worker("blue", router),
@@ -160,7 +164,7 @@ async fn do_not_retry_ends_the_call() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_worker_with_the_earliest_retry_after_is_tried_first() {
     let cluster = TestCluster::with(|config| config.with_attempts_max(3)).await;
-    let refuse = |wait| failing(Status::overloaded("later").with_retry_after(wait));
+    let refuse = |wait| failing_router(Status::overloaded("later").with_retry_after(wait));
     let soon = Duration::from_millis(200);
     let (in_a_while, in_a_while_runs) = refuse(TEST_TIMEOUT / 2);
     let (soon_free, soon_runs) = refuse(soon);
@@ -183,16 +187,16 @@ async fn the_worker_with_the_earliest_retry_after_is_tried_first() {
 
 #[tokio::test(start_paused = true)]
 async fn an_attempt_timeout_leaves_time_for_another_worker() {
-    let cluster = TestCluster::in_memory(turns(), HealthConfig::new(), |config| {
+    let cluster = TestCluster::in_memory(round_robin(), HealthConfig::new(), |config| {
         let policy = MethodPolicy::new()
             .with_idempotent(true)
             .with_attempt_timeout(Duration::from_secs(2));
         config.with_method("who", policy)
     })
     .await;
-    let (router, runs) = hanging();
+    let (router, runs) = hanging_router();
     let red = cluster.worker("red", router);
-    let _blue = cluster.worker("blue", who("blue"));
+    let _blue = cluster.worker("blue", identify("blue"));
     // Until red has had a turn.
     while runs.load(SeqCst) == 0 {
         let reply = cluster.call("who").await.expect("blue does it");
@@ -249,7 +253,7 @@ async fn an_idempotent_call_is_retried_after_a_handler_panic() {
     let broken = Router::new().raw("who", |_, _| async { panic!("on purpose") });
     let _servers = [
         cluster.worker("red", broken),
-        cluster.worker("blue", who("blue")),
+        cluster.worker("blue", identify("blue")),
     ];
     for _ in 0..4 {
         let reply = cluster.call("who").await.expect("blue does it");

@@ -15,7 +15,7 @@ use super::*;
 #[tokio::test(flavor = "multi_thread")]
 async fn concurrent_first_calls_share_one_connection() {
     let cluster = Arc::new(TestCluster::new().await);
-    let server = cluster.worker("red", who("red"));
+    let server = cluster.worker("red", identify("red"));
     let calls: Vec<_> = (0..100)
         .map(|_| {
             let cluster = Arc::clone(&cluster);
@@ -33,7 +33,7 @@ async fn concurrent_first_calls_share_one_connection() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_connection_is_made_even_if_its_callers_time_out() {
     let cluster = TestCluster::new().await;
-    let _server = cluster.worker("red", who("red"));
+    let _server = cluster.worker("red", identify("red"));
     let impatient = WorkerCallOptions::new().with_timeout(Duration::from_micros(1));
     let error = cluster.call_with("who", impatient).await;
     let error = error.expect_err("no time for a handshake");
@@ -51,7 +51,7 @@ async fn a_connection_is_made_even_if_its_callers_time_out() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_dead_connection_is_replaced() {
     let cluster = TestCluster::new().await;
-    let server = cluster.worker("red", who("red"));
+    let server = cluster.worker("red", identify("red"));
     assert_eq!(cluster.call("who").await.expect("a reply"), "red 0");
     let addr = server.local_addr();
     server.shutdown(Duration::from_secs(1)).await;
@@ -62,7 +62,7 @@ async fn a_dead_connection_is_replaced() {
         again.is_some()
     })
     .await;
-    let _server = again.expect("an endpoint").serve(who("red"));
+    let _server = again.expect("an endpoint").serve(identify("red"));
     let reply = cluster.call("who").await.expect("a reply");
     assert!(reply.starts_with("red"), "{reply}");
     assert_eq!(cluster.handshakes(), 2);
@@ -73,7 +73,7 @@ async fn a_dead_connection_is_replaced() {
 async fn node_names_match_in_any_case_and_with_a_final_dot() {
     let cluster = TestCluster::new().await;
     let server = endpoint("red", loopback()).expect("a free port");
-    let server = server.serve(who("red"));
+    let server = server.serve(identify("red"));
     cluster.list("RED.", 1, server.local_addr());
     assert_eq!(cluster.call("who").await.expect("a reply"), "red 0");
 }
@@ -83,7 +83,7 @@ async fn a_certificate_of_another_node_is_refused() {
     let cluster = TestCluster::new().await;
     let impostor = endpoint("blue", loopback())
         .expect("a free port")
-        .serve(who("blue"));
+        .serve(identify("blue"));
     cluster.list("red", 1, impostor.local_addr());
     let options = WorkerCallOptions::new().with_attempts_max(2);
     let error = cluster
@@ -110,12 +110,12 @@ async fn a_certificate_of_another_node_is_refused() {
 async fn an_unreachable_worker_is_passed_over_until_there_is_news_of_it() {
     let down_time = Duration::from_secs(60);
     let health = HealthConfig::new().with_unreachable_backoff(down_time, down_time);
-    let cluster = TestCluster::in_memory(turns(), health, |config| {
+    let cluster = TestCluster::in_memory(round_robin(), health, |config| {
         config.with_connect_timeout(Duration::from_secs(2))
     })
     .await;
     cluster.unreachable(&["dead"]);
-    let _server = cluster.worker("red", who("red"));
+    let _server = cluster.worker("red", identify("red"));
     let mut second_attempts = 0;
     for _ in 0..20 {
         let reply = cluster.call("who").await.expect("a reply");
@@ -143,7 +143,7 @@ async fn an_unreachable_worker_is_passed_over_until_there_is_news_of_it() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_declared_failure_ends_calls_in_flight_to_the_worker() {
     let cluster = Arc::new(TestCluster::new().await);
-    let (router, runs) = hanging();
+    let (router, runs) = hanging_router();
     let _server = cluster.worker("red", router);
     let call = |idempotent| {
         let cluster = Arc::clone(&cluster);
@@ -152,7 +152,7 @@ async fn a_declared_failure_ends_calls_in_flight_to_the_worker() {
     };
     let (ordinary, idempotent) = (call(false), call(true));
     until("both run", || runs.load(SeqCst) == 2).await;
-    let _other = cluster.worker("blue", who("blue"));
+    let _other = cluster.worker("blue", identify("blue"));
     cluster.list.fail("red");
 
     let error = ordinary.await.expect("no panic").expect_err("it was cut");
@@ -170,7 +170,7 @@ async fn a_declared_failure_ends_calls_in_flight_to_the_worker() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_restarted_worker_gets_a_new_connection() {
     let cluster = Arc::new(TestCluster::new().await);
-    let (router, runs) = hanging();
+    let (router, runs) = hanging_router();
     let _first = cluster.worker("red", router);
     let waiting = {
         let cluster = Arc::clone(&cluster);
@@ -179,7 +179,7 @@ async fn a_restarted_worker_gets_a_new_connection() {
     until("it runs", || runs.load(SeqCst) == 1).await;
     let second = endpoint("red", loopback())
         .expect("a free port")
-        .serve(who("red, again"));
+        .serve(identify("red, again"));
     cluster.list("red", 2, second.local_addr());
     let error = waiting.await.expect("no panic");
     let error = error.expect_err("its worker is no more");
@@ -220,11 +220,11 @@ async fn calls_in_flight_to_a_worker_that_left_finish() {
 #[tokio::test]
 async fn a_lagging_client_reconciles_its_connections() {
     let cluster = Arc::new(TestCluster::new().await);
-    let (router, runs) = hanging();
+    let (router, runs) = hanging_router();
     let _servers = [
         cluster.worker("red", router.clone()),
         cluster.worker("green", router),
-        cluster.worker("blue", who("blue")),
+        cluster.worker("blue", identify("blue")),
     ];
     let waiting: Vec<_> = (0..3)
         .map(|_| {
@@ -261,7 +261,7 @@ async fn a_worker_that_fails_as_it_is_picked_gets_no_connection() {
     let list = StaticMembership::new();
     let server = endpoint("red", loopback())
         .expect("a free port")
-        .serve(who("red"));
+        .serve(identify("red"));
     list.insert(NodeInfo::new(NodeId::new("red", 1), server.local_addr()));
     let at_once = list.clone();
     let balancer = from_fn(move |_, _| {
@@ -288,7 +288,7 @@ async fn a_worker_that_was_found_failed_after_it_was_picked_is_not_connected_to(
     let list = StaticMembership::new();
     let server = endpoint("red", loopback())
         .expect("a free port")
-        .serve(who("red"));
+        .serve(identify("red"));
     list.insert(NodeInfo::new(NodeId::new("red", 1), server.local_addr()));
     let (at_once, fails) = (list.clone(), Arc::new(AtomicBool::new(false)));
     let client: Arc<OnceLock<Weak<ClusterClient>>> = Arc::default();
@@ -333,9 +333,9 @@ async fn a_worker_that_was_found_failed_after_it_was_picked_is_not_connected_to(
 
 /// A source of events that a test makes up.
 #[derive(Clone, Default)]
-struct Told(Arc<Mutex<Option<Arc<dyn Observer>>>>);
+struct ManualMembership(Arc<Mutex<Option<Arc<dyn Observer>>>>);
 
-impl Told {
+impl ManualMembership {
     fn joined(&self, epoch: u64, addr: SocketAddr) {
         let node = Arc::new(NodeInfo::new(NodeId::new("red", epoch), addr));
         let observer = self.0.lock().clone().expect("it was started");
@@ -343,7 +343,7 @@ impl Told {
     }
 }
 
-impl Membership for Told {
+impl Membership for ManualMembership {
     fn watch(&self, observer: Arc<dyn Observer>) -> Watch {
         observer.on_snapshot(Vec::new());
         *self.0.lock() = Some(observer);
@@ -355,7 +355,7 @@ impl Membership for Told {
 /// The epoch comes from a clock, which may be set back.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_restarted_worker_with_a_lower_epoch_gets_a_new_connection() {
-    let told = Told::default();
+    let told = ManualMembership::default();
     let registry = WorkerRegistry::new(told.clone(), LoadBalancingStrategy::RoundRobin);
     registry.start().await;
     let caller = endpoint("caller", loopback()).expect("a free port");
@@ -365,7 +365,7 @@ async fn a_restarted_worker_with_a_lower_epoch_gets_a_new_connection() {
     for (epoch, name) in [(5, "first"), (9, "second"), (3, "third"), (4, "fourth")] {
         let life = endpoint("red", loopback())
             .expect("a free port")
-            .serve(who(name));
+            .serve(identify(name));
         told.joined(epoch, life.local_addr());
         lives.push(life);
         // All of them are there to answer, so only the first call may go to a former one: never.
@@ -380,14 +380,14 @@ async fn a_restarted_worker_with_a_lower_epoch_gets_a_new_connection() {
 #[tokio::test(flavor = "multi_thread")]
 async fn closed_connections_of_uncalled_workers_are_removed() {
     let cluster = TestCluster::new().await;
-    let red = cluster.worker("red", who("red"));
+    let red = cluster.worker("red", identify("red"));
     assert_eq!(cluster.call("who").await.expect("a reply"), "red 0");
     // It stays on the list, so no event says that its connection is closed.
     cluster.list.drain("red");
     red.shutdown(Duration::from_secs(1)).await;
     let blue = endpoint("blue", loopback())
         .expect("a free port")
-        .serve(who("blue"));
+        .serve(identify("blue"));
     let given_up = async {
         // The end of a connection is heard of some time; each new one looks for it.
         for epoch in 1.. {

@@ -22,8 +22,8 @@ impl TestCluster {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_draining_worker_is_passed_over_before_it_refuses_a_call() {
     let cluster = TestCluster::new().await;
-    let red = cluster.worker("red", who("red"));
-    let _blue = cluster.worker("blue", who("blue"));
+    let red = cluster.worker("red", identify("red"));
+    let _blue = cluster.worker("blue", identify("blue"));
     for _ in 0..4 {
         cluster.call("who").await.expect("a reply");
     }
@@ -68,7 +68,7 @@ async fn application_errors_do_not_eject_a_worker() {
         ("c", overloaded, true),
     ];
     for (name, status, is_held) in table {
-        let _server = cluster.worker(name, failing(status).0);
+        let _server = cluster.worker(name, failing_router(status).0);
         let once = WorkerCallOptions::new().with_attempts_max(1);
         cluster
             .call_with("who", once)
@@ -86,7 +86,7 @@ async fn application_errors_do_not_eject_a_worker() {
 #[tokio::test(flavor = "multi_thread")]
 async fn draining_refusals_do_not_eject_a_worker() {
     let cluster = TestCluster::new().await;
-    let servers = ["red", "blue"].map(|name| cluster.worker(name, who(name)));
+    let servers = ["red", "blue"].map(|name| cluster.worker(name, identify(name)));
     for _ in 0..2 {
         cluster.call("who").await.expect("a reply");
     }
@@ -124,8 +124,8 @@ async fn draining_refusals_do_not_eject_a_worker() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_unreachable_worker_is_probed_beside_the_calls() {
     let cluster = TestCluster::new().await;
-    let red = cluster.worker("red", who("red"));
-    let _blue = cluster.worker("blue", who("blue"));
+    let red = cluster.worker("red", identify("red"));
+    let _blue = cluster.worker("blue", identify("blue"));
     for _ in 0..4 {
         cluster.call("who").await.expect("a reply");
     }
@@ -151,7 +151,7 @@ async fn an_unreachable_worker_is_probed_beside_the_calls() {
         again.is_some()
     })
     .await;
-    let _red = again.expect("it is free").serve(who("red"));
+    let _red = again.expect("it is free").serve(identify("red"));
     let back = async {
         loop {
             let reply = cluster.call("who").await.expect("a reply");
@@ -170,10 +170,10 @@ async fn an_unreachable_worker_is_probed_beside_the_calls() {
 async fn five_failures_in_a_row_eject_a_worker() {
     let cluster = TestCluster::new().await;
     let mut events = cluster.client.registry().subscribe_health();
-    let (router, runs) = failing(Status::internal("broken"));
+    let (router, runs) = failing_router(Status::internal("broken"));
     let mut servers = vec![cluster.worker("red", router)];
     for name in ["blue", "green", "gray"] {
-        servers.push(cluster.worker(name, who(name)));
+        servers.push(cluster.worker(name, identify(name)));
     }
     let mut failed = 0;
     for _ in 0..100 {
@@ -214,7 +214,7 @@ async fn one_successful_probe_reinstates_an_ejected_worker() {
         }
     });
     let _red = cluster.worker("red", router);
-    let _blue = cluster.worker("blue", who("blue"));
+    let _blue = cluster.worker("blue", identify("blue"));
     let mut failed = 0;
     let back = async {
         loop {
@@ -237,7 +237,7 @@ async fn one_successful_probe_reinstates_an_ejected_worker() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_dropped_client_releases_its_cached_connections() {
     let cluster = TestCluster::new().await;
-    let red = cluster.worker("red", who("red"));
+    let red = cluster.worker("red", identify("red"));
     cluster.call("who").await.expect("a reply");
     let registry = Arc::clone(cluster.client.registry());
     // A second client of the same registry has connections of its own.

@@ -11,15 +11,15 @@ use super::*;
 /// The time of calls to workers that hang, in virtual time.
 const LONG: Duration = Duration::from_secs(3);
 
-fn soon() -> Hedging {
+fn after_20_ms() -> Hedging {
     Hedging::after(Duration::from_millis(20))
 }
 
 /// To the first that is allowed; remembers what came of it.
 #[derive(Debug, Default)]
-struct First(Mutex<Vec<(u64, OutcomeKind, Duration)>>);
+struct RecordingFirst(Mutex<Vec<(u64, OutcomeKind, Duration)>>);
 
-impl Balancer for First {
+impl Balancer for RecordingFirst {
     fn pick(&self, view: &View, cx: &PickContext<'_>) -> Option<usize> {
         // By the order of their names, in which they come.
         (0..view.len()).find(|&index| cx.allows(&view[index]))
@@ -33,8 +33,8 @@ impl Balancer for First {
 
 async fn cluster(
     change: impl FnOnce(ClusterClientConfig) -> ClusterClientConfig,
-) -> (TestCluster, Arc<First>) {
-    let first = Arc::new(First::default());
+) -> (TestCluster, Arc<RecordingFirst>) {
+    let first = Arc::new(RecordingFirst::default());
     let balancer = Arc::clone(&first) as Arc<dyn Balancer>;
     let cluster = TestCluster::in_memory(balancer, HealthConfig::new(), change).await;
     (cluster, first)
@@ -42,10 +42,10 @@ async fn cluster(
 
 #[tokio::test(start_paused = true)]
 async fn the_first_reply_wins_and_the_other_attempt_is_cancelled() {
-    let (cluster, told) = cluster(|config| config.with_hedging("who", soon())).await;
-    let (router, runs) = hanging();
+    let (cluster, told) = cluster(|config| config.with_hedging("who", after_20_ms())).await;
+    let (router, runs) = hanging_router();
     let a = cluster.worker("a", router);
-    let _b = cluster.worker("b", who("b"));
+    let _b = cluster.worker("b", identify("b"));
     let reply = cluster.call("who").await.expect("b does it");
     assert_eq!(reply, "b 1");
     // Not even once, if it has not come that far.
@@ -66,7 +66,10 @@ async fn the_first_reply_wins_and_the_other_attempt_is_cancelled() {
 async fn a_reply_in_time_needs_no_hedge() {
     let (cluster, _) =
         cluster(|config| config.with_hedging("who", Hedging::after(TEST_TIMEOUT))).await;
-    let _servers = [cluster.worker("a", who("a")), cluster.worker("b", who("b"))];
+    let _servers = [
+        cluster.worker("a", identify("a")),
+        cluster.worker("b", identify("b")),
+    ];
     for _ in 0..10 {
         assert_eq!(cluster.call("who").await.expect("a reply"), "a 0");
     }
@@ -75,8 +78,8 @@ async fn a_reply_in_time_needs_no_hedge() {
 
 #[tokio::test(start_paused = true)]
 async fn a_hedge_never_goes_to_the_same_worker() {
-    let (cluster, _) = cluster(|config| config.with_hedging("who", soon())).await;
-    let (router, runs) = hanging();
+    let (cluster, _) = cluster(|config| config.with_hedging("who", after_20_ms())).await;
+    let (router, runs) = hanging_router();
     let _a = cluster.worker("a", router);
     let options = WorkerCallOptions::new().with_timeout(LONG);
     let error = cluster
@@ -89,9 +92,9 @@ async fn a_hedge_never_goes_to_the_same_worker() {
 
 #[tokio::test(start_paused = true)]
 async fn hedges_are_limited_per_call() {
-    let (router, _) = hanging();
+    let (router, _) = hanging_router();
     for hedges in [1, 2] {
-        let hedging = soon().with_hedges_max(hedges);
+        let hedging = after_20_ms().with_hedges_max(hedges);
         let (cluster, _) = cluster(|config| config.with_hedging("who", hedging)).await;
         let _servers = ["a", "b", "c", "d"].map(|name| cluster.worker(name, router.clone()));
         let options = WorkerCallOptions::new().with_timeout(LONG);
@@ -121,11 +124,15 @@ async fn an_empty_retry_budget_allows_no_hedges() {
         .with_cap(1.0)
         .with_ratio(0.0)
         .with_reserve_per_s(0.0);
-    let (cluster, _) =
-        cluster(|config| config.with_hedging("who", soon()).with_retry_budget(budget)).await;
+    let (cluster, _) = cluster(|config| {
+        config
+            .with_hedging("who", after_20_ms())
+            .with_retry_budget(budget)
+    })
+    .await;
     let _servers = [
-        cluster.worker("a", hanging().0),
-        cluster.worker("b", who("b")),
+        cluster.worker("a", hanging_router().0),
+        cluster.worker("b", identify("b")),
     ];
     assert_eq!(cluster.call("who").await.expect("there is one"), "b 1");
     let options = WorkerCallOptions::new().with_timeout(LONG);
@@ -140,9 +147,9 @@ async fn an_empty_retry_budget_allows_no_hedges() {
 
 #[tokio::test(start_paused = true)]
 async fn a_busy_worker_gets_no_hedge() {
-    let (cluster, _) = cluster(|config| config.with_hedging("who", soon())).await;
+    let (cluster, _) = cluster(|config| config.with_hedging("who", after_20_ms())).await;
     let one = std::num::NonZeroUsize::MIN;
-    let (router, runs) = hanging();
+    let (router, runs) = hanging_router();
     let router = router.raw("quick", |_, body| async move { Ok(body) });
     let config = TransportConfig::default().with_calls_max(one);
     let b = cluster.worker_with("b", router, config);
@@ -165,7 +172,7 @@ async fn a_busy_worker_gets_no_hedge() {
         .expect_err("it is full");
     assert_eq!(error.attempts()[0].error.code(), Code::Overloaded);
 
-    let _a = cluster.worker("a", hanging().0);
+    let _a = cluster.worker("a", hanging_router().0);
     let options = WorkerCallOptions::new().with_timeout(LONG);
     let error = cluster
         .call_with("who", options)
@@ -178,7 +185,7 @@ async fn a_busy_worker_gets_no_hedge() {
 
 #[tokio::test(start_paused = true)]
 async fn an_attempt_that_fails_beside_a_hedge_does_not_end_the_call() {
-    let (cluster, _) = cluster(|config| config.with_hedging("who", soon())).await;
+    let (cluster, _) = cluster(|config| config.with_hedging("who", after_20_ms())).await;
     let (started, release) = (
         Arc::new(AtomicUsize::new(0)),
         Arc::new(tokio::sync::Notify::new()),
@@ -219,9 +226,9 @@ async fn an_attempt_that_fails_beside_a_hedge_does_not_end_the_call() {
 
 #[tokio::test(start_paused = true)]
 async fn a_final_answer_cancels_the_other_attempts() {
-    let (cluster, _) = cluster(|config| config.with_hedging("who", soon())).await;
-    let (router, _) = failing(Status::app(&7u32, "no luck"));
-    let a = cluster.worker("a", hanging().0);
+    let (cluster, _) = cluster(|config| config.with_hedging("who", after_20_ms())).await;
+    let (router, _) = failing_router(Status::app(&7u32, "no luck"));
+    let a = cluster.worker("a", hanging_router().0);
     let _b = cluster.worker("b", router);
     let error = cluster.call("who").await.expect_err("it fails");
     assert!(
@@ -239,12 +246,17 @@ async fn a_final_answer_cancels_the_other_attempts() {
 
 #[tokio::test(start_paused = true)]
 async fn call_options_override_the_hedging_of_the_method() {
-    let (cluster, _) = cluster(|config| config.with_hedging("who", soon())).await;
+    let (cluster, _) = cluster(|config| config.with_hedging("who", after_20_ms())).await;
     let _servers = [
-        cluster.worker("a", hanging().0.raw("other", |_, _| std::future::pending())),
+        cluster.worker(
+            "a",
+            hanging_router()
+                .0
+                .raw("other", |_, _| std::future::pending()),
+        ),
         cluster.worker(
             "b",
-            who("b").raw("other", |_, body| async move { Ok(body) }),
+            identify("b").raw("other", |_, body| async move { Ok(body) }),
         ),
     ];
     let options = WorkerCallOptions::new().with_timeout(LONG);
@@ -256,7 +268,7 @@ async fn call_options_override_the_hedging_of_the_method() {
         assert_eq!(error.attempts().len(), 1);
     }
     assert_eq!(cluster.client.stats().hedges, 0);
-    let options = WorkerCallOptions::new().with_hedging(soon());
+    let options = WorkerCallOptions::new().with_hedging(after_20_ms());
     cluster
         .call_with("other", options)
         .await
@@ -268,7 +280,7 @@ async fn call_options_override_the_hedging_of_the_method() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_hedge_delay_is_a_quantile_of_recent_latencies() {
     // The registry, by whose clock latencies are noted, knows no virtual time.
-    let balancer = Arc::new(First::default());
+    let balancer = Arc::new(RecordingFirst::default());
     let cluster = TestCluster::with_balancer(balancer, TransportConfig::default(), |config| {
         config.with_hedging("who", Hedging::at_quantile(0.9))
     })
@@ -284,7 +296,7 @@ async fn the_hedge_delay_is_a_quantile_of_recent_latencies() {
             Ok(body)
         }
     });
-    let _servers = [cluster.worker("a", a), cluster.worker("b", who("b"))];
+    let _servers = [cluster.worker("a", a), cluster.worker("b", identify("b"))];
     // Nothing is known yet.
     let options = WorkerCallOptions::new().with_timeout(Duration::from_millis(200));
     cluster

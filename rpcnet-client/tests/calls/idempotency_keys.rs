@@ -18,11 +18,11 @@ fn keys_for_who() -> MethodPolicy {
 
 async fn cluster() -> TestCluster {
     let change = |config: ClusterClientConfig| config.with_method("who", keys_for_who());
-    TestCluster::in_memory(turns(), HealthConfig::new(), change).await
+    TestCluster::in_memory(round_robin(), HealthConfig::new(), change).await
 }
 
 /// Does something on the first attempt of each key and loses the reply; knows it again after that.
-fn forgetful(keys: &Arc<Mutex<Vec<u128>>>) -> Router {
+fn recording_router(keys: &Arc<Mutex<Vec<u128>>>) -> Router {
     let keys = Arc::clone(keys);
     Router::new().raw("who", move |cx: CallContext, _| {
         let key = cx.idempotency_key().expect("a key");
@@ -42,8 +42,8 @@ fn forgetful(keys: &Arc<Mutex<Vec<u128>>>) -> Router {
 async fn a_call_with_a_key_returns_to_the_worker_that_may_have_processed_it() {
     let cluster = cluster().await;
     let keys = Arc::default();
-    let _red = cluster.worker("red", forgetful(&keys));
-    let other = cluster.worker("blue", who("blue"));
+    let _red = cluster.worker("red", recording_router(&keys));
+    let other = cluster.worker("blue", identify("blue"));
     let mut remembered = 0;
     for _ in 0..2 {
         let reply = cluster.call("who").await.expect("a reply");
@@ -98,9 +98,9 @@ async fn a_lost_reply_is_answered_from_the_idempotency_cache() {
 #[tokio::test(start_paused = true)]
 async fn a_call_with_a_key_moves_on_when_its_worker_cannot_help() {
     let cluster = cluster().await;
-    let (router, runs) = hanging();
+    let (router, runs) = hanging_router();
     let _red = cluster.worker("red", router);
-    let _blue = cluster.worker("blue", who("blue"));
+    let _blue = cluster.worker("blue", identify("blue"));
     while runs.load(SeqCst) == 0 {
         cluster.call("who").await.expect("blue does it at last");
     }

@@ -67,7 +67,7 @@ fn bind_on(network: Option<&MemoryNetwork>, name: &str, config: TransportConfig)
 }
 
 /// Workers take turns, so that the order tells who was tried.
-fn turns() -> Arc<dyn Balancer> {
+fn round_robin() -> Arc<dyn Balancer> {
     LoadBalancingStrategy::RoundRobin.balancer()
 }
 
@@ -89,7 +89,7 @@ impl TestCluster {
     }
 
     async fn with(change: impl FnOnce(ClusterClientConfig) -> ClusterClientConfig) -> Self {
-        Self::with_balancer(turns(), TransportConfig::default(), change).await
+        Self::with_balancer(round_robin(), TransportConfig::default(), change).await
     }
 
     /// Workers that could not be reached are passed over for so long.
@@ -98,7 +98,7 @@ impl TestCluster {
         change: impl FnOnce(ClusterClientConfig) -> ClusterClientConfig,
     ) -> Self {
         let health = HealthConfig::new().with_unreachable_backoff(down_time, down_time);
-        Self::with_health(turns(), health, TransportConfig::default(), change).await
+        Self::with_health(round_robin(), health, TransportConfig::default(), change).await
     }
 
     async fn with_balancer(
@@ -173,7 +173,7 @@ impl TestCluster {
     }
 
     /// A worker on the list at a socket that never answers.
-    fn silent(&self, name: &str) -> UdpSocket {
+    fn silent_worker(&self, name: &str) -> UdpSocket {
         let socket = UdpSocket::bind(loopback()).expect("a free port");
         self.list(name, 1, socket.local_addr().expect("an address"));
         socket
@@ -222,7 +222,7 @@ impl TestCluster {
 }
 
 /// Replies with the worker's name and the number of the attempt.
-fn who(name: &str) -> Router {
+fn identify(name: &str) -> Router {
     let name = name.to_owned();
     Router::new().raw("who", move |cx: CallContext, _| {
         let reply = format!("{name} {}", cx.attempt());
@@ -231,7 +231,7 @@ fn who(name: &str) -> Router {
 }
 
 /// Fails always with this status, and counts how often.
-fn failing(status: Status) -> (Router, Arc<AtomicUsize>) {
+fn failing_router(status: Status) -> (Router, Arc<AtomicUsize>) {
     let runs = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&runs);
     let router = Router::new().raw("who", move |_, _| {
@@ -243,7 +243,7 @@ fn failing(status: Status) -> (Router, Arc<AtomicUsize>) {
 }
 
 /// Never replies, and counts how often it was called.
-fn hanging() -> (Router, Arc<AtomicUsize>) {
+fn hanging_router() -> (Router, Arc<AtomicUsize>) {
     let runs = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&runs);
     let router = Router::new().raw("who", move |_, _| {

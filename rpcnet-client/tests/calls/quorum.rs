@@ -20,11 +20,11 @@ fn names<'a>(ids: impl IntoIterator<Item = &'a NodeId>) -> Vec<&'a str> {
 #[tokio::test(flavor = "multi_thread")]
 async fn broadcast_replies_are_streamed_as_they_arrive() {
     let cluster = TestCluster::new().await;
-    let (router, _) = hanging();
-    let (no_luck, _) = failing(Status::app(&7u32, "no luck"));
+    let (router, _) = hanging_router();
+    let (no_luck, _) = failing_router(Status::app(&7u32, "no luck"));
     let _servers = [
         cluster.worker("a", router),
-        cluster.worker("b", who("b")),
+        cluster.worker("b", identify("b")),
         cluster.worker("c", no_luck),
     ];
     let replies = cluster
@@ -56,7 +56,7 @@ async fn broadcast_replies_are_streamed_as_they_arrive() {
 async fn workers_beyond_the_broadcast_concurrency_are_not_in_flight() {
     let one = std::num::NonZeroUsize::MIN;
     let cluster = TestCluster::with(|config| config.with_broadcast_concurrency_max(one)).await;
-    let (router, runs) = hanging();
+    let (router, runs) = hanging_router();
     let _servers = ["a", "b", "c"].map(|name| cluster.worker(name, router.clone()));
     let all = || {
         ["a", "b", "c"]
@@ -90,7 +90,7 @@ async fn workers_beyond_the_broadcast_concurrency_are_not_in_flight() {
 async fn the_timeout_of_a_broadcast_stream_covers_all_workers() {
     let one = std::num::NonZeroUsize::MIN;
     let cluster = TestCluster::with(|config| config.with_broadcast_concurrency_max(one)).await;
-    let (router, runs) = hanging();
+    let (router, runs) = hanging_router();
     let _servers = ["a", "b", "c"].map(|name| cluster.worker(name, router.clone()));
     let begun = Instant::now();
     let time = Duration::from_millis(400);
@@ -171,12 +171,12 @@ async fn typed_broadcast_replies_are_decoded() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_quorum_does_not_wait_for_the_rest() {
     let cluster = TestCluster::new().await;
-    let (router, runs) = hanging();
+    let (router, runs) = hanging_router();
     let slow = [
         cluster.worker("a", router.clone()),
         cluster.worker("b", router),
     ];
-    let _servers = ["c", "d", "e"].map(|name| cluster.worker(name, who(name)));
+    let _servers = ["c", "d", "e"].map(|name| cluster.worker(name, identify(name)));
     until("it is known", || cluster.in_flight("e") == 0).await;
     let call = cluster.client.call_quorum("who", "", WORKERS, 3, options());
     let replies = within("three of five", call).await.expect("a quorum");
@@ -194,11 +194,11 @@ async fn a_quorum_does_not_wait_for_the_rest() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_unreachable_quorum_fails_at_once() {
     let cluster = TestCluster::new().await;
-    let (no_luck, _) = failing(Status::internal("broken"));
+    let (no_luck, _) = failing_router(Status::internal("broken"));
     let _servers = [
-        cluster.worker("a", hanging().0),
+        cluster.worker("a", hanging_router().0),
         cluster.worker("b", no_luck.clone()),
-        cluster.worker("c", who("c")),
+        cluster.worker("c", identify("c")),
         cluster.worker("d", no_luck),
     ];
     let call = cluster.client.call_quorum("who", "", WORKERS, 3, options());
@@ -236,7 +236,7 @@ async fn an_unreachable_quorum_fails_at_once() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_quorum_larger_than_the_cluster_calls_no_worker() {
     let cluster = TestCluster::new().await;
-    let (router, runs) = hanging();
+    let (router, runs) = hanging_router();
     let _servers = [
         cluster.worker("a", router.clone()),
         cluster.worker("b", router),
@@ -271,7 +271,7 @@ async fn a_quorum_larger_than_the_cluster_calls_no_worker() {
 #[tokio::test(flavor = "multi_thread")]
 async fn only_accepted_replies_count_toward_a_quorum() {
     let cluster = TestCluster::new().await;
-    let _servers = ["a", "b", "c"].map(|name| cluster.worker(name, who(name)));
+    let _servers = ["a", "b", "c"].map(|name| cluster.worker(name, identify(name)));
     let not_b = |node: &NodeId, reply: &Bytes| {
         assert!(reply.starts_with(node.name.as_bytes()));
         &*node.name != "b"

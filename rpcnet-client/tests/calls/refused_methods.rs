@@ -22,7 +22,7 @@ async fn with_strategy(strategy: LoadBalancingStrategy) -> TestCluster {
 }
 
 /// Serves no method of this name, or reads its requests in another way.
-fn old(cannot_read: bool) -> Router {
+fn older_version(cannot_read: bool) -> Router {
     if cannot_read {
         Router::new().typed("who", |n: (u64, u64)| async move { n.0 })
     } else {
@@ -45,8 +45,8 @@ async fn every_strategy_passes_over_a_worker_that_refuses_the_method() {
     for &strategy in LoadBalancingStrategy::ALL {
         for cannot_read in [false, true] {
             let cluster = with_strategy(strategy).await;
-            let _workers = ["a", "b", "c", "d"].map(|name| cluster.worker(name, who(name)));
-            let old = cluster.worker("old", old(cannot_read));
+            let _workers = ["a", "b", "c", "d"].map(|name| cluster.worker(name, identify(name)));
+            let old = cluster.worker("old", older_version(cannot_read));
             assert_eq!(calls(&cluster, 160).await, 0, "{strategy:?}");
             let stats = old.stats();
             let refused = stats.unknown_methods + stats.invalid_requests;
@@ -85,7 +85,7 @@ async fn a_method_unknown_to_all_workers_fails_at_once() {
     }
     // One of them learns it. The list has the same process as before, and the call that is sent
     // there anyway finds out.
-    workers[1].endpoint().serve(who("b"));
+    workers[1].endpoint().serve(identify("b"));
     let mut found = false;
     for _ in 0..100 {
         found |= cluster.call("who").await.is_ok();
@@ -98,13 +98,13 @@ async fn a_method_unknown_to_all_workers_fails_at_once() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_new_process_or_tag_clears_a_refused_method() {
     let cluster = TestCluster::new().await;
-    let _blue = cluster.worker("blue", who("blue"));
+    let _blue = cluster.worker("blue", identify("blue"));
     let red = cluster.worker("red", Router::new());
     for _ in 0..4 {
         assert_eq!(&cluster.call("who").await.expect("a reply")[..4], "blue");
     }
     assert!(red.stats().unknown_methods >= 1);
-    red.endpoint().serve(who("red"));
+    red.endpoint().serve(identify("red"));
     let id = NodeId::new("red", 1);
     let node = NodeInfo::new(id, red.local_addr()).with_tag("role", "worker");
     cluster.list.insert(node.with_tag("version", "2"));
@@ -141,12 +141,12 @@ async fn an_unreadable_request_that_no_worker_serves_blames_no_worker() {
 
 /// Round robin that records the kinds of outcomes.
 #[derive(Debug)]
-struct Told {
+struct RecordingRoundRobin {
     turns: RoundRobin,
     kinds: Mutex<Vec<OutcomeKind>>,
 }
 
-impl Balancer for Told {
+impl Balancer for RecordingRoundRobin {
     fn pick(&self, view: &View, cx: &PickContext<'_>) -> Option<usize> {
         self.turns.pick(view, cx)
     }
@@ -156,8 +156,8 @@ impl Balancer for Told {
     }
 }
 
-async fn told() -> (TestCluster, Arc<Told>) {
-    let told = Arc::new(Told {
+async fn recording_cluster() -> (TestCluster, Arc<RecordingRoundRobin>) {
+    let told = Arc::new(RecordingRoundRobin {
         turns: RoundRobin::seeded(1),
         kinds: Mutex::default(),
     });
@@ -169,8 +169,8 @@ async fn told() -> (TestCluster, Arc<Told>) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_refusal_is_not_reported_as_success() {
-    let (cluster, told) = told().await;
-    let (router, _) = failing(Status::app(&7u32, "no luck"));
+    let (cluster, told) = recording_cluster().await;
+    let (router, _) = failing_router(Status::app(&7u32, "no luck"));
     let _red = cluster.worker("red", router.typed("double", |n: u32| async move { n * 2 }));
     let as_failures = WorkerCallOptions::new().with_application_errors_as_failures(true);
     let table = [
@@ -191,7 +191,7 @@ async fn a_refusal_is_not_reported_as_success() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_first_stream_message_reports_the_outcome() {
-    let (cluster, told) = told().await;
+    let (cluster, told) = recording_cluster().await;
     let count = |_, upto: u32, mut replies: Sender<u32>| async move {
         for n in 0..upto {
             replies.send(n).await?;
@@ -305,8 +305,8 @@ async fn malformed_stream_requests_pass_over_no_worker() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_unreadable_request_is_not_hidden_by_a_transient_failure() {
     let cluster = TestCluster::new().await;
-    let (busy, _) = failing(Status::overloaded("later").with_retry_after(4 * TEST_TIMEOUT));
-    let _old = cluster.worker("old", old(true));
+    let (busy, _) = failing_router(Status::overloaded("later").with_retry_after(4 * TEST_TIMEOUT));
+    let _old = cluster.worker("old", older_version(true));
     let _busy = cluster.worker("busy", busy);
     // Whichever of the two is tried last.
     for _ in 0..4 {
@@ -323,7 +323,7 @@ async fn an_unreadable_request_is_not_hidden_by_a_transient_failure() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_undecodable_stream_message_is_no_failure_of_the_worker() {
-    let (cluster, told) = told().await;
+    let (cluster, told) = recording_cluster().await;
     let count = |_, n: u32, mut replies: Sender<u32>| async move {
         replies.send(n).await?;
         Ok(())

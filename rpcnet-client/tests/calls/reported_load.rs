@@ -9,11 +9,11 @@ use super::*;
 
 /// Picks a worker that is not busy, with the fewest calls in flight; records outcomes.
 #[derive(Debug, Default)]
-struct ByReport {
+struct LeastReportedLoad {
     told: Mutex<Vec<(OutcomeKind, Option<ReportedLoad>)>>,
 }
 
-impl Balancer for ByReport {
+impl Balancer for LeastReportedLoad {
     fn pick(&self, view: &View, cx: &PickContext<'_>) -> Option<usize> {
         (0..view.len())
             .filter(|&index| cx.allows(&view[index]))
@@ -33,10 +33,10 @@ impl Balancer for ByReport {
 }
 
 /// A method that waits for a gate, and one that ends at once.
-fn gated(name: &str) -> (Router, Arc<tokio::sync::Semaphore>) {
+fn gated_router(name: &str) -> (Router, Arc<tokio::sync::Semaphore>) {
     let gate = Arc::new(tokio::sync::Semaphore::new(0));
     let opened = Arc::clone(&gate);
-    let router = who(name).raw("wait", move |_, body| {
+    let router = identify(name).raw("wait", move |_, body| {
         let opened = Arc::clone(&opened);
         async move {
             opened.acquire().await.expect("it stays").forget();
@@ -48,7 +48,7 @@ fn gated(name: &str) -> (Router, Arc<tokio::sync::Semaphore>) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_balancer_sees_the_load_that_other_clients_make() {
-    let balancer = Arc::new(ByReport::default());
+    let balancer = Arc::new(LeastReportedLoad::default());
     let cluster = TestCluster::with_balancer(
         Arc::clone(&balancer) as Arc<_>,
         TransportConfig::default(),
@@ -56,9 +56,9 @@ async fn a_balancer_sees_the_load_that_other_clients_make() {
     )
     .await;
     let ten = TransportConfig::default().with_calls_max(NonZeroUsize::new(10).unwrap());
-    let (router, gate) = gated("red");
+    let (router, gate) = gated_router("red");
     let red = cluster.worker_with("red", router, ten);
-    let _blue = cluster.worker("blue", who("blue"));
+    let _blue = cluster.worker("blue", identify("blue"));
 
     // Somebody else keeps red busy, which this client can only know from red.
     let other = endpoint("other", loopback()).expect("a free port");
@@ -128,14 +128,14 @@ async fn a_balancer_sees_the_load_that_other_clients_make() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_unanswered_attempt_reports_no_load() {
-    let balancer = Arc::new(ByReport::default());
+    let balancer = Arc::new(LeastReportedLoad::default());
     let cluster = TestCluster::with_balancer(
         Arc::clone(&balancer) as Arc<_>,
         TransportConfig::default(),
         |config| config,
     )
     .await;
-    let (router, _gate) = gated("red");
+    let (router, _gate) = gated_router("red");
     let _red = cluster.worker("red", router);
     cluster.call("who").await.expect("a reply");
     let short = WorkerCallOptions::new().with_timeout(Duration::from_millis(50));

@@ -11,7 +11,7 @@ async fn no_match_and_none_reachable_are_different_errors() {
         "{error}"
     );
     assert!(error.is_retryable() && error.attempts().is_empty());
-    let _server = cluster.worker("red", who("red"));
+    let _server = cluster.worker("red", identify("red"));
     cluster.list.fail("red");
     let error = cluster.call("who").await.expect_err("it is dead");
     assert!(
@@ -32,7 +32,7 @@ async fn no_match_and_none_reachable_are_different_errors() {
 
 #[tokio::test(start_paused = true)]
 async fn one_deadline_covers_all_attempts() {
-    let cluster = TestCluster::in_memory(turns(), HealthConfig::new(), |config| {
+    let cluster = TestCluster::in_memory(round_robin(), HealthConfig::new(), |config| {
         config.with_connect_timeout(Duration::from_millis(1_500))
     })
     .await;
@@ -56,11 +56,11 @@ async fn one_deadline_covers_all_attempts() {
 
 #[tokio::test(start_paused = true)]
 async fn a_deadline_exceeded_during_the_handler_is_maybe_processed() {
-    let cluster = TestCluster::in_memory(turns(), HealthConfig::new(), |config| config).await;
-    let (router, runs) = hanging();
+    let cluster = TestCluster::in_memory(round_robin(), HealthConfig::new(), |config| config).await;
+    let (router, runs) = hanging_router();
     let _servers = [
         cluster.worker("red", router),
-        cluster.worker("blue", hanging().0),
+        cluster.worker("blue", hanging_router().0),
     ];
     cluster.list.remove("blue");
     let options = WorkerCallOptions::new().with_timeout(Duration::from_secs(3));
@@ -84,10 +84,10 @@ async fn refused_calls_go_to_another_worker() {
         Status::new(Code::Unavailable, "not now").not_processed(),
     ] {
         let cluster = TestCluster::new().await;
-        let (router, refusals) = failing(status);
+        let (router, refusals) = failing_router(status);
         let _servers = [
             cluster.worker("red", router),
-            cluster.worker("blue", who("blue")),
+            cluster.worker("blue", identify("blue")),
         ];
         for _ in 0..4 {
             let reply = cluster.call("who").await.expect("blue does it");
@@ -101,8 +101,8 @@ async fn refused_calls_go_to_another_worker() {
 async fn a_draining_worker_is_passed_over_until_it_resumes() {
     let minute = Duration::from_secs(60);
     let cluster = TestCluster::with_down_time(minute, |config| config).await;
-    let red = cluster.worker("red", who("red"));
-    let blue = cluster.worker("blue", who("blue"));
+    let red = cluster.worker("red", identify("red"));
+    let blue = cluster.worker("blue", identify("blue"));
     let mut by_red = 0;
     for _ in 0..10 {
         by_red += usize::from(cluster.call("who").await.expect("a reply") == "red 0");
@@ -158,8 +158,8 @@ async fn a_draining_worker_is_passed_over_until_it_resumes() {
 async fn a_worker_that_starts_draining_costs_one_attempt() {
     let minute = Duration::from_secs(60);
     let cluster = TestCluster::with_down_time(minute, |config| config).await;
-    let red = cluster.worker("red", who("red"));
-    let _blue = cluster.worker("blue", who("blue"));
+    let red = cluster.worker("red", identify("red"));
+    let _blue = cluster.worker("blue", identify("blue"));
     red.set_draining(true);
     let mut second_attempts = 0;
     for _ in 0..10 {
@@ -177,7 +177,7 @@ async fn a_method_of_newer_workers_only_is_found() {
         cluster.worker("old-1", Router::new()),
         cluster.worker("old-2", Router::new()),
     ];
-    let new = cluster.worker("new", who("new"));
+    let new = cluster.worker("new", identify("new"));
     let reply = cluster.call("who").await.expect("the new one does it");
     assert!(reply.starts_with("new"), "{reply}");
     // Nobody has it: each is asked once, at once.
@@ -200,7 +200,7 @@ async fn an_answer_of_the_handler_is_final() {
         (Status::invalid_request("no sense"), Processed::Yes),
     ] {
         let cluster = TestCluster::new().await;
-        let (router, runs) = failing(status.clone());
+        let (router, runs) = failing_router(status.clone());
         let _servers = [
             cluster.worker("red", router.clone()),
             cluster.worker("blue", router),
@@ -227,7 +227,7 @@ async fn attempts_on_a_single_worker_are_limited_and_backed_off() {
     let pause = Duration::from_millis(50);
     let cluster =
         TestCluster::with(|config| config.with_attempts_max(3).with_backoff(pause, pause)).await;
-    let (router, runs) = failing(Status::overloaded("too much to do"));
+    let (router, runs) = failing_router(Status::overloaded("too much to do"));
     let _server = cluster.worker("red", router);
     let begun = Instant::now();
     let error = cluster.call("who").await.expect_err("always refused");
@@ -255,7 +255,7 @@ async fn attempts_on_a_single_worker_are_limited_and_backed_off() {
 async fn retry_after_is_respected() {
     let cluster = TestCluster::new().await;
     let wait = Duration::from_millis(300);
-    let (router, runs) = failing(Status::overloaded("later").with_retry_after(wait));
+    let (router, runs) = failing_router(Status::overloaded("later").with_retry_after(wait));
     let _server = cluster.worker("red", router);
     let begun = Instant::now();
     let options = WorkerCallOptions::new().with_attempts_max(2);
@@ -265,7 +265,8 @@ async fn retry_after_is_respected() {
     assert_eq!(runs.load(SeqCst), 2);
     // If that is past the deadline, the call fails at once.
     let cluster = TestCluster::new().await;
-    let (router, _) = failing(Status::overloaded("later").with_retry_after(2 * TEST_TIMEOUT));
+    let (router, _) =
+        failing_router(Status::overloaded("later").with_retry_after(2 * TEST_TIMEOUT));
     let _server = cluster.worker("red", router);
     let error = cluster.call("who").await.expect_err("always refused");
     assert!(matches!(error, ClusterError::Rpc { .. }), "{error}");
@@ -274,11 +275,11 @@ async fn retry_after_is_respected() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_broadcast_returns_the_reply_of_each_worker() {
     let cluster = TestCluster::new().await;
-    let (router, _) = failing(Status::app(&7u32, "no luck"));
+    let (router, _) = failing_router(Status::app(&7u32, "no luck"));
     let _servers = [
-        cluster.worker("blue", who("blue")),
+        cluster.worker("blue", identify("blue")),
         cluster.worker("green", router),
-        cluster.worker("red", who("red")),
+        cluster.worker("red", identify("red")),
     ];
     let call = cluster
         .client
@@ -316,7 +317,7 @@ async fn a_broadcast_returns_the_reply_of_each_worker() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_undecodable_reply_names_its_node() {
     let cluster = TestCluster::new().await;
-    let _server = cluster.worker("red", who("red"));
+    let _server = cluster.worker("red", identify("red"));
     let call = cluster.client.call_worker_typed::<_, u8>("who", &(), None);
     let error = within("a call", call).await.expect_err("another type");
     assert!(
@@ -330,7 +331,7 @@ async fn an_undecodable_reply_names_its_node() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_dropped_call_is_cancelled_and_no_longer_in_flight() {
     let cluster = TestCluster::new().await;
-    let (router, runs) = hanging();
+    let (router, runs) = hanging_router();
     let server = cluster.worker("red", router);
     {
         let call = cluster.client.call_worker("who", "", None);
@@ -377,11 +378,11 @@ async fn a_worker_that_lacks_the_method_does_not_end_the_wait_for_a_busy_one() {
 async fn a_hanging_worker_does_not_delay_the_rest_of_a_broadcast() {
     let two = const { std::num::NonZeroUsize::new(2).unwrap() };
     let cluster = TestCluster::with(|config| config.with_broadcast_concurrency_max(two)).await;
-    let (router, _) = hanging();
+    let (router, _) = hanging_router();
     let names = ["a", "b", "c", "d", "e"];
     let servers = names.map(|name| match name {
         "a" => cluster.worker(name, router.clone()),
-        _ => cluster.worker(name, who(name)),
+        _ => cluster.worker(name, identify(name)),
     });
     let call = cluster.client.call_all_workers("who", "", None);
     tokio::pin!(call);

@@ -24,7 +24,7 @@ fn a_thread_without_a_runtime_may_call_workers() {
         let config = config.with_backoff(Duration::from_millis(1), Duration::from_millis(2));
         config.with_hedging("who", soon)
     }));
-    let (router, runs) = failing(Status::overloaded("not now"));
+    let (router, runs) = failing_router(Status::overloaded("not now"));
     let _a = cluster.worker("a", router);
     drop(_inside);
     let call = |cluster: &TestCluster| {
@@ -38,10 +38,13 @@ fn a_thread_without_a_runtime_may_call_workers() {
     let error = call(&cluster).unwrap_err();
     assert!(matches!(error, ClusterError::Rpc { .. }), "{error:?}");
     assert!(runs.load(SeqCst) > 1, "it paused and tried again");
-    let (router, _) = hanging();
+    let (router, _) = hanging_router();
     let (_b, _c) = {
         let _inside = ours.enter();
-        (cluster.worker("b", router), cluster.worker("c", who("c")))
+        (
+            cluster.worker("b", router),
+            cluster.worker("c", identify("c")),
+        )
     };
     for _ in 0..6 {
         call(&cluster).expect("c does it");
@@ -61,7 +64,7 @@ fn all_kinds_of_calls_work_on_a_thread_without_a_runtime() {
             Ok(())
         };
         let _inside = ours.enter();
-        cluster.worker(name, who(name).streaming("double", double))
+        cluster.worker(name, identify(name).streaming("double", double))
     });
     block_on(async {
         let all = cluster.client.call_all_workers("who", "", None);
@@ -82,9 +85,9 @@ fn all_kinds_of_calls_work_on_a_thread_without_a_runtime() {
 fn calls_end_with_the_runtime_of_the_endpoint_and_blame_no_worker() {
     let (killed, theirs, ours) = (runtime(), runtime(), runtime());
     let cluster = killed.block_on(TestCluster::new());
-    let (router, runs) = hanging();
+    let (router, runs) = hanging_router();
     let _a = theirs.block_on(async { cluster.worker("a", router) });
-    let silent = cluster.silent("b");
+    let silent = cluster.silent_worker("b");
     let call = || {
         let client = Arc::clone(&cluster.client);
         async move {

@@ -20,7 +20,7 @@ async fn cluster(
     Arc::new(TestCluster::with_balancer(turns, one_lane, change).await)
 }
 
-/// What a gated method waits for.
+/// What a gated_router method waits for.
 struct Gate {
     permits: Semaphore,
     /// How many calls wait. [`RpcServer::in_flight`] counts one too many while a lane is being
@@ -39,7 +39,7 @@ impl Gate {
 }
 
 /// A method that ends when the gate opens.
-fn gated() -> (Router, Arc<Gate>) {
+fn gated_router() -> (Router, Arc<Gate>) {
     let gate = Arc::new(Gate {
         permits: Semaphore::new(0),
         waiting: AtomicUsize::new(0),
@@ -64,7 +64,7 @@ fn call(cluster: &Arc<TestCluster>) -> JoinHandle<Result<String, ClusterError>> 
 
 /// Calls until as many are served at a time: those that wait stay where they are, so each step
 /// takes another call.
-async fn fill(
+async fn saturate(
     cluster: &Arc<TestCluster>,
     gate: &Gate,
     upto: usize,
@@ -94,13 +94,13 @@ async fn saturated_connections_scale_up_to_the_limit_and_down_when_idle() {
             .with_surplus_idle_timeout(quiet)
     })
     .await;
-    let (router, gate) = gated();
+    let (router, gate) = gated_router();
     let four = NonZeroU32::new(4).unwrap();
     let config = TransportConfig::default().with_lane_calls_max(four);
     let _server = cluster.worker_with("red", router, config);
 
     // Four calls on each connection, and further ones wait; that is all there may be.
-    let calls = fill(&cluster, &gate, 12).await;
+    let calls = saturate(&cluster, &gate, 12).await;
     assert_eq!(cluster.client.connections(), 3);
     let more: Vec<_> = (0..20).map(|_| call(&cluster)).collect();
     let patience = Instant::now() + Duration::from_millis(300);
@@ -131,7 +131,7 @@ async fn saturated_connections_scale_up_to_the_limit_and_down_when_idle() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_unsaturated_connection_does_not_scale_up() {
     let cluster = cluster(|config| config).await;
-    let (router, gate) = gated();
+    let (router, gate) = gated_router();
     let _server = cluster.worker("red", router);
     let calls: Vec<_> = (0..500).map(|_| call(&cluster)).collect();
     until("all are served", || gate.waiting() == 500).await;
@@ -202,12 +202,12 @@ async fn streams_that_saturate_a_connection_scale_it_up() {
 #[tokio::test(flavor = "multi_thread")]
 async fn all_connections_to_a_failed_worker_are_closed() {
     let cluster = cluster(|config| config).await;
-    let (router, gate) = gated();
+    let (router, gate) = gated_router();
     let config = TransportConfig::default().with_lane_calls_max(ONE);
     let server = cluster.worker_with("red", router, config);
-    let calls = fill(&cluster, &gate, 2).await;
+    let calls = saturate(&cluster, &gate, 2).await;
     assert_eq!(cluster.client.connections(), 2);
-    let _blue = cluster.worker("blue", who("blue"));
+    let _blue = cluster.worker("blue", identify("blue"));
     cluster.list.fail("red");
     until("it has heard", || server.in_flight() == 0).await;
     // Those that ran there may have run; those that waited for a place have not, so another worker
@@ -232,7 +232,7 @@ async fn all_connections_to_a_failed_worker_are_closed() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_refused_extra_connection_does_not_mark_the_worker() {
     let cluster = cluster(|config| config).await;
-    let (router, gate) = gated();
+    let (router, gate) = gated_router();
     let config = TransportConfig::default()
         .with_lane_calls_max(ONE)
         .with_connections_max(NonZeroUsize::MIN);

@@ -79,7 +79,7 @@ async fn a_stream_counts_as_in_flight_until_its_ends_are_dropped() {
 #[tokio::test(start_paused = true)]
 async fn a_stream_opens_on_a_reachable_worker() {
     let change = |config: ClusterClientConfig| config.with_connect_timeout(Duration::from_secs(2));
-    let cluster = TestCluster::in_memory(turns(), HealthConfig::new(), change).await;
+    let cluster = TestCluster::in_memory(round_robin(), HealthConfig::new(), change).await;
     cluster.unreachable(&["dead"]);
     let _server = cluster.worker("red", streaming());
     for _ in 0..4 {

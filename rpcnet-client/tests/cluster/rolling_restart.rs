@@ -1,4 +1,4 @@
-//! As a deployment goes: workers under load stop gently and come back on their ports, one after the
+//! Rolling restart: workers under load shut down and come back on their ports, one after the
 //! other.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
@@ -11,18 +11,18 @@ const WORKERS: [&str; 3] = ["w0", "w1", "w2"];
 const CLIENTS: usize = 2;
 const LIVES: usize = 2;
 /// May run twice, and is tried again.
-const LOOK: &str = "look";
+const IDEMPOTENT: &str = "look";
 /// May not run twice, and has one attempt: it fails if a worker refuses it.
-const BOOK: &str = "book";
+const NOT_IDEMPOTENT: &str = "book";
 /// Calls at a time of each client and each kind.
-const AT_A_TIME: usize = 3;
+const CALLS_IN_FLIGHT: usize = 3;
 /// Calls by which a worker takes its part.
-const PART: usize = 20;
+const CALLS_TO_TAKE_PART: usize = 20;
 
-/// What became of the calls, to be looked at while they flow.
+/// Counts of calls, read while calls go on.
 #[derive(Default)]
 struct CallLedger {
-    over: AtomicBool,
+    is_stopped: AtomicBool,
     /// Handlers of calls that may not run twice.
     booked: AtomicUsize,
     /// Calls of each client that each life of each worker has answered.
@@ -34,7 +34,9 @@ impl CallLedger {
     fn takes_part(&self, life: usize, worker: usize) -> bool {
         let of =
             |client: &[[AtomicUsize; WORKERS.len()]; LIVES]| client[life - 1][worker].load(SeqCst);
-        self.answered.iter().all(|client| of(client) > PART)
+        self.answered
+            .iter()
+            .all(|client| of(client) > CALLS_TO_TAKE_PART)
     }
 }
 
@@ -51,7 +53,9 @@ fn slow_tolerant_builder(name: &str) -> NodeBuilder {
 
 fn caller(name: &str) -> NodeBuilder {
     slow_tolerant_builder(name).client_config(|config| {
-        let config = config.with_timeout(TEST_TIMEOUT).with_idempotent([LOOK]);
+        let config = config
+            .with_timeout(TEST_TIMEOUT)
+            .with_idempotent([IDEMPOTENT]);
         config.with_connect_timeout(TEST_TIMEOUT)
     })
 }
@@ -66,7 +70,9 @@ fn worker_in_life(name: &'static str, life: usize, ledger: &Arc<CallLedger>) -> 
         ledger.booked.fetch_add(1, SeqCst);
         work(n)
     };
-    let methods = Router::new().typed(LOOK, work).typed(BOOK, book);
+    let methods = Router::new()
+        .typed(IDEMPOTENT, work)
+        .typed(NOT_IDEMPOTENT, book);
     slow_tolerant_builder(name)
         .tag("role", "worker")
         .serve(methods)
@@ -79,10 +85,10 @@ async fn call_until_stopped(
     method: &'static str,
     ledger: Arc<CallLedger>,
 ) -> usize {
-    let attempts = if method == LOOK { 5 } else { 1 };
+    let attempts = if method == IDEMPOTENT { 5 } else { 1 };
     let options = WorkerCallOptions::new().with_attempts_max(attempts);
     let mut calls = 0;
-    while !ledger.over.load(SeqCst) {
+    while !ledger.is_stopped.load(SeqCst) {
         let sent = calls as u32;
         let answer = node
             .client()
@@ -119,7 +125,7 @@ async fn a_rolling_restart_fails_no_call_of_two_clients() {
     .await;
     let mut calling = Vec::new();
     for (number, client) in clients.iter().enumerate() {
-        for method in [LOOK, BOOK].repeat(AT_A_TIME) {
+        for method in [IDEMPOTENT, NOT_IDEMPOTENT].repeat(CALLS_IN_FLIGHT) {
             let calls = call_until_stopped(client.clone(), number, method, Arc::clone(&ledger));
             calling.push((method, tokio::spawn(calls)));
         }
@@ -152,14 +158,14 @@ async fn a_rolling_restart_fails_no_call_of_two_clients() {
         workers.push(within("a restart", restart).await);
         until("it takes its part again", || ledger.takes_part(2, index)).await;
     }
-    ledger.over.store(true, SeqCst);
+    ledger.is_stopped.store(true, SeqCst);
     let mut booked = 0;
     for (method, calls) in calling {
         let calls = within("the last calls", calls)
             .await
             .expect("no call fails");
         assert!(calls > 0);
-        booked += if method == BOOK { calls } else { 0 };
+        booked += if method == NOT_IDEMPOTENT { calls } else { 0 };
     }
     assert_eq!(ledger.booked.load(SeqCst), booked, "each ran once");
 }
