@@ -2,13 +2,16 @@
 
 mod abort_signal;
 mod accept;
+mod accepted_connection;
 mod admission;
 mod answer;
+mod authorization;
 mod call;
 mod call_checks;
 mod caller;
 mod connection_replies;
 mod context;
+mod control_stream;
 mod detached;
 mod early_data;
 mod handler;
