@@ -4,9 +4,9 @@ use std::{fmt, sync::Arc};
 
 use rustls::crypto::ring::cipher_suite::TLS13_AES_128_GCM_SHA256;
 
-use crate::{Peer, TransportConfig};
+use crate::Peer;
 
-/// Identity of a node whose certificate was verified; see [`TransportConfig::with_authorizer`].
+/// Identity of a node whose certificate was verified; see [`TransportConfig::with_authorizer`](crate::TransportConfig::with_authorizer).
 #[derive(Debug, Clone, Copy)]
 pub struct PeerIdentity<'a> {
     pub(crate) peer: &'a Peer,
@@ -44,43 +44,14 @@ pub(crate) struct Authorizer(Arc<AuthorizeFn>);
 type AuthorizeFn = dyn Fn(&PeerIdentity<'_>) -> Result<(), String> + Send + Sync;
 
 impl Authorizer {
+    pub(crate) fn new(
+        decide: impl Fn(&PeerIdentity<'_>) -> Result<(), String> + Send + Sync + 'static,
+    ) -> Self {
+        Self(Arc::new(decide))
+    }
+
     pub(crate) fn check(&self, identity: &PeerIdentity<'_>) -> Result<(), String> {
         (self.0)(identity)
-    }
-}
-
-impl TransportConfig {
-    /// Sets the function that decides whether a node may connect to this endpoint. It is called
-    /// after the node's certificate was verified, at every connection (also one that resumes a
-    /// session), and before anything of the node runs, early calls included. It has to be quick and
-    /// must not block. By default every node with a certificate of the cluster's authority may
-    /// connect.
-    ///
-    /// To deny a node, the function returns the reason, which the node is told: it gets
-    /// [`ConnectError::Denied`](crate::ConnectError::Denied), its calls
-    /// [`Code::PermissionDenied`](crate::Code::PermissionDenied). The denial counts in
-    /// [`connections_denied`](crate::TransportStats::connections_denied). Open connections are not
-    /// affected when the answer changes; [`Endpoint::disconnect`](crate::Endpoint::disconnect)
-    /// closes them.
-    ///
-    /// ```
-    /// use rpcnet_transport::{PeerIdentity, TransportConfig};
-    ///
-    /// let config = TransportConfig::lan().with_authorizer(|node: &PeerIdentity<'_>| {
-    ///     match node.peer().name().starts_with("retired-") {
-    ///         true => Err("this node is retired".to_owned()),
-    ///         false => Ok(()),
-    ///     }
-    /// });
-    /// # drop(config);
-    /// ```
-    #[must_use]
-    pub fn with_authorizer(
-        mut self,
-        authorizer: impl Fn(&PeerIdentity<'_>) -> Result<(), String> + Send + Sync + 'static,
-    ) -> Self {
-        self.authorizer = Some(Authorizer(Arc::new(authorizer)));
-        self
     }
 }
 

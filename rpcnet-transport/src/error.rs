@@ -7,7 +7,7 @@ use bytes::Bytes;
 use serde::de::DeserializeOwned;
 use thiserror::Error;
 
-use crate::{Code, ConfigError, Peer, Processed, Status, codec, tls::name_fault};
+use crate::{Code, ConfigError, Peer, Processed, Status, codec, tls::name_error};
 
 /// Error of a call.
 ///
@@ -237,7 +237,7 @@ pub enum BindError {
 #[non_exhaustive]
 pub enum ConnectError {
     /// The name cannot be a node name: it is not a DNS name. The text says why.
-    #[error("invalid node name {0:?}: {fault}", fault = name_fault(.0))]
+    #[error("invalid node name {0:?}: {fault}", fault = name_error(.0))]
     InvalidName(String),
     /// The address cannot be reached from this endpoint, for example IPv6 from an IPv4 socket. Bind
     /// the endpoint to another address.

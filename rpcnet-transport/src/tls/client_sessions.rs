@@ -2,25 +2,15 @@
 
 use std::{
     collections::{HashMap, VecDeque},
-    fmt,
     net::SocketAddr,
     sync::Arc,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use parking_lot::Mutex;
 use quinn::crypto::rustls::QuicClientConfig;
-use rustls::{
-    NamedGroup,
-    client::{
-        ClientSessionStore, Tls12ClientSessionValue, Tls13ClientSessionValue, WebPkiServerVerifier,
-        danger::ServerCertVerifier,
-    },
-    time_provider::TimeProvider,
-};
-use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
-use super::{Tls, VerifyFailure};
+use super::{Tls, peer_sessions::PeerSessions, verify_failure::VerifyFailure};
 
 /// Sessions of all nodes that were called under one identity. A reload starts a new cache, so
 /// sessions of the old trust are gone.
@@ -46,30 +36,6 @@ pub(crate) struct PeerTls {
     /// The same configuration with early data.
     pub(crate) early_crypto: Arc<QuicClientConfig>,
     sessions: Arc<PeerSessions>,
-}
-
-/// State that the verifier and the session store of one node share.
-pub(super) struct PeerSessions {
-    verifier: Arc<WebPkiServerVerifier>,
-    lifetime: Duration,
-    clock: Arc<dyn TimeProvider>,
-    state: Mutex<PeerState>,
-}
-
-#[derive(Default)]
-struct PeerState {
-    failure: Option<VerifyFailure>,
-    /// Chain that was verified in the last full handshake.
-    verified: Option<VerifiedChain>,
-    /// Oldest first.
-    tickets: VecDeque<Tls13ClientSessionValue>,
-    group: Option<NamedGroup>,
-    message_bytes_max: Option<u32>,
-}
-
-struct VerifiedChain {
-    chain: Vec<CertificateDer<'static>>,
-    since: Instant,
 }
 
 impl ClientSessions {
@@ -101,19 +67,15 @@ impl ClientSessions {
 
 impl PeerTls {
     fn new(tls: &Tls, lifetime: Duration) -> Self {
-        let memory = Arc::new(PeerSessions {
-            verifier: Arc::clone(&tls.0.verifier),
-            lifetime,
-            clock: Arc::clone(&tls.0.clock),
-            state: Mutex::default(),
-        });
-        let config = tls.client_config(Arc::clone(&memory));
+        let (verifier, clock) = (Arc::clone(&tls.0.verifier), Arc::clone(&tls.0.clock));
+        let sessions = Arc::new(PeerSessions::new(verifier, lifetime, clock));
+        let config = tls.client_config(Arc::clone(&sessions));
         let mut early = config.clone();
         early.enable_early_data = true;
         Self {
             crypto: quic(config),
             early_crypto: quic(early),
-            sessions: memory,
+            sessions,
         }
     }
 
@@ -133,107 +95,6 @@ impl PeerTls {
     }
 }
 
-impl PeerSessions {
-    pub(super) fn verifier(&self) -> &WebPkiServerVerifier {
-        &self.verifier
-    }
-
-    /// Stores the result of verifying a certificate.
-    pub(super) fn on_verified(&self, judged: Result<Vec<CertificateDer<'static>>, VerifyFailure>) {
-        let mut remembered = self.state.lock();
-        match judged {
-            Ok(chain) => {
-                let since = Instant::now();
-                remembered.failure = None;
-                remembered.verified = Some(VerifiedChain { chain, since });
-            }
-            Err(refusal) => {
-                remembered.failure = Some(refusal);
-                remembered.clear_sessions();
-            }
-        }
-    }
-
-    /// Newest ticket, if the certificate behind it would still be accepted. TLS itself does not
-    /// verify it again.
-    fn take_ticket(
-        &self,
-        name: &ServerName<'_>,
-        now: UnixTime,
-        instant: Instant,
-    ) -> Option<Tls13ClientSessionValue> {
-        let mut remembered = self.state.lock();
-        let ticket = remembered.tickets.pop_back()?;
-        let proof = remembered.verified.as_ref()?;
-        let is_young = instant.saturating_duration_since(proof.since) <= self.lifetime;
-        if is_young && self.is_trusted(&proof.chain, name, now) {
-            return Some(ticket);
-        }
-        remembered.clear_sessions();
-        None
-    }
-
-    fn is_trusted(
-        &self,
-        chain: &[CertificateDer<'_>],
-        name: &ServerName<'_>,
-        now: UnixTime,
-    ) -> bool {
-        let Some((end_entity, intermediates)) = chain.split_first() else {
-            return false;
-        };
-        self.verifier
-            .verify_server_cert(end_entity, intermediates, name, &[], now)
-            .is_ok()
-    }
-}
-
-impl PeerState {
-    fn clear_sessions(&mut self) {
-        self.verified = None;
-        self.tickets.clear();
-    }
-}
-
-impl ClientSessionStore for PeerSessions {
-    fn set_kx_hint(&self, _name: ServerName<'static>, group: NamedGroup) {
-        self.state.lock().group = Some(group);
-    }
-
-    fn kx_hint(&self, _name: &ServerName<'_>) -> Option<NamedGroup> {
-        self.state.lock().group
-    }
-
-    fn set_tls12_session(&self, _name: ServerName<'static>, _value: Tls12ClientSessionValue) {}
-
-    fn tls12_session(&self, _name: &ServerName<'_>) -> Option<Tls12ClientSessionValue> {
-        None
-    }
-
-    fn remove_tls12_session(&self, _name: &ServerName<'static>) {}
-
-    fn insert_tls13_ticket(&self, _name: ServerName<'static>, ticket: Tls13ClientSessionValue) {
-        let mut remembered = self.state.lock();
-        if self.lifetime.is_zero() || remembered.verified.is_none() {
-            return;
-        }
-        if remembered.tickets.len() == TICKETS_MAX {
-            remembered.tickets.pop_front();
-        }
-        remembered.tickets.push_back(ticket);
-    }
-
-    fn take_tls13_ticket(&self, name: &ServerName<'static>) -> Option<Tls13ClientSessionValue> {
-        self.take_ticket(name, super::now(&*self.clock), Instant::now())
-    }
-}
-
-impl fmt::Debug for PeerSessions {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PeerSessions").finish_non_exhaustive()
-    }
-}
-
 fn quic(config: rustls::ClientConfig) -> Arc<QuicClientConfig> {
     let config = QuicClientConfig::try_from(config)
         .expect("the ring provider has the cipher suite that QUIC begins with");
@@ -243,15 +104,18 @@ fn quic(config: rustls::ClientConfig) -> Arc<QuicClientConfig> {
 /// Most nodes in the cache; each takes some kilobytes.
 const PEERS_MAX: usize = 1_024;
 
-/// Most tickets of one node: connections that can be resumed concurrently.
-const TICKETS_MAX: usize = 4;
-
 #[cfg(all(test, feature = "dev-certs"))]
 mod tests {
-    use rustls::{ClientConnection, ServerConnection};
+    use std::time::Instant;
+
+    use rustls::{ClientConnection, ServerConnection, client::ClientSessionStore};
+    use rustls_pki_types::{ServerName, UnixTime};
 
     use super::*;
-    use crate::{DevCa, tls::ServerSessions};
+    use crate::{
+        DevCa,
+        tls::{ServerSessions, peer_sessions::TICKETS_MAX},
+    };
 
     const LIFETIME: Duration = Duration::from_secs(600);
 
@@ -262,7 +126,7 @@ mod tests {
     /// A caller and a server of one authority, and the caller's sessions.
     struct Pair {
         client: Arc<rustls::ClientConfig>,
-        memory: Arc<PeerSessions>,
+        sessions: Arc<PeerSessions>,
         server: Arc<rustls::ServerConfig>,
     }
 
@@ -270,12 +134,12 @@ mod tests {
         fn new() -> Self {
             let ca = DevCa::new("test");
             let (client, server) = (ca.issue("node-2").unwrap(), ca.issue("node-1").unwrap());
-            let memory = PeerTls::new(&client, LIFETIME).sessions;
-            let sessions = ServerSessions::new(LIFETIME, Arc::default());
+            let sessions = PeerTls::new(&client, LIFETIME).sessions;
+            let server_sessions = ServerSessions::new(LIFETIME, Arc::default());
             Self {
-                client: Arc::new(client.client_config(Arc::clone(&memory))),
-                memory,
-                server: Arc::new(server.server_config(Some(sessions), false)),
+                client: Arc::new(client.client_config(Arc::clone(&sessions))),
+                sessions,
+                server: Arc::new(server.server_config(Some(server_sessions), false)),
             }
         }
 
@@ -304,11 +168,11 @@ mod tests {
         }
 
         fn take(&self, now: UnixTime, instant: Instant) -> bool {
-            self.memory.take_ticket(&name(), now, instant).is_some()
+            self.sessions.take_ticket(&name(), now, instant).is_some()
         }
 
         fn tickets(&self) -> usize {
-            self.memory.state.lock().tickets.len()
+            self.sessions.state.lock().tickets.len()
         }
     }
 
@@ -326,7 +190,7 @@ mod tests {
         }
         assert_eq!(pair.tickets(), TICKETS_MAX);
         for _ in 0..TICKETS_MAX {
-            assert!(pair.memory.take_tls13_ticket(&name()).is_some());
+            assert!(pair.sessions.take_tls13_ticket(&name()).is_some());
         }
         assert!(!pair.connect());
     }
@@ -353,7 +217,7 @@ mod tests {
         pair.connect();
         assert!(pair.connect());
         let now = UnixTime::now();
-        let since = pair.memory.state.lock().verified.as_ref().unwrap().since;
+        let since = pair.sessions.state.lock().verified.as_ref().unwrap().since;
         let last = since + LIFETIME;
         assert!(pair.take(now, last));
         assert!(!pair.take(now, last + Duration::from_nanos(1)));

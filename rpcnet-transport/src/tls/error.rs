@@ -4,7 +4,7 @@ use std::{fmt, io, path::PathBuf, time::SystemTime};
 
 use thiserror::Error;
 
-use super::{der::utc, name_fault};
+use super::{CertificateNameError, canonical_name, der::utc, name_error};
 
 /// Part of a [`Tls`](super::Tls) that an error is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -117,7 +117,7 @@ pub enum TlsError {
     )]
     MissingKeyUsage(&'static str),
     /// The name cannot be put into a certificate.
-    #[error("invalid node name {0:?}: {fault}", fault = name_fault(.0))]
+    #[error("invalid node name {0:?}: {fault}", fault = name_error(.0))]
     InvalidName(String),
     /// The TLS library rejected the settings; not the fault of the files.
     #[error("TLS cannot be set up: {0}")]
@@ -132,5 +132,30 @@ impl TlsError {
     pub(super) fn invalid(part: TlsPart, reason: impl Into<String>) -> Self {
         let reason = reason.into();
         Self::Invalid { part, reason }
+    }
+}
+
+impl From<CertificateNameError> for TlsError {
+    fn from(fault: CertificateNameError) -> Self {
+        match fault {
+            CertificateNameError::NoName => Self::NoName,
+            CertificateNameError::Wildcards(names) => Self::WildcardName { names },
+            CertificateNameError::Invalid(names) => Self::Invalid {
+                part: TlsPart::Certificate,
+                reason: format!(
+                    "its DNS names {names:?} are not valid; the first: {}",
+                    invalid_name(&names[0])
+                ),
+            },
+            CertificateNameError::Several(names) => Self::AmbiguousName { names },
+        }
+    }
+}
+
+/// Reason for which a name in a certificate was rejected.
+fn invalid_name(name: &str) -> String {
+    match canonical_name(name) {
+        Err(fault) => fault.to_string(),
+        Ok(_) => "in a certificate it has no dot at the end".to_owned(),
     }
 }

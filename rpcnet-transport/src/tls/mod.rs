@@ -10,11 +10,13 @@ mod expiry;
 mod host;
 mod key_kind;
 mod name;
+mod peer_sessions;
 mod pem;
 mod pem_files;
 mod reset_key;
 mod server_sessions;
 mod verify;
+mod verify_failure;
 
 #[cfg(feature = "dev-certs")]
 pub use self::dev::{DevCa, NodePem};
@@ -22,11 +24,11 @@ pub(crate) use self::{
     client_sessions::{ClientSessions, PeerTls},
     der::utc,
     expiry::ExpiryWarning,
-    name::{CertificateNameError, canonical_name, name_error as name_fault, node_name},
+    name::{CertificateNameError, canonical_name, name_error, node_name},
     pem_files::FilesDigest,
     reset_key::ResetKey,
     server_sessions::ServerSessions,
-    verify::VerifyFailure,
+    verify_failure::VerifyFailure,
 };
 pub use self::{
     error::{TlsError, TlsPart},
@@ -52,9 +54,9 @@ use rustls::{
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 
 use self::{
-    client_sessions::PeerSessions,
     expiry::Expiry,
     key_kind::{SUPPORTED, unsupported_private_key},
+    peer_sessions::PeerSessions,
     verify::NodeVerifier,
 };
 
@@ -277,9 +279,9 @@ impl Tls {
     }
 
     /// Configuration for connections to one node, which store what they learn of it.
-    fn client_config(&self, memory: Arc<PeerSessions>) -> rustls::ClientConfig {
+    fn client_config(&self, sessions: Arc<PeerSessions>) -> rustls::ClientConfig {
         let inner = &*self.0;
-        let verifier = NodeVerifier::new(Arc::clone(&memory));
+        let verifier = NodeVerifier::new(Arc::clone(&sessions));
         let resolver = SingleCertAndKey::from(Arc::clone(&inner.identity));
         let (provider, clock) = (Arc::clone(&inner.provider), Arc::clone(&inner.clock));
         let mut config = rustls::ClientConfig::builder_with_details(provider, clock)
@@ -289,7 +291,7 @@ impl Tls {
             .with_custom_certificate_verifier(Arc::new(verifier))
             .with_client_cert_resolver(Arc::new(resolver));
         config.alpn_protocols = vec![ALPN.to_vec()];
-        config.resumption = Resumption::store(memory).tls12_resumption(Tls12Resumption::Disabled);
+        config.resumption = Resumption::store(sessions).tls12_resumption(Tls12Resumption::Disabled);
         config
     }
 }

@@ -9,10 +9,7 @@ use rustls_pki_types::{CertificateDer, DnsName, ServerName};
 use thiserror::Error;
 use webpki::EndEntityCert;
 
-use super::{
-    TlsError, TlsPart,
-    der::{OBJECT_ID, SEQUENCE, SET, element},
-};
+use super::der::{OBJECT_ID, SEQUENCE, SET, element};
 
 /// Reason for which a text is not a node name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
@@ -202,31 +199,6 @@ impl CertificateNameError {
                 "the certificate has several DNS names, and its common name is none of them"
             }
         }
-    }
-}
-
-impl From<CertificateNameError> for TlsError {
-    fn from(fault: CertificateNameError) -> Self {
-        match fault {
-            CertificateNameError::NoName => Self::NoName,
-            CertificateNameError::Wildcards(names) => Self::WildcardName { names },
-            CertificateNameError::Invalid(names) => Self::Invalid {
-                part: TlsPart::Certificate,
-                reason: format!(
-                    "its DNS names {names:?} are not valid; the first: {}",
-                    invalid_name(&names[0])
-                ),
-            },
-            CertificateNameError::Several(names) => Self::AmbiguousName { names },
-        }
-    }
-}
-
-/// Reason for which a name in a certificate was rejected.
-fn invalid_name(name: &str) -> String {
-    match canonical_name(name) {
-        Err(fault) => fault.to_string(),
-        Ok(_) => "in a certificate it has no dot at the end".to_owned(),
     }
 }
 

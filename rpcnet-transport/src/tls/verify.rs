@@ -8,21 +8,13 @@ use rustls::{
 };
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
-use super::{client_sessions::PeerSessions, name};
-use crate::printable::Printable;
+use super::{name, peer_sessions::PeerSessions, verify_failure::VerifyFailure};
 
 /// Verifier of servers: rustls' rules without wildcards. It stores its result: the reason for a
 /// rejection, which QUIC would reduce to an alert, or the certificates, which a resumed session
 /// does not show again.
 #[derive(Debug)]
 pub(super) struct NodeVerifier(Arc<PeerSessions>);
-
-/// Reason for which a server's certificate was rejected.
-#[derive(Debug, Clone)]
-pub(crate) enum VerifyFailure {
-    WrongName { presented: Vec<String> },
-    Untrusted { reason: String },
-}
 
 impl NodeVerifier {
     pub(super) fn new(memory: Arc<PeerSessions>) -> Self {
@@ -82,39 +74,6 @@ impl ServerCertVerifier for NodeVerifier {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.0.verifier().supported_verify_schemes()
-    }
-}
-
-impl VerifyFailure {
-    fn untrusted(reason: &str) -> Self {
-        let reason = Printable(reason).to_string();
-        Self::Untrusted { reason }
-    }
-
-    fn from_error(error: &rustls::Error) -> Self {
-        match error {
-            rustls::Error::InvalidCertificate(CertificateError::NotValidForNameContext {
-                presented,
-                ..
-            }) => Self::WrongName {
-                presented: presented
-                    .iter()
-                    .map(|name| name::dns_name(name).unwrap_or(name).to_owned())
-                    .collect(),
-            },
-            rustls::Error::InvalidCertificate(CertificateError::NotValidForName) => {
-                Self::WrongName {
-                    presented: Vec::new(),
-                }
-            }
-            rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer) => {
-                Self::untrusted("unknown issuer: signed by no authority that this node trusts")
-            }
-            rustls::Error::InvalidCertificate(CertificateError::BadSignature) => Self::untrusted(
-                "bad signature: the issuer has the name of a trusted authority, and did not sign with its key",
-            ),
-            other => Self::untrusted(&other.to_string()),
-        }
     }
 }
 

@@ -7,7 +7,7 @@ use rustls_pki_types::{PrivateKeyDer, pem::PemObject};
 
 use super::*;
 use crate::{
-    ConnectError, DevCa, Endpoint, NodePem, Router, RpcServer, Tls, TransportConfig,
+    ConnectError, DevCa, Endpoint, NodePem, Router, RpcServer, Tls, TlsError, TransportConfig,
     close::CLOSE_NO_NAME,
 };
 

@@ -1,0 +1,46 @@
+//! Reason for which a server's certificate was rejected.
+
+use rustls::CertificateError;
+
+use super::name;
+use crate::printable::Printable;
+
+/// Reason for which a server's certificate was rejected.
+#[derive(Debug, Clone)]
+pub(crate) enum VerifyFailure {
+    WrongName { presented: Vec<String> },
+    Untrusted { reason: String },
+}
+
+impl VerifyFailure {
+    fn untrusted(reason: &str) -> Self {
+        let reason = Printable(reason).to_string();
+        Self::Untrusted { reason }
+    }
+
+    pub(super) fn from_error(error: &rustls::Error) -> Self {
+        match error {
+            rustls::Error::InvalidCertificate(CertificateError::NotValidForNameContext {
+                presented,
+                ..
+            }) => Self::WrongName {
+                presented: presented
+                    .iter()
+                    .map(|name| name::dns_name(name).unwrap_or(name).to_owned())
+                    .collect(),
+            },
+            rustls::Error::InvalidCertificate(CertificateError::NotValidForName) => {
+                Self::WrongName {
+                    presented: Vec::new(),
+                }
+            }
+            rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer) => {
+                Self::untrusted("unknown issuer: signed by no authority that this node trusts")
+            }
+            rustls::Error::InvalidCertificate(CertificateError::BadSignature) => Self::untrusted(
+                "bad signature: the issuer has the name of a trusted authority, and did not sign with its key",
+            ),
+            other => Self::untrusted(&other.to_string()),
+        }
+    }
+}
