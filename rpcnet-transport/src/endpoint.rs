@@ -5,6 +5,7 @@ mod connect;
 mod handle;
 mod lifecycle;
 mod serve;
+mod served_calls;
 mod shared;
 mod shutdown;
 

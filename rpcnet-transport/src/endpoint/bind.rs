@@ -6,7 +6,10 @@ use parking_lot::{Mutex, RwLock};
 use quinn::AsyncUdpSocket;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{Endpoint, EndpointHandle, EndpointShared, lifecycle::Lifecycle, shared::PortParts};
+use super::{
+    Endpoint, EndpointHandle, EndpointShared, lifecycle::Lifecycle, served_calls::ServedCalls,
+    shared::PortParts,
+};
 use crate::{
     BindError, SideChannel, SocketBuffers, Tls, TransportConfig,
     accounts::PeerAccounts,
@@ -18,7 +21,7 @@ use crate::{
     runtime::EndpointRuntime,
     server::{AcceptLoop, AdmissionGate, QueueDelay, serve_connections},
     socket::{self, DemuxSocket, OpenPort, SideQueue},
-    stats::{Counter, Counters},
+    stats::Counters,
     tls_reload,
 };
 
@@ -132,14 +135,9 @@ impl Endpoint {
             },
             runtime,
             counters,
-            cancelled_by_shutdown: Counter::default(),
-            aborted_by_shutdown: Mutex::default(),
+            served: ServedCalls::default(),
             accounts: PeerAccounts::new(&config),
-            in_flight: Gauge::default(),
-            unacknowledged: Gauge::default(),
-            calls: TaskTracker::new(),
             connections: TaskTracker::new(),
-            cancel_calls: CancellationToken::new(),
             queue_delay: QueueDelay::default(),
             admission,
             busy_poll,

@@ -71,7 +71,7 @@ impl Endpoint {
     /// Calls being served. A lane that is being read at this moment may count as one more.
     #[must_use]
     pub fn in_flight(&self) -> usize {
-        self.0.shared.in_flight.count()
+        self.0.shared.served.in_flight.count()
     }
 
     /// Bytes held for all peers now; see
@@ -124,7 +124,7 @@ impl Endpoint {
 impl Drop for EndpointHandle {
     fn drop(&mut self) {
         self.shared.lifecycle.close();
-        self.shared.cancel_calls.cancel();
+        self.shared.served.cancel.cancel();
         self.shared.lifecycle.stopped.cancel();
     }
 }

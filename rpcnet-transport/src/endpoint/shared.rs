@@ -2,21 +2,19 @@
 
 use std::sync::Arc;
 
-use parking_lot::{Mutex, RwLock};
-use tokio::task::AbortHandle;
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use parking_lot::RwLock;
+use tokio_util::task::TaskTracker;
 
-use super::lifecycle::Lifecycle;
+use super::{lifecycle::Lifecycle, served_calls::ServedCalls};
 use crate::{
     Router, TransportConfig,
     accounts::PeerAccounts,
     busy_poll::BusyPoll,
     dial::Dialer,
-    gauge::Gauge,
     runtime::EndpointRuntime,
     server::{AdmissionGate, QueueDelay},
     socket::{ClosePort, SideQueue},
-    stats::{Counter, Counters},
+    stats::Counters,
     wire::LoadReport,
 };
 
@@ -28,23 +26,12 @@ pub(crate) struct EndpointShared {
     pub(crate) runtime: EndpointRuntime,
     pub(crate) config: Arc<TransportConfig>,
     pub(crate) counters: Arc<Counters>,
-    pub(crate) cancelled_by_shutdown: Counter,
-    /// Tasks of calls that were counted as cancelled by the shutdown. They may go on if they block
-    /// their threads.
-    pub(crate) aborted_by_shutdown: Mutex<Vec<AbortHandle>>,
+    /// Calls that are served.
+    pub(crate) served: ServedCalls,
     /// Bytes, calls and connections of each peer as a caller.
     pub(crate) accounts: PeerAccounts,
-    /// Calls being served.
-    pub(crate) in_flight: Gauge,
-    /// Calls whose reply may not have reached the caller yet. A call enters this gauge first and
-    /// leaves it last.
-    pub(crate) unacknowledged: Gauge,
-    /// Tasks of the streams that peers opened here, one for each stream.
-    pub(crate) calls: TaskTracker,
     /// Task that accepts connections, and one task for each connection.
     pub(crate) connections: TaskTracker,
-    /// Cancelled when handlers are dropped.
-    pub(crate) cancel_calls: CancellationToken,
     pub(crate) queue_delay: QueueDelay,
     /// Server-wide limit of concurrent calls, if one is configured.
     pub(crate) admission: Option<Arc<AdmissionGate>>,
@@ -66,7 +53,7 @@ impl EndpointShared {
 
     /// Load report that replies carry at this moment.
     pub(crate) fn load(&self) -> LoadReport {
-        let in_flight = self.in_flight.count();
+        let in_flight = self.served.in_flight.count();
         LoadReport {
             in_flight: u16::try_from(in_flight).unwrap_or(u16::MAX),
             draining: self.is_draining(),

@@ -24,7 +24,7 @@ impl Endpoint {
     /// Waits until no call is being served. Unless the endpoint [drains](Self::set_draining),
     /// another call may begin at once.
     pub async fn idle(&self) {
-        self.0.shared.in_flight.wait_for_zero().await;
+        self.0.shared.served.in_flight.wait_for_zero().await;
     }
 
     /// Advertises that the endpoint drains, and goes on accepting calls: on every connection, in
@@ -79,7 +79,7 @@ impl Endpoint {
         // An error means that the runtime has ended, which has closed everything.
         let _ = stopped.await;
         self.0.shared.port.close();
-        let blocked = self.0.shared.blocked_calls();
+        let blocked = self.0.shared.served.blocked();
         let after = self.0.shared.report();
         ShutdownReport {
             completed: after.completed - before.completed,
@@ -101,20 +101,20 @@ impl Endpoint {
         shared.lifecycle.close();
         let idle = async {
             shared.dialer.outgoing.wait_for_zero().await;
-            shared.unacknowledged.wait_for_zero().await;
+            shared.served.unacknowledged.wait_for_zero().await;
         };
         let _ = timeout_at(cancel_at, idle).await;
-        shared.cancel_calls.cancel();
+        shared.served.cancel.cancel();
         // On a busy machine the deadline may have passed by now; cancelled calls have to be counted
         // all the same.
         yield_to_tasks().await;
         // Connections are closed from this time on.
         let stop_at = deadline - (ahead / 2).max(ahead.saturating_sub(CANCEL_AHEAD_MAX));
-        let _ = timeout_at(stop_at, shared.unacknowledged.wait_for_zero()).await;
+        let _ = timeout_at(stop_at, shared.served.unacknowledged.wait_for_zero()).await;
         // Refusals that are still being sent get a moment, not the whole time.
-        shared.calls.close();
+        shared.served.tasks.close();
         let moment = stop_at.min(Instant::now() + CANCEL_AHEAD_MAX);
-        let _ = timeout_at(moment, shared.calls.wait()).await;
+        let _ = timeout_at(moment, shared.served.tasks.wait()).await;
         shared.lifecycle.stopped.cancel();
         shared.connections.close();
         // The task of each connection closes it with the number of streams that it accepted.
@@ -148,17 +148,9 @@ impl EndpointShared {
         let stats = self.counters.snapshot();
         ShutdownReport {
             completed: stats.calls_completed,
-            cancelled: self.cancelled_by_shutdown.value(),
+            cancelled: self.served.cancelled_by_shutdown.value(),
             rejected: stats.calls_refused_draining,
         }
-    }
-
-    /// Calls that were neither answered nor counted as cancelled at the end of a shutdown, because
-    /// their handlers block.
-    fn blocked_calls(&self) -> u64 {
-        let aborted = std::mem::take(&mut *self.aborted_by_shutdown.lock());
-        let counted = aborted.iter().filter(|task| !task.is_finished()).count();
-        self.in_flight.count().saturating_sub(counted) as u64
     }
 
     /// Waits until the peers were told that the endpoint is gone, after its last handle was

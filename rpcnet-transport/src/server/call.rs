@@ -57,7 +57,7 @@ pub(super) async fn serve(
     };
     // Before the check whether the server drains: a shutdown either sees this call or is seen by
     // it.
-    let (_unacknowledged, _) = shared.unacknowledged.enter();
+    let (_unacknowledged, _) = shared.served.unacknowledged.enter();
     match AdmittedCall::admit(&shared, &caller, &send, &mut recv, header, body, arrived).await {
         Ok(call) => call.run(&shared, &caller, send, recv).await,
         Err(why) => reject(&shared, &caller, send, recv, why).await,
@@ -111,7 +111,7 @@ impl AdmittedCall {
         arrived: Instant,
     ) -> Result<Self, RequestFailure> {
         let account = &caller.account.peer;
-        let (guard, in_flight) = account.begin_call(&shared.in_flight);
+        let (guard, in_flight) = account.begin_call(&shared.served.in_flight);
         let is_full = account.exceeds_call_limit(in_flight, true);
         let deadline = header.deadline.and_then(|left| arrived.checked_add(left));
         let (name, handler) = find_handler(shared, &header, deadline, in_flight, is_full)?;
@@ -203,7 +203,7 @@ async fn wait_for_admission<T>(
             shared.counters.calls_cancelled.add_one();
             Err(RequestFailure::Reset(ResetCode::Cancelled))
         }
-        () = shared.cancel_calls.cancelled() => {
+        () = shared.served.cancel.cancelled() => {
             let message = "the server shut down before the handler started";
             Err(RequestFailure::rejected(Code::Draining, message))
         }
@@ -247,14 +247,14 @@ impl DetachedHost for EndpointShared {
     }
 
     fn cancel_calls(&self) -> &CancellationToken {
-        &self.cancel_calls
+        &self.served.cancel
     }
 
     fn in_flight(&self) -> &Gauge {
-        &self.in_flight
+        &self.served.in_flight
     }
 
     fn unacknowledged(&self) -> &Gauge {
-        &self.unacknowledged
+        &self.served.unacknowledged
     }
 }

@@ -117,7 +117,7 @@ async fn within_deadline<T>(
     };
     tokio::select! {
         biased;
-        () = shared.cancel_calls.cancelled() => {
+        () = shared.served.cancel.cancelled() => {
             shared.counters.calls_refused_draining.add_one();
             let message = "the server shut down before the request arrived";
             Err(RequestFailure::rejected(Code::Draining, message))

@@ -33,7 +33,7 @@ pub(super) fn spawn_stream(
     let (guard, _) = caller.streams.enter();
     let caller = Arc::clone(caller);
     let serve = serve_stream(Arc::clone(shared), Arc::clone(&caller), send, recv, early);
-    shared.calls.spawn(async move {
+    shared.served.tasks.spawn(async move {
         let _guard = guard;
         caller.until_aborted(serve).await;
     });

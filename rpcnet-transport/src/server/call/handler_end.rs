@@ -31,7 +31,7 @@ impl HandlerEnd {
             Self::DeadlineExceeded => counters.calls_timed_out.add_one(),
             Self::ShuttingDown => {
                 counters.calls_cancelled.add_one();
-                shared.cancelled_by_shutdown.add_one();
+                shared.served.cancelled_by_shutdown.add_one();
             }
             // The dropped message was counted.
             Self::Returned(_) | Self::Overloaded => {}
@@ -89,8 +89,8 @@ impl Drop for CancelledOnDrop<'_> {
     fn drop(&mut self) {
         if let Some(shared) = self.0 {
             shared.counters.calls_cancelled.add_one();
-            if shared.cancel_calls.is_cancelled() {
-                shared.cancelled_by_shutdown.add_one();
+            if shared.served.cancel.is_cancelled() {
+                shared.served.cancelled_by_shutdown.add_one();
             }
         }
     }

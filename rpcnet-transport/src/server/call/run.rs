@@ -49,7 +49,7 @@ impl AdmittedCall {
         let mut stopped = pin!(send.stopped());
         shared.counters.calls_started.add_one();
         let mut uncounted = CancelledOnDrop(Some(shared));
-        let token = shared.cancel_calls.child_token();
+        let token = shared.served.cancel.child_token();
         let (run, mut resources) = self.prepare(shared, caller, &token, send, recv);
         let (end, send) = run.finish(stopped.as_mut(), deadline, &token).await;
         if !matches!(end, HandlerEnd::Returned(_)) {

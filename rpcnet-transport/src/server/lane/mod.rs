@@ -51,7 +51,7 @@ pub(super) async fn serve(
     first_bytes: Bytes,
 ) {
     // A shutdown waits until the caller has the last reply.
-    let (_unacknowledged, _) = shared.unacknowledged.enter();
+    let (_unacknowledged, _) = shared.served.unacknowledged.enter();
     let mut lane = LaneServer::new(Arc::clone(&shared), caller, outbox, recv, first_bytes);
     let mut closing = pin!(shared.lifecycle.closing.cancelled());
     let mut is_registered = false;
@@ -315,7 +315,7 @@ impl LaneServer {
     fn abort(&mut self, why: ResetCode) {
         self.replies.reset(why);
         self.requests.stop(why);
-        let is_stopping = self.shared.cancel_calls.is_cancelled();
+        let is_stopping = self.shared.served.cancel.is_cancelled();
         for call in self.pending.drain() {
             if !call.is_delivered() {
                 self.shared.counters.calls_cancelled.add_one();
@@ -330,7 +330,7 @@ impl LaneServer {
     /// Ends the lane in a shutdown: answers the calls in progress, rejects further ones, and
     /// finishes the stream.
     async fn shut_down(mut self) {
-        let cancel = self.shared.cancel_calls.clone();
+        let cancel = self.shared.served.cancel.clone();
         let drained = tokio::select! {
             biased;
             drained = poll_fn(|cx| self.poll_drain(cx)) => drained,

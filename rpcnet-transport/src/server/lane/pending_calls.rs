@@ -61,8 +61,12 @@ impl PendingCall {
 
     /// Counts the call as cancelled by a shutdown.
     pub(super) fn count_cancelled_by_shutdown(&self, shared: &EndpointShared) {
-        shared.cancelled_by_shutdown.add_one();
-        shared.aborted_by_shutdown.lock().push(self.task.clone());
+        shared.served.cancelled_by_shutdown.add_one();
+        shared
+            .served
+            .aborted_by_shutdown
+            .lock()
+            .push(self.task.clone());
     }
 
     /// Aborts the task of the call, and ends its context.

@@ -273,7 +273,7 @@ impl LaneServer {
         work.permits.measure();
         let turn = work.queued.as_ref().map(|queued| Arc::clone(&queued.1));
         let account = Arc::clone(&self.caller.account.peer);
-        let (guard, _) = account.begin_call(&self.shared.in_flight);
+        let (guard, _) = account.begin_call(&self.shared.served.in_flight);
         let (done, shared) = (Arc::clone(&self.task_results), Arc::clone(&self.shared));
         let handed = context.clone();
         let task = tokio::spawn(async move {
@@ -340,11 +340,11 @@ impl LaneServer {
             Ok(held) => held,
             Err(dropped) => return self.write_failure(id, dropped),
         };
-        let (unacknowledged, _) = self.shared.unacknowledged.enter();
-        let (in_flight, _) = account.begin_call(&self.shared.in_flight);
+        let (unacknowledged, _) = self.shared.served.unacknowledged.enter();
+        let (in_flight, _) = account.begin_call(&self.shared.served.in_flight);
         let (shared, caller) = (Arc::clone(&self.shared), Arc::clone(&self.caller));
         let (done, lane) = (Arc::clone(&self.task_results), self.replies.stream_index());
-        let task = self.shared.calls.spawn(async move {
+        let task = self.shared.served.tasks.spawn(async move {
             let _held = (unacknowledged, held);
             let sent = send_on_own_stream(&shared, &caller, (lane, id), outcome, in_flight);
             let delivered = sent.await;

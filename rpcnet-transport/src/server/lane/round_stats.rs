@@ -30,10 +30,10 @@ impl RoundStats {
     /// Counts a request. Returns how many calls are being served, including it.
     pub(super) fn count_request(&mut self, shared: &EndpointShared) -> usize {
         if self.has_calls {
-            return shared.in_flight.count();
+            return shared.served.in_flight.count();
         }
         self.has_calls = true;
-        shared.in_flight.increment()
+        shared.served.in_flight.increment()
     }
 
     /// Records a handler that is started after it has waited for so long.
@@ -63,7 +63,7 @@ impl RoundStats {
             shared.counters.calls_completed.add(completed);
         }
         if has_calls {
-            shared.in_flight.decrement();
+            shared.served.in_flight.decrement();
         }
     }
 }
