@@ -5,8 +5,9 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::{
+    admission_request::{AdmissionRequest, GateOutcome, Ticket},
     caller_quota::CallerQuota,
-    gate::{AdmissionRequest, GateOutcome, Rejection, Ticket},
+    gate::Rejection,
     permit::Permit,
     permits::Permits,
 };

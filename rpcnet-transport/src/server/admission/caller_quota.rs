@@ -65,8 +65,7 @@ impl AdmissionGate {
 
     /// Fair share of a caller in the present limit.
     fn fair_share(&self) -> FairShare {
-        let limit = self.limit.load(SeqCst);
-        caller_share(limit, self.callers.recent_count())
+        caller_share(self.permits.limit(), self.callers.recent_count())
     }
 }
 
@@ -109,17 +108,19 @@ impl CallerQuota {
         // Counted before the check, so that concurrent calls see each other.
         let own = self.held.fetch_add(1, SeqCst);
         let share = self.gate.fair_share();
-        let more = |running| share.allows(own, running, 1).then_some(running + 1);
-        let is_taken = self.gate.running.fetch_update(SeqCst, SeqCst, more).is_ok();
-        if !is_taken {
+        let is_acquired = self
+            .gate
+            .permits
+            .try_add(|running| share.allows(own, running, 1));
+        if !is_acquired {
             self.held.fetch_sub(1, SeqCst);
         }
-        is_taken
+        is_acquired
     }
 
     /// Whether a call that comes now would get a permit at once.
     pub(super) fn may_acquire(&self) -> bool {
-        let running = self.gate.running.load(SeqCst);
+        let running = self.gate.permits.running();
         self.gate.fair_share().allows(self.held(), running, 1)
     }
 
@@ -135,25 +136,25 @@ impl CallerQuota {
             gate.grant_if_awaited(None);
         }
         let is_alone = gate.callers.recent_count() <= 1;
-        let running = gate.running.load(SeqCst);
+        let running = gate.permits.running();
         !is_alone && gate.fair_share().is_exceeded(self.held(), running)
     }
 
     /// Releases a permit without granting it to a queued call.
     pub(super) fn release_without_grant(&self) {
-        self.gate.running.fetch_sub(1, SeqCst);
+        self.gate.permits.remove();
         self.held.fetch_sub(1, SeqCst);
     }
 
     /// Counts one more call of the caller that runs without a permit.
     pub(super) fn begin_over_limit(&self) {
         self.held.fetch_add(1, SeqCst);
-        self.gate.over_limit.fetch_add(1, SeqCst);
+        self.gate.permits.begin_over_limit();
     }
 
     /// Ends the count of a call that ran without a permit.
     pub(super) fn end_over_limit(&self) {
-        self.gate.over_limit.fetch_sub(1, SeqCst);
+        self.gate.permits.end_over_limit();
         self.held.fetch_sub(1, SeqCst);
         self.gate.grant_if_awaited(Some(self));
     }

@@ -1,19 +1,21 @@
 //! Admission control: concurrency limits, the queue, and fair shares of callers.
 
+mod admission_request;
 mod call_admission;
 mod caller_quota;
 mod gate;
 mod limiter;
 mod permit;
+mod permit_counts;
 mod permits;
 mod queue;
 mod recent_callers;
 mod yielding_permits;
 
 pub(super) use self::{
+    admission_request::AdmissionRequest,
     call_admission::{AdmissionOutcome, CallQuotas, PendingAdmission, admit, early_rejection},
     caller_quota::CallerQuota,
-    gate::AdmissionRequest,
     permits::Permits,
 };
 pub(crate) use self::{

@@ -10,7 +10,9 @@ use tokio::{task::unconstrained, time::Instant};
 use super::*;
 use crate::{
     Admission, Priority,
-    server::admission::{AdmissionGate, AdmissionRequest, CallerQuota, gate::GateOutcome},
+    server::admission::{
+        AdmissionGate, AdmissionRequest, CallerQuota, admission_request::GateOutcome,
+    },
 };
 
 /// A call of the caller that has a permit.
