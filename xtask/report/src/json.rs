@@ -1,4 +1,4 @@
-//! What `--json FILE` writes: one object, with a flat object for each row.
+//! Document that `--json FILE` writes: one object, with a flat object for each row.
 
 use std::{
     fs,

@@ -1,17 +1,26 @@
-//! How the measuring commands of `cargo xtask` show their results: tables for people, JSON for
-//! programs, figures, and on a terminal how far they are.
+//! Results of the commands of `cargo xtask`: tables for people, JSON for programs, figures,
+//! progress.
+//!
+//! The feature `figures` (default) brings charts, bars and progress, with plotters and indicatif.
 
+#[cfg(feature = "figures")]
 mod bars;
+#[cfg(feature = "figures")]
+mod canvas;
+#[cfg(feature = "figures")]
 mod chart;
 mod json;
+#[cfg(feature = "figures")]
 mod progress;
 mod statistics;
-mod svg;
 mod table;
 
+#[cfg(feature = "figures")]
 pub use bars::{Bar, Panel, draw_bars, draw_bars_or};
+#[cfg(feature = "figures")]
 pub use chart::{Axis, Chart, Series};
 pub use json::Document;
+#[cfg(feature = "figures")]
 pub use progress::{Progress, WeightedProgress};
 pub use statistics::{median, quantile};
 pub use table::{format_table, number, ratio};

@@ -1,4 +1,4 @@
-//! What many runs say together.
+//! Median and quantiles of several runs.
 
 /// The middle one, or the mean of the two in the middle. `None` of nothing.
 pub fn median(mut values: Vec<f64>) -> Option<f64> {

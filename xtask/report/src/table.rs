@@ -51,7 +51,7 @@ pub fn number(value: f64) -> String {
     grouped + rest
 }
 
-/// How many times.
+/// Ratio as text.
 pub fn ratio(value: f64) -> String {
     format!("{value:.2}x")
 }

@@ -55,9 +55,9 @@ mod tests {
             in_flight: 64,
         });
         let svg = calls(&rows, &cells);
-        assert_eq!(svg.matches("class=\"peer\"").count(), 2);
-        assert_eq!(svg.matches("class=\"ours\"").count(), 1);
-        assert!(svg.contains("width=\"420.0\"") && svg.contains("width=\"105.0\""));
+        assert_eq!(svg.matches("#94A3B8").count(), 2);
+        assert_eq!(svg.matches("#C2410C").count(), 1);
+        assert!(svg.contains("width=\"420\"") && svg.contains("width=\"105\""));
         assert!(svg.contains("failed"));
     }
 }
