@@ -1,4 +1,4 @@
-//! `cargo xtask bench`: how fast it is, next to what people would use instead.
+//! `cargo xtask bench`: benchmarks, beside peers.
 
 mod bulk;
 mod client_process;
@@ -31,7 +31,7 @@ use clap::Subcommand;
 
 use crate::project::Outcome;
 
-/// What is measured.
+/// Benchmark to run.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Bench {
     /// A cluster client: what it adds to a call, and how workers add up.

@@ -31,13 +31,13 @@ use xtask_report::Document;
 
 use self::{checks::Row, scenario::Scenario};
 
-/// What goes wrong, and how many calls meet with it.
+/// Options of the command.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Options {
-    /// What goes wrong, one after the other; everything if nothing is named.
+    /// Scenarios, one after the other; all if none is named.
     #[arg(value_enum)]
     scenarios: Vec<Scenario>,
-    /// Few workers, few calls, a short time.
+    /// Run with few workers, few calls, a short time.
     #[arg(long)]
     quick: bool,
     /// How long calls flow [default: 30, with --quick 3]. They flow on until what goes wrong is
@@ -80,7 +80,7 @@ impl Options {
     }
 }
 
-/// Makes the trouble. Fails, without being an error, when calls were lost that must not be.
+/// Runs the scenarios. Exits with a failure when calls were lost that must not be.
 ///
 /// # Errors
 ///

@@ -41,7 +41,7 @@ const FIRST_TARGET: &str = "target/first-minute";
 /// Time from a fresh clone with a warm registry to the end of a quick demo, on two cores.
 const FIRST_WITHIN: Duration = Duration::from_secs(100);
 
-/// How to run the steps.
+/// Options of the command.
 #[derive(Debug, Default, Args)]
 pub(crate) struct Options {
     /// Run every step, also after one has failed.
@@ -115,7 +115,7 @@ pub(crate) fn run(options: &Options) -> Outcome {
     })
 }
 
-/// One program with its arguments.
+/// Program with its arguments.
 #[derive(Clone, Debug, Eq, PartialEq)]
 struct Step {
     program: Program,
@@ -151,7 +151,7 @@ impl Step {
         }
     }
 
-    /// What one would type.
+    /// Command as a user types it.
     fn name(&self) -> String {
         let variable = self
             .environment
@@ -179,7 +179,7 @@ impl Step {
     }
 }
 
-/// All steps in order: the quick and frequent complaints first.
+/// Steps in order: the quick and frequent failures first.
 fn steps() -> Vec<Step> {
     let mut steps = vec![Step::cargo("fmt --all --check")];
     // Says which lock file does not fit, in less than a second; a build would take minutes.

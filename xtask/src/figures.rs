@@ -22,15 +22,15 @@ use table::number;
 
 /// A figure of the README, and the command that prints it.
 struct ReadmeFigure {
-    /// What a line begins with that is followed by the table.
+    /// Begin of the line before the table.
     heading: &'static str,
     /// Label of the row and of the column in it.
     cell: (&'static str, &'static str),
     /// Which number of the cell.
     nth: usize,
-    /// What to run of `cargo xtask sim`: the scenario and the case, of which the first row counts.
+    /// Scenario and case of `cargo xtask sim`, of which the first row counts.
     run: (&'static str, &'static str),
-    /// What the figure is called in the JSON of that row.
+    /// Name of the figure in the JSON of that row.
     field: &'static str,
 }
 
@@ -70,7 +70,7 @@ pub(crate) fn run() -> Outcome {
     })
 }
 
-/// What the README says.
+/// Value in the README.
 fn readme_value(readme: &str, claim: &ReadmeFigure) -> Result<f64, String> {
     let (row, column) = claim.cell;
     let cell = table::cell(readme, claim.heading, row, column)?;

@@ -50,9 +50,9 @@ enum Target {
     Engine,
     /// Datagrams as they come from the network.
     Envelope,
-    /// What is in them: every payload.
+    /// Payloads of datagrams, of every kind.
     Message,
-    /// What is claimed of one member.
+    /// Record of a member.
     Record,
     /// A member's tags.
     Tags,
@@ -60,17 +60,17 @@ enum Target {
     Frames,
     /// Frames of lanes.
     LaneFrames,
-    /// A server, and a caller that lies.
+    /// A server, and a caller that violates the protocol.
     LyingCaller,
-    /// A client, and a server that lies.
+    /// A client, and a server that violates the protocol.
     LyingServer,
 }
 
-/// What came of one target.
+/// Result of one target.
 #[derive(Debug, Serialize)]
 struct Row {
     target: String,
-    /// What libFuzzer says that it took.
+    /// Seed that libFuzzer used.
     seed: u64,
     seconds: f64,
     runs: u64,
@@ -209,7 +209,7 @@ fn cargo_fuzz(package: &str) -> Command {
     command
 }
 
-/// What one would type to see a crash again.
+/// Command that repeats a crash.
 fn replay(target: Target, input: &str) -> String {
     let settings = SETTINGS.join(" ");
     let (package, target) = (target.package(), target.name());
@@ -248,7 +248,7 @@ fn minutes(text: &str) -> Result<f64, String> {
 
 /// The crates that have targets.
 const PACKAGES: [&str; 2] = ["rpcnet-swim", "rpcnet-transport"];
-/// How targets are built, the same each time so that nothing is built twice.
+/// Arguments of every build, the same each time so that nothing is built twice.
 const SETTINGS: [&str; 4] = ["-s", "none", "--target-dir", "../target/fuzz"];
 const NOT_INSTALLED: &str =
     "cargo-fuzz is not installed: cargo install cargo-fuzz --locked --version 0.13.2";

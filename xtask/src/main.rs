@@ -1,4 +1,4 @@
-//! `cargo xtask`: how people run things in this workspace.
+//! `cargo xtask`: the commands of this workspace.
 //!
 //! This file parses and dispatches; each command has its own file.
 
@@ -14,7 +14,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-/// How people run things in this workspace.
+/// Commands of this workspace.
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask")]
 struct Arguments {
@@ -24,25 +24,25 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// How fast it is, next to what people would use instead.
+    /// Benchmarks, beside peers.
     #[command(subcommand)]
     Bench(bench::Bench),
-    /// A process of a benchmark that does harm.
+    /// Flood process of a benchmark.
     #[command(hide = true)]
     BenchFlood(bench::flood_process::Options),
     /// Members of a cluster that is measured.
     #[command(hide = true)]
     BenchMembers,
-    /// One process of a benchmark.
+    /// Process of a benchmark.
     #[command(hide = true)]
     BenchNode(bench::node::Options),
     /// Real processes under load while one is killed, stopped, restarted, drained, panics, is old
     /// or slow, and beside a greedy or lying peer: which calls are lost?
     Chaos(chaos::Options),
-    /// The node process of a host of that.
+    /// Node process of a host of a chaos run.
     #[command(hide = true)]
     ChaosHost(chaos::namespaces::node::Options),
-    /// One process of that.
+    /// Process of a chaos run.
     #[command(hide = true)]
     ChaosNode(chaos::node::Options),
     /// Everything a change must pass: formatting, lints, tests, docs, each crate alone, benches.
@@ -50,7 +50,7 @@ enum Command {
     /// A director and three workers, processes of their own, digest files while one worker is
     /// killed, one added and one drained.
     Demo(xtask_demo::Options),
-    /// One process of the demo.
+    /// Process of the demo.
     #[command(hide = true)]
     DemoNode(xtask_demo::NodeOptions),
     /// Figures of the README of rpcnet-swim beside what the simulations print now.
@@ -58,9 +58,9 @@ enum Command {
     /// Fuzz targets: every decoder, engines under attack, a server and a client against peers that
     /// lie, a minute each.
     Fuzz(fuzz::Options),
-    /// Experiments with whole clusters in virtual time: ours beside its rivals.
+    /// Experiments with whole clusters in virtual time: rpcnet beside its rivals.
     Sim(xtask_sim::Options),
-    /// The rules no compiler checks: who depends on whom, purity, papers that agree.
+    /// Rules that no compiler checks: dependencies, purity, documents, language.
     Tidy(tidy::Options),
 }
 

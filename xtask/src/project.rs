@@ -1,4 +1,4 @@
-//! Where the workspace is, and the programs commands start in it.
+//! Path of the workspace, and the programs that commands run in it.
 
 use std::{
     env,
@@ -37,7 +37,7 @@ pub(crate) fn program(program: impl AsRef<OsStr>) -> Command {
     command
 }
 
-/// What `command` prints.
+/// Standard output of `command`.
 ///
 /// # Errors
 ///
@@ -81,7 +81,7 @@ pub(crate) fn build(
     Ok(target.join("release").join(name))
 }
 
-/// The same of the detached workspace.
+/// Builds a program of the detached workspace.
 ///
 /// # Errors
 ///

@@ -28,7 +28,7 @@ use package_docs::PackageDocs;
 
 use crate::project::{self, Outcome};
 
-/// How to check.
+/// Options of the command.
 #[derive(Debug, Default, Args)]
 pub(crate) struct Options {
     /// Remove from the list of tolerated findings what no longer occurs, and lower its numbers.

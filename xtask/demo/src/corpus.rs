@@ -20,7 +20,7 @@ pub(crate) struct Corpus {
     skipped: Vec<Skipped>,
 }
 
-/// One file.
+/// File of the corpus.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct CorpusFile {
     path: PathBuf,
@@ -38,7 +38,7 @@ pub(crate) struct Skipped {
 /// Why something is left out of the corpus.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SkipReason {
-    /// It does not fit into a message.
+    /// The file does not fit into a message.
     #[error("has {bytes} bytes, more than the limit of {max}")]
     TooLarge {
         /// Its size, or what of it was read.
@@ -46,7 +46,7 @@ pub(crate) enum SkipReason {
         /// The limit.
         max: u64,
     },
-    /// It cannot be read.
+    /// The file cannot be read.
     #[error("cannot be read: {0}")]
     Unreadable(io::Error),
 }
@@ -59,15 +59,15 @@ pub(crate) enum CorpusError {
     Path {
         /// The path as it was given.
         path: PathBuf,
-        /// What the system said.
+        /// Error of the system.
         source: io::Error,
     },
-    /// Nothing is left to digest.
+    /// No file is left to digest.
     #[error("no file to digest under {} ({skipped} skipped)", path.display())]
     Empty {
         /// The path as it was given.
         path: PathBuf,
-        /// How many files were there and had to be skipped.
+        /// Number of files that were skipped.
         skipped: usize,
     },
 }
@@ -130,7 +130,7 @@ impl Corpus {
         &self.files
     }
 
-    /// To be reported to the user, once.
+    /// Files and folders that were left out.
     pub(crate) fn skipped(&self) -> &[Skipped] {
         &self.skipped
     }
@@ -142,7 +142,7 @@ impl Corpus {
 }
 
 impl CorpusFile {
-    /// Where it is, absolute.
+    /// Absolute path.
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }

@@ -1,4 +1,4 @@
-//! What the workers compute of a file, and what each answer is compared with.
+//! Digest of a file: what the workers compute and each answer is compared with.
 
 use std::fmt;
 

@@ -118,11 +118,11 @@ struct Director {
     node: Node,
     client: ClusterClient,
     counters: CallCounters,
-    /// No new calls.
+    /// Set when no new calls are to begin.
     stop: AtomicBool,
 }
 
-/// What came of the calls.
+/// Outcomes of the calls.
 #[derive(Default)]
 struct CallCounters {
     /// Files taken so far, over all rounds.
@@ -293,7 +293,7 @@ async fn read(file: CorpusFile) -> Option<(Vec<u8>, FileDigest)> {
     tokio::task::spawn_blocking(read).await.ok()?.ok()
 }
 
-/// Whom the director calls.
+/// Filter of the workers that the director calls.
 const WORKERS: &str = "role=worker";
 const CALLS_IN_FLIGHT: usize = 8;
 /// Half of what a message may have.

@@ -1,4 +1,4 @@
-//! What the demo shows while it runs: a table that is redrawn on a terminal, plain lines elsewhere.
+//! Live view of the demo: a table that is redrawn on a terminal, plain lines elsewhere.
 
 use std::{
     io::{self, IsTerminal, Stdout, Write},
@@ -8,7 +8,7 @@ use std::{
 use crossterm::{QueueableCommand, cursor, terminal};
 use serde::{Deserialize, Serialize};
 
-/// How the cluster and the calls stand, as the director sees them.
+/// State of the cluster and of the calls, as the director sees them.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub(crate) struct Snapshot {
     pub(crate) members: Vec<MemberRow>,
@@ -17,23 +17,23 @@ pub(crate) struct Snapshot {
     pub(crate) calls_ok: u64,
     pub(crate) calls_failed: u64,
     pub(crate) wrong_results: u64,
-    /// Of all calls, in µs.
+    /// Median latency of all calls, in µs.
     pub(crate) p50_us: u64,
     pub(crate) p99_us: u64,
 }
 
-/// One member of the cluster.
+/// Row of a member.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub(crate) struct MemberRow {
     pub(crate) name: String,
-    /// In the words of the membership: alive, suspect, failed, left.
+    /// State in the terms of the membership: alive, suspect, failed, left.
     pub(crate) state: String,
-    /// How sure the failure detector is that it is gone; `None` where it has no opinion.
+    /// Suspicion level of the failure detector; `None` where it has no data.
     pub(crate) phi: Option<f64>,
     pub(crate) in_flight: u64,
     /// Calls it has answered.
     pub(crate) calls: u64,
-    /// Of its calls, in µs.
+    /// Median latency of its calls, in µs.
     pub(crate) p50_us: u64,
     pub(crate) p99_us: u64,
 }
@@ -43,13 +43,13 @@ pub(crate) struct MemberRow {
 pub(crate) struct LiveView<W> {
     out: W,
     mode: OutputMode,
-    /// When a snapshot was last shown.
+    /// Time at which a snapshot was last shown.
     last_shown: Option<Duration>,
     /// The table as it stands on the terminal; empty if there is none.
     table: Vec<String>,
 }
 
-/// Where it is shown.
+/// Kind of output.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum OutputMode {
     /// A terminal of this size: the table is redrawn in place.
@@ -64,7 +64,7 @@ pub(crate) enum OutputMode {
 }
 
 impl LiveView<Stdout> {
-    /// On standard output, whatever that is.
+    /// View on standard output, as a terminal or as plain lines.
     pub(crate) fn stdout() -> Self {
         let out = io::stdout();
         let size = if out.is_terminal() {
@@ -243,7 +243,7 @@ fn timestamp(elapsed: Duration) -> String {
     format!("[{:6.2} s]", elapsed.as_secs_f64())
 }
 
-/// Beyond 100 only the order of magnitude is of interest, and it would burst the column.
+/// Suspicion level as text. Above 100 only the order of magnitude matters.
 fn phi(member: &MemberRow) -> String {
     match member.phi {
         None => "-".to_owned(),
@@ -252,10 +252,10 @@ fn phi(member: &MemberRow) -> String {
     }
 }
 
-/// Between two redraws: faster than that nobody reads.
+/// Interval between two redraws: a reader follows no faster ones.
 const TERMINAL_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Between two plain lines, which stay in a log.
+/// Interval between two plain lines, which stay in a log.
 const PLAIN_INTERVAL: Duration = Duration::from_secs(2);
 
 #[cfg(test)]

@@ -21,7 +21,7 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// One process of the demo.
+    /// Process of the demo.
     #[command(name = xtask_demo::NODE_COMMAND, hide = true)]
     Node(xtask_demo::NodeOptions),
 }

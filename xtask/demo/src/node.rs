@@ -16,10 +16,10 @@ use crate::{
 /// Link to the parent.
 pub(crate) type Link = ParentLink<Order, Notice>;
 
-/// How a child is started.
+/// Command line of a child.
 #[derive(Debug, Args)]
 pub struct Options {
-    /// What it is in the cluster.
+    /// Role in the cluster.
     #[arg(long)]
     role: Role,
 }
@@ -27,7 +27,7 @@ pub struct Options {
 /// A worker's answer.
 #[derive(Debug, Deserialize, Serialize)]
 pub(crate) struct DigestReply {
-    /// Who did it.
+    /// Name of the worker.
     pub(crate) by: String,
     pub(crate) digest: FileDigest,
 }
@@ -77,7 +77,7 @@ async fn run_worker(link: &mut Link) -> Result<(), Box<dyn Error + Send + Sync>>
     Ok(())
 }
 
-/// How the director calls: a digest may be asked for twice.
+/// Configuration of the director's calls: a digest is idempotent.
 pub(crate) fn client_config(endpoint: Endpoint) -> ClusterClientConfig {
     ClusterClientConfig::new(endpoint).with_idempotent([DIGEST])
 }
@@ -86,5 +86,5 @@ pub(crate) fn client_config(endpoint: Endpoint) -> ClusterClientConfig {
 pub const COMMAND: &str = "demo-node";
 /// The method that workers serve.
 pub(crate) const DIGEST: &str = "digest";
-/// How long a leaving worker may take for what it has begun.
+/// Longest drain of a worker that leaves.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);

@@ -1,4 +1,4 @@
-//! What the demo's processes tell each other over the pipes of a child.
+//! Messages between the demo and its child processes.
 
 use std::{fmt, net::SocketAddr, path::PathBuf};
 
@@ -8,7 +8,7 @@ use xtask_harness::NodeSetup;
 
 use crate::live_view::Snapshot;
 
-/// What a child process is in the cluster.
+/// Role of a child process in the cluster.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
 pub(crate) enum Role {
     /// Reads files and has the workers digest them.
@@ -17,7 +17,7 @@ pub(crate) enum Role {
     Worker,
 }
 
-/// From the parent to a child.
+/// Message from the parent to a child.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(tag = "order", rename_all = "snake_case")]
 pub(crate) enum Order {
@@ -44,25 +44,25 @@ impl Order {
     }
 }
 
-/// From a child to the parent.
+/// Message from a child to the parent.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(tag = "notice", rename_all = "snake_case")]
 pub(crate) enum Notice {
     /// The node runs.
     Ready {
-        /// Where others reach it.
+        /// Address of the node.
         addr: SocketAddr,
     },
-    /// How things are, several times a second.
+    /// State of cluster and calls, several times a second.
     Stats(Snapshot),
     /// Something happened in the cluster.
     Event {
         /// The node that it happened to.
         node: String,
-        /// What it was.
+        /// Kind of the event.
         kind: EventKind,
     },
-    /// What there is to digest.
+    /// Size of the corpus.
     Corpus {
         /// Files that are digested, round after round.
         files: u64,
@@ -74,30 +74,30 @@ pub(crate) enum Notice {
         /// The line.
         text: String,
     },
-    /// The director's last word: the final figures.
+    /// Last notice of the director: the final figures.
     Finished(Snapshot),
     /// The child cannot go on, and why.
     Failed {
-        /// For the user.
+        /// Text for the user.
         message: String,
     },
 }
 
-/// What can happen to a node, as another one sees it.
+/// Event of a node, as another node sees it.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum EventKind {
-    /// It is new.
+    /// The node joined.
     Joined,
-    /// It left on its own.
+    /// The node left in order.
     Left,
-    /// It is held to be dead.
+    /// The node was declared failed.
     Failed,
-    /// It may be dead.
+    /// The node is suspected.
     Suspect,
-    /// It was suspect or failed, and is alive.
+    /// The node was suspect or failed, and is alive.
     Recovered,
-    /// It is no longer selected for calls.
+    /// The node is no longer selected for calls.
     Unselectable,
 }
 

@@ -19,12 +19,12 @@ use crate::{
     summary::DemoSummary,
 };
 
-/// What to digest, and for how long.
+/// Options of the demo.
 #[derive(Debug, Args)]
 pub struct Options {
     /// The folder or file to digest; the workspace itself if there is none.
     path: Option<PathBuf>,
-    /// How long calls flow, in seconds: 6 at least.
+    /// Duration of the calls in seconds, at least 6.
     #[arg(long, default_value_t = 15, value_parser = clap::value_parser!(u64).range(6..=86_400))]
     seconds: u64,
     /// 8 seconds.

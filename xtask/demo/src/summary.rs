@@ -1,4 +1,4 @@
-//! How a demo ended: the figures, and whether they are what they must be.
+//! Summary of a demo: its figures, and the checks that they must pass.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ pub(crate) struct DemoSummary {
     pub(crate) wrong_results: u64,
     pub(crate) workers_killed: u64,
     pub(crate) workers_added: u64,
-    /// From the kill until the worker was out of selection; `None` if that was not seen.
+    /// Time from the kill until the worker was out of selection; `None` if that was not seen.
     pub(crate) detect_ms: Option<u64>,
     pub(crate) p50_us: u64,
     pub(crate) p99_us: u64,
@@ -36,7 +36,7 @@ pub(crate) struct DemoSummary {
 }
 
 impl DemoSummary {
-    /// What is not as it must be, a sentence each. Empty: the demo has shown what it is to show.
+    /// Failed checks, a sentence each. The demo passes if there is none.
     pub(crate) fn failed_checks(&self) -> Vec<String> {
         let mut complaints = Vec::new();
         let mut check = |holds: bool, complaint: &str| {

@@ -1,4 +1,4 @@
-//! How long calls took, as quantiles of a histogram.
+//! Latencies of calls, as quantiles of a histogram.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ pub struct Latencies {
 }
 
 impl Latencies {
-    /// One call; what took longer than a minute counts as a minute.
+    /// Records a call. A longer one than a minute counts as a minute.
     pub fn record(&mut self, latency: Duration) {
         let micros = u64::try_from(latency.as_micros()).unwrap_or(u64::MAX);
         self.micros.saturating_record(micros.max(1));
@@ -34,7 +34,7 @@ impl Latencies {
         self.micros.value_at_quantile(0.50)
     }
 
-    /// What one call of a hundred exceeds, in µs; 0 before the first call.
+    /// The 99th percentile in µs, 0 before the first call.
     pub fn p99_us(&self) -> u64 {
         self.micros.value_at_quantile(0.99)
     }

@@ -31,15 +31,15 @@ pub struct ChildProcess {
 /// after `TimedOut`, which leaves it as it was.
 #[derive(Debug, thiserror::Error)]
 pub enum ProcessError {
-    /// It could not be started.
+    /// The child could not be started.
     #[error("cannot start {name}: {source}")]
     Spawn {
         /// Which child.
         name: String,
-        /// What the system said.
+        /// Error of the system.
         source: io::Error,
     },
-    /// It closed its output: as a rule it has ended.
+    /// The child closed its output: as a rule it has ended.
     #[error("{name} has ended")]
     Ended {
         /// Which child.
@@ -50,15 +50,15 @@ pub enum ProcessError {
     Pipe {
         /// Which child.
         name: String,
-        /// What the system said, or what is wrong with the message.
+        /// Error of the system or of the message.
         source: io::Error,
     },
-    /// Nothing came until the deadline.
+    /// The child sent nothing until the deadline.
     #[error("{name} took too long to {what}")]
     TimedOut {
         /// Which child.
         name: String,
-        /// What it was expected to do.
+        /// Expected action.
         what: &'static str,
     },
 }

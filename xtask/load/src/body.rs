@@ -1,4 +1,4 @@
-//! What is sent, and whether it came back.
+//! Bodies of calls, and the check of replies.
 
 use std::fmt;
 
@@ -14,23 +14,23 @@ pub struct Body {
 /// A reply that is not what was sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Mismatch {
-    /// It has another length.
+    /// The reply has another length.
     Length {
         /// Bytes sent.
         sent: usize,
         /// Bytes that came back.
         got: usize,
     },
-    /// It answers another call.
+    /// The reply answers another call.
     Counter {
-        /// Of the call.
+        /// Counter of the call.
         sent: u64,
-        /// Of the reply.
+        /// Counter of the reply.
         got: u64,
     },
     /// Its content differs.
     Content {
-        /// Of the first byte that differs.
+        /// Offset of the first byte that differs.
         offset: usize,
     },
 }
@@ -111,10 +111,10 @@ impl std::error::Error for Mismatch {}
 /// The counter's length.
 pub const BODY_BYTES_MIN: usize = 8;
 
-/// Up to here comparing costs next to nothing.
+/// Largest reply that is always compared as a whole: comparing it costs next to nothing.
 const SHORT_BYTES_MAX: usize = 1024;
 
-/// Of longer replies, one in so many is compared byte by byte.
+/// Interval of the longer replies that are compared byte by byte.
 const WHOLE_EVERY: u64 = 16;
 
 #[cfg(test)]

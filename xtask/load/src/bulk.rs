@@ -63,7 +63,7 @@ pub(crate) async fn call<C: Caller>(
 pub(crate) enum CallPhase {
     NotCounted,
     Counted,
-    /// It does not, and is the last one.
+    /// The call does not count and is the last one.
     Over,
 }
 
@@ -83,7 +83,7 @@ fn request(bytes: usize, reply_bytes: u32) -> Bytes {
     body.into()
 }
 
-/// Where a bulk call differs from all others: the last byte of their counter, which is 0.
+/// Offset of the mark of a bulk call: the last byte of the counter of others, which is 0.
 const MARK_OFFSET: usize = BODY_BYTES_MIN - 1;
 const MARK: u8 = 0xff;
 

@@ -19,15 +19,15 @@ use crate::{
     control::ServerProcess, latencies::Batch, system::usage,
 };
 
-/// What the callers of a run share.
+/// State that the callers of a run share.
 #[derive(Debug, Default)]
 pub(crate) struct ClosedLoopState {
     phase: AtomicU8,
-    /// Of calls that lie in the window as a whole.
+    /// Latencies of calls that lie in the window as a whole.
     latencies: Latencies,
-    /// Of calls that were under way when it began.
+    /// Latencies of calls that were in flight when the window began.
     started_before_window: Latencies,
-    /// Of bulk calls that ended in the window, both directions together.
+    /// Bytes of bulk calls that ended in the window, both directions together.
     bulk_bytes: Arc<AtomicU64>,
 }
 
@@ -223,5 +223,5 @@ impl Window {
 const MEASURING: u8 = 1;
 const OVER: u8 = 2;
 
-/// For the calls that are under way when it is over.
+/// Time for the calls that are in flight at the end.
 const LAST_CALLS_TIMEOUT: Duration = Duration::from_secs(10);

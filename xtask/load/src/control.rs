@@ -11,18 +11,18 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{Failure, Setup, Usage, system::usage};
 
-/// What a server says.
+/// Message from a server to its client.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum ServerMessage {
-    /// It serves.
+    /// The server accepts calls.
     Serving {
-        /// Where.
+        /// Address of the server.
         address: SocketAddr,
     },
-    /// What it has used, because it was asked.
+    /// Reply to a request for its usage.
     Usage(Usage),
-    /// It will not serve.
+    /// The server failed.
     Failed {
         /// Why.
         message: String,
@@ -73,7 +73,7 @@ impl ServerProcess {
         self.address
     }
 
-    /// What it has used so far. Blocks until it has answered: some 100 µs.
+    /// Resource usage so far. Blocks until the server has answered: some 100 µs.
     pub(crate) fn usage(&mut self) -> Result<Usage, Failure> {
         let stdin = self.stdin.as_mut().ok_or("the server was told to end")?;
         stdin.write_all(b"\n")?;

@@ -1,4 +1,4 @@
-//! How long calls took.
+//! Latencies of calls, as quantiles of a histogram.
 
 use std::time::Duration;
 
@@ -13,14 +13,14 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug)]
 pub struct Latencies(Mutex<Histogram<u64>>);
 
-/// What a histogram says, in µs.
+/// Quantiles of a histogram, in µs.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct Quantiles {
     /// The median.
     pub p50_us: f64,
-    /// What one call of a hundred exceeds.
+    /// The 99th percentile.
     pub p99_us: f64,
-    /// What one call of a thousand exceeds.
+    /// The 99.9th percentile.
     pub p999_us: f64,
     /// The shortest.
     pub min_us: f64,
@@ -57,7 +57,7 @@ impl Latencies {
         }
     }
 
-    /// How many were added.
+    /// Number of recorded latencies.
     pub fn count(&self) -> u64 {
         self.0.lock().len()
     }

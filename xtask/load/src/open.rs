@@ -15,7 +15,7 @@ use crate::{
     Body, CallReport, Caller, Failure, Latencies, OpenLoop, closed::Window, control::ServerProcess,
 };
 
-/// What the calls of a run share.
+/// State that the calls of a run share.
 #[derive(Debug, Default)]
 struct OpenLoopState {
     latencies: Latencies,
@@ -61,7 +61,7 @@ pub(crate) async fn run<C: Caller>(
     Ok(report)
 }
 
-/// When calls begin.
+/// Schedule of calls.
 struct Schedule<'a, C> {
     caller: &'a C,
     load: OpenLoop,
@@ -151,12 +151,12 @@ impl<'a, C: Caller> Schedule<'a, C> {
     }
 }
 
-/// How many calls have to have begun.
+/// Number of calls that have to have begun.
 fn calls_due(elapsed: Duration, calls_per_s: f64) -> u64 {
     (elapsed.as_secs_f64() * calls_per_s) as u64
 }
 
-/// When the call of this number begins, counted from 0.
+/// Intended start of the call of this number, counted from 0.
 fn intended_start(number: u64, calls_per_s: f64) -> Duration {
     Duration::from_secs_f64((number + 1) as f64 / calls_per_s)
 }
@@ -164,10 +164,10 @@ fn intended_start(number: u64, calls_per_s: f64) -> Duration {
 /// Calls at a time: fewer than servers take. More arrivals wait, and their waiting counts.
 const IN_FLIGHT_MAX: u64 = 8_192;
 
-/// What may be missing at the end of a window.
+/// Longest delay behind the schedule at the end of a window.
 const BEHIND_MAX: Duration = Duration::from_secs(5);
 
-/// For the calls that are under way when it is over.
+/// Time for the calls that are in flight at the end.
 const LAST_CALLS_TIMEOUT: Duration = Duration::from_secs(10);
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! What the processes of a measurement tell each other, a line of JSON each.
+//! Messages between the processes of a measurement, a line of JSON each.
 
 use std::{net::IpAddr, path::PathBuf, time::Duration};
 
@@ -6,10 +6,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::Quantiles;
 
-/// How one process runs. The first line that a server reads, and a part of what a client does.
+/// Setup of a process: the first line that a server reads, and a part of a client's.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Setup {
-    /// What is measured: a library may be so in several ways.
+    /// Name of the subject: a library may be measured in several ways.
     pub subject: String,
     /// The folder with `ca.pem` and, for each side, `NAME.pem` and `NAME.key`.
     pub keys: PathBuf,
@@ -17,7 +17,7 @@ pub struct Setup {
     pub ip: IpAddr,
     /// The core that the process is pinned to.
     pub core: Option<usize>,
-    /// Of both sides.
+    /// Runtime of both sides.
     pub runtime: Runtime,
     /// Calls at a time that limits have to allow.
     pub in_flight: usize,
@@ -27,24 +27,24 @@ pub struct Setup {
     pub early_data: bool,
 }
 
-/// What a client reads: its only order.
+/// Assignment of a client: the line that it reads first.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Assignment {
-    /// Of the client.
+    /// Setup of the client.
     pub client: Setup,
-    /// Of the server that it starts.
+    /// Setup of the server that it starts.
     pub server: Setup,
     /// Program and arguments of the server.
     pub server_command: Vec<String>,
-    /// It connects only after it has read a further line: something else is to begin before.
+    /// The client connects only after it has read a further line: a flood is to begin before.
     pub hold: bool,
     /// Calls go through a relay.
     pub relay: Option<Relay>,
-    /// What to measure.
+    /// Measurement to make.
     pub job: Job,
 }
 
-/// What a relay between client and server does, each way.
+/// Relay between client and server, with the same properties in both directions.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Relay {
     /// Datagrams lost, of a thousand.
@@ -69,27 +69,27 @@ pub struct Link {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Runtime {
-    /// Everything in one thread.
+    /// Current-thread runtime.
     #[default]
     Current,
     /// A thread for each core that it may use.
     Multi,
 }
 
-/// What a client measures.
+/// Measurement that a client makes.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Job {
     /// Calls, the next one of a caller when the one before has ended.
     Closed(ClosedLoop),
-    /// The same beside bulk traffic on the same connection.
+    /// Closed loop beside bulk traffic on the same connection.
     Beside {
         /// The calls that are measured.
         load: ClosedLoop,
         /// The bulk traffic, if there is any.
         bulk: Option<BulkLoad>,
     },
-    /// The same from several threads.
+    /// Closed loop from several threads.
     Spread(Spread),
     /// Calls at a fixed rate.
     Open(OpenLoop),
@@ -107,21 +107,21 @@ pub enum Job {
 /// Connections to a server of before, one after the other.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub struct ReconnectLoad {
-    /// How they begin.
+    /// Kind of handshake.
     pub handshake: Handshake,
-    /// How many.
+    /// Number of connections.
     pub count: usize,
 }
 
-/// How a connection begins.
+/// Kind of handshake of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Handshake {
-    /// As if it were the first one.
+    /// Full handshake.
     Full,
-    /// With the session of the one before.
+    /// Resumption of the session before.
     Resumed,
-    /// So too, and the call goes out with the first packet (0-RTT).
+    /// Resumption with the call in the first packet (0-RTT).
     Early,
 }
 
@@ -151,7 +151,7 @@ pub struct BulkLoad {
 /// its own.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub struct Spread {
-    /// Of all threads together.
+    /// Load of all threads together.
     pub load: ClosedLoop,
     /// Threads.
     pub threads: usize,
@@ -178,7 +178,7 @@ pub struct OpenLoop {
 pub struct StreamLoad {
     /// Bytes of an item.
     pub item_bytes: usize,
-    /// Who sends.
+    /// Sender of the items.
     pub direction: Direction,
     /// Time before the window.
     pub warm_up: Duration,
@@ -186,7 +186,7 @@ pub struct StreamLoad {
     pub window: Duration,
 }
 
-/// Who sends the items of a stream.
+/// Sender of the items of a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Direction {
@@ -196,13 +196,13 @@ pub enum Direction {
     Up,
 }
 
-/// What a client says.
+/// Message from a client to the benchmark.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ClientMessage {
     /// Its server is there; the load begins.
     Serving {
-        /// Where.
+        /// Address of the server.
         address: std::net::SocketAddr,
     },
     /// Calls were measured.
@@ -213,7 +213,7 @@ pub enum ClientMessage {
     Connections(ConnectionReport),
     /// First replies were measured.
     Reconnects(Quantiles),
-    /// Nothing was measured.
+    /// The measurement failed.
     Failed {
         /// Why.
         message: String,
@@ -223,7 +223,7 @@ pub enum ClientMessage {
 /// Calls of one window.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct CallReport {
-    /// That ended in the window.
+    /// Calls that ended in the window.
     pub calls: u64,
     /// Length of the window.
     pub seconds: f64,
@@ -231,7 +231,8 @@ pub struct CallReport {
     pub client_cpu_us: f64,
     /// CPU time of the server in the window.
     pub server_cpu_us: f64,
-    /// Of the calls that lie in the window as a whole; if none does, of those that ended in it.
+    /// Latency of the calls that lie in the window as a whole; if none does, of those that ended in
+    /// it.
     pub latency: Quantiles,
     /// Resident memory of the client at the end.
     pub client_rss_bytes: u64,
@@ -244,7 +245,7 @@ pub struct CallReport {
 /// Items of one window.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct StreamReport {
-    /// That arrived in the window.
+    /// Items that arrived in the window.
     pub items: u64,
     /// Length of the window.
     pub seconds: f64,
@@ -253,17 +254,17 @@ pub struct StreamReport {
 /// Memory of idle connections.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct ConnectionReport {
-    /// How many were opened, beside one that was there before.
+    /// Connections that were opened beside the first one.
     pub connections: usize,
-    /// What the client grew by.
+    /// Growth of the client's memory.
     pub client_bytes: u64,
-    /// What the server grew by.
+    /// Growth of the server's memory.
     pub server_bytes: u64,
     /// Time for the opening of all.
     pub seconds: f64,
 }
 
-/// What a process has used so far.
+/// Resource usage of a process so far.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct Usage {
     /// CPU time in µs, user and system, all threads.
@@ -285,12 +286,12 @@ impl CallReport {
 }
 
 impl Spread {
-    /// How many connections there are: as many as were asked for, but none without a caller.
+    /// Number of connections: as many as were asked for, but none without a caller.
     pub fn connections(&self) -> usize {
         (self.threads * self.connections_per_thread).min(self.load.in_flight)
     }
 
-    /// For each thread, the callers of each of its connections.
+    /// Numbers of callers: for each thread, for each of its connections.
     pub(crate) fn callers(&self) -> Vec<Vec<usize>> {
         let connections = self.connections();
         let mut threads = vec![Vec::new(); self.threads.min(connections)];

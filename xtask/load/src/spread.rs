@@ -18,7 +18,7 @@ use crate::{
     processes::start_runtime,
 };
 
-/// One thread.
+/// Load of one thread.
 struct ThreadLoad {
     setup: Setup,
     address: SocketAddr,
@@ -85,5 +85,5 @@ impl ThreadLoad {
     }
 }
 
-/// How often it looks whether all threads are ready.
+/// Interval of checks whether all threads are ready.
 const POLL_INTERVAL: Duration = Duration::from_millis(1);

@@ -1,4 +1,4 @@
-//! What is measured.
+//! Subject of a measurement: an RPC library.
 
 use std::{error::Error, fmt, net::SocketAddr};
 
@@ -13,9 +13,9 @@ pub type Failure = Box<dyn Error + Send + Sync>;
 ///
 /// The value itself is the client: what connections are made from.
 pub trait Subject: Sized + 'static {
-    /// One connection.
+    /// Connection of a client.
     type Caller: Caller;
-    /// What has to be kept while it serves.
+    /// Value to keep while the subject serves.
     type Server: 'static;
 
     /// Serves an echo of bytes, on a port that the system chooses, in the runtime that it is called
@@ -66,7 +66,7 @@ pub trait Subject: Sized + 'static {
     }
 }
 
-/// One connection, for any number of calls at a time.
+/// Connection for any number of calls at a time.
 pub trait Caller: Clone + Send + Sync + 'static {
     /// Why a call failed.
     type Error: fmt::Display + Send;

@@ -9,7 +9,7 @@ use rustix::{
 
 use crate::Usage;
 
-/// What this process has used so far.
+/// Resource usage of this process so far.
 ///
 /// The CPU time is the process's CPU clock: what `getrusage` adds up as user and system time, in
 /// nanoseconds.

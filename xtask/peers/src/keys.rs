@@ -17,7 +17,7 @@ pub(crate) struct Keys {
 }
 
 impl Keys {
-    /// Those of the side called `name`.
+    /// Keys of the side called `name`.
     pub(crate) fn of(setup: &Setup, name: &str) -> Self {
         Self {
             certificate: setup.keys.join(format!("{name}.pem")),

@@ -1,4 +1,4 @@
-//! How often memory is asked for.
+//! Allocator that counts the allocations of each thread.
 
 // A global allocator cannot be written without it; this one passes every request on to the
 // system's.

@@ -12,7 +12,7 @@ use std::{
 
 use crate::{Counting, Reading, Work};
 
-/// One strategy and those that it chooses among.
+/// Strategy with the workers that it chooses among.
 pub trait Subject: Send + Sync {
     /// Does the work once for each number, which stands for a call. `guard`: no other thread does
     /// the same meanwhile.
@@ -95,10 +95,10 @@ pub(crate) fn measure(
     })
 }
 
-/// So many between two looks whether it is over.
+/// Picks between two checks whether the window is over.
 const BATCH: u64 = 1024;
 
-/// Between the calls of two threads, which are different ones.
+/// Distance between the call numbers of two threads.
 const CALLS_PER_THREAD: u64 = 1 << 40;
 
 #[cfg(test)]

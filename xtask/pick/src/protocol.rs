@@ -1,36 +1,36 @@
-//! What the processes of a measurement tell each other, a line of JSON each.
+//! Messages between the processes of a measurement, a line of JSON each.
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// One measurement.
+/// Measurement to make.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PickOrder {
-    /// What chooses.
+    /// Name of the strategy.
     pub strategy: String,
-    /// Among how many.
+    /// Number of workers.
     pub workers: usize,
     /// Threads that choose at the same time, of the same state.
     pub threads: usize,
-    /// What is done.
+    /// Work to measure.
     pub work: Work,
-    /// For how long.
+    /// Duration of the measurement.
     pub window: Duration,
 }
 
-/// What is done again and again.
+/// Work that is repeated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Work {
-    /// Somebody is chosen.
+    /// A worker is chosen.
     Pick,
     /// All that a call pays for being balanced: the choice, the count of calls in flight, two looks
     /// at the clock, what is learnt from its end.
     Call,
 }
 
-/// What came of it.
+/// Result of a measurement.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct Reading {
     /// Time of a thread for each.
@@ -39,7 +39,7 @@ pub struct Reading {
     pub allocations: f64,
 }
 
-/// What a process answers.
+/// Reply of a process.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum PickReply {
@@ -48,7 +48,7 @@ pub(crate) enum PickReply {
 }
 
 impl PickOrder {
-    /// As a line.
+    /// The order as a line of JSON.
     ///
     /// # Panics
     ///
@@ -60,7 +60,7 @@ impl PickOrder {
 }
 
 impl Reading {
-    /// Of the line that answers an order.
+    /// Parses the line that answers an order.
     ///
     /// # Errors
     ///

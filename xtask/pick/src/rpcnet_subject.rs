@@ -23,20 +23,20 @@ use crate::{Padding, Subject, Work, key, scatter::KEYS, shuffle};
 pub struct Strategy {
     /// Its name.
     pub name: &'static str,
-    /// What it does.
+    /// Kind of its work.
     pub kind: StrategyKind,
 }
 
-/// What is done for a pick.
+/// Kind of the work of a pick.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StrategyKind {
-    /// Nobody is chosen.
+    /// No worker is chosen.
     Baseline,
     /// A strategy chooses.
     ConstantTime,
     /// A strategy chooses that looks at every worker, as its rule says.
     Scan,
-    /// More than a strategy: all that a client pays.
+    /// Whole selection of a client, more than a strategy.
     Selection,
 }
 
@@ -47,7 +47,7 @@ impl Strategy {
     }
 }
 
-/// All of ours, [`BASELINE`] to begin with, and [`REGISTRY`] in the end.
+/// Strategies of rpcnet, with [`BASELINE`] first and [`REGISTRY`] last.
 pub const STRATEGIES: [Strategy; 16] = [
     Strategy {
         name: BASELINE,
@@ -158,7 +158,7 @@ struct BalancerSubject {
 }
 
 impl BalancerSubject {
-    /// Every worker has answered, each in a time of its own, and every key has been asked for.
+    /// Warms up: every worker has answered, each in a time of its own, and every key has been used.
     fn warm_up(&self) {
         let now = self.now();
         for at in 0..self.view.len() {
@@ -247,7 +247,7 @@ fn outcome(at: usize, latency: Duration, now: Time) -> Outcome {
 }
 
 const SEED: u64 = 42;
-/// Of a client among thousands.
+/// Size of the subset of a client among thousands.
 const SUBSET: usize = 20;
 const SLOW_START: Duration = Duration::from_secs(10);
 

@@ -20,7 +20,7 @@ pub fn shuffle<T>(items: &mut [T]) {
     }
 }
 
-/// What the call of this number is about: a hash (splitmix64) of one of `KEYS` things.
+/// Key of the call of this number: a hash (splitmix64) of one of `KEYS` numbers.
 pub fn key(call: u64) -> u64 {
     let mut z = (call % KEYS)
         .wrapping_add(1)
@@ -30,7 +30,7 @@ pub fn key(call: u64) -> u64 {
     z ^ (z >> 31)
 }
 
-/// What calls are about, all of it.
+/// Number of different keys.
 pub(crate) const KEYS: u64 = 1 << 16;
 
 const PADDING_SEED: u64 = 0x5eed;

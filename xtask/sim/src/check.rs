@@ -1,4 +1,4 @@
-//! What we set out to reach, and whether we did.
+//! Targets, and whether they are met.
 
 use xtask_report::{format_table, number};
 
@@ -31,7 +31,7 @@ impl Check {
         self.is_within(1.0)
     }
 
-    /// Whether it is missed by more than the noise of few seeds explains.
+    /// Whether the figure exceeds its bound by more than the noise of few seeds explains.
     pub(crate) fn is_missed_beyond_noise(&self) -> bool {
         !self.is_within(NOISE_FACTOR)
     }
@@ -69,7 +69,7 @@ pub(crate) fn report(checks: &[Check]) -> String {
     )
 }
 
-/// With few seeds a figure may exceed its bound by so much before it counts.
+/// Factor by which a figure of few seeds may exceed its bound.
 const NOISE_FACTOR: f64 = 1.5;
 
 #[cfg(test)]

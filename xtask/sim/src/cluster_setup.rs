@@ -40,7 +40,7 @@ pub(crate) fn settled_cluster<C: ScenarioCase>(
     check_safety(&cluster).map(|()| cluster)
 }
 
-/// The same, with members beside that were the seeds of all and have left: nobody can ask them.
+/// Settled cluster whose seeds have left: no member can ask them.
 ///
 /// # Errors
 ///
@@ -90,7 +90,7 @@ pub(crate) fn wait_for_recovery<C>(
     check_safety(cluster).map(|()| took)
 }
 
-/// When each came to believe this of a member, from `begin` on, in seconds since then.
+/// First transition of each observer to this state of a member, in seconds from `begin` on.
 pub(crate) fn first_transitions(
     transitions: &[Transition],
     subject: usize,
@@ -122,12 +122,12 @@ pub(crate) const fn secs(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
 
-/// Until it begins: rounds run everywhere.
+/// Time before an experiment: probe rounds run everywhere.
 const SETTLE_TIME: Duration = secs(15);
 /// In calm all views of ours are right after this at the latest: some members may be held down for
 /// flapping, for 16 minutes at most.
 const RECOVERY_TIMEOUT: Duration = secs(20 * 60);
-/// As [`Cluster::formed`] has them.
+/// Seeds of [`Cluster::formed`].
 pub(crate) const SEEDS: usize = 3;
 
 #[cfg(test)]

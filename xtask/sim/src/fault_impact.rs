@@ -1,4 +1,4 @@
-//! What a trouble costs: who was held failed by whom, and what was sent.
+//! Impact of a fault: members held failed, transitions, and traffic.
 
 use rpcnet_swim::{MemberState, Time, sim::SimReport};
 use serde::Serialize;
@@ -14,7 +14,7 @@ pub(crate) struct ImpactMeter {
     transitions: usize,
 }
 
-/// What it counted in one run.
+/// Impact in one run.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct FaultImpact {
     pub(crate) false_failed_healthy: u64,
@@ -34,14 +34,14 @@ pub(crate) struct FaultImpact {
 pub(crate) struct FaultImpactFigures {
     /// Failures held of healthy members, in all views.
     pub(crate) false_failed_healthy: f64,
-    /// Those in the views of healthy members.
+    /// Failures of healthy members in the views of healthy members.
     pub(crate) false_failed_healthy_at_healthy: f64,
-    /// Those in all views of all runs, not a median.
+    /// Failures of healthy members in all views of all runs, not a median.
     pub(crate) false_failed_healthy_of_all_seeds: u64,
     /// Failures held of faulty members, in all views.
     pub(crate) failed_faulty: f64,
     pub(crate) transitions_per_faulty: f64,
-    /// In all views.
+    /// Suspicions in all views.
     pub(crate) suspicions: f64,
     pub(crate) sent_per_node_s: f64,
     pub(crate) sent_bytes_per_node_s: f64,
@@ -56,7 +56,7 @@ impl ImpactMeter {
         }
     }
 
-    /// What there was since, if `faulty` says who was faulty.
+    /// Impact since the meter was made; `faulty` marks the faulty members.
     pub(crate) fn read(&self, cluster: &Cluster, faulty: &[bool]) -> FaultImpact {
         let after = cluster.report();
         let faulty_count = faulty.iter().filter(|it| **it).count();

@@ -1,13 +1,13 @@
-//! What one may ask for.
+//! Command line of the simulations.
 
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-/// How to run which scenario.
+/// Options of a simulation.
 #[derive(Debug, Clone, Args)]
 pub struct Options {
-    /// What happens to the clusters.
+    /// Scenario to run.
     pub scenario: ScenarioName,
     /// A part of it that takes seconds, with fewer seeds: for CI.
     #[arg(long)]
@@ -75,6 +75,6 @@ pub enum ScenarioName {
     Slow,
     /// Processes stop for a while.
     Stall,
-    /// What it costs when nothing happens.
+    /// Cost of the steady state.
     Steady,
 }

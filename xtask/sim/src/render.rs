@@ -1,4 +1,4 @@
-//! What the tables and figures of scenarios share.
+//! Tables and figures of scenarios.
 
 use xtask_report::{Bar, Panel, Series, format_table, number};
 

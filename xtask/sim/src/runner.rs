@@ -1,4 +1,4 @@
-//! From a scenario to a table, files and a verdict.
+//! Runner of a scenario: from its cases to a table, files and an exit code.
 
 use std::{
     error::Error,
@@ -58,17 +58,17 @@ pub(crate) fn run_scenario<S: Scenario>(
     Ok(exit_code(extent, &checks, &broken))
 }
 
-/// What there is to run.
+/// Grid of runs: cases, detectors and seeds.
 #[derive(Debug)]
 struct Grid<C> {
     cases: Vec<C>,
     detectors: Vec<Detector>,
     first_seed: u64,
-    /// Of each case.
+    /// Number of seeds of each case.
     seeds: Vec<u64>,
 }
 
-/// One run of it, by the places in the grid.
+/// Run, by its indices in the grid.
 #[derive(Debug, Clone, Copy)]
 struct RunId {
     case: usize,
@@ -198,7 +198,7 @@ impl<C: ScenarioCase> Grid<C> {
         format!("{}, {}, seed {}", case.label(), detector.name(), place.seed)
     }
 
-    /// What was broken, and the command that shows it again.
+    /// Text of a violation, with the command that repeats it.
     fn replay(&self, name: &str, place: &RunId, what: &str, options: &Options) -> String {
         format!(
             "{}: {what}\nto replay: cargo xtask sim {}{} --detector {} --case \"{}\" --seeds 1 --seed {}",
@@ -212,7 +212,7 @@ impl<C: ScenarioCase> Grid<C> {
     }
 }
 
-/// Those that the options name, else the scenario's.
+/// Detectors that the options name, else the scenario's.
 fn detectors(default: Vec<Detector>, options: &Options) -> Result<Vec<Detector>, Box<dyn Error>> {
     if options.detector.is_empty() {
         let ablation = options.ablation.then(Detector::ablation);
@@ -253,7 +253,7 @@ fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
-/// What clusters may use together: most of what the machine has to spare.
+/// Memory that all clusters may use together: three quarters of what is available.
 fn memory_bytes() -> u64 {
     let info = fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let line = info.lines().find(|line| line.starts_with("MemAvailable:"));
@@ -265,9 +265,9 @@ fn seconds(time: Duration) -> String {
     format!("{:.1} s", time.as_secs_f64())
 }
 
-/// Of runs that broke a rule; more of them say the same.
+/// Most violations that are printed; more of them say the same.
 const VIOLATIONS_SHOWN_MAX: usize = 10;
-/// Where the system does not tell.
+/// Memory where the system does not say how much is available.
 const MEMORY_FALLBACK_BYTES: u64 = 4 << 30;
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! What a scenario consists of.
+//! Scenario of an experiment: cases, figures, table and targets.
 
 use std::fmt::Debug;
 
@@ -15,11 +15,11 @@ use crate::{
 
 /// An experiment: the cases, what happens in one, what is taken of it, and how it is shown.
 pub(crate) trait Scenario: Sync + Sized {
-    /// What distinguishes a row from the others of the same detector.
+    /// Parameters that distinguish a row from the others of the same detector.
     type Case: ScenarioCase;
-    /// What is taken of one run.
+    /// Measurements of one run.
     type Sample: Send;
-    /// What the runs of a cell say together.
+    /// Figures of the runs of a cell together.
     type Figures: Serialize;
 
     /// Name on the command line.
@@ -28,7 +28,7 @@ pub(crate) trait Scenario: Sync + Sized {
     /// Title of the figure.
     fn title(&self) -> &'static str;
 
-    /// Those that it is run with unless others are asked for.
+    /// Detectors of the scenario unless others are asked for.
     fn detectors(&self) -> Vec<Detector> {
         vec![Detector::rpcnet()]
     }
@@ -45,22 +45,22 @@ pub(crate) trait Scenario: Sync + Sized {
 
     fn figures(&self, case: &Self::Case, samples: &[Self::Sample]) -> Self::Figures;
 
-    /// Of the table, beside detector and nodes.
+    /// Columns of the table, beside detector and nodes.
     fn columns(&self) -> Columns<Self>;
 
-    /// All rows, unless that would be too many.
+    /// Table of all rows, unless that would be too many.
     fn table(&self, cells: &[Cell<Self>]) -> String {
         table(self, cells)
     }
 
-    /// What is held against our targets.
+    /// Targets, with the figures that were reached.
     fn checks(&self, cells: &[Cell<Self>]) -> Vec<Check>;
 
     /// The figure, as SVG.
     fn figure(&self, cells: &[Cell<Self>]) -> String;
 }
 
-/// How much of a scenario is run.
+/// Extent of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Extent {
     Quick,
@@ -84,7 +84,7 @@ pub(crate) trait ScenarioCase: Debug + Clone + Serialize + Send + Sync {
     /// Virtual time that a run of it takes, about.
     fn seconds(&self) -> f64;
 
-    /// What tells it apart, for people.
+    /// Label for readers, different for each case.
     fn label(&self) -> String;
 
     /// Runs of it at most, where one takes long, unless more are asked for.
@@ -107,7 +107,7 @@ pub(crate) trait ScenarioCase: Debug + Clone + Serialize + Send + Sync {
     }
 }
 
-/// One run.
+/// One run of a case with a detector and a seed.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Trial<'a, C> {
     pub(crate) case: &'a C,
@@ -116,7 +116,7 @@ pub(crate) struct Trial<'a, C> {
 }
 
 impl<C> Trial<'_, C> {
-    /// The same run of a case that is part of this one.
+    /// Run of a case that is part of this one.
     pub(crate) fn with_case<'a, D>(&'a self, case: &'a D) -> Trial<'a, D> {
         Trial {
             case,
@@ -125,7 +125,7 @@ impl<C> Trial<'_, C> {
         }
     }
 
-    /// What all nodes are configured with.
+    /// Configuration of all nodes.
     pub(crate) fn config(&self) -> ClusterConfig {
         // Sealed, as any cluster is that spans machines: the seal is part of what is sent.
         let key = ClusterKey::from_bytes([7; 32]);
@@ -138,7 +138,7 @@ impl<C> Trial<'_, C> {
         Cluster::formed_with_detector(self.seed, nodes, config, detector)
     }
 
-    /// For what happens to the cluster: the same for all detectors.
+    /// Random numbers for what happens to the cluster, the same for all detectors.
     pub(crate) fn rng(&self) -> fastrand::Rng {
         fastrand::Rng::with_seed(self.seed ^ 0x5eed_0000_0000)
     }
@@ -148,7 +148,7 @@ impl<C> Trial<'_, C> {
 #[derive(Debug)]
 pub(crate) struct Cell<S: Scenario> {
     pub(crate) row: Row<S::Case, S::Figures>,
-    /// In the order of the seeds.
+    /// Samples in the order of the seeds.
     pub(crate) samples: Vec<S::Sample>,
 }
 
@@ -171,10 +171,10 @@ pub(crate) struct Row<C, F> {
     pub(crate) figures: F,
 }
 
-/// Of a table, from the left: a heading, and what stands below it.
+/// Columns of a table, from the left: a heading and the text of each row.
 pub(crate) struct Columns<S: Scenario>(pub(crate) Vec<(&'static str, CellText<S>)>);
 
-/// What a row has in a column.
+/// Text of a row in a column.
 pub(crate) type CellText<S> = fn(&Row<<S as Scenario>::Case, <S as Scenario>::Figures>) -> String;
 
 impl<S: Scenario> Columns<S> {

@@ -6,10 +6,10 @@ use std::{
     sync::{Condvar, Mutex, mpsc},
 };
 
-/// What a piece of work costs.
+/// Cost of a piece of work.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub(crate) struct Cost {
-    /// In proportion to the time that it takes.
+    /// Number in proportion to the time that it takes.
     pub(crate) time: f64,
     pub(crate) memory_bytes: u64,
 }

@@ -243,7 +243,7 @@ const LINK: Link = Link {
     one_way: Duration::from_millis(LINK_RTT_MS as u64 / 2),
 };
 
-/// What the link carries in both directions together, headers included.
+/// Capacity of the link in both directions together, headers included.
 const LINK_MIB_PER_S: f64 = 2.0 * LINK.bytes_per_s as f64 / (1 << 20) as f64;
 
 /// Three round trips, and one in the queue.

@@ -1,4 +1,4 @@
-//! One measurement: a client's process, which starts its server's.
+//! Client process of a measurement, which starts its server.
 
 use std::{
     env,
@@ -19,7 +19,7 @@ use xtask_load::{Assignment, CLIENT, CallReport, ClientMessage, Job, Runtime, SE
 use super::{network::Network, node, options::Options, subjects::Subject};
 use crate::project;
 
-/// What all measurements of a run have in common.
+/// Setup that all measurements of a run share.
 #[derive(Debug)]
 pub(crate) struct BenchSetup {
     ca: DevCa,
@@ -32,12 +32,12 @@ pub(crate) struct BenchSetup {
     cores: [Option<usize>; 2],
 }
 
-/// What to measure, of whom.
+/// Measurement of a subject.
 #[derive(Debug, Clone)]
 pub(crate) struct Measurement {
     pub(crate) subject: Subject,
     pub(crate) job: Job,
-    /// What limits have to allow.
+    /// Calls at a time that limits have to allow.
     pub(crate) in_flight: usize,
     pub(crate) body_bytes: usize,
     /// The client connects only when it is [told to](RunningClient::proceed).
@@ -106,7 +106,7 @@ impl BenchSetup {
         self
     }
 
-    /// Where keys and certificates are.
+    /// Folder of keys and certificates.
     pub(crate) fn keys(&self) -> &Path {
         self.keys.path()
     }
@@ -250,7 +250,7 @@ impl RunningClient {
         self.stdin.write_all(b"\n").await
     }
 
-    /// What came out.
+    /// Result of the measurement.
     ///
     /// # Errors
     ///
@@ -289,5 +289,5 @@ fn job_time(job: &Job) -> Duration {
     }
 }
 
-/// What a measurement may take beside what it measures: the start, and the end of the last calls.
+/// Time for a measurement beside its window: the start, and the end of the last calls.
 const OVERHEAD_MAX: Duration = Duration::from_secs(30);

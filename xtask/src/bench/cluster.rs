@@ -30,7 +30,7 @@ use super::{
     subjects::{OURS, Subject, SubjectKind},
 };
 
-/// How it is measured.
+/// Options of the benchmark.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Options {
     #[command(flatten)]

@@ -1,4 +1,4 @@
-//! A process that does harm to a server, for `bench rpc --floods`.
+//! Flood of a server by a process, for `bench rpc --floods`.
 
 use std::{
     collections::HashSet,
@@ -17,7 +17,7 @@ use xtask_load::{CLIENT, Failure, SERVER};
 use super::rpcnet_subject::open_endpoint;
 use crate::project::Outcome;
 
-/// What harm, to whom.
+/// Command line of a flood.
 #[derive(Debug, Args)]
 pub(crate) struct Options {
     #[arg(value_enum)]
@@ -30,7 +30,7 @@ pub(crate) struct Options {
     core: Option<usize>,
 }
 
-/// What harm.
+/// Kind of flood.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum FloodKind {
     /// Handshakes that are begun, a thousand a second, and never finished.
@@ -42,7 +42,7 @@ pub(crate) enum FloodKind {
 }
 
 impl FloodKind {
-    /// On the command line and in results.
+    /// Name on the command line and in results.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Handshakes => "handshakes",
@@ -52,7 +52,7 @@ impl FloodKind {
     }
 }
 
-/// Does harm until standard input ends; says `ready` when all of it has begun.
+/// Floods the server until standard input ends; prints `ready` once the flood is complete.
 ///
 /// # Errors
 ///
@@ -170,14 +170,14 @@ fn connection_id(packet: &[u8]) -> Option<&[u8]> {
 /// The hidden subcommand.
 pub(crate) const COMMAND: &str = "bench-flood";
 
-/// What the process says when it is at it.
+/// Line that the process prints once the flood is complete.
 pub(crate) const READY: &str = "ready";
 
 const HANDSHAKES_PER_S: u32 = 1000;
 const CONNECTIONS: usize = 1000;
 const STREAMS_PER_CONNECTION: usize = 100;
 
-/// Ids that are remembered.
+/// Most connection ids that are remembered.
 const IDS_MAX: usize = 100_000;
 
 #[cfg(test)]

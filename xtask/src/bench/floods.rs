@@ -1,4 +1,4 @@
-//! `bench rpc --floods`: a good client while others do harm.
+//! `bench rpc --floods`: a well-behaved client beside floods.
 
 use std::{env, error::Error, net::SocketAddr, process::Stdio, time::Duration};
 
@@ -21,7 +21,7 @@ use super::{
     subjects::{ALL, OURS},
 };
 
-/// Measures without harm and with each kind of it, round after round.
+/// Measures without a flood and with each kind, round after round.
 pub(crate) async fn run(options: &Options) -> Result<(), Box<dyn Error>> {
     let ours = &ALL[..1];
     let stage = BenchSetup::new(options, ours)?;
@@ -59,7 +59,7 @@ pub(crate) async fn run(options: &Options) -> Result<(), Box<dyn Error>> {
     rpc::write_files(options, &rows, || figure(&rows))
 }
 
-/// One measurement. The harm begins before the good client connects.
+/// Measures calls under a flood, which begins before the client connects.
 async fn measure_under_flood(
     stage: &BenchSetup,
     measurement: &super::client_process::Measurement,
@@ -80,7 +80,7 @@ async fn measure_under_flood(
     }
 }
 
-/// Starts the flood, and waits until it is at it. It ends with its handle.
+/// Starts the flood and waits until it is complete. It ends with its handle.
 async fn start_flood(
     stage: &BenchSetup,
     kind: FloodKind,
@@ -165,7 +165,7 @@ fn name(kind: Option<FloodKind>) -> &'static str {
     kind.map_or("none", FloodKind::name)
 }
 
-/// Nothing first: what the others are held against.
+/// Kinds of floods; none comes first, as the others are compared with it.
 const KINDS: [Option<FloodKind>; 4] = [
     None,
     Some(FloodKind::Handshakes),

@@ -18,7 +18,7 @@ use xtask_report::Document;
 
 use self::placement::Placement;
 
-/// How large a cluster, for how long.
+/// Options of the benchmark.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Options {
     /// Members of the cluster [default: 1000, with --quick 100].
@@ -84,5 +84,5 @@ pub(crate) fn run(options: &Options) -> Outcome {
     })
 }
 
-/// What a process has open beside its members' sockets.
+/// Descriptors of a process beside its members' sockets.
 const DESCRIPTORS_RESERVED: usize = 64;

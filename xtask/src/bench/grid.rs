@@ -2,7 +2,7 @@
 
 use super::options::Options;
 
-/// One field of the grid.
+/// Cell of the grid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Cell {
     pub(crate) payload_bytes: usize,

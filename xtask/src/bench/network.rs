@@ -1,4 +1,4 @@
-//! What lies between client and server.
+//! Network between client and server.
 
 use std::{
     error::Error,
@@ -10,10 +10,10 @@ use xtask_load::Relay;
 
 use crate::project;
 
-/// What lies between client and server.
+/// Network between client and server.
 #[derive(Debug)]
 pub(crate) enum Network {
-    /// One machine's loopback.
+    /// Loopback of the machine.
     Loopback,
     /// Loopback with a relay, threads of the client.
     Relay(Relay),
@@ -50,7 +50,7 @@ impl Network {
         }
     }
 
-    /// What stands before the command of a process, to have it run on its side.
+    /// Words before the command of a process that run it on its side.
     pub(crate) fn prefix(&self, server: bool) -> Vec<String> {
         let Self::Namespaces(namespaces) = self else {
             return Vec::new();

@@ -1,4 +1,4 @@
-//! One process of a measurement of ours.
+//! Process of a measurement of rpcnet.
 
 use std::process::ExitCode;
 
@@ -19,7 +19,7 @@ use crate::project::Outcome;
 pub(crate) struct Options {
     #[arg(value_enum)]
     role: Role,
-    /// What is measured; what the process is told says the same.
+    /// Name of the subject, as in the setup of the process.
     subject: String,
 }
 

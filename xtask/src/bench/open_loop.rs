@@ -201,10 +201,10 @@ const PERCENTS: [u32; 2] = [50, 80];
 const TARGET_PERCENT: u32 = 80;
 const TARGET_TAIL: f64 = 10.0;
 
-/// Of the calls offered, those that have to be taken.
+/// Share of the offered calls that has to be taken.
 const KEPT_UP_MIN: f64 = 0.99;
 
-/// What limits of peers allow: as in the closed loop that showed the peak.
+/// Calls in flight that limits of peers allow: as in the closed loop that showed the peak.
 const IN_FLIGHT_EXPECTED: usize = 512;
 
 #[cfg(test)]

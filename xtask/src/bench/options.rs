@@ -1,11 +1,11 @@
-//! What to measure, as the command line says it.
+//! Command line of `bench rpc`.
 
 use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, ValueEnum};
 use xtask_load::{BODY_BYTES_MIN, Runtime};
 
-/// What to measure, and how long.
+/// Options of `bench rpc`.
 #[derive(Debug, Clone, Default, Args)]
 pub(crate) struct Options {
     /// Measure peers too: rpcnet 0.1.0, tarpc over TCP, tonic with TLS, a quinn stream per call.
@@ -29,7 +29,7 @@ pub(crate) struct Options {
     pub(crate) measuring: Measuring,
 }
 
-/// How it is measured, whatever it is.
+/// Options that several benchmarks share.
 #[derive(Debug, Clone, Default, Args)]
 pub(crate) struct Measuring {
     /// One round of half a second, and a small grid.
@@ -58,10 +58,10 @@ pub(crate) struct Measuring {
     pub(crate) svg: Option<PathBuf>,
 }
 
-/// What is measured instead of calls in a closed loop over the grid.
+/// Mode of the benchmark.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Mode {
-    /// Nothing else.
+    /// Calls in a closed loop over the grid.
     Grid,
     OpenLoop,
     Streaming,
@@ -122,7 +122,7 @@ struct ModeFlags {
 /// A runtime's name on the command line.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 enum RuntimeKind {
-    /// Everything in one thread.
+    /// Current-thread runtime.
     #[default]
     Current,
     /// A thread for each core that the process may use: more than one with `--unpinned` only.
@@ -130,7 +130,7 @@ enum RuntimeKind {
 }
 
 impl Options {
-    /// What is measured.
+    /// Mode that the flags choose.
     pub(crate) fn mode(&self) -> Mode {
         let flags = &self.mode;
         match flags.connections {
@@ -151,7 +151,7 @@ impl Options {
         self.measuring.rounds()
     }
 
-    /// What is measured at a time.
+    /// Window of one measurement.
     pub(crate) fn window(&self) -> Duration {
         self.measuring.window()
     }
@@ -176,7 +176,7 @@ impl Measuring {
         self.rounds.unwrap_or(if self.quick { 1 } else { 5 })
     }
 
-    /// What is measured at a time.
+    /// Window of one measurement.
     pub(crate) fn window(&self) -> Duration {
         let default = Duration::from_millis(if self.quick { 500 } else { 3_000 });
         self.seconds.unwrap_or(default)
@@ -248,7 +248,7 @@ pub(crate) mod tests {
         options: Options,
     }
 
-    /// What these arguments mean.
+    /// Parses arguments.
     pub(crate) fn parse(arguments: &[&str]) -> Result<Options, String> {
         let arguments = ["bench"].iter().chain(arguments);
         match Line::try_parse_from(arguments) {

@@ -27,7 +27,7 @@ use xtask_report::{Document, Progress};
 use self::{figures::Measured, process::PickProcess};
 use crate::project::Outcome;
 
-/// What is measured, and how long.
+/// Options of `bench pick`.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Options {
     /// Measure peers too: tower's power of two choices by peak EWMA, pingora's selections. They are
@@ -138,7 +138,7 @@ pub(crate) fn run(options: &Options) -> Outcome {
     })
 }
 
-/// All rounds of one kind of work and one number of workers, then of the next.
+/// Measures all rounds of one kind of work and one number of workers, then of the next.
 fn measure(
     options: &Options,
     strategies: &[&'static str],

@@ -12,7 +12,7 @@ pub(crate) struct Row {
     pub(crate) subject: &'static str,
     pub(crate) payload_bytes: usize,
     pub(crate) in_flight: usize,
-    /// What else was so.
+    /// Further conditions.
     #[serde(flatten)]
     pub(crate) conditions: Conditions,
     /// Without them it failed.
@@ -56,10 +56,10 @@ pub(crate) struct Conditions {
     /// Bulk calls at a time, each way.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) bulk_calls_each_way: Option<usize>,
-    /// What they carried, both directions together.
+    /// Rate of the bulk calls, both directions together.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) bulk_mib_per_s: Option<f64>,
-    /// What else the server has to bear.
+    /// Flood of the server.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) flood: Option<&'static str>,
 }
@@ -76,14 +76,14 @@ pub(crate) struct Figures {
     pub(crate) server_rss_bytes: f64,
     /// Resident memory at the end.
     pub(crate) client_rss_bytes: f64,
-    /// Of the slowest round.
+    /// Rate of the slowest round.
     pub(crate) calls_per_s_min: f64,
-    /// Of the fastest round.
+    /// Rate of the fastest round.
     pub(crate) calls_per_s_max: f64,
 }
 
 impl Row {
-    /// What the rounds of a cell say; `failed` is why there will be no more of them.
+    /// Medians of the rounds of a cell; `failed` is the reason if there are no more of them.
     pub(crate) fn new(
         subject: &'static str,
         cell: Cell,

@@ -156,7 +156,7 @@ pub(crate) async fn measure_with(
     Ok(rows)
 }
 
-/// One subject in one cell.
+/// Measurement of a subject in a cell.
 pub(crate) fn measurement(options: &Options, subject: Subject, cell: Cell) -> Measurement {
     Measurement {
         subject,

@@ -1,4 +1,4 @@
-//! What we measure of ourselves.
+//! Rpcnet as the subject of a measurement.
 
 use std::{
     any::Any,

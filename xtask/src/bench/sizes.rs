@@ -103,7 +103,7 @@ fn figure(rows: &[Row]) -> String {
 const SIZES_MIB: [usize; 5] = [1, 2, 4, 8, 10];
 const MIB: f64 = (1 << 20) as f64;
 
-/// What still counts as linear: caches get colder with size.
+/// Largest growth that counts as linear: caches get colder with size.
 const GROWTH_MAX: f64 = 1.5;
 
 #[cfg(test)]

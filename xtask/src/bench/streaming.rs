@@ -19,7 +19,7 @@ use super::{
 #[derive(Debug, Clone, PartialEq, Serialize)]
 struct Row {
     subject: &'static str,
-    /// Who sends: the server (`down`) or the client (`up`).
+    /// Sender: the server (`down`) or the client (`up`).
     direction: Direction,
     item_bytes: usize,
     items_per_s: f64,

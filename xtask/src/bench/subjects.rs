@@ -1,17 +1,17 @@
-//! Who is measured.
+//! Subjects of the benchmarks.
 
 use std::error::Error;
 
 use super::options::Options;
 
-/// Who is measured, by name.
+/// Subject by name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Subject {
     pub(crate) name: &'static str,
     pub(crate) kind: SubjectKind,
 }
 
-/// Where it comes from.
+/// Origin of a subject.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum SubjectKind {
     /// This workspace.
@@ -43,7 +43,7 @@ impl Subject {
     }
 }
 
-/// Those that the options ask for, ours first.
+/// Subjects that the options ask for, rpcnet first.
 ///
 /// # Errors
 ///
@@ -52,7 +52,7 @@ pub(crate) fn select(options: &Options) -> Result<Vec<Subject>, Box<dyn Error>> 
     choose(ALL, options)
 }
 
-/// Those that the options name, else those of `names` that they ask for.
+/// Subjects that the options name, else those of `names` that they ask for.
 ///
 /// # Errors
 ///
@@ -89,7 +89,7 @@ fn choose(all: &[Subject], options: &Options) -> Result<Vec<Subject>, Box<dyn Er
     Ok(all.iter().filter(wanted).copied().collect())
 }
 
-/// Everybody.
+/// All subjects.
 pub(crate) const ALL: &[Subject] = &[
     Subject {
         name: OURS,
@@ -129,25 +129,25 @@ pub(crate) const ALL: &[Subject] = &[
     },
 ];
 
-/// Us, as by default.
+/// Rpcnet with its defaults.
 pub(crate) const OURS: &str = "rpcnet";
 
-/// Us, with the preset for large bodies: larger packets and windows.
+/// Rpcnet with the preset for large bodies: larger packets and windows.
 pub(crate) const BULK: &str = "rpcnet-bulk";
 
 /// Bodies that are large, in bytes.
 const LARGE_BODY_BYTES_MIN: usize = 64 * 1024;
 
-/// Us, a stream of its own for each call.
+/// Rpcnet with a stream for each call.
 pub(crate) const ISOLATED: &str = "rpcnet-isolated";
 
-/// Us, a server with a thread and a socket for each core.
+/// Rpcnet with a server that has a thread and a socket for each core.
 pub(crate) const SHARDS: &str = "rpcnet-shards";
 
 /// gRPC over HTTP/2.
 pub(crate) const TONIC: &str = "tonic-tls";
 
-/// What ours stands on, used without us.
+/// QUIC library of rpcnet, used directly.
 pub(crate) const QUINN: &str = "quinn-stream";
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! What we set out to reach, and whether we did.
+//! Targets, and whether they are met.
 
 use xtask_report::{format_table, ratio};
 
@@ -18,7 +18,7 @@ struct Target {
     bound: f64,
 }
 
-/// What is compared.
+/// Figure that is compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Figure {
     /// Median latency: at most so many times the peer's.
@@ -49,13 +49,13 @@ impl Target {
         }
     }
 
-    /// The same for another of ours.
+    /// Target of another variant of rpcnet.
     const fn of(mut self, ours: &'static str) -> Self {
         self.ours = ours;
         self
     }
 
-    /// How ours compares, if both were measured.
+    /// Ratio of rpcnet to the peer, if both were measured.
     fn measured(&self, rows: &[Row]) -> Option<f64> {
         let of = |subject| -> Option<Figures> {
             let mut rows = rows.iter();
@@ -78,7 +78,7 @@ impl Target {
     }
 }
 
-/// Each target that was measured: what it is, what came out, met or not. Empty if none was.
+/// Table of the targets that were measured: bound, figure, met or not. Empty if none was.
 pub(crate) fn report(rows: &[Row]) -> String {
     let mut lines = vec![
         ["against", "cell", "target", "measured", ""]

@@ -1,5 +1,5 @@
-//! A child process that does harm: a peer with a good certificate, which speaks QUIC and TLS
-//! rightly and the protocol as it likes.
+//! Attacker process: a peer with a valid certificate, which speaks QUIC and TLS correctly and
+//! violates the protocol or exhausts resources.
 
 mod greedy;
 mod protocol_violator;
@@ -29,7 +29,7 @@ use super::{
     protocol::{Notice, Order, Target},
 };
 
-/// How many connections and streams an attacker has opened.
+/// Number of connections and streams that an attacker has opened.
 type ActionCount = Arc<AtomicU64>;
 
 /// Runs the attacker until it is told to finish.
@@ -60,7 +60,7 @@ pub(super) async fn run_attacker(
     Ok(())
 }
 
-/// Begins to do harm to each of them; returns when the first round of it is over.
+/// Starts the attacks on all targets; returns when the first round of each is over.
 async fn start_attacks(
     role: Role,
     endpoint: &RawEndpoint,
@@ -108,9 +108,9 @@ async fn repeat_rounds(
     }
 }
 
-/// Harm that is done to one worker, again and again. What fails is tried again in the next round.
+/// Attack on one worker, in rounds. A step that fails is tried again in the next round.
 trait Attack {
-    /// Does it once more.
+    /// Runs one round.
     fn round(&mut self) -> impl Future<Output = ()> + Send;
 }
 
@@ -150,7 +150,7 @@ impl AttackedWorker {
         written.is_ok_and(|it| it.is_ok()).then_some((send, recv))
     }
 
-    /// Counts it if it came about.
+    /// Counts an action that succeeded.
     fn count_action<T>(&self, it: Option<T>) -> Option<T> {
         self.actions.fetch_add(u64::from(it.is_some()), Relaxed);
         it
@@ -159,7 +159,7 @@ impl AttackedWorker {
 
 const FIRST_ROUND_TIMEOUT: Duration = Duration::from_secs(10);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
-/// What takes longer is held up by the worker's limits.
+/// Timeout of a step: a longer one is held up by the worker's limits.
 const STEP_TIMEOUT: Duration = Duration::from_millis(20);
 /// A body goes on by a few bytes in each round.
 const HOLD_INTERVAL: Duration = Duration::from_secs(1);

@@ -1,38 +1,38 @@
-//! What became of the calls.
+//! Report on the outcomes of calls.
 
 use std::collections::BTreeMap;
 
 use rpcnet_client::{ClusterError, Processed, client::Attempt};
 use serde::{Deserialize, Serialize};
 
-/// The director's account.
+/// Report of the director.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 pub(crate) struct DirectorReport {
-    /// Of calls that may run twice.
+    /// Outcomes of idempotent calls.
     pub(crate) idempotent: CallCounts,
-    /// Of calls that may not.
+    /// Outcomes of the other calls.
     pub(crate) others: CallCounts,
     /// Calls that were due and not begun, as there were too many under way.
     pub(crate) not_begun: u64,
     /// Calls that were due until the director was told to finish.
     pub(crate) due: u64,
-    /// Those of them that had been answered by then.
+    /// Calls that had been answered by then.
     pub(crate) answered_in_time: u64,
     /// Answers to another call than the one that was made.
     pub(crate) wrong: u64,
     /// Attempts beside the first of each call.
     pub(crate) extra_attempts: u64,
-    /// Those of them that the budget has to grant.
+    /// Extra attempts that the budget has to grant.
     pub(crate) granted: u64,
-    /// For how long calls flowed, in whole seconds, rounded up.
+    /// Duration of the load in whole seconds, rounded up.
     pub(crate) seconds: u64,
     pub(crate) p50_us: u64,
     pub(crate) p99_us: u64,
     pub(crate) max_us: u64,
-    /// Of calls that may run twice.
+    /// Outcomes of idempotent calls.
     pub(crate) idempotent_p99_us: u64,
     pub(crate) idempotent_max_us: u64,
-    /// How calls failed.
+    /// Kinds of failures with their counts.
     pub(crate) failures: Vec<FailureCount>,
     /// Calls of which the error says that no handler saw them; the first [`REFUSED_MAX`].
     pub(crate) refused: Vec<u64>,
@@ -40,28 +40,28 @@ pub(crate) struct DirectorReport {
     pub(crate) answered_by: BTreeMap<String, u64>,
 }
 
-/// Ends of calls.
+/// Numbers of answered and failed calls.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 pub(crate) struct CallCounts {
     pub(crate) ok: u64,
     pub(crate) failed: u64,
 }
 
-/// A way to fail, and when.
+/// Kind of failure with its time.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
 pub(crate) struct Failure {
     pub(crate) idempotent: bool,
-    /// Who had it: the worker that may have run it, else the one tried last.
+    /// Worker that may have run the call, else the one tried last.
     pub(crate) node: Option<String>,
-    /// What it failed with.
+    /// Code of the error.
     pub(crate) code: String,
-    /// Whether a handler saw it.
+    /// Whether a handler ran.
     pub(crate) processed: Ran,
     /// The second of the run in which it began.
     pub(crate) second: u64,
 }
 
-/// [`Processed`], to be told.
+/// [`Processed`] as a message carries it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Ran {
@@ -70,13 +70,13 @@ pub(crate) enum Ran {
     Yes,
 }
 
-/// How often.
+/// Number of calls that failed in one way.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub(crate) struct FailureCount {
     #[serde(flatten)]
     pub(crate) failure: Failure,
     pub(crate) count: u64,
-    /// One of the errors, in words.
+    /// Text of one of the errors.
     pub(crate) example: String,
 }
 
@@ -149,5 +149,5 @@ pub(crate) fn is_idempotent(call: u64) -> bool {
     call.is_multiple_of(2)
 }
 
-/// More would not fit a line, and say no more.
+/// Bound so that the report fits into a line.
 pub(crate) const REFUSED_MAX: usize = 1_000;

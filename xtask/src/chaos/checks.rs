@@ -1,4 +1,4 @@
-//! What a run shows, and whether that is as it must be.
+//! Figures of a run, and the checks that they must pass.
 
 use std::time::Duration;
 
@@ -19,9 +19,9 @@ pub(crate) struct Row {
     pub(crate) scenario: String,
     pub(crate) calls_ok: u64,
     pub(crate) calls_failed: u64,
-    /// Of those that failed: calls that may have run.
+    /// Failed calls that may have run.
     pub(crate) calls_maybe: u64,
-    /// Of those that failed: calls that may run twice.
+    /// Failed calls that are idempotent.
     pub(crate) idempotent_failed: u64,
     /// Calls that were answered while others were begun, in relation to those that were due.
     pub(crate) rate_kept: f64,
@@ -35,10 +35,10 @@ pub(crate) struct Row {
     pub(crate) p50_us: u64,
     pub(crate) p99_us: u64,
     pub(crate) max_us: u64,
-    /// Of calls that may run twice.
+    /// The 99th percentile of idempotent calls.
     pub(crate) idempotent_p99_us: u64,
     pub(crate) idempotent_max_us: u64,
-    /// What is not as it must be.
+    /// Failed checks.
     pub(crate) complaints: Vec<String>,
 }
 
@@ -166,7 +166,7 @@ fn attacker_complaints(
     complaints
 }
 
-/// How many attempts beside the first of each call the budget grants at the most, as it is by
+/// Most attempts beside the first of each call that the budget grants, as it is by
 /// default. Every call that ends well adds to it, and each second.
 fn retry_budget_max(report: &DirectorReport) -> u64 {
     BUDGET_CAP + report.ok().div_ceil(BUDGET_CALLS) + BUDGET_PER_S * report.seconds
@@ -185,7 +185,7 @@ fn is_allowed(may_fail: AllowedFailures, victim: &str, it: &FailureCount) -> boo
     }
 }
 
-/// Each way to fail once, whenever it was.
+/// Groups failures by kind, whenever they were.
 fn group_failures<'a>(failures: impl Iterator<Item = &'a FailureCount>) -> Vec<(u64, String)> {
     let mut ways: Vec<(Failure, u64, &str)> = Vec::new();
     for it in failures {
@@ -278,13 +278,13 @@ fn count(value: u64) -> String {
 const BUDGET_CAP: u64 = 100;
 const BUDGET_CALLS: u64 = 10;
 const BUDGET_PER_S: u64 = 10;
-/// Of a run that is long enough to learn in who panics.
+/// Shortest run in which a worker that panics is ejected.
 const LONG_RUN: Duration = Duration::from_secs(10);
-/// By then it is known.
+/// Time by which it is ejected.
 const EJECTED_AFTER_S: u64 = 1;
-/// Of the calls that are due, what must be answered in time beside members that misbehave.
+/// Least share of the calls due that must be answered in time beside members that misbehave.
 const RATE_KEPT_MIN: f64 = 0.9;
-/// Calls, not idempotent, that may still meet a panic: now and then somebody has to look.
+/// Share of the calls that may still meet a panic: probes of an ejected worker are calls.
 const PANICS_SHARE_MAX: f64 = 0.02;
 
 #[cfg(test)]

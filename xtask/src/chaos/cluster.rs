@@ -20,23 +20,23 @@ pub(crate) struct ChaosCluster {
     director: ChildProcess,
     seeds: Vec<SocketAddr>,
     workers: Vec<ChildProcess>,
-    /// Where the workers were reached at first.
+    /// First addresses of the workers.
     targets: Vec<Target>,
     attackers: Vec<ChildProcess>,
-    /// When calls began to flow.
+    /// Start of the load.
     begin: Instant,
 }
 
-/// What is left of a run.
+/// Results of a run.
 #[derive(Debug, Default)]
 pub(crate) struct RunResult {
     pub(crate) report: DirectorReport,
     pub(crate) runs: ExecutionCounts,
-    /// What the attacker did, if there was one; of two what the one did that did less.
+    /// Number of actions of the attacker; of two attackers the smaller number.
     pub(crate) attacker_actions: Option<u64>,
 }
 
-/// What a process is to be.
+/// Role and behaviour of a process.
 #[derive(Debug, Clone, Copy)]
 struct ProcessSpec {
     role: Role,
@@ -105,7 +105,7 @@ impl ChaosCluster {
         }
     }
 
-    /// Starts a process that does harm to all workers, and waits until it does.
+    /// Starts an attacker of all workers, and waits until its attacks have begun.
     pub(crate) async fn start_attacker(&mut self, role: Role) -> Result<(), Box<dyn Error>> {
         let (name, spec) = (role.name(), ProcessSpec::new(role));
         let (mut attacker, _) = start_process(&self.keys, &name, spec, &[]).await?;
@@ -119,14 +119,14 @@ impl ChaosCluster {
         Ok(())
     }
 
-    /// Calls begin to flow.
+    /// Starts the load.
     pub(crate) async fn start_load(&mut self, calls_per_s: u32) -> Result<(), Box<dyn Error>> {
         self.director.send(&Order::Load { calls_per_s }).await?;
         self.begin = Instant::now();
         Ok(())
     }
 
-    /// Since calls began to flow.
+    /// Start of the load.
     pub(crate) fn load_started_at(&self) -> Instant {
         self.begin
     }
@@ -140,7 +140,7 @@ impl ChaosCluster {
         println!("  {:6.2} s  {what}", self.begin.elapsed().as_secs_f64());
     }
 
-    /// SIGKILL; it is gone then, and is not started again.
+    /// Kills a worker (SIGKILL). It is not started again.
     pub(crate) async fn kill(&mut self, at: usize) -> Result<(), Box<dyn Error>> {
         let mut victim = self.workers.remove(at);
         self.print_step(&format!("{} is killed", victim.name()));
@@ -178,7 +178,7 @@ impl ChaosCluster {
         Ok(())
     }
 
-    /// Has the first so many workers drain, all at the same time, and waits until they have.
+    /// Drains the first workers, all at the same time, and waits until they have.
     pub(crate) async fn drain(&mut self, workers: usize) -> Result<(), Box<dyn Error>> {
         for worker in &mut self.workers[..workers] {
             worker.send(&Order::Drain).await?;
@@ -198,7 +198,7 @@ impl ChaosCluster {
         Ok(())
     }
 
-    /// Has the first so many take calls again.
+    /// Ends the drain of the first workers.
     pub(crate) async fn resume(&mut self, workers: usize) -> Result<(), Box<dyn Error>> {
         for worker in &mut self.workers[..workers] {
             worker.send(&Order::Resume).await?;
@@ -276,7 +276,7 @@ pub(crate) fn worker_name(number: usize) -> String {
 }
 
 const START_TIMEOUT: Duration = Duration::from_secs(30);
-/// More than a worker that leaves in order takes.
+/// Longest orderly end of a worker.
 const END_TIMEOUT: Duration = Duration::from_secs(20);
-/// More than the deadline of a call.
+/// Longer than the deadline of a call.
 const FINISH_TIMEOUT: Duration = Duration::from_secs(30);

@@ -105,7 +105,7 @@ impl LoadGenerator {
         Ok(Self { shared, pacing })
     }
 
-    /// No new calls; what became of all.
+    /// Ends the load and waits for the last calls; their report.
     async fn finish(self) -> DirectorReport {
         self.shared.stop.store(true, Relaxed);
         let answered_in_time = self.shared.stats.lock().answered();
@@ -150,7 +150,7 @@ impl LoadState {
         call
     }
 
-    /// One call. Its latency counts from when it was due.
+    /// Makes a call. Its latency counts from its due time.
     async fn call(self: Arc<Self>, call: u64, due: Instant) {
         let idempotent = is_idempotent(call);
         let method = if idempotent {
@@ -238,11 +238,11 @@ impl CallStats {
     }
 }
 
-/// Whom the director calls.
+/// Filter of the workers that the director calls.
 const WORKERS: &str = "role=worker";
-/// More than there are within the deadline of a call at the usual rates.
+/// More calls than begin within the deadline of a call at the usual rates.
 const IN_FLIGHT_MAX: u64 = 50_000;
-/// Of the words of an error: a report with many has to fit a line.
+/// Most characters of an error text: a report with many errors has to fit into a line.
 const EXAMPLE_CHARS_MAX: usize = 300;
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(3);

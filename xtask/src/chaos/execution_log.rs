@@ -1,4 +1,4 @@
-//! Which calls ran, kept where the death of a process does not reach.
+//! Log of executed calls, in files that outlive the processes.
 
 use std::{
     collections::BTreeMap,
@@ -26,7 +26,7 @@ impl ExecutionLog {
     }
 }
 
-/// How often each call ran, by all ledgers of a folder.
+/// Number of executions of each call, by all logs of a folder.
 #[derive(Debug, Default)]
 pub(crate) struct ExecutionCounts(BTreeMap<u64, u32>);
 
@@ -50,7 +50,7 @@ impl ExecutionCounts {
         }
     }
 
-    /// How often a call ran.
+    /// Number of executions of a call.
     pub(crate) fn count(&self, call: u64) -> u32 {
         self.0.get(&call).copied().unwrap_or_default()
     }
@@ -61,7 +61,7 @@ impl ExecutionCounts {
     }
 }
 
-/// How the names of ledgers end.
+/// Extension of the names of logs.
 pub(crate) const LOG_EXTENSION: &str = "runs";
 
 #[cfg(test)]

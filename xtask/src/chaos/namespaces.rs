@@ -113,5 +113,5 @@ async fn all(
     Ok(rows)
 }
 
-/// Enough for a side of two that is no majority, and few enough for a small machine.
+/// Number of hosts: enough for a side of two that is no majority, few enough for a small machine.
 const HOSTS: usize = 12;

@@ -20,10 +20,10 @@ use super::{
 /// Link to the parent.
 pub(crate) type Link = ParentLink<Order, Notice>;
 
-/// How a child is started.
+/// Command line of a child.
 #[derive(Debug, Args)]
 pub(crate) struct Options {
-    /// What it is in the cluster.
+    /// Role in the cluster.
     role: Role,
 }
 
@@ -33,16 +33,16 @@ pub(crate) enum Role {
     Director,
     /// Serves them.
     Worker,
-    /// Holds what it can of the workers.
+    /// Exhausts resources of the workers.
     Greedy,
     /// Makes calls that take long, and gives them up.
     Keyed,
-    /// Breaks the rules of the protocol.
+    /// Violates the protocol.
     Liar,
 }
 
 impl Role {
-    /// As on the command line.
+    /// Name on the command line.
     pub(crate) fn name(self) -> String {
         let value = self.to_possible_value().expect("no role is hidden");
         value.get_name().to_owned()
@@ -200,12 +200,12 @@ const ITEM_BYTES: usize = 16 << 10;
 const CONCURRENCY_LIMIT: usize = 8;
 const CALLS_MAX: NonZeroUsize = NonZeroUsize::new(1_024).unwrap();
 const CONNECTIONS_MAX: NonZeroUsize = NonZeroUsize::new(64).unwrap();
-/// How many times as long a slow worker takes.
+/// Factor of the service time of a slow worker.
 const SLOW_FACTOR: u32 = 100;
 /// Long enough that there is always a call with each worker.
 const SERVICE_TIME: Duration = Duration::from_millis(5);
 /// What a hedge was not granted for ends then. Long enough for a busy machine: a shorter one would
 /// make more of too much.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(2);
-/// How long a leaving worker may take for what it has begun.
+/// Longest drain of a worker that leaves.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);

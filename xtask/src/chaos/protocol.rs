@@ -1,4 +1,4 @@
-//! What parent and children tell each other.
+//! Messages between the command and its child processes.
 
 use std::{net::SocketAddr, path::PathBuf};
 
@@ -7,7 +7,7 @@ use xtask_harness::NodeSetup;
 
 use super::call_report::DirectorReport;
 
-/// From the parent to a child.
+/// Message from the parent to a child.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(tag = "order", rename_all = "snake_case")]
 pub(crate) enum Order {
@@ -15,12 +15,12 @@ pub(crate) enum Order {
     Start(Setup),
     /// To the director: see as many workers. Answered by [`Notice::Seen`].
     See {
-        /// How many.
+        /// Number of workers.
         workers: usize,
     },
     /// To the director: begin to make calls.
     Load {
-        /// How many begin in a second.
+        /// Calls begun per second.
         calls_per_s: u32,
     },
     /// To the director: begin no more calls, await the rest, answer [`Notice::Finished`] and end.
@@ -29,7 +29,7 @@ pub(crate) enum Order {
     /// To an attacker: do harm to these workers until told to finish. Answered by
     /// [`Notice::Attacking`] when all of it has begun.
     Attack {
-        /// Whom.
+        /// Workers to attack.
         targets: Vec<Target>,
     },
     /// To a worker: take no more calls. Answered by [`Notice::Drained`].
@@ -48,7 +48,7 @@ impl Order {
     }
 }
 
-/// What a child is to be.
+/// Setup of a child.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub(crate) struct Setup {
     pub(crate) node: NodeSetup,
@@ -59,17 +59,17 @@ pub(crate) struct Setup {
     pub(crate) limited: bool,
 }
 
-/// What a worker is good for.
+/// Behaviour of a worker.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum WorkerBehaviour {
     #[default]
     Good,
-    /// Its handlers panic.
+    /// The handlers panic.
     Panics,
-    /// It is of an older version, and rejects every call before running it.
+    /// The worker is of an older version, and rejects every call before running it.
     Old,
-    /// It takes a hundred times as long.
+    /// The worker takes a hundred times as long.
     Slow,
 }
 
@@ -80,34 +80,34 @@ pub(crate) struct Target {
     pub(crate) addr: SocketAddr,
 }
 
-/// From a child to the parent.
+/// Message from a child to the parent.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(tag = "notice", rename_all = "snake_case")]
 pub(crate) enum Notice {
     /// The node runs.
     Ready {
-        /// Where others reach it.
+        /// Address of the node.
         addr: SocketAddr,
     },
-    /// All workers are seen.
+    /// The director sees all workers.
     Seen,
-    /// No more calls are served.
+    /// The worker has drained.
     Drained {
         /// Calls that are still being served, as the time was over.
         remaining: usize,
     },
-    /// The harm has begun.
+    /// The attacks have begun.
     Attacking,
-    /// An attacker's last word.
+    /// Last notice of an attacker.
     Attacked {
-        /// How many connections and streams it has opened.
+        /// Number of connections and streams that it has opened.
         acts: u64,
     },
-    /// The director's last word.
+    /// Last notice of the director.
     Finished(DirectorReport),
     /// The child cannot go on, and why.
     Failed {
-        /// For the user.
+        /// Text for the user.
         message: String,
     },
 }

@@ -1,10 +1,10 @@
-//! What goes wrong.
+//! Scenarios: faults of workers and attacks on them.
 
 use clap::ValueEnum;
 
 use super::{node::Role, protocol::WorkerBehaviour};
 
-/// One kind of trouble.
+/// Kind of fault or attack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Scenario {
     /// A worker is killed (SIGKILL).
@@ -29,14 +29,14 @@ pub(crate) enum Scenario {
     Liar,
 }
 
-/// Which calls may fail that are not idempotent. Those that are never may.
+/// Failures that are allowed of calls that are not idempotent. Idempotent calls never fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum AllowedFailures {
     /// None.
     None,
-    /// Those that were with the worker that is in trouble; nobody knows whether they ran.
+    /// Calls in flight at the faulty worker, of which no caller can know whether they ran.
     AtVictim,
-    /// So too, because its handler panicked, and few once that is known.
+    /// Calls whose handler panicked at the faulty worker, and few once it is ejected.
     PanicAtVictim,
 }
 
@@ -53,7 +53,7 @@ impl Scenario {
         Self::Liar,
     ];
 
-    /// As on the command line.
+    /// Name on the command line.
     pub(crate) fn name(self) -> String {
         let value = self.to_possible_value().expect("no scenario is hidden");
         value.get_name().to_owned()
@@ -84,7 +84,7 @@ impl Scenario {
         }
     }
 
-    /// What the first worker is.
+    /// Behaviour of the first worker.
     pub(crate) const fn victim_behaviour(self) -> WorkerBehaviour {
         match self {
             Self::Panic => WorkerBehaviour::Panics,
@@ -94,7 +94,7 @@ impl Scenario {
         }
     }
 
-    /// The process beside the director that does harm to the workers.
+    /// Attacker of the workers.
     pub(crate) const fn attacker(self) -> Option<Role> {
         match self {
             Self::Greedy => Some(Role::Greedy),
@@ -103,7 +103,7 @@ impl Scenario {
         }
     }
 
-    /// The process that does harm too, from half a second after the load begins.
+    /// Second attacker, from half a second after the load begins.
     pub(crate) const fn late_attacker(self) -> Option<Role> {
         match self {
             Self::Greedy => Some(Role::Keyed),

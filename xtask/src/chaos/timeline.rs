@@ -1,4 +1,4 @@
-//! What happens when.
+//! Timeline of a scenario.
 
 use std::{error::Error, time::Duration};
 

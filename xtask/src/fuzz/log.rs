@@ -1,4 +1,4 @@
-//! What libFuzzer prints.
+//! Output of libFuzzer.
 
 /// The figures of a run.
 #[derive(Debug, Default, Eq, PartialEq)]
@@ -9,7 +9,7 @@ pub(super) struct Log {
     pub(super) coverage_edges: u64,
     pub(super) corpus_inputs: u64,
     pub(super) peak_rss_mib: u64,
-    /// Where the input lies that broke a rule, in the crate's folder.
+    /// Path of the input that broke a rule, in the crate's folder.
     pub(super) artifact: Option<String>,
 }
 

@@ -1,4 +1,4 @@
-//! Who may know whom, and what may not be known at all.
+//! Dependencies: those that crates may have on each other, and those that none may have.
 
 use std::collections::BTreeMap;
 

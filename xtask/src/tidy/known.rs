@@ -12,7 +12,7 @@ pub(crate) struct Finding {
     pub(crate) key: String,
     /// File and line.
     pub(crate) location: String,
-    /// What is wrong, and what to do instead.
+    /// Description, with what to do instead.
     pub(crate) message: String,
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::Problem;
 
-/// What links may lead to: the tracked texts, by path.
+/// Targets of links: the tracked texts, by path.
 #[derive(Debug)]
 pub(crate) struct Links<'a> {
     texts: &'a [(String, String)],
@@ -22,7 +22,7 @@ impl<'a> Links<'a> {
         }
     }
 
-    /// Every link that leads nowhere.
+    /// Links that lead nowhere.
     pub(crate) fn check(&self) -> Vec<Problem> {
         let mut problems = Vec::new();
         for (path, text) in self.texts {

@@ -4,13 +4,13 @@ use std::{collections::BTreeMap, path::PathBuf};
 
 use serde::Deserialize;
 
-/// What `cargo metadata` says about the workspace.
+/// Output of `cargo metadata`.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Metadata {
     pub(crate) packages: Vec<Package>,
 }
 
-/// One crate of the workspace.
+/// Crate of the workspace.
 #[derive(Clone, Debug, Deserialize)]
 pub(crate) struct Package {
     pub(crate) name: String,
@@ -23,7 +23,7 @@ pub(crate) struct Package {
     pub(crate) publish: Option<Vec<String>>,
     #[serde(default)]
     pub(crate) dependencies: Vec<Dependency>,
-    /// What cargo builds of it.
+    /// Targets that cargo builds of it.
     #[serde(default)]
     pub(crate) targets: Vec<Target>,
     /// The features, each with what it switches on.
@@ -39,7 +39,7 @@ pub(crate) struct Target {
     pub(crate) kind: Vec<String>,
 }
 
-/// One line of a manifest's dependency tables.
+/// Dependency in a manifest.
 #[derive(Clone, Debug, Deserialize)]
 pub(crate) struct Dependency {
     pub(crate) name: String,

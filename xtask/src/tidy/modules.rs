@@ -35,7 +35,7 @@ struct Module {
     types: Vec<(String, usize)>,
 }
 
-/// What a name means in a module.
+/// Meaning of a name in a module.
 #[derive(Debug, Default)]
 struct Name {
     is_item: bool,

@@ -1,4 +1,4 @@
-//! What stands around a crate's code: README, changelog, licences, examples, lints.
+//! Documents of a package: README, changelog, licences, examples, lints.
 
 use std::{
     fs, io,
@@ -14,13 +14,13 @@ use super::{
 /// The licence files, which every published crate carries.
 const LICENCES: [&str; 2] = ["LICENSE-MIT", "LICENSE-APACHE"];
 
-/// What a newcomer types first; CI runs exactly these, too.
+/// Commands that a newcomer types first; CI runs exactly these, too.
 const FIRST_COMMANDS: [&str; 2] = ["cargo xtask demo", "cargo test --workspace"];
 
 /// Crates that read no clock, sleep never and open no socket, in any configuration.
 const CLOCKLESS: &[&str] = &["rpcnet-phi", "rpcnet-balance"];
 
-/// What the `clippy.toml` of a clockless crate disallows at least.
+/// Methods that the `clippy.toml` of a clockless crate disallows at least.
 const DISALLOWED_METHODS: [&str; 4] = [
     "std::time::Instant::now",
     "std::time::SystemTime::now",

@@ -90,7 +90,7 @@ fn public_signature(code: &[Token]) -> &[Token] {
     }
 }
 
-/// What comes before the first token, outside of all brackets, that ends it.
+/// Tokens before the first one, outside of all brackets, that ends an item.
 fn until(code: &[Token], ends: impl Fn(&str) -> bool) -> &[Token] {
     let mut depth = 0_i32;
     for (at, token) in code.iter().enumerate() {

@@ -54,7 +54,7 @@ fn has_module_doc(text: &str) -> bool {
     first.is_some_and(|line| line.starts_with("//!") || line.starts_with("#![doc"))
 }
 
-/// Whether `as_str` stands in `line` by itself.
+/// Whether `word` stands in `line` by itself.
 fn has_word(line: &str, word: &str) -> bool {
     let is_part = |it: char| it.is_alphanumeric() || it == '_';
     line.match_indices(word).any(|(at, _)| {

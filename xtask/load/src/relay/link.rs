@@ -8,11 +8,11 @@ use std::{
 
 use crate::Link;
 
-/// When what is given to a link arrives.
+/// Arrival times of packets on a link.
 #[derive(Debug)]
 pub(super) struct Shaper {
     link: Link,
-    /// When it has sent what it was given.
+    /// Time at which all packets so far have been sent.
     idle_at: Instant,
 }
 
@@ -25,7 +25,7 @@ impl Shaper {
         Self { link, idle_at: now }
     }
 
-    /// When a packet of so many bytes arrives that comes now.
+    /// Arrival time of a packet of this size that is sent now.
     pub(super) fn schedule(&mut self, now: Instant, bytes: usize) -> Result<Instant, QueueFull> {
         let idle_at = self.idle_at.max(now);
         let queue = self.transmission_time(self.link.queue_bytes as usize);
@@ -70,7 +70,7 @@ impl<F: FnMut(&[u8]) + Send + 'static> RelayPath<F> {
         }
     }
 
-    /// What the queue has no room for is lost.
+    /// Sends a datagram, which is lost if the queue is full.
     pub(super) fn push(&mut self, datagram: &[u8]) {
         match self {
             Self::Direct(send) => send(datagram),
@@ -91,10 +91,10 @@ pub(super) fn sleep_until(due: Instant) {
     }
 }
 
-/// Of IPv4 (RFC 791 section 3.1) and UDP (RFC 768).
+/// Headers of IPv4 (RFC 791 section 3.1) and UDP (RFC 768).
 const HEADER_BYTES: usize = 20 + 8;
 
-/// More than are in the queue and under way.
+/// Bound above the number of packets in the queue and on the link.
 const DATAGRAMS_MAX: usize = 65_536;
 
 #[cfg(test)]

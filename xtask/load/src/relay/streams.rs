@@ -65,13 +65,13 @@ fn relay_one_way(mut from: TcpStream, mut to: TcpStream, link: Option<Link>) {
     let _ = writer.join();
 }
 
-/// What Ethernet carries of TCP over IPv4, with its time stamps (RFC 7323).
+/// Payload of TCP over IPv4 in an Ethernet frame, with time stamps (RFC 7323).
 const SEGMENT_BYTES: usize = 1_448;
 
-/// Of Ethernet's 1,500 bytes.
+/// Headers in the 1,500 bytes of an Ethernet frame.
 const HEADER_BYTES: usize = 52;
 
-/// More than are in the queue and under way.
+/// Bound above the number of packets in the queue and on the link.
 const SEGMENTS_MAX: usize = 65_536;
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! What `cargo xtask bench pick --peers` compares with.
+//! Peers of `cargo xtask bench pick --peers`.
 //!
 //! Threads, clocks and the count of allocations are those of `xtask-pick`; here is how each peer is
 //! put together, each as its users would.

@@ -54,7 +54,7 @@ impl RegistrySubject {
     }
 }
 
-/// Every worker has answered, and has up to three calls all the time.
+/// Calls that stay in flight: up to three at each worker, after one answer of each.
 fn in_flight(registry: &WorkerRegistry) -> Vec<Worker> {
     let mut held = Vec::new();
     for round in 0..4 {

@@ -1,9 +1,9 @@
-//! What we set out to reach with the default.
+//! Targets of the default strategy.
 
 use super::{figures::Row, strategies::DEFAULT};
 use crate::check::Check;
 
-/// Of the scenarios that were run.
+/// Targets of the scenarios that were run.
 pub(super) fn targets(rows: &[Row]) -> Vec<Check> {
     let mut checks = Vec::new();
     let mut at_most = |scenario: &str, what: &str, bound, unit, figure: fn(&Row) -> Option<f64>| {

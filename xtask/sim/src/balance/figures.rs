@@ -1,4 +1,4 @@
-//! What is taken of a run, and of the runs of a cell together.
+//! Figures of a run, and of the runs of a cell together.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use xtask_report::median;
 
 use super::scenarios::BalanceScenario;
 
-/// What is taken of one run: of the calls that began in the time looked at, unless said otherwise.
+/// Figures of one run: of the calls that began in the measured time, unless said otherwise.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Sample {
     calls: f64,
@@ -16,7 +16,7 @@ pub(super) struct Sample {
     p50_ms: f64,
     p99_ms: f64,
     p999_ms: f64,
-    /// Of the calls that were answered.
+    /// The 99th percentile of the calls that were answered.
     answered_p99_ms: f64,
     /// Answered calls in relation to what all workers can serve, or to the calls made if those are
     /// fewer.
@@ -42,7 +42,8 @@ pub(super) struct Row {
     pub(super) p50_ms: f64,
     pub(super) p99_ms: f64,
     pub(super) p999_ms: f64,
-    /// Of the calls that were answered; in the others a failed one counts as the deadline.
+    /// The 99th percentile of the calls that were answered; in the others a failed call counts as
+    /// the deadline.
     pub(super) answered_p99_ms: f64,
     pub(super) goodput_ratio: f64,
     /// Attempts for each call beside the first.
@@ -140,7 +141,7 @@ fn ms(time: Duration) -> f64 {
     time.as_secs_f64() * 1e3
 }
 
-/// After so long it is not looked at any more.
+/// Longest recovery that is watched, in seconds.
 const RECOVERY_WATCHED_S: f64 = 10.0;
 
 #[cfg(test)]

@@ -63,7 +63,7 @@ fn table(rows: &[&Row]) -> Vec<Vec<String>> {
     lines
 }
 
-/// How many times the best p99 each strategy has in each scenario, and the geometric mean of that.
+/// Ratio of each strategy's p99 to the best in each scenario, and the geometric mean.
 fn summary(scenarios: &[&str], rows: &[Row]) -> String {
     let mut strategies: Vec<&str> = Vec::new();
     for row in rows {
@@ -155,7 +155,7 @@ pub(super) fn figure(rows: &[Row]) -> String {
     )
 }
 
-/// Nobody is new under load, so its lines are those of what it wraps.
+/// Left out: no worker is new under load, so its lines are those of the strategy that it wraps.
 const EXCLUDED_STRATEGY: &str = "slow-start";
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! The days that a strategy has to get through.
+//! Scenarios that a strategy has to get through.
 
 use std::time::Duration;
 
@@ -9,20 +9,20 @@ use rpcnet_balance::{
 
 use crate::scenario::Extent;
 
-/// A day: who does what, what happens, and what is looked at.
+/// Scenario: workers and load, faults, and the calls that are measured.
 #[derive(Debug)]
 pub(super) struct BalanceScenario {
     pub(super) name: String,
-    /// For people.
+    /// Description for readers.
     pub(super) description: &'static str,
     pub(super) sim_scenario: FleetScenario,
     /// Calls that are looked at began in this time, in seconds.
     pub(super) measured_s: (f64, f64),
-    /// Before anything happened.
+    /// Time before the fault, in seconds.
     pub(super) baseline_s: Option<(f64, f64)>,
-    /// From when on all should be well again.
+    /// End of the fault, from which recovery is measured.
     pub(super) recovery_from_s: Option<f64>,
-    /// Who gets too much easily, and from when on that is counted.
+    /// Faulty worker, and the time from which its share of attempts is counted.
     pub(super) faulty_worker: Option<(usize, f64)>,
     /// The method whose calls are looked at, if there are others.
     pub(super) method: Option<usize>,
@@ -75,13 +75,13 @@ impl BalanceScenario {
         self
     }
 
-    /// About.
+    /// Approximate number of calls.
     pub(super) fn calls(&self) -> f64 {
         self.calls
     }
 }
 
-/// Those whose name contains what was asked for, else all.
+/// Scenarios whose name contains the text that was asked for, else all.
 pub(super) fn select(
     extent: Extent,
     part: Option<&str>,
@@ -411,7 +411,7 @@ fn rolling_restart() -> BalanceScenario {
         .with_baseline_until(4.0)
 }
 
-/// What the figure is of.
+/// Scenario of the figure: load varied beside antagonists.
 fn under_load(load: f64) -> BalanceScenario {
     // Of what the antagonists leave.
     let left = (7.0 + 3.0 / 4.0) / 10.0;

@@ -1,4 +1,4 @@
-//! What is compared.
+//! Strategies that are compared.
 
 use std::{sync::Arc, time::Duration};
 
@@ -16,7 +16,7 @@ pub(super) struct Strategy {
     pub(super) make: fn(u64) -> Arc<dyn Balancer>,
 }
 
-/// What calls go by when nobody says otherwise.
+/// Default strategy of calls.
 pub(super) const DEFAULT: &str = "peak-ewma";
 
 const ALL: &[Strategy] = &[
@@ -61,10 +61,10 @@ const ALL: &[Strategy] = &[
     },
 ];
 
-/// In a quick run.
+/// Strategies of a quick run.
 const QUICK_STRATEGIES: [&str; 3] = ["round-robin", "power-of-two", DEFAULT];
 
-/// Those that were named, else all, or few in a quick run.
+/// Strategies that were named, else all, or few in a quick run.
 pub(super) fn select(extent: Extent, names: &[String]) -> Result<Vec<Strategy>, String> {
     if names.is_empty() {
         let wanted = |it: &&Strategy| extent == Extent::Full || QUICK_STRATEGIES.contains(&it.name);

@@ -26,9 +26,9 @@ pub(crate) struct Case {
     #[serde(skip)]
     nodes: usize,
     loss_percent: f64,
-    /// Between two starts.
+    /// Time between two starts.
     gap_ms: u64,
-    /// From the first start of the others until the end, at least.
+    /// Least time from the first start of the others until the end.
     #[serde(skip)]
     seconds: u64,
 }
@@ -239,7 +239,7 @@ fn wait_for_full_views(cluster: &mut Cluster) -> (f64, usize) {
     }
 }
 
-/// How often views are looked at.
+/// Interval at which views are read.
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
-/// So long is waited for all to know all.
+/// Longest wait for full views.
 const FULL_VIEWS_TIMEOUT: Duration = secs(300);

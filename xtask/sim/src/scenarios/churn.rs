@@ -16,7 +16,7 @@ use crate::{
     scenario::{self, Cell, Columns, Extent, Scenario, ScenarioCase as _, Trial},
 };
 
-/// Each that crashes is replaced by one of another name at another address.
+/// Churn: each member that crashes is replaced by one of another name at another address.
 #[derive(Debug)]
 pub(crate) struct Churn;
 
@@ -32,7 +32,7 @@ pub(crate) struct Case {
 pub(crate) struct Sample {
     /// Seconds until all knew, of each crash; infinite if not all did by the end.
     crashes: Vec<f64>,
-    /// The same of each newcomer.
+    /// Seconds until all knew, of each new member.
     joins: Vec<f64>,
     false_failed: u64,
     bytes: f64,
@@ -50,7 +50,7 @@ pub(crate) struct Figures {
     sent_bytes_per_node_s: f64,
 }
 
-/// One came or went.
+/// Join or crash of a member.
 #[derive(Debug, Clone, Copy)]
 struct MembershipChange {
     at: Time,
@@ -216,7 +216,7 @@ impl scenario::ScenarioCase for Case {
     }
 }
 
-/// Of each that came, or went: the seconds until all knew that were up from then to the end.
+/// Seconds until all members that stayed up knew, of each join or of each crash.
 fn spread_times(cluster: &Cluster, changes: &[MembershipChange], came: bool) -> Vec<f64> {
     let state = match came {
         true => MemberState::Alive,
@@ -245,5 +245,5 @@ fn spread_times(cluster: &Cluster, changes: &[MembershipChange], came: bool) -> 
         .collect()
 }
 
-/// After the last change.
+/// Time after the last change.
 const SETTLE_TIME: Duration = secs(60);

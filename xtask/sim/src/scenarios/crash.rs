@@ -30,12 +30,12 @@ pub(crate) struct Case {
     link: &'static str,
     /// At the same time.
     crashed: usize,
-    /// One after another in one run.
+    /// Rounds of crashes in one run.
     #[serde(skip)]
     rounds: usize,
 }
 
-/// What became of each crash.
+/// Detection of each crash.
 #[derive(Debug)]
 pub(crate) struct Sample {
     /// Seconds until somebody held it failed.

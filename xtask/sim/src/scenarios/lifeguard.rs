@@ -35,7 +35,7 @@ pub(crate) struct Case {
 pub(crate) struct Figures {
     /// Failures held of members that are never blocked, in all views.
     false_failed_healthy: f64,
-    /// Those in the views of members that are never blocked.
+    /// Failures of members that are never blocked, in the views of members that are never blocked.
     false_failed_healthy_at_healthy: f64,
     /// Failures held of members that are blocked now and then.
     false_failed_blocked: f64,
@@ -226,7 +226,7 @@ const FPA: CountOf = |it| it.failed_faulty;
 const MESSAGES: CountOf = |it| it.messages;
 const BYTES: CountOf = |it| it.bytes;
 
-/// In the order of the cells.
+/// Names of the detectors, in the order of the cells.
 fn detectors(cells: &[Cell<Lifeguard>]) -> Vec<&str> {
     let mut names: Vec<&str> = Vec::new();
     for cell in cells {
@@ -286,7 +286,7 @@ fn over_blocked(
     points
 }
 
-/// What all are held against.
+/// Detector that all others are compared with.
 const SWIM: &str = "swim";
 
 #[cfg(test)]

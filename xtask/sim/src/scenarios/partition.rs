@@ -18,8 +18,8 @@ use crate::{
     scenarios::split_brain,
 };
 
-/// When it heals all should find each other again, without anybody's help: their seeds are gone.
-/// Meanwhile at most one side may serve, however small the other one is.
+/// Partition that heals. All members should find each other again without their seeds, which are
+/// gone. Meanwhile at most one side may serve, however small the other one is.
 #[derive(Debug, Default)]
 pub(crate) struct Partition {
     split_brain_runs: split_brain::SharedRuns,
@@ -48,7 +48,7 @@ pub(crate) enum Sample {
 
 #[derive(Debug)]
 pub(crate) struct Healing {
-    /// Of the members that are cut off from half of all or more, those that report it at the end.
+    /// Share of the members cut off from half of all or more that report it at the end.
     detected: f64,
     /// Seconds from the healing until all views are right; infinite if not within [`LIMIT`].
     healed: f64,
@@ -339,5 +339,5 @@ const SPLIT_BRAIN_GRID: &[(usize, &[usize])] = &[
     (1_000, &[1, 5, 25, 49]),
 ];
 const SPLIT_BRAIN_GRID_QUICK: &[(usize, &[usize])] = &[(5, &[40]), (64, &[4, 25])];
-/// So long is waited for them to find each other.
+/// Longest wait for full views after the partition.
 const RECOVERY_TIMEOUT: Duration = secs(120);

@@ -13,8 +13,8 @@ use crate::{
     scenario::{self, Cell, Columns, Extent, Scenario, ScenarioCase as _, Trial},
 };
 
-/// As when a new version is rolled out at once. What is still said of the former lives must not
-/// keep the new ones out.
+/// Restart of all members, as when a new version is rolled out at once. Gossip about their former
+/// lives must not keep the new ones out.
 #[derive(Debug)]
 pub(crate) struct Restart;
 
@@ -168,5 +168,5 @@ impl scenario::ScenarioCase for Case {
     }
 }
 
-/// So long is waited for the views to become right.
+/// Longest wait for the views to become right.
 const RECOVERY_TIMEOUT: Duration = secs(180);

@@ -1,4 +1,4 @@
-//! How each cost grows with the number of members.
+//! Growth of each cost with the number of members.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use crate::{
     scenario::{self, Cell, Columns, Extent, Scenario, Trial},
 };
 
-/// Nothing happens for a while; then one crashes; then one comes.
+/// Steady state for a while, then a crash, then a join.
 #[derive(Debug)]
 pub(crate) struct Scale;
 
@@ -23,7 +23,7 @@ pub(crate) struct Scale;
 pub(crate) struct Case {
     #[serde(skip)]
     nodes: usize,
-    /// In which nothing happens: as long as it takes until each has synchronized.
+    /// Seconds of the steady state: long enough that each member has synchronized.
     seconds: u64,
 }
 
@@ -217,5 +217,5 @@ fn wait_until_known(cluster: &mut Cluster, subject: usize, to: MemberState) -> f
     f64::INFINITY
 }
 
-/// So long is waited for all to know.
+/// Longest wait until all members know.
 const SPREAD_TIMEOUT: Duration = secs(120);

@@ -29,13 +29,13 @@ pub(crate) struct Case {
     pub(crate) policy: &'static str,
 }
 
-/// What one run says of one policy.
+/// Outcome of one run under one policy.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Sample {
     /// Seconds from the division until the last look that found a node of each side serving, and
     /// one look more; infinite if that was so at the end.
     pub(crate) both_served: f64,
-    /// Of the looks at nodes of the side that serves in the end, those that found one refusing, in
+    /// Share of the samples of the side that serves in the end that found a node refusing, in
     /// percent.
     pub(crate) refused: f64,
     /// Whether a side serves in the end, with all its nodes.
@@ -49,15 +49,15 @@ pub(crate) struct Figures {
     /// None if both sides served to the end.
     pub(crate) both_served_p50_s: Option<f64>,
     pub(crate) both_served_p99_s: Option<f64>,
-    /// Of the looks at nodes of the side that serves, those that found one refusing.
+    /// Share of the samples of the side that serves that found a node refusing.
     pub(crate) refused_percent: f64,
     /// Runs at whose end one side served with all its nodes.
     pub(crate) one_side_serves_percent: f64,
-    /// From the healing until all nodes serve.
+    /// Time from the healing until all nodes serve.
     pub(crate) all_serve_max_s: Option<f64>,
 }
 
-/// What each run says of all policies, found once for all rows.
+/// Outcomes of each run under all policies, computed once for all rows.
 #[derive(Debug, Default)]
 pub(crate) struct SharedRuns {
     results: Mutex<HashMap<(usize, usize, u64), RunResult>>,
@@ -66,7 +66,7 @@ pub(crate) struct SharedRuns {
 type RunResult = Arc<OnceLock<Result<[Sample; POLICIES.len()], SafetyViolation>>>;
 
 impl SharedRuns {
-    /// What the run of this trial says of the policy of its case.
+    /// Outcome of the run of this trial under the policy of its case.
     ///
     /// # Errors
     ///
@@ -87,7 +87,7 @@ impl SharedRuns {
     }
 }
 
-/// One run, seen by all policies.
+/// Run of a division, evaluated under all policies.
 fn run_divided(trial: &Trial<'_, Case>) -> Result<[Sample; POLICIES.len()], SafetyViolation> {
     let Case { nodes, side, .. } = *trial.case;
     let mut cluster = settled_cluster(trial)?;
@@ -145,7 +145,7 @@ fn run_divided(trial: &Trial<'_, Case>) -> Result<[Sample; POLICIES.len()], Safe
     }))
 }
 
-/// What was seen of one policy.
+/// Observations of one policy.
 #[derive(Debug, Clone, Copy, Default)]
 struct PolicyObservations {
     both_served: f64,
@@ -203,7 +203,7 @@ fn wait_until_all_serve(
     healed
 }
 
-/// As they are named in [`POLICIES`].
+/// Policies in the order of [`POLICIES`].
 fn policies(nodes: usize) -> [SplitBrainPolicy; POLICIES.len()] {
     let quorum = NonZeroUsize::MIN.saturating_add(nodes / 2);
     [
@@ -248,7 +248,7 @@ pub(crate) fn figures(samples: &[Sample]) -> Figures {
     }
 }
 
-/// What is asked of every cell of ours.
+/// Targets of a cell of rpcnet's.
 pub(crate) fn checks(case: &Case, figures: &Figures) -> Vec<Check> {
     let label = scenario::ScenarioCase::label(case);
     let check = |what: &str, figure: Option<f64>, at_most, unit| {
@@ -294,11 +294,11 @@ const POLICIES: [&str; 5] = [
 ];
 /// Members with the tag that the last policy asks for.
 const TAGGED_NODES: usize = 5;
-/// For how long the network is divided.
+/// Duration of the partition.
 const PARTITION_TIME: Duration = Duration::from_secs(40);
-/// So long is waited for all nodes to serve again.
+/// Longest wait for all nodes to serve again.
 const HEAL_TIMEOUT: Duration = Duration::from_secs(60);
-/// How often nodes are asked.
+/// Interval at which nodes are sampled.
 const POLL_INTERVAL: Duration = Duration::from_millis(500);
 /// Nodes of each side that are asked every time.
 const NODES_SAMPLED: usize = 16;

@@ -1,4 +1,4 @@
-//! What it costs when nothing happens.
+//! Cost of the steady state.
 
 use rpcnet_swim::sim::Traffic;
 use serde::Serialize;
@@ -12,7 +12,7 @@ use crate::{
     scenario::{self, Cell, Columns, Extent, Scenario, Trial},
 };
 
-/// Nobody comes, goes or is late.
+/// Steady state: no member joins, leaves or is late.
 #[derive(Debug)]
 pub(crate) struct Steady;
 
@@ -28,7 +28,7 @@ pub(crate) struct Case {
 pub(crate) struct Sample {
     messages: f64,
     bytes: f64,
-    /// Of the node that sends most.
+    /// Rate of the node that sends most.
     bytes_max: f64,
     suspicions: u64,
 }
@@ -37,7 +37,7 @@ pub(crate) struct Sample {
 pub(crate) struct Figures {
     sent_per_node_s: f64,
     sent_bytes_per_node_s: f64,
-    /// Of the node that sends most.
+    /// Rate of the node that sends most.
     sent_bytes_busiest_s: f64,
     suspicions: u64,
 }

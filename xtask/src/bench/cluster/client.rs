@@ -75,7 +75,7 @@ impl Caller for ClusterCaller {
     }
 }
 
-/// As users say whom they mean.
+/// Filter of the workers.
 const WORKERS: &str = "role=worker";
 
 /// The subject.

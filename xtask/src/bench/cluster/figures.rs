@@ -12,19 +12,19 @@ pub(crate) enum Row {
     Scaled(Scaled),
 }
 
-/// One worker that answers at once, through a cluster client and directly.
+/// Calls of one worker that answers at once, through a cluster client and directly.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(crate) struct Compared {
     pub(crate) workers: usize,
     pub(crate) in_flight: usize,
     pub(crate) calls_per_s: f64,
     pub(crate) direct_calls_per_s: f64,
-    /// Of the rates in one round.
+    /// Median ratio of the rates in one round.
     pub(crate) rate_ratio: f64,
     pub(crate) p50_us: f64,
-    /// Of the medians in one round.
+    /// Median difference of the medians in one round.
     pub(crate) added_p50_us: f64,
-    /// Of both processes.
+    /// CPU time of both processes.
     pub(crate) cpu_us_per_call: f64,
     pub(crate) added_cpu_us_per_call: f64,
     pub(crate) rounds: usize,
@@ -36,15 +36,15 @@ pub(crate) struct Scaled {
     pub(crate) workers: usize,
     pub(crate) in_flight: usize,
     pub(crate) calls_per_s: f64,
-    /// Of as many times what one did in the same round.
+    /// Ratio to as many times the rate of one worker in the same round.
     pub(crate) of_linear: f64,
-    /// Of both processes.
+    /// CPU time of both processes.
     pub(crate) cpu_us_per_call: f64,
     pub(crate) rounds: usize,
 }
 
 impl Compared {
-    /// What the rounds say; `None` without any.
+    /// Medians of the rounds; `None` without any.
     pub(crate) fn new(
         in_flight: usize,
         direct: &[CallReport],
@@ -79,7 +79,7 @@ impl Compared {
 }
 
 impl Scaled {
-    /// What the rounds say, next to those of a `single` worker; `None` without any.
+    /// Medians of the rounds, beside those of a `single` worker; `None` without any.
     pub(crate) fn new(
         workers: usize,
         reports: &[CallReport],

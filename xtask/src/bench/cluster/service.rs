@@ -154,7 +154,7 @@ pub(crate) const IN_FLIGHT_PER_WORKER: usize = 64;
 const CONCURRENCY: usize = 8;
 const SERVICE_TIME: Duration = Duration::from_millis(1);
 
-/// Where the other workers of the fleet are.
+/// Method that returns the addresses of the other workers.
 const OTHERS: &str = "others";
 
 #[cfg(test)]

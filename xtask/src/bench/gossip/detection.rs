@@ -1,4 +1,4 @@
-//! Who noticed which of those killed, and when.
+//! Detection of killed members: observers and times.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
@@ -8,14 +8,14 @@ use super::{
     protocol::{Observation, ObservedChange},
 };
 
-/// What became of those killed in the views of the others.
+/// Detection of the killed members in the views of the others.
 #[derive(Debug, Default)]
 pub(crate) struct DetectionLog {
-    /// By number.
+    /// Killed members by number.
     pub(crate) killed: BTreeMap<usize, KilledMember>,
-    /// From when a member was killed until another knew of it, for all pairs of those.
+    /// Time from the kill until a survivor knew of it, for all pairs.
     pub(crate) known_after_us: Vec<u64>,
-    /// Pairs where the other never knew.
+    /// Pairs of which the survivor never knew.
     pub(crate) missing: usize,
     /// Times that a member was told to have failed that was not killed.
     pub(crate) false_failures: usize,
@@ -23,17 +23,17 @@ pub(crate) struct DetectionLog {
     pub(crate) false_suspicions: usize,
     survivors: usize,
     pairs: HashSet<(usize, usize)>,
-    /// Of all, which may be told before it is known who was killed.
+    /// All observations, which may come before the numbers of the killed members.
     notices: Vec<Observation>,
 }
 
-/// One of those killed.
+/// Killed member.
 #[derive(Debug, Default)]
 pub(crate) struct KilledMember {
     at_us: u64,
     /// Its process was killed, else it was dropped from one.
     pub(crate) by_signal: bool,
-    /// How long after, and by whom.
+    /// Delay and observer of the first suspicion.
     pub(crate) first_suspected: Option<(u64, usize)>,
     pub(crate) first_failed: Option<(u64, usize)>,
     pub(crate) last_failed: Option<(u64, usize)>,
@@ -41,7 +41,7 @@ pub(crate) struct KilledMember {
 }
 
 impl DetectionLog {
-    /// Nothing yet.
+    /// Empty log.
     pub(crate) fn new(placement: &Placement) -> Self {
         let kill = placement.dropped.concat().len()
             + usize::from(placement.single_member_process.is_some());
@@ -78,7 +78,7 @@ impl DetectionLog {
         self.notices.extend(notices);
     }
 
-    /// Whether every other member knows of all those killed.
+    /// Whether every survivor knows of all killed members.
     pub(crate) fn is_complete(&self) -> bool {
         let known = self
             .pairs
@@ -124,7 +124,7 @@ impl DetectionLog {
         self.missing = self.killed.len() * self.survivors - self.known_after_us.len();
     }
 
-    /// Until the first knew, the median of those killed.
+    /// Median time until the first survivor knew.
     pub(crate) fn first_p50_us(&self) -> Option<u64> {
         let firsts = self
             .killed

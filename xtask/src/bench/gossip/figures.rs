@@ -1,16 +1,16 @@
-//! What came out.
+//! Figures of a run.
 
 use serde::Serialize;
 
 use super::{detection::DetectionLog, protocol::Counters};
 
-/// All of it.
+/// Measurements of a run.
 #[derive(Debug)]
 pub(crate) struct Measured {
     pub(crate) figures: Figures,
-    /// What it took to join, of all.
+    /// Counters of the joins, of all processes.
     pub(crate) joined: Counters,
-    /// What it took to stay.
+    /// Counters of the steady state.
     pub(crate) steady: Counters,
     pub(crate) detection: DetectionLog,
 }
@@ -20,9 +20,9 @@ pub(crate) struct Measured {
 pub(crate) struct Figures {
     pub(crate) nodes: usize,
     pub(crate) processes: usize,
-    /// Of the measurement in steady state.
+    /// Duration of the steady state.
     pub(crate) seconds: f64,
-    /// From the start of all until every member saw all alive, the last of them and the median.
+    /// Time from the start until every member saw all alive: the last of them and the median.
     pub(crate) converged_ms: f64,
     pub(crate) converged_p50_ms: f64,
     /// From the start until datagrams carried news of the joins no more; none if they still did
@@ -32,22 +32,22 @@ pub(crate) struct Figures {
     /// Lost in full receive buffers from beginning to end, of the whole machine; none where that is
     /// not told.
     pub(crate) lost_datagrams: Option<u64>,
-    /// Of a core.
+    /// Share of a core.
     pub(crate) cpu_percent_per_node: f64,
     pub(crate) sent_bytes_per_node_s: f64,
     pub(crate) sent_datagrams_per_node_s: f64,
     /// Memory beyond that of a process without members.
     pub(crate) rss_bytes_per_node: f64,
-    /// The same for each member of a node's view.
+    /// Memory for each member of a node's view.
     pub(crate) rss_bytes_per_member: f64,
     /// Raised or joined before anybody was killed.
     pub(crate) suspicions: u64,
     /// Times that one was found failed, or told to have, that was not.
     pub(crate) false_failures: usize,
     pub(crate) killed: usize,
-    /// From the kill until the first of the others knew.
+    /// Time from the kill until the first survivor knew.
     pub(crate) first_p50_ms: Option<f64>,
-    /// From the kill until one of the others knew, over all pairs of them.
+    /// Time from the kill until a survivor knew, over all pairs.
     pub(crate) all_know_p50_ms: Option<f64>,
     pub(crate) all_know_p99_ms: Option<f64>,
     pub(crate) all_know_max_ms: Option<f64>,

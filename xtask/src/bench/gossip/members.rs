@@ -1,4 +1,4 @@
-//! One process of members: it does what its standard input says and ends with it.
+//! Process of members, which follows the orders of the benchmark.
 
 use std::{
     collections::{BTreeMap, btree_map::Entry},
@@ -243,9 +243,9 @@ fn number(name: &str) -> Option<usize> {
 
 /// The hidden subcommand.
 pub(crate) const COMMAND: &str = "bench-members";
-/// How often views are looked at.
+/// Interval at which views are read.
 const VIEWS_INTERVAL: Duration = Duration::from_millis(20);
-/// As many as fit into one line; the rest is in the answers to come.
+/// Notices that fit into one line; the rest is in the answers to come.
 const NOTICES_PER_ANSWER: usize = 8_192;
 /// Most notices that wait to be asked for.
 const NOTICES_MAX: usize = 1 << 20;

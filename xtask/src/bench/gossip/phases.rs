@@ -1,4 +1,4 @@
-//! The run: all start, all stay, some are killed.
+//! Phases of a run: joins, steady state, kills.
 
 use std::{
     error::Error,
@@ -18,7 +18,7 @@ use super::{
     protocol::{Answer, Counters, Order, Views},
 };
 
-/// Carries it through.
+/// Runs all phases.
 ///
 /// # Errors
 ///
@@ -117,7 +117,7 @@ async fn start(placement: &Placement, processes: &mut Processes) -> Result<(), B
     Ok(())
 }
 
-/// When each member saw all.
+/// Times at which each member had a full view.
 async fn wait_for_full_views(
     placement: &Placement,
     processes: &mut Processes,
@@ -255,17 +255,17 @@ fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
-/// What it may take until all see all.
+/// Longest wait for full views.
 const FULL_VIEWS_TIMEOUT: Duration = Duration::from_secs(120);
-/// What it may take until the joins are no news; it is measured all the same then.
+/// Longest wait until the joins are gossiped no more; the measurement begins then all the same.
 const QUIET_TIMEOUT: Duration = Duration::from_secs(120);
 /// Over which datagrams are averaged.
 const QUIET_WINDOW: Duration = Duration::from_secs(1);
 /// A ping or an ack without news is smaller, one with two pieces of news is larger.
 const QUIET_DATAGRAM_BYTES: u64 = 160;
-/// What it may take until all know of those killed.
+/// Longest wait until all survivors know of the killed members.
 const DETECTION_TIMEOUT: Duration = Duration::from_secs(60);
-/// How often the processes are asked how far they are; what they answer says when.
+/// Interval at which processes are polled; their answers carry the times.
 const POLL_EVERY: Duration = Duration::from_millis(200);
 
 #[cfg(test)]

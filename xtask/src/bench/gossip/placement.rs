@@ -1,15 +1,15 @@
-//! Which member is in which process, and who is killed.
+//! Placement of members in processes, and the choice of members to kill.
 
 use std::{error::Error, ops::Range};
 
 /// Members by number, in a row over the processes. The first of them are the seeds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Placement {
-    /// Of each process.
+    /// Numbers of the members of each process.
     pub(crate) numbers: Vec<Range<usize>>,
     /// The process of a single member that is killed with it, if any are.
     pub(crate) single_member_process: Option<usize>,
-    /// Those that are dropped, of each process.
+    /// Members that are dropped, of each process.
     pub(crate) dropped: Vec<Vec<usize>>,
 }
 
@@ -52,7 +52,7 @@ impl Placement {
         })
     }
 
-    /// Most members of a process.
+    /// Largest number of members of a process.
     pub(crate) fn members_max(&self) -> usize {
         self.numbers
             .iter()

@@ -1,10 +1,10 @@
-//! What a process of members is told, and what it answers: a line of JSON each.
+//! Orders to a process of members, and its answers.
 
 use std::ops::{AddAssign, Range, Sub};
 
 use serde::{Deserialize, Serialize};
 
-/// One line to a process. It answers each with one line.
+/// Order to a process, which answers each with one [`Answer`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Order {
@@ -30,15 +30,15 @@ pub(crate) enum Order {
     Notices,
 }
 
-/// One line of a process.
+/// Answer of a process.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Answer {
-    /// Where the seeds are.
+    /// Addresses of the seeds.
     Seeds {
         addrs: Vec<String>,
     },
-    /// It is done, at this time of the monotonic clock.
+    /// The order is carried out, at this time of the monotonic clock.
     Done {
         at_us: u64,
     },
@@ -47,22 +47,22 @@ pub(crate) enum Answer {
     Notices {
         notices: Vec<Observation>,
     },
-    /// It went wrong; the process ends.
+    /// The order failed; the process ends.
     Failed {
         message: String,
     },
 }
 
-/// How far the members of a process see.
+/// Views of the members of a process.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Views {
-    /// When each of those with a full view first had it, by the monotonic clock.
+    /// Times at which members first had a full view, by the monotonic clock.
     pub(crate) full_at_us: Vec<u64>,
     /// Live members in the smallest view.
     pub(crate) least: usize,
 }
 
-/// What the members of a process used and counted since they started.
+/// Counters and resource usage of the members of a process since they started.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Counters {
     pub(crate) cpu_us: f64,
@@ -80,7 +80,7 @@ pub(crate) struct Counters {
     pub(crate) dropped: u64,
 }
 
-/// What a member noticed of another.
+/// Observation of a member by another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Observation {
     pub(crate) at_us: u64,
@@ -116,7 +116,7 @@ impl AddAssign for Counters {
     }
 }
 
-/// What came since `started_before_window`; memory is not counted and stays what it is now.
+/// Difference to `earlier`; memory is no counter and stays what it is now.
 impl Sub for Counters {
     type Output = Self;
 

@@ -1,4 +1,4 @@
-//! The tables.
+//! Tables of the results.
 
 use xtask_report::{format_table, number};
 
@@ -8,7 +8,7 @@ use super::{
     protocol::Counters,
 };
 
-/// Figures beside targets, and who noticed when.
+/// Tables of figures beside targets, and of the detection of each killed member.
 pub(crate) fn text(measured: &Measured) -> String {
     let Measured {
         figures,
@@ -113,7 +113,7 @@ pub(crate) fn text(measured: &Measured) -> String {
     text
 }
 
-/// What must not be.
+/// Failed checks.
 pub(crate) fn failed_checks(figures: &Figures) -> Vec<String> {
     let mut faults = Vec::new();
     if figures.false_failures > 0 {
@@ -161,7 +161,7 @@ fn row<const N: usize>(cells: [&str; N]) -> Vec<String> {
     cells.map(str::to_owned).to_vec()
 }
 
-/// What is promised of 1,000 members.
+/// Target of a cluster of 1,000 members.
 struct Target {
     what: &'static str,
     unit: &'static str,

@@ -4,7 +4,7 @@ use serde::Serialize;
 use xtask_pick::{Reading, Work};
 use xtask_report::median;
 
-/// One measurement.
+/// Measurement of a round.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Measured {
     pub(crate) strategy: &'static str,
@@ -24,7 +24,7 @@ pub(crate) struct Row {
     pub(crate) work: Work,
     /// Time of a thread for a pick, or for a call's share of balancing, as `work` says.
     pub(crate) ns_per_pick: f64,
-    /// Of all rounds, not the median: there are to be none.
+    /// Allocations of all rounds, not the median: there are to be none.
     pub(crate) allocations_per_pick: f64,
     pub(crate) rounds: usize,
 }
@@ -50,7 +50,7 @@ pub(crate) fn rows(measured: &[Measured]) -> Vec<Row> {
     rows
 }
 
-/// How many times what one thread does two do together; `None` if not both were measured.
+/// Speed-up of two threads over one; `None` if not both were measured.
 pub(crate) fn speed_up(measured: &[Measured], strategy: &str, workers: usize) -> Option<f64> {
     let of = |threads| {
         move |it: &&Measured| {

@@ -8,7 +8,7 @@ use super::{
     targets::{self, TargetResult},
 };
 
-/// All tables.
+/// Tables of the results.
 pub(crate) fn text(rows: &[Row], measured: &[Measured], targets: &[TargetResult]) -> String {
     let mut lines = vec![["", "target", "worst", ""].map(str::to_owned).to_vec()];
     for target in targets {

@@ -1,4 +1,4 @@
-//! What we set out to reach, and whether we did.
+//! Targets, and whether they are met.
 
 use xtask_pick::{
     Work,
@@ -13,7 +13,7 @@ use super::figures::{self, Measured};
 pub(crate) struct Peer {
     pub(crate) name: &'static str,
     ours: &'static [&'static str],
-    /// What it can be measured with.
+    /// Work that the peer supports.
     work: Work,
 }
 
@@ -37,12 +37,12 @@ pub(crate) const PEERS: [Peer; 6] = [
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct TargetResult {
     pub(crate) strategy: &'static str,
-    /// What is to be reached.
+    /// Bound of the target.
     pub(crate) bound: String,
     /// The worst of all numbers of workers.
     pub(crate) measured: String,
     pub(crate) met: bool,
-    /// It is no matter of time: a busy machine does not change it.
+    /// Set for targets that do not depend on time: a busy machine does not change them.
     pub(crate) is_certain: bool,
 }
 
@@ -56,7 +56,7 @@ pub(crate) fn supports(strategy: &str, work: Work) -> bool {
     peer.is_none_or(|peer| peer.work == work)
 }
 
-/// Each target that was measured.
+/// Targets that were measured.
 pub(crate) fn check_targets(measured: &[Measured]) -> Vec<TargetResult> {
     let rows = figures::rows(measured);
     let sizes = figures::sizes(&rows);

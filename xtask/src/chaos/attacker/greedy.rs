@@ -8,7 +8,7 @@ use tokio::time::timeout;
 use super::{Attack, AttackedWorker, STEP_TIMEOUT, raw_quic::request};
 use crate::chaos::node::{ENDLESS_STREAM, LARGE_REPLY};
 
-/// What is held of one worker.
+/// Resources of one worker that the attacker holds.
 #[derive(Debug)]
 pub(super) struct Greedy {
     peer: AttackedWorker,
@@ -96,9 +96,9 @@ impl Streams {
     }
 }
 
-/// What is announced of a body, of which a few bytes come in each round.
+/// Announced size of a body, of which a few bytes are sent in each round.
 const BODY_BYTES: usize = 1 << 20;
 const DRIP: [u8; 8] = [0; 8];
-/// Of each kind, at each worker.
+/// Most streams of each kind at each worker.
 const STREAMS_MAX: usize = 64;
 const CONNECTIONS_MAX: usize = 96;

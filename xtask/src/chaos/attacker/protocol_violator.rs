@@ -15,7 +15,7 @@ use super::{
 };
 use crate::chaos::node::{IDEMPOTENT, LONG_CALL, NOT_IDEMPOTENT};
 
-/// Lies to one worker.
+/// Protocol violations against one worker.
 #[derive(Debug)]
 pub(super) struct ProtocolViolator {
     peer: AttackedWorker,
@@ -25,7 +25,7 @@ pub(super) struct ProtocolViolator {
 }
 
 impl ProtocolViolator {
-    /// The same number makes the same junk.
+    /// Violator whose random bytes follow from the number.
     pub(super) fn new(peer: AttackedWorker, number: u64) -> Self {
         Self {
             peer,
@@ -69,7 +69,7 @@ impl ProtocolViolator {
         }
     }
 
-    /// The same on a stream of one direction, as servers open them.
+    /// Sends bytes on a unidirectional stream, as servers open them.
     async fn send_unidirectional(&self, connection: &Connection, bytes: &[u8]) {
         let opened = timeout(STEP_TIMEOUT, connection.open_uni()).await;
         let opened = opened.ok().and_then(Result::ok);

@@ -20,7 +20,7 @@ use crate::chaos::node::LONG_CALL;
 pub(super) struct SlotHolder {
     peer: AttackedWorker,
     connection: Option<Connection>,
-    /// Of the last call.
+    /// Key of the last call.
     key: u128,
 }
 
@@ -59,5 +59,5 @@ impl Attack for SlotHolder {
 }
 
 const CALLS_MAX: usize = 64;
-/// Enough for a call to have begun.
+/// Time after which a call has begun.
 const BEGUN_AFTER: Duration = Duration::from_millis(20);

@@ -1,4 +1,4 @@
-//! What passes, and what does not.
+//! Runs that pass and runs that fail.
 
 use super::*;
 use crate::chaos::call_report::CallCounts;

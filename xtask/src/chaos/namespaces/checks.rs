@@ -1,4 +1,4 @@
-//! What must be seen and what must not, judged by the record of a run alone.
+//! Checks of a run, by its record alone.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -14,7 +14,7 @@ use super::{
 /// Names of hosts.
 pub(crate) type Names = BTreeSet<String>;
 
-/// What a check finds: nothing to complain of, or what was seen instead.
+/// Result of a check, or a description of what was seen instead.
 pub(crate) type CheckResult = Result<(), String>;
 
 /// Checks that each of the hosts sees all of them alive, each in its present life and at its
@@ -152,7 +152,7 @@ pub(crate) fn false_failures(
     .collect()
 }
 
-/// How often each of the observers suspected each member since; the pair with most, and the sum.
+/// Number of suspicions of each pair of observer and member since: the largest, and the sum.
 pub(crate) fn suspicions(
     world: &ClusterRecord,
     observers: &Names,
@@ -222,7 +222,7 @@ fn own_epoch(world: &ClusterRecord, host: &str) -> Option<u64> {
     status.members.get(host).map(|it| it.epoch)
 }
 
-/// What was seen that should not be, the first few of it in words.
+/// Violations that were seen, the first few of them as text.
 #[derive(Default)]
 struct Violations {
     texts: Vec<String>,

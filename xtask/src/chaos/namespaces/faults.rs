@@ -9,7 +9,7 @@ pub(crate) enum Fault {
     Loss {
         /// The host.
         host: usize,
-        /// Of a hundred packets.
+        /// Packets lost, of a hundred.
         percent: u8,
         /// Which way they go.
         direction: Direction,
@@ -31,9 +31,9 @@ pub(crate) enum Fault {
 /// The direction of packets, as seen from a host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Direction {
-    /// To the host.
+    /// Packets to the host.
     Inbound,
-    /// From the host.
+    /// Packets from the host.
     Outbound,
     /// Both ways.
     Both,

@@ -189,11 +189,11 @@ impl Drop for HostNetwork {
 /// Contents of a hosts file beside `localhost`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum HostsFile<'a> {
-    /// Every host's name and its address.
+    /// Names and addresses of all hosts.
     Addresses,
-    /// The same, but the host's own name is 127.0.1.1, as installers of Debian write it.
+    /// Addresses, but the host's own name is 127.0.1.1, as installers of Debian write it.
     OwnLoopback,
-    /// The same as `Addresses`, and [`ROTATING_NAME`] is these hosts, in this order.
+    /// Addresses, and [`ROTATING_NAME`] for these hosts, in this order.
     Rotating(&'a [usize]),
 }
 
@@ -203,7 +203,7 @@ pub(crate) fn address(host: usize) -> Ipv4Addr {
     Ipv4Addr::new(10, 77, 0, last)
 }
 
-/// Where the node of a host is reached.
+/// Address and port of the node of a host.
 pub(crate) fn socket_address(host: usize) -> SocketAddr {
     (address(host), PORT).into()
 }
@@ -331,9 +331,9 @@ pub(crate) const PORT: u16 = 7_946;
 /// A name of several hosts.
 pub(crate) const ROTATING_NAME: &str = "cluster";
 const PREFIX: &str = "rpcnet-chaos-";
-/// Where `ip netns exec` looks for files to show in place of those of `/etc`.
+/// Folder of the files that `ip netns exec` shows in place of those of `/etc`.
 const ETC: &str = "/etc/netns";
-/// An address that nobody has.
+/// Address that no host has.
 const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 254);
 
 #[cfg(test)]

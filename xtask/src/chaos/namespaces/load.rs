@@ -96,5 +96,5 @@ impl LoadState {
     }
 }
 
-/// More than there are within the deadline of a call.
+/// More calls than begin within the deadline of a call.
 const IN_FLIGHT_MAX: usize = 5_000;

@@ -24,7 +24,7 @@ use super::{
 /// The connection to the command.
 pub(crate) type Link = ParentLink<Order, Notice>;
 
-/// Everything that the process has to know comes over its standard input.
+/// Command line of the process, whose setup comes over its standard input.
 #[derive(Debug, Args)]
 pub(crate) struct Options {}
 

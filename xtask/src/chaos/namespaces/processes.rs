@@ -42,7 +42,7 @@ struct RunningNode {
     task: JoinHandle<()>,
 }
 
-/// How a node is started.
+/// Options of the start of a node.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct NodeLaunch {
     /// The seeds, as an operator would write them.
@@ -201,7 +201,7 @@ impl<'a> NodeProcesses<'a> {
     }
 }
 
-/// What a host's node writes to standard error.
+/// Path of the log of a host's node.
 fn log_path(folder: &Path, host: usize) -> PathBuf {
     folder.join(port(host)).with_extension("log")
 }
@@ -249,7 +249,7 @@ pub(crate) fn libfaketime_path() -> Option<PathBuf> {
 /// The host whose node makes the calls.
 pub(crate) const CLIENT: usize = 2;
 const START_TIMEOUT: Duration = Duration::from_secs(30);
-/// More than the deadline of a call.
+/// Longer than the deadline of a call.
 const END_LOAD_TIMEOUT: Duration = Duration::from_secs(40);
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
 const WARNINGS_MAX: usize = 4;

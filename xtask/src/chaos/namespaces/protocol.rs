@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-/// From the command to a node process.
+/// Message from the command to a node process.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(tag = "order", rename_all = "snake_case")]
 pub(crate) enum Order {
@@ -28,7 +28,7 @@ pub(crate) struct Setup {
     pub(crate) keys: PathBuf,
     /// The seeds, as an operator would write them.
     pub(crate) seeds: Vec<String>,
-    /// Where to listen.
+    /// Address to listen at.
     pub(crate) bind: SocketAddr,
     /// Tags beside the role.
     pub(crate) tags: Vec<(String, String)>,
@@ -36,13 +36,13 @@ pub(crate) struct Setup {
     pub(crate) is_client: bool,
 }
 
-/// From a node process to the command.
+/// Message from a node process to the command.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(tag = "notice", rename_all = "snake_case")]
 pub(crate) enum Notice {
     /// The node has started.
     Ready {
-        /// How long `start()` took.
+        /// Duration of `start()`.
         took_ms: u64,
         /// The process's wall clock, in milliseconds since the Unix epoch.
         clock_ms: u64,
@@ -53,7 +53,7 @@ pub(crate) enum Notice {
     Status(Status),
     /// Calls that ended since the last notice of this kind.
     Calls(CallResults),
-    /// No call is under way any more.
+    /// The last call has ended.
     LoadEnded,
     /// The node cannot go on, and why.
     Failed {
@@ -76,7 +76,7 @@ pub(crate) struct SeenEvent {
 /// A node's view at one time.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 pub(crate) struct Status {
-    /// All tracked members, the node itself included, by name.
+    /// Members by name, the node itself included.
     pub(crate) members: BTreeMap<String, MemberView>,
     /// Why the node may not serve under `keep_majority`, if it may not.
     pub(crate) refuses: Option<String>,

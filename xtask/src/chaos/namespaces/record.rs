@@ -1,4 +1,4 @@
-//! The record of a run: what every node told, in the order in which it came.
+//! Record of a run: the notices of all nodes, in the order in which they came.
 
 use std::{
     collections::BTreeMap,
@@ -10,7 +10,7 @@ use super::{
     protocol::{CallResults, Notice, SeenEvent, Status},
 };
 
-/// Everything that the nodes have told.
+/// Record of all notices of the nodes.
 #[derive(Debug)]
 pub(crate) struct ClusterRecord {
     begin: Instant,
@@ -18,9 +18,9 @@ pub(crate) struct ClusterRecord {
     pub(crate) log: Vec<RecordEntry>,
     /// The last status of each host, and when it came.
     pub(crate) latest: BTreeMap<String, (Duration, Status)>,
-    /// How long the start of each host's node took.
+    /// Duration of the start of each host's node.
     pub(crate) starts_ms: BTreeMap<String, u64>,
-    /// By how much each host's wall clock is behind.
+    /// Delay of each host's wall clock.
     pub(crate) clock_behind: BTreeMap<String, Duration>,
     /// Hosts whose calls have ended.
     pub(crate) load_ended: bool,
@@ -28,18 +28,18 @@ pub(crate) struct ClusterRecord {
     pub(crate) ended: Vec<String>,
 }
 
-/// One line of the log.
+/// Entry of the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct RecordEntry {
-    /// Since the record began.
+    /// Time since the record began.
     pub(crate) at: Duration,
-    /// Who told it.
+    /// Host of the node that sent it.
     pub(crate) host: String,
-    /// What it told.
+    /// Content of the entry.
     pub(crate) kind: RecordKind,
 }
 
-/// What can be told.
+/// Content of an entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum RecordKind {
     /// An event of the membership.

@@ -8,11 +8,11 @@ use xtask_report::{format_table, number};
 pub(crate) struct Row {
     pub(crate) situation: String,
     pub(crate) hosts: usize,
-    /// Whether everything was as it must be.
+    /// Whether all checks passed.
     pub(crate) ok: bool,
-    /// From the fault until the last node had found it out, where there is something to find out.
+    /// Time from the fault until the last node had detected it, where there is something to detect.
     pub(crate) detect_s: Option<f64>,
-    /// From the end of the fault until all views were whole.
+    /// Time from the end of the fault until all views were whole.
     pub(crate) recovered_s: Option<f64>,
     pub(crate) calls_ok: u64,
     pub(crate) calls_failed: u64,
@@ -22,9 +22,9 @@ pub(crate) struct Row {
     pub(crate) suspicions: u64,
     /// Datagrams of gossip a second of the host that sent most.
     pub(crate) datagrams_s: Option<f64>,
-    /// How long the situation took in all.
+    /// Duration of the situation.
     pub(crate) seconds: f64,
-    /// What was not as it must be.
+    /// Failed checks.
     pub(crate) complaints: Vec<String>,
 }
 

@@ -143,7 +143,7 @@ impl<'a> SituationRun<'a> {
         self.network.set_faults(faults)
     }
 
-    /// From now on it is judged what the nodes tell.
+    /// Marks the begin of the fault, from which on notices are evaluated.
     pub(crate) fn begin_fault(&mut self) -> Duration {
         self.fault_began = self.now();
         self.sent_before = self.with_record(|world| world.latest.clone());
@@ -159,7 +159,7 @@ impl<'a> SituationRun<'a> {
         Ok(self.recovery_from)
     }
 
-    /// From now on everything can be as it should.
+    /// Marks the time from which on the cluster can recover.
     pub(crate) fn begin_recovery(&mut self) {
         self.recovery_from = self.now();
     }
@@ -217,19 +217,19 @@ impl<'a> SituationRun<'a> {
         }
     }
 
-    /// Looks at the record.
+    /// Reads the record.
     pub(crate) fn with_record<T>(&self, check: impl FnOnce(&ClusterRecord) -> T) -> T {
         self.processes.with_record(check)
     }
 
-    /// What was found must be nothing.
+    /// Fails the situation unless the check passed.
     pub(crate) fn expect(&mut self, what: &str, finding: CheckResult) {
         if let Err(seen) = finding {
             self.fail(format!("{what}: {seen}"));
         }
     }
 
-    /// No start may have waited for a seed that does not answer.
+    /// Fails the situation if a start waited for a seed that does not answer.
     pub(crate) fn expect_quick_starts(&mut self) {
         let starts = self.with_record(|world| world.starts_ms.clone());
         let longest = starts.iter().max_by_key(|(_, took)| **took);
@@ -251,24 +251,24 @@ impl<'a> SituationRun<'a> {
         }
     }
 
-    /// Something is not as it must be.
+    /// Records a failed check.
     pub(crate) fn fail(&mut self, complaint: String) {
         println!("  FAILED: {complaint}");
         self.complaints.push(complaint);
     }
 
-    /// Tells the user.
+    /// Prints a step.
     pub(crate) fn print_step(&self, what: &str) {
         println!("  {:6.2} s  {what}", self.begin.elapsed().as_secs_f64());
     }
 
-    /// The fault was found out after this time.
+    /// Records the time of the detection.
     pub(crate) fn record_detection(&mut self, after: Option<Duration>) {
         let since_fault = after.map(|_| self.now().saturating_sub(self.fault_began));
         self.detected = self.detected.max(since_fault);
     }
 
-    /// All was well again after this time.
+    /// Records the time of the recovery.
     pub(crate) fn record_recovery(&mut self, after: Option<Duration>) {
         self.recovered = after.map(|_| self.now().saturating_sub(self.recovery_from));
     }
@@ -414,14 +414,14 @@ pub(crate) fn names(hosts: &[usize]) -> Names {
 }
 
 const CALLS_PER_S: u32 = 50;
-/// Before a fault begins.
+/// Time before a fault begins.
 const SETTLE_TIME: Duration = Duration::from_secs(1);
 const FULL_VIEWS_TIMEOUT: Duration = Duration::from_secs(15);
 /// A start that waits for a seed which never answers takes the whole join timeout, 10 s.
 const START_TIME_MAX: Duration = Duration::from_secs(5);
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
-/// Of one member by one other in a situation.
+/// Most suspicions of one member by one observer in a situation.
 const SUSPICIONS_MAX: u64 = 3;
-/// Of any host, on average over a situation.
+/// Highest rate of a host, on average over a situation.
 const DATAGRAMS_S_MAX: f64 = 300.0;
 const USUAL_MTU: u16 = 1_500;

@@ -1,4 +1,4 @@
-//! The situations: what goes wrong between hosts, and what has to become of it.
+//! Situations: faults between hosts, and the checks of their effects.
 
 use std::{error::Error, net::Ipv4Addr, time::Duration};
 
@@ -17,7 +17,7 @@ use super::{
     situation_run::{SituationRun, names},
 };
 
-/// One kind of fault.
+/// Kind of situation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Situation {
     /// A fifth of the packets to and from one host is lost.
@@ -43,13 +43,13 @@ pub(crate) enum Situation {
 }
 
 impl Situation {
-    /// As on the command line.
+    /// Name on the command line.
     pub(crate) fn name(self) -> String {
         let value = self.to_possible_value().expect("no situation is hidden");
         value.get_name().to_owned()
     }
 
-    /// What happens, in one line.
+    /// Description in one line.
     pub(crate) fn description(self) -> &'static str {
         match self {
             Self::Loss => "20 % of the packets of one host are lost",
@@ -67,7 +67,7 @@ impl Situation {
         }
     }
 
-    /// Has it happen, and checks what becomes of it.
+    /// Injects the fault and checks its effects.
     pub(crate) async fn inject(self, script: &mut SituationRun<'_>) -> Result<(), Box<dyn Error>> {
         match self {
             Self::Loss => loss(script).await,
@@ -367,7 +367,7 @@ impl SituationRun<'_> {
     }
 }
 
-/// How a node of a well-kept cluster is started: the first one begins it, two are seeds.
+/// Start of a node with the usual seeds: the first node begins the cluster, two are seeds.
 fn default_launch(host: usize) -> NodeLaunch {
     let seeds: &[usize] = match host {
         1 => &[],
@@ -401,15 +401,15 @@ const ANSWERED_WITHIN: Duration = Duration::from_secs(30);
 const CLOCK_BACK: Duration = Duration::from_secs(30 * 60);
 /// The least that IPv6 asks for; what many tunnels have.
 const SMALL_MTU: u16 = 1_280;
-/// Of each of three tags: the records of two members fill a datagram that does not pass the small
-/// path, and one alone passes.
+/// Size of each of three tags: the records of two members fill a datagram that does not pass the
+/// small path, and one alone passes.
 const FILLER_BYTES: usize = 190;
 /// The hosts that a rotating name stands for.
 const ROTATIONS: [[usize; 3]; 4] = [[1, 3, 4], [3, 4, 1], [4, 1, 3], [6, 7, 8]];
 const ROTATED_EVERY: Duration = Duration::from_millis(50);
 /// Datagrams a second of a node whose cluster has no news.
 const CALM_DATAGRAMS_S_MAX: f64 = 50.0;
-/// Each status is younger than this.
+/// Bound above the age of a status.
 const RECENT: Duration = Duration::from_secs(2);
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Each check passes on a record that is as it must be, and complains of a planted fault.
+//! Checks pass on a good record and fail on a planted violation.
 
 use super::*;
 use crate::chaos::namespaces::{
@@ -61,7 +61,7 @@ fn event(kind: &str, member: &str) -> Notice {
     })
 }
 
-/// What is wrong with a status.
+/// Planted change of a status.
 type Change = dyn Fn(&mut Status);
 
 #[test]
