@@ -24,7 +24,7 @@ pub(crate) async fn run(options: &Options) -> Result<(), Box<dyn Error>> {
         loss_per_mille: 0,
         link: Some(LINK),
     };
-    let stage = BenchSetup::new(options, &subjects)?.with_network(Network::Relay(relay));
+    let setup = BenchSetup::new(options, &subjects)?.with_network(Network::Relay(relay));
     println!(
         "a link of {LINK_MBIT_PER_S} Mbit/s and {LINK_RTT_MS} ms with a queue of {} KB each way, \
          through a relay in the client's process\n\
@@ -35,7 +35,7 @@ pub(crate) async fn run(options: &Options) -> Result<(), Box<dyn Error>> {
         readable_bytes(BULK.bytes_max / BULK.calls_each_way),
         readable_bytes(BULK.bytes_max),
     );
-    rpc::print_conditions(options, &stage);
+    rpc::print_conditions(options, &setup);
     let mut rows = Vec::new();
     let rounds = options.rounds();
     let steps = cells.len() * SITUATIONS.len() * subjects.len() * rounds as usize;
@@ -53,7 +53,7 @@ pub(crate) async fn run(options: &Options) -> Result<(), Box<dyn Error>> {
                     );
                     progress.step(&what);
                     let measurement = measurement(options, *subject, cell, bulk);
-                    let report = stage.calls(&measurement).await;
+                    let report = setup.calls(&measurement).await;
                     reports.push(report.map_err(|error| format!("{what}: {error}"))?);
                 }
             }

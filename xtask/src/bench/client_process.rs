@@ -4,16 +4,13 @@ use std::{
     env,
     error::Error,
     path::{Path, PathBuf},
-    process::Stdio,
+    process::Command,
     time::Duration,
 };
 
 use rpcnet_transport::DevCa;
-use tokio::{
-    io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines},
-    process::{Child, ChildStdin, ChildStdout, Command},
-    time::timeout,
-};
+use tokio::time::Instant;
+use xtask_harness::ChildProcess;
 use xtask_load::{Assignment, CLIENT, CallReport, ClientMessage, Job, Runtime, SERVER, Setup};
 
 use super::{network::Network, node, options::Options, subjects::Subject};
@@ -26,9 +23,9 @@ pub(crate) struct BenchSetup {
     keys: tempfile::TempDir,
     network: Network,
     peers: Option<PathBuf>,
-    /// Of server and client.
+    /// Runtimes of server and client.
     runtimes: [Runtime; 2],
-    /// Of server and client.
+    /// Cores of server and client.
     cores: [Option<usize>; 2],
 }
 
@@ -47,9 +44,7 @@ pub(crate) struct Measurement {
 /// A client that runs. Dropped, it is killed, and its server ends with it.
 #[derive(Debug)]
 pub(crate) struct RunningClient {
-    child: Child,
-    stdin: ChildStdin,
-    stdout: Lines<BufReader<ChildStdout>>,
+    child: ChildProcess,
     timeout: Duration,
 }
 
@@ -177,27 +172,12 @@ impl BenchSetup {
             job: measurement.job.clone(),
         };
         let command = self.command(measurement.subject, "client")?;
-        let mut child = Command::new(&command[0]);
-        child
-            .args(&command[1..])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .kill_on_drop(true);
-        // Ctrl-C reaches us alone, who end the others in order.
-        #[cfg(unix)]
-        child.process_group(0);
-        let mut child = child
-            .spawn()
-            .map_err(|error| format!("cannot start {}: {error}", command[0]))?;
-        let mut stdin = child.stdin.take().expect("standard input is piped");
-        let stdout = child.stdout.take().expect("standard output is piped");
-        let mut line = serde_json::to_vec(&assignment)?;
-        line.push(b'\n');
-        stdin.write_all(&line).await?;
+        let mut client = Command::new(&command[0]);
+        client.args(&command[1..]);
+        let mut child = ChildProcess::spawn("the client", client)?;
+        child.send(&assignment).await?;
         Ok(RunningClient {
             child,
-            stdin,
-            stdout: BufReader::new(stdout).lines(),
             timeout: job_time(&measurement.job) + OVERHEAD_MAX,
         })
     }
@@ -219,25 +199,16 @@ impl BenchSetup {
 }
 
 impl RunningClient {
-    /// What the client tells next. Lines that are no JSON object, such as prints of a library, go
-    /// to standard error.
+    /// Next message of the client.
     ///
     /// # Errors
     ///
     /// When it fails, ends, or takes too long.
     pub(crate) async fn event(&mut self) -> Result<ClientMessage, Box<dyn Error>> {
-        loop {
-            let line = timeout(self.timeout, self.stdout.next_line())
-                .await
-                .map_err(|_| format!("nothing came of it within {:?}", self.timeout))??;
-            match line {
-                None => return Err("the client has ended without a result".into()),
-                Some(line) if line.starts_with('{') => match serde_json::from_str(&line)? {
-                    ClientMessage::Failed { message } => return Err(message.into()),
-                    event => return Ok(event),
-                },
-                Some(line) => eprintln!("{line}"),
-            }
+        let deadline = Instant::now() + self.timeout;
+        match self.child.recv_by(deadline, "measure").await? {
+            ClientMessage::Failed { message } => Err(message.into()),
+            event => Ok(event),
         }
     }
 
@@ -246,8 +217,9 @@ impl RunningClient {
     /// # Errors
     ///
     /// When it has ended.
-    pub(crate) async fn proceed(&mut self) -> std::io::Result<()> {
-        self.stdin.write_all(b"\n").await
+    pub(crate) async fn proceed(&mut self) -> Result<(), Box<dyn Error>> {
+        // Any line will do.
+        Ok(self.child.send(&()).await?)
     }
 
     /// Result of the measurement.
@@ -260,9 +232,8 @@ impl RunningClient {
             match self.event().await? {
                 ClientMessage::Serving { .. } => {}
                 event => {
-                    // It has said all; its server is gone already.
-                    let ended = timeout(self.timeout, self.child.wait()).await;
-                    ended.map_err(|_| "the client does not end")??;
+                    // The last message; its server is gone already.
+                    self.child.wait_by(Instant::now() + self.timeout).await?;
                     return Ok(event);
                 }
             }

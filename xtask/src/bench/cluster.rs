@@ -64,9 +64,9 @@ pub(crate) fn run(options: &Options) -> Outcome {
 
 async fn measure(options: &Calls) -> Result<Vec<Row>, Box<dyn Error>> {
     let subjects = [subject(OURS), subject(client::CLUSTER)];
-    let stage = BenchSetup::new(options, &subjects)?;
-    stage.issue_keys(&service::names())?;
-    rpc::print_conditions(options, &stage);
+    let setup = BenchSetup::new(options, &subjects)?;
+    setup.issue_keys(&service::names())?;
+    rpc::print_conditions(options, &setup);
     let rounds = options.rounds() as usize;
     let steps = subjects.len() * IN_FLIGHT.len() + service::FLEETS.len();
     let mut progress = Progress::new(rounds * steps);
@@ -74,7 +74,7 @@ async fn measure(options: &Calls) -> Result<Vec<Row>, Box<dyn Error>> {
     for in_flight in IN_FLIGHT {
         let measurements = subjects.map(|subject| calls(options, subject, in_flight));
         let [direct, through] =
-            measure_interleaved(&stage, &measurements, rounds, &mut progress).await?;
+            measure_interleaved(&setup, &measurements, rounds, &mut progress).await?;
         let compared = Compared::new(in_flight, &direct, &through);
         rows.extend(compared.map(Row::Compared));
     }
@@ -82,7 +82,7 @@ async fn measure(options: &Calls) -> Result<Vec<Row>, Box<dyn Error>> {
         let in_flight = fleet.workers * service::IN_FLIGHT_PER_WORKER;
         calls(options, subject(fleet.subject), in_flight)
     });
-    let reports = measure_interleaved(&stage, &measurements, rounds, &mut progress).await?;
+    let reports = measure_interleaved(&setup, &measurements, rounds, &mut progress).await?;
     let single = &reports[0];
     for (fleet, reports) in service::FLEETS.iter().zip(&reports) {
         let scaled = Scaled::new(fleet.workers, reports, single);
@@ -93,7 +93,7 @@ async fn measure(options: &Calls) -> Result<Vec<Row>, Box<dyn Error>> {
 
 /// The reports of each, a round after the other.
 async fn measure_interleaved<const N: usize>(
-    stage: &BenchSetup,
+    setup: &BenchSetup,
     measurements: &[Measurement; N],
     rounds: usize,
     progress: &mut Progress,
@@ -106,7 +106,7 @@ async fn measure_interleaved<const N: usize>(
                 measurement.subject.name, measurement.in_flight
             );
             progress.step(&what);
-            let report = stage.calls(measurement).await;
+            let report = setup.calls(measurement).await;
             reports.push(report.map_err(|error| format!("{what}: {error}"))?);
         }
     }

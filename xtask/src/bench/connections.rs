@@ -29,10 +29,10 @@ struct Row {
 /// Measures.
 pub(crate) async fn run(options: &Options, count: usize) -> Result<(), Box<dyn Error>> {
     let subjects = subjects::select_among(options, &[OURS, QUINN])?;
-    let stage = BenchSetup::new(options, &subjects)?;
+    let setup = BenchSetup::new(options, &subjects)?;
     println!(
         "{}; {count} idle connections, opened one after the other\n",
-        stage.describe()
+        setup.describe()
     );
     let rounds = options.rounds();
     let mut progress = Progress::new(rounds as usize * subjects.len());
@@ -48,7 +48,7 @@ pub(crate) async fn run(options: &Options, count: usize) -> Result<(), Box<dyn E
                 body_bytes: 1024,
                 hold: false,
             };
-            match stage.start(&measurement).await?.result().await {
+            match setup.start(&measurement).await?.result().await {
                 Ok(ClientMessage::Connections(report)) => reports[at].push(report),
                 Ok(other) => return Err(format!("{what}: the client tells {other:?}").into()),
                 Err(error) => return Err(format!("{what}: {error}").into()),

@@ -45,10 +45,10 @@ pub(crate) async fn run(options: &Options) -> Result<(), Box<dyn Error>> {
         [] => &[64, 512][..],
         asked => asked,
     };
-    let stage = BenchSetup::new(options, &subjects)?.with_shared_cores();
+    let setup = BenchSetup::new(options, &subjects)?.with_shared_cores();
     let cores = parallelism().get();
     println!("{cores} cores, which the server shares with the client");
-    rpc::print_conditions(options, &stage);
+    rpc::print_conditions(options, &setup);
     let mut rows = Vec::new();
     for in_flight in in_flight {
         let cell = Cell {
@@ -62,7 +62,7 @@ pub(crate) async fn run(options: &Options) -> Result<(), Box<dyn Error>> {
                 ..Conditions::default()
             };
             let load = |subject, _| measurement(subject, spread);
-            let measured = rpc::measure_with(options, &stage, &subjects, &[cell], load).await?;
+            let measured = rpc::measure_with(options, &setup, &subjects, &[cell], load).await?;
             rows.extend(measured.into_iter().map(|row| row.with(conditions)));
         }
     }

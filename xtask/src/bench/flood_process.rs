@@ -52,7 +52,7 @@ impl FloodKind {
     }
 }
 
-/// Floods the server until standard input ends; prints `ready` once the flood is complete.
+/// Floods the server until standard input ends; prints a line once the flood is complete.
 ///
 /// # Errors
 ///
@@ -171,7 +171,7 @@ fn connection_id(packet: &[u8]) -> Option<&[u8]> {
 pub(crate) const COMMAND: &str = "bench-flood";
 
 /// Line that the process prints once the flood is complete.
-pub(crate) const READY: &str = "ready";
+const READY: &str = r#"{"ready":true}"#;
 
 const HANDSHAKES_PER_S: u32 = 1000;
 const CONNECTIONS: usize = 1000;

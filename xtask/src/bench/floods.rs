@@ -1,14 +1,11 @@
 //! `bench rpc --floods`: a well-behaved client beside floods.
 
-use std::{env, error::Error, net::SocketAddr, process::Stdio, time::Duration};
+use std::{env, error::Error, net::SocketAddr, process::Command, time::Duration};
 
-use tokio::{
-    io::{AsyncBufReadExt, BufReader},
-    process::{Child, Command},
-    time::timeout,
-};
+use serde_json::Value;
+use tokio::time::Instant;
+use xtask_harness::ChildProcess;
 use xtask_load::{CallReport, ClientMessage};
-
 use xtask_report::{Bar, Panel, Progress, draw_bars, format_table, number, ratio};
 
 use super::{
@@ -24,8 +21,8 @@ use super::{
 /// Measures without a flood and with each kind, round after round.
 pub(crate) async fn run(options: &Options) -> Result<(), Box<dyn Error>> {
     let ours = &ALL[..1];
-    let stage = BenchSetup::new(options, ours)?;
-    rpc::print_conditions(options, &stage);
+    let setup = BenchSetup::new(options, ours)?;
+    rpc::print_conditions(options, &setup);
     let cell = Cell {
         payload_bytes: 32,
         in_flight: options.in_flight.first().copied().unwrap_or(64),
@@ -39,7 +36,7 @@ pub(crate) async fn run(options: &Options) -> Result<(), Box<dyn Error>> {
             progress.step(&what);
             let mut measurement = rpc::measurement(options, ours[0], cell);
             measurement.hold = true;
-            let report = measure_under_flood(&stage, &measurement, *kind).await;
+            let report = measure_under_flood(&setup, &measurement, *kind).await;
             reports[at].push(report.map_err(|error| format!("{what}: {error}"))?);
         }
     }
@@ -61,16 +58,16 @@ pub(crate) async fn run(options: &Options) -> Result<(), Box<dyn Error>> {
 
 /// Measures calls under a flood, which begins before the client connects.
 async fn measure_under_flood(
-    stage: &BenchSetup,
+    setup: &BenchSetup,
     measurement: &super::client_process::Measurement,
     kind: Option<FloodKind>,
 ) -> Result<CallReport, Box<dyn Error>> {
-    let mut client = stage.start(measurement).await?;
+    let mut client = setup.start(measurement).await?;
     let ClientMessage::Serving { address } = client.event().await? else {
         return Err("the client does not begin with its server's address".into());
     };
     let _flood = match kind {
-        Some(kind) => Some(start_flood(stage, kind, address).await?),
+        Some(kind) => Some(start_flood(setup, kind, address).await?),
         None => None,
     };
     client.proceed().await?;
@@ -82,32 +79,22 @@ async fn measure_under_flood(
 
 /// Starts the flood and waits until it is complete. It ends with its handle.
 async fn start_flood(
-    stage: &BenchSetup,
+    setup: &BenchSetup,
     kind: FloodKind,
     server: SocketAddr,
-) -> Result<Child, Box<dyn Error>> {
+) -> Result<ChildProcess, Box<dyn Error>> {
     let mut command = Command::new(env::current_exe()?);
     command
         .args([flood_process::COMMAND, kind.name(), &server.to_string()])
-        .arg(stage.keys());
-    // It may not take from the server what is the server's.
-    if let Some(core) = stage.client_core() {
+        .arg(setup.keys());
+    // The flood takes no time of the server's core.
+    if let Some(core) = setup.client_core() {
         command.args(["--core", &core.to_string()]);
     }
-    command
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .kill_on_drop(true);
-    #[cfg(unix)]
-    command.process_group(0);
-    let mut child = command.spawn()?;
-    let stdout = child.stdout.take().expect("standard output is piped");
-    let mut lines = BufReader::new(stdout).lines();
-    match timeout(READY_TIMEOUT, lines.next_line()).await {
-        Ok(Ok(Some(line))) if line == flood_process::READY => Ok(child),
-        Ok(other) => Err(format!("the flood {} does not begin: {other:?}", kind.name()).into()),
-        Err(_) => Err(format!("the flood {} takes too long to begin", kind.name()).into()),
-    }
+    let mut child = ChildProcess::spawn(&format!("flood {}", kind.name()), command)?;
+    let deadline = Instant::now() + READY_TIMEOUT;
+    child.recv_by::<Value>(deadline, "begin").await?;
+    Ok(child)
 }
 
 fn report(rows: &[Row]) -> String {

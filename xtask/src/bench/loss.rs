@@ -44,14 +44,14 @@ pub(crate) async fn run(options: &Options) -> Result<(), Box<dyn Error>> {
         Network::Namespaces(_) => "between network namespaces",
         _ => "through a relay in the client's process",
     };
-    let stage = BenchSetup::new(options, &subjects)?.with_network(network);
+    let setup = BenchSetup::new(options, &subjects)?.with_network(network);
     println!("1 % loss each way, {between}");
-    rpc::print_conditions(options, &stage);
+    rpc::print_conditions(options, &setup);
     let conditions = Conditions {
         loss_percent: Some(f64::from(LOSS_PER_MILLE) / 10.0),
         ..Conditions::default()
     };
-    let rows: Vec<Row> = rpc::measure(options, &stage, &subjects, &cells)
+    let rows: Vec<Row> = rpc::measure(options, &setup, &subjects, &cells)
         .await?
         .into_iter()
         .map(|row| row.with(conditions))

@@ -19,14 +19,14 @@ use super::{
 pub(crate) async fn run(options: &Options) -> Result<(), Box<dyn Error>> {
     let mut subjects = subjects::select(options)?;
     subjects.retain(|subject| subject.takes(PAYLOAD_BYTES));
-    let stage = BenchSetup::new(options, &subjects)?;
-    rpc::print_conditions(options, &stage);
+    let setup = BenchSetup::new(options, &subjects)?;
+    rpc::print_conditions(options, &setup);
     let peak_cells = [64, 512].map(|in_flight| Cell {
         payload_bytes: PAYLOAD_BYTES,
         in_flight,
     });
-    let closed = rpc::measure(options, &stage, &subjects, &peak_cells).await?;
-    let peaks = peaks(options, &stage, &subjects, &closed).await?;
+    let closed = rpc::measure(options, &setup, &subjects, &peak_cells).await?;
+    let peaks = peaks(options, &setup, &subjects, &closed).await?;
     let mut rows = Vec::new();
     let rounds = options.rounds();
     let mut progress = Progress::new(PERCENTS.len() * rounds as usize * subjects.len());
@@ -47,7 +47,7 @@ pub(crate) async fn run(options: &Options) -> Result<(), Box<dyn Error>> {
                 if failures[at].is_some() {
                     continue;
                 }
-                match stage.calls(&measurement(options, *subject, rate)).await {
+                match setup.calls(&measurement(options, *subject, rate)).await {
                     Ok(report) => reports[at].push(report),
                     Err(error) if subject.may_fail() => failures[at] = Some(error.to_string()),
                     Err(error) => return Err(format!("{what}: {error}").into()),
@@ -77,7 +77,7 @@ pub(crate) async fn run(options: &Options) -> Result<(), Box<dyn Error>> {
 /// than to repeat one.
 async fn peaks(
     options: &Options,
-    stage: &BenchSetup,
+    setup: &BenchSetup,
     subjects: &[Subject],
     closed: &[Row],
 ) -> Result<Vec<Row>, Box<dyn Error>> {
@@ -91,7 +91,7 @@ async fn peaks(
             payload_bytes: PAYLOAD_BYTES,
             in_flight: 0,
         };
-        let report = stage.calls(&measurement(options, *subject, rate)).await?;
+        let report = setup.calls(&measurement(options, *subject, rate)).await?;
         let open = Row::new(subject.name, cell, &[report], None);
         let taken = open.figures.map_or(0.0, |figures| figures.calls_per_s);
         rows.extend(if taken < rate {

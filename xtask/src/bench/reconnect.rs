@@ -28,11 +28,11 @@ struct Row {
 
 /// Measures.
 pub(crate) async fn run(options: &Options) -> Result<(), Box<dyn Error>> {
-    let stage = BenchSetup::new(options, &ALL[..1])?;
+    let setup = BenchSetup::new(options, &ALL[..1])?;
     let count = if options.measuring.quick { 50 } else { 500 };
     println!(
         "{}; {count} connections a round, one after the other\n",
-        stage.describe()
+        setup.describe()
     );
     let rounds = options.rounds();
     let mut progress = Progress::new(rounds as usize * HANDSHAKES.len());
@@ -48,7 +48,7 @@ pub(crate) async fn run(options: &Options) -> Result<(), Box<dyn Error>> {
                 body_bytes: 32,
                 hold: false,
             };
-            match stage.start(&measurement).await?.result().await {
+            match setup.start(&measurement).await?.result().await {
                 Ok(ClientMessage::Reconnects(measured)) => quantiles[at].push(measured),
                 Ok(other) => return Err(format!("{what}: the client tells {other:?}").into()),
                 Err(error) => return Err(format!("{what}: {error}").into()),

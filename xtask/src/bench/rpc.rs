@@ -51,23 +51,23 @@ async fn run_grid(options: &Options) -> Result<(), Box<dyn Error>> {
     if cells.is_empty() {
         return Err("nothing of the grid is left to measure".into());
     }
-    let stage = BenchSetup::new(options, &subjects)?;
-    print_conditions(options, &stage);
-    let rows = measure(options, &stage, &subjects, &cells).await?;
+    let setup = BenchSetup::new(options, &subjects)?;
+    print_conditions(options, &setup);
+    let rows = measure(options, &setup, &subjects, &cells).await?;
     print!("{}", table::calls(&rows, &cells));
     print!("{}", targets::report(&rows));
     write_files(options, &rows, || figure::calls(&rows, &cells))
 }
 
 /// Says how it is measured, and whether the machine has other things to do.
-pub(crate) fn print_conditions(options: &Options, stage: &BenchSetup) {
+pub(crate) fn print_conditions(options: &Options, setup: &BenchSetup) {
     let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
     if let Some(load) = busy_load(&load) {
         eprintln!("warning: the machine is busy (load {load}), figures will be noise");
     }
     println!(
         "{}; rounds: {} of {:?}\n",
-        stage.describe(),
+        setup.describe(),
         options.rounds(),
         options.window()
     );
@@ -102,18 +102,18 @@ pub(crate) fn write_files<R: Serialize>(
 /// subject after the other, so that what the machine does beside hits all alike.
 pub(crate) async fn measure(
     options: &Options,
-    stage: &BenchSetup,
+    setup: &BenchSetup,
     subjects: &[Subject],
     cells: &[Cell],
 ) -> Result<Vec<Row>, Box<dyn Error>> {
     let closed = |subject, cell| measurement(options, subject, cell);
-    measure_with(options, stage, subjects, cells, closed).await
+    measure_with(options, setup, subjects, cells, closed).await
 }
 
 /// Measures the cells in the same way with another load.
 pub(crate) async fn measure_with(
     options: &Options,
-    stage: &BenchSetup,
+    setup: &BenchSetup,
     subjects: &[Subject],
     cells: &[Cell],
     measurement: impl Fn(Subject, Cell) -> Measurement,
@@ -142,7 +142,7 @@ pub(crate) async fn measure_with(
                 if failures[at].is_some() {
                     continue;
                 }
-                match stage.calls(&measurement(*subject, *cell)).await {
+                match setup.calls(&measurement(*subject, *cell)).await {
                     Ok(report) => reports[at].push(report),
                     Err(error) if subject.may_fail() => failures[at] = Some(error.to_string()),
                     Err(error) => return Err(format!("{what}: {error}").into()),

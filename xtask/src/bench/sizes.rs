@@ -16,13 +16,13 @@ use super::{
 /// Measures one call at a time.
 pub(crate) async fn run(options: &Options) -> Result<(), Box<dyn Error>> {
     let subjects = subjects::select(options)?;
-    let stage = BenchSetup::new(options, &subjects)?;
-    rpc::print_conditions(options, &stage);
+    let setup = BenchSetup::new(options, &subjects)?;
+    rpc::print_conditions(options, &setup);
     let cells = SIZES_MIB.map(|mib| Cell {
         payload_bytes: mib << 20,
         in_flight: 1,
     });
-    let rows = rpc::measure(options, &stage, &subjects, &cells).await?;
+    let rows = rpc::measure(options, &setup, &subjects, &cells).await?;
     print!("{}", report(&rows));
     rpc::write_files(options, &rows, || figure(&rows))
 }

@@ -30,8 +30,8 @@ struct Row {
 /// Measures.
 pub(crate) async fn run(options: &Options) -> Result<(), Box<dyn Error>> {
     let subjects = subjects::select_among(options, &[OURS])?;
-    let stage = BenchSetup::new(options, &subjects)?;
-    rpc::print_conditions(options, &stage);
+    let setup = BenchSetup::new(options, &subjects)?;
+    rpc::print_conditions(options, &setup);
     let sizes = match &options.payload[..] {
         [] => &[32, 1 << 10, 64 << 10][..],
         asked => asked,
@@ -62,7 +62,7 @@ pub(crate) async fn run(options: &Options) -> Result<(), Box<dyn Error>> {
                         body_bytes: *item_bytes,
                         hold: false,
                     };
-                    match stage.start(&measurement).await?.result().await {
+                    match setup.start(&measurement).await?.result().await {
                         Ok(ClientMessage::Stream(report)) => reports[at].push(report),
                         Ok(other) => {
                             return Err(format!("{what}: the client tells {other:?}").into());

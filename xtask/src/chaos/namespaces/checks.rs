@@ -20,18 +20,18 @@ pub(crate) type CheckResult = Result<(), String>;
 /// Checks that each of the hosts sees all of them alive, each in its present life and at its
 /// address, and nobody else live. Only what was told after `since` counts.
 pub(crate) fn views_are_whole(
-    world: &ClusterRecord,
+    record: &ClusterRecord,
     roster: &BTreeMap<String, SocketAddr>,
     since: Duration,
 ) -> CheckResult {
     let mut seen = Violations::default();
     for host in roster.keys() {
-        let Some(status) = status_of(world, host, since) else {
+        let Some(status) = status_of(record, host, since) else {
             seen.add(format!("{host} tells nothing"));
             continue;
         };
         for (name, addr) in roster {
-            let epoch = own_epoch(world, name);
+            let epoch = own_epoch(record, name);
             match status.members.get(name) {
                 None => seen.add(format!("{host} does not know {name}")),
                 Some(it) if it.state != "alive" => {
@@ -59,14 +59,14 @@ pub(crate) fn views_are_whole(
 /// Checks that each of the observers holds each of the victims failed, or in another state that no
 /// calls go to.
 pub(crate) fn are_not_live(
-    world: &ClusterRecord,
+    record: &ClusterRecord,
     observers: &Names,
     victims: &Names,
     since: Duration,
 ) -> CheckResult {
     let mut seen = Violations::default();
     for host in observers {
-        let Some(status) = status_of(world, host, since) else {
+        let Some(status) = status_of(record, host, since) else {
             seen.add(format!("{host} tells nothing"));
             continue;
         };
@@ -80,24 +80,24 @@ pub(crate) fn are_not_live(
 }
 
 /// Checks that each of these hosts refuses to serve under `keep_majority`.
-pub(crate) fn all_refuse(world: &ClusterRecord, hosts: &Names, since: Duration) -> CheckResult {
-    check_serving(world, hosts, since, |status| status.refuses.is_none())
+pub(crate) fn all_refuse(record: &ClusterRecord, hosts: &Names, since: Duration) -> CheckResult {
+    check_serving(record, hosts, since, |status| status.refuses.is_none())
 }
 
 /// Checks that each of these hosts serves under `keep_majority`.
-pub(crate) fn all_serve(world: &ClusterRecord, hosts: &Names, since: Duration) -> CheckResult {
-    check_serving(world, hosts, since, |status| status.refuses.is_some())
+pub(crate) fn all_serve(record: &ClusterRecord, hosts: &Names, since: Duration) -> CheckResult {
+    check_serving(record, hosts, since, |status| status.refuses.is_some())
 }
 
 fn check_serving(
-    world: &ClusterRecord,
+    record: &ClusterRecord,
     hosts: &Names,
     since: Duration,
     is_wrong: impl Fn(&Status) -> bool,
 ) -> CheckResult {
     let mut seen = Violations::default();
     for host in hosts {
-        match status_of(world, host, since) {
+        match status_of(record, host, since) {
             None => seen.add(format!("{host} tells nothing")),
             Some(status) if is_wrong(status) => seen.add(match &status.refuses {
                 None => format!("{host} serves"),
@@ -110,9 +110,9 @@ fn check_serving(
 }
 
 /// Checks that none of these hosts refused at any time since.
-pub(crate) fn never_refused(world: &ClusterRecord, hosts: &Names, since: Duration) -> CheckResult {
+pub(crate) fn never_refused(record: &ClusterRecord, hosts: &Names, since: Duration) -> CheckResult {
     let mut seen = Violations::default();
-    for entry in world.log.iter().filter(|it| it.at >= since) {
+    for entry in record.log.iter().filter(|it| it.at >= since) {
         if let RecordKind::ServeDecision(Some(reason)) = &entry.kind
             && hosts.contains(&entry.host)
         {
@@ -124,8 +124,8 @@ pub(crate) fn never_refused(world: &ClusterRecord, hosts: &Names, since: Duratio
 }
 
 /// Checks that calls are answered by each of these hosts since.
-pub(crate) fn all_answer(world: &ClusterRecord, hosts: &Names, since: Duration) -> CheckResult {
-    let calls = calls(world, since);
+pub(crate) fn all_answer(record: &ClusterRecord, hosts: &Names, since: Duration) -> CheckResult {
+    let calls = calls(record, since);
     let mut seen = Violations::default();
     for host in hosts
         .iter()
@@ -138,12 +138,12 @@ pub(crate) fn all_answer(world: &ClusterRecord, hosts: &Names, since: Duration) 
 
 /// Failures of members that did not fail, as told by `observers`: who told of whom, and when.
 pub(crate) fn false_failures(
-    world: &ClusterRecord,
+    record: &ClusterRecord,
     observers: &Names,
     victims: &Names,
     since: Duration,
 ) -> Vec<String> {
-    let told = events(world, since, "NodeFailed")
+    let told = events(record, since, "NodeFailed")
         .filter(|(_, host, member)| observers.contains(*host) && !victims.contains(*member));
     told.map(|(at, host, member)| {
         let at = at.as_secs_f64();
@@ -154,12 +154,12 @@ pub(crate) fn false_failures(
 
 /// Number of suspicions of each pair of observer and member since: the largest, and the sum.
 pub(crate) fn suspicions(
-    world: &ClusterRecord,
+    record: &ClusterRecord,
     observers: &Names,
     since: Duration,
 ) -> (Option<(String, u64)>, u64) {
     let mut pairs: BTreeMap<String, u64> = BTreeMap::new();
-    let told = events(world, since, "NodeSuspect");
+    let told = events(record, since, "NodeSuspect");
     for (_, host, member) in told.filter(|(_, host, _)| observers.contains(*host)) {
         *pairs.entry(format!("{host} of {member}")).or_default() += 1;
     }
@@ -169,9 +169,9 @@ pub(crate) fn suspicions(
 }
 
 /// Ends of calls since.
-pub(crate) fn calls(world: &ClusterRecord, since: Duration) -> CallResults {
+pub(crate) fn calls(record: &ClusterRecord, since: Duration) -> CallResults {
     let mut sum = CallResults::default();
-    for entry in world.log.iter().filter(|it| it.at >= since) {
+    for entry in record.log.iter().filter(|it| it.at >= since) {
         if let RecordKind::Calls(calls) = &entry.kind {
             sum.add(calls);
         }
@@ -198,11 +198,11 @@ pub(crate) fn most_datagrams(
 }
 
 fn events<'a>(
-    world: &'a ClusterRecord,
+    record: &'a ClusterRecord,
     since: Duration,
     kind: &'a str,
 ) -> impl Iterator<Item = (Duration, &'a str, &'a str)> {
-    let entries = world.log.iter().filter(move |it| it.at >= since);
+    let entries = record.log.iter().filter(move |it| it.at >= since);
     entries.filter_map(move |entry| match &entry.kind {
         RecordKind::Event(seen) if seen.kind == kind => {
             Some((entry.at, entry.host.as_str(), seen.member.as_deref()?))
@@ -211,14 +211,14 @@ fn events<'a>(
     })
 }
 
-fn status_of<'a>(world: &'a ClusterRecord, host: &str, since: Duration) -> Option<&'a Status> {
-    let (at, status) = world.latest.get(host)?;
+fn status_of<'a>(record: &'a ClusterRecord, host: &str, since: Duration) -> Option<&'a Status> {
+    let (at, status) = record.latest.get(host)?;
     (*at >= since).then_some(status)
 }
 
 /// The epoch of a host's node, by its own word.
-fn own_epoch(world: &ClusterRecord, host: &str) -> Option<u64> {
-    let (_, status) = world.latest.get(host)?;
+fn own_epoch(record: &ClusterRecord, host: &str) -> Option<u64> {
+    let (_, status) = record.latest.get(host)?;
     status.members.get(host).map(|it| it.epoch)
 }
 

@@ -122,11 +122,11 @@ impl<'a> NodeProcesses<'a> {
     pub(crate) async fn wait_until_started(&self, hosts: &[usize]) -> Result<(), Box<dyn Error>> {
         let deadline = Instant::now() + START_TIMEOUT;
         loop {
-            let missing = self.with_record(|world| {
-                if let Some(ended) = world.ended.first() {
+            let missing = self.with_record(|record| {
+                if let Some(ended) = record.ended.first() {
                     return Err(ended.clone());
                 }
-                let has_started = |host: &&usize| !world.starts_ms.contains_key(&port(**host));
+                let has_started = |host: &&usize| !record.starts_ms.contains_key(&port(**host));
                 Ok(hosts.iter().find(has_started).copied())
             })?;
             match missing {
@@ -173,7 +173,7 @@ impl<'a> NodeProcesses<'a> {
     pub(crate) async fn end_load(&mut self) -> Result<(), Box<dyn Error>> {
         self.order_client(Order::EndLoad).await?;
         let deadline = Instant::now() + END_LOAD_TIMEOUT;
-        while !self.with_record(|world| world.load_ended) {
+        while !self.with_record(|record| record.load_ended) {
             if Instant::now() > deadline {
                 return Err(format!("calls did not end within {END_LOAD_TIMEOUT:?}").into());
             }
@@ -210,7 +210,7 @@ fn log_path(folder: &Path, host: usize) -> PathBuf {
 /// child is killed.
 async fn relay_messages(
     mut child: ChildProcess,
-    world: Arc<Mutex<ClusterRecord>>,
+    record: Arc<Mutex<ClusterRecord>>,
     mut orders: mpsc::Receiver<Order>,
 ) {
     let name = child.name().to_owned();
@@ -218,7 +218,7 @@ async fn relay_messages(
         let error = tokio::select! {
             notice = child.recv::<Notice>() => match notice {
                 Ok(notice) => {
-                    world.lock().add(&name, notice);
+                    record.lock().add(&name, notice);
                     continue;
                 }
                 Err(error) => error,
@@ -234,7 +234,7 @@ async fn relay_messages(
                 },
             },
         };
-        world.lock().ended.push(error.to_string());
+        record.lock().ended.push(error.to_string());
         return;
     }
 }

@@ -55,16 +55,16 @@ pub(crate) async fn run_situation(
     quick: bool,
 ) -> Result<Row, Box<dyn Error>> {
     let logs = logs.join(situation.name());
-    let mut script = SituationRun::new(network, &logs, quick)?;
-    let mut played = situation.inject(&mut script).await;
+    let mut run = SituationRun::new(network, &logs, quick)?;
+    let mut played = situation.inject(&mut run).await;
     if played.is_ok() {
-        played = script.processes.end_load().await;
+        played = run.processes.end_load().await;
     }
     if let Err(error) = played {
-        script.fail(format!("could not be played to its end: {error}"));
+        run.fail(format!("could not be played to its end: {error}"));
     }
-    let row = script.evaluate(situation);
-    script.restore().await?;
+    let row = run.evaluate(situation);
+    run.restore().await?;
     Ok(row)
 }
 
@@ -98,9 +98,11 @@ impl<'a> SituationRun<'a> {
         self.launch(others).await?;
         let roster = self.expected_addrs();
         let seen = self
-            .wait_for("all see each other at first", FULL_VIEWS_TIMEOUT, |world| {
-                views_are_whole(world, &roster, Duration::ZERO)
-            })
+            .wait_for(
+                "all see each other at first",
+                FULL_VIEWS_TIMEOUT,
+                |record| views_are_whole(record, &roster, Duration::ZERO),
+            )
             .await;
         match seen {
             Some(_) => Ok(()),
@@ -146,7 +148,7 @@ impl<'a> SituationRun<'a> {
     /// Marks the begin of the fault, from which on notices are evaluated.
     pub(crate) fn begin_fault(&mut self) -> Duration {
         self.fault_began = self.now();
-        self.sent_before = self.with_record(|world| world.latest.clone());
+        self.sent_before = self.with_record(|record| record.latest.clone());
         self.print_step("the fault begins");
         self.fault_began
     }
@@ -231,7 +233,7 @@ impl<'a> SituationRun<'a> {
 
     /// Fails the situation if a start waited for a seed that does not answer.
     pub(crate) fn expect_quick_starts(&mut self) {
-        let starts = self.with_record(|world| world.starts_ms.clone());
+        let starts = self.with_record(|record| record.starts_ms.clone());
         let longest = starts.iter().max_by_key(|(_, took)| **took);
         let Some((host, took)) = longest else { return };
         self.print_step(&format!(
@@ -329,12 +331,12 @@ impl<'a> SituationRun<'a> {
         let (may_fail, may_accuse) = (named(&self.may_fail), named(&self.may_report_failures));
         let mut observers = self.names_but(&[]);
         observers.retain(|name| !may_accuse.contains(name));
-        let calls = self.with_record(|world| calls(world, since));
+        let calls = self.with_record(|record| calls(record, since));
         let failures =
-            self.with_record(|world| false_failures(world, &observers, &may_fail, since));
-        let (most, suspicions) = self.with_record(|world| suspicions(world, &observers, since));
-        let ended = self.with_record(|world| world.ended.clone());
-        let now = self.with_record(|world| world.latest.clone());
+            self.with_record(|record| false_failures(record, &observers, &may_fail, since));
+        let (most, suspicions) = self.with_record(|record| suspicions(record, &observers, since));
+        let ended = self.with_record(|record| record.ended.clone());
+        let now = self.with_record(|record| record.latest.clone());
         let busiest = most_datagrams(&self.sent_before, &now);
         if let Some(first) = failures.first() {
             let count = failures.len();

@@ -68,95 +68,91 @@ impl Situation {
     }
 
     /// Injects the fault and checks its effects.
-    pub(crate) async fn inject(self, script: &mut SituationRun<'_>) -> Result<(), Box<dyn Error>> {
+    pub(crate) async fn inject(self, run: &mut SituationRun<'_>) -> Result<(), Box<dyn Error>> {
         match self {
-            Self::Loss => loss(script).await,
-            Self::LossInbound => one_way(script, Direction::Inbound).await,
-            Self::LossOutbound => one_way(script, Direction::Outbound).await,
-            Self::Cut => cut(script).await,
-            Self::Mtu => mtu(script).await,
-            Self::Address => address_change(script).await,
-            Self::Freeze => freeze(script).await,
-            Self::Clock => clock(script).await,
-            Self::Seeds => seeds(script).await,
-            Self::Names => seeds_by_name(script).await,
+            Self::Loss => loss(run).await,
+            Self::LossInbound => one_way(run, Direction::Inbound).await,
+            Self::LossOutbound => one_way(run, Direction::Outbound).await,
+            Self::Cut => cut(run).await,
+            Self::Mtu => mtu(run).await,
+            Self::Address => address_change(run).await,
+            Self::Freeze => freeze(run).await,
+            Self::Clock => clock(run).await,
+            Self::Seeds => seeds(run).await,
+            Self::Names => seeds_by_name(run).await,
         }
     }
 }
 
-async fn loss(script: &mut SituationRun<'_>) -> Result<(), Box<dyn Error>> {
-    script.start_all().await?;
-    script.set_faults(&[Fault::Loss {
+async fn loss(run: &mut SituationRun<'_>) -> Result<(), Box<dyn Error>> {
+    run.start_all().await?;
+    run.set_faults(&[Fault::Loss {
         host: VICTIM,
         percent: 20,
         direction: Direction::Both,
     }])?;
-    script.begin_fault();
-    script.wait_seconds(60, 8).await;
-    script.clear_faults()?;
-    script.expect_recovery(RECOVERED_WITHIN).await;
+    run.begin_fault();
+    run.wait_seconds(60, 8).await;
+    run.clear_faults()?;
+    run.expect_recovery(RECOVERED_WITHIN).await;
     Ok(())
 }
 
-async fn one_way(
-    script: &mut SituationRun<'_>,
-    direction: Direction,
-) -> Result<(), Box<dyn Error>> {
-    script.start_all().await?;
-    script.set_faults(&[Fault::Loss {
+async fn one_way(run: &mut SituationRun<'_>, direction: Direction) -> Result<(), Box<dyn Error>> {
+    run.start_all().await?;
+    run.set_faults(&[Fault::Loss {
         host: VICTIM,
         percent: 100,
         direction,
     }])?;
-    script.begin_fault();
-    script.expect_failed(&[VICTIM], DETECTED_WITHIN).await;
-    script.wait_seconds(20, 3).await;
+    run.begin_fault();
+    run.expect_failed(&[VICTIM], DETECTED_WITHIN).await;
+    run.wait_seconds(20, 3).await;
     // It stays out: no flip between suspect and recovered.
-    let (observers, victims) = (script.names_but(&[VICTIM]), names(&[VICTIM]));
-    let recent = script.now().saturating_sub(RECENT);
-    let still = script.with_record(|world| are_not_live(world, &observers, &victims, recent));
-    script.expect("the host stays out while it is unreachable", still);
-    script.clear_faults()?;
-    script.expect_recovery(RECOVERED_WITHIN).await;
+    let (observers, victims) = (run.names_but(&[VICTIM]), names(&[VICTIM]));
+    let recent = run.now().saturating_sub(RECENT);
+    let still = run.with_record(|record| are_not_live(record, &observers, &victims, recent));
+    run.expect("the host stays out while it is unreachable", still);
+    run.clear_faults()?;
+    run.expect_recovery(RECOVERED_WITHIN).await;
     Ok(())
 }
 
-async fn cut(script: &mut SituationRun<'_>) -> Result<(), Box<dyn Error>> {
-    script.start_all().await?;
-    let last = script.hosts();
+async fn cut(run: &mut SituationRun<'_>) -> Result<(), Box<dyn Error>> {
+    run.start_all().await?;
+    let last = run.hosts();
     let side = [last - 1, last];
-    let (small, large) = (names(&side), script.names_but(&side));
-    script.set_faults(&[Fault::Cut {
+    let (small, large) = (names(&side), run.names_but(&side));
+    run.set_faults(&[Fault::Cut {
         side: side.to_vec(),
     }])?;
-    let since = script.begin_fault();
-    let refused = script
+    let since = run.begin_fault();
+    let refused = run
         .wait_for(
             "the small side refuses under keep_majority",
             REFUSED_WITHIN,
-            |world| all_refuse(world, &small, since),
+            |record| all_refuse(record, &small, since),
         )
         .await;
-    script.record_detection(refused);
-    script.expect_failed(&side, DETECTED_WITHIN).await;
-    script.wait_seconds(15, 2).await;
-    let never = script.with_record(|world| never_refused(world, &large, since));
-    script.expect("the large side serves all the time", never);
+    run.record_detection(refused);
+    run.expect_failed(&side, DETECTED_WITHIN).await;
+    run.wait_seconds(15, 2).await;
+    let never = run.with_record(|record| never_refused(record, &large, since));
+    run.expect("the large side serves all the time", never);
     // The small side may hold the others failed, as it cannot reach them.
-    script.allow_failures_by(&side);
-    let mended = script.clear_faults()?;
-    script.expect_recovery(RECOVERED_WITHIN).await;
-    let all = script.names_but(&[]);
-    script
-        .wait_for("all serve after the cut", RECOVERED_WITHIN, |world| {
-            all_serve(world, &all, mended)
-        })
-        .await;
+    run.allow_failures_by(&side);
+    let mended = run.clear_faults()?;
+    run.expect_recovery(RECOVERED_WITHIN).await;
+    let all = run.names_but(&[]);
+    run.wait_for("all serve after the cut", RECOVERED_WITHIN, |record| {
+        all_serve(record, &all, mended)
+    })
+    .await;
     Ok(())
 }
 
-async fn mtu(script: &mut SituationRun<'_>) -> Result<(), Box<dyn Error>> {
-    let last = script.hosts();
+async fn mtu(run: &mut SituationRun<'_>) -> Result<(), Box<dyn Error>> {
+    let last = run.hosts();
     let late = [last - 2, last - 1, last];
     let filler = |key: &str| (key.to_owned(), "x".repeat(FILLER_BYTES));
     let tags = ["filler-a", "filler-b", "filler-c"].map(filler).to_vec();
@@ -165,76 +161,75 @@ async fn mtu(script: &mut SituationRun<'_>) -> Result<(), Box<dyn Error>> {
         ..default_launch(host)
     };
     let early: Vec<_> = (1..late[0]).map(|host| (host, launch(host))).collect();
-    script.start(early).await?;
+    run.start(early).await?;
     for host in late {
-        script.network().set_mtu(host, SMALL_MTU)?;
+        run.network().set_mtu(host, SMALL_MTU)?;
     }
-    script.set_faults(&[Fault::Mtu {
+    run.set_faults(&[Fault::Mtu {
         hosts: late.to_vec(),
         bytes: SMALL_MTU,
     }])?;
-    script.start_load().await?;
-    script.begin_fault();
-    script
-        .launch(late.map(|host| (host, launch(host))).to_vec())
+    run.start_load().await?;
+    run.begin_fault();
+    run.launch(late.map(|host| (host, launch(host))).to_vec())
         .await?;
-    script.begin_recovery();
-    script.expect_recovery(JOINED_WITHIN).await;
-    let dropped = script.network().dropped()?;
-    script.print_step(&format!("{dropped} packets were too large for the path"));
+    run.begin_recovery();
+    run.expect_recovery(JOINED_WITHIN).await;
+    let dropped = run.network().dropped()?;
+    run.print_step(&format!("{dropped} packets were too large for the path"));
     Ok(())
 }
 
-async fn address_change(script: &mut SituationRun<'_>) -> Result<(), Box<dyn Error>> {
-    script.start_all().await?;
+async fn address_change(run: &mut SituationRun<'_>) -> Result<(), Box<dyn Error>> {
+    run.start_all().await?;
     let to = Ipv4Addr::new(10, 77, 0, 200);
-    script.change_address(VICTIM, to)?;
-    script.begin_fault();
-    script.print_step(&format!("{} is {to} now", port(VICTIM)));
+    run.change_address(VICTIM, to)?;
+    run.begin_fault();
+    run.print_step(&format!("{} is {to} now", port(VICTIM)));
     // It may be held failed meanwhile.
-    script.allow_failures_of(&[VICTIM]);
-    script.begin_recovery();
-    script.expect_recovery(READDRESSED_WITHIN).await;
+    run.allow_failures_of(&[VICTIM]);
+    run.begin_recovery();
+    run.expect_recovery(READDRESSED_WITHIN).await;
     Ok(())
 }
 
-async fn freeze(script: &mut SituationRun<'_>) -> Result<(), Box<dyn Error>> {
-    script.start_all().await?;
-    script.processes().signal(VICTIM, Signal::STOP)?;
-    let since = script.begin_fault();
-    script.expect_failed(&[VICTIM], DETECTED_WITHIN).await;
-    let least = Duration::from_secs(if script.is_quick() { 12 } else { 30 });
-    sleep((since + least).saturating_sub(script.now())).await;
-    script.processes().signal(VICTIM, Signal::CONT)?;
-    script.begin_recovery();
-    script.expect_recovery(RECOVERED_WITHIN).await;
+async fn freeze(run: &mut SituationRun<'_>) -> Result<(), Box<dyn Error>> {
+    run.start_all().await?;
+    run.processes().signal(VICTIM, Signal::STOP)?;
+    let since = run.begin_fault();
+    run.expect_failed(&[VICTIM], DETECTED_WITHIN).await;
+    let least = Duration::from_secs(if run.is_quick() { 12 } else { 30 });
+    sleep((since + least).saturating_sub(run.now())).await;
+    run.processes().signal(VICTIM, Signal::CONT)?;
+    run.begin_recovery();
+    run.expect_recovery(RECOVERED_WITHIN).await;
     Ok(())
 }
 
-async fn clock(script: &mut SituationRun<'_>) -> Result<(), Box<dyn Error>> {
-    script.start_all().await?;
-    script.processes().kill(VICTIM).await?;
-    script.begin_fault();
-    script.allow_failures_of(&[VICTIM]);
+async fn clock(run: &mut SituationRun<'_>) -> Result<(), Box<dyn Error>> {
+    run.start_all().await?;
+    run.processes().kill(VICTIM).await?;
+    run.begin_fault();
+    run.allow_failures_of(&[VICTIM]);
     let launch = NodeLaunch {
         clock_back: Some(CLOCK_BACK),
         ..default_launch(VICTIM)
     };
-    script.launch(vec![(VICTIM, launch)]).await?;
-    script.begin_recovery();
-    script.expect_recovery(RESTARTED_WITHIN).await;
-    let behind = script.with_record(|world| world.clock_behind.get(&port(VICTIM)).copied());
+    run.launch(vec![(VICTIM, launch)]).await?;
+    run.begin_recovery();
+    run.expect_recovery(RESTARTED_WITHIN).await;
+    let behind = run.with_record(|record| record.clock_behind.get(&port(VICTIM)).copied());
     let behind = behind.unwrap_or_default();
-    script.print_step(&format!("its clock is behind by {behind:.0?}"));
+    run.print_step(&format!("its clock is behind by {behind:.0?}"));
     if behind < CLOCK_BACK / 2 {
-        script.fail(format!("its clock is behind by {behind:?} only"));
+        run.fail(format!("its clock is behind by {behind:?} only"));
     }
     Ok(())
 }
 
-async fn seeds(script: &mut SituationRun<'_>) -> Result<(), Box<dyn Error>> {
-    let network = script.network();
-    let hosts = script.hosts();
+async fn seeds(run: &mut SituationRun<'_>) -> Result<(), Box<dyn Error>> {
+    let network = run.network();
+    let hosts = run.hosts();
     let rotation = async {
         for turn in 0.. {
             let order = ROTATIONS[turn % ROTATIONS.len()];
@@ -247,11 +242,11 @@ async fn seeds(script: &mut SituationRun<'_>) -> Result<(), Box<dyn Error>> {
     };
     tokio::select! {
         rotated = rotation => rotated,
-        played = with_wrong_seeds(script) => played,
+        played = with_wrong_seeds(run) => played,
     }
 }
 
-async fn with_wrong_seeds(script: &mut SituationRun<'_>) -> Result<(), Box<dyn Error>> {
+async fn with_wrong_seeds(run: &mut SituationRun<'_>) -> Result<(), Box<dyn Error>> {
     let launch = |host| NodeLaunch {
         seeds: vec![
             socket_address(host).to_string(),
@@ -261,50 +256,47 @@ async fn with_wrong_seeds(script: &mut SituationRun<'_>) -> Result<(), Box<dyn E
         ],
         ..NodeLaunch::default()
     };
-    let all: Vec<_> = (1..=script.hosts())
-        .map(|host| (host, launch(host)))
-        .collect();
-    script.start_alone(all[0].clone()).await?;
+    let all: Vec<_> = (1..=run.hosts()).map(|host| (host, launch(host))).collect();
+    run.start_alone(all[0].clone()).await?;
     // It goes on looking for the others.
-    script.wait_seconds(10, 3).await;
-    let alone = script.with_record(|world| world.latest.get(&port(1)).map(|(_, it)| it.sent));
-    let seconds = script.elapsed().as_secs_f64();
+    run.wait_seconds(10, 3).await;
+    let alone = run.with_record(|record| record.latest.get(&port(1)).map(|(_, it)| it.sent));
+    let seconds = run.elapsed().as_secs_f64();
     let rate = alone.unwrap_or_default() as f64 / seconds;
-    script.print_step(&format!("alone, it has sent {rate:.1} datagrams/s"));
+    run.print_step(&format!("alone, it has sent {rate:.1} datagrams/s"));
     if rate > CALM_DATAGRAMS_S_MAX {
-        script.fail(format!(
+        run.fail(format!(
             "{} alone sent {rate:.0} datagrams/s, at most {CALM_DATAGRAMS_S_MAX}",
             port(1)
         ));
     }
-    script.start(all[1..].to_vec()).await?;
-    script.expect_quick_starts();
-    script.start_load().await?;
-    script.begin_fault();
+    run.start(all[1..].to_vec()).await?;
+    run.expect_quick_starts();
+    run.start_load().await?;
+    run.begin_fault();
     // News of the joins ends.
     sleep(Duration::from_secs(2)).await;
-    let before = script.with_record(|world| world.latest.clone());
-    script.wait_seconds(15, 4).await;
-    let after = script.with_record(|world| world.latest.clone());
+    let before = run.with_record(|record| record.latest.clone());
+    run.wait_seconds(15, 4).await;
+    let after = run.with_record(|record| record.latest.clone());
     if let Some((host, rate)) = most_datagrams(&before, &after) {
-        script.print_step(&format!(
+        run.print_step(&format!(
             "{host} sends most: {rate:.1} datagrams/s in a calm cluster"
         ));
         if rate > CALM_DATAGRAMS_S_MAX {
-            script.fail(format!(
+            run.fail(format!(
                 "{host} sent {rate:.0} datagrams/s in a calm cluster, at most {CALM_DATAGRAMS_S_MAX}"
             ));
         }
     }
-    script.begin_recovery();
-    script.expect_recovery(RECOVERED_WITHIN).await;
+    run.begin_recovery();
+    run.expect_recovery(RECOVERED_WITHIN).await;
     Ok(())
 }
 
-async fn seeds_by_name(script: &mut SituationRun<'_>) -> Result<(), Box<dyn Error>> {
-    for host in 1..=script.hosts() {
-        script
-            .network()
+async fn seeds_by_name(run: &mut SituationRun<'_>) -> Result<(), Box<dyn Error>> {
+    for host in 1..=run.hosts() {
+        run.network()
             .write_hosts_file(host, &HostsFile::OwnLoopback)?;
     }
     let launch = NodeLaunch {
@@ -313,15 +305,14 @@ async fn seeds_by_name(script: &mut SituationRun<'_>) -> Result<(), Box<dyn Erro
             .to_vec(),
         ..NodeLaunch::default()
     };
-    let all = 1..=script.hosts();
-    script
-        .start(all.map(|host| (host, launch.clone())).collect())
+    let all = 1..=run.hosts();
+    run.start(all.map(|host| (host, launch.clone())).collect())
         .await?;
-    script.expect_quick_starts();
-    script.start_load().await?;
-    script.begin_fault();
-    script.begin_recovery();
-    script.expect_recovery(RECOVERED_WITHIN).await;
+    run.expect_quick_starts();
+    run.start_load().await?;
+    run.begin_fault();
+    run.begin_recovery();
+    run.expect_recovery(RECOVERED_WITHIN).await;
     Ok(())
 }
 
@@ -342,8 +333,8 @@ impl SituationRun<'_> {
         let since = self.fault_began();
         let what = format!("the others hold {} failed", list(victims));
         let detected = self
-            .wait_for(&what, within, |world| {
-                are_not_live(world, &observers, &members, since)
+            .wait_for(&what, within, |record| {
+                are_not_live(record, &observers, &members, since)
             })
             .await;
         self.record_detection(detected);
@@ -354,14 +345,14 @@ impl SituationRun<'_> {
         let mended = self.recovery_from();
         let roster = self.expected_addrs();
         let recovered = self
-            .wait_for("every view is whole", within, |world| {
-                views_are_whole(world, &roster, mended)
+            .wait_for("every view is whole", within, |record| {
+                views_are_whole(record, &roster, mended)
             })
             .await;
         self.record_recovery(recovered);
         let workers = self.names_but(&[CLIENT]);
-        self.wait_for("every worker answers calls", ANSWERED_WITHIN, |world| {
-            all_answer(world, &workers, mended)
+        self.wait_for("every worker answers calls", ANSWERED_WITHIN, |record| {
+            all_answer(record, &workers, mended)
         })
         .await;
     }

@@ -38,19 +38,19 @@ fn status() -> Status {
 
 /// Three hosts that see each other.
 fn calm() -> ClusterRecord {
-    let mut world = ClusterRecord::new();
+    let mut record = ClusterRecord::new();
     for host in roster().keys() {
-        world.add(host, Notice::Status(status()));
+        record.add(host, Notice::Status(status()));
     }
-    world
+    record
 }
 
 fn changed(host: &str, change: impl FnOnce(&mut Status)) -> ClusterRecord {
-    let mut world = calm();
+    let mut record = calm();
     let mut status = status();
     change(&mut status);
-    world.add(host, Notice::Status(status));
-    world
+    record.add(host, Notice::Status(status));
+    record
 }
 
 fn event(kind: &str, member: &str) -> Notice {
@@ -101,21 +101,21 @@ fn a_view_that_is_not_whole_is_described() {
         ),
     ];
     for (complaint, change) in cases {
-        let world = changed("h01", change);
-        let finding = views_are_whole(&world, &roster(), Duration::ZERO);
+        let record = changed("h01", change);
+        let finding = views_are_whole(&record, &roster(), Duration::ZERO);
         assert_eq!(finding, Err(complaint.to_owned()));
     }
 }
 
 #[test]
 fn what_was_told_before_does_not_count() {
-    let world = calm();
+    let record = calm();
     let later = Duration::from_secs(3_600);
-    let finding = views_are_whole(&world, &roster(), later).unwrap_err();
+    let finding = views_are_whole(&record, &roster(), later).unwrap_err();
     assert!(finding.contains("h01 tells nothing"), "{finding}");
-    assert!(all_serve(&world, &names(&["h01"]), later).is_err());
-    assert!(all_refuse(&world, &names(&["h01"]), later).is_err());
-    assert!(are_not_live(&world, &names(&["h01"]), &names(&["h02"]), later).is_err());
+    assert!(all_serve(&record, &names(&["h01"]), later).is_err());
+    assert!(all_refuse(&record, &names(&["h01"]), later).is_err());
+    assert!(are_not_live(&record, &names(&["h01"]), &names(&["h02"]), later).is_err());
 }
 
 #[test]
@@ -128,10 +128,10 @@ fn a_member_that_is_only_suspect_is_not_held_out() {
         ("failed", Ok(())),
         ("unreachable", Ok(())),
     ] {
-        let world = changed("h01", |status| {
+        let record = changed("h01", |status| {
             status.members.get_mut("h03").unwrap().state = state.into();
         });
-        let finding = are_not_live(&world, &observers, &victims, Duration::ZERO);
+        let finding = are_not_live(&record, &observers, &victims, Duration::ZERO);
         assert_eq!(finding, expected, "{state}");
     }
 }
@@ -139,79 +139,79 @@ fn a_member_that_is_only_suspect_is_not_held_out() {
 #[test]
 fn who_refuses_and_who_serves_is_told_apart() {
     let both = names(&["h01", "h02"]);
-    let world = changed("h01", |status| {
+    let record = changed("h01", |status| {
         status.refuses = Some("reaches 1 of 3".into());
     });
     assert_eq!(
-        all_refuse(&world, &both, Duration::ZERO),
+        all_refuse(&record, &both, Duration::ZERO),
         Err("h02 serves".to_owned())
     );
     let complaint = Err("h01 refuses: reaches 1 of 3".to_owned());
-    assert_eq!(all_serve(&world, &both, Duration::ZERO), complaint);
+    assert_eq!(all_serve(&record, &both, Duration::ZERO), complaint);
     assert_eq!(
-        never_refused(&world, &names(&["h02"]), Duration::ZERO),
+        never_refused(&record, &names(&["h02"]), Duration::ZERO),
         Ok(())
     );
     // Once is enough, also if it serves again.
-    let mut world = world;
-    world.add("h01", Notice::Status(status()));
-    assert_eq!(all_serve(&world, &both, Duration::ZERO), Ok(()));
-    let finding = never_refused(&world, &both, Duration::ZERO).unwrap_err();
+    let mut record = record;
+    record.add("h01", Notice::Status(status()));
+    assert_eq!(all_serve(&record, &both, Duration::ZERO), Ok(()));
+    let finding = never_refused(&record, &both, Duration::ZERO).unwrap_err();
     assert!(finding.starts_with("h01 refused at "), "{finding}");
 }
 
 #[test]
 fn failures_of_those_that_live_are_false() {
-    let mut world = calm();
-    world.add("h01", event("NodeFailed", "h03"));
-    world.add("h03", event("NodeFailed", "h01"));
-    world.add("h01", event("NodeSuspect", "h02"));
+    let mut record = calm();
+    record.add("h01", event("NodeFailed", "h03"));
+    record.add("h03", event("NodeFailed", "h01"));
+    record.add("h01", event("NodeSuspect", "h02"));
     let told = |observers: &[&str], victims: &[&str]| {
-        false_failures(&world, &names(observers), &names(victims), Duration::ZERO).len()
+        false_failures(&record, &names(observers), &names(victims), Duration::ZERO).len()
     };
     assert_eq!(told(&["h01", "h02"], &["h03"]), 0);
     assert_eq!(told(&["h01", "h02", "h03"], &["h03"]), 1);
     assert_eq!(told(&["h01", "h02"], &[]), 1);
-    assert_eq!(suspicions(&world, &names(&["h01"]), Duration::ZERO).1, 1);
+    assert_eq!(suspicions(&record, &names(&["h01"]), Duration::ZERO).1, 1);
 }
 
 #[test]
 fn flips_are_counted_by_pair() {
-    let mut world = calm();
+    let mut record = calm();
     for _ in 0..3 {
-        world.add("h01", event("NodeSuspect", "h03"));
-        world.add("h01", event("NodeRecovered", "h03"));
+        record.add("h01", event("NodeSuspect", "h03"));
+        record.add("h01", event("NodeRecovered", "h03"));
     }
-    world.add("h02", event("NodeSuspect", "h03"));
+    record.add("h02", event("NodeSuspect", "h03"));
     let most = Some(("h01 of h03".to_owned(), 3));
     let both = names(&["h01", "h02"]);
-    assert_eq!(suspicions(&world, &both, Duration::ZERO), (most, 4));
+    assert_eq!(suspicions(&record, &both, Duration::ZERO), (most, 4));
     let second = names(&["h02"]);
-    assert_eq!(suspicions(&world, &second, Duration::ZERO).1, 1);
+    assert_eq!(suspicions(&record, &second, Duration::ZERO).1, 1);
 }
 
 #[test]
 fn calls_are_summed_from_a_time_on() {
-    let mut world = calm();
+    let mut record = calm();
     let told = |name: &str, failed| CallResults {
         answered_by: [(name.to_owned(), 5)].into(),
         failed,
         errors: Vec::new(),
     };
     for (at, calls) in [(1, told("h01", 9)), (3, told("h03", 1))] {
-        world.log.push(RecordEntry {
+        record.log.push(RecordEntry {
             at: Duration::from_secs(at),
             host: "h02".into(),
             kind: RecordKind::Calls(calls),
         });
     }
-    let sum = calls(&world, Duration::from_secs(2));
+    let sum = calls(&record, Duration::from_secs(2));
     assert_eq!((sum.ok(), sum.failed), (5, 1));
     let since = Duration::from_secs(2);
-    assert_eq!(all_answer(&world, &names(&["h03"]), since), Ok(()));
+    assert_eq!(all_answer(&record, &names(&["h03"]), since), Ok(()));
     let complaint = Err("no call was answered by h01".to_owned());
     assert_eq!(
-        all_answer(&world, &names(&["h01", "h03"]), since),
+        all_answer(&record, &names(&["h01", "h03"]), since),
         complaint
     );
 }
