@@ -26,7 +26,7 @@ pub(crate) struct FaultScenario {
     pub(crate) title: &'static str,
     pub(crate) cases: fn(Extent) -> Vec<Case>,
     /// Targets of one cell of rpcnet's.
-    pub(crate) checks: fn(&Cell<FaultScenario>) -> Vec<Check>,
+    pub(crate) checks: fn(&Cell<Self>) -> Vec<Check>,
     /// Figures that the SVG shows.
     pub(crate) panels: [FigurePanel; 2],
 }

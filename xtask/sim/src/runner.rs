@@ -170,7 +170,7 @@ impl<C: ScenarioCase> Grid<C> {
                     match result {
                         Ok(sample) => samples.push(sample),
                         Err(what) => {
-                            broken.push(self.replay(scenario.name(), place, &what, options))
+                            broken.push(self.replay(scenario.name(), place, &what, options));
                         }
                     }
                 }
