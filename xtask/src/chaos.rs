@@ -1,15 +1,14 @@
-//! `cargo xtask chaos`: trouble in a cluster of real processes, under load, and what becomes of the
-//! calls.
+//! `cargo xtask chaos`: faults and attacks in a cluster of real processes under load.
 //!
 //! A run starts a director and its workers, each a process of its own. The director makes calls at
 //! a fixed rate, whatever became of those before: one half is declared idempotent, hedged at p95,
-//! and has a time for each attempt; the other is not and has none. Meanwhile one thing goes wrong:
-//! a worker is in trouble, or a peer with a good certificate does harm to all of them, as much as
-//! it can ([`attacker`]). Beside bad members the director keeps nine tenths of its rate, and no
-//! call of it fails that could have gone elsewhere.
+//! and has a timeout for each attempt; the other half is not idempotent and has none. Meanwhile one
+//! thing goes wrong: a worker is faulty, or a peer with a valid certificate attacks all workers
+//! ([`attacker`]). Beside faulty members the director keeps nine tenths of its rate, and no call
+//! fails that another worker could have served.
 //!
-//! Every run of a handler is noted in a file, which outlives the process, so that it can be told
-//! afterwards whether a call that must not run twice did.
+//! Every execution of a handler is logged in a file, which outlives the process, so that a call
+//! that must not run twice and did is found afterwards.
 
 mod attacker;
 mod call_report;

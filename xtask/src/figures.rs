@@ -52,7 +52,7 @@ pub(crate) fn run() -> Outcome {
         let printed = row[claim.field].as_f64();
         let printed =
             printed.ok_or_else(|| format!("{:?} prints no {}", claim.run, claim.field))?;
-        let verdict = match is_within_tolerance(said, printed) {
+        let status = match is_within_tolerance(said, printed) {
             true => "agrees ",
             false => "DIFFERS",
         };
@@ -60,7 +60,7 @@ pub(crate) fn run() -> Outcome {
         let ((row, column), (scenario, case)) = (claim.cell, claim.run);
         let field = claim.field;
         println!(
-            "{verdict} {row}, {column}: {said}; sim {scenario} {case:?}, {field}: {printed:.2}"
+            "{status} {row}, {column}: {said}; sim {scenario} {case:?}, {field}: {printed:.2}"
         );
     }
     println!("figures: {wrong} of {} differ from {README}", claims.len());

@@ -56,7 +56,7 @@ enum Command {
     /// Figures of the README of rpcnet-swim beside what the simulations print now.
     Figures,
     /// Fuzz targets: every decoder, engines under attack, a server and a client against peers that
-    /// lie, a minute each.
+    /// violate the protocol, a minute each.
     Fuzz(fuzz::Options),
     /// Experiments with whole clusters in virtual time: rpcnet beside its rivals.
     Sim(xtask_sim::Options),

@@ -20,7 +20,7 @@ pub(crate) fn root() -> &'static Path {
 /// The cargo that started us, or the one in `PATH`, in the workspace's root.
 ///
 /// Without what cargo tells a program about its own crate: build scripts that look at such
-/// variables, as ring's does, would run again here, and once more when somebody types the same
+/// variables, as ring's does, would run again here, and once more when a user types the same
 /// command.
 pub(crate) fn cargo() -> Command {
     let mut command = program(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));

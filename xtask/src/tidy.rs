@@ -103,10 +103,8 @@ fn check_workspace(options: &Options) -> Result<Vec<Problem>, Box<dyn Error>> {
     let root = PackageDocs::read(project::root())?;
     problems.extend(package_docs::check_workspace(&root, &metadata));
     for package in metadata.published() {
-        let papers = PackageDocs::read(&package.folder())?;
-        problems.extend(package_docs::check_crate(
-            package, &papers, &root, &metadata,
-        ));
+        let docs = PackageDocs::read(&package.folder())?;
+        problems.extend(package_docs::check_crate(package, &docs, &root, &metadata));
     }
 
     let files = tracked_files()?;

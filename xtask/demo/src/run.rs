@@ -1,4 +1,5 @@
-//! The parent: starts the processes, makes the trouble, and judges how it went.
+//! Parent process of the demo: starts the processes, kills, adds and drains workers, and checks the
+//! outcome.
 
 use std::{
     error::Error,
@@ -194,7 +195,7 @@ impl DemoCluster {
         Ok(())
     }
 
-    /// Watches until a time; the director's trouble is ours.
+    /// Handles notices of the director until a time; its errors end the demo.
     async fn watch_until(&mut self, time: Instant) -> Result<(), Box<dyn Error>> {
         loop {
             let director = self.director.as_mut().ok_or("there is no director")?;

@@ -146,7 +146,7 @@ fn read_orders<O: DeserializeOwned>(mut reader: impl BufRead, orders: &mpsc::Sen
             Ok(()) => {}
             Err(TrySendError::Full(_)) => return "orders come faster than they are taken".into(),
             Err(TrySendError::Closed(_)) => {
-                // Nobody takes orders any more; what still counts is the parent's end.
+                // Orders are no longer taken; what still counts is the parent's end.
                 let end = io::copy(&mut reader, &mut io::sink());
                 return format!("the parent is gone ({end:?})");
             }

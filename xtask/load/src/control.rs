@@ -104,8 +104,8 @@ pub(crate) fn answer_usage() {
     });
 }
 
-/// Ends the process, from a thread of its own, when standard input ends: whoever wanted the
-/// measurement is gone.
+/// Ends the process, from a thread of its own, when standard input ends: the parent is
+/// gone.
 pub(crate) fn end_with_input() {
     thread::spawn(|| {
         let _ = io::copy(&mut io::stdin().lock(), &mut io::sink());

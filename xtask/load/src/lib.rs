@@ -1,11 +1,10 @@
-//! The measuring half of `cargo xtask bench rpc`, the same for all that is measured.
+//! Measuring half of `cargo xtask bench rpc`, the same for all subjects.
 //!
-//! A measurement is a chain of processes: the one that compares starts a *client*, the client
-//! starts the *server* that it calls. Each is pinned to a core unless they share all, runs the
-//! runtime it is told to, and takes its orders as lines of JSON on standard input; whichever of
-//! them goes, the ones below see their input end and go too. What is measured, a [`Subject`], says
-//! how to serve, to connect and to call; all else (load, clocks, checks of replies) is here and is
-//! the same for all.
+//! A measurement is a chain of processes: the benchmark starts a *client*, and the client starts
+//! the *server* that it calls. Each is pinned to a core unless they share all, runs the runtime
+//! that its setup names, and takes its orders as lines of JSON on standard input; when one of them
+//! ends, the ones below see their input end and end too. A [`Subject`] serves, connects and calls;
+//! load, clocks and checks of replies are here and are the same for all.
 //!
 //! Every process uses the system's allocator.
 

@@ -23,7 +23,7 @@ pub fn run_server<S: Subject>() -> ExitCode {
         Ok(()) => "it ended".to_owned(),
         Err(failure) => failure.to_string(),
     };
-    // If nobody hears it, nobody wants to know.
+    // A client that is gone needs no answer.
     let _ = control::write_message(&ServerMessage::Failed { message });
     ExitCode::FAILURE
 }

@@ -26,7 +26,7 @@ pub(crate) fn start(server: SocketAddr, relay: Relay) -> io::Result<SocketAddr> 
     let (near, far) = (Arc::new(near), Arc::new(far));
     let back = (Arc::clone(&near), Arc::clone(&far));
     thread::spawn(move || {
-        let mut dice = LossRng::new(1, relay.loss_per_mille);
+        let mut rng = LossRng::new(1, relay.loss_per_mille);
         let to = Arc::clone(&far);
         let mut pipe = RelayPath::new(relay.link, move |datagram: &[u8]| {
             let _ = to.send(datagram);
@@ -37,21 +37,21 @@ pub(crate) fn start(server: SocketAddr, relay: Relay) -> io::Result<SocketAddr> 
             if near.peer_addr().is_err() && near.connect(from).is_err() {
                 break;
             }
-            if !dice.drops_next() {
+            if !rng.drops_next() {
                 pipe.push(&buffer[..bytes]);
             }
         }
     });
     thread::spawn(move || {
         let (near, far) = back;
-        let mut dice = LossRng::new(2, relay.loss_per_mille);
+        let mut rng = LossRng::new(2, relay.loss_per_mille);
         let mut pipe = RelayPath::new(relay.link, move |datagram: &[u8]| {
             let _ = near.send(datagram);
         });
         let mut buffer = vec![0; DATAGRAM_BYTES_MAX];
         loop {
             match far.recv(&mut buffer) {
-                Ok(bytes) if !dice.drops_next() => pipe.push(&buffer[..bytes]),
+                Ok(bytes) if !rng.drops_next() => pipe.push(&buffer[..bytes]),
                 Ok(_) => {}
                 // The server's port is not open any more.
                 Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {}
@@ -114,8 +114,8 @@ mod tests {
 
     #[test]
     fn as_many_are_lost_as_was_asked_for() {
-        let mut dice = LossRng::new(1, 10);
-        let lost = (0..100_000).filter(|_| dice.drops_next()).count();
+        let mut rng = LossRng::new(1, 10);
+        let lost = (0..100_000).filter(|_| rng.drops_next()).count();
         assert!((800..1200).contains(&lost), "{lost}");
         let mut never = LossRng::new(1, 0);
         assert!((0..1000).all(|_| !never.drops_next()));

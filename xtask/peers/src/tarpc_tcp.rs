@@ -3,7 +3,7 @@
 //! Its limits allow all calls in flight. Each request gets a task, as in its documentation: the
 //! fastest way at many calls in flight that still lets a handler wait without holding up the
 //! others. As `tarpc-tcp-inline` each handler is run to its end before the next request is looked
-//! at, which is faster yet for an echo, and of no use to a handler that waits.
+//! at, which is faster yet for an echo, and without effect for a handler that waits.
 
 use std::net::SocketAddr;
 

@@ -1,9 +1,9 @@
-//! The measuring half of `cargo xtask bench pick`, the same for all that is measured.
+//! Measuring half of `cargo xtask bench pick`, the same for all subjects.
 //!
 //! A process takes orders as lines of JSON on standard input, one measurement each, and answers
-//! each with a line. It ends with its input. What is measured, a [`Subject`], says how to choose;
-//! threads, clocks and the count of allocations are here. Ours is the program of this package,
-//! peers are in the detached workspace.
+//! each with a line. It ends with its input. A [`Subject`] chooses; threads, clocks and the count
+//! of allocations are here. Rpcnet is the program of this package, peers are in the detached
+//! workspace.
 
 mod allocations;
 mod measure;

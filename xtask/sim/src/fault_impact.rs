@@ -60,7 +60,7 @@ impl ImpactMeter {
     pub(crate) fn read(&self, cluster: &Cluster, faulty: &[bool]) -> FaultImpact {
         let after = cluster.report();
         let faulty_count = faulty.iter().filter(|it| **it).count();
-        let mut toll = FaultImpact {
+        let mut impact = FaultImpact {
             suspicions: after.suspicions - self.before.suspicions,
             messages: after.sent - self.before.sent,
             bytes: after.sent_bytes - self.before.sent_bytes,
@@ -72,27 +72,27 @@ impl ImpactMeter {
             let observer_faulty = faulty[transition.observer as usize];
             let subject_faulty = faulty[transition.subject as usize];
             let failed = transition.to == MemberState::Failed;
-            toll.false_failed_healthy += u64::from(failed && !subject_faulty);
-            toll.false_failed_healthy_at_healthy +=
+            impact.false_failed_healthy += u64::from(failed && !subject_faulty);
+            impact.false_failed_healthy_at_healthy +=
                 u64::from(failed && !subject_faulty && !observer_faulty);
-            toll.failed_faulty += u64::from(failed && subject_faulty);
+            impact.failed_faulty += u64::from(failed && subject_faulty);
             transitions += u64::from(subject_faulty && !observer_faulty);
         }
         let pairs = faulty_count * (faulty.len() - faulty_count);
-        toll.transitions_per_faulty = transitions as f64 / pairs.max(1) as f64;
-        toll
+        impact.transitions_per_faulty = transitions as f64 / pairs.max(1) as f64;
+        impact
     }
 }
 
 impl FaultImpactFigures {
-    pub(crate) fn of<'a>(tolls: impl Iterator<Item = &'a FaultImpact> + Clone) -> Self {
+    pub(crate) fn of<'a>(impacts: impl Iterator<Item = &'a FaultImpact> + Clone) -> Self {
         let of = |figure: fn(&FaultImpact) -> f64| {
-            median(tolls.clone().map(figure).collect()).unwrap_or_default()
+            median(impacts.clone().map(figure).collect()).unwrap_or_default()
         };
         Self {
             false_failed_healthy: of(|it| it.false_failed_healthy as f64),
             false_failed_healthy_at_healthy: of(|it| it.false_failed_healthy_at_healthy as f64),
-            false_failed_healthy_of_all_seeds: tolls
+            false_failed_healthy_of_all_seeds: impacts
                 .clone()
                 .map(|it| it.false_failed_healthy)
                 .sum(),
@@ -125,13 +125,16 @@ mod tests {
         cluster.run_for(Duration::from_secs(30));
         let mut faulty = vec![false; 8];
         faulty[2] = true;
-        let toll = meter.read(&cluster, &faulty);
-        assert_eq!(toll.failed_faulty, 7, "each of the others holds it failed");
-        assert_eq!(toll.false_failed_healthy, 7, "and it all of them");
-        assert_eq!(toll.false_failed_healthy_at_healthy, 0);
-        assert_eq!(toll.transitions_per_faulty, 1.0);
-        assert!(toll.messages > 8 * 30 && toll.bytes > 28 * toll.messages);
-        assert_eq!(toll.node_seconds, 240.0);
+        let impact = meter.read(&cluster, &faulty);
+        assert_eq!(
+            impact.failed_faulty, 7,
+            "each of the others holds it failed"
+        );
+        assert_eq!(impact.false_failed_healthy, 7, "and it all of them");
+        assert_eq!(impact.false_failed_healthy_at_healthy, 0);
+        assert_eq!(impact.transitions_per_faulty, 1.0);
+        assert!(impact.messages > 8 * 30 && impact.bytes > 28 * impact.messages);
+        assert_eq!(impact.node_seconds, 240.0);
         // A second meter counts from its own beginning.
         let none = ImpactMeter::new(&cluster).read(&cluster, &faulty);
         assert_eq!(none, FaultImpact::default());
@@ -139,14 +142,14 @@ mod tests {
 
     #[test]
     fn figures_are_medians_but_for_the_sum() {
-        let toll = |failed| FaultImpact {
+        let impact = |failed| FaultImpact {
             false_failed_healthy: failed,
             messages: 100 * failed,
             node_seconds: 50.0,
             ..FaultImpact::default()
         };
-        let tolls = [toll(1), toll(9), toll(2)];
-        let figures = FaultImpactFigures::of(tolls.iter());
+        let impacts = [impact(1), impact(9), impact(2)];
+        let figures = FaultImpactFigures::of(impacts.iter());
         assert_eq!(figures.false_failed_healthy, 2.0);
         assert_eq!(figures.false_failed_healthy_of_all_seeds, 12);
         assert_eq!(figures.sent_per_node_s, 4.0);

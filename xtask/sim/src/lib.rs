@@ -1,15 +1,15 @@
 //! `cargo xtask sim`: experiments with whole clusters in virtual time.
 //!
-//! A scenario is a list of cases, what happens to a cluster in one of them, and
-//! which figures are taken. All else is the same for all: each case is run with each detector
-//! and each seed, as many at a time as there are cores; the samples of a cell become a row of
-//! medians; the rows become a table, JSON and a figure; and what we set out to reach is held
-//! against them. Equal options give equal results, whatever the machine does beside.
+//! A scenario is a list of cases, the events of a cluster in one of them, and the figures that are
+//! taken. All else is the same for all: each case is run with each detector and each seed, as many
+//! at a time as there are cores; the samples of a cell become a row of medians; the rows become a
+//! table, JSON and a figure, and are compared with targets. Equal options give equal results,
+//! whatever else the machine does.
 //!
 //! [`Balance`](ScenarioName::Balance) is of another kind, clients and workers instead of members;
 //! see its module.
 //!
-//! To add one: a file in `scenarios/`, and a line in [`ScenarioName`] and in [`run`].
+//! To add a scenario: a file in `scenarios/`, and a line in [`ScenarioName`] and in [`run`].
 
 mod balance;
 mod check;

@@ -141,7 +141,7 @@ fn report(rows: &[Row]) -> String {
         "ours: p99",
     ];
     let mut lines = vec![heading.map(str::to_owned).to_vec()];
-    let mut verdicts = String::new();
+    let mut targets_text = String::new();
     for row in rows {
         let Some(figures) = row.figures else { continue };
         let mut line = vec![
@@ -180,7 +180,7 @@ fn report(rows: &[Row]) -> String {
             } else {
                 "MISSED"
             };
-            verdicts += &format!(
+            targets_text += &format!(
                 "{} in flight beside bulk: p99 within 3 round trips and the link's queue, at most \
                  {} µs: {} µs, {met}\n",
                 row.in_flight,
@@ -190,7 +190,7 @@ fn report(rows: &[Row]) -> String {
         }
         lines.push(line);
     }
-    format!("{}\n{verdicts}no call failed\n", format_table(&lines))
+    format!("{}\n{targets_text}no call failed\n", format_table(&lines))
 }
 
 fn figure(rows: &[Row]) -> String {

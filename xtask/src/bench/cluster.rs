@@ -1,7 +1,7 @@
-//! `cargo xtask bench cluster`: what a [`ClusterClient`](rpcnet_client::ClusterClient) costs, and
-//! how workers add up.
+//! `cargo xtask bench cluster`: cost of a [`ClusterClient`](rpcnet_client::ClusterClient), and
+//! growth of the rate with the number of workers.
 //!
-//! First calls of 32 B to one worker, through a `ClusterClient` that selects it by a tag, next to
+//! First calls of 32 B to one worker, through a `ClusterClient` that selects it by a tag, beside
 //! calls of an `RpcClient` that is connected to it: the same server, one connection each, and so
 //! the same lanes. Then workers that take a millisecond for a call and serve eight at a time, more
 //! and more of them, each with more calls in flight than it serves.

@@ -135,7 +135,7 @@ fn report(rows: &[Row]) -> String {
 
 fn figure(rows: &[Row]) -> String {
     let panel = Panel {
-        title: "calls per second of a good client".to_owned(),
+        title: "calls per second of a well-behaved client".to_owned(),
         bars: rows
             .iter()
             .map(|row| Bar {
@@ -145,7 +145,7 @@ fn figure(rows: &[Row]) -> String {
             })
             .collect(),
     };
-    draw_bars("while others do harm to the server", &[panel])
+    draw_bars("calls beside floods of the server", &[panel])
 }
 
 fn name(kind: Option<FloodKind>) -> &'static str {

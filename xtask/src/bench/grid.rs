@@ -12,7 +12,7 @@ pub(crate) struct Cell {
 /// The cells that the options ask for.
 ///
 /// Payloads from 64 KiB are measured with 1 and 64 calls in flight, since 512 calls of 1 MiB, there
-/// and back, are more memory than a machine for everybody has; 4,096 calls are those of 32 B alone.
+/// and back, are more memory than a usual machine has; 4,096 calls are those of 32 B alone.
 /// What is asked for by both payload and number is measured whatever it is.
 pub(crate) fn select(options: &Options) -> Vec<Cell> {
     let (payloads, in_flight) = (&options.payload, &options.in_flight);

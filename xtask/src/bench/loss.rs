@@ -72,7 +72,7 @@ fn report(rows: &[Row], cells: &[Cell]) -> String {
         "ours: p99",
     ];
     let mut lines = vec![heading.map(str::to_owned).to_vec()];
-    let mut verdicts = String::new();
+    let mut targets_text = String::new();
     for cell in cells {
         let p99_of = |subject| {
             let row = rows
@@ -100,14 +100,14 @@ fn report(rows: &[Row], cells: &[Cell]) -> String {
         }
         if let (Some(ours), Some(isolated)) = (p99_of(OURS), p99_of(ISOLATED)) {
             let met = if ours <= isolated { "met" } else { "MISSED" };
-            verdicts += &format!(
+            targets_text += &format!(
                 "{} in flight: p99 no worse than a stream for each call: {}, {met}\n",
                 cell.in_flight,
                 ratio(ours / isolated)
             );
         }
     }
-    format!("{}\n{verdicts}no call failed\n", format_table(&lines))
+    format!("{}\n{targets_text}no call failed\n", format_table(&lines))
 }
 
 fn figure(rows: &[Row], cells: &[Cell]) -> String {

@@ -121,7 +121,7 @@ fn ip(arguments: &[&str]) -> Result<(), Box<dyn Error>> {
 /// Both ends of the cable.
 const CABLE: &str = "bench";
 
-// Addresses for documentation and tests (RFC 5737): nobody's.
+// Addresses for documentation and tests (RFC 5737).
 const SERVER_IP: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 const CLIENT_IP: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 2);
 

@@ -109,7 +109,7 @@ struct ModeFlags {
     /// Bodies up to 10 MiB, one at a time: does time grow with size and no faster?
     #[arg(long)]
     sizes: bool,
-    /// Calls while others do harm: handshakes that are never finished, idle connections, streams
+    /// Calls beside floods: handshakes that are never finished, idle connections, streams
     /// that send a byte a second.
     #[arg(long)]
     floods: bool,

@@ -1,14 +1,14 @@
-//! `cargo xtask bench pick`: what a choice costs.
+//! `cargo xtask bench pick`: cost of a choice among workers.
 //!
 //! Two figures for each strategy. A *pick* is the choice alone, with the time and the key of a call
 //! known. A *call* is all that a call pays for being balanced: the choice, the count of calls in
-//! flight, two looks at the clock, the note of what the worker says about its load, and what is
-//! learnt from the end. Both among workers whose state lies scattered in memory, by one thread and
-//! by two on cores of their own, which share all state. One thread's time is that of its CPU clock,
-//! two threads' that on the wall, so a busy machine makes the second look worse and never better.
+//! flight, two readings of the clock, the record of the load that the worker reports, and the
+//! update at the end. The workers' state lies scattered in memory; one thread picks, or two on
+//! cores of their own, which share all state. One thread's time is that of its CPU clock, two
+//! threads' that on the wall, so a busy machine makes the second look worse and never better.
 //!
-//! Below the strategies `registry-select` is what a client really does: a whole selection by a tag,
-//! and of a call the report of its outcome; all but the network.
+//! Below the strategies `registry-select` is the whole work of a client: a selection by a tag, and
+//! for a call the report of its outcome; all but the network.
 //!
 //! In each round one strategy follows the other, peers among them; figures are medians over the
 //! rounds, ratios those within a round. Allocations are counted by the processes' allocator.

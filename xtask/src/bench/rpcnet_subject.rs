@@ -84,7 +84,7 @@ impl Subject for Rpcnet {
         let mut endpoint = fresh()?;
         for number in 0..=load.count {
             if load.handshake == Handshake::Full {
-                // It knows nobody yet.
+                // It has no sessions yet.
                 endpoint = fresh()?;
             }
             let message = body.advance();

@@ -93,7 +93,7 @@ impl Failure {
             ClusterError::Rpc { error, .. } => error.code().to_string(),
             ClusterError::Connect { .. } => "no connection".to_owned(),
             ClusterError::DeadlineExceeded { .. } => "deadline exceeded".to_owned(),
-            ClusterError::Select(_) => "nobody to call".to_owned(),
+            ClusterError::Select(_) => "no worker selected".to_owned(),
             other => other.to_string(),
         };
         Self {

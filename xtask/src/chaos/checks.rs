@@ -250,20 +250,20 @@ pub(crate) fn results_table(rows: &[Row]) -> String {
             row.idempotent_max_us,
         ];
         line.extend(figures.map(count));
-        let verdict = if row.complaints.is_empty() {
+        let status = if row.complaints.is_empty() {
             "passed"
         } else {
             "FAILED"
         };
-        line.push(verdict.to_owned());
+        line.push(status.to_owned());
         lines.push(line);
     }
     let failed = rows.iter().filter(|row| !row.complaints.is_empty()).count();
-    let verdict = match failed {
+    let status = match failed {
         0 => "chaos: passed".to_owned(),
         some => format!("chaos: FAILED, {some} of {} scenarios", rows.len()),
     };
-    format!("{}{verdict}\n", format_table(&lines))
+    format!("{}{status}\n", format_table(&lines))
 }
 
 fn count(value: u64) -> String {

@@ -1,13 +1,13 @@
-//! `cargo xtask chaos --namespaces`: hosts of their own, as network namespaces, and what networks
-//! and machines do to them.
+//! `cargo xtask chaos --namespaces`: faults of networks and machines, between hosts that are
+//! network namespaces.
 //!
 //! Twelve hosts hang on one bridge. Each runs one node process; one of them is a client that makes
-//! idempotent calls all the time. In each situation one thing goes wrong: packets are lost, hosts
-//! are cut off, an address changes, a clock is behind. What must be seen and what must not is
-//! judged by the events and views that every node tells, and by the calls.
+//! idempotent calls all the time. Each situation injects one fault: packets are lost, hosts are cut
+//! off, an address changes, a clock is behind. The checks use the events and views that every node
+//! sends, and the calls.
 //!
 //! Needs the right to make network namespaces, and the programs `ip` and `nft`. Where these are
-//! missing the command says so and ends well, unless they are [required](HostOptions).
+//! missing the command says so and succeeds, unless they are [required](HostOptions).
 
 mod checks;
 mod faults;

@@ -26,7 +26,7 @@ pub(crate) enum Order {
     /// To the director: begin no more calls, await the rest, answer [`Notice::Finished`] and end.
     /// To an attacker: answer [`Notice::Attacked`] and end.
     Finish,
-    /// To an attacker: do harm to these workers until told to finish. Answered by
+    /// To an attacker: attack these workers until told to finish. Answered by
     /// [`Notice::Attacking`] when all of it has begun.
     Attack {
         /// Workers to attack.

@@ -12,7 +12,7 @@ use super::{
     scenario::Scenario,
 };
 
-/// Plays one scenario from its first process to its verdict.
+/// Runs a scenario from its first process to its row.
 pub(crate) async fn run_scenario(
     scenario: Scenario,
     options: &Options,

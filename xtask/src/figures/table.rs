@@ -66,7 +66,7 @@ Figures elsewhere:
         let cell = |row, column| cell(TABLES, "Figures of", row, column);
         assert_eq!(cell("rpcnet", "2"), Ok("4.3 / 5.0 s"));
         assert_eq!(cell("other", "1,000"), Ok("-"));
-        assert!(cell("nobody", "2").unwrap_err().contains("nobody"));
+        assert!(cell("no row", "2").unwrap_err().contains("no row"));
         assert!(cell("rpcnet", "3").unwrap_err().contains('3'));
         let elsewhere = super::cell(TABLES, "Nothing", "rpcnet", "2");
         assert!(elsewhere.unwrap_err().contains("Nothing"));

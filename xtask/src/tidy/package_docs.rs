@@ -70,7 +70,7 @@ impl PackageDocs {
     }
 }
 
-/// The workspace's own papers: both licences, and a README that quotes the right versions.
+/// Documents of the workspace: both licences, and a README that quotes the right versions.
 pub(crate) fn check_workspace(root: &PackageDocs, metadata: &Metadata) -> Vec<Problem> {
     let mut problems = check_licences(root, None);
     let names = metadata.published().map(|package| package.name.as_str());
@@ -83,14 +83,14 @@ pub(crate) fn check_workspace(root: &PackageDocs, metadata: &Metadata) -> Vec<Pr
     problems
 }
 
-/// The papers of one published crate.
+/// Documents of one published crate.
 pub(crate) fn check_crate(
     package: &Package,
-    papers: &PackageDocs,
+    docs: &PackageDocs,
     root: &PackageDocs,
     metadata: &Metadata,
 ) -> Vec<Problem> {
-    let mut problems = check_licences(papers, Some(root));
+    let mut problems = check_licences(docs, Some(root));
     if package
         .description
         .as_deref()
@@ -98,63 +98,63 @@ pub(crate) fn check_crate(
         .trim()
         .is_empty()
     {
-        problems.push(papers.problem("Cargo.toml", "has no description"));
+        problems.push(docs.problem("Cargo.toml", "has no description"));
     }
     if package.license.is_none() {
-        problems.push(papers.problem("Cargo.toml", "has no license"));
+        problems.push(docs.problem("Cargo.toml", "has no license"));
     }
     if package.rust_version.is_none() {
-        problems.push(papers.problem("Cargo.toml", "has no rust-version"));
+        problems.push(docs.problem("Cargo.toml", "has no rust-version"));
     }
-    if !inherits_lints(&papers.manifest) {
+    if !inherits_lints(&docs.manifest) {
         let what = "does not inherit the workspace's lints (`[lints] workspace = true`)";
-        problems.push(papers.problem("Cargo.toml", what));
+        problems.push(docs.problem("Cargo.toml", what));
     }
     let features = package.features.keys().filter(|it| *it != "default");
     let features: Vec<_> = features.map(|it| format!("`{it}`")).collect();
-    problems.extend(check_readme(papers, &features, metadata));
+    problems.extend(check_readme(docs, &features, metadata));
     let heading = format!("## {} (unreleased)", package.version);
-    let changelog = papers.changelog.as_deref().unwrap_or_default();
+    let changelog = docs.changelog.as_deref().unwrap_or_default();
     if changelog.lines().any(|line| line.trim() == heading) {
-        let quotes = quoted_versions::unpublished(papers.readme.as_deref().unwrap_or_default());
+        let quotes = quoted_versions::unpublished(docs.readme.as_deref().unwrap_or_default());
         let quotes = quotes.into_iter();
         problems
-            .extend(quotes.map(|(line, what)| papers.problem(&format!("README.md:{line}"), what)));
+            .extend(quotes.map(|(line, what)| docs.problem(&format!("README.md:{line}"), what)));
     }
-    match &papers.changelog {
-        None => problems.push(papers.problem("CHANGELOG.md", "is missing")),
+    match &docs.changelog {
+        None => problems.push(docs.problem("CHANGELOG.md", "is missing")),
         Some(changelog) if !has_entry(changelog, &package.version) => {
             let what = format!("has no `## {}` with something under it", package.version);
-            problems.push(papers.problem("CHANGELOG.md", what));
+            problems.push(docs.problem("CHANGELOG.md", what));
         }
         Some(_) => {}
     }
-    if !papers
+    if !docs
         .examples
         .iter()
         .any(|path| path.is_dir() || path.extension() == Some("rs".as_ref()))
     {
-        problems.push(papers.problem("examples", "has no example"));
+        problems.push(docs.problem("examples", "has no example"));
     }
     if CLOCKLESS.contains(&package.name.as_str()) {
-        let clippy = papers.clippy.as_deref().unwrap_or_default();
+        let clippy = docs.clippy.as_deref().unwrap_or_default();
         for path in DISALLOWED_METHODS
             .iter()
             .filter(|path| !clippy.contains(*path))
         {
-            problems.push(papers.problem("clippy.toml", format!("does not disallow {path}")));
+            problems.push(docs.problem("clippy.toml", format!("does not disallow {path}")));
         }
     }
     problems
 }
 
-fn check_licences(papers: &PackageDocs, like: Option<&PackageDocs>) -> Vec<Problem> {
+fn check_licences(docs: &PackageDocs, like: Option<&PackageDocs>) -> Vec<Problem> {
     let mut problems = Vec::new();
     for (index, name) in LICENCES.iter().enumerate() {
-        match (&papers.licences[index], like.map(|it| &it.licences[index])) {
-            (None, _) => problems.push(papers.problem(name, "is missing")),
+        match (&docs.licences[index], like.map(|it| &it.licences[index])) {
+            (None, _) => problems.push(docs.problem(name, "is missing")),
             (Some(ours), Some(Some(root))) if ours != root => {
-                problems.push(papers.problem(name, "is not the workspace's"));
+                problems.push(docs.problem(name, "is not the workspace's"));
             }
             _ => {}
         }
@@ -163,9 +163,9 @@ fn check_licences(papers: &PackageDocs, like: Option<&PackageDocs>) -> Vec<Probl
 }
 
 /// The README says something, mentions all of `mentions`, and quotes versions as they are.
-fn check_readme(papers: &PackageDocs, mentions: &[String], metadata: &Metadata) -> Vec<Problem> {
-    let problem = |what: String| papers.problem("README.md", what);
-    let Some(text) = &papers.readme else {
+fn check_readme(docs: &PackageDocs, mentions: &[String], metadata: &Metadata) -> Vec<Problem> {
+    let problem = |what: String| docs.problem("README.md", what);
+    let Some(text) = &docs.readme else {
         return vec![problem("is missing".into())];
     };
     if !is_written(text) {
@@ -174,7 +174,7 @@ fn check_readme(papers: &PackageDocs, mentions: &[String], metadata: &Metadata) 
     let missing = mentions.iter().filter(|it| !text.contains(it.as_str()));
     let missing = missing.map(|it| problem(format!("does not mention {it}")));
     let stale = quoted_versions::check(text, metadata).into_iter();
-    let stale = stale.map(|(line, what)| papers.problem(&format!("README.md:{line}"), what));
+    let stale = stale.map(|(line, what)| docs.problem(&format!("README.md:{line}"), what));
     missing.chain(stale).collect()
 }
 
@@ -236,7 +236,7 @@ mod tests {
         Metadata::parse(json).unwrap()
     }
 
-    fn papers(folder: &str) -> PackageDocs {
+    fn docs(folder: &str) -> PackageDocs {
         PackageDocs {
             folder: folder.into(),
             manifest: "[package]\n[lints]\nworkspace = true\n[features]\n".into(),
@@ -248,12 +248,12 @@ mod tests {
         }
     }
 
-    /// The problems of a crate after `plant` has changed its papers.
+    /// Problems of a crate after `plant` has changed its documents.
     fn check(plant: impl FnOnce(&mut PackageDocs)) -> Vec<String> {
-        let mut planted = papers("rpcnet-phi");
+        let mut planted = docs("rpcnet-phi");
         plant(&mut planted);
         let metadata = metadata();
-        check_crate(&metadata.packages[0], &planted, &papers(""), &metadata)
+        check_crate(&metadata.packages[0], &planted, &docs(""), &metadata)
             .iter()
             .map(Problem::to_string)
             .collect()
@@ -262,7 +262,7 @@ mod tests {
     #[test]
     fn complete_papers_pass() {
         assert_eq!(check(|_| ()), [""; 0]);
-        assert!(check_workspace(&papers(""), &metadata()).is_empty());
+        assert!(check_workspace(&docs(""), &metadata()).is_empty());
     }
 
     #[test]
@@ -319,7 +319,7 @@ mod tests {
         );
         let root = PackageDocs {
             readme: Some("cargo test --workspace".into()),
-            ..papers("")
+            ..docs("")
         };
         let found: Vec<_> = check_workspace(&root, &metadata())
             .iter()

@@ -49,7 +49,7 @@ where
     let balancer = LoadBalancer::<S>::from_backends(Backends::new(Static::new(backends)));
     at_once(balancer.update())?.map_err(|error| error.to_string())?;
     if balancer.select(b"any", ITERATIONS_MAX).is_none() {
-        return Err("nobody is selected".to_owned());
+        return Err("no backend is selected".to_owned());
     }
     Ok(Box::new(Pingora(balancer)))
 }

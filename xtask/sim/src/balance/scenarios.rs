@@ -224,7 +224,7 @@ fn with_antagonists(mut plan: FleetScenario, from: f64, until: f64) -> FleetScen
     let workers = plan.workers();
     let (mut at, mut worker) = (from, 0);
     while at < until {
-        // Three at a time, somebody else each second.
+        // Three at a time, another one each second.
         plan = plan
             .with_change(seconds(at), worker, WorkerChange::Slowdown(4.0))
             .with_change(seconds(at + 3.0), worker, WorkerChange::Slowdown(1.0));

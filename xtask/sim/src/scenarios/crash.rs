@@ -38,7 +38,7 @@ pub(crate) struct Case {
 /// Detection of each crash.
 #[derive(Debug)]
 pub(crate) struct Sample {
-    /// Seconds until somebody held it failed.
+    /// Seconds until the first observer held it failed.
     first: Vec<f64>,
     /// Seconds until all did; infinite if not within [`LIMIT`].
     all: Vec<f64>,

@@ -108,7 +108,7 @@ impl Scenario for Lifeguard {
 
     fn figures(&self, _: &Case, samples: &[FaultImpact]) -> Figures {
         let of = |figure: fn(&FaultImpact) -> u64| {
-            let figures = samples.iter().map(|toll| figure(toll) as f64);
+            let figures = samples.iter().map(|impact| figure(impact) as f64);
             median(figures.collect()).unwrap_or_default()
         };
         Figures {
@@ -242,8 +242,8 @@ fn totals(cells: &[Cell<Lifeguard>], detector: &str, count: CountOf) -> Vec<f64>
     let mut totals = Vec::new();
     for cell in cells.iter().filter(|cell| cell.row.detector == detector) {
         totals.resize(totals.len().max(cell.samples.len()), 0.0);
-        for (total, toll) in totals.iter_mut().zip(&cell.samples) {
-            *total += count(toll) as f64;
+        for (total, impact) in totals.iter_mut().zip(&cell.samples) {
+            *total += count(impact) as f64;
         }
     }
     totals
@@ -304,12 +304,12 @@ mod tests {
             normal_ms: 64,
             seconds: 150,
         };
-        let toll = |failed| FaultImpact {
+        let impact = |failed| FaultImpact {
             false_failed_healthy: failed,
             bytes: 10,
             ..FaultImpact::default()
         };
-        let samples = failed.map(toll).to_vec();
+        let samples = failed.map(impact).to_vec();
         Cell {
             row: Row {
                 scenario: Lifeguard.name(),

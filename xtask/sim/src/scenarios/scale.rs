@@ -83,7 +83,7 @@ impl Scenario for Scale {
         let nodes = cluster.len();
         let meter = ImpactMeter::new(&cluster);
         cluster.run_for(secs(trial.case.seconds));
-        let toll = meter.read(&cluster, &vec![false; nodes]);
+        let impact = meter.read(&cluster, &vec![false; nodes]);
         let per_node = |count: u64| count as f64 / nodes as f64 / trial.case.seconds as f64;
         cluster.log_transitions(TransitionLog::All);
         let victim = trial.rng().usize(..nodes);
@@ -94,8 +94,8 @@ impl Scenario for Scale {
         let join_known = wait_until_known(&mut cluster, newcomer, MemberState::Alive);
         check_safety(&cluster)?;
         Ok(Sample {
-            messages: per_node(toll.messages),
-            bytes: per_node(toll.bytes),
+            messages: per_node(impact.messages),
+            bytes: per_node(impact.bytes),
             crash_known,
             join_known,
         })

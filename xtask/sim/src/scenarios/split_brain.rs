@@ -78,7 +78,7 @@ impl SharedRuns {
             policy,
         } = *trial.case;
         let found = {
-            let mut found = self.results.lock().expect("nobody panics with it");
+            let mut found = self.results.lock().expect("no thread panics with it");
             Arc::clone(found.entry((nodes, side, trial.seed)).or_default())
         };
         let samples = found.get_or_init(|| run_divided(trial));
@@ -181,8 +181,8 @@ impl PolicyObservations {
 }
 
 fn serves(cluster: &mut Cluster, node: usize, policy: &SplitBrainPolicy) -> bool {
-    let verdict = cluster.may_serve(node, policy);
-    verdict.is_some_and(|verdict| verdict.is_allowed())
+    let decision = cluster.may_serve(node, policy);
+    decision.is_some_and(|decision| decision.is_allowed())
 }
 
 /// Seconds until all nodes serve by each policy.

@@ -1,13 +1,13 @@
-//! Workers that take a millisecond for a call and serve eight at a time.
+//! Fleet of workers that take a millisecond for a call and serve eight at a time.
 //!
-//! What is measured is whether twice the workers do twice the calls, so a worker's capacity must be
-//! the same however many there are and however busy the machine is. A timer of the runtime does not
-//! do for that: it knows milliseconds only, and is late by another part of one, which differs with
-//! the load. So a worker keeps account of its eight places by the clock: a call takes the place
-//! that is free first, from when that is so or the call came, whichever is later, for exactly a
-//! millisecond. The answer goes out when the timer tells that its time is over, up to two
-//! milliseconds late; but its place was free on time. Late answers cost no capacity as long as
-//! other calls wait: hence 64 in flight for each worker.
+//! The benchmark asks whether twice the workers do twice the calls, so the capacity of a worker
+//! must be the same however many there are and however busy the machine is. A timer of the runtime
+//! does not serve for that: it knows milliseconds only, and is late by another part of one, which
+//! differs with the load. So a worker keeps account of its eight slots by the clock: a call takes
+//! the slot that is free first, from the time at which it is free or the call came, whichever is
+//! later, for exactly a millisecond. The answer goes out when the timer fires, up to two
+//! milliseconds late; but its slot was free on time. Late answers cost no capacity as long as other
+//! calls wait: hence 64 in flight for each worker.
 //!
 //! All workers are in one process and wait most of the time.
 

@@ -40,7 +40,7 @@ pub(crate) struct Figures {
     pub(crate) rss_bytes_per_node: f64,
     /// Memory for each member of a node's view.
     pub(crate) rss_bytes_per_member: f64,
-    /// Raised or joined before anybody was killed.
+    /// Suspicions raised or joined before the kills.
     pub(crate) suspicions: u64,
     /// Times that one was found failed, or told to have, that was not.
     pub(crate) false_failures: usize,

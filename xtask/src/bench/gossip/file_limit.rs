@@ -43,7 +43,7 @@ mod tests {
     #[test]
     fn what_is_there_is_enough_and_what_nobody_has_is_refused() {
         assert!(raise_file_limit(8).is_ok());
-        // More than a kernel lets anybody have.
+        // More than a kernel allows.
         let refused = raise_file_limit(1 << 40).unwrap_err().to_string();
         assert!(refused.contains("fewer --nodes"), "{refused}");
     }

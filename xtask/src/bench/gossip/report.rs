@@ -21,9 +21,9 @@ pub(crate) fn text(measured: &Measured) -> String {
         let Some(value) = (target.of)(figures) else {
             return row([target.what, "-", "", ""]);
         };
-        let verdict = if value <= target.max { "met" } else { "MISSED" };
+        let status = if value <= target.max { "met" } else { "MISSED" };
         let cell = |value| format!("{} {}", number(value), target.unit);
-        row([target.what, &cell(value), &cell(target.max), verdict])
+        row([target.what, &cell(value), &cell(target.max), status])
     }));
     let kib = |bytes: f64| format!("{} KiB", number(bytes / 1024.0));
     let lost = figures
@@ -254,14 +254,14 @@ mod tests {
             detection: DetectionLog::default(),
         };
         let text = text(&measured);
-        let verdict = |what: &str| {
+        let status = |what: &str| {
             let line = text.lines().find(|line| line.starts_with(what)).unwrap();
             line.rsplit(' ').next().unwrap().to_owned()
         };
-        assert_eq!(verdict("full views"), "met");
-        assert_eq!(verdict("CPU of a node"), "MISSED");
-        assert_eq!(verdict("sent by a node"), "met");
-        assert_eq!(verdict("killed ones known everywhere"), "MISSED");
+        assert_eq!(status("full views"), "met");
+        assert_eq!(status("CPU of a node"), "MISSED");
+        assert_eq!(status("sent by a node"), "met");
+        assert_eq!(status("killed ones known everywhere"), "MISSED");
         assert!(
             !text.contains("FAILED"),
             "a missed target is no fault: {text}"

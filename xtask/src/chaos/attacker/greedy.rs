@@ -1,5 +1,5 @@
-//! A peer that holds what it can: requests that drip in, replies and streams that it does not take,
-//! connections.
+//! Attacker that exhausts resources: slow request bodies, replies and streams that it does not
+//! read, idle connections.
 
 use quinn::{Connection, RecvStream, SendStream};
 use rpcnet_transport::wire::RequestFlags;

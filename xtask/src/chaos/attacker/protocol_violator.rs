@@ -1,5 +1,5 @@
-//! A peer that breaks the rules: junk, frames that end early or do not belong there, numbers that
-//! are in use, cancels, resets.
+//! Attacker that violates the protocol: random bytes, frames that end early or do not belong on a
+//! stream, call numbers that are in use, cancels, resets.
 
 use bytes::{BufMut, Bytes, BytesMut};
 use quinn::{Connection, VarInt};
@@ -100,7 +100,7 @@ impl Attack for ProtocolViolator {
             .await;
         let _ = connection.send_datagram(junk);
         if self.rounds.is_multiple_of(ROUNDS_PER_CONNECTION) {
-            connection.close(VarInt::from_u32(0x1234), b"a lie");
+            connection.close(VarInt::from_u32(0x1234), b"violation");
             self.connection = None;
         }
     }
@@ -243,8 +243,8 @@ mod tests {
 
     #[test]
     fn no_lie_is_empty() {
-        for lie in malformed_calls(b"").into_iter().chain(malformed_lanes(b"")) {
-            assert!(!lie.is_empty());
+        for bytes in malformed_calls(b"").into_iter().chain(malformed_lanes(b"")) {
+            assert!(!bytes.is_empty());
         }
     }
 }

@@ -1,9 +1,9 @@
-//! A peer that makes calls with idempotency keys, more than there are places, and gives them up:
-//! each goes on without it.
+//! Attacker that holds the slots of handlers: calls with idempotency keys, more than there are
+//! slots, which it cancels; each handler runs on without it.
 //!
-//! It is a node of its own, since a peer that leaves its replies untaken is not served further
-//! calls. It begins when the director calls, as of a cluster in use: a caller that is alone may
-//! have every place, and one that comes then waits for the first handler that ends (see
+//! It is a node of its own, since a peer that leaves its replies unread is not served further
+//! calls. It begins when the director calls, as in a cluster in use: a caller that is alone may
+//! have every slot, and a second one then waits for the first handler that ends (see
 //! `rpcnet_transport::Admission`).
 
 use std::time::Duration;

@@ -18,7 +18,7 @@ pub(crate) type Names = BTreeSet<String>;
 pub(crate) type CheckResult = Result<(), String>;
 
 /// Checks that each of the hosts sees all of them alive, each in its present life and at its
-/// address, and nobody else live. Only what was told after `since` counts.
+/// address, and no other member live. Only notices after `since` counts.
 pub(crate) fn views_are_whole(
     record: &ClusterRecord,
     roster: &BTreeMap<String, SocketAddr>,

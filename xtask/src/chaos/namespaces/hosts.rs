@@ -230,7 +230,7 @@ fn bridge_commands() -> String {
 }
 
 /// What `ip` is told in a host's namespace: an address, and a default route as every machine has,
-/// to nobody.
+/// to no host.
 fn interface_commands(host: usize, hub: &str) -> String {
     format!(
         "link set lo up\nlink add eth0 type veth peer name {} netns {hub}\naddr add {}/24 dev eth0\nlink set eth0 up\n\
@@ -267,7 +267,7 @@ fn is_running(id: u32) -> bool {
     fs::read_to_string(format!("/proc/{id}/cmdline")).is_ok_and(|line| line.contains("chaos"))
 }
 
-/// Removes the namespaces of these names and their folders. Best effort: there is nobody to tell.
+/// Removes the namespaces of these names and their folders. Best effort: an error has no reader.
 fn remove(is_ours: impl Fn(&str) -> bool) {
     let entries = |folder: &str| {
         let entries = fs::read_dir(folder).into_iter().flatten().flatten();
@@ -317,7 +317,7 @@ fn run(program: &str, arguments: &[&str], input: &str) -> Result<String, Box<dyn
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// Administrators' programs are not in everybody's path.
+/// Command of a program for administrators, which is not in every user's path.
 fn command(program: &str) -> Command {
     let found = ["/usr/sbin", "/sbin", "/usr/bin", "/bin"]
         .map(|folder| Path::new(folder).join(program))
@@ -373,7 +373,7 @@ mod tests {
     fn leftovers_are_those_of_runs_that_are_gone() {
         assert_eq!(owner("rpcnet-chaos-17-h03"), Some(17));
         assert_eq!(owner("rpcnet-chaos-17"), None);
-        assert_eq!(owner("somebody-else-17-h03"), None);
+        assert_eq!(owner("other-17-h03"), None);
         assert!(!is_running(u32::MAX));
     }
 

@@ -14,7 +14,7 @@ use super::{
 #[derive(Debug)]
 pub(crate) struct ClusterRecord {
     begin: Instant,
-    /// Events, calls, and changes of the verdict of `keep_majority`, in order.
+    /// Events, calls, and changes of the decision of `keep_majority`, in order.
     pub(crate) log: Vec<RecordEntry>,
     /// The last status of each host, and when it came.
     pub(crate) latest: BTreeMap<String, (Duration, Status)>,
@@ -46,7 +46,7 @@ pub(crate) enum RecordKind {
     Event(SeenEvent),
     /// Calls that have ended.
     Calls(CallResults),
-    /// The verdict of `keep_majority` changed: why the node refuses, or nothing if it serves.
+    /// Changed decision of `keep_majority`: the reason of a refusal, or nothing if the node serves.
     ServeDecision(Option<String>),
 }
 

@@ -45,7 +45,7 @@ pub(crate) fn table(rows: &[Row]) -> String {
     let mut lines = vec![heading.map(str::to_owned).to_vec()];
     let optional = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), number);
     for row in rows {
-        let verdict = if row.ok { "passed" } else { "FAILED" };
+        let status = if row.ok { "passed" } else { "FAILED" };
         lines.push(vec![
             row.situation.clone(),
             optional(row.detect_s),
@@ -56,18 +56,18 @@ pub(crate) fn table(rows: &[Row]) -> String {
             row.suspicions.to_string(),
             optional(row.datagrams_s),
             number(row.seconds),
-            verdict.to_owned(),
+            status.to_owned(),
         ]);
     }
     let failed = rows.iter().filter(|row| !row.ok).count();
-    let verdict = match failed {
+    let status = match failed {
         0 => "chaos --namespaces: passed".to_owned(),
         some => format!(
             "chaos --namespaces: FAILED, {some} of {} situations",
             rows.len()
         ),
     };
-    format!("{}{verdict}\n", format_table(&lines))
+    format!("{}{status}\n", format_table(&lines))
 }
 
 #[cfg(test)]

@@ -43,7 +43,7 @@ pub(crate) struct SituationRun<'a> {
     complaints: Vec<String>,
 }
 
-/// Plays a situation from its first process to its verdict.
+/// Runs a situation from its first process to its row.
 ///
 /// # Errors
 ///
