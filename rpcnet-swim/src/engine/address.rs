@@ -327,7 +327,7 @@ impl<D: DetectorHooks> Engine<D> {
         let oldest = self
             .outbox
             .counter
-            .saturating_sub(super::join::ECHO_AGE_MAX);
+            .saturating_sub(super::join_state::ECHO_AGE_MAX);
         (oldest..=self.outbox.counter).contains(&echo)
     }
 }

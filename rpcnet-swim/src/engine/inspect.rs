@@ -195,7 +195,7 @@ impl<D: DetectorHooks> Engine<D> {
             fill(
                 "hellos",
                 self.join.pending_hellos_len(),
-                super::join::HELLOS_MAX,
+                super::join_state::HELLOS_MAX,
             ),
             fill(
                 "refusals",

@@ -5,184 +5,16 @@
 //! challenge's cookie back proves that its sender receives at its address now. So a replayed hello
 //! changes nothing.
 
-use std::collections::{BTreeSet, VecDeque};
 use std::net::SocketAddr;
-use std::time::Duration;
-
-use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::merge::RecordSource;
 use super::replay::ReplayWindow;
-use super::seeds::Seeds;
 use super::{DetectorHooks, Engine, Phase, Sender};
 use crate::error::JoinRefusal;
 use crate::event::{Event, MemberState};
 use crate::time::Time;
 use crate::unicast::is_usable_from;
-use crate::wire::{Claim, Payload, Record, Writer};
-
-/// Progress of a node into its cluster.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum JoinStage {
-    Joining,
-    /// A seed let this node in, or it needs none.
-    Joined,
-    /// The view has agreed with another member's since.
-    ViewComplete,
-}
-
-/// Progress of joining, and known addresses of the cluster.
-#[derive(Debug)]
-pub(crate) struct JoinState {
-    stage: JoinStage,
-    /// View hash of the member that let this node in, as it was then.
-    peer_view: Option<u64>,
-    pub(super) seeds: Seeds,
-    /// Addresses of forgotten members, to be dialled by a node that is alone.
-    pub(super) address_book: VecDeque<SocketAddr>,
-    /// Unanswered hellos: counter and address.
-    pending_hellos: VecDeque<(u64, SocketAddr)>,
-    /// Counters of recent datagrams whose challenge was answered, so that a replayed challenge is
-    /// not.
-    challenged: BTreeSet<u64>,
-    conflict_reported: bool,
-    /// Member that refused this node, and why.
-    pub(super) refusal: Option<(SocketAddr, JoinRefusal)>,
-    secret: u64,
-}
-
-impl JoinState {
-    pub(crate) fn new(secret: u64) -> Self {
-        Self {
-            stage: JoinStage::Joining,
-            peer_view: None,
-            seeds: Seeds::new(),
-            address_book: VecDeque::new(),
-            pending_hellos: VecDeque::new(),
-            challenged: BTreeSet::new(),
-            conflict_reported: false,
-            refusal: None,
-            secret,
-        }
-    }
-
-    pub(crate) fn is_joined(&self) -> bool {
-        self.stage != JoinStage::Joining
-    }
-
-    /// Takes note that this node is in. Says whether that is new.
-    pub(crate) fn enter(&mut self) -> bool {
-        let is_new = !self.is_joined();
-        if is_new {
-            self.stage = JoinStage::Joined;
-        }
-        is_new
-    }
-
-    pub(super) fn is_view_complete(&self) -> bool {
-        self.stage == JoinStage::ViewComplete
-    }
-
-    /// Takes note that the view agrees with another member's.
-    pub(super) fn complete_view(&mut self) {
-        if self.is_joined() {
-            self.stage = JoinStage::ViewComplete;
-        }
-    }
-
-    /// Key of the table's address hash; secret, like the value that it is derived from.
-    pub(crate) fn addr_seed(&self) -> u64 {
-        xxh3_64_with_seed(b"addresses", self.secret)
-    }
-
-    /// Keeps the address of a forgotten member.
-    pub(crate) fn remember_addr(&mut self, addr: SocketAddr) {
-        self.address_book.retain(|known| *known != addr);
-        if self.address_book.len() >= ADDRESS_BOOK_MAX {
-            self.address_book.pop_front();
-        }
-        self.address_book.push_back(addr);
-    }
-
-    /// Marks the conflict as reported. True the first time.
-    pub(crate) fn report_conflict(&mut self) -> bool {
-        !std::mem::replace(&mut self.conflict_reported, true)
-    }
-
-    /// Starts over as a node that has not joined; known addresses are kept.
-    pub(super) fn reset(&mut self) {
-        self.stage = match self.seeds.reset() {
-            true => JoinStage::Joining,
-            false => JoinStage::Joined,
-        };
-        (self.peer_view, self.refusal) = (None, None);
-    }
-
-    /// Whether `addr` is the only seed.
-    pub(super) fn has_only_seed(&self, addr: SocketAddr) -> bool {
-        self.seeds.addrs() == [addr]
-    }
-
-    /// Addresses where members may be, beside those of the table.
-    pub(super) fn candidate_addrs(&self) -> impl Iterator<Item = SocketAddr> {
-        self.seeds.addrs().iter().chain(&self.address_book).copied()
-    }
-
-    #[cfg(feature = "sim")]
-    pub(crate) fn pending_hellos_len(&self) -> usize {
-        self.pending_hellos.len()
-    }
-
-    fn note_hello(&mut self, counter: u64, addr: SocketAddr) {
-        if self.pending_hellos.len() >= HELLOS_MAX {
-            self.pending_hellos.pop_front();
-        }
-        self.pending_hellos.push_back((counter, addr));
-    }
-
-    /// Whether `echo`, the counter of a recent datagram, is challenged for the first time.
-    fn accept_challenge(&mut self, echo: u64, counter: u64) -> bool {
-        let oldest = counter.saturating_sub(ECHO_AGE_MAX);
-        self.challenged = self.challenged.split_off(&oldest);
-        (oldest..=counter).contains(&echo) && self.challenged.insert(echo)
-    }
-
-    /// Whether `echo` answers a hello that was sent to `addr`; it does so once.
-    pub(super) fn accept_hello_answer(&mut self, echo: u64, addr: SocketAddr) -> bool {
-        let found = self
-            .pending_hellos
-            .iter()
-            .position(|hello| *hello == (echo, addr));
-        found.is_some_and(|at| self.pending_hellos.remove(at).is_some())
-    }
-
-    /// Destination of the pending hello of this counter, if it is pending.
-    pub(super) fn pending_hello_addr(&self, counter: u64) -> Option<SocketAddr> {
-        let hello = self.pending_hellos.iter().find(|hello| hello.0 == counter);
-        hello.map(|hello| hello.1)
-    }
-
-    /// Whether a hello of this counter to this address is pending.
-    pub(crate) fn has_hello_to(&self, counter: u64, addr: SocketAddr) -> bool {
-        self.pending_hellos.contains(&(counter, addr))
-    }
-
-    /// Proof that `sender` received something at its address in this period.
-    fn cookie(&self, sender: Sender, period: u64) -> u64 {
-        let mut bytes = Vec::with_capacity(40);
-        bytes.put_u64(sender.instance());
-        bytes.put_u64(period);
-        bytes.put_addr(sender.addr);
-        xxh3_64_with_seed(&bytes, self.secret).max(1)
-    }
-
-    fn is_valid_cookie(&self, cookie: u64, sender: Sender, now: Time) -> bool {
-        let period = cookie_period(now);
-        [period, period.saturating_sub(1)]
-            .into_iter()
-            .any(|period| self.cookie(sender, period) == cookie)
-    }
-}
+use crate::wire::{Claim, Payload, Record};
 
 impl<D: DetectorHooks> Engine<D> {
     pub(super) fn send_hello(&mut self, addr: SocketAddr, to: u64, cookie: u64) {
@@ -205,9 +37,7 @@ impl<D: DetectorHooks> Engine<D> {
 
     /// Asks for a hello with a cookie. Only an answer to a hello tells where it was `seen`.
     pub(super) fn send_challenge(&mut self, sender: Sender, seen: Option<SocketAddr>) {
-        let cookie = self
-            .join
-            .cookie(sender, cookie_period(self.running_clock.last()));
+        let cookie = self.join.cookie(sender, self.running_clock.last());
         self.reply(
             sender,
             Payload::Challenge {
@@ -435,16 +265,3 @@ impl<D: DetectorHooks> Engine<D> {
         }
     }
 }
-
-fn cookie_period(now: Time) -> u64 {
-    now.as_micros() / COOKIE_PERIOD.as_micros() as u64
-}
-
-/// A cookie is valid for one to two of these periods; members are remembered longer.
-const COOKIE_PERIOD: Duration = Duration::from_secs(30);
-/// Age of a datagram whose challenge is answered, in datagrams.
-pub(crate) const ECHO_AGE_MAX: u64 = 4_096;
-/// Most hellos that wait for an answer.
-pub(crate) const HELLOS_MAX: usize = 64;
-/// Most addresses of forgotten members.
-const ADDRESS_BOOK_MAX: usize = 64;

@@ -22,6 +22,24 @@ pub(crate) struct LeaveState {
     notified_at: Time,
 }
 
+impl LeaveState {
+    /// Whether an acknowledgement belongs to this leave.
+    fn is_awaited(&self, from: u64, seq: u32) -> bool {
+        self.seq == seq && self.notified.contains(&from)
+    }
+
+    /// Whether enough members acknowledged it.
+    fn is_acknowledged(&self) -> bool {
+        self.acknowledged.len() >= self.notified.len().min(LEAVE_ACKS_MIN)
+    }
+
+    /// Members that have not acknowledged it.
+    fn unacknowledged(&self) -> impl Iterator<Item = u64> {
+        let notified = self.notified.iter().copied();
+        notified.filter(|key| !self.acknowledged.contains(key))
+    }
+}
+
 impl<D: DetectorHooks> Engine<D> {
     /// Declares, on behalf of a member that is gone for good, that it has left (`force-leave` in
     /// Serf). This node no longer expects it and, by gossip, nor does any member that it reaches.
@@ -51,7 +69,7 @@ impl<D: DetectorHooks> Engine<D> {
         true
     }
 
-    /// Leaves like [`leave`](Self::leave), but waits for acknowledgements for `grace` at most, if
+    /// Leaves like [`leave`](Self::leave), but waits for acknowledgements for `within` at most, if
     /// the leave timeout is longer. Acknowledgements until then count.
     pub fn leave_within(&mut self, now: Time, within: Duration) {
         let now = self.running_time(now);
@@ -86,8 +104,7 @@ impl<D: DetectorHooks> Engine<D> {
     /// Repeats the goodbye to members that have not acknowledged it, or ends the leave.
     pub(super) fn on_leave_timer(&mut self, now: Time) {
         let Some(leave) = &self.leave else { return };
-        let needed = leave.notified.len().min(LEAVE_ACKS_MIN);
-        if leave.acknowledged.len() >= needed || now >= leave.deadline {
+        if leave.is_acknowledged() || now >= leave.deadline {
             let acknowledged = leave.acknowledged.len();
             // Sent after the others were told: they hear of it if the older process comes back.
             self.notify_older_namesake();
@@ -105,13 +122,8 @@ impl<D: DetectorHooks> Engine<D> {
         leave.notified_at = now;
         let next = (now + self.config.gossip_interval).min(leave.deadline);
         let seq = leave.seq;
-        let silent: Vec<u64> = leave
-            .notified
-            .iter()
-            .copied()
-            .filter(|key| !leave.acknowledged.contains(key))
-            .collect();
-        for key in silent {
+        let unacknowledged: Vec<u64> = leave.unacknowledged().collect();
+        for key in unacknowledged {
             self.send_to(
                 key,
                 Payload::Leave {
@@ -125,9 +137,9 @@ impl<D: DetectorHooks> Engine<D> {
 
     pub(super) fn on_leave_ack(&mut self, now: Time, from: u64, seq: u32) {
         match &mut self.leave {
-            Some(leave) if leave.seq == seq && leave.notified.contains(&from) => {
+            Some(leave) if leave.is_awaited(from, seq) => {
                 leave.acknowledged.insert(from);
-                if leave.acknowledged.len() >= leave.notified.len().min(LEAVE_ACKS_MIN) {
+                if leave.is_acknowledged() {
                     self.on_leave_timer(now);
                 }
             }
@@ -150,3 +162,39 @@ impl<D: DetectorHooks> Engine<D> {
 const LEAVE_NOTIFIED_MAX: usize = 8;
 /// Acknowledgements that suffice, if there are so many members.
 const LEAVE_ACKS_MIN: usize = 3;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn leave(notified: u64) -> LeaveState {
+        LeaveState {
+            seq: 5,
+            deadline: Time::from_millis(3_000),
+            notified: (1..=notified).collect(),
+            acknowledged: BTreeSet::new(),
+            notified_at: Time::ZERO,
+        }
+    }
+
+    #[test]
+    fn three_acknowledgements_or_all_suffice() {
+        for (notified, needed) in [(0, 0), (1, 1), (2, 2), (3, 3), (8, 3)] {
+            let mut leave = leave(notified);
+            for from in 1..=needed {
+                assert!(!leave.is_acknowledged(), "{notified} notified");
+                leave.acknowledged.insert(from);
+            }
+            assert!(leave.is_acknowledged(), "{notified} notified");
+            let left = leave.unacknowledged().count() as u64;
+            assert_eq!(left, notified - needed);
+        }
+    }
+
+    #[test]
+    fn an_acknowledgement_counts_from_a_notified_member_and_for_this_leave() {
+        let leave = leave(3);
+        assert!(leave.is_awaited(3, 5));
+        assert!(!leave.is_awaited(4, 5) && !leave.is_awaited(3, 4));
+    }
+}

@@ -27,6 +27,7 @@ pub(crate) mod internals;
 #[cfg(feature = "sim")]
 mod interner;
 mod join;
+mod join_state;
 mod leave;
 mod local_member;
 mod merge;
@@ -71,7 +72,7 @@ use self::clock::{ClockSkewTracker, EPOCH_MAX, WallClock};
 use self::entry::Entry;
 use self::gossip::GossipQueue;
 use self::hooks::{DetectorHooks, PhiSwim};
-use self::join::JoinState;
+use self::join_state::JoinState;
 use self::leave::LeaveState;
 use self::local_member::LocalMember;
 use self::mismatch_notices::MismatchNotices;
