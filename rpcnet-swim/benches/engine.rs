@@ -1,4 +1,4 @@
-//! What an engine costs: a ping answered, news merged, a round of its timers.
+//! Cost of an engine: a ping answered, records merged, a round of its timers.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -49,7 +49,7 @@ fn exchange(now: Time, a: &mut Engine, b: &mut Engine) {
     }
 }
 
-/// The next datagram that `b` sends when its timers are due.
+/// Next datagram that `b` sends when its timers are due.
 fn next_datagram(b: &mut Engine) -> (Time, Vec<u8>) {
     loop {
         let now = b.poll_timeout().expect("it is active");
@@ -78,9 +78,9 @@ fn ping_handled(c: &mut Criterion) {
     });
 }
 
-/// A member that knows the sender alone, and two datagrams to it that bring the same 20 updates.
+/// Member that knows the sender alone, and two datagrams to it with the same 20 updates.
 fn updates() -> (Engine, Time, Vec<u8>, Vec<u8>) {
-    // It passes its news on for long enough to tell somebody twice.
+    // It gossips for long enough to tell one member twice.
     let mut node = engine_of(0, Time::ZERO, config().with_retransmit_mult(16));
     let mut others = greet(&mut node, 24);
     let mut sent: Vec<(SocketAddr, Vec<u8>)> = Vec::new();
@@ -131,7 +131,7 @@ fn updates_merged(c: &mut Criterion) {
 
 fn tick(c: &mut Criterion) {
     for members in [10, 1_000, 10_000] {
-        // One that knows them all; the others need not go on.
+        // An engine that knows all members; the others need not go on.
         let mut node = crowd(members);
         c.bench_function(&format!("tick at {members} members"), |bench| {
             bench.iter(|| {
@@ -144,7 +144,7 @@ fn tick(c: &mut Criterion) {
     }
 }
 
-/// A node to which `members` others said hello.
+/// Node to which `members` others said hello.
 fn crowd(members: u32) -> Engine {
     let mut node = engine(0, Time::ZERO);
     greet(&mut node, members);

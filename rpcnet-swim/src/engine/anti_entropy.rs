@@ -247,7 +247,7 @@ impl<D: DetectorHooks> Engine<D> {
             return self.merge_all(now, records, RecordSource::Sync);
         }
         let before = self.table.view();
-        let mut objections = Vec::new();
+        let mut newer = Vec::new();
         for record in records {
             let key = record.key();
             let alive = matches!(record.claim, Claim::Alive(_));
@@ -257,12 +257,12 @@ impl<D: DetectorHooks> Engine<D> {
                 alive && !e.state.is_live() && (epoch, incarnation) <= (e.epoch, e.incarnation)
             };
             // A stale «alive» is answered with the record that made it stale.
-            objections.extend(self.table.get(key).filter(stale).map(super::Entry::record));
+            newer.extend(self.table.get(key).filter(stale).map(super::Entry::record));
         }
         if self.table.view() != before {
             self.anti_entropy.fruitless = 0;
         }
-        self.answer_with_records(now, sender, objections);
+        self.answer_with_records(now, sender, newer);
     }
 
     /// Requests the full state of a member; `is_first` if this node has just joined through it.

@@ -102,11 +102,12 @@ impl<D: DetectorHooks> Engine<D> {
         };
         if let Some(suspicion) = entry.existing_faults().and_then(|c| c.suspicion.as_mut()) {
             let confirmations = suspectors.confirmations().iter();
-            let news = confirmations.fold(false, |news, it| suspicion.suspectors.merge(*it) | news);
-            if news {
+            let is_new =
+                confirmations.fold(false, |is_new, it| suspicion.suspectors.merge(*it) | is_new);
+            if is_new {
                 self.enqueue_gossip(now, key);
             }
-            return news;
+            return is_new;
         }
         let decide_at = now + refute_time(self.live_count(), &self.config);
         let generation = self.start_suspicion(now, key, suspectors);
@@ -247,8 +248,8 @@ impl<D: DetectorHooks> Engine<D> {
     /// several in a row, and each that it misses starts its hold anew.
     pub(super) fn on_redial_result(&mut self, now: Time, key: u64, answered: bool) {
         let unit = self.config.probe_interval;
-        let slipped = self.table.get(key).is_some_and(|e| e.faults().relapsed);
-        let again = now + self.held_redial_interval(slipped);
+        let relapsed = self.table.get(key).is_some_and(|e| e.faults().relapsed);
+        let again = now + self.held_redial_interval(relapsed);
         let Some(entry) = self.table.get_mut(key) else {
             return;
         };
@@ -260,7 +261,7 @@ impl<D: DetectorHooks> Engine<D> {
             faults.redials_answered = faults.redials_answered.saturating_add(1);
             faults.redials_unanswered = 0;
             self.table.set_redial(key, again);
-            if slipped {
+            if relapsed {
                 self.timers.set_no_later(NamedTimer::Redial, again);
             }
         } else {
@@ -282,15 +283,15 @@ impl<D: DetectorHooks> Engine<D> {
 
     /// Time between two redials of a held member that answers, by each of the others, so that their
     /// number does not swamp it.
-    fn held_redial_interval(&self, slipped: bool) -> Duration {
-        let crowd = self.live_count() as f64 / HELD_REDIALLERS_MAX;
-        if slipped {
+    fn held_redial_interval(&self, relapsed: bool) -> Duration {
+        let observers = self.live_count() as f64 / HELD_REDIALLERS_MAX;
+        if relapsed {
             let interval = self.config.probe_interval / 2;
-            return interval.mul_f64(crowd.clamp(1.0, RELAPSE_REDIAL_INTERVAL_MAX));
+            return interval.mul_f64(observers.clamp(1.0, RELAPSE_REDIAL_INTERVAL_MAX));
         }
         self.config
             .redial_interval
-            .mul_f64(crowd.clamp(1.0, HELD_REDIAL_INTERVAL_MAX))
+            .mul_f64(observers.clamp(1.0, HELD_REDIAL_INTERVAL_MAX))
     }
 
     /// Time before which flaps no longer count, if their hold has ended.

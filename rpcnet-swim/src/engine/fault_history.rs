@@ -126,7 +126,7 @@ mod tests {
         );
         assert!(
             history(2, REDIAL_ANSWERS_MIN - 1).is_held_down(at(90_000)),
-            "proofs"
+            "redials"
         );
         assert!(!history(2, REDIAL_ANSWERS_MIN).is_held_down(at(30_000)));
     }

@@ -102,7 +102,7 @@ mod tests {
         queue.mark_sent(3, 2);
         assert_eq!(first(&queue), [2, 1], "sent as often as the limit says");
         queue.push(1);
-        assert_eq!(first(&queue), [1, 2], "new news start anew");
+        assert_eq!(first(&queue), [1, 2], "a new record starts anew");
     }
 
     #[test]

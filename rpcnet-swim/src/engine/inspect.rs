@@ -240,8 +240,8 @@ impl<D: DetectorHooks> Engine<D> {
 
     /// Changes since the last call, in their order.
     pub(crate) fn take_changes(&mut self) -> Vec<MemberChange> {
-        let trail = self.table.change_log.as_mut();
-        trail.map(std::mem::take).unwrap_or_default()
+        let changes = self.table.change_log.as_mut();
+        changes.map(std::mem::take).unwrap_or_default()
     }
 
     /// Failure decisions since the last call.

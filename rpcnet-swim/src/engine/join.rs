@@ -220,9 +220,9 @@ impl<D: DetectorHooks> Engine<D> {
     /// name. If that instance is there, its hello will show it.
     pub(super) fn on_older_instance(&mut self, now: Time, sender: Sender, pings: bool) {
         self.stats.dropped.unknown_sender += 1;
-        let patience = 3 * self.config.probe_interval;
+        let grace = 3 * self.config.probe_interval;
         let entry = self.table.get(sender.key);
-        if pings && entry.is_some_and(|entry| now.since(entry.since) >= patience) {
+        if pings && entry.is_some_and(|entry| now.since(entry.since) >= grace) {
             self.send_challenge(sender, None);
         }
     }

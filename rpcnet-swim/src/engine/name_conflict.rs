@@ -277,14 +277,14 @@ impl<D: DetectorHooks> Engine<D> {
         successor.was_asked = true;
         self.send_hello(addr, 0, 0);
         if unanswered >= CHECKS_MAX {
-            let mut doors = self.known_addrs();
-            self.rng.shuffle(&mut doors);
-            doors.truncate(ASKED_PEERS_MAX);
-            let mut ways: Vec<_> = self.join.candidate_addrs().collect();
-            self.rng.shuffle(&mut ways);
-            doors.extend(ways.into_iter().take(ASKED_PEERS_MAX));
-            for door in doors.into_iter().filter(|door| *door != addr) {
-                self.send_hello(door, 0, 0);
+            let mut addrs = self.known_addrs();
+            self.rng.shuffle(&mut addrs);
+            addrs.truncate(ASKED_PEERS_MAX);
+            let mut others: Vec<_> = self.join.candidate_addrs().collect();
+            self.rng.shuffle(&mut others);
+            addrs.extend(others.into_iter().take(ASKED_PEERS_MAX));
+            for to in addrs.into_iter().filter(|it| *it != addr) {
+                self.send_hello(to, 0, 0);
             }
         }
         // A hello that is not answered within a probe interval is sent again.
@@ -392,11 +392,11 @@ impl<D: DetectorHooks> Engine<D> {
             self.join.remember_addr(addr);
         }
         #[cfg(feature = "sim")]
-        let trail = self.table.change_log.take();
+        let change_log = self.table.change_log.take();
         self.table = Table::new(self.local.key, self.join.addr_seed());
         #[cfg(feature = "sim")]
         {
-            self.table.change_log = trail;
+            self.table.change_log = change_log;
         }
         self.table
             .set_own_version(now, self.local.epoch, self.local.incarnation);

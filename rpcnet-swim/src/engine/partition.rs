@@ -301,7 +301,7 @@ mod tests {
         assert_eq!(
             watch.observe(at(7_000), (2, 5), true, grace),
             None,
-            "told once"
+            "reported once"
         );
         assert_eq!(
             watch.window_start(at(900_000), grace),
@@ -357,7 +357,7 @@ mod tests {
         assert_eq!(
             watch.observe(at(30_000), (4, 10), true, grace),
             None,
-            "told once"
+            "reported once"
         );
         assert_eq!(watch.observe(at(31_000), (6, 10), false, grace), None);
         assert_eq!(
@@ -373,7 +373,7 @@ mod tests {
         watch.observe(at(0), (2, 5), true, grace);
         assert!(!watch.end_isolation(at(0)));
         assert!(watch.isolate(5));
-        assert!(!watch.isolate(5), "told once");
+        assert!(!watch.isolate(5), "reported once");
         assert_eq!(watch.status(), PartitionStatus::Isolated { expected: 5 });
         assert!(watch.end_isolation(at(60_000)));
         assert!(!watch.end_isolation(at(60_000)));

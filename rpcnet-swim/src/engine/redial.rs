@@ -38,7 +38,7 @@ impl<D: DetectorHooks> Engine<D> {
     fn redial_missing(&mut self, now: Time) {
         let interval = self.config.redial_interval;
         let share = (REDIALLERS_MEAN / self.live_count() as f64).min(1.0);
-        let (mut dialled, mut proofs) = (0, 0);
+        let (mut dialled, mut held) = (0, 0);
         for key in self.table.due_redials(now, REDIALS_VISITED_MAX) {
             let Some(entry) = self.table.get_mut(key) else {
                 continue;
@@ -48,7 +48,7 @@ impl<D: DetectorHooks> Engine<D> {
             let is_held = faults.is_flapping();
             let is_ours = is_held || self.rng.f64() < share;
             let (count, max) = match is_held {
-                true => (&mut proofs, HELD_REDIALS_MAX),
+                true => (&mut held, HELD_REDIALS_MAX),
                 false => (&mut dialled, REDIALS_MAX),
             };
             if is_ours && *count == max {

@@ -143,7 +143,7 @@ impl<D: DetectorHooks> Engine<D> {
 impl<D: DetectorHooks> Engine<D> {
     pub(super) fn set_seeds(&mut self, now: Time, seeds: &[SocketAddr]) {
         let unresolved = std::mem::take(&mut self.join.seeds.unresolved);
-        let hurry = std::mem::take(&mut self.join.seeds.urgent);
+        let urgent = std::mem::take(&mut self.join.seeds.urgent);
         let others: Vec<_> = seeds
             .iter()
             .copied()
@@ -174,11 +174,11 @@ impl<D: DetectorHooks> Engine<D> {
         }
         self.dial_fresh(now, &known);
         match self.needs_join(now) {
-            true if !self.timers.is_set(NamedTimer::Join) || hurry => {
+            true if !self.timers.is_set(NamedTimer::Join) || urgent => {
                 let wait = self.next_join_wait();
                 self.timers.set_no_later(NamedTimer::Join, now + wait);
             }
-            false if hurry && self.unknown_seeds().next().is_some() => {
+            false if urgent && self.unknown_seeds().next().is_some() => {
                 let again = now + self.config.probe_interval;
                 self.timers.set_no_later(NamedTimer::Join, again);
             }
@@ -261,9 +261,9 @@ impl<D: DetectorHooks> Engine<D> {
         }
         if !self.needs_join(now) {
             self.join.seeds.attempts = 0;
-            let strangers: Vec<_> = self.unknown_seeds().collect();
-            if !strangers.is_empty() {
-                let seed = strangers[self.rng.usize(..strangers.len())];
+            let unknown: Vec<_> = self.unknown_seeds().collect();
+            if !unknown.is_empty() {
+                let seed = unknown[self.rng.usize(..unknown.len())];
                 self.send_hello(seed, 0, 0);
             }
             let wait = SEED_CHECK_ROUNDS * self.config.probe_interval;
@@ -272,16 +272,16 @@ impl<D: DetectorHooks> Engine<D> {
                 now + wait.mul_f64(0.75 + 0.5 * self.rng.f64()),
             );
         }
-        let mut doors: Vec<_> = self.join.seeds.addrs.clone();
-        self.rng.shuffle(&mut doors);
-        doors.truncate(DIALS_MAX);
+        let mut addrs: Vec<_> = self.join.seeds.addrs.clone();
+        self.rng.shuffle(&mut addrs);
+        addrs.truncate(DIALS_MAX);
         let mut known = self.known_addrs();
         known.extend(&self.join.address_book);
-        known.retain(|addr| !doors.contains(addr) && !self.is_own_addr(*addr));
+        known.retain(|addr| !addrs.contains(addr) && !self.is_own_addr(*addr));
         self.rng.shuffle(&mut known);
-        doors.extend(known.into_iter().take(DIALS_MAX));
-        for door in doors {
-            self.send_hello(door, 0, 0);
+        addrs.extend(known.into_iter().take(DIALS_MAX));
+        for addr in addrs {
+            self.send_hello(addr, 0, 0);
         }
         let wait = self.next_join_wait();
         self.timers.set(NamedTimer::Join, now + wait);

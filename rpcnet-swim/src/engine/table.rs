@@ -434,8 +434,8 @@ impl Table {
 
     #[cfg(feature = "sim")]
     fn log_change(&mut self, key: u64, before: Option<MemberVersion>, after: MemberVersion) {
-        if let Some(trail) = &mut self.change_log {
-            trail.push(MemberChange { key, before, after });
+        if let Some(change_log) = &mut self.change_log {
+            change_log.push(MemberChange { key, before, after });
         }
     }
 

@@ -18,14 +18,14 @@ impl<D: DetectorHooks> Engine<D> {
     pub(super) fn is_miss_of_unreachable(&mut self, now: Time, key: u64) -> bool {
         let rounds = (NO_SUSPICION_ROUNDS_PER_MEMBER * self.live_count() as u32)
             .clamp(NO_SUSPICION_ROUNDS_MIN, NO_SUSPICION_ROUNDS_MAX);
-        let patience = rounds * self.config.probe_interval;
+        let grace = rounds * self.config.probe_interval;
         let Some(entry) = self.table.get_mut(key) else {
             return false;
         };
         let was = entry.is_unreachable();
         let reach = &mut entry.faults_mut().unreachable;
         reach.record_miss();
-        let is_alive = now.since(reach.alive_at()) < patience;
+        let is_alive = now.since(reach.alive_at()) < grace;
         self.emit_reachability(key, was);
         let entry = self.table.get(key);
         entry.is_some_and(|entry| entry.is_unreachable() && is_alive)
