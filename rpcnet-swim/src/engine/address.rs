@@ -68,7 +68,7 @@ impl<D: DetectorHooks> Engine<D> {
         if open && alone && is_usable(addr) && addr != self.local.addr {
             self.local.addr = addr;
             // A member whose welcome is on its way may know it.
-            self.raise_incarnation(self.running_clock.last());
+            self.raise_incarnation(self.clocks.running.last());
         }
     }
 

@@ -32,6 +32,8 @@ pub(crate) struct AntiEntropy {
     differing: Option<(Time, Time)>,
     /// End of the time after a partition in which syncs do not wait for stable views.
     fast_until: Time,
+    /// Transfer of the full state in progress.
+    pub(super) pull: Option<FullStatePull>,
 }
 
 /// Transfer of the full state in progress.
@@ -74,7 +76,7 @@ impl<D: DetectorHooks> Engine<D> {
         let differing = now.since(*since);
         *last = now;
         if now < self.anti_entropy.next
-            || self.full_state_pull.is_some()
+            || self.anti_entropy.pull.is_some()
             || self.phase != Phase::Active
         {
             return;
@@ -108,7 +110,7 @@ impl<D: DetectorHooks> Engine<D> {
     pub(super) fn sync_after_partition(&mut self, now: Time, peer: u64) {
         let under_way = |(_, until): (u64, Time)| now <= until;
         let busy =
-            self.anti_entropy.awaited.is_some_and(under_way) || self.full_state_pull.is_some();
+            self.anti_entropy.awaited.is_some_and(under_way) || self.anti_entropy.pull.is_some();
         if self.partition.is_suspected() && !busy && self.phase == Phase::Active {
             self.start_sync(now, peer);
         }
@@ -267,8 +269,8 @@ impl<D: DetectorHooks> Engine<D> {
 
     /// Requests the full state of a member; `is_first` if this node has just joined through it.
     pub(super) fn start_pull(&mut self, now: Time, from: u64, is_first: bool) {
-        if self.full_state_pull.is_none() {
-            self.full_state_pull = Some(FullStatePull {
+        if self.anti_entropy.pull.is_none() {
+            self.anti_entropy.pull = Some(FullStatePull {
                 from,
                 cursor: 0,
                 pages: 0,
@@ -281,13 +283,13 @@ impl<D: DetectorHooks> Engine<D> {
     }
 
     pub(super) fn on_pull_timer(&mut self, now: Time) {
-        let Some(pull) = &mut self.full_state_pull else {
+        let Some(pull) = &mut self.anti_entropy.pull else {
             return;
         };
         pull.retries += 1;
         if pull.retries > PULL_RETRIES_MAX {
             // What is missing shows in the view hash, and a sync with another member brings it.
-            self.full_state_pull = None;
+            self.anti_entropy.pull = None;
             return;
         }
         self.request_pages(now);
@@ -336,7 +338,7 @@ impl<D: DetectorHooks> Engine<D> {
                 && pull.out_of_order_pages.len() < BURST_PAGES
                 && !pull.out_of_order_pages.contains_key(&cursor)
         };
-        let Some(pull) = self.full_state_pull.as_mut().filter(expected) else {
+        let Some(pull) = self.anti_entropy.pull.as_mut().filter(expected) else {
             self.stats.dropped.unexpected += 1;
             return;
         };
@@ -351,7 +353,7 @@ impl<D: DetectorHooks> Engine<D> {
         }
         match at {
             None => {
-                self.full_state_pull = None;
+                self.anti_entropy.pull = None;
                 self.timers.clear(NamedTimer::FullStatePull);
             }
             Some(next) => {
@@ -365,7 +367,7 @@ impl<D: DetectorHooks> Engine<D> {
             true => self.merge_without_gossip(now, records),
             false => self.merge_all(now, records, RecordSource::Sync),
         }
-        if self.full_state_pull.is_none() {
+        if self.anti_entropy.pull.is_none() {
             self.on_full_state(now, from);
         }
     }
@@ -392,7 +394,7 @@ impl<D: DetectorHooks> Engine<D> {
     }
 
     fn request_pages(&mut self, now: Time) {
-        let Some(pull) = &mut self.full_state_pull else {
+        let Some(pull) = &mut self.anti_entropy.pull else {
             return;
         };
         pull.pages = 0;

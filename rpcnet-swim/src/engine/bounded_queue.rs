@@ -2,6 +2,8 @@
 
 use std::collections::VecDeque;
 
+use crate::event::Event;
+
 /// Queue of at most `MAX` items.
 #[derive(Debug)]
 pub(crate) struct BoundedQueue<T, const MAX: usize>(VecDeque<T>);
@@ -36,6 +38,44 @@ impl<T, const MAX: usize> BoundedQueue<T, MAX> {
     }
 }
 
+/// Events that wait to be polled, and how many were dropped for them.
+#[derive(Debug)]
+pub(crate) struct EventQueue {
+    events: BoundedQueue<Event, EVENTS_MAX>,
+    /// Events dropped since the last one that was polled.
+    lagged: u64,
+}
+
+impl EventQueue {
+    pub(crate) fn push(&mut self, event: Event) {
+        self.lagged += u64::from(self.events.push(event));
+    }
+
+    /// Takes out the next event; first of all how many were dropped, if any were.
+    pub(crate) fn pop(&mut self) -> Option<Event> {
+        match std::mem::take(&mut self.lagged) {
+            0 => self.events.pop(),
+            missed => Some(Event::Lagged(missed)),
+        }
+    }
+
+    #[cfg(feature = "sim")]
+    pub(crate) fn len(&self) -> usize {
+        self.events.len()
+    }
+}
+
+impl Default for EventQueue {
+    fn default() -> Self {
+        Self {
+            events: BoundedQueue::new(),
+            lagged: 0,
+        }
+    }
+}
+
+/// Most events that wait to be polled.
+pub(crate) const EVENTS_MAX: usize = 16_384;
 /// Capacity of an empty queue that is kept.
 const CAPACITY_KEPT: usize = 64;
 

@@ -8,6 +8,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use super::running_clock::RunningClock;
 use super::{DetectorHooks, Engine, Phase, Sender};
 use crate::event::Event;
 use crate::time::Time;
@@ -19,6 +20,25 @@ pub(crate) struct WallClock {
     /// Milliseconds since the Unix epoch.
     millis: u64,
     at: Time,
+}
+
+/// Clocks of an engine.
+#[derive(Debug)]
+pub(super) struct Clocks {
+    pub(super) running: RunningClock,
+    wall: WallClock,
+    skew: ClockSkewTracker,
+}
+
+impl Clocks {
+    /// Clocks of a node that starts at the wall clock `epoch`.
+    pub(super) fn new(epoch: u64, now: Time) -> Self {
+        Self {
+            running: RunningClock::new(now),
+            wall: WallClock::new(epoch, now),
+            skew: ClockSkewTracker::default(),
+        }
+    }
 }
 
 /// Clocks that were found too far apart.
@@ -57,13 +77,13 @@ impl<D: DetectorHooks> Engine<D> {
     /// Epochs more than a day ahead of the clock are refused. A clock that is set back is not
     /// followed.
     pub fn set_wall_clock(&mut self, now: Time, millis: u64) {
-        self.wall_clock.advance(millis, now);
+        self.clocks.wall.advance(millis, now);
     }
 
     /// Member whose clock differs so much from this node's that one of the two refuses the other's
     /// epoch, and the difference: the reason why this node has not joined. None once it has.
     pub fn clock_refusal(&self) -> Option<(SocketAddr, Duration)> {
-        self.skew.refusal.filter(|_| !self.is_joined())
+        self.clocks.skew.refusal.filter(|_| !self.is_joined())
     }
 
     /// Highest epoch that is accepted.
@@ -110,7 +130,7 @@ impl<D: DetectorHooks> Engine<D> {
         let slack = u64::try_from(EPOCH_SLACK.as_millis()).unwrap_or(u64::MAX);
         let is_ahead = self.local.epoch > clock.saturating_add(slack);
         if self.join.accept_hello_answer(echo, sender.addr) && is_ahead {
-            self.skew.refusal = Some((sender.addr, millis(self.local.epoch - clock)));
+            self.clocks.skew.refusal = Some((sender.addr, millis(self.local.epoch - clock)));
             self.emit_clock_skew(now, sender.addr, millis(self.local.epoch - clock), true);
         } else {
             self.stats.dropped.unexpected += 1;
@@ -121,7 +141,7 @@ impl<D: DetectorHooks> Engine<D> {
         let clock = self.wall_time(now);
         let ahead = millis(epoch.saturating_sub(clock));
         if !self.is_joined() {
-            self.skew.refusal = Some((addr, ahead));
+            self.clocks.skew.refusal = Some((addr, ahead));
         }
         self.emit_clock_skew(now, addr, ahead, is_own);
     }
@@ -131,11 +151,12 @@ impl<D: DetectorHooks> Engine<D> {
     fn emit_clock_skew(&mut self, now: Time, addr: SocketAddr, ahead: Duration, is_own: bool) {
         let pause = SKEW_EVENT_ROUNDS * self.config.probe_interval;
         if self
+            .clocks
             .skew
             .reported_at
             .is_none_or(|at| now.since(at) >= pause)
         {
-            self.skew.reported_at = Some(now);
+            self.clocks.skew.reported_at = Some(now);
             self.emit(Event::ClockSkew {
                 addr,
                 ahead,
@@ -150,17 +171,21 @@ impl<D: DetectorHooks> Engine<D> {
         let is_running = self.phase != Phase::Left;
         let shifts = is_running && self.detector.shifts_deadlines_after_stall();
         let due = self.timers.next().filter(|_| shifts);
-        if self.running_clock.advance(now, due, self.stall_threshold()) {
+        if self
+            .clocks
+            .running
+            .advance(now, due, self.stall_threshold())
+        {
             self.stats.stalls += 1;
             self.probes.rounds.mark_stalled();
         }
-        self.running_clock.last()
+        self.clocks.running.last()
     }
 
     /// Wall clock at a running time, in milliseconds: unlike that, it does not stand still while
     /// the process is stopped.
     fn wall_time(&self, now: Time) -> u64 {
-        self.wall_clock.read(self.running_clock.caller_time(now))
+        self.clocks.wall.read(self.clocks.running.caller_time(now))
     }
 
     fn stall_threshold(&self) -> Duration {

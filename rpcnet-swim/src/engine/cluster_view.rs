@@ -85,7 +85,7 @@ impl<D: DetectorHooks> Engine<D> {
                 | Event::Isolated { .. }
                 | Event::IsolationEnded
         ) {
-            self.membership_changed_at = self.running_clock.last();
+            self.membership_changed_at = self.clocks.running.last();
         }
     }
 
@@ -112,7 +112,7 @@ impl<D: DetectorHooks> Engine<D> {
 
     /// Running time of a question, which changes nothing.
     pub(super) fn running_time_at(&self, now: Time) -> Time {
-        self.running_clock.at(now)
+        self.clocks.running.at(now)
     }
 }
 

@@ -29,7 +29,7 @@ impl<D: DetectorHooks> Engine<D> {
         let now = self.running_time_at(now);
         let running = self.probes.rounds.of_target(key).map_or(0.0, |round| {
             let waited = now.since(round.started);
-            self.network.waiting_phi(waited.as_secs_f64())
+            self.probes.network.waiting_phi(waited.as_secs_f64())
         });
         // Avoids minus zero.
         Some(own + running.max(0.0))
@@ -40,7 +40,7 @@ impl<D: DetectorHooks> Engine<D> {
         if self.is_miss_of_unreachable(now, key) {
             return;
         }
-        let worth = self.network.miss_phi();
+        let worth = self.probes.network.miss_phi();
         let Some(entry) = self.table.get_mut(key) else {
             return;
         };
@@ -85,14 +85,18 @@ impl<D: DetectorHooks> Engine<D> {
             entry.drop_clean_faults();
         }
         self.record_lost_rounds(unanswered);
-        self.network.record_answered(self.detector.loss_gain());
+        self.probes
+            .network
+            .record_answered(self.detector.loss_gain());
     }
 
     /// Counts unanswered rounds to a live member as loss: it answered a later round, or refuted the
     /// suspicion that they caused. Without the latter, a loss that is refuted each time would never
     /// be seen as one.
     pub(super) fn record_lost_rounds(&mut self, rounds: u16) {
-        self.network.record_lost(rounds, self.detector.loss_gain());
+        self.probes
+            .network
+            .record_lost(rounds, self.detector.loss_gain());
     }
 
     /// Takes in who suspects a live member. Says whether that was new.
@@ -180,7 +184,11 @@ impl<D: DetectorHooks> Engine<D> {
             own: entry.faults().evidence,
             own_misses_needed: self.detector.own_misses_to_decide(),
             // Datagrams of the time of isolation, refutations included, have yet to be merged.
-            age: now.since(suspicion.since.max(self.contact.silence_ended_at())),
+            age: now.since(
+                suspicion
+                    .since
+                    .max(self.partition.contact.silence_ended_at()),
+            ),
         };
         let decides = input.own_misses_needed == 0 || suspicion.suspectors.contains(self.local.key);
         // An isolated observer declares no member failed: its own network is the likely cause.

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::bounded_queue::BoundedQueue;
+use super::bounded_queue::{EVENTS_MAX, EventQueue};
 use super::gossip::{GossipQueue, QUEUE_LEN_MAX};
 use super::indirect_probe::INDIRECT_PROBES_MAX;
 pub(crate) use super::interner::Interner;
@@ -137,13 +137,13 @@ impl<D: DetectorHooks> Engine<D> {
             if nth % 256 == 255 {
                 // A short queue is a cheap one.
                 self.gossip_queue = GossipQueue::default();
-                self.events = BoundedQueue::new();
+                self.events = EventQueue::default();
             }
         }
         self.instruments.interner = shared;
         self.gossip_queue = GossipQueue::default();
         self.timers.clear(NamedTimer::Gossip);
-        self.events = BoundedQueue::new();
+        self.events = EventQueue::default();
         self.join.enter();
     }
 
@@ -179,12 +179,12 @@ impl<D: DetectorHooks> Engine<D> {
                 self.outbox.transmits.len(),
                 super::send::TRANSMITS_MAX,
             ),
-            fill("events", self.events.len(), super::EVENTS_MAX),
+            fill("events", self.events.len(), EVENTS_MAX),
             fill("detector", self.detector.tracked_members(), members),
-            fill("watched", self.rtt_tracker.watched(), WATCHED_MAX),
+            fill("watched", self.probes.rtt_tracker.watched(), WATCHED_MAX),
             fill(
                 "overdue",
-                self.rtt_tracker.expired_rounds(),
+                self.probes.rtt_tracker.expired_rounds(),
                 EXPIRED_ROUNDS_MAX,
             ),
             fill(
@@ -292,7 +292,7 @@ impl<D: DetectorHooks> Engine<D> {
             .iter()
             .filter(|(_, e)| e.state == MemberState::Failed);
         let held = failed.map(|(_, e)| e.faults().held_until).max();
-        self.running_clock.caller_time(held.unwrap_or_default())
+        self.clocks.running.caller_time(held.unwrap_or_default())
     }
 }
 

@@ -37,7 +37,7 @@ impl<D: DetectorHooks> Engine<D> {
 
     /// Asks for a hello with a cookie. Only an answer to a hello tells where it was `seen`.
     pub(super) fn send_challenge(&mut self, sender: Sender, seen: Option<SocketAddr>) {
-        let cookie = self.join.cookie(sender, self.running_clock.last());
+        let cookie = self.join.cookie(sender, self.clocks.running.last());
         self.reply(
             sender,
             Payload::Challenge {

@@ -66,9 +66,9 @@ use std::net::SocketAddr;
 use fastrand::Rng;
 
 use self::address::{AddressTracker, advertised_form, canonical};
-use self::anti_entropy::{AntiEntropy, FullStatePull};
-use self::bounded_queue::BoundedQueue;
-use self::clock::{ClockSkewTracker, EPOCH_MAX, WallClock};
+use self::anti_entropy::AntiEntropy;
+use self::bounded_queue::EventQueue;
+use self::clock::{Clocks, EPOCH_MAX};
 use self::entry::Entry;
 use self::gossip::GossipQueue;
 use self::hooks::{DetectorHooks, PhiSwim};
@@ -77,15 +77,11 @@ use self::leave::LeaveState;
 use self::local_member::LocalMember;
 use self::mismatch_notices::MismatchNotices;
 use self::name_conflict::NameClaims;
-use self::network_estimate::NetworkEstimate;
-use self::partition::{Contact, PartitionDetector};
-use self::path_mtu::SmallPaths;
+use self::partition::PartitionDetector;
 use self::probe::Probes;
 use self::reach_check::ReachTracker;
 use self::receive::Sender;
-use self::running_clock::RunningClock;
 use self::send::{Outbox, encoded_len};
-use self::slowness::RttTracker;
 use self::table::Table;
 use self::timers::{NamedTimer, Timer, Timers};
 use crate::config::ClusterConfig;
@@ -144,29 +140,20 @@ pub struct Engine<D: DetectorHooks = PhiSwim> {
     phase: Phase,
     envelope: Envelope,
     rng: Rng,
-    running_clock: RunningClock,
-    wall_clock: WallClock,
-    skew: ClockSkewTracker,
+    clocks: Clocks,
     timers: Timers,
     table: Table,
     gossip_queue: GossipQueue,
     probes: Probes,
     /// Generation of the last suspicion.
     suspicion_generation: u32,
-    network: NetworkEstimate,
-    rtt_tracker: RttTracker,
-    contact: Contact,
-    /// Time of the last redial.
-    last_redial_at: Time,
     join: JoinState,
     mismatch_notices: MismatchNotices,
     name_claims: NameClaims,
     address: AddressTracker,
     leave: Option<LeaveState>,
-    full_state_pull: Option<FullStatePull>,
     capacity: capacity::Capacity,
     anti_entropy: AntiEntropy,
-    small_paths: SmallPaths,
     partition: PartitionDetector,
     reach: ReachTracker,
     /// Time at which a member last joined, left, failed or recovered.
@@ -174,9 +161,7 @@ pub struct Engine<D: DetectorHooks = PhiSwim> {
     /// Failure detector: its state, and where it differs from [`PhiSwim`].
     detector: D,
     outbox: Outbox,
-    events: BoundedQueue<Event, EVENTS_MAX>,
-    /// Events dropped since the last one that was polled.
-    lagged: u64,
+    events: EventQueue,
     stats: Stats,
     /// State of the simulation's checkers and faults.
     #[cfg(feature = "sim")]
@@ -238,7 +223,7 @@ impl<D: DetectorHooks> Engine<D> {
         if id.epoch > EPOCH_MAX {
             return Err(ConfigError::UnusableEpoch { epoch: id.epoch });
         }
-        let clock = WallClock::new(id.epoch, now);
+        let clocks = Clocks::new(id.epoch, now);
         let mut rng = Rng::with_seed(seed);
         let key = id.key();
         let envelope = Envelope::new(&config.cluster_name, config.keys.as_ref(), rng.u64(..));
@@ -270,35 +255,26 @@ impl<D: DetectorHooks> Engine<D> {
             local: me,
             phase: Phase::Active,
             envelope,
-            running_clock: RunningClock::new(now),
-            wall_clock: clock,
-            skew: ClockSkewTracker::default(),
+            clocks,
             timers,
             table,
             gossip_queue: GossipQueue::default(),
-            probes: Probes::new(seq),
+            probes: Probes::new(seq, now),
             suspicion_generation: 0,
-            network: NetworkEstimate::new(),
-            rtt_tracker: RttTracker::default(),
-            contact: Contact::new(now),
-            last_redial_at: now,
             join,
             mismatch_notices: MismatchNotices::default(),
             address: AddressTracker::new(&config, addr.port(), now),
             rng,
             name_claims: NameClaims::default(),
             leave: None,
-            full_state_pull: None,
             capacity: capacity::Capacity::default(),
             anti_entropy: AntiEntropy::default(),
-            small_paths: SmallPaths::default(),
-            partition: PartitionDetector::new(),
+            partition: PartitionDetector::new(now),
             reach: ReachTracker::default(),
             membership_changed_at: now,
             detector,
             outbox: Outbox::new(),
-            events: BoundedQueue::new(),
-            lagged: 0,
+            events: EventQueue::default(),
             stats: Stats::default(),
             #[cfg(feature = "sim")]
             instruments: inspect::Instruments::default(),
@@ -417,10 +393,7 @@ impl<D: DetectorHooks> Engine<D> {
 
     /// Next event.
     pub fn poll_event(&mut self) -> Option<Event> {
-        match std::mem::take(&mut self.lagged) {
-            0 => self.events.pop(),
-            missed => Some(Event::Lagged(missed)),
-        }
+        self.events.pop()
     }
 
     /// Time at which [`handle_timeout`](Self::handle_timeout) is due; none after the node has left.
@@ -428,7 +401,7 @@ impl<D: DetectorHooks> Engine<D> {
         (self.phase != Phase::Left).then(|| {
             self.timers
                 .next()
-                .map(|at| self.running_clock.caller_time(at))
+                .map(|at| self.clocks.running.caller_time(at))
         })?
     }
 
@@ -528,7 +501,7 @@ impl<D: DetectorHooks> Engine<D> {
 
     fn emit(&mut self, event: Event) {
         self.note_membership_change(&event);
-        self.lagged += u64::from(self.events.push(event));
+        self.events.push(event);
     }
 }
 
@@ -543,6 +516,3 @@ impl<D: DetectorHooks> fmt::Debug for Engine<D> {
             .finish_non_exhaustive()
     }
 }
-
-/// Most events that wait to be polled.
-const EVENTS_MAX: usize = 16_384;

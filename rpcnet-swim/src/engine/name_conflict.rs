@@ -16,7 +16,7 @@ use std::net::SocketAddr;
 
 use super::anti_entropy::AntiEntropy;
 use super::gossip::GossipQueue;
-use super::partition::{Contact, PartitionDetector};
+use super::partition::PartitionDetector;
 use super::table::Table;
 use super::timers::{NamedTimer, Timers};
 use super::{DetectorHooks, Engine, Phase, Sender};
@@ -235,7 +235,7 @@ impl<D: DetectorHooks> Engine<D> {
         self.stats.superseded += 1;
         self.phase = Phase::Superseded;
         self.probes.clear();
-        self.full_state_pull = None;
+        self.anti_entropy.pull = None;
         self.name_claims.pending = None;
         self.timers = Timers::default();
         self.name_claims.successor = Some(Successor {
@@ -402,10 +402,10 @@ impl<D: DetectorHooks> Engine<D> {
             .set_own_version(now, self.local.epoch, self.local.incarnation);
         self.gossip_queue = GossipQueue::default();
         self.anti_entropy = AntiEntropy::default();
-        self.partition = PartitionDetector::new();
+        self.partition = PartitionDetector::new(now);
         self.reach.reset();
         self.address.reset(now);
-        (self.contact, self.membership_changed_at) = (Contact::new(now), now);
+        self.membership_changed_at = now;
         self.timers = Timers::default();
         self.timers
             .set(NamedTimer::Probe, now + self.config.probe_interval);

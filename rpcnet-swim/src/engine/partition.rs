@@ -21,6 +21,7 @@ pub(crate) struct PartitionDetector {
     reported_minority: bool,
     /// Time since which that is no longer so.
     minority_changed_at: Option<Time>,
+    pub(super) contact: Contact,
 }
 
 /// Last contact of this node with any member.
@@ -69,7 +70,7 @@ pub(crate) enum PartitionChange {
 }
 
 impl PartitionDetector {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(now: Time) -> Self {
         Self {
             status_unless_isolated: PartitionStatus::Healthy,
             suspected_since: Time::ZERO,
@@ -77,6 +78,7 @@ impl PartitionDetector {
             isolation_ended_at: Time::ZERO,
             reported_minority: false,
             minority_changed_at: None,
+            contact: Contact::new(now),
         }
     }
 
@@ -167,6 +169,7 @@ impl<D: DetectorHooks> Engine<D> {
         self.detector.detects_isolation()
             && self.table.live().len() >= 2
             && self
+                .partition
                 .contact
                 .is_silent(now, SILENT_ROUNDS * self.config.probe_interval)
     }
@@ -174,7 +177,7 @@ impl<D: DetectorHooks> Engine<D> {
     /// Takes note that a member was heard.
     pub(super) fn note_heard(&mut self, now: Time) {
         let was_isolated = self.is_isolated(now);
-        self.contact.note_heard(now, was_isolated);
+        self.partition.contact.note_heard(now, was_isolated);
         if self.partition.end_isolation(now) {
             self.emit(Event::IsolationEnded);
             self.recheck_now(now);
@@ -284,7 +287,7 @@ mod tests {
     #[test]
     fn a_partition_is_detected_after_the_grace_and_healed_at_once() {
         let (at, grace) = (Time::from_millis, Duration::from_secs(5));
-        let mut watch = PartitionDetector::new();
+        let mut watch = PartitionDetector::new(Time::ZERO);
         assert_eq!(watch.observe(at(0), (5, 5), false, grace), None);
         assert_eq!(watch.observe(at(1_000), (2, 5), true, grace), None);
         assert_eq!(watch.status(), PartitionStatus::Suspected);
@@ -318,7 +321,7 @@ mod tests {
     #[test]
     fn a_partition_shorter_than_the_grace_is_never_reported() {
         let (at, grace) = (Time::from_millis, Duration::from_secs(5));
-        let mut watch = PartitionDetector::new();
+        let mut watch = PartitionDetector::new(Time::ZERO);
         assert_eq!(watch.observe(at(0), (1, 2), true, grace), None);
         assert_eq!(watch.observe(at(4_000), (2, 2), false, grace), None);
         assert_eq!(watch.observe(at(6_000), (1, 2), true, grace), None);
@@ -328,7 +331,7 @@ mod tests {
     #[test]
     fn a_partition_is_reported_again_when_the_majority_is_lost_for_long() {
         let (at, grace) = (Time::from_millis, Duration::from_secs(5));
-        let mut watch = PartitionDetector::new();
+        let mut watch = PartitionDetector::new(Time::ZERO);
         let detected = |reachable, minority| {
             Some(PartitionChange::Detected {
                 reachable,
@@ -369,7 +372,7 @@ mod tests {
     #[test]
     fn isolation_is_reported_at_once_and_overrides_the_partition_status() {
         let (at, grace) = (Time::from_millis, Duration::from_secs(5));
-        let mut watch = PartitionDetector::new();
+        let mut watch = PartitionDetector::new(Time::ZERO);
         watch.observe(at(0), (2, 5), true, grace);
         assert!(!watch.end_isolation(at(0)));
         assert!(watch.isolate(5));

@@ -1,7 +1,9 @@
 //! Probing: ping, ping-req through helpers, ack (SWIM section 3.1), with a second ping and nacks.
 
 use super::indirect_probe::IndirectProbes;
+use super::network_estimate::NetworkEstimate;
 use super::probe_round::{ProbeRound, ProbeRounds, Stage};
+use super::slowness::RttTracker;
 use super::timers::{NamedTimer, Timer};
 use super::{DetectorHooks, Engine, Entry, Phase, Sender};
 use crate::config::DATAGRAM_BYTES_MIN;
@@ -9,7 +11,7 @@ use crate::event::MemberState;
 use crate::time::Time;
 use crate::wire::{Payload, ProbeTarget, Record};
 
-/// Probes of this node, its own and those on behalf of others.
+/// Probes of this node, its own and those on behalf of others, and what they found of the network.
 #[derive(Debug)]
 pub(super) struct Probes {
     pub(super) rounds: ProbeRounds,
@@ -18,15 +20,21 @@ pub(super) struct Probes {
     pub(super) seq: u32,
     /// Next turn of the probe timer: round robin, or one of the ring successors.
     turn: usize,
+    pub(super) network: NetworkEstimate,
+    pub(super) rtt_tracker: RttTracker,
+    pub(super) last_redial_at: Time,
 }
 
 impl Probes {
-    pub(super) fn new(seq: u32) -> Self {
+    pub(super) fn new(seq: u32, now: Time) -> Self {
         Self {
             rounds: ProbeRounds::default(),
             indirect: IndirectProbes::default(),
             seq,
             turn: 0,
+            network: NetworkEstimate::new(),
+            rtt_tracker: RttTracker::default(),
+            last_redial_at: now,
         }
     }
 
@@ -229,7 +237,8 @@ impl<D: DetectorHooks> Engine<D> {
             self.note_lost_large_ping(target);
         }
         if direct && round.stage == Stage::Direct {
-            self.network
+            self.probes
+                .network
                 .record_rtt(now.since(round.started).as_secs_f64());
         }
         self.clear_evidence(target);

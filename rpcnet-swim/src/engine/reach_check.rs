@@ -53,6 +53,7 @@ impl<D: DetectorHooks> Engine<D> {
             return self.reach.note_answer(key);
         }
         let lost = self
+            .probes
             .network
             .loss()
             .clamp(MISS_PROBABILITY_MIN, MISS_PROBABILITY_MAX);

@@ -60,18 +60,18 @@ impl<D: DetectorHooks> Engine<D> {
             let times = (1 << faults.redials_unanswered.min(5)).min(REDIAL_BACKOFF_MAX);
             self.table.set_redial(key, now + interval * times);
             if is_ours {
-                self.last_redial_at = now;
+                self.probes.last_redial_at = now;
                 self.start_probe(now, key);
             }
         }
         // However long each one waits, after a partition any contact is enough to heal it. The
         // smaller side, or both, see that there may be one.
-        if self.partition.is_suspected() && now.since(self.last_redial_at) >= interval {
+        if self.partition.is_suspected() && now.since(self.probes.last_redial_at) >= interval {
             let count = self.table.missing().count();
             let place = self.rng.usize(..count.max(1));
             let any = self.table.missing().nth(place);
             if let Some(key) = any {
-                self.last_redial_at = now;
+                self.probes.last_redial_at = now;
                 self.start_probe(now, key);
             }
         }

@@ -6,6 +6,7 @@ use super::bounded_queue::BoundedQueue;
 use super::buffer_pool::BufferPool;
 use super::entry::Entry;
 use super::gossip::retransmit_limit;
+use super::path_mtu::SmallPaths;
 use super::timers::NamedTimer;
 use super::{DetectorHooks, Engine, Phase, Sender};
 use crate::config::DATAGRAM_BYTES_MIN;
@@ -20,6 +21,7 @@ pub(super) struct Outbox {
     pub(super) buffers: BufferPool,
     /// Counter of the last datagram sent.
     pub(super) counter: u64,
+    pub(super) small_paths: SmallPaths,
 }
 
 impl Outbox {
@@ -28,6 +30,7 @@ impl Outbox {
             transmits: BoundedQueue::new(),
             buffers: BufferPool::default(),
             counter: 0,
+            small_paths: SmallPaths::default(),
         }
     }
 }

@@ -58,7 +58,7 @@ impl<D: DetectorHooks> Engine<D> {
         let alone = self.table.live().is_empty();
         // Alone, the gossip queue is not sent.
         (!self.gossip_queue.is_empty() && !alone)
-            || self.full_state_pull.is_some()
+            || self.anti_entropy.pull.is_some()
             || self.phase != Phase::Active
             || self.is_syncing(now)
     }

@@ -103,20 +103,20 @@ impl<D: DetectorHooks> Engine<D> {
             return;
         }
         let rtt = now.since(pinged_at);
-        if self.rtt_tracker.recent.len() == RECENT_RTTS_MAX {
-            self.rtt_tracker.recent.pop_front();
+        if self.probes.rtt_tracker.recent.len() == RECENT_RTTS_MAX {
+            self.probes.rtt_tracker.recent.pop_front();
         }
-        self.rtt_tracker.recent.push_back((key, rtt));
+        self.probes.rtt_tracker.recent.push_back((key, rtt));
         let timeliness = self.timeliness(rtt);
         if timeliness == Timeliness::OnTime {
-            let [latest, other] = &mut self.rtt_tracker.last_on_time;
+            let [latest, other] = &mut self.probes.rtt_tracker.last_on_time;
             if latest.0 != key {
                 *other = *latest;
             }
             *latest = (key, now);
         }
-        let watched = self.rtt_tracker.watched.contains(&key);
-        let room = watched || self.rtt_tracker.watched.len() < WATCHED_MAX;
+        let watched = self.probes.rtt_tracker.watched.contains(&key);
+        let room = watched || self.probes.rtt_tracker.watched.len() < WATCHED_MAX;
         let alone = self.table.live().len() == 1;
         let entry = self.table.get_mut(key);
         // An answer may come after its sender has left, or was declared failed.
@@ -125,7 +125,7 @@ impl<D: DetectorHooks> Engine<D> {
         };
         let (was, before) = (entry.is_slow(), entry.rtt_state);
         let since = before.sampled_at();
-        let prompt = self.rtt_tracker.last_on_time.iter();
+        let prompt = self.probes.rtt_tracker.last_on_time.iter();
         let witnessed = alone || prompt.clone().any(|(by, at)| *by != key && *at >= since);
         entry.rtt_state.add_sample(now, rtt, timeliness, witnessed);
         if !room {
@@ -136,9 +136,12 @@ impl<D: DetectorHooks> Engine<D> {
         let member = (was != is).then(|| entry.member());
         let wanted = rtt_state.is_slow() || rtt_state.is_doubted();
         if watched && !wanted {
-            self.rtt_tracker.watched.retain(|watched| *watched != key);
+            self.probes
+                .rtt_tracker
+                .watched
+                .retain(|watched| *watched != key);
         } else if wanted && !watched {
-            self.rtt_tracker.watched.push_back(key);
+            self.probes.rtt_tracker.watched.push_back(key);
         }
         if let Some(member) = member {
             self.emit_slowness(member);
@@ -154,22 +157,25 @@ impl<D: DetectorHooks> Engine<D> {
         if !self.detector.tracks_slowness() {
             return;
         }
-        if self.rtt_tracker.expired_rounds.len() == EXPIRED_ROUNDS_MAX {
-            self.rtt_tracker.expired_rounds.pop_front();
+        if self.probes.rtt_tracker.expired_rounds.len() == EXPIRED_ROUNDS_MAX {
+            self.probes.rtt_tracker.expired_rounds.pop_front();
         }
-        self.rtt_tracker.expired_rounds.push_back(ExpiredRound {
-            seq: round.seq,
-            key: round.key,
-            epoch: round.epoch,
-            pinged_at: [round.started, round.second_ping_at],
-            answered,
-        });
+        self.probes
+            .rtt_tracker
+            .expired_rounds
+            .push_back(ExpiredRound {
+                seq: round.seq,
+                key: round.key,
+                epoch: round.epoch,
+                pinged_at: [round.started, round.second_ping_at],
+                answered,
+            });
     }
 
     /// Handles an answer after the end of its round. The member was alive after it was pinged, so
     /// this node's evidence was slowness. Evidence of others is not for this node to clear.
     pub(super) fn on_late_answer(&mut self, now: Time, target: u64, seq: u32, direct: bool) {
-        let rounds = &mut self.rtt_tracker.expired_rounds;
+        let rounds = &mut self.probes.rtt_tracker.expired_rounds;
         let found = rounds
             .iter()
             .position(|r| r.key == target && seq.wrapping_sub(r.seq) < 2);
@@ -207,7 +213,7 @@ impl<D: DetectorHooks> Engine<D> {
     /// Time that a member is given to answer beyond the timeout. A slow node gives it to all.
     pub(super) fn extra_timeout(&self, now: Time, key: u64) -> Duration {
         if self.local.slow {
-            let fastest = self.rtt_tracker.fastest().unwrap_or_default();
+            let fastest = self.probes.rtt_tracker.fastest().unwrap_or_default();
             return fastest.min(self.config.probe_interval);
         }
         let rtt_state = self.table.get(key).map(|entry| entry.rtt_state);
@@ -221,18 +227,19 @@ impl<D: DetectorHooks> Engine<D> {
     /// Probes one of the slow members again, and compares this node with all. Once in a probe
     /// interval.
     pub(super) fn check_slowness(&mut self, now: Time) {
-        if let Some(key) = self.rtt_tracker.watched.pop_front() {
+        if let Some(key) = self.probes.rtt_tracker.watched.pop_front() {
             let entry = self.table.get(key);
             if entry.is_some_and(|e| {
                 let rtt_state = e.rtt_state;
                 e.state.is_live() && (rtt_state.is_slow() || rtt_state.is_doubted())
             }) {
-                self.rtt_tracker.watched.push_back(key);
+                self.probes.rtt_tracker.watched.push_back(key);
                 self.start_probe(now, key);
             }
         }
-        let fastest = self.rtt_tracker.fastest();
-        let Some(fastest) = fastest.filter(|_| self.rtt_tracker.recent.len() == RECENT_RTTS_MAX)
+        let fastest = self.probes.rtt_tracker.fastest();
+        let Some(fastest) =
+            fastest.filter(|_| self.probes.rtt_tracker.recent.len() == RECENT_RTTS_MAX)
         else {
             return;
         };
@@ -240,12 +247,12 @@ impl<D: DetectorHooks> Engine<D> {
         let slow = match self.local.slow {
             true => fastest > slow_after / 2,
             // Of two nodes, it cannot be told which is slow.
-            false => fastest > slow_after && self.rtt_tracker.covers_several_members(),
+            false => fastest > slow_after && self.probes.rtt_tracker.covers_several_members(),
         };
         let rest = SELF_REPORT_ROUNDS * self.config.probe_interval;
         let rested = |at| now.since(at) >= rest;
-        if slow != self.local.slow && self.rtt_tracker.self_reported_at.is_none_or(rested) {
-            self.rtt_tracker.self_reported_at = Some(now);
+        if slow != self.local.slow && self.probes.rtt_tracker.self_reported_at.is_none_or(rested) {
+            self.probes.rtt_tracker.self_reported_at = Some(now);
             self.local.slow = slow;
             self.raise_incarnation(now);
             self.emit_slowness(self.local_member());

@@ -282,14 +282,14 @@ fn a_refuted_miss_counts_as_loss() {
         engine.clear_evidence(x);
     }
     assert!(
-        (0.4..0.6).contains(&engine.network.loss()),
+        (0.4..0.6).contains(&engine.probes.network.loss()),
         "{}",
-        engine.network.loss()
+        engine.probes.network.loss()
     );
     assert_eq!(miss_and_refute(&mut engine, 200), MemberState::Alive);
 
     // A failed member was gone, whatever it says when it is back.
-    let before = engine.network.loss();
+    let before = engine.probes.network.loss();
     engine.on_missed_probe(Time::ZERO, x);
     let failed = record("x", 5, 200, 2, Claim::Failed);
     engine.merge(Time::ZERO, failed, RecordSource::Gossip);
@@ -297,9 +297,9 @@ fn a_refuted_miss_counts_as_loss() {
     engine.merge(Time::ZERO, back, RecordSource::Gossip);
     assert_eq!(engine.member("x").unwrap().state, MemberState::Alive);
     assert!(
-        engine.network.loss() <= before,
+        engine.probes.network.loss() <= before,
         "{} > {before}",
-        engine.network.loss()
+        engine.probes.network.loss()
     );
 }
 
@@ -331,14 +331,14 @@ fn an_unwitnessed_round_counts_as_loss_unless_this_node_is_isolated() {
     let (later, more) = unanswered_until(Time::from_millis(30_000));
     assert!(more > void, "{more} > {void}");
     assert_eq!(later, unanswered, "isolated");
-    let before = engine.network.loss();
+    let before = engine.probes.network.loss();
     for name in names {
         engine.clear_evidence(crate::id::name_key(name));
     }
     assert!(
-        engine.network.loss() > before,
+        engine.probes.network.loss() > before,
         "{} > {before}",
-        engine.network.loss()
+        engine.probes.network.loss()
     );
 }
 

@@ -132,7 +132,7 @@ mod cost {
         b.start_pull(now, a.local.key, false);
         let cost = talk(a, b);
         assert!(
-            a.full_state_pull.is_none() && b.full_state_pull.is_none(),
+            a.anti_entropy.pull.is_none() && b.anti_entropy.pull.is_none(),
             "all of it came"
         );
         cost

@@ -244,9 +244,9 @@ fn shows(rule: Rule, detector: Varied) -> bool {
             probed.len() < asked
         }
         Rule::ObservedLoss => {
-            let before = engine.network.loss();
+            let before = engine.probes.network.loss();
             engine.clear_evidence(key);
-            engine.network.loss() != before
+            engine.probes.network.loss() != before
         }
         Rule::Buddy => {
             engine.start_suspicion(at(0), key, votes(1));

@@ -12,7 +12,7 @@ use crate::wire::Record;
 impl<D: DetectorHooks> Engine<D> {
     /// Mean round trip of answered pings, in seconds.
     pub(crate) fn rtt(&self) -> f64 {
-        self.network.mean_rtt()
+        self.probes.network.mean_rtt()
     }
 
     /// Changes a member but not what is derived from it, to see a checker notice.
@@ -75,7 +75,7 @@ impl<D: DetectorHooks> Engine<D> {
         let record = self.table.get(crate::id::name_key(name)).map(Entry::record);
         let record = record.expect("there is such a member");
         for key in 1..=count {
-            let mut entry = Entry::new(&record, Tags::new(), self.running_clock.last());
+            let mut entry = Entry::new(&record, Tags::new(), self.clocks.running.last());
             entry.state = MemberState::Failed;
             entry.key = key;
             self.table.plant_member_at_address(entry);
