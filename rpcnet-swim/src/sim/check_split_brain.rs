@@ -6,9 +6,16 @@ use super::Cluster;
 use super::check::Violation;
 use crate::engine::hooks::DetectorHooks;
 use crate::event::PartitionStatus;
-use crate::split_brain::SplitBrainPolicy;
+use crate::split_brain::{Decision, SplitBrainPolicy};
 
 impl<D: DetectorHooks> Cluster<D> {
+    /// Whether a node may serve, as a driver would ask it; `None` if it is down.
+    pub fn may_serve(&mut self, node: usize, policy: &SplitBrainPolicy) -> Option<Decision> {
+        let engine = self.nodes[node].engine.as_deref_mut()?;
+        engine.watch_policy(policy);
+        Some(engine.may_serve(policy, self.now))
+    }
+
     /// Makes it a violation, from now on, if nodes on two sides of a divided network
     /// ([`Network::isolate`](super::Network::isolate)) may both serve for longer than `within`
     /// after the division, by keep majority or by keep oldest. Only a division of a cluster in

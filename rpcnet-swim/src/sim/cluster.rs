@@ -21,7 +21,7 @@ use crate::engine::hooks::{DetectorHooks, PhiSwim};
 use crate::engine::inspect::Interner;
 use crate::error::TagError;
 use crate::event::{Event, Member};
-use crate::id::canonical_name;
+use crate::id::{NodeId, canonical_name};
 use crate::time::Time;
 
 /// A simulated cluster. Nodes are identified by their number, which keeps its address for ever.
@@ -214,6 +214,14 @@ impl<D: DetectorHooks> Cluster<D> {
     pub fn leave(&mut self, node: usize) {
         self.report.leaves += 1;
         self.input(node, |engine, now| engine.leave(now));
+    }
+
+    /// Lets a node declare that another one, which is gone for good, has left. Returns whether it
+    /// did.
+    pub fn force_leave(&mut self, node: usize, id: &NodeId) -> bool {
+        let mut done = false;
+        self.input(node, |engine, now| done = engine.force_leave(now, id));
+        done
     }
 
     /// Sets a tag of a node.

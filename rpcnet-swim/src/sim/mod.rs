@@ -39,7 +39,6 @@ mod node;
 mod process_fault;
 mod report;
 mod run;
-mod serve;
 mod split_brain;
 mod steps;
 mod traffic;

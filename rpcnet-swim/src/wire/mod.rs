@@ -19,7 +19,7 @@ mod envelope;
 mod message;
 mod notice;
 mod record;
-mod retain;
+mod record_filter;
 
 pub(crate) use codec::{Malformed, Reader, Writer};
 pub(crate) use envelope::{Envelope, KeySlot, OpenError, Origin};
