@@ -169,9 +169,9 @@ impl SplitBrainPolicy {
         }
     }
 
-    fn new(rule: DecisionRule) -> Self {
+    fn new(decision_rule: DecisionRule) -> Self {
         Self {
-            decision_rule: rule,
+            decision_rule,
             tag_filter: None,
             stable_after: Duration::ZERO,
         }

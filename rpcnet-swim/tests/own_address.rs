@@ -91,8 +91,8 @@ async fn the_own_host_name_among_the_seeds_does_not_decide() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_unreachable_address_is_reported_and_corrected_at_run_time() {
-    let nobody = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
-    let wrong = nobody.local_addr().unwrap();
+    let silent = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let wrong = silent.local_addr().unwrap();
     let first = start(config("first", "127.0.0.1:0")).await;
     let second = start(config("second", "127.0.0.1:0").with_advertise_addr(wrong)).await;
     let mut events = second.subscribe();

@@ -155,23 +155,20 @@ async fn why_a_node_is_not_let_in_is_told_on_both_sides() {
         assert_eq!(failure(error), SeedFailure::Refused(refusal));
         let reported = loop {
             match events.recv().await {
-                Some(Event::DatagramRefused {
-                    from,
-                    reason: refusal,
-                }) => break (from, refusal),
+                Some(Event::DatagramRefused { from, reason }) => break (from, reason),
                 Some(_) => {}
                 None => panic!("the seed lives"),
             }
         };
         assert_eq!(reported, (node.local_addr(), refusal));
     }
-    let nobody = free_addr();
+    let unused = free_addr();
     let node = start(config("d").with_join_timeout(Duration::from_secs(1))).await;
-    let error = node.join([nobody.to_string()]).await.unwrap_err();
+    let error = node.join([unused.to_string()]).await.unwrap_err();
     messages.push(
         error
             .to_string()
-            .replace(&nobody.to_string(), &at.to_string()),
+            .replace(&unused.to_string(), &at.to_string()),
     );
     assert_eq!(failure(error), SeedFailure::NoAnswer);
     messages.sort_unstable();

@@ -66,17 +66,11 @@ pub(super) fn log(event: &Event) {
             member = %addr, ?ahead,
             "clock skew: an epoch is too far ahead of this node's clock and refused"
         ),
-        Event::DatagramRefused {
-            from,
-            reason: refusal,
-        } => {
-            tracing::warn!(%from, %refusal, "gossip datagram refused");
+        Event::DatagramRefused { from, reason } => {
+            tracing::warn!(%from, %reason, "gossip datagram refused");
         }
-        Event::SeedRefused {
-            seed,
-            reason: refusal,
-        } => {
-            tracing::warn!(%seed, %refusal, "seed refuses this node");
+        Event::SeedRefused { seed, reason } => {
+            tracing::warn!(%seed, %reason, "seed refuses this node");
         }
         Event::TableFull {
             members,

@@ -473,13 +473,8 @@ impl Harness {
 
     fn check(&mut self, n: usize) {
         let node = &mut self.nodes[n];
-        for Occupancy {
-            name: what,
-            count,
-            bound,
-        } in node.occupancies()
-        {
-            assert!(count <= bound, "{count} {what}, and {bound} are allowed");
+        for Occupancy { name, count, bound } in node.occupancies() {
+            assert!(count <= bound, "{count} {name}, and {bound} are allowed");
         }
         assert_eq!(node.view_hash(), node.recomputed_view(), "hash of the view");
         let live = node.members().filter(|member| member.state.is_live());

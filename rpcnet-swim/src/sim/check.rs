@@ -88,7 +88,7 @@ pub enum Violation {
     /// A queue or a table grew past its bound.
     BoundExceeded {
         /// Its name.
-        what: &'static str,
+        name: &'static str,
         /// Entries in it.
         count: usize,
         /// Bound.
@@ -105,7 +105,7 @@ pub enum Violation {
     /// explains.
     TrafficBoundExceeded {
         /// Kind of the datagrams.
-        what: &'static str,
+        kind: &'static str,
         /// Datagrams sent.
         count: u64,
         /// Bound.
@@ -229,14 +229,9 @@ pub(super) fn check_view<D: DetectorHooks>(
     depth: CheckDepth,
     counts: &mut CheckCounts,
 ) -> Result {
-    for Occupancy {
-        name: what,
-        count,
-        bound,
-    } in engine.occupancies()
-    {
+    for Occupancy { name, count, bound } in engine.occupancies() {
         if count > bound {
-            return Err(Violation::BoundExceeded { what, count, bound });
+            return Err(Violation::BoundExceeded { name, count, bound });
         }
     }
     if let Some(DatagramWork { steps, items }) = engine.take_datagram_work() {
@@ -249,14 +244,14 @@ pub(super) fn check_view<D: DetectorHooks>(
     let (changes, decisions) = (engine.take_changes(), engine.take_failure_decisions());
     counts.changes += changes.len() as u64;
     counts.decisions += decisions.len() as u64;
-    let name = |key| {
+    let name_of = |key| {
         let view = engine.member_view(key);
         view.map_or_else(|| format!("{key:016x}"), |view| view.name.to_owned())
     };
     for MemberChange { key, before, after } in changes {
-        own_versions.check(|| name(key), key, after)?;
+        own_versions.check(|| name_of(key), key, after)?;
         if let Some(before) = before {
-            check_version_order(|| name(key), before, after)?;
+            check_version_order(|| name_of(key), before, after)?;
         }
     }
     // A detector that differs in one of these decides by other rules.
@@ -272,7 +267,7 @@ pub(super) fn check_view<D: DetectorHooks>(
         });
     }
     for decision in decisions.into_iter().filter(|_| by_evidence) {
-        check_evidence(|| name(decision.key), &decision, engine.config())?;
+        check_evidence(|| name_of(decision.key), &decision, engine.config())?;
     }
     if depth == CheckDepth::WholeView {
         if engine.view_hash() != engine.recomputed_view() {

@@ -70,7 +70,7 @@ impl TrafficCheck {
             others,
         } = sent - self.sent_before;
         let is_quiet = now.since(self.busy_at) > QUIET_AFTER_INTERVALS * unit;
-        for (what, count, bound, applies) in [
+        for (kind, count, bound, applies) in [
             (
                 "hellos",
                 hellos,
@@ -86,7 +86,7 @@ impl TrafficCheck {
             ),
         ] {
             if applies && count > bound {
-                return Err(Violation::TrafficBoundExceeded { what, count, bound });
+                return Err(Violation::TrafficBoundExceeded { kind, count, bound });
             }
         }
         Ok(())
@@ -138,7 +138,7 @@ mod tests {
 
     fn talks(seen: Option<Violation>) -> &'static str {
         match seen {
-            Some(Violation::TrafficBoundExceeded { what, .. }) => what,
+            Some(Violation::TrafficBoundExceeded { kind, .. }) => kind,
             seen => panic!("{seen:?}"),
         }
     }

@@ -78,7 +78,7 @@ impl<D: DetectorHooks> FaultRun<D> {
             link,
             check_every,
             no_false_failures,
-            rotating_seeds: rotating,
+            rotating_seeds,
             ..
         } = self.resolved;
         let cluster = &mut self.cluster;
@@ -96,12 +96,12 @@ impl<D: DetectorHooks> FaultRun<D> {
             );
         }
         cluster.network().default = link;
-        let named = if rotating { nodes } else { nodes.min(3) };
+        let named = if rotating_seeds { nodes } else { nodes.min(3) };
         let seeds: Vec<_> = (0..named).map(super::cluster::addr_of).collect();
         for n in 0..nodes {
             let config = self.resolved.config.clone();
             let node = cluster.add(format!("n{n}"), config, seeds.clone());
-            if rotating {
+            if rotating_seeds {
                 cluster.rotate_seeds(node, 2);
             }
             let gap = cluster.rng.u64(..200);

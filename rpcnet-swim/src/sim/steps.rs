@@ -25,15 +25,12 @@ impl<D: DetectorHooks> Cluster<D> {
         if self.report.failure.is_some() {
             return false;
         }
-        let Some(Reverse(ScheduledEvent {
-            at, event: what, ..
-        })) = self.queue.pop()
-        else {
+        let Some(Reverse(ScheduledEvent { at, event, .. })) = self.queue.pop() else {
             return false;
         };
         self.now = self.now.max(at);
         self.check_split_brain();
-        match what {
+        match event {
             SimEvent::Timeout(node) => self.handle_timeout(node as usize, at),
             SimEvent::SeedsResolved(node) => {
                 let node = node as usize;
@@ -356,18 +353,18 @@ impl<D: DetectorHooks> Cluster<D> {
         self.trace(xxh3_64_with_seed(&bytes, node as u64));
     }
 
-    fn trace(&mut self, what: u64) {
+    fn trace(&mut self, hash: u64) {
         let at = self.now.as_micros().to_le_bytes();
-        self.report.trace = xxh3_64_with_seed(&at, self.report.trace ^ what);
+        self.report.trace = xxh3_64_with_seed(&at, self.report.trace ^ hash);
     }
 
-    pub(super) fn push(&mut self, at: Time, what: SimEvent) {
+    pub(super) fn push(&mut self, at: Time, event: SimEvent) {
         self.sequence += 1;
-        let made = self.sequence;
+        let sequence = self.sequence;
         self.queue.push(Reverse(ScheduledEvent {
             at,
-            sequence: made,
-            event: what,
+            sequence,
+            event,
         }));
     }
 }

@@ -259,7 +259,7 @@ fn a_table_past_its_bound_is_seen() {
         matches!(
             seen,
             Some(Violation::BoundExceeded {
-                what: "members",
+                name: "members",
                 ..
             })
         ),
@@ -320,7 +320,7 @@ fn a_queue_past_its_bound_is_seen() {
         matches!(
             seen,
             Some(Violation::BoundExceeded {
-                what: "gossip queue",
+                name: "gossip queue",
                 ..
             })
         ),

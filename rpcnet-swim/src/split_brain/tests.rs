@@ -163,9 +163,9 @@ fn only_members_with_the_tag_count() {
         let policy = policy.among("role", "db");
         assert_eq!(policy.may_serve(&view).is_allowed(), db, "{policy:?}");
     }
-    let nobody = SplitBrainPolicy::keep_majority().among("role", "cache");
+    let policy = SplitBrainPolicy::keep_majority().among("role", "cache");
     assert_eq!(
-        nobody.may_serve(&view).reason(),
+        policy.may_serve(&view).reason(),
         Some(&DenyReason::NoTaggedMember)
     );
 }

@@ -37,14 +37,14 @@ impl MismatchNotice {
         if datagram.len() != NOTICE_BYTES || reader.u8().ok()? != NOTICE {
             return None;
         }
-        let refusal = match reader.u8().ok()? {
+        let mismatch = match reader.u8().ok()? {
             1 => ClusterMismatch::ClusterName,
             2 => ClusterMismatch::ClusterKey,
             3 => ClusterMismatch::MissingKey,
             _ => return None,
         };
         Some(Self {
-            mismatch: refusal,
+            mismatch,
             from: reader.u64().ok()?,
             counter: reader.u64().ok()?,
         })
@@ -62,13 +62,13 @@ mod tests {
 
     #[test]
     fn a_notice_round_trips() {
-        for refusal in [
+        for mismatch in [
             ClusterMismatch::ClusterName,
             ClusterMismatch::ClusterKey,
             ClusterMismatch::MissingKey,
         ] {
             let notice = MismatchNotice {
-                mismatch: refusal,
+                mismatch,
                 from: 7,
                 counter: u64::MAX,
             };
