@@ -226,3 +226,89 @@ impl AttemptFailure {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use rpcnet_registry::{LoadBalancingStrategy, StaticMembership, WorkerRegistry};
+
+    use super::*;
+    use crate::client::{WorkerCallOptions, call_plan::CallSettings, tests::config};
+
+    /// A worker of a static list that none calls.
+    async fn worker() -> Worker {
+        let list = StaticMembership::new();
+        let addr = (Ipv4Addr::LOCALHOST, 7001).into();
+        list.insert(NodeInfo::new(NodeId::new("red", 1), addr));
+        let registry = WorkerRegistry::new(list, LoadBalancingStrategy::RoundRobin);
+        registry.start().await;
+        registry.select_worker(None).await.expect("a worker")
+    }
+
+    fn error(code: Code, processed: Processed) -> RpcError {
+        RpcError::new(code, processed, "")
+    }
+
+    #[tokio::test]
+    async fn a_timeout_of_an_attempt_is_retried_and_the_deadline_of_the_call_is_not() {
+        let settings = CallSettings::new(config());
+        let options = WorkerCallOptions::new().with_idempotent(true);
+        let plan = settings.unary_plan("any", &options);
+        let late = || error(Code::DeadlineExceeded, Processed::Maybe);
+        for (is_attempt_timeout, decision) in [
+            (true, RetryDecision::AnyWorker),
+            (false, RetryDecision::Stop),
+        ] {
+            let deadline = AttemptDeadline {
+                is_attempt_timeout,
+                ..AttemptDeadline::for_call(None)
+            };
+            let failure = AttemptFailure::from_call_error(late(), &plan, deadline, false);
+            assert_eq!(failure.retry_decision, decision);
+            assert_eq!(failure.stop_reason(), StopReason::Deadline);
+            let unsent = AttemptFailure::deadline_before_sending(deadline);
+            assert_eq!(unsent.retry_decision, decision);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_worker_is_excluded_unless_its_connection_was_stale() {
+        let settings = CallSettings::new(config());
+        let plan = settings.unary_plan("any", &WorkerCallOptions::new());
+        let (worker, deadline) = (worker().await, AttemptDeadline::for_call(None));
+        for (plan, connection_died, is_excluded) in [
+            (plan, false, true),
+            (plan, true, false),
+            (plan.single_target(), true, true),
+        ] {
+            let mut attempts = Attempts::default();
+            let error = error(Code::Unavailable, Processed::No);
+            let failure = AttemptFailure::from_call_error(error, &plan, deadline, connection_died);
+            let now = Time::from_nanos(1);
+            attempts.record_failure(&worker, AttemptReason::First, failure, &plan, now);
+            assert_eq!(!attempts.state.excluded().is_empty(), is_excluded);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_transient_last_failure_does_not_hide_an_unreadable_request() {
+        let settings = CallSettings::new(config());
+        let plan = settings.unary_plan("any", &WorkerCallOptions::new());
+        let (worker, deadline) = (worker().await, AttemptDeadline::for_call(None));
+        for (last, shown) in [
+            (error(Code::Overloaded, Processed::No), Code::InvalidRequest),
+            (error(Code::App, Processed::Yes), Code::App),
+        ] {
+            let mut attempts = Attempts::default();
+            for error in [error(Code::InvalidRequest, Processed::No), last] {
+                let failure = AttemptFailure::from_call_error(error, &plan, deadline, false);
+                let now = Time::from_nanos(1);
+                attempts.record_failure(&worker, AttemptReason::First, failure, &plan, now);
+            }
+            let error = attempts.into_error(StopReason::AttemptLimit);
+            assert_eq!(error.rpc().map(RpcError::code), Some(shown));
+            assert_eq!(error.attempts().len(), 2);
+        }
+    }
+}

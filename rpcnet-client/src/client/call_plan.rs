@@ -266,18 +266,8 @@ impl AttemptDeadline {
 
 #[cfg(test)]
 mod tests {
-    use std::net::Ipv4Addr;
-
-    use rpcnet_transport::{DevCa, Endpoint, MemoryNetwork, TransportConfig};
-
     use super::*;
-
-    fn endpoint() -> Endpoint {
-        let any = (Ipv4Addr::UNSPECIFIED, 0).into();
-        let tls = DevCa::new("plans").issue("caller").expect("a node name");
-        let bound = MemoryNetwork::new().bind(any, TransportConfig::default(), tls);
-        bound.expect("a free address")
-    }
+    use crate::client::tests::config;
 
     fn seconds(seconds: u64) -> Duration {
         Duration::from_secs(seconds)
@@ -295,7 +285,7 @@ mod tests {
             .with_attempt_timeout(seconds(2))
             .with_application_errors_as_failures(true)
             .with_idempotent(true);
-        let config = ClusterClientConfig::new(endpoint())
+        let config = config()
             .with_timeout(seconds(30))
             .with_attempt_timeout(seconds(3))
             .with_method("charge", policy);
@@ -325,7 +315,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_stream_has_no_deadline_of_the_client_and_no_hedges() {
         let hedging = Hedging::after(seconds(1));
-        let config = ClusterClientConfig::new(endpoint()).with_hedging("feed", hedging);
+        let config = config().with_hedging("feed", hedging);
         let settings = CallSettings::new(config);
         let unary = settings.unary_plan("feed", &WorkerCallOptions::new());
         assert!(unary.deadline.is_some() && unary.hedging.is_some());
@@ -338,8 +328,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn only_plain_calls_that_are_in_time_fit_the_quick_path() {
-        let config = ClusterClientConfig::new(endpoint());
-        let settings = CallSettings::new(config);
+        let settings = CallSettings::new(config());
         let options = WorkerCallOptions::new();
         let fits = |options| settings.unary_plan("any", &options).fits_quick_path();
         assert!(fits(options) && fits(options.with_idempotent(true)));
@@ -353,8 +342,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn an_attempt_ends_with_its_timeout_or_the_deadline_of_the_call() {
-        let config = ClusterClientConfig::new(endpoint());
-        let settings = CallSettings::new(config);
+        let settings = CallSettings::new(config());
         let options = WorkerCallOptions::new()
             .with_idempotent(true)
             .with_timeout(seconds(10))

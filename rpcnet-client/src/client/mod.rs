@@ -223,3 +223,20 @@ impl fmt::Debug for ClusterClient {
 }
 
 static DEFAULT_OPTIONS: WorkerCallOptions = WorkerCallOptions::new();
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use rpcnet_transport::{DevCa, MemoryNetwork, TransportConfig};
+
+    use super::*;
+
+    /// Settings of a client whose endpoint is on a network of its own.
+    pub(super) fn config() -> ClusterClientConfig {
+        let any = (Ipv4Addr::UNSPECIFIED, 0).into();
+        let tls = DevCa::new("client").issue("caller").expect("a node name");
+        let bound = MemoryNetwork::new().bind(any, TransportConfig::default(), tls);
+        ClusterClientConfig::new(bound.expect("a free address"))
+    }
+}
