@@ -37,7 +37,7 @@ pub use self::{
     error::{Attempt, AttemptReason, ClusterError},
     method_policy::MethodPolicy,
     options::WorkerCallOptions,
-    quorum::{QuorumError, QuorumFailure},
+    quorum::{QuorumCall, QuorumError, QuorumFailure},
     stats::ClusterClientStats,
     streams::WorkerStream,
 };

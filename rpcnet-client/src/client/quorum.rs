@@ -9,92 +9,114 @@ use thiserror::Error;
 use super::{ClusterClient, ClusterError, WorkerCallOptions, broadcast::decode};
 
 impl ClusterClient {
-    /// Calls a method of every worker that matches `filter` and can be reached, until `required` of
-    /// them have replied, and returns these replies. It ends when that many have replied, or as
-    /// soon as that many no longer can; the other attempts are cancelled. With 0, no worker is
-    /// called.
-    ///
-    /// Every worker that was called may have processed the request, in success and failure alike.
-    ///
-    /// Up to
-    /// [`broadcast_concurrency_max`](super::ClusterClientConfig::with_broadcast_concurrency_max)
-    /// are called at a time, each is tried again as any call is, but never replaced by another. The
-    /// timeout is for all of them together.
+    /// A quorum call: a method of every worker that can be reached is called until `required` of
+    /// them have replied. It ends when that many have replied, or as soon as that many no longer
+    /// can; the other attempts are cancelled. With 0, no worker is called.
+    pub fn quorum(&self, required: usize) -> QuorumCall<'_> {
+        QuorumCall {
+            client: self,
+            required,
+            filter: None,
+            options: WorkerCallOptions::new(),
+        }
+    }
+}
+
+/// Builder of a quorum call, made by [`ClusterClient::quorum`].
+///
+/// Up to [`broadcast_concurrency_max`](super::ClusterClientConfig::with_broadcast_concurrency_max)
+/// workers are called at a time, each is retried as any call is, but never replaced by another.
+/// Every worker that was called may have processed the request, in success and failure alike.
+///
+/// ```
+/// # use rpcnet_client::{ClusterClient, QuorumError};
+/// # async fn example(client: &ClusterClient) -> Result<(), QuorumError> {
+/// let stored = client.quorum(2).filter("role=replica").call("store", "a value").await?;
+/// assert_eq!(stored.len(), 2);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone, Copy)]
+#[must_use = "a quorum call does nothing until one of its `call` methods is awaited"]
+pub struct QuorumCall<'a> {
+    client: &'a ClusterClient,
+    required: usize,
+    filter: Option<&'a str>,
+    options: WorkerCallOptions,
+}
+
+impl<'a> QuorumCall<'a> {
+    /// Calls only workers whose tags match the filter. Default: all workers.
+    pub fn filter(mut self, filter: impl Into<Option<&'a str>>) -> Self {
+        self.filter = filter.into();
+        self
+    }
+
+    /// Options of the call. A timeout is for all workers together.
+    pub fn options(mut self, options: WorkerCallOptions) -> Self {
+        self.options = options;
+        self
+    }
+
+    /// Calls a method with bytes, and returns the replies that the quorum needs.
     ///
     /// # Errors
     ///
     /// [`QuorumError`] says which workers have failed, and why.
-    pub async fn call_quorum(
-        &self,
+    pub async fn call(
+        self,
         method: &str,
         body: impl Into<Bytes>,
-        filter: Option<&str>,
-        required: usize,
-        options: WorkerCallOptions,
     ) -> Result<Vec<(NodeId, Bytes)>, QuorumError> {
-        self.call_quorum_where(method, body, filter, required, options, |_, _| true)
-            .await
+        self.call_where(method, body, |_, _| true).await
     }
 
-    /// Like [`call_quorum`](Self::call_quorum), where only replies count that `accept` accepts.
+    /// Like [`call`](Self::call), where only replies count that `accept` accepts.
     ///
     /// # Errors
     ///
-    /// As of [`call_quorum`](Self::call_quorum).
-    pub async fn call_quorum_where(
-        &self,
+    /// As of [`call`](Self::call).
+    pub async fn call_where(
+        self,
         method: &str,
         body: impl Into<Bytes>,
-        filter: Option<&str>,
-        required: usize,
-        options: WorkerCallOptions,
         mut accept: impl FnMut(&NodeId, &Bytes) -> bool,
     ) -> Result<Vec<(NodeId, Bytes)>, QuorumError> {
         let evaluate = |node: &NodeId, reply: Bytes| match accept(node, &reply) {
             true => Ok(reply),
             false => Err(QuorumFailure::Rejected),
         };
-        self.quorum(method, body.into(), filter, required, options, evaluate)
-            .await
+        self.run(method, body.into(), evaluate).await
     }
 
-    /// Like [`call_quorum`](Self::call_quorum), with values that are encoded with postcard.
+    /// Like [`call`](Self::call), with values that are encoded with postcard. A reply that does not
+    /// decode is a failure of that worker.
     ///
     /// # Errors
     ///
-    /// As of [`call_quorum`](Self::call_quorum). A reply that does not decode is a failure of that
-    /// worker.
-    pub async fn call_quorum_typed<Req, Resp>(
-        &self,
+    /// As of [`call`](Self::call), and if the request does not encode.
+    pub async fn call_typed<Req, Resp>(
+        self,
         method: &str,
         request: &Req,
-        filter: Option<&str>,
-        required: usize,
-        options: WorkerCallOptions,
     ) -> Result<Vec<(NodeId, Resp)>, QuorumError>
     where
         Req: Encode + ?Sized,
         Resp: Decode,
     {
-        self.call_quorum_typed_where(method, request, filter, required, options, |_, _: &Resp| {
-            true
-        })
-        .await
+        self.call_typed_where(method, request, |_, _: &Resp| true)
+            .await
     }
 
-    /// Like [`call_quorum_typed`](Self::call_quorum_typed), where only replies count that `accept`
-    /// accepts.
+    /// Like [`call_typed`](Self::call_typed), where only replies count that `accept` accepts.
     ///
     /// # Errors
     ///
-    /// As of [`call_quorum_typed`](Self::call_quorum_typed).
-    pub async fn call_quorum_typed_where<Req, Resp>(
-        &self,
+    /// As of [`call_typed`](Self::call_typed).
+    pub async fn call_typed_where<Req, Resp>(
+        self,
         method: &str,
         request: &Req,
-        filter: Option<&str>,
-        required: usize,
-        options: WorkerCallOptions,
         mut accept: impl FnMut(&NodeId, &Resp) -> bool,
     ) -> Result<Vec<(NodeId, Resp)>, QuorumError>
     where
@@ -109,36 +131,33 @@ impl ClusterClient {
                 false => Err(QuorumFailure::Rejected),
             }
         };
-        self.quorum(method, body, filter, required, options, evaluate)
-            .await
+        self.run(method, body, evaluate).await
     }
 
-    async fn quorum<T>(
-        &self,
+    async fn run<T>(
+        self,
         method: &str,
         body: Bytes,
-        filter: Option<&str>,
-        required: usize,
-        options: WorkerCallOptions,
         mut evaluate: impl FnMut(&NodeId, Bytes) -> Result<T, QuorumFailure>,
     ) -> Result<Vec<(NodeId, T)>, QuorumError> {
+        let (client, required) = (self.client, self.required);
         let mut accepted = Vec::new();
         if required == 0 {
             return Ok(accepted);
         }
-        let workers = self.executor.workers.candidates(method, filter)?;
+        let workers = client.executor.workers.candidates(method, self.filter)?;
         if workers.len() < required {
             return Err(QuorumError::TooFewWorkers {
                 required,
                 reachable: workers.len(),
             });
         }
-        let mut open: Vec<_> = workers.iter().map(|one| one.id().clone()).collect();
-        let plan = self.settings.unary_plan(method, &options);
-        let mut replies = self.call_each(workers, method, body, plan);
+        let mut pending: Vec<_> = workers.iter().map(|one| one.id().clone()).collect();
+        let plan = client.settings.unary_plan(method, &self.options);
+        let mut replies = client.call_each(workers, method, body, plan);
         let mut failed = Vec::new();
         while let Some((node, reply)) = replies.next().await {
-            open.retain(|other| *other != node);
+            pending.retain(|other| *other != node);
             let counted = reply
                 .map_err(QuorumFailure::Failed)
                 .and_then(|reply| evaluate(&node, reply));
@@ -157,7 +176,7 @@ impl ClusterClient {
             required,
             accepted: accepted.into_iter().map(|(node, _)| node).collect(),
             failed,
-            pending: open,
+            pending,
         })
     }
 }
@@ -215,7 +234,8 @@ pub enum QuorumFailure {
 }
 
 fn list_failures(failed: &[(NodeId, QuorumFailure)]) -> String {
-    let told = failed.iter();
-    told.map(|(node, why)| format!("; {}: {why}", node.name))
+    let texts = failed.iter();
+    texts
+        .map(|(node, why)| format!("; {}: {why}", node.name))
         .collect()
 }

@@ -144,18 +144,19 @@ async fn typed_broadcast_replies_are_decoded() {
 
     let call = cluster
         .client
-        .call_quorum_typed("twice", &21u32, WORKERS, 2, options());
+        .quorum(2)
+        .filter(WORKERS)
+        .options(options())
+        .call_typed("twice", &21u32);
     let two: Vec<(NodeId, u32)> = within("two of three", call).await.expect("a and c");
     assert_eq!(names(two.iter().map(|(id, _)| id)), ["a", "c"]);
     assert!(two.iter().all(|(_, reply)| *reply == 42));
-    let call = cluster.client.call_quorum_typed_where(
-        "twice",
-        &21u32,
-        WORKERS,
-        1,
-        options(),
-        |_, reply: &u32| *reply > 42,
-    );
+    let call = cluster
+        .client
+        .quorum(1)
+        .filter(WORKERS)
+        .options(options())
+        .call_typed_where("twice", &21u32, |_, reply: &u32| *reply > 42);
     let error = within("none of three", call)
         .await
         .expect_err("42 is not more");
@@ -178,7 +179,12 @@ async fn a_quorum_does_not_wait_for_the_rest() {
     ];
     let _servers = ["c", "d", "e"].map(|name| cluster.worker(name, identify(name)));
     until("it is known", || cluster.in_flight("e") == 0).await;
-    let call = cluster.client.call_quorum("who", "", WORKERS, 3, options());
+    let call = cluster
+        .client
+        .quorum(3)
+        .filter(WORKERS)
+        .options(options())
+        .call("who", "");
     let replies = within("three of five", call).await.expect("a quorum");
     assert_eq!(names(replies.iter().map(|(id, _)| id)), ["c", "d", "e"]);
     for name in ["a", "b", "c", "d", "e"] {
@@ -201,7 +207,12 @@ async fn an_unreachable_quorum_fails_at_once() {
         cluster.worker("c", identify("c")),
         cluster.worker("d", no_luck),
     ];
-    let call = cluster.client.call_quorum("who", "", WORKERS, 3, options());
+    let call = cluster
+        .client
+        .quorum(3)
+        .filter(WORKERS)
+        .options(options())
+        .call("who", "");
     let error = within("three of four", call)
         .await
         .expect_err("two are broken");
@@ -241,7 +252,12 @@ async fn a_quorum_larger_than_the_cluster_calls_no_worker() {
         cluster.worker("a", router.clone()),
         cluster.worker("b", router),
     ];
-    let call = cluster.client.call_quorum("who", "", WORKERS, 3, options());
+    let call = cluster
+        .client
+        .quorum(3)
+        .filter(WORKERS)
+        .options(options())
+        .call("who", "");
     let error = within("three of two", call)
         .await
         .expect_err("two are there");
@@ -255,11 +271,19 @@ async fn a_quorum_larger_than_the_cluster_calls_no_worker() {
         ),
         "{error}"
     );
-    let call = cluster.client.call_quorum("who", "", WORKERS, 0, options());
+    let call = cluster
+        .client
+        .quorum(0)
+        .filter(WORKERS)
+        .options(options())
+        .call("who", "");
     assert!(within("none", call).await.expect("at once").is_empty());
     let call = cluster
         .client
-        .call_quorum("who", "", Some("role=none"), 1, options());
+        .quorum(1)
+        .filter(Some("role=none"))
+        .options(options())
+        .call("who", "");
     let error = within("a call", call).await.expect_err("no worker");
     assert!(
         matches!(error, QuorumError::Select(SelectError::NoMatch { .. })),
@@ -278,12 +302,18 @@ async fn only_accepted_replies_count_toward_a_quorum() {
     };
     let call = cluster
         .client
-        .call_quorum_where("who", "", WORKERS, 2, options(), not_b);
+        .quorum(2)
+        .filter(WORKERS)
+        .options(options())
+        .call_where("who", "", not_b);
     let replies = within("two of three", call).await.expect("a quorum");
     assert_eq!(names(replies.iter().map(|(id, _)| id)), ["a", "c"]);
     let call = cluster
         .client
-        .call_quorum_where("who", "", WORKERS, 3, options(), not_b);
+        .quorum(3)
+        .filter(WORKERS)
+        .options(options())
+        .call_where("who", "", not_b);
     let error = within("three of three", call)
         .await
         .expect_err("b is not accepted");

@@ -70,7 +70,7 @@ fn all_kinds_of_calls_work_on_a_thread_without_a_runtime() {
         let all = cluster.client.call_all_workers("who", "", None);
         let all = all.await.expect("workers");
         assert!(all.len() == 3 && all.iter().all(|(_, reply)| reply.is_ok()));
-        let quorum = cluster.client.call_quorum("who", "", None, 2, options());
+        let quorum = cluster.client.quorum(2).options(options()).call("who", "");
         assert_eq!(quorum.await.expect("two replies").len(), 2);
         let stream = cluster
             .client
