@@ -183,6 +183,7 @@ pub struct WorkerReplies<'a, T> {
 
 impl<T> WorkerReplies<'_, T> {
     /// The number of replies that are still to come.
+    #[must_use]
     pub fn remaining(&self) -> usize {
         self.remaining
     }

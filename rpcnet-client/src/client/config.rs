@@ -190,6 +190,7 @@ impl ClusterClientConfig {
     }
 
     /// The endpoint that calls are made from.
+    #[must_use]
     pub fn endpoint(&self) -> &Endpoint {
         &self.endpoint
     }

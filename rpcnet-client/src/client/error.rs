@@ -97,6 +97,7 @@ pub struct Attempt {
 
 impl ClusterError {
     /// Every attempt, in order. Empty if no worker could be selected.
+    #[must_use]
     pub fn attempts(&self) -> &[Attempt] {
         match self {
             Self::Connect { attempts, .. }
@@ -107,6 +108,7 @@ impl ClusterError {
     }
 
     /// Why the call was not tried again.
+    #[must_use]
     pub fn stop_reason(&self) -> StopReason {
         match self {
             Self::Connect { stop_reason, .. } | Self::Rpc { stop_reason, .. } => *stop_reason,
@@ -117,6 +119,7 @@ impl ClusterError {
     }
 
     /// The node of the error: as a rule the one that was tried last.
+    #[must_use]
     pub fn node(&self) -> Option<&NodeId> {
         match self {
             Self::Decode { node, .. } => Some(node),
@@ -133,6 +136,7 @@ impl ClusterError {
 
     /// The error of the call to the worker, if that is what the call ended with: its code, its
     /// message and what the handler sent along.
+    #[must_use]
     pub fn rpc(&self) -> Option<&RpcError> {
         match self {
             Self::Rpc { error, .. } => Some(error),
@@ -142,11 +146,13 @@ impl ClusterError {
 
     /// The handler's own error, which it gave to [`Status::app`](rpcnet_transport::Status::app).
     /// `None` if the call ended in another way, or if what the handler sent is no `E`.
+    #[must_use]
     pub fn app<E: DeserializeOwned>(&self) -> Option<E> {
         self.rpc()?.app()
     }
 
     /// Whether a handler has seen the request, all attempts taken together.
+    #[must_use]
     pub fn processed(&self) -> Processed {
         match self {
             Self::Decode { .. } => Processed::Yes,
@@ -165,6 +171,7 @@ impl ClusterError {
 
     /// Whether the same call may be made again later, whatever it does, and may succeed then:
     /// nothing was processed, and the reason lies with the cluster.
+    #[must_use]
     pub fn is_retryable(&self) -> bool {
         self.processed() == Processed::No
             && match self {
@@ -291,6 +298,7 @@ impl Attempt {
 
 impl Attempt {
     /// Error of connecting, if the attempt failed there.
+    #[must_use]
     pub fn connect_error(&self) -> Option<&ConnectError> {
         self.error.source()?.downcast_ref()
     }

@@ -89,6 +89,7 @@ pub struct ClusterClient {
 impl ClusterClient {
     /// A client of the workers in `registry`, which should have been
     /// [started](WorkerRegistry::start).
+    #[must_use]
     pub fn new(registry: Arc<WorkerRegistry>, config: ClusterClientConfig) -> Self {
         Self {
             executor: Executor {
@@ -175,21 +176,25 @@ impl ClusterClient {
     }
 
     /// The workers that calls go to.
+    #[must_use]
     pub fn registry(&self) -> &Arc<WorkerRegistry> {
         &self.executor.workers.registry
     }
 
     /// The settings.
+    #[must_use]
     pub fn config(&self) -> &ClusterClientConfig {
         &self.settings.config
     }
 
     /// The number of connections to workers, those being made included.
+    #[must_use]
     pub fn connections(&self) -> usize {
         self.executor.workers.connections.len()
     }
 
     /// Counts of calls and attempts so far.
+    #[must_use]
     pub fn stats(&self) -> ClusterClientStats {
         self.executor.retries.counters.stats()
     }

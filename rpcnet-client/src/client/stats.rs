@@ -31,6 +31,7 @@ pub struct ClusterClientStats {
 
 impl ClusterClientStats {
     /// All retries.
+    #[must_use]
     pub fn retries(&self) -> u64 {
         self.retries_transparent
             + self.retries_overloaded
@@ -39,6 +40,7 @@ impl ClusterClientStats {
     }
 
     /// All attempts except the first one of each call.
+    #[must_use]
     pub fn extra_attempts(&self) -> u64 {
         self.retries() + self.hedges
     }

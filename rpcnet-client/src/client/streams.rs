@@ -233,6 +233,7 @@ impl<T> WorkerStream<T> {
     }
 
     /// The worker at the other end.
+    #[must_use]
     pub fn worker(&self) -> &NodeId {
         self.answer.worker.id()
     }

@@ -65,6 +65,7 @@ pub enum NodeError {
 
 impl NodeError {
     /// Whether the same start may succeed later without the caller changing anything.
+    #[must_use]
     pub fn is_retryable(&self) -> bool {
         match self {
             Self::Bind(error) => matches!(error, BindError::AddressInUse(_)),

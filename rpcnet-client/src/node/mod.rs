@@ -111,16 +111,19 @@ impl Node {
     }
 
     /// Name of the node, as its certificate has it.
+    #[must_use]
     pub fn name(&self) -> &str {
         &self.0.id.name
     }
 
     /// Id of the node: its name, and when it started.
+    #[must_use]
     pub fn id(&self) -> &NodeId {
         &self.0.id
     }
 
     /// Advertised address, at which others reach the node.
+    #[must_use]
     pub fn addr(&self) -> SocketAddr {
         self.0.parts.membership.local_addr()
     }
@@ -128,11 +131,13 @@ impl Node {
     /// Outcome of joining when [`start`](NodeBuilder::start) returned: whether the node knew all
     /// members, or is a cluster of its own. `None` if no seed had let it in; it goes on trying, and
     /// [`ClusterMembership::join`] waits for that, or returns why not.
+    #[must_use]
     pub fn joined(&self) -> Option<JoinOutcome> {
         self.0.parts.joined
     }
 
     /// Membership: members, tags, phi, partitions, counters.
+    #[must_use]
     pub fn membership(&self) -> &ClusterMembership {
         &self.0.parts.membership
     }
@@ -145,21 +150,25 @@ impl Node {
     }
 
     /// Registry of all nodes of the cluster, this one included.
+    #[must_use]
     pub fn nodes(&self) -> &Arc<NodeRegistry> {
         &self.0.parts.nodes
     }
 
     /// Registry of the nodes that calls can go to: those that serve methods.
+    #[must_use]
     pub fn workers(&self) -> &Arc<WorkerRegistry> {
         &self.0.parts.workers
     }
 
     /// Client that calls workers.
+    #[must_use]
     pub fn client(&self) -> &Arc<ClusterClient> {
         &self.0.parts.client
     }
 
     /// Endpoint of the node: its port.
+    #[must_use]
     pub fn endpoint(&self) -> &Endpoint {
         &self.0.parts.endpoint
     }
@@ -257,6 +266,7 @@ impl Node {
     /// state says which. With an [address problem](rpcnet_swim::AddressStatus::is_problem), which
     /// an event, a log line and [`ClusterMembership::address_status`] tell, others pass the node
     /// over, and it refuses nothing.
+    #[must_use]
     pub fn is_ready(&self) -> bool {
         let membership = self.membership();
         !self.endpoint().is_draining()

@@ -101,6 +101,7 @@ pub enum PooledConnection {
 
 impl PooledConnection {
     /// Whether the server says on this connection that it takes no calls.
+    #[must_use]
     pub fn is_draining(&self) -> bool {
         matches!(self, Self::Ready(client) if client.is_draining() && !client.is_closed())
     }
@@ -108,6 +109,7 @@ impl PooledConnection {
 
 impl ConnectionPool {
     /// A pool of connections that are made from `endpoint`, without a listener.
+    #[must_use]
     pub fn new(endpoint: Endpoint, config: PoolConfig) -> Self {
         Self::with_listener(endpoint, config, ())
     }
@@ -116,6 +118,7 @@ impl ConnectionPool {
 impl<C: Clone + Send + Sync + 'static> ConnectionPool<C> {
     /// A pool that asks `listener` which processes there are, and tells it what becomes of the
     /// connections.
+    #[must_use]
     pub fn with_listener(
         endpoint: Endpoint,
         config: PoolConfig,
@@ -236,6 +239,7 @@ impl<C> ConnectionPool<C> {
 
     /// The connection in the cache, if this pool put it there and it was made to this address.
     #[inline]
+    #[must_use]
     pub fn cached(&self, cache: &CachedConnection, addr: SocketAddr) -> Option<RpcClient> {
         cache.is_of(self.shared.id).then(|| cache.client(addr))?
     }
@@ -247,6 +251,7 @@ impl<C> ConnectionPool<C> {
     }
 
     /// Whether the listener knows the process at another address than this one.
+    #[must_use]
     pub fn has_moved(&self, process: TargetId<'_>, addr: SocketAddr) -> bool
     where
         C: 'static,
@@ -255,16 +260,19 @@ impl<C> ConnectionPool<C> {
     }
 
     /// The endpoint that connections are made from.
+    #[must_use]
     pub fn endpoint(&self) -> &Endpoint {
         &self.shared.endpoint
     }
 
     /// The number of connections, those being made included.
+    #[must_use]
     pub fn len(&self) -> usize {
         self.shared.table.lock().connections()
     }
 
     /// Whether there is no connection.
+    #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }

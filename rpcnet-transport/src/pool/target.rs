@@ -30,6 +30,7 @@ pub struct TargetId<'a> {
 
 impl PoolTarget {
     /// The server at `addr` whose certificate names `name`. The name is its key too.
+    #[must_use]
     pub fn new(name: impl Into<Arc<str>>, addr: SocketAddr) -> Self {
         Self::with_context(name, addr, ())
     }
@@ -37,6 +38,7 @@ impl PoolTarget {
 
 impl<C> PoolTarget<C> {
     /// Like [`new`](PoolTarget::new), with what the [`PoolListener`](super::PoolListener) is handed.
+    #[must_use]
     pub fn with_context(name: impl Into<Arc<str>>, addr: SocketAddr, context: C) -> Self {
         let name = name.into();
         Self {
@@ -72,6 +74,7 @@ impl<C> PoolTarget<C> {
     }
 
     /// Identity of the process.
+    #[must_use]
     pub fn id(&self) -> TargetId<'_> {
         TargetId {
             key: &self.key,
@@ -80,16 +83,19 @@ impl<C> PoolTarget<C> {
     }
 
     /// Address of the server.
+    #[must_use]
     pub fn addr(&self) -> SocketAddr {
         self.addr
     }
 
     /// Name that the certificate of the server must have.
+    #[must_use]
     pub fn name(&self) -> &str {
         &self.name
     }
 
     /// Context that the user of the pool keeps with the target.
+    #[must_use]
     pub fn context(&self) -> &C {
         &self.context
     }
