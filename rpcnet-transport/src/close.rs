@@ -34,9 +34,11 @@ pub(crate) fn close_at_once(connection: &quinn::Connection, code: VarInt, reason
 /// Number of streams that a server says it accepted before it closed the connection; `None` if it
 /// does not say so.
 pub(crate) fn streams_accepted(close: &ApplicationClose) -> Option<u64> {
-    let says_so = [CLOSE_SHUTDOWN, CLOSE_DISCONNECTED].contains(&close.error_code);
-    let taken = says_so.then(|| close.reason[..].try_into().ok()).flatten();
-    taken.map(u64::from_le_bytes)
+    let has_count = [CLOSE_SHUTDOWN, CLOSE_DISCONNECTED].contains(&close.error_code);
+    let accepted = has_count
+        .then(|| close.reason[..].try_into().ok())
+        .flatten();
+    accepted.map(u64::from_le_bytes)
 }
 
 /// Factory of the congestion controller: Cubic (RFC 9438) until the connection is closed.

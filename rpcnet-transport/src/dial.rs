@@ -6,7 +6,7 @@ use quinn::ConnectionError;
 use tokio::time::timeout;
 
 use crate::{
-    ConnectError, Peer, TransportConfig,
+    ConnectError, Peer, Tls, TransportConfig,
     accounts::{ConnectionAccount, PeerAccounts, StreamBudget},
     addr::{can_reach, canonical, unreachable_family},
     busy_poll::BusyPoll,
@@ -185,6 +185,13 @@ impl Dialer {
             outgoing: self.outgoing.clone(),
             busy_poll: Arc::clone(&self.busy_poll),
         })
+    }
+
+    /// Replaces the TLS identity of new connections in both directions; `false` if the endpoint is
+    /// closed.
+    pub(crate) fn replace_tls(&self, tls: Tls) -> bool {
+        let (config, counters) = (&self.config, &self.counters);
+        self.tls.replace(tls, &self.quinn, config, counters)
     }
 
     /// Error for a connection that was not established.

@@ -99,20 +99,15 @@ impl Endpoint {
 
 impl EndpointShared {
     fn reload_tls(&self, tls: Tls) -> Result<(), TlsReloadError> {
-        let taken = self.check_tls(&tls).and_then(|()| {
+        let reloaded = self.check_tls(&tls).and_then(|()| {
             let is_open = !self.lifecycle.closing.is_cancelled();
-            if is_open
-                && self
-                    .dialer
-                    .tls
-                    .replace(tls, &self.dialer.quinn, &self.config, &self.counters)
-            {
+            if is_open && self.dialer.replace_tls(tls) {
                 Ok(())
             } else {
                 Err(TlsReloadError::EndpointClosed)
             }
         });
-        match &taken {
+        match &reloaded {
             Ok(()) => {
                 self.counters.tls_reloads.add_one();
                 tracing::info!("TLS identity reloaded");
@@ -122,7 +117,7 @@ impl EndpointShared {
                 tracing::warn!(%error, "TLS identity not reloaded");
             }
         }
-        taken
+        reloaded
     }
 
     fn check_tls(&self, tls: &Tls) -> Result<(), TlsReloadError> {
@@ -177,20 +172,20 @@ async fn log_expiry_warnings(shared: Arc<EndpointShared>) {
 }
 
 async fn watch_files(shared: Arc<EndpointShared>, paths: PemPaths, every: Duration) {
-    let mut seen: Option<FilesDigest> = None;
-    let mut waits_for_its_time = false;
+    let mut last: Option<FilesDigest> = None;
+    let mut retries_unchanged = false;
     loop {
-        let before = if waits_for_its_time { None } else { seen };
+        let before = if retries_unchanged { None } else { last };
         let files = paths.clone();
-        let look = tokio::task::spawn_blocking(move || files.read_if_changed(before));
-        if let Ok(Some((state, made))) = look.await {
-            let is_news = seen.replace(state) != Some(state);
-            waits_for_its_time = matches!(made, Err(TlsError::NotValidYet { .. }));
-            match made {
+        let read = tokio::task::spawn_blocking(move || files.read_if_changed(before));
+        if let Ok(Some((digest, identity))) = read.await {
+            let has_changed = last.replace(digest) != Some(digest);
+            retries_unchanged = matches!(identity, Err(TlsError::NotValidYet { .. }));
+            match identity {
                 Ok(tls) if tls.is_same(&shared.dialer.tls.current()) => {}
                 // A failed reload is counted and logged there.
                 Ok(tls) => drop(shared.reload_tls(tls)),
-                Err(error) if is_news => {
+                Err(error) if has_changed => {
                     shared.counters.tls_reloads_refused.add_one();
                     tracing::warn!(%error, cert = %paths.cert.display(), "the PEM files are not usable as TLS identity");
                 }

@@ -20,6 +20,7 @@ pub enum ConnectionEvent {
 #[derive(Default)]
 pub(super) struct EventListener(Mutex<Option<EventCallback>>);
 
+/// Callback of [`RpcClient::on_event`](super::RpcClient::on_event).
 pub(super) type EventCallback = Box<dyn Fn(ConnectionEvent) + Send + Sync>;
 
 impl EventListener {
@@ -27,19 +28,20 @@ impl EventListener {
     pub(super) fn set(
         &self,
         callback: EventCallback,
-        so_far: impl FnOnce() -> Option<ConnectionEvent>,
+        current: impl FnOnce() -> Option<ConnectionEvent>,
     ) {
         // Called under the lock, so that events arrive in order.
         let mut listener = self.0.lock();
-        if let Some(news) = so_far() {
-            callback(news);
+        if let Some(event) = current() {
+            callback(event);
         }
         *listener = Some(callback);
     }
 
-    pub(super) fn notify(&self, news: ConnectionEvent) {
+    /// Calls the callback, if one is set.
+    pub(super) fn notify(&self, event: ConnectionEvent) {
         if let Some(callback) = &*self.0.lock() {
-            callback(news);
+            callback(event);
         }
     }
 }

@@ -135,16 +135,16 @@ impl RpcClient {
     /// Calls in flight on this connection. A stream counts until both of its halves are dropped.
     #[must_use]
     pub fn in_flight(&self) -> usize {
-        let later = self.confirmed_client();
-        let later = later.map_or(0, |client| client.in_flight());
-        self.0.in_flight.count() + self.0.lanes.waiting() + later
+        let confirmed = self.confirmed_client();
+        let confirmed = confirmed.map_or(0, |client| client.in_flight());
+        self.0.in_flight.count() + self.0.lanes.waiting() + confirmed
     }
 
     /// Load report of the last reply on this connection; `None` before the first.
     #[must_use]
     pub fn load(&self) -> Option<LoadReport> {
-        let later = self.confirmed_client();
-        later.as_ref().unwrap_or(self).0.shared.load()
+        let confirmed = self.confirmed_client();
+        confirmed.as_ref().unwrap_or(self).0.shared.load()
     }
 
     /// Whether the connection carries as many calls as the server accepts on it: a new call would
@@ -166,8 +166,8 @@ impl RpcClient {
     /// flight go on.
     #[must_use]
     pub fn is_draining(&self) -> bool {
-        let later = self.confirmed_client();
-        later.as_ref().unwrap_or(self).0.shared.is_draining()
+        let confirmed = self.confirmed_client();
+        confirmed.as_ref().unwrap_or(self).0.shared.is_draining()
     }
 
     /// Whether the connection is closed, so that every call fails.
@@ -194,8 +194,8 @@ impl RpcClient {
     /// the previous callback. It has to be quick, must not block and must not call this method; the
     /// connection keeps it, so it must not hold the client.
     pub fn on_event(&self, callback: impl Fn(ConnectionEvent) + Send + Sync + 'static) {
-        if let Some(later) = self.confirmed_client() {
-            return later.on_event(callback);
+        if let Some(confirmed) = self.confirmed_client() {
+            return confirmed.on_event(callback);
         }
         self.0
             .shared

@@ -204,7 +204,7 @@ async fn networks_are_isolated() {
     assert_eq!((arrived(&a).len(), arrived(&b).len()), (1, 0));
     drop(a);
     let c = member(&one, ([10, 9, 9, 9], 9).into(), 9_000);
-    send(&c, &b, b"to nobody", None);
+    send(&c, &b, b"to an unused address", None);
     assert_eq!(one.stats().unreachable, 1);
 }
 

@@ -73,12 +73,12 @@ fn the_number_of_streams_that_a_server_took_is_a_number() {
     let [_, shutdown, disconnected, ..] = &closes(&300u64.to_le_bytes())[..] else {
         panic!("they are more");
     };
-    for (error, told) in [
+    for (error, reason) in [
         (shutdown, "shutdown, streams taken: 300"),
         (disconnected, "disconnected, streams taken: 300"),
     ] {
         let text = texts(&lost_during_call(error.clone()));
-        assert!(text.contains(told), "{text}");
+        assert!(text.contains(reason), "{text}");
     }
 }
 
@@ -156,7 +156,7 @@ async fn check_packets(ip: IpAddr, mtu_max: u16, expected: u16) {
             "packets of {expected} bytes were not found to pass: {:?}",
             connection.stats().path
         );
-        assert_eq!(client.call("echo", "anybody?").await.unwrap(), "anybody?");
+        assert_eq!(client.call("echo", "ping").await.unwrap(), "ping");
         sleep(Duration::from_millis(1)).await;
     }
     let before = connection.stats();

@@ -184,13 +184,13 @@ async fn a_draining_server_advertises_before_it_refuses() {
     let reply = within(deaf.call("alive", None)).await;
     assert!(reply.load.draining, "{reply:?}");
     assert_ne!(reply.code, Code::Draining);
-    until("the client hears of it", || client.is_draining()).await;
+    until("the client is told", || client.is_draining()).await;
     assert!(connect(&server).await.is_draining());
     assert_eq!(server.stats().calls_refused_draining, 0);
     // A second drain does not restart the grace, and `false` ends both.
     server.set_draining(true);
     server.set_draining(false);
-    until("the client hears of it", || !client.is_draining()).await;
+    until("the client is told", || !client.is_draining()).await;
     assert_answers(&client).await;
 }
 
@@ -221,7 +221,7 @@ async fn a_shutdown_limits_the_drain_grace_to_a_quarter_of_its_time() {
         let server = server.clone();
         async move { server.shutdown(Duration::from_secs(1)).await }
     });
-    until("the client hears of it", || client.is_draining()).await;
+    until("the client is told", || client.is_draining()).await;
     let report = within(shutdown).await.unwrap();
     assert_eq!((report.cancelled, report.rejected), (0, 0));
 }
@@ -243,9 +243,9 @@ async fn a_draining_server_can_resume() {
     );
     assert!(connect(&server).await.is_draining());
     assert!(server.stats().calls_refused_draining <= 1);
-    until("the client hears of it", || client.is_draining()).await;
+    until("the client is told", || client.is_draining()).await;
     server.set_draining(false);
-    until("the client hears of it", || !client.is_draining()).await;
+    until("the client is told", || !client.is_draining()).await;
     assert_answers(&client).await;
 }
 
@@ -349,33 +349,33 @@ fn callers_of_a_killed_node_are_reset_when_it_restarts() {
 #[tokio::test]
 async fn on_event_reports_drain_and_close_at_once() {
     let (server, client) = pair(Router::new()).await;
-    let heard: Arc<Mutex<Vec<ConnectionEvent>>> = Arc::default();
+    let events: Arc<Mutex<Vec<ConnectionEvent>>> = Arc::default();
     let listen = |client: &RpcClient| {
-        let heard = Arc::clone(&heard);
-        client.on_event(move |news| heard.lock().push(news));
+        let events = Arc::clone(&events);
+        client.on_event(move |event| events.lock().push(event));
     };
     listen(&client);
-    assert_eq!(*heard.lock(), []);
+    assert_eq!(*events.lock(), []);
     server.set_draining(true);
-    until("it hears", || heard.lock().len() == 1).await;
+    until("the event arrives", || events.lock().len() == 1).await;
     // A callback that is set later is told the current state.
     listen(&client);
     server.set_draining(false);
-    until("it hears", || heard.lock().len() == 3).await;
+    until("the event arrives", || events.lock().len() == 3).await;
     assert_eq!(
-        *heard.lock(),
+        *events.lock(),
         [true, true, false].map(ConnectionEvent::Draining)
     );
-    heard.lock().clear();
+    events.lock().clear();
     server.shutdown(Duration::from_secs(1)).await;
-    until("it hears", || {
-        heard.lock().last() == Some(&ConnectionEvent::Closed(CloseReason::ShutDown))
+    until("the event arrives", || {
+        events.lock().last() == Some(&ConnectionEvent::Closed(CloseReason::ShutDown))
     })
     .await;
-    heard.lock().clear();
+    events.lock().clear();
     listen(&client);
     assert_eq!(
-        *heard.lock(),
+        *events.lock(),
         [ConnectionEvent::Closed(CloseReason::ShutDown)]
     );
 }
@@ -388,7 +388,7 @@ async fn an_advertised_drain_still_serves_calls() {
     server.advertise_draining(true);
     assert_answers(&client).await;
     assert!(client.load().expect("it answered").draining);
-    until("the caller hears", || client.is_draining()).await;
+    until("the caller is told", || client.is_draining()).await;
     let later = connect(&server).await;
     assert!(later.is_draining(), "the hello says so");
     for client in [&client, &later] {
@@ -400,7 +400,7 @@ async fn an_advertised_drain_still_serves_calls() {
     assert_eq!(server.stats().calls_refused_draining, 0, "none was sent");
 
     server.advertise_draining(false);
-    until("the caller hears", || !client.is_draining()).await;
+    until("the caller is told", || !client.is_draining()).await;
     // A refusal is not withdrawn.
     server.advertise_draining(true);
     server.set_draining(true);
@@ -409,7 +409,7 @@ async fn an_advertised_drain_still_serves_calls() {
     server.advertise_draining(false);
     assert!(server.endpoint().is_draining());
     server.set_draining(false);
-    until("the caller hears", || !client.is_draining()).await;
+    until("the caller is told", || !client.is_draining()).await;
     assert_answers(&client).await;
 }
 

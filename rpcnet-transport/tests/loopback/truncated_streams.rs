@@ -107,12 +107,12 @@ async fn a_stream_cut_by_its_deadline_on_the_server_has_no_clean_end() {
 
 /// Outcome of reading an upload in its handler.
 async fn upload(end: impl AsyncFnOnce(rpcnet_transport::Upload<Raw, ()>)) -> Result<(), RpcError> {
-    let (tell, mut told) = mpsc::unbounded_channel();
+    let (sender, mut outcome) = mpsc::unbounded_channel();
     let router = Router::new().client_streaming("take", move |_cx, mut from: Receiver<Raw>| {
-        let tell = tell.clone();
+        let sender = sender.clone();
         async move {
-            let _ = tell.send(None);
-            let _ = tell.send(Some(end_of(&mut from).await));
+            let _ = sender.send(None);
+            let _ = sender.send(Some(end_of(&mut from).await));
             Ok::<(), Status>(())
         }
     });
@@ -122,11 +122,11 @@ async fn upload(end: impl AsyncFnOnce(rpcnet_transport::Upload<Raw, ()>)) -> Res
         .await
         .unwrap();
     upload.send(Raw("first".into())).await.unwrap();
-    assert!(within(told.recv()).await.unwrap().is_none());
+    assert!(within(outcome.recv()).await.unwrap().is_none());
     end(upload).await;
     // A handler that is dropped has read no end at all.
     let cut = || RpcError::new(Code::Cancelled, Processed::Maybe, "dropped");
-    within(told.recv())
+    within(outcome.recv())
         .await
         .flatten()
         .unwrap_or_else(|| Err(cut()))

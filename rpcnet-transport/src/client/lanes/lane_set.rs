@@ -102,14 +102,14 @@ impl Lanes {
     /// avoided.
     fn choose_lane(&self, now: Instant) -> &Arc<Lane> {
         let mut least = &self.lanes[0];
-        let mut least_crowd = least.occupancy();
+        let mut least_occupancy = least.occupancy();
         for lane in &self.lanes {
-            let crowd = lane.occupancy();
-            if crowd < CALLS_PER_LANE {
+            let occupancy = lane.occupancy();
+            if occupancy < CALLS_PER_LANE {
                 return lane;
             }
-            if crowd < least_crowd {
-                (least, least_crowd) = (lane, crowd);
+            if occupancy < least_occupancy {
+                (least, least_occupancy) = (lane, occupancy);
             }
         }
         // A lane that the server has reset is opened again when it is needed.
@@ -124,8 +124,9 @@ impl Lanes {
     /// Open lane with the fewest calls, if any is open.
     fn choose_open_lane(&self) -> Option<&Arc<Lane>> {
         let used = self.lanes.iter().map(|lane| (lane.occupancy(), lane));
-        let used = used.filter(|(crowd, _)| (1..FULL).contains(crowd));
-        used.min_by_key(|(crowd, _)| *crowd).map(|(_, lane)| lane)
+        let used = used.filter(|(occupancy, _)| (1..FULL).contains(occupancy));
+        used.min_by_key(|(occupancy, _)| *occupancy)
+            .map(|(_, lane)| lane)
     }
 
     /// Whether a call would have to wait, or others wait for a stream already.

@@ -76,8 +76,8 @@ impl LaneTask {
             }
             Err(ReadError::ConnectionLost(e)) => {
                 let index = self.recv.id().index();
-                let is_untaken = reply::is_stream_not_accepted(&e, index);
-                let end = if is_untaken {
+                let is_not_accepted = reply::is_stream_not_accepted(&e, index);
+                let end = if is_not_accepted {
                     LaneEnd::NotAccepted(e)
                 } else {
                     LaneEnd::ConnectionLost(e)

@@ -161,8 +161,8 @@ struct Log(mpsc::Sender<(Level, String)>);
 
 impl Log {
     fn start() -> (DefaultGuard, mpsc::Receiver<(Level, String)>) {
-        let (tell, told) = mpsc::channel();
-        (set_default(Self(tell)), told)
+        let (sender, lines) = mpsc::channel();
+        (set_default(Self(sender)), lines)
     }
 }
 
