@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    admission::{AdmissionOutcome, Permits},
+    admission::{AdmissionOutcome, CallQuotas, Permits},
     answer::send_reply,
     call_checks::{
         call_type_mismatch_status, check_capacity, early_rejection, expired_status, has_passed,
@@ -122,27 +122,18 @@ impl AdmittedCall {
             idempotency_key: header.idempotency_key.map(u128::to_le_bytes),
             deadline,
         };
-        let rules = handler.config();
-        let is_limited = shared.admission.is_some() || rules.is_some();
-        let method_quota = rules.and_then(|rules| rules.gate.as_ref());
+        let config = handler.config();
+        let is_limited = shared.admission.is_some() || config.is_some();
+        let method_quota = config.and_then(|config| config.gate.as_ref());
         let method_quota = method_quota.map(|gate| gate.quota_of(caller.peer.shared_name()));
-        let quotas = quotas_for(caller, rules, method_quota.as_ref());
+        let quotas = quotas_for(caller, config, method_quota.as_ref());
         let body = match body {
             Some(body) => body,
             None => {
                 if is_limited && let Some(status) = early_rejection(shared, quotas, &meta) {
                     return Err(RequestFailure::Rejected(status));
                 }
-                let body = read_body(shared, caller, recv, deadline);
-                tokio::select! {
-                    biased;
-                    body = body => body?,
-                    // The end of the stream is not read while the call waits for buffer bytes.
-                    _ = send.stopped() => {
-                        shared.counters.calls_cancelled.add_one();
-                        return Err(RequestFailure::Reset(ResetCode::Cancelled));
-                    }
-                }
+                wait_for_body(shared, caller, send, recv, deadline).await?
             }
         };
         if account.is_overdrawn() {
@@ -151,18 +142,7 @@ impl AdmittedCall {
         }
         let mut permits = Permits::default();
         if is_limited {
-            permits = match request_admission(shared, quotas, Instant::now(), &meta) {
-                AdmissionOutcome::Admitted(permits) => permits,
-                AdmissionOutcome::Queued(queued) => {
-                    let began = Instant::now();
-                    let turn = Box::pin(queued.wait_admitted(&shared.counters));
-                    let permits =
-                        wait_for_admission(shared, turn, send.stopped(), deadline).await?;
-                    shared.queue_delay.record(began.elapsed());
-                    permits
-                }
-                AdmissionOutcome::Rejected(status) => return Err(RequestFailure::Rejected(status)),
-            };
+            permits = acquire_permits(shared, quotas, send, &meta).await?;
         }
         // The call may have waited for its body or its permit.
         if has_passed(deadline) {
@@ -180,6 +160,47 @@ impl AdmittedCall {
             permits,
             in_flight: guard,
         })
+    }
+}
+
+/// Reads the body of a request, as long as its caller waits for the reply.
+async fn wait_for_body(
+    shared: &EndpointShared,
+    caller: &Caller,
+    send: &SendHalf,
+    recv: &mut RecvHalf,
+    deadline: Option<Instant>,
+) -> Result<Bytes, RequestFailure> {
+    let body = read_body(shared, caller, recv, deadline);
+    tokio::select! {
+        biased;
+        body = body => body,
+        // The end of the stream is not read while the call waits for buffer bytes.
+        _ = send.stopped() => {
+            shared.counters.calls_cancelled.add_one();
+            Err(RequestFailure::Reset(ResetCode::Cancelled))
+        }
+    }
+}
+
+/// Acquires the permits of a call, which may be queued for them.
+async fn acquire_permits(
+    shared: &EndpointShared,
+    quotas: CallQuotas<'_>,
+    send: &SendHalf,
+    meta: &CallMeta,
+) -> Result<Permits, RequestFailure> {
+    match request_admission(shared, quotas, Instant::now(), meta) {
+        AdmissionOutcome::Admitted(permits) => Ok(permits),
+        AdmissionOutcome::Queued(queued) => {
+            let began = Instant::now();
+            let admitted = Box::pin(queued.wait_admitted(&shared.counters));
+            let permits =
+                wait_for_admission(shared, admitted, send.stopped(), meta.deadline).await?;
+            shared.queue_delay.record(began.elapsed());
+            Ok(permits)
+        }
+        AdmissionOutcome::Rejected(status) => Err(RequestFailure::Rejected(status)),
     }
 }
 
