@@ -138,29 +138,29 @@ mod tests {
     #[test]
     fn two_slow_polls_mark_the_handler_slow() {
         let now = Instant::now();
-        let pace = PollCost::new(now);
-        pace.record(LONG, now);
-        assert!(!pace.is_slow());
+        let cost = PollCost::new(now);
+        cost.record(LONG, now);
+        assert!(!cost.is_slow());
         for _ in 0..16 {
-            pace.record(QUICK, now);
+            cost.record(QUICK, now);
         }
-        pace.record(LONG, now);
-        assert!(!pace.is_slow(), "the first is forgotten");
-        pace.record(LONG, now);
-        assert!(pace.is_slow());
+        cost.record(LONG, now);
+        assert!(!cost.is_slow(), "the first is forgotten");
+        cost.record(LONG, now);
+        assert!(cost.is_slow());
     }
 
     /// Polls of which one in every so many blocks for a time, at this rate. Returns how many of
     /// them blocked before the handler got a task.
     fn blocked(every: u32, time: Duration, calls_per_s: f64, calls: u32) -> u32 {
         let began = Instant::now();
-        let pace = PollCost::new(began);
+        let cost = PollCost::new(began);
         let mut blocked = 0;
         for call in 1..=calls {
             let now = began + Duration::from_secs_f64(f64::from(call) / calls_per_s);
             let is_long = call % every == 0;
-            blocked += u32::from(is_long && !pace.is_slow());
-            pace.record(if is_long { time } else { QUICK }, now);
+            blocked += u32::from(is_long && !cost.is_slow());
+            cost.record(if is_long { time } else { QUICK }, now);
         }
         blocked
     }
@@ -185,13 +185,13 @@ mod tests {
     #[test]
     fn many_quick_polls_clear_the_slow_mark() {
         let now = Instant::now();
-        let pace = PollCost::new(now);
+        let cost = PollCost::new(now);
         for _ in 0..10 {
-            pace.record(LONG, now);
+            cost.record(LONG, now);
         }
         let quick = (0..1_000).take_while(|_| {
-            pace.record(QUICK, now);
-            pace.is_slow()
+            cost.record(QUICK, now);
+            cost.is_slow()
         });
         assert_eq!(quick.count(), 10 * POINTS_SLOW as usize - 1);
     }
@@ -199,18 +199,18 @@ mod tests {
     #[test]
     fn minutes_with_few_calls_clear_the_slow_mark() {
         let began = Instant::now();
-        let pace = PollCost::new(began);
+        let cost = PollCost::new(began);
         for _ in 0..1_000 {
-            pace.record(Duration::MAX, began);
+            cost.record(Duration::MAX, began);
         }
         let minute = |minute: u64| began + Duration::from_secs(60 * minute);
-        pace.record(QUICK, minute(7));
-        assert!(pace.is_slow());
-        pace.record(QUICK, minute(9));
-        assert!(!pace.is_slow());
+        cost.record(QUICK, minute(7));
+        assert!(cost.is_slow());
+        cost.record(QUICK, minute(9));
+        assert!(!cost.is_slow());
         // Clocks that differ between threads do not forget points twice.
-        pace.record(LONG, minute(20));
-        pace.record(LONG, minute(10));
-        assert!(pace.is_slow());
+        cost.record(LONG, minute(20));
+        cost.record(LONG, minute(10));
+        assert!(cost.is_slow());
     }
 }

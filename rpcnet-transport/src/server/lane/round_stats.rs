@@ -115,7 +115,7 @@ mod tests {
     /// many blocked before the handler got a task.
     async fn blocked(every: u32, time_ms: u64, calls: u32) -> u32 {
         let mut now = Instant::now();
-        let pace = PollCost::new(now);
+        let cost = PollCost::new(now);
         let mut stopwatch = PollTimer::default();
         let mut round = RoundStats::default();
         let mut blocked = 0;
@@ -124,7 +124,7 @@ mod tests {
                 round = RoundStats::default();
                 now = Instant::now();
             }
-            if pace.is_slow() {
+            if cost.is_slow() {
                 break;
             }
             round.record_start(Duration::ZERO);
@@ -135,7 +135,7 @@ mod tests {
                 advance(Duration::from_micros(2)).await;
             }
             if let Some(took) = stopwatch.lap(&mut round, &mut now) {
-                pace.record(took, now);
+                cost.record(took, now);
             }
         }
         blocked
