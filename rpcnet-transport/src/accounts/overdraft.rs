@@ -25,15 +25,15 @@ impl PeerAccount {
         if bytes <= UNCHARGED_BYTES_MAX {
             return Some(BufferReservation::none());
         }
-        let mut held = self.accounts.total.lock();
-        if self.try_charge(&mut held, bytes) {
+        let mut total = self.accounts.total.lock();
+        if self.try_charge(&mut total, bytes) {
             return Some(BufferReservation::of_peer(Arc::clone(self), bytes));
         }
         let own = self.overdrawn.load(Relaxed);
-        if !self.accounts.bytes.allows(own, held.overdrawn, bytes) {
+        if !self.accounts.bytes.allows(own, total.overdrawn, bytes) {
             return None;
         }
-        held.overdrawn += bytes;
+        total.overdrawn += bytes;
         self.overdrawn.store(own + bytes, Relaxed);
         Some(BufferReservation::overdraft(Arc::clone(self), bytes))
     }
@@ -57,8 +57,8 @@ impl PeerAccount {
 
     pub(super) fn release_overdraft(&self, bytes: usize) {
         {
-            let mut held = self.accounts.total.lock();
-            held.overdrawn -= bytes;
+            let mut total = self.accounts.total.lock();
+            total.overdrawn -= bytes;
             self.overdrawn.fetch_sub(bytes, Relaxed);
         }
         self.wake_waiters();
@@ -78,10 +78,10 @@ impl PeerAccount {
         if self.overdrawn.load(Relaxed) == 0 {
             return false;
         }
-        let held = self.accounts.total.lock();
+        let total = self.accounts.total.lock();
         let overdrawn = self.overdrawn.load(Relaxed);
         let own = self.bytes.load(Relaxed) + overdrawn;
-        overdrawn > 0 && !self.accounts.bytes.allows(own, held.bytes + overdrawn, 0)
+        overdrawn > 0 && !self.accounts.bytes.allows(own, total.bytes + overdrawn, 0)
     }
 
     /// Waits until the peer is not [overdrawn](Self::is_overdrawn), behind calls that wait already.

@@ -126,8 +126,8 @@ impl PeerAccounts {
 
     /// Bytes that all peers hold.
     pub(crate) fn bytes(&self) -> usize {
-        let held = self.0.total.lock();
-        held.bytes + held.overdrawn
+        let total = self.0.total.lock();
+        total.bytes + total.overdrawn
     }
 
     /// Whether the endpoint may have one more connection.
@@ -160,12 +160,12 @@ impl PeerAccount {
         connection: impl WindowedConnection + 'static,
     ) -> Option<ConnectionGuard> {
         {
-            let mut held = self.accounts.total.lock();
+            let mut total = self.accounts.total.lock();
             let own = self.connections.load(Relaxed);
-            if !self.accounts.connections.allows(own, held.connections, 1) {
+            if !self.accounts.connections.allows(own, total.connections, 1) {
                 return None;
             }
-            held.connections += 1;
+            total.connections += 1;
             self.connections.store(own + 1, Relaxed);
         }
         Some(ConnectionGuard {
@@ -202,11 +202,11 @@ impl PeerAccount {
         self.bytes.load(Relaxed)
     }
 
-    pub(super) fn try_charge(&self, held: &mut TotalHeld, bytes: usize) -> bool {
+    pub(super) fn try_charge(&self, total: &mut TotalHeld, bytes: usize) -> bool {
         let own = self.bytes.load(Relaxed);
-        let allowed = self.accounts.bytes.allows(own, held.bytes, bytes);
+        let allowed = self.accounts.bytes.allows(own, total.bytes, bytes);
         if allowed {
-            held.bytes += bytes;
+            total.bytes += bytes;
             self.bytes.store(own + bytes, Relaxed);
         }
         allowed
@@ -214,8 +214,8 @@ impl PeerAccount {
 
     pub(super) fn release(&self, bytes: usize) {
         {
-            let mut held = self.accounts.total.lock();
-            held.bytes -= bytes;
+            let mut total = self.accounts.total.lock();
+            total.bytes -= bytes;
             self.bytes.fetch_sub(bytes, Relaxed);
         }
         self.wake_waiters();
@@ -302,8 +302,8 @@ impl ConnectionGuard {
 impl Drop for ConnectionGuard {
     fn drop(&mut self) {
         {
-            let mut held = self.account.accounts.total.lock();
-            held.connections -= 1;
+            let mut total = self.account.accounts.total.lock();
+            total.connections -= 1;
             self.account.connections.fetch_sub(1, Relaxed);
         }
         self.account.windows.lock().remove(self.number);

@@ -93,12 +93,12 @@ impl ConnectionAccount {
         bytes: usize,
     ) -> Result<BufferReservation, ReserveError> {
         let all = &self.peer.accounts;
-        let mut held = all.total.lock();
+        let mut total = all.total.lock();
         let own = self.bytes.load(Relaxed);
         if own > 0 && own.saturating_add(bytes) > all.connection_bytes_max {
             return Err(ReserveError::ConnectionFull);
         }
-        if !self.peer.try_charge(&mut held, bytes) {
+        if !self.peer.try_charge(&mut total, bytes) {
             return Err(ReserveError::PeerFull);
         }
         self.bytes.store(own + bytes, Relaxed);

@@ -176,7 +176,7 @@ mod tests {
     #[test]
     fn one_address_has_at_most_half() {
         let mut handshakes = HandshakeLimiter::new(100);
-        let begun = (0..200)
+        let started = (0..200)
             .filter(|number| {
                 handshakes
                     .begin(seconds(0.0), address(1), *number)
@@ -184,7 +184,7 @@ mod tests {
                     .is_some()
             })
             .count();
-        assert_eq!(begun, 50);
+        assert_eq!(started, 50);
         for number in 0..25 {
             assert!(
                 handshakes
@@ -204,9 +204,9 @@ mod tests {
             let now = seconds(f64::from(tick) / 100.0);
             // A hundred junk handshakes a second from an address, and one honest one a second that
             // ends in 10 ms.
-            let (begun, victim) = handshakes.begin(now, address(1), (tick, true));
+            let (started, victim) = handshakes.begin(now, address(1), (tick, true));
             dropped.extend(victim.map(|victim| (tick, victim)));
-            refused += u32::from(begun.is_none());
+            refused += u32::from(started.is_none());
             if tick % 100 == 99 {
                 let newcomer = handshakes.begin(now, address(1), (tick, false));
                 dropped.extend(newcomer.1.map(|victim| (tick, victim)));
@@ -233,23 +233,23 @@ mod tests {
         let mut handshakes = HandshakeLimiter::new(20);
         for (last, count) in [(1, 10), (2, 6), (3, 4)] {
             for number in 0..count {
-                let begun =
+                let started =
                     handshakes.begin(seconds(f64::from(last)), address(last), (last, number));
-                assert!(begun.0.is_some());
+                assert!(started.0.is_some());
             }
         }
-        let (begun, dropped) = handshakes.begin(seconds(9.0), address(4), (4, 0));
-        assert!(begun.is_some());
+        let (started, dropped) = handshakes.begin(seconds(9.0), address(4), (4, 0));
+        assert!(started.is_some());
         assert_eq!(dropped, Some((1, 0)));
     }
 
     #[test]
     fn addresses_of_one_network_count_as_one() {
-        let own = |text: &str| network_of(text.parse().unwrap());
-        assert_eq!(own("2001:db8:0:1::1"), own("2001:db8:0:1:ffff::2"));
-        assert_ne!(own("2001:db8:0:1::1"), own("2001:db8:0:2::1"));
-        assert_eq!(own("::ffff:10.0.0.1"), own("10.0.0.1"));
-        assert_ne!(own("10.0.0.1"), own("10.0.0.2"));
+        let network = |text: &str| network_of(text.parse().unwrap());
+        assert_eq!(network("2001:db8:0:1::1"), network("2001:db8:0:1:ffff::2"));
+        assert_ne!(network("2001:db8:0:1::1"), network("2001:db8:0:2::1"));
+        assert_eq!(network("::ffff:10.0.0.1"), network("10.0.0.1"));
+        assert_ne!(network("10.0.0.1"), network("10.0.0.2"));
     }
 
     proptest! {
@@ -270,9 +270,9 @@ mod tests {
                     handshakes.end(number);
                     handshakes.end(number);
                 } else {
-                    let (begun, dropped) = handshakes.begin(now, address(last), next);
+                    let (started, dropped) = handshakes.begin(now, address(last), next);
                     open.retain(|(_, handle)| Some(*handle) != dropped);
-                    open.extend(begun.map(|number| (number, next)));
+                    open.extend(started.map(|number| (number, next)));
                     next += 1;
                 }
                 prop_assert_eq!(handshakes.len(), open.len());

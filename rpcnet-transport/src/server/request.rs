@@ -33,7 +33,7 @@ pub(super) async fn read_header(
     recv: &mut RecvHalf,
     arrived: Instant,
 ) -> Result<(RequestHeader, Option<Bytes>), RequestFailure> {
-    let patience = arrived + shared.config.limits.header_timeout;
+    let header_deadline = arrived + shared.config.limits.header_timeout;
     loop {
         if let Some((header, body)) = next_request(shared, recv)? {
             return Ok((header, Some(body)));
@@ -45,7 +45,7 @@ pub(super) async fn read_header(
                 RequestFailure::Reset(ResetCode::Malformed)
             });
         }
-        match timeout_at(patience, fill(shared, recv)).await {
+        match timeout_at(header_deadline, fill(shared, recv)).await {
             Ok(filled) => filled?,
             Err(_) => {
                 shared.counters.header_timeouts.add_one();
@@ -69,8 +69,8 @@ pub(super) async fn read_body(
     let counters = &shared.counters;
     let bytes = recv.decoder().awaited_body_bytes().unwrap_or(0);
     let received = Arc::clone(caller.account.received());
-    let patience = StallTimer::new(&shared.config, received).with_deadline(deadline);
-    let reserved = patience.wait(poll_fn(|cx| recv.poll_reserve(cx)));
+    let stall_timer = StallTimer::new(&shared.config, received).with_deadline(deadline);
+    let reserved = stall_timer.wait(poll_fn(|cx| recv.poll_reserve(cx)));
     match within_deadline(shared, deadline, reserved).await? {
         Ok(reserved) => reserved.map_err(|failure| read_failure(shared, failure))?,
         Err(Stalled) => {
@@ -84,7 +84,7 @@ pub(super) async fn read_body(
             if let Some((_, body)) = next_request(shared, recv)? {
                 return Ok(body);
             }
-            match patience.wait(fill(shared, recv)).await {
+            match stall_timer.wait(fill(shared, recv)).await {
                 Ok(filled) => filled?,
                 Err(Stalled) => return Err(stalled_request(shared)),
             }
@@ -192,11 +192,11 @@ pub(super) async fn wait_for_overdraft(
     shared: &EndpointShared,
     caller: &Caller,
 ) -> Result<(), Status> {
-    let patience = caller.replies.stall_timer();
+    let stall_timer = caller.replies.stall_timer();
     if caller
         .account
         .peer
-        .wait_overdraft_cleared(patience)
+        .wait_overdraft_cleared(stall_timer)
         .await
         .is_ok()
     {

@@ -476,14 +476,14 @@ mod tests {
 
     #[test]
     fn a_duplicate_method_panics_at_the_line_that_adds_it() {
-        let (tell, told) = mpsc::channel();
+        let (sender, receiver) = mpsc::channel();
         let (ours, others) = (thread::current().id(), panic::take_hook());
         panic::set_hook(Box::new(move |info| {
             if thread::current().id() != ours {
                 return others(info);
             }
-            let place = info.location().map(|at| (at.file().to_owned(), at.line()));
-            let _ = tell.send((place, info.to_string()));
+            let location = info.location().map(|at| (at.file().to_owned(), at.line()));
+            let _ = sender.send((location, info.to_string()));
         }));
         let router = Router::new().typed("twice", |n: u32| async move { n });
         let line = line!() + 2;
@@ -492,8 +492,8 @@ mod tests {
         }));
         drop(panic::take_hook());
         assert!(added.is_err());
-        let (place, message) = told.recv().unwrap();
-        assert_eq!(place, Some((file!().to_owned(), line)));
+        let (location, message) = receiver.recv().unwrap();
+        assert_eq!(location, Some((file!().to_owned(), line)));
         assert!(message.contains("there is a method \"twice\" already"));
     }
 }

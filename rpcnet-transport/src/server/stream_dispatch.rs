@@ -47,8 +47,8 @@ async fn serve_stream(
     early: Option<HandshakeState>,
 ) {
     let arrived = Instant::now();
-    let patience = arrived + shared.config.limits.header_timeout;
-    let first = timeout_at(patience, read_preface(&mut recv)).await;
+    let header_deadline = arrived + shared.config.limits.header_timeout;
+    let first = timeout_at(header_deadline, read_preface(&mut recv)).await;
     let counters = &shared.counters;
     let why = match first.unwrap_or(Err(StreamRejection::HeaderTimeout)) {
         Ok((StreamKind::Call, rest)) => {
@@ -95,16 +95,16 @@ async fn serve_stream(
 async fn read_preface(
     recv: &mut quinn::RecvStream,
 ) -> Result<(StreamKind, Bytes), StreamRejection> {
-    let mut begun = BytesMut::new();
+    let mut preface_bytes = BytesMut::new();
     loop {
         let chunk = recv.read_chunk(usize::MAX, true).await;
         let Ok(Some(chunk)) = chunk else {
             return Err(StreamRejection::Ended);
         };
         let mut rest = chunk.bytes;
-        let missing = (PREFACE_BYTES - begun.len()).min(rest.len());
-        begun.extend_from_slice(&rest.split_to(missing));
-        if let Ok(preface) = <[u8; PREFACE_BYTES]>::try_from(&begun[..]) {
+        let missing = (PREFACE_BYTES - preface_bytes.len()).min(rest.len());
+        preface_bytes.extend_from_slice(&rest.split_to(missing));
+        if let Ok(preface) = <[u8; PREFACE_BYTES]>::try_from(&preface_bytes[..]) {
             let preface = Preface::decode(preface).map_err(|_| StreamRejection::BadPreface)?;
             return Ok((preface.kind, rest));
         }

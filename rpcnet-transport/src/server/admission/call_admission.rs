@@ -50,10 +50,10 @@ pub(in crate::server) fn admit(
     now: Instant,
     request: impl Fn() -> AdmissionRequest,
 ) -> AdmissionOutcome {
-    let mut held = None;
+    let mut method_permit = None;
     if let Some(quota) = method {
         match quota.admit(now, &request) {
-            GateOutcome::Admitted(permit) => held = Some(permit),
+            GateOutcome::Admitted(permit) => method_permit = Some(permit),
             GateOutcome::Rejected(rejection) => {
                 return AdmissionOutcome::Rejected(rejection_status(counters, rejection));
             }
@@ -67,20 +67,20 @@ pub(in crate::server) fn admit(
     let Some(quota) = server else {
         return AdmissionOutcome::Admitted(Permits {
             server: None,
-            method: held,
+            method: method_permit,
         });
     };
     match quota.admit(now, request) {
         GateOutcome::Admitted(permit) => AdmissionOutcome::Admitted(Permits {
             server: Some(permit),
-            method: held,
+            method: method_permit,
         }),
         GateOutcome::Rejected(rejection) => {
             AdmissionOutcome::Rejected(rejection_status(counters, rejection))
         }
         GateOutcome::Queued(ticket) => {
             counters.calls_queued.add_one();
-            let method = held;
+            let method = method_permit;
             AdmissionOutcome::Queued(PendingAdmission::AtServer { ticket, method })
         }
     }

@@ -242,16 +242,16 @@ impl LaneServer {
     fn take_results(&mut self, cx: &Context<'_>) {
         let mut results = std::mem::take(&mut self.results);
         self.task_results.take(&mut results, cx);
-        for (id, work) in results.drain(..) {
+        for (id, result) in results.drain(..) {
             // A call that was cancelled needs no answer.
             let Some(call) = self.pending.find(id) else {
                 continue;
             };
-            if matches!(work, TaskResult::ReplySent { delivered: true }) {
+            if matches!(result, TaskResult::ReplySent { delivered: true }) {
                 call.stage = CallStage::Delivered;
             } else if let Some(call) = self.pending.remove(id) {
                 call.end();
-                match work {
+                match result {
                     TaskResult::Returned(outcome) => self.finish_call(id, outcome),
                     TaskResult::Panicked => self.finish_panicked(id),
                     // Without a failure the end of the lane would say that the call was not

@@ -157,7 +157,7 @@ impl LaneServer {
             Dispatch::Spawned => true,
         };
         if has_task {
-            let work = SpawnedCall {
+            let call = SpawnedCall {
                 unary: unary.clone(),
                 body,
                 handler_future: None,
@@ -165,7 +165,7 @@ impl LaneServer {
                 permits,
                 queued: None,
             };
-            self.spawn_call(id, work, context, meta.deadline);
+            self.spawn_call(id, call, context, meta.deadline);
             return Ok(());
         }
 
@@ -202,7 +202,7 @@ impl LaneServer {
                 self.finish_call(id, outcome);
             }
             Ok(Poll::Pending) => {
-                let work = SpawnedCall {
+                let call = SpawnedCall {
                     unary: unary.clone(),
                     body: Bytes::new(),
                     handler_future: Some(std::mem::take(&mut method.future_memory)),
@@ -210,7 +210,7 @@ impl LaneServer {
                     permits,
                     queued: None,
                 };
-                self.spawn_call(id, work, context, meta.deadline);
+                self.spawn_call(id, call, context, meta.deadline);
             }
             Err(_) => {
                 context.end();
@@ -245,18 +245,18 @@ impl LaneServer {
         match request_admission(shared, quotas, self.now, meta) {
             AdmissionOutcome::Admitted(permits) => return Ok(Some(permits)),
             AdmissionOutcome::Rejected(status) => self.write_failure(id, status),
-            AdmissionOutcome::Queued(later) => {
+            AdmissionOutcome::Queued(pending) => {
                 let context = method.new_context(&self.caller.peer, meta);
-                let work = SpawnedCall {
+                let call = SpawnedCall {
                     unary: unary.clone(),
                     // A copy, so that the packets of the request are freed.
                     body: Bytes::copy_from_slice(body),
                     handler_future: None,
                     arrived,
                     permits: Permits::default(),
-                    queued: Some(Box::new((later, Arc::default()))),
+                    queued: Some(Box::new((pending, Arc::default()))),
                 };
-                self.spawn_call(id, work, context, meta.deadline);
+                self.spawn_call(id, call, context, meta.deadline);
             }
         }
         Ok(None)
@@ -266,18 +266,18 @@ impl LaneServer {
     fn spawn_call(
         &mut self,
         id: u32,
-        mut work: SpawnedCall,
+        mut call: SpawnedCall,
         context: CallContext,
         deadline: Option<Instant>,
     ) {
-        work.permits.measure();
-        let turn = work.queued.as_ref().map(|queued| Arc::clone(&queued.1));
+        call.permits.measure();
+        let start_once = call.queued.as_ref().map(|queued| Arc::clone(&queued.1));
         let account = Arc::clone(&self.caller.account.peer);
         let (guard, _) = account.begin_call(&self.shared.served.in_flight);
         let (done, shared) = (Arc::clone(&self.task_results), Arc::clone(&self.shared));
         let handed = context.clone();
         let task = tokio::spawn(async move {
-            let scoped = handed.scope(work.run(handed.clone(), &shared, account));
+            let scoped = handed.scope(call.run(handed.clone(), &shared, account));
             let outcome = AssertUnwindSafe(scoped).catch_unwind().await;
             drop(guard);
             done.push(
@@ -291,7 +291,7 @@ impl LaneServer {
             task: task.abort_handle(),
             stage: CallStage::Running {
                 context,
-                start_once: turn,
+                start_once,
             },
         });
     }
@@ -378,8 +378,8 @@ async fn send_on_own_stream(
     head.extend_from_slice(&Preface { kind }.encode());
     wire::encode_reply_to(&mut head, lane, id);
     let mut send = SendHalf::new(stream, Arc::clone(&caller.write_turns));
-    let begun = send.write(head, Bytes::new(), Some(&sending.stall_timer));
-    if begun.await.is_err() {
+    let head_written = send.write(head, Bytes::new(), Some(&sending.stall_timer));
+    if head_written.await.is_err() {
         return false;
     }
     let mut stopped = Box::pin(send.stopped());
@@ -447,9 +447,9 @@ impl SpawnedCall {
             queued,
         } = self;
         if let Some(queued) = queued {
-            let (queued, turn) = *queued;
+            let (queued, start_once) = *queued;
             permits = Box::pin(queued.wait_admitted(&shared.counters)).await?;
-            if !turn.try_start() {
+            if !start_once.try_start() {
                 return Err(Status::new(Code::Cancelled, "cancelled by the caller").not_processed());
             }
             if has_passed(context.meta().deadline) {

@@ -35,11 +35,11 @@ mod tests {
 
     #[test]
     fn the_first_of_start_and_cancel_decides() {
-        let turn = StartOnce::default();
-        assert!(turn.try_start());
-        assert!(!turn.try_cancel());
-        let turn = StartOnce::default();
-        assert!(turn.try_cancel());
-        assert!(!turn.try_start() && !turn.try_cancel());
+        let once = StartOnce::default();
+        assert!(once.try_start());
+        assert!(!once.try_cancel());
+        let once = StartOnce::default();
+        assert!(once.try_cancel());
+        assert!(!once.try_start() && !once.try_cancel());
     }
 }

@@ -26,10 +26,10 @@ pub(super) enum TaskResult {
 }
 
 impl TaskResults {
-    pub(super) fn push(&self, id: u32, work: TaskResult) {
+    pub(super) fn push(&self, id: u32, result: TaskResult) {
         let is_first = {
             let mut results = self.results.lock();
-            results.push((id, work));
+            results.push((id, result));
             results.len() == 1
         };
         if is_first {

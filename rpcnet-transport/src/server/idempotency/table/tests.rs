@@ -157,8 +157,8 @@ fn gone_waiters_are_pruned() {
     let number = run(&mut keys, 0, 1);
     // All but the first thousand waiters are gone by the time of the next.
     for waiter in 1..100_000 {
-        let begun = keys.begin(secs(0), &0, 1, 7, waiter, |waiter| *waiter >= 1_000);
-        assert_eq!(begun, KeyLookup::Join);
+        let lookup = keys.begin(secs(0), &0, 1, 7, waiter, |waiter| *waiter >= 1_000);
+        assert_eq!(lookup, KeyLookup::Join);
     }
     let told = keys.complete(secs(0), &1, number, None);
     assert!(told.len() <= 2_100, "{} are told", told.len());
