@@ -68,7 +68,7 @@ impl Lifecycle {
 
     /// Whether the endpoint advertises that it drains.
     pub(crate) fn is_draining(&self) -> bool {
-        self.drain_state() != DrainState::Serving
+        self.drain.load(SeqCst) != DrainState::Serving as u8
     }
 
     /// Whether new calls are refused: the endpoint drains, and its grace is over.

@@ -27,6 +27,7 @@ pub struct DevCa {
 
 /// PEM texts of one node.
 #[derive(Clone)]
+#[non_exhaustive]
 pub struct NodePem {
     /// Certificate of the node.
     pub cert: String,
