@@ -5,7 +5,7 @@ mod call_limits;
 mod calls;
 mod close_reason;
 mod connection_shared;
-mod control;
+mod connection_task;
 mod early_call;
 mod early_data;
 mod early_handshake;
@@ -25,7 +25,7 @@ pub use self::{
     rpc_client::RpcClient, upload::Upload,
 };
 pub(crate) use self::{
-    control::DRAINING_INTERVAL_MIN,
+    connection_task::DRAINING_INTERVAL_MIN,
     lanes::LANE_METHODS_MAX,
     min_rate::{MinRateReader, MinReplyRate},
 };

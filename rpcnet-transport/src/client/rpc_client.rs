@@ -10,7 +10,7 @@ use super::{
     call_error::{deadline_exceeded, draining_error, is_expired},
     call_limits::CallLimits,
     connection_shared::ConnectionShared,
-    control,
+    connection_task::ConnectionTask,
     early_handshake::EarlyHandshake,
     lanes::Lanes,
     reply,
@@ -94,19 +94,15 @@ impl RpcClient {
             Arc::clone(&shared),
         ));
         let in_flight = Gauge::default();
-        runtime.spawn(control::run_connection(
-            shared.guard(connection.clone()),
-            registered,
-            control,
-            control::ConnectionTask {
-                lanes: Arc::clone(&lanes),
-                shared: Arc::clone(&shared),
-                in_flight: in_flight.clone(),
-                account: Arc::clone(&account),
-                reply_rate: MinReplyRate::of(config),
-            },
-            config.message_bytes_max,
-        ));
+        let task = ConnectionTask {
+            lanes: Arc::clone(&lanes),
+            shared: Arc::clone(&shared),
+            in_flight: in_flight.clone(),
+            account: Arc::clone(&account),
+            reply_rate: MinReplyRate::of(config),
+        };
+        let guard = shared.guard(connection.clone());
+        runtime.spawn(task.run(guard, registered, control, config.message_bytes_max));
         Self(Arc::new(Inner {
             connection,
             peer,

@@ -21,7 +21,7 @@ use crate::{
     wire::{Decoder, Frame, StreamKind},
 };
 
-/// State that the task of a connection shares with its client.
+/// Task of a connection, with the state that it shares with its client.
 pub(super) struct ConnectionTask {
     pub(super) lanes: Arc<Lanes>,
     pub(super) shared: Arc<ConnectionShared>,
@@ -32,78 +32,81 @@ pub(super) struct ConnectionTask {
     pub(super) reply_rate: MinReplyRate,
 }
 
-/// Runs until the connection ends: reads the server's drain state and the replies that are too
-/// large for a lane. Closes the connection when the client and the last of its streams are gone.
-pub(super) async fn run_connection(
-    mut guard: CloseOnRuntimeEnd,
-    registered: Arc<RegisteredConnection>,
-    mut control: RecvHalf,
-    parts: ConnectionTask,
-    message_bytes_max: usize,
-) {
-    let ConnectionTask {
-        lanes,
-        shared,
-        in_flight,
-        account,
-        reply_rate,
-    } = parts;
-    let connection = guard.connection().clone();
-    let in_progress = Mutex::default();
-    let mut replies = FuturesUnordered::new();
-    let mut control_is_open = true;
-    // Until this time further drain states are not read, which bounds the work that a server can
-    // cause.
-    let mut paused_until = None;
-    let end = loop {
-        tokio::select! {
-            () = shared.client_dropped.cancelled() => break None,
-            () = registered.disconnected() => {
-                close_at_once(&connection, CLOSE_DISCONNECTED, b"");
-                break Some(ConnectionError::LocallyClosed);
-            }
-            () = sleep_until(paused_until.unwrap_or_else(Instant::now)), if paused_until.is_some() => {
-                paused_until = None;
-            }
-            frame = poll_fn(|cx| control.poll_frame(cx)), if control_is_open && paused_until.is_none() => match frame {
-                Ok(Some(Frame::Draining(first))) => {
-                    shared.set_draining(latest_draining(&mut control, first));
-                    paused_until = Some(Instant::now() + DRAINING_INTERVAL_MIN);
+impl ConnectionTask {
+    /// Runs until the connection ends: reads the server's drain state and the replies that are too
+    /// large for a lane. Closes the connection when the client and the last of its streams are
+    /// gone.
+    pub(super) async fn run(
+        self,
+        mut guard: CloseOnRuntimeEnd,
+        registered: Arc<RegisteredConnection>,
+        mut control: RecvHalf,
+        message_bytes_max: usize,
+    ) {
+        let Self {
+            lanes,
+            shared,
+            in_flight,
+            account,
+            reply_rate,
+        } = self;
+        let connection = guard.connection().clone();
+        let in_progress = Mutex::default();
+        let mut replies = FuturesUnordered::new();
+        let mut control_is_open = true;
+        // Until this time further drain states are not read, which bounds the work that a server
+        // can cause.
+        let mut paused_until = None;
+        let end = loop {
+            tokio::select! {
+                () = shared.client_dropped.cancelled() => break None,
+                () = registered.disconnected() => {
+                    close_at_once(&connection, CLOSE_DISCONNECTED, b"");
+                    break Some(ConnectionError::LocallyClosed);
                 }
-                // The stream ended, or a later version wrote a frame that this one does not know.
-                // The rest of the connection works on.
-                _ => control_is_open = false,
-            },
-            stream = connection.accept_uni() => match stream {
-                // QUIC bounds the number of these streams.
-                Ok(stream) => {
-                    let budget = StreamBudget::charged_to(Arc::clone(&account));
-                    let recv = reply_stream(stream, budget, message_bytes_max);
-                    replies.push(read_reply(recv, reply_rate, &lanes, &shared, &in_progress));
+                () = sleep_until(paused_until.unwrap_or_else(Instant::now)), if paused_until.is_some() => {
+                    paused_until = None;
                 }
-                // Replies that have arrived completely are still delivered.
-                Err(error) => break Some(error),
-            },
-            Some(()) = replies.next() => {}
-        }
-    };
-    if let Some(end) = end {
-        shared
-            .events()
-            .notify(ConnectionEvent::Closed(shared.close_reason(&end)));
-        replies.collect::<()>().await;
-    } else {
-        drop(replies);
-        tokio::select! {
-            () = in_flight.wait_for_zero() => {}
-            () = registered.disconnected() => {
-                close_at_once(&connection, CLOSE_DISCONNECTED, b"");
+                frame = poll_fn(|cx| control.poll_frame(cx)), if control_is_open && paused_until.is_none() => match frame {
+                    Ok(Some(Frame::Draining(first))) => {
+                        shared.set_draining(latest_draining(&mut control, first));
+                        paused_until = Some(Instant::now() + DRAINING_INTERVAL_MIN);
+                    }
+                    // The stream ended, or a later version wrote a frame that this one does not
+                    // know. The rest of the connection works on.
+                    _ => control_is_open = false,
+                },
+                stream = connection.accept_uni() => match stream {
+                    // QUIC bounds the number of these streams.
+                    Ok(stream) => {
+                        let budget = StreamBudget::charged_to(Arc::clone(&account));
+                        let recv = reply_stream(stream, budget, message_bytes_max);
+                        replies.push(read_reply(recv, reply_rate, &lanes, &shared, &in_progress));
+                    }
+                    // Replies that have arrived completely are still delivered.
+                    Err(error) => break Some(error),
+                },
+                Some(()) = replies.next() => {}
             }
-            _ = connection.closed() => {}
+        };
+        if let Some(end) = end {
+            shared
+                .events()
+                .notify(ConnectionEvent::Closed(shared.close_reason(&end)));
+            replies.collect::<()>().await;
+        } else {
+            drop(replies);
+            tokio::select! {
+                () = in_flight.wait_for_zero() => {}
+                () = registered.disconnected() => {
+                    close_at_once(&connection, CLOSE_DISCONNECTED, b"");
+                }
+                _ = connection.closed() => {}
+            }
+            close_at_once(&connection, CLOSE_DONE, b"");
         }
-        close_at_once(&connection, CLOSE_DONE, b"");
+        guard.disarm();
     }
-    guard.disarm();
 }
 
 /// Latest drain state that has arrived, after the first was read. A frame of another kind is left
