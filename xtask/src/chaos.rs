@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_goes_wrong_if_nothing_is_named() {
+    fn all_scenarios_run_if_none_is_named() {
         let options = parse(&[]).unwrap();
         assert_eq!(options.scenarios(), Scenario::ALL);
         assert_eq!(
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn hosts_are_asked_for() {
+    fn namespaces_are_an_option() {
         assert!(!parse(&["kill"]).unwrap().hosts.namespaces);
         let only = ["--namespaces", "--only", "cut", "--only", "mtu", "--quick"];
         let options = parse(&only).unwrap();
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn nonsense_is_refused() {
+    fn invalid_options_are_rejected() {
         for wrong in [
             &["flood"][..],
             &["--workers", "1"],

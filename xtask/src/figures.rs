@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn a_figure_of_yesterday_differs() {
+    fn a_stale_figure_differs() {
         assert!(is_within_tolerance(3.4, 3.43));
         assert!(is_within_tolerance(282.0, 281.77));
         assert!(!is_within_tolerance(3.6, 4.18));

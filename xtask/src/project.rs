@@ -119,7 +119,7 @@ mod tests {
 
     /// `cargo test` tells this process about its crate.
     #[test]
-    fn cargo_is_not_told_about_our_crate() {
+    fn package_variables_are_removed() {
         assert!(env::var_os("CARGO_PKG_NAME").is_some() && env::var_os("CARGO").is_some());
         let cargo = cargo();
         let removed: Vec<_> = cargo

@@ -1,4 +1,4 @@
-//! `cargo xtask tidy`: the rules that no compiler checks.
+//! `cargo xtask tidy`: rules that no compiler checks.
 //!
 //! Each rule is a function from parsed texts to problems, so that its tests can plant one. This
 //! file reads the texts and prints what the rules find, a line each.
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn places_are_told_from_the_root() {
+    fn locations_are_relative_to_the_root() {
         let problem = Problem::new(project::root().join("xtask/Cargo.toml"), "is odd");
         assert_eq!(problem.to_string(), "xtask/Cargo.toml: is odd");
     }

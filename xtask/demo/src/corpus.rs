@@ -1,4 +1,4 @@
-//! The files that the demo has digested: everything regular under a path.
+//! Corpus of the demo: the regular files under a path.
 
 use std::{
     fmt,

@@ -1,4 +1,4 @@
-//! The director: has every file digested by the workers and checks each answer itself.
+//! Director of the demo: has the workers digest every file and checks each answer.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

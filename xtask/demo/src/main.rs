@@ -1,4 +1,4 @@
-//! The program of `cargo xtask demo`, and of the child processes that it starts.
+//! Program of `cargo xtask demo`, and of the child processes that it starts.
 
 use std::process::ExitCode;
 

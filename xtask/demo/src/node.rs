@@ -1,4 +1,4 @@
-//! A child process of the demo: one node of the cluster, director or worker.
+//! Child process of the demo: one node of the cluster, director or worker.
 
 use std::{error::Error, time::Duration};
 

@@ -120,7 +120,7 @@ mod tests {
     use xtask_harness::{decode, encode};
 
     #[test]
-    fn messages_survive_the_line() {
+    fn messages_round_trip() {
         let setup = NodeSetup {
             name: "worker\n1".into(),
             keys: "k".into(),
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_message_is_an_error() {
+    fn malformed_messages_are_errors() {
         for line in [
             "",
             "{",

@@ -1,4 +1,4 @@
-//! Messages between a parent and its children: JSON, one a line.
+//! Encoding of messages between a parent and its children: JSON, one a line.
 
 use std::io;
 

@@ -1,4 +1,4 @@
-//! A child's side of the pipes to its parent.
+//! Link of a child to its parent.
 
 use std::{
     io::{self, BufRead, BufReader, Read, Write},
@@ -265,7 +265,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_parent_that_closed_its_ears_is_noticed() {
+    async fn a_parent_that_no_longer_reads_is_noticed() {
         let (link, mut parent) = linked();
         parent.notices = BufReader::new(pipe().unwrap().0);
         link.notices()
@@ -278,7 +278,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn nonsense_and_floods_are_refused() {
+    async fn malformed_too_long_and_too_many_orders_end_the_child() {
         for (input, expected) in [
             (b"{}\n".to_vec(), "cannot understand an order"),
             (vec![b'x'; LINE_BYTES_MAX], "an order is too long"),
@@ -303,7 +303,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_parent_that_is_behind_costs_no_memory() {
+    async fn notices_to_a_slow_parent_are_bounded() {
         let (link, parent) = linked();
         let notices = link.notices();
         let text = "x".repeat(10_000);

@@ -1,4 +1,4 @@
-//! Child processes, seen from the parent.
+//! Handle of a child process.
 
 use std::{
     env, io,

@@ -1,4 +1,4 @@
-//! The closed loop: a fixed number of callers, each with one call at a time.
+//! Closed loop: a fixed number of callers, each with one call at a time.
 
 use std::{
     ops::Range,

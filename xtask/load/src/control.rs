@@ -1,4 +1,4 @@
-//! The lines between client and server, and between both and who started them.
+//! Control lines between client and server, and between both and their parent.
 
 use std::{
     io::{self, BufRead, BufReader, Write},
@@ -157,7 +157,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn prints_of_a_library_are_no_messages() {
+    fn lines_that_are_no_json_are_skipped() {
         let mut text = &b"listening\n{\"failed\":{\"message\":\"no\"}}\n"[..];
         let read: Option<ServerMessage> = read_line(&mut text).unwrap();
         assert!(matches!(read, Some(ServerMessage::Failed { message }) if message == "no"));

@@ -1,4 +1,4 @@
-//! The open loop: calls begin at fixed times, whatever became of those before.
+//! Open loop: calls begin at fixed times, whether or not earlier ones have ended.
 
 use std::{
     sync::{

@@ -1,4 +1,4 @@
-//! The two processes.
+//! Client and server processes of a measurement.
 
 use std::{net::SocketAddr, process::ExitCode, time::Instant};
 

@@ -1,4 +1,4 @@
-//! A relay that loses or delays what it passes on, for where the network cannot be made to.
+//! Relay that loses or delays datagrams, where the network cannot be made to.
 
 mod link;
 mod streams;
@@ -113,7 +113,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn as_many_are_lost_as_was_asked_for() {
+    fn the_share_of_lost_datagrams_is_as_configured() {
         let mut rng = LossRng::new(1, 10);
         let lost = (0..100_000).filter(|_| rng.drops_next()).count();
         assert!((800..1200).contains(&lost), "{lost}");

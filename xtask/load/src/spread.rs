@@ -1,4 +1,4 @@
-//! The closed loop from several threads that share nothing but the clock.
+//! Closed loop from several threads that share nothing but the clock.
 
 use std::{
     net::SocketAddr,

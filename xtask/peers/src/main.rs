@@ -1,4 +1,4 @@
-//! What `cargo xtask bench rpc --peers` compares with: `peers server SUBJECT` and `peers client
+//! Peers of `cargo xtask bench rpc --peers`: `peers server SUBJECT` and `peers client
 //! SUBJECT`.
 //!
 //! Load, clocks and checks are those of `xtask-load`; here is how each peer serves, connects and

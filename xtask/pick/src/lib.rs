@@ -15,7 +15,7 @@ mod serve;
 pub use crate::{
     allocations::Counting,
     measure::Subject,
-    protocol::{PickOrder, Reading, Work},
+    protocol::{PickOrder, PickReply, Reading, Work},
     scatter::{Padding, key, shuffle},
     serve::serve,
 };

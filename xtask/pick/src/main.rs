@@ -1,4 +1,4 @@
-//! Our strategies, measured for `cargo xtask bench pick`.
+//! Strategies of rpcnet, measured for `cargo xtask bench pick`.
 
 use std::process::ExitCode;
 

@@ -1,4 +1,4 @@
-//! Threads, and what they need for each.
+//! Measurement of a subject by one or several threads.
 
 use std::{
     ops::Range,
@@ -137,13 +137,13 @@ mod tests {
     }
 
     #[test]
-    fn no_time_is_enough_for_a_reading() {
+    fn an_empty_window_gives_a_reading() {
         let reading = measure(&Noted::default(), Work::Pick, 2, Duration::ZERO).unwrap();
         assert!(reading.ns.is_finite() && reading.allocations.is_finite());
     }
 
     #[test]
-    fn what_a_subject_does_not_do_is_an_error() {
+    fn unsupported_work_is_an_error() {
         for threads in [1, 2] {
             let error = measure(&Noted::default(), Work::Call, threads, Duration::ZERO);
             assert_eq!(error, Err("it has none".to_owned()));

@@ -42,34 +42,12 @@ pub struct Reading {
 /// Reply of a process.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum PickReply {
+pub enum PickReply {
+    /// Result of the measurement.
     Measured(Reading),
-    Failed { message: String },
-}
-
-impl PickOrder {
-    /// The order as a line of JSON.
-    ///
-    /// # Panics
-    ///
-    /// Never: an order has a text.
-    pub fn to_line(&self) -> String {
-        let text = serde_json::to_string(self).expect("an order has a text");
-        text + "\n"
-    }
-}
-
-impl Reading {
-    /// Parses the line that answers an order.
-    ///
-    /// # Errors
-    ///
-    /// Why there is none.
-    pub fn from_line(line: &str) -> Result<Self, String> {
-        match serde_json::from_str(line) {
-            Ok(PickReply::Measured(reading)) => Ok(reading),
-            Ok(PickReply::Failed { message }) => Err(message),
-            Err(error) => Err(format!("{line:?} is no answer: {error}")),
-        }
-    }
+    /// The measurement failed.
+    Failed {
+        /// Text of the error.
+        message: String,
+    },
 }

@@ -1,4 +1,4 @@
-//! Our strategies, and the registry that they work for.
+//! Strategies of rpcnet as subjects, and the selection of the registry.
 
 mod registry;
 

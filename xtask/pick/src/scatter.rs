@@ -1,4 +1,4 @@
-//! Memory as it is in a process that has done other things: what belongs together is not in a row.
+//! Scattered memory, as in a process that has run for a while.
 
 /// Memory between what is allocated one after the other. To be kept for as long as that.
 #[derive(Debug, Default)]
@@ -40,7 +40,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn shuffling_loses_nobody() {
+    fn shuffling_keeps_all_items() {
         let mut numbers: Vec<u32> = (0..1000).collect();
         shuffle(&mut numbers);
         assert!(!numbers.is_sorted());
@@ -49,7 +49,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_come_again() {
+    fn keys_repeat() {
         assert_eq!(key(7), key(7 + KEYS));
         assert_ne!(key(7), key(8));
     }

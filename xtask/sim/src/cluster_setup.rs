@@ -1,4 +1,4 @@
-//! Clusters to experiment with.
+//! Setup of clusters for experiments, and waits for their recovery.
 
 use std::{fmt, time::Duration};
 

@@ -1,4 +1,4 @@
-//! The experiments without the rest of `cargo xtask`: builds in seconds.
+//! Program with the experiments alone, which is built in seconds.
 //!
 //! `cargo run --release -p xtask-sim -- crash --quick`
 

@@ -439,7 +439,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_broken_is_told_with_the_command_that_shows_it_again() {
+    fn violations_come_with_the_command_that_repeats_them() {
         let (cells, broken) = cells("--detector rpcnet");
         assert_eq!(broken.len(), 2);
         assert!(
@@ -456,7 +456,7 @@ mod tests {
     }
 
     #[test]
-    fn the_verdict_bears_noise_in_quick_runs_only() {
+    fn noise_is_allowed_in_quick_runs_only() {
         let check = |figure| vec![Check::new("it", figure, 100.0, "")];
         let is_success = |extent, figure, broken: &[String]| {
             // Exit codes cannot be compared, but shown.

@@ -1,4 +1,4 @@
-//! Work for all cores.
+//! Pool of threads for runs, bounded by memory.
 
 use std::{
     any::Any,
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn a_piece_that_panics_is_told_apart() {
+    fn a_piece_that_panics_is_an_error() {
         let work = |n: &u64| assert!(*n != 2, "two is bad");
         let results = run_all(&[1, 2, 3], 2, u64::MAX, cost, work, |_, ()| ());
         assert_eq!(results[1], Err("two is bad".to_owned()));

@@ -255,7 +255,7 @@ mod tests {
     use crate::bench::{options::tests::parse, rows::tests::report as measured};
 
     #[test]
-    fn small_calls_beside_bulk_are_held_against_round_trips_and_queue() {
+    fn small_calls_beside_bulk_are_compared_with_round_trips_and_queue() {
         let cell = Cell {
             payload_bytes: 32,
             in_flight: 1,

@@ -1,4 +1,4 @@
-//! `bench rpc --connections N`: what idle connections take.
+//! `bench rpc --connections N`: memory of idle connections.
 
 use std::error::Error;
 

@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn the_endpoint_is_held_against_shards_with_as_many_connections() {
+    fn the_endpoint_is_compared_with_shards_with_as_many_connections() {
         let rows = [
             spread(OURS, 2, 300),
             spread(SHARDS, 2, 200),
@@ -248,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_is_told_with_its_reason() {
+    fn a_failure_is_reported_with_its_reason() {
         let mut failed = spread("rpcnet-0.1.0", 8, 1);
         (failed.figures, failed.failed) = (None, Some("it hangs".to_owned()));
         let text = report(&[failed]);

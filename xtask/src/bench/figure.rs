@@ -1,4 +1,4 @@
-//! The figure of calls.
+//! Figure of calls per second.
 
 use xtask_report::{Bar, Panel, draw_bars};
 

@@ -169,7 +169,7 @@ mod tests {
     use crate::bench::rows::tests::row;
 
     #[test]
-    fn each_flood_is_held_against_the_normal_rate() {
+    fn each_flood_is_compared_with_the_normal_rate() {
         let of = |flood, calls| {
             let conditions = Conditions {
                 flood: Some(flood),

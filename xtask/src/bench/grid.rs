@@ -1,4 +1,4 @@
-//! The grid: which payloads, and how many calls in flight.
+//! Grid of payloads and numbers of calls in flight.
 
 use super::options::Options;
 
@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_are_told_in_the_largest_unit_that_fits() {
+    fn bytes_are_shown_in_the_largest_unit_that_fits() {
         for (bytes, text) in [
             (32, "32 B"),
             (1536, "1536 B"),

@@ -139,7 +139,7 @@ mod tests {
     use crate::bench::rows::tests::row;
 
     #[test]
-    fn shared_streams_are_held_against_isolated_ones() {
+    fn shared_streams_are_compared_with_isolated_ones() {
         let cell = Cell {
             payload_bytes: 32,
             in_flight: 64,

@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn the_tail_is_held_against_the_median() {
+    fn the_tail_is_compared_with_the_median() {
         let conditions = Conditions {
             rate_percent_of_peak: Some(80),
             offered_per_s: Some(100.0),

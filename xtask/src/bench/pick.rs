@@ -21,11 +21,11 @@ mod targets;
 use std::{error::Error, path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::Args;
+use xtask_harness::{Outcome, run_until_interrupted};
 use xtask_pick::{PickOrder, Reading, Work, rpcnet_subject};
 use xtask_report::{Document, Progress};
 
 use self::{figures::Measured, process::PickProcess};
-use crate::project::Outcome;
 
 /// Options of `bench pick`.
 #[derive(Debug, Clone, Args)]
@@ -103,46 +103,49 @@ impl Options {
 /// When it could not be carried through.
 pub(crate) fn run(options: &Options) -> Outcome {
     let strategies = options.strategies()?;
-    let mut ours = PickProcess::ours()?;
-    let mut peers = match options.peers {
-        true => Some(PickProcess::peers()?),
-        false => None,
-    };
     println!(
         "{} rounds of {:?}; threads on cores of their own, {} of those there are\n",
         options.rounds(),
         options.window(),
         THREADS.len().min(xtask_load::cores().len())
     );
-    let measured = measure(options, &strategies, |order| {
-        match (&mut peers, targets::is_peer(&order.strategy)) {
-            (Some(peers), true) => peers.measure(order),
-            _ => ours.measure(order),
+    run_until_interrupted(async {
+        let mut ours = PickProcess::ours()?;
+        let mut peers = match options.peers {
+            true => Some(PickProcess::peers()?),
+            false => None,
+        };
+        let measured = measure(options, &strategies, async |order| {
+            match (&mut peers, targets::is_peer(&order.strategy)) {
+                (Some(peers), true) => peers.measure(order).await,
+                _ => ours.measure(order).await,
+            }
+        })
+        .await?;
+        let rows = figures::rows(&measured);
+        let targets = targets::check_targets(&measured);
+        print!("{}", report::text(&rows, &measured, &targets));
+        if let Some(file) = &options.json {
+            Document::new("bench pick", &rows).write(file)?;
         }
-    })?;
-    let rows = figures::rows(&measured);
-    let targets = targets::check_targets(&measured);
-    print!("{}", report::text(&rows, &measured, &targets));
-    if let Some(file) = &options.json {
-        Document::new("bench pick", &rows).write(file)?;
-    }
-    if let Some(file) = &options.svg {
-        std::fs::write(file, report::figure(&rows))?;
-    }
-    let counts = |target: &&targets::TargetResult| !options.quick || target.is_certain;
-    let missed = targets.iter().filter(counts).any(|target| !target.met);
-    Ok(if missed {
-        ExitCode::FAILURE
-    } else {
-        ExitCode::SUCCESS
+        if let Some(file) = &options.svg {
+            std::fs::write(file, report::figure(&rows))?;
+        }
+        let counts = |target: &&targets::TargetResult| !options.quick || target.is_certain;
+        let missed = targets.iter().filter(counts).any(|target| !target.met);
+        Ok(if missed {
+            ExitCode::FAILURE
+        } else {
+            ExitCode::SUCCESS
+        })
     })
 }
 
 /// Measures all rounds of one kind of work and one number of workers, then of the next.
-fn measure(
+async fn measure(
     options: &Options,
     strategies: &[&'static str],
-    mut reading: impl FnMut(&PickOrder) -> Result<Reading, Box<dyn Error>>,
+    mut reading: impl AsyncFnMut(&PickOrder) -> Result<Reading, Box<dyn Error>>,
 ) -> Result<Vec<Measured>, Box<dyn Error>> {
     let mut measured = Vec::new();
     let workers = options.workers();
@@ -168,8 +171,9 @@ fn measure(
                             work,
                             window: options.window(),
                         };
-                        let reading =
-                            reading(&order).map_err(|error| format!("{what}: {error}"))?;
+                        let reading = reading(&order)
+                            .await
+                            .map_err(|error| format!("{what}: {error}"))?;
                         measured.push(Measured {
                             strategy,
                             workers,
@@ -217,20 +221,24 @@ mod tests {
         assert!(error.contains("peak-ewma"), "{error}");
     }
 
-    #[test]
-    fn everything_is_measured_in_turns() {
+    #[tokio::test]
+    async fn everything_is_measured_in_turns() {
         let options = parse(&["--rounds", "2", "--workers", "3,30", "--strategy", "random"]);
         let mut orders = Vec::new();
-        let measured = measure(&options, &["random", "tower-p2c-peak-ewma"], |order| {
-            orders.push((
-                order.workers,
-                order.work,
-                order.strategy.clone(),
-                order.threads,
-            ));
-            Ok(Reading::default())
-        })
-        .unwrap();
+        let measured = measure(
+            &options,
+            &["random", "tower-p2c-peak-ewma"],
+            async |order| {
+                orders.push((
+                    order.workers,
+                    order.work,
+                    order.strategy.clone(),
+                    order.threads,
+                ));
+                Ok(Reading::default())
+            },
+        );
+        let measured = measured.await.unwrap();
         // Two sizes, two rounds; picks of one, calls of both; one thread and two.
         assert_eq!(measured.len(), 2 * 2 * 3 * 2);
         let tower = "tower-p2c-peak-ewma".to_owned();
@@ -239,10 +247,11 @@ mod tests {
         assert_eq!(orders[6], (3, Work::Call, tower, 1));
     }
 
-    #[test]
-    fn a_failure_says_of_what() {
+    #[tokio::test]
+    async fn a_failure_names_its_measurement() {
         let options = parse(&["--quick"]);
-        let error = measure(&options, &["random"], |_| Err("it broke".into())).unwrap_err();
+        let failing = measure(&options, &["random"], async |_| Err("it broke".into()));
+        let error = failing.await.unwrap_err();
         assert!(
             error.to_string().starts_with("random, 3 workers"),
             "{error}"

@@ -127,7 +127,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_others_are_held_against_a_full_handshake() {
+    fn the_others_are_compared_with_a_full_handshake() {
         let row = |handshake, micros| {
             let quantiles = Quantiles {
                 p50_us: micros,

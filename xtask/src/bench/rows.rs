@@ -1,4 +1,4 @@
-//! The figures: medians over the rounds.
+//! Rows of `bench rpc`: medians over the rounds.
 
 use serde::Serialize;
 use xtask_load::CallReport;

@@ -1,4 +1,4 @@
-//! `cargo xtask bench rpc`: the run.
+//! `cargo xtask bench rpc`: rounds of all subjects, by mode.
 
 use std::{error::Error, process::ExitCode};
 
@@ -185,7 +185,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_busy_machine_is_told_from_a_quiet_one() {
+    fn a_busy_machine_is_distinguished_from_a_quiet_one() {
         assert_eq!(busy_load("0.52 0.58 0.59 1/467 12345\n"), None);
         assert_eq!(busy_load("3.09 1.50 1.12 2/467 12345\n"), Some(3.09));
         assert_eq!(busy_load(""), None);

@@ -1,4 +1,4 @@
-//! `bench rpc --sizes`: does the time of a large body grow with its size, and no faster?
+//! `bench rpc --sizes`: growth of the time of a call with the size of its body.
 
 use std::error::Error;
 

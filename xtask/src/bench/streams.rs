@@ -1,4 +1,4 @@
-//! Streams of ours, as `bench rpc --streaming` and the floods use them.
+//! Streams of rpcnet for `bench rpc --streaming` and the floods.
 
 use std::time::{Duration, Instant};
 

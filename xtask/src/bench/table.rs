@@ -1,4 +1,4 @@
-//! The table of calls.
+//! Table of calls.
 
 use std::fmt::Write;
 

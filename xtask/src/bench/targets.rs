@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_not_measured_is_no_target() {
+    fn targets_without_measurements_are_left_out() {
         assert_eq!(report(&[row("rpcnet", (32, 1), 10, 1.0)]), "");
     }
 }

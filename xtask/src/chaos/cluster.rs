@@ -1,4 +1,4 @@
-//! The processes of a run.
+//! Cluster of a run: director, workers and attackers as processes.
 
 use std::{error::Error, net::SocketAddr, time::Duration};
 

@@ -1,4 +1,4 @@
-//! The director: makes calls at a fixed rate and keeps account of them.
+//! Director: makes calls at a fixed rate and counts their outcomes.
 
 use std::{
     collections::BTreeMap,

@@ -1,4 +1,4 @@
-//! A child process: one node of the cluster, director or worker.
+//! Child process: director, worker or attacker.
 
 use std::{error::Error, io, num::NonZeroUsize, sync::Arc, time::Duration};
 

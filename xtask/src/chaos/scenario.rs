@@ -122,7 +122,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn all_are_all() {
+    fn the_list_has_every_scenario() {
         assert_eq!(Scenario::ALL, Scenario::value_variants());
         assert_eq!(Scenario::Rolling.name(), "rolling");
     }

@@ -73,7 +73,7 @@ Figures elsewhere:
     }
 
     #[test]
-    fn the_numbers_of_a_cell_are_told_apart() {
+    fn the_numbers_of_a_cell_are_distinguished() {
         let of = "**4.1** / 1,204 s";
         assert_eq!(number(of, 0), Some(4.1));
         assert_eq!(number(of, 1), Some(1_204.0));

@@ -1,4 +1,4 @@
-//! Commands that texts name: each exists, with its options and what it is to run; and the README
+//! Commands in texts: each exists, with its options and what it is to run; and the README
 //! lists all of `cargo xtask`.
 
 use std::collections::BTreeSet;

@@ -293,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn a_crate_that_knows_too_much_is_caught() {
+    fn a_dependency_that_is_not_allowed_is_caught() {
         for (name, other) in [
             ("rpcnet-phi", "rpcnet-balance"),
             ("rpcnet-transport", "rpcnet-swim"),
@@ -306,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn a_development_dependency_is_no_knowledge() {
+    fn development_dependencies_are_allowed() {
         let mut dev = dependency("rpcnet-swim");
         dev["kind"] = "dev".into();
         assert_eq!(
@@ -327,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn bare_crates_bring_libm_alone() {
+    fn minimal_crates_depend_on_libm_alone() {
         let found = check(allowed_edges, "rpcnet-phi", |it| {
             push(it, dependency("libm"));
             push(it, dependency("serde"));
@@ -339,7 +339,7 @@ mod tests {
     }
 
     #[test]
-    fn a_publishable_xtask_and_a_stranger_are_caught() {
+    fn a_publishable_xtask_and_an_unknown_package_are_caught() {
         let found = check(allowed_edges, "xtask", |it| it["publish"] = Value::Null);
         assert_eq!(found, ["xtask/Cargo.toml: must say `publish = false`"]);
         let found = check(allowed_edges, "xtask-load", |it| {

@@ -1,4 +1,4 @@
-//! The workspace's crates as `cargo metadata --no-deps` describes them.
+//! Packages of the workspace, as `cargo metadata --no-deps` describes them.
 
 use std::{collections::BTreeMap, path::PathBuf};
 

@@ -260,13 +260,13 @@ mod tests {
     }
 
     #[test]
-    fn complete_papers_pass() {
+    fn complete_documents_pass() {
         assert_eq!(check(|_| ()), [""; 0]);
         assert!(check_workspace(&docs(""), &metadata()).is_empty());
     }
 
     #[test]
-    fn each_missing_paper_is_caught() {
+    fn each_missing_document_is_caught() {
         assert_eq!(
             check(|it| it.readme = None),
             ["rpcnet-phi/README.md: is missing"]
@@ -289,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn empty_papers_are_caught() {
+    fn empty_documents_are_caught() {
         assert_eq!(
             check(|it| it.readme = Some("# `std`\n\n".into())),
             ["rpcnet-phi/README.md: says nothing"]
@@ -335,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stale_quote_is_told_with_its_line() {
+    fn a_stale_quote_is_reported_with_its_line() {
         assert_eq!(
             check(|it| it.readme = Some("`std`\nrpcnet-phi = \"0.1\"\n".into())),
             ["rpcnet-phi/README.md:2: quotes rpcnet-phi 0.1, which is 0.2.0"]
@@ -343,7 +343,7 @@ mod tests {
     }
 
     #[test]
-    fn a_quote_of_an_unreleased_version_is_told_with_its_line() {
+    fn a_quote_of_an_unreleased_version_is_reported_with_its_line() {
         let unreleased = "# Changelog\n\n## 0.2.0 (unreleased)\n\n- phi\n";
         assert_eq!(
             check(|it| {

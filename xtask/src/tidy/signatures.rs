@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn the_line_of_the_leak_is_told() {
+    fn a_leak_is_reported_with_its_line() {
         let text =
             "//! Doc.\n/* a\nb */\nconst A: &str = \"x\ny\";\npub fn f(\n  a: quinn::A,\n) {}\n";
         assert_eq!(

@@ -1,4 +1,4 @@
-//! What every tracked text keeps to: modules that say what they are for, files that are not too
+//! Rules of every tracked text: modules that say what they are for, files that are not too
 //! long, nothing left to do, no path of one machine.
 
 use super::Problem;

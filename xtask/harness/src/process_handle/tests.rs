@@ -133,7 +133,7 @@ async fn a_silent_child_times_out_and_can_still_be_used() {
 
 #[cfg(unix)]
 #[tokio::test]
-async fn a_killed_child_has_no_time_for_anything() {
+async fn a_killed_child_ends_at_once() {
     use std::os::unix::process::ExitStatusExt;
 
     let mut child = ready_child().await;
@@ -145,7 +145,7 @@ async fn a_killed_child_has_no_time_for_anything() {
 }
 
 #[tokio::test]
-async fn a_child_whose_input_ends_goes_though_its_runtime_hangs() {
+async fn a_child_with_a_blocked_runtime_ends_with_its_input() {
     let mut child = ready_child().await;
     child.send(&Order::Hang).await.unwrap();
     let still = child
@@ -235,7 +235,7 @@ async fn a_program_that_is_not_there_is_an_error() {
 }
 
 #[tokio::test]
-async fn lines_are_bounded_and_survive_cuts() {
+async fn lines_are_bounded_and_reassembled() {
     let long = [&b"x".repeat(LINE_BYTES_MAX - 1)[..], b"\n"].concat();
     let input = [&long[..], b"ab\n\ncut"].concat();
     // A tiny buffer cuts every line.

@@ -1,4 +1,4 @@
-//! A link of a rate and a delay, with a queue in front of it.
+//! Link with a rate and a delay, and a queue in front of it.
 
 use std::{
     sync::mpsc::{SyncSender, sync_channel},

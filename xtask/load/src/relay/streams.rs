@@ -1,4 +1,4 @@
-//! The relay for TCP. Connections end at it, so that the buffers of the system come before and
+//! Relay of TCP connections, which end at it, so that the buffers of the system come before and
 //! after its queue.
 
 use std::{

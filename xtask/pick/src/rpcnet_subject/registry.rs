@@ -1,4 +1,4 @@
-//! A registry of workers: what a client does around the network.
+//! Registry of workers as a subject: all that a client does beside the network.
 
 use std::{hint::black_box, ops::Range, sync::Arc, time::Duration};
 

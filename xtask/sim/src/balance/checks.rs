@@ -80,7 +80,7 @@ mod tests {
     use crate::balance::figures::tests::row;
 
     #[test]
-    fn the_default_alone_is_held_against_the_targets() {
+    fn the_default_alone_is_compared_with_the_targets() {
         let missed = |rows: &[Row]| targets(rows).iter().filter(|it| !it.is_met()).count();
         assert_eq!(missed(&[row("tower", DEFAULT, 50.0, None)]), 0);
         assert_eq!(missed(&[row("tower", DEFAULT, 60.0, None)]), 1);

@@ -1,4 +1,4 @@
-//! `cargo xtask sim balance`: every strategy on every bad day, on the same seeds.
+//! `cargo xtask sim balance`: every strategy in every fault scenario, on the same seeds.
 
 mod checks;
 mod figures;

@@ -434,7 +434,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn they_are_chosen_by_name() {
+    fn scenarios_are_selected_by_name() {
         let names = |part, names: &[&str]| {
             let names: Vec<_> = names.iter().map(|it| (*it).to_owned()).collect();
             let chosen = select(Extent::Quick, part, &names)?;

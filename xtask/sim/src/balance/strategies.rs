@@ -90,7 +90,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_is_the_default_of_the_registry() {
+    fn the_default_is_that_of_the_registry() {
         assert_eq!(LoadBalancingStrategy::default().name(), DEFAULT);
     }
 

@@ -1,4 +1,4 @@
-//! Many start at once, or one by one while messages are lost: when all know all.
+//! Bootstrap: time until views are full, for members that start at once or one by one under loss.
 
 use std::{collections::BTreeSet, time::Duration};
 

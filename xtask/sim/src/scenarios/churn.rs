@@ -1,4 +1,4 @@
-//! Members crash and new ones come, all the time.
+//! Churn: members crash and new ones join, all the time.
 
 use std::time::Duration;
 

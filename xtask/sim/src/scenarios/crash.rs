@@ -1,4 +1,4 @@
-//! Members crash: who knows when.
+//! Crash: time until members know of a crash.
 
 use std::time::Duration;
 

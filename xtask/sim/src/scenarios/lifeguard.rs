@@ -1,4 +1,4 @@
-//! The grid of Lifeguard's experiments (Dadgar et al. 2017, section V): members whose messages
+//! Grid of Lifeguard's experiments (Dadgar et al. 2017, section V): members whose messages
 //! are withheld again and again.
 
 use std::time::Duration;

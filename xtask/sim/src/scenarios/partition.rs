@@ -1,4 +1,4 @@
-//! The network is divided, and heals.
+//! Partition: the network is divided, and heals.
 
 use std::time::Duration;
 

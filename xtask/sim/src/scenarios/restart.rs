@@ -1,4 +1,4 @@
-//! All members start again within a minute, under their names.
+//! Restart: all members start again within a minute, under their names.
 
 use std::time::Duration;
 

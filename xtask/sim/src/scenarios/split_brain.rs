@@ -1,4 +1,4 @@
-//! Split brain: for how long both sides of a division serve, by each policy.
+//! Split brain: time for which both sides of a division serve, by each policy.
 
 use std::{
     collections::HashMap,

@@ -1,4 +1,4 @@
-//! The figures: medians over the rounds, of what was compared within each.
+//! Figures: medians over the rounds, of ratios and differences within each.
 
 use serde::Serialize;
 use xtask_load::CallReport;
@@ -109,7 +109,7 @@ pub(crate) mod tests {
     use crate::bench::rows::tests::report;
 
     #[test]
-    fn what_is_compared_is_so_within_a_round() {
+    fn comparisons_are_made_within_a_round() {
         // The machine is slower in the second round, and in the third.
         let direct = [report(1000, 10.0), report(500, 20.0), report(100, 100.0)];
         let through = [report(900, 11.0), report(500, 22.0), report(90, 103.0)];
@@ -123,7 +123,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_fleet_is_held_against_as_many_single_workers() {
+    fn a_fleet_is_compared_with_as_many_single_workers() {
         let single = [report(1000, 1.0), report(800, 1.0), report(1000, 1.0)];
         let four = [report(4000, 1.0), report(3040, 1.0), report(3600, 1.0)];
         let scaled = Scaled::new(4, &four, &single).unwrap();

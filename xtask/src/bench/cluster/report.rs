@@ -1,4 +1,4 @@
-//! Tables, targets and the figure.
+//! Tables, targets and figure of `bench cluster`.
 
 use xtask_report::{Bar, Panel, draw_bars, format_table, number, ratio};
 

@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn who_never_knew_is_missed() {
+    fn survivors_that_never_knew_are_counted() {
         let placement = Placement::new(6, 1, 1).unwrap();
         let mut noticed = DetectionLog::new(&placement);
         noticed.kill([5], 0, true);

@@ -1,4 +1,4 @@
-//! Room for as many sockets as there are members.
+//! Limit of open files, raised for the sockets of all members.
 
 use std::error::Error;
 
@@ -41,7 +41,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_there_is_enough_and_what_nobody_has_is_refused() {
+    fn a_sufficient_limit_is_kept_and_an_impossible_one_is_an_error() {
         assert!(raise_file_limit(8).is_ok());
         // More than a kernel allows.
         let refused = raise_file_limit(1 << 40).unwrap_err().to_string();

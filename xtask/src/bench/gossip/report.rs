@@ -269,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn what_must_not_be_is_a_fault() {
+    fn false_failures_and_missing_detections_fail() {
         assert_eq!(failed_checks(&figures()), [""; 0]);
         let wrong = Figures {
             false_failures: 2,

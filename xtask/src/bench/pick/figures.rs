@@ -1,4 +1,4 @@
-//! The figures: medians over the rounds.
+//! Figures of `bench pick`: medians over the rounds.
 
 use serde::Serialize;
 use xtask_pick::{Reading, Work};

@@ -1,28 +1,19 @@
-//! The processes that choose.
+//! Processes that pick.
 
-use std::{
-    env,
-    error::Error,
-    io::{BufRead, BufReader, Write},
-    path::Path,
-    process::{Child, ChildStdin, ChildStdout, Stdio},
-};
+use std::{env, error::Error, path::Path, time::Duration};
 
-use xtask_pick::{PickOrder, Reading};
+use tokio::time::Instant;
+use xtask_harness::ChildProcess;
+use xtask_pick::{PickOrder, PickReply, Reading};
 
 use crate::project;
 
-/// A process that chooses as it is told. It ends with its input: when this is dropped, or this
-/// process ends.
+/// Process that measures picks. It is killed when this is dropped.
 #[derive(Debug)]
-pub(crate) struct PickProcess {
-    child: Child,
-    stdin: Option<ChildStdin>,
-    stdout: BufReader<ChildStdout>,
-}
+pub(crate) struct PickProcess(ChildProcess);
 
 impl PickProcess {
-    /// Builds and starts ours.
+    /// Builds and starts the process of rpcnet's strategies.
     ///
     /// # Errors
     ///
@@ -42,52 +33,35 @@ impl PickProcess {
         )?)
     }
 
-    /// Builds and starts the peers.
+    /// Builds and starts the process of the peers.
     ///
     /// # Errors
     ///
-    /// When they cannot be built or started.
+    /// When it cannot be built or started.
     pub(crate) fn peers() -> Result<Self, Box<dyn Error>> {
         Self::start(&project::build_peers("peer-picks")?)
     }
 
     fn start(program: &Path) -> Result<Self, Box<dyn Error>> {
-        let mut child = project::program(program)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .map_err(|error| format!("cannot start {}: {error}", program.display()))?;
-        let stdin = child.stdin.take();
-        let stdout = child.stdout.take().expect("standard output is piped");
-        Ok(Self {
-            child,
-            stdin,
-            stdout: BufReader::new(stdout),
-        })
+        let name = program.file_name().unwrap_or_default().to_string_lossy();
+        let child = ChildProcess::spawn(&name, project::program(program))?;
+        Ok(Self(child))
     }
 
-    /// Has it choose.
+    /// Measures a strategy.
     ///
     /// # Errors
     ///
-    /// When it cannot, or has ended.
-    pub(crate) fn measure(&mut self, order: &PickOrder) -> Result<Reading, Box<dyn Error>> {
-        let stdin = self
-            .stdin
-            .as_mut()
-            .expect("its input is open until the end");
-        stdin.write_all(order.to_line().as_bytes())?;
-        let mut line = String::new();
-        if self.stdout.read_line(&mut line)? == 0 {
-            return Err("the process has ended".into());
+    /// When it cannot be measured, or the process has ended.
+    pub(crate) async fn measure(&mut self, order: &PickOrder) -> Result<Reading, Box<dyn Error>> {
+        self.0.send(order).await?;
+        let deadline = Instant::now() + order.window + SETUP_TIMEOUT;
+        match self.0.recv_by(deadline, "measure").await? {
+            PickReply::Measured(reading) => Ok(reading),
+            PickReply::Failed { message } => Err(message.into()),
         }
-        Ok(Reading::from_line(line.trim_end())?)
     }
 }
 
-impl Drop for PickProcess {
-    fn drop(&mut self) {
-        self.stdin = None;
-        let _ = self.child.wait();
-    }
-}
+/// Time to make and warm up a strategy among thousands of workers.
+const SETUP_TIMEOUT: Duration = Duration::from_secs(120);

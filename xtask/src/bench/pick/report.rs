@@ -1,4 +1,4 @@
-//! Tables and the figure.
+//! Tables and figure of `bench pick`.
 
 use xtask_pick::Work;
 use xtask_report::{Axis, Chart, Series, format_table, number, ratio};
@@ -105,7 +105,7 @@ mod tests {
     use crate::bench::pick::figures::tests::rounds;
 
     #[test]
-    fn strategies_are_told_by_size() {
+    fn strategies_are_listed_by_size() {
         let measured = [
             rounds("random", Work::Pick, 3, &[(10.0, 10.0)]),
             rounds("random", Work::Pick, 30, &[(20.0, 40.0)]),

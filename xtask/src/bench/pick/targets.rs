@@ -166,13 +166,13 @@ mod tests {
     }
 
     #[test]
-    fn more_than_a_strategy_may_take_longer_but_no_memory() {
+    fn a_whole_selection_may_take_longer_but_not_allocate() {
         let whole = rounds(rpcnet_subject::REGISTRY, Work::Pick, 3, &[(100.0, 200.0)]);
         assert_eq!(met(&whole), [true]);
     }
 
     #[test]
-    fn ours_is_held_against_what_does_the_same() {
+    fn ours_is_compared_with_what_does_the_same() {
         let mut both = rounds("peak-ewma", Work::Call, 30, &[(50.0, 50.0)]);
         both.extend(rounds(
             "tower-p2c-peak-ewma",

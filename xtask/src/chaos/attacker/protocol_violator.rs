@@ -242,7 +242,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_lie_is_empty() {
+    fn no_malformed_message_is_empty() {
         for bytes in malformed_calls(b"").into_iter().chain(malformed_lanes(b"")) {
             assert!(!bytes.is_empty());
         }

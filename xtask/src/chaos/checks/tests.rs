@@ -54,7 +54,7 @@ fn a_run_without_failures_passes() {
 }
 
 #[test]
-fn calls_that_were_with_the_victim_may_be_in_doubt() {
+fn calls_in_flight_at_the_victim_may_fail() {
     let lost = || failure(false, VICTIM, "unavailable", Ran::Maybe);
     assert!(passes(Scenario::Kill, lost()) && passes(Scenario::Stop, lost()));
     assert!(!passes(Scenario::Rolling, lost()) && !passes(Scenario::Drain, lost()));
@@ -69,7 +69,7 @@ fn calls_that_were_with_the_victim_may_be_in_doubt() {
 }
 
 #[test]
-fn one_way_to_fail_is_told_once() {
+fn failures_of_one_kind_are_one_complaint() {
     let early = failure(true, VICTIM, "unavailable", Ran::Maybe);
     let mut late = early.clone();
     late.failure.second = 8;
@@ -83,7 +83,7 @@ fn one_way_to_fail_is_told_once() {
 }
 
 #[test]
-fn panics_are_told_and_get_few() {
+fn panics_are_allowed_and_must_become_few() {
     let met = |count, second| {
         let mut met = failure(false, VICTIM, &Code::Internal.to_string(), Ran::Maybe);
         met.failure.second = second;
@@ -97,7 +97,7 @@ fn panics_are_told_and_get_few() {
 }
 
 #[test]
-fn what_ran_is_held_against_what_was_told() {
+fn executions_are_compared_with_reported_outcomes() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("worker-1.runs");
     let ledger = crate::chaos::execution_log::ExecutionLog::open(&path).unwrap();
@@ -159,7 +159,7 @@ fn extra_attempts_are_as_many_as_the_budget_has() {
 }
 
 #[test]
-fn bad_members_cost_the_director_neither_calls_nor_rate() {
+fn faulty_members_lower_neither_answers_nor_rate() {
     let refused = failure(false, "worker-2", "overloaded", Ran::No);
     for scenario in [
         Scenario::Old,
@@ -199,7 +199,7 @@ fn bad_members_cost_the_director_neither_calls_nor_rate() {
 }
 
 #[test]
-fn an_attacker_that_does_nothing_proves_nothing() {
+fn an_attacker_without_actions_fails_the_run() {
     let report = DirectorReport {
         idempotent: CallCounts { ok: 1, failed: 0 },
         others: CallCounts { ok: 1, failed: 0 },

@@ -1,4 +1,4 @@
-//! The node process that runs in a host: a full node, its events and its view told to the command.
+//! Node process of a host: a full node, which sends its events and its view to the command.
 
 use std::{
     error::Error,

@@ -1,4 +1,4 @@
-//! The node processes of a situation, one in each host.
+//! Node processes of a situation, one in each host.
 
 use std::{
     collections::BTreeMap,

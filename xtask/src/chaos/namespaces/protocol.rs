@@ -139,7 +139,7 @@ mod tests {
     use xtask_harness::{decode, encode};
 
     #[test]
-    fn messages_survive_the_line() {
+    fn messages_round_trip() {
         let member = MemberView {
             state: "alive".into(),
             addr: ([10, 77, 0, 1], 7946).into(),

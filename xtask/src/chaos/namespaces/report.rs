@@ -1,4 +1,4 @@
-//! The results: a row for each situation.
+//! Results: a row for each situation.
 
 use serde::Serialize;
 use xtask_report::{format_table, number};
@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn one_failure_fails_the_command() {
+    fn one_failed_situation_fails_the_command() {
         assert!(table(&[row(true)]).ends_with("chaos --namespaces: passed\n"));
         let text = table(&[row(true), row(false)]);
         assert!(

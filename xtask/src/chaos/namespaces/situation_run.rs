@@ -1,4 +1,4 @@
-//! The course of a situation: what has been done, what was seen, and what was not as it must be.
+//! Run of a situation: its steps, what was seen, and the checks that failed.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -434,7 +434,7 @@ mod tests {
     }
 
     #[test]
-    fn a_usual_node_has_seeds_that_are_up_before_it() {
+    fn the_default_seeds_start_before_their_nodes() {
         assert_eq!(default_launch(1).seeds, Vec::<String>::new());
         assert_eq!(default_launch(CLIENT).seeds, ["10.77.0.1:7946"]);
         assert_eq!(

@@ -65,7 +65,7 @@ fn event(kind: &str, member: &str) -> Notice {
 type Change = dyn Fn(&mut Status);
 
 #[test]
-fn whole_views_are_whole() {
+fn full_views_pass() {
     assert_eq!(views_are_whole(&calm(), &roster(), Duration::ZERO), Ok(()));
 }
 
@@ -108,7 +108,7 @@ fn a_view_that_is_not_whole_is_described() {
 }
 
 #[test]
-fn what_was_told_before_does_not_count() {
+fn earlier_notices_do_not_count() {
     let record = calm();
     let later = Duration::from_secs(3_600);
     let finding = views_are_whole(&record, &roster(), later).unwrap_err();
@@ -137,7 +137,7 @@ fn a_member_that_is_only_suspect_is_not_held_out() {
 }
 
 #[test]
-fn who_refuses_and_who_serves_is_told_apart() {
+fn refusing_and_serving_nodes_are_distinguished() {
     let both = names(&["h01", "h02"]);
     let record = changed("h01", |status| {
         status.refuses = Some("reaches 1 of 3".into());
@@ -176,7 +176,7 @@ fn failures_of_those_that_live_are_false() {
 }
 
 #[test]
-fn flips_are_counted_by_pair() {
+fn suspicions_are_counted_by_pair() {
     let mut record = calm();
     for _ in 0..3 {
         record.add("h01", event("NodeSuspect", "h03"));
