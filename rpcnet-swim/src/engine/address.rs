@@ -110,7 +110,7 @@ impl<D: DetectorHooks> Engine<D> {
     /// Takes in that this node refuted a claim. After several times its address may be the reason.
     pub(super) fn note_refutation(&mut self, now: Time, record: &Record) {
         if record.claim == Claim::Failed {
-            self.address.accused_at = Some(now);
+            self.address.claimed_failed_at = Some(now);
         }
         let window = REFUTE_WINDOW_ROUNDS * self.config.probe_interval;
         let (count, since) = &mut self.address.refutations;
@@ -153,9 +153,10 @@ impl<D: DetectorHooks> Engine<D> {
         }
         self.ask_for_address(now);
         self.follow_observed(now);
-        let accused = self.address.accused_at;
-        let accused = accused.is_some_and(|at| now.since(at) <= SILENT_ROUNDS * unit);
-        let dials = match accused {
+        let is_claimed_failed = self.address.claimed_failed_at;
+        let is_claimed_failed =
+            is_claimed_failed.is_some_and(|at| now.since(at) <= SILENT_ROUNDS * unit);
+        let dials = match is_claimed_failed {
             // Members that hold this node failed redial it now and then.
             true => super::redial::REDIAL_BACKOFF_MAX * self.config.redial_interval,
             false => std::time::Duration::ZERO,

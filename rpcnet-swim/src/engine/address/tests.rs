@@ -169,7 +169,7 @@ fn a_better_guess_is_taken_until_somebody_knows_the_node() {
     assert_eq!(
         engine.addr(),
         addr("127.0.0.1:7"),
-        "nobody could send there"
+        "no node could send there"
     );
     engine.suggest_advertise_addr(addr("[::ffff:10.0.0.1]:7"));
     assert_eq!(engine.addr(), addr("10.0.0.1:7"));

@@ -26,7 +26,7 @@ pub(crate) struct AddressTracker {
     /// Answers to pings of this node since the last ping that arrived.
     pub(super) answers: u32,
     /// Last time that a member claimed this node failed: members that believe it ping rarely.
-    pub(super) accused_at: Option<Time>,
+    pub(super) claimed_failed_at: Option<Time>,
     pub(super) changed_at: Option<Time>,
     pub(super) asked_at: Option<Time>,
     /// Recent refutations, and since when they are counted.
@@ -84,7 +84,7 @@ impl AddressTracker {
             pinged_at: now,
             pings: 0,
             answers: 0,
-            accused_at: None,
+            claimed_failed_at: None,
             changed_at: None,
             asked_at: None,
             refutations: (0, now),

@@ -131,7 +131,7 @@ fn a_message_from_or_about_a_life_in_the_future_is_dropped() {
         Payload::LeaveAck { seq: 1 },
     );
     assert_eq!(observer.stats().dropped.future_epoch, 1);
-    assert!(observer.poll_transmit().is_none(), "nobody is challenged");
+    assert!(observer.poll_transmit().is_none(), "no node is challenged");
     let known = record("observer", u64::MAX, 0, 8, alive());
     forge(
         &mut observer,

@@ -83,7 +83,7 @@ fn no_partitioned_member_is_evicted_to_make_room() {
 fn unheard_members_keep_no_newcomer_out() {
     let mut seed = small(8);
     (0..20).for_each(|n| hearsay(&mut seed, Time::ZERO, n));
-    assert_eq!(seed.live_count(), 9, "hearsay takes nobody's place");
+    assert_eq!(seed.live_count(), 9, "claims alone evict no member");
     assert_eq!(seed.stats().members_refused, 12);
     let full = |e: &&Event| matches!(e, Event::TableFull { .. });
     assert_eq!(

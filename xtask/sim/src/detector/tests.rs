@@ -114,7 +114,7 @@ fn suspicions_last_as_long_as_published() {
             128,
             vec![25_284, 14_749, 8_586, 4_214],
         ),
-        // Nobody to wait for: the shortest time at once.
+        // No suspector to wait for: the shortest time at once.
         (Detector::lifeguard(5), 4, vec![5_000]),
         (
             Detector::lifeguard(5),

@@ -76,7 +76,7 @@ fn shows(rule: Rule, detector: Detector) -> bool {
     let key = member_key("x");
     engine.internals().clear_gossip();
     match rule {
-        // A round that nobody answers and nobody witnesses is no evidence.
+        // A round without an answer and without a witness is no evidence.
         Rule::Witness => {
             engine.internals().start_probe(at(0), key);
             run(&mut engine, at(1_900));
