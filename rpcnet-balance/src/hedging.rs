@@ -154,7 +154,7 @@ impl HedgeLatencies {
     }
 }
 
-/// How long a quantile is used before it is looked up again.
+/// Time for which a quantile is used before it is looked up again.
 const QUANTILE_LIFETIME: Duration = Duration::from_millis(100);
 
 /// Fewest samples that a quantile is taken of.

@@ -69,7 +69,7 @@ impl Peer {
         Ok(peer)
     }
 
-    /// Everybody who can be reached, those who should hold the key first: key and name give a
+    /// All peers that can be reached, those that should hold the key first: key and name give a
     /// number, the highest come first. When a node goes, only its own keys move. No matter of load:
     /// a copy lies where it lies.
     fn ranking(&self, key: &str) -> Vec<Worker> {

@@ -18,7 +18,7 @@ use super::{
 /// The attempts of one call so far.
 #[derive(Default)]
 pub(super) struct Attempts {
-    /// How many were started, which workers are excluded, when these may be tried again.
+    /// Number of attempts, excluded workers, and when these may be tried again.
     pub(super) state: RetryState,
     pub(super) hedges: usize,
     failed: Vec<Attempt>,
@@ -213,7 +213,7 @@ impl AttemptFailure {
             )
     }
 
-    /// Why a call ends that ends with this failure.
+    /// Stop reason of a call that ends with this failure.
     pub(super) fn stop_reason(&self) -> StopReason {
         if self.error.forbids_retry() {
             StopReason::DoNotRetry

@@ -128,7 +128,7 @@ impl CallSettings {
 /// The settings of one call.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct CallPlan<'a> {
-    /// When the call started, and its first attempt.
+    /// Start of the call and of its first attempt.
     pub(super) started_at: Instant,
     pub(super) deadline: Option<Instant>,
     /// The options say nothing of a deadline.
@@ -143,7 +143,7 @@ pub(super) struct CallPlan<'a> {
     idempotency_key: Option<u128>,
     attempt_timeout: Option<Duration>,
     pub(super) hedging: Option<Hedging>,
-    /// Where the latencies of the method are recorded.
+    /// Recent latencies of the method.
     pub(super) hedge_latencies: Option<&'a HedgeLatencies>,
     /// The answer comes after the attempt has ended.
     pub(super) is_stream: bool,
@@ -154,7 +154,7 @@ pub(super) struct CallPlan<'a> {
 }
 
 impl CallPlan<'_> {
-    /// For a call to one certain worker.
+    /// The plan of a call to one certain worker.
     pub(super) fn single_target(self) -> Self {
         Self {
             hedging: None,

@@ -135,8 +135,8 @@ impl WorkerConnections {
             .with_cache(cache.cloned())
     }
 
-    /// Where the registry keeps the connection beside the worker: that of the first client which
-    /// called it. Other clients ask their pool.
+    /// The place where the registry keeps the connection beside the worker: that of the first
+    /// client which called it. Other clients ask their pool.
     fn cache<'a>(&self, worker: &'a Worker) -> Option<&'a Arc<CachedConnection>> {
         worker.extension(|| Arc::new(self.shared.pool.new_cache()))
     }
@@ -235,7 +235,7 @@ impl PoolListener<Arc<BalancedEndpoint>> for RegistryListener {
         }
     }
 
-    /// Its process may be another one, though the list has the same epoch for it.
+    /// Forgets refused methods: the process may be another one, though the list has the same epoch.
     fn on_lost(&self, target: &PoolTarget<Arc<BalancedEndpoint>>, _: &CloseReason) {
         let lost = target.id();
         self.refused_methods

@@ -89,7 +89,7 @@ pub struct Attempt {
     pub addr: SocketAddr,
     /// Why the attempt was made.
     pub reason: AttemptReason,
-    /// How long it took.
+    /// Duration of the attempt.
     pub took: Duration,
     /// Error of the attempt. When no connection could be made, its source is a [`ConnectError`].
     pub error: RpcError,

@@ -151,8 +151,8 @@ impl WorkerCallOptions {
     /// Hedging of the call. It counts as idempotent, unless
     /// [`with_idempotent`](Self::with_idempotent) says otherwise.
     ///
-    /// At a quantile only if the config hedges the method too: latencies of other methods are not
-    /// recorded.
+    /// A quantile applies only if the config hedges the method too: latencies of other methods are
+    /// not recorded.
     #[must_use]
     pub fn with_hedging(mut self, hedging: Hedging) -> Self {
         self.hedging = Some(Some(hedging));

@@ -36,7 +36,7 @@ pub(super) struct CallTarget<'m, 'd> {
 pub(super) enum Destination<'a> {
     /// Any worker that matches the filter.
     Matching(Option<&'a str>),
-    /// This one alone.
+    /// This worker alone.
     Only(&'a Candidate),
 }
 
@@ -251,5 +251,5 @@ impl Workers {
     }
 }
 
-/// How many workers that refused a method are looked at for one to be asked again, if all have.
+/// Limit of the workers that are looked at for one to be asked again, if all refused a method.
 const REFUSING_TRIED_MAX: usize = 4;

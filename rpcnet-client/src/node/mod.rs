@@ -92,7 +92,7 @@ pub struct NodeShutdownReport {
     pub rejected: u64,
     /// Calls that were cut because the deadline came.
     pub cancelled: u64,
-    /// How many members acknowledged that the node left.
+    /// Number of members that acknowledged that the node left.
     pub acknowledged: usize,
     /// Whether the others know that it left: enough of them acknowledged it, or there were none. If
     /// not, they will find it failed.

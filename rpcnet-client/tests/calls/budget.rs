@@ -221,7 +221,7 @@ async fn an_attempt_timeout_leaves_time_for_another_worker() {
         (StopReason::Deadline, 1)
     );
 
-    // Nobody else is there: it is asked again, until there were enough attempts.
+    // There is no other worker: it is tried again, until there were enough attempts.
     let options = WorkerCallOptions::new()
         .with_attempts_max(2)
         .with_attempt_timeout(Duration::from_secs(1));

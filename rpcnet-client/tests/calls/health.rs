@@ -18,7 +18,7 @@ impl TestCluster {
     }
 }
 
-/// Nobody but the worker itself says it: no membership, and no call.
+/// Only the worker itself says that it drains: no membership, and no refused call.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_draining_worker_is_passed_over_before_it_refuses_a_call() {
     let cluster = TestCluster::new().await;

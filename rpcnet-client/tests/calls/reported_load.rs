@@ -60,7 +60,7 @@ async fn a_balancer_sees_the_load_that_other_clients_make() {
     let red = cluster.worker_with("red", router, ten);
     let _blue = cluster.worker("blue", identify("blue"));
 
-    // Somebody else keeps red busy, which this client can only know from red.
+    // Another client keeps red busy, which this client can only know from red.
     let other = endpoint("other", loopback()).expect("a free port");
     let other = other
         .connect(red.local_addr(), "red")

@@ -109,7 +109,7 @@ async fn a_draining_worker_is_passed_over_until_it_resumes() {
     }
     assert_eq!(by_red, 5, "in turns");
 
-    // Nobody but red itself says it: no membership, no refused call.
+    // Only red itself says that it drains: no membership, no refused call.
     red.set_draining(true);
     let heard = async {
         while cluster
@@ -180,7 +180,7 @@ async fn a_method_of_newer_workers_only_is_found() {
     let new = cluster.worker("new", identify("new"));
     let reply = cluster.call("who").await.expect("the new one does it");
     assert!(reply.starts_with("new"), "{reply}");
-    // Nobody has it: each is asked once, at once.
+    // No worker has it: each is tried once, at once.
     let error = cluster.call("what").await.expect_err("no worker has it");
     assert!(
         matches!(&error, ClusterError::Rpc { error, .. } if error.code() == Code::Unimplemented),

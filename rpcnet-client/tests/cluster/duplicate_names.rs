@@ -42,7 +42,7 @@ async fn a_superseded_node_is_not_ready_until_its_successor_leaves() {
     })
     .await;
     assert_eq!(*older.nodes().snapshot().source(), superseded);
-    // Nobody is called by what it knew last.
+    // No worker is called by what it knew last.
     until("calls end", || !older.workers().source().is_live()).await;
     let error = older
         .client()

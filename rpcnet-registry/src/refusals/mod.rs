@@ -62,7 +62,7 @@ struct RefusingWorker {
     node: Arc<NodeInfo>,
     /// When the next probe is due, in nanoseconds.
     probe_at: AtomicU64,
-    /// How many probes there were.
+    /// Number of probes so far.
     probes: AtomicU32,
 }
 
@@ -212,8 +212,8 @@ impl RefusingWorkers {
 
     /// Claims the probe of a worker, if one is due and `pick` gives something for that worker. Its
     /// next probe is due later, whatever comes of this one; a worker that cannot be picked stays
-    /// due. A call that is not repeatable fails if the worker still refuses: it probes a worker only
-    /// when no other call has for a minute.
+    /// due. A call that is not repeatable fails if the worker still refuses: it probes a worker
+    /// only when no other call has for a minute.
     pub fn claim_probe<T>(
         &self,
         now: Time,
@@ -282,23 +282,24 @@ impl WorkerRegistry {
     }
 }
 
-/// How long a worker is passed over for a method at first. Doubled with each probe that it refuses.
+/// Time for which a worker is passed over for a method at first. Doubled with each probe that it
+/// refuses.
 const PROBE_AFTER_MIN: Duration = Duration::from_secs(5);
 
-/// How long a worker is passed over for a method at the most.
+/// Longest time for which a worker is passed over for a method.
 const PROBE_AFTER_MAX: Duration = Duration::from_secs(300);
 
-/// How much later than others a call probes that cannot be repeated.
+/// Extra delay of the probe of a call that cannot be repeated.
 const UNREPEATABLE_PROBE_DELAY: Duration = Duration::from_secs(60);
 
-/// How many workers that are due one call looks at for one that can be picked.
+/// Limit of the due workers that one call looks at for one that can be picked.
 const PROBE_CANDIDATES_MAX: usize = 4;
 
-/// How many methods are remembered. Past it, the one whose latest refusal is the oldest is
+/// Limit of methods that are remembered. Past it, the one whose latest refusal is the oldest is
 /// forgotten.
 const METHODS_MAX: usize = 256;
 
-/// How many workers are remembered for each method.
+/// Limit of workers that are remembered for each method.
 const WORKERS_MAX: usize = 1024;
 
 #[cfg(test)]

@@ -145,13 +145,13 @@ pub(super) fn is_unchanged(one: &NodeInfo, other: &NodeInfo) -> bool {
 /// Requests in a row that are enough.
 const STREAK_MIN: u8 = 3;
 
-/// How many methods are remembered.
+/// Limit of methods that are remembered.
 const METHODS_MAX: usize = 64;
 
-/// How many workers that could not read requests are counted, of each method.
+/// Limit of workers that could not read requests, of each method.
 const COUNTED_MAX: usize = 16;
 
-/// How many workers that have read requests are remembered, of each method.
+/// Limit of workers that have read requests, of each method.
 const READERS_MAX: usize = 1024;
 
 #[cfg(test)]

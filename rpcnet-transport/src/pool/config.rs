@@ -33,7 +33,8 @@ impl PoolConfig {
     /// Limit of connections to one target; default 4. Calls share one connection. Another one is
     /// made when for 100 ms all of them carry as many calls as the server takes on a connection, so
     /// that calls have to wait; then each call takes the one with the fewest. More let a single
-    /// client ask more of a server, and let it take a larger part of what the server can do for all.
+    /// client ask more of a server, and let it take a larger part of what the server can do for
+    /// all.
     #[must_use]
     pub const fn with_connections_per_target_max(mut self, connections: NonZeroUsize) -> Self {
         self.connections_per_target_max = connections;

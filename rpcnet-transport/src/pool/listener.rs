@@ -52,10 +52,10 @@ impl<C: 'static> PoolListener<C> for () {}
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ProcessState {
-    /// It has the key now, as far as is known.
+    /// The process has the key now, as far as is known.
     Current,
-    /// It has failed or was replaced: calls under way get no answer any more.
+    /// The process has failed or was replaced: calls in flight get no answer.
     Failed,
-    /// It has left, or is forgotten: calls under way may get an answer.
+    /// The process has left, or is forgotten: calls in flight may get an answer.
     Left,
 }

@@ -1,10 +1,10 @@
 //! Connection pool: shared connections to many targets, single flight, scaled by load.
 //!
-//! A [`ConnectionPool`] keeps connections to any number of [targets](PoolTarget): one that is opened
-//! when it is first needed, once however many calls wait for it, and replaced when it has died; more
-//! while that one is saturated, and fewer again when those are not needed. It works without a
-//! cluster. Where one says which processes there are, a [`PoolListener`] passes that on, and hears
-//! what becomes of the connections.
+//! A [`ConnectionPool`] keeps connections to any number of [targets](PoolTarget): one that is
+//! opened when it is first needed, once however many calls wait for it, and replaced when it has
+//! died; more while that one is saturated, and fewer again when those are not needed. It works
+//! without a cluster. Where one says which processes there are, a [`PoolListener`] passes that on,
+//! and hears what becomes of the connections.
 //!
 //! ```
 //! use std::net::Ipv4Addr;

@@ -37,7 +37,8 @@ impl PoolTarget {
 }
 
 impl<C> PoolTarget<C> {
-    /// Like [`new`](PoolTarget::new), with what the [`PoolListener`](super::PoolListener) is handed.
+    /// Like [`new`](PoolTarget::new), with what the [`PoolListener`](super::PoolListener) is
+    /// handed.
     #[must_use]
     pub fn with_context(name: impl Into<Arc<str>>, addr: SocketAddr, context: C) -> Self {
         let name = name.into();
@@ -66,7 +67,7 @@ impl<C> PoolTarget<C> {
         self
     }
 
-    /// Where calls find the connection without a lock.
+    /// Cache in which calls find the connection without a lock.
     #[must_use]
     pub fn with_cache(mut self, cache: Option<Arc<CachedConnection>>) -> Self {
         self.cache = cache;

@@ -25,7 +25,7 @@ use crate::{ConnectError, Endpoint, RpcClient};
 pub(super) struct TargetConnections {
     pub(super) generation: u64,
     pub(super) addr: SocketAddr,
-    /// Where calls find the connection without the lock of the pool.
+    /// Cache in which calls find the connection without the lock of the pool.
     cache: Option<Arc<CachedConnection>>,
     /// Connections that stand, the oldest first.
     ready: Vec<RpcClient>,
@@ -40,7 +40,7 @@ pub(super) struct TargetConnections {
     pub(super) scale_up_after: Option<Instant>,
     /// Calls on a connection when it was saturated, the fewest seen.
     calls_at_saturation: usize,
-    /// When all connections were last needed.
+    /// Time at which all connections were last needed.
     last_needed: Instant,
 }
 
@@ -82,7 +82,7 @@ impl fmt::Debug for PendingConnection {
     }
 }
 
-/// Where a call goes.
+/// Route of a call.
 pub(super) enum Route {
     Ready(RpcClient),
     Pending(PendingConnection),

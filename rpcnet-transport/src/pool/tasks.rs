@@ -97,13 +97,13 @@ pub(super) async fn scale_down<C>(pool: Weak<PoolShared<C>>, target: PoolTarget<
     }
 }
 
-/// How long connections must be saturated until another one is made.
+/// Time for which connections must be saturated until another one is made.
 const SCALE_UP_AFTER: Duration = Duration::from_millis(100);
 
 /// Checks in that time. A connection that was not saturated at one of them is not saturated.
 const SATURATION_CHECKS: u32 = 4;
 
-/// How long no further connection is made after one could not be made.
+/// Time for which no further connection is made after one could not be made.
 pub(super) const SCALE_UP_BACKOFF: Duration = Duration::from_secs(10);
 
 /// Shortest time between two looks for a surplus connection, however short its idle timeout.
