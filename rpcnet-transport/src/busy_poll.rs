@@ -176,7 +176,7 @@ mod tests {
         assert_eq!(
             policy.wakes_to_skip(),
             1024,
-            "nothing was expected, nothing learnt"
+            "a spin without expected work teaches nothing"
         );
         policy.on_spin_ended(true, true);
         assert_eq!(policy.wakes_to_skip(), 1);

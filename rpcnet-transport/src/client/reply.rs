@@ -153,7 +153,7 @@ fn message_of(error: &ConnectionError) -> String {
             format!("permission denied by the server: {reason}")
         }
         // `LocalCloseReason` adds the reason if it is known.
-        ConnectionError::LocallyClosed => "the connection was closed here".to_owned(),
+        ConnectionError::LocallyClosed => "connection closed by this node".to_owned(),
         other => format!("the connection was lost: {}", CloseReason::of(other)),
     }
 }

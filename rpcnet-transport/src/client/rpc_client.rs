@@ -208,7 +208,7 @@ impl RpcClient {
     /// [`Code::Unavailable`](crate::Code::Unavailable); they and the peer learn the reason.
     pub fn close(&self, reason: &str) {
         if !reason.is_empty() {
-            let why = format!("the connection was closed here: {reason}");
+            let why = format!("connection closed by this node: {reason}");
             self.0.shared.local_close.note(&why);
         }
         close_at_once(&self.0.connection, CLOSE_DONE, reason.as_bytes());

@@ -128,14 +128,14 @@ fn open_socket(
     socket.set_nonblocking(true)?;
     socket.bind(&addr.into())?;
     let SocketBuffers {
-        requested: asked,
+        requested,
         receive,
         send,
     } = buffers;
     if buffers.is_short() {
         tracing::warn!(
-            %addr, asked, receive, send,
-            "the system grants smaller socket buffers than asked for: bursts may be lost"
+            %addr, requested, receive, send,
+            "the system grants smaller socket buffers than requested: bursts may be lost"
         );
     } else {
         tracing::debug!(%addr, receive, send, "socket opened");

@@ -319,4 +319,4 @@ impl fmt::Debug for SideQueue {
 /// useful to tell an operator of a node with another key or cluster.
 const UNRECOGNIZED_DIVISOR: usize = 16;
 
-const NOT_SIDE: &str = "a datagram of the side channel has a first byte with the bit 0x40 clear";
+const NOT_SIDE: &str = "not a side channel datagram: its first byte has to have the bit 0x40 clear";

@@ -161,7 +161,7 @@ fn malformed(part: TlsPart, error: &Error) -> TlsError {
              `openssl x509 -req -extfile EXTENSIONS`"
                 .to_owned()
         }
-        other => format!("it is no valid X.509 certificate ({other})"),
+        other => format!("it is not a valid X.509 certificate ({other})"),
     };
     TlsError::invalid(part, reason)
 }

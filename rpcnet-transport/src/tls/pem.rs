@@ -59,7 +59,7 @@ fn missing_section(part: TlsPart, text: &[u8], error: Error) -> TlsError {
         Error::NoItemsFound if lines(text).any(|line| line.starts_with(BEGIN)) => {
             return TlsError::Empty(part);
         }
-        Error::NoItemsFound => "it is no PEM: it has no \"-----BEGIN\" line",
+        Error::NoItemsFound => "it is not PEM: it has no \"-----BEGIN\" line",
         // The parser's text has bytes of the file in it, which may be those of a key.
         _ if text.windows(2).any(|two| two == b"\\n") => {
             "its line ends are written as \\n: they have to be line ends"
@@ -68,7 +68,7 @@ fn missing_section(part: TlsPart, text: &[u8], error: Error) -> TlsError {
             "a section has no \"-----END\" line of its own: the file is cut, or its line ends are missing"
         }
         Error::IllegalSectionStart { .. } => "a \"-----BEGIN\" line has no \"-----\" at its end",
-        _ => "it is no PEM, or damaged",
+        _ => "it is not PEM, or damaged",
     };
     invalid(part, reason)
 }

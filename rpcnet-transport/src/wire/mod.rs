@@ -120,7 +120,7 @@ pub enum WireError {
         limit: u64,
     },
     /// A method name or a status message is empty where it must not be, or is not UTF-8.
-    #[error("{0} is empty or no valid UTF-8")]
+    #[error("{0} is empty or not valid UTF-8")]
     InvalidText(&'static str),
     /// A field has a value that is unknown in this version.
     #[error("field {field} has the unknown value {value}")]

@@ -96,7 +96,7 @@ async fn calls_that_end_with_their_connection_say_why() {
             assert_eq!(pair.node.disconnect("server"), 1);
             tokio::spawn(async {})
         }),
-        ("the connection was closed here: enough", |pair| {
+        ("connection closed by this node: enough", |pair| {
             pair.client.close("enough");
             tokio::spawn(async {})
         }),
