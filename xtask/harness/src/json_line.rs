@@ -9,7 +9,7 @@ use serde::{Serialize, de::DeserializeOwned};
 /// # Errors
 ///
 /// When it cannot be written as JSON (a path that is no UTF-8) or is longer than
-/// [`LINE_BYTES_MAX`].
+/// 1 MiB.
 pub fn encode<T: Serialize>(message: &T) -> io::Result<Vec<u8>> {
     let mut line = serde_json::to_vec(message)?;
     line.push(b'\n');
