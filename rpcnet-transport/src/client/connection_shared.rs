@@ -58,11 +58,11 @@ impl ConnectionShared {
     ) -> Self {
         Self {
             runtime,
-            local_close: local_close,
+            local_close,
             client_dropped: CancellationToken::new(),
             outgoing,
             busy_poll,
-            reply_bytes_max: reply_bytes_max,
+            reply_bytes_max,
             room_available: Notify::new(),
             waiting_for_room: AtomicUsize::new(0),
             waiting_for_stream: AtomicUsize::new(0),

@@ -45,7 +45,7 @@ impl Lanes {
             connection,
             lanes: std::iter::repeat_with(lane).take(lanes).collect(),
             shared,
-            queue_len_max: queue_len_max,
+            queue_len_max,
         }
     }
 
