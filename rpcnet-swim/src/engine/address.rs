@@ -326,10 +326,10 @@ impl<D: DetectorHooks> Engine<D> {
     /// Whether `echo` is the counter of a recent datagram of this node.
     pub(super) fn is_recent(&self, echo: u64) -> bool {
         let oldest = self
-            .outbox
+            .send_queue
             .counter
             .saturating_sub(super::join_state::ECHO_AGE_MAX);
-        (oldest..=self.outbox.counter).contains(&echo)
+        (oldest..=self.send_queue.counter).contains(&echo)
     }
 }
 

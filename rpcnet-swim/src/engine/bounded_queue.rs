@@ -40,13 +40,13 @@ impl<T, const MAX: usize> BoundedQueue<T, MAX> {
 
 /// Events that wait to be polled, and how many were dropped for them.
 #[derive(Debug)]
-pub(crate) struct EventQueue {
+pub(crate) struct PendingEvents {
     events: BoundedQueue<Event, EVENTS_MAX>,
     /// Events dropped since the last one that was polled.
     lagged: u64,
 }
 
-impl EventQueue {
+impl PendingEvents {
     pub(crate) fn push(&mut self, event: Event) {
         self.lagged += u64::from(self.events.push(event));
     }
@@ -65,7 +65,7 @@ impl EventQueue {
     }
 }
 
-impl Default for EventQueue {
+impl Default for PendingEvents {
     fn default() -> Self {
         Self {
             events: BoundedQueue::new(),

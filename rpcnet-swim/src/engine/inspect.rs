@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::bounded_queue::{EVENTS_MAX, EventQueue};
+use super::bounded_queue::{EVENTS_MAX, PendingEvents};
 use super::gossip::{GossipQueue, QUEUE_LEN_MAX};
 use super::indirect_probe::INDIRECT_PROBES_MAX;
 pub(crate) use super::interner::Interner;
@@ -137,13 +137,13 @@ impl<D: DetectorHooks> Engine<D> {
             if nth % 256 == 255 {
                 // A short queue is a cheap one.
                 self.gossip_queue = GossipQueue::default();
-                self.events = EventQueue::default();
+                self.events = PendingEvents::default();
             }
         }
         self.instruments.interner = shared;
         self.gossip_queue = GossipQueue::default();
         self.timers.clear(NamedTimer::Gossip);
-        self.events = EventQueue::default();
+        self.events = PendingEvents::default();
         self.join.enter();
     }
 
@@ -176,7 +176,7 @@ impl<D: DetectorHooks> Engine<D> {
             ),
             fill(
                 "transmits",
-                self.outbox.transmits.len(),
+                self.send_queue.transmits.len(),
                 super::send::TRANSMITS_MAX,
             ),
             fill("events", self.events.len(), EVENTS_MAX),

@@ -18,7 +18,7 @@ use crate::wire::{Claim, Payload, Record};
 
 impl<D: DetectorHooks> Engine<D> {
     pub(super) fn send_hello(&mut self, addr: SocketAddr, to: u64, cookie: u64) {
-        self.join.note_hello(self.outbox.counter + 1, addr);
+        self.join.note_hello(self.send_queue.counter + 1, addr);
         self.send(
             addr,
             to,
@@ -60,7 +60,7 @@ impl<D: DetectorHooks> Engine<D> {
             return;
         }
         let speaks = matches!(self.phase, Phase::Active | Phase::Superseded);
-        if speaks && self.join.accept_challenge(echo, self.outbox.counter) {
+        if speaks && self.join.accept_challenge(echo, self.send_queue.counter) {
             if let Some(seen) = seen.filter(|_| self.phase == Phase::Active) {
                 self.note_seen_by_first_peer(now, seen);
             }

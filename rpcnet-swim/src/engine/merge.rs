@@ -24,7 +24,7 @@ impl<D: DetectorHooks> Engine<D> {
         for record in records.drain(..) {
             self.merge(now, record, source);
         }
-        self.outbox.buffers.recycle_records(records);
+        self.send_queue.buffers.recycle_records(records);
     }
 
     /// Merges one record. Order of claims (SWIM section 4.2): a newer epoch beats an older one;

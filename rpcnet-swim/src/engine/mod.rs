@@ -67,7 +67,7 @@ use fastrand::Rng;
 
 use self::address::{AddressTracker, advertised_form, canonical};
 use self::anti_entropy::AntiEntropy;
-use self::bounded_queue::EventQueue;
+use self::bounded_queue::PendingEvents;
 use self::clock::{Clocks, EPOCH_MAX};
 use self::entry::Entry;
 use self::gossip::GossipQueue;
@@ -81,7 +81,7 @@ use self::partition::PartitionDetector;
 use self::probe::Probes;
 use self::reach_check::ReachTracker;
 use self::receive::Sender;
-use self::send::{Outbox, encoded_len};
+use self::send::{SendQueue, encoded_len};
 use self::table::Table;
 use self::timers::{NamedTimer, Timer, Timers};
 use crate::config::ClusterConfig;
@@ -160,8 +160,8 @@ pub struct Engine<D: DetectorHooks = PhiSwim> {
     membership_changed_at: Time,
     /// Failure detector: its state, and where it differs from [`PhiSwim`].
     detector: D,
-    outbox: Outbox,
-    events: EventQueue,
+    send_queue: SendQueue,
+    events: PendingEvents,
     stats: Stats,
     /// State of the simulation's checkers and faults.
     #[cfg(feature = "sim")]
@@ -273,8 +273,8 @@ impl<D: DetectorHooks> Engine<D> {
             reach: ReachTracker::default(),
             membership_changed_at: now,
             detector,
-            outbox: Outbox::new(),
-            events: EventQueue::default(),
+            send_queue: SendQueue::new(),
+            events: PendingEvents::default(),
             stats: Stats::default(),
             #[cfg(feature = "sim")]
             instruments: inspect::Instruments::default(),
@@ -297,7 +297,7 @@ impl<D: DetectorHooks> Engine<D> {
             Err(refusal) => return self.on_unopened_datagram(now, from, datagram, refusal),
         };
         let known = (&self.local, &self.table);
-        match Message::decode(body, &known, &mut self.outbox.buffers.records) {
+        match Message::decode(body, &known, &mut self.send_queue.buffers.records) {
             Ok(Message { to, payload }) => {
                 #[cfg(feature = "sim")]
                 self.table.work.begin(payload.item_count());
@@ -382,13 +382,13 @@ impl<D: DetectorHooks> Engine<D> {
 
     /// Next datagram to send, and its destination.
     pub fn poll_transmit(&mut self) -> Option<(SocketAddr, Vec<u8>)> {
-        self.outbox.transmits.pop()
+        self.send_queue.transmits.pop()
     }
 
     /// Takes back the buffer of a datagram that was sent, to use it for another. Optional; with it,
     /// answering a ping allocates nothing.
     pub fn recycle(&mut self, datagram: Vec<u8>) {
-        self.outbox.buffers.recycle_datagram(datagram);
+        self.send_queue.buffers.recycle_datagram(datagram);
     }
 
     /// Next event.

@@ -129,7 +129,7 @@ impl<D: DetectorHooks> Engine<D> {
         if verification.hellos.len() >= DIALS_MAX {
             return self.reject_name_claim(now);
         }
-        verification.hellos.push(self.outbox.counter + 1);
+        verification.hellos.push(self.send_queue.counter + 1);
         let addr = verification.claim.addr;
         self.send_hello(addr, 0, 0);
         self.timers
@@ -273,7 +273,7 @@ impl<D: DetectorHooks> Engine<D> {
             return self.end_supersession(now, None);
         }
         let addr = successor.addr;
-        successor.hello = Some(self.outbox.counter + 1);
+        successor.hello = Some(self.send_queue.counter + 1);
         successor.was_asked = true;
         self.send_hello(addr, 0, 0);
         if unanswered >= CHECKS_MAX {

@@ -27,7 +27,7 @@ impl<D: DetectorHooks> Engine<D> {
     /// Largest first ping of a round, in bytes.
     pub(super) fn ping_size(&self, key: u64) -> usize {
         let addr = self.table.get(key).map(|entry| entry.addr());
-        match addr.is_some_and(|addr| self.outbox.small_paths.0.contains(&addr)) {
+        match addr.is_some_and(|addr| self.send_queue.small_paths.0.contains(&addr)) {
             true => DATAGRAM_BYTES_MIN,
             false => self.config.datagram_bytes_max,
         }
@@ -50,7 +50,7 @@ impl<D: DetectorHooks> Engine<D> {
     }
 
     fn note_small_path(&mut self, addr: SocketAddr) {
-        let paths = &mut self.outbox.small_paths.0;
+        let paths = &mut self.send_queue.small_paths.0;
         if paths.len() >= SMALL_PATHS_MAX {
             // Whichever address it is, it is found again.
             paths.pop_first();

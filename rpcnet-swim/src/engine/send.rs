@@ -16,7 +16,7 @@ use crate::wire::{Message, Origin, Payload, Record, Writer};
 
 /// Datagrams that wait to be polled, and what the next one is made of.
 #[derive(Debug)]
-pub(super) struct Outbox {
+pub(super) struct SendQueue {
     pub(super) transmits: BoundedQueue<(SocketAddr, Vec<u8>), TRANSMITS_MAX>,
     pub(super) buffers: BufferPool,
     /// Counter of the last datagram sent.
@@ -24,7 +24,7 @@ pub(super) struct Outbox {
     pub(super) small_paths: SmallPaths,
 }
 
-impl Outbox {
+impl SendQueue {
     pub(super) fn new() -> Self {
         Self {
             transmits: BoundedQueue::new(),
@@ -71,7 +71,7 @@ impl<D: DetectorHooks> Engine<D> {
         first: Option<Record>,
     ) -> Vec<Record> {
         let mut room = self.room_in(size, fixed);
-        let mut records = std::mem::take(&mut self.outbox.buffers.records);
+        let mut records = std::mem::take(&mut self.send_queue.buffers.records);
         if let Some(record) = first {
             room = room.saturating_sub(encoded_len(&record));
             records.push(record);
@@ -81,7 +81,7 @@ impl<D: DetectorHooks> Engine<D> {
         }
         let limit = retransmit_limit(self.config.retransmit_mult, self.live_count());
         let mut misfits = 0;
-        let mut keys = std::mem::take(&mut self.outbox.buffers.keys);
+        let mut keys = std::mem::take(&mut self.send_queue.buffers.keys);
         keys.extend(self.gossip_queue.in_send_order().take(PIGGYBACK_MAX));
         for key in keys.drain(..) {
             let Some(record) = self.record_of(key) else {
@@ -101,13 +101,13 @@ impl<D: DetectorHooks> Engine<D> {
                 self.gossip_queue.mark_sent(key, limit);
             }
         }
-        self.outbox.buffers.keys = keys;
+        self.send_queue.buffers.keys = keys;
         records
     }
 
     /// One record for a datagram without gossip.
     pub(super) fn single_record(&mut self, record: Record) -> Vec<Record> {
-        let mut records = std::mem::take(&mut self.outbox.buffers.records);
+        let mut records = std::mem::take(&mut self.send_queue.buffers.records);
         records.push(record);
         records
     }
@@ -164,21 +164,21 @@ impl<D: DetectorHooks> Engine<D> {
 
     /// Sends a datagram and gives its size.
     pub(super) fn send(&mut self, addr: SocketAddr, to: u64, payload: Payload) -> usize {
-        self.outbox.counter += 1;
+        self.send_queue.counter += 1;
         #[cfg(feature = "sim")]
         self.note_sent(&payload);
         let origin = Origin {
             from: self.local.key,
             epoch: self.local.epoch,
-            counter: self.outbox.counter,
+            counter: self.send_queue.counter,
         };
         let to = short_instance_key(to);
-        let mut datagram = self.outbox.buffers.take_datagram();
+        let mut datagram = self.send_queue.buffers.take_datagram();
         let message = Message { to, payload };
         self.envelope
             .seal(origin, &mut datagram, |out| message.encode(out));
         if let Some(updates) = message.payload.into_updates() {
-            self.outbox.buffers.recycle_records(updates);
+            self.send_queue.buffers.recycle_records(updates);
         }
         debug_assert!(
             datagram.len() <= self.config.datagram_bytes_max,
@@ -193,7 +193,7 @@ impl<D: DetectorHooks> Engine<D> {
     pub(super) fn send_raw(&mut self, addr: SocketAddr, datagram: Vec<u8>) {
         self.stats.sent += 1;
         self.stats.sent_bytes += datagram.len() as u64;
-        self.outbox.transmits.push((addr, datagram));
+        self.send_queue.transmits.push((addr, datagram));
     }
 
     /// Up to `count` different live members of those that are `wanted`, at random.

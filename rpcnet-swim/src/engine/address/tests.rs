@@ -131,7 +131,7 @@ fn observations_move_a_node_only_if_no_ping_arrives_and_they_answer_its_datagram
     let moved = |ping_at: Option<u64>, echo: u64, config: ClusterConfig| {
         let mut engine = engine(config, "10.0.0.1:7");
         know(&mut engine, 5);
-        engine.outbox.counter = 100;
+        engine.send_queue.counter = 100;
         // Nothing is overdue, so the time does not count as a stall.
         engine.timers = Default::default();
         let at = Time::from_millis;

@@ -118,7 +118,7 @@ fn a_forged_counter_blocks_no_member() {
 fn a_member_that_is_far_ahead_after_a_long_silence_is_heard() {
     let mut pair = Pair::new();
     // To other members, meanwhile.
-    pair.b.outbox.counter += 50 * COUNTER_JUMP_MAX;
+    pair.b.send_queue.counter += 50 * COUNTER_JUMP_MAX;
     pair.run_for(Duration::from_secs(3));
     assert!(pair.a.stats().counter_checks > 0);
     let replayed = pair.a.stats().dropped.replayed;

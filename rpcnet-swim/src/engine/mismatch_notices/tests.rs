@@ -83,9 +83,9 @@ fn a_notice_about_something_that_was_not_sent_does_nothing() {
     };
     let own = joiner.local.key;
     for (at, notice) in [
-        (1, notice(own, joiner.outbox.counter + 1)),
-        (1, notice(own + 1, joiner.outbox.counter)),
-        (3, notice(own, joiner.outbox.counter)),
+        (1, notice(own, joiner.send_queue.counter + 1)),
+        (1, notice(own + 1, joiner.send_queue.counter)),
+        (3, notice(own, joiner.send_queue.counter)),
     ] {
         joiner.handle_datagram(Time::ZERO, addr(at), &mut notice.encode());
     }

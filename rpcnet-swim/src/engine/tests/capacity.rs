@@ -130,7 +130,7 @@ fn a_refused_joiner_is_told_why_and_not_welcomed() {
     // Once there is room it joins by itself.
     seed.mark_failed(Time::ZERO, crate::id::name_key("j10"));
     let mut due = Time::ZERO;
-    while late.outbox.transmits.len() == 0 {
+    while late.send_queue.transmits.len() == 0 {
         due = late.poll_timeout().unwrap();
         late.handle_timeout(due);
     }

@@ -28,7 +28,7 @@ impl<D: DetectorHooks> Engine<D> {
 
     /// Queues a datagram of so many bytes.
     pub(crate) fn plant_datagram(&mut self, bytes: usize) {
-        self.outbox
+        self.send_queue
             .transmits
             .push((self.local.addr, vec![0; bytes]));
     }
