@@ -15,7 +15,7 @@ pub enum SelectError {
         /// The filter.
         filter: String,
     },
-    /// There are workers whose tags match, but all have failed or are leaving. Retry when one
+    /// There are workers whose tags match, but all have failed or drain. Retry when one
     /// recovers.
     #[error("none of {matching} workers{} is reachable", matching_suffix(.filter))]
     NoneReachable {
@@ -88,7 +88,7 @@ pub enum UnselectableReason {
         /// The filter.
         filter: String,
     },
-    /// The node has failed, has left or is leaving. Retry when it has recovered.
+    /// The node has failed, has left or drains. Retry when it has recovered.
     #[error("it is not reachable (state: {state})")]
     NotReachable {
         /// The state of the node.

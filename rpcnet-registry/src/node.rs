@@ -44,8 +44,8 @@ pub enum NodeState {
     /// to no probe, or no peer reaches its advertised address. It takes calls only if no alive node
     /// can.
     Unreachable,
-    /// The node has announced to leave: it finishes its calls and takes no new ones.
-    Leaving,
+    /// The node drains: it finishes its calls and takes no new ones, until it leaves or resumes.
+    Draining,
     /// The node has left, by its own announcement.
     Left,
     /// The node is considered dead.
@@ -66,7 +66,7 @@ impl fmt::Display for NodeState {
             Self::Alive => "alive",
             Self::Suspect => "suspect",
             Self::Unreachable => "unreachable",
-            Self::Leaving => "leaving",
+            Self::Draining => "draining",
             Self::Left => "left",
             Self::Failed => "failed",
         })

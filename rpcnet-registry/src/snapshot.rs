@@ -230,8 +230,8 @@ fn with_event_state(event: ClusterEvent) -> (ClusterEvent, Option<Arc<NodeInfo>>
             None
         },
     );
-    // A node that is leaving or unreachable takes no calls anyway, suspect or not.
-    let worse = matches!(node.state, NodeState::Leaving | NodeState::Unreachable);
+    // A node that drains or unreachable takes no calls anyway, suspect or not.
+    let worse = matches!(node.state, NodeState::Draining | NodeState::Unreachable);
     let is_worse = state == NodeState::Suspect && worse;
     if !is_worse && (node.state, node.phi) != known {
         let node = Arc::make_mut(&mut node);
@@ -267,7 +267,7 @@ fn event_for_difference(before: Option<&NodeInfo>, node: &Arc<NodeInfo>) -> Opti
                 let phi = node.phi.unwrap_or(0.0);
                 ClusterEvent::NodeSuspect { node: after, phi }
             }
-            NodeState::Leaving => ClusterEvent::NodeUpdated(after),
+            NodeState::Draining => ClusterEvent::NodeUpdated(after),
             NodeState::Left => ClusterEvent::NodeLeft(after),
             NodeState::Failed => ClusterEvent::NodeFailed(after),
         });

@@ -118,8 +118,8 @@ impl StaticMembership {
 
     /// Marks a node as draining: it takes no more calls.
     pub fn drain(&self, name: &str) -> bool {
-        let leaving = |node: &mut NodeInfo| (node.state, node.phi) = (NodeState::Leaving, None);
-        self.change(name, leaving, ClusterEvent::NodeUpdated)
+        let draining = |node: &mut NodeInfo| (node.state, node.phi) = (NodeState::Draining, None);
+        self.change(name, draining, ClusterEvent::NodeUpdated)
     }
 
     /// Replaces the tags of a node.

@@ -150,7 +150,7 @@ fn node_info(engine: &Engine, now: Time, member: &Member) -> NodeInfo {
         MemberState::Failed => NodeState::Failed,
         MemberState::Left => NodeState::Left,
         // It takes no new calls, whether it is suspect or not.
-        _ if member.draining => NodeState::Leaving,
+        _ if member.draining => NodeState::Draining,
         // Suspicion and refutation alternate there, and mean nothing.
         _ if member.unreachable => NodeState::Unreachable,
         MemberState::Suspect => NodeState::Suspect,

@@ -36,7 +36,7 @@ fn the_state_of_every_node_is_known() {
         [
             ("a", NodeState::Suspect),
             ("b", NodeState::Failed),
-            ("c", NodeState::Leaving),
+            ("c", NodeState::Draining),
             ("d", NodeState::Left),
         ]
     );

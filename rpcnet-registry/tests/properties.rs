@@ -151,7 +151,7 @@ enum Op {
     Fail(usize),
     Suspect(usize),
     Recover(usize),
-    Leaving(usize),
+    Drain(usize),
     SetZone {
         name: usize,
         zone: usize,
@@ -169,7 +169,7 @@ fn op() -> impl Strategy<Value = Op> {
         1 => name.clone().prop_map(Op::Fail),
         1 => name.clone().prop_map(Op::Suspect),
         2 => name.clone().prop_map(Op::Recover),
-        1 => name.clone().prop_map(Op::Leaving),
+        1 => name.clone().prop_map(Op::Drain),
         2 => (name, zone.clone()).prop_map(|(name, zone)| Op::SetZone { name, zone }),
         5 => zone.prop_map(Op::Call),
         2 => any::<usize>().prop_map(Op::Finish),
@@ -230,7 +230,7 @@ impl RegistryModel {
             Op::Fail(name) => state(self, name, NodeState::Failed),
             Op::Suspect(name) => state(self, name, NodeState::Suspect),
             Op::Recover(name) => state(self, name, NodeState::Alive),
-            Op::Leaving(name) => state(self, name, NodeState::Leaving),
+            Op::Drain(name) => state(self, name, NodeState::Draining),
             Op::SetZone { name, zone } => {
                 if let Some(known) = self.listed.get_mut(name) {
                     known.zone = *zone;
@@ -267,7 +267,7 @@ fn apply(cluster: &StaticMembership, op: &Op) {
         Op::Fail(name) => drop(cluster.fail(NAMES[*name])),
         Op::Suspect(name) => drop(cluster.suspect(NAMES[*name], 8.0)),
         Op::Recover(name) => drop(cluster.recover(NAMES[*name])),
-        Op::Leaving(name) => drop(cluster.drain(NAMES[*name])),
+        Op::Drain(name) => drop(cluster.drain(NAMES[*name])),
         Op::SetZone { name, zone } => drop(cluster.set_tags(NAMES[*name], tags(*zone))),
         Op::Call(_) | Op::Finish(_) => {}
     }
@@ -336,7 +336,7 @@ proptest! {
                         }
                         Err(error) => {
                             prop_assert!(expected.is_empty(), "{error}, not {expected:?}");
-                            let gone = [NodeState::Failed, NodeState::Leaving];
+                            let gone = [NodeState::Failed, NodeState::Draining];
                             let matching: usize =
                                 gone.map(|state| naive.in_zone(*zone, state).len()).iter().sum();
                             let expected = if matching == 0 {

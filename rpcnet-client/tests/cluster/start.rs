@@ -320,7 +320,7 @@ async fn an_unready_node_gets_no_calls() {
     assert!(first.is_ready() && !second.is_ready());
     until("all are known", || {
         state("w0", &caller) == Some(NodeState::Alive)
-            && state("w1", &caller) == Some(NodeState::Leaving)
+            && state("w1", &caller) == Some(NodeState::Draining)
     })
     .await;
     for _ in 0..10 {

@@ -19,8 +19,8 @@ pub(super) struct Group {
     pub(super) filter: Filter,
     /// The alive workers and, as a fallback, those that are suspect or unreachable.
     pub(super) tiers: [Arc<HealthTier>; 2],
-    /// The number of workers that match and cannot be picked, because they have failed or are
-    /// leaving.
+    /// The number of workers that match and cannot be picked, because they have failed or
+    /// drain.
     pub(super) unreachable_count: usize,
     /// `false` for the placeholder of the first group.
     pub(super) is_built: bool,
@@ -196,7 +196,7 @@ impl Group {
                 NodeState::Suspect => alive.push(Arc::clone(entry)),
                 // Whether suspicion is respected or not: this is no suspicion.
                 NodeState::Unreachable => suspect.push(Arc::clone(entry)),
-                NodeState::Leaving | NodeState::Failed => unreachable += 1,
+                NodeState::Draining | NodeState::Failed => unreachable += 1,
                 // It left by its own announcement, and is not expected back.
                 NodeState::Left => {}
             }

@@ -40,7 +40,7 @@ impl WorkerSnapshot {
         let entries = self.entries.iter().filter(|_| self.is_live);
         let reachable = entries.filter(|entry| match entry.node.state {
             NodeState::Alive | NodeState::Suspect | NodeState::Unreachable => true,
-            NodeState::Leaving | NodeState::Left | NodeState::Failed => false,
+            NodeState::Draining | NodeState::Left | NodeState::Failed => false,
         });
         let matching = reachable.filter(|entry| filter.matches(&entry.node.tags));
         matching.count()
@@ -76,7 +76,7 @@ impl WorkerTable {
                     NodeState::Alive | NodeState::Suspect | NodeState::Unreachable => {
                         entry.endpoint.clear_flags(ExclusionFlags::GONE)
                     }
-                    NodeState::Leaving | NodeState::Left | NodeState::Failed => {
+                    NodeState::Draining | NodeState::Left | NodeState::Failed => {
                         entry.endpoint.set_flags(ExclusionFlags::GONE)
                     }
                 };
