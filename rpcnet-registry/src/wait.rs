@@ -13,7 +13,7 @@ use crate::{Events, FilterError, SourceState, error::matching_suffix};
 #[non_exhaustive]
 pub enum WaitError {
     /// The deadline was exceeded. Retry with a later one.
-    #[error("deadline exceeded: found {present} of {wanted}{}", matching_suffix(.filter))]
+    #[error("deadline exceeded: {present} of {wanted} wanted are present{}", matching_suffix(.filter))]
     DeadlineExceeded {
         /// The filter.
         filter: String,
