@@ -35,7 +35,7 @@ pub(crate) struct Package {
 #[derive(Clone, Debug, Deserialize)]
 pub(crate) struct Target {
     pub(crate) name: String,
-    /// `example`, `condition`, `bench`, ...
+    /// `example`, `test`, `bench`, ...
     pub(crate) kind: Vec<String>,
 }
 

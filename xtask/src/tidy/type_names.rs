@@ -1,17 +1,18 @@
 //! One meaning for each name of a type across the library crates.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{known::Finding, modules::ModuleTree};
 
 /// The definitions of every name that has more than one and is not a [shared idea](SHARED).
 pub(crate) fn find(trees: &[ModuleTree<'_>]) -> Vec<Finding> {
     let mut definitions: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    for definition in trees.iter().flat_map(ModuleTree::types) {
-        definitions
-            .entry(definition.name)
-            .or_default()
-            .push(definition.location);
+    for tree in trees {
+        // A module that a feature makes public is declared twice, and read twice.
+        let types = tree.types().into_iter().map(|it| (it.name, it.location));
+        for (name, location) in types.collect::<BTreeSet<_>>() {
+            definitions.entry(name).or_default().push(location);
+        }
     }
     let is_shared = |name: &str| SHARED.iter().any(|(shared, _)| *shared == name);
     let mut findings = Vec::new();
@@ -34,6 +35,10 @@ const SHARED: &[(&str, &str)] = &[
     (
         "Endpoint",
         "in rpcnet-balance what a balancer chooses among, as in Envoy; in rpcnet-transport a QUIC port, as in quinn",
+    ),
+    (
+        "Lifecycle",
+        "stage of a node or of an endpoint, from its start to its end",
     ),
     (
         "NodeId",

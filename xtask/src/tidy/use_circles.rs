@@ -59,64 +59,16 @@ fn reachable(imports: &[BTreeSet<usize>], from: usize) -> BTreeSet<usize> {
 /// Circles that remain, each by one of its files, and why.
 pub(crate) const KNOWN: &[(&str, &str)] = &[
     (
-        "rpcnet-balance/src/view.rs",
-        "a view holds endpoints, and an endpoint names the balancer that scores it",
-    ),
-    (
-        "rpcnet-client/src/client/executor.rs",
-        "options and bookkeeping of attempts are defined beside their use",
-    ),
-    (
-        "rpcnet-registry/src/filter/parse.rs",
-        "a hint is found by parsing once more",
-    ),
-    (
-        "rpcnet-registry/src/workers/worker.rs",
-        "a worker reports to the group that it was selected from",
-    ),
-    (
-        "rpcnet-swim/src/config.rs",
-        "the configuration names detectors, and detectors read it",
-    ),
-    (
-        "rpcnet-swim/src/driver/membership.rs",
-        "the state that the tasks of the driver share lies beside the handle",
-    ),
-    (
-        "rpcnet-swim/src/error.rs",
-        "bounds of names and tags are quoted in their errors",
-    ),
-    (
-        "rpcnet-swim/src/sim/cluster.rs",
-        "the steps of a simulation are methods of the cluster",
-    ),
-    (
-        "rpcnet-transport/src/authorize.rs",
-        "the configuration holds the authorizer, whose errors it defines",
-    ),
-    (
-        "rpcnet-transport/src/client/calls.rs",
-        "an upload ends as a call",
+        "rpcnet-swim/src/engine/counter_resync.rs",
+        "the hooks of a detector read entries and their history of faults, and merging feeds both",
     ),
     (
         "rpcnet-transport/src/client/close_reason.rs",
         "QUIC errors become close reasons and the reverse",
     ),
     (
-        "rpcnet-transport/src/endpoint.rs",
-        "an endpoint makes clients and servers, which hold it",
-    ),
-    (
         "rpcnet-transport/src/server/admission/gate.rs",
         "a permit is given back to its gate",
-    ),
-    (
-        "rpcnet-transport/src/tls/verify.rs",
-        "sessions are kept by verified name",
-    ),
-    (
-        "rpcnet-transport/src/tls/error.rs",
-        "a name that is no DNS name is an error of its own",
     ),
 ];
 
