@@ -31,7 +31,7 @@ impl Time {
         self.0
     }
 
-    /// Time passed since `started_before_window`; zero if `started_before_window` is later.
+    /// Time passed since `earlier`; zero if `earlier` is later.
     #[must_use]
     pub const fn since(self, earlier: Self) -> Duration {
         Duration::from_micros(self.0.saturating_sub(earlier.0))

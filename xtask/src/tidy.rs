@@ -44,7 +44,7 @@ struct Problem {
 }
 
 impl Problem {
-    /// `location` is a file, with a line number where one helps.
+    /// `place` is a file, with a line number where one helps.
     fn new(place: impl Into<PathBuf>, what: impl Into<String>) -> Self {
         let place = place.into();
         let place = place

@@ -34,7 +34,7 @@ impl RetryDelay {
     }
 }
 
-/// The decision after a number of attempts, the last of which had this reply; `left` if there is a
+/// The decision after a number of attempts, the last of which had this reply; `has_untried` if there is a
 /// worker that was not tried.
 pub(super) fn decide(
     policy: &ClientPolicy,

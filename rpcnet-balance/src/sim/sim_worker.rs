@@ -62,9 +62,9 @@ impl SimWorker {
     /// the worker is warm after this time. Default warm at once; workers that run from the
     /// beginning are warm.
     #[must_use]
-    pub const fn with_cold_start(mut self, time: Duration, pace: f64) -> Self {
+    pub const fn with_cold_start(mut self, time: Duration, slowdown: f64) -> Self {
         self.warm_up_time = time;
-        self.cold_slowdown = pace;
+        self.cold_slowdown = slowdown;
         self
     }
 

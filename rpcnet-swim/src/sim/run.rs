@@ -14,7 +14,7 @@ use crate::engine::Engine;
 use crate::engine::hooks::{DetectorHooks, PhiSwim};
 use crate::time::Time;
 
-/// Runs a cluster through `config`, with everything that it leaves open drawn from `seed`.
+/// Runs a cluster through `plan`, with everything that it leaves open drawn from `seed`.
 ///
 /// First faults are injected, while safety is checked at every step. Then every cut is ended, every
 /// stopped process goes on and nearly all that crashed start again; from then on the views have to

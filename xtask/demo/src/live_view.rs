@@ -284,7 +284,7 @@ mod tests {
         Duration::from_millis(millis)
     }
 
-    /// What is written by `render`.
+    /// Text that `show` writes to a live view in `mode`.
     fn written(mode: OutputMode, show: impl FnOnce(&mut LiveView<Vec<u8>>)) -> String {
         let mut live = LiveView::new(Vec::new(), mode);
         show(&mut live);

@@ -14,7 +14,7 @@ use crate::{Counting, Reading, Work};
 
 /// Strategy with the workers that it chooses among.
 pub trait Subject: Send + Sync {
-    /// Does the work once for each number, which stands for a call. `guard`: no other thread does
+    /// Does the work once for each number, which stands for a call. `alone`: no other thread does
     /// the same meanwhile.
     ///
     /// # Errors
