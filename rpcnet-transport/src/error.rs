@@ -143,8 +143,8 @@ impl RpcError {
     }
 
     /// Whether the fault lies with this process, so that no other node helps: the [endpoint is
-    /// closed](ConnectError::EndpointClosed), or its [runtime has
-    /// ended](ConnectError::RuntimeEnded).
+    /// closed](ConnectError::EndpointClosed), its [runtime has ended](ConnectError::RuntimeEnded),
+    /// or a [pool listener panicked](ConnectError::ListenerPanicked).
     pub fn is_local(&self) -> bool {
         let source = self.0.source.as_deref();
         let source = source.and_then(|source| (source as &(dyn StdError + 'static)).downcast_ref());
@@ -321,13 +321,21 @@ pub enum ConnectError {
         /// What the peer did.
         reason: String,
     },
-    /// This endpoint is closed.
+    /// This endpoint is closed, or the [pool](crate::pool::ConnectionPool) that connected was
+    /// dropped.
     #[error("this endpoint is closed")]
     EndpointClosed,
     /// The tokio runtime that the endpoint was bound in has ended, and all its connections with it.
     /// The fault of this process: bind endpoints in a runtime that outlives their connections.
     #[error("the tokio runtime of the endpoint has shut down")]
     RuntimeEnded,
+    /// A [`PoolListener`](crate::pool::PoolListener) panicked while its pool connected to this
+    /// address. A later attempt is not affected.
+    #[error("a pool listener panicked while {addr} was being connected")]
+    ListenerPanicked {
+        /// Address that was to be dialled.
+        addr: SocketAddr,
+    },
     /// No endpoint could be opened to connect from.
     #[error("no endpoint to connect from: {0}")]
     Bind(#[source] Arc<BindError>),
@@ -346,6 +354,7 @@ impl ConnectError {
             | Self::Denied { addr, .. }
             | Self::Refused { addr, .. }
             | Self::Disconnected { addr }
+            | Self::ListenerPanicked { addr }
             | Self::Protocol { addr, .. } => Some(*addr),
             Self::InvalidName(_) | Self::EndpointClosed | Self::RuntimeEnded | Self::Bind(_) => {
                 None
@@ -367,7 +376,10 @@ impl ConnectError {
     pub fn is_local(&self) -> bool {
         matches!(
             self,
-            Self::EndpointClosed | Self::RuntimeEnded | Self::Bind(_)
+            Self::EndpointClosed
+                | Self::RuntimeEnded
+                | Self::ListenerPanicked { .. }
+                | Self::Bind(_)
         )
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, net::SocketAddr, sync::Arc};
 
-use super::{TargetId, target_connections::TargetConnections};
+use super::{TargetId, process_state::is_same_addr, target_connections::TargetConnections};
 
 /// The connections to all targets. Calls find those that are here, also through their caches, and
 /// none that was taken out.
@@ -36,7 +36,8 @@ impl ConnectionTable {
         id: TargetId<'_>,
         addr: SocketAddr,
     ) -> Option<&mut TargetConnections> {
-        self.of_process(id).filter(|known| known.addr == addr)
+        self.of_process(id)
+            .filter(|known| is_same_addr(known.addr, addr))
     }
 
     pub(super) fn get_or_insert(
@@ -74,11 +75,11 @@ impl ConnectionTable {
         self.by_key.values().map(TargetConnections::len).sum()
     }
 
-    /// Cancels all attempts to connect.
-    pub(super) fn stop_connecting(&mut self) {
+    /// Cancels all attempts to connect: the pool is dropped.
+    pub(super) fn on_pool_dropped(&mut self) {
         self.by_key
             .values_mut()
-            .for_each(TargetConnections::stop_connecting);
+            .for_each(TargetConnections::on_pool_dropped);
     }
 }
 

@@ -63,7 +63,7 @@ pub use self::{
 };
 use self::{
     connection_table::ConnectionTable,
-    process_state::has_moved,
+    process_state::{has_left, has_moved, is_same_addr},
     target::target_gone_error,
     target_connections::{Route, TargetConnections},
 };
@@ -73,7 +73,7 @@ use crate::{CloseReason, ConnectError, ConnectionEvent, Endpoint, RpcClient};
 ///
 /// `C` is what the user keeps with each target, handed to the [`PoolListener`]. All tasks of the
 /// pool run on the runtime of its endpoint. Dropping the pool gives up connections that are being
-/// made; those that stand end with the last call on them.
+/// made ([`ConnectError::EndpointClosed`]); those that stand end with the last call on them.
 pub struct ConnectionPool<C = ()> {
     shared: Arc<PoolShared<C>>,
 }
@@ -149,14 +149,17 @@ impl<C: Clone + Send + Sync + 'static> ConnectionPool<C> {
         }
     }
 
-    /// The least busy connection to the target, or the wait for the first one. Takes a lock; see
-    /// [`CachedConnection`] for calls that take none.
+    /// The least busy connection to the target, or the wait for the first one. If that is saturated
+    /// for 100 ms, another one is made, up to the
+    /// [limit](PoolConfig::with_connections_per_target_max). Takes a lock; see [`CachedConnection`]
+    /// for calls that take none.
     pub fn connection(&self, target: &PoolTarget<C>) -> PooledConnection {
         self.connection_with(target.id(), target.addr, || target.clone())
     }
 
     /// Like [`connection`](Self::connection), where the target is made only if a connection is: for
-    /// callers that have it in another form.
+    /// callers that have it in another form. `target` runs under the lock of the pool: it must be
+    /// quick, and must not call the pool.
     pub fn connection_with(
         &self,
         id: TargetId<'_>,
@@ -167,21 +170,29 @@ impl<C: Clone + Send + Sync + 'static> ConnectionPool<C> {
         let listener = &*pool.listener;
         let mut table = pool.table.lock();
         let (mut replaced, mut moved) = (None, None);
-        let has_left_addr =
-            |known: &TargetConnections| known.addr != addr && has_moved(listener, id, known.addr);
         if table
             .of_process(id)
-            .is_some_and(|known| has_left_addr(known))
+            .is_some_and(|known| has_left(listener, id, known, addr))
         {
             moved = table.remove(id.key);
         }
+        let mut closed = None;
         if let Some(known) = table.get(id.key) {
             // The target may have been selected just before its successor was heard of.
-            if known.generation == id.generation || pool.is_current(id.key, known.generation) {
+            if known.generation == id.generation || pool.is_newer(known, id) {
                 match known.route() {
-                    Route::Ready(client) => return PooledConnection::Ready(client),
+                    Route::Ready {
+                        client,
+                        is_saturated,
+                    } => {
+                        if is_saturated && known.generation == id.generation {
+                            pool.watch_saturation(known, target);
+                        }
+                        return PooledConnection::Ready(client);
+                    }
                     Route::Pending(pending) => return PooledConnection::Pending(pending),
-                    Route::Disconnected => {}
+                    // Closed here: what follows is of this target, not of the one before.
+                    Route::Disconnected => closed = table.remove(id.key),
                 }
             } else {
                 replaced = table.remove(id.key);
@@ -190,6 +201,11 @@ impl<C: Clone + Send + Sync + 'static> ConnectionPool<C> {
         // The death of connections that no call uses any more is noticed only here.
         table.remove_where(|other, known| other != id.key && known.are_all_closed());
         let pending = pool.connect(&mut table, &pool.at_current_addr(target()));
+        if let (Some(closed), Some(known)) = (closed, table.of_process(id))
+            && closed.generation == known.generation
+        {
+            known.adopt_retired(closed);
+        }
         drop(table);
         if let Some(replaced) = replaced {
             replaced.close(process_state::REPLACED_REASON);
@@ -202,7 +218,9 @@ impl<C: Clone + Send + Sync + 'static> ConnectionPool<C> {
 
     /// A call waits for a place on its connection. If all connections to the target stay saturated
     /// for 100 ms, another one is made, up to the
-    /// [limit](PoolConfig::with_connections_per_target_max).
+    /// [limit](PoolConfig::with_connections_per_target_max). For calls whose connection did not
+    /// come from [`connection`](Self::connection) just before. `target` runs under the lock of the
+    /// pool: it must be quick, and must not call the pool.
     pub fn on_saturated(
         &self,
         id: TargetId<'_>,
@@ -211,15 +229,10 @@ impl<C: Clone + Send + Sync + 'static> ConnectionPool<C> {
     ) {
         let pool = &self.shared;
         let mut table = pool.table.lock();
-        let limit = pool.config.connections_per_target_max.get();
-        let Some(known) = table.of_process_at_addr(id, addr) else {
-            return;
-        };
-        if !known.is_scaling_up && !known.is_at_limit(limit) && known.is_saturated() {
-            known.is_scaling_up = true;
-            let target = pool.at_current_addr(target());
-            let scale_up = tasks::scale_up(Arc::downgrade(pool), target);
-            pool.endpoint.runtime().spawn(scale_up);
+        if let Some(known) = table.of_process_at_addr(id, addr)
+            && known.is_saturated()
+        {
+            pool.watch_saturation(known, target);
         }
     }
 
@@ -280,7 +293,7 @@ impl<C> ConnectionPool<C> {
 
 impl<C> Drop for ConnectionPool<C> {
     fn drop(&mut self) {
-        self.shared.table.lock().stop_connecting();
+        self.shared.table.lock().on_pool_dropped();
     }
 }
 
@@ -304,23 +317,23 @@ impl<C> PoolShared<C> {
         is_connected
     }
 
-    /// Cancels an attempt to connect to a process that has ended: it was picked just before that
-    /// was heard.
-    fn cancel_connect(&self, id: TargetId<'_>, addr: SocketAddr, connect_id: u64) {
+    /// Cancels an attempt to connect that has no result yet.
+    fn cancel_connect(&self, target: &PoolTarget<C>, connect_id: u64) {
         let mut table = self.table.lock();
-        let Some(known) = table.get(id.key) else {
+        let Some(known) = table.get(&target.key) else {
             return;
         };
-        let gone = Err(target_gone_error(addr));
+        let gone = Err(target_gone_error(target.addr));
         if known.on_connect_result(connect_id, &gone) && known.are_all_closed() {
-            table.remove(id.key);
+            table.remove(&target.key);
         }
     }
 
-    /// Whether all connections to the process are saturated. If not, it is no longer watched.
-    fn is_still_saturated(&self, id: TargetId<'_>) -> bool {
+    /// Whether all connections to the target are saturated. If not, they are no longer watched.
+    fn is_still_saturated(&self, target: &PoolTarget<C>) -> bool {
         let mut table = self.table.lock();
-        table.of_process(id).is_some_and(|known| {
+        let known = table.of_process_at_addr(target.id(), target.addr);
+        known.is_some_and(|known| {
             known.is_scaling_up = known.is_saturated();
             known.is_scaling_up
         })
@@ -404,7 +417,7 @@ impl<C: Clone + Send + Sync + 'static> PoolShared<C> {
 
     fn on_connection_event(&self, target: &PoolTarget<C>, event: &ConnectionEvent) {
         // What happens at an address that the process has left says nothing about it.
-        if has_moved(&*self.listener, target.id(), target.addr) {
+        if has_moved(&*self.listener, target.id(), target.addr) || self.has_replaced_addr(target) {
             return;
         }
         if let ConnectionEvent::Draining(draining) = event {
@@ -419,6 +432,29 @@ impl<C: Clone + Send + Sync + 'static> PoolShared<C> {
                 // The next connection says if it still drains; no other event would.
                 self.listener.on_draining(target, false);
             }
+        }
+    }
+
+    /// Whether the process is connected to at another address than this one of the target.
+    fn has_replaced_addr(&self, target: &PoolTarget<C>) -> bool {
+        let mut table = self.table.lock();
+        let known = table.of_process(target.id());
+        known.is_some_and(|known| !is_same_addr(known.addr, target.addr))
+    }
+
+    /// Makes another connection if these, all of which are saturated, stay so.
+    fn watch_saturation(
+        self: &Arc<Self>,
+        known: &mut TargetConnections,
+        target: impl FnOnce() -> PoolTarget<C>,
+    ) {
+        let limit = self.config.connections_per_target_max.get();
+        if !known.is_scaling_up && !known.is_at_limit(limit) {
+            let mut target = target();
+            target.addr = known.addr;
+            let scale_up = tasks::scale_up(Arc::downgrade(self), target);
+            self.endpoint.runtime().spawn(scale_up);
+            known.is_scaling_up = true;
         }
     }
 

@@ -26,8 +26,7 @@ impl<C: 'static> ConnectionPool<C> {
         let pool = &*self.shared;
         let mut table = pool.table.lock();
         let is_former = |known: &TargetConnections| {
-            known.generation != process.generation
-                && !pool.is_current(process.key, known.generation)
+            known.generation != process.generation && !pool.is_newer(known, process)
         };
         if !table.get(process.key).is_some_and(|known| is_former(known)) {
             return;
@@ -40,7 +39,7 @@ impl<C: 'static> ConnectionPool<C> {
     }
 
     /// The process may have another address: connections to the former one take no new calls, and
-    /// end with the last one.
+    /// end with the last one. Without a listener, asking for a target at its new address does that.
     pub fn on_addr_changed(&self, process: TargetId<'_>) {
         let pool = &*self.shared;
         let mut table = pool.table.lock();
@@ -86,6 +85,13 @@ impl<C: 'static> PoolShared<C> {
         self.listener.process_state(process) == ProcessState::Current
     }
 
+    /// Whether the listener knows that the process of the connections is the current one, and this
+    /// one of the same key is not. If it calls both current, it does not know.
+    pub(super) fn is_newer(&self, known: &TargetConnections, process: TargetId<'_>) -> bool {
+        self.is_current(process.key, known.generation)
+            && !self.is_current(process.key, process.generation)
+    }
+
     /// Takes the connections to a process that has ended out of the table.
     fn remove_ended(&self, process: TargetId<'_>) -> Option<TargetConnections> {
         let mut table = self.table.lock();
@@ -112,8 +118,22 @@ pub(super) fn has_moved<C>(
     current.is_some_and(|current| !is_same_addr(current, addr))
 }
 
+/// Whether the process of the connections is at another address than theirs: as the listener knows,
+/// or, if that names no address, as the caller does.
+pub(super) fn has_left<C>(
+    listener: &(impl PoolListener<C> + ?Sized),
+    process: TargetId<'_>,
+    known: &TargetConnections,
+    callers_addr: SocketAddr,
+) -> bool {
+    !is_same_addr(known.addr, callers_addr)
+        && listener
+            .current_addr(process)
+            .is_none_or(|current| !is_same_addr(current, known.addr))
+}
+
 /// Whether two addresses are the same, one of which may have IPv4 in its mapped form.
-fn is_same_addr(one: SocketAddr, other: SocketAddr) -> bool {
+pub(super) fn is_same_addr(one: SocketAddr, other: SocketAddr) -> bool {
     one == other
         || (one.ip().to_canonical(), one.port()) == (other.ip().to_canonical(), other.port())
 }

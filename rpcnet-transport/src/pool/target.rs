@@ -60,7 +60,8 @@ impl<C> PoolTarget<C> {
     }
 
     /// Number of the process among all that had this key; default 0. Connections to one of them are
-    /// not used for another.
+    /// not used for another, and closed when another is asked for, unless a
+    /// [`PoolListener`](super::PoolListener) says that it is the current one.
     #[must_use]
     pub fn with_generation(mut self, generation: u64) -> Self {
         self.generation = generation;

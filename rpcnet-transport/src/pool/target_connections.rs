@@ -4,7 +4,10 @@ use std::{
     fmt,
     net::SocketAddr,
     pin::Pin,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
     task::{Context, Poll},
     time::Duration,
 };
@@ -48,6 +51,8 @@ struct Connecting {
     connect_id: u64,
     pending: PendingConnection,
     task: AbortHandle,
+    /// Set before the task is cancelled because its pool is dropped.
+    is_pool_dropped: Arc<AtomicBool>,
 }
 
 impl Drop for TargetConnections {
@@ -84,7 +89,11 @@ impl fmt::Debug for PendingConnection {
 
 /// Route of a call.
 pub(super) enum Route {
-    Ready(RpcClient),
+    Ready {
+        client: RpcClient,
+        /// All connections are saturated.
+        is_saturated: bool,
+    },
     Pending(PendingConnection),
     /// All connections are closed.
     Disconnected,
@@ -128,8 +137,16 @@ impl TargetConnections {
     ) -> PendingConnection {
         let addr = self.addr;
         let abort = task.abort_handle();
+        let is_pool_dropped = Arc::<AtomicBool>::default();
+        let was_pool_dropped = Arc::clone(&is_pool_dropped);
         let result = task
-            .map(move |ended| ended.unwrap_or_else(|_| Err(target_gone_error(addr))))
+            .map(move |ended| match ended {
+                Ok(Ok(client)) => Ok(client),
+                _ if was_pool_dropped.load(SeqCst) => Err(ConnectError::EndpointClosed),
+                Ok(Err(error)) => Err(error),
+                Err(error) if error.is_panic() => Err(ConnectError::ListenerPanicked { addr }),
+                Err(_) => Err(target_gone_error(addr)),
+            })
             .boxed()
             .shared();
         let pending = PendingConnection {
@@ -140,6 +157,7 @@ impl TargetConnections {
             connect_id,
             pending: pending.clone(),
             task: abort,
+            is_pool_dropped,
         });
         pending
     }
@@ -190,7 +208,10 @@ impl TargetConnections {
     /// The least busy connection.
     pub(super) fn route(&mut self) -> Route {
         match (self.refresh_load(), &self.connecting) {
-            (Some((index, _)), _) => Route::Ready(self.ready[index].clone()),
+            (Some((index, is_saturated)), _) => Route::Ready {
+                client: self.ready[index].clone(),
+                is_saturated,
+            },
             (None, Some(connecting)) => Route::Pending(connecting.pending.clone()),
             (None, None) => Route::Disconnected,
         }
@@ -234,10 +255,25 @@ impl TargetConnections {
         self.connecting.is_none() && connections.all(RpcClient::is_closed)
     }
 
-    pub(super) fn stop_connecting(&mut self) {
+    fn stop_connecting(&mut self) {
         if let Some(connecting) = self.connecting.take() {
             connecting.task.abort();
         }
+    }
+
+    /// Cancels the attempt to connect, whose waiters learn that the fault is not the server's.
+    pub(super) fn on_pool_dropped(&mut self) {
+        if let Some(connecting) = &self.connecting {
+            connecting.is_pool_dropped.store(true, SeqCst);
+        }
+        self.stop_connecting();
+    }
+
+    /// Takes over the surplus connections of the former ones to the same process, which end with
+    /// their last call unless the process fails before.
+    pub(super) fn adopt_retired(&mut self, mut former: Self) {
+        self.retired.append(&mut former.retired);
+        self.is_scaling_down = former.is_scaling_down;
     }
 
     /// Whether more than one connection stands.

@@ -17,10 +17,15 @@ pub(super) async fn connect<C: Clone + Send + Sync + 'static>(
         return Err(ConnectError::EndpointClosed);
     };
     let (id, addr) = (target.id(), target.addr);
+    // Also if the listener panics: the next call connects anew.
+    let _cancel_on_drop = CancelOnDrop {
+        pool: pool.clone(),
+        target: &target,
+        connect_id,
+    };
     // If the end of the process is heard of later, the connection is in the table to be closed. If
     // it was heard of before, nothing would close it.
     if !shared.is_current(id.key, id.generation) || has_moved(&*shared.listener, id, addr) {
-        shared.cancel_connect(id, addr, connect_id);
         return Err(target_gone_error(addr));
     }
     let (endpoint, after) = (shared.endpoint.clone(), shared.config.connect_timeout);
@@ -38,6 +43,21 @@ pub(super) async fn connect<C: Clone + Send + Sync + 'static>(
             Err(target_gone_error(addr))
         }
         _ => result,
+    }
+}
+
+/// Cancels an attempt to connect that has no result when its task ends.
+struct CancelOnDrop<'a, C> {
+    pool: Weak<PoolShared<C>>,
+    target: &'a PoolTarget<C>,
+    connect_id: u64,
+}
+
+impl<C> Drop for CancelOnDrop<'_, C> {
+    fn drop(&mut self) {
+        if let Some(pool) = self.pool.upgrade() {
+            pool.cancel_connect(self.target, self.connect_id);
+        }
     }
 }
 
@@ -71,7 +91,7 @@ pub(super) async fn scale_up<C: Clone + Send + Sync + 'static>(
     for _ in 0..SATURATION_CHECKS {
         sleep(SCALE_UP_AFTER / SATURATION_CHECKS).await;
         let Some(pool) = pool.upgrade() else { return };
-        if !pool.is_still_saturated(target.id()) {
+        if !pool.is_still_saturated(&target) {
             return;
         }
     }

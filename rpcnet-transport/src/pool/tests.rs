@@ -19,6 +19,8 @@ use tokio::{
 use super::*;
 use crate::{Code, DevCa, MemoryNetwork, Router, RpcError, RpcServer, TransportConfig};
 
+mod without_listener;
+
 static CA: LazyLock<DevCa> = LazyLock::new(|| DevCa::new("pool"));
 
 /// Processes as a test sets them, and the reports of the pool.

@@ -1,0 +1,201 @@
+//! Tests of pools that know of processes only what their callers say, or whose listener fails.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize};
+
+use super::*;
+use crate::RpcServer;
+
+/// A pool without a listener, and a network for its targets.
+struct Fixture {
+    network: MemoryNetwork,
+    pool: ConnectionPool,
+}
+
+impl Fixture {
+    fn new() -> Self {
+        let network = MemoryNetwork::new();
+        let endpoint = bind(&network, "client", ANY.into(), TransportConfig::default());
+        let pool = ConnectionPool::new(endpoint, PoolConfig::new());
+        Self { network, pool }
+    }
+
+    fn serve(&self, router: Router, config: TransportConfig) -> RpcServer {
+        bind(&self.network, "red", ANY.into(), config).serve(router)
+    }
+
+    async fn connect(&self, target: &PoolTarget) -> RpcClient {
+        self.pool.connect(target).await.expect("a connection")
+    }
+}
+
+fn mapped(addr: SocketAddr) -> SocketAddr {
+    match addr {
+        SocketAddr::V4(v4) => (v4.ip().to_ipv6_mapped(), v4.port()).into(),
+        SocketAddr::V6(_) => addr,
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_target_is_followed_to_the_address_that_the_caller_says() {
+    let fixture = Fixture::new();
+    let (router, gate) = gated();
+    let old = fixture.serve(router, TransportConfig::default());
+    let new = fixture.serve(Router::new(), TransportConfig::default());
+    let client = fixture.connect(&target(0, old.local_addr())).await;
+    let call = tokio::spawn(async move { client.call("wait", Bytes::new()).await });
+    until("it runs", || old.in_flight() == 1).await;
+    let moved = fixture.connect(&target(0, new.local_addr())).await;
+    assert_eq!(moved.peer().addr(), new.local_addr());
+    assert_eq!(fixture.pool.len(), 1);
+    gate.add_permits(1);
+    call.await.expect("no panic").expect("a reply");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_mapped_form_of_an_address_is_no_other_address() {
+    let fixture = Fixture::new();
+    let server = fixture.serve(Router::new(), TransportConfig::default());
+    let addr = server.local_addr();
+    fixture.connect(&target(0, addr)).await;
+    let again = fixture.pool.connection(&target(0, mapped(addr)));
+    assert!(matches!(again, PooledConnection::Ready(_)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_target_closed_here_is_connected_to_anew() {
+    let fixture = Fixture::new();
+    let server = fixture.serve(Router::new(), TransportConfig::default());
+    let addr = server.local_addr();
+    let caches = [(); 2].map(|()| Arc::new(fixture.pool.new_cache()));
+    let targets = [0, 1].map(|n: usize| {
+        let cache = Some(Arc::clone(&caches[n]));
+        target(0, addr).with_cache(cache)
+    });
+    fixture.connect(&targets[0]).await.close("test");
+    fixture.connect(&targets[1]).await;
+    assert!(fixture.pool.cached(&caches[0], addr).is_none());
+    assert!(fixture.pool.cached(&caches[1], addr).is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_generation_of_the_caller_replaces_the_one_before() {
+    let fixture = Fixture::new();
+    let server = fixture.serve(Router::new(), TransportConfig::default());
+    let addr = server.local_addr();
+    let old = fixture.connect(&target(1, addr)).await;
+    let new = fixture.connect(&target(2, addr)).await;
+    assert!(old.is_closed() && !new.is_closed());
+    let next = target(3, addr);
+    fixture.pool.on_started(next.id());
+    assert!(new.is_closed() && fixture.pool.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dropped_pool_is_no_fault_of_the_server() {
+    let fixture = Fixture::new();
+    let silent = SocketAddr::from(([10, 9, 9, 9], 1));
+    let waits = fixture.pool.connection(&target(0, silent));
+    let PooledConnection::Pending(first) = waits else {
+        panic!("no server");
+    };
+    let second = first.clone();
+    let waiter = tokio::spawn(first);
+    tokio::task::yield_now().await;
+    drop(fixture.pool);
+    let first = waiter.await.expect("no panic").expect_err("no server");
+    let second = second.await.expect_err("no server");
+    assert!(first.is_local() && second.is_local(), "{first}; {second}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_saturated_target_that_moves_scales_up_at_its_new_address() {
+    let fixture = Fixture::new();
+    let one_call = TransportConfig::default().with_lane_calls_max(NonZeroU32::MIN);
+    let servers = [gated(), gated()].map(|(router, _)| fixture.serve(router, one_call.clone()));
+    let mut calls = Vec::new();
+    let targets = servers
+        .each_ref()
+        .map(|server| target(0, server.local_addr()));
+    for target in &targets {
+        let client = fixture.connect(target).await;
+        while !client.is_saturated() {
+            let called = client.clone();
+            calls.push(tokio::spawn(async move {
+                called.call("wait", Bytes::new()).await
+            }));
+            tokio::task::yield_now().await;
+        }
+        // The watch over the former address goes on.
+        sleep(Duration::from_millis(40)).await;
+        fixture.connect(target).await;
+    }
+    until("another connection", || fixture.pool.len() == 2).await;
+    let client = fixture.connect(&targets[1]).await;
+    assert!(!client.is_saturated());
+    assert_eq!(client.peer().addr(), targets[1].addr());
+}
+
+/// A listener that fails once when it is asked about a process, and counts what it hears of losses.
+#[derive(Default)]
+struct Faulty {
+    panics: AtomicBool,
+    losses: AtomicUsize,
+}
+
+impl PoolListener<()> for Arc<Faulty> {
+    fn process_state(&self, _: TargetId<'_>) -> ProcessState {
+        assert!(!self.panics.swap(false, Relaxed), "the listener fails");
+        ProcessState::Current
+    }
+
+    fn on_draining(&self, _: &PoolTarget, _: bool) {
+        self.losses.fetch_add(1, Relaxed);
+    }
+
+    fn on_lost(&self, _: &PoolTarget, _: &CloseReason) {
+        self.losses.fetch_add(1, Relaxed);
+    }
+}
+
+fn faulty(fixture: &Fixture) -> (Arc<Faulty>, ConnectionPool) {
+    let (listener, endpoint) = (Arc::<Faulty>::default(), fixture.pool.endpoint().clone());
+    let pool = ConnectionPool::with_listener(endpoint, PoolConfig::new(), Arc::clone(&listener));
+    (listener, pool)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_of_the_listener_does_not_block_later_connections() {
+    let fixture = Fixture::new();
+    let server = fixture.serve(Router::new(), TransportConfig::default());
+    let (listener, pool) = faulty(&fixture);
+    let target = target(0, server.local_addr());
+    listener.panics.store(true, Relaxed);
+    let error = pool.connect(&target).await.expect_err("it panicked");
+    assert!(error.is_local(), "{error}");
+    assert!(pool.is_empty());
+    pool.connect(&target).await.expect("a connection");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_end_of_an_address_that_was_left_is_no_loss() {
+    let fixture = Fixture::new();
+    let [old, new] = [(); 2].map(|()| fixture.serve(Router::new(), TransportConfig::default()));
+    let (listener, pool) = faulty(&fixture);
+    let kept = pool.connect(&target(0, old.local_addr())).await;
+    let kept = kept.expect("a connection");
+    let moved = pool.connect(&target(0, new.local_addr())).await;
+    let moved = moved.expect("a connection");
+    old.shutdown(Duration::from_secs(1)).await;
+    kept.closed().await;
+    new.shutdown(Duration::from_secs(1)).await;
+    until("the loss", || {
+        listener.losses.load(Relaxed) > 0 && pool.is_empty()
+    })
+    .await;
+    assert_eq!(
+        listener.losses.load(Relaxed),
+        3,
+        "draining, lost, not draining"
+    );
+    drop(moved);
+}
