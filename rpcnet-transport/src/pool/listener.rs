@@ -8,17 +8,19 @@ use crate::CloseReason;
 /// Listener of a [`ConnectionPool`](super::ConnectionPool): answers which processes its targets
 /// have, and hears what becomes of the connections to them.
 ///
-/// Every method has a default, which suits targets that are never replaced. None may wait, nor call
-/// the pool: some are called while it holds its lock.
+/// Every method has a default, which suits targets of which only the callers know. None may wait,
+/// nor call the pool: some are called while it holds its lock.
 pub trait PoolListener<C>: Send + Sync + 'static {
-    /// State of a process as the user of the pool knows it now. Default: it is the current one.
+    /// State of a process as the user of the pool knows it now. Default: it is the current one. If
+    /// two generations of a key are current, the one that was asked for last replaces the other.
     fn process_state(&self, process: TargetId<'_>) -> ProcessState {
         let _ = process;
         ProcessState::Current
     }
 
     /// Address that the process has now, if the user of the pool knows one. Connections to another
-    /// address are not used for new calls. Default: `None`, processes do not move.
+    /// address are not used for new calls. Default: `None`, a process is at the address for which
+    /// it was asked last.
     fn current_addr(&self, process: TargetId<'_>) -> Option<SocketAddr> {
         let _ = process;
         None

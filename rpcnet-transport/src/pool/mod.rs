@@ -2,12 +2,18 @@
 //!
 //! A [`ConnectionPool`] keeps connections to any number of [targets](PoolTarget): one that is
 //! opened when it is first needed, once however many calls wait for it, and replaced when it has
-//! died; more while that one is saturated, and fewer again when those are not needed. It works
-//! without a cluster. Where one says which processes there are, a [`PoolListener`] passes that on,
-//! and hears what becomes of the connections.
+//! died; more while that one is saturated, and fewer again when those are not needed. Users that
+//! find the connection in a [`CachedConnection`], or keep it for several calls, have to say when
+//! calls wait: see [`ConnectionPool::on_saturated`].
+//!
+//! The pool works without a cluster: the generation and the address of a target are then what the
+//! caller said last. Where a cluster says which processes there are, a [`PoolListener`] passes that
+//! on, and hears what becomes of the connections.
+//!
+//! A pool is not `Clone`: put it in an [`Arc`] to share it among tasks.
 //!
 //! ```
-//! use std::net::Ipv4Addr;
+//! use std::{net::Ipv4Addr, sync::Arc};
 //!
 //! use rpcnet_transport::{
 //!     DevCa, Endpoint, Router, TransportConfig,
@@ -22,9 +28,10 @@
 //!     .serve(Router::new().typed("double", |n: u32| async move { 2 * n }));
 //! let endpoint = Endpoint::bind(any, TransportConfig::lan(), ca.issue("client")?)?;
 //!
-//! let pool = ConnectionPool::new(endpoint, PoolConfig::new());
+//! let pool = Arc::new(ConnectionPool::new(endpoint, PoolConfig::new()));
 //! let target = PoolTarget::new("server", server.local_addr());
 //! for n in 0..3_u32 {
+//!     // Asked for each call, the pool sees when the connections are saturated, and makes more.
 //!     let client = pool.connect(&target).await?;
 //!     assert_eq!(client.call_typed::<_, u32>("double", &n).await?, 2 * n);
 //! }
