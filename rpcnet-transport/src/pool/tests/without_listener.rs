@@ -15,7 +15,8 @@ impl Fixture {
     fn new() -> Self {
         let network = MemoryNetwork::new();
         let endpoint = bind(&network, "client", ANY.into(), TransportConfig::default());
-        let pool = ConnectionPool::new(endpoint, PoolConfig::new());
+        let config = PoolConfig::new().with_surplus_idle_timeout(Duration::from_secs(1));
+        let pool = ConnectionPool::new(endpoint, config);
         Self { network, pool }
     }
 
@@ -133,6 +134,48 @@ async fn a_saturated_target_that_moves_scales_up_at_its_new_address() {
     let client = fixture.connect(&targets[1]).await;
     assert!(!client.is_saturated());
     assert_eq!(client.peer().addr(), targets[1].addr());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failed_process_ends_calls_on_surplus_connections_of_before_a_close() {
+    let fixture = Fixture::new();
+    let (router, gate) = gated();
+    let four_calls = TransportConfig::default().with_lane_calls_max(NonZeroU32::new(4).unwrap());
+    let server = fixture.serve(router, four_calls);
+    let (cache, addr) = (Arc::new(fixture.pool.new_cache()), server.local_addr());
+    let target = target(0, addr).with_cache(Some(Arc::clone(&cache)));
+    let call = |client: &RpcClient| {
+        let client = client.clone();
+        tokio::spawn(async move { client.call("wait", Bytes::new()).await })
+    };
+    let first = fixture.connect(&target).await;
+    let mut short = Vec::new();
+    while !first.is_saturated() {
+        short.push(call(&first));
+        tokio::task::yield_now().await;
+    }
+    fixture.connect(&target).await;
+    until("another connection", || {
+        fixture.pool.cached(&cache, addr).is_none()
+    })
+    .await;
+    let running = short.len();
+    let long = call(&fixture.connect(&target).await);
+    until("it runs", || server.in_flight() == running + 1).await;
+    gate.add_permits(running);
+    for call in short {
+        call.await.expect("no panic").expect("a reply");
+    }
+    until("one alone takes calls", || {
+        fixture.pool.cached(&cache, addr).is_some()
+    })
+    .await;
+    first.close("test");
+    let again = fixture.connect(&target).await;
+    fixture.pool.on_failed(target.id());
+    assert!(again.is_closed());
+    let error = long.await.expect("no panic").expect_err("it was cut");
+    assert_eq!(error.code(), Code::Unavailable);
 }
 
 /// A listener that fails once when it is asked about a process, and counts what it hears of losses.
