@@ -9,6 +9,7 @@ mod lifecycle;
 mod membership;
 mod observation;
 mod observer;
+mod observer_list;
 mod outbound;
 mod outcome;
 mod seed_list;

@@ -9,8 +9,8 @@ use super::shared::DriverShared;
 /// Registration of a [`MembershipObserver`], which ends when it is dropped.
 ///
 /// It does not keep the node running: that takes a [`ClusterMembership`](crate::ClusterMembership).
-/// Once it is dropped, no call of the observer is under way and none follows; so it must not be
-/// dropped within such a call.
+/// Once it is dropped, no call of the observer under the lock of the engine is under way and none
+/// follows; so dropping it within such a call deadlocks.
 #[must_use = "dropping an observation ends it"]
 pub struct Observation {
     shared: Arc<DriverShared>,

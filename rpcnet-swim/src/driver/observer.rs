@@ -12,7 +12,11 @@ use crate::time::Time;
 ///
 /// For the same reason its methods must be quick, must not block, and must not call the
 /// [`ClusterMembership`](crate::ClusterMembership) that they observe, which would deadlock: they
-/// read what they need from the engine that they are given.
+/// read what they need from the engine that they are given. What is slow or reads the node, such as
+/// a log line, waits for [`after_events`](Self::after_events), which is called without the lock.
+///
+/// An observer that panics is removed, which is logged as an error, and is told
+/// [`MembershipState::Stopped`]; the node and its other observers go on.
 pub trait MembershipObserver: Send + Sync + 'static {
     /// Takes in the whole view, once, before `observe` returns.
     fn on_view(&self, engine: &Engine, now: Time);
@@ -23,7 +27,12 @@ pub trait MembershipObserver: Send + Sync + 'static {
     /// view again.
     fn on_events(&self, engine: &Engine, now: Time, events: &[Event]);
 
-    /// The driver has ended, and no call follows: [`MembershipState::Left`] after a leave, else
-    /// [`MembershipState::Stopped`].
+    /// The driver has ended, and no call follows but [`after_events`](Self::after_events):
+    /// [`MembershipState::Left`] after a leave, else [`MembershipState::Stopped`].
     fn on_end(&self, state: MembershipState);
+
+    /// Does what must not be done under the lock. Called after each of the other methods, once the
+    /// lock is released, by any thread, and perhaps once more after the observation was dropped.
+    /// Default: nothing.
+    fn after_events(&self) {}
 }

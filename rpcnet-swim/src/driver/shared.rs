@@ -15,6 +15,7 @@ use super::event_log;
 use super::events::{EventChannel, EventStream};
 use super::lifecycle::{DriverState, Lifecycle};
 use super::observer::MembershipObserver;
+use super::observer_list::{Notified, ObserverList, ObserverPanic};
 use super::outcome::format_seed_failures;
 use super::seed_list::SeedList;
 use crate::config::ClusterConfig;
@@ -43,8 +44,7 @@ pub(super) struct DriverShared {
 struct Core {
     engine: Engine,
     channel: EventChannel,
-    observers: Vec<(u64, Arc<dyn MembershipObserver>)>,
-    next_observer_id: u64,
+    observers: ObserverList,
     /// How many members acknowledged the leave, once it is over.
     acknowledged: Option<usize>,
     /// How the driver ended, once it has.
@@ -64,8 +64,7 @@ impl DriverShared {
             core: Mutex::new(Core {
                 engine,
                 channel: EventChannel::default(),
-                observers: Vec::new(),
-                next_observer_id: 0,
+                observers: ObserverList::default(),
                 acknowledged: None,
                 end: None,
             }),
@@ -86,10 +85,11 @@ impl DriverShared {
         let mut core = self.core.lock();
         let now = self.now();
         let result = input(&mut core.engine, now);
-        let events = core.deliver(now);
+        let (events, notified) = core.deliver(now);
         drop(core);
-        // The log may be slow: it is written without the lock.
+        // The log may be slow, or read this node: it is written without the lock.
         events.iter().for_each(event_log::log);
+        self.after_events(notified);
         result
     }
 
@@ -114,20 +114,37 @@ impl DriverShared {
 
     pub(super) fn add_observer(&self, observer: Arc<dyn MembershipObserver>) -> u64 {
         let mut core = self.core.lock();
-        observer.on_view(&core.engine, self.now());
-        let id = core.next_observer_id;
-        core.next_observer_id += 1;
-        match core.end.clone() {
-            Some(end) => observer.on_end(end),
-            None => core.observers.push((id, observer)),
+        let now = self.now();
+        let Core {
+            engine, observers, ..
+        } = &mut *core;
+        let (id, mut notified) = observers.add(observer, |observer| observer.on_view(engine, now));
+        if let Some(end) = core.end.clone() {
+            notified.panics.append(&mut core.observers.end(&end).panics);
         }
+        drop(core);
+        self.after_events(notified);
         id
     }
 
     pub(super) fn remove_observer(&self, id: u64) -> Option<Arc<dyn MembershipObserver>> {
-        let mut core = self.core.lock();
-        let index = core.observers.iter().position(|(other, _)| *other == id)?;
-        Some(core.observers.remove(index).1)
+        self.core.lock().observers.remove(id)
+    }
+
+    /// Does what observers do without the lock, and logs which of them panicked.
+    fn after_events(&self, notified: Notified) {
+        notified.panics.iter().for_each(ObserverPanic::log);
+        for (id, observer) in notified.called {
+            // Moved into the call, so that its drop is guarded too.
+            let Err(panic) = ObserverPanic::catch(move || observer.after_events()) else {
+                continue;
+            };
+            panic.log();
+            if let Some(observer) = self.remove_observer(id) {
+                let ended = ObserverPanic::catch(move || observer.on_end(MembershipState::Stopped));
+                ended.unwrap_or_else(|panic| panic.log());
+            }
+        }
     }
 
     /// Lifecycle of the node in its cluster.
@@ -139,23 +156,21 @@ impl DriverShared {
 
     /// Tells all who wait that the driver has ended: observers first, then `join` and `leave`.
     pub(super) fn close(&self) {
-        let (lifecycle, observers) = {
+        let (lifecycle, notified) = {
             let mut core = self.core.lock();
-            core.channel = EventChannel::Closed;
             let (end, lifecycle) = match core.acknowledged {
                 Some(acknowledged) => (MembershipState::Left, Lifecycle::Left { acknowledged }),
                 None => (MembershipState::Stopped, Lifecycle::Stopped),
             };
             core.end = Some(end.clone());
-            let observers = std::mem::take(&mut core.observers);
-            for (_, observer) in &observers {
-                observer.on_end(end.clone());
-            }
-            (lifecycle, observers)
+            let notified = core.observers.end(&end);
+            // After the observers: a subscriber whose events end finds that they know it.
+            core.channel = EventChannel::Closed;
+            (lifecycle, notified)
         };
-        // Without the lock: an observer may own an observation of this node.
-        drop(observers);
+        // Before any log line, which may be slow.
         self.state.send_modify(|state| state.lifecycle = lifecycle);
+        self.after_events(notified);
     }
 
     /// Tells `join` and `leave` what the engine has come to.
@@ -216,7 +231,7 @@ impl DriverShared {
 
 impl Core {
     /// Hands over the events that the engine has, and returns them for the log.
-    fn deliver(&mut self, now: Time) -> Vec<Event> {
+    fn deliver(&mut self, now: Time) -> (Vec<Event>, Notified) {
         // Without events it allocates nothing.
         let mut events = Vec::new();
         while let Some(event) = self.engine.poll_event() {
@@ -225,14 +240,16 @@ impl Core {
             }
             events.push(event);
         }
-        if !events.is_empty() {
-            for (_, observer) in &self.observers {
-                observer.on_events(&self.engine, now, &events);
-            }
-            // After the observers: a subscriber finds in them what its event tells.
-            events.iter().for_each(|event| self.channel.send(event));
+        if events.is_empty() {
+            return (events, Notified::default());
         }
-        events
+        let Self {
+            engine, observers, ..
+        } = self;
+        let notified = observers.notify(|observer| observer.on_events(engine, now, &events));
+        // After the observers: a subscriber finds in them what its event tells.
+        events.iter().for_each(|event| self.channel.send(event));
+        (events, notified)
     }
 }
 

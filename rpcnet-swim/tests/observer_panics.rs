@@ -1,0 +1,208 @@
+//! Observers that panic, and what observers do without the lock: in memory, in virtual time.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use rpcnet_swim::{
+    ClusterConfig, ClusterMembership, DatagramSocket, Engine, Event, EventStream,
+    MembershipObserver, MembershipState, Time,
+};
+use tokio::time::timeout;
+
+/// A socket that receives nothing and loses all that is sent.
+struct Null;
+
+impl DatagramSocket for Null {
+    fn poll_recv(
+        &self,
+        _: &mut Context<'_>,
+        _: &mut [u8],
+    ) -> Poll<io::Result<(usize, SocketAddr)>> {
+        Poll::Pending
+    }
+
+    fn poll_send(&self, _: &mut Context<'_>, _: &[u8], _: SocketAddr) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        Ok(([127, 0, 0, 1], 7946).into())
+    }
+}
+
+/// The method of an observer that panics.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum PanicIn {
+    View,
+    Events,
+    End,
+    AfterEvents,
+    Nothing,
+}
+
+struct Fragile {
+    panic_in: PanicIn,
+    events: AtomicUsize,
+    ends: Mutex<Vec<MembershipState>>,
+}
+
+impl Fragile {
+    fn new(panic_in: PanicIn) -> Arc<Self> {
+        let (events, ends) = (AtomicUsize::new(0), Mutex::default());
+        Arc::new(Self {
+            panic_in,
+            events,
+            ends,
+        })
+    }
+
+    fn events(&self) -> usize {
+        self.events.load(Ordering::Relaxed)
+    }
+
+    fn ends(&self) -> Vec<MembershipState> {
+        self.ends.lock().unwrap().clone()
+    }
+
+    fn enter(&self, method: PanicIn) {
+        assert!(self.panic_in != method, "a fault of the observer");
+    }
+}
+
+impl MembershipObserver for Fragile {
+    fn on_view(&self, _: &Engine, _: Time) {
+        self.enter(PanicIn::View);
+    }
+
+    fn on_events(&self, _: &Engine, _: Time, events: &[Event]) {
+        self.events.fetch_add(events.len(), Ordering::Relaxed);
+        self.enter(PanicIn::Events);
+    }
+
+    fn on_end(&self, state: MembershipState) {
+        self.ends.lock().unwrap().push(state);
+        self.enter(PanicIn::End);
+    }
+
+    fn after_events(&self) {
+        if self.events() > 0 {
+            self.enter(PanicIn::AfterEvents);
+        }
+    }
+}
+
+async fn node() -> ClusterMembership {
+    let config = ClusterConfig::local().with_name("me");
+    ClusterMembership::with_socket(config, Arc::new(Null))
+        .await
+        .unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_of_an_observer_removes_it_and_harms_nothing_else() {
+    use PanicIn::{AfterEvents, End, Events, Nothing, View};
+    let me = node().await;
+    let before = Fragile::new(Nothing);
+    let fragile = [View, Events, AfterEvents, End].map(Fragile::new);
+    let after = Fragile::new(Nothing);
+    let all = std::iter::once(&before).chain(&fragile).chain([&after]);
+    let _observations: Vec<_> = all.map(|one| me.observe(one.clone())).collect();
+    let mut events = me.subscribe();
+    for n in 1..=2 {
+        me.set_tag("n", &n.to_string()).unwrap();
+        assert_eq!((before.events(), after.events()), (n, n));
+        let event = timeout(PATIENCE, events.recv()).await.unwrap();
+        assert!(matches!(event, Some(Event::NodeUpdated(_))), "{event:?}");
+    }
+    // One that panicked gets no more events, and knows that it is stale.
+    assert_eq!(fragile.each_ref().map(|one| one.events()), [0, 1, 1, 2]);
+    for one in &fragile[..3] {
+        assert_eq!(one.ends(), [MembershipState::Stopped]);
+    }
+    assert_eq!(timeout(PATIENCE, me.leave()).await.unwrap(), Ok(0));
+    for one in [&before, &fragile[3], &after] {
+        assert_eq!(one.ends(), [MembershipState::Left]);
+    }
+    // An observer of a node that has ended is told so at once, and may panic too.
+    let late = Fragile::new(End);
+    let _late = me.observe(late.clone());
+    assert_eq!(late.ends(), [MembershipState::Left]);
+}
+
+/// An observer that looks, when it is told the end, whether a subscriber knows it before.
+struct EndOrder {
+    events: Mutex<EventStream>,
+    was_open: Mutex<Option<bool>>,
+}
+
+impl MembershipObserver for EndOrder {
+    fn on_view(&self, _: &Engine, _: Time) {}
+
+    fn on_events(&self, _: &Engine, _: Time, _: &[Event]) {}
+
+    fn on_end(&self, _: MembershipState) {
+        let mut events = self.events.lock().unwrap();
+        let mut cx = Context::from_waker(Waker::noop());
+        let is_open = loop {
+            let next = std::pin::pin!(events.recv()).poll(&mut cx);
+            match next {
+                Poll::Ready(Some(_)) => {}
+                Poll::Ready(None) => break false,
+                Poll::Pending => break true,
+            }
+        };
+        *self.was_open.lock().unwrap() = Some(is_open);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_events_end_after_the_observers_were_told() {
+    let me = node().await;
+    let observer = Arc::new(EndOrder {
+        events: Mutex::new(me.subscribe()),
+        was_open: Mutex::default(),
+    });
+    let _observation = me.observe(observer.clone());
+    timeout(PATIENCE, me.leave()).await.unwrap().unwrap();
+    assert_eq!(*observer.was_open.lock().unwrap(), Some(true));
+}
+
+/// An observer that reads its node once the lock is released.
+struct Reader {
+    node: ClusterMembership,
+    names: Mutex<Vec<String>>,
+}
+
+impl MembershipObserver for Reader {
+    fn on_view(&self, _: &Engine, _: Time) {}
+
+    fn on_events(&self, _: &Engine, _: Time, _: &[Event]) {}
+
+    fn on_end(&self, _: MembershipState) {}
+
+    fn after_events(&self) {
+        let name = self.node.local_id().name.to_string();
+        self.names.lock().unwrap().push(name);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_observer_may_read_its_node_after_the_events() {
+    let me = node().await;
+    let reader = Arc::new(Reader {
+        node: me.clone(),
+        names: Mutex::default(),
+    });
+    let _observation = me.observe(reader.clone());
+    me.set_tag("n", "1").unwrap();
+    assert_eq!(*reader.names.lock().unwrap(), ["me", "me"]);
+    timeout(PATIENCE, me.leave()).await.unwrap().unwrap();
+    assert!(reader.names.lock().unwrap().len() > 2);
+}
+
+/// Longest wait, in virtual time.
+const PATIENCE: Duration = Duration::from_secs(60);
