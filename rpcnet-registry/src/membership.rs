@@ -36,9 +36,21 @@ pub trait Observer: Send + Sync {
     fn on_events(&self, events: Vec<ClusterEvent>) {
         events.into_iter().for_each(|event| self.on_event(event));
     }
+
+    /// Defers log lines until [`after_events`](Self::after_events): a log may be slow, or read the
+    /// source. Called before the methods above by a source that holds a lock while it calls them.
+    /// Default: nothing.
+    fn defer_log(&self) {}
+
+    /// Does what was deferred. Called after the methods above, once the source holds no lock, by a
+    /// source that has called [`defer_log`](Self::defer_log). Default: nothing.
+    fn after_events(&self) {}
 }
 
 /// Registration of an observer, which ends when it is dropped.
+///
+/// Dropping it within a call of its observer by the source deadlocks, if the source holds a lock
+/// while it calls.
 #[must_use = "dropping a watch ends it"]
 pub struct Watch {
     stop: Option<Box<dyn FnOnce() + Send>>,

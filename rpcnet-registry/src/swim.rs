@@ -16,6 +16,7 @@ use crate::{ClusterEvent, Membership, NodeId, NodeInfo, NodeState, Observer, Sou
 /// The watch holds a handle of the node, so the node runs for as long as a registry follows it.
 impl Membership for ClusterMembership {
     fn watch(&self, observer: Arc<dyn Observer>) -> Watch {
+        observer.defer_log();
         let observation = self.observe(Arc::new(SwimObserver { observer }));
         let node = self.clone();
         Watch::new(move || {
@@ -46,26 +47,39 @@ impl MembershipObserver for SwimObserver {
                 Event::Lagged(missed) => {
                     // In this order: a subscriber that reads the snapshot finds in it what was
                     // missed.
-                    self.observer.on_events(std::mem::take(&mut batch));
+                    self.hand_over(&mut batch);
                     self.observer.on_snapshot(snapshot(engine, now));
                     batch.push(ClusterEvent::Lagged(*missed));
                     batch.push(ClusterEvent::SourceChanged(source_state(engine.state())));
                 }
                 Event::SupersessionEnded { .. } => {
                     // The nodes known before are of the past.
-                    self.observer.on_events(std::mem::take(&mut batch));
+                    self.hand_over(&mut batch);
                     self.observer.on_snapshot(snapshot(engine, now));
                     batch.push(ClusterEvent::SourceChanged(SourceState::Live));
                 }
                 event => batch.extend(translate(engine, now, event)),
             }
         }
-        self.observer.on_events(batch);
+        self.hand_over(&mut batch);
     }
 
     fn on_end(&self, state: MembershipState) {
         let state = source_state(state);
         self.observer.on_event(ClusterEvent::SourceChanged(state));
+    }
+
+    fn after_events(&self) {
+        self.observer.after_events();
+    }
+}
+
+impl SwimObserver {
+    /// Hands over the events of a batch, if it has any.
+    fn hand_over(&self, batch: &mut Vec<ClusterEvent>) {
+        if !batch.is_empty() {
+            self.observer.on_events(std::mem::take(batch));
+        }
     }
 }
 

@@ -4,6 +4,7 @@ mod group;
 mod health;
 mod health_event;
 mod health_tracker;
+mod invalid_tag_log;
 mod registry;
 mod select;
 mod selection_state;

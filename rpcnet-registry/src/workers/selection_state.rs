@@ -5,15 +5,16 @@
 //! once for any number of changes. Callers that select meanwhile pick from the previous group, in
 //! which endpoints that are gone are flagged.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc};
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
-use rpcnet_balance::{Balancer, Time};
+use rpcnet_balance::Balancer;
 
 use super::{
     group::{BuildGuard, BuildState, Group},
     health_tracker::HealthTracker,
+    invalid_tag_log::InvalidTagLog,
     weight,
     worker_table::{SharedWorkerTable, WorkerTable},
 };
@@ -45,8 +46,7 @@ pub(super) struct SelectionTables {
 
 struct EventState {
     nodes: NodeTable,
-    /// The time from which the next invalid tag is logged as a warning.
-    warn_at: Time,
+    log: InvalidTagLog,
 }
 
 impl SelectionState {
@@ -61,7 +61,7 @@ impl SelectionState {
         Self {
             event_state: Mutex::new(EventState {
                 nodes: NodeTable::default(),
-                warn_at: Time::ZERO,
+                log: InvalidTagLog::new(),
             }),
             table,
             selection: ArcSwap::from_pointee(selection),
@@ -209,7 +209,7 @@ impl SelectionState {
             selection.health.on_table_changed();
         }
         let invalid: Vec<_> = changes.iter().filter_map(invalid_tag_event).collect();
-        event_state.warn(&invalid, selection.health.now());
+        event_state.log.add(&invalid, selection.health.now());
         invalid
     }
 
@@ -249,6 +249,9 @@ impl Observer for SelectionState {
         let invalid = self.apply_changes(&mut event_state, &changes);
         let events = events.into_iter().chain(invalid);
         events.for_each(|event| self.events.send(event));
+        let lines = event_state.log.take_due();
+        drop(event_state);
+        lines.write();
     }
 
     fn on_event(&self, event: ClusterEvent) {
@@ -272,29 +275,18 @@ impl Observer for SelectionState {
         invalid
             .into_iter()
             .for_each(|event| self.events.send(event));
+        let lines = event_state.log.take_due();
+        drop(event_state);
+        lines.write();
     }
-}
 
-impl EventState {
-    /// Logs invalid tags as warnings, at most once a second: tags may be changed by a program.
-    fn warn(&mut self, invalid: &[ClusterEvent], now: Time) {
-        for event in invalid {
-            let ClusterEvent::InvalidTag {
-                node,
-                key,
-                value,
-                effective: taken,
-            } = event
-            else {
-                continue;
-            };
-            if now < self.warn_at {
-                tracing::debug!(node = %node.id, %key, ?value, taken, "invalid tag");
-                continue;
-            }
-            self.warn_at = now + WARNING_INTERVAL;
-            tracing::warn!(node = %node.id, %key, ?value, taken, "invalid tag");
-        }
+    fn defer_log(&self) {
+        self.event_state.lock().log.defer();
+    }
+
+    fn after_events(&self) {
+        let lines = self.event_state.lock().log.take();
+        lines.write();
     }
 }
 
@@ -332,5 +324,3 @@ fn evict_unused(groups: &mut BTreeMap<Arc<str>, Arc<Group>>) {
 
 /// The number of filters that are kept parsed and matched.
 pub(super) const FILTERS_MAX: usize = 256;
-
-const WARNING_INTERVAL: Duration = Duration::from_secs(1);
