@@ -203,9 +203,49 @@ impl From<&NodeId> for rpcnet_swim::NodeId {
 
 #[cfg(test)]
 mod tests {
+    use std::{sync::Mutex, time::Duration};
+
     use rpcnet_swim::ClusterConfig;
 
     use super::*;
+
+    /// Observer that keeps how many events each batch has, and `None` for a snapshot.
+    #[derive(Default)]
+    struct Batches(Mutex<Vec<Option<usize>>>);
+
+    impl Observer for Batches {
+        fn on_snapshot(&self, _: Vec<NodeInfo>) {
+            self.0.lock().unwrap().push(None);
+        }
+
+        fn on_event(&self, _: ClusterEvent) {
+            self.on_events(Vec::new());
+        }
+
+        fn on_events(&self, events: Vec<ClusterEvent>) {
+            self.0.lock().unwrap().push(Some(events.len()));
+        }
+    }
+
+    #[test]
+    fn no_batch_is_empty() {
+        let id = rpcnet_swim::NodeId::new("me", 7);
+        let addr = ([127, 0, 0, 1], 7946).into();
+        let engine = Engine::new(ClusterConfig::local(), id, addr, Time::ZERO, 1).unwrap();
+        let batches = Arc::new(Batches::default());
+        let observer = SwimObserver {
+            observer: Arc::clone(&batches) as Arc<dyn Observer>,
+        };
+        let untold = Event::ClockSkew {
+            addr,
+            ahead: Duration::from_secs(1),
+            is_own: true,
+        };
+        observer.on_events(&engine, Time::ZERO, &[untold]);
+        assert!(batches.0.lock().unwrap().is_empty());
+        observer.on_events(&engine, Time::ZERO, &[Event::Lagged(1)]);
+        assert_eq!(*batches.0.lock().unwrap(), [None, Some(2)]);
+    }
 
     #[test]
     fn a_record_of_this_node_from_before_its_epoch_rose_is_local() {
