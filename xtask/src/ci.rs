@@ -38,8 +38,12 @@ const TOPOLOGIES: [&str; 4] = [
 /// Target directory of the demo as a newcomer builds it.
 const FIRST_TARGET: &str = "target/first-minute";
 
-/// Time from a fresh clone with a warm registry to the end of a quick demo, on two cores.
-const FIRST_WITHIN: Duration = Duration::from_secs(100);
+/// Target for the time from a fresh clone with a warm registry to the end of a quick demo, on two
+/// idle cores. It is printed, and not required: machines of CI differ, and are shared.
+const FIRST_TARGET_TIME: Duration = Duration::from_secs(100);
+
+/// Limit of that time.
+const FIRST_WITHIN: Duration = Duration::from_secs(285);
 
 /// Options of the command.
 #[derive(Debug, Default, Args)]
@@ -86,8 +90,9 @@ pub(crate) fn run(options: &Options) -> Outcome {
         let start = Instant::now();
         let ended_well = step.command()?.status()?.success();
         let in_time = step.within.is_none_or(|within| start.elapsed() <= within);
-        if let Some(within) = step.within.filter(|_| !in_time) {
-            println!("took longer than {within:?}");
+        if let Some(within) = step.within {
+            let took = start.elapsed().as_secs();
+            println!("took {took} s: target {FIRST_TARGET_TIME:?}, limit {within:?}");
         }
         let passed = ended_well && in_time;
         results.push((step.name(), passed, start.elapsed()));
