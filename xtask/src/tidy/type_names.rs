@@ -9,7 +9,7 @@ pub(crate) fn find(trees: &[ModuleTree<'_>]) -> Vec<Finding> {
     let mut definitions: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for tree in trees {
         // A module that a feature makes public is declared twice, and read twice.
-        let types = tree.types().into_iter().map(|it| (it.name, it.location));
+        let types = tree.types().map(|it| (it.name, it.location));
         for (name, location) in types.collect::<BTreeSet<_>>() {
             definitions.entry(name).or_default().push(location);
         }
