@@ -54,7 +54,7 @@ impl ObserverList {
     }
 }
 
-/// What is left to do, once the lock is released, for the observers that were called under it.
+/// Work that remains, once the lock is released, for the observers that were called under it.
 #[derive(Default)]
 #[must_use]
 pub(super) struct Notified {

@@ -20,7 +20,7 @@ use crate::tags::Tags;
 use crate::time::Time;
 use crate::wire::{Record, Suspectors};
 
-/// What checkers and faults of the simulation keep in an engine.
+/// State that checkers and faults of the simulation keep in an engine.
 #[derive(Debug, Default)]
 pub(super) struct Instruments {
     /// Whether this node, as a helper, sends a nack for whatever it is asked about.

@@ -3,7 +3,7 @@
 use crate::split_brain::TagFilter;
 use crate::time::Time;
 
-/// What a node knows of its own reach.
+/// A node's knowledge of which members it reaches.
 #[derive(Debug, Default)]
 pub(crate) struct ReachTracker {
     /// Cumulated log-likelihood ratio of a partition, from the outcomes of probe rounds; never
