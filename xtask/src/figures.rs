@@ -121,12 +121,15 @@ fn readme_figures() -> Vec<ReadmeFigure> {
     ];
     let tables = [
         (
-            ("From a crash until all know", "rpcnet"),
+            ("From a crash until all members know", "rpcnet"),
             ("crash", &CRASHES[..]),
             ["all_know_p50_s", "all_know_p99_s"],
         ),
         (
-            ("From a split until", "both sides serve"),
+            (
+                "From a split until nodes of at most one side",
+                "both sides serve",
+            ),
             ("partition", &SPLITS[..]),
             ["both_served_p50_s", "both_served_p99_s"],
         ),
