@@ -5,17 +5,11 @@
 //! jump is bounded, and a member whose counter is out of step is asked for it at its known address,
 //! with a number that it has to send back, once.
 
+use super::fault_history::CounterProof;
 use super::replay::ReplayWindow;
 use super::{DetectorHooks, Engine, Sender};
 use crate::time::Time;
 use crate::wire::Payload;
-
-/// Number that a member has to send back from its address.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct CounterProof {
-    nonce: u64,
-    pub(super) asked_at: Time,
-}
 
 impl<D: DetectorHooks> Engine<D> {
     /// Asks the member at its address for its counter, if that of a datagram that was not accepted

@@ -1,6 +1,5 @@
 //! Fault history of one member: evidence, suspicion, flaps and redials.
 
-use super::counter_resync::CounterProof;
 use super::suspicion::{Evidence, Suspicion};
 use super::unreachable_tracker::UnreachableTracker;
 use crate::time::Time;
@@ -38,6 +37,13 @@ pub(crate) struct FaultHistory {
     pub(crate) counter_proof: Option<CounterProof>,
     /// Evidence that it is alive and unreachable.
     pub(crate) unreachable: UnreachableTracker,
+}
+
+/// Question for a member's counter: a number that it has to send back from its address.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct CounterProof {
+    pub(super) nonce: u64,
+    pub(super) asked_at: Time,
 }
 
 impl FaultHistory {

@@ -1,32 +1,12 @@
 //! Receiving: checks of incoming messages, and their dispatch.
 
-use std::net::SocketAddr;
-
 use super::merge::RecordSource;
-use super::{DetectorHooks, Engine, Phase};
+use super::{DetectorHooks, Engine, Phase, Sender};
 use crate::event::MemberState;
 use crate::id::{instance_key, short_instance_key};
 use crate::time::Time;
 use crate::unicast::is_usable_from;
-use crate::wire::{KeySlot, OpenError, Payload};
-
-/// Sender of a message.
-#[derive(Clone, Copy, Debug)]
-pub struct Sender {
-    pub(super) addr: SocketAddr,
-    pub(super) key: u64,
-    pub(super) epoch: u64,
-    pub(super) counter: u64,
-    pub(super) sealed_with: Option<KeySlot>,
-    /// Size of the datagram.
-    pub(crate) bytes: usize,
-}
-
-impl Sender {
-    pub(super) fn instance(&self) -> u64 {
-        instance_key(self.key, self.epoch)
-    }
-}
+use crate::wire::{OpenError, Payload};
 
 impl<D: DetectorHooks> Engine<D> {
     pub(super) fn handle_message(&mut self, now: Time, sender: Sender, to: u32, payload: Payload) {

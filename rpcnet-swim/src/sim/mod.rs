@@ -62,4 +62,4 @@ pub use transition::{Transition, TransitionLog};
 pub use crate::engine::hooks::{ClaimView, DetectorHooks, PhiSwim};
 pub use crate::engine::internals::{Internals, TestClaim, member_key};
 pub use crate::engine::probe_round::ProbeRound;
-pub use crate::engine::receive::Sender;
+pub use crate::engine::sender::Sender;

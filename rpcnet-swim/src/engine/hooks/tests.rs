@@ -358,7 +358,7 @@ fn a_liar_nacks_at_once() {
     let mut helper = engine(Varied::default());
     helper.always_nack();
     while helper.poll_transmit().is_some() {}
-    let sender = crate::engine::receive::Sender {
+    let sender = crate::engine::Sender {
         bytes: 100,
         addr: addr(3),
         key: name_key("y"),
