@@ -152,9 +152,10 @@ pub trait DetectorHooks: Clone + fmt::Debug {
         true
     }
 
-    /// Handles a round to a live member that ended without an answer.
-    fn on_round_unanswered(engine: &mut Engine<Self>, now: Time, round: &ProbeRound) {
-        engine.conclude_round(now, round);
+    /// Handles a round to a live member that ended without an answer. Says whether it did; if not,
+    /// the engine does.
+    fn on_round_unanswered(_engine: &mut Engine<Self>, _now: Time, _round: &ProbeRound) -> bool {
+        false
     }
 
     /// Takes in a claim of another node about a member. Says whether it did; if not, the engine
@@ -169,9 +170,9 @@ pub trait DetectorHooks: Clone + fmt::Debug {
     /// Takes note that a member is forgotten.
     fn on_member_removed(&mut self, _key: u64) {}
 
-    /// Chooses the members that a round of gossip goes to.
-    fn gossip_targets(engine: &mut Engine<Self>, _now: Time, count: usize) -> Vec<u64> {
-        engine.sample_live(count, |_, _| true)
+    /// Chooses the members that a round of gossip goes to; `None` for random live ones.
+    fn gossip_targets(_engine: &mut Engine<Self>, _now: Time, _count: usize) -> Option<Vec<u64>> {
+        None
     }
 
     /// Whether this node still dials seeds.

@@ -87,20 +87,15 @@ impl<D: DetectorHooks> Internals<'_, D> {
         &mut self.0.rng
     }
 
-    /// Random live members, at most `count`.
-    pub fn random_live_members(&mut self, count: usize) -> Vec<u64> {
-        self.0.sample_live(count, |_, _| true)
-    }
-
-    /// Random member that is held alive.
+    /// Random member in the state alive.
     pub fn random_alive_member(&mut self) -> Option<u64> {
         let is_alive = |_: u64, entry: &Entry| entry.state == MemberState::Alive;
         self.0.sample_live(1, is_alive).first().copied()
     }
 
-    /// Live member at a place of the table, which is below the count of the others.
-    pub fn live_member_at(&self, place: usize) -> Option<u64> {
-        let slot = self.0.table.live().get(place)?;
+    /// Live member of an index, which is below the number of live members.
+    pub fn live_member_at(&self, index: usize) -> Option<u64> {
+        let slot = self.0.table.live().get(index)?;
         Some(self.0.table.entry_at(*slot).key)
     }
 
@@ -170,11 +165,6 @@ impl<D: DetectorHooks> Internals<'_, D> {
         for seq in ended.map(|round| round.seq).collect::<Vec<_>>() {
             self.0.on_probe_round_timer(now, seq);
         }
-    }
-
-    /// Handles a round without an answer as [`PhiSwim`] does.
-    pub fn conclude_round(&mut self, now: Time, round: &ProbeRound) {
-        self.0.conclude_round(now, round);
     }
 
     /// Probe rounds in progress.

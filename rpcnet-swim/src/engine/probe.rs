@@ -175,8 +175,10 @@ impl<D: DetectorHooks> Engine<D> {
             return;
         }
         let is_live = |entry: &Entry| entry.epoch == round.epoch && entry.state.is_live();
-        if self.table.get(round.key).is_some_and(is_live) {
-            D::on_round_unanswered(self, now, round);
+        if self.table.get(round.key).is_some_and(is_live)
+            && !D::on_round_unanswered(self, now, round)
+        {
+            self.conclude_round(now, round);
         }
         let is_live = self.table.get(round.key).is_some_and(is_live);
         if is_live && !round.stalled {
@@ -185,7 +187,7 @@ impl<D: DetectorHooks> Engine<D> {
     }
 
     /// Judges a round to a live member that ended without an answer.
-    pub(super) fn conclude_round(&mut self, now: Time, round: &ProbeRound) {
+    fn conclude_round(&mut self, now: Time, round: &ProbeRound) {
         // Without a witness the silence may be this node's own. With no member to ask, it counts.
         let alone = round.helpers.is_empty() && self.table.live().len() == 1;
         let witnessed = alone || round.is_witnessed(self.detector.witnesses_needed());

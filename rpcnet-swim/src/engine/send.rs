@@ -41,7 +41,9 @@ impl<D: DetectorHooks> Engine<D> {
             return;
         }
         let fanout = self.config.gossip_fanout;
-        for key in D::gossip_targets(self, now, fanout) {
+        let targets = D::gossip_targets(self, now, fanout)
+            .unwrap_or_else(|| self.sample_live(fanout, |_, _| true));
+        for key in targets {
             let updates = self.piggyback(DATAGRAM_BYTES_MIN, 0, None);
             if !updates.is_empty() {
                 self.send_to(key, Payload::Gossip { updates });

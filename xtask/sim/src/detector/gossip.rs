@@ -20,9 +20,9 @@ pub(super) fn targets(engine: &mut Engine, now: Time, count: usize) -> Vec<u64> 
     let all = live + failed.len();
     let mut targets = Vec::with_capacity(count);
     while targets.len() < count.min(all) {
-        let place = internals.rng().usize(..all);
-        let live_member = internals.live_member_at(place);
-        let key = live_member.unwrap_or_else(|| failed[place - live]);
+        let index = internals.rng().usize(..all);
+        let live_member = internals.live_member_at(index);
+        let key = live_member.unwrap_or_else(|| failed[index - live]);
         if !targets.contains(&key) {
             targets.push(key);
         }

@@ -150,11 +150,12 @@ impl DetectorHooks for Detector {
         !self.is_rival()
     }
 
-    fn on_round_unanswered(engine: &mut Engine, now: Time, round: &ProbeRound) {
-        match engine.detector().is_rival() {
-            true => probe::on_round_unanswered(engine, now, round),
-            false => engine.internals().conclude_round(now, round),
+    fn on_round_unanswered(engine: &mut Engine, now: Time, round: &ProbeRound) -> bool {
+        let is_rival = engine.detector().is_rival();
+        if is_rival {
+            probe::on_round_unanswered(engine, now, round);
         }
+        is_rival
     }
 
     fn merge_claim(engine: &mut Engine, now: Time, claim: &ClaimView<'_>) -> bool {
@@ -169,11 +170,9 @@ impl DetectorHooks for Detector {
         self.state.suspicion_timers.cancel(key);
     }
 
-    fn gossip_targets(engine: &mut Engine, now: Time, count: usize) -> Vec<u64> {
-        match engine.detector().is_rival() {
-            true => gossip::targets(engine, now, count),
-            false => engine.internals().random_live_members(count),
-        }
+    fn gossip_targets(engine: &mut Engine, now: Time, count: usize) -> Option<Vec<u64>> {
+        let is_rival = engine.detector().is_rival();
+        is_rival.then(|| gossip::targets(engine, now, count))
     }
 
     fn dials_seeds(engine: &mut Engine) -> bool {

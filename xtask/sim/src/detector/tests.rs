@@ -368,7 +368,7 @@ fn a_push_pull_turns_failed_into_suspect() {
 fn recently_failed_members_are_gossiped_to() {
     let mut engine = engine(Detector::memberlist(), 2);
     merge(&mut engine, 0, TestClaim::Failed, false);
-    let mut targets = |at| Detector::gossip_targets(&mut engine, Time::from_millis(at), 3);
+    let mut targets = |at| Detector::gossip_targets(&mut engine, Time::from_millis(at), 3).unwrap();
     assert!(targets(30_000).contains(&member_key("x")));
     assert!(!targets(30_001).contains(&member_key("x")));
 }
