@@ -66,13 +66,9 @@ impl NodeRegistry {
     /// Starts to follow the source. When it returns, the nodes known by then are in the snapshot. A
     /// second call does nothing.
     pub async fn start(&self) {
-        let mut watch = self.watch.lock();
-        if watch.is_none() {
-            *watch = Some(
-                self.source
-                    .watch(Arc::clone(&self.shared) as Arc<dyn Observer>),
-            );
-        }
+        let observer = Arc::clone(&self.shared);
+        let watch = || self.source.watch(observer);
+        self.watch.lock().get_or_insert_with(watch);
     }
 
     /// The present snapshot of all nodes.
@@ -102,16 +98,12 @@ impl NodeRegistry {
         count: usize,
         deadline: impl Future,
     ) -> Result<Arc<Snapshot>, WaitError> {
-        let text = filter.unwrap_or("");
-        let filter: Filter = text.parse()?;
-        if self.watch.lock().is_none() {
-            return Err(WaitError::NotStarted);
-        }
         let wanted = Wanted {
-            filter: text,
+            filter,
             count,
+            is_started: self.watch.lock().is_some(),
         };
-        let look = || {
+        let look = |filter: &Filter| {
             let snapshot = self.snapshot();
             if snapshot.source().is_terminal() {
                 let state = snapshot.source().clone();

@@ -6,7 +6,7 @@ use std::{
     task::Poll,
 };
 
-use crate::{Events, FilterError, SourceState, error::matching_suffix};
+use crate::{Events, Filter, FilterError, SourceState, error::matching_suffix};
 
 /// Waiting for nodes or workers failed. Nothing has changed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -36,10 +36,12 @@ pub enum WaitError {
     },
 }
 
-/// Number that is waited for.
+/// What is waited for, and where.
 pub(crate) struct Wanted<'a> {
-    pub(crate) filter: &'a str,
+    pub(crate) filter: Option<&'a str>,
     pub(crate) count: usize,
+    /// Whether the registry was started.
+    pub(crate) is_started: bool,
 }
 
 /// Looks now, after each event and at the deadline, until `look` has a result. It returns the
@@ -50,18 +52,23 @@ pub(crate) async fn until<T>(
     wanted: Wanted<'_>,
     mut events: Events,
     deadline: impl Future,
-    mut look: impl FnMut() -> Result<(usize, Option<T>), WaitError>,
+    mut look: impl FnMut(&Filter) -> Result<(usize, Option<T>), WaitError>,
 ) -> Result<T, WaitError> {
+    let text = wanted.filter.unwrap_or("");
+    let filter: Filter = text.parse()?;
+    if !wanted.is_started {
+        return Err(WaitError::NotStarted);
+    }
     let mut deadline = pin!(deadline);
     let mut is_over = false;
     loop {
-        let (present, result) = look()?;
+        let (present, result) = look(&filter)?;
         if let Some(result) = result {
             return Ok(result);
         }
         if is_over {
             return Err(WaitError::DeadlineExceeded {
-                filter: wanted.filter.to_owned(),
+                filter: text.to_owned(),
                 wanted: wanted.count,
                 present,
             });

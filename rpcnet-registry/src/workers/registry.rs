@@ -13,8 +13,7 @@ use super::{
     worker_entry::WorkerStatus,
 };
 use crate::{
-    Events, Filter, FilterError, Membership, NodeInfo, Observer, SelectError, SourceState,
-    WaitError, Watch,
+    Events, Filter, FilterError, Membership, NodeInfo, SelectError, SourceState, WaitError, Watch,
     wait::{self, Wanted},
 };
 
@@ -93,13 +92,9 @@ impl WorkerRegistry {
     /// Starts to follow the source. When it returns, the workers known by then can be selected. A
     /// second call does nothing.
     pub async fn start(&self) {
-        let mut watch = self.watch.lock();
-        if watch.is_none() {
-            *watch = Some(
-                self.source
-                    .watch(Arc::clone(&self.selection_state) as Arc<dyn Observer>),
-            );
-        }
+        let observer = Arc::clone(&self.selection_state);
+        let watch = || self.source.watch(observer);
+        self.watch.lock().get_or_insert_with(watch);
     }
 
     /// Selects every reachable worker that matches, alive ones first: for a call to all. Counts one
@@ -168,23 +163,19 @@ impl WorkerRegistry {
         count: usize,
         deadline: impl Future,
     ) -> Result<Vec<Candidate>, WaitError> {
-        let text = filter.unwrap_or("");
-        let parsed: Filter = text.parse()?;
-        if self.watch.lock().is_none() {
-            return Err(WaitError::NotStarted);
-        }
         let wanted = Wanted {
-            filter: text,
+            filter,
             count,
+            is_started: self.watch.lock().is_some(),
         };
-        let look = || {
+        let look = |parsed: &Filter| {
             let state = self.source();
             if state.is_terminal() {
                 return Err(WaitError::SourceEnded { state });
             }
             // Counted in the table first: the group is not rebuilt for every event.
             let snapshot = self.selection_state.table.lock().snapshot();
-            let present = snapshot.reachable(&parsed);
+            let present = snapshot.reachable(parsed);
             if present < count {
                 return Ok((present, None));
             }
