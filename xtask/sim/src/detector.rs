@@ -73,7 +73,7 @@ pub enum Rule {
     /// Failed members are dialled until they are forgotten.
     Redial,
     /// A late answer is an answer, and its sender is slow and given more time.
-    Pace,
+    Slowness,
 }
 
 impl Detector {
@@ -124,7 +124,7 @@ impl Detector {
     /// suspicion.
     pub fn buddy() -> Self {
         let mut detector = Self::swim_family("buddy", SwimParams::swim(5));
-        detector.rules.buddy = true;
+        detector.rules.switch(Rule::Buddy, true);
         detector
     }
 
@@ -138,7 +138,7 @@ impl Detector {
             ..SwimParams::swim(alpha)
         };
         let mut detector = Self::swim_family(format!("lifeguard-a{alpha}"), params);
-        detector.rules.buddy = true;
+        detector.rules.switch(Rule::Buddy, true);
         detector
     }
 
@@ -154,7 +154,7 @@ impl Detector {
             ..SwimParams::swim(4)
         };
         let mut detector = Self::swim_family("memberlist", params);
-        detector.rules.buddy = true;
+        detector.rules.switch(Rule::Buddy, true);
         detector
     }
 
@@ -304,15 +304,10 @@ impl Detector {
     fn set(&mut self, rule: Rule, on: bool) {
         let rival = self.is_rival();
         let rules = &mut self.rules;
+        rules.switch(rule, on);
         match rule {
-            Rule::Witness => {
-                rules.witness = on;
-                rules.nacks |= on;
-            }
-            Rule::OnlySuspectorsDecide => rules.only_suspectors_decide = on,
-            Rule::Verify => rules.verify = on,
-            Rule::SecondPing => rules.second_ping = on,
-            Rule::BackToBack => rules.back_to_back = on,
+            // Without nacks there is no witness.
+            Rule::Witness => rules.nacks |= on,
             Rule::Ring => {
                 rules.ring_successors = match (on, rival) {
                     (false, _) => Some(0),
@@ -320,13 +315,7 @@ impl Detector {
                     (true, false) => None,
                 };
             }
-            Rule::ObservedLoss => rules.observed_loss = on,
-            Rule::Buddy => rules.buddy = on,
-            Rule::FlapDamping => rules.flap_damping = on,
-            Rule::StallShift => rules.stall_shift = on,
-            Rule::Isolation => rules.isolation = on,
-            Rule::Redial => rules.redial = on,
-            Rule::Pace => rules.pace = on,
+            _ => {}
         }
     }
 }
@@ -353,7 +342,7 @@ impl Rule {
         Self::StallShift,
         Self::Isolation,
         Self::Redial,
-        Self::Pace,
+        Self::Slowness,
     ];
 
     /// Name in the names of detectors: `only-suspectors-decide`.
@@ -371,7 +360,7 @@ impl Rule {
             Self::StallShift => "stall-shift",
             Self::Isolation => "isolation",
             Self::Redial => "redial",
-            Self::Pace => "pace",
+            Self::Slowness => "slowness",
         }
     }
 }

@@ -8,7 +8,7 @@ use rpcnet_swim::{
 };
 
 use super::{
-    Detector, Engine, gossip, probe, push_pull,
+    Detector, Engine, Rule, gossip, probe, push_pull,
     suspicion::{self, arm_timer, expire_suspicions},
     swim_family::LocalHealth,
 };
@@ -46,50 +46,50 @@ impl DetectorHooks for Detector {
     }
 
     fn forget_after(&self, configured: Duration) -> Duration {
-        match self.is_rival() && !self.rules.redial {
+        match self.is_rival() && !self.rules.has(Rule::Redial) {
             true => gossip::TO_THE_DEAD,
             false => configured,
         }
     }
 
     fn witnesses_needed(&self) -> usize {
-        match self.rules.witness {
+        match self.rules.has(Rule::Witness) {
             true => self.rules.nacks_needed,
             false => 0,
         }
     }
 
     fn own_misses_to_decide(&self) -> u16 {
-        match self.rules.only_suspectors_decide {
+        match self.rules.has(Rule::OnlySuspectorsDecide) {
             true => PhiSwim.own_misses_to_decide(),
             false => 0,
         }
     }
 
     fn verifiers(&self) -> f64 {
-        match self.rules.verify {
+        match self.rules.has(Rule::Verify) {
             true => PhiSwim.verifiers(),
             false => 0.0,
         }
     }
 
     fn repeats_ping(&self) -> bool {
-        self.rules.second_ping
+        self.rules.has(Rule::SecondPing)
     }
 
     fn probes_suspect_again(&self) -> bool {
-        self.rules.back_to_back
+        self.rules.has(Rule::BackToBack)
     }
 
     fn loss_gain(&self) -> f64 {
-        match self.rules.observed_loss {
+        match self.rules.has(Rule::ObservedLoss) {
             true => PhiSwim.loss_gain(),
             false => 0.0,
         }
     }
 
     fn piggybacks_suspicion(&self) -> bool {
-        self.rules.buddy
+        self.rules.has(Rule::Buddy)
     }
 
     fn sends_nacks(&self) -> bool {
@@ -97,23 +97,23 @@ impl DetectorHooks for Detector {
     }
 
     fn damps_flaps(&self) -> bool {
-        self.rules.flap_damping
+        self.rules.has(Rule::FlapDamping)
     }
 
     fn shifts_deadlines_after_stall(&self) -> bool {
-        self.rules.stall_shift
+        self.rules.has(Rule::StallShift)
     }
 
     fn detects_isolation(&self) -> bool {
-        self.rules.isolation
+        self.rules.has(Rule::Isolation)
     }
 
     fn redials_failed(&self) -> bool {
-        self.rules.redial
+        self.rules.has(Rule::Redial)
     }
 
     fn tracks_slowness(&self) -> bool {
-        self.rules.pace
+        self.rules.has(Rule::Slowness)
     }
 
     fn extends_swim(&self) -> bool {

@@ -2,7 +2,7 @@
 
 use rpcnet_swim::{Time, sim::ProbeRound};
 
-use super::{Engine, suspicion::suspect, swim_family::LocalHealth};
+use super::{Engine, Rule, suspicion::suspect, swim_family::LocalHealth};
 
 /// Lets rounds that end at this moment end first, as they change how the node probes. Says whether
 /// the turn is taken: memberlist waits for one probe to end.
@@ -28,8 +28,8 @@ pub(super) fn on_round_unanswered(engine: &mut Engine, now: Time, round: &ProbeR
     if let Some(health) = detector.local_health() {
         detector.note_health(health.failed_probe(asked, asked - nacks));
     }
-    let needs_witness = detector.rules.witness;
-    let probes_again = detector.rules.back_to_back;
+    let needs_witness = detector.rules.has(Rule::Witness);
+    let probes_again = detector.rules.has(Rule::BackToBack);
     if round.is_stalled() || (needs_witness && nacks == 0 && !is_alone) {
         internals.stats().inconclusive_rounds += 1;
         return;

@@ -2,7 +2,7 @@
 
 use rpcnet_swim::{MemberState, Time, sim::ClaimView};
 
-use super::{Engine, suspicion_timers::SuspicionTimer};
+use super::{Engine, Rule, suspicion_timers::SuspicionTimer};
 
 /// Takes in what others say of a live member, where the family differs: a suspicion, and a failure
 /// in a push/pull. Says whether it did.
@@ -110,7 +110,7 @@ fn expire(engine: &mut Engine, now: Time, key: u64) {
         return internals.detector().state.suspicion_timers.cancel(key);
     };
     let is_own = suspectors.contains(&internals.own_key());
-    let decides = is_own || !internals.detector().rules.only_suspectors_decide;
+    let decides = is_own || !internals.detector().rules.has(Rule::OnlySuspectorsDecide);
     if !decides || internals.is_isolated(now) {
         let later = now + internals.probe_interval();
         let state = &mut internals.detector().state;

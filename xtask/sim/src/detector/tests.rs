@@ -65,7 +65,7 @@ fn each_rule_is_one_switch() {
     for rival in Detector::all().into_iter().filter(Detector::is_rival) {
         for rule in Rule::ALL {
             let none = rival.clone().without(rule).rules == rival.rules;
-            let lifeguards = rule == Rule::Buddy && rival.rules.buddy;
+            let lifeguards = rule == Rule::Buddy && rival.rules.has(Rule::Buddy);
             assert_eq!(none, !lifeguards, "{rule:?} of {}", rival.name);
         }
     }
