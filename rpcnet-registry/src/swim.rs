@@ -10,8 +10,8 @@ use rpcnet_swim::{
 use crate::{ClusterEvent, Membership, NodeId, NodeInfo, NodeState, Observer, SourceState, Watch};
 
 /// Changes come within the call of the node that makes them, with no task in between: when
-/// [`ClusterMembership::join`] or [`ClusterMembership::set_tag`] returns, the registries that follow
-/// the node have it.
+/// [`ClusterMembership::join`] or [`ClusterMembership::set_tag`] returns, the registries that
+/// follow the node have it.
 ///
 /// The watch holds a handle of the node, so the node runs for as long as a registry follows it.
 impl Membership for ClusterMembership {
@@ -236,12 +236,12 @@ mod tests {
         let observer = SwimObserver {
             observer: Arc::clone(&batches) as Arc<dyn Observer>,
         };
-        let untold = Event::ClockSkew {
+        let not_kept = Event::ClockSkew {
             addr,
             ahead: Duration::from_secs(1),
             is_own: true,
         };
-        observer.on_events(&engine, Time::ZERO, &[untold]);
+        observer.on_events(&engine, Time::ZERO, &[not_kept]);
         assert!(batches.0.lock().unwrap().is_empty());
         observer.on_events(&engine, Time::ZERO, &[Event::Lagged(1)]);
         assert_eq!(*batches.0.lock().unwrap(), [None, Some(2)]);

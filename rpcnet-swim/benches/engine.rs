@@ -132,7 +132,7 @@ fn updates_merged(c: &mut Criterion) {
 fn tick(c: &mut Criterion) {
     for members in [10, 1_000, 10_000] {
         // An engine that knows all members; the others need not go on.
-        let mut node = crowd(members);
+        let mut node = greeted(members);
         c.bench_function(&format!("tick at {members} members"), |bench| {
             bench.iter(|| {
                 let now = node.poll_timeout().expect("it is active");
@@ -144,8 +144,8 @@ fn tick(c: &mut Criterion) {
     }
 }
 
-/// Node to which `members` others said hello.
-fn crowd(members: u32) -> Engine {
+/// Engine to which `members` others said hello.
+fn greeted(members: u32) -> Engine {
     let mut node = engine(0, Time::ZERO);
     greet(&mut node, members);
     node

@@ -122,7 +122,7 @@ pub enum Event {
         addr: SocketAddr,
     },
     /// Two live nodes of different names advertise one address, so that only one of them can be
-    /// probed and called there: others do not admit the second one, or hold the first one failed
+    /// probed and called there: others do not admit the second one, or declare the first one failed
     /// because of it. In the node that lost the address it means that it is not ready until it
     /// advertises another one or the other node is gone: see [`AddressStatus::Conflict`].
     AddressConflict {

@@ -252,9 +252,9 @@ pub struct ClusterView {
 
 impl ClusterView {
     /// A view of these members that has been stable for ever.
-    pub fn new(voters: impl IntoIterator<Item = ViewMember>) -> Self {
+    pub fn new(members: impl IntoIterator<Item = ViewMember>) -> Self {
         Self {
-            members: voters.into_iter().collect(),
+            members: members.into_iter().collect(),
             stable_for: Duration::MAX,
         }
     }

@@ -140,9 +140,9 @@ fn a_node_whose_address_changes_is_found_at_the_new_one() {
     }
 }
 
-/// It changed while no node could hear of it, so all hold it failed by then.
+/// It changed while no node could hear of it, so it is failed in all views by then.
 #[test]
-fn a_node_that_comes_back_elsewhere_after_it_was_held_failed_is_found() {
+fn a_node_that_comes_back_elsewhere_after_it_was_declared_failed_is_found() {
     for nodes in [2, 3, 8] {
         let mut cluster = settled(4, nodes);
         for _ in 0..3 {
@@ -181,7 +181,7 @@ fn an_unreachable_address_set_by_hand_is_reported_and_can_be_corrected() {
     for observer in 0..8 {
         let seen = cluster.view_of(observer, node).expect("it is known");
         assert!(seen.state.is_live() && seen.unreachable, "{seen:?}");
-        // Reported again by an observer that held it failed in between.
+        // Reported again by an observer that had declared it failed in between.
         let reported = count(&cluster, observer, |e| is_unreachable(e, "late"));
         assert!(
             (1..=2).contains(&reported),
@@ -323,7 +323,7 @@ fn a_crash_of_an_unreachable_member_is_found() {
     });
     cluster.expect_safe();
     println!("found after {took:?}");
-    took.expect("it is held failed");
+    took.expect("it is declared failed");
 }
 
 /// A working address is not asked about: it costs nothing while pings arrive.

@@ -19,20 +19,20 @@ fn is_back(cluster: &Cluster, node: usize) -> bool {
 }
 
 /// Lets `node` hear nothing for 40 s, but for a moment in which it is back.
-fn deaf_for_40_s(cluster: &mut Cluster, node: usize, slip_at: u64) {
+fn deaf_for_40_s(cluster: &mut Cluster, node: usize, back_at: u64) {
     cluster.network().set_ingress_loss(node, 1.0);
-    cluster.run_for(secs(slip_at));
+    cluster.run_for(secs(back_at));
     cluster.network().set_ingress_loss(node, 0.0);
-    let slipped = cluster.run_until(secs(10), |cluster| is_back(cluster, node));
-    let slipped = slipped.expect("the first return is free");
+    let recovered = cluster.run_until(secs(10), |cluster| is_back(cluster, node));
+    let recovered = recovered.expect("the first recovery is immediate");
     cluster.network().set_ingress_loss(node, 1.0);
-    cluster.run_for(secs(40 - slip_at) - slipped);
+    cluster.run_for(secs(40 - back_at) - recovered);
     assert!(!is_back(cluster, node), "it failed again");
     cluster.network().set_ingress_loss(node, 0.0);
 }
 
 #[test]
-fn a_stable_member_that_slipped_in_once_is_back_10_s_after_its_outage() {
+fn a_stable_member_that_recovered_once_within_its_outage_is_back_10_s_after_it() {
     for nodes in [8, 24, 64] {
         for seed in 1..=6 {
             let mut cluster = Cluster::formed(seed, nodes, ClusterConfig::lan());
@@ -53,7 +53,7 @@ fn a_stable_member_that_slipped_in_once_is_back_10_s_after_its_outage() {
 
 /// A switch that fails twice: their proofs do not wait for each other.
 #[test]
-fn many_that_slipped_together_are_back_as_soon() {
+fn members_that_relapse_together_are_back_as_soon() {
     let mut cluster = Cluster::formed(1, 64, ClusterConfig::lan());
     cluster.log_events(false);
     cluster.check_every(200);
@@ -75,8 +75,8 @@ fn many_that_slipped_together_are_back_as_soon() {
     set_loss(&mut cluster, 1.0);
     cluster.run_for(secs(12));
     set_loss(&mut cluster, 0.0);
-    let slipped = cluster.run_until(secs(10), are_back);
-    assert!(slipped.is_some(), "the first return is free");
+    let recovered = cluster.run_until(secs(10), are_back);
+    assert!(recovered.is_some(), "the first recovery is immediate");
     set_loss(&mut cluster, 1.0);
     cluster.run_for(secs(25));
     set_loss(&mut cluster, 0.0);
@@ -86,7 +86,7 @@ fn many_that_slipped_together_are_back_as_soon() {
 }
 
 #[test]
-fn one_that_slips_again_and_again_is_held() {
+fn a_member_that_relapses_again_and_again_is_held_down() {
     for seed in 1..=3 {
         let mut cluster = Cluster::formed(seed, 24, ClusterConfig::lan());
         cluster.log_events(false);

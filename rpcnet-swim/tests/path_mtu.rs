@@ -56,12 +56,12 @@ fn change_tags(cluster: &mut Cluster, bytes: usize) {
     }
 }
 
-fn accusations(cluster: &Cluster) -> usize {
-    let is_accusation =
+fn suspicions_and_failures(cluster: &Cluster) -> usize {
+    let is_counted =
         |event: &Event| matches!(event, Event::NodeSuspect { .. } | Event::NodeFailed(_));
     (0..cluster.len())
         .flat_map(|node| cluster.events(node))
-        .filter(|(_, event)| is_accusation(event))
+        .filter(|(_, event)| is_counted(event))
         .count()
 }
 
@@ -99,7 +99,7 @@ fn much_gossip_over_tunnels_arrives_and_causes_no_suspicion() {
     change_tags(&mut cluster, 400);
     let took = converge(&mut cluster);
     assert!(took <= secs(10), "{took:?}");
-    assert_eq!(accusations(&cluster), 0);
+    assert_eq!(suspicions_and_failures(&cluster), 0);
     let small: u64 = (0..nodes)
         .map(|node| cluster.engine(node).unwrap().stats().path_mtu_reductions)
         .sum();
@@ -123,7 +123,7 @@ fn a_path_that_becomes_a_tunnel_is_noticed() {
         let took = converge(&mut cluster);
         assert!(took <= secs(10), "{took:?}");
     }
-    assert_eq!(accusations(&cluster), 0);
+    assert_eq!(suspicions_and_failures(&cluster), 0);
     let lost = cluster.report().too_large;
     assert!(lost > 0, "large datagrams were used where they passed");
     assert!(lost <= (nodes * (nodes - 1)) as u64);

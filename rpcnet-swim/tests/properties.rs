@@ -300,9 +300,9 @@ fn foreign_datagrams_are_counted_by_kind() {
     let mut net = settled(true);
     let now = net.now;
     let mut check = |config: ClusterConfig, counter: fn(DropCounters) -> u64| {
-        let mut stranger = engine(1, 7, &config, now);
-        stranger.handle_seeds(now, &[addr(0)]);
-        let (_, datagram) = stranger.poll_transmit().expect("a hello");
+        let mut outsider = engine(1, 7, &config, now);
+        outsider.handle_seeds(now, &[addr(0)]);
+        let (_, datagram) = outsider.poll_transmit().expect("a hello");
         let before = counter(net.engines[0].stats().dropped);
         let after = counter(refused(&mut net.engines[0], &datagram, now));
         assert_eq!(after, before + 1);

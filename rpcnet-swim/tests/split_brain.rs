@@ -206,8 +206,8 @@ fn force_leave_removes_members_that_are_gone_for_good() {
     let (left, majority) = (range(0..4), SplitBrainPolicy::keep_majority());
     assert_eq!(serving(&cluster, &left, &majority), []);
     let view = cluster.engine(0).unwrap().view(cluster.now());
-    for voter in view.members.iter().filter(|voter| !voter.is_reachable) {
-        assert!(cluster.force_leave(0, &voter.id), "{voter:?}");
+    for member in view.members.iter().filter(|member| !member.is_reachable) {
+        assert!(cluster.force_leave(0, &member.id), "{member:?}");
     }
     let serve = |cluster: &Cluster| serving(cluster, &left, &majority) == left;
     let took = cluster.run_until(secs(5), serve);

@@ -16,39 +16,39 @@ pub(super) struct ErrorContext<'a> {
 }
 
 /// The hint for a mistake that has a meaning in other languages; `None` for other mistakes.
-pub(super) fn suggest(place: ErrorContext<'_>) -> Option<String> {
-    let before = place.text[..place.at].trim_end();
-    let rest = &place.text[place.at..];
-    let key = Literal::key(place.key.unwrap_or("key"));
+pub(super) fn suggest(context: ErrorContext<'_>) -> Option<String> {
+    let before = context.text[..context.at].trim_end();
+    let rest = &context.text[context.at..];
+    let key = Literal::key(context.key.unwrap_or("key"));
     let value = operand(rest);
     let value = Literal::value(if value.is_empty() { "value" } else { value });
     let Some(found) = rest.chars().next() else {
-        let is_empty = before.ends_with('=') && place.key.is_some();
+        let is_empty = before.ends_with('=') && context.key.is_some();
         return is_empty.then(|| {
             let operator = if before.ends_with("!=") { "!=" } else { "=" };
             format!("for an empty value write `{key}{operator}\"\"`")
         });
     };
-    let has_key = place.key.is_some();
+    let has_key = context.key.is_some();
     let word = rest.split(|c| !is_bare(c)).next().unwrap_or_default();
     let word = word.to_ascii_lowercase();
     // Whether the clause is about values that do not match: a hint must not negate that.
     let clause = before.rsplit(',').next().unwrap_or_default();
-    let is_unequal = place.is_negated || clause.contains("!=");
+    let is_unequal = context.is_negated || clause.contains("!=");
     // Whether `not` is a word of its own, and not the key of a clause that goes on.
-    let is_negation = place
+    let is_negation = context
         .key
         .is_some_and(|key| key.eq_ignore_ascii_case("not") && before.ends_with(key));
     Some(match found {
-        ',' if place.in_values => format!("separate values with `|`: `{key} in (a|b)`"),
-        ')' | '|' if place.in_values => {
+        ',' if context.in_values => format!("separate values with `|`: `{key} in (a|b)`"),
+        ')' | '|' if context.in_values => {
             format!("a value is missing here: write `{key} in (a|b)`, an empty value as `\"\"`")
         }
         '|' if rest.starts_with("||") && is_unequal => NO_OR.to_owned(),
         '|' | '(' if has_key && is_unequal => each_unequal(&key),
         '~' if has_key => no_patterns(&key),
         '<' if has_key && rest.starts_with("<>") => format!("write `{key}!={value}`"),
-        '=' if has_key && (before.ends_with("!=") || place.is_negated) => {
+        '=' if has_key && (before.ends_with("!=") || context.is_negated) => {
             format!("write `{key}!={value}`")
         }
         '=' | ':' if has_key => format!("write `{key}={value}`"),

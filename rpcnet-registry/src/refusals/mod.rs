@@ -113,13 +113,13 @@ impl RefusedMethods {
         }
         let before = methods.get(method);
         let mut workers: Vec<_> = before.map_or_else(Vec::new, |known| known.workers.to_vec());
-        let Err(place) = workers.binary_search_by_key(&id, |worker| worker.id) else {
+        let Err(index) = workers.binary_search_by_key(&id, |worker| worker.id) else {
             return;
         };
         if workers.len() >= WORKERS_MAX {
             return;
         }
-        workers.insert(place, Arc::new(RefusingWorker::new(id, node, now)));
+        workers.insert(index, Arc::new(RefusingWorker::new(id, node, now)));
         let mut methods = Methods::clone(&methods);
         if before.is_none() && methods.len() >= METHODS_MAX {
             let oldest = methods.iter().min_by_key(|(_, refusing)| refusing.noted_at);

@@ -26,7 +26,8 @@ use crate::{
 ///   [unreachable](crate::NodeState::Unreachable), is selected only if no alive one matches or is
 ///   left after exclusions: it may well be alive, and then a call to it is better than none; see
 ///   [`without_suspicion`](Self::without_suspicion).
-/// - A node that drains, has left or has failed is never selected, from the moment the source says so.
+/// - A node that drains, has left or has failed is never selected, from the moment the source says
+///   so.
 /// - A flagged node, because it cannot be reached, fails more often than others or drains, is
 ///   selected only if no other one is left; see [`with_health`](Self::with_health). A flagged one
 ///   that may have recovered gets a call now and then as a probe.

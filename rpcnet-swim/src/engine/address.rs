@@ -157,7 +157,7 @@ impl<D: DetectorHooks> Engine<D> {
         let is_claimed_failed =
             is_claimed_failed.is_some_and(|at| now.since(at) <= SILENT_ROUNDS * unit);
         let dials = match is_claimed_failed {
-            // Members that hold this node failed redial it now and then.
+            // Members in whose view this node is failed redial it now and then.
             true => super::redial::REDIAL_BACKOFF_MAX * self.config.redial_interval,
             false => std::time::Duration::ZERO,
         };
@@ -311,8 +311,8 @@ impl<D: DetectorHooks> Engine<D> {
         }
     }
 
-    /// Redials a held member at the new address that it claims, as it could not prove at the old
-    /// one that it is back.
+    /// Redials a held-down member at the new address that it claims, as it could not prove at the
+    /// old one that it is back.
     pub(super) fn redial_at_new_addr(&mut self, now: Time, key: u64, addr: SocketAddr) {
         self.table.update(now, key, |entry| {
             entry.set_addr(addr);

@@ -258,7 +258,7 @@ impl<D: DetectorHooks> Engine<D> {
             let stale = |e: &&super::Entry| {
                 alive && !e.state.is_live() && (epoch, incarnation) <= (e.epoch, e.incarnation)
             };
-            // A stale «alive» is answered with the record that made it stale.
+            // A stale alive record is answered with the record that made it stale.
             newer.extend(self.table.get(key).filter(stale).map(super::Entry::record));
         }
         if self.table.view() != before {

@@ -44,15 +44,15 @@ impl<D: DetectorHooks> Engine<D> {
     /// alone.
     pub fn view(&self, now: Time) -> ClusterView {
         let now = self.running_time_at(now);
-        let voter = |ballot: ExpectedMember<'_>| ViewMember {
-            id: NodeId::new(ballot.name.clone(), ballot.epoch),
-            tags: ballot.tags.clone(),
-            is_reachable: ballot.is_reachable,
+        let view_member = |member: ExpectedMember<'_>| ViewMember {
+            id: NodeId::new(member.name.clone(), member.epoch),
+            tags: member.tags.clone(),
+            is_reachable: member.is_reachable,
         };
-        let mut voters: Vec<ViewMember> = self.expected_members(now).map(voter).collect();
-        voters.sort_unstable_by(|a, b| a.id.cmp(&b.id));
+        let mut members: Vec<ViewMember> = self.expected_members(now).map(view_member).collect();
+        members.sort_unstable_by(|a, b| a.id.cmp(&b.id));
         ClusterView {
-            members: voters,
+            members,
             stable_for: now.since(self.membership_changed_at),
         }
     }
@@ -64,8 +64,8 @@ impl<D: DetectorHooks> Engine<D> {
             Ordering::Less => false,
             Ordering::Greater => true,
             Ordering::Equal => {
-                let smallest = self.expected_members(now).min_by_key(|ballot| ballot.name);
-                smallest.is_some_and(|ballot| ballot.is_reachable)
+                let smallest = self.expected_members(now).min_by_key(|member| member.name);
+                smallest.is_some_and(|member| member.is_reachable)
             }
         }
     }

@@ -16,7 +16,7 @@ pub(crate) struct CompactAddr {
 }
 
 impl CompactAddr {
-    /// Keyed hash for look-ups; different addresses may have the same.
+    /// Keyed hash for lookups; different addresses may have the same.
     pub(crate) fn hash(&self, seed: u64) -> u32 {
         let mut bytes = [0; 19];
         bytes[..16].copy_from_slice(&self.ip);

@@ -212,7 +212,7 @@ impl<D: DetectorHooks> Engine<D> {
         // flapping.
         let counts = self.detector.damps_flaps() && !self.partition.is_suspected();
         let flaps_from = self.flap_window_start(now);
-        let slip = RELAPSE_ROUNDS * unit;
+        let relapse_window = RELAPSE_ROUNDS * unit;
         let member = self.table.update(now, key, |entry| {
             entry.state = MemberState::Failed;
             entry.rtt_state.clear_findings();
@@ -226,7 +226,7 @@ impl<D: DetectorHooks> Engine<D> {
             // An outage in which one refutation came through is one outage: time proves nothing
             // then.
             faults.relapsed =
-                counts && faults.flap_count == 1 && now.since(faults.recovered_at) < slip;
+                counts && faults.flap_count == 1 && now.since(faults.recovered_at) < relapse_window;
             // The first recovery is immediate; a member that flaps is held down longer each time.
             faults.flap_count = faults.flap_count.saturating_add(u8::from(counts));
             faults.redials_answered = 0;
@@ -278,8 +278,8 @@ impl<D: DetectorHooks> Engine<D> {
         }
     }
 
-    /// Redials a held member at once that says it is alive, if its outage may have been the only
-    /// one, so that it can begin to prove itself.
+    /// Redials a held-down member at once when it says that it is alive, if its outage may have been
+    /// the only one, so that it can begin to prove itself.
     pub(super) fn redial_relapsed_now(&mut self, now: Time, key: u64) {
         let Some(faults) = self.table.get(key).map(super::Entry::faults) else {
             return;
@@ -289,8 +289,8 @@ impl<D: DetectorHooks> Engine<D> {
         }
     }
 
-    /// Time between two redials of a held member that answers, by each of the others, so that their
-    /// number does not swamp it.
+    /// Time between two redials of a held-down member that answers, by each of the others, so that
+    /// their number does not swamp it.
     fn held_redial_interval(&self, relapsed: bool) -> Duration {
         let observers = self.live_count() as f64 / HELD_REDIALLERS_MAX;
         if relapsed {
@@ -332,7 +332,7 @@ const RELAPSE_ROUNDS: u32 = 12;
 const RELAPSE_REDIAL_INTERVAL_MAX: f64 = 2.0;
 /// Doublings of the hold, at most: 32 times 30 probe intervals.
 const FLAP_DOUBLINGS_MAX: u32 = 5;
-/// Members that redial a held one in each redial interval, at most.
+/// Members that redial a held-down one in each redial interval, at most.
 const HELD_REDIALLERS_MAX: f64 = 128.0;
-/// Longest time between two redials of a held member that answers, in redial intervals.
+/// Longest time between two redials of a held-down member that answers, in redial intervals.
 const HELD_REDIAL_INTERVAL_MAX: f64 = 8.0;

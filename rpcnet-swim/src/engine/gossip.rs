@@ -9,7 +9,7 @@ pub(crate) struct GossipQueue {
     /// (times sent, newest first, key).
     order: BTreeSet<(u32, u32, u64)>,
     /// The first two of those, by key.
-    places: BTreeMap<u64, (u32, u32)>,
+    ranks: BTreeMap<u64, (u32, u32)>,
     /// Falls with each push.
     stamp: u32,
 }
@@ -18,7 +18,7 @@ impl GossipQueue {
     /// Adds a member; one that is in the queue starts anew.
     pub(crate) fn push(&mut self, key: u64) {
         self.remove(key);
-        if self.places.len() >= QUEUE_LEN_MAX {
+        if self.ranks.len() >= QUEUE_LEN_MAX {
             // The most-transmitted is dropped: most members have it, and a sync brings it to the
             // rest.
             if let Some(&(_, _, oldest)) = self.order.last() {
@@ -26,11 +26,11 @@ impl GossipQueue {
             }
         }
         self.stamp = self.stamp.wrapping_sub(1);
-        self.place(key, 0, self.stamp);
+        self.set_rank(key, 0, self.stamp);
     }
 
     pub(crate) fn remove(&mut self, key: u64) {
-        if let Some((sent, stamp)) = self.places.remove(&key) {
+        if let Some((sent, stamp)) = self.ranks.remove(&key) {
             self.order.remove(&(sent, stamp, key));
         }
     }
@@ -42,24 +42,24 @@ impl GossipQueue {
 
     /// Counts one more transmission; at the limit the member is removed.
     pub(crate) fn mark_sent(&mut self, key: u64, limit: u32) {
-        if let Some((sent, stamp)) = self.places.get(&key).copied() {
+        if let Some((sent, stamp)) = self.ranks.get(&key).copied() {
             self.remove(key);
             if sent + 1 < limit {
-                self.place(key, sent + 1, stamp);
+                self.set_rank(key, sent + 1, stamp);
             }
         }
     }
 
     /// Keeps only these members.
     pub(crate) fn retain(&mut self, keep: impl Fn(u64) -> bool) {
-        let gone = self.places.keys().copied().filter(|key| !keep(*key));
+        let gone = self.ranks.keys().copied().filter(|key| !keep(*key));
         for key in gone.collect::<Vec<_>>() {
             self.remove(key);
         }
     }
 
     pub(crate) fn contains(&self, key: u64) -> bool {
-        self.places.contains_key(&key)
+        self.ranks.contains_key(&key)
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -68,12 +68,12 @@ impl GossipQueue {
 
     #[cfg(any(test, feature = "sim"))]
     pub(crate) fn len(&self) -> usize {
-        self.places.len().max(self.order.len())
+        self.ranks.len().max(self.order.len())
     }
 
-    fn place(&mut self, key: u64, sent: u32, stamp: u32) {
+    fn set_rank(&mut self, key: u64, sent: u32, stamp: u32) {
         self.order.insert((sent, stamp, key));
-        self.places.insert(key, (sent, stamp));
+        self.ranks.insert(key, (sent, stamp));
     }
 }
 
@@ -121,9 +121,9 @@ mod tests {
         (0..QUEUE_LEN_MAX as u64).for_each(|key| queue.push(key));
         queue.mark_sent(77, 9);
         queue.push(u64::MAX);
-        assert_eq!(queue.places.len(), QUEUE_LEN_MAX);
+        assert_eq!(queue.ranks.len(), QUEUE_LEN_MAX);
         assert_eq!(queue.order.len(), QUEUE_LEN_MAX);
-        assert!(!queue.places.contains_key(&77));
+        assert!(!queue.ranks.contains_key(&77));
     }
 
     #[test]

@@ -162,7 +162,11 @@ impl<D: DetectorHooks> Engine<D> {
                 self.probes.rounds.as_slice().len(),
                 PROBE_ROUNDS_MAX,
             ),
-            fill("relays", self.probes.indirect.len(), INDIRECT_PROBES_MAX),
+            fill(
+                "indirect probes",
+                self.probes.indirect.len(),
+                INDIRECT_PROBES_MAX,
+            ),
             fill(
                 "gossip queue",
                 self.gossip_queue.len(),

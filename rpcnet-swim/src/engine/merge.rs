@@ -8,7 +8,7 @@ use crate::event::{Event, Member, MemberState};
 use crate::time::Time;
 use crate::wire::{Claim, Record};
 
-/// Source of a record, which decides whether «failed» is believed.
+/// Source of a record, which decides whether a claim of failure is believed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum RecordSource {
     /// Gossip: some node decided it a short time ago.
@@ -346,7 +346,7 @@ impl<D: DetectorHooks> Engine<D> {
             return self.on_newer_instance_claim(now, record);
         }
         match record.claim {
-            // «Left» is final within an epoch, so coming back takes a new one.
+            // Left is final within an epoch, so coming back takes a new one.
             Claim::Left => self.raise_epoch(now, record.epoch),
             Claim::Alive(_) if record.incarnation < self.local.incarnation => {}
             // Another process has this name and started in the same millisecond. It may find out at

@@ -492,10 +492,10 @@ impl<D: DetectorHooks> Engine<D> {
     /// Removes the timers of rounds and indirect probes that were answered, so that the driver is
     /// not woken for them.
     fn prune_timers(&mut self) {
-        let (rounds, relays) = (&self.probes.rounds, &self.probes.indirect);
+        let (rounds, indirect) = (&self.probes.rounds, &self.probes.indirect);
         self.timers.prune(|timer| match timer {
             Timer::ProbeRound(seq) => rounds.contains(seq),
-            Timer::IndirectProbe(seq) => relays.contains(seq),
+            Timer::IndirectProbe(seq) => indirect.contains(seq),
             Timer::Named(_) | Timer::Suspicion(..) => true,
         });
     }

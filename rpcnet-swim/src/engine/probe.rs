@@ -321,7 +321,7 @@ impl<D: DetectorHooks> Engine<D> {
         }
     }
 
-    /// Record that rides on a ping of a member that is not simply held alive.
+    /// Record that rides on a ping of a member whose state is not alive.
     pub(super) fn record_to_refute(&self, key: u64) -> Option<Record> {
         let entry = self.table.get(key)?;
         let is_suspect = entry.state == MemberState::Suspect && !entry.faults().claimed_failed;

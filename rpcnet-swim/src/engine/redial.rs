@@ -25,7 +25,7 @@ impl<D: DetectorHooks> Engine<D> {
             }
         }
         if self.table.has_gone() {
-            // A held member that is due sooner does not wait for the turn after it.
+            // A held-down member that is due sooner does not wait for the turn after it.
             let turn = now + self.config.probe_interval / 2;
             let due = self
                 .table
@@ -44,7 +44,7 @@ impl<D: DetectorHooks> Engine<D> {
                 continue;
             };
             let faults = entry.faults_mut();
-            // A held member proves to each of the others for itself that it is back.
+            // A held-down member proves to each of the others for itself that it is back.
             let is_held = faults.is_flapping();
             let is_ours = is_held || self.rng.f64() < share;
             let (count, max) = match is_held {
@@ -68,8 +68,8 @@ impl<D: DetectorHooks> Engine<D> {
         // smaller side, or both, see that there may be one.
         if self.partition.is_suspected() && now.since(self.probes.last_redial_at) >= interval {
             let count = self.table.missing().count();
-            let place = self.rng.usize(..count.max(1));
-            let any = self.table.missing().nth(place);
+            let index = self.rng.usize(..count.max(1));
+            let any = self.table.missing().nth(index);
             if let Some(key) = any {
                 self.probes.last_redial_at = now;
                 self.start_probe(now, key);
@@ -82,7 +82,7 @@ impl<D: DetectorHooks> Engine<D> {
 const REDIALLERS_MEAN: f64 = 4.0;
 /// Most failed members redialled at a time, twice in each probe interval.
 const REDIALS_MAX: usize = 1;
-/// Most held members redialled at a time, each of which has to answer several in a row.
+/// Most held-down members redialled at a time, each of which has to answer several in a row.
 const HELD_REDIALS_MAX: usize = 16;
 /// Most due members visited at a time.
 const REDIALS_VISITED_MAX: usize = 256;

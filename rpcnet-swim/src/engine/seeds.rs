@@ -1,7 +1,7 @@
 //! Seeds: which addresses are dialled to join, when, and what happens if none answers.
 //!
 //! A node that has not joined, or is alone, dials up to eight of its seeds on one timer that backs
-//! off, whatever the look-ups bring. An address that a look-up brings for the first time is dialled
+//! off, whatever the lookups bring. An address that a lookup brings for the first time is dialled
 //! at once, up to a bound in each probe interval. A node that has joined checks now and then
 //! whether a seed belongs to another cluster of its name, to merge with it.
 
@@ -13,16 +13,16 @@ use super::timers::NamedTimer;
 use super::{DetectorHooks, Engine, Phase};
 use crate::time::Time;
 
-/// Seeds of the last look-up, and when they are dialled.
+/// Seeds of the last lookup, and when they are dialled.
 #[derive(Debug, Default)]
 pub(crate) struct Seeds {
-    /// Addresses of the last look-up, without those that are known to be this node's own.
+    /// Addresses of the last lookup, without those that are known to be this node's own.
     addrs: Vec<SocketAddr>,
     /// Addresses of this node, beside the advertised one.
     local_addrs: Vec<SocketAddr>,
     /// Seeds from which this node's own hello came back.
     echoed: Vec<SocketAddr>,
-    /// Whether a seed of the look-up in progress did not resolve.
+    /// Whether a seed of the lookup in progress did not resolve.
     unresolved: bool,
     /// When a node that is one of its own seeds bootstraps a cluster, if none of the others
     /// answers.
@@ -31,10 +31,10 @@ pub(crate) struct Seeds {
     bootstrapped: bool,
     /// Consecutive attempts at which this node had not joined or was alone.
     attempts: u32,
-    /// Whether a look-up was requested whose result is to be tried soon.
+    /// Whether a lookup was requested whose result is to be tried soon.
     urgent: bool,
     lookup_wanted: bool,
-    /// Each look-up causes the next one, to see a checker notice.
+    /// Each lookup causes the next one, to see a checker notice.
     #[cfg(all(test, feature = "sim"))]
     lookup_loops: bool,
     /// Start of the window in which fresh addresses are counted, and their number.
@@ -52,20 +52,20 @@ impl Seeds {
     pub(crate) fn take_lookup_request(&mut self) -> bool {
         let wanted = std::mem::take(&mut self.lookup_wanted);
         if wanted {
-            // From the look-up before.
+            // From the lookup before.
             self.unresolved = false;
         }
         wanted
     }
 
-    /// Requests a look-up whose result is to be tried soon.
+    /// Requests a lookup whose result is to be tried soon.
     pub(crate) fn request_lookup(&mut self) {
         self.lookup_wanted = true;
         self.urgent = true;
         self.attempts = 0;
     }
 
-    /// Addresses of the last look-up, without those that are known to be this node's own.
+    /// Addresses of the last lookup, without those that are known to be this node's own.
     pub(super) fn addrs(&self) -> &[SocketAddr] {
         &self.addrs
     }
@@ -225,7 +225,7 @@ impl<D: DetectorHooks> Engine<D> {
         self.timers.set_no_later(NamedTimer::Join, at);
     }
 
-    /// Dials the addresses that the last look-up brought for the first time, up to the bound of a
+    /// Dials the addresses that the last lookup brought for the first time, up to the bound of a
     /// probe interval.
     fn dial_fresh(&mut self, now: Time, known: &[SocketAddr]) {
         if !D::dials_seeds(self) {

@@ -51,8 +51,8 @@ impl<T> Index<u32> for Slab<T> {
     type Output = T;
 
     fn index(&self, slot: u32) -> &T {
-        let place = &self.chunks[slot as usize / CHUNK][slot as usize % CHUNK];
-        place.as_ref().expect(VACANT)
+        let entry = &self.chunks[slot as usize / CHUNK][slot as usize % CHUNK];
+        entry.as_ref().expect(VACANT)
     }
 }
 

@@ -81,7 +81,7 @@ pub(crate) fn should_declare_failed(
     if own.misses < own_misses_needed || age < refute_time(live, config) {
         return false;
     }
-    // Time is no evidence: a node that was not told of a refutation holds the suspicion as long as
+    // Time is no evidence: a node that was not told of a refutation keeps the suspicion as long as
     // one that is right, with next to no evidence of its own.
     if age >= config.suspicion_max && f64::from(own.phi) >= SUSPECTOR_PHI_MAX {
         return true;

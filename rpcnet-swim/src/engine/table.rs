@@ -91,8 +91,8 @@ impl Table {
         self.changed_at = now;
     }
 
-    /// Inserts a live member at a random place of the probing order that is still to come, so that
-    /// its first probe does not wait for a whole pass (SWIM section 4.3).
+    /// Inserts a live member at a random position of the probing order that is still to come, so
+    /// that its first probe does not wait for a whole pass (SWIM section 4.3).
     pub(crate) fn insert(&mut self, now: Time, key: u64, mut entry: Entry, rng: &mut Rng) {
         debug_assert!(key != self.own_key && entry.state == MemberState::Alive);
         #[cfg(feature = "sim")]
@@ -108,8 +108,8 @@ impl Table {
         self.index(slot);
         self.changed_at = now;
         let last = self.live.len() - 1;
-        let place = rng.usize(self.cursor.min(last)..=last);
-        self.swap_live(place, last);
+        let index = rng.usize(self.cursor.min(last)..=last);
+        self.swap_live(index, last);
     }
 
     /// Changes an entry and updates all that is derived from it.
@@ -361,8 +361,8 @@ impl Table {
             end = versions.last().map_or(last, |(key, _)| *key);
         }
         if (first..=end).contains(&self.own_key) {
-            let place = versions.partition_point(|(key, _)| *key < self.own_key);
-            versions.insert(place, (self.own_key, self.own_version));
+            let index = versions.partition_point(|(key, _)| *key < self.own_key);
+            versions.insert(index, (self.own_key, self.own_version));
         }
         (versions, end)
     }

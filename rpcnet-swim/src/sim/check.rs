@@ -129,7 +129,7 @@ pub enum Violation {
         /// Time since the network was divided.
         after: Duration,
     },
-    /// A member that is down is held live for too long after the faults ended.
+    /// A member that is down is live in a view for too long after the faults ended.
     UndetectedCrash {
         /// The member.
         member: String,

@@ -84,7 +84,7 @@ impl<D: DetectorHooks> Cluster<D> {
         let is_whole = |(node, _): &(usize, u64)| {
             self.engine(*node).is_some_and(|engine| {
                 let view = engine.view(self.now);
-                let reachable = view.members.iter().filter(|voter| voter.is_reachable);
+                let reachable = view.members.iter().filter(|member| member.is_reachable);
                 engine.is_joined()
                     && engine.live_count() == participants.len()
                     && reachable.count() == view.members.len()

@@ -46,7 +46,8 @@ pub struct Cluster<D: DetectorHooks = PhiSwim> {
     pub(super) log_events: bool,
     pub(super) transition_log: TransitionLog,
     pub(super) transitions: Vec<Transition>,
-    /// Pairs of an observer and a subject that it holds failed or left, as far as they are logged.
+    /// Pairs of an observer and a subject that is failed or left in its view, as far as they are
+    /// logged.
     pub(super) gone_pairs: HashSet<(u32, u32)>,
     pub(super) split_brain: SplitBrainCheck,
     pub(super) report: SimReport,

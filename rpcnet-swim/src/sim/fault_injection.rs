@@ -79,7 +79,7 @@ impl<D: DetectorHooks> Cluster<D> {
 
     /// Whether a node is up and healthy at this moment: it is not stalled, blocked, half-blocked or
     /// slow, not isolated, not at an end of a cut, and has no loss of its own. Others may still
-    /// hold an earlier fault against it.
+    /// remember an earlier fault of it.
     #[must_use]
     pub fn is_healthy(&self, node: usize) -> bool {
         self.is_up(node) && self.is_unimpaired(node)

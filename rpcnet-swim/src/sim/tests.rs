@@ -15,7 +15,7 @@
 //! | a view and its hash agree | an incarnation changed beside the hash | `ViewHashMismatch` |
 //! | every failure is known everywhere | a stopped observer; no probes | `UndetectedCrash` |
 //! | at most one side serves | a node forgets the other side | `BothSidesServe` |
-//! | every member is live in another view | all hold one failed | `UndiscoveredMember` |
+//! | every member is live in another view | one is failed in all | `UndiscoveredMember` |
 //! | views are equal in the end | forged tags in all views; in one | `NotConverged` |
 
 use std::time::Duration;
@@ -193,7 +193,8 @@ fn a_crash_that_one_node_never_detects_is_seen() {
     let took = cluster.expect_converged(Duration::from_secs(10));
     assert!(took > Duration::from_millis(750), "{took:?}");
     assert_eq!(cluster.undetected_crash(), None);
-    // A member is down but held live, and no node probes it: the process that holds it is stopped.
+    // A member is down but live in one view, and no node probes it: the process with that view is
+    // stopped.
     cluster.crash(4);
     cluster.stall(0);
     let failure = cluster.converge(Duration::from_secs(10)).unwrap_err();

@@ -8,10 +8,10 @@ use super::*;
 fn view(members: &str) -> ClusterView {
     ClusterView::new(members.chars().map(|letter| {
         let name = letter.to_ascii_lowercase();
-        let voter = ViewMember::new(NodeId::new(name.to_string(), u64::from(name) - 96));
+        let member = ViewMember::new(NodeId::new(name.to_string(), u64::from(name) - 96));
         match letter.is_ascii_uppercase() {
-            true => voter.unreachable(),
-            false => voter,
+            true => member.unreachable(),
+            false => member,
         }
     }))
 }
@@ -214,8 +214,8 @@ fn deny_reasons_read_like_sentences() {
 
 /// Members of one cluster, and on which of up to four sides each is.
 fn split() -> impl Strategy<Value = Vec<(ViewMember, u8)>> {
-    let voter = (0u64..4, prop::bool::weighted(0.7), 0u8..4);
-    prop::collection::vec(voter, 1..14).prop_map(|members| {
+    let member = (0u64..4, prop::bool::weighted(0.7), 0u8..4);
+    prop::collection::vec(member, 1..14).prop_map(|members| {
         let member = |(n, (epoch, db, side)): (usize, (u64, bool, u8))| {
             let role = if db { "db" } else { "web" };
             let tags = Tags::from_pairs([("role", role)]).unwrap();
@@ -232,9 +232,9 @@ fn split() -> impl Strategy<Value = Vec<(ViewMember, u8)>> {
 fn serving(policy: &SplitBrainPolicy, split: &[(ViewMember, u8)], sides: u8) -> Vec<u8> {
     let side_of = |side: u8| side % sides;
     let serves = |side: &u8| {
-        let seen = split.iter().map(|(voter, of)| ViewMember {
+        let seen = split.iter().map(|(member, of)| ViewMember {
             is_reachable: side_of(*of) == *side,
-            ..voter.clone()
+            ..member.clone()
         });
         policy.may_serve(&ClusterView::new(seen)).is_allowed()
     };
@@ -245,9 +245,9 @@ fn serving(policy: &SplitBrainPolicy, split: &[(ViewMember, u8)], sides: u8) -> 
 proptest! {
     #[test]
     fn at_most_one_side_serves(split in split(), sides in 1u8..=4, extra in 0usize..4) {
-        let db = |voter: &ViewMember| voter.tags.get("role") == Some("db");
+        let db = |member: &ViewMember| member.tags.get("role") == Some("db");
         let all = split.len();
-        let dbs = split.iter().filter(|(voter, _)| db(voter)).count();
+        let dbs = split.iter().filter(|(member, _)| db(member)).count();
         for policy in [
             SplitBrainPolicy::keep_majority(),
             SplitBrainPolicy::keep_oldest(),

@@ -114,16 +114,16 @@ pub(crate) struct SyncPage {
 
 impl Message {
     /// Reads a message. Names and tags in `known` are not allocated again, and updates go into
-    /// `spare` if it has room.
+    /// `recycled` if it has room.
     pub(crate) fn decode(
         body: &[u8],
         known: &impl KnownMembers,
-        spare: &mut Vec<Record>,
+        recycled: &mut Vec<Record>,
     ) -> Result<Self, Malformed> {
         let mut reader = Reader::new(body);
         let kind = reader.u8()?;
         let to = reader.u32()?;
-        let payload = Payload::decode(kind, &mut reader, known, spare)?;
+        let payload = Payload::decode(kind, &mut reader, known, recycled)?;
         match reader.is_empty() {
             true => Ok(Self { to, payload }),
             false => Err(Malformed),
@@ -331,18 +331,18 @@ impl Payload {
         kind: u8,
         reader: &mut Reader<'_>,
         known: &impl KnownMembers,
-        spare: &mut Vec<Record>,
+        recycled: &mut Vec<Record>,
     ) -> Result<Self, Malformed> {
         Ok(match kind {
             1 => Self::Ping {
                 seq: reader.u32()?,
                 view: reader.u64()?,
-                updates: records(reader, known, spare)?,
+                updates: records(reader, known, recycled)?,
             },
             2 => Self::Ack {
                 seq: reader.u32()?,
                 view: reader.u64()?,
-                updates: records(reader, known, spare)?,
+                updates: records(reader, known, recycled)?,
             },
             3 => Self::PingReq {
                 seq: reader.u32()?,
@@ -351,7 +351,7 @@ impl Payload {
                     epoch: reader.varint()?,
                     addr: reader.addr()?,
                 },
-                updates: records(reader, known, spare)?,
+                updates: records(reader, known, recycled)?,
             },
             4 => Self::RelayedAck {
                 seq: reader.u32()?,
@@ -362,7 +362,7 @@ impl Payload {
                 target: reader.u64()?,
             },
             6 => Self::Gossip {
-                updates: records(reader, known, spare)?,
+                updates: records(reader, known, recycled)?,
             },
             7 => Self::Hello {
                 cookie: reader.u64()?,
@@ -407,7 +407,7 @@ impl Payload {
                 Self::SyncPull { keys }
             }
             16 => Self::SyncRecords {
-                records: records(reader, known, spare)?,
+                records: records(reader, known, recycled)?,
             },
             17 => Self::FullPull {
                 cursor: reader.u64()?,
@@ -421,7 +421,7 @@ impl Payload {
                 Self::FullPage {
                     cursor,
                     next,
-                    records: records(reader, known, spare)?,
+                    records: records(reader, known, recycled)?,
                 }
             }
             19 => Self::AddrRequest,
@@ -514,9 +514,9 @@ impl SyncPage {
 fn records(
     reader: &mut Reader<'_>,
     known: &impl KnownMembers,
-    spare: &mut Vec<Record>,
+    recycled: &mut Vec<Record>,
 ) -> Result<Vec<Record>, Malformed> {
-    let mut records = std::mem::take(spare);
+    let mut records = std::mem::take(recycled);
     while !reader.is_empty() {
         records.push(Record::decode(reader, known)?);
     }

@@ -37,7 +37,7 @@ fn crash_is_known_everywhere_within_bound() {
 #[test]
 fn refutation_beats_older_suspicion() {
     let mut cluster = settled(1, 8);
-    // Long enough to be suspected by all, not to be held failed.
+    // Long enough to be suspected by all, not to be declared failed.
     cluster.block(3);
     let suspected = |cluster: &Cluster| state(cluster, 0, 3) == Some(MemberState::Suspect);
     cluster.run_until(secs(5), suspected).expect("suspected");

@@ -139,7 +139,7 @@ fn a_failed_member_is_expected_for_a_bounded_time() {
     let mut cluster = settled(3, 6);
     let expected = |cluster: &Cluster| {
         let view = cluster.engine(0).unwrap().view(cluster.now());
-        let reached = view.members.iter().filter(|voter| voter.is_reachable);
+        let reached = view.members.iter().filter(|member| member.is_reachable);
         (reached.count(), view.members.len())
     };
     assert_eq!(expected(&cluster), (6, 6));

@@ -55,7 +55,7 @@ fn names(names: &[&str]) -> BTreeSet<String> {
     names.iter().map(ToString::to_string).collect()
 }
 
-/// Names of the members that a node holds live, its own among them.
+/// Names of the members that are live in the view of a node, its own among them.
 fn live(node: &ClusterMembership) -> BTreeSet<String> {
     let live = node
         .members()

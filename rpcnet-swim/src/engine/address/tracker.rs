@@ -42,7 +42,7 @@ pub(crate) struct AddressTracker {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct SeenConflict {
     key: u64,
-    /// First and last sight without a pause between two.
+    /// First and last time it was seen without a pause between two.
     since: Time,
     last: Time,
     is_reported: bool,

@@ -37,12 +37,12 @@ fn member(name: &str, port: u16, incarnation: u32, claim: Claim) -> Record {
     }
 }
 
-fn votes(count: u64) -> Suspectors {
-    let mut votes = Suspectors::default();
+fn suspectors(count: u64) -> Suspectors {
+    let mut suspectors = Suspectors::default();
     for by in 1..=count {
-        votes.merge(Confirmation::new(by, 4.0));
+        suspectors.merge(Confirmation::new(by, 4.0));
     }
-    votes
+    suspectors
 }
 
 /// [`PhiSwim`] with another value of some hooks.
@@ -204,13 +204,21 @@ fn shows(rule: Rule, detector: Varied) -> bool {
             engine.stats.inconclusive_rounds > 0 && engine.stats.missed_probes == 0
         }
         Rule::OnlySuspectorsDecide => {
-            engine.merge(at(0), x(0, Claim::Suspect(votes(2))), RecordSource::Gossip);
+            engine.merge(
+                at(0),
+                x(0, Claim::Suspect(suspectors(2))),
+                RecordSource::Gossip,
+            );
             engine.note_heard(at(1_000));
             engine.decide_failure(at(1_000), key);
             state(&engine, "x") == MemberState::Suspect
         }
         Rule::Verify => {
-            engine.merge(at(0), x(0, Claim::Suspect(votes(1))), RecordSource::Gossip);
+            engine.merge(
+                at(0),
+                x(0, Claim::Suspect(suspectors(1))),
+                RecordSource::Gossip,
+            );
             probed(&engine, "x")
         }
         Rule::SecondPing => {
@@ -249,7 +257,7 @@ fn shows(rule: Rule, detector: Varied) -> bool {
             engine.probes.network.loss() != before
         }
         Rule::Buddy => {
-            engine.start_suspicion(at(0), key, votes(1));
+            engine.start_suspicion(at(0), key, suspectors(1));
             engine.gossip_queue = Default::default();
             engine.start_probe(at(0), name_key("y"));
             engine.start_probe(at(0), key);

@@ -41,11 +41,11 @@ fn engine() -> Engine {
 /// Claims that these members are suspected by two others.
 fn suspect(engine: &mut Engine, now: Time, members: std::ops::Range<u16>) {
     for member in members {
-        let mut votes = Suspectors::default();
-        votes.merge(Confirmation::new(name_key("m78"), 1.0));
+        let mut suspectors = Suspectors::default();
+        suspectors.merge(Confirmation::new(name_key("m78"), 1.0));
         engine.merge(
             now,
-            record(member, Claim::Suspect(votes)),
+            record(member, Claim::Suspect(suspectors)),
             RecordSource::Gossip,
         );
     }

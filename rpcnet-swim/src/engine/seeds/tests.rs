@@ -16,7 +16,7 @@ fn engine(port: u16) -> Engine {
     Engine::new(ClusterConfig::lan(), id, addr(port), Time::ZERO, 7).unwrap()
 }
 
-/// Drives a node whose look-ups take a millisecond; gives its look-ups and datagrams in that time.
+/// Drives a node whose lookups take a millisecond; gives its lookups and datagrams in that time.
 fn drive(
     engine: &mut Engine,
     time: Duration,
@@ -51,7 +51,7 @@ fn a_node_that_is_one_of_its_seeds_backs_off() {
         vec![addr(1), addr(2)]
     });
     // At 0, 0.5, 1.25 ... and then every ten seconds.
-    assert!(lookups <= 16, "{lookups} look-ups in a minute");
+    assert!(lookups <= 16, "{lookups} lookups in a minute");
     assert!(sent <= 16, "{sent} datagrams in a minute");
 }
 
@@ -62,7 +62,7 @@ fn a_node_whose_seeds_rotate_backs_off() {
         let port = 2 + (lookup % 5_000) as u16;
         (0..20).map(|n| addr(port + 20 * n)).collect()
     });
-    assert!(lookups <= 16, "{lookups} look-ups in a minute");
+    assert!(lookups <= 16, "{lookups} lookups in a minute");
     assert!(sent <= 16 * 16, "{sent} datagrams in a minute");
 }
 
@@ -90,8 +90,8 @@ fn a_joined_node_stays_joined_when_it_is_alone() {
     });
     assert!(lookups > 3, "it looks for the others");
     assert!(engine.is_joined(), "alone is not out");
-    let verdict = engine.may_serve(&SplitBrainPolicy::keep_oldest(), Time::from_millis(60_000));
-    assert!(verdict.is_allowed(), "{verdict:?}");
+    let decision = engine.may_serve(&SplitBrainPolicy::keep_oldest(), Time::from_millis(60_000));
+    assert!(decision.is_allowed(), "{decision:?}");
 }
 
 #[test]

@@ -75,7 +75,7 @@ fn no_partitioned_member_is_evicted_to_make_room() {
         greet(&mut seed, &mut joiner, Time::from_millis(10), port);
     }
     let expected = seed.view(Time::from_millis(20)).members;
-    let missing = expected.iter().filter(|voter| !voter.is_reachable);
+    let missing = expected.iter().filter(|member| !member.is_reachable);
     assert_eq!(missing.count(), 6, "{expected:?}");
 }
 

@@ -15,9 +15,9 @@ fn any_record() -> impl Strategy<Value = Record> {
     let claim = prop_oneof![
         4 => Just(alive()),
         1 => "[a-z]{1,9}".prop_map(|v| Claim::Alive(Tags::new().with("k", &v).unwrap())),
-        2 => prop::collection::vec((0u64..6, any::<u8>()), 0..4).prop_map(|votes| {
+        2 => prop::collection::vec((0u64..6, any::<u8>()), 0..4).prop_map(|confirmations| {
             let mut suspectors = Suspectors::default();
-            for (by, phi_q4) in votes {
+            for (by, phi_q4) in confirmations {
                 suspectors.merge(Confirmation { by, phi_q4 });
             }
             Claim::Suspect(suspectors)

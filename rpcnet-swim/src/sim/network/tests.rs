@@ -92,7 +92,7 @@ fn zone_links_override_the_default_and_pair_links_override_both() {
     network.heal();
     assert!(
         times(&network, 0, 1).1 > 30_000,
-        "zones outlive the trouble"
+        "zones stay when the faults end"
     );
 }
 
