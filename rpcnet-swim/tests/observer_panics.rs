@@ -1,4 +1,5 @@
-//! Observers that panic, and what observers do without the lock: in memory, in virtual time.
+//! Observers that panic, what observers do without the lock, and their precedence over subscribers:
+//! in memory, in virtual time.
 
 use std::io;
 use std::net::SocketAddr;
@@ -133,42 +134,59 @@ async fn a_panic_of_an_observer_removes_it_and_harms_nothing_else() {
     assert_eq!(late.ends(), [MembershipState::Left]);
 }
 
-/// An observer that looks, when it is told the end, whether a subscriber knows it before.
-struct EndOrder {
-    events: Mutex<EventStream>,
-    was_open: Mutex<Option<bool>>,
+/// An observer that looks, at each call, what a subscriber knows by then.
+struct SubscriberView {
+    subscription: Mutex<EventStream>,
+    /// For each event that was handed over, whether the subscriber knew it before.
+    knew_event: Mutex<Vec<bool>>,
+    knew_end: Mutex<Option<bool>>,
 }
 
-impl MembershipObserver for EndOrder {
+impl SubscriberView {
+    /// Events that the subscriber has, and whether its events have ended.
+    fn read(&self) -> (Vec<Event>, bool) {
+        let mut subscription = self.subscription.lock().unwrap();
+        let mut cx = Context::from_waker(Waker::noop());
+        let mut events = Vec::new();
+        loop {
+            let next = std::pin::pin!(subscription.recv()).poll(&mut cx);
+            match next {
+                Poll::Ready(Some(event)) => events.push(event),
+                Poll::Ready(None) => return (events, true),
+                Poll::Pending => return (events, false),
+            }
+        }
+    }
+}
+
+impl MembershipObserver for SubscriberView {
     fn on_view(&self, _: &Engine, _: Time) {}
 
-    fn on_events(&self, _: &Engine, _: Time, _: &[Event]) {}
+    fn on_events(&self, _: &Engine, _: Time, events: &[Event]) {
+        let (known, _) = self.read();
+        let knew = events.iter().map(|event| known.contains(event));
+        self.knew_event.lock().unwrap().extend(knew);
+    }
 
     fn on_end(&self, _: MembershipState) {
-        let mut events = self.events.lock().unwrap();
-        let mut cx = Context::from_waker(Waker::noop());
-        let is_open = loop {
-            let next = std::pin::pin!(events.recv()).poll(&mut cx);
-            match next {
-                Poll::Ready(Some(_)) => {}
-                Poll::Ready(None) => break false,
-                Poll::Pending => break true,
-            }
-        };
-        *self.was_open.lock().unwrap() = Some(is_open);
+        *self.knew_end.lock().unwrap() = Some(self.read().1);
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_events_end_after_the_observers_were_told() {
+async fn a_subscriber_gets_the_events_and_their_end_after_the_observers() {
     let me = node().await;
-    let observer = Arc::new(EndOrder {
-        events: Mutex::new(me.subscribe()),
-        was_open: Mutex::default(),
+    let observer = Arc::new(SubscriberView {
+        subscription: Mutex::new(me.subscribe()),
+        knew_event: Mutex::default(),
+        knew_end: Mutex::default(),
     });
     let _observation = me.observe(observer.clone());
+    me.set_tag("n", "1").unwrap();
+    me.set_tag("n", "2").unwrap();
+    assert_eq!(*observer.knew_event.lock().unwrap(), [false, false]);
     timeout(PATIENCE, me.leave()).await.unwrap().unwrap();
-    assert_eq!(*observer.was_open.lock().unwrap(), Some(true));
+    assert_eq!(*observer.knew_end.lock().unwrap(), Some(false));
 }
 
 /// An observer that reads its node once the lock is released.

@@ -6,7 +6,6 @@ use std::time::Duration;
 use rpcnet_swim::{
     ClusterConfig, ClusterMembership, Engine, Event, MembershipObserver, MembershipState, Time,
 };
-use tokio::time::timeout;
 
 /// An observer that keeps all that it is handed.
 #[derive(Default)]
@@ -153,28 +152,6 @@ async fn an_observer_knows_every_member_when_join_returns() {
     }
 }
 
-#[tokio::test]
-async fn a_subscriber_is_never_ahead_of_an_observer() {
-    let (me, other) = (node("me").await, node("other").await);
-    let recorder = Arc::new(Recorder::default());
-    let _observation = me.observe(recorder.clone());
-    let mut events = me.subscribe();
-    other.join([me.local_addr().to_string()]).await.unwrap();
-    other.set_tag("n", "1").unwrap();
-    other.leave().await.unwrap();
-    loop {
-        let next = timeout(PATIENCE, events.recv()).await.expect("an event");
-        let event = next.expect("the node runs");
-        assert!(
-            recorder.events.lock().unwrap().contains(&event),
-            "{event:?}"
-        );
-        if matches!(event, Event::NodeLeft(_)) {
-            break;
-        }
-    }
-}
-
 #[test]
 fn an_observer_is_told_how_the_driver_ended() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
@@ -192,6 +169,3 @@ fn an_observer_is_told_how_the_driver_ended() {
     assert_eq!(late.end(), Some(MembershipState::Stopped));
     assert_eq!(late.members(), ["me"]);
 }
-
-/// Longest wait for an event.
-const PATIENCE: Duration = Duration::from_secs(60);

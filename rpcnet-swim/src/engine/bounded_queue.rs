@@ -92,4 +92,15 @@ mod tests {
         while queue.pop().is_some() {}
         assert!(queue.0.capacity() <= CAPACITY_KEPT);
     }
+
+    #[test]
+    fn the_number_of_dropped_events_comes_first_and_once() {
+        let mut events = PendingEvents::default();
+        (0..EVENTS_MAX + 3).for_each(|_| events.push(Event::PartitionHealed));
+        events.push(Event::IsolationEnded);
+        assert_eq!(events.pop(), Some(Event::Lagged(4)));
+        let polled: Vec<_> = std::iter::from_fn(|| events.pop()).collect();
+        assert_eq!(polled.len(), EVENTS_MAX);
+        assert_eq!(polled.last(), Some(&Event::IsolationEnded));
+    }
 }

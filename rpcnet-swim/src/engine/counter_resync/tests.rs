@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::config::ClusterConfig;
-use crate::engine::Engine;
 use crate::engine::replay::COUNTER_JUMP_MAX;
+use crate::engine::{Engine, Sender};
 use crate::id::{NodeId, name_key};
 use crate::time::Time;
 use crate::wire::{Envelope, Message, Origin, Payload};
@@ -112,6 +112,26 @@ fn a_forged_counter_blocks_no_member() {
         assert_eq!(pair.a.stats().dropped.replayed, replayed, "{counters:?}");
         assert_eq!(b.id.epoch, 5, "it did not have to begin anew: {counters:?}");
     }
+}
+
+#[test]
+fn a_counter_is_proved_once() {
+    let mut pair = Pair::new();
+    pair.forge(u64::MAX);
+    let key = name_key("b");
+    let asked = pair.a.table.get(key).unwrap().faults().counter_proof;
+    let nonce = asked.expect("it is asked").nonce;
+    let sender = Sender {
+        addr: addr(2),
+        key,
+        epoch: 5,
+        counter: 9_000,
+        sealed_with: None,
+        bytes: 100,
+    };
+    assert!(!pair.a.accept_counter_proof(sender, nonce ^ 1));
+    assert!(pair.a.accept_counter_proof(sender, nonce));
+    assert!(!pair.a.accept_counter_proof(sender, nonce), "a replay");
 }
 
 #[test]
