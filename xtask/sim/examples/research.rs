@@ -1,4 +1,4 @@
-//! Experiments behind `docs/research.md`: what else was tried, in figures.
+//! Experiments behind `docs/research.md`: figures of rules that were tried.
 //!
 //! `cargo run --release -p xtask-sim --example research -- TOPIC [SEEDS [CASE]]`,
 //! where the topic is `helpers`, `half-blocked` or `one-way`, and a case is one whose description
@@ -26,11 +26,11 @@ fn main() {
     }
 }
 
-/// Helpers that lie, or that cannot reach the target themselves. Nobody is ever down, so every
+/// Helpers that lie, or that cannot reach the target themselves. No member is down, so every
 /// failure is a false one.
 fn helpers(seeds: u64, text: &str) {
     println!(
-        "| trouble for 120 s | detector | false deaths | declared | suspicions | misses | void rounds | B/s a node |"
+        "| fault for 120 s | detector | false deaths | declared | suspicions | misses | inconclusive rounds | B/s a node |"
     );
     println!("|---|---|---|---|---|---|---|---|");
     let cases = [
@@ -108,9 +108,9 @@ fn row(case: &str, detector: &str, seeds: u64, act: impl Fn(&mut Cluster, &mut f
         bytes += cluster.report().sent_bytes - sent;
     }
     let rate = bytes / (seeds * TROUBLE.as_secs() * NODES as u64);
-    let [deaths, declared, suspicions, misses, void] = sums;
+    let [deaths, declared, suspicions, misses, inconclusive] = sums;
     println!(
-        "| {case} | `{detector}` | {deaths} | {declared} | {suspicions} | {misses} | {void} | {rate} |"
+        "| {case} | `{detector}` | {deaths} | {declared} | {suspicions} | {misses} | {inconclusive} | {rate} |"
     );
 }
 
@@ -302,7 +302,7 @@ fn zoned(seed: u64, detector: &str) -> Cluster {
     cluster
 }
 
-/// Failures, failures declared, suspicions, misses, void rounds; in all views.
+/// Failures, failures declared, suspicions, misses, inconclusive rounds; in all views.
 fn counts(cluster: &Cluster) -> [u64; 5] {
     let report = cluster.report();
     let mut counts = [report.failures, 0, report.suspicions, 0, 0];

@@ -117,19 +117,19 @@ impl<C: ScenarioCase> Grid<C> {
 
     /// All seeds of a detector after each other, all detectors of a case after each other.
     fn run_ids(&self) -> Vec<RunId> {
-        let mut places = Vec::new();
+        let mut ids = Vec::new();
         for case in 0..self.cases.len() {
             let detectors = 0..self.detectors.len();
             for detector in detectors.filter(|detector| self.is_run(case, *detector)) {
                 let seeds = self.first_seed..self.first_seed + self.seeds[case];
-                places.extend(seeds.map(|seed| RunId {
+                ids.extend(seeds.map(|seed| RunId {
                     case,
                     detector,
                     seed,
                 }));
             }
         }
-        places
+        ids
     }
 
     /// The cells, and what was broken where. A cell with a broken run has one sample less.
@@ -138,39 +138,38 @@ impl<C: ScenarioCase> Grid<C> {
         scenario: &S,
         options: &Options,
     ) -> (Vec<Cell<S>>, Vec<String>) {
-        let places = self.run_ids();
-        let cost = |place: &RunId| self.cases[place.case].cost();
-        let mut gauge =
-            WeightedProgress::new(places.len(), places.iter().map(|it| cost(it).time).sum());
+        let ids = self.run_ids();
+        let cost = |id: &RunId| self.cases[id.case].cost();
+        let mut gauge = WeightedProgress::new(ids.len(), ids.iter().map(|it| cost(it).time).sum());
         let threads = options.threads.unwrap_or_else(cores);
         let results = run_all(
-            &places,
+            &ids,
             threads,
             memory_bytes(),
             cost,
-            |place| {
+            |id| {
                 scenario.run(&Trial {
-                    case: &self.cases[place.case],
-                    detector: &self.detectors[place.detector],
-                    seed: place.seed,
+                    case: &self.cases[id.case],
+                    detector: &self.detectors[id.detector],
+                    seed: id.seed,
                 })
             },
-            |place, _| gauge.advance(cost(place).time, &self.describe(place)),
+            |id, _| gauge.advance(cost(id).time, &self.describe(id)),
         );
         drop(gauge);
         let mut broken = Vec::new();
         let mut cells = Vec::new();
-        let mut results = places.iter().zip(results);
+        let mut results = ids.iter().zip(results);
         for (case, seeds) in self.cases.iter().zip(&self.seeds) {
             let is_run = |detector: &&Detector| case.is_for(detector.name());
             for detector in self.detectors.iter().filter(is_run) {
                 let mut samples = Vec::new();
-                for (place, result) in results.by_ref().take(*seeds as usize) {
+                for (id, result) in results.by_ref().take(*seeds as usize) {
                     let result = result.and_then(|result| result.map_err(|it| it.to_string()));
                     match result {
                         Ok(sample) => samples.push(sample),
                         Err(what) => {
-                            broken.push(self.replay(scenario.name(), place, &what, options));
+                            broken.push(self.replay(scenario.name(), id, &what, options));
                         }
                     }
                 }
@@ -193,21 +192,21 @@ impl<C: ScenarioCase> Grid<C> {
         (cells, broken)
     }
 
-    fn describe(&self, place: &RunId) -> String {
-        let (case, detector) = (&self.cases[place.case], &self.detectors[place.detector]);
-        format!("{}, {}, seed {}", case.label(), detector.name(), place.seed)
+    fn describe(&self, id: &RunId) -> String {
+        let (case, detector) = (&self.cases[id.case], &self.detectors[id.detector]);
+        format!("{}, {}, seed {}", case.label(), detector.name(), id.seed)
     }
 
     /// Text of a violation, with the command that repeats it.
-    fn replay(&self, name: &str, place: &RunId, what: &str, options: &Options) -> String {
+    fn replay(&self, name: &str, id: &RunId, what: &str, options: &Options) -> String {
         format!(
             "{}: {what}\nto replay: cargo xtask sim {}{} --detector {} --case \"{}\" --seeds 1 --seed {}",
-            self.describe(place),
+            self.describe(id),
             name,
             if options.quick { " --quick" } else { "" },
-            self.detectors[place.detector].name(),
-            self.cases[place.case].label(),
-            place.seed
+            self.detectors[id.detector].name(),
+            self.cases[id.case].label(),
+            id.seed
         )
     }
 }
