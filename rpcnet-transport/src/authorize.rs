@@ -6,7 +6,8 @@ use rustls::crypto::ring::cipher_suite::TLS13_AES_128_GCM_SHA256;
 
 use crate::Peer;
 
-/// Identity of a node whose certificate was verified; see [`TransportConfig::with_authorizer`](crate::TransportConfig::with_authorizer).
+/// Identity of a node whose certificate was verified; see
+/// [`TransportConfig::with_authorizer`](crate::TransportConfig::with_authorizer).
 #[derive(Debug, Clone, Copy)]
 pub struct PeerIdentity<'a> {
     pub(crate) peer: &'a Peer,

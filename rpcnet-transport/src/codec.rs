@@ -36,7 +36,7 @@ pub struct CodecError {
     cause: Cause,
 }
 
-/// What failed, of a [`CodecError`].
+/// Kind of a [`CodecError`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum CodecErrorKind {
@@ -63,7 +63,7 @@ impl CodecError {
         Self { kind, cause }
     }
 
-    /// What failed.
+    /// Kind of the error.
     #[must_use]
     pub fn kind(&self) -> CodecErrorKind {
         self.kind

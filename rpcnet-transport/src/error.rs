@@ -245,7 +245,7 @@ pub enum ConnectError {
     InvalidAddress {
         /// Requested address.
         addr: SocketAddr,
-        /// What is wrong with the address.
+        /// Fault of the address.
         reason: String,
     },
     /// The peer did not answer within the connect timeout. Retry later.
@@ -318,7 +318,7 @@ pub enum ConnectError {
     Protocol {
         /// Address that was dialled.
         addr: SocketAddr,
-        /// What the peer did.
+        /// Violation of the protocol by the peer.
         reason: String,
     },
     /// This endpoint is closed, or the [pool](crate::pool::ConnectionPool) that connected was

@@ -12,7 +12,7 @@ pub struct Inherited {
     priority: Option<Priority>,
 }
 
-/// What a call made here and now inherits. Empty outside of handlers.
+/// Deadline and priority that a call made here and now inherits. Empty outside of handlers.
 ///
 /// It is set on the thread while a handler is polled, and so holds in all that the handler awaits.
 /// A task that the handler spawns inherits nothing, unless it is

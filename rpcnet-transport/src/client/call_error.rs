@@ -4,7 +4,7 @@ use tokio::time::Instant;
 
 use crate::{Code, Processed, RpcError};
 
-/// What is known of the processing of a call whose request was sent, or not completely.
+/// [`Processed`] of a failed call, by whether its request was sent completely.
 pub(super) fn processed_if_sent(sent: bool) -> Processed {
     if sent {
         Processed::Maybe

@@ -101,7 +101,8 @@ impl RpcClient {
     ///
     /// # Errors
     ///
-    /// As for [`call`](Self::call), and [`Code::Internal`](crate::Code::Internal) if a value cannot be encoded or decoded.
+    /// As for [`call`](Self::call), and [`Code::Internal`](crate::Code::Internal) if a value cannot
+    /// be encoded or decoded.
     pub async fn call_typed<Req, Resp>(&self, method: &str, request: &Req) -> Result<Resp, RpcError>
     where
         Req: Encode + ?Sized,

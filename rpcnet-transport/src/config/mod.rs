@@ -25,11 +25,12 @@ use crate::{authorize::Authorizer, stream::time_at_rate};
 ///
 /// Start with the preset that fits the network and the load, and change single settings:
 ///
-/// | preset | for | differs from `lan` by |
-/// |---|---|---|
-/// | [`lan`](Self::lan), the default | nodes in one data centre or on one machine | |
-/// | [`wan`](Self::wan) | distant nodes | longer initial round trip and timeouts, fewer streams with larger windows, smaller initial window, slower transfers allowed |
-/// | [`bulk`](Self::bulk) | large bodies in one data centre | fewer streams with windows of 4 MiB, jumbo frames |
+/// - [`lan`](Self::lan), the default: nodes in one data centre or on one machine.
+/// - [`wan`](Self::wan): distant nodes. Differs from `lan` by a longer initial round trip, longer
+///   timeouts, fewer streams with larger windows, a smaller initial window, and a lower minimum
+///   rate of transfers.
+/// - [`bulk`](Self::bulk): large bodies in one data centre. Differs from `lan` by fewer streams,
+///   with windows of 4 MiB, and by jumbo frames.
 ///
 /// [`Endpoint::bind`](crate::Endpoint::bind) checks the relations between settings.
 #[derive(Debug, Clone, PartialEq)]

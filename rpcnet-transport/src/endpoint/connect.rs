@@ -27,12 +27,12 @@ impl Endpoint {
     ///
     /// If there is a [session](TransportConfig::with_session_lifetime) of this node at this
     /// address, and the server [accepts early data](TransportConfig::with_early_data), the client
-    /// is returned at once. Unary calls on it that are [replay-safe](crate::CallOptions::with_replay_safe)
-    /// are sent with the first packets, each on a stream of its own, and may be answered after one
-    /// round trip. All other calls wait for the end of the handshake. Calls that the server rejects
-    /// as early data, which it has not processed, are sent again after the handshake, within their
-    /// deadlines. If the connection cannot be established, the calls and [`RpcClient::confirmed`]
-    /// fail.
+    /// is returned at once. Unary calls on it that are
+    /// [replay-safe](crate::CallOptions::with_replay_safe) are sent with the first packets, each on
+    /// a stream of its own, and may be answered after one round trip. All other calls wait for the
+    /// end of the handshake. Calls that the server rejects as early data, which it has not
+    /// processed, are sent again after the handshake, within their deadlines. If the connection
+    /// cannot be established, the calls and [`RpcClient::confirmed`] fail.
     ///
     /// Otherwise this is [`connect`](Self::connect).
     ///

@@ -14,9 +14,9 @@ use crate::{
 /// UDP port that serves calls, opens connections, and carries datagrams of another protocol. Cheap
 /// to clone.
 ///
-/// When the last handle (this endpoint, its clones, its [`RpcServer`](crate::RpcServer)) is dropped, the endpoint
-/// stops serving at once; connections that it opened live on with their [`RpcClient`](crate::RpcClient)s.
-/// [`shutdown`](Self::shutdown) ends it gracefully.
+/// When the last handle (this endpoint, its clones, its [`RpcServer`](crate::RpcServer)) is
+/// dropped, the endpoint stops serving at once; connections that it opened live on with their
+/// [`RpcClient`](crate::RpcClient)s. [`shutdown`](Self::shutdown) ends it gracefully.
 #[derive(Clone)]
 pub struct Endpoint(pub(crate) Arc<EndpointHandle>);
 

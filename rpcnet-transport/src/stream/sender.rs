@@ -108,7 +108,7 @@ pub(crate) enum SendAbort {
     Overloaded,
 }
 
-/// What the sender of a handler gives back when it is dropped.
+/// Send half of a call, given back by the sender of its handler when that is dropped.
 pub(crate) struct ReturnedHalf {
     pub(crate) half: SendHalf,
     pub(crate) abort: Option<SendAbort>,

@@ -49,7 +49,7 @@ pub enum TlsError {
     Invalid {
         /// Part that is not usable.
         part: TlsPart,
-        /// What is wrong, and how to correct it.
+        /// Fault of the part, and how to correct it.
         reason: String,
     },
     /// The private key does not belong to the certificate.

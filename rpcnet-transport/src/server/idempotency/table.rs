@@ -36,7 +36,7 @@ pub(super) struct CacheBounds {
     pub(super) ttl: Duration,
 }
 
-/// What to do with a call that has a key.
+/// Result of the lookup of a call's key.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum KeyLookup<T> {
     /// It is the first call: it runs, and has to [complete](KeyTable::complete) under this number.

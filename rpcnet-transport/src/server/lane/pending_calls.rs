@@ -32,7 +32,7 @@ pub(super) struct PendingCall {
 pub(super) enum CallStage {
     Running {
         context: CallContext,
-        /// Of a call that had to wait for a permit.
+        /// Present if the call had to wait for a permit.
         start_once: Option<Arc<StartOnce>>,
     },
     /// The reply is being sent on a stream of its own.
