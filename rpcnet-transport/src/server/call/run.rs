@@ -244,6 +244,27 @@ impl HandlerStreams<'_> {
     }
 }
 
+/// Waits for the end of a call whose handler goes on. A shutdown comes first: it also closes the
+/// connection, before the task of the call has run if the machine is busy.
+async fn end_from_outside(
+    stopped: impl Future<Output = bool>,
+    deadline: Option<Instant>,
+    token: &CancellationToken,
+) -> HandlerEnd {
+    let until = async {
+        match deadline {
+            Some(at) => sleep_until(at).await,
+            None => future::pending().await,
+        }
+    };
+    tokio::select! {
+        biased;
+        () = token.cancelled() => HandlerEnd::ShuttingDown,
+        _ = stopped => HandlerEnd::CallerGone,
+        () = until => HandlerEnd::DeadlineExceeded,
+    }
+}
+
 /// The stream half on which the reply is sent.
 enum ReplyStream {
     Owned(SendHalf),
@@ -288,20 +309,7 @@ impl HandlerRun {
             }
         });
         let mut handled = Box::pin(AssertUnwindSafe(handled).catch_unwind());
-        let until = async {
-            match deadline {
-                Some(at) => sleep_until(at).await,
-                None => future::pending().await,
-            }
-        };
-        let mut over = pin!(async {
-            tokio::select! {
-                biased;
-                _ = stopped => HandlerEnd::CallerGone,
-                () = token.cancelled() => HandlerEnd::ShuttingDown,
-                () = until => HandlerEnd::DeadlineExceeded,
-            }
-        });
+        let mut over = pin!(end_from_outside(stopped, deadline, token));
         let end = tokio::select! {
             biased;
             returned = &mut handled => returned.map_or(HandlerEnd::Panicked, HandlerEnd::Returned),
@@ -328,5 +336,22 @@ impl HandlerRun {
                 (end, returned.try_recv().ok().map(|returned| returned.half))
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::ready;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_call_whose_connection_a_shutdown_closed_was_cancelled_by_the_shutdown() {
+        let token = CancellationToken::new();
+        let end = end_from_outside(ready(true), None, &token).await;
+        assert!(matches!(end, HandlerEnd::CallerGone));
+        token.cancel();
+        let end = end_from_outside(ready(true), None, &token).await;
+        assert!(matches!(end, HandlerEnd::ShuttingDown));
     }
 }
