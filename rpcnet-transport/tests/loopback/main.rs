@@ -96,7 +96,11 @@ async fn pair(router: Router) -> (RpcServer, RpcClient) {
 
 /// The same in memory, for tests in virtual time.
 async fn pair_in_memory(router: Router) -> (RpcServer, RpcClient) {
-    let network = MemoryNetwork::new();
+    pair_on(&MemoryNetwork::new(), router).await
+}
+
+/// The same on this network.
+async fn pair_on(network: &MemoryNetwork, router: Router) -> (RpcServer, RpcClient) {
     let bind = |name| {
         let any = (Ipv4Addr::UNSPECIFIED, 0).into();
         let bound = network.bind(any, no_drain_grace(), identity(name));
