@@ -241,7 +241,7 @@ impl Dialer {
             }
         };
         match self.runtime.in_runtime(until).await {
-            Ok(Err(ConnectError::EndpointClosed)) if self.runtime.probe_ended() => {
+            Ok(Err(ConnectError::EndpointClosed)) if self.runtime.check_ended() => {
                 Err(ConnectError::RuntimeEnded)
             }
             Ok(opened) => opened,

@@ -96,16 +96,17 @@ impl EndpointRuntime {
         self.0.end.has_ended.load(SeqCst)
     }
 
-    /// Whether the runtime has ended, found out by a probe. Tasks are dropped in any order, so the
-    /// loss of the first ones is noticed before the end is known. Too slow for every call.
-    pub(crate) fn probe_ended(&self) -> bool {
+    /// Whether the runtime has ended: if that is not known, spawns a task, which a runtime that has
+    /// ended drops at once. The loss of other tasks may be noticed before the end is known, since
+    /// tasks are dropped in any order. Too slow for every call.
+    pub(crate) fn check_ended(&self) -> bool {
         if !self.has_ended() {
             // A runtime accepts no more tasks before it drops the first.
-            let probe = self.0.handle.spawn(std::future::pending::<()>());
-            if probe.is_finished() {
+            let task = self.0.handle.spawn(std::future::pending::<()>());
+            if task.is_finished() {
                 self.mark_ended();
             }
-            probe.abort();
+            task.abort();
         }
         self.has_ended()
     }
@@ -168,7 +169,7 @@ impl EndpointRuntime {
 
     /// Error of a call: the end of the runtime, if that is why the connection was lost.
     pub(crate) fn explain(&self, error: RpcError) -> RpcError {
-        if error.code() != Code::Unavailable || error.is_local() || !self.probe_ended() {
+        if error.code() != Code::Unavailable || error.is_local() || !self.check_ended() {
             return error;
         }
         RuntimeEnded.into_error(error.processed())

@@ -102,7 +102,7 @@ impl ConnectionShared {
     /// Reason for which the connection was closed.
     pub(crate) fn close_reason(&self, error: &ConnectionError) -> CloseReason {
         match CloseReason::of(error) {
-            CloseReason::ClosedHere if self.runtime.probe_ended() => CloseReason::RuntimeEnded,
+            CloseReason::ClosedHere if self.runtime.check_ended() => CloseReason::RuntimeEnded,
             reason => reason,
         }
     }

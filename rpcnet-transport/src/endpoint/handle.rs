@@ -117,7 +117,7 @@ impl Endpoint {
     /// Whether the endpoint's [runtime](Self::runtime) has ended.
     #[must_use]
     pub fn has_runtime_ended(&self) -> bool {
-        self.0.shared.runtime.probe_ended()
+        self.0.shared.runtime.check_ended()
     }
 }
 
