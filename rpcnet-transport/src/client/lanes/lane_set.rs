@@ -154,18 +154,18 @@ impl Lanes {
         else {
             return overloaded("the queue of calls for this connection is full");
         };
-        let mut place = pin!(self.shared.room_available.notified());
+        let mut room = pin!(self.shared.room_available.notified());
         // From here on no notification is missed. Room that was made before is for the call that
         // has waited longest.
-        place.as_mut().enable();
+        room.as_mut().enable();
         if self.lanes.iter().any(|lane| lane.has_room()) {
             self.shared.room_available.notify_one();
         }
         if !self.shared.is_draining() {
             match deadline {
-                None => place.await,
+                None => room.await,
                 Some(at) => {
-                    let waited = async { timeout_at(at, place).await };
+                    let waited = async { timeout_at(at, room).await };
                     match self.shared.runtime.in_runtime(waited).await {
                         Ok(Ok(())) => {}
                         Ok(Err(_)) => {

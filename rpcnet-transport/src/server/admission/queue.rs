@@ -100,10 +100,10 @@ impl<P: Clone + Eq + Hash, T> AdmissionQueue<P, T> {
 
     /// Queues a call for which no permit is free.
     pub(super) fn push(&mut self, now: Duration, rank: Rank<P>, call: T) -> PushOutcome<P, T> {
-        let line = class_of(&rank);
+        let class = class_of(&rank);
         let mut shed = None;
         if self.len() >= self.bounds.len_max {
-            let Some((from, peer)) = self.victim(line, &rank.peer) else {
+            let Some((from, peer)) = self.victim(class, &rank.peer) else {
                 return PushOutcome::QueueFull;
             };
             let peer = peer.clone();
@@ -129,10 +129,10 @@ impl<P: Clone + Eq + Hash, T> AdmissionQueue<P, T> {
         let peer = rank.peer;
         let stands = self
             .peers
-            .enter(now, &peer, line, self.all_delay.departure_gap());
-        self.classes[line].add(&peer, waiting, stands);
+            .enter(now, &peer, class, self.all_delay.departure_gap());
+        self.classes[class].add(&peer, waiting, stands);
         let position = QueuePosition {
-            class: line,
+            class,
             peer,
             number,
         };
@@ -144,9 +144,9 @@ impl<P: Clone + Eq + Hash, T> AdmissionQueue<P, T> {
         self.len() < self.bounds.len_max || self.victim(class_of(rank), &rank.peer).is_some()
     }
 
-    fn victim(&self, line: usize, peer: &P) -> Option<(usize, &P)> {
+    fn victim(&self, class: usize, peer: &P) -> Option<(usize, &P)> {
         let (len_max, all_stand) = (self.bounds.len_max, self.all_delay.is_standing());
-        self.peers.victim(line, peer, len_max, all_stand)
+        self.peers.victim(class, peer, len_max, all_stand)
     }
 
     /// Queues a call that has started and wants its permit back, before those of its peer with
@@ -161,9 +161,8 @@ impl<P: Clone + Eq + Hash, T> AdmissionQueue<P, T> {
         };
         self.reacquiring.add(&peer, waiting, false);
         self.reacquiring_len += 1;
-        let line = REACQUIRING;
         QueuePosition {
-            class: line,
+            class: REACQUIRING,
             peer,
             number,
         }
@@ -210,15 +209,15 @@ impl<P: Clone + Eq + Hash, T> AdmissionQueue<P, T> {
     ) -> Option<(P, T)> {
         let (newest, interval) = (self.all_delay.is_standing(), self.bounds.interval);
         for index in 0..CLASSES {
-            let line = &mut self.classes[index];
-            line.shed_expired(now, newest, interval, |peer, waiting, why| {
+            let queue = &mut self.classes[index];
+            queue.shed_expired(now, newest, interval, |peer, waiting, why| {
                 self.peers.leave(peer, index);
                 shed(peer, waiting.call, why);
             });
-            let Some(peer) = line.next(grants) else {
+            let Some(peer) = queue.next(grants) else {
                 continue;
             };
-            let waiting = line.take_next_of(&peer, newest)?;
+            let waiting = queue.take_next_of(&peer, newest)?;
             self.new_goes_next = false;
             self.note_pop(now, &peer, now.saturating_sub(waiting.since));
             self.peers.leave(&peer, index);
@@ -230,17 +229,17 @@ impl<P: Clone + Eq + Hash, T> AdmissionQueue<P, T> {
     /// Removes a call that stops waiting by itself.
     pub(super) fn remove(&mut self, position: &QueuePosition<P>) -> Option<T> {
         let QueuePosition {
-            class: line,
+            class,
             peer,
             number,
         } = position;
-        let removed = if *line == REACQUIRING {
+        let removed = if *class == REACQUIRING {
             let removed = self.reacquiring.remove(peer, *number)?;
             self.reacquiring_len -= 1;
             removed
         } else {
-            let removed = self.classes[*line].remove(peer, *number)?;
-            self.peers.leave(peer, *line);
+            let removed = self.classes[*class].remove(peer, *number)?;
+            self.peers.leave(peer, *class);
             removed
         };
         Some(removed.call)
@@ -283,14 +282,14 @@ impl<P: Clone + Eq + Hash, T> AdmissionQueue<P, T> {
         self.swept_at = now;
         let bounds = &self.bounds;
         let of_all = all_stand.then(|| self.all_delay.wait_max(bounds));
-        for (index, line) in self.classes.iter_mut().enumerate() {
+        for (index, queue) in self.classes.iter_mut().enumerate() {
             let mut left = Vec::new();
             let peers = &self.peers;
             let than = |peer: &P, stands: bool| {
                 let own = stands.then(|| peers.wait_max(peer, bounds));
                 own.or(of_all).map(|wait_max| now.saturating_sub(wait_max))
             };
-            line.shed_older(than, |peer, waiting| {
+            queue.shed_older(than, |peer, waiting| {
                 left.push(peer.clone());
                 let is_over = waiting.deadline.is_some_and(|deadline| deadline <= now);
                 let why = if is_over {
@@ -310,8 +309,8 @@ impl<P: Clone + Eq + Hash, T> AdmissionQueue<P, T> {
     fn note_pop(&mut self, now: Duration, peer: &P, waited: Duration) {
         let bounds = &self.bounds;
         if self.peers.note_pop(now, peer, waited, bounds) {
-            for line in &mut self.classes {
-                line.set_newest_first(peer);
+            for queue in &mut self.classes {
+                queue.set_newest_first(peer);
             }
         }
         self.all_delay.note_pop(now, waited, bounds);

@@ -43,7 +43,7 @@ impl<P: Clone + Eq + Hash> PeerQueues<P> {
         &mut self,
         now: Duration,
         peer: &P,
-        line: usize,
+        class: usize,
         gap: Option<Duration>,
     ) -> bool {
         let (count, number) = (self.count() + 1, self.next_number);
@@ -57,7 +57,7 @@ impl<P: Clone + Eq + Hash> PeerQueues<P> {
                 number,
             }
         });
-        queue.len_by_class[line] += 1;
+        queue.len_by_class[class] += 1;
         queue.len += 1;
         self.next_number += 1;
         self.len += 1;
@@ -65,13 +65,13 @@ impl<P: Clone + Eq + Hash> PeerQueues<P> {
     }
 
     /// Removes a call of the peer, with a permit or without one.
-    pub(super) fn leave(&mut self, peer: &P, line: usize) {
+    pub(super) fn leave(&mut self, peer: &P, class: usize) {
         let Some(queue) = self.by_peer.get_mut(peer) else {
             debug_assert!(false, "a call of a peer that has none");
             return;
         };
         self.len -= 1;
-        queue.len_by_class[line] -= 1;
+        queue.len_by_class[class] -= 1;
         queue.len -= 1;
         if queue.len == 0 {
             self.standing_count -= usize::from(queue.delay.is_standing());
@@ -141,7 +141,7 @@ impl<P: Clone + Eq + Hash> PeerQueues<P> {
     /// says that the newest calls go first.
     pub(super) fn victim(
         &self,
-        line: usize,
+        class: usize,
         peer: &P,
         len_max: usize,
         all_stand: bool,
@@ -157,23 +157,23 @@ impl<P: Clone + Eq + Hash> PeerQueues<P> {
             // No peer has more only if each has one call: then the least important one is shed.
             let any = || {
                 self.lowest_ranked(|_, _| true)
-                    .filter(|(lowest, ..)| *lowest > line)
+                    .filter(|(lowest, ..)| *lowest > class)
             };
             let (lowest, _, other) = beyond.or_else(any)?;
             return Some((lowest, other));
         }
         let (lowest, len, other) = beyond?;
-        if lowest > line || (lowest == line && len > own_len + 1) {
+        if lowest > class || (lowest == class && len > own_len + 1) {
             return Some((lowest, other));
         }
         // A call of the same peer, if the older one is the least likely to be served in time.
         let is_older = |queue: &PeerQueue| {
-            lowest == line
-                && queue.len_by_class[line] > 0
+            lowest == class
+                && queue.len_by_class[class] > 0
                 && (all_stand || queue.delay.is_standing())
         };
         let (own_peer, _) = self.by_peer.get_key_value(peer)?;
-        own.is_some_and(is_older).then_some((line, own_peer))
+        own.is_some_and(is_older).then_some((class, own_peer))
     }
 
     /// Among some peers the one with the least important call, the class of that call, and how many
@@ -185,8 +185,8 @@ impl<P: Clone + Eq + Hash> PeerQueues<P> {
             .filter_map(|(peer, queue)| {
                 Some((queue.lowest_class()?, queue.len, queue.number, peer))
             })
-            .max_by_key(|(line, len, number, _)| (*line, *len, *number))
-            .map(|(line, len, _, peer)| (line, len, peer))
+            .max_by_key(|(class, len, number, _)| (*class, *len, *number))
+            .map(|(class, len, _, peer)| (class, len, peer))
     }
 }
 
