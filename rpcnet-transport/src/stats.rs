@@ -44,7 +44,7 @@ counters! {
     /// New TLS identities that the endpoint took.
     tls_reloads,
     /// New TLS identities that were rejected; the old one stayed.
-    tls_reloads_refused,
+    tls_reloads_rejected,
     /// Handshakes refused before they cost anything: too many at a time, too many connections, not
     /// serving yet, or shutting down.
     handshakes_refused,

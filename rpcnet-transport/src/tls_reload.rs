@@ -74,7 +74,7 @@ impl Endpoint {
     /// [reloads](Self::reload_tls) it when their contents change.
     ///
     /// Files that form no identity, as while they are being replaced one after the other, are
-    /// logged and counted in [`tls_reloads_refused`](crate::TransportStats::tls_reloads_refused),
+    /// logged and counted in [`tls_reloads_rejected`](crate::TransportStats::tls_reloads_rejected),
     /// and the last good identity stays until they change again. A certificate that is not valid
     /// yet is tried again without a change. Files with the identity in use change nothing.
     ///
@@ -113,7 +113,7 @@ impl EndpointShared {
                 tracing::info!("TLS identity reloaded");
             }
             Err(error) => {
-                self.counters.tls_reloads_refused.add_one();
+                self.counters.tls_reloads_rejected.add_one();
                 tracing::warn!(%error, "TLS identity not reloaded");
             }
         }
@@ -186,7 +186,7 @@ async fn watch_files(shared: Arc<EndpointShared>, paths: PemPaths, every: Durati
                 // A failed reload is counted and logged there.
                 Ok(tls) => drop(shared.reload_tls(tls)),
                 Err(error) if has_changed => {
-                    shared.counters.tls_reloads_refused.add_one();
+                    shared.counters.tls_reloads_rejected.add_one();
                     tracing::warn!(%error, cert = %paths.cert.display(), "the PEM files are not usable as TLS identity");
                 }
                 Err(_) => {}

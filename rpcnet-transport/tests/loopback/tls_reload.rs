@@ -110,7 +110,7 @@ async fn a_rejected_reload_keeps_name_and_identity() {
     }
     assert_eq!(server.endpoint().node_name(), SERVER);
     let stats = server.stats();
-    assert_eq!((stats.tls_reloads, stats.tls_reloads_refused), (0, 1));
+    assert_eq!((stats.tls_reloads, stats.tls_reloads_rejected), (0, 1));
     assert_serves(&server).await;
 }
 
@@ -146,23 +146,23 @@ async fn changed_files_are_reloaded_once_they_are_consistent() {
     let client = connect(&server).await;
     let next = new.write_pem(&drafts.0, SERVER).unwrap();
     let copy = |from: &PathBuf, to: &PathBuf| replace(to, &fs::read(from).unwrap());
-    let refused = |times| counts(&server, "refusals", times, |s| s.tls_reloads_refused);
+    let rejected = |times| counts(&server, "rejections", times, |s| s.tls_reloads_rejected);
 
     // Half of a certificate, all of it, and its key: none of that fits the rest.
     let text = fs::read(&next.cert).unwrap();
     replace(&paths.cert, &text[..text.len() / 2]);
-    refused(1).await;
+    rejected(1).await;
     copy(&next.cert, &paths.cert);
-    refused(2).await;
+    rejected(2).await;
     copy(&next.key, &paths.key);
-    refused(3).await;
+    rejected(3).await;
     assert_eq!(server.stats().tls_reloads, 0);
     assert_serves(&server).await;
     fs::remove_file(&paths.ca).unwrap();
-    refused(4).await;
+    rejected(4).await;
     copy(&next.ca, &paths.ca);
     counts(&server, "reloads", 1, |s| s.tls_reloads).await;
-    refused(4).await;
+    rejected(4).await;
 
     assert_answers(&client).await;
     let node = on_loopback(&new.issue(CLIENT).unwrap());
@@ -204,9 +204,9 @@ async fn the_last_file_watch_counts_and_ends_with_the_endpoint() {
     // The first directory is not watched any more.
     replace(&first.cert, b"nonsense");
     replace(&second.cert, b"nonsense");
-    counts(&server, "refusals", 1, |s| s.tls_reloads_refused).await;
+    counts(&server, "rejections", 1, |s| s.tls_reloads_rejected).await;
     // A shutdown waits for the watch too.
     within(server.shutdown(4 * PATIENCE)).await;
     let stats = server.stats();
-    assert_eq!((stats.tls_reloads, stats.tls_reloads_refused), (1, 1));
+    assert_eq!((stats.tls_reloads, stats.tls_reloads_rejected), (1, 1));
 }
