@@ -56,34 +56,10 @@ fn contradictions_are_named() {
                 streams: 128,
             },
         ),
-        (
-            base().with_mtu_max(1_199),
-            ConfigError::Mtu {
-                initial: 1_200,
-                max: 1_199,
-            },
-        ),
-        (
-            base().with_mtu_max(65_528),
-            ConfigError::Mtu {
-                initial: 1_200,
-                max: 65_528,
-            },
-        ),
-        (
-            base().with_initial_mtu(1_199),
-            ConfigError::Mtu {
-                initial: 1_199,
-                max: 1_452,
-            },
-        ),
-        (
-            base().with_initial_mtu(1_453),
-            ConfigError::Mtu {
-                initial: 1_453,
-                max: 1_452,
-            },
-        ),
+        (base().with_mtu_max(1_199), mtu(1_200, 1_199)),
+        (base().with_mtu_max(65_528), mtu(1_200, 65_528)),
+        (base().with_initial_mtu(1_199), mtu(1_199, 1_452)),
+        (base().with_initial_mtu(1_453), mtu(1_453, 1_452)),
         (
             base().with_initial_window_bytes(2_399),
             ConfigError::InitialWindow {
@@ -91,27 +67,9 @@ fn contradictions_are_named() {
                 initial_mtu: 1_200,
             },
         ),
-        (
-            base().with_ack_frequency(Some(acks(1_001, 5))),
-            ConfigError::AckFrequency {
-                packets: 1_001,
-                delay: Duration::from_millis(5),
-            },
-        ),
-        (
-            base().with_ack_frequency(Some(acks(10, 0))),
-            ConfigError::AckFrequency {
-                packets: 10,
-                delay: Duration::ZERO,
-            },
-        ),
-        (
-            base().with_ack_frequency(Some(acks(10, 26))),
-            ConfigError::AckFrequency {
-                packets: 10,
-                delay: Duration::from_millis(26),
-            },
-        ),
+        rejected_acks(1_001, 5),
+        rejected_acks(10, 0),
+        rejected_acks(10, 26),
         (
             base().with_lane_body_bytes_max(65_536),
             ConfigError::LaneBody(65_536),
@@ -145,4 +103,18 @@ fn acks(packets: u32, delay_ms: u64) -> AckFrequency {
         packets,
         delay: Duration::from_millis(delay_ms),
     }
+}
+
+fn mtu(initial: u16, max: u16) -> ConfigError {
+    ConfigError::Mtu { initial, max }
+}
+
+/// A config with this acknowledgement frequency, and its error.
+fn rejected_acks(packets: u32, delay_ms: u64) -> (TransportConfig, ConfigError) {
+    let frequency = acks(packets, delay_ms);
+    let AckFrequency { packets, delay } = frequency;
+    (
+        TransportConfig::lan().with_ack_frequency(Some(frequency)),
+        ConfigError::AckFrequency { packets, delay },
+    )
 }
