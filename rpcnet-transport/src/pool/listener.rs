@@ -36,7 +36,9 @@ pub trait PoolListener<C>: Send + Sync + 'static {
         let _ = target;
     }
 
-    /// The server says on a connection that it takes no new calls, or that it does again.
+    /// The server says on a connection that it takes no new calls, or that it does again. Also
+    /// `false` after [`on_unreachable`](Self::on_unreachable) when the last connection was lost:
+    /// then it is unknown whether the server drains, until it says so on the next connection.
     fn on_draining(&self, target: &PoolTarget<C>, draining: bool) {
         let _ = (target, draining);
     }
