@@ -221,6 +221,36 @@ async fn a_lost_connection_is_reported_and_replaced() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_endpoint_that_is_closed_makes_no_target_unreachable() {
+    let fixture = Fixture::new(PoolConfig::new());
+    let server = fixture.serve(1, Router::new(), TransportConfig::default());
+    fixture.pool.endpoint().shutdown(Duration::ZERO).await;
+    let error = fixture.pool.connect(&target(1, server.local_addr())).await;
+    let error = error.expect_err("a closed endpoint");
+    assert!(error.is_local(), "{error}");
+    assert_eq!(fixture.directory.reported(), [""; 0]);
+}
+
+#[test]
+fn the_end_of_the_runtime_makes_no_target_unreachable() {
+    // On this thread alone, so that no task runs while others are dropped already.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime");
+    let (fixture, server) = runtime.block_on(async {
+        let fixture = Fixture::new(PoolConfig::new());
+        let server = fixture.serve(1, Router::new(), TransportConfig::default());
+        let target = target(1, server.local_addr());
+        fixture.pool.connect(&target).await.expect("a connection");
+        (fixture, server)
+    });
+    drop(runtime);
+    assert_eq!(fixture.directory.reported(), ["reachable", "lost"]);
+    drop(server);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_target_that_cannot_be_connected_to_is_reported_unreachable() {
     let config = PoolConfig::new().with_connect_timeout(Duration::from_millis(200));
     let fixture = Fixture::new(config);
