@@ -43,10 +43,14 @@ enum HedgeDelay {
 
 impl Hedging {
     /// Hedges a call that takes longer than this part of the calls of the last ten to fifteen
-    /// seconds, from 0 to 1; 0.95 is a good choice. Until there are enough calls to tell, at least
-    /// twenty, there are no hedges.
+    /// seconds; 0.95 is a good choice. Until there are enough calls to tell, at least twenty, there
+    /// are no hedges.
+    ///
+    /// A quantile and not a percentage: values are clamped to 0 to 1, and NaN counts as 1. No call
+    /// takes longer than all, so there are no hedges at 1, nor at 95.0.
     #[must_use]
     pub fn at_quantile(quantile: f64) -> Self {
+        let quantile = if quantile.is_nan() { 1.0 } else { quantile };
         Self::new(HedgeDelay::Quantile(quantile.clamp(0.0, 1.0)))
     }
 
@@ -73,7 +77,7 @@ impl Hedging {
     }
 
     /// Limit of hedges of one call, one after the other with the delay in between, each on another
-    /// endpoint; default 1.
+    /// endpoint; default 1. With 0 there are no hedges.
     #[must_use]
     pub fn with_hedges_max(mut self, hedges: usize) -> Self {
         self.hedges_max = hedges;
@@ -89,6 +93,9 @@ impl Hedging {
     /// Time from an attempt that starts now to the next hedge; `None` if there is no hedge.
     #[must_use]
     pub fn delay(&self, latencies: Option<&HedgeLatencies>, now: Time) -> Option<Duration> {
+        if self.hedges_max == 0 {
+            return None;
+        }
         let delay = match (self.delay, latencies) {
             (HedgeDelay::Fixed(delay), _) => Some(delay),
             (HedgeDelay::Quantile(quantile), Some(latencies)) => latencies.delay(now, quantile),
@@ -178,6 +185,24 @@ mod tests {
         assert_eq!(Hedging::after(ms(0)).delay(None, at(0)), Some(ms(1)));
         let eager = Hedging::after(ms(0)).with_delay_min(Duration::ZERO);
         assert_eq!(eager.delay(None, at(0)), Some(Duration::ZERO));
+        let without = eager.with_hedges_max(0);
+        assert_eq!(without.delay(None, at(0)), None);
+    }
+
+    #[test]
+    fn no_call_is_hedged_at_a_quantile_of_one_or_none() {
+        let latencies = HedgeLatencies::default();
+        for _ in 0..10_000 {
+            latencies.record(at(0), ms(10));
+        }
+        for quantile in [1.0, 95.0, f64::INFINITY, f64::NAN] {
+            let delay = Hedging::at_quantile(quantile).delay(Some(&latencies), at(0));
+            assert_eq!(delay, None, "{quantile}");
+        }
+        for quantile in [0.0, -1.0, 0.95] {
+            let delay = Hedging::at_quantile(quantile).delay(Some(&latencies), at(0));
+            assert!(delay.is_some(), "{quantile}");
+        }
     }
 
     #[test]
