@@ -29,7 +29,8 @@ pub use violation::{ContractRule, ContractViolation};
 
 use crate::{
     Balancer, Endpoint, ExclusionFlags, InFlight, Outcome, OutcomeKind, PickContext, ReportedLoad,
-    Time, View, rng::Rng,
+    Time, View,
+    rng::{Rng, unit_f64},
 };
 
 /// Runs the whole suite.
@@ -416,7 +417,7 @@ impl SuiteRun<'_> {
             return Ok(());
         };
         let mut rng = Rng::seeded(self.checker.seed);
-        let mut chance = || (rng.next() >> 11) as f64 / (1_u64 << 53) as f64;
+        let mut chance = || unit_f64(rng.next());
         let mut now = Time::from(Duration::from_secs(1));
         let mut picked = [0_u32; 3];
         for _ in 0..EVEN_SHARES_CALLS {

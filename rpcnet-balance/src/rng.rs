@@ -90,6 +90,12 @@ pub(crate) const fn unit_f32(random: u64) -> f32 {
     (random >> 40) as f32 / (1_u64 << 24) as f32
 }
 
+/// Like [`unit_f32`], of 53 bits.
+#[inline]
+pub(crate) const fn unit_f64(random: u64) -> f64 {
+    (random >> 11) as f64 / (1_u64 << 53) as f64
+}
+
 /// Mixes the bits: inputs that differ in few bits differ in all.
 #[inline]
 pub(crate) const fn mix(mut z: u64) -> u64 {
@@ -139,6 +145,6 @@ mod tests {
         assert_eq!(below(u64::MAX, 7), 6);
         assert_eq!(below(0, 7), 0);
         assert_eq!(below(u64::MAX, 1), 0);
-        assert!(unit_f32(u64::MAX) < 1.0);
+        assert!(unit_f32(u64::MAX) < 1.0 && unit_f64(u64::MAX) < 1.0);
     }
 }

@@ -12,7 +12,10 @@ use super::{
     EjectionReason, HealthChange, HealthConfig, HealthStats, OutlierConfig, change::HealthCounters,
     sweep,
 };
-use crate::{Endpoint, ExclusionFlags, Outcome, OutcomeKind, Time, View, rng::SharedRng};
+use crate::{
+    Endpoint, ExclusionFlags, Outcome, OutcomeKind, Time, View,
+    rng::{SharedRng, unit_f64},
+};
 
 /// Outlier detector: flags endpoints by the outcomes of calls, and lets a call through now and then
 /// to find out whether they have recovered.
@@ -333,7 +336,7 @@ impl OutlierDetector {
             .saturating_mul(doubled)
             .min(max)
             .min(UNREACHABLE_BACKOFF_MAX);
-        let fraction = (self.random.next() >> 11) as f64 / (1_u64 << 53) as f64;
+        let fraction = unit_f64(self.random.next());
         full.mul_f64(1.0 - JITTER + 2.0 * JITTER * fraction)
     }
 }

@@ -5,6 +5,8 @@ use std::{
     time::Duration,
 };
 
+use crate::rng::{GOLDEN, mix, unit_f64};
+
 /// Exponential backoff with full jitter (Brooker, Exponential Backoff And Jitter): each wait is a
 /// random part, from none to all, of a range that doubles with every retry up to a maximum. Callers
 /// that failed at the same moment come back as spread out as can be.
@@ -33,23 +35,12 @@ impl RetryBackoff {
     pub fn delay(&self, waits_before: u32) -> Duration {
         let factor = 1_u32.checked_shl(waits_before).unwrap_or(u32::MAX);
         let range = self.initial.saturating_mul(factor).min(self.max);
-        range.mul_f64(self.fraction())
+        range.mul_f64(unit_f64(self.random()))
     }
 
-    /// Uniform in 0..1.
-    fn fraction(&self) -> f64 {
-        (self.next() >> 11) as f64 / (1_u64 << 53) as f64
-    }
-
-    /// SplitMix64, whose counter needs no lock.
-    fn next(&self) -> u64 {
-        let mut z = self
-            .state
-            .fetch_add(0x9e37_79b9_7f4a_7c15, Relaxed)
-            .wrapping_add(0x9e37_79b9_7f4a_7c15);
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
+    /// SplitMix64, with one sequence for all threads: retries are rare.
+    fn random(&self) -> u64 {
+        mix(self.state.fetch_add(GOLDEN, Relaxed).wrapping_add(GOLDEN))
     }
 }
 
