@@ -35,18 +35,8 @@ async fn cluster(workers: usize) -> Cluster {
             .start();
         nodes.push(node.await.expect("a node"));
     }
-    let mut changes = caller.workers().subscribe();
-    let all_known = async {
-        while caller
-            .workers()
-            .select_all(WORKERS)
-            .map_or(0, |all| all.len())
-            < workers
-        {
-            changes.recv().await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(30), all_known)
+    caller
+        .wait_for_workers(WORKERS, workers, Duration::from_secs(30))
         .await
         .expect("the nodes find each other");
     let direct = caller

@@ -36,13 +36,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let seed = director.addr().to_string();
     let red = worker("red")?.seeds([seed.clone()]).start().await?;
     let blue = worker("blue")?.seeds([seed]).start().await?;
-    while director.workers().select_all(WORKERS)?.len() < 2 {
-        events.recv().await;
-    }
-    println!(
-        "{} workers are there",
-        director.workers().select_all(WORKERS)?.len()
-    );
+    let within = Duration::from_secs(10);
+    let workers = director.wait_for_workers(WORKERS, 2, within).await?;
+    println!("{} workers are there", workers.len());
     greet(&director).await?;
 
     println!("red dies");

@@ -56,15 +56,10 @@ async fn main() -> Result<(), Box<dyn Error>> {
             .await?;
         workers.push(worker);
     }
-    let mut changes = director.workers().subscribe();
-    while director
-        .workers()
-        .select_all(Some("role=worker"))
-        .map_or(0, |all| all.len())
-        < 3
-    {
-        changes.recv().await;
-    }
+    let within = Duration::from_secs(10);
+    director
+        .wait_for_workers(Some("role=worker"), 3, within)
+        .await?;
 
     ask(&director).await?;
     println!("the same again, and after green has left:");

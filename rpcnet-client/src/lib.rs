@@ -85,10 +85,7 @@
 //! # let served = served.start().await?;
 //! # let seeds = [served.addr().to_string()];
 //! # let caller = Node::builder().tls(ca.issue("caller")?).seeds(seeds).start().await?;
-//! # let mut changes = caller.workers().subscribe();
-//! # while caller.workers().select_worker(Some("role=worker")).await.is_err() {
-//! #     changes.recv().await;
-//! # }
+//! # caller.wait_for_workers(None, 1, std::time::Duration::from_secs(10)).await?;
 //! # let cluster: ClusterMembership = caller.membership().clone();
 //! # let config = ClusterClientConfig::new(caller.endpoint().clone());
 //! # let request = "six times seven";

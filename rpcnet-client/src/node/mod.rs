@@ -8,7 +8,9 @@ use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
 
 pub use builder::NodeBuilder;
 pub use error::NodeError;
-use rpcnet_registry::{NodeId, NodeRegistry, SERVES_NOTHING, SERVES_TAG, WorkerRegistry};
+use rpcnet_registry::{
+    Candidate, NodeId, NodeRegistry, SERVES_NOTHING, SERVES_TAG, WaitError, WorkerRegistry,
+};
 use rpcnet_swim::{ClusterMembership, ConfigError, Decision, JoinOutcome, SplitBrainPolicy};
 use rpcnet_transport::{Endpoint, Router};
 use tokio::time::{Instant, sleep, timeout_at};
@@ -42,8 +44,7 @@ use crate::ClusterClient;
 ///     .start()
 ///     .await?;
 ///
-/// # let mut changes = director.workers().subscribe();
-/// # while director.workers().select_worker(Some("role=worker")).await.is_err() { changes.recv().await; }
+/// director.wait_for_workers(Some("role=worker"), 1, Duration::from_secs(10)).await?;
 /// let doubled: u32 =
 ///     director.client().call_worker_typed("double", &21u32, Some("role=worker")).await?;
 /// assert_eq!(doubled, 42);
@@ -159,6 +160,25 @@ impl Node {
     #[must_use]
     pub fn workers(&self) -> &Arc<WorkerRegistry> {
         &self.0.parts.workers
+    }
+
+    /// Waits up to `within` until as many workers that match `filter` can be reached, and returns
+    /// all that do then: see [`WorkerRegistry::wait_for`].
+    ///
+    /// # Errors
+    ///
+    /// As of [`WorkerRegistry::wait_for`].
+    pub async fn wait_for_workers(
+        &self,
+        filter: Option<&str>,
+        count: usize,
+        within: Duration,
+    ) -> Result<Vec<Candidate>, WaitError> {
+        // Without its runtime the node hears of no other worker, so the wait ends at once.
+        let deadline = self
+            .endpoint()
+            .in_runtime(async move { sleep(within).await });
+        self.workers().wait_for(filter, count, deadline).await
     }
 
     /// Client that calls workers.

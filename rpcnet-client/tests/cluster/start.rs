@@ -5,6 +5,7 @@ use std::net::UdpSocket;
 use rpcnet_client::{
     LoadBalancingStrategy, NodeError,
     balance::RoundRobin,
+    registry::WaitError,
     swim::{ConfigError, JoinError, JoinOutcome, SeedFailure},
     transport::BindError,
 };
@@ -381,4 +382,34 @@ async fn an_unreachable_node_is_not_ready_until_it_advertises_another_address() 
     .await;
     let called = async { while who(&caller).await.expect("a reply") != "w1 0" {} };
     within("a call to it", called).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_waits_for_workers_up_to_a_time_and_on_any_thread() {
+    let caller = builder("caller").start().await.expect("a node");
+    let waited = caller.wait_for_workers(Some("role=worker"), 1, Duration::from_millis(1));
+    let error = within("none", waited).await.expect_err("there is none");
+    let (wanted, present) = (1, 0);
+    let filter = "role=worker".to_owned();
+    assert_eq!(
+        error,
+        WaitError::DeadlineExceeded {
+            filter,
+            wanted,
+            present
+        }
+    );
+
+    let waiting = caller.clone();
+    let thread = std::thread::spawn(move || {
+        futures::executor::block_on(waiting.wait_for_workers(None, 2, TEST_TIMEOUT))
+    });
+    let caller = [caller];
+    let _workers = [
+        start(worker("a"), &caller).await,
+        start(worker("b"), &caller).await,
+    ];
+    let joined = tokio::task::spawn_blocking(move || thread.join());
+    let found = within("two", joined).await.expect("no panic");
+    assert_eq!(found.expect("no panic").expect("both are there").len(), 2);
 }
