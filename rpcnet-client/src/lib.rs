@@ -131,6 +131,14 @@
 //!   of a [`Membership`](registry::Membership) of the user's.
 //! - `dev-certs`: `DevCa`, a certificate authority for development and tests.
 
+#![cfg_attr(
+    not(feature = "gossip"),
+    allow(
+        rustdoc::broken_intra_doc_links,
+        reason = "the overview names parts that are there with gossip alone"
+    )
+)]
+
 pub mod client;
 #[cfg(feature = "gossip")]
 mod node;
