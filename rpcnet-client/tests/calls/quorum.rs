@@ -1,7 +1,10 @@
 //! Broadcasts with a stream of replies, and quorum calls.
 
 use futures::{Stream, StreamExt};
-use rpcnet_client::{QuorumError, client::QuorumFailure};
+use rpcnet_client::{
+    QuorumError,
+    client::{QuorumCall, QuorumFailure},
+};
 
 use super::*;
 
@@ -9,6 +12,11 @@ const WORKERS: Option<&str> = Some("role=worker");
 
 fn options() -> WorkerCallOptions {
     WorkerCallOptions::new()
+}
+
+/// A call that so many workers of the cluster must answer.
+fn quorum(cluster: &TestCluster, required: usize) -> QuorumCall<'_> {
+    cluster.client.quorum(required).filter(WORKERS)
 }
 
 fn names<'a>(ids: impl IntoIterator<Item = &'a NodeId>) -> Vec<&'a str> {
@@ -142,21 +150,11 @@ async fn typed_broadcast_replies_are_decoded() {
         "{replies:?}"
     );
 
-    let call = cluster
-        .client
-        .quorum(2)
-        .filter(WORKERS)
-        .options(options())
-        .call_typed("twice", &21u32);
+    let call = quorum(&cluster, 2).call_typed("twice", &21u32);
     let two: Vec<(NodeId, u32)> = within("two of three", call).await.expect("a and c");
     assert_eq!(names(two.iter().map(|(id, _)| id)), ["a", "c"]);
     assert!(two.iter().all(|(_, reply)| *reply == 42));
-    let call = cluster
-        .client
-        .quorum(1)
-        .filter(WORKERS)
-        .options(options())
-        .call_typed_where("twice", &21u32, |_, reply: &u32| *reply > 42);
+    let call = quorum(&cluster, 1).call_typed_where("twice", &21u32, |_, reply: &u32| *reply > 42);
     let error = within("none of three", call)
         .await
         .expect_err("42 is not more");
@@ -179,12 +177,7 @@ async fn a_quorum_does_not_wait_for_the_rest() {
     ];
     let _servers = ["c", "d", "e"].map(|name| cluster.worker(name, identify(name)));
     until("it is known", || cluster.in_flight("e") == 0).await;
-    let call = cluster
-        .client
-        .quorum(3)
-        .filter(WORKERS)
-        .options(options())
-        .call("who", "");
+    let call = quorum(&cluster, 3).call("who", "");
     let replies = within("three of five", call).await.expect("a quorum");
     assert_eq!(names(replies.iter().map(|(id, _)| id)), ["c", "d", "e"]);
     for name in ["a", "b", "c", "d", "e"] {
@@ -207,12 +200,7 @@ async fn an_unreachable_quorum_fails_at_once() {
         cluster.worker("c", identify("c")),
         cluster.worker("d", no_luck),
     ];
-    let call = cluster
-        .client
-        .quorum(3)
-        .filter(WORKERS)
-        .options(options())
-        .call("who", "");
+    let call = quorum(&cluster, 3).call("who", "");
     let error = within("three of four", call)
         .await
         .expect_err("two are broken");
@@ -245,6 +233,30 @@ async fn an_unreachable_quorum_fails_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_quorum_call_goes_by_its_options() {
+    let cluster = TestCluster::new().await;
+    let (router, runs) = hanging_router();
+    let _servers = [
+        cluster.worker("a", router.clone()),
+        cluster.worker("b", router),
+    ];
+    let short = options().with_timeout(Duration::ZERO);
+    let call = quorum(&cluster, 2).options(short).call("who", "");
+    let error = within("a call", call).await.expect_err("no time");
+    let QuorumError::NotReached { failed, .. } = error else {
+        panic!("{error}");
+    };
+    let late = |(_, why): &_| {
+        matches!(
+            why,
+            QuorumFailure::Failed(ClusterError::DeadlineExceeded { .. })
+        )
+    };
+    assert!(!failed.is_empty() && failed.iter().all(late), "{failed:?}");
+    assert_eq!(runs.load(SeqCst), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_quorum_larger_than_the_cluster_calls_no_worker() {
     let cluster = TestCluster::new().await;
     let (router, runs) = hanging_router();
@@ -252,12 +264,7 @@ async fn a_quorum_larger_than_the_cluster_calls_no_worker() {
         cluster.worker("a", router.clone()),
         cluster.worker("b", router),
     ];
-    let call = cluster
-        .client
-        .quorum(3)
-        .filter(WORKERS)
-        .options(options())
-        .call("who", "");
+    let call = quorum(&cluster, 3).call("who", "");
     let error = within("three of two", call)
         .await
         .expect_err("two are there");
@@ -271,18 +278,12 @@ async fn a_quorum_larger_than_the_cluster_calls_no_worker() {
         ),
         "{error}"
     );
-    let call = cluster
-        .client
-        .quorum(0)
-        .filter(WORKERS)
-        .options(options())
-        .call("who", "");
+    let call = quorum(&cluster, 0).call("who", "");
     assert!(within("none", call).await.expect("at once").is_empty());
     let call = cluster
         .client
         .quorum(1)
         .filter(Some("role=none"))
-        .options(options())
         .call("who", "");
     let error = within("a call", call).await.expect_err("no worker");
     assert!(
@@ -300,20 +301,10 @@ async fn only_accepted_replies_count_toward_a_quorum() {
         assert!(reply.starts_with(node.name.as_bytes()));
         &*node.name != "b"
     };
-    let call = cluster
-        .client
-        .quorum(2)
-        .filter(WORKERS)
-        .options(options())
-        .call_where("who", "", not_b);
+    let call = quorum(&cluster, 2).call_where("who", "", not_b);
     let replies = within("two of three", call).await.expect("a quorum");
     assert_eq!(names(replies.iter().map(|(id, _)| id)), ["a", "c"]);
-    let call = cluster
-        .client
-        .quorum(3)
-        .filter(WORKERS)
-        .options(options())
-        .call_where("who", "", not_b);
+    let call = quorum(&cluster, 3).call_where("who", "", not_b);
     let error = within("three of three", call)
         .await
         .expect_err("b is not accepted");

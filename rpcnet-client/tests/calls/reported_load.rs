@@ -32,6 +32,16 @@ impl Balancer for LeastReportedLoad {
     }
 }
 
+async fn cluster() -> (TestCluster, Arc<LeastReportedLoad>) {
+    let balancer = Arc::new(LeastReportedLoad::default());
+    let cluster = TestCluster::with_balancer(
+        Arc::clone(&balancer) as Arc<_>,
+        TransportConfig::default(),
+        |config| config,
+    );
+    (cluster.await, balancer)
+}
+
 /// A method that waits for a gate, and one that ends at once.
 fn gated_router(name: &str) -> (Router, Arc<tokio::sync::Semaphore>) {
     let gate = Arc::new(tokio::sync::Semaphore::new(0));
@@ -48,13 +58,7 @@ fn gated_router(name: &str) -> (Router, Arc<tokio::sync::Semaphore>) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_balancer_sees_the_load_that_other_clients_make() {
-    let balancer = Arc::new(LeastReportedLoad::default());
-    let cluster = TestCluster::with_balancer(
-        Arc::clone(&balancer) as Arc<_>,
-        TransportConfig::default(),
-        |config| config,
-    )
-    .await;
+    let (cluster, balancer) = cluster().await;
     let ten = TransportConfig::default().with_calls_max(NonZeroUsize::new(10).unwrap());
     let (router, gate) = gated_router("red");
     let red = cluster.worker_with("red", router, ten);
@@ -128,13 +132,7 @@ async fn a_balancer_sees_the_load_that_other_clients_make() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_unanswered_attempt_reports_no_load() {
-    let balancer = Arc::new(LeastReportedLoad::default());
-    let cluster = TestCluster::with_balancer(
-        Arc::clone(&balancer) as Arc<_>,
-        TransportConfig::default(),
-        |config| config,
-    )
-    .await;
+    let (cluster, balancer) = cluster().await;
     let (router, _gate) = gated_router("red");
     let _red = cluster.worker("red", router);
     cluster.call("who").await.expect("a reply");
