@@ -1,13 +1,13 @@
-//! Retry policy: decisions after a failed attempt, bookkeeping of attempts, backoff with jitter.
+//! Retry policy: limits of retries, bookkeeping of attempts, backoff with jitter.
 //!
-//! The caller decides what an error means, as a [`RetryDecision`] and a [`RetryKind`];
-//! [`RetryState`] goes by that.
+//! The caller decides whether an error is retryable, where and from when on, and of which
+//! [`RetryKind`] the retry is; [`RetryState`] goes by that.
 //!
 //! ```
 //! use std::time::Duration;
 //! use rpcnet_balance::{
 //!     Time,
-//!     retry::{RetryBackoff, RetryDecision, RetryKind, RetryState, StopReason},
+//!     retry::{RetryBackoff, RetryKind, RetryState, StopReason},
 //! };
 //!
 //! let backoff = RetryBackoff::seeded(7, Duration::from_millis(10), Duration::from_secs(1));
@@ -17,15 +17,14 @@
 //! // The first attempt goes to endpoint 4, which is overloaded and may be tried again at once.
 //! state.start_attempt();
 //! state.exclude(4, Some(now));
-//! let (decision, kind) = (RetryDecision::AnyWorker, RetryKind::Overloaded);
-//! state.plan_retry(decision, kind, attempts_max, || true).unwrap();
+//! state.plan_retry(RetryKind::Overloaded, attempts_max, || true).unwrap();
 //! // No other endpoint is left: the next attempt waits.
 //! assert_eq!(state.excluded(), [4]);
 //! let wait = state.back_off(now, None, attempts_max, true, &backoff).unwrap();
 //! assert!(wait <= Duration::from_millis(10) && state.excluded().is_empty());
 //!
 //! state.start_attempt();
-//! let planned = state.plan_retry(decision, kind, attempts_max, || true);
+//! let planned = state.plan_retry(RetryKind::Overloaded, attempts_max, || true);
 //! assert_eq!(planned, Err(StopReason::AttemptLimit));
 //! ```
 
@@ -35,17 +34,6 @@ mod state;
 use std::fmt;
 
 pub use self::{backoff::RetryBackoff, state::RetryState};
-
-/// Retry decision: what follows a failed attempt.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RetryDecision {
-    /// No retry: the error is the outcome of the call.
-    Stop,
-    /// Another endpoint may serve the call, but this one will not soon.
-    OtherWorker,
-    /// Another endpoint may serve the call, and this one after a backoff.
-    AnyWorker,
-}
 
 /// Kind of a retry: its effect on the cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,8 +73,8 @@ pub enum StopReason {
     Deadline,
     /// The server asked not to retry.
     DoNotRetry,
-    /// No worker was left that might serve the call soon.
-    NoWorkerLeft,
+    /// No endpoint was left that might serve the call soon.
+    NoEndpointLeft,
 }
 
 impl fmt::Display for StopReason {
@@ -96,8 +84,8 @@ impl fmt::Display for StopReason {
             Self::AttemptLimit => "the limit of attempts is reached",
             Self::BudgetExhausted => "the retry budget is exhausted",
             Self::Deadline => "the deadline leaves no time for another attempt",
-            Self::DoNotRetry => "the worker forbids a retry",
-            Self::NoWorkerLeft => "no other worker is available",
+            Self::DoNotRetry => "the server forbids a retry",
+            Self::NoEndpointLeft => "no other endpoint is available",
         })
     }
 }

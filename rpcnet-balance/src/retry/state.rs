@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{RetryBackoff, RetryDecision, RetryKind, StopReason};
+use super::{RetryBackoff, RetryKind, StopReason};
 use crate::Time;
 
 /// The attempts of one call: how many were started, which endpoints the next one must avoid, and
@@ -59,21 +59,17 @@ impl RetryState {
     }
 
     /// Plans a retry after a failed attempt. Its token is taken out of the budget when it starts,
-    /// which it may never do, for want of time or of a worker; here it is only looked for one.
+    /// which it may never do, for want of time or of an endpoint; here it is only looked for one.
     ///
     /// # Errors
     ///
     /// [`StopReason`] if there is no retry.
     pub fn plan_retry(
         &mut self,
-        decision: RetryDecision,
         kind: RetryKind,
         attempts_max: usize,
         has_budget: impl FnOnce() -> bool,
     ) -> Result<(), StopReason> {
-        if decision == RetryDecision::Stop {
-            return Err(StopReason::NotRetryable);
-        }
         if self.started >= attempts_max {
             return Err(StopReason::AttemptLimit);
         }
@@ -109,7 +105,7 @@ impl RetryState {
     ) -> Result<Duration, StopReason> {
         let may_serve = self.retry_at.iter().any(Option::is_some) || may_retry_any;
         if !may_serve || self.backoffs >= attempts_max {
-            return Err(StopReason::NoWorkerLeft);
+            return Err(StopReason::NoEndpointLeft);
         }
         let backoffs_before = u32::try_from(self.backoffs).unwrap_or(u32::MAX);
         self.backoffs += 1;
@@ -149,26 +145,21 @@ mod tests {
         RetryBackoff::seeded(7, Duration::from_millis(10), Duration::from_secs(1))
     }
 
-    const OVERLOADED: (RetryDecision, RetryKind) =
-        (RetryDecision::AnyWorker, RetryKind::Overloaded);
-
     #[test]
-    fn a_retry_needs_a_decision_an_attempt_and_budget() {
-        use StopReason::{AttemptLimit, BudgetExhausted, NotRetryable};
-        let (any, stop) = (RetryDecision::AnyWorker, RetryDecision::Stop);
-        let (transparent, overloaded) = (RetryKind::Transparent, RetryKind::Overloaded);
+    fn a_retry_needs_an_attempt_and_budget() {
+        use RetryKind::{Overloaded, Transparent};
+        use StopReason::{AttemptLimit, BudgetExhausted};
         let table = [
-            (stop, overloaded, 5, true, Err(NotRetryable)),
-            (any, overloaded, 1, true, Err(AttemptLimit)),
-            (any, overloaded, 2, false, Err(BudgetExhausted)),
-            (any, transparent, 2, false, Ok(())),
-            (any, overloaded, 2, true, Ok(())),
+            (Overloaded, 1, true, Err(AttemptLimit)),
+            (Overloaded, 2, false, Err(BudgetExhausted)),
+            (Transparent, 2, false, Ok(())),
+            (Overloaded, 2, true, Ok(())),
         ];
-        for (decision, kind, attempts_max, has_budget, planned) in table {
+        for (kind, attempts_max, has_budget, planned) in table {
             let mut state = RetryState::new();
             assert_eq!(state.start_attempt(), 0);
-            let found = state.plan_retry(decision, kind, attempts_max, || has_budget);
-            assert_eq!(found, planned, "{decision:?} {kind:?} {attempts_max}");
+            let found = state.plan_retry(kind, attempts_max, || has_budget);
+            assert_eq!(found, planned, "{kind:?} {attempts_max}");
             let taken = state.take_planned();
             assert_eq!(taken, planned.ok().map(|()| (kind, Duration::ZERO)));
         }
@@ -183,8 +174,8 @@ mod tests {
         let wait = state.back_off(at(0), None, 5, false, &backoff());
         assert_eq!(wait, Ok(Duration::from_millis(100)));
         assert_eq!(state.excluded(), [2, 3]);
-        let (decision, kind) = OVERLOADED;
-        state.plan_retry(decision, kind, 5, || true).unwrap();
+        let kind = RetryKind::Overloaded;
+        state.plan_retry(kind, 5, || true).unwrap();
         assert_eq!(
             state.take_planned(),
             Some((kind, Duration::from_millis(100)))
@@ -196,10 +187,10 @@ mod tests {
     fn a_call_backs_off_only_if_an_endpoint_may_serve_it_in_time() {
         let mut state = RetryState::new();
         state.exclude(1, None);
-        let no_worker = Err(StopReason::NoWorkerLeft);
-        assert_eq!(state.back_off(at(0), None, 5, false, &backoff()), no_worker);
+        let none_left = Err(StopReason::NoEndpointLeft);
+        assert_eq!(state.back_off(at(0), None, 5, false, &backoff()), none_left);
         assert!(state.back_off(at(0), None, 1, true, &backoff()).is_ok());
-        assert_eq!(state.back_off(at(0), None, 1, true, &backoff()), no_worker);
+        assert_eq!(state.back_off(at(0), None, 1, true, &backoff()), none_left);
 
         let late = Err(StopReason::Deadline);
         let mut state = RetryState::new();

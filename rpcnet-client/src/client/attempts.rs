@@ -4,7 +4,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use rpcnet_balance::{
     Time,
-    retry::{RetryDecision, RetryState, StopReason},
+    retry::{RetryState, StopReason},
 };
 use rpcnet_registry::{NodeId, NodeInfo, Worker};
 use rpcnet_transport::{Code, ConnectError, Processed, RpcError};
@@ -12,7 +12,7 @@ use rpcnet_transport::{Code, ConnectError, Processed, RpcError};
 use super::{
     Attempt, AttemptReason, ClusterError,
     call_plan::{AttemptDeadline, CallPlan},
-    retry_decision::{is_unreadable, retry_decision},
+    retry_decision::{RetryDecision, is_unreadable, retry_decision},
 };
 
 /// The attempts of one call so far.

@@ -113,7 +113,7 @@ impl ClusterError {
         match self {
             Self::Connect { stop_reason, .. } | Self::Rpc { stop_reason, .. } => *stop_reason,
             Self::DeadlineExceeded { .. } => StopReason::Deadline,
-            Self::Select(_) => StopReason::NoWorkerLeft,
+            Self::Select(_) => StopReason::NoEndpointLeft,
             Self::Encode(_) | Self::Decode { .. } => StopReason::NotRetryable,
         }
     }
@@ -408,7 +408,7 @@ mod tests {
         let connect = ClusterError::Connect {
             attempts: vec![attempt(refused.clone().into())],
             error: refused.clone(),
-            stop_reason: StopReason::NoWorkerLeft,
+            stop_reason: StopReason::NoEndpointLeft,
         };
         assert_eq!(chain(&connect).len(), 1, "{:?}", chain(&connect));
         assert!(chain(&connect)[0].contains("connection refused by 10.0.0.1:7000: no"));

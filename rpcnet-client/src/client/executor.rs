@@ -6,7 +6,7 @@ use std::{
     pin::{Pin, pin},
 };
 
-use rpcnet_balance::retry::{RetryDecision, StopReason};
+use rpcnet_balance::retry::StopReason;
 use rpcnet_registry::Worker;
 use rpcnet_transport::{Endpoint, RpcClient, RpcError, pool::PooledConnection};
 use tokio::time::{Instant, sleep, timeout_at};
@@ -17,6 +17,7 @@ use super::{
     call_plan::{AttemptDeadline, CallPlan},
     operation::Operation,
     retry_control::RetryControl,
+    retry_decision::{RetryDecision, retry_kind},
     workers::{CallTarget, Workers},
 };
 
@@ -305,19 +306,18 @@ impl Executor {
             .last_failure
             .as_ref()
             .expect("an attempt has failed");
-        let decision = failure.retry_decision;
-        if decision == RetryDecision::Stop {
-            return Err(failure.stop_reason());
+        match failure.retry_decision {
+            RetryDecision::Stop => return Err(failure.stop_reason()),
+            RetryDecision::OtherWorker if plan.has_single_target => {
+                return Err(StopReason::NoEndpointLeft);
+            }
+            RetryDecision::OtherWorker | RetryDecision::AnyWorker => {}
         }
-        if decision == RetryDecision::OtherWorker && plan.has_single_target {
-            return Err(StopReason::NoWorkerLeft);
-        }
-        let kind = super::retry_decision::retry_kind(&failure.error);
+        let kind = retry_kind(&failure.error);
+        let has_budget = || self.retries.has_budget();
         attempts
             .state
-            .plan_retry(decision, kind, plan.attempts_max, || {
-                self.retries.has_budget()
-            })?;
+            .plan_retry(kind, plan.attempts_max, has_budget)?;
         // It answers from its cache, or waits for the end of the attempt that was lost; another
         // worker would run the call anew.
         let may_remember = plan.relies_on_idempotency_cache() && failure.is_unanswered();

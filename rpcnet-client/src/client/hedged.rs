@@ -3,7 +3,7 @@
 use std::{pin::pin, sync::Arc, time::Duration};
 
 use futures::{StreamExt, stream::FuturesUnordered};
-use rpcnet_balance::{Outcome, OutcomeKind, retry::RetryDecision};
+use rpcnet_balance::{Outcome, OutcomeKind};
 use rpcnet_registry::Worker;
 use rpcnet_transport::{Code, pool::PooledConnection};
 use tokio::time::{Instant, sleep};
@@ -14,6 +14,7 @@ use super::{
     call_plan::CallPlan,
     executor::{AttemptStart, Executor},
     operation::Operation,
+    retry_decision::RetryDecision,
     workers::CallTarget,
 };
 

@@ -1,7 +1,18 @@
 //! Retry decision: from the error of an attempt to the next attempt.
 
-use rpcnet_balance::retry::{RetryDecision, RetryKind};
+use rpcnet_balance::retry::RetryKind;
 use rpcnet_transport::{Code, Processed, RpcError};
+
+/// What follows a failed attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum RetryDecision {
+    /// No retry: the error is the outcome of the call.
+    Stop,
+    /// Another worker may serve the call, but this one will not soon.
+    OtherWorker,
+    /// Another worker may serve the call, and this one after a backoff.
+    AnyWorker,
+}
 
 /// Decides by what is certain: a request that no handler has seen may go anywhere; one that a
 /// handler may have seen only if repeating it does no harm.
@@ -42,8 +53,8 @@ pub(super) fn is_unreadable(error: &RpcError) -> bool {
         && !error.forbids_retry()
 }
 
-/// Kind of a retry after this error. A retry after a worker that does not know the
-/// method is transparent: there are few, since calls pass it over then.
+/// Kind of a retry after this error. A retry after a worker that does not know the method is
+/// transparent: there are few, since calls pass it over then.
 pub(super) fn retry_kind(error: &RpcError) -> RetryKind {
     match (error.processed(), error.code()) {
         (Processed::No, Code::Overloaded) => RetryKind::Overloaded,

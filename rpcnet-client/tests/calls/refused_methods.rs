@@ -80,7 +80,7 @@ async fn a_method_unknown_to_all_workers_fails_at_once() {
         );
         assert_eq!(
             (made.len(), *stop_reason),
-            (attempts, StopReason::NoWorkerLeft)
+            (attempts, StopReason::NoEndpointLeft)
         );
     }
     // One of them learns it. The list has the same process as before, and the call that is sent
