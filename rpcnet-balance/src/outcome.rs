@@ -22,7 +22,7 @@ pub struct Outcome {
     /// reported none. By now [`Endpoint::reported_load`](crate::Endpoint::reported_load) is the
     /// same or newer.
     pub reported_load: Option<ReportedLoad>,
-    /// Time of the end of the attempt. Default [`Time::ZERO`].
+    /// Time of the end of the attempt. Default [`Time::ZERO`], which means no time.
     pub now: Time,
     /// Time for which the endpoint asked not to be called, respected up to 30 s. Default `None`.
     pub retry_after: Option<Duration>,

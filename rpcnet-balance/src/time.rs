@@ -11,7 +11,10 @@ use std::{ops::Add, time::Duration};
 pub struct Time(u64);
 
 impl Time {
-    /// The origin.
+    /// The origin. It stands for no time in [`PickContext::with_now`](crate::PickContext::with_now),
+    /// [`Outcome::now`](crate::Outcome::now), [`Endpoint::begin_at`](crate::Endpoint::begin_at) and
+    /// [`Endpoint::set_reported_load_at`](crate::Endpoint::set_reported_load_at), which saves picks
+    /// an option: a simulation starts its clock later.
     pub const ZERO: Self = Self(0);
 
     /// The point in time this many nanoseconds after the origin.
