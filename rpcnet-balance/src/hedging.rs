@@ -12,8 +12,9 @@ use crate::{LatencyQuantiles, Time};
 /// attempt is cancelled.
 ///
 /// A cure for the slowest few calls, at the price of a few more: with
-/// [`at_quantile(0.95)`](Self::at_quantile) one of twenty is made twice. A hedge should take a token
-/// of the [`RetryBudget`](crate::RetryBudget), so that hedging ends when it is needed too often.
+/// [`at_quantile(0.95)`](Self::at_quantile) one of twenty is made twice. A hedge should take a
+/// token of the [`RetryBudget`](crate::RetryBudget), so that hedging ends when it is needed too
+/// often.
 ///
 /// ```
 /// use std::time::Duration;
@@ -123,9 +124,9 @@ impl HedgeLatencies {
         Self::default()
     }
 
-    /// Records how long a first attempt took, or how long one ran that was cancelled because a hedge
-    /// answered first: without the latter the slow ones would be missing, and the quantile would
-    /// sink with every hedge.
+    /// Records how long a first attempt took, or how long one ran that was cancelled because a
+    /// hedge answered first: without the latter the slow ones would be missing, and the quantile
+    /// would sink with every hedge.
     pub fn record(&self, now: Time, latency: Duration) {
         self.latencies.record(now, latency);
     }

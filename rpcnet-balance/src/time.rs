@@ -11,10 +11,11 @@ use std::{ops::Add, time::Duration};
 pub struct Time(u64);
 
 impl Time {
-    /// The origin. It stands for no time in [`PickContext::with_now`](crate::PickContext::with_now),
+    /// The origin, which stands for no time in
+    /// [`PickContext::with_now`](crate::PickContext::with_now),
     /// [`Outcome::now`](crate::Outcome::now), [`Endpoint::begin_at`](crate::Endpoint::begin_at) and
-    /// [`Endpoint::set_reported_load_at`](crate::Endpoint::set_reported_load_at), which saves picks
-    /// an option: a simulation starts its clock later.
+    /// [`Endpoint::set_reported_load_at`](crate::Endpoint::set_reported_load_at). A simulation
+    /// starts its clock later.
     pub const ZERO: Self = Self(0);
 
     /// The point in time this many nanoseconds after the origin.

@@ -52,7 +52,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
                     println!("{} is suspect, phi {phi:.1}", node.id);
                 }
                 ClusterEvent::NodeFailed(node) => {
-                    println!("{} is held for dead", node.id);
+                    println!("{} is declared failed", node.id);
                     break;
                 }
                 _ => {}

@@ -139,7 +139,7 @@ async fn main() -> Result {
     ensure(total == JOBS, "no job is lost")?;
     ensure(before.by.len() == 2, "both coordinators took part")?;
     ensure(before.workers.len() == 3, "all workers took part")?;
-    until("the cluster holds it for dead", || {
+    until("the cluster declares it failed", || {
         let nodes = front.nodes().snapshot();
         nodes
             .node("coordinator-1")

@@ -34,8 +34,8 @@ impl RetryDelay {
     }
 }
 
-/// The decision after a number of attempts, the last of which had this reply; `has_untried` if there is a
-/// worker that was not tried.
+/// The decision after a number of attempts, the last of which had this reply; `has_untried` if
+/// there is a worker that was not tried.
 pub(super) fn decide(
     policy: &ClientPolicy,
     attempts: u8,

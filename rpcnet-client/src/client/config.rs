@@ -184,8 +184,8 @@ impl ClusterClientConfig {
     ///
     /// [pool]: rpcnet_transport::pool::PoolConfig::with_surplus_idle_timeout
     #[must_use]
-    pub fn with_surplus_idle_timeout(mut self, quiet: Duration) -> Self {
-        self.surplus_idle_timeout = quiet;
+    pub fn with_surplus_idle_timeout(mut self, timeout: Duration) -> Self {
+        self.surplus_idle_timeout = timeout;
         self
     }
 

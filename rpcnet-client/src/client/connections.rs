@@ -135,8 +135,8 @@ impl WorkerConnections {
             .with_cache(cache.cloned())
     }
 
-    /// The place where the registry keeps the connection beside the worker: that of the first
-    /// client which called it. Other clients ask their pool.
+    /// Where the registry keeps the connection beside the worker, for the first client that called
+    /// it. Other clients ask their pool.
     fn cache<'a>(&self, worker: &'a Worker) -> Option<&'a Arc<CachedConnection>> {
         worker.extension(|| Arc::new(self.shared.pool.new_cache()))
     }
@@ -187,7 +187,7 @@ impl Shared {
     }
 }
 
-/// Tells the pool what the registry knows, and the registry what becomes of connections.
+/// Listener of the pool: gives it what the registry knows, and reports connections to the registry.
 struct RegistryListener {
     registry: Weak<WorkerRegistry>,
     refused_methods: Arc<RefusedMethods>,

@@ -202,8 +202,7 @@ pub enum QuorumError {
         reachable: usize,
     },
     /// Quorum not reached: so many have failed that the others are too few. Every worker that was
-    /// called may have
-    /// processed the request.
+    /// called may have processed the request.
     #[error(
         "quorum not reached: {required} workers must reply, and {} did{}",
         .accepted.len(),

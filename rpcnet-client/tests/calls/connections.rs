@@ -108,8 +108,8 @@ async fn a_certificate_of_another_node_is_refused() {
 
 #[tokio::test(start_paused = true)]
 async fn an_unreachable_worker_is_passed_over_until_there_is_news_of_it() {
-    let down_time = Duration::from_secs(60);
-    let health = HealthConfig::new().with_unreachable_backoff(down_time, down_time);
+    let backoff = Duration::from_secs(60);
+    let health = HealthConfig::new().with_unreachable_backoff(backoff, backoff);
     let cluster = TestCluster::in_memory(round_robin(), health, |config| {
         config.with_connect_timeout(Duration::from_secs(2))
     })

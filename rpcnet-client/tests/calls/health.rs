@@ -11,7 +11,7 @@ use rpcnet_client::{
 use super::*;
 
 impl TestCluster {
-    fn marks(&self, name: &str) -> ExclusionFlags {
+    fn flags(&self, name: &str) -> ExclusionFlags {
         let workers = self.client.registry().workers(None).expect("no filter");
         let worker = workers.iter().find(|one| &*one.label == name);
         worker.expect("it is on the list").flags
@@ -30,7 +30,7 @@ async fn a_draining_worker_is_passed_over_before_it_refuses_a_call() {
     let mut events = cluster.client.registry().subscribe_health();
     red.advertise_draining(true);
     until("it is passed over", || {
-        cluster.marks("red") == ExclusionFlags::DRAINING
+        cluster.flags("red") == ExclusionFlags::DRAINING
     })
     .await;
     assert!(
@@ -43,7 +43,7 @@ async fn a_draining_worker_is_passed_over_before_it_refuses_a_call() {
     assert_eq!(red.stats().calls_started, begun);
     red.advertise_draining(false);
     until("it is back", || {
-        cluster.marks("red") == ExclusionFlags::NONE
+        cluster.flags("red") == ExclusionFlags::NONE
     })
     .await;
     let mut by_red = 0;
@@ -67,7 +67,7 @@ async fn application_errors_do_not_eject_a_worker() {
         ("b", later, false),
         ("c", overloaded, true),
     ];
-    for (name, status, is_held) in table {
+    for (name, status, in_backoff) in table {
         let _server = cluster.worker(name, failing_router(status).0);
         let once = WorkerCallOptions::new().with_attempts_max(1);
         cluster
@@ -76,8 +76,8 @@ async fn application_errors_do_not_eject_a_worker() {
             .expect_err("it says no");
         let registry = cluster.client.registry();
         let workers = registry.select_all(None).expect("one");
-        let held = workers[0].endpoint().in_backoff(registry.now());
-        assert_eq!(held, is_held, "{name}");
+        let found = workers[0].endpoint().in_backoff(registry.now());
+        assert_eq!(found, in_backoff, "{name}");
         cluster.list.remove(name);
     }
 }
@@ -95,7 +95,7 @@ async fn draining_refusals_do_not_eject_a_worker() {
     until("both drain", || {
         names
             .iter()
-            .all(|name| cluster.marks(name) == ExclusionFlags::DRAINING)
+            .all(|name| cluster.flags(name) == ExclusionFlags::DRAINING)
     })
     .await;
     let once = WorkerCallOptions::new().with_attempts_max(1);
@@ -104,7 +104,7 @@ async fn draining_refusals_do_not_eject_a_worker() {
         assert_eq!(error.attempts()[0].error.code(), Code::Draining);
     }
     for name in names {
-        assert_eq!(cluster.marks(name), ExclusionFlags::DRAINING);
+        assert_eq!(cluster.flags(name), ExclusionFlags::DRAINING);
     }
     let stats = cluster.client.registry().health_stats();
     assert_eq!(
@@ -115,12 +115,12 @@ async fn draining_refusals_do_not_eject_a_worker() {
     until("both are back", || {
         names
             .iter()
-            .all(|name| cluster.marks(name) == ExclusionFlags::NONE)
+            .all(|name| cluster.flags(name) == ExclusionFlags::NONE)
     })
     .await;
 }
 
-/// Neither its end nor the knocking at its door nor its return costs a call anything.
+/// No call fails or waits when the worker ends, while it is probed, and when it is back.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_unreachable_worker_is_probed_beside_the_calls() {
     let cluster = TestCluster::new().await;
@@ -133,17 +133,17 @@ async fn an_unreachable_worker_is_probed_beside_the_calls() {
     red.shutdown(Duration::from_secs(1)).await;
     drop(red);
     until("it is noticed", || {
-        cluster.marks("red") == ExclusionFlags::UNREACHABLE
+        cluster.flags("red") == ExclusionFlags::UNREACHABLE
     })
     .await;
     let failed = || cluster.client.registry().health_stats().probes_failed;
-    let knocked = async {
+    let probed = async {
         while failed() < 2 {
             assert_eq!(cluster.call("who").await.expect("a reply"), "blue 0");
             sleep(Duration::from_millis(1)).await;
         }
     };
-    within("knocking twice", knocked).await;
+    within("two probes", probed).await;
 
     let mut again = None;
     until("the port is free", || {
@@ -163,7 +163,7 @@ async fn an_unreachable_worker_is_probed_beside_the_calls() {
         }
     };
     within("its return", back).await;
-    assert_eq!(cluster.marks("red"), ExclusionFlags::NONE);
+    assert_eq!(cluster.flags("red"), ExclusionFlags::NONE);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -230,7 +230,7 @@ async fn one_successful_probe_reinstates_an_ejected_worker() {
     assert_eq!((failed, runs.load(SeqCst)), (6, 7));
     let stats = cluster.client.registry().health_stats();
     assert_eq!((stats.probes, stats.probes_failed), (2, 1));
-    assert_eq!(cluster.marks("red"), ExclusionFlags::NONE);
+    assert_eq!(cluster.flags("red"), ExclusionFlags::NONE);
 }
 
 /// The port of a client is free again when its endpoint and all of its connections are gone.

@@ -93,11 +93,11 @@ impl TestCluster {
     }
 
     /// Workers that could not be reached are passed over for so long.
-    async fn with_down_time(
-        down_time: Duration,
+    async fn with_unreachable_backoff(
+        backoff: Duration,
         change: impl FnOnce(ClusterClientConfig) -> ClusterClientConfig,
     ) -> Self {
-        let health = HealthConfig::new().with_unreachable_backoff(down_time, down_time);
+        let health = HealthConfig::new().with_unreachable_backoff(backoff, backoff);
         Self::with_health(round_robin(), health, TransportConfig::default(), change).await
     }
 

@@ -10,7 +10,7 @@ use super::*;
 /// Picks a worker that is not busy, with the fewest calls in flight; records outcomes.
 #[derive(Debug, Default)]
 struct LeastReportedLoad {
-    told: Mutex<Vec<(OutcomeKind, Option<ReportedLoad>)>>,
+    outcomes: Mutex<Vec<(OutcomeKind, Option<ReportedLoad>)>>,
 }
 
 impl Balancer for LeastReportedLoad {
@@ -28,7 +28,9 @@ impl Balancer for LeastReportedLoad {
             let kept = view[index].reported_load();
             assert_eq!(kept, outcome.reported_load, "one call at a time");
         }
-        self.told.lock().push((outcome.kind, outcome.reported_load));
+        self.outcomes
+            .lock()
+            .push((outcome.kind, outcome.reported_load));
     }
 }
 
@@ -92,11 +94,14 @@ async fn a_balancer_sees_the_load_that_other_clients_make() {
     assert_eq!(by_red, 1);
     let busy = |(_, load): &&(OutcomeKind, Option<ReportedLoad>)| load.is_some_and(|l| l.busy);
     {
-        let told = balancer.told.lock();
-        assert_eq!(told.len(), 20);
-        assert!(told.iter().all(|(_, load)| load.is_some()), "{told:?}");
-        let (_, said) = told.iter().find(busy).expect("red said it");
-        assert!(said.expect("it is there").in_flight >= 8, "{told:?}");
+        let outcomes = balancer.outcomes.lock();
+        assert_eq!(outcomes.len(), 20);
+        assert!(
+            outcomes.iter().all(|(_, load)| load.is_some()),
+            "{outcomes:?}"
+        );
+        let (_, said) = outcomes.iter().find(busy).expect("red said it");
+        assert!(said.expect("it is there").in_flight >= 8, "{outcomes:?}");
     }
 
     // It says so with refusals too.
@@ -115,8 +120,8 @@ async fn a_balancer_sees_the_load_that_other_clients_make() {
         .expect_err("it is full");
     assert_eq!(error.attempts()[0].error.code(), Code::Overloaded);
     {
-        let told = balancer.told.lock();
-        let (kind, load) = told.last().expect("an outcome");
+        let outcomes = balancer.outcomes.lock();
+        let (kind, load) = outcomes.last().expect("an outcome");
         assert_eq!(*kind, OutcomeKind::Overloaded);
         assert!(load.is_some_and(|load| load.busy), "{load:?}");
     }
@@ -126,7 +131,12 @@ async fn a_balancer_sees_the_load_that_other_clients_make() {
         call.await.expect("no panic").expect("a reply");
     }
     cluster.call("who").await.expect("there is room again");
-    let last = balancer.told.lock().last().copied().expect("an outcome");
+    let last = balancer
+        .outcomes
+        .lock()
+        .last()
+        .copied()
+        .expect("an outcome");
     assert!(!last.1.expect("a report").busy);
 }
 
@@ -141,7 +151,7 @@ async fn an_unanswered_attempt_reports_no_load() {
         .call_with("wait", short)
         .await
         .expect_err("it hangs");
-    let told = balancer.told.lock();
-    assert!(told[0].1.is_some());
-    assert_eq!(told[1], (OutcomeKind::Failure, None));
+    let outcomes = balancer.outcomes.lock();
+    assert!(outcomes[0].1.is_some());
+    assert_eq!(outcomes[1], (OutcomeKind::Failure, None));
 }

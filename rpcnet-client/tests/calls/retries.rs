@@ -100,7 +100,7 @@ async fn refused_calls_go_to_another_worker() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_draining_worker_is_passed_over_until_it_resumes() {
     let minute = Duration::from_secs(60);
-    let cluster = TestCluster::with_down_time(minute, |config| config).await;
+    let cluster = TestCluster::with_unreachable_backoff(minute, |config| config).await;
     let red = cluster.worker("red", identify("red"));
     let blue = cluster.worker("blue", identify("blue"));
     let mut by_red = 0;
@@ -157,7 +157,7 @@ async fn a_draining_worker_is_passed_over_until_it_resumes() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_that_starts_draining_costs_one_attempt() {
     let minute = Duration::from_secs(60);
-    let cluster = TestCluster::with_down_time(minute, |config| config).await;
+    let cluster = TestCluster::with_unreachable_backoff(minute, |config| config).await;
     let red = cluster.worker("red", identify("red"));
     let _blue = cluster.worker("blue", identify("blue"));
     red.set_draining(true);

@@ -87,11 +87,11 @@ async fn saturate(
 
 #[tokio::test(flavor = "multi_thread")]
 async fn saturated_connections_scale_up_to_the_limit_and_down_when_idle() {
-    let quiet = Duration::from_millis(400);
+    let idle_timeout = Duration::from_millis(400);
     let cluster = cluster(|config| {
         config
             .with_connections_per_worker_max(NonZeroUsize::new(3).unwrap())
-            .with_surplus_idle_timeout(quiet)
+            .with_surplus_idle_timeout(idle_timeout)
     })
     .await;
     let (router, gate) = gated_router();
@@ -123,7 +123,7 @@ async fn saturated_connections_scale_up_to_the_limit_and_down_when_idle() {
         assert!(begun.elapsed() < TEST_TIMEOUT, "surplus connections go");
         cluster.call("who").await.expect("a reply");
     }
-    assert!(begun.elapsed() >= quiet, "not at once");
+    assert!(begun.elapsed() >= idle_timeout, "not at once");
     cluster.call("who").await.expect("a reply");
     assert_eq!(cluster.handshakes(), 3);
 }
