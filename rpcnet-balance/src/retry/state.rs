@@ -181,6 +181,12 @@ mod tests {
             Some((kind, Duration::from_millis(100)))
         );
         assert_eq!(state.take_planned(), None);
+        // What was waited for before does not count again.
+        let wait = Duration::from_millis(69_900);
+        let waited = state.back_off(at(100), None, 5, false, &backoff());
+        assert_eq!((waited, state.excluded()), (Ok(wait), &[2][..]));
+        state.plan_retry(kind, 5, || true).unwrap();
+        assert_eq!(state.take_planned(), Some((kind, wait)));
     }
 
     #[test]

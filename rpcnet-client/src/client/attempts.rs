@@ -269,6 +269,10 @@ mod tests {
             assert_eq!(failure.stop_reason(), StopReason::Deadline);
             let unsent = AttemptFailure::deadline_before_sending(deadline);
             assert_eq!(unsent.retry_decision, decision);
+            let forbidden = late().with_retry_after(Duration::MAX);
+            let failure = AttemptFailure::from_call_error(forbidden, &plan, deadline, false);
+            assert_eq!(failure.retry_decision, RetryDecision::Stop);
+            assert_eq!(failure.stop_reason(), StopReason::DoNotRetry);
         }
     }
 

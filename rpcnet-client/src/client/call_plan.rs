@@ -327,6 +327,45 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn only_a_stream_without_a_word_on_its_deadline_has_that_of_the_transport() {
+        let settings = CallSettings::new(config());
+        let options = WorkerCallOptions::new();
+        let stream = |options| {
+            let plan = settings.stream_plan("feed", &options);
+            plan.attempt_options(0, plan.deadline)
+        };
+        let without = stream(options.without_deadline());
+        assert_eq!(without, stream(options).without_deadline());
+        assert_ne!(without, stream(options));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_that_says_that_it_is_not_idempotent_is_not_repeated() {
+        let settings = CallSettings::new(config());
+        let keyed = WorkerCallOptions::new().with_idempotency_key(7);
+        let repeatable = |options| settings.unary_plan("any", &options).repeatable;
+        assert!(repeatable(keyed) && !repeatable(keyed.with_idempotent(false)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_that_is_tried_once_probes_only_when_that_is_overdue() {
+        let settings = CallSettings::new(config());
+        let options = WorkerCallOptions::new();
+        let once = options.with_attempts_max(1);
+        for (plan, mode) in [
+            (settings.unary_plan("any", &options), ProbeMode::WhenDue),
+            (settings.unary_plan("any", &once), ProbeMode::WhenOverdue),
+            // A stream ends with the refusal.
+            (
+                settings.stream_plan("any", &options),
+                ProbeMode::WhenOverdue,
+            ),
+        ] {
+            assert_eq!(plan.probe_mode(), mode);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn only_plain_calls_that_are_in_time_fit_the_quick_path() {
         let settings = CallSettings::new(config());
         let options = WorkerCallOptions::new();

@@ -34,27 +34,27 @@ async fn nested_calls_inherit_deadline_and_priority() {
         .with_timeout(Duration::from_secs(9))
         .with_priority(Priority::Sheddable);
     let own = WorkerCallOptions::new();
+    let of_its_own = own.with_timeout(Duration::from_secs(4));
+    let critical = own.with_priority(Priority::CriticalPlus);
+    // The seconds that the inner call has at most, if fewer than the client gives it.
     let table = [
-        (own, true, Priority::Sheddable),
-        (own.without_deadline(), true, Priority::Sheddable),
-        (
-            own.with_priority(Priority::CriticalPlus),
-            true,
-            Priority::CriticalPlus,
-        ),
-        (own.without_inheritance(), false, Priority::Critical),
+        (own, Some(9), Priority::Sheddable),
+        (of_its_own, Some(4), Priority::Sheddable),
+        (own.without_deadline(), Some(9), Priority::Sheddable),
+        (critical, Some(9), Priority::CriticalPlus),
+        (own.without_inheritance(), None, Priority::Critical),
     ];
     let _inner = cluster.worker("inner", inner());
-    let names = ["red", "blue", "green", "yellow"];
-    for ((options, inherits, priority), name) in table.into_iter().zip(names) {
+    let names = ["red", "blue", "green", "yellow", "gray"];
+    for ((options, limit, priority), name) in table.into_iter().zip(names) {
         let worker = cluster.worker(name, outer(Arc::clone(&cluster.client), options));
         let reply = cluster.call_with("outer", call).await.expect("a reply");
         let (left, told) = reply.rsplit_once(' ').expect("two words");
         assert_eq!(told, format!("{priority:?}"), "{options:?}");
         let left = left.trim_start_matches("Some(").trim_end_matches(')');
         let seconds: u64 = left.parse().expect("a number");
-        // The client's own timeout is longer.
-        assert_eq!(seconds < 9, inherits, "{seconds} s, {options:?}");
+        let is_limited = seconds < limit.unwrap_or(9);
+        assert_eq!(is_limited, limit.is_some(), "{seconds} s, {options:?}");
         cluster.list.remove(name);
         drop(worker);
     }
