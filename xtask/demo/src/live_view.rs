@@ -181,52 +181,42 @@ fn table(elapsed: Duration, snapshot: &Snapshot) -> Vec<String> {
         .max()
         .unwrap_or(0)
         .max(6);
-    let mut lines = vec![
-        String::new(),
-        format!("{} {}", timestamp(elapsed), totals(snapshot)),
-        format!(
-            "{:width$}  {:<9} {:>6} {:>9} {:>9} {:>10} {:>10}",
-            "member", "state", "phi", "in flight", "calls", "p50", "p99"
-        ),
-    ];
-    lines.extend(snapshot.members.iter().map(|member| {
-        format!(
-            "{:width$}  {:<9} {:>6} {:>9} {:>9} {:>10} {:>10}",
-            member.name,
-            member.state,
-            phi(member),
-            member.in_flight,
-            member.calls,
-            latency(member, member.p50_us),
-            latency(member, member.p99_us),
-        )
-    }));
-    lines
-}
-
-/// A member's latency, if it had any calls.
-fn latency(member: &MemberRow, micros: u64) -> String {
-    match member.calls {
-        0 => "-".to_owned(),
-        _ => readable_micros(micros),
-    }
+    let header = ["member", "state", "phi", "in flight", "calls", "p50", "p99"];
+    let members = snapshot.members.iter().map(cells);
+    let rows = std::iter::once(header.map(str::to_owned)).chain(members);
+    let rows = rows.map(|[name, state, phi, in_flight, calls, p50, p99]| {
+        format!("{name:width$}  {state:<9} {phi:>6} {in_flight:>9} {calls:>9} {p50:>10} {p99:>10}")
+    });
+    let totals = format!("{} {}", timestamp(elapsed), totals(snapshot));
+    [String::new(), totals].into_iter().chain(rows).collect()
 }
 
 fn plain_line(elapsed: Duration, snapshot: &Snapshot) -> String {
     let mut line = format!("{} {}", timestamp(elapsed), totals(snapshot));
-    for member in &snapshot.members {
+    for [name, state, phi, in_flight, calls, p50, p99] in snapshot.members.iter().map(cells) {
         line += &format!(
-            " | {} {} phi {}, {} in flight, {} calls, p50 {}, p99 {}",
-            member.name,
-            member.state,
-            phi(member),
-            member.in_flight,
-            member.calls,
-            latency(member, member.p50_us),
-            latency(member, member.p99_us),
+            " | {name} {state} phi {phi}, {in_flight} in flight, {calls} calls, p50 {p50}, p99 {p99}"
         );
     }
     line
+}
+
+/// Name, state, phi, calls in flight, calls, and the latencies p50 and p99, which a member without
+/// calls has not.
+fn cells(member: &MemberRow) -> [String; 7] {
+    let latency = |micros| match member.calls {
+        0 => "-".to_owned(),
+        _ => readable_micros(micros),
+    };
+    [
+        member.name.clone(),
+        member.state.clone(),
+        phi(member),
+        member.in_flight.to_string(),
+        member.calls.to_string(),
+        latency(member.p50_us),
+        latency(member.p99_us),
+    ]
 }
 
 fn totals(snapshot: &Snapshot) -> String {
