@@ -54,7 +54,7 @@ pub(super) fn still_dials_seeds(engine: &mut Engine) -> bool {
     !*has_settled
 }
 
-/// As many helpers, from as many zones as a few more random members have, by the tag `zone`.
+/// Helpers, as many as before, from as many zones (tag `zone`) as a few more random members have.
 pub(super) fn choose_zoned_helpers(
     engine: &mut Engine,
     helpers: Vec<u64>,

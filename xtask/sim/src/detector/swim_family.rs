@@ -29,7 +29,7 @@ pub(super) enum LocalHealth {
     Memberlist,
 }
 
-/// What a node remembers for its detector, beside the engine's table.
+/// State of a node's detector, beside the engine's table.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct SwimState {
     /// The local health multiplier: zero is healthy.
@@ -95,7 +95,7 @@ impl LocalHealth {
         }
     }
 
-    /// What a failed probe says of this node: `missed` of the `asked` helpers sent no nack.
+    /// Change of the node's health by a failed probe: `missed` of the `asked` helpers sent no nack.
     pub(super) const fn failed_probe(self, asked: usize, missed: usize) -> i64 {
         match self {
             Self::Paper => 1 + missed as i64,
