@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 use proc_macro2::{TokenStream, TokenTree};
 
-use super::{known::Finding, links::prose};
+use super::{known::Finding, links::prose, source_files::is_module};
 
 /// A word that a text may not have.
 struct Banned {
@@ -72,7 +72,12 @@ const TERM: &str = "the field has a term for it";
 /// First words of a doc that make it a fragment. It begins with a noun or a verb instead.
 const OPENERS: &[&str] = &["Of", "Who", "Whom", "Whose", "What", "So", "As"];
 
-/// Findings in the texts (path, text) of the library crates; the width of all files of Rust.
+/// Further first words that a module doc does not begin with: the first lines of modules are read
+/// like a table of contents.
+const MODULE_OPENERS: &[&str] = &["Which", "How", "When", "Where", "Why"];
+
+/// Findings in the texts (path, text): widths of comments in all files of Rust, openings of docs in
+/// all sources, words in the library crates.
 pub(crate) fn find(files: &[(String, String)], libraries: &[&str]) -> Vec<Finding> {
     let mut findings = Vec::new();
     for (path, text) in files {
@@ -81,12 +86,11 @@ pub(crate) fn find(files: &[(String, String)], libraries: &[&str]) -> Vec<Findin
             findings.extend(too_wide(path, package, text));
         }
         let is_library = libraries.contains(&package);
-        let is_source = path.starts_with(&format!("{package}/src/")) && path.ends_with(".rs");
-        if is_library && is_source && !is_test_file(path) {
+        if is_module(path) && !is_test_file(path) {
             let text = without_tests(text);
             findings.extend(fragments(path, package, text));
             let lines = comments(text).chain(messages(text));
-            lines.for_each(|(line, text)| {
+            lines.filter(|_| is_library).for_each(|(line, text)| {
                 findings.extend(banned(&format!("{path}:{line}"), package, &text));
             });
         } else if is_library && path.ends_with(".md") {
@@ -148,8 +152,13 @@ fn fragments(path: &str, package: &str, text: &str) -> Vec<Finding> {
             .trim_start_matches(['/', '!'])
             .split_whitespace()
             .next();
-        if doc.is_some() && doc != before && first.is_some_and(|word| OPENERS.contains(&word)) {
-            let word = first.unwrap_or_default();
+        let openers = match doc {
+            Some("//!") => &[OPENERS, MODULE_OPENERS][..],
+            Some(_) => &[OPENERS][..],
+            None => &[],
+        };
+        let is_opener = |word: &&str| openers.iter().any(|words| words.contains(word));
+        if let Some(word) = first.filter(is_opener).filter(|_| doc != before) {
             findings.push(Finding {
                 key: format!("opening {package} {word}"),
                 location: format!("{path}:{line}"),
@@ -211,7 +220,7 @@ fn has_phrase(text: &str, phrase: &str) -> bool {
     })
 }
 
-/// As in `rustfmt.toml`.
+/// Greatest width of a comment line, as in `rustfmt.toml`.
 const WIDTH: usize = 100;
 
 #[cfg(test)]
@@ -268,6 +277,13 @@ mod tests {
                 "opening a Of a/src/b.rs:5",
             ]
         );
+        let text = "//! How b is.\n\n/// How c is.\nfn f() {}\n";
+        assert_eq!(
+            found("a/b/src/c.rs", text),
+            ["opening a How a/b/src/c.rs:1"]
+        );
+        let text = "//! Of b.\n";
+        assert_eq!(found("b/c/src/d.rs", text), ["opening b Of b/c/src/d.rs:1"]);
         let text = "//! Caller of b.\n//! What it calls.\n\n/// Whether it runs.\nfn f() {}\n";
         assert_eq!(found("a/src/b.rs", text), [""; 0]);
     }

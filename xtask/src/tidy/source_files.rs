@@ -44,7 +44,7 @@ pub(crate) fn check(path: &str, text: &str) -> Vec<Problem> {
 }
 
 /// Whether cargo compiles it as part of a crate: `*/src/**/*.rs`.
-fn is_module(path: &str) -> bool {
+pub(super) fn is_module(path: &str) -> bool {
     path.ends_with(".rs") && path.split('/').skip(1).any(|folder| folder == "src")
 }
 
