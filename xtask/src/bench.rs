@@ -34,20 +34,20 @@ use crate::project::Outcome;
 /// Benchmark to run.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Bench {
-    /// A cluster client: what it adds to a call, and how workers add up.
+    /// Cluster client: time that it adds to a call, and rate by number of workers.
     Cluster(cluster::Options),
     /// Membership: a cluster on loopback sockets in a few processes, sealed, with the defaults of a
-    /// LAN. How long until all see all, what it costs a node to stay, how long until all know of
-    /// members that were killed.
+    /// LAN. Time until all views are full, cost of the steady state, time until all members know of
+    /// those that were killed.
     Gossip(gossip::Options),
-    /// Balancers: what a choice costs, in time and in memory. Peers beside ours with `--peers`.
+    /// Balancers: time and allocations of a pick. Peers beside ours with `--peers`.
     Pick(pick::Options),
     /// Calls: an echo of bytes between two processes, each pinned to one core, with TLS both ways.
     /// Those of peers beside ours with `--peers`.
     Rpc(options::Options),
 }
 
-/// Measures.
+/// Runs a benchmark.
 ///
 /// # Errors
 ///

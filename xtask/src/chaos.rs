@@ -39,8 +39,7 @@ pub(crate) struct Options {
     /// Run with few workers, few calls, a short time.
     #[arg(long)]
     quick: bool,
-    /// How long calls flow [default: 30, with --quick 3]. They flow on until what goes wrong is
-    /// over.
+    /// Length of the load [default: 30, with --quick 3]. It goes on until the fault is over.
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=3600))]
     seconds: Option<u64>,
     /// Calls begun per second [default: 2000, with --quick 500].
@@ -49,7 +48,7 @@ pub(crate) struct Options {
     /// Worker processes [default: 10, with --quick 4].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(2..=64))]
     workers: Option<u8>,
-    /// Write the figures there, as JSON.
+    /// Write the figures to this file, as JSON.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
     #[command(flatten)]

@@ -26,7 +26,7 @@ struct ReadmeFigure {
     heading: &'static str,
     /// Label of the row and of the column in it.
     cell: (&'static str, &'static str),
-    /// Which number of the cell.
+    /// Index of the number in the cell.
     nth: usize,
     /// Scenario and case of `cargo xtask sim`, of which the first row counts.
     run: (&'static str, &'static str),

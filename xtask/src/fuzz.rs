@@ -22,7 +22,7 @@ use xtask_report::{Document, format_table, number};
 use self::log::Log;
 use crate::project::{self, Outcome};
 
-/// Which targets, and for how long.
+/// Options of the command.
 #[derive(Debug, Args)]
 pub(crate) struct Options {
     /// Only this target; more than once for several [default: all].
@@ -38,15 +38,15 @@ pub(crate) struct Options {
     /// in each run].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     seed: Option<u32>,
-    /// Write the figures there, as JSON.
+    /// Write the figures to this file, as JSON.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
 }
 
-/// The targets.
+/// Fuzz target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Target {
-    /// Members, and an attacker who has the key.
+    /// Members, and an attacker that has the key.
     Engine,
     /// Datagrams as they come from the network.
     Envelope,

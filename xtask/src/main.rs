@@ -36,8 +36,8 @@ enum Command {
     /// Process of a benchmark.
     #[command(hide = true)]
     BenchNode(bench::node::Options),
-    /// Real processes under load while one is killed, stopped, restarted, drained, panics, is old
-    /// or slow, and beside a greedy or lying peer: which calls are lost?
+    /// Faults and attacks in a cluster of real processes under load: which calls fail, and what
+    /// rate is kept.
     Chaos(chaos::Options),
     /// Node process of a host of a chaos run.
     #[command(hide = true)]
@@ -47,8 +47,8 @@ enum Command {
     ChaosNode(chaos::node::Options),
     /// Everything a change must pass: formatting, lints, tests, docs, each crate alone, benches.
     Ci(ci::Options),
-    /// A director and three workers, processes of their own, digest files while one worker is
-    /// killed, one added and one drained.
+    /// Cluster of a director and three workers, each a process, that digests files while a worker
+    /// is killed, one added and one drained.
     Demo(xtask_demo::Options),
     /// Process of the demo.
     #[command(hide = true)]

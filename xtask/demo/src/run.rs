@@ -23,7 +23,7 @@ use crate::{
 /// Options of the demo.
 #[derive(Debug, Args)]
 pub struct Options {
-    /// The folder or file to digest; the workspace itself if there is none.
+    /// Folder or file to digest [default: the workspace].
     path: Option<PathBuf>,
     /// Duration of the calls in seconds, at least 6.
     #[arg(long, default_value_t = 15, value_parser = clap::value_parser!(u64).range(6..=86_400))]
@@ -31,7 +31,7 @@ pub struct Options {
     /// 8 seconds.
     #[arg(long, conflicts_with = "seconds")]
     quick: bool,
-    /// Write the figures there, as JSON.
+    /// Write the figures to this file, as JSON.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
 }

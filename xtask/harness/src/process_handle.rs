@@ -27,14 +27,14 @@ pub struct ChildProcess {
     stdout: Lines<BufReader<ChildStdout>>,
 }
 
-/// What went wrong between parent and child. After any of them the child is of no more use, except
-/// after `TimedOut`, which leaves it as it was.
+/// Error between parent and child. After it the child is unusable, except after `TimedOut`, which
+/// leaves it as it was.
 #[derive(Debug, thiserror::Error)]
 pub enum ProcessError {
     /// The child could not be started.
     #[error("cannot start {name}: {source}")]
     Spawn {
-        /// Which child.
+        /// Name of the child.
         name: String,
         /// Error of the system.
         source: io::Error,
@@ -42,13 +42,13 @@ pub enum ProcessError {
     /// The child closed its output: as a rule it has ended.
     #[error("{name} has ended")]
     Ended {
-        /// Which child.
+        /// Name of the child.
         name: String,
     },
     /// A pipe broke, or what came through it was no message.
     #[error("lost the line to {name}: {source}")]
     Pipe {
-        /// Which child.
+        /// Name of the child.
         name: String,
         /// Error of the system or of the message.
         source: io::Error,
@@ -56,7 +56,7 @@ pub enum ProcessError {
     /// The child sent nothing until the deadline.
     #[error("{name} took too long to {what}")]
     TimedOut {
-        /// Which child.
+        /// Name of the child.
         name: String,
         /// Expected action.
         what: &'static str,
@@ -124,7 +124,7 @@ impl ChildProcess {
         })
     }
 
-    /// What the child tells next. Lines that are no JSON object, such as prints of a library, go to
+    /// Next message of the child. Lines that are no JSON object, such as prints of a library, go to
     /// standard error. Cancel safe.
     ///
     /// # Errors

@@ -65,7 +65,7 @@ pub struct Link {
     pub one_way: Duration,
 }
 
-/// Which tokio runtime a process runs.
+/// Tokio runtime of a process.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Runtime {

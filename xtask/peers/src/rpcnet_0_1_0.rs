@@ -9,7 +9,7 @@ use xtask_load::{CLIENT, Caller, Failure, SERVER, Setup, Subject};
 
 use crate::keys::Keys;
 
-/// What connections are made with: each opens a port of its own.
+/// Subject: each of its connections opens a port of its own.
 pub(crate) struct Rpcnet010 {
     setup: Setup,
 }

@@ -36,7 +36,7 @@ impl Echo for Handler {
     }
 }
 
-/// What connections are made with.
+/// Subject: tarpc over TCP.
 pub(crate) struct TarpcTcp {
     setup: Setup,
 }

@@ -18,7 +18,7 @@ use xtask_load::{CLIENT, Caller, Failure, SERVER, Setup, Subject, answer};
 
 use crate::keys::Keys;
 
-/// What is sent both ways.
+/// Request and reply.
 #[derive(Clone, PartialEq, prost::Message)]
 pub(crate) struct Message {
     #[prost(bytes = "bytes", tag = "1")]
@@ -44,7 +44,7 @@ impl Echo for Handler {
     }
 }
 
-/// What connections are made with.
+/// Subject: tonic with TLS.
 pub(crate) struct TonicTls {
     setup: Setup,
 }

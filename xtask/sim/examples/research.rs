@@ -26,11 +26,11 @@ fn main() {
     }
 }
 
-/// Helpers that lie, or that cannot reach the target themselves. No member is down, so every
+/// Helpers that lie, or that cannot reach the target themselves. No member is ever down, so every
 /// failure is a false one.
 fn helpers(seeds: u64, text: &str) {
     println!(
-        "| fault for 120 s | detector | false deaths | declared | suspicions | misses | inconclusive rounds | B/s a node |"
+        "| fault for 120 s | detector | false failures | declared | suspicions | misses | inconclusive rounds | B/s a node |"
     );
     println!("|---|---|---|---|---|---|---|---|");
     let cases = [
@@ -200,13 +200,14 @@ fn one_way(seeds: u64) {
     }
 }
 
-/// What healthy members see of faulty ones, which come first. Shares are of pairs and seconds.
+/// View that healthy members have of faulty ones, which come first. Shares are of pairs and
+/// seconds.
 #[derive(Default)]
 struct Watched {
     healthy_failed: u64,
     transitions: u64,
     suspicions: u64,
-    /// Of healthy ones, and of faulty ones.
+    /// Refutations by healthy members.
     refutations: u64,
     faulty_refutations: u64,
     suspect: f64,
@@ -254,9 +255,9 @@ fn watch(seed: u64, detector: &str, faulty: usize, act: impl Fn(&mut Cluster, u6
         }
         for observer in (faulty..NODES).step_by(5) {
             for subject in 0..faulty {
-                let sight = cluster.view_of(observer, subject);
-                let state = sight.as_ref().map(|it| it.state);
-                let is_slow = sight.is_some_and(|it| it.slow);
+                let view = cluster.view_of(observer, subject);
+                let state = view.as_ref().map(|it| it.state);
+                let is_slow = view.is_some_and(|it| it.slow);
                 looks += 1.0;
                 watched.suspect += f64::from(state == Some(MemberState::Suspect));
                 watched.failed += f64::from(!state.is_some_and(MemberState::is_live));

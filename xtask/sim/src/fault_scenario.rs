@@ -1,4 +1,4 @@
-//! Scenarios in which a fault befalls some members, or the network of all, and ends.
+//! Scenarios with a fault of some members, or of the network of all, that ends.
 
 use std::time::Duration;
 
@@ -31,7 +31,7 @@ pub(crate) struct FaultScenario {
     pub(crate) panels: [FigurePanel; 2],
 }
 
-/// Fault, the number of members that it befalls, and the fields that tell its row apart.
+/// Fault, the number of faulty members, and the fields that tell its row apart.
 #[derive(Clone, Debug)]
 pub(crate) struct Case {
     pub(crate) fault: Fault,
@@ -58,7 +58,7 @@ pub(crate) enum Fault {
     IngressLoss { share: f64, time: Duration },
     /// Every link loses a share of what is sent.
     LinkLoss { share: f64, time: Duration },
-    /// Processes take their time for each message.
+    /// Slow processes: each message takes time.
     Slow {
         per_message: Duration,
         time: Duration,

@@ -9,7 +9,7 @@ use clap::{Args, ValueEnum};
 pub struct Options {
     /// Scenario to run.
     pub scenario: ScenarioName,
-    /// A part of it that takes seconds, with fewer seeds: for CI.
+    /// Part of the scenario that takes seconds, with fewer seeds: for CI.
     #[arg(long)]
     pub quick: bool,
     /// Write the rows to this file.
@@ -33,7 +33,7 @@ pub struct Options {
     /// Only this scenario, of `balance`; more than once for several, `load` for all loads.
     #[arg(long = "scenario", value_name = "NAME")]
     pub fleet: Vec<String>,
-    /// Ours without each of its rules in addition.
+    /// Add ours without each of its rules.
     #[arg(long)]
     pub ablation: bool,
     /// Only the cases whose description contains this.
@@ -44,36 +44,36 @@ pub struct Options {
     pub threads: Option<usize>,
 }
 
-/// The scenarios.
+/// Scenario of an experiment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum ScenarioName {
-    /// Clients choose among workers that are slow, fail, hang, or have too much to do.
+    /// Balancers among workers that are slow, fail, hang, or are overloaded.
     Balance,
-    /// Many start at once, or one by one while messages are lost: when all know all.
+    /// Bootstrap of members that start at once, or one by one: time until views are full.
     Bootstrap,
-    /// Members crash and new ones come, all the time.
+    /// Churn: members crash and new ones join, all the time.
     Churn,
-    /// Members crash, one or many at once: who knows when.
+    /// Crash of one member or of many at once: time until members know of it.
     Crash,
-    /// Some hear nothing for 20 s, then all for 20 s, and so on.
+    /// Flapping members: they receive nothing for 20 s, then everything for 20 s, and so on.
     Flipflop,
-    /// Sockets of which one direction hangs.
+    /// Half-blocked sockets: one direction hangs.
     HalfBlocked,
-    /// The grid of Lifeguard's experiments: members whose messages are withheld again and again.
+    /// Grid of Lifeguard's experiments: members whose messages are withheld again and again.
     Lifeguard,
-    /// Every link loses some of what is sent.
+    /// Loss on every link.
     Loss,
-    /// Some lose most of what comes in.
+    /// Inbound loss: some members lose most of what they are sent.
     OneWay,
-    /// The network is divided, and heals.
+    /// Partition of the network, which heals.
     Partition,
-    /// All members start again within a minute, under their names.
+    /// Restart of all members within a minute, under their names.
     Restart,
-    /// How each cost grows with the number of members.
+    /// Growth of each cost with the number of members.
     Scale,
-    /// Processes take their time for each message.
+    /// Slow processes: each message takes time.
     Slow,
-    /// Processes stop for a while.
+    /// Stalled processes: they stop for a while.
     Stall,
     /// Cost of the steady state.
     Steady,

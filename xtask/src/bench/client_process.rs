@@ -111,7 +111,7 @@ impl BenchSetup {
         self.cores[1]
     }
 
-    /// Which core is whose, for people.
+    /// Cores and runtimes of both processes, for people.
     pub(crate) fn describe(&self) -> String {
         let runtimes = match self.runtimes {
             [Runtime::Current, Runtime::Current] => "current-thread runtimes",

@@ -27,17 +27,17 @@ pub(crate) struct Options {
     /// Processes that they share, beside one more that has a single member, if any are killed.
     #[arg(long, value_name = "P", default_value_t = 4, value_parser = clap::value_parser!(u8).range(1..=64))]
     processes: u8,
-    /// Length of the measurement once all is quiet [default: 60, with --quick 4].
+    /// Length of the measurement in the steady state [default: 60, with --quick 4].
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u16).range(1..=3600))]
     seconds: Option<u16>,
-    /// Members that stop without a word at the end, one of them with its process [default: 10, with
+    /// Members that are killed at the end, one of them with its process [default: 10, with
     /// --quick 3].
     #[arg(long, value_name = "K", value_parser = clap::value_parser!(u16).range(0..=1000))]
     kill: Option<u16>,
     /// A small cluster for a short time.
     #[arg(long)]
     quick: bool,
-    /// Write the figures there, as JSON.
+    /// Write the figures to this file, as JSON.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
 }

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::project::Outcome;
 
-/// Which process this is.
+/// Command line of a process.
 #[derive(Debug, Args)]
 pub(crate) struct Options {
     #[arg(value_enum)]

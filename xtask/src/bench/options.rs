@@ -50,10 +50,10 @@ pub(crate) struct Measuring {
     /// Let the system choose cores. Else the server has the first one, the client the second.
     #[arg(long)]
     pub(crate) unpinned: bool,
-    /// Write the figures there, as JSON.
+    /// Write the figures to this file, as JSON.
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
-    /// Draw the figures there, as SVG.
+    /// Draw the figures into this file, as SVG.
     #[arg(long, value_name = "FILE")]
     pub(crate) svg: Option<PathBuf>,
 }
@@ -106,7 +106,7 @@ struct ModeFlags {
     /// 2 s each; with `--quick` 64 calls in flight only.
     #[arg(long)]
     bulk: bool,
-    /// Bodies up to 10 MiB, one at a time: does time grow with size and no faster?
+    /// Bodies up to 10 MiB, one at a time: growth of the time with the size.
     #[arg(long)]
     sizes: bool,
     /// Calls beside floods: handshakes that are never finished, idle connections, streams

@@ -49,10 +49,10 @@ pub(crate) struct Options {
     /// Only these numbers of workers.
     #[arg(long, value_name = "N", value_delimiter = ',', value_parser = clap::value_parser!(u16).range(1..=10_000))]
     workers: Vec<u16>,
-    /// Write the figures there, as JSON.
+    /// Write the figures to this file, as JSON.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// Draw the figures there, as SVG.
+    /// Draw the figures into this file, as SVG.
     #[arg(long, value_name = "FILE")]
     svg: Option<PathBuf>,
 }

@@ -24,8 +24,8 @@ pub(crate) struct Row {
     pub(crate) rounds: usize,
 }
 
-/// What makes a measurement another one than calls in a closed loop over a sound network, between
-/// a core and another.
+/// Conditions of a measurement that differ from a closed loop over a sound network, between one
+/// core and another.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
 pub(crate) struct Conditions {
     /// Open loop: the rate of arrivals, of the highest rate in a closed loop. Calls in flight are

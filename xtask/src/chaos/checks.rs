@@ -140,8 +140,8 @@ fn rate_kept(report: &DirectorReport) -> f64 {
     report.answered_in_time as f64 / report.due.max(1) as f64
 }
 
-/// That an attacker did something, and that the director's calls did not become fewer for what is
-/// wrong with others.
+/// Checks that an attacker did something, and that faults of others did not make the director's
+/// calls fewer.
 fn attacker_complaints(
     scenario: Scenario,
     report: &DirectorReport,

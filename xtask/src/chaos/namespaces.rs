@@ -33,7 +33,7 @@ use self::{
     situations::Situation,
 };
 
-/// Which situations, and how.
+/// Options of `chaos --namespaces`.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct HostOptions {
     /// Faults between hosts of their own, made as network namespaces, instead of processes on this
@@ -43,10 +43,10 @@ pub(crate) struct HostOptions {
     /// Only this situation; may be given several times.
     #[arg(long, value_enum, value_name = "NAME", requires = "namespaces")]
     only: Vec<Situation>,
-    /// Fails where namespaces cannot be made, instead of skipping everything.
+    /// Fail where namespaces cannot be made, instead of skipping everything.
     #[arg(long, requires = "namespaces")]
     require: bool,
-    /// Keep there what the node processes log.
+    /// Keep the logs of the node processes in this folder.
     #[arg(long, value_name = "FOLDER", requires = "namespaces")]
     logs: Option<PathBuf>,
 }
@@ -60,7 +60,7 @@ impl HostOptions {
     }
 }
 
-/// Plays the situations one after the other; what to exit with.
+/// Runs the situations one after the other. Exits with a failure when a check failed.
 ///
 /// # Errors
 ///

@@ -204,8 +204,8 @@ const CONNECTIONS_MAX: NonZeroUsize = NonZeroUsize::new(64).unwrap();
 const SLOW_FACTOR: u32 = 100;
 /// Long enough that there is always a call with each worker.
 const SERVICE_TIME: Duration = Duration::from_millis(5);
-/// What a hedge was not granted for ends then. Long enough for a busy machine: a shorter one would
-/// make more of too much.
+/// Timeout of an attempt, which ends those that no hedge was granted for. It is long enough for a
+/// busy machine: a shorter one would retry calls under overload.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(2);
 /// Longest drain of a worker that leaves.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);

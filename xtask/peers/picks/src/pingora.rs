@@ -54,7 +54,7 @@ where
     Ok(Box::new(Pingora(balancer)))
 }
 
-/// What comes of something that does not wait.
+/// Output of a future that is ready at its first poll.
 fn at_once<T>(future: impl Future<Output = T>) -> Result<T, String> {
     let mut cx = Context::from_waker(Waker::noop());
     match pin!(future).poll(&mut cx) {
@@ -80,5 +80,5 @@ where
     }
 }
 
-/// As in its documentation.
+/// Most iterations of a selection, as in pingora's documentation.
 const ITERATIONS_MAX: usize = 256;

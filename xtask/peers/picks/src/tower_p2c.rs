@@ -106,7 +106,7 @@ fn end(response: Response, call: u64) -> Result<(), String> {
     }
 }
 
-/// As in its examples.
+/// Default latency, as in tower's examples.
 const RTT: Duration = Duration::from_millis(10);
-/// Ten seconds, as in its examples.
+/// Decay of the average: ten seconds, as in tower's examples.
 const DECAY_NS: f64 = 10_000_000_000.0;

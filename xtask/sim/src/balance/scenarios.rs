@@ -1,4 +1,4 @@
-//! Scenarios that a strategy has to get through.
+//! Fault scenarios of the workers, in which strategies are compared.
 
 use std::time::Duration;
 

@@ -64,7 +64,7 @@ impl Scenario for Bootstrap {
     }
 
     fn title(&self) -> &'static str {
-        "from the last start until all know all"
+        "time from the last start until views are full"
     }
 
     fn detectors(&self) -> Vec<Detector> {
@@ -183,7 +183,7 @@ impl Scenario for Bootstrap {
         Chart {
             title: "All but a seed start at once".to_owned(),
             x: Axis::logarithmic("nodes"),
-            y: Axis::linear("s until all know all, median"),
+            y: Axis::linear("s until views are full, median"),
             series: series_by_detector(
                 at_once(),
                 |row| row.nodes as f64,

@@ -68,7 +68,7 @@ impl Scenario for Churn {
     }
 
     fn title(&self) -> &'static str {
-        "members crash and new ones come, all the time"
+        "members crash and new ones join, all the time"
     }
 
     fn detectors(&self) -> Vec<Detector> {

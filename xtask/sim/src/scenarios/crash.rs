@@ -17,8 +17,8 @@ use crate::{
     scenario::{self, Cell, Columns, Extent, Scenario, ScenarioCase as _, Trial},
 };
 
-/// Some members stop without a word; when they are known everywhere they start again, and after
-/// a while the next ones stop.
+/// Members that crash; when all others know of them they start again, and after a while the next
+/// ones crash.
 #[derive(Debug)]
 pub(crate) struct Crash;
 
@@ -65,7 +65,7 @@ impl Scenario for Crash {
     }
 
     fn title(&self) -> &'static str {
-        "from a crash until all know"
+        "time from a crash until all members know of it"
     }
 
     fn detectors(&self) -> Vec<Detector> {
@@ -295,7 +295,7 @@ impl scenario::ScenarioCase for Case {
     }
 }
 
-/// Longest that is waited until all know.
+/// Longest wait until all members know.
 const DETECTION_TIMEOUT: Duration = secs(180);
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ use crate::{
 /// Rapid, section 7). They should be held failed and stay so, and no healthy member should be.
 pub(crate) const FLIPFLOP: FaultScenario = FaultScenario {
     name: "flipflop",
-    title: "some hear nothing for 20 s, then all for 20 s, and so on",
+    title: "members receive nothing for 20 s, then everything for 20 s, and so on",
     cases: |extent| {
         let seconds = extent.pick(160, 600);
         let case = |faulty: &usize| Case {
@@ -45,7 +45,7 @@ pub(crate) const FLIPFLOP: FaultScenario = FaultScenario {
 /// healthy member should be.
 pub(crate) const HALF_BLOCKED: FaultScenario = FaultScenario {
     name: "half-blocked",
-    title: "sockets of which one direction hangs",
+    title: "half-blocked sockets: one direction hangs",
     cases: |extent| {
         let seconds = extent.pick(60, 150);
         let case = |(faulty, direction): (usize, &'static str)| Case {
@@ -76,7 +76,7 @@ pub(crate) const HALF_BLOCKED: FaultScenario = FaultScenario {
 /// Loss on every link. No member is faulty: each that is held failed is so wrongly.
 pub(crate) const LOSS: FaultScenario = FaultScenario {
     name: "loss",
-    title: "every link loses some of what is sent",
+    title: "loss on every link",
     cases: |extent| {
         let seconds: u64 = extent.pick(60, 300);
         let case = |percent: &f64| Case {
@@ -111,7 +111,7 @@ pub(crate) const LOSS: FaultScenario = FaultScenario {
 /// section 7).
 pub(crate) const ONE_WAY: FaultScenario = FaultScenario {
     name: "one-way",
-    title: "some lose most of what comes in",
+    title: "members lose most of what they are sent",
     cases: |extent| {
         let seconds = extent.pick(160, 600);
         let case = |percent: &f64| Case {
@@ -135,11 +135,11 @@ pub(crate) const ONE_WAY: FaultScenario = FaultScenario {
     panels: [FALSE_FAILURES, TRANSITIONS],
 };
 
-/// Processes that take their time for each message, as on an overloaded machine. Their queues grow
+/// Slow processes: each message takes time, as on an overloaded machine. Their queues grow
 /// until what they receive is long past: then they must not hold the others failed.
 pub(crate) const SLOW: FaultScenario = FaultScenario {
     name: "slow",
-    title: "processes take their time for each message",
+    title: "slow processes: each message takes time",
     cases: |extent| {
         let seconds = extent.pick(60, 150);
         let case = |(slow, ms): &(usize, u64)| Case {
@@ -168,7 +168,7 @@ pub(crate) const SLOW: FaultScenario = FaultScenario {
 /// missed.
 pub(crate) const STALL: FaultScenario = FaultScenario {
     name: "stall",
-    title: "processes stop for a while",
+    title: "stalled processes: they stop for a while",
     cases: |extent| {
         let case = |(stalled, stalled_s, percent): &(usize, u64, f64)| Case {
             fault: Fault::Stall {

@@ -14,7 +14,7 @@ use crate::{
     scenario::{self, Cell, Columns, Extent, Scenario, Trial},
 };
 
-/// Some members are blocked, all at the same time, and then not, over and over. Their timers run
+/// Members that are blocked, all at the same time, and then not, over and over. Their timers run
 /// all the while: to them it seems that all others are gone.
 #[derive(Debug)]
 pub(crate) struct Lifeguard;

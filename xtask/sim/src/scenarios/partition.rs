@@ -194,7 +194,7 @@ impl Scenario for Partition {
             panel_by_detector(label, of_case, |row| row.figures.healed_p50_s())
         });
         draw_bars_or(
-            "s from the end of a partition until all know all",
+            "s from the end of a partition until views are full",
             &panels.collect::<Vec<_>>(),
             "never",
         )

@@ -55,7 +55,7 @@ impl Scenario for Scale {
     }
 
     fn title(&self) -> &'static str {
-        "how each cost grows with the number of members"
+        "growth of each cost with the number of members"
     }
 
     fn detectors(&self) -> Vec<Detector> {
@@ -162,14 +162,14 @@ impl Scenario for Scale {
             "How each cost grows with the number of members",
             &[
                 chart(
-                    "when nothing happens",
+                    "steady state",
                     Axis::linear("bytes sent, a node and second"),
                     |it| it.sent_bytes_per_node_s,
                 ),
                 chart("one crashes", Axis::linear("s until all know"), |it| {
                     it.crash_all_know_p50_s
                 }),
-                chart("one comes", Axis::linear("s until all know"), |it| {
+                chart("one joins", Axis::linear("s until all know"), |it| {
                     it.join_all_know_p50_s
                 }),
             ],

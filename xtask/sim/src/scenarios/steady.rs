@@ -52,7 +52,7 @@ impl Scenario for Steady {
     }
 
     fn title(&self) -> &'static str {
-        "what it costs when nothing happens"
+        "cost of the steady state"
     }
 
     fn detectors(&self) -> Vec<Detector> {
@@ -135,7 +135,7 @@ impl Scenario for Steady {
 
     fn figure(&self, cells: &[Cell<Self>]) -> String {
         Chart {
-            title: "What it costs when nothing happens".to_owned(),
+            title: "Cost of the steady state".to_owned(),
             x: Axis::logarithmic("nodes"),
             y: Axis::linear("bytes sent, a node and second"),
             series: series_by_detector(

@@ -11,7 +11,7 @@ pub(crate) enum Fault {
         host: usize,
         /// Packets lost, of a hundred.
         percent: u8,
-        /// Which way they go.
+        /// Direction of the datagrams.
         direction: Direction,
     },
     /// All packets between these hosts and the others are lost.
@@ -19,7 +19,7 @@ pub(crate) enum Fault {
         /// The hosts of one side.
         side: Vec<usize>,
     },
-    /// IP packets to and from these hosts that are larger are lost without a word.
+    /// IP packets to and from these hosts that are larger are lost, and no sender is told.
     Mtu {
         /// The hosts behind the narrow path.
         hosts: Vec<usize>,

@@ -229,7 +229,7 @@ fn bridge_commands() -> String {
     "link set lo up\nlink add br0 type bridge\nlink set br0 up\n".to_owned()
 }
 
-/// What `ip` is told in a host's namespace: an address, and a default route as every machine has,
+/// Commands of `ip` in a host's namespace: an address, and a default route as every machine has,
 /// to no host.
 fn interface_commands(host: usize, hub: &str) -> String {
     format!(
