@@ -36,7 +36,7 @@ pub enum WaitError {
     },
 }
 
-/// What is waited for, and where.
+/// Goal of a wait, and whether it can be reached.
 pub(crate) struct Wanted<'a> {
     pub(crate) filter: Option<&'a str>,
     pub(crate) count: usize,

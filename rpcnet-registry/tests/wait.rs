@@ -1,7 +1,7 @@
 //! Tests of waiting until enough nodes or workers are present.
 
 use std::{
-    future::{Future, pending, ready},
+    future::{Future, pending, poll_fn, ready},
     pin::pin,
     sync::Arc,
     task::{Context, Poll, Wake, Waker},
@@ -96,14 +96,25 @@ fn the_deadline_ends_the_wait() {
 }
 
 #[test]
+fn the_last_look_is_at_the_deadline() {
+    let cluster: StaticMembership = [worker("a")].into_iter().collect();
+    let deadline = poll_fn(|_| {
+        cluster.insert(worker("b"));
+        Poll::Ready(())
+    });
+    let found = block_on(workers(&cluster).wait_for(WORKERS, 2, deadline)).unwrap();
+    assert_eq!(found.len(), 2);
+}
+
+#[test]
 fn a_wait_that_cannot_succeed_fails_at_once() {
     let cluster = StaticMembership::new();
     let registry = WorkerRegistry::new(cluster.clone(), LoadBalancingStrategy::RoundRobin);
-    let wait = |filter| block_on(registry.wait_for(filter, 1, pending::<()>())).unwrap_err();
+    let wait = |filter| block_on(registry.wait_for(filter, 1, ready(()))).unwrap_err();
     assert_eq!(wait(WORKERS), WaitError::NotStarted);
     assert!(matches!(wait(Some("role=")), WaitError::InvalidFilter(_)));
     let nodes = NodeRegistry::new(cluster.clone());
-    let error = block_on(nodes.wait_for(None, 1, pending::<()>())).unwrap_err();
+    let error = block_on(nodes.wait_for(None, 1, ready(()))).unwrap_err();
     assert_eq!(error, WaitError::NotStarted);
 }
 
@@ -117,8 +128,10 @@ fn the_end_of_the_source_ends_the_wait() {
     cluster.announce(ClusterEvent::SourceChanged(SourceState::Stopped));
     let state = SourceState::Stopped;
     let expected = WaitError::SourceEnded { state };
-    assert_eq!(block_on(for_workers).unwrap_err(), expected);
-    assert_eq!(block_on(for_nodes).unwrap_err(), expected);
+    let error_of_workers = poll(for_workers.as_mut()).map(|found| found.unwrap_err());
+    let error_of_nodes = poll(for_nodes.as_mut()).map(|found| found.unwrap_err());
+    assert_eq!(error_of_workers, Poll::Ready(expected.clone()));
+    assert_eq!(error_of_nodes, Poll::Ready(expected));
 }
 
 #[test]

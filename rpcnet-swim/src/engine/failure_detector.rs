@@ -278,8 +278,8 @@ impl<D: DetectorHooks> Engine<D> {
         }
     }
 
-    /// Redials a held-down member at once when it says that it is alive, if its outage may have been
-    /// the only one, so that it can begin to prove itself.
+    /// Redials a held-down member at once when it says that it is alive, if its outage may have
+    /// been the only one, so that it can begin to prove itself.
     pub(super) fn redial_relapsed_now(&mut self, now: Time, key: u64) {
         let Some(faults) = self.table.get(key).map(super::Entry::faults) else {
             return;
