@@ -137,7 +137,7 @@ fn check_workspace(options: &Options) -> Result<Vec<Problem>, Box<dyn Error>> {
     let trees = roots.iter().map(|root| ModuleTree::read(root, &files));
     let trees = trees.collect::<Result<Vec<_>, _>>()?;
     problems.extend(use_circles::check(&trees, use_circles::KNOWN));
-    let mut findings = language::find(&files, &published);
+    let mut findings = language::find(&files);
     findings.extend(type_names::find(&trees));
     let list = project::root().join(known::LIST);
     let mut known = Known::parse(&fs::read_to_string(&list)?)?;
