@@ -14,14 +14,6 @@ pub(crate) struct ModuleTree<'a> {
     modules: Vec<Module>,
 }
 
-/// A type that a crate defines.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct TypeDefinition {
-    pub(crate) name: String,
-    /// File and line.
-    pub(crate) location: String,
-}
-
 #[derive(Debug)]
 struct Module {
     /// Index of the file that it is in.
@@ -99,6 +91,10 @@ impl<'a> ModuleTree<'a> {
             match item {
                 Item::Mod(module) if !is_test(&module.attrs) => {
                     let name = module.ident.to_string();
+                    if module.content.is_none() && self.name(at, name.clone()).module.is_some() {
+                        // A feature makes it public: it has a second declaration and the same file.
+                        continue;
+                    }
                     let folder = format!("{folder}/{name}");
                     let child = match module.content {
                         Some((_, items)) => {
@@ -155,13 +151,12 @@ impl<'a> ModuleTree<'a> {
         self.modules[module].types.push((name.to_string(), line));
     }
 
-    /// All types, in the order of the files.
-    pub(crate) fn types(&self) -> impl Iterator<Item = TypeDefinition> {
+    /// Names of all types, each with its file and line, in the order of the files.
+    pub(crate) fn types(&self) -> impl Iterator<Item = (&str, String)> {
         self.modules.iter().flat_map(|module| {
-            module.types.iter().map(|(name, line)| TypeDefinition {
-                name: name.clone(),
-                location: format!("{}:{line}", self.files[module.file]),
-            })
+            let file = self.files[module.file];
+            let types = module.types.iter();
+            types.map(move |(name, line)| (name.as_str(), format!("{file}:{line}")))
         })
     }
 

@@ -1,23 +1,19 @@
 //! One meaning for each name of a type across the library crates.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use super::{known::Finding, modules::ModuleTree};
 
 /// The definitions of every name that has more than one and is not a [shared idea](SHARED).
 pub(crate) fn find(trees: &[ModuleTree<'_>]) -> Vec<Finding> {
-    let mut definitions: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    for tree in trees {
-        // A module that a feature makes public is declared twice, and read twice.
-        let types = tree.types().map(|it| (it.name, it.location));
-        for (name, location) in types.collect::<BTreeSet<_>>() {
-            definitions.entry(name).or_default().push(location);
-        }
+    let mut definitions: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    for (name, location) in trees.iter().flat_map(ModuleTree::types) {
+        definitions.entry(name).or_default().push(location);
     }
     let is_shared = |name: &str| SHARED.iter().any(|(shared, _)| *shared == name);
     let mut findings = Vec::new();
     for (name, locations) in definitions {
-        if locations.len() < 2 || is_shared(&name) {
+        if locations.len() < 2 || is_shared(name) {
             continue;
         }
         findings.extend(locations.iter().map(|location| Finding {
@@ -56,8 +52,12 @@ mod tests {
     use super::*;
 
     fn found(texts: &[&str]) -> Vec<String> {
-        let file = |text: &&str| vec![("a/src/lib.rs".to_owned(), (*text).to_owned())];
-        let crates: Vec<_> = texts.iter().map(file).collect();
+        let file = |path: &str, text: &str| (path.to_owned(), text.to_owned());
+        let b = || file("a/src/b.rs", "struct B;");
+        let crates = texts
+            .iter()
+            .map(|text| vec![file("a/src/lib.rs", text), b()]);
+        let crates: Vec<_> = crates.collect();
         let trees = crates
             .iter()
             .map(|files| ModuleTree::read("a/src/lib.rs", files).unwrap());
@@ -90,5 +90,11 @@ mod tests {
         assert_eq!(found(&["struct NodeId;", "struct NodeId;"]), [""; 0]);
         let test = "struct Peer; #[cfg(test)] mod tests { struct Peer; }";
         assert_eq!(found(&[test]), [""; 0]);
+    }
+
+    #[test]
+    fn a_module_that_a_feature_makes_public_is_read_once() {
+        let twice = "#[cfg(feature = \"b\")] pub mod b; #[cfg(not(feature = \"b\"))] mod b;";
+        assert_eq!(found(&[twice]), [""; 0]);
     }
 }
