@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use clap::{Arg, Command};
 
-use super::{Problem, manifests::Metadata};
+use super::{Problem, manifests::Metadata, source_files::comment};
 
 /// Every command that a text names and that could not be run.
 pub(crate) fn check(path: &str, text: &str, root: &Command, metadata: &Metadata) -> Vec<Problem> {
@@ -297,14 +297,7 @@ fn scenarios(markdown: &str) -> Vec<(usize, String)> {
 
 /// The text of the comments; other lines are empty.
 fn comments(code: &str) -> String {
-    let text = |line: &str| {
-        let comment = line.trim_start().strip_prefix("//").unwrap_or_default();
-        comment
-            .trim_start_matches(['/', '!'])
-            .trim_start()
-            .to_owned()
-            + "\n"
-    };
+    let text = |line| comment(line).unwrap_or_default().trim_start().to_owned() + "\n";
     code.lines().map(text).collect()
 }
 

@@ -4,7 +4,11 @@ use std::str::FromStr;
 
 use proc_macro2::{TokenStream, TokenTree};
 
-use super::{known::Finding, links::prose, source_files::is_module};
+use super::{
+    known::Finding,
+    links::prose,
+    source_files::{comment, has_phrase, is_module},
+};
 
 /// A word that a text may not have.
 struct Banned {
@@ -149,11 +153,7 @@ fn fragments(path: &str, package: &str, text: &str) -> Vec<Finding> {
         let doc = ["///", "//!"]
             .into_iter()
             .find(|mark| text.trim_start().starts_with(mark));
-        let first = text
-            .trim_start()
-            .trim_start_matches(['/', '!'])
-            .split_whitespace()
-            .next();
+        let first = comment(text).and_then(|text| text.split_whitespace().next());
         let openers = match doc {
             Some("//!") => &[OPENERS, MODULE_OPENERS][..],
             Some(_) => &[OPENERS][..],
@@ -175,10 +175,7 @@ fn fragments(path: &str, package: &str, text: &str) -> Vec<Finding> {
 /// The comment lines, with their numbers.
 fn comments(text: &str) -> impl Iterator<Item = (usize, String)> {
     let lines = (1..).zip(text.lines());
-    lines.filter_map(|(number, line)| {
-        let comment = line.trim_start().strip_prefix("//")?;
-        Some((number, comment.trim_start_matches(['/', '!']).to_owned()))
-    })
+    lines.filter_map(|(number, line)| Some((number, comment(line)?.to_owned())))
 }
 
 /// The contents of string literals, with their lines. Docs are literals to the tokenizer and are
@@ -211,15 +208,6 @@ fn without_tests(text: &str) -> &str {
 
 fn is_test_file(path: &str) -> bool {
     path.ends_with("/tests.rs") || path.contains("/tests/")
-}
-
-/// Whether the words of `phrase` stand in `text` by themselves.
-fn has_phrase(text: &str, phrase: &str) -> bool {
-    let is_part = |it: char| it.is_alphanumeric() || it == '_';
-    text.match_indices(phrase).any(|(at, _)| {
-        let after = text[at + phrase.len()..].chars().next();
-        !text[..at].ends_with(is_part) && !after.is_some_and(is_part)
-    })
 }
 
 /// Greatest width of a comment line, as in `rustfmt.toml`.

@@ -35,7 +35,7 @@ pub(crate) fn check(path: &str, text: &str) -> Vec<Problem> {
     }
     for (number, line) in (1..).zip(text.lines()) {
         let at = |what: String| Problem::new(format!("{path}:{number}"), what);
-        let mark = UNFINISHED.iter().find(|mark| has_word(line, mark));
+        let mark = UNFINISHED.iter().find(|mark| has_phrase(line, mark));
         problems.extend(mark.map(|mark| at(format!("is unfinished: {mark}"))));
         let home = HOMES.iter().find(|home| has_path(line, home));
         problems.extend(home.map(|home| at(format!("has a path of one machine: {home}"))));
@@ -54,13 +54,19 @@ fn has_module_doc(text: &str) -> bool {
     first.is_some_and(|line| line.starts_with("//!") || line.starts_with("#![doc"))
 }
 
-/// Whether `word` stands in `line` by itself.
-fn has_word(line: &str, word: &str) -> bool {
+/// Whether the words of `phrase` stand in `text` by themselves.
+pub(super) fn has_phrase(text: &str, phrase: &str) -> bool {
     let is_part = |it: char| it.is_alphanumeric() || it == '_';
-    line.match_indices(word).any(|(at, _)| {
-        let after = line[at + word.len()..].chars().next();
-        !line[..at].ends_with(is_part) && (word.ends_with('!') || !after.is_some_and(is_part))
+    text.match_indices(phrase).any(|(at, _)| {
+        let after = text[at + phrase.len()..].chars().next();
+        !text[..at].ends_with(is_part) && !after.is_some_and(is_part)
     })
+}
+
+/// Text of a line that is a comment or a line of docs.
+pub(super) fn comment(line: &str) -> Option<&str> {
+    let text = line.trim_start().strip_prefix("//")?;
+    Some(text.trim_start_matches(['/', '!']))
 }
 
 /// Whether an absolute path in `line` begins with `home`.
