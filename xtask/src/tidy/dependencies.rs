@@ -93,26 +93,18 @@ pub(crate) fn allowed_edges(metadata: &Metadata) -> Vec<Problem> {
         for dependency in package.dependencies.iter().filter(|it| !it.is_dev()) {
             let name = dependency.name.as_str();
             let internal = metadata.package(name).is_some();
-            if internal
-                && allowed
-                    .iter()
-                    .any(|edge| matches!(edge, Edge::Always(it) if *it == name))
-            {
-                continue;
-            }
-            if internal
-                && allowed
-                    .iter()
-                    .any(|edge| matches!(edge, Edge::Optional(it) if *it == name))
-            {
-                if !dependency.optional {
-                    problems.push(manifest(
-                        package,
-                        format!("may know {name} as optional only"),
-                    ));
+            let is_edge = |edge: &&Edge| match edge {
+                Edge::Always(it) | Edge::Optional(it) => *it == name,
+            };
+            match allowed.iter().find(is_edge) {
+                Some(Edge::Optional(_)) if !dependency.optional => problems.push(manifest(
+                    package,
+                    format!("may know {name} as optional only"),
+                )),
+                None if internal => {
+                    problems.push(manifest(package, format!("may not know {name}")));
                 }
-            } else if internal {
-                problems.push(manifest(package, format!("may not know {name}")));
+                _ => {}
             }
             let bare = MINIMAL.iter().find(|(bare, _)| *bare == package.name);
             if bare.is_some_and(|(_, bring)| !internal && !bring.contains(&name)) {
