@@ -4,8 +4,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-/// A director and three workers, processes of their own, digest files while one worker is killed,
-/// one added and one drained.
+/// Cluster of a director and three workers, each a process, that digests files while a worker is
+/// killed, one added and one drained.
 #[derive(Debug, Parser)]
 #[command(
     name = "cargo xtask demo",
