@@ -109,11 +109,7 @@ impl Chart {
     }
 
     fn plot(&self, area: &Area<'_>) -> Result<(), DrawingError> {
-        let drawn = |(x, y): &(f64, f64)| self.x.takes(*x) && self.y.takes(*y);
-        let points = || {
-            let all = self.series.iter().flat_map(|series| &series.points);
-            all.copied().filter(drawn)
-        };
+        let points = || self.series.iter().flat_map(|series| self.drawn(series));
         let x = self.x.range(points().map(|it| it.0), false);
         let y = self.y.range(points().map(|it| it.1), true);
         let low = y.start;
@@ -153,8 +149,7 @@ impl Chart {
         let mut order: Vec<usize> = (0..self.series.len()).collect();
         order.sort_by_key(|at| self.series[*at].ours);
         for at in order {
-            let takes = |(x, y): &(f64, f64)| self.x.takes(*x) && self.y.takes(*y);
-            let points = self.series[at].points.iter().copied().filter(takes);
+            let points = self.drawn(&self.series[at]);
             let points: Vec<_> = points
                 .map(|(x, y)| (x, if zero { y.max(low) } else { y }))
                 .collect();
@@ -173,6 +168,12 @@ impl Chart {
             area.draw(&Text::new(name, (left + 26, y - 6), ("sans-serif", 12)))?;
         }
         Ok(())
+    }
+
+    /// Points of a line that are on the scales of both axes.
+    fn drawn(&self, series: &Series) -> impl Iterator<Item = (f64, f64)> {
+        let takes = |(x, y): &(f64, f64)| self.x.takes(*x) && self.y.takes(*y);
+        series.points.iter().copied().filter(takes)
     }
 
     /// Ours in its colour, the others in theirs, in turn.
@@ -197,7 +198,7 @@ fn short(value: f64) -> String {
     };
     let text = format!("{value:.3}");
     let text = text.trim_end_matches('0').trim_end_matches('.');
-    format!("{}{unit}", if text.is_empty() { "0" } else { text })
+    format!("{text}{unit}")
 }
 
 const HEIGHT: u32 = 330;
