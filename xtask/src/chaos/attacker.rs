@@ -42,21 +42,21 @@ pub(super) async fn run_attacker(
     let notices = link.notices();
     let addr = endpoint.local_addr()?;
     notices.send(Notice::Ready { addr }).await;
-    let acts = ActionCount::default();
+    let actions = ActionCount::default();
     // Ends with this function.
     let mut attacks = JoinSet::new();
     while let Some(order) = link.next_order().await {
         match order {
             Order::Attack { targets } => {
-                start_attacks(role, &endpoint, targets, &acts, &mut attacks).await;
+                start_attacks(role, &endpoint, targets, &actions, &mut attacks).await;
                 notices.send(Notice::Attacking).await;
             }
             Order::Finish => break,
             _ => {}
         }
     }
-    let acts = acts.load(Relaxed);
-    notices.send(Notice::Attacked { acts }).await;
+    let actions = actions.load(Relaxed);
+    notices.send(Notice::Attacked { actions }).await;
     Ok(())
 }
 
@@ -65,43 +65,43 @@ async fn start_attacks(
     role: Role,
     endpoint: &RawEndpoint,
     targets: Vec<Target>,
-    acts: &ActionCount,
+    actions: &ActionCount,
     attacks: &mut JoinSet<()>,
 ) {
-    let mut begun = Vec::new();
+    let mut first_rounds = Vec::new();
     for (number, target) in (1..).zip(targets) {
         let peer = AttackedWorker {
             endpoint: endpoint.clone(),
             target,
-            actions: Arc::clone(acts),
+            actions: Arc::clone(actions),
         };
-        let (tell, told) = tokio::sync::oneshot::channel();
-        begun.push(told);
+        let (ended, has_ended) = tokio::sync::oneshot::channel();
+        first_rounds.push(has_ended);
         attacks.spawn(async move {
             match role {
                 Role::Liar => {
                     repeat_rounds(
                         ProtocolViolator::new(peer, number),
                         VIOLATION_INTERVAL,
-                        tell,
+                        ended,
                     )
                     .await;
                 }
-                Role::Keyed => repeat_rounds(SlotHolder::new(peer), HOLD_INTERVAL, tell).await,
-                _ => repeat_rounds(Greedy::new(peer), HOLD_INTERVAL, tell).await,
+                Role::Keyed => repeat_rounds(SlotHolder::new(peer), HOLD_INTERVAL, ended).await,
+                _ => repeat_rounds(Greedy::new(peer), HOLD_INTERVAL, ended).await,
             }
         });
     }
-    let _ = timeout(FIRST_ROUND_TIMEOUT, futures::future::join_all(begun)).await;
+    let _ = timeout(FIRST_ROUND_TIMEOUT, futures::future::join_all(first_rounds)).await;
 }
 
 async fn repeat_rounds(
     mut attack: impl Attack,
     every: Duration,
-    begun: tokio::sync::oneshot::Sender<()>,
+    first_round_ended: tokio::sync::oneshot::Sender<()>,
 ) {
     attack.round().await;
-    let _ = begun.send(());
+    let _ = first_round_ended.send(());
     loop {
         sleep(every).await;
         attack.round().await;
@@ -114,7 +114,7 @@ trait Attack {
     fn round(&mut self) -> impl Future<Output = ()> + Send;
 }
 
-/// The worker that is attacked, and the way to it.
+/// Attacked worker, and the endpoint that reaches it.
 #[derive(Debug)]
 struct AttackedWorker {
     endpoint: RawEndpoint,

@@ -48,7 +48,7 @@ impl Row {
         let RunResult {
             report,
             runs,
-            attacker_actions: acts,
+            attacker_actions,
         } = run;
         let ran_twice = runs.repeated().filter(|call| !is_idempotent(*call)).count() as u64;
         let maybe = report
@@ -62,7 +62,7 @@ impl Row {
             calls_maybe: maybe.map(|it| it.count).sum(),
             idempotent_failed: report.idempotent.failed,
             rate_kept: rate_kept(&report),
-            attacker_acts: acts,
+            attacker_acts: attacker_actions,
             ran_twice,
             extra_attempts: report.extra_attempts,
             p50_us: report.p50_us,
@@ -73,7 +73,7 @@ impl Row {
             complaints: {
                 let mut complaints =
                     complaints(scenario, victim, &report, &runs, length, ran_twice);
-                complaints.extend(attacker_complaints(scenario, &report, acts));
+                complaints.extend(attacker_complaints(scenario, &report, attacker_actions));
                 complaints
             },
         }
@@ -145,10 +145,10 @@ fn rate_kept(report: &DirectorReport) -> f64 {
 fn attacker_complaints(
     scenario: Scenario,
     report: &DirectorReport,
-    acts: Option<u64>,
+    actions: Option<u64>,
 ) -> Vec<String> {
     let mut complaints = Vec::new();
-    if scenario.attacker().is_some() && acts.unwrap_or_default() == 0 {
+    if scenario.attacker().is_some() && actions.unwrap_or_default() == 0 {
         complaints.push("the attacker did nothing".to_owned());
     }
     let kept = rate_kept(report);
@@ -187,28 +187,32 @@ fn is_allowed(may_fail: AllowedFailures, victim: &str, it: &FailureCount) -> boo
 
 /// Groups failures by kind, whenever they were.
 fn group_failures<'a>(failures: impl Iterator<Item = &'a FailureCount>) -> Vec<(u64, String)> {
-    let mut ways: Vec<(Failure, u64, &str)> = Vec::new();
+    let mut groups: Vec<(Failure, u64, &str)> = Vec::new();
     for it in failures {
-        let way = Failure {
+        let failure = Failure {
             second: 0,
             ..it.failure.clone()
         };
-        match ways.iter_mut().find(|known| known.0 == way) {
+        match groups.iter_mut().find(|known| known.0 == failure) {
             Some(known) => known.1 += it.count,
-            None => ways.push((way, it.count, &it.example)),
+            None => groups.push((failure, it.count, &it.example)),
         }
     }
-    let told = |(way, count, example): (Failure, u64, &str)| {
-        let kind = if way.idempotent { "idempotent " } else { "" };
+    let describe = |(failure, count, example): (Failure, u64, &str)| {
+        let kind = if failure.idempotent {
+            "idempotent "
+        } else {
+            ""
+        };
         let words = format!(
             "{kind}calls failed ({}, processed: {}, {}), such as {example:?}",
-            way.code,
-            way.processed.as_str(),
-            way.node.as_deref().unwrap_or("no node"),
+            failure.code,
+            failure.processed.as_str(),
+            failure.node.as_deref().unwrap_or("no node"),
         );
         (count, words)
     };
-    ways.into_iter().map(told).collect()
+    groups.into_iter().map(describe).collect()
 }
 
 /// The table.

@@ -216,11 +216,11 @@ impl ChaosCluster {
             other => return Err(unexpected_notice("director", &other)),
         };
         self.director.wait_by(deadline).await?;
-        let mut acts = Vec::new();
+        let mut actions = Vec::new();
         for attacker in &mut self.attackers {
             attacker.send(&Order::Finish).await?;
             match attacker.recv_by(deadline, "finish").await? {
-                Notice::Attacked { acts: count } => acts.push(count),
+                Notice::Attacked { actions: count } => actions.push(count),
                 other => return Err(unexpected_notice(attacker.name(), &other)),
             }
         }
@@ -230,7 +230,7 @@ impl ChaosCluster {
         Ok(RunResult {
             report,
             runs: ExecutionCounts::read(self.keys.folder())?,
-            attacker_actions: acts.into_iter().min(),
+            attacker_actions: actions.into_iter().min(),
         })
     }
 }
@@ -251,7 +251,7 @@ async fn start_process(
             keys: folder.to_owned(),
             seeds: seeds.to_vec(),
         },
-        ledger: folder.join(name).with_extension(LOG_EXTENSION),
+        execution_log: folder.join(name).with_extension(LOG_EXTENSION),
         kind: spec.kind,
         limited: spec.limited,
     };

@@ -120,7 +120,7 @@ fn router(setup: &Setup) -> io::Result<Router> {
         let old = |_: (u64, [u8; BODY_BYTES])| async {};
         return Ok(Router::new().typed(IDEMPOTENT, old));
     }
-    let ledger = Arc::new(ExecutionLog::open(&setup.ledger)?);
+    let log = Arc::new(ExecutionLog::open(&setup.execution_log)?);
     let name: Arc<str> = setup.node.name.as_str().into();
     let panics = setup.kind == WorkerBehaviour::Panics;
     let service_time = match setup.kind {
@@ -128,14 +128,13 @@ fn router(setup: &Setup) -> io::Result<Router> {
         _ => SERVICE_TIME,
     };
     let serve = move |body: Bytes| {
-        let (ledger, name) = (Arc::clone(&ledger), Arc::clone(&name));
+        let (log, name) = (Arc::clone(&log), Arc::clone(&name));
         async move {
             let call =
                 call_number(&body).ok_or_else(|| Status::new(Code::InvalidRequest, "short"))?;
-            ledger
-                .record(call)
+            log.record(call)
                 .map_err(|error| Status::new(Code::Internal, error.to_string()))?;
-            assert!(!panics, "as told");
+            assert!(!panics, "this worker panics in each call");
             sleep(service_time).await;
             Ok(Bytes::from([&body[..8], name.as_bytes()].concat()))
         }

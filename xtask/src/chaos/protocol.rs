@@ -52,10 +52,10 @@ impl Order {
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub(crate) struct Setup {
     pub(crate) node: NodeSetup,
-    /// The file to note runs of handlers in.
-    pub(crate) ledger: PathBuf,
+    /// File of the log of executed calls.
+    pub(crate) execution_log: PathBuf,
     pub(crate) kind: WorkerBehaviour,
-    /// Its places, calls and connections are few.
+    /// Its limits of permits, calls and connections are low.
     pub(crate) limited: bool,
 }
 
@@ -101,7 +101,7 @@ pub(crate) enum Notice {
     /// Last notice of an attacker.
     Attacked {
         /// Number of connections and streams that it has opened.
-        acts: u64,
+        actions: u64,
     },
     /// Last notice of the director.
     Finished(DirectorReport),

@@ -102,7 +102,7 @@ async fn start(placement: &Placement, processes: &mut Processes) -> Result<(), B
     });
     let Answer::Seeds { addrs } = processes.ask(0, &Order::Seed { count: SEEDS, key }).await?
     else {
-        return Err("a process of members told something else than its seeds".into());
+        return Err(unexpected_answer("seeds"));
     };
     processes
         .ask_each(|at| {
@@ -133,7 +133,7 @@ async fn wait_for_full_views(
         };
         for answer in processes.ask_each(|_| Some(Order::Views)).await? {
             let Answer::Views(views) = answer else {
-                return Err("a process of members told something else than its views".into());
+                return Err(unexpected_answer("views"));
             };
             all.least = all.least.min(views.least);
             all.full_at_us.extend(views.full_at_us);
@@ -193,14 +193,14 @@ async fn kill(
         processes.kill(small).await?;
         noticed.kill(placement.numbers[small].clone(), at_us, true);
     }
-    let told = processes.ask_each(drops).await?;
+    let answers = processes.ask_each(drops).await?;
     let dropped = placement
         .dropped
         .iter()
         .filter(|numbers| !numbers.is_empty());
-    for (answer, numbers) in told.into_iter().zip(dropped) {
+    for (answer, numbers) in answers.into_iter().zip(dropped) {
         let Answer::Done { at_us } = answer else {
-            return Err("a process of members told something else than when".into());
+            return Err(unexpected_answer("a time"));
         };
         noticed.kill(numbers.iter().copied(), at_us, false);
     }
@@ -211,7 +211,7 @@ async fn kill(
             .await?
         {
             let Answer::Notices { notices } = answer else {
-                return Err("a process of members told something else than notices".into());
+                return Err(unexpected_answer("notices"));
             };
             noticed.add(&notices);
         }
@@ -223,11 +223,15 @@ async fn kill(
     }
 }
 
+fn unexpected_answer(expected: &str) -> Box<dyn Error> {
+    format!("unexpected answer of a process of members, expected {expected}").into()
+}
+
 async fn count(processes: &mut Processes) -> Result<Counters, Box<dyn Error>> {
     let mut sum = Counters::default();
     for answer in processes.ask_each(|_| Some(Order::Count)).await? {
         let Answer::Count(count) = answer else {
-            return Err("a process of members told something else than counts".into());
+            return Err(unexpected_answer("counters"));
         };
         sum += count;
     }

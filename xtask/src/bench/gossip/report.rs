@@ -132,7 +132,7 @@ pub(crate) fn failed_checks(figures: &Figures) -> Vec<String> {
 }
 
 fn killed_row(member: usize, killed: &KilledMember) -> Vec<String> {
-    let told = |noticed: Option<(u64, usize)>| {
+    let notice = |noticed: Option<(u64, usize)>| {
         noticed.map_or_else(
             || "-".into(),
             |(after_us, by)| format!("{} s by {by}", seconds(after_us)),
@@ -142,10 +142,10 @@ fn killed_row(member: usize, killed: &KilledMember) -> Vec<String> {
     row([
         &format!("member {member}"),
         if killed.by_signal { "SIGKILL" } else { "drop" },
-        &told(killed.first_suspected),
-        &told(killed.first_failed),
+        &notice(killed.first_suspected),
+        &notice(killed.first_failed),
         &half.map_or_else(|| "-".into(), |half| format!("{} s", seconds(half))),
-        &told(killed.last_failed),
+        &notice(killed.last_failed),
     ])
 }
 

@@ -100,10 +100,10 @@ fn panics_are_allowed_and_must_become_few() {
 fn executions_are_compared_with_reported_outcomes() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("worker-1.runs");
-    let ledger = crate::chaos::execution_log::ExecutionLog::open(&path).unwrap();
+    let log = crate::chaos::execution_log::ExecutionLog::open(&path).unwrap();
     // Numbers of calls that are idempotent are even.
     for call in [2, 2, 3, 3, 5] {
-        ledger.record(call).unwrap();
+        log.record(call).unwrap();
     }
     let runs = ExecutionCounts::read(folder.path()).unwrap();
     let report = DirectorReport {
@@ -207,10 +207,10 @@ fn an_attacker_without_actions_fails_the_run() {
         answered_in_time: 2,
         ..DirectorReport::default()
     };
-    for acts in [None, Some(0)] {
+    for actions in [None, Some(0)] {
         let run = RunResult {
             report: report.clone(),
-            attacker_actions: acts,
+            attacker_actions: actions,
             ..RunResult::default()
         };
         let row = Row::new(Scenario::Greedy, VICTIM, run, Duration::ZERO);

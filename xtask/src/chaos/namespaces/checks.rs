@@ -143,13 +143,14 @@ pub(crate) fn false_failures(
     victims: &Names,
     since: Duration,
 ) -> Vec<String> {
-    let told = events(record, since, "NodeFailed")
+    let failures = events(record, since, "NodeFailed")
         .filter(|(_, host, member)| observers.contains(*host) && !victims.contains(*member));
-    told.map(|(at, host, member)| {
-        let at = at.as_secs_f64();
-        format!("{host} held {member} failed at {at:.1} s")
-    })
-    .collect()
+    failures
+        .map(|(at, host, member)| {
+            let at = at.as_secs_f64();
+            format!("{host} held {member} failed at {at:.1} s")
+        })
+        .collect()
 }
 
 /// Number of suspicions of each pair of observer and member since: the largest, and the sum.
@@ -159,8 +160,8 @@ pub(crate) fn suspicions(
     since: Duration,
 ) -> (Option<(String, u64)>, u64) {
     let mut pairs: BTreeMap<String, u64> = BTreeMap::new();
-    let told = events(record, since, "NodeSuspect");
-    for (_, host, member) in told.filter(|(_, host, _)| observers.contains(*host)) {
+    let suspicions = events(record, since, "NodeSuspect");
+    for (_, host, member) in suspicions.filter(|(_, host, _)| observers.contains(*host)) {
         *pairs.entry(format!("{host} of {member}")).or_default() += 1;
     }
     let sum = pairs.values().sum();
