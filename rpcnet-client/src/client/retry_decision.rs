@@ -3,7 +3,7 @@
 use rpcnet_balance::retry::RetryKind;
 use rpcnet_transport::{Code, Processed, RpcError};
 
-/// What follows a failed attempt.
+/// Next step after a failed attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum RetryDecision {
     /// No retry: the error is the outcome of the call.

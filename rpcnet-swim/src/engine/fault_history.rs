@@ -109,7 +109,8 @@ impl Default for FaultHistory {
 }
 
 /// Consecutive redials that a held-down member has to answer, which takes as long as the first
-/// hold. A member that loses four fifths of what it is sent does so once in some ten thousand times.
+/// hold. A member that loses four fifths of what it is sent does so once in some ten thousand
+/// times.
 pub(super) const REDIAL_ANSWERS_MIN: u8 = 6;
 
 #[cfg(test)]

@@ -59,10 +59,6 @@ fn reachable(imports: &[BTreeSet<usize>], from: usize) -> BTreeSet<usize> {
 /// Circles that remain, each by one of its files, and why.
 pub(crate) const KNOWN: &[(&str, &str)] = &[
     (
-        "rpcnet-swim/src/engine/counter_resync.rs",
-        "the hooks of a detector read entries and their history of faults, and merging feeds both",
-    ),
-    (
         "rpcnet-transport/src/client/close_reason.rs",
         "QUIC errors become close reasons and the reverse",
     ),
