@@ -208,9 +208,9 @@ pub(crate) fn lock_file(lock: &str) -> Vec<Problem> {
     banned.chain(twice).collect()
 }
 
-/// Crates that are never published: this one and its parts.
+/// Crates that are never published: this one, its parts, and what tests share.
 fn is_tool(name: &str) -> bool {
-    name == "xtask" || name.starts_with("xtask-")
+    name == "xtask" || name == "rpcnet-testing" || name.starts_with("xtask-")
 }
 
 fn manifest(package: &Package, what: impl Into<String>) -> Problem {
