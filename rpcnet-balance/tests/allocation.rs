@@ -1,56 +1,16 @@
 //! Tests that picks and outcomes allocate nothing.
 
-// A global allocator cannot be written without it; this one passes every request to the system's.
-#![allow(unsafe_code, reason = "an allocator that counts is an unsafe trait")]
-
-use std::{
-    alloc::{GlobalAlloc, Layout, System},
-    cell::Cell,
-    hint::black_box,
-    sync::Arc,
-    time::Duration,
-};
+use std::{hint::black_box, sync::Arc, time::Duration};
 
 use rpcnet_balance::{
     Balancer, Endpoint, LatencyNormalizer, LeastConnections, Maglev, Outcome, OutcomeKind,
     PeakEwma, PickContext, PowerOfTwo, Prequal, Random, Rendezvous, ReportedLoad, RoundRobin,
     SlowStart, Sticky, Subset, Tiered, Time, View, Weighted, WeightedByLoad, from_fn,
 };
-
-struct Counting;
-
-thread_local! {
-    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
-}
-
-// SAFETY: `System` manages the memory; in addition only a thread-local number without destructor is
-// touched.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.with(|count| count.set(count.get() + 1));
-        // SAFETY: the caller's promises are passed on as they are.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: the caller's promises are passed on as they are.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
+use rpcnet_testing::CountingAllocator;
 
 #[global_allocator]
-static COUNTING: Counting = Counting;
-
-fn allocations(work: impl FnOnce()) -> u64 {
-    let before = ALLOCATIONS.get();
-    work();
-    ALLOCATIONS.get() - before
-}
-
-#[test]
-fn the_counter_counts() {
-    assert_eq!(allocations(|| drop(black_box(Box::new(1)))), 1);
-}
+static ALLOCATOR: CountingAllocator = CountingAllocator;
 
 fn balancers() -> Vec<Arc<dyn Balancer>> {
     let quicker = || Arc::new(PeakEwma::seeded(1));
@@ -80,12 +40,14 @@ fn balancers() -> Vec<Arc<dyn Balancer>> {
 
 #[test]
 fn a_pick_allocates_nothing() {
+    let counted = CountingAllocator::count(|| drop(black_box(Box::new(1))));
+    assert_eq!(counted, 1, "the counter does not count");
     for len in [2, 16, 256] {
         let view = View::new((0..len).map(|id| Arc::new(Endpoint::new(id))), 1);
         for balancer in balancers() {
             let rebuilt = balancer.rebuild(&view);
             for balancer in [balancer].into_iter().chain(rebuilt) {
-                let count = allocations(|| work(&*balancer, &view));
+                let count = CountingAllocator::count(|| work(&*balancer, &view));
                 assert_eq!(count, 0, "{balancer:?} with {len} endpoints");
             }
         }
@@ -125,7 +87,7 @@ fn work(balancer: &dyn Balancer, view: &View) {
 #[test]
 fn normalising_a_latency_allocates_nothing() {
     let normalizer = LatencyNormalizer::new();
-    let count = allocations(|| {
+    let count = CountingAllocator::count(|| {
         // More kinds than there is room for.
         for kind in 0..2_000 {
             let now = Time::from(Duration::from_millis(1000 + kind % 7));

@@ -1,15 +1,6 @@
 //! A call to a picked worker allocates nothing beyond what the call itself does.
 
-// A global allocator cannot be written without it; this one passes every request on to the
-// system's.
-#![allow(unsafe_code, reason = "an allocator that counts is an unsafe trait")]
-
-use std::{
-    alloc::{GlobalAlloc, Layout, System},
-    cell::Cell,
-    net::Ipv4Addr,
-    sync::Arc,
-};
+use std::{net::Ipv4Addr, sync::Arc};
 
 use bytes::Bytes;
 use rpcnet_client::{
@@ -17,30 +8,10 @@ use rpcnet_client::{
     TransportConfig, WorkerRegistry,
     registry::{NodeId, NodeInfo, StaticMembership},
 };
-
-struct Counting;
-
-thread_local! {
-    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
-}
-
-// SAFETY: memory is managed by `System`; beside it only a thread-local number without destructor is
-// touched.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.with(|count| count.set(count.get() + 1));
-        // SAFETY: the caller's promises are passed on as they are.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: the caller's promises are passed on as they are.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
+use rpcnet_testing::CountingAllocator;
 
 #[global_allocator]
-static COUNTING: Counting = Counting;
+static ALLOCATOR: CountingAllocator = CountingAllocator;
 
 /// Everything on one thread, so that everything is counted.
 #[tokio::test(flavor = "current_thread")]
@@ -77,7 +48,7 @@ async fn selecting_a_worker_allocates_nothing() {
     let mut rounds = 0;
     while rounds < ROUNDS || (rounds < ROUNDS_MAX && of_picked >= of_direct + LIMIT) {
         rounds += 1;
-        let before = ALLOCATIONS.get();
+        let before = CountingAllocator::allocations();
         // In turn, as the picked ones are: the runtime does more for two connections than for one.
         for connection in direct.iter().cycle().take(CALLS) {
             connection
@@ -86,7 +57,7 @@ async fn selecting_a_worker_allocates_nothing() {
                 .expect("a reply");
         }
         of_direct = per_call(before).min(of_direct);
-        let before = ALLOCATIONS.get();
+        let before = CountingAllocator::allocations();
         for _ in 0..CALLS {
             let call = client.call_worker("echo", body.clone(), Some("role=worker"));
             call.await.expect("a reply");
@@ -101,7 +72,7 @@ async fn selecting_a_worker_allocates_nothing() {
 }
 
 fn per_call(before: u64) -> f64 {
-    (ALLOCATIONS.get() - before) as f64 / CALLS as f64
+    (CountingAllocator::allocations() - before) as f64 / CALLS as f64
 }
 
 const NAMES: [&str; 2] = ["red", "blue"];

@@ -1,41 +1,14 @@
 //! Tests that a selection whose filter was seen before allocates nothing.
 
-// A global allocator cannot be written without it; this one passes every request to the system's.
-#![allow(unsafe_code, reason = "an allocator that counts is an unsafe trait")]
-
-use std::{
-    alloc::{GlobalAlloc, Layout, System},
-    cell::Cell,
-    time::Duration,
-};
+use std::time::Duration;
 
 use futures::executor::block_on;
 use rpcnet_balance::{Outcome, OutcomeKind, PickContext, health::HealthConfig};
 use rpcnet_registry::{LoadBalancingStrategy, NodeId, NodeInfo, StaticMembership, WorkerRegistry};
-
-struct Counting;
-
-thread_local! {
-    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
-}
-
-// SAFETY: `System` manages the memory; in addition only a thread-local number without destructor is
-// touched.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.with(|count| count.set(count.get() + 1));
-        // SAFETY: the caller's promises are passed on as they are.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: the caller's promises are passed on as they are.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
+use rpcnet_testing::CountingAllocator;
 
 #[global_allocator]
-static COUNTING: Counting = Counting;
+static ALLOCATOR: CountingAllocator = CountingAllocator;
 
 #[test]
 fn a_selection_allocates_nothing() {
@@ -61,9 +34,9 @@ fn a_selection_allocates_nothing() {
             let cx = PickContext::new().with_excluded(&tried);
             drop(registry.select(Some("role=worker"), &cx).unwrap());
         };
-        let before = ALLOCATIONS.get();
+        let before = CountingAllocator::allocations();
         select();
-        let first = ALLOCATIONS.get() - before;
+        let first = CountingAllocator::allocations() - before;
         assert!(first > 0, "the counter does not count");
         // Some workers are flagged; all of them have their extensions.
         let workers = registry.select_all(None).unwrap();
@@ -73,9 +46,9 @@ fn a_selection_allocates_nothing() {
         registry.on_unreachable(workers[0].endpoint());
         drop(workers);
         (0..100).for_each(|_| select());
-        let before = ALLOCATIONS.get();
+        let before = CountingAllocator::allocations();
         (0..100).for_each(|_| select());
-        assert_eq!(ALLOCATIONS.get() - before, 0, "{strategy:?}");
+        assert_eq!(CountingAllocator::allocations() - before, 0, "{strategy:?}");
     }
 }
 

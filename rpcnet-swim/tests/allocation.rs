@@ -1,47 +1,13 @@
 //! Allocations of an engine in its steady state.
 
-// Counting what is allocated takes an allocator, and that trait is unsafe to implement.
-#![allow(unsafe_code, reason = "an allocator that counts is an unsafe trait")]
-
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use rpcnet_swim::{ClusterConfig, ClusterKey, Engine, NodeId, Tags, Time};
-
-struct Counting;
-
-thread_local! {
-    static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
-}
-
-fn count() {
-    ALLOCATIONS.set(ALLOCATIONS.get() + 1);
-}
-
-// SAFETY: hands everything to the system's allocator and counts beside it.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count();
-        // SAFETY: the caller's promise is passed on.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn realloc(&self, ptr: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        count();
-        // SAFETY: the caller's promise is passed on.
-        unsafe { System.realloc(ptr, layout, size) }
-    }
-
-    unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
-        // SAFETY: the caller's promise is passed on.
-        unsafe { System.dealloc(ptr, layout) }
-    }
-}
+use rpcnet_testing::CountingAllocator;
 
 #[global_allocator]
-static ALLOCATOR: Counting = Counting;
+static ALLOCATOR: CountingAllocator = CountingAllocator;
 
 /// A few engines on a network that loses nothing and takes no time.
 struct Group {
@@ -64,8 +30,8 @@ impl Group {
     }
 
     /// Lets time pass; counts what the engines allocate.
-    fn run_for(&mut self, time: Duration) -> usize {
-        let before = ALLOCATIONS.get();
+    fn run_for(&mut self, time: Duration) -> u64 {
+        let before = CountingAllocator::allocations();
         let end = self.now + time;
         self.deliver();
         loop {
@@ -80,7 +46,7 @@ impl Group {
             self.deliver();
         }
         self.now = end;
-        ALLOCATIONS.get() - before
+        CountingAllocator::allocations() - before
     }
 
     fn deliver(&mut self) {
@@ -179,9 +145,9 @@ fn known_updates_allocate_nothing() {
     };
     let other = &mut others[n - 1];
     let mut handle = |datagram: &mut Vec<u8>| {
-        let (before, known) = (ALLOCATIONS.get(), other.live_count());
+        let (before, known) = (CountingAllocator::allocations(), other.live_count());
         other.handle_datagram(now, addr(0), datagram);
-        let allocations = ALLOCATIONS.get() - before;
+        let allocations = CountingAllocator::allocations() - before;
         while other.poll_transmit().is_some() || other.poll_event().is_some() {}
         (allocations, other.live_count() - known)
     };

@@ -1,36 +1,13 @@
 //! Memory of an engine for each member that it tracks.
 
-// Counting what is allocated takes an allocator, and that trait is unsafe to implement.
-#![allow(unsafe_code, reason = "an allocator that counts is an unsafe trait")]
-
-use std::alloc::{GlobalAlloc, Layout, System};
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use rpcnet_swim::{ClusterConfig, Engine, NodeId, Tags, Time};
-
-struct Counting;
-
-static ALLOCATED: AtomicUsize = AtomicUsize::new(0);
-
-// SAFETY: hands everything to the system's allocator and counts beside it.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATED.fetch_add(layout.size(), Ordering::Relaxed);
-        // SAFETY: the caller's promise is passed on.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
-        ALLOCATED.fetch_sub(layout.size(), Ordering::Relaxed);
-        // SAFETY: the caller's promise is passed on.
-        unsafe { System.dealloc(ptr, layout) }
-    }
-}
+use rpcnet_testing::CountingAllocator;
 
 #[global_allocator]
-static ALLOCATOR: Counting = Counting;
+static ALLOCATOR: CountingAllocator = CountingAllocator;
 
 fn addr(n: u32) -> SocketAddr {
     SocketAddr::from((Ipv4Addr::from(0x0a00_0001 + n), 7_946))
@@ -60,10 +37,10 @@ fn greet(node: &mut Engine, now: Time, n: u32) {
 fn state_per_member_is_small() {
     for members in [1_000, 3_000, 10_000] {
         let mut node = engine(0);
-        let before = ALLOCATED.load(Ordering::Relaxed);
+        let before = CountingAllocator::held_bytes();
         (1..=members).for_each(|n| greet(&mut node, Time::ZERO, n));
         while node.poll_event().is_some() {}
-        let fresh = ALLOCATED.load(Ordering::Relaxed) - before;
+        let fresh = CountingAllocator::held_bytes() - before;
         // Until there is no gossip to pass on: the steady state.
         let end = Time::ZERO + Duration::from_secs(1_200);
         while let Some(now) = node.poll_timeout().filter(|at| *at < end) {
@@ -71,8 +48,8 @@ fn state_per_member_is_small() {
             while node.poll_transmit().is_some() || node.poll_event().is_some() {}
         }
         assert_eq!(node.live_count() as u32, members + 1);
-        let steady = ALLOCATED.load(Ordering::Relaxed) - before;
-        let per_member = |bytes: usize| bytes / members as usize;
+        let steady = CountingAllocator::held_bytes() - before;
+        let per_member = |bytes: i64| bytes / i64::from(members);
         let (fresh, steady) = (per_member(fresh), per_member(steady));
         println!("{members} members: {steady} bytes each, {fresh} while all are new");
         // Some 80 of them are its name and tags.

@@ -1,47 +1,16 @@
 //! Allocations of small calls, client and server together.
 
-// A global allocator cannot be written without `unsafe`; this one passes every request to the
-// system's.
-#![allow(unsafe_code, reason = "an allocator that counts is an unsafe trait")]
-
-use std::{
-    alloc::{GlobalAlloc, Layout, System},
-    cell::Cell,
-    net::Ipv4Addr,
-};
+use std::net::Ipv4Addr;
 
 use bytes::Bytes;
 use futures::future::join_all;
+use rpcnet_testing::CountingAllocator;
 use rpcnet_transport::{
     CallOptions, DevCa, Endpoint, Router, RpcClient, RpcServer, TransportConfig,
 };
 
-struct Counting;
-
-thread_local! {
-    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
-    static HELD_BYTES: Cell<i64> = const { Cell::new(0) };
-}
-
-// SAFETY: memory is managed by `System`; beside it only thread-local numbers without destructors
-// are touched.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.with(|count| count.set(count.get() + 1));
-        HELD_BYTES.with(|held| held.set(held.get() + layout.size() as i64));
-        // SAFETY: the caller's promises are passed on as they are.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        HELD_BYTES.with(|held| held.set(held.get() - layout.size() as i64));
-        // SAFETY: the caller's promises are passed on as they are.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
 #[global_allocator]
-static COUNTING: Counting = Counting;
+static ALLOCATOR: CountingAllocator = CountingAllocator;
 
 const IN_FLIGHT: usize = 64;
 const CALLS: usize = 20_000;
@@ -50,7 +19,7 @@ const ROUNDS: usize = 8;
 /// Makes `calls` calls, `in_flight` of them concurrently, and returns the allocations per call.
 async fn allocations_per_call(client: &RpcClient, calls: usize, in_flight: usize) -> f64 {
     let body = Bytes::from_static(&[7; 32]);
-    let before = ALLOCATIONS.get();
+    let before = CountingAllocator::allocations();
     // One future for many calls, so that the test itself allocates next to nothing.
     let callers = (0..in_flight).map(|_| async {
         for _ in 0..calls / in_flight {
@@ -59,7 +28,7 @@ async fn allocations_per_call(client: &RpcClient, calls: usize, in_flight: usize
         }
     });
     join_all(callers).await;
-    (ALLOCATIONS.get() - before) as f64 / calls as f64
+    (CountingAllocator::allocations() - before) as f64 / calls as f64
 }
 
 /// Everything runs on one thread, so that everything is counted.
@@ -72,9 +41,9 @@ async fn a_small_call_allocates_next_to_nothing() {
         .call_with("echo", "", isolated)
         .await
         .expect("a reply");
-    let held_before = HELD_BYTES.get();
+    let held_before = CountingAllocator::held_bytes();
     allocations_per_call(&client, 1, 1).await;
-    let lane_bytes = HELD_BYTES.get() - held_before;
+    let lane_bytes = CountingAllocator::held_bytes() - held_before;
     // Buffers and tables grow once.
     allocations_per_call(&client, CALLS, IN_FLIGHT).await;
     // The minimum of several rounds: on a busy machine fewer calls share a packet.
@@ -101,14 +70,14 @@ async fn a_small_reply_that_is_kept_holds_no_more_than_itself() {
     let (_server, client) = pair().await;
     allocations_per_call(&client, CALLS, IN_FLIGHT).await;
     let mut kept = Vec::with_capacity(KEPT);
-    let before = HELD_BYTES.get();
+    let before = CountingAllocator::held_bytes();
     for _ in 0..KEPT {
         let sizes = (1..IN_FLIGHT).map(|_| 1_000).chain([16]);
         let calls = sizes.map(|size| client.call("echo", Bytes::from_static(&[7; 1_000][..size])));
         let mut replies = join_all(calls).await;
         kept.push(replies.pop().expect("some").expect("a reply"));
     }
-    let held = (HELD_BYTES.get() - before) / KEPT as i64;
+    let held = (CountingAllocator::held_bytes() - before) / KEPT as i64;
     println!("a reply of 16 bytes that is kept holds {held} bytes");
     // Some of it is what the connection itself holds more than before; with its packets a reply
     // would hold ten thousand bytes.

@@ -5,15 +5,15 @@
 //! of allocations are here. Rpcnet is the program of this package, peers are in the detached
 //! workspace.
 
-mod allocations;
 mod measure;
 mod protocol;
 pub mod rpcnet_subject;
 mod scatter;
 mod serve;
 
+pub use rpcnet_testing::CountingAllocator;
+
 pub use crate::{
-    allocations::Counting,
     measure::Subject,
     protocol::{PickOrder, PickReply, Reading, Work},
     scatter::{Padding, key, shuffle},

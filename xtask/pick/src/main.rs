@@ -2,10 +2,10 @@
 
 use std::process::ExitCode;
 
-use xtask_pick::{Counting, rpcnet_subject, serve};
+use xtask_pick::{CountingAllocator, rpcnet_subject, serve};
 
 #[global_allocator]
-static COUNTING: Counting = Counting;
+static ALLOCATOR: CountingAllocator = CountingAllocator;
 
 fn main() -> ExitCode {
     serve(rpcnet_subject::subject)

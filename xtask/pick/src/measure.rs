@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{Counting, Reading, Work};
+use crate::{CountingAllocator, Reading, Work};
 
 /// Strategy with the workers that it chooses among.
 pub trait Subject: Send + Sync {
@@ -51,7 +51,7 @@ pub(crate) fn measure(
                 let warm = subject.batch(work, first..first + BATCH, alone);
                 together.wait();
                 warm?;
-                let allocations = Counting::of_this_thread();
+                let allocations = CountingAllocator::allocations();
                 let (begin, cpu) = (Instant::now(), xtask_load::thread_cpu_ns());
                 let mut done = 0;
                 // At least once, also where the time was over before this thread had any.
@@ -70,7 +70,7 @@ pub(crate) fn measure(
                 let done = done as f64;
                 Ok(Reading {
                     ns: ns / done,
-                    allocations: (Counting::of_this_thread() - allocations) as f64 / done,
+                    allocations: (CountingAllocator::allocations() - allocations) as f64 / done,
                 })
             }
         };

@@ -8,10 +8,10 @@ mod tower_p2c;
 
 use std::process::ExitCode;
 
-use xtask_pick::{Counting, Subject, serve};
+use xtask_pick::{CountingAllocator, Subject, serve};
 
 #[global_allocator]
-static COUNTING: Counting = Counting;
+static ALLOCATOR: CountingAllocator = CountingAllocator;
 
 fn main() -> ExitCode {
     serve(subject)
