@@ -14,13 +14,7 @@ use rpcnet_registry::{
     NodeState, Observer, SelectError, SourceState, StaticMembership, Watch, WorkerRegistry,
 };
 use rpcnet_swim::{ClusterConfig, ClusterMembership};
-use tokio::time::timeout;
-
-async fn within<T>(what: &str, work: impl Future<Output = T>) -> T {
-    timeout(Duration::from_secs(60), work)
-        .await
-        .unwrap_or_else(|_| panic!("{what}: too late"))
-}
+use rpcnet_testing::within;
 
 async fn node(name: &str) -> ClusterMembership {
     ClusterMembership::new(ClusterConfig::local().with_name(name))
@@ -30,7 +24,7 @@ async fn node(name: &str) -> ClusterMembership {
 
 /// The next change of the source's state.
 async fn source_change(events: &mut Events) -> SourceState {
-    within("a change of the source", async {
+    within(async {
         loop {
             match events.recv().await {
                 Some(ClusterEvent::SourceChanged(state)) => break state,
@@ -231,10 +225,10 @@ async fn the_local_node_stays_local_while_its_epoch_rises() {
     ));
     newer.leave().await.unwrap();
     assert_eq!(source_change(&mut events).await, SourceState::Live);
-    within("it joins again", older.join([""; 0])).await.unwrap();
+    within(older.join([""; 0])).await.unwrap();
     // Some of the events are from before the epoch rose.
     older.set_tag("n", "1").unwrap();
-    within("the tag", async {
+    within(async {
         loop {
             let me = registry.snapshot().node("me").cloned();
             if let Some(me) = me {

@@ -9,13 +9,7 @@ use rpcnet_registry::{
     WorkerRegistry,
 };
 use rpcnet_swim::{ClusterConfig, ClusterMembership};
-use tokio::time::timeout;
-
-async fn within<T>(what: &str, work: impl Future<Output = T>) -> T {
-    timeout(Duration::from_secs(20), work)
-        .await
-        .unwrap_or_else(|_| panic!("{what}: too late"))
-}
+use rpcnet_testing::within;
 
 async fn node(name: &str, seed: Option<&ClusterMembership>) -> ClusterMembership {
     let node = ClusterMembership::new(ClusterConfig::local().with_name(name))
@@ -44,7 +38,7 @@ async fn a_worker_is_followed_through_its_life() {
 
     let worker = node("worker", Some(&me)).await;
     worker.set_tag("role", "worker").unwrap();
-    let selected = within("selection", async {
+    let selected = within(async {
         loop {
             if let Ok(selected) = workers.select_worker(Some("role=worker")).await {
                 break selected;
@@ -57,7 +51,7 @@ async fn a_worker_is_followed_through_its_life() {
     assert_eq!(&*selected.label, "worker");
 
     worker.set_draining(true);
-    within("draining", async {
+    within(async {
         while workers.select_worker(Some("role=worker")).await.is_ok() {
             changes.recv().await.expect("the registry is there");
         }
@@ -73,10 +67,8 @@ async fn a_worker_is_followed_through_its_life() {
     );
 
     worker.leave().await.unwrap();
-    within("leaving", async {
-        while !matches!(changes.recv().await, Some(ClusterEvent::NodeLeft(_))) {}
-    })
-    .await;
+    within(async { while !matches!(changes.recv().await, Some(ClusterEvent::NodeLeft(_))) {} })
+        .await;
     let error = workers
         .select_worker(Some("role=worker"))
         .await
@@ -94,7 +86,7 @@ async fn a_dead_worker_is_gone_from_selection_when_its_failure_is_told() {
     registry.start().await;
     workers.start().await;
     let mut changes = workers.subscribe();
-    within("arrival", async {
+    within(async {
         while workers.select_all(None).map_or(0, |all| all.len()) < 2 {
             changes.recv().await.expect("the registry is there");
         }
@@ -103,7 +95,7 @@ async fn a_dead_worker_is_gone_from_selection_when_its_failure_is_told() {
 
     // To the others this looks like a crash.
     drop(worker);
-    let phi = within("suspicion and failure", async {
+    let phi = within(async {
         let mut highest = 0.0_f64;
         loop {
             match changes.recv().await.expect("the registry is there") {

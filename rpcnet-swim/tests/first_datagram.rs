@@ -3,8 +3,6 @@
 
 #![cfg(feature = "tokio")]
 
-mod common;
-
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -12,9 +10,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 
 use rpcnet_swim::{ClusterConfig, ClusterMembership, DatagramSocket};
+use rpcnet_testing::until;
 use tokio::net::UdpSocket;
-
-use common::until;
 
 /// On a runtime of one thread, the reactor has not seen a fresh socket yet when the first hello is
 /// due: the socket is not known to be writable.

@@ -12,7 +12,7 @@ use rpcnet_swim::{
     ClusterConfig, ClusterMembership, DatagramSocket, Engine, Event, EventStream,
     MembershipObserver, MembershipState, Time,
 };
-use tokio::time::timeout;
+use rpcnet_testing::within;
 
 /// A socket that receives nothing and loses all that is sent.
 struct Null;
@@ -116,7 +116,7 @@ async fn a_panic_of_an_observer_removes_it_and_harms_nothing_else() {
     for n in 1..=2 {
         me.set_tag("n", &n.to_string()).unwrap();
         assert_eq!((before.events(), after.events()), (n, n));
-        let event = timeout(PATIENCE, events.recv()).await.unwrap();
+        let event = within(events.recv()).await;
         assert!(matches!(event, Some(Event::NodeUpdated(_))), "{event:?}");
     }
     // One that panicked gets no more events, and knows that it is stale.
@@ -124,7 +124,7 @@ async fn a_panic_of_an_observer_removes_it_and_harms_nothing_else() {
     for one in &fragile[..3] {
         assert_eq!(one.ends(), [MembershipState::Stopped]);
     }
-    assert_eq!(timeout(PATIENCE, me.leave()).await.unwrap(), Ok(0));
+    assert_eq!(within(me.leave()).await, Ok(0));
     for one in [&before, &fragile[3], &after] {
         assert_eq!(one.ends(), [MembershipState::Left]);
     }
@@ -185,7 +185,7 @@ async fn a_subscriber_gets_the_events_and_their_end_after_the_observers() {
     me.set_tag("n", "1").unwrap();
     me.set_tag("n", "2").unwrap();
     assert_eq!(*observer.knew_event.lock().unwrap(), [false, false]);
-    timeout(PATIENCE, me.leave()).await.unwrap().unwrap();
+    within(me.leave()).await.unwrap();
     assert_eq!(*observer.knew_end.lock().unwrap(), Some(false));
 }
 
@@ -218,9 +218,6 @@ async fn an_observer_may_read_its_node_after_the_events() {
     let _observation = me.observe(reader.clone());
     me.set_tag("n", "1").unwrap();
     assert_eq!(*reader.names.lock().unwrap(), ["me", "me"]);
-    timeout(PATIENCE, me.leave()).await.unwrap().unwrap();
+    within(me.leave()).await.unwrap();
     assert!(reader.names.lock().unwrap().len() > 2);
 }
-
-/// Longest wait, in virtual time.
-const PATIENCE: Duration = Duration::from_secs(60);

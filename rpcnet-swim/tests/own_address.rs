@@ -1,14 +1,11 @@
 //! The address that a node on real sockets advertises.
 
-mod common;
-
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use rpcnet_swim::{AddressStatus, ClusterConfig, ClusterKey, ClusterMembership, Event};
+use rpcnet_testing::{until, within};
 use tokio::time::timeout;
-
-use common::until;
 
 fn config(name: &str, bind: &str) -> ClusterConfig {
     ClusterConfig::local()
@@ -105,9 +102,7 @@ async fn an_unreachable_address_is_reported_and_corrected_at_run_time() {
             }
         }
     };
-    let (addr, observed) = timeout(Duration::from_secs(60), reported)
-        .await
-        .expect("reported");
+    let (addr, observed) = within(reported).await;
     assert_eq!(addr, wrong);
     let observed = observed.expect("the peer says what it sees");
     assert_eq!(second.address_status(), AddressStatus::Unreachable);

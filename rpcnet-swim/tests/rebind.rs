@@ -3,10 +3,9 @@
 #![cfg(feature = "tokio")]
 
 use std::net::{SocketAddr, UdpSocket};
-use std::time::Duration;
 
 use rpcnet_swim::{ClusterConfig, ClusterMembership};
-use tokio::time::timeout;
+use rpcnet_testing::within;
 
 /// An address that only this process uses, where loopback has more than one.
 fn any_port() -> SocketAddr {
@@ -36,8 +35,7 @@ async fn the_port_is_free_as_soon_as_a_node_has_left() {
             UdpSocket::bind(addr)
         });
         node.leave().await.unwrap();
-        let bound = timeout(Duration::from_secs(60), over).await;
-        if let Err(error) = bound.unwrap().unwrap() {
+        if let Err(error) = within(over).await.unwrap() {
             panic!("round {round}: {addr} after the events: {error}");
         }
     }

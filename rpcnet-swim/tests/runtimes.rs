@@ -2,38 +2,11 @@
 
 #![cfg(feature = "tokio")]
 
-use std::pin::pin;
-use std::sync::Arc;
-use std::task::{Context, Poll, Wake, Waker};
-use std::thread::{self, Thread};
-use std::time::{Duration, Instant};
-
 use rpcnet_swim::{
     ClusterConfig, ClusterMembership, JoinError, JoinOutcome, MembershipState, StartError,
 };
+use rpcnet_testing::{block_on, within};
 use tokio::runtime::{Builder, Runtime};
-
-struct Unpark(Thread);
-
-impl Wake for Unpark {
-    fn wake(self: Arc<Self>) {
-        self.0.unpark();
-    }
-}
-
-/// Runs a future on this thread, which has no runtime.
-fn block_on<F: Future>(future: F) -> F::Output {
-    let waker = Waker::from(Arc::new(Unpark(thread::current())));
-    let mut future = pin!(future);
-    let begun = Instant::now();
-    loop {
-        if let Poll::Ready(output) = future.as_mut().poll(&mut Context::from_waker(&waker)) {
-            return output;
-        }
-        assert!(begun.elapsed() < Duration::from_secs(60), "it does not end");
-        thread::park_timeout(Duration::from_millis(100));
-    }
-}
 
 fn runtime() -> Runtime {
     let mut builder = Builder::new_multi_thread();
@@ -77,13 +50,13 @@ fn every_wait_ends_with_the_runtime_of_the_node() {
         let mut first = [0; 2_048];
         silent.recv(&mut first).await.unwrap();
         killed.shutdown_background();
-        let ended = tokio::time::timeout(Duration::from_secs(60), async {
+        within(async {
             assert!(matches!(joining.await.unwrap(), Err(JoinError::Stopped)));
             while events.recv().await.is_some() {}
             assert!(matches!(node.join([seed]).await, Err(JoinError::Stopped)));
             let _ = node.leave().await;
-        });
-        ended.await.expect("no wait lasts");
+        })
+        .await;
         assert_eq!(node.state(), MembershipState::Stopped);
     });
 }

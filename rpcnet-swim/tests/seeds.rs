@@ -9,7 +9,7 @@ use rpcnet_swim::{
     ClusterConfig, ClusterKey, ClusterMembership, ClusterMismatch, ConfigError, Event, JoinError,
     JoinOutcome, SeedFailure, SeedSyntaxError, StartError,
 };
-use tokio::time::timeout;
+use rpcnet_testing::within;
 
 fn config(name: &str) -> ClusterConfig {
     ClusterConfig::local()
@@ -57,9 +57,7 @@ async fn a_node_whose_seeds_do_not_resolve_is_not_in_and_says_why() {
     other.join([""; 0]).await.unwrap();
     let seeds = [other.local_addr().to_string()];
     let joined = async { while node.join(seeds.clone()).await != Ok(JoinOutcome::Complete) {} };
-    timeout(Duration::from_secs(60), joined)
-        .await
-        .expect("it is let in");
+    within(joined).await;
 }
 
 #[tokio::test]
@@ -122,9 +120,8 @@ async fn a_first_node_that_is_one_of_its_seeds_does_not_wait_for_one_that_is_not
 async fn a_seed_of_a_family_that_the_socket_cannot_send_to_is_told_at_once() {
     let patient = config("a").with_join_timeout(Duration::from_secs(24 * 3600));
     let node = start(patient).await;
-    let joining = node.join(["[::1]:9"]);
-    let error = timeout(Duration::from_secs(60), joining).await;
-    let error = error.expect("not after the join timeout").unwrap_err();
+    // Not after the join timeout.
+    let error = within(node.join(["[::1]:9"])).await.unwrap_err();
     let expected = SeedFailure::AddressFamilyMismatch {
         seed: "[::1]:9".parse().unwrap(),
         bound: node.local_addr(),

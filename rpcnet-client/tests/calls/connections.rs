@@ -131,7 +131,7 @@ async fn an_unreachable_worker_is_passed_over_until_there_is_news_of_it() {
         // The client hears of the news on its own time.
         while cluster.call("who").await.expect("a reply") != "red 1" {}
     };
-    within("another attempt", tried_again).await;
+    within(tried_again).await;
 
     // If no other worker is left, it is tried too.
     cluster.list.fail("red");
@@ -275,7 +275,7 @@ async fn a_worker_that_fails_as_it_is_picked_gets_no_connection() {
     let client = ClusterClient::new(Arc::new(registry), ClusterClientConfig::new(caller));
     let once = WorkerCallOptions::new().with_attempts_max(1);
     let call = client.call_worker_with("who", "", None, once);
-    let error = within("a call", call).await.expect_err("it has failed");
+    let error = within(call).await.expect_err("it has failed");
     assert!(matches!(error, ClusterError::Connect { .. }), "{error}");
     assert_eq!(error.processed(), Processed::No);
     assert_eq!(client.connections(), 0);
@@ -315,7 +315,7 @@ async fn a_worker_that_was_found_failed_after_it_was_picked_is_not_connected_to(
     let shared = Arc::new(ClusterClient::new(Arc::new(registry), config));
     client.set(Arc::downgrade(&shared)).expect("only once");
 
-    within("a call", shared.call_worker("who", "", None))
+    within(shared.call_worker("who", "", None))
         .await
         .expect("a reply");
     fails.store(true, SeqCst);
@@ -323,7 +323,7 @@ async fn a_worker_that_was_found_failed_after_it_was_picked_is_not_connected_to(
     // On another thread than the one that hears of it.
     let calling = Arc::clone(&shared);
     let call = tokio::spawn(async move { calling.call_worker_with("who", "", None, once).await });
-    let error = within("a call", call).await.expect("no panic");
+    let error = within(call).await.expect("no panic");
     let error = error.expect_err("it has failed");
     assert!(matches!(error, ClusterError::Connect { .. }), "{error}");
     assert_eq!(error.processed(), Processed::No);
@@ -370,7 +370,7 @@ async fn a_restarted_worker_with_a_lower_epoch_gets_a_new_connection() {
         lives.push(life);
         // All of them are there to answer, so only the first call may go to a former one: never.
         for _ in 0..3 {
-            let reply = within("a call", client.call_worker("who", "", None)).await;
+            let reply = within(client.call_worker("who", "", None)).await;
             assert_eq!(reply.expect("a reply"), format!("{name} 0"));
         }
     }
@@ -398,5 +398,5 @@ async fn closed_connections_of_uncalled_workers_are_removed() {
             }
         }
     };
-    within("giving it up", given_up).await;
+    within(given_up).await;
 }

@@ -143,7 +143,7 @@ async fn an_unreachable_worker_is_probed_beside_the_calls() {
             sleep(Duration::from_millis(1)).await;
         }
     };
-    within("two probes", probed).await;
+    within(probed).await;
 
     let mut again = None;
     until("the port is free", || {
@@ -162,7 +162,7 @@ async fn an_unreachable_worker_is_probed_beside_the_calls() {
             sleep(Duration::from_millis(1)).await;
         }
     };
-    within("its return", back).await;
+    within(back).await;
     assert_eq!(cluster.flags("red"), ExclusionFlags::NONE);
 }
 
@@ -226,7 +226,7 @@ async fn one_successful_probe_reinstates_an_ejected_worker() {
             sleep(Duration::from_millis(1)).await;
         }
     };
-    within("its return", back).await;
+    within(back).await;
     assert_eq!((failed, runs.load(SeqCst)), (6, 7));
     let stats = cluster.client.registry().health_stats();
     assert_eq!((stats.probes, stats.probes_failed), (2, 1));
@@ -245,7 +245,7 @@ async fn a_dropped_client_releases_its_cached_connections() {
     let second = ClusterClient::new(Arc::clone(&registry), ClusterClientConfig::new(caller));
     let call = || async {
         let call = second.call_worker("who", Bytes::new(), None);
-        within("a call", call).await.expect("a reply")
+        within(call).await.expect("a reply")
     };
     for _ in 0..3 {
         call().await;

@@ -316,7 +316,7 @@ async fn the_hedge_delay_is_a_quantile_of_recent_latencies() {
             calls += 1;
         }
     };
-    within("the calls", calls).await;
+    within(calls).await;
     hangs.store(true, SeqCst);
     let hedged = async {
         loop {
@@ -326,6 +326,6 @@ async fn the_hedge_delay_is_a_quantile_of_recent_latencies() {
             }
         }
     };
-    within("a hedge", hedged).await;
+    within(hedged).await;
     assert!(cluster.client.stats().hedges_won > 0);
 }

@@ -35,13 +35,11 @@ use rpcnet_client::{
     registry::{NodeId, NodeInfo, SelectError, StaticMembership},
     transport::MemoryNetwork,
 };
+use rpcnet_testing::{TEST_TIMEOUT, block_on, loopback, until, within};
 use tokio::time::{Instant, sleep, timeout};
 
 /// One authority for all tests: making keys takes time.
 static CA: LazyLock<DevCa> = LazyLock::new(|| DevCa::new("calls"));
-
-/// How long anything may take that is expected to happen. Only a failing test waits this long.
-const TEST_TIMEOUT: Duration = Duration::from_secs(30);
 
 fn endpoint(name: &str, addr: SocketAddr) -> Result<Endpoint, rpcnet_client::transport::BindError> {
     endpoint_with(name, addr, TransportConfig::default())
@@ -69,10 +67,6 @@ fn bind_on(network: Option<&MemoryNetwork>, name: &str, config: TransportConfig)
 /// Workers take turns, so that the order tells who was tried.
 fn round_robin() -> Arc<dyn Balancer> {
     LoadBalancingStrategy::RoundRobin.balancer()
-}
-
-fn loopback() -> SocketAddr {
-    ([127, 0, 0, 1], 0).into()
 }
 
 /// Workers on a list that the test changes, and a client of them.
@@ -198,7 +192,7 @@ impl TestCluster {
         let call = self
             .client
             .call_worker_with(method, Bytes::new(), Some("role=worker"), options);
-        let reply = within("a call", call).await?;
+        let reply = within(call).await?;
         Ok(String::from_utf8(reply.to_vec()).expect("text"))
     }
 
@@ -251,34 +245,4 @@ fn hanging_router() -> (Router, Arc<AtomicUsize>) {
         std::future::pending()
     });
     (router, runs)
-}
-
-async fn within<F: Future>(what: &str, future: F) -> F::Output {
-    timeout(TEST_TIMEOUT, future)
-        .await
-        .unwrap_or_else(|_| panic!("{what} took too long"))
-}
-
-/// Runs a future on this thread without a runtime. Ends the process if that takes too long: nothing
-/// else could end the wait.
-fn block_on<F: Future>(future: F) -> F::Output {
-    let (done, watched) = std::sync::mpsc::channel::<()>();
-    let watch = std::thread::spawn(move || {
-        if watched.recv_timeout(TEST_TIMEOUT) == Err(std::sync::mpsc::RecvTimeoutError::Timeout) {
-            eprintln!("a wait without a runtime did not end");
-            std::process::abort();
-        }
-    });
-    let output = futures::executor::block_on(future);
-    drop(done);
-    watch.join().expect("the watch does not panic");
-    output
-}
-
-async fn until(what: &str, mut holds: impl FnMut() -> bool) {
-    let deadline = Instant::now() + TEST_TIMEOUT;
-    while !holds() {
-        assert!(Instant::now() < deadline, "{what} did not come true");
-        sleep(Duration::from_millis(2)).await;
-    }
 }

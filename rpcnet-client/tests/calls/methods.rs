@@ -78,7 +78,7 @@ async fn a_long_call_does_not_make_its_worker_look_slow() {
 async fn a_broadcast_makes_no_worker_look_slow() {
     let (cluster, _workers) = cluster().await;
     let others = cluster.client.call_all_workers("long", "", Some("!a"));
-    let replies = within("a call to all", others).await.expect("replies");
+    let replies = within(others).await.expect("replies");
     assert_eq!(replies.iter().filter(|(_, reply)| reply.is_ok()).count(), 4);
     let shares = shares(&cluster, 200, Duration::ZERO).await;
     assert_fair(&shares, &NAMES);
@@ -110,8 +110,8 @@ async fn idle_streams_do_not_make_a_worker_look_silent() {
         let options = WorkerCallOptions::new();
         let client = &cluster.client;
         let stream = client.call_worker_server_streaming("watch", &1u32, Some(name), options);
-        let mut stream = within("a stream", stream).await.expect("a stream");
-        let first = within("a message", stream.message()).await;
+        let mut stream = within(stream).await.expect("a stream");
+        let first = within(stream.message()).await;
         assert_eq!(first.expect("a message"), Some(1u32));
         streams.push(stream);
     }

@@ -45,7 +45,7 @@ async fn broadcast_replies_are_streamed_as_they_arrive() {
     );
     let mut told = Vec::new();
     for _ in 0..2 {
-        let next = within("a reply", replies.next()).await;
+        let next = within(replies.next()).await;
         let (node, reply) = next.expect("one more");
         told.push((node.name.to_string(), reply.ok()));
     }
@@ -107,7 +107,7 @@ async fn the_timeout_of_a_broadcast_stream_covers_all_workers() {
             .client
             .call_all_workers_stream("who", "", WORKERS, options().with_timeout(time));
     let replies = replies.expect("workers").collect::<Vec<_>>();
-    let replies = within("the replies", replies).await;
+    let replies = within(replies).await;
     assert!(begun.elapsed() >= time);
     assert_eq!(replies.len(), 3);
     for (_, reply) in &replies {
@@ -136,7 +136,7 @@ async fn typed_broadcast_replies_are_decoded() {
             .client
             .call_all_workers_stream_typed::<u32, u32>("twice", &21, WORKERS, options());
     let replies = replies.expect("workers").collect::<Vec<_>>();
-    let mut replies = within("the replies", replies).await;
+    let mut replies = within(replies).await;
     replies.sort_by(|one, other| one.0.name.cmp(&other.0.name));
     assert!(
         matches!(
@@ -151,13 +151,11 @@ async fn typed_broadcast_replies_are_decoded() {
     );
 
     let call = quorum(&cluster, 2).call_typed("twice", &21u32);
-    let two: Vec<(NodeId, u32)> = within("two of three", call).await.expect("a and c");
+    let two: Vec<(NodeId, u32)> = within(call).await.expect("a and c");
     assert_eq!(names(two.iter().map(|(id, _)| id)), ["a", "c"]);
     assert!(two.iter().all(|(_, reply)| *reply == 42));
     let call = quorum(&cluster, 1).call_typed_where("twice", &21u32, |_, reply: &u32| *reply > 42);
-    let error = within("none of three", call)
-        .await
-        .expect_err("42 is not more");
+    let error = within(call).await.expect_err("42 is not more");
     let QuorumError::NotReached { failed, .. } = error else {
         panic!("{error}");
     };
@@ -178,7 +176,7 @@ async fn a_quorum_does_not_wait_for_the_rest() {
     let _servers = ["c", "d", "e"].map(|name| cluster.worker(name, identify(name)));
     until("it is known", || cluster.in_flight("e") == 0).await;
     let call = quorum(&cluster, 3).call("who", "");
-    let replies = within("three of five", call).await.expect("a quorum");
+    let replies = within(call).await.expect("a quorum");
     assert_eq!(names(replies.iter().map(|(id, _)| id)), ["c", "d", "e"]);
     for name in ["a", "b", "c", "d", "e"] {
         assert_eq!(cluster.in_flight(name), 0);
@@ -201,9 +199,7 @@ async fn an_unreachable_quorum_fails_at_once() {
         cluster.worker("d", no_luck),
     ];
     let call = quorum(&cluster, 3).call("who", "");
-    let error = within("three of four", call)
-        .await
-        .expect_err("two are broken");
+    let error = within(call).await.expect_err("two are broken");
     let told = error.to_string();
     let QuorumError::NotReached {
         required,
@@ -242,7 +238,7 @@ async fn a_quorum_call_goes_by_its_options() {
     ];
     let short = options().with_timeout(Duration::ZERO);
     let call = quorum(&cluster, 2).options(short).call("who", "");
-    let error = within("a call", call).await.expect_err("no time");
+    let error = within(call).await.expect_err("no time");
     let QuorumError::NotReached { failed, .. } = error else {
         panic!("{error}");
     };
@@ -265,9 +261,7 @@ async fn a_quorum_larger_than_the_cluster_calls_no_worker() {
         cluster.worker("b", router),
     ];
     let call = quorum(&cluster, 3).call("who", "");
-    let error = within("three of two", call)
-        .await
-        .expect_err("two are there");
+    let error = within(call).await.expect_err("two are there");
     assert!(
         matches!(
             error,
@@ -279,13 +273,13 @@ async fn a_quorum_larger_than_the_cluster_calls_no_worker() {
         "{error}"
     );
     let call = quorum(&cluster, 0).call("who", "");
-    assert!(within("none", call).await.expect("at once").is_empty());
+    assert!(within(call).await.expect("at once").is_empty());
     let call = cluster
         .client
         .quorum(1)
         .filter(Some("role=none"))
         .call("who", "");
-    let error = within("a call", call).await.expect_err("no worker");
+    let error = within(call).await.expect_err("no worker");
     assert!(
         matches!(error, QuorumError::Select(SelectError::NoMatch { .. })),
         "{error}"
@@ -302,11 +296,9 @@ async fn only_accepted_replies_count_toward_a_quorum() {
         &*node.name != "b"
     };
     let call = quorum(&cluster, 2).call_where("who", "", not_b);
-    let replies = within("two of three", call).await.expect("a quorum");
+    let replies = within(call).await.expect("a quorum");
     assert_eq!(names(replies.iter().map(|(id, _)| id)), ["a", "c"]);
     let call = quorum(&cluster, 3).call_where("who", "", not_b);
-    let error = within("three of three", call)
-        .await
-        .expect_err("b is not accepted");
+    let error = within(call).await.expect_err("b is not accepted");
     assert!(matches!(error, QuorumError::NotReached { .. }), "{error}");
 }

@@ -109,7 +109,7 @@ async fn a_new_process_or_tag_clears_a_refused_method() {
     let node = NodeInfo::new(id, red.local_addr()).with_tag("role", "worker");
     cluster.list.insert(node.with_tag("version", "2"));
     let found = async { while &cluster.call("who").await.expect("a reply")[..3] != "red" {} };
-    within("a call to it", found).await;
+    within(found).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -131,7 +131,7 @@ async fn an_unreadable_request_that_no_worker_serves_blames_no_worker() {
     assert_eq!(refused(), 3);
     for n in 0..3_u32 {
         let reply = cluster.client.call_worker_typed("double", &n, None);
-        let reply: u32 = within("a call", reply).await.expect("a reply");
+        let reply: u32 = within(reply).await.expect("a reply");
         assert_eq!(reply, 2 * n);
     }
     let served = workers.iter().map(|one| one.stats().calls_completed);
@@ -207,13 +207,13 @@ async fn the_first_stream_message_reports_the_outcome() {
             .client
             .call_worker_server_streaming("count", &2u32, None, options);
         let stream: rpcnet_client::WorkerStream<Receiver<u32>> =
-            within("a stream", stream).await.expect("a stream");
+            within(stream).await.expect("a stream");
         assert_eq!(
             told.kinds.lock().len(),
             taken + refused,
             "nothing is known yet"
         );
-        match within("its end", stream.collect::<Vec<_>>()).await[..] {
+        match within(stream.collect::<Vec<_>>()).await[..] {
             [Ok(0), Ok(1)] => taken += 1,
             [Err(ref error)] if error.code() == Code::Unimplemented => refused += 1,
             ref other => panic!("{other:?}"),
@@ -251,8 +251,8 @@ async fn unreadable_stream_requests_pass_over_the_worker() {
             .client
             .call_worker_server_streaming("count", &n, None, options);
         let mut stream: rpcnet_client::WorkerStream<Receiver<u32>> =
-            within("a stream", stream).await.expect("a stream");
-        match within("a message", stream.message()).await {
+            within(stream).await.expect("a stream");
+        match within(stream.message()).await {
             Ok(message) => {
                 assert_eq!(message, Some(n));
                 streams.push(stream);
@@ -286,13 +286,13 @@ async fn malformed_stream_requests_pass_over_no_worker() {
         let (is_bad, pair) = ((9..60).contains(&n) && n % 3 == 0, (n, n));
         let stream = if is_bad {
             let stream = client.call_worker_server_streaming("echo", &1u8, None, options);
-            within("a stream", stream).await
+            within(stream).await
         } else {
             let stream = client.call_worker_server_streaming("echo", &pair, None, options);
-            within("a stream", stream).await
+            within(stream).await
         };
         let stream: rpcnet_client::WorkerStream<Receiver<u64>> = stream.expect("a stream");
-        let _ = within("its end", stream.collect::<Vec<_>>()).await;
+        let _ = within(stream.collect::<Vec<_>>()).await;
     }
     let served = workers.iter().map(|one| one.stats().calls_started);
     assert!(
@@ -343,15 +343,15 @@ async fn an_undecodable_stream_message_is_no_failure_of_the_worker() {
         let client = &cluster.client;
         let stream = client.call_worker_server_streaming("count", &1u32, None, options);
         let mut stream: rpcnet_client::WorkerStream<Receiver<Pair>> =
-            within("a stream", stream).await.expect("a stream");
-        let error = within("a message", stream.message()).await;
+            within(stream).await.expect("a stream");
+        let error = within(stream.message()).await;
         let error = error.expect_err("one number is no pair");
         assert_eq!(error.code(), Code::Internal, "{error}");
 
         let upload = client.call_worker_client_streaming::<u32, Pair>("last", None, options);
-        let mut upload = within("a stream", upload).await.expect("a stream");
-        within("room", upload.send(1)).await.expect("it is taken");
-        let error = within("a reply", upload.finish()).await;
+        let mut upload = within(upload).await.expect("a stream");
+        within(upload.send(1)).await.expect("it is taken");
+        let error = within(upload.finish()).await;
         let error = error.expect_err("one number is no pair");
         assert_eq!(error.code(), Code::Internal, "{error}");
         let kinds = std::mem::take(&mut *told.kinds.lock());

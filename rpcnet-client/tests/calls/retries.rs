@@ -124,7 +124,7 @@ async fn a_draining_worker_is_passed_over_until_it_resumes() {
                 .starts_with("red")
         {}
     };
-    within("hearing of it", heard).await;
+    within(heard).await;
     let refused = red.stats().calls_refused_draining;
     for _ in 0..10 {
         assert_eq!(cluster.call("who").await.expect("a reply"), "blue 0");
@@ -142,7 +142,7 @@ async fn a_draining_worker_is_passed_over_until_it_resumes() {
             }
         }
     };
-    let error = within("a refusal", refused_by_all).await;
+    let error = within(refused_by_all).await;
     assert_eq!(error.attempts()[0].error.code(), Code::Draining);
     assert!(error.is_retryable());
 
@@ -151,7 +151,7 @@ async fn a_draining_worker_is_passed_over_until_it_resumes() {
         let once = WorkerCallOptions::new().with_attempts_max(1);
         while cluster.call_with("who", once).await.ok().as_deref() != Some("red 0") {}
     };
-    within("its return", back).await;
+    within(back).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -284,7 +284,7 @@ async fn a_broadcast_returns_the_reply_of_each_worker() {
     let call = cluster
         .client
         .call_all_workers("who", "", Some("role=worker"));
-    let replies = within("a call to all", call).await.expect("workers");
+    let replies = within(call).await.expect("workers");
     let told: Vec<_> = replies
         .iter()
         .map(|(id, reply)| match reply {
@@ -304,7 +304,7 @@ async fn a_broadcast_returns_the_reply_of_each_worker() {
     let error = cluster
         .client
         .call_all_workers("who", "", Some("role=none"));
-    let error = within("a call without workers", error).await;
+    let error = within(error).await;
     assert!(matches!(
         error,
         Err(ClusterError::Select(SelectError::NoMatch { .. }))
@@ -319,7 +319,7 @@ async fn an_undecodable_reply_names_its_node() {
     let cluster = TestCluster::new().await;
     let _server = cluster.worker("red", identify("red"));
     let call = cluster.client.call_worker_typed::<_, u8>("who", &(), None);
-    let error = within("a call", call).await.expect_err("another type");
+    let error = within(call).await.expect_err("another type");
     assert!(
         matches!(&error, ClusterError::Decode { node, .. } if &*node.name == "red"),
         "{error}"
@@ -398,7 +398,7 @@ async fn a_hanging_worker_does_not_delay_the_rest_of_a_broadcast() {
         () = others => {}
     }
     cluster.list.fail("a");
-    let replies = within("a call to all", call).await.expect("workers");
+    let replies = within(call).await.expect("workers");
     let told = replies.iter().map(|(id, reply)| (&*id.name, reply.is_ok()));
     let expected = names.map(|name| (name, name != "a"));
     assert_eq!(told.collect::<Vec<_>>(), expected);

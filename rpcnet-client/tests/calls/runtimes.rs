@@ -105,14 +105,14 @@ fn calls_end_with_the_runtime_of_the_endpoint_and_blame_no_worker() {
         heard.unwrap().unwrap();
         killed.shutdown_background();
         for call in calls {
-            let error = within("a call", call).await.expect("no panic").unwrap_err();
+            let error = within(call).await.expect("no panic").unwrap_err();
             assert!(
                 error.to_string().contains("runtime of the endpoint"),
                 "{error}"
             );
             assert!(!error.is_retryable());
         }
-        let error = within("a later call", call()).await.unwrap_err();
+        let error = within(call()).await.unwrap_err();
         assert!(!error.is_retryable(), "{error}");
         assert!(
             error.to_string().contains("runtime of the endpoint"),

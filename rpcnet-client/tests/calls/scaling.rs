@@ -112,10 +112,7 @@ async fn saturated_connections_scale_up_to_the_limit_and_down_when_idle() {
 
     gate.open();
     for call in calls.into_iter().chain(more) {
-        within("a call", call)
-            .await
-            .expect("no panic")
-            .expect("a reply");
+        within(call).await.expect("no panic").expect("a reply");
     }
     // Calls go on, one at a time, for which one connection is enough.
     let begun = Instant::now();
@@ -144,10 +141,7 @@ async fn an_unsaturated_connection_does_not_scale_up() {
     }
     gate.open();
     for call in calls.into_iter().chain(more) {
-        within("a call", call)
-            .await
-            .expect("no panic")
-            .expect("a reply");
+        within(call).await.expect("no panic").expect("a reply");
     }
     assert_eq!((cluster.client.connections(), cluster.handshakes()), (1, 1));
 }
@@ -214,7 +208,7 @@ async fn all_connections_to_a_failed_worker_are_closed() {
     // does them.
     let (mut cut, mut moved) = (0, 0);
     for call in calls {
-        match within("a call", call).await.expect("no panic") {
+        match within(call).await.expect("no panic") {
             Ok(reply) => {
                 assert!(reply.starts_with("blue"), "{reply}");
                 moved += 1;
@@ -246,10 +240,7 @@ async fn a_refused_extra_connection_does_not_mark_the_worker() {
     .await;
     gate.permits.add_permits(3);
     for call in [first, second, call(&cluster)] {
-        within("a call", call)
-            .await
-            .expect("no panic")
-            .expect("a reply");
+        within(call).await.expect("no panic").expect("a reply");
     }
     assert_eq!((cluster.client.connections(), cluster.handshakes()), (1, 1));
 }

@@ -42,7 +42,7 @@ async fn a_stream_counts_as_in_flight_until_its_ends_are_dropped() {
     let filter = Some("role=worker");
 
     let numbers = client.call_worker_server_streaming("count", &3u32, filter, options);
-    let mut numbers = within("a stream", numbers).await.expect("a stream");
+    let mut numbers = within(numbers).await.expect("a stream");
     assert_eq!(&*numbers.worker().name, "red");
     assert_eq!(cluster.in_flight("red"), 1);
     for expected in 0..3u32 {
@@ -55,7 +55,7 @@ async fn a_stream_counts_as_in_flight_until_its_ends_are_dropped() {
     assert_eq!(cluster.in_flight("red"), 0);
 
     let upload = client.call_worker_client_streaming::<u32, u32>("sum", filter, options);
-    let mut upload = within("a stream", upload).await.expect("a stream");
+    let mut upload = within(upload).await.expect("a stream");
     for n in 1..=4 {
         upload.send(n).await.expect("room");
     }
@@ -64,7 +64,7 @@ async fn a_stream_counts_as_in_flight_until_its_ends_are_dropped() {
     assert_eq!(cluster.in_flight("red"), 0);
 
     let both = client.call_worker_streaming::<u32, u32>("double", filter, options);
-    let (mut send, mut receive) = within("a stream", both).await.expect("a stream");
+    let (mut send, mut receive) = within(both).await.expect("a stream");
     for n in [1, 2, 3] {
         send.send(n).await.expect("room");
         assert_eq!(receive.message().await.expect("a message"), Some(n * 2));
@@ -89,7 +89,7 @@ async fn a_stream_opens_on_a_reachable_worker() {
             None,
             WorkerCallOptions::new(),
         );
-        let numbers = within("a stream", numbers).await.expect("a stream");
+        let numbers = within(numbers).await.expect("a stream");
         assert_eq!(&*numbers.worker().name, "red");
         assert_eq!(numbers.count().await, 1);
     }
@@ -125,7 +125,7 @@ async fn streams_have_no_deadline_unless_asked_for_one() {
         let stream = cluster
             .client
             .call_worker_server_streaming::<_, Option<u64>>(method, &(), None, options);
-        let mut stream = within("a stream", stream).await.expect("a stream");
+        let mut stream = within(stream).await.expect("a stream");
         let left = stream.message().await.expect("a message").expect("a time");
         assert_eq!(left.is_some(), at_most.is_some(), "{method}");
         assert!(left <= at_most, "{method}: {left:?}");

@@ -49,12 +49,12 @@ async fn a_drain_fails_no_call() {
         }));
     }
     until("calls flow", || runs.load(SeqCst) > 50).await;
-    let report = within("a drain", red.drain(TEST_TIMEOUT)).await;
+    let report = within(red.drain(TEST_TIMEOUT)).await;
     assert_eq!(report.remaining, 0, "{report:?}");
     assert!(report.completed > 0, "{report:?}");
     let none = caller.workers().select_all(Some("role=worker"));
     assert_eq!(none.expect("blue").len(), 1);
-    let report = within("a shutdown", red.shutdown(TEST_TIMEOUT)).await;
+    let report = within(red.shutdown(TEST_TIMEOUT)).await;
     assert_eq!(report.cancelled, 0, "{report:?}");
     let so_far = runs.load(SeqCst);
     until("calls flow on", || runs.load(SeqCst) > so_far + 50).await;
@@ -62,7 +62,7 @@ async fn a_drain_fails_no_call() {
 
     let (mut calls, mut by_red) = (0, 0);
     for caller in callers {
-        let (one, red) = within("the last calls", caller).await.expect("no panic");
+        let (one, red) = within(caller).await.expect("no panic");
         calls += one;
         by_red += red;
     }
@@ -74,7 +74,7 @@ async fn a_drain_fails_no_call() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_drained_node_can_take_calls_again() {
     let nodes = cluster(2).await;
-    let report = within("a drain", nodes[1].drain(Duration::from_secs(5))).await;
+    let report = within(nodes[1].drain(Duration::from_secs(5))).await;
     assert_eq!(report.remaining, 0);
     until("no worker is left", || {
         nodes[0].workers().select_all(None).is_err()
@@ -92,7 +92,7 @@ async fn a_drained_node_can_take_calls_again() {
     );
     nodes[1].resume();
     until("it is back", || nodes[0].workers().select_all(None).is_ok()).await;
-    let reply = within("a call", who(&nodes[0])).await.expect("a reply");
+    let reply = within(who(&nodes[0])).await.expect("a reply");
     assert!(reply.starts_with("w1"), "{reply}");
 }
 
@@ -112,10 +112,10 @@ async fn a_shutdown_returns_by_its_deadline_whatever_runs() {
     });
     until("the call runs", || stuck.endpoint().in_flight() == 1).await;
     // Far less than it runs; `within` bounds it.
-    let report = within("a shutdown", stuck.shutdown(Duration::from_secs(2))).await;
+    let report = within(stuck.shutdown(Duration::from_secs(2))).await;
     assert_eq!(report.cancelled, 1, "{report:?}");
     assert!(report.left, "{report:?}");
-    let error = within("the call", call).await.expect("no panic");
+    let error = within(call).await.expect("no panic");
     let error = error.expect_err("it was partition");
     assert_eq!(error.attempts().len(), 1, "not repeated: it may have run");
     assert!(!error.is_retryable(), "{error}");
@@ -124,8 +124,8 @@ async fn a_shutdown_returns_by_its_deadline_whatever_runs() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_idle_node_shuts_down_at_once() {
     let nodes = cluster(2).await;
-    let report = within("a drain", nodes[1].drain(Duration::MAX)).await;
+    let report = within(nodes[1].drain(Duration::MAX)).await;
     assert_eq!(report.remaining, 0);
-    let report = within("a shutdown", nodes[1].shutdown(Duration::MAX)).await;
+    let report = within(nodes[1].shutdown(Duration::MAX)).await;
     assert!(report.left, "{report:?}");
 }

@@ -32,7 +32,7 @@ async fn a_superseded_node_is_not_ready_until_its_successor_leaves() {
         by: by.clone(),
         addr,
     };
-    within("the registry says so", async {
+    within(async {
         loop {
             match events.recv().await.expect("the registry is there") {
                 ClusterEvent::SourceChanged(state) => break assert_eq!(state, superseded),
@@ -70,9 +70,7 @@ async fn a_superseded_node_is_not_ready_until_its_successor_leaves() {
     let called = older
         .client()
         .call_worker("who", Bytes::new(), Some("role=worker"));
-    within("a call", called)
-        .await
-        .expect("the first one is there");
+    within(called).await.expect("the first one is there");
     assert!(older.membership().local_id().epoch > by.epoch);
 }
 

@@ -77,12 +77,12 @@ async fn foreign_datagrams_are_counted_and_change_nothing() {
                 );
             }
         };
-        within("a refusal that is counted", counted).await;
+        within(counted).await;
     }
 
     // It goes on: calls in both directions, gossip, and newcomers.
     for node in &nodes {
-        within("a call", who(node)).await.expect("a reply");
+        within(who(node)).await.expect("a reply");
         assert_eq!(alive(node), 2);
     }
     let newcomer = start(builder("newcomer"), &nodes[..1]).await;
@@ -100,7 +100,7 @@ async fn a_node_of_another_certificate_authority_is_not_called() {
     let forged = worker("w").tls(other_ca.issue("w").expect("a node name"));
     let forged = start(forged, std::slice::from_ref(&node)).await;
     until("it is known", || node.workers().select_all(None).is_ok()).await;
-    let error = within("a call", who(&node)).await.expect_err("not trusted");
+    let error = within(who(&node)).await.expect_err("not trusted");
     assert!(
         matches!(
             &error,
@@ -150,7 +150,7 @@ async fn unrecognized_datagrams_do_not_displace_gossip() {
     let node = builder("node")
         .wrap_gossip(|inner| Arc::new(UnreadSocket(inner)))
         .start();
-    let node = within("a start", node).await.expect("a node");
+    let node = within(node).await.expect("a node");
     let stranger = UdpSocket::bind("127.0.0.1:0").expect("a socket");
     let stats = || node.endpoint().stats();
     for sent in 1..=JUNK {
@@ -170,7 +170,7 @@ async fn unrecognized_datagrams_do_not_displace_gossip() {
         .cluster_config(ClusterConfig::local().with_join_timeout(Duration::from_millis(200)))
         .seeds([seed])
         .start();
-    let _newcomer = within("a start", newcomer).await.expect("a node");
+    let _newcomer = within(newcomer).await.expect("a node");
     until("it is heard", || stats().side_received > 64).await;
     assert_eq!(stats().side_unrecognized, JUNK - 64);
 }

@@ -32,7 +32,7 @@ async fn a_killed_node_fails_everywhere_and_its_restart_takes_its_place() {
             sleep(Duration::from_millis(5)).await;
         }
     };
-    let second = within("a restart", restart).await;
+    let second = within(restart).await;
     assert_eq!(second.addr(), addr);
     let second_life = second.id().clone();
     assert!(second_life.epoch > first_life.epoch);
@@ -59,7 +59,6 @@ async fn a_killed_node_fails_everywhere_and_its_restart_takes_its_place() {
     })
     .await;
     let replies = within(
-        "calls to all",
         nodes[0]
             .client()
             .call_all_workers("who", Bytes::new(), None),
@@ -78,9 +77,9 @@ async fn a_node_that_shuts_down_has_left_and_not_failed() {
     let mut nodes = cluster(5).await;
     let leaver = nodes.pop().expect("five nodes");
     let mut events = nodes[0].nodes().subscribe();
-    let report = within("a shutdown", leaver.shutdown(Duration::from_secs(10))).await;
+    let report = within(leaver.shutdown(Duration::from_secs(10))).await;
     assert!(report.left && report.acknowledged > 0, "{report:?}");
-    within("the news", async {
+    within(async {
         loop {
             match events.recv().await.expect("the registry is there") {
                 ClusterEvent::NodeLeft(node) => break assert_eq!(&*node.id.name, "w4"),
@@ -205,11 +204,11 @@ async fn the_port_of_a_node_is_free_after_its_shutdown() {
     for round in 0..8 {
         let again = worker("again").bind(addr);
         let again = again.seeds([seed.addr().to_string()]).require_join(true);
-        let node = within("a start", again.start()).await;
+        let node = within(again.start()).await;
         let node = node.unwrap_or_else(|error| panic!("round {round}: {error}"));
         addr = node.addr();
         who(&node).await.expect("an answer");
-        within("a shutdown", node.shutdown(Duration::from_secs(10))).await;
+        within(node.shutdown(Duration::from_secs(10))).await;
         held.push(node);
     }
 }

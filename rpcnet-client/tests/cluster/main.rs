@@ -23,13 +23,11 @@ use rpcnet_client::{
     CallContext, ClusterConfig, ClusterKey, DevCa, Node, NodeBuilder, NodeState, Router,
     swim::DatagramSocket,
 };
+use rpcnet_testing::{TEST_TIMEOUT, until, within};
 use tokio::time::{Instant, sleep, timeout};
 
 /// One authority for all tests: making keys takes time.
 static CA: LazyLock<DevCa> = LazyLock::new(|| DevCa::new("cluster"));
-
-/// How long anything may take that is expected to happen. Only a failing test waits this long.
-const TEST_TIMEOUT: Duration = Duration::from_secs(30);
 
 fn key() -> ClusterKey {
     ClusterKey::from_bytes([42; 32])
@@ -60,7 +58,7 @@ fn worker(name: &str) -> NodeBuilder {
 async fn start(builder: NodeBuilder, others: &[Node]) -> Node {
     let seeds = others.first().map(|node| node.addr().to_string());
     let started = builder.seeds(seeds).require_join(true).start();
-    within("a start", started).await.expect("a node")
+    within(started).await.expect("a node")
 }
 
 /// Workers `w0`, `w1`, ... that all know each other.
@@ -82,21 +80,6 @@ fn alive(node: &Node) -> usize {
 
 fn state(of: &str, seen_by: &Node) -> Option<NodeState> {
     seen_by.nodes().snapshot().node(of).map(|node| node.state)
-}
-
-async fn within<F: Future>(what: &str, future: F) -> F::Output {
-    timeout(TEST_TIMEOUT, future)
-        .await
-        .unwrap_or_else(|_| panic!("{what} took too long"))
-}
-
-/// Waits until a condition holds.
-async fn until(what: &str, mut holds: impl FnMut() -> bool) {
-    let deadline = Instant::now() + TEST_TIMEOUT;
-    while !holds() {
-        assert!(Instant::now() < deadline, "{what} did not come true");
-        sleep(Duration::from_millis(5)).await;
-    }
 }
 
 async fn who(from: &Node) -> Result<String, rpcnet_client::ClusterError> {

@@ -125,8 +125,6 @@ async fn no_idempotent_call_fails_when_a_worker_is_killed() {
     until("calls flow on", || calls.load(SeqCst) > so_far + 100).await;
     over.store(true, SeqCst);
     for caller in callers {
-        within("the last calls", caller)
-            .await
-            .expect("no call fails");
+        within(caller).await.expect("no call fails");
     }
 }

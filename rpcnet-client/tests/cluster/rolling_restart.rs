@@ -138,7 +138,7 @@ async fn a_rolling_restart_fails_no_call_of_two_clients() {
     for (index, name) in WORKERS.into_iter().enumerate() {
         let worker = workers.remove(0);
         let addr = worker.addr();
-        let report = within("a shutdown", worker.shutdown(TEST_TIMEOUT)).await;
+        let report = within(worker.shutdown(TEST_TIMEOUT)).await;
         assert_eq!(
             (report.rejected, report.cancelled),
             (0, 0),
@@ -155,15 +155,13 @@ async fn a_rolling_restart_fails_no_call_of_two_clients() {
                 sleep(Duration::from_millis(5)).await;
             }
         };
-        workers.push(within("a restart", restart).await);
+        workers.push(within(restart).await);
         until("it takes its part again", || ledger.takes_part(2, index)).await;
     }
     ledger.is_stopped.store(true, SeqCst);
     let mut booked = 0;
     for (method, calls) in calling {
-        let calls = within("the last calls", calls)
-            .await
-            .expect("no call fails");
+        let calls = within(calls).await.expect("no call fails");
         assert!(calls > 0);
         booked += if method == NOT_IDEMPOTENT { calls } else { 0 };
     }

@@ -13,9 +13,7 @@ use rpcnet_client::{
 use super::*;
 
 async fn refused(builder: NodeBuilder) -> NodeError {
-    within("a start", builder.start())
-        .await
-        .expect_err("it cannot start")
+    within(builder.start()).await.expect_err("it cannot start")
 }
 
 #[tokio::test]
@@ -36,7 +34,7 @@ async fn contradictory_settings_are_named() {
         "{error}"
     );
     let named = ClusterConfig::local().with_name("A.");
-    let node = within("a start", builder("a").cluster_config(named).start()).await;
+    let node = within(builder("a").cluster_config(named).start()).await;
     assert_eq!(node.expect("of the same name").name(), "a");
     let error = refused(builder("a").insecure_gossip()).await;
     assert!(
@@ -110,7 +108,7 @@ async fn a_node_whose_name_is_longer_than_a_dns_label_is_called_by_it() {
     assert_eq!(first.name(), pod(0).to_lowercase());
     let second = start(builder(&pod(1)), std::slice::from_ref(&first)).await;
     assert_eq!(second.joined(), Some(JoinOutcome::Complete));
-    let reply = within("a call", who(&second)).await.expect("a reply");
+    let reply = within(who(&second)).await.expect("a reply");
     assert_eq!(reply, format!("{} 0", pod(0)));
 
     // What the name takes is not there for tags.
@@ -139,7 +137,7 @@ async fn a_seed_of_another_address_family_fails_at_once() {
     let error = refused(joins("[::1]:7946").require_join(true)).await;
     assert!(error.to_string().contains("[::] reaches both"), "{error}");
     assert!(!error.is_retryable());
-    let node = within("a start", joins("[::1]:7946").start()).await;
+    let node = within(joins("[::1]:7946").start()).await;
     assert_eq!(node.expect("it comes up alone").joined(), None);
 }
 
@@ -153,7 +151,7 @@ async fn invalid_seeds_are_named() {
         );
         assert!(!error.is_retryable());
     }
-    let node = within("a start", builder("a").seeds("".split(',')).start()).await;
+    let node = within(builder("a").seeds("".split(',')).start()).await;
     assert_eq!(node.expect("a node").joined(), Some(JoinOutcome::Alone));
     for seeds in [vec![""], vec!["", " "]] {
         let error = refused(builder("a").seeds(seeds).require_join(true)).await;
@@ -190,7 +188,7 @@ async fn a_wrong_key_and_a_wrong_authority_are_different_errors() {
     );
     assert!(!error.is_retryable(), "the name has to be changed");
     let other = DevCa::new("other").issue("b").unwrap();
-    let node = within("a start", joins(other, [42; 32]).start()).await;
+    let node = within(joins(other, [42; 32]).start()).await;
     let error = who(&node.expect("gossip lets it in")).await.unwrap_err();
     assert!(error.to_string().contains("is not trusted"), "{error}");
 }
@@ -199,7 +197,7 @@ async fn a_wrong_key_and_a_wrong_authority_are_different_errors() {
 async fn tags_of_the_config_stay_unless_the_builder_says_otherwise() {
     let tags = rpcnet_client::swim::Tags::from_pairs([("zone", "eu-1"), ("role", "none")]);
     let config = ClusterConfig::local().with_tags(tags.expect("few tags"));
-    let node = within("a start", worker("a").cluster_config(config).start())
+    let node = within(worker("a").cluster_config(config).start())
         .await
         .expect("a node");
     let me = node.membership().local_member();
@@ -230,7 +228,7 @@ async fn a_node_without_methods_is_no_worker_until_it_serves_some() {
     for caller in [&gateway, &late] {
         for _ in 0..20 {
             let call = caller.client().call_worker("who", Bytes::new(), None);
-            assert_eq!(within("a call", call).await.expect("a reply"), "w0 0");
+            assert_eq!(within(call).await.expect("a reply"), "w0 0");
         }
     }
     late.serve(Router::new());
@@ -275,7 +273,7 @@ async fn a_seed_that_does_not_resolve_is_named_if_joining_is_required() {
         "{error}"
     );
     // Not required, it comes up alone.
-    let node = within("a start", alone().start()).await.expect("a node");
+    let node = within(alone().start()).await.expect("a node");
     assert_eq!(alive(&node), 1);
 }
 
@@ -288,7 +286,7 @@ async fn a_node_that_starts_before_its_seed_joins_when_that_is_up() {
     let early = builder("early")
         .cluster_config(impatient)
         .seeds([addr.to_string()]);
-    let early = within("a start", early.start()).await.expect("a node");
+    let early = within(early.start()).await.expect("a node");
     assert_eq!(alive(&early), 1);
     let seed = start(builder("seed").bind(addr), &[]).await;
     until("they have met", || alive(&early) == 2 && alive(&seed) == 2).await;
@@ -300,7 +298,7 @@ async fn a_dropped_node_leaves_nothing_behind() {
     let node = start(worker("a"), std::slice::from_ref(&other)).await;
     until("it is known", || other.workers().select_all(None).is_ok()).await;
     // With a connection in each direction, and calls made.
-    within("a call", who(&other)).await.expect("a reply");
+    within(who(&other)).await.expect("a reply");
     let addr = node.addr();
     drop(node);
     until("its port is free", || UdpSocket::bind(addr).is_ok()).await;
@@ -325,14 +323,14 @@ async fn an_unready_node_gets_no_calls() {
     })
     .await;
     for _ in 0..10 {
-        let reply = within("a call", who(&caller)).await.expect("a reply");
+        let reply = within(who(&caller)).await.expect("a reply");
         assert_eq!(reply, "w0 0");
     }
     // Its handlers are added late; no caller fails for that.
     second.serve(methods("w1"));
     second.set_ready(true);
     let joined = async { while who(&caller).await.expect("a reply") != "w1 0" {} };
-    within("its first call", joined).await;
+    within(joined).await;
 
     second.set_ready(false);
     until("it is passed over", || {
@@ -341,12 +339,12 @@ async fn an_unready_node_gets_no_calls() {
     })
     .await;
     for _ in 0..10 {
-        let reply = within("a call", who(&caller)).await.expect("a reply");
+        let reply = within(who(&caller)).await.expect("a reply");
         assert_eq!(reply, "w0 0");
     }
     second.set_ready(true);
     let back = async { while who(&caller).await.expect("a reply") != "w1 0" {} };
-    within("its return", back).await;
+    within(back).await;
     for node in [&first, &second] {
         let stats = node.endpoint().stats();
         assert_eq!(
@@ -370,7 +368,7 @@ async fn an_unreachable_node_is_not_ready_until_it_advertises_another_address() 
     .await;
     assert!(first.is_ready());
     for _ in 0..10 {
-        let reply = within("a call", who(&caller)).await.expect("a reply");
+        let reply = within(who(&caller)).await.expect("a reply");
         assert_eq!(reply, "w0 0");
     }
     let right = second.endpoint().local_addr();
@@ -381,14 +379,14 @@ async fn an_unreachable_node_is_not_ready_until_it_advertises_another_address() 
     })
     .await;
     let called = async { while who(&caller).await.expect("a reply") != "w1 0" {} };
-    within("a call to it", called).await;
+    within(called).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_waits_for_workers_up_to_a_time_and_on_any_thread() {
     let caller = builder("caller").start().await.expect("a node");
     let waited = caller.wait_for_workers(Some("role=worker"), 1, Duration::from_millis(1));
-    let error = within("none", waited).await.expect_err("there is none");
+    let error = within(waited).await.expect_err("there is none");
     let (wanted, present) = (1, 0);
     let filter = "role=worker".to_owned();
     assert_eq!(
@@ -410,6 +408,6 @@ async fn a_node_waits_for_workers_up_to_a_time_and_on_any_thread() {
         start(worker("b"), &caller).await,
     ];
     let joined = tokio::task::spawn_blocking(move || thread.join());
-    let found = within("two", joined).await.expect("no panic");
+    let found = within(joined).await.expect("no panic");
     assert_eq!(found.expect("no panic").expect("both are there").len(), 2);
 }

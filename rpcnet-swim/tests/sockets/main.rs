@@ -1,7 +1,5 @@
 //! A cluster on real sockets: every test waits for a condition under a deadline.
 
-#[path = "../common/mod.rs"]
-mod common;
 mod partition;
 
 use std::collections::BTreeSet;
@@ -13,10 +11,8 @@ use rpcnet_swim::{
     ClusterConfig, ClusterKey, ClusterMembership, DatagramSocket, Event, EventStream, JoinError,
     JoinOutcome, MemberState, PartitionStatus, SeedFailure, StartError,
 };
+use rpcnet_testing::{TEST_TIMEOUT, until, within};
 use tokio::net::UdpSocket;
-use tokio::time::timeout;
-
-use common::{PATIENCE, until};
 
 fn config(name: &str) -> ClusterConfig {
     ClusterConfig::local()
@@ -81,7 +77,7 @@ async fn event(events: &mut EventStream, wanted: impl Fn(&Event) -> bool) -> Eve
             }
         }
     };
-    timeout(PATIENCE, found).await.expect("the event comes")
+    within(found).await
 }
 
 #[tokio::test]
@@ -260,7 +256,7 @@ fn a_blocked_runtime_declares_no_member_failed() {
         until("it knows all", || live(&node).len() == 6).await;
         let mut events = node.subscribe();
         // This blocks the thread, and with it the runtime.
-        is_found_failed.recv_timeout(PATIENCE).unwrap();
+        is_found_failed.recv_timeout(TEST_TIMEOUT).unwrap();
         until("it hears them again", || {
             node.stats().stalls > 0 && live(&node).len() == 6
         })
@@ -426,8 +422,7 @@ async fn a_subscriber_after_the_last_one_went_receives_later_events() {
     let mut events = [first.subscribe(), first.subscribe()];
     second.set_tag("n", "1").unwrap();
     for events in &mut events {
-        let event = timeout(PATIENCE, events.recv()).await;
-        let event = event.expect("the tag has changed");
+        let event = within(events.recv()).await;
         assert!(matches!(event, Some(Event::NodeUpdated(m)) if m.tags.get("n") == Some("1")));
     }
 }
@@ -499,8 +494,7 @@ fn a_runtime_that_ends_ends_every_wait() {
         assert_eq!(node.leave().await, Ok(0), "there was no member to tell");
         assert_eq!(node.join(["127.0.0.1:9"]).await, Err(JoinError::Stopped));
     };
-    here.block_on(async { timeout(PATIENCE, all_end).await })
-        .expect("nothing waits for ever");
+    here.block_on(async { within(all_end).await });
 }
 
 /// Datagrams that wait for a node: 300, which fit the smallest buffer.

@@ -10,11 +10,8 @@ use std::{
 
 use bytes::Bytes;
 use futures::future::join_all;
-use tokio::{
-    sync::Semaphore,
-    task::JoinHandle,
-    time::{sleep, timeout},
-};
+use rpcnet_testing::until;
+use tokio::{sync::Semaphore, task::JoinHandle, time::sleep};
 
 use super::*;
 use crate::{Code, DevCa, MemoryNetwork, Router, RpcError, RpcServer, TransportConfig};
@@ -157,16 +154,6 @@ fn gated() -> (Router, Arc<Semaphore>) {
         }
     });
     (router, gate)
-}
-
-async fn until(what: &str, mut holds: impl FnMut() -> bool) {
-    let wait = async {
-        while !holds() {
-            sleep(Duration::from_millis(1)).await;
-        }
-    };
-    let in_time = timeout(Duration::from_secs(60), wait).await;
-    assert!(in_time.is_ok(), "{what} did not come true");
 }
 
 #[tokio::test(start_paused = true)]

@@ -2,8 +2,8 @@
 
 use std::net::Ipv4Addr;
 
+use rpcnet_testing::{TEST_TIMEOUT, loopback, within};
 use socket2::{Domain, Socket, Type};
-use tokio::time::timeout;
 
 use super::*;
 use crate::{CallOptions, DevCa};
@@ -17,11 +17,8 @@ struct Mortal {
 
 /// Settings with which no connection times out while a test waits.
 fn never_idle() -> TransportConfig {
-    TransportConfig::lan().with_idle_timeout(10 * PATIENCE)
+    TransportConfig::lan().with_idle_timeout(10 * TEST_TIMEOUT)
 }
-
-/// Time limit of a wait. Only a failing test waits this long.
-const PATIENCE: Duration = Duration::from_secs(20);
 
 impl Mortal {
     fn bind(addr: SocketAddr, tls: &Tls, shards: usize) -> Self {
@@ -67,12 +64,12 @@ impl Mortal {
 async fn callers_of_killed_shards_are_reset_when_as_many_restart() {
     let ca = DevCa::new("shards");
     let tls = ca.issue("server").unwrap();
-    let server = Mortal::bind((Ipv4Addr::LOCALHOST, 0).into(), &tls, 4);
+    let server = Mortal::bind(loopback(), &tls, 4);
     let addr = server.local_addr;
     let client_tls = ca.issue("client").unwrap();
     let mut clients = Vec::new();
     for _ in 0..8 {
-        let any = (Ipv4Addr::LOCALHOST, 0).into();
+        let any = loopback();
         let node = Endpoint::bind(any, never_idle(), client_tls.clone()).unwrap();
         let client = node.connect(addr, "server").await.unwrap();
         assert_eq!(client.call("echo", "hello").await.unwrap(), "hello");
@@ -86,9 +83,7 @@ async fn callers_of_killed_shards_are_reset_when_as_many_restart() {
         client.call_with("echo", "?", options).await.unwrap_err();
         client.closed().await;
     });
-    timeout(PATIENCE, join_all(learn))
-        .await
-        .expect("they were reset");
+    within(join_all(learn)).await;
     again.kill();
 }
 
@@ -100,7 +95,7 @@ fn only_a_reuseport_bind_joins_the_port() {
         let shards = NonZeroUsize::new(2).unwrap();
         Shards::bind(addr, TransportConfig::lan(), tls, shards)
     };
-    let shards = bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+    let shards = bind(loopback()).unwrap();
     let addr = shards.local_addr();
     let in_use = |e| matches!(e, BindError::AddressInUse(in_use) if in_use == addr);
     assert!(in_use(bind(addr).unwrap_err()));

@@ -7,8 +7,8 @@ mod suite;
 
 use std::{net::Ipv4Addr, sync::LazyLock, time::Duration};
 
+use rpcnet_testing::{loopback, within};
 use rpcnet_transport::{DevCa, Endpoint, MemoryNetwork, TransportConfig};
-use tokio::time::timeout;
 
 /// Network that carries datagrams between endpoints.
 trait DatagramNetwork {
@@ -22,7 +22,7 @@ struct Udp;
 impl DatagramNetwork for Udp {
     fn bind(&self, name: &str, config: TransportConfig) -> Endpoint {
         let tls = CA.issue(name).expect("a node name");
-        Endpoint::bind((Ipv4Addr::LOCALHOST, 0).into(), config, tls).expect("a free port")
+        Endpoint::bind(loopback(), config, tls).expect("a free port")
     }
 }
 
@@ -90,12 +90,5 @@ contract! {
     other_datagrams_share_the_address,
 }
 
-async fn within<F: Future>(future: F) -> F::Output {
-    timeout(PATIENCE, future).await.expect("it happens in time")
-}
-
 /// One authority for all tests: making keys takes time.
 static CA: LazyLock<DevCa> = LazyLock::new(|| DevCa::new("contract"));
-
-/// Time limit of everything that is expected to happen. Only a failing test waits this long.
-const PATIENCE: Duration = Duration::from_secs(20);

@@ -21,7 +21,7 @@ use super::*;
 
 /// Queue times that are long enough for a slow machine.
 fn fixed(calls: usize) -> Admission {
-    Admission::fixed(calls).with_queue_time(PATIENCE / 4, PATIENCE)
+    Admission::fixed(calls).with_queue_time(TEST_TIMEOUT / 4, TEST_TIMEOUT)
 }
 
 fn limited(admission: Admission) -> TransportConfig {

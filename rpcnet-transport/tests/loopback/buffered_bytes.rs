@@ -90,7 +90,7 @@ async fn the_end_of_a_connection_is_noticed_while_a_message_waits_for_room() {
     let client = connect_with(&server, config).await;
     let _held = received(&client, 1).await;
     let options = CallOptions::new()
-        .with_timeout(10 * PATIENCE)
+        .with_timeout(10 * TEST_TIMEOUT)
         .with_isolated(true);
     let caller = client.clone();
     let ended = tokio::spawn(async move { caller.call_with("huge", "", options).await });

@@ -266,7 +266,7 @@ async fn replayed_first_packets_do_not_run_a_call_again() {
     let before = stage.server.stats();
     // As long as the server remembers the connection these are its packets; then they start a
     // handshake that is never finished.
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TEST_TIMEOUT;
     while stage.server.stats().handshakes_failed == 0 {
         assert!(Instant::now() < deadline, "no handshake was begun");
         stage.relay.replay().await;
@@ -302,7 +302,7 @@ async fn early_calls_end_at_their_deadline_and_at_the_connect_timeout() {
     // Dropping the call releases the connection.
     let shutdown = tokio::spawn({
         let node = node.clone();
-        async move { node.shutdown(PATIENCE).await }
+        async move { node.shutdown(TEST_TIMEOUT).await }
     });
     within(shutdown).await.unwrap();
     let error = within(client.confirmed()).await.unwrap_err();

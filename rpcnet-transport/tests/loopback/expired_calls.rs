@@ -100,7 +100,7 @@ async fn a_call_that_expires_behind_another_one_is_not_started() {
         (0, None),
         (1, Some(DEADLINE)),
         (2, Some(DEADLINE)),
-        (1, Some(PATIENCE)),
+        (1, Some(TEST_TIMEOUT)),
         (1, None),
     ];
     let expected = [OK, OK, EXPIRED, EXPIRED, OK, OK];

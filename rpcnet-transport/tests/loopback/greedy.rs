@@ -351,8 +351,8 @@ async fn one_identity_leaves_connections_to_others() {
 #[tokio::test]
 async fn unfinished_handshakes_make_room_for_new_ones() {
     let patient = TransportConfig::default()
-        .with_connect_timeout(10 * PATIENCE)
-        .with_idle_timeout(10 * PATIENCE);
+        .with_connect_timeout(10 * TEST_TIMEOUT)
+        .with_idle_timeout(10 * TEST_TIMEOUT);
     let config = patient
         .clone()
         .with_handshakes_max(NonZeroUsize::new(20).unwrap());
@@ -362,8 +362,8 @@ async fn unfinished_handshakes_make_room_for_new_ones() {
 #[tokio::test]
 async fn unfinished_handshakes_take_no_connection_slots() {
     let patient = TransportConfig::default()
-        .with_connect_timeout(10 * PATIENCE)
-        .with_idle_timeout(10 * PATIENCE);
+        .with_connect_timeout(10 * TEST_TIMEOUT)
+        .with_idle_timeout(10 * TEST_TIMEOUT);
     let config = patient
         .clone()
         .with_handshakes_max(NonZeroUsize::new(20).unwrap())

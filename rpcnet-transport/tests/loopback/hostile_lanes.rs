@@ -234,7 +234,7 @@ async fn lanes_past_the_limit_are_reset_and_the_others_stay() {
     // A lane that has ended makes room for another.
     let (mut send, _answers) = good.pop().expect("two");
     send.finish().unwrap();
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TEST_TIMEOUT;
     loop {
         assert!(Instant::now() < deadline, "there is no reservation");
         let (_send, mut recv) = caller.say(&begun).await;
@@ -479,7 +479,7 @@ async fn a_lane_ends_after_all_replies_and_their_receipts() {
     until("both are served", || server.in_flight() == 2).await;
     let shutdown = tokio::spawn({
         let server = server.clone();
-        async move { server.shutdown(PATIENCE).await }
+        async move { server.shutdown(TEST_TIMEOUT).await }
     });
     until("it drains", || server.endpoint().is_draining()).await;
     let mut answers = Answers::new(recv);

@@ -175,7 +175,7 @@ async fn a_run_keeps_its_own_deadline_for_later_repeats() {
             }
         });
         let server = serve(
-            nested.with_idempotency("once", IdempotencyCache::new().with_ttl(2 * PATIENCE)),
+            nested.with_idempotency("once", IdempotencyCache::new().with_ttl(2 * TEST_TIMEOUT)),
             TransportConfig::default(),
         );
         let client = connect(&server).await;
@@ -186,7 +186,7 @@ async fn a_run_keeps_its_own_deadline_for_later_repeats() {
             assert_eq!(error.unwrap_err().code(), Code::DeadlineExceeded);
         }
         let joined = server.stats().keys_joined;
-        let patient = key(options, 1).with_timeout(PATIENCE);
+        let patient = key(options, 1).with_timeout(TEST_TIMEOUT);
         let open = async {
             until("it waits", || server.stats().keys_joined > joined).await;
             gate.add_permits(1);
@@ -253,7 +253,7 @@ async fn a_shutdown_cancels_a_run_at_its_deadline() {
 /// Priority and remaining time of the call being served, as its context reports them.
 fn report(cx: &CallContext) -> (u8, bool) {
     let priority = Priority::ALL.iter().position(|p| *p == cx.priority());
-    let is_short = cx.remaining().is_some_and(|left| left < PATIENCE);
+    let is_short = cx.remaining().is_some_and(|left| left < TEST_TIMEOUT);
     (priority.unwrap() as u8, is_short)
 }
 
@@ -279,7 +279,7 @@ async fn nested_calls_inherit_deadline_and_priority() {
         let client = INNER.get().expect("it is set");
         client.call_typed_with("report", &(), options).await
     }
-    let far = CallOptions::new().with_timeout(10 * PATIENCE);
+    let far = CallOptions::new().with_timeout(10 * TEST_TIMEOUT);
     let router = Router::new()
         .typed("inline", move |(): ()| ask(far))
         .typed("later", move |(): ()| async move {
@@ -321,7 +321,7 @@ async fn nested_calls_inherit_deadline_and_priority() {
         );
     let (_server, client) = pair(router).await;
     let near = CallOptions::new()
-        .with_timeout(PATIENCE / 2)
+        .with_timeout(TEST_TIMEOUT / 2)
         .with_priority(Priority::Sheddable);
     let table = [
         ("inline", (3, true)),

@@ -336,7 +336,7 @@ async fn unanswered_calls_of_a_draining_server_are_unprocessed() {
             })
             .collect();
         until("it is busy", || processed.load(SeqCst) > before + 500).await;
-        let report = within(server.shutdown(PATIENCE)).await;
+        let report = within(server.shutdown(TEST_TIMEOUT)).await;
         assert_eq!(report.cancelled, 0);
         let mut answered = 0;
         for caller in callers {
@@ -461,9 +461,15 @@ async fn dispatch_decides_how_long_a_computing_handler_delays_others() {
     // Only the first call waits for the handler.
     let in_vain = Duration::from_millis(300);
     assert_eq!(order_behind(Dispatch::Inline, 5, in_vain).await, held_up);
-    assert_eq!(order_behind(Dispatch::Spawned, 0, PATIENCE).await, passed);
+    assert_eq!(
+        order_behind(Dispatch::Spawned, 0, TEST_TIMEOUT).await,
+        passed
+    );
     // Two slow polls mark the handler as slow.
-    assert_eq!(order_behind(Dispatch::Adaptive, 2, PATIENCE).await, passed);
+    assert_eq!(
+        order_behind(Dispatch::Adaptive, 2, TEST_TIMEOUT).await,
+        passed
+    );
 }
 
 #[tokio::test]

@@ -39,7 +39,7 @@ async fn a_shutdown_waits_for_the_first_call_that_its_endpoint_makes() {
         .unwrap();
     let made = call(&client, "wait", unlimited());
     until("it is served", || server.in_flight() == 1).await;
-    let mut shutdown = caller.shutdown(PATIENCE).boxed();
+    let mut shutdown = caller.shutdown(TEST_TIMEOUT).boxed();
     let early = timeout(Duration::from_millis(200), &mut shutdown).await;
     assert!(early.is_err(), "it waits for the call");
     gate.add_permits(1);
@@ -88,7 +88,7 @@ async fn stress(server_config: TransportConfig, client_config: TransportConfig, 
             let timeout = match (method, rng.below(4)) {
                 ("hang", _) => Duration::from_millis(20 + rng.below(200)),
                 (_, 0) => Duration::from_millis(1 + rng.below(30)),
-                _ => PATIENCE,
+                _ => TEST_TIMEOUT,
             };
             let gives_up = (rng.below(4) == 0).then(|| Duration::from_micros(rng.below(20_000)));
             let (client, first) = (client.clone(), n as u8);
@@ -107,7 +107,7 @@ async fn stress(server_config: TransportConfig, client_config: TransportConfig, 
                     Err(e) => {
                         let expected = match e.code() {
                             Code::Internal => method == "fail",
-                            Code::DeadlineExceeded | Code::Overloaded => timeout < PATIENCE,
+                            Code::DeadlineExceeded | Code::Overloaded => timeout < TEST_TIMEOUT,
                             _ => false,
                         };
                         assert!(expected, "{method} within {timeout:?}: {e:?}");
@@ -130,7 +130,7 @@ async fn stress(server_config: TransportConfig, client_config: TransportConfig, 
     for _ in 0..200 {
         assert_answers(&client).await;
     }
-    let report = within(server.shutdown(PATIENCE)).await;
+    let report = within(server.shutdown(TEST_TIMEOUT)).await;
     assert_eq!((report.cancelled, report.rejected), (0, 0));
 }
 

@@ -33,6 +33,7 @@ use std::{
     time::Duration,
 };
 
+use rpcnet_testing::{TEST_TIMEOUT, block_on, loopback, until, within};
 use rpcnet_transport::{
     CallContext, DevCa, Endpoint, MemoryNetwork, Receiver, Router, RpcClient, RpcServer, Sender,
     Status, Tls, TransportConfig, TransportStats,
@@ -45,16 +46,9 @@ static CA: LazyLock<DevCa> = LazyLock::new(|| DevCa::new("loopback"));
 const SERVER: &str = "server-1";
 const CLIENT: &str = "client-1";
 
-/// Time limit of everything that is expected to happen. Only a failing test waits this long.
-const PATIENCE: Duration = Duration::from_secs(20);
-
 /// Settings with which nothing times out while a test waits: every end was signalled.
 fn never_idle() -> TransportConfig {
-    TransportConfig::default().with_idle_timeout(10 * PATIENCE)
-}
-
-fn loopback() -> SocketAddr {
-    (Ipv4Addr::LOCALHOST, 0).into()
+    TransportConfig::default().with_idle_timeout(10 * TEST_TIMEOUT)
 }
 
 fn identity(name: &str) -> Tls {
@@ -123,35 +117,6 @@ async fn assert_answers(client: &RpcClient) {
         .await
         .expect("a reply");
     assert_eq!(reply, 42);
-}
-
-async fn within<F: Future>(future: F) -> F::Output {
-    timeout(PATIENCE, future).await.expect("it happens in time")
-}
-
-/// Runs a future on this thread without a runtime. Aborts the process if that takes too long:
-/// nothing else could end the wait.
-fn block_on<F: Future>(future: F) -> F::Output {
-    let (done, watched) = std::sync::mpsc::channel::<()>();
-    let watch = std::thread::spawn(move || {
-        if watched.recv_timeout(PATIENCE) == Err(std::sync::mpsc::RecvTimeoutError::Timeout) {
-            eprintln!("a wait without a runtime did not end");
-            std::process::abort();
-        }
-    });
-    let output = futures::executor::block_on(future);
-    drop(done);
-    watch.join().expect("the watch does not panic");
-    output
-}
-
-/// Waits until a condition holds.
-async fn until(what: &str, mut holds: impl FnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !holds() {
-        assert!(Instant::now() < deadline, "{what} did not come true");
-        sleep(Duration::from_millis(2)).await;
-    }
 }
 
 /// Waits until a counter has this value.

@@ -87,11 +87,11 @@ async fn waits(client: &RpcClient) -> Vec<(&'static str, Wait)> {
             "one with a deadline",
             CallOptions::new()
                 .with_isolated(true)
-                .with_timeout(10 * PATIENCE),
+                .with_timeout(10 * TEST_TIMEOUT),
         ),
         (
             "a lane with a deadline",
-            CallOptions::new().with_timeout(10 * PATIENCE),
+            CallOptions::new().with_timeout(10 * TEST_TIMEOUT),
         ),
     ] {
         let client = client.clone();
@@ -104,7 +104,7 @@ async fn waits(client: &RpcClient) -> Vec<(&'static str, Wait)> {
         ("a receiver", no_deadline),
         (
             "a receiver with a deadline",
-            CallOptions::new().with_timeout(10 * PATIENCE),
+            CallOptions::new().with_timeout(10 * TEST_TIMEOUT),
         ),
     ] {
         let mut receiver: Receiver<u32> = client
@@ -202,7 +202,7 @@ fn every_wait_ends_with_the_runtime_of_its_endpoint() {
         let error = within(node.connect(addr, SERVER)).await.unwrap_err();
         assert!(matches!(error, ConnectError::RuntimeEnded), "{error:?}");
         assert!(error.is_local() && !error.is_retryable());
-        within(node.shutdown(PATIENCE)).await;
+        within(node.shutdown(TEST_TIMEOUT)).await;
     });
 }
 
@@ -212,7 +212,7 @@ fn a_handshake_ends_with_the_runtime_of_its_endpoint() {
     let node = killed.block_on(async {
         endpoint(
             CLIENT,
-            TransportConfig::default().with_connect_timeout(10 * PATIENCE),
+            TransportConfig::default().with_connect_timeout(10 * TEST_TIMEOUT),
         )
     });
     ours.block_on(async {
@@ -306,8 +306,8 @@ fn a_thread_without_a_runtime_may_connect_and_call() {
         sum.send(1).await.unwrap();
         sum.send(2).await.unwrap();
         assert_eq!(sum.finish().await.unwrap(), 3);
-        node.shutdown(PATIENCE).await;
-        server.shutdown(PATIENCE).await;
+        node.shutdown(TEST_TIMEOUT).await;
+        server.shutdown(TEST_TIMEOUT).await;
     });
 }
 

@@ -138,9 +138,9 @@ async fn callers_reconnect_to_a_restarted_server_by_full_handshake() {
     let node = endpoint(CLIENT, config());
     let addr = server.local_addr();
     assert_is_seen_as(&connect_from(&node, &server).await, CLIENT).await;
-    within(server.shutdown(PATIENCE)).await;
+    within(server.shutdown(TEST_TIMEOUT)).await;
     drop(server);
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TEST_TIMEOUT;
     let again = loop {
         match Endpoint::bind(addr, config(), identity(SERVER)) {
             Ok(endpoint) => break endpoint.serve(who()),

@@ -123,7 +123,7 @@ async fn a_shutdown_lets_the_calls_of_all_shards_end() {
     assert_eq!(refused.code(), Code::Draining);
     let shutdown = tokio::spawn({
         let shards = shards.clone();
-        async move { shards.shutdown(PATIENCE).await }
+        async move { shards.shutdown(TEST_TIMEOUT).await }
     });
     gate.add_permits(12);
     for call in calls {
@@ -135,7 +135,7 @@ async fn a_shutdown_lets_the_calls_of_all_shards_end() {
     assert!(shards.stats().calls_completed >= 12);
     within(shards.idle()).await;
     // A second time, there is nothing left to do.
-    assert_eq!(within(shards.shutdown(PATIENCE)).await.cancelled, 0);
+    assert_eq!(within(shards.shutdown(TEST_TIMEOUT)).await.cancelled, 0);
 }
 
 #[tokio::test]
@@ -312,7 +312,7 @@ async fn a_shutdown_of_shards_frees_the_port() {
     for _ in 0..10 {
         let client = within(call(&shards)).await;
         let sides = shards.side_channels();
-        within(shards.shutdown(PATIENCE)).await;
+        within(shards.shutdown(TEST_TIMEOUT)).await;
         held.push((shards, client, sides));
         shards = bind(addr, no_drain_grace(), 2);
     }

@@ -23,7 +23,7 @@ async fn calls_in_flight_end_while_new_ones_are_refused() {
     until("all are served", || server.in_flight() == 5).await;
     let shutdown = tokio::spawn({
         let server = server.clone();
-        async move { server.shutdown(PATIENCE).await }
+        async move { server.shutdown(TEST_TIMEOUT).await }
     });
     until("it drains", || server.endpoint().is_draining()).await;
 
@@ -106,7 +106,7 @@ async fn shutdown_under_load_loses_no_call_silently() {
         })
         .collect();
     until("it is busy", || server.stats().calls_completed > 200).await;
-    let report = within(server.shutdown(PATIENCE)).await;
+    let report = within(server.shutdown(TEST_TIMEOUT)).await;
     assert_eq!(report.cancelled, 0);
     let mut answered = 0;
     for caller in callers {
@@ -124,8 +124,8 @@ async fn shutdown_under_load_loses_no_call_silently() {
 async fn an_idle_server_shuts_down_at_once_and_twice() {
     let (server, client) = pair(Router::new()).await;
     assert_answers(&client).await;
-    within(server.shutdown(4 * PATIENCE)).await;
-    within(server.shutdown(4 * PATIENCE)).await;
+    within(server.shutdown(4 * TEST_TIMEOUT)).await;
+    within(server.shutdown(4 * TEST_TIMEOUT)).await;
     assert!(client.is_closed() || within(client.closed()).await == CloseReason::ShutDown);
     let error = server
         .endpoint()
@@ -153,7 +153,7 @@ async fn a_shutdown_cannot_be_taken_back() {
     until("it is served", || server.in_flight() == 1).await;
     let shutdown = tokio::spawn({
         let server = server.clone();
-        async move { server.shutdown(PATIENCE).await }
+        async move { server.shutdown(TEST_TIMEOUT).await }
     });
     until("it drains", || server.endpoint().is_draining()).await;
     server.set_draining(false);
@@ -169,7 +169,7 @@ async fn a_shutdown_cannot_be_taken_back() {
 
 /// Long enough that nothing in a test happens after it.
 fn drain_grace() -> TransportConfig {
-    TransportConfig::default().with_drain_grace(PATIENCE)
+    TransportConfig::default().with_drain_grace(TEST_TIMEOUT)
 }
 
 #[tokio::test]
@@ -229,7 +229,7 @@ async fn a_shutdown_limits_the_drain_grace_to_a_quarter_of_its_time() {
 #[tokio::test]
 async fn a_shutdown_without_connections_skips_the_drain_grace() {
     let server = serve(Router::new(), drain_grace());
-    within(server.shutdown(4 * PATIENCE)).await;
+    within(server.shutdown(4 * TEST_TIMEOUT)).await;
 }
 
 #[tokio::test]
@@ -254,10 +254,10 @@ async fn a_port_can_be_bound_again_and_clients_reconnect() {
     let (server, client) = pair(Router::new()).await;
     assert_answers(&client).await;
     let addr = server.local_addr();
-    within(server.shutdown(PATIENCE)).await;
+    within(server.shutdown(TEST_TIMEOUT)).await;
     drop(server);
     within(client.closed()).await;
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TEST_TIMEOUT;
     let again = loop {
         match Endpoint::bind(addr, TransportConfig::default(), identity(SERVER)) {
             Ok(endpoint) => break endpoint,
@@ -322,11 +322,11 @@ fn callers_of_a_killed_node_are_reset_when_it_restarts() {
         client
     });
     // Its tasks are gone before its handles are: no close is sent.
-    killed.shutdown_timeout(PATIENCE);
+    killed.shutdown_timeout(TEST_TIMEOUT);
     drop(server);
     ours.block_on(async {
         assert!(!client.is_closed());
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TEST_TIMEOUT;
         let again = loop {
             match bind(addr) {
                 Ok(endpoint) => break endpoint.serve(router()),

@@ -208,7 +208,7 @@ async fn the_side_channel_ends_with_a_shutdown() {
         .unwrap();
     until("it is there", || server.stats().side_received == 1).await;
     let mut buf = [0; 100];
-    within(server.shutdown(PATIENCE)).await;
+    within(server.shutdown(TEST_TIMEOUT)).await;
     let (len, _) = within(side.recv(&mut buf)).await.unwrap();
     assert_eq!(&buf[..len], b"1 last words");
     let ended = within(side.recv(&mut buf)).await.unwrap_err();
@@ -238,8 +238,8 @@ async fn a_shutdown_frees_the_port_whatever_handles_are_left() {
         own.call("echo", "out").await.unwrap();
         let stream = own.call_streaming::<Raw, Raw>("both").await.unwrap();
         // Some rounds at its deadline.
-        let time = [Duration::from_millis(50), PATIENCE][round % 2];
-        if time == PATIENCE {
+        let time = [Duration::from_millis(50), TEST_TIMEOUT][round % 2];
+        if time == TEST_TIMEOUT {
             drop(stream);
         } else {
             held.push(Box::new(stream));

@@ -118,7 +118,7 @@ async fn a_rejected_reload_keeps_name_and_identity() {
 async fn a_reload_does_not_reopen_a_closed_endpoint() {
     let server = serve(Router::new(), TransportConfig::default());
     let addr = server.local_addr();
-    within(server.shutdown(PATIENCE)).await;
+    within(server.shutdown(TEST_TIMEOUT)).await;
     let error = server.endpoint().reload_tls(identity(SERVER)).unwrap_err();
     assert!(matches!(error, TlsReloadError::EndpointClosed), "{error:?}");
     let config = TransportConfig::default().with_connect_timeout(Duration::from_millis(300));
@@ -179,7 +179,10 @@ async fn a_shutdown_without_connections_is_immediate_while_files_are_watched() {
     let endpoint = network.bind(any, config, paths.tls().unwrap()).unwrap();
     endpoint.watch_pem_files(paths, Duration::from_secs(60));
     let begun = Instant::now();
-    endpoint.serve(Router::new()).shutdown(4 * PATIENCE).await;
+    endpoint
+        .serve(Router::new())
+        .shutdown(4 * TEST_TIMEOUT)
+        .await;
     assert!(
         begun.elapsed() < Duration::from_secs(5),
         "{:?}",
@@ -206,7 +209,7 @@ async fn the_last_file_watch_counts_and_ends_with_the_endpoint() {
     replace(&second.cert, b"nonsense");
     counts(&server, "rejections", 1, |s| s.tls_reloads_rejected).await;
     // A shutdown waits for the watch too.
-    within(server.shutdown(4 * PATIENCE)).await;
+    within(server.shutdown(4 * TEST_TIMEOUT)).await;
     let stats = server.stats();
     assert_eq!((stats.tls_reloads, stats.tls_reloads_rejected), (1, 1));
 }

@@ -8,6 +8,8 @@ use std::{
     time::Duration,
 };
 
+use rpcnet_testing::TEST_TIMEOUT;
+
 use super::*;
 use crate::{
     ORPHANED, ParentLink,
@@ -15,10 +17,9 @@ use crate::{
 };
 
 const STARTED_HERE: &str = "RPCNET_CHILD_PROCESS_TEST";
-const PATIENCE: Duration = Duration::from_secs(30);
 
 fn deadline() -> Instant {
-    Instant::now() + PATIENCE
+    Instant::now() + TEST_TIMEOUT
 }
 
 /// This executable as the ignored test function `name`.
@@ -194,11 +195,11 @@ fn a_parent_that_is_killed_leaves_no_child_behind() {
         stderr.read_to_end(&mut Vec::new()).unwrap();
         sender.send("gone").unwrap();
     });
-    assert_eq!(receiver.recv_timeout(PATIENCE).unwrap(), "up");
+    assert_eq!(receiver.recv_timeout(TEST_TIMEOUT).unwrap(), "up");
     assert!(receiver.try_recv().is_err(), "both still run");
     parent.kill().unwrap();
     parent.wait().unwrap();
-    assert_eq!(receiver.recv_timeout(PATIENCE).unwrap(), "gone");
+    assert_eq!(receiver.recv_timeout(TEST_TIMEOUT).unwrap(), "gone");
 }
 
 #[tokio::test]
