@@ -1,23 +1,14 @@
 //! Tests of expiry warnings, by the clock of the runtime.
 
-use std::{
-    fmt,
-    net::Ipv4Addr,
-    sync::{Arc, mpsc},
-    time::SystemTime,
-};
+use std::{net::Ipv4Addr, sync::Arc, time::SystemTime};
 
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
 };
+use rpcnet_testing::LogCapture;
 use rustls::time_provider::TimeProvider;
 use tokio::time::{Instant, sleep};
-use tracing::{
-    Event, Level, Metadata, Subscriber,
-    field::{Field, Visit},
-    span,
-    subscriber::{DefaultGuard, set_default},
-};
+use tracing::Level;
 
 use super::*;
 use crate::{DevCa, Endpoint, MemoryNetwork, NodePem, Tls, TransportConfig};
@@ -156,43 +147,6 @@ impl TimeProvider for RuntimeClock {
     }
 }
 
-/// Warnings and errors that this thread logs.
-struct Log(mpsc::Sender<(Level, String)>);
-
-impl Log {
-    fn start() -> (DefaultGuard, mpsc::Receiver<(Level, String)>) {
-        let (sender, lines) = mpsc::channel();
-        (set_default(Self(sender)), lines)
-    }
-}
-
-impl Subscriber for Log {
-    fn enabled(&self, of: &Metadata<'_>) -> bool {
-        *of.level() <= Level::WARN
-    }
-
-    fn event(&self, event: &Event<'_>) {
-        struct Text(String);
-        impl Visit for Text {
-            fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-                self.0 += &format!("{field}={value:?} ");
-            }
-        }
-        let mut text = Text(String::new());
-        event.record(&mut text);
-        let _ = self.0.send((*event.metadata().level(), text.0));
-    }
-
-    fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
-        span::Id::from_u64(1)
-    }
-
-    fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
-    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
-    fn enter(&self, _: &span::Id) {}
-    fn exit(&self, _: &span::Id) {}
-}
-
 fn bind(network: &MemoryNetwork, tls: Tls) -> Endpoint {
     let any = (Ipv4Addr::UNSPECIFIED, 0).into();
     network
@@ -202,52 +156,52 @@ fn bind(network: &MemoryNetwork, tls: Tls) -> Endpoint {
 
 #[tokio::test(start_paused = true)]
 async fn an_endpoint_warns_until_its_certificate_is_replaced() {
-    let ((_guard, log), clock) = (Log::start(), RuntimeClock::start());
+    let (log, clock) = (LogCapture::start(Level::WARN), RuntimeClock::start());
     let (ca, network) = (DevCa::new("test"), MemoryNetwork::new());
     let issue = |lifetime| clock.tls(&ca.issue_for("node-1", clock.now(), lifetime).unwrap());
     let endpoint = bind(&network, issue(24 * HOUR));
     let first_end = endpoint.certificate_not_after();
     sleep(17 * HOUR).await;
-    assert_eq!(log.try_iter().count(), 0, "more than a quarter is left");
+    assert_eq!(log.take().len(), 0, "more than a quarter is left");
     sleep(2 * HOUR).await;
-    let warned: Vec<_> = log.try_iter().collect();
+    let warned = log.take();
     assert_eq!(warned.len(), 1, "{warned:?}");
-    let (level, text) = &warned[0];
-    assert_eq!(*level, Level::WARN);
+    let line = &warned[0];
+    assert_eq!(line.level, Level::WARN);
     for part in [
         "certificate expires soon",
         "node=\"node-1\"",
         "left=2",
         "not_after=\"20",
     ] {
-        assert!(text.contains(part), "{part:?} is not in: {text}");
+        assert!(line.text.contains(part), "{part:?} is not in: {line:?}");
     }
 
     endpoint.reload_tls(issue(48 * HOUR)).expect("it is good");
     assert!(endpoint.certificate_not_after() > first_end + 40 * HOUR);
     sleep(35 * HOUR).await;
-    assert_eq!(log.try_iter().count(), 0, "the new one has time");
+    assert_eq!(log.take().len(), 0, "the new one has time");
 
     // A certificate with less time left than the interval between two checks.
     let from = clock.now() - 3 * HOUR;
     let near = ca.issue_for("node-1", from, 3 * HOUR + HOUR / 4).unwrap();
     endpoint.reload_tls(clock.tls(&near)).expect("it is good");
     tokio::task::yield_now().await;
-    assert_eq!(log.try_iter().count(), 1, "at once");
+    assert_eq!(log.take().len(), 1, "at once");
     sleep(HOUR).await;
-    let levels: Vec<_> = log.try_iter().map(|(level, _)| level).collect();
-    let errors = levels.iter().filter(|level| **level == Level::ERROR);
-    assert_eq!(errors.count(), 1, "{levels:?}");
-    assert!(levels.len() < 8, "{levels:?}");
+    let lines = log.take();
+    let errors = lines.iter().filter(|line| line.level == Level::ERROR);
+    assert_eq!(errors.count(), 1, "{lines:?}");
+    assert!(lines.len() < 8, "{lines:?}");
 
     endpoint.shutdown(Duration::ZERO).await;
     sleep(24 * HOUR).await;
-    assert_eq!(log.try_iter().count(), 0, "the endpoint has ended");
+    assert_eq!(log.take().len(), 0, "the endpoint has ended");
 }
 
 #[tokio::test(start_paused = true)]
 async fn endpoints_of_one_identity_warn_once_between_them() {
-    let ((_guard, log), clock) = (Log::start(), RuntimeClock::start());
+    let (log, clock) = (LogCapture::start(Level::WARN), RuntimeClock::start());
     let (ca, network) = (DevCa::new("test"), MemoryNetwork::new());
     let pem = ca
         .issue_for("node-1", clock.now() - 20 * HOUR, 24 * HOUR)
@@ -255,12 +209,12 @@ async fn endpoints_of_one_identity_warn_once_between_them() {
     let tls = clock.tls(&pem);
     let endpoints = [(); 8].map(|()| bind(&network, tls.clone()));
     sleep(HOUR).await;
-    assert_eq!(log.try_iter().count(), 1);
+    assert_eq!(log.take().len(), 1);
     // An endpoint that is bound later warns in place of those that have ended.
     drop(endpoints);
     let _later = bind(&network, tls);
     sleep(HOUR + HOUR / 2).await;
-    assert_eq!(log.try_iter().count(), 1);
+    assert_eq!(log.take().len(), 1);
 }
 
 /// Authority with this name.
