@@ -324,10 +324,13 @@ impl Endpoint {
                 self.backoff.on_success(began);
             }
             // A failure is not a good latency, however quick it was.
-            OutcomeKind::Failure | OutcomeKind::Unreachable => {
+            OutcomeKind::Failure => {
                 self.record_latency_at_least(now, latency, decay);
                 self.backoff.on_failure(began, now, failure_backoff);
             }
+            // How long it took to notice says nothing about replies: a connect timeout as a latency
+            // would keep the endpoint from calls long after it can be reached again.
+            OutcomeKind::Unreachable => self.backoff.on_failure(began, now, failure_backoff),
             // The endpoint is healthy, and overloaded for the moment. Where all are overloaded, to
             // avoid each until its queue is empty would leave it idle: only consecutive rejections
             // make the backoff longer.

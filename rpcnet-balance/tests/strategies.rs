@@ -303,6 +303,28 @@ fn one_outcome_of_endless_latency_matters_for_less_than_two_minutes() {
 }
 
 #[test]
+fn a_connect_timeout_does_not_count_as_a_latency() {
+    for balancer in measuring() {
+        let view = view(2);
+        let record = |index: usize, kind, latency: Duration, now: Time| {
+            let outcome = Outcome::new(kind, latency).with_now(now);
+            balancer.on_outcome(&view, index, &outcome);
+        };
+        for now in [at(1000), at(1001)] {
+            record(0, OutcomeKind::Success, us(1000), now);
+            record(1, OutcomeKind::Success, us(1000), now);
+        }
+        // A probe finds out after five seconds that the endpoint is still away.
+        record(0, OutcomeKind::Unreachable, us(5_000_000), at(7000));
+        assert_eq!(picks_of_first(&*balancer, &view, at(7050)), 0);
+        // It is back before the next probe, and its backoff is over.
+        record(0, OutcomeKind::Success, us(1000), at(7200));
+        let share = picks_of_first(&*balancer, &view, at(7250));
+        assert!((350..650).contains(&share), "{balancer:?}: {share}");
+    }
+}
+
+#[test]
 fn a_busy_report_is_respected_for_a_second() {
     for balancer in measuring() {
         let view = view(2);

@@ -125,7 +125,7 @@ fn each_outcome_updates_latency_and_backoff() {
     let retry_after = Some(Duration::from_millis(700));
     check(outcome(OutcomeKind::Success, 1000), true, 0);
     check(outcome(OutcomeKind::Failure, 1000), true, 1100);
-    check(outcome(OutcomeKind::Unreachable, 1000), true, 1100);
+    check(outcome(OutcomeKind::Unreachable, 1000), false, 1100);
     check(outcome(OutcomeKind::Overloaded, 1000), false, 1010);
     check(outcome(OutcomeKind::Cancelled, 1000), true, 0);
     check(outcome(OutcomeKind::Refused, 1000), false, 0);
