@@ -13,7 +13,8 @@ use crate::{ClusterEvent, Membership, NodeInfo, NodeState, Observer, Tags, Watch
 /// A list of nodes that is changed by hand: for programs that know their nodes by other means, and
 /// for tests.
 ///
-/// Clones share the list. Observers are called within the call that makes the change.
+/// Clones share the list. Observers are called within the call that makes the change, while the list
+/// is locked; their log lines follow without the lock.
 ///
 /// ```
 /// use rpcnet_registry::{NodeInfo, NodeId, StaticMembership};
@@ -42,32 +43,28 @@ impl StaticMembership {
     /// A node with a higher epoch replaces the one before. A node with a lower epoch is out of
     /// date: it is not inserted, and `false` is returned.
     pub fn insert(&self, node: NodeInfo) -> bool {
-        let mut list = self.list.lock();
-        let before = list.nodes.get(&node.id.name);
-        let event = match before {
-            Some(before) if before.id.epoch > node.id.epoch => return false,
-            Some(before) if before.id == node.id && !before.state.is_gone() => {
-                ClusterEvent::NodeUpdated
-            }
-            _ => ClusterEvent::NodeJoined,
-        };
-        let node = Arc::new(node);
-        list.nodes
-            .insert(Arc::clone(&node.id.name), Arc::clone(&node));
-        list.emit(event(node));
-        true
+        self.update(|nodes| {
+            let event = match nodes.get(&node.id.name) {
+                Some(before) if before.id.epoch > node.id.epoch => return None,
+                Some(before) if before.id == node.id && !before.state.is_gone() => {
+                    ClusterEvent::NodeUpdated
+                }
+                _ => ClusterEvent::NodeJoined,
+            };
+            let node = Arc::new(node);
+            nodes.insert(Arc::clone(&node.id.name), Arc::clone(&node));
+            Some(event(node))
+        })
     }
 
     /// Removes a node: it has left. Like the methods below it returns `false` if no node has the
     /// name.
     pub fn remove(&self, name: &str) -> bool {
-        let mut list = self.list.lock();
-        let Some(mut node) = list.nodes.remove(name) else {
-            return false;
-        };
-        Arc::make_mut(&mut node).state = NodeState::Left;
-        list.emit(ClusterEvent::NodeLeft(node));
-        true
+        self.update(|nodes| {
+            let mut node = nodes.remove(name)?;
+            Arc::make_mut(&mut node).state = NodeState::Left;
+            Some(ClusterEvent::NodeLeft(node))
+        })
     }
 
     /// Marks a node as failed. It stays on the list.
@@ -129,9 +126,7 @@ impl StaticMembership {
 
     /// Hands observers an event that is not about one node; others are ignored.
     pub fn announce(&self, event: ClusterEvent) {
-        if event.node().is_none() {
-            self.list.lock().emit(event);
-        }
+        self.update(|_| event.node().is_none().then_some(event));
     }
 
     fn change(
@@ -140,34 +135,46 @@ impl StaticMembership {
         change: impl FnOnce(&mut NodeInfo),
         event: impl FnOnce(Arc<NodeInfo>) -> ClusterEvent,
     ) -> bool {
+        self.update(|nodes| {
+            let node = nodes.get_mut(name)?;
+            change(Arc::make_mut(node));
+            Some(event(Arc::clone(node)))
+        })
+    }
+
+    /// Changes the list and hands the observers the event, if there is one. What they defer is done
+    /// without the lock.
+    fn update(&self, change: impl FnOnce(&mut Nodes) -> Option<ClusterEvent>) -> bool {
         let mut list = self.list.lock();
-        let Some(node) = list.nodes.get_mut(name) else {
+        let Some(event) = change(&mut list.nodes) else {
             return false;
         };
-        change(Arc::make_mut(node));
-        let node = Arc::clone(node);
-        list.emit(event(node));
+        let observers = list.observers.iter().map(|(_, observer)| observer);
+        let notified: Vec<_> = observers
+            .inspect(|observer| observer.on_event(event.clone()))
+            .cloned()
+            .collect();
+        drop(list);
+        notified.iter().for_each(|observer| observer.after_events());
         true
     }
 }
 
 impl Membership for StaticMembership {
     fn watch(&self, observer: Arc<dyn Observer>) -> Watch {
+        observer.defer_log();
         let mut list = self.list.lock();
-        observer.on_snapshot(
-            list.nodes
-                .values()
-                .map(|node| NodeInfo::clone(node))
-                .collect(),
-        );
-        let ticket = list.next_observer_id;
+        let nodes = list.nodes.values();
+        observer.on_snapshot(nodes.map(|node| NodeInfo::clone(node)).collect());
+        let id = list.next_observer_id;
         list.next_observer_id += 1;
-        list.observers.push((ticket, observer));
+        list.observers.push((id, Arc::clone(&observer)));
+        drop(list);
+        observer.after_events();
 
         let list = Arc::downgrade(&self.list);
         Watch::new(move || {
-            let observer =
-                Weak::upgrade(&list).and_then(|list| list.lock().remove_observer(ticket));
+            let observer = Weak::upgrade(&list).and_then(|list| list.lock().remove_observer(id));
             // Dropped only now, without the lock: it may own another watch of this list.
             drop(observer);
         })
@@ -194,22 +201,18 @@ impl fmt::Debug for StaticMembership {
     }
 }
 
+type Nodes = BTreeMap<Arc<str>, Arc<NodeInfo>>;
+
 #[derive(Default)]
 struct NodeList {
-    nodes: BTreeMap<Arc<str>, Arc<NodeInfo>>,
+    nodes: Nodes,
     observers: Vec<(u64, Arc<dyn Observer>)>,
     next_observer_id: u64,
 }
 
 impl NodeList {
-    fn emit(&self, event: ClusterEvent) {
-        for (_, observer) in &self.observers {
-            observer.on_event(event.clone());
-        }
-    }
-
-    fn remove_observer(&mut self, ticket: u64) -> Option<Arc<dyn Observer>> {
-        let index = self.observers.iter().position(|(one, _)| *one == ticket)?;
+    fn remove_observer(&mut self, id: u64) -> Option<Arc<dyn Observer>> {
+        let index = self.observers.iter().position(|(known, _)| *known == id)?;
         Some(self.observers.remove(index).1)
     }
 }

@@ -60,41 +60,68 @@ fn heavy(name: &str) -> NodeInfo {
     NodeInfo::new(NodeId::new(name, 1), ([127, 0, 0, 1], 7000).into()).with_tag("weight", "heavy")
 }
 
+/// On a thread of its own: a deadlock fails the test.
 #[test]
-fn a_source_that_defers_nothing_logs_at_once() {
-    let cluster: StaticMembership = [heavy("a")].into_iter().collect();
-    let workers = WorkerRegistry::new(cluster.clone(), LoadBalancingStrategy::RoundRobin);
-    let log = LogCapture::start(Level::DEBUG);
-    block_on(workers.start());
-    assert_eq!(invalid_tags(&log), 1);
-    cluster.insert(heavy("b"));
-    assert_eq!(invalid_tags(&log), 1);
+fn a_log_may_read_the_list_that_the_registry_follows() {
+    let (done, is_done) = mpsc::channel();
+    thread::spawn(move || {
+        let cluster: StaticMembership = [heavy("a")].into_iter().collect();
+        let workers = WorkerRegistry::new(cluster.clone(), LoadBalancingStrategy::RoundRobin);
+        let list = cluster.clone();
+        let log = LogCapture::start_with(Level::DEBUG, move |_| {
+            assert!(format!("{list:?}").contains("heavy"));
+        });
+        block_on(workers.start());
+        assert_eq!(invalid_tags(&log), 1, "of the snapshot");
+        cluster.insert(heavy("b"));
+        assert_eq!(invalid_tags(&log), 1, "of the event");
+        done.send(()).unwrap();
+    });
+    is_done.recv_timeout(TEST_TIMEOUT).expect("no deadlock");
 }
 
 /// A source that keeps its observer for the test to call.
 #[derive(Clone, Default)]
-struct ManualMembership(Arc<Mutex<Option<Arc<dyn Observer>>>>);
+struct ManualMembership {
+    observer: Arc<Mutex<Option<Arc<dyn Observer>>>>,
+    defers_log: bool,
+}
+
+impl ManualMembership {
+    fn observer(&self) -> Arc<dyn Observer> {
+        let observer = self.observer.lock().unwrap();
+        observer.clone().expect("it is watched")
+    }
+}
 
 impl Membership for ManualMembership {
     fn watch(&self, observer: Arc<dyn Observer>) -> Watch {
-        observer.defer_log();
+        if self.defers_log {
+            observer.defer_log();
+        }
         observer.on_snapshot(vec![heavy("a")]);
-        *self.0.lock().unwrap() = Some(observer);
+        *self.observer.lock().unwrap() = Some(observer);
         Watch::new(|| ())
     }
 }
 
 #[test]
-fn deferred_lines_are_written_after_the_events() {
-    let cluster = ManualMembership::default();
-    let workers = WorkerRegistry::new(cluster.clone(), LoadBalancingStrategy::RoundRobin);
-    let log = LogCapture::start(Level::DEBUG);
-    block_on(workers.start());
-    let observer = cluster.0.lock().unwrap().clone().expect("it is watched");
-    observer.on_event(ClusterEvent::NodeJoined(Arc::new(heavy("b"))));
-    assert_eq!(invalid_tags(&log), 0);
-    observer.after_events();
-    assert_eq!(invalid_tags(&log), 2);
-    observer.after_events();
-    assert_eq!(invalid_tags(&log), 0);
+fn deferred_lines_are_written_after_the_events_and_others_at_once() {
+    for defers_log in [true, false] {
+        let cluster = ManualMembership {
+            defers_log,
+            ..ManualMembership::default()
+        };
+        let workers = WorkerRegistry::new(cluster.clone(), LoadBalancingStrategy::RoundRobin);
+        let log = LogCapture::start(Level::DEBUG);
+        block_on(workers.start());
+        let observer = cluster.observer();
+        observer.on_event(ClusterEvent::NodeJoined(Arc::new(heavy("b"))));
+        let at_once = if defers_log { 0 } else { 2 };
+        assert_eq!(invalid_tags(&log), at_once);
+        observer.after_events();
+        assert_eq!(invalid_tags(&log), 2 - at_once);
+        observer.after_events();
+        assert_eq!(invalid_tags(&log), 0);
+    }
 }
