@@ -11,6 +11,7 @@ mod codec;
 mod config;
 mod connections;
 mod current_tls;
+mod deadline;
 mod dial;
 mod endpoint;
 mod error;

@@ -1,7 +1,5 @@
 //! Errors of calls that end on this side: deadlines and draining servers.
 
-use tokio::time::Instant;
-
 use crate::{Code, Processed, RpcError};
 
 /// [`Processed`] of a failed call, by whether its request was sent completely.
@@ -15,31 +13,15 @@ pub(super) fn processed_if_sent(sent: bool) -> Processed {
 
 /// Error of a call to a draining server.
 pub(super) fn draining_error() -> RpcError {
-    RpcError::new(
-        Code::Draining,
-        Processed::No,
-        "the server drains and accepts no new calls",
-    )
-}
-
-/// Whether a deadline has passed.
-pub(super) fn is_expired(deadline: Option<Instant>, now: Instant) -> bool {
-    deadline.is_some_and(|at| at <= now)
+    let message = "the server drains and accepts no new calls";
+    RpcError::new(Code::Draining, Processed::No, message)
 }
 
 /// Error of a call whose deadline has passed, before or after its request was sent.
 pub(super) fn deadline_exceeded(sent: bool) -> RpcError {
-    if sent {
-        RpcError::new(
-            Code::DeadlineExceeded,
-            Processed::Maybe,
-            "deadline exceeded before the reply arrived",
-        )
-    } else {
-        RpcError::new(
-            Code::DeadlineExceeded,
-            Processed::No,
-            "deadline exceeded before the request was sent",
-        )
-    }
+    let message = match sent {
+        true => "deadline exceeded before the reply arrived",
+        false => "deadline exceeded before the request was sent",
+    };
+    RpcError::new(Code::DeadlineExceeded, processed_if_sent(sent), message)
 }

@@ -7,13 +7,14 @@ use tokio::{sync::watch, time::Instant};
 
 use super::{
     MinRateReader, MinReplyRate,
-    call_error::{deadline_exceeded, is_expired},
+    call_error::deadline_exceeded,
     early_handshake::{HandshakeProgress, is_early_data_accepted},
     reply,
 };
 use crate::{
     Code, RpcError,
     accounts::StreamBudget,
+    deadline::is_expired,
     gauge::GaugeGuard,
     runtime::EndpointRuntime,
     stream::{ReadFailure, RecvHalf, SendHalf, WriteFailure, WriteTurns},

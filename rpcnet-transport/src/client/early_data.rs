@@ -5,13 +5,13 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::{
     sync::watch,
-    time::{Instant, timeout, timeout_at},
+    time::{Instant, timeout},
 };
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{
     CallOptions, RpcClient,
-    call_error::{deadline_exceeded, is_expired},
+    call_error::deadline_exceeded,
     call_limits::CallLimits,
     connection_shared::ConnectionShared,
     early_call::{EarlyCall, EarlyOutcome},
@@ -23,6 +23,7 @@ use crate::{
     Code, ConnectError, Processed, RpcError, TransportConfig,
     accounts::{ConnectionAccount, StreamBudget},
     close::{CLOSE_DONE, close_at_once},
+    deadline::{is_expired, within},
     dial::{DialTarget, Dialer},
     gauge::Gauge,
     runtime::{CloseOnRuntimeEnd, RuntimeEnded},
@@ -143,16 +144,11 @@ impl RpcClient {
         deadline: Option<Instant>,
     ) -> Result<Self, RpcError> {
         let _in_flight = self.count_call();
-        let client = match deadline {
-            Some(at) => {
-                let completed = async { timeout_at(at, early.completed()).await };
-                let completed = self.0.shared.runtime.in_runtime(completed).await;
-                completed
-                    .map_err(|ended| ended.into_error(Processed::No))?
-                    .map_err(|_| deadline_exceeded(false))?
-            }
-            None => early.completed().await,
-        };
+        let completed = within(deadline, early.completed());
+        let completed = self.0.shared.runtime.in_runtime(completed).await;
+        let client = completed
+            .map_err(|ended| ended.into_error(Processed::No))?
+            .map_err(|_| deadline_exceeded(false))?;
         Ok(client?)
     }
 
@@ -182,17 +178,10 @@ impl RpcClient {
         let runtime = &self.0.shared.runtime;
         let task = runtime.spawn(call.run(early.early_calls.enter().0));
         let task = AbortOnDropHandle::new(task);
-        let ended = match deadline {
-            Some(at) => {
-                let ended = runtime
-                    .in_runtime(async { timeout_at(at, task).await })
-                    .await;
-                ended
-                    .map_err(|ended| ended.into_error(Processed::Maybe))?
-                    .map_err(|_| deadline_exceeded(true))?
-            }
-            None => task.await,
-        };
+        let ended = runtime.in_runtime(within(deadline, task)).await;
+        let ended = ended
+            .map_err(|ended| ended.into_error(Processed::Maybe))?
+            .map_err(|_| deadline_exceeded(true))?;
         Ok(ended.unwrap_or_else(|e| {
             if e.is_cancelled() {
                 return EarlyOutcome::Ended(Err(RuntimeEnded.into_error(Processed::Maybe)));

@@ -5,10 +5,10 @@ use tokio::time::Instant;
 
 use super::{
     CallOptions, RpcClient,
-    call_error::{deadline_exceeded, is_expired},
+    call_error::deadline_exceeded,
     lanes::{CallRequest, LaneCall, LaneCallOutcome, NotStarted},
 };
-use crate::{RpcError, wire};
+use crate::{RpcError, deadline::is_expired, wire};
 
 impl RpcClient {
     /// Whether a call can be sent on a lane.

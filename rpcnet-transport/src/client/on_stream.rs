@@ -4,16 +4,17 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::FutureExt;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
 use super::{
     CallOptions, MinRateReader, RpcClient,
-    call_error::{deadline_exceeded, is_expired, processed_if_sent},
+    call_error::{deadline_exceeded, processed_if_sent},
     reply,
 };
 use crate::{
     Processed, RpcError,
     accounts::StreamBudget,
+    deadline::{is_expired, within},
     stream::{OutgoingCall, RecvHalf, SendHalf, UntypedReceiver, UntypedSender, WriteFailure},
     wire::{Decoder, Frame, RequestFlags, RequestHeader},
 };
@@ -30,12 +31,7 @@ impl RpcClient {
     ) -> Result<Bytes, RpcError> {
         let mut sent = false;
         let call = self.send_and_receive(method, body, options, deadline, &mut sent);
-        let call = async {
-            match deadline {
-                Some(at) => timeout_at(at, call).await,
-                None => Ok(call.await),
-            }
-        };
+        let call = within(deadline, call);
         match self.0.shared.runtime.in_runtime(call).await {
             Ok(Ok(ended)) => ended,
             Ok(Err(_)) => Err(deadline_exceeded(sent)),
@@ -119,18 +115,10 @@ impl RpcClient {
             self.send_request(&mut send, header, body, deadline).await?;
             Ok((send, recv))
         };
-        let started = match opened_by {
-            Some(at) => {
-                let started = async { timeout_at(at, beginning).await };
-                match self.0.shared.runtime.in_runtime(started).await {
-                    Ok(started) => started.unwrap_or_else(|_| Err(deadline_exceeded(false))),
-                    Err(ended) => Err(ended.into_error(Processed::No)),
-                }
-            }
-            None => {
-                let started = self.0.shared.runtime.in_runtime(beginning).await;
-                started.unwrap_or_else(|ended| Err(ended.into_error(Processed::No)))
-            }
+        let started = within(opened_by, beginning);
+        let started = match self.0.shared.runtime.in_runtime(started).await {
+            Ok(started) => started.unwrap_or_else(|_| Err(deadline_exceeded(false))),
+            Err(ended) => Err(ended.into_error(Processed::No)),
         };
         let (send, recv) = started.map_err(|e| self.with_peer_context(e))?;
         let index = send.index();

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::{
     CloseReason, ConnectionEvent, MinReplyRate,
-    call_error::{deadline_exceeded, draining_error, is_expired},
+    call_error::{deadline_exceeded, draining_error},
     call_limits::CallLimits,
     connection_shared::ConnectionShared,
     connection_task::ConnectionTask,
@@ -19,6 +19,7 @@ use crate::{
     Endpoint, LoadReport, Peer, RpcError, TransportConfig,
     accounts::ConnectionAccount,
     close::{CLOSE_DONE, close_at_once},
+    deadline::is_expired,
     dial::OpenedConnection,
     gauge::{Gauge, GaugeGuard},
     stream::WriteTurns,

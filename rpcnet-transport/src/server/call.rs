@@ -6,16 +6,15 @@ mod run;
 use std::{future::Future, pin::pin, sync::Arc};
 
 use bytes::Bytes;
-use futures::future;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{
     admission::{AdmissionOutcome, CallQuotas, Permits},
     answer::send_reply,
     call_checks::{
-        call_type_mismatch_status, check_capacity, early_rejection, expired_status, has_passed,
-        quotas_for, request_admission, unknown_method_status,
+        call_type_mismatch_status, check_capacity, early_rejection, expired_status, quotas_for,
+        request_admission, unknown_method_status,
     },
     caller::Caller,
     context::CallMeta,
@@ -27,6 +26,7 @@ use super::{
 use crate::{
     Code, Status,
     accounts::InFlightGuard,
+    deadline::{has_passed, reached},
     endpoint::EndpointShared,
     gauge::Gauge,
     stats::Counters,
@@ -211,12 +211,6 @@ async fn wait_for_admission<T>(
     stopped: impl Future<Output = bool>,
     deadline: Option<Instant>,
 ) -> Result<T, RequestFailure> {
-    let until = async {
-        match deadline {
-            Some(at) => sleep_until(at).await,
-            None => future::pending().await,
-        }
-    };
     tokio::select! {
         biased;
         turn = turn => turn.map_err(RequestFailure::Rejected),
@@ -228,7 +222,7 @@ async fn wait_for_admission<T>(
             let message = "the server shut down before the handler started";
             Err(RequestFailure::rejected(Code::Draining, message))
         }
-        () = until => {
+        () = reached(deadline) => {
             Err(RequestFailure::Rejected(expired_status(shared)))
         }
     }

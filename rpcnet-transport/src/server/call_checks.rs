@@ -28,11 +28,6 @@ pub(super) fn check_capacity(
     Ok(())
 }
 
-/// Whether a deadline has passed.
-pub(super) fn has_passed(deadline: Option<Instant>) -> bool {
-    deadline.is_some_and(|at| at <= Instant::now())
-}
-
 /// Status of a call whose deadline passed before its handler started.
 #[cold]
 pub(super) fn expired_status(shared: &EndpointShared) -> Status {

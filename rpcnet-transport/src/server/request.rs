@@ -8,6 +8,7 @@ use tokio::time::{Instant, timeout_at};
 use super::caller::Caller;
 use crate::{
     Code, Status,
+    deadline::within,
     endpoint::EndpointShared,
     stream::{ReadFailure, RecvHalf, ResetCode, StallTimer, Stalled, within_transfer_time},
     wire::{Frame, RequestHeader, WireError},
@@ -109,12 +110,6 @@ async fn within_deadline<T>(
     deadline: Option<Instant>,
     part: impl Future<Output = T>,
 ) -> Result<T, RequestFailure> {
-    let in_time = async {
-        match deadline {
-            Some(at) => timeout_at(at, part).await.ok(),
-            None => Some(part.await),
-        }
-    };
     tokio::select! {
         biased;
         () = shared.served.cancel.cancelled() => {
@@ -122,7 +117,7 @@ async fn within_deadline<T>(
             let message = "the server shut down before the request arrived";
             Err(RequestFailure::rejected(Code::Draining, message))
         }
-        part = in_time => part.ok_or_else(|| {
+        part = within(deadline, part) => part.map_err(|_| {
             shared.counters.calls_timed_out.add_one();
             let message = "deadline exceeded before the request arrived";
             RequestFailure::rejected(Code::DeadlineExceeded, message)

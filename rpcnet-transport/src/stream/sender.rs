@@ -3,11 +3,7 @@
 use std::{fmt, future::poll_fn, marker::PhantomData, pin::pin, sync::Arc};
 
 use bytes::{Bytes, BytesMut};
-use tokio::{
-    sync::oneshot,
-    task::coop,
-    time::{Instant, timeout_at},
-};
+use tokio::{sync::oneshot, task::coop, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::{ResetCode, SendHalf, StallTimer, WriteFailure, write_turns::LARGE_BYTES_MIN};
@@ -16,6 +12,7 @@ use crate::{
     accounts::{BufferReservation, PeerAccount},
     client::reply,
     connections::LocalCloseReason,
+    deadline::within,
     gauge::GaugeGuard,
     runtime::EndpointRuntime,
     server::YieldingPermits,
@@ -128,13 +125,6 @@ pub(crate) struct IncomingCall {
 
 /// The peer has left too many bytes unread.
 struct BufferFull;
-
-/// Reason for which a message was abandoned before it was written completely.
-enum SendInterrupted {
-    Cancelled,
-    /// The deadline of the call passed.
-    DeadlineExceeded,
-}
 
 impl IncomingCall {
     async fn reserve(&self, bytes: usize) -> Result<BufferReservation, BufferFull> {
@@ -288,30 +278,19 @@ impl UntypedSender {
             Ok::<_, BufferFull>(half.write_large(parts, stall_timer).await)
         };
         let write = yielding_permits(served.and_then(|call| call.permits.as_ref()), write);
-        let write = async {
-            match self.deadline {
-                Some(deadline) => timeout_at(deadline, write)
-                    .await
-                    .map_err(|_| SendInterrupted::DeadlineExceeded),
-                None => Ok(write.await),
-            }
-        };
+        let write = within(self.deadline, write);
         let written = match served {
-            Some(call) => tokio::select! {
-                biased;
-                () = call.cancelled.cancelled() => Err(SendInterrupted::Cancelled),
-                written = write => written,
-            },
-            None => write.await,
+            Some(call) => call.cancelled.run_until_cancelled(write).await,
+            None => Some(write.await),
         };
         match written {
-            Ok(Ok(written)) => written.map_err(|failure| self.write_error(failure)),
-            Ok(Err(BufferFull)) => Err(self.buffer_full(bytes)),
-            Err(SendInterrupted::Cancelled) => {
+            Some(Ok(Ok(written))) => written.map_err(|failure| self.write_error(failure)),
+            Some(Ok(Err(BufferFull))) => Err(self.buffer_full(bytes)),
+            None => {
                 self.abort = Some(SendAbort::ShuttingDown);
                 Err(self.call_ended())
             }
-            Err(SendInterrupted::DeadlineExceeded) => {
+            Some(Err(_)) => {
                 self.abort = Some(SendAbort::DeadlineExceeded);
                 let message = "deadline exceeded while a message was sent";
                 Err(self.error(Code::DeadlineExceeded, Processed::Maybe, message))

@@ -6,7 +6,7 @@ use std::{
     task::Waker,
 };
 
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
 use super::{
     lane::{CallRequest, CallResult, FULL, Lane, NotStarted},
@@ -18,6 +18,7 @@ use crate::{
         call_error::draining_error,
         connection_shared::{ConnectionShared, WaitingCall},
     },
+    deadline::within,
 };
 
 /// All lanes of a connection.
@@ -162,18 +163,11 @@ impl Lanes {
             self.shared.room_available.notify_one();
         }
         if !self.shared.is_draining() {
-            match deadline {
-                None => room.await,
-                Some(at) => {
-                    let waited = async { timeout_at(at, room).await };
-                    match self.shared.runtime.in_runtime(waited).await {
-                        Ok(Ok(())) => {}
-                        Ok(Err(_)) => {
-                            return overloaded("deadline exceeded while waiting for a lane");
-                        }
-                        Err(ended) => return Err(ended.into_error(Processed::No)),
-                    }
-                }
+            let waited = within(deadline, room);
+            match self.shared.runtime.in_runtime(waited).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) => return overloaded("deadline exceeded while waiting for a lane"),
+                Err(ended) => return Err(ended.into_error(Processed::No)),
             }
         }
         if self.shared.is_draining() {

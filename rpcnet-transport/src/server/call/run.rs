@@ -7,11 +7,8 @@ use std::{
     sync::Arc,
 };
 
-use futures::{FutureExt, future};
-use tokio::{
-    sync::oneshot,
-    time::{Instant, sleep_until},
-};
+use futures::FutureExt;
+use tokio::{sync::oneshot, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -20,6 +17,7 @@ use super::{
 };
 use crate::{
     accounts::InFlightGuard,
+    deadline::reached,
     endpoint::EndpointShared,
     server::{
         CallContext,
@@ -251,17 +249,11 @@ async fn end_from_outside(
     deadline: Option<Instant>,
     token: &CancellationToken,
 ) -> HandlerEnd {
-    let until = async {
-        match deadline {
-            Some(at) => sleep_until(at).await,
-            None => future::pending().await,
-        }
-    };
     tokio::select! {
         biased;
         () = token.cancelled() => HandlerEnd::ShuttingDown,
         _ = stopped => HandlerEnd::CallerGone,
-        () = until => HandlerEnd::DeadlineExceeded,
+        () = reached(deadline) => HandlerEnd::DeadlineExceeded,
     }
 }
 

@@ -20,13 +20,14 @@ use super::{
 use crate::{
     Code, Status,
     accounts::{InFlightGuard, PeerAccount},
+    deadline::has_passed,
     endpoint::EndpointShared,
     server::{
         CallContext, Dispatch,
         admission::{AdmissionOutcome, PendingAdmission, Permits},
         answer::{reply_dropped_status, reserve_reply, send_reply},
         call_checks::{
-            call_type_mismatch_status, check_capacity, expired_status, has_passed, quotas_for,
+            call_type_mismatch_status, check_capacity, expired_status, quotas_for,
             request_admission, unknown_method_status,
         },
         caller::Caller,
