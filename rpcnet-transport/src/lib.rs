@@ -17,6 +17,7 @@ mod endpoint;
 mod error;
 mod gauge;
 mod inherited;
+mod lane_reader;
 mod memory;
 mod outbox;
 mod peer;

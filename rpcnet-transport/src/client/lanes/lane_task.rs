@@ -1,28 +1,26 @@
 //! Task of a lane: reads replies, writes queued requests, enforces deadlines.
 
 use std::{
-    pin::{Pin, pin},
+    pin::Pin,
     sync::{Arc, atomic::Ordering::Relaxed},
     task::{Context, Poll, Waker, ready},
 };
 
 use bytes::Bytes;
-use quinn::ReadError;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::lane::{CallResult, FRAME_BYTES_MAX, Lane, LaneEnd, LanePhase};
 use crate::{
     client::{call_error::deadline_exceeded, reply},
+    lane_reader::{LaneReadEnd, LaneReader},
     stream::ResetCode,
-    wire::{self, LaneDecoder, LaneFrame, LoadReport, WireError},
+    wire::{self, LaneFrame, LoadReport, WireError},
 };
 
 /// Task of one lane.
 pub(super) struct LaneTask {
     lane: Arc<Lane>,
-    recv: quinn::RecvStream,
-    decoder: LaneDecoder,
-    chunks: [Bytes; CHUNKS_MAX],
+    reader: LaneReader,
     /// Replies of one round; kept here so that rounds share the memory.
     replies: Vec<(u32, CallResult)>,
     wakers: Vec<Waker>,
@@ -36,12 +34,10 @@ pub(super) struct LaneTask {
 
 impl LaneTask {
     fn new(lane: Arc<Lane>, recv: quinn::RecvStream) -> Self {
-        let decoder = LaneDecoder::new().with_body_bytes_max(lane.body_bytes_max);
+        let reader = LaneReader::new(recv, Bytes::new(), lane.body_bytes_max);
         Self {
             lane,
-            recv,
-            decoder,
-            chunks: [const { Bytes::new() }; CHUNKS_MAX],
+            reader,
             replies: Vec::new(),
             wakers: Vec::new(),
             expired: Vec::new(),
@@ -59,60 +55,40 @@ impl LaneTask {
         lane.set_task(task.abort_handle());
     }
 
-    /// Reads the available chunks, once.
+    /// Reads the available replies, once.
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), LaneEnd>> {
-        let read = pin!(self.recv.read_chunks(&mut self.chunks)).poll(cx);
-        let chunks = match ready!(read) {
-            Ok(Some(chunks)) => chunks,
-            Ok(None) => {
-                return Poll::Ready(Err(match self.decoder.finish() {
-                    Ok(()) => LaneEnd::Finished,
-                    Err(e) => LaneEnd::Malformed(e),
-                }));
-            }
-            Err(ReadError::Reset(code)) => {
-                self.was_reset = true;
-                return Poll::Ready(Err(LaneEnd::Reset(code.into_inner())));
-            }
-            Err(ReadError::ConnectionLost(e)) => {
-                let index = self.recv.id().index();
-                let is_not_accepted = reply::is_stream_not_accepted(&e, index);
-                let end = if is_not_accepted {
-                    LaneEnd::NotAccepted(e)
-                } else {
-                    LaneEnd::ConnectionLost(e)
-                };
-                return Poll::Ready(Err(end));
-            }
-            Err(
-                ReadError::ClosedStream
-                | ReadError::IllegalOrderedRead
-                | ReadError::ZeroRttRejected,
-            ) => return Poll::Ready(Err(LaneEnd::Reset(ResetCode::Cancelled as u64))),
-        };
+        if let Err(end) = ready!(self.reader.poll_read(cx)) {
+            return Poll::Ready(Err(self.lane_end(end)));
+        }
         let mut load = None;
-        for chunk in &mut self.chunks[..chunks] {
-            self.decoder.push(std::mem::take(chunk));
-            loop {
-                match self.decoder.next_frame() {
-                    Ok(Some(frame)) => {
-                        match reply_of_frame(frame, self.lane.shared.reply_bytes_max) {
-                            Ok((id, report, reply)) => {
-                                load = Some(report);
-                                self.replies.push((id, reply));
-                            }
-                            Err(e) => return Poll::Ready(Err(LaneEnd::Malformed(e))),
-                        }
-                    }
-                    Ok(None) => break,
-                    Err(e) => return Poll::Ready(Err(LaneEnd::Malformed(e))),
-                }
-            }
+        while let Some(frame) = self.reader.next_frame().map_err(LaneEnd::Malformed)? {
+            let reply = reply_of_frame(frame, self.lane.shared.reply_bytes_max);
+            let (id, report, reply) = reply.map_err(LaneEnd::Malformed)?;
+            load = Some(report);
+            self.replies.push((id, reply));
         }
         if let Some(load) = load {
             self.lane.shared.note_load(load);
         }
         Poll::Ready(Ok(()))
+    }
+
+    fn lane_end(&mut self, end: LaneReadEnd) -> LaneEnd {
+        match end {
+            LaneReadEnd::Finished => LaneEnd::Finished,
+            LaneReadEnd::Reset(code) => {
+                self.was_reset = true;
+                LaneEnd::Reset(code)
+            }
+            LaneReadEnd::Stopped => LaneEnd::Reset(ResetCode::Cancelled as u64),
+            LaneReadEnd::ConnectionLost(error)
+                if reply::is_stream_not_accepted(&error, self.reader.stream_index()) =>
+            {
+                LaneEnd::NotAccepted(error)
+            }
+            LaneReadEnd::ConnectionLost(error) => LaneEnd::ConnectionLost(error),
+            LaneReadEnd::Malformed(error) => LaneEnd::Malformed(error),
+        }
     }
 
     /// Delivers replies to their callers, writes queued frames, and expires calls. Returns the next
@@ -264,9 +240,6 @@ fn reply_of_frame(
         | LaneFrame::Received { .. } => Err(WireError::UnexpectedFrame),
     }
 }
-
-/// Chunks taken from QUIC at once; each is at most a packet.
-const CHUNKS_MAX: usize = 32;
 
 /// Reads before other tasks are scheduled.
 const READS_PER_POLL_MAX: usize = 4;

@@ -1,6 +1,5 @@
 //! Server side of a lane: a stream that many small calls share.
 
-mod frame_reader;
 mod lane_methods;
 mod pending_calls;
 mod reply_writer;
@@ -13,7 +12,7 @@ use std::{
     future::poll_fn,
     pin::{Pin, pin},
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
@@ -21,7 +20,6 @@ use bytes::Bytes;
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
 use self::{
-    frame_reader::{FrameReader, ReadEnd},
     lane_methods::LaneMethods,
     pending_calls::{CallStage, PendingCalls},
     reply_writer::{RepliesNotRead, ReplyWriter},
@@ -37,6 +35,7 @@ use super::{
 use crate::{
     Code, Status,
     endpoint::EndpointShared,
+    lane_reader::{LaneReadEnd, LaneReader},
     outbox::Outbox,
     stream::ResetCode,
     wire::{LaneFrame, LoadReport},
@@ -91,11 +90,14 @@ enum LaneServerEnd {
     ShuttingDown,
 }
 
-impl From<ReadEnd> for LaneServerEnd {
-    fn from(end: ReadEnd) -> Self {
+impl From<LaneReadEnd> for LaneServerEnd {
+    fn from(end: LaneReadEnd) -> Self {
         match end {
-            ReadEnd::Closed => Self::Closed,
-            ReadEnd::Malformed => Self::Malformed,
+            LaneReadEnd::Malformed(_) => Self::Malformed,
+            LaneReadEnd::Finished
+            | LaneReadEnd::Reset(_)
+            | LaneReadEnd::Stopped
+            | LaneReadEnd::ConnectionLost(_) => Self::Closed,
         }
     }
 }
@@ -104,7 +106,9 @@ impl From<ReadEnd> for LaneServerEnd {
 struct LaneServer {
     shared: Arc<EndpointShared>,
     caller: Arc<Caller>,
-    requests: FrameReader,
+    requests: LaneReader,
+    /// When the requests were read.
+    read_at: Instant,
     replies: ReplyWriter,
     methods: LaneMethods,
     pending: PendingCalls,
@@ -137,7 +141,8 @@ impl LaneServer {
             load: shared.load(),
             shared,
             caller,
-            requests: FrameReader::new(recv, first_bytes, body_bytes_max, now),
+            requests: LaneReader::new(recv, first_bytes, body_bytes_max),
+            read_at: now,
             replies: ReplyWriter::new(outbox),
             methods: LaneMethods::default(),
             pending: PendingCalls::new(calls_max),
@@ -167,14 +172,14 @@ impl LaneServer {
         // Replies that the caller does not read hold up further requests.
         let (mut has_more, mut frames) = (false, 0);
         while !self.replies.is_full() {
-            match self.requests.poll_frame(self.now, cx) {
+            match self.poll_frame(cx) {
                 Poll::Ready(Ok(frame)) => {
                     self.last_active = round_began;
-                    if self.handle_frame(frame, self.requests.read_at()).is_err() {
+                    if self.handle_frame(frame, self.read_at).is_err() {
                         return Poll::Ready(LaneServerEnd::Malformed);
                     }
                 }
-                Poll::Ready(Err(end)) => return Poll::Ready(end.into()),
+                Poll::Ready(Err(end)) => return Poll::Ready(end),
                 Poll::Pending => break,
             }
             frames += 1;
@@ -202,6 +207,19 @@ impl LaneServer {
             cx.waker().wake_by_ref();
         }
         self.poll_timer(cx)
+    }
+
+    /// Polls the next frame; reads when none is left.
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Result<LaneFrame, LaneServerEnd>> {
+        loop {
+            match self.requests.next_frame() {
+                Ok(Some(frame)) => return Poll::Ready(Ok(frame)),
+                Ok(None) => {}
+                Err(_) => return Poll::Ready(Err(LaneServerEnd::Malformed)),
+            }
+            ready!(self.requests.poll_read(cx))?;
+            self.read_at = self.now;
+        }
     }
 
     fn handle_frame(
