@@ -1,16 +1,20 @@
 //! Streams of messages, in both directions of a call.
 
-mod half;
 mod rate;
 mod receiver;
+mod recv_half;
+mod reset_code;
+mod send_half;
 mod sender;
 mod stall_timer;
 mod write_turns;
 
 pub(crate) use self::{
-    half::{ReadFailure, RecvHalf, ResetCode, SendHalf, WriteFailure, reset_to_error},
     rate::{MinRateTracker, time_at_rate},
     receiver::{OutgoingCall, UntypedReceiver},
+    recv_half::{ReadFailure, RecvHalf},
+    reset_code::{ResetCode, reset_to_error},
+    send_half::{SendHalf, WriteFailure},
     sender::{
         IncomingCall, ReturnedHalf, SendAbort, UntypedSender, encode_call_head, message_too_large,
     },
