@@ -9,8 +9,9 @@ use std::{
 use tokio::time::Instant;
 
 use super::{
-    BufferReservation, PeerAccount, WaiterGuard, peer_account::SentSample,
-    reservation::UNCHARGED_BYTES_MAX,
+    BufferReservation, PeerAccount, WaiterGuard,
+    peer_account::SentSample,
+    reservation::{ChargedTo, UNCHARGED_BYTES_MAX},
 };
 use crate::stream::{StallTimer, Stalled};
 
@@ -23,11 +24,12 @@ impl PeerAccount {
     /// [`wait_overdraft_cleared`](Self::wait_overdraft_cleared).
     pub(crate) fn reserve_reply(self: &Arc<Self>, bytes: usize) -> Option<BufferReservation> {
         if bytes <= UNCHARGED_BYTES_MAX {
-            return Some(BufferReservation::none());
+            return Some(BufferReservation::new(ChargedTo::None, 0));
         }
         let mut total = self.accounts.total.lock();
         if self.try_charge(&mut total, bytes) {
-            return Some(BufferReservation::of_peer(Arc::clone(self), bytes));
+            let charged_to = ChargedTo::Peer(Arc::clone(self));
+            return Some(BufferReservation::new(charged_to, bytes));
         }
         let own = self.overdrawn.load(Relaxed);
         if !self.accounts.bytes.allows(own, total.overdrawn, bytes) {
@@ -35,7 +37,8 @@ impl PeerAccount {
         }
         total.overdrawn += bytes;
         self.overdrawn.store(own + bytes, Relaxed);
-        Some(BufferReservation::overdraft(Arc::clone(self), bytes))
+        let charged_to = ChargedTo::Overdraft(Arc::clone(self));
+        Some(BufferReservation::new(charged_to, bytes))
     }
 
     /// Reserves bytes for a message of a stream, once the peer is not overdrawn. `None` if the peer

@@ -14,7 +14,8 @@ pub(crate) struct BufferReservation {
     bytes: usize,
 }
 
-enum ChargedTo {
+/// Account that a reservation is charged to.
+pub(super) enum ChargedTo {
     /// The message is too small to be charged.
     None,
     Peer(Arc<PeerAccount>),
@@ -24,28 +25,8 @@ enum ChargedTo {
 }
 
 impl BufferReservation {
-    pub(super) fn none() -> Self {
-        let holder = ChargedTo::None;
-        Self {
-            charged_to: holder,
-            bytes: 0,
-        }
-    }
-
-    pub(super) fn of_peer(peer: Arc<PeerAccount>, bytes: usize) -> Self {
-        let holder = ChargedTo::Peer(peer);
-        Self {
-            charged_to: holder,
-            bytes,
-        }
-    }
-
-    pub(super) fn overdraft(peer: Arc<PeerAccount>, bytes: usize) -> Self {
-        let holder = ChargedTo::Overdraft(peer);
-        Self {
-            charged_to: holder,
-            bytes,
-        }
+    pub(super) fn new(charged_to: ChargedTo, bytes: usize) -> Self {
+        Self { charged_to, bytes }
     }
 
     /// Moves the charge from the connection to its peer.
@@ -54,14 +35,6 @@ impl BufferReservation {
             let peer = Arc::clone(&connection.peer);
             connection.release_from_connection(self.bytes);
             self.charged_to = ChargedTo::Peer(peer);
-        }
-    }
-
-    pub(super) fn of_connection(connection: Arc<ConnectionAccount>, bytes: usize) -> Self {
-        let holder = ChargedTo::Connection(connection);
-        Self {
-            charged_to: holder,
-            bytes,
         }
     }
 }
@@ -102,7 +75,8 @@ impl ConnectionAccount {
             return Err(ReserveError::PeerFull);
         }
         self.bytes.store(own + bytes, Relaxed);
-        Ok(BufferReservation::of_connection(Arc::clone(self), bytes))
+        let charged_to = ChargedTo::Connection(Arc::clone(self));
+        Ok(BufferReservation::new(charged_to, bytes))
     }
 
     /// Waits until bytes for a message can be reserved, behind earlier messages of the same
