@@ -106,9 +106,15 @@ impl StreamBudget {
         closed.as_mut().poll(cx)
     }
 
-    /// The account of the stream's connection; `None` if its messages are bounded otherwise.
-    pub(crate) fn account(&self) -> Option<&ConnectionAccount> {
-        self.account.as_deref()
+    /// Bytes that were read from the streams of the connection, as far as they are counted.
+    pub(crate) fn bytes_read_of_connection(&self) -> u64 {
+        let account = self.account.as_ref();
+        account.map_or(0, |account| account.received().bytes())
+    }
+
+    /// Bytes of the messages that the connection is reading, as far as they are counted.
+    pub(crate) fn awaited_bytes_of_connection(&self) -> usize {
+        self.account.as_ref().map_or(0, |account| account.bytes())
     }
 
     /// Records bytes that were read from the stream.
@@ -134,7 +140,7 @@ impl StreamBudget {
         }
     }
 
-    /// Takes the reservation of a message that was handed out.
+    /// Takes the reservation of the last message, for a call that outlives the stream.
     pub(crate) fn take_reservation(&mut self) -> Option<BufferReservation> {
         self.reservation.take()
     }

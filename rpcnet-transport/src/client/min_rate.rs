@@ -85,13 +85,13 @@ impl<'a> MinRateReader<'a> {
     fn poll_below_rate(&mut self, recv: &mut RecvHalf, cx: &mut Context<'_>) -> Poll<ReadFailure> {
         // A server may take its time to start a reply, and is not to blame while this side has no
         // room for it.
-        if !recv.is_inside_frame() || recv.is_waiting_to_reserve() {
+        if !recv.is_inside_frame() || recv.budget().is_waiting() {
             self.watch = None;
             return Poll::Pending;
         }
         // Of large replies side by side some wait until the server has sent others, so progress is
         // measured over the connection.
-        let (rate, bytes) = (self.rate, recv.bytes_read_of_connection());
+        let (rate, bytes) = (self.rate, recv.budget().bytes_read_of_connection());
         let now = Instant::now();
         let watch = self.watch.get_or_insert_with(|| RateWatch {
             since: now,
@@ -103,7 +103,7 @@ impl<'a> MinRateReader<'a> {
         let before = std::mem::replace(&mut watch.seen, bytes);
         watch.rate.note(bytes.saturating_sub(before), now);
         let body_bytes = recv.decoder().awaited_body_bytes().unwrap_or(0);
-        let at_once = body_bytes.max(recv.awaited_bytes_of_connection());
+        let at_once = body_bytes.max(recv.budget().awaited_bytes_of_connection());
         let limit = rate.stall_timeout + time_at_rate(at_once as u64, rate.bytes_per_second_min);
         watch.limit = watch.limit.max(limit);
         let due = (watch.since + watch.limit).min(watch.rate.met_until() + rate.stall_timeout);

@@ -181,7 +181,7 @@ impl RpcClient {
         let room = StreamBudget::charged_to(Arc::clone(&self.0.account));
         let mut recv = RecvHalf::new(recv, decoder, room);
         // A call may be kept without being polled.
-        recv.reserve_in_task(self.0.shared.runtime.clone());
+        recv.budget().reserve_in_task(self.0.shared.runtime.clone());
         Ok((SendHalf::new(send, Arc::clone(&self.0.write_turns)), recv))
     }
 

@@ -152,7 +152,7 @@ impl UntypedReceiver {
         counters: Arc<Counters>,
         permits: Option<YieldingPermits>,
     ) -> Self {
-        half.reserve_in_task(runtime.clone());
+        half.budget().reserve_in_task(runtime.clone());
         Self {
             half,
             runtime,
@@ -244,7 +244,7 @@ impl UntypedReceiver {
             permits.resume();
         }
         // It does not hold up others that wait for a reservation.
-        self.half.cancel_reserve();
+        self.half.budget().cancel_reserve();
     }
 
     fn permits(&self) -> Option<&YieldingPermits> {

@@ -11,8 +11,7 @@ use quinn::{ReadError, VarInt};
 
 use super::ResetCode;
 use crate::{
-    accounts::{BufferReservation, StreamBudget},
-    runtime::EndpointRuntime,
+    accounts::StreamBudget,
     wire::{Decoder, Frame, WireError},
 };
 
@@ -66,41 +65,9 @@ impl RecvHalf {
         self.decoder.finish().is_err()
     }
 
-    /// Bytes that were read from the streams of the connection.
-    pub(crate) fn bytes_read_of_connection(&self) -> u64 {
-        self.budget
-            .account()
-            .map_or(0, |account| account.received().bytes())
-    }
-
-    /// Bytes of the messages that the connection is reading, as far as they are counted.
-    pub(crate) fn awaited_bytes_of_connection(&self) -> usize {
-        self.budget.account().map_or(0, |account| account.bytes())
-    }
-
-    /// Whether a message waits for buffer bytes of this side, and not for its sender.
-    pub(crate) fn is_waiting_to_reserve(&self) -> bool {
-        self.budget.is_waiting()
-    }
-
-    /// Waits for reservations in a task, see [`StreamBudget::reserve_in_task`].
-    pub(crate) fn reserve_in_task(&mut self, runtime: EndpointRuntime) {
-        self.budget.reserve_in_task(runtime);
-    }
-
-    /// Stops waiting for the reservation of a message.
-    pub(crate) fn cancel_reserve(&mut self) {
-        self.budget.cancel_reserve();
-    }
-
-    /// Takes the reservation of the last message, for a call that outlives the stream.
-    pub(crate) fn take_reservation(&mut self) -> Option<BufferReservation> {
-        self.budget.take_reservation()
-    }
-
-    /// Releases the reservation of the last message.
-    pub(crate) fn release_reservation(&mut self) {
-        self.budget.release();
+    /// The buffer bytes of the stream, and its waits for them.
+    pub(crate) fn budget(&mut self) -> &mut StreamBudget {
+        &mut self.budget
     }
 
     /// Ready when the bytes of the message that is being read are reserved.

@@ -96,7 +96,7 @@ impl AdmittedCall {
                 permits: std::mem::take(&mut permits),
                 host: Arc::clone(shared) as Arc<_>,
                 account: Arc::clone(&caller.account.peer),
-                request_buffer: recv.take_reservation(),
+                request_buffer: recv.budget().take_reservation(),
             });
         } else if matches!(handler, Handler::Unary(_)) {
             permits.measure();
@@ -191,7 +191,7 @@ impl CallResources {
         };
         // The handler has dropped the request.
         if let Some(recv) = &mut unused_recv {
-            recv.release_reservation();
+            recv.budget().release();
         }
         let (outcome, _reserved) = match reserve_reply(shared, &caller.account.peer, outcome) {
             Ok((outcome, reserved)) => (outcome, Some(reserved)),
