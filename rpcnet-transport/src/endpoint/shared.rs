@@ -56,31 +56,11 @@ impl EndpointShared {
         let in_flight = self.served.in_flight.count();
         LoadReport {
             in_flight: u16::try_from(in_flight).unwrap_or(u16::MAX),
-            draining: self.is_draining(),
+            draining: self.lifecycle.is_draining(),
             busy: in_flight >= self.config.limits.calls_max.get().saturating_mul(4) / 5
                 || self.admission.as_ref().is_some_and(|gate| gate.is_busy()),
             queue_delay: self.queue_delay.smoothed(),
         }
-    }
-
-    /// See [`Lifecycle::accepts_connections`].
-    pub(crate) fn is_open(&self) -> bool {
-        self.lifecycle.accepts_connections()
-    }
-
-    /// See [`Lifecycle::is_draining`].
-    pub(crate) fn is_draining(&self) -> bool {
-        self.lifecycle.is_draining()
-    }
-
-    /// See [`Lifecycle::refuses_calls`].
-    pub(crate) fn refuses_calls(&self) -> bool {
-        self.lifecycle.refuses_calls()
-    }
-
-    /// See [`Lifecycle::is_closed`].
-    pub(crate) fn is_shutting_down(&self) -> bool {
-        self.lifecycle.is_closed()
     }
 }
 

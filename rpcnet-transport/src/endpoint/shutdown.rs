@@ -47,7 +47,7 @@ impl Endpoint {
     /// Whether the endpoint advertises that it drains.
     #[must_use]
     pub fn is_draining(&self) -> bool {
-        self.0.shared.is_draining()
+        self.0.shared.lifecycle.is_draining()
     }
 
     /// Shuts down gracefully, and returns by the deadline, or a millisecond after it if there was

@@ -93,7 +93,7 @@ pub(crate) async fn serve_connections(shared: Arc<EndpointShared>, bounds: Accep
             incoming = shared.dialer.quinn.accept() => incoming,
         };
         let Some(incoming) = incoming else { break };
-        if !shared.is_open() {
+        if !shared.lifecycle.accepts_connections() {
             shared.counters.handshakes_refused.add_one();
             incoming.refuse();
             continue;

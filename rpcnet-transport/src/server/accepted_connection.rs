@@ -32,7 +32,7 @@ impl AcceptedConnection {
         } = self;
         let mut guard = CloseOnRuntimeEnd::new(caller.connection.clone(), shared.runtime.clone());
         let code = loop {
-            let is_waiting = control.update(shared.is_draining());
+            let is_waiting = control.update(shared.lifecycle.is_draining());
             tokio::select! {
                 biased;
                 () = shared.lifecycle.stopped.cancelled() => break CLOSE_SHUTDOWN,

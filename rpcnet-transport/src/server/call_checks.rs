@@ -19,7 +19,7 @@ pub(super) fn check_capacity(
     in_flight: usize,
     is_full: bool,
 ) -> Result<(), Status> {
-    if shared.refuses_calls() {
+    if shared.lifecycle.refuses_calls() {
         return Err(draining_status(shared));
     }
     if is_full || in_flight > shared.config.limits.calls_max.get() {

@@ -29,7 +29,7 @@ impl ControlStream {
         shared: &EndpointShared,
         connection: &quinn::Connection,
     ) -> Option<Self> {
-        let draining = shared.is_draining();
+        let draining = shared.lifecycle.is_draining();
         let mut hello = BytesMut::new();
         hello.extend_from_slice(
             &Preface {
