@@ -35,6 +35,7 @@ mod status;
 mod stream;
 mod tls;
 mod tls_reload;
+mod warning_limiter;
 #[cfg(feature = "unstable-wire")]
 pub mod wire;
 #[cfg(not(feature = "unstable-wire"))]

@@ -74,7 +74,10 @@ use self::{
     target::target_gone_error,
     target_connections::{Route, TargetConnections},
 };
-use crate::{CloseReason, ConnectError, ConnectionEvent, Endpoint, RpcClient};
+use crate::{
+    CloseReason, ConnectError, ConnectionEvent, Endpoint, RpcClient,
+    warning_limiter::WarningLimiter,
+};
 
 /// Connections to many targets, shared by all calls; see the [module](self).
 ///
@@ -92,8 +95,8 @@ struct PoolShared<C> {
     config: PoolConfig,
     listener: Box<dyn PoolListener<C>>,
     table: Mutex<ConnectionTable>,
-    /// Time of the last warning that a target cannot be connected to.
-    warned_at: Mutex<Option<Instant>>,
+    /// Limits the warnings that a target cannot be connected to.
+    warnings: WarningLimiter,
 }
 
 /// The connection for a call, or the wait for it.
@@ -137,7 +140,7 @@ impl<C: Clone + Send + Sync + 'static> ConnectionPool<C> {
             config,
             listener: Box::new(listener),
             table: Mutex::default(),
-            warned_at: Mutex::default(),
+            warnings: WarningLimiter::default(),
         };
         Self {
             shared: Arc::new(shared),

@@ -2,7 +2,7 @@
 
 use std::{sync::Weak, time::Duration};
 
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{sleep, timeout};
 
 use super::{PoolShared, PoolTarget, process_state::has_moved, target::target_gone_error};
 use crate::{ConnectError, RpcClient};
@@ -62,20 +62,12 @@ impl<C> Drop for CancelOnDrop<'_, C> {
 }
 
 impl<C> PoolShared<C> {
-    /// Certificates, names and versions do not mend themselves: the log warns an operator, at most
-    /// every [`WARNING_INTERVAL_MIN`].
+    /// Certificates, names and versions do not mend themselves: the log warns an operator, as often
+    /// as the limiter allows.
     fn log_failure(&self, target: &PoolTarget<C>, error: &ConnectError) {
         let node = &*target.key;
         let needs_operator = !error.is_retryable() && !error.is_local();
-        let is_due = || {
-            let (now, mut last) = (Instant::now(), self.warned_at.lock());
-            let is_due = last.is_none_or(|last| now.duration_since(last) >= WARNING_INTERVAL_MIN);
-            if is_due {
-                *last = Some(now);
-            }
-            is_due
-        };
-        if needs_operator && is_due() {
+        if needs_operator && self.warnings.take() {
             tracing::warn!(%node, %error, "cannot connect; a retry alone will not help");
         } else {
             tracing::debug!(%node, %error, "cannot connect");
@@ -128,6 +120,3 @@ pub(super) const SCALE_UP_BACKOFF: Duration = Duration::from_secs(10);
 
 /// Shortest time between two looks for a surplus connection, however short its idle timeout.
 const SCALE_DOWN_INTERVAL_MIN: Duration = Duration::from_millis(10);
-
-/// Shortest time between two warnings of targets that cannot be connected to.
-const WARNING_INTERVAL_MIN: Duration = Duration::from_secs(10);

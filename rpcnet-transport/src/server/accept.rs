@@ -1,6 +1,6 @@
 //! Accept loop: handshakes, their limits, and what the log says of those that fail.
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{net::IpAddr, sync::Arc};
 
 use parking_lot::Mutex;
 use tokio::time::Instant;
@@ -11,7 +11,10 @@ use super::{
     authorization::{HandshakeOutcome, complete_handshake},
     handshake_limiter::{HandshakeId, HandshakeLimiter},
 };
-use crate::{TransportConfig, connections::PendingHandshake, endpoint::EndpointShared, quic};
+use crate::{
+    TransportConfig, connections::PendingHandshake, endpoint::EndpointShared, quic,
+    warning_limiter::WarningLimiter,
+};
 
 /// Limits of the accept loop: handshakes in progress. Connections are counted once their peer is
 /// known, so that handshakes that never end take no place of a connection.
@@ -21,23 +24,8 @@ pub(crate) struct AcceptLoop {
     /// Above this many handshakes callers have to validate their address (Retry, RFC 9000 section
     /// 8.1.2).
     retry_threshold: usize,
+    /// Limits the warnings about rejected connections.
     warnings: Arc<WarningLimiter>,
-}
-
-/// Rate limit of warnings about rejected connections.
-#[derive(Default)]
-struct WarningLimiter(Mutex<Option<Instant>>);
-
-impl WarningLimiter {
-    /// Whether a warning may be logged now.
-    fn take(&self) -> bool {
-        let (now, mut last) = (Instant::now(), self.0.lock());
-        let is_due = last.is_none_or(|last| now.duration_since(last) >= WARNING_INTERVAL_MIN);
-        if is_due {
-            *last = Some(now);
-        }
-        is_due
-    }
 }
 
 impl AcceptLoop {
@@ -189,6 +177,3 @@ async fn accept_connection(
         }
     }
 }
-
-/// Least time between two warnings.
-const WARNING_INTERVAL_MIN: Duration = Duration::from_secs(10);
