@@ -57,10 +57,7 @@ pub(crate) struct OpenedConnection {
     pub(crate) hello: Hello,
     /// Control stream that the hello came on, for the frames that follow it.
     pub(crate) control: RecvHalf,
-    pub(crate) runtime: EndpointRuntime,
     pub(crate) registered: Arc<RegisteredConnection>,
-    pub(crate) outgoing: Gauge,
-    pub(crate) busy_poll: Arc<BusyPoll>,
 }
 
 impl Dialer {
@@ -70,19 +67,8 @@ impl Dialer {
         addr: SocketAddr,
         name: &str,
     ) -> Result<OpenedConnection, ConnectError> {
-        let after = self.config.connect_timeout;
-        let opened = self.until_runtime_ends(async {
-            let opened = async {
-                let (target, connecting) = self.dial(addr, name, false)?;
-                self.complete_handshake(&target, connecting).await
-            };
-            timeout(after, opened)
-                .await
-                .unwrap_or(Err(ConnectError::Timeout { addr, after }))
-        });
-        opened
-            .await
-            .inspect(|opened| tracing::debug!(peer = %opened.peer, "connection opened"))
+        let (target, connecting) = self.dial(addr, name, false)?;
+        self.finish(&target, connecting).await
     }
 
     /// Completes a handshake that was started by [`dial`](Self::dial), within the connect timeout.
@@ -96,7 +82,9 @@ impl Dialer {
             let opened = timeout(after, self.complete_handshake(target, connecting)).await;
             opened.unwrap_or_else(|_| Err(target.timed_out(after)))
         });
-        opened.await
+        opened
+            .await
+            .inspect(|opened| tracing::debug!(peer = %opened.peer, "connection opened"))
     }
 
     /// Starts a handshake; with `early`, calls may be sent before it completes.
@@ -130,6 +118,9 @@ impl Dialer {
             .quinn
             .connect_with(config, addr, name)
             .map_err(|e| match e {
+                quinn::ConnectError::EndpointStopping if self.runtime.check_ended() => {
+                    ConnectError::RuntimeEnded
+                }
                 quinn::ConnectError::EndpointStopping => ConnectError::EndpointClosed,
                 quinn::ConnectError::InvalidServerName(_) => bad_name(),
                 other => ConnectError::InvalidAddress {
@@ -180,10 +171,7 @@ impl Dialer {
             peer: target.peer.clone(),
             hello,
             control,
-            runtime: self.runtime.clone(),
             registered: Arc::clone(&target.registered),
-            outgoing: self.outgoing.clone(),
-            busy_poll: Arc::clone(&self.busy_poll),
         })
     }
 

@@ -15,7 +15,8 @@ use tokio_util::sync::CancellationToken;
 use super::{CloseReason, ConnectionEvent, events::EventListener};
 use crate::{
     busy_poll::BusyPoll,
-    connections::LocalCloseReason,
+    connections::{LocalCloseReason, RegisteredConnection},
+    dial::Dialer,
     gauge::Gauge,
     runtime::{CloseOnRuntimeEnd, EndpointRuntime},
     wire::LoadReport,
@@ -48,21 +49,15 @@ pub(crate) struct ConnectionShared {
 }
 
 impl ConnectionShared {
-    pub(crate) fn new(
-        runtime: EndpointRuntime,
-        local_close: LocalCloseReason,
-        outgoing: Gauge,
-        busy_poll: Arc<BusyPoll>,
-        reply_bytes_max: usize,
-        draining: bool,
-    ) -> Self {
+    /// State of a connection that this endpoint opens, to a server that drains or does not.
+    pub(crate) fn new(dialer: &Dialer, registered: &RegisteredConnection, draining: bool) -> Self {
         Self {
-            runtime,
-            local_close,
+            runtime: dialer.runtime.clone(),
+            local_close: registered.local_close(),
             client_dropped: CancellationToken::new(),
-            outgoing,
-            busy_poll,
-            reply_bytes_max,
+            outgoing: dialer.outgoing.clone(),
+            busy_poll: Arc::clone(&dialer.busy_poll),
+            reply_bytes_max: dialer.config.message_bytes_max,
             room_available: Notify::new(),
             waiting_for_room: AtomicUsize::new(0),
             waiting_for_stream: AtomicUsize::new(0),

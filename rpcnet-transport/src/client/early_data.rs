@@ -16,7 +16,7 @@ use super::{
     connection_shared::ConnectionShared,
     early_call::{EarlyCall, EarlyOutcome},
     early_handshake::{EarlyHandshake, HandshakeProgress},
-    lanes::Lanes,
+    lanes::{LaneLimits, Lanes},
     rpc_client::Inner,
 };
 use crate::{
@@ -57,29 +57,17 @@ impl RpcClient {
     pub(crate) fn new_early(
         dialer: Arc<Dialer>,
         target: DialTarget,
-        connection: quinn::Connection,
-        accepted: quinn::ZeroRttAccepted,
+        (connection, accepted): (quinn::Connection, quinn::ZeroRttAccepted),
         message_bytes_max: u32,
     ) -> Self {
         let config: &TransportConfig = &dialer.config;
         let (publish, progress) = watch::channel(HandshakeProgress::Handshaking);
         let early_calls = Gauge::default();
-        let outgoing = dialer.outgoing.clone();
-        let shared = Arc::new(ConnectionShared::new(
-            dialer.runtime.clone(),
-            target.registered.local_close(),
-            outgoing.clone(),
-            Arc::clone(&dialer.busy_poll),
-            config.message_bytes_max,
-            false,
-        ));
+        let shared = Arc::new(ConnectionShared::new(&dialer, &target.registered, false));
         // This client has no lanes: the one after the handshake has them.
         let lanes = Lanes::new(
             connection.clone(),
-            0,
-            0,
-            0,
-            config.lane.queue_len_max,
+            LaneLimits::default(),
             Arc::clone(&shared),
         );
         let account = dialer.server_accounts.account(target.peer.shared_name());
@@ -92,7 +80,6 @@ impl RpcClient {
             lanes: Arc::new(lanes),
             shared: Arc::clone(&shared),
             in_flight: Gauge::default(),
-            outgoing,
             early: Some(EarlyHandshake {
                 progress,
                 early_calls: early_calls.clone(),
@@ -226,7 +213,7 @@ async fn complete_handshake(
     let client = timeout(after, target.or_disconnected(established))
         .await
         .unwrap_or_else(|_| Err(target.timed_out(after)))
-        .map(|opened| RpcClient::new(opened, &dialer.config, None))
+        .map(|opened| RpcClient::new(opened, &dialer, None))
         .inspect_err(|_| close_at_once(connection, CLOSE_DONE, b"handshake failed"));
     publish.send_replace(HandshakeProgress::Completed { accepted, client });
 }

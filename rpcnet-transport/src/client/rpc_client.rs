@@ -12,7 +12,7 @@ use super::{
     connection_shared::ConnectionShared,
     connection_task::ConnectionTask,
     early_handshake::EarlyHandshake,
-    lanes::Lanes,
+    lanes::{LaneLimits, Lanes},
     reply,
 };
 use crate::{
@@ -20,7 +20,7 @@ use crate::{
     accounts::ConnectionAccount,
     close::{CLOSE_DONE, close_at_once},
     deadline::is_expired,
-    dial::OpenedConnection,
+    dial::{Dialer, OpenedConnection},
     gauge::{Gauge, GaugeGuard},
     stream::WriteTurns,
 };
@@ -44,8 +44,6 @@ pub(super) struct Inner {
     pub(super) shared: Arc<ConnectionShared>,
     /// Calls with streams of their own.
     pub(super) in_flight: Gauge,
-    /// Calls of all connections of the endpoint.
-    pub(super) outgoing: Gauge,
     /// Set if the client was returned before its handshake completed. It forwards calls to another
     /// client afterwards.
     pub(super) early: Option<EarlyHandshake<RpcClient>>,
@@ -56,19 +54,17 @@ pub(super) struct Inner {
 impl RpcClient {
     pub(crate) fn new(
         opened: OpenedConnection,
-        config: &TransportConfig,
+        dialer: &Dialer,
         endpoint: Option<Endpoint>,
     ) -> Self {
+        let config: &TransportConfig = &dialer.config;
         let OpenedConnection {
             connection,
             peer,
             account,
             hello,
             control,
-            runtime,
             registered,
-            outgoing,
-            busy_poll,
         } = opened;
         // Large enough for all streams that the server accepts, so that unread streams leave credit
         // for the lanes.
@@ -78,20 +74,15 @@ impl RpcClient {
             let window = VarInt::from_u64(streams_bytes).unwrap_or(VarInt::MAX);
             connection.set_receive_window(window);
         }
-        let shared = Arc::new(ConnectionShared::new(
-            runtime.clone(),
-            registered.local_close(),
-            outgoing.clone(),
-            busy_poll,
-            config.message_bytes_max,
-            hello.draining,
-        ));
+        let shared = Arc::new(ConnectionShared::new(dialer, &registered, hello.draining));
         let lanes = Arc::new(Lanes::new(
             connection.clone(),
-            config.lane.lanes.get().min(hello.lanes_max).into(),
-            hello.lane_calls_max.into(),
-            hello.lane_body_bytes_max.into(),
-            config.lane.queue_len_max,
+            LaneLimits {
+                lanes: config.lane.lanes.get().min(hello.lanes_max).into(),
+                calls_max: hello.lane_calls_max.into(),
+                body_bytes_max: hello.lane_body_bytes_max.into(),
+                queue_len_max: config.lane.queue_len_max,
+            },
             Arc::clone(&shared),
         ));
         let in_flight = Gauge::default();
@@ -103,7 +94,9 @@ impl RpcClient {
             reply_rate: MinReplyRate::of(config),
         };
         let guard = shared.guard(connection.clone());
-        runtime.spawn(task.run(guard, registered, control, config.message_bytes_max));
+        dialer
+            .runtime
+            .spawn(task.run(guard, registered, control, config.message_bytes_max));
         Self(Arc::new(Inner {
             connection,
             peer,
@@ -117,7 +110,6 @@ impl RpcClient {
             lanes,
             shared,
             in_flight,
-            outgoing,
             early: None,
             _endpoint: endpoint,
         }))
@@ -220,7 +212,7 @@ impl RpcClient {
     }
 
     pub(super) fn count_call(&self) -> [GaugeGuard; 2] {
-        [self.0.in_flight.enter().0, self.0.outgoing.enter().0]
+        [self.0.in_flight.enter().0, self.0.shared.outgoing.enter().0]
     }
 
     /// Error of a call that cannot start: its deadline has passed, or the server drains.

@@ -18,8 +18,9 @@ impl Endpoint {
     /// other. It fails at once if the name cannot be a node name, or if `addr` is of an address
     /// family that the bound address does not reach.
     pub async fn connect(&self, addr: SocketAddr, name: &str) -> Result<RpcClient, ConnectError> {
-        let opened = self.0.shared.dialer.connect(addr, name).await?;
-        Ok(RpcClient::new(opened, self.config(), None))
+        let dialer = &self.0.shared.dialer;
+        let opened = dialer.connect(addr, name).await?;
+        Ok(RpcClient::new(opened, dialer, None))
     }
 
     /// Connects to a node that this endpoint was connected to before, without waiting for the
@@ -52,24 +53,18 @@ impl Endpoint {
         name: &str,
     ) -> Result<RpcClient, ConnectError> {
         let dialer = Arc::clone(&self.0.shared.dialer);
-        let (target, connecting) = dialer.dial(addr, name, true)?;
-        let finish = async |target, connecting| {
-            let opened = dialer.finish(&target, connecting).await?;
-            Ok(RpcClient::new(opened, &dialer.config, None))
-        };
-        let Some(request_bytes_max) = target.known.message_limit() else {
-            return finish(target, connecting).await;
-        };
-        match connecting.into_0rtt() {
-            Ok((connection, accepted)) => Ok(RpcClient::new_early(
-                dialer,
-                target,
-                connection,
-                accepted,
-                request_bytes_max,
-            )),
-            Err(connecting) => finish(target, connecting).await,
+        let (target, mut connecting) = dialer.dial(addr, name, true)?;
+        if let Some(request_bytes_max) = target.known.message_limit() {
+            match connecting.into_0rtt() {
+                Ok(early) => {
+                    let client = RpcClient::new_early(dialer, target, early, request_bytes_max);
+                    return Ok(client);
+                }
+                Err(without_session) => connecting = without_session,
+            }
         }
+        let opened = dialer.finish(&target, connecting).await?;
+        Ok(RpcClient::new(opened, &dialer, None))
     }
 
     /// Closes all connections with a node, in both directions, and drops what is served for it;
@@ -105,11 +100,8 @@ impl RpcClient {
         };
         let endpoint = Endpoint::bind(any, TransportConfig::default(), tls.clone())
             .map_err(|e| ConnectError::Bind(Arc::new(e)))?;
-        let opened = endpoint.0.shared.dialer.connect(addr, name).await?;
-        Ok(Self::new(
-            opened,
-            &endpoint.config().clone(),
-            Some(endpoint),
-        ))
+        let dialer = Arc::clone(&endpoint.0.shared.dialer);
+        let opened = dialer.connect(addr, name).await?;
+        Ok(Self::new(opened, &dialer, Some(endpoint)))
     }
 }

@@ -139,15 +139,11 @@ async fn check_packets(ip: IpAddr, mtu_max: u16, expected: u16) {
     };
     let echo = Router::new().raw("echo", |_cx, body| async move { Ok(body) });
     let server = server.serve(echo);
-    let opened = node
-        .0
-        .shared
-        .dialer
-        .connect(server.local_addr(), "server")
-        .await
-        .unwrap();
+    let dialer = &node.0.shared.dialer;
+    let opened = dialer.connect(server.local_addr(), "server").await;
+    let opened = opened.unwrap();
     let connection = opened.connection.clone();
-    let client = RpcClient::new(opened, &config, None);
+    let client = RpcClient::new(opened, dialer, None);
 
     let deadline = Instant::now() + Duration::from_secs(20);
     while connection.stats().path.current_mtu < expected {

@@ -30,15 +30,31 @@ pub(crate) struct Lanes {
     queue_len_max: usize,
 }
 
+/// Limits of the lanes of a connection, from this side's config and the server's hello. Without
+/// lanes by default.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct LaneLimits {
+    pub(crate) lanes: usize,
+    /// Concurrent calls on one lane.
+    pub(crate) calls_max: usize,
+    /// Largest body on a lane, in bytes.
+    pub(crate) body_bytes_max: usize,
+    /// Calls that may wait for room.
+    pub(crate) queue_len_max: usize,
+}
+
 impl Lanes {
     pub(crate) fn new(
         connection: quinn::Connection,
-        lanes: usize,
-        calls_max: usize,
-        body_bytes_max: usize,
-        queue_len_max: usize,
+        limits: LaneLimits,
         shared: Arc<ConnectionShared>,
     ) -> Self {
+        let LaneLimits {
+            lanes,
+            calls_max,
+            body_bytes_max,
+            queue_len_max,
+        } = limits;
         // A server that accepts no calls on lanes has none.
         let lanes = if calls_max == 0 { 0 } else { lanes };
         let lane = || Arc::new(Lane::new(calls_max, body_bytes_max, Arc::clone(&shared)));

@@ -12,5 +12,5 @@ pub(crate) use self::method_numbers::LANE_METHODS_MAX;
 pub(super) use self::{
     lane::{CallRequest, NotStarted},
     lane_call::{LaneCall, LaneCallOutcome},
-    lane_set::Lanes,
+    lane_set::{LaneLimits, Lanes},
 };
