@@ -214,6 +214,4 @@ const BEGIN: &[u8] = b"-----BEGIN ";
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 #[cfg(all(test, feature = "dev-certs"))]
-mod from_openssl;
-#[cfg(all(test, feature = "dev-certs"))]
 mod tests;

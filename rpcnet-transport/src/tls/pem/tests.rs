@@ -1,5 +1,7 @@
 //! Tests of invalid PEM files and their errors.
 
+mod from_openssl;
+
 use crate::{DevCa, Tls, TlsError, tls::TlsPart};
 
 /// Text of a key encrypted as PKCS#8.
