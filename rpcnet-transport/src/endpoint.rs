@@ -10,4 +10,4 @@ mod shared;
 mod shutdown;
 
 pub use self::{handle::Endpoint, shutdown::ShutdownReport};
-pub(crate) use self::{handle::EndpointHandle, shared::EndpointShared};
+pub(crate) use self::{handle::EndpointHandle, served_calls::ServedCalls, shared::EndpointShared};

@@ -6,10 +6,7 @@ use parking_lot::{Mutex, RwLock};
 use quinn::AsyncUdpSocket;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{
-    Endpoint, EndpointHandle, EndpointShared, lifecycle::Lifecycle, served_calls::ServedCalls,
-    shared::PortParts,
-};
+use super::{Endpoint, EndpointHandle, EndpointShared, lifecycle::Lifecycle, shared::PortParts};
 use crate::{
     BindError, SideChannel, SocketBuffers, Tls, TransportConfig,
     accounts::PeerAccounts,
@@ -135,7 +132,7 @@ impl Endpoint {
             },
             runtime,
             counters,
-            served: ServedCalls::default(),
+            served: Arc::default(),
             accounts: PeerAccounts::new(&config),
             connections: TaskTracker::new(),
             queue_delay: QueueDelay::default(),

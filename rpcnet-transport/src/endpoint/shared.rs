@@ -27,7 +27,7 @@ pub(crate) struct EndpointShared {
     pub(crate) config: Arc<TransportConfig>,
     pub(crate) counters: Arc<Counters>,
     /// Calls that are served.
-    pub(crate) served: ServedCalls,
+    pub(crate) served: Arc<ServedCalls>,
     /// Bytes, calls and connections of each peer as a caller.
     pub(crate) accounts: PeerAccounts,
     /// Task that accepts connections, and one task for each connection.

@@ -7,7 +7,6 @@ use std::{future::Future, pin::pin, sync::Arc};
 
 use bytes::Bytes;
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 
 use super::{
     admission::{AdmissionOutcome, CallQuotas, Permits},
@@ -18,7 +17,6 @@ use super::{
     },
     caller::Caller,
     context::CallMeta,
-    detached::DetachedHost,
     handler::Handler,
     handshake::HandshakeState,
     request::{RequestFailure, read_body, read_header, wait_for_overdraft},
@@ -28,8 +26,6 @@ use crate::{
     accounts::InFlightGuard,
     deadline::{has_passed, reached},
     endpoint::EndpointShared,
-    gauge::Gauge,
-    stats::Counters,
     stream::{RecvHalf, ResetCode, SendHalf},
     wire::RequestHeader,
 };
@@ -254,22 +250,4 @@ fn find_handler(
         return Err(RequestFailure::Rejected(expired_status(shared)));
     }
     Ok((Arc::clone(name), handler.clone()))
-}
-
-impl DetachedHost for EndpointShared {
-    fn counters(&self) -> &Arc<Counters> {
-        &self.counters
-    }
-
-    fn cancel_calls(&self) -> &CancellationToken {
-        &self.served.cancel
-    }
-
-    fn in_flight(&self) -> &Gauge {
-        &self.served.in_flight
-    }
-
-    fn unacknowledged(&self) -> &Gauge {
-        &self.served.unacknowledged
-    }
 }

@@ -94,7 +94,8 @@ impl AdmittedCall {
         if is_cached && meta.idempotency_key.is_some() {
             cx.set_detached(DetachedCall {
                 permits: std::mem::take(&mut permits),
-                host: Arc::clone(shared) as Arc<_>,
+                served: Arc::clone(&shared.served),
+                counters: Arc::clone(&shared.counters),
                 account: Arc::clone(&caller.account.peer),
                 request_buffer: recv.budget().take_reservation(),
             });

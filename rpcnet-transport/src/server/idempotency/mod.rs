@@ -21,13 +21,14 @@ use tokio::{
 use self::table::{CacheBounds, KeyLookup, KeyTable};
 use super::{
     CallContext,
-    detached::{DetachedCall, DetachedHost},
+    detached::DetachedCall,
     handler::{HandlerFuture, StartHandler},
     reply::{HandlerResult, maybe_processed},
 };
 use crate::{
     Code, Processed, Status,
     accounts::{InFlightGuard, PeerAccount},
+    endpoint::ServedCalls,
 };
 
 /// Cache of the results of calls with [idempotency keys](crate::CallOptions::with_idempotency_key),
@@ -141,8 +142,8 @@ impl IdempotencyCache {
                 "the call with an idempotency key was not prepared",
             ));
         };
-        let counters = Arc::clone(detached.host.counters());
-        let stopping = detached.host.cancel_calls().clone();
+        let counters = Arc::clone(&detached.counters);
+        let stopping = detached.served.cancel.clone();
         let id = CallKey {
             peer: cx.peer().shared_name(),
             method: cx.shared_method(),
@@ -183,7 +184,7 @@ impl IdempotencyCache {
             KeyLookup::Run(number) => {
                 let count = Arc::<RunInFlight>::default();
                 waits = Some(FirstCallerGuard {
-                    host: Arc::clone(&detached.host),
+                    served: Arc::clone(&detached.served),
                     account: Arc::clone(&detached.account),
                     run: Arc::clone(&count),
                 });
@@ -250,7 +251,7 @@ struct InFlightState {
 
 /// The caller that started a run. When it leaves before the end, the run counts by itself.
 struct FirstCallerGuard {
-    host: Arc<dyn DetachedHost>,
+    served: Arc<ServedCalls>,
     account: Arc<PeerAccount>,
     run: Arc<RunInFlight>,
 }
@@ -267,7 +268,7 @@ impl Drop for FirstCallerGuard {
     fn drop(&mut self) {
         let mut run = self.run.0.lock();
         if !run.has_ended {
-            run.guard = Some(self.account.begin_call(self.host.in_flight()).0);
+            run.guard = Some(self.account.begin_call(&self.served.in_flight).0);
         }
     }
 }
@@ -291,12 +292,12 @@ impl DetachedRun {
     ) {
         let DetachedCall {
             mut permits,
-            host,
+            served,
             request_buffer: _room,
             ..
         } = detached;
         // A shutdown waits for the run, whether its caller is there or not.
-        let _unacknowledged = host.unacknowledged().enter().0;
+        let _unacknowledged = served.unacknowledged.enter().0;
         let handled = cx.scope({
             let cx = cx.clone();
             async move {
@@ -309,7 +310,7 @@ impl DetachedRun {
         let ended = tokio::select! {
             biased;
             ended = timeout(self.cache.bounds.ttl, handled) => ended.ok(),
-            () = host.cancel_calls().cancelled() => None,
+            () = served.cancel.cancelled() => None,
         };
         cx.end();
         self.result = match ended {

@@ -174,7 +174,8 @@ impl LaneServer {
             let permits = std::mem::take(&mut permits);
             context.set_detached(DetachedCall {
                 permits,
-                host: Arc::clone(&self.shared) as Arc<_>,
+                served: Arc::clone(&self.shared.served),
+                counters: Arc::clone(&self.shared.counters),
                 account: Arc::clone(&self.caller.account.peer),
                 request_buffer: None,
             });
@@ -472,7 +473,8 @@ impl SpawnedCall {
             let permits = std::mem::take(&mut permits);
             context.set_detached(DetachedCall {
                 permits,
-                host: Arc::clone(shared) as Arc<_>,
+                served: Arc::clone(&shared.served),
+                counters: Arc::clone(&shared.counters),
                 account,
                 request_buffer: None,
             });
