@@ -16,7 +16,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     BindError, Endpoint, Router, ShutdownReport, SideChannel, SocketBuffers, Tls, TransportConfig,
-    TransportStats, endpoint::EndpointShared, socket,
+    TransportStats,
+    endpoint::EndpointShared,
+    socket::{self, OpenPort},
 };
 
 /// Server on one port with several threads, each with a runtime, a socket and connections of its
@@ -115,11 +117,10 @@ impl Shards {
         // From here on a failure ends the threads that were started: it cancels their token.
         let guard = stop.clone().drop_guard();
         let mut threads = Vec::with_capacity(shards.get());
-        for (shard, (udp, buffers)) in sockets.into_iter().enumerate() {
-            let seed = ShardSetup {
+        for (shard, socket) in sockets.into_iter().enumerate() {
+            let setup = ShardSetup {
                 shard,
-                udp,
-                buffers,
+                socket,
                 addr,
                 config: config.clone(),
                 tls: tls.clone(),
@@ -128,7 +129,7 @@ impl Shards {
             let thread = thread::Builder::new()
                 .name(format!("rpcnet-shard-{shard}"))
                 .spawn(move || {
-                    run_shard(seed, &stop, opened);
+                    run_shard(setup, &stop, opened);
                     drop(runs);
                 })
                 .map_err(failed)?;
@@ -310,8 +311,7 @@ impl fmt::Debug for Shards {
 /// Parts of which a thread builds its shard.
 struct ShardSetup {
     shard: usize,
-    udp: UdpSocket,
-    buffers: SocketBuffers,
+    socket: (UdpSocket, SocketBuffers),
     addr: SocketAddr,
     config: TransportConfig,
     tls: Tls,
@@ -319,12 +319,12 @@ struct ShardSetup {
 
 /// Main function of a shard's thread.
 fn run_shard(
-    seed: ShardSetup,
+    setup: ShardSetup,
     stop: &CancellationToken,
     opened: mpsc::SyncSender<Result<(usize, Endpoint), BindError>>,
 ) {
-    let shard = seed.shard;
-    match open_shard(seed) {
+    let shard = setup.shard;
+    match open_shard(setup) {
         Ok((runtime, endpoint)) => {
             let shared: Arc<EndpointShared> = endpoint.shared();
             // The channel has room for one message of each shard.
@@ -344,22 +344,21 @@ fn run_shard(
     }
 }
 
-fn open_shard(seed: ShardSetup) -> Result<(Runtime, Endpoint), BindError> {
+fn open_shard(setup: ShardSetup) -> Result<(Runtime, Endpoint), BindError> {
     let ShardSetup {
         shard,
-        udp,
-        buffers,
+        socket,
         addr,
         config,
         tls,
-    } = seed;
+    } = setup;
     let runtime = Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|source| BindError::Io { addr, source })?;
     let endpoint = {
         let _inside = runtime.enter();
-        Endpoint::bind_shard(udp, buffers, shard, addr, config, tls)?
+        Endpoint::bind_on(OpenPort::new(addr, socket)?, shard, addr, config, tls)?
     };
     Ok((runtime, endpoint))
 }

@@ -15,7 +15,10 @@ use crate::{
     Processed, RpcError,
     accounts::StreamBudget,
     deadline::{is_expired, within},
-    stream::{OutgoingCall, RecvHalf, SendHalf, UntypedReceiver, UntypedSender, WriteFailure},
+    stream::{
+        OutgoingCall, RecvHalf, SendHalf, SenderContext, UntypedReceiver, UntypedSender,
+        WriteFailure,
+    },
     wire::{Decoder, Frame, RequestFlags, RequestHeader},
 };
 
@@ -134,15 +137,14 @@ impl RpcClient {
                 in_flight: Some(Arc::clone(&in_flight)),
             },
         );
-        let send = UntypedSender::for_caller(
-            send,
-            self.0.shared.runtime.clone(),
-            self.0.peer.clone(),
-            self.0.limits.request_bytes_max,
+        let context = SenderContext {
+            runtime: self.0.shared.runtime.clone(),
+            peer: self.0.peer.clone(),
+            message_bytes_max: self.0.limits.request_bytes_max,
             deadline,
-            self.0.shared.local_close.clone(),
-            in_flight,
-        );
+        };
+        let local_close = self.0.shared.local_close.clone();
+        let send = UntypedSender::for_caller(send, context, local_close, in_flight);
         Ok((send, recv))
     }
 

@@ -8,7 +8,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{Endpoint, EndpointHandle, EndpointShared, lifecycle::Lifecycle, shared::PortParts};
 use crate::{
-    BindError, SideChannel, SocketBuffers, Tls, TransportConfig,
+    BindError, SideChannel, Tls, TransportConfig,
     accounts::PeerAccounts,
     busy_poll::BusyPoll,
     current_tls::CurrentTls,
@@ -31,21 +31,8 @@ impl Endpoint {
     /// contradicts itself, or outside of a tokio runtime.
     pub fn bind(addr: SocketAddr, config: TransportConfig, tls: Tls) -> Result<Self, BindError> {
         Self::check_bind(&config)?;
-        let (udp, buffers) = socket::open(addr, config.socket_buffer_bytes)?;
-        Self::bind_shard(udp, buffers, 0, addr, config, tls)
-    }
-
-    /// Creates the endpoint of one of the sockets that were opened on `addr`.
-    pub(crate) fn bind_shard(
-        udp: std::net::UdpSocket,
-        buffers: SocketBuffers,
-        shard: usize,
-        addr: SocketAddr,
-        config: TransportConfig,
-        tls: Tls,
-    ) -> Result<Self, BindError> {
-        let port = OpenPort::new(udp, buffers).map_err(|source| BindError::Io { addr, source })?;
-        Self::bind_on(port, shard, addr, config, tls)
+        let port = OpenPort::new(addr, socket::open(addr, config.socket_buffer_bytes)?)?;
+        Self::bind_on(port, 0, addr, config, tls)
     }
 
     /// Checks whether an endpoint with this config can be opened here.

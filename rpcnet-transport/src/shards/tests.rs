@@ -27,17 +27,16 @@ impl Mortal {
         let sockets = socket::open_shared(addr, config.socket_buffer_bytes, shards).unwrap();
         let local_addr = sockets[0].0.local_addr().unwrap();
         let threads = sockets.into_iter().enumerate();
-        let threads = threads.map(|(shard, (udp, buffers))| {
-            let seed = ShardSetup {
+        let threads = threads.map(|(shard, socket)| {
+            let setup = ShardSetup {
                 shard,
-                udp,
-                buffers,
+                socket,
                 addr: local_addr,
                 config: config.clone(),
                 tls: tls.clone(),
             };
             let killed = kill.clone();
-            let (runtime, endpoint) = open_shard(seed).unwrap();
+            let (runtime, endpoint) = open_shard(setup).unwrap();
             endpoint.serve(Router::new().raw("echo", |_cx, body| async move { Ok(body) }));
             thread::spawn(move || {
                 runtime.block_on(killed.cancelled());

@@ -41,9 +41,13 @@ pub(crate) struct OpenPort {
 }
 
 impl OpenPort {
-    /// Creates a port of a socket, on the runtime of the current task.
-    pub(crate) fn new(udp: UdpSocket, buffers: SocketBuffers) -> io::Result<Self> {
-        let udp = Arc::new(ClosableUdpSocket::new(udp)?);
+    /// Creates a port of a socket that was opened on `addr`, on the runtime of the current task.
+    pub(crate) fn new(
+        addr: SocketAddr,
+        (udp, buffers): (UdpSocket, SocketBuffers),
+    ) -> Result<Self, BindError> {
+        let udp = ClosableUdpSocket::new(udp).map_err(|source| BindError::Io { addr, source })?;
+        let udp = Arc::new(udp);
         Ok(Self {
             udp: Arc::clone(&udp) as _,
             direct: Some(Arc::clone(&udp)),

@@ -16,7 +16,8 @@ pub(crate) use self::{
     reset_code::{ResetCode, reset_to_error},
     send_half::{SendHalf, WriteFailure},
     sender::{
-        IncomingCall, ReturnedHalf, SendAbort, UntypedSender, encode_call_head, message_too_large,
+        IncomingCall, ReturnedHalf, SendAbort, SenderContext, UntypedSender, encode_call_head,
+        message_too_large,
     },
     stall_timer::{Progress, StallTimer, Stalled, within_transfer_time},
     write_turns::WriteTurns,

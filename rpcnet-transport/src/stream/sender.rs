@@ -73,7 +73,7 @@ impl<T: Encode> Sender<T> {
 impl<T> fmt::Debug for Sender<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Sender")
-            .field("peer", &self.core.peer)
+            .field("peer", &self.core.context.peer)
             .finish_non_exhaustive()
     }
 }
@@ -81,15 +81,22 @@ impl<T> fmt::Debug for Sender<T> {
 /// A sender of bytes, without the type of its messages.
 pub(crate) struct UntypedSender {
     half: Option<SendHalf>,
-    runtime: EndpointRuntime,
-    pub(crate) message_bytes_max: usize,
+    context: SenderContext,
     /// Stall timeout of each message. `None` for callers: only a deadline, or the end of the
     /// connection, ends their wait.
     stall_timer: Option<StallTimer>,
-    pub(crate) deadline: Option<Instant>,
-    pub(crate) peer: Peer,
     side: SenderSide,
     abort: Option<SendAbort>,
+}
+
+/// Context of a sender, on either side of its call.
+pub(crate) struct SenderContext {
+    pub(crate) runtime: EndpointRuntime,
+    pub(crate) peer: Peer,
+    /// Largest message that is sent, in bytes.
+    pub(crate) message_bytes_max: usize,
+    /// Deadline of the call.
+    pub(crate) deadline: Option<Instant>,
 }
 
 /// Reason for which the sender of a handler was aborted. Whatever the handler returns, its stream
@@ -150,21 +157,14 @@ enum SenderSide {
 impl UntypedSender {
     pub(crate) fn for_handler(
         half: SendHalf,
-        runtime: EndpointRuntime,
-        peer: Peer,
-        message_bytes_max: usize,
-        deadline: Option<Instant>,
-        stall_timer: StallTimer,
+        context: SenderContext,
         call: IncomingCall,
     ) -> (Self, oneshot::Receiver<ReturnedHalf>) {
         let (to, back) = oneshot::channel();
         let core = Self {
             half: Some(half),
-            runtime,
-            message_bytes_max,
-            stall_timer: Some(stall_timer),
-            deadline,
-            peer,
+            stall_timer: Some(call.stall_timer.with_deadline(context.deadline)),
+            context,
             side: SenderSide::Handler { to: Some(to), call },
             abort: None,
         };
@@ -173,22 +173,16 @@ impl UntypedSender {
 
     pub(crate) fn for_caller(
         half: SendHalf,
-        runtime: EndpointRuntime,
-        peer: Peer,
-        message_bytes_max: usize,
-        deadline: Option<Instant>,
-        local_end: LocalCloseReason,
+        context: SenderContext,
+        local_close: LocalCloseReason,
         in_flight: Arc<[GaugeGuard; 2]>,
     ) -> Self {
         Self {
             half: Some(half),
-            runtime,
-            message_bytes_max,
             stall_timer: None,
-            deadline,
-            peer,
+            context,
             side: SenderSide::Caller {
-                local_close: local_end,
+                local_close,
                 _in_flight: in_flight,
             },
             abort: None,
@@ -196,23 +190,22 @@ impl UntypedSender {
     }
 
     pub(crate) async fn send(&mut self, body: Bytes) -> Result<(), RpcError> {
-        let runtime = self.runtime.clone();
+        let runtime = self.context.runtime.clone();
         let sent = runtime.in_runtime(self.send_inside(body)).await;
         sent.unwrap_or_else(|ended| Err(ended.into_error(Processed::Maybe)))
             .map_err(|error| match &self.side {
-                SenderSide::Caller {
-                    local_close: local_end,
-                    ..
-                } => local_end.explain(runtime.explain(error)),
+                SenderSide::Caller { local_close, .. } => {
+                    local_close.explain(runtime.explain(error))
+                }
                 SenderSide::Handler { .. } => runtime.explain(error),
             })
     }
 
     async fn send_inside(&mut self, body: Bytes) -> Result<(), RpcError> {
-        if body.len() > self.message_bytes_max {
-            return Err(
-                message_too_large(body.len(), self.message_bytes_max).with_peer(self.peer.clone())
-            );
+        let limit = self.context.message_bytes_max;
+        if body.len() > limit {
+            let error = message_too_large(body.len(), limit);
+            return Err(error.with_peer(self.context.peer.clone()));
         }
         // A task that can always send lets others run, and notices that its call is over.
         coop::consume_budget().await;
@@ -278,7 +271,7 @@ impl UntypedSender {
             Ok::<_, BufferFull>(half.write_large(parts, stall_timer).await)
         };
         let write = yielding_permits(served.and_then(|call| call.permits.as_ref()), write);
-        let write = within(self.deadline, write);
+        let write = within(self.context.deadline, write);
         let written = match served {
             Some(call) => call.cancelled.run_until_cancelled(write).await,
             None => Some(write.await),
@@ -306,7 +299,7 @@ impl UntypedSender {
     }
 
     fn error(&self, code: Code, processed: Processed, message: &str) -> RpcError {
-        RpcError::new(code, processed, message).with_peer(self.peer.clone())
+        RpcError::new(code, processed, message).with_peer(self.context.peer.clone())
     }
 
     fn call_ended(&self) -> RpcError {
@@ -351,7 +344,9 @@ impl UntypedSender {
                     "stall timeout: the peer reads too slowly or not at all",
                 )
             }
-            WriteFailure::Lost(e) => reply::lost_during_call(e).with_peer(self.peer.clone()),
+            WriteFailure::Lost(e) => {
+                reply::lost_during_call(e).with_peer(self.context.peer.clone())
+            }
             WriteFailure::Closed => self.call_ended(),
         }
     }

@@ -260,22 +260,8 @@ impl Tls {
     }
 
     fn reset_key_on(&self, host: Option<&[u8]>, port: SocketAddr, shard: usize) -> ResetKey {
-        let provider = &self.0.provider;
-        let suite = provider
-            .cipher_suites
-            .iter()
-            .find_map(|suite| suite.tls13());
-        let hkdf = suite
-            .expect("the ring provider speaks TLS 1.3")
-            .hkdf_provider;
-        ResetKey::new(
-            hkdf,
-            provider.secure_random,
-            self.0.secret.secret_der(),
-            host,
-            port,
-            shard,
-        )
+        let (provider, secret) = (&self.0.provider, self.0.secret.secret_der());
+        ResetKey::new(provider, secret, host, port, shard)
     }
 
     /// Configuration for connections to one node, which store what they learn of it.

@@ -7,7 +7,7 @@ use quinn::{
     crypto::{CryptoError, HmacKey},
 };
 use rustls::crypto::{
-    SecureRandom,
+    CryptoProvider, SecureRandom,
     tls13::{Hkdf, OkmBlock},
 };
 
@@ -30,13 +30,18 @@ pub(crate) struct ResetKey {
 
 impl ResetKey {
     pub(super) fn new(
-        hkdf: &'static dyn Hkdf,
-        random: &'static dyn SecureRandom,
+        provider: &CryptoProvider,
         secret: &[u8],
         host: Option<&[u8]>,
         port: SocketAddr,
         shard: usize,
     ) -> Self {
+        let mut suites = provider.cipher_suites.iter();
+        let suite = suites.find_map(|suite| suite.tls13());
+        let hkdf = suite
+            .expect("the ring provider speaks TLS 1.3")
+            .hkdf_provider;
+        let random = provider.secure_random;
         let mut once = [0; 32];
         let host = host.unwrap_or_else(|| {
             random

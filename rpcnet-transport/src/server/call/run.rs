@@ -29,8 +29,8 @@ use crate::{
         handler::{Handler, HandlerFuture, HandlerInput},
     },
     stream::{
-        IncomingCall, RecvHalf, ResetCode, ReturnedHalf, SendAbort, SendHalf, UntypedReceiver,
-        UntypedSender,
+        IncomingCall, RecvHalf, ResetCode, ReturnedHalf, SendAbort, SendHalf, SenderContext,
+        UntypedReceiver, UntypedSender,
     },
 };
 
@@ -232,14 +232,13 @@ impl HandlerStreams<'_> {
             account: Arc::clone(account),
             stall_timer: self.caller.replies.stall_timer().clone(),
         };
-        let stall_timer = self.caller.replies.stall_timer();
-        let stall_timer = stall_timer.with_deadline(self.deadline);
-        let peer = self.caller.peer.clone();
-        let (runtime, limit) = (
-            self.shared.runtime.clone(),
-            self.shared.config.message_bytes_max,
-        );
-        UntypedSender::for_handler(send, runtime, peer, limit, self.deadline, stall_timer, call)
+        let context = SenderContext {
+            runtime: self.shared.runtime.clone(),
+            peer: self.caller.peer.clone(),
+            message_bytes_max: self.shared.config.message_bytes_max,
+            deadline: self.deadline,
+        };
+        UntypedSender::for_handler(send, context, call)
     }
 }
 
