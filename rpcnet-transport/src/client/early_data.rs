@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     Code, ConnectError, Processed, RpcError, TransportConfig,
-    accounts::{ConnectionAccount, StreamBudget},
+    accounts::ConnectionAccount,
     close::{CLOSE_DONE, close_at_once},
     deadline::{is_expired, within},
     dial::{DialTarget, Dialer},
@@ -150,15 +150,10 @@ impl RpcClient {
         let _in_flight = self.count_call();
         let call = EarlyCall {
             header: self.request_header(method, &body, options, RequestFlags::default())?,
-            connection: self.0.connection.clone(),
+            client: self.clone(),
             progress: early.progress.clone(),
             body,
             deadline,
-            reply_bytes_max: self.0.limits.reply_bytes_max,
-            budget: StreamBudget::charged_to(Arc::clone(&self.0.account)),
-            write_turns: Arc::clone(&self.0.write_turns),
-            reply_rate: self.0.limits.reply_rate,
-            runtime: self.0.shared.runtime.clone(),
         };
         // In a task of its own: the handshake waits for all early calls to end, and must not wait
         // for a future that is not polled.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use futures::FutureExt;
 use tokio::time::Instant;
 
@@ -17,7 +17,7 @@ use crate::{
     deadline::{is_expired, within},
     stream::{
         OutgoingCall, RecvHalf, SendHalf, SenderContext, UntypedReceiver, UntypedSender,
-        WriteFailure,
+        WriteFailure, encode_call_head,
     },
     wire::{Decoder, Frame, RequestFlags, RequestHeader},
 };
@@ -169,7 +169,7 @@ impl RpcClient {
         })
     }
 
-    async fn open_stream(&self) -> Result<(SendHalf, RecvHalf), RpcError> {
+    pub(super) async fn open_stream(&self) -> Result<(SendHalf, RecvHalf), RpcError> {
         let connection = &self.0.connection;
         let opened = match connection.open_bi().now_or_never() {
             Some(opened) => opened,
@@ -190,17 +190,11 @@ impl RpcClient {
     async fn send_request(
         &self,
         send: &mut SendHalf,
-        mut header: RequestHeader,
+        header: RequestHeader,
         body: Bytes,
         deadline: Option<Instant>,
     ) -> Result<(), RpcError> {
-        // Time left when the bytes are sent, so that waiting for a stream is not counted twice.
-        let now = Instant::now();
-        if is_expired(deadline, now) {
-            return Err(deadline_exceeded(false));
-        }
-        header.deadline = deadline.map(|at| at.saturating_duration_since(now));
-        let head = crate::stream::encode_call_head(&header, body.len());
+        let head = Self::encode_head(header, body.len(), deadline)?;
         match send.write(head, body, None).await {
             // A server that stops a request has replied to it: the reason can be read.
             Ok(()) | Err(WriteFailure::Stopped) => Ok(()),
@@ -209,5 +203,20 @@ impl RpcClient {
                 unreachable!("a new stream without a limit on waiting")
             }
         }
+    }
+
+    /// Encodes the head of a request with the time that is left when its bytes are sent, so that
+    /// waiting for a stream is not counted twice.
+    pub(super) fn encode_head(
+        mut header: RequestHeader,
+        body_bytes: usize,
+        deadline: Option<Instant>,
+    ) -> Result<BytesMut, RpcError> {
+        let now = Instant::now();
+        if is_expired(deadline, now) {
+            return Err(deadline_exceeded(false));
+        }
+        header.deadline = deadline.map(|at| at.saturating_duration_since(now));
+        Ok(encode_call_head(&header, body_bytes))
     }
 }

@@ -60,6 +60,11 @@ impl RecvHalf {
         frame
     }
 
+    /// Whether the stream came or went before the end of the handshake (0-RTT).
+    pub(crate) fn is_early(&self) -> bool {
+        self.stream.is_0rtt()
+    }
+
     /// Whether a frame has begun, or the preface of the stream is awaited.
     pub(crate) fn is_inside_frame(&self) -> bool {
         self.decoder.finish().is_err()
