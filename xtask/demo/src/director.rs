@@ -13,27 +13,29 @@ use std::{
 
 use parking_lot::Mutex;
 use rpcnet_client::{
-    ClusterClient, Node,
+    ClusterClient, ClusterClientConfig, Node,
     cluster::ClusterEvent,
     registry::{NodeState, WorkerRegistry},
 };
 use tokio::task::JoinSet;
-use xtask_harness::{Latencies, node_builder};
+use xtask_harness::{Latencies, NodeSetup, node_builder};
 
 use crate::{
     corpus::{Corpus, CorpusFile, SkipReason},
     digest::FileDigest,
     live_view::{MemberRow, Snapshot},
-    node::{self, DIGEST, DigestReply, Link},
+    node::{DIGEST, DigestReply, Link},
     protocol::{EventKind, Notice, Order},
 };
 
 type Notices = xtask_harness::Notices<Notice>;
 
 /// Runs the director until it is told to finish.
-pub(crate) async fn run_director(link: &mut Link) -> Result<(), Box<dyn Error + Send + Sync>> {
-    let setup = link.setup(Order::into_setup).await?;
-    let node = node_builder("demo", &setup)?
+pub(crate) async fn run_director(
+    link: &mut Link,
+    setup: &NodeSetup,
+) -> Result<(), Box<dyn Error + Send + Sync>> {
+    let node = node_builder("demo", setup)?
         .tag("role", "director")
         .start()
         .await?;
@@ -41,7 +43,8 @@ pub(crate) async fn run_director(link: &mut Link) -> Result<(), Box<dyn Error + 
     notices.send(Notice::Ready { addr: node.addr() }).await;
     let client = ClusterClient::new(
         Arc::clone(node.workers()),
-        node::client_config(node.endpoint().clone()),
+        // A digest may be computed twice.
+        ClusterClientConfig::new(node.endpoint().clone()).with_idempotent([DIGEST]),
     );
     let director = Arc::new(Director {
         node,
@@ -84,33 +87,18 @@ async fn walk_corpus(
 ) -> Result<Corpus, Box<dyn Error + Send + Sync>> {
     let root = path.to_owned();
     let corpus = tokio::task::spawn_blocking(move || Corpus::walk(&root, FILE_BYTES_MAX)).await??;
-    let skipped = corpus.skipped();
-    for skipped in skipped.iter().take(SKIPPED_SHOWN_MAX) {
-        notices
-            .send(Notice::Note {
-                text: format!("skipped {skipped}"),
-            })
-            .await;
-    }
+    let (files, skipped) = (corpus.files().len(), corpus.skipped());
+    let shown = skipped.iter().take(SKIPPED_SHOWN_MAX);
+    let mut texts: Vec<_> = shown.map(|it| format!("skipped {it}")).collect();
     if let Some(more @ 1..) = skipped.len().checked_sub(SKIPPED_SHOWN_MAX) {
-        notices
-            .send(Notice::Note {
-                text: format!("skipped {more} more"),
-            })
-            .await;
+        texts.push(format!("skipped {more} more"));
     }
-    let text = format!(
-        "{} files, {} bytes a round",
-        corpus.files().len(),
-        corpus.bytes()
-    );
-    notices.send(Notice::Note { text }).await;
-    notices
-        .send(Notice::Corpus {
-            files: corpus.files().len() as u64,
-            skipped: skipped.len() as u64,
-        })
-        .await;
+    texts.push(format!("{files} files, {} bytes a round", corpus.bytes()));
+    for text in texts {
+        notices.send(Notice::Note { text }).await;
+    }
+    let (files, skipped) = (files as u64, skipped.len() as u64);
+    notices.send(Notice::Corpus { files, skipped }).await;
     Ok(corpus)
 }
 
@@ -131,6 +119,13 @@ struct CallCounters {
     failed: AtomicU64,
     wrong: AtomicU64,
     workers: Mutex<BTreeMap<String, Latencies>>,
+}
+
+impl CallCounters {
+    fn record(&self, worker: &str, took: Duration) {
+        let mut workers = self.workers.lock();
+        workers.entry(worker.to_owned()).or_default().record(took);
+    }
 }
 
 impl Director {
@@ -159,12 +154,7 @@ impl Director {
         let took = begin.elapsed();
         match answer {
             Ok(DigestReply { by, digest }) => {
-                self.counters
-                    .workers
-                    .lock()
-                    .entry(by.clone())
-                    .or_default()
-                    .record(took);
+                self.counters.record(&by, took);
                 if digest != expected {
                     self.counters.wrong.fetch_add(1, Ordering::Relaxed);
                     let text = format!("wrong digest of {} by {by}", file.path().display());
@@ -191,22 +181,12 @@ impl Director {
                 ClusterEvent::NodeRecovered(_) => Some(EventKind::Recovered),
                 _ => None,
             };
-            if let (Some(kind), Some(node)) = (kind, event.node()) {
-                notices
-                    .send(Notice::Event {
-                        node: node.id.name.to_string(),
-                        kind,
-                    })
-                    .await;
-            }
+            let node = event.node().map(|node| node.id.name.to_string());
             let now = selectable_now(self.node.workers());
-            for node in selectable.difference(&now).cloned() {
-                notices
-                    .send(Notice::Event {
-                        node,
-                        kind: EventKind::Unselectable,
-                    })
-                    .await;
+            let dropped = selectable.difference(&now).cloned();
+            let dropped = dropped.map(|node| (node, EventKind::Unselectable));
+            for (node, kind) in node.zip(kind).into_iter().chain(dropped) {
+                notices.send(Notice::Event { node, kind }).await;
             }
             selectable = now;
         }

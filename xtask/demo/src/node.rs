@@ -3,9 +3,9 @@
 use std::{error::Error, time::Duration};
 
 use clap::Args;
-use rpcnet_client::{ClusterClientConfig, Endpoint, Router};
+use rpcnet_client::Router;
 use serde::{Deserialize, Serialize};
-use xtask_harness::{Outcome, ParentLink, node_builder, run_child};
+use xtask_harness::{NodeSetup, Outcome, ParentLink, node_builder, run_child};
 
 use crate::{
     digest::FileDigest,
@@ -38,16 +38,22 @@ pub(crate) struct DigestReply {
 ///
 /// When the runtime or the link to the parent cannot be made.
 pub fn run(options: &Options) -> Outcome {
-    let failed = |message| Notice::Failed { message };
-    run_child(failed, async |link: &mut Link| match options.role {
-        Role::Director => director::run_director(link).await,
-        Role::Worker => run_worker(link).await,
+    run_child(async |link: &mut Link| {
+        let Some(Order::Start(setup)) = link.next_order().await else {
+            return Err("the first order of the parent is no setup".into());
+        };
+        match options.role {
+            Role::Director => director::run_director(link, &setup).await,
+            Role::Worker => run_worker(link, &setup).await,
+        }
     })
 }
 
 /// Digests what it is sent until it is told to leave.
-async fn run_worker(link: &mut Link) -> Result<(), Box<dyn Error + Send + Sync>> {
-    let setup = link.setup(Order::into_setup).await?;
+async fn run_worker(
+    link: &mut Link,
+    setup: &NodeSetup,
+) -> Result<(), Box<dyn Error + Send + Sync>> {
     let by = setup.name.clone();
     let router = Router::new().typed(DIGEST, move |file: Vec<u8>| {
         let by = by.clone();
@@ -60,7 +66,7 @@ async fn run_worker(link: &mut Link) -> Result<(), Box<dyn Error + Send + Sync>>
             }
         }
     });
-    let node = node_builder("demo", &setup)?
+    let node = node_builder("demo", setup)?
         .tag("role", "worker")
         .serve(router)
         .start()
@@ -75,11 +81,6 @@ async fn run_worker(link: &mut Link) -> Result<(), Box<dyn Error + Send + Sync>>
         }
     }
     Ok(())
-}
-
-/// Configuration of the director's calls: a digest is idempotent.
-pub(crate) fn client_config(endpoint: Endpoint) -> ClusterClientConfig {
-    ClusterClientConfig::new(endpoint).with_idempotent([DIGEST])
 }
 
 /// The hidden subcommand that a child runs.

@@ -21,7 +21,7 @@ pub(crate) enum Role {
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(tag = "order", rename_all = "snake_case")]
 pub(crate) enum Order {
-    /// The first order: become a node. Answered by [`Notice::Ready`] or [`Notice::Failed`].
+    /// The first order: become a node. Answered by [`Notice::Ready`].
     Start(NodeSetup),
     /// To the director: have every file under `path` digested, round after round.
     Digest {
@@ -32,16 +32,6 @@ pub(crate) enum Order {
     Finish,
     /// To a worker: leave the cluster gracefully, then end with exit code 0.
     Drain,
-}
-
-impl Order {
-    /// The setup, if this is the first order.
-    pub(crate) fn into_setup(self) -> Option<NodeSetup> {
-        match self {
-            Self::Start(setup) => Some(setup),
-            _ => None,
-        }
-    }
 }
 
 /// Message from a child to the parent.
@@ -76,11 +66,6 @@ pub(crate) enum Notice {
     },
     /// Last notice of the director: the final figures.
     Finished(Snapshot),
-    /// The child cannot go on, and why.
-    Failed {
-        /// Text for the user.
-        message: String,
-    },
 }
 
 /// Event of a node, as another node sees it.
@@ -124,7 +109,7 @@ mod tests {
         let setup = NodeSetup {
             name: "worker\n1".into(),
             keys: "k".into(),
-            seeds: vec![([127, 0, 0, 1], 9).into()],
+            seeds: vec!["127.0.0.1:9".into()],
         };
         let digest = Order::Digest {
             path: "some where".into(),
@@ -163,9 +148,6 @@ mod tests {
                 text: "skipped".into(),
             },
             Notice::Finished(snapshot),
-            Notice::Failed {
-                message: "port in use".into(),
-            },
         ] {
             assert_eq!(decode::<Notice>(&encode(&notice).unwrap()).unwrap(), notice);
         }

@@ -2,15 +2,17 @@
 //! outcome.
 
 use std::{
+    collections::VecDeque,
+    env,
     error::Error,
     path::{Path, PathBuf},
-    process::ExitCode,
+    process::{Command, ExitCode},
     time::Duration,
 };
 
 use clap::{Args, ValueEnum};
-use tokio::time::{Instant, sleep_until};
-use xtask_harness::{ChildProcess, NodeSetup, Outcome, RunKeys, run_until_interrupted};
+use tokio::time::{Instant, timeout_at};
+use xtask_harness::{ChildEvent, NodeSetup, Outcome, ProcessGroup, run_until_interrupted};
 use xtask_report::Document;
 
 use crate::{
@@ -71,122 +73,100 @@ async fn demo(path: &Path, length: Duration) -> Result<DemoSummary, Box<dyn Erro
         .canonicalize()
         .map_err(|error| format!("cannot read {}: {error}", path.display()))?;
     let mut cluster = DemoCluster::new()?;
-    cluster.start_director().await?;
+    cluster.start(DIRECTOR, Role::Director).await?;
     for _ in 0..INITIAL_WORKERS {
         cluster.start_worker().await?;
     }
-    cluster.wait_for_workers().await?;
-    cluster.run_timeline(&path, length).await?;
+    let all_alive = |it: &DemoCluster| {
+        let states = it.latest.members.iter().map(|row| &row.state);
+        states.filter(|state| *state == "alive").count() > INITIAL_WORKERS
+    };
+    cluster
+        .watch(DIRECTOR, "see all workers", all_alive)
+        .await?;
+    cluster.run_timeline(path, length).await?;
     cluster.finish().await
 }
 
 /// The processes and what is known of them.
 struct DemoCluster {
-    keys: RunKeys,
-    director: Option<ChildProcess>,
-    seeds: Vec<std::net::SocketAddr>,
-    workers: Vec<ChildProcess>,
+    processes: ProcessGroup,
+    /// Addresses of the nodes.
+    seeds: Vec<String>,
+    /// The workers that run and are not to end.
+    workers: VecDeque<String>,
     workers_started: u64,
     /// The worker that was killed, and when.
     killed: Option<(String, Instant)>,
-    /// The workers that were started while calls flowed.
-    added: Vec<String>,
+    /// The worker that was asked to leave.
+    leaver: Option<String>,
+    /// The worker that was started while calls flowed.
+    added: Option<String>,
     live: LiveView<std::io::Stdout>,
     begin: Instant,
     latest: Snapshot,
+    /// The final figures.
+    last: Option<Snapshot>,
     outcome: DemoSummary,
 }
 
 impl DemoCluster {
     fn new() -> Result<Self, Box<dyn Error>> {
         Ok(Self {
-            keys: RunKeys::create("demo")?,
-            director: None,
+            processes: ProcessGroup::new("demo")?,
             seeds: Vec::new(),
-            workers: Vec::new(),
+            workers: VecDeque::new(),
             workers_started: 0,
             killed: None,
-            added: Vec::new(),
+            leaver: None,
+            added: None,
             live: LiveView::stdout(),
             begin: Instant::now(),
             latest: Snapshot::default(),
+            last: None,
             outcome: DemoSummary::default(),
         })
-    }
-
-    async fn start_director(&mut self) -> Result<(), Box<dyn Error>> {
-        self.director = Some(self.start("director", Role::Director).await?);
-        Ok(())
     }
 
     async fn start_worker(&mut self) -> Result<String, Box<dyn Error>> {
         self.workers_started += 1;
         let name = format!("worker-{}", self.workers_started);
-        let worker = self.start(&name, Role::Worker).await?;
-        self.workers.push(worker);
+        self.start(&name, Role::Worker).await?;
+        self.workers.push_back(name.clone());
         Ok(name)
     }
 
     /// Starts a process and waits until its node runs.
-    async fn start(&mut self, name: &str, role: Role) -> Result<ChildProcess, Box<dyn Error>> {
-        self.keys.issue(name)?;
+    async fn start(&mut self, name: &str, role: Role) -> Result<(), Box<dyn Error>> {
+        self.processes.keys().issue(name)?;
         let role = role.to_possible_value().expect("no role is hidden");
-        let arguments = [node::COMMAND, "--role", role.get_name()];
-        let mut child = ChildProcess::start(name, &arguments)?;
-        let setup = NodeSetup {
+        let mut command = Command::new(env::current_exe()?);
+        command.args([node::COMMAND, "--role", role.get_name()]);
+        let setup = Order::Start(NodeSetup {
             name: name.to_owned(),
-            keys: self.keys.folder().to_owned(),
+            keys: self.processes.keys().folder().to_owned(),
             seeds: self.seeds.clone(),
-        };
-        child.send(&Order::Start(setup)).await?;
-        match child
-            .recv_by(Instant::now() + START_TIMEOUT, "start")
-            .await?
-        {
-            Notice::Ready { addr } => self.seeds.push(addr),
-            Notice::Failed { message } => return Err(format!("{name}: {message}").into()),
-            other => return Err(format!("{name} answered its start with {other:?}").into()),
-        }
-        self.print_event(&format!(
-            "{name} started, process {}",
-            child.id().unwrap_or_default()
-        ))?;
-        Ok(child)
-    }
-
-    async fn wait_for_workers(&mut self) -> Result<(), Box<dyn Error>> {
-        let deadline = Instant::now() + START_TIMEOUT;
-        loop {
-            let alive = self
-                .latest
-                .members
-                .iter()
-                .filter(|row| row.state == "alive")
-                .count();
-            if alive > INITIAL_WORKERS {
-                return Ok(());
-            }
-            let notice = self
-                .director()?
-                .recv_by(deadline, "see all workers")
-                .await?;
-            self.on_notice(notice)?;
-        }
+        });
+        let id = self.processes.start(name, command, &setup).await?;
+        let nodes = self.seeds.len();
+        self.watch(name, "start", |it| it.seeds.len() > nodes)
+            .await?;
+        self.print_event(&format!("{name} started, process {id}"))
     }
 
     /// Has files digested, and meanwhile kills, adds and drains a worker.
-    async fn run_timeline(&mut self, path: &Path, length: Duration) -> Result<(), Box<dyn Error>> {
+    async fn run_timeline(
+        &mut self,
+        path: PathBuf,
+        length: Duration,
+    ) -> Result<(), Box<dyn Error>> {
         let begin = Instant::now();
-        self.director()?
-            .send(&Order::Digest {
-                path: path.to_owned(),
-            })
-            .await?;
+        let digest = Order::Digest { path };
+        self.processes.send(DIRECTOR, &digest).await?;
         self.watch_until(begin + length.mul_f64(0.2)).await?;
         self.kill_one().await?;
         self.watch_until(begin + length.mul_f64(0.45)).await?;
-        let added = self.start_worker().await?;
-        self.added.push(added);
+        self.added = Some(self.start_worker().await?);
         self.outcome.workers_added += 1;
         self.watch_until(begin + length.mul_f64(0.7)).await?;
         self.drain_one().await?;
@@ -195,64 +175,34 @@ impl DemoCluster {
         Ok(())
     }
 
-    /// Handles notices of the director until a time; its errors end the demo.
-    async fn watch_until(&mut self, time: Instant) -> Result<(), Box<dyn Error>> {
-        loop {
-            let director = self.director.as_mut().ok_or("there is no director")?;
-            let notice = tokio::select! {
-                notice = director.recv() => notice?,
-                () = sleep_until(time) => return Ok(()),
-            };
-            self.on_notice(notice)?;
-        }
-    }
-
     async fn kill_one(&mut self) -> Result<(), Box<dyn Error>> {
-        let mut victim = self.workers.remove(0);
-        self.print_event(&format!("killing {} (SIGKILL)", victim.name()))?;
-        self.killed = Some((victim.name().to_owned(), Instant::now()));
-        victim.kill().await?;
+        let victim = self.workers.pop_front().ok_or("there is no worker")?;
+        self.print_event(&format!("killing {victim} (SIGKILL)"))?;
+        self.killed = Some((victim.clone(), Instant::now()));
+        self.processes.kill(&victim).await?;
         self.outcome.workers_killed += 1;
         Ok(())
     }
 
     async fn drain_one(&mut self) -> Result<(), Box<dyn Error>> {
-        let mut leaver = self.workers.remove(0);
-        self.print_event(&format!("draining {}", leaver.name()))?;
-        leaver.send(&Order::Drain).await?;
-        let deadline = Instant::now() + DRAIN_TIMEOUT;
-        let status = loop {
-            let director = self.director.as_mut().ok_or("there is no director")?;
-            tokio::select! {
-                status = leaver.wait_by(deadline) => break status?,
-                notice = director.recv() => {
-                    let notice = notice?;
-                    self.on_notice(notice)?;
-                }
-            }
-        };
-        if status.success() {
-            self.outcome.workers_drained += 1;
-        }
-        self.print_event(&format!("{} has ended: {status}", leaver.name()))
+        let leaver = self.workers.pop_front().ok_or("there is no worker")?;
+        self.print_event(&format!("draining {leaver}"))?;
+        self.processes.send(&leaver, &Order::Drain).await?;
+        self.leaver = Some(leaver.clone());
+        self.watch(&leaver, "end", |it| it.leaver.is_none()).await
     }
 
     /// Ends in order and sums up.
     async fn finish(mut self) -> Result<DemoSummary, Box<dyn Error>> {
-        self.director()?.send(&Order::Finish).await?;
-        let deadline = Instant::now() + FINISH_TIMEOUT;
-        let last = loop {
-            match self.director()?.recv_by(deadline, "finish").await? {
-                Notice::Finished(snapshot) => break snapshot,
-                notice => self.on_notice(notice)?,
-            }
-        };
-        let calls_of_added = last
-            .members
-            .iter()
-            .filter(|row| self.added.contains(&row.name))
-            .map(|row| row.calls)
-            .sum();
+        self.processes.send(DIRECTOR, &Order::Finish).await?;
+        self.watch(DIRECTOR, "finish", |it| it.last.is_some())
+            .await?;
+        let last = self.last.take().unwrap_or_default();
+        self.leaver = Some(DIRECTOR.to_owned());
+        self.watch(DIRECTOR, "end", |it| it.leaver.is_none())
+            .await?;
+        let rows = last.members.iter();
+        let of_added = rows.filter(|row| self.added.as_ref() == Some(&row.name));
         let outcome = DemoSummary {
             calls_ok: last.calls_ok,
             calls_failed: last.calls_failed,
@@ -260,21 +210,58 @@ impl DemoCluster {
             p50_us: last.p50_us,
             p99_us: last.p99_us,
             rounds: last.rounds,
-            calls_of_added,
+            calls_of_added: of_added.map(|row| row.calls).sum(),
             ..self.outcome
         };
-        if let Some(mut director) = self.director {
-            director.wait_by(deadline).await?;
-        }
         self.live.finish(&outcome.lines())?;
         Ok(outcome)
     }
 
+    /// Handles what the processes do until a time.
+    async fn watch_until(&mut self, time: Instant) -> Result<(), Box<dyn Error>> {
+        while let Ok((name, event)) = timeout_at(time, self.processes.next()).await {
+            self.on_event(&name, event?)?;
+        }
+        Ok(())
+    }
+
+    /// Handles what the processes do until a condition holds.
+    async fn watch(
+        &mut self,
+        name: &str,
+        what: &str,
+        holds: impl Fn(&Self) -> bool,
+    ) -> Result<(), Box<dyn Error>> {
+        let deadline = Instant::now() + TIMEOUT;
+        while !holds(self) {
+            let (name, event) = timeout_at(deadline, self.processes.next())
+                .await
+                .map_err(|_| format!("{name} took too long to {what}"))?;
+            self.on_event(&name, event?)?;
+        }
+        Ok(())
+    }
+
+    fn on_event(&mut self, name: &str, event: ChildEvent<Notice>) -> Result<(), Box<dyn Error>> {
+        match event {
+            ChildEvent::Notice(notice) => self.on_notice(notice),
+            ChildEvent::Ended(status) if self.leaver.as_deref() == Some(name) => {
+                self.leaver = None;
+                if name == DIRECTOR {
+                    return Ok(());
+                }
+                self.outcome.workers_drained += u64::from(status.success());
+                self.print_event(&format!("{name} has ended: {status}"))
+            }
+            ChildEvent::Ended(status) => Err(format!("{name} has ended: {status}").into()),
+        }
+    }
+
     fn on_notice(&mut self, notice: Notice) -> Result<(), Box<dyn Error>> {
-        let elapsed = self.begin.elapsed();
         match notice {
+            Notice::Ready { addr } => self.seeds.push(addr.to_string()),
             Notice::Stats(snapshot) => {
-                self.live.snapshot(elapsed, &snapshot)?;
+                self.live.snapshot(self.begin.elapsed(), &snapshot)?;
                 self.latest = snapshot;
             }
             Notice::Event { node, kind } => {
@@ -293,8 +280,7 @@ impl DemoCluster {
                 self.outcome.files_skipped = skipped;
             }
             Notice::Note { text } => self.print_event(&text)?,
-            Notice::Failed { message } => return Err(format!("director: {message}").into()),
-            Notice::Ready { .. } | Notice::Finished(_) => {}
+            Notice::Finished(snapshot) => self.last = Some(snapshot),
         }
         Ok(())
     }
@@ -302,16 +288,11 @@ impl DemoCluster {
     fn print_event(&mut self, what: &str) -> Result<(), Box<dyn Error>> {
         Ok(self.live.event(self.begin.elapsed(), what)?)
     }
-
-    fn director(&mut self) -> Result<&mut ChildProcess, Box<dyn Error>> {
-        self.director
-            .as_mut()
-            .ok_or_else(|| "there is no director".into())
-    }
 }
 
+/// Name of the process that makes the calls.
+const DIRECTOR: &str = "director";
 const QUICK_SECONDS: u64 = 8;
 const INITIAL_WORKERS: usize = 3;
-const START_TIMEOUT: Duration = Duration::from_secs(15);
-const DRAIN_TIMEOUT: Duration = Duration::from_secs(15);
-const FINISH_TIMEOUT: Duration = Duration::from_secs(15);
+/// Longest start, drain or end of a process.
+const TIMEOUT: Duration = Duration::from_secs(15);

@@ -2,7 +2,14 @@
 
 use std::io;
 
-use serde::{Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+/// Last message of a child that cannot go on.
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Failure {
+    pub(crate) failed: String,
+}
 
 /// A message as a line with its end.
 ///

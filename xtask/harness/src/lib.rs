@@ -9,6 +9,7 @@ mod keys;
 mod latency;
 mod node;
 mod parent_link;
+mod process_group;
 mod process_handle;
 mod signal;
 #[cfg(test)]
@@ -21,6 +22,7 @@ pub use keys::{RunKeys, cluster_key, pem_paths, tls};
 pub use latency::Latencies;
 pub use node::{NodeSetup, node_builder, run_child};
 pub use parent_link::{Notices, ORPHANED, ParentLink};
+pub use process_group::{ChildEvent, ProcessGroup};
 pub use process_handle::{ChildProcess, ProcessError};
 pub use signal::{interrupted, run_until_interrupted};
 

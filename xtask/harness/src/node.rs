@@ -1,6 +1,6 @@
 //! Child processes that are nodes of a cluster: their setup, and how they run.
 
-use std::{error::Error, net::SocketAddr, path::PathBuf, process::ExitCode};
+use std::{error::Error, path::PathBuf, process::ExitCode};
 
 use rpcnet_client::{Node, NodeBuilder, swim::ClusterConfig};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -14,18 +14,17 @@ pub struct NodeSetup {
     pub name: String,
     /// The folder with the run's certificates and keys, which never pass through a command line.
     pub keys: PathBuf,
-    /// Addresses to join; the first node has none.
-    pub seeds: Vec<SocketAddr>,
+    /// Addresses to join, as an operator would write them; the first node has none.
+    pub seeds: Vec<String>,
 }
 
-/// Runs a child until its parent has it end, or is gone. An error is sent to the parent as the
-/// notice that `failed` makes of it.
+/// Runs a child until its parent has it end, or is gone. An error is sent to the parent, to which it
+/// is a [`ProcessError::Failed`](crate::ProcessError::Failed).
 ///
 /// # Errors
 ///
 /// When the runtime or the link to the parent cannot be made.
 pub fn run_child<O, N>(
-    failed: impl FnOnce(String) -> N,
     work: impl AsyncFnOnce(&mut ParentLink<O, N>) -> Result<(), Box<dyn Error + Send + Sync>>,
 ) -> Outcome
 where
@@ -41,15 +40,16 @@ where
         .build()?;
     runtime.block_on(async {
         let mut link = ParentLink::open()?;
-        let code = match work(&mut link).await {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => {
-                link.notices().send(failed(error.to_string())).await;
-                ExitCode::FAILURE
+        match work(&mut link).await {
+            Ok(()) => {
+                link.close().await;
+                Ok(ExitCode::SUCCESS)
             }
-        };
-        link.close().await;
-        Ok(code)
+            Err(error) => {
+                link.fail(&*error).await;
+                Ok(ExitCode::FAILURE)
+            }
+        }
     })
 }
 
@@ -68,7 +68,7 @@ pub fn node_builder(
         .cluster_config(ClusterConfig::local())
         .tls(tls(&setup.keys, &setup.name)?)
         .cluster_key(cluster_key(&setup.keys)?)
-        .seeds(setup.seeds.iter().map(ToString::to_string)))
+        .seeds(setup.seeds.clone()))
 }
 
 /// Worker threads of a child's runtime: there are many processes and few cores.

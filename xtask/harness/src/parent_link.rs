@@ -1,6 +1,7 @@
 //! Link of a child to its parent.
 
 use std::{
+    error::Error,
     io::{self, BufRead, BufReader, Read, Write},
     process,
     thread::{self, JoinHandle},
@@ -9,7 +10,7 @@ use std::{
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::sync::mpsc::{self, error::TrySendError};
 
-use super::json_line::{self, LINE_BYTES_MAX};
+use super::json_line::{self, Failure, LINE_BYTES_MAX};
 
 /// The orders of the parent, and the way to tell it things.
 ///
@@ -70,25 +71,22 @@ where
         self.orders.recv().await
     }
 
-    /// The setup in the first order.
-    ///
-    /// # Errors
-    ///
-    /// When the first order has none.
-    pub async fn setup<S>(&mut self, setup_of: impl FnOnce(O) -> Option<S>) -> io::Result<S> {
-        let setup = self.next_order().await.and_then(setup_of);
-        setup.ok_or_else(|| io::Error::other("the first order of the parent is no setup"))
-    }
-
     /// A handle to send notices from other tasks.
     pub fn notices(&self) -> Notices<N> {
         self.notices.clone()
     }
 
+    /// Tells the parent why the process cannot go on, after all else.
+    pub(crate) async fn fail(self, error: &dyn Error) {
+        let failed = error.to_string();
+        let _ = self.notices.0.send(Line::Failure(Failure { failed })).await;
+        self.close().await;
+    }
+
     /// Writes what has been told so far, so that the process may end.
     pub async fn close(self) {
         // If this fails the writer has ended already, with the parent.
-        let _ = self.notices.0.send(None).await;
+        let _ = self.notices.0.send(Line::End).await;
         // Joined off the runtime, as the parent may be slow to read.
         let joined = tokio::task::spawn_blocking(move || self.writer.join()).await;
         joined
@@ -100,7 +98,16 @@ where
 
 /// Tells the parent things. What is told after [`ParentLink::close`] goes nowhere.
 #[derive(Debug)]
-pub struct Notices<N>(mpsc::Sender<Option<N>>);
+pub struct Notices<N>(mpsc::Sender<Line<N>>);
+
+/// What the writing thread is to write.
+#[derive(Debug)]
+enum Line<N> {
+    Notice(N),
+    Failure(Failure),
+    /// Nothing more.
+    End,
+}
 
 impl<N> Clone for Notices<N> {
     fn clone(&self) -> Self {
@@ -112,12 +119,12 @@ impl<N> Notices<N> {
     /// Waits until there is room: for what must arrive.
     pub async fn send(&self, notice: N) {
         // An error means that the writer has ended, with the link or with the parent.
-        let _ = self.0.send(Some(notice)).await;
+        let _ = self.0.send(Line::Notice(notice)).await;
     }
 
     /// False if the parent is behind, and the notice dropped: for what the next one replaces.
     pub fn try_send(&self, notice: N) -> bool {
-        self.0.try_send(Some(notice)).is_ok()
+        self.0.try_send(Line::Notice(notice)).is_ok()
     }
 }
 
@@ -157,10 +164,15 @@ fn read_orders<O: DeserializeOwned>(mut reader: impl BufRead, orders: &mpsc::Sen
 /// Writes notices, each at once, until told to stop.
 fn write_notices<N: Serialize>(
     mut writer: impl Write,
-    mut notices: mpsc::Receiver<Option<N>>,
+    mut notices: mpsc::Receiver<Line<N>>,
 ) -> io::Result<()> {
-    while let Some(Some(notice)) = notices.blocking_recv() {
-        writer.write_all(&json_line::encode(&notice)?)?;
+    while let Some(line) = notices.blocking_recv() {
+        let line = match line {
+            Line::Notice(notice) => json_line::encode(&notice)?,
+            Line::Failure(failure) => json_line::encode(&failure)?,
+            Line::End => break,
+        };
+        writer.write_all(&line)?;
         writer.flush()?;
     }
     Ok(())

@@ -6,14 +6,14 @@ use std::{
 };
 
 use tokio::{
-    io::{AsyncBufRead, AsyncBufReadExt, AsyncWriteExt, BufReader},
+    io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
     process::{Child, ChildStdin, ChildStdout},
     time::{Instant, timeout_at},
 };
 
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::json_line::{self, LINE_BYTES_MAX};
+use super::json_line::{self, Failure, LINE_BYTES_MAX};
 
 /// A child that never outlives its parent: dropped, it is killed; and when the parent dies without
 /// dropping anything, the child sees its standard input end and goes (see `ParentLink`).
@@ -44,6 +44,14 @@ pub enum ProcessError {
     Ended {
         /// Name of the child.
         name: String,
+    },
+    /// The child cannot go on, as it says (see `run_child`).
+    #[error("{name}: {message}")]
+    Failed {
+        /// Name of the child.
+        name: String,
+        /// Error of the child.
+        message: String,
     },
     /// A pipe broke, or what came through it was no message.
     #[error("lost the line to {name}: {source}")]
@@ -118,10 +126,7 @@ impl ChildProcess {
             Ok(line) => self.stdin.write_all(&line).await,
             Err(error) => Err(error),
         };
-        sent.map_err(|source| ProcessError::Pipe {
-            name: self.name.clone(),
-            source,
-        })
+        sent.map_err(|source| self.pipe_error(source))
     }
 
     /// Next message of the child. Lines that are no JSON object, such as prints of a library, go to
@@ -129,23 +134,21 @@ impl ChildProcess {
     ///
     /// # Errors
     ///
-    /// [`ProcessError::Ended`] and [`ProcessError::Pipe`].
+    /// [`ProcessError::Ended`], [`ProcessError::Failed`] and [`ProcessError::Pipe`].
     pub async fn recv<N: DeserializeOwned>(&mut self) -> Result<N, ProcessError> {
         loop {
-            let failed = |source| ProcessError::Pipe {
-                name: self.name.clone(),
-                source,
-            };
-            let line = match self.stdout.next().await.map_err(failed)? {
-                Some(line) => line,
-                None => {
-                    return Err(ProcessError::Ended {
-                        name: self.name.clone(),
-                    });
-                }
-            };
+            let line = self.stdout.next().await;
+            let line = line.map_err(|source| self.pipe_error(source))?;
+            let name = || self.name.clone();
+            let line = line.ok_or_else(|| ProcessError::Ended { name: name() })?;
+            if let Ok(Failure { failed: message }) = json_line::decode(&line) {
+                return Err(ProcessError::Failed {
+                    name: name(),
+                    message,
+                });
+            }
             if line.starts_with(b"{") {
-                return json_line::decode(&line).map_err(failed);
+                return json_line::decode(&line).map_err(|source| self.pipe_error(source));
             }
             eprintln!("{}: {}", self.name, String::from_utf8_lossy(&line));
         }
@@ -174,14 +177,8 @@ impl ChildProcess {
     ///
     /// [`ProcessError::Pipe`] when the system refuses.
     pub async fn kill(&mut self) -> Result<(), ProcessError> {
-        let name = &self.name;
-        self.child
-            .kill()
-            .await
-            .map_err(|source| ProcessError::Pipe {
-                name: name.clone(),
-                source,
-            })
+        let killed = self.child.kill().await;
+        killed.map_err(|source| self.pipe_error(source))
     }
 
     /// Waits for it to end on its own.
@@ -190,12 +187,21 @@ impl ChildProcess {
     ///
     /// [`ProcessError::TimedOut`]: it still runs.
     pub async fn wait_by(&mut self, deadline: Instant) -> Result<ExitStatus, ProcessError> {
-        let name = self.name.clone();
         // Its input stays open meanwhile, as it is ours and not `Child`'s: the end of it is an
         // order.
         match timeout_at(deadline, self.child.wait()).await {
-            Ok(ended) => ended.map_err(|source| ProcessError::Pipe { name, source }),
-            Err(_) => Err(ProcessError::TimedOut { name, what: "end" }),
+            Ok(ended) => ended.map_err(|source| self.pipe_error(source)),
+            Err(_) => Err(ProcessError::TimedOut {
+                name: self.name.clone(),
+                what: "end",
+            }),
+        }
+    }
+
+    fn pipe_error(&self, source: io::Error) -> ProcessError {
+        ProcessError::Pipe {
+            name: self.name.clone(),
+            source,
         }
     }
 
@@ -220,26 +226,16 @@ struct Lines<R> {
 impl<R: AsyncBufRead + Unpin> Lines<R> {
     /// The next line without its end; `None` at the end of the stream.
     async fn next(&mut self) -> io::Result<Option<Vec<u8>>> {
-        loop {
-            let buffer = self.reader.fill_buf().await?;
-            if buffer.is_empty() {
-                // A line without end was cut short by the death of its writer.
-                return Ok(None);
-            }
-            let end = buffer.iter().position(|byte| *byte == b'\n');
-            let part = &buffer[..end.unwrap_or(buffer.len())];
-            if self.partial.len() + part.len() >= LINE_BYTES_MAX {
-                return Err(io::Error::new(
-                    io::ErrorKind::InvalidData,
-                    "a line is too long",
-                ));
-            }
-            self.partial.extend_from_slice(part);
-            let taken = part.len() + usize::from(end.is_some());
-            self.reader.consume(taken);
-            if end.is_some() {
-                return Ok(Some(std::mem::take(&mut self.partial)));
-            }
+        let room = (LINE_BYTES_MAX - self.partial.len()) as u64;
+        let mut rest = (&mut self.reader).take(room);
+        rest.read_until(b'\n', &mut self.partial).await?;
+        if self.partial.pop_if(|last| *last == b'\n').is_some() {
+            return Ok(Some(std::mem::take(&mut self.partial)));
+        }
+        match self.partial.len() {
+            LINE_BYTES_MAX => Err(io::Error::other("a line is too long")),
+            // A line without end was cut short by the death of its writer.
+            _ => Ok(None),
         }
     }
 }

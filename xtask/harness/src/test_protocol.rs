@@ -13,6 +13,7 @@ pub(crate) enum Order {
     /// Blocks the child's runtime.
     Hang,
     Drain,
+    Fail,
 }
 
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]

@@ -37,7 +37,9 @@ pub(super) async fn run_attacker(
     link: &mut Link,
     role: Role,
 ) -> Result<(), Box<dyn Error + Send + Sync>> {
-    let setup = link.setup(Order::into_setup).await?;
+    let Some(Order::Start(setup)) = link.next_order().await else {
+        return Err("the first order of the parent is no setup".into());
+    };
     let endpoint = RawEndpoint::open(&setup.node)?;
     let notices = link.notices();
     let addr = endpoint.local_addr()?;

@@ -18,7 +18,7 @@ use super::{
 pub(crate) struct ChaosCluster {
     keys: RunKeys,
     director: ChildProcess,
-    seeds: Vec<SocketAddr>,
+    seeds: Vec<String>,
     workers: Vec<ChildProcess>,
     /// First addresses of the workers.
     targets: Vec<Target>,
@@ -60,7 +60,7 @@ impl ChaosCluster {
         let keys = RunKeys::create("chaos")?;
         let (director, addr) =
             start_process(&keys, "director", ProcessSpec::new(Role::Director), &[]).await?;
-        let seeds = vec![addr];
+        let seeds = vec![addr.to_string()];
         let numbers = 1..=workers;
         let starting = numbers.map(|number| {
             let (keys, seeds) = (&keys, &seeds);
@@ -240,7 +240,7 @@ async fn start_process(
     keys: &RunKeys,
     name: &str,
     spec: ProcessSpec,
-    seeds: &[SocketAddr],
+    seeds: &[String],
 ) -> Result<(ChildProcess, SocketAddr), Box<dyn Error>> {
     keys.issue(name)?;
     let folder = keys.folder();
@@ -264,10 +264,7 @@ async fn start_process(
 }
 
 fn unexpected_notice(name: &str, notice: &Notice) -> Box<dyn Error> {
-    match notice {
-        Notice::Failed { message } => format!("{name}: {message}").into(),
-        other => format!("{name} tells {other:?}").into(),
-    }
+    format!("{name} tells {notice:?}").into()
 }
 
 /// The name of a worker, counted from 1.

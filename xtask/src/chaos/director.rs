@@ -27,7 +27,9 @@ use super::{
 
 /// Runs the director until it is told to finish.
 pub(crate) async fn run_director(link: &mut Link) -> Result<(), Box<dyn Error + Send + Sync>> {
-    let setup = link.setup(Order::into_setup).await?;
+    let Some(Order::Start(setup)) = link.next_order().await else {
+        return Err("the first order of the parent is no setup".into());
+    };
     let node = node::start_caller(&setup).await?;
     let notices = link.notices();
     notices.send(Notice::Ready { addr: node.addr() }).await;

@@ -55,8 +55,7 @@ impl Role {
 ///
 /// When the runtime or the link to the parent cannot be made.
 pub(crate) fn run(options: &Options) -> Outcome {
-    let failed = |message| Notice::Failed { message };
-    run_child(failed, async |link: &mut Link| match options.role {
+    run_child(async |link: &mut Link| match options.role {
         Role::Director => director::run_director(link).await,
         Role::Worker => run_worker(link).await,
         Role::Greedy | Role::Keyed | Role::Liar => attacker::run_attacker(link, options.role).await,
@@ -65,7 +64,9 @@ pub(crate) fn run(options: &Options) -> Outcome {
 
 /// Serves until the system asks it to end (SIGTERM).
 async fn run_worker(link: &mut Link) -> Result<(), Box<dyn Error + Send + Sync>> {
-    let setup = link.setup(Order::into_setup).await?;
+    let Some(Order::Start(setup)) = link.next_order().await else {
+        return Err("the first order of the parent is no setup".into());
+    };
     if setup.kind == WorkerBehaviour::Panics {
         // Hundreds a second would be told.
         std::panic::set_hook(Box::new(|_| {}));

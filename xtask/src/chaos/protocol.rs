@@ -11,7 +11,7 @@ use super::call_report::DirectorReport;
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(tag = "order", rename_all = "snake_case")]
 pub(crate) enum Order {
-    /// The first order: become a node. Answered by [`Notice::Ready`] or [`Notice::Failed`].
+    /// The first order: become a node. Answered by [`Notice::Ready`].
     Start(Setup),
     /// To the director: see as many workers. Answered by [`Notice::Seen`].
     See {
@@ -36,16 +36,6 @@ pub(crate) enum Order {
     Drain,
     /// To a worker: take calls again.
     Resume,
-}
-
-impl Order {
-    /// The setup, if this is the first order.
-    pub(crate) fn into_setup(self) -> Option<Setup> {
-        match self {
-            Self::Start(setup) => Some(setup),
-            _ => None,
-        }
-    }
 }
 
 /// Setup of a child.
@@ -105,9 +95,4 @@ pub(crate) enum Notice {
     },
     /// Last notice of the director.
     Finished(DirectorReport),
-    /// The child cannot go on, and why.
-    Failed {
-        /// Text for the user.
-        message: String,
-    },
 }

@@ -12,7 +12,7 @@ use rpcnet_testing::TEST_TIMEOUT;
 
 use super::*;
 use crate::{
-    ORPHANED, ParentLink,
+    ChildEvent, ORPHANED, ParentLink, ProcessGroup,
     test_protocol::{Notice, Order},
 };
 
@@ -57,6 +57,11 @@ fn child() {
         while let Some(order) = link.next_order().await {
             match order {
                 Order::Drain => break,
+                Order::Fail => {
+                    let error = std::io::Error::other("no disk");
+                    link.fail(&error).await;
+                    std::process::exit(1);
+                }
                 // Blocks the runtime, as a hanging child would.
                 Order::Hang => thread::sleep(Duration::MAX),
                 other => {
@@ -130,6 +135,31 @@ async fn a_silent_child_times_out_and_can_still_be_used() {
     assert_eq!(error.to_string(), "child took too long to speak");
     child.send(&Order::Echo { text: "x".into() }).await.unwrap();
     child.recv_by::<Notice>(deadline(), "answer").await.unwrap();
+}
+
+#[tokio::test]
+async fn a_group_tells_what_any_of_its_children_does() {
+    let mut group = ProcessGroup::new("test").unwrap();
+    let echo = Order::Echo { text: "x".into() };
+    for name in ["one", "two", "three"] {
+        group.start(name, as_test("child"), &echo).await.unwrap();
+    }
+    group.send("two", &Order::Fail).await.unwrap();
+    group.send("three", &Order::Drain).await.unwrap();
+    let (mut notices, mut ends) = (0, Vec::new());
+    while notices < 6 || ends.len() < 2 {
+        let next = timeout_at(deadline(), group.next::<Notice>());
+        match next.await.unwrap() {
+            (_, Ok(ChildEvent::Notice(_))) => notices += 1,
+            (name, Ok(ChildEvent::Ended(status))) => ends.push(format!("{name} {status}")),
+            (_, Err(error)) => ends.push(error.to_string()),
+        }
+    }
+    ends.sort();
+    assert_eq!(ends, ["three exit status: 0", "two: no disk"]);
+    group.kill("one").await.unwrap();
+    let gone = group.send("three", &echo).await.unwrap_err();
+    assert_eq!(gone.to_string(), "three does not run");
 }
 
 #[cfg(unix)]

@@ -37,15 +37,13 @@ pub(crate) fn run(_: &Options) -> Outcome {
         .with_writer(io::stderr)
         .with_ansi(false)
         .init();
-    run_child(|message| Notice::Failed { message }, run_node)
+    run_child(run_node)
 }
 
 async fn run_node(link: &mut Link) -> Result<(), Box<dyn Error + Send + Sync>> {
-    let setup_of = |order| match order {
-        Order::Start(setup) => Some(setup),
-        _ => None,
+    let Some(Order::Start(setup)) = link.next_order().await else {
+        return Err("the first order of the parent is no setup".into());
     };
-    let setup = link.setup(setup_of).await?;
     let begin = Instant::now();
     let node = start_node(&setup).await?;
     let took_ms = u64::try_from(begin.elapsed().as_millis())?;

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(tag = "order", rename_all = "snake_case")]
 pub(crate) enum Order {
-    /// The first order: start a node. Answered by [`Notice::Ready`] or [`Notice::Failed`].
+    /// The first order: start a node. Answered by [`Notice::Ready`].
     Start(Setup),
     /// Begins to make calls at this rate.
     Load {
@@ -55,11 +55,6 @@ pub(crate) enum Notice {
     Calls(CallResults),
     /// The last call has ended.
     LoadEnded,
-    /// The node cannot go on, and why.
-    Failed {
-        /// The error.
-        message: String,
-    },
 }
 
 /// An event of the membership, as text: new kinds of events are shown without a change here.

@@ -83,10 +83,6 @@ impl ClusterRecord {
                 self.load_ended = true;
                 return;
             }
-            Notice::Failed { message } => {
-                self.ended.push(format!("{host}: {message}"));
-                return;
-            }
             Notice::Status(status) => {
                 let refuses = status.refuses.clone();
                 let before = self.latest.insert(host.to_owned(), (at, status));
