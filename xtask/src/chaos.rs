@@ -14,28 +14,30 @@ mod attacker;
 mod call_report;
 mod checks;
 mod cluster;
-mod director;
 mod execution_log;
-pub(crate) mod namespaces;
+mod load;
+mod loopback;
+mod named;
+mod namespaces;
 pub(crate) mod node;
 mod protocol;
+mod record;
+mod report;
 mod scenario;
-mod timeline;
 
-use std::{error::Error, path::PathBuf, process::ExitCode, time::Duration};
+use std::{error::Error, path::PathBuf, time::Duration};
 
 use clap::Args;
 use xtask_harness::{Outcome, run_until_interrupted};
-use xtask_report::Document;
 
-use self::{checks::Row, scenario::Scenario};
+use self::{checks::ScenarioRow, named::Named, scenario::Scenario};
 
 /// Options of the command.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Options {
     /// Scenarios, one after the other; all if none is named.
-    #[arg(value_enum)]
-    scenarios: Vec<Scenario>,
+    #[arg(value_parser = Scenario::parser())]
+    scenarios: Vec<&'static Scenario>,
     /// Run with few workers, few calls, a short time.
     #[arg(long)]
     quick: bool,
@@ -56,13 +58,6 @@ pub(crate) struct Options {
 }
 
 impl Options {
-    fn scenarios(&self) -> Vec<Scenario> {
-        match &self.scenarios[..] {
-            [] => Scenario::ALL.to_vec(),
-            named => named.to_vec(),
-        }
-    }
-
     fn length(&self) -> Duration {
         Duration::from_secs(self.seconds.unwrap_or(if self.quick { 3 } else { 30 }))
     }
@@ -91,20 +86,10 @@ async fn run_scenarios(options: &Options) -> Outcome {
     if options.hosts.namespaces {
         return namespaces::run(&options.hosts, options.quick, options.json.as_ref()).await;
     }
-    let rows = all(options).await?;
-    print!("{}", checks::results_table(&rows));
-    if let Some(file) = &options.json {
-        Document::new("chaos", &rows).write(file)?;
-    }
-    let passed = rows.iter().all(|row| row.complaints.is_empty());
-    Ok(if passed {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    report::finish(&all(options).await?, options.json.as_ref())
 }
 
-async fn all(options: &Options) -> Result<Vec<Row>, Box<dyn Error>> {
+async fn all(options: &Options) -> Result<Vec<ScenarioRow>, Box<dyn Error>> {
     println!(
         "{} workers, {} calls/s for {:?}, half of them idempotent\n",
         options.workers(),
@@ -112,11 +97,10 @@ async fn all(options: &Options) -> Result<Vec<Row>, Box<dyn Error>> {
         options.length()
     );
     let mut rows = Vec::new();
-    for scenario in options.scenarios() {
-        println!("{}: {}", scenario.name(), scenario.description());
-        rows.push(timeline::run_scenario(scenario, options).await?);
+    for scenario in Scenario::chosen(&options.scenarios) {
+        println!("{}: {}", scenario.name, scenario.description);
+        rows.push(loopback::run_scenario(scenario, options).await?);
     }
-    println!();
     Ok(rows)
 }
 
@@ -140,13 +124,17 @@ mod tests {
     #[test]
     fn all_scenarios_run_if_none_is_named() {
         let options = parse(&[]).unwrap();
-        assert_eq!(options.scenarios(), Scenario::ALL);
+        assert!(
+            Scenario::chosen(&options.scenarios)
+                .into_iter()
+                .eq(Scenario::ALL)
+        );
         assert_eq!(
             (options.workers(), options.calls_per_s(), options.length()),
             (10, 2_000, Duration::from_secs(30))
         );
         let options = parse(&["kill", "rolling", "--quick", "--rate", "100"]).unwrap();
-        assert_eq!(options.scenarios(), [Scenario::Kill, Scenario::Rolling]);
+        assert_eq!(options.scenarios, ["kill", "rolling"].map(Scenario::named));
         assert_eq!(
             (options.workers(), options.calls_per_s(), options.length()),
             (4, 100, Duration::from_secs(3))

@@ -39,9 +39,6 @@ enum Command {
     /// Faults and attacks in a cluster of real processes under load: which calls fail, and what
     /// rate is kept.
     Chaos(chaos::Options),
-    /// Node process of a host of a chaos run.
-    #[command(hide = true)]
-    ChaosHost(chaos::namespaces::node::Options),
     /// Process of a chaos run.
     #[command(hide = true)]
     ChaosNode(chaos::node::Options),
@@ -71,7 +68,6 @@ fn main() -> ExitCode {
         Command::BenchMembers => bench::gossip::members::run(),
         Command::BenchNode(options) => bench::node::run(&options),
         Command::Chaos(options) => chaos::run(&options),
-        Command::ChaosHost(options) => chaos::namespaces::node::run(&options),
         Command::ChaosNode(options) => chaos::node::run(&options),
         Command::Ci(options) => ci::run(&options),
         Command::Demo(options) => xtask_demo::run(&options),

@@ -20,12 +20,14 @@ use tokio::{
     time::{sleep, timeout},
 };
 
+use xtask_harness::NodeSetup;
+
 use self::{
     greedy::Greedy, protocol_violator::ProtocolViolator, raw_quic::RawEndpoint,
     slot_holder::SlotHolder,
 };
 use super::{
-    node::{Link, Role},
+    node::{Link, Role, unix_ms},
     protocol::{Notice, Order, Target},
 };
 
@@ -35,15 +37,17 @@ type ActionCount = Arc<AtomicU64>;
 /// Runs the attacker until it is told to finish.
 pub(super) async fn run_attacker(
     link: &mut Link,
+    setup: &NodeSetup,
     role: Role,
 ) -> Result<(), Box<dyn Error + Send + Sync>> {
-    let Some(Order::Start(setup)) = link.next_order().await else {
-        return Err("the first order of the parent is no setup".into());
-    };
-    let endpoint = RawEndpoint::open(&setup.node)?;
+    let endpoint = RawEndpoint::open(setup)?;
     let notices = link.notices();
-    let addr = endpoint.local_addr()?;
-    notices.send(Notice::Ready { addr }).await;
+    let ready = Notice::Ready {
+        addr: endpoint.local_addr()?,
+        took_ms: 0,
+        clock_ms: unix_ms(),
+    };
+    notices.send(ready).await;
     let actions = ActionCount::default();
     // Ends with this function.
     let mut attacks = JoinSet::new();

@@ -1,13 +1,13 @@
 //! Report on the outcomes of calls.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt};
 
 use rpcnet_client::{ClusterError, Processed, client::Attempt};
 use serde::{Deserialize, Serialize};
 
-/// Report of the director.
-#[derive(Clone, Debug, Default, Deserialize, Serialize)]
-pub(crate) struct DirectorReport {
+/// Outcomes of calls.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+pub(crate) struct CallReport {
     /// Outcomes of idempotent calls.
     pub(crate) idempotent: CallCounts,
     /// Outcomes of the other calls.
@@ -29,7 +29,7 @@ pub(crate) struct DirectorReport {
     pub(crate) p50_us: u64,
     pub(crate) p99_us: u64,
     pub(crate) max_us: u64,
-    /// Outcomes of idempotent calls.
+    /// Latencies of idempotent calls.
     pub(crate) idempotent_p99_us: u64,
     pub(crate) idempotent_max_us: u64,
     /// Kinds of failures with their counts.
@@ -106,6 +106,13 @@ impl Failure {
     }
 }
 
+impl CallCounts {
+    fn add(&mut self, other: Self) {
+        self.ok += other.ok;
+        self.failed += other.failed;
+    }
+}
+
 impl From<Processed> for Ran {
     fn from(processed: Processed) -> Self {
         match processed {
@@ -116,17 +123,17 @@ impl From<Processed> for Ran {
     }
 }
 
-impl Ran {
-    pub(crate) const fn as_str(self) -> &'static str {
-        match self {
+impl fmt::Display for Ran {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
             Self::No => "no",
             Self::Maybe => "maybe",
             Self::Yes => "yes",
-        }
+        })
     }
 }
 
-impl DirectorReport {
+impl CallReport {
     /// Calls that failed, of both kinds.
     pub(crate) fn failed(&self) -> u64 {
         self.idempotent.failed + self.others.failed
@@ -137,10 +144,24 @@ impl DirectorReport {
         self.idempotent.ok + self.others.ok
     }
 
-    /// Failures of calls that may run twice, or of the others.
-    pub(crate) fn failures_of(&self, idempotent: bool) -> impl Iterator<Item = &FailureCount> {
-        let of_kind = move |it: &&FailureCount| it.failure.idempotent == idempotent;
-        self.failures.iter().filter(of_kind)
+    /// Adds the outcomes of other calls, but few of their failures.
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.idempotent.add(other.idempotent);
+        self.others.add(other.others);
+        for (worker, answers) in &other.answered_by {
+            *self.answered_by.entry(worker.clone()).or_default() += answers;
+        }
+        let room = FAILURES_MAX.saturating_sub(self.failures.len());
+        let failures = other.failures.iter().take(room);
+        self.failures.extend(failures.cloned());
+    }
+
+    /// Counts of calls of the kind of this one.
+    pub(crate) fn counts(&mut self, call: u64) -> &mut CallCounts {
+        match is_idempotent(call) {
+            true => &mut self.idempotent,
+            false => &mut self.others,
+        }
     }
 }
 
@@ -151,3 +172,37 @@ pub(crate) fn is_idempotent(call: u64) -> bool {
 
 /// Bound so that the report fits into a line.
 pub(crate) const REFUSED_MAX: usize = 1_000;
+/// Kinds of failures kept of a sum of calls.
+const FAILURES_MAX: usize = 5;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sums_of_calls_keep_few_errors() {
+        let failure = FailureCount {
+            failure: Failure {
+                idempotent: true,
+                node: None,
+                code: "no connection".into(),
+                processed: Ran::No,
+                second: 0,
+            },
+            count: 1,
+            example: "no connection".into(),
+        };
+        let failed = CallReport {
+            answered_by: [("h02".to_owned(), 3)].into(),
+            idempotent: CallCounts { ok: 3, failed: 4 },
+            failures: vec![failure; 4],
+            ..CallReport::default()
+        };
+        let mut sum = CallReport::default();
+        sum.add(&failed);
+        sum.add(&failed);
+        assert_eq!((sum.ok(), sum.failed()), (6, 8));
+        assert_eq!(sum.answered_by["h02"], 6);
+        assert_eq!(sum.failures.len(), FAILURES_MAX);
+    }
+}

@@ -4,19 +4,20 @@ use std::time::Duration;
 
 use rpcnet_client::Code;
 use serde::Serialize;
-use xtask_report::{format_table, number};
+use xtask_report::number;
 
 use super::{
-    call_report::{DirectorReport, Failure, FailureCount, Ran, is_idempotent},
-    cluster::RunResult,
+    call_report::{CallReport, Failure, FailureCount, Ran, is_idempotent},
     execution_log::ExecutionCounts,
+    loopback::RunResult,
+    report::Row,
     scenario::{AllowedFailures, Scenario},
 };
 
 /// A row of the results.
 #[derive(Debug, Clone, Serialize)]
-pub(crate) struct Row {
-    pub(crate) scenario: String,
+pub(crate) struct ScenarioRow {
+    pub(crate) scenario: &'static str,
     pub(crate) calls_ok: u64,
     pub(crate) calls_failed: u64,
     /// Failed calls that may have run.
@@ -42,21 +43,21 @@ pub(crate) struct Row {
     pub(crate) complaints: Vec<String>,
 }
 
-impl Row {
+impl ScenarioRow {
     /// Judges a run of this length, in which something happened to `victim`.
-    pub(crate) fn new(scenario: Scenario, victim: &str, run: RunResult, length: Duration) -> Self {
+    pub(crate) fn new(scenario: &Scenario, victim: &str, run: RunResult, length: Duration) -> Self {
         let RunResult {
             report,
             runs,
             attacker_actions,
         } = run;
         let ran_twice = runs.repeated().filter(|call| !is_idempotent(*call)).count() as u64;
-        let maybe = report
-            .failures
-            .iter()
-            .filter(|it| it.failure.processed == Ran::Maybe);
+        let failures = report.failures.iter();
+        let maybe = failures.filter(|it| it.failure.processed == Ran::Maybe);
+        let mut complaints = complaints(scenario, victim, &report, &runs, length, ran_twice);
+        complaints.extend(attacker_complaints(scenario, &report, attacker_actions));
         Self {
-            scenario: scenario.name(),
+            scenario: scenario.name,
             calls_ok: report.ok(),
             calls_failed: report.failed(),
             calls_maybe: maybe.map(|it| it.count).sum(),
@@ -70,20 +71,60 @@ impl Row {
             max_us: report.max_us,
             idempotent_p99_us: report.idempotent_p99_us,
             idempotent_max_us: report.idempotent_max_us,
-            complaints: {
-                let mut complaints =
-                    complaints(scenario, victim, &report, &runs, length, ran_twice);
-                complaints.extend(attacker_complaints(scenario, &report, attacker_actions));
-                complaints
-            },
+            complaints,
         }
     }
 }
 
+impl Row for ScenarioRow {
+    const COMMAND: &'static str = "chaos";
+    const KIND: &'static str = "scenarios";
+    const HEADING: &'static [&'static str] = &[
+        "ok",
+        "failed",
+        "maybe",
+        "idempotent",
+        "rate %",
+        "twice",
+        "extra",
+        "p50 µs",
+        "p99 µs",
+        "max µs",
+        "p99 idem.",
+        "max idem.",
+    ];
+
+    fn cells(&self) -> Vec<String> {
+        let count = |value: u64| match value {
+            0..100 => value.to_string(),
+            many => number(many as f64),
+        };
+        vec![
+            self.scenario.to_owned(),
+            count(self.calls_ok),
+            count(self.calls_failed),
+            count(self.calls_maybe),
+            count(self.idempotent_failed),
+            format!("{:.1}", 100.0 * self.rate_kept),
+            count(self.ran_twice),
+            count(self.extra_attempts),
+            count(self.p50_us),
+            count(self.p99_us),
+            count(self.max_us),
+            count(self.idempotent_p99_us),
+            count(self.idempotent_max_us),
+        ]
+    }
+
+    fn complaints(&self) -> &[String] {
+        &self.complaints
+    }
+}
+
 fn complaints(
-    scenario: Scenario,
+    scenario: &Scenario,
     victim: &str,
-    report: &DirectorReport,
+    report: &CallReport,
     runs: &ExecutionCounts,
     length: Duration,
     ran_twice: u64,
@@ -112,15 +153,14 @@ fn complaints(
         refused.count() as u64,
         "calls ran of which the error says that they did not",
     );
-    let may_fail = scenario.allowed_failures();
+    let may_fail = scenario.allowed_failures;
     let unexcused = |it: &&FailureCount| it.failure.idempotent || !is_allowed(may_fail, victim, it);
     for (count, what) in group_failures(report.failures.iter().filter(unexcused)) {
         check(count, &what);
     }
     if may_fail == AllowedFailures::PanicAtVictim && length >= LONG_RUN {
-        let late = report
-            .failures_of(false)
-            .filter(|it| it.failure.second >= EJECTED_AFTER_S);
+        let failures = report.failures.iter().filter(|it| !it.failure.idempotent);
+        let late = failures.filter(|it| it.failure.second >= EJECTED_AFTER_S);
         let late: u64 = late.map(|it| it.count).sum();
         let all = (report.others.ok + report.others.failed) as f64;
         let share = late as f64 / all.max(1.0);
@@ -136,24 +176,24 @@ fn complaints(
     complaints
 }
 
-fn rate_kept(report: &DirectorReport) -> f64 {
+fn rate_kept(report: &CallReport) -> f64 {
     report.answered_in_time as f64 / report.due.max(1) as f64
 }
 
 /// Checks that an attacker did something, and that faults of others did not make the director's
 /// calls fewer.
 fn attacker_complaints(
-    scenario: Scenario,
-    report: &DirectorReport,
+    scenario: &Scenario,
+    report: &CallReport,
     actions: Option<u64>,
 ) -> Vec<String> {
     let mut complaints = Vec::new();
-    if scenario.attacker().is_some() && actions.unwrap_or_default() == 0 {
+    if scenario.attacker.is_some() && actions.unwrap_or_default() == 0 {
         complaints.push("the attacker did nothing".to_owned());
     }
     let kept = rate_kept(report);
-    if scenario.keeps_rate() && kept < RATE_KEPT_MIN {
-        let DirectorReport {
+    if scenario.keeps_rate && kept < RATE_KEPT_MIN {
+        let CallReport {
             due,
             answered_in_time,
             ..
@@ -168,7 +208,7 @@ fn attacker_complaints(
 
 /// Most attempts beside the first of each call that the budget grants, as it is by
 /// default. Every call that ends well adds to it, and each second.
-fn retry_budget_max(report: &DirectorReport) -> u64 {
+fn retry_budget_max(report: &CallReport) -> u64 {
     BUDGET_CAP + report.ok().div_ceil(BUDGET_CALLS) + BUDGET_PER_S * report.seconds
 }
 
@@ -207,74 +247,12 @@ fn group_failures<'a>(failures: impl Iterator<Item = &'a FailureCount>) -> Vec<(
         let words = format!(
             "{kind}calls failed ({}, processed: {}, {}), such as {example:?}",
             failure.code,
-            failure.processed.as_str(),
+            failure.processed,
             failure.node.as_deref().unwrap_or("no node"),
         );
         (count, words)
     };
     groups.into_iter().map(describe).collect()
-}
-
-/// The table.
-pub(crate) fn results_table(rows: &[Row]) -> String {
-    let heading = [
-        "",
-        "ok",
-        "failed",
-        "maybe",
-        "idempotent",
-        "rate %",
-        "twice",
-        "extra",
-        "p50 µs",
-        "p99 µs",
-        "max µs",
-        "p99 idem.",
-        "max idem.",
-        "",
-    ];
-    let mut lines = vec![heading.map(str::to_owned).to_vec()];
-    for row in rows {
-        let mut line = vec![row.scenario.clone()];
-        let failures = [
-            row.calls_ok,
-            row.calls_failed,
-            row.calls_maybe,
-            row.idempotent_failed,
-        ];
-        line.extend(failures.map(count));
-        line.push(format!("{:.1}", 100.0 * row.rate_kept));
-        let figures = [
-            row.ran_twice,
-            row.extra_attempts,
-            row.p50_us,
-            row.p99_us,
-            row.max_us,
-            row.idempotent_p99_us,
-            row.idempotent_max_us,
-        ];
-        line.extend(figures.map(count));
-        let status = if row.complaints.is_empty() {
-            "passed"
-        } else {
-            "FAILED"
-        };
-        line.push(status.to_owned());
-        lines.push(line);
-    }
-    let failed = rows.iter().filter(|row| !row.complaints.is_empty()).count();
-    let status = match failed {
-        0 => "chaos: passed".to_owned(),
-        some => format!("chaos: FAILED, {some} of {} scenarios", rows.len()),
-    };
-    format!("{}{status}\n", format_table(&lines))
-}
-
-fn count(value: u64) -> String {
-    match value {
-        0..100 => value.to_string(),
-        many => number(many as f64),
-    }
 }
 
 /// The defaults of `RetryBudget`: what is saved up, how many calls that end well earn one, what is

@@ -9,29 +9,23 @@
 //! Needs the right to make network namespaces, and the programs `ip` and `nft`. Where these are
 //! missing the command says so and succeeds, unless they are [required](HostOptions).
 
-mod checks;
 mod faults;
 mod hosts;
-mod load;
-pub(crate) mod node;
-mod processes;
-mod protocol;
-mod record;
-mod report;
 mod situation_run;
 mod situations;
+mod views;
 
 use std::{error::Error, path::PathBuf, process::ExitCode};
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use xtask_harness::Outcome;
-use xtask_report::Document;
 
 use self::{
     hosts::{HostNetwork, HostNetworkError},
-    report::Row,
+    situation_run::SituationRow,
     situations::Situation,
 };
+use super::{named::Named, report};
 
 /// Options of `chaos --namespaces`.
 #[derive(Debug, Clone, Args)]
@@ -41,23 +35,14 @@ pub(crate) struct HostOptions {
     #[arg(long, conflicts_with_all = ["scenarios", "seconds", "rate", "workers"])]
     pub(crate) namespaces: bool,
     /// Only this situation; may be given several times.
-    #[arg(long, value_enum, value_name = "NAME", requires = "namespaces")]
-    only: Vec<Situation>,
+    #[arg(long, value_parser = Situation::parser(), value_name = "NAME", requires = "namespaces")]
+    only: Vec<&'static Situation>,
     /// Fail where namespaces cannot be made, instead of skipping everything.
     #[arg(long, requires = "namespaces")]
     require: bool,
     /// Keep the logs of the node processes in this folder.
     #[arg(long, value_name = "FOLDER", requires = "namespaces")]
     logs: Option<PathBuf>,
-}
-
-impl HostOptions {
-    fn situations(&self) -> Vec<Situation> {
-        match &self.only[..] {
-            [] => Situation::value_variants().to_vec(),
-            only => only.to_vec(),
-        }
-    }
 }
 
 /// Runs the situations one after the other. Exits with a failure when a check failed.
@@ -75,23 +60,14 @@ pub(crate) async fn run(options: &HostOptions, quick: bool, json: Option<&PathBu
         Err(error) => return Err(error.into()),
     };
     let rows = all(options, quick, &network).await?;
-    print!("\n{}", report::table(&rows));
-    if let Some(file) = json {
-        Document::new("chaos --namespaces", &rows).write(file)?;
-    }
-    let passed = rows.iter().all(|row| row.ok);
-    Ok(if passed {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    report::finish(&rows, json)
 }
 
 async fn all(
     options: &HostOptions,
     quick: bool,
     network: &HostNetwork,
-) -> Result<Vec<Row>, Box<dyn Error>> {
+) -> Result<Vec<SituationRow>, Box<dyn Error>> {
     println!("{HOSTS} hosts, one node each\n");
     let temporary = tempfile::tempdir()?;
     let logs = match &options.logs {
@@ -99,9 +75,9 @@ async fn all(
         None => temporary.path(),
     };
     let mut rows = Vec::new();
-    for situation in options.situations() {
-        println!("{}: {}", situation.name(), situation.description());
-        if situation == Situation::Clock && processes::libfaketime_path().is_none() {
+    for situation in Situation::chosen(&options.only) {
+        println!("{}: {}", situation.name, situation.description);
+        if situation.name == "clock" && situation_run::libfaketime_path().is_none() {
             println!("  skipped: libfaketime is missing");
             if options.require {
                 return Err("libfaketime is missing (package libfaketime)".into());
@@ -113,5 +89,7 @@ async fn all(
     Ok(rows)
 }
 
+/// The host whose node makes the calls.
+const CLIENT: usize = 2;
 /// Number of hosts: enough for a side of two that is no majority, few enough for a small machine.
 const HOSTS: usize = 12;

@@ -1,20 +1,31 @@
 //! Child process: director, worker or attacker.
 
-use std::{error::Error, io, num::NonZeroUsize, sync::Arc, time::Duration};
+use std::{
+    error::Error,
+    io,
+    num::NonZeroUsize,
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use bytes::Bytes;
 use clap::{Args, ValueEnum};
 use rpcnet_client::{
-    Code, Hedging, MethodPolicy, Node, Router, Sender, Status, TransportConfig, transport::Raw,
+    Code, Hedging, LoadBalancingStrategy, MethodPolicy, Node, Router, Sender, Status,
+    TransportConfig,
+    swim::{ClusterConfig, Event, SplitBrainPolicy},
+    transport::Raw,
 };
 use rpcnet_transport::{Admission, IdempotencyCache};
-use tokio::time::sleep;
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 use xtask_harness::{Outcome, ParentLink, interrupted, node_builder, run_child};
 
 use super::{
-    attacker, director,
+    attacker,
+    call_report::CallReport,
     execution_log::ExecutionLog,
-    protocol::{Notice, Order, Setup, WorkerBehaviour},
+    load::LoadGenerator,
+    protocol::{self, MemberView, Notice, Order, SeenEvent, Setup, WorkerBehaviour},
 };
 
 /// Link to the parent.
@@ -55,35 +66,62 @@ impl Role {
 ///
 /// When the runtime or the link to the parent cannot be made.
 pub(crate) fn run(options: &Options) -> Outcome {
-    run_child(async |link: &mut Link| match options.role {
-        Role::Director => director::run_director(link).await,
-        Role::Worker => run_worker(link).await,
-        Role::Greedy | Role::Keyed | Role::Liar => attacker::run_attacker(link, options.role).await,
+    run_child(async |link: &mut Link| {
+        let Some(Order::Start(setup)) = link.next_order().await else {
+            return Err("the first order of the parent is no setup".into());
+        };
+        match options.role {
+            Role::Director | Role::Worker => run_node(link, &setup, options.role).await,
+            Role::Greedy | Role::Keyed | Role::Liar => {
+                attacker::run_attacker(link, &setup.node, options.role).await
+            }
+        }
     })
 }
 
-/// Serves until the system asks it to end (SIGTERM).
-async fn run_worker(link: &mut Link) -> Result<(), Box<dyn Error + Send + Sync>> {
-    let Some(Order::Start(setup)) = link.next_order().await else {
-        return Err("the first order of the parent is no setup".into());
-    };
-    if setup.kind == WorkerBehaviour::Panics {
+/// Runs a node until the parent or the system (SIGTERM) asks it to end.
+async fn run_node(
+    link: &mut Link,
+    setup: &Setup,
+    role: Role,
+) -> Result<(), Box<dyn Error + Send + Sync>> {
+    if setup.host.is_some() {
+        log_to_standard_error();
+    }
+    if setup.behaviour == WorkerBehaviour::Panics {
         // Hundreds a second would be told.
         std::panic::set_hook(Box::new(|_| {}));
     }
     let asked_to_end = interrupted();
     tokio::pin!(asked_to_end);
-    let node = node_builder("chaos", &setup.node)?
-        .tag("role", "worker")
-        .serve(router(&setup)?)
-        .transport_config(transport_config(&setup))
-        .start()
-        .await?;
+    let begin = Instant::now();
+    let node = start_node(setup, role).await?;
     let notices = link.notices();
-    notices.send(Notice::Ready { addr: node.addr() }).await;
+    let ready = Notice::Ready {
+        addr: node.addr(),
+        took_ms: u64::try_from(begin.elapsed().as_millis())?,
+        clock_ms: unix_ms(),
+    };
+    notices.send(ready).await;
+    let mut events = node.membership().subscribe();
+    let mut ticks = interval(STATUS_INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut load = None;
     loop {
         let order = tokio::select! {
             order = link.next_order() => order,
+            Some(event) = events.recv(), if setup.reports_view => {
+                notices.send(Notice::Event(describe_event(&event))).await;
+                continue;
+            }
+            _ = ticks.tick(), if setup.reports_view => {
+                notices.try_send(Notice::Status(current_status(&node)));
+                let ended = load.as_ref().filter(|_| setup.host.is_some());
+                if let Some(calls) = ended.and_then(LoadGenerator::take) {
+                    notices.send(Notice::Calls(calls)).await;
+                }
+                continue;
+            }
             asked = &mut asked_to_end => {
                 asked?;
                 node.shutdown(DRAIN_TIMEOUT).await;
@@ -91,40 +129,88 @@ async fn run_worker(link: &mut Link) -> Result<(), Box<dyn Error + Send + Sync>>
             }
         };
         match order {
+            Some(Order::Load { calls_per_s }) => {
+                let client = Arc::clone(node.client());
+                load = Some(LoadGenerator::begin(
+                    client,
+                    calls_per_s,
+                    setup.host.is_some(),
+                )?);
+            }
             Some(Order::Drain) => {
                 let remaining = node.drain(DRAIN_TIMEOUT).await.remaining;
                 notices.send(Notice::Drained { remaining }).await;
             }
             Some(Order::Resume) => node.resume(),
-            Some(_) => {}
+            Some(Order::Finish) => {
+                let report = match load {
+                    Some(load) => load.finish().await,
+                    None => CallReport::default(),
+                };
+                notices.send(Notice::Finished(report)).await;
+                node.shutdown(SHUTDOWN_TIMEOUT).await;
+                return Ok(());
+            }
+            Some(Order::Start(_) | Order::Attack { .. }) => {}
             None => return Ok(()),
         }
     }
 }
 
-fn transport_config(setup: &Setup) -> TransportConfig {
-    let config = TransportConfig::default();
-    if !setup.limited {
-        return config;
-    }
-    config
-        .with_admission(Admission::fixed(CONCURRENCY_LIMIT))
-        .with_calls_max(CALLS_MAX)
-        .with_connections_max(CONNECTIONS_MAX)
+fn log_to_standard_error() {
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_ansi(false)
+        .init();
 }
 
-/// The methods that the director calls do the same: a note in the ledger, a while, and the answer
-/// with the call's number and the worker's name. The others are for attackers.
+/// Starts the node. One of the methods may run twice, so a worker that hangs need not hold its
+/// calls up.
+async fn start_node(setup: &Setup, role: Role) -> Result<Node, Box<dyn Error + Send + Sync>> {
+    let policy = MethodPolicy::new()
+        .with_hedging(Hedging::at_quantile(0.95))
+        .with_attempt_timeout(ATTEMPT_TIMEOUT);
+    let mut builder = node_builder("chaos", &setup.node)?
+        .tag("role", &role.name())
+        .client_config(move |config| config.with_method(IDEMPOTENT, policy));
+    if let Some(host) = &setup.host {
+        builder = builder
+            .bind(host.bind)
+            .cluster_config(ClusterConfig::lan())
+            // So that calls tell of every worker, not of the quick ones.
+            .strategy(LoadBalancingStrategy::RoundRobin);
+        for (key, value) in &host.tags {
+            builder = builder.tag(key, value);
+        }
+    }
+    if role == Role::Worker {
+        builder = builder.serve(router(setup)?);
+    }
+    if setup.limited {
+        let config = TransportConfig::default()
+            .with_admission(Admission::fixed(CONCURRENCY_LIMIT))
+            .with_calls_max(CALLS_MAX)
+            .with_connections_max(CONNECTIONS_MAX);
+        builder = builder.transport_config(config);
+    }
+    Ok(builder.start().await?)
+}
+
+/// The methods that the director calls do the same: a note in the log, a while, and the answer with
+/// the call's number and the worker's name. The others are for attackers.
 fn router(setup: &Setup) -> io::Result<Router> {
-    if setup.kind == WorkerBehaviour::Old {
+    if setup.behaviour == WorkerBehaviour::Old {
         // It knows one of the methods, with other parameters: it finds the requests too short.
         let old = |_: (u64, [u8; BODY_BYTES])| async {};
         return Ok(Router::new().typed(IDEMPOTENT, old));
     }
     let log = Arc::new(ExecutionLog::open(&setup.execution_log)?);
     let name: Arc<str> = setup.node.name.as_str().into();
-    let panics = setup.kind == WorkerBehaviour::Panics;
-    let service_time = match setup.kind {
+    let panics = setup.behaviour == WorkerBehaviour::Panics;
+    let service_time = match setup.behaviour {
         WorkerBehaviour::Slow => SLOW_FACTOR * SERVICE_TIME,
         _ => SERVICE_TIME,
     };
@@ -167,16 +253,54 @@ pub(crate) fn call_number(body: &[u8]) -> Option<u64> {
     body.first_chunk().map(|bytes| u64::from_le_bytes(*bytes))
 }
 
-/// A node that calls, and how: one of the methods may run twice, so a worker that hangs need not
-/// hold its calls up.
-pub(crate) async fn start_caller(setup: &Setup) -> Result<Node, Box<dyn Error + Send + Sync>> {
-    let twice = MethodPolicy::new()
-        .with_hedging(Hedging::at_quantile(0.95))
-        .with_attempt_timeout(ATTEMPT_TIMEOUT);
-    let node = node_builder("chaos", &setup.node)?
-        .tag("role", "director")
-        .client_config(move |config| config.with_method(IDEMPOTENT, twice));
-    Ok(node.start().await?)
+/// The wall clock, in milliseconds since the Unix epoch.
+pub(crate) fn unix_ms() -> u64 {
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn current_status(node: &Node) -> protocol::Status {
+    let membership = node.membership();
+    let seen = membership.members().into_iter().map(|member| {
+        let seen = MemberView {
+            state: format!("{:?}", member.state).to_lowercase(),
+            addr: member.addr,
+            epoch: member.id.epoch,
+        };
+        (member.id.name.to_string(), seen)
+    });
+    protocol::Status {
+        members: seen.collect(),
+        refuses: node
+            .may_serve(&SplitBrainPolicy::keep_majority())
+            .reason()
+            .map(ToString::to_string),
+        sent: membership.stats().sent,
+    }
+}
+
+/// The kind of an event is the first word of its debug form, so that kinds unknown here have one
+/// too.
+fn describe_event(event: &Event) -> SeenEvent {
+    let text = format!("{event:?}");
+    let kind = text.split(|c: char| !c.is_alphanumeric()).next();
+    let member = match event {
+        Event::NodeJoined(member)
+        | Event::NodeLeft(member)
+        | Event::NodeFailed(member)
+        | Event::NodeSuspect { member, .. }
+        | Event::NodeRecovered(member)
+        | Event::NodeUpdated(member)
+        | Event::NodeSlow(member)
+        | Event::NodeResponsive(member) => Some(member.id.name.to_string()),
+        _ => None,
+    };
+    SeenEvent {
+        kind: kind.unwrap_or_default().to_owned(),
+        member,
+    }
 }
 
 /// The hidden subcommand.
@@ -207,5 +331,22 @@ const SERVICE_TIME: Duration = Duration::from_millis(5);
 /// Timeout of an attempt, which ends those that no hedge was granted for. It is long enough for a
 /// busy machine: a shorter one would retry calls under overload.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(2);
+const STATUS_INTERVAL: Duration = Duration::from_millis(200);
 /// Longest drain of a worker that leaves.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(3);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events_have_the_names_that_operators_know() {
+        let seen = describe_event(&Event::Isolated { expected: 12 });
+        assert_eq!((seen.kind.as_str(), seen.member), ("Isolated", None));
+        assert_eq!(
+            describe_event(&Event::PartitionHealed).kind,
+            "PartitionHealed"
+        );
+    }
+}

@@ -1,23 +1,18 @@
 //! Messages between the command and its child processes.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 use xtask_harness::NodeSetup;
 
-use super::call_report::DirectorReport;
+use super::call_report::CallReport;
 
-/// Message from the parent to a child.
+/// Message from the command to a child.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(tag = "order", rename_all = "snake_case")]
 pub(crate) enum Order {
     /// The first order: become a node. Answered by [`Notice::Ready`].
     Start(Setup),
-    /// To the director: see as many workers. Answered by [`Notice::Seen`].
-    See {
-        /// Number of workers.
-        workers: usize,
-    },
     /// To the director: begin to make calls.
     Load {
         /// Calls begun per second.
@@ -44,9 +39,23 @@ pub(crate) struct Setup {
     pub(crate) node: NodeSetup,
     /// File of the log of executed calls.
     pub(crate) execution_log: PathBuf,
-    pub(crate) kind: WorkerBehaviour,
+    pub(crate) behaviour: WorkerBehaviour,
     /// Its limits of permits, calls and connections are low.
     pub(crate) limited: bool,
+    /// Sends its events and its view of the cluster.
+    pub(crate) reports_view: bool,
+    /// Settings of a node that has a host of its own.
+    pub(crate) host: Option<HostSetup>,
+}
+
+/// Settings of a node that has a host of its own: it has the timing of a LAN, makes idempotent
+/// calls alone, to one worker after the other, and tells their outcomes while it makes them.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub(crate) struct HostSetup {
+    /// Address to listen at.
+    pub(crate) bind: SocketAddr,
+    /// Tags beside the role.
+    pub(crate) tags: Vec<(String, String)>,
 }
 
 /// Behaviour of a worker.
@@ -70,7 +79,7 @@ pub(crate) struct Target {
     pub(crate) addr: SocketAddr,
 }
 
-/// Message from a child to the parent.
+/// Message from a child to the command.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(tag = "notice", rename_all = "snake_case")]
 pub(crate) enum Notice {
@@ -78,9 +87,17 @@ pub(crate) enum Notice {
     Ready {
         /// Address of the node.
         addr: SocketAddr,
+        /// Duration of `start()`.
+        took_ms: u64,
+        /// The process's wall clock, in milliseconds since the Unix epoch.
+        clock_ms: u64,
     },
-    /// The director sees all workers.
-    Seen,
+    /// An event of the membership.
+    Event(SeenEvent),
+    /// The node's view, several times a second.
+    Status(Status),
+    /// Calls that ended since the last notice of this kind.
+    Calls(CallReport),
     /// The worker has drained.
     Drained {
         /// Calls that are still being served, as the time was over.
@@ -93,6 +110,89 @@ pub(crate) enum Notice {
         /// Number of connections and streams that it has opened.
         actions: u64,
     },
-    /// Last notice of the director.
-    Finished(DirectorReport),
+    /// Last notice of the director: the calls that it has not told of yet.
+    Finished(CallReport),
+}
+
+/// An event of the membership, as text: new kinds of events are shown without a change here.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub(crate) struct SeenEvent {
+    /// The name of the event, such as `NodeFailed`.
+    pub(crate) kind: String,
+    /// The member that it is about, if it is about one.
+    pub(crate) member: Option<String>,
+}
+
+/// A node's view at one time.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+pub(crate) struct Status {
+    /// Members by name, the node itself included.
+    pub(crate) members: BTreeMap<String, MemberView>,
+    /// Why the node may not serve under `keep_majority`, if it may not.
+    pub(crate) refuses: Option<String>,
+    /// Datagrams sent since the node started.
+    pub(crate) sent: u64,
+}
+
+/// A member in a node's view.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub(crate) struct MemberView {
+    /// The state in lower case, such as `alive`.
+    pub(crate) state: String,
+    /// The advertised address.
+    pub(crate) addr: SocketAddr,
+    /// The boot epoch.
+    pub(crate) epoch: u64,
+}
+
+impl MemberView {
+    /// Whether the member counts as part of the cluster: alive or suspect.
+    pub(crate) fn is_live(&self) -> bool {
+        matches!(&*self.state, "alive" | "suspect")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use xtask_harness::{decode, encode};
+
+    #[test]
+    fn messages_round_trip() {
+        let member = MemberView {
+            state: "alive".into(),
+            addr: ([10, 77, 0, 1], 7946).into(),
+            epoch: u64::MAX,
+        };
+        let status = Status {
+            members: [("h01".to_owned(), member)].into(),
+            refuses: Some("reaches 2 of 12 members".into()),
+            sent: 7,
+        };
+        let line = encode(&Notice::Status(status.clone())).unwrap();
+        match decode(line.trim_ascii_end()).unwrap() {
+            Notice::Status(read) => assert_eq!(read, status),
+            other => panic!("{other:?}"),
+        }
+        let setup = Setup {
+            node: NodeSetup {
+                name: "h01".into(),
+                keys: "k".into(),
+                seeds: vec!["h02:7946".into()],
+            },
+            execution_log: "h01.runs".into(),
+            behaviour: WorkerBehaviour::Good,
+            limited: false,
+            reports_view: true,
+            host: Some(HostSetup {
+                bind: ([0, 0, 0, 0], 7946).into(),
+                tags: vec![("zone".into(), "a".into())],
+            }),
+        };
+        let line = encode(&Order::Start(setup)).unwrap();
+        assert!(matches!(
+            decode(line.trim_ascii_end()).unwrap(),
+            Order::Start(setup) if setup.host.as_ref().is_some_and(|host| host.tags.len() == 1)
+        ));
+    }
 }

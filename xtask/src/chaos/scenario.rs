@@ -1,32 +1,39 @@
 //! Scenarios: faults of workers and attacks on them.
 
-use clap::ValueEnum;
+use super::{named::Named, node::Role, protocol::WorkerBehaviour};
 
-use super::{node::Role, protocol::WorkerBehaviour};
+/// Fault or attack in a cluster of processes on this machine.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Scenario {
+    /// Name on the command line.
+    pub(crate) name: &'static str,
+    pub(crate) description: &'static str,
+    /// What is done to the workers, at this share of the run's length.
+    pub(crate) steps: &'static [(f64, Step)],
+    /// Behaviour of the first worker, from the beginning to the last call.
+    pub(crate) first_worker: WorkerBehaviour,
+    /// Attacker of the workers, which begins before the load.
+    pub(crate) attacker: Option<Role>,
+    /// Second attacker, from half a second after the load begins.
+    pub(crate) late_attacker: Option<Role>,
+    pub(crate) allowed_failures: AllowedFailures,
+    /// Whether the director's calls are to be answered about as fast as they are due.
+    pub(crate) keeps_rate: bool,
+}
 
-/// Kind of fault or attack.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Scenario {
-    /// A worker is killed (SIGKILL).
+/// What is done to workers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// The first worker is killed (SIGKILL).
     Kill,
-    /// A worker is stopped for ten seconds, or a third of the run (SIGSTOP, SIGCONT).
+    /// The first worker is stopped for ten seconds, or a third of the run (SIGSTOP, SIGCONT).
     Stop,
     /// Every worker in turn is asked to end (SIGTERM), drains, ends, and is started again.
-    Rolling,
-    /// Half of the workers drain at the same time, and come back later.
-    Drain,
-    /// One worker's handlers always panic.
-    Panic,
-    /// One worker is of an older version: it does not know one of the methods, and cannot read the
-    /// requests of the other.
-    Old,
-    /// One worker takes a hundred times as long.
-    Slow,
-    /// Two processes with good certificates hold as much as they can of every worker: one does not
-    /// take what it is sent, the other makes calls that take long.
-    Greedy,
-    /// A process with a good certificate breaks the rules of the protocol at every worker.
-    Liar,
+    RestartEach,
+    /// Half of the workers drain at the same time.
+    DrainHalf,
+    /// They take calls again.
+    ResumeHalf,
 }
 
 /// Failures that are allowed of calls that are not idempotent. Idempotent calls never fail.
@@ -40,90 +47,95 @@ pub(crate) enum AllowedFailures {
     PanicAtVictim,
 }
 
-impl Scenario {
-    pub(crate) const ALL: [Self; 9] = [
-        Self::Kill,
-        Self::Stop,
-        Self::Rolling,
-        Self::Drain,
-        Self::Panic,
-        Self::Old,
-        Self::Slow,
-        Self::Greedy,
-        Self::Liar,
-    ];
+impl Named for Scenario {
+    const ALL: &'static [Self] = SCENARIOS;
 
-    /// Name on the command line.
-    pub(crate) fn name(self) -> String {
-        let value = self.to_possible_value().expect("no scenario is hidden");
-        value.get_name().to_owned()
+    fn name(&self) -> &'static str {
+        self.name
     }
 
-    pub(crate) fn description(self) -> &'static str {
-        match self {
-            Self::Kill => "a worker is killed",
-            Self::Stop => "a worker is stopped for a while",
-            Self::Rolling => "every worker in turn is asked to end, and started again",
-            Self::Drain => "half of the workers drain, and come back",
-            Self::Panic => "one worker's handlers always panic",
-            Self::Old => "one worker is of an older version, and rejects every call at once",
-            Self::Slow => "one worker takes 100 times as long",
-            Self::Greedy => "two members hold what they can of every worker",
-            Self::Liar => "a member breaks the rules of the protocol at every worker",
-        }
-    }
-
-    pub(crate) fn allowed_failures(self) -> AllowedFailures {
-        match self {
-            Self::Kill | Self::Stop => AllowedFailures::AtVictim,
-            Self::Rolling | Self::Drain => AllowedFailures::None,
-            Self::Panic => AllowedFailures::PanicAtVictim,
-            // Refused before they ran, calls go elsewhere; slow is not failed; and what one peer
-            // holds, or breaks of its own connections, is no reason to refuse another's calls.
-            Self::Old | Self::Slow | Self::Greedy | Self::Liar => AllowedFailures::None,
-        }
-    }
-
-    /// Behaviour of the first worker.
-    pub(crate) const fn victim_behaviour(self) -> WorkerBehaviour {
-        match self {
-            Self::Panic => WorkerBehaviour::Panics,
-            Self::Old => WorkerBehaviour::Old,
-            Self::Slow => WorkerBehaviour::Slow,
-            _ => WorkerBehaviour::Good,
-        }
-    }
-
-    /// Attacker of the workers.
-    pub(crate) const fn attacker(self) -> Option<Role> {
-        match self {
-            Self::Greedy => Some(Role::Greedy),
-            Self::Liar => Some(Role::Liar),
-            _ => None,
-        }
-    }
-
-    /// Second attacker, from half a second after the load begins.
-    pub(crate) const fn late_attacker(self) -> Option<Role> {
-        match self {
-            Self::Greedy => Some(Role::Keyed),
-            _ => None,
-        }
-    }
-
-    /// Whether the director's calls are to be answered about as fast as they are due.
-    pub(crate) const fn keeps_rate(self) -> bool {
-        matches!(self, Self::Old | Self::Slow | Self::Greedy | Self::Liar)
+    fn description(&self) -> &'static str {
+        self.description
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// A scenario in which nothing happens.
+const CALM: Scenario = Scenario {
+    name: "",
+    description: "",
+    steps: &[],
+    first_worker: WorkerBehaviour::Good,
+    attacker: None,
+    late_attacker: None,
+    allowed_failures: AllowedFailures::None,
+    keeps_rate: false,
+};
 
-    #[test]
-    fn the_list_has_every_scenario() {
-        assert_eq!(Scenario::ALL, Scenario::value_variants());
-        assert_eq!(Scenario::Rolling.name(), "rolling");
-    }
-}
+/// All scenarios, in the order in which they run.
+const SCENARIOS: &[Scenario] = &[
+    Scenario {
+        name: "kill",
+        description: "a worker is killed",
+        steps: &[(0.2, Step::Kill)],
+        allowed_failures: AllowedFailures::AtVictim,
+        ..CALM
+    },
+    Scenario {
+        name: "stop",
+        description: "a worker is stopped for a while",
+        steps: &[(0.2, Step::Stop)],
+        allowed_failures: AllowedFailures::AtVictim,
+        ..CALM
+    },
+    Scenario {
+        name: "rolling",
+        description: "every worker in turn is asked to end, and started again",
+        steps: &[(0.1, Step::RestartEach)],
+        ..CALM
+    },
+    Scenario {
+        name: "drain",
+        description: "half of the workers drain, and come back",
+        steps: &[(0.2, Step::DrainHalf), (0.6, Step::ResumeHalf)],
+        ..CALM
+    },
+    Scenario {
+        name: "panic",
+        description: "one worker's handlers always panic",
+        first_worker: WorkerBehaviour::Panics,
+        allowed_failures: AllowedFailures::PanicAtVictim,
+        ..CALM
+    },
+    // Refused before they ran, calls go elsewhere; slow is not failed; and what one peer holds, or
+    // breaks of its own connections, is no reason to refuse another's calls.
+    Scenario {
+        name: "old",
+        description: "one worker is of an older version, and rejects every call at once",
+        first_worker: WorkerBehaviour::Old,
+        keeps_rate: true,
+        ..CALM
+    },
+    Scenario {
+        name: "slow",
+        description: "one worker takes 100 times as long",
+        first_worker: WorkerBehaviour::Slow,
+        keeps_rate: true,
+        ..CALM
+    },
+    // One does not take what it is sent, the other makes calls that take long.
+    Scenario {
+        name: "greedy",
+        description: "two members hold what they can of every worker",
+        attacker: Some(Role::Greedy),
+        late_attacker: Some(Role::Keyed),
+        keeps_rate: true,
+        ..CALM
+    },
+    Scenario {
+        name: "liar",
+        description: "a member breaks the rules of the protocol at every worker",
+        attacker: Some(Role::Liar),
+        keeps_rate: true,
+        ..CALM
+    },
+];

@@ -1,7 +1,11 @@
 //! Runs that pass and runs that fail.
 
 use super::*;
-use crate::chaos::call_report::CallCounts;
+use crate::chaos::{call_report::CallCounts, named::Named, report::table};
+
+fn named(scenario: &str) -> &'static Scenario {
+    Scenario::named(scenario)
+}
 
 const VICTIM: &str = "worker-1";
 
@@ -19,29 +23,29 @@ fn failure(idempotent: bool, node: &str, code: &str, processed: Ran) -> FailureC
     }
 }
 
-fn judged(scenario: Scenario, failures: Vec<FailureCount>) -> Row {
-    let report = DirectorReport {
+fn judged(scenario: &Scenario, failures: Vec<FailureCount>) -> ScenarioRow {
+    let report = CallReport {
         idempotent: CallCounts { ok: 100, failed: 0 },
         others: CallCounts { ok: 97, failed: 3 },
         due: 200,
         answered_in_time: 190,
         failures,
-        ..DirectorReport::default()
+        ..CallReport::default()
     };
     row(scenario, report, Duration::from_secs(30))
 }
 
 /// The row of a run with this report; its attacker did something, if there was one.
-fn row(scenario: Scenario, report: DirectorReport, length: Duration) -> Row {
+fn row(scenario: &Scenario, report: CallReport, length: Duration) -> ScenarioRow {
     let run = RunResult {
         report,
-        attacker_actions: scenario.attacker().map(|_| 1),
+        attacker_actions: scenario.attacker.map(|_| 1),
         ..RunResult::default()
     };
-    Row::new(scenario, VICTIM, run, length)
+    ScenarioRow::new(scenario, VICTIM, run, length)
 }
 
-fn passes(scenario: Scenario, it: FailureCount) -> bool {
+fn passes(scenario: &Scenario, it: FailureCount) -> bool {
     judged(scenario, vec![it]).complaints.is_empty()
 }
 
@@ -56,15 +60,15 @@ fn a_run_without_failures_passes() {
 #[test]
 fn calls_in_flight_at_the_victim_may_fail() {
     let lost = || failure(false, VICTIM, "unavailable", Ran::Maybe);
-    assert!(passes(Scenario::Kill, lost()) && passes(Scenario::Stop, lost()));
-    assert!(!passes(Scenario::Rolling, lost()) && !passes(Scenario::Drain, lost()));
+    assert!(passes(named("kill"), lost()) && passes(named("stop"), lost()));
+    assert!(!passes(named("rolling"), lost()) && !passes(named("drain"), lost()));
     for wrong in [
         failure(true, VICTIM, "unavailable", Ran::Maybe),
         failure(false, "worker-2", "unavailable", Ran::Maybe),
         failure(false, VICTIM, "unavailable", Ran::No),
         failure(false, VICTIM, "app", Ran::Yes),
     ] {
-        assert!(!passes(Scenario::Kill, wrong.clone()), "{wrong:?}");
+        assert!(!passes(named("kill"), wrong.clone()), "{wrong:?}");
     }
 }
 
@@ -73,7 +77,7 @@ fn failures_of_one_kind_are_one_complaint() {
     let early = failure(true, VICTIM, "unavailable", Ran::Maybe);
     let mut late = early.clone();
     late.failure.second = 8;
-    let row = judged(Scenario::Kill, vec![early, late]);
+    let row = judged(named("kill"), vec![early, late]);
     assert_eq!(
         row.complaints,
         [
@@ -89,11 +93,11 @@ fn panics_are_allowed_and_must_become_few() {
         met.failure.second = second;
         FailureCount { count, ..met }
     };
-    assert!(passes(Scenario::Panic, met(2, 7)));
-    assert!(!passes(Scenario::Panic, met(3, 7)));
-    assert!(passes(Scenario::Panic, met(3, 0)));
+    assert!(passes(named("panic"), met(2, 7)));
+    assert!(!passes(named("panic"), met(3, 7)));
+    assert!(passes(named("panic"), met(3, 0)));
     let other = failure(false, VICTIM, "unavailable", Ran::Maybe);
-    assert!(!passes(Scenario::Panic, FailureCount { count: 1, ..other }));
+    assert!(!passes(named("panic"), FailureCount { count: 1, ..other }));
 }
 
 #[test]
@@ -106,19 +110,19 @@ fn executions_are_compared_with_reported_outcomes() {
         log.record(call).unwrap();
     }
     let runs = ExecutionCounts::read(folder.path()).unwrap();
-    let report = DirectorReport {
+    let report = CallReport {
         idempotent: CallCounts { ok: 1, failed: 0 },
         others: CallCounts { ok: 1, failed: 1 },
         refused: vec![5, 7],
         extra_attempts: 2,
-        ..DirectorReport::default()
+        ..CallReport::default()
     };
     let run = RunResult {
         report,
         runs,
         attacker_actions: None,
     };
-    let row = Row::new(Scenario::Kill, VICTIM, run, Duration::ZERO);
+    let row = ScenarioRow::new(named("kill"), VICTIM, run, Duration::ZERO);
     assert_eq!((row.ran_twice, row.extra_attempts), (1, 2));
     assert_eq!(
         row.complaints,
@@ -131,28 +135,28 @@ fn executions_are_compared_with_reported_outcomes() {
 
 #[test]
 fn calls_must_flow() {
-    let report = DirectorReport {
+    let report = CallReport {
         not_begun: 4,
         wrong: 1,
-        ..DirectorReport::default()
+        ..CallReport::default()
     };
-    let row = row(Scenario::Kill, report, Duration::ZERO);
+    let row = row(named("kill"), report, Duration::ZERO);
     assert_eq!(row.complaints.len(), 4, "{:?}", row.complaints);
 }
 
 #[test]
 fn extra_attempts_are_as_many_as_the_budget_has() {
     let with = |granted| {
-        let report = DirectorReport {
+        let report = CallReport {
             idempotent: CallCounts { ok: 500, failed: 0 },
             others: CallCounts { ok: 500, failed: 0 },
             // Those that were certainly not processed cost nothing.
             extra_attempts: granted + 50,
             granted,
             seconds: 3,
-            ..DirectorReport::default()
+            ..CallReport::default()
         };
-        row(Scenario::Stop, report, Duration::from_secs(3)).complaints
+        row(named("stop"), report, Duration::from_secs(3)).complaints
     };
     assert_eq!(with(230), [""; 0]);
     assert_eq!(with(231), ["1 attempts more than the budget has"]);
@@ -161,20 +165,15 @@ fn extra_attempts_are_as_many_as_the_budget_has() {
 #[test]
 fn faulty_members_lower_neither_answers_nor_rate() {
     let refused = failure(false, "worker-2", "overloaded", Ran::No);
-    for scenario in [
-        Scenario::Old,
-        Scenario::Slow,
-        Scenario::Greedy,
-        Scenario::Liar,
-    ] {
+    for scenario in [named("old"), named("slow"), named("greedy"), named("liar")] {
         assert!(!passes(scenario, refused.clone()), "{scenario:?}");
         let with = |answered_in_time| {
-            let report = DirectorReport {
+            let report = CallReport {
                 idempotent: CallCounts { ok: 500, failed: 0 },
                 others: CallCounts { ok: 500, failed: 0 },
                 due: 1_000,
                 answered_in_time,
-                ..DirectorReport::default()
+                ..CallReport::default()
             };
             row(scenario, report, Duration::ZERO).complaints
         };
@@ -185,27 +184,24 @@ fn faulty_members_lower_neither_answers_nor_rate() {
         );
     }
     // Where calls may be lost, the rate is not judged.
-    let half = DirectorReport {
+    let half = CallReport {
         due: 1_000,
         answered_in_time: 500,
         idempotent: CallCounts { ok: 250, failed: 0 },
         others: CallCounts { ok: 250, failed: 0 },
-        ..DirectorReport::default()
+        ..CallReport::default()
     };
-    assert_eq!(
-        row(Scenario::Kill, half, Duration::ZERO).complaints,
-        [""; 0]
-    );
+    assert_eq!(row(named("kill"), half, Duration::ZERO).complaints, [""; 0]);
 }
 
 #[test]
 fn an_attacker_without_actions_fails_the_run() {
-    let report = DirectorReport {
+    let report = CallReport {
         idempotent: CallCounts { ok: 1, failed: 0 },
         others: CallCounts { ok: 1, failed: 0 },
         due: 2,
         answered_in_time: 2,
-        ..DirectorReport::default()
+        ..CallReport::default()
     };
     for actions in [None, Some(0)] {
         let run = RunResult {
@@ -213,7 +209,7 @@ fn an_attacker_without_actions_fails_the_run() {
             attacker_actions: actions,
             ..RunResult::default()
         };
-        let row = Row::new(Scenario::Greedy, VICTIM, run, Duration::ZERO);
+        let row = ScenarioRow::new(named("greedy"), VICTIM, run, Duration::ZERO);
         assert_eq!(row.complaints, ["the attacker did nothing"]);
     }
 }
@@ -221,7 +217,7 @@ fn an_attacker_without_actions_fails_the_run() {
 #[test]
 fn the_row_has_the_agreed_fields() {
     let lost = failure(false, VICTIM, "unavailable", Ran::Maybe);
-    let row = judged(Scenario::Kill, vec![lost]);
+    let row = judged(named("kill"), vec![lost]);
     let json = serde_json::to_value(&row).unwrap();
     for field in [
         "calls_ok",
@@ -238,9 +234,9 @@ fn the_row_has_the_agreed_fields() {
         (&json["scenario"], &json["calls_maybe"]),
         (&"kill".into(), &3.into())
     );
-    let text = results_table(&[
+    let text = table(&[
         row,
-        judged(Scenario::Drain, vec![failure(false, "", "", Ran::No)]),
+        judged(named("drain"), vec![failure(false, "", "", Ran::No)]),
     ]);
     let lines: Vec<_> = text.lines().collect();
     assert!(

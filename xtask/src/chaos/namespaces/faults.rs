@@ -17,12 +17,12 @@ pub(crate) enum Fault {
     /// All packets between these hosts and the others are lost.
     Cut {
         /// The hosts of one side.
-        side: Vec<usize>,
+        side: &'static [usize],
     },
     /// IP packets to and from these hosts that are larger are lost, and no sender is told.
     Mtu {
         /// The hosts behind the narrow path.
-        hosts: Vec<usize>,
+        hosts: &'static [usize],
         /// The largest IP packet that passes.
         bytes: u16,
     },
@@ -147,7 +147,7 @@ mod tests {
 
     #[test]
     fn a_cut_spares_packets_of_one_side() {
-        let side = vec![11, 12];
+        let side = &[11, 12];
         assert_eq!(
             lines(Fault::Cut { side }),
             [
@@ -160,7 +160,7 @@ mod tests {
     #[test]
     fn a_narrow_path_drops_what_is_larger() {
         let fault = Fault::Mtu {
-            hosts: vec![10],
+            hosts: &[10],
             bytes: 1_280,
         };
         assert_eq!(
@@ -174,7 +174,7 @@ mod tests {
         let none = ruleset(&[]);
         assert!(none.starts_with("table bridge faults {}\ndelete table bridge faults\n"));
         assert!(!none.contains("drop"));
-        let cut = ruleset(&[Fault::Cut { side: vec![1] }]);
+        let cut = ruleset(&[Fault::Cut { side: &[1] }]);
         assert_eq!(cut.matches("drop").count(), 2);
         assert_eq!(cut.matches('{').count(), cut.matches('}').count());
     }

@@ -86,8 +86,8 @@ impl HostNetwork {
                 &self.namespace(host),
                 &interface_commands(host, &self.bridge_namespace()),
             )?;
-            self.write_hosts_file(host, &HostsFile::Addresses)?;
         }
+        self.write_hosts_files(&HostsFile::Addresses)?;
         ip(
             &self.bridge_namespace(),
             &all.map(attach_commands).collect::<String>(),
@@ -121,28 +121,22 @@ impl HostNetwork {
         ip(&self.namespace(host), &text)
     }
 
-    /// Writes the `/etc/hosts` that the host's processes see, in place, so that running processes
-    /// see it too.
-    pub(crate) fn write_hosts_file(
-        &self,
-        host: usize,
-        names: &HostsFile<'_>,
-    ) -> Result<(), Box<dyn Error>> {
-        let folder = self.folder(host);
-        fs::create_dir_all(&folder)?;
-        // No name server: what the file does not name does not resolve, at once.
-        fs::write(folder.join("resolv.conf"), "nameserver 127.0.0.1\n")?;
-        let text = hosts_file_text(host, self.hosts, names);
-        let mut options = fs::OpenOptions::new();
-        let path = folder.join("hosts");
-        let mut file = options
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(path)?;
-        // One write and then the length, so that no reader finds it empty.
-        file.write_all(text.as_bytes())?;
-        file.set_len(text.len() as u64)?;
+    /// Writes the `/etc/hosts` that the processes of each host see, in place, so that running
+    /// processes see it too.
+    pub(crate) fn write_hosts_files(&self, names: &HostsFile<'_>) -> Result<(), Box<dyn Error>> {
+        for host in 1..=self.hosts {
+            let folder = self.folder(host);
+            fs::create_dir_all(&folder)?;
+            // No name server: what the file does not name does not resolve, at once.
+            fs::write(folder.join("resolv.conf"), "nameserver 127.0.0.1\n")?;
+            let text = hosts_file_text(host, self.hosts, names);
+            let mut options = fs::OpenOptions::new();
+            options.create(true).truncate(false).write(true);
+            let mut file = options.open(folder.join("hosts"))?;
+            // One write and then the length, so that no reader finds it empty.
+            file.write_all(text.as_bytes())?;
+            file.set_len(text.len() as u64)?;
+        }
         Ok(())
     }
 
@@ -330,6 +324,7 @@ fn command(program: &str) -> Command {
 pub(crate) const PORT: u16 = 7_946;
 /// A name of several hosts.
 pub(crate) const ROTATING_NAME: &str = "cluster";
+pub(crate) const USUAL_MTU: u16 = 1_500;
 const PREFIX: &str = "rpcnet-chaos-";
 /// Folder of the files that `ip netns exec` shows in place of those of `/etc`.
 const ETC: &str = "/etc/netns";

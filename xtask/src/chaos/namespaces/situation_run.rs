@@ -1,46 +1,76 @@
 //! Run of a situation: its steps, what was seen, and the checks that failed.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     error::Error,
-    net::{Ipv4Addr, SocketAddr},
-    path::Path,
+    fs::{self, File},
+    net::SocketAddr,
+    path::{Path, PathBuf},
     time::Duration,
 };
 
-use tokio::time::{Instant, sleep};
+use serde::Serialize;
+use tokio::time::sleep;
+use xtask_report::number;
 
 use super::{
-    checks::{
-        CheckResult, Names, calls, false_failures, most_datagrams, suspicions, views_are_whole,
-    },
-    faults::{Fault, port},
-    hosts::{HostNetwork, HostsFile, PORT, address, socket_address},
-    processes::{NodeLaunch, NodeProcesses},
-    protocol::Status,
-    record::ClusterRecord,
+    CLIENT,
+    faults::port,
+    hosts::{HostNetwork, HostsFile, PORT, ROTATING_NAME, USUAL_MTU, address, socket_address},
+    situations::{Launch, Names, Pause, Seeds, Situation, Step},
+    views::{self, Hosts},
+};
+use crate::chaos::{
+    cluster::Cluster,
+    node::{self, Role},
+    protocol::{HostSetup, Notice, Order, Status},
+    record::Record,
     report::Row,
-    situations::Situation,
 };
 
 /// A situation in play.
-pub(crate) struct SituationRun<'a> {
+struct SituationRun<'a> {
     network: &'a HostNetwork,
-    processes: NodeProcesses<'a>,
+    logs: PathBuf,
     quick: bool,
-    begin: Instant,
+    cluster: Cluster,
     /// The running hosts and where each is reached.
     expected_addrs: BTreeMap<usize, SocketAddr>,
     /// Members that may be held failed.
-    may_fail: BTreeSet<usize>,
+    may_fail: Hosts,
     /// Hosts that may hold others failed.
-    may_report_failures: BTreeSet<usize>,
+    may_report_failures: Hosts,
     fault_began: Duration,
     recovery_from: Duration,
-    sent_before: BTreeMap<String, (Duration, Status)>,
+    /// What the nodes had told when the fault began.
+    status_before: BTreeMap<String, (Duration, Status)>,
     detected: Option<Duration>,
     recovered: Option<Duration>,
-    complaints: Vec<String>,
+}
+
+/// The result of a situation.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct SituationRow {
+    pub(crate) situation: &'static str,
+    pub(crate) hosts: usize,
+    /// Whether all checks passed.
+    pub(crate) ok: bool,
+    /// Time from the fault until the last node had detected it, where there is something to detect.
+    pub(crate) detect_s: Option<f64>,
+    /// Time from the end of the fault until all views were whole.
+    pub(crate) recovered_s: Option<f64>,
+    pub(crate) calls_ok: u64,
+    pub(crate) calls_failed: u64,
+    /// Members held failed that were not, by nodes that could have known.
+    pub(crate) false_failures: u64,
+    /// Suspicions, by all nodes.
+    pub(crate) suspicions: u64,
+    /// Datagrams of gossip a second of the host that sent most.
+    pub(crate) datagrams_s: Option<f64>,
+    /// Duration of the situation.
+    pub(crate) seconds: f64,
+    /// Failed checks.
+    pub(crate) complaints: Vec<String>,
 }
 
 /// Runs a situation from its first process to its row.
@@ -49,350 +79,402 @@ pub(crate) struct SituationRun<'a> {
 ///
 /// When the hosts cannot be put back as they were.
 pub(crate) async fn run_situation(
-    situation: Situation,
+    situation: &Situation,
     network: &HostNetwork,
     logs: &Path,
     quick: bool,
-) -> Result<Row, Box<dyn Error>> {
-    let logs = logs.join(situation.name());
-    let mut run = SituationRun::new(network, &logs, quick)?;
-    let mut played = situation.inject(&mut run).await;
-    if played.is_ok() {
-        played = run.processes.end_load().await;
-    }
+) -> Result<SituationRow, Box<dyn Error>> {
+    let mut run = SituationRun::new(network, logs.join(situation.name), quick)?;
+    let played = tokio::select! {
+        biased;
+        named = keep_names(network, situation.names) => named,
+        played = run.play(situation.steps) => played,
+    };
     if let Err(error) = played {
-        run.fail(format!("could not be played to its end: {error}"));
+        let what = format!("could not be played to its end: {error}");
+        run.cluster.fail(what);
     }
     let row = run.evaluate(situation);
     run.restore().await?;
     Ok(row)
 }
 
-impl<'a> SituationRun<'a> {
-    fn new(network: &'a HostNetwork, logs: &Path, quick: bool) -> Result<Self, Box<dyn Error>> {
-        Ok(Self {
-            network,
-            processes: NodeProcesses::new(network, logs)?,
-            quick,
-            begin: Instant::now(),
-            expected_addrs: BTreeMap::new(),
-            may_fail: BTreeSet::new(),
-            may_report_failures: BTreeSet::new(),
-            fault_began: Duration::ZERO,
-            recovery_from: Duration::ZERO,
-            sent_before: BTreeMap::new(),
-            detected: None,
-            recovered: None,
-            complaints: Vec::new(),
-        })
-    }
-
-    /// Starts the first of these nodes, then the others at once, and waits until all see each
-    /// other.
-    pub(crate) async fn start(
-        &mut self,
-        mut nodes: Vec<(usize, NodeLaunch)>,
-    ) -> Result<(), Box<dyn Error>> {
-        let others = nodes.split_off(1);
-        self.launch(nodes).await?;
-        self.launch(others).await?;
-        let roster = self.expected_addrs();
-        let seen = self
-            .wait_for(
-                "all see each other at first",
-                FULL_VIEWS_TIMEOUT,
-                |record| views_are_whole(record, &roster, Duration::ZERO),
-            )
-            .await;
-        match seen {
-            Some(_) => Ok(()),
-            None => Err("there is no whole cluster to begin with".into()),
-        }
-    }
-
-    /// Starts one node and waits until it has.
-    pub(crate) async fn start_alone(
-        &mut self,
-        node: (usize, NodeLaunch),
-    ) -> Result<(), Box<dyn Error>> {
-        self.launch(vec![node]).await
-    }
-
-    /// Starts these nodes at once and waits until they have.
-    pub(crate) async fn launch(
-        &mut self,
-        nodes: Vec<(usize, NodeLaunch)>,
-    ) -> Result<(), Box<dyn Error>> {
-        let hosts: Vec<_> = nodes.iter().map(|(host, _)| *host).collect();
-        for (host, launch) in nodes {
-            self.processes.launch(host, launch).await?;
-            self.expected_addrs
-                .entry(host)
-                .or_insert_with(|| socket_address(host));
-        }
-        self.processes.wait_until_started(&hosts).await
-    }
-
-    /// Has calls flow, and a moment of calm pass.
-    pub(crate) async fn start_load(&mut self) -> Result<(), Box<dyn Error>> {
-        self.processes.start_load(CALLS_PER_S).await?;
-        sleep(SETTLE_TIME).await;
-        Ok(())
-    }
-
-    /// Sets the faults of the network.
-    pub(crate) fn set_faults(&mut self, faults: &[Fault]) -> Result<(), Box<dyn Error>> {
-        self.network.set_faults(faults)
-    }
-
-    /// Marks the begin of the fault, from which on notices are evaluated.
-    pub(crate) fn begin_fault(&mut self) -> Duration {
-        self.fault_began = self.now();
-        self.sent_before = self.with_record(|record| record.latest.clone());
-        self.print_step("the fault begins");
-        self.fault_began
-    }
-
-    /// Ends the faults of the network.
-    pub(crate) fn clear_faults(&mut self) -> Result<Duration, Box<dyn Error>> {
-        self.network.set_faults(&[])?;
-        self.begin_recovery();
-        self.print_step("the fault ends");
-        Ok(self.recovery_from)
-    }
-
-    /// Marks the time from which on the cluster can recover.
-    pub(crate) fn begin_recovery(&mut self) {
-        self.recovery_from = self.now();
-    }
-
-    /// Lets time pass, less of it in the quick form.
-    pub(crate) async fn wait_seconds(&self, seconds: u64, quick_seconds: u64) {
-        let seconds = if self.quick { quick_seconds } else { seconds };
-        sleep(Duration::from_secs(seconds)).await;
-    }
-
-    /// Replaces the address of a host.
-    pub(crate) fn change_address(
-        &mut self,
-        host: usize,
-        to: Ipv4Addr,
-    ) -> Result<(), Box<dyn Error>> {
-        self.network.change_address(host, address(host), to)?;
-        self.expected_addrs.insert(host, (to, PORT).into());
-        Ok(())
-    }
-
-    /// These hosts may be held failed.
-    pub(crate) fn allow_failures_of(&mut self, hosts: &[usize]) {
-        self.may_fail.extend(hosts);
-    }
-
-    /// These hosts may hold others failed.
-    pub(crate) fn allow_failures_by(&mut self, hosts: &[usize]) {
-        self.may_report_failures.extend(hosts);
-    }
-
-    /// Waits until the check has nothing to complain of; how long that took. If it does not come to
-    /// that, it is a complaint.
-    pub(crate) async fn wait_for(
-        &mut self,
-        what: &str,
-        within: Duration,
-        check: impl Fn(&ClusterRecord) -> CheckResult,
-    ) -> Option<Duration> {
-        let begin = Instant::now();
-        loop {
-            let finding = self.with_record(&check);
-            let took = begin.elapsed();
-            match finding {
-                Ok(()) => {
-                    self.print_step(&format!("{what} (after {:.2} s)", took.as_secs_f64()));
-                    return Some(took);
-                }
-                Err(seen) if took > within => {
-                    self.fail(format!("{what}: not within {within:?}: {seen}"));
-                    return None;
-                }
-                Err(_) => sleep(POLL_INTERVAL).await,
+/// Writes the names that hosts know, and goes on where they change.
+async fn keep_names(network: &HostNetwork, names: Names) -> Result<(), Box<dyn Error>> {
+    match names {
+        Names::Usual => {}
+        Names::OwnLoopback => network.write_hosts_files(&HostsFile::OwnLoopback)?,
+        Names::Rotating(rotations) => {
+            for order in rotations.iter().cycle() {
+                network.write_hosts_files(&HostsFile::Rotating(order))?;
+                sleep(ROTATED_EVERY).await;
             }
         }
     }
+    std::future::pending().await
+}
 
-    /// Reads the record.
-    pub(crate) fn with_record<T>(&self, check: impl FnOnce(&ClusterRecord) -> T) -> T {
-        self.processes.with_record(check)
+impl<'a> SituationRun<'a> {
+    fn new(network: &'a HostNetwork, logs: PathBuf, quick: bool) -> Result<Self, Box<dyn Error>> {
+        let run = Self {
+            network,
+            logs,
+            quick,
+            cluster: Cluster::new()?,
+            expected_addrs: BTreeMap::new(),
+            may_fail: Hosts::new(),
+            may_report_failures: Hosts::new(),
+            fault_began: Duration::ZERO,
+            recovery_from: Duration::ZERO,
+            status_before: BTreeMap::new(),
+            detected: None,
+            recovered: None,
+        };
+        fs::create_dir_all(&run.logs)?;
+        for host in 1..=network.hosts() {
+            // Before any node reads: each of them writes the CA's certificate anew.
+            run.cluster.processes.keys().issue(&port(host))?;
+            // Not the log of the run before.
+            File::create(run.log_path(host))?;
+        }
+        Ok(run)
     }
 
-    /// Fails the situation unless the check passed.
-    pub(crate) fn expect(&mut self, what: &str, finding: CheckResult) {
-        if let Err(seen) = finding {
-            self.fail(format!("{what}: {seen}"));
+    /// Takes all steps, and waits for the last calls.
+    async fn play(&mut self, steps: &[Step]) -> Result<(), Box<dyn Error>> {
+        for step in steps {
+            self.take_step(step).await?;
+        }
+        let client = port(CLIENT);
+        match self.cluster.ask(&client, &Order::Finish, "finish").await? {
+            Notice::Finished(calls) => {
+                self.cluster.record.add(&client, Notice::Calls(calls));
+                Ok(())
+            }
+            other => Err(format!("{client} tells {other:?}").into()),
         }
     }
 
+    async fn take_step(&mut self, step: &Step) -> Result<(), Box<dyn Error>> {
+        let (fault_began, recovery_from) = (self.fault_began, self.recovery_from);
+        match step {
+            Step::Start(hosts, launch) => {
+                let (first, last) = hosts.clone().into_inner();
+                self.launch(first..=first, *launch).await?;
+                self.launch(first + 1..=last, *launch).await?;
+                let roster = self.roster();
+                let what = "all see each other at first";
+                let whole = |record: &Record| views::are_whole(record, &roster, Duration::ZERO);
+                let seen = self.cluster.wait_for(what, FULL_VIEWS_TIMEOUT, whole).await;
+                seen.ok_or("there is no whole cluster to begin with")?;
+            }
+            Step::Launch(hosts, launch) => self.launch(hosts.clone(), *launch).await?,
+            Step::StartsAreQuick => self.expect_quick_starts(),
+            Step::Load => {
+                let calls_per_s = CALLS_PER_S;
+                let load = Order::Load { calls_per_s };
+                self.cluster.processes.send(&port(CLIENT), &load).await?;
+                self.cluster.sleep(SETTLE_TIME).await;
+            }
+            Step::Network(fault) => self.network.set_faults(std::slice::from_ref(fault))?,
+            Step::Mtu(hosts, bytes) => {
+                for host in *hosts {
+                    self.network.set_mtu(*host, *bytes)?;
+                }
+            }
+            Step::Readdress(host, to) => {
+                self.network.change_address(*host, address(*host), *to)?;
+                self.expected_addrs.insert(*host, (*to, PORT).into());
+                self.begin_fault();
+                let what = format!("{} is {to} now", port(*host));
+                self.cluster.print_step(&what);
+            }
+            Step::Signal(host, signal) => self.cluster.processes.signal(&port(*host), *signal)?,
+            Step::Kill(host) => self.cluster.processes.kill(&port(*host)).await?,
+            Step::BeginFault => self.begin_fault(),
+            Step::Wait(pause) => self.cluster.sleep(self.duration(*pause)).await,
+            Step::WaitSinceFault(pause) => {
+                let end = fault_began + self.duration(*pause);
+                let rest = end.saturating_sub(self.cluster.record.now());
+                self.cluster.sleep(rest).await;
+            }
+            Step::EndFault => {
+                self.network.set_faults(&[])?;
+                self.recovery_from = self.cluster.record.now();
+                self.cluster.print_step("the fault ends");
+            }
+            Step::BeginRecovery => self.recovery_from = self.cluster.record.now(),
+            Step::MayFail(hosts) => self.may_fail.extend(names(hosts)),
+            Step::MayReportFailures(hosts) => self.may_report_failures.extend(names(hosts)),
+            Step::AreFailed(hosts) => {
+                self.may_fail.extend(names(hosts));
+                let (observers, victims) = (self.others(hosts), names(hosts));
+                let list: Vec<_> = victims.iter().map(String::as_str).collect();
+                let what = format!("the others hold {} failed", list.join(" and "));
+                let failed = |record: &Record| {
+                    views::are_not_live(record, &observers, &victims, fault_began)
+                };
+                let detected = self.cluster.wait_for(&what, DETECTED_WITHIN, failed).await;
+                self.record_detection(detected);
+            }
+            Step::StayFailed(hosts) => {
+                let (observers, victims) = (self.others(hosts), names(hosts));
+                let recent = self.cluster.record.now().saturating_sub(RECENT);
+                let record = &self.cluster.record;
+                let still = views::are_not_live(record, &observers, &victims, recent);
+                let what = "the host stays out while it is unreachable";
+                self.cluster.expect(what, still);
+            }
+            Step::Refuse(hosts) => {
+                let side = names(hosts);
+                let what = "the small side refuses under keep_majority";
+                let refuse = |record: &Record| views::all_refuse(record, &side, fault_began);
+                let refused = self.cluster.wait_for(what, REFUSED_WITHIN, refuse).await;
+                self.record_detection(refused);
+            }
+            Step::OthersServed(hosts) => {
+                let others = self.others(hosts);
+                let never = views::never_refused(&self.cluster.record, &others, fault_began);
+                let what = "the large side serves all the time";
+                self.cluster.expect(what, never);
+            }
+            Step::AllServe => {
+                let all = self.others(&[]);
+                let serve = |record: &Record| views::all_serve(record, &all, recovery_from);
+                let what = "all serve after the cut";
+                self.cluster.wait_for(what, SERVED_WITHIN, serve).await;
+            }
+            Step::Recover(within) => {
+                let roster = self.roster();
+                let whole = |record: &Record| views::are_whole(record, &roster, recovery_from);
+                let what = "every view is whole";
+                let recovered = self.cluster.wait_for(what, *within, whole).await;
+                let now = self.cluster.record.now();
+                self.recovered = recovered.map(|_| now.saturating_sub(recovery_from));
+                let workers = self.others(&[CLIENT]);
+                let answer = |record: &Record| views::all_answer(record, &workers, recovery_from);
+                let what = "every worker answers calls";
+                self.cluster.wait_for(what, ANSWERED_WITHIN, answer).await;
+            }
+            Step::PrintDropped => {
+                let dropped = self.network.dropped()?;
+                let what = format!("{dropped} packets were too large for the path");
+                self.cluster.print_step(&what);
+            }
+            Step::ClockIsBehind(host, by) => {
+                let start = self.cluster.record.starts.get(&port(*host));
+                let behind = start.map_or(Duration::ZERO, |start| start.clock_behind);
+                let what = format!("its clock is behind by {behind:.0?}");
+                self.cluster.print_step(&what);
+                if behind < *by / 2 {
+                    let what = format!("its clock is behind by {behind:?} only");
+                    self.cluster.fail(what);
+                }
+            }
+            Step::IsCalmAlone => {
+                let sent = self.cluster.record.latest.get(&port(1));
+                let sent = sent.map_or(0, |(_, status)| status.sent);
+                let rate = sent as f64 / self.cluster.begin.elapsed().as_secs_f64();
+                let what = format!("alone, it has sent {rate:.1} datagrams/s");
+                self.cluster.print_step(&what);
+                self.expect_calm(&format!("{} alone", port(1)), "", rate);
+            }
+            Step::IsCalm(pause) => {
+                // News of the joins ends.
+                self.cluster.sleep(Duration::from_secs(2)).await;
+                let before = self.cluster.record.latest.clone();
+                self.cluster.sleep(self.duration(*pause)).await;
+                let busiest = views::most_datagrams(&before, &self.cluster.record.latest);
+                if let Some((host, rate)) = busiest {
+                    let what =
+                        format!("{host} sends most: {rate:.1} datagrams/s in a calm cluster");
+                    self.cluster.print_step(&what);
+                    self.expect_calm(&host, " in a calm cluster", rate);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Starts nodes at once and waits until they have started.
+    async fn launch(
+        &mut self,
+        hosts: impl IntoIterator<Item = usize> + Clone,
+        launch: Launch,
+    ) -> Result<(), Box<dyn Error>> {
+        for host in hosts.clone() {
+            let role = match host {
+                CLIENT => Role::Director,
+                _ => Role::Worker,
+            };
+            let arguments = [node::COMMAND, &role.name()];
+            let mut command = self.network.command_in(host, &arguments)?;
+            command.stderr(File::options().append(true).open(self.log_path(host))?);
+            if !launch.clock_back.is_zero() {
+                let library = libfaketime_path().ok_or("libfaketime is missing")?;
+                command
+                    .env("LD_PRELOAD", library)
+                    .env("FAKETIME", format!("-{}s", launch.clock_back.as_secs()))
+                    .env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+            }
+            let mut setup = self.cluster.setup(&port(host), seeds(launch.seeds, host));
+            setup.reports_view = true;
+            let tags: &[_] = if launch.large_tags { &FILLER_TAGS } else { &[] };
+            let filler = |tag: &&str| ((*tag).to_owned(), "x".repeat(FILLER_BYTES));
+            setup.host = Some(HostSetup {
+                bind: ([0, 0, 0, 0], PORT).into(),
+                tags: tags.iter().map(filler).collect(),
+            });
+            self.cluster.launch(command, setup).await?;
+            let addr = self.expected_addrs.entry(host);
+            addr.or_insert_with(|| socket_address(host));
+        }
+        for host in hosts {
+            self.cluster.answer(&port(host), "start").await?;
+        }
+        Ok(())
+    }
+
+    fn begin_fault(&mut self) {
+        self.fault_began = self.cluster.record.now();
+        self.status_before = self.cluster.record.latest.clone();
+        self.cluster.print_step("the fault begins");
+    }
+
+    fn duration(&self, pause: Pause) -> Duration {
+        Duration::from_secs(match self.quick {
+            true => pause.quick_seconds,
+            false => pause.seconds,
+        })
+    }
+
     /// Fails the situation if a start waited for a seed that does not answer.
-    pub(crate) fn expect_quick_starts(&mut self) {
-        let starts = self.with_record(|record| record.starts_ms.clone());
-        let longest = starts.iter().max_by_key(|(_, took)| **took);
-        let Some((host, took)) = longest else { return };
-        self.print_step(&format!(
-            "{host} took longest to start: {took} ms until it had joined"
-        ));
-        let limit = u64::try_from(START_TIME_MAX.as_millis()).unwrap_or(u64::MAX);
-        let late: Vec<_> = starts
-            .iter()
-            .filter(|(_, took)| **took > limit)
-            .map(|(host, took)| format!("{host} took {took} ms"))
+    fn expect_quick_starts(&mut self) {
+        let starts = self.cluster.record.starts.iter();
+        let starts: Vec<_> = starts
+            .map(|(host, it)| (it.took_ms, format!("{host} took {} ms", it.took_ms)))
             .collect();
+        if let Some((took, text)) = starts.iter().max() {
+            let host = text.split(' ').next().unwrap_or_default();
+            let what = format!("{host} took longest to start: {took} ms until it had joined");
+            self.cluster.print_step(&what);
+        }
+        let late = starts.into_iter().filter(|(took, _)| *took > START_MS_MAX);
+        let late: Vec<_> = late.map(|(_, text)| text).collect();
         if !late.is_empty() {
-            self.fail(format!(
-                "starts take at most {limit} ms: {}",
-                late.join(", ")
+            let late = late.join(", ");
+            let what = format!("starts take at most {START_MS_MAX} ms: {late}");
+            self.cluster.fail(what);
+        }
+    }
+
+    fn expect_calm(&mut self, who: &str, place: &str, rate: f64) {
+        if rate > CALM_DATAGRAMS_S_MAX {
+            self.cluster.fail(format!(
+                "{who} sent {rate:.0} datagrams/s{place}, at most {CALM_DATAGRAMS_S_MAX}"
             ));
         }
     }
 
-    /// Records a failed check.
-    pub(crate) fn fail(&mut self, complaint: String) {
-        println!("  FAILED: {complaint}");
-        self.complaints.push(complaint);
-    }
-
-    /// Prints a step.
-    pub(crate) fn print_step(&self, what: &str) {
-        println!("  {:6.2} s  {what}", self.begin.elapsed().as_secs_f64());
-    }
-
-    /// Records the time of the detection.
-    pub(crate) fn record_detection(&mut self, after: Option<Duration>) {
-        let since_fault = after.map(|_| self.now().saturating_sub(self.fault_began));
+    fn record_detection(&mut self, after: Option<Duration>) {
+        let now = self.cluster.record.now();
+        let since_fault = after.map(|_| now.saturating_sub(self.fault_began));
         self.detected = self.detected.max(since_fault);
     }
 
-    /// Records the time of the recovery.
-    pub(crate) fn record_recovery(&mut self, after: Option<Duration>) {
-        self.recovered = after.map(|_| self.now().saturating_sub(self.recovery_from));
-    }
-
-    /// Time since the situation began.
-    pub(crate) fn elapsed(&self) -> Duration {
-        self.begin.elapsed()
-    }
-
-    /// Time of the record.
-    pub(crate) fn now(&self) -> Duration {
-        self.with_record(ClusterRecord::now)
-    }
-
-    pub(crate) fn fault_began(&self) -> Duration {
-        self.fault_began
-    }
-
-    pub(crate) fn recovery_from(&self) -> Duration {
-        self.recovery_from
-    }
-
-    pub(crate) fn is_quick(&self) -> bool {
-        self.quick
-    }
-
-    pub(crate) fn hosts(&self) -> usize {
-        self.network.hosts()
-    }
-
-    pub(crate) fn network(&self) -> &'a HostNetwork {
-        self.network
-    }
-
-    pub(crate) fn processes(&mut self) -> &mut NodeProcesses<'a> {
-        &mut self.processes
-    }
-
     /// The running hosts by name, and where each is reached.
-    pub(crate) fn expected_addrs(&self) -> BTreeMap<String, SocketAddr> {
+    fn roster(&self) -> BTreeMap<String, SocketAddr> {
         let hosts = self.expected_addrs.iter();
         hosts.map(|(host, addr)| (port(*host), *addr)).collect()
     }
 
     /// The names of the running hosts but these.
-    pub(crate) fn names_but(&self, hosts: &[usize]) -> Names {
-        let others = self
-            .expected_addrs
-            .keys()
-            .filter(|host| !hosts.contains(host));
+    fn others(&self, hosts: &[usize]) -> Hosts {
+        let running = self.expected_addrs.keys();
+        let others = running.filter(|host| !hosts.contains(host));
         others.map(|host| port(*host)).collect()
     }
 
     /// Judges what has been told since the fault began.
-    fn evaluate(&mut self, situation: Situation) -> Row {
+    fn evaluate(&mut self, situation: &Situation) -> SituationRow {
         let since = self.fault_began;
-        let named = |hosts: &BTreeSet<usize>| names(&hosts.iter().copied().collect::<Vec<_>>());
-        let (may_fail, may_accuse) = (named(&self.may_fail), named(&self.may_report_failures));
-        let mut observers = self.names_but(&[]);
-        observers.retain(|name| !may_accuse.contains(name));
-        let calls = self.with_record(|record| calls(record, since));
-        let failures =
-            self.with_record(|record| false_failures(record, &observers, &may_fail, since));
-        let (most, suspicions) = self.with_record(|record| suspicions(record, &observers, since));
-        let ended = self.with_record(|record| record.ended.clone());
-        let now = self.with_record(|record| record.latest.clone());
-        let busiest = most_datagrams(&self.sent_before, &now);
+        let record = &self.cluster.record;
+        let mut observers = self.others(&[]);
+        observers.retain(|name| !self.may_report_failures.contains(name));
+        let calls = views::calls(record, since);
+        let failures = views::false_failures(record, &observers, &self.may_fail, since);
+        let (most, suspicions) = views::suspicions(record, &observers, since);
+        let busiest = views::most_datagrams(&self.status_before, &record.latest);
+        let mut complaints = Vec::new();
         if let Some(first) = failures.first() {
             let count = failures.len();
-            self.fail(format!("{count} false failures, such as: {first}"));
+            complaints.push(format!("{count} false failures, such as: {first}"));
         }
         if let Some((pair, count)) = most.filter(|(_, count)| *count > SUSPICIONS_MAX) {
-            self.fail(format!(
+            complaints.push(format!(
                 "{pair}: {count} suspicions, at most {SUSPICIONS_MAX}"
             ));
         }
         if let Some((host, rate)) = busiest.as_ref().filter(|(_, rate)| *rate > DATAGRAMS_S_MAX) {
-            self.fail(format!(
+            complaints.push(format!(
                 "{host} sent {rate:.0} datagrams/s, at most {DATAGRAMS_S_MAX}"
             ));
         }
-        if calls.failed > 0 {
-            let errors = calls.errors.join("; ");
-            self.fail(format!("{} calls failed: {errors}", calls.failed));
+        if calls.failed() > 0 {
+            let errors: Vec<_> = calls.failures.iter().map(|it| &*it.example).collect();
+            let (failed, errors) = (calls.failed(), errors.join("; "));
+            complaints.push(format!("{failed} calls failed: {errors}"));
         }
         if calls.ok() == 0 {
-            self.fail("no call was answered".to_owned());
+            complaints.push("no call was answered".to_owned());
         }
-        for end in ended {
-            self.fail(format!("a process ended by itself: {end}"));
+        for (host, end) in &record.ended {
+            complaints.push(format!("a process ended by itself: {host}: {end:?}"));
         }
-        if !self.complaints.is_empty() {
+        for complaint in complaints {
+            self.cluster.fail(complaint);
+        }
+        let complaints = self.cluster.complaints.clone();
+        if !complaints.is_empty() {
             self.show_warnings();
         }
-        Row {
-            situation: situation.name(),
-            hosts: self.hosts(),
-            ok: self.complaints.is_empty(),
+        SituationRow {
+            situation: situation.name,
+            hosts: self.network.hosts(),
+            ok: complaints.is_empty(),
             detect_s: self.detected.map(|it| it.as_secs_f64()),
             recovered_s: self.recovered.map(|it| it.as_secs_f64()),
             calls_ok: calls.ok(),
-            calls_failed: calls.failed,
+            calls_failed: calls.failed(),
             false_failures: failures.len() as u64,
             suspicions,
             datagrams_s: busiest.map(|(_, rate)| rate),
-            seconds: self.begin.elapsed().as_secs_f64(),
-            complaints: self.complaints.clone(),
+            seconds: self.cluster.begin.elapsed().as_secs_f64(),
+            complaints,
         }
     }
 
-    /// Shows what nodes have warned of, for those who look for the reason.
+    /// Shows the last warnings of the nodes, for those who look for the reason.
     fn show_warnings(&self) {
         for host in self.expected_addrs.keys() {
-            for line in self.processes.last_warnings(*host) {
+            let log = fs::read_to_string(self.log_path(*host)).unwrap_or_default();
+            let words = ["WARN", "ERROR", "panicked"];
+            let is_warning = |line: &&str| words.iter().any(|word| line.contains(word));
+            let lines: Vec<_> = log.lines().filter(is_warning).collect();
+            for line in &lines[lines.len().saturating_sub(WARNINGS_MAX)..] {
                 println!("          {}: {line}", port(*host));
             }
         }
     }
 
-    /// Ends the processes and puts the hosts back as they were.
-    async fn restore(self) -> Result<(), Box<dyn Error>> {
-        self.processes.end().await?;
+    /// Path of the log of a host's node.
+    fn log_path(&self, host: usize) -> PathBuf {
+        self.logs.join(port(host)).with_extension("log")
+    }
+
+    /// Ends the processes, so that their ports are free, and puts the hosts back as they were.
+    async fn restore(mut self) -> Result<(), Box<dyn Error>> {
+        self.cluster.processes.kill_all().await?;
         self.network.set_faults(&[])?;
         for (host, addr) in &self.expected_addrs {
             if let SocketAddr::V4(addr) = addr
@@ -404,14 +486,72 @@ impl<'a> SituationRun<'a> {
         }
         for host in 1..=self.network.hosts() {
             self.network.set_mtu(host, USUAL_MTU)?;
-            self.network.write_hosts_file(host, &HostsFile::Addresses)?;
         }
-        Ok(())
+        self.network.write_hosts_files(&HostsFile::Addresses)
     }
 }
 
-/// The names of hosts.
-pub(crate) fn names(hosts: &[usize]) -> Names {
+impl Row for SituationRow {
+    const COMMAND: &'static str = "chaos --namespaces";
+    const KIND: &'static str = "situations";
+    const HEADING: &'static [&'static str] = &[
+        "detected s",
+        "whole s",
+        "calls ok",
+        "failed",
+        "false failures",
+        "suspicions",
+        "datagrams/s",
+        "took s",
+    ];
+
+    fn cells(&self) -> Vec<String> {
+        let optional = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), number);
+        vec![
+            self.situation.to_owned(),
+            optional(self.detect_s),
+            optional(self.recovered_s),
+            self.calls_ok.to_string(),
+            self.calls_failed.to_string(),
+            self.false_failures.to_string(),
+            self.suspicions.to_string(),
+            optional(self.datagrams_s),
+            number(self.seconds),
+        ]
+    }
+
+    fn complaints(&self) -> &[String] {
+        &self.complaints
+    }
+}
+
+/// The seeds of a host's node, as an operator would write them.
+fn seeds(kind: Seeds, host: usize) -> Vec<String> {
+    let addr = |host| socket_address(host).to_string();
+    match kind {
+        Seeds::Usual if host == 1 => Vec::new(),
+        Seeds::Usual if host == CLIENT => vec![addr(1)],
+        Seeds::Usual => [1, CLIENT].map(addr).to_vec(),
+        Seeds::Names => [1, CLIENT]
+            .map(|host| format!("{}:{PORT}", port(host)))
+            .to_vec(),
+        Seeds::Wrong => vec![
+            addr(host),
+            format!("no-such-host.invalid:{PORT}"),
+            format!("{ROTATING_NAME}:{PORT}"),
+            addr(1),
+        ],
+    }
+}
+
+/// The library that shows a process another wall clock, if it is installed.
+pub(crate) fn libfaketime_path() -> Option<PathBuf> {
+    let folders = fs::read_dir("/usr/lib").into_iter().flatten().flatten();
+    let mut paths = folders.map(|folder| folder.path().join("faketime/libfaketimeMT.so.1"));
+    paths.find(|path| path.exists())
+}
+
+fn names(hosts: &[usize]) -> Hosts {
     hosts.iter().map(|host| port(*host)).collect()
 }
 
@@ -419,11 +559,73 @@ const CALLS_PER_S: u32 = 50;
 /// Time before a fault begins.
 const SETTLE_TIME: Duration = Duration::from_secs(1);
 const FULL_VIEWS_TIMEOUT: Duration = Duration::from_secs(15);
+const REFUSED_WITHIN: Duration = Duration::from_secs(15);
+const DETECTED_WITHIN: Duration = Duration::from_secs(20);
+const SERVED_WITHIN: Duration = Duration::from_secs(10);
+/// A worker that was out of reach is tried again after this time at the latest.
+const ANSWERED_WITHIN: Duration = Duration::from_secs(30);
 /// A start that waits for a seed which never answers takes the whole join timeout, 10 s.
-const START_TIME_MAX: Duration = Duration::from_secs(5);
-const POLL_INTERVAL: Duration = Duration::from_millis(50);
+const START_MS_MAX: u64 = 5_000;
 /// Most suspicions of one member by one observer in a situation.
 const SUSPICIONS_MAX: u64 = 3;
 /// Highest rate of a host, on average over a situation.
 const DATAGRAMS_S_MAX: f64 = 300.0;
-const USUAL_MTU: u16 = 1_500;
+/// Datagrams a second of a node whose cluster has no news.
+const CALM_DATAGRAMS_S_MAX: f64 = 50.0;
+/// Bound above the age of a status.
+const RECENT: Duration = Duration::from_secs(2);
+const ROTATED_EVERY: Duration = Duration::from_millis(50);
+const WARNINGS_MAX: usize = 4;
+/// The records of two members with tags of this size fill a datagram that does not pass the small
+/// path, and one alone passes.
+const FILLER_TAGS: [&str; 3] = ["filler-a", "filler-b", "filler-c"];
+const FILLER_BYTES: usize = 190;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::chaos::report::table;
+
+    fn row(complaints: &[&str]) -> SituationRow {
+        SituationRow {
+            situation: "cut",
+            hosts: 12,
+            ok: complaints.is_empty(),
+            detect_s: Some(6.5),
+            recovered_s: None,
+            calls_ok: 900,
+            calls_failed: 0,
+            false_failures: 0,
+            suspicions: 20,
+            datagrams_s: Some(8.25),
+            seconds: 31.0,
+            complaints: complaints.iter().map(|&text| text.to_owned()).collect(),
+        }
+    }
+
+    #[test]
+    fn one_failed_situation_fails_the_command() {
+        assert!(table(&[row(&[])]).ends_with("chaos --namespaces: passed\n"));
+        let text = table(&[row(&[]), row(&["2 calls failed"])]);
+        assert!(
+            text.ends_with("FAILED, 1 of 2 situations\n") && text.contains("FAILED\n"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn a_row_is_flat() {
+        let json = serde_json::to_value(row(&[])).unwrap();
+        let fields = json.as_object().unwrap();
+        assert_eq!(fields["detect_s"], 6.5);
+        assert!(fields["recovered_s"].is_null());
+        assert!(fields.values().all(|value| !value.is_object()));
+    }
+
+    #[test]
+    fn the_usual_seeds_start_before_their_nodes() {
+        assert_eq!(seeds(Seeds::Usual, 1), Vec::<String>::new());
+        assert_eq!(seeds(Seeds::Usual, CLIENT), ["10.77.0.1:7946"]);
+        assert_eq!(seeds(Seeds::Usual, 7), ["10.77.0.1:7946", "10.77.0.2:7946"]);
+    }
+}

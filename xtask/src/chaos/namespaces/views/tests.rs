@@ -1,13 +1,14 @@
 //! Checks pass on a good record and fail on a planted violation.
 
 use super::*;
-use crate::chaos::namespaces::{
-    hosts::socket_address,
+use crate::chaos::{
+    call_report::CallCounts,
+    namespaces::hosts::socket_address,
     protocol::{Notice, SeenEvent as Event},
     record::RecordEntry,
 };
 
-fn names(names: &[&str]) -> Names {
+fn names(names: &[&str]) -> Hosts {
     names.iter().map(|name| (*name).to_owned()).collect()
 }
 
@@ -37,15 +38,15 @@ fn status() -> Status {
 }
 
 /// Three hosts that see each other.
-fn calm() -> ClusterRecord {
-    let mut record = ClusterRecord::new();
+fn calm() -> Record {
+    let mut record = Record::new();
     for host in roster().keys() {
         record.add(host, Notice::Status(status()));
     }
     record
 }
 
-fn changed(host: &str, change: impl FnOnce(&mut Status)) -> ClusterRecord {
+fn changed(host: &str, change: impl FnOnce(&mut Status)) -> Record {
     let mut record = calm();
     let mut status = status();
     change(&mut status);
@@ -57,7 +58,6 @@ fn event(kind: &str, member: &str) -> Notice {
     Notice::Event(Event {
         kind: kind.to_owned(),
         member: Some(member.to_owned()),
-        text: String::new(),
     })
 }
 
@@ -66,7 +66,7 @@ type Change = dyn Fn(&mut Status);
 
 #[test]
 fn full_views_pass() {
-    assert_eq!(views_are_whole(&calm(), &roster(), Duration::ZERO), Ok(()));
+    assert_eq!(are_whole(&calm(), &roster(), Duration::ZERO), Ok(()));
 }
 
 #[test]
@@ -102,7 +102,7 @@ fn a_view_that_is_not_whole_is_described() {
     ];
     for (complaint, change) in cases {
         let record = changed("h01", change);
-        let finding = views_are_whole(&record, &roster(), Duration::ZERO);
+        let finding = are_whole(&record, &roster(), Duration::ZERO);
         assert_eq!(finding, Err(complaint.to_owned()));
     }
 }
@@ -111,7 +111,7 @@ fn a_view_that_is_not_whole_is_described() {
 fn earlier_notices_do_not_count() {
     let record = calm();
     let later = Duration::from_secs(3_600);
-    let finding = views_are_whole(&record, &roster(), later).unwrap_err();
+    let finding = are_whole(&record, &roster(), later).unwrap_err();
     assert!(finding.contains("h01 tells nothing"), "{finding}");
     assert!(all_serve(&record, &names(&["h01"]), later).is_err());
     assert!(all_refuse(&record, &names(&["h01"]), later).is_err());
@@ -193,20 +193,20 @@ fn suspicions_are_counted_by_pair() {
 #[test]
 fn calls_are_summed_from_a_time_on() {
     let mut record = calm();
-    let told = |name: &str, failed| CallResults {
+    let told = |name: &str, failed| CallReport {
         answered_by: [(name.to_owned(), 5)].into(),
-        failed,
-        errors: Vec::new(),
+        idempotent: CallCounts { ok: 5, failed },
+        ..CallReport::default()
     };
     for (at, calls) in [(1, told("h01", 9)), (3, told("h03", 1))] {
         record.log.push(RecordEntry {
             at: Duration::from_secs(at),
-            host: "h02".into(),
+            node: "h02".into(),
             kind: RecordKind::Calls(calls),
         });
     }
     let sum = calls(&record, Duration::from_secs(2));
-    assert_eq!((sum.ok(), sum.failed), (5, 1));
+    assert_eq!((sum.ok(), sum.failed()), (5, 1));
     let since = Duration::from_secs(2);
     assert_eq!(all_answer(&record, &names(&["h03"]), since), Ok(()));
     let complaint = Err("no call was answered by h01".to_owned());

@@ -1,0 +1,295 @@
+//! Run of a scenario: a director, its workers, and perhaps attackers of them, as processes on this
+//! machine.
+
+use std::{env, error::Error, net::SocketAddr, process::Command, time::Duration};
+
+use rustix::process::Signal;
+use tokio::time::Instant;
+
+use super::{
+    Options,
+    call_report::CallReport,
+    checks::ScenarioRow,
+    cluster::Cluster,
+    execution_log::ExecutionCounts,
+    node::{self, Role},
+    protocol::{Notice, Order, Setup, Target},
+    report::Row,
+    scenario::{Scenario, Step},
+};
+
+/// A scenario in play.
+struct ScenarioRun {
+    length: Duration,
+    cluster: Cluster,
+    /// Address of the director.
+    seeds: Vec<String>,
+    /// The workers with their addresses; the first is the victim.
+    workers: Vec<Target>,
+    attackers: Vec<String>,
+}
+
+/// Results of a run.
+#[derive(Debug, Default)]
+pub(crate) struct RunResult {
+    pub(crate) report: CallReport,
+    pub(crate) runs: ExecutionCounts,
+    /// Number of actions of the attacker; of two attackers the smaller number.
+    pub(crate) attacker_actions: Option<u64>,
+}
+
+/// Runs a scenario from its first process to its row.
+pub(crate) async fn run_scenario(
+    scenario: &Scenario,
+    options: &Options,
+) -> Result<ScenarioRow, Box<dyn Error>> {
+    let length = options.length();
+    let mut run = ScenarioRun::start(scenario, options).await?;
+    if let Some(attacker) = scenario.attacker {
+        run.start_attacker(attacker).await?;
+    }
+    run.start_load(options.calls_per_s()).await?;
+    if let Some(attacker) = scenario.late_attacker {
+        run.cluster.sleep(LATE_ATTACK_DELAY).await;
+        run.start_attacker(attacker).await?;
+    }
+    for (share, step) in scenario.steps {
+        run.sleep_until_share(*share).await;
+        run.take_step(*step).await?;
+    }
+    // Whatever went wrong is to be seen for a moment more.
+    let least = Instant::now() + SETTLE_TIME;
+    let end = least.max(run.cluster.begin + length);
+    run.cluster.sleep_until(end).await;
+    let result = run.finish().await?;
+    let row = ScenarioRow::new(scenario, &worker_name(1), result, length);
+    for complaint in row.complaints() {
+        println!("  FAILED: {complaint}");
+    }
+    Ok(row)
+}
+
+impl ScenarioRun {
+    /// Starts the director and the workers, and waits until the director sees them.
+    async fn start(scenario: &Scenario, options: &Options) -> Result<Self, Box<dyn Error>> {
+        let mut run = Self {
+            length: options.length(),
+            cluster: Cluster::new()?,
+            seeds: Vec::new(),
+            workers: Vec::new(),
+            attackers: Vec::new(),
+        };
+        let names: Vec<_> = (1..=options.workers()).map(worker_name).collect();
+        // Before any node reads: each of them writes the CA's certificate anew.
+        for name in names.iter().map(|name| &**name).chain([DIRECTOR]) {
+            run.cluster.processes.keys().issue(name)?;
+        }
+        let mut setup = run.cluster.setup(DIRECTOR, Vec::new());
+        setup.reports_view = true;
+        run.launch(Role::Director, setup).await?;
+        run.seeds = vec![run.wait_until_ready(DIRECTOR).await?.to_string()];
+        for name in &names {
+            let mut setup = run.worker_setup(name);
+            // There is to be something to hold.
+            setup.limited = scenario.attacker.is_some();
+            if name == &names[0] {
+                setup.behaviour = scenario.first_worker;
+            }
+            run.launch(Role::Worker, setup).await?;
+        }
+        for name in names {
+            let addr = run.wait_until_ready(&name).await?;
+            run.workers.push(Target { name, addr });
+        }
+        let deadline = Instant::now() + SEEN_TIMEOUT;
+        while !run.director_sees_all() {
+            if !run.cluster.observe_until(deadline).await {
+                return Err("director took too long to see all workers".into());
+            }
+        }
+        Ok(run)
+    }
+
+    fn director_sees_all(&self) -> bool {
+        let status = self.cluster.record.latest.get(DIRECTOR);
+        status.is_some_and(|(_, status)| {
+            let is_live = |it: &Target| status.members.get(&it.name).is_some_and(|it| it.is_live());
+            self.workers.iter().all(is_live)
+        })
+    }
+
+    /// Starts an attacker of all workers, and waits until its attacks have begun.
+    async fn start_attacker(&mut self, role: Role) -> Result<(), Box<dyn Error>> {
+        let name = role.name();
+        self.cluster.processes.keys().issue(&name)?;
+        let setup = self.cluster.setup(&name, Vec::new());
+        self.launch(role, setup).await?;
+        self.wait_until_ready(&name).await?;
+        let targets = self.workers.clone();
+        let attack = Order::Attack { targets };
+        let what = "attack all workers";
+        match self.cluster.ask(&name, &attack, what).await? {
+            Notice::Attacking => self.attackers.push(name),
+            other => return Err(unexpected(&name, &other)),
+        }
+        Ok(())
+    }
+
+    async fn start_load(&mut self, calls_per_s: u32) -> Result<(), Box<dyn Error>> {
+        let load = Order::Load { calls_per_s };
+        self.cluster.processes.send(DIRECTOR, &load).await?;
+        self.cluster.begin = Instant::now();
+        Ok(())
+    }
+
+    async fn take_step(&mut self, step: Step) -> Result<(), Box<dyn Error>> {
+        let half = self.workers.len() / 2;
+        match step {
+            Step::Kill => {
+                let victim = self.workers.remove(0).name;
+                self.cluster.print_step(&format!("{victim} is killed"));
+                self.cluster.processes.kill(&victim).await?;
+            }
+            Step::Stop => {
+                let victim = &self.workers[0].name;
+                let pause = STOP_TIME_MAX.min(self.length / 3);
+                self.cluster.processes.signal(victim, Signal::STOP)?;
+                let what = format!("{victim} is stopped for {pause:?}");
+                self.cluster.print_step(&what);
+                self.cluster.sleep(pause).await;
+                self.cluster.processes.signal(victim, Signal::CONT)?;
+                self.cluster.print_step(&format!("{victim} goes on"));
+            }
+            Step::RestartEach => {
+                let workers = self.workers.len();
+                for at in 0..workers {
+                    // Over the first four fifths, if it is not slower than that.
+                    let share = 0.1 + 0.7 * at as f64 / workers as f64;
+                    self.sleep_until_share(share).await;
+                    self.restart(at).await?;
+                }
+            }
+            Step::DrainHalf => {
+                for worker in &self.workers[..half] {
+                    let drain = Order::Drain;
+                    self.cluster.processes.send(&worker.name, &drain).await?;
+                }
+                for worker in &self.workers[..half] {
+                    match self.cluster.answer(&worker.name, "drain").await? {
+                        Notice::Drained { remaining: 0 } => {}
+                        Notice::Drained { remaining } => {
+                            let name = &worker.name;
+                            return Err(format!("{name} still serves {remaining} calls").into());
+                        }
+                        other => return Err(unexpected(&worker.name, &other)),
+                    }
+                }
+                let what = format!("{half} workers have drained");
+                self.cluster.print_step(&what);
+            }
+            Step::ResumeHalf => {
+                for worker in &self.workers[..half] {
+                    let resume = Order::Resume;
+                    self.cluster.processes.send(&worker.name, &resume).await?;
+                }
+                let what = format!("{half} workers take calls again");
+                self.cluster.print_step(&what);
+            }
+        }
+        Ok(())
+    }
+
+    /// Asks a worker to end (SIGTERM), waits for that, and starts it again.
+    async fn restart(&mut self, at: usize) -> Result<(), Box<dyn Error>> {
+        let name = self.workers[at].name.clone();
+        self.cluster.processes.signal(&name, Signal::TERM)?;
+        let asked = Instant::now();
+        let status = loop {
+            if let Some(end) = self.cluster.record.ended.remove(&name) {
+                break end?;
+            }
+            if !self.cluster.observe_until(asked + END_TIMEOUT).await {
+                return Err(format!("{name} took too long to end").into());
+            }
+        };
+        if !status.success() {
+            return Err(format!("{name} was asked to end, and did with {status}").into());
+        }
+        let ended = asked.elapsed();
+        let setup = self.worker_setup(&name);
+        self.launch(Role::Worker, setup).await?;
+        self.workers[at].addr = self.wait_until_ready(&name).await?;
+        self.cluster.print_step(&format!(
+            "{name} ended within {:.2} s and was ready again after {:.2} s",
+            ended.as_secs_f64(),
+            asked.elapsed().as_secs_f64()
+        ));
+        Ok(())
+    }
+
+    /// Ends the calls, and sums up. The workers end with this.
+    async fn finish(mut self) -> Result<RunResult, Box<dyn Error>> {
+        let finish = Order::Finish;
+        let report = match self.cluster.ask(DIRECTOR, &finish, "finish").await? {
+            Notice::Finished(report) => report,
+            other => return Err(unexpected(DIRECTOR, &other)),
+        };
+        let mut actions = Vec::new();
+        for attacker in &self.attackers {
+            match self.cluster.ask(attacker, &finish, "finish").await? {
+                Notice::Attacked { actions: count } => actions.push(count),
+                other => return Err(unexpected(attacker, &other)),
+            }
+        }
+        self.cluster.processes.kill_all().await?;
+        Ok(RunResult {
+            report,
+            runs: ExecutionCounts::read(self.cluster.folder())?,
+            attacker_actions: actions.into_iter().min(),
+        })
+    }
+
+    fn worker_setup(&self, name: &str) -> Setup {
+        self.cluster.setup(name, self.seeds.clone())
+    }
+
+    async fn launch(&mut self, role: Role, setup: Setup) -> Result<(), Box<dyn Error>> {
+        let mut command = Command::new(env::current_exe()?);
+        command.args([node::COMMAND, &role.name()]);
+        self.cluster.launch(command, setup).await
+    }
+
+    /// Waits until a node runs; where it is reached.
+    async fn wait_until_ready(&mut self, name: &str) -> Result<SocketAddr, Box<dyn Error>> {
+        match self.cluster.answer(name, "start").await? {
+            Notice::Ready { addr, .. } => Ok(addr),
+            other => Err(unexpected(name, &other)),
+        }
+    }
+
+    /// Waits for a time of the run.
+    async fn sleep_until_share(&mut self, share: f64) {
+        let time = self.cluster.begin + self.length.mul_f64(share);
+        self.cluster.sleep_until(time).await;
+    }
+}
+
+fn unexpected(name: &str, notice: &Notice) -> Box<dyn Error> {
+    format!("{name} tells {notice:?}").into()
+}
+
+/// The name of a worker, counted from 1.
+fn worker_name(number: usize) -> String {
+    format!("worker-{number}")
+}
+
+/// The process that makes the calls.
+const DIRECTOR: &str = "director";
+const SEEN_TIMEOUT: Duration = Duration::from_secs(30);
+/// Longest orderly end of a worker.
+const END_TIMEOUT: Duration = Duration::from_secs(20);
+/// When the late attacker begins: by then the director has most likely called every worker, so that
+/// it is not a newcomer.
+const LATE_ATTACK_DELAY: Duration = Duration::from_millis(500);
+const STOP_TIME_MAX: Duration = Duration::from_secs(10);
+const SETTLE_TIME: Duration = Duration::from_millis(500);

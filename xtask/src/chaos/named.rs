@@ -1,0 +1,37 @@
+//! Values of the command line that stand in a table, each with a name and a description.
+
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
+
+/// Row of a table whose names are values of the command line.
+pub(crate) trait Named: Clone + Send + Sync + 'static {
+    /// The table.
+    const ALL: &'static [Self];
+
+    /// Name on the command line.
+    fn name(&self) -> &'static str;
+
+    /// Description in one line.
+    fn description(&self) -> &'static str;
+
+    /// Parser of the names.
+    fn parser() -> impl TypedValueParser<Value = &'static Self> {
+        let values = Self::ALL
+            .iter()
+            .map(|row| PossibleValue::new(row.name()).help(row.description()));
+        PossibleValuesParser::new(values).map(|name| Self::named(&name))
+    }
+
+    /// The row of a name that the parser knows.
+    fn named(name: &str) -> &'static Self {
+        let row = Self::ALL.iter().find(|row| row.name() == name);
+        row.expect("the parser knows the names of the table")
+    }
+
+    /// These rows, or all if none is chosen.
+    fn chosen(rows: &[&'static Self]) -> Vec<&'static Self> {
+        match rows {
+            [] => Self::ALL.iter().collect(),
+            some => some.to_vec(),
+        }
+    }
+}
