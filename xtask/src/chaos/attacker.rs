@@ -55,14 +55,14 @@ pub(super) async fn run_attacker(
         match order {
             Order::Attack { targets } => {
                 start_attacks(role, &endpoint, targets, &actions, &mut attacks).await;
-                notices.send(Notice::Attacking).await;
+                notices.send(Notice::Done { count: 0 }).await;
             }
             Order::Finish => break,
             _ => {}
         }
     }
-    let actions = actions.load(Relaxed);
-    notices.send(Notice::Attacked { actions }).await;
+    let count = actions.load(Relaxed);
+    notices.send(Notice::Done { count }).await;
     Ok(())
 }
 

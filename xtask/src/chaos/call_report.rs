@@ -26,18 +26,23 @@ pub(crate) struct CallReport {
     pub(crate) granted: u64,
     /// Duration of the load in whole seconds, rounded up.
     pub(crate) seconds: u64,
-    pub(crate) p50_us: u64,
-    pub(crate) p99_us: u64,
-    pub(crate) max_us: u64,
-    /// Latencies of idempotent calls.
-    pub(crate) idempotent_p99_us: u64,
-    pub(crate) idempotent_max_us: u64,
+    pub(crate) latencies: LatencyFigures,
     /// Kinds of failures with their counts.
     pub(crate) failures: Vec<FailureCount>,
     /// Calls of which the error says that no handler saw them; the first [`REFUSED_MAX`].
     pub(crate) refused: Vec<u64>,
     /// Answers by worker.
     pub(crate) answered_by: BTreeMap<String, u64>,
+}
+
+/// Latencies of all calls, and of those that are idempotent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+pub(crate) struct LatencyFigures {
+    pub(crate) p50_us: u64,
+    pub(crate) p99_us: u64,
+    pub(crate) max_us: u64,
+    pub(crate) idempotent_p99_us: u64,
+    pub(crate) idempotent_max_us: u64,
 }
 
 /// Numbers of answered and failed calls.

@@ -7,10 +7,10 @@ use serde::Serialize;
 use xtask_report::number;
 
 use super::{
-    call_report::{CallReport, Failure, FailureCount, Ran, is_idempotent},
+    call_report::{CallReport, Failure, FailureCount, LatencyFigures, Ran, is_idempotent},
     execution_log::ExecutionCounts,
     loopback::RunResult,
-    report::Row,
+    report::{Column, Row},
     scenario::{AllowedFailures, Scenario},
 };
 
@@ -33,12 +33,8 @@ pub(crate) struct ScenarioRow {
     pub(crate) ran_twice: u64,
     /// Attempts beside the first of each call.
     pub(crate) extra_attempts: u64,
-    pub(crate) p50_us: u64,
-    pub(crate) p99_us: u64,
-    pub(crate) max_us: u64,
-    /// The 99th percentile of idempotent calls.
-    pub(crate) idempotent_p99_us: u64,
-    pub(crate) idempotent_max_us: u64,
+    #[serde(flatten)]
+    pub(crate) latencies: LatencyFigures,
     /// Failed checks.
     pub(crate) complaints: Vec<String>,
 }
@@ -66,11 +62,7 @@ impl ScenarioRow {
             attacker_acts: attacker_actions,
             ran_twice,
             extra_attempts: report.extra_attempts,
-            p50_us: report.p50_us,
-            p99_us: report.p99_us,
-            max_us: report.max_us,
-            idempotent_p99_us: report.idempotent_p99_us,
-            idempotent_max_us: report.idempotent_max_us,
+            latencies: report.latencies,
             complaints,
         }
     }
@@ -79,42 +71,21 @@ impl ScenarioRow {
 impl Row for ScenarioRow {
     const COMMAND: &'static str = "chaos";
     const KIND: &'static str = "scenarios";
-    const HEADING: &'static [&'static str] = &[
-        "ok",
-        "failed",
-        "maybe",
-        "idempotent",
-        "rate %",
-        "twice",
-        "extra",
-        "p50 µs",
-        "p99 µs",
-        "max µs",
-        "p99 idem.",
-        "max idem.",
+    const COLUMNS: &'static [Column<Self>] = &[
+        ("", |row| row.scenario.to_owned()),
+        ("ok", |row| count(row.calls_ok)),
+        ("failed", |row| count(row.calls_failed)),
+        ("maybe", |row| count(row.calls_maybe)),
+        ("idempotent", |row| count(row.idempotent_failed)),
+        ("rate %", |row| format!("{:.1}", 100.0 * row.rate_kept)),
+        ("twice", |row| count(row.ran_twice)),
+        ("extra", |row| count(row.extra_attempts)),
+        ("p50 µs", |row| count(row.latencies.p50_us)),
+        ("p99 µs", |row| count(row.latencies.p99_us)),
+        ("max µs", |row| count(row.latencies.max_us)),
+        ("p99 idem.", |row| count(row.latencies.idempotent_p99_us)),
+        ("max idem.", |row| count(row.latencies.idempotent_max_us)),
     ];
-
-    fn cells(&self) -> Vec<String> {
-        let count = |value: u64| match value {
-            0..100 => value.to_string(),
-            many => number(many as f64),
-        };
-        vec![
-            self.scenario.to_owned(),
-            count(self.calls_ok),
-            count(self.calls_failed),
-            count(self.calls_maybe),
-            count(self.idempotent_failed),
-            format!("{:.1}", 100.0 * self.rate_kept),
-            count(self.ran_twice),
-            count(self.extra_attempts),
-            count(self.p50_us),
-            count(self.p99_us),
-            count(self.max_us),
-            count(self.idempotent_p99_us),
-            count(self.idempotent_max_us),
-        ]
-    }
 
     fn complaints(&self) -> &[String] {
         &self.complaints
@@ -253,6 +224,13 @@ fn group_failures<'a>(failures: impl Iterator<Item = &'a FailureCount>) -> Vec<(
         (count, words)
     };
     groups.into_iter().map(describe).collect()
+}
+
+fn count(value: u64) -> String {
+    match value {
+        0..100 => value.to_string(),
+        many => number(many as f64),
+    }
 }
 
 /// The defaults of `RetryBudget`: what is saved up, how many calls that end well earn one, what is

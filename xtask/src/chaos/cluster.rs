@@ -7,7 +7,7 @@ use xtask_harness::{ChildEvent, NodeSetup, ProcessGroup};
 
 use super::{
     execution_log::LOG_EXTENSION,
-    protocol::{Notice, Order, Setup, WorkerBehaviour},
+    protocol::{Order, Setup, WorkerBehaviour},
     record::Record,
 };
 
@@ -70,28 +70,28 @@ impl Cluster {
         Ok(())
     }
 
-    /// Sends an order and waits for the answer, which a process has to `what`.
+    /// Sends an order and waits until the process has done it; the number that it tells.
     pub(crate) async fn ask(
         &mut self,
         name: &str,
         order: &Order,
         what: &str,
-    ) -> Result<Notice, Box<dyn Error>> {
-        self.record.answers.remove(name);
+    ) -> Result<u64, Box<dyn Error>> {
+        self.record.done.remove(name);
         self.processes.send(name, order).await?;
-        self.answer(name, what).await
+        self.wait_until_done(name, what).await
     }
 
-    /// Waits for the answer of a process to its last order.
-    pub(crate) async fn answer(
+    /// Waits until a process has carried out its last order; the number that it tells.
+    pub(crate) async fn wait_until_done(
         &mut self,
         name: &str,
         what: &str,
-    ) -> Result<Notice, Box<dyn Error>> {
-        let deadline = Instant::now() + ANSWER_TIMEOUT;
+    ) -> Result<u64, Box<dyn Error>> {
+        let deadline = Instant::now() + ORDER_TIMEOUT;
         loop {
-            if let Some(answer) = self.record.answers.remove(name) {
-                return Ok(answer);
+            if let Some(count) = self.record.done.remove(name) {
+                return Ok(count);
             }
             if let Some(end) = self.record.ended.get(name) {
                 return Err(format!("{name} ended before it could {what}: {end:?}").into());
@@ -155,13 +155,6 @@ impl Cluster {
         }
     }
 
-    /// Records a failed check unless it passed.
-    pub(crate) fn expect(&mut self, what: &str, finding: CheckResult) {
-        if let Err(seen) = finding {
-            self.fail(format!("{what}: {seen}"));
-        }
-    }
-
     /// Records a failed check.
     pub(crate) fn fail(&mut self, complaint: String) {
         println!("  FAILED: {complaint}");
@@ -175,4 +168,4 @@ impl Cluster {
 }
 
 /// Longest start, end of calls, or drain: longer than the deadline of a call.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+const ORDER_TIMEOUT: Duration = Duration::from_secs(30);

@@ -18,7 +18,9 @@ use tokio::{runtime::Handle, time::sleep};
 use xtask_harness::Latencies;
 
 use super::{
-    call_report::{CallReport, Failure, FailureCount, REFUSED_MAX, Ran, is_idempotent},
+    call_report::{
+        CallReport, Failure, FailureCount, LatencyFigures, REFUSED_MAX, Ran, is_idempotent,
+    },
     node::{self, BODY_BYTES, IDEMPOTENT, NOT_IDEMPOTENT},
 };
 
@@ -179,11 +181,13 @@ impl CallStats {
             example: example.chars().take(EXAMPLE_CHARS_MAX).collect(),
         });
         CallReport {
-            p50_us: self.latencies.p50_us(),
-            p99_us: self.latencies.p99_us(),
-            max_us: self.latencies.max_us(),
-            idempotent_p99_us: self.idempotent_latencies.p99_us(),
-            idempotent_max_us: self.idempotent_latencies.max_us(),
+            latencies: LatencyFigures {
+                p50_us: self.latencies.p50_us(),
+                p99_us: self.latencies.p99_us(),
+                max_us: self.latencies.max_us(),
+                idempotent_p99_us: self.idempotent_latencies.p99_us(),
+                idempotent_max_us: self.idempotent_latencies.max_us(),
+            },
             failures: failures.collect(),
             ..self.report
         }

@@ -13,7 +13,8 @@ use super::{
     cluster::Cluster,
     execution_log::ExecutionCounts,
     node::{self, Role},
-    protocol::{Notice, Order, Setup, Target},
+    protocol::{Order, Setup, Target},
+    record::RecordKind,
     report::Row,
     scenario::{Scenario, Step},
 };
@@ -127,11 +128,10 @@ impl ScenarioRun {
         self.wait_until_ready(&name).await?;
         let targets = self.workers.clone();
         let attack = Order::Attack { targets };
-        let what = "attack all workers";
-        match self.cluster.ask(&name, &attack, what).await? {
-            Notice::Attacking => self.attackers.push(name),
-            other => return Err(unexpected(&name, &other)),
-        }
+        self.cluster
+            .ask(&name, &attack, "attack all workers")
+            .await?;
+        self.attackers.push(name);
         Ok(())
     }
 
@@ -174,14 +174,10 @@ impl ScenarioRun {
                     let drain = Order::Drain;
                     self.cluster.processes.send(&worker.name, &drain).await?;
                 }
-                for worker in &self.workers[..half] {
-                    match self.cluster.answer(&worker.name, "drain").await? {
-                        Notice::Drained { remaining: 0 } => {}
-                        Notice::Drained { remaining } => {
-                            let name = &worker.name;
-                            return Err(format!("{name} still serves {remaining} calls").into());
-                        }
-                        other => return Err(unexpected(&worker.name, &other)),
+                for Target { name, .. } in &self.workers[..half] {
+                    let remaining = self.cluster.wait_until_done(name, "drain").await?;
+                    if remaining > 0 {
+                        return Err(format!("{name} still serves {remaining} calls").into());
                     }
                 }
                 let what = format!("{half} workers have drained");
@@ -230,22 +226,22 @@ impl ScenarioRun {
     /// Ends the calls, and sums up. The workers end with this.
     async fn finish(mut self) -> Result<RunResult, Box<dyn Error>> {
         let finish = Order::Finish;
-        let report = match self.cluster.ask(DIRECTOR, &finish, "finish").await? {
-            Notice::Finished(report) => report,
-            other => return Err(unexpected(DIRECTOR, &other)),
-        };
-        let mut actions = Vec::new();
+        self.cluster.ask(DIRECTOR, &finish, "finish").await?;
+        let mut attacker_actions: Option<u64> = None;
         for attacker in &self.attackers {
-            match self.cluster.ask(attacker, &finish, "finish").await? {
-                Notice::Attacked { actions: count } => actions.push(count),
-                other => return Err(unexpected(attacker, &other)),
-            }
+            let actions = self.cluster.ask(attacker, &finish, "finish").await?;
+            attacker_actions = Some(attacker_actions.map_or(actions, |it| it.min(actions)));
         }
         self.cluster.processes.kill_all().await?;
+        let log = self.cluster.record.log.iter();
+        let mut reports = log.filter_map(|entry| match &entry.kind {
+            RecordKind::Calls(report) => Some(report.clone()),
+            _ => None,
+        });
         Ok(RunResult {
-            report,
+            report: reports.next().unwrap_or_default(),
             runs: ExecutionCounts::read(self.cluster.folder())?,
-            attacker_actions: actions.into_iter().min(),
+            attacker_actions,
         })
     }
 
@@ -261,10 +257,9 @@ impl ScenarioRun {
 
     /// Waits until a node runs; where it is reached.
     async fn wait_until_ready(&mut self, name: &str) -> Result<SocketAddr, Box<dyn Error>> {
-        match self.cluster.answer(name, "start").await? {
-            Notice::Ready { addr, .. } => Ok(addr),
-            other => Err(unexpected(name, &other)),
-        }
+        self.cluster.wait_until_done(name, "start").await?;
+        let start = self.cluster.record.starts.get(name);
+        Ok(start.ok_or("a node has not started")?.addr)
     }
 
     /// Waits for a time of the run.
@@ -272,10 +267,6 @@ impl ScenarioRun {
         let time = self.cluster.begin + self.length.mul_f64(share);
         self.cluster.sleep_until(time).await;
     }
-}
-
-fn unexpected(name: &str, notice: &Notice) -> Box<dyn Error> {
-    format!("{name} tells {notice:?}").into()
 }
 
 /// The name of a worker, counted from 1.

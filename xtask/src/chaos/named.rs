@@ -35,3 +35,35 @@ pub(crate) trait Named: Clone + Send + Sync + 'static {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::chaos::{namespaces::situations::Situation, scenario::Scenario};
+
+    fn names<T: Named>() -> Vec<&'static str> {
+        let described = T::ALL.iter().filter(|row| !row.description().is_empty());
+        described.map(Named::name).collect()
+    }
+
+    #[test]
+    fn every_row_has_a_name_and_a_description() {
+        let scenarios = [
+            "kill", "stop", "rolling", "drain", "panic", "old", "slow", "greedy", "liar",
+        ];
+        assert_eq!(names::<Scenario>(), scenarios);
+        let situations = [
+            "loss",
+            "loss-inbound",
+            "loss-outbound",
+            "cut",
+            "mtu",
+            "address",
+            "freeze",
+            "clock",
+            "seeds",
+            "names",
+        ];
+        assert_eq!(names::<Situation>(), situations);
+    }
+}

@@ -12,7 +12,7 @@
 mod faults;
 mod hosts;
 mod situation_run;
-mod situations;
+pub(super) mod situations;
 mod views;
 
 use std::{error::Error, path::PathBuf, process::ExitCode};

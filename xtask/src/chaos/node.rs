@@ -138,8 +138,8 @@ async fn run_node(
                 )?);
             }
             Some(Order::Drain) => {
-                let remaining = node.drain(DRAIN_TIMEOUT).await.remaining;
-                notices.send(Notice::Drained { remaining }).await;
+                let count = node.drain(DRAIN_TIMEOUT).await.remaining as u64;
+                notices.send(Notice::Done { count }).await;
             }
             Some(Order::Resume) => node.resume(),
             Some(Order::Finish) => {
@@ -147,7 +147,9 @@ async fn run_node(
                     Some(load) => load.finish().await,
                     None => CallReport::default(),
                 };
-                notices.send(Notice::Finished(report)).await;
+                let count = report.ok();
+                notices.send(Notice::Calls(report)).await;
+                notices.send(Notice::Done { count }).await;
                 node.shutdown(SHUTDOWN_TIMEOUT).await;
                 return Ok(());
             }

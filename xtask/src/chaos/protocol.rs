@@ -18,16 +18,16 @@ pub(crate) enum Order {
         /// Calls begun per second.
         calls_per_s: u32,
     },
-    /// To the director: begin no more calls, await the rest, answer [`Notice::Finished`] and end.
-    /// To an attacker: answer [`Notice::Attacked`] and end.
+    /// To the director: begin no more calls, await the rest, send [`Notice::Calls`] and
+    /// [`Notice::Done`], and end. To an attacker: answer [`Notice::Done`] and end.
     Finish,
     /// To an attacker: attack these workers until told to finish. Answered by
-    /// [`Notice::Attacking`] when all of it has begun.
+    /// [`Notice::Done`] when all of it has begun.
     Attack {
         /// Workers to attack.
         targets: Vec<Target>,
     },
-    /// To a worker: take no more calls. Answered by [`Notice::Drained`].
+    /// To a worker: take no more calls. Answered by [`Notice::Done`].
     Drain,
     /// To a worker: take calls again.
     Resume,
@@ -98,20 +98,12 @@ pub(crate) enum Notice {
     Status(Status),
     /// Calls that ended since the last notice of this kind.
     Calls(CallReport),
-    /// The worker has drained.
-    Drained {
-        /// Calls that are still being served, as the time was over.
-        remaining: usize,
+    /// The last order has been carried out. With a number: of a drain the calls that are still being
+    /// served, of an attacker that finished the connections and streams that it has opened.
+    Done {
+        /// The number.
+        count: u64,
     },
-    /// The attacks have begun.
-    Attacking,
-    /// Last notice of an attacker.
-    Attacked {
-        /// Number of connections and streams that it has opened.
-        actions: u64,
-    },
-    /// Last notice of the director: the calls that it has not told of yet.
-    Finished(CallReport),
 }
 
 /// An event of the membership, as text: new kinds of events are shown without a change here.

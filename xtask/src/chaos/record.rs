@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    net::SocketAddr,
     process::ExitStatus,
     time::{Duration, Instant},
 };
@@ -22,8 +23,8 @@ pub(crate) struct Record {
     pub(crate) latest: BTreeMap<String, (Duration, Status)>,
     /// The start of each node.
     pub(crate) starts: BTreeMap<String, Start>,
-    /// The last answer of each process to an order.
-    pub(crate) answers: BTreeMap<String, Notice>,
+    /// Processes that have carried out their last order, and the number that they told.
+    pub(crate) done: BTreeMap<String, u64>,
     /// Processes that ended, and how, or why they could not go on.
     pub(crate) ended: BTreeMap<String, Result<ExitStatus, String>>,
 }
@@ -31,6 +32,7 @@ pub(crate) struct Record {
 /// Start of a node.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Start {
+    pub(crate) addr: SocketAddr,
     pub(crate) took_ms: u64,
     /// Delay of the wall clock of its process.
     pub(crate) clock_behind: Duration,
@@ -65,7 +67,7 @@ impl Record {
             log: Vec::new(),
             latest: BTreeMap::new(),
             starts: BTreeMap::new(),
-            answers: BTreeMap::new(),
+            done: BTreeMap::new(),
             ended: BTreeMap::new(),
         }
     }
@@ -92,19 +94,23 @@ impl Record {
                 }
                 RecordKind::ServeDecision(refuses)
             }
-            answer => {
-                if let Notice::Ready {
-                    took_ms, clock_ms, ..
-                } = answer
-                {
-                    let behind = unix_ms().saturating_sub(clock_ms);
-                    let start = Start {
-                        took_ms,
-                        clock_behind: Duration::from_millis(behind),
-                    };
-                    self.starts.insert(node.clone(), start);
-                }
-                self.answers.insert(node, answer);
+            Notice::Ready {
+                addr,
+                took_ms,
+                clock_ms,
+            } => {
+                let behind = unix_ms().saturating_sub(clock_ms);
+                let start = Start {
+                    addr,
+                    took_ms,
+                    clock_behind: Duration::from_millis(behind),
+                };
+                self.starts.insert(node.clone(), start);
+                self.done.insert(node, 0);
+                return;
+            }
+            Notice::Done { count } => {
+                self.done.insert(node, count);
                 return;
             }
         };
@@ -115,7 +121,7 @@ impl Record {
     pub(crate) fn forget(&mut self, name: &str) {
         self.latest.remove(name);
         self.starts.remove(name);
-        self.answers.remove(name);
+        self.done.remove(name);
         self.ended.remove(name);
     }
 }

@@ -7,20 +7,20 @@ use xtask_harness::Outcome;
 use xtask_report::{Document, format_table};
 
 /// Result of one scenario or situation.
-pub(crate) trait Row: Serialize {
+pub(crate) trait Row: Serialize + 'static {
     /// The command, as a user types it.
     const COMMAND: &'static str;
     /// What the rows are, such as `scenarios`.
     const KIND: &'static str;
-    /// Headings of the columns between the name and the last one, which says whether it passed.
-    const HEADING: &'static [&'static str];
-
-    /// Name and figures.
-    fn cells(&self) -> Vec<String>;
+    /// Headings and cells of the columns before the last one, which says whether it passed.
+    const COLUMNS: &'static [Column<Self>];
 
     /// Failed checks.
     fn complaints(&self) -> &[String];
 }
+
+/// Heading of a column, and the cell of a row.
+pub(crate) type Column<R> = (&'static str, fn(&R) -> String);
 
 /// Prints the results and writes them to a file. Exits with a failure when a check failed.
 ///
@@ -41,15 +41,15 @@ pub(crate) fn finish<R: Row>(rows: &[R], json: Option<&PathBuf>) -> Outcome {
 
 /// The table.
 pub(crate) fn table<R: Row>(rows: &[R]) -> String {
-    let heading = [&[""], R::HEADING, &[""]].concat();
-    let mut lines = vec![heading.into_iter().map(str::to_owned).collect::<Vec<_>>()];
+    let headings = R::COLUMNS.iter().map(|(heading, _)| (*heading).to_owned());
+    let mut lines = vec![headings.chain([String::new()]).collect::<Vec<_>>()];
     let mut failed = 0;
     for row in rows {
         let passed = row.complaints().is_empty();
         failed += usize::from(!passed);
-        let mut line = row.cells();
-        line.push(if passed { "passed" } else { "FAILED" }.to_owned());
-        lines.push(line);
+        let status = if passed { "passed" } else { "FAILED" };
+        let cells = R::COLUMNS.iter().map(|(_, cell)| cell(row));
+        lines.push(cells.chain([status.to_owned()]).collect());
     }
     let status = match failed {
         0 => "passed".to_owned(),

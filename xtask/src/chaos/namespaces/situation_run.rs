@@ -15,17 +15,17 @@ use xtask_report::number;
 
 use super::{
     CLIENT,
-    faults::port,
+    faults::{Fault, port},
     hosts::{HostNetwork, HostsFile, PORT, ROTATING_NAME, USUAL_MTU, address, socket_address},
-    situations::{Launch, Names, Pause, Seeds, Situation, Step},
-    views::{self, Hosts},
+    situations::{Launch, Names, Seeds, Situation, Step},
+    views::{self, Check, Hosts, Roster},
 };
 use crate::chaos::{
     cluster::Cluster,
     node::{self, Role},
-    protocol::{HostSetup, Notice, Order, Status},
+    protocol::{HostSetup, Order, Status},
     record::Record,
-    report::Row,
+    report::{Column, Row},
 };
 
 /// A situation in play.
@@ -88,7 +88,7 @@ pub(crate) async fn run_situation(
     let played = tokio::select! {
         biased;
         named = keep_names(network, situation.names) => named,
-        played = run.play(situation.steps) => played,
+        played = run.play(situation) => played,
     };
     if let Err(error) = played {
         let what = format!("could not be played to its end: {error}");
@@ -140,47 +140,73 @@ impl<'a> SituationRun<'a> {
         Ok(run)
     }
 
-    /// Takes all steps, and waits for the last calls.
-    async fn play(&mut self, steps: &[Step]) -> Result<(), Box<dyn Error>> {
+    /// Starts the cluster, injects the fault, and waits for the recovery and the last calls.
+    async fn play(&mut self, situation: &Situation) -> Result<(), Box<dyn Error>> {
+        self.take_steps(situation.before).await?;
+        let mut waiting: Vec<_> = (1..=self.network.hosts()).collect();
+        waiting.retain(|host| !self.expected_addrs.contains_key(host));
+        waiting.retain(|host| !situation.late.contains(host));
+        // The first of them alone, as it may begin the cluster.
+        let others = waiting.split_off(1);
+        self.launch(waiting, situation.launch).await?;
+        self.launch(others, situation.launch).await?;
+        let what = "all see each other at first";
+        let whole = views::all_are_whole;
+        let seen = self.wait_for(what, FULL_VIEWS_TIMEOUT, whole, &[], Duration::ZERO);
+        seen.await
+            .ok_or("there is no whole cluster to begin with")?;
+        if !situation.late.is_empty() {
+            for host in situation.late {
+                self.network.set_mtu(*host, SMALL_MTU)?;
+            }
+            self.network.set_faults(&[Fault::Mtu {
+                hosts: situation.late,
+                bytes: SMALL_MTU,
+            }])?;
+        }
+        let client = port(CLIENT);
+        let load = Order::Load {
+            calls_per_s: CALLS_PER_S,
+        };
+        self.cluster.processes.send(&client, &load).await?;
+        self.cluster.sleep(SETTLE_TIME).await;
+        self.take_steps(situation.steps).await?;
+        self.recovery_from = self.cluster.record.now();
+        let since = self.recovery_from;
+        let what = "every view is whole";
+        let whole = self.wait_for(what, situation.recovered_within, whole, &[], since);
+        self.recovered = whole.await;
+        let what = "every worker answers calls";
+        self.wait_for(
+            what,
+            ANSWERED_WITHIN,
+            views::others_answer,
+            &[CLIENT],
+            since,
+        )
+        .await;
+        self.take_steps(situation.after).await?;
+        self.cluster.ask(&client, &Order::Finish, "finish").await?;
+        Ok(())
+    }
+
+    async fn take_steps(&mut self, steps: &[Step]) -> Result<(), Box<dyn Error>> {
         for step in steps {
             self.take_step(step).await?;
         }
-        let client = port(CLIENT);
-        match self.cluster.ask(&client, &Order::Finish, "finish").await? {
-            Notice::Finished(calls) => {
-                self.cluster.record.add(&client, Notice::Calls(calls));
-                Ok(())
-            }
-            other => Err(format!("{client} tells {other:?}").into()),
-        }
+        Ok(())
     }
 
     async fn take_step(&mut self, step: &Step) -> Result<(), Box<dyn Error>> {
-        let (fault_began, recovery_from) = (self.fault_began, self.recovery_from);
+        let since = self.fault_began;
         match step {
-            Step::Start(hosts, launch) => {
-                let (first, last) = hosts.clone().into_inner();
-                self.launch(first..=first, *launch).await?;
-                self.launch(first + 1..=last, *launch).await?;
-                let roster = self.roster();
-                let what = "all see each other at first";
-                let whole = |record: &Record| views::are_whole(record, &roster, Duration::ZERO);
-                let seen = self.cluster.wait_for(what, FULL_VIEWS_TIMEOUT, whole).await;
-                seen.ok_or("there is no whole cluster to begin with")?;
-            }
             Step::Launch(hosts, launch) => self.launch(hosts.clone(), *launch).await?,
             Step::StartsAreQuick => self.expect_quick_starts(),
-            Step::Load => {
-                let calls_per_s = CALLS_PER_S;
-                let load = Order::Load { calls_per_s };
-                self.cluster.processes.send(&port(CLIENT), &load).await?;
-                self.cluster.sleep(SETTLE_TIME).await;
-            }
+            Step::BeginFault => self.begin_fault(),
             Step::Network(fault) => self.network.set_faults(std::slice::from_ref(fault))?,
-            Step::Mtu(hosts, bytes) => {
-                for host in *hosts {
-                    self.network.set_mtu(*host, *bytes)?;
-                }
+            Step::EndFault => {
+                self.network.set_faults(&[])?;
+                self.cluster.print_step("the fault ends");
             }
             Step::Readdress(host, to) => {
                 self.network.change_address(*host, address(*host), *to)?;
@@ -191,70 +217,33 @@ impl<'a> SituationRun<'a> {
             }
             Step::Signal(host, signal) => self.cluster.processes.signal(&port(*host), *signal)?,
             Step::Kill(host) => self.cluster.processes.kill(&port(*host)).await?,
-            Step::BeginFault => self.begin_fault(),
-            Step::Wait(pause) => self.cluster.sleep(self.duration(*pause)).await,
-            Step::WaitSinceFault(pause) => {
-                let end = fault_began + self.duration(*pause);
+            Step::Wait(seconds, quick) => {
+                self.cluster.sleep(self.duration(*seconds, *quick)).await;
+            }
+            Step::WaitSinceFault(seconds, quick) => {
+                let end = since + self.duration(*seconds, *quick);
                 let rest = end.saturating_sub(self.cluster.record.now());
                 self.cluster.sleep(rest).await;
             }
-            Step::EndFault => {
-                self.network.set_faults(&[])?;
-                self.recovery_from = self.cluster.record.now();
-                self.cluster.print_step("the fault ends");
-            }
-            Step::BeginRecovery => self.recovery_from = self.cluster.record.now(),
             Step::MayFail(hosts) => self.may_fail.extend(names(hosts)),
             Step::MayReportFailures(hosts) => self.may_report_failures.extend(names(hosts)),
-            Step::AreFailed(hosts) => {
+            Step::Detected(seconds, what, check, hosts) => {
                 self.may_fail.extend(names(hosts));
-                let (observers, victims) = (self.others(hosts), names(hosts));
-                let list: Vec<_> = victims.iter().map(String::as_str).collect();
-                let what = format!("the others hold {} failed", list.join(" and "));
-                let failed = |record: &Record| {
-                    views::are_not_live(record, &observers, &victims, fault_began)
-                };
-                let detected = self.cluster.wait_for(&what, DETECTED_WITHIN, failed).await;
-                self.record_detection(detected);
-            }
-            Step::StayFailed(hosts) => {
-                let (observers, victims) = (self.others(hosts), names(hosts));
-                let recent = self.cluster.record.now().saturating_sub(RECENT);
-                let record = &self.cluster.record;
-                let still = views::are_not_live(record, &observers, &victims, recent);
-                let what = "the host stays out while it is unreachable";
-                self.cluster.expect(what, still);
-            }
-            Step::Refuse(hosts) => {
-                let side = names(hosts);
-                let what = "the small side refuses under keep_majority";
-                let refuse = |record: &Record| views::all_refuse(record, &side, fault_began);
-                let refused = self.cluster.wait_for(what, REFUSED_WITHIN, refuse).await;
-                self.record_detection(refused);
-            }
-            Step::OthersServed(hosts) => {
-                let others = self.others(hosts);
-                let never = views::never_refused(&self.cluster.record, &others, fault_began);
-                let what = "the large side serves all the time";
-                self.cluster.expect(what, never);
-            }
-            Step::AllServe => {
-                let all = self.others(&[]);
-                let serve = |record: &Record| views::all_serve(record, &all, recovery_from);
-                let what = "all serve after the cut";
-                self.cluster.wait_for(what, SERVED_WITHIN, serve).await;
-            }
-            Step::Recover(within) => {
-                let roster = self.roster();
-                let whole = |record: &Record| views::are_whole(record, &roster, recovery_from);
-                let what = "every view is whole";
-                let recovered = self.cluster.wait_for(what, *within, whole).await;
+                let within = Duration::from_secs(*seconds);
+                let detected = self.wait_for(what, within, *check, hosts, since).await;
                 let now = self.cluster.record.now();
-                self.recovered = recovered.map(|_| now.saturating_sub(recovery_from));
-                let workers = self.others(&[CLIENT]);
-                let answer = |record: &Record| views::all_answer(record, &workers, recovery_from);
-                let what = "every worker answers calls";
-                self.cluster.wait_for(what, ANSWERED_WITHIN, answer).await;
+                let since_fault = detected.map(|_| now.saturating_sub(since));
+                self.detected = self.detected.max(since_fault);
+            }
+            Step::Since(what, check, hosts) => self.expect(what, *check, hosts, since),
+            Step::Still(what, check, hosts) => {
+                let recent = self.cluster.record.now().saturating_sub(RECENT);
+                self.expect(what, *check, hosts, recent);
+            }
+            Step::Soon(seconds, what, check) => {
+                let within = Duration::from_secs(*seconds);
+                let since = self.recovery_from;
+                self.wait_for(what, within, *check, &[], since).await;
             }
             Step::PrintDropped => {
                 let dropped = self.network.dropped()?;
@@ -279,11 +268,11 @@ impl<'a> SituationRun<'a> {
                 self.cluster.print_step(&what);
                 self.expect_calm(&format!("{} alone", port(1)), "", rate);
             }
-            Step::IsCalm(pause) => {
+            Step::IsCalm(seconds, quick) => {
                 // News of the joins ends.
                 self.cluster.sleep(Duration::from_secs(2)).await;
                 let before = self.cluster.record.latest.clone();
-                self.cluster.sleep(self.duration(*pause)).await;
+                self.cluster.sleep(self.duration(*seconds, *quick)).await;
                 let busiest = views::most_datagrams(&before, &self.cluster.record.latest);
                 if let Some((host, rate)) = busiest {
                     let what =
@@ -294,6 +283,28 @@ impl<'a> SituationRun<'a> {
             }
         }
         Ok(())
+    }
+
+    /// Waits until a check of hosts passes.
+    async fn wait_for(
+        &mut self,
+        what: &str,
+        within: Duration,
+        check: Check,
+        hosts: &[usize],
+        since: Duration,
+    ) -> Option<Duration> {
+        let (roster, hosts) = (self.roster(), names(hosts));
+        let check = |record: &Record| check(record, &roster, &hosts, since);
+        self.cluster.wait_for(what, within, check).await
+    }
+
+    /// Fails the situation unless a check of hosts passes.
+    fn expect(&mut self, what: &str, check: Check, hosts: &[usize], since: Duration) {
+        let record = &self.cluster.record;
+        if let Err(seen) = check(record, &self.roster(), &names(hosts), since) {
+            self.cluster.fail(format!("{what}: {seen}"));
+        }
     }
 
     /// Starts nodes at once and waits until they have started.
@@ -330,7 +341,7 @@ impl<'a> SituationRun<'a> {
             addr.or_insert_with(|| socket_address(host));
         }
         for host in hosts {
-            self.cluster.answer(&port(host), "start").await?;
+            self.cluster.wait_until_done(&port(host), "start").await?;
         }
         Ok(())
     }
@@ -341,11 +352,8 @@ impl<'a> SituationRun<'a> {
         self.cluster.print_step("the fault begins");
     }
 
-    fn duration(&self, pause: Pause) -> Duration {
-        Duration::from_secs(match self.quick {
-            true => pause.quick_seconds,
-            false => pause.seconds,
-        })
+    fn duration(&self, seconds: u64, quick_seconds: u64) -> Duration {
+        Duration::from_secs(if self.quick { quick_seconds } else { seconds })
     }
 
     /// Fails the situation if a start waited for a seed that does not answer.
@@ -376,31 +384,19 @@ impl<'a> SituationRun<'a> {
         }
     }
 
-    fn record_detection(&mut self, after: Option<Duration>) {
-        let now = self.cluster.record.now();
-        let since_fault = after.map(|_| now.saturating_sub(self.fault_began));
-        self.detected = self.detected.max(since_fault);
-    }
-
     /// The running hosts by name, and where each is reached.
-    fn roster(&self) -> BTreeMap<String, SocketAddr> {
+    fn roster(&self) -> Roster {
         let hosts = self.expected_addrs.iter();
         hosts.map(|(host, addr)| (port(*host), *addr)).collect()
-    }
-
-    /// The names of the running hosts but these.
-    fn others(&self, hosts: &[usize]) -> Hosts {
-        let running = self.expected_addrs.keys();
-        let others = running.filter(|host| !hosts.contains(host));
-        others.map(|host| port(*host)).collect()
     }
 
     /// Judges what has been told since the fault began.
     fn evaluate(&mut self, situation: &Situation) -> SituationRow {
         let since = self.fault_began;
         let record = &self.cluster.record;
-        let mut observers = self.others(&[]);
-        observers.retain(|name| !self.may_report_failures.contains(name));
+        let roster = self.roster();
+        let observers = views::others(&roster, &self.may_report_failures);
+        let observers: Hosts = observers.cloned().collect();
         let calls = views::calls(record, since);
         let failures = views::false_failures(record, &observers, &self.may_fail, since);
         let (most, suspicions) = views::suspicions(record, &observers, since);
@@ -494,35 +490,25 @@ impl<'a> SituationRun<'a> {
 impl Row for SituationRow {
     const COMMAND: &'static str = "chaos --namespaces";
     const KIND: &'static str = "situations";
-    const HEADING: &'static [&'static str] = &[
-        "detected s",
-        "whole s",
-        "calls ok",
-        "failed",
-        "false failures",
-        "suspicions",
-        "datagrams/s",
-        "took s",
+    const COLUMNS: &'static [Column<Self>] = &[
+        ("", |row| row.situation.to_owned()),
+        ("detected s", |row| optional(row.detect_s)),
+        ("whole s", |row| optional(row.recovered_s)),
+        ("calls ok", |row| row.calls_ok.to_string()),
+        ("failed", |row| row.calls_failed.to_string()),
+        ("false failures", |row| row.false_failures.to_string()),
+        ("suspicions", |row| row.suspicions.to_string()),
+        ("datagrams/s", |row| optional(row.datagrams_s)),
+        ("took s", |row| number(row.seconds)),
     ];
-
-    fn cells(&self) -> Vec<String> {
-        let optional = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), number);
-        vec![
-            self.situation.to_owned(),
-            optional(self.detect_s),
-            optional(self.recovered_s),
-            self.calls_ok.to_string(),
-            self.calls_failed.to_string(),
-            self.false_failures.to_string(),
-            self.suspicions.to_string(),
-            optional(self.datagrams_s),
-            number(self.seconds),
-        ]
-    }
 
     fn complaints(&self) -> &[String] {
         &self.complaints
     }
+}
+
+fn optional(value: Option<f64>) -> String {
+    value.map_or_else(|| "-".to_owned(), number)
 }
 
 /// The seeds of a host's node, as an operator would write them.
@@ -559,9 +545,6 @@ const CALLS_PER_S: u32 = 50;
 /// Time before a fault begins.
 const SETTLE_TIME: Duration = Duration::from_secs(1);
 const FULL_VIEWS_TIMEOUT: Duration = Duration::from_secs(15);
-const REFUSED_WITHIN: Duration = Duration::from_secs(15);
-const DETECTED_WITHIN: Duration = Duration::from_secs(20);
-const SERVED_WITHIN: Duration = Duration::from_secs(10);
 /// A worker that was out of reach is tried again after this time at the latest.
 const ANSWERED_WITHIN: Duration = Duration::from_secs(30);
 /// A start that waits for a seed which never answers takes the whole join timeout, 10 s.
@@ -576,6 +559,8 @@ const CALM_DATAGRAMS_S_MAX: f64 = 50.0;
 const RECENT: Duration = Duration::from_secs(2);
 const ROTATED_EVERY: Duration = Duration::from_millis(50);
 const WARNINGS_MAX: usize = 4;
+/// The least that IPv6 asks for; what many tunnels have.
+const SMALL_MTU: u16 = 1_280;
 /// The records of two members with tags of this size fill a datagram that does not pass the small
 /// path, and one alone passes.
 const FILLER_TAGS: [&str; 3] = ["filler-a", "filler-b", "filler-c"];

@@ -15,12 +15,17 @@ use crate::chaos::{
 
 /// Names of hosts.
 pub(crate) type Hosts = BTreeSet<String>;
+/// The running hosts, and where each is reached.
+pub(crate) type Roster = BTreeMap<String, SocketAddr>;
+/// Check of these hosts, or of the others of the roster, by what was told since a time.
+pub(crate) type Check = fn(&Record, &Roster, &Hosts, Duration) -> CheckResult;
 
-/// Checks that each of the hosts sees all of them alive, each in its present life and at its
-/// address, and no other member live. Only notices after `since` counts.
-pub(crate) fn are_whole(
+/// Checks that each host of the roster sees all of them alive, each in its present life and at its
+/// address, and no other member live. Only notices after `since` count.
+pub(crate) fn all_are_whole(
     record: &Record,
-    roster: &BTreeMap<String, SocketAddr>,
+    roster: &Roster,
+    _: &Hosts,
     since: Duration,
 ) -> CheckResult {
     check_each(record, roster.keys(), since, |host, status| {
@@ -51,25 +56,25 @@ pub(crate) fn are_whole(
     })
 }
 
-/// Checks that each of the observers holds each of the victims failed, or in another state that no
+/// Checks that each of the others holds each of these hosts failed, or in another state that no
 /// calls go to.
-pub(crate) fn are_not_live(
+pub(crate) fn others_hold_failed(
     record: &Record,
-    observers: &Hosts,
-    victims: &Hosts,
+    roster: &Roster,
+    hosts: &Hosts,
     since: Duration,
 ) -> CheckResult {
-    check_each(record, observers, since, |host, status| {
-        let seen = victims.iter().filter_map(|victim| {
-            let it = status.members.get(victim).filter(|it| it.is_live())?;
-            Some(format!("{host} holds {victim} {}", it.state))
+    check_each(record, others(roster, hosts), since, |observer, status| {
+        let seen = hosts.iter().filter_map(|host| {
+            let it = status.members.get(host).filter(|it| it.is_live())?;
+            Some(format!("{observer} holds {host} {}", it.state))
         });
         seen.collect()
     })
 }
 
 /// Checks that each of these hosts refuses to serve under `keep_majority`.
-pub(crate) fn all_refuse(record: &Record, hosts: &Hosts, since: Duration) -> CheckResult {
+pub(crate) fn refuse(record: &Record, _: &Roster, hosts: &Hosts, since: Duration) -> CheckResult {
     check_each(record, hosts, since, |host, status| {
         let serves = status.refuses.is_none();
         serves
@@ -79,21 +84,30 @@ pub(crate) fn all_refuse(record: &Record, hosts: &Hosts, since: Duration) -> Che
     })
 }
 
-/// Checks that each of these hosts serves under `keep_majority`.
-pub(crate) fn all_serve(record: &Record, hosts: &Hosts, since: Duration) -> CheckResult {
-    check_each(record, hosts, since, |host, status| {
-        let refuses = status.refuses.iter();
-        refuses
-            .map(|reason| format!("{host} refuses: {reason}"))
-            .collect()
+/// Checks that each of the others serves under `keep_majority`.
+pub(crate) fn others_serve(
+    record: &Record,
+    roster: &Roster,
+    hosts: &Hosts,
+    since: Duration,
+) -> CheckResult {
+    check_each(record, others(roster, hosts), since, |host, status| {
+        let reasons = status.refuses.iter();
+        let refusals = reasons.map(|reason| format!("{host} refuses: {reason}"));
+        refusals.collect()
     })
 }
 
-/// Checks that none of these hosts refused at any time since.
-pub(crate) fn never_refused(record: &Record, hosts: &Hosts, since: Duration) -> CheckResult {
+/// Checks that none of the others refused at any time since.
+pub(crate) fn others_never_refused(
+    record: &Record,
+    _: &Roster,
+    hosts: &Hosts,
+    since: Duration,
+) -> CheckResult {
     let entries = record.log.iter().filter(|it| it.at >= since);
     result_of(entries.filter_map(|entry| match &entry.kind {
-        RecordKind::ServeDecision(Some(reason)) if hosts.contains(&entry.node) => {
+        RecordKind::ServeDecision(Some(reason)) if !hosts.contains(&entry.node) => {
             let (at, host) = (entry.at.as_secs_f64(), &entry.node);
             Some(format!("{host} refused at {at:.1} s: {reason}"))
         }
@@ -101,11 +115,21 @@ pub(crate) fn never_refused(record: &Record, hosts: &Hosts, since: Duration) -> 
     }))
 }
 
-/// Checks that calls are answered by each of these hosts since.
-pub(crate) fn all_answer(record: &Record, hosts: &Hosts, since: Duration) -> CheckResult {
+/// Checks that calls are answered by each of the others since.
+pub(crate) fn others_answer(
+    record: &Record,
+    roster: &Roster,
+    hosts: &Hosts,
+    since: Duration,
+) -> CheckResult {
     let answered_by = calls(record, since).answered_by;
-    let silent = hosts.iter().filter(|host| !answered_by.contains_key(*host));
+    let silent = others(roster, hosts).filter(|host| !answered_by.contains_key(*host));
     result_of(silent.map(|host| format!("no call was answered by {host}")))
+}
+
+/// The hosts of a roster but these.
+pub(crate) fn others<'a>(roster: &'a Roster, hosts: &'a Hosts) -> impl Iterator<Item = &'a String> {
+    roster.keys().filter(|name| !hosts.contains(*name))
 }
 
 /// Failures of members that did not fail, as told by `observers`: who told of whom, and when.

@@ -12,11 +12,22 @@ fn names(names: &[&str]) -> Hosts {
     names.iter().map(|name| (*name).to_owned()).collect()
 }
 
-fn roster() -> BTreeMap<String, SocketAddr> {
+fn roster() -> Roster {
     let hosts = 1..=3;
     hosts
         .map(|host| (format!("h{host:02}"), socket_address(host)))
         .collect()
+}
+
+/// Part of the roster.
+fn only(hosts: &[&str]) -> Roster {
+    let mut roster = roster();
+    roster.retain(|name, _| hosts.contains(&name.as_str()));
+    roster
+}
+
+fn none() -> Hosts {
+    Hosts::new()
 }
 
 fn status() -> Status {
@@ -66,7 +77,10 @@ type Change = dyn Fn(&mut Status);
 
 #[test]
 fn full_views_pass() {
-    assert_eq!(are_whole(&calm(), &roster(), Duration::ZERO), Ok(()));
+    assert_eq!(
+        all_are_whole(&calm(), &roster(), &none(), Duration::ZERO),
+        Ok(())
+    );
 }
 
 #[test]
@@ -102,7 +116,7 @@ fn a_view_that_is_not_whole_is_described() {
     ];
     for (complaint, change) in cases {
         let record = changed("h01", change);
-        let finding = are_whole(&record, &roster(), Duration::ZERO);
+        let finding = all_are_whole(&record, &roster(), &none(), Duration::ZERO);
         assert_eq!(finding, Err(complaint.to_owned()));
     }
 }
@@ -111,16 +125,15 @@ fn a_view_that_is_not_whole_is_described() {
 fn earlier_notices_do_not_count() {
     let record = calm();
     let later = Duration::from_secs(3_600);
-    let finding = are_whole(&record, &roster(), later).unwrap_err();
+    let finding = all_are_whole(&record, &roster(), &none(), later).unwrap_err();
     assert!(finding.contains("h01 tells nothing"), "{finding}");
-    assert!(all_serve(&record, &names(&["h01"]), later).is_err());
-    assert!(all_refuse(&record, &names(&["h01"]), later).is_err());
-    assert!(are_not_live(&record, &names(&["h01"]), &names(&["h02"]), later).is_err());
+    assert!(others_serve(&record, &only(&["h01"]), &none(), later).is_err());
+    assert!(refuse(&record, &roster(), &names(&["h01"]), later).is_err());
+    assert!(others_hold_failed(&record, &only(&["h01"]), &names(&["h02"]), later).is_err());
 }
 
 #[test]
 fn a_member_that_is_only_suspect_is_not_held_out() {
-    let observers = names(&["h01"]);
     let victims = names(&["h03"]);
     for (state, expected) in [
         ("alive", Err("h01 holds h03 alive".to_owned())),
@@ -131,7 +144,7 @@ fn a_member_that_is_only_suspect_is_not_held_out() {
         let record = changed("h01", |status| {
             status.members.get_mut("h03").unwrap().state = state.into();
         });
-        let finding = are_not_live(&record, &observers, &victims, Duration::ZERO);
+        let finding = others_hold_failed(&record, &only(&["h01"]), &victims, Duration::ZERO);
         assert_eq!(finding, expected, "{state}");
     }
 }
@@ -143,20 +156,26 @@ fn refusing_and_serving_nodes_are_distinguished() {
         status.refuses = Some("reaches 1 of 3".into());
     });
     assert_eq!(
-        all_refuse(&record, &both, Duration::ZERO),
+        refuse(&record, &roster(), &both, Duration::ZERO),
         Err("h02 serves".to_owned())
     );
     let complaint = Err("h01 refuses: reaches 1 of 3".to_owned());
-    assert_eq!(all_serve(&record, &both, Duration::ZERO), complaint);
     assert_eq!(
-        never_refused(&record, &names(&["h02"]), Duration::ZERO),
+        others_serve(&record, &roster(), &none(), Duration::ZERO),
+        complaint
+    );
+    assert_eq!(
+        others_never_refused(&record, &roster(), &names(&["h01"]), Duration::ZERO),
         Ok(())
     );
     // Once is enough, also if it serves again.
     let mut record = record;
     record.add("h01", Notice::Status(status()));
-    assert_eq!(all_serve(&record, &both, Duration::ZERO), Ok(()));
-    let finding = never_refused(&record, &both, Duration::ZERO).unwrap_err();
+    assert_eq!(
+        others_serve(&record, &roster(), &none(), Duration::ZERO),
+        Ok(())
+    );
+    let finding = others_never_refused(&record, &roster(), &none(), Duration::ZERO).unwrap_err();
     assert!(finding.starts_with("h01 refused at "), "{finding}");
 }
 
@@ -208,10 +227,13 @@ fn calls_are_summed_from_a_time_on() {
     let sum = calls(&record, Duration::from_secs(2));
     assert_eq!((sum.ok(), sum.failed()), (5, 1));
     let since = Duration::from_secs(2);
-    assert_eq!(all_answer(&record, &names(&["h03"]), since), Ok(()));
+    assert_eq!(
+        others_answer(&record, &only(&["h03"]), &none(), since),
+        Ok(())
+    );
     let complaint = Err("no call was answered by h01".to_owned());
     assert_eq!(
-        all_answer(&record, &names(&["h01", "h03"]), since),
+        others_answer(&record, &only(&["h01", "h03"]), &none(), since),
         complaint
     );
 }
