@@ -176,10 +176,10 @@
 //!
 //! # What it does not do
 //!
-//! It reads no clock (times are [arguments](Time)), spawns nothing and does not retry: the caller
-//! decides which endpoints are in the view, and what to do after a failed call. [`health`] detects
-//! outliers, [`RetryBudget`] bounds the load of retries, and [`LatencyQuantiles`] gives the delay
-//! of hedges.
+//! It reads no clock (times are [arguments](Time)), spawns nothing and sends nothing: the caller
+//! decides which endpoints are in the view, and makes the calls. [`health`] detects outliers,
+//! [`retry`] says what follows a failed call, [`RetryBudget`] bounds the load of retries, and
+//! [`LatencyQuantiles`] gives the delay of hedges.
 //!
 //! # Features
 //!

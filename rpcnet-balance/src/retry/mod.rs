@@ -1,39 +1,108 @@
 //! Retry policy: limits of retries, bookkeeping of attempts, backoff with jitter.
 //!
 //! The caller decides whether an error is retryable, where and from when on, and of which
-//! [`RetryKind`] the retry is; [`RetryState`] goes by that.
+//! [`RetryKind`] the retry is; [`CallState`] goes by that.
 //!
 //! ```
 //! use std::time::Duration;
 //! use rpcnet_balance::{
 //!     Time,
-//!     retry::{RetryBackoff, RetryKind, RetryState, StopReason},
+//!     retry::{
+//!         CallLimits, CallState, Choice, Failure, RetryBackoff, RetryDecision, RetryKind, Step,
+//!         StopReason,
+//!     },
 //! };
 //!
 //! let backoff = RetryBackoff::seeded(7, Duration::from_millis(10), Duration::from_secs(1));
-//! let (now, attempts_max) = (Time::from_nanos(1), 2);
-//! let mut state = RetryState::new();
+//! let now = Time::from_nanos(1);
+//! let mut call = CallState::new(CallLimits {
+//!     attempts_max: 2,
+//!     deadline: None,
+//!     backoff: &backoff,
+//!     hedging: None,
+//!     latencies: None,
+//! });
+//! let overloaded = Failure {
+//!     decision: RetryDecision::AnyEndpoint(RetryKind::Overloaded),
+//!     retry_after: Duration::ZERO,
+//!     keeps_endpoint: false,
+//!     prefers_endpoint: false,
+//!     stops_hedging: true,
+//! };
 //!
 //! // The first attempt goes to endpoint 4, which is overloaded and may be tried again at once.
-//! state.start_attempt();
-//! state.exclude(4, Some(now));
-//! state.plan_retry(RetryKind::Overloaded, attempts_max, || true).unwrap();
+//! assert_eq!(call.step(now), Step::Begin(Choice::Any));
+//! call.begin(now, 4, |_| true).unwrap();
+//! call.on_failure(now, 4, &overloaded, || true);
 //! // No other endpoint is left: the next attempt waits.
-//! assert_eq!(state.excluded(), [4]);
-//! let wait = state.back_off(now, None, attempts_max, true, &backoff).unwrap();
-//! assert!(wait <= Duration::from_millis(10) && state.excluded().is_empty());
+//! assert_eq!(call.excluded(), [4]);
+//! call.on_no_endpoint(now);
+//! let Step::Wait(Some(until)) = call.step(now) else { panic!("it waits") };
+//! assert!(until.since(now) <= Duration::from_millis(10) && call.excluded().is_empty());
 //!
-//! state.start_attempt();
-//! let planned = state.plan_retry(RetryKind::Overloaded, attempts_max, || true);
-//! assert_eq!(planned, Err(StopReason::AttemptLimit));
+//! call.begin(until, 4, |_| true).unwrap();
+//! call.on_failure(until, 4, &overloaded, || true);
+//! assert_eq!(call.step(until), Step::Stop(StopReason::AttemptLimit));
 //! ```
 
 mod backoff;
-mod state;
+mod call;
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
-pub use self::{backoff::RetryBackoff, state::RetryState};
+pub use self::{
+    backoff::RetryBackoff,
+    call::{CallLimits, CallState, Choice, Failure, RetryDecision, Step},
+};
+
+/// Kind of an attempt, for counters and the retry budget.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AttemptKind {
+    /// The first attempt.
+    First,
+    /// A retry.
+    Retry(RetryKind),
+    /// A hedge.
+    Hedge,
+}
+
+impl AttemptKind {
+    /// Whether the attempt takes a token of the retry budget.
+    #[must_use]
+    pub fn uses_budget(self) -> bool {
+        match self {
+            Self::First => false,
+            Self::Retry(kind) => kind.uses_budget(),
+            Self::Hedge => true,
+        }
+    }
+}
+
+/// Why an attempt was made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum AttemptReason {
+    /// The first attempt.
+    First,
+    /// A retry: the attempt before had failed.
+    Retry {
+        /// Backoff before it; zero if it went to another endpoint at once.
+        after: Duration,
+    },
+    /// A hedge: the attempt before took long; see [`Hedging`](crate::Hedging).
+    Hedge,
+}
+
+impl fmt::Display for AttemptReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::First => f.write_str("first"),
+            Self::Retry { after } if after.is_zero() => f.write_str("retry"),
+            Self::Retry { after } => write!(f, "retry after {after:?}"),
+            Self::Hedge => f.write_str("hedge"),
+        }
+    }
+}
 
 /// Kind of a retry: its effect on the cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -4,88 +4,116 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use rpcnet_balance::{
     Time,
-    retry::{RetryState, StopReason},
+    retry::{AttemptKind, AttemptReason, CallState, Failure, RetryDecision, StopReason},
 };
 use rpcnet_registry::{NodeId, NodeInfo, Worker};
 use rpcnet_transport::{Code, ConnectError, Processed, RpcError};
+use tokio::time::Instant;
 
 use super::{
-    Attempt, AttemptReason, ClusterError,
-    call_plan::{AttemptDeadline, CallPlan},
-    retry_decision::{RetryDecision, is_unreadable, retry_decision},
+    Attempt, ClusterError,
+    call_plan::{AttemptDeadline, Call, CallPlan},
+    executor::AttemptStart,
+    retry_decision::{is_unreadable, retry_decision, retry_kind, stop_reason},
 };
 
 /// The attempts of one call so far.
-#[derive(Default)]
-pub(super) struct Attempts {
-    /// Number of attempts, excluded workers, and when these may be tried again.
-    pub(super) state: RetryState,
-    pub(super) hedges: usize,
+pub(super) struct Attempts<'a> {
+    pub(super) state: CallState<'a>,
+    in_flight: Vec<StartedAttempt>,
     failed: Vec<Attempt>,
-    pub(super) last_failure: Option<AttemptFailure>,
+    last_failure: Option<AttemptFailure>,
     /// Workers that could not read the request, with their endpoint ids.
     pub(super) unreadable_workers: Vec<(u64, Arc<NodeInfo>)>,
-    /// The worker that the next attempt goes back to, once: it may have processed the one before,
-    /// and would answer from its idempotency cache.
-    pub(super) same_worker_next: Option<NodeId>,
-    pub(super) same_worker_retried: bool,
 }
 
-impl Attempts {
+/// One attempt that has started: on which worker, why, when.
+#[derive(Clone)]
+pub(super) struct StartedAttempt {
+    pub(super) worker: Arc<Worker>,
+    pub(super) number: usize,
+    pub(super) reason: AttemptReason,
+    pub(super) started_at: Instant,
+}
+
+impl<'a> Attempts<'a> {
+    pub(super) const fn new(state: CallState<'a>) -> Self {
+        Self {
+            state,
+            in_flight: Vec::new(),
+            failed: Vec::new(),
+            last_failure: None,
+            unreadable_workers: Vec::new(),
+        }
+    }
+
+    /// An attempt begins on this worker, if `admit` admits it.
+    pub(super) fn begin(
+        &mut self,
+        worker: Worker,
+        (started_at, now): (Instant, Time),
+        admit: impl FnOnce(AttemptKind) -> bool,
+    ) -> Option<StartedAttempt> {
+        let (number, reason) = self.state.begin(now, worker.endpoint_id(), admit)?;
+        let attempt = StartedAttempt {
+            worker: Arc::new(worker),
+            number,
+            reason,
+            started_at,
+        };
+        self.in_flight.push(attempt.clone());
+        Some(attempt)
+    }
+
+    /// An attempt has ended, and is no longer in flight.
+    pub(super) fn end(&mut self, number: usize) -> StartedAttempt {
+        let mut in_flight = self.in_flight.iter();
+        let index = in_flight.position(|attempt| attempt.number == number);
+        self.in_flight.remove(index.expect("it was in flight"))
+    }
+
+    /// The attempts in flight.
+    pub(super) fn in_flight(&self) -> &[StartedAttempt] {
+        &self.in_flight
+    }
+
     pub(super) fn record_failure(
         &mut self,
-        worker: &Worker,
-        reason: AttemptReason,
+        number: usize,
         failure: AttemptFailure,
-        plan: &CallPlan<'_>,
-        now: Time,
+        (call, now): (&Call<'_>, Time),
+        has_budget: impl FnOnce() -> bool,
     ) {
-        self.failed.push(Attempt {
-            node: worker.id().clone(),
-            addr: failure.addr.unwrap_or(worker.addr),
-            reason,
-            took: failure.took,
-            error: failure.error.clone(),
-        });
-        // A connection that had died unnoticed says nothing about the worker itself.
-        if !failure.on_stale_connection || plan.has_single_target {
-            let wait = failure.error.retry_after().unwrap_or_default();
-            let retry_at = failure.allows_any_worker().then(|| now + wait);
-            self.state.exclude(worker.endpoint_id(), retry_at);
+        let attempt = self.end(number);
+        let (worker, error) = (&attempt.worker, &failure.error);
+        let id = worker.endpoint_id();
+        self.state
+            .on_failure(now, id, &failure.classify(call), has_budget);
+        if is_unreadable(error) {
+            self.unreadable_workers
+                .push((id, Arc::clone(worker.node())));
         }
-        if is_unreadable(&failure.error) {
-            let node = Arc::clone(worker.node());
-            self.unreadable_workers.push((worker.endpoint_id(), node));
-        }
+        let addr = failure.addr.unwrap_or(worker.addr);
+        self.failed
+            .push(attempt.failed(addr, failure.took, error.clone()));
         self.last_failure = Some(failure);
     }
 
-    /// An attempt is cancelled while it runs, because the call has failed otherwise.
-    pub(super) fn record_cancelled(
-        &mut self,
-        worker: &Worker,
-        reason: AttemptReason,
-        took: Duration,
-    ) {
-        let message = "cancelled by the caller: another attempt has ended the call";
-        self.failed.push(Attempt {
-            node: worker.id().clone(),
-            addr: worker.addr,
-            reason,
-            took,
-            error: RpcError::new(Code::Cancelled, Processed::Maybe, message),
-        });
-    }
-
     /// The worker of the latest failed attempt.
-    pub(super) fn last_failed_node(&self) -> Option<NodeId> {
-        self.failed.last().map(|attempt| attempt.node.clone())
+    pub(super) fn last_failed_node(&self) -> Option<&NodeId> {
+        self.failed.last().map(|attempt| &attempt.node)
     }
 
     /// The error of a call that ends with its last failure; or, if that one is transient, with an
-    /// earlier one which shows that the request is to blame.
+    /// earlier one which shows that the request is to blame. Attempts in flight are cancelled.
     pub(super) fn into_error(self, stop_reason: StopReason) -> ClusterError {
-        let attempts = self.failed;
+        let mut attempts = self.failed;
+        for attempt in self.in_flight {
+            let message = "cancelled by the caller: another attempt has ended the call";
+            let error = RpcError::new(Code::Cancelled, Processed::Maybe, message);
+            let (addr, took) = (attempt.worker.addr, attempt.started_at.elapsed());
+            attempts.push(attempt.failed(addr, took, error));
+        }
         let last = self.last_failure.expect("a call ends after an attempt");
         let mut unreadable = attempts.iter().map(|attempt| &attempt.error).rev();
         let unreadable = unreadable.find(|error| is_unreadable(error)).cloned();
@@ -118,10 +146,30 @@ impl Attempts {
     }
 }
 
+impl StartedAttempt {
+    pub(super) fn start(&self) -> AttemptStart<'_> {
+        AttemptStart {
+            worker: &self.worker,
+            number: self.number,
+            started_at: self.started_at,
+        }
+    }
+
+    fn failed(&self, addr: SocketAddr, took: Duration, error: RpcError) -> Attempt {
+        Attempt {
+            node: self.worker.id().clone(),
+            addr,
+            reason: self.reason,
+            took,
+            error,
+        }
+    }
+}
+
 /// Failure of an attempt, and what follows.
 pub(super) struct AttemptFailure {
     pub(super) error: RpcError,
-    pub(super) retry_decision: RetryDecision,
+    pub(super) decision: RetryDecision,
     connect_error: Option<Box<ConnectError>>,
     /// The address that the attempt was made to, if it was connected or known to try.
     pub(super) addr: Option<SocketAddr>,
@@ -131,10 +179,10 @@ pub(super) struct AttemptFailure {
 }
 
 impl AttemptFailure {
-    fn new(error: RpcError, retry_decision: RetryDecision) -> Self {
+    fn new(error: RpcError, decision: RetryDecision) -> Self {
         Self {
             error,
-            retry_decision,
+            decision,
             connect_error: None,
             addr: None,
             took: Duration::ZERO,
@@ -142,16 +190,17 @@ impl AttemptFailure {
         }
     }
 
-    pub(super) fn from_connect_error(error: ConnectError) -> Self {
+    pub(super) fn from_connect_error(connect_error: ConnectError) -> Self {
+        let error = RpcError::from(connect_error.clone());
         // After a fault of this process no worker can be reached.
-        let retry_decision = match error.is_local() {
-            true => RetryDecision::Stop,
-            false => RetryDecision::AnyWorker,
+        let decision = match connect_error.is_local() {
+            true => RetryDecision::Stop(stop_reason(&error)),
+            false => RetryDecision::AnyEndpoint(retry_kind(&error)),
         };
         Self {
-            addr: error.addr(),
-            connect_error: Some(Box::new(error.clone())),
-            ..Self::new(error.into(), retry_decision)
+            addr: connect_error.addr(),
+            connect_error: Some(Box::new(connect_error)),
+            ..Self::new(error, decision)
         }
     }
 
@@ -161,36 +210,44 @@ impl AttemptFailure {
         deadline: AttemptDeadline,
         connection_died: bool,
     ) -> Self {
-        let took_too_long = error.code() == Code::DeadlineExceeded
-            && error.processed() != Processed::Yes
-            && !error.forbids_retry();
         // Only calls that may be repeated have a timeout of their attempts.
-        let retry_decision = if took_too_long && deadline.is_attempt_timeout {
-            RetryDecision::AnyWorker
-        } else {
-            retry_decision(&error, plan.repeatable)
+        let is_attempt_timeout =
+            deadline.is_attempt_timeout && stop_reason(&error) == StopReason::Deadline;
+        let decision = match is_attempt_timeout {
+            true => RetryDecision::AnyEndpoint(retry_kind(&error)),
+            false => retry_decision(&error, plan.repeatable),
         };
         Self {
             on_stale_connection: connection_died
                 && error.code() == Code::Unavailable
                 && error.processed() == Processed::No,
-            ..Self::new(error, retry_decision)
+            ..Self::new(error, decision)
         }
     }
 
     pub(super) fn deadline_before_sending(deadline: AttemptDeadline) -> Self {
-        let retry_decision = if deadline.is_attempt_timeout {
-            RetryDecision::AnyWorker
-        } else {
-            RetryDecision::Stop
-        };
         let message = "deadline exceeded before the request was sent";
         let error = RpcError::new(Code::DeadlineExceeded, Processed::No, message);
-        Self::new(error, retry_decision)
+        let decision = match deadline.is_attempt_timeout {
+            true => RetryDecision::AnyEndpoint(retry_kind(&error)),
+            false => RetryDecision::Stop(StopReason::Deadline),
+        };
+        Self::new(error, decision)
     }
 
-    pub(super) fn allows_any_worker(&self) -> bool {
-        self.retry_decision == RetryDecision::AnyWorker
+    fn classify(&self, call: &Call<'_>) -> Failure {
+        let error = &self.error;
+        // The request may have been processed, and the answer was lost or did not come in time.
+        let is_unanswered = error.processed() == Processed::Maybe
+            && matches!(error.code(), Code::Unavailable | Code::DeadlineExceeded);
+        Failure {
+            decision: self.decision,
+            retry_after: error.retry_after().unwrap_or_default(),
+            // A connection that had died unnoticed says nothing about the worker itself.
+            keeps_endpoint: self.on_stale_connection && !call.has_single_target(),
+            prefers_endpoint: call.plan.relies_on_idempotency_cache() && is_unanswered,
+            stops_hedging: error.code() == Code::Overloaded,
+        }
     }
 
     /// Whether the same call may succeed later, as far as this failure says: the request was not
@@ -202,48 +259,30 @@ impl AttemptFailure {
                 None => self.error.is_retryable(),
             }
     }
-
-    /// Whether the request may have been processed, and the answer was lost or did not come in
-    /// time.
-    pub(super) fn is_unanswered(&self) -> bool {
-        self.error.processed() == Processed::Maybe
-            && matches!(
-                self.error.code(),
-                Code::Unavailable | Code::DeadlineExceeded
-            )
-    }
-
-    /// Stop reason of a call that ends with this failure.
-    pub(super) fn stop_reason(&self) -> StopReason {
-        if self.error.forbids_retry() {
-            StopReason::DoNotRetry
-        } else if self.error.code() == Code::DeadlineExceeded
-            && self.error.processed() != Processed::Yes
-        {
-            StopReason::Deadline
-        } else {
-            StopReason::NotRetryable
-        }
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use std::net::Ipv4Addr;
 
+    use rpcnet_balance::retry::{CallLimits, RetryBackoff, RetryKind};
     use rpcnet_registry::{LoadBalancingStrategy, StaticMembership, WorkerRegistry};
 
     use super::*;
-    use crate::client::{WorkerCallOptions, call_plan::CallSettings, tests::config};
+    use crate::client::{
+        WorkerCallOptions,
+        call_plan::{CallSettings, Destination},
+        tests::config,
+    };
 
-    /// A worker of a static list that none calls.
-    async fn worker() -> Worker {
+    /// A registry with one worker, which none calls.
+    async fn registry() -> WorkerRegistry {
         let list = StaticMembership::new();
         let addr = (Ipv4Addr::LOCALHOST, 7001).into();
         list.insert(NodeInfo::new(NodeId::new("red", 1), addr));
         let registry = WorkerRegistry::new(list, LoadBalancingStrategy::RoundRobin);
         registry.start().await;
-        registry.select_worker(None).await.expect("a worker")
+        registry
     }
 
     fn error(code: Code, processed: Processed) -> RpcError {
@@ -252,27 +291,34 @@ mod tests {
 
     #[tokio::test]
     async fn a_timeout_of_an_attempt_is_retried_and_the_deadline_of_the_call_is_not() {
+        use RetryDecision::{AnyEndpoint, Stop};
         let settings = CallSettings::new(config());
         let options = WorkerCallOptions::new().with_idempotent(true);
         let plan = settings.unary_plan("any", &options);
         let late = || error(Code::DeadlineExceeded, Processed::Maybe);
-        for (is_attempt_timeout, decision) in [
-            (true, RetryDecision::AnyWorker),
-            (false, RetryDecision::Stop),
+        for (is_attempt_timeout, decision, unsent_decision) in [
+            (
+                true,
+                AnyEndpoint(RetryKind::MaybeProcessed),
+                AnyEndpoint(RetryKind::Transparent),
+            ),
+            (
+                false,
+                Stop(StopReason::Deadline),
+                Stop(StopReason::Deadline),
+            ),
         ] {
             let deadline = AttemptDeadline {
                 is_attempt_timeout,
                 ..AttemptDeadline::for_call(None)
             };
             let failure = AttemptFailure::from_call_error(late(), &plan, deadline, false);
-            assert_eq!(failure.retry_decision, decision);
-            assert_eq!(failure.stop_reason(), StopReason::Deadline);
+            assert_eq!(failure.decision, decision);
             let unsent = AttemptFailure::deadline_before_sending(deadline);
-            assert_eq!(unsent.retry_decision, decision);
+            assert_eq!(unsent.decision, unsent_decision);
             let forbidden = late().with_retry_after(Duration::MAX);
             let failure = AttemptFailure::from_call_error(forbidden, &plan, deadline, false);
-            assert_eq!(failure.retry_decision, RetryDecision::Stop);
-            assert_eq!(failure.stop_reason(), StopReason::DoNotRetry);
+            assert_eq!(failure.decision, Stop(StopReason::DoNotRetry));
         }
     }
 
@@ -280,18 +326,22 @@ mod tests {
     async fn a_worker_is_excluded_unless_its_connection_was_stale() {
         let settings = CallSettings::new(config());
         let plan = settings.unary_plan("any", &WorkerCallOptions::new());
-        let (worker, deadline) = (worker().await, AttemptDeadline::for_call(None));
-        for (plan, connection_died, is_excluded) in [
-            (plan, false, true),
-            (plan, true, false),
-            (plan.single_target(), true, true),
+        let candidate = registry()
+            .await
+            .candidates(None)
+            .expect("a worker")
+            .remove(0);
+        let any = Call::new(plan, "any", Destination::Matching(None));
+        let single = Call::new(plan, "any", Destination::Only(&candidate));
+        for (call, connection_died, keeps_endpoint) in [
+            (any, false, false),
+            (any, true, true),
+            (single, true, false),
         ] {
-            let mut attempts = Attempts::default();
             let error = error(Code::Unavailable, Processed::No);
+            let deadline = AttemptDeadline::for_call(None);
             let failure = AttemptFailure::from_call_error(error, &plan, deadline, connection_died);
-            let now = Time::from_nanos(1);
-            attempts.record_failure(&worker, AttemptReason::First, failure, &plan, now);
-            assert_eq!(!attempts.state.excluded().is_empty(), is_excluded);
+            assert_eq!(failure.classify(&call).keeps_endpoint, keeps_endpoint);
         }
     }
 
@@ -299,20 +349,33 @@ mod tests {
     async fn a_transient_last_failure_does_not_hide_an_unreadable_request() {
         let settings = CallSettings::new(config());
         let plan = settings.unary_plan("any", &WorkerCallOptions::new());
-        let (worker, deadline) = (worker().await, AttemptDeadline::for_call(None));
+        let call = Call::new(plan, "any", Destination::Matching(None));
+        let (registry, backoff) = (registry().await, RetryBackoff::seeded(7, SECOND, SECOND));
         for (last, shown) in [
             (error(Code::Overloaded, Processed::No), Code::InvalidRequest),
             (error(Code::App, Processed::Yes), Code::App),
         ] {
-            let mut attempts = Attempts::default();
+            let mut attempts = Attempts::new(CallState::new(CallLimits {
+                attempts_max: 5,
+                deadline: None,
+                backoff: &backoff,
+                hedging: None,
+                latencies: None,
+            }));
             for error in [error(Code::InvalidRequest, Processed::No), last] {
+                let deadline = AttemptDeadline::for_call(None);
                 let failure = AttemptFailure::from_call_error(error, &plan, deadline, false);
+                let worker = registry.select_worker(None).await.expect("a worker");
                 let now = Time::from_nanos(1);
-                attempts.record_failure(&worker, AttemptReason::First, failure, &plan, now);
+                let begun = attempts.begin(worker, (Instant::now(), now), |_| true);
+                let number = begun.expect("an attempt").number;
+                attempts.record_failure(number, failure, (&call, now), || true);
             }
             let error = attempts.into_error(StopReason::AttemptLimit);
             assert_eq!(error.rpc().map(RpcError::code), Some(shown));
             assert_eq!(error.attempts().len(), 2);
         }
     }
+
+    const SECOND: Duration = Duration::from_secs(1);
 }

@@ -1,6 +1,7 @@
 //! Broadcast: calls to all workers that match.
 
 use std::{
+    collections::HashMap,
     fmt,
     pin::Pin,
     sync::Arc,
@@ -14,9 +15,8 @@ use rpcnet_transport::{Decode, Encode};
 
 use super::{
     ClusterClient, ClusterError, WorkerCallOptions,
-    call_plan::CallPlan,
+    call_plan::{Call, CallPlan, Destination},
     operation::UnaryCall,
-    workers::{CallTarget, Destination},
 };
 
 impl ClusterClient {
@@ -53,25 +53,15 @@ impl ClusterClient {
         filter: Option<&str>,
         options: WorkerCallOptions,
     ) -> Result<Vec<(NodeId, Result<Bytes, ClusterError>)>, ClusterError> {
-        let body = body.into();
         self.executor.workers.follow();
         let workers = self.registry().candidates(filter)?;
-        let calls = workers.into_iter().enumerate().map(|(index, worker)| {
-            let body = body.clone();
-            async move {
-                let plan = || self.settings.unary_plan(method, &options).single_target();
-                let reply = self.call_one(&worker, method, body, plan).await;
-                (index, (worker.id().clone(), reply))
-            }
-        });
-        let calls: Vec<_> = calls.collect();
-        // Not in order, in which one that hangs would hold up those behind it.
-        let mut replies: Vec<_> = stream::iter(calls)
-            .buffer_unordered(self.config().broadcast_concurrency_max.get())
-            .collect()
-            .await;
-        replies.sort_unstable_by_key(|(index, _)| *index);
-        Ok(replies.into_iter().map(|(_, reply)| reply).collect())
+        let ids = workers.iter().map(|worker| worker.id().clone());
+        let order: HashMap<NodeId, usize> = ids.zip(0..).collect();
+        let plan = || self.settings.unary_plan(method, &options);
+        let replies = self.call_each(workers, method, body.into(), plan);
+        let mut replies: Vec<_> = replies.collect().await;
+        replies.sort_unstable_by_key(|(id, _)| order[id]);
+        Ok(replies)
     }
 
     /// Calls a method of every worker that matches `filter` and can be reached, and gives each
@@ -96,7 +86,7 @@ impl ClusterClient {
     ) -> Result<WorkerReplies<'_, Bytes>, ClusterError> {
         let workers = self.executor.workers.candidates(method, filter)?;
         let plan = self.settings.unary_plan(method, &options);
-        Ok(self.call_each(workers, method, body.into(), plan))
+        Ok(self.call_each(workers, method, body.into(), move || plan.starting_now()))
     }
 
     /// Like [`call_all_workers_stream`](Self::call_all_workers_stream), with values that are
@@ -130,48 +120,34 @@ impl ClusterClient {
         })
     }
 
-    /// Calls each of these workers, several at a time, under one plan.
+    /// Calls each of these workers, several at a time, and no other one when it fails.
     pub(super) fn call_each<'a>(
         &'a self,
         workers: Vec<Candidate>,
         method: &str,
         body: Bytes,
-        plan: CallPlan<'a>,
+        plan: impl Fn() -> CallPlan<'a> + Copy + Send + Sync + 'a,
     ) -> WorkerReplies<'a, Bytes> {
         let remaining = workers.len();
         let method: Arc<str> = method.into();
         let calls = workers.into_iter().map(move |worker| {
             let (method, body) = (Arc::clone(&method), body.clone());
             async move {
-                let plan = || plan.single_target().starting_now();
-                let reply = self.call_one(&worker, &method, body, plan).await;
+                let method = &*method;
+                let call = || Call::new(plan(), method, Destination::Only(&worker));
+                let reply = self.executor.execute(call, UnaryCall { method, body });
+                let reply = reply.await.map(|(reply, _)| reply);
                 (worker.id().clone(), reply)
             }
             .boxed()
         });
+        // Not in order, in which one that hangs would hold up those behind it.
         let replies =
             stream::iter(calls).buffer_unordered(self.config().broadcast_concurrency_max.get());
         WorkerReplies {
             remaining,
             replies: replies.boxed(),
         }
-    }
-
-    /// Calls one worker, and no other one when it fails.
-    async fn call_one<'a>(
-        &'a self,
-        worker: &'a Candidate,
-        method: &'a str,
-        body: Bytes,
-        plan: impl FnOnce() -> CallPlan<'a>,
-    ) -> Result<Bytes, ClusterError> {
-        let target = CallTarget {
-            method,
-            destination: Destination::Only(worker),
-        };
-        let call = UnaryCall { method, body };
-        let (reply, _) = self.executor.execute(plan, target, call).await?;
-        Ok(reply)
     }
 }
 

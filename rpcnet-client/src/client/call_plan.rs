@@ -3,7 +3,7 @@
 use std::{collections::HashMap, time::Duration};
 
 use rpcnet_balance::{HedgeLatencies, Hedging, Time};
-use rpcnet_registry::Worker;
+use rpcnet_registry::{Candidate, Worker};
 use rpcnet_transport::{CallOptions, Priority, inherited};
 use tokio::time::Instant;
 
@@ -116,11 +116,56 @@ impl CallSettings {
             hedging: hedging.filter(|_| repeatable),
             hedge_latencies: state.and_then(|state| state.hedge_latencies.as_ref()),
             is_stream: false,
-            has_single_target: false,
             application_errors_fail: options
                 .application_errors_fail
                 .or_else(|| policy.and_then(|policy| policy.application_errors_fail))
                 .unwrap_or(config.application_errors_fail),
+        }
+    }
+}
+
+/// One call: its settings, its method, and which workers it may go to.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Call<'a> {
+    pub(super) plan: CallPlan<'a>,
+    pub(super) method: &'a str,
+    pub(super) destination: Destination<'a>,
+}
+
+/// Which workers a call may go to.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Destination<'a> {
+    /// Any worker that matches the filter.
+    Matching(Option<&'a str>),
+    /// This worker alone.
+    Only(&'a Candidate),
+}
+
+impl<'a> Call<'a> {
+    pub(super) fn new(plan: CallPlan<'a>, method: &'a str, destination: Destination<'a>) -> Self {
+        let mut call = Self {
+            plan,
+            method,
+            destination,
+        };
+        if call.has_single_target() {
+            call.plan.hedging = None;
+            call.plan.hedge_latencies = None;
+        }
+        call
+    }
+
+    /// Whether the call goes to one certain worker.
+    pub(super) fn has_single_target(&self) -> bool {
+        matches!(self.destination, Destination::Only(_))
+    }
+
+    /// Tells the worker of an attempt that starts now what its latency is compared with.
+    pub(super) fn set_latency_kind(&self, worker: &mut Worker, now: Time) {
+        if self.plan.is_stream {
+            worker.set_stream(now);
+        } else {
+            worker.set_method(self.method, now);
         }
     }
 }
@@ -147,23 +192,11 @@ pub(super) struct CallPlan<'a> {
     pub(super) hedge_latencies: Option<&'a HedgeLatencies>,
     /// The answer comes after the attempt has ended.
     pub(super) is_stream: bool,
-    /// The call goes to one certain worker.
-    pub(super) has_single_target: bool,
     /// Whether an error that a handler answered with is a failure of the worker.
     pub(super) application_errors_fail: bool,
 }
 
 impl CallPlan<'_> {
-    /// The plan of a call to one certain worker.
-    pub(super) fn single_target(self) -> Self {
-        Self {
-            hedging: None,
-            hedge_latencies: None,
-            has_single_target: true,
-            ..self
-        }
-    }
-
     /// The same settings for a call that starts now.
     pub(super) fn starting_now(self) -> Self {
         Self {
@@ -190,15 +223,6 @@ impl CallPlan<'_> {
         match self.attempts_max > 1 && !self.is_stream {
             true => ProbeMode::WhenDue,
             false => ProbeMode::WhenOverdue,
-        }
-    }
-
-    /// Tells the worker of an attempt that starts now what its latency is compared with.
-    pub(super) fn set_latency_kind(&self, worker: &mut Worker, method: &str, now: Time) {
-        if self.is_stream {
-            worker.set_stream(now);
-        } else {
-            worker.set_method(method, now);
         }
     }
 

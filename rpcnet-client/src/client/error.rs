@@ -2,7 +2,7 @@
 
 use std::{error::Error as StdError, fmt, net::SocketAddr, time::Duration};
 
-use rpcnet_balance::retry::StopReason;
+use rpcnet_balance::retry::{AttemptReason, StopReason};
 use rpcnet_registry::{NodeId, SelectError};
 use rpcnet_transport::{Code, CodecError, ConnectError, Processed, RpcError, Status};
 use serde::de::DeserializeOwned;
@@ -62,21 +62,6 @@ pub enum ClusterError {
         /// Error of the decoder.
         error: CodecError,
     },
-}
-
-/// Why an attempt was made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum AttemptReason {
-    /// The first attempt.
-    First,
-    /// A retry: the attempt before had failed.
-    Retry {
-        /// Backoff before it; zero if it went to another worker at once.
-        after: Duration,
-    },
-    /// A hedge: the attempt before took long; see [`Hedging`](rpcnet_balance::Hedging).
-    Hedge,
 }
 
 /// One attempt of a call, which has failed.
@@ -301,17 +286,6 @@ impl Attempt {
     #[must_use]
     pub fn connect_error(&self) -> Option<&ConnectError> {
         self.error.source()?.downcast_ref()
-    }
-}
-
-impl fmt::Display for AttemptReason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::First => f.write_str("first"),
-            Self::Retry { after } if after.is_zero() => f.write_str("retry"),
-            Self::Retry { after } => write!(f, "retry after {after:?}"),
-            Self::Hedge => f.write_str("hedge"),
-        }
     }
 }
 

@@ -4,21 +4,25 @@ use std::{
     future::poll_fn,
     net::SocketAddr,
     pin::{Pin, pin},
+    sync::Arc,
 };
 
-use rpcnet_balance::retry::StopReason;
+use futures::{StreamExt, stream::FuturesUnordered};
+use rpcnet_balance::{
+    Outcome, OutcomeKind,
+    retry::{AttemptKind, AttemptReason, CallLimits, CallState, Choice, Step},
+};
 use rpcnet_registry::Worker;
 use rpcnet_transport::{Endpoint, RpcClient, RpcError, pool::PooledConnection};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::{
-    AttemptReason, ClusterError,
-    attempts::{AttemptFailure, Attempts},
-    call_plan::{AttemptDeadline, CallPlan},
+    ClusterError,
+    attempts::{AttemptFailure, Attempts, StartedAttempt},
+    call_plan::{AttemptDeadline, Call},
     operation::Operation,
     retry_control::RetryControl,
-    retry_decision::{RetryDecision, retry_kind},
-    workers::{CallTarget, Workers},
+    workers::Workers,
 };
 
 /// Makes the attempts of calls.
@@ -27,7 +31,7 @@ pub(super) struct Executor {
     pub(super) retries: RetryControl,
 }
 
-/// One attempt that starts: on which worker, over which connection, when.
+/// One attempt that starts: on which worker, which one of its call, when.
 pub(super) struct AttemptStart<'a> {
     pub(super) worker: &'a Worker,
     pub(super) number: usize,
@@ -44,32 +48,32 @@ impl Executor {
         clippy::manual_async_fn,
         reason = "an `async fn` would hold its arguments twice, which costs each call time"
     )]
-    pub(super) fn execute<'s, O: Operation>(
-        &'s self,
-        plan: impl FnOnce() -> CallPlan<'s>,
-        target: CallTarget<'_, '_>,
+    pub(super) fn execute<'c, O: Operation>(
+        &self,
+        call: impl FnOnce() -> Call<'c>,
         operation: O,
     ) -> impl Future<Output = Result<(O::Reply, Worker), ClusterError>> {
         async move {
             // Before a worker is picked, so that no failure between the two is missed.
             self.workers.follow();
-            let plan = plan();
-            let picked = self.workers.pick(&plan, target, &[], plan.started_at)?;
-            let (worker, client) = match picked {
+            let call = call();
+            let plan = &call.plan;
+            let now = self.workers.time(plan.started_at);
+            let (worker, client) = match self.workers.pick(&call, &[], now)? {
                 (worker, PooledConnection::Ready(client)) if plan.fits_quick_path() => {
                     (worker, client)
                 }
                 picked => {
-                    let attempts = Attempts::default();
-                    let rest = self.run_attempts(&plan, target, attempts, Some(picked), &operation);
+                    let attempts = self.no_attempts(&call);
+                    let rest = self.run_attempts(&call, attempts, Some(picked), &operation);
                     return Box::pin(rest).await;
                 }
             };
-            self.retries.counters.calls.add_one();
+            self.retries.counters.count(AttemptKind::First);
             let options = plan.attempt_options(0, plan.deadline);
             let reply = {
-                let call = pin!(operation.attempt(&client, options));
-                self.send(&worker, &client, call).await
+                let attempt = pin!(operation.attempt(&client, options));
+                self.send(&worker, &client, attempt).await
             };
             let start = AttemptStart {
                 worker: &worker,
@@ -78,130 +82,170 @@ impl Executor {
             };
             let outcome = reply.map_err(|error| {
                 let deadline = AttemptDeadline::for_call(plan.deadline);
-                AttemptFailure::from_call_error(error, &plan, deadline, client.is_closed())
+                AttemptFailure::from_call_error(error, plan, deadline, client.is_closed())
             });
-            match self.conclude(&plan, target, &start, Some(&client), outcome) {
+            match self.conclude(&call, &start, Some(&client), outcome) {
                 Ok(reply) => {
                     self.retries.on_call_succeeded();
                     Ok((reply, worker))
                 }
                 Err(failure) => {
-                    let attempts = self.first_failed(&plan, worker, failure)?;
+                    let attempts = self.first_failed(&call, worker, failure);
                     drop(client);
-                    Box::pin(self.run_attempts(&plan, target, attempts, None, &operation)).await
+                    Box::pin(self.run_attempts(&call, attempts, None, &operation)).await
                 }
             }
         }
     }
 
-    /// Plans the retry after the quick path has failed.
+    /// The attempts of a call before the first one.
+    fn no_attempts<'a>(&'a self, call: &Call<'a>) -> Attempts<'a> {
+        let deadline = call.plan.deadline;
+        Attempts::new(CallState::new(CallLimits {
+            attempts_max: call.plan.attempts_max,
+            deadline: deadline.map(|end| self.workers.time(end)),
+            backoff: &self.retries.backoff,
+            hedging: call.plan.hedging,
+            latencies: call.plan.hedge_latencies,
+        }))
+    }
+
+    /// The attempts of a call whose quick path has failed.
     #[cold]
-    fn first_failed(
-        &self,
-        plan: &CallPlan<'_>,
+    fn first_failed<'a>(
+        &'a self,
+        call: &Call<'a>,
         worker: Worker,
         failure: AttemptFailure,
-    ) -> Result<Attempts, ClusterError> {
-        let mut attempts = Attempts::default();
-        attempts.state.start_attempt();
-        let now = self.workers.now();
-        attempts.record_failure(&worker, AttemptReason::First, failure, plan, now);
-        match self.plan_retry(plan, &mut attempts) {
-            Ok(()) => Ok(attempts),
-            Err(stop_reason) => Err(attempts.into_error(stop_reason)),
-        }
+    ) -> Attempts<'a> {
+        let mut attempts = self.no_attempts(call);
+        let started_at = call.plan.started_at;
+        let now = self.workers.time(started_at);
+        // It was counted when it began.
+        attempts.begin(worker, (started_at, now), |_| true);
+        self.record_failure(call, &mut attempts, 0, failure);
+        attempts
+    }
+
+    fn record_failure(
+        &self,
+        call: &Call<'_>,
+        attempts: &mut Attempts<'_>,
+        number: usize,
+        failure: AttemptFailure,
+    ) {
+        let now = self.workers.time(Instant::now());
+        attempts.record_failure(number, failure, (call, now), || self.retries.has_budget());
     }
 
     /// Makes the attempts that are left, the first of them on the worker that was picked for it.
     async fn run_attempts<O: Operation>(
         &self,
-        plan: &CallPlan<'_>,
-        target: CallTarget<'_, '_>,
-        mut attempts: Attempts,
+        call: &Call<'_>,
+        mut attempts: Attempts<'_>,
         mut first: Option<(Worker, PooledConnection)>,
         operation: &O,
     ) -> Result<(O::Reply, Worker), ClusterError> {
-        let mut now = plan.started_at;
-        if attempts.state.started() > 0 {
-            now = Instant::now();
-        }
+        let endpoint = self.workers.connections.endpoint();
+        let mut in_flight = FuturesUnordered::new();
+        let mut now = match &first {
+            Some(_) => call.plan.started_at,
+            None => Instant::now(),
+        };
         loop {
-            let same_worker = attempts.same_worker_next.take();
-            let given = first.take().or_else(|| {
-                let id = same_worker?;
-                self.workers.pick_same_process(plan, target, &id)
-            });
-            let picked = given.map_or_else(
-                || {
-                    let excluded = attempts.state.excluded();
-                    self.workers.pick(plan, target, excluded, now)
-                },
-                Ok,
-            );
-            let (worker, connection) = match picked {
-                Ok(picked) => picked,
-                Err(error) if attempts.last_failure.is_none() => return Err(error.into()),
-                // Every worker was tried, or none is left for the moment.
-                Err(_) => match self.back_off(plan, &mut attempts).await {
-                    Ok(()) => {
-                        now = Instant::now();
-                        continue;
+            let time = self.workers.time(now);
+            let until = match attempts.state.step(time) {
+                Step::Begin(choice) => {
+                    let picked = first.take();
+                    match picked.or_else(|| self.pick(call, choice, &attempts, now)) {
+                        Some((worker, connection)) => {
+                            let admit = |kind| self.retries.admit(kind);
+                            let begun = attempts.begin(worker, (now, time), admit);
+                            in_flight.extend(begun.map(|attempt| {
+                                self.run_attempt(call, attempt, connection, operation)
+                            }));
+                        }
+                        None => attempts.state.on_no_endpoint(time),
                     }
-                    Err(stop_reason) => return Err(attempts.into_error(stop_reason)),
+                    continue;
+                }
+                Step::Wait(until) => until,
+                Step::Stop(reason) => return Err(attempts.into_error(reason)),
+            };
+            let wait = until.map(|until| until.since(time));
+            let timer = async { sleep(wait.unwrap_or_default()).await };
+            tokio::select! {
+                biased;
+                Some((number, outcome)) = in_flight.next() => match outcome {
+                    Ok(reply) => {
+                        // The others are cancelled, at their workers too.
+                        drop(in_flight);
+                        let worker = self.succeed(call, attempts, number);
+                        return Ok((reply, worker));
+                    }
+                    Err(failure) => self.record_failure(call, &mut attempts, number, failure),
                 },
-            };
-            let reason = match self.admit_attempt(&mut attempts) {
-                Ok(reason) => reason,
-                Err(stop_reason) => return Err(attempts.into_error(stop_reason)),
-            };
-            let outcome = if let Some(delay) = self.hedge_delay(plan) {
-                // On the heap, so that calls without hedges are small.
-                let first = (worker, connection, reason);
-                Box::pin(self.run_hedged(plan, target, first, delay, &mut attempts, operation))
-                    .await
-            } else {
-                let start = AttemptStart {
-                    worker: &worker,
-                    number: attempts.state.start_attempt(),
-                    started_at: now,
-                };
-                let outcome = self
-                    .run_attempt(plan, target, &start, connection, operation)
-                    .await;
-                match outcome {
-                    Ok(reply) => Some((reply, worker)),
-                    Err(failure) => {
-                        let now = self.workers.now();
-                        attempts.record_failure(&worker, reason, failure, plan, now);
-                        None
+                waited = endpoint.in_runtime(timer), if wait.is_some() => {
+                    if waited.is_err() {
+                        // The runtime of the endpoint has ended, as the attempts will find.
+                        attempts.state.on_no_timer();
                     }
                 }
-            };
-            if let Some(done) = outcome {
-                self.retries.on_call_succeeded();
-                self.workers
-                    .note_unreadable(target.method, &attempts.unreadable_workers);
-                return Ok(done);
-            }
-            if let Err(stop_reason) = self.plan_retry(plan, &mut attempts) {
-                return Err(attempts.into_error(stop_reason));
             }
             now = Instant::now();
         }
     }
 
-    /// One attempt on one worker, whose outcome is reported.
-    pub(super) async fn run_attempt<O: Operation>(
+    /// A worker for the next attempt, and the connection to it.
+    fn pick(
         &self,
-        plan: &CallPlan<'_>,
-        target: CallTarget<'_, '_>,
-        start: &AttemptStart<'_>,
+        call: &Call<'_>,
+        choice: Choice,
+        attempts: &Attempts<'_>,
+        now: Instant,
+    ) -> Option<(Worker, PooledConnection)> {
+        let (workers, excluded) = (&self.workers, attempts.state.excluded());
+        let now = workers.time(now);
+        match choice {
+            Choice::Any => workers.pick(call, excluded, now).ok(),
+            Choice::Hedge => workers.pick_hedge(call, excluded, now),
+            Choice::Same => workers.pick_same_process(call, attempts.last_failed_node()?, now),
+        }
+    }
+
+    /// A call has succeeded with this attempt: reports those that were outrun, and returns the
+    /// worker.
+    fn succeed(&self, call: &Call<'_>, mut attempts: Attempts<'_>, number: usize) -> Worker {
+        let winner = attempts.end(number);
+        for outrun in attempts.in_flight() {
+            let took = outrun.started_at.elapsed();
+            let outcome = Outcome::new(OutcomeKind::Cancelled, took);
+            outrun.worker.report(&outcome);
+            if let (0, Some(latencies)) = (outrun.number, call.plan.hedge_latencies) {
+                latencies.record(self.workers.registry.now(), took);
+            }
+        }
+        if winner.reason == AttemptReason::Hedge {
+            self.retries.counters.hedges_won.add_one();
+        }
+        self.retries.on_call_succeeded();
+        self.workers
+            .note_unreadable(call.method, &attempts.unreadable_workers);
+        Arc::into_inner(winner.worker).expect("the attempt on it has ended")
+    }
+
+    /// One attempt on one worker, whose outcome is reported: its number, and the outcome.
+    async fn run_attempt<O: Operation>(
+        &self,
+        call: &Call<'_>,
+        attempt: StartedAttempt,
         connection: PooledConnection,
         operation: &O,
-    ) -> Result<O::Reply, AttemptFailure> {
+    ) -> (usize, Result<O::Reply, AttemptFailure>) {
+        let (plan, start) = (&call.plan, attempt.start());
         let deadline = AttemptDeadline::for_attempt(plan, start.started_at);
         let mut used = None;
-        let attempt = async {
+        let reply = async {
             let endpoint = self.workers.connections.endpoint();
             let (client, is_reused) = connect(endpoint, connection, deadline).await?;
             let client = &*used.insert(client);
@@ -215,15 +259,16 @@ impl Executor {
                 return Err(AttemptFailure::deadline_before_sending(deadline));
             }
             let options = plan.attempt_options(start.number, deadline.at);
-            let call = pin!(operation.attempt(client, options));
-            let reply = self.send(start.worker, client, call).await;
+            let attempt = pin!(operation.attempt(client, options));
+            let reply = self.send(start.worker, client, attempt).await;
             reply.map_err(|error| {
                 let connection_died = is_reused && client.is_closed();
                 AttemptFailure::from_call_error(error, plan, deadline, connection_died)
             })
         };
-        let outcome = attempt.await;
-        self.conclude(plan, target, start, used.as_ref(), outcome)
+        let outcome = reply.await;
+        let outcome = self.conclude(call, &start, used.as_ref(), outcome);
+        (start.number, outcome)
     }
 
     /// Runs a call on a connection. If it has to wait for a place there, the pool may make another
@@ -249,106 +294,32 @@ impl Executor {
     #[inline]
     fn conclude<T>(
         &self,
-        plan: &CallPlan<'_>,
-        target: CallTarget<'_, '_>,
+        call: &Call<'_>,
         start: &AttemptStart<'_>,
         client: Option<&RpcClient>,
         mut outcome: Result<T, AttemptFailure>,
     ) -> Result<T, AttemptFailure> {
+        let (workers, worker) = (&self.workers, start.worker);
         let ended_at = Instant::now();
         let took = ended_at.saturating_duration_since(start.started_at);
-        let ended = self.workers.registry.time(ended_at.into_std());
+        let ended = workers.time(ended_at);
         match (&mut outcome, client) {
             (Err(failure), client) => {
                 failure.took = took;
                 failure.addr = client.map(connected_addr).or(failure.addr);
-                self.workers.report_failure(
-                    target.method,
-                    plan,
-                    start.worker,
-                    client,
-                    failure,
-                    ended,
-                );
+                workers.report_failure(call, worker, client, failure, ended);
             }
             // The answer of a stream comes later.
-            (Ok(_), _) if plan.is_stream => {}
+            (Ok(_), _) if call.plan.is_stream => {}
             (Ok(_), Some(client)) => {
-                let outcome = (took, ended);
-                self.workers
-                    .report_success(target.method, start.worker, client, outcome);
+                workers.report_success(call.method, worker, client, (took, ended));
             }
             (Ok(_), None) => {}
         }
-        if let (0, Ok(_), Some(latencies)) = (start.number, &outcome, plan.hedge_latencies) {
+        if let (0, Ok(_), Some(latencies)) = (start.number, &outcome, call.plan.hedge_latencies) {
             latencies.record(ended, took);
         }
         outcome
-    }
-
-    /// An attempt is about to start: takes its token out of the budget, counts it, and says why it
-    /// is made.
-    fn admit_attempt(&self, attempts: &mut Attempts) -> Result<AttemptReason, StopReason> {
-        let Some((kind, after)) = attempts.state.take_planned() else {
-            self.retries.counters.calls.add_one();
-            return Ok(AttemptReason::First);
-        };
-        if self.retries.admit_retry(kind) {
-            Ok(AttemptReason::Retry { after })
-        } else {
-            Err(StopReason::BudgetExhausted)
-        }
-    }
-
-    /// Plans a retry after the failure of the latest attempt.
-    fn plan_retry(&self, plan: &CallPlan<'_>, attempts: &mut Attempts) -> Result<(), StopReason> {
-        let failure = attempts
-            .last_failure
-            .as_ref()
-            .expect("an attempt has failed");
-        match failure.retry_decision {
-            RetryDecision::Stop => return Err(failure.stop_reason()),
-            RetryDecision::OtherWorker if plan.has_single_target => {
-                return Err(StopReason::NoEndpointLeft);
-            }
-            RetryDecision::OtherWorker | RetryDecision::AnyWorker => {}
-        }
-        let kind = retry_kind(&failure.error);
-        let has_budget = || self.retries.has_budget();
-        attempts
-            .state
-            .plan_retry(kind, plan.attempts_max, has_budget)?;
-        // It answers from its cache, or waits for the end of the attempt that was lost; another
-        // worker would run the call anew.
-        let may_remember = plan.relies_on_idempotency_cache() && failure.is_unanswered();
-        if may_remember && !attempts.same_worker_retried {
-            attempts.same_worker_retried = true;
-            attempts.same_worker_next = attempts.last_failed_node();
-        }
-        Ok(())
-    }
-
-    /// Waits until one of the workers that were tried may be tried again.
-    async fn back_off(
-        &self,
-        plan: &CallPlan<'_>,
-        attempts: &mut Attempts,
-    ) -> Result<(), StopReason> {
-        let registry = &self.workers.registry;
-        let failure = attempts.last_failure.as_ref();
-        let may_retry_any = failure.is_some_and(AttemptFailure::allows_any_worker);
-        let now = Instant::now();
-        let wait = attempts.state.back_off(
-            registry.time(now.into_std()),
-            plan.deadline.map(|end| registry.time(end.into_std())),
-            plan.attempts_max,
-            may_retry_any,
-            &self.retries.backoff,
-        )?;
-        let endpoint = self.workers.connections.endpoint();
-        // If the runtime has ended, the next attempt finds out.
-        let _ = endpoint.in_runtime(async { sleep(wait).await }).await;
-        Ok(())
     }
 }
 

@@ -7,7 +7,6 @@ mod config;
 mod connections;
 mod error;
 mod executor;
-mod hedged;
 mod idempotency_keys;
 mod method_policy;
 mod operation;
@@ -29,12 +28,12 @@ use futures::TryFutureExt;
 use rpcnet_registry::{Worker, WorkerRegistry};
 use rpcnet_transport::{Decode, Encode};
 
-pub use rpcnet_balance::retry::StopReason;
+pub use rpcnet_balance::retry::{AttemptReason, StopReason};
 
 pub use self::{
     broadcast::WorkerReplies,
     config::ClusterClientConfig,
-    error::{Attempt, AttemptReason, ClusterError},
+    error::{Attempt, ClusterError},
     method_policy::MethodPolicy,
     options::WorkerCallOptions,
     quorum::{QuorumCall, QuorumError, QuorumFailure},
@@ -42,11 +41,11 @@ pub use self::{
     streams::WorkerStream,
 };
 use self::{
-    call_plan::CallSettings,
+    call_plan::{Call, CallSettings, Destination},
     executor::Executor,
     operation::UnaryCall,
     retry_control::RetryControl,
-    workers::{CallTarget, Destination, Workers},
+    workers::Workers,
 };
 
 /// Client of a cluster: selects a worker by tags and load, connects, calls, and retries on another
@@ -107,11 +106,11 @@ impl ClusterClient {
     ///
     /// [`ClusterError`] says which workers were tried and whether the request may have been
     /// processed.
-    pub fn call_worker(
-        &self,
-        method: &str,
+    pub fn call_worker<'a>(
+        &'a self,
+        method: &'a str,
         body: impl Into<Bytes>,
-        filter: Option<&str>,
+        filter: Option<&'a str>,
     ) -> impl Future<Output = Result<Bytes, ClusterError>> {
         // No future around the one that does it: each costs a call time and space.
         let call = self.call_bytes(method, body.into(), filter, &DEFAULT_OPTIONS);
@@ -199,22 +198,18 @@ impl ClusterClient {
         self.executor.retries.counters.stats()
     }
 
-    fn call_bytes(
-        &self,
-        method: &str,
+    fn call_bytes<'a>(
+        &'a self,
+        method: &'a str,
         body: Bytes,
-        filter: Option<&str>,
-        options: &WorkerCallOptions,
+        filter: Option<&'a str>,
+        options: &'a WorkerCallOptions,
     ) -> impl Future<Output = Result<(Bytes, Worker), ClusterError>> {
-        let destination = Destination::Matching(filter);
-        self.executor.execute(
-            move || self.settings.unary_plan(method, options),
-            CallTarget {
-                method,
-                destination,
-            },
-            UnaryCall { method, body },
-        )
+        let call = move || {
+            let plan = self.settings.unary_plan(method, options);
+            Call::new(plan, method, Destination::Matching(filter))
+        };
+        self.executor.execute(call, UnaryCall { method, body })
     }
 }
 

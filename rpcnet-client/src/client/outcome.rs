@@ -8,7 +8,7 @@ use rpcnet_transport::{
     Code, CodecError, ConnectError, LoadReport, Processed, RpcClient, RpcError,
 };
 
-use super::{attempts::AttemptFailure, call_plan::CallPlan, workers::Workers};
+use super::{attempts::AttemptFailure, call_plan::Call, workers::Workers};
 
 impl Workers {
     /// Notes the workers that could not read a request which another one has served. Those that
@@ -41,8 +41,7 @@ impl Workers {
 
     pub(super) fn report_failure(
         &self,
-        method: &str,
-        plan: &CallPlan<'_>,
+        call: &Call<'_>,
         worker: &Worker,
         client: Option<&RpcClient>,
         failure: &AttemptFailure,
@@ -55,9 +54,10 @@ impl Workers {
             return;
         }
         if code == Code::Unimplemented && error.is_retryable() {
-            self.note_refusal(method, (worker.endpoint_id(), worker.node()));
+            self.note_refusal(call.method, (worker.endpoint_id(), worker.node()));
         } else if error.processed() == Processed::Yes {
-            self.refused_methods.on_served(method, worker.endpoint_id());
+            self.refused_methods
+                .on_served(call.method, worker.endpoint_id());
         }
         let is_lost = client.is_some_and(RpcClient::is_closed);
         if is_lost {
@@ -73,7 +73,7 @@ impl Workers {
             Code::Unavailable if is_lost => OutcomeKind::Unreachable,
             // Also one that denies this node access.
             _ if is_unreachable(error, client) => OutcomeKind::Unreachable,
-            _ => outcome_kind(error, plan.application_errors_fail),
+            _ => outcome_kind(error, call.plan.application_errors_fail),
         };
         // The wish of an answer, or not to retry, is about the call and not about the worker.
         let retry_after = error

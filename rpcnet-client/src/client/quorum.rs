@@ -154,7 +154,7 @@ impl<'a> QuorumCall<'a> {
         }
         let mut pending: Vec<_> = workers.iter().map(|one| one.id().clone()).collect();
         let plan = client.settings.unary_plan(method, &self.options);
-        let mut replies = client.call_each(workers, method, body, plan);
+        let mut replies = client.call_each(workers, method, body, move || plan.starting_now());
         let mut failed = Vec::new();
         while let Some((node, reply)) = replies.next().await {
             pending.retain(|other| *other != node);

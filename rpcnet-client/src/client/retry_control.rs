@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use rpcnet_balance::retry::{RetryBackoff, RetryKind};
+use rpcnet_balance::retry::{AttemptKind, RetryBackoff};
 
 use super::{
     ClusterClientConfig, idempotency_keys::random, shared_retry_budget::SharedRetryBudget,
@@ -33,18 +33,13 @@ impl RetryControl {
         }
     }
 
-    /// Counts a retry that starts now, if the budget has a token for it.
-    pub(super) fn admit_retry(&self, kind: RetryKind) -> bool {
-        let is_admitted = !kind.uses_budget() || self.withdraw();
+    /// Counts an attempt that begins now, if the budget has a token for it where it needs one.
+    pub(super) fn admit(&self, kind: AttemptKind) -> bool {
+        let is_admitted = !kind.uses_budget() || self.ask_budget(SharedRetryBudget::withdraw);
         if is_admitted {
-            self.counters.count_retry(kind);
+            self.counters.count(kind);
         }
         is_admitted
-    }
-
-    /// Takes the token of an extra attempt, which starts now, out of the budget.
-    pub(super) fn withdraw(&self) -> bool {
-        self.ask_budget(SharedRetryBudget::withdraw)
     }
 
     /// Whether the budget has a token.

@@ -1,35 +1,26 @@
 //! Retry decision: from the error of an attempt to the next attempt.
 
-use rpcnet_balance::retry::RetryKind;
+use rpcnet_balance::retry::{RetryDecision, RetryKind, StopReason};
 use rpcnet_transport::{Code, Processed, RpcError};
-
-/// Next step after a failed attempt.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum RetryDecision {
-    /// No retry: the error is the outcome of the call.
-    Stop,
-    /// Another worker may serve the call, but this one will not soon.
-    OtherWorker,
-    /// Another worker may serve the call, and this one after a backoff.
-    AnyWorker,
-}
 
 /// Decides by what is certain: a request that no handler has seen may go anywhere; one that a
 /// handler may have seen only if repeating it does no harm.
 pub(super) fn retry_decision(error: &RpcError, repeatable: bool) -> RetryDecision {
+    let stop = RetryDecision::Stop(stop_reason(error));
+    let kind = retry_kind(error);
     // The deadline of the call: no further attempt has time. That of an attempt is decided before.
     if error.code() == Code::DeadlineExceeded {
-        return RetryDecision::Stop;
+        return stop;
     }
     if error.is_retryable() {
         return match error.code() {
             // A rollout: other workers may be of the newer version already.
-            Code::Unimplemented => RetryDecision::OtherWorker,
-            _ => RetryDecision::AnyWorker,
+            Code::Unimplemented => RetryDecision::OtherEndpoint(kind),
+            _ => RetryDecision::AnyEndpoint(kind),
         };
     }
     if is_unreadable(error) {
-        return RetryDecision::OtherWorker;
+        return RetryDecision::OtherEndpoint(kind);
     }
     let may_differ = error.is_retryable_if_idempotent()
         || match error.code() {
@@ -39,9 +30,20 @@ pub(super) fn retry_decision(error: &RpcError, repeatable: bool) -> RetryDecisio
             _ => false,
         };
     if repeatable && may_differ && !error.forbids_retry() {
-        RetryDecision::AnyWorker
+        RetryDecision::AnyEndpoint(kind)
     } else {
-        RetryDecision::Stop
+        stop
+    }
+}
+
+/// Stop reason of a call that ends with this error.
+pub(super) fn stop_reason(error: &RpcError) -> StopReason {
+    if error.forbids_retry() {
+        StopReason::DoNotRetry
+    } else if error.code() == Code::DeadlineExceeded && error.processed() != Processed::Yes {
+        StopReason::Deadline
+    } else {
+        StopReason::NotRetryable
     }
 }
 
@@ -71,29 +73,36 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_cannot_do_harm_is_retried() {
-        use RetryDecision::{AnyWorker, OtherWorker, Stop};
+    fn only_what_cannot_do_harm_is_retried_and_what_adds_load_uses_budget() {
+        use Code::{
+            App, Cancelled, DeadlineExceeded, Draining, Internal, InvalidRequest, Overloaded,
+            Unavailable, Unimplemented,
+        };
+        use Processed::{Maybe, No, Yes};
+        use RetryDecision::{AnyEndpoint, OtherEndpoint, Stop};
+        use RetryKind::{MaybeProcessed, Transparent, Unreadable};
+        let stop = Stop(StopReason::NotRetryable);
+        let (again, late) = (AnyEndpoint(MaybeProcessed), Stop(StopReason::Deadline));
+        let transparent = AnyEndpoint(Transparent);
+        let overloaded = AnyEndpoint(RetryKind::Overloaded);
+        let (unknown, unreadable) = (OtherEndpoint(Transparent), OtherEndpoint(Unreadable));
         // Code and fate of the request; then the decision, for an ordinary and a repeatable call.
         let table = [
-            (Code::Unavailable, Processed::No, AnyWorker, AnyWorker),
-            (Code::Draining, Processed::No, AnyWorker, AnyWorker),
-            (Code::Overloaded, Processed::No, AnyWorker, AnyWorker),
-            (Code::Unimplemented, Processed::No, OtherWorker, OtherWorker),
-            (Code::Unavailable, Processed::Maybe, Stop, AnyWorker),
-            (Code::Cancelled, Processed::Maybe, Stop, AnyWorker),
-            (Code::Cancelled, Processed::Yes, Stop, Stop),
+            (Unavailable, No, transparent, transparent),
+            (Draining, No, transparent, transparent),
+            (Overloaded, No, overloaded, overloaded),
+            (Unimplemented, No, unknown, unknown),
+            (Unavailable, Maybe, stop, again),
+            (Cancelled, Maybe, stop, again),
+            (Cancelled, Yes, stop, stop),
             // A handler that panicked, and one that said so.
-            (Code::Internal, Processed::Maybe, Stop, AnyWorker),
-            (Code::Internal, Processed::Yes, Stop, Stop),
-            (Code::App, Processed::Yes, Stop, Stop),
-            (
-                Code::InvalidRequest,
-                Processed::No,
-                OtherWorker,
-                OtherWorker,
-            ),
-            (Code::InvalidRequest, Processed::Yes, Stop, Stop),
-            (Code::DeadlineExceeded, Processed::Maybe, Stop, Stop),
+            (Internal, Maybe, stop, again),
+            (Internal, Yes, stop, stop),
+            (App, Yes, stop, stop),
+            (InvalidRequest, No, unreadable, unreadable),
+            (InvalidRequest, Yes, stop, stop),
+            (DeadlineExceeded, Maybe, late, late),
+            (DeadlineExceeded, Yes, stop, stop),
         ];
         for (code, processed, ordinary, repeatable) in table {
             let error = RpcError::new(code, processed, "");
@@ -103,33 +112,19 @@ mod tests {
             // Nothing is retried if the server says so.
             let error = error.with_retry_after(Duration::MAX);
             assert!(error.forbids_retry());
-            assert_eq!(retry_decision(&error, true), Stop, "{error:?}");
+            let forbidden = Stop(StopReason::DoNotRetry);
+            assert_eq!(retry_decision(&error, true), forbidden, "{error:?}");
         }
-    }
-
-    #[test]
-    fn retries_that_add_to_the_load_use_budget() {
-        let table = [
-            (Code::Unavailable, Processed::No, RetryKind::Transparent),
-            (Code::Draining, Processed::No, RetryKind::Transparent),
-            (Code::Unimplemented, Processed::No, RetryKind::Transparent),
-            (Code::InvalidRequest, Processed::No, RetryKind::Unreadable),
-            (Code::Overloaded, Processed::No, RetryKind::Overloaded),
-            (
-                Code::Unavailable,
-                Processed::Maybe,
-                RetryKind::MaybeProcessed,
-            ),
-            (
-                Code::DeadlineExceeded,
-                Processed::Maybe,
-                RetryKind::MaybeProcessed,
-            ),
-        ];
-        for (code, processed, kind) in table {
-            let found = retry_kind(&RpcError::new(code, processed, ""));
-            assert_eq!(found, kind, "{code}");
-            assert_eq!(found.uses_budget(), kind != RetryKind::Transparent);
+        for (code, processed, uses_budget) in [
+            (Unavailable, No, false),
+            (Unimplemented, No, false),
+            (InvalidRequest, No, true),
+            (Overloaded, No, true),
+            (Unavailable, Maybe, true),
+            (DeadlineExceeded, Maybe, true),
+        ] {
+            let kind = retry_kind(&RpcError::new(code, processed, ""));
+            assert_eq!(kind.uses_budget(), uses_budget, "{code}");
         }
     }
 }

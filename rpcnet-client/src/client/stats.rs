@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use rpcnet_balance::retry::RetryKind;
+use rpcnet_balance::retry::{AttemptKind, RetryKind};
 
 /// Counts of the calls of a [`ClusterClient`](super::ClusterClient) since it was made.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -51,16 +51,21 @@ impl ClusterClientStats {
 #[derive(Debug, Default)]
 #[repr(align(128))]
 pub(super) struct CallCounters {
-    pub(super) calls: RelaxedCounter,
-    pub(super) retries: [RelaxedCounter; 4],
-    pub(super) hedges: RelaxedCounter,
+    calls: RelaxedCounter,
+    retries: [RelaxedCounter; 4],
+    hedges: RelaxedCounter,
     pub(super) hedges_won: RelaxedCounter,
     pub(super) budget_refusals: RelaxedCounter,
 }
 
 impl CallCounters {
-    pub(super) fn count_retry(&self, kind: RetryKind) {
-        self.retries[kind as usize].add_one();
+    pub(super) fn count(&self, kind: AttemptKind) {
+        let counter = match kind {
+            AttemptKind::First => &self.calls,
+            AttemptKind::Retry(kind) => &self.retries[kind as usize],
+            AttemptKind::Hedge => &self.hedges,
+        };
+        counter.add_one();
     }
 
     pub(super) fn stats(&self) -> ClusterClientStats {

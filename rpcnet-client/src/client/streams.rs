@@ -21,11 +21,10 @@ use tokio::time::Instant;
 
 use super::{
     ClusterClient, ClusterError, WorkerCallOptions,
-    call_plan::CallPlan,
+    call_plan::{Call, CallPlan, Destination},
     operation::OpenStream,
     outcome::{note_refusal, outcome_kind},
     retry_decision::is_unreadable,
-    workers::{CallTarget, Destination},
 };
 
 /// A stream is opened on another worker as long as no request could be sent. What the worker says
@@ -126,12 +125,8 @@ impl ClusterClient {
         Fut: Future<Output = Result<T, RpcError>>,
     {
         let plan = self.settings.stream_plan(method, options);
-        let target = CallTarget {
-            method,
-            destination: Destination::Matching(filter),
-        };
-        let opened = self.executor.execute(|| plan, target, OpenStream(open));
-        let (stream, worker) = opened.await?;
+        let call = || Call::new(plan, method, Destination::Matching(filter));
+        let (stream, worker) = self.executor.execute(call, OpenStream(open)).await?;
         Ok((stream, FirstAnswer::new(self, method, &plan, worker)))
     }
 }

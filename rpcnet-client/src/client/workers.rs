@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::{
     ClusterClientConfig,
-    call_plan::{CallPlan, ProbeMode},
+    call_plan::{Call, Destination, ProbeMode},
     connections::WorkerConnections,
 };
 
@@ -22,22 +22,6 @@ pub(super) struct Workers {
     pub(super) registry: Arc<WorkerRegistry>,
     pub(super) connections: WorkerConnections,
     pub(super) refused_methods: Arc<RefusedMethods>,
-}
-
-/// The method of a call, and which workers it may go to.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct CallTarget<'m, 'd> {
-    pub(super) method: &'m str,
-    pub(super) destination: Destination<'d>,
-}
-
-/// Which workers a call may go to.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Destination<'a> {
-    /// Any worker that matches the filter.
-    Matching(Option<&'a str>),
-    /// This worker alone.
-    Only(&'a Candidate),
 }
 
 impl Workers {
@@ -55,9 +39,9 @@ impl Workers {
         self.connections.follow(&self.registry);
     }
 
-    /// The time now, as balancers have it.
-    pub(super) fn now(&self) -> Time {
-        self.registry.time(Instant::now().into_std())
+    /// A time as balancers have it.
+    pub(super) fn time(&self, at: Instant) -> Time {
+        self.registry.time(at.into_std())
     }
 
     /// All workers that match and can be reached, those that refused the method last. None counts
@@ -80,87 +64,81 @@ impl Workers {
     /// could not be reached a moment ago, nor one that drains, as it has said on its connection.
     pub(super) fn pick(
         &self,
-        plan: &CallPlan<'_>,
-        target: CallTarget<'_, '_>,
+        call: &Call<'_>,
         excluded: &[u64],
-        now: Instant,
+        now: Time,
     ) -> Result<(Worker, PooledConnection), SelectError> {
-        self.pick_probing(plan, target, excluded, now, plan.probe_mode())
+        self.pick_probing(call, excluded, now, call.plan.probe_mode())
     }
 
-    /// Like [`pick`](Self::pick), never a worker that refused the method.
-    pub(super) fn pick_without_method_probe(
+    /// A worker for a hedge: none that is busy or refused the method.
+    pub(super) fn pick_hedge(
         &self,
-        plan: &CallPlan<'_>,
-        target: CallTarget<'_, '_>,
+        call: &Call<'_>,
         excluded: &[u64],
-    ) -> Result<(Worker, PooledConnection), SelectError> {
-        self.pick_probing(plan, target, excluded, Instant::now(), ProbeMode::Never)
+        now: Time,
+    ) -> Option<(Worker, PooledConnection)> {
+        let picked = self.pick_probing(call, excluded, now, ProbeMode::Never);
+        picked.ok().filter(|(worker, _)| {
+            let load = worker.endpoint().reported_load();
+            load.is_none_or(|load| !load.busy)
+        })
     }
 
     fn pick_probing(
         &self,
-        plan: &CallPlan<'_>,
-        target: CallTarget<'_, '_>,
+        call: &Call<'_>,
         excluded: &[u64],
-        now: Instant,
+        now: Time,
         probe_mode: ProbeMode,
     ) -> Result<(Worker, PooledConnection), SelectError> {
-        let now = self.registry.time(now.into_std());
-        let filter = match target.destination {
+        let filter = match call.destination {
             Destination::Matching(filter) => filter,
             Destination::Only(candidate) => {
-                return self.begin_on(candidate, plan, target.method, excluded, now);
+                if excluded.contains(&candidate.endpoint_id()) {
+                    return Err(SelectError::AllExcluded {
+                        filter: String::new(),
+                        reachable: 1,
+                    });
+                }
+                return Ok(self.start_on(candidate.begin(), call, now));
             }
         };
         let mut cx = PickContext::new().with_excluded(excluded).with_now(now);
-        if let Some(key) = plan.key {
+        if let Some(key) = call.plan.key {
             cx = cx.with_key(key);
         }
-        let (mut worker, connection) = match self.refused_methods.workers_refusing(target.method) {
+        let (mut worker, connection) = match self.refused_methods.workers_refusing(call.method) {
             None => self.pick_not_draining(filter, &cx)?,
             Some(refusing) => self.pick_avoiding_refusals(&refusing, filter, &cx, probe_mode)?,
         };
-        plan.set_latency_kind(&mut worker, target.method, now);
-        Ok((worker, connection))
-    }
-
-    /// The only worker that the call may go to, unless it must not be tried again yet.
-    fn begin_on(
-        &self,
-        candidate: &Candidate,
-        plan: &CallPlan<'_>,
-        method: &str,
-        excluded: &[u64],
-        now: Time,
-    ) -> Result<(Worker, PooledConnection), SelectError> {
-        if excluded.contains(&candidate.endpoint_id()) {
-            return Err(SelectError::AllExcluded {
-                filter: String::new(),
-                reachable: 1,
-            });
-        }
-        let mut worker = candidate.begin();
-        plan.set_latency_kind(&mut worker, method, now);
-        let connection = self.connections.connection(&worker);
+        call.set_latency_kind(&mut worker, now);
         Ok((worker, connection))
     }
 
     /// The same process again, if it can be reached.
     pub(super) fn pick_same_process(
         &self,
-        plan: &CallPlan<'_>,
-        target: CallTarget<'_, '_>,
+        call: &Call<'_>,
         id: &NodeId,
+        now: Time,
     ) -> Option<(Worker, PooledConnection)> {
-        let Destination::Matching(filter) = target.destination else {
+        let Destination::Matching(filter) = call.destination else {
             return None;
         };
         let worker = self.registry.select_named(filter, &id.name).ok()?;
-        let mut worker = Some(worker).filter(|worker| worker.id() == id)?;
-        plan.set_latency_kind(&mut worker, target.method, self.now());
+        (worker.id() == id).then(|| self.start_on(worker, call, now))
+    }
+
+    fn start_on(
+        &self,
+        mut worker: Worker,
+        call: &Call<'_>,
+        now: Time,
+    ) -> (Worker, PooledConnection) {
+        call.set_latency_kind(&mut worker, now);
         let connection = self.connections.connection(&worker);
-        Some((worker, connection))
+        (worker, connection)
     }
 
     /// A worker that has not refused the method, except for the one call that probes whether it

@@ -1,0 +1,308 @@
+//! State machine of one call: attempts, retries, backoff, hedges.
+
+use std::time::Duration;
+
+use super::{AttemptKind, AttemptReason, RetryBackoff, RetryKind, StopReason};
+use crate::{HedgeLatencies, Hedging, Time};
+
+/// Limits of the attempts of one call.
+#[derive(Debug, Clone, Copy)]
+pub struct CallLimits<'a> {
+    /// Limit of attempts, the first one and hedges included.
+    pub attempts_max: usize,
+    /// Deadline of the call. No backoff reaches beyond it.
+    pub deadline: Option<Time>,
+    /// Backoff before a call returns to endpoints that it was tried on.
+    pub backoff: &'a RetryBackoff,
+    /// Hedging, if attempts that take long are hedged.
+    pub hedging: Option<Hedging>,
+    /// Recent latencies of such calls, for [`Hedging::at_quantile`].
+    pub latencies: Option<&'a HedgeLatencies>,
+}
+
+/// State machine of one call: which attempt begins next, how long to wait, why the call ends.
+///
+/// Without a clock and without I/O. The caller asks for the next [`step`](Self::step), does it, and
+/// tells what came of it:
+///
+/// | step | the caller | and then calls |
+/// |---|---|---|
+/// | [`Begin`](Step::Begin) | picks an endpoint that is not [excluded](Self::excluded) | [`begin`](Self::begin), or [`on_no_endpoint`](Self::on_no_endpoint) |
+/// | [`Wait`](Step::Wait) | waits for the attempts in flight, or until that time | [`on_failure`](Self::on_failure) for each attempt that fails |
+/// | [`Stop`](Step::Stop) | ends the call with its last failure | |
+///
+/// A call that succeeds just ends. Attempts are in flight beside each other only with hedges; a
+/// retry follows when all of them have failed.
+#[derive(Debug)]
+pub struct CallState<'a> {
+    limits: CallLimits<'a>,
+    phase: Phase,
+    started: usize,
+    hedges: usize,
+    in_flight: usize,
+    /// Endpoints that were tried, those of attempts in flight included.
+    excluded: Vec<u64>,
+    /// From when on each excluded endpoint may be tried again; `None` if it will not serve soon.
+    retry_at: Vec<Option<Time>>,
+    /// Time between the attempts in flight.
+    hedge_delay: Option<Duration>,
+    hedge_at: Option<Time>,
+    backoffs: u32,
+    backed_off: Duration,
+    /// No endpoint is to blame for the last failure.
+    may_retry_any: bool,
+    same_endpoint_retried: bool,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Phase {
+    First,
+    Retry { kind: RetryKind, endpoint: Choice },
+    BackingOff { kind: RetryKind, until: Time },
+    InFlight,
+    Ended(StopReason),
+}
+
+/// Next step of a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// An attempt begins, on an endpoint of this choice.
+    Begin(Choice),
+    /// Nothing happens until an attempt in flight ends, or until this time.
+    Wait(Option<Time>),
+    /// No further attempt is made.
+    Stop(StopReason),
+}
+
+/// Choice of the endpoint of an attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Choice {
+    /// Any that is not excluded.
+    Any,
+    /// That of the last failure, excluded or not.
+    Same,
+    /// One that is not excluded, for a hedge: there is no need of one.
+    Hedge,
+}
+
+/// Failure of an attempt, as the caller classifies it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Failure {
+    /// Whether a retry may follow.
+    pub decision: RetryDecision,
+    /// Time for which the endpoint asked not to be called.
+    pub retry_after: Duration,
+    /// The failure says nothing about the endpoint, which may be picked again at once.
+    pub keeps_endpoint: bool,
+    /// The endpoint may have processed the attempt and would answer the same request from memory,
+    /// where another endpoint would process it anew: one retry goes back there.
+    pub prefers_endpoint: bool,
+    /// More load does not help: no hedge joins the attempts in flight.
+    pub stops_hedging: bool,
+}
+
+/// Decision on a retry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RetryDecision {
+    /// No retry: the failure is the outcome of the call.
+    Stop(StopReason),
+    /// Another endpoint may serve the call, but this one will not soon.
+    OtherEndpoint(RetryKind),
+    /// Another endpoint may serve the call, and this one after a backoff.
+    AnyEndpoint(RetryKind),
+}
+
+impl<'a> CallState<'a> {
+    /// A call without attempts.
+    #[must_use]
+    pub const fn new(limits: CallLimits<'a>) -> Self {
+        Self {
+            limits,
+            phase: Phase::First,
+            started: 0,
+            hedges: 0,
+            in_flight: 0,
+            excluded: Vec::new(),
+            retry_at: Vec::new(),
+            hedge_delay: None,
+            hedge_at: None,
+            backoffs: 0,
+            backed_off: Duration::ZERO,
+            may_retry_any: false,
+            same_endpoint_retried: false,
+        }
+    }
+
+    /// The next step.
+    #[must_use]
+    pub fn step(&self, now: Time) -> Step {
+        match self.phase {
+            Phase::First => Step::Begin(Choice::Any),
+            Phase::Retry { endpoint, .. } => Step::Begin(endpoint),
+            Phase::BackingOff { until, .. } if now < until => Step::Wait(Some(until)),
+            Phase::BackingOff { .. } => Step::Begin(Choice::Any),
+            Phase::InFlight if self.hedge_at.is_some_and(|at| at <= now) => {
+                Step::Begin(Choice::Hedge)
+            }
+            Phase::InFlight => Step::Wait(self.hedge_at),
+            Phase::Ended(reason) => Step::Stop(reason),
+        }
+    }
+
+    /// The ids of endpoints that must not be picked: those of attempts in flight, and those that
+    /// were tried and may not be tried again yet.
+    #[must_use]
+    pub fn excluded(&self) -> &[u64] {
+        &self.excluded
+    }
+
+    /// An attempt begins on this endpoint: its number, from 0, and why it is made. `None` if
+    /// `admit`, which takes a token out of the retry budget for
+    /// [kinds that use it](AttemptKind::uses_budget), does not admit it; the next step says how the
+    /// call goes on.
+    pub fn begin(
+        &mut self,
+        now: Time,
+        endpoint: u64,
+        admit: impl FnOnce(AttemptKind) -> bool,
+    ) -> Option<(usize, AttemptReason)> {
+        let (kind, reason) = match self.phase {
+            Phase::First => (AttemptKind::First, AttemptReason::First),
+            Phase::Retry { kind, .. } | Phase::BackingOff { kind, .. } => {
+                let after = self.backed_off;
+                (AttemptKind::Retry(kind), AttemptReason::Retry { after })
+            }
+            Phase::InFlight => (AttemptKind::Hedge, AttemptReason::Hedge),
+            Phase::Ended(_) => return None,
+        };
+        if !admit(kind) {
+            match kind {
+                AttemptKind::Hedge => self.hedge_at = None,
+                _ => self.phase = Phase::Ended(StopReason::BudgetExhausted),
+            }
+            return None;
+        }
+        let hedging = self.limits.hedging;
+        if kind == AttemptKind::Hedge {
+            self.hedges += 1;
+        } else {
+            let latencies = self.limits.latencies;
+            self.hedge_delay = hedging.and_then(|it| it.delay(latencies, now));
+        }
+        let hedges_max = hedging.map_or(0, |it| it.hedges_max());
+        let number = self.started;
+        self.started += 1;
+        self.in_flight += 1;
+        let may_hedge = self.hedges < hedges_max && self.started < self.limits.attempts_max;
+        let delay = self.hedge_delay.filter(|_| may_hedge);
+        self.hedge_at = delay.map(|delay| now + delay);
+        self.backed_off = Duration::ZERO;
+        self.excluded.push(endpoint);
+        self.retry_at.push(None);
+        self.phase = Phase::InFlight;
+        Some((number, reason))
+    }
+
+    /// No endpoint can be picked for the attempt that is to begin. A hedge is left out; a retry
+    /// backs off until the endpoints that were tried may be tried again, if they may be in time.
+    pub fn on_no_endpoint(&mut self, now: Time) {
+        self.phase = match self.phase {
+            Phase::Retry {
+                kind,
+                endpoint: Choice::Same,
+            } => Phase::Retry {
+                kind,
+                endpoint: Choice::Any,
+            },
+            Phase::Retry { kind, .. } | Phase::BackingOff { kind, .. } => {
+                match self.back_off(now) {
+                    Ok(until) => Phase::BackingOff { kind, until },
+                    Err(reason) => Phase::Ended(reason),
+                }
+            }
+            Phase::First => Phase::Ended(StopReason::NoEndpointLeft),
+            Phase::InFlight | Phase::Ended(_) => self.phase,
+        };
+        self.hedge_at = None;
+    }
+
+    /// There is no timer to wait with: a backoff ends at once, and there are no more hedges.
+    pub fn on_no_timer(&mut self) {
+        self.hedge_at = None;
+        if let Phase::BackingOff { until, .. } = &mut self.phase {
+            *until = Time::ZERO;
+        }
+    }
+
+    /// An attempt on this endpoint has failed. If it was the last in flight, a retry is planned.
+    /// Its token is taken out of the budget when it begins, which it may never do, for want of time
+    /// or of an endpoint; `has_budget` only looks for one.
+    pub fn on_failure(
+        &mut self,
+        now: Time,
+        endpoint: u64,
+        failure: &Failure,
+        has_budget: impl FnOnce() -> bool,
+    ) {
+        self.in_flight -= 1;
+        self.may_retry_any = matches!(failure.decision, RetryDecision::AnyEndpoint(_));
+        if let Some(index) = self.excluded.iter().rposition(|id| *id == endpoint) {
+            self.retry_at[index] = self.may_retry_any.then(|| now + failure.retry_after);
+            if failure.keeps_endpoint {
+                self.excluded.remove(index);
+                self.retry_at.remove(index);
+            }
+        }
+        if failure.stops_hedging {
+            self.hedge_at = None;
+        }
+        match failure.decision {
+            RetryDecision::Stop(reason) => self.phase = Phase::Ended(reason),
+            _ if self.in_flight > 0 => {}
+            RetryDecision::OtherEndpoint(kind) | RetryDecision::AnyEndpoint(kind) => {
+                self.phase = if self.started >= self.limits.attempts_max {
+                    Phase::Ended(StopReason::AttemptLimit)
+                } else if kind.uses_budget() && !has_budget() {
+                    Phase::Ended(StopReason::BudgetExhausted)
+                } else if failure.prefers_endpoint && !self.same_endpoint_retried {
+                    self.same_endpoint_retried = true;
+                    let endpoint = Choice::Same;
+                    Phase::Retry { kind, endpoint }
+                } else {
+                    let endpoint = Choice::Any;
+                    Phase::Retry { kind, endpoint }
+                };
+            }
+        }
+    }
+
+    /// Backs off when every endpoint was tried: until when. The endpoints that may be tried again
+    /// by then are no longer excluded.
+    fn back_off(&mut self, now: Time) -> Result<Time, StopReason> {
+        let may_serve = self.retry_at.iter().any(Option::is_some) || self.may_retry_any;
+        if !may_serve || self.backoffs as usize >= self.limits.attempts_max {
+            return Err(StopReason::NoEndpointLeft);
+        }
+        let delay = self.limits.backoff.delay(self.backoffs);
+        self.backoffs += 1;
+        let first = self.retry_at.iter().flatten().min().copied();
+        let end = (now + delay).max(first.unwrap_or(Time::ZERO));
+        let deadline = self.limits.deadline;
+        if end == NEVER || deadline.is_some_and(|deadline| deadline <= end) {
+            return Err(StopReason::Deadline);
+        }
+        self.backed_off += end.since(now);
+        let is_due = |at: &Option<Time>| at.is_some_and(|at| at <= end);
+        let mut retry_at = self.retry_at.iter();
+        self.excluded
+            .retain(|_| !retry_at.next().is_some_and(is_due));
+        self.retry_at.retain(|at| !is_due(at));
+        Ok(end)
+    }
+}
+
+/// The last moment that there is, which an overflow ends at.
+const NEVER: Time = Time::from_nanos(u64::MAX);
+
+#[cfg(test)]
+mod tests;
