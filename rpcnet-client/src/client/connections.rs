@@ -6,20 +6,17 @@ use std::{
 };
 
 use rpcnet_balance::{Endpoint as BalancedEndpoint, Outcome, OutcomeKind};
-use rpcnet_registry::{
-    ClusterEvent, Events, NodeId, NodeInfo, NodeState, Worker, WorkerRegistry,
-    refusals::RefusedMethods,
-};
+use rpcnet_registry::{ClusterEvent, Events, NodeId, Worker, WorkerRegistry};
 use rpcnet_transport::{
-    CloseReason, Endpoint,
+    Endpoint,
     pool::{
-        CachedConnection, ConnectionPool, PendingConnection, PoolConfig, PoolListener, PoolTarget,
-        PooledConnection, ProcessState, TargetId,
+        CachedConnection, ConnectionPool, PendingConnection, PoolConfig, PoolTarget,
+        PooledConnection, TargetId,
     },
 };
 use tokio::{task::AbortHandle, time::Instant};
 
-use super::ClusterClientConfig;
+use super::{ClusterClientConfig, registry_link::RegistryLink};
 
 /// Connections to workers, shared by all calls of a client.
 pub(super) struct WorkerConnections {
@@ -31,33 +28,20 @@ pub(super) struct WorkerConnections {
 
 struct Shared {
     pool: ConnectionPool<Arc<BalancedEndpoint>>,
-    registry: Weak<WorkerRegistry>,
-    /// Cleared for a worker that is another process now.
-    refused_methods: Arc<RefusedMethods>,
+    /// Its refused methods are cleared for a worker that is another process now.
+    link: RegistryLink,
 }
 
 impl WorkerConnections {
-    pub(super) fn new(
-        config: &ClusterClientConfig,
-        registry: &Arc<WorkerRegistry>,
-        refused_methods: &Arc<RefusedMethods>,
-    ) -> Self {
+    pub(super) fn new(config: &ClusterClientConfig, link: RegistryLink) -> Self {
         let pool_config = PoolConfig::new()
             .with_connect_timeout(config.connect_timeout)
             .with_connections_per_target_max(config.connections_max)
             .with_surplus_idle_timeout(config.surplus_idle_timeout);
-        let listener = RegistryListener {
-            registry: Arc::downgrade(registry),
-            refused_methods: Arc::clone(refused_methods),
-        };
-        let endpoint = config.endpoint.clone();
-        let shared = Shared {
-            pool: ConnectionPool::with_listener(endpoint, pool_config, listener),
-            registry: Arc::downgrade(registry),
-            refused_methods: Arc::clone(refused_methods),
-        };
+        let (endpoint, listener) = (config.endpoint.clone(), link.clone());
+        let pool = ConnectionPool::with_listener(endpoint, pool_config, listener);
         Self {
-            shared: Arc::new(shared),
+            shared: Arc::new(Shared { pool, link }),
             follower: OnceLock::new(),
         }
     }
@@ -162,89 +146,29 @@ async fn follow(connections: Weak<Shared>, mut events: Events) {
 
 impl Shared {
     fn on_cluster_event(&self, event: &ClusterEvent) {
+        let (pool, link) = (&self.pool, &self.link);
+        let refused_methods = &link.refused_methods;
         if matches!(event, ClusterEvent::Lagged(_)) {
-            self.refused_methods
-                .retain_nodes(|known| self.is_as_known(known));
-            self.pool.reconcile();
+            refused_methods.retain_nodes(|known| link.is_as_known(known));
+            pool.reconcile();
             return;
         }
         let Some(node) = event.node() else { return };
         let id = process(&node.id);
-        self.pool.on_addr_changed(id);
-        self.refused_methods
-            .retain_nodes(|known| known.id.name != node.id.name || self.is_as_known(known));
+        pool.on_addr_changed(id);
+        refused_methods
+            .retain_nodes(|known| known.id.name != node.id.name || link.is_as_known(known));
         match event {
-            ClusterEvent::NodeFailed(_) => self.pool.on_failed(id),
-            ClusterEvent::NodeLeft(_) => self.pool.on_left(id),
-            ClusterEvent::NodeJoined(_) => self.pool.on_started(id),
+            ClusterEvent::NodeFailed(_) => pool.on_failed(id),
+            ClusterEvent::NodeLeft(_) => pool.on_left(id),
+            ClusterEvent::NodeJoined(_) => pool.on_started(id),
             _ => {}
         }
-    }
-
-    fn is_as_known(&self, known: &NodeInfo) -> bool {
-        let registry = self.registry.upgrade();
-        registry.is_some_and(|registry| registry.is_as_known(known))
-    }
-}
-
-/// Listener of the pool: gives it what the registry knows, and reports connections to the registry.
-struct RegistryListener {
-    registry: Weak<WorkerRegistry>,
-    refused_methods: Arc<RefusedMethods>,
-}
-
-impl RegistryListener {
-    fn node(&self, name: &str) -> Option<Arc<NodeInfo>> {
-        self.registry.upgrade()?.node(name)
-    }
-}
-
-impl PoolListener<Arc<BalancedEndpoint>> for RegistryListener {
-    fn process_state(&self, process: TargetId<'_>) -> ProcessState {
-        let Some(node) = self.node(process.key) else {
-            return ProcessState::Left;
-        };
-        match node.state {
-            _ if node.id.epoch != process.generation => ProcessState::Failed,
-            NodeState::Failed => ProcessState::Failed,
-            NodeState::Left => ProcessState::Left,
-            _ => ProcessState::Current,
-        }
-    }
-
-    fn current_addr(&self, process: TargetId<'_>) -> Option<SocketAddr> {
-        let node = self.node(process.key)?;
-        (node.id.epoch == process.generation).then_some(node.addr)
-    }
-
-    fn on_reachable(&self, target: &PoolTarget<Arc<BalancedEndpoint>>) {
-        if let Some(registry) = self.registry.upgrade() {
-            registry.on_reachable(target.context());
-        }
-    }
-
-    fn on_unreachable(&self, target: &PoolTarget<Arc<BalancedEndpoint>>) {
-        if let Some(registry) = self.registry.upgrade() {
-            registry.on_unreachable(target.context());
-        }
-    }
-
-    fn on_draining(&self, target: &PoolTarget<Arc<BalancedEndpoint>>, draining: bool) {
-        if let Some(registry) = self.registry.upgrade() {
-            registry.set_draining(target.context(), draining);
-        }
-    }
-
-    /// Forgets refused methods: the process may be another one, though the list has the same epoch.
-    fn on_lost(&self, target: &PoolTarget<Arc<BalancedEndpoint>>, _: &CloseReason) {
-        let lost = target.id();
-        self.refused_methods
-            .retain_nodes(|node| process(&node.id) != lost);
     }
 }
 
 /// Identity of a node in the pool.
-fn process(id: &NodeId) -> TargetId<'_> {
+pub(super) fn process(id: &NodeId) -> TargetId<'_> {
     TargetId {
         key: &id.name,
         generation: id.epoch,

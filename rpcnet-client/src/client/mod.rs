@@ -13,6 +13,7 @@ mod operation;
 mod options;
 mod outcome;
 mod quorum;
+mod registry_link;
 mod retry_control;
 mod retry_decision;
 mod shared_retry_budget;

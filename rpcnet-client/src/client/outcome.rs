@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use rpcnet_balance::{Outcome, OutcomeKind, ReportedLoad, Time};
-use rpcnet_registry::{NodeInfo, Worker, WorkerRegistry, refusals::RefusedMethods};
+use rpcnet_registry::{NodeInfo, Worker};
 use rpcnet_transport::{
     Code, CodecError, ConnectError, LoadReport, Processed, RpcClient, RpcError,
 };
@@ -16,14 +16,10 @@ impl Workers {
     /// request is to blame.
     pub(super) fn note_unreadable(&self, method: &str, workers: &[(u64, Arc<NodeInfo>)]) {
         for (id, node) in workers {
-            if self.refused_methods.note_unreadable(method, *id) {
-                self.note_refusal(method, (*id, node));
+            if self.link.refused_methods.note_unreadable(method, *id) {
+                self.link.note_refusal(method, *id, node);
             }
         }
-    }
-
-    fn note_refusal(&self, method: &str, worker: (u64, &Arc<NodeInfo>)) {
-        note_refusal(&self.registry, &self.refused_methods, method, worker);
     }
 
     pub(super) fn report_success(
@@ -33,7 +29,9 @@ impl Workers {
         client: &RpcClient,
         (latency, ended): (Duration, Time),
     ) {
-        self.refused_methods.on_served(method, worker.endpoint_id());
+        self.link
+            .refused_methods
+            .on_served(method, worker.endpoint_id());
         let load = client.load().map(reported_load);
         let outcome = Outcome::new(OutcomeKind::Success, latency).with_now(ended);
         worker.report(&outcome.with_reported_load(load));
@@ -54,9 +52,11 @@ impl Workers {
             return;
         }
         if code == Code::Unimplemented && error.is_retryable() {
-            self.note_refusal(call.method, (worker.endpoint_id(), worker.node()));
+            self.link
+                .note_refusal(call.method, worker.endpoint_id(), worker.node());
         } else if error.processed() == Processed::Yes {
-            self.refused_methods
+            self.link
+                .refused_methods
                 .on_served(call.method, worker.endpoint_id());
         }
         let is_lost = client.is_some_and(RpcClient::is_closed);
@@ -94,17 +94,6 @@ impl Workers {
             self.registry.on_unreachable(worker.endpoint());
         }
     }
-}
-
-/// The worker has refused the method: later calls of it pass the worker over.
-pub(super) fn note_refusal(
-    registry: &WorkerRegistry,
-    refused_methods: &RefusedMethods,
-    method: &str,
-    worker: (u64, &Arc<NodeInfo>),
-) {
-    let now = registry.now();
-    refused_methods.note_refusal(method, worker, now, |node| registry.is_as_known(node));
 }
 
 /// Outcome kind of an error of a call, without regard to the connection.

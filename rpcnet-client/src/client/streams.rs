@@ -5,7 +5,7 @@ use std::{
     ops::{Deref, DerefMut},
     pin::Pin,
     sync::{
-        Arc, Weak,
+        Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
     task::{Context, Poll},
@@ -13,7 +13,7 @@ use std::{
 
 use futures::Stream;
 use rpcnet_balance::{Outcome, OutcomeKind};
-use rpcnet_registry::{NodeId, Worker, WorkerRegistry, refusals::RefusedMethods};
+use rpcnet_registry::{NodeId, Worker};
 use rpcnet_transport::{
     CallOptions, Code, Decode, Encode, Raw, Receiver, RpcClient, RpcError, Sender, Upload,
 };
@@ -23,7 +23,8 @@ use super::{
     ClusterClient, ClusterError, WorkerCallOptions,
     call_plan::{Call, CallPlan, Destination},
     operation::OpenStream,
-    outcome::{note_refusal, outcome_kind},
+    outcome::outcome_kind,
+    registry_link::RegistryLink,
     retry_decision::is_unreadable,
 };
 
@@ -134,8 +135,7 @@ impl ClusterClient {
 /// The first answer to a stream: what it says about the worker is reported once.
 struct FirstAnswer {
     worker: Worker,
-    registry: Weak<WorkerRegistry>,
-    refused_methods: Arc<RefusedMethods>,
+    link: RegistryLink,
     method: Box<str>,
     application_errors_fail: bool,
     started_at: Instant,
@@ -144,11 +144,9 @@ struct FirstAnswer {
 
 impl FirstAnswer {
     fn new(client: &ClusterClient, method: &str, plan: &CallPlan<'_>, worker: Worker) -> Arc<Self> {
-        let workers = &client.executor.workers;
         Arc::new(Self {
             worker,
-            registry: Arc::downgrade(&workers.registry),
-            refused_methods: Arc::clone(&workers.refused_methods),
+            link: client.executor.workers.link.clone(),
             method: method.into(),
             application_errors_fail: plan.application_errors_fail,
             started_at: plan.started_at,
@@ -161,13 +159,12 @@ impl FirstAnswer {
         if self.is_reported.load(Relaxed) || self.is_reported.swap(true, Relaxed) {
             return;
         }
-        let id = self.worker.endpoint_id();
+        let (id, node) = (self.worker.endpoint_id(), self.worker.node());
+        let (method, refused_methods) = (&*self.method, &self.link.refused_methods);
         let kind = match error {
             Some(error) if is_unreadable(error) => {
-                let worker = (id, &**self.worker.node());
-                let refused = &self.refused_methods;
-                if refused.note_unreadable_stream(&self.method, worker) {
-                    self.note_refusal();
+                if refused_methods.note_unreadable_stream(method, (id, node)) {
+                    self.link.note_refusal(method, id, node);
                 }
                 OutcomeKind::Refused
             }
@@ -180,7 +177,7 @@ impl FirstAnswer {
                     return;
                 }
                 Code::Unimplemented if error.is_retryable() => {
-                    self.note_refusal();
+                    self.link.note_refusal(method, id, node);
                     OutcomeKind::Refused
                 }
                 _ => match outcome_kind(error, self.application_errors_fail) {
@@ -190,22 +187,13 @@ impl FirstAnswer {
             },
         };
         if kind == OutcomeKind::StreamStarted {
-            let worker = (id, self.worker.node());
-            self.refused_methods.on_stream_served(&self.method, worker);
+            refused_methods.on_stream_served(method, (id, node));
         }
         let retry_after = error
             .and_then(RpcError::retry_after)
             .filter(|_| kind == OutcomeKind::Overloaded);
         let outcome = Outcome::new(kind, self.started_at.elapsed()).with_retry_after(retry_after);
         self.worker.report(&outcome);
-    }
-
-    /// The worker is passed over for the method from now on.
-    fn note_refusal(&self) {
-        if let Some(registry) = self.registry.upgrade() {
-            let worker = (self.worker.endpoint_id(), self.worker.node());
-            note_refusal(&registry, &self.refused_methods, &self.method, worker);
-        }
     }
 }
 

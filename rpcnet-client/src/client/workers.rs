@@ -5,7 +5,7 @@ use std::sync::Arc;
 use rpcnet_balance::{ExclusionFlags, PickContext, Time};
 use rpcnet_registry::{
     Candidate, NodeId, NodeInfo, NodeState, SelectError, Worker, WorkerRegistry,
-    refusals::{RefusedMethods, RefusingWorkers},
+    refusals::RefusingWorkers,
 };
 use rpcnet_transport::pool::PooledConnection;
 use tokio::time::Instant;
@@ -14,6 +14,7 @@ use super::{
     ClusterClientConfig,
     call_plan::{Call, Destination, ProbeMode},
     connections::WorkerConnections,
+    registry_link::RegistryLink,
 };
 
 /// The workers of a client: who can be selected, the connections to them, and which methods they
@@ -21,15 +22,15 @@ use super::{
 pub(super) struct Workers {
     pub(super) registry: Arc<WorkerRegistry>,
     pub(super) connections: WorkerConnections,
-    pub(super) refused_methods: Arc<RefusedMethods>,
+    pub(super) link: RegistryLink,
 }
 
 impl Workers {
     pub(super) fn new(registry: Arc<WorkerRegistry>, config: &ClusterClientConfig) -> Self {
-        let refused_methods = Arc::<RefusedMethods>::default();
+        let link = RegistryLink::new(&registry);
         Self {
-            connections: WorkerConnections::new(config, &registry, &refused_methods),
-            refused_methods,
+            connections: WorkerConnections::new(config, link.clone()),
+            link,
             registry,
         }
     }
@@ -53,7 +54,7 @@ impl Workers {
     ) -> Result<Vec<Candidate>, SelectError> {
         self.follow();
         let mut candidates = self.registry.candidates(filter)?;
-        if let Some(refusing) = self.refused_methods.workers_refusing(method) {
+        if let Some(refusing) = self.link.refused_methods.workers_refusing(method) {
             // A caller that wants only some replies need not wait for refusals.
             candidates.sort_by_key(|worker| refusing.contains(worker.endpoint_id()));
         }
@@ -108,7 +109,8 @@ impl Workers {
         if let Some(key) = call.plan.key {
             cx = cx.with_key(key);
         }
-        let (mut worker, connection) = match self.refused_methods.workers_refusing(call.method) {
+        let (mut worker, connection) = match self.link.refused_methods.workers_refusing(call.method)
+        {
             None => self.pick_not_draining(filter, &cx)?,
             Some(refusing) => self.pick_avoiding_refusals(&refusing, filter, &cx, probe_mode)?,
         };

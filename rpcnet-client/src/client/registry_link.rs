@@ -1,0 +1,93 @@
+//! Registry link: the registry as streams, connections and tasks of a client see it.
+
+use std::{
+    net::SocketAddr,
+    sync::{Arc, Weak},
+};
+
+use rpcnet_balance::Endpoint;
+use rpcnet_registry::{NodeInfo, NodeState, WorkerRegistry, refusals::RefusedMethods};
+use rpcnet_transport::{
+    CloseReason,
+    pool::{PoolListener, PoolTarget, ProcessState, TargetId},
+};
+
+use super::connections::process;
+
+/// A registry that is not kept alive, and the methods that its workers refused.
+#[derive(Clone)]
+pub(super) struct RegistryLink {
+    registry: Weak<WorkerRegistry>,
+    pub(super) refused_methods: Arc<RefusedMethods>,
+}
+
+impl RegistryLink {
+    pub(super) fn new(registry: &Arc<WorkerRegistry>) -> Self {
+        Self {
+            registry: Arc::downgrade(registry),
+            refused_methods: Arc::default(),
+        }
+    }
+
+    /// The worker has refused the method: later calls of it pass the worker over.
+    pub(super) fn note_refusal(&self, method: &str, id: u64, node: &Arc<NodeInfo>) {
+        self.with_registry(|registry| {
+            let is_current = |node: &NodeInfo| registry.is_as_known(node);
+            let refused = &self.refused_methods;
+            refused.note_refusal(method, (id, node), registry.now(), is_current);
+        });
+    }
+
+    /// Whether the cluster still has the node as it was known.
+    pub(super) fn is_as_known(&self, known: &NodeInfo) -> bool {
+        self.with_registry(|registry| registry.is_as_known(known))
+            .unwrap_or(false)
+    }
+
+    fn node(&self, process: TargetId<'_>) -> Option<Arc<NodeInfo>> {
+        self.with_registry(|registry| registry.node(process.key))?
+    }
+
+    fn with_registry<T>(&self, ask: impl FnOnce(&WorkerRegistry) -> T) -> Option<T> {
+        self.registry.upgrade().map(|registry| ask(&registry))
+    }
+}
+
+/// Gives the pool what the registry knows, and reports connections to the registry.
+impl PoolListener<Arc<Endpoint>> for RegistryLink {
+    fn process_state(&self, process: TargetId<'_>) -> ProcessState {
+        let Some(node) = self.node(process) else {
+            return ProcessState::Left;
+        };
+        match node.state {
+            _ if node.id.epoch != process.generation => ProcessState::Failed,
+            NodeState::Failed => ProcessState::Failed,
+            NodeState::Left => ProcessState::Left,
+            _ => ProcessState::Current,
+        }
+    }
+
+    fn current_addr(&self, process: TargetId<'_>) -> Option<SocketAddr> {
+        let node = self.node(process)?;
+        (node.id.epoch == process.generation).then_some(node.addr)
+    }
+
+    fn on_reachable(&self, target: &PoolTarget<Arc<Endpoint>>) {
+        self.with_registry(|registry| registry.on_reachable(target.context()));
+    }
+
+    fn on_unreachable(&self, target: &PoolTarget<Arc<Endpoint>>) {
+        self.with_registry(|registry| registry.on_unreachable(target.context()));
+    }
+
+    fn on_draining(&self, target: &PoolTarget<Arc<Endpoint>>, draining: bool) {
+        self.with_registry(|registry| registry.set_draining(target.context(), draining));
+    }
+
+    /// Forgets refused methods: the process may be another one, though the list has the same epoch.
+    fn on_lost(&self, target: &PoolTarget<Arc<Endpoint>>, _: &CloseReason) {
+        let lost = target.id();
+        self.refused_methods
+            .retain_nodes(|node| process(&node.id) != lost);
+    }
+}
