@@ -1,5 +1,10 @@
 //! Cluster configuration: every setting of a node, its unit, its default and its price.
 
+#[cfg(feature = "unstable")]
+mod settings;
+#[cfg(test)]
+mod tests;
+
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
@@ -519,6 +524,3 @@ impl Default for ClusterConfig {
         Self::lan()
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -50,19 +50,19 @@ impl fmt::Debug for NodeId {
 }
 
 /// Hash of a name: the same on every machine and in every version.
-pub(crate) fn name_key(name: &str) -> u64 {
+pub fn name_key(name: &str) -> u64 {
     xxh3_64(name.as_bytes())
 }
 
 /// Hash of one instance of a node, for the addressee of a datagram. Never zero.
-pub(crate) fn instance_key(key: u64, epoch: u64) -> u64 {
+pub fn instance_key(key: u64, epoch: u64) -> u64 {
     // Zero means that the sender does not know the receiver.
     xxh3_64_with_seed(&key.to_le_bytes(), epoch).max(1)
 }
 
 /// Half of an instance key, as it is on the wire: a datagram that goes astray matches its receiver
 /// with a chance of one in four billion.
-pub(crate) fn short_instance_key(instance: u64) -> u32 {
+pub fn short_instance_key(instance: u64) -> u32 {
     match instance {
         0 => 0,
         _ => (instance as u32).max(1),

@@ -7,21 +7,27 @@ mod driver;
 mod engine;
 mod error;
 mod event;
-#[cfg(any(test, all(fuzzing, feature = "sim")))]
+#[cfg(any(test, all(fuzzing, feature = "unstable")))]
 #[doc(hidden)]
 pub mod fuzzing;
 mod health;
+#[cfg_attr(not(feature = "unstable"), allow(unreachable_pub))]
 mod id;
 mod key;
 mod limits;
 mod seed;
-#[cfg(feature = "sim")]
+#[cfg(feature = "unstable")]
 pub mod sim;
 mod split_brain;
 mod stats;
 mod tags;
 mod time;
 mod unicast;
+#[cfg(feature = "unstable")]
+pub mod unstable;
+// Its fields have the names of the wire format, which the text of each message explains.
+#[cfg_attr(feature = "unstable", allow(missing_docs))]
+#[cfg_attr(not(feature = "unstable"), allow(dead_code, unreachable_pub))]
 mod wire;
 
 pub use cluster_mismatch::ClusterMismatch;

@@ -1,6 +1,6 @@
 //! Members that failed or left: their cost to the others, and the events that the others see.
 
-#![cfg(feature = "sim")]
+#![cfg(feature = "unstable")]
 
 use std::time::Duration;
 

@@ -1,6 +1,6 @@
 //! Paths with a small MTU, as tunnels have: larger datagrams are lost without an ICMP message.
 
-#![cfg(feature = "sim")]
+#![cfg(feature = "unstable")]
 
 use std::time::Duration;
 

@@ -117,7 +117,7 @@ impl<D: DetectorHooks> Engine<D> {
     }
 
     /// Whether a sync waits for the peer's summaries.
-    #[cfg(feature = "sim")]
+    #[cfg(feature = "unstable")]
     pub(super) fn is_syncing(&self, now: Time) -> bool {
         self.anti_entropy
             .awaited

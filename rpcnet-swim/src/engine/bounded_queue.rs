@@ -32,7 +32,7 @@ impl<T, const MAX: usize> BoundedQueue<T, MAX> {
         next
     }
 
-    #[cfg(any(test, feature = "sim"))]
+    #[cfg(any(test, feature = "unstable"))]
     pub(crate) fn len(&self) -> usize {
         self.0.len()
     }
@@ -59,7 +59,7 @@ impl PendingEvents {
         }
     }
 
-    #[cfg(feature = "sim")]
+    #[cfg(feature = "unstable")]
     pub(crate) fn len(&self) -> usize {
         self.events.len()
     }

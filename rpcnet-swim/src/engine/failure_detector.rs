@@ -194,7 +194,7 @@ impl<D: DetectorHooks> Engine<D> {
         // An isolated observer declares no member failed: its own network is the likely cause.
         if decides && !isolated && should_declare_failed(suspicion, input, &self.config) {
             self.stats.failures_declared += 1;
-            #[cfg(feature = "sim")]
+            #[cfg(feature = "unstable")]
             self.record_failure_decision(now, key);
             let alone = self.table.live().len() == 1;
             self.mark_failed(now, key);

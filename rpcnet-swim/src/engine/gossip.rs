@@ -66,7 +66,7 @@ impl GossipQueue {
         self.order.is_empty()
     }
 
-    #[cfg(any(test, feature = "sim"))]
+    #[cfg(any(test, feature = "unstable"))]
     pub(crate) fn len(&self) -> usize {
         self.ranks.len().max(self.order.len())
     }

@@ -195,11 +195,11 @@ impl DetectorHooks for PhiSwim {}
 
 /// Claim about a member as it arrived, before it is merged.
 #[derive(Debug)]
-#[cfg_attr(not(feature = "sim"), expect(dead_code))]
+#[cfg_attr(not(feature = "unstable"), expect(dead_code))]
 pub struct ClaimView<'a> {
     pub(super) record: &'a Record,
     pub(super) is_from_sync: bool,
 }
 
-#[cfg(all(test, feature = "sim"))]
+#[cfg(all(test, feature = "unstable"))]
 mod tests;

@@ -50,7 +50,7 @@ impl<D: DetectorHooks> Engine<D> {
             let target = target.key;
             return self.reply(sender, Payload::RelayedAck { seq, target });
         }
-        #[cfg(feature = "sim")]
+        #[cfg(feature = "unstable")]
         if self.instruments.always_nacks {
             let target = target.key;
             return self.reply(sender, Payload::Nack { seq, target });
@@ -117,12 +117,6 @@ impl<D: DetectorHooks> Engine<D> {
             };
             self.send(probe.requester, probe.requester_instance, nack);
         }
-    }
-
-    /// Sends a nack for whatever it is asked about from now on.
-    #[cfg(feature = "sim")]
-    pub(crate) fn always_nack(&mut self) {
-        self.instruments.always_nacks = true;
     }
 }
 

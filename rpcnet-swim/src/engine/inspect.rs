@@ -6,12 +6,16 @@ use std::time::Duration;
 use super::bounded_queue::{EVENTS_MAX, PendingEvents};
 use super::gossip::{GossipQueue, QUEUE_LEN_MAX};
 use super::indirect_probe::INDIRECT_PROBES_MAX;
-pub(crate) use super::interner::Interner;
+use super::interner::Interner;
+use super::join_state::HELLOS_MAX;
 use super::merge::RecordSource;
+use super::mismatch_notices::MISMATCH_NOTICES_MAX;
 use super::probe_round::PROBE_ROUNDS_MAX;
+use super::reach_check::SAMPLE_MAX;
+use super::send::TRANSMITS_MAX;
 use super::sent_by_kind::SentByKind;
 use super::slowness::{EXPIRED_ROUNDS_MAX, WATCHED_MAX};
-pub(crate) use super::suspicion::Evidence;
+use super::suspicion::Evidence;
 use super::timers::NamedTimer;
 use super::{DetectorHooks, Engine, Entry};
 use crate::config::ClusterConfig;
@@ -29,69 +33,87 @@ pub(super) struct Instruments {
     pub(super) sent_by_kind: SentByKind,
     /// Evidence of each failure that was declared, if it is recorded.
     failure_decisions: Option<Vec<FailureDecision>>,
+    /// Whether each lookup of the seeds causes the next one.
+    pub(super) lookup_loops: bool,
     interner: Option<Interner>,
 }
 
 /// Fill level of something that is bounded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Occupancy {
-    pub(crate) name: &'static str,
-    pub(crate) count: usize,
-    pub(crate) bound: usize,
+pub struct Occupancy {
+    /// What is bounded.
+    pub name: &'static str,
+    /// Entries in it.
+    pub count: usize,
+    /// Most entries.
+    pub bound: usize,
 }
 
 /// Member as a view has it, without a copy.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct MemberView<'a> {
-    pub(crate) key: u64,
-    pub(crate) name: &'a str,
-    pub(crate) version: MemberVersion,
-    pub(crate) addr: SocketAddr,
-    pub(crate) draining: bool,
-    pub(crate) tags: &'a Tags,
+pub struct MemberView<'a> {
+    /// Hash of its name.
+    pub key: u64,
+    /// Its name.
+    pub name: &'a str,
+    /// Its version.
+    pub version: MemberVersion,
+    /// Its address.
+    pub addr: SocketAddr,
+    /// Whether it drains.
+    pub draining: bool,
+    /// Its tags.
+    pub tags: &'a Tags,
 }
 
 /// Version of a member: what the order of claims compares.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct MemberVersion {
-    pub(crate) epoch: u64,
-    pub(crate) incarnation: u32,
-    pub(crate) state: MemberState,
+pub struct MemberVersion {
+    /// Start of its instance.
+    pub epoch: u64,
+    /// Incarnation of that instance.
+    pub incarnation: u32,
+    /// State in that incarnation.
+    pub state: MemberState,
 }
 
 /// Change of a member's version in a view.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct MemberChange {
-    pub(crate) key: u64,
+pub struct MemberChange {
+    /// The member.
+    pub key: u64,
     /// Version before; none if the member was not known.
-    pub(crate) before: Option<MemberVersion>,
-    pub(crate) after: MemberVersion,
+    pub before: Option<MemberVersion>,
+    /// Version after.
+    pub after: MemberVersion,
 }
 
 /// Evidence on which this node declared a member failed.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct FailureDecision {
-    pub(crate) key: u64,
+pub struct FailureDecision {
+    /// The member.
+    pub key: u64,
     /// Live members, the observer and the member included.
-    pub(crate) live: usize,
+    pub live: usize,
     /// Evidence of the observer's own probes.
-    pub(crate) own: Evidence,
-    pub(crate) suspectors: Suspectors,
+    pub own: Evidence,
+    /// Suspectors, each with its evidence.
+    pub suspectors: Suspectors,
     /// Age of the suspicion.
-    pub(crate) age: Duration,
+    pub age: Duration,
 }
 
 /// Work that one datagram caused.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct DatagramWork {
+pub struct DatagramWork {
     /// Table look-ups and visited index entries.
-    pub(crate) steps: u64,
+    pub steps: u64,
     /// Records, keys and versions in it.
-    pub(crate) items: usize,
+    pub items: usize,
 }
 
 impl MemberVersion {
-    pub(crate) fn of_entry(entry: &Entry) -> Self {
+    pub(super) fn of_entry(entry: &Entry) -> Self {
         Self {
             epoch: entry.epoch,
             incarnation: entry.incarnation,
@@ -101,21 +123,17 @@ impl MemberVersion {
 }
 
 impl<D: DetectorHooks> Engine<D> {
-    /// Key of this node in every table.
-    pub(crate) fn key(&self) -> u64 {
-        self.local.key
-    }
-
     /// Record of this node.
-    pub(crate) fn record(&self) -> Record {
+    pub fn record(&self) -> Record {
         self.own_record()
     }
 
     /// Shares names and tags with other engines of this process.
-    pub(crate) fn set_interner(&mut self, shared: Interner) {
+    pub fn set_interner(&mut self, shared: Interner) {
         self.instruments.interner = Some(shared);
     }
 
+    /// The same record, made of shared values.
     pub(super) fn interned(&self, record: Record) -> Record {
         match &self.instruments.interner {
             Some(shared) => shared.record(record),
@@ -125,11 +143,7 @@ impl<D: DetectorHooks> Engine<D> {
 
     /// Adds members as from a sync that happened long ago, with no gossip and no events. A record
     /// of this node itself is ignored.
-    pub(crate) fn preload_members<'a>(
-        &mut self,
-        now: Time,
-        records: impl Iterator<Item = &'a Record>,
-    ) {
+    pub fn preload_members<'a>(&mut self, now: Time, records: impl Iterator<Item = &'a Record>) {
         // The records are made of shared values already.
         let shared = self.instruments.interner.take();
         for (nth, record) in records.enumerate() {
@@ -148,79 +162,62 @@ impl<D: DetectorHooks> Engine<D> {
     }
 
     /// Fill levels of everything that could grow.
-    pub(crate) fn occupancies(&self) -> [Occupancy; 13] {
+    pub fn occupancies(&self) -> [Occupancy; 13] {
         let members = self.table.len();
-        let fill = |what, count, bound| Occupancy {
-            name: what,
-            count,
-            bound,
-        };
+        let (probes, join) = (&self.probes, &self.join);
         [
-            fill("members", members, self.config.members_max),
-            fill(
-                "rounds",
-                self.probes.rounds.as_slice().len(),
-                PROBE_ROUNDS_MAX,
-            ),
-            fill(
+            ("members", members, self.config.members_max),
+            ("rounds", probes.rounds.as_slice().len(), PROBE_ROUNDS_MAX),
+            (
                 "indirect probes",
-                self.probes.indirect.len(),
+                probes.indirect.len(),
                 INDIRECT_PROBES_MAX,
             ),
-            fill(
+            (
                 "gossip queue",
                 self.gossip_queue.len(),
                 QUEUE_LEN_MAX.min(members + 1),
             ),
             // Each round has one timer and leaves one behind; each suspicion likewise.
-            fill(
+            (
                 "timers",
                 self.timers.len(),
                 8 * PROBE_ROUNDS_MAX + 4 * members,
             ),
-            fill(
-                "transmits",
-                self.send_queue.transmits.len(),
-                super::send::TRANSMITS_MAX,
-            ),
-            fill("events", self.events.len(), EVENTS_MAX),
-            fill("detector", self.detector.tracked_members(), members),
-            fill("watched", self.probes.rtt_tracker.watched(), WATCHED_MAX),
-            fill(
+            ("transmits", self.send_queue.transmits.len(), TRANSMITS_MAX),
+            ("events", self.events.len(), EVENTS_MAX),
+            ("detector", self.detector.tracked_members(), members),
+            ("watched", probes.rtt_tracker.watched(), WATCHED_MAX),
+            (
                 "overdue",
-                self.probes.rtt_tracker.expired_rounds(),
+                probes.rtt_tracker.expired_rounds(),
                 EXPIRED_ROUNDS_MAX,
             ),
-            fill(
-                "asked",
-                self.reach.sample_len(),
-                super::reach_check::SAMPLE_MAX,
-            ),
-            fill(
-                "hellos",
-                self.join.pending_hellos_len(),
-                super::join_state::HELLOS_MAX,
-            ),
-            fill(
+            ("asked", self.reach.sample_len(), SAMPLE_MAX),
+            ("hellos", join.pending_hellos_len(), HELLOS_MAX),
+            (
                 "refusals",
                 self.mismatch_notices.len(),
-                super::mismatch_notices::MISMATCH_NOTICES_MAX,
+                MISMATCH_NOTICES_MAX,
             ),
         ]
+        .map(|(name, count, bound)| Occupancy { name, count, bound })
     }
 
-    pub(crate) fn member_views(&self) -> impl Iterator<Item = MemberView<'_>> {
+    /// All members, without a copy.
+    pub fn member_views(&self) -> impl Iterator<Item = MemberView<'_>> {
         self.table
             .iter()
             .map(|(key, entry)| member_view(key, entry))
     }
 
-    pub(crate) fn member_view(&self, key: u64) -> Option<MemberView<'_>> {
+    /// The member of this key.
+    pub fn member_view(&self, key: u64) -> Option<MemberView<'_>> {
         self.table.get(key).map(|entry| member_view(key, entry))
     }
 
     /// View of this node that others should have.
-    pub(crate) fn local_view(&self) -> MemberView<'_> {
+    pub fn local_view(&self) -> MemberView<'_> {
         MemberView {
             key: self.local.key,
             name: &self.local.name,
@@ -237,25 +234,25 @@ impl<D: DetectorHooks> Engine<D> {
 
     /// Records changes and failure decisions from now on; the simulation takes them out after each
     /// input.
-    pub(crate) fn record_history(&mut self) {
+    pub fn record_history(&mut self) {
         self.table.change_log = Some(Vec::new());
         self.instruments.failure_decisions = Some(Vec::new());
     }
 
     /// Changes since the last call, in their order.
-    pub(crate) fn take_changes(&mut self) -> Vec<MemberChange> {
+    pub fn take_changes(&mut self) -> Vec<MemberChange> {
         let changes = self.table.change_log.as_mut();
         changes.map(std::mem::take).unwrap_or_default()
     }
 
     /// Failure decisions since the last call.
-    pub(crate) fn take_failure_decisions(&mut self) -> Vec<FailureDecision> {
+    pub fn take_failure_decisions(&mut self) -> Vec<FailureDecision> {
         let decisions = self.instruments.failure_decisions.as_mut();
         decisions.map(std::mem::take).unwrap_or_default()
     }
 
     /// Work of the last datagram, if one was read since the last call.
-    pub(crate) fn take_datagram_work(&mut self) -> Option<DatagramWork> {
+    pub fn take_datagram_work(&mut self) -> Option<DatagramWork> {
         let (items, steps) = self.table.work.take();
         Some(DatagramWork {
             steps,
@@ -263,7 +260,8 @@ impl<D: DetectorHooks> Engine<D> {
         })
     }
 
-    pub(crate) fn config(&self) -> &ClusterConfig {
+    /// Configuration of this node.
+    pub fn config(&self) -> &ClusterConfig {
         &self.config
     }
 
@@ -285,12 +283,17 @@ impl<D: DetectorHooks> Engine<D> {
     }
 
     /// Hash of the view, computed from the members alone.
-    pub(crate) fn recomputed_view(&self) -> u64 {
+    pub fn recomputed_view(&self) -> u64 {
         self.table.recomputed_view()
     }
 
+    /// Mean round trip of answered pings, in seconds.
+    pub fn mean_rtt(&self) -> f64 {
+        self.probes.network.mean_rtt()
+    }
+
     /// Time at which the last member that is held down for flapping may recover.
-    pub(crate) fn held_until(&self) -> Time {
+    pub fn held_until(&self) -> Time {
         let failed = self
             .table
             .iter()

@@ -13,7 +13,7 @@ use super::{DetectorHooks, Engine, Entry, Phase, PhiSwim, Sender};
 use crate::config::ClusterConfig;
 use crate::error::ConfigError;
 use crate::event::MemberState;
-use crate::id::{NodeId, name_key};
+use crate::id::NodeId;
 use crate::stats::Stats;
 use crate::tags::Tags;
 use crate::time::Time;
@@ -334,11 +334,6 @@ impl ClaimView<'_> {
         let is_meant = entry.epoch == self.record.epoch && entry.name == self.record.name;
         (is_meant && entry.state.is_live()).then_some((entry.state, entry.incarnation))
     }
-}
-
-/// Key that stands for a name in every table.
-pub fn member_key(name: &str) -> u64 {
-    name_key(name)
 }
 
 fn keys_of(suspectors: &Suspectors) -> Vec<u64> {

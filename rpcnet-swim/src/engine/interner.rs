@@ -11,7 +11,7 @@ use crate::wire::{Claim, Record};
 
 /// One copy of each name and of each set of tags.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Interner(Arc<Mutex<InternedValues>>);
+pub struct Interner(Arc<Mutex<InternedValues>>);
 
 #[derive(Debug, Default)]
 struct InternedValues {
@@ -21,7 +21,7 @@ struct InternedValues {
 
 impl Interner {
     /// The same record, made of shared values.
-    pub(crate) fn record(&self, mut record: Record) -> Record {
+    pub fn record(&self, mut record: Record) -> Record {
         let mut pool = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let key = record.key();
         match pool.names.get(&key) {

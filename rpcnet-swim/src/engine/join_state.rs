@@ -119,7 +119,7 @@ impl JoinState {
         self.seeds.addrs().iter().chain(&self.address_book).copied()
     }
 
-    #[cfg(feature = "sim")]
+    #[cfg(feature = "unstable")]
     pub(crate) fn pending_hellos_len(&self) -> usize {
         self.pending_hellos.len()
     }

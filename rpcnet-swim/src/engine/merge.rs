@@ -113,7 +113,7 @@ impl<D: DetectorHooks> Engine<D> {
         former: Option<Member>,
         source: RecordSource,
     ) {
-        #[cfg(feature = "sim")]
+        #[cfg(feature = "unstable")]
         let record = self.interned(record);
         let Claim::Alive(tags) = &record.claim else {
             return;
@@ -194,7 +194,7 @@ impl<D: DetectorHooks> Engine<D> {
 
     /// Takes in that a member says itself that it is alive, whatever its state.
     fn apply_alive(&mut self, now: Time, key: u64, record: Record) {
-        #[cfg(feature = "sim")]
+        #[cfg(feature = "unstable")]
         let record = self.interned(record);
         let Claim::Alive(tags) = &record.claim else {
             return;

@@ -85,7 +85,7 @@ impl MismatchNotices {
         true
     }
 
-    #[cfg(feature = "sim")]
+    #[cfg(feature = "unstable")]
     pub(crate) fn len(&self) -> usize {
         let lens = [
             self.answered.len(),

@@ -20,12 +20,12 @@ mod fault_history;
 mod gossip;
 pub(crate) mod hooks;
 mod indirect_probe;
-#[cfg(feature = "sim")]
+#[cfg(feature = "unstable")]
 pub(crate) mod inspect;
-#[cfg(feature = "sim")]
+#[cfg(feature = "unstable")]
 pub(crate) mod internals;
-#[cfg(feature = "sim")]
-mod interner;
+#[cfg(feature = "unstable")]
+pub(crate) mod interner;
 mod join;
 mod join_state;
 mod leave;
@@ -47,12 +47,15 @@ mod running_clock;
 mod seeds;
 mod send;
 pub(crate) mod sender;
-#[cfg(feature = "sim")]
+#[cfg(feature = "unstable")]
 pub(crate) mod sent_by_kind;
 mod slab;
 mod slowness;
-mod suspicion;
+#[cfg_attr(not(feature = "unstable"), allow(unreachable_pub))]
+pub(crate) mod suspicion;
 mod table;
+#[cfg(feature = "unstable")]
+pub(crate) mod tampering;
 mod timers;
 mod unreachable_members;
 mod unreachable_tracker;
@@ -165,7 +168,7 @@ pub struct Engine<D: DetectorHooks = PhiSwim> {
     events: PendingEvents,
     stats: Stats,
     /// State of the simulation's checkers and faults.
-    #[cfg(feature = "sim")]
+    #[cfg(feature = "unstable")]
     instruments: inspect::Instruments,
 }
 
@@ -277,7 +280,7 @@ impl<D: DetectorHooks> Engine<D> {
             send_queue: SendQueue::new(),
             events: PendingEvents::default(),
             stats: Stats::default(),
-            #[cfg(feature = "sim")]
+            #[cfg(feature = "unstable")]
             instruments: inspect::Instruments::default(),
             config,
         })
@@ -300,7 +303,7 @@ impl<D: DetectorHooks> Engine<D> {
         let known = (&self.local, &self.table);
         match Message::decode(body, &known, &mut self.send_queue.buffers.records) {
             Ok(Message { to, payload }) => {
-                #[cfg(feature = "sim")]
+                #[cfg(feature = "unstable")]
                 self.table.work.begin(payload.item_count());
                 let sender = Sender {
                     addr: canonical(from),

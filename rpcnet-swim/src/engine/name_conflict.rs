@@ -391,10 +391,10 @@ impl<D: DetectorHooks> Engine<D> {
         for addr in self.known_addrs() {
             self.join.remember_addr(addr);
         }
-        #[cfg(feature = "sim")]
+        #[cfg(feature = "unstable")]
         let change_log = self.table.change_log.take();
         self.table = Table::new(self.local.key, self.join.addr_seed());
-        #[cfg(feature = "sim")]
+        #[cfg(feature = "unstable")]
         {
             self.table.change_log = change_log;
         }

@@ -55,7 +55,7 @@ impl NetworkEstimate {
     }
 
     /// Mean round trip, in seconds.
-    #[cfg(all(test, feature = "sim"))]
+    #[cfg(feature = "unstable")]
     pub(crate) fn mean_rtt(&self) -> f64 {
         self.rtt.normal().mean()
     }

@@ -58,7 +58,7 @@ impl ProbeRound {
     }
 }
 
-#[cfg(feature = "sim")]
+#[cfg(feature = "unstable")]
 impl ProbeRound {
     /// Sequence number of its first ping.
     pub fn seq(&self) -> u32 {
@@ -146,7 +146,7 @@ impl ProbeRounds {
         self.0.clear();
     }
 
-    #[cfg(any(test, feature = "sim"))]
+    #[cfg(any(test, feature = "unstable"))]
     pub(super) fn as_slice(&self) -> &[ProbeRound] {
         &self.0
     }

@@ -34,9 +34,6 @@ pub(crate) struct Seeds {
     /// Whether a lookup was requested whose result is to be tried soon.
     urgent: bool,
     lookup_wanted: bool,
-    /// Each lookup causes the next one, to see a checker notice.
-    #[cfg(all(test, feature = "sim"))]
-    lookup_loops: bool,
     /// Start of the window in which fresh addresses are counted, and their number.
     fresh_dials: (Time, usize),
 }
@@ -168,8 +165,8 @@ impl<D: DetectorHooks> Engine<D> {
             // There is no other address to join through.
             self.join.enter();
         }
-        #[cfg(all(test, feature = "sim"))]
-        if self.join.seeds.lookup_loops {
+        #[cfg(feature = "unstable")]
+        if self.instruments.lookup_loops {
             return self.on_join_timer(now);
         }
         self.dial_fresh(now, &known);
@@ -307,11 +304,6 @@ impl<D: DetectorHooks> Engine<D> {
         self.join.seeds.attempts = (self.join.seeds.attempts + 1).min(ATTEMPTS_MAX);
         let wait = wait.min(JOIN_BACKOFF_ROUNDS * unit);
         wait.mul_f64(0.75 + 0.5 * self.rng.f64())
-    }
-
-    #[cfg(all(test, feature = "sim"))]
-    pub(crate) fn plant_seed_loop(&mut self) {
-        self.join.seeds.lookup_loops = true;
     }
 
     pub(super) fn is_own_addr(&self, addr: SocketAddr) -> bool {

@@ -167,7 +167,7 @@ impl<D: DetectorHooks> Engine<D> {
     /// Sends a datagram and gives its size.
     pub(super) fn send(&mut self, addr: SocketAddr, to: u64, payload: Payload) -> usize {
         self.send_queue.counter += 1;
-        #[cfg(feature = "sim")]
+        #[cfg(feature = "unstable")]
         self.note_sent(&payload);
         let origin = Origin {
             from: self.local.key,

@@ -8,13 +8,13 @@ use crate::wire::Payload;
 
 /// Datagrams that a node has sent, by purpose.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct SentByKind {
+pub struct SentByKind {
     /// Hellos of a node that tries to join, or looks for another cluster of its name.
-    pub(crate) hellos: u64,
+    pub hellos: u64,
     /// Requests and pages of full state transfers and syncs.
-    pub(crate) pages: u64,
+    pub pages: u64,
     /// Everything else.
-    pub(crate) others: u64,
+    pub others: u64,
 }
 
 impl Sub for SentByKind {
@@ -31,7 +31,8 @@ impl Sub for SentByKind {
 }
 
 impl<D: DetectorHooks> Engine<D> {
-    pub(crate) fn sent_by_kind(&self) -> SentByKind {
+    /// Counts of sent datagrams.
+    pub fn sent_by_kind(&self) -> SentByKind {
         self.instruments.sent_by_kind
     }
 
@@ -54,7 +55,7 @@ impl<D: DetectorHooks> Engine<D> {
     }
 
     /// Whether this node has something to gossip or to ask for, beside its probes.
-    pub(crate) fn has_pending_work(&self, now: Time) -> bool {
+    pub fn has_pending_work(&self, now: Time) -> bool {
         let alone = self.table.live().is_empty();
         // Alone, the gossip queue is not sent.
         (!self.gossip_queue.is_empty() && !alone)

@@ -51,7 +51,7 @@ impl RttTracker {
     }
 }
 
-#[cfg(feature = "sim")]
+#[cfg(feature = "unstable")]
 impl RttTracker {
     pub(crate) fn watched(&self) -> usize {
         self.watched.len()

@@ -8,28 +8,29 @@ use crate::wire::Suspectors;
 
 /// Evidence of this node's own probes of a member. An answer resets it.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Evidence {
+pub struct Evidence {
     /// Consecutive witnessed misses.
-    pub(crate) misses: u16,
+    pub misses: u16,
     /// Sum of their phi.
-    pub(crate) phi: f32,
+    pub phi: f32,
 }
 
 impl Evidence {
-    pub(crate) const NONE: Self = Self {
+    /// No missed probe.
+    pub const NONE: Self = Self {
         misses: 0,
         phi: 0.0,
     };
 
     /// Adds a missed probe that weighs `phi`.
-    pub(crate) fn add_miss(&mut self, phi: f64) {
+    pub fn add_miss(&mut self, phi: f64) {
         self.misses = self.misses.saturating_add(1);
         self.phi += phi as f32;
     }
 
     /// Whether this node is to suspect the member: on a clean network from the first miss on, at 30
     /// % loss from the third.
-    pub(crate) fn reaches_suspect_threshold(&self) -> bool {
+    pub fn reaches_suspect_threshold(&self) -> bool {
         f64::from(self.phi) >= SUSPECT_PHI
     }
 }

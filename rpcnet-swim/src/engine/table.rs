@@ -9,7 +9,7 @@ use fastrand::Rng;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::entry::Entry;
-#[cfg(feature = "sim")]
+#[cfg(feature = "unstable")]
 use super::inspect::{MemberChange, MemberVersion};
 use super::local_member::LocalMember;
 use super::slab::Slab;
@@ -52,7 +52,7 @@ pub(crate) struct Table {
     /// Counter of entries looked up and visited.
     pub(super) work: WorkCounter,
     /// Changes of members, for the checkers of the simulation.
-    #[cfg(feature = "sim")]
+    #[cfg(feature = "unstable")]
     pub(super) change_log: Option<Vec<MemberChange>>,
 }
 
@@ -78,7 +78,7 @@ impl Table {
             view: 0,
             changed_at: Time::ZERO,
             work: WorkCounter::default(),
-            #[cfg(feature = "sim")]
+            #[cfg(feature = "unstable")]
             change_log: None,
         }
     }
@@ -95,7 +95,7 @@ impl Table {
     /// that its first probe does not wait for a whole pass (SWIM section 4.3).
     pub(crate) fn insert(&mut self, now: Time, key: u64, mut entry: Entry, rng: &mut Rng) {
         debug_assert!(key != self.own_key && entry.state == MemberState::Alive);
-        #[cfg(feature = "sim")]
+        #[cfg(feature = "unstable")]
         self.log_change(
             key,
             self.get(key).map(MemberVersion::of_entry),
@@ -126,11 +126,11 @@ impl Table {
         self.unindex(slot);
         let entry = &mut self.entries[slot];
         let before = entry.state;
-        #[cfg(feature = "sim")]
+        #[cfg(feature = "unstable")]
         let standing = MemberVersion::of_entry(entry);
         let result = change(entry);
         let after = entry.state;
-        #[cfg(feature = "sim")]
+        #[cfg(feature = "unstable")]
         self.log_change(
             key,
             Some(standing),
@@ -381,7 +381,7 @@ impl Table {
     }
 
     /// The same computed from the members alone, to check it.
-    #[cfg(feature = "sim")]
+    #[cfg(feature = "unstable")]
     pub(crate) fn recomputed_view(&self) -> u64 {
         let live = self.iter().filter(|(_, e)| e.state.is_live());
         live.map(|(key, e)| version(key, e.epoch, e.incarnation))
@@ -432,7 +432,7 @@ impl Table {
         self.view ^= version;
     }
 
-    #[cfg(feature = "sim")]
+    #[cfg(feature = "unstable")]
     fn log_change(&mut self, key: u64, before: Option<MemberVersion>, after: MemberVersion) {
         if let Some(change_log) = &mut self.change_log {
             change_log.push(MemberChange { key, before, after });

@@ -10,8 +10,6 @@ use crate::wire::{Claim, Confirmation, Payload, Record, Suspectors};
 mod capacity;
 mod garbage;
 mod hostile;
-#[cfg(feature = "sim")]
-mod tampering;
 mod trust;
 
 fn addr(n: u16) -> SocketAddr {

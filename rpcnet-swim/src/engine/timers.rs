@@ -91,7 +91,7 @@ impl Timers {
         self.named.iter().copied().flatten().chain(many).min()
     }
 
-    #[cfg(feature = "sim")]
+    #[cfg(feature = "unstable")]
     pub(crate) fn len(&self) -> usize {
         self.queue.len()
     }

@@ -454,7 +454,7 @@ impl Harness {
                 continue;
             }
             let (origin, body, _) = self.envelope.open(&mut datagram).expect("its own seal");
-            assert_eq!(origin.from, node.key());
+            assert_eq!(origin.from, name_key(&node.id().name));
             super::message(body);
             if let [1 | 3, _, _, _, _, seq @ ..] = body {
                 let seq = seq.first_chunk().expect("a message is whole");

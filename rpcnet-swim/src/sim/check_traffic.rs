@@ -149,7 +149,7 @@ mod tests {
         let mut cluster = Cluster::new(3);
         let seeds = (1..=3).map(|n| ([10, 9, 0, n], 1).into()).collect();
         let node = cluster.add("loop", ClusterConfig::lan(), seeds);
-        cluster.engine_mut(node).unwrap().plant_seed_loop();
+        cluster.engine_mut(node).unwrap().tampering().loop_lookups();
         cluster.run_for(Duration::from_secs(3));
         let failure = cluster.report().failure.map(|failure| failure.violation);
         assert_eq!(talks(failure), "hellos");
@@ -157,9 +157,9 @@ mod tests {
 
     #[test]
     fn answers_and_pages_without_end_are_seen() {
-        let others = violation(|engine| engine.plant_sent(|sent| &mut sent.others));
+        let others = violation(|engine| engine.tampering().sent_by_kind().others += 1_000);
         assert_eq!(talks(others), "others");
-        let pages = violation(|engine| engine.plant_sent(|sent| &mut sent.pages));
+        let pages = violation(|engine| engine.tampering().sent_by_kind().pages += 1_000);
         assert_eq!(talks(pages), "pages");
     }
 }

@@ -18,7 +18,7 @@ use super::transition::{Transition, TransitionLog};
 use crate::config::ClusterConfig;
 use crate::engine::Engine;
 use crate::engine::hooks::{DetectorHooks, PhiSwim};
-use crate::engine::inspect::Interner;
+use crate::engine::interner::Interner;
 use crate::error::TagError;
 use crate::event::{Event, Member};
 use crate::id::{NodeId, canonical_name};
@@ -244,7 +244,7 @@ impl<D: DetectorHooks> Cluster<D> {
 
     /// Lets a node answer every request for an indirect probe with a nack, until it starts again.
     pub fn send_false_nacks(&mut self, node: usize) {
-        self.input(node, |engine, _| engine.always_nack());
+        self.input(node, |engine, _| engine.tampering().always_nack());
     }
 
     /// Lets each lookup of a node return only so many of its seeds, the next ones each time, as

@@ -58,8 +58,3 @@ pub use report::SimReport;
 pub use run::{run, run_with_detector};
 pub use traffic::Traffic;
 pub use transition::{Transition, TransitionLog};
-
-pub use crate::engine::hooks::{ClaimView, DetectorHooks, PhiSwim};
-pub use crate::engine::internals::{Internals, TestClaim, member_key};
-pub use crate::engine::probe_round::ProbeRound;
-pub use crate::engine::sender::Sender;

@@ -56,7 +56,9 @@ fn a_sound_cluster_violates_no_invariant() {
 fn an_incarnation_that_fell_is_seen() {
     // The hash of the view is kept true by hand, or that checker would be the first.
     let seen = violation(|engine, now| {
-        engine.plant_update(now, "n3", |entry| entry.incarnation -= 1);
+        engine
+            .tampering()
+            .update(now, "n3", |version| version.incarnation -= 1);
     });
     assert!(
         matches!(seen, Some(Violation::VersionRegressed { .. })),
@@ -67,14 +69,18 @@ fn an_incarnation_that_fell_is_seen() {
 #[test]
 fn an_incarnation_raised_by_another_is_seen() {
     let seen = violation(|engine, now| {
-        engine.plant_update(now, "n3", |entry| entry.incarnation += 1);
+        engine
+            .tampering()
+            .update(now, "n3", |version| version.incarnation += 1);
     });
     assert!(
         matches!(seen, Some(Violation::ForgedVersion { .. })),
         "{seen:?}"
     );
     let seen = violation(|engine, now| {
-        engine.plant_update(now, "n3", |entry| entry.epoch += 1);
+        engine
+            .tampering()
+            .update(now, "n3", |version| version.epoch += 1);
     });
     assert!(
         matches!(seen, Some(Violation::ForgedVersion { own: None, .. })),
@@ -87,7 +93,11 @@ fn a_node_whose_own_incarnation_falls_is_seen() {
     let mut cluster = Cluster::bootstrap(3, 5, ClusterConfig::lan());
     cluster.set_tag(0, "a", "b").unwrap();
     cluster.run_for(Duration::from_secs(5));
-    cluster.engine_mut(0).unwrap().plant_own_incarnation(0);
+    cluster
+        .engine_mut(0)
+        .unwrap()
+        .tampering()
+        .set_own_incarnation(0);
     cluster.run_for(Duration::from_secs(1));
     let seen = cluster.report().failure.map(|failure| failure.violation);
     assert!(
@@ -102,9 +112,9 @@ fn a_failure_declared_without_evidence_is_seen() {
         Some(Violation::InsufficientEvidence { evidence, .. }) => evidence,
         seen => panic!("{seen:?}"),
     };
-    let evidence = hasty(|engine, now| engine.plant_failure_decision(now, "n3"));
+    let evidence = hasty(|engine, now| engine.tampering().declare_failed(now, "n3", true));
     assert!(evidence.starts_with("0 misses, 0 suspectors"), "{evidence}");
-    let evidence = hasty(|engine, now| engine.plant_unrecorded_failure(now, "n3"));
+    let evidence = hasty(|engine, now| engine.tampering().declare_failed(now, "n3", false));
     assert!(evidence.contains("1 declared failed, 0 with"), "{evidence}");
 }
 
@@ -117,7 +127,7 @@ fn each_part_of_the_evidence_is_required() {
         for (by, phi) in confirmations.iter().enumerate() {
             suspectors.merge(Confirmation::new(by as u64, *phi));
         }
-        let mut own = crate::engine::inspect::Evidence::default();
+        let mut own = crate::engine::suspicion::Evidence::default();
         (0..misses).for_each(|_| own.add_miss(own_phi / f64::from(misses)));
         let decision = FailureDecision {
             key: 0,
@@ -158,7 +168,7 @@ fn two_sides_that_serve_are_seen() {
         cluster.run_for(Duration::from_secs(14));
         if forgets {
             let others: Vec<_> = (2..8).map(|node| format!("n{node}")).collect();
-            cluster.engine_mut(0).unwrap().plant_forgetting(&others);
+            cluster.engine_mut(0).unwrap().tampering().forget(&others);
         }
         cluster.run_for(Duration::from_secs(20));
         cluster.report().failure.map(|failure| failure.violation)
@@ -217,7 +227,7 @@ fn a_run_in_which_a_crash_stays_unknown_fails() {
         cluster.crash(3);
         for node in 0..3 {
             let engine = cluster.engine_mut(node).unwrap();
-            engine.plant_silence();
+            engine.tampering().silence();
         }
     });
     let failure = report.failure.expect("the crash stays undetected");
@@ -237,10 +247,10 @@ fn a_run_in_which_a_member_stays_lost_to_all_fails() {
         for node in 0..4 {
             let engine = cluster.engine_mut(node).unwrap();
             if node != 3 {
-                engine.plant_failure(now, "n3");
+                engine.tampering().fail(now, "n3");
             }
             // No node dials it, and it does not speak.
-            engine.plant_silence();
+            engine.tampering().silence();
         }
         assert_eq!(cluster.undiscovered_member(), Some((3, "n3".to_owned())));
     });
@@ -255,7 +265,7 @@ fn a_run_in_which_a_member_stays_lost_to_all_fails() {
 
 #[test]
 fn a_table_past_its_bound_is_seen() {
-    let seen = violation(|engine, now| engine.plant_members(now, 65_600));
+    let seen = violation(|engine, now| engine.tampering().add_members(now, 65_600));
     assert!(
         matches!(
             seen,
@@ -277,7 +287,9 @@ fn a_failed_member_that_rises_by_itself_is_seen() {
     cluster.expect_safe();
     let now = cluster.now();
     let engine = cluster.engine_mut(0).unwrap();
-    engine.plant_update(now, "n3", |entry| entry.state = MemberState::Alive);
+    engine
+        .tampering()
+        .update(now, "n3", |version| version.state = MemberState::Alive);
     cluster.run_for(Duration::from_secs(1));
     let seen = cluster.report().failure.map(|failure| failure.violation);
     assert!(
@@ -294,7 +306,7 @@ fn a_left_member_that_fails_is_seen() {
     cluster.run_for(Duration::from_secs(10));
     cluster.expect_safe();
     let now = cluster.now();
-    cluster.engine_mut(0).unwrap().plant_failure(now, "n3");
+    cluster.engine_mut(0).unwrap().tampering().fail(now, "n3");
     cluster.run_for(Duration::from_secs(1));
     let seen = cluster.report().failure.map(|failure| failure.violation);
     assert!(
@@ -307,7 +319,7 @@ fn a_left_member_that_fails_is_seen() {
 fn a_failure_of_a_healthy_member_is_seen() {
     let mut cluster = Cluster::bootstrap(3, 5, ClusterConfig::lan());
     cluster.forbid_false_failures(true);
-    let seen = violation_in(cluster, |engine, now| engine.plant_failure(now, "n3"));
+    let seen = violation_in(cluster, |engine, now| engine.tampering().fail(now, "n3"));
     assert!(
         matches!(seen, Some(Violation::FalseFailure { .. })),
         "{seen:?}"
@@ -316,7 +328,7 @@ fn a_failure_of_a_healthy_member_is_seen() {
 
 #[test]
 fn a_queue_past_its_bound_is_seen() {
-    let seen = violation(|engine, _| engine.plant_gossip(5_000));
+    let seen = violation(|engine, _| engine.tampering().queue_gossip(5_000));
     assert!(
         matches!(
             seen,
@@ -339,7 +351,8 @@ fn a_datagram_that_takes_too_much_work_is_seen() {
     cluster
         .engine_mut(0)
         .unwrap()
-        .plant_members_at_address("n3", 20_000);
+        .tampering()
+        .add_members_at_address("n3", 20_000);
     cluster.set_tag(3, "a", "b").unwrap();
     cluster.run_for(Duration::from_secs(2));
     let failure = cluster.report().failure.expect("too much work");
@@ -353,13 +366,17 @@ fn a_datagram_that_takes_too_much_work_is_seen() {
 
 #[test]
 fn a_wrong_hash_is_seen() {
-    let seen = violation(|engine, _| engine.plant("n3", |entry| entry.incarnation += 1));
+    let seen = violation(|engine, _| {
+        engine
+            .tampering()
+            .change("n3", |version, _| version.incarnation += 1)
+    });
     assert_eq!(seen, Some(Violation::ViewHashMismatch));
 }
 
 #[test]
 fn an_oversized_datagram_is_seen() {
-    let seen = violation(|engine, _| engine.plant_datagram(1_233));
+    let seen = violation(|engine, _| engine.tampering().queue_datagram(1_233));
     assert_eq!(
         seen,
         Some(Violation::Oversized {
@@ -385,7 +402,7 @@ fn a_view_that_stays_wrong_is_seen() {
     // A tag that one view has wrong, though all hashes are right.
     let tags = crate::tags::Tags::new().with("forged", "yes").unwrap();
     let engine = cluster.engine_mut(0).unwrap();
-    engine.plant("n3", |entry| entry.tags = tags);
+    engine.tampering().change("n3", |_, it| *it = tags);
     let (observer, difference) = cluster.difference().expect("not all is well");
     assert_eq!(observer, 0);
     assert!(difference.contains("forged"), "{difference}");
@@ -399,7 +416,7 @@ fn a_run_that_does_not_converge_fails_and_says_how_to_replay_it() {
             if let Some(engine) = cluster.engine_mut(node) {
                 let names: Vec<_> = engine.members().map(|m| m.id.name).collect();
                 for name in names {
-                    engine.plant(&name, |entry| entry.tags = tags.clone());
+                    engine.tampering().change(&name, |_, it| *it = tags.clone());
                 }
             }
         }

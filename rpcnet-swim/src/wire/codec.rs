@@ -4,49 +4,49 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// Malformed bytes. The details are not reported to the network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Malformed;
+pub struct Malformed;
 
 /// Cursor over received bytes. Each read checks its bound and takes from the front.
 #[derive(Clone, Debug)]
-pub(crate) struct Reader<'a> {
+pub struct Reader<'a> {
     rest: &'a [u8],
 }
 
 impl<'a> Reader<'a> {
-    pub(crate) fn new(bytes: &'a [u8]) -> Self {
+    pub fn new(bytes: &'a [u8]) -> Self {
         Self { rest: bytes }
     }
 
-    pub(crate) fn bytes(&mut self, len: usize) -> Result<&'a [u8], Malformed> {
+    pub fn bytes(&mut self, len: usize) -> Result<&'a [u8], Malformed> {
         let (head, rest) = self.rest.split_at_checked(len).ok_or(Malformed)?;
         self.rest = rest;
         Ok(head)
     }
 
-    pub(crate) fn array<const N: usize>(&mut self) -> Result<[u8; N], Malformed> {
+    pub fn array<const N: usize>(&mut self) -> Result<[u8; N], Malformed> {
         let (head, rest) = self.rest.split_first_chunk().ok_or(Malformed)?;
         self.rest = rest;
         Ok(*head)
     }
 
-    pub(crate) fn u8(&mut self) -> Result<u8, Malformed> {
+    pub fn u8(&mut self) -> Result<u8, Malformed> {
         Ok(u8::from_le_bytes(self.array()?))
     }
 
-    pub(crate) fn u16(&mut self) -> Result<u16, Malformed> {
+    pub fn u16(&mut self) -> Result<u16, Malformed> {
         Ok(u16::from_le_bytes(self.array()?))
     }
 
-    pub(crate) fn u32(&mut self) -> Result<u32, Malformed> {
+    pub fn u32(&mut self) -> Result<u32, Malformed> {
         Ok(u32::from_le_bytes(self.array()?))
     }
 
-    pub(crate) fn u64(&mut self) -> Result<u64, Malformed> {
+    pub fn u64(&mut self) -> Result<u64, Malformed> {
         Ok(u64::from_le_bytes(self.array()?))
     }
 
     /// An LEB128 integer in its shortest form.
-    pub(crate) fn varint(&mut self) -> Result<u64, Malformed> {
+    pub fn varint(&mut self) -> Result<u64, Malformed> {
         let mut value = 0u64;
         for shift in (0..64).step_by(7) {
             let byte = self.u8()?;
@@ -63,12 +63,12 @@ impl<'a> Reader<'a> {
     }
 
     /// A string of at most 255 bytes behind its length.
-    pub(crate) fn short_str(&mut self) -> Result<&'a str, Malformed> {
+    pub fn short_str(&mut self) -> Result<&'a str, Malformed> {
         let len = self.u8()?;
         std::str::from_utf8(self.bytes(len.into())?).map_err(|_| Malformed)
     }
 
-    pub(crate) fn addr(&mut self) -> Result<SocketAddr, Malformed> {
+    pub fn addr(&mut self) -> Result<SocketAddr, Malformed> {
         let ip: IpAddr = match self.u8()? {
             4 => Ipv4Addr::from(self.array::<4>()?).into(),
             6 => Ipv6Addr::from(self.array::<16>()?).into(),
@@ -78,18 +78,18 @@ impl<'a> Reader<'a> {
         Ok(SocketAddr::new(ip.to_canonical(), self.u16()?))
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
+    pub fn is_empty(&self) -> bool {
         self.rest.is_empty()
     }
 
     /// Number of bytes left.
-    pub(crate) fn len(&self) -> usize {
+    pub fn len(&self) -> usize {
         self.rest.len()
     }
 }
 
 /// Encoding of integers, strings and addresses onto the end of a buffer.
-pub(crate) trait Writer {
+pub trait Writer {
     fn put(&mut self, bytes: &[u8]);
 
     fn put_u8(&mut self, value: u8) {

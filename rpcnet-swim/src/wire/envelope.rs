@@ -10,7 +10,7 @@ use crate::key::{KeyId, KeyRing, NONCE_BYTES, Nonce, SEAL_BYTES, Sealer};
 
 /// Seals and opens the datagrams of one cluster.
 #[derive(Debug)]
-pub(crate) struct Envelope {
+pub struct Envelope {
     /// Half of the hash of the cluster's name: it detects a mistake; keys keep attackers out.
     cluster: u32,
     /// The keys, the one to seal with first; none for insecure gossip.
@@ -21,22 +21,22 @@ pub(crate) struct Envelope {
 
 /// Sender of a datagram: in clear in front of the sealed body, and authenticated with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Origin {
+pub struct Origin {
     /// Key of the sender.
-    pub(crate) from: u64,
+    pub from: u64,
     /// Epoch of the sender.
-    pub(crate) epoch: u64,
+    pub epoch: u64,
     /// Counter that rises with each datagram of that epoch, to detect a replay.
-    pub(crate) counter: u64,
+    pub counter: u64,
 }
 
 /// One of the keys that an envelope opens with, in a byte.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct KeySlot(NonZeroU8);
+pub struct KeySlot(NonZeroU8);
 
 /// Error of opening a datagram, which then has no effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum OpenError {
+pub enum OpenError {
     Malformed,
     UnknownVersion,
     ForeignCluster,
@@ -48,7 +48,7 @@ pub(crate) enum OpenError {
 impl Envelope {
     /// An envelope under these keys. Sender and `seed` together must be unlike those of any other
     /// node that has the keys.
-    pub(crate) fn new(cluster: &str, keys: Option<&KeyRing>, seed: u64) -> Self {
+    pub fn new(cluster: &str, keys: Option<&KeyRing>, seed: u64) -> Self {
         Self {
             cluster: xxh3_64(cluster.as_bytes()) as u32,
             sealers: keys
@@ -61,12 +61,12 @@ impl Envelope {
     }
 
     /// Public id of a key.
-    pub(crate) fn key_id(&self, slot: KeySlot) -> KeyId {
+    pub fn key_id(&self, slot: KeySlot) -> KeyId {
         self.sealers[usize::from(slot.0.get()) - 1].id
     }
 
     /// Most bytes that an envelope adds to a body.
-    pub(crate) fn overhead(&self) -> usize {
+    pub fn overhead(&self) -> usize {
         match self.sealers.is_empty() {
             true => CLEAR_BYTES_MAX,
             false => CLEAR_BYTES_MAX + KEY_BYTES + SEAL_BYTES,
@@ -74,7 +74,7 @@ impl Envelope {
     }
 
     /// Makes a datagram of the body that `body` appends, sealed if there are keys.
-    pub(crate) fn seal(&self, origin: Origin, out: &mut Vec<u8>, body: impl FnOnce(&mut Vec<u8>)) {
+    pub fn seal(&self, origin: Origin, out: &mut Vec<u8>, body: impl FnOnce(&mut Vec<u8>)) {
         let sealer = self.sealers.first();
         out.clear();
         out.put_u8(if sealer.is_some() { SEALED } else { CLEAR });
@@ -96,7 +96,7 @@ impl Envelope {
     }
 
     /// The sender that a datagram of this form names, without authentication.
-    pub(crate) fn origin(datagram: &[u8]) -> Option<Origin> {
+    pub fn origin(datagram: &[u8]) -> Option<Origin> {
         let mut reader = Reader::new(datagram);
         let is_ours = [CLEAR, SEALED].contains(&reader.u8().ok()?);
         reader.u32().ok().filter(|_| is_ours)?;
@@ -109,7 +109,7 @@ impl Envelope {
 
     /// Whether a datagram may open: what it says in clear is of this version, cluster and one of
     /// the keys. It authenticates nothing.
-    pub(crate) fn recognizes(&self, datagram: &[u8]) -> bool {
+    pub fn recognizes(&self, datagram: &[u8]) -> bool {
         let mut reader = Reader::new(datagram);
         let is_sealed = !self.sealers.is_empty();
         let version = if is_sealed { SEALED } else { CLEAR };
@@ -122,7 +122,7 @@ impl Envelope {
     }
 
     /// Opens a datagram in place and returns its sender, its body and the key it was sealed with.
-    pub(crate) fn open<'a>(
+    pub fn open<'a>(
         &self,
         datagram: &'a mut [u8],
     ) -> Result<(Origin, &'a [u8], Option<KeySlot>), OpenError> {

@@ -8,24 +8,24 @@ use super::{KnownMembers, Malformed, Reader, Record, Writer};
 
 /// A whole message: its receiver and its payload.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Message {
+pub struct Message {
     /// [Short instance key](crate::id::short_instance_key) of the receiver, or zero when the sender
     /// does not know which node it will reach.
-    pub(crate) to: u32,
-    pub(crate) payload: Payload,
+    pub to: u32,
+    pub payload: Payload,
 }
 
 /// Target of an indirect probe: a member as the helper needs it, which may not have it in its own
 /// table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct ProbeTarget {
-    pub(crate) key: u64,
-    pub(crate) epoch: u64,
-    pub(crate) addr: SocketAddr,
+pub struct ProbeTarget {
+    pub key: u64,
+    pub epoch: u64,
+    pub addr: SocketAddr,
 }
 
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Payload {
+pub enum Payload {
     /// Ping (SWIM section 3.1).
     Ping {
         seq: u32,
@@ -103,19 +103,19 @@ pub(crate) enum Payload {
 
 /// Every live member of a range of keys, with a hash of its version.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct SyncPage {
+pub struct SyncPage {
     /// First key of the range.
-    pub(crate) first: u64,
+    pub first: u64,
     /// Last key of the range.
-    pub(crate) last: u64,
+    pub last: u64,
     /// (key, version), sorted by key.
-    pub(crate) entries: Vec<(u64, u64)>,
+    pub entries: Vec<(u64, u64)>,
 }
 
 impl Message {
     /// Reads a message. Names and tags in `known` are not allocated again, and updates go into
     /// `recycled` if it has room.
-    pub(crate) fn decode(
+    pub fn decode(
         body: &[u8],
         known: &impl KnownMembers,
         recycled: &mut Vec<Record>,
@@ -131,7 +131,7 @@ impl Message {
     }
 
     /// Writes the message; the caller has made sure that it fits a datagram.
-    pub(crate) fn encode(&self, out: &mut impl Writer) {
+    pub fn encode(&self, out: &mut impl Writer) {
         out.put_u8(self.payload.kind());
         out.put_u32(self.to);
         self.payload.encode(out);
@@ -167,8 +167,8 @@ impl Payload {
     }
 
     /// Number of records, keys and versions in it, by which the work it causes is measured.
-    #[cfg(any(test, feature = "sim"))]
-    pub(crate) fn item_count(&self) -> usize {
+    #[cfg(any(test, feature = "unstable"))]
+    pub fn item_count(&self) -> usize {
         match self {
             Self::Ping { updates, .. }
             | Self::Ack { updates, .. }
@@ -275,7 +275,7 @@ impl Payload {
     /// Removes the records of a list whose epoch is higher than `limit`, and returns them in sum.
     /// The second value is `false` if the message is about one instance whose epoch is too high, so
     /// that it is to be dropped.
-    pub(crate) fn remove_future_epochs(&mut self, limit: u64) -> (FutureRecords, bool) {
+    pub fn remove_future_epochs(&mut self, limit: u64) -> (FutureRecords, bool) {
         let mut beyond = FutureRecords::default();
         let mut is_sound = true;
         match self {
@@ -317,7 +317,7 @@ impl Payload {
     }
 
     /// The updates that it piggybacks.
-    pub(crate) fn into_updates(self) -> Option<Vec<Record>> {
+    pub fn into_updates(self) -> Option<Vec<Record>> {
         match self {
             Self::Ping { updates, .. }
             | Self::Ack { updates, .. }
@@ -444,10 +444,10 @@ impl Payload {
 
 /// Summary of records whose epoch is too high.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct FutureRecords {
-    pub(crate) count: u64,
+pub struct FutureRecords {
+    pub count: u64,
     /// Claimed address of the first of them, and its epoch.
-    pub(crate) first: Option<(SocketAddr, u64)>,
+    pub first: Option<(SocketAddr, u64)>,
 }
 
 impl FutureRecords {
@@ -530,4 +530,4 @@ fn put_records(out: &mut impl Writer, records: &[Record]) {
 /// Kind of a [`Payload::ClockSkew`] on the wire.
 const CLOCK_SKEW: u8 = 21;
 /// Number of parts into which a digest divides the keys.
-pub(crate) const DIGEST_BUCKETS: usize = 64;
+pub const DIGEST_BUCKETS: usize = 64;

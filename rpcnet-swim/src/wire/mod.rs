@@ -21,11 +21,12 @@ mod notice;
 mod record;
 mod record_filter;
 
-pub(crate) use codec::{Malformed, Reader, Writer};
-pub(crate) use envelope::{Envelope, KeySlot, OpenError, Origin};
-pub(crate) use message::{DIGEST_BUCKETS, Message, Payload, ProbeTarget, SyncPage};
-pub(crate) use notice::{MismatchNotice, NOTICE_BYTES};
-pub(crate) use record::{Claim, Confirmation, KnownMembers, Record, Suspectors};
+pub use codec::{Malformed, Reader, Writer};
+pub use envelope::{Envelope, KeySlot, OpenError, Origin};
+pub use message::{DIGEST_BUCKETS, Message, Payload, ProbeTarget, SyncPage};
+pub use notice::MismatchNotice;
+pub(crate) use notice::NOTICE_BYTES;
+pub use record::{Claim, Confirmation, KnownMembers, Record, Suspectors};
 
 #[cfg(test)]
 pub(crate) mod tests;

@@ -9,16 +9,16 @@ use crate::cluster_mismatch::ClusterMismatch;
 
 /// How the sender's cluster differs, and which datagram showed it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct MismatchNotice {
-    pub(crate) mismatch: ClusterMismatch,
+pub struct MismatchNotice {
+    pub mismatch: ClusterMismatch,
     /// Key of the sender of that datagram.
-    pub(crate) from: u64,
+    pub from: u64,
     /// Counter of that datagram.
-    pub(crate) counter: u64,
+    pub counter: u64,
 }
 
 impl MismatchNotice {
-    pub(crate) fn encode(self) -> Vec<u8> {
+    pub fn encode(self) -> Vec<u8> {
         let mut out = Vec::with_capacity(NOTICE_BYTES);
         out.put_u8(NOTICE);
         out.put_u8(match self.mismatch {
@@ -32,7 +32,7 @@ impl MismatchNotice {
     }
 
     /// The notice, if the datagram is one of this form.
-    pub(crate) fn decode(datagram: &[u8]) -> Option<Self> {
+    pub fn decode(datagram: &[u8]) -> Option<Self> {
         let mut reader = Reader::new(datagram);
         if datagram.len() != NOTICE_BYTES || reader.u8().ok()? != NOTICE {
             return None;

@@ -10,22 +10,22 @@ use crate::tags::Tags;
 
 /// A claim about a member. Records travel on pings, in gossip and in syncs.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Record {
-    pub(crate) name: Arc<str>,
-    pub(crate) epoch: u64,
-    pub(crate) incarnation: u32,
-    pub(crate) addr: SocketAddr,
+pub struct Record {
+    pub name: Arc<str>,
+    pub epoch: u64,
+    pub incarnation: u32,
+    pub addr: SocketAddr,
     /// Whether the member drains: it takes no new work, or is leaving.
-    pub(crate) draining: bool,
+    pub draining: bool,
     /// Whether the member finds that all answers take it long.
-    pub(crate) slow: bool,
+    pub slow: bool,
     /// Whether the member finds that no peer reaches it at its advertised address.
-    pub(crate) unreachable: bool,
-    pub(crate) claim: Claim,
+    pub unreachable: bool,
+    pub claim: Claim,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Claim {
+pub enum Claim {
     Alive(Tags),
     Suspect(Suspectors),
     Failed,
@@ -33,11 +33,11 @@ pub(crate) enum Claim {
 }
 
 impl Record {
-    pub(crate) fn key(&self) -> u64 {
+    pub fn key(&self) -> u64 {
         name_key(&self.name)
     }
 
-    pub(crate) fn encode(&self, out: &mut impl Writer) {
+    pub fn encode(&self, out: &mut impl Writer) {
         let kind = match &self.claim {
             Claim::Alive(_) => ALIVE,
             Claim::Suspect(_) => SUSPECT,
@@ -63,10 +63,7 @@ impl Record {
     }
 
     /// Reads a record. Most repeat what is known: then its name and tags are those in `known`.
-    pub(crate) fn decode(
-        reader: &mut Reader<'_>,
-        known: &impl KnownMembers,
-    ) -> Result<Self, Malformed> {
+    pub fn decode(reader: &mut Reader<'_>, known: &impl KnownMembers) -> Result<Self, Malformed> {
         let head = reader.u8()?;
         let name = reader.short_str()?;
         let known = known.by_name(name);
@@ -109,29 +106,29 @@ impl Record {
 }
 
 /// Names and tags that a reader of records has already, to share them.
-pub(crate) trait KnownMembers {
+pub trait KnownMembers {
     /// Name and tags of the member of this name, if it is known.
     fn by_name(&self, name: &str) -> Option<(&Arc<str>, &Tags)>;
 }
 
 /// The suspectors of a member, each with its evidence: a set that only grows, by merging.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Suspectors {
+pub struct Suspectors {
     confirmations: [Confirmation; MAX_SUSPECTORS],
     len: u8,
 }
 
 /// Confirmation of a suspicion: one suspector's evidence.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Confirmation {
+pub struct Confirmation {
     /// The suspector's key.
-    pub(crate) by: u64,
+    pub by: u64,
     /// The suspector's phi in sixteenths.
-    pub(crate) phi_q4: u8,
+    pub phi_q4: u8,
 }
 
 impl Confirmation {
-    pub(crate) fn new(by: u64, phi: f64) -> Self {
+    pub fn new(by: u64, phi: f64) -> Self {
         // A float cast saturates.
         Self {
             by,
@@ -139,19 +136,19 @@ impl Confirmation {
         }
     }
 
-    pub(crate) fn phi(self) -> f64 {
+    pub fn phi(self) -> f64 {
         f64::from(self.phi_q4) / 16.0
     }
 }
 
 impl Suspectors {
-    pub(crate) fn confirmations(&self) -> &[Confirmation] {
+    pub fn confirmations(&self) -> &[Confirmation] {
         &self.confirmations[..self.len.into()]
     }
 
     /// Merges a confirmation: keeps the higher phi of each suspector, and the surest suspectors if
     /// there are too many. Returns whether anything changed.
-    pub(crate) fn merge(&mut self, confirmation: Confirmation) -> bool {
+    pub fn merge(&mut self, confirmation: Confirmation) -> bool {
         let len = usize::from(self.len);
         if let Some(known) = self.confirmations[..len]
             .iter_mut()
@@ -179,7 +176,7 @@ impl Suspectors {
     }
 
     /// Removes a suspector's confirmation.
-    pub(crate) fn retract(&mut self, by: u64) {
+    pub fn retract(&mut self, by: u64) {
         if let Some(at) = self
             .confirmations()
             .iter()
@@ -190,7 +187,7 @@ impl Suspectors {
         }
     }
 
-    pub(crate) fn contains(&self, by: u64) -> bool {
+    pub fn contains(&self, by: u64) -> bool {
         self.confirmations()
             .iter()
             .any(|confirmation| confirmation.by == by)

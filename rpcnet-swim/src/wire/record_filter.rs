@@ -5,7 +5,7 @@ use super::{Payload, Record};
 impl Payload {
     /// Removes the records of a list that `keep` does not want. Returns `false` if the message is
     /// about one record that is not wanted, and so is to be dropped.
-    pub(crate) fn retain_records(&mut self, mut keep: impl FnMut(&Record) -> bool) -> bool {
+    pub fn retain_records(&mut self, mut keep: impl FnMut(&Record) -> bool) -> bool {
         match self {
             Self::Ping { updates, .. }
             | Self::Ack { updates, .. }

@@ -45,7 +45,7 @@ fn buckets_tile_the_keys() {
 }
 
 /// Cost of making two views equal that differ in some members, sealed and with three tags.
-#[cfg(feature = "sim")]
+#[cfg(feature = "unstable")]
 mod cost {
     use std::net::SocketAddr;
 

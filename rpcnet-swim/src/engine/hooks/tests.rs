@@ -364,7 +364,7 @@ fn a_round_counts_if_as_many_helpers_witness_it_as_are_needed() {
 #[test]
 fn a_liar_nacks_at_once() {
     let mut helper = engine(Varied::default());
-    helper.always_nack();
+    helper.tampering().always_nack();
     while helper.poll_transmit().is_some() {}
     let sender = crate::engine::Sender {
         bytes: 100,

@@ -112,7 +112,7 @@ impl ReachTracker {
     }
 
     /// Members asked in the check or the estimate, for the check of the bound.
-    #[cfg(feature = "sim")]
+    #[cfg(feature = "unstable")]
     pub(in crate::engine) fn sample_len(&self) -> usize {
         let check = self.check.as_ref().map_or(0, |check| check.sample.len());
         let kept = self.estimate.as_ref().map_or(0, |kept| kept.sample.len());

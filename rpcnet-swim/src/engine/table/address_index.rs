@@ -123,10 +123,10 @@ impl Table {
     }
 }
 
-#[cfg(all(test, feature = "sim"))]
+#[cfg(feature = "unstable")]
 impl Table {
     /// Adds a member that is gone without making room for it.
-    pub(crate) fn plant_member_at_address(&mut self, entry: Entry) {
+    pub(crate) fn insert_beyond_bound(&mut self, entry: Entry) {
         let (key, since) = (entry.key, entry.since);
         let hash = entry.compact_addr().hash(self.addr_seed);
         let slot = self.entries.insert(entry);

@@ -27,13 +27,13 @@ impl Pair {
             bytes += datagram.len();
             self.node
                 .handle_datagram(Time::ZERO, addr(2), &mut datagram);
-            #[cfg(feature = "sim")]
+            #[cfg(feature = "unstable")]
             self.check_work();
         }
         bytes
     }
 
-    #[cfg(feature = "sim")]
+    #[cfg(feature = "unstable")]
     fn check_work(&mut self) {
         let work = self.node.take_datagram_work().expect("it was for us");
         let bound = 4_096 + 512 * work.items as u64;
@@ -99,7 +99,7 @@ fn many_members_in_one_part_of_the_view_are_summed_up_in_pages() {
     while pair.node.poll_transmit().is_some() {}
     pair.node
         .handle_datagram(Time::ZERO, addr(2), &mut datagram);
-    #[cfg(feature = "sim")]
+    #[cfg(feature = "unstable")]
     pair.check_work();
     let answers = std::iter::from_fn(|| pair.node.poll_transmit()).count();
     assert!((1..=16).contains(&answers), "{answers} datagrams");

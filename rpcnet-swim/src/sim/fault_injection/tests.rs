@@ -132,7 +132,7 @@ fn a_slow_node_does_one_message_at_a_time() {
 #[test]
 fn a_slightly_slow_node_delays_datagrams_and_loses_none() {
     let mut cluster = settled();
-    let round_trip = |cluster: &Cluster| cluster.engine(3).unwrap().rtt();
+    let round_trip = |cluster: &Cluster| cluster.engine(3).unwrap().mean_rtt();
     let before = round_trip(&cluster);
     cluster.slow(3, Duration::from_millis(10));
     let sent = cluster.report().sent;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rpcnet_swim::{
     Time,
-    sim::{ClaimView, DetectorHooks, PhiSwim, ProbeRound, Sender},
+    unstable::{ClaimView, DetectorHooks, PhiSwim, ProbeRound, Sender},
 };
 
 use super::{

@@ -1,6 +1,6 @@
 //! Probe rounds of the SWIM family: when they start, and what one without an answer means.
 
-use rpcnet_swim::{Time, sim::ProbeRound};
+use rpcnet_swim::{Time, unstable::ProbeRound};
 
 use super::{Engine, Rule, suspicion::suspect, swim_family::LocalHealth};
 

@@ -1,6 +1,6 @@
 //! Suspicions of the SWIM family: they start, are confirmed, and expire.
 
-use rpcnet_swim::{MemberState, Time, sim::ClaimView};
+use rpcnet_swim::{MemberState, Time, unstable::ClaimView};
 
 use super::{Engine, Rule, suspicion_timers::SuspicionTimer};
 

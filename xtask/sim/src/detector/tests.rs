@@ -4,7 +4,7 @@ use std::{net::SocketAddr, time::Duration};
 
 use rpcnet_swim::{
     ClusterConfig, MemberState, NodeId, Tags, Time,
-    sim::{DetectorHooks, TestClaim, member_key},
+    unstable::{DetectorHooks, TestClaim, name_key as member_key},
 };
 
 use super::{push_pull::push_pull_interval, *};

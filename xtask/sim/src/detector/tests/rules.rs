@@ -1,6 +1,6 @@
 //! Rules: each switches one hook, and works in a rival too.
 
-use rpcnet_swim::sim::PhiSwim;
+use rpcnet_swim::unstable::PhiSwim;
 
 use super::*;
 
