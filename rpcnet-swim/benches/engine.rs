@@ -4,8 +4,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
-use rpcnet_swim::sim::Cluster;
 use rpcnet_swim::{ClusterConfig, ClusterKey, Engine, NodeId, Tags, Time};
+use rpcnet_swim_sim::Cluster;
 
 fn config() -> ClusterConfig {
     let tags = [("role", "worker"), ("zone", "eu-1"), ("version", "1.4.2")];

@@ -7,17 +7,12 @@ mod driver;
 mod engine;
 mod error;
 mod event;
-#[cfg(any(test, all(fuzzing, feature = "unstable")))]
-#[doc(hidden)]
-pub mod fuzzing;
 mod health;
 #[cfg_attr(not(feature = "unstable"), allow(unreachable_pub))]
 mod id;
 mod key;
 mod limits;
 mod seed;
-#[cfg(feature = "unstable")]
-pub mod sim;
 mod split_brain;
 mod stats;
 mod tags;

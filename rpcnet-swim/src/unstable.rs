@@ -27,3 +27,18 @@ pub use crate::wire::{
     MismatchNotice, OpenError, Origin, Payload, ProbeTarget, Reader, Record, Suspectors, SyncPage,
     Writer,
 };
+
+use crate::tags::Tags;
+
+/// Tags in their encoding.
+///
+/// # Errors
+/// [`Malformed`] if no tags encode to these bytes.
+pub fn decode_tags(encoded: &[u8]) -> Result<Tags, Malformed> {
+    Tags::decode(encoded)
+}
+
+/// Encoding of tags.
+pub fn encoded_tags(tags: &Tags) -> &[u8] {
+    tags.encoded()
+}

@@ -4,10 +4,10 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use rpcnet_swim::sim::Cluster;
 use rpcnet_swim::{
     AddressStatus, ClusterConfig, ClusterKey, Event, HealthState, MemberState, NodeId,
 };
+use rpcnet_swim_sim::Cluster;
 
 fn lan() -> ClusterConfig {
     ClusterConfig::lan().with_key(ClusterKey::from_bytes([7; 32]))

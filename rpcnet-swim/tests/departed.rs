@@ -1,11 +1,9 @@
 //! Members that failed or left: their cost to the others, and the events that the others see.
 
-#![cfg(feature = "unstable")]
-
 use std::time::Duration;
 
-use rpcnet_swim::sim::{Cluster, Link};
 use rpcnet_swim::{ClusterConfig, ClusterKey, Decision, Event, MemberState, SplitBrainPolicy};
+use rpcnet_swim_sim::{Cluster, Link};
 
 fn lan() -> ClusterConfig {
     ClusterConfig::lan().with_key(ClusterKey::from_bytes([7; 32]))

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use rpcnet_swim::sim::{Cluster, Link};
 use rpcnet_swim::{ClusterConfig, SplitBrainPolicy};
+use rpcnet_swim_sim::{Cluster, Link};
 
 const fn secs(secs: u64) -> Duration {
     Duration::from_secs(secs)

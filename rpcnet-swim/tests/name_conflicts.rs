@@ -3,8 +3,8 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use rpcnet_swim::sim::Cluster;
 use rpcnet_swim::{ClusterConfig, ClusterKey, Event, MembershipState};
+use rpcnet_swim_sim::Cluster;
 
 fn lan() -> ClusterConfig {
     ClusterConfig::lan().with_key(ClusterKey::from_bytes([7; 32]))

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use rpcnet_swim::sim::{Cluster, Transition};
 use rpcnet_swim::{ClusterConfig, MemberState};
+use rpcnet_swim_sim::{Cluster, Transition};
 
 fn secs(s: u64) -> Duration {
     Duration::from_secs(s)

@@ -1,11 +1,9 @@
 //! Paths with a small MTU, as tunnels have: larger datagrams are lost without an ICMP message.
 
-#![cfg(feature = "unstable")]
-
 use std::time::Duration;
 
-use rpcnet_swim::sim::{Cluster, Link};
 use rpcnet_swim::{ClusterConfig, ClusterKey, Event, Tags};
+use rpcnet_swim_sim::{Cluster, Link};
 
 fn lan() -> ClusterConfig {
     ClusterConfig::lan().with_key(ClusterKey::from_bytes([7; 32]))

@@ -3,7 +3,7 @@
 //! To replay a seed: `RPCNET_SIM_SEED=N cargo test -p rpcnet-swim --test simulation replay --
 //! --nocapture`; to try many: `RPCNET_SIM_SEEDS=FROM..TO` with `band`.
 
-use rpcnet_swim::sim::{SimConfig, SimReport, run};
+use rpcnet_swim_sim::{SimConfig, SimReport, run};
 
 /// Runs each seed on as many threads as there are processors.
 fn run_all(seeds: std::ops::Range<u64>) -> Vec<SimReport> {

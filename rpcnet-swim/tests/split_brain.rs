@@ -3,10 +3,10 @@
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
-use rpcnet_swim::sim::{Cluster, Link};
 use rpcnet_swim::{
     ClusterConfig, DenyReason, Event, MemberState, PartitionStatus, SplitBrainPolicy,
 };
+use rpcnet_swim_sim::{Cluster, Link};
 
 const fn secs(secs: u64) -> Duration {
     Duration::from_secs(secs)

@@ -273,7 +273,8 @@ mod tests {
             .split('"')
             .skip(1)
             .step_by(2)
-            .filter(|name| !name.starts_with("xtask"))
+            // Nested ones are parts of the crate that they lie in.
+            .filter(|name| !name.starts_with("xtask") && !name.contains('/'))
             .collect();
         assert_eq!(members, BTreeSet::from(CRATES));
     }

@@ -2,4 +2,4 @@
 
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| rpcnet_swim::fuzzing::message(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| rpcnet_swim_sim::fuzzing::message(data));

@@ -1,5 +1,7 @@
 //! Tests of the wire format: round trips, malformed input, seals, sizes.
 
+mod fuzz_seeds;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 

@@ -7,11 +7,11 @@ mod slowness;
 
 use std::time::Duration;
 
-use rpcnet_swim::sim::{Cluster, Link, Transition};
 use rpcnet_swim::{
     ClusterConfig, ClusterKey, DenyReason, Event, HealthState, MemberState, PartitionStatus,
     SplitBrainPolicy, Tags,
 };
+use rpcnet_swim_sim::{Cluster, Link, Transition};
 
 fn lan() -> ClusterConfig {
     ClusterConfig::lan().with_key(ClusterKey::from_bytes([7; 32]))

@@ -6,10 +6,8 @@
 
 use std::time::Duration;
 
-use rpcnet_swim::{
-    ClusterConfig, MemberState,
-    sim::{Link, OpenDirection},
-};
+use rpcnet_swim::{ClusterConfig, MemberState};
+use rpcnet_swim_sim::{Link, OpenDirection};
 use xtask_sim::detector::{Cluster, Detector};
 
 fn main() {

@@ -2,7 +2,8 @@
 
 use std::{fmt, time::Duration};
 
-use rpcnet_swim::{MemberState, Time, sim::Transition};
+use rpcnet_swim::{MemberState, Time};
+use rpcnet_swim_sim::Transition;
 
 use crate::{
     detector::{Cluster, OURS},

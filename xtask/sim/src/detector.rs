@@ -22,7 +22,7 @@ use self::{
 /// Engine that runs one of the detectors.
 pub type Engine = rpcnet_swim::Engine<Detector>;
 /// Cluster whose nodes all run one of the detectors.
-pub type Cluster = rpcnet_swim::sim::Cluster<Detector>;
+pub type Cluster = rpcnet_swim_sim::Cluster<Detector>;
 
 /// Failure detector of an engine.
 ///

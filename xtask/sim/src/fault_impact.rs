@@ -1,6 +1,7 @@
 //! Impact of a fault: members held failed, transitions, and traffic.
 
-use rpcnet_swim::{MemberState, Time, sim::SimReport};
+use rpcnet_swim::{MemberState, Time};
+use rpcnet_swim_sim::SimReport;
 use serde::Serialize;
 use xtask_report::median;
 

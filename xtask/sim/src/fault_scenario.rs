@@ -2,10 +2,8 @@
 
 use std::time::Duration;
 
-use rpcnet_swim::{
-    MemberState,
-    sim::{Link, OpenDirection},
-};
+use rpcnet_swim::MemberState;
+use rpcnet_swim_sim::{Link, OpenDirection};
 use serde::{Serialize, Serializer, ser::SerializeMap};
 use serde_json::Value;
 use xtask_report::{draw_bars, median, number};

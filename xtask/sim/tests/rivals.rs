@@ -3,10 +3,8 @@
 use std::time::Duration;
 
 use proptest::prelude::*;
-use rpcnet_swim::{
-    ClusterConfig, ClusterKey, Event, MemberState,
-    sim::{SimConfig, SimReport, Violation, run, run_with_detector},
-};
+use rpcnet_swim::{ClusterConfig, ClusterKey, Event, MemberState};
+use rpcnet_swim_sim::{SimConfig, SimReport, Violation, run, run_with_detector};
 use xtask_sim::detector::{Cluster, Detector, Rule};
 
 fn lan() -> ClusterConfig {

@@ -208,9 +208,12 @@ pub(crate) fn lock_file(lock: &str) -> Vec<Problem> {
     banned.chain(twice).collect()
 }
 
-/// Crates that are never published: this one, its parts, and what tests share.
+/// Crates that are never published: this one, its parts, simulators, and what tests share.
 fn is_tool(name: &str) -> bool {
-    name == "xtask" || name == "rpcnet-testing" || name.starts_with("xtask-")
+    name == "xtask"
+        || name == "rpcnet-testing"
+        || name.starts_with("xtask-")
+        || name.ends_with("-sim")
 }
 
 fn manifest(package: &Package, what: impl Into<String>) -> Problem {
@@ -255,6 +258,11 @@ mod tests {
             "name": "xtask-load", "version": "0.0.0", "manifest_path": "xtask/load/Cargo.toml",
             "publish": [], "dependencies": [],
         }));
+        packages.push(json!({
+            "name": "rpcnet-swim-sim", "version": "0.0.0",
+            "manifest_path": "rpcnet-swim/sim/Cargo.toml",
+            "publish": [], "dependencies": [dependency("rpcnet-swim")],
+        }));
         packages
     }
 
@@ -291,6 +299,7 @@ mod tests {
             ("rpcnet-transport", "rpcnet-swim"),
             ("rpcnet-swim", "rpcnet-registry"),
             ("rpcnet-swim", "rpcnet-client"),
+            ("rpcnet-swim", "rpcnet-swim-sim"),
         ] {
             let found = check(allowed_edges, name, |it| push(it, dependency(other)));
             assert_eq!(found, [format!("{name}/Cargo.toml: may not know {other}")]);

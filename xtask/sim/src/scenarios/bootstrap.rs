@@ -2,7 +2,8 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use rpcnet_swim::{Time, sim::Link};
+use rpcnet_swim::Time;
+use rpcnet_swim_sim::Link;
 use serde::Serialize;
 use xtask_report::{Axis, Chart, draw_bars_or, median, number};
 

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use rpcnet_swim::{MemberState, Time, sim::TransitionLog};
+use rpcnet_swim::{MemberState, Time};
+use rpcnet_swim_sim::TransitionLog;
 use serde::Serialize;
 use xtask_report::{draw_bars_or, median, number, quantile};
 

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use rpcnet_swim::{MemberState, sim::Link};
+use rpcnet_swim::MemberState;
+use rpcnet_swim_sim::Link;
 use serde::Serialize;
 use xtask_report::{Axis, Chart, median, quantile};
 

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use rpcnet_swim::sim::OpenDirection;
+use rpcnet_swim_sim::OpenDirection;
 
 use crate::{
     check::Check,

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use rpcnet_swim::{MemberState, sim::TransitionLog};
+use rpcnet_swim::MemberState;
+use rpcnet_swim_sim::TransitionLog;
 use serde::Serialize;
 use xtask_report::{Axis, Chart, median};
 

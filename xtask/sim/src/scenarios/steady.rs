@@ -1,6 +1,6 @@
 //! Cost of the steady state.
 
-use rpcnet_swim::sim::Traffic;
+use rpcnet_swim_sim::Traffic;
 use serde::Serialize;
 use xtask_report::{Axis, Chart, median, number};
 

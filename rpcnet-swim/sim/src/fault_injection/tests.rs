@@ -1,10 +1,10 @@
 //! Tests of process faults: which datagrams wait, pass and are lost.
 
+use rpcnet_swim::{ClusterConfig, MemberState};
+
 use super::super::process_fault::{PENDING_MAX, PendingQueue};
 use super::*;
-use crate::config::ClusterConfig;
-use crate::event::MemberState;
-use crate::sim::{Link, Traffic, TransitionLog};
+use crate::{Link, Traffic, TransitionLog};
 
 const fn secs(secs: u64) -> Duration {
     Duration::from_secs(secs)
@@ -148,7 +148,7 @@ fn a_slightly_slow_node_delays_datagrams_and_loses_none() {
 #[test]
 fn pending_datagrams_are_bounded() {
     let mut waiting = PendingQueue::default();
-    let to = crate::sim::cluster::addr_of(1);
+    let to = crate::cluster::addr_of(1);
     for _ in 0..PENDING_MAX {
         let datagram = Vec::new();
         assert!(waiting.push(PendingDatagram::Inbound { from: 0, datagram }));

@@ -5,21 +5,15 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use arbitrary::Arbitrary;
+use rpcnet_swim::unstable::{
+    Claim, Confirmation, DIGEST_BUCKETS, Envelope, MemberChange, MemberVersion, Message,
+    MismatchNotice, Occupancy, Origin, Payload, ProbeTarget, Record, Suspectors, SyncPage,
+    instance_key, name_key, short_instance_key,
+};
+use rpcnet_swim::{ClusterConfig, ClusterKey, Engine, KeyRing, MemberState, NodeId, Tags, Time};
 use xxhash_rust::xxh3::Xxh3;
 
-use crate::config::ClusterConfig;
-use crate::engine::Engine;
-use crate::engine::inspect::{MemberChange, MemberVersion, Occupancy};
-use crate::event::MemberState;
-use crate::id::{NodeId, instance_key, name_key, short_instance_key};
-use crate::key::{ClusterKey, KeyRing};
-use crate::sim::check::{check_evidence, check_version_order};
-use crate::tags::Tags;
-use crate::time::Time;
-use crate::wire::{
-    Claim, Confirmation, DIGEST_BUCKETS, Envelope, Message, MismatchNotice, Origin, Payload,
-    ProbeTarget, Record, Suspectors, SyncPage,
-};
+use crate::check::{check_evidence, check_version_order};
 
 /// One step of a run. Numbers choose among what there is.
 #[derive(Clone, Debug, Arbitrary)]
@@ -146,10 +140,12 @@ struct InFlightDatagram {
 impl Harness {
     fn new() -> Self {
         let ring = KeyRing::from(ClusterKey::from_bytes([7; 32]));
-        let config = ClusterConfig::lan().with_key(ring.clone());
+        let config = ClusterConfig::lan()
+            .with_cluster_name(CLUSTER)
+            .with_key(ring.clone());
         let mut harness = Self {
             now: Time::from_millis(1_000),
-            envelope: Envelope::new(&config.cluster_name, Some(&ring), 99),
+            envelope: Envelope::new(CLUSTER, Some(&ring), 99),
             config,
             nodes: Vec::new(),
             in_flight: VecDeque::new(),
@@ -328,7 +324,7 @@ impl Harness {
     fn addressee(&self, sender: &AttackerSender) -> u32 {
         let id = self.nodes[usize::from(sender.to) % NODES].id();
         match sender.misaddressed {
-            None => short_instance_key(instance_key(id.key(), id.epoch)),
+            None => short_instance_key(instance_key(name_key(&id.name), id.epoch)),
             Some(false) => 0,
             Some(true) => 1,
         }
@@ -550,6 +546,8 @@ fn addr(n: usize) -> SocketAddr {
     }
 }
 
+/// Name of the cluster.
+const CLUSTER: &str = "rpcnet";
 /// Real nodes.
 const NODES: usize = 3;
 /// Names that are heard of, those of the nodes among them.

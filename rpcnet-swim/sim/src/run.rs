@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use rpcnet_swim::unstable::{DetectorHooks, PhiSwim};
+use rpcnet_swim::{ClusterConfig, Engine, Time};
+
 use super::check::Violation;
 use super::cluster::Cluster;
 use super::config::{FaultKind, ResolvedSimConfig, SimConfig};
@@ -9,10 +12,6 @@ use super::link::Link;
 use super::network::OneWayPartition;
 use super::process_fault::{OpenDirection, ProcessFault};
 use super::report::SimReport;
-use crate::config::ClusterConfig;
-use crate::engine::Engine;
-use crate::engine::hooks::{DetectorHooks, PhiSwim};
-use crate::time::Time;
 
 /// Runs a cluster through `plan`, with everything that it leaves open drawn from `seed`.
 ///
@@ -92,7 +91,7 @@ impl<D: DetectorHooks> FaultRun<D> {
             .all(|kind| kind.keeps_sides_distinct())
         {
             cluster.forbid_split_brain(
-                SPLIT_BRAIN_GRACE_INTERVALS * self.resolved.config.probe_interval,
+                SPLIT_BRAIN_GRACE_INTERVALS * self.resolved.config.probe_interval(),
             );
         }
         cluster.network().default = link;
@@ -289,7 +288,7 @@ impl<D: DetectorHooks> FaultRun<D> {
                 cluster.require_crashes_detected(passed);
             }
             let proofs = match held > start {
-                true => 8 * self.resolved.config.redial_interval,
+                true => 8 * self.resolved.config.redial_interval(),
                 false => Duration::ZERO,
             };
             let is_held = passed < held.since(start) + proofs + found;
@@ -303,7 +302,7 @@ impl<D: DetectorHooks> FaultRun<D> {
                 None if cluster.report.converged_after.is_none() => {
                     cluster.report.converged_after = Some(passed);
                     // From now on nothing may happen any more.
-                    cluster.run_for(10 * self.resolved.config.probe_interval);
+                    cluster.run_for(10 * self.resolved.config.probe_interval());
                 }
                 None => return,
                 Some((node, difference))
@@ -324,33 +323,35 @@ impl<D: DetectorHooks> FaultRun<D> {
 /// Longest time from the end of the faults until all views are equal, if no member is held down for
 /// flapping: the slowest of what has to happen one after the other.
 fn convergence_bound(config: &ClusterConfig) -> Duration {
-    let unit = config.probe_interval;
+    let unit = config.probe_interval();
     // A crash from just before: found, agreed on, or timed out.
-    let detection = 4 * unit + config.suspicion_max;
+    let detection = 4 * unit + config.suspicion_max();
     // The longest waits of a lone node, of a redial, of a lookup of the seeds.
-    let contact = (13 * unit).max(12 * config.redial_interval).max(38 * unit);
+    let contact = (13 * unit)
+        .max(12 * config.redial_interval())
+        .max(38 * unit);
     // A sync that waits until the views no longer change, backed off, and a second one.
     let repair = 10 * unit + 2 * 64 * unit;
     // A member that is held down answers some more redials.
-    let proofs = 8 * config.redial_interval;
-    detection + contact + proofs + repair + config.partition_grace
+    let proofs = 8 * config.redial_interval();
+    detection + contact + proofs + repair + config.partition_grace()
 }
 
 /// Longest time from the end of the faults until each member is live in another view, if no member
 /// is held down: it waits for its last peers to be found failed, and then for a lookup of its seeds
 /// or for a redial.
 fn discovery_bound(config: &ClusterConfig) -> Duration {
-    let unit = config.probe_interval;
-    let alone = 4 * unit + config.suspicion_max;
-    alone + (38 * unit).max(12 * config.redial_interval)
+    let unit = config.probe_interval();
+    let alone = 4 * unit + config.suspicion_max();
+    alone + (38 * unit).max(12 * config.redial_interval())
 }
 
 /// Longest time from the end of the faults until every failure is known to all of `nodes`: a node
 /// that did not learn of it finds it in its own round, which comes when all others had their turn,
 /// and is as sure as it can be when the longest suspicion is over.
 fn detection_bound(config: &ClusterConfig, nodes: usize) -> Duration {
-    let pass = config.probe_interval * nodes as u32;
-    2 * pass + config.suspicion_max
+    let pass = config.probe_interval() * nodes as u32;
+    2 * pass + config.suspicion_max()
 }
 
 /// Probe intervals after a division in which at most one side serves, whatever is lost.

@@ -5,6 +5,8 @@ use std::collections::{BinaryHeap, HashMap, HashSet};
 use std::net::{Ipv4Addr, SocketAddr};
 
 use fastrand::Rng;
+use rpcnet_swim::unstable::{DetectorHooks, Interner, PhiSwim};
+use rpcnet_swim::{ClusterConfig, Engine, Event, Member, NodeId, TagError, Time};
 
 use super::check::OwnVersions;
 use super::event_queue::ScheduledEvent;
@@ -15,14 +17,6 @@ use super::report::SimReport;
 use super::split_brain::SplitBrainCheck;
 use super::traffic::Traffic;
 use super::transition::{Transition, TransitionLog};
-use crate::config::ClusterConfig;
-use crate::engine::Engine;
-use crate::engine::hooks::{DetectorHooks, PhiSwim};
-use crate::engine::interner::Interner;
-use crate::error::TagError;
-use crate::event::{Event, Member};
-use crate::id::{NodeId, canonical_name};
-use crate::time::Time;
 
 /// A simulated cluster. Nodes are identified by their number, which keeps its address for ever.
 #[derive(Debug)]
@@ -114,7 +108,7 @@ impl<D: DetectorHooks> Cluster<D> {
         config: ClusterConfig,
         seeds: Vec<SocketAddr>,
     ) -> usize {
-        let node = self.add_slot(canonical_name(&name.into()), config, seeds);
+        let node = self.add_slot(name.into(), config, seeds);
         let epoch = self.next_epoch();
         self.start(node, epoch);
         node
@@ -206,7 +200,7 @@ impl<D: DetectorHooks> Cluster<D> {
     pub fn restart_as(&mut self, node: usize, name: impl Into<String>) {
         self.crash(node);
         self.report.renames += 1;
-        self.nodes[node].name = canonical_name(&name.into());
+        self.nodes[node].name = name.into();
         let epoch = self.next_epoch();
         self.start(node, epoch);
     }

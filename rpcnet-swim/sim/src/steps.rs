@@ -4,6 +4,8 @@ use std::cmp::Reverse;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use rpcnet_swim::unstable::{DetectorHooks, name_key};
+use rpcnet_swim::{Engine, Event, Member, NodeId, Time};
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use super::Cluster;
@@ -13,11 +15,6 @@ use super::event_queue::{ScheduledEvent, SimEvent};
 use super::network::Delivery;
 use super::process_fault::{PendingDatagram, PendingQueue, ProcessFault};
 use super::traffic::wire_bytes;
-use crate::engine::Engine;
-use crate::engine::hooks::DetectorHooks;
-use crate::event::{Event, Member};
-use crate::id::NodeId;
-use crate::time::Time;
 
 impl<D: DetectorHooks> Cluster<D> {
     /// Handles the next event. Returns `false` if there is none, or a rule was broken.
@@ -87,7 +84,7 @@ impl<D: DetectorHooks> Cluster<D> {
         let seed = self.rng.u64(..);
         let (now, slot) = (self.now, &mut self.nodes[node]);
         let id = NodeId::new(slot.name.as_str(), epoch);
-        let by_hand = slot.config.advertise_addr.or(slot.advertised);
+        let by_hand = slot.config.advertise_addr().or(slot.advertised);
         let addr = by_hand.unwrap_or(slot.location);
         let (config, detector) = (slot.config.clone(), self.detector.clone());
         let engine = Engine::with_detector(config, id, addr, now, seed, detector);
@@ -100,6 +97,8 @@ impl<D: DetectorHooks> Cluster<D> {
         slot.busy_until = None;
         slot.next_timeout = None;
         let mut engine = Box::new(engine.expect("a valid configuration"));
+        // In its canonical form.
+        slot.name = engine.id().name.to_string();
         engine.set_interner(self.shared.clone());
         if self.check_every > 0 {
             engine.record_history();
@@ -161,7 +160,7 @@ impl<D: DetectorHooks> Cluster<D> {
         self.report.steps += 1;
         self.record_own_state(node, &engine);
         while let Some((to, datagram)) = engine.poll_transmit() {
-            let max = self.nodes[node].config.datagram_bytes_max;
+            let max = self.nodes[node].config.datagram_bytes_max();
             if datagram.len() > max {
                 let bytes = datagram.len();
                 self.violate(node, Violation::Oversized { bytes, max });
@@ -338,7 +337,11 @@ impl<D: DetectorHooks> Cluster<D> {
             other => (xxh3_64(format!("{other:?}").as_bytes()), None),
         };
         let (key, epoch, incarnation) = member.map_or((0, 0, 0), |member| {
-            (member.id.key(), member.id.epoch, member.incarnation)
+            (
+                name_key(&member.id.name),
+                member.id.epoch,
+                member.incarnation,
+            )
         });
         let phi = match event {
             Event::NodeSuspect { phi, .. } => phi.to_bits(),

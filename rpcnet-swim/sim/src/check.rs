@@ -21,14 +21,11 @@ use std::collections::HashMap;
 use std::fmt;
 use std::time::Duration;
 
-use crate::config::ClusterConfig;
-use crate::engine::Engine;
-use crate::engine::hooks::DetectorHooks;
-use crate::engine::inspect::{
-    DatagramWork, FailureDecision, MemberChange, MemberVersion, MemberView, Occupancy,
+use rpcnet_swim::unstable::{
+    DatagramWork, DetectorHooks, FailureDecision, MemberChange, MemberVersion, MemberView,
+    Occupancy,
 };
-use crate::event::{MemberState, PartitionStatus};
-use crate::time::Time;
+use rpcnet_swim::{ClusterConfig, Engine, MemberState, PartitionStatus, Time};
 
 /// An invariant that was broken, when and in which node's view.
 #[derive(Clone, Debug, PartialEq)]
@@ -335,11 +332,11 @@ pub(crate) fn check_evidence(
             .map(|confirmation| confirmation.phi().min(4.0))
             .sum(),
     };
-    let to_refute = config.refute_time.as_secs_f64() * (*live as f64).log10().max(1.0);
+    let to_refute = config.refute_time().as_secs_f64() * (*live as f64).log10().max(1.0);
     // To the microsecond, the resolution of virtual time.
     let in_time = age.as_secs_f64() + 1e-6 >= to_refute;
-    let enough = phi >= config.phi_threshold && (alone || confirmations.len() >= 2);
-    let at_last = *age >= config.suspicion_max && own.phi >= 4.0;
+    let enough = phi >= config.phi_threshold() && (alone || confirmations.len() >= 2);
+    let at_last = *age >= config.suspicion_max() && own.phi >= 4.0;
     match own.misses >= 2 && in_time && (enough || at_last) {
         true => Ok(()),
         false => Err(Violation::InsufficientEvidence {

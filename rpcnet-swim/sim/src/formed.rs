@@ -1,10 +1,10 @@
 //! Formed clusters, in which all nodes know each other from the start.
 
+use rpcnet_swim::ClusterConfig;
+use rpcnet_swim::unstable::{DetectorHooks, PhiSwim, Record};
+
 use super::Cluster;
 use super::cluster::default_seeds;
-use crate::config::ClusterConfig;
-use crate::engine::hooks::{DetectorHooks, PhiSwim};
-use crate::wire::Record;
 
 impl Cluster {
     /// `count` nodes `n0`, `n1` ... that know each other as alive at time zero, as if the cluster
@@ -65,12 +65,13 @@ mod tests {
     use std::sync::Arc;
     use std::time::Duration;
 
+    use rpcnet_swim::MemberState;
+    use rpcnet_swim::unstable::encoded_tags;
+    use rpcnet_swim::{DropCounters, Tags};
+
     use super::*;
-    use crate::event::MemberState;
-    use crate::sim::OpenDirection;
-    use crate::sim::cluster::addr_of;
-    use crate::stats::DropCounters;
-    use crate::tags::Tags;
+    use crate::OpenDirection;
+    use crate::cluster::addr_of;
 
     #[test]
     fn a_formed_cluster_is_converged_and_has_no_gossip() {
@@ -153,7 +154,10 @@ mod tests {
             let (one, other) = (seen(0), seen(1));
             assert!(Arc::ptr_eq(&one.id.name, &other.id.name));
             assert!(!one.tags.is_empty());
-            assert_eq!(one.tags.encoded().as_ptr(), other.tags.encoded().as_ptr());
+            assert_eq!(
+                encoded_tags(&one.tags).as_ptr(),
+                encoded_tags(&other.tags).as_ptr()
+            );
         }
     }
 }

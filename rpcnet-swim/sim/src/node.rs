@@ -4,15 +4,12 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use rpcnet_swim::unstable::{DetectorHooks, MemberVersion};
+use rpcnet_swim::{ClusterConfig, Engine, Event, Time};
+
 use super::check_traffic::TrafficCheck;
 use super::process_fault::{PendingQueue, ProcessFault};
 use super::traffic::Traffic;
-use crate::config::ClusterConfig;
-use crate::engine::Engine;
-use crate::engine::hooks::DetectorHooks;
-use crate::engine::inspect::MemberVersion;
-use crate::event::Event;
-use crate::time::Time;
 
 /// A slot in the cluster and the node that runs there, or ran.
 #[derive(Debug)]

@@ -1,6 +1,6 @@
 //! How fast a whole cluster is simulated, and in how much memory.
 //!
-//! `cargo run --release -p rpcnet-swim --features sim --example simulate -- NODES SECONDS
+//! `cargo run --release -p rpcnet-swim-sim --example simulate -- NODES SECONDS
 //! [bootstrap] [CHECK_EVERY]`: by default the cluster is formed at once; with `bootstrap` it
 //! starts and finds itself. One node crashes halfway. Safety is checked as each step changes it,
 //! and every CHECK_EVERY-th view of a node as a whole (default: as many as there are nodes).
@@ -8,7 +8,7 @@
 use std::time::{Duration, Instant};
 
 use rpcnet_swim::ClusterConfig;
-use rpcnet_swim::sim::{Cluster, TransitionLog};
+use rpcnet_swim_sim::{Cluster, TransitionLog};
 
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).collect();

@@ -1,7 +1,6 @@
 //! Transitions: changes of one node's view of another, in a form that a long run can keep.
 
-use crate::event::MemberState;
-use crate::time::Time;
+use rpcnet_swim::{MemberState, Time};
 
 /// A change of a member's state in the view of one node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,9 +1,10 @@
 //! Log of transitions: which ones a cluster keeps, and under which circumstances they happened.
 
+use rpcnet_swim::unstable::DetectorHooks;
+use rpcnet_swim::{Event, Member, MemberState};
+
 use super::Cluster;
 use super::transition::{Transition, TransitionLog};
-use crate::engine::hooks::DetectorHooks;
-use crate::event::{Event, Member, MemberState};
 
 impl<D: DetectorHooks> Cluster<D> {
     /// Which transitions are kept from now on. Default [`TransitionLog::Failures`].
@@ -44,12 +45,12 @@ impl<D: DetectorHooks> Cluster<D> {
         let is_kept = match (self.transition_log, to) {
             (TransitionLog::Nothing, _) => false,
             (TransitionLog::All, _) => true,
-            (TransitionLog::Failures, MemberState::Suspect) => false,
             (TransitionLog::Failures, MemberState::Failed | MemberState::Left) => {
                 self.gone_pairs.insert(pair);
                 true
             }
             (TransitionLog::Failures, MemberState::Alive) => self.gone_pairs.remove(&pair),
+            (TransitionLog::Failures, _) => false,
         };
         if is_kept {
             self.transitions.push(Transition {

@@ -11,7 +11,7 @@
 //! ```
 //! use std::time::Duration;
 //! use rpcnet_swim::ClusterConfig;
-//! use rpcnet_swim::sim::Cluster;
+//! use rpcnet_swim_sim::Cluster;
 //!
 //! let mut cluster = Cluster::bootstrap(7, 5, ClusterConfig::lan());
 //! cluster.run_until(Duration::from_secs(5), Cluster::is_converged).expect("all know all");
@@ -21,10 +21,10 @@
 //! cluster.expect_safe();
 //! ```
 //!
-//! Not covered by semantic versioning: this module serves tests and experiments.
+//! For tests and experiments of this workspace; it is not published.
 
 mod address;
-pub(crate) mod check;
+mod check;
 mod check_split_brain;
 mod check_traffic;
 mod cluster;
@@ -33,6 +33,7 @@ mod convergence;
 mod event_queue;
 mod fault_injection;
 mod formed;
+pub mod fuzzing;
 mod link;
 mod network;
 mod node;

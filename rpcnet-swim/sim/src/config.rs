@@ -3,10 +3,9 @@
 use std::time::Duration;
 
 use fastrand::Rng;
+use rpcnet_swim::{ClusterConfig, ClusterKey};
 
-use crate::config::ClusterConfig;
-use crate::key::ClusterKey;
-use crate::sim::Link;
+use super::Link;
 
 /// Configuration of a [`run`](super::run). Settings that are left open are drawn from the seed:
 /// each kind of fault is there or not (swarm testing), so that runs differ more than if each had a

@@ -11,11 +11,12 @@
 
 use std::time::Duration;
 
+use rpcnet_swim::Time;
+use rpcnet_swim::unstable::DetectorHooks;
+
 use super::Cluster;
 use super::event_queue::SimEvent;
 use super::process_fault::{OpenDirection, PendingDatagram, ProcessFault};
-use crate::engine::hooks::DetectorHooks;
-use crate::time::Time;
 
 impl<D: DetectorHooks> Cluster<D> {
     /// Stalls a process: datagrams wait, and its timers stand still.

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
+use rpcnet_swim::unstable::DetectorHooks;
+use rpcnet_swim::{Decision, PartitionStatus, SplitBrainPolicy};
+
 use super::Cluster;
 use super::check::Violation;
-use crate::engine::hooks::DetectorHooks;
-use crate::event::PartitionStatus;
-use crate::split_brain::{Decision, SplitBrainPolicy};
 
 impl<D: DetectorHooks> Cluster<D> {
     /// Whether a node may serve, as a driver would ask it; `None` if it is down.

@@ -20,12 +20,10 @@
 
 use std::time::Duration;
 
+use rpcnet_swim::unstable::PhiSwim;
+use rpcnet_swim::{ClusterConfig, Engine, MemberState, Time};
+
 use super::{Cluster, FaultKind, Link, SimConfig, Violation, run};
-use crate::config::ClusterConfig;
-use crate::engine::Engine;
-use crate::engine::hooks::PhiSwim;
-use crate::event::MemberState;
-use crate::time::Time;
 
 /// The violation found in five nodes after `tamper` was applied to the engine of the first.
 fn violation(tamper: impl FnOnce(&mut Engine, Time)) -> Option<Violation> {
@@ -120,14 +118,13 @@ fn a_failure_declared_without_evidence_is_seen() {
 
 #[test]
 fn each_part_of_the_evidence_is_required() {
-    use crate::engine::inspect::FailureDecision;
-    use crate::wire::{Confirmation, Suspectors};
+    use rpcnet_swim::unstable::{Confirmation, FailureDecision, Suspectors};
     let check_own = |misses, own_phi: f64, confirmations: &[f64], live, age_ms| {
         let mut suspectors = Suspectors::default();
         for (by, phi) in confirmations.iter().enumerate() {
             suspectors.merge(Confirmation::new(by as u64, *phi));
         }
-        let mut own = crate::engine::suspicion::Evidence::default();
+        let mut own = rpcnet_swim::unstable::Evidence::default();
         (0..misses).for_each(|_| own.add_miss(own_phi / f64::from(misses)));
         let decision = FailureDecision {
             key: 0,
@@ -400,7 +397,7 @@ fn a_view_that_stays_wrong_is_seen() {
     let converged = cluster.run_until(Duration::from_secs(60), Cluster::is_converged);
     converged.expect("it heals");
     // A tag that one view has wrong, though all hashes are right.
-    let tags = crate::tags::Tags::new().with("forged", "yes").unwrap();
+    let tags = rpcnet_swim::Tags::new().with("forged", "yes").unwrap();
     let engine = cluster.engine_mut(0).unwrap();
     engine.tampering().change("n3", |_, it| *it = tags);
     let (observer, difference) = cluster.difference().expect("not all is well");
@@ -411,7 +408,7 @@ fn a_view_that_stays_wrong_is_seen() {
 #[test]
 fn a_run_that_does_not_converge_fails_and_says_how_to_replay_it() {
     let report = run::run_tampered(5, SimConfig::swarm().with_nodes(4), PhiSwim, |cluster| {
-        let tags = crate::tags::Tags::new().with("forged", "yes").unwrap();
+        let tags = rpcnet_swim::Tags::new().with("forged", "yes").unwrap();
         for node in 0..cluster.len() {
             if let Some(engine) = cluster.engine_mut(node) {
                 let names: Vec<_> = engine.members().map(|m| m.id.name).collect();

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
+use rpcnet_swim::unstable::DetectorHooks;
+use rpcnet_swim::{Engine, MembershipState};
+
 use super::Cluster;
 use super::check::{self, GroundTruth, SimFailure, Violation};
-use crate::engine::Engine;
-use crate::engine::hooks::DetectorHooks;
-use crate::event::MembershipState;
 
 impl<D: DetectorHooks> Cluster<D> {
     /// Whether every view equals the ground truth: which members are live, their epochs, addresses

@@ -4,10 +4,10 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use rpcnet_swim::unstable::DetectorHooks;
+use rpcnet_swim::{ClusterConfig, Engine};
+
 use super::Cluster;
-use crate::config::ClusterConfig;
-use crate::engine::Engine;
-use crate::engine::hooks::DetectorHooks;
 
 impl<D: DetectorHooks> Cluster<D> {
     /// Starts a node that advertises an address at which it is not, and returns its number. Unlike

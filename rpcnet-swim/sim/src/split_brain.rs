@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::time::Time;
+use rpcnet_swim::Time;
 
 /// State of the check.
 #[derive(Debug, Default)]

@@ -1,6 +1,6 @@
 //! Entries of the event queue: what is due at which point in virtual time.
 
-use crate::time::Time;
+use rpcnet_swim::Time;
 
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct ScheduledEvent {

@@ -13,11 +13,10 @@
 //!
 //! A loop in which each datagram or lookup causes the next one exceeds them within milliseconds.
 
+use rpcnet_swim::unstable::{DetectorHooks, SentByKind};
+use rpcnet_swim::{Engine, Time};
+
 use super::check::Violation;
-use crate::engine::Engine;
-use crate::engine::hooks::DetectorHooks;
-use crate::engine::sent_by_kind::SentByKind;
-use crate::time::Time;
 
 /// Datagrams that a node sent in the current probe interval.
 #[derive(Clone, Copy, Debug)]
@@ -55,7 +54,7 @@ impl TrafficCheck {
             // Another protocol forgets members and finds them again by other rules.
             return Ok(());
         }
-        let unit = config.probe_interval;
+        let unit = config.probe_interval();
         if !is_calm || engine.has_pending_work(now) {
             self.busy_at = now;
         }
@@ -96,8 +95,8 @@ impl TrafficCheck {
 /// Datagrams that the probe rounds of one node take in a probe interval if no member answers.
 fn probe_datagrams_per_interval<D: DetectorHooks>(engine: &Engine<D>) -> u64 {
     let config = engine.config();
-    let rounds = 1 + engine.detector().ring_successors(config.ring_successors);
-    (rounds * (2 + config.indirect_probes)) as u64
+    let rounds = 1 + engine.detector().ring_successors(config.ring_successors());
+    (rounds * (2 + config.indirect_probes())) as u64
 }
 
 /// Time after its last pending work in which a node may still be busy, in probe intervals.
@@ -120,9 +119,10 @@ const PROBING_NODES_MAX: u64 = 64;
 mod tests {
     use std::time::Duration;
 
+    use rpcnet_swim::ClusterConfig;
+
     use super::*;
-    use crate::config::ClusterConfig;
-    use crate::sim::Cluster;
+    use crate::Cluster;
 
     /// Five nodes at rest, and what the checkers report after `tamper` was applied to the first
     /// one.
