@@ -1,7 +1,5 @@
 //! Bodies of calls, and the check of replies.
 
-use std::fmt;
-
 use bytes::{Bytes, BytesMut};
 
 /// The bodies of one caller: each differs from all others in its first eight bytes.
@@ -12,9 +10,10 @@ pub struct Body {
 }
 
 /// A reply that is not what was sent.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Mismatch {
     /// The reply has another length.
+    #[error("wrong reply: {got} bytes instead of {sent}")]
     Length {
         /// Bytes sent.
         sent: usize,
@@ -22,6 +21,7 @@ pub enum Mismatch {
         got: usize,
     },
     /// The reply answers another call.
+    #[error("wrong reply: of call {got:#x} instead of {sent:#x}")]
     Counter {
         /// Counter of the call.
         sent: u64,
@@ -29,6 +29,7 @@ pub enum Mismatch {
         got: u64,
     },
     /// Its content differs.
+    #[error("wrong reply: byte {offset} differs")]
     Content {
         /// Offset of the first byte that differs.
         offset: usize,
@@ -93,20 +94,6 @@ impl Body {
         Ok(())
     }
 }
-
-impl fmt::Display for Mismatch {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Length { sent, got } => write!(f, "wrong reply: {got} bytes instead of {sent}"),
-            Self::Counter { sent, got } => {
-                write!(f, "wrong reply: of call {got:#x} instead of {sent:#x}")
-            }
-            Self::Content { offset } => write!(f, "wrong reply: byte {offset} differs"),
-        }
-    }
-}
-
-impl std::error::Error for Mismatch {}
 
 /// The counter's length.
 pub const BODY_BYTES_MIN: usize = 8;

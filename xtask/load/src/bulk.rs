@@ -6,14 +6,11 @@
 //! request, and the calls of one direction have bodies of different sizes, so that they do not end
 //! at once. Every subject's server answers both by [`answer`].
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering::Relaxed},
-};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use bytes::Bytes;
 
-use crate::{BODY_BYTES_MIN, BulkLoad, Caller, Direction, Failure};
+use crate::{BODY_BYTES_MIN, BulkLoad, Caller, Direction, Failure, closed::Phase};
 
 /// The reply of a server: the body of a call as it came, and of a bulk call as many bytes as it
 /// asks for, [`BULK_BYTES_MAX`] at most.
@@ -27,14 +24,14 @@ pub fn answer(body: Bytes) -> Bytes {
     }
 }
 
-/// Makes bulk calls in one direction, one after the other, until `state` says that it is over; adds
-/// the bytes of those that count to `carried`.
+/// Makes bulk calls in one direction, one after the other, until `phase` says that it is over; adds
+/// the bytes of those that end in the window to `carried`.
 pub(crate) async fn call<C: Caller>(
     caller: C,
     bytes: usize,
     direction: Direction,
-    state: impl Fn() -> CallPhase,
-    carried: Arc<AtomicU64>,
+    phase: impl Fn() -> Phase,
+    carried: &AtomicU64,
 ) -> Result<u64, Failure> {
     let (request_bytes, reply_bytes) = match direction {
         Direction::Up => (bytes, BODY_BYTES_MIN),
@@ -48,23 +45,14 @@ pub(crate) async fn call<C: Caller>(
             let got = reply.len();
             return Err(format!("bulk call: {got} bytes instead of {reply_bytes}").into());
         }
-        match state() {
-            CallPhase::NotCounted => {}
-            CallPhase::Counted => {
+        match phase() {
+            Phase::WarmUp => {}
+            Phase::Window => {
                 carried.fetch_add((request_bytes + reply_bytes) as u64, Relaxed);
             }
-            CallPhase::Over => return Ok(0),
+            Phase::Over => return Ok(0),
         }
     }
-}
-
-/// Whether a call that ends now counts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum CallPhase {
-    NotCounted,
-    Counted,
-    /// The call does not count and is the last one.
-    Over,
 }
 
 impl BulkLoad {
@@ -135,16 +123,10 @@ mod tests {
         let runtime = tokio::runtime::Builder::new_current_thread().build();
         let runtime = runtime.unwrap();
         for direction in [Direction::Up, Direction::Down] {
-            let states = [
-                CallPhase::NotCounted,
-                CallPhase::Counted,
-                CallPhase::Counted,
-                CallPhase::Over,
-            ];
-            let next = AtomicU64::new(0);
-            let carried = Arc::new(AtomicU64::new(0));
-            let state = || states[next.fetch_add(1, Relaxed) as usize];
-            let calls = call(Local, 100_000, direction, state, Arc::clone(&carried));
+            let phases = [Phase::WarmUp, Phase::Window, Phase::Window, Phase::Over];
+            let (next, carried) = (AtomicU64::new(0), AtomicU64::new(0));
+            let phase = || phases[next.fetch_add(1, Relaxed) as usize];
+            let calls = call(Local, 100_000, direction, phase, &carried);
             assert_eq!(runtime.block_on(calls).unwrap(), 0);
             assert_eq!(carried.load(Relaxed), 2 * (100_000 + 8));
         }

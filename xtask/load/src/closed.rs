@@ -15,7 +15,7 @@ use tokio::{
 };
 
 use crate::{
-    Body, BulkLoad, CallReport, Caller, ClosedLoop, Direction, Failure, Latencies, Usage, bulk,
+    Body, BulkLoad, Caller, Direction, Failure, Latencies, Load, Report, Usage, bulk,
     control::ServerProcess, latencies::Batch, system::usage,
 };
 
@@ -28,40 +28,49 @@ pub(crate) struct ClosedLoopState {
     /// Latencies of calls that were in flight when the window began.
     started_before_window: Latencies,
     /// Bytes of bulk calls that ended in the window, both directions together.
-    bulk_bytes: Arc<AtomicU64>,
+    bulk_bytes: AtomicU64,
 }
 
-/// Runs the load over one connection.
-pub(crate) async fn run<C: Caller>(
-    caller: C,
-    load: ClosedLoop,
-    server: &mut ServerProcess,
-) -> Result<CallReport, Failure> {
-    let shared = Arc::new(ClosedLoopState::default());
-    let mut callers = JoinSet::new();
-    spawn_callers(&mut callers, &caller, 0..load.in_flight, load, &shared)?;
-    measure_window(callers, load, &shared, server).await
+/// Phase of a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Phase {
+    WarmUp,
+    /// What ends now counts.
+    Window,
+    /// The calls that end now are the last ones, and do not count.
+    Over,
+}
+
+impl ClosedLoopState {
+    fn phase(&self) -> Phase {
+        match self.phase.load(Relaxed) {
+            0 => Phase::WarmUp,
+            1 => Phase::Window,
+            _ => Phase::Over,
+        }
+    }
+
+    fn begin(&self, phase: Phase) {
+        self.phase.store(phase as u8, Relaxed);
+    }
 }
 
 /// Runs the load over one connection, and bulk calls beside it on the same connection.
-pub(crate) async fn run_beside<C: Caller>(
+pub(crate) async fn run<C: Caller>(
     caller: C,
-    load: ClosedLoop,
+    load: Load,
     bulk: Option<BulkLoad>,
     server: &mut ServerProcess,
-) -> Result<CallReport, Failure> {
+) -> Result<Report, Failure> {
     let shared = Arc::new(ClosedLoopState::default());
     let mut callers = JoinSet::new();
     for bytes in bulk.into_iter().flat_map(BulkLoad::sizes) {
         for direction in [Direction::Up, Direction::Down] {
-            let (caller, state) = (caller.clone(), Arc::clone(&shared));
-            let state = move || match state.phase.load(Relaxed) {
-                MEASURING => bulk::CallPhase::Counted,
-                OVER => bulk::CallPhase::Over,
-                _ => bulk::CallPhase::NotCounted,
-            };
-            let carried = Arc::clone(&shared.bulk_bytes);
-            callers.spawn(bulk::call(caller, bytes, direction, state, carried));
+            let (caller, shared) = (caller.clone(), Arc::clone(&shared));
+            callers.spawn(async move {
+                let phase = || shared.phase();
+                bulk::call(caller, bytes, direction, phase, &shared.bulk_bytes).await
+            });
         }
     }
     spawn_callers(&mut callers, &caller, 0..load.in_flight, load, &shared)?;
@@ -73,7 +82,7 @@ pub(crate) fn spawn_callers<C: Caller>(
     callers: &mut JoinSet<Result<u64, Failure>>,
     caller: &C,
     numbers: Range<usize>,
-    load: ClosedLoop,
+    load: Load,
     shared: &Arc<ClosedLoopState>,
 ) -> Result<(), Failure> {
     for number in numbers {
@@ -86,17 +95,17 @@ pub(crate) fn spawn_callers<C: Caller>(
 /// Measures what callers, or groups of them, do that have been started.
 pub(crate) async fn measure_window(
     mut callers: JoinSet<Result<u64, Failure>>,
-    load: ClosedLoop,
+    load: Load,
     shared: &ClosedLoopState,
     server: &mut ServerProcess,
-) -> Result<CallReport, Failure> {
+) -> Result<Report, Failure> {
     wait_unless_failed(load.warm_up, &mut callers).await?;
     let window = Window::begin(server)?;
-    shared.phase.store(MEASURING, Relaxed);
+    shared.begin(Phase::Window);
     wait_unless_failed(load.window, &mut callers).await?;
-    shared.phase.store(OVER, Relaxed);
+    shared.begin(Phase::Over);
     let mut report = window.end(server)?;
-    report.calls = timeout(LAST_CALLS_TIMEOUT, join(callers))
+    report.count = timeout(LAST_CALLS_TIMEOUT, join(callers))
         .await
         .map_err(|_| format!("calls that take longer than {LAST_CALLS_TIMEOUT:?}"))??;
     report.latency = match shared.latencies.count() {
@@ -104,7 +113,7 @@ pub(crate) async fn measure_window(
         _ => shared.latencies.quantiles(),
     };
     report.bulk_bytes = shared.bulk_bytes.load(Relaxed);
-    if report.calls == 0 {
+    if report.count == 0 {
         return Err("no call ended in the window".into());
     }
     Ok(report)
@@ -123,13 +132,13 @@ pub(crate) async fn join(mut callers: JoinSet<Result<u64, Failure>>) -> Result<u
 async fn run_caller<C: Caller>(
     caller: C,
     number: u32,
-    load: ClosedLoop,
+    load: Load,
     shared: Arc<ClosedLoopState>,
 ) -> Result<u64, Failure> {
     let mut body = Body::new(number, load.body_bytes);
     let mut batch = Batch::new();
     let mut calls = 0;
-    let mut phase = shared.phase.load(Relaxed);
+    let mut phase = shared.phase();
     // The end of a call is the beginning of the next: a second look at the clock would be a good
     // part of a call's price.
     let mut begin = Instant::now();
@@ -140,21 +149,21 @@ async fn run_caller<C: Caller>(
         let latency = end.duration_since(std::mem::replace(&mut begin, end));
         let reply = reply.map_err(|error| error.to_string())?;
         body.check(&reply)?;
-        let begun_in = std::mem::replace(&mut phase, shared.phase.load(Relaxed));
+        let begun_in = std::mem::replace(&mut phase, shared.phase());
         match phase {
-            MEASURING => {
+            Phase::Window => {
                 calls += 1;
                 // Those that were under way when the window began have waited while the server's
                 // clock was read: they count only where calls take so long that there are no
                 // others.
-                if begun_in == MEASURING {
+                if begun_in == Phase::Window {
                     batch.record(latency, &shared.latencies);
                 } else {
                     shared.started_before_window.record(latency);
                 }
             }
-            OVER => break,
-            _ => {}
+            Phase::Over => break,
+            Phase::WarmUp => {}
         }
     }
     batch.flush(&shared.latencies);
@@ -166,7 +175,6 @@ pub(crate) async fn wait_unless_failed(
     time: Duration,
     callers: &mut JoinSet<Result<u64, Failure>>,
 ) -> Result<(), Failure> {
-    let sleep = sleep(time);
     let failure = async {
         while let Some(ended) = callers.join_next().await {
             match ended {
@@ -177,14 +185,11 @@ pub(crate) async fn wait_unless_failed(
         }
         "all callers have ended early".into()
     };
-    tokio::pin!(sleep, failure);
-    std::future::poll_fn(|cx| {
-        if let std::task::Poll::Ready(failure) = failure.as_mut().poll(cx) {
-            return std::task::Poll::Ready(Err(failure));
-        }
-        sleep.as_mut().poll(cx).map(Ok)
-    })
-    .await
+    tokio::select! {
+        biased;
+        failure = failure => Err(failure),
+        () = sleep(time) => Ok(()),
+    }
 }
 
 /// The clocks at the beginning of what is measured.
@@ -205,23 +210,20 @@ impl Window {
     }
 
     /// A report in which calls and latencies are missing.
-    pub(crate) fn end(self, server: &mut ServerProcess) -> Result<CallReport, Failure> {
+    pub(crate) fn end(self, server: &mut ServerProcess) -> Result<Report, Failure> {
         let seconds = self.begin.elapsed().as_secs_f64();
         let client = usage();
         let server = server.usage()?;
-        Ok(CallReport {
+        Ok(Report {
             seconds,
             client_cpu_us: client.cpu_us - self.client.cpu_us,
             server_cpu_us: server.cpu_us - self.server.cpu_us,
             client_rss_bytes: client.rss_bytes,
             server_rss_bytes: server.rss_bytes,
-            ..CallReport::default()
+            ..Report::default()
         })
     }
 }
 
-const MEASURING: u8 = 1;
-const OVER: u8 = 2;
-
 /// Time for the calls that are in flight at the end.
-const LAST_CALLS_TIMEOUT: Duration = Duration::from_secs(10);
+pub(crate) const LAST_CALLS_TIMEOUT: Duration = Duration::from_secs(10);

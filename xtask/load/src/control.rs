@@ -7,27 +7,9 @@ use std::{
     thread,
 };
 
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{Failure, Setup, Usage, system::usage};
-
-/// Message from a server to its client.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum ServerMessage {
-    /// The server accepts calls.
-    Serving {
-        /// Address of the server.
-        address: SocketAddr,
-    },
-    /// Reply to a request for its usage.
-    Usage(Usage),
-    /// The server failed.
-    Failed {
-        /// Why.
-        message: String,
-    },
-}
 
 /// The server, seen from the client that started it.
 ///
@@ -54,13 +36,8 @@ impl ServerProcess {
         let mut stdin = child.stdin.take().expect("standard input is piped");
         let mut stdout = BufReader::new(child.stdout.take().expect("standard output is piped"));
         write_line(&mut stdin, setup)?;
-        let address = match read_line(&mut stdout)? {
-            Some(ServerMessage::Serving { address }) => address,
-            Some(ServerMessage::Failed { message }) => {
-                return Err(format!("server: {message}").into());
-            }
-            other => return Err(format!("the server begins with {other:?}").into()),
-        };
+        let address = read_line::<Result<SocketAddr, String>>(&mut stdout)?
+            .map_err(|message| format!("server: {message}"))?;
         Ok(Self {
             child,
             stdin: Some(stdin),
@@ -77,10 +54,7 @@ impl ServerProcess {
     pub(crate) fn usage(&mut self) -> Result<Usage, Failure> {
         let stdin = self.stdin.as_mut().ok_or("the server was told to end")?;
         stdin.write_all(b"\n")?;
-        match read_line(&mut self.stdout)? {
-            Some(ServerMessage::Usage(usage)) => Ok(usage),
-            other => Err(format!("the server tells {other:?} instead of its usage").into()),
-        }
+        read_line(&mut self.stdout)
     }
 }
 
@@ -96,7 +70,7 @@ impl Drop for ServerProcess {
 pub(crate) fn answer_usage() {
     thread::spawn(|| {
         for line in io::stdin().lock().lines() {
-            if line.is_err() || write_message(&ServerMessage::Usage(usage())).is_err() {
+            if line.is_err() || write_message(&usage()).is_err() {
                 break;
             }
         }
@@ -138,15 +112,16 @@ fn write_line<T: Serialize>(out: &mut impl Write, message: &T) -> io::Result<()>
     out.flush()
 }
 
-/// The next line that is a JSON object; others, such as prints of a library, go to standard error.
-fn read_line<T: DeserializeOwned>(input: &mut impl BufRead) -> Result<Option<T>, Failure> {
+/// The next line of the server that is a JSON object; others, such as prints of a library, go to
+/// standard error.
+fn read_line<T: DeserializeOwned>(input: &mut impl BufRead) -> Result<T, Failure> {
     loop {
         let mut line = String::new();
         if input.read_line(&mut line)? == 0 {
-            return Ok(None);
+            return Err("the server has ended".into());
         }
         if line.starts_with('{') {
-            return Ok(Some(serde_json::from_str(&line)?));
+            return Ok(serde_json::from_str(&line)?);
         }
         eprint!("{line}");
     }
@@ -158,10 +133,10 @@ mod tests {
 
     #[test]
     fn lines_that_are_no_json_are_skipped() {
-        let mut text = &b"listening\n{\"failed\":{\"message\":\"no\"}}\n"[..];
-        let read: Option<ServerMessage> = read_line(&mut text).unwrap();
-        assert!(matches!(read, Some(ServerMessage::Failed { message }) if message == "no"));
-        assert!(read_line::<ServerMessage>(&mut text).unwrap().is_none());
+        let mut text = &b"listening\n{\"Err\":\"no\"}\n"[..];
+        let read: Result<SocketAddr, String> = read_line(&mut text).unwrap();
+        assert_eq!(read, Err("no".to_owned()));
+        assert!(read_line::<Usage>(&mut text).is_err());
     }
 
     #[test]

@@ -29,12 +29,6 @@ pub struct Quantiles {
 }
 
 impl Latencies {
-    /// None yet.
-    pub fn new() -> Self {
-        let histogram = Histogram::new_with_bounds(1, NANOS_MAX, 3).expect("the bounds are valid");
-        Self(Mutex::new(histogram))
-    }
-
     /// Adds one; what took longer than two minutes counts as two minutes.
     pub fn record(&self, latency: Duration) {
         self.0.lock().saturating_record(nanos(latency));
@@ -65,7 +59,8 @@ impl Latencies {
 
 impl Default for Latencies {
     fn default() -> Self {
-        Self::new()
+        let histogram = Histogram::new_with_bounds(1, NANOS_MAX, 3).expect("the bounds are valid");
+        Self(Mutex::new(histogram))
     }
 }
 
@@ -118,7 +113,7 @@ mod tests {
 
     #[test]
     fn quantiles_are_those_of_the_calls() {
-        let latencies = Latencies::new();
+        let latencies = Latencies::default();
         assert_eq!(latencies.quantiles(), Quantiles::default());
         let mut batch = Batch::new();
         for micros in 1..=1000 {
@@ -140,7 +135,7 @@ mod tests {
 
     #[test]
     fn extremes_are_kept_within_the_bounds() {
-        let latencies = Latencies::new();
+        let latencies = Latencies::default();
         latencies.record(Duration::ZERO);
         latencies.record(Duration::MAX);
         assert_eq!(latencies.count(), 2);

@@ -27,9 +27,8 @@ pub use crate::{
     latencies::{Latencies, Quantiles},
     processes::{run_client, run_server},
     protocol::{
-        Assignment, BulkLoad, CallReport, ClientMessage, ClosedLoop, ConnectionReport, Direction,
-        Handshake, Job, Link, OpenLoop, ReconnectLoad, Relay, Runtime, Setup, Spread, StreamLoad,
-        StreamReport, Usage,
+        Assignment, BulkLoad, Direction, Handshake, Job, Link, Load, Relay, Report, Runtime, Setup,
+        Spread, Usage,
     },
     subject::{CLIENT, Caller, Failure, SERVER, Subject},
     system::{cores, monotonic_us, parallelism, pin, thread_cpu_ns, usage},

@@ -2,8 +2,8 @@
 
 use std::{
     sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+        Arc, OnceLock,
+        atomic::{AtomicU64, Ordering::Relaxed},
     },
     time::{Duration, Instant},
 };
@@ -12,7 +12,9 @@ use parking_lot::Mutex;
 use tokio::{task::yield_now, time::sleep};
 
 use crate::{
-    Body, CallReport, Caller, Failure, Latencies, OpenLoop, closed::Window, control::ServerProcess,
+    Body, Caller, Failure, Latencies, Load, Report,
+    closed::{LAST_CALLS_TIMEOUT, Window},
+    control::ServerProcess,
 };
 
 /// State that the calls of a run share.
@@ -22,8 +24,16 @@ struct OpenLoopState {
     in_flight: AtomicU64,
     /// Bodies of calls that have ended, for those to come.
     bodies: Mutex<Vec<Body>>,
-    failed: AtomicBool,
-    failure: Mutex<Option<Failure>>,
+    /// Why the first call failed that did.
+    failure: OnceLock<String>,
+}
+
+impl OpenLoopState {
+    fn check(&self) -> Result<(), Failure> {
+        self.failure
+            .get()
+            .map_or(Ok(()), |failure| Err(failure.as_str().into()))
+    }
 }
 
 /// Runs the load over one connection.
@@ -35,11 +45,20 @@ struct OpenLoopState {
 /// user's would.
 pub(crate) async fn run<C: Caller>(
     caller: C,
-    load: OpenLoop,
+    load: Load,
+    calls_per_s: f64,
     server: &mut ServerProcess,
-) -> Result<CallReport, Failure> {
+) -> Result<Report, Failure> {
     let shared = Arc::new(OpenLoopState::default());
-    let mut schedule = Schedule::new(&caller, load, &shared);
+    let mut schedule = Schedule {
+        caller: &caller,
+        body_bytes: load.body_bytes,
+        calls_per_s,
+        shared: &shared,
+        begin: Instant::now(),
+        begun: 0,
+        bodies: 0,
+    };
     schedule.issue_calls(load.warm_up, false).await?;
     let window = Window::begin(server)?;
     // The clock of arrivals has gone on while the server's was read.
@@ -47,16 +66,14 @@ pub(crate) async fn run<C: Caller>(
     let begun = schedule.issue_calls(load.window, true).await?;
     let mut report = window.end(server)?;
     let deadline = Instant::now() + LAST_CALLS_TIMEOUT;
-    while shared.in_flight.load(Relaxed) > 0 && !shared.failed.load(Relaxed) {
+    while shared.in_flight.load(Relaxed) > 0 && shared.failure.get().is_none() {
         if Instant::now() > deadline {
             return Err(format!("calls that take longer than {LAST_CALLS_TIMEOUT:?}").into());
         }
         sleep(Duration::from_millis(1)).await;
     }
-    if let Some(failure) = shared.failure.lock().take() {
-        return Err(failure);
-    }
-    report.calls = begun;
+    shared.check()?;
+    report.count = begun;
     report.latency = shared.latencies.quantiles();
     Ok(report)
 }
@@ -64,25 +81,15 @@ pub(crate) async fn run<C: Caller>(
 /// Schedule of calls.
 struct Schedule<'a, C> {
     caller: &'a C,
-    load: OpenLoop,
+    body_bytes: usize,
+    calls_per_s: f64,
     shared: &'a Arc<OpenLoopState>,
     begin: Instant,
     begun: u64,
     bodies: u32,
 }
 
-impl<'a, C: Caller> Schedule<'a, C> {
-    fn new(caller: &'a C, load: OpenLoop, shared: &'a Arc<OpenLoopState>) -> Self {
-        Self {
-            caller,
-            load,
-            shared,
-            begin: Instant::now(),
-            begun: 0,
-            bodies: 0,
-        }
-    }
-
+impl<C: Caller> Schedule<'_, C> {
     fn restart(&mut self) {
         self.begin = Instant::now();
         self.begun = 0;
@@ -91,14 +98,11 @@ impl<'a, C: Caller> Schedule<'a, C> {
     /// Begins calls for so long; how many.
     async fn issue_calls(&mut self, time: Duration, measured: bool) -> Result<u64, Failure> {
         loop {
-            if self.shared.failed.load(Relaxed) {
-                let failure = self.shared.failure.lock().take();
-                return Err(failure.unwrap_or_else(|| "a call failed".into()));
-            }
+            self.shared.check()?;
             let now = self.begin.elapsed();
-            let due = calls_due(now.min(time), self.load.calls_per_s);
+            let due = calls_due(now.min(time), self.calls_per_s);
             while self.begun < due && self.shared.in_flight.load(Relaxed) < IN_FLIGHT_MAX {
-                self.issue_call(measured)?;
+                self.issue_call(measured);
             }
             if now >= time && self.begun >= due {
                 return Ok(self.begun);
@@ -107,7 +111,7 @@ impl<'a, C: Caller> Schedule<'a, C> {
             if now > time + BEHIND_MAX {
                 return Ok(self.begun);
             }
-            let next = intended_start(self.begun, self.load.calls_per_s);
+            let next = intended_start(self.begun, self.calls_per_s);
             match next.checked_sub(self.begin.elapsed()) {
                 // A timer is late by up to 2 ms.
                 Some(wait) if wait > Duration::from_millis(5) => {
@@ -118,14 +122,14 @@ impl<'a, C: Caller> Schedule<'a, C> {
         }
     }
 
-    fn issue_call(&mut self, measured: bool) -> Result<(), Failure> {
-        let intended = self.begin + intended_start(self.begun, self.load.calls_per_s);
+    fn issue_call(&mut self, measured: bool) {
+        let intended = self.begin + intended_start(self.begun, self.calls_per_s);
         self.begun += 1;
         let mut body = match self.shared.bodies.lock().pop() {
             Some(body) => body,
             None => {
                 self.bodies += 1;
-                Body::new(self.bodies, self.load.body_bytes)
+                Body::new(self.bodies, self.body_bytes)
             }
         };
         let (caller, shared) = (self.caller.clone(), Arc::clone(self.shared));
@@ -133,21 +137,20 @@ impl<'a, C: Caller> Schedule<'a, C> {
         tokio::spawn(async move {
             let reply = caller.call(body.advance()).await;
             let latency = intended.elapsed();
-            let outcome = reply
-                .map_err(|error| Failure::from(error.to_string()))
-                .and_then(|reply| Ok(body.check(&reply)?));
-            match outcome {
+            let checked = match &reply {
+                Ok(reply) => body.check(reply).map_err(|mismatch| mismatch.to_string()),
+                Err(error) => Err(error.to_string()),
+            };
+            match checked {
                 Ok(()) if measured => shared.latencies.record(latency),
                 Ok(()) => {}
                 Err(failure) => {
-                    shared.failure.lock().get_or_insert(failure);
-                    shared.failed.store(true, Relaxed);
+                    let _ = shared.failure.set(failure);
                 }
             }
             shared.bodies.lock().push(body);
             shared.in_flight.fetch_sub(1, Relaxed);
         });
-        Ok(())
     }
 }
 
@@ -166,9 +169,6 @@ const IN_FLIGHT_MAX: u64 = 8_192;
 
 /// Longest delay behind the schedule at the end of a window.
 const BEHIND_MAX: Duration = Duration::from_secs(5);
-
-/// Time for the calls that are in flight at the end.
-const LAST_CALLS_TIMEOUT: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
 mod tests {

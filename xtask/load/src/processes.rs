@@ -1,11 +1,13 @@
 //! Client and server processes of a measurement.
 
-use std::{net::SocketAddr, process::ExitCode, time::Instant};
+use std::{convert::Infallible, io, net::SocketAddr, process::ExitCode, time::Instant};
+
+use serde::Serialize;
 
 use crate::{
-    Assignment, ClientMessage, ConnectionReport, Failure, Job, Runtime, Setup, Subject, closed,
-    control::{self, ServerMessage, ServerProcess},
-    open, spread,
+    Assignment, Failure, Job, Report, Runtime, Setup, Subject, Usage, closed,
+    control::{self, ServerProcess},
+    open, relay, spread,
     system::{pin, usage},
 };
 
@@ -14,89 +16,68 @@ pub fn run_server<S: Subject>() -> ExitCode {
     let served = control::read_message().and_then(|setup: Setup| {
         start_runtime(&setup)?.block_on(async {
             let (address, _server) = S::serve(&setup).await?;
-            control::write_message(&ServerMessage::Serving { address })?;
+            write_outcome(Ok(address))?;
             control::answer_usage();
-            std::future::pending::<Result<(), Failure>>().await
+            std::future::pending::<Result<Infallible, Failure>>().await
         })
     });
-    let message = match served {
-        Ok(()) => "it ended".to_owned(),
-        Err(failure) => failure.to_string(),
-    };
+    let Err(failure) = served;
     // A client that is gone needs no answer.
-    let _ = control::write_message(&ServerMessage::Failed { message });
+    let _ = write_outcome::<()>(Err(failure));
     ExitCode::FAILURE
 }
 
 /// The client's process: takes its [`Assignment`] from standard input, starts the server, measures,
 /// says what came of it, and ends.
 pub fn run_client<S: Subject>() -> ExitCode {
-    let event = control::read_message()
-        .and_then(|assignment| measure::<S>(&assignment))
-        .unwrap_or_else(|failure| ClientMessage::Failed {
-            message: failure.to_string(),
-        });
-    let failed = matches!(event, ClientMessage::Failed { .. });
-    if control::write_message(&event).is_err() || failed {
+    let report = control::read_message().and_then(|assignment| measure::<S>(&assignment));
+    let failed = report.is_err();
+    if write_outcome(report).is_err() || failed {
         ExitCode::FAILURE
     } else {
         ExitCode::SUCCESS
     }
 }
 
-fn measure<S: Subject>(assignment: &Assignment) -> Result<ClientMessage, Failure> {
+/// Tells the process that gave the order what came of it.
+fn write_outcome<T: Serialize>(outcome: Result<T, Failure>) -> io::Result<()> {
+    control::write_message(&outcome.map_err(|failure| failure.to_string()))
+}
+
+fn measure<S: Subject>(assignment: &Assignment) -> Result<Report, Failure> {
     let mut server = ServerProcess::start(&assignment.server_command, &assignment.server)?;
-    control::write_message(&ClientMessage::Serving {
-        address: server.address(),
-    })?;
+    write_outcome(Ok(server.address()))?;
     if assignment.hold {
         control::wait_for_line()?;
     }
     control::end_with_input();
     let runtime = start_runtime(&assignment.client)?;
     let address = match assignment.relay {
-        Some(relay) => crate::relay::start(server.address(), relay)?,
+        Some(relay) => relay::start(server.address(), relay)?,
         None => server.address(),
     };
-    let event = runtime.block_on(async {
-        let client = S::client(&assignment.client)?;
+    let (setup, load) = (&assignment.client, assignment.load);
+    let report = runtime.block_on(async {
+        let client = S::client(setup)?;
+        let connect = || client.connect(address);
         match assignment.job {
-            Job::Closed(load) => {
-                let caller = client.connect(address).await?;
-                Ok(ClientMessage::Calls(
-                    closed::run(caller, load, &mut server).await?,
-                ))
+            Job::Closed { bulk } => closed::run(connect().await?, load, bulk, &mut server).await,
+            Job::Spread(threads) => {
+                spread::run::<S>(setup, address, load, threads, &mut server).await
             }
-            Job::Beside { load, bulk } => {
-                let caller = client.connect(address).await?;
-                let report = closed::run_beside(caller, load, bulk, &mut server);
-                Ok(ClientMessage::Calls(report.await?))
+            Job::Open { calls_per_s } => {
+                open::run(connect().await?, load, calls_per_s, &mut server).await
             }
-            Job::Spread(spread) => {
-                let report = spread::run::<S>(&assignment.client, address, spread, &mut server);
-                Ok(ClientMessage::Calls(report.await?))
+            Job::Stream(direction) => S::stream(connect().await?, load, direction).await,
+            Job::Reconnect { handshake, count } => {
+                S::reconnects(setup, address, handshake, count).await
             }
-            Job::Open(load) => {
-                let caller = client.connect(address).await?;
-                Ok(ClientMessage::Calls(
-                    open::run(caller, load, &mut server).await?,
-                ))
-            }
-            Job::Stream(load) => {
-                let caller = client.connect(address).await?;
-                Ok(ClientMessage::Stream(S::stream(caller, load).await?))
-            }
-            Job::Reconnect(load) => S::reconnects(&assignment.client, address, load)
-                .await
-                .map(ClientMessage::Reconnects),
-            Job::Connections { count } => connections(&client, address, count, &mut server)
-                .await
-                .map(ClientMessage::Connections),
+            Job::Connections { count } => connections(&client, address, count, &mut server).await,
         }
     });
     // What a library still has running is of no more interest.
     runtime.shutdown_background();
-    event
+    report
 }
 
 /// Opens connections and looks at what they take.
@@ -105,7 +86,7 @@ async fn connections<S: Subject>(
     address: SocketAddr,
     count: usize,
     server: &mut ServerProcess,
-) -> Result<ConnectionReport, Failure> {
+) -> Result<Report, Failure> {
     // The first one pays for what all share.
     let mut open = vec![client.connect(address).await?];
     let (server_before, client_before) = (server.usage()?, usage());
@@ -115,16 +96,13 @@ async fn connections<S: Subject>(
     }
     let seconds = begin.elapsed().as_secs_f64();
     let (server_after, client_after) = (server.usage()?, usage());
-    drop(open);
-    Ok(ConnectionReport {
-        connections: count,
-        client_bytes: client_after
-            .rss_bytes
-            .saturating_sub(client_before.rss_bytes),
-        server_bytes: server_after
-            .rss_bytes
-            .saturating_sub(server_before.rss_bytes),
+    let growth = |before: Usage, after: Usage| after.rss_bytes.saturating_sub(before.rss_bytes);
+    Ok(Report {
+        count: count as u64,
         seconds,
+        client_rss_bytes: growth(client_before, client_after),
+        server_rss_bytes: growth(server_before, server_after),
+        ..Report::default()
     })
 }
 

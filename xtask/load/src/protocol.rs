@@ -27,7 +27,8 @@ pub struct Setup {
     pub early_data: bool,
 }
 
-/// Assignment of a client: the line that it reads first.
+/// Assignment of a client: the line that it reads first. It answers with the address of its server,
+/// and at the end with its [`Report`], each a `Result` whose error is a text.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Assignment {
     /// Setup of the client.
@@ -40,6 +41,8 @@ pub struct Assignment {
     pub hold: bool,
     /// Calls go through a relay.
     pub relay: Option<Relay>,
+    /// Load of the measurement.
+    pub load: Load,
     /// Measurement to make.
     pub job: Job,
 }
@@ -76,41 +79,50 @@ pub enum Runtime {
     Multi,
 }
 
+/// Load of a measurement.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Load {
+    /// Bytes of a body, or of an item of a stream.
+    pub body_bytes: usize,
+    /// Callers of a closed loop, each with one call at a time. In an open loop, the calls at a time
+    /// that limits have to allow.
+    pub in_flight: usize,
+    /// Time before the window.
+    pub warm_up: Duration,
+    /// Time that is measured.
+    pub window: Duration,
+}
+
 /// Measurement that a client makes.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Job {
     /// Calls, the next one of a caller when the one before has ended.
-    Closed(ClosedLoop),
-    /// Closed loop beside bulk traffic on the same connection.
-    Beside {
-        /// The calls that are measured.
-        load: ClosedLoop,
-        /// The bulk traffic, if there is any.
+    Closed {
+        /// Bulk traffic beside them, on the same connection.
         bulk: Option<BulkLoad>,
     },
     /// Closed loop from several threads.
     Spread(Spread),
     /// Calls at a fixed rate.
-    Open(OpenLoop),
-    /// Items of one stream.
-    Stream(StreamLoad),
-    /// Memory of this many idle connections.
+    Open {
+        /// Calls begun per second, evenly spaced.
+        calls_per_s: f64,
+    },
+    /// Items of one stream, which is full all the time.
+    Stream(Direction),
+    /// Memory of idle connections.
     Connections {
-        /// Connections.
+        /// Number of connections.
         count: usize,
     },
-    /// Times from the beginning of a connection to the first reply.
-    Reconnect(ReconnectLoad),
-}
-
-/// Connections to a server of before, one after the other.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
-pub struct ReconnectLoad {
-    /// Kind of handshake.
-    pub handshake: Handshake,
-    /// Number of connections.
-    pub count: usize,
+    /// Times from the beginning of a connection to its first reply, one connection after the other.
+    Reconnect {
+        /// Kind of handshake.
+        handshake: Handshake,
+        /// Number of connections.
+        count: usize,
+    },
 }
 
 /// Kind of handshake of a connection.
@@ -125,19 +137,6 @@ pub enum Handshake {
     Early,
 }
 
-/// A fixed number of callers.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
-pub struct ClosedLoop {
-    /// Bytes of a body.
-    pub body_bytes: usize,
-    /// Callers, each with one call at a time.
-    pub in_flight: usize,
-    /// Time before the window.
-    pub warm_up: Duration,
-    /// Time that is measured.
-    pub window: Duration,
-}
-
 /// Bulk calls, which keep both directions of a link full: uploads and downloads at the same time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BulkLoad {
@@ -147,43 +146,15 @@ pub struct BulkLoad {
     pub calls_each_way: usize,
 }
 
-/// A fixed number of callers, spread evenly over threads, each with a runtime and connections of
-/// its own.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+/// Threads that the callers of a load are spread over evenly, each with a runtime and connections
+/// of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Spread {
-    /// Load of all threads together.
-    pub load: ClosedLoop,
     /// Threads.
     pub threads: usize,
     /// Connections of a thread, each from a port of its own: those of one port would all reach the
     /// same shard of a server.
     pub connections_per_thread: usize,
-}
-
-/// A fixed rate.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
-pub struct OpenLoop {
-    /// Bytes of a body.
-    pub body_bytes: usize,
-    /// Calls begun per second, evenly spaced.
-    pub calls_per_s: f64,
-    /// Time before the window.
-    pub warm_up: Duration,
-    /// Time that is measured.
-    pub window: Duration,
-}
-
-/// A stream that is full all the time.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
-pub struct StreamLoad {
-    /// Bytes of an item.
-    pub item_bytes: usize,
-    /// Sender of the items.
-    pub direction: Direction,
-    /// Time before the window.
-    pub warm_up: Duration,
-    /// Time that is measured.
-    pub window: Duration,
 }
 
 /// Sender of the items of a stream.
@@ -196,35 +167,11 @@ pub enum Direction {
     Up,
 }
 
-/// Message from a client to the benchmark.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ClientMessage {
-    /// Its server is there; the load begins.
-    Serving {
-        /// Address of the server.
-        address: std::net::SocketAddr,
-    },
-    /// Calls were measured.
-    Calls(CallReport),
-    /// A stream was measured.
-    Stream(StreamReport),
-    /// Connections were measured.
-    Connections(ConnectionReport),
-    /// First replies were measured.
-    Reconnects(Quantiles),
-    /// The measurement failed.
-    Failed {
-        /// Why.
-        message: String,
-    },
-}
-
-/// Calls of one window.
+/// What a client measured in its window.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
-pub struct CallReport {
-    /// Calls that ended in the window.
-    pub calls: u64,
+pub struct Report {
+    /// Calls that ended in the window, items that arrived in it, or connections that were opened.
+    pub count: u64,
     /// Length of the window.
     pub seconds: f64,
     /// CPU time of the client in the window, user and system, all threads.
@@ -234,34 +181,12 @@ pub struct CallReport {
     /// Latency of the calls that lie in the window as a whole; if none does, of those that ended in
     /// it.
     pub latency: Quantiles,
-    /// Resident memory of the client at the end.
+    /// Resident memory of the client at the end; of connections, the growth of it.
     pub client_rss_bytes: u64,
-    /// Resident memory of the server at the end.
+    /// Resident memory of the server at the end; of connections, the growth of it.
     pub server_rss_bytes: u64,
-    /// Bytes of bulk calls that ended in the window, both directions together.
+    /// Bytes of the items, or of bulk calls that ended in the window, both directions together.
     pub bulk_bytes: u64,
-}
-
-/// Items of one window.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
-pub struct StreamReport {
-    /// Items that arrived in the window.
-    pub items: u64,
-    /// Length of the window.
-    pub seconds: f64,
-}
-
-/// Memory of idle connections.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
-pub struct ConnectionReport {
-    /// Connections that were opened beside the first one.
-    pub connections: usize,
-    /// Growth of the client's memory.
-    pub client_bytes: u64,
-    /// Growth of the server's memory.
-    pub server_bytes: u64,
-    /// Time for the opening of all.
-    pub seconds: f64,
 }
 
 /// Resource usage of a process so far.
@@ -273,32 +198,45 @@ pub struct Usage {
     pub rss_bytes: u64,
 }
 
-impl CallReport {
-    /// Rate.
-    pub fn calls_per_s(&self) -> f64 {
-        self.calls as f64 / self.seconds
+impl BulkLoad {
+    /// Calls at a time, in both directions together.
+    pub fn calls(self) -> usize {
+        2 * self.calls_each_way
+    }
+}
+
+impl Report {
+    /// Calls, items or connections per second.
+    pub fn per_s(&self) -> f64 {
+        self.count as f64 / self.seconds
     }
 
     /// CPU time of both processes for one call.
     pub fn cpu_us_per_call(&self) -> f64 {
-        (self.client_cpu_us + self.server_cpu_us) / self.calls.max(1) as f64
+        (self.client_cpu_us + self.server_cpu_us) / self.count.max(1) as f64
+    }
+
+    /// Rate of the bulk calls, or of the items.
+    pub fn bulk_mib_per_s(&self) -> f64 {
+        self.bulk_bytes as f64 / self.seconds / f64::from(1 << 20)
     }
 }
 
 impl Spread {
-    /// Number of connections: as many as were asked for, but none without a caller.
-    pub fn connections(&self) -> usize {
-        (self.threads * self.connections_per_thread).min(self.load.in_flight)
+    /// Number of connections for so many callers: as many as were asked for, but none without a
+    /// caller.
+    pub fn connections(&self, callers: usize) -> usize {
+        (self.threads * self.connections_per_thread).min(callers)
     }
 
     /// Numbers of callers: for each thread, for each of its connections.
-    pub(crate) fn callers(&self) -> Vec<Vec<usize>> {
-        let connections = self.connections();
+    pub(crate) fn spread(&self, callers: usize) -> Vec<Vec<usize>> {
+        let connections = self.connections(callers);
         let mut threads = vec![Vec::new(); self.threads.min(connections)];
         let count = threads.len();
         for connection in 0..connections {
-            let one_more = usize::from(connection < self.load.in_flight % connections);
-            threads[connection % count].push(self.load.in_flight / connections + one_more);
+            let one_more = usize::from(connection < callers % connections);
+            threads[connection % count].push(callers / connections + one_more);
         }
         threads
     }
@@ -311,20 +249,13 @@ mod tests {
     #[test]
     fn callers_are_spread_evenly_and_none_is_lost() {
         let callers = |in_flight, threads, connections_per_thread| {
-            let load = ClosedLoop {
-                body_bytes: 32,
-                in_flight,
-                warm_up: Duration::ZERO,
-                window: Duration::ZERO,
-            };
             let spread = Spread {
-                load,
                 threads,
                 connections_per_thread,
             };
-            let callers = spread.callers();
+            let callers = spread.spread(in_flight);
             let connections = callers.iter().flatten();
-            assert_eq!(connections.clone().count(), spread.connections());
+            assert_eq!(connections.clone().count(), spread.connections(in_flight));
             assert_eq!(connections.sum::<usize>(), in_flight);
             callers
         };
@@ -338,16 +269,13 @@ mod tests {
 
     #[test]
     fn cpu_time_is_that_of_both_processes() {
-        let report = CallReport {
-            calls: 100,
+        let report = Report {
+            count: 100,
             seconds: 0.5,
             client_cpu_us: 300.0,
             server_cpu_us: 100.0,
-            ..CallReport::default()
+            ..Report::default()
         };
-        assert_eq!(
-            (report.calls_per_s(), report.cpu_us_per_call()),
-            (200.0, 4.0)
-        );
+        assert_eq!((report.per_s(), report.cpu_us_per_call()), (200.0, 4.0));
     }
 }

@@ -12,7 +12,7 @@ use std::{
 use tokio::task::JoinSet;
 
 use crate::{
-    CallReport, ClosedLoop, Failure, Setup, Spread, Subject,
+    Failure, Load, Report, Setup, Spread, Subject,
     closed::{self, ClosedLoopState},
     control::ServerProcess,
     processes::start_runtime,
@@ -22,7 +22,7 @@ use crate::{
 struct ThreadLoad {
     setup: Setup,
     address: SocketAddr,
-    load: ClosedLoop,
+    load: Load,
     /// Number of its first caller.
     first: usize,
     /// Callers of each of its connections.
@@ -36,18 +36,19 @@ struct ThreadLoad {
 pub(crate) async fn run<S: Subject>(
     setup: &Setup,
     address: SocketAddr,
+    load: Load,
     spread: Spread,
     server: &mut ServerProcess,
-) -> Result<CallReport, Failure> {
+) -> Result<Report, Failure> {
     let (shared, ready) = (Arc::new(ClosedLoopState::default()), Arc::default());
     let mut threads = JoinSet::new();
     let mut first = 0;
-    for callers in spread.callers() {
+    for callers in spread.spread(load.in_flight) {
         let count: usize = callers.iter().sum();
         let part = ThreadLoad {
             setup: setup.clone(),
             address,
-            load: spread.load,
+            load,
             first,
             callers,
             shared: Arc::clone(&shared),
@@ -59,7 +60,7 @@ pub(crate) async fn run<S: Subject>(
     while ready.load(Relaxed) < threads.len() {
         closed::wait_unless_failed(POLL_INTERVAL, &mut threads).await?;
     }
-    closed::measure_window(threads, spread.load, &shared, server).await
+    closed::measure_window(threads, load, &shared, server).await
 }
 
 impl ThreadLoad {

@@ -4,7 +4,7 @@ use std::{error::Error, fmt, net::SocketAddr};
 
 use bytes::Bytes;
 
-use crate::{Quantiles, ReconnectLoad, Setup, StreamLoad, StreamReport};
+use crate::{Direction, Handshake, Load, Report, Setup};
 
 /// Why a measurement could not be made.
 pub type Failure = Box<dyn Error + Send + Sync>;
@@ -47,12 +47,13 @@ pub trait Subject: Sized + 'static {
     /// When the subject has no streams, or they fail.
     fn stream(
         _caller: Self::Caller,
-        _load: StreamLoad,
-    ) -> impl Future<Output = Result<StreamReport, Failure>> {
+        _load: Load,
+        _direction: Direction,
+    ) -> impl Future<Output = Result<Report, Failure>> {
         async { Err("this subject's streams are not measured".into()) }
     }
 
-    /// Times from the beginning of a connection to its first reply.
+    /// Times from the beginning of a connection to its first reply, of `count` connections.
     ///
     /// # Errors
     ///
@@ -60,8 +61,9 @@ pub trait Subject: Sized + 'static {
     fn reconnects(
         _setup: &Setup,
         _addr: SocketAddr,
-        _load: ReconnectLoad,
-    ) -> impl Future<Output = Result<Quantiles, Failure>> {
+        _handshake: Handshake,
+        _count: usize,
+    ) -> impl Future<Output = Result<Report, Failure>> {
         async { Err("this subject's reconnects are not measured".into()) }
     }
 }

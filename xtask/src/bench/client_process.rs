@@ -1,19 +1,21 @@
 //! Client process of a measurement, which starts its server.
 
-use std::{
-    env,
-    error::Error,
-    path::{Path, PathBuf},
-    process::Command,
-    time::Duration,
-};
+use std::{env, error::Error, net::SocketAddr, path::PathBuf, process::Command, time::Duration};
 
 use rpcnet_transport::DevCa;
+use serde_json::Value;
 use tokio::time::Instant;
 use xtask_harness::ChildProcess;
-use xtask_load::{Assignment, CLIENT, CallReport, ClientMessage, Job, Runtime, SERVER, Setup};
+use xtask_load::{Assignment, BulkLoad, CLIENT, Job, Report, Runtime, SERVER, Setup};
 
-use super::{network::Network, node, options::Options, subjects::Subject};
+use super::{
+    flood_process::{self, FloodKind},
+    network::Network,
+    node,
+    options::Measuring,
+    rows::Row,
+    subjects::Subject,
+};
 use crate::project;
 
 /// Setup that all measurements of a run share.
@@ -29,32 +31,13 @@ pub(crate) struct BenchSetup {
     cores: [Option<usize>; 2],
 }
 
-/// Measurement of a subject.
-#[derive(Debug, Clone)]
-pub(crate) struct Measurement {
-    pub(crate) subject: Subject,
-    pub(crate) job: Job,
-    /// Calls at a time that limits have to allow.
-    pub(crate) in_flight: usize,
-    pub(crate) body_bytes: usize,
-    /// The client connects only when it is [told to](RunningClient::proceed).
-    pub(crate) hold: bool,
-}
-
-/// A client that runs. Dropped, it is killed, and its server ends with it.
-#[derive(Debug)]
-pub(crate) struct RunningClient {
-    child: ChildProcess,
-    timeout: Duration,
-}
-
 impl BenchSetup {
     /// Makes keys, finds cores, and builds the peers if there are any among the subjects.
     ///
     /// # Errors
     ///
     /// When one of them cannot be done.
-    pub(crate) fn new(options: &Options, subjects: &[Subject]) -> Result<Self, Box<dyn Error>> {
+    pub(crate) fn new(options: &Measuring, subjects: &[Subject]) -> Result<Self, Box<dyn Error>> {
         let keys = tempfile::tempdir()?;
         let ca = DevCa::new("bench");
         for name in [SERVER, CLIENT] {
@@ -65,12 +48,11 @@ impl BenchSetup {
             ca,
             keys,
             network: Network::Loopback,
-            peers: if peers {
-                Some(project::build_peers("peers")?)
-            } else {
-                None
+            peers: match peers {
+                true => Some(project::build_peers("peers")?),
+                false => None,
             },
-            runtimes: [options.measuring.runtime(); 2],
+            runtimes: [options.runtime(); 2],
             cores: cores(options),
         })
     }
@@ -101,16 +83,6 @@ impl BenchSetup {
         self
     }
 
-    /// Folder of keys and certificates.
-    pub(crate) fn keys(&self) -> &Path {
-        self.keys.path()
-    }
-
-    /// The core that clients have.
-    pub(crate) fn client_core(&self) -> Option<usize> {
-        self.cores[1]
-    }
-
     /// Cores and runtimes of both processes, for people.
     pub(crate) fn describe(&self) -> String {
         let runtimes = match self.runtimes {
@@ -127,59 +99,79 @@ impl BenchSetup {
         format!("{cores}, {runtimes}, the system's allocator")
     }
 
-    /// Measures calls.
+    /// Measures a row once, under its flood if it has one.
     ///
     /// # Errors
     ///
     /// What went wrong, a wrong reply for one.
-    pub(crate) async fn calls(
-        &self,
-        measurement: &Measurement,
-    ) -> Result<CallReport, Box<dyn Error>> {
-        match self.start(measurement).await?.result().await? {
-            ClientMessage::Calls(report) => Ok(report),
-            other => Err(format!("the client tells {other:?}").into()),
+    pub(crate) async fn measure(&self, row: &Row) -> Result<Report, Box<dyn Error>> {
+        let command = self.command(row.subject, "client")?;
+        let mut process = Command::new(&command[0]);
+        process.args(&command[1..]);
+        let mut client = ChildProcess::spawn("the client", process)?;
+        client.send(&self.assignment(row)?).await?;
+        let deadline = || Instant::now() + job_time(row) + OVERHEAD_MAX;
+        let server: Result<SocketAddr, String> = client.recv_by(deadline(), "start").await?;
+        let server = server?;
+        let _flood = match row.flood {
+            Some(kind) => Some(self.start_flood(kind, server).await?),
+            None => None,
+        };
+        if row.flood.is_some() {
+            // Any line lets it connect.
+            client.send(&()).await?;
         }
+        let report: Result<Report, String> = client.recv_by(deadline(), "measure").await?;
+        let report = report?;
+        // Its server is gone already.
+        client.wait_by(deadline()).await?;
+        Ok(report)
     }
 
-    /// Starts a measurement.
-    ///
-    /// # Errors
-    ///
-    /// When the client cannot be started.
-    pub(crate) async fn start(
-        &self,
-        measurement: &Measurement,
-    ) -> Result<RunningClient, Box<dyn Error>> {
-        let [server_core, client_core] = self.cores;
-        let [server_runtime, client_runtime] = self.runtimes;
-        let setup = |core, runtime, ip| Setup {
-            subject: measurement.subject.name.to_owned(),
+    fn assignment(&self, row: &Row) -> Result<Assignment, Box<dyn Error>> {
+        let bulk = match row.job {
+            Job::Closed { bulk } => bulk,
+            _ => None,
+        };
+        let setup = |side: usize, ip| Setup {
+            subject: row.subject.name.to_owned(),
             keys: self.keys.path().to_owned(),
             ip,
-            core,
-            runtime,
-            in_flight: measurement.in_flight,
-            body_bytes: measurement.body_bytes,
-            early_data: matches!(measurement.job, Job::Reconnect(_)),
+            core: self.cores[side],
+            runtime: self.runtimes[side],
+            in_flight: row.load.in_flight + bulk.map_or(0, BulkLoad::calls),
+            body_bytes: bulk.map_or(0, |it| it.bytes_max).max(row.load.body_bytes),
+            early_data: matches!(row.job, Job::Reconnect { .. }),
         };
-        let assignment = Assignment {
-            client: setup(client_core, client_runtime, self.network.client_ip()),
-            server: setup(server_core, server_runtime, self.network.server_ip()),
-            server_command: self.command(measurement.subject, "server")?,
-            hold: measurement.hold,
+        Ok(Assignment {
+            server: setup(0, self.network.server_ip()),
+            client: setup(1, self.network.client_ip()),
+            server_command: self.command(row.subject, "server")?,
+            hold: row.flood.is_some(),
             relay: self.network.relay(),
-            job: measurement.job.clone(),
-        };
-        let command = self.command(measurement.subject, "client")?;
-        let mut client = Command::new(&command[0]);
-        client.args(&command[1..]);
-        let mut child = ChildProcess::spawn("the client", client)?;
-        child.send(&assignment).await?;
-        Ok(RunningClient {
-            child,
-            timeout: job_time(&measurement.job) + OVERHEAD_MAX,
+            load: row.load,
+            job: row.job,
         })
+    }
+
+    /// Starts a flood and waits until it is complete. It ends with its handle.
+    async fn start_flood(
+        &self,
+        kind: FloodKind,
+        server: SocketAddr,
+    ) -> Result<ChildProcess, Box<dyn Error>> {
+        let mut command = Command::new(env::current_exe()?);
+        command
+            .args([flood_process::COMMAND, kind.name(), &server.to_string()])
+            .arg(self.keys.path());
+        // The flood takes no time of the server's core.
+        if let Some(core) = self.cores[1] {
+            command.args(["--core", &core.to_string()]);
+        }
+        let mut flood = ChildProcess::spawn(&format!("flood {}", kind.name()), command)?;
+        let deadline = Instant::now() + FLOOD_TIMEOUT;
+        flood.recv_by::<Value>(deadline, "begin").await?;
+        Ok(flood)
     }
 
     /// Program and arguments of one side.
@@ -198,67 +190,24 @@ impl BenchSetup {
     }
 }
 
-impl RunningClient {
-    /// Next message of the client.
-    ///
-    /// # Errors
-    ///
-    /// When it fails, ends, or takes too long.
-    pub(crate) async fn event(&mut self) -> Result<ClientMessage, Box<dyn Error>> {
-        let deadline = Instant::now() + self.timeout;
-        match self.child.recv_by(deadline, "measure").await? {
-            ClientMessage::Failed { message } => Err(message.into()),
-            event => Ok(event),
-        }
-    }
-
-    /// Lets a client connect that was started to hold.
-    ///
-    /// # Errors
-    ///
-    /// When it has ended.
-    pub(crate) async fn proceed(&mut self) -> Result<(), Box<dyn Error>> {
-        // Any line will do.
-        Ok(self.child.send(&()).await?)
-    }
-
-    /// Result of the measurement.
-    ///
-    /// # Errors
-    ///
-    /// As of [`event`](Self::event).
-    pub(crate) async fn result(mut self) -> Result<ClientMessage, Box<dyn Error>> {
-        loop {
-            match self.event().await? {
-                ClientMessage::Serving { .. } => {}
-                event => {
-                    // The last message; its server is gone already.
-                    self.child.wait_by(Instant::now() + self.timeout).await?;
-                    return Ok(event);
-                }
-            }
-        }
-    }
-}
-
 /// Cores for server and client: the first two that there are. On one alone they would take turns,
 /// and the system chooses.
-fn cores(options: &Options) -> [Option<usize>; 2] {
+fn cores(options: &Measuring) -> [Option<usize>; 2] {
     match xtask_load::cores()[..] {
-        [server, client, ..] if !options.measuring.unpinned => [Some(server), Some(client)],
+        [server, client, ..] if !options.unpinned => [Some(server), Some(client)],
         _ => [None, None],
     }
 }
 
-fn job_time(job: &Job) -> Duration {
-    match job {
-        Job::Closed(load) | Job::Beside { load, .. } => load.warm_up + load.window,
-        Job::Spread(spread) => spread.load.warm_up + spread.load.window,
-        Job::Open(load) => load.warm_up + load.window,
-        Job::Stream(load) => load.warm_up + load.window,
-        Job::Connections { .. } | Job::Reconnect(_) => Duration::from_secs(60),
+fn job_time(row: &Row) -> Duration {
+    match row.job {
+        Job::Connections { .. } | Job::Reconnect { .. } => Duration::from_secs(60),
+        _ => row.load.warm_up + row.load.window,
     }
 }
 
 /// Time for a measurement beside its window: the start, and the end of the last calls.
 const OVERHEAD_MAX: Duration = Duration::from_secs(30);
+
+/// Time until a flood is complete.
+const FLOOD_TIMEOUT: Duration = Duration::from_secs(60);

@@ -18,15 +18,13 @@ use std::{error::Error, process::ExitCode};
 
 use clap::Args;
 use xtask_harness::{Outcome, run_until_interrupted};
-use xtask_load::CallReport;
-use xtask_report::{Document, Progress};
+use xtask_report::Document;
 
 use self::figures::{Compared, Row, Scaled};
 use super::{
-    client_process::{BenchSetup, Measurement},
-    grid::Cell,
-    options::{Measuring, Options as Calls},
-    rpc,
+    client_process::BenchSetup,
+    options::Measuring,
+    rounds, rows, rpc,
     subjects::{OURS, Subject, SubjectKind},
 };
 
@@ -43,9 +41,8 @@ pub(crate) struct Options {
 ///
 /// When it could not be carried through.
 pub(crate) fn run(options: &Options) -> Outcome {
-    let calls = Calls::from(options.measuring.clone());
     run_until_interrupted(async {
-        let rows = measure(&calls).await?;
+        let rows = measure(&options.measuring).await?;
         print!("{}", report::text(&rows));
         if let Some(file) = &options.measuring.json {
             Document::new("bench cluster", &rows).write(file)?;
@@ -62,70 +59,34 @@ pub(crate) fn run(options: &Options) -> Outcome {
     })
 }
 
-async fn measure(options: &Calls) -> Result<Vec<Row>, Box<dyn Error>> {
-    let subjects = [subject(OURS), subject(client::CLUSTER)];
-    let setup = BenchSetup::new(options, &subjects)?;
+async fn measure(options: &Measuring) -> Result<Vec<Row>, Box<dyn Error>> {
+    let row = |subject, in_flight| {
+        let subject = Subject::new(subject, SubjectKind::Variant);
+        rows::Row::calls(subject, options.load(PAYLOAD_BYTES, in_flight))
+    };
+    let compared =
+        IN_FLIGHT.map(|in_flight| vec![row(OURS, in_flight), row(client::CLUSTER, in_flight)]);
+    let scaled = service::FLEETS
+        .map(|fleet| row(fleet.subject, fleet.workers * service::IN_FLIGHT_PER_WORKER));
+    let groups = [&compared[..], &[scaled.to_vec()]].concat();
+
+    let setup = BenchSetup::new(options, &[])?;
     setup.issue_keys(&service::names())?;
     rpc::print_conditions(options, &setup);
-    let rounds = options.rounds() as usize;
-    let steps = subjects.len() * IN_FLIGHT.len() + service::FLEETS.len();
-    let mut progress = Progress::new(rounds * steps);
-    let mut rows = Vec::new();
-    for in_flight in IN_FLIGHT {
-        let measurements = subjects.map(|subject| calls(options, subject, in_flight));
-        let [direct, through] =
-            measure_interleaved(&setup, &measurements, rounds, &mut progress).await?;
-        let compared = Compared::new(in_flight, &direct, &through);
-        rows.extend(compared.map(Row::Compared));
-    }
-    let measurements = service::FLEETS.map(|fleet| {
-        let in_flight = fleet.workers * service::IN_FLIGHT_PER_WORKER;
-        calls(options, subject(fleet.subject), in_flight)
+    let measured = rounds::measure(options, &setup, groups).await?;
+    let (compared, scaled) = measured.split_at(2 * IN_FLIGHT.len());
+    let compared = compared.chunks(2).filter_map(|pair| {
+        let in_flight = pair[0].load.in_flight;
+        Compared::new(in_flight, &pair[0].reports, &pair[1].reports).map(Row::Compared)
     });
-    let reports = measure_interleaved(&setup, &measurements, rounds, &mut progress).await?;
-    let single = &reports[0];
-    for (fleet, reports) in service::FLEETS.iter().zip(&reports) {
-        let scaled = Scaled::new(fleet.workers, reports, single);
-        rows.extend(scaled.map(Row::Scaled));
-    }
-    Ok(rows)
-}
-
-/// The reports of each, a round after the other.
-async fn measure_interleaved<const N: usize>(
-    setup: &BenchSetup,
-    measurements: &[Measurement; N],
-    rounds: usize,
-    progress: &mut Progress,
-) -> Result<[Vec<CallReport>; N], Box<dyn Error>> {
-    let mut reports = [const { Vec::new() }; N];
-    for round in 1..=rounds {
-        for (measurement, reports) in measurements.iter().zip(&mut reports) {
-            let what = format!(
-                "{} x {} (round {round} of {rounds})",
-                measurement.subject.name, measurement.in_flight
-            );
-            progress.step(&what);
-            let report = setup.calls(measurement).await;
-            reports.push(report.map_err(|error| format!("{what}: {error}"))?);
-        }
-    }
-    Ok(reports)
-}
-
-fn subject(name: &'static str) -> Subject {
-    Subject {
-        name,
-        kind: SubjectKind::Variant,
-    }
-}
-
-fn calls(options: &Calls, subject: Subject, in_flight: usize) -> Measurement {
-    let cell = Cell {
-        payload_bytes: PAYLOAD_BYTES,
-        in_flight,
-    };
-    rpc::measurement(options, subject, cell)
+    let single = &scaled[0].reports;
+    let scaled = service::FLEETS
+        .iter()
+        .zip(scaled)
+        .filter_map(|(fleet, row)| {
+            Scaled::new(fleet.workers, &row.reports, single).map(Row::Scaled)
+        });
+    Ok(compared.chain(scaled).collect())
 }
 
 const PAYLOAD_BYTES: usize = 32;

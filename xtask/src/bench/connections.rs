@@ -1,140 +1,87 @@
 //! `bench rpc --connections N`: memory of idle connections.
 
-use std::error::Error;
-
-use serde::Serialize;
-use xtask_load::{ClientMessage, ConnectionReport, Job};
-
-use xtask_report::{Bar, Panel, Progress, draw_bars, format_table, median, number};
+use xtask_load::Job;
 
 use super::{
-    client_process::{BenchSetup, Measurement},
-    options::Options,
-    rpc,
-    subjects::{self, OURS, QUINN},
+    mode::{Column, Mode, Panels},
+    rows::Row,
+    subjects::{OURS, QUINN},
 };
 
-/// A row of the results: medians over the rounds.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-struct Row {
-    subject: &'static str,
-    connections: usize,
-    server_bytes_per_connection: f64,
-    client_bytes_per_connection: f64,
-    /// Time to open one, each after the other.
-    open_us: f64,
-    rounds: usize,
-}
-
-/// Measures.
-pub(crate) async fn run(options: &Options, count: usize) -> Result<(), Box<dyn Error>> {
-    let subjects = subjects::select_among(options, &[OURS, QUINN])?;
-    let setup = BenchSetup::new(options, &subjects)?;
-    println!(
-        "{}; {count} idle connections, opened one after the other\n",
-        setup.describe()
-    );
-    let rounds = options.rounds();
-    let mut progress = Progress::new(rounds as usize * subjects.len());
-    let mut reports: Vec<Vec<ConnectionReport>> = vec![Vec::new(); subjects.len()];
-    for round in 1..=rounds {
-        for (at, subject) in subjects.iter().enumerate() {
-            let what = format!("{} (round {round} of {rounds})", subject.name);
-            progress.step(&what);
-            let measurement = Measurement {
-                subject: *subject,
-                job: Job::Connections { count },
-                in_flight: 1,
-                body_bytes: 1024,
-                hold: false,
-            };
-            match setup.start(&measurement).await?.result().await {
-                Ok(ClientMessage::Connections(report)) => reports[at].push(report),
-                Ok(other) => return Err(format!("{what}: the client tells {other:?}").into()),
-                Err(error) => return Err(format!("{what}: {error}").into()),
-            }
-        }
-    }
-    drop(progress);
-    let rows: Vec<Row> = subjects
-        .iter()
-        .zip(&reports)
-        .filter_map(|(subject, reports)| Row::new(subject.name, reports))
-        .collect();
-    print!("{}", report(&rows));
-    rpc::write_files(options, &rows, || figure(&rows))
-}
-
-impl Row {
-    fn new(subject: &'static str, reports: &[ConnectionReport]) -> Option<Self> {
-        let each = |figure: fn(&ConnectionReport) -> f64| {
-            let values = reports.iter().map(|it| figure(it) / it.connections as f64);
-            median(values.collect())
+pub(crate) const MODE: Mode = Mode {
+    subjects: &[OURS, QUINN],
+    prepare: |options, setup| {
+        let count = options.connections();
+        println!("{count} idle connections, opened one after the other");
+        setup
+    },
+    groups: |options, subjects| {
+        let count = options.connections();
+        let row = |subject| {
+            let load = options.measuring.load(1024, 1);
+            let cell = format!("{count} connections");
+            Row::new(subject, cell, load, Job::Connections { count }).with("connections", count)
         };
-        Some(Self {
-            subject,
-            connections: reports.first()?.connections,
-            server_bytes_per_connection: each(|it| it.server_bytes as f64)?,
-            client_bytes_per_connection: each(|it| it.client_bytes as f64)?,
-            open_us: each(|it| it.seconds * 1e6)?,
-            rounds: reports.len(),
-        })
-    }
+        vec![subjects.iter().copied().map(row).collect()]
+    },
+    table: |_| "RSS per connection".to_owned(),
+    columns: &[
+        Column::Number("server KiB", |row| Some(server_bytes(row)? / 1024.0)),
+        Column::Number("client KiB", |row| Some(client_bytes(row)? / 1024.0)),
+        Column::Number("open µs", open_us),
+    ],
+    fields: &[&[
+        ("server_bytes_per_connection", server_bytes),
+        ("client_bytes_per_connection", client_bytes),
+        ("open_us", open_us),
+    ]],
+    figure: |_| "KiB of resident memory per idle connection (shorter is better)".to_owned(),
+    bars: &[
+        (Panels::One("server"), |row| {
+            Some(server_bytes(row)? / 1024.0)
+        }),
+        (Panels::One("client"), |row| {
+            Some(client_bytes(row)? / 1024.0)
+        }),
+    ],
+    ..Mode::CALLS
+};
+
+fn server_bytes(row: &Row) -> Option<f64> {
+    row.median(|it| it.server_rss_bytes as f64 / it.count as f64)
 }
 
-fn report(rows: &[Row]) -> String {
-    let heading = ["RSS per connection", "server KiB", "client KiB", "open µs"];
-    let mut lines = vec![heading.map(str::to_owned).to_vec()];
-    for row in rows {
-        lines.push(vec![
-            row.subject.to_owned(),
-            number(row.server_bytes_per_connection / 1024.0),
-            number(row.client_bytes_per_connection / 1024.0),
-            number(row.open_us),
-        ]);
-    }
-    format_table(&lines)
+fn client_bytes(row: &Row) -> Option<f64> {
+    row.median(|it| it.client_rss_bytes as f64 / it.count as f64)
 }
 
-fn figure(rows: &[Row]) -> String {
-    let panel = |title: &str, bytes: fn(&Row) -> f64| Panel {
-        title: title.to_owned(),
-        bars: rows
-            .iter()
-            .map(|row| Bar {
-                label: row.subject.to_owned(),
-                value: Some(bytes(row) / 1024.0),
-                ours: row.subject == OURS,
-            })
-            .collect(),
-    };
-    let panels = [
-        panel("server", |it| it.server_bytes_per_connection),
-        panel("client", |it| it.client_bytes_per_connection),
-    ];
-    draw_bars(
-        "KiB of resident memory per idle connection (shorter is better)",
-        &panels,
-    )
+/// Time to open one, each after the other.
+fn open_us(row: &Row) -> Option<f64> {
+    row.median(|it| it.seconds * 1e6 / it.count as f64)
 }
 
 #[cfg(test)]
 mod tests {
+    use xtask_load::Report;
+
     use super::*;
+    use crate::bench::rows::tests::row;
 
     #[test]
     fn figures_are_of_one_connection() {
-        let report = |server_bytes| ConnectionReport {
-            connections: 100,
-            client_bytes: 204_800,
-            server_bytes,
-            seconds: 0.1,
-        };
-        let row = Row::new(OURS, &[report(100), report(409_600), report(1_000_000)]).unwrap();
-        assert_eq!(row.server_bytes_per_connection, 4096.0);
-        assert_eq!((row.client_bytes_per_connection, row.rounds), (2048.0, 3));
-        assert_eq!(row.open_us.round(), 1000.0);
-        assert!(super::report(&[row]).contains("4.00"));
-        assert_eq!(Row::new(OURS, &[]), None);
+        let mut row = row(OURS, (1024, 1), 1, 1.0);
+        row.reports = [100, 409_600, 1_000_000]
+            .map(|server_rss_bytes| Report {
+                count: 100,
+                client_rss_bytes: 204_800,
+                server_rss_bytes,
+                seconds: 0.1,
+                ..Report::default()
+            })
+            .to_vec();
+        assert_eq!(server_bytes(&row), Some(4096.0));
+        assert_eq!(client_bytes(&row), Some(2048.0));
+        assert_eq!(open_us(&row).unwrap().round(), 1000.0);
+        assert!(MODE.report(&[row]).contains("4.00"));
     }
 }

@@ -23,201 +23,115 @@
 //!   median of few may be of either kind. A service with many callers is like the rows with more
 //!   connections, one with a caller or two like the others.
 
-use std::error::Error;
-
-use xtask_load::{ClosedLoop, Job, Spread, parallelism};
-
-use xtask_report::{Bar, Panel, draw_bars, format_table, number, ratio};
+use xtask_load::{Job, Spread, parallelism};
 
 use super::{
-    client_process::{BenchSetup, Measurement},
-    grid::Cell,
+    grid,
+    mode::{Column, IN_FLIGHT, Mode},
     options::Options,
-    rows::{Conditions, Row},
-    rpc,
-    subjects::{self, OURS, SHARDS, Subject},
+    rows::Row,
+    subjects::{OURS, SHARDS, Subject},
 };
 
-/// Measures.
-pub(crate) async fn run(options: &Options) -> Result<(), Box<dyn Error>> {
-    let subjects = subjects::select_among(options, &[OURS, SHARDS])?;
-    let in_flight = match &options.in_flight[..] {
-        [] => &[64, 512][..],
-        asked => asked,
-    };
-    let setup = BenchSetup::new(options, &subjects)?.with_shared_cores();
-    let cores = parallelism().get();
-    println!("{cores} cores, which the server shares with the client");
-    rpc::print_conditions(options, &setup);
-    let mut rows = Vec::new();
-    for in_flight in in_flight {
-        let cell = Cell {
-            payload_bytes: PAYLOAD_BYTES,
-            in_flight: *in_flight,
-        };
-        for spread in spreads(rpc::closed_loop(options, cell), cores) {
-            let conditions = Conditions {
-                cores: Some(cores),
-                connections: Some(spread.connections()),
-                ..Conditions::default()
-            };
-            let load = |subject, _| measurement(subject, spread);
-            let measured = rpc::measure_with(options, &setup, &subjects, &[cell], load).await?;
-            rows.extend(measured.into_iter().map(|row| row.with(conditions)));
-        }
-    }
-    print!("{}", report(&rows));
-    rpc::write_files(options, &rows, || figure(&rows))
-}
+pub(crate) const MODE: Mode = Mode {
+    subjects: &[OURS, SHARDS],
+    prepare: |_, setup| {
+        println!(
+            "{} cores, which the server shares with the client",
+            parallelism()
+        );
+        setup.with_shared_cores()
+    },
+    groups: |options, subjects| groups(options, subjects, parallelism().get()),
+    columns: &[
+        IN_FLIGHT,
+        Column::Text("connections", |row| match row.job {
+            Job::Spread(spread) => spread.connections(row.load.in_flight).to_string(),
+            _ => String::new(),
+        }),
+        Column::Number("calls/s", Row::per_s),
+        Column::Number("slowest", Row::per_s_min),
+        Column::Number("fastest", Row::per_s_max),
+        Column::Number("CPU µs/call", Row::cpu_us_per_call),
+        Column::Number("p50 µs", Row::p50_us),
+        Column::Number("p99 µs", Row::p99_us),
+        Column::Number("p99.9 µs", Row::p999_us),
+        Column::Ours("ours: rate", Row::per_s),
+        Column::Ours("p50", Row::p50_us),
+        Column::Ours("CPU", Row::cpu_us_per_call),
+    ],
+    figure: |rows| {
+        let cores = rows.first().map_or(0, |row| match row.job {
+            Job::Spread(spread) => spread.threads,
+            _ => 0,
+        });
+        format!("calls per second, echo of 32 B, server and client on the same {cores} cores")
+    },
+    ..Mode::CALLS
+};
 
-/// The load over few connections, and over more if there are calls for them.
-fn spreads(load: ClosedLoop, threads: usize) -> Vec<Spread> {
-    let mut spreads = CONNECTIONS_PER_THREAD
-        .map(|connections_per_thread| Spread {
-            load,
-            threads,
-            connections_per_thread,
-        })
-        .to_vec();
-    spreads.dedup_by_key(|spread| spread.connections());
-    spreads
-}
-
-fn measurement(subject: Subject, spread: Spread) -> Measurement {
-    Measurement {
-        subject,
-        job: Job::Spread(spread),
-        in_flight: spread.load.in_flight,
-        body_bytes: spread.load.body_bytes,
-        hold: false,
-    }
-}
-
-/// The table; the last columns say how the endpoint compares with the others.
-fn report(rows: &[Row]) -> String {
-    let heading = [
-        "32 B",
-        "in flight",
-        "connections",
-        "calls/s",
-        "slowest",
-        "fastest",
-        "CPU µs/call",
-        "p50 µs",
-        "p99 µs",
-        "p99.9 µs",
-        "ours: rate",
-        "p50",
-        "CPU",
-    ];
-    let mut lines = vec![heading.map(str::to_owned).to_vec()];
-    let mut notes = String::new();
-    for row in rows {
-        let connections = row.conditions.connections.unwrap_or_default();
-        let mut line = vec![
-            row.subject.to_owned(),
-            row.in_flight.to_string(),
-            connections.to_string(),
-        ];
-        if let Some(figures) = row.figures {
-            line.extend(
-                [
-                    figures.calls_per_s,
-                    figures.calls_per_s_min,
-                    figures.calls_per_s_max,
-                    figures.cpu_us_per_call,
-                    figures.p50_us,
-                    figures.p99_us,
-                    figures.p999_us,
-                ]
-                .map(number),
-            );
-            let ours = alike(rows, row).find(|it| it.subject == OURS);
-            let ours = ours.and_then(|it| it.figures);
-            if let Some(ours) = ours.filter(|_| row.subject != OURS) {
-                line.extend([
-                    ratio(ours.calls_per_s / figures.calls_per_s),
-                    ratio(ours.p50_us / figures.p50_us),
-                    ratio(ours.cpu_us_per_call / figures.cpu_us_per_call),
-                ]);
-            }
-        } else if let Some(reason) = &row.failed {
-            line.push("failed".to_owned());
-            notes += &format!(
-                "{} failed at {} in flight over {connections} connections: {reason}\n",
-                row.subject, row.in_flight
-            );
-        }
-        lines.push(line);
-    }
-    format!("{}{notes}", format_table(&lines))
-}
-
-/// The rows that were measured in the same way.
-fn alike<'a>(rows: &'a [Row], row: &'a Row) -> impl Iterator<Item = &'a Row> {
-    rows.iter()
-        .filter(|it| it.in_flight == row.in_flight && it.conditions == row.conditions)
-}
-
-fn figure(rows: &[Row]) -> String {
-    let is_first = |row: &&Row| alike(rows, row).next() == Some(*row);
-    let panel = |row: &Row| Panel {
-        title: format!(
-            "{} in flight over {} connections",
-            row.in_flight,
-            row.conditions.connections.unwrap_or_default()
-        ),
-        bars: alike(rows, row)
-            .map(|row| Bar {
-                label: row.subject.to_owned(),
-                value: row.figures.map(|figures| figures.calls_per_s),
-                ours: row.subject == OURS,
+/// Calls over few connections, and over more if there are calls for them.
+fn groups(options: &Options, subjects: &[Subject], cores: usize) -> Vec<Vec<Row>> {
+    let mut groups = Vec::new();
+    for in_flight in options.in_flight_or(&[64, 512]) {
+        let mut spreads = CONNECTIONS_PER_THREAD
+            .map(|connections_per_thread| Spread {
+                threads: cores,
+                connections_per_thread,
             })
-            .collect(),
-    };
-    let panels: Vec<Panel> = rows.iter().filter(is_first).map(panel).collect();
-    let cores = rows.first().and_then(|row| row.conditions.cores);
-    let title = format!(
-        "calls per second, echo of 32 B, server and client on the same {} cores",
-        cores.unwrap_or_default()
-    );
-    draw_bars(&title, &panels)
+            .to_vec();
+        spreads.dedup_by_key(|spread| spread.connections(in_flight));
+        for spread in spreads {
+            let connections = spread.connections(in_flight);
+            let mut rows = grid::group(options, subjects, (32, in_flight));
+            for row in &mut rows {
+                row.cell += &format!(" over {connections} connections");
+                row.job = Job::Spread(spread);
+            }
+            let rows = rows.into_iter();
+            let rows = rows.map(|row| row.with("cores", cores).with("connections", connections));
+            groups.push(rows.collect());
+        }
+    }
+    groups
 }
-
-const PAYLOAD_BYTES: usize = 32;
 
 /// Connections of a thread: one stands for few callers, four for enough that most shards have some.
 const CONNECTIONS_PER_THREAD: [usize; 2] = [1, 4];
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
-    use crate::bench::rows::tests::row;
+    use crate::bench::{
+        options::tests::parse,
+        rows::tests::{json, report},
+        subjects,
+    };
 
-    fn spread(subject: &'static str, connections: usize, calls: u64) -> Row {
-        row(subject, (32, 64), calls, 10.0).with(Conditions {
-            cores: Some(2),
-            connections: Some(connections),
-            ..Conditions::default()
-        })
+    /// Rows of these many calls, in the order of the groups.
+    fn measured(subject: &[&str], calls: &[u64]) -> Vec<Row> {
+        let subjects: Vec<_> = subject
+            .iter()
+            .filter_map(|it| subjects::named(it))
+            .collect();
+        let options = parse(&["--in-flight", "64"]).unwrap();
+        let mut rows = groups(&options, &subjects, 2).concat();
+        assert_eq!(rows.len(), calls.len());
+        for (row, calls) in rows.iter_mut().zip(calls) {
+            row.reports.push(report(*calls, 10.0));
+        }
+        rows
     }
 
     #[test]
     fn the_endpoint_is_compared_with_shards_with_as_many_connections() {
-        let rows = [
-            spread(OURS, 2, 300),
-            spread(SHARDS, 2, 200),
-            spread(OURS, 8, 300),
-            spread(SHARDS, 8, 600),
-        ];
-        let text = report(&rows);
+        let rows = measured(&[OURS, SHARDS], &[300, 200, 300, 600]);
+        let text = MODE.report(&rows);
         let lines: Vec<_> = text.lines().collect();
         assert!(!lines[1].contains('x') && !lines[3].contains('x'), "{text}");
         assert!(lines[2].ends_with("1.50x  1.00x  1.00x"), "{text}");
         assert!(lines[4].ends_with("0.50x  1.00x  1.00x"), "{text}");
-        let svg = figure(&rows);
+        let svg = MODE.draw(&rows);
         assert!(svg.contains("same 2 cores") && svg.contains("64 in flight over 8 connections"));
         assert_eq!(svg.matches("in flight over").count(), 2);
         assert_eq!(svg.matches("#C2410C").count(), 2);
@@ -226,32 +140,31 @@ mod tests {
     #[test]
     fn one_call_is_measured_over_one_connection() {
         let connections = |in_flight| -> Vec<usize> {
-            let load = ClosedLoop {
-                body_bytes: 32,
-                in_flight,
-                warm_up: Duration::ZERO,
-                window: Duration::ZERO,
-            };
-            let spreads = spreads(load, 2);
-            spreads.iter().map(Spread::connections).collect()
+            let options = parse(&["--in-flight", in_flight]).unwrap();
+            let rows = groups(&options, &subjects::ALL[..1], 2).concat();
+            let connections = rows.iter().map(|row| match row.job {
+                Job::Spread(spread) => spread.connections(row.load.in_flight),
+                _ => 0,
+            });
+            connections.collect()
         };
-        assert_eq!(connections(64), [2, 8]);
-        assert_eq!(connections(5), [2, 5]);
-        assert_eq!(connections(1), [1]);
+        assert_eq!(connections("64"), [2, 8]);
+        assert_eq!(connections("5"), [2, 5]);
+        assert_eq!(connections("1"), [1]);
     }
 
     #[test]
     fn a_row_says_on_how_many_cores() {
-        let row = serde_json::to_value(spread(SHARDS, 8, 600)).unwrap();
+        let row = json(&measured(&[SHARDS], &[600, 600])[1], MODE.fields);
         assert_eq!((&row["cores"], &row["connections"]), (&2.into(), &8.into()));
         assert_eq!((&row["in_flight"], &row["rounds"]), (&64.into(), &1.into()));
     }
 
     #[test]
     fn a_failure_is_reported_with_its_reason() {
-        let mut failed = spread("rpcnet-0.1.0", 8, 1);
-        (failed.figures, failed.failed) = (None, Some("it hangs".to_owned()));
-        let text = report(&[failed]);
+        let mut failed = measured(&["rpcnet-0.1.0"], &[1, 1]).remove(1);
+        failed.failed = Some("it hangs".to_owned());
+        let text = MODE.report(&[failed]);
         assert!(text.contains("over 8 connections: it hangs"), "{text}");
     }
 }

@@ -1,46 +1,77 @@
-//! Grid of payloads and numbers of calls in flight.
+//! Calls in a closed loop, over a grid of payloads and numbers of calls in flight.
 
-use super::options::Options;
+use super::{
+    mode::{Column, IN_FLIGHT, Mode},
+    options::Options,
+    rows::Row,
+    rpc_targets,
+    subjects::Subject,
+};
 
-/// Cell of the grid.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Cell {
-    pub(crate) payload_bytes: usize,
-    pub(crate) in_flight: usize,
+pub(crate) const MODE: Mode = Mode {
+    groups: |options, subjects| {
+        let cells = select(options).into_iter();
+        cells.map(|cell| group(options, subjects, cell)).collect()
+    },
+    table: |row| readable_bytes(row.load.body_bytes),
+    columns: &[
+        IN_FLIGHT,
+        Column::Number("calls/s", Row::per_s),
+        Column::Number("CPU µs/call", Row::cpu_us_per_call),
+        Column::Number("p50 µs", Row::p50_us),
+        Column::Number("p99 µs", Row::p99_us),
+        Column::Number("p99.9 µs", Row::p999_us),
+        Column::Ours("ours: rate", Row::per_s),
+        Column::Ours("p50", Row::p50_us),
+        Column::Ours("CPU", Row::cpu_us_per_call),
+    ],
+    figure: |rows| {
+        let payload = rows.first().map_or(0, |row| row.load.body_bytes);
+        format!("calls per second, echo of {}", readable_bytes(payload))
+    },
+    stands_out: |row| !row.subject.is_peer(),
+    notes: rpc_targets::report,
+    ..Mode::CALLS
+};
+
+/// A cell of calls in a closed loop, with the subjects that are measured in it.
+pub(crate) fn group(
+    options: &Options,
+    subjects: &[Subject],
+    (payload_bytes, in_flight): (usize, usize),
+) -> Vec<Row> {
+    let load = options.measuring.load(payload_bytes, in_flight);
+    let subjects = subjects.iter().filter(|it| it.takes(payload_bytes));
+    subjects.map(|subject| Row::calls(*subject, load)).collect()
 }
 
-/// The cells that the options ask for.
+/// The cells that the options ask for: payloads and calls in flight.
 ///
 /// Payloads from 64 KiB are measured with 1 and 64 calls in flight, since 512 calls of 1 MiB, there
 /// and back, are more memory than a usual machine has; 4,096 calls are those of 32 B alone.
 /// What is asked for by both payload and number is measured whatever it is.
-pub(crate) fn select(options: &Options) -> Vec<Cell> {
-    let (payloads, in_flight) = (&options.payload, &options.in_flight);
-    let grid = if options.measuring.quick { QUICK } else { FULL };
-    let cell = |payload_bytes, in_flight| Cell {
-        payload_bytes,
-        in_flight,
+fn select(options: &Options) -> Vec<(usize, usize)> {
+    let grid = match options.payload[..] {
+        [] if options.measuring.quick => QUICK,
+        _ => FULL,
     };
-    if !payloads.is_empty() && !in_flight.is_empty() {
-        return payloads
-            .iter()
-            .flat_map(|bytes| in_flight.iter().map(|calls| cell(*bytes, *calls)))
-            .collect();
+    let payloads = match &options.payload[..] {
+        [] => grid.iter().map(|(bytes, _)| *bytes).collect(),
+        asked => asked.to_vec(),
+    };
+    let asked = &options.in_flight;
+    let mut cells = Vec::new();
+    for bytes in payloads {
+        let row = grid.iter().rfind(|(from, _)| *from <= bytes);
+        let usual = row.unwrap_or(&grid[0]).1;
+        let is_asked = |calls: &&usize| asked.is_empty() || asked.contains(calls);
+        if !asked.is_empty() && !options.payload.is_empty() {
+            cells.extend(asked.iter().map(|calls| (bytes, *calls)));
+        } else {
+            cells.extend(usual.iter().filter(is_asked).map(|calls| (bytes, *calls)));
+        }
     }
-    if !payloads.is_empty() {
-        let numbers = |bytes| {
-            let row = FULL.iter().rfind(|(from, _)| *from <= bytes);
-            row.map_or(FULL[0].1, |(_, numbers)| *numbers)
-        };
-        return payloads
-            .iter()
-            .flat_map(|bytes| numbers(*bytes).iter().map(|calls| cell(*bytes, *calls)))
-            .collect();
-    }
-    grid.iter()
-        .flat_map(|(bytes, numbers)| numbers.iter().map(|calls| cell(*bytes, *calls)))
-        .filter(|cell| in_flight.is_empty() || in_flight.contains(&cell.in_flight))
-        .collect()
+    cells
 }
 
 /// A number of bytes, short.
@@ -69,14 +100,13 @@ const QUICK: &[(usize, &[usize])] = &[
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bench::options::tests::parse;
+    use crate::bench::{
+        options::tests::parse,
+        rows::tests::{failed, row},
+    };
 
     fn cells(arguments: &[&str]) -> Vec<(usize, usize)> {
-        let cells = select(&parse(arguments).unwrap());
-        cells
-            .iter()
-            .map(|it| (it.payload_bytes, it.in_flight))
-            .collect()
+        select(&parse(arguments).unwrap())
     }
 
     #[test]
@@ -103,5 +133,42 @@ mod tests {
         ] {
             assert_eq!(readable_bytes(bytes), text);
         }
+    }
+
+    #[test]
+    fn ours_is_compared_with_each_peer() {
+        let rows = [
+            row("rpcnet", (32, 64), 400_000, 50.0),
+            row("tarpc-tcp", (32, 64), 100_000, 100.0),
+            failed("it hangs", (32, 64)),
+            row("tarpc-tcp", (1024, 64), 300_000, 50.0),
+        ];
+        let text = MODE.report(&rows);
+        let lines: Vec<_> = text.lines().collect();
+        assert!(lines[0].starts_with("32 B"), "{text}");
+        assert!(
+            lines[1].contains("400,000") && !lines[1].contains('x'),
+            "{text}"
+        );
+        assert!(lines[2].contains("4.00x  0.50x  1.00x"), "{text}");
+        assert!(lines[3].ends_with("failed"), "{text}");
+        assert!(lines[4].contains("at 64 in flight: it hangs"), "{text}");
+        assert!(lines[6].starts_with("1 KiB"), "{text}");
+        assert!(!lines[7].contains('x'), "{text}");
+    }
+
+    #[test]
+    fn a_figure_has_a_bar_for_each_row_of_the_first_payload() {
+        let rows = [
+            row("rpcnet", (32, 64), 400_000, 50.0),
+            row("tarpc-tcp", (32, 64), 100_000, 100.0),
+            failed("it hangs", (32, 64)),
+            row("rpcnet", (1024, 64), 300_000, 50.0),
+        ];
+        let svg = MODE.draw(&rows);
+        assert_eq!(svg.matches("#94A3B8").count(), 2);
+        assert_eq!(svg.matches("#C2410C").count(), 1);
+        assert!(svg.contains("width=\"420\"") && svg.contains("width=\"105\""));
+        assert!(svg.contains("failed"));
     }
 }

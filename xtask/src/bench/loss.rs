@@ -1,136 +1,90 @@
 //! `bench rpc --loss`: small calls while datagrams are lost.
 
-use std::error::Error;
-
 use xtask_load::Relay;
-use xtask_report::{Bar, Panel, draw_bars, format_table, number, ratio};
+use xtask_report::ratio;
 
 use super::{
-    client_process::BenchSetup,
-    grid::Cell,
+    grid,
+    mode::{Column, IN_FLIGHT, Mode, Panels},
     network::{Namespaces, Network},
-    options::Options,
-    rows::{Conditions, Row},
-    rpc,
-    subjects::{self, ISOLATED, OURS, QUINN},
+    rows::Row,
+    subjects::{ISOLATED, OURS, QUINN},
+    targets::status,
 };
 
-/// Measures; a call that fails fails the run.
-pub(crate) async fn run(options: &Options) -> Result<(), Box<dyn Error>> {
-    let subjects = subjects::select_among(options, &[OURS, ISOLATED, QUINN])?;
-    let in_flight = match &options.in_flight[..] {
-        [] if options.measuring.quick => &[1, 64, 4096],
-        [] => &[1, 64, 512, 4096][..],
-        asked => asked,
-    };
-    let cells: Vec<Cell> = in_flight
-        .iter()
-        .map(|in_flight| Cell {
-            payload_bytes: PAYLOAD_BYTES,
-            in_flight: *in_flight,
-        })
-        .collect();
-    let network = match Namespaces::make(LOSS_PER_MILLE) {
-        Ok(namespaces) => Network::Namespaces(namespaces),
-        Err(error) => {
-            eprintln!("no network namespaces, so a relay loses the datagrams: {error}");
-            Network::Relay(Relay {
-                loss_per_mille: LOSS_PER_MILLE,
-                link: None,
-            })
-        }
-    };
-    let between = match &network {
-        Network::Namespaces(_) => "between network namespaces",
-        _ => "through a relay in the client's process",
-    };
-    let setup = BenchSetup::new(options, &subjects)?.with_network(network);
-    println!("1 % loss each way, {between}");
-    rpc::print_conditions(options, &setup);
-    let conditions = Conditions {
-        loss_percent: Some(f64::from(LOSS_PER_MILLE) / 10.0),
-        ..Conditions::default()
-    };
-    let rows: Vec<Row> = rpc::measure(options, &setup, &subjects, &cells)
-        .await?
-        .into_iter()
-        .map(|row| row.with(conditions))
-        .collect();
-    print!("{}", report(&rows, &cells));
-    rpc::write_files(options, &rows, || figure(&rows, &cells))
-}
-
-/// The table, and whether shared streams are no worse than a stream for each call.
-fn report(rows: &[Row], cells: &[Cell]) -> String {
-    let heading = [
-        "32 B",
-        "in flight",
-        "calls/s",
-        "p50 µs",
-        "p99 µs",
-        "p99.9 µs",
-        "ours: p99",
-    ];
-    let mut lines = vec![heading.map(str::to_owned).to_vec()];
-    let mut targets_text = String::new();
-    for cell in cells {
-        let p99_of = |subject| {
-            let row = rows
-                .iter()
-                .find(|row| row.subject == subject && row.is_of(*cell));
-            row.and_then(|row| row.figures)
-                .map(|figures| figures.p99_us)
-        };
-        for row in rows.iter().filter(|row| row.is_of(*cell)) {
-            let Some(figures) = row.figures else { continue };
-            let mut line = vec![row.subject.to_owned(), row.in_flight.to_string()];
-            line.extend(
-                [
-                    figures.calls_per_s,
-                    figures.p50_us,
-                    figures.p99_us,
-                    figures.p999_us,
-                ]
-                .map(number),
-            );
-            if let Some(ours) = p99_of(OURS).filter(|_| row.subject != OURS) {
-                line.push(ratio(ours / figures.p99_us));
+pub(crate) const MODE: Mode = Mode {
+    subjects: &[OURS, ISOLATED, QUINN],
+    prepare: |_, setup| {
+        let (network, between) = match Namespaces::make(LOSS_PER_MILLE) {
+            Ok(namespaces) => (
+                Network::Namespaces(namespaces),
+                "between network namespaces",
+            ),
+            Err(error) => {
+                eprintln!("no network namespaces, so a relay loses the datagrams: {error}");
+                let relay = Relay {
+                    loss_per_mille: LOSS_PER_MILLE,
+                    link: None,
+                };
+                let between = "through a relay in the client's process";
+                (Network::Relay(relay), between)
             }
-            lines.push(line);
-        }
-        if let (Some(ours), Some(isolated)) = (p99_of(OURS), p99_of(ISOLATED)) {
-            let met = if ours <= isolated { "met" } else { "MISSED" };
-            targets_text += &format!(
-                "{} in flight: p99 no worse than a stream for each call: {}, {met}\n",
-                cell.in_flight,
-                ratio(ours / isolated)
+        };
+        println!("1 % loss each way, {between}");
+        setup.with_network(network)
+    },
+    groups: |options, subjects| {
+        let default: &[usize] = match options.measuring.quick {
+            true => &[1, 64, 4096],
+            false => &[1, 64, 512, 4096],
+        };
+        let group = |in_flight| {
+            let rows = grid::group(options, subjects, (32, in_flight)).into_iter();
+            let loss = f64::from(LOSS_PER_MILLE) / 10.0;
+            rows.map(|row| row.with("loss_percent", loss)).collect()
+        };
+        options.in_flight_or(default).map(group).collect()
+    },
+    columns: &[
+        IN_FLIGHT,
+        Column::Number("calls/s", Row::per_s),
+        Column::Number("p50 µs", Row::p50_us),
+        Column::Number("p99 µs", Row::p99_us),
+        Column::Number("p99.9 µs", Row::p999_us),
+        Column::Ours("ours: p99", Row::p99_us),
+    ],
+    figure: |_| "p99 in µs at 1 % loss, echo of 32 B (shorter is better)".to_owned(),
+    bars: &[(Panels::Cells, Row::p99_us)],
+    notes,
+    ..Mode::CALLS
+};
+
+/// Whether shared streams are no worse than a stream for each call.
+fn notes(rows: &[Row]) -> String {
+    let mut text = String::new();
+    for ours in rows.iter().filter(|row| row.is_ours()) {
+        let in_cell = |row: &&Row| row.subject.name == ISOLATED && row.cell == ours.cell;
+        let isolated = rows.iter().find(in_cell).and_then(Row::p99_us);
+        if let (Some(ours_us), Some(isolated_us)) = (ours.p99_us(), isolated) {
+            text += &format!(
+                "{}: p99 no worse than a stream for each call: {}, {}\n",
+                ours.cell,
+                ratio(ours_us / isolated_us),
+                status(ours_us <= isolated_us)
             );
         }
     }
-    format!("{}\n{targets_text}no call failed\n", format_table(&lines))
+    text + no_call_failed(rows)
 }
 
-fn figure(rows: &[Row], cells: &[Cell]) -> String {
-    let panel = |cell: &Cell| Panel {
-        title: format!("{} in flight", cell.in_flight),
-        bars: rows
-            .iter()
-            .filter(|row| row.is_of(*cell))
-            .map(|row| Bar {
-                label: row.subject.to_owned(),
-                value: row.figures.map(|figures| figures.p99_us),
-                ours: row.subject == OURS,
-            })
-            .collect(),
-    };
-    let panels: Vec<Panel> = cells.iter().map(panel).collect();
-    draw_bars(
-        "p99 in µs at 1 % loss, echo of 32 B (shorter is better)",
-        &panels,
-    )
+/// What is said at the end where a call that fails fails the run.
+pub(crate) fn no_call_failed(rows: &[Row]) -> &'static str {
+    match rows.iter().all(|row| row.failed.is_none()) {
+        true => "no call failed\n",
+        false => "",
+    }
 }
 
-const PAYLOAD_BYTES: usize = 32;
 const LOSS_PER_MILLE: u32 = 10;
 
 #[cfg(test)]
@@ -140,17 +94,13 @@ mod tests {
 
     #[test]
     fn shared_streams_are_compared_with_isolated_ones() {
-        let cell = Cell {
-            payload_bytes: 32,
-            in_flight: 64,
-        };
         let rows = |ours| {
             [
                 row(OURS, (32, 64), 10, ours),
                 row(ISOLATED, (32, 64), 10, 50.0),
             ]
         };
-        assert!(report(&rows(50.0), &[cell]).contains("1.00x, met"));
-        assert!(report(&rows(60.0), &[cell]).contains("1.20x, MISSED"));
+        assert!(MODE.report(&rows(50.0)).contains("1.00x, met"));
+        assert!(MODE.report(&rows(60.0)).contains("1.20x, MISSED"));
     }
 }

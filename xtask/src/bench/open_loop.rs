@@ -2,198 +2,120 @@
 
 use std::error::Error;
 
-use xtask_load::{CallReport, Job, OpenLoop};
-
-use xtask_report::{Bar, Panel, Progress, draw_bars, format_table, number};
+use xtask_load::{Job, Load};
 
 use super::{
-    client_process::{BenchSetup, Measurement},
-    grid::Cell,
+    client_process::BenchSetup,
+    grid,
+    mode::{Column, Mode, Panels},
     options::Options,
-    rows::{Conditions, Row},
-    rpc,
-    subjects::{self, OURS, Subject},
+    rows::Row,
+    subjects::Subject,
+    targets::status,
 };
 
-/// Measures the peak of each subject, then calls at parts of it.
-pub(crate) async fn run(options: &Options) -> Result<(), Box<dyn Error>> {
-    let mut subjects = subjects::select(options)?;
-    subjects.retain(|subject| subject.takes(PAYLOAD_BYTES));
-    let setup = BenchSetup::new(options, &subjects)?;
-    rpc::print_conditions(options, &setup);
-    let peak_cells = [64, 512].map(|in_flight| Cell {
-        payload_bytes: PAYLOAD_BYTES,
-        in_flight,
-    });
-    let closed = rpc::measure(options, &setup, &subjects, &peak_cells).await?;
-    let peaks = peaks(options, &setup, &subjects, &closed).await?;
-    let mut rows = Vec::new();
-    let rounds = options.rounds();
-    let mut progress = Progress::new(PERCENTS.len() * rounds as usize * subjects.len());
-    for percent in PERCENTS {
-        let mut reports: Vec<Vec<CallReport>> = vec![Vec::new(); subjects.len()];
-        let mut failures: Vec<Option<String>> = vec![None; subjects.len()];
-        for round in 1..=rounds {
-            for (at, subject) in subjects.iter().enumerate() {
-                let what = format!(
-                    "{percent} % of peak, {} (round {round} of {rounds})",
-                    subject.name
-                );
-                progress.step(&what);
-                let Some(rate) = offered(&peaks, *subject, percent) else {
-                    failures[at] = Some("its peak could not be measured".to_owned());
-                    continue;
-                };
-                if failures[at].is_some() {
-                    continue;
-                }
-                match setup.calls(&measurement(options, *subject, rate)).await {
-                    Ok(report) => reports[at].push(report),
-                    Err(error) if subject.may_fail() => failures[at] = Some(error.to_string()),
-                    Err(error) => return Err(format!("{what}: {error}").into()),
-                }
-            }
-        }
-        for ((subject, reports), failure) in subjects.iter().zip(&reports).zip(failures) {
-            // They are not limited.
-            let cell = Cell {
-                payload_bytes: PAYLOAD_BYTES,
-                in_flight: 0,
-            };
-            let conditions = Conditions {
-                rate_percent_of_peak: Some(percent),
-                offered_per_s: offered(&peaks, *subject, percent),
-                ..Conditions::default()
-            };
-            rows.push(Row::new(subject.name, cell, reports, failure).with(conditions));
-        }
-    }
-    print!("{}", report(&rows));
-    rpc::write_files(options, &rows, || figure(&rows))
-}
+pub(crate) const MODE: Mode = Mode {
+    // The closed loops that show the peaks.
+    groups: |options, subjects| {
+        let group = |in_flight| grid::group(options, subjects, (PAYLOAD_BYTES, in_flight));
+        [64, IN_FLIGHT_EXPECTED].map(group).to_vec()
+    },
+    columns: &[
+        Column::Text("of peak", |row| row.cell.replace(" of its own peak", "")),
+        Column::Number("offered/s", offered),
+        Column::Number("taken/s", Row::per_s),
+        Column::Number("p50 µs", Row::p50_us),
+        Column::Number("p99 µs", Row::p99_us),
+        Column::Number("p99.9 µs", Row::p999_us),
+        Column::Number("p99.9/p50", tail),
+    ],
+    figure: |_| "p99.9 in µs at a fixed rate, echo of 32 B (shorter is better)".to_owned(),
+    bars: &[(Panels::Cells, Row::p999_us)],
+    notes,
+    ..Mode::CALLS
+};
 
-/// The best of the closed loop, or what is taken of it when it is offered at a fixed rate, if that
-/// is less: to begin a call at its time, whatever became of the others, is more work for the client
-/// than to repeat one.
-async fn peaks(
+/// Rows at shares of the peak of each subject.
+///
+/// The peak is the best of the closed loops, or what is taken of it when it is offered at a fixed
+/// rate, if that is less: to begin a call at its time, whatever became of the others, is more work
+/// for the client than to repeat one.
+///
+/// # Errors
+///
+/// When calls at a fixed rate fail.
+pub(crate) async fn at_shares_of_peak(
     options: &Options,
     setup: &BenchSetup,
     subjects: &[Subject],
     closed: &[Row],
-) -> Result<Vec<Row>, Box<dyn Error>> {
-    let mut rows = Vec::new();
-    for subject in subjects {
-        let mut best = closed.iter().filter(|row| row.subject == subject.name);
-        let Some(rate) = offered(closed, *subject, 100) else {
-            continue;
-        };
-        let cell = Cell {
-            payload_bytes: PAYLOAD_BYTES,
-            in_flight: 0,
-        };
-        let report = setup.calls(&measurement(options, *subject, rate)).await?;
-        let open = Row::new(subject.name, cell, &[report], None);
-        let taken = open.figures.map_or(0.0, |figures| figures.calls_per_s);
-        rows.extend(if taken < rate {
-            Some(open)
-        } else {
-            best.find(|row| row.figures.is_some_and(|it| it.calls_per_s >= rate))
-                .cloned()
-        });
-    }
-    Ok(rows)
-}
-
-/// The rate that is so much of the subject's best.
-fn offered(closed: &[Row], subject: Subject, percent: u32) -> Option<f64> {
-    let rows = closed.iter().filter(|row| row.subject == subject.name);
-    let peak = rows
-        .filter_map(|row| row.figures.map(|figures| figures.calls_per_s))
-        .reduce(f64::max)?;
-    Some(peak * f64::from(percent) / 100.0)
-}
-
-fn measurement(options: &Options, subject: Subject, calls_per_s: f64) -> Measurement {
-    Measurement {
-        subject,
-        job: Job::Open(OpenLoop {
-            body_bytes: PAYLOAD_BYTES,
-            calls_per_s,
-            warm_up: options.warm_up(),
-            window: options.window(),
-        }),
-        in_flight: IN_FLIGHT_EXPECTED,
-        body_bytes: PAYLOAD_BYTES,
-        hold: false,
-    }
-}
-
-fn report(rows: &[Row]) -> String {
-    let heading = [
-        "32 B",
-        "of peak",
-        "offered/s",
-        "taken/s",
-        "p50 µs",
-        "p99 µs",
-        "p99.9 µs",
-        "p99.9/p50",
-    ];
-    let mut lines = vec![heading.map(str::to_owned).to_vec()];
-    let mut notes = String::new();
-    for row in rows {
-        let percent = row.conditions.rate_percent_of_peak.unwrap_or_default();
-        let mut line = vec![row.subject.to_owned(), format!("{percent} %")];
-        if let Some(figures) = row.figures {
-            let tail = figures.p999_us / figures.p50_us;
-            line.push(number(row.conditions.offered_per_s.unwrap_or_default()));
-            line.extend(
-                [
-                    figures.calls_per_s,
-                    figures.p50_us,
-                    figures.p99_us,
-                    figures.p999_us,
-                    tail,
-                ]
-                .map(number),
-            );
-            if row.subject == OURS && percent == TARGET_PERCENT {
-                // One that does not keep up has a high median too.
-                let offered = row.conditions.offered_per_s.unwrap_or_default();
-                let kept_up = figures.calls_per_s >= KEPT_UP_MIN * offered;
-                let met = match (kept_up, tail < TARGET_TAIL) {
-                    (true, true) => "met",
-                    (true, false) => "MISSED",
-                    (false, _) => "MISSED: it does not keep up",
-                };
-                notes +=
-                    &format!("p99.9 under {TARGET_TAIL} times p50 at {percent} % of peak: {met}\n");
-            }
-        } else if let Some(reason) = &row.failed {
-            notes += &format!("{} at {percent} %: {reason}\n", row.subject);
+) -> Result<Vec<Vec<Row>>, Box<dyn Error>> {
+    let load = options.measuring.load(PAYLOAD_BYTES, IN_FLIGHT_EXPECTED);
+    let mut groups = vec![Vec::new(); PERCENTS.len()];
+    for subject in subjects.iter().filter(|it| it.takes(PAYLOAD_BYTES)) {
+        let mut peak = best(closed, *subject);
+        if let Some(rate) = peak {
+            let report = setup.measure(&row(*subject, load, 100, Some(rate))).await?;
+            peak = Some(rate.min(report.per_s()));
         }
-        lines.push(line);
+        for (rows, percent) in groups.iter_mut().zip(PERCENTS) {
+            rows.push(row(*subject, load, percent, peak));
+        }
     }
-    format!("{}{notes}", format_table(&lines))
+    Ok(groups)
 }
 
-fn figure(rows: &[Row]) -> String {
-    let panels = PERCENTS.map(|percent| Panel {
-        title: format!("{percent} % of its own peak"),
-        bars: rows
-            .iter()
-            .filter(|row| row.conditions.rate_percent_of_peak == Some(percent))
-            .map(|row| Bar {
-                label: row.subject.to_owned(),
-                value: row.figures.map(|figures| figures.p999_us),
-                ours: row.subject == OURS,
-            })
-            .collect(),
-    });
-    draw_bars(
-        "p99.9 in µs at a fixed rate, echo of 32 B (shorter is better)",
-        &panels,
-    )
+/// Calls at a share of the peak, which were a failure if there is none.
+fn row(subject: Subject, load: Load, percent: u32, peak: Option<f64>) -> Row {
+    let offered = peak.map(|peak| peak * f64::from(percent) / 100.0);
+    let cell = format!("{percent} % of its own peak");
+    let job = Job::Open {
+        calls_per_s: offered.unwrap_or_default(),
+    };
+    // Calls in flight are not limited: the row says 0.
+    let mut row = Row::new(subject, cell, load, job)
+        .with("payload_bytes", load.body_bytes)
+        .with("in_flight", 0)
+        .with("rate_percent_of_peak", percent);
+    match offered {
+        Some(rate) => row = row.with("offered_per_s", rate),
+        None => row.failed = Some("its peak could not be measured".to_owned()),
+    }
+    row
+}
+
+/// Highest rate of a subject.
+fn best(closed: &[Row], subject: Subject) -> Option<f64> {
+    let rows = closed.iter().filter(|row| row.subject == subject);
+    rows.filter_map(Row::per_s).reduce(f64::max)
+}
+
+fn offered(row: &Row) -> Option<f64> {
+    match row.job {
+        Job::Open { calls_per_s } => Some(calls_per_s),
+        _ => None,
+    }
+}
+
+fn tail(row: &Row) -> Option<f64> {
+    Some(row.p999_us()? / row.p50_us()?)
+}
+
+/// Whether the tail of ours stays near the median.
+fn notes(rows: &[Row]) -> String {
+    let target = format!("{TARGET_PERCENT} % of its own peak");
+    let ours = rows
+        .iter()
+        .find(|row| row.is_ours() && row.cell == target)
+        .and_then(|row| Some((row.per_s()?, offered(row)?, tail(row)?)));
+    ours.map_or_else(String::new, |(taken, offered, tail)| {
+        // A subject that does not keep up has a high median too.
+        let met = match taken >= KEPT_UP_MIN * offered {
+            true => status(tail < TARGET_TAIL),
+            false => "MISSED: it does not keep up",
+        };
+        format!("p99.9 under {TARGET_TAIL} times p50 at {TARGET_PERCENT} % of peak: {met}\n")
+    })
 }
 
 const PAYLOAD_BYTES: usize = 32;
@@ -210,30 +132,48 @@ const IN_FLIGHT_EXPECTED: usize = 512;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bench::{rows::tests::row, subjects::ALL};
+    use crate::bench::{
+        rows::tests::{failed, json, report, row as closed},
+        subjects::{ALL, OURS},
+    };
 
     #[test]
     fn the_peak_is_the_better_of_both() {
-        let closed = [
-            row(OURS, (32, 64), 1000, 1.0),
-            row(OURS, (32, 512), 3000, 1.0),
+        let rows = [
+            closed(OURS, (32, 64), 1000, 1.0),
+            closed(OURS, (32, 512), 3000, 1.0),
+            failed("it hangs", (32, 64)),
         ];
-        assert_eq!(offered(&closed, ALL[0], 50), Some(1500.0));
-        assert_eq!(offered(&closed, ALL[2], 50), None);
+        assert_eq!(best(&rows, ALL[0]), Some(3000.0));
+        assert_eq!(best(&rows, rows[2].subject), None);
+        assert_eq!(best(&rows, ALL[2]), None);
     }
 
     #[test]
     fn the_tail_is_compared_with_the_median() {
-        let conditions = Conditions {
-            rate_percent_of_peak: Some(80),
-            offered_per_s: Some(100.0),
-            ..Conditions::default()
+        let load = Load {
+            body_bytes: 32,
+            ..Load::default()
         };
-        let row = row(OURS, (32, 0), 100, 10.0).with(conditions);
-        let text = report(&[row]);
+        let mut row = row(ALL[0], load, 80, Some(125.0));
+        row.reports.push(report(100, 10.0));
+        let fields = json(&row, MODE.fields);
+        assert_eq!(fields["offered_per_s"], 100.0);
+        assert_eq!(fields["rate_percent_of_peak"], 80);
+        let text = MODE.report(&[row]);
         assert!(
             text.contains("3.00") && text.contains("peak: met"),
             "{text}"
         );
+        let line = text.lines().nth(1).unwrap();
+        let cells: Vec<_> = line.split_whitespace().collect();
+        assert_eq!(cells[..5], ["rpcnet", "80", "%", "100", "100"]);
+    }
+
+    #[test]
+    fn a_subject_without_a_peak_has_failed() {
+        let row = row(ALL[0], Load::default(), 50, None);
+        let text = MODE.report(&[row]);
+        assert!(text.contains("peak could not be measured"), "{text}");
     }
 }

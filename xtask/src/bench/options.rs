@@ -3,7 +3,12 @@
 use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, ValueEnum};
-use xtask_load::{BODY_BYTES_MIN, Runtime};
+use xtask_load::{BODY_BYTES_MIN, Load, Runtime};
+
+use super::{
+    bulk, connections, cores, floods, grid, loss, mode::Mode, open_loop, reconnect, sizes,
+    streaming,
+};
 
 /// Options of `bench rpc`.
 #[derive(Debug, Clone, Default, Args)]
@@ -56,22 +61,6 @@ pub(crate) struct Measuring {
     /// Draw the figures into this file, as SVG.
     #[arg(long, value_name = "FILE")]
     pub(crate) svg: Option<PathBuf>,
-}
-
-/// Mode of the benchmark.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Mode {
-    /// Calls in a closed loop over the grid.
-    Grid,
-    OpenLoop,
-    Streaming,
-    Connections(usize),
-    Cores,
-    Loss,
-    Bulk,
-    Sizes,
-    Floods,
-    Reconnect,
 }
 
 #[derive(Debug, Clone, Default, Args)]
@@ -131,43 +120,42 @@ enum RuntimeKind {
 
 impl Options {
     /// Mode that the flags choose.
-    pub(crate) fn mode(&self) -> Mode {
+    pub(crate) fn mode(&self) -> &'static Mode {
         let flags = &self.mode;
-        match flags.connections {
-            Some(connections) => Mode::Connections(connections.into()),
-            None if flags.open_loop => Mode::OpenLoop,
-            None if flags.streaming => Mode::Streaming,
-            None if flags.cores => Mode::Cores,
-            None if flags.loss => Mode::Loss,
-            None if flags.bulk => Mode::Bulk,
-            None if flags.sizes => Mode::Sizes,
-            None if flags.floods => Mode::Floods,
-            None if flags.reconnect => Mode::Reconnect,
-            None => Mode::Grid,
-        }
+        let chosen = [
+            (flags.open_loop, &open_loop::MODE),
+            (flags.streaming, &streaming::MODE),
+            (flags.connections.is_some(), &connections::MODE),
+            (flags.cores, &cores::MODE),
+            (flags.loss, &loss::MODE),
+            (flags.bulk, &bulk::MODE),
+            (flags.sizes, &sizes::MODE),
+            (flags.floods, &floods::MODE),
+            (flags.reconnect, &reconnect::MODE),
+        ];
+        let chosen = chosen.into_iter().find(|(is_set, _)| *is_set);
+        chosen.map_or(&grid::MODE, |(_, mode)| mode)
     }
 
-    pub(crate) fn rounds(&self) -> u32 {
-        self.measuring.rounds()
+    /// Whether rates are shares of a peak that is measured first.
+    pub(crate) fn is_open_loop(&self) -> bool {
+        self.mode.open_loop
     }
 
-    /// Window of one measurement.
-    pub(crate) fn window(&self) -> Duration {
-        self.measuring.window()
+    /// Number of idle connections.
+    pub(crate) fn connections(&self) -> usize {
+        self.mode.connections.unwrap_or_default().into()
     }
 
-    pub(crate) fn warm_up(&self) -> Duration {
-        self.measuring.warm_up()
-    }
-}
-
-impl From<Measuring> for Options {
-    /// Calls in a closed loop, of what the caller chooses.
-    fn from(measuring: Measuring) -> Self {
-        Self {
-            measuring,
-            ..Self::default()
-        }
+    /// The numbers of calls in flight that were asked for, else these.
+    pub(crate) fn in_flight_or<'a>(
+        &'a self,
+        default: &'a [usize],
+    ) -> impl Iterator<Item = usize> + 'a {
+        let asked = &self.in_flight[..];
+        (if asked.is_empty() { default } else { asked })
+            .iter()
+            .copied()
     }
 }
 
@@ -182,9 +170,15 @@ impl Measuring {
         self.seconds.unwrap_or(default)
     }
 
-    pub(crate) fn warm_up(&self) -> Duration {
-        let default = Duration::from_millis(if self.quick { 200 } else { 500 });
-        self.warm_up.unwrap_or(default)
+    /// Load of a measurement.
+    pub(crate) fn load(&self, body_bytes: usize, in_flight: usize) -> Load {
+        let warm_up = Duration::from_millis(if self.quick { 200 } else { 500 });
+        Load {
+            body_bytes,
+            in_flight,
+            warm_up: self.warm_up.unwrap_or(warm_up),
+            window: self.window(),
+        }
     }
 
     pub(crate) fn runtime(&self) -> Runtime {
@@ -260,32 +254,48 @@ pub(crate) mod tests {
     #[test]
     fn defaults_are_five_rounds_of_three_seconds() {
         let options = parse(&[]).unwrap();
-        assert_eq!((options.rounds(), options.window().as_secs()), (5, 3));
+        assert_eq!(
+            (
+                options.measuring.rounds(),
+                options.measuring.window().as_secs()
+            ),
+            (5, 3)
+        );
         assert_eq!(options.measuring.runtime(), Runtime::Current);
         let quick = parse(&["--quick"]).unwrap();
-        assert_eq!((quick.rounds(), quick.window().as_millis()), (1, 500));
+        assert_eq!(
+            (
+                quick.measuring.rounds(),
+                quick.measuring.window().as_millis()
+            ),
+            (1, 500)
+        );
         let quick = parse(&["--quick", "--seconds", "2", "--runtime", "multi"]).unwrap();
         assert_eq!(
-            (quick.window().as_secs(), quick.measuring.runtime()),
+            (
+                quick.measuring.window().as_secs(),
+                quick.measuring.runtime()
+            ),
             (2, Runtime::Multi)
         );
     }
 
     #[test]
     fn there_is_one_mode_at_a_time() {
-        assert_eq!(parse(&[]).unwrap().mode(), Mode::Grid);
+        let title = |mode: &Mode| (mode.figure)(&[]);
         for (flags, mode) in [
-            (&["--open-loop"][..], Mode::OpenLoop),
-            (&["--streaming"], Mode::Streaming),
-            (&["--connections", "1000"], Mode::Connections(1000)),
-            (&["--cores"], Mode::Cores),
-            (&["--loss"], Mode::Loss),
-            (&["--bulk"], Mode::Bulk),
-            (&["--sizes"], Mode::Sizes),
-            (&["--floods"], Mode::Floods),
-            (&["--reconnect"], Mode::Reconnect),
+            (&[][..], &grid::MODE),
+            (&["--open-loop"], &open_loop::MODE),
+            (&["--streaming"], &streaming::MODE),
+            (&["--connections", "1000"], &connections::MODE),
+            (&["--cores"], &cores::MODE),
+            (&["--loss"], &loss::MODE),
+            (&["--bulk"], &bulk::MODE),
+            (&["--sizes"], &sizes::MODE),
+            (&["--floods"], &floods::MODE),
+            (&["--reconnect"], &reconnect::MODE),
         ] {
-            assert_eq!(parse(flags).unwrap().mode(), mode);
+            assert_eq!(title(parse(flags).unwrap().mode()), title(mode));
         }
         assert!(parse(&["--loss", "--sizes"]).is_err());
         assert!(parse(&["--connections", "0"]).is_err());

@@ -1,136 +1,152 @@
-//! Rows of `bench rpc`: medians over the rounds.
+//! Rows of `bench rpc`: what is measured, and figures over the reports of its rounds.
 
-use serde::Serialize;
-use xtask_load::CallReport;
+use std::iter;
+
+use serde::{Serialize, Serializer};
+use serde_json::Value;
+use xtask_load::{Job, Load, Report};
 use xtask_report::median;
 
-use super::grid::Cell;
+use super::{
+    flood_process::FloodKind,
+    subjects::{OURS, Subject},
+};
 
-/// A row of the results.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+/// A row of the results: a subject in a cell, with a report for each round.
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Row {
-    pub(crate) subject: &'static str,
-    pub(crate) payload_bytes: usize,
-    pub(crate) in_flight: usize,
-    /// Further conditions.
-    #[serde(flatten)]
-    pub(crate) conditions: Conditions,
-    /// Without them it failed.
-    #[serde(flatten)]
-    pub(crate) figures: Option<Figures>,
+    pub(crate) subject: Subject,
+    /// Name of the cell. Rows of the same cell are compared.
+    pub(crate) cell: String,
+    /// Fields of the JSON that say how it is measured.
+    conditions: Vec<(&'static str, Value)>,
+    pub(crate) load: Load,
+    pub(crate) job: Job,
+    /// Flood of the server, which begins before the client connects.
+    pub(crate) flood: Option<FloodKind>,
+    pub(crate) reports: Vec<Report>,
     /// Why there are no figures.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) failed: Option<String>,
-    pub(crate) rounds: usize,
 }
 
-/// Conditions of a measurement that differ from a closed loop over a sound network, between one
-/// core and another.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
-pub(crate) struct Conditions {
-    /// Open loop: the rate of arrivals, of the highest rate in a closed loop. Calls in flight are
-    /// not limited then, and the row says 0.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) rate_percent_of_peak: Option<u32>,
-    /// Open loop: the rate of arrivals.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) offered_per_s: Option<f64>,
-    /// Cores that server and client share.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) cores: Option<usize>,
-    /// Connections that the calls are spread over, where there is more than one.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) connections: Option<usize>,
-    /// Datagrams lost, each way.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) loss_percent: Option<f64>,
-    /// Rate of the link, each way.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) link_mbit_per_s: Option<u32>,
-    /// Round trip of the link, without its queue.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) link_rtt_ms: Option<u32>,
-    /// Largest body of the bulk calls beside; 0 for none.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) bulk_bytes: Option<usize>,
-    /// Bulk calls at a time, each way.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) bulk_calls_each_way: Option<usize>,
-    /// Rate of the bulk calls, both directions together.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) bulk_mib_per_s: Option<f64>,
-    /// Flood of the server.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) flood: Option<&'static str>,
+/// A figure of a row; `None` of one that failed.
+pub(crate) type Figure = fn(&Row) -> Option<f64>;
+
+/// A row as an object of the JSON, with these figures.
+pub(crate) struct JsonRow<'a> {
+    pub(crate) row: &'a Row,
+    pub(crate) fields: &'a [&'a [(&'static str, Figure)]],
 }
 
-/// Medians over the rounds, each figure by itself.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-pub(crate) struct Figures {
-    pub(crate) calls_per_s: f64,
-    pub(crate) cpu_us_per_call: f64,
-    pub(crate) p50_us: f64,
-    pub(crate) p99_us: f64,
-    pub(crate) p999_us: f64,
-    /// Resident memory at the end.
-    pub(crate) server_rss_bytes: f64,
-    /// Resident memory at the end.
-    pub(crate) client_rss_bytes: f64,
-    /// Rate of the slowest round.
-    pub(crate) calls_per_s_min: f64,
-    /// Rate of the fastest round.
-    pub(crate) calls_per_s_max: f64,
-}
+/// Fields of the figures of calls.
+pub(crate) const CALLS: &[(&str, Figure)] = &[
+    ("calls_per_s", Row::per_s),
+    ("cpu_us_per_call", Row::cpu_us_per_call),
+    ("p50_us", Row::p50_us),
+    ("p99_us", Row::p99_us),
+    ("p999_us", Row::p999_us),
+    ("server_rss_bytes", Row::server_rss_bytes),
+    ("client_rss_bytes", Row::client_rss_bytes),
+    ("calls_per_s_min", Row::per_s_min),
+    ("calls_per_s_max", Row::per_s_max),
+];
 
 impl Row {
-    /// Medians of the rounds of a cell; `failed` is the reason if there are no more of them.
-    pub(crate) fn new(
-        subject: &'static str,
-        cell: Cell,
-        reports: &[CallReport],
-        failed: Option<String>,
-    ) -> Self {
-        let figures = match failed {
-            None => Figures::of(reports),
-            Some(_) => None,
-        };
+    /// A row that is still to be measured.
+    pub(crate) fn new(subject: Subject, cell: String, load: Load, job: Job) -> Self {
         Self {
             subject,
-            payload_bytes: cell.payload_bytes,
-            in_flight: cell.in_flight,
-            conditions: Conditions::default(),
-            figures,
-            failed,
-            rounds: reports.len(),
+            cell,
+            conditions: Vec::new(),
+            load,
+            job,
+            flood: None,
+            reports: Vec::new(),
+            failed: None,
         }
     }
 
-    pub(crate) fn with(mut self, conditions: Conditions) -> Self {
-        self.conditions = conditions;
+    /// Calls in a closed loop.
+    pub(crate) fn calls(subject: Subject, load: Load) -> Self {
+        let cell = format!("{} in flight", load.in_flight);
+        Self::new(subject, cell, load, Job::Closed { bulk: None })
+            .with("payload_bytes", load.body_bytes)
+            .with("in_flight", load.in_flight)
+    }
+
+    /// Says more about how it is measured.
+    pub(crate) fn with(mut self, field: &'static str, value: impl Into<Value>) -> Self {
+        self.conditions.push((field, value.into()));
         self
     }
 
-    pub(crate) fn is_of(&self, cell: Cell) -> bool {
-        (self.payload_bytes, self.in_flight) == (cell.payload_bytes, cell.in_flight)
+    pub(crate) fn is_ours(&self) -> bool {
+        self.subject.name == OURS
+    }
+
+    /// The median over the rounds.
+    pub(crate) fn median(&self, figure: impl Fn(&Report) -> f64) -> Option<f64> {
+        match self.failed {
+            None => median(self.reports.iter().map(figure).collect()),
+            Some(_) => None,
+        }
+    }
+
+    pub(crate) fn per_s(&self) -> Option<f64> {
+        self.median(Report::per_s)
+    }
+
+    /// Rate of the slowest round.
+    pub(crate) fn per_s_min(&self) -> Option<f64> {
+        self.reports.iter().map(Report::per_s).reduce(f64::min)
+    }
+
+    /// Rate of the fastest round.
+    pub(crate) fn per_s_max(&self) -> Option<f64> {
+        self.reports.iter().map(Report::per_s).reduce(f64::max)
+    }
+
+    pub(crate) fn cpu_us_per_call(&self) -> Option<f64> {
+        self.median(Report::cpu_us_per_call)
+    }
+
+    pub(crate) fn p50_us(&self) -> Option<f64> {
+        self.median(|it| it.latency.p50_us)
+    }
+
+    pub(crate) fn p99_us(&self) -> Option<f64> {
+        self.median(|it| it.latency.p99_us)
+    }
+
+    pub(crate) fn p999_us(&self) -> Option<f64> {
+        self.median(|it| it.latency.p999_us)
+    }
+
+    pub(crate) fn bulk_mib_per_s(&self) -> Option<f64> {
+        self.median(Report::bulk_mib_per_s)
+    }
+
+    pub(crate) fn server_rss_bytes(&self) -> Option<f64> {
+        self.median(|it| it.server_rss_bytes as f64)
+    }
+
+    pub(crate) fn client_rss_bytes(&self) -> Option<f64> {
+        self.median(|it| it.client_rss_bytes as f64)
     }
 }
 
-impl Figures {
-    /// `None` without reports.
-    pub(crate) fn of(reports: &[CallReport]) -> Option<Self> {
-        let rates = || reports.iter().map(CallReport::calls_per_s);
-        let of = |figure: fn(&CallReport) -> f64| median(reports.iter().map(figure).collect());
-        Some(Self {
-            calls_per_s: of(CallReport::calls_per_s)?,
-            cpu_us_per_call: of(CallReport::cpu_us_per_call)?,
-            p50_us: of(|it| it.latency.p50_us)?,
-            p99_us: of(|it| it.latency.p99_us)?,
-            p999_us: of(|it| it.latency.p999_us)?,
-            server_rss_bytes: of(|it| it.server_rss_bytes as f64)?,
-            client_rss_bytes: of(|it| it.client_rss_bytes as f64)?,
-            calls_per_s_min: rates().fold(f64::INFINITY, f64::min),
-            calls_per_s_max: rates().fold(0.0, f64::max),
-        })
+impl Serialize for JsonRow<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let row = self.row;
+        let figures = self.fields.iter().copied().flatten();
+        let figures = figures.filter(|_| row.failed.is_none());
+        serializer.collect_map(
+            iter::once(("subject", row.subject.name.into()))
+                .chain(row.conditions.iter().cloned())
+                .chain(figures.filter_map(|(field, of)| Some((*field, of(row)?.into()))))
+                .chain(row.failed.iter().map(|it| ("failed", it.as_str().into())))
+                .chain(iter::once(("rounds", row.reports.len().into()))),
+        )
     }
 }
 
@@ -140,11 +156,12 @@ pub(crate) mod tests {
     use xtask_load::Quantiles;
 
     use super::*;
+    use crate::bench::subjects;
 
     /// A report of one second.
-    pub(crate) fn report(calls: u64, p50_us: f64) -> CallReport {
-        CallReport {
-            calls,
+    pub(crate) fn report(calls: u64, p50_us: f64) -> Report {
+        Report {
+            count: calls,
             seconds: 1.0,
             client_cpu_us: 6.0 * calls as f64,
             server_cpu_us: 4.0 * calls as f64,
@@ -154,28 +171,38 @@ pub(crate) mod tests {
                 p999_us: 3.0 * p50_us,
                 ..Quantiles::default()
             },
-            ..CallReport::default()
+            ..Report::default()
         }
     }
 
-    pub(crate) fn row(subject: &'static str, cell: (usize, usize), calls: u64, p50_us: f64) -> Row {
-        let cell = Cell {
-            payload_bytes: cell.0,
-            in_flight: cell.1,
+    pub(crate) fn row(subject: &str, cell: (usize, usize), calls: u64, p50_us: f64) -> Row {
+        let (body_bytes, in_flight) = cell;
+        let load = Load {
+            body_bytes,
+            in_flight,
+            ..Load::default()
         };
-        Row::new(subject, cell, &[report(calls, p50_us)], None)
+        let mut row = Row::calls(subjects::named(subject).unwrap(), load);
+        row.reports.push(report(calls, p50_us));
+        row
+    }
+
+    pub(crate) fn failed(reason: &str, cell: (usize, usize)) -> Row {
+        let mut row = row("rpcnet-0.1.0", cell, 1, 1.0);
+        row.failed = Some(reason.to_owned());
+        row
+    }
+
+    pub(crate) fn json(row: &Row, fields: &[&[(&'static str, Figure)]]) -> Value {
+        serde_json::to_value(JsonRow { row, fields }).unwrap()
     }
 
     #[test]
     fn a_row_has_the_agreed_fields() {
-        let cell = Cell {
-            payload_bytes: 32,
-            in_flight: 64,
-        };
-        let reports = [report(100, 5.0), report(300, 4.0), report(200, 6.0)];
-        let row = serde_json::to_value(Row::new("rpcnet", cell, &reports, None)).unwrap();
+        let mut row = row("rpcnet", (32, 64), 100, 5.0);
+        row.reports.extend([report(300, 4.0), report(200, 6.0)]);
         assert_eq!(
-            row,
+            json(&row, &[CALLS]),
             json!({
                 "subject": "rpcnet", "payload_bytes": 32, "in_flight": 64, "calls_per_s": 200.0,
                 "cpu_us_per_call": 10.0, "p50_us": 5.0, "p99_us": 10.0, "p999_us": 15.0,
@@ -186,18 +213,8 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_failed_cell_says_why_and_has_no_figures() {
-        let cell = Cell {
-            payload_bytes: 32,
-            in_flight: 4096,
-        };
-        let row = Row::new(
-            "rpcnet-0.1.0",
-            cell,
-            &[report(1, 1.0)],
-            Some("timeout".into()),
-        );
-        let row = serde_json::to_value(row).unwrap();
+    fn a_failed_row_says_why_and_has_no_figures() {
+        let row = json(&failed("timeout", (32, 4096)), &[CALLS]);
         assert_eq!(row["failed"], "timeout");
         assert!(row.get("calls_per_s").is_none());
     }

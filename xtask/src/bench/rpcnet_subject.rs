@@ -11,8 +11,8 @@ use std::{
 use bytes::Bytes;
 use rpcnet_transport::{CallOptions, Endpoint, RpcClient, RpcError, Shards, Tls, TransportConfig};
 use xtask_load::{
-    Body, CLIENT, Caller, Failure, Handshake, Latencies, Quantiles, ReconnectLoad, SERVER, Setup,
-    StreamLoad, StreamReport, Subject, answer, parallelism,
+    Body, CLIENT, Caller, Direction, Failure, Handshake, Latencies, Load, Report, SERVER, Setup,
+    Subject, answer, parallelism,
 };
 
 use super::{
@@ -67,23 +67,28 @@ impl Subject for Rpcnet {
         })
     }
 
-    async fn stream(caller: Connection, load: StreamLoad) -> Result<StreamReport, Failure> {
-        streams::run(&caller.client, load).await
+    async fn stream(
+        caller: Connection,
+        load: Load,
+        direction: Direction,
+    ) -> Result<Report, Failure> {
+        streams::run(&caller.client, load, direction).await
     }
 
     async fn reconnects(
         setup: &Setup,
         addr: SocketAddr,
-        load: ReconnectLoad,
-    ) -> Result<Quantiles, Failure> {
+        handshake: Handshake,
+        count: usize,
+    ) -> Result<Report, Failure> {
         let fresh = || open_endpoint(&setup.keys, setup.ip, CLIENT, config(setup));
-        let early = load.handshake == Handshake::Early;
+        let early = handshake == Handshake::Early;
         let options = CallOptions::new().with_replay_safe(early);
         let mut body = Body::new(0, setup.body_bytes);
-        let latencies = Latencies::new();
+        let latencies = Latencies::default();
         let mut endpoint = fresh()?;
-        for number in 0..=load.count {
-            if load.handshake == Handshake::Full {
+        for number in 0..=count {
+            if handshake == Handshake::Full {
                 // It has no sessions yet.
                 endpoint = fresh()?;
             }
@@ -111,7 +116,11 @@ impl Subject for Rpcnet {
             client.close("done");
         }
         match endpoint.stats().early_data_rejected {
-            0 => Ok(latencies.quantiles()),
+            0 => Ok(Report {
+                count: count as u64,
+                latency: latencies.quantiles(),
+                ..Report::default()
+            }),
             rejected => Err(format!("{rejected} early calls were not taken").into()),
         }
     }

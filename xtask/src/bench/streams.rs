@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use rpcnet_transport::{
     CallContext, CallOptions, Raw, Receiver, Router, RpcClient, Sender, Status,
 };
-use xtask_load::{Body, Direction, Failure, StreamLoad, StreamReport};
+use xtask_load::{Body, Direction, Failure, Load, Report};
 
 /// The methods: `pour` sends items of so many bytes until its caller goes; `check` takes such
 /// items, sees that they are the right ones, and says how many they were; `swallow` takes anything.
@@ -48,13 +48,17 @@ pub(crate) fn router() -> Router {
 }
 
 /// Items through one stream, for as long as the load says.
-pub(crate) async fn run(client: &RpcClient, load: StreamLoad) -> Result<StreamReport, Failure> {
+pub(crate) async fn run(
+    client: &RpcClient,
+    load: Load,
+    direction: Direction,
+) -> Result<Report, Failure> {
     let options = CallOptions::new().without_deadline();
-    let mut items = Body::new(0, load.item_bytes);
+    let mut items = Body::new(0, load.body_bytes);
     let mut window = StreamWindow::new(load);
-    match load.direction {
+    match direction {
         Direction::Down => {
-            let bytes = u32::try_from(load.item_bytes)?;
+            let bytes = u32::try_from(load.body_bytes)?;
             let mut stream = client
                 .call_server_streaming_with::<_, Raw>("pour", &bytes, options)
                 .await?;
@@ -62,7 +66,7 @@ pub(crate) async fn run(client: &RpcClient, load: StreamLoad) -> Result<StreamRe
                 let item = stream.message().await?.ok_or("the stream has ended")?;
                 items.advance();
                 items.check(&item.0)?;
-                window.count();
+                window.total += 1;
             }
         }
         Direction::Up => {
@@ -71,7 +75,7 @@ pub(crate) async fn run(client: &RpcClient, load: StreamLoad) -> Result<StreamRe
                 .await?;
             while !window.is_over() {
                 stream.send(Raw(items.advance())).await?;
-                window.count();
+                window.total += 1;
             }
             // Windows bound how far the sending was ahead of it.
             let arrived = stream.finish().await?;
@@ -80,7 +84,13 @@ pub(crate) async fn run(client: &RpcClient, load: StreamLoad) -> Result<StreamRe
             }
         }
     }
-    Ok(window.report())
+    let items = window.total - window.begun.map_or(0, |(total, _)| total);
+    Ok(Report {
+        count: items,
+        seconds: window.took.as_secs_f64(),
+        bulk_bytes: items * load.body_bytes as u64,
+        ..Report::default()
+    })
 }
 
 /// Counts items, and those within the time that is measured.
@@ -94,7 +104,7 @@ struct StreamWindow {
 }
 
 impl StreamWindow {
-    fn new(load: StreamLoad) -> Self {
+    fn new(load: Load) -> Self {
         Self {
             total: 0,
             begun: None,
@@ -102,10 +112,6 @@ impl StreamWindow {
             length: load.window,
             took: Duration::ZERO,
         }
-    }
-
-    fn count(&mut self) {
-        self.total += 1;
     }
 
     fn is_over(&mut self) -> bool {
@@ -120,13 +126,5 @@ impl StreamWindow {
             Some((_, begun)) => self.took = now - begun,
         }
         self.took >= self.length
-    }
-
-    fn report(&self) -> StreamReport {
-        let before = self.begun.map_or(0, |(total, _)| total);
-        StreamReport {
-            items: self.total - before,
-            seconds: self.took.as_secs_f64(),
-        }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::error::Error;
 
+use self::SubjectKind::{Large, Ours, Peer, PeerVariant, Variant};
 use super::options::Options;
 
 /// Subject by name.
@@ -27,13 +28,17 @@ pub(crate) enum SubjectKind {
 }
 
 impl Subject {
+    pub(crate) const fn new(name: &'static str, kind: SubjectKind) -> Self {
+        Self { name, kind }
+    }
+
     pub(crate) fn is_peer(self) -> bool {
-        matches!(self.kind, SubjectKind::Peer | SubjectKind::PeerVariant)
+        matches!(self.kind, Peer | PeerVariant)
     }
 
     /// Whether it is measured with bodies of this size.
     pub(crate) fn takes(self, payload_bytes: usize) -> bool {
-        self.kind != SubjectKind::Large || payload_bytes >= LARGE_BODY_BYTES_MIN
+        self.kind != Large || payload_bytes >= LARGE_BODY_BYTES_MIN
     }
 
     /// Whether its failures are noted instead of ending the run. There is one that was published
@@ -43,90 +48,46 @@ impl Subject {
     }
 }
 
-/// Subjects that the options ask for, rpcnet first.
+/// Subjects that the options name, else those of `usual` that they ask for; of all if it is empty.
+/// Rpcnet is the first.
 ///
 /// # Errors
 ///
 /// When they name one that does not exist.
-pub(crate) fn select(options: &Options) -> Result<Vec<Subject>, Box<dyn Error>> {
-    choose(ALL, options)
-}
-
-/// Subjects that the options name, else those of `names` that they ask for.
-///
-/// # Errors
-///
-/// As of [`select`].
-pub(crate) fn select_among(
-    options: &Options,
-    names: &[&str],
-) -> Result<Vec<Subject>, Box<dyn Error>> {
-    if !options.subject.is_empty() {
-        return select(options);
-    }
-    let asked =
-        |subject: &&Subject| names.contains(&subject.name) && (options.peers || !subject.is_peer());
-    Ok(ALL.iter().filter(asked).copied().collect())
-}
-
-fn choose(all: &[Subject], options: &Options) -> Result<Vec<Subject>, Box<dyn Error>> {
+pub(crate) fn select(options: &Options, usual: &[&str]) -> Result<Vec<Subject>, Box<dyn Error>> {
     let names = &options.subject;
-    if let Some(unknown) = names
-        .iter()
-        .find(|name| all.iter().all(|it| it.name != **name))
-    {
-        let all: Vec<_> = all.iter().map(|it| it.name).collect();
+    if let Some(unknown) = names.iter().find(|name| named(name).is_none()) {
+        let all: Vec<_> = ALL.iter().map(|it| it.name).collect();
         return Err(format!("there is no subject {unknown:?}, only {}", all.join(", ")).into());
     }
-    let wanted = |subject: &&Subject| match names.is_empty() {
-        true => match subject.kind {
-            SubjectKind::Ours | SubjectKind::Large => true,
-            SubjectKind::Peer => options.peers,
-            SubjectKind::Variant | SubjectKind::PeerVariant => false,
-        },
-        false => names.iter().any(|name| name == subject.name),
+    let wanted = |subject: &&Subject| {
+        if !names.is_empty() {
+            names.iter().any(|name| name == subject.name)
+        } else if !usual.is_empty() {
+            usual.contains(&subject.name) && (options.peers || !subject.is_peer())
+        } else {
+            matches!(subject.kind, Ours | Large) || options.peers && subject.kind == Peer
+        }
     };
-    Ok(all.iter().filter(wanted).copied().collect())
+    Ok(ALL.iter().filter(wanted).copied().collect())
+}
+
+/// The subject of this name.
+pub(crate) fn named(name: &str) -> Option<Subject> {
+    ALL.iter().find(|it| it.name == name).copied()
 }
 
 /// All subjects.
 pub(crate) const ALL: &[Subject] = &[
-    Subject {
-        name: OURS,
-        kind: SubjectKind::Ours,
-    },
-    Subject {
-        name: BULK,
-        kind: SubjectKind::Large,
-    },
-    Subject {
-        name: ISOLATED,
-        kind: SubjectKind::Variant,
-    },
-    Subject {
-        name: SHARDS,
-        kind: SubjectKind::Variant,
-    },
-    Subject {
-        name: "rpcnet-0.1.0",
-        kind: SubjectKind::Peer,
-    },
-    Subject {
-        name: TONIC,
-        kind: SubjectKind::Peer,
-    },
-    Subject {
-        name: "tarpc-tcp",
-        kind: SubjectKind::Peer,
-    },
-    Subject {
-        name: "tarpc-tcp-inline",
-        kind: SubjectKind::PeerVariant,
-    },
-    Subject {
-        name: QUINN,
-        kind: SubjectKind::Peer,
-    },
+    Subject::new(OURS, Ours),
+    Subject::new(BULK, Large),
+    Subject::new(ISOLATED, Variant),
+    Subject::new(SHARDS, Variant),
+    Subject::new("rpcnet-0.1.0", Peer),
+    Subject::new(TONIC, Peer),
+    Subject::new("tarpc-tcp", Peer),
+    Subject::new("tarpc-tcp-inline", PeerVariant),
+    Subject::new(QUINN, Peer),
 ];
 
 /// Rpcnet with its defaults.
@@ -156,7 +117,7 @@ mod tests {
     use crate::bench::options::tests::parse;
 
     fn names(arguments: &[&str]) -> Vec<&'static str> {
-        let chosen = select(&parse(arguments).unwrap()).unwrap();
+        let chosen = select(&parse(arguments).unwrap(), &[]).unwrap();
         chosen.iter().map(|it| it.name).collect()
     }
 
@@ -181,8 +142,19 @@ mod tests {
     }
 
     #[test]
+    fn a_mode_has_usual_subjects() {
+        let names = |arguments: &[&str]| -> Vec<&'static str> {
+            let chosen = select(&parse(arguments).unwrap(), &[OURS, ISOLATED, QUINN]).unwrap();
+            chosen.iter().map(|it| it.name).collect()
+        };
+        assert_eq!(names(&[]), [OURS, ISOLATED]);
+        assert_eq!(names(&["--peers"]), [OURS, ISOLATED, QUINN]);
+        assert_eq!(names(&["--subject", "tonic-tls"]), [TONIC]);
+    }
+
+    #[test]
     fn an_unknown_subject_is_an_error_with_the_known_ones() {
-        let error = select(&parse(&["--subject", "grpc"]).unwrap()).unwrap_err();
+        let error = select(&parse(&["--subject", "grpc"]).unwrap(), &[]).unwrap_err();
         assert!(error.to_string().contains("tonic-tls"), "{error}");
     }
 }

@@ -1,7 +1,7 @@
 //! Figures: medians over the rounds, of ratios and differences within each.
 
 use serde::Serialize;
-use xtask_load::CallReport;
+use xtask_load::Report;
 use xtask_report::median;
 
 /// A row of the results.
@@ -45,15 +45,11 @@ pub(crate) struct Scaled {
 
 impl Compared {
     /// Medians of the rounds; `None` without any.
-    pub(crate) fn new(
-        in_flight: usize,
-        direct: &[CallReport],
-        through: &[CallReport],
-    ) -> Option<Self> {
-        let of = |reports: &[CallReport], figure: fn(&CallReport) -> f64| {
+    pub(crate) fn new(in_flight: usize, direct: &[Report], through: &[Report]) -> Option<Self> {
+        let of = |reports: &[Report], figure: fn(&Report) -> f64| {
             median(reports.iter().map(figure).collect())
         };
-        let paired = |figure: fn(&CallReport, &CallReport) -> f64| {
+        let paired = |figure: fn(&Report, &Report) -> f64| {
             let pairs = through.iter().zip(direct);
             median(
                 pairs
@@ -64,12 +60,12 @@ impl Compared {
         Some(Self {
             workers: 1,
             in_flight,
-            calls_per_s: of(through, CallReport::calls_per_s)?,
-            direct_calls_per_s: of(direct, CallReport::calls_per_s)?,
-            rate_ratio: paired(|through, direct| through.calls_per_s() / direct.calls_per_s())?,
+            calls_per_s: of(through, Report::per_s)?,
+            direct_calls_per_s: of(direct, Report::per_s)?,
+            rate_ratio: paired(|through, direct| through.per_s() / direct.per_s())?,
             p50_us: of(through, |it| it.latency.p50_us)?,
             added_p50_us: paired(|through, direct| through.latency.p50_us - direct.latency.p50_us)?,
-            cpu_us_per_call: of(through, CallReport::cpu_us_per_call)?,
+            cpu_us_per_call: of(through, Report::cpu_us_per_call)?,
             added_cpu_us_per_call: paired(|through, direct| {
                 through.cpu_us_per_call() - direct.cpu_us_per_call()
             })?,
@@ -80,24 +76,20 @@ impl Compared {
 
 impl Scaled {
     /// Medians of the rounds, beside those of a `single` worker; `None` without any.
-    pub(crate) fn new(
-        workers: usize,
-        reports: &[CallReport],
-        single: &[CallReport],
-    ) -> Option<Self> {
-        let of = |figure: fn(&CallReport) -> f64| median(reports.iter().map(figure).collect());
-        let linear = |single: &CallReport| single.calls_per_s() * workers as f64;
+    pub(crate) fn new(workers: usize, reports: &[Report], single: &[Report]) -> Option<Self> {
+        let of = |figure: fn(&Report) -> f64| median(reports.iter().map(figure).collect());
+        let linear = |single: &Report| single.per_s() * workers as f64;
         let shares = reports.iter().zip(single);
         Some(Self {
             workers,
             in_flight: workers * super::service::IN_FLIGHT_PER_WORKER,
-            calls_per_s: of(CallReport::calls_per_s)?,
+            calls_per_s: of(Report::per_s)?,
             of_linear: median(
                 shares
-                    .map(|(it, single)| it.calls_per_s() / linear(single))
+                    .map(|(it, single)| it.per_s() / linear(single))
                     .collect(),
             )?,
-            cpu_us_per_call: of(CallReport::cpu_us_per_call)?,
+            cpu_us_per_call: of(Report::cpu_us_per_call)?,
             rounds: reports.len(),
         })
     }

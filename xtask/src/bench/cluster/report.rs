@@ -3,29 +3,23 @@
 use xtask_report::{Bar, Panel, draw_bars, format_table, number, ratio};
 
 use super::figures::{Compared, Row, Scaled};
-
-/// Target with the figure that was reached.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Target {
-    what: String,
-    bound: String,
-    measured: String,
-    pub(crate) met: bool,
-}
+use crate::bench::targets::{self, Target};
 
 /// Targets that were measured.
 pub(crate) fn targets(rows: &[Row]) -> Vec<Target> {
+    let ratio_target = |what, measured, bound| Target {
+        what: vec![what],
+        bound: format!("at least {}", ratio(bound)),
+        measured: ratio(measured),
+        met: measured >= bound,
+    };
     let mut targets = Vec::new();
     for row in compared(rows) {
-        targets.push(Target {
-            what: format!("rate of direct calls, {} in flight", row.in_flight),
-            bound: format!("at least {}", ratio(RATE_MIN)),
-            measured: ratio(row.rate_ratio),
-            met: row.rate_ratio >= RATE_MIN,
-        });
+        let what = format!("rate of direct calls, {} in flight", row.in_flight);
+        targets.push(ratio_target(what, row.rate_ratio, RATE_MIN));
         if row.in_flight == 1 {
             targets.push(Target {
-                what: "more than directly at p50, 1 in flight".to_owned(),
+                what: vec!["more than directly at p50, 1 in flight".to_owned()],
                 bound: format!("at most {ADDED_P50_US_MAX} µs"),
                 measured: format!("{:.2} µs", row.added_p50_us),
                 met: row.added_p50_us <= ADDED_P50_US_MAX,
@@ -33,32 +27,20 @@ pub(crate) fn targets(rows: &[Row]) -> Vec<Target> {
         }
     }
     for row in scaled(rows).filter(|row| row.workers > 1) {
-        targets.push(Target {
-            what: format!("of linear, {} workers", row.workers),
-            bound: format!("at least {}", ratio(LINEAR_MIN)),
-            measured: ratio(row.of_linear),
-            met: row.of_linear >= LINEAR_MIN,
-        });
+        let what = format!("of linear, {} workers", row.workers);
+        targets.push(ratio_target(what, row.of_linear, LINEAR_MIN));
     }
     targets
 }
 
 /// Tables of the results.
 pub(crate) fn text(rows: &[Row]) -> String {
-    let owned =
-        |cells: &[&str]| -> Vec<String> { cells.iter().map(|it| (*it).to_owned()).collect() };
-    let mut calls = vec![owned(&[
-        "in flight",
-        "calls/s",
-        "direct",
-        "ratio",
-        "p50 µs",
-        "added",
-        "CPU µs/call",
-        "added",
-    ])];
-    for row in compared(rows) {
-        calls.push(vec![
+    let table = |heading: &[&str], lines: Vec<Vec<String>>| {
+        let heading = heading.iter().map(|it| (*it).to_owned()).collect();
+        format_table(&[vec![heading], lines].concat())
+    };
+    let calls = compared(rows).map(|row| {
+        vec![
             row.in_flight.to_string(),
             number(row.calls_per_s),
             number(row.direct_calls_per_s),
@@ -67,38 +49,23 @@ pub(crate) fn text(rows: &[Row]) -> String {
             number(row.added_p50_us),
             number(row.cpu_us_per_call),
             number(row.added_cpu_us_per_call),
-        ]);
-    }
-    let mut fleets = vec![owned(&[
-        "workers",
-        "in flight",
-        "calls/s",
-        "of linear",
-        "CPU µs/call",
-    ])];
-    for row in scaled(rows) {
-        fleets.push(vec![
+        ]
+    });
+    let fleets = scaled(rows).map(|row| {
+        vec![
             row.workers.to_string(),
             row.in_flight.to_string(),
             number(row.calls_per_s),
             ratio(row.of_linear),
             number(row.cpu_us_per_call),
-        ]);
-    }
-    let targets = targets(rows);
-    let mut lines = vec![owned(&["", "target", "measured", ""])];
-    for target in &targets {
-        let met = if target.met { "met" } else { "MISSED" };
-        lines.push(owned(&[&target.what, &target.bound, &target.measured, met]));
-    }
-    let met = targets.iter().filter(|target| target.met).count();
+        ]
+    });
     format!(
         "a worker that answers at once, through the cluster client and directly\n{}\n\
-         workers that take 1 ms for a call and serve 8 at a time\n{}\n{}{met} of {} targets met\n",
-        format_table(&calls),
-        format_table(&fleets),
-        format_table(&lines),
-        targets.len()
+         workers that take 1 ms for a call and serve 8 at a time\n{}\n{}",
+        table(CALLS, calls.collect()),
+        table(FLEETS, fleets.collect()),
+        targets::report(&["", "target", "measured", ""], &targets(rows))
     )
 }
 
@@ -143,6 +110,24 @@ fn scaled(rows: &[Row]) -> impl Iterator<Item = &Scaled> {
         Row::Compared(_) => None,
     })
 }
+
+const CALLS: &[&str] = &[
+    "in flight",
+    "calls/s",
+    "direct",
+    "ratio",
+    "p50 µs",
+    "added",
+    "CPU µs/call",
+    "added",
+];
+const FLEETS: &[&str] = &[
+    "workers",
+    "in flight",
+    "calls/s",
+    "of linear",
+    "CPU µs/call",
+];
 
 const RATE_MIN: f64 = 0.97;
 const ADDED_P50_US_MAX: f64 = 3.0;
