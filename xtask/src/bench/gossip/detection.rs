@@ -2,8 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
+use xtask_report::quantile;
+
 use super::{
-    figures::quantile,
+    figures::ms,
     placement::Placement,
     protocol::{Observation, ObservedChange},
 };
@@ -43,10 +45,8 @@ pub(crate) struct KilledMember {
 impl DetectionLog {
     /// Empty log.
     pub(crate) fn new(placement: &Placement) -> Self {
-        let kill = placement.dropped.concat().len()
-            + usize::from(placement.single_member_process.is_some());
         Self {
-            survivors: placement.nodes() - kill,
+            survivors: placement.nodes() - placement.killed(),
             ..Self::default()
         }
     }
@@ -72,9 +72,9 @@ impl DetectionLog {
     pub(crate) fn add(&mut self, notices: &[Observation]) {
         let failed = notices
             .iter()
-            .filter(|notice| notice.what == ObservedChange::Failed);
+            .filter(|it| it.what == ObservedChange::Failed);
         self.pairs
-            .extend(failed.map(|notice| (notice.subject, notice.observer)));
+            .extend(failed.map(|it| (it.subject, it.observer)));
         self.notices.extend(notices);
     }
 
@@ -124,13 +124,16 @@ impl DetectionLog {
         self.missing = self.killed.len() * self.survivors - self.known_after_us.len();
     }
 
-    /// Median time until the first survivor knew.
-    pub(crate) fn first_p50_us(&self) -> Option<u64> {
-        let firsts = self
-            .killed
-            .values()
-            .filter_map(|killed| Some(killed.first_failed?.0));
-        quantile(&firsts.collect::<Vec<_>>(), 0.5)
+    /// Median time until the first survivor knew, in ms.
+    pub(crate) fn first_ms(&self) -> Option<f64> {
+        let killed = self.killed.values();
+        let firsts = killed.filter_map(|killed| Some(ms(killed.first_failed?.0)));
+        quantile(firsts.collect(), 0.5)
+    }
+
+    /// Time until this share of the survivors knew of a killed member, in ms.
+    pub(crate) fn known_ms(&self, share: f64) -> Option<f64> {
+        quantile(self.known_after_us.iter().copied().map(ms).collect(), share)
     }
 
     fn is_expected(&self, subject: usize, observer: usize) -> bool {
@@ -189,7 +192,7 @@ mod tests {
             ),
             (Some((20, 0)), Some((200, 0)), Some((203, 3)))
         );
-        assert_eq!(noticed.first_p50_us(), Some(150));
+        assert_eq!(noticed.first_ms(), Some(0.15));
     }
 
     #[test]

@@ -62,27 +62,9 @@ impl Counters {
     }
 }
 
-/// The least value that at least this share of `values` do not exceed; none of none.
-pub(crate) fn quantile(values: &[u64], q: f64) -> Option<u64> {
-    let mut values = values.to_vec();
-    values.sort_unstable();
-    let rank = (values.len() as f64 * q).ceil() as usize;
-    values.get(rank.max(1) - 1).copied()
+pub(crate) fn ms(us: u64) -> f64 {
+    us as f64 / 1e3
 }
 
 /// UDP and IPv4, without options.
 const HEADERS_BYTES: u64 = 28;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn quantiles_are_values_that_occurred() {
-        assert_eq!(quantile(&[], 0.5), None);
-        assert_eq!(quantile(&[3, 1, 2], 0.5), Some(2));
-        let hundred: Vec<u64> = (1..=100).rev().collect();
-        let at = [0.0, 0.5, 0.99, 1.0].map(|q| quantile(&hundred, q).unwrap());
-        assert_eq!(at, [1, 50, 99, 100]);
-    }
-}

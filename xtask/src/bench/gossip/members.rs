@@ -13,6 +13,7 @@ use rpcnet_client::{
     ClusterConfig, ClusterKey, ClusterMembership,
     swim::{DropCounters, Event, EventStream, MemberState, Tags},
 };
+use serde_json::{Value, to_value};
 use tokio::time::interval;
 use xtask_harness::{Outcome, ParentLink};
 use xtask_load::{monotonic_us, usage};
@@ -44,9 +45,7 @@ async fn serve() -> Result<(), Box<dyn Error>> {
     while let Some(order) = link.next_order().await {
         let outcome = process.execute(order).await;
         let failed = outcome.is_err();
-        let answer = outcome.unwrap_or_else(|error| Answer::Failed {
-            message: error.to_string(),
-        });
+        let answer = outcome.map_err(|error| error.to_string());
         link.notices().send(answer).await;
         if failed {
             break;
@@ -57,20 +56,16 @@ async fn serve() -> Result<(), Box<dyn Error>> {
 }
 
 impl Process {
-    async fn execute(&mut self, order: Order) -> Result<Answer, Box<dyn Error>> {
+    async fn execute(&mut self, order: Order) -> Result<Value, Box<dyn Error>> {
         match order {
             Order::Seed { count, key } => {
+                let mut addrs = Vec::new();
                 for number in 0..count {
                     let member = ClusterMembership::new(config(number, key)?).await?;
+                    addrs.push(member.local_addr().to_string());
                     self.members.insert(number, member);
                 }
-                let addrs = self
-                    .members
-                    .values()
-                    .map(|member| member.local_addr().to_string());
-                return Ok(Answer::Seeds {
-                    addrs: addrs.collect(),
-                });
+                return Ok(addrs.into());
             }
             Order::Start {
                 numbers,
@@ -94,12 +89,12 @@ impl Process {
             }
             Order::Views => {
                 let counts = self.members.values().map(ClusterMembership::live_count);
-                return Ok(Answer::Views(Views {
+                return Ok(to_value(Views {
                     least: counts.min().unwrap_or_default(),
                     full_at_us: self.full.lock().clone(),
-                }));
+                })?);
             }
-            Order::Count => return Ok(Answer::Count(self.count())),
+            Order::Count => return Ok(to_value(self.count())?),
             Order::Watch => {
                 for (number, member) in &self.members {
                     let events = member.subscribe();
@@ -108,48 +103,41 @@ impl Process {
             }
             Order::Drop { numbers } => {
                 let at_us = monotonic_us();
-                for number in numbers {
-                    self.members.remove(&number);
-                }
-                return Ok(Answer::Done { at_us });
+                self.members.retain(|number, _| !numbers.contains(number));
+                return Ok(at_us.into());
             }
             Order::Notices => {
                 let mut notices = self.notices.lock();
                 let answered = notices.len().min(NOTICES_PER_ANSWER);
-                let notices = notices.drain(..answered).collect();
-                return Ok(Answer::Notices { notices });
+                let notices: Vec<_> = notices.drain(..answered).collect();
+                return Ok(to_value(notices)?);
             }
         }
-        Ok(Answer::Done {
-            at_us: monotonic_us(),
-        })
+        Ok(Value::Null)
     }
 
     fn count(&self) -> Counters {
         let usage = usage();
-        let mut sum = Counters {
-            cpu_us: usage.cpu_us,
+        let used = Counters {
+            cpu_us: usage.cpu_us as u64,
             rss_bytes: usage.rss_bytes,
             ..Counters::default()
         };
-        for member in self.members.values() {
+        let members = self.members.values().map(|member| {
             let stats = member.stats();
-            sum += Counters {
-                cpu_us: 0.0,
-                rss_bytes: 0,
+            Counters {
                 sent: stats.sent,
                 sent_bytes: stats.sent_bytes,
                 suspicions: stats.suspicions_raised,
                 failures: stats.failures_declared,
-                void_rounds: stats.inconclusive_rounds,
-                misses: stats.missed_probes,
+                misses: stats.missed_probes + stats.inconclusive_rounds,
                 syncs: stats.syncs,
                 stalls: stats.stalls,
-                socket_errors: member.socket_errors(),
                 dropped: dropped(&stats.dropped),
-            };
-        }
-        sum
+                ..Counters::default()
+            }
+        });
+        members.fold(used, Counters::plus)
     }
 }
 

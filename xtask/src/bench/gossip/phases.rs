@@ -7,15 +7,15 @@ use std::{
 
 use tokio::time::{sleep, sleep_until};
 use xtask_load::monotonic_us;
-use xtask_report::Progress;
+use xtask_report::{Progress, quantile};
 
 use super::{
     Options,
     detection::DetectionLog,
-    figures::{Figures, Measured, quantile},
+    figures::{Figures, Measured, ms},
     placement::{Placement, SEEDS},
     processes::Processes,
-    protocol::{Answer, Counters, Order, Views},
+    protocol::{Counters, Observation, Order, Views},
 };
 
 /// Runs all phases.
@@ -27,71 +27,64 @@ pub(crate) async fn measure(
     options: &Options,
     placement: &Placement,
 ) -> Result<Measured, Box<dyn Error>> {
-    let mut processes = Processes::default();
-    let processes = &mut processes;
     let mut progress = Progress::new(4);
     progress.step("starting processes");
-    for _ in &placement.numbers {
-        processes.start()?;
-    }
+    let mut processes = Processes::start(placement.numbers.len())?;
+    let processes = &mut processes;
     let bare = count(processes).await?;
     let (began_us, lost_before) = (monotonic_us(), lost_datagrams());
     start(placement, processes).await?;
     let full_at_us = wait_for_full_views(placement, processes, began_us, &mut progress).await?;
-    let joined = count(processes).await? - bare;
+    let joined = count(processes).await?.since(bare);
 
     progress.step("waiting until the joins are no news");
     let quiet_us = wait_for_quiet(processes).await?.map(|at| at - began_us);
     progress.step(&format!("measuring for {:?}", options.window()));
     let (before, begin) = (count(processes).await?, Instant::now());
     sleep_until((begin + options.window()).into()).await;
-    let steady = count(processes).await? - before;
+    let steady = count(processes).await?.since(before);
     let seconds = begin.elapsed().as_secs_f64();
 
     progress.step("killing");
-    let noticed = match options.kill() {
+    let detection = match options.kill() {
         0 => DetectionLog::default(),
         _ => kill(placement, processes).await?,
     };
-    let lost = lost_datagrams()
-        .zip(lost_before)
-        .map(|(now, before)| now - before);
-    let all_us: Vec<u64> = full_at_us
-        .iter()
-        .map(|at| at.saturating_sub(began_us))
-        .collect();
+    let lost = lost_datagrams().zip(lost_before);
+    let full_after_us = full_at_us.iter().map(|at| at.saturating_sub(began_us));
+    let full_after_ms: Vec<f64> = full_after_us.map(ms).collect();
+    let converged_ms = |share| quantile(full_after_ms.clone(), share).unwrap_or_default();
     let nodes = placement.nodes() as f64;
     let rss_per_node = steady.rss_bytes.saturating_sub(bare.rss_bytes) as f64 / nodes;
-    let false_failures =
-        noticed.false_failures + usize::try_from(steady.failures + joined.failures)?;
-    let known = |q| quantile(&noticed.known_after_us, q).map(ms);
+    let figures = Figures {
+        nodes: placement.nodes(),
+        processes: placement.numbers.len(),
+        seconds,
+        converged_ms: converged_ms(1.0),
+        converged_p50_ms: converged_ms(0.5),
+        quiet_ms: quiet_us.map(ms),
+        join_sent_bytes_per_node: joined.sent_bytes_with_headers() / nodes,
+        lost_datagrams: lost.map(|(now, before)| now - before),
+        cpu_percent_per_node: steady.cpu_us as f64 / 1e4 / seconds / nodes,
+        sent_bytes_per_node_s: steady.sent_bytes_with_headers() / seconds / nodes,
+        sent_datagrams_per_node_s: steady.sent as f64 / seconds / nodes,
+        rss_bytes_per_node: rss_per_node,
+        rss_bytes_per_member: rss_per_node / nodes,
+        suspicions: joined.suspicions + steady.suspicions,
+        false_failures: detection.false_failures
+            + usize::try_from(steady.failures + joined.failures)?,
+        killed: detection.killed.len(),
+        first_p50_ms: detection.first_ms(),
+        all_know_p50_ms: detection.known_ms(0.5),
+        all_know_p99_ms: detection.known_ms(0.99),
+        all_know_max_ms: detection.known_ms(1.0),
+        never_knew: detection.missing,
+    };
     Ok(Measured {
+        figures,
         joined,
         steady,
-        figures: Figures {
-            nodes: placement.nodes(),
-            processes: placement.numbers.len(),
-            seconds,
-            converged_ms: quantile(&all_us, 1.0).map(ms).unwrap_or_default(),
-            converged_p50_ms: quantile(&all_us, 0.5).map(ms).unwrap_or_default(),
-            quiet_ms: quiet_us.map(ms),
-            join_sent_bytes_per_node: joined.sent_bytes_with_headers() / nodes,
-            lost_datagrams: lost,
-            cpu_percent_per_node: steady.cpu_us / 1e4 / seconds / nodes,
-            sent_bytes_per_node_s: steady.sent_bytes_with_headers() / seconds / nodes,
-            sent_datagrams_per_node_s: steady.sent as f64 / seconds / nodes,
-            rss_bytes_per_node: rss_per_node,
-            rss_bytes_per_member: rss_per_node / nodes,
-            suspicions: joined.suspicions + steady.suspicions,
-            false_failures,
-            killed: noticed.killed.len(),
-            first_p50_ms: noticed.first_p50_us().map(ms),
-            all_know_p50_ms: known(0.5),
-            all_know_p99_ms: known(0.99),
-            all_know_max_ms: known(1.0),
-            never_knew: noticed.missing,
-        },
-        detection: noticed,
+        detection,
     })
 }
 
@@ -100,21 +93,17 @@ async fn start(placement: &Placement, processes: &mut Processes) -> Result<(), B
     let key = std::array::from_fn(|_| {
         std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), 0_u8) as u8
     });
-    let Answer::Seeds { addrs } = processes.ask(0, &Order::Seed { count: SEEDS, key }).await?
-    else {
-        return Err(unexpected_answer("seeds"));
-    };
-    processes
-        .ask_each(|at| {
-            Some(Order::Start {
-                numbers: placement.numbers[at].clone(),
-                seeds: addrs.clone(),
-                key,
-                nodes: placement.nodes(),
-            })
+    let seed = |at| (at == 0).then_some(Order::Seed { count: SEEDS, key });
+    let seeds: Vec<String> = processes.ask_each::<Vec<_>>(seed).await?.concat();
+    let start = |at: usize| {
+        Some(Order::Start {
+            numbers: placement.numbers[at].clone(),
+            seeds: seeds.clone(),
+            key,
+            nodes: placement.nodes(),
         })
-        .await?;
-    Ok(())
+    };
+    processes.ask_each::<()>(start).await.map(drop)
 }
 
 /// Times at which each member had a full view.
@@ -127,29 +116,20 @@ async fn wait_for_full_views(
     let nodes = placement.nodes();
     progress.step(&format!("joining: {nodes} members"));
     loop {
-        let mut all = Views {
-            least: nodes,
-            ..Views::default()
-        };
-        for answer in processes.ask_each(|_| Some(Order::Views)).await? {
-            let Answer::Views(views) = answer else {
-                return Err(unexpected_answer("views"));
-            };
-            all.least = all.least.min(views.least);
-            all.full_at_us.extend(views.full_at_us);
-        }
-        let full = all.full_at_us.len();
+        let views: Vec<Views> = processes.ask_each(|_| Some(Order::Views)).await?;
+        let least = views.iter().map(|it| it.least).min().unwrap_or_default();
+        let full_at_us: Vec<u64> = views.into_iter().flat_map(|it| it.full_at_us).collect();
+        let full = full_at_us.len();
         if full == nodes {
-            return Ok(all.full_at_us);
+            return Ok(full_at_us);
         }
         progress.update(&format!(
-            "joining: {full} of {nodes} members see all, the least {}",
-            all.least
+            "joining: {full} of {nodes} members see all, the least {least}"
         ));
         if monotonic_us() - began_us > micros(FULL_VIEWS_TIMEOUT) {
             return Err(format!(
-                "after {FULL_VIEWS_TIMEOUT:?} only {full} of {nodes} members see all, and one sees {} now",
-                all.least
+                "after {FULL_VIEWS_TIMEOUT:?} only {full} of {nodes} members see all, and one sees \
+                 {least} now"
             )
             .into());
         }
@@ -165,7 +145,7 @@ async fn wait_for_quiet(processes: &mut Processes) -> Result<Option<u64>, Box<dy
     while begin.elapsed() < QUIET_TIMEOUT {
         sleep(QUIET_WINDOW).await;
         let now = count(processes).await?;
-        let meanwhile = now - before;
+        let meanwhile = now.since(before);
         if meanwhile.sent_bytes < meanwhile.sent * QUIET_DATAGRAM_BYTES {
             return Ok(Some(monotonic_us()));
         }
@@ -179,63 +159,43 @@ async fn kill(
     placement: &Placement,
     processes: &mut Processes,
 ) -> Result<DetectionLog, Box<dyn Error>> {
-    let small = placement.single_member_process;
-    processes
-        .ask_each(|at| (Some(at) != small).then_some(Order::Watch))
-        .await?;
-    let mut noticed = DetectionLog::new(placement);
+    let alone = placement.single_member_process;
+    let survives = |at| Some(at) != alone;
+    let watch = |at| survives(at).then_some(Order::Watch);
+    processes.ask_each::<()>(watch).await?;
+    let mut log = DetectionLog::new(placement);
+    if let Some(alone) = alone {
+        let at_us = monotonic_us();
+        processes.kill(alone).await?;
+        log.kill(placement.numbers[alone].clone(), at_us, true);
+    }
     let drops = |at: usize| {
         let numbers = placement.dropped[at].clone();
-        (!numbers.is_empty()).then_some(Order::Drop { numbers })
+        survives(at).then_some(Order::Drop { numbers })
     };
-    if let Some(small) = small {
-        let at_us = monotonic_us();
-        processes.kill(small).await?;
-        noticed.kill(placement.numbers[small].clone(), at_us, true);
-    }
-    let answers = processes.ask_each(drops).await?;
-    let dropped = placement
-        .dropped
-        .iter()
-        .filter(|numbers| !numbers.is_empty());
-    for (answer, numbers) in answers.into_iter().zip(dropped) {
-        let Answer::Done { at_us } = answer else {
-            return Err(unexpected_answer("a time"));
-        };
-        noticed.kill(numbers.iter().copied(), at_us, false);
+    let dropped_at_us: Vec<u64> = processes.ask_each(drops).await?;
+    for (at_us, numbers) in dropped_at_us.into_iter().zip(&placement.dropped) {
+        log.kill(numbers.iter().copied(), at_us, false);
     }
     let deadline = Instant::now() + DETECTION_TIMEOUT;
     loop {
-        for answer in processes
-            .ask_each(|at| (Some(at) != small).then_some(Order::Notices))
-            .await?
-        {
-            let Answer::Notices { notices } = answer else {
-                return Err(unexpected_answer("notices"));
-            };
-            noticed.add(&notices);
+        let notices = |at| survives(at).then_some(Order::Notices);
+        for notices in processes.ask_each::<Vec<Observation>>(notices).await? {
+            log.add(&notices);
         }
-        if noticed.is_complete() || Instant::now() > deadline {
-            noticed.evaluate();
-            return Ok(noticed);
+        if log.is_complete() || Instant::now() > deadline {
+            log.evaluate();
+            return Ok(log);
         }
         sleep(POLL_EVERY).await;
     }
 }
 
-fn unexpected_answer(expected: &str) -> Box<dyn Error> {
-    format!("unexpected answer of a process of members, expected {expected}").into()
-}
-
 async fn count(processes: &mut Processes) -> Result<Counters, Box<dyn Error>> {
-    let mut sum = Counters::default();
-    for answer in processes.ask_each(|_| Some(Order::Count)).await? {
-        let Answer::Count(count) = answer else {
-            return Err(unexpected_answer("counters"));
-        };
-        sum += count;
-    }
-    Ok(sum)
+    let counters: Vec<Counters> = processes.ask_each(|_| Some(Order::Count)).await?;
+    Ok(counters
+        .into_iter()
+        .fold(Counters::default(), Counters::plus))
 }
 
 /// UDP datagrams that this network namespace dropped because a socket's buffer was full; Linux
@@ -249,10 +209,6 @@ fn receive_buffer_errors(snmp: &str) -> Option<u64> {
     let (names, values) = (lines.next()?, lines.next()?);
     let at = names.split(' ').position(|name| name == "RcvbufErrors")?;
     values.split(' ').nth(at)?.parse().ok()
-}
-
-fn ms(us: u64) -> f64 {
-    us as f64 / 1e3
 }
 
 fn micros(duration: Duration) -> u64 {

@@ -61,6 +61,11 @@ impl Placement {
             .unwrap_or_default()
     }
 
+    /// Members that are killed.
+    pub(crate) fn killed(&self) -> usize {
+        self.dropped.concat().len() + usize::from(self.single_member_process.is_some())
+    }
+
     /// Members altogether.
     pub(crate) fn nodes(&self) -> usize {
         self.numbers.iter().map(Range::len).sum()
@@ -88,10 +93,7 @@ mod tests {
             assert_eq!(all, (0..nodes).collect::<Vec<_>>());
             assert_eq!(placement.nodes(), nodes);
             let dropped: Vec<_> = placement.dropped.concat();
-            assert_eq!(
-                dropped.len() + usize::from(placement.single_member_process.is_some()),
-                kill
-            );
+            assert_eq!(placement.killed(), kill);
             assert!(dropped.iter().all(|number| *number >= SEEDS), "{dropped:?}");
             for (numbers, dropped) in placement.numbers.iter().zip(&placement.dropped) {
                 assert!(dropped.iter().all(|number| numbers.contains(number)));

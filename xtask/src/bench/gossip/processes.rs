@@ -3,6 +3,7 @@
 use std::{error::Error, time::Duration};
 
 use futures::future::try_join_all;
+use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 use xtask_harness::ChildProcess;
 
@@ -12,50 +13,39 @@ use super::{
 };
 
 /// The processes of a run. They are killed when this is dropped.
-#[derive(Debug, Default)]
-pub(crate) struct Processes {
-    running: Vec<ChildProcess>,
-}
+#[derive(Debug)]
+pub(crate) struct Processes(Vec<ChildProcess>);
 
 impl Processes {
-    /// Starts one more.
+    /// Starts so many.
     ///
     /// # Errors
     ///
-    /// When it cannot be started.
-    pub(crate) fn start(&mut self) -> Result<(), Box<dyn Error>> {
-        let name = format!("members-{}", self.running.len());
-        let child = ChildProcess::start(&name, &[members::COMMAND])?;
-        self.running.push(child);
-        Ok(())
+    /// When one cannot be started.
+    pub(crate) fn start(count: usize) -> Result<Self, Box<dyn Error>> {
+        let start = |at| ChildProcess::start(&format!("members-{at}"), &[members::COMMAND]);
+        Ok(Self((0..count).map(start).collect::<Result<_, _>>()?))
     }
 
-    /// Sends an order to one process; its answer.
-    ///
-    /// # Errors
-    ///
-    /// When the process fails, ends, or does not answer in time.
-    pub(crate) async fn ask(
-        &mut self,
-        process: usize,
-        order: &Order,
-    ) -> Result<Answer, Box<dyn Error>> {
-        ask(&mut self.running[process], order).await
-    }
-
-    /// Sends an order to each process for which there is one, at the same time; their answers.
+    /// Sends an order to each process for which there is one, at the same time; their answers,
+    /// which are of the type that the order asks for.
     ///
     /// # Errors
     ///
     /// When one of them fails, ends, or does not answer in time.
-    pub(crate) async fn ask_each(
+    pub(crate) async fn ask_each<T: DeserializeOwned>(
         &mut self,
         order: impl Fn(usize) -> Option<Order>,
-    ) -> Result<Vec<Answer>, Box<dyn Error>> {
-        let processes = self.running.iter_mut().enumerate();
+    ) -> Result<Vec<T>, Box<dyn Error>> {
+        let processes = self.0.iter_mut().enumerate();
         let asked = processes.filter_map(|(at, process)| {
             let order = order(at)?;
-            Some(async move { ask(process, &order).await })
+            Some(async move {
+                process.send(&order).await?;
+                let deadline = Instant::now() + ANSWER_TIMEOUT;
+                let answer: Answer = process.recv_by(deadline, "answer").await?;
+                Ok(serde_json::from_value(answer?)?)
+            })
         });
         try_join_all(asked).await
     }
@@ -66,16 +56,7 @@ impl Processes {
     ///
     /// When it has ended before.
     pub(crate) async fn kill(&mut self, process: usize) -> Result<(), Box<dyn Error>> {
-        Ok(self.running[process].kill().await?)
-    }
-}
-
-async fn ask(process: &mut ChildProcess, order: &Order) -> Result<Answer, Box<dyn Error>> {
-    process.send(order).await?;
-    let deadline = Instant::now() + ANSWER_TIMEOUT;
-    match process.recv_by(deadline, "answer").await? {
-        Answer::Failed { message } => Err(message.into()),
-        answer => Ok(answer),
+        Ok(self.0[process].kill().await?)
     }
 }
 

@@ -1,14 +1,15 @@
 //! Orders to a process of members, and its answers.
 
-use std::ops::{AddAssign, Range, Sub};
+use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 /// Order to a process, which answers each with one [`Answer`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Order {
-    /// Makes the seeds, each alone for now.
+    /// Makes the seeds, each alone for now. The answer is a list of their addresses.
     Seed { count: usize, key: [u8; 32] },
     /// Makes the members of these numbers that are not there yet and has all join.
     Start {
@@ -18,40 +19,20 @@ pub(crate) enum Order {
         /// Members that there will be in all processes.
         nodes: usize,
     },
-    /// Asks who sees all alive.
+    /// Asks for the [`Views`] of the members.
     Views,
-    /// Asks what was used so far.
+    /// Asks for the [`Counters`] of the members.
     Count,
-    /// Tells from now on who is suspected or found failed.
+    /// Notes from now on who is suspected or found failed.
     Watch,
-    /// Drops these without a word.
+    /// Drops these without a word. The answer is when, by the monotonic clock.
     Drop { numbers: Vec<usize> },
-    /// Asks what was noticed since the last time.
+    /// Asks for the [`Observation`]s since the last time.
     Notices,
 }
 
-/// Answer of a process.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum Answer {
-    /// Addresses of the seeds.
-    Seeds {
-        addrs: Vec<String>,
-    },
-    /// The order is carried out, at this time of the monotonic clock.
-    Done {
-        at_us: u64,
-    },
-    Views(Views),
-    Count(Counters),
-    Notices {
-        notices: Vec<Observation>,
-    },
-    /// The order failed; the process ends.
-    Failed {
-        message: String,
-    },
-}
+/// Answer of a process: what the order asks for, or why it failed. Then the process ends.
+pub(crate) type Answer = Result<Value, String>;
 
 /// Views of the members of a process.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -63,19 +44,18 @@ pub(crate) struct Views {
 }
 
 /// Counters and resource usage of the members of a process since they started.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Counters {
-    pub(crate) cpu_us: f64,
+    pub(crate) cpu_us: u64,
     pub(crate) rss_bytes: u64,
     pub(crate) sent: u64,
     pub(crate) sent_bytes: u64,
     pub(crate) suspicions: u64,
     pub(crate) failures: u64,
-    pub(crate) void_rounds: u64,
+    /// Probes without an answer.
     pub(crate) misses: u64,
     pub(crate) syncs: u64,
     pub(crate) stalls: u64,
-    pub(crate) socket_errors: u64,
     /// Datagrams without effect, whatever the reason.
     pub(crate) dropped: u64,
 }
@@ -99,41 +79,32 @@ pub(crate) enum ObservedChange {
     Lagged,
 }
 
-impl AddAssign for Counters {
-    fn add_assign(&mut self, other: Self) {
-        self.cpu_us += other.cpu_us;
-        self.rss_bytes += other.rss_bytes;
-        self.sent += other.sent;
-        self.sent_bytes += other.sent_bytes;
-        self.suspicions += other.suspicions;
-        self.failures += other.failures;
-        self.void_rounds += other.void_rounds;
-        self.misses += other.misses;
-        self.syncs += other.syncs;
-        self.stalls += other.stalls;
-        self.socket_errors += other.socket_errors;
-        self.dropped += other.dropped;
+impl Counters {
+    /// Sum of both.
+    pub(crate) fn plus(self, other: Self) -> Self {
+        self.combine(other, |one, other| one + other)
     }
-}
 
-/// Difference to `earlier`; memory is no counter and stays what it is now.
-impl Sub for Counters {
-    type Output = Self;
-
-    fn sub(self, earlier: Self) -> Self {
+    /// Difference to `earlier`; memory is no counter and stays what it is now.
+    pub(crate) fn since(self, earlier: Self) -> Self {
         Self {
-            cpu_us: self.cpu_us - earlier.cpu_us,
             rss_bytes: self.rss_bytes,
-            sent: self.sent - earlier.sent,
-            sent_bytes: self.sent_bytes - earlier.sent_bytes,
-            suspicions: self.suspicions - earlier.suspicions,
-            failures: self.failures - earlier.failures,
-            void_rounds: self.void_rounds - earlier.void_rounds,
-            misses: self.misses - earlier.misses,
-            syncs: self.syncs - earlier.syncs,
-            stalls: self.stalls - earlier.stalls,
-            socket_errors: self.socket_errors - earlier.socket_errors,
-            dropped: self.dropped - earlier.dropped,
+            ..self.combine(earlier, u64::saturating_sub)
+        }
+    }
+
+    fn combine(self, other: Self, each: fn(u64, u64) -> u64) -> Self {
+        Self {
+            cpu_us: each(self.cpu_us, other.cpu_us),
+            rss_bytes: each(self.rss_bytes, other.rss_bytes),
+            sent: each(self.sent, other.sent),
+            sent_bytes: each(self.sent_bytes, other.sent_bytes),
+            suspicions: each(self.suspicions, other.suspicions),
+            failures: each(self.failures, other.failures),
+            misses: each(self.misses, other.misses),
+            syncs: each(self.syncs, other.syncs),
+            stalls: each(self.stalls, other.stalls),
+            dropped: each(self.dropped, other.dropped),
         }
     }
 }

@@ -1,88 +1,29 @@
 //! Tables of the results.
 
-use xtask_report::{format_table, number};
+use xtask_report::{format_table, number, quantile};
 
 use super::{
     detection::KilledMember,
-    figures::{Figures, Measured, quantile},
+    figures::{Figures, Measured, ms},
     protocol::Counters,
 };
+use crate::bench::targets::status;
 
 /// Tables of figures beside targets, and of the detection of each killed member.
 pub(crate) fn text(measured: &Measured) -> String {
     let Measured {
-        figures,
-        joined,
-        steady,
-        detection: noticed,
+        figures, detection, ..
     } = measured;
     let mut lines = vec![row(["", "measured", "target", ""])];
     lines.extend(TARGETS.iter().map(|target| {
         let Some(value) = (target.of)(figures) else {
             return row([target.what, "-", "", ""]);
         };
-        let status = if value <= target.max { "met" } else { "MISSED" };
-        let cell = |value| format!("{} {}", number(value), target.unit);
-        row([target.what, &cell(value), &cell(target.max), status])
+        let cell = |value| with_unit(value, target.unit);
+        let met = status(value <= target.max);
+        row([target.what, &cell(value), &cell(target.max), met])
     }));
-    let kib = |bytes: f64| format!("{} KiB", number(bytes / 1024.0));
-    let lost = figures
-        .lost_datagrams
-        .map_or_else(|| "-".into(), |lost| lost.to_string());
-    let per_node_s = figures.nodes as f64 * figures.seconds;
-    let more = [
-        (
-            "half of the views full",
-            format!("{} s", number(figures.converged_p50_ms / 1e3)),
-        ),
-        (
-            "joins no news any more",
-            figures.quiet_ms.map_or_else(
-                || "not before it was measured".into(),
-                |quiet| format!("{} s", number(quiet / 1e3)),
-            ),
-        ),
-        (
-            "CPU to join",
-            format!(
-                "{} ms a node",
-                number(joined.cpu_us / 1e3 / figures.nodes as f64)
-            ),
-        ),
-        (
-            "sent to join",
-            format!("{} a node", kib(figures.join_sent_bytes_per_node)),
-        ),
-        ("datagrams lost in full buffers", lost),
-        (
-            "datagrams sent",
-            format!("{} /s a node", number(figures.sent_datagrams_per_node_s)),
-        ),
-        (
-            "probes missed",
-            format!(
-                "{} /s a node",
-                number((steady.misses + steady.void_rounds) as f64 / per_node_s)
-            ),
-        ),
-        (
-            "memory",
-            format!("{} a node", kib(figures.rss_bytes_per_node)),
-        ),
-        (
-            "memory",
-            format!("{} B a member", number(figures.rss_bytes_per_member)),
-        ),
-        ("suspicions before the kill", figures.suspicions.to_string()),
-        (
-            "suspicions of others after it",
-            noticed.false_suspicions.to_string(),
-        ),
-        ("false failures", figures.false_failures.to_string()),
-        ("joining: syncs, stalls, no effect", sync_counts(joined)),
-        ("staying: syncs, stalls, no effect", sync_counts(steady)),
-    ];
-    lines.extend(more.map(|(what, value)| row([what, &value, "", ""])));
+    lines.extend(counts(measured).map(|(what, value)| row([what, &value, "", ""])));
     let mut text = format!(
         "{} members in {} processes, {:.0} s, sealed, defaults of a LAN\n\n{}",
         figures.nodes,
@@ -90,27 +31,60 @@ pub(crate) fn text(measured: &Measured) -> String {
         figures.seconds,
         format_table(&lines)
     );
-    if !noticed.killed.is_empty() {
-        let mut lines = vec![row([
-            "killed",
-            "by",
-            "suspected",
-            "first failed",
-            "half know",
-            "all know",
-        ])];
-        lines.extend(
-            noticed
-                .killed
-                .iter()
-                .map(|(member, killed)| killed_row(*member, killed)),
-        );
+    if !detection.killed.is_empty() {
+        let mut lines = vec![row(KILLED_HEADING)];
+        lines.extend(detection.killed.iter().map(killed_row));
         text += &format!("\n{}", format_table(&lines));
     }
     for fault in failed_checks(figures) {
         text += &format!("\nFAILED: {fault}\n");
     }
     text
+}
+
+/// Further figures, which have no targets.
+fn counts(measured: &Measured) -> [(&'static str, String); 14] {
+    let Measured {
+        figures,
+        joined,
+        steady,
+        detection,
+    } = measured;
+    let nodes = figures.nodes as f64;
+    let seconds = |ms: f64| with_unit(ms / 1e3, "s");
+    let kib = |bytes: f64| with_unit(bytes / 1024.0, "KiB a node");
+    let quiet = figures.quiet_ms.map(seconds);
+    let lost = figures.lost_datagrams.map(|lost| lost.to_string());
+    let misses = steady.misses as f64 / nodes / figures.seconds;
+    let join_cpu = joined.cpu_us as f64 / 1e3 / nodes;
+    [
+        ("half of the views full", seconds(figures.converged_p50_ms)),
+        (
+            "joins no news any more",
+            quiet.unwrap_or_else(|| "not before it was measured".to_owned()),
+        ),
+        ("CPU to join", with_unit(join_cpu, "ms a node")),
+        ("sent to join", kib(figures.join_sent_bytes_per_node)),
+        ("datagrams lost in full buffers", or_dash(lost)),
+        (
+            "datagrams sent",
+            with_unit(figures.sent_datagrams_per_node_s, "/s a node"),
+        ),
+        ("probes missed", with_unit(misses, "/s a node")),
+        ("memory", kib(figures.rss_bytes_per_node)),
+        (
+            "memory",
+            with_unit(figures.rss_bytes_per_member, "B a member"),
+        ),
+        ("suspicions before the kill", figures.suspicions.to_string()),
+        (
+            "suspicions of others after it",
+            detection.false_suspicions.to_string(),
+        ),
+        ("false failures", figures.false_failures.to_string()),
+        ("joining: syncs, stalls, no effect", sync_counts(joined)),
+        ("staying: syncs, stalls, no effect", sync_counts(steady)),
+    ]
 }
 
 /// Failed checks.
@@ -131,20 +105,17 @@ pub(crate) fn failed_checks(figures: &Figures) -> Vec<String> {
     faults
 }
 
-fn killed_row(member: usize, killed: &KilledMember) -> Vec<String> {
+fn killed_row((member, killed): (&usize, &KilledMember)) -> Vec<String> {
     let notice = |noticed: Option<(u64, usize)>| {
-        noticed.map_or_else(
-            || "-".into(),
-            |(after_us, by)| format!("{} s by {by}", seconds(after_us)),
-        )
+        or_dash(noticed.map(|(after_us, by)| format!("{} by {by}", seconds(ms(after_us)))))
     };
-    let half = quantile(&killed.failed_after_us, 0.5);
+    let known_after_ms = killed.failed_after_us.iter().copied().map(ms);
     row([
         &format!("member {member}"),
         if killed.by_signal { "SIGKILL" } else { "drop" },
         &notice(killed.first_suspected),
         &notice(killed.first_failed),
-        &half.map_or_else(|| "-".into(), |half| format!("{} s", seconds(half))),
+        &or_dash(quantile(known_after_ms.collect(), 0.5).map(seconds)),
         &notice(killed.last_failed),
     ])
 }
@@ -153,8 +124,16 @@ fn sync_counts(count: &Counters) -> String {
     format!("{}, {}, {}", count.syncs, count.stalls, count.dropped)
 }
 
-fn seconds(us: u64) -> String {
-    format!("{:.2}", us as f64 / 1e6)
+fn seconds(ms: f64) -> String {
+    format!("{:.2} s", ms / 1e3)
+}
+
+fn with_unit(value: f64, unit: &str) -> String {
+    format!("{} {unit}", number(value))
+}
+
+fn or_dash(text: Option<String>) -> String {
+    text.unwrap_or_else(|| "-".to_owned())
 }
 
 fn row<const N: usize>(cells: [&str; N]) -> Vec<String> {
@@ -169,49 +148,51 @@ struct Target {
     of: fn(&Figures) -> Option<f64>,
 }
 
+impl Target {
+    const fn new(
+        what: &'static str,
+        max: f64,
+        unit: &'static str,
+        of: fn(&Figures) -> Option<f64>,
+    ) -> Self {
+        Self {
+            what,
+            unit,
+            max,
+            of,
+        }
+    }
+}
+
 const TARGETS: &[Target] = &[
-    Target {
-        what: "full views everywhere",
-        unit: "s",
-        max: 15.0,
-        of: |figures| Some(figures.converged_ms / 1e3),
-    },
-    Target {
-        what: "CPU of a node",
-        unit: "% of a core",
-        max: 0.1,
-        of: |figures| Some(figures.cpu_percent_per_node),
-    },
-    Target {
-        what: "sent by a node",
-        unit: "B/s",
-        max: 600.0,
-        of: |figures| Some(figures.sent_bytes_per_node_s),
-    },
-    Target {
-        what: "killed ones known everywhere",
-        unit: "s",
-        max: 6.0,
-        of: |figures| Some(figures.all_know_max_ms? / 1e3),
-    },
-    Target {
-        what: "killed ones known, p99",
-        unit: "s",
-        max: 6.0,
-        of: |figures| Some(figures.all_know_p99_ms? / 1e3),
-    },
-    Target {
-        what: "killed ones known, p50",
-        unit: "s",
-        max: 6.0,
-        of: |figures| Some(figures.all_know_p50_ms? / 1e3),
-    },
-    Target {
-        what: "first to know",
-        unit: "s",
-        max: 6.0,
-        of: |figures| Some(figures.first_p50_ms? / 1e3),
-    },
+    Target::new("full views everywhere", 15.0, "s", |it| {
+        Some(it.converged_ms / 1e3)
+    }),
+    Target::new("CPU of a node", 0.1, "% of a core", |it| {
+        Some(it.cpu_percent_per_node)
+    }),
+    Target::new("sent by a node", 600.0, "B/s", |it| {
+        Some(it.sent_bytes_per_node_s)
+    }),
+    Target::new("killed ones known everywhere", 6.0, "s", |it| {
+        Some(it.all_know_max_ms? / 1e3)
+    }),
+    Target::new("killed ones known, p99", 6.0, "s", |it| {
+        Some(it.all_know_p99_ms? / 1e3)
+    }),
+    Target::new("killed ones known, p50", 6.0, "s", |it| {
+        Some(it.all_know_p50_ms? / 1e3)
+    }),
+    Target::new("first to know", 6.0, "s", |it| Some(it.first_p50_ms? / 1e3)),
+];
+
+const KILLED_HEADING: [&str; 6] = [
+    "killed",
+    "by",
+    "suspected",
+    "first failed",
+    "half know",
+    "all know",
 ];
 
 #[cfg(test)]
