@@ -5,34 +5,69 @@
 //! systems, so their figures can be compared within a tolerance; those that take long are not
 //! compared.
 
-mod table;
-
-use std::{
-    collections::{HashMap, hash_map::Entry},
-    env,
-    error::Error,
-    fs,
-    process::ExitCode,
-};
+use std::{env, error::Error, fs, process::ExitCode};
 
 use serde_json::Value;
 
-use crate::project::{self, Outcome};
-use table::number;
+use crate::{
+    markdown::Markdown,
+    project::{self, Outcome},
+};
 
-/// A figure of the README, and the command that prints it.
-struct ReadmeFigure {
+/// A row of a table of the README, and the simulations that print its figures.
+struct ReadmeRow {
     /// Begin of the line before the table.
     heading: &'static str,
-    /// Label of the row and of the column in it.
-    cell: (&'static str, &'static str),
-    /// Index of the number in the cell.
-    nth: usize,
-    /// Scenario and case of `cargo xtask sim`, of which the first row counts.
-    run: (&'static str, &'static str),
-    /// Name of the figure in the JSON of that row.
-    field: &'static str,
+    label: &'static str,
+    scenario: &'static str,
+    /// Columns of the table, and the case of the scenario of each.
+    cases: &'static [(&'static str, &'static str)],
+    /// Names, in the JSON of the first row that the case prints, of the figures in a cell.
+    fields: &'static [&'static str],
 }
+
+/// The figures that are compared.
+const ROWS: &[ReadmeRow] = &[
+    ReadmeRow {
+        heading: "Whole clusters in virtual time",
+        label: "steady",
+        scenario: "steady",
+        cases: &[("rpcnet", "128")],
+        fields: &["sent_bytes_per_node_s"],
+    },
+    ReadmeRow {
+        heading: "Whole clusters in virtual time",
+        label: "partition",
+        scenario: "partition",
+        cases: &[("rpcnet", "halves of 128 for 60 s")],
+        fields: &["healed_p50_s"],
+    },
+    ReadmeRow {
+        heading: "From a crash until all members know",
+        label: "rpcnet",
+        scenario: "crash",
+        cases: &[
+            ("2", "1 of 2, lan, 0 %"),
+            ("3", "1 of 3, lan, 0 %"),
+            ("5", "1 of 5, lan, 0 %"),
+            ("16", "1 of 16, lan, 0 %"),
+            ("128", "1 of 128, lan, 0 %"),
+        ],
+        fields: &["all_know_p50_s", "all_know_p99_s"],
+    },
+    ReadmeRow {
+        heading: "From a split until nodes of at most one side",
+        label: "both sides serve",
+        scenario: "partition",
+        cases: &[
+            ("2 of 16", "2 of 16 by keep-majority"),
+            ("16 of 64", "16 of 64 by keep-majority"),
+        ],
+        fields: &["both_served_p50_s", "both_served_p99_s"],
+    },
+];
+
+const README: &str = "rpcnet-swim/README.md";
 
 /// Compares them all and prints them side by side.
 ///
@@ -41,145 +76,122 @@ struct ReadmeFigure {
 /// When the README has no such figure, or a command does not print one.
 pub(crate) fn run() -> Outcome {
     let readme = fs::read_to_string(project::root().join(README))?;
-    let claims = readme_figures();
-    let (mut wrong, mut rows) = (0, HashMap::new());
-    for claim in &claims {
-        let said = readme_value(&readme, claim)?;
-        let row = match rows.entry(claim.run) {
-            Entry::Occupied(row) => row.into_mut(),
-            Entry::Vacant(place) => place.insert(first_row(claim.run)?),
-        };
-        let printed = row[claim.field].as_f64();
-        let printed =
-            printed.ok_or_else(|| format!("{:?} prints no {}", claim.run, claim.field))?;
-        let status = match is_within_tolerance(said, printed) {
-            true => "agrees ",
-            false => "DIFFERS",
-        };
-        wrong += usize::from(!is_within_tolerance(said, printed));
-        let ((row, column), (scenario, case)) = (claim.cell, claim.run);
-        let field = claim.field;
-        println!(
-            "{status} {row}, {column}: {said}; sim {scenario} {case:?}, {field}: {printed:.2}"
-        );
+    let (mut wrong, mut total) = (0, 0);
+    for row in ROWS {
+        let ReadmeRow {
+            label, scenario, ..
+        } = row;
+        for (column, case) in row.cases {
+            let quoted = row.figures(&readme, column)?;
+            let printed = first_row(scenario, case)?;
+            for (field, quoted) in row.fields.iter().zip(quoted) {
+                let printed = printed[*field].as_f64();
+                let printed =
+                    printed.ok_or_else(|| format!("{scenario} {case:?} prints no {field}"))?;
+                let agrees = is_within_tolerance(quoted, printed);
+                let status = if agrees { "agrees " } else { "DIFFERS" };
+                let run = format!("sim {scenario} {case:?}, {field}");
+                println!("{status} {label}, {column}: {quoted}; {run}: {printed:.2}");
+                wrong += usize::from(!agrees);
+                total += 1;
+            }
+        }
     }
-    println!("figures: {wrong} of {} differ from {README}", claims.len());
+    println!("figures: {wrong} of {total} differ from {README}");
     Ok(match wrong {
         0 => ExitCode::SUCCESS,
         _ => ExitCode::FAILURE,
     })
 }
 
-/// Value in the README.
-fn readme_value(readme: &str, claim: &ReadmeFigure) -> Result<f64, String> {
-    let (row, column) = claim.cell;
-    let cell = table::cell(readme, claim.heading, row, column)?;
-    number(cell, claim.nth)
-        .ok_or_else(|| format!("{row}, {column}: there is no figure in {cell:?}"))
+impl ReadmeRow {
+    /// The figures of a column: as many as there are [fields](Self::fields), in the same order.
+    fn figures(&self, readme: &str, column: &str) -> Result<Vec<f64>, String> {
+        let cell = cell(readme, self.heading, self.label, column)?;
+        let figures = numbers(&cell);
+        match figures.len() < self.fields.len() {
+            true => Err(format!(
+                "{}, {column}: too few figures in {cell:?}",
+                self.label
+            )),
+            false => Ok(figures),
+        }
+    }
+}
+
+/// The cell of a row and a column, named by what stands in the first column and in the header, of
+/// the first table after a line that begins with `heading`.
+fn cell(markdown: &str, heading: &str, row: &str, column: &str) -> Result<String, String> {
+    let heading_line = (1..)
+        .zip(markdown.lines())
+        .find_map(|(number, line)| line.starts_with(heading).then_some(number))
+        .ok_or_else(|| format!("no line begins with {heading:?}"))?;
+    let mut tables = Markdown::parse(markdown).tables.into_iter();
+    let table = tables.find(|table| table[0].line > heading_line);
+    let mut rows = table.unwrap_or_default().into_iter();
+    let header = rows.next().unwrap_or_default();
+    let at = header.cells.iter().position(|cell| cell.text == column);
+    let at = at.ok_or_else(|| format!("no column {column:?} after {heading:?}"))?;
+    rows.find(|it| it.cells[0].text == row)
+        .map(|mut row| row.cells.swap_remove(at).text)
+        .ok_or_else(|| format!("no row {row:?} after {heading:?}"))
+}
+
+/// The numbers in a cell; a comma between digits parts thousands.
+fn numbers(cell: &str) -> Vec<f64> {
+    let is_part = |it: char| it.is_ascii_digit() || it == '.' || it == ',';
+    let words = cell.split(|it| !is_part(it));
+    let words = words.map(|word| word.trim_end_matches([',', '.']).replace(',', ""));
+    words.filter_map(|word| word.parse().ok()).collect()
 }
 
 /// The first row that a scenario prints of a case.
-fn first_row((scenario, case): (&str, &str)) -> Result<Value, Box<dyn Error>> {
+fn first_row(scenario: &str, case: &str) -> Result<Value, Box<dyn Error>> {
     let file = project::root().join("target").join("figures.json");
     let mut run = project::program(env::current_exe()?);
-    run.args([
-        "sim",
-        scenario,
-        "--detector",
-        "rpcnet",
-        "--case",
-        case,
-        "--json",
-    ]);
-    project::run_for_stdout(run.arg(&file))?;
+    run.args(["sim", scenario, "--detector", "rpcnet"]);
+    run.args(["--case", case, "--json"]).arg(&file);
+    project::run_for_stdout(&mut run)?;
     let mut printed: Value = serde_json::from_str(&fs::read_to_string(&file)?)?;
     Ok(printed["rows"][0].take())
 }
 
 /// Whether a figure may stand for another: mathematical functions differ in the last digit from
 /// system to system, and that can change what a cluster does next.
-fn is_within_tolerance(said: f64, printed: f64) -> bool {
-    (said - printed).abs() <= 0.05 + 0.05 * printed.abs()
+fn is_within_tolerance(quoted: f64, printed: f64) -> bool {
+    (quoted - printed).abs() <= 0.05 + 0.05 * printed.abs()
 }
-
-/// The figures that are compared.
-fn readme_figures() -> Vec<ReadmeFigure> {
-    let main = |row, case, field| ReadmeFigure {
-        heading: "Whole clusters in virtual time",
-        cell: (row, "rpcnet"),
-        nth: 0,
-        run: case,
-        field,
-    };
-    let mut claims = vec![
-        main("`steady`", ("steady", "128"), "sent_bytes_per_node_s"),
-        main(
-            "`partition`",
-            ("partition", "halves of 128 for 60 s"),
-            "healed_p50_s",
-        ),
-    ];
-    let tables = [
-        (
-            ("From a crash until all members know", "rpcnet"),
-            ("crash", &CRASHES[..]),
-            ["all_know_p50_s", "all_know_p99_s"],
-        ),
-        (
-            (
-                "From a split until nodes of at most one side",
-                "both sides serve",
-            ),
-            ("partition", &SPLITS[..]),
-            ["both_served_p50_s", "both_served_p99_s"],
-        ),
-    ];
-    for ((heading, row), (scenario, columns), fields) in tables {
-        for (column, case) in columns {
-            claims.extend(
-                fields
-                    .into_iter()
-                    .enumerate()
-                    .map(|(nth, field)| ReadmeFigure {
-                        heading,
-                        cell: (row, column),
-                        nth,
-                        run: (scenario, case),
-                        field,
-                    }),
-            );
-        }
-    }
-    claims
-}
-
-const README: &str = "rpcnet-swim/README.md";
-
-/// Columns of the table of crashes, and the case of each.
-const CRASHES: [(&str, &str); 5] = [
-    ("2", "1 of 2, lan, 0 %"),
-    ("3", "1 of 3, lan, 0 %"),
-    ("5", "1 of 5, lan, 0 %"),
-    ("16", "1 of 16, lan, 0 %"),
-    ("128", "1 of 128, lan, 0 %"),
-];
-
-/// Columns of the table of splits, and the case of each.
-const SPLITS: [(&str, &str); 2] = [
-    ("2 of 16", "2 of 16 by keep-majority"),
-    ("16 of 64", "16 of 64 by keep-majority"),
-];
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const TABLES: &str = "
+Text.
+
+Figures of
+today:
+
+| nodes | 2 | 1,000 |
+|---|---|---|
+| rpcnet | 4.3 / 5.0 s | **4.1** / 1,204 s |
+| other | 6 | - |
+
+Figures elsewhere:
+
+| x | 2 |
+|---|---|
+| rpcnet | 9 |
+";
+
     #[test]
     fn every_claim_is_in_the_readme() {
         let readme = fs::read_to_string(project::root().join(README)).unwrap();
-        for claim in readme_figures() {
-            let said = readme_value(&readme, &claim);
-            assert!(said.is_ok(), "{said:?}");
+        for row in ROWS {
+            for (column, _) in row.cases {
+                let quoted = row.figures(&readme, column);
+                assert!(quoted.is_ok(), "{quoted:?}");
+            }
         }
     }
 
@@ -189,5 +201,23 @@ mod tests {
         assert!(is_within_tolerance(282.0, 281.77));
         assert!(!is_within_tolerance(3.6, 4.18));
         assert!(!is_within_tolerance(0.0, 1.0));
+    }
+
+    #[test]
+    fn a_cell_is_found_by_its_row_and_its_column() {
+        let of = |row, column| cell(TABLES, "Figures of", row, column);
+        assert_eq!(of("rpcnet", "2").unwrap(), "4.3 / 5.0 s");
+        assert_eq!(of("other", "1,000").unwrap(), "-");
+        assert!(of("no row", "2").unwrap_err().contains("no row"));
+        assert!(of("rpcnet", "3").unwrap_err().contains('3'));
+        let elsewhere = cell(TABLES, "Nothing", "rpcnet", "2");
+        assert!(elsewhere.unwrap_err().contains("Nothing"));
+    }
+
+    #[test]
+    fn the_numbers_of_a_cell_are_distinguished() {
+        assert_eq!(numbers("**4.1** / 1,204 s"), [4.1, 1_204.0]);
+        assert_eq!(numbers("-"), [0.0; 0]);
+        assert_eq!(numbers("242, 372"), [242.0, 372.0]);
     }
 }

@@ -7,6 +7,7 @@ mod chaos;
 mod ci;
 mod figures;
 mod fuzz;
+mod markdown;
 mod project;
 mod tidy;
 

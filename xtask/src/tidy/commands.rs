@@ -1,147 +1,153 @@
 //! Commands in texts: each exists, with its options and what it is to run; and the README
 //! lists all of `cargo xtask`.
 
-use std::collections::BTreeSet;
+use cargo_metadata::TargetKind;
+use clap::{
+    Command, CommandFactory as _,
+    builder::ValueParser,
+    error::{ContextKind, ContextValue, ErrorKind},
+};
 
-use clap::{Arg, Command};
-
-use super::{Problem, manifests::Metadata, source_files::comment};
+use super::{Problem, language::comment, workspace::Workspace};
+use crate::{
+    Arguments,
+    markdown::{Markdown, Row},
+};
 
 /// Every command that a text names and that could not be run.
-pub(crate) fn check(path: &str, text: &str, root: &Command, metadata: &Metadata) -> Vec<Problem> {
-    let markdown = match path.rsplit_once('.') {
-        Some((_, "md")) => text.to_owned(),
-        Some((_, "rs")) => comments(text),
-        _ => return Vec::new(),
-    };
+pub(super) fn that_do_not_exist(workspace: &Workspace) -> Vec<Problem> {
+    let xtask = visible(&Arguments::command());
     let mut problems = Vec::new();
-    let mut note = |line: usize, command: &str, wrong: String| {
-        let what = format!("names `{command}`: {wrong}");
-        problems.push(Problem::new(format!("{path}:{line}"), what));
-    };
-    let folder = path.split('/').next().unwrap_or_default();
-    for (line, command) in commands(&markdown) {
-        if let Err(wrong) = check_command(&command, folder, root, metadata) {
-            note(line, &command, wrong);
+    for (path, text) in &workspace.texts {
+        let markdown = match path.rsplit_once('.') {
+            Some((_, "md")) => Markdown::parse(text),
+            Some((_, "rs")) => Markdown::parse(&comments(text)),
+            _ => continue,
+        };
+        let mut note = |line: usize, command: &[String], wrong: Option<String>| {
+            let what = wrong.map(|wrong| format!("names `{}`: {wrong}", command.join(" ")));
+            problems.extend(what.map(|what| Problem::new(format!("{path}:{line}"), what)));
+        };
+        let folder = path.split('/').next().unwrap_or_default();
+        for (line, code) in &markdown.code {
+            let command = command(code);
+            note(
+                *line,
+                &command,
+                match command.get(1).map(String::as_str) {
+                    Some("xtask") => wrong_xtask(&xtask, &command[2..]),
+                    Some("run" | "test" | "bench" | "build") => {
+                        wrong_cargo(&command[2..], folder, workspace)
+                    }
+                    _ => None,
+                },
+            );
         }
-    }
-    for (line, command, flags) in rows(&markdown) {
-        let words: Vec<_> = command.split_whitespace().skip(2).collect();
-        if let Ok(at) = resolve_command(root, &words) {
-            for flag in flags.iter().filter(|flag| option(at, flag).is_none()) {
-                note(line, &command, format!("there is no {flag}"));
+        for (row, command) in rows(&markdown) {
+            let codes = row.cells[1..].iter().flat_map(|cell| &cell.code);
+            for flag in codes.filter_map(|code| code.split_whitespace().next()) {
+                let words = [&command[2..], &[flag.to_owned()]].concat();
+                let error = parse(&xtask, &words).err();
+                let unknown = error.filter(|it| it.kind() == ErrorKind::UnknownArgument);
+                note(
+                    row.line,
+                    &command,
+                    unknown.filter(|_| flag.starts_with("--")).map(first_line),
+                );
             }
         }
-    }
-    for (line, name) in scenarios(&markdown) {
-        if !xtask_sim::names().contains(&name) {
-            note(
-                line,
-                &format!("cargo xtask sim {name}"),
-                "there is no such scenario".into(),
-            );
+        for (line, name) in scenarios(&markdown) {
+            let command = ["cargo", "xtask", "sim", name].map(str::to_owned);
+            note(line, &command, wrong_xtask(&xtask, &command[2..]));
         }
     }
     problems
 }
 
 /// The commands of `cargo xtask` and the crates that the tables of the README leave out.
-pub(crate) fn unlisted_commands(readme: &str, root: &Command, metadata: &Metadata) -> Vec<Problem> {
-    let listed: BTreeSet<_> = rows(readme)
-        .into_iter()
-        .map(|(_, command, _)| command)
+pub(super) fn that_are_not_listed(workspace: &Workspace) -> Vec<Problem> {
+    unlisted(workspace, &visible(&Arguments::command()))
+}
+
+fn unlisted(workspace: &Workspace, xtask: &Command) -> Vec<Problem> {
+    let readme = workspace.text("README.md").unwrap_or_default();
+    let markdown = Markdown::parse(readme);
+    let listed: Vec<_> = rows(&markdown)
+        .map(|(_, words)| words.join(" ") + " ")
         .collect();
-    let is_listed = |command: &String| {
-        let begins = |row: &String| row == command || row.starts_with(&format!("{command} "));
-        listed.iter().any(begins)
-    };
-    let missing = leaf_commands(root, "cargo xtask")
-        .into_iter()
-        .filter(|it| !is_listed(it));
-    let missing = missing.map(|it| format!("lists `{it}` in no table"));
-    let crates = metadata.published().map(|package| package.name.as_str());
+    let commands = leaf_commands(xtask, "cargo xtask").into_iter();
+    let commands =
+        commands.filter(|it| !listed.iter().any(|row| row.starts_with(&format!("{it} "))));
+    let crates = workspace.published().map(|package| package.name.as_str());
     let crates = crates.filter(|name| !readme.contains(&format!("\n| [`{name}`]({name}) |")));
-    let crates = crates.map(|name| format!("lists {name} in no table"));
-    missing
-        .chain(crates)
-        .map(|what| Problem::new("README.md", what))
-        .collect()
+    let missing = commands
+        .map(|it| format!("`{it}`"))
+        .chain(crates.map(str::to_owned));
+    let problem = |it| Problem::new("README.md", format!("lists {it} in no table"));
+    missing.map(problem).collect()
 }
 
 /// The commands that people see, without those that only group others.
 fn leaf_commands(command: &Command, name: &str) -> Vec<String> {
+    if !command.has_subcommands() {
+        return vec![name.to_owned()];
+    }
+    let inner = command.get_subcommands();
+    inner
+        .flat_map(|it| leaf_commands(it, &format!("{name} {}", it.get_name())))
+        .collect()
+}
+
+/// The command without the subcommands that it hides.
+fn visible(command: &Command) -> Command {
     let visible = command.get_subcommands().filter(|it| !it.is_hide_set());
-    let visible: Vec<_> = visible.filter(|it| it.get_name() != "help").collect();
-    match visible.is_empty() {
-        true => vec![name.to_owned()],
-        false => visible
-            .iter()
-            .flat_map(|it| leaf_commands(it, &format!("{name} {}", it.get_name())))
-            .collect(),
-    }
+    Command::new("cargo xtask")
+        .subcommand_required(true)
+        .subcommands(visible.cloned())
 }
 
-fn check_command(
-    command: &str,
-    folder: &str,
-    root: &Command,
-    metadata: &Metadata,
-) -> Result<(), String> {
-    let words = split_words(command);
-    let words: Vec<_> = words.iter().skip(1).map(String::as_str).collect();
-    match &words[..] {
-        ["xtask", words @ ..] => resolve_command(root, words).map(|_| ()),
-        ["run" | "test" | "bench" | "build", words @ ..] => cargo(words, folder, metadata),
-        _ => Ok(()),
-    }
+/// Whether words are no command line of xtask. Parts may be missing, or be placeholders.
+fn wrong_xtask(xtask: &Command, words: &[String]) -> Option<String> {
+    let error = parse(xtask, words).err()?;
+    let placeholder = match error.get(ContextKind::InvalidSubcommand) {
+        Some(ContextValue::String(word)) => is_placeholder(word),
+        _ => false,
+    };
+    let is_partial = matches!(
+        error.kind(),
+        ErrorKind::DisplayHelp
+            | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
+            | ErrorKind::MissingRequiredArgument
+            | ErrorKind::MissingSubcommand
+    );
+    (!is_partial && !placeholder).then(|| first_line(error))
 }
 
-/// Follows the words from subcommand to subcommand; the last one.
-fn resolve_command<'a>(root: &'a Command, words: &[&str]) -> Result<&'a Command, String> {
-    let mut at = root;
-    let mut words = words.iter().copied().peekable();
-    let mut positionals = root.get_positionals();
-    while let Some(word) = words.next() {
-        if word.starts_with("--") {
-            let (name, has_value) = match word.split_once('=') {
-                Some((name, _)) => (name, true),
-                None => (word, false),
-            };
-            let found = option(at, name).ok_or_else(|| format!("there is no {name}"))?;
-            let takes_value = found.get_action().takes_values();
-            if takes_value && !has_value {
-                let value = words
-                    .next()
-                    .ok_or_else(|| format!("{name} needs a value"))?;
-                check_value(found, value)?;
-            }
-        } else if at.has_subcommands() && !is_placeholder(word) {
-            let next = at.find_subcommand(word).filter(|it| !it.is_hide_set());
-            at = next.ok_or_else(|| format!("there is no {word}"))?;
-            positionals = at.get_positionals();
-        } else if let Some(positional) = positionals.next() {
-            check_value(positional, word)?;
-        } else if !is_placeholder(word) {
-            return Err(format!("it takes no {word}"));
-        }
+/// Parses the words as xtask would. If one is a placeholder, all values may be any text.
+fn parse(xtask: &Command, words: &[String]) -> clap::error::Result<()> {
+    let mut xtask = xtask.clone();
+    if words.iter().any(|word| is_placeholder(word)) {
+        xtask = with_any_values(xtask);
     }
-    Ok(at)
+    let words = words.iter().map(String::as_str);
+    xtask
+        .try_get_matches_from(["cargo xtask"].into_iter().chain(words))
+        .map(drop)
 }
 
-fn option<'a>(command: &'a Command, flag: &str) -> Option<&'a Arg> {
-    let name = flag.strip_prefix("--")?;
-    command
-        .get_arguments()
-        .find(|it| it.get_long() == Some(name))
+fn with_any_values(command: Command) -> Command {
+    let command = command.mut_subcommands(with_any_values);
+    command.mut_args(|argument| match argument.get_action().takes_values() {
+        true => argument.value_parser(ValueParser::string()),
+        false => argument,
+    })
 }
 
-fn check_value(of: &Arg, value: &str) -> Result<(), String> {
-    let possible = of.get_possible_values();
-    let known = possible.is_empty() || possible.iter().any(|it| it.matches(value, false));
-    match known || is_placeholder(value) {
-        true => Ok(()),
-        false => Err(format!("there is no {value}")),
-    }
+/// First line of the message of clap, which says what is wrong.
+fn first_line(error: clap::Error) -> String {
+    let text = error.to_string();
+    let line = text.lines().next().unwrap_or_default();
+    line.trim_start_matches("error: ").to_owned()
 }
 
 /// `FILE`, `[PATH]`, `[SCENARIO]...`, `...`: what a reader puts something else for.
@@ -151,148 +157,81 @@ fn is_placeholder(word: &str) -> bool {
         .any(|it| it.is_ascii_lowercase() || it.is_ascii_digit())
 }
 
-/// The packages, targets and features that cargo is to find.
-fn cargo(words: &[&str], folder: &str, metadata: &Metadata) -> Result<(), String> {
-    let mut words = words.iter().take_while(|word| **word != "--");
-    let (mut name, mut features, mut targets) = (None, Vec::new(), Vec::new());
+/// The package, target or feature that cargo would not find.
+fn wrong_cargo(words: &[String], folder: &str, workspace: &Workspace) -> Option<String> {
+    let mut words = words
+        .iter()
+        .map(String::as_str)
+        .take_while(|word| *word != "--");
+    let (mut name, mut features, mut targets) = (folder, Vec::new(), Vec::new());
     while let Some(word) = words.next() {
-        let mut value = || words.next().copied().unwrap_or_default();
-        match *word {
-            "-p" | "--package" => name = Some(value()),
+        let mut value = || words.next().unwrap_or_default();
+        match word {
+            "-p" | "--package" => name = value(),
             "--features" => features.push(value()),
             "--example" | "--test" | "--bench" | "--bin" => {
-                targets.push((word.trim_start_matches('-'), value()));
+                targets.push((TargetKind::from(word.trim_start_matches('-')), value()));
             }
             _ => {}
         }
     }
-    let package = match name {
-        Some(name) if is_placeholder(name) => return Ok(()),
-        Some(name) => {
-            let package = metadata.package(name);
-            Some(package.ok_or_else(|| format!("there is no package {name}"))?)
-        }
-        None => metadata.package(folder),
-    };
-    let Some(package) = package else {
-        return Ok(());
+    let Some(package) = workspace.package(name) else {
+        let is_free = name == folder || is_placeholder(name);
+        return (!is_free).then(|| format!("there is no package {name}"));
     };
     for (kind, target) in targets {
-        let known = |it: &super::manifests::Target| {
-            it.name == target && it.kind.iter().any(|it| it == kind)
-        };
-        if !is_placeholder(target) && !package.targets.iter().any(known) {
-            return Err(format!("{} has no {kind} {target}", package.name));
+        let mut all = package.targets.iter();
+        let is_known = all.any(|it| it.name == target && it.kind.contains(&kind));
+        if !is_known && !is_placeholder(target) {
+            return Some(format!("{name} has no {kind} {target}"));
         }
     }
-    match features
-        .iter()
-        .find(|it| !package.features.contains_key(**it))
-    {
-        Some(feature) => Err(format!("{} has no feature {feature}", package.name)),
-        None => Ok(()),
-    }
+    let unknown = features
+        .into_iter()
+        .find(|it| !package.features.contains_key(*it))?;
+    Some(format!("{name} has no feature {unknown}"))
 }
 
-/// The commands in backticks and in code blocks, each with its line.
-fn commands(markdown: &str) -> Vec<(usize, String)> {
-    let mut found = Vec::new();
-    let mut in_block = false;
-    // Of a paragraph: its first line, and its text.
-    let mut paragraph = (1, String::new());
-    for (number, line) in (1..).zip(markdown.lines()).chain([(0, "")]) {
-        let is_fence = line.trim_start().starts_with("```");
-        in_block ^= is_fence;
-        if in_block || is_fence || line.trim().is_empty() || line.starts_with('|') {
-            found.extend(spans(&paragraph.1, paragraph.0));
-            paragraph = (number + 1, String::new());
-        }
-        if line.starts_with('|') {
-            found.extend(spans(line, number));
-        } else if in_block {
-            found.extend(command(line).map(|command| (number, command)));
-        } else if !is_fence {
-            if paragraph.1.is_empty() {
-                paragraph.0 = number;
-            }
-            paragraph.1.push_str(line);
-            paragraph.1.push('\n');
-        }
-    }
-    found
-}
-
-/// The commands between backticks of a paragraph that begins at a line.
-fn spans(paragraph: &str, first: usize) -> Vec<(usize, String)> {
-    let mut line = first;
-    let mut found = Vec::new();
-    for (at, part) in paragraph.split('`').enumerate() {
-        if at % 2 == 1 {
-            found.extend(command(part).map(|command| (line, command)));
-        }
-        line += part.matches('\n').count();
-    }
-    found
-}
-
-/// The words, of which one may have spaces between double quotes.
-fn split_words(text: &str) -> Vec<String> {
-    let mut words = Vec::new();
-    for (at, part) in text.split('"').enumerate() {
-        match at % 2 {
-            0 => words.extend(part.split_whitespace().map(str::to_owned)),
-            _ => words.push(part.to_owned()),
-        }
-    }
-    words
-}
-
-/// `cargo ...`, without a prompt, variables before it, and what follows it. `SIM` is `cargo xtask
-/// sim`.
-fn command(text: &str) -> Option<String> {
-    let text = text.trim().trim_start_matches("$ ");
-    let text = match text.strip_prefix("SIM ") {
+/// The words of `cargo ...`, without a prompt, variables before it and what follows it; none if
+/// the code is no such command. `SIM` is `cargo xtask sim`.
+fn command(code: &str) -> Vec<String> {
+    let code = code.trim().trim_start_matches("$ ");
+    let code = match code.strip_prefix("SIM ") {
         Some(scenario) => &format!("cargo xtask sim {scenario}"),
-        None => text,
+        None => code,
     };
-    let words = text.split_whitespace();
+    let words = shlex::split(code).unwrap_or_default().into_iter();
     let words = words.skip_while(|word| word.contains('=') && !word.starts_with('-'));
-    let end = |word: &&str| !["#", "&&", "|", ";", ">"].contains(word);
-    let words: Vec<_> = words.take_while(end).collect();
-    (words.len() > 1 && words[0] == "cargo").then(|| words.join(" "))
+    let is_end = |word: &String| ["&&", "|", ";", ">"].contains(&word.as_str());
+    let words: Vec<_> = words.take_while(|word| !is_end(word)).collect();
+    match words.first().is_some_and(|word| word == "cargo") {
+        true => words,
+        false => Vec::new(),
+    }
 }
 
-/// Rows of tables that begin with a command: the line, the command, and the options that the other
-/// cells name.
-fn rows(markdown: &str) -> Vec<(usize, String, Vec<String>)> {
-    let mut found = Vec::new();
-    for (number, line) in (1..).zip(markdown.lines()) {
-        let Some((first, rest)) = line.strip_prefix("| `").and_then(|it| it.split_once("` |"))
-        else {
-            continue;
-        };
-        if let Some(command) = command(first).filter(|it| it.starts_with("cargo xtask ")) {
-            let spans = rest.split('`').skip(1).step_by(2);
-            let flags = spans.filter(|span| span.starts_with("--") && *span != "--help");
-            let flags = flags.filter_map(|span| span.split_whitespace().next());
-            found.push((number, command, flags.map(str::to_owned).collect()));
-        }
-    }
-    found
+/// Rows of tables that begin with a command of xtask, each with the words of the command.
+fn rows(markdown: &Markdown) -> impl Iterator<Item = (&Row, Vec<String>)> {
+    let rows = markdown.tables.iter().flatten();
+    rows.filter_map(|row| {
+        let command = command(row.cells[0].code.first()?);
+        (command.get(1)? == "xtask").then_some((row, command))
+    })
 }
 
 /// The names in the first column of tables headed by `sim`.
-fn scenarios(markdown: &str) -> Vec<(usize, String)> {
-    let mut in_table = false;
-    let mut found = Vec::new();
-    for (number, line) in (1..).zip(markdown.lines()) {
-        in_table = line.starts_with("| `sim` |") || (in_table && line.starts_with('|'));
-        let first = line.strip_prefix("| `").and_then(|it| it.split_once('`'));
-        if let Some((name, _)) = first.filter(|(name, _)| in_table && *name != "sim") {
-            found.push((number, name.to_owned()));
-        }
-    }
-    found
+fn scenarios(markdown: &Markdown) -> impl Iterator<Item = (usize, &str)> {
+    let tables = markdown
+        .tables
+        .iter()
+        .filter(|table| table[0].cells[0].code == ["sim"]);
+    let rows = tables.flat_map(|table| &table[1..]);
+    rows.flat_map(|row| {
+        row.cells[0]
+            .code
+            .iter()
+            .map(|name| (row.line, name.as_str()))
+    })
 }
 
 /// The text of the comments; other lines are empty.
@@ -303,22 +242,23 @@ fn comments(code: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
+    use serde_json::json;
 
     use super::*;
+    use crate::tidy::tests;
 
-    fn metadata() -> Metadata {
-        let json = r#"{"packages": [{
-            "name": "rpcnet-phi", "version": "0.2.0", "manifest_path": "rpcnet-phi/Cargo.toml",
-            "features": {"sim": []},
-            "targets": [{"name": "silence", "kind": ["example"]}, {"name": "memory", "kind": ["test"]}]
-        }]}"#;
-        Metadata::parse(json).unwrap()
+    fn workspace(path: &str, text: &str) -> Workspace {
+        let mut phi = tests::package("rpcnet-phi");
+        phi["features"] = json!({"sim": []});
+        phi["targets"] = json!([
+            {"name": "silence", "kind": ["example"], "src_path": ""},
+            {"name": "memory", "kind": ["test"], "src_path": ""},
+        ]);
+        tests::workspace(&[phi], &[(path, text)])
     }
 
     fn found(path: &str, text: &str) -> Vec<String> {
-        let problems = check(path, text, &crate::Arguments::command(), &metadata());
-        problems.iter().map(Problem::to_string).collect()
+        tests::found(that_do_not_exist, &workspace(path, text))
     }
 
     #[test]
@@ -331,7 +271,7 @@ mod tests {
             "`RUST_LOG=info cargo run -p rpcnet-phi --features sim --example silence`",
             "`cargo install cargo-fuzz`, `cargo test --workspace`",
             "`SIM crash --case \"of 128, lan\" --seeds 20`",
-            "| `cargo xtask demo [PATH]` | digests; `--seconds`, `--json FILE` |",
+            "| a | b |\n|---|---|\n| `cargo xtask demo [PATH]` | digests; `--seconds`, `--json FILE` |",
             "| `sim` | what |\n|---|---|\n| `crash` | x |\n| | y |\n",
         ] {
             assert_eq!(found("README.md", text), [""; 0], "{text}");
@@ -341,12 +281,21 @@ mod tests {
     #[test]
     fn commands_that_do_not_exist_are_caught_with_their_line() {
         for (text, wrong) in [
-            ("`cargo xtask untidy`", "there is no untidy"),
-            ("`cargo xtask bench-node`", "there is no bench-node"),
-            ("`cargo xtask bench tcp`", "there is no tcp"),
-            ("`cargo xtask sim flood --quick`", "there is no flood"),
-            ("`cargo xtask demo --slow`", "there is no --slow"),
-            ("`cargo xtask tidy up`", "it takes no up"),
+            ("`cargo xtask untidy`", "unrecognized subcommand 'untidy'"),
+            (
+                "`cargo xtask bench-node`",
+                "unrecognized subcommand 'bench-node'",
+            ),
+            ("`cargo xtask bench tcp`", "unrecognized subcommand 'tcp'"),
+            (
+                "`cargo xtask sim flood --quick`",
+                "invalid value 'flood' for '<SCENARIO>'",
+            ),
+            (
+                "`cargo xtask demo --slow`",
+                "unexpected argument '--slow' found",
+            ),
+            ("`cargo xtask tidy up`", "unexpected argument 'up' found"),
             (
                 "`cargo run -p rpcnet-psi --example silence`",
                 "there is no package rpcnet-psi",
@@ -386,15 +335,18 @@ mod tests {
     #[test]
     fn options_and_scenarios_in_tables_are_checked() {
         assert_eq!(
-            found("README.md", "| `cargo xtask demo` | digests; `--slow` |\n"),
-            ["README.md:1: names `cargo xtask demo`: there is no --slow"]
+            found(
+                "README.md",
+                "| a | b |\n|---|---|\n| `cargo xtask demo` | digests; `--slow` |\n"
+            ),
+            ["README.md:3: names `cargo xtask demo`: unexpected argument '--slow' found"]
         );
         assert_eq!(
             found(
                 "README.md",
                 "| `sim` | what |\n|---|---|\n| `flood` | x |\n"
             ),
-            ["README.md:3: names `cargo xtask sim flood`: there is no such scenario"]
+            ["README.md:3: names `cargo xtask sim flood`: invalid value 'flood' for '<SCENARIO>'"]
         );
     }
 
@@ -405,14 +357,19 @@ mod tests {
             .subcommand(Command::new("node").hide(true))
             .subcommand(Command::new("bench").subcommand(Command::new("rpc")));
         let told = |readme: &str| -> Vec<_> {
-            let problems = unlisted_commands(readme, &root, &metadata());
+            let problems = unlisted(&workspace("README.md", readme), &visible(&root));
             problems.iter().map(Problem::to_string).collect()
         };
         let phi = "\n| [`rpcnet-phi`](rpcnet-phi) | x |\n";
-        let all = format!("| `cargo xtask tidy` | x |\n| `cargo xtask bench rpc` | y |\n{phi}");
+        let head = "| a | b |\n|---|---|\n";
+        let all =
+            format!("{head}| `cargo xtask tidy` | x |\n| `cargo xtask bench rpc` | y |\n{phi}");
         assert_eq!(told(&all), [""; 0]);
         assert_eq!(
-            told("| `cargo xtask tidy` | x |\n`cargo xtask bench rpc`, rpcnet-phi\n"),
+            told(
+                &(head.to_owned()
+                    + "| `cargo xtask tidy` | x |\n\n`cargo xtask bench rpc`, rpcnet-phi\n")
+            ),
             [
                 "README.md: lists `cargo xtask bench rpc` in no table",
                 "README.md: lists rpcnet-phi in no table",

@@ -1,24 +1,13 @@
-//! Findings that are tolerated for now: a list with a number for each that may only become smaller.
+//! Problems that are tolerated for now: a list with a number for each key that may only become
+//! smaller.
 
-use std::{collections::BTreeMap, fmt::Write as _};
+use std::{collections::BTreeMap, fmt};
 
 use super::Problem;
 
-/// A place where a rule with a tolerated remainder is broken.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Finding {
-    /// Rule, crate and subject: findings of one key are counted together, so that moving a file
-    /// changes no count.
-    pub(crate) key: String,
-    /// File and line.
-    pub(crate) location: String,
-    /// Description, with what to do instead.
-    pub(crate) message: String,
-}
-
-/// The tolerated number of findings for each key.
+/// The tolerated number of problems for each [key](Problem::key).
 #[derive(Debug, Default)]
-pub(crate) struct Known(BTreeMap<String, usize>);
+pub(super) struct Known(BTreeMap<String, usize>);
 
 impl Known {
     /// Reads the lines of the list: a number and a key each. Lines that begin with `#` are
@@ -27,76 +16,77 @@ impl Known {
     /// # Errors
     ///
     /// The first line that has no number.
-    pub(crate) fn parse(text: &str) -> Result<Self, String> {
-        let mut known = BTreeMap::new();
-        for line in text
+    pub(super) fn parse(text: &str) -> Result<Self, String> {
+        let lines = text
             .lines()
-            .filter(|line| !line.is_empty() && !line.starts_with('#'))
-        {
-            let entry = line.split_once(' ').and_then(|(count, key)| {
-                let count: usize = count.parse().ok()?;
-                Some((key.to_owned(), count))
-            });
-            let (key, count) = entry.ok_or_else(|| format!("{LIST}: not an entry: {line:?}"))?;
-            known.insert(key, count);
-        }
-        Ok(Self(known))
+            .filter(|line| !line.is_empty() && !line.starts_with('#'));
+        let entries = lines.map(|line| {
+            let entry = line.split_once(' ');
+            let entry = entry.and_then(|(count, key)| Some((key.to_owned(), count.parse().ok()?)));
+            entry.ok_or_else(|| format!("{LIST}: not an entry: {line:?}"))
+        });
+        entries.collect::<Result<_, _>>().map(Self)
     }
 
-    /// Compares the list with the findings. All findings of a key are problems if there are more of
-    /// them than tolerated, as the new one is not known; an entry is one if there are fewer.
-    pub(crate) fn check(&self, findings: &[Finding]) -> Vec<Problem> {
-        let counts = count(findings);
-        let tolerated = |key: &str| self.0.get(key).copied().unwrap_or_default();
-        let mut problems = Vec::new();
-        for finding in findings {
-            let (found, tolerated) = (counts[finding.key.as_str()], tolerated(&finding.key));
-            if found > tolerated {
-                let Finding {
-                    key,
-                    location,
-                    message,
-                } = finding;
-                let what = format!("{message} (`{key}`: found {found}, tolerated {tolerated})");
-                problems.push(Problem::new(location, what));
+    /// The problems that are not tolerated. All of a key are problems if there are more of them
+    /// than tolerated, as the new one is not known; an entry is one if there are fewer.
+    pub(super) fn check(&self, problems: Vec<Problem>) -> Vec<Problem> {
+        let found = count(&problems);
+        let mut remaining = Vec::new();
+        for mut problem in problems {
+            if let Some(key) = &problem.key {
+                let tolerated = self.0.get(key).copied().unwrap_or_default();
+                if found[key] <= tolerated {
+                    continue;
+                }
+                let found = found[key];
+                problem.message += &format!(" (`{key}`: found {found}, tolerated {tolerated})");
             }
+            remaining.push(problem);
         }
         for (key, tolerated) in &self.0 {
-            let found = counts.get(key.as_str()).copied().unwrap_or_default();
+            let found = found.get(key).copied().unwrap_or_default();
             if found < *tolerated {
                 let what = format!(
                     "tolerates {tolerated} of `{key}`, found {found}: run `cargo xtask tidy --shrink`"
                 );
-                problems.push(Problem::new(LIST, what));
+                remaining.push(Problem::new(LIST, what));
             }
         }
-        problems
+        remaining
     }
 
     /// The list without what no longer occurs. No number becomes larger.
-    pub(crate) fn shrunk(&self, findings: &[Finding]) -> String {
-        let counts = count(findings);
-        let mut text = HEADER.to_owned();
-        for (key, tolerated) in &self.0 {
-            let found = counts.get(key.as_str()).copied().unwrap_or_default();
-            if found > 0 {
-                let _ = writeln!(text, "{} {key}", found.min(*tolerated));
-            }
-        }
-        text
+    pub(super) fn shrunk(&self, problems: &[Problem]) -> Self {
+        let found = count(problems);
+        let entries = self.0.iter();
+        let entries = entries
+            .filter_map(|(key, tolerated)| Some((key.clone(), *found.get(key)?.min(tolerated))));
+        Self(entries.collect())
     }
 }
 
-fn count(findings: &[Finding]) -> BTreeMap<&str, usize> {
+/// Writes the list.
+impl fmt::Display for Known {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(HEADER)?;
+        self.0
+            .iter()
+            .try_for_each(|(key, count)| writeln!(formatter, "{count} {key}"))
+    }
+}
+
+/// Number of problems of each key.
+fn count(problems: &[Problem]) -> BTreeMap<String, usize> {
     let mut counts = BTreeMap::new();
-    for finding in findings {
-        *counts.entry(finding.key.as_str()).or_default() += 1;
+    for key in problems.iter().filter_map(|problem| problem.key.clone()) {
+        *counts.entry(key).or_default() += 1;
     }
     counts
 }
 
 /// Path of the list, from the root of the workspace.
-pub(crate) const LIST: &str = "xtask/src/tidy/known.txt";
+pub(super) const LIST: &str = "xtask/src/tidy/known.txt";
 
 const HEADER: &str = "# Findings of `cargo xtask tidy` that are tolerated for now. Numbers may only \
                       become smaller: `cargo xtask tidy --shrink`.\n";
@@ -105,16 +95,12 @@ const HEADER: &str = "# Findings of `cargo xtask tidy` that are tolerated for no
 mod tests {
     use super::*;
 
-    fn finding(key: &str, line: usize) -> Finding {
-        Finding {
-            key: key.to_owned(),
-            location: format!("a/src/b.rs:{line}"),
-            message: "is odd".to_owned(),
-        }
+    fn finding(key: &str, line: usize) -> Problem {
+        Problem::new(format!("a/src/b.rs:{line}"), "is odd").with_key(key.to_owned())
     }
 
-    fn check(list: &str, findings: &[Finding]) -> Vec<String> {
-        let problems = Known::parse(list).unwrap().check(findings);
+    fn check(list: &str, findings: &[Problem]) -> Vec<String> {
+        let problems = Known::parse(list).unwrap().check(findings.to_vec());
         problems.iter().map(Problem::to_string).collect()
     }
 
@@ -161,7 +147,7 @@ mod tests {
             finding("width d", 1),
         ];
         assert_eq!(
-            known.shrunk(&findings),
+            known.shrunk(&findings).to_string(),
             format!("{HEADER}1 width a\n1 width b\n")
         );
     }

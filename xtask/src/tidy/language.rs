@@ -1,77 +1,18 @@
 //! Language of docs, comments and messages: banned words, openings of docs, width of comment lines.
 
-use std::str::FromStr;
+use std::{collections::BTreeMap, str::FromStr};
 
 use proc_macro2::{TokenStream, TokenTree};
+use regex::Regex;
 
 use super::{
-    known::Finding,
-    links::prose,
-    source_files::{comment, has_phrase, is_module},
+    Problem,
+    workspace::{Workspace, is_module},
 };
+use crate::markdown::Markdown;
 
-/// A word that a text may not have.
-struct Banned {
-    word: &'static str,
-    instead: &'static str,
-    reason: &'static str,
-}
-
-impl Banned {
-    const fn new(word: &'static str, instead: &'static str, reason: &'static str) -> Self {
-        Self {
-            word,
-            instead,
-            reason,
-        }
-    }
-}
-
-/// Words of a private language, with the terms that readers know.
-const BANNED: &[Banned] = &[
-    Banned::new("nobody", "no caller, no member, ...", NAME_THE_ACTOR),
-    Banned::new("somebody", "a caller, a member, ...", NAME_THE_ACTOR),
-    Banned::new("anybody", "any caller, any member, ...", NAME_THE_ACTOR),
-    Banned::new(
-        "everybody",
-        "every caller, every member, ...",
-        NAME_THE_ACTOR,
-    ),
-    Banned::new(
-        "whoever",
-        "the caller that, the member that, ...",
-        NAME_THE_ACTOR,
-    ),
-    Banned::new("of late", "recently", PLAIN),
-    Banned::new("is no use", "has no effect", PLAIN),
-    Banned::new("what for", "why", PLAIN),
-    Banned::new("accuse", "suspect", COURT),
-    Banned::new("accuses", "suspects", COURT),
-    Banned::new("accused", "suspected", COURT),
-    Banned::new("accusation", "suspicion", COURT),
-    Banned::new("accusations", "suspicions", COURT),
-    Banned::new("guilty", "failed", COURT),
-    Banned::new("court", "decision", COURT),
-    Banned::new("verdict", "decision", COURT),
-    Banned::new("verdicts", "decisions", COURT),
-    Banned::new("plight", "fault", TERM),
-    Banned::new("plights", "faults", TERM),
-    Banned::new("affliction", "fault", TERM),
-    Banned::new("toll", "cost", TERM),
-    Banned::new("dice", "random number generator", TERM),
-    Banned::new("bequest", "inherited state", TERM),
-    Banned::new("lent", "detached", TERM),
-    Banned::new("heed", "apply", TERM),
-    Banned::new("heeded", "respected", TERM),
-    Banned::new("tends", "scales down", TERM),
-    Banned::new("relieve", "scale up", TERM),
-    Banned::new("papers", "documents", TERM),
-];
-
-const NAME_THE_ACTOR: &str = "a sentence names the actor";
-const PLAIN: &str = "plain words are found by a search";
-const COURT: &str = "failure detection has terms of its own";
-const TERM: &str = "the field has a term for it";
+/// Words that a text may not have, with what it says instead, under the reason.
+const WORDS: &str = include_str!("words.txt");
 
 /// First words of a doc that make it a fragment. It begins with a noun or a verb instead.
 const OPENERS: &[&str] = &["Of", "Who", "Whom", "Whose", "What", "So", "As"];
@@ -80,96 +21,129 @@ const OPENERS: &[&str] = &["Of", "Who", "Whom", "Whose", "What", "So", "As"];
 /// like a table of contents.
 const MODULE_OPENERS: &[&str] = &["Which", "How", "When", "Where", "Why"];
 
-/// The file with the banned words, which it may say.
-const HERE: &str = "xtask/src/tidy/language.rs";
+/// Greatest width of a comment line, as in `rustfmt.toml`.
+const WIDTH: usize = 100;
 
-/// Findings in the texts (path, text): widths of comments in all files of Rust, openings of docs
-/// and words in all sources, words in documents.
-pub(crate) fn find(files: &[(String, String)]) -> Vec<Finding> {
-    let mut findings = Vec::new();
-    for (path, text) in files {
+/// Finding on a line. `rule` and `subject` are parts of the [key](Problem::key).
+struct Finding {
+    line: usize,
+    rule: &'static str,
+    subject: String,
+    message: String,
+}
+
+/// Problems in the texts: widths of comments in all files of Rust, openings of docs and words in
+/// all sources, words in documents.
+pub(super) fn find(workspace: &Workspace) -> Vec<Problem> {
+    let banned = BannedWords::parse(WORDS);
+    let mut problems = Vec::new();
+    for (path, text) in &workspace.texts {
         let package = path.split('/').next().unwrap_or_default();
+        let mut findings = Vec::new();
         if path.ends_with(".rs") {
-            findings.extend(too_wide(path, package, text));
+            findings.extend(too_wide(text));
         }
         if is_module(path) && !is_test_file(path) {
             let text = without_tests(text);
-            findings.extend(fragments(path, package, text));
+            findings.extend(fragments(text));
             let lines = comments(text).chain(messages(text));
-            lines.filter(|_| path != HERE).for_each(|(line, text)| {
-                findings.extend(banned(&format!("{path}:{line}"), package, &text));
-            });
+            findings.extend(lines.flat_map(|(line, text)| banned.find(line, &text)));
         } else if path.ends_with(".md") {
-            for (line, text) in prose(text) {
-                findings.extend(banned(&format!("{path}:{line}"), package, text));
-            }
+            let blocks = Markdown::parse(text).blocks;
+            let lines = (1..).zip(text.lines());
+            let prose = lines.filter(|(line, _)| !blocks.iter().any(|it| it.contains(line)));
+            findings.extend(prose.flat_map(|(line, text)| banned.find(line, text)));
         }
+        problems.extend(findings.into_iter().map(|it| {
+            let key = format!("{} {package} {}", it.rule, it.subject);
+            let problem = Problem::new(format!("{path}:{}", it.line), it.message);
+            problem.with_key(key.trim_end().to_owned())
+        }));
     }
-    findings
+    problems
 }
 
 /// Comment lines that are wider than the code around them may be. A line with a link is as wide as
 /// the link.
-fn too_wide(path: &str, package: &str, text: &str) -> Vec<Finding> {
-    let lines = comments(text).map(|(line, _)| line);
-    let all: Vec<&str> = text.lines().collect();
-    let is_wide = |line: &usize| {
-        let text = all[line - 1];
-        text.chars().count() > WIDTH && !text.contains("://")
-    };
-    let finding = |line| Finding {
-        key: format!("width {package}"),
-        location: format!("{path}:{line}"),
+fn too_wide(text: &str) -> Vec<Finding> {
+    let lines = (1..).zip(text.lines());
+    let is_wide = |text: &str| text.chars().count() > WIDTH && !text.contains("://");
+    let wide = lines.filter(|(_, text)| comment(text).is_some() && is_wide(text));
+    let finding = |(line, _)| Finding {
+        line,
+        rule: "width",
+        subject: String::new(),
         message: format!("is a comment of more than {WIDTH} characters"),
     };
-    lines.filter(is_wide).map(finding).collect()
-}
-
-fn banned(location: &str, package: &str, text: &str) -> Vec<Finding> {
-    let text = text.to_lowercase();
-    let found = BANNED
-        .iter()
-        .filter(|banned| has_phrase(&text, banned.word));
-    found
-        .map(
-            |Banned {
-                 word,
-                 instead,
-                 reason,
-             }| Finding {
-                key: format!("word {package} {word}"),
-                location: location.to_owned(),
-                message: format!("says {word:?}: {reason}, such as {instead:?}"),
-            },
-        )
-        .collect()
+    wide.map(finding).collect()
 }
 
 /// Docs whose first line begins with a word that makes it no noun phrase and no sentence.
-fn fragments(path: &str, package: &str, text: &str) -> Vec<Finding> {
+fn fragments(text: &str) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut before = None;
     for (line, text) in (1..).zip(text.lines()) {
-        let doc = ["///", "//!"]
-            .into_iter()
-            .find(|mark| text.trim_start().starts_with(mark));
+        let mut marks = ["///", "//!"].into_iter();
+        let doc = marks.find(|mark| text.trim_start().starts_with(mark));
         let first = comment(text).and_then(|text| text.split_whitespace().next());
-        let openers = match doc {
-            Some("//!") => &[OPENERS, MODULE_OPENERS][..],
-            Some(_) => &[OPENERS][..],
-            None => &[],
-        };
-        let is_opener = |word: &&str| openers.iter().any(|words| words.contains(word));
-        if let Some(word) = first.filter(is_opener).filter(|_| doc != before) {
+        if let (Some(mark), Some(word)) = (doc, first)
+            && doc != before
+            && (OPENERS.contains(&word) || mark == "//!" && MODULE_OPENERS.contains(&word))
+        {
             findings.push(Finding {
-                key: format!("opening {package} {word}"),
-                location: format!("{path}:{line}"),
+                line,
+                rule: "opening",
+                subject: word.to_owned(),
                 message: format!("is a doc that begins with {word:?}: begin with a noun or a verb"),
             });
         }
         before = doc;
     }
     findings
+}
+
+/// The banned words: each with its better one and the reason.
+struct BannedWords<'a> {
+    words: BTreeMap<&'a str, (&'a str, &'a str)>,
+    any: Regex,
+}
+
+impl<'a> BannedWords<'a> {
+    fn parse(list: &'a str) -> Self {
+        let mut words = BTreeMap::new();
+        let mut reason = "";
+        for line in list.lines().filter(|line| !line.starts_with('#')) {
+            if let Some((word, instead)) = line.split_once(" -> ") {
+                words.insert(word, (instead, reason));
+            } else {
+                reason = line.trim_end_matches(':');
+            }
+        }
+        let alternatives = words.keys().copied().collect::<Vec<_>>().join("|");
+        let any = Regex::new(&format!(r"(?i)\b(?:{alternatives})\b")).expect("words alone");
+        Self { words, any }
+    }
+
+    fn find(&self, line: usize, text: &str) -> Vec<Finding> {
+        let found = self.any.find_iter(text).map(|word| {
+            let word = word.as_str().to_lowercase();
+            let (instead, reason) = self.words[word.as_str()];
+            let message = format!("says {word:?}: {reason}, such as {instead:?}");
+            Finding {
+                line,
+                rule: "word",
+                subject: word,
+                message,
+            }
+        });
+        found.collect()
+    }
+}
+
+/// Text of a line that is a comment or a line of docs.
+pub(super) fn comment(line: &str) -> Option<&str> {
+    let text = line.trim_start().strip_prefix("//")?;
+    Some(text.trim_start_matches(['/', '!']))
 }
 
 /// The comment lines, with their numbers.
@@ -210,18 +184,15 @@ fn is_test_file(path: &str) -> bool {
     path.ends_with("/tests.rs") || path.contains("/tests/")
 }
 
-/// Greatest width of a comment line, as in `rustfmt.toml`.
-const WIDTH: usize = 100;
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tidy::tests;
 
     fn found(path: &str, text: &str) -> Vec<String> {
-        let findings = find(&[(path.to_owned(), text.to_owned())]);
-        findings
-            .into_iter()
-            .map(|it| format!("{} {}", it.key, it.location))
+        let problems = find(&tests::workspace(&[], &[(path, text)])).into_iter();
+        problems
+            .map(|it| format!("{} {}", it.key.unwrap(), it.location))
             .collect()
     }
 
@@ -257,7 +228,7 @@ mod tests {
 
     #[test]
     fn a_doc_does_not_begin_with_a_fragment() {
-        let text = "//! What b is.\n\n/// Who calls.\nfn f() {}\n    /// Of the last.\n";
+        let text = "//! What b is.\n\n/// Who calls.\nfn f() {}\n    /// Of the last.\nfn g() {}\n";
         assert_eq!(
             found("a/src/b.rs", text),
             [
@@ -281,7 +252,7 @@ mod tests {
     fn wide_comments_are_found_in_all_packages() {
         let wide = format!("    // {}\n", "x".repeat(WIDTH));
         assert_eq!(found("b/tests/b.rs", &wide), ["width b b/tests/b.rs:1"]);
-        let link = format!("/// <https://{}>\n", "x".repeat(WIDTH));
+        let link = format!("/// <https://{}>\nfn f() {{}}\n", "x".repeat(WIDTH));
         assert_eq!(found("b/src/b.rs", &link), [""; 0]);
         let code = format!("const A: &str = \"{}\";\n", "x".repeat(WIDTH));
         assert_eq!(found("b/src/b.rs", &code), [""; 0]);

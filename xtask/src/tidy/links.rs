@@ -1,160 +1,106 @@
 //! Relative links of the texts: each leads to a tracked file, and to a heading that is there.
 
-use std::collections::BTreeSet;
+use super::{
+    Problem,
+    workspace::{Workspace, is_module, join},
+};
+use crate::markdown::Markdown;
 
-use super::Problem;
-
-/// Targets of links: the tracked texts, by path.
-#[derive(Debug)]
-pub(crate) struct Links<'a> {
-    texts: &'a [(String, String)],
-    paths: BTreeSet<&'a str>,
-    /// Folders of the published crates.
-    crates: Vec<&'a str>,
-}
-
-impl<'a> Links<'a> {
-    pub(crate) fn new(texts: &'a [(String, String)], crates: &[&'a str]) -> Self {
-        Self {
-            texts,
-            paths: texts.iter().map(|(path, _)| path.as_str()).collect(),
-            crates: crates.to_vec(),
-        }
-    }
-
-    /// Links that lead nowhere.
-    pub(crate) fn check(&self) -> Vec<Problem> {
-        let mut problems = Vec::new();
-        for (path, text) in self.texts {
-            if path.ends_with(".md") {
-                for (line, target) in links(text) {
-                    let what = self.broken_link(path, &target);
-                    problems.extend(what.map(|what| Problem::new(format!("{path}:{line}"), what)));
-                }
-            } else if path.ends_with(".rs") && path.contains("/src/") {
-                problems.extend(rustdoc(path, text));
-            }
-        }
-        problems
-    }
-
-    fn broken_link(&self, path: &str, target: &str) -> Option<String> {
-        let (file, anchor) = target.split_once('#').unwrap_or((target, ""));
-        let home = path.rsplit_once('/').map_or("", |(folder, _)| folder);
-        let to = match file {
-            "" => path.to_owned(),
-            _ => resolve(home, file),
-        };
-        let inside = self.crates.iter().find(|name| within(path, name));
-        if let Some(name) = inside.filter(|name| !within(&to, name)) {
-            return Some(format!(
-                "links to {target}, which {name} is published without"
-            ));
-        }
-        if !file.is_empty() && self.is_rustdoc(path) {
-            let what = "which leads nowhere from the crate's documentation";
-            return Some(format!("links to {target}, {what}"));
-        }
-        let is_folder = self.paths.iter().any(|path| within(path, &to));
-        if !self.paths.contains(to.as_str()) && !is_folder {
-            return Some(format!("links to {target}, which is not there"));
-        }
-        let page = if is_folder {
-            format!("{to}/README.md")
-        } else {
-            to
-        };
-        let text = self.texts.iter().find(|(path, _)| *path == page);
-        let has_anchor = |(_, text): &(String, String)| anchors(text).contains(anchor);
-        if !anchor.is_empty() && !text.is_some_and(has_anchor) {
-            return Some(format!("links to {target}, and {page} has no such heading"));
-        }
-        None
-    }
-
-    /// Whether the text is the documentation of its crate: rustdoc does not copy what it links to.
-    fn is_rustdoc(&self, path: &str) -> bool {
-        let Some(folder) = path.strip_suffix("/README.md") else {
-            return false;
-        };
-        let root = format!("{folder}/src/lib.rs");
-        let text = self.texts.iter().find(|(path, _)| *path == root);
-        text.is_some_and(|(_, text)| text.contains("#![doc = include_str!(\"../README.md\")]"))
-    }
-}
-
-/// Links in documentation comments that are paths: rustdoc knows items alone.
-fn rustdoc(path: &str, text: &str) -> Vec<Problem> {
-    let comments = |line: &'static str| move |text: &str| text.trim_start().starts_with(line);
-    let (outer, inner) = (comments("///"), comments("//!"));
+/// Links that lead nowhere.
+pub(super) fn find(workspace: &Workspace) -> Vec<Problem> {
     let mut problems = Vec::new();
-    for (number, line) in (1..).zip(text.lines()) {
-        if !outer(line) && !inner(line) {
-            continue;
-        }
-        for (_, target) in links(line) {
-            let file = target.split('#').next().unwrap_or_default();
-            let is_path = [".md", ".svg", ".png", ".rs"]
-                .iter()
-                .any(|end| file.ends_with(end));
-            if is_path {
-                let what = format!("links to {target}, which leads nowhere from documentation");
-                problems.push(Problem::new(format!("{path}:{number}"), what));
-            }
+    for (path, text) in &workspace.texts {
+        let markdown = match path.rsplit_once('.') {
+            Some((_, "md")) => Markdown::parse(text),
+            Some((_, "rs")) if is_module(path) => Markdown::parse(&docs(text)),
+            _ => continue,
+        };
+        let relative = markdown
+            .links
+            .iter()
+            .filter(|(_, to)| !to.is_empty() && !to.contains(':'));
+        for (line, target) in relative {
+            let wrong = match path.ends_with(".md") {
+                true => broken_link(path, target, workspace),
+                false => file_in_rustdoc(target),
+            };
+            let location = format!("{path}:{line}");
+            let problem = |wrong| Problem::new(location, format!("links to {target}, {wrong}"));
+            problems.extend(wrong.map(problem));
         }
     }
     problems
 }
 
-/// The relative targets of `[text](target)` and `[text]: target`, each with its line.
-fn links(markdown: &str) -> Vec<(usize, String)> {
-    let mut found = Vec::new();
-    for (number, line) in prose(markdown) {
-        let plain = without_code(line);
-        let inline = plain.match_indices("](").map(|(at, _)| &plain[at + 2..]);
-        let inline = inline.filter_map(|rest| rest.split_once(')').map(|(target, _)| target));
-        let reference = plain
-            .strip_prefix('[')
-            .and_then(|rest| rest.split_once("]: "))
-            .map(|(_, target)| target);
-        for target in inline.chain(reference) {
-            let target = target.split_whitespace().next().unwrap_or_default();
-            if !target.is_empty() && !target.contains(':') {
-                found.push((number, target.to_owned()));
-            }
-        }
+fn broken_link(path: &str, target: &str, workspace: &Workspace) -> Option<String> {
+    let (file, anchor) = target.split_once('#').unwrap_or((target, ""));
+    let home = path.rsplit_once('/').map_or("", |(folder, _)| folder);
+    let to = match file {
+        "" => path.to_owned(),
+        _ => resolve(home, file),
+    };
+    let mut crates = workspace
+        .published()
+        .map(|package| workspace.folder(package));
+    if let Some(name) = crates.find(|name| within(path, name) && !within(&to, name)) {
+        return Some(format!("which {name} is published without"));
     }
-    found
-}
-
-/// The anchors that GitHub makes of headings.
-fn anchors(markdown: &str) -> BTreeSet<String> {
-    let headings = prose(markdown).filter_map(|(_, line)| {
-        let heading = line.trim_start_matches('#');
-        (heading.len() < line.len()).then(|| heading.trim())
+    if !file.is_empty() && is_rustdoc(path, workspace) {
+        return Some("which leads nowhere from the crate's documentation".to_owned());
+    }
+    let is_folder = workspace.texts.keys().any(|path| within(path, &to));
+    if !workspace.texts.contains_key(&to) && !is_folder {
+        return Some("which is not there".to_owned());
+    }
+    let page = if is_folder {
+        join(&to, "README.md")
+    } else {
+        to
+    };
+    let has_anchor = workspace.text(&page).is_some_and(|text| {
+        let headings = Markdown::parse(text).headings;
+        headings.iter().any(|heading| anchor_of(heading) == anchor)
     });
-    headings
-        .map(|heading| {
-            let kept = |it: &char| it.is_alphanumeric() || " -_".contains(*it);
-            let kept: String = heading.to_lowercase().chars().filter(kept).collect();
-            kept.replace(' ', "-")
-        })
-        .collect()
+    let what = || format!("and {page} has no such heading");
+    (!anchor.is_empty() && !has_anchor).then(what)
 }
 
-/// The numbered lines outside of code blocks.
-pub(crate) fn prose(markdown: &str) -> impl Iterator<Item = (usize, &str)> {
-    let mut in_code = false;
-    (1..).zip(markdown.lines()).filter(move |(_, line)| {
-        let is_fence = line.trim_start().starts_with("```");
-        in_code ^= is_fence;
-        !in_code && !is_fence
-    })
+/// Whether the text is the documentation of its crate: rustdoc does not copy what it links to.
+fn is_rustdoc(path: &str, workspace: &Workspace) -> bool {
+    let folder = path.strip_suffix("README.md");
+    let root = folder.and_then(|folder| workspace.text(&format!("{folder}src/lib.rs")));
+    root.is_some_and(|text| text.contains("#![doc = include_str!(\"../README.md\")]"))
 }
 
-/// The line without what stands between backticks.
-fn without_code(line: &str) -> String {
-    line.split('`').step_by(2).collect::<Vec<_>>().join("``")
+/// Links in documentation comments that are paths: rustdoc knows items alone.
+fn file_in_rustdoc(target: &str) -> Option<String> {
+    let file = target.split('#').next().unwrap_or_default();
+    let is_path = [".md", ".svg", ".png", ".rs"]
+        .iter()
+        .any(|end| file.ends_with(end));
+    is_path.then(|| "which leads nowhere from documentation".to_owned())
+}
+
+/// The documentation comments of a source; other lines are empty.
+fn docs(code: &str) -> String {
+    let doc = |line: &str| {
+        Some(
+            line.strip_prefix("///")
+                .or_else(|| line.strip_prefix("//!"))?
+                .to_owned(),
+        )
+    };
+    let lines = code
+        .lines()
+        .map(|line| doc(line.trim_start()).unwrap_or_default() + "\n");
+    lines.collect()
+}
+
+/// The anchor that GitHub makes of a heading.
+fn anchor_of(heading: &str) -> String {
+    let is_kept = |it: &char| it.is_alphanumeric() || " -_".contains(*it);
+    let kept: String = heading.to_lowercase().chars().filter(is_kept).collect();
+    kept.replace(' ', "-")
 }
 
 /// `path` seen from `folder`, without `.` and `..`.
@@ -179,13 +125,11 @@ fn within(path: &str, folder: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tidy::tests;
 
     /// The problems of a workspace that has these files.
     fn found(files: &[(&str, &str)]) -> Vec<String> {
-        let owned = |(path, text): &(&str, &str)| (path.to_string(), text.to_string());
-        let texts: Vec<_> = files.iter().map(owned).collect();
-        let problems = Links::new(&texts, &["a"]).check();
-        problems.iter().map(Problem::to_string).collect()
+        tests::found(find, &tests::workspace(&[tests::package("a")], files))
     }
 
     const A: (&str, &str) = ("a/README.md", "# a\n\n## What is in it, `a` and b?\n");
@@ -251,7 +195,7 @@ mod tests {
 
     #[test]
     fn a_documentation_comment_links_to_items_alone() {
-        let code = "//! See [x](docs/x.md).\n/// See [y](crate::y).\n// [z](z.md)\n";
+        let code = "//! See [x](docs/x.md).\n/// See [y](crate::y).\nfn f() {}\n// [z](z.md)\n";
         assert_eq!(
             found(&[("a/src/x.rs", code)]),
             ["a/src/x.rs:1: links to docs/x.md, which leads nowhere from documentation"]

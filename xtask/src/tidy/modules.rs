@@ -1,257 +1,209 @@
-//! Module tree of a crate, parsed from its source files, with the files that `use` declarations
-//! name.
+//! Modules of a crate: the types that they define, and the files that their `use` declarations
+//! lead to.
+//!
+//! Names are written as absolute paths, `crate::module::Name`. Modules are known by the paths of
+//! their files.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 
 use quote::ToTokens as _;
-use syn::{Attribute, Item, UseTree, Visibility};
+use syn::{Attribute, Ident, Item, ItemUse, UseTree, Visibility};
+
+use super::workspace::Workspace;
 
 /// The modules of a crate that are compiled without `cfg(test)`.
-#[derive(Debug)]
-pub(crate) struct ModuleTree<'a> {
-    /// Paths of the source files, the root of the crate first.
-    pub(crate) files: Vec<&'a str>,
-    modules: Vec<Module>,
-}
-
-#[derive(Debug)]
-struct Module {
-    /// Index of the file that it is in.
-    file: usize,
-    parent: Option<usize>,
-    names: HashMap<String, Name>,
-    /// Modules of which all names are imported.
-    globs: Vec<Vec<String>>,
-    /// Paths of the private `use` declarations. Re-exports are no dependence of this module.
-    uses: Vec<Vec<String>>,
-    types: Vec<(String, usize)>,
-}
-
-/// Meaning of a name in a module.
 #[derive(Debug, Default)]
-struct Name {
-    is_item: bool,
-    module: Option<usize>,
-    import: Option<Vec<String>>,
+pub(super) struct Modules<'a> {
+    /// Names of the types, each with its file and line.
+    pub(super) types: Vec<(String, String)>,
+    /// The file of each module and of each item.
+    modules: BTreeMap<String, &'a str>,
+    items: BTreeMap<String, &'a str>,
+    /// Path that each imported name stands for.
+    imports: BTreeMap<String, String>,
+    /// Modules of which a module imports all names.
+    globs: BTreeMap<String, Vec<String>>,
+    /// Private `use` declarations (module, path). Re-exports are no dependence of their module.
+    uses: Vec<(String, String)>,
 }
 
-impl<'a> ModuleTree<'a> {
-    /// Parses the files (path, text) that the module declarations lead to from `root`.
-    ///
-    /// # Errors
-    ///
-    /// The first file that is not there or is not Rust.
-    pub(crate) fn read(root: &'a str, files: &'a [(String, String)]) -> Result<Self, String> {
-        let mut tree = Self {
-            files: Vec::new(),
-            modules: Vec::new(),
-        };
-        tree.read_file(root, files, None)?;
-        Ok(tree)
-    }
+/// The modules of each published crate.
+pub(super) fn of_crates(workspace: &Workspace) -> Vec<Modules<'_>> {
+    let folders = workspace
+        .published()
+        .map(|package| workspace.folder(package));
+    folders
+        .map(|folder| Modules::read(&format!("{folder}/src/"), workspace))
+        .collect()
+}
 
-    fn read_file(
-        &mut self,
-        path: &'a str,
-        files: &'a [(String, String)],
-        parent: Option<usize>,
-    ) -> Result<usize, String> {
-        let text = files.iter().find(|(name, _)| name == path);
-        let (path, text) = text.ok_or_else(|| format!("{path} is missing"))?;
-        let parsed = syn::parse_file(text).map_err(|error| format!("{path}: {error}"))?;
-        let (folder, name) = path.rsplit_once('/').unwrap_or(("", path));
-        let stem = name.trim_end_matches(".rs");
-        let folder = match stem {
-            "lib" | "main" | "mod" => folder.to_owned(),
-            stem => format!("{folder}/{stem}"),
-        };
-        self.files.push(path);
-        let file = self.files.len() - 1;
-        self.read_module(file, &folder, parsed.items, files, parent)
-    }
-
-    fn read_module(
-        &mut self,
-        file: usize,
-        folder: &str,
-        items: Vec<Item>,
-        files: &'a [(String, String)],
-        parent: Option<usize>,
-    ) -> Result<usize, String> {
-        let at = self.modules.len();
-        self.modules.push(Module {
-            file,
-            parent,
-            names: HashMap::new(),
-            globs: Vec::new(),
-            uses: Vec::new(),
-            types: Vec::new(),
+impl<'a> Modules<'a> {
+    fn read(sources: &str, workspace: &'a Workspace) -> Self {
+        let files = workspace.syntax.iter();
+        let files = files.filter_map(|(path, syntax)| {
+            let module = path.strip_prefix(sources)?.strip_suffix(".rs")?;
+            let module = module.strip_suffix("/mod").unwrap_or(module);
+            let module = match module {
+                "lib" => "crate".to_owned(),
+                module => format!("crate::{}", module.replace('/', "::")),
+            };
+            Some((module, path, syntax))
         });
-        for item in items {
-            match item {
-                Item::Mod(module) if !is_test(&module.attrs) => {
-                    let name = module.ident.to_string();
-                    if module.content.is_none() && self.name(at, name.clone()).module.is_some() {
-                        // A feature makes it public: it has a second declaration and the same file.
-                        continue;
-                    }
-                    let folder = format!("{folder}/{name}");
-                    let child = match module.content {
-                        Some((_, items)) => {
-                            self.read_module(file, &folder, items, files, Some(at))?
-                        }
-                        None => {
-                            let paths = [format!("{folder}.rs"), format!("{folder}/mod.rs")];
-                            let found = files.iter().find(|(path, _)| paths.contains(path));
-                            let (path, _) = found
-                                .ok_or_else(|| format!("{} is missing", paths.join(" or ")))?;
-                            self.read_file(path, files, Some(at))?
-                        }
-                    };
-                    self.name(at, name).module = Some(child);
-                }
-                Item::Use(declaration) if !is_test(&declaration.attrs) => {
-                    let mut leaves = Vec::new();
-                    leaves_of(&declaration.tree, &mut Vec::new(), &mut leaves);
-                    let is_private = matches!(declaration.vis, Visibility::Inherited);
-                    for (name, path) in leaves {
-                        if is_private {
-                            self.modules[at].uses.push(path.clone());
-                        }
-                        match name {
-                            Some(name) => self.name(at, name).import = Some(path),
-                            None => self.modules[at].globs.push(path),
-                        }
-                    }
-                }
-                Item::Struct(it) => self.add_type(at, &it.ident, &it.attrs),
-                Item::Enum(it) => self.add_type(at, &it.ident, &it.attrs),
-                Item::Union(it) => self.add_type(at, &it.ident, &it.attrs),
-                Item::Trait(it) => self.add_type(at, &it.ident, &it.attrs),
-                Item::Type(it) => self.add_type(at, &it.ident, &it.attrs),
-                Item::Fn(it) => self.name(at, it.sig.ident.to_string()).is_item = true,
-                Item::Const(it) => self.name(at, it.ident.to_string()).is_item = true,
-                Item::Static(it) => self.name(at, it.ident.to_string()).is_item = true,
-                _ => {}
+        let mut files: Vec<_> = files.collect();
+        let mut found = Self::default();
+        // Parents first: they declare which of their children are tests.
+        files.sort_by_key(|(module, ..)| (module.matches("::").count(), module != "crate"));
+        let mut tests = BTreeSet::new();
+        for (module, path, syntax) in files {
+            let mut enclosing = enclosing(&module);
+            if !enclosing.any(|module| tests.contains(module)) {
+                found.read_items(&module, path, &syntax.items, &mut tests);
             }
         }
-        Ok(at)
+        found
     }
 
-    fn name(&mut self, module: usize, name: String) -> &mut Name {
-        self.modules[module].names.entry(name).or_default()
-    }
-
-    fn add_type(&mut self, module: usize, name: &syn::Ident, attributes: &[Attribute]) {
-        if is_test(attributes) {
-            return;
+    fn read_items(
+        &mut self,
+        module: &str,
+        file: &'a str,
+        items: &[Item],
+        tests: &mut BTreeSet<String>,
+    ) {
+        self.modules.insert(module.to_owned(), file);
+        for item in items {
+            let (name, attributes, is_type) = match item {
+                Item::Mod(it) => {
+                    let child = join(module, &it.ident.to_string());
+                    if is_test(&it.attrs) {
+                        tests.insert(child);
+                    } else if let Some((_, items)) = &it.content {
+                        self.read_items(&child, file, items, tests);
+                    }
+                    continue;
+                }
+                Item::Use(it) => {
+                    if !is_test(&it.attrs) {
+                        self.read_use(module, it);
+                    }
+                    continue;
+                }
+                Item::Struct(it) => (&it.ident, &it.attrs, true),
+                Item::Enum(it) => (&it.ident, &it.attrs, true),
+                Item::Union(it) => (&it.ident, &it.attrs, true),
+                Item::Trait(it) => (&it.ident, &it.attrs, true),
+                Item::Type(it) => (&it.ident, &it.attrs, true),
+                Item::Fn(it) => (&it.sig.ident, &it.attrs, false),
+                Item::Const(it) => (&it.ident, &it.attrs, false),
+                Item::Static(it) => (&it.ident, &it.attrs, false),
+                _ => continue,
+            };
+            if !is_test(attributes) {
+                self.items.insert(join(module, &name.to_string()), file);
+                if is_type {
+                    let line = name.span().start().line;
+                    self.types
+                        .push((name.to_string(), format!("{file}:{line}")));
+                }
+            }
         }
-        self.name(module, name.to_string()).is_item = true;
-        let line = name.span().start().line;
-        self.modules[module].types.push((name.to_string(), line));
     }
 
-    /// Names of all types, each with its file and line, in the order of the files.
-    pub(crate) fn types(&self) -> impl Iterator<Item = (&str, String)> {
-        self.modules.iter().flat_map(|module| {
-            let file = self.files[module.file];
-            let types = module.types.iter();
-            types.map(move |(name, line)| (name.as_str(), format!("{file}:{line}")))
-        })
+    fn read_use(&mut self, module: &str, item: &ItemUse) {
+        for (name, path) in imported_names(&item.tree, "") {
+            if matches!(item.vis, Visibility::Inherited) {
+                self.uses.push((module.to_owned(), path.clone()));
+            }
+            match name {
+                Some(name) => drop(self.imports.insert(join(module, &name), path)),
+                None => self.globs.entry(module.to_owned()).or_default().push(path),
+            }
+        }
     }
 
     /// For each file, the other files whose items it imports. Imports from a module that encloses
     /// the file are left out: a child module extends what its parent defines.
-    pub(crate) fn imports(&self) -> Vec<BTreeSet<usize>> {
-        let mut imports = vec![BTreeSet::new(); self.files.len()];
-        for (at, module) in self.modules.iter().enumerate() {
-            let parent = |module: &usize| self.modules[*module].parent;
-            let enclosing = std::iter::successors(Some(at), parent);
-            let enclosing: Vec<_> = enclosing.map(|it| self.modules[it].file).collect();
-            let named = module
-                .uses
-                .iter()
-                .filter_map(|path| self.file_of(at, path, 0));
-            imports[module.file].extend(named.filter(|file| !enclosing.contains(file)));
+    pub(super) fn imports(&self) -> BTreeMap<&'a str, BTreeSet<&'a str>> {
+        let mut imports: BTreeMap<_, BTreeSet<_>> = BTreeMap::new();
+        for (module, path) in &self.uses {
+            let mut enclosing = enclosing(module).filter_map(|module| self.modules.get(module));
+            if let Some(file) = self.file_of(module, path, 0)
+                && enclosing.all(|enclosing| *enclosing != file)
+            {
+                imports
+                    .entry(self.modules[module])
+                    .or_default()
+                    .insert(file);
+            }
         }
         imports
     }
 
     /// The file that defines what a path names, seen from a module; `None` for other crates.
-    fn file_of(&self, from: usize, path: &[String], depth: usize) -> Option<usize> {
-        if depth > DEPTH_MAX {
+    fn file_of(&self, module: &str, path: &str, depth: usize) -> Option<&'a str> {
+        let (first, rest) = path.split_once("::").unwrap_or((path, ""));
+        let path = match first {
+            "crate" => path.to_owned(),
+            "self" => join(module, rest),
+            "super" => {
+                return self.file_of(module.rsplit_once("::")?.0, &join("self", rest), depth);
+            }
+            _ => join(module, path),
+        };
+        if let Some(file) = self.items.get(&path).or_else(|| self.modules.get(&path)) {
+            return Some(file);
+        }
+        let module = enclosing(&path).find(|module| self.modules.contains_key(*module))?;
+        let rest = &path[module.len() + 2..];
+        let (name, after) = rest.split_once("::").unwrap_or((rest, ""));
+        let name = join(module, name);
+        if let Some(file) = self.items.get(&name) {
+            return Some(file);
+        }
+        if depth == DEPTH_MAX {
             return None;
         }
-        let (mut module, mut rest) = match path.first()?.as_str() {
-            "crate" => (0, &path[1..]),
-            "self" => (from, &path[1..]),
-            _ => (from, path),
-        };
-        while rest.first().is_some_and(|name| name == "super") {
-            (module, rest) = (self.modules[module].parent?, &rest[1..]);
+        if let Some(import) = self.imports.get(&name) {
+            return self.file_of(module, &join(import, after), depth + 1);
         }
-        while let Some((name, after)) = rest.split_first() {
-            let Module {
-                file, names, globs, ..
-            } = &self.modules[module];
-            match names.get(name) {
-                Some(Name {
-                    module: Some(child),
-                    is_item,
-                    ..
-                }) if !is_item || !after.is_empty() => {
-                    (module, rest) = (*child, after);
-                }
-                Some(Name { is_item: true, .. }) => return Some(*file),
-                Some(Name {
-                    import: Some(import),
-                    ..
-                }) => {
-                    return self.file_of(module, &[import, after].concat(), depth + 1);
-                }
-                _ => {
-                    let mut found = globs
-                        .iter()
-                        .filter_map(|glob| self.file_of(module, &[glob, rest].concat(), depth + 1));
-                    return found.next();
-                }
-            }
-        }
-        Some(self.modules[module].file)
+        let mut globs = self.globs.get(module).into_iter().flatten();
+        globs.find_map(|glob| self.file_of(module, &join(glob, rest), depth + 1))
     }
 }
 
-/// The imported names (`None` for `*`) with their paths.
-fn leaves_of(
-    tree: &UseTree,
-    path: &mut Vec<String>,
-    leaves: &mut Vec<(Option<String>, Vec<String>)>,
-) {
+/// The names that a `use` declaration brings (`None` for `*`), each with what it stands for.
+/// `parent`: the path before `tree`.
+pub(super) fn imported_names(tree: &UseTree, parent: &str) -> Vec<(Option<String>, String)> {
+    let path = |name: &Ident| match parent {
+        "" => name.to_string(),
+        parent if name == "self" => parent.to_owned(),
+        parent => format!("{parent}::{name}"),
+    };
     match tree {
-        UseTree::Path(it) => {
-            path.push(it.ident.to_string());
-            leaves_of(&it.tree, path, leaves);
-            path.pop();
-        }
+        UseTree::Path(it) => imported_names(&it.tree, &path(&it.ident)),
         UseTree::Group(it) => it
             .items
             .iter()
-            .for_each(|tree| leaves_of(tree, path, leaves)),
-        UseTree::Glob(_) => leaves.push((None, path.clone())),
-        UseTree::Name(it) if it.ident == "self" => {
-            leaves.push((path.last().cloned(), path.clone()));
-        }
+            .flat_map(|tree| imported_names(tree, parent))
+            .collect(),
+        UseTree::Glob(_) => vec![(None, parent.to_owned())],
         UseTree::Name(it) => {
-            let name = it.ident.to_string();
-            leaves.push((Some(name.clone()), [&path[..], &[name]].concat()));
+            let path = path(&it.ident);
+            vec![(path.rsplit("::").next().map(str::to_owned), path)]
         }
-        UseTree::Rename(it) => {
-            let mut full = path.clone();
-            if it.ident != "self" {
-                full.push(it.ident.to_string());
-            }
-            leaves.push((Some(it.rename.to_string()), full));
-        }
+        UseTree::Rename(it) => vec![(Some(it.rename.to_string()), path(&it.ident))],
+    }
+}
+
+/// The path and those of the modules around it, the innermost first.
+fn enclosing(path: &str) -> impl Iterator<Item = &str> {
+    std::iter::successors(Some(path), |path| Some(path.rsplit_once("::")?.0))
+}
+
+fn join(module: &str, path: &str) -> String {
+    match path {
+        "" => module.to_owned(),
+        path => format!("{module}::{path}"),
     }
 }
 

@@ -1,104 +1,97 @@
 //! Versions that a README quotes: of our crates (`rpcnet-phi = "0.2"`) and of Rust.
 
-use super::manifests::Metadata;
+use std::collections::BTreeSet;
 
-/// The quotes in `readme` that the manifests do not bear out, each with its line number.
-pub(crate) fn check(readme: &str, metadata: &Metadata) -> Vec<(usize, String)> {
-    let mut wrong = Vec::new();
-    for (number, line) in (1..).zip(readme.lines()) {
-        if let Some((name, quoted)) = quoted_crate(line) {
-            match metadata.package(name) {
-                None => wrong.push((number, format!("quotes {name}, which is unknown"))),
-                Some(package) if !is_version_prefix(&package.version, quoted) => {
-                    let what = format!("quotes {name} {quoted}, which is {}", package.version);
-                    wrong.push((number, what));
-                }
-                Some(_) => {}
-            }
-        }
-        for quoted in quoted_rust(line) {
-            let minimum = metadata
-                .published()
-                .filter_map(|package| package.rust_version.as_deref())
-                .find(|version| !is_version_prefix(version, quoted));
-            if let Some(minimum) = minimum {
-                wrong.push((
-                    number,
-                    format!("quotes Rust {quoted}, the minimum is {minimum}"),
-                ));
-            }
-        }
-    }
-    wrong
-}
+use regex::Regex;
 
-/// The quotes in `readme` of one of our crates from a registry, which no version is on yet.
-pub(crate) fn unpublished(readme: &str) -> Vec<(usize, String)> {
-    let from_registry = |line: &&str| !line.contains("path =") && !line.contains("git =");
-    let quote = |(number, line): (usize, &str)| {
-        let (name, version) = Some(line).filter(from_registry).and_then(quoted_crate)?;
-        let what = format!("quotes {name} {version} as if published, and it is unreleased");
-        Some((number, what))
-    };
-    (1..).zip(readme.lines()).filter_map(quote).collect()
-}
+use super::{
+    Problem,
+    workspace::{Workspace, join},
+};
 
 /// `rpcnet-phi = "0.2"` and `rpcnet-phi = { version = "0.2", .. }`.
-fn quoted_crate(line: &str) -> Option<(&str, &str)> {
-    let (name, value) = line.trim().split_once('=')?;
-    let value = value.trim();
-    let value = if value.starts_with('{') {
-        value.split_once("version")?.1
-    } else {
-        value
-    };
-    let version = value
-        .trim_start_matches([' ', '='])
-        .strip_prefix('"')?
-        .split('"')
-        .next()?;
-    let is_name = |it: &str| {
-        it.bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
-    };
-    let name = name.trim();
-    (is_name(name) && name.starts_with("rpcnet")).then_some((name, version))
-}
+const CRATE: &str = r#"^\s*(rpcnet[a-zA-Z0-9-]*)\s*=\s*(?:\{.*?version[ =]*)?"([^"]*)""#;
 
-/// The versions after `Rust`, `MSRV` or `rust-version`, as in `MSRV: 1.88` and `Rust 1.88.0`.
-fn quoted_rust(line: &str) -> Vec<&str> {
-    let mut found = Vec::new();
-    for word in ["MSRV", "Rust", "rust-version"] {
-        for (at, _) in line.match_indices(word) {
-            let rest = &line[at + word.len()..];
-            let rest = rest.trim_start_matches([' ', ':', '=', '"', '`', '*', '(']);
-            let rest = rest.strip_prefix("is ").unwrap_or(rest);
-            let end = rest.find(|it: char| !it.is_ascii_digit() && it != '.');
-            let version = rest[..end.unwrap_or(rest.len())].trim_end_matches('.');
-            if version.starts_with("1.") && !found.contains(&version) {
-                found.push(version);
-            }
+/// The version after `Rust`, `MSRV` or `rust-version`, as in `MSRV: 1.88` and `Rust 1.88.0`.
+const RUST: &str = r#"(?:MSRV|Rust|rust-version)[ :="`*(]*(?:is )?(1\.[0-9.]*[0-9])"#;
+
+/// Quotes in the README of the workspace and of each published crate that the manifests do not
+/// bear out, or that fetch a version from a registry before it is released.
+pub(super) fn find(workspace: &Workspace) -> Vec<Problem> {
+    let [of_crate, of_rust] = [CRATE, RUST].map(|it| Regex::new(it).expect("a valid pattern"));
+    let folders = workspace
+        .published()
+        .map(|package| workspace.folder(package));
+    let mut problems = Vec::new();
+    for readme in folders.chain([""]).map(|folder| join(folder, "README.md")) {
+        for (number, line) in (1..).zip(workspace.text(&readme).unwrap_or_default().lines()) {
+            let quoted = of_crate.captures(line).map(|it| it.extract().1);
+            let of_crate = quoted.and_then(|[name, version]| {
+                let is_local = line.contains("path =") || line.contains("git =");
+                wrong_crate(name, version, is_local, workspace)
+            });
+            let quoted: BTreeSet<_> = of_rust
+                .captures_iter(line)
+                .map(|it| it.extract().1)
+                .collect();
+            let of_rust = quoted
+                .into_iter()
+                .filter_map(|[it]| wrong_rust(it, workspace));
+            let wrong = of_rust.chain(of_crate);
+            let location = format!("{readme}:{number}");
+            problems.extend(wrong.map(|what| Problem::new(&location, what)));
         }
     }
-    found
+    problems
+}
+
+fn wrong_crate(name: &str, quoted: &str, is_local: bool, workspace: &Workspace) -> Option<String> {
+    let Some(package) = workspace.package(name) else {
+        return Some(format!("quotes {name}, which is unknown"));
+    };
+    let version = package.version.to_string();
+    let changelog = join(workspace.folder(package), "CHANGELOG.md");
+    let changelog = workspace.text(&changelog).unwrap_or_default();
+    let unreleased = format!("## {version} (unreleased)");
+    if !is_prefix(&version, quoted) {
+        Some(format!("quotes {name} {quoted}, which is {version}"))
+    } else if !is_local && changelog.lines().any(|line| line.trim() == unreleased) {
+        Some(format!(
+            "quotes {name} {quoted} as if published, and it is unreleased"
+        ))
+    } else {
+        None
+    }
+}
+
+fn wrong_rust(quoted: &str, workspace: &Workspace) -> Option<String> {
+    let minima = workspace
+        .published()
+        .filter_map(|package| package.rust_version.as_ref());
+    let minimum = minima
+        .map(ToString::to_string)
+        .find(|it| !is_prefix(it, quoted))?;
+    Some(format!("quotes Rust {quoted}, the minimum is {minimum}"))
 }
 
 /// Whether `quoted` is `version`, or its first parts.
-fn is_version_prefix(version: &str, quoted: &str) -> bool {
-    version
-        .strip_prefix(quoted)
-        .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+fn is_prefix(version: &str, quoted: &str) -> bool {
+    let rest = version.strip_prefix(quoted);
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tidy::tests;
 
-    fn found(readme: &str) -> Vec<(usize, String)> {
-        let json = r#"{"packages": [{
-            "name": "rpcnet-phi", "version": "0.2.0", "manifest_path": "", "rust_version": "1.88"
-        }]}"#;
-        check(readme, &Metadata::parse(json).unwrap())
+    /// The problems in a README of the workspace, after a heading in the changelog of its crate.
+    fn found(readme: &str, heading: &str) -> Vec<String> {
+        let texts = [("README.md", readme), ("rpcnet-phi/CHANGELOG.md", heading)];
+        tests::found(
+            find,
+            &tests::workspace(&[tests::package("rpcnet-phi")], &texts),
+        )
     }
 
     #[test]
@@ -120,18 +113,21 @@ mod tests {
                 "rpcnet-psi = \"0.2\"",
                 "quotes rpcnet-psi, which is unknown",
             ),
-            ("The MSRV is 1.85.", "quotes Rust 1.85, the minimum is 1.88"),
+            (
+                "The MSRV is 1.85.",
+                "quotes Rust 1.85, the minimum is 1.88.0",
+            ),
             (
                 "needs **Rust 1.8** or newer",
-                "quotes Rust 1.8, the minimum is 1.88",
+                "quotes Rust 1.8, the minimum is 1.88.0",
             ),
             (
                 "rust-version = \"1.90\"",
-                "quotes Rust 1.90, the minimum is 1.88",
+                "quotes Rust 1.90, the minimum is 1.88.0",
             ),
         ] {
             let text = format!("# phi\n{readme}\n");
-            assert_eq!(found(&text), [(2, problem.to_owned())]);
+            assert_eq!(found(&text, ""), [format!("README.md:2: {problem}")]);
         }
     }
 
@@ -142,15 +138,23 @@ mod tests {
             "rpcnet-phi = \"0.2\"",
             "rpcnet-phi = { version = \"0.2\", default-features = false }",
         ] {
-            let expected = [(2, what.to_owned())];
-            assert_eq!(unpublished(&format!("\n{readme}\n")), expected);
+            let expected = [format!("README.md:2: {what}")];
+            assert_eq!(
+                found(&format!("\n{readme}\n"), "## 0.2.0 (unreleased)\n"),
+                expected
+            );
+            assert_eq!(found(readme, "## 0.2.0 (2026-01-01)\n"), [""; 0]);
         }
         for readme in [
             "rpcnet-phi = { path = \"../phi\", version = \"0.2\" }",
             "rpcnet-phi = { git = \"https://example.org/rpcnet\" }",
             "serde = \"1\"",
         ] {
-            assert_eq!(unpublished(readme), [], "{readme}");
+            assert_eq!(
+                found(readme, "## 0.2.0 (unreleased)\n"),
+                [""; 0],
+                "{readme}"
+            );
         }
     }
 
@@ -164,7 +168,7 @@ mod tests {
             "Rust 1.88 and later",
             "Rust is fine, Rust 2024 too",
         ] {
-            assert_eq!(found(readme), [], "{readme}");
+            assert_eq!(found(readme, ""), [""; 0], "{readme}");
         }
     }
 }

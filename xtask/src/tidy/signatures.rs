@@ -1,187 +1,184 @@
 //! QUIC library types stay out of public signatures, so that the transport can change its library
 //! without a major version of anything else.
 //!
-//! A heuristic on text, not a proof. It reads what follows each bare `pub` (the lint
+//! A heuristic on syntax, not a proof. It reads what each bare `pub` shows to users (the lint
 //! `unreachable_pub` makes everything else `pub(crate)`) and the headers of impls on public types,
 //! and looks for `quinn` and for names imported from it. It does not see through type aliases that
 //! are private, macros, or inferred types such as what an `impl Trait` hides (which is no leak).
 
-use std::{collections::BTreeSet, str::FromStr};
+use std::collections::BTreeSet;
 
-use proc_macro2::{Delimiter, TokenStream, TokenTree};
+use proc_macro2::{Ident, TokenStream, TokenTree};
+use quote::{ToTokens, quote};
+use syn::{
+    Field, Generics, ImplItem, Item, ItemImpl, ItemUse, Visibility,
+    visit::{self, Visit},
+};
 
-use super::Problem;
+use super::{Problem, modules, workspace::Workspace};
 
 /// The crates whose types count.
 const QUIC: [&str; 3] = ["quinn", "quinn_proto", "quinn_udp"];
 
-/// The public items that mention a QUIC library's types, in the files (path, text) of one crate.
-pub(crate) fn check(files: &[(String, String)]) -> Vec<Problem> {
-    let codes: Vec<(&str, Vec<Token>)> = files
-        .iter()
-        .map(|(path, text)| (path.as_str(), tokens(text)))
-        .collect();
-    let public: BTreeSet<&str> = codes
-        .iter()
-        .flat_map(|(_, code)| public_types(code))
-        .collect();
+/// The public items of the published crates that mention a QUIC library's types.
+pub(super) fn find(workspace: &Workspace) -> Vec<Problem> {
     let mut problems = Vec::new();
-    for (path, code) in &codes {
-        let quic = quic_names(code);
-        for at in 0..code.len() {
-            let signature = match code[at].text.as_str() {
-                "pub" if follows(code, at).is_some_and(|next| next != "(") => {
-                    public_signature(&code[at + 1..])
-                }
-                "impl"
-                    if at == 0 || matches!(code[at - 1].text.as_str(), "}" | ";" | "]" | "{") =>
-                {
-                    let header = until(&code[at + 1..], |text| text == "{");
-                    let of = header
-                        .iter()
-                        .rposition(|it| it.text == "for")
-                        .map_or(0, |it| it + 1);
-                    let is_public = header[of..]
-                        .iter()
-                        .any(|it| public.contains(it.text.as_str()));
-                    if is_public { header } else { &[] }
-                }
-                _ => continue,
+    for package in workspace.published() {
+        let sources = format!("{}/src/", workspace.folder(package));
+        let files = workspace
+            .syntax
+            .iter()
+            .filter(|(path, _)| path.starts_with(&sources));
+        let files: Vec<_> = files.collect();
+        let mut types = PublicTypes::default();
+        files
+            .iter()
+            .for_each(|(_, syntax)| types.visit_file(syntax));
+        for (path, syntax) in files {
+            let mut quic = QuicNames(QUIC.map(str::to_owned).into());
+            quic.visit_file(syntax);
+            let mut signatures = Signatures {
+                types: &types.0,
+                quic: &quic.0,
+                leaks: Vec::new(),
             };
-            if let Some(leak) = signature.iter().find(|it| quic.contains(it.text.as_str())) {
-                let place = format!("{path}:{}", leak.line);
-                let what = format!(
-                    "a public signature mentions {} of the QUIC library",
-                    leak.text
-                );
-                problems.push(Problem::new(place, what));
-            }
+            signatures.visit_file(syntax);
+            problems.extend(signatures.leaks.into_iter().map(|leak| {
+                let line = leak.span().start().line;
+                let what = format!("a public signature mentions {leak} of the QUIC library");
+                Problem::new(format!("{path}:{line}"), what)
+            }));
         }
     }
     problems
 }
 
-/// An identifier or a single other character, without comments and the insides of literals.
-#[derive(Debug)]
-struct Token {
-    line: usize,
-    text: String,
-}
+/// Collects the names of types that are declared `pub`.
+#[derive(Default)]
+struct PublicTypes(BTreeSet<String>);
 
-/// The part of an item, beginning after its `pub`, that its users see.
-fn public_signature(code: &[Token]) -> &[Token] {
-    let mut words = code.iter().map(|it| it.text.as_str());
-    let is_modifier = |it: &&str| matches!(*it, "async" | "unsafe" | "extern" | "\"");
-    match (words.find(|it| !is_modifier(it)), words.next()) {
-        (Some("fn"), _) | (Some("const"), Some("fn" | "async" | "unsafe")) | (Some("mod"), _) => {
-            until(code, |text| text == "{" || text == ";")
+impl<'ast> Visit<'ast> for PublicTypes {
+    fn visit_item(&mut self, item: &'ast Item) {
+        let (visibility, name) = match item {
+            Item::Struct(it) => (&it.vis, &it.ident),
+            Item::Enum(it) => (&it.vis, &it.ident),
+            Item::Union(it) => (&it.vis, &it.ident),
+            Item::Type(it) => (&it.vis, &it.ident),
+            _ => return visit::visit_item(self, item),
+        };
+        if is_public(visibility) {
+            self.0.insert(name.to_string());
         }
-        (Some("const" | "static"), _) => until(code, |text| text == "=" || text == ";"),
-        (Some("struct" | "union"), _) => until(code, |text| matches!(text, "{" | "(" | ";")),
-        (Some("use" | "type"), _) => until(code, |text| text == ";"),
-        (Some("enum" | "trait"), _) => {
-            let header = until(code, |text| text == "{" || text == ";").len();
-            let body = code
-                .get(header + 1..)
-                .map_or(0, |body| until(body, |it| it == "}").len());
-            &code[..header + body]
-        }
-        _ => until(code, |text| matches!(text, "," | ")" | "}" | ";")),
     }
 }
 
-/// Tokens before the first one, outside of all brackets, that ends an item.
-fn until(code: &[Token], ends: impl Fn(&str) -> bool) -> &[Token] {
-    let mut depth = 0_i32;
-    for (at, token) in code.iter().enumerate() {
-        let text = token.text.as_str();
-        if depth <= 0 && ends(text) {
-            return &code[..at];
+/// Collects `quinn` and everything that `use quinn..` brings into the file.
+struct QuicNames(BTreeSet<String>);
+
+impl<'ast> Visit<'ast> for QuicNames {
+    fn visit_item_use(&mut self, item: &'ast ItemUse) {
+        let names = modules::imported_names(&item.tree, "").into_iter();
+        let is_quic = |path: &str| {
+            QUIC.iter()
+                .any(|name| path.split("::").next() == Some(name))
+        };
+        self.0.extend(
+            names
+                .filter(|(_, path)| is_quic(path))
+                .filter_map(|(name, _)| name),
+        );
+    }
+}
+
+/// Collects the names of the QUIC library in what users see.
+struct Signatures<'a> {
+    types: &'a BTreeSet<String>,
+    quic: &'a BTreeSet<String>,
+    leaks: Vec<Ident>,
+}
+
+impl Signatures<'_> {
+    /// Looks at a part of a public item; one leak of a part is enough.
+    fn look(&mut self, part: impl ToTokens) {
+        let names = identifiers(part.to_token_stream());
+        self.leaks.extend(
+            names
+                .into_iter()
+                .find(|name| self.quic.contains(&name.to_string())),
+        );
+    }
+}
+
+impl<'ast> Visit<'ast> for Signatures<'_> {
+    fn visit_item(&mut self, item: &'ast Item) {
+        match item {
+            Item::Fn(it) if is_public(&it.vis) => self.look(&it.sig),
+            Item::Const(it) if is_public(&it.vis) => self.look(&it.ty),
+            Item::Static(it) if is_public(&it.vis) => self.look(&it.ty),
+            Item::Struct(it) if is_public(&it.vis) => self.look(with_where(&it.generics)),
+            Item::Union(it) if is_public(&it.vis) => self.look(with_where(&it.generics)),
+            Item::Enum(it) if is_public(&it.vis) => self.look(it),
+            Item::Trait(it) if is_public(&it.vis) => self.look(it),
+            Item::Type(it) if is_public(&it.vis) => self.look(it),
+            Item::Use(it) if is_public(&it.vis) => self.look(it),
+            _ => {}
         }
-        match text {
-            "(" | "[" | "{" | "<" => depth += 1,
-            ">" if at > 0 && matches!(code[at - 1].text.as_str(), "-" | "=") => {}
-            ")" | "]" | "}" | ">" => depth -= 1,
+        visit::visit_item(self, item);
+    }
+
+    fn visit_item_impl(&mut self, item: &'ast ItemImpl) {
+        let of = identifiers(item.self_ty.to_token_stream());
+        if of.iter().any(|name| self.types.contains(&name.to_string())) {
+            let of_trait = item.trait_.as_ref().map(|(path, _)| path);
+            let (generics, of) = (with_where(&item.generics), &item.self_ty);
+            self.look(quote!(#generics #of_trait #of));
+        }
+        visit::visit_item_impl(self, item);
+    }
+
+    fn visit_impl_item(&mut self, item: &'ast ImplItem) {
+        match item {
+            ImplItem::Fn(it) if is_public(&it.vis) => self.look(&it.sig),
+            ImplItem::Const(it) if is_public(&it.vis) => self.look(&it.ty),
+            ImplItem::Type(it) if is_public(&it.vis) => self.look(&it.ty),
             _ => {}
         }
     }
-    code
-}
 
-/// `quinn` and everything that `use quinn..` brings into the file.
-fn quic_names(code: &[Token]) -> BTreeSet<&str> {
-    let mut names = BTreeSet::from(QUIC);
-    for at in 0..code.len() {
-        if code[at].text != "use" || !follows(code, at).is_some_and(|it| QUIC.contains(&it)) {
-            continue;
-        }
-        let tree = until(&code[at + 1..], |text| text == ";");
-        for (place, token) in tree.iter().enumerate() {
-            let is_name = token
-                .text
-                .starts_with(|it: char| it.is_alphabetic() || it == '_');
-            let is_leaf = tree
-                .get(place + 1)
-                .is_none_or(|it| matches!(&*it.text, "," | "}"));
-            if is_name && is_leaf && !matches!(&*token.text, "self" | "_") {
-                names.insert(&token.text);
-            }
+    fn visit_field(&mut self, field: &'ast Field) {
+        if is_public(&field.vis) {
+            self.look(&field.ty);
         }
     }
-    names
 }
 
-/// The names of types that are declared `pub`.
-fn public_types(code: &[Token]) -> impl Iterator<Item = &str> {
-    code.windows(3).filter_map(|it| {
-        let is_type = matches!(it[1].text.as_str(), "struct" | "enum" | "union" | "type");
-        (it[0].text == "pub" && is_type).then_some(it[2].text.as_str())
-    })
+fn with_where(generics: &Generics) -> TokenStream {
+    let bounds = &generics.where_clause;
+    quote!(#generics #bounds)
 }
 
-fn follows(code: &[Token], at: usize) -> Option<&str> {
-    code.get(at + 1).map(|it| it.text.as_str())
+fn is_public(visibility: &Visibility) -> bool {
+    matches!(visibility, Visibility::Public(_))
 }
 
-/// Splits source text. A literal becomes a single `"`; comments are left out.
-fn tokens(text: &str) -> Vec<Token> {
-    fn collect(stream: TokenStream, found: &mut Vec<Token>) {
-        for token in stream {
-            let line = token.span().start().line;
-            let mut push = |line, text: String| found.push(Token { line, text });
-            match token {
-                TokenTree::Ident(ident) => push(line, ident.to_string()),
-                TokenTree::Punct(punct) => push(line, punct.to_string()),
-                TokenTree::Literal(_) => push(line, "\"".to_owned()),
-                TokenTree::Group(group) => {
-                    let (open, close) = match group.delimiter() {
-                        Delimiter::Parenthesis => ("(", ")"),
-                        Delimiter::Brace => ("{", "}"),
-                        Delimiter::Bracket => ("[", "]"),
-                        Delimiter::None => ("", ""),
-                    };
-                    push(line, open.to_owned());
-                    collect(group.stream(), found);
-                    found.push(Token {
-                        line: group.span_close().start().line,
-                        text: close.to_owned(),
-                    });
-                }
-            }
-        }
-    }
-    let mut found = Vec::new();
-    collect(TokenStream::from_str(text).unwrap_or_default(), &mut found);
-    found
+/// The identifiers of a piece of code, in order.
+pub(super) fn identifiers(tokens: TokenStream) -> Vec<Ident> {
+    let names = tokens.into_iter().flat_map(|token| match token {
+        TokenTree::Ident(name) => vec![name],
+        TokenTree::Group(group) => identifiers(group.stream()),
+        _ => Vec::new(),
+    });
+    names.collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tidy::tests;
 
     fn leaks(text: &str) -> Vec<String> {
-        let files = [("a.rs".to_owned(), text.to_owned())];
-        check(&files).iter().map(Problem::to_string).collect()
+        let texts = [("a/src/lib.rs", text)];
+        tests::found(find, &tests::workspace(&[tests::package("a")], &texts))
     }
 
     #[test]
@@ -213,7 +210,7 @@ mod tests {
             "//! Doc.\n/* a\nb */\nconst A: &str = \"x\ny\";\npub fn f(\n  a: quinn::A,\n) {}\n";
         assert_eq!(
             leaks(text),
-            ["a.rs:7: a public signature mentions quinn of the QUIC library"]
+            ["a/src/lib.rs:7: a public signature mentions quinn of the QUIC library"]
         );
     }
 

@@ -1,51 +1,48 @@
 //! Rules of every tracked text: modules that say what they are for, files that are not too
 //! long, nothing left to do, no path of one machine.
 
-use super::Problem;
+use regex::Regex;
 
-/// Words that mark unfinished work. Put together here, so that this file has none.
-const UNFINISHED: [&str; 4] = [
-    concat!("TO", "DO"),
-    concat!("FIX", "ME"),
-    concat!("to", "do!"),
-    concat!("unimple", "mented!"),
-];
+use super::{
+    Problem,
+    workspace::{Workspace, is_module},
+};
+
+/// Words that mark unfinished work. Brackets keep them out of this file.
+const UNFINISHED: &str = r"\b(?:TO[D]O\b|FIX[M]E\b|to[d]o!|unimplemente[d]!)";
 
 /// Beginnings of paths that exist on one machine only.
-const HOMES: [&str; 4] = [
-    concat!("/ho", "me/"),
-    concat!("/Us", "ers/"),
-    concat!("/ro", "ot/"),
-    concat!("/wo", "rk/"),
-];
+const HOME: &str = r"(?:^|[^\w./*}~-])(/(?:home|Users|root|work)/)";
 
 /// Most lines of a file of Rust, tests included: a longer one has two subjects.
 const LINES_MAX: usize = 600;
 
-/// All rules for the file at `path`.
-pub(crate) fn check(path: &str, text: &str) -> Vec<Problem> {
+/// All rules for all texts.
+pub(super) fn find(workspace: &Workspace) -> Vec<Problem> {
+    let [unfinished, home] = [UNFINISHED, HOME].map(|it| Regex::new(it).expect("a valid pattern"));
     let mut problems = Vec::new();
-    if is_module(path) && !has_module_doc(text) {
-        problems.push(Problem::new(path, "does not begin with `//!` docs"));
-    }
-    let lines = text.lines().count();
-    if path.ends_with(".rs") && lines > LINES_MAX {
-        let what = format!("has {lines} lines, more than {LINES_MAX}");
-        problems.push(Problem::new(path, what));
-    }
-    for (number, line) in (1..).zip(text.lines()) {
-        let at = |what: String| Problem::new(format!("{path}:{number}"), what);
-        let mark = UNFINISHED.iter().find(|mark| has_phrase(line, mark));
-        problems.extend(mark.map(|mark| at(format!("is unfinished: {mark}"))));
-        let home = HOMES.iter().find(|home| has_path(line, home));
-        problems.extend(home.map(|home| at(format!("has a path of one machine: {home}"))));
+    for (path, text) in &workspace.texts {
+        if is_module(path) && !has_module_doc(text) {
+            problems.push(Problem::new(path, "does not begin with `//!` docs"));
+        }
+        let lines = text.lines().count();
+        if path.ends_with(".rs") && lines > LINES_MAX {
+            let what = format!("has {lines} lines, more than {LINES_MAX}");
+            problems.push(Problem::new(path, what));
+        }
+        for (number, line) in (1..).zip(text.lines()) {
+            let mut note = |what: String| {
+                problems.push(Problem::new(format!("{path}:{number}"), what));
+            };
+            if let Some(mark) = unfinished.find(line) {
+                note(format!("is unfinished: {}", mark.as_str()));
+            }
+            if let Some(home) = home.captures(line) {
+                note(format!("has a path of one machine: {}", &home[1]));
+            }
+        }
     }
     problems
-}
-
-/// Whether cargo compiles it as part of a crate: `*/src/**/*.rs`.
-pub(super) fn is_module(path: &str) -> bool {
-    path.ends_with(".rs") && path.split('/').skip(1).any(|folder| folder == "src")
 }
 
 /// Whether the first line that says something is documentation of the module.
@@ -54,34 +51,13 @@ fn has_module_doc(text: &str) -> bool {
     first.is_some_and(|line| line.starts_with("//!") || line.starts_with("#![doc"))
 }
 
-/// Whether the words of `phrase` stand in `text` by themselves.
-pub(super) fn has_phrase(text: &str, phrase: &str) -> bool {
-    let is_part = |it: char| it.is_alphanumeric() || it == '_';
-    text.match_indices(phrase).any(|(at, _)| {
-        let after = text[at + phrase.len()..].chars().next();
-        !text[..at].ends_with(is_part) && !after.is_some_and(is_part)
-    })
-}
-
-/// Text of a line that is a comment or a line of docs.
-pub(super) fn comment(line: &str) -> Option<&str> {
-    let text = line.trim_start().strip_prefix("//")?;
-    Some(text.trim_start_matches(['/', '!']))
-}
-
-/// Whether an absolute path in `line` begins with `home`.
-fn has_path(line: &str, home: &str) -> bool {
-    let is_longer = |it: char| it.is_alphanumeric() || "._-/*}~".contains(it);
-    line.match_indices(home)
-        .any(|(at, _)| !line[..at].ends_with(is_longer))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tidy::tests;
 
     fn found(path: &str, text: &str) -> Vec<String> {
-        check(path, text).iter().map(Problem::to_string).collect()
+        tests::found(find, &tests::workspace(&[], &[(path, text)]))
     }
 
     #[test]
@@ -128,7 +104,12 @@ mod tests {
 
     #[test]
     fn unfinished_work_is_caught_with_its_line() {
-        for mark in UNFINISHED {
+        for mark in [
+            concat!("TO", "DO"),
+            concat!("FIX", "ME"),
+            concat!("to", "do!"),
+            concat!("unimple", "mented!"),
+        ] {
             let text = format!("fine\nfn f() {{ {mark} later }}\n");
             assert_eq!(
                 found("x.md", &text),
@@ -143,7 +124,7 @@ mod tests {
 
     #[test]
     fn a_path_of_one_machine_is_caught() {
-        for home in HOMES {
+        for home in ["home", "Users", "root", "work"].map(|name| format!("/{name}/")) {
             let text = format!("see {home}me/rpcnet\n");
             assert_eq!(
                 found("x.md", &text),

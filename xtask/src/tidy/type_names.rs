@@ -2,28 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{known::Finding, modules::ModuleTree};
-
-/// The definitions of every name that has more than one and is not a [shared idea](SHARED).
-pub(crate) fn find(trees: &[ModuleTree<'_>]) -> Vec<Finding> {
-    let mut definitions: BTreeMap<&str, Vec<String>> = BTreeMap::new();
-    for (name, location) in trees.iter().flat_map(ModuleTree::types) {
-        definitions.entry(name).or_default().push(location);
-    }
-    let is_shared = |name: &str| SHARED.iter().any(|(shared, _)| *shared == name);
-    let mut findings = Vec::new();
-    for (name, locations) in definitions {
-        if locations.len() < 2 || is_shared(name) {
-            continue;
-        }
-        findings.extend(locations.iter().map(|location| Finding {
-            key: format!("type {name}"),
-            location: location.clone(),
-            message: format!("`{name}` has several definitions: {}", locations.join(", ")),
-        }));
-    }
-    findings
-}
+use super::{Problem, modules, workspace::Workspace};
 
 /// Names that several crates or files define for the same idea, and the idea.
 const SHARED: &[(&str, &str)] = &[
@@ -47,24 +26,41 @@ const SHARED: &[(&str, &str)] = &[
     ),
 ];
 
+/// The definitions of every name that has more than one and is not a [shared idea](SHARED).
+pub(super) fn find(workspace: &Workspace) -> Vec<Problem> {
+    let mut definitions: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for (name, location) in modules::of_crates(workspace)
+        .into_iter()
+        .flat_map(|it| it.types)
+    {
+        definitions.entry(name).or_default().push(location);
+    }
+    let mut problems = Vec::new();
+    for (name, locations) in definitions {
+        let is_shared = SHARED.iter().any(|(shared, _)| *shared == name);
+        if locations.len() > 1 && !is_shared {
+            let message = format!("`{name}` has several definitions: {}", locations.join(", "));
+            let problem = |at| Problem::new(at, message.clone()).with_key(format!("type {name}"));
+            problems.extend(locations.iter().map(problem));
+        }
+    }
+    problems
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tidy::tests;
 
     fn found(texts: &[&str]) -> Vec<String> {
-        let file = |path: &str, text: &str| (path.to_owned(), text.to_owned());
-        let b = || file("a/src/b.rs", "struct B;");
-        let crates = texts
-            .iter()
-            .map(|text| vec![file("a/src/lib.rs", text), b()]);
-        let crates: Vec<_> = crates.collect();
-        let trees = crates
-            .iter()
-            .map(|files| ModuleTree::read("a/src/lib.rs", files).unwrap());
-        let findings = find(&trees.collect::<Vec<_>>());
-        findings
-            .into_iter()
-            .map(|it| format!("{} {}", it.key, it.location))
+        let roots = ["a/src/lib.rs", "c/src/lib.rs"].into_iter();
+        let roots = roots.zip(texts.iter().copied());
+        let texts: Vec<_> = roots.chain([("a/src/b.rs", "struct B;")]).collect();
+        let packages = [tests::package("a"), tests::package("c")];
+        let problems = find(&tests::workspace(&packages, &texts));
+        let lines = problems.into_iter();
+        lines
+            .map(|it| format!("{} {}", it.key.unwrap(), it.location))
             .collect()
     }
 
@@ -73,7 +69,7 @@ mod tests {
         let found = found(&["struct Verdict;", "mod b { pub enum Verdict {} }"]);
         assert_eq!(
             found,
-            ["type Verdict a/src/lib.rs:1", "type Verdict a/src/lib.rs:1"]
+            ["type Verdict a/src/lib.rs:1", "type Verdict c/src/lib.rs:1"]
         );
     }
 

@@ -1,63 +1,15 @@
 //! Circles of `use` between the files of a crate: files that cannot be read one after the other.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Problem, modules::ModuleTree};
-
-/// Every circle that is not on the list, and every entry of the list that explains none.
-pub(crate) fn check(trees: &[ModuleTree<'_>], known: &[(&str, &str)]) -> Vec<Problem> {
-    let mut problems = Vec::new();
-    let mut explained = BTreeSet::new();
-    for circle in trees.iter().flat_map(circles) {
-        let entry = known.iter().find(|(file, _)| circle.contains(file));
-        match entry {
-            Some((file, _)) => drop(explained.insert(*file)),
-            None => {
-                let what = format!("is in a circle of `use`: {}", circle.join(", "));
-                problems.push(Problem::new(circle[0], what));
-            }
-        }
-    }
-    let unused = known.iter().filter(|(file, _)| !explained.contains(file));
-    problems.extend(unused.map(|(file, _)| {
-        Problem::new(
-            *file,
-            "is listed for a circle of `use` and explains none: remove the entry",
-        )
-    }));
-    problems
-}
-
-/// The sets of files of which each imports from each other, directly or through others.
-fn circles<'a>(tree: &ModuleTree<'a>) -> Vec<Vec<&'a str>> {
-    let imports = tree.imports();
-    let reached: Vec<_> = (0..imports.len())
-        .map(|file| reachable(&imports, file))
-        .collect();
-    let mut seen = BTreeSet::new();
-    let mut circles = Vec::new();
-    for file in 0..imports.len() {
-        let mutual = |other: &usize| reached[*other].contains(&file);
-        let circle: BTreeSet<usize> = reached[file].iter().copied().filter(mutual).collect();
-        if circle.len() > 1 && seen.insert(circle.clone()) {
-            circles.push(circle.into_iter().map(|file| tree.files[file]).collect());
-        }
-    }
-    circles
-}
-
-/// The files that one leads to, over one import at least.
-fn reachable(imports: &[BTreeSet<usize>], from: usize) -> BTreeSet<usize> {
-    let mut reached = BTreeSet::new();
-    let mut pending = vec![from];
-    while let Some(file) = pending.pop() {
-        pending.extend(imports[file].iter().filter(|file| reached.insert(**file)));
-    }
-    reached
-}
+use super::{
+    Problem,
+    modules::{self, Modules},
+    workspace::Workspace,
+};
 
 /// Circles that remain, each by one of its files, and why.
-pub(crate) const KNOWN: &[(&str, &str)] = &[
+const KNOWN: &[(&str, &str)] = &[
     (
         "rpcnet-transport/src/client/close_reason.rs",
         "QUIC errors become close reasons and the reverse",
@@ -68,15 +20,75 @@ pub(crate) const KNOWN: &[(&str, &str)] = &[
     ),
 ];
 
+/// Every circle that is not on the list, and every entry of the list that explains none.
+pub(super) fn find(workspace: &Workspace) -> Vec<Problem> {
+    check(&modules::of_crates(workspace), KNOWN)
+}
+
+fn check(crates: &[Modules<'_>], known: &[(&str, &str)]) -> Vec<Problem> {
+    let circles: Vec<_> = crates.iter().flat_map(circles).collect();
+    let explains = |(file, _): &(&str, &str), circle: &BTreeSet<&str>| circle.contains(file);
+    let unknown = circles
+        .iter()
+        .filter(|circle| !known.iter().any(|it| explains(it, circle)));
+    let unknown = unknown.map(|circle| {
+        let files: Vec<_> = circle.iter().copied().collect();
+        Problem::new(
+            files[0],
+            format!("is in a circle of `use`: {}", files.join(", ")),
+        )
+    });
+    let unused = known
+        .iter()
+        .filter(|it| !circles.iter().any(|circle| explains(it, circle)));
+    let unused = unused.map(|(file, _)| {
+        let what = "is listed for a circle of `use` and explains none: remove the entry";
+        Problem::new(*file, what)
+    });
+    unknown.chain(unused).collect()
+}
+
+/// The sets of files of which each imports from each other, directly or through others.
+fn circles<'a>(modules: &Modules<'a>) -> BTreeSet<BTreeSet<&'a str>> {
+    let imports = modules.imports();
+    let reached = imports
+        .keys()
+        .map(|file| (*file, reachable(&imports, file)));
+    let reached: BTreeMap<_, _> = reached.collect();
+    let circle_of = |(file, others): (&&'a str, &BTreeSet<&'a str>)| {
+        let is_mutual = |other: &&&str| reached.get(*other).is_some_and(|it| it.contains(file));
+        others
+            .iter()
+            .filter(is_mutual)
+            .copied()
+            .collect::<BTreeSet<_>>()
+    };
+    reached
+        .iter()
+        .map(circle_of)
+        .filter(|circle| circle.len() > 1)
+        .collect()
+}
+
+/// The files that one leads to, over one import at least.
+fn reachable<'a>(imports: &BTreeMap<&str, BTreeSet<&'a str>>, from: &'a str) -> BTreeSet<&'a str> {
+    let mut reached = BTreeSet::new();
+    let mut pending = vec![from];
+    while let Some(file) = pending.pop() {
+        let next = imports.get(file).into_iter().flatten();
+        pending.extend(next.filter(|file| reached.insert(**file)));
+    }
+    reached
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tidy::tests;
 
     fn found(files: &[(&str, &str)], known: &[(&str, &str)]) -> Vec<String> {
-        let owned = |(path, text): &(&str, &str)| ((*path).to_owned(), (*text).to_owned());
-        let files: Vec<_> = files.iter().map(owned).collect();
-        let tree = ModuleTree::read("a/src/lib.rs", &files).unwrap();
-        let problems = check(&[tree], known);
+        let workspace = tests::workspace(&[tests::package("a")], files);
+        let problems = check(&modules::of_crates(&workspace), known);
         problems.iter().map(Problem::to_string).collect()
     }
 
