@@ -7,7 +7,7 @@
 
 use super::{DetectorHooks, Engine, Sender};
 use crate::time::Time;
-use crate::wire::{Message, Payload, Writer};
+use crate::wire::{ByteCount, Message, Payload};
 
 impl<D: DetectorHooks> Engine<D> {
     /// Sends answers that together may be larger than the request.
@@ -51,13 +51,7 @@ impl<D: DetectorHooks> Engine<D> {
     }
 
     fn datagram_len(&self, payload: Payload) -> (Payload, usize) {
-        struct Len(usize);
-        impl Writer for Len {
-            fn put(&mut self, bytes: &[u8]) {
-                self.0 += bytes.len();
-            }
-        }
-        let mut len = Len(self.envelope.overhead());
+        let mut len = ByteCount(self.envelope.overhead());
         let message = Message { to: 0, payload };
         message.encode(&mut len);
         (message.payload, len.0)

@@ -108,16 +108,13 @@ impl<D: DetectorHooks> Engine<D> {
     /// Starts a sync with a member of the other side of a partition: each side tells at once what
     /// only it knows, before the views are stable.
     pub(super) fn sync_after_partition(&mut self, now: Time, peer: u64) {
-        let under_way = |(_, until): (u64, Time)| now <= until;
-        let busy =
-            self.anti_entropy.awaited.is_some_and(under_way) || self.anti_entropy.pull.is_some();
+        let busy = self.is_syncing(now) || self.anti_entropy.pull.is_some();
         if self.partition.is_suspected() && !busy && self.phase == Phase::Active {
             self.start_sync(now, peer);
         }
     }
 
     /// Whether a sync waits for the peer's summaries.
-    #[cfg(feature = "unstable")]
     pub(super) fn is_syncing(&self, now: Time) -> bool {
         self.anti_entropy
             .awaited

@@ -1,6 +1,7 @@
-//! Bounded queue: what waits to be polled, without the oldest if there is too much.
+//! Bounded queue: what waits or is remembered, without the oldest if there is too much.
 
 use std::collections::VecDeque;
+use std::ops::Deref;
 
 use crate::event::Event;
 
@@ -9,10 +10,6 @@ use crate::event::Event;
 pub(crate) struct BoundedQueue<T, const MAX: usize>(VecDeque<T>);
 
 impl<T, const MAX: usize> BoundedQueue<T, MAX> {
-    pub(crate) const fn new() -> Self {
-        Self(VecDeque::new())
-    }
-
     /// Appends an item. Says whether the oldest was dropped for it.
     pub(crate) fn push(&mut self, item: T) -> bool {
         let is_full = self.0.len() >= MAX;
@@ -32,14 +29,36 @@ impl<T, const MAX: usize> BoundedQueue<T, MAX> {
         next
     }
 
-    #[cfg(any(test, feature = "unstable"))]
-    pub(crate) fn len(&self) -> usize {
-        self.0.len()
+    pub(crate) fn retain(&mut self, keep: impl FnMut(&T) -> bool) {
+        self.0.retain(keep);
+    }
+
+    /// Takes out the item at an index.
+    pub(crate) fn remove(&mut self, at: usize) -> Option<T> {
+        self.0.remove(at)
+    }
+
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut T> {
+        self.0.iter_mut()
+    }
+}
+
+impl<T, const MAX: usize> Deref for BoundedQueue<T, MAX> {
+    type Target = VecDeque<T>;
+
+    fn deref(&self) -> &VecDeque<T> {
+        &self.0
+    }
+}
+
+impl<T, const MAX: usize> Default for BoundedQueue<T, MAX> {
+    fn default() -> Self {
+        Self(VecDeque::new())
     }
 }
 
 /// Events that wait to be polled, and how many were dropped for them.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct PendingEvents {
     events: BoundedQueue<Event, EVENTS_MAX>,
     /// Events dropped since the last one that was polled.
@@ -65,15 +84,6 @@ impl PendingEvents {
     }
 }
 
-impl Default for PendingEvents {
-    fn default() -> Self {
-        Self {
-            events: BoundedQueue::new(),
-            lagged: 0,
-        }
-    }
-}
-
 /// Most events that wait to be polled.
 pub(crate) const EVENTS_MAX: usize = 16_384;
 /// Capacity of an empty queue that is kept.
@@ -85,7 +95,7 @@ mod tests {
 
     #[test]
     fn a_full_queue_drops_the_oldest_and_gives_memory_back() {
-        let mut queue = BoundedQueue::<u32, 1_000>::new();
+        let mut queue = BoundedQueue::<u32, 1_000>::default();
         assert!((0..1_000).all(|item| !queue.push(item)));
         assert!(queue.push(1_000));
         assert_eq!((queue.len(), queue.pop()), (1_000, Some(1)));

@@ -21,7 +21,7 @@ impl<D: DetectorHooks> Engine<D> {
         let now = self.running_time_at(now);
         policy.evaluate(
             self.expected_members(now),
-            now.since(self.membership_changed_at),
+            now.since(self.partition.membership_changed_at),
         )
     }
 
@@ -53,7 +53,7 @@ impl<D: DetectorHooks> Engine<D> {
         members.sort_unstable_by(|a, b| a.id.cmp(&b.id));
         ClusterView {
             members,
-            stable_for: now.since(self.membership_changed_at),
+            stable_for: now.since(self.partition.membership_changed_at),
         }
     }
 
@@ -85,7 +85,7 @@ impl<D: DetectorHooks> Engine<D> {
                 | Event::Isolated { .. }
                 | Event::IsolationEnded
         ) {
-            self.membership_changed_at = self.clocks.running.last();
+            self.partition.membership_changed_at = self.clocks.running.last();
         }
     }
 

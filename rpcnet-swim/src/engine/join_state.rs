@@ -1,12 +1,13 @@
 //! Join state: hellos and challenges in progress, known addresses, and whether this node is in.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::Sender;
+use super::bounded_queue::BoundedQueue;
 use super::seeds::Seeds;
 use crate::error::JoinRefusal;
 use crate::time::Time;
@@ -30,9 +31,9 @@ pub(crate) struct JoinState {
     pub(super) peer_view: Option<u64>,
     pub(super) seeds: Seeds,
     /// Addresses of forgotten members, to be dialled by a node that is alone.
-    pub(super) address_book: VecDeque<SocketAddr>,
+    pub(super) address_book: BoundedQueue<SocketAddr, ADDRESS_BOOK_MAX>,
     /// Unanswered hellos: counter and address.
-    pending_hellos: VecDeque<(u64, SocketAddr)>,
+    pending_hellos: BoundedQueue<(u64, SocketAddr), HELLOS_MAX>,
     /// Counters of recent datagrams whose challenge was answered, so that a replayed challenge is
     /// not.
     challenged: BTreeSet<u64>,
@@ -48,8 +49,8 @@ impl JoinState {
             stage: JoinStage::Joining,
             peer_view: None,
             seeds: Seeds::new(),
-            address_book: VecDeque::new(),
-            pending_hellos: VecDeque::new(),
+            address_book: BoundedQueue::default(),
+            pending_hellos: BoundedQueue::default(),
             challenged: BTreeSet::new(),
             conflict_reported: false,
             refusal: None,
@@ -89,10 +90,7 @@ impl JoinState {
     /// Keeps the address of a forgotten member.
     pub(crate) fn remember_addr(&mut self, addr: SocketAddr) {
         self.address_book.retain(|known| *known != addr);
-        if self.address_book.len() >= ADDRESS_BOOK_MAX {
-            self.address_book.pop_front();
-        }
-        self.address_book.push_back(addr);
+        self.address_book.push(addr);
     }
 
     /// Marks the conflict as reported. True the first time.
@@ -116,7 +114,8 @@ impl JoinState {
 
     /// Addresses where members may be, beside those of the table.
     pub(super) fn candidate_addrs(&self) -> impl Iterator<Item = SocketAddr> {
-        self.seeds.addrs().iter().chain(&self.address_book).copied()
+        let seeds = self.seeds.addrs().iter();
+        seeds.chain(self.address_book.iter()).copied()
     }
 
     #[cfg(feature = "unstable")]
@@ -125,10 +124,7 @@ impl JoinState {
     }
 
     pub(super) fn note_hello(&mut self, counter: u64, addr: SocketAddr) {
-        if self.pending_hellos.len() >= HELLOS_MAX {
-            self.pending_hellos.pop_front();
-        }
-        self.pending_hellos.push_back((counter, addr));
+        self.pending_hellos.push((counter, addr));
     }
 
     /// Whether `echo`, the counter of a recent datagram, is challenged for the first time.

@@ -250,7 +250,7 @@ impl<D: DetectorHooks> Engine<D> {
         });
         self.enqueue_gossip(now, key);
         if was == MemberState::Failed {
-            self.membership_changed_at = now;
+            self.partition.membership_changed_at = now;
             self.note_recovery(now);
             self.recheck_now(now);
             if let Some(faults) = self.table.get_mut(key).and_then(Entry::existing_faults) {

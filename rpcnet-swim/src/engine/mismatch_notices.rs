@@ -4,10 +4,10 @@
 //! address in five probe intervals, and a few notices and events in one; a notice is no longer than
 //! the datagram that it answers.
 
-use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use super::bounded_queue::BoundedQueue;
 use super::{DetectorHooks, Engine, Phase};
 use crate::cluster_mismatch::ClusterMismatch;
 use crate::event::Event;
@@ -18,12 +18,12 @@ use crate::wire::{Envelope, MismatchNotice, NOTICE_BYTES, OpenError};
 #[derive(Debug, Default)]
 pub(crate) struct MismatchNotices {
     /// Last addresses that were answered, with the time.
-    answered: VecDeque<(SocketAddr, Time)>,
+    answered: BoundedQueue<(SocketAddr, Time), MISMATCH_NOTICES_MAX>,
     /// Last addresses that were reported, with the reason and the time.
-    reported: VecDeque<(SocketAddr, ClusterMismatch, Time)>,
+    reported: BoundedQueue<(SocketAddr, ClusterMismatch, Time), MISMATCH_NOTICES_MAX>,
     window: RateWindow,
     /// Reasons that seeds gave for not opening this node's hellos.
-    by_seeds: VecDeque<(SocketAddr, ClusterMismatch)>,
+    by_seeds: BoundedQueue<(SocketAddr, ClusterMismatch), MISMATCH_NOTICES_MAX>,
 }
 
 /// Counts of notices and events in one probe interval.
@@ -67,7 +67,7 @@ impl MismatchNotices {
             return false;
         }
         self.reported.retain(|reported| !same(reported));
-        push(&mut self.reported, (from, refusal, now));
+        self.reported.push((from, refusal, now));
         true
     }
 
@@ -81,7 +81,7 @@ impl MismatchNotices {
         }
         self.window.notices += 1;
         self.answered.retain(|(addr, _)| *addr != from);
-        push(&mut self.answered, (from, now));
+        self.answered.push((from, now));
         true
     }
 
@@ -157,7 +157,7 @@ impl<D: DetectorHooks> Engine<D> {
         self.mismatch_notices
             .by_seeds
             .retain(|(addr, _)| *addr != from);
-        push(&mut self.mismatch_notices.by_seeds, (from, refusal));
+        self.mismatch_notices.by_seeds.push((from, refusal));
         if self
             .mismatch_notices
             .allows_event(now, self.config.probe_interval)
@@ -168,13 +168,6 @@ impl<D: DetectorHooks> Engine<D> {
             });
         }
     }
-}
-
-fn push<T>(queue: &mut VecDeque<T>, item: T) {
-    if queue.len() >= MISMATCH_NOTICES_MAX {
-        queue.pop_front();
-    }
-    queue.push_back(item);
 }
 
 /// Most addresses remembered of each kind.

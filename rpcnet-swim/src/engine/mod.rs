@@ -160,8 +160,6 @@ pub struct Engine<D: DetectorHooks = PhiSwim> {
     anti_entropy: AntiEntropy,
     partition: PartitionDetector,
     reach: ReachTracker,
-    /// Time at which a member last joined, left, failed or recovered.
-    membership_changed_at: Time,
     /// Failure detector: its state, and where it differs from [`PhiSwim`].
     detector: D,
     send_queue: SendQueue,
@@ -275,9 +273,8 @@ impl<D: DetectorHooks> Engine<D> {
             anti_entropy: AntiEntropy::default(),
             partition: PartitionDetector::new(now),
             reach: ReachTracker::default(),
-            membership_changed_at: now,
             detector,
-            send_queue: SendQueue::new(),
+            send_queue: SendQueue::default(),
             events: PendingEvents::default(),
             stats: Stats::default(),
             #[cfg(feature = "unstable")]

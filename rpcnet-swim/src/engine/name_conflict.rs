@@ -11,10 +11,10 @@
 //! Dials are bounded whatever is claimed: one claim at a time, one small datagram in a probe
 //! interval, and after a claim that proved wrong a pause that doubles.
 
-use std::collections::VecDeque;
 use std::net::SocketAddr;
 
 use super::anti_entropy::AntiEntropy;
+use super::bounded_queue::BoundedQueue;
 use super::gossip::GossipQueue;
 use super::partition::PartitionDetector;
 use super::table::Table;
@@ -33,7 +33,7 @@ pub(crate) struct NameClaims {
     /// Highest other claim heard meanwhile.
     pending: Option<Record>,
     /// Addresses at which no process of this name answered recently.
-    disproved: VecDeque<SocketAddr>,
+    disproved: BoundedQueue<SocketAddr, DISPROVED_MAX>,
     /// Consecutive claims that proved wrong, and when the next one may be verified.
     disproved_in_row: u32,
     next_at: Time,
@@ -188,10 +188,7 @@ impl<D: DetectorHooks> Engine<D> {
         self.name_claims.disproved_in_row = self.name_claims.disproved_in_row.saturating_add(1);
         self.name_claims.next_at = now + pause;
         let again = self.name_claims.disproved.contains(&claim.addr);
-        if self.name_claims.disproved.len() >= DISPROVED_MAX {
-            self.name_claims.disproved.pop_front();
-        }
-        self.name_claims.disproved.push_back(claim.addr);
+        self.name_claims.disproved.push(claim.addr);
         if again && self.join.report_conflict() {
             // Another process exceeds this node's epoch again and again, and does not answer.
             self.emit(Event::NameConflict {
@@ -405,7 +402,6 @@ impl<D: DetectorHooks> Engine<D> {
         self.partition = PartitionDetector::new(now);
         self.reach.reset();
         self.address.reset(now);
-        self.membership_changed_at = now;
         self.timers = Timers::default();
         self.timers
             .set(NamedTimer::Probe, now + self.config.probe_interval);

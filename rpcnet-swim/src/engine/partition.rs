@@ -22,6 +22,8 @@ pub(crate) struct PartitionDetector {
     /// Time since which that is no longer so.
     minority_changed_at: Option<Time>,
     pub(super) contact: Contact,
+    /// Time at which a member last joined, left, failed or recovered.
+    pub(super) membership_changed_at: Time,
 }
 
 /// Last contact of this node with any member.
@@ -79,6 +81,7 @@ impl PartitionDetector {
             reported_minority: false,
             minority_changed_at: None,
             contact: Contact::new(now),
+            membership_changed_at: now,
         }
     }
 

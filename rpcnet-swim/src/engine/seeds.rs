@@ -273,7 +273,7 @@ impl<D: DetectorHooks> Engine<D> {
         self.rng.shuffle(&mut addrs);
         addrs.truncate(DIALS_MAX);
         let mut known = self.known_addrs();
-        known.extend(&self.join.address_book);
+        known.extend(self.join.address_book.iter());
         known.retain(|addr| !addrs.contains(addr) && !self.is_own_addr(*addr));
         self.rng.shuffle(&mut known);
         addrs.extend(known.into_iter().take(DIALS_MAX));

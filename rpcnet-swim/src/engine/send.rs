@@ -12,27 +12,16 @@ use super::{DetectorHooks, Engine, Phase, Sender};
 use crate::config::DATAGRAM_BYTES_MIN;
 use crate::id::short_instance_key;
 use crate::time::Time;
-use crate::wire::{Message, Origin, Payload, Record, Writer};
+use crate::wire::{ByteCount, Message, Origin, Payload, Record};
 
 /// Datagrams that wait to be polled, and what the next one is made of.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct SendQueue {
     pub(super) transmits: BoundedQueue<(SocketAddr, Vec<u8>), TRANSMITS_MAX>,
     pub(super) buffers: BufferPool,
     /// Counter of the last datagram sent.
     pub(super) counter: u64,
     pub(super) small_paths: SmallPaths,
-}
-
-impl SendQueue {
-    pub(super) fn new() -> Self {
-        Self {
-            transmits: BoundedQueue::new(),
-            buffers: BufferPool::default(),
-            counter: 0,
-            small_paths: SmallPaths::default(),
-        }
-    }
 }
 
 impl<D: DetectorHooks> Engine<D> {
@@ -225,13 +214,7 @@ impl<D: DetectorHooks> Engine<D> {
 }
 
 pub(super) fn encoded_len(record: &Record) -> usize {
-    struct Len(usize);
-    impl Writer for Len {
-        fn put(&mut self, bytes: &[u8]) {
-            self.0 += bytes.len();
-        }
-    }
-    let mut len = Len(0);
+    let mut len = ByteCount::default();
     record.encode(&mut len);
     len.0
 }

@@ -1,9 +1,9 @@
 //! Slow members: round-trip times tell slow members from failed ones, and a slow node from its
 //! peers.
 
-use std::collections::VecDeque;
 use std::time::Duration;
 
+use super::bounded_queue::BoundedQueue;
 use super::entry::Entry;
 use super::probe_round::ProbeRound;
 use super::rtt_state::Timeliness;
@@ -17,14 +17,14 @@ use crate::time::Time;
 #[derive(Debug, Default)]
 pub(crate) struct RttTracker {
     /// Latest round trips, and their members.
-    recent: VecDeque<(u64, Duration)>,
+    recent: BoundedQueue<(u64, Duration), RECENT_RTTS_MAX>,
     /// Last answer in time, and the last one of another member.
     last_on_time: [(u64, Time); 2],
     /// Members that are slow or in doubt, to be probed again soon; the one probed longest ago
     /// first.
-    watched: VecDeque<u64>,
+    watched: BoundedQueue<u64, WATCHED_MAX>,
     /// Rounds that ended before the member itself answered: it still may.
-    expired_rounds: VecDeque<ExpiredRound>,
+    expired_rounds: BoundedQueue<ExpiredRound, EXPIRED_ROUNDS_MAX>,
     /// Time at which this node last changed its own report.
     self_reported_at: Option<Time>,
 }
@@ -103,10 +103,7 @@ impl<D: DetectorHooks> Engine<D> {
             return;
         }
         let rtt = now.since(pinged_at);
-        if self.probes.rtt_tracker.recent.len() == RECENT_RTTS_MAX {
-            self.probes.rtt_tracker.recent.pop_front();
-        }
-        self.probes.rtt_tracker.recent.push_back((key, rtt));
+        self.probes.rtt_tracker.recent.push((key, rtt));
         let timeliness = self.timeliness(rtt);
         if timeliness == Timeliness::OnTime {
             let [latest, other] = &mut self.probes.rtt_tracker.last_on_time;
@@ -141,7 +138,7 @@ impl<D: DetectorHooks> Engine<D> {
                 .watched
                 .retain(|watched| *watched != key);
         } else if wanted && !watched {
-            self.probes.rtt_tracker.watched.push_back(key);
+            self.probes.rtt_tracker.watched.push(key);
         }
         if let Some(member) = member {
             self.emit_slowness(member);
@@ -157,34 +154,27 @@ impl<D: DetectorHooks> Engine<D> {
         if !self.detector.tracks_slowness() {
             return;
         }
-        if self.probes.rtt_tracker.expired_rounds.len() == EXPIRED_ROUNDS_MAX {
-            self.probes.rtt_tracker.expired_rounds.pop_front();
-        }
-        self.probes
-            .rtt_tracker
-            .expired_rounds
-            .push_back(ExpiredRound {
-                seq: round.seq,
-                key: round.key,
-                epoch: round.epoch,
-                pinged_at: [round.started, round.second_ping_at],
-                answered,
-            });
+        self.probes.rtt_tracker.expired_rounds.push(ExpiredRound {
+            seq: round.seq,
+            key: round.key,
+            epoch: round.epoch,
+            pinged_at: [round.started, round.second_ping_at],
+            answered,
+        });
     }
 
     /// Handles an answer after the end of its round. The member was alive after it was pinged, so
     /// this node's evidence was slowness. Evidence of others is not for this node to clear.
     pub(super) fn on_late_answer(&mut self, now: Time, target: u64, seq: u32, direct: bool) {
         let rounds = &mut self.probes.rtt_tracker.expired_rounds;
-        let found = rounds
-            .iter()
-            .position(|r| r.key == target && seq.wrapping_sub(r.seq) < 2);
-        let Some(at) = found else {
+        let is_answered = |r: &ExpiredRound| r.key == target && seq.wrapping_sub(r.seq) < 2;
+        let found = rounds.iter_mut().enumerate().find(|(_, r)| is_answered(r));
+        let Some((at, found)) = found else {
             // A second answer, or one to a ping of another kind.
             return;
         };
-        let round = rounds[at];
-        rounds[at].answered = true;
+        let round = *found;
+        found.answered = true;
         if direct {
             rounds.remove(at);
         }
@@ -227,13 +217,13 @@ impl<D: DetectorHooks> Engine<D> {
     /// Probes one of the slow members again, and compares this node with all. Once in a probe
     /// interval.
     pub(super) fn check_slowness(&mut self, now: Time) {
-        if let Some(key) = self.probes.rtt_tracker.watched.pop_front() {
+        if let Some(key) = self.probes.rtt_tracker.watched.pop() {
             let entry = self.table.get(key);
             if entry.is_some_and(|e| {
                 let rtt_state = e.rtt_state;
                 e.state.is_live() && (rtt_state.is_slow() || rtt_state.is_doubted())
             }) {
-                self.probes.rtt_tracker.watched.push_back(key);
+                self.probes.rtt_tracker.watched.push(key);
                 self.start_probe(now, key);
             }
         }

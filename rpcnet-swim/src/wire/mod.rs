@@ -21,6 +21,7 @@ mod notice;
 mod record;
 mod record_filter;
 
+pub(crate) use codec::ByteCount;
 pub use codec::{Malformed, Reader, Writer};
 pub use envelope::{Envelope, KeySlot, OpenError, Origin};
 pub use message::{DIGEST_BUCKETS, Message, Payload, ProbeTarget, SyncPage};

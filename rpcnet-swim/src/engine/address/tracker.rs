@@ -1,9 +1,10 @@
 //! State of the advertised address, all of it bounded.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
 use crate::config::ClusterConfig;
+use crate::engine::bounded_queue::BoundedQueue;
 use crate::event::AddressStatus;
 use crate::time::Time;
 
@@ -34,8 +35,8 @@ pub(crate) struct AddressTracker {
     /// Another node that claims the address, and is believed.
     pub(super) claimant: Option<AddressClaimant>,
     /// Members that were told recently where they are seen, or which member has their address.
-    pub(super) notified: VecDeque<(u64, AddressNotice, Time)>,
-    pub(super) seen_conflicts: VecDeque<SeenConflict>,
+    pub(super) notified: BoundedQueue<(u64, AddressNotice, Time), NOTIFIED_MAX>,
+    pub(super) seen_conflicts: BoundedQueue<SeenConflict, CONFLICTS_MAX>,
 }
 
 /// Member that claims the address of another one.
@@ -89,8 +90,8 @@ impl AddressTracker {
             asked_at: None,
             refutations: (0, now),
             claimant: None,
-            notified: VecDeque::new(),
-            seen_conflicts: VecDeque::new(),
+            notified: BoundedQueue::default(),
+            seen_conflicts: BoundedQueue::default(),
         }
     }
 
@@ -147,10 +148,7 @@ impl AddressTracker {
         {
             return false;
         }
-        if self.notified.len() >= NOTIFIED_MAX {
-            self.notified.pop_front();
-        }
-        self.notified.push_back((key, notice, now));
+        self.notified.push((key, notice, now));
         true
     }
 
@@ -170,10 +168,7 @@ impl AddressTracker {
             let lasts = seen.since <= lasting_from;
             return lasts && !std::mem::replace(&mut seen.is_reported, true);
         }
-        if self.seen_conflicts.len() >= CONFLICTS_MAX {
-            self.seen_conflicts.pop_front();
-        }
-        self.seen_conflicts.push_back(SeenConflict {
+        self.seen_conflicts.push(SeenConflict {
             key,
             since: now,
             last: now,

@@ -1,5 +1,6 @@
 //! State of reach checks: the test score, the check in progress, and the estimate in force.
 
+use crate::engine::bounded_queue::BoundedQueue;
 use crate::split_brain::TagFilter;
 use crate::time::Time;
 
@@ -21,7 +22,7 @@ pub(crate) struct ReachTracker {
     /// Consecutive checks that confirmed the estimate.
     pub(super) confirmed: u32,
     /// Tag filters of the policies that were asked for, the latest last.
-    pub(super) filters: Vec<TagFilter>,
+    pub(super) filters: BoundedQueue<TagFilter, FILTERS_MAX>,
     /// Start of the window in which suspicions are counted, and their number.
     pub(super) suspicions: (Time, usize),
     /// Whether they started a check.
@@ -30,16 +31,13 @@ pub(crate) struct ReachTracker {
 
 /// Last few different members.
 #[derive(Debug, Default)]
-pub(super) struct RecentMembers(pub(super) Vec<u64>);
+pub(super) struct RecentMembers(BoundedQueue<u64, RECENT_MAX>);
 
 impl RecentMembers {
     /// Adds a member, and says whether it is new.
     pub(super) fn add(&mut self, key: u64) -> bool {
         let is_new = !self.0.contains(&key);
         if is_new {
-            if self.0.len() == RECENT_MAX {
-                self.0.remove(0);
-            }
             self.0.push(key);
         }
         is_new
@@ -121,14 +119,10 @@ impl ReachTracker {
 
     /// Remembers the members that a policy counts.
     pub(in crate::engine) fn remember_filter(&mut self, filter: &TagFilter) {
-        if self.filters.last() == Some(filter) {
-            return;
+        if self.filters.back() != Some(filter) {
+            self.filters.retain(|known| known != filter);
+            self.filters.push(filter.clone());
         }
-        self.filters.retain(|known| known != filter);
-        if self.filters.len() == FILTERS_MAX {
-            self.filters.remove(0);
-        }
-        self.filters.push(filter.clone());
     }
 
     /// Marks all members unreachable until a check says otherwise: none is heard.
@@ -153,8 +147,8 @@ impl ReachTracker {
     /// Restarts the test.
     pub(super) fn reset_score(&mut self) {
         self.score = 0.0;
-        self.missed.0.clear();
-        self.answered.0.clear();
+        self.missed = RecentMembers::default();
+        self.answered = RecentMembers::default();
     }
 
     /// Takes note that `key` answered a ping of this node.
