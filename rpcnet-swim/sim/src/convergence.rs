@@ -26,10 +26,10 @@ impl<D: DetectorHooks> Cluster<D> {
         let mut engines = self.running_engines();
         let hash = engines.next().map(|(_, engine)| engine.view_hash());
         let live = 1 + engines.count();
-        let odd = self
+        let differing = self
             .running_engines()
             .find(|(_, e)| e.live_count() != live || Some(e.view_hash()) != hash);
-        if let Some((node, engine)) = odd {
+        if let Some((node, engine)) = differing {
             let difference = check::difference(engine, &self.ground_truth());
             return Some((node, difference.unwrap_or_else(|| "the hash".to_owned())));
         }

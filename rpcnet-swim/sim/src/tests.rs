@@ -366,7 +366,7 @@ fn a_wrong_hash_is_seen() {
     let seen = violation(|engine, _| {
         engine
             .tampering()
-            .change("n3", |version, _| version.incarnation += 1)
+            .change("n3", |version, _| version.incarnation += 1);
     });
     assert_eq!(seen, Some(Violation::ViewHashMismatch));
 }

@@ -46,12 +46,12 @@ impl Lifecycle {
 
 impl DriverState {
     /// Whether `join` has nothing more to wait for.
-    pub(super) fn settles_join(&self) -> bool {
+    pub(super) fn decides_join(&self) -> bool {
         let lifecycle = self.lifecycle;
-        let is_futile = self.seeds_unreachable && !lifecycle.is_member();
+        let cannot_join = self.seeds_unreachable && !lifecycle.is_member();
         matches!(lifecycle, Lifecycle::Complete | Lifecycle::Superseded)
             || lifecycle.is_over()
-            || is_futile
+            || cannot_join
     }
 }
 
@@ -76,9 +76,9 @@ mod tests {
                 lifecycle,
                 seeds_unreachable,
             };
-            assert_eq!(state(false).settles_join(), settles, "{lifecycle:?}");
+            assert_eq!(state(false).decides_join(), settles, "{lifecycle:?}");
             assert_eq!(
-                state(true).settles_join(),
+                state(true).decides_join(),
                 settles_without_route,
                 "{lifecycle:?}"
             );

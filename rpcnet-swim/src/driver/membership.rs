@@ -146,17 +146,17 @@ impl ClusterMembership {
             false => engine.handle_seeds(now, &[]),
         });
         self.shared.wake.notify_one();
-        let settled = state.wait_for(DriverState::settles_join);
-        let settled = {
+        let decided = state.wait_for(DriverState::decides_join);
+        let decided = {
             // Entered, so that a thread without a runtime may wait too.
             let _inside = self.shared.runtime.enter();
-            timeout(self.shared.config.join_timeout, settled)
+            timeout(self.shared.config.join_timeout, decided)
         };
-        let settled = match settled.await {
+        let decided = match decided.await {
             Ok(state) => Some(state.map_or(Lifecycle::Stopped, |state| state.lifecycle)),
             Err(_) => None,
         };
-        match settled {
+        match decided {
             Some(lifecycle) if lifecycle.is_member() && self.live_count() == 1 => {
                 Ok(JoinOutcome::Alone)
             }

@@ -63,9 +63,9 @@ impl<D: DetectorHooks> Engine<D> {
     pub fn suggest_advertise_addr(&mut self, addr: SocketAddr) {
         let addr = advertised_form(addr);
         let address = &self.address;
-        let open = !address.fixed && address.guessed && address.changed_at.is_none();
-        let alone = self.table.live().is_empty();
-        if open && alone && is_usable(addr) && addr != self.local.addr {
+        let is_replaceable = !address.fixed && address.guessed && address.changed_at.is_none();
+        let is_alone = self.table.live().is_empty();
+        if is_replaceable && is_alone && is_usable(addr) && addr != self.local.addr {
             self.local.addr = addr;
             // A member whose welcome is on its way may know it.
             self.raise_incarnation(self.clocks.running.last());
@@ -189,9 +189,9 @@ impl<D: DetectorHooks> Engine<D> {
 
     /// Asks some members what address they see.
     fn ask_for_address(&mut self, now: Time) {
-        let rest = SILENT_ROUNDS * self.config.probe_interval;
-        let rested = |at| now.since(at) >= rest;
-        if !self.address.asked_at.is_none_or(rested) {
+        let pause = SILENT_ROUNDS * self.config.probe_interval;
+        let is_pause_over = |at| now.since(at) >= pause;
+        if !self.address.asked_at.is_none_or(is_pause_over) {
             return;
         }
         self.address.asked_at = Some(now);
@@ -233,11 +233,11 @@ impl<D: DetectorHooks> Engine<D> {
     /// guessed address, that one is advertised.
     pub(super) fn note_seen_by_first_peer(&mut self, now: Time, addr: SocketAddr) {
         let address = &self.address;
-        let alone = self.table.live().is_empty() && !self.join.is_joined();
-        let open = address.guessed && !address.fixed && address.changed_at.is_none();
-        let nears = addr.ip().is_loopback() && !self.local.addr.ip().is_loopback();
-        if alone && is_usable(addr) && !nears {
-            if open && addr != self.local.addr {
+        let is_alone = self.table.live().is_empty() && !self.join.is_joined();
+        let is_replaceable = address.guessed && !address.fixed && address.changed_at.is_none();
+        let turns_into_loopback = addr.ip().is_loopback() && !self.local.addr.ip().is_loopback();
+        if is_alone && is_usable(addr) && !turns_into_loopback {
+            if is_replaceable && addr != self.local.addr {
                 self.local.addr = addr;
                 self.address.changed_at = Some(now);
                 self.raise_incarnation(now);
@@ -262,10 +262,10 @@ impl<D: DetectorHooks> Engine<D> {
         let (own_host, host) = (own.ip().is_loopback(), addr.ip().is_loopback());
         let unit = self.config.probe_interval;
         let silent = now.since(self.address.pinged_at) >= PING_GAP_ROUNDS * unit;
-        let settled = |at| now.since(at) >= SILENT_ROUNDS * unit;
-        let works = !silent || !self.address.changed_at.is_none_or(settled);
+        let is_settled = |at| now.since(at) >= SILENT_ROUNDS * unit;
+        let is_working = !silent || !self.address.changed_at.is_none_or(is_settled);
         // A loopback address is no address for others, whatever pings it.
-        if (own_host && !host) || (!works && own_host == host) {
+        if (own_host && !host) || (!is_working && own_host == host) {
             self.move_to(now, addr);
         }
     }

@@ -23,9 +23,9 @@ pub(crate) struct AntiEntropy {
     /// Member whose summaries are awaited, and until when.
     awaited: Option<(u64, Time)>,
     /// Consecutive syncs after which the views still differed.
-    fruitless: u32,
+    unsuccessful_syncs: u32,
     /// Consecutive peers that had the view of this node, since it is stable.
-    agreeing: u32,
+    agreeing_peers: u32,
     /// Time at which the gossip queue was pruned last, which visits all of it.
     pruned_at: Time,
     /// First and last time that a peer's view differed.
@@ -62,7 +62,7 @@ impl<D: DetectorHooks> Engine<D> {
         let unit = self.config.probe_interval;
         if view == self.table.view() {
             self.join.complete_view();
-            self.anti_entropy.fruitless = 0;
+            self.anti_entropy.unsuccessful_syncs = 0;
             self.count_agreement(now);
             // A peer that agrees says nothing of the others.
             self.anti_entropy.differing = self
@@ -71,7 +71,7 @@ impl<D: DetectorHooks> Engine<D> {
                 .filter(|(_, last)| now.since(*last) < SYNC_DIFFER_ROUNDS * unit);
             return;
         }
-        self.anti_entropy.agreeing = 0;
+        self.anti_entropy.agreeing_peers = 0;
         let (since, last) = self.anti_entropy.differing.get_or_insert((now, now));
         let differing = now.since(*since);
         *last = now;
@@ -82,18 +82,18 @@ impl<D: DetectorHooks> Engine<D> {
             return;
         }
         // Gossip is given time to equalise the views, but not for ever.
-        let settled =
+        let is_settled =
             differing >= SYNC_DIFFER_ROUNDS * unit && self.table.unchanged_for(now) >= unit;
-        let doublings = self.anti_entropy.fruitless.min(SYNC_DOUBLINGS_MAX);
+        let doublings = self.anti_entropy.unsuccessful_syncs.min(SYNC_DOUBLINGS_MAX);
         let (overdue, wait) = match now < self.anti_entropy.fast_until {
             true => (unit / 4, unit / 2),
             false => (SYNC_OVERDUE_ROUNDS * unit, unit * (1 << doublings)),
         };
-        if !settled && differing < overdue {
+        if !is_settled && differing < overdue {
             return;
         }
         self.anti_entropy.next = now + wait.mul_f64(1.0 + self.rng.f64());
-        self.anti_entropy.fruitless += 1;
+        self.anti_entropy.unsuccessful_syncs += 1;
         self.start_sync(now, peer);
     }
 
@@ -134,15 +134,15 @@ impl<D: DetectorHooks> Engine<D> {
     /// minute. What a view hash does not show stays in the queue.
     fn count_agreement(&mut self, now: Time) {
         let unit = self.config.probe_interval;
-        let settled =
+        let is_settled =
             self.table.unchanged_for(now) >= unit && now.since(self.anti_entropy.pruned_at) >= unit;
-        if self.gossip_queue.is_empty() || !settled {
-            self.anti_entropy.agreeing = 0;
+        if self.gossip_queue.is_empty() || !is_settled {
+            self.anti_entropy.agreeing_peers = 0;
             return;
         }
-        self.anti_entropy.agreeing += 1;
-        if self.anti_entropy.agreeing >= AGREEING_PEERS {
-            self.anti_entropy.agreeing = 0;
+        self.anti_entropy.agreeing_peers += 1;
+        if self.anti_entropy.agreeing_peers >= AGREEING_PEERS {
+            self.anti_entropy.agreeing_peers = 0;
             self.anti_entropy.pruned_at = now;
             let (me, table) = (self.local.key, &self.table);
             self.gossip_queue.retain(|key| {
@@ -259,7 +259,7 @@ impl<D: DetectorHooks> Engine<D> {
             newer.extend(self.table.get(key).filter(stale).map(super::Entry::record));
         }
         if self.table.view() != before {
-            self.anti_entropy.fruitless = 0;
+            self.anti_entropy.unsuccessful_syncs = 0;
         }
         self.answer_with_records(now, sender, newer);
     }

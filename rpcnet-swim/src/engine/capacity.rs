@@ -89,8 +89,8 @@ impl<D: DetectorHooks> Engine<D> {
 
     /// Stores why this node was refused, and emits it while this node has not joined.
     pub(super) fn note_join_refusal(&mut self, by: std::net::SocketAddr, reason: JoinRefusal) {
-        let is_news = self.join.refusal.replace((by, reason)) != Some((by, reason));
-        if is_news && !self.join.is_joined() {
+        let is_new = self.join.refusal.replace((by, reason)) != Some((by, reason));
+        if is_new && !self.join.is_joined() {
             self.emit(Event::JoinRefused { by, reason });
         }
     }

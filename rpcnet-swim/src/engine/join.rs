@@ -59,8 +59,8 @@ impl<D: DetectorHooks> Engine<D> {
         if self.on_name_challenge(now, sender, echo) {
             return;
         }
-        let speaks = matches!(self.phase, Phase::Active | Phase::Superseded);
-        if speaks && self.join.accept_challenge(echo, self.send_queue.counter) {
+        let may_answer = matches!(self.phase, Phase::Active | Phase::Superseded);
+        if may_answer && self.join.accept_challenge(echo, self.send_queue.counter) {
             if let Some(seen) = seen.filter(|_| self.phase == Phase::Active) {
                 self.note_seen_by_first_peer(now, seen);
             }
@@ -71,10 +71,10 @@ impl<D: DetectorHooks> Engine<D> {
     }
 
     pub(super) fn on_hello(&mut self, now: Time, sender: Sender, cookie: u64, me: Record) {
-        let honest = me.key() == sender.key
+        let is_consistent = me.key() == sender.key
             && me.epoch == sender.epoch
             && matches!(me.claim, Claim::Alive(_));
-        if !honest {
+        if !is_consistent {
             self.stats.dropped.malformed += 1;
             return;
         }

@@ -62,8 +62,8 @@ impl MismatchNotices {
     ) -> bool {
         let same = |(addr, why, _): &(_, _, Time)| (*addr, *why) == (from, refusal);
         let last = self.reported.iter().find(|reported| same(reported));
-        let is_told = last.is_some_and(|(_, _, at)| now.since(*at) < REPORT_ROUNDS * unit);
-        if is_told || !self.allows_event(now, unit) {
+        let was_reported = last.is_some_and(|(_, _, at)| now.since(*at) < REPORT_ROUNDS * unit);
+        if was_reported || !self.allows_event(now, unit) {
             return false;
         }
         self.reported.retain(|reported| !same(reported));
@@ -75,8 +75,8 @@ impl MismatchNotices {
     fn should_notify(&mut self, now: Time, unit: Duration, from: SocketAddr) -> bool {
         let mut answered = self.answered.iter();
         let recent = |at: Time| now.since(at) < NOTICE_ROUNDS * unit;
-        let is_answered = answered.any(|(addr, at)| *addr == from && recent(*at));
-        if is_answered || self.window(now, unit).notices >= NOTICES_PER_ROUND {
+        let was_notified = answered.any(|(addr, at)| *addr == from && recent(*at));
+        if was_notified || self.window(now, unit).notices >= NOTICES_PER_ROUND {
             return false;
         }
         self.window.notices += 1;

@@ -343,9 +343,9 @@ impl<D: DetectorHooks> Engine<D> {
         };
         // A claim that this node doubts is for the member alone: helpers would believe it.
         let extends_swim = self.detector.extends_swim();
-        let is_told = extends_swim && self.detector.piggybacks_suspicion();
+        let piggybacks_suspicion = extends_swim && self.detector.piggybacks_suspicion();
         let suspicion_record =
-            (is_told && entry.state == MemberState::Suspect).then(|| entry.record());
+            (piggybacks_suspicion && entry.state == MemberState::Suspect).then(|| entry.record());
         let wanted = self.config.indirect_probes;
         // When many are gone and not yet found failed, one of those would be no witness.
         let mut helpers = self.sample_live(wanted, |helper, entry| {
@@ -353,9 +353,9 @@ impl<D: DetectorHooks> Engine<D> {
         });
         if helpers.len() < wanted && extends_swim {
             // Doubtful helpers are better than none.
-            let doubtful = self.sample_live(wanted, |helper, _| helper != key);
+            let candidates = self.sample_live(wanted, |helper, _| helper != key);
             let missing = wanted - helpers.len();
-            let others = doubtful.into_iter().filter(|key| !helpers.contains(key));
+            let others = candidates.into_iter().filter(|key| !helpers.contains(key));
             let others: Vec<_> = others.take(missing).collect();
             helpers.extend(others);
         }

@@ -13,12 +13,12 @@ impl<D: DetectorHooks> Engine<D> {
         let Some(mut payload) = self.drop_future_epochs(now, sender, payload) else {
             return;
         };
-        let own_life = instance_key(self.local.key, self.local.epoch);
+        let own_instance = instance_key(self.local.key, self.local.epoch);
         if self.phase == Phase::Left {
             self.stats.dropped.after_leave += 1;
             return;
         }
-        if to != 0 && to != short_instance_key(own_life) {
+        if to != 0 && to != short_instance_key(own_instance) {
             self.stats.dropped.misaddressed += 1;
             if matches!(payload, Payload::Ping { .. }) && self.phase != Phase::Superseded {
                 // It looks for a former instance of this node. No hello, which is larger than a
@@ -27,7 +27,7 @@ impl<D: DetectorHooks> Engine<D> {
             }
             return;
         }
-        if sender.instance() == own_life {
+        if sender.instance() == own_instance {
             self.stats.dropped.misaddressed += 1;
             if matches!(payload, Payload::Hello { .. }) {
                 self.on_own_hello(now, sender.counter);
@@ -36,13 +36,13 @@ impl<D: DetectorHooks> Engine<D> {
         }
         let addresses_refused = &mut self.stats.unusable_addresses;
         let is_hello = matches!(payload, Payload::Hello { .. });
-        let is_of_use = payload.retain_records(|record| {
+        let has_content = payload.retain_records(|record| {
             let is_usable = is_usable_from(record.addr, sender.addr);
             *addresses_refused += u64::from(!is_usable);
             // A hello is answered: the challenge tells the newcomer where it is seen.
             is_usable || is_hello
         });
-        if !is_of_use {
+        if !has_content {
             return;
         }
         if self.phase == Phase::Superseded {
@@ -82,8 +82,8 @@ impl<D: DetectorHooks> Engine<D> {
             return self.challenge(sender);
         }
         if entry.epoch > sender.epoch {
-            let pings = matches!(payload, Payload::Ping { .. });
-            return self.on_older_instance(now, sender, pings);
+            let is_ping = matches!(payload, Payload::Ping { .. });
+            return self.on_older_instance(now, sender, is_ping);
         }
         if !entry.replay_window.accept(sender.counter) {
             self.stats.dropped.replayed += 1;

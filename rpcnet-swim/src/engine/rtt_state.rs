@@ -51,16 +51,16 @@ impl RttState {
         timeliness: Timeliness,
         witnessed: bool,
     ) {
-        let (slow, doubted) = (self.is_slow(), self.is_doubted());
-        let says_otherwise = match slow {
+        let (slow, is_in_doubt) = (self.is_slow(), self.is_doubted());
+        let contradicts = match slow {
             true => timeliness == Timeliness::OnTime,
             false => timeliness == Timeliness::Late,
         };
-        let settled = says_otherwise && doubted && (slow || witnessed);
-        let slow = slow != settled;
-        let doubted = says_otherwise && !settled;
+        let is_confirmed = contradicts && is_in_doubt && (slow || witnessed);
+        let slow = slow != is_confirmed;
+        let is_in_doubt = contradicts && !is_confirmed;
         let micros = u32::try_from(rtt.as_micros()).unwrap_or(u32::MAX);
-        let flags = (u32::from(slow) * SLOW) | (u32::from(doubted) * DOUBT);
+        let flags = (u32::from(slow) * SLOW) | (u32::from(is_in_doubt) * DOUBT);
         self.rtt_and_flags =
             micros.min(RTT_MASK) | flags | (self.rtt_and_flags & SELF_REPORTED_SLOW);
         let tenths = now.as_micros() / TENTH_MICROS;
@@ -127,7 +127,7 @@ mod tests {
             !rtt_state.is_slow() && rtt_state.is_doubted(),
             "without a witness"
         );
-        for (timeliness, slow, doubted) in [
+        for (timeliness, slow, is_in_doubt) in [
             (Timeliness::OnTime, false, false),
             (Timeliness::Late, false, true),
             (Timeliness::OnTime, false, false),
@@ -146,7 +146,7 @@ mod tests {
             rtt_state.add_sample(Time::ZERO, Duration::from_millis(3), timeliness, true);
             assert_eq!(
                 (rtt_state.is_slow(), rtt_state.is_doubted()),
-                (slow, doubted)
+                (slow, is_in_doubt)
             );
         }
     }

@@ -144,8 +144,8 @@ impl<D: DetectorHooks> Engine<D> {
         let Some(entry) = self.table.get(key) else {
             return 0;
         };
-        let (addr, life) = (entry.addr(), entry.instance(key));
-        self.send(addr, life, payload)
+        let (addr, instance) = (entry.addr(), entry.instance(key));
+        self.send(addr, instance, payload)
     }
 
     /// Sends back to the source of a message.

@@ -239,9 +239,15 @@ impl<D: DetectorHooks> Engine<D> {
             // Of two nodes, it cannot be told which is slow.
             false => fastest > slow_after && self.probes.rtt_tracker.covers_several_members(),
         };
-        let rest = SELF_REPORT_ROUNDS * self.config.probe_interval;
-        let rested = |at| now.since(at) >= rest;
-        if slow != self.local.slow && self.probes.rtt_tracker.self_reported_at.is_none_or(rested) {
+        let pause = SELF_REPORT_ROUNDS * self.config.probe_interval;
+        let is_pause_over = |at| now.since(at) >= pause;
+        if slow != self.local.slow
+            && self
+                .probes
+                .rtt_tracker
+                .self_reported_at
+                .is_none_or(is_pause_over)
+        {
             self.probes.rtt_tracker.self_reported_at = Some(now);
             self.local.slow = slow;
             self.raise_incarnation(now);

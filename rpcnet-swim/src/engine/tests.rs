@@ -215,8 +215,8 @@ fn a_suspect_is_sent_its_suspicion_and_no_other_gossip() {
             engine.start_probe(Time::ZERO, key("y"));
             engine.probes.rounds.clear();
         }
-        let is_news = engine.gossip_queue.contains(key("x"));
-        assert_eq!(is_news, !spent, "pings of one that is {claim:?}");
+        let is_queued = engine.gossip_queue.contains(key("x"));
+        assert_eq!(is_queued, !spent, "pings of one that is {claim:?}");
     }
 }
 

@@ -39,10 +39,11 @@ impl<D: DetectorHooks> Engine<D> {
         };
         let was = entry.is_unreachable();
         let faults = entry.existing_faults();
-        let asks_again = faults.is_some_and(|it| it.unreachable.record_direct_answer(now, steady));
+        let should_probe =
+            faults.is_some_and(|it| it.unreachable.record_direct_answer(now, steady));
         entry.drop_clean_faults();
         self.emit_reachability(key, was);
-        if asks_again {
+        if should_probe {
             self.start_probe(now, key);
         }
     }
@@ -55,9 +56,9 @@ impl<D: DetectorHooks> Engine<D> {
         };
         let was = entry.is_unreachable();
         let tracker = &mut entry.faults_mut().unreachable;
-        let looks = tracker.record_refutation(now, window);
+        let should_probe = tracker.record_refutation(now, window);
         self.emit_reachability(key, was);
-        if looks {
+        if should_probe {
             self.start_probe(now, key);
         }
     }

@@ -46,8 +46,8 @@ impl<D: DetectorHooks> Engine<D> {
         let unit = self.config.probe_interval;
         let lasting_from = now - CONFLICT_ROUNDS * unit;
         let forgotten_from = now - REFUTE_WINDOW_ROUNDS * unit;
-        let watch = &mut self.address;
-        if watch.should_report_conflict(now, sender.key, lasting_from, forgotten_from) {
+        let address = &mut self.address;
+        if address.should_report_conflict(now, sender.key, lasting_from, forgotten_from) {
             let conflict = match sender.epoch > holder.epoch {
                 true => conflict(holder.addr, &holder.name, name),
                 false => conflict(holder.addr, name, &holder.name),
@@ -96,7 +96,7 @@ impl<D: DetectorHooks> Engine<D> {
     /// and no member pings this one any more: they gave the address to the other.
     pub(super) fn check_claimant(&mut self, now: Time) {
         let unit = self.config.probe_interval;
-        let silent = now.since(self.address.pinged_at) >= PING_GAP_ROUNDS * unit;
+        let is_silent = now.since(self.address.pinged_at) >= PING_GAP_ROUNDS * unit;
         let Some(claimant) = &self.address.claimant else {
             return;
         };
@@ -107,9 +107,9 @@ impl<D: DetectorHooks> Engine<D> {
             }
             return;
         }
-        let lasts = claimant.last.since(claimant.first) >= CONFLICT_ROUNDS * unit;
-        let silent = silent || self.table.live().is_empty();
-        if lasts && silent && self.address.status != AddressStatus::Conflict {
+        let is_lasting = claimant.last.since(claimant.first) >= CONFLICT_ROUNDS * unit;
+        let is_silent = is_silent || self.table.live().is_empty();
+        if is_lasting && is_silent && self.address.status != AddressStatus::Conflict {
             let (addr, name) = (self.local.addr, &self.local.name);
             let conflict = match claimant.epoch > self.local.epoch {
                 true => conflict(addr, name, &claimant.name),

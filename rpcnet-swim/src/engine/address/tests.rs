@@ -103,7 +103,7 @@ fn datagram(name: &str, counter: u64, payload: Payload) -> Vec<u8> {
     datagram
 }
 
-fn hear(engine: &mut Engine, now: Time, name: &str, counter: u64, payload: Payload) {
+fn receive(engine: &mut Engine, now: Time, name: &str, counter: u64, payload: Payload) {
     let from = addr("10.0.0.3:7");
     engine.handle_datagram(now, from, &mut datagram(name, counter, payload));
 }
@@ -141,11 +141,11 @@ fn observations_move_a_node_only_if_no_ping_arrives_and_they_answer_its_datagram
                 view: 0,
                 updates: Vec::new(),
             };
-            hear(&mut engine, at(ping_at), "p4", 1, ping);
+            receive(&mut engine, at(ping_at), "p4", 1, ping);
         }
         for n in 0..3 {
             let payload = Payload::AddrObserved { echo, addr: other };
-            hear(&mut engine, at(4_000), &format!("p{n}"), 2, payload);
+            receive(&mut engine, at(4_000), &format!("p{n}"), 2, payload);
         }
         engine.addr() == other
     };

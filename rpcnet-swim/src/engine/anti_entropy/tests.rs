@@ -123,14 +123,14 @@ mod cost {
         for at in [10, 13] {
             a.compare_views(Time::from_millis(1_000 * at), b.local.key, b.table.view());
         }
-        talk(a, b)
+        exchange(a, b)
     }
 
     fn full(a: &mut Engine, b: &mut Engine) -> (usize, usize) {
         let now = Time::from_millis(13_000);
         a.start_pull(now, b.local.key, false);
         b.start_pull(now, a.local.key, false);
-        let cost = talk(a, b);
+        let cost = exchange(a, b);
         assert!(
             a.anti_entropy.pull.is_none() && b.anti_entropy.pull.is_none(),
             "all of it came"
@@ -139,7 +139,7 @@ mod cost {
     }
 
     /// Delivers all their datagrams; counts datagrams and bytes, with UDP and IPv4 headers.
-    fn talk(a: &mut Engine, b: &mut Engine) -> (usize, usize) {
+    fn exchange(a: &mut Engine, b: &mut Engine) -> (usize, usize) {
         let (mut datagrams, mut bytes) = (0, 0);
         loop {
             let before = datagrams;

@@ -192,7 +192,7 @@ fn state(engine: &Engine<Varied>, name: &str) -> MemberState {
 }
 
 /// Whether a rule shows in one engine.
-fn shows(rule: Rule, detector: Varied) -> bool {
+fn is_applied(rule: Rule, detector: Varied) -> bool {
     let mut engine = engine(detector);
     let key = name_key("x");
     engine.gossip_queue = Default::default();
@@ -306,9 +306,9 @@ fn is_said_to_have_failed(engine: &mut Engine<Varied>, at: Time, incarnation: u3
 #[test]
 fn a_hook_takes_one_rule_away_and_leaves_the_others() {
     for rule in Rule::ALL {
-        assert!(shows(rule, Varied::default()), "{rule:?}");
+        assert!(is_applied(rule, Varied::default()), "{rule:?}");
         for without in Rule::ALL {
-            let shown = shows(rule, Varied::without(without));
+            let shown = is_applied(rule, Varied::without(without));
             assert_eq!(shown, rule != without, "{rule:?} without {without:?}");
         }
     }

@@ -48,10 +48,10 @@ fn check(table: &mut Table, from: Time) {
     let buckets = table.buckets.iter().fold(0, |all, bucket| all ^ bucket);
     assert_eq!(table.view(), buckets);
     // Counts the missing by visiting all members.
-    let lives_at = |addr| live.iter().any(|(_, e)| e.addr() == addr);
+    let has_live_at = |addr| live.iter().any(|(_, e)| e.addr() == addr);
     let missing: Vec<_> = gone
         .iter()
-        .filter(|(_, e)| e.state == MemberState::Failed && !lives_at(e.addr()))
+        .filter(|(_, e)| e.state == MemberState::Failed && !has_live_at(e.addr()))
         .collect();
     let due = missing
         .iter()

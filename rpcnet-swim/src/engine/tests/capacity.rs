@@ -9,7 +9,7 @@ fn small(members: usize) -> Engine {
     Engine::new(config, NodeId::new("seed", 1), addr(1), Time::ZERO, 7).unwrap()
 }
 
-fn hearsay(engine: &mut Engine, now: Time, n: u32) {
+fn gossip_member(engine: &mut Engine, now: Time, n: u32) {
     let alive = record(&format!("m{n}"), 1, 0, 1, alive());
     engine.merge(
         now,
@@ -22,7 +22,7 @@ fn hearsay(engine: &mut Engine, now: Time, n: u32) {
 }
 
 /// Lets `joiner` at `port` say hello to `seed`, up to the answer to its second hello.
-fn greet(seed: &mut Engine, joiner: &mut Engine, now: Time, port: u16) {
+fn join_from(seed: &mut Engine, joiner: &mut Engine, now: Time, port: u16) {
     joiner.handle_seeds(now, &[addr(1)]);
     while seed.poll_transmit().is_some() {}
     for _ in 0..2 {
@@ -41,12 +41,12 @@ fn events(engine: &mut Engine) -> Vec<Event> {
 fn tombstones_keep_no_newcomer_out() {
     let mut seed = small(8);
     for n in 0..8 {
-        hearsay(&mut seed, Time::from_millis(n), n as u32);
+        gossip_member(&mut seed, Time::from_millis(n), n as u32);
         seed.mark_failed(Time::from_millis(n), crate::id::name_key(&format!("m{n}")));
     }
     assert_eq!((seed.live_count(), seed.members().count()), (1, 8));
     let mut joiner = engine("joiner", 1, 9);
-    greet(&mut seed, &mut joiner, Time::from_millis(10), 9);
+    join_from(&mut seed, &mut joiner, Time::from_millis(10), 9);
     assert!(joiner.is_joined());
     assert_eq!(seed.live_count(), 2);
     assert_eq!(seed.members().count(), 8);
@@ -64,7 +64,7 @@ fn tombstones_keep_no_newcomer_out() {
 #[test]
 fn no_partitioned_member_is_evicted_to_make_room() {
     let mut seed = small(8);
-    (0..8).for_each(|n| hearsay(&mut seed, Time::ZERO, n));
+    (0..8).for_each(|n| gossip_member(&mut seed, Time::ZERO, n));
     for n in 0..6 {
         seed.mark_failed(Time::ZERO, crate::id::name_key(&format!("m{n}")));
     }
@@ -72,7 +72,7 @@ fn no_partitioned_member_is_evicted_to_make_room() {
     assert!(seed.partition.is_suspected());
     for port in 9..12 {
         let mut joiner = engine(&format!("j{port}"), 1, port);
-        greet(&mut seed, &mut joiner, Time::from_millis(10), port);
+        join_from(&mut seed, &mut joiner, Time::from_millis(10), port);
     }
     let expected = seed.view(Time::from_millis(20)).members;
     let missing = expected.iter().filter(|member| !member.is_reachable);
@@ -82,7 +82,7 @@ fn no_partitioned_member_is_evicted_to_make_room() {
 #[test]
 fn unheard_members_keep_no_newcomer_out() {
     let mut seed = small(8);
-    (0..20).for_each(|n| hearsay(&mut seed, Time::ZERO, n));
+    (0..20).for_each(|n| gossip_member(&mut seed, Time::ZERO, n));
     assert_eq!(seed.live_count(), 9, "claims alone evict no member");
     assert_eq!(seed.stats().members_refused, 12);
     let full = |e: &&Event| matches!(e, Event::TableFull { .. });
@@ -95,7 +95,7 @@ fn unheard_members_keep_no_newcomer_out() {
         .map(|port| engine(&format!("j{port}"), 1, port))
         .collect();
     for (port, joiner) in (10..).zip(&mut joiners) {
-        greet(&mut seed, joiner, Time::ZERO, port);
+        join_from(&mut seed, joiner, Time::ZERO, port);
         assert!(joiner.is_joined(), "{joiner:?}");
         assert_eq!(seed.live_count(), 9);
     }
@@ -108,7 +108,7 @@ fn unheard_members_keep_no_newcomer_out() {
 fn a_refused_joiner_is_told_why_and_not_welcomed() {
     let mut seed = small(2);
     for port in [10, 11] {
-        greet(
+        join_from(
             &mut seed,
             &mut engine(&format!("j{port}"), 1, port),
             Time::ZERO,
@@ -117,7 +117,7 @@ fn a_refused_joiner_is_told_why_and_not_welcomed() {
     }
     assert_eq!(seed.live_count(), 3);
     let mut late = engine("late", 1, 12);
-    greet(&mut seed, &mut late, Time::ZERO, 12);
+    join_from(&mut seed, &mut late, Time::ZERO, 12);
     assert!(!late.is_joined());
     assert_eq!((seed.live_count(), late.live_count()), (3, 1));
     let reason = JoinRefusal::TableFull;
@@ -130,11 +130,11 @@ fn a_refused_joiner_is_told_why_and_not_welcomed() {
     // Once there is room it joins by itself.
     seed.mark_failed(Time::ZERO, crate::id::name_key("j10"));
     let mut due = Time::ZERO;
-    while late.send_queue.transmits.len() == 0 {
+    while late.send_queue.transmits.is_empty() {
         due = late.poll_timeout().unwrap();
         late.handle_timeout(due);
     }
-    greet(&mut seed, &mut late, due, 12);
+    join_from(&mut seed, &mut late, due, 12);
     assert!(late.is_joined());
     assert_eq!(late.join_refusal(), None);
 }
@@ -147,7 +147,7 @@ fn two_names_of_one_hash_are_told_apart() {
     let key = crate::id::name_key("late");
     seed.table.insert(Time::ZERO, key, other, &mut seed.rng);
     let mut late = engine("late", 9, 12);
-    greet(&mut seed, &mut late, Time::ZERO, 12);
+    join_from(&mut seed, &mut late, Time::ZERO, 12);
     assert!(!late.is_joined());
     let reason = JoinRefusal::NameCollision;
     assert_eq!(late.join_refusal(), Some((addr(1), reason)));

@@ -13,7 +13,7 @@ fn observer() -> Engine {
     node
 }
 
-fn told(node: &mut Engine, now: Time, claim: Claim) {
+fn merge_gossip(node: &mut Engine, now: Time, claim: Claim) {
     node.merge(now, record("x", 5, 3, 2, claim), RecordSource::Gossip);
 }
 
@@ -25,8 +25,8 @@ fn state(node: &Engine) -> MemberState {
 fn claims_alone_fail_no_member() {
     let mut node = observer();
     while node.poll_transmit().is_some() {}
-    told(&mut node, Time::ZERO, Claim::Failed);
-    told(&mut node, Time::ZERO, Claim::Failed);
+    merge_gossip(&mut node, Time::ZERO, Claim::Failed);
+    merge_gossip(&mut node, Time::ZERO, Claim::Failed);
     assert_eq!(state(&node), MemberState::Alive);
     assert_eq!(node.stats().claims_rechecked, 1);
     // It probes the member itself.
@@ -40,15 +40,15 @@ fn a_failed_claim_is_believed_of_a_member_that_two_suspect_or_that_was_missed() 
     two.merge(Confirmation::new(2, 2.0));
     // As two that were isolated together report it when they are back: it could not refute yet.
     let mut node = observer();
-    told(&mut node, Time::ZERO, Claim::Suspect(two));
-    told(&mut node, Time::from_millis(300), Claim::Failed);
+    merge_gossip(&mut node, Time::ZERO, Claim::Suspect(two));
+    merge_gossip(&mut node, Time::from_millis(300), Claim::Failed);
     assert_eq!(state(&node), MemberState::Suspect);
-    told(&mut node, Time::from_millis(400), Claim::Failed);
+    merge_gossip(&mut node, Time::from_millis(400), Claim::Failed);
     assert_eq!(state(&node), MemberState::Failed);
 
     let mut node = observer();
-    told(&mut node, Time::ZERO, suspect());
-    told(&mut node, Time::from_millis(900), Claim::Failed);
+    merge_gossip(&mut node, Time::ZERO, suspect());
+    merge_gossip(&mut node, Time::from_millis(900), Claim::Failed);
     assert_eq!(
         state(&node),
         MemberState::Suspect,
