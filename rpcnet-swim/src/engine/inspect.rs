@@ -41,7 +41,7 @@ pub(super) struct Instruments {
 /// Fill level of something that is bounded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Occupancy {
-    /// What is bounded.
+    /// Name of the queue or table.
     pub name: &'static str,
     /// Entries in it.
     pub count: usize,
