@@ -1,7 +1,5 @@
 //! Tests of a port whose shards were killed, and of who else can bind it.
 
-use std::net::Ipv4Addr;
-
 use rpcnet_testing::{TEST_TIMEOUT, loopback, within};
 use socket2::{Domain, Socket, Type};
 

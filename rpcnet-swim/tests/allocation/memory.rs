@@ -6,9 +6,6 @@ use std::time::Duration;
 use rpcnet_swim::{ClusterConfig, Engine, NodeId, Tags, Time};
 use rpcnet_testing::CountingAllocator;
 
-#[global_allocator]
-static ALLOCATOR: CountingAllocator = CountingAllocator;
-
 fn addr(n: u32) -> SocketAddr {
     SocketAddr::from((Ipv4Addr::from(0x0a00_0001 + n), 7_946))
 }

@@ -24,7 +24,7 @@ use rpcnet_client::{
     swim::DatagramSocket,
 };
 use rpcnet_testing::{TEST_TIMEOUT, until, within};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::sleep;
 
 /// One authority for all tests: making keys takes time.
 static CA: LazyLock<DevCa> = LazyLock::new(|| DevCa::new("cluster"));

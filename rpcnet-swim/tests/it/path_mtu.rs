@@ -127,7 +127,6 @@ fn a_path_that_becomes_a_tunnel_is_noticed() {
     assert!(lost <= (nodes * (nodes - 1)) as u64);
 }
 
-#[cfg(feature = "tokio")]
 mod refused {
     use std::io;
     use std::net::SocketAddr;

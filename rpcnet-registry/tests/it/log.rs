@@ -1,7 +1,5 @@
 //! Log lines of registries: none is written under the lock of the source.
 
-#![cfg(feature = "swim")]
-
 use std::{
     sync::{Arc, Mutex, mpsc},
     thread,

@@ -2,7 +2,7 @@
 
 use rpcnet_phi::{Exponential, LossAware, Model, Normal};
 
-const TABLE: &str = include_str!("data/phi_reference.csv");
+const TABLE: &str = include_str!("../data/phi_reference.csv");
 
 #[test]
 fn every_row_of_the_reference_table_is_met() {

@@ -1,8 +1,6 @@
 //! The first datagram of a fresh socket is sent, and datagrams that a busy socket has no room for
 //! are counted.
 
-#![cfg(feature = "tokio")]
-
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -1,7 +1,5 @@
 //! The port of a node that has left is free at once.
 
-#![cfg(feature = "tokio")]
-
 use std::net::{SocketAddr, UdpSocket};
 
 use rpcnet_swim::{ClusterConfig, ClusterMembership};

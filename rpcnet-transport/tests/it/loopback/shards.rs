@@ -2,11 +2,7 @@
 
 use std::{
     num::NonZeroUsize,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicUsize, Ordering::SeqCst},
-        mpsc,
-    },
+    sync::{Arc, Mutex, mpsc},
 };
 
 use rpcnet_testing::LogCapture;

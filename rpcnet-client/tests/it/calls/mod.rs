@@ -36,7 +36,7 @@ use rpcnet_client::{
     transport::MemoryNetwork,
 };
 use rpcnet_testing::{TEST_TIMEOUT, block_on, loopback, until, within};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep};
 
 /// One authority for all tests: making keys takes time.
 static CA: LazyLock<DevCa> = LazyLock::new(|| DevCa::new("calls"));

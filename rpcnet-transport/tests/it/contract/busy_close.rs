@@ -293,13 +293,7 @@ async fn errors_of_calls_that_end_with_their_connection_are_printable() {
         });
         let stream = client.call_server_streaming("flood", &0u32);
         let reader = tokio::spawn(read(stream.await.unwrap()));
-        let begun = async {
-            while server.in_flight() < 3 {
-                tokio::time::sleep(Duration::from_millis(1)).await;
-            }
-        };
-        let begun = timeout(Duration::from_secs(60), begun).await;
-        begun.expect("the calls begin");
+        until("the calls begin", || server.in_flight() >= 3).await;
         if disconnects {
             assert_eq!(server.endpoint().disconnect("client"), 1);
         } else {

@@ -1,7 +1,5 @@
 //! A node used outside of the runtime that drives it.
 
-#![cfg(feature = "tokio")]
-
 use rpcnet_swim::{
     ClusterConfig, ClusterMembership, JoinError, JoinOutcome, MembershipState, StartError,
 };

@@ -38,7 +38,7 @@ impl Worker {
                 "--ignored",
                 "--exact",
                 "--nocapture",
-                "process::worker_process",
+                "cluster::process::worker_process",
             ])
             .env(SEED, seed.addr().to_string())
             .env(DIR, &dir)

@@ -1,5 +1,7 @@
 //! Allocations of an engine in its steady state.
 
+mod memory;
+
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 

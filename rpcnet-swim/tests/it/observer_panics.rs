@@ -6,7 +6,6 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
-use std::time::Duration;
 
 use rpcnet_swim::{
     ClusterConfig, ClusterMembership, DatagramSocket, Engine, Event, EventStream,

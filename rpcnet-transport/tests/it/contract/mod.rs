@@ -7,7 +7,7 @@ mod suite;
 
 use std::{net::Ipv4Addr, sync::LazyLock, time::Duration};
 
-use rpcnet_testing::{loopback, within};
+use rpcnet_testing::{loopback, until, within};
 use rpcnet_transport::{DevCa, Endpoint, MemoryNetwork, TransportConfig};
 
 /// Network that carries datagrams between endpoints.

@@ -1,9 +1,6 @@
 //! Registries whose source has ended, is superseded, or starts over.
 
-#![cfg(feature = "swim")]
-
 use std::{
-    future::Future,
     sync::{Arc, Mutex},
     time::Duration,
 };

@@ -1,7 +1,5 @@
 //! Seeds that do not let a node in, and the errors and log lines that name the reason.
 
-#![cfg(feature = "tokio")]
-
 use std::net::SocketAddr;
 use std::time::Duration;
 

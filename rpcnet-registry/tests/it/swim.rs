@@ -1,8 +1,6 @@
 //! Registries that follow nodes discovered by gossip, over real sockets.
 
-#![cfg(feature = "swim")]
-
-use std::{future::Future, time::Duration};
+use std::time::Duration;
 
 use rpcnet_registry::{
     ClusterEvent, LoadBalancingStrategy, NodeRegistry, NodeState, SelectError, SourceState,

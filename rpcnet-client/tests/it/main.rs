@@ -1,0 +1,4 @@
+//! Integration tests of calls to workers and of whole nodes.
+
+mod calls;
+mod cluster;

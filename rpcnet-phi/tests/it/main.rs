@@ -1,0 +1,4 @@
+//! Integration tests of the models and the detector.
+
+mod properties;
+mod reference;

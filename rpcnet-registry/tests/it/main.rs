@@ -1,0 +1,11 @@
+//! Integration tests of the registries, with static lists and with gossip.
+
+#[cfg(feature = "swim")]
+mod log;
+mod nodes;
+mod properties;
+#[cfg(feature = "swim")]
+mod source;
+#[cfg(feature = "swim")]
+mod swim;
+mod wait;
