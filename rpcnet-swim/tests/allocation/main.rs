@@ -87,9 +87,8 @@ fn engine_of(n: u32, config: ClusterConfig) -> Engine {
     Engine::new(config, id, addr(n), Time::ZERO, n.into()).expect("valid")
 }
 
-/// Lets `n` say hello to `node`, and gives it, knowing `node` alone.
-fn greet(node: &mut Engine, n: u32) -> Engine {
-    let mut other = engine(n);
+/// Lets `other`, which is number `n`, say hello to `node`, and gives it, knowing `node` alone.
+fn greet(node: &mut Engine, n: u32, mut other: Engine) -> Engine {
     other.handle_seeds(Time::ZERO, &[addr(0)]);
     // Hello, challenge, hello, welcome.
     for _ in 0..2 {
@@ -127,7 +126,7 @@ fn a_round_that_is_answered_allocates_nothing() {
 #[test]
 fn known_updates_allocate_nothing() {
     let mut node = engine_of(0, ClusterConfig::lan().with_retransmit_mult(16));
-    let mut others: Vec<_> = (1..=20).map(|n| greet(&mut node, n)).collect();
+    let mut others: Vec<_> = (1..=20).map(|n| greet(&mut node, n, engine(n))).collect();
     // The first two large datagrams to the same member: all in them is new, then nothing.
     let mut sent = vec![Vec::new(); others.len() + 1];
     let (n, now) = loop {

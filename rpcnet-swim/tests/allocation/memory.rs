@@ -1,14 +1,11 @@
 //! Memory of an engine for each member that it tracks.
 
-use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use rpcnet_swim::{ClusterConfig, Engine, NodeId, Tags, Time};
 use rpcnet_testing::CountingAllocator;
 
-fn addr(n: u32) -> SocketAddr {
-    SocketAddr::from((Ipv4Addr::from(0x0a00_0001 + n), 7_946))
-}
+use super::{addr, greet};
 
 fn engine(n: u32) -> Engine {
     let tags = [("role", "worker"), ("zone", "eu-1"), ("version", "1.4.2")];
@@ -17,25 +14,12 @@ fn engine(n: u32) -> Engine {
     Engine::new(config, id, addr(n), Time::ZERO, n.into()).unwrap()
 }
 
-/// Says hello for `n` to `node`.
-fn greet(node: &mut Engine, now: Time, n: u32) {
-    let mut other = engine(n);
-    other.handle_seeds(now, &[addr(0)]);
-    // Hello, challenge, hello, welcome.
-    for _ in 0..2 {
-        let (_, mut hello) = other.poll_transmit().expect("a hello");
-        node.handle_datagram(now, addr(n), &mut hello);
-        let (_, mut answer) = node.poll_transmit().expect("an answer");
-        other.handle_datagram(now, addr(0), &mut answer);
-    }
-}
-
 #[test]
 fn state_per_member_is_small() {
     for members in [1_000, 3_000, 10_000] {
         let mut node = engine(0);
         let before = CountingAllocator::held_bytes();
-        (1..=members).for_each(|n| greet(&mut node, Time::ZERO, n));
+        (1..=members).for_each(|n| drop(greet(&mut node, n, engine(n))));
         while node.poll_event().is_some() {}
         let fresh = CountingAllocator::held_bytes() - before;
         // Until there is no gossip to pass on: the steady state.

@@ -2,16 +2,11 @@
 //! time.
 
 use std::net::SocketAddr;
-use std::time::Duration;
 
-use rpcnet_swim::{
-    AddressStatus, ClusterConfig, ClusterKey, Event, HealthState, MemberState, NodeId,
-};
+use rpcnet_swim::{AddressStatus, ClusterConfig, Event, HealthState, MemberState, NodeId};
 use rpcnet_swim_sim::Cluster;
 
-fn lan() -> ClusterConfig {
-    ClusterConfig::lan().with_key(ClusterKey::from_bytes([7; 32]))
-}
+use crate::{lan, millis, secs};
 
 /// Bound to all interfaces, so that the address is a guess.
 fn guessing() -> ClusterConfig {
@@ -20,14 +15,6 @@ fn guessing() -> ClusterConfig {
 
 fn addr(text: &str) -> SocketAddr {
     text.parse().unwrap()
-}
-
-const fn secs(secs: u64) -> Duration {
-    Duration::from_secs(secs)
-}
-
-const fn millis(millis: u64) -> Duration {
-    Duration::from_millis(millis)
 }
 
 /// A cluster in which all know all.

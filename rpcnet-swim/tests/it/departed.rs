@@ -2,16 +2,10 @@
 
 use std::time::Duration;
 
-use rpcnet_swim::{ClusterConfig, ClusterKey, Decision, Event, MemberState, SplitBrainPolicy};
+use rpcnet_swim::{ClusterConfig, Decision, Event, MemberState, SplitBrainPolicy};
 use rpcnet_swim_sim::{Cluster, Link};
 
-fn lan() -> ClusterConfig {
-    ClusterConfig::lan().with_key(ClusterKey::from_bytes([7; 32]))
-}
-
-const fn secs(secs: u64) -> Duration {
-    Duration::from_secs(secs)
-}
+use crate::{lan, secs};
 
 fn settled(seed: u64, nodes: usize, config: ClusterConfig) -> Cluster {
     let mut cluster = Cluster::bootstrap(seed, nodes, config);

@@ -1,15 +1,13 @@
 //! The first datagram of a fresh socket is sent, and datagrams that a busy socket has no room for
 //! are counted.
 
-use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll};
 
-use rpcnet_swim::{ClusterConfig, ClusterMembership, DatagramSocket};
+use rpcnet_swim::{ClusterConfig, ClusterMembership};
 use rpcnet_testing::until;
-use tokio::net::UdpSocket;
+
+use crate::test_socket::{SendFate, TestSocket};
 
 /// On a runtime of one thread, the reactor has not seen a fresh socket yet when the first hello is
 /// due: the socket is not known to be writable.
@@ -29,38 +27,6 @@ async fn the_first_hello_of_a_fresh_socket_is_sent() {
     }
 }
 
-/// A socket that has no room while it is set so, and never wakes its task when that changes.
-struct Full {
-    socket: UdpSocket,
-    is_full: Arc<AtomicBool>,
-}
-
-impl DatagramSocket for Full {
-    fn poll_recv(
-        &self,
-        cx: &mut Context<'_>,
-        buf: &mut [u8],
-    ) -> Poll<io::Result<(usize, SocketAddr)>> {
-        DatagramSocket::poll_recv(&self.socket, cx, buf)
-    }
-
-    fn poll_send(
-        &self,
-        cx: &mut Context<'_>,
-        datagram: &[u8],
-        to: SocketAddr,
-    ) -> Poll<io::Result<()>> {
-        match self.is_full.load(Ordering::Relaxed) {
-            true => Poll::Pending,
-            false => DatagramSocket::poll_send(&self.socket, cx, datagram, to),
-        }
-    }
-
-    fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.socket.local_addr()
-    }
-}
-
 /// A socket without room holds up nothing but what is to be sent: datagrams are taken in, and those
 /// that waited too long are dropped and counted.
 #[tokio::test]
@@ -70,12 +36,13 @@ async fn a_socket_without_room_loses_datagrams_and_not_the_node() {
         .unwrap();
     seed.join([""; 0]).await.unwrap();
     let is_full = Arc::new(AtomicBool::new(false));
-    let socket = Full {
-        socket: UdpSocket::bind("127.0.0.1:0").await.unwrap(),
-        is_full: Arc::clone(&is_full),
-    };
+    let blocks = Arc::clone(&is_full);
+    let socket = TestSocket::bind(move |_, _| match blocks.load(Ordering::Relaxed) {
+        true => SendFate::Blocked,
+        false => SendFate::Sent,
+    });
     let config = ClusterConfig::local().with_name("full");
-    let node = ClusterMembership::with_socket(config, Arc::new(socket))
+    let node = ClusterMembership::with_socket(config, Arc::new(socket.await))
         .await
         .unwrap();
     node.join([seed.local_addr().to_string()]).await.unwrap();

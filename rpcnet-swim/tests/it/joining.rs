@@ -1,13 +1,9 @@
 //! Seeds that resolve to the node itself, or to another node each time, in virtual time.
 
-use std::time::Duration;
-
 use rpcnet_swim::{ClusterConfig, SplitBrainPolicy};
 use rpcnet_swim_sim::{Cluster, Link};
 
-const fn secs(secs: u64) -> Duration {
-    Duration::from_secs(secs)
-}
+use crate::secs;
 
 /// Datagrams that a node sends in a minute.
 fn sent_in_a_minute(cluster: &mut Cluster, node: usize) -> u64 {

@@ -1,24 +1,11 @@
 //! Two processes of one name, in virtual time: which one keeps it, and which one gets it back.
 
 use std::net::SocketAddr;
-use std::time::Duration;
 
-use rpcnet_swim::{ClusterConfig, ClusterKey, Event, MembershipState};
+use rpcnet_swim::{Event, MembershipState};
 use rpcnet_swim_sim::Cluster;
 
-fn lan() -> ClusterConfig {
-    ClusterConfig::lan().with_key(ClusterKey::from_bytes([7; 32]))
-}
-
-const fn secs(secs: u64) -> Duration {
-    Duration::from_secs(secs)
-}
-
-fn converge(cluster: &mut Cluster, limit: Duration) -> Duration {
-    let took = cluster.run_until(limit, Cluster::is_converged);
-    cluster.expect_safe();
-    took.unwrap_or_else(|| panic!("not within {limit:?}: {:?}", cluster.difference()))
-}
+use crate::{converge, lan, secs};
 
 fn state(cluster: &Cluster, node: usize) -> MembershipState {
     cluster.engine(node).expect("it runs").state()

@@ -1,38 +1,17 @@
-//! Observers that panic, what observers do without the lock, and their precedence over subscribers:
-//! in memory, in virtual time.
+//! Observers that panic, what observers do without the lock, and their precedence over subscribers,
+//! in virtual time.
 
-use std::io;
-use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 
 use rpcnet_swim::{
-    ClusterConfig, ClusterMembership, DatagramSocket, Engine, Event, EventStream,
-    MembershipObserver, MembershipState, Time,
+    ClusterConfig, ClusterMembership, Engine, Event, EventStream, MembershipObserver,
+    MembershipState, Time,
 };
 use rpcnet_testing::within;
 
-/// A socket that receives nothing and loses all that is sent.
-struct Null;
-
-impl DatagramSocket for Null {
-    fn poll_recv(
-        &self,
-        _: &mut Context<'_>,
-        _: &mut [u8],
-    ) -> Poll<io::Result<(usize, SocketAddr)>> {
-        Poll::Pending
-    }
-
-    fn poll_send(&self, _: &mut Context<'_>, _: &[u8], _: SocketAddr) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn local_addr(&self) -> io::Result<SocketAddr> {
-        Ok(([127, 0, 0, 1], 7946).into())
-    }
-}
+use crate::test_socket::{SendFate, TestSocket};
 
 /// The method of an observer that panics.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -97,7 +76,8 @@ impl MembershipObserver for Fragile {
 
 async fn node() -> ClusterMembership {
     let config = ClusterConfig::local().with_name("me");
-    ClusterMembership::with_socket(config, Arc::new(Null))
+    let socket = TestSocket::bind(|_, _| SendFate::Lost).await;
+    ClusterMembership::with_socket(config, Arc::new(socket))
         .await
         .unwrap()
 }

@@ -1,13 +1,9 @@
 //! One outage is not flapping: a member that was stable before is back soon after it.
 
-use std::time::Duration;
-
 use rpcnet_swim::{ClusterConfig, MemberState};
 use rpcnet_swim_sim::{Cluster, Transition};
 
-fn secs(s: u64) -> Duration {
-    Duration::from_secs(s)
-}
+use crate::secs;
 
 /// Whether every other node has `n{node}` alive.
 fn is_back(cluster: &Cluster, node: usize) -> bool {

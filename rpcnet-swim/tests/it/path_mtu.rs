@@ -2,16 +2,10 @@
 
 use std::time::Duration;
 
-use rpcnet_swim::{ClusterConfig, ClusterKey, Event, Tags};
+use rpcnet_swim::{ClusterConfig, Event, Tags};
 use rpcnet_swim_sim::{Cluster, Link};
 
-fn lan() -> ClusterConfig {
-    ClusterConfig::lan().with_key(ClusterKey::from_bytes([7; 32]))
-}
-
-const fn secs(secs: u64) -> Duration {
-    Duration::from_secs(secs)
-}
+use crate::{converge, lan, secs};
 
 /// The least MTU of IPv6, which is that of Tailscale and of many other tunnels.
 const TUNNEL: usize = 1_280;
@@ -30,14 +24,8 @@ fn started(seed: u64, nodes: usize, config: &ClusterConfig, mtu: usize) -> (Clus
         cluster.run_for(Duration::from_millis(10));
         cluster.add(format!("n{node}"), config.clone(), seeds.clone());
     }
-    let took = converge(&mut cluster);
+    let took = converge(&mut cluster, secs(300));
     (cluster, took)
-}
-
-fn converge(cluster: &mut Cluster) -> Duration {
-    let took = cluster.run_until(secs(300), Cluster::is_converged);
-    cluster.expect_safe();
-    took.unwrap_or_else(|| panic!("{:?}", cluster.difference()))
 }
 
 fn tags(bytes: usize) -> Tags {
@@ -75,7 +63,7 @@ fn a_cluster_behind_tunnels_is_whole_within_seconds() {
         cluster.run_for(secs(2));
         let seeds = vec![cluster.addr(7)];
         cluster.add("late", config, seeds);
-        let late = converge(&mut cluster);
+        let late = converge(&mut cluster, secs(300));
         let report = cluster.report();
         println!(
             "MTU {mtu}, datagrams of {bytes_max}: {all:?}, one more {late:?}, {} of {} too large",
@@ -95,7 +83,7 @@ fn much_gossip_over_tunnels_arrives_and_causes_no_suspicion() {
     let (mut cluster, _) = started(3, nodes, &config, TUNNEL);
     cluster.run_for(secs(5));
     change_tags(&mut cluster, 400);
-    let took = converge(&mut cluster);
+    let took = converge(&mut cluster, secs(300));
     assert!(took <= secs(10), "{took:?}");
     assert_eq!(suspicions_and_failures(&cluster), 0);
     let small: u64 = (0..nodes)
@@ -113,12 +101,12 @@ fn a_path_that_becomes_a_tunnel_is_noticed() {
     let (mut cluster, _) = started(4, nodes, &config, usize::MAX);
     for bytes in [380, 400, 420] {
         change_tags(&mut cluster, bytes);
-        converge(&mut cluster);
+        converge(&mut cluster, secs(300));
     }
     cluster.network().default = Link::lan().with_mtu(TUNNEL);
     for bytes in [440, 460, 480] {
         change_tags(&mut cluster, bytes);
-        let took = converge(&mut cluster);
+        let took = converge(&mut cluster, secs(300));
         assert!(took <= secs(10), "{took:?}");
     }
     assert_eq!(suspicions_and_failures(&cluster), 0);
@@ -128,54 +116,26 @@ fn a_path_that_becomes_a_tunnel_is_noticed() {
 }
 
 mod refused {
-    use std::io;
-    use std::net::SocketAddr;
     use std::sync::Arc;
-    use std::task::{Context, Poll};
     use std::time::Duration;
 
-    use rpcnet_swim::{ClusterConfig, ClusterMembership, DatagramSocket};
+    use rpcnet_swim::{ClusterConfig, ClusterMembership};
     use rpcnet_testing::within;
-    use tokio::net::UdpSocket;
     use tokio::time::sleep;
 
     use super::tags;
-
-    /// A socket on an interface with an MTU of 1,280 bytes.
-    struct Narrow(UdpSocket);
-
-    impl DatagramSocket for Narrow {
-        fn poll_recv(
-            &self,
-            cx: &mut Context<'_>,
-            buf: &mut [u8],
-        ) -> Poll<io::Result<(usize, SocketAddr)>> {
-            DatagramSocket::poll_recv(&self.0, cx, buf)
-        }
-
-        fn poll_send(
-            &self,
-            cx: &mut Context<'_>,
-            datagram: &[u8],
-            to: SocketAddr,
-        ) -> Poll<io::Result<()>> {
-            match datagram.len() > 1_232 {
-                true => Poll::Ready(Err(io::Error::from_raw_os_error(EMSGSIZE))),
-                false => DatagramSocket::poll_send(&self.0, cx, datagram, to),
-            }
-        }
-
-        fn local_addr(&self) -> io::Result<SocketAddr> {
-            self.0.local_addr()
-        }
-    }
+    use crate::test_socket::{SendFate, TestSocket};
 
     async fn node(name: &str) -> ClusterMembership {
         let config = ClusterConfig::local()
             .with_name(name)
             .with_datagram_bytes_max(8_900);
-        let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
-        let started = ClusterMembership::with_socket(config, Arc::new(Narrow(socket))).await;
+        // An interface with an MTU of 1,280 bytes.
+        let socket = TestSocket::bind(|datagram, _| match datagram.len() > 1_232 {
+            true => SendFate::Refused(EMSGSIZE),
+            false => SendFate::Sent,
+        });
+        let started = ClusterMembership::with_socket(config, Arc::new(socket.await)).await;
         started.unwrap()
     }
 

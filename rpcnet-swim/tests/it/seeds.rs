@@ -9,11 +9,7 @@ use rpcnet_swim::{
 };
 use rpcnet_testing::within;
 
-fn config(name: &str) -> ClusterConfig {
-    ClusterConfig::local()
-        .with_name(name)
-        .with_key(ClusterKey::from_bytes([7; 32]))
-}
+use crate::local;
 
 /// An address that no socket is bound to, as far as that can be had.
 fn free_addr() -> SocketAddr {
@@ -69,14 +65,14 @@ async fn what_can_never_be_a_seed_is_an_error_at_the_start() {
             SeedSyntaxError::InvalidPort { port: "0".into() },
         ),
     ] {
-        let error = ClusterMembership::new(config("a").with_seeds([seed])).await;
+        let error = ClusterMembership::new(local("a").with_seeds([seed])).await;
         let error = error.unwrap_err();
         assert!(error.to_string().contains(seed), "{error}");
         assert!(
             matches!(&error, StartError::Config(ConfigError::InvalidSeed { reason: r, .. }) if *r == reason),
             "{error}"
         );
-        let node = start(config("a")).await;
+        let node = start(local("a")).await;
         let error = node.join([seed]).await.unwrap_err();
         let seed = seed.to_owned();
         assert_eq!(error, JoinError::InvalidSeed { seed, reason });
@@ -90,10 +86,10 @@ async fn what_can_never_be_a_seed_is_an_error_at_the_start() {
 
 #[tokio::test]
 async fn white_space_and_empty_seeds_are_skipped() {
-    let alone = start(config("a").with_seeds("".split(','))).await;
+    let alone = start(local("a").with_seeds("".split(','))).await;
     assert_eq!(alone.join([""]).await, Ok(JoinOutcome::Alone));
     let list = format!(" {} ,", alone.local_addr());
-    let second = start(config("b").with_seeds(list.split(','))).await;
+    let second = start(local("b").with_seeds(list.split(','))).await;
     assert_eq!(second.join([""; 0]).await, Ok(JoinOutcome::Complete));
 }
 
@@ -101,22 +97,17 @@ async fn white_space_and_empty_seeds_are_skipped() {
 async fn a_first_node_that_is_one_of_its_seeds_does_not_wait_for_one_that_is_not_up() {
     let (own, other) = (free_addr(), free_addr());
     let seeds = [own.to_string(), other.to_string()];
-    let first = start(
-        config("first")
-            .with_bind_addr(own)
-            .with_seeds(seeds.clone()),
-    )
-    .await;
+    let first = start(local("first").with_bind_addr(own).with_seeds(seeds.clone())).await;
     assert_eq!(first.join([""; 0]).await, Ok(JoinOutcome::Alone));
     // The other node starts, and the first one lets it in.
-    let second = start(config("second").with_bind_addr(other).with_seeds(seeds)).await;
+    let second = start(local("second").with_bind_addr(other).with_seeds(seeds)).await;
     assert_eq!(second.join([""; 0]).await, Ok(JoinOutcome::Complete));
     assert_eq!(second.live_count(), 2);
 }
 
 #[tokio::test]
 async fn a_seed_of_a_family_that_the_socket_cannot_send_to_is_told_at_once() {
-    let patient = config("a").with_join_timeout(Duration::from_secs(24 * 3600));
+    let patient = local("a").with_join_timeout(Duration::from_secs(24 * 3600));
     let node = start(patient).await;
     // Not after the join timeout.
     let error = within(node.join(["[::1]:9"])).await.unwrap_err();
@@ -130,11 +121,11 @@ async fn a_seed_of_a_family_that_the_socket_cannot_send_to_is_told_at_once() {
 /// Another key, another cluster, no key and no node there are four different messages, at the node
 #[tokio::test]
 async fn why_a_node_is_not_let_in_is_told_on_both_sides() {
-    let seed = start(config("seed")).await;
+    let seed = start(local("seed")).await;
     seed.join([""; 0]).await.unwrap();
     let at = seed.local_addr();
-    let other_key = config("a").with_key(ClusterKey::from_bytes([8; 32]));
-    let other_cluster = config("b").with_cluster_name("other");
+    let other_key = local("a").with_key(ClusterKey::from_bytes([8; 32]));
+    let other_cluster = local("b").with_cluster_name("other");
     let no_key = ClusterConfig::local().with_name("c");
     let mut messages = Vec::new();
     for (config, refusal) in [
@@ -158,7 +149,7 @@ async fn why_a_node_is_not_let_in_is_told_on_both_sides() {
         assert_eq!(reported, (node.local_addr(), refusal));
     }
     let unused = free_addr();
-    let node = start(config("d").with_join_timeout(Duration::from_secs(1))).await;
+    let node = start(local("d").with_join_timeout(Duration::from_secs(1))).await;
     let error = node.join([unused.to_string()]).await.unwrap_err();
     messages.push(
         error
@@ -174,11 +165,11 @@ async fn why_a_node_is_not_let_in_is_told_on_both_sides() {
 
 #[tokio::test]
 async fn a_node_that_has_joined_knows_of_everybody() {
-    let mut nodes = vec![start(config("n0")).await];
+    let mut nodes = vec![start(local("n0")).await];
     nodes[0].join([""; 0]).await.unwrap();
     let seeds = [nodes[0].local_addr().to_string()];
     for n in 1..12 {
-        let node = start(config(&format!("n{n}"))).await;
+        let node = start(local(&format!("n{n}"))).await;
         assert_eq!(node.join(seeds.clone()).await, Ok(JoinOutcome::Complete));
         assert_eq!(node.live_count(), n + 1, "without a wait");
         nodes.push(node);

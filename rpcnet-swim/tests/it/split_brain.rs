@@ -8,13 +8,7 @@ use rpcnet_swim::{
 };
 use rpcnet_swim_sim::{Cluster, Link};
 
-const fn secs(secs: u64) -> Duration {
-    Duration::from_secs(secs)
-}
-
-const fn millis(millis: u64) -> Duration {
-    Duration::from_millis(millis)
-}
+use crate::{millis, secs};
 
 /// A cluster in which all know all, after 15 s of probes.
 fn formed(seed: u64, nodes: usize, config: ClusterConfig) -> Cluster {

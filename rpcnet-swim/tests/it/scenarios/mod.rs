@@ -5,25 +5,13 @@ mod members;
 mod partitions;
 mod slowness;
 
-use std::time::Duration;
-
 use rpcnet_swim::{
-    ClusterConfig, ClusterKey, DenyReason, Event, HealthState, MemberState, PartitionStatus,
-    SplitBrainPolicy, Tags,
+    ClusterConfig, DenyReason, Event, HealthState, MemberState, PartitionStatus, SplitBrainPolicy,
+    Tags,
 };
 use rpcnet_swim_sim::{Cluster, Link, Transition};
 
-fn lan() -> ClusterConfig {
-    ClusterConfig::lan().with_key(ClusterKey::from_bytes([7; 32]))
-}
-
-const fn secs(secs: u64) -> Duration {
-    Duration::from_secs(secs)
-}
-
-const fn millis(millis: u64) -> Duration {
-    Duration::from_millis(millis)
-}
+use crate::{converge, lan, millis, secs};
 
 /// A cluster in which all know all.
 fn settled(seed: u64, nodes: usize) -> Cluster {
@@ -32,12 +20,6 @@ fn settled(seed: u64, nodes: usize) -> Cluster {
     cluster.run_for(secs(5));
     assert!(cluster.is_converged());
     cluster
-}
-
-fn converge(cluster: &mut Cluster, limit: Duration) -> Duration {
-    let took = cluster.run_until(limit, Cluster::is_converged);
-    cluster.expect_safe();
-    took.unwrap_or_else(|| panic!("not within {limit:?}: {:?}", cluster.difference()))
 }
 
 fn state(cluster: &Cluster, observer: usize, node: usize) -> Option<MemberState> {

@@ -3,7 +3,6 @@
 mod partition;
 
 use std::collections::BTreeSet;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,14 +13,10 @@ use rpcnet_swim::{
 use rpcnet_testing::{TEST_TIMEOUT, until, within};
 use tokio::net::UdpSocket;
 
-fn config(name: &str) -> ClusterConfig {
-    ClusterConfig::local()
-        .with_name(name)
-        .with_key(ClusterKey::from_bytes([7; 32]))
-}
+use crate::local;
 
 async fn start(name: &str, seeds: &[&ClusterMembership]) -> ClusterMembership {
-    let node = ClusterMembership::new(config(name)).await.unwrap();
+    let node = ClusterMembership::new(local(name)).await.unwrap();
     node.join(addrs(seeds)).await.unwrap();
     node
 }
@@ -251,7 +246,7 @@ fn a_blocked_runtime_declares_no_member_failed() {
         });
     });
     runtime().block_on(async {
-        let node = ClusterMembership::new(config("blocked")).await.unwrap();
+        let node = ClusterMembership::new(local("blocked")).await.unwrap();
         node.join([addr.recv().unwrap().to_string()]).await.unwrap();
         until("it knows all", || live(&node).len() == 6).await;
         let mut events = node.subscribe();
@@ -279,7 +274,7 @@ fn a_blocked_runtime_declares_no_member_failed() {
 async fn any_of_several_seeds_is_enough() {
     let first = start("n0", &[]).await;
     let silent = UdpSocket::bind("127.0.0.1:0").await.unwrap();
-    let second = ClusterMembership::new(config("n1")).await.unwrap();
+    let second = ClusterMembership::new(local("n1")).await.unwrap();
     let port = first.local_addr().port();
     let seeds = [
         "no-such-host.invalid:7946".to_owned(),
@@ -294,8 +289,8 @@ async fn any_of_several_seeds_is_enough() {
 async fn seeds_that_do_not_answer_are_named_and_tried_again() {
     let silent = UdpSocket::bind("127.0.0.1:0").await.unwrap();
     let addr = silent.local_addr().unwrap();
-    let config = |name| config(name).with_join_timeout(Duration::from_secs(1));
-    let node = ClusterMembership::new(config("n1")).await.unwrap();
+    let config = |name| local(name).with_join_timeout(Duration::from_secs(1));
+    let node = ClusterMembership::new(local("n1")).await.unwrap();
     let seeds = ["no-such-host.invalid:1".to_owned(), addr.to_string()];
     let error = node.join(seeds).await.unwrap_err();
     let JoinError::NoSeedAnswered { seeds } = &error else {
@@ -306,7 +301,7 @@ async fn seeds_that_do_not_answer_are_named_and_tried_again() {
 
     // The seed comes up later; no second call of `join` is needed.
     drop(silent);
-    let seed = ClusterMembership::new(config("n0").with_bind_addr(addr))
+    let seed = ClusterMembership::new(local("n0").with_bind_addr(addr))
         .await
         .unwrap();
     until("the node is in", || {
@@ -357,9 +352,9 @@ async fn hostile_datagrams_are_counted_and_change_nothing() {
         let node = ClusterMembership::new(config).await.unwrap();
         assert!(node.join(addrs(&[target])).await.is_err());
     };
-    foreign(config("x").with_cluster_name("other")).await;
+    foreign(local("x").with_cluster_name("other")).await;
     assert!(dropped().foreign_cluster > 1);
-    foreign(config("x").with_key(ClusterKey::from_bytes([8; 32]))).await;
+    foreign(local("x").with_key(ClusterKey::from_bytes([8; 32]))).await;
     assert!(dropped().unknown_key > 0);
     foreign(ClusterConfig::local()).await;
     assert!(dropped().unsealed > 0);
@@ -396,7 +391,7 @@ async fn the_newer_of_two_live_nodes_keeps_their_name() {
 
 #[tokio::test]
 async fn a_slow_subscriber_learns_how_many_events_it_missed() {
-    let first = ClusterMembership::new(config("n0").with_event_capacity(2))
+    let first = ClusterMembership::new(local("n0").with_event_capacity(2))
         .await
         .unwrap();
     let mut events = first.subscribe();
@@ -430,7 +425,7 @@ async fn a_subscriber_after_the_last_one_went_receives_later_events() {
 #[tokio::test]
 async fn a_port_in_use_and_a_key_forgotten_are_clear_errors() {
     let first = start("n0", &[]).await;
-    let taken = config("n1").with_bind_addr(first.local_addr());
+    let taken = local("n1").with_bind_addr(first.local_addr());
     let error = ClusterMembership::new(taken).await.unwrap_err();
     assert!(matches!(&error, StartError::Bind { addr, .. } if *addr == first.local_addr()));
     assert!(error.to_string().contains("in use"), "{error}");
@@ -449,10 +444,10 @@ async fn keys_rotate_without_splitting_the_cluster() {
         let keys = keys.iter().map(|key| ClusterKey::from_bytes([*key; 32]));
         rpcnet_swim::KeyRing::new(keys).unwrap()
     };
-    let old = ClusterMembership::new(config("old").with_key(ring(&[1, 2])))
+    let old = ClusterMembership::new(local("old").with_key(ring(&[1, 2])))
         .await
         .unwrap();
-    let new = ClusterMembership::new(config("new").with_key(ring(&[2, 1])))
+    let new = ClusterMembership::new(local("new").with_key(ring(&[2, 1])))
         .await
         .unwrap();
     new.join(addrs(&[&old])).await.unwrap();
