@@ -73,7 +73,7 @@ async fn the_error_names_the_address_that_was_tried() {
     let silent = SocketAddr::from(([10, 9, 9, 1], 1));
     cluster.list("red", 1, silent);
     let once = WorkerCallOptions::new().with_attempts_max(1);
-    let error = cluster.call_with("who", once).await.expect_err("no answer");
+    let error = cluster.failing_call(once).await;
     let ClusterError::Connect { error: cause, .. } = &error else {
         panic!("{error}");
     };

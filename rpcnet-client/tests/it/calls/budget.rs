@@ -145,10 +145,7 @@ async fn do_not_retry_ends_the_call() {
         cluster.worker("blue", router),
     ];
     let options = WorkerCallOptions::new().with_idempotent(true);
-    let error = cluster
-        .call_with("who", options)
-        .await
-        .expect_err("refused");
+    let error = cluster.failing_call(options).await;
     assert_eq!(
         (error.stop_reason(), runs.load(SeqCst)),
         (StopReason::DoNotRetry, 1)
@@ -211,10 +208,7 @@ async fn an_attempt_timeout_leaves_time_for_another_worker() {
         .with_idempotent(false)
         .with_timeout(Duration::from_millis(900));
     let begun = Instant::now();
-    let error = cluster
-        .call_with("who", options)
-        .await
-        .expect_err("it hangs");
+    let error = cluster.failing_call(options).await;
     assert!(begun.elapsed() >= Duration::from_millis(900));
     assert_eq!(
         (error.stop_reason(), error.attempts().len()),
@@ -225,10 +219,7 @@ async fn an_attempt_timeout_leaves_time_for_another_worker() {
     let options = WorkerCallOptions::new()
         .with_attempts_max(2)
         .with_attempt_timeout(Duration::from_secs(1));
-    let error = cluster
-        .call_with("who", options)
-        .await
-        .expect_err("it hangs");
+    let error = cluster.failing_call(options).await;
     assert_eq!(
         (error.stop_reason(), error.attempts().len()),
         (StopReason::AttemptLimit, 2)

@@ -86,10 +86,7 @@ async fn a_certificate_of_another_node_is_refused() {
         .serve(identify("blue"));
     cluster.list("red", 1, impostor.local_addr());
     let options = WorkerCallOptions::new().with_attempts_max(2);
-    let error = cluster
-        .call_with("who", options)
-        .await
-        .expect_err("not red");
+    let error = cluster.failing_call(options).await;
     let ClusterError::Connect { error: cause, .. } = &error else {
         panic!("{error}");
     };
@@ -136,7 +133,7 @@ async fn an_unreachable_worker_is_passed_over_until_there_is_news_of_it() {
     // If no other worker is left, it is tried too.
     cluster.list.fail("red");
     let once = WorkerCallOptions::new().with_attempts_max(1);
-    let error = cluster.call_with("who", once).await.expect_err("no worker");
+    let error = cluster.failing_call(once).await;
     assert_eq!(&*error.node().expect("one").name, "dead");
 }
 

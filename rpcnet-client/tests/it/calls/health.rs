@@ -70,10 +70,7 @@ async fn application_errors_do_not_eject_a_worker() {
     for (name, status, in_backoff) in table {
         let _server = cluster.worker(name, failing_router(status).0);
         let once = WorkerCallOptions::new().with_attempts_max(1);
-        cluster
-            .call_with("who", once)
-            .await
-            .expect_err("it says no");
+        cluster.failing_call(once).await;
         let registry = cluster.client.registry();
         let workers = registry.select_all(None).expect("one");
         let found = workers[0].endpoint().in_backoff(registry.now());
@@ -100,7 +97,7 @@ async fn draining_refusals_do_not_eject_a_worker() {
     .await;
     let once = WorkerCallOptions::new().with_attempts_max(1);
     for _ in 0..20 {
-        let error = cluster.call_with("who", once).await.expect_err("all drain");
+        let error = cluster.failing_call(once).await;
         assert_eq!(error.attempts()[0].error.code(), Code::Draining);
     }
     for name in names {

@@ -82,10 +82,7 @@ async fn a_hedge_never_goes_to_the_same_worker() {
     let (router, runs) = hanging_router();
     let _a = cluster.worker("a", router);
     let options = WorkerCallOptions::new().with_timeout(LONG);
-    let error = cluster
-        .call_with("who", options)
-        .await
-        .expect_err("it hangs");
+    let error = cluster.failing_call(options).await;
     assert_eq!(error.attempts().len(), 1);
     assert_eq!((runs.load(SeqCst), cluster.client.stats().hedges), (1, 0));
 }
@@ -98,10 +95,7 @@ async fn hedges_are_limited_per_call() {
         let (cluster, _) = cluster(|config| config.with_hedging("who", hedging)).await;
         let _servers = ["a", "b", "c", "d"].map(|name| cluster.worker(name, router.clone()));
         let options = WorkerCallOptions::new().with_timeout(LONG);
-        let error = cluster
-            .call_with("who", options)
-            .await
-            .expect_err("all hang");
+        let error = cluster.failing_call(options).await;
         assert_eq!(cluster.client.stats().hedges, hedges as u64);
         // The error lists all of them, with those cancelled at the deadline.
         let reasons: Vec<_> = error.attempts().iter().map(|one| one.reason).collect();
@@ -136,10 +130,7 @@ async fn an_empty_retry_budget_allows_no_hedges() {
     ];
     assert_eq!(cluster.call("who").await.expect("there is one"), "b 1");
     let options = WorkerCallOptions::new().with_timeout(LONG);
-    let error = cluster
-        .call_with("who", options)
-        .await
-        .expect_err("it hangs");
+    let error = cluster.failing_call(options).await;
     assert_eq!(error.attempts().len(), 1);
     let stats = cluster.client.stats();
     assert_eq!((stats.hedges, stats.budget_refusals), (1, 1));
@@ -174,10 +165,7 @@ async fn a_busy_worker_gets_no_hedge() {
 
     let _a = cluster.worker("a", hanging_router().0);
     let options = WorkerCallOptions::new().with_timeout(LONG);
-    let error = cluster
-        .call_with("who", options)
-        .await
-        .expect_err("it hangs");
+    let error = cluster.failing_call(options).await;
     assert_eq!(error.attempts().len(), 1, "{error}");
     assert_eq!(cluster.client.stats().hedges, 0);
     load.abort();
@@ -261,10 +249,7 @@ async fn call_options_override_the_hedging_of_the_method() {
     ];
     let options = WorkerCallOptions::new().with_timeout(LONG);
     for options in [options.without_hedging(), options.with_idempotent(false)] {
-        let error = cluster
-            .call_with("who", options)
-            .await
-            .expect_err("it hangs");
+        let error = cluster.failing_call(options).await;
         assert_eq!(error.attempts().len(), 1);
     }
     assert_eq!(cluster.client.stats().hedges, 0);
@@ -299,10 +284,7 @@ async fn the_hedge_delay_is_a_quantile_of_recent_latencies() {
     let _servers = [cluster.worker("a", a), cluster.worker("b", identify("b"))];
     // Nothing is known yet.
     let options = WorkerCallOptions::new().with_timeout(Duration::from_millis(200));
-    cluster
-        .call_with("who", options)
-        .await
-        .expect_err("it hangs");
+    cluster.failing_call(options).await;
     assert_eq!(cluster.client.stats().hedges, 0);
     hangs.store(false, SeqCst);
     let calls = async {

@@ -196,6 +196,12 @@ impl TestCluster {
         Ok(String::from_utf8(reply.to_vec()).expect("text"))
     }
 
+    /// The error of a call that is expected to fail.
+    async fn failing_call(&self, options: WorkerCallOptions) -> ClusterError {
+        let reply = self.call_with("who", options).await;
+        reply.expect_err("the call fails")
+    }
+
     /// Calls of this client in flight at a worker.
     fn in_flight(&self, name: &str) -> u32 {
         let workers = self.client.registry().workers(None).expect("no filter");

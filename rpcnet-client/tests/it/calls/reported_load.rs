@@ -114,10 +114,7 @@ async fn a_balancer_sees_the_load_that_other_clients_make() {
         .collect();
     until("red is full", || red.in_flight() == 10).await;
     let once = WorkerCallOptions::new().with_attempts_max(1);
-    let error = cluster
-        .call_with("who", once)
-        .await
-        .expect_err("it is full");
+    let error = cluster.failing_call(once).await;
     assert_eq!(error.attempts()[0].error.code(), Code::Overloaded);
     {
         let outcomes = balancer.outcomes.lock();

@@ -20,7 +20,7 @@ async fn cluster(
     Arc::new(TestCluster::with_balancer(turns, one_lane, change).await)
 }
 
-/// What a gated_router method waits for.
+/// The gate at which calls to [`gated_router`] wait.
 struct Gate {
     permits: Semaphore,
     /// How many calls wait. [`RpcServer::in_flight`] counts one too many while a lane is being
@@ -60,6 +60,13 @@ fn gated_router() -> (Router, Arc<Gate>) {
 fn call(cluster: &Arc<TestCluster>) -> JoinHandle<Result<String, ClusterError>> {
     let cluster = Arc::clone(cluster);
     tokio::spawn(async move { cluster.call("who").await })
+}
+
+async fn assert_replies(calls: impl IntoIterator<Item = JoinHandle<Result<String, ClusterError>>>) {
+    for call in calls {
+        let reply = within(call).await.expect("no panic");
+        reply.expect("a reply");
+    }
 }
 
 /// Calls until as many are served at a time: those that wait stay where they are, so each step
@@ -111,9 +118,7 @@ async fn saturated_connections_scale_up_to_the_limit_and_down_when_idle() {
     assert_eq!(cluster.handshakes(), 3);
 
     gate.open();
-    for call in calls.into_iter().chain(more) {
-        within(call).await.expect("no panic").expect("a reply");
-    }
+    assert_replies(calls.into_iter().chain(more)).await;
     // Calls go on, one at a time, for which one connection is enough.
     let begun = Instant::now();
     while cluster.client.connections() > 1 {
@@ -140,9 +145,7 @@ async fn an_unsaturated_connection_does_not_scale_up() {
         sleep(Duration::from_millis(10)).await;
     }
     gate.open();
-    for call in calls.into_iter().chain(more) {
-        within(call).await.expect("no panic").expect("a reply");
-    }
+    assert_replies(calls.into_iter().chain(more)).await;
     assert_eq!((cluster.client.connections(), cluster.handshakes()), (1, 1));
 }
 

@@ -4,7 +4,7 @@ use std::net::UdpSocket;
 
 use rpcnet_client::{
     ClusterError, NodeError,
-    swim::{DatagramSocket, DropCounters, JoinError, Stats},
+    swim::{DropCounters, JoinError, Stats},
 };
 
 use super::*;
@@ -118,37 +118,11 @@ async fn a_node_of_another_certificate_authority_is_not_called() {
 /// How it is made, and what it is counted as.
 type Stranger<'a> = (&'a dyn Fn() -> NodeBuilder, fn(DropCounters) -> u64);
 
-/// A port whose gossip is not read.
-struct UnreadSocket(Arc<dyn DatagramSocket>);
-
-impl DatagramSocket for UnreadSocket {
-    fn poll_recv(
-        &self,
-        _: &mut Context<'_>,
-        _: &mut [u8],
-    ) -> Poll<io::Result<(usize, SocketAddr)>> {
-        Poll::Pending
-    }
-
-    fn poll_send(
-        &self,
-        cx: &mut Context<'_>,
-        datagram: &[u8],
-        to: SocketAddr,
-    ) -> Poll<io::Result<()>> {
-        self.0.poll_send(cx, datagram, to)
-    }
-
-    fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.0.local_addr()
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn unrecognized_datagrams_do_not_displace_gossip() {
     const JUNK: u64 = 200;
     let node = builder("node")
-        .wrap_gossip(|inner| Arc::new(UnreadSocket(inner)))
+        .wrap_gossip(|inner| Arc::new(TestSocket::unread(inner)))
         .start();
     let node = within(node).await.expect("a node");
     let stranger = UdpSocket::bind("127.0.0.1:0").expect("a socket");

@@ -199,7 +199,7 @@ async fn ten_nodes_discover_each_other_and_a_failure() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_port_of_a_node_is_free_after_its_shutdown() {
     let seed = start(worker("seed"), &[]).await;
-    let mut addr = SocketAddr::from(([127, 0, 0, 1], 0));
+    let mut addr = loopback();
     let mut held = Vec::new();
     for round in 0..8 {
         let again = worker("again").bind(addr);

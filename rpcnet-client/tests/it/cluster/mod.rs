@@ -7,24 +7,22 @@ mod lifecycle;
 mod process;
 mod rolling_restart;
 mod start;
+mod test_socket;
 
 use std::{
-    collections::HashSet,
     io,
-    net::SocketAddr,
     sync::{Arc, LazyLock},
-    task::{Context, Poll, ready},
     time::Duration,
 };
 
 use bytes::Bytes;
-use parking_lot::Mutex;
 use rpcnet_client::{
     CallContext, ClusterConfig, ClusterKey, DevCa, Node, NodeBuilder, NodeState, Router,
-    swim::DatagramSocket,
 };
-use rpcnet_testing::{TEST_TIMEOUT, until, within};
+use rpcnet_testing::{TEST_TIMEOUT, loopback, until, within};
 use tokio::time::sleep;
+
+use self::test_socket::{Partition, TestSocket};
 
 /// One authority for all tests: making keys takes time.
 static CA: LazyLock<DevCa> = LazyLock::new(|| DevCa::new("cluster"));
@@ -88,59 +86,4 @@ async fn who(from: &Node) -> Result<String, rpcnet_client::ClusterError> {
         .call_worker("who", Bytes::new(), Some("role=worker"))
         .await?;
     Ok(String::from_utf8(reply.to_vec()).expect("text"))
-}
-
-/// Addresses that a node's gossip neither reaches nor hears.
-#[derive(Clone, Default)]
-struct Partition(Arc<Mutex<HashSet<SocketAddr>>>);
-
-impl Partition {
-    fn from(&self, others: &[Node]) {
-        self.0.lock().extend(others.iter().map(Node::addr));
-    }
-
-    fn heal(&self) {
-        self.0.lock().clear();
-    }
-
-    fn wrap(&self, builder: NodeBuilder) -> NodeBuilder {
-        let partition = self.clone();
-        builder.wrap_gossip(move |inner| Arc::new(PartitionedSocket { inner, partition }))
-    }
-}
-
-struct PartitionedSocket {
-    inner: Arc<dyn DatagramSocket>,
-    partition: Partition,
-}
-
-impl DatagramSocket for PartitionedSocket {
-    fn poll_recv(
-        &self,
-        cx: &mut Context<'_>,
-        buf: &mut [u8],
-    ) -> Poll<io::Result<(usize, SocketAddr)>> {
-        loop {
-            let (len, from) = ready!(self.inner.poll_recv(cx, buf))?;
-            if !self.partition.0.lock().contains(&from) {
-                return Poll::Ready(Ok((len, from)));
-            }
-        }
-    }
-
-    fn poll_send(
-        &self,
-        cx: &mut Context<'_>,
-        datagram: &[u8],
-        to: SocketAddr,
-    ) -> Poll<io::Result<()>> {
-        if self.partition.0.lock().contains(&to) {
-            return Poll::Ready(Ok(()));
-        }
-        self.inner.poll_send(cx, datagram, to)
-    }
-
-    fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.inner.local_addr()
-    }
 }
