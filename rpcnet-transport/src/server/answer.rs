@@ -120,11 +120,8 @@ pub(super) fn reply_parts(
     match outcome {
         Ok(body) => {
             let header = ReplyHeader {
-                code: Code::Ok,
-                processed: Processed::Yes,
-                retry_after: None,
                 load,
-                message: String::new(),
+                ..ReplyHeader::new(Code::Ok, Processed::Yes)
             };
             (header, body)
         }

@@ -90,6 +90,19 @@ pub struct ReplyHeader {
     pub message: String,
 }
 
+impl ReplyHeader {
+    /// A reply without a retry-after, a load and a message.
+    pub fn new(code: Code, processed: Processed) -> Self {
+        Self {
+            code,
+            processed,
+            retry_after: None,
+            load: LoadReport::default(),
+            message: String::new(),
+        }
+    }
+}
+
 /// Hello: the limits that a server announces when a connection is established.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Hello {

@@ -21,7 +21,7 @@ pub const LANE_BODY_BYTES_MAX: usize = u16::MAX as usize;
 pub const LANE_DEADLINE_MAX: Duration = Duration::from_micros(u32::MAX as u64);
 
 /// Request on a lane, without its body.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct LaneRequest {
     /// Id of the call, chosen by the caller, free again after its reply or its cancellation.
     pub id: u32,

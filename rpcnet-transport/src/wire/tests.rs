@@ -260,11 +260,8 @@ fn unknown_values_are_refused() {
 #[test]
 fn a_message_that_is_too_long_is_cut_at_a_character() {
     let header = ReplyHeader {
-        code: Code::Internal,
-        processed: Processed::Yes,
-        retry_after: None,
-        load: LoadReport::default(),
         message: "ä".repeat(STATUS_MESSAGE_BYTES_MAX),
+        ..ReplyHeader::new(Code::Internal, Processed::Yes)
     };
     let bytes = written(&Frame::Reply(header, Bytes::new()));
     let frames = decoded(Decoder::replies(0), &bytes, &[]).unwrap();
@@ -290,11 +287,8 @@ fn retry_after_is_distinct_from_none_and_never() {
     ];
     for (retry_after, expected) in table {
         let header = ReplyHeader {
-            code: Code::Overloaded,
-            processed: Processed::No,
             retry_after,
-            load: LoadReport::default(),
-            message: String::new(),
+            ..ReplyHeader::new(Code::Overloaded, Processed::No)
         };
         let bytes = written(&Frame::Reply(header, Bytes::new()));
         let frames = decoded(Decoder::replies(0), &bytes, &[]).unwrap();
@@ -368,24 +362,17 @@ fn frame() -> impl Strategy<Value = Frame> {
             };
             Frame::Reply(header, body)
         });
-    let hello = any::<(bool, u32, u32, u8, u16, u16)>().prop_map(|fields| {
-        let (
-            draining,
-            message_bytes_max,
-            streams_max,
-            lanes_max,
-            lane_calls_max,
-            lane_body_bytes_max,
-        ) = fields;
-        Frame::Hello(Hello {
-            draining,
-            message_bytes_max,
-            streams_max,
-            lanes_max,
-            lane_calls_max,
-            lane_body_bytes_max,
-        })
-    });
+    let hello =
+        any::<(bool, [u32; 2], u8, [u16; 2])>().prop_map(|(draining, wide, lanes, of_lane)| {
+            Frame::Hello(Hello {
+                draining,
+                message_bytes_max: wide[0],
+                streams_max: wide[1],
+                lanes_max: lanes,
+                lane_calls_max: of_lane[0],
+                lane_body_bytes_max: of_lane[1],
+            })
+        });
     let answer_to = any::<(u64, u32)>().prop_map(|(lane, id)| Frame::ReplyTo { lane, id });
     let draining = any::<bool>().prop_map(Frame::Draining);
     let item = body().prop_map(Frame::Item);

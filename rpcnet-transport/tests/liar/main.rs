@@ -16,7 +16,7 @@ proptest! {
     }
 
     #[test]
-    fn calls_end_whatever_the_server_does(script in vec(any::<u8>(), 0..1024)) {
+    fn calls_end_with_any_behaviour_of_the_server(script in vec(any::<u8>(), 0..1024)) {
         harness::lying_server(&script);
     }
 }
@@ -41,6 +41,6 @@ fn calls_without_a_deadline_end_when_their_replies_trickle() {
 }
 
 #[test]
-fn the_reply_of_a_cancelled_call_is_not_read_for_ever() {
+fn the_reply_of_a_cancelled_call_is_read_for_a_bounded_time() {
     trickling_server(Slow::GivenUp);
 }

@@ -6,7 +6,7 @@ use bytes::BytesMut;
 use futures::future;
 use quinn::{Connection, RecvStream, SendStream};
 use rpcnet_transport::{
-    CallOptions, Code, LoadReport, Processed, Raw, RpcClient,
+    CallOptions, Code, Processed, Raw, RpcClient,
     wire::{self, Hello, Preface, ReplyHeader, StreamKind},
 };
 use tokio::{sync::Notify, time::sleep};
@@ -133,13 +133,7 @@ async fn trickle(connection: &Connection, (mut send, recv): (SendStream, RecvStr
         reply.extend_from_slice(&Preface { kind }.encode());
         wire::encode_reply_to(&mut reply, recv.id().index(), 0);
     }
-    let header = ReplyHeader {
-        code: Code::Ok,
-        processed: Processed::Yes,
-        retry_after: None,
-        load: LoadReport::default(),
-        message: String::new(),
-    };
+    let header = ReplyHeader::new(Code::Ok, Processed::Yes);
     wire::encode_reply(&mut reply, &header, BODY_BYTES);
     reply.extend_from_slice(b"x");
     while send.write_all(&reply).await.is_ok() {

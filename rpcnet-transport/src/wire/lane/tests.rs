@@ -109,11 +109,8 @@ fn headers_have_the_documented_bytes() {
 fn invalid_frames_are_named() {
     let failure = |at: usize, value: u8| {
         let header = Box::new(ReplyHeader {
-            code: Code::Internal,
-            processed: Processed::Yes,
-            retry_after: None,
-            load: LoadReport::default(),
             message: "x".to_owned(),
+            ..ReplyHeader::new(Code::Internal, Processed::Yes)
         });
         let frame = LaneFrame::Failure {
             id: 0,

@@ -10,7 +10,7 @@ use std::{
 
 use bytes::BytesMut;
 use rpcnet_transport::{
-    Code, Dispatch, Priority, Processed,
+    Code, Dispatch, Processed,
     wire::{self, LaneDecoder, LaneFrame, LaneRequest, Preface, StreamKind},
 };
 
@@ -46,11 +46,8 @@ fn request(out: &mut BytesMut, id: u32, method: u16, deadline: Option<Duration>)
     let request = LaneRequest {
         id,
         method,
-        attempt: 0,
-        idempotent: false,
-        priority: Priority::default(),
-        idempotency_key: None,
         deadline,
+        ..LaneRequest::default()
     };
     wire::encode_lane_request(out, &request, b"");
 }

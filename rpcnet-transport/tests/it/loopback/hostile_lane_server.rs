@@ -84,7 +84,7 @@ impl RawServer {
         }
     }
 
-    fn call(&self) -> tokio::task::JoinHandle<Result<Bytes, RpcError>> {
+    fn call(&self) -> JoinHandle<Result<Bytes, RpcError>> {
         let client = self.client.clone();
         tokio::spawn(async move { client.call("any", "x").await })
     }
@@ -148,7 +148,7 @@ impl Lane {
     }
 }
 
-async fn failure(call: tokio::task::JoinHandle<Result<Bytes, RpcError>>) -> (Code, Processed) {
+async fn failure(call: JoinHandle<Result<Bytes, RpcError>>) -> (Code, Processed) {
     let error = within(call).await.unwrap().expect_err("no reply");
     (error.code(), error.processed())
 }
@@ -256,13 +256,7 @@ async fn only_one_of_several_replies_to_a_call_is_read() {
     assert!(stopped.iter().all(|stopped| matches!(stopped, Ok(Some(_)))));
     for stream in &mut begun {
         let mut reply = BytesMut::new();
-        let header = ReplyHeader {
-            code: Code::Ok,
-            processed: Processed::Yes,
-            retry_after: None,
-            load: LoadReport::default(),
-            message: String::new(),
-        };
+        let header = ReplyHeader::new(Code::Ok, Processed::Yes);
         wire::encode_reply(&mut reply, &header, 5);
         reply.extend_from_slice(b"large");
         // Seven are stopped.

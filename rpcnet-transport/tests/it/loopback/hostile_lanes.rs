@@ -9,7 +9,7 @@ use bytes::{Bytes, BytesMut};
 use futures::future::pending;
 use quinn::{RecvStream, SendStream};
 use rpcnet_transport::{
-    Code, Dispatch, LoadReport, Priority, Processed,
+    Code, Dispatch, LoadReport, Processed,
     wire::{self, Decoder, Frame, LaneDecoder, LaneFrame, LaneRequest, Preface, StreamKind},
 };
 use tokio::sync::Semaphore;
@@ -58,11 +58,7 @@ fn request(out: &mut BytesMut, id: u32, method: u16, body: &[u8]) {
     let request = LaneRequest {
         id,
         method,
-        attempt: 0,
-        idempotent: false,
-        priority: Priority::default(),
-        idempotency_key: None,
-        deadline: None,
+        ..LaneRequest::default()
     };
     wire::encode_lane_request(out, &request, body);
 }

@@ -4,7 +4,7 @@
 use bytes::{BufMut, Bytes, BytesMut};
 use quinn::{Connection, VarInt};
 use rpcnet_transport::{
-    Code, LoadReport, Priority, Processed,
+    Code, LoadReport, Processed,
     wire::{self, Hello, LaneRequest, ReplyHeader, RequestFlags, StreamKind},
 };
 use tokio::time::timeout;
@@ -157,11 +157,7 @@ fn malformed_lanes(junk: &[u8]) -> Vec<BytesMut> {
         let request = LaneRequest {
             id,
             method,
-            attempt: 0,
-            idempotent: false,
-            priority: Priority::default(),
-            idempotency_key: None,
-            deadline: None,
+            ..LaneRequest::default()
         };
         wire::encode_lane_request(out, &request, body);
     };
@@ -225,11 +221,8 @@ fn unrequested_answer() -> BytesMut {
 
 fn reply() -> ReplyHeader {
     ReplyHeader {
-        code: Code::Internal,
-        processed: Processed::No,
-        retry_after: None,
-        load: LoadReport::default(),
         message: "not true".to_owned(),
+        ..ReplyHeader::new(Code::Internal, Processed::No)
     }
 }
 
