@@ -1,16 +1,11 @@
 //! Small calls beside bulk traffic on a slow link, in memory and in virtual time.
 
-use std::{
-    net::Ipv4Addr,
-    num::NonZeroU64,
-    sync::{Arc, LazyLock},
-    time::Duration,
-};
+use std::{num::NonZeroU64, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use rpcnet_transport::{
-    CallContext, CallOptions, DevCa, Endpoint, MemoryNetwork, Raw, Receiver, Router, RpcClient,
-    RpcError, RpcServer, Sender, TransportConfig,
+    CallContext, CallOptions, Endpoint, MemoryNetwork, Raw, Receiver, Router, RpcClient, RpcError,
+    RpcServer, Sender, TransportConfig,
 };
 use tokio::{
     sync::Semaphore,
@@ -18,8 +13,7 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-/// One certificate authority for all tests: generating keys takes time.
-static CA: LazyLock<DevCa> = LazyLock::new(|| DevCa::new("bulk"));
+use crate::bind_in_memory;
 
 /// 100 Mbit/s.
 const RATE: NonZeroU64 = NonZeroU64::new(12_500_000).unwrap();
@@ -66,8 +60,7 @@ async fn link_with(config: TransportConfig) -> Link {
     let network = MemoryNetwork::new();
     let reads = Arc::new(Semaphore::new(0));
     let may_read = Arc::clone(&reads);
-    let any = (Ipv4Addr::UNSPECIFIED, 0).into();
-    let bind = |name| network.bind(any, config.clone(), CA.issue(name).unwrap());
+    let bind = |name| bind_in_memory(&network, name, config.clone());
     let router = Router::new()
         .raw("echo", |_cx, body| async move { Ok(body) })
         .raw("large", |_cx: CallContext, _body| async move {
@@ -96,8 +89,8 @@ async fn link_with(config: TransportConfig) -> Link {
                 Ok::<u64, RpcError>(count)
             }
         });
-    let server = bind("server").unwrap().serve(router);
-    let node = bind("client").unwrap();
+    let server = bind("server").serve(router);
+    let node = bind("client");
     network.set_delay(ONE_WAY);
     network.set_rate(Some(RATE), QUEUE_BYTES);
     let client = node.connect(server.local_addr(), "server").await.unwrap();

@@ -7,3 +7,24 @@ mod replies;
 mod shares;
 mod unpolled;
 mod windows;
+
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    sync::LazyLock,
+};
+
+use rpcnet_transport::{DevCa, Endpoint, MemoryNetwork, Tls, TransportConfig};
+
+/// One certificate authority for all tests: generating keys takes time.
+static CA: LazyLock<DevCa> = LazyLock::new(|| DevCa::new("tests"));
+
+fn identity(name: &str) -> Tls {
+    CA.issue(name).expect("a node name")
+}
+
+/// An endpoint at a free address of a network in memory.
+fn bind_in_memory(network: &MemoryNetwork, name: &str, config: TransportConfig) -> Endpoint {
+    let any = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
+    let bound = network.bind(any, config, identity(name));
+    bound.expect("a free address")
+}

@@ -1,25 +1,22 @@
 //! Large replies, above the share of their peer or the rate of its link, in virtual time.
 
 use std::{
-    net::Ipv4Addr,
     num::{NonZeroU32, NonZeroU64},
-    sync::LazyLock,
     time::Duration,
 };
 
 use bytes::Bytes;
 use futures::future::join_all;
 use rpcnet_transport::{
-    CallOptions, Code, DevCa, Endpoint, MemoryNetwork, Processed, Raw, Receiver, Router, RpcClient,
-    RpcServer, Sender, TransportConfig,
+    CallOptions, Code, MemoryNetwork, Processed, Raw, Receiver, Router, RpcClient, RpcServer,
+    Sender, TransportConfig,
 };
 use tokio::{
     task::JoinSet,
     time::{Instant, sleep},
 };
 
-/// One certificate authority for all tests: generating keys takes time.
-static CA: LazyLock<DevCa> = LazyLock::new(|| DevCa::new("replies"));
+use crate::bind_in_memory;
 
 const KIB: usize = 1024;
 const LARGE: usize = 250 * KIB;
@@ -57,21 +54,15 @@ impl Net {
                     out.send(Raw(vec![7; LARGE].into())).await?;
                 }
             });
-        let server = bind(&network, "server", config).serve(router);
+        let server = bind_in_memory(&network, "server", config).serve(router);
         Self { network, server }
     }
 
     async fn connect(&self, name: &str, config: TransportConfig) -> RpcClient {
-        let node = bind(&self.network, name, config);
+        let node = bind_in_memory(&self.network, name, config);
         let client = node.connect(self.server.local_addr(), "server").await;
         client.expect("a connection")
     }
-}
-
-fn bind(network: &MemoryNetwork, name: &str, config: TransportConfig) -> Endpoint {
-    let any = (Ipv4Addr::UNSPECIFIED, 0).into();
-    let tls = CA.issue(name).expect("a node name");
-    network.bind(any, config, tls).expect("a free address")
 }
 
 fn patient() -> CallOptions {

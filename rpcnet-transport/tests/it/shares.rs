@@ -1,9 +1,8 @@
 //! Fair shares: long calls of one caller beside small calls of another, in virtual time.
 
 use std::{
-    net::Ipv4Addr,
     sync::{
-        Arc, LazyLock,
+        Arc,
         atomic::{AtomicUsize, Ordering::SeqCst},
     },
     time::Duration,
@@ -12,16 +11,15 @@ use std::{
 use bytes::Bytes;
 use futures::{StreamExt, future::join_all};
 use rpcnet_transport::{
-    Admission, CallContext, CallOptions, DevCa, Endpoint, IdempotencyCache, MemoryNetwork,
-    PeerIdentity, Priority, Receiver, Router, RpcClient, RpcServer, Status, TransportConfig,
+    Admission, CallContext, CallOptions, Endpoint, IdempotencyCache, MemoryNetwork, PeerIdentity,
+    Priority, Receiver, Router, RpcClient, RpcServer, Status, TransportConfig,
 };
 use tokio::{
     task::JoinSet,
     time::{Instant, sleep, timeout},
 };
 
-/// One certificate authority for all tests: generating keys takes time.
-static CA: LazyLock<DevCa> = LazyLock::new(|| DevCa::new("shares"));
+use crate::bind_in_memory;
 
 const PERMITS: usize = 8;
 
@@ -44,8 +42,7 @@ struct World {
 
 async fn world(limited: Limited) -> World {
     let network = MemoryNetwork::new();
-    let any = (Ipv4Addr::UNSPECIFIED, 0).into();
-    let bind = |name, config| network.bind(any, config, CA.issue(name).unwrap());
+    let bind = |name, config| bind_in_memory(&network, name, config);
     let (mut config, mut router) = (TransportConfig::lan(), router());
     match limited {
         Limited::Server => config = config.with_admission(Admission::fixed(PERMITS)),
@@ -55,8 +52,8 @@ async fn world(limited: Limited) -> World {
             }
         }
     }
-    let server = bind("server", config).unwrap().serve(router);
-    let nodes = ["greedy", "modest"].map(|name| bind(name, TransportConfig::lan()).unwrap());
+    let server = bind("server", config).serve(router);
+    let nodes = ["greedy", "modest"].map(|name| bind(name, TransportConfig::lan()));
     let connect = |node: &Endpoint| {
         let (node, addr) = (node.clone(), server.local_addr());
         async move { node.connect(addr, "server").await.unwrap() }
@@ -364,8 +361,7 @@ async fn a_handler_that_stops_waiting_for_a_message_counts_again() {
 #[tokio::test(start_paused = true)]
 async fn a_single_caller_uses_every_permit_and_no_more() {
     let network = MemoryNetwork::new();
-    let any = (Ipv4Addr::UNSPECIFIED, 0).into();
-    let bind = |name, config| network.bind(any, config, CA.issue(name).unwrap());
+    let bind = |name, config| bind_in_memory(&network, name, config);
     let config = TransportConfig::lan()
         .with_admission(Admission::fixed(PERMITS))
         .with_authorizer(|node: &PeerIdentity<'_>| match node.peer().name() {
@@ -383,11 +379,11 @@ async fn a_single_caller_uses_every_permit_and_no_more() {
             Ok(body)
         }
     });
-    let server = bind("server", config).unwrap().serve(router);
-    let node = bind("gateway", TransportConfig::lan()).unwrap();
+    let server = bind("server", config).serve(router);
+    let node = bind("gateway", TransportConfig::lan());
     let client = node.connect(server.local_addr(), "server").await.unwrap();
     // A caller that is denied does not count.
-    let denied = bind("other", TransportConfig::lan()).unwrap();
+    let denied = bind("other", TransportConfig::lan());
     let connected = denied.connect(server.local_addr(), "server").await;
     connected.expect_err("it is not let in");
     let began = Instant::now();

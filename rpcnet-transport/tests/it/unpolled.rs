@@ -1,10 +1,9 @@
 //! Futures that are kept without being polled, and messages that are abandoned.
 
 use std::{
-    net::Ipv4Addr,
     num::{NonZeroU32, NonZeroU64},
     sync::{
-        Arc, LazyLock,
+        Arc,
         atomic::{AtomicUsize, Ordering::SeqCst},
     },
     time::Duration,
@@ -13,7 +12,7 @@ use std::{
 use bytes::Bytes;
 use futures::{FutureExt, StreamExt, future::join, stream};
 use rpcnet_transport::{
-    Admission, CallOptions, Code, DevCa, Endpoint, MemoryNetwork, Raw, Receiver, Router, RpcClient,
+    Admission, CallOptions, Code, Endpoint, MemoryNetwork, Raw, Receiver, Router, RpcClient,
     RpcServer, Sender, Status, TransportConfig,
 };
 use tokio::{
@@ -21,8 +20,7 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-/// One certificate authority for all tests: generating keys takes time.
-static CA: LazyLock<DevCa> = LazyLock::new(|| DevCa::new("unpolled"));
+use crate::bind_in_memory;
 
 const KIB: usize = 1_024;
 const LARGE: usize = 250 * KIB;
@@ -40,7 +38,7 @@ impl Net {
         let network = MemoryNetwork::new();
         network.set_delay(Duration::from_millis(5));
         let working = Arc::default();
-        let server = bind(&network, "server", config).serve(methods(&working));
+        let server = bind_in_memory(&network, "server", config).serve(methods(&working));
         Self {
             network,
             server,
@@ -49,16 +47,10 @@ impl Net {
     }
 
     async fn connect(&self, name: &str, config: TransportConfig) -> (RpcClient, Endpoint) {
-        let node = bind(&self.network, name, config);
+        let node = bind_in_memory(&self.network, name, config);
         let client = node.connect(self.server.local_addr(), "server").await;
         (client.expect("a connection"), node)
     }
-}
-
-fn bind(network: &MemoryNetwork, name: &str, config: TransportConfig) -> Endpoint {
-    let any = (Ipv4Addr::UNSPECIFIED, 0).into();
-    let bound = network.bind(any, config, CA.issue(name).expect("a name"));
-    bound.expect("a free address")
 }
 
 fn methods(working: &Arc<AtomicUsize>) -> Router {

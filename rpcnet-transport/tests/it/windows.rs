@@ -2,23 +2,21 @@
 
 use std::{
     future::pending,
-    net::Ipv4Addr,
     num::NonZeroU32,
     sync::{
-        Arc, LazyLock,
+        Arc,
         atomic::{AtomicUsize, Ordering::SeqCst},
     },
     time::Duration,
 };
 
 use rpcnet_transport::{
-    CallOptions, DevCa, Endpoint, MemoryNetwork, Raw, Receiver, Router, RpcClient, RpcServer,
+    CallOptions, Endpoint, MemoryNetwork, Raw, Receiver, Router, RpcClient, RpcServer,
     TransportConfig,
 };
 use tokio::{task::JoinSet, time::sleep};
 
-/// One certificate authority for all tests: generating keys takes time.
-static CA: LazyLock<DevCa> = LazyLock::new(|| DevCa::new("windows"));
+use crate::bind_in_memory;
 
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
@@ -46,9 +44,7 @@ fn config() -> TransportConfig {
 }
 
 fn bind(network: &MemoryNetwork, name: &str) -> Endpoint {
-    let any = (Ipv4Addr::UNSPECIFIED, 0).into();
-    let tls = CA.issue(name).expect("a node name");
-    network.bind(any, config(), tls).expect("a free address")
+    bind_in_memory(network, name, config())
 }
 
 fn serve(network: &MemoryNetwork) -> RpcServer {

@@ -5,10 +5,12 @@ mod connection_end;
 mod network_faults;
 mod suite;
 
-use std::{net::Ipv4Addr, sync::LazyLock, time::Duration};
+use std::time::Duration;
 
 use rpcnet_testing::{loopback, until, within};
-use rpcnet_transport::{DevCa, Endpoint, MemoryNetwork, TransportConfig};
+use rpcnet_transport::{Endpoint, MemoryNetwork, TransportConfig};
+
+use crate::{bind_in_memory, identity};
 
 /// Network that carries datagrams between endpoints.
 trait DatagramNetwork {
@@ -21,16 +23,13 @@ struct Udp;
 
 impl DatagramNetwork for Udp {
     fn bind(&self, name: &str, config: TransportConfig) -> Endpoint {
-        let tls = CA.issue(name).expect("a node name");
-        Endpoint::bind(loopback(), config, tls).expect("a free port")
+        Endpoint::bind(loopback(), config, identity(name)).expect("a free port")
     }
 }
 
 impl DatagramNetwork for MemoryNetwork {
     fn bind(&self, name: &str, config: TransportConfig) -> Endpoint {
-        let tls = CA.issue(name).expect("a node name");
-        let any = (Ipv4Addr::UNSPECIFIED, 0).into();
-        self.bind(any, config, tls).expect("a free address")
+        bind_in_memory(self, name, config)
     }
 }
 
@@ -89,6 +88,3 @@ contract! {
     a_node_serves_and_calls_on_one_address,
     other_datagrams_share_the_address,
 }
-
-/// One authority for all tests: making keys takes time.
-static CA: LazyLock<DevCa> = LazyLock::new(|| DevCa::new("contract"));

@@ -456,7 +456,7 @@ async fn an_adaptive_limit_serves_calls() {
     let calls = (0..300).map(|_| client.call("work", "x"));
     let replies = within(join_all(calls)).await;
     assert!(replies.iter().any(Result::is_ok));
-    let refused = |e: &rpcnet_transport::RpcError| e.code() == Code::Overloaded;
+    let refused = |e: &RpcError| e.code() == Code::Overloaded;
     assert!(replies.iter().flat_map(Result::as_ref).count() > 0);
     assert!(replies.iter().filter_map(|r| r.as_ref().err()).all(refused));
     until("all permits are free", || running(&server) == 0).await;

@@ -59,7 +59,7 @@ async fn a_slow_handler_bounds_what_a_caller_can_send() {
             while items.message().await?.is_some() {
                 count += 1;
             }
-            Ok::<usize, rpcnet_transport::RpcError>(count)
+            Ok::<usize, RpcError>(count)
         }
     });
     let (_server, client) = pair(router).await;

@@ -37,7 +37,7 @@ pub(super) fn few(lanes: u8, calls: u32) -> TransportConfig {
         .with_lane_calls_max(NonZeroU32::new(calls).unwrap())
 }
 
-type Call = tokio::task::JoinHandle<Result<Bytes, RpcError>>;
+type Call = JoinHandle<Result<Bytes, RpcError>>;
 
 pub(super) fn call(client: &RpcClient, method: &'static str, options: CallOptions) -> Call {
     let client = client.clone();
@@ -338,13 +338,8 @@ async fn unanswered_calls_of_a_draining_server_are_unprocessed() {
         until("it is busy", || processed.load(SeqCst) > before + 500).await;
         let report = within(server.shutdown(TEST_TIMEOUT)).await;
         assert_eq!(report.cancelled, 0);
-        let mut answered = 0;
-        for caller in callers {
-            let (of_caller, error) = within(caller).await.unwrap();
-            answered += of_caller;
-            assert_eq!(error.processed(), Processed::No, "{error:?}");
-        }
-        assert_eq!(answered, processed.load(SeqCst) - before);
+        let answered = answered_calls(callers).await;
+        assert_eq!(answered, (processed.load(SeqCst) - before) as u64);
     }
 }
 

@@ -257,7 +257,7 @@ async fn an_undecodable_request_message_is_an_invalid_request() {
             while let Some(n) = numbers.message().await? {
                 sum += n;
             }
-            Ok::<u32, rpcnet_transport::RpcError>(sum)
+            Ok::<u32, RpcError>(sum)
         });
     let (server, client) = pair(router).await;
     let mut upload = client

@@ -29,19 +29,20 @@ mod truncated_streams;
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
-    sync::LazyLock,
     time::Duration,
 };
 
 use rpcnet_testing::{TEST_TIMEOUT, block_on, loopback, until, within};
 use rpcnet_transport::{
-    CallContext, DevCa, Endpoint, MemoryNetwork, Receiver, Router, RpcClient, RpcServer, Sender,
-    Status, Tls, TransportConfig, TransportStats,
+    CallContext, DevCa, Endpoint, MemoryNetwork, Processed, Receiver, Router, RpcClient, RpcError,
+    RpcServer, Sender, Status, Tls, TransportConfig, TransportStats,
 };
-use tokio::time::{Instant, sleep, timeout};
+use tokio::{
+    task::JoinHandle,
+    time::{Instant, sleep, timeout},
+};
 
-/// One authority for all tests: making keys takes time.
-static CA: LazyLock<DevCa> = LazyLock::new(|| DevCa::new("loopback"));
+use crate::{CA, bind_in_memory, identity};
 
 const SERVER: &str = "server-1";
 const CLIENT: &str = "client-1";
@@ -49,10 +50,6 @@ const CLIENT: &str = "client-1";
 /// Settings with which nothing times out while a test waits: every end was signalled.
 fn never_idle() -> TransportConfig {
     TransportConfig::default().with_idle_timeout(10 * TEST_TIMEOUT)
-}
-
-fn identity(name: &str) -> Tls {
-    CA.issue(name).expect("a node name")
 }
 
 fn endpoint(name: &str, config: TransportConfig) -> Endpoint {
@@ -95,11 +92,7 @@ async fn pair_in_memory(router: Router) -> (RpcServer, RpcClient) {
 
 /// The same on this network.
 async fn pair_on(network: &MemoryNetwork, router: Router) -> (RpcServer, RpcClient) {
-    let bind = |name| {
-        let any = (Ipv4Addr::UNSPECIFIED, 0).into();
-        let bound = network.bind(any, no_drain_grace(), identity(name));
-        bound.expect("a free address")
-    };
+    let bind = |name| bind_in_memory(network, name, no_drain_grace());
     let router = router.typed("alive", |n: u32| async move { n + 1 });
     let server = bind(SERVER).serve(router);
     let client = bind(CLIENT).connect(server.local_addr(), SERVER).await;
@@ -117,6 +110,19 @@ async fn assert_answers(client: &RpcClient) {
         .await
         .expect("a reply");
     assert_eq!(reply, 42);
+}
+
+/// Waits for callers that made calls until one failed, none of which may have been processed, and
+/// returns how many calls were answered.
+async fn answered_calls(callers: Vec<JoinHandle<(u64, RpcError)>>) -> u64 {
+    let mut answered = 0;
+    for caller in callers {
+        let (of_caller, error) = within(caller).await.unwrap();
+        answered += of_caller;
+        assert_eq!(error.processed(), Processed::No, "{error:?}");
+        assert!(error.is_retryable(), "{error:?}");
+    }
+    answered
 }
 
 /// Waits until a counter has this value.
