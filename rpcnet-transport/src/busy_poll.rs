@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_thread_that_spins_in_vain_is_woken_less_often() {
+    async fn spins_that_find_nothing_are_woken_exponentially_less_often() {
         let stopped = CancellationToken::new();
         let busy = Arc::new(BusyPoll::new(Duration::from_micros(1)));
         busy.start(stopped.clone());

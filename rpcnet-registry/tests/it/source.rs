@@ -151,7 +151,7 @@ fn changes_that_happened_together_are_in_the_snapshot_before_the_first_event() {
 }
 
 #[test]
-fn a_static_source_is_live_whatever_happens_to_its_nodes() {
+fn a_static_source_stays_live_when_its_nodes_change() {
     let cluster = two();
     let nodes = NodeRegistry::new(cluster.clone());
     block_on(nodes.start());

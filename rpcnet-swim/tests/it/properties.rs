@@ -247,7 +247,7 @@ proptest! {
     }
 
     #[test]
-    fn a_damaged_datagram_in_clear_is_at_worst_believed(
+    fn a_damaged_unsealed_datagram_has_bounded_effects(
         flips in prop::collection::vec((any::<prop::sample::Index>(), any::<prop::sample::Index>()), 1..60),
     ) {
         let mut net = settled(false);

@@ -75,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wish_past_all_bounds_is_seen_to_be_cut() {
+    fn a_request_above_the_limit_of_the_system_is_reported_as_short() {
         let buffers = granted(i32::MAX as usize);
         assert!(buffers.is_short(), "{buffers:?}");
         assert!(buffers.receive > 0 && buffers.send > 0, "{buffers:?}");

@@ -44,7 +44,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn hosts_differ_by_machine_id_or_name_and_none_is_made_of_what_says_nothing() {
+    fn host_identities_differ_by_machine_id_or_name_and_placeholders_give_none() {
         let identity = |machine_id: &str, name: &str| {
             combine(Some(machine_id.to_owned()), Some(name.to_owned()))
         };

@@ -97,7 +97,7 @@ async fn a_drained_node_can_take_calls_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_shutdown_returns_by_its_deadline_whatever_runs() {
+async fn a_shutdown_returns_by_its_deadline_while_calls_run() {
     let caller = start(builder("caller"), &[]).await;
     let stuck = builder("stuck")
         .tag("role", "worker")

@@ -203,7 +203,7 @@ fn no_batch_is_larger_than_a_call_to_the_system() {
 }
 
 #[test]
-fn there_is_room_for_whatever_the_system_hands_over_as_one() {
+fn the_segments_of_a_receive_hold_the_largest_batch_of_the_system() {
     for (receive_bytes, segments) in [(1_472, 45), (2_049, 32), (8_952, 8), (65_527, 2)] {
         assert_eq!(receive_segments_max(receive_bytes), segments);
         assert!(segments * usize::from(receive_bytes) >= 65_536);
@@ -211,7 +211,7 @@ fn there_is_room_for_whatever_the_system_hands_over_as_one() {
 }
 
 #[test]
-fn junk_does_not_crowd_out_what_the_reader_recognizes() {
+fn unrecognized_datagrams_do_not_displace_recognized_ones() {
     let junk: Vec<Vec<Message>> = vec![vec![(11, 4, b"1unk"); 4]; 50];
     let mut receives = junk.clone();
     receives.push(vec![(12, 4, b"2ood")]);

@@ -200,7 +200,7 @@ async fn a_wildcard_does_not_name_other_nodes() {
 
 /// Peers whose own start would have rejected their certificates are told why.
 #[tokio::test]
-async fn a_caller_whose_certificate_names_no_single_node_is_told_so() {
+async fn a_certificate_without_a_single_node_name_is_refused_with_the_reason() {
     let ca = DevCa::new("test");
     let server = serve(&ca.issue_pem("node-1").unwrap());
     for (names, cause) in [

@@ -167,7 +167,7 @@ async fn a_lost_close_is_repeated_when_the_other_side_sends() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_node_that_is_gone_without_a_word_is_missed_after_the_idle_timeout_and_a_keep_alive() {
+async fn the_loss_of_a_silent_peer_is_detected_within_the_idle_timeout_and_a_keep_alive() {
     let config = TransportConfig::lan();
     let (idle, keep_alive) = (Duration::from_secs(15), Duration::from_secs(5));
     assert_eq!(config, config.clone().with_idle_timeout(idle));

@@ -222,7 +222,7 @@ async fn the_side_channel_ends_with_a_shutdown() {
 /// A bound port, and the handles that may keep it: clients, streams, a call in flight, and the side
 /// channel.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_shutdown_frees_the_port_whatever_handles_are_left() {
+async fn a_shutdown_frees_the_port_while_handles_are_left() {
     let mut held: Vec<Box<dyn std::any::Any>> = Vec::new();
     let other = serve(echo(), no_drain_grace());
     let node = endpoint(SERVER, no_drain_grace());

@@ -316,7 +316,7 @@ fn certificates_without_what_a_node_needs_say_so() {
 }
 
 #[test]
-fn times_of_certificates_are_told_with_what_helps() {
+fn validity_errors_give_the_times_and_a_remedy() {
     let ca = DevCa::new("test");
     let at = |seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
     let old = ca.issue_for("node-1", at(951_782_400), HOUR).unwrap();
