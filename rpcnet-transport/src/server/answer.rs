@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::connection_replies::ReplyInProgress;
 use crate::{
     Code, Processed, Status,
-    accounts::{BufferReservation, InFlightGuard, PeerAccount},
+    accounts::{BufferReservation, PeerAccount},
     endpoint::EndpointShared,
     stream::{ResetCode, SendHalf, WriteFailure},
     wire::{LoadReport, ReplyHeader},
@@ -17,11 +17,10 @@ use crate::{
 /// the caller has it.
 pub(super) async fn send_reply(
     shared: &EndpointShared,
-    sending: ReplyInProgress<'_>,
+    mut sending: ReplyInProgress<'_>,
     send: &mut SendHalf,
     stopped: Pin<&mut (impl Future<Output = bool> + ?Sized)>,
     outcome: Result<Bytes, Status>,
-    in_flight: Option<InFlightGuard>,
 ) -> bool {
     let counters = &shared.counters;
     let served = match &outcome {
@@ -55,7 +54,7 @@ pub(super) async fn send_reply(
     let written = written.unwrap_or(Err(WriteFailure::Stalled));
     shared.busy_poll.note(true);
     // The handler is done, and the acknowledgement may take a while.
-    drop(in_flight);
+    drop(sending.in_flight.take());
     match written {
         Ok(()) => {
             if sending.wait_acknowledged(stopped).await.is_ok() {

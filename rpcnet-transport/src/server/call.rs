@@ -19,7 +19,7 @@ use super::{
     context::CallMeta,
     handler::Handler,
     handshake::HandshakeState,
-    request::{RequestFailure, read_body, read_header, wait_for_overdraft},
+    request::{ReceivedRequest, RequestFailure, read_body, read_header, wait_for_overdraft},
 };
 use crate::{
     Code, Status,
@@ -35,8 +35,7 @@ use crate::{
 pub(super) async fn serve(
     shared: Arc<EndpointShared>,
     caller: Arc<Caller>,
-    send: SendHalf,
-    mut recv: RecvHalf,
+    (send, mut recv): (SendHalf, RecvHalf),
     arrived: Instant,
     early: Option<HandshakeState>,
 ) {
@@ -47,14 +46,14 @@ pub(super) async fn serve(
         }
         None => request,
     };
-    let (header, body) = match request {
+    let request = match request {
         Ok(request) => request,
         Err(why) => return reject(&shared, &caller, send, recv, why).await,
     };
     // Before the check whether the server drains: a shutdown either sees this call or is seen by
     // it.
     let (_unacknowledged, _) = shared.served.unacknowledged.enter();
-    match AdmittedCall::admit(&shared, &caller, &send, &mut recv, header, body, arrived).await {
+    match AdmittedCall::admit(&shared, &caller, &send, &mut recv, request).await {
         Ok(call) => call.run(&shared, &caller, send, recv).await,
         Err(why) => reject(&shared, &caller, send, recv, why).await,
     }
@@ -75,8 +74,8 @@ async fn reject(
         }
         RequestFailure::Rejected(status) => {
             let stopped = pin!(send.stopped());
-            let sending = caller.replies.begin(None);
-            send_reply(shared, sending, &mut send, stopped, Err(status), None).await;
+            let sending = caller.replies.begin(None, None);
+            send_reply(shared, sending, &mut send, stopped, Err(status)).await;
             // Only now: a caller that is told to stop sending looks for its reply at once.
             recv.stop(ResetCode::Cancelled);
         }
@@ -102,10 +101,13 @@ impl AdmittedCall {
         caller: &Caller,
         send: &SendHalf,
         recv: &mut RecvHalf,
-        header: RequestHeader,
-        body: Option<Bytes>,
-        arrived: Instant,
+        request: ReceivedRequest,
     ) -> Result<Self, RequestFailure> {
+        let ReceivedRequest {
+            header,
+            body,
+            arrived,
+        } = request;
         let account = &caller.account.peer;
         let (guard, in_flight) = account.begin_call(&shared.served.in_flight);
         let is_full = account.exceeds_call_limit(in_flight, true);

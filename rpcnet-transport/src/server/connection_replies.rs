@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use crate::{
     TransportConfig,
+    accounts::InFlightGuard,
     stream::{StallTimer, Stalled, within_transfer_time},
 };
 
@@ -25,6 +26,8 @@ pub(super) struct ConnectionReplies {
 pub(super) struct ReplyInProgress<'a> {
     connection_replies: &'a ConnectionReplies,
     pub(super) stall_timer: StallTimer,
+    /// Counts the call as in flight until its reply is written.
+    pub(super) in_flight: Option<InFlightGuard>,
 }
 
 /// Counted bytes of the body of a reply, until the guard is dropped.
@@ -50,10 +53,15 @@ impl ConnectionReplies {
     }
 
     /// Begins the reply of a call with this deadline.
-    pub(super) fn begin(&self, deadline: Option<Instant>) -> ReplyInProgress<'_> {
+    pub(super) fn begin(
+        &self,
+        deadline: Option<Instant>,
+        in_flight: Option<InFlightGuard>,
+    ) -> ReplyInProgress<'_> {
         ReplyInProgress {
             connection_replies: self,
             stall_timer: self.stall_timer.with_deadline(deadline),
+            in_flight,
         }
     }
 }

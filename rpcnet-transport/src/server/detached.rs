@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use super::admission::Permits;
+use super::{admission::Permits, context::CallMeta, method_config::MethodConfig};
 use crate::{
     accounts::{BufferReservation, PeerAccount},
-    endpoint::ServedCalls,
+    endpoint::{EndpointShared, ServedCalls},
     stats::Counters,
 };
 
@@ -18,4 +18,26 @@ pub(super) struct DetachedCall {
     pub(super) account: Arc<PeerAccount>,
     /// Reservation for the body of its request.
     pub(super) request_buffer: Option<BufferReservation>,
+}
+
+impl DetachedCall {
+    /// A call whose request reserves no buffer bytes.
+    pub(super) fn new(
+        shared: &EndpointShared,
+        account: &Arc<PeerAccount>,
+        permits: Permits,
+    ) -> Self {
+        Self {
+            permits,
+            served: Arc::clone(&shared.served),
+            counters: Arc::clone(&shared.counters),
+            account: Arc::clone(account),
+            request_buffer: None,
+        }
+    }
+}
+
+/// Whether the handler of a call goes on when its caller is gone.
+pub(super) fn runs_detached(config: Option<&MethodConfig>, meta: &CallMeta) -> bool {
+    config.is_some_and(|config| config.uses_idempotency_cache) && meta.idempotency_key.is_some()
 }

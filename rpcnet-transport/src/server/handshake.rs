@@ -5,10 +5,8 @@ use std::sync::{
     atomic::{AtomicBool, Ordering::SeqCst},
 };
 
-use bytes::Bytes;
-
-use super::request::RequestFailure;
-use crate::{Code, endpoint::EndpointShared, wire::RequestHeader};
+use super::request::{ReceivedRequest, RequestFailure};
+use crate::{Code, endpoint::EndpointShared};
 
 /// Whether the caller has completed its handshake. Until then, data may be a replayed copy.
 #[derive(Debug, Clone, Default)]
@@ -23,12 +21,12 @@ impl HandshakeState {
     pub(super) fn check_replay_safe(
         &self,
         shared: &EndpointShared,
-        request: (RequestHeader, Option<Bytes>),
-    ) -> Result<(RequestHeader, Option<Bytes>), RequestFailure> {
+        request: ReceivedRequest,
+    ) -> Result<ReceivedRequest, RequestFailure> {
         if self.0.load(SeqCst) {
             return Ok(request);
         }
-        if shared.router().is_replay_safe(&request.0.method) {
+        if shared.router().is_replay_safe(&request.header.method) {
             shared.counters.calls_early.add_one();
             return Ok(request);
         }

@@ -28,20 +28,32 @@ impl RequestFailure {
     }
 }
 
+/// Request whose header was read.
+pub(super) struct ReceivedRequest {
+    pub(super) header: RequestHeader,
+    pub(super) body: Option<Bytes>,
+    pub(super) arrived: Instant,
+}
+
 /// Reads the header of a request, and the body if the same bytes contained all of it.
 pub(super) async fn read_header(
     shared: &EndpointShared,
     recv: &mut RecvHalf,
     arrived: Instant,
-) -> Result<(RequestHeader, Option<Bytes>), RequestFailure> {
+) -> Result<ReceivedRequest, RequestFailure> {
+    let received = |header, body| ReceivedRequest {
+        header,
+        body,
+        arrived,
+    };
     let header_deadline = arrived + shared.config.limits.header_timeout;
     loop {
         if let Some((header, body)) = next_request(shared, recv)? {
-            return Ok((header, Some(body)));
+            return Ok(received(header, Some(body)));
         }
         if recv.decoder().awaits_body() {
             let header = recv.decoder().awaited_request().cloned();
-            return header.map(|header| (header, None)).ok_or_else(|| {
+            return header.map(|header| received(header, None)).ok_or_else(|| {
                 shared.counters.malformed_frames.add_one();
                 RequestFailure::Reset(ResetCode::Malformed)
             });

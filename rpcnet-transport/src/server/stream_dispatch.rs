@@ -57,8 +57,8 @@ async fn serve_stream(
             decoder.push(rest);
             let room = StreamBudget::charged_to(Arc::clone(&caller.account));
             let send = SendHalf::new(send, Arc::clone(&caller.write_turns));
-            let recv = RecvHalf::new(recv, decoder, room);
-            return call::serve(shared, caller, send, recv, arrived, early).await;
+            let halves = (send, RecvHalf::new(recv, decoder, room));
+            return call::serve(shared, caller, halves, arrived, early).await;
         }
         // Each call is checked for a replay-safe method, which lanes do not do.
         Ok((StreamKind::Lane, _)) if early.is_some() => {

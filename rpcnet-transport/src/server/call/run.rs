@@ -25,7 +25,7 @@ use crate::{
         answer::{reserve_reply, send_reply},
         caller::Caller,
         context::CallInfo,
-        detached::DetachedCall,
+        detached::{DetachedCall, runs_detached},
         handler::{Handler, HandlerFuture, HandlerInput},
     },
     stream::{
@@ -90,14 +90,11 @@ impl AdmittedCall {
         let info = CallInfo { method: name, meta };
         let cx = CallContext::with_token(caller.peer.clone(), info, token.clone());
         let config = handler.config();
-        let is_cached = config.is_some_and(|config| config.uses_idempotency_cache);
-        if is_cached && meta.idempotency_key.is_some() {
+        if runs_detached(config, &meta) {
+            let account = &caller.account.peer;
             cx.set_detached(DetachedCall {
-                permits: std::mem::take(&mut permits),
-                served: Arc::clone(&shared.served),
-                counters: Arc::clone(&shared.counters),
-                account: Arc::clone(&caller.account.peer),
                 request_buffer: recv.budget().take_reservation(),
+                ..DetachedCall::new(shared, account, std::mem::take(&mut permits))
             });
         } else if matches!(handler, Handler::Unary(_)) {
             permits.measure();
@@ -198,8 +195,8 @@ impl CallResources {
             Ok((outcome, reserved)) => (outcome, Some(reserved)),
             Err(dropped) => (Err(dropped), None),
         };
-        let sending = caller.replies.begin(deadline);
-        send_reply(shared, sending, &mut send, stopped, outcome, in_flight).await;
+        let sending = caller.replies.begin(deadline, in_flight);
+        send_reply(shared, sending, &mut send, stopped, outcome).await;
         if let Some(mut recv) = unused_recv {
             recv.note_end();
         }

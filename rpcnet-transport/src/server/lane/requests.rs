@@ -32,7 +32,7 @@ use crate::{
         },
         caller::Caller,
         context::CallMeta,
-        detached::DetachedCall,
+        detached::{DetachedCall, runs_detached},
         handler::{Handler, HandlerFuture, UnaryMethod},
         reply::{check_reply_size, maybe_processed},
     },
@@ -170,15 +170,10 @@ impl LaneServer {
             return Ok(());
         }
 
-        if runs_detached(unary, meta) {
+        if runs_detached(unary.config.as_deref(), meta) {
+            let account = &self.caller.account.peer;
             let permits = std::mem::take(&mut permits);
-            context.set_detached(DetachedCall {
-                permits,
-                served: Arc::clone(&self.shared.served),
-                counters: Arc::clone(&self.shared.counters),
-                account: Arc::clone(&self.caller.account.peer),
-                request_buffer: None,
-            });
+            context.set_detached(DetachedCall::new(&self.shared, account, permits));
         }
         // Around it and not inside: that leaves nothing to unwind there, which makes it cheaper.
         let scope = meta.inherited().enter();
@@ -369,7 +364,7 @@ async fn send_on_own_stream(
     outcome: HandlerResult,
     in_flight: InFlightGuard,
 ) -> bool {
-    let sending = caller.replies.begin(None);
+    let sending = caller.replies.begin(None, Some(in_flight));
     // Waits while the caller has not read earlier replies.
     let opened = sending.stall_timer.wait(caller.connection.open_uni()).await;
     let Ok(Ok(stream)) = opened else {
@@ -385,15 +380,7 @@ async fn send_on_own_stream(
         return false;
     }
     let mut stopped = Box::pin(send.stopped());
-    send_reply(
-        shared,
-        sending,
-        &mut send,
-        stopped.as_mut(),
-        outcome,
-        Some(in_flight),
-    )
-    .await
+    send_reply(shared, sending, &mut send, stopped.as_mut(), outcome).await
 }
 
 fn request_within_limit(shared: &EndpointShared, bytes: usize, limit: usize) -> Result<(), Status> {
@@ -403,15 +390,6 @@ fn request_within_limit(shared: &EndpointShared, bytes: usize, limit: usize) -> 
     shared.counters.oversized_messages.add_one();
     let message = format!("the request of {bytes} bytes exceeds the limit of {limit} bytes");
     Err(Status::new(Code::PayloadTooLarge, message).not_processed())
-}
-
-/// Whether the handler goes on when its caller is gone.
-fn runs_detached(unary: &UnaryMethod, meta: &CallMeta) -> bool {
-    unary
-        .config
-        .as_ref()
-        .is_some_and(|rules| rules.uses_idempotency_cache)
-        && meta.idempotency_key.is_some()
 }
 
 /// A request that passed the checks that need no permit.
@@ -469,15 +447,9 @@ impl SpawnedCall {
             return Err(expired_status(shared));
         }
         shared.queue_delay.record(arrived.elapsed());
-        if runs_detached(&unary, &context.meta()) {
+        if runs_detached(unary.config.as_deref(), &context.meta()) {
             let permits = std::mem::take(&mut permits);
-            context.set_detached(DetachedCall {
-                permits,
-                served: Arc::clone(&shared.served),
-                counters: Arc::clone(&shared.counters),
-                account,
-                request_buffer: None,
-            });
+            context.set_detached(DetachedCall::new(shared, &account, permits));
         }
         let mut started = HandlerFuture::default();
         let began = Instant::now();
