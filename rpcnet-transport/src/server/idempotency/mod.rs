@@ -18,7 +18,7 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use self::table::{CacheBounds, KeyLookup, KeyTable};
+use self::table::{CacheBounds, KeyLookup, KeyTable, KeyedCall};
 use super::{
     CallContext,
     detached::DetachedCall,
@@ -150,11 +150,13 @@ impl IdempotencyCache {
             key,
         };
         let (sender, receiver) = oneshot::channel();
-        let hash = body_hash(&body);
-        let lookup = self.with(|keys| {
-            let is_gone = oneshot::Sender::is_closed;
-            keys.begin(self.now(), &id.peer, id.clone(), hash, sender, is_gone)
-        });
+        let call = KeyedCall {
+            owner: Arc::clone(&id.peer),
+            key: id.clone(),
+            body_hash: body_hash(&body),
+        };
+        let is_gone = oneshot::Sender::is_closed;
+        let lookup = self.with(|keys| keys.begin(self.now(), call, sender, is_gone));
         let mut waits = None;
         let is_first = match lookup {
             KeyLookup::Completed(result) => {

@@ -36,6 +36,14 @@ pub(super) struct CacheBounds {
     pub(super) ttl: Duration,
 }
 
+/// Call by its key.
+#[derive(Debug)]
+pub(super) struct KeyedCall<O, K> {
+    pub(super) owner: O,
+    pub(super) key: K,
+    pub(super) body_hash: u64,
+}
+
 /// Result of the lookup of a call's key.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum KeyLookup<T> {
@@ -102,15 +110,18 @@ impl<O: Clone + Eq + Hash, K: Clone + Eq + Hash, T: Clone, W> KeyTable<O, K, T, 
     pub(super) fn begin(
         &mut self,
         now: Duration,
-        owner: &O,
-        key: K,
-        hash: u64,
+        call: KeyedCall<O, K>,
         waiter: W,
         is_gone: impl Fn(&W) -> bool,
     ) -> KeyLookup<T> {
-        self.evict_expired(now, owner);
+        let KeyedCall {
+            owner,
+            key,
+            body_hash,
+        } = call;
+        self.evict_expired(now, &owner);
         if let Some(entry) = self.entries.get_mut(&key) {
-            if entry.body_hash != hash {
+            if entry.body_hash != body_hash {
                 return KeyLookup::BodyMismatch;
             }
             return match &mut entry.state {
@@ -125,12 +136,12 @@ impl<O: Clone + Eq + Hash, K: Clone + Eq + Hash, T: Clone, W> KeyTable<O, K, T, 
                 }
             };
         }
-        let own = self.owners.get(owner).map_or(0, |owned| owned.running);
+        let own = self.owners.get(&owner).map_or(0, |owned| owned.running);
         if !self.share.allows(own, self.running, 1) {
             return KeyLookup::Full;
         }
         while self.entries.len() >= self.bounds.len_max {
-            let Some(most) = self.owner_to_evict(owner, |owned| owned.completed.len()) else {
+            let Some(most) = self.owner_to_evict(&owner, |owned| owned.completed.len()) else {
                 return KeyLookup::Full;
             };
             self.evict_oldest(&most);
@@ -140,14 +151,14 @@ impl<O: Clone + Eq + Hash, K: Clone + Eq + Hash, T: Clone, W> KeyTable<O, K, T, 
         let entry = KeyEntry {
             run_number: number,
             owner: owner.clone(),
-            body_hash: hash,
+            body_hash,
             state: EntryState::Running {
                 waiters: vec![waiter],
                 prune_at: PRUNE_WAITERS_MIN,
             },
         };
         self.entries.insert(key, entry);
-        let owned = self.owners.entry(owner.clone());
+        let owned = self.owners.entry(owner);
         owned.or_insert_with(OwnerCalls::new).running += 1;
         self.running += 1;
         KeyLookup::Run(number)
@@ -183,11 +194,10 @@ impl<O: Clone + Eq + Hash, K: Clone + Eq + Hash, T: Clone, W> KeyTable<O, K, T, 
             self.remove_if_empty(&owner);
             return waiters;
         };
-        let at = now;
         entry.state = EntryState::Completed {
             outcome,
             bytes,
-            completed_at: at,
+            completed_at: now,
         };
         let owned = self.owners.entry(owner.clone());
         let owned = owned.or_insert_with(OwnerCalls::new);

@@ -16,9 +16,17 @@ fn secs(secs: u64) -> Duration {
     Duration::from_secs(secs)
 }
 
+fn call(owner: u8, key: u8, body_hash: u64) -> KeyedCall<u8, u8> {
+    KeyedCall {
+        owner,
+        key,
+        body_hash,
+    }
+}
+
 /// Looks up a key of the only owner. No waiter goes.
 fn begin(keys: &mut Core, now: u64, key: u8, hash: u64, waiter: u32) -> KeyLookup<&'static str> {
-    keys.begin(secs(now), &0, key, hash, waiter, |_| false)
+    keys.begin(secs(now), call(0, key, hash), waiter, |_| false)
 }
 
 fn run(keys: &mut Core, now: u64, key: u8) -> u64 {
@@ -112,8 +120,9 @@ fn running_calls_of_one_owner_leave_half_to_others() {
         ..BOUNDS
     };
     let mut keys = Core::new(bounds);
-    let begin =
-        |keys: &mut Core, owner: u8, key: u8| keys.begin(secs(0), &owner, key, 7, 0, |_| false);
+    let begin = |keys: &mut Core, owner: u8, key: u8| {
+        keys.begin(secs(0), call(owner, key, 7), 0, |_| false)
+    };
     let mut numbers = Vec::new();
     while let KeyLookup::Run(number) = begin(&mut keys, 0, numbers.len() as u8) {
         numbers.push(number);
@@ -134,7 +143,7 @@ fn running_calls_of_one_owner_leave_half_to_others() {
 fn an_owner_that_floods_the_table_evicts_its_own_results() {
     let mut keys = Core::new(BOUNDS);
     let mut remember = |owner: u8, key: u8, bytes| {
-        let KeyLookup::Run(number) = keys.begin(secs(0), &owner, key, 7, 0, |_| false) else {
+        let KeyLookup::Run(number) = keys.begin(secs(0), call(owner, key, 7), 0, |_| false) else {
             panic!("it is not the first of {key}");
         };
         keys.complete(secs(0), &key, number, Some(("done", bytes)));
@@ -157,7 +166,7 @@ fn gone_waiters_are_pruned() {
     let number = run(&mut keys, 0, 1);
     // All but the first thousand waiters are gone by the time of the next.
     for waiter in 1..100_000 {
-        let lookup = keys.begin(secs(0), &0, 1, 7, waiter, |waiter| *waiter >= 1_000);
+        let lookup = keys.begin(secs(0), call(0, 1, 7), waiter, |waiter| *waiter >= 1_000);
         assert_eq!(lookup, KeyLookup::Join);
     }
     let told = keys.complete(secs(0), &1, number, None);
@@ -177,7 +186,7 @@ proptest! {
         let (mut waiting, mut told) = (0, 0);
         for (number, (operation, key, more, processed)) in (0u32..).zip(operations) {
             match operation {
-                0..=3 => match keys.begin(now, &(key % 3), key, 7, number, |_| false) {
+                0..=3 => match keys.begin(now, call(key % 3, key, 7), number, |_| false) {
                     KeyLookup::Run(run) => {
                         prop_assert!(running.insert(key, run).is_none(), "two run");
                         waiting += 1;
