@@ -32,15 +32,21 @@ impl PhiConfig {
         self
     }
 
-    /// Sets the expected time between heartbeats and its deviation before anything was observed.
-    /// Default one second and 250 ms.
+    /// Sets the expected time between heartbeats before anything was observed. Default one second.
     ///
     /// The prior counts as four heartbeats. A mean below the peer's real period makes a young
-    /// detector suspect a living peer; a mean above it makes the detector slow. Both must be above
-    /// zero.
+    /// detector suspect a living peer; a mean above it makes the detector slow. Must be above zero.
     #[must_use]
-    pub fn with_prior(mut self, mean: Duration, deviation: Duration) -> Self {
+    pub fn with_prior_mean(mut self, mean: Duration) -> Self {
         self.prior_mean = mean;
+        self
+    }
+
+    /// Sets the expected deviation of that time before anything was observed. Default 250 ms.
+    ///
+    /// With a larger value a young detector forgives longer pauses and is slower. Must be above zero.
+    #[must_use]
+    pub fn with_prior_deviation(mut self, deviation: Duration) -> Self {
         self.prior_deviation = deviation;
         self
     }

@@ -180,7 +180,7 @@ mod tests {
     #[test]
     fn a_young_detector_uses_its_prior() {
         let mut detector =
-            PhiDetector::new(PhiConfig::default().with_prior(ms(1000), ms(100))).unwrap();
+            PhiDetector::new(PhiConfig::default().with_prior_deviation(ms(100))).unwrap();
         detector.heartbeat(ms(500));
         let phi = detector.phi(ms(2000));
         assert!((phi - 6.542_645_672_390_7).abs() < 1e-9, "{phi}");
@@ -260,8 +260,8 @@ mod tests {
         for config in [
             config.with_threshold(0.0),
             config.with_threshold(f64::NAN),
-            config.with_prior(Duration::ZERO, ms(1)),
-            config.with_prior(ms(1), Duration::ZERO),
+            config.with_prior_mean(Duration::ZERO),
+            config.with_prior_deviation(Duration::ZERO),
             config.with_deviation_min(Duration::ZERO),
             config.with_model(ModelKind::LossAware { loss: 1.0 }),
         ] {

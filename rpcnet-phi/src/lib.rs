@@ -15,10 +15,11 @@
 //! use core::time::Duration;
 //! use rpcnet_phi::{PhiConfig, PhiDetector};
 //!
-//! let mut detector = PhiDetector::new(PhiConfig::default().with_prior(
-//!     Duration::from_millis(1000), // a heartbeat is expected every second,
-//!     Duration::from_millis(100),  // give or take this much
-//! ))?;
+//! // A heartbeat is expected every second, give or take 100 ms.
+//! let config = PhiConfig::default()
+//!     .with_prior_mean(Duration::from_secs(1))
+//!     .with_prior_deviation(Duration::from_millis(100));
+//! let mut detector = PhiDetector::new(config)?;
 //!
 //! // `now` is the time since a fixed origin: the start of the process or of a simulation.
 //! for second in 1..=20 {
