@@ -55,14 +55,14 @@ use std::time::Duration;
 ///
 /// A caller that comes when all permits are taken gets the next one that becomes free, so long
 /// handlers make it wait: its calls fail if that takes longer than the [queue
-/// time](Self::with_queue_time). Handlers of streams yield their permits earlier: between two
+/// interval](Self::with_queue_interval). Handlers of streams yield their permits earlier: between two
 /// messages, while calls are queued and their caller holds more than its share. A limit of 1 cannot
 /// be shared: the caller that has the permit keeps all others waiting while its handler runs.
 ///
 /// # Calls that wait
 ///
 /// Since callers take turns, the queue is judged for each of them alone. A caller whose bursts get
-/// their permits within the [queue time](Self::with_queue_time), in its turns, loses no call to
+/// their permits within the [queue target](Self::with_queue_target), in its turns, loses no call to
 /// what others queue, unless more callers wait than the queue has room for calls: then each has
 /// one, and the lowest priority is shed.
 ///
@@ -177,17 +177,25 @@ impl Admission {
         self
     }
 
-    /// How long a call may be queued; default 5 ms as a rule (`target`), 100 ms at most
-    /// (`interval`), the values of CoDel (RFC 8289 section 4.4). When for an interval no call of a
-    /// caller got its permit within the target, its newest calls go first and older ones are
-    /// rejected after about the target, until none of them is queued. Larger values bridge longer
-    /// bursts and make answers later. An interval shorter than the time in which a permit becomes
-    /// free rejects calls that would have had one, so servers whose calls take a second and more
-    /// need a larger one.
+    /// How long a call may be queued as a rule; default 5 ms, the target of CoDel (RFC 8289 section
+    /// 4.4). When for an [interval](Self::with_queue_interval) no call of a caller got its permit
+    /// within this time, its newest calls go first and older ones are rejected after about this
+    /// time, until none of them is queued. A larger value bridges longer bursts and makes answers
+    /// later.
     #[must_use]
-    pub fn with_queue_time(mut self, target: Duration, interval: Duration) -> Self {
-        self.target = target;
-        self.interval = interval.max(target);
+    pub fn with_queue_target(mut self, time: Duration) -> Self {
+        self.target = time;
+        self
+    }
+
+    /// How long a call may be queued at most; default 100 ms, the interval of CoDel. It is at least
+    /// the [target](Self::with_queue_target). A larger value bridges longer bursts and makes
+    /// answers later. One that is shorter than the time in which a permit becomes free rejects
+    /// calls that would have had one, so servers whose calls take a second and more need a larger
+    /// one.
+    #[must_use]
+    pub fn with_queue_interval(mut self, time: Duration) -> Self {
+        self.interval = time;
         self
     }
 
@@ -204,7 +212,7 @@ impl Admission {
         queue::QueueBounds {
             len_max: self.queue_len,
             target: self.target,
-            interval: self.interval,
+            interval: self.interval.max(self.target),
         }
     }
 }

@@ -21,7 +21,9 @@ use super::*;
 
 /// Queue times that are long enough for a slow machine.
 fn fixed(calls: usize) -> Admission {
-    Admission::fixed(calls).with_queue_time(TEST_TIMEOUT / 4, TEST_TIMEOUT)
+    Admission::fixed(calls)
+        .with_queue_target(TEST_TIMEOUT / 4)
+        .with_queue_interval(TEST_TIMEOUT)
 }
 
 fn limited(admission: Admission) -> TransportConfig {
@@ -412,7 +414,8 @@ async fn under_twice_the_load_every_call_is_answered_and_the_limit_is_used() {
     let work = Work::default();
     let admission = Admission::fixed(4)
         .with_queue_len(8)
-        .with_queue_time(Duration::from_millis(5), Duration::from_millis(100));
+        .with_queue_target(Duration::from_millis(5))
+        .with_queue_interval(Duration::from_millis(100));
     let server = serve(work.router(), limited(admission));
     let many = TransportConfig::default().with_lane_calls_max(NonZeroU32::new(64).unwrap());
     let client = connect_with(&server, many).await;

@@ -25,7 +25,7 @@ use crate::{
 /// A gate with so many permits and a queue without a bound in time.
 fn gate(limit: usize) -> Arc<AdmissionGate> {
     let hours = Duration::from_secs(1_000_000);
-    let admission = Admission::fixed(limit).with_queue_time(hours, hours);
+    let admission = Admission::fixed(limit).with_queue_target(hours);
     Arc::new(AdmissionGate::new(&admission))
 }
 
