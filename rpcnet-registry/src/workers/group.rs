@@ -44,7 +44,7 @@ pub(super) struct BuildState {
 /// Right to build the next group of a filter. Dropping it before [`finish`](Self::finish), as when
 /// the balancer panics, leaves the build to the next caller.
 pub(super) struct BuildGuard<'a> {
-    slot: &'a BuildState,
+    state: &'a BuildState,
     /// Whether the changes were claimed, and the group that includes them is not published yet.
     is_unfinished: bool,
     _lock: MutexGuard<'a, ()>,
@@ -92,9 +92,9 @@ impl BuildState {
 }
 
 impl<'a> BuildGuard<'a> {
-    const fn new(slot: &'a BuildState, lock: MutexGuard<'a, ()>) -> Self {
+    const fn new(state: &'a BuildState, lock: MutexGuard<'a, ()>) -> Self {
         Self {
-            slot,
+            state,
             is_unfinished: false,
             _lock: lock,
         }
@@ -102,14 +102,14 @@ impl<'a> BuildGuard<'a> {
 
     /// Whether it is the right to build this group's successor.
     pub(super) fn is_of(&self, group: &Group) -> bool {
-        std::ptr::eq(&*group.build_state, self.slot)
+        std::ptr::eq(&*group.build_state, self.state)
     }
 
     /// Claims the changes so far; whether there is something to build. To be called before the
     /// table is read: a later change is recorded again.
     pub(super) fn claim_changes(&mut self) -> bool {
-        self.slot.is_building.store(true, Ordering::Release);
-        self.is_unfinished = self.slot.is_stale.swap(false, Ordering::AcqRel);
+        self.state.is_building.store(true, Ordering::Release);
+        self.is_unfinished = self.state.is_stale.swap(false, Ordering::AcqRel);
         self.is_unfinished
     }
 
@@ -122,9 +122,9 @@ impl<'a> BuildGuard<'a> {
 impl Drop for BuildGuard<'_> {
     fn drop(&mut self) {
         if self.is_unfinished {
-            self.slot.mark_stale();
+            self.state.mark_stale();
         }
-        self.slot.is_building.store(false, Ordering::Release);
+        self.state.is_building.store(false, Ordering::Release);
     }
 }
 
