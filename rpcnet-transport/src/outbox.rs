@@ -25,7 +25,7 @@ pub(crate) struct Outbox {
     buffer_bytes: usize,
     /// Frames being handed to QUIC.
     writing: Bytes,
-    /// Bytes that QUIC has taken.
+    /// Bytes that QUIC has accepted.
     bytes_written: u64,
     open: bool,
 }
@@ -58,12 +58,12 @@ impl Outbox {
         &mut self.queued
     }
 
-    /// Bytes that QUIC has not taken.
+    /// Bytes that QUIC has not accepted.
     pub(crate) fn len(&self) -> usize {
         self.queued.len() + self.writing.len()
     }
 
-    /// Bytes that QUIC has taken so far.
+    /// Bytes that QUIC has accepted so far.
     pub(crate) fn bytes_written(&self) -> u64 {
         self.bytes_written
     }

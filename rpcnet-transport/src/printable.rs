@@ -3,7 +3,7 @@
 use std::fmt;
 
 /// Text of a peer whose control characters, invisible characters and bidirectional overrides are
-/// escaped as by [`char::escape_debug`]: the peer can then neither forge a line of a log nor drive
+/// escaped as by [`char::escape_debug`]: the peer can then neither forge a log line nor drive
 /// a terminal. Quotes and backslashes stay as they are.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Printable<'a>(pub(crate) &'a str);

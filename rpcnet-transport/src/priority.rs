@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// Priority of a call on an overloaded server. Of callers that have more than an equal part of the
+/// Priority of a call on an overloaded server. Of callers that have more than an equal share of the
 /// queue, the calls of lowest priority are shed first, and the call of highest priority gets the
 /// next permit. It has no effect while there is room for all.
 ///

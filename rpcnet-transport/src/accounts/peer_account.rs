@@ -260,7 +260,7 @@ impl ConnectionAccount {
     /// Takes a message that was read off the account of the connection. The peer still holds it.
     pub(super) fn release_from_connection(&self, bytes: usize) {
         {
-            let _held = self.peer.accounts.total.lock();
+            let _total = self.peer.accounts.total.lock();
             self.bytes.fetch_sub(bytes, Relaxed);
         }
         self.released.notify_one();

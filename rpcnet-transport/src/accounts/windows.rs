@@ -92,7 +92,7 @@ impl WindowConfig {
 
 /// Windows of the connections of a peer.
 pub(super) struct ConnectionWindows {
-    rules: WindowConfig,
+    config: WindowConfig,
     connections: HashMap<u64, WindowEntry>,
     next: u64,
     /// Sum of the receive windows.
@@ -115,9 +115,9 @@ struct WindowEntry {
 }
 
 impl ConnectionWindows {
-    pub(super) fn new(rules: WindowConfig) -> Self {
+    pub(super) fn new(config: WindowConfig) -> Self {
         Self {
-            rules,
+            config,
             connections: HashMap::new(),
             next: 0,
             receive_total: 0,
@@ -131,17 +131,17 @@ impl ConnectionWindows {
     pub(super) fn add(&mut self, connection: Box<dyn WindowedConnection>) -> u64 {
         let number = self.next;
         self.next += 1;
-        let rules = self.rules;
+        let config = self.config;
         let count = self.connections.len() as u64 + 1;
-        connection.set_send_window(rules.send_window(self.send_divisor));
+        connection.set_send_window(config.send_window(self.send_divisor));
         let entry = WindowEntry {
             connection,
-            receive_window: rules.floor,
-            base: rules.base(count),
-            wanted_window: rules.base(count),
+            receive_window: config.floor,
+            base: config.base(count),
+            wanted_window: config.base(count),
             is_queued: false,
         };
-        self.receive_total += rules.floor;
+        self.receive_total += config.floor;
         self.connections.insert(number, entry);
         self.grow(number);
         let sharing = count.next_power_of_two();
@@ -158,7 +158,7 @@ impl ConnectionWindows {
         };
         self.receive_total -= entry.receive_window;
         self.bytes_sent_before += entry.connection.bytes_sent();
-        while self.receive_total < self.rules.budget
+        while self.receive_total < self.config.budget
             && let Some(number) = self.grow_queue.pop_front()
         {
             if let Some(entry) = self.connections.get_mut(&number) {
@@ -182,7 +182,7 @@ impl ConnectionWindows {
         let Some(entry) = self.connections.get_mut(&number) else {
             return;
         };
-        let wanted = self.rules.wanted(entry.base, calls);
+        let wanted = self.config.wanted(entry.base, calls);
         if wanted > entry.wanted_window {
             entry.wanted_window = wanted;
             self.grow(number);
@@ -198,7 +198,7 @@ impl ConnectionWindows {
 
     /// Enlarges the window of a connection up to what it wants and what is left of the budget.
     fn grow(&mut self, number: u64) {
-        let left = self.rules.budget.saturating_sub(self.receive_total);
+        let left = self.config.budget.saturating_sub(self.receive_total);
         let Some(entry) = self.connections.get_mut(&number) else {
             return;
         };
@@ -220,9 +220,9 @@ impl ConnectionWindows {
     }
 
     fn set_send_divisor(&mut self, sharing: u64) {
-        let before = self.rules.send_window(self.send_divisor);
+        let before = self.config.send_window(self.send_divisor);
         self.send_divisor = sharing;
-        let bytes = self.rules.send_window(sharing);
+        let bytes = self.config.send_window(sharing);
         if bytes != before {
             for entry in self.connections.values() {
                 entry.connection.set_send_window(bytes);
@@ -276,9 +276,9 @@ mod tests {
     impl Peer {
         fn new() -> Self {
             let config = TransportConfig::lan();
-            let rules = WindowConfig::new(&config, config.limits.buffered_bytes_max);
+            let config = WindowConfig::new(&config, config.limits.buffered_bytes_max);
             Self {
-                windows: ConnectionWindows::new(rules),
+                windows: ConnectionWindows::new(config),
                 connections: Vec::new(),
             }
         }

@@ -33,11 +33,11 @@ pub(crate) struct ConnectionShared {
     pub(super) outgoing: Gauge,
     busy_poll: Arc<BusyPoll>,
     pub(super) reply_bytes_max: usize,
-    /// Notified when a lane may have room again, or the connection ends, for the calls that wait
-    /// for room.
-    pub(super) room_available: Notify,
-    /// Calls that wait for room.
-    pub(super) waiting_for_room: AtomicUsize,
+    /// Notified when a lane may have capacity again, or the connection ends, for the calls that
+    /// wait for capacity.
+    pub(super) capacity_available: Notify,
+    /// Calls that wait for capacity.
+    pub(super) waiting_for_capacity: AtomicUsize,
     /// Calls that wait for a stream of their own.
     pub(super) waiting_for_stream: AtomicUsize,
     /// Lanes that the server has reset and that may be opened again.
@@ -58,8 +58,8 @@ impl ConnectionShared {
             outgoing: dialer.outgoing.clone(),
             busy_poll: Arc::clone(&dialer.busy_poll),
             reply_bytes_max: dialer.config.message_bytes_max,
-            room_available: Notify::new(),
-            waiting_for_room: AtomicUsize::new(0),
+            capacity_available: Notify::new(),
+            waiting_for_capacity: AtomicUsize::new(0),
             waiting_for_stream: AtomicUsize::new(0),
             reset_lanes: AtomicUsize::new(0),
             draining: AtomicBool::new(draining),
@@ -74,7 +74,7 @@ impl ConnectionShared {
             return;
         }
         if draining {
-            self.room_available.notify_waiters();
+            self.capacity_available.notify_waiters();
         }
         self.events.notify(ConnectionEvent::Draining(draining));
     }
@@ -107,16 +107,16 @@ impl ConnectionShared {
     }
 
     /// Wakes the call that has waited longest. Called under the lock of a lane, or after it, when
-    /// there may be more room than before.
+    /// there may be more capacity than before.
     pub(super) fn wake_next_waiting(&self) {
         if self.has_waiting_calls() {
-            self.room_available.notify_one();
+            self.capacity_available.notify_one();
         }
     }
 
-    /// Whether calls wait for room.
+    /// Whether calls wait for capacity.
     pub(super) fn has_waiting_calls(&self) -> bool {
-        self.waiting_for_room.load(Relaxed) > 0
+        self.waiting_for_capacity.load(Relaxed) > 0
     }
 
     /// See [`BusyPoll::note`].

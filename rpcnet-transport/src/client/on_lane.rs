@@ -39,7 +39,7 @@ impl RpcClient {
         let lanes = &self.0.lanes;
         let mut now = now;
         if lanes.has_waiting_calls() {
-            Box::pin(lanes.wait_for_room(deadline)).await?;
+            Box::pin(lanes.wait_for_capacity(deadline)).await?;
             now = Instant::now();
         }
         loop {
@@ -58,7 +58,7 @@ impl RpcClient {
                 LaneCallOutcome::Completed(reply) => return reply,
                 LaneCallOutcome::NotStarted(NotStarted::Ended(error)) => return Err(error),
                 LaneCallOutcome::NotStarted(NotStarted::Full) => {
-                    Box::pin(lanes.wait_for_room(deadline)).await?;
+                    Box::pin(lanes.wait_for_capacity(deadline)).await?;
                     now = Instant::now();
                 }
                 LaneCallOutcome::NotStarted(NotStarted::NoStream | NotStarted::NeedsOwnStream) => {

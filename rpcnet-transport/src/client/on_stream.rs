@@ -180,8 +180,8 @@ impl RpcClient {
         };
         let (send, recv) = opened.map_err(reply::lost_before_sending)?;
         let decoder = Decoder::replies(self.0.limits.reply_bytes_max);
-        let room = StreamBudget::charged_to(Arc::clone(&self.0.account));
-        let mut recv = RecvHalf::new(recv, decoder, room);
+        let budget = StreamBudget::charged_to(Arc::clone(&self.0.account));
+        let mut recv = RecvHalf::new(recv, decoder, budget);
         // A call may be kept without being polled.
         recv.budget().reserve_in_task(self.0.shared.runtime.clone());
         Ok((SendHalf::new(send, Arc::clone(&self.0.write_turns)), recv))

@@ -94,13 +94,13 @@ impl Inbox {
             let Some(due) = waiting.datagrams.front().map(|first| first.due) else {
                 return Poll::Pending;
             };
-            let alarm = waiting
+            let timer = waiting
                 .timer
                 .get_or_insert_with(|| Box::pin(sleep_until(due)));
-            if alarm.deadline() != due {
-                alarm.as_mut().reset(due);
+            if timer.deadline() != due {
+                timer.as_mut().reset(due);
             }
-            match alarm.as_mut().poll(cx) {
+            match timer.as_mut().poll(cx) {
                 Poll::Ready(()) => waiting.timer = None,
                 Poll::Pending => return Poll::Pending,
             }

@@ -227,8 +227,8 @@ impl Hub {
         if !wanted.ip().is_unspecified() && wanted.port() != 0 {
             return match state.inboxes.entry(wanted) {
                 Entry::Occupied(_) => Err(BindError::AddressInUse(wanted)),
-                Entry::Vacant(place) => {
-                    place.insert(Arc::clone(inbox));
+                Entry::Vacant(vacant) => {
+                    vacant.insert(Arc::clone(inbox));
                     Ok(wanted)
                 }
             };
@@ -236,8 +236,8 @@ impl Hub {
         for _ in 0..CHOICES_MAX {
             state.addrs_chosen = state.addrs_chosen.wrapping_add(1);
             let addr = choose_addr(wanted, state.addrs_chosen);
-            if let Entry::Vacant(place) = state.inboxes.entry(addr) {
-                place.insert(Arc::clone(inbox));
+            if let Entry::Vacant(vacant) = state.inboxes.entry(addr) {
+                vacant.insert(Arc::clone(inbox));
                 return Ok(addr);
             }
         }

@@ -226,7 +226,7 @@ impl<C: Clone + Send + Sync + 'static> ConnectionPool<C> {
         PooledConnection::Pending(pending)
     }
 
-    /// A call waits for a place on its connection. If all connections to the target stay saturated
+    /// A call waits for capacity on its connection. If all connections to the target stay saturated
     /// for 100 ms, another one is made, up to the
     /// [limit](PoolConfig::with_connections_per_target_max). For calls whose connection did not
     /// come from [`connection`](Self::connection) just before. `target` runs under the lock of the
@@ -254,7 +254,7 @@ impl<C: Clone + Send + Sync + 'static> ConnectionPool<C> {
 }
 
 impl<C> ConnectionPool<C> {
-    /// A place for the connection to one target that is found without a lock.
+    /// A slot for the connection to one target that is found without a lock.
     #[must_use]
     pub fn new_cache(&self) -> CachedConnection {
         CachedConnection::new(self.shared.id)

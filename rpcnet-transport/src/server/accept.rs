@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// Limits of the accept loop: handshakes in progress. Connections are counted once their peer is
-/// known, so that handshakes that never end take no place of a connection.
+/// known, so that handshakes that never end do not count as connections.
 pub(crate) struct AcceptLoop {
     handshakes: Arc<Mutex<HandshakeLimiter<CancellationToken>>>,
     epoch: Instant,
@@ -39,7 +39,7 @@ impl AcceptLoop {
         }
     }
 
-    /// Counts a handshake, which may end an older one. `None` if there is no room for it.
+    /// Counts a handshake, which may end an older one. `None` if the limit is reached.
     fn begin_handshake(&self, from: IpAddr, pending: PendingHandshake) -> Option<HandshakeGuard> {
         let dropped = CancellationToken::new();
         let now = self.epoch.elapsed();
@@ -60,7 +60,7 @@ impl AcceptLoop {
 struct HandshakeGuard {
     handshakes: Arc<Mutex<HandshakeLimiter<CancellationToken>>>,
     id: HandshakeId,
-    /// Cancelled when a newer handshake takes its place.
+    /// Cancelled when a newer handshake replaces it.
     dropped: CancellationToken,
     /// The handshake in the registry. Its peer may not be known yet.
     pending: PendingHandshake,

@@ -17,7 +17,7 @@ pub(super) struct AcceptedConnection {
     pub(super) caller: Arc<Caller>,
     pub(super) control: ControlStream,
     /// Streams of the connection that were accepted already.
-    pub(super) streams_taken: u64,
+    pub(super) streams_accepted: u64,
 }
 
 impl AcceptedConnection {
@@ -28,7 +28,7 @@ impl AcceptedConnection {
         let Self {
             caller,
             mut control,
-            mut streams_taken,
+            mut streams_accepted,
         } = self;
         let mut guard = CloseOnRuntimeEnd::new(caller.connection.clone(), shared.runtime.clone());
         let code = loop {
@@ -46,7 +46,7 @@ impl AcceptedConnection {
                 },
                 stream = caller.connection.accept_bi() => match stream {
                     Ok(stream) => {
-                        streams_taken += 1;
+                        streams_accepted += 1;
                         spawn_stream(&shared, &caller, stream, None);
                     }
                     Err(e) => {
@@ -59,7 +59,7 @@ impl AcceptedConnection {
             }
         };
         // The count tells the caller which of its streams were never accepted.
-        close_at_once(&caller.connection, code, &streams_taken.to_le_bytes());
+        close_at_once(&caller.connection, code, &streams_accepted.to_le_bytes());
         // After the close, so that the calls end with its reason and not with that of a stream
         // reset.
         caller.abort();

@@ -33,7 +33,7 @@ pub(super) async fn send_reply(
         }
     };
     // The code for a stream that stopped in the middle of a message, which takes no reply.
-    let cut = match &outcome {
+    let reset_code = match &outcome {
         Err(Status {
             code,
             processed: Processed::Maybe,
@@ -77,7 +77,7 @@ pub(super) async fn send_reply(
             }
             send.reset(ResetCode::Cancelled);
         }
-        Err(WriteFailure::Closed) => send.reset(cut),
+        Err(WriteFailure::Closed) => send.reset(reset_code),
     }
     false
 }
@@ -97,8 +97,8 @@ pub(super) fn reserve_reply(
         Ok(body) => body.len(),
         Err(status) => status.details.len(),
     };
-    if let Some(held) = account.reserve_reply(bytes) {
-        return Ok((outcome, held));
+    if let Some(reservation) = account.reserve_reply(bytes) {
+        return Ok((outcome, reservation));
     }
     Err(reply_dropped_status(shared, bytes))
 }

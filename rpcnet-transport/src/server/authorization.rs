@@ -86,12 +86,12 @@ async fn authorize(
         }
         let control = ControlStream::open(shared, &connection).await;
         let control = control.ok_or(ConnectionError::TimedOut)?;
-        let streams_taken =
+        let streams_accepted =
             early_data::serve_early_streams(shared, &caller, completed, deadline).await;
         early = Some(AcceptedConnection {
             caller,
             control,
-            streams_taken,
+            streams_accepted,
         });
     } else {
         timeout_at(deadline, completed).await.map_err(late)?;
@@ -120,7 +120,7 @@ async fn authorize(
     Ok(HandshakeOutcome::Accepted(AcceptedConnection {
         control: control.ok_or(ConnectionError::TimedOut)?,
         caller,
-        streams_taken: 0,
+        streams_accepted: 0,
     }))
 }
 

@@ -78,10 +78,10 @@ pub(super) fn call_type_mismatch_status(method: (bool, bool), call: (bool, bool)
 /// The quotas that apply to a call: at the gate of its method, and at the gate of the server.
 pub(super) fn quotas_for<'a>(
     caller: &'a Caller,
-    rules: Option<&MethodConfig>,
+    config: Option<&MethodConfig>,
     method: Option<&'a Arc<CallerQuota>>,
 ) -> CallQuotas<'a> {
-    let is_exempt = rules.is_some_and(|rules| rules.bypasses_server_limit);
+    let is_exempt = config.is_some_and(|config| config.bypasses_server_limit);
     let server = caller.admission.as_ref().filter(|_| !is_exempt);
     CallQuotas { method, server }
 }

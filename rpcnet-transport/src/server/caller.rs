@@ -103,8 +103,8 @@ impl Caller {
     /// hello announced.
     pub(super) fn try_add_lane(self: &Arc<Self>, lanes_max: u8) -> Option<LaneGuard> {
         let more = |lanes| (lanes < lanes_max).then(|| lanes + 1);
-        let taken = self.lanes.fetch_update(Relaxed, Relaxed, more);
-        taken.is_ok().then(|| LaneGuard(Arc::clone(self)))
+        let added = self.lanes.fetch_update(Relaxed, Relaxed, more);
+        added.is_ok().then(|| LaneGuard(Arc::clone(self)))
     }
 }
 

@@ -25,7 +25,7 @@ pub(super) async fn serve_early_streams(
     let handshake = HandshakeState::default();
     let mut completed = pin!(completed);
     let mut late = pin!(sleep_until(deadline));
-    let (mut streams_taken, mut is_cut) = (0, false);
+    let (mut streams_accepted, mut is_cut) = (0, false);
     loop {
         tokio::select! {
             biased;
@@ -43,12 +43,12 @@ pub(super) async fn serve_early_streams(
             }
             stream = caller.connection.accept_bi(), if !is_cut => {
                 let Ok(stream) = stream else { break };
-                streams_taken += 1;
+                streams_accepted += 1;
                 let early = stream.1.is_0rtt().then(|| handshake.clone());
                 spawn_stream(shared, caller, stream, early);
             }
         }
     }
     handshake.set_completed();
-    streams_taken
+    streams_accepted
 }

@@ -54,7 +54,7 @@ impl<T> HandshakeLimiter<T> {
         self.total
     }
 
-    /// Begins a handshake, if there is room for it. May drop another one for it, whose handle is
+    /// Begins a handshake, if the limit allows it. May drop another one for it, whose handle is
     /// returned.
     pub(super) fn begin(
         &mut self,
@@ -67,8 +67,8 @@ impl<T> HandshakeLimiter<T> {
         if !self.allows(address) {
             let own = self.count(address);
             let longest = self.by_address.iter().max_by_key(|(_, all)| all.len());
-            // Room for this address comes from one of its own handshakes, or from an address that
-            // has more.
+            // Capacity for this address comes from one of its own handshakes, or from an address
+            // that has more.
             let victim = match longest {
                 Some((heaviest, all)) if all.len() > own => *heaviest,
                 _ => address,
@@ -84,7 +84,7 @@ impl<T> HandshakeLimiter<T> {
         let number = self.next_number;
         self.next_number += 1;
         self.total += 1;
-        let under_way = InProgress {
+        let handshake = InProgress {
             number,
             began_at: now,
             handle,
@@ -92,7 +92,7 @@ impl<T> HandshakeLimiter<T> {
         self.by_address
             .entry(address)
             .or_default()
-            .push_back(under_way);
+            .push_back(handshake);
         (Some(HandshakeId { address, number }), dropped)
     }
 
@@ -116,7 +116,7 @@ impl<T> HandshakeLimiter<T> {
         let Some(all) = self.by_address.get_mut(&address) else {
             return;
         };
-        let Ok(at) = all.binary_search_by_key(&number, |under_way| under_way.number) else {
+        let Ok(at) = all.binary_search_by_key(&number, |handshake| handshake.number) else {
             return;
         };
         all.remove(at);

@@ -311,7 +311,7 @@ impl Router {
     #[track_caller]
     pub fn with_limit(mut self, name: &str, calls: usize) -> Self {
         let gate = Arc::new(AdmissionGate::new(&Admission::fixed(calls)));
-        self.configure(name, |rules| rules.gate = Some(gate));
+        self.configure(name, |config| config.gate = Some(gate));
         self
     }
 
@@ -358,7 +358,7 @@ impl Router {
                 started.set(memory.clone().serve(Arc::clone(&inner), cx, body, key));
             }
         });
-        self.configure(name, |rules| rules.uses_idempotency_cache = true);
+        self.configure(name, |config| config.uses_idempotency_cache = true);
         self
     }
 
@@ -373,18 +373,18 @@ impl Router {
     #[must_use]
     #[track_caller]
     pub fn without_admission(mut self, name: &str) -> Self {
-        self.configure(name, |rules| rules.bypasses_server_limit = true);
+        self.configure(name, |config| config.bypasses_server_limit = true);
         self
     }
 
     #[track_caller]
     fn configure(&mut self, name: &str, change: impl FnOnce(&mut MethodConfig)) {
-        let rules = match self.handlers.get_mut(name) {
+        let config = match self.handlers.get_mut(name) {
             Some(Handler::Unary(unary)) => &mut unary.config,
             Some(Handler::Streaming(streaming)) => &mut streaming.config,
             None => panic!("there is no method {name:?}"),
         };
-        change(Arc::make_mut(rules.get_or_insert_default()));
+        change(Arc::make_mut(config.get_or_insert_default()));
     }
 
     #[track_caller]

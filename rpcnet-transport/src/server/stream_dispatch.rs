@@ -55,9 +55,9 @@ async fn serve_stream(
             let _call = caller.begin_call();
             let mut decoder = Decoder::replies(shared.config.message_bytes_max);
             decoder.push(rest);
-            let room = StreamBudget::charged_to(Arc::clone(&caller.account));
+            let budget = StreamBudget::charged_to(Arc::clone(&caller.account));
             let send = SendHalf::new(send, Arc::clone(&caller.write_turns));
-            let halves = (send, RecvHalf::new(recv, decoder, room));
+            let halves = (send, RecvHalf::new(recv, decoder, budget));
             return call::serve(shared, caller, halves, arrived, early).await;
         }
         // Each call is checked for a replay-safe method, which lanes do not do.
@@ -66,7 +66,7 @@ async fn serve_stream(
             ResetCode::Malformed
         }
         Ok((StreamKind::Lane, rest)) => {
-            if let Some(_taken) = caller.try_add_lane(shared.config.lane.lanes.get()) {
+            if let Some(_lane) = caller.try_add_lane(shared.config.lane.lanes.get()) {
                 let outbox = Outbox::new(send, caller.connection.clone());
                 return lane::serve(shared, caller, outbox, recv, rest).await;
             }

@@ -38,11 +38,11 @@ pub(crate) enum ReadFailure {
 }
 
 impl RecvHalf {
-    pub(crate) fn new(stream: quinn::RecvStream, decoder: Decoder, room: StreamBudget) -> Self {
+    pub(crate) fn new(stream: quinn::RecvStream, decoder: Decoder, budget: StreamBudget) -> Self {
         Self {
             stream,
             decoder,
-            budget: room,
+            budget,
             has_ended: false,
         }
     }

@@ -22,8 +22,8 @@ pub(crate) enum ResetCode {
 }
 
 /// Status and message for a call that was reset with this code.
-pub(crate) fn reset_to_error(cut: u64) -> (Code, Processed, &'static str) {
-    match cut {
+pub(crate) fn reset_to_error(code: u64) -> (Code, Processed, &'static str) {
+    match code {
         c if c == ResetCode::Malformed as u64 => (
             Code::Internal,
             Processed::Maybe,

@@ -135,8 +135,8 @@ struct BufferFull;
 
 impl IncomingCall {
     async fn reserve(&self, bytes: usize) -> Result<BufferReservation, BufferFull> {
-        let held = self.account.reserve_message(bytes, &self.stall_timer);
-        held.await.ok_or(BufferFull)
+        let reserved = self.account.reserve_message(bytes, &self.stall_timer);
+        reserved.await.ok_or(BufferFull)
     }
 }
 
@@ -264,7 +264,7 @@ impl UntypedSender {
             if !is_large {
                 return Ok(half.write_rest(&mut parts, stall_timer).await);
             }
-            let _held = match served {
+            let _reserved = match served {
                 Some(call) => Some(call.reserve(bytes).await?),
                 None => None,
             };

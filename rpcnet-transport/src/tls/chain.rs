@@ -118,7 +118,7 @@ fn verify_error(
     }
 }
 
-/// Issuer in the chain whose signatures cannot be verified: its place, its role, and the kind of
+/// Issuer in the chain whose signatures cannot be verified: its position, its role, and the kind of
 /// its key.
 fn unsupported_issuer(
     chain: &[CertificateDer<'_>],

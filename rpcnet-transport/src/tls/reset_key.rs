@@ -51,11 +51,11 @@ impl ResetKey {
         });
         let expander = hkdf.extract_from_secret(Some(LABEL), secret);
         // The first shard has the key of a port without shards.
-        let place = match shard {
+        let port_and_shard = match shard {
             0 => port.to_string(),
             shard => format!("{port}/{shard}"),
         };
-        let key = Arc::new(expander.expand_block(&[place.as_bytes(), b"@", host]));
+        let key = Arc::new(expander.expand_block(&[port_and_shard.as_bytes(), b"@", host]));
         Self { hkdf, random, key }
     }
 }

@@ -106,7 +106,8 @@ pub(in crate::client) struct CallRequest<'a> {
 /// Reason for which a call did not start on a lane. Nothing was sent.
 #[derive(Debug)]
 pub(in crate::client) enum NotStarted {
-    /// The server accepts no more concurrent calls, or QUIC has taken too little of what is queued.
+    /// The server accepts no more concurrent calls, or QUIC has accepted too little of what is
+    /// queued.
     Full,
     /// The lane is not open, and the server accepts no more streams at the moment.
     NoStream,
@@ -150,8 +151,8 @@ impl Lane {
     }
 
     /// Whether the lane accepts a call. Takes the lock, which orders this check against the event
-    /// that makes room.
-    pub(super) fn has_room(&self) -> bool {
+    /// that frees capacity.
+    pub(super) fn has_capacity(&self) -> bool {
         let _state = self.state.lock();
         self.occupancy() != FULL
     }
@@ -436,7 +437,7 @@ fn open_lane(
     Ok(recv)
 }
 
-/// Bytes of requests and cancellations that QUIC has not taken, from which on no call starts.
+/// Bytes of requests and cancellations that QUIC has not accepted, from which on no call starts.
 /// Cancelled calls leave their requests behind, so the number of calls does not bound them.
 const OUTBOX_BYTES_MAX: usize = 4 * 1024 * 1024;
 

@@ -1,4 +1,4 @@
-//! The lanes of a connection: choice of a lane, and the queue for room.
+//! The lanes of a connection: choice of a lane, and the queue for capacity.
 
 use std::{
     pin::pin,
@@ -39,7 +39,7 @@ pub(crate) struct LaneLimits {
     pub(crate) calls_max: usize,
     /// Largest body on a lane, in bytes.
     pub(crate) body_bytes_max: usize,
-    /// Calls that may wait for room.
+    /// Calls that may wait for capacity.
     pub(crate) queue_len_max: usize,
 }
 
@@ -101,15 +101,17 @@ impl Lanes {
             };
             match started {
                 // The lane was filled since it was chosen.
-                Err(NotStarted::Full) if self.has_room() => {}
+                Err(NotStarted::Full) if self.has_capacity() => {}
                 Err(NotStarted::NoStream) => break Err(NotStarted::NeedsOwnStream),
                 started => break started.map(|id| (lane, id)),
             }
         };
-        // This call may have been woken for more room than it used.
-        if self.has_waiting_calls() && !matches!(started, Err(NotStarted::Full)) && self.has_room()
+        // This call may have been woken for more capacity than it used.
+        if self.has_waiting_calls()
+            && !matches!(started, Err(NotStarted::Full))
+            && self.has_capacity()
         {
-            self.shared.room_available.notify_one();
+            self.shared.capacity_available.notify_one();
         }
         started
     }
@@ -150,36 +152,40 @@ impl Lanes {
     pub(crate) fn is_saturated(&self) -> bool {
         self.has_waiting_calls()
             || self.shared.waiting_for_stream.load(Relaxed) > 0
-            || (!self.lanes.is_empty() && !self.has_room())
+            || (!self.lanes.is_empty() && !self.has_capacity())
     }
 
     /// Whether any lane accepts a call.
-    fn has_room(&self) -> bool {
+    fn has_capacity(&self) -> bool {
         self.lanes.iter().any(|lane| lane.occupancy() != FULL)
     }
 
-    /// Whether calls wait for room, so that new ones have to queue behind them.
+    /// Whether calls wait for capacity, so that new ones have to queue behind them.
     pub(crate) fn has_waiting_calls(&self) -> bool {
         self.shared.has_waiting_calls()
     }
 
-    /// Waits for room on a connection whose lanes are full.
-    pub(crate) async fn wait_for_room(&self, deadline: Option<Instant>) -> Result<(), RpcError> {
+    /// Waits for capacity on a connection whose lanes are full.
+    pub(crate) async fn wait_for_capacity(
+        &self,
+        deadline: Option<Instant>,
+    ) -> Result<(), RpcError> {
         let overloaded =
             |message: &str| Err(RpcError::new(Code::Overloaded, Processed::No, message));
-        let Some(_queued) = WaitingCall::enter(&self.shared.waiting_for_room, self.queue_len_max)
+        let Some(_queued) =
+            WaitingCall::enter(&self.shared.waiting_for_capacity, self.queue_len_max)
         else {
             return overloaded("the queue of calls for this connection is full");
         };
-        let mut room = pin!(self.shared.room_available.notified());
-        // From here on no notification is missed. Room that was made before is for the call that
-        // has waited longest.
-        room.as_mut().enable();
-        if self.lanes.iter().any(|lane| lane.has_room()) {
-            self.shared.room_available.notify_one();
+        let mut capacity = pin!(self.shared.capacity_available.notified());
+        // From here on no notification is missed. Capacity that was freed before is for the call
+        // that has waited longest.
+        capacity.as_mut().enable();
+        if self.lanes.iter().any(|lane| lane.has_capacity()) {
+            self.shared.capacity_available.notify_one();
         }
         if !self.shared.is_draining() {
-            let waited = within(deadline, room);
+            let waited = within(deadline, capacity);
             match self.shared.runtime.in_runtime(waited).await {
                 Ok(Ok(())) => {}
                 Ok(Err(_)) => return overloaded("deadline exceeded while waiting for a lane"),

@@ -139,10 +139,10 @@ impl LaneTask {
                 state.reopen_backoff.on_reset(Instant::now());
                 self.lane.shared.reset_lanes.fetch_add(1, Relaxed);
             }
-            self.lane.shared.room_available.notify_waiters();
+            self.lane.shared.capacity_available.notify_waiters();
         }
         self.lane.publish_counts(state);
-        // The flush may have made room for further calls.
+        // The flush may have freed capacity for further calls.
         self.lane.shared.wake_next_waiting();
         if !self.wakers.is_empty() {
             self.lane.shared.note_work(state.table.waiting() > 0);
@@ -211,7 +211,7 @@ impl Drop for LaneTask {
                     .table
                     .complete_all(unanswered, |waker| wakers.push(waker));
                 state.phase = LanePhase::Ended(end);
-                self.lane.shared.room_available.notify_waiters();
+                self.lane.shared.capacity_available.notify_waiters();
             }
             self.lane.publish_counts(state);
         }

@@ -103,7 +103,7 @@ impl CallerQuota {
         }
         let rank = self.rank(request);
         let queue = gate.queue.lock();
-        let is_full = !queue.has_room(&rank);
+        let is_full = !queue.has_capacity(&rank);
         is_full.then(|| Rejection::QueueFull {
             retry_after: queue.retry_after(&rank.peer),
         })

@@ -19,13 +19,13 @@ use crate::accounts::{FairShare, PeerMap};
 /// them.
 ///
 /// While no other caller has connected or called for a minute, a caller may hold every permit.
-/// Otherwise it may hold four times as many as are free, and at least an equal part among the
+/// Otherwise it may hold four times as many as are free, and at least an equal share among the
 /// recent callers and one more. So a caller with few calls gets a permit beside one with many
 /// calls, however long calls take.
 pub(in crate::server) struct CallerQuota {
     pub(super) gate: Arc<AdmissionGate>,
     name: Arc<str>,
-    held: AtomicUsize,
+    permits_held: AtomicUsize,
     /// When the caller was last seen, in seconds of the gate's clock plus one; zero for never.
     seen_s: AtomicU64,
 }
@@ -58,7 +58,7 @@ impl AdmissionGate {
             .get_or_create(name, |name| CallerQuota {
                 gate: Arc::clone(self),
                 name,
-                held: AtomicUsize::new(0),
+                permits_held: AtomicUsize::new(0),
                 seen_s: AtomicU64::new(0),
             })
     }
@@ -106,14 +106,14 @@ impl CallerQuota {
     /// gate has to look at its queue afterwards: for a moment the caller seemed to hold one more.
     pub(super) fn try_acquire(&self) -> bool {
         // Counted before the check, so that concurrent calls see each other.
-        let own = self.held.fetch_add(1, SeqCst);
+        let own = self.permits_held.fetch_add(1, SeqCst);
         let share = self.gate.fair_share();
         let is_acquired = self
             .gate
             .permits
             .try_add(|running| share.allows(own, running, 1));
         if !is_acquired {
-            self.held.fetch_sub(1, SeqCst);
+            self.permits_held.fetch_sub(1, SeqCst);
         }
         is_acquired
     }
@@ -121,7 +121,9 @@ impl CallerQuota {
     /// Whether a call that comes now would get a permit at once.
     pub(super) fn may_acquire(&self) -> bool {
         let running = self.gate.permits.running();
-        self.gate.fair_share().allows(self.held(), running, 1)
+        self.gate
+            .fair_share()
+            .allows(self.permits_held(), running, 1)
     }
 
     /// Whether calls are queued and the caller holds more than its share, because other callers
@@ -132,36 +134,36 @@ impl CallerQuota {
             return false;
         }
         if self.note_seen(gate.now()) {
-            // Other callers may have been gone for a minute, and leave their part to queued calls.
+            // Other callers may have been gone for a minute, and leave their share to queued calls.
             gate.grant_if_awaited(None);
         }
         let is_alone = gate.callers.recent_count() <= 1;
         let running = gate.permits.running();
-        !is_alone && gate.fair_share().is_exceeded(self.held(), running)
+        !is_alone && gate.fair_share().is_exceeded(self.permits_held(), running)
     }
 
     /// Releases a permit without granting it to a queued call.
     pub(super) fn release_without_grant(&self) {
         self.gate.permits.remove();
-        self.held.fetch_sub(1, SeqCst);
+        self.permits_held.fetch_sub(1, SeqCst);
     }
 
     /// Counts one more call of the caller that runs without a permit.
     pub(super) fn begin_over_limit(&self) {
-        self.held.fetch_add(1, SeqCst);
+        self.permits_held.fetch_add(1, SeqCst);
         self.gate.permits.begin_over_limit();
     }
 
     /// Ends the count of a call that ran without a permit.
     pub(super) fn end_over_limit(&self) {
         self.gate.permits.end_over_limit();
-        self.held.fetch_sub(1, SeqCst);
+        self.permits_held.fetch_sub(1, SeqCst);
         self.gate.grant_if_awaited(Some(self));
     }
 
     /// Permits that the caller holds, and calls that it runs without one.
-    pub(super) fn held(&self) -> usize {
-        self.held.load(SeqCst)
+    pub(super) fn permits_held(&self) -> usize {
+        self.permits_held.load(SeqCst)
     }
 }
 
@@ -172,8 +174,8 @@ impl Drop for CallerQuota {
 }
 
 impl PermitSource<CallerKey> for GatePermits<'_> {
-    fn held(&self, caller: &CallerKey) -> usize {
-        caller.0.held()
+    fn permits_held(&self, caller: &CallerKey) -> usize {
+        caller.0.permits_held()
     }
 
     fn just_released(&self, caller: &CallerKey) -> bool {
@@ -206,7 +208,7 @@ impl fmt::Debug for CallerQuota {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("CallerQuota")
             .field("name", &self.name)
-            .field("held", &self.held())
+            .field("held", &self.permits_held())
             .finish_non_exhaustive()
     }
 }

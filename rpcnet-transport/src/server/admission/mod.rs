@@ -55,9 +55,10 @@ use std::time::Duration;
 ///
 /// A caller that comes when all permits are taken gets the next one that becomes free, so long
 /// handlers make it wait: its calls fail if that takes longer than the [queue
-/// interval](Self::with_queue_interval). Handlers of streams yield their permits earlier: between two
-/// messages, while calls are queued and their caller holds more than its share. A limit of 1 cannot
-/// be shared: the caller that has the permit keeps all others waiting while its handler runs.
+/// interval](Self::with_queue_interval). Handlers of streams yield their permits earlier: between
+/// two messages, while calls are queued and their caller holds more than its share. A limit of 1
+/// cannot be shared: the caller that has the permit keeps all others waiting while its handler
+/// runs.
 ///
 /// # Calls that wait
 ///
@@ -66,16 +67,16 @@ use std::time::Duration;
 /// what others queue, unless more callers wait than the queue has room for calls: then each has
 /// one, and the lowest priority is shed.
 ///
-/// - When the queue is full, a call of a caller that has less than an equal part of it takes the
-///   position of a call of a caller that has more than its part, whatever their priorities; among
-///   those that have more, the lowest priority is shed first. The part is the
+/// - When the queue is full, a call of a caller that has less than an equal share of it takes the
+///   position of a call of a caller that has more than its share, whatever their priorities; among
+///   those that have more, the lowest priority is shed first. The share is the
 ///   [length](Self::with_queue_len) divided by the number of callers with queued calls. A caller
-///   that has its part sheds its own calls for its further ones, lowest priority first, or takes
-///   the positions of calls of a lower priority of callers that have more than their part;
+///   that has its share sheds its own calls for its further ones, lowest priority first, or takes
+///   the positions of calls of a lower priority of callers that have more than their share;
 ///   otherwise its call is rejected.
 /// - When the calls of a caller wait for too long, its newest calls go first and its older ones are
 ///   shed. Where so many callers wait, more than 20 with the default times, that one turn of each
-///   takes longer than the queue time allows, all calls are judged as if they were one caller's.
+///   takes longer than the queue interval, all calls are judged as if they were one caller's.
 ///
 /// ```
 /// use std::time::Duration;

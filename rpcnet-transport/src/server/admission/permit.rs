@@ -70,8 +70,8 @@ impl Permit {
     /// The caller of a yielded permit, and the number by which its call reacquires it: the one that
     /// was [kept](Self::keep_reacquire_number), if there is one.
     pub(super) fn begin_reacquire(&mut self) -> Option<(Arc<CallerQuota>, u64)> {
-        let is_lent = self.is_yielded();
-        let caller = self.caller.as_ref().filter(|_| is_lent).cloned()?;
+        let is_yielded = self.is_yielded();
+        let caller = self.caller.as_ref().filter(|_| is_yielded).cloned()?;
         let kept = self.reacquire_number.take();
         let number = kept.unwrap_or_else(|| caller.gate.next_reacquire_number());
         Some((caller, number))

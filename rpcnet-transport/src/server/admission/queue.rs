@@ -28,9 +28,9 @@ use self::{
 /// take turns. A peer that may hold no more permits is passed over.
 ///
 /// The length of the queue is bounded. When it is full, a call of a peer that has less than an
-/// equal part of it takes the position of a call of a peer that has more. A call of a peer that has
-/// its part takes the position of a less important call, of the same peer or of one that has more
-/// than its part, or is rejected.
+/// equal share of it takes the position of a call of a peer that has more. A call of a peer that
+/// has its share takes the position of a less important call, of the same peer or of one that has
+/// more than its share, or is rejected.
 ///
 /// The time in the queue is bounded too: no call waits longer than the interval. Since peers take
 /// turns, the queue of each peer is judged alone. When for an interval no call of the peer has got
@@ -79,7 +79,7 @@ pub(super) enum PushOutcome<P, T> {
         position: QueuePosition<P>,
         shed: Option<(P, T)>,
     },
-    /// There is no room for the call.
+    /// There is no capacity for the call.
     QueueFull,
 }
 
@@ -140,7 +140,7 @@ impl<P: Clone + Eq + Hash, T> AdmissionQueue<P, T> {
     }
 
     /// Whether a call that comes now would be queued.
-    pub(super) fn has_room(&self, rank: &Rank<P>) -> bool {
+    pub(super) fn has_capacity(&self, rank: &Rank<P>) -> bool {
         self.len() < self.bounds.len_max || self.victim(class_of(rank), &rank.peer).is_some()
     }
 

@@ -295,7 +295,7 @@ impl DetachedRun {
         let DetachedCall {
             mut permits,
             served,
-            request_buffer: _room,
+            request_buffer: _reserved,
             ..
         } = detached;
         // A shutdown waits for the run, whether its caller is there or not.

@@ -221,19 +221,19 @@ impl<O: Clone + Eq + Hash, K: Clone + Eq + Hash, T: Clone, W> KeyTable<O, K, T, 
     }
 
     /// The owner whose result is evicted: the one that asks for room, unless another has more.
-    fn owner_to_evict(&self, asks: &O, has: impl Fn(&OwnerCalls<K>) -> usize) -> Option<O> {
-        let ours = self.owners.get(asks).map_or(0, &has);
+    fn owner_to_evict(&self, requester: &O, has: impl Fn(&OwnerCalls<K>) -> usize) -> Option<O> {
+        let ours = self.owners.get(requester).map_or(0, &has);
         let (owner, most) = self.owners.iter().max_by_key(|(_, owned)| has(owned))?;
         let most = has(most);
         if most == 0 {
             return None;
         }
-        Some(if most > ours { owner } else { asks }.clone())
+        Some(if most > ours { owner } else { requester }.clone())
     }
 
     /// Evicts old results of this owner, and now and then of all owners.
-    fn evict_expired(&mut self, now: Duration, asks: &O) {
-        self.evict_expired_of(asks, now);
+    fn evict_expired(&mut self, now: Duration, requester: &O) {
+        self.evict_expired_of(requester, now);
         if now.saturating_sub(self.swept_at) <= self.bounds.ttl / SWEEPS_PER_TTL {
             return;
         }

@@ -94,9 +94,9 @@ impl LaneMethod {
 
     /// Looks up the quota of the caller at the gate of the method, if calls of it are limited.
     pub(super) fn resolve_quota(&mut self, peer: &Peer) {
-        let rules = self.handler.as_ref().and_then(Handler::config);
+        let config = self.handler.as_ref().and_then(Handler::config);
         if self.quota.is_none()
-            && let Some(gate) = rules.and_then(|rules| rules.gate.as_ref())
+            && let Some(gate) = config.and_then(|config| config.gate.as_ref())
         {
             self.quota = Some(gate.quota_of(peer.shared_name()));
         }

@@ -333,8 +333,8 @@ impl LaneServer {
     /// Sends a large reply on a stream of its own, so that no small reply waits behind it.
     fn reply_on_own_stream(&mut self, id: u32, outcome: HandlerResult) {
         let account = &self.caller.account.peer;
-        let (outcome, held) = match reserve_reply(&self.shared, account, outcome) {
-            Ok(held) => held,
+        let (outcome, reservation) = match reserve_reply(&self.shared, account, outcome) {
+            Ok(reserved) => reserved,
             Err(dropped) => return self.write_failure(id, dropped),
         };
         let (unacknowledged, _) = self.shared.served.unacknowledged.enter();
@@ -342,7 +342,7 @@ impl LaneServer {
         let (shared, caller) = (Arc::clone(&self.shared), Arc::clone(&self.caller));
         let (done, lane) = (Arc::clone(&self.task_results), self.replies.stream_index());
         let task = self.shared.served.tasks.spawn(async move {
-            let _held = (unacknowledged, held);
+            let _guards = (unacknowledged, reservation);
             let sent = send_on_own_stream(&shared, &caller, (lane, id), outcome, in_flight);
             let delivered = sent.await;
             done.push(id, TaskResult::ReplySent { delivered });

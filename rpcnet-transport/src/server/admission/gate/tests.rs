@@ -283,7 +283,10 @@ async fn a_call_over_the_limit_takes_no_permit_from_others() {
         .filter(|permit| permit.should_yield())
         .count();
     assert_eq!(owed, 7, "those without");
-    assert_eq!((gate.state().running, greedy.share.held()), (10, 10));
+    assert_eq!(
+        (gate.state().running, greedy.share.permits_held()),
+        (10, 10)
+    );
     assert!(gate.is_busy());
     assert!(!greedy.call());
     assert!(modest.call());
@@ -291,7 +294,7 @@ async fn a_call_over_the_limit_takes_no_permit_from_others() {
     greedy.collect();
     assert_eq!(greedy.permits.len(), 1, "when enough of them have ended");
     greedy.yielded.clear();
-    assert_eq!((gate.state().running, greedy.share.held()), (2, 1));
+    assert_eq!((gate.state().running, greedy.share.permits_held()), (2, 1));
 }
 
 #[tokio::test(start_paused = true)]
@@ -322,9 +325,9 @@ async fn a_quota_is_shared_by_connections_and_dropped_with_the_last() {
     };
     drop(first);
     // A run that outlives its caller.
-    assert_eq!(gate.quota_of("a".into()).held(), 1);
+    assert_eq!(gate.quota_of("a".into()).permits_held(), 1);
     drop(permit);
-    assert_eq!(gate.quota_of("a".into()).held(), 0);
+    assert_eq!(gate.quota_of("a".into()).permits_held(), 0);
 }
 
 /// Concurrent calls of the same caller see each other.
@@ -351,7 +354,7 @@ fn concurrent_calls_stay_within_the_share_of_their_caller() {
             });
         }
     });
-    assert_eq!((gate.state().running, greedy.held()), (0, 0));
+    assert_eq!((gate.state().running, greedy.permits_held()), (0, 0));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -465,7 +468,7 @@ proptest! {
                     prop_assert!(newcomers.iter().any(has_permit), "within one end");
                 }
                 for caller in &callers {
-                    prop_assert_eq!(caller.share.held(), caller.permits.len());
+                    prop_assert_eq!(caller.share.permits_held(), caller.permits.len());
                     let waits = !caller.tickets.is_empty() || !caller.reacquiring.is_empty();
                     if waits && running < limit {
                         let most = most(limit, recent, running - caller.permits.len());
@@ -476,7 +479,7 @@ proptest! {
             let shares = callers.map(|caller| Arc::clone(&caller.share));
             let state = gate.state();
             prop_assert_eq!((state.running, state.waiting), (0, 0));
-            prop_assert!(shares.iter().all(|share| share.held() == 0));
+            prop_assert!(shares.iter().all(|share| share.permits_held() == 0));
             Ok::<_, TestCaseError>(())
         })?;
     }

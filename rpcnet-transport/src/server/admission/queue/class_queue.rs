@@ -106,7 +106,7 @@ impl<P: Clone + Eq + Hash, T> ClassQueue<P, T> {
     /// The peer that holds the fewest permits, of several the one that has the next turn, after a
     /// permit was acquired for it.
     pub(super) fn next(&self, grants: &mut impl PermitSource<P>) -> Option<P> {
-        let order = |peer: &&P| (grants.held(peer), grants.just_released(peer));
+        let order = |peer: &&P| (grants.permits_held(peer), grants.just_released(peer));
         let peer = self.round_robin.iter().min_by_key(order)?;
         grants.try_acquire(peer).then(|| peer.clone())
     }

@@ -134,11 +134,11 @@ impl<P: Clone + Eq + Hash> PeerQueues<P> {
     /// The peer and the class whose call is shed from a full queue for a call of this class and
     /// peer.
     ///
-    /// A peer that has less than an equal part of the queue has room, whatever the others wait for:
-    /// among the peers that have more, the least important call is shed, of several that of the
-    /// peer that has most. A peer that has its part takes room from these, and from itself, for
-    /// more important calls, and for equally important ones from a peer that has more. `all_stand`
-    /// says that the newest calls go first.
+    /// A peer that has less than an equal share of the queue has room, whatever the others wait
+    /// for: among the peers that have more, the least important call is shed, of several that of
+    /// the peer that has most. A peer that has its share takes room from these, and from itself,
+    /// for more important calls, and for equally important ones from a peer that has more.
+    /// `all_stand` says that the newest calls go first.
     pub(super) fn victim(
         &self,
         class: usize,

@@ -4,7 +4,7 @@
 /// may.
 pub(in crate::server::admission) trait PermitSource<P> {
     /// Permits that the peer holds.
-    fn held(&self, peer: &P) -> usize;
+    fn permits_held(&self, peer: &P) -> usize;
     /// Whether the peer has just released the permit that is free: others that hold as many go
     /// first.
     fn just_released(&self, _peer: &P) -> bool {

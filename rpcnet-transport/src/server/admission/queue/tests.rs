@@ -32,7 +32,7 @@ fn rank(priority: Priority, peer: u8) -> Rank<u8> {
 struct Free;
 
 impl PermitSource<u8> for Free {
-    fn held(&self, _peer: &u8) -> usize {
+    fn permits_held(&self, _peer: &u8) -> usize {
         0
     }
 
@@ -55,7 +55,7 @@ impl Held {
 }
 
 impl PermitSource<u8> for Held {
-    fn held(&self, peer: &u8) -> usize {
+    fn permits_held(&self, peer: &u8) -> usize {
         self.by_peer.get(peer).copied().unwrap_or(0)
     }
 
@@ -361,8 +361,8 @@ fn operation() -> impl Strategy<Value = Operation> {
 
 proptest! {
     /// Every call leaves exactly once. No call gets a permit before a more important one, after its
-    /// deadline or too late. The queue keeps its bound, and makes room first at the cost of peers
-    /// that have more than an equal part of it.
+    /// deadline or too late. The queue keeps its bound, and sheds first the calls of peers that
+    /// have more than an equal share of it.
     #[test]
     fn every_call_leaves_once_and_in_order(
         operations in prop::collection::vec(operation(), 0..300),
@@ -386,12 +386,12 @@ proptest! {
                     let count = peers.len() + usize::from(!peers.contains(&peer));
                     let part = (len_max / count).max(1);
                     let has_part = len(peer) >= part;
-                    let has_room = |other| len(other) > part || (has_part && other == peer);
+                    let gives_way = |other| len(other) > part || (has_part && other == peer);
                     let lowest_of = |which: &dyn Fn(u8) -> bool| {
                         let classes = calls.iter().filter(|(_, other)| which(*other));
                         classes.map(|(class, _)| *class).max()
                     };
-                    let lowest = lowest_of(&has_room);
+                    let lowest = lowest_of(&gives_way);
                     match queue.push(now, rank, number) {
                         PushOutcome::Queued { position, shed } => {
                             if let Some((whose, shed)) = shed {
@@ -400,7 +400,7 @@ proptest! {
                                 let (other, .., position) = queued;
                                 prop_assert_eq!(position.peer, whose);
                                 if let Some(lowest) = lowest {
-                                    prop_assert!(has_room(whose), "it has no more than its part");
+                                    prop_assert!(gives_way(whose), "it has no more than its share");
                                     prop_assert_eq!(other, lowest);
                                     prop_assert!(!has_part || other >= class, "it matters no more");
                                 } else {

@@ -79,7 +79,7 @@ async fn a_call_that_stops_reacquiring_runs_over_the_limit_and_keeps_its_positio
     first.0.end(None);
     assert!(is_back(&mut of_second));
     second.0.end(None);
-    assert_eq!((gate.state().running, caller.held()), (0, 0));
+    assert_eq!((gate.state().running, caller.permits_held()), (0, 0));
 }
 
 #[tokio::test(start_paused = true)]
