@@ -10,7 +10,6 @@ use tokio::time::Instant;
 
 use super::{
     admission::{AdmissionOutcome, CallQuotas, Permits},
-    answer::send_reply,
     call_checks::{
         call_type_mismatch_status, check_capacity, early_rejection, expired_status, quotas_for,
         request_admission, unknown_method_status,
@@ -20,6 +19,7 @@ use super::{
     handler::Handler,
     handshake::HandshakeState,
     request::{ReceivedRequest, RequestFailure, read_body, read_header, wait_for_overdraft},
+    send_reply::send_reply,
 };
 use crate::{
     Code, Status,

@@ -10,7 +10,8 @@ use futures::{FutureExt, future::BoxFuture};
 use tokio_util::sync::ReusableBoxFuture;
 
 use super::{
-    CallContext, Dispatch, method_config::MethodConfig, poll_cost::PollCost, reply::HandlerResult,
+    CallContext, Dispatch, handler_result::HandlerResult, method_config::MethodConfig,
+    poll_cost::PollCost,
 };
 use crate::{
     Status,

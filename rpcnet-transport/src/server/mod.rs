@@ -4,7 +4,6 @@ mod abort_signal;
 mod accept;
 mod accepted_connection;
 mod admission;
-mod answer;
 mod authorization;
 mod call;
 mod call_checks;
@@ -15,6 +14,7 @@ mod control_stream;
 mod detached;
 mod early_data;
 mod handler;
+mod handler_result;
 mod handshake;
 mod handshake_limiter;
 mod idempotency;
@@ -22,10 +22,10 @@ mod lane;
 mod method_config;
 mod poll_cost;
 mod queue_delay;
-mod reply;
 mod request;
 mod router;
 mod rpc_server;
+mod send_reply;
 mod stream_dispatch;
 
 pub(crate) use self::{
@@ -36,9 +36,9 @@ pub(crate) use self::{
 pub use self::{
     admission::{Admission, AdmissionState},
     context::CallContext,
+    handler_result::{IntoReply, ResultReply, ValueReply},
     idempotency::IdempotencyCache,
     poll_cost::Dispatch,
-    reply::{IntoReply, ResultReply, ValueReply},
     router::Router,
     rpc_server::RpcServer,
 };

@@ -14,9 +14,9 @@ use super::{
     Admission, CallContext, Dispatch, IdempotencyCache, IntoReply,
     admission::AdmissionGate,
     handler::{Handler, HandlerFuture, HandlerInput, StreamingMethod, UnaryMethod},
+    handler_result::HandlerResult,
     method_config::MethodConfig,
     poll_cost::PollCost,
-    reply::HandlerResult,
 };
 use crate::{Decode, Encode, Receiver, Sender, Status, wire};
 

@@ -1,7 +1,7 @@
 //! Permits of one call: of its method and of the server.
 
 use super::permit::Permit;
-use crate::server::reply::HandlerResult;
+use crate::server::handler_result::HandlerResult;
 
 /// Permits that a call holds while it runs. Empty where nothing is limited.
 #[derive(Debug, Default)]

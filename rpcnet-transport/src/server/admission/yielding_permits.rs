@@ -5,7 +5,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use super::{permit::Permit, permits::Permits};
-use crate::server::reply::HandlerResult;
+use crate::server::handler_result::HandlerResult;
 
 /// Permits of a call with streams, which yields them while its handler waits for the caller.
 ///

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use crate::{
     Code, Status,
     endpoint::EndpointShared,
-    server::reply::{check_reply_size, maybe_processed},
+    server::handler_result::{check_reply_size, maybe_processed},
     stream::SendAbort,
 };
 

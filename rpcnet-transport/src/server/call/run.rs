@@ -22,11 +22,11 @@ use crate::{
     server::{
         CallContext,
         admission::{Permits, YieldingPermits},
-        answer::{reserve_reply, send_reply},
         caller::Caller,
         context::CallInfo,
         detached::{DetachedCall, runs_detached},
         handler::{Handler, HandlerFuture, HandlerInput},
+        send_reply::{reserve_reply, send_reply},
     },
     stream::{
         IncomingCall, RecvHalf, ResetCode, ReturnedHalf, SendAbort, SendHalf, SenderContext,

@@ -23,7 +23,7 @@ use super::{
     CallContext,
     detached::DetachedCall,
     handler::{HandlerFuture, StartHandler},
-    reply::{HandlerResult, maybe_processed},
+    handler_result::{HandlerResult, maybe_processed},
 };
 use crate::{
     Code, Processed, Status,

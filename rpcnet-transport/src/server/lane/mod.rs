@@ -27,10 +27,10 @@ use self::{
     task_results::{TaskResult, TaskResults},
 };
 use super::{
-    answer::reply_parts,
     call_checks::expired_status,
     caller::Caller,
-    reply::{HandlerResult, maybe_processed},
+    handler_result::{HandlerResult, maybe_processed},
+    send_reply::reply_parts,
 };
 use crate::{
     Code, Status,

@@ -25,7 +25,6 @@ use crate::{
     server::{
         CallContext, Dispatch,
         admission::{AdmissionOutcome, PendingAdmission, Permits},
-        answer::{reply_dropped_status, reserve_reply, send_reply},
         call_checks::{
             call_type_mismatch_status, check_capacity, expired_status, quotas_for,
             request_admission, unknown_method_status,
@@ -34,7 +33,8 @@ use crate::{
         context::CallMeta,
         detached::{DetachedCall, runs_detached},
         handler::{Handler, HandlerFuture, UnaryMethod},
-        reply::{check_reply_size, maybe_processed},
+        handler_result::{check_reply_size, maybe_processed},
+        send_reply::{reply_dropped_status, reserve_reply, send_reply},
     },
     stream::SendHalf,
     wire::{self, LaneRequest, Preface, StreamKind},

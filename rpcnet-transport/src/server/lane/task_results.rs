@@ -5,7 +5,7 @@ use std::task::Context;
 use futures::task::AtomicWaker;
 use parking_lot::Mutex;
 
-use crate::server::reply::HandlerResult;
+use crate::server::handler_result::HandlerResult;
 
 /// Results that wait for the lane's task. There are at most as many as calls in progress.
 #[derive(Debug, Default)]

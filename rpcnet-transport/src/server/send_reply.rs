@@ -1,4 +1,4 @@
-//! Delivery of a reply to its caller.
+//! Sending of a reply to its caller.
 
 use std::{pin::Pin, sync::Arc};
 
