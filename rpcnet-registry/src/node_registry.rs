@@ -39,7 +39,7 @@ impl NodeRegistry {
     /// A registry of the nodes of `cluster`. Empty until it is [started](Self::start).
     pub fn new(cluster: impl Membership) -> Self {
         let shared = NodeObserver {
-            table: Mutex::default(),
+            table: Mutex::new(NodeTable::new()),
             snapshot: ArcSwap::default(),
             events: EventBroadcast::new(EVENT_CAPACITY),
         };

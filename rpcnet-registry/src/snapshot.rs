@@ -73,13 +73,34 @@ impl<'a> IntoIterator for &'a Snapshot {
 }
 
 /// Table of nodes that the events of a source are applied to.
-#[derive(Debug, Default)]
-pub(crate) struct NodeTable {
-    nodes: BTreeMap<Arc<str>, Arc<NodeInfo>>,
+#[derive(Debug)]
+pub(crate) struct NodeTable<E = Arc<NodeInfo>> {
+    entries: BTreeMap<Arc<str>, E>,
     /// Names of the nodes that left or failed, the longest gone first.
     departed: VecDeque<Arc<str>>,
     generation: u64,
     source: SourceState,
+}
+
+/// Entry of a node table: a node, with what belongs to it.
+pub(crate) trait NodeEntry {
+    /// The entry for `node` in place of the previous one of that name.
+    fn successor(before: Option<&Self>, node: &Arc<NodeInfo>) -> Self;
+
+    fn node(&self) -> &Arc<NodeInfo>;
+
+    /// The node is forgotten.
+    fn on_removed(&self) {}
+}
+
+impl NodeEntry for Arc<NodeInfo> {
+    fn successor(_before: Option<&Self>, node: &Arc<NodeInfo>) -> Self {
+        Arc::clone(node)
+    }
+
+    fn node(&self) -> &Arc<NodeInfo> {
+        self
+    }
 }
 
 /// Change of a node: before and after; at least one of them is present.
@@ -92,10 +113,36 @@ pub(crate) struct NodeChange {
 impl NodeTable {
     pub(crate) fn snapshot(&self) -> Snapshot {
         Snapshot {
-            nodes: self.nodes.values().cloned().collect(),
+            nodes: self.entries.values().cloned().collect(),
             generation: self.generation,
             source: self.source.clone(),
         }
+    }
+}
+
+impl<E: NodeEntry> NodeTable<E> {
+    pub(crate) const fn new() -> Self {
+        Self {
+            entries: BTreeMap::new(),
+            departed: VecDeque::new(),
+            generation: 0,
+            source: SourceState::Live,
+        }
+    }
+
+    /// The entries by the names of their nodes.
+    pub(crate) const fn entries(&self) -> &BTreeMap<Arc<str>, E> {
+        &self.entries
+    }
+
+    /// A number that rises with every change.
+    pub(crate) const fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// Counts a change of what its user makes of the entries.
+    pub(crate) const fn advance_generation(&mut self) {
+        self.generation += 1;
     }
 
     pub(crate) const fn source(&self) -> &SourceState {
@@ -126,8 +173,8 @@ impl NodeTable {
         };
         // Late news of a former process. But a node that joins is there now, even if its clock, and
         // so its epoch, went back.
-        let known = self.nodes.get(&node.id.name);
-        let late = known.is_some_and(|known| known.id.epoch > node.id.epoch)
+        let known = self.entries.get(&node.id.name);
+        let late = known.is_some_and(|known| known.node().id.epoch > node.id.epoch)
             && !matches!(event, ClusterEvent::NodeJoined(_));
         let changes = if late { Vec::new() } else { self.insert(node) };
         (event, changes)
@@ -150,7 +197,7 @@ impl NodeTable {
         // list: it has yet to find them.
         let has_left = self.source.is_live();
         let vanished: Vec<Arc<str>> = self
-            .nodes
+            .entries
             .keys()
             .filter(|name| !listed.contains_key(*name))
             .cloned()
@@ -169,8 +216,8 @@ impl NodeTable {
             });
         }
         for node in listed.into_values().map(Arc::new) {
-            let before = self.nodes.get(&node.id.name).cloned();
-            events.extend(event_for_difference(before.as_deref(), &node));
+            let before = self.entries.get(&node.id.name).map(E::node);
+            events.extend(event_for_difference(before.map(Arc::as_ref), &node));
             changes.extend(self.insert(node));
         }
         (events, changes)
@@ -180,9 +227,10 @@ impl NodeTable {
         let name = Arc::clone(&node.id.name);
         self.generation += 1;
         let gone = node.state.is_gone();
-        let before = self.nodes.insert(Arc::clone(&name), Arc::clone(&node));
+        let entry = E::successor(self.entries.get(&name), &node);
+        let before = self.entries.insert(Arc::clone(&name), entry);
         let mut changes = vec![NodeChange {
-            before,
+            before: before.map(|before| Arc::clone(before.node())),
             after: Some(node),
         }];
 
@@ -192,7 +240,7 @@ impl NodeTable {
         }
         if self.departed.len() > DEPARTED_MAX {
             let longest = self.departed.pop_front();
-            let before = longest.and_then(|name| self.nodes.remove(&name));
+            let before = longest.and_then(|name| self.remove(&name));
             changes.push(NodeChange {
                 before,
                 after: None,
@@ -204,7 +252,9 @@ impl NodeTable {
     fn remove(&mut self, name: &str) -> Option<Arc<NodeInfo>> {
         self.generation += 1;
         self.departed.retain(|other| **other != *name);
-        self.nodes.remove(name)
+        let removed = self.entries.remove(name)?;
+        removed.on_removed();
+        Some(Arc::clone(removed.node()))
     }
 }
 
@@ -230,7 +280,7 @@ fn with_event_state(event: ClusterEvent) -> (ClusterEvent, Option<Arc<NodeInfo>>
             None
         },
     );
-    // A node that drains or unreachable takes no calls anyway, suspect or not.
+    // A node that drains or is unreachable takes no calls anyway, suspect or not.
     let worse = matches!(node.state, NodeState::Draining | NodeState::Unreachable);
     let is_worse = state == NodeState::Suspect && worse;
     if !is_worse && (node.state, node.phi) != known {

@@ -21,12 +21,12 @@ use super::{
 use crate::{
     ClusterEvent, Filter, FilterError, NodeInfo, NodeState, Observer, SourceState,
     event::{EVENT_CAPACITY, EventBroadcast},
-    snapshot::{NodeChange, NodeTable},
+    snapshot::NodeChange,
 };
 
 pub(super) struct SelectionState {
-    /// State that is locked while an event is applied, and while a group is published.
-    event_state: Mutex<EventState>,
+    /// Locked while an event is applied, and while a group is published.
+    event_log: Mutex<InvalidTagLog>,
     pub(super) table: SharedWorkerTable,
     pub(super) selection: ArcSwap<SelectionTables>,
     balancer: Arc<dyn Balancer>,
@@ -44,11 +44,6 @@ pub(super) struct SelectionTables {
     epoch: u64,
 }
 
-struct EventState {
-    nodes: NodeTable,
-    log: InvalidTagLog,
-}
-
 impl SelectionState {
     pub(super) fn new(balancer: Arc<dyn Balancer>) -> Self {
         let table = Arc::new(Mutex::new(WorkerTable::new()));
@@ -59,10 +54,7 @@ impl SelectionState {
             epoch: 0,
         };
         Self {
-            event_state: Mutex::new(EventState {
-                nodes: NodeTable::default(),
-                log: InvalidTagLog::new(),
-            }),
+            event_log: Mutex::new(InvalidTagLog::new()),
             table,
             selection: ArcSwap::from_pointee(selection),
             balancer,
@@ -137,7 +129,7 @@ impl SelectionState {
     /// Adds the placeholder for the group of a new filter.
     fn add_group(&self, text: &str) -> Result<Arc<Group>, FilterError> {
         let filter: Filter = text.parse()?;
-        let _event_state = self.event_state.lock();
+        let _guard = self.event_log.lock();
         let current = self.selection.load();
         // Another caller may have added it while this one waited for the lock.
         if let Some(group) = current.groups.get(text) {
@@ -160,7 +152,7 @@ impl SelectionState {
     /// Publishes a group in place of the previous one. `false` if its entry is gone: then it may be
     /// out of date.
     fn publish(&self, text: &str, built: &Arc<Group>, epoch: u64) -> bool {
-        let _event_state = self.event_state.lock();
+        let _guard = self.event_log.lock();
         let current = self.selection.load();
         let is_mine = |before: &Arc<Group>| Arc::ptr_eq(&before.build_state, &built.build_state);
         if current.epoch != epoch || !current.groups.get(text).is_some_and(is_mine) {
@@ -176,7 +168,7 @@ impl SelectionState {
 
     /// Drops all groups, for a change that affects every one.
     pub(super) fn reset_groups(&self, change: impl FnOnce(&mut SelectionTables)) {
-        let _event_state = self.event_state.lock();
+        let _guard = self.event_log.lock();
         self.reset_groups_locked(change);
     }
 
@@ -189,16 +181,9 @@ impl SelectionState {
         self.selection.store(Arc::new(next));
     }
 
-    /// Applies changes: to the worker table, and by marking the groups that they affect. Returns
-    /// the events about invalid tags.
-    fn apply_changes(
-        &self,
-        event_state: &mut EventState,
-        changes: &[NodeChange],
-    ) -> Vec<ClusterEvent> {
-        let mut table = self.table.lock();
-        changes.iter().for_each(|change| table.apply_change(change));
-        drop(table);
+    /// Marks the groups that are affected by changes of the worker table. Returns the events about
+    /// invalid tags.
+    fn on_changes(&self, log: &mut InvalidTagLog, changes: &[NodeChange]) -> Vec<ClusterEvent> {
         let selection = self.selection.load();
         for group in selection.groups.values() {
             if !group.build_state.is_stale() && affects(&group.filter, changes) {
@@ -209,7 +194,7 @@ impl SelectionState {
             selection.health.on_table_changed();
         }
         let invalid: Vec<_> = changes.iter().filter_map(invalid_tag_event).collect();
-        event_state.log.add(&invalid, selection.health.now());
+        log.add(&invalid, selection.health.now());
         invalid
     }
 
@@ -244,30 +229,32 @@ impl SelectionState {
 
 impl Observer for SelectionState {
     fn on_snapshot(&self, nodes: Vec<NodeInfo>) {
-        let mut event_state = self.event_state.lock();
-        let (events, changes) = event_state.nodes.replace(nodes);
-        let invalid = self.apply_changes(&mut event_state, &changes);
+        let mut log = self.event_log.lock();
+        let (events, changes) = self.table.lock().nodes.replace(nodes);
+        let invalid = self.on_changes(&mut log, &changes);
         let events = events.into_iter().chain(invalid);
         events.for_each(|event| self.events.send(event));
-        let lines = event_state.log.take_due();
-        drop(event_state);
+        let lines = log.take_due();
+        drop(log);
         lines.write();
     }
 
     fn on_event(&self, event: ClusterEvent) {
-        let mut event_state = self.event_state.lock();
-        match event_state.nodes.apply_source_event(&event) {
+        let mut log = self.event_log.lock();
+        let mut table = self.table.lock();
+        match table.nodes.apply_source_event(&event) {
             Some(false) => return,
             Some(true) => {
-                let source = event_state.nodes.source().clone();
-                self.table.lock().set_live(source.is_live());
+                let source = table.nodes.source().clone();
+                drop(table);
                 self.reset_groups_locked(|selection| selection.source = source);
                 return self.events.send(event);
             }
             None => {}
         }
-        let (event, changes) = event_state.nodes.apply(event);
-        let invalid = self.apply_changes(&mut event_state, &changes);
+        let (event, changes) = table.nodes.apply(event);
+        drop(table);
+        let invalid = self.on_changes(&mut log, &changes);
         if !changes.is_empty() {
             self.on_node_event(&event, &changes);
         }
@@ -275,17 +262,17 @@ impl Observer for SelectionState {
         invalid
             .into_iter()
             .for_each(|event| self.events.send(event));
-        let lines = event_state.log.take_due();
-        drop(event_state);
+        let lines = log.take_due();
+        drop(log);
         lines.write();
     }
 
     fn defer_log(&self) {
-        self.event_state.lock().log.defer();
+        self.event_log.lock().defer();
     }
 
     fn after_events(&self) {
-        let lines = self.event_state.lock().log.take();
+        let lines = self.event_log.lock().take();
         lines.write();
     }
 }

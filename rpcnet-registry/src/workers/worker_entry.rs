@@ -10,7 +10,7 @@ use rpcnet_balance::{Endpoint, ExclusionFlags, ReportedLoad, Time};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::weight;
-use crate::NodeInfo;
+use crate::{NodeInfo, NodeState, snapshot::NodeEntry};
 
 /// Status of a worker.
 #[derive(Debug, Clone)]
@@ -45,10 +45,39 @@ pub(super) struct WorkerEntry {
     pub(super) extension: Arc<OnceLock<Box<dyn Any + Send + Sync>>>,
 }
 
+impl NodeEntry for Arc<WorkerEntry> {
+    /// An endpoint whose process is gone is flagged at once, so that older views do not pick it.
+    fn successor(before: Option<&Self>, node: &Arc<NodeInfo>) -> Self {
+        let entry = WorkerEntry::successor(before, node);
+        if let Some(before) = before
+            && !Arc::ptr_eq(&before.endpoint, &entry.endpoint)
+        {
+            before.endpoint.set_flags(ExclusionFlags::GONE);
+        }
+        match node.state {
+            NodeState::Alive | NodeState::Suspect | NodeState::Unreachable => {
+                entry.endpoint.clear_flags(ExclusionFlags::GONE)
+            }
+            NodeState::Draining | NodeState::Left | NodeState::Failed => {
+                entry.endpoint.set_flags(ExclusionFlags::GONE)
+            }
+        };
+        Arc::new(entry)
+    }
+
+    fn node(&self) -> &Arc<NodeInfo> {
+        &self.node
+    }
+
+    fn on_removed(&self) {
+        self.endpoint.set_flags(ExclusionFlags::GONE);
+    }
+}
+
 impl WorkerEntry {
     /// The entry for `node` in place of the previous one of that name. Another process is another
     /// endpoint: calls at its former process will never end there.
-    pub(super) fn successor(before: Option<&Arc<Self>>, node: &Arc<NodeInfo>) -> Self {
+    fn successor(before: Option<&Arc<Self>>, node: &Arc<NodeInfo>) -> Self {
         let name = &node.id.name;
         let label = node.label();
         let label = if label == name.as_ref() {
