@@ -54,7 +54,7 @@ impl FixedHeader {
         let word = |at: usize| {
             u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
         };
-        let body = |at: usize| check_length("a message", word(at), limit);
+        let body = |at: usize| check_length("a message", word(at).into(), limit);
         match bytes[0] {
             KIND_REQUEST => {
                 let deadline_us = u64::from(word(8)) | u64::from(word(12)) << 32;
@@ -99,7 +99,7 @@ impl FixedHeader {
                     head: BodylessFrame::Reply(header),
                     text_bytes: check_length(
                         "a status message",
-                        text_bytes,
+                        text_bytes.into(),
                         STATUS_MESSAGE_BYTES_MAX,
                     )?,
                     body_bytes: body(4)?,
@@ -167,12 +167,17 @@ impl BodylessFrame {
     }
 }
 
-fn check_length(what: &'static str, bytes: u32, limit: usize) -> Result<usize, WireError> {
+/// Checks a length that the peer has sent.
+pub(super) fn check_length(
+    what: &'static str,
+    bytes: u64,
+    limit: usize,
+) -> Result<usize, WireError> {
     match usize::try_from(bytes) {
         Ok(len) if len <= limit => Ok(len),
         _ => Err(WireError::TooLarge {
             what,
-            bytes: u64::from(bytes),
+            bytes,
             limit: limit as u64,
         }),
     }

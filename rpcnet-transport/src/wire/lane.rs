@@ -10,6 +10,7 @@ use super::{
         FLAG_KEY, IDEMPOTENCY_KEY_BYTES, PRIORITY_BITS, PRIORITY_SHIFT, ReplyHeader, retry_after,
         retry_after_ms, truncate_utf8,
     },
+    header::check_length,
     load::{LOAD_BYTES, LoadReport},
 };
 use crate::{Code, Priority, Processed};
@@ -300,7 +301,7 @@ fn frame_bytes(bytes: &[u8], body_bytes_max: usize) -> Result<Option<usize>, Wir
     if bytes.len() < header_bytes {
         return Ok(None);
     }
-    let half = |at: usize| usize::from(u16::from_le_bytes([bytes[at], bytes[at + 1]]));
+    let half = |at: usize| u64::from(u16::from_le_bytes([bytes[at], bytes[at + 1]]));
     let body = |at| check_length("a body on a lane", half(at), body_bytes_max);
     Ok(Some(
         header_bytes
@@ -314,17 +315,6 @@ fn frame_bytes(bytes: &[u8], body_bytes_max: usize) -> Result<Option<usize>, Wir
                 _ => 0,
             },
     ))
-}
-
-fn check_length(what: &'static str, bytes: usize, limit: usize) -> Result<usize, WireError> {
-    if bytes <= limit {
-        return Ok(bytes);
-    }
-    Err(WireError::TooLarge {
-        what,
-        bytes: bytes as u64,
-        limit: limit as u64,
-    })
 }
 
 fn header_bytes(kind: u8) -> Result<usize, WireError> {
