@@ -90,8 +90,13 @@ impl RpcClient {
         let mut guard = shared.guard(connection);
         let runtime = dialer.runtime.clone();
         runtime.spawn(async move {
-            let complete =
-                complete_handshake(dialer, target, &guard, accepted, early_calls, publish);
+            let handshake = Handshake {
+                dialer,
+                target,
+                early_calls,
+                publish,
+            };
+            let complete = handshake.complete(&guard, accepted);
             // The handshake is not needed any more when the client is gone.
             shared.client_dropped.run_until_cancelled(complete).await;
             guard.disarm();
@@ -178,37 +183,45 @@ impl RpcClient {
     }
 }
 
-/// Completes the handshake of an early client.
-async fn complete_handshake(
+/// Handshake of an early client.
+struct Handshake {
     dialer: Arc<Dialer>,
     target: DialTarget,
-    guard: &CloseOnRuntimeEnd,
-    zero_rtt: quinn::ZeroRttAccepted,
     early_calls: Gauge,
     publish: watch::Sender<HandshakeProgress<RpcClient>>,
-) {
-    let connection = guard.connection();
-    let after = dialer.config.connect_timeout;
-    let mut accepted = true;
-    let established = async {
-        let is_accepted = zero_rtt.await;
-        if let Some(e) = connection.close_reason() {
-            return Err(dialer.connect_error(&target, e));
-        }
-        accepted = is_accepted;
-        publish.send_replace(HandshakeProgress::EarlyDataDecided { accepted });
-        if !accepted {
-            dialer.counters.early_data_rejected.add_one();
-            // QUIC starts to number streams anew, and dropping a rejected stream removes the waker
-            // of the new stream of its number. So all rejected ones are dropped first.
-            early_calls.wait_for_zero().await;
-        }
-        dialer.read_hello(&target, connection.clone()).await
-    };
-    let client = timeout(after, target.or_disconnected(established))
-        .await
-        .unwrap_or_else(|_| Err(target.timed_out(after)))
-        .map(|opened| RpcClient::new(opened, &dialer, None))
-        .inspect_err(|_| close_at_once(connection, CLOSE_DONE, b"handshake failed"));
-    publish.send_replace(HandshakeProgress::Completed { accepted, client });
+}
+
+impl Handshake {
+    async fn complete(self, guard: &CloseOnRuntimeEnd, zero_rtt: quinn::ZeroRttAccepted) {
+        let Self {
+            dialer,
+            target,
+            early_calls,
+            publish,
+        } = self;
+        let connection = guard.connection();
+        let after = dialer.config.connect_timeout;
+        let mut accepted = true;
+        let established = async {
+            let is_accepted = zero_rtt.await;
+            if let Some(e) = connection.close_reason() {
+                return Err(dialer.connect_error(&target, e));
+            }
+            accepted = is_accepted;
+            publish.send_replace(HandshakeProgress::EarlyDataDecided { accepted });
+            if !accepted {
+                dialer.counters.early_data_rejected.add_one();
+                // QUIC starts to number streams anew, and dropping a rejected stream removes the
+                // waker of the new stream of its number. So all rejected ones are dropped first.
+                early_calls.wait_for_zero().await;
+            }
+            dialer.read_hello(&target, connection.clone()).await
+        };
+        let client = timeout(after, target.or_disconnected(established))
+            .await
+            .unwrap_or_else(|_| Err(target.timed_out(after)))
+            .map(|opened| RpcClient::new(opened, &dialer, None))
+            .inspect_err(|_| close_at_once(connection, CLOSE_DONE, b"handshake failed"));
+        publish.send_replace(HandshakeProgress::Completed { accepted, client });
+    }
 }
