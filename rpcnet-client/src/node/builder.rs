@@ -4,7 +4,7 @@ use std::{fmt, net::SocketAddr, sync::Arc};
 
 use rpcnet_balance::{Balancer, health::HealthConfig};
 use rpcnet_registry::{
-    LoadBalancingStrategy, NodeRegistry, SERVES_NOTHING, SERVES_TAG, WorkerRegistry,
+    LoadBalancingStrategy, NodeId, NodeRegistry, SERVES_NOTHING, SERVES_TAG, WorkerRegistry,
 };
 use rpcnet_swim::{
     ClusterConfig, ClusterMembership, DatagramSocket, JoinError, JoinOutcome, KeyRing,
@@ -21,23 +21,19 @@ use crate::{ClusterClient, ClusterClientConfig};
 #[derive(Default)]
 pub struct NodeBuilder {
     bind: Option<String>,
-    advertise: Option<SocketAddr>,
     tls: Option<Tls>,
-    cluster_name: Option<String>,
-    keys: Option<KeyRing>,
-    insecure_gossip: bool,
     seeds: Option<Vec<String>>,
     tags: Vec<(String, String)>,
     router: Router,
     cluster: ClusterConfig,
+    /// What wins over the cluster config.
+    cluster_changes: Vec<Change<ClusterConfig>>,
     transport: TransportConfig,
     strategy: Option<LoadBalancingStrategy>,
     balancer: Option<Arc<dyn Balancer>>,
-    client_config: Option<ConfigChange<ClusterClientConfig>>,
-    wrap_gossip: Option<ConfigChange<Arc<dyn DatagramSocket>>>,
-    health: Option<HealthConfig>,
-    ignore_suspicion: bool,
-    select_local: bool,
+    worker_changes: Vec<Change<WorkerRegistry>>,
+    client_config: Option<Change<ClusterClientConfig>>,
+    wrap_gossip: Option<Change<Arc<dyn DatagramSocket>>>,
     require_join: bool,
     start_unready: bool,
 }
@@ -54,9 +50,8 @@ impl NodeBuilder {
     /// stands for the port bound. Default: the address bound, or, bound to all interfaces, the one
     /// that faces the seeds; if no peer reaches the node there, the one that peers see. See also
     /// [`Node::set_advertise_addr`].
-    pub fn advertise(mut self, addr: SocketAddr) -> Self {
-        self.advertise = Some(addr);
-        self
+    pub fn advertise(self, addr: SocketAddr) -> Self {
+        self.change_cluster(move |config| config.with_advertise_addr(addr))
     }
 
     /// The identity of the node. Its name in the cluster is the one in its certificate.
@@ -66,23 +61,22 @@ impl NodeBuilder {
     }
 
     /// The name of the cluster. Default `rpcnet`.
-    pub fn cluster_name(mut self, name: &str) -> Self {
-        self.cluster_name = Some(name.to_owned());
-        self
+    pub fn cluster_name(self, name: &str) -> Self {
+        let name = name.to_owned();
+        self.change_cluster(move |config| config.with_cluster_name(name))
     }
 
     /// The key, or ring of keys, that seals the cluster's gossip. Without one the node refuses to
     /// bind anything but loopback, unless [`insecure_gossip`](Self::insecure_gossip) is asked for.
-    pub fn cluster_key(mut self, keys: impl Into<KeyRing>) -> Self {
-        self.keys = Some(keys.into());
-        self
+    pub fn cluster_key(self, keys: impl Into<KeyRing>) -> Self {
+        let keys = keys.into();
+        self.change_cluster(move |config| config.with_key(keys))
     }
 
     /// Gossip in clear, on any interface, and believe every sender. Calls are under TLS all the
     /// same.
-    pub fn insecure_gossip(mut self) -> Self {
-        self.insecure_gossip = true;
-        self
+    pub fn insecure_gossip(self) -> Self {
+        self.change_cluster(ClusterConfig::insecure_gossip)
     }
 
     /// Where to find the cluster, as `address:port` or `name:port`. Names are resolved anew at each
@@ -139,16 +133,14 @@ impl NodeBuilder {
 
     /// Passive health: how the outcomes of calls decide which workers are passed over. Default
     /// [`HealthConfig::new`]; see [`rpcnet_balance::health`] and [`WorkerRegistry::with_health`].
-    pub fn health(mut self, config: HealthConfig) -> Self {
-        self.health = Some(config);
-        self
+    pub fn health(self, config: HealthConfig) -> Self {
+        self.change_workers(move |workers| workers.with_health(config))
     }
 
     /// Ignores suspicion: calls go to nodes that the cluster suspects of having failed as to
     /// others; see [`WorkerRegistry::without_suspicion`].
-    pub fn without_suspicion(mut self) -> Self {
-        self.ignore_suspicion = true;
-        self
+    pub fn without_suspicion(self) -> Self {
+        self.change_workers(WorkerRegistry::without_suspicion)
     }
 
     /// The node becomes known to the cluster and takes no calls until [`Node::set_ready`] says so:
@@ -174,9 +166,8 @@ impl NodeBuilder {
     }
 
     /// Whether the node's own client may select the node itself. Default `false`.
-    pub fn select_local(mut self, select: bool) -> Self {
-        self.select_local = select;
-        self
+    pub fn select_local(self, select: bool) -> Self {
+        self.change_workers(move |workers| workers.with_local(select))
     }
 
     /// Whether a node that no seed lets in within the join timeout fails to start. Default `false`:
@@ -239,10 +230,8 @@ impl NodeBuilder {
             .side_channel()
             .expect("the endpoint has no other user yet")
             .with_recognizer(cluster.recognizer());
-        let mut socket: Arc<dyn DatagramSocket> = Arc::new(GossipSocket(side_channel));
-        if let Some(wrap) = self.wrap_gossip {
-            socket = wrap(socket);
-        }
+        let socket: Arc<dyn DatagramSocket> = Arc::new(GossipSocket(side_channel));
+        let socket = apply(self.wrap_gossip, socket);
         let gossip_interval = cluster.gossip_interval();
         let membership = ClusterMembership::with_socket(cluster, socket).await?;
         if self.start_unready {
@@ -252,40 +241,33 @@ impl NodeBuilder {
         }
         let nodes = Arc::new(NodeRegistry::new(membership.clone()));
         nodes.start().await;
-        let mut workers = WorkerRegistry::with_balancer(membership.clone(), balancer)
-            .with_local(self.select_local)
-            .with_health(self.health.unwrap_or_default());
-        if self.ignore_suspicion {
-            workers = workers.without_suspicion();
-        }
+        let workers = WorkerRegistry::with_balancer(membership.clone(), balancer);
+        let workers = apply(self.worker_changes, workers);
         workers.start().await;
         let workers = Arc::new(workers);
-        let mut config = ClusterClientConfig::new(endpoint.clone());
-        if let Some(change) = self.client_config {
-            config = change(config);
-        }
+        let config = ClusterClientConfig::new(endpoint.clone());
+        let config = apply(self.client_config, config);
         let client = Arc::new(ClusterClient::new(Arc::clone(&workers), config));
 
-        let mut joined = None;
-        match membership.join(Vec::<String>::new()).await {
-            Ok(how) => {
-                joined = Some(how);
-                if how == JoinOutcome::Partial {
-                    tracing::warn!(
-                        "joined, but not all members may be known yet: the join timeout is over"
-                    );
-                }
-            }
-            Err(JoinError::NoSeedAnswered { seeds }) if !self.require_join => {
-                let error = JoinError::NoSeedAnswered { seeds };
+        let joined = match membership.join(Vec::<String>::new()).await {
+            Ok(how) => Some(how),
+            Err(error @ JoinError::NoSeedAnswered { .. }) if !self.require_join => {
                 tracing::warn!(%error, "the node has not joined yet, and goes on trying");
+                None
             }
             Err(JoinError::Refused { by, reason }) if !self.require_join => {
                 tracing::warn!(%by, %reason, "a seed refused to let this node in; it goes on trying");
+                None
             }
             Err(error) => return Err(error.into()),
+        };
+        if joined == Some(JoinOutcome::Partial) {
+            tracing::warn!(
+                "joined, but not all members may be known yet: the join timeout is over"
+            );
         }
-        Ok(Node::new(NodeParts {
+        Ok(Node(Arc::new(NodeParts {
+            id: NodeId::from(&membership.local_id()),
             endpoint,
             membership,
             nodes,
@@ -293,7 +275,23 @@ impl NodeBuilder {
             client,
             gossip_interval,
             joined,
-        }))
+        })))
+    }
+
+    fn change_cluster(
+        mut self,
+        change: impl FnOnce(ClusterConfig) -> ClusterConfig + Send + 'static,
+    ) -> Self {
+        self.cluster_changes.push(Box::new(change));
+        self
+    }
+
+    fn change_workers(
+        mut self,
+        change: impl FnOnce(WorkerRegistry) -> WorkerRegistry + Send + 'static,
+    ) -> Self {
+        self.worker_changes.push(Box::new(change));
+        self
     }
 
     /// The gossip settings with everything given here, checked.
@@ -313,18 +311,7 @@ impl NodeBuilder {
                 .map_err(|source| NodeError::BindAddress { text, source })?;
             config = config.with_bind_addr(addr);
         }
-        if let Some(addr) = self.advertise {
-            config = config.with_advertise_addr(addr);
-        }
-        if let Some(name) = self.cluster_name.take() {
-            config = config.with_cluster_name(name);
-        }
-        if let Some(keys) = self.keys.take() {
-            config = config.with_key(keys);
-        }
-        if self.insecure_gossip {
-            config = config.insecure_gossip();
-        }
+        config = apply(std::mem::take(&mut self.cluster_changes), config);
         if let Some(seeds) = self.seeds.take() {
             if !seeds.is_empty() && seeds.iter().all(|seed| seed.trim().is_empty()) {
                 if self.require_join {
@@ -362,4 +349,10 @@ impl fmt::Debug for NodeBuilder {
 }
 
 /// A change of a setting, applied once.
-type ConfigChange<T> = Box<dyn FnOnce(T) -> T + Send>;
+type Change<T> = Box<dyn FnOnce(T) -> T + Send>;
+
+fn apply<T>(changes: impl IntoIterator<Item = Change<T>>, value: T) -> T {
+    changes
+        .into_iter()
+        .fold(value, |value, change| change(value))
+}

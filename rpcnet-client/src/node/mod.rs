@@ -53,15 +53,11 @@ use crate::ClusterClient;
 /// # }
 /// ```
 #[derive(Clone)]
-pub struct Node(Arc<NodeInner>);
-
-struct NodeInner {
-    id: NodeId,
-    parts: NodeParts,
-}
+pub struct Node(Arc<NodeParts>);
 
 /// Parts of a node.
 struct NodeParts {
+    id: NodeId,
     endpoint: Endpoint,
     membership: ClusterMembership,
     nodes: Arc<NodeRegistry>,
@@ -106,11 +102,6 @@ impl Node {
         NodeBuilder::default()
     }
 
-    fn new(parts: NodeParts) -> Self {
-        let id = NodeId::from(&parts.membership.local_id());
-        Self(Arc::new(NodeInner { id, parts }))
-    }
-
     /// Name of the node, as its certificate has it.
     #[must_use]
     pub fn name(&self) -> &str {
@@ -126,7 +117,7 @@ impl Node {
     /// Advertised address, at which others reach the node.
     #[must_use]
     pub fn addr(&self) -> SocketAddr {
-        self.0.parts.membership.local_addr()
+        self.0.membership.local_addr()
     }
 
     /// Outcome of joining when [`start`](NodeBuilder::start) returned: whether the node knew all
@@ -134,13 +125,13 @@ impl Node {
     /// [`ClusterMembership::join`] waits for that, or returns why not.
     #[must_use]
     pub fn joined(&self) -> Option<JoinOutcome> {
-        self.0.parts.joined
+        self.0.joined
     }
 
     /// Membership: members, tags, phi, partitions, counters.
     #[must_use]
     pub fn membership(&self) -> &ClusterMembership {
-        &self.0.parts.membership
+        &self.0.membership
     }
 
     /// Whether this node may serve while the cluster may be split, by what it sees now: see
@@ -153,13 +144,13 @@ impl Node {
     /// Registry of all nodes of the cluster, this one included.
     #[must_use]
     pub fn nodes(&self) -> &Arc<NodeRegistry> {
-        &self.0.parts.nodes
+        &self.0.nodes
     }
 
     /// Registry of the nodes that calls can go to: those that serve methods.
     #[must_use]
     pub fn workers(&self) -> &Arc<WorkerRegistry> {
-        &self.0.parts.workers
+        &self.0.workers
     }
 
     /// Waits up to `within` until as many workers that match `filter` can be reached, and returns
@@ -184,13 +175,13 @@ impl Node {
     /// Client that calls workers.
     #[must_use]
     pub fn client(&self) -> &Arc<ClusterClient> {
-        &self.0.parts.client
+        &self.0.client
     }
 
     /// Endpoint of the node: its port.
     #[must_use]
     pub fn endpoint(&self) -> &Endpoint {
-        &self.0.parts.endpoint
+        &self.0.endpoint
     }
 
     /// Serves these methods too: for handlers that need the node. One that served none becomes a
@@ -238,7 +229,7 @@ impl Node {
             membership,
             gossip_interval,
             ..
-        } = &self.0.parts;
+        } = &*self.0;
         let before = endpoint.stats();
         let is_known = endpoint.is_draining();
         self.set_ready(false);
