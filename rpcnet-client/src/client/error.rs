@@ -143,13 +143,12 @@ impl ClusterError {
             Self::Decode { .. } => Processed::Yes,
             other => {
                 let attempts = other.attempts().iter();
-                attempts.fold(Processed::No, |worst, attempt| {
-                    match (worst, attempt.error.processed()) {
-                        (Processed::Yes, _) | (_, Processed::Yes) => Processed::Yes,
-                        (Processed::Maybe, _) | (_, Processed::Maybe) => Processed::Maybe,
-                        _ => Processed::No,
-                    }
-                })
+                let any = |fate| attempts.clone().any(|one| one.error.processed() == fate);
+                let fates = [Processed::Yes, Processed::Maybe];
+                fates
+                    .into_iter()
+                    .find(|fate| any(*fate))
+                    .unwrap_or(Processed::No)
             }
         }
     }
@@ -174,34 +173,41 @@ impl fmt::Display for ClusterError {
         match self {
             Self::Select(error) => fmt::Display::fmt(error, f),
             Self::Encode(_) => f.write_str("cannot encode the request"),
-            Self::Connect {
-                attempts,
-                stop_reason,
-                ..
-            } => {
-                f.write_str("cannot connect to a worker")?;
-                write_attempts(f, attempts, *stop_reason, fmt::Display::fmt)
-            }
-            Self::Rpc {
-                attempts,
-                stop_reason,
-                ..
-            } => {
-                f.write_str("the call to a worker failed")?;
-                write_attempts(f, attempts, *stop_reason, fmt::Display::fmt)
-            }
-            Self::DeadlineExceeded { attempts } => {
-                f.write_str("deadline exceeded")?;
-                write_attempts(
-                    f,
-                    attempts,
-                    StopReason::NotRetryable,
-                    Attempt::fmt_after_deadline,
-                )
-            }
+            Self::Connect { .. } => self.fmt_attempts(f, "cannot connect to a worker"),
+            Self::Rpc { .. } => self.fmt_attempts(f, "the call to a worker failed"),
+            Self::DeadlineExceeded { .. } => self.fmt_attempts(f, "deadline exceeded"),
             Self::Decode { node, .. } => {
                 write!(f, "malformed response: cannot decode the reply of {node}")
             }
+        }
+    }
+}
+
+impl ClusterError {
+    /// What has failed, every attempt, and why no other followed unless that is said already.
+    fn fmt_attempts(&self, f: &mut fmt::Formatter<'_>, head: &str) -> fmt::Result {
+        f.write_str(head)?;
+        let attempts = self.attempts();
+        match attempts.len() {
+            0 => {}
+            1 => f.write_str(": ")?,
+            many => write!(f, ", tried {many} times: ")?,
+        }
+        let is_late = matches!(self, Self::DeadlineExceeded { .. });
+        for (index, attempt) in attempts.iter().enumerate() {
+            if index > 0 {
+                f.write_str("; ")?;
+            }
+            if is_late {
+                attempt.fmt_after_deadline(f)?;
+            } else {
+                write!(f, "{attempt}")?;
+            }
+        }
+        match self.stop_reason() {
+            StopReason::NotRetryable => Ok(()),
+            StopReason::Deadline if is_late => Ok(()),
+            stop_reason => write!(f, "; {stop_reason}"),
         }
     }
 }
@@ -213,31 +219,12 @@ impl StdError for ClusterError {
             Self::Encode(error) | Self::Decode { error, .. } => Some(error),
             Self::Connect {
                 error, attempts, ..
-            } => self.unprinted_source(error, attempts),
+            } => unprinted_source(error, attempts),
             Self::Rpc {
                 error, attempts, ..
-            } => self.unprinted_source(error, attempts),
+            } => unprinted_source(error, attempts),
             Self::DeadlineExceeded { .. } => None,
         }
-    }
-}
-
-impl ClusterError {
-    /// First cause of the error of an attempt that [`Display`](fmt::Display) does not print.
-    fn unprinted_source<'a>(
-        &self,
-        error: &'a (dyn StdError + 'static),
-        attempts: &[Attempt],
-    ) -> Option<&'a (dyn StdError + 'static)> {
-        if attempts.is_empty() {
-            return Some(error);
-        }
-        let printed = error.to_string();
-        let mut source = error.source();
-        while let Some(cause) = source.filter(|cause| printed.contains(&cause.to_string())) {
-            source = cause.source();
-        }
-        source
     }
 }
 
@@ -257,6 +244,12 @@ impl fmt::Display for Attempt {
 }
 
 impl Attempt {
+    /// Error of connecting, if the attempt failed there.
+    #[must_use]
+    pub fn connect_error(&self) -> Option<&ConnectError> {
+        self.error.source()?.downcast_ref()
+    }
+
     /// Worker, reason and duration.
     fn fmt_head(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} at {} ({}, ", self.node, self.addr, self.reason)?;
@@ -281,35 +274,20 @@ impl Attempt {
     }
 }
 
-impl Attempt {
-    /// Error of connecting, if the attempt failed there.
-    #[must_use]
-    pub fn connect_error(&self) -> Option<&ConnectError> {
-        self.error.source()?.downcast_ref()
-    }
-}
-
-fn write_attempts(
-    f: &mut fmt::Formatter<'_>,
+/// First cause of the error of an attempt that [`Display`](fmt::Display) does not print.
+fn unprinted_source<'a>(
+    error: &'a (dyn StdError + 'static),
     attempts: &[Attempt],
-    stop_reason: StopReason,
-    write: fn(&Attempt, &mut fmt::Formatter<'_>) -> fmt::Result,
-) -> fmt::Result {
-    match attempts.len() {
-        0 => {}
-        1 => f.write_str(": ")?,
-        many => write!(f, ", tried {many} times: ")?,
+) -> Option<&'a (dyn StdError + 'static)> {
+    if attempts.is_empty() {
+        return Some(error);
     }
-    for (index, attempt) in attempts.iter().enumerate() {
-        if index > 0 {
-            f.write_str("; ")?;
-        }
-        write(attempt, f)?;
+    let printed = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source.filter(|cause| printed.contains(&cause.to_string())) {
+        source = cause.source();
     }
-    if stop_reason == StopReason::NotRetryable {
-        return Ok(());
-    }
-    write!(f, "; {stop_reason}")
+    source
 }
 
 #[cfg(test)]

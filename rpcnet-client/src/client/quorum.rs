@@ -80,13 +80,10 @@ impl<'a> QuorumCall<'a> {
         self,
         method: &str,
         body: impl Into<Bytes>,
-        mut accept: impl FnMut(&NodeId, &Bytes) -> bool,
+        accept: impl FnMut(&NodeId, &Bytes) -> bool,
     ) -> Result<Vec<(NodeId, Bytes)>, QuorumError> {
-        let evaluate = |node: &NodeId, reply: Bytes| match accept(node, &reply) {
-            true => Ok(reply),
-            false => Err(QuorumFailure::Rejected),
-        };
-        self.run(method, body.into(), evaluate).await
+        self.run(method, body.into(), |_, reply| Ok(reply), accept)
+            .await
     }
 
     /// Like [`call`](Self::call), with values that are encoded with postcard. A reply that does not
@@ -117,28 +114,22 @@ impl<'a> QuorumCall<'a> {
         self,
         method: &str,
         request: &Req,
-        mut accept: impl FnMut(&NodeId, &Resp) -> bool,
+        accept: impl FnMut(&NodeId, &Resp) -> bool,
     ) -> Result<Vec<(NodeId, Resp)>, QuorumError>
     where
         Req: Encode + ?Sized,
         Resp: Decode,
     {
         let body = request.encode().map_err(QuorumError::Encode)?;
-        let evaluate = |node: &NodeId, reply: Bytes| {
-            let reply = decode(node, reply).map_err(QuorumFailure::Failed)?;
-            match accept(node, &reply) {
-                true => Ok(reply),
-                false => Err(QuorumFailure::Rejected),
-            }
-        };
-        self.run(method, body, evaluate).await
+        self.run(method, body, decode, accept).await
     }
 
     async fn run<T>(
         self,
         method: &str,
         body: Bytes,
-        mut evaluate: impl FnMut(&NodeId, Bytes) -> Result<T, QuorumFailure>,
+        decode: fn(&NodeId, Bytes) -> Result<T, ClusterError>,
+        mut accept: impl FnMut(&NodeId, &T) -> bool,
     ) -> Result<Vec<(NodeId, T)>, QuorumError> {
         let (client, required) = (self.client, self.required);
         let mut accepted = Vec::new();
@@ -158,12 +149,10 @@ impl<'a> QuorumCall<'a> {
         let mut failed = Vec::new();
         while let Some((node, reply)) = replies.next().await {
             pending.retain(|other| *other != node);
-            let counted = reply
-                .map_err(QuorumFailure::Failed)
-                .and_then(|reply| evaluate(&node, reply));
-            match counted {
-                Ok(value) => accepted.push((node, value)),
-                Err(failure) => failed.push((node, failure)),
+            match reply.and_then(|reply| decode(&node, reply)) {
+                Ok(value) if accept(&node, &value) => accepted.push((node, value)),
+                Ok(_) => failed.push((node, QuorumFailure::Rejected)),
+                Err(error) => failed.push((node, QuorumFailure::Failed(error))),
             }
             if accepted.len() == required {
                 return Ok(accepted);
