@@ -14,18 +14,34 @@ use crate::rng::{GOLDEN, mix, unit_f64};
 /// The sequence of waits is that of the seed.
 #[derive(Debug)]
 pub struct RetryBackoff {
-    initial: Duration,
-    max: Duration,
+    range: BackoffRange,
     state: AtomicU64,
 }
 
-impl RetryBackoff {
-    /// Waits of up to `initial` at first, and of up to `max` in the end.
-    #[must_use]
-    pub const fn seeded(seed: u64, initial: Duration, max: Duration) -> Self {
+/// Range of a backoff: the longest wait at first and in the end. Default 10 ms and 1 s.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BackoffRange {
+    /// The longest wait before the first retry, doubled with every further one.
+    pub initial: Duration,
+    /// The longest wait of all. A shorter one than the initial counts as equal to it.
+    pub max: Duration,
+}
+
+impl Default for BackoffRange {
+    fn default() -> Self {
         Self {
-            initial,
-            max,
+            initial: Duration::from_millis(10),
+            max: Duration::from_secs(1),
+        }
+    }
+}
+
+impl RetryBackoff {
+    /// Waits within this range.
+    #[must_use]
+    pub const fn seeded(seed: u64, range: BackoffRange) -> Self {
+        Self {
+            range,
             state: AtomicU64::new(seed),
         }
     }
@@ -34,7 +50,8 @@ impl RetryBackoff {
     #[must_use]
     pub fn delay(&self, waits_before: u32) -> Duration {
         let factor = 1_u32.checked_shl(waits_before).unwrap_or(u32::MAX);
-        let range = self.initial.saturating_mul(factor).min(self.max);
+        let BackoffRange { initial, max } = self.range;
+        let range = initial.saturating_mul(factor).min(max.max(initial));
         range.mul_f64(unit_f64(self.random()))
     }
 
@@ -49,7 +66,7 @@ mod tests {
     use super::*;
 
     fn seeded(seed: u64) -> RetryBackoff {
-        RetryBackoff::seeded(seed, Duration::from_millis(10), Duration::from_secs(1))
+        RetryBackoff::seeded(seed, BackoffRange::default())
     }
 
     #[test]

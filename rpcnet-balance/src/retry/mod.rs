@@ -8,12 +8,12 @@
 //! use rpcnet_balance::{
 //!     Time,
 //!     retry::{
-//!         CallLimits, CallState, Choice, Failure, RetryBackoff, RetryDecision, RetryKind, Step,
-//!         StopReason,
+//!         BackoffRange, CallLimits, CallState, Choice, Failure, RetryBackoff, RetryDecision,
+//!         RetryKind, Step, StopReason,
 //!     },
 //! };
 //!
-//! let backoff = RetryBackoff::seeded(7, Duration::from_millis(10), Duration::from_secs(1));
+//! let backoff = RetryBackoff::seeded(7, BackoffRange::default());
 //! let now = Time::from_nanos(1);
 //! let mut call = CallState::new(CallLimits {
 //!     attempts_max: 2,
@@ -47,12 +47,14 @@
 
 mod backoff;
 mod call;
+mod stats;
 
 use std::{fmt, time::Duration};
 
 pub use self::{
-    backoff::RetryBackoff,
+    backoff::{BackoffRange, RetryBackoff},
     call::{CallLimits, CallState, Choice, Failure, RetryDecision, Step},
+    stats::{CallCounters, CallStats},
 };
 
 /// Kind of an attempt, for counters and the retry budget.

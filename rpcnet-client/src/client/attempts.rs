@@ -265,7 +265,7 @@ impl AttemptFailure {
 mod tests {
     use std::net::Ipv4Addr;
 
-    use rpcnet_balance::retry::{CallLimits, RetryBackoff, RetryKind};
+    use rpcnet_balance::retry::{BackoffRange, CallLimits, RetryBackoff, RetryKind};
     use rpcnet_registry::{LoadBalancingStrategy, StaticMembership, WorkerRegistry};
 
     use super::*;
@@ -350,7 +350,10 @@ mod tests {
         let settings = CallSettings::new(config());
         let plan = settings.unary_plan("any", &WorkerCallOptions::new());
         let call = Call::new(plan, "any", Destination::Matching(None));
-        let (registry, backoff) = (registry().await, RetryBackoff::seeded(7, SECOND, SECOND));
+        let (registry, backoff) = (
+            registry().await,
+            RetryBackoff::seeded(7, BackoffRange::default()),
+        );
         for (last, shown) in [
             (error(Code::Overloaded, Processed::No), Code::InvalidRequest),
             (error(Code::App, Processed::Yes), Code::App),
@@ -376,6 +379,4 @@ mod tests {
             assert_eq!(error.attempts().len(), 2);
         }
     }
-
-    const SECOND: Duration = Duration::from_secs(1);
 }

@@ -2,27 +2,27 @@
 
 use std::{collections::HashMap, num::NonZeroUsize, sync::Arc, time::Duration};
 
-use rpcnet_balance::{Hedging, RetryBudget};
+use rpcnet_balance::{Hedging, RetryBudget, retry::BackoffRange};
 use rpcnet_transport::Endpoint;
 
-use super::{MethodPolicy, shared_retry_budget::SharedRetryBudget};
+use super::{MethodPolicy, retry_control::SharedRetryBudget};
 
 /// Settings of a [`ClusterClient`](super::ClusterClient).
 #[derive(Debug, Clone)]
 pub struct ClusterClientConfig {
-    pub(crate) endpoint: Endpoint,
-    pub(crate) timeout: Duration,
-    pub(crate) attempts_max: usize,
-    pub(crate) connect_timeout: Duration,
+    pub(super) endpoint: Endpoint,
+    pub(super) timeout: Duration,
+    pub(super) attempts_max: usize,
+    pub(super) connect_timeout: Duration,
     pub(super) methods: Arc<HashMap<Box<str>, MethodPolicy>>,
     pub(super) attempt_timeout: Option<Duration>,
     pub(super) application_errors_fail: bool,
     pub(super) budget: Option<Arc<SharedRetryBudget>>,
     pub(super) seed: Option<u64>,
-    pub(crate) backoff: (Duration, Duration),
-    pub(crate) broadcast_concurrency_max: NonZeroUsize,
-    pub(crate) connections_max: NonZeroUsize,
-    pub(crate) surplus_idle_timeout: Duration,
+    pub(super) backoff: BackoffRange,
+    pub(super) broadcast_concurrency_max: NonZeroUsize,
+    pub(super) connections_max: NonZeroUsize,
+    pub(super) surplus_idle_timeout: Duration,
 }
 
 impl ClusterClientConfig {
@@ -39,7 +39,7 @@ impl ClusterClientConfig {
             application_errors_fail: false,
             budget: Some(Arc::new(SharedRetryBudget::new(RetryBudget::new()))),
             seed: None,
-            backoff: (Duration::from_millis(10), Duration::from_secs(1)),
+            backoff: BackoffRange::default(),
             broadcast_concurrency_max: const { NonZeroUsize::new(64).unwrap() },
             connections_max: const { NonZeroUsize::new(4).unwrap() },
             surplus_idle_timeout: Duration::from_secs(30),
@@ -109,9 +109,7 @@ impl ClusterClientConfig {
 
     /// Retry budget: limit of the attempts that add load, which are hedges and retries after a
     /// worker was overloaded or may have processed the request. One budget for all calls, shared
-    /// with clients made of clones of this config; default [`RetryBudget::new`]: one for ten calls
-    /// that succeed, 10 more a second, and 100 saved up. A retry of a request that was never sent,
-    /// or that a worker refused because it drains, takes nothing out of it.
+    /// with clients made of clones of this config; default [`RetryBudget::new`].
     #[must_use]
     pub fn with_retry_budget(mut self, budget: RetryBudget) -> Self {
         self.budget = Some(Arc::new(SharedRetryBudget::new(budget)));
@@ -150,14 +148,12 @@ impl ClusterClientConfig {
         self
     }
 
-    /// Backoff before a call returns to a worker that it was tried on before: up to `initial`
-    /// before the first such attempt, default 10 ms, doubled each time up to `max`, default 1 s.
-    /// The wait is a random part of that (full jitter), so that many callers do not come back all
-    /// at once. A worker that has said when to come back is not tried before. Attempts on other
-    /// workers follow at once.
+    /// Backoff before a call returns to a worker that it was tried on before, with full jitter: see
+    /// [`RetryBackoff`](rpcnet_balance::retry::RetryBackoff). A worker that has said when to come
+    /// back is not tried before. Attempts on other workers follow at once.
     #[must_use]
-    pub fn with_backoff(mut self, initial: Duration, max: Duration) -> Self {
-        self.backoff = (initial, max.max(initial));
+    pub fn with_backoff(mut self, range: BackoffRange) -> Self {
+        self.backoff = range;
         self
     }
 

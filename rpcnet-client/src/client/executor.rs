@@ -69,7 +69,7 @@ impl Executor {
                     return Box::pin(rest).await;
                 }
             };
-            self.retries.counters.count(AttemptKind::First);
+            self.retries.counters.on_attempt(AttemptKind::First);
             let options = plan.attempt_options(0, plan.deadline);
             let reply = {
                 let attempt = pin!(operation.attempt(&client, options));
@@ -226,7 +226,7 @@ impl Executor {
             }
         }
         if winner.reason == AttemptReason::Hedge {
-            self.retries.counters.hedges_won.add_one();
+            self.retries.counters.on_hedge_won();
         }
         self.retries.on_call_succeeded();
         self.workers

@@ -16,8 +16,6 @@ mod quorum;
 mod registry_link;
 mod retry_control;
 mod retry_decision;
-mod shared_retry_budget;
-mod stats;
 mod status;
 mod streams;
 mod workers;
@@ -29,7 +27,9 @@ use futures::TryFutureExt;
 use rpcnet_registry::{Worker, WorkerRegistry};
 use rpcnet_transport::{Decode, Encode};
 
-pub use rpcnet_balance::retry::{AttemptReason, StopReason};
+pub use rpcnet_balance::retry::{
+    AttemptReason, BackoffRange, CallStats as ClusterClientStats, StopReason,
+};
 
 pub use self::{
     broadcast::WorkerReplies,
@@ -38,7 +38,6 @@ pub use self::{
     method_policy::MethodPolicy,
     options::WorkerCallOptions,
     quorum::{QuorumCall, QuorumError, QuorumFailure},
-    stats::ClusterClientStats,
     streams::WorkerStream,
 };
 use self::{

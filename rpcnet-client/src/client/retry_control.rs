@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use rpcnet_balance::retry::{AttemptKind, RetryBackoff};
-
-use super::{
-    ClusterClientConfig, idempotency_keys::random, shared_retry_budget::SharedRetryBudget,
-    stats::CallCounters,
+use rpcnet_balance::{
+    RetryBudget, Time,
+    retry::{AttemptKind, CallCounters, RetryBackoff},
 };
+use tokio::time::Instant;
+
+use super::{ClusterClientConfig, idempotency_keys::random};
 
 /// Limits and counters of the attempts of all calls of a client.
 pub(super) struct RetryControl {
@@ -18,11 +19,10 @@ pub(super) struct RetryControl {
 
 impl RetryControl {
     pub(super) fn new(config: &ClusterClientConfig) -> Self {
-        let (initial, max) = config.backoff;
         let seed = config.seed.unwrap_or_else(random);
         Self {
             budget: config.budget.clone(),
-            backoff: RetryBackoff::seeded(seed, initial, max),
+            backoff: RetryBackoff::seeded(seed, config.backoff),
             counters: CallCounters::default(),
         }
     }
@@ -37,7 +37,7 @@ impl RetryControl {
     pub(super) fn admit(&self, kind: AttemptKind) -> bool {
         let is_admitted = !kind.uses_budget() || self.ask_budget(SharedRetryBudget::withdraw);
         if is_admitted {
-            self.counters.count(kind);
+            self.counters.on_attempt(kind);
         }
         is_admitted
     }
@@ -50,8 +50,40 @@ impl RetryControl {
     fn ask_budget(&self, ask: impl FnOnce(&SharedRetryBudget) -> bool) -> bool {
         let is_allowed = self.budget.as_deref().is_none_or(ask);
         if !is_allowed {
-            self.counters.budget_refusals.add_one();
+            self.counters.on_budget_refusal();
         }
         is_allowed
+    }
+}
+
+/// A retry budget with a clock, for all clients that share it.
+#[derive(Debug)]
+pub(super) struct SharedRetryBudget {
+    tokens: RetryBudget,
+    started_at: Instant,
+}
+
+impl SharedRetryBudget {
+    pub(super) fn new(tokens: RetryBudget) -> Self {
+        Self {
+            tokens,
+            started_at: Instant::now(),
+        }
+    }
+
+    pub(super) fn deposit(&self) {
+        self.tokens.deposit();
+    }
+
+    pub(super) fn withdraw(&self) -> bool {
+        self.tokens.withdraw(self.now())
+    }
+
+    pub(super) fn has_token(&self) -> bool {
+        self.tokens.level(self.now()) >= 1.0
+    }
+
+    fn now(&self) -> Time {
+        Time::from(self.started_at.elapsed())
     }
 }

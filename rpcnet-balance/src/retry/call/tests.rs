@@ -2,14 +2,14 @@
 
 use proptest::prelude::*;
 
-use super::*;
+use super::{super::BackoffRange, *};
 
 fn at(ms: u64) -> Time {
     Time::ZERO + Duration::from_millis(ms)
 }
 
 fn backoff() -> RetryBackoff {
-    RetryBackoff::seeded(7, Duration::from_millis(10), Duration::from_secs(1))
+    RetryBackoff::seeded(7, BackoffRange::default())
 }
 
 fn limits(attempts_max: usize, backoff: &RetryBackoff) -> CallLimits<'_> {

@@ -12,8 +12,8 @@ fn tokens(attempts: f64) -> RetryBudget {
         .with_reserve_per_s(0.0)
 }
 
-fn short_wait() -> Duration {
-    Duration::from_millis(1)
+fn short_waits() -> BackoffRange {
+    waits_up_to(Duration::from_millis(1))
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -21,7 +21,7 @@ async fn refusals_use_retry_budget_and_an_empty_one_ends_the_call() {
     let cluster = TestCluster::with(|config| {
         config
             .with_retry_budget(tokens(3.0))
-            .with_backoff(short_wait(), short_wait())
+            .with_backoff(short_waits())
     })
     .await;
     let (router, runs) = failing_router(Status::overloaded("too much to do"));
@@ -121,12 +121,8 @@ async fn transparent_retries_use_no_retry_budget() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_a_retry_budget_only_the_attempt_limit_holds() {
-    let cluster = TestCluster::with(|config| {
-        config
-            .without_retry_budget()
-            .with_backoff(short_wait(), short_wait())
-    })
-    .await;
+    let cluster =
+        TestCluster::with(|config| config.without_retry_budget().with_backoff(short_waits())).await;
     let (router, runs) = failing_router(Status::overloaded("too much to do"));
     let _server = cluster.worker("red", router);
     for _ in 0..40 {

@@ -31,12 +31,17 @@ use rpcnet_client::{
     LoadBalancingStrategy, Processed, Router, RpcServer, Status, TransportConfig,
     WorkerCallOptions, WorkerRegistry,
     balance::{Balancer, health::HealthConfig},
-    client::{AttemptReason, StopReason},
+    client::{AttemptReason, BackoffRange, StopReason},
     registry::{NodeId, NodeInfo, SelectError, StaticMembership},
     transport::MemoryNetwork,
 };
 use rpcnet_testing::{TEST_TIMEOUT, block_on, loopback, until, within};
 use tokio::time::{Instant, sleep};
+
+/// Backoff of up to this, from the first time on.
+fn waits_up_to(max: Duration) -> BackoffRange {
+    BackoffRange { initial: max, max }
+}
 
 /// One authority for all tests: making keys takes time.
 static CA: LazyLock<DevCa> = LazyLock::new(|| DevCa::new("calls"));

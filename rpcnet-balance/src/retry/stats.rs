@@ -2,24 +2,24 @@
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use rpcnet_balance::retry::{AttemptKind, RetryKind};
+use super::{AttemptKind, RetryKind};
 
-/// Counts of the calls of a [`ClusterClient`](super::ClusterClient) since it was made.
+/// Counts of the calls of a client since it was made.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct ClusterClientStats {
-    /// Calls for which there was a worker. A broadcast counts for each of its workers.
+pub struct CallStats {
+    /// Calls for which there was an endpoint. A call to several endpoints counts for each.
     pub calls: u64,
     /// Attempts of these calls, hedges included.
     pub attempts: u64,
     /// Transparent retries: after an attempt that was certainly not processed, and not for want of
     /// capacity.
     pub retries_transparent: u64,
-    /// Retries after an attempt that a worker refused for want of capacity.
+    /// Retries after an attempt that an endpoint refused for want of capacity.
     pub retries_overloaded: u64,
     /// Retries after an attempt that may have been processed.
     pub retries_maybe_processed: u64,
-    /// Retries after an attempt that a worker refused since it could not read the request.
+    /// Retries after an attempt that an endpoint refused since it could not read the request.
     pub retries_unreadable: u64,
     /// Hedges: attempts that were made because another one took long.
     pub hedges: u64,
@@ -29,7 +29,7 @@ pub struct ClusterClientStats {
     pub budget_refusals: u64,
 }
 
-impl ClusterClientStats {
+impl CallStats {
     /// All retries.
     #[must_use]
     pub fn retries(&self) -> u64 {
@@ -50,51 +50,54 @@ impl ClusterClientStats {
 /// calls only read.
 #[derive(Debug, Default)]
 #[repr(align(128))]
-pub(super) struct CallCounters {
-    calls: RelaxedCounter,
-    retries: [RelaxedCounter; 4],
-    hedges: RelaxedCounter,
-    pub(super) hedges_won: RelaxedCounter,
-    pub(super) budget_refusals: RelaxedCounter,
+pub struct CallCounters {
+    calls: AtomicU64,
+    retries: [AtomicU64; 4],
+    hedges: AtomicU64,
+    hedges_won: AtomicU64,
+    budget_refusals: AtomicU64,
 }
 
 impl CallCounters {
-    pub(super) fn count(&self, kind: AttemptKind) {
-        let counter = match kind {
+    /// Counts an attempt that begins.
+    pub fn on_attempt(&self, kind: AttemptKind) {
+        add_one(match kind {
             AttemptKind::First => &self.calls,
             AttemptKind::Retry(kind) => &self.retries[kind as usize],
             AttemptKind::Hedge => &self.hedges,
-        };
-        counter.add_one();
+        });
     }
 
-    pub(super) fn stats(&self) -> ClusterClientStats {
-        let retries = |kind: RetryKind| self.retries[kind as usize].get();
-        let mut stats = ClusterClientStats {
-            calls: self.calls.get(),
+    /// Counts a hedge whose reply came first.
+    pub fn on_hedge_won(&self) {
+        add_one(&self.hedges_won);
+    }
+
+    /// Counts an attempt that is not made because the retry budget is empty.
+    pub fn on_budget_refusal(&self) {
+        add_one(&self.budget_refusals);
+    }
+
+    /// The counts so far.
+    #[must_use]
+    pub fn stats(&self) -> CallStats {
+        let retries = |kind: RetryKind| self.retries[kind as usize].load(Relaxed);
+        let mut stats = CallStats {
+            calls: self.calls.load(Relaxed),
             attempts: 0,
             retries_transparent: retries(RetryKind::Transparent),
             retries_overloaded: retries(RetryKind::Overloaded),
             retries_maybe_processed: retries(RetryKind::MaybeProcessed),
             retries_unreadable: retries(RetryKind::Unreadable),
-            hedges: self.hedges.get(),
-            hedges_won: self.hedges_won.get(),
-            budget_refusals: self.budget_refusals.get(),
+            hedges: self.hedges.load(Relaxed),
+            hedges_won: self.hedges_won.load(Relaxed),
+            budget_refusals: self.budget_refusals.load(Relaxed),
         };
         stats.attempts = stats.calls + stats.extra_attempts();
         stats
     }
 }
 
-#[derive(Debug, Default)]
-pub(super) struct RelaxedCounter(AtomicU64);
-
-impl RelaxedCounter {
-    pub(super) fn add_one(&self) {
-        self.0.fetch_add(1, Relaxed);
-    }
-
-    fn get(&self) -> u64 {
-        self.0.load(Relaxed)
-    }
+fn add_one(counter: &AtomicU64) {
+    counter.fetch_add(1, Relaxed);
 }
