@@ -20,17 +20,15 @@ use super::{ClusterClientConfig, registry_link::RegistryLink};
 
 /// Connections to workers, shared by all calls of a client.
 pub(super) struct WorkerConnections {
-    shared: Arc<Shared>,
+    pool: Arc<Pool>,
+    /// Its refused methods are cleared for a worker that is another process now.
+    link: RegistryLink,
     /// The task that follows the cluster. Started by the first call, since a client may be made
     /// outside of a runtime.
     follower: OnceLock<AbortHandle>,
 }
 
-struct Shared {
-    pool: ConnectionPool<Arc<BalancedEndpoint>>,
-    /// Its refused methods are cleared for a worker that is another process now.
-    link: RegistryLink,
-}
+type Pool = ConnectionPool<Arc<BalancedEndpoint>>;
 
 impl WorkerConnections {
     pub(super) fn new(config: &ClusterClientConfig, link: RegistryLink) -> Self {
@@ -39,22 +37,23 @@ impl WorkerConnections {
             .with_connections_per_target_max(config.connections_max)
             .with_surplus_idle_timeout(config.surplus_idle_timeout);
         let (endpoint, listener) = (config.endpoint.clone(), link.clone());
-        let pool = ConnectionPool::with_listener(endpoint, pool_config, listener);
         Self {
-            shared: Arc::new(Shared { pool, link }),
+            pool: Arc::new(Pool::with_listener(endpoint, pool_config, listener)),
+            link,
             follower: OnceLock::new(),
         }
     }
 
     /// The endpoint that connections are made from.
     pub(super) fn endpoint(&self) -> &Endpoint {
-        self.shared.pool.endpoint()
+        self.pool.endpoint()
     }
 
     /// Starts to follow the cluster, if that has not started.
     pub(super) fn follow(&self, registry: &WorkerRegistry) {
         self.follower.get_or_init(|| {
-            let task = follow(Arc::downgrade(&self.shared), registry.subscribe());
+            let pool = Arc::downgrade(&self.pool);
+            let task = follow(pool, self.link.clone(), registry.subscribe());
             self.endpoint().runtime().spawn(task).abort_handle()
         });
     }
@@ -62,7 +61,7 @@ impl WorkerConnections {
     /// The least busy connection to a worker, or the wait for the first one. Takes no lock if there
     /// is one alone.
     pub(super) fn connection(&self, worker: &Worker) -> PooledConnection {
-        let pool = &self.shared.pool;
+        let pool = &self.pool;
         let cached = self
             .cache(worker)
             .and_then(|cache| pool.cached(cache, worker.addr));
@@ -75,7 +74,7 @@ impl WorkerConnections {
     /// A call waits for a place on its connection: another one is made if it stays so.
     pub(super) fn on_saturated(&self, worker: &Worker) {
         let id = process(worker.id());
-        let pool = &self.shared.pool;
+        let pool = &self.pool;
         pool.on_saturated(id, worker.addr, || self.target(worker));
     }
 
@@ -97,21 +96,21 @@ impl WorkerConnections {
 
     /// A connection to the worker was lost.
     pub(super) fn prune_closed(&self, worker: &Worker) {
-        self.shared.pool.prune_closed(process(worker.id()));
+        self.pool.prune_closed(process(worker.id()));
     }
 
     /// Whether the worker is known to be at another address than this one.
     pub(super) fn has_moved(&self, id: &NodeId, addr: SocketAddr) -> bool {
-        self.shared.pool.has_moved(process(id), addr)
+        self.pool.has_moved(process(id), addr)
     }
 
     /// The number of connections, those being made included.
     pub(super) fn len(&self) -> usize {
-        self.shared.pool.len()
+        self.pool.len()
     }
 
     fn target(&self, worker: &Worker) -> PoolTarget<Arc<BalancedEndpoint>> {
-        let (id, pool) = (worker.id(), &self.shared.pool);
+        let (id, pool) = (worker.id(), &self.pool);
         let cache = self.cache(worker).filter(|cache| pool.owns(cache));
         let endpoint = Arc::clone(worker.endpoint());
         PoolTarget::with_context(Arc::clone(&id.name), worker.addr, endpoint)
@@ -122,7 +121,7 @@ impl WorkerConnections {
     /// Where the registry keeps the connection beside the worker, for the first client that called
     /// it. Other clients ask their pool.
     fn cache<'a>(&self, worker: &'a Worker) -> Option<&'a Arc<CachedConnection>> {
-        worker.extension(|| Arc::new(self.shared.pool.new_cache()))
+        worker.extension(|| Arc::new(self.pool.new_cache()))
     }
 }
 
@@ -135,35 +134,31 @@ impl Drop for WorkerConnections {
 }
 
 /// Follows the cluster.
-async fn follow(connections: Weak<Shared>, mut events: Events) {
+async fn follow(pool: Weak<Pool>, link: RegistryLink, mut events: Events) {
     while let Some(event) = events.recv().await {
-        let Some(connections) = connections.upgrade() else {
+        let Some(pool) = pool.upgrade() else {
             return;
         };
-        connections.on_cluster_event(&event);
+        on_cluster_event(&pool, &link, &event);
     }
 }
 
-impl Shared {
-    fn on_cluster_event(&self, event: &ClusterEvent) {
-        let (pool, link) = (&self.pool, &self.link);
-        let refused_methods = &link.refused_methods;
-        if matches!(event, ClusterEvent::Lagged(_)) {
-            refused_methods.retain_nodes(|known| link.is_as_known(known));
-            pool.reconcile();
-            return;
-        }
-        let Some(node) = event.node() else { return };
-        let id = process(&node.id);
-        pool.on_addr_changed(id);
-        refused_methods
-            .retain_nodes(|known| known.id.name != node.id.name || link.is_as_known(known));
-        match event {
-            ClusterEvent::NodeFailed(_) => pool.on_failed(id),
-            ClusterEvent::NodeLeft(_) => pool.on_left(id),
-            ClusterEvent::NodeJoined(_) => pool.on_started(id),
-            _ => {}
-        }
+fn on_cluster_event(pool: &Pool, link: &RegistryLink, event: &ClusterEvent) {
+    let refused_methods = &link.refused_methods;
+    if matches!(event, ClusterEvent::Lagged(_)) {
+        refused_methods.retain_nodes(|known| link.is_as_known(known));
+        pool.reconcile();
+        return;
+    }
+    let Some(node) = event.node() else { return };
+    let id = process(&node.id);
+    pool.on_addr_changed(id);
+    refused_methods.retain_nodes(|known| known.id.name != node.id.name || link.is_as_known(known));
+    match event {
+        ClusterEvent::NodeFailed(_) => pool.on_failed(id),
+        ClusterEvent::NodeLeft(_) => pool.on_left(id),
+        ClusterEvent::NodeJoined(_) => pool.on_started(id),
+        _ => {}
     }
 }
 
