@@ -188,6 +188,7 @@
 
 mod alias_table;
 mod backoff;
+mod backoff_range;
 mod balancer;
 #[cfg(feature = "contract")]
 pub mod contract;
@@ -229,6 +230,7 @@ mod view;
 mod weighted;
 mod weighted_by_load;
 
+pub use backoff_range::BackoffRange;
 pub use balancer::{Balancer, PickContext};
 pub use endpoint::{Endpoint, InFlight};
 pub use exclusion_flags::ExclusionFlags;

@@ -149,7 +149,7 @@ pub use client::{
 };
 #[cfg(feature = "gossip")]
 pub use node::{DrainReport, Node, NodeBuilder, NodeError, NodeShutdownReport};
-pub use rpcnet_balance::{Hedging, RetryBudget};
+pub use rpcnet_balance::{BackoffRange, Hedging, RetryBudget};
 pub use rpcnet_registry::{
     ClusterEvent, LoadBalancingStrategy, NodeId, NodeRegistry, NodeState, Worker, WorkerRegistry,
 };

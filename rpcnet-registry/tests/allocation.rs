@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use futures::executor::block_on;
-use rpcnet_balance::{Outcome, OutcomeKind, PickContext, health::HealthConfig};
+use rpcnet_balance::{BackoffRange, Outcome, OutcomeKind, PickContext, health::HealthConfig};
 use rpcnet_registry::{LoadBalancingStrategy, NodeId, NodeInfo, StaticMembership, WorkerRegistry};
 use rpcnet_testing::CountingAllocator;
 
@@ -20,7 +20,7 @@ fn a_selection_allocates_nothing() {
         .collect();
     for &strategy in LoadBalancingStrategy::ALL {
         // No flagged worker is probed while allocations are counted.
-        let health = HealthConfig::new().with_unreachable_backoff(HOUR, HOUR);
+        let health = HealthConfig::new().with_unreachable_backoff(BackoffRange::constant(HOUR));
         let registry = WorkerRegistry::new(cluster.clone(), strategy).with_health(health);
         block_on(registry.start());
         let select = || {

@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
+use crate::BackoffRange;
+
 /// Configuration of an [`OutlierDetector`](super::OutlierDetector). Everything is on by default.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct HealthConfig {
     pub(super) outlier_detection: Option<OutlierConfig>,
-    pub(super) unreachable_backoff: Option<(Duration, Duration)>,
+    pub(super) unreachable_backoff: Option<BackoffRange>,
     pub(super) panic_threshold_percent: u32,
 }
 
@@ -28,7 +30,10 @@ impl HealthConfig {
     pub const fn new() -> Self {
         Self {
             outlier_detection: Some(OutlierConfig::new()),
-            unreachable_backoff: Some((Duration::from_millis(100), Duration::from_secs(10))),
+            unreachable_backoff: Some(BackoffRange {
+                initial: Duration::from_millis(100),
+                max: Duration::from_secs(10),
+            }),
             panic_threshold_percent: 50,
         }
     }
@@ -57,12 +62,11 @@ impl HealthConfig {
         self
     }
 
-    /// Sets the backoff of an unreachable endpoint: after the first failure, default 100 ms,
-    /// doubled with each consecutive one up to a maximum, default 10 s; with a jitter of a fifth. A
-    /// shorter time finds an endpoint that is back sooner and tries one that is not more often.
+    /// Sets the backoff of an unreachable endpoint, default 100 ms to 10 s, with a jitter of a
+    /// fifth. A shorter time finds an endpoint that is back sooner and tries one that is not more often.
     #[must_use]
-    pub fn with_unreachable_backoff(mut self, initial: Duration, max: Duration) -> Self {
-        self.unreachable_backoff = Some((initial, max.max(initial)));
+    pub const fn with_unreachable_backoff(mut self, range: BackoffRange) -> Self {
+        self.unreachable_backoff = Some(range);
         self
     }
 
@@ -92,7 +96,8 @@ impl HealthConfig {
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct OutlierConfig {
     pub(super) interval: Duration,
-    pub(super) ejection_time: (Duration, Duration),
+    pub(super) ejection_time: Duration,
+    pub(super) ejection_time_max: Duration,
     pub(super) ejected_percent_max: u32,
     pub(super) consecutive_failures: u32,
     pub(super) success_rate: Option<SuccessRate>,
@@ -111,7 +116,8 @@ impl OutlierConfig {
     pub const fn new() -> Self {
         Self {
             interval: Duration::from_secs(10),
-            ejection_time: (Duration::from_secs(30), Duration::from_secs(300)),
+            ejection_time: Duration::from_secs(30),
+            ejection_time_max: Duration::from_secs(300),
             ejected_percent_max: 10,
             consecutive_failures: 5,
             success_rate: Some(SuccessRate::new()),
@@ -128,12 +134,19 @@ impl OutlierConfig {
         self
     }
 
-    /// Sets the duration of the first ejection, default 30 s, and the maximum, default 300 s. Each
-    /// further ejection is longer by the first duration; every interval without ejection takes one
-    /// back.
+    /// Sets the duration of the first ejection; default 30 s. Each further ejection is longer by
+    /// it; every interval without ejection takes one back.
     #[must_use]
-    pub fn with_ejection_time(mut self, base: Duration, max: Duration) -> Self {
-        self.ejection_time = (base, max.max(base));
+    pub const fn with_ejection_time(mut self, base: Duration) -> Self {
+        self.ejection_time = base;
+        self
+    }
+
+    /// Sets the maximum duration of an ejection; default 300 s. One below the duration of the first
+    /// ejection counts as equal to it.
+    #[must_use]
+    pub const fn with_ejection_time_max(mut self, max: Duration) -> Self {
+        self.ejection_time_max = max;
         self
     }
 

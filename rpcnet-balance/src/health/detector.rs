@@ -13,7 +13,7 @@ use super::{
     sweep,
 };
 use crate::{
-    Endpoint, ExclusionFlags, Outcome, OutcomeKind, Time, View,
+    BackoffRange, Endpoint, ExclusionFlags, Outcome, OutcomeKind, Time, View,
     rng::{SharedRng, unit_f64},
 };
 
@@ -326,16 +326,8 @@ impl OutlierDetector {
     }
 
     /// The initial backoff doubled `before` times, with a jitter of a fifth.
-    pub(super) fn unreachable_backoff(
-        &self,
-        (initial, max): (Duration, Duration),
-        before: u32,
-    ) -> Duration {
-        let doubled = 1_u32.checked_shl(before).unwrap_or(u32::MAX);
-        let full = initial
-            .saturating_mul(doubled)
-            .min(max)
-            .min(UNREACHABLE_BACKOFF_MAX);
+    pub(super) fn unreachable_backoff(&self, range: BackoffRange, before: u32) -> Duration {
+        let full = range.after(before).min(UNREACHABLE_BACKOFF_MAX);
         let fraction = unit_f64(self.random.next());
         full.mul_f64(1.0 - JITTER + 2.0 * JITTER * fraction)
     }

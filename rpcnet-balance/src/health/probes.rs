@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use super::{EjectionReason, HealthChange, HealthChanges, NOT_COUNTED, OutlierDetector, sweep};
 use crate::{
-    Endpoint, ExclusionFlags, Outcome, OutcomeKind, PickContext, Time, View, backoff::BACKOFF_MAX,
+    BackoffRange, Endpoint, ExclusionFlags, Outcome, OutcomeKind, PickContext, Time, View,
+    backoff::BACKOFF_MAX,
 };
 
 /// A call that is let through to a flagged endpoint. Identifies the probe; see
@@ -125,13 +126,13 @@ impl OutlierDetector {
         let base = self
             .config
             .outlier_detection
-            .map(|config| config.ejection_time.0);
+            .map(|config| config.ejection_time);
         match base {
             Some(base) if endpoint.flags().contains(ExclusionFlags::EJECTED) => base,
             _ => self
                 .config
                 .unreachable_backoff
-                .map_or(LEASE_MIN, |(_, max)| max)
+                .map_or(LEASE_MIN, BackoffRange::longest)
                 .max(LEASE_MIN),
         }
     }

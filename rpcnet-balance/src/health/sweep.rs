@@ -96,6 +96,7 @@ pub(super) fn ejected_max(config: &OutlierConfig, population: usize) -> usize {
 
 /// The duration of an ejection after `before` recent ones.
 pub(super) fn ejection_time(config: &OutlierConfig, before: u32) -> Duration {
-    let (base, max) = config.ejection_time;
-    base.saturating_mul(before.saturating_add(1)).min(max)
+    let (base, max) = (config.ejection_time, config.ejection_time_max);
+    base.saturating_mul(before.saturating_add(1))
+        .min(max.max(base))
 }

@@ -5,7 +5,10 @@ use std::{
     time::Duration,
 };
 
-use crate::rng::{GOLDEN, mix, unit_f64};
+use crate::{
+    BackoffRange,
+    rng::{GOLDEN, mix, unit_f64},
+};
 
 /// Exponential backoff with full jitter (Brooker, Exponential Backoff And Jitter): each wait is a
 /// random part, from none to all, of a range that doubles with every retry up to a maximum. Callers
@@ -16,24 +19,6 @@ use crate::rng::{GOLDEN, mix, unit_f64};
 pub struct RetryBackoff {
     range: BackoffRange,
     state: AtomicU64,
-}
-
-/// Range of a backoff: the longest wait at first and in the end. Default 10 ms and 1 s.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct BackoffRange {
-    /// The longest wait before the first retry, doubled with every further one.
-    pub initial: Duration,
-    /// The longest wait of all. A shorter one than the initial counts as equal to it.
-    pub max: Duration,
-}
-
-impl Default for BackoffRange {
-    fn default() -> Self {
-        Self {
-            initial: Duration::from_millis(10),
-            max: Duration::from_secs(1),
-        }
-    }
 }
 
 impl RetryBackoff {
@@ -49,9 +34,7 @@ impl RetryBackoff {
     /// The wait before a retry, after so many waits of the same call.
     #[must_use]
     pub fn delay(&self, waits_before: u32) -> Duration {
-        let factor = 1_u32.checked_shl(waits_before).unwrap_or(u32::MAX);
-        let BackoffRange { initial, max } = self.range;
-        let range = initial.saturating_mul(factor).min(max.max(initial));
+        let range = self.range.after(waits_before);
         range.mul_f64(unit_f64(self.random()))
     }
 

@@ -6,10 +6,10 @@
 //! ```
 //! use std::time::Duration;
 //! use rpcnet_balance::{
-//!     Time,
+//!     BackoffRange, Time,
 //!     retry::{
-//!         BackoffRange, CallLimits, CallState, Choice, Failure, RetryBackoff, RetryDecision,
-//!         RetryKind, Step, StopReason,
+//!         CallLimits, CallState, Choice, Failure, RetryBackoff, RetryDecision, RetryKind, Step,
+//!         StopReason,
 //!     },
 //! };
 //!
@@ -52,7 +52,7 @@ mod stats;
 use std::{fmt, time::Duration};
 
 pub use self::{
-    backoff::{BackoffRange, RetryBackoff},
+    backoff::RetryBackoff,
     call::{CallLimits, CallState, Choice, Failure, RetryDecision, Step},
     stats::{CallCounters, CallStats},
 };

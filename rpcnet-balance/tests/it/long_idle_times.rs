@@ -5,8 +5,8 @@ use std::{sync::Arc, time::Duration};
 
 use proptest::prelude::*;
 use rpcnet_balance::{
-    Balancer, Endpoint, ExclusionFlags, LatencyQuantiles, Outcome, OutcomeKind, PeakEwma,
-    PickContext, Random, ReportedLoad, RetryBudget, SlowStart, Time, View,
+    BackoffRange, Balancer, Endpoint, ExclusionFlags, LatencyQuantiles, Outcome, OutcomeKind,
+    PeakEwma, PickContext, Random, ReportedLoad, RetryBudget, SlowStart, Time, View,
     health::{GroupHealth, HealthConfig, OutlierDetector},
 };
 
@@ -148,7 +148,8 @@ proptest! {
 
 #[test]
 fn extreme_times_do_not_overflow() {
-    let config = HealthConfig::new().with_unreachable_backoff(Duration::MAX, Duration::MAX);
+    let config =
+        HealthConfig::new().with_unreachable_backoff(BackoffRange::constant(Duration::MAX));
     let (detector, view) = (OutlierDetector::seeded(config, 7), view());
     for now in [1, u64::MAX].repeat(20).into_iter().map(Time::from_nanos) {
         let outcome = Outcome::new(OutcomeKind::Unreachable, Duration::MAX).with_now(now);

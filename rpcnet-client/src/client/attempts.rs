@@ -265,7 +265,10 @@ impl AttemptFailure {
 mod tests {
     use std::net::Ipv4Addr;
 
-    use rpcnet_balance::retry::{BackoffRange, CallLimits, RetryBackoff, RetryKind};
+    use rpcnet_balance::{
+        BackoffRange,
+        retry::{CallLimits, RetryBackoff, RetryKind},
+    };
     use rpcnet_registry::{LoadBalancingStrategy, StaticMembership, WorkerRegistry};
 
     use super::*;

@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, num::NonZeroUsize, sync::Arc, time::Duration};
 
-use rpcnet_balance::{Hedging, RetryBudget, retry::BackoffRange};
+use rpcnet_balance::{BackoffRange, Hedging, RetryBudget};
 use rpcnet_transport::Endpoint;
 
 use super::{MethodPolicy, retry_control::SharedRetryBudget};

@@ -21,6 +21,7 @@ use super::{
     attempts::{AttemptFailure, Attempts, StartedAttempt},
     call_plan::{AttemptDeadline, Call},
     operation::Operation,
+    outcome::EndedAttempt,
     retry_control::RetryControl,
     workers::Workers,
 };
@@ -299,25 +300,27 @@ impl Executor {
         client: Option<&RpcClient>,
         mut outcome: Result<T, AttemptFailure>,
     ) -> Result<T, AttemptFailure> {
-        let (workers, worker) = (&self.workers, start.worker);
         let ended_at = Instant::now();
-        let took = ended_at.saturating_duration_since(start.started_at);
-        let ended = workers.time(ended_at);
+        let ended = EndedAttempt {
+            call,
+            worker: start.worker,
+            client,
+            took: ended_at.saturating_duration_since(start.started_at),
+            at: self.workers.time(ended_at),
+        };
         match (&mut outcome, client) {
-            (Err(failure), client) => {
-                failure.took = took;
+            (Err(failure), _) => {
+                failure.took = ended.took;
                 failure.addr = client.map(connected_addr).or(failure.addr);
-                workers.report_failure(call, worker, client, failure, ended);
+                self.workers.report_failure(&ended, failure);
             }
             // The answer of a stream comes later.
             (Ok(_), _) if call.plan.is_stream => {}
-            (Ok(_), Some(client)) => {
-                workers.report_success(call.method, worker, client, (took, ended));
-            }
+            (Ok(_), Some(client)) => self.workers.report_success(&ended, client),
             (Ok(_), None) => {}
         }
         if let (0, Ok(_), Some(latencies)) = (start.number, &outcome, call.plan.hedge_latencies) {
-            latencies.record(ended, took);
+            latencies.record(ended.at, ended.took);
         }
         outcome
     }

@@ -27,9 +27,7 @@ use futures::TryFutureExt;
 use rpcnet_registry::{Worker, WorkerRegistry};
 use rpcnet_transport::{Decode, Encode};
 
-pub use rpcnet_balance::retry::{
-    AttemptReason, BackoffRange, CallStats as ClusterClientStats, StopReason,
-};
+pub use rpcnet_balance::retry::{AttemptReason, CallStats as ClusterClientStats, StopReason};
 
 pub use self::{
     broadcast::WorkerReplies,

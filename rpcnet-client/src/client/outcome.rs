@@ -10,6 +10,16 @@ use rpcnet_transport::{
 
 use super::{attempts::AttemptFailure, call_plan::Call, workers::Workers};
 
+/// One attempt that has ended.
+pub(super) struct EndedAttempt<'a> {
+    pub(super) call: &'a Call<'a>,
+    pub(super) worker: &'a Worker,
+    /// The connection, if there was one.
+    pub(super) client: Option<&'a RpcClient>,
+    pub(super) took: Duration,
+    pub(super) at: Time,
+}
+
 impl Workers {
     /// Notes the workers that could not read a request which another one has served. Those that
     /// could not read several in a row are passed over; of a request that is served nowhere, the
@@ -22,29 +32,22 @@ impl Workers {
         }
     }
 
-    pub(super) fn report_success(
-        &self,
-        method: &str,
-        worker: &Worker,
-        client: &RpcClient,
-        (latency, ended): (Duration, Time),
-    ) {
-        self.link
-            .refused_methods
-            .on_served(method, worker.endpoint_id());
+    pub(super) fn report_success(&self, ended: &EndedAttempt<'_>, client: &RpcClient) {
+        let (method, worker) = (ended.call.method, ended.worker);
+        let refused_methods = &self.link.refused_methods;
+        refused_methods.on_served(method, worker.endpoint_id());
         let load = client.load().map(reported_load);
-        let outcome = Outcome::new(OutcomeKind::Success, latency).with_now(ended);
+        let outcome = Outcome::new(OutcomeKind::Success, ended.took).with_now(ended.at);
         worker.report(&outcome.with_reported_load(load));
     }
 
-    pub(super) fn report_failure(
-        &self,
-        call: &Call<'_>,
-        worker: &Worker,
-        client: Option<&RpcClient>,
-        failure: &AttemptFailure,
-        ended: Time,
-    ) {
+    pub(super) fn report_failure(&self, ended: &EndedAttempt<'_>, failure: &AttemptFailure) {
+        let EndedAttempt {
+            call,
+            worker,
+            client,
+            ..
+        } = *ended;
         let (error, code) = (&failure.error, failure.error.code());
         let addr = failure.addr.unwrap_or(worker.addr);
         if code == Code::Unavailable && self.connections.has_moved(worker.id(), addr) {
@@ -55,9 +58,8 @@ impl Workers {
             self.link
                 .note_refusal(call.method, worker.endpoint_id(), worker.node());
         } else if error.processed() == Processed::Yes {
-            self.link
-                .refused_methods
-                .on_served(call.method, worker.endpoint_id());
+            let refused_methods = &self.link.refused_methods;
+            refused_methods.on_served(call.method, worker.endpoint_id());
         }
         let is_lost = client.is_some_and(RpcClient::is_closed);
         if is_lost {
@@ -82,8 +84,8 @@ impl Workers {
         // Without an answer, what the connection knows is from before the attempt.
         let is_answered = !matches!(code, Code::Unavailable | Code::DeadlineExceeded);
         let load = client.filter(|_| is_answered).and_then(RpcClient::load);
-        let outcome = Outcome::new(kind, failure.took)
-            .with_now(ended)
+        let outcome = Outcome::new(kind, ended.took)
+            .with_now(ended.at)
             .with_retry_after(retry_after)
             .with_reported_load(load.map(reported_load));
         worker.report(&outcome);

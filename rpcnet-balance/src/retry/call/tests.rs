@@ -2,7 +2,8 @@
 
 use proptest::prelude::*;
 
-use super::{super::BackoffRange, *};
+use super::*;
+use crate::BackoffRange;
 
 fn at(ms: u64) -> Time {
     Time::ZERO + Duration::from_millis(ms)

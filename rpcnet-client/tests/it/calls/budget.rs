@@ -13,7 +13,7 @@ fn tokens(attempts: f64) -> RetryBudget {
 }
 
 fn short_waits() -> BackoffRange {
-    waits_up_to(Duration::from_millis(1))
+    BackoffRange::constant(Duration::from_millis(1))
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -106,7 +106,7 @@ async fn a_certificate_of_another_node_is_refused() {
 #[tokio::test(start_paused = true)]
 async fn an_unreachable_worker_is_passed_over_until_there_is_news_of_it() {
     let backoff = Duration::from_secs(60);
-    let health = HealthConfig::new().with_unreachable_backoff(backoff, backoff);
+    let health = HealthConfig::new().with_unreachable_backoff(BackoffRange::constant(backoff));
     let cluster = TestCluster::in_memory(round_robin(), health, |config| {
         config.with_connect_timeout(Duration::from_secs(2))
     })

@@ -189,7 +189,9 @@ async fn five_failures_in_a_row_eject_a_worker() {
 #[tokio::test(flavor = "multi_thread")]
 async fn one_successful_probe_reinstates_an_ejected_worker() {
     let moment = Duration::from_millis(200);
-    let outliers = OutlierConfig::new().with_ejection_time(moment, moment);
+    let outliers = OutlierConfig::new()
+        .with_ejection_time(moment)
+        .with_ejection_time_max(moment);
     let turns = LoadBalancingStrategy::RoundRobin.balancer();
     let cluster = TestCluster::with_health(
         turns,

@@ -30,18 +30,13 @@ use rpcnet_client::{
     CallContext, ClusterClient, ClusterClientConfig, ClusterError, Code, DevCa, Endpoint,
     LoadBalancingStrategy, Processed, Router, RpcServer, Status, TransportConfig,
     WorkerCallOptions, WorkerRegistry,
-    balance::{Balancer, health::HealthConfig},
-    client::{AttemptReason, BackoffRange, StopReason},
+    balance::{BackoffRange, Balancer, health::HealthConfig},
+    client::{AttemptReason, StopReason},
     registry::{NodeId, NodeInfo, SelectError, StaticMembership},
     transport::MemoryNetwork,
 };
 use rpcnet_testing::{TEST_TIMEOUT, block_on, loopback, until, within};
 use tokio::time::{Instant, sleep};
-
-/// Backoff of up to this, from the first time on.
-fn waits_up_to(max: Duration) -> BackoffRange {
-    BackoffRange { initial: max, max }
-}
 
 /// One authority for all tests: making keys takes time.
 static CA: LazyLock<DevCa> = LazyLock::new(|| DevCa::new("calls"));
@@ -96,7 +91,7 @@ impl TestCluster {
         backoff: Duration,
         change: impl FnOnce(ClusterClientConfig) -> ClusterClientConfig,
     ) -> Self {
-        let health = HealthConfig::new().with_unreachable_backoff(backoff, backoff);
+        let health = HealthConfig::new().with_unreachable_backoff(BackoffRange::constant(backoff));
         Self::with_health(round_robin(), health, TransportConfig::default(), change).await
     }
 

@@ -219,7 +219,7 @@ async fn an_answer_of_the_handler_is_final() {
 #[tokio::test(flavor = "multi_thread")]
 async fn attempts_on_a_single_worker_are_limited_and_backed_off() {
     let pause = Duration::from_millis(50);
-    let pauses = waits_up_to(pause);
+    let pauses = BackoffRange::constant(pause);
     let cluster =
         TestCluster::with(|config| config.with_attempts_max(3).with_backoff(pauses)).await;
     let (router, runs) = failing_router(Status::overloaded("too much to do"));

@@ -21,7 +21,7 @@ fn a_thread_without_a_runtime_may_call_workers() {
     let _inside = ours.enter();
     let soon = Hedging::after(Duration::from_millis(20));
     let cluster = ours.block_on(TestCluster::with(|config| {
-        let config = config.with_backoff(waits_up_to(Duration::from_millis(2)));
+        let config = config.with_backoff(BackoffRange::constant(Duration::from_millis(2)));
         config.with_hedging("who", soon)
     }));
     let (router, runs) = failing_router(Status::overloaded("not now"));

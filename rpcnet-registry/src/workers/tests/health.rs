@@ -1,7 +1,7 @@
 //! Tests of passive health: flagged workers and their recovery.
 
 use rpcnet_balance::{
-    ExclusionFlags, Time,
+    BackoffRange, ExclusionFlags, Time,
     health::{EjectionReason, HealthConfig, OutlierConfig},
 };
 
@@ -11,7 +11,7 @@ const SECOND: Duration = Duration::from_secs(1);
 
 /// Unreachable workers are avoided for 60 s, with a jitter of a fifth.
 fn slow_return() -> HealthConfig {
-    HealthConfig::new().with_unreachable_backoff(60 * SECOND, 60 * SECOND)
+    HealthConfig::new().with_unreachable_backoff(BackoffRange::constant(60 * SECOND))
 }
 
 fn watched(config: HealthConfig) -> (StaticMembership, WorkerRegistry) {
