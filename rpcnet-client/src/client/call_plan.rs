@@ -17,11 +17,13 @@ pub(super) struct CallSettings {
     pub(super) config: ClusterClientConfig,
     /// Methods that have a policy of their own.
     methods: HashMap<Box<str>, MethodState>,
+    other_methods: MethodState,
     keys: IdempotencyKeys,
 }
 
-/// A method with a policy of its own, and what is known of its calls.
+/// Policy of a method, and what is known of its calls.
 struct MethodState {
+    /// With what the config says where the policy says nothing.
     policy: MethodPolicy,
     /// Recent latencies, if the method hedges.
     hedge_latencies: Option<HedgeLatencies>,
@@ -29,15 +31,16 @@ struct MethodState {
 
 impl CallSettings {
     pub(super) fn new(config: ClusterClientConfig) -> Self {
-        let methods = config.methods.iter().map(|(name, policy)| {
-            let state = MethodState {
-                policy: *policy,
-                hedge_latencies: policy.hedging.map(|_| HedgeLatencies::new()),
-            };
-            (name.clone(), state)
-        });
+        let state = |policy: &MethodPolicy| MethodState {
+            policy: policy.or(&config.method_defaults),
+            hedge_latencies: policy.hedging.map(|_| HedgeLatencies::new()),
+        };
+        let methods = config.methods.iter();
         Self {
-            methods: methods.collect(),
+            methods: methods
+                .map(|(name, policy)| (name.clone(), state(policy)))
+                .collect(),
+            other_methods: state(&MethodPolicy::new()),
             keys: IdempotencyKeys::new(),
             config,
         }
@@ -66,47 +69,36 @@ impl CallSettings {
         options: &WorkerCallOptions,
         default_timeout: Option<Duration>,
     ) -> CallPlan<'_> {
-        let config = &self.config;
-        let state = self.methods.get(method);
-        let policy = state.map(|state| &state.policy);
+        let state = self.methods.get(method).unwrap_or(&self.other_methods);
+        let policy = &state.policy;
         let started_at = Instant::now();
         let after = |timeout| started_at.checked_add(timeout);
-        let own_deadline = match options.deadline {
-            DeadlineChoice::Default => policy
-                .and_then(|policy| policy.timeout)
-                .or(default_timeout)
-                .and_then(after),
+        let mut deadline = match options.deadline {
+            DeadlineChoice::Default => policy.timeout.or(default_timeout).and_then(after),
             DeadlineChoice::Timeout(timeout) => after(timeout),
             DeadlineChoice::At(deadline) => Some(deadline),
             DeadlineChoice::None => None,
         };
-        let (mut deadline, mut priority) = (own_deadline, options.priority);
+        let mut priority = options.priority;
         if !options.without_inheritance {
             let from = inherited();
             let end = from.deadline().map(Instant::from_std);
-            // The earlier of two deadlines.
-            deadline = end.min(deadline).or(end).or(deadline);
+            deadline = end.into_iter().chain(deadline).min();
             priority = priority.or_else(|| from.priority());
         }
-        let hedging = options
-            .hedging
-            .unwrap_or_else(|| policy.and_then(|policy| policy.hedging));
-        let is_idempotent = || hedging.is_some() || policy.is_some_and(|policy| policy.idempotent);
-        let idempotent = options.idempotent.unwrap_or_else(is_idempotent);
-        let idempotency_key = options.idempotency_key.or_else(|| {
-            let generates = policy.is_some_and(|policy| policy.generates_idempotency_keys);
-            generates.then(|| self.keys.next())
-        });
+        let hedging = options.hedging.unwrap_or(policy.hedging);
+        let is_idempotent = hedging.is_some() || policy.idempotent;
+        let idempotent = options.idempotent.unwrap_or(is_idempotent);
+        let new_key = || policy.generates_idempotency_keys.then(|| self.keys.next());
+        let idempotency_key = options.idempotency_key.or_else(new_key);
         let repeatable = idempotent || (idempotency_key.is_some() && options.idempotent.is_none());
-        let attempt_timeout = options
-            .attempt_timeout
-            .or_else(|| policy.and_then(|policy| policy.attempt_timeout))
-            .or(config.attempt_timeout);
+        let attempt_timeout = options.attempt_timeout.or(policy.attempt_timeout);
+        let application_errors_fail = options.application_errors_fail;
         CallPlan {
             started_at,
             deadline,
             has_default_deadline: matches!(options.deadline, DeadlineChoice::Default),
-            attempts_max: options.attempts_max.unwrap_or(config.attempts_max),
+            attempts_max: options.attempts_max.unwrap_or(self.config.attempts_max),
             idempotent,
             repeatable,
             key: options.key,
@@ -114,12 +106,11 @@ impl CallSettings {
             idempotency_key,
             attempt_timeout: attempt_timeout.filter(|_| repeatable),
             hedging: hedging.filter(|_| repeatable),
-            hedge_latencies: state.and_then(|state| state.hedge_latencies.as_ref()),
+            hedge_latencies: state.hedge_latencies.as_ref(),
             is_stream: false,
-            application_errors_fail: options
-                .application_errors_fail
-                .or_else(|| policy.and_then(|policy| policy.application_errors_fail))
-                .unwrap_or(config.application_errors_fail),
+            application_errors_fail: application_errors_fail
+                .or(policy.application_errors_fail)
+                .unwrap_or_default(),
         }
     }
 }

@@ -15,8 +15,8 @@ pub struct ClusterClientConfig {
     pub(super) attempts_max: usize,
     pub(super) connect_timeout: Duration,
     pub(super) methods: Arc<HashMap<Box<str>, MethodPolicy>>,
-    pub(super) attempt_timeout: Option<Duration>,
-    pub(super) application_errors_fail: bool,
+    /// What holds for methods whose policy says nothing about it.
+    pub(super) method_defaults: MethodPolicy,
     pub(super) budget: Option<Arc<SharedRetryBudget>>,
     pub(super) seed: Option<u64>,
     pub(super) backoff: BackoffRange,
@@ -35,8 +35,7 @@ impl ClusterClientConfig {
             attempts_max: 5,
             connect_timeout: Duration::from_secs(1),
             methods: Arc::default(),
-            attempt_timeout: None,
-            application_errors_fail: false,
+            method_defaults: MethodPolicy::new(),
             budget: Some(Arc::new(SharedRetryBudget::new(RetryBudget::new()))),
             seed: None,
             backoff: BackoffRange::default(),
@@ -103,7 +102,7 @@ impl ClusterClientConfig {
     /// and streams have no timeout of their attempts.
     #[must_use]
     pub fn with_attempt_timeout(mut self, timeout: Duration) -> Self {
-        self.attempt_timeout = Some(timeout);
+        self.method_defaults.attempt_timeout = Some(timeout);
         self
     }
 
@@ -137,7 +136,7 @@ impl ClusterClientConfig {
     /// in any case.
     #[must_use]
     pub fn with_application_errors_as_failures(mut self, fail: bool) -> Self {
-        self.application_errors_fail = fail;
+        self.method_defaults.application_errors_fail = Some(fail);
         self
     }
 

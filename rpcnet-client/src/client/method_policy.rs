@@ -74,4 +74,15 @@ impl MethodPolicy {
         self.hedging = Some(hedging);
         self
     }
+
+    /// This policy, with the timeout of attempts and the meaning of errors of another one where it
+    /// says nothing about them.
+    pub(super) fn or(&self, defaults: &Self) -> Self {
+        let errors_fail = self.application_errors_fail;
+        Self {
+            attempt_timeout: self.attempt_timeout.or(defaults.attempt_timeout),
+            application_errors_fail: errors_fail.or(defaults.application_errors_fail),
+            ..*self
+        }
+    }
 }
