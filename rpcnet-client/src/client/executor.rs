@@ -9,7 +9,7 @@ use std::{
 
 use futures::{StreamExt, stream::FuturesUnordered};
 use rpcnet_balance::{
-    Outcome, OutcomeKind,
+    Outcome, OutcomeKind, Time,
     retry::{AttemptKind, AttemptReason, CallLimits, CallState, Choice, Step},
 };
 use rpcnet_registry::Worker;
@@ -91,7 +91,7 @@ impl Executor {
                     Ok((reply, worker))
                 }
                 Err(failure) => {
-                    let attempts = self.first_failed(&call, worker, failure);
+                    let attempts = self.first_failed(&call, worker, failure)?;
                     drop(client);
                     Box::pin(self.run_attempts(&call, attempts, None, &operation)).await
                 }
@@ -111,21 +111,24 @@ impl Executor {
         }))
     }
 
-    /// The attempts of a call whose quick path has failed.
+    /// The attempts of a call whose quick path has failed, unless it ends with that.
     #[cold]
     fn first_failed<'a>(
         &'a self,
         call: &Call<'a>,
         worker: Worker,
         failure: AttemptFailure,
-    ) -> Attempts<'a> {
+    ) -> Result<Attempts<'a>, ClusterError> {
         let mut attempts = self.no_attempts(call);
         let started_at = call.plan.started_at;
         let now = self.workers.time(started_at);
         // It was counted when it began.
         attempts.begin(worker, (started_at, now), |_| true);
         self.record_failure(call, &mut attempts, 0, failure);
-        attempts
+        match attempts.state.step(now) {
+            Step::Stop(reason) => Err(attempts.into_error(reason)),
+            _ => Ok(attempts),
+        }
     }
 
     fn record_failure(
@@ -158,13 +161,13 @@ impl Executor {
             let until = match attempts.state.step(time) {
                 Step::Begin(choice) => {
                     let picked = first.take();
-                    match picked.or_else(|| self.pick(call, choice, &attempts, now)) {
+                    match picked.or_else(|| self.pick(call, choice, &attempts, time)) {
                         Some((worker, connection)) => {
                             let admit = |kind| self.retries.admit(kind);
-                            let begun = attempts.begin(worker, (now, time), admit);
-                            in_flight.extend(begun.map(|attempt| {
-                                self.run_attempt(call, attempt, connection, operation)
-                            }));
+                            if let Some(begun) = attempts.begin(worker, (now, time), admit) {
+                                in_flight
+                                    .push(self.run_attempt(call, begun, connection, operation));
+                            }
                         }
                         None => attempts.state.on_no_endpoint(time),
                     }
@@ -203,10 +206,9 @@ impl Executor {
         call: &Call<'_>,
         choice: Choice,
         attempts: &Attempts<'_>,
-        now: Instant,
+        now: Time,
     ) -> Option<(Worker, PooledConnection)> {
         let (workers, excluded) = (&self.workers, attempts.state.excluded());
-        let now = workers.time(now);
         match choice {
             Choice::Any => workers.pick(call, excluded, now).ok(),
             Choice::Hedge => workers.pick_hedge(call, excluded, now),
