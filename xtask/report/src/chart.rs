@@ -44,6 +44,27 @@ pub struct Series {
     pub ours: bool,
 }
 
+impl Series {
+    /// A line for each name, in the order in which they come; the one called `ours` is ours.
+    pub fn by_name<'a>(
+        points: impl IntoIterator<Item = (&'a str, (f64, f64))>,
+        ours: &str,
+    ) -> Vec<Self> {
+        let mut series: Vec<Self> = Vec::new();
+        for (name, point) in points {
+            match series.iter_mut().find(|line| line.name == name) {
+                Some(line) => line.points.push(point),
+                None => series.push(Self {
+                    name: name.to_owned(),
+                    points: vec![point],
+                    ours: name == ours,
+                }),
+            }
+        }
+        series
+    }
+}
+
 impl Axis {
     /// Linear axis.
     pub fn linear(label: impl Into<String>) -> Self {
@@ -238,6 +259,15 @@ mod tests {
         assert!(circles[3].contains("#C2410C"), "{circles:?}");
         let both = Chart::draw_all("two", &[chart.clone(), chart]);
         assert_eq!(both.matches("<circle").count(), 8);
+    }
+
+    #[test]
+    fn points_of_one_name_are_one_line() {
+        let points = [("b", (1.0, 2.0)), ("a", (1.0, 3.0)), ("b", (2.0, 4.0))];
+        let series = Series::by_name(points, "a");
+        let names: Vec<_> = series.iter().map(|it| (&*it.name, it.ours)).collect();
+        assert_eq!(names, [("b", false), ("a", true)]);
+        assert_eq!(series[0].points, [(1.0, 2.0), (2.0, 4.0)]);
     }
 
     #[test]
