@@ -2,6 +2,8 @@
 
 use xtask_report::{format_table, number};
 
+use crate::row::Row;
+
 /// A figure that may not exceed a bound.
 #[derive(Debug, Clone)]
 pub(crate) struct Check {
@@ -39,6 +41,22 @@ impl Check {
     fn is_within(&self, factor: f64) -> bool {
         self.figure
             .is_some_and(|figure| figure <= factor * self.at_most)
+    }
+}
+
+/// Bound of a figure of one row.
+#[derive(Debug, Clone)]
+pub(crate) struct Target {
+    pub(crate) description: String,
+    pub(crate) at_most: f64,
+    pub(crate) unit: &'static str,
+    pub(crate) figure: fn(&Row) -> Option<f64>,
+}
+
+impl Target {
+    pub(crate) fn check(&self, row: &Row) -> Check {
+        let figure = (self.figure)(row);
+        Check::new(&*self.description, figure, self.at_most, self.unit)
     }
 }
 

@@ -1,41 +1,25 @@
 //! Setup of clusters for experiments, and waits for their recovery.
 
-use std::{fmt, time::Duration};
+use std::time::Duration;
 
 use rpcnet_swim::{MemberState, Time};
 use rpcnet_swim_sim::Transition;
 
 use crate::{
     detector::{Cluster, OURS},
-    scenario::{ScenarioCase, Trial},
+    scenario::Trial,
 };
 
-/// A rule that was broken.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct SafetyViolation(String);
-
-#[cfg(test)]
-impl SafetyViolation {
-    pub(crate) fn new(what: &str) -> Self {
-        Self(what.to_owned())
-    }
-}
-
-impl fmt::Display for SafetyViolation {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(&self.0)
-    }
-}
+/// Text of a rule that was broken.
+pub(crate) type SafetyViolation = String;
 
 /// A cluster in which all have known all for a while.
 ///
 /// # Errors
 ///
 /// When a rule was broken.
-pub(crate) fn settled_cluster<C: ScenarioCase>(
-    trial: &Trial<'_, C>,
-) -> Result<Cluster, SafetyViolation> {
-    let mut cluster = trial.formed(trial.case.nodes());
+pub(crate) fn settled_cluster(trial: &Trial<'_>) -> Result<Cluster, SafetyViolation> {
+    let mut cluster = trial.formed(trial.nodes);
     limit_checks(&mut cluster);
     cluster.run_for(SETTLE_TIME);
     check_safety(&cluster).map(|()| cluster)
@@ -46,16 +30,21 @@ pub(crate) fn settled_cluster<C: ScenarioCase>(
 /// # Errors
 ///
 /// When a rule was broken.
-pub(crate) fn settled_cluster_without_seeds<C: ScenarioCase>(
-    trial: &Trial<'_, C>,
-) -> Result<Cluster, SafetyViolation> {
-    let nodes = trial.case.nodes();
-    let mut cluster = trial.formed(nodes + SEEDS);
+pub(crate) fn settled_cluster_without_seeds(trial: &Trial<'_>) -> Result<Cluster, SafetyViolation> {
+    let mut cluster = trial.formed(trial.nodes + SEEDS);
     limit_checks(&mut cluster);
     cluster.run_for(SETTLE_TIME);
     (0..SEEDS).for_each(|seed| cluster.leave(seed));
     cluster.run_for(SETTLE_TIME);
     check_safety(&cluster).map(|()| cluster)
+}
+
+/// Members that a fault is to befall, and for each member whether it is one of them.
+pub(crate) fn choose_faulty(trial: &Trial<'_>, count: usize) -> (Vec<usize>, Vec<bool>) {
+    let chosen = trial.rng().choose_multiple(0..trial.nodes, count);
+    let is_faulty = |node| chosen.contains(&node);
+    let faulty = (0..trial.nodes).map(is_faulty).collect();
+    (chosen, faulty)
 }
 
 /// Looks at views so often that it costs about as much as what happens between two looks.
@@ -72,23 +61,24 @@ pub(crate) fn all_views_full(cluster: &Cluster) -> bool {
         .all(|engine| engine.live_count() == count)
 }
 
-/// Lets time pass until all views are right, and says how long it took; `None` if it was more than
-/// `limit`. To ours it must come sooner or later.
+/// Lets time pass until all views are right, and says how many seconds it took; infinitely many if
+/// it was more than `limit`. To ours it must come sooner or later.
 ///
 /// # Errors
 ///
 /// When a rule was broken.
-pub(crate) fn wait_for_recovery<C>(
+pub(crate) fn wait_for_recovery(
     cluster: &mut Cluster,
-    trial: &Trial<'_, C>,
+    trial: &Trial<'_>,
     limit: Duration,
-) -> Result<Option<Duration>, SafetyViolation> {
+) -> Result<f64, SafetyViolation> {
     let took = cluster.run_until(limit, Cluster::is_converged);
     if took.is_none() && trial.detector.name() == OURS {
         let calm = cluster.converge(RECOVERY_TIMEOUT);
-        calm.map_err(|failure| SafetyViolation(failure.to_string()))?;
+        calm.map_err(|failure| failure.to_string())?;
     }
-    check_safety(cluster).map(|()| took)
+    check_safety(cluster)?;
+    Ok(took.map_or(f64::INFINITY, |it| it.as_secs_f64()))
 }
 
 /// First transition of each observer to this state of a member, in seconds from `begin` on.
@@ -113,10 +103,8 @@ pub(crate) fn first_transitions(
 ///
 /// When a rule was broken so far.
 pub(crate) fn check_safety(cluster: &Cluster) -> Result<(), SafetyViolation> {
-    match cluster.report().failure {
-        Some(failure) => Err(SafetyViolation(failure.to_string())),
-        None => Ok(()),
-    }
+    let failure = cluster.report().failure;
+    failure.map_or(Ok(()), |failure| Err(failure.to_string()))
 }
 
 pub(crate) const fn secs(seconds: u64) -> Duration {

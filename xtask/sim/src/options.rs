@@ -2,13 +2,19 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, ValueEnum};
+use clap::{
+    Args,
+    builder::{PossibleValue, PossibleValuesParser},
+};
+
+use crate::{balance, scenarios};
 
 /// Options of a simulation.
 #[derive(Debug, Clone, Args)]
 pub struct Options {
     /// Scenario to run.
-    pub scenario: ScenarioName,
+    #[arg(value_parser = scenario_parser())]
+    pub scenario: String,
     /// Part of the scenario that takes seconds, with fewer seeds: for CI.
     #[arg(long)]
     pub quick: bool,
@@ -44,37 +50,46 @@ pub struct Options {
     pub threads: Option<usize>,
 }
 
-/// Scenario of an experiment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum ScenarioName {
-    /// Balancers among workers that are slow, fail, hang, or are overloaded.
-    Balance,
-    /// Bootstrap of members that start at once, or one by one: time until views are full.
-    Bootstrap,
-    /// Churn: members crash and new ones join, all the time.
-    Churn,
-    /// Crash of one member or of many at once: time until members know of it.
-    Crash,
-    /// Flapping members: they receive nothing for 20 s, then everything for 20 s, and so on.
-    Flipflop,
-    /// Half-blocked sockets: one direction hangs.
-    HalfBlocked,
-    /// Grid of Lifeguard's experiments: members whose messages are withheld again and again.
-    Lifeguard,
-    /// Loss on every link.
-    Loss,
-    /// Inbound loss: some members lose most of what they are sent.
-    OneWay,
-    /// Partition of the network, which heals.
-    Partition,
-    /// Restart of all members within a minute, under their names.
-    Restart,
-    /// Growth of each cost with the number of members.
-    Scale,
-    /// Slow processes: each message takes time.
-    Slow,
-    /// Stalled processes: they stop for a while.
-    Stall,
-    /// Cost of the steady state.
-    Steady,
+impl Options {
+    pub(crate) const fn extent(&self) -> Extent {
+        match self.quick {
+            true => Extent::Quick,
+            false => Extent::Full,
+        }
+    }
+
+    /// Seeds of a cell, from the first on, with so many unless others are asked for.
+    pub(crate) fn seeds(&self, default: u64) -> std::ops::Range<u64> {
+        self.seed..self.seed + self.seeds.unwrap_or(default)
+    }
+}
+
+/// Extent of a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Extent {
+    Quick,
+    Full,
+}
+
+impl Extent {
+    /// The one or the other.
+    pub(crate) fn pick<T>(self, quick: T, full: T) -> T {
+        match self {
+            Self::Quick => quick,
+            Self::Full => full,
+        }
+    }
+}
+
+/// Names of the scenarios, with their descriptions.
+pub(crate) fn scenario_names() -> impl Iterator<Item = (&'static str, &'static str)> {
+    let of_clusters = scenarios::ALL.iter().map(|it| (it.name, it.help));
+    [(balance::NAME, balance::HELP)]
+        .into_iter()
+        .chain(of_clusters)
+}
+
+fn scenario_parser() -> PossibleValuesParser {
+    let values = scenario_names().map(|(name, help)| PossibleValue::new(name).help(help));
+    PossibleValuesParser::new(values)
 }

@@ -1,70 +1,72 @@
 //! Tables and figures of scenarios.
 
-use xtask_report::{Bar, Panel, Series, format_table, number};
+use xtask_report::{Axis, Bar, Chart, Panel, Series};
 
 use crate::{
     detector::OURS,
-    scenario::{Cell, Columns, Row, Scenario},
+    experiment::Cell,
+    row::{self, Column, Row},
 };
 
-/// A number, or that it never came to it.
-pub(crate) fn number_or_never(figure: Option<f64>) -> String {
-    figure.map_or_else(|| "never".to_owned(), number)
+/// Table of all rows: detector, nodes and these columns. The field `case` is the case's label.
+pub(crate) fn table(columns: &[Column], cells: &[Cell]) -> String {
+    let first = [
+        Column::new("detector", "detector"),
+        Column::plain("nodes", "nodes"),
+    ];
+    let with_case = |cell: &Cell| cell.row.clone().with("case", &*cell.case);
+    let rows: Vec<Row> = cells.iter().map(with_case).collect();
+    row::table(&[&first, columns].concat(), &rows, "never")
 }
 
-/// All rows, in all columns.
-pub(crate) fn table<S: Scenario>(scenario: &S, cells: &[Cell<S>]) -> String {
-    let Columns(columns) = scenario.columns();
-    let first = ["detector", "nodes"].map(str::to_owned);
-    let headings = columns.iter().map(|(heading, _)| (*heading).to_owned());
-    let mut lines = vec![first.into_iter().chain(headings).collect::<Vec<_>>()];
-    for Cell { row, .. } in cells {
-        let first = [row.detector.clone(), row.nodes.to_string()];
-        let texts = columns.iter().map(|(_, text)| text(row));
-        lines.push(first.into_iter().chain(texts).collect());
+/// Chart of a field over the number of nodes, with a line for each detector.
+pub(crate) fn chart_over_nodes<'a>(
+    title: &str,
+    y: &str,
+    field: &str,
+    cells: impl IntoIterator<Item = &'a Cell>,
+) -> Chart {
+    let point = |cell: &'a Cell| {
+        let point = (cell.number("nodes")?, cell.number(field)?);
+        Some((&*cell.subject, point))
+    };
+    Chart {
+        title: title.to_owned(),
+        x: Axis::logarithmic("nodes"),
+        y: Axis::linear(y),
+        series: Series::by_name(cells.into_iter().filter_map(point), OURS),
     }
-    format_table(&lines)
 }
 
-/// A line for each detector.
-pub(crate) fn series_by_detector<'a, S: Scenario + 'a>(
-    cells: impl Iterator<Item = &'a Cell<S>>,
-    x: impl Fn(&Row<S::Case, S::Figures>) -> f64,
-    y: impl Fn(&Row<S::Case, S::Figures>) -> Option<f64>,
-) -> Vec<Series> {
-    let mut series: Vec<Series> = Vec::new();
-    for Cell { row, .. } in cells {
-        let Some(y) = y(row) else { continue };
-        let line = match series.iter_mut().find(|line| line.name == row.detector) {
-            Some(line) => line,
-            None => {
-                series.push(Series {
-                    name: row.detector.clone(),
-                    points: Vec::new(),
-                    ours: row.detector == OURS,
-                });
-                series.last_mut().expect("pushed")
+/// Panels of each case that has them: one for each pair of a title and a field, with a bar for each
+/// detector.
+pub(crate) fn panels_by_case(cells: &[Cell], fields: &[(&str, &str)]) -> Vec<Panel> {
+    let mut panels = Vec::new();
+    for cells in cells.chunk_by(|a, b| a.case == b.case) {
+        let case = &cells[0].case;
+        for (title, field) in fields {
+            if cells[0].row.get(field).is_none() {
+                continue;
             }
-        };
-        line.points.push((x(row), y));
+            let title = match title.is_empty() {
+                true => case.clone(),
+                false => format!("{case}: {title}"),
+            };
+            panels.push(panel(title, cells, field));
+        }
     }
-    series
+    panels
 }
 
-/// A panel with a bar for each detector.
-pub(crate) fn panel_by_detector<'a, S: Scenario + 'a>(
-    title: impl Into<String>,
-    cells: impl Iterator<Item = &'a Cell<S>>,
-    value: impl Fn(&Row<S::Case, S::Figures>) -> Option<f64>,
-) -> Panel {
+/// Panel of a field, with a bar for each detector.
+pub(crate) fn panel(title: String, cells: &[Cell], field: &str) -> Panel {
+    let bar = |cell: &Cell| Bar {
+        label: cell.subject.clone(),
+        value: cell.number(field),
+        ours: cell.is_ours(),
+    };
     Panel {
-        title: title.into(),
-        bars: cells
-            .map(|Cell { row, .. }| Bar {
-                label: row.detector.clone(),
-                value: value(row),
-                ours: row.detector == OURS,
-            })
-            .collect(),
+        title,
+        bars: cells.iter().map(bar).collect(),
     }
 }

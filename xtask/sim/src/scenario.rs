@@ -1,130 +1,242 @@
-//! Scenario of an experiment: cases, figures, table and targets.
+//! Scenario of an experiment with a cluster, as data.
 
-use std::fmt::Debug;
+use std::{error::Error, fmt, process::ExitCode};
 
 use rpcnet_swim::{ClusterConfig, ClusterKey};
-use serde::Serialize;
+use serde_json::Value;
 
 use crate::{
-    check::Check,
+    check::{Check, Target},
     cluster_setup::SafetyViolation,
     detector::{Cluster, Detector, OURS},
-    render::table,
+    experiment::{Cell, CellPlan, Experiment},
+    measure::{Measure, Sample},
+    options::{Extent, Options},
+    row::Row,
     work_pool::Cost,
 };
 
-/// An experiment: the cases, what happens in one, what is taken of it, and how it is shown.
-pub(crate) trait Scenario: Sync + Sized {
-    /// Parameters that distinguish a row from the others of the same detector.
-    type Case: ScenarioCase;
-    /// Measurements of one run.
-    type Sample: Send;
-    /// Figures of the runs of a cell together.
-    type Figures: Serialize;
-
+/// An experiment: the cases, and how their rows are shown.
+#[derive(Debug)]
+pub(crate) struct Scenario {
     /// Name on the command line.
-    fn name(&self) -> &'static str;
-
-    /// Title of the figure.
-    fn title(&self) -> &'static str;
-
+    pub(crate) name: &'static str,
+    /// Description on the command line.
+    pub(crate) help: &'static str,
+    /// Title of the output.
+    pub(crate) title: &'static str,
     /// Detectors of the scenario unless others are asked for.
-    fn detectors(&self) -> Vec<Detector> {
-        vec![Detector::rpcnet()]
-    }
+    pub(crate) detectors: &'static [&'static str],
+    /// Runs of each cell, of a quick run and of a full one.
+    pub(crate) seeds: (u64, u64),
+    pub(crate) cases: fn(Extent) -> Vec<Case>,
+    /// Table of the rows.
+    pub(crate) table: fn(&[Cell]) -> String,
+    /// Targets beside those of the cases.
+    pub(crate) checks: fn(&[Cell]) -> Vec<Check>,
+    /// The figure, as SVG, under this title if it has none of its own.
+    pub(crate) figure: fn(&str, &[Cell]) -> String,
+}
 
-    fn cases(&self, extent: Extent) -> Vec<Self::Case>;
+/// Parameters of a row, what happens to the cluster, and what is measured.
+pub(crate) struct Case {
+    pub(crate) nodes: usize,
+    /// Label for readers, different for each case.
+    pub(crate) label: String,
+    /// Virtual time that a run takes, about.
+    seconds: f64,
+    /// Runs at most, where one takes long, unless more are asked for.
+    seeds_max: u64,
+    /// Whether it is run with rpcnet's detector alone.
+    ours_alone: bool,
+    /// Fields of the row that tell it apart, beside the number of nodes.
+    pub(crate) fields: Row,
+    measures: &'static [Measure],
+    /// Targets of the row of rpcnet's.
+    pub(crate) targets: Vec<Target>,
+    run: Box<Run>,
+}
 
-    /// Runs of each cell.
-    fn seeds(&self, extent: Extent) -> u64;
+/// One run of a case. It is an error when a rule of safety was broken.
+type Run = dyn Fn(&Trial<'_>) -> Result<Sample, SafetyViolation> + Send + Sync;
 
+/// A run with a detector and a seed.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Trial<'a> {
+    pub(crate) nodes: usize,
+    pub(crate) detector: &'a Detector,
+    pub(crate) seed: u64,
+}
+
+impl Scenario {
+    /// Runs all that the options ask for and shows it.
+    ///
     /// # Errors
     ///
-    /// When a rule of safety was broken.
-    fn run(&self, trial: &Trial<'_, Self::Case>) -> Result<Self::Sample, SafetyViolation>;
-
-    fn figures(&self, case: &Self::Case, samples: &[Self::Sample]) -> Self::Figures;
-
-    /// Columns of the table, beside detector and nodes.
-    fn columns(&self) -> Columns<Self>;
-
-    /// Table of all rows, unless that would be too many.
-    fn table(&self, cells: &[Cell<Self>]) -> String {
-        table(self, cells)
+    /// When they leave nothing to run, or a file cannot be written.
+    pub(crate) fn run(&self, options: &Options) -> Result<ExitCode, Box<dyn Error>> {
+        let cases = self.chosen_cases(options)?;
+        let detectors = self.chosen_detectors(options)?;
+        println!("{}: {}", self.name, self.title);
+        self.experiment(&cases, &detectors, options).run(options)
     }
 
-    /// Targets, with the figures that were reached.
-    fn checks(&self, cells: &[Cell<Self>]) -> Vec<Check>;
+    fn chosen_cases(&self, options: &Options) -> Result<Vec<Case>, Box<dyn Error>> {
+        let mut cases = (self.cases)(options.extent());
+        let labels: Vec<String> = cases.iter().map(|it| it.label.clone()).collect();
+        let text = options.case.as_deref().unwrap_or_default();
+        cases.retain(|case| case.label.contains(text));
+        match cases.is_empty() {
+            true => Err(format!("no such case; there are: {}", labels.join(" | ")).into()),
+            false => Ok(cases),
+        }
+    }
 
-    /// The figure, as SVG.
-    fn figure(&self, cells: &[Cell<Self>]) -> String;
-}
+    /// Detectors that the options name, else the scenario's.
+    fn chosen_detectors(&self, options: &Options) -> Result<Vec<Detector>, Box<dyn Error>> {
+        if options.detector.is_empty() {
+            let ablation = options
+                .ablation
+                .then(Detector::ablation)
+                .unwrap_or_default();
+            let named = self.detectors.iter().map(|name| {
+                Detector::named(name).unwrap_or_else(|| panic!("no detector is called {name}"))
+            });
+            return Ok(named.chain(ablation).collect());
+        }
+        let unknown = |name: &str| {
+            let known = Detector::all().into_iter().chain(Detector::ablation());
+            let known: Vec<String> = known.map(|it| it.name().to_owned()).collect();
+            let known = known.join(", ");
+            format!("no detector is called {name:?}; there are: {known}")
+        };
+        let named = |name: &String| Detector::named(name).ok_or_else(|| unknown(name).into());
+        options.detector.iter().map(named).collect()
+    }
 
-/// Extent of a run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Extent {
-    Quick,
-    Full,
-}
-
-impl Extent {
-    /// The one or the other.
-    pub(crate) fn pick<T>(self, quick: T, full: T) -> T {
-        match self {
-            Self::Quick => quick,
-            Self::Full => full,
+    /// Experiment in which all detectors of a case come after each other.
+    fn experiment<'a>(
+        &'a self,
+        cases: &'a [Case],
+        detectors: &'a [Detector],
+        options: &Options,
+    ) -> Experiment<'a> {
+        let default = options.extent().pick(self.seeds.0, self.seeds.1);
+        let mut plans = Vec::new();
+        for case in cases {
+            let is_run = |it: &&Detector| !case.ours_alone || it.name() == OURS;
+            for detector in detectors.iter().filter(is_run) {
+                let (name, nodes) = (detector.name(), case.nodes);
+                plans.push(CellPlan {
+                    case: case.label.clone(),
+                    subject: name.to_owned(),
+                    arguments: format!("--detector {name} --case \"{}\"", case.label),
+                    seeds: options.seeds(default.min(case.seeds_max)),
+                    cost: case.cost(),
+                    head: Row::default()
+                        .with("scenario", self.name)
+                        .with("detector", name)
+                        .with("nodes", nodes),
+                    fields: case.fields.clone(),
+                    measures: case.measures,
+                    targets: match name {
+                        OURS => case.targets.clone(),
+                        _ => Vec::new(),
+                    },
+                    run: Box::new(move |seed| {
+                        (case.run)(&Trial {
+                            nodes,
+                            detector,
+                            seed,
+                        })
+                    }),
+                });
+            }
+        }
+        Experiment {
+            name: self.name,
+            plans,
+            table: Box::new(self.table),
+            checks: self.checks,
+            figure: Box::new(|cells| (self.figure)(self.title, cells)),
         }
     }
 }
 
-/// The parameters of a row. Their fields are those of the JSON.
-pub(crate) trait ScenarioCase: Debug + Clone + Serialize + Send + Sync {
-    fn nodes(&self) -> usize;
-
-    /// Virtual time that a run of it takes, about.
-    fn seconds(&self) -> f64;
-
-    /// Label for readers, different for each case.
-    fn label(&self) -> String;
-
-    /// Runs of it at most, where one takes long, unless more are asked for.
-    fn seeds_max(&self) -> u64 {
-        u64::MAX
+impl Case {
+    pub(crate) fn new(
+        nodes: usize,
+        label: String,
+        measures: &'static [Measure],
+        run: impl Fn(&Trial<'_>) -> Result<Sample, SafetyViolation> + Send + Sync + 'static,
+    ) -> Self {
+        Self {
+            nodes,
+            label,
+            seconds: 0.0,
+            seeds_max: u64::MAX,
+            ours_alone: false,
+            fields: Row::default(),
+            measures,
+            targets: Vec::new(),
+            run: Box::new(run),
+        }
     }
 
-    /// Whether it is run with the detector of this name.
-    fn is_for(&self, _detector: &str) -> bool {
-        true
+    pub(crate) fn with_field(mut self, field: &'static str, value: impl Into<Value>) -> Self {
+        self.fields = self.fields.with(field, value);
+        self
+    }
+
+    pub(crate) fn with_seconds(mut self, seconds: f64) -> Self {
+        self.seconds = seconds;
+        self
+    }
+
+    pub(crate) fn with_seeds_max(mut self, seeds_max: u64) -> Self {
+        self.seeds_max = seeds_max;
+        self
+    }
+
+    pub(crate) fn for_ours_alone(mut self) -> Self {
+        self.ours_alone = true;
+        self
+    }
+
+    /// The same with a bound of a figure of rpcnet's.
+    pub(crate) fn with_target(
+        mut self,
+        what: &str,
+        at_most: f64,
+        unit: &'static str,
+        figure: fn(&Row) -> Option<f64>,
+    ) -> Self {
+        self.targets.push(Target {
+            description: format!("{}: {what}", self.label),
+            at_most,
+            unit,
+            figure,
+        });
+        self
     }
 
     fn cost(&self) -> Cost {
-        let nodes = self.nodes() as f64;
+        let nodes = self.nodes as f64;
         Cost {
             // Joining takes some seconds too, and views are looked at as a whole now and then.
-            time: nodes * (self.seconds() + 10.0) * (1.0 + nodes / 2_000.0),
+            time: nodes * (self.seconds + 10.0) * (1.0 + nodes / 2_000.0),
             memory_bytes: (nodes * nodes * MEMBER_BYTES) as u64,
         }
     }
 }
 
-/// One run of a case with a detector and a seed.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Trial<'a, C> {
-    pub(crate) case: &'a C,
-    pub(crate) detector: &'a Detector,
-    pub(crate) seed: u64,
+impl fmt::Debug for Case {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.label)
+    }
 }
 
-impl<C> Trial<'_, C> {
-    /// Run of a case that is part of this one.
-    pub(crate) fn with_case<'a, D>(&'a self, case: &'a D) -> Trial<'a, D> {
-        Trial {
-            case,
-            detector: self.detector,
-            seed: self.seed,
-        }
-    }
-
+impl Trial<'_> {
     /// Configuration of all nodes.
     pub(crate) fn config(&self) -> ClusterConfig {
         // Sealed, as any cluster is that spans machines: the seal is part of what is sent.
@@ -144,49 +256,161 @@ impl<C> Trial<'_, C> {
     }
 }
 
-/// The runs of one case with one detector.
-#[derive(Debug)]
-pub(crate) struct Cell<S: Scenario> {
-    pub(crate) row: Row<S::Case, S::Figures>,
-    /// Samples in the order of the seeds.
-    pub(crate) samples: Vec<S::Sample>,
-}
-
-impl<S: Scenario> Cell<S> {
-    pub(crate) fn is_ours(&self) -> bool {
-        self.row.detector == OURS
-    }
-}
-
-/// A row of the results.
-#[derive(Debug, Clone, Serialize)]
-pub(crate) struct Row<C, F> {
-    pub(crate) scenario: &'static str,
-    pub(crate) detector: String,
-    pub(crate) nodes: usize,
-    pub(crate) seeds: usize,
-    #[serde(flatten)]
-    pub(crate) case: C,
-    #[serde(flatten)]
-    pub(crate) figures: F,
-}
-
-/// Columns of a table, from the left: a heading and the text of each row.
-pub(crate) struct Columns<S: Scenario>(pub(crate) Vec<(&'static str, CellText<S>)>);
-
-/// Text of a row in a column.
-pub(crate) type CellText<S> = fn(&Row<<S as Scenario>::Case, <S as Scenario>::Figures>) -> String;
-
-impl<S: Scenario> Columns<S> {
-    pub(crate) const fn new() -> Self {
-        Self(Vec::new())
-    }
-
-    pub(crate) fn with(mut self, heading: &'static str, text: CellText<S>) -> Self {
-        self.0.push((heading, text));
-        self
-    }
-}
-
 /// Bytes that one member costs in one view, about.
 const MEMBER_BYTES: f64 = 500.0;
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    /// Cases are numbers; a run multiplies its case by its seed. Those of 13 break a rule.
+    static PRODUCT: Scenario = Scenario {
+        name: "product",
+        help: "A product",
+        title: "a product",
+        detectors: &["swim", "rpcnet"],
+        seeds: (3, 3),
+        cases: |extent| {
+            let factors: &[u64] = extent.pick(&[10, 20, 30, 40], &[10, 13]);
+            let case = |factor: &u64| {
+                let factor = *factor;
+                let run = move |trial: &Trial<'_>| match (factor, trial.seed) {
+                    (13, 2) => Err("it fell".to_owned()),
+                    (13, 3) => panic!("it broke"),
+                    (factor, seed) => {
+                        let product = (factor * seed) as f64;
+                        Ok(Sample::default().with("product_p50", [product]))
+                    }
+                };
+                Case::new(3, format!("times {factor}"), &MEASURES, run)
+                    .with_seconds(1.0 + (factor % 7) as f64)
+                    .with_seeds_max(if factor == 40 { 1 } else { u64::MAX })
+                    .with_field("factor", factor)
+                    .with_target("product", 100.0, "", |row| row.number("product_p50"))
+            };
+            factors.iter().map(case).collect()
+        },
+        table: |_| String::new(),
+        checks: |_| Vec::new(),
+        figure: |_, _| String::new(),
+    };
+
+    static MEASURES: [Measure; 1] = [Measure::median("product_p50")];
+
+    #[derive(Debug, Parser)]
+    struct Arguments {
+        #[command(flatten)]
+        options: Options,
+    }
+
+    /// Any scenario will do: which one is run is the caller's choice.
+    fn options(arguments: &str) -> Options {
+        let words = ["sim", "steady"]
+            .into_iter()
+            .chain(arguments.split_whitespace());
+        Arguments::try_parse_from(words).unwrap().options
+    }
+
+    fn cells(arguments: &str) -> (Vec<Cell>, Vec<String>) {
+        let options = options(arguments);
+        let cases = PRODUCT.chosen_cases(&options).unwrap();
+        let detectors = PRODUCT.chosen_detectors(&options).unwrap();
+        PRODUCT
+            .experiment(&cases, &detectors, &options)
+            .run_cells(&options)
+    }
+
+    #[test]
+    fn cells_come_in_the_order_of_the_grid_whatever_the_threads() {
+        let of = |threads: usize| {
+            let (cells, broken) = cells(&format!("--quick --threads {threads}"));
+            assert!(broken.is_empty());
+            let rows = cells
+                .iter()
+                .map(|it| serde_json::to_value(&it.row).unwrap());
+            rows.collect::<Vec<Value>>()
+        };
+        let rows = of(1);
+        assert_eq!(rows, of(5));
+        // Four cases with two detectors each.
+        assert_eq!(rows.len(), 8);
+        assert_eq!(
+            rows[2],
+            json!({
+                "scenario": "product", "detector": "swim", "nodes": 3, "seeds": 3, "factor": 20,
+                "product_p50": 40.0,
+            })
+        );
+        assert_eq!(rows[3]["detector"], "rpcnet");
+        // One that takes long has fewer seeds.
+        assert_eq!(rows[7]["seeds"], 1);
+    }
+
+    #[test]
+    fn targets_are_those_of_ours() {
+        let (cells, _) = cells("--quick");
+        let missed = cells.iter().flat_map(Cell::checks);
+        let missed: Vec<_> = missed.filter(|it| !it.is_met()).collect();
+        assert_eq!(missed.len(), 0, "medians of 20, 40, 60, and the one of 40");
+        let targets = cells.iter().map(|it| it.checks().len());
+        assert_eq!(targets.collect::<Vec<_>>(), [0, 1, 0, 1, 0, 1, 0, 1]);
+        assert_eq!(cells[1].checks()[0].description, "times 10: product");
+    }
+
+    #[test]
+    fn options_choose_seeds_cases_and_detectors() {
+        let (cells, _) =
+            cells("--quick --seeds 2 --seed 7 --case 40 --detector rpcnet lifeguard-a3");
+        let names: Vec<_> = cells.iter().map(|cell| &*cell.subject).collect();
+        assert_eq!(names, ["rpcnet", "lifeguard-a3"]);
+        let products = cells[0]
+            .samples
+            .iter()
+            .flat_map(|it| it.values("product_p50"));
+        assert!(products.eq(&[280.0, 320.0]));
+        let no_case = PRODUCT.chosen_cases(&options("--quick --case none"));
+        assert!(
+            no_case
+                .unwrap_err()
+                .to_string()
+                .contains("times 10 | times 20")
+        );
+        let detectors = |arguments| PRODUCT.chosen_detectors(&options(arguments));
+        let unknown = detectors("--detector swam").unwrap_err();
+        assert!(unknown.to_string().contains("swim, lha-probe"));
+        let more = detectors("--ablation").unwrap().len() - detectors("").unwrap().len();
+        assert_eq!(more, Detector::ablation().len());
+    }
+
+    #[test]
+    fn violations_come_with_the_command_that_repeats_them() {
+        let (cells, broken) = cells("--detector rpcnet");
+        assert_eq!(broken.len(), 2);
+        assert!(
+            broken[0].starts_with("times 13, rpcnet, seed 2: it fell\n"),
+            "{}",
+            broken[0]
+        );
+        let command =
+            "cargo xtask sim product --detector rpcnet --case \"times 13\" --seeds 1 --seed 2";
+        assert!(broken[0].ends_with(command), "{}", broken[0]);
+        assert!(broken[1].contains("seed 3: it broke"), "{}", broken[1]);
+        // The runs that were sound count.
+        assert_eq!(cells[1].samples.len(), 1);
+        assert_eq!(cells[1].samples[0].values("product_p50"), [13.0]);
+    }
+
+    #[test]
+    fn each_scenario_has_cases_and_known_detectors() {
+        for scenario in crate::scenarios::ALL {
+            for extent in ["--quick", ""] {
+                let options = options(extent);
+                assert!(!scenario.chosen_cases(&options).unwrap().is_empty());
+                assert!(!scenario.chosen_detectors(&options).unwrap().is_empty());
+            }
+        }
+    }
+}

@@ -177,7 +177,7 @@ pub(super) mod tests {
     #[test]
     fn what_never_recovers_has_no_recovery() {
         let scenarios = crate::balance::scenarios::select(
-            crate::scenario::Extent::Quick,
+            crate::options::Extent::Quick,
             None,
             &["overload".to_owned()],
         );

@@ -18,8 +18,7 @@ use self::{
 };
 use crate::{
     check,
-    options::Options,
-    scenario::Extent,
+    options::{Extent, Options},
     work_pool::{Cost, run_all},
 };
 
@@ -29,11 +28,7 @@ use crate::{
 ///
 /// When they name what there is not, or a file cannot be written.
 pub(crate) fn run(options: &Options) -> Result<ExitCode, Box<dyn Error>> {
-    let extent = if options.quick {
-        Extent::Quick
-    } else {
-        Extent::Full
-    };
+    let extent = options.extent();
     let scenarios = scenarios::select(extent, options.case.as_deref(), &options.fleet)?;
     let strategies = strategies::select(extent, &options.strategy)?;
     let begin = Instant::now();
@@ -134,3 +129,9 @@ impl Run<'_> {
         format!("{scenario}, {strategy}, seed {}", self.seed)
     }
 }
+
+/// Name on the command line.
+pub(crate) const NAME: &str = "balance";
+/// Description on the command line.
+pub(crate) const HELP: &str =
+    "Balancers among workers that are slow, fail, hang, or are overloaded";

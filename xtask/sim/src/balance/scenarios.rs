@@ -7,7 +7,7 @@ use rpcnet_balance::{
     sim::{ClientPolicy, FleetScenario, Load, Method, ServiceTime, SimWorker, WorkerChange},
 };
 
-use crate::scenario::Extent;
+use crate::options::Extent;
 
 /// Scenario: workers and load, faults, and the calls that are measured.
 #[derive(Debug)]

@@ -7,7 +7,7 @@ use rpcnet_balance::{
     Weighted, WeightedByLoad,
 };
 
-use crate::scenario::Extent;
+use crate::options::Extent;
 
 /// A strategy as it comes, without settings.
 #[derive(Debug, Clone, Copy)]

@@ -3,247 +3,187 @@
 
 use std::time::Duration;
 
-use serde::Serialize;
 use xtask_report::{Axis, Chart, Series, format_table, median, number};
 
 use crate::{
     check::Check,
-    cluster_setup::{SafetyViolation, check_safety, settled_cluster},
-    detector::{Detector, OURS},
-    fault_impact::{FaultImpact, ImpactMeter},
-    scenario::{self, Cell, Columns, Extent, Scenario, Trial},
+    cluster_setup::{SafetyViolation, check_safety, choose_faulty, settled_cluster},
+    detector::OURS,
+    experiment::Cell,
+    fault_impact::ImpactMeter,
+    measure::{Aggregate, Measure, Sample},
+    options::Extent,
+    scenario::{Case, Scenario, Trial},
 };
 
 /// Members that are blocked, all at the same time, and then not, over and over. Their timers run
 /// all the while: to them it seems that all others are gone.
-#[derive(Debug)]
-pub(crate) struct Lifeguard;
+pub(crate) static LIFEGUARD: Scenario = Scenario {
+    name: "lifeguard",
+    help: "Grid of Lifeguard's experiments: members whose messages are withheld again and again",
+    title: "members whose messages are withheld again and again",
+    detectors: &[
+        SWIM,
+        "lha-probe",
+        "lha-suspicion",
+        "buddy",
+        "lifeguard-a5",
+        "lifeguard-a4",
+        "lifeguard-a2",
+        "memberlist",
+        OURS,
+    ],
+    seeds: (1, 5),
+    cases,
+    table,
+    checks,
+    figure,
+};
 
-#[derive(Debug, Clone, Serialize)]
-pub(crate) struct Case {
-    #[serde(skip)]
-    nodes: usize,
-    members_blocked: usize,
-    blocked_ms: u64,
-    normal_ms: u64,
-    #[serde(skip)]
-    seconds: u64,
-}
+/// Members are healthy if they are never blocked.
+static MEASURES: [Measure; 5] = [
+    Measure::median(FPH),
+    Measure::median(FPH_AT_HEALTHY),
+    Measure::new("false_failed_blocked", Aggregate::Median, FPA),
+    Measure::median(MESSAGES),
+    Measure::median(BYTES),
+];
 
-/// Medians over the seeds.
-#[derive(Debug, Serialize)]
-pub(crate) struct Figures {
-    /// Failures held of members that are never blocked, in all views.
-    false_failed_healthy: f64,
-    /// Failures of members that are never blocked, in the views of members that are never blocked.
-    false_failed_healthy_at_healthy: f64,
-    /// Failures held of members that are blocked now and then.
-    false_failed_blocked: f64,
-    messages: f64,
-    bytes: f64,
-}
-
-impl Scenario for Lifeguard {
-    type Case = Case;
-    type Sample = FaultImpact;
-    type Figures = Figures;
-
-    fn name(&self) -> &'static str {
-        "lifeguard"
-    }
-
-    fn title(&self) -> &'static str {
-        "members whose messages are withheld again and again"
-    }
-
-    fn detectors(&self) -> Vec<Detector> {
-        Detector::all()
-    }
-
-    fn cases(&self, extent: Extent) -> Vec<Case> {
-        let counts: &[usize] = extent.pick(&[4, 16], &[1, 4, 8, 16, 32]);
-        let blocked: &[u64] = extent.pick(&[2_000, 32_000], &[500, 2_000, 8_000, 32_000]);
-        let normal: &[u64] = extent.pick(&[4_000], &[64, 4_000, 16_000]);
-        let mut cases = Vec::new();
-        for members_blocked in counts.iter().copied() {
-            for blocked_ms in blocked.iter().copied() {
-                cases.extend(normal.iter().map(|normal_ms| Case {
-                    nodes: 128,
-                    members_blocked,
-                    blocked_ms,
-                    normal_ms: *normal_ms,
-                    seconds: extent.pick(80, 150),
-                }));
+fn cases(extent: Extent) -> Vec<Case> {
+    let counts: &[usize] = extent.pick(&[4, 16], &[1, 4, 8, 16, 32]);
+    let blocked: &[u64] = extent.pick(&[2_000, 32_000], &[500, 2_000, 8_000, 32_000]);
+    let normal: &[u64] = extent.pick(&[4_000], &[64, 4_000, 16_000]);
+    let seconds = extent.pick(80, 150);
+    let mut cases = Vec::new();
+    for count in counts.iter().copied() {
+        for blocked_ms in blocked.iter().copied() {
+            for normal_ms in normal.iter().copied() {
+                let label = format!("{count} blocked for {blocked_ms} ms, not for {normal_ms} ms");
+                let times = [blocked_ms, normal_ms].map(Duration::from_millis);
+                let time = Duration::from_secs(seconds);
+                let run = move |trial: &Trial<'_>| run(trial, count, times, time);
+                let case = Case::new(128, label, &MEASURES, run)
+                    .with_seconds(seconds as f64 * (1.0 + count as f64 / 8.0))
+                    .with_field("members_blocked", count)
+                    .with_field("blocked_ms", blocked_ms)
+                    .with_field("normal_ms", normal_ms);
+                cases.push(case);
             }
         }
-        cases
     }
+    cases
+}
 
-    fn seeds(&self, extent: Extent) -> u64 {
-        extent.pick(1, 5)
+fn run(
+    trial: &Trial<'_>,
+    count: usize,
+    [blocked, normal]: [Duration; 2],
+    time: Duration,
+) -> Result<Sample, SafetyViolation> {
+    let mut cluster = settled_cluster(trial)?;
+    let (chosen, faulty) = choose_faulty(trial, count);
+    let meter = ImpactMeter::new(&cluster);
+    let end = cluster.now() + time;
+    while cluster.now() < end {
+        chosen.iter().for_each(|node| cluster.block(*node));
+        cluster.run_for(blocked.min(end.since(cluster.now())));
+        chosen.iter().for_each(|node| cluster.resume(*node));
+        cluster.run_for(normal.min(end.since(cluster.now())));
     }
+    check_safety(&cluster)?;
+    Ok(meter.read(&cluster, &faulty))
+}
 
-    fn run(&self, trial: &Trial<'_, Case>) -> Result<FaultImpact, SafetyViolation> {
-        let case = trial.case;
-        let mut cluster = settled_cluster(trial)?;
-        let nodes = cluster.len();
-        let blocked = trial.rng().choose_multiple(0..nodes, case.members_blocked);
-        let mut faulty = vec![false; nodes];
-        blocked.iter().for_each(|node| faulty[*node] = true);
-        let meter = ImpactMeter::new(&cluster);
-        let end = cluster.now() + Duration::from_secs(case.seconds);
-        while cluster.now() < end {
-            let rest = |millis| Duration::from_millis(millis).min(end.since(cluster.now()));
-            let time = rest(case.blocked_ms);
-            blocked.iter().for_each(|node| cluster.block(*node));
-            cluster.run_for(time);
-            blocked.iter().for_each(|node| cluster.resume(*node));
-            let rest = |millis| Duration::from_millis(millis).min(end.since(cluster.now()));
-            let time = rest(case.normal_ms);
-            cluster.run_for(time);
-        }
-        check_safety(&cluster)?;
-        Ok(meter.read(&cluster, &faulty))
+/// The whole grid together: in per cent of SWIM's, the median of the seeds.
+fn table(cells: &[Cell]) -> String {
+    let heading = [
+        "detector",
+        "FPh",
+        "FPh %",
+        "FPh- %",
+        "FPa %",
+        "messages %",
+        "bytes %",
+    ];
+    let mut lines = vec![heading.map(str::to_owned).to_vec()];
+    for detector in detectors(cells) {
+        let count = median(totals(cells, detector, FPH)).map_or_else(String::new, number);
+        let shares = [FPH, FPH_AT_HEALTHY, FPA, MESSAGES, BYTES];
+        let shares = shares.map(|values| percent(percent_of_swim(cells, detector, values)));
+        let first = [detector.to_owned(), count].into_iter();
+        lines.push(first.chain(shares).collect());
     }
+    format!(
+        "FPh: failures held of members never blocked; FPh-: those at members never blocked; \
+         FPa: of members blocked\n{}",
+        format_table(&lines)
+    )
+}
 
-    fn figures(&self, _: &Case, samples: &[FaultImpact]) -> Figures {
-        let of = |figure: fn(&FaultImpact) -> u64| {
-            let figures = samples.iter().map(|impact| figure(impact) as f64);
-            median(figures.collect()).unwrap_or_default()
-        };
-        Figures {
-            false_failed_healthy: of(|it| it.false_failed_healthy),
-            false_failed_healthy_at_healthy: of(|it| it.false_failed_healthy_at_healthy),
-            false_failed_blocked: of(|it| it.failed_faulty),
-            messages: of(|it| it.messages),
-            bytes: of(|it| it.bytes),
-        }
+fn checks(cells: &[Cell]) -> Vec<Check> {
+    let check = |what: &str, values, at_most| {
+        let share = percent_of_swim(cells, OURS, values);
+        Check::new(format!("{what}, of SWIM's"), share, at_most, "%")
+    };
+    if !detectors(cells).contains(&SWIM) || !detectors(cells).contains(&OURS) {
+        return Vec::new();
     }
+    vec![
+        check("failures held of healthy members", FPH, 0.01),
+        check("bytes", BYTES, 98.0),
+        check("messages", MESSAGES, 160.0),
+    ]
+}
 
-    fn columns(&self) -> Columns<Self> {
-        Columns::<Self>::new()
-            .with("blocked", |row| row.case.members_blocked.to_string())
-            .with("blocked ms", |row| row.case.blocked_ms.to_string())
-            .with("normal ms", |row| row.case.normal_ms.to_string())
-            .with("FPh", |row| number(row.figures.false_failed_healthy))
-            .with("FPa", |row| number(row.figures.false_failed_blocked))
-    }
-
-    /// The whole grid together: in per cent of SWIM's, the median of the seeds.
-    fn table(&self, cells: &[Cell<Self>]) -> String {
-        let heading = [
-            "detector",
-            "FPh",
-            "FPh %",
-            "FPh- %",
-            "FPa %",
-            "messages %",
-            "bytes %",
-        ];
-        let mut lines = vec![heading.map(str::to_owned).to_vec()];
-        for detector in detectors(cells) {
-            let count = median(totals(cells, detector, FPH)).map_or_else(String::new, number);
-            let shares = [FPH, FPH_AT_HEALTHY, FPA, MESSAGES, BYTES];
-            let shares = shares.map(|figure| percent(percent_of_swim(cells, detector, figure)));
-            lines.push(
-                [detector.to_owned(), count]
-                    .into_iter()
-                    .chain(shares)
-                    .collect(),
-            );
-        }
-        format!(
-            "FPh: failures held of members never blocked; FPh-: those at members never blocked; \
-             FPa: of members blocked\n{}",
-            format_table(&lines)
-        )
-    }
-
-    fn checks(&self, cells: &[Cell<Self>]) -> Vec<Check> {
-        let check = |what: &str, figure, at_most| {
-            let share = percent_of_swim(cells, OURS, figure);
-            Check::new(format!("{what}, of SWIM's"), share, at_most, "%")
-        };
-        if !detectors(cells).contains(&SWIM) || !detectors(cells).contains(&OURS) {
-            return Vec::new();
-        }
-        vec![
-            check("failures held of healthy members", FPH, 0.01),
-            check("bytes", BYTES, 98.0),
-            check("messages", MESSAGES, 160.0),
-        ]
-    }
-
-    fn figure(&self, cells: &[Cell<Self>]) -> String {
-        let chart = |title: &str, figure: fn(&Figures) -> f64| {
-            let series = detectors(cells).into_iter().map(|detector| Series {
-                name: detector.to_owned(),
-                points: over_blocked(cells, detector, figure),
-                ours: detector == OURS,
+fn figure(_: &str, cells: &[Cell]) -> String {
+    let chart = |title: &str, field: &str| {
+        let point = |cell: &Cell| Some((cell.number("members_blocked")?, cell.number(field)?));
+        let points = cells
+            .iter()
+            .filter_map(|cell| Some((&*cell.subject, point(cell)?)));
+        let mut series = Series::by_name(points, OURS);
+        // The sum of the rows, for each number of blocked members.
+        for Series { points, .. } in &mut series {
+            points.dedup_by(|next, sum| {
+                let is_same = next.0 == sum.0;
+                sum.1 += if is_same { next.1 } else { 0.0 };
+                is_same
             });
-            Chart {
-                title: title.to_owned(),
-                x: Axis::logarithmic("members blocked, of 128"),
-                y: Axis::logarithmic("failures").with_zero(),
-                series: series.collect(),
-            }
-        };
-        Chart::draw_all(
-            "Failures held of members that are up, over all lengths of blocks",
-            &[
-                chart("of members never blocked", |it| it.false_failed_healthy),
-                chart("of members blocked", |it| it.false_failed_blocked),
-            ],
-        )
-    }
+        }
+        Chart {
+            title: title.to_owned(),
+            x: Axis::logarithmic("members blocked, of 128"),
+            y: Axis::logarithmic("failures").with_zero(),
+            series,
+        }
+    };
+    Chart::draw_all(
+        "Failures held of members that are up, over all lengths of blocks",
+        &[
+            chart("of members never blocked", FPH),
+            chart("of members blocked", "false_failed_blocked"),
+        ],
+    )
 }
-
-impl scenario::ScenarioCase for Case {
-    fn nodes(&self) -> usize {
-        self.nodes
-    }
-
-    fn seconds(&self) -> f64 {
-        self.seconds as f64 * (1.0 + self.members_blocked as f64 / 8.0)
-    }
-
-    fn label(&self) -> String {
-        let Self {
-            members_blocked,
-            blocked_ms,
-            normal_ms,
-            ..
-        } = self;
-        format!("{members_blocked} blocked for {blocked_ms} ms, not for {normal_ms} ms")
-    }
-}
-
-type CountOf = fn(&FaultImpact) -> u64;
-
-const FPH: CountOf = |it| it.false_failed_healthy;
-const FPH_AT_HEALTHY: CountOf = |it| it.false_failed_healthy_at_healthy;
-const FPA: CountOf = |it| it.failed_faulty;
-const MESSAGES: CountOf = |it| it.messages;
-const BYTES: CountOf = |it| it.bytes;
 
 /// Names of the detectors, in the order of the cells.
-fn detectors(cells: &[Cell<Lifeguard>]) -> Vec<&str> {
+fn detectors(cells: &[Cell]) -> Vec<&str> {
     let mut names: Vec<&str> = Vec::new();
     for cell in cells {
-        if !names.contains(&&*cell.row.detector) {
-            names.push(&cell.row.detector);
+        if !names.contains(&&*cell.subject) {
+            names.push(&cell.subject);
         }
     }
     names
 }
 
 /// The sum over the grid, for each seed.
-fn totals(cells: &[Cell<Lifeguard>], detector: &str, count: CountOf) -> Vec<f64> {
+fn totals(cells: &[Cell], detector: &str, values: &str) -> Vec<f64> {
     let mut totals = Vec::new();
-    for cell in cells.iter().filter(|cell| cell.row.detector == detector) {
+    for cell in cells.iter().filter(|cell| cell.subject == detector) {
         totals.resize(totals.len().max(cell.samples.len()), 0.0);
         for (total, impact) in totals.iter_mut().zip(&cell.samples) {
-            *total += count(impact) as f64;
+            *total += impact.values(values)[0];
         }
     }
     totals
@@ -251,9 +191,9 @@ fn totals(cells: &[Cell<Lifeguard>], detector: &str, count: CountOf) -> Vec<f64>
 
 /// The median over the seeds; none if SWIM has nothing of it, or was not run. Nothing is 0 % of
 /// anything.
-fn percent_of_swim(cells: &[Cell<Lifeguard>], detector: &str, count: CountOf) -> Option<f64> {
-    let own = totals(cells, detector, count);
-    let swim = totals(cells, SWIM, count);
+fn percent_of_swim(cells: &[Cell], detector: &str, values: &str) -> Option<f64> {
+    let own = totals(cells, detector, values);
+    let swim = totals(cells, SWIM, values);
     let shares = own.iter().zip(&swim).map(|(own, swim)| match own {
         0.0 => 0.0,
         own => 100.0 * own / swim,
@@ -269,74 +209,54 @@ fn percent(share: Option<f64>) -> String {
     }
 }
 
-/// The sum of the rows, for each number of blocked members.
-fn over_blocked(
-    cells: &[Cell<Lifeguard>],
-    detector: &str,
-    figure: fn(&Figures) -> f64,
-) -> Vec<(f64, f64)> {
-    let mut points: Vec<(f64, f64)> = Vec::new();
-    for Cell { row, .. } in cells.iter().filter(|cell| cell.row.detector == detector) {
-        let (x, y) = (row.case.members_blocked as f64, figure(&row.figures));
-        match points.last_mut().filter(|last| last.0 == x) {
-            Some(last) => last.1 += y,
-            None => points.push((x, y)),
-        }
-    }
-    points
-}
-
+/// Failures held of healthy members, in all views.
+const FPH: &str = "false_failed_healthy";
+const FPH_AT_HEALTHY: &str = "false_failed_healthy_at_healthy";
+/// Failures held of members that are blocked now and then.
+const FPA: &str = "failed_faulty";
+const MESSAGES: &str = "messages";
+const BYTES: &str = "bytes";
 /// Detector that all others are compared with.
 const SWIM: &str = "swim";
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
-    use crate::scenario::Row;
+    use crate::detector::Detector;
 
-    fn cell(detector: &str, members_blocked: usize, failed: [u64; 3]) -> Cell<Lifeguard> {
-        let case = Case {
-            nodes: 128,
-            members_blocked,
-            blocked_ms: 500,
-            normal_ms: 64,
-            seconds: 150,
+    /// Cell with a sample of each seed.
+    fn cell(detector: &str, failed: [f64; 3]) -> Cell {
+        let sample = |failed| {
+            Sample::default()
+                .with(FPH, [failed])
+                .with(BYTES, [10.0])
+                .with(MESSAGES, [0.0])
         };
-        let impact = |failed| FaultImpact {
-            false_failed_healthy: failed,
-            bytes: 10,
-            ..FaultImpact::default()
-        };
-        let samples = failed.map(impact).to_vec();
         Cell {
-            row: Row {
-                scenario: Lifeguard.name(),
-                detector: detector.to_owned(),
-                nodes: 128,
-                seeds: 3,
-                figures: Lifeguard.figures(&case, &samples),
-                case,
-            },
-            samples,
+            subject: detector.to_owned(),
+            samples: failed.map(sample).to_vec(),
+            ..Cell::default()
         }
     }
 
-    fn grid() -> Vec<Cell<Lifeguard>> {
+    fn grid() -> Vec<Cell> {
         vec![
-            cell("swim", 1, [100, 200, 300]),
-            cell("rpcnet", 1, [0, 1, 0]),
-            cell("swim", 4, [300, 200, 100]),
-            cell("rpcnet", 4, [4, 1, 0]),
+            cell("swim", [100.0, 200.0, 300.0]),
+            cell("rpcnet", [0.0, 1.0, 0.0]),
+            cell("swim", [300.0, 200.0, 100.0]),
+            cell("rpcnet", [4.0, 1.0, 0.0]),
         ]
     }
 
     #[test]
     fn the_full_grid_is_that_of_the_experiments() {
-        let cases = Lifeguard.cases(Extent::Full);
-        assert_eq!(cases.len(), 5 * 4 * 3);
-        assert_eq!(Lifeguard.detectors().len(), 9);
+        assert_eq!(cases(Extent::Full).len(), 5 * 4 * 3);
+        let all = Detector::all();
+        assert!(
+            all.iter()
+                .map(Detector::name)
+                .eq(LIFEGUARD.detectors.iter().copied())
+        );
     }
 
     #[test]
@@ -347,29 +267,16 @@ mod tests {
         assert_eq!(percent_of_swim(&cells, "rpcnet", FPH), Some(0.5));
         assert_eq!(percent_of_swim(&cells, "rpcnet", BYTES), Some(100.0));
         assert_eq!(percent_of_swim(&cells, "rpcnet", MESSAGES), Some(0.0));
-        let only_ours = [cell("swim", 1, [0; 3]), cell("rpcnet", 1, [1; 3])];
+        let only_ours = [cell("swim", [0.0; 3]), cell("rpcnet", [1.0; 3])];
         assert_eq!(percent_of_swim(&only_ours, "rpcnet", FPH), None);
-        let checks = Lifeguard.checks(&cells);
-        assert!(checks[0].is_missed_beyond_noise() && !checks[1].is_met());
-        assert!(
-            Lifeguard.checks(&cells[1..2]).is_empty(),
-            "nothing to compare with"
-        );
-        let table = Lifeguard.table(&cells);
-        assert!(table.contains("rpcnet    2.00   0.50"), "{table}");
+        let of_grid = checks(&cells);
+        assert!(of_grid[0].is_missed_beyond_noise() && !of_grid[1].is_met());
+        assert!(checks(&cells[1..2]).is_empty(), "nothing to compare with");
     }
 
     #[test]
-    fn a_row_has_the_agreed_fields() {
-        let row = serde_json::to_value(&cell("rpcnet", 4, [4, 1, 0]).row).unwrap();
-        assert_eq!(
-            row,
-            json!({
-                "scenario": "lifeguard", "detector": "rpcnet", "nodes": 128, "seeds": 3,
-                "members_blocked": 4, "blocked_ms": 500, "normal_ms": 64,
-                "false_failed_healthy": 1.0, "false_failed_healthy_at_healthy": 0.0,
-                "false_failed_blocked": 0.0, "messages": 0.0, "bytes": 10.0,
-            })
-        );
+    fn small_shares_are_shown_with_more_digits() {
+        let shown = [None, Some(0.005), Some(0.5)].map(percent);
+        assert_eq!(shown, ["-", "0.0050", "0.50"]);
     }
 }

@@ -1,9 +1,9 @@
-//! Scenarios, a file each; the fault scenarios are data in one file.
+//! Scenarios, a file each; the fault scenarios share one.
 
 mod bootstrap;
 mod churn;
 mod crash;
-pub(crate) mod faults;
+mod faults;
 mod lifeguard;
 mod partition;
 mod restart;
@@ -11,11 +11,22 @@ mod scale;
 mod split_brain;
 mod steady;
 
-pub(crate) use bootstrap::Bootstrap;
-pub(crate) use churn::Churn;
-pub(crate) use crash::Crash;
-pub(crate) use lifeguard::Lifeguard;
-pub(crate) use partition::Partition;
-pub(crate) use restart::Restart;
-pub(crate) use scale::Scale;
-pub(crate) use steady::Steady;
+use crate::scenario::Scenario;
+
+/// The scenarios with members, by name.
+pub(crate) static ALL: [&Scenario; 14] = [
+    &bootstrap::BOOTSTRAP,
+    &churn::CHURN,
+    &crash::CRASH,
+    &faults::FLIPFLOP,
+    &faults::HALF_BLOCKED,
+    &lifeguard::LIFEGUARD,
+    &faults::LOSS,
+    &faults::ONE_WAY,
+    &partition::PARTITION,
+    &restart::RESTART,
+    &scale::SCALE,
+    &faults::SLOW,
+    &faults::STALL,
+    &steady::STEADY,
+];

@@ -4,203 +4,125 @@ use std::time::Duration;
 
 use rpcnet_swim::MemberState;
 use rpcnet_swim_sim::TransitionLog;
-use serde::Serialize;
-use xtask_report::{Axis, Chart, median};
+use xtask_report::Chart;
 
 use crate::{
     check::Check,
     cluster_setup::{SafetyViolation, check_safety, first_transitions, secs, settled_cluster},
-    detector::{Cluster, Detector, detectors_named},
+    detector::Cluster,
+    experiment::Cell,
     fault_impact::ImpactMeter,
-    render::{number_or_never, series_by_detector},
-    scenario::{self, Cell, Columns, Extent, Scenario, Trial},
+    measure::{Measure, Sample},
+    options::Extent,
+    render::{chart_over_nodes, table},
+    row::Column,
+    scenario::{Case, Scenario, Trial},
 };
 
 /// Steady state for a while, then a crash, then a join.
-#[derive(Debug)]
-pub(crate) struct Scale;
+pub(crate) static SCALE: Scenario = Scenario {
+    name: "scale",
+    help: "Growth of each cost with the number of members",
+    title: "growth of each cost with the number of members",
+    detectors: &["lifeguard-a5", "rpcnet"],
+    seeds: (2, 5),
+    cases,
+    table: |cells| table(&COLUMNS, cells),
+    checks,
+    figure,
+};
 
-#[derive(Debug, Clone, Serialize)]
-pub(crate) struct Case {
-    #[serde(skip)]
-    nodes: usize,
-    /// Seconds of the steady state: long enough that each member has synchronized.
-    seconds: u64,
+static MEASURES: [Measure; 4] = [
+    Measure::median("sent_per_node_s"),
+    Measure::median("sent_bytes_per_node_s"),
+    Measure::median("crash_all_know_p50_s"),
+    Measure::median("join_all_know_p50_s"),
+];
+
+static COLUMNS: [Column; 4] = [
+    Column::new("msg/s", "sent_per_node_s"),
+    Column::new("B/s a node", "sent_bytes_per_node_s"),
+    Column::new("crash known s", "crash_all_know_p50_s"),
+    Column::new("newcomer known s", "join_all_know_p50_s"),
+];
+
+fn cases(extent: Extent) -> Vec<Case> {
+    let sizes: &[usize] = extent.pick(
+        &[10, 32, 100, 320],
+        &[10, 32, 100, 320, 1_000, 3_200, 10_000],
+    );
+    // Of the steady state: long enough that each member has synchronized.
+    let seconds = extent.pick(90, 300);
+    let case = |nodes: &usize| {
+        let run = move |trial: &Trial<'_>| run(trial, seconds);
+        Case::new(*nodes, format!("{nodes} nodes"), &MEASURES, run)
+            .with_seconds(50.0 + seconds as f64)
+            .with_seeds_max(match nodes {
+                ..=1_000 => u64::MAX,
+                1_001..=5_000 => 2,
+                _ => 1,
+            })
+            .with_field("seconds", seconds)
+    };
+    sizes.iter().map(case).collect()
 }
 
-#[derive(Debug)]
-pub(crate) struct Sample {
-    messages: f64,
-    bytes: f64,
-    /// Seconds; infinite if not within [`LIMIT`].
-    crash_known: f64,
-    /// Seconds; infinite if not within [`LIMIT`].
-    join_known: f64,
+fn run(trial: &Trial<'_>, seconds: u64) -> Result<Sample, SafetyViolation> {
+    let mut cluster = settled_cluster(trial)?;
+    let nodes = cluster.len();
+    let meter = ImpactMeter::new(&cluster);
+    cluster.run_for(secs(seconds));
+    let impact = meter.read(&cluster, &vec![false; nodes]);
+    let per_node = |name| impact.values(name)[0] / nodes as f64 / seconds as f64;
+    cluster.log_transitions(TransitionLog::All);
+    let victim = trial.rng().usize(..nodes);
+    cluster.crash(victim);
+    let crash_known_s = wait_until_known(&mut cluster, victim, MemberState::Failed);
+    let at = cluster.addr((victim + 1) % nodes);
+    let newcomer = cluster.add("newcomer", trial.config(), vec![at]);
+    let join_known_s = wait_until_known(&mut cluster, newcomer, MemberState::Alive);
+    check_safety(&cluster)?;
+    Ok(Sample::default()
+        .with("sent_per_node_s", [per_node("messages")])
+        .with("sent_bytes_per_node_s", [per_node("bytes")])
+        .with("crash_all_know_p50_s", [crash_known_s])
+        .with("join_all_know_p50_s", [join_known_s]))
 }
 
-#[derive(Debug, Serialize)]
-pub(crate) struct Figures {
-    sent_per_node_s: Option<f64>,
-    sent_bytes_per_node_s: Option<f64>,
-    crash_all_know_p50_s: Option<f64>,
-    join_all_know_p50_s: Option<f64>,
+/// Bytes of a node grow no faster than the logarithm of the number of members.
+fn checks(cells: &[Cell]) -> Vec<Check> {
+    let nodes = |cell: &Cell| cell.number("nodes").unwrap_or_default();
+    let mut ours = cells
+        .iter()
+        .filter(|cell| cell.is_ours() && nodes(cell) >= 100.0);
+    let (Some(small), Some(large)) = (ours.next(), ours.next_back()) else {
+        return Vec::new();
+    };
+    let (few, many) = (nodes(small), nodes(large));
+    let bytes = |cell: &Cell| cell.number("sent_bytes_per_node_s");
+    let growth = bytes(large).zip(bytes(small)).map(|(l, s)| l / s);
+    let what = format!("bytes of a node from {few} to {many} nodes");
+    vec![Check::new(what, growth, many.ln() / few.ln(), "times")]
 }
 
-impl Scenario for Scale {
-    type Case = Case;
-    type Sample = Sample;
-    type Figures = Figures;
-
-    fn name(&self) -> &'static str {
-        "scale"
-    }
-
-    fn title(&self) -> &'static str {
-        "growth of each cost with the number of members"
-    }
-
-    fn detectors(&self) -> Vec<Detector> {
-        detectors_named(&["lifeguard-a5", "rpcnet"])
-    }
-
-    fn cases(&self, extent: Extent) -> Vec<Case> {
-        let sizes: &[usize] = extent.pick(
-            &[10, 32, 100, 320],
-            &[10, 32, 100, 320, 1_000, 3_200, 10_000],
-        );
-        let case = |nodes: &usize| Case {
-            nodes: *nodes,
-            seconds: extent.pick(90, 300),
-        };
-        sizes.iter().map(case).collect()
-    }
-
-    fn seeds(&self, extent: Extent) -> u64 {
-        extent.pick(2, 5)
-    }
-
-    fn run(&self, trial: &Trial<'_, Case>) -> Result<Sample, SafetyViolation> {
-        let mut cluster = settled_cluster(trial)?;
-        let nodes = cluster.len();
-        let meter = ImpactMeter::new(&cluster);
-        cluster.run_for(secs(trial.case.seconds));
-        let impact = meter.read(&cluster, &vec![false; nodes]);
-        let per_node = |count: u64| count as f64 / nodes as f64 / trial.case.seconds as f64;
-        cluster.log_transitions(TransitionLog::All);
-        let victim = trial.rng().usize(..nodes);
-        cluster.crash(victim);
-        let crash_known = wait_until_known(&mut cluster, victim, MemberState::Failed);
-        let at = cluster.addr((victim + 1) % nodes);
-        let newcomer = cluster.add("newcomer", trial.config(), vec![at]);
-        let join_known = wait_until_known(&mut cluster, newcomer, MemberState::Alive);
-        check_safety(&cluster)?;
-        Ok(Sample {
-            messages: per_node(impact.messages),
-            bytes: per_node(impact.bytes),
-            crash_known,
-            join_known,
-        })
-    }
-
-    fn figures(&self, _: &Case, samples: &[Sample]) -> Figures {
-        let of = |figure: fn(&Sample) -> f64| {
-            median(samples.iter().map(figure).collect()).filter(|it| it.is_finite())
-        };
-        Figures {
-            sent_per_node_s: of(|it| it.messages),
-            sent_bytes_per_node_s: of(|it| it.bytes),
-            crash_all_know_p50_s: of(|it| it.crash_known),
-            join_all_know_p50_s: of(|it| it.join_known),
-        }
-    }
-
-    fn columns(&self) -> Columns<Self> {
-        Columns::<Self>::new()
-            .with("msg/s", |row| number_or_never(row.figures.sent_per_node_s))
-            .with("B/s a node", |row| {
-                number_or_never(row.figures.sent_bytes_per_node_s)
-            })
-            .with("crash known s", |row| {
-                number_or_never(row.figures.crash_all_know_p50_s)
-            })
-            .with("newcomer known s", |row| {
-                number_or_never(row.figures.join_all_know_p50_s)
-            })
-    }
-
-    /// Bytes of a node grow no faster than the logarithm of the number of members.
-    fn checks(&self, cells: &[Cell<Self>]) -> Vec<Check> {
-        let ours = || {
-            cells
-                .iter()
-                .filter(|cell| cell.is_ours() && cell.row.nodes >= 100)
-        };
-        let (Some(small), Some(large)) = (ours().next(), ours().next_back()) else {
-            return Vec::new();
-        };
-        let (few, many) = (small.row.nodes as f64, large.row.nodes as f64);
-        if few >= many {
-            return Vec::new();
-        }
-        let bytes = |cell: &Cell<Self>| cell.row.figures.sent_bytes_per_node_s;
-        let growth = bytes(large).zip(bytes(small)).map(|(l, s)| l / s);
-        let what = format!("bytes of a node from {few} to {many} nodes");
-        vec![Check::new(what, growth, many.ln() / few.ln(), "times")]
-    }
-
-    fn figure(&self, cells: &[Cell<Self>]) -> String {
-        let chart = |title: &str, y: Axis, figure: fn(&Figures) -> Option<f64>| Chart {
-            title: title.to_owned(),
-            x: Axis::logarithmic("nodes"),
-            y,
-            series: series_by_detector(
-                cells.iter(),
-                |row| row.nodes as f64,
-                |row| figure(&row.figures),
+fn figure(_: &str, cells: &[Cell]) -> String {
+    let chart = |title, y, field| chart_over_nodes(title, y, field, cells);
+    Chart::draw_all(
+        "How each cost grows with the number of members",
+        &[
+            chart(
+                "steady state",
+                "bytes sent, a node and second",
+                "sent_bytes_per_node_s",
             ),
-        };
-        Chart::draw_all(
-            "How each cost grows with the number of members",
-            &[
-                chart(
-                    "steady state",
-                    Axis::linear("bytes sent, a node and second"),
-                    |it| it.sent_bytes_per_node_s,
-                ),
-                chart("one crashes", Axis::linear("s until all know"), |it| {
-                    it.crash_all_know_p50_s
-                }),
-                chart("one joins", Axis::linear("s until all know"), |it| {
-                    it.join_all_know_p50_s
-                }),
-            ],
-        )
-    }
+            chart("one crashes", "s until all know", "crash_all_know_p50_s"),
+            chart("one joins", "s until all know", "join_all_know_p50_s"),
+        ],
+    )
 }
 
-impl scenario::ScenarioCase for Case {
-    fn nodes(&self) -> usize {
-        self.nodes
-    }
-
-    fn seconds(&self) -> f64 {
-        50.0 + self.seconds as f64
-    }
-
-    fn label(&self) -> String {
-        format!("{} nodes", self.nodes)
-    }
-
-    fn seeds_max(&self) -> u64 {
-        match self.nodes {
-            ..=1_000 => u64::MAX,
-            1_001..=5_000 => 2,
-            _ => 1,
-        }
-    }
-}
-
-/// Seconds until all others believe this of a member, from now on.
+/// Seconds until all others believe this of a member, from now on; infinite if not within
+/// [`SPREAD_TIMEOUT`].
 fn wait_until_known(cluster: &mut Cluster, subject: usize, to: MemberState) -> f64 {
     let (begin, mark) = (cluster.now(), cluster.transitions().len());
     let others = (0..cluster.len()).filter(|node| cluster.is_up(*node) && *node != subject);
@@ -209,10 +131,8 @@ fn wait_until_known(cluster: &mut Cluster, subject: usize, to: MemberState) -> f
         cluster.run_for(Duration::from_millis(500));
         let known = first_transitions(&cluster.transitions()[mark..], subject, to, begin);
         if known.len() >= others {
-            return known
-                .iter()
-                .map(|(_, seconds)| *seconds)
-                .fold(0.0, f64::max);
+            let times = known.iter().map(|(_, seconds)| *seconds);
+            return times.fold(0.0, f64::max);
         }
     }
     f64::INFINITY

@@ -9,87 +9,108 @@ use std::{
 };
 
 use rpcnet_swim::SplitBrainPolicy;
-use serde::Serialize;
-use xtask_report::{median, quantile};
 
 use crate::{
-    check::Check,
     cluster_setup::{SafetyViolation, check_safety, settled_cluster},
     detector::Cluster,
-    scenario::{self, Trial},
+    measure::{Aggregate, Measure, Sample},
+    scenario::{Case, Trial},
 };
 
-/// A division into two sides, and the policy that decides which one serves.
-#[derive(Debug, Clone, Serialize)]
-pub(crate) struct Case {
-    #[serde(skip)]
-    pub(crate) nodes: usize,
-    /// Members of the smaller side.
-    pub(crate) side: usize,
-    pub(crate) policy: &'static str,
-}
+static MEASURES: [Measure; 5] = [
+    // From the division until the last look that found a node of each side serving, and one look
+    // more: never if that was so at the end.
+    Measure::new("both_served_p50_s", Aggregate::Median, "both_served_s"),
+    Measure::new("both_served_p99_s", Aggregate::P99, "both_served_s"),
+    // Looks at the side that serves in the end that found a node refusing.
+    Measure::new("refused_percent", Aggregate::Mean, "refused_percent"),
+    // Runs at whose end one side served with all its nodes.
+    Measure::new(
+        "one_side_serves_percent",
+        Aggregate::Mean,
+        "one_side_serves_percent",
+    ),
+    // From the healing until all nodes serve.
+    Measure::new("all_serve_max_s", Aggregate::Max, "all_serve_s"),
+];
 
-/// Outcome of one run under one policy.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct Sample {
-    /// Seconds from the division until the last look that found a node of each side serving, and
-    /// one look more; infinite if that was so at the end.
-    pub(crate) both_served: f64,
-    /// Share of the samples of the side that serves in the end that found a node refusing, in
-    /// percent.
-    pub(crate) refused: f64,
-    /// Whether a side serves in the end, with all its nodes.
-    pub(crate) serves: bool,
-    /// Seconds from the healing until all nodes serve; infinite if not within [`HEAL_TIMEOUT`].
-    pub(crate) healed: f64,
-}
-
-#[derive(Debug, Serialize)]
-pub(crate) struct Figures {
-    /// None if both sides served to the end.
-    pub(crate) both_served_p50_s: Option<f64>,
-    pub(crate) both_served_p99_s: Option<f64>,
-    /// Share of the samples of the side that serves that found a node refusing.
-    pub(crate) refused_percent: f64,
-    /// Runs at whose end one side served with all its nodes.
-    pub(crate) one_side_serves_percent: f64,
-    /// Time from the healing until all nodes serve.
-    pub(crate) all_serve_max_s: Option<f64>,
-}
-
-/// Outcomes of each run under all policies, computed once for all rows.
+/// Outcomes of the runs of one division under all policies, computed once for all rows, by seed.
 #[derive(Debug, Default)]
-pub(crate) struct SharedRuns {
-    results: Mutex<HashMap<(usize, usize, u64), RunResult>>,
-}
+struct SharedRuns(Mutex<HashMap<u64, RunResult>>);
 
 type RunResult = Arc<OnceLock<Result<[Sample; POLICIES.len()], SafetyViolation>>>;
 
 impl SharedRuns {
-    /// Outcome of the run of this trial under the policy of its case.
+    /// Outcome under the nth policy of the run of this trial.
     ///
     /// # Errors
     ///
     /// When a rule of safety was broken.
-    pub(crate) fn sample(&self, trial: &Trial<'_, Case>) -> Result<Sample, SafetyViolation> {
-        let Case {
-            nodes,
-            side,
-            policy,
-        } = *trial.case;
+    fn sample(
+        &self,
+        trial: &Trial<'_>,
+        side: usize,
+        nth: usize,
+    ) -> Result<Sample, SafetyViolation> {
         let found = {
-            let mut found = self.results.lock().expect("no thread panics with it");
-            Arc::clone(found.entry((nodes, side, trial.seed)).or_default())
+            let mut found = self.0.lock().expect("no thread panics with it");
+            Arc::clone(found.entry(trial.seed).or_default())
         };
-        let samples = found.get_or_init(|| run_divided(trial));
-        let nth = POLICIES.iter().position(|name| *name == policy);
-        samples.clone().map(|it| it[nth.expect("one of them")])
+        let samples = found.get_or_init(|| run_divided(trial, side));
+        samples
+            .as_ref()
+            .map(|it| it[nth].clone())
+            .map_err(Clone::clone)
     }
 }
 
+/// Cases of so many members, with sides in percent of them.
+pub(super) fn cases(grid: &[(usize, &[usize])]) -> Vec<Case> {
+    let mut cases = Vec::new();
+    for (nodes, percents) in grid.iter().copied() {
+        let side = |percent: &usize| (nodes * percent / 100).clamp(1, (nodes - 1) / 2);
+        let mut sides: Vec<usize> = percents.iter().map(side).collect();
+        sides.dedup();
+        for side in sides {
+            let runs = Arc::new(SharedRuns::default());
+            for (nth, policy) in POLICIES.into_iter().enumerate() {
+                let runs = Arc::clone(&runs);
+                let run = move |trial: &Trial<'_>| runs.sample(trial, side, nth);
+                let label = format!("{side} of {nodes} by {policy}");
+                cases.push(with_targets(
+                    Case::new(nodes, label, &MEASURES, run)
+                        .with_seconds(seconds())
+                        .with_seeds_max(seeds_max(nodes))
+                        // Rivals have no policies.
+                        .for_ours_alone()
+                        // Members of the smaller side.
+                        .with_field("side", side)
+                        .with_field("policy", policy),
+                ));
+            }
+        }
+    }
+    cases
+}
+
+fn with_targets(case: Case) -> Case {
+    case.with_target("both sides serve", 10.0, "s", |row| {
+        row.number("both_served_p50_s")
+    })
+    .with_target("the same, p99", 15.0, "s", |row| {
+        row.number("both_served_p99_s")
+    })
+    .with_target("no side serves at the end", 0.0, "%", |row| {
+        Some(100.0 - row.number("one_side_serves_percent")?)
+    })
+}
+
 /// Run of a division, evaluated under all policies.
-fn run_divided(trial: &Trial<'_, Case>) -> Result<[Sample; POLICIES.len()], SafetyViolation> {
-    let Case { nodes, side, .. } = *trial.case;
+fn run_divided(
+    trial: &Trial<'_>,
+    side: usize,
+) -> Result<[Sample; POLICIES.len()], SafetyViolation> {
+    let nodes = trial.nodes;
     let mut cluster = settled_cluster(trial)?;
     let mut order: Vec<usize> = (1..nodes).collect();
     let mut rng = trial.rng();
@@ -136,18 +157,23 @@ fn run_divided(trial: &Trial<'_, Case>) -> Result<[Sample; POLICIES.len()], Safe
         let nth = nth.next().expect("as many");
         let of_side = if serving[nth][0] { 0 } else { 1 };
         let (looks, refusals) = watched.samples[of_side];
-        Sample {
-            both_served: watched.both_served,
-            refused: 100.0 * f64::from(refusals) / f64::from(looks.max(1)),
-            serves: serving[nth][0] != serving[nth][1],
-            healed: healed[nth],
-        }
+        let refused_percent = 100.0 * f64::from(refusals) / f64::from(looks.max(1));
+        let one_serves = serving[nth][0] != serving[nth][1];
+        Sample::default()
+            .with("both_served_s", [watched.both_served])
+            .with("refused_percent", [refused_percent])
+            .with(
+                "one_side_serves_percent",
+                [if one_serves { 100.0 } else { 0.0 }],
+            )
+            .with("all_serve_s", [healed[nth]])
     }))
 }
 
 /// Observations of one policy.
 #[derive(Debug, Clone, Copy, Default)]
 struct PolicyObservations {
+    /// Seconds until no node of one side serves; infinite if that was not so at the end.
     both_served: f64,
     /// Looks at some nodes of each side, and those that found one refusing.
     samples: [(u32, u32); 2],
@@ -215,74 +241,15 @@ fn policies(nodes: usize) -> [SplitBrainPolicy; POLICIES.len()] {
     ]
 }
 
-/// Members, sides in percent.
-pub(crate) fn cases(grid: &[(usize, &[usize])]) -> Vec<Case> {
-    let mut cases = Vec::new();
-    for (nodes, percents) in grid.iter().copied() {
-        let side = |percent: &usize| (nodes * percent / 100).clamp(1, (nodes - 1) / 2);
-        let mut sides: Vec<usize> = percents.iter().map(side).collect();
-        sides.dedup();
-        for side in sides {
-            cases.extend(POLICIES.map(|policy| Case {
-                nodes,
-                side,
-                policy,
-            }));
-        }
-    }
-    cases
+/// Virtual time that a run takes, about: the first row of several does the work for all of them.
+fn seconds() -> f64 {
+    (30.0 + PARTITION_TIME.as_secs_f64() + 10.0) / POLICIES.len() as f64
 }
 
-pub(crate) fn figures(samples: &[Sample]) -> Figures {
-    let finite = |seconds: &f64| seconds.is_finite();
-    let both_served = || samples.iter().map(|it| it.both_served).collect();
-    let count = samples.len().max(1) as f64;
-    let serves = samples.iter().filter(|it| it.serves).count();
-    Figures {
-        both_served_p50_s: median(both_served()).filter(finite),
-        both_served_p99_s: quantile(both_served(), 0.99).filter(finite),
-        refused_percent: samples.iter().map(|it| it.refused).sum::<f64>() / count,
-        one_side_serves_percent: 100.0 * serves as f64 / count,
-        all_serve_max_s: Some(samples.iter().map(|it| it.healed).fold(0.0, f64::max))
-            .filter(finite),
-    }
-}
-
-/// Targets of a cell of rpcnet's.
-pub(crate) fn checks(case: &Case, figures: &Figures) -> Vec<Check> {
-    let label = scenario::ScenarioCase::label(case);
-    let check = |what: &str, figure: Option<f64>, at_most, unit| {
-        Check::new(format!("{label}: {what}"), figure, at_most, unit)
-    };
-    let lame = 100.0 - figures.one_side_serves_percent;
-    vec![
-        check("both sides serve", figures.both_served_p50_s, 10.0, "s"),
-        check("the same, p99", figures.both_served_p99_s, 15.0, "s"),
-        check("no side serves at the end", Some(lame), 0.0, "%"),
-    ]
-}
-
-impl scenario::ScenarioCase for Case {
-    fn nodes(&self) -> usize {
-        self.nodes
-    }
-
-    fn seconds(&self) -> f64 {
-        // The first row of several does the work for all of them.
-        let rows = POLICIES.len() as f64;
-        (30.0 + PARTITION_TIME.as_secs_f64() + 10.0) / rows
-    }
-
-    fn seeds_max(&self) -> u64 {
-        SEEDS_BY_NODES
-            .iter()
-            .find(|(nodes, _)| nodes.contains(&self.nodes))
-            .map_or(1, |(_, seeds)| *seeds)
-    }
-
-    fn label(&self) -> String {
-        format!("{} of {} by {}", self.side, self.nodes, self.policy)
-    }
+/// Runs of a large cluster take long.
+fn seeds_max(nodes: usize) -> u64 {
+    let found = SEEDS_BY_NODES.iter().find(|(of, _)| of.contains(&nodes));
+    found.map_or(1, |(_, seeds)| *seeds)
 }
 
 const POLICIES: [&str; 5] = [
@@ -302,5 +269,4 @@ const HEAL_TIMEOUT: Duration = Duration::from_secs(60);
 const POLL_INTERVAL: Duration = Duration::from_millis(500);
 /// Nodes of each side that are asked every time.
 const NODES_SAMPLED: usize = 16;
-/// Runs of a large cluster take long.
 const SEEDS_BY_NODES: [(Range<usize>, u64); 3] = [(0..64, 20), (64..200, 10), (200..600, 4)];
