@@ -45,6 +45,7 @@ pub(crate) enum Aggregate {
     P99,
     Mean,
     Max,
+    Sum,
     /// Sum of whole numbers, as one.
     WholeSum,
     /// The least of whole numbers, as one.
@@ -81,6 +82,7 @@ impl Measure {
             Aggregate::P99 => quantile(values, 0.99).into(),
             Aggregate::Mean => (sum / values.len().max(1) as f64).into(),
             Aggregate::Max => values.into_iter().fold(0.0, f64::max).into(),
+            Aggregate::Sum => sum.into(),
             Aggregate::WholeSum => (sum as u64).into(),
             Aggregate::WholeMin => {
                 let least = values.into_iter().reduce(f64::min);
@@ -107,6 +109,7 @@ mod tests {
             (Aggregate::P99, json!(9.0)),
             (Aggregate::Mean, json!(14.0 / 3.0)),
             (Aggregate::Max, json!(9.0)),
+            (Aggregate::Sum, json!(14.0)),
             (Aggregate::WholeSum, json!(14)),
             (Aggregate::WholeMin, json!(1)),
             (Aggregate::Count, json!(3)),

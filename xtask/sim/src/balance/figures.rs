@@ -2,135 +2,78 @@
 
 use std::time::Duration;
 
-use rpcnet_balance::sim::Report;
-use serde::Serialize;
-use xtask_report::median;
+use rpcnet_balance::sim::{Report, Span};
 
 use super::scenarios::BalanceScenario;
+use crate::measure::{Aggregate, Measure, Sample};
 
-/// Figures of one run: of the calls that began in the measured time, unless said otherwise.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Sample {
-    calls: f64,
-    failed: f64,
-    p50_ms: f64,
-    p99_ms: f64,
-    p999_ms: f64,
-    /// The 99th percentile of the calls that were answered.
-    answered_p99_ms: f64,
-    /// Answered calls in relation to what all workers can serve, or to the calls made if those are
-    /// fewer.
-    goodput_ratio: f64,
-    extra_ratio: f64,
-    bad_share: Option<f64>,
-    /// The p99 in relation to that before.
-    slowdown: Option<f64>,
-    /// Infinite if never.
-    recovery_s: Option<f64>,
-}
+/// Figures of the calls that began in the measured time, unless said otherwise.
+pub(super) static MEASURES: [Measure; 11] = [
+    Measure::new("calls", Aggregate::Sum, "calls"),
+    Measure::new("failed", Aggregate::Sum, "failed"),
+    Measure::median("p50_ms"),
+    Measure::median("p99_ms"),
+    Measure::median("p999_ms"),
+    // The 99th percentile of the calls that were answered; in the others a failed call counts as
+    // the deadline.
+    Measure::median("answered_p99_ms"),
+    // Answered calls in relation to what all workers can serve, or to the calls made if those are
+    // fewer.
+    Measure::median("goodput_ratio"),
+    // Attempts for each call beside the first.
+    Measure::median("extra_ratio"),
+    // Attempts that went to the one that is bad.
+    Measure::median("bad_share"),
+    // The p99 in relation to that before.
+    Measure::median("p99_to_healthy"),
+    // Null also if never.
+    Measure::median("recovery_s"),
+];
 
-/// A row of the results: medians over the seeds unless said otherwise.
-#[derive(Debug, Clone, Serialize)]
-pub(super) struct Row {
-    pub(super) strategy: String,
-    pub(super) scenario: String,
-    pub(super) load: Option<f64>,
-    pub(super) seeds: usize,
-    /// Over all seeds, as the next.
-    pub(super) calls: f64,
-    pub(super) failed: f64,
-    pub(super) p50_ms: f64,
-    pub(super) p99_ms: f64,
-    pub(super) p999_ms: f64,
-    /// The 99th percentile of the calls that were answered; in the others a failed call counts as
-    /// the deadline.
-    pub(super) answered_p99_ms: f64,
-    pub(super) goodput_ratio: f64,
-    /// Attempts for each call beside the first.
-    pub(super) extra_ratio: f64,
-    /// Attempts that went to the one that is bad.
-    pub(super) bad_share: Option<f64>,
-    pub(super) p99_to_healthy: Option<f64>,
-    /// `None` also if never.
-    pub(super) recovery_s: Option<f64>,
-}
-
-impl Sample {
-    pub(super) fn of(scenario: &BalanceScenario, report: &Report) -> Self {
-        let of_method = scenario.method.map(|method| report.of_method(method));
-        let report = of_method.as_ref().unwrap_or(report);
-        let between = |(from, until)| report.between(duration(from), duration(until));
-        let span = between(scenario.measured_s);
-        let p99 = span.latency(0.99);
-        let healthy = scenario.baseline_s.map(between);
-        let possible = match scenario.load.or(scenario.recovery_from_s) {
-            // Closed loads and changing fleets have no one capacity: what was asked for.
-            None => 1.0,
-            Some(_) => {
-                let seconds = scenario.measured_s.1 - scenario.measured_s.0;
-                let capacity = scenario.capacity_per_s * seconds;
-                (capacity / span.calls().len() as f64).min(1.0)
-            }
-        };
-        let answered = if possible < 1.0 {
-            span.goodput_per_s() / scenario.capacity_per_s
-        } else {
-            1.0 - span.failed() as f64 / span.calls().len().max(1) as f64
-        };
-        let recovery = scenario.recovery_from_s.zip(healthy).map(|(at, healthy)| {
-            let bound = healthy.latency(0.99) * 2;
+/// Figures of one run.
+pub(super) fn sample(scenario: &BalanceScenario, report: &Report) -> Sample {
+    let of_method = scenario.method.map(|method| report.of_method(method));
+    let report = of_method.as_ref().unwrap_or(report);
+    let between = |(from, until)| report.between(duration(from), duration(until));
+    let span = between(scenario.measured_s);
+    let healthy_p99 = scenario.baseline_s.map(|it| between(it).latency(0.99));
+    let recovery_s = scenario
+        .recovery_from_s
+        .zip(healthy_p99)
+        .map(|(at, healthy)| {
             let end = duration(at + RECOVERY_WATCHED_S);
-            report.recovery(duration(at), end, 0.99, bound)
+            let recovery = report.recovery(duration(at), end, 0.99, healthy * 2);
+            recovery.map_or(f64::INFINITY, |it| it.as_secs_f64())
         });
-        Self {
-            calls: span.calls().len() as f64,
-            failed: span.failed() as f64,
-            p50_ms: ms(span.latency(0.5)),
-            p99_ms: ms(p99),
-            p999_ms: ms(span.latency(0.999)),
-            answered_p99_ms: ms(span.answered_latency(0.99)),
-            goodput_ratio: answered,
-            extra_ratio: span.extra_attempts(),
-            bad_share: scenario.faulty_worker.map(|(worker, from)| {
-                report
-                    .between(duration(from), Duration::MAX)
-                    .share_of(worker)
-            }),
-            slowdown: healthy.map(|healthy| ms(p99) / ms(healthy.latency(0.99))),
-            recovery_s: recovery.map(|it| it.map_or(f64::INFINITY, |it| it.as_secs_f64())),
+    let bad_share = scenario.faulty_worker.map(|(worker, from)| {
+        let since = report.between(duration(from), Duration::MAX);
+        since.share_of(worker)
+    });
+    let p99_ms = ms(span.latency(0.99));
+    Sample::default()
+        .with("calls", [span.calls().len() as f64])
+        .with("failed", [span.failed() as f64])
+        .with("p50_ms", [ms(span.latency(0.5))])
+        .with("p99_ms", [p99_ms])
+        .with("p999_ms", [ms(span.latency(0.999))])
+        .with("answered_p99_ms", [ms(span.answered_latency(0.99))])
+        .with("goodput_ratio", [goodput_ratio(scenario, &span)])
+        .with("extra_ratio", [span.extra_attempts()])
+        .with("bad_share", bad_share)
+        .with("p99_to_healthy", healthy_p99.map(|it| p99_ms / ms(it)))
+        .with("recovery_s", recovery_s)
+}
+
+fn goodput_ratio(scenario: &BalanceScenario, span: &Span<'_>) -> f64 {
+    let calls = span.calls().len() as f64;
+    // Closed loads and changing fleets have no one capacity: what was asked for.
+    if scenario.load.or(scenario.recovery_from_s).is_some() {
+        let (from, until) = scenario.measured_s;
+        if scenario.capacity_per_s * (until - from) / calls < 1.0 {
+            return span.goodput_per_s() / scenario.capacity_per_s;
         }
     }
-}
-
-impl Row {
-    /// `None` without samples.
-    pub(super) fn of(
-        scenario: &BalanceScenario,
-        strategy: &str,
-        samples: &[Sample],
-    ) -> Option<Self> {
-        let all = |figure: fn(&Sample) -> f64| median(samples.iter().map(figure).collect());
-        let some = |figure: fn(&Sample) -> Option<f64>| {
-            median(samples.iter().filter_map(figure).collect()).filter(|it| it.is_finite())
-        };
-        Some(Self {
-            strategy: strategy.to_owned(),
-            scenario: scenario.name.clone(),
-            load: scenario.load,
-            seeds: samples.len(),
-            calls: samples.iter().map(|it| it.calls).sum(),
-            failed: samples.iter().map(|it| it.failed).sum(),
-            p50_ms: all(|it| it.p50_ms)?,
-            p99_ms: all(|it| it.p99_ms)?,
-            p999_ms: all(|it| it.p999_ms)?,
-            answered_p99_ms: all(|it| it.answered_p99_ms)?,
-            goodput_ratio: all(|it| it.goodput_ratio)?,
-            extra_ratio: all(|it| it.extra_ratio)?,
-            bad_share: some(|it| it.bad_share),
-            p99_to_healthy: some(|it| it.slowdown),
-            recovery_s: some(|it| it.recovery_s),
-        })
-    }
+    1.0 - span.failed() as f64 / calls.max(1.0)
 }
 
 fn duration(seconds: f64) -> Duration {
@@ -146,63 +89,39 @@ const RECOVERY_WATCHED_S: f64 = 10.0;
 
 #[cfg(test)]
 pub(super) mod tests {
-    use super::*;
+    use crate::{experiment::Cell, row::Row};
 
-    /// One with this p99, and all well.
-    pub(in crate::balance) fn row(
+    /// Cell with this p99, and all well but for these fields.
+    pub(in crate::balance) fn cell(
         scenario: &str,
         strategy: &str,
         p99_ms: f64,
         load: Option<f64>,
-    ) -> Row {
-        Row {
-            strategy: strategy.to_owned(),
-            scenario: scenario.to_owned(),
-            load,
-            seeds: 1,
-            calls: 1_000.0,
-            failed: 0.0,
-            p50_ms: p99_ms / 4.0,
-            p99_ms,
-            p999_ms: 2.0 * p99_ms,
-            answered_p99_ms: p99_ms,
-            goodput_ratio: 1.0,
-            extra_ratio: 0.0,
-            bad_share: None,
-            p99_to_healthy: None,
-            recovery_s: None,
+        other: &[(&'static str, f64)],
+    ) -> Cell {
+        let fields = [
+            ("calls", Some(1_000.0)),
+            ("failed", Some(0.0)),
+            ("p50_ms", Some(p99_ms / 4.0)),
+            ("p99_ms", Some(p99_ms)),
+            ("p999_ms", Some(2.0 * p99_ms)),
+            ("answered_p99_ms", Some(p99_ms)),
+            ("goodput_ratio", Some(1.0)),
+            ("extra_ratio", Some(0.0)),
+            ("bad_share", None),
+            ("p99_to_healthy", None),
+            ("recovery_s", None),
+        ];
+        let row = Row::default().with("strategy", strategy).with("load", load);
+        let row = fields.into_iter().fold(row, |row, (field, value)| {
+            let found = other.iter().find(|(name, _)| *name == field);
+            row.with(field, found.map(|(_, value)| *value).or(value))
+        });
+        Cell {
+            case: scenario.to_owned(),
+            subject: strategy.to_owned(),
+            row,
+            ..Cell::default()
         }
-    }
-
-    #[test]
-    fn what_never_recovers_has_no_recovery() {
-        let scenarios = crate::balance::scenarios::select(
-            crate::options::Extent::Quick,
-            None,
-            &["overload".to_owned()],
-        );
-        let sample = |recovery_s| Sample {
-            calls: 1.0,
-            failed: 2.0,
-            p50_ms: 1.0,
-            p99_ms: 1.0,
-            p999_ms: 1.0,
-            answered_p99_ms: 1.0,
-            goodput_ratio: 1.0,
-            extra_ratio: 0.0,
-            bad_share: None,
-            slowdown: Some(2.0),
-            recovery_s: Some(recovery_s),
-        };
-        let scenario = &scenarios.unwrap()[0];
-        let of = |samples: &[Sample]| Row::of(scenario, "it", samples).unwrap();
-        let row = of(&[sample(1.0), sample(f64::INFINITY), sample(3.0)]);
-        assert_eq!(
-            (row.recovery_s, row.failed, row.calls),
-            (Some(3.0), 6.0, 3.0)
-        );
-        let row = of(&[sample(1.0), sample(f64::INFINITY), sample(f64::INFINITY)]);
-        assert_eq!(row.recovery_s, None);
-        assert!(Row::of(scenario, "it", &[]).is_none());
     }
 }

@@ -16,49 +16,32 @@ pub(super) struct Strategy {
     pub(super) make: fn(u64) -> Arc<dyn Balancer>,
 }
 
+impl Strategy {
+    const fn new(name: &'static str, make: fn(u64) -> Arc<dyn Balancer>) -> Self {
+        Self { name, make }
+    }
+}
+
 /// Default strategy of calls.
 pub(super) const DEFAULT: &str = "peak-ewma";
 
-const ALL: &[Strategy] = &[
-    Strategy {
-        name: "round-robin",
-        make: |seed| Arc::new(RoundRobin::seeded(seed)),
-    },
-    Strategy {
-        name: "random",
-        make: |seed| Arc::new(Random::seeded(seed)),
-    },
-    Strategy {
-        name: "least-connections",
-        make: |seed| Arc::new(LeastConnections::seeded(seed)),
-    },
-    Strategy {
-        name: "power-of-two",
-        make: |seed| Arc::new(PowerOfTwo::seeded(seed)),
-    },
-    Strategy {
-        name: "peak-ewma",
-        make: |seed| Arc::new(PeakEwma::seeded(seed)),
-    },
-    Strategy {
-        name: "slow-start",
-        make: |seed| {
-            let inner = Arc::new(PeakEwma::seeded(seed));
-            Arc::new(SlowStart::new(inner, Duration::from_secs(10)))
-        },
-    },
-    Strategy {
-        name: "prequal",
-        make: |seed| Arc::new(Prequal::seeded(seed)),
-    },
-    Strategy {
-        name: "weighted",
-        make: |seed| Arc::new(Weighted::seeded(seed)),
-    },
-    Strategy {
-        name: "weighted-by-load",
-        make: |seed| Arc::new(WeightedByLoad::seeded(seed)),
-    },
+static ALL: [Strategy; 9] = [
+    Strategy::new("round-robin", |seed| Arc::new(RoundRobin::seeded(seed))),
+    Strategy::new("random", |seed| Arc::new(Random::seeded(seed))),
+    Strategy::new("least-connections", |seed| {
+        Arc::new(LeastConnections::seeded(seed))
+    }),
+    Strategy::new("power-of-two", |seed| Arc::new(PowerOfTwo::seeded(seed))),
+    Strategy::new("peak-ewma", |seed| Arc::new(PeakEwma::seeded(seed))),
+    Strategy::new("slow-start", |seed| {
+        let inner = Arc::new(PeakEwma::seeded(seed));
+        Arc::new(SlowStart::new(inner, Duration::from_secs(10)))
+    }),
+    Strategy::new("prequal", |seed| Arc::new(Prequal::seeded(seed))),
+    Strategy::new("weighted", |seed| Arc::new(Weighted::seeded(seed))),
+    Strategy::new("weighted-by-load", |seed| {
+        Arc::new(WeightedByLoad::seeded(seed))
+    }),
 ];
 
 /// Strategies of a quick run.
