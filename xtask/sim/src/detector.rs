@@ -14,6 +14,8 @@ mod tests;
 
 use std::borrow::Cow;
 
+use clap::ValueEnum;
+
 use self::{
     rules::Rules,
     swim_family::{LocalHealth, SwimParams, SwimState},
@@ -43,7 +45,9 @@ pub struct Detector {
 }
 
 /// A rule of ours that can be switched off, or on in a rival.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+///
+/// Its name in the names of detectors is that of its value: `only-suspectors-decide`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, ValueEnum)]
 #[non_exhaustive]
 pub enum Rule {
     /// A round without an answer counts only if a helper witnessed it with a nack.
@@ -97,49 +101,30 @@ impl Detector {
     /// SWIM with Lifeguard's LHA-Probe (section IV-A): `lha-probe`. Interval and timeout of
     /// probes stretch with a local health multiplier of 0 to 8; helpers send nacks.
     pub fn lha_probe() -> Self {
-        let health = Some(LocalHealth::Paper);
-        Self::swim_family(
-            "lha-probe",
-            SwimParams {
-                health,
-                ..SwimParams::swim(5)
-            },
-        )
+        let params = SwimParams::swim(5).with_health(LocalHealth::Paper);
+        Self::swim_family("lha-probe", params)
     }
 
     /// SWIM with Lifeguard's LHA-Suspicion (section IV-B): `lha-suspicion`. The timeout starts
     /// six times as long and falls with the logarithm of independent suspectors, three at most.
     pub fn lha_suspicion() -> Self {
-        Self::swim_family(
-            "lha-suspicion",
-            SwimParams {
-                beta: 6,
-                confirmations: 3,
-                ..SwimParams::swim(5)
-            },
-        )
+        let params = SwimParams::swim(5).with_confirmations(6, 3);
+        Self::swim_family("lha-suspicion", params)
     }
 
     /// SWIM with Lifeguard's Buddy System (section IV-C): `buddy`. Pings of a suspect carry the
     /// suspicion.
     pub fn buddy() -> Self {
-        let mut detector = Self::swim_family("buddy", SwimParams::swim(5));
-        detector.rules.switch(Rule::Buddy, true);
-        detector
+        Self::swim_family("buddy", SwimParams::swim(5)).with_buddy()
     }
 
     /// All of Lifeguard (Dadgar et al. 2017) with beta 6, K 3 and this alpha: `lifeguard-a5`.
     /// The suspicion timeout is at least `alpha` max(1, log10 N) periods.
     pub fn lifeguard(alpha: u32) -> Self {
-        let params = SwimParams {
-            beta: 6,
-            confirmations: 3,
-            health: Some(LocalHealth::Paper),
-            ..SwimParams::swim(alpha)
-        };
-        let mut detector = Self::swim_family(format!("lifeguard-a{alpha}"), params);
-        detector.rules.switch(Rule::Buddy, true);
-        detector
+        let params = SwimParams::swim(alpha)
+            .with_confirmations(6, 3)
+            .with_health(LocalHealth::Paper);
+        Self::swim_family(format!("lifeguard-a{alpha}"), params).with_buddy()
     }
 
     /// Lifeguard as memberlist's source has it, with its LAN defaults: `memberlist`. Alpha 4,
@@ -147,15 +132,10 @@ impl Detector {
     /// direct ping, counts missed nacks rather than failed probes, and while a round runs no
     /// other starts; helpers send their nacks after the whole probe timeout.
     pub fn memberlist() -> Self {
-        let params = SwimParams {
-            beta: 6,
-            confirmations: 2,
-            health: Some(LocalHealth::Memberlist),
-            ..SwimParams::swim(4)
-        };
-        let mut detector = Self::swim_family("memberlist", params);
-        detector.rules.switch(Rule::Buddy, true);
-        detector
+        let params = SwimParams::swim(4)
+            .with_confirmations(6, 2)
+            .with_health(LocalHealth::Memberlist);
+        Self::swim_family("memberlist", params).with_buddy()
     }
 
     /// The same without a rule: `rpcnet-without-witness`.
@@ -238,10 +218,8 @@ impl Detector {
 
     /// Ours without each of its rules.
     pub fn ablation() -> Vec<Self> {
-        Rule::ALL
-            .into_iter()
-            .map(|rule| Self::rpcnet().without(rule))
-            .collect()
+        let rules = Rule::value_variants().iter();
+        rules.map(|rule| Self::rpcnet().without(*rule)).collect()
     }
 
     /// The detector of this name, if it is one of [`Detector::all`], of [`Detector::ablation`],
@@ -256,20 +234,16 @@ impl Detector {
                 return Some(Self::lifeguard(alpha));
             }
         }
-        let rule = |of: &str| Rule::ALL.into_iter().find(|rule| rule.name() == of);
-        if let Some((base, rule)) = name
-            .rsplit_once("-without-")
-            .and_then(|(base, of)| Some((base, rule(of)?)))
-        {
-            return Some(Self::named(base)?.without(rule));
-        }
-        if let Some((base, rule)) = name
-            .rsplit_once("-with-")
-            .and_then(|(base, of)| Some((base, rule(of)?)))
-        {
-            let base = Self::named(base)?;
-            let knows = !(base.is_rival() && rule == Rule::ObservedLoss);
-            return knows.then(|| base.with(rule));
+        for rule in Rule::value_variants().iter().copied() {
+            let rule_name = rule.name();
+            if let Some(base) = name.strip_suffix(&format!("-without-{rule_name}")) {
+                return Some(Self::named(base)?.without(rule));
+            }
+            if let Some(base) = name.strip_suffix(&format!("-with-{rule_name}")) {
+                let base = Self::named(base)?;
+                let knows = !(base.is_rival() && rule == Rule::ObservedLoss);
+                return knows.then(|| base.with(rule));
+            }
         }
         if let Some(base) = name.strip_suffix("-zoned") {
             return Some(Self::named(base)?.with_zoned_helpers());
@@ -301,6 +275,12 @@ impl Detector {
         }
     }
 
+    /// The same with Lifeguard's Buddy System.
+    fn with_buddy(mut self) -> Self {
+        self.rules.switch(Rule::Buddy, true);
+        self
+    }
+
     fn set(&mut self, rule: Rule, on: bool) {
         let rival = self.is_rival();
         let rules = &mut self.rules;
@@ -328,40 +308,9 @@ impl Default for Detector {
 }
 
 impl Rule {
-    /// Each rule once.
-    pub const ALL: [Self; 13] = [
-        Self::Witness,
-        Self::OnlySuspectorsDecide,
-        Self::Verify,
-        Self::SecondPing,
-        Self::BackToBack,
-        Self::Ring,
-        Self::ObservedLoss,
-        Self::Buddy,
-        Self::FlapDamping,
-        Self::StallShift,
-        Self::Isolation,
-        Self::Redial,
-        Self::Slowness,
-    ];
-
-    /// Name in the names of detectors: `only-suspectors-decide`.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Witness => "witness",
-            Self::OnlySuspectorsDecide => "only-suspectors-decide",
-            Self::Verify => "verify",
-            Self::SecondPing => "second-ping",
-            Self::BackToBack => "back-to-back",
-            Self::Ring => "ring",
-            Self::ObservedLoss => "observed-loss",
-            Self::Buddy => "buddy",
-            Self::FlapDamping => "flap-damping",
-            Self::StallShift => "stall-shift",
-            Self::Isolation => "isolation",
-            Self::Redial => "redial",
-            Self::Slowness => "slowness",
-        }
+    fn name(self) -> String {
+        let value = self.to_possible_value().expect("no rule is skipped");
+        value.get_name().to_owned()
     }
 }
 

@@ -5,8 +5,8 @@ use super::Rule;
 /// The rules that are on, and the numbers that go with them.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Rules {
-    /// Whether each rule is on, in the order of [`Rule::ALL`].
-    pub(super) on: [bool; Rule::ALL.len()],
+    /// A bit for each rule that is on.
+    pub(super) on: u16,
     /// Helpers send a nack when the target does not answer (Lifeguard section IV-A).
     pub(super) nacks: bool,
     /// Ring successors probed, whatever the configuration says.
@@ -22,7 +22,7 @@ pub(super) struct Rules {
 impl Rules {
     /// All rules of ours.
     pub(super) const OURS: Self = Self {
-        on: [true; Rule::ALL.len()],
+        on: u16::MAX,
         nacks: true,
         ring_successors: None,
         round_robin_every: 2,
@@ -32,7 +32,7 @@ impl Rules {
 
     /// None of them, as in SWIM.
     pub(super) const SWIM: Self = Self {
-        on: [false; Rule::ALL.len()],
+        on: 0,
         nacks: false,
         ring_successors: Some(0),
         round_robin_every: 1,
@@ -42,10 +42,17 @@ impl Rules {
 
     /// Whether a rule is on.
     pub(super) fn has(&self, rule: Rule) -> bool {
-        self.on[rule as usize]
+        self.on & Self::bit(rule) != 0
     }
 
     pub(super) fn switch(&mut self, rule: Rule, on: bool) {
-        self.on[rule as usize] = on;
+        match on {
+            true => self.on |= Self::bit(rule),
+            false => self.on &= !Self::bit(rule),
+        }
+    }
+
+    const fn bit(rule: Rule) -> u16 {
+        1 << rule as u16
     }
 }

@@ -52,6 +52,18 @@ impl SwimParams {
         }
     }
 
+    /// The same with a timeout that starts `beta` times as long, and falls with so many
+    /// confirmations.
+    pub(super) const fn with_confirmations(mut self, beta: u32, confirmations: usize) -> Self {
+        (self.beta, self.confirmations) = (beta, confirmations);
+        self
+    }
+
+    pub(super) const fn with_health(mut self, health: LocalHealth) -> Self {
+        self.health = Some(health);
+        self
+    }
+
     /// How long a suspicion lasts at least, among `live` members: memberlist's
     /// `suspicionTimeout`, which drops all but three decimals of the logarithm.
     pub(super) fn suspicion_min(self, live: usize, period: Duration) -> Duration {

@@ -56,14 +56,14 @@ fn names_are_those_of_the_tables_and_lead_back() {
 
 #[test]
 fn each_rule_is_one_switch() {
-    for rule in Rule::ALL {
+    for rule in Rule::value_variants().iter().copied() {
         let off = Detector::rpcnet().without(rule);
         assert_ne!(off.rules, Rules::OURS, "{rule:?}");
         assert_eq!(off.with(rule).rules, Rules::OURS, "{rule:?}");
     }
     // A rival has none of them, but for what is Lifeguard's.
     for rival in Detector::all().into_iter().filter(Detector::is_rival) {
-        for rule in Rule::ALL {
+        for rule in Rule::value_variants().iter().copied() {
             let none = rival.clone().without(rule).rules == rival.rules;
             let lifeguards = rule == Rule::Buddy && rival.rules.has(Rule::Buddy);
             assert_eq!(none, !lifeguards, "{rule:?} of {}", rival.name);

@@ -31,7 +31,7 @@ fn hooks(detector: &impl DetectorHooks) -> [f64; 13] {
 fn each_rule_switches_one_hook() {
     assert_eq!(hooks(&Detector::rpcnet()), hooks(&PhiSwim));
     assert_eq!(hooks(&Detector::swim()), [0.0; 13]);
-    for (nth, rule) in Rule::ALL.into_iter().enumerate() {
+    for (nth, rule) in Rule::value_variants().iter().copied().enumerate() {
         let mut expected = hooks(&PhiSwim);
         expected[nth] = 0.0;
         let without = Detector::rpcnet().without(rule);
