@@ -3,7 +3,8 @@
 use std::{
     any::Any,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Condvar, Mutex, mpsc},
+    sync::{Condvar, Mutex},
+    thread,
 };
 
 /// Cost of a piece of work.
@@ -23,89 +24,72 @@ pub(crate) fn run_all<T: Sync, R: Send>(
     memory_bytes: u64,
     cost: impl Fn(&T) -> Cost,
     work: impl Fn(&T) -> R + Sync,
-    mut done: impl FnMut(&T, &R),
+    done: impl FnMut(&T, &R) + Send,
 ) -> Vec<Result<R, String>> {
     let costs: Vec<Cost> = pieces.iter().map(cost).collect();
-    let mut waiting: Vec<usize> = (0..pieces.len()).collect();
+    let mut pending: Vec<usize> = (0..pieces.len()).collect();
     // Taken from the end.
-    waiting.sort_by(|a, b| costs[*a].time.total_cmp(&costs[*b].time).then(b.cmp(a)));
-    let queue = Queue {
-        state: Mutex::new(QueueState {
-            pending: waiting,
-            used_bytes: 0,
-            running: 0,
-        }),
-        freed: Condvar::new(),
+    pending.sort_by(|a, b| costs[*a].time.total_cmp(&costs[*b].time).then(b.cmp(a)));
+    let pool = Mutex::new(Pool {
+        pending,
         memory_bytes,
-    };
-    let (sender, results) = mpsc::channel();
-    let mut slots: Vec<Option<Result<R, String>>> = pieces.iter().map(|_| None).collect();
-    std::thread::scope(|scope| {
-        for _ in 0..threads.clamp(1, pieces.len().max(1)) {
-            let (sender, queue, costs, work) = (sender.clone(), &queue, &costs, &work);
-            scope.spawn(move || {
-                while let Some(at) = queue.next_piece(costs) {
-                    let result = catch_unwind(AssertUnwindSafe(|| work(&pieces[at])));
-                    queue.release(costs[at].memory_bytes);
-                    let result = result.map_err(|panic| panic_message(&*panic));
-                    if sender.send((at, result)).is_err() {
-                        return;
-                    }
-                }
-            });
-        }
-        drop(sender);
-        for (at, result) in results {
+        used_bytes: 0,
+        running: 0,
+        results: pieces.iter().map(|_| None).collect(),
+        done,
+    });
+    let freed = Condvar::new();
+    let lock = || pool.lock().expect("nothing panics with it");
+    let run_pieces = || {
+        let mut pool = lock();
+        while !pool.pending.is_empty() {
+            let Some(at) = pool.take(&costs) else {
+                pool = freed.wait(pool).expect("nothing panics with it");
+                continue;
+            };
+            drop(pool);
+            let result = catch_unwind(AssertUnwindSafe(|| work(&pieces[at])));
+            pool = lock();
+            pool.running -= 1;
+            pool.used_bytes -= costs[at].memory_bytes;
+            freed.notify_all();
             if let Ok(result) = &result {
-                done(&pieces[at], result);
+                (pool.done)(&pieces[at], result);
             }
-            slots[at] = Some(result);
+            pool.results[at] = Some(result.map_err(|panic| panic_message(&*panic)));
+        }
+    };
+    thread::scope(|scope| {
+        for _ in 0..threads.clamp(1, pieces.len().max(1)) {
+            scope.spawn(run_pieces);
         }
     });
-    let all = slots.into_iter().map(|slot| slot.expect("each piece ends"));
-    all.collect()
+    let results = pool.into_inner().expect("nothing panics with it").results;
+    let all = results.into_iter();
+    all.map(|it| it.expect("each piece ends")).collect()
 }
 
-/// The pieces that no thread has begun.
-#[derive(Debug)]
-struct Queue {
-    state: Mutex<QueueState>,
-    freed: Condvar,
-    memory_bytes: u64,
-}
-
-#[derive(Debug)]
-struct QueueState {
+/// State that the threads share.
+struct Pool<R, F> {
+    /// The pieces that no thread has begun, the longest last.
     pending: Vec<usize>,
+    memory_bytes: u64,
     used_bytes: u64,
     running: usize,
+    results: Vec<Option<Result<R, String>>>,
+    done: F,
 }
 
-impl Queue {
-    /// The longest piece that fits beside those that run; `None` when none are left.
-    fn next_piece(&self, costs: &[Cost]) -> Option<usize> {
-        let mut state = self.state.lock().expect("nothing panics here");
-        loop {
-            if state.pending.is_empty() {
-                return None;
-            }
-            let free = self.memory_bytes.saturating_sub(state.used_bytes);
-            let fits = |at: &usize| state.running == 0 || costs[*at].memory_bytes <= free;
-            if let Some(place) = state.pending.iter().rposition(fits) {
-                let at = state.pending.remove(place);
-                state.used_bytes += costs[at].memory_bytes;
-                state.running += 1;
-                return Some(at);
-            }
-            state = self.freed.wait(state).expect("nothing panics here");
-        }
-    }
-
-    fn release(&self, bytes: u64) {
-        let mut state = self.state.lock().expect("nothing panics here");
-        state.used_bytes -= bytes;
-        state.running -= 1;
-        self.freed.notify_all();
+impl<R, F> Pool<R, F> {
+    /// The longest piece that fits beside those that run, if there is one.
+    fn take(&mut self, costs: &[Cost]) -> Option<usize> {
+        let free_bytes = self.memory_bytes.saturating_sub(self.used_bytes);
+        let fits = |at: &usize| self.running == 0 || costs[*at].memory_bytes <= free_bytes;
+        let place = self.pending.iter().rposition(fits)?;
+        let at = self.pending.remove(place);
+        self.used_bytes += costs[at].memory_bytes;
+        self.running += 1;
+        Some(at)
     }
 }
 
@@ -159,7 +143,7 @@ mod tests {
         let work = |n: &u64| {
             let now = used.fetch_add(10 * n, Ordering::SeqCst) + 10 * n;
             most.fetch_max(now, Ordering::SeqCst);
-            std::thread::yield_now();
+            thread::yield_now();
             used.fetch_sub(10 * n, Ordering::SeqCst);
         };
         // 20 alone exceeds the 100 bytes; of the others some fit beside each other.
@@ -173,7 +157,7 @@ mod tests {
                 used.fetch_add(10 * n, Ordering::SeqCst) + 10 * n,
                 Ordering::SeqCst,
             );
-            std::thread::yield_now();
+            thread::yield_now();
             used.fetch_sub(10 * n, Ordering::SeqCst);
         };
         run_all(&pieces[..40], 8, 100, cost, work, |_, ()| ());
