@@ -53,24 +53,16 @@ impl DetectorHooks for Detector {
     }
 
     fn witnesses_needed(&self) -> usize {
-        match self.rules.has(Rule::Witness) {
-            true => self.rules.nacks_needed,
-            false => 0,
-        }
+        self.rules.if_on(Rule::Witness, self.rules.nacks_needed)
     }
 
     fn own_misses_to_decide(&self) -> u16 {
-        match self.rules.has(Rule::OnlySuspectorsDecide) {
-            true => PhiSwim.own_misses_to_decide(),
-            false => 0,
-        }
+        self.rules
+            .if_on(Rule::OnlySuspectorsDecide, PhiSwim.own_misses_to_decide())
     }
 
     fn verifiers(&self) -> f64 {
-        match self.rules.has(Rule::Verify) {
-            true => PhiSwim.verifiers(),
-            false => 0.0,
-        }
+        self.rules.if_on(Rule::Verify, PhiSwim.verifiers())
     }
 
     fn repeats_ping(&self) -> bool {
@@ -82,10 +74,7 @@ impl DetectorHooks for Detector {
     }
 
     fn loss_gain(&self) -> f64 {
-        match self.rules.has(Rule::ObservedLoss) {
-            true => PhiSwim.loss_gain(),
-            false => 0.0,
-        }
+        self.rules.if_on(Rule::ObservedLoss, PhiSwim.loss_gain())
     }
 
     fn piggybacks_suspicion(&self) -> bool {

@@ -45,6 +45,14 @@ impl Rules {
         self.on & Self::bit(rule) != 0
     }
 
+    /// The value if the rule is on, else zero.
+    pub(super) fn if_on<T: Default>(&self, rule: Rule, value: T) -> T {
+        match self.has(rule) {
+            true => value,
+            false => T::default(),
+        }
+    }
+
     pub(super) fn switch(&mut self, rule: Rule, on: bool) {
         match on {
             true => self.on |= Self::bit(rule),
