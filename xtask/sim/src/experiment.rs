@@ -19,12 +19,15 @@ pub(crate) struct Experiment<'a> {
     /// Name of the scenario on the command line.
     pub(crate) name: &'static str,
     pub(crate) plans: Vec<CellPlan<'a>>,
-    pub(crate) table: Box<dyn Fn(&[Cell]) -> String + 'a>,
+    pub(crate) table: Show<'a>,
     /// Targets beside those of the cells.
     pub(crate) checks: fn(&[Cell]) -> Vec<Check>,
     /// The figure, as SVG.
-    pub(crate) figure: Box<dyn Fn(&[Cell]) -> String + 'a>,
+    pub(crate) figure: Show<'a>,
 }
+
+/// Table or figure of the cells.
+pub(crate) type Show<'a> = Box<dyn Fn(&[Cell]) -> String + 'a>;
 
 /// Cell to run: a case with one of the subjects that are compared, with several seeds.
 pub(crate) struct CellPlan<'a> {
@@ -71,6 +74,17 @@ impl Cell {
     pub(crate) fn number(&self, field: &str) -> Option<f64> {
         self.row.number(field)
     }
+}
+
+/// Names of the subjects, in the order of the cells.
+pub(crate) fn subjects(cells: &[Cell]) -> Vec<&str> {
+    let mut names: Vec<&str> = Vec::new();
+    for cell in cells {
+        if !names.contains(&&*cell.subject) {
+            names.push(&cell.subject);
+        }
+    }
+    names
 }
 
 impl Experiment<'_> {

@@ -31,52 +31,41 @@ impl ImpactMeter {
         let messages = (after.sent - self.before.sent) as f64;
         let bytes = (after.sent_bytes - self.before.sent_bytes) as f64;
         let since = &cluster.transitions()[self.transitions..];
-        let count = |is: fn(Sides) -> bool| {
-            let sides = since.iter().map(|it| Sides {
-                failed: it.to == MemberState::Failed,
-                subject_faulty: faulty[it.subject as usize],
-                observer_faulty: faulty[it.observer as usize],
+        // Of those whose (failure, faulty subject, faulty observer) is as it says.
+        let count = |is: fn(bool, bool, bool) -> bool| {
+            let counted = since.iter().filter(|it| {
+                let is_failure = it.to == MemberState::Failed;
+                let [subject, observer] = [it.subject, it.observer].map(|it| faulty[it as usize]);
+                is(is_failure, subject, observer)
             });
-            sides.filter(|it| is(*it)).count() as f64
+            counted.count() as f64
         };
         let faulty_count = faulty.iter().filter(|it| **it).count();
         let pairs = (faulty_count * (faulty.len() - faulty_count)).max(1) as f64;
-        let of_faulty_at_healthy = count(|it| it.subject_faulty && !it.observer_faulty);
-        let sides = Sample::default()
+        let of_faulty_at_healthy = count(|_, subject, observer| subject && !observer);
+        let healthy_at_healthy =
+            count(|failure, subject, observer| failure && !subject && !observer);
+        Sample::default()
             // Failures held of healthy members, in all views.
             .with(
                 "false_failed_healthy",
-                [count(|it| it.failed && !it.subject_faulty)],
+                count(|failure, subject, _| failure && !subject),
             )
             // Failures of healthy members in the views of healthy members.
-            .with(
-                "false_failed_healthy_at_healthy",
-                [count(|it| {
-                    it.failed && !it.subject_faulty && !it.observer_faulty
-                })],
-            )
+            .with("false_failed_healthy_at_healthy", healthy_at_healthy)
             // Failures held of faulty members, in all views.
             .with(
                 "failed_faulty",
-                [count(|it| it.failed && it.subject_faulty)],
+                count(|failure, subject, _| failure && subject),
             )
             // Failures and returns, in a healthy member's view of a faulty one, on average.
-            .with("transitions_per_faulty", [of_faulty_at_healthy / pairs]);
-        sides
-            .with("suspicions", [suspicions as f64])
-            .with("messages", [messages])
-            .with("bytes", [bytes])
-            .with("sent_per_node_s", [messages / node_seconds])
-            .with("sent_bytes_per_node_s", [bytes / node_seconds])
+            .with("transitions_per_faulty", of_faulty_at_healthy / pairs)
+            .with("suspicions", suspicions as f64)
+            .with("messages", messages)
+            .with("bytes", bytes)
+            .with("sent_per_node_s", messages / node_seconds)
+            .with("sent_bytes_per_node_s", bytes / node_seconds)
     }
-}
-
-/// Transition by what its subject and its observer are.
-#[derive(Debug, Clone, Copy)]
-struct Sides {
-    failed: bool,
-    subject_faulty: bool,
-    observer_faulty: bool,
 }
 
 #[cfg(test)]

@@ -8,8 +8,13 @@ use xtask_report::{median, quantile};
 pub(crate) struct Sample(Vec<(&'static str, Vec<f64>)>);
 
 impl Sample {
-    /// The same with values under a name, which may be none. What never happened is infinite.
-    pub(crate) fn with(
+    /// The same with a value under a name; infinite for what never happened.
+    pub(crate) fn with(self, name: &'static str, value: f64) -> Self {
+        self.with_all(name, [value])
+    }
+
+    /// The same with values under a name, which may be none.
+    pub(crate) fn with_all(
         mut self,
         name: &'static str,
         values: impl IntoIterator<Item = f64>,
@@ -102,7 +107,7 @@ mod tests {
 
     #[test]
     fn figures_are_of_the_values_of_all_runs() {
-        let sample = |values: &[f64]| Sample::default().with("x", values.iter().copied());
+        let sample = |values: &[f64]| Sample::default().with_all("x", values.iter().copied());
         let samples = [sample(&[4.0, 1.0]), sample(&[]), sample(&[9.0])];
         for (aggregate, figure) in [
             (Aggregate::Median, json!(4.0)),
@@ -121,7 +126,7 @@ mod tests {
 
     #[test]
     fn what_never_happened_or_was_not_seen_has_no_figure() {
-        let sample = |value| Sample::default().with("x", value);
+        let sample = |value| Sample::default().with_all("x", value);
         let figure = |samples: &[Sample]| Measure::median("x").figure(samples).1;
         assert_eq!(figure(&[sample(Some(f64::INFINITY))]), Value::Null);
         let never = f64::INFINITY;

@@ -282,7 +282,7 @@ mod tests {
                     (13, 3) => panic!("it broke"),
                     (factor, seed) => {
                         let product = (factor * seed) as f64;
-                        Ok(Sample::default().with("product_p50", [product]))
+                        Ok(Sample::default().with("product_p50", product))
                     }
                 };
                 Case::new(3, format!("times {factor}"), &MEASURES, run)

@@ -72,7 +72,7 @@ const RECOVERY: Figure = |row| row.number("recovery_s");
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::balance::figures::tests::cell;
+    use crate::balance::tests::cell;
 
     #[test]
     fn the_default_alone_is_compared_with_the_targets() {

@@ -37,31 +37,29 @@ pub(super) fn sample(scenario: &BalanceScenario, report: &Report) -> Sample {
     let between = |(from, until)| report.between(duration(from), duration(until));
     let span = between(scenario.measured_s);
     let healthy_p99 = scenario.baseline_s.map(|it| between(it).latency(0.99));
-    let recovery_s = scenario
-        .recovery_from_s
-        .zip(healthy_p99)
-        .map(|(at, healthy)| {
-            let end = duration(at + RECOVERY_WATCHED_S);
-            let recovery = report.recovery(duration(at), end, 0.99, healthy * 2);
-            recovery.map_or(f64::INFINITY, |it| it.as_secs_f64())
-        });
+    let ended = scenario.recovery_from_s.zip(healthy_p99);
+    let recovery_s = ended.map(|(at, healthy)| {
+        let end = duration(at + RECOVERY_WATCHED_S);
+        let recovery = report.recovery(duration(at), end, 0.99, healthy * 2);
+        recovery.map_or(f64::INFINITY, |it| it.as_secs_f64())
+    });
     let bad_share = scenario.faulty_worker.map(|(worker, from)| {
         let since = report.between(duration(from), Duration::MAX);
         since.share_of(worker)
     });
     let p99_ms = ms(span.latency(0.99));
     Sample::default()
-        .with("calls", [span.calls().len() as f64])
-        .with("failed", [span.failed() as f64])
-        .with("p50_ms", [ms(span.latency(0.5))])
-        .with("p99_ms", [p99_ms])
-        .with("p999_ms", [ms(span.latency(0.999))])
-        .with("answered_p99_ms", [ms(span.answered_latency(0.99))])
-        .with("goodput_ratio", [goodput_ratio(scenario, &span)])
-        .with("extra_ratio", [span.extra_attempts()])
-        .with("bad_share", bad_share)
-        .with("p99_to_healthy", healthy_p99.map(|it| p99_ms / ms(it)))
-        .with("recovery_s", recovery_s)
+        .with("calls", span.calls().len() as f64)
+        .with("failed", span.failed() as f64)
+        .with("p50_ms", ms(span.latency(0.5)))
+        .with("p99_ms", p99_ms)
+        .with("p999_ms", ms(span.latency(0.999)))
+        .with("answered_p99_ms", ms(span.answered_latency(0.99)))
+        .with("goodput_ratio", goodput_ratio(scenario, &span))
+        .with("extra_ratio", span.extra_attempts())
+        .with_all("bad_share", bad_share)
+        .with_all("p99_to_healthy", healthy_p99.map(|it| p99_ms / ms(it)))
+        .with_all("recovery_s", recovery_s)
 }
 
 fn goodput_ratio(scenario: &BalanceScenario, span: &Span<'_>) -> f64 {
@@ -86,42 +84,3 @@ fn ms(time: Duration) -> f64 {
 
 /// Longest recovery that is watched, in seconds.
 const RECOVERY_WATCHED_S: f64 = 10.0;
-
-#[cfg(test)]
-pub(super) mod tests {
-    use crate::{experiment::Cell, row::Row};
-
-    /// Cell with this p99, and all well but for these fields.
-    pub(in crate::balance) fn cell(
-        scenario: &str,
-        strategy: &str,
-        p99_ms: f64,
-        load: Option<f64>,
-        other: &[(&'static str, f64)],
-    ) -> Cell {
-        let fields = [
-            ("calls", Some(1_000.0)),
-            ("failed", Some(0.0)),
-            ("p50_ms", Some(p99_ms / 4.0)),
-            ("p99_ms", Some(p99_ms)),
-            ("p999_ms", Some(2.0 * p99_ms)),
-            ("answered_p99_ms", Some(p99_ms)),
-            ("goodput_ratio", Some(1.0)),
-            ("extra_ratio", Some(0.0)),
-            ("bad_share", None),
-            ("p99_to_healthy", None),
-            ("recovery_s", None),
-        ];
-        let row = Row::default().with("strategy", strategy).with("load", load);
-        let row = fields.into_iter().fold(row, |row, (field, value)| {
-            let found = other.iter().find(|(name, _)| *name == field);
-            row.with(field, found.map(|(_, value)| *value).or(value))
-        });
-        Cell {
-            case: scenario.to_owned(),
-            subject: strategy.to_owned(),
-            row,
-            ..Cell::default()
-        }
-    }
-}

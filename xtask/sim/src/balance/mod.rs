@@ -6,6 +6,9 @@ mod render;
 mod scenarios;
 mod strategies;
 
+#[cfg(test)]
+mod tests;
+
 use std::{error::Error, process::ExitCode};
 
 use rpcnet_balance::sim;

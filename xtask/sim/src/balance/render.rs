@@ -6,7 +6,7 @@ use xtask_report::{Axis, Chart, Series, format_table, number, ratio};
 
 use super::{scenarios::BalanceScenario, strategies::DEFAULT};
 use crate::{
-    experiment::Cell,
+    experiment::{Cell, subjects},
     row::{Column, Row, table},
 };
 
@@ -46,12 +46,7 @@ pub(super) fn tables(scenarios: &[BalanceScenario], cells: &[Cell]) -> String {
 
 /// Ratio of each strategy's p99 to the best in each scenario, and the geometric mean.
 fn summary(cells: &[Cell]) -> String {
-    let mut strategies: Vec<&str> = Vec::new();
-    for cell in cells {
-        if !strategies.contains(&&*cell.subject) {
-            strategies.push(&cell.subject);
-        }
-    }
+    let strategies = subjects(cells);
     let line = |first: &str, texts: Vec<String>| [vec![first.to_owned()], texts].concat();
     let names = strategies.iter().map(|it| (*it).to_owned()).collect();
     let mut lines = vec![line("p99 to the best", names)];
@@ -124,7 +119,7 @@ const EXCLUDED_STRATEGY: &str = "slow-start";
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::balance::figures::tests::cell;
+    use crate::balance::tests::cell;
 
     #[test]
     fn the_summary_relates_each_to_the_best() {

@@ -109,12 +109,12 @@ fn run(
     let views = (0..trial.nodes).filter_map(|node| cluster.engine(node));
     let smallest_view = views.map(|it| it.live_count()).min().unwrap_or_default();
     let sample = Sample::default()
-        .with("full_views_s", [full_views_s])
-        .with("members_held", [smallest_view as f64])
-        .with("distinct_sizes", [distinct_sizes as f64])
+        .with("full_views_s", full_views_s)
+        .with("members_held", smallest_view as f64)
+        .with("distinct_sizes", distinct_sizes as f64)
         .with(
             "sent_bytes_per_node",
-            [cluster.report().sent_bytes as f64 / trial.nodes as f64],
+            cluster.report().sent_bytes as f64 / trial.nodes as f64,
         );
     cluster.network().default = Link::lan();
     wait_for_recovery(&mut cluster, trial, Duration::ZERO)?;

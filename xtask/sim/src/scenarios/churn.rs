@@ -125,12 +125,12 @@ fn run(trial: &Trial<'_>, seconds: u64) -> Result<Sample, SafetyViolation> {
     cluster.run_for(SETTLE_TIME);
     wait_for_recovery(&mut cluster, trial, Duration::ZERO)?;
     Ok(Sample::default()
-        .with("crash_known_s", spread_times(&cluster, &changes, false))
-        .with("join_known_s", spread_times(&cluster, &changes, true))
-        .with("false_failed", [cluster.report().false_failures as f64])
+        .with_all("crash_known_s", spread_times(&cluster, &changes, false))
+        .with_all("join_known_s", spread_times(&cluster, &changes, true))
+        .with("false_failed", cluster.report().false_failures as f64)
         .with(
             "sent_bytes_per_node_s",
-            [bytes / trial.nodes as f64 / seconds],
+            bytes / trial.nodes as f64 / seconds,
         ))
 }
 
@@ -141,27 +141,21 @@ fn spread_times(cluster: &Cluster, changes: &[MembershipChange], came: bool) -> 
         true => MemberState::Alive,
         false => MemberState::Failed,
     };
-    let of_kind = changes.iter().filter(|change| change.joined == came);
-    let judged = of_kind.filter(|change| {
-        // One that went at once again need not be known.
-        !came || cluster.is_up(change.node)
-    });
-    judged
-        .map(|change| {
-            let since = |other: &&MembershipChange| other.at > change.at && other.joined;
-            let newer: Vec<usize> = changes.iter().filter(since).map(|it| it.node).collect();
-            let observers = (0..cluster.len()).filter(|node| {
-                cluster.is_up(*node) && *node != change.node && !newer.contains(node)
-            });
-            let learnt = first_transitions(cluster.transitions(), change.node, state, change.at);
-            observers
-                .map(|observer| {
-                    let found = learnt.iter().find(|(by, _)| *by == observer);
-                    found.map_or(f64::INFINITY, |(_, seconds)| *seconds)
-                })
-                .fold(0.0, f64::max)
-        })
-        .collect()
+    let spread = |change: &MembershipChange| {
+        let since = |other: &&MembershipChange| other.at > change.at && other.joined;
+        let newer: Vec<usize> = changes.iter().filter(since).map(|it| it.node).collect();
+        let observers = (0..cluster.len())
+            .filter(|node| cluster.is_up(*node) && *node != change.node && !newer.contains(node));
+        let learnt = first_transitions(cluster.transitions(), change.node, state, change.at);
+        let learnt_by = |observer| {
+            let found = learnt.iter().find(|(by, _)| *by == observer);
+            found.map_or(f64::INFINITY, |(_, seconds)| *seconds)
+        };
+        observers.map(learnt_by).fold(0.0, f64::max)
+    };
+    // A member that went at once again need not be known.
+    let is_due = |it: &&MembershipChange| it.joined == came && (!came || cluster.is_up(it.node));
+    changes.iter().filter(is_due).map(spread).collect()
 }
 
 /// Time after the last change.

@@ -66,18 +66,6 @@ static COLUMNS: [Column; 8] = [
     Column::plain("false failed", "false_failed"),
 ];
 
-/// Crashes of one case.
-#[derive(Debug, Clone, Copy)]
-struct Crashes {
-    nodes: usize,
-    loss_percent: f64,
-    link: &'static str,
-    /// At the same time.
-    crashed: usize,
-    /// Rounds of crashes in one run.
-    rounds: u64,
-}
-
 fn cases(extent: Extent) -> Vec<Case> {
     let sizes: &[usize] = extent.pick(&[2, 3, 5, 16, 128], &[2, 3, 5, 16, 128, 512, 1_000]);
     let mut cases = Vec::new();
@@ -99,93 +87,86 @@ fn cases(extent: Extent) -> Vec<Case> {
                 Extent::Full if alone => &["lan", "wan"][..],
                 _ => &["lan"],
             };
-            for link in links.iter().copied() {
-                let crashes = losses.iter().map(|loss_percent| Crashes {
-                    nodes,
-                    loss_percent: *loss_percent,
-                    link,
-                    crashed,
-                    rounds: match alone {
-                        // Much is sent where much is lost.
-                        true if nodes >= 512 && *loss_percent > 5.0 => 2,
-                        true => extent.pick(3, 10),
-                        false => 1,
-                    },
-                });
-                cases.extend(crashes.map(Crashes::case));
+            for link in links {
+                let rounds = |loss_percent: f64| match alone {
+                    // Much is sent where much is lost.
+                    true if nodes >= 512 && loss_percent > 5.0 => 2,
+                    true => extent.pick(3, 10),
+                    false => 1,
+                };
+                let case = |loss: &f64| case(nodes, crashed, link, *loss, rounds(*loss));
+                cases.extend(losses.iter().map(case));
             }
         }
     }
     cases
 }
 
-impl Crashes {
-    fn case(self) -> Case {
-        let Self {
-            nodes,
-            loss_percent,
-            link,
-            crashed,
-            rounds,
-        } = self;
-        let label = format!("{crashed} of {nodes}, {link}, {loss_percent} % lost");
-        let seconds = (25.0 + 20.0 * rounds as f64) * (1.0 + loss_percent / 5.0);
-        let case = Case::new(nodes, label, &MEASURES, move |trial| self.run(trial))
-            .with_seconds(seconds)
-            .with_seeds_max(match nodes {
-                ..512 => u64::MAX,
-                _ if loss_percent > 5.0 => 1,
-                _ => 2,
-            })
-            .with_field("loss_percent", loss_percent)
-            .with_field("link", link)
-            .with_field("crashed", crashed);
-        let (median_s, p99_s) = match nodes {
-            _ if crashed > 1 || link != "lan" || loss_percent > 5.0 => return case,
-            2 | 3 | 5 if loss_percent == 0.0 => (6.0, None),
-            128 => (3.5, Some(6.0)),
-            1_000 => (5.0, Some(6.5)),
-            _ => return case,
-        };
-        let case = case.with_target("all know, median", median_s, "s", |row| {
-            row.number("all_know_p50_s")
-        });
-        match p99_s {
-            Some(p99_s) => case.with_target("p99", p99_s, "s", |row| row.number("all_know_p99_s")),
-            None => case,
-        }
+/// Crashes of so many members at the same time, in so many rounds.
+fn case(nodes: usize, crashed: usize, link: &'static str, loss_percent: f64, rounds: u64) -> Case {
+    let label = format!("{crashed} of {nodes}, {link}, {loss_percent} % lost");
+    let lossy_link = match link {
+        "wan" => Link::wan(),
+        _ => Link::lan(),
     }
+    .with_loss(loss_percent / 100.0);
+    let run = move |trial: &Trial<'_>| run(trial, crashed, lossy_link, rounds);
+    let case = Case::new(nodes, label, &MEASURES, run)
+        .with_seconds((25.0 + 20.0 * rounds as f64) * (1.0 + loss_percent / 5.0))
+        .with_seeds_max(match nodes {
+            ..512 => u64::MAX,
+            _ if loss_percent > 5.0 => 1,
+            _ => 2,
+        })
+        .with_field("loss_percent", loss_percent)
+        .with_field("link", link)
+        .with_field("crashed", crashed);
+    let (median_s, p99_s) = match nodes {
+        _ if crashed > 1 || link != "lan" || loss_percent > 5.0 => return case,
+        2 | 3 | 5 if loss_percent == 0.0 => (6.0, None),
+        128 => (3.5, Some(6.0)),
+        1_000 => (5.0, Some(6.5)),
+        _ => return case,
+    };
+    let case = case.with_target("all know, median", median_s, "s", |row| {
+        row.number("all_know_p50_s")
+    });
+    match p99_s {
+        Some(p99_s) => case.with_target("p99", p99_s, "s", |row| row.number("all_know_p99_s")),
+        None => case,
+    }
+}
 
-    fn run(self, trial: &Trial<'_>) -> Result<Sample, SafetyViolation> {
-        let mut rng = trial.rng();
-        let mut cluster = settled_cluster(trial)?;
-        let link = match self.link {
-            "wan" => Link::wan(),
-            _ => Link::lan(),
-        };
-        cluster.network().default = link.with_loss(self.loss_percent / 100.0);
-        cluster.run_for(secs(10));
-        let (mut first, mut all) = (Vec::new(), Vec::new());
-        for _ in 0..self.rounds {
-            cluster.run_for(Duration::from_millis(rng.u64(5_000..7_000)));
-            let victims = rng.choose_multiple(0..self.nodes, self.crashed);
-            for (first_s, all_s) in crash(&mut cluster, &victims) {
-                first.push(first_s);
-                all.push(all_s);
-            }
-            check_safety(&cluster)?;
-            victims.iter().for_each(|node| cluster.restart(*node));
-            // Under loss there is always a suspicion somewhere.
-            cluster.run_until(secs(30), all_views_full);
+fn run(
+    trial: &Trial<'_>,
+    crashed: usize,
+    link: Link,
+    rounds: u64,
+) -> Result<Sample, SafetyViolation> {
+    let mut rng = trial.rng();
+    let mut cluster = settled_cluster(trial)?;
+    cluster.network().default = link;
+    cluster.run_for(secs(10));
+    let (mut first, mut all) = (Vec::new(), Vec::new());
+    for _ in 0..rounds {
+        cluster.run_for(Duration::from_millis(rng.u64(5_000..7_000)));
+        let victims = rng.choose_multiple(0..trial.nodes, crashed);
+        for (first_s, all_s) in crash(&mut cluster, &victims) {
+            first.push(first_s);
+            all.push(all_s);
         }
-        let false_failed = cluster.report().false_failures;
-        cluster.network().default = Link::lan();
-        wait_for_recovery(&mut cluster, trial, Duration::ZERO)?;
-        Ok(Sample::default()
-            .with("first_knows_s", first)
-            .with("all_know_s", all)
-            .with("false_failed", [false_failed as f64]))
+        check_safety(&cluster)?;
+        victims.iter().for_each(|node| cluster.restart(*node));
+        // Under loss there is always a suspicion somewhere.
+        cluster.run_until(secs(30), all_views_full);
     }
+    let false_failed = cluster.report().false_failures;
+    cluster.network().default = Link::lan();
+    wait_for_recovery(&mut cluster, trial, Duration::ZERO)?;
+    Ok(Sample::default()
+        .with_all("first_knows_s", first)
+        .with_all("all_know_s", all)
+        .with("false_failed", false_failed as f64))
 }
 
 /// Stops these at once and watches until all others know of all of them. The seconds until the

@@ -286,8 +286,8 @@ fn run(
     chosen.iter().for_each(|node| cluster.resume(*node));
     let recovered_s = wait_for_recovery(&mut cluster, trial, RECOVERY_TIMEOUT)?;
     Ok(impact
-        .with("removed_percent", [removed_percent])
-        .with("recovered_p50_s", [recovered_s]))
+        .with("removed_percent", removed_percent)
+        .with("recovered_p50_s", recovered_s))
 }
 
 /// Makes members lose a share of what comes in.

@@ -9,7 +9,7 @@ use crate::{
     check::Check,
     cluster_setup::{SafetyViolation, check_safety, choose_faulty, settled_cluster},
     detector::OURS,
-    experiment::Cell,
+    experiment::{Cell, subjects},
     fault_impact::ImpactMeter,
     measure::{Aggregate, Measure, Sample},
     options::Extent,
@@ -106,7 +106,7 @@ fn table(cells: &[Cell]) -> String {
         "bytes %",
     ];
     let mut lines = vec![heading.map(str::to_owned).to_vec()];
-    for detector in detectors(cells) {
+    for detector in subjects(cells) {
         let count = median(totals(cells, detector, FPH)).map_or_else(String::new, number);
         let shares = [FPH, FPH_AT_HEALTHY, FPA, MESSAGES, BYTES];
         let shares = shares.map(|values| percent(percent_of_swim(cells, detector, values)));
@@ -125,7 +125,8 @@ fn checks(cells: &[Cell]) -> Vec<Check> {
         let share = percent_of_swim(cells, OURS, values);
         Check::new(format!("{what}, of SWIM's"), share, at_most, "%")
     };
-    if !detectors(cells).contains(&SWIM) || !detectors(cells).contains(&OURS) {
+    let detectors = subjects(cells);
+    if !detectors.contains(&SWIM) || !detectors.contains(&OURS) {
         return Vec::new();
     }
     vec![
@@ -164,17 +165,6 @@ fn figure(_: &str, cells: &[Cell]) -> String {
             chart("of members blocked", "false_failed_blocked"),
         ],
     )
-}
-
-/// Names of the detectors, in the order of the cells.
-fn detectors(cells: &[Cell]) -> Vec<&str> {
-    let mut names: Vec<&str> = Vec::new();
-    for cell in cells {
-        if !names.contains(&&*cell.subject) {
-            names.push(&cell.subject);
-        }
-    }
-    names
 }
 
 /// The sum over the grid, for each seed.
@@ -228,9 +218,9 @@ mod tests {
     fn cell(detector: &str, failed: [f64; 3]) -> Cell {
         let sample = |failed| {
             Sample::default()
-                .with(FPH, [failed])
-                .with(BYTES, [10.0])
-                .with(MESSAGES, [0.0])
+                .with(FPH, failed)
+                .with(BYTES, 10.0)
+                .with(MESSAGES, 0.0)
         };
         Cell {
             subject: detector.to_owned(),

@@ -100,8 +100,8 @@ fn run(trial: &Trial<'_>, shape: &str, seconds: u64) -> Result<Sample, SafetyVio
     cluster.network().heal();
     let healed_s = wait_for_recovery(&mut cluster, trial, RECOVERY_TIMEOUT)?;
     Ok(Sample::default()
-        .with("detected_percent", [detected_percent])
-        .with("healed_s", [healed_s]))
+        .with("detected_percent", detected_percent)
+        .with("healed_s", healed_s))
 }
 
 /// Divides the network and gives those that reach half of all or less.

@@ -83,9 +83,9 @@ fn run(trial: &Trial<'_>) -> Result<Sample, SafetyViolation> {
     let seconds = cluster.now().since(begin).as_secs_f64();
     let bytes = (cluster.report().sent_bytes - before) as f64;
     Ok(Sample::default()
-        .with("all_alive_s", [all_alive_s])
-        .with("missing", [missing as f64])
-        .with("sent_bytes_per_node_s", [bytes / nodes as f64 / seconds]))
+        .with("all_alive_s", all_alive_s)
+        .with("missing", missing as f64)
+        .with("sent_bytes_per_node_s", bytes / nodes as f64 / seconds))
 }
 
 /// Time within which all start again.

@@ -83,10 +83,10 @@ fn run(trial: &Trial<'_>, seconds: u64) -> Result<Sample, SafetyViolation> {
     let join_known_s = wait_until_known(&mut cluster, newcomer, MemberState::Alive);
     check_safety(&cluster)?;
     Ok(Sample::default()
-        .with("sent_per_node_s", [per_node("messages")])
-        .with("sent_bytes_per_node_s", [per_node("bytes")])
-        .with("crash_all_know_p50_s", [crash_known_s])
-        .with("join_all_know_p50_s", [join_known_s]))
+        .with("sent_per_node_s", per_node("messages"))
+        .with("sent_bytes_per_node_s", per_node("bytes"))
+        .with("crash_all_know_p50_s", crash_known_s)
+        .with("join_all_know_p50_s", join_known_s))
 }
 
 /// Bytes of a node grow no faster than the logarithm of the number of members.

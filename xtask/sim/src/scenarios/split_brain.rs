@@ -77,32 +77,28 @@ pub(super) fn cases(grid: &[(usize, &[usize])]) -> Vec<Case> {
                 let runs = Arc::clone(&runs);
                 let run = move |trial: &Trial<'_>| runs.sample(trial, side, nth);
                 let label = format!("{side} of {nodes} by {policy}");
-                cases.push(with_targets(
-                    Case::new(nodes, label, &MEASURES, run)
-                        .with_seconds(seconds())
-                        .with_seeds_max(seeds_max(nodes))
-                        // Rivals have no policies.
-                        .for_ours_alone()
-                        // Members of the smaller side.
-                        .with_field("side", side)
-                        .with_field("policy", policy),
-                ));
+                let case = Case::new(nodes, label, &MEASURES, run)
+                    .with_seconds(SECONDS / POLICIES.len() as f64)
+                    .with_seeds_max(seeds_max(nodes))
+                    // Rivals have no policies.
+                    .for_ours_alone()
+                    // Members of the smaller side.
+                    .with_field("side", side)
+                    .with_field("policy", policy)
+                    .with_target("both sides serve", 10.0, "s", |row| {
+                        row.number("both_served_p50_s")
+                    })
+                    .with_target("the same, p99", 15.0, "s", |row| {
+                        row.number("both_served_p99_s")
+                    })
+                    .with_target("no side serves at the end", 0.0, "%", |row| {
+                        Some(100.0 - row.number("one_side_serves_percent")?)
+                    });
+                cases.push(case);
             }
         }
     }
     cases
-}
-
-fn with_targets(case: Case) -> Case {
-    case.with_target("both sides serve", 10.0, "s", |row| {
-        row.number("both_served_p50_s")
-    })
-    .with_target("the same, p99", 15.0, "s", |row| {
-        row.number("both_served_p99_s")
-    })
-    .with_target("no side serves at the end", 0.0, "%", |row| {
-        Some(100.0 - row.number("one_side_serves_percent")?)
-    })
 }
 
 /// Run of a division, evaluated under all policies.
@@ -116,10 +112,9 @@ fn run_divided(
     let mut rng = trial.rng();
     rng.shuffle(&mut order);
     // The oldest, which has the smallest name too, is on the smaller side in half of the runs.
-    let oldest = if trial.seed.is_multiple_of(2) {
-        0
-    } else {
-        nodes - 1
+    let oldest = match trial.seed.is_multiple_of(2) {
+        true => 0,
+        false => nodes - 1,
     };
     order.insert(oldest, 0);
     for _ in 0..TAGGED_NODES.min(nodes) {
@@ -130,103 +125,104 @@ fn run_divided(
     cluster.run_for(Duration::from_secs(15));
     let (small, large) = order.split_at(side);
     let sides = [small, large];
-    let policies = policies(nodes);
+    let mut observations = policies(nodes).map(PolicyObservations::new);
     let start = cluster.now();
     cluster.network().isolate(small.iter().copied(), 1);
-    let mut watched = [PolicyObservations::default(); POLICIES.len()];
     while cluster.now().since(start) < PARTITION_TIME {
         cluster.run_for(POLL_INTERVAL);
         let passed = cluster.now().since(start).as_secs_f64();
-        for (policy, watched) in policies.iter().zip(&mut watched) {
-            watched.sample_nodes(&mut cluster, policy, sides, passed);
+        for policy in &mut observations {
+            policy.sample_nodes(&mut cluster, sides, passed);
         }
     }
     check_safety(&cluster)?;
-    let serving = policies.each_ref().map(|policy| {
-        let serve = |cluster: &mut Cluster, side: &[usize]| {
-            let refusing = side.iter().filter(|node| !serves(cluster, **node, policy));
-            refusing.count() == 0
-        };
-        sides.map(|side| serve(&mut cluster, side))
-    });
+    for policy in &mut observations {
+        policy.serving = sides.map(|side| policy.refusing(&mut cluster, side) == 0);
+    }
     cluster.network().heal();
-    let healed = wait_until_all_serve(&mut cluster, &policies);
+    wait_until_all_serve(&mut cluster, &mut observations);
     check_safety(&cluster)?;
-    let mut nth = 0..POLICIES.len();
-    Ok(watched.map(|watched| {
-        let nth = nth.next().expect("as many");
-        let of_side = if serving[nth][0] { 0 } else { 1 };
-        let (looks, refusals) = watched.samples[of_side];
-        let refused_percent = 100.0 * f64::from(refusals) / f64::from(looks.max(1));
-        let one_serves = serving[nth][0] != serving[nth][1];
-        Sample::default()
-            .with("both_served_s", [watched.both_served])
-            .with("refused_percent", [refused_percent])
-            .with(
-                "one_side_serves_percent",
-                [if one_serves { 100.0 } else { 0.0 }],
-            )
-            .with("all_serve_s", [healed[nth]])
-    }))
+    Ok(observations.map(PolicyObservations::sample))
 }
 
-/// Observations of one policy.
-#[derive(Debug, Clone, Copy, Default)]
+/// Policy, and what is seen of a division under it.
+#[derive(Debug)]
 struct PolicyObservations {
+    policy: SplitBrainPolicy,
     /// Seconds until no node of one side serves; infinite if that was not so at the end.
-    both_served: f64,
+    both_served_s: f64,
     /// Looks at some nodes of each side, and those that found one refusing.
-    samples: [(u32, u32); 2],
+    looks: [(usize, usize); 2],
+    /// Whether all nodes of each side serve in the end.
+    serving: [bool; 2],
+    /// Seconds from the healing until all nodes serve.
+    all_serve_s: f64,
 }
 
 impl PolicyObservations {
-    fn sample_nodes(
-        &mut self,
-        cluster: &mut Cluster,
-        policy: &SplitBrainPolicy,
-        sides: [&[usize]; 2],
-        passed: f64,
-    ) {
-        let both = sides
-            .iter()
-            .all(|side| side.iter().any(|node| serves(cluster, *node, policy)));
-        if both {
+    fn new(policy: SplitBrainPolicy) -> Self {
+        Self {
+            policy,
+            both_served_s: 0.0,
+            looks: [(0, 0); 2],
+            serving: [false; 2],
+            all_serve_s: f64::INFINITY,
+        }
+    }
+
+    fn serves(&self, cluster: &mut Cluster, node: usize) -> bool {
+        let decision = cluster.may_serve(node, &self.policy);
+        decision.is_some_and(|decision| decision.is_allowed())
+    }
+
+    /// Number of nodes that refuse. All are asked: a node remembers for which policies it was.
+    fn refusing(&self, cluster: &mut Cluster, nodes: &[usize]) -> usize {
+        let refuses = |node: &&usize| !self.serves(cluster, **node);
+        nodes.iter().filter(refuses).count()
+    }
+
+    fn sample_nodes(&mut self, cluster: &mut Cluster, sides: [&[usize]; 2], passed: f64) {
+        let any_serves = |side: &[usize]| side.iter().any(|node| self.serves(cluster, *node));
+        if sides.into_iter().all(any_serves) {
             let after = passed + POLL_INTERVAL.as_secs_f64();
-            self.both_served = match after > PARTITION_TIME.as_secs_f64() {
+            self.both_served_s = match after > PARTITION_TIME.as_secs_f64() {
                 true => f64::INFINITY,
                 false => after,
             };
         }
-        for (side, (looks, refusals)) in sides.iter().zip(&mut self.samples) {
-            for node in side.iter().take(NODES_SAMPLED) {
-                *looks += 1;
-                *refusals += u32::from(!serves(cluster, *node, policy));
-            }
+        for (nth, side) in sides.into_iter().enumerate() {
+            let asked = &side[..side.len().min(NODES_SAMPLED)];
+            self.looks[nth].0 += asked.len();
+            self.looks[nth].1 += self.refusing(cluster, asked);
         }
+    }
+
+    fn sample(self) -> Sample {
+        let (looks, refusals) = self.looks[usize::from(!self.serving[0])];
+        let refused_percent = 100.0 * refusals as f64 / looks.max(1) as f64;
+        let one_serves = self.serving[0] != self.serving[1];
+        Sample::default()
+            .with("both_served_s", self.both_served_s)
+            .with("refused_percent", refused_percent)
+            .with(
+                "one_side_serves_percent",
+                if one_serves { 100.0 } else { 0.0 },
+            )
+            .with("all_serve_s", self.all_serve_s)
     }
 }
 
-fn serves(cluster: &mut Cluster, node: usize, policy: &SplitBrainPolicy) -> bool {
-    let decision = cluster.may_serve(node, policy);
-    decision.is_some_and(|decision| decision.is_allowed())
-}
-
-/// Seconds until all nodes serve by each policy.
-fn wait_until_all_serve(
-    cluster: &mut Cluster,
-    policies: &[SplitBrainPolicy; POLICIES.len()],
-) -> [f64; POLICIES.len()] {
+fn wait_until_all_serve(cluster: &mut Cluster, observations: &mut [PolicyObservations]) {
     let start = cluster.now();
-    let mut healed = [f64::INFINITY; POLICIES.len()];
-    while healed.contains(&f64::INFINITY) && cluster.now().since(start) < HEAL_TIMEOUT {
+    let waits = |it: &PolicyObservations| it.all_serve_s.is_infinite();
+    while observations.iter().any(waits) && cluster.now().since(start) < HEAL_TIMEOUT {
         cluster.run_for(POLL_INTERVAL);
-        for (policy, healed) in policies.iter().zip(&mut healed) {
-            if healed.is_infinite() && (0..cluster.len()).all(|it| serves(cluster, it, policy)) {
-                *healed = cluster.now().since(start).as_secs_f64();
+        for policy in observations.iter_mut().filter(|it| waits(it)) {
+            if (0..cluster.len()).all(|node| policy.serves(cluster, node)) {
+                policy.all_serve_s = cluster.now().since(start).as_secs_f64();
             }
         }
     }
-    healed
 }
 
 /// Policies in the order of [`POLICIES`].
@@ -239,11 +235,6 @@ fn policies(nodes: usize) -> [SplitBrainPolicy; POLICIES.len()] {
         SplitBrainPolicy::keep_oldest_even_alone(),
         SplitBrainPolicy::keep_majority().among("role", "db"),
     ]
-}
-
-/// Virtual time that a run takes, about: the first row of several does the work for all of them.
-fn seconds() -> f64 {
-    (30.0 + PARTITION_TIME.as_secs_f64() + 10.0) / POLICIES.len() as f64
 }
 
 /// Runs of a large cluster take long.
@@ -259,6 +250,8 @@ const POLICIES: [&str; 5] = [
     "keep-oldest-even-alone",
     "keep-majority-among",
 ];
+/// Virtual time that a run takes, about: the first row of several does the work for all of them.
+const SECONDS: f64 = 80.0;
 /// Members with the tag that the last policy asks for.
 const TAGGED_NODES: usize = 5;
 /// Duration of the partition.

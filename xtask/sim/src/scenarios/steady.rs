@@ -87,13 +87,13 @@ fn run(trial: &Trial<'_>, seconds: u64) -> Result<Sample, SafetyViolation> {
     let bytes = rates(|it| it.sent_bytes);
     let suspicions = cluster.report().suspicions - suspicions;
     Ok(Sample::default()
-        .with("sent_per_node_s", [mean(&rates(|it| it.sent))])
-        .with("sent_bytes_per_node_s", [mean(&bytes)])
+        .with("sent_per_node_s", mean(&rates(|it| it.sent)))
+        .with("sent_bytes_per_node_s", mean(&bytes))
         .with(
             "sent_bytes_busiest_s",
-            [bytes.into_iter().fold(0.0, f64::max)],
+            bytes.into_iter().fold(0.0, f64::max),
         )
-        .with("suspicions", [suspicions as f64]))
+        .with("suspicions", suspicions as f64))
 }
 
 /// Bytes that a node may send a second, by the number of nodes.
