@@ -15,7 +15,7 @@ pub use rpcnet_testing::CountingAllocator;
 
 pub use crate::{
     measure::Subject,
-    protocol::{PickOrder, PickReply, Reading, Work},
+    protocol::{PickOrder, Reading, Work},
     scatter::{Padding, key, shuffle},
     serve::serve,
 };

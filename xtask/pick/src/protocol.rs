@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// Measurement to make.
+/// Measurement to make. The answer is a `Result` of a [`Reading`] or the text of an error.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PickOrder {
     /// Name of the strategy.
@@ -37,17 +37,4 @@ pub struct Reading {
     pub ns: f64,
     /// Requests for memory for each.
     pub allocations: f64,
-}
-
-/// Reply of a process.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum PickReply {
-    /// Result of the measurement.
-    Measured(Reading),
-    /// The measurement failed.
-    Failed {
-        /// Text of the error.
-        message: String,
-    },
 }

@@ -19,12 +19,14 @@ use rpcnet_balance::{
 use crate::{Padding, Subject, Work, key, scatter::KEYS, shuffle};
 
 /// Something of ours that is measured.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy)]
 pub struct Strategy {
     /// Its name.
     pub name: &'static str,
     /// Kind of its work.
     pub kind: StrategyKind,
+    /// Makes it, among so many workers.
+    make: fn(usize) -> Box<dyn Subject>,
 }
 
 /// Kind of the work of a pick.
@@ -41,39 +43,45 @@ pub enum StrategyKind {
 }
 
 impl Strategy {
-    const fn new(name: &'static str) -> Self {
+    const fn new(name: &'static str, make: fn(usize) -> Box<dyn Subject>) -> Self {
         let kind = StrategyKind::ConstantTime;
-        Self { name, kind }
+        Self { name, kind, make }
+    }
+
+    const fn with_kind(mut self, kind: StrategyKind) -> Self {
+        self.kind = kind;
+        self
     }
 }
 
 /// Strategies of rpcnet, with [`BASELINE`] first and [`REGISTRY`] last.
 pub const STRATEGIES: [Strategy; 16] = [
-    Strategy {
-        name: BASELINE,
-        kind: StrategyKind::Baseline,
-    },
-    Strategy::new("round-robin"),
-    Strategy::new("random"),
-    Strategy {
-        name: "least-connections",
-        kind: StrategyKind::Scan,
-    },
-    Strategy::new("weighted"),
-    Strategy::new("weighted-by-load"),
-    Strategy::new("power-of-two"),
-    Strategy::new("peak-ewma"),
-    Strategy::new("prequal"),
-    Strategy::new("rendezvous"),
-    Strategy::new("maglev"),
-    Strategy::new("tiered"),
-    Strategy::new("subset"),
-    Strategy::new("sticky"),
-    Strategy::new("slow-start"),
-    Strategy {
-        name: REGISTRY,
-        kind: StrategyKind::Selection,
-    },
+    Strategy::new(BASELINE, |_| Box::new(BaselineSubject)).with_kind(StrategyKind::Baseline),
+    Strategy::new("round-robin", |n| among(n, RoundRobin::seeded(SEED))),
+    Strategy::new("random", |n| among(n, Random::seeded(SEED))),
+    Strategy::new("least-connections", |n| {
+        among(n, LeastConnections::seeded(SEED))
+    })
+    .with_kind(StrategyKind::Scan),
+    Strategy::new("weighted", |n| among(n, Weighted::seeded(SEED))),
+    Strategy::new("weighted-by-load", |n| {
+        among(n, WeightedByLoad::seeded(SEED))
+    }),
+    Strategy::new("power-of-two", |n| among(n, PowerOfTwo::seeded(SEED))),
+    Strategy::new("peak-ewma", |n| among(n, PeakEwma::seeded(SEED))),
+    Strategy::new("prequal", |n| among(n, Prequal::seeded(SEED))),
+    Strategy::new("rendezvous", |n| among(n, Rendezvous::seeded(SEED))),
+    Strategy::new("maglev", |n| among(n, Maglev::seeded(SEED))),
+    Strategy::new("tiered", |n| {
+        among(n, Tiered::new(inner()).prefer("zone", "a"))
+    }),
+    Strategy::new("subset", |n| among(n, Subset::new(inner(), SUBSET, SEED))),
+    Strategy::new("sticky", |n| among(n, Sticky::new(inner()))),
+    Strategy::new("slow-start", |n| {
+        among(n, SlowStart::new(inner(), SLOW_START))
+    }),
+    Strategy::new(REGISTRY, |n| Box::new(registry::RegistrySubject::new(n)))
+        .with_kind(StrategyKind::Selection),
 ];
 
 /// No strategy: what the measuring itself takes, and what two threads do here that share nothing.
@@ -83,40 +91,25 @@ pub const BASELINE: &str = "nothing";
 /// told the outcome too.
 pub const REGISTRY: &str = "registry-select";
 
-fn balancer(name: &str) -> Option<Arc<dyn Balancer>> {
-    let inner = || Arc::new(PeakEwma::seeded(SEED));
-    Some(match name {
-        "round-robin" => Arc::new(RoundRobin::seeded(SEED)),
-        "random" => Arc::new(Random::seeded(SEED)),
-        "least-connections" => Arc::new(LeastConnections::seeded(SEED)),
-        "weighted" => Arc::new(Weighted::seeded(SEED)),
-        "weighted-by-load" => Arc::new(WeightedByLoad::seeded(SEED)),
-        "power-of-two" => Arc::new(PowerOfTwo::seeded(SEED)),
-        "peak-ewma" => Arc::new(PeakEwma::seeded(SEED)),
-        "prequal" => Arc::new(Prequal::seeded(SEED)),
-        "rendezvous" => Arc::new(Rendezvous::seeded(SEED)),
-        "maglev" => Arc::new(Maglev::seeded(SEED)),
-        "tiered" => Arc::new(Tiered::new(inner()).prefer("zone", "a")),
-        "subset" => Arc::new(Subset::new(inner(), SUBSET, SEED)),
-        "sticky" => Arc::new(Sticky::new(inner())),
-        "slow-start" => Arc::new(SlowStart::new(inner(), SLOW_START)),
-        _ => return None,
-    })
-}
-
 /// The strategy of this name among so many workers.
 ///
 /// # Errors
 ///
 /// When there is none of this name.
 pub fn subject(name: &str, workers: usize) -> Result<Box<dyn Subject>, String> {
-    if name == BASELINE {
-        return Ok(Box::new(BaselineSubject));
-    }
-    if name == REGISTRY {
-        return Ok(Box::new(registry::RegistrySubject::new(workers)));
-    }
-    let balancer = balancer(name).ok_or_else(|| format!("there is no strategy {name:?}"))?;
+    let strategy = STRATEGIES.iter().find(|it| it.name == name);
+    let strategy = strategy.ok_or_else(|| format!("there is no strategy {name:?}"))?;
+    Ok((strategy.make)(workers))
+}
+
+/// The strategy inside of those that wrap one.
+fn inner() -> Arc<dyn Balancer> {
+    Arc::new(PeakEwma::seeded(SEED))
+}
+
+/// A strategy among so many workers.
+fn among(workers: usize, balancer: impl Balancer + 'static) -> Box<dyn Subject> {
+    let balancer: Arc<dyn Balancer> = Arc::new(balancer);
     let mut padding = Padding::default();
     let mut endpoints: Vec<_> = (0..workers as u64)
         .map(|id| {
@@ -145,7 +138,7 @@ pub fn subject(name: &str, workers: usize) -> Result<Box<dyn Subject>, String> {
         _padding: padding,
     };
     ours.warm_up();
-    Ok(Box::new(ours))
+    Box::new(ours)
 }
 
 /// A strategy as a client has it: behind a pointer, with workers that have served before.
@@ -180,19 +173,15 @@ impl BalancerSubject {
     fn pick(&self, calls: Range<u64>, now: Time) {
         for call in calls {
             let now = now + Duration::from_nanos(call % 1024 * 64);
-            black_box(
-                self.balancer
-                    .pick(black_box(&self.view), &context(call, now)),
-            );
+            let context = context(call, now);
+            black_box(self.balancer.pick(black_box(&self.view), &context));
         }
     }
 
     fn call(&self, call: u64) {
         let begun = self.now();
-        let Some(at) = self
-            .balancer
-            .pick(black_box(&self.view), &context(call, begun))
-        else {
+        let context = context(call, begun);
+        let Some(at) = self.balancer.pick(black_box(&self.view), &context) else {
             return;
         };
         let counted = self.view[at].begin_at(begun);

@@ -5,7 +5,7 @@ use std::{
     process::ExitCode,
 };
 
-use crate::{PickOrder, Reading, Subject, measure::measure, protocol::PickReply};
+use crate::{PickOrder, Reading, Subject, measure::measure};
 
 /// Takes orders from standard input until it ends. `make` puts a strategy and so many workers
 /// together; they are kept for the orders to come.
@@ -28,10 +28,7 @@ fn answer_all(
     for line in orders.lines() {
         let order: PickOrder = serde_json::from_str(&line?)?;
         made.retain(|it| it.1 == order.workers);
-        let answer = match measure_order(&mut made, &order, &make) {
-            Ok(reading) => PickReply::Measured(reading),
-            Err(message) => PickReply::Failed { message },
-        };
+        let answer = measure_order(&mut made, &order, &make);
         serde_json::to_writer(&mut answers, &answer)?;
         answers.write_all(b"\n")?;
         answers.flush()?;
@@ -97,11 +94,8 @@ mod tests {
         let mut answers = Vec::new();
         answer_all(orders.concat().as_bytes(), &mut answers, make).unwrap();
         let answers = String::from_utf8(answers).unwrap();
-        let reading = |line: &str| match serde_json::from_str(line).unwrap() {
-            PickReply::Measured(reading) => Ok(reading),
-            PickReply::Failed { message } => Err(message),
-        };
-        let readings: Vec<_> = answers.lines().map(reading).collect();
+        let reading = |line| serde_json::from_str(line).unwrap();
+        let readings: Vec<Result<Reading, String>> = answers.lines().map(reading).collect();
         assert_eq!(made.get(), 3);
         assert!(readings[0].is_ok() && readings[1].is_ok() && readings[3].is_ok());
         assert_eq!(readings[2], Err("no none".to_owned()));

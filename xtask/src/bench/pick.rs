@@ -25,7 +25,10 @@ use xtask_harness::{Outcome, run_until_interrupted};
 use xtask_pick::{PickOrder, Reading, Work, rpcnet_subject};
 use xtask_report::{Document, Progress};
 
-use self::{figures::Measured, process::PickProcess};
+use self::{
+    figures::{Cell, Row},
+    process::PickProcess,
+};
 
 /// Options of `bench pick`.
 #[derive(Debug, Clone, Args)]
@@ -115,24 +118,24 @@ pub(crate) fn run(options: &Options) -> Outcome {
             true => Some(PickProcess::peers()?),
             false => None,
         };
-        let measured = measure(options, &strategies, async |order| {
+        let rows = measure(options, &strategies, async |order| {
             match (&mut peers, targets::is_peer(&order.strategy)) {
                 (Some(peers), true) => peers.measure(order).await,
                 _ => ours.measure(order).await,
             }
         })
         .await?;
-        let rows = figures::rows(&measured);
-        let targets = targets::check_targets(&measured);
-        print!("{}", report::text(&rows, &measured, &targets));
+        let targets = targets::check_targets(&rows);
+        print!("{}", report::text(&rows, &targets));
         if let Some(file) = &options.json {
             Document::new("bench pick", &rows).write(file)?;
         }
         if let Some(file) = &options.svg {
             std::fs::write(file, report::figure(&rows))?;
         }
-        let counts = |target: &&targets::TargetResult| !options.quick || target.is_certain;
-        let missed = targets.iter().filter(counts).any(|target| !target.met);
+        let missed = targets
+            .iter()
+            .any(|it| !it.target.met && (it.is_certain || !options.quick));
         Ok(if missed {
             ExitCode::FAILURE
         } else {
@@ -146,48 +149,51 @@ async fn measure(
     options: &Options,
     strategies: &[&'static str],
     mut reading: impl AsyncFnMut(&PickOrder) -> Result<Reading, Box<dyn Error>>,
-) -> Result<Vec<Measured>, Box<dyn Error>> {
-    let mut measured = Vec::new();
-    let workers = options.workers();
+) -> Result<Vec<Row>, Box<dyn Error>> {
+    let mut rows = Vec::new();
     let rounds = options.rounds();
-    let done = |work: Work| {
-        strategies
-            .iter()
-            .filter(move |it| targets::supports(it, work))
+    let supported = |work| {
+        let mut supported = strategies.to_vec();
+        supported.retain(|it| targets::supports(it, work));
+        supported
     };
-    let both = done(Work::Pick).count() + done(Work::Call).count();
-    let mut progress = Progress::new(both * workers.len() * rounds as usize);
-    for workers in workers {
-        for work in [Work::Pick, Work::Call] {
+    let works = [Work::Pick, Work::Call].map(|work| (work, supported(work)));
+    let steps: usize = works.iter().map(|(_, strategies)| strategies.len()).sum();
+    let mut progress = Progress::new(steps * options.workers().len() * rounds as usize);
+    for workers in options.workers() {
+        for (work, strategies) in &works {
+            let mut readings = vec![THREADS.map(|_| Vec::new()); strategies.len()];
             for round in 1..=rounds {
-                for strategy in done(work) {
+                for (strategy, readings) in strategies.iter().zip(&mut readings) {
                     let what = format!("{strategy}, {workers} workers (round {round} of {rounds})");
                     progress.step(&what);
-                    for threads in THREADS {
+                    for (threads, readings) in THREADS.into_iter().zip(readings) {
                         let order = PickOrder {
                             strategy: (*strategy).to_owned(),
                             workers,
                             threads,
-                            work,
+                            work: *work,
                             window: options.window(),
                         };
-                        let reading = reading(&order)
-                            .await
-                            .map_err(|error| format!("{what}: {error}"))?;
-                        measured.push(Measured {
-                            strategy,
-                            workers,
-                            threads,
-                            work,
-                            round,
-                            reading,
-                        });
+                        let reading = reading(&order).await;
+                        readings.push(reading.map_err(|error| format!("{what}: {error}"))?);
                     }
+                }
+            }
+            for (strategy, readings) in strategies.iter().zip(readings) {
+                for (threads, readings) in THREADS.into_iter().zip(readings) {
+                    let cell = Cell {
+                        strategy,
+                        workers,
+                        threads,
+                        work: *work,
+                    };
+                    rows.push(Row::new(cell, readings));
                 }
             }
         }
     }
-    Ok(measured)
+    Ok(rows)
 }
 
 const THREADS: [usize; 2] = [1, 2];
@@ -238,9 +244,10 @@ mod tests {
                 Ok(Reading::default())
             },
         );
-        let measured = measured.await.unwrap();
+        let rows = measured.await.unwrap();
         // Two sizes, two rounds; picks of one, calls of both; one thread and two.
-        assert_eq!(measured.len(), 2 * 2 * 3 * 2);
+        assert_eq!(rows.len(), 2 * 3 * 2);
+        assert!(rows.iter().all(|row| row.rounds == 2));
         let tower = "tower-p2c-peak-ewma".to_owned();
         assert!(orders.iter().all(|it| it.2 != tower || it.1 == Work::Call));
         assert_eq!(orders[4], (3, Work::Call, "random".to_owned(), 1));

@@ -4,110 +4,90 @@ use serde::Serialize;
 use xtask_pick::{Reading, Work};
 use xtask_report::median;
 
-/// Measurement of a round.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct Measured {
+/// What is measured.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub(crate) struct Cell {
     pub(crate) strategy: &'static str,
     pub(crate) workers: usize,
     pub(crate) threads: usize,
     pub(crate) work: Work,
-    pub(crate) round: u32,
-    pub(crate) reading: Reading,
 }
 
 /// A row of the results.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(crate) struct Row {
-    pub(crate) strategy: &'static str,
-    pub(crate) workers: usize,
-    pub(crate) threads: usize,
-    pub(crate) work: Work,
+    #[serde(flatten)]
+    pub(crate) cell: Cell,
     /// Time of a thread for a pick, or for a call's share of balancing, as `work` says.
     pub(crate) ns_per_pick: f64,
     /// Allocations of all rounds, not the median: there are to be none.
     pub(crate) allocations_per_pick: f64,
     pub(crate) rounds: usize,
+    #[serde(skip)]
+    readings: Vec<Reading>,
 }
 
-/// A row for each strategy, number of workers and of threads, and kind of work, in the order they
-/// were measured in.
-pub(crate) fn rows(measured: &[Measured]) -> Vec<Row> {
-    let mut rows = Vec::new();
-    for first in measured.iter().filter(|it| it.round == 1) {
-        let alike = || measured.iter().filter(|it| it.is_same_cell(first));
-        let allocations: f64 = alike().map(|it| it.reading.allocations).sum();
-        let rounds = alike().count();
-        rows.push(Row {
-            strategy: first.strategy,
-            workers: first.workers,
-            threads: first.threads,
-            work: first.work,
-            ns_per_pick: median(alike().map(|it| it.reading.ns).collect()).unwrap_or(f64::NAN),
-            allocations_per_pick: allocations / rounds as f64,
-            rounds,
-        });
+impl Row {
+    /// Figures of the readings of all rounds.
+    pub(crate) fn new(cell: Cell, readings: Vec<Reading>) -> Self {
+        let allocations: f64 = readings.iter().map(|it| it.allocations).sum();
+        Self {
+            cell,
+            ns_per_pick: median(readings.iter().map(|it| it.ns).collect()).unwrap_or(f64::NAN),
+            allocations_per_pick: allocations / readings.len() as f64,
+            rounds: readings.len(),
+            readings,
+        }
     }
-    rows
+}
+
+/// The row of a strategy.
+pub(crate) fn find<'a>(
+    rows: &'a [Row],
+    strategy: &str,
+    workers: usize,
+    threads: usize,
+    work: Work,
+) -> Option<&'a Row> {
+    let asked = (strategy, workers, threads, work);
+    let mut rows = rows.iter();
+    rows.find(|Row { cell, .. }| (cell.strategy, cell.workers, cell.threads, cell.work) == asked)
 }
 
 /// Speed-up of two threads over one; `None` if not both were measured.
-pub(crate) fn speed_up(measured: &[Measured], strategy: &str, workers: usize) -> Option<f64> {
-    let of = |threads| {
-        move |it: &&Measured| {
-            (it.strategy, it.workers, it.threads, it.work)
-                == (strategy, workers, threads, Work::Pick)
-        }
-    };
-    let pairs = measured.iter().filter(of(1)).filter_map(|one| {
-        let two = measured
-            .iter()
-            .filter(of(2))
-            .find(|two| two.round == one.round)?;
-        Some(2.0 * one.reading.ns / two.reading.ns)
-    });
-    median(pairs.collect())
+pub(crate) fn speed_up(rows: &[Row], strategy: &str, workers: usize) -> Option<f64> {
+    let of = |threads| find(rows, strategy, workers, threads, Work::Pick);
+    Some(2.0 * time_ratio(of(1)?, of(2)?)?)
 }
 
 /// How many times as long a peer takes as one of ours, a thread alone; `None` if not both were
 /// measured.
 pub(crate) fn peer_ratio(
-    measured: &[Measured],
+    rows: &[Row],
     (ours, peer): (&str, &str),
     work: Work,
     workers: usize,
 ) -> Option<f64> {
-    let of = |strategy| {
-        move |it: &&Measured| {
-            (it.strategy, it.workers, it.threads, it.work) == (strategy, workers, 1, work)
-        }
-    };
-    let pairs = measured.iter().filter(of(ours)).filter_map(|ours| {
-        let peer = measured
-            .iter()
-            .filter(of(peer))
-            .find(|peer| peer.round == ours.round)?;
-        Some(peer.reading.ns / ours.reading.ns)
-    });
-    median(pairs.collect())
+    let of = |strategy| find(rows, strategy, workers, 1, work);
+    time_ratio(of(peer)?, of(ours)?)
 }
 
-/// The numbers of workers, in the order they were measured in.
-pub(crate) fn sizes(rows: &[Row]) -> Vec<usize> {
-    let mut sizes = Vec::new();
+/// Median ratio of the times within a round.
+fn time_ratio(one: &Row, other: &Row) -> Option<f64> {
+    let rounds = one.readings.iter().zip(&other.readings);
+    median(rounds.map(|(one, other)| one.ns / other.ns).collect())
+}
+
+/// What the cells of the rows have, in the order they were measured in.
+pub(crate) fn distinct<T: PartialEq>(rows: &[Row], of: impl Fn(&Cell) -> T) -> Vec<T> {
+    let mut values = Vec::new();
     for row in rows {
-        if !sizes.contains(&row.workers) {
-            sizes.push(row.workers);
+        let value = of(&row.cell);
+        if !values.contains(&value) {
+            values.push(value);
         }
     }
-    sizes
-}
-
-impl Measured {
-    /// But for the round.
-    fn is_same_cell(&self, other: &Self) -> bool {
-        (self.strategy, self.workers, self.threads, self.work)
-            == (other.strategy, other.workers, other.threads, other.work)
-    }
+    values
 }
 
 #[cfg(test)]
@@ -120,37 +100,36 @@ pub(crate) mod tests {
         work: Work,
         workers: usize,
         ns: &[(f64, f64)],
-    ) -> Vec<Measured> {
-        let of = |round: usize, threads, ns| Measured {
-            strategy,
-            workers,
-            threads,
-            work,
-            round: round as u32 + 1,
-            reading: Reading {
-                ns,
+    ) -> Vec<Row> {
+        let row = |threads, of: fn(&(f64, f64)) -> f64| {
+            let cell = Cell {
+                strategy,
+                workers,
+                threads,
+                work,
+            };
+            let reading = |ns| Reading {
+                ns: of(ns),
                 allocations: 0.0,
-            },
+            };
+            Row::new(cell, ns.iter().map(reading).collect())
         };
-        let rounds = ns.iter().enumerate();
-        rounds
-            .flat_map(|(round, (one, two))| [of(round, 1, *one), of(round, 2, *two)])
-            .collect()
+        vec![row(1, |ns| ns.0), row(2, |ns| ns.1)]
     }
 
     #[test]
     fn a_row_is_the_median_of_its_rounds_and_has_all_allocations() {
-        let mut measured = rounds(
+        let rounds = rounds(
             "random",
             Work::Pick,
             3,
             &[(10.0, 11.0), (30.0, 12.0), (20.0, 10.0)],
         );
-        measured[4].reading.allocations = 0.3;
-        let rows = rows(&measured);
-        assert_eq!(rows.len(), 2);
-        assert_eq!((rows[0].ns_per_pick, rows[1].ns_per_pick), (20.0, 11.0));
-        let json = serde_json::to_value(&rows[0]).unwrap();
+        let mut readings = rounds[0].readings.clone();
+        readings[2].allocations = 0.3;
+        let row = Row::new(rounds[0].cell, readings);
+        assert_eq!((row.ns_per_pick, rounds[1].ns_per_pick), (20.0, 11.0));
+        let json = serde_json::to_value(&row).unwrap();
         assert_eq!(
             json,
             serde_json::json!({
@@ -163,23 +142,23 @@ pub(crate) mod tests {
     #[test]
     fn ratios_are_those_within_a_round() {
         // The machine is half as fast in the second round.
-        let mut measured = rounds(
+        let mut rows = rounds(
             "random",
             Work::Pick,
             3,
             &[(10.0, 10.0), (20.0, 20.0), (10.0, 20.0)],
         );
-        assert_eq!(speed_up(&measured, "random", 3), Some(2.0));
-        assert_eq!(speed_up(&measured, "random", 30), None);
+        assert_eq!(speed_up(&rows, "random", 3), Some(2.0));
+        assert_eq!(speed_up(&rows, "random", 30), None);
         let peer = rounds(
             "pingora-random",
             Work::Pick,
             3,
             &[(40.0, 1.0), (80.0, 1.0), (40.0, 1.0)],
         );
-        measured.extend(peer);
+        rows.extend(peer);
         let pair = ("random", "pingora-random");
-        assert_eq!(peer_ratio(&measured, pair, Work::Pick, 3), Some(4.0));
-        assert_eq!(peer_ratio(&measured, pair, Work::Call, 3), None);
+        assert_eq!(peer_ratio(&rows, pair, Work::Pick, 3), Some(4.0));
+        assert_eq!(peer_ratio(&rows, pair, Work::Call, 3), None);
     }
 }

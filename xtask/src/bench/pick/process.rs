@@ -4,7 +4,7 @@ use std::{env, error::Error, path::Path, time::Duration};
 
 use tokio::time::Instant;
 use xtask_harness::ChildProcess;
-use xtask_pick::{PickOrder, PickReply, Reading};
+use xtask_pick::{PickOrder, Reading};
 
 use crate::project;
 
@@ -25,12 +25,8 @@ impl PickProcess {
             .ancestors()
             .nth(2)
             .ok_or("there is no folder to build in")?;
-        Self::start(&project::build(
-            "xtask-pick",
-            &["xtask"],
-            "Cargo.toml",
-            target,
-        )?)
+        let program = project::build("xtask-pick", &["xtask"], "Cargo.toml", target)?;
+        Self::start(&program)
     }
 
     /// Builds and starts the process of the peers.
@@ -56,10 +52,8 @@ impl PickProcess {
     pub(crate) async fn measure(&mut self, order: &PickOrder) -> Result<Reading, Box<dyn Error>> {
         self.0.send(order).await?;
         let deadline = Instant::now() + order.window + SETUP_TIMEOUT;
-        match self.0.recv_by(deadline, "measure").await? {
-            PickReply::Measured(reading) => Ok(reading),
-            PickReply::Failed { message } => Err(message.into()),
-        }
+        let reading: Result<Reading, String> = self.0.recv_by(deadline, "measure").await?;
+        Ok(reading?)
     }
 }
 

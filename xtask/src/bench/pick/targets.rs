@@ -2,11 +2,12 @@
 
 use xtask_pick::{
     Work,
-    rpcnet_subject::{self, StrategyKind},
+    rpcnet_subject::{self, Strategy, StrategyKind},
 };
 use xtask_report::ratio;
 
-use super::figures::{self, Measured};
+use super::figures::{self, Row};
+use crate::bench::targets::Target;
 
 /// A peer, and which of ours does the same.
 #[derive(Debug, Clone, Copy)]
@@ -33,15 +34,10 @@ pub(crate) const PEERS: [Peer; 6] = [
     Peer::new("pingora-ketama", &["maglev", "rendezvous"], Work::Pick),
 ];
 
-/// A target that was measured.
+/// A target of a strategy that was measured: the worst of all numbers of workers.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct TargetResult {
-    pub(crate) strategy: &'static str,
-    /// Bound of the target.
-    pub(crate) bound: String,
-    /// The worst of all numbers of workers.
-    pub(crate) measured: String,
-    pub(crate) met: bool,
+pub(crate) struct StrategyTarget {
+    pub(crate) target: Target,
     /// Set for targets that do not depend on time: a busy machine does not change them.
     pub(crate) is_certain: bool,
 }
@@ -57,60 +53,56 @@ pub(crate) fn supports(strategy: &str, work: Work) -> bool {
 }
 
 /// Targets that were measured.
-pub(crate) fn check_targets(measured: &[Measured]) -> Vec<TargetResult> {
-    let rows = figures::rows(measured);
-    let sizes = figures::sizes(&rows);
+pub(crate) fn check_targets(rows: &[Row]) -> Vec<StrategyTarget> {
+    let sizes = figures::distinct(rows, |cell| cell.workers);
     let mut targets = Vec::new();
-    for strategy in rpcnet_subject::STRATEGIES
-        .iter()
-        .filter(|it| it.kind != StrategyKind::Baseline)
-    {
-        let name = strategy.name;
-        let of = || rows.iter().filter(move |row| row.strategy == name);
-        let mut check = |bound: String, measured: String, met, is_certain| {
-            targets.push(TargetResult {
-                strategy: name,
+    for Strategy { name, kind, .. } in rpcnet_subject::STRATEGIES {
+        let of = || rows.iter().filter(|row| row.cell.strategy == name);
+        let allocations = of().map(|row| row.allocations_per_pick).reduce(f64::max);
+        let Some(allocations) = allocations.filter(|_| kind != StrategyKind::Baseline) else {
+            continue;
+        };
+        let target = |bound: String, measured: String, met| StrategyTarget {
+            target: Target {
+                what: vec![name.to_owned()],
                 bound,
                 measured,
                 met,
-                is_certain,
-            });
+            },
+            is_certain: false,
         };
-        let Some(allocations) = of().map(|row| row.allocations_per_pick).reduce(f64::max) else {
-            continue;
+        let at_least = |what: &str, min: f64, measured: f64| {
+            let bound = format!("{what} at least {}", ratio(min));
+            target(bound, ratio(measured), measured >= min)
         };
-        check(
-            "no allocation".to_owned(),
-            format!("{allocations:.4}"),
-            // What a thread needs once, for its first look at a registry, is not of its picks.
-            allocations < ALLOCATIONS_NOISE,
-            true,
-        );
+        // What a thread needs once, for its first look at a registry, is not of its picks.
+        let none = allocations < ALLOCATIONS_NOISE;
+        targets.push(StrategyTarget {
+            is_certain: true,
+            ..target(
+                "no allocation".to_owned(),
+                format!("{allocations:.4}"),
+                none,
+            )
+        });
         // The rest is asked of a strategy.
-        if strategy.kind == StrategyKind::Selection {
+        if kind == StrategyKind::Selection {
             continue;
         }
-        let alone = of().filter(|row| row.work == Work::Pick && row.threads == 1);
+        let alone = of().filter(|row| (row.cell.work, row.cell.threads) == (Work::Pick, 1));
         let longest = alone.map(|row| row.ns_per_pick).reduce(f64::max);
-        if let Some(ns) = longest.filter(|_| strategy.kind != StrategyKind::Scan) {
+        if let Some(ns) = longest.filter(|_| kind != StrategyKind::Scan) {
             let bound = format!("at most {NS_MAX} ns");
-            check(bound, format!("{ns:.1} ns"), ns <= NS_MAX, false);
+            targets.push(target(bound, format!("{ns:.1} ns"), ns <= NS_MAX));
         }
-        let speed_ups = sizes
-            .iter()
-            .filter_map(|workers| figures::speed_up(measured, name, *workers));
-        if let Some(least) = speed_ups.reduce(f64::min) {
-            let bound = format!("two threads at least {}", ratio(SPEED_UP_MIN));
-            check(bound, ratio(least), least >= SPEED_UP_MIN, false);
-        }
+        let speed_up = |workers: &usize| figures::speed_up(rows, name, *workers);
+        let least = sizes.iter().filter_map(speed_up).reduce(f64::min);
+        targets.extend(least.map(|least| at_least("two threads", SPEED_UP_MIN, least)));
         for peer in PEERS.iter().filter(|peer| peer.ours.contains(&name)) {
-            let times = sizes.iter().filter_map(|workers| {
-                figures::peer_ratio(measured, (name, peer.name), peer.work, *workers)
-            });
-            if let Some(least) = times.reduce(f64::min) {
-                let bound = format!("{} at least {}", peer.name, ratio(PEER_MIN));
-                check(bound, ratio(least), least >= PEER_MIN, false);
-            }
+            let pair = (name, peer.name);
+            let times = |workers: &usize| figures::peer_ratio(rows, pair, peer.work, *workers);
+            let least = sizes.iter().filter_map(times).reduce(f64::min);
+            targets.extend(least.map(|least| at_least(peer.name, PEER_MIN, least)));
         }
     }
     targets
@@ -128,11 +120,9 @@ mod tests {
     use super::*;
     use crate::bench::pick::figures::tests::rounds;
 
-    fn met(measured: &[Measured]) -> Vec<bool> {
-        check_targets(measured)
-            .iter()
-            .map(|target| target.met)
-            .collect()
+    fn met(rows: &[Row]) -> Vec<bool> {
+        let targets = check_targets(rows);
+        targets.iter().map(|it| it.target.met).collect()
     }
 
     #[test]
@@ -149,9 +139,9 @@ mod tests {
     #[test]
     fn an_allocation_is_certain() {
         let mut some = rounds("random", Work::Call, 3, &[(1.0, 1.0), (1.0, 1.0)]);
-        some[2].reading.allocations = 0.001;
+        some[0].allocations_per_pick = 0.0005;
         let targets = check_targets(&some);
-        assert!(targets[0].is_certain && !targets[0].met);
+        assert!(targets[0].is_certain && !targets[0].target.met);
     }
 
     #[test]
@@ -181,7 +171,7 @@ mod tests {
             &[(150.0, 1.0)],
         ));
         assert_eq!(met(&both), [true, true]);
-        both[2].reading.ns = 149.0;
+        both[2] = rounds("tower-p2c-peak-ewma", Work::Call, 30, &[(149.0, 1.0)]).remove(0);
         assert_eq!(met(&both), [true, false]);
         for peer in PEERS {
             let names = rpcnet_subject::STRATEGIES.map(|strategy| strategy.name);
