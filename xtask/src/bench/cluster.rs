@@ -10,7 +10,6 @@
 //! round, and the median is that of the rounds.
 
 pub(crate) mod client;
-mod figures;
 mod report;
 pub(crate) mod service;
 
@@ -18,13 +17,14 @@ use std::{error::Error, process::ExitCode};
 
 use clap::Args;
 use xtask_harness::{Outcome, run_until_interrupted};
-use xtask_report::Document;
 
-use self::figures::{Compared, Row, Scaled};
+use self::report::Rows;
 use super::{
     client_process::BenchSetup,
     options::Measuring,
-    rounds, rows, rpc,
+    rounds,
+    rows::{JsonRow, Row},
+    rpc,
     subjects::{OURS, Subject, SubjectKind},
 };
 
@@ -43,14 +43,12 @@ pub(crate) struct Options {
 pub(crate) fn run(options: &Options) -> Outcome {
     run_until_interrupted(async {
         let rows = measure(&options.measuring).await?;
-        print!("{}", report::text(&rows));
-        if let Some(file) = &options.measuring.json {
-            Document::new("bench cluster", &rows).write(file)?;
-        }
-        if let Some(file) = &options.measuring.svg {
-            std::fs::write(file, report::figure(&rows))?;
-        }
-        let missed = report::targets(&rows).iter().any(|target| !target.met);
+        print!("{}", rows.text());
+        let compared = JsonRow::all(&rows.compared, report::COMPARED.fields);
+        let scaled = JsonRow::all(&rows.scaled, report::SCALED.fields);
+        let json = compared.chain(scaled).collect();
+        rpc::write_files(&options.measuring, "bench cluster", json, || rows.figure())?;
+        let missed = rows.targets().iter().any(|target| !target.met);
         Ok(if missed && !options.measuring.quick {
             ExitCode::FAILURE
         } else {
@@ -59,34 +57,43 @@ pub(crate) fn run(options: &Options) -> Outcome {
     })
 }
 
-async fn measure(options: &Measuring) -> Result<Vec<Row>, Box<dyn Error>> {
-    let row = |subject, in_flight| {
-        let subject = Subject::new(subject, SubjectKind::Variant);
-        rows::Row::calls(subject, options.load(PAYLOAD_BYTES, in_flight))
-    };
-    let compared =
-        IN_FLIGHT.map(|in_flight| vec![row(OURS, in_flight), row(client::CLUSTER, in_flight)]);
-    let scaled = service::FLEETS
-        .map(|fleet| row(fleet.subject, fleet.workers * service::IN_FLIGHT_PER_WORKER));
-    let groups = [&compared[..], &[scaled.to_vec()]].concat();
-
+async fn measure(options: &Measuring) -> Result<Rows, Box<dyn Error>> {
+    let compared = IN_FLIGHT.map(|in_flight| {
+        let subjects = [OURS, client::CLUSTER];
+        subjects
+            .map(|subject| row(options, subject, 1, in_flight))
+            .to_vec()
+    });
+    let scaled = service::FLEETS.map(|fleet| {
+        let in_flight = fleet.workers * service::IN_FLIGHT_PER_WORKER;
+        row(options, fleet.subject, fleet.workers, in_flight)
+    });
     let setup = BenchSetup::new(options, &[])?;
     setup.issue_keys(&service::names())?;
     rpc::print_conditions(options, &setup);
-    let measured = rounds::measure(options, &setup, groups).await?;
-    let (compared, scaled) = measured.split_at(2 * IN_FLIGHT.len());
-    let compared = compared.chunks(2).filter_map(|pair| {
-        let in_flight = pair[0].load.in_flight;
-        Compared::new(in_flight, &pair[0].reports, &pair[1].reports).map(Row::Compared)
+    let groups = [&compared[..], &[scaled.to_vec()]].concat();
+    let mut rows = rounds::measure(options, &setup, groups).await?;
+    let mut scaled = rows.split_off(2 * IN_FLIGHT.len());
+    let single = scaled[0].reports.clone();
+    for row in &mut scaled {
+        row.baseline.clone_from(&single);
+    }
+    let compared = rows.chunks_exact(2).map(|pair| Row {
+        baseline: pair[0].reports.clone(),
+        ..pair[1].clone()
     });
-    let single = &scaled[0].reports;
-    let scaled = service::FLEETS
-        .iter()
-        .zip(scaled)
-        .filter_map(|(fleet, row)| {
-            Scaled::new(fleet.workers, &row.reports, single).map(Row::Scaled)
-        });
-    Ok(compared.chain(scaled).collect())
+    Ok(Rows {
+        compared: compared.collect(),
+        scaled,
+    })
+}
+
+/// Calls to so many workers.
+fn row(options: &Measuring, subject: &'static str, workers: usize, in_flight: usize) -> Row {
+    let subject = Subject::new(subject, SubjectKind::Variant);
+    let mut row = Row::calls(subject, options.load(PAYLOAD_BYTES, in_flight));
+    row.conditions = vec![("workers", workers.into()), ("in_flight", in_flight.into())];
+    row
 }
 
 const PAYLOAD_BYTES: usize = 32;

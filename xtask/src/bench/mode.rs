@@ -40,6 +40,7 @@ pub(crate) enum Column {
     /// What is known of a row before it is measured.
     Text(&'static str, fn(&Row) -> String),
     Number(&'static str, Figure),
+    Ratio(&'static str, Figure),
     /// Text of what was measured.
     Measured(&'static str, fn(&Row) -> String),
     /// Ratio of ours to another subject in the same cell.
@@ -135,6 +136,7 @@ impl Column {
         match self {
             Self::Text(heading, _)
             | Self::Number(heading, _)
+            | Self::Ratio(heading, _)
             | Self::Measured(heading, _)
             | Self::Ours(heading, _)
             | Self::First(heading, _) => heading,
@@ -149,6 +151,7 @@ impl Column {
         match self {
             Self::Text(_, of) | Self::Measured(_, of) => Some(of(row)),
             Self::Number(_, of) => of(row).map(number),
+            Self::Ratio(_, of) => of(row).map(ratio),
             Self::Ours(_, of) => {
                 let ours = rows.iter().find(|it| it.is_ours() && it.cell == row.cell)?;
                 (!row.is_ours()).then_some(ratio(of(ours)? / of(row)?))

@@ -19,12 +19,14 @@ pub(crate) struct Row {
     /// Name of the cell. Rows of the same cell are compared.
     pub(crate) cell: String,
     /// Fields of the JSON that say how it is measured.
-    conditions: Vec<(&'static str, Value)>,
+    pub(crate) conditions: Vec<(&'static str, Value)>,
     pub(crate) load: Load,
     pub(crate) job: Job,
     /// Flood of the server, which begins before the client connects.
     pub(crate) flood: Option<FloodKind>,
     pub(crate) reports: Vec<Report>,
+    /// Reports of what the row is compared with, in the same rounds.
+    pub(crate) baseline: Vec<Report>,
     /// Why there are no figures.
     pub(crate) failed: Option<String>,
 }
@@ -57,11 +59,12 @@ impl Row {
         Self {
             subject,
             cell,
-            conditions: Vec::new(),
+            conditions: vec![("subject", subject.name.into())],
             load,
             job,
             flood: None,
             reports: Vec::new(),
+            baseline: Vec::new(),
             failed: None,
         }
     }
@@ -90,6 +93,12 @@ impl Row {
             None => median(self.reports.iter().map(figure).collect()),
             Some(_) => None,
         }
+    }
+
+    /// The median over the rounds of a comparison with the baseline within each.
+    pub(crate) fn paired(&self, figure: impl Fn(&Report, &Report) -> f64) -> Option<f64> {
+        let rounds = self.reports.iter().zip(&self.baseline);
+        median(rounds.map(|(it, baseline)| figure(it, baseline)).collect())
     }
 
     pub(crate) fn per_s(&self) -> Option<f64> {
@@ -135,14 +144,23 @@ impl Row {
     }
 }
 
+impl<'a> JsonRow<'a> {
+    /// Rows with the same figures.
+    pub(crate) fn all(
+        rows: &'a [Row],
+        fields: &'a [&'a [(&'static str, Figure)]],
+    ) -> impl Iterator<Item = Self> {
+        rows.iter().map(move |row| Self { row, fields })
+    }
+}
+
 impl Serialize for JsonRow<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let row = self.row;
         let figures = self.fields.iter().copied().flatten();
         let figures = figures.filter(|_| row.failed.is_none());
         serializer.collect_map(
-            iter::once(("subject", row.subject.name.into()))
-                .chain(row.conditions.iter().cloned())
+            (row.conditions.iter().cloned())
                 .chain(figures.filter_map(|(field, of)| Some((*field, of(row)?.into()))))
                 .chain(row.failed.iter().map(|it| ("failed", it.as_str().into())))
                 .chain(iter::once(("rounds", row.reports.len().into()))),

@@ -39,13 +39,26 @@ async fn run_mode(options: &Options) -> Result<(), Box<dyn Error>> {
         rows = rounds::measure(&options.measuring, &setup, groups).await?;
     }
     print!("{}", mode.report(&rows));
-    if let Some(file) = &options.measuring.json {
-        let fields = mode.fields;
-        let rows: Vec<_> = rows.iter().map(|row| JsonRow { row, fields }).collect();
-        Document::new("bench rpc", &rows).write(file)?;
+    let json = JsonRow::all(&rows, mode.fields).collect();
+    write_files(&options.measuring, "bench rpc", json, || mode.draw(&rows))
+}
+
+/// Writes the files that were asked for.
+///
+/// # Errors
+///
+/// When one cannot be written.
+pub(crate) fn write_files(
+    options: &Measuring,
+    command: &str,
+    rows: Vec<JsonRow<'_>>,
+    figure: impl FnOnce() -> String,
+) -> Result<(), Box<dyn Error>> {
+    if let Some(file) = &options.json {
+        Document::new(command, &rows).write(file)?;
     }
-    if let Some(file) = &options.measuring.svg {
-        std::fs::write(file, mode.draw(&rows))?;
+    if let Some(file) = &options.svg {
+        std::fs::write(file, figure())?;
     }
     Ok(())
 }

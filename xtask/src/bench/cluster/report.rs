@@ -1,133 +1,165 @@
-//! Tables, targets and figure of `bench cluster`.
+//! Rows, tables, targets and figure of `bench cluster`.
 
-use xtask_report::{Bar, Panel, draw_bars, format_table, number, ratio};
+use xtask_load::Report;
+use xtask_report::{Bar, Panel, draw_bars, ratio};
 
-use super::figures::{Compared, Row, Scaled};
-use crate::bench::targets::{self, Target};
+use super::service::IN_FLIGHT_PER_WORKER;
+use crate::bench::{
+    mode::{Column, IN_FLIGHT, Mode},
+    rows::Row,
+    targets::{self, Target},
+};
 
-/// Targets that were measured.
-pub(crate) fn targets(rows: &[Row]) -> Vec<Target> {
-    let ratio_target = |what, measured, bound| Target {
-        what: vec![what],
-        bound: format!("at least {}", ratio(bound)),
-        measured: ratio(measured),
-        met: measured >= bound,
-    };
-    let mut targets = Vec::new();
-    for row in compared(rows) {
-        let what = format!("rate of direct calls, {} in flight", row.in_flight);
-        targets.push(ratio_target(what, row.rate_ratio, RATE_MIN));
-        if row.in_flight == 1 {
-            targets.push(Target {
+/// Rows of the benchmark. Each has a baseline that was measured in the same rounds.
+#[derive(Debug)]
+pub(crate) struct Rows {
+    /// Calls of one worker that answers at once through a cluster client, beside direct calls.
+    pub(crate) compared: Vec<Row>,
+    /// Workers of a fixed service time, beside one of them.
+    pub(crate) scaled: Vec<Row>,
+}
+
+/// Calls through a cluster client, beside direct ones.
+pub(crate) const COMPARED: Mode = Mode {
+    table: |_| "in flight".to_owned(),
+    name: |row| row.cell.trim_end_matches(" in flight"),
+    columns: &[
+        Column::Number("calls/s", Row::per_s),
+        Column::Number("direct", direct_per_s),
+        Column::Ratio("ratio", rate_ratio),
+        Column::Number("p50 µs", Row::p50_us),
+        Column::Number("added", added_p50_us),
+        Column::Number("CPU µs/call", Row::cpu_us_per_call),
+        Column::Number("added", added_cpu_us_per_call),
+    ],
+    fields: &[&[
+        ("calls_per_s", Row::per_s),
+        ("direct_calls_per_s", direct_per_s),
+        ("rate_ratio", rate_ratio),
+        ("p50_us", Row::p50_us),
+        ("added_p50_us", added_p50_us),
+        ("cpu_us_per_call", Row::cpu_us_per_call),
+        ("added_cpu_us_per_call", added_cpu_us_per_call),
+    ]],
+    ..Mode::CALLS
+};
+
+/// More and more workers.
+pub(crate) const SCALED: Mode = Mode {
+    table: |_| "workers".to_owned(),
+    name: |row| row.subject.name.trim_start_matches("workers-"),
+    columns: &[
+        IN_FLIGHT,
+        Column::Number("calls/s", Row::per_s),
+        Column::Ratio("of linear", of_linear),
+        Column::Number("CPU µs/call", Row::cpu_us_per_call),
+    ],
+    fields: &[&[
+        ("calls_per_s", Row::per_s),
+        ("of_linear", of_linear),
+        ("cpu_us_per_call", Row::cpu_us_per_call),
+    ]],
+    ..Mode::CALLS
+};
+
+fn direct_per_s(row: &Row) -> Option<f64> {
+    row.paired(|_, direct| direct.per_s())
+}
+
+fn rate_ratio(row: &Row) -> Option<f64> {
+    row.paired(|it, direct| it.per_s() / direct.per_s())
+}
+
+fn added_p50_us(row: &Row) -> Option<f64> {
+    row.paired(|it, direct| it.latency.p50_us - direct.latency.p50_us)
+}
+
+/// CPU time of both processes.
+fn added_cpu_us_per_call(row: &Row) -> Option<f64> {
+    row.paired(|it, direct| it.cpu_us_per_call() - direct.cpu_us_per_call())
+}
+
+/// Ratio to as many times the rate of one worker in the same round.
+fn of_linear(row: &Row) -> Option<f64> {
+    let workers = workers(row) as f64;
+    row.paired(|it: &Report, single| it.per_s() / (single.per_s() * workers))
+}
+
+fn workers(row: &Row) -> usize {
+    row.load.in_flight / IN_FLIGHT_PER_WORKER
+}
+
+impl Rows {
+    /// Targets that were measured.
+    pub(crate) fn targets(&self) -> Vec<Target> {
+        let at_least = |what, measured, bound| Target {
+            what: vec![what],
+            bound: format!("at least {}", ratio(bound)),
+            measured: ratio(measured),
+            met: measured >= bound,
+        };
+        let mut targets = Vec::new();
+        for row in &self.compared {
+            let in_flight = row.load.in_flight;
+            let what = format!("rate of direct calls, {in_flight} in flight");
+            let rate = rate_ratio(row).map(|rate| at_least(what, rate, RATE_MIN));
+            let added = added_p50_us(row).filter(|_| in_flight == 1);
+            targets.extend(rate);
+            targets.extend(added.map(|added| Target {
                 what: vec!["more than directly at p50, 1 in flight".to_owned()],
                 bound: format!("at most {ADDED_P50_US_MAX} µs"),
-                measured: format!("{:.2} µs", row.added_p50_us),
-                met: row.added_p50_us <= ADDED_P50_US_MAX,
+                measured: format!("{added:.2} µs"),
+                met: added <= ADDED_P50_US_MAX,
+            }));
+        }
+        for row in self.scaled.iter().filter(|row| workers(row) > 1) {
+            let what = format!("of linear, {} workers", workers(row));
+            targets.extend(of_linear(row).map(|part| at_least(what, part, LINEAR_MIN)));
+        }
+        targets
+    }
+
+    /// Tables of the results.
+    pub(crate) fn text(&self) -> String {
+        format!(
+            "a worker that answers at once, through the cluster client and directly\n{}\
+             workers that take 1 ms for a call and serve 8 at a time\n{}{}",
+            COMPARED.report(&self.compared),
+            SCALED.report(&self.scaled),
+            targets::report(&["", "target", "measured", ""], &self.targets())
+        )
+    }
+
+    /// The rates.
+    pub(crate) fn figure(&self) -> String {
+        let bar = |label: &str, value, ours| Bar {
+            label: label.to_owned(),
+            value,
+            ours,
+        };
+        let mut panels: Vec<Panel> = Vec::new();
+        for row in &self.compared {
+            panels.push(Panel {
+                title: format!("one worker, {} in flight", row.load.in_flight),
+                bars: vec![
+                    bar("cluster client", row.per_s(), true),
+                    bar("direct", direct_per_s(row), false),
+                ],
             });
         }
+        let fleets = self.scaled.iter();
+        panels.push(Panel {
+            title: "workers of 1 ms, 8 at a time".to_owned(),
+            bars: fleets
+                .map(|row| bar(&format!("{} workers", workers(row)), row.per_s(), true))
+                .collect(),
+        });
+        draw_bars(
+            "calls per second through a cluster client, echo of 32 B",
+            &panels,
+        )
     }
-    for row in scaled(rows).filter(|row| row.workers > 1) {
-        let what = format!("of linear, {} workers", row.workers);
-        targets.push(ratio_target(what, row.of_linear, LINEAR_MIN));
-    }
-    targets
 }
-
-/// Tables of the results.
-pub(crate) fn text(rows: &[Row]) -> String {
-    let table = |heading: &[&str], lines: Vec<Vec<String>>| {
-        let heading = heading.iter().map(|it| (*it).to_owned()).collect();
-        format_table(&[vec![heading], lines].concat())
-    };
-    let calls = compared(rows).map(|row| {
-        vec![
-            row.in_flight.to_string(),
-            number(row.calls_per_s),
-            number(row.direct_calls_per_s),
-            ratio(row.rate_ratio),
-            number(row.p50_us),
-            number(row.added_p50_us),
-            number(row.cpu_us_per_call),
-            number(row.added_cpu_us_per_call),
-        ]
-    });
-    let fleets = scaled(rows).map(|row| {
-        vec![
-            row.workers.to_string(),
-            row.in_flight.to_string(),
-            number(row.calls_per_s),
-            ratio(row.of_linear),
-            number(row.cpu_us_per_call),
-        ]
-    });
-    format!(
-        "a worker that answers at once, through the cluster client and directly\n{}\n\
-         workers that take 1 ms for a call and serve 8 at a time\n{}\n{}",
-        table(CALLS, calls.collect()),
-        table(FLEETS, fleets.collect()),
-        targets::report(&["", "target", "measured", ""], &targets(rows))
-    )
-}
-
-/// The rates.
-pub(crate) fn figure(rows: &[Row]) -> String {
-    let bar = |label: String, value: f64, ours: bool| Bar {
-        label,
-        value: Some(value),
-        ours,
-    };
-    let mut panels: Vec<Panel> = compared(rows)
-        .map(|row| Panel {
-            title: format!("one worker, {} in flight", row.in_flight),
-            bars: vec![
-                bar("cluster client".to_owned(), row.calls_per_s, true),
-                bar("direct".to_owned(), row.direct_calls_per_s, false),
-            ],
-        })
-        .collect();
-    panels.push(Panel {
-        title: "workers of 1 ms, 8 at a time".to_owned(),
-        bars: scaled(rows)
-            .map(|row| bar(format!("{} workers", row.workers), row.calls_per_s, true))
-            .collect(),
-    });
-    draw_bars(
-        "calls per second through a cluster client, echo of 32 B",
-        &panels,
-    )
-}
-
-fn compared(rows: &[Row]) -> impl Iterator<Item = &Compared> {
-    rows.iter().filter_map(|row| match row {
-        Row::Compared(row) => Some(row),
-        Row::Scaled(_) => None,
-    })
-}
-
-fn scaled(rows: &[Row]) -> impl Iterator<Item = &Scaled> {
-    rows.iter().filter_map(|row| match row {
-        Row::Scaled(row) => Some(row),
-        Row::Compared(_) => None,
-    })
-}
-
-const CALLS: &[&str] = &[
-    "in flight",
-    "calls/s",
-    "direct",
-    "ratio",
-    "p50 µs",
-    "added",
-    "CPU µs/call",
-    "added",
-];
-const FLEETS: &[&str] = &[
-    "workers",
-    "in flight",
-    "calls/s",
-    "of linear",
-    "CPU µs/call",
-];
 
 const RATE_MIN: f64 = 0.97;
 const ADDED_P50_US_MAX: f64 = 3.0;
@@ -136,22 +168,91 @@ const LINEAR_MIN: f64 = 0.95;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bench::rows::tests::report;
+    use crate::bench::{
+        cluster::row,
+        options::Measuring,
+        rows::tests::{json, report},
+    };
 
-    fn rows(through: (u64, f64), four: u64) -> Vec<Row> {
-        let direct = [report(1000, 10.0)];
-        let through = [report(through.0, through.1)];
-        vec![
-            Row::Compared(Compared::new(1, &direct, &through).unwrap()),
-            Row::Scaled(Scaled::new(1, &direct, &direct).unwrap()),
-            Row::Scaled(Scaled::new(4, &[report(four, 1.0)], &direct).unwrap()),
-        ]
+    /// A row of these reports, beside those of its baseline.
+    fn measured(workers: usize, in_flight: usize, reports: &[[Report; 2]]) -> Row {
+        let mut row = row(&Measuring::default(), "any", workers, in_flight);
+        row.reports = reports.iter().map(|it| it[0]).collect();
+        row.baseline = reports.iter().map(|it| it[1]).collect();
+        row
+    }
+
+    fn rows(through: (u64, f64), four: u64) -> Rows {
+        let direct = report(1000, 10.0);
+        Rows {
+            compared: vec![measured(1, 1, &[[report(through.0, through.1), direct]])],
+            scaled: vec![
+                measured(1, 64, &[[direct, direct]]),
+                measured(4, 256, &[[report(four, 1.0), direct]]),
+            ],
+        }
+    }
+
+    #[test]
+    fn comparisons_are_made_within_a_round() {
+        // The machine is slower in the second round, and in the third.
+        let row = measured(
+            1,
+            64,
+            &[
+                [report(900, 11.0), report(1000, 10.0)],
+                [report(500, 22.0), report(500, 20.0)],
+                [report(90, 103.0), report(100, 100.0)],
+            ],
+        );
+        assert_eq!(rate_ratio(&row), Some(0.9));
+        assert_eq!(added_p50_us(&row), Some(2.0));
+        assert_eq!(
+            (row.per_s(), direct_per_s(&row)),
+            (Some(500.0), Some(500.0))
+        );
+        assert_eq!(rate_ratio(&measured(1, 64, &[])), None);
+    }
+
+    #[test]
+    fn a_fleet_is_compared_with_as_many_single_workers() {
+        let row = measured(
+            4,
+            256,
+            &[
+                [report(4000, 1.0), report(1000, 1.0)],
+                [report(3040, 1.0), report(800, 1.0)],
+                [report(3600, 1.0), report(1000, 1.0)],
+            ],
+        );
+        assert_eq!((of_linear(&row), row.per_s()), (Some(0.95), Some(3600.0)));
+    }
+
+    #[test]
+    fn the_rows_have_the_agreed_fields() {
+        let some = [[report(1000, 10.0); 2]];
+        let row = json(&measured(1, 1, &some), COMPARED.fields);
+        for field in [
+            "calls_per_s",
+            "direct_calls_per_s",
+            "added_p50_us",
+            "cpu_us_per_call",
+        ] {
+            assert!(row[field].is_f64(), "{row}");
+        }
+        assert_eq!((&row["workers"], &row["in_flight"]), (&1.into(), &1.into()));
+        let row = json(&measured(16, 1024, &some), SCALED.fields);
+        assert_eq!(
+            (&row["workers"], &row["in_flight"]),
+            (&16.into(), &1024.into())
+        );
+        assert!(row["calls_per_s"].is_f64() && row.get("added_p50_us").is_none());
     }
 
     #[test]
     fn targets_are_met_at_their_bounds_and_missed_past_them() {
         let met = |through, four| -> Vec<bool> {
-            let targets = targets(&rows(through, four));
+            let targets = rows(through, four).targets();
             targets.iter().map(|target| target.met).collect()
         };
         assert_eq!(met((970, 13.0), 3800), [true, true, true]);
@@ -160,12 +261,13 @@ mod tests {
 
     #[test]
     fn the_tables_tell_what_was_missed() {
-        let text = text(&rows((970, 14.0), 4000));
+        let rows = rows((970, 14.0), 4000);
+        let text = rows.text();
         assert!(
             text.contains("4.00 µs  MISSED") && text.ends_with("2 of 3 targets met\n"),
             "{text}"
         );
-        let svg = figure(&rows((970, 14.0), 4000));
+        let svg = rows.figure();
         assert!(svg.contains("one worker, 1 in flight") && svg.contains("workers of 1 ms"));
     }
 }
