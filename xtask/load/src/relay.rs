@@ -11,7 +11,7 @@ use std::{
 };
 
 use self::link::RelayPath;
-use crate::Relay;
+use crate::{Link, Relay};
 
 /// Starts a relay for one client, in threads of this process; where it listens, for datagrams and
 /// for TCP.
@@ -24,42 +24,35 @@ pub(crate) fn start(server: SocketAddr, relay: Relay) -> io::Result<SocketAddr> 
     let far = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
     far.connect(server)?;
     let (near, far) = (Arc::new(near), Arc::new(far));
-    let back = (Arc::clone(&near), Arc::clone(&far));
-    thread::spawn(move || {
-        let mut rng = LossRng::new(1, relay.loss_per_mille);
-        let to = Arc::clone(&far);
-        let mut pipe = RelayPath::new(relay.link, move |datagram: &[u8]| {
-            let _ = to.send(datagram);
-        });
-        let mut buffer = vec![0; DATAGRAM_BYTES_MAX];
-        while let Ok((bytes, from)) = near.recv_from(&mut buffer) {
-            // The way back goes to where datagrams come from: there is one client.
-            if near.peer_addr().is_err() && near.connect(from).is_err() {
-                break;
-            }
-            if !rng.drops_next() {
-                pipe.push(&buffer[..bytes]);
-            }
-        }
-    });
-    thread::spawn(move || {
-        let (near, far) = back;
-        let mut rng = LossRng::new(2, relay.loss_per_mille);
-        let mut pipe = RelayPath::new(relay.link, move |datagram: &[u8]| {
-            let _ = near.send(datagram);
-        });
-        let mut buffer = vec![0; DATAGRAM_BYTES_MAX];
-        loop {
-            match far.recv(&mut buffer) {
-                Ok(bytes) if !rng.drops_next() => pipe.push(&buffer[..bytes]),
-                Ok(_) => {}
-                // The server's port is not open any more.
-                Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {}
-                Err(_) => break,
-            }
-        }
-    });
+    for (seed, from, to) in [(1, &near, &far), (2, &far, &near)] {
+        let (from, to) = (Arc::clone(from), Arc::clone(to));
+        let lost = Losses::new(seed, relay.loss_per_mille);
+        thread::spawn(move || relay_one_way(&from, to, lost, relay.link));
+    }
     Ok(address)
+}
+
+fn relay_one_way(from: &UdpSocket, to: Arc<UdpSocket>, mut lost: Losses, link: Option<Link>) {
+    let mut path = RelayPath::new(link, move |datagram: &[u8]| {
+        let _ = to.send(datagram);
+    });
+    let mut buffer = vec![0; DATAGRAM_BYTES_MAX];
+    loop {
+        match from.recv_from(&mut buffer) {
+            Ok((bytes, sender)) => {
+                // The way back goes to where datagrams come from: there is one client.
+                if from.peer_addr().is_err() && from.connect(sender).is_err() {
+                    break;
+                }
+                if !lost.drops_next() {
+                    path.push(&buffer[..bytes]);
+                }
+            }
+            // The port at the other end is not open any more.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {}
+            Err(_) => break,
+        }
+    }
 }
 
 /// A port for datagrams and for TCP.
@@ -78,27 +71,20 @@ fn bind() -> io::Result<(UdpSocket, TcpListener)> {
     }
 }
 
-/// xorshift64*: which datagrams are lost is the same each time.
-#[derive(Debug)]
-struct LossRng {
-    state: u64,
-    loss_per_mille: u32,
+/// Which datagrams are lost: the same each time.
+struct Losses {
+    rng: fastrand::Rng,
+    per_mille: u32,
 }
 
-impl LossRng {
-    fn new(seed: u64, loss_per_mille: u32) -> Self {
-        Self {
-            state: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15),
-            loss_per_mille,
-        }
+impl Losses {
+    fn new(seed: u64, per_mille: u32) -> Self {
+        let rng = fastrand::Rng::with_seed(seed);
+        Self { rng, per_mille }
     }
 
     fn drops_next(&mut self) -> bool {
-        self.state ^= self.state >> 12;
-        self.state ^= self.state << 25;
-        self.state ^= self.state >> 27;
-        let drawn = self.state.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33;
-        drawn % 1000 < u64::from(self.loss_per_mille)
+        self.rng.u32(..1000) < self.per_mille
     }
 }
 
@@ -114,10 +100,10 @@ mod tests {
 
     #[test]
     fn the_share_of_lost_datagrams_is_as_configured() {
-        let mut rng = LossRng::new(1, 10);
+        let mut rng = Losses::new(1, 10);
         let lost = (0..100_000).filter(|_| rng.drops_next()).count();
         assert!((800..1200).contains(&lost), "{lost}");
-        let mut never = LossRng::new(1, 0);
+        let mut never = Losses::new(1, 0);
         assert!((0..1000).all(|_| !never.drops_next()));
     }
 

@@ -1,8 +1,9 @@
 //! Link with a rate and a delay, and a queue in front of it.
 
 use std::{
+    io,
     sync::mpsc::{SyncSender, sync_channel},
-    thread,
+    thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
 
@@ -43,7 +44,24 @@ impl Shaper {
     }
 }
 
-/// Passes datagrams on: at once, or over a link, in a thread of its own.
+/// Passes packets on in order, each when it is due, in a thread of its own, until `send` fails or
+/// the channel ends.
+pub(super) fn send_when_due(
+    mut send: impl FnMut(&[u8]) -> io::Result<()> + Send + 'static,
+) -> (SyncSender<(Instant, Vec<u8>)>, JoinHandle<()>) {
+    let (packets, waiting) = sync_channel::<(Instant, Vec<u8>)>(PACKETS_MAX);
+    let thread = thread::spawn(move || {
+        while let Ok((due, packet)) = waiting.recv() {
+            thread::sleep(due.saturating_duration_since(Instant::now()));
+            if send(&packet).is_err() {
+                break;
+            }
+        }
+    });
+    (packets, thread)
+}
+
+/// Passes datagrams on: at once, or over a link.
 pub(super) enum RelayPath<F> {
     Direct(F),
     Link {
@@ -57,12 +75,9 @@ impl<F: FnMut(&[u8]) + Send + 'static> RelayPath<F> {
         let Some(link) = link else {
             return Self::Direct(send);
         };
-        let (datagrams, waiting) = sync_channel::<(Instant, Vec<u8>)>(DATAGRAMS_MAX);
-        thread::spawn(move || {
-            while let Ok((due, datagram)) = waiting.recv() {
-                sleep_until(due);
-                send(&datagram);
-            }
+        let (datagrams, _) = send_when_due(move |datagram| {
+            send(datagram);
+            Ok(())
         });
         Self::Link {
             shaper: Shaper::new(link, Instant::now()),
@@ -84,18 +99,11 @@ impl<F: FnMut(&[u8]) + Send + 'static> RelayPath<F> {
     }
 }
 
-pub(super) fn sleep_until(due: Instant) {
-    let left = due.saturating_duration_since(Instant::now());
-    if !left.is_zero() {
-        thread::sleep(left);
-    }
-}
-
 /// Headers of IPv4 (RFC 791 section 3.1) and UDP (RFC 768).
 const HEADER_BYTES: usize = 20 + 8;
 
 /// Bound above the number of packets in the queue and on the link.
-const DATAGRAMS_MAX: usize = 65_536;
+const PACKETS_MAX: usize = 65_536;
 
 #[cfg(test)]
 pub(super) mod tests {

@@ -4,12 +4,12 @@
 use std::{
     io::{Read, Write},
     net::{Shutdown, SocketAddr, TcpListener, TcpStream},
-    sync::mpsc::sync_channel,
+    sync::Arc,
     thread,
     time::Instant,
 };
 
-use super::link::{QueueFull, Shaper, sleep_until};
+use super::link::{QueueFull, Shaper, send_when_due};
 use crate::Link;
 
 /// Relays the connections that come, each over a link of its own.
@@ -30,17 +30,10 @@ pub(super) fn start(listener: TcpListener, server: SocketAddr, link: Option<Link
 }
 
 /// Passes on what comes one way, until it ends.
-fn relay_one_way(mut from: TcpStream, mut to: TcpStream, link: Option<Link>) {
-    let (segments, waiting) = sync_channel::<(Instant, Vec<u8>)>(SEGMENTS_MAX);
-    let writer = thread::spawn(move || {
-        while let Ok((due, segment)) = waiting.recv() {
-            sleep_until(due);
-            if to.write_all(&segment).is_err() {
-                break;
-            }
-        }
-        let _ = to.shutdown(Shutdown::Write);
-    });
+fn relay_one_way(mut from: TcpStream, to: TcpStream, link: Option<Link>) {
+    let to = Arc::new(to);
+    let out = Arc::clone(&to);
+    let (segments, writer) = send_when_due(move |segment| (&*out).write_all(segment));
     let mut shaper = link.map(|link| Shaper::new(link, Instant::now()));
     let mut buffer = [0; SEGMENT_BYTES];
     while let Ok(bytes) = from.read(&mut buffer) {
@@ -63,6 +56,7 @@ fn relay_one_way(mut from: TcpStream, mut to: TcpStream, link: Option<Link>) {
     }
     drop(segments);
     let _ = writer.join();
+    let _ = to.shutdown(Shutdown::Write);
 }
 
 /// Payload of TCP over IPv4 in an Ethernet frame, with time stamps (RFC 7323).
@@ -70,9 +64,6 @@ const SEGMENT_BYTES: usize = 1_448;
 
 /// Headers in the 1,500 bytes of an Ethernet frame.
 const HEADER_BYTES: usize = 52;
-
-/// Bound above the number of packets in the queue and on the link.
-const SEGMENTS_MAX: usize = 65_536;
 
 #[cfg(test)]
 mod tests {
