@@ -9,7 +9,7 @@ use xtask_report::number;
 use super::{
     grid::readable_bytes,
     loss::no_call_failed,
-    mode::{Column, IN_FLIGHT, Mode, Panels},
+    mode::{Column, IN_FLIGHT, Mode, OURS_P99, P50, P99, P999, Panels, RATE},
     network::Network,
     options::Options,
     rows::{CALLS, Row},
@@ -39,16 +39,16 @@ pub(crate) const MODE: Mode = Mode {
     columns: &[
         IN_FLIGHT,
         Column::Text("", |row| situation(bulk(row)).to_owned()),
-        Column::Number("calls/s", Row::per_s),
-        Column::Number("p50 µs", Row::p50_us),
-        Column::Number("p99 µs", Row::p99_us),
-        Column::Number("p99.9 µs", Row::p999_us),
+        RATE,
+        P50,
+        P99,
+        P999,
         Column::Number("bulk MiB/s, both ways", bulk_rate),
         Column::Measured("of the link", |row| {
             let percent = |rate| format!("{:.0} %", 100.0 * rate / LINK_MIB_PER_S);
             bulk_rate(row).map(percent).unwrap_or_default()
         }),
-        Column::Ours("ours: p99", Row::p99_us),
+        OURS_P99,
     ],
     fields: &[CALLS, &[("bulk_mib_per_s", Row::bulk_mib_per_s)]],
     figure: |_| {

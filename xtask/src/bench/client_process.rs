@@ -2,10 +2,9 @@
 
 use std::{env, error::Error, net::SocketAddr, path::PathBuf, process::Command, time::Duration};
 
-use rpcnet_transport::DevCa;
 use serde_json::Value;
 use tokio::time::Instant;
-use xtask_harness::ChildProcess;
+use xtask_harness::{ChildProcess, RunKeys};
 use xtask_load::{Assignment, BulkLoad, CLIENT, Job, Report, Runtime, SERVER, Setup};
 
 use super::{
@@ -21,8 +20,7 @@ use crate::project;
 /// Setup that all measurements of a run share.
 #[derive(Debug)]
 pub(crate) struct BenchSetup {
-    ca: DevCa,
-    keys: tempfile::TempDir,
+    keys: RunKeys,
     network: Network,
     peers: Option<PathBuf>,
     /// Runtimes of server and client.
@@ -38,14 +36,12 @@ impl BenchSetup {
     ///
     /// When one of them cannot be done.
     pub(crate) fn new(options: &Measuring, subjects: &[Subject]) -> Result<Self, Box<dyn Error>> {
-        let keys = tempfile::tempdir()?;
-        let ca = DevCa::new("bench");
+        let keys = RunKeys::create("bench")?;
         for name in [SERVER, CLIENT] {
-            ca.write_pem(keys.path(), name)?;
+            keys.issue(name)?;
         }
         let peers = subjects.iter().any(|it| it.is_peer());
         Ok(Self {
-            ca,
             keys,
             network: Network::Loopback,
             peers: match peers {
@@ -63,10 +59,7 @@ impl BenchSetup {
     ///
     /// When they cannot be written.
     pub(crate) fn issue_keys(&self, names: &[String]) -> Result<(), Box<dyn Error>> {
-        for name in names {
-            self.ca.write_pem(self.keys.path(), name)?;
-        }
-        Ok(())
+        names.iter().try_for_each(|name| self.keys.issue(name))
     }
 
     /// Measures over this network from now on.
@@ -133,10 +126,11 @@ impl BenchSetup {
             Job::Closed { bulk } => bulk,
             _ => None,
         };
-        let setup = |side: usize, ip| Setup {
+        let ips = self.network.ips();
+        let setup = |side: usize| Setup {
             subject: row.subject.name.to_owned(),
-            keys: self.keys.path().to_owned(),
-            ip,
+            keys: self.keys.folder().to_owned(),
+            ip: ips[side].into(),
             core: self.cores[side],
             runtime: self.runtimes[side],
             in_flight: row.load.in_flight + bulk.map_or(0, BulkLoad::calls),
@@ -144,8 +138,8 @@ impl BenchSetup {
             early_data: matches!(row.job, Job::Reconnect { .. }),
         };
         Ok(Assignment {
-            server: setup(0, self.network.server_ip()),
-            client: setup(1, self.network.client_ip()),
+            server: setup(0),
+            client: setup(1),
             server_command: self.command(row.subject, "server")?,
             hold: row.flood.is_some(),
             relay: self.network.relay(),
@@ -163,7 +157,7 @@ impl BenchSetup {
         let mut command = Command::new(env::current_exe()?);
         command
             .args([flood_process::COMMAND, kind.name(), &server.to_string()])
-            .arg(self.keys.path());
+            .arg(self.keys.folder());
         // The flood takes no time of the server's core.
         if let Some(core) = self.cores[1] {
             command.args(["--core", &core.to_string()]);

@@ -64,9 +64,9 @@ async fn measure(options: &Measuring) -> Result<Rows, Box<dyn Error>> {
             .map(|subject| row(options, subject, 1, in_flight))
             .to_vec()
     });
-    let scaled = service::FLEETS.map(|fleet| {
-        let in_flight = fleet.workers * service::IN_FLIGHT_PER_WORKER;
-        row(options, fleet.subject, fleet.workers, in_flight)
+    let scaled = service::FLEETS.map(|(subject, workers)| {
+        let in_flight = workers * service::IN_FLIGHT_PER_WORKER;
+        row(options, subject, workers, in_flight)
     });
     let setup = BenchSetup::new(options, &[])?;
     setup.issue_keys(&service::names())?;

@@ -27,7 +27,7 @@ use xtask_load::{Job, Spread, parallelism};
 
 use super::{
     grid,
-    mode::{Column, IN_FLIGHT, Mode},
+    mode::{CPU, Column, IN_FLIGHT, Mode, OURS_CPU, OURS_P50, OURS_RATE, P50, P99, P999, RATE},
     options::Options,
     rows::Row,
     subjects::{OURS, SHARDS, Subject},
@@ -49,16 +49,16 @@ pub(crate) const MODE: Mode = Mode {
             Job::Spread(spread) => spread.connections(row.load.in_flight).to_string(),
             _ => String::new(),
         }),
-        Column::Number("calls/s", Row::per_s),
+        RATE,
         Column::Number("slowest", Row::per_s_min),
         Column::Number("fastest", Row::per_s_max),
-        Column::Number("CPU µs/call", Row::cpu_us_per_call),
-        Column::Number("p50 µs", Row::p50_us),
-        Column::Number("p99 µs", Row::p99_us),
-        Column::Number("p99.9 µs", Row::p999_us),
-        Column::Ours("ours: rate", Row::per_s),
-        Column::Ours("p50", Row::p50_us),
-        Column::Ours("CPU", Row::cpu_us_per_call),
+        CPU,
+        P50,
+        P99,
+        P999,
+        OURS_RATE,
+        OURS_P50,
+        OURS_CPU,
     ],
     figure: |rows| {
         let cores = rows.first().map_or(0, |row| match row.job {

@@ -4,7 +4,7 @@ use xtask_report::ratio;
 
 use super::{
     flood_process::FloodKind,
-    mode::{Column, IN_FLIGHT, Mode, Panels},
+    mode::{Column, IN_FLIGHT, Mode, P50, P99, Panels, RATE},
     options::Options,
     rows::Row,
     subjects::{ALL, OURS},
@@ -17,9 +17,9 @@ pub(crate) const MODE: Mode = Mode {
     name: |row| &row.cell,
     columns: &[
         IN_FLIGHT,
-        Column::Number("calls/s", Row::per_s),
-        Column::Number("p50 µs", Row::p50_us),
-        Column::Number("p99 µs", Row::p99_us),
+        RATE,
+        P50,
+        P99,
         Column::First("of its normal rate", Row::per_s),
     ],
     figure: |_| "calls beside floods of the server".to_owned(),

@@ -1,7 +1,7 @@
 //! Calls in a closed loop, over a grid of payloads and numbers of calls in flight.
 
 use super::{
-    mode::{Column, IN_FLIGHT, Mode},
+    mode::{CPU, IN_FLIGHT, Mode, OURS_CPU, OURS_P50, OURS_RATE, P50, P99, P999, RATE},
     options::Options,
     rows::Row,
     rpc_targets,
@@ -15,15 +15,7 @@ pub(crate) const MODE: Mode = Mode {
     },
     table: |row| readable_bytes(row.load.body_bytes),
     columns: &[
-        IN_FLIGHT,
-        Column::Number("calls/s", Row::per_s),
-        Column::Number("CPU µs/call", Row::cpu_us_per_call),
-        Column::Number("p50 µs", Row::p50_us),
-        Column::Number("p99 µs", Row::p99_us),
-        Column::Number("p99.9 µs", Row::p999_us),
-        Column::Ours("ours: rate", Row::per_s),
-        Column::Ours("p50", Row::p50_us),
-        Column::Ours("CPU", Row::cpu_us_per_call),
+        IN_FLIGHT, RATE, CPU, P50, P99, P999, OURS_RATE, OURS_P50, OURS_CPU,
     ],
     figure: |rows| {
         let payload = rows.first().map_or(0, |row| row.load.body_bytes);

@@ -5,7 +5,7 @@ use xtask_report::ratio;
 
 use super::{
     grid,
-    mode::{Column, IN_FLIGHT, Mode, Panels},
+    mode::{IN_FLIGHT, Mode, OURS_P99, P50, P99, P999, Panels, RATE},
     network::{Namespaces, Network},
     rows::Row,
     subjects::{ISOLATED, OURS, QUINN},
@@ -45,14 +45,7 @@ pub(crate) const MODE: Mode = Mode {
         };
         options.in_flight_or(default).map(group).collect()
     },
-    columns: &[
-        IN_FLIGHT,
-        Column::Number("calls/s", Row::per_s),
-        Column::Number("p50 µs", Row::p50_us),
-        Column::Number("p99 µs", Row::p99_us),
-        Column::Number("p99.9 µs", Row::p999_us),
-        Column::Ours("ours: p99", Row::p99_us),
-    ],
+    columns: &[IN_FLIGHT, RATE, P50, P99, P999, OURS_P99],
     figure: |_| "p99 in µs at 1 % loss, echo of 32 B (shorter is better)".to_owned(),
     bars: &[(Panels::Cells, Row::p99_us)],
     notes,

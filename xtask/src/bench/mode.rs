@@ -164,6 +164,15 @@ impl Column {
     }
 }
 
-/// Numbers of calls in flight, as a column.
+// Columns that several modes have.
 pub(crate) const IN_FLIGHT: Column =
     Column::Text("in flight", |row| row.load.in_flight.to_string());
+pub(crate) const RATE: Column = Column::Number("calls/s", Row::per_s);
+pub(crate) const CPU: Column = Column::Number("CPU µs/call", Row::cpu_us_per_call);
+pub(crate) const P50: Column = Column::Number("p50 µs", Row::p50_us);
+pub(crate) const P99: Column = Column::Number("p99 µs", Row::p99_us);
+pub(crate) const P999: Column = Column::Number("p99.9 µs", Row::p999_us);
+pub(crate) const OURS_RATE: Column = Column::Ours("ours: rate", Row::per_s);
+pub(crate) const OURS_P50: Column = Column::Ours("p50", Row::p50_us);
+pub(crate) const OURS_CPU: Column = Column::Ours("CPU", Row::cpu_us_per_call);
+pub(crate) const OURS_P99: Column = Column::Ours("ours: p99", Row::p99_us);

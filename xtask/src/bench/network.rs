@@ -1,10 +1,6 @@
 //! Network between client and server.
 
-use std::{
-    error::Error,
-    net::{IpAddr, Ipv4Addr},
-    process,
-};
+use std::{error::Error, net::Ipv4Addr, process};
 
 use xtask_load::Relay;
 
@@ -29,17 +25,11 @@ pub(crate) struct Namespaces {
 }
 
 impl Network {
-    pub(crate) fn server_ip(&self) -> IpAddr {
+    /// Addresses of server and client.
+    pub(crate) fn ips(&self) -> [Ipv4Addr; 2] {
         match self {
-            Self::Loopback | Self::Relay(_) => Ipv4Addr::LOCALHOST.into(),
-            Self::Namespaces(_) => SERVER_IP.into(),
-        }
-    }
-
-    pub(crate) fn client_ip(&self) -> IpAddr {
-        match self {
-            Self::Loopback | Self::Relay(_) => Ipv4Addr::LOCALHOST.into(),
-            Self::Namespaces(_) => CLIENT_IP.into(),
+            Self::Loopback | Self::Relay(_) => [Ipv4Addr::LOCALHOST; 2],
+            Self::Namespaces(_) => [SERVER_IP, CLIENT_IP],
         }
     }
 
@@ -142,6 +132,7 @@ mod tests {
             ["ip", "netns", "exec", "no-such-server"]
         );
         assert_eq!(network.prefix(false)[3], "no-such-client");
-        assert_ne!(network.server_ip(), network.client_ip());
+        let [server, client] = network.ips();
+        assert_ne!(server, client);
     }
 }

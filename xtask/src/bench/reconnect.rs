@@ -3,7 +3,7 @@
 use xtask_load::{Handshake, Job};
 
 use super::{
-    mode::{Column, Mode, Panels},
+    mode::{Column, Mode, P50, P99, Panels},
     options::Options,
     rows::Row,
     subjects::{ALL, OURS},
@@ -20,8 +20,8 @@ pub(crate) const MODE: Mode = Mode {
     table: |_| "first reply".to_owned(),
     name: |row| &row.cell,
     columns: &[
-        Column::Number("p50 µs", Row::p50_us),
-        Column::Number("p99 µs", Row::p99_us),
+        P50,
+        P99,
         Column::First("of a full handshake's", Row::p50_us),
     ],
     fields: &[&[

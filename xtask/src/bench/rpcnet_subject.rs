@@ -9,7 +9,8 @@ use std::{
 };
 
 use bytes::Bytes;
-use rpcnet_transport::{CallOptions, Endpoint, RpcClient, RpcError, Shards, Tls, TransportConfig};
+use rpcnet_transport::{CallOptions, Endpoint, RpcClient, RpcError, Shards, TransportConfig};
+use xtask_harness::tls;
 use xtask_load::{
     Body, CLIENT, Caller, Direction, Failure, Handshake, Latencies, Load, Report, SERVER, Setup,
     Subject, answer, parallelism,
@@ -142,15 +143,6 @@ pub(crate) fn open_endpoint(
     config: TransportConfig,
 ) -> Result<Endpoint, Failure> {
     Ok(Endpoint::bind((ip, 0).into(), config, tls(keys, name)?)?)
-}
-
-fn tls(keys: &Path, name: &str) -> Result<Tls, Failure> {
-    let file = |end| keys.join(format!("{name}.{end}"));
-    Ok(Tls::from_pem_files(
-        file("pem"),
-        file("key"),
-        keys.join("ca.pem"),
-    )?)
 }
 
 /// The settings that users have who say nothing else. But where a stream for each call is measured

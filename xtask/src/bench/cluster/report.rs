@@ -5,7 +5,7 @@ use xtask_report::{Bar, Panel, draw_bars, ratio};
 
 use super::service::IN_FLIGHT_PER_WORKER;
 use crate::bench::{
-    mode::{Column, IN_FLIGHT, Mode},
+    mode::{CPU, Column, IN_FLIGHT, Mode, P50, RATE},
     rows::Row,
     targets::{self, Target},
 };
@@ -24,12 +24,12 @@ pub(crate) const COMPARED: Mode = Mode {
     table: |_| "in flight".to_owned(),
     name: |row| row.cell.trim_end_matches(" in flight"),
     columns: &[
-        Column::Number("calls/s", Row::per_s),
+        RATE,
         Column::Number("direct", direct_per_s),
         Column::Ratio("ratio", rate_ratio),
-        Column::Number("p50 µs", Row::p50_us),
+        P50,
         Column::Number("added", added_p50_us),
-        Column::Number("CPU µs/call", Row::cpu_us_per_call),
+        CPU,
         Column::Number("added", added_cpu_us_per_call),
     ],
     fields: &[&[
@@ -48,12 +48,7 @@ pub(crate) const COMPARED: Mode = Mode {
 pub(crate) const SCALED: Mode = Mode {
     table: |_| "workers".to_owned(),
     name: |row| row.subject.name.trim_start_matches("workers-"),
-    columns: &[
-        IN_FLIGHT,
-        Column::Number("calls/s", Row::per_s),
-        Column::Ratio("of linear", of_linear),
-        Column::Number("CPU µs/call", Row::cpu_us_per_call),
-    ],
+    columns: &[IN_FLIGHT, RATE, Column::Ratio("of linear", of_linear), CPU],
     fields: &[&[
         ("calls_per_s", Row::per_s),
         ("of_linear", of_linear),

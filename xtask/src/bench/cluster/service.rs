@@ -26,22 +26,10 @@ use xtask_load::{CLIENT, Failure, Setup, Subject};
 use super::client::ClusterCaller;
 use crate::bench::rpcnet_subject::open_endpoint;
 
-/// Workers, and how they are called as a subject.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Fleet {
-    pub(crate) subject: &'static str,
-    pub(crate) workers: usize,
-}
-
-impl Fleet {
-    const fn new(subject: &'static str, workers: usize) -> Self {
-        Self { subject, workers }
-    }
-
-    /// The fleet of this name.
-    pub(crate) fn named(subject: &str) -> Option<Self> {
-        FLEETS.into_iter().find(|fleet| fleet.subject == subject)
-    }
+/// Number of workers of the subject of this name.
+pub(crate) fn workers(subject: &str) -> Option<usize> {
+    let fleet = FLEETS.into_iter().find(|(name, _)| *name == subject)?;
+    Some(fleet.1)
 }
 
 /// The client's endpoint.
@@ -55,10 +43,10 @@ impl Subject for FleetSubject {
     type Server = Vec<RpcServer>;
 
     async fn serve(setup: &Setup) -> Result<(SocketAddr, Vec<RpcServer>), Failure> {
-        let fleet = Fleet::named(&setup.subject).ok_or("there is no such fleet")?;
+        let workers = workers(&setup.subject).ok_or("there is no such fleet")?;
         let mut servers = Vec::new();
         let mut addrs = Vec::new();
-        for number in (1..=fleet.workers).rev() {
+        for number in (1..=workers).rev() {
             let endpoint =
                 open_endpoint(&setup.keys, setup.ip, &name(number), TransportConfig::lan())?;
             let mut router = router();
@@ -135,17 +123,17 @@ fn name(number: usize) -> String {
 
 /// The names of all workers of the largest fleet.
 pub(crate) fn names() -> Vec<String> {
-    let most = FLEETS.iter().map(|fleet| fleet.workers).max();
+    let most = FLEETS.iter().map(|(_, workers)| *workers).max();
     (1..=most.unwrap_or_default()).map(name).collect()
 }
 
-/// The numbers of workers that are compared; the first is the measure of the others.
-pub(crate) const FLEETS: [Fleet; 5] = [
-    Fleet::new("workers-1", 1),
-    Fleet::new("workers-2", 2),
-    Fleet::new("workers-4", 4),
-    Fleet::new("workers-8", 8),
-    Fleet::new("workers-16", 16),
+/// Subjects with their numbers of workers; the first is the measure of the others.
+pub(crate) const FLEETS: [(&str, usize); 5] = [
+    ("workers-1", 1),
+    ("workers-2", 2),
+    ("workers-4", 4),
+    ("workers-8", 8),
+    ("workers-16", 16),
 ];
 
 /// Eight are served, and the others wait long enough that a late answer leaves no place empty.
@@ -177,11 +165,12 @@ mod tests {
 
     #[test]
     fn fleets_grow_from_one() {
-        assert_eq!(FLEETS[0].workers, 1);
-        for fleet in FLEETS {
-            assert_eq!(fleet.subject, format!("workers-{}", fleet.workers));
+        assert_eq!(FLEETS[0].1, 1);
+        for (subject, count) in FLEETS {
+            assert_eq!(subject, format!("workers-{count}"));
+            assert_eq!(workers(subject), Some(count));
         }
         assert_eq!(names().len(), 16);
-        assert!(Fleet::named("workers-3").is_none());
+        assert_eq!(workers("workers-3"), None);
     }
 }

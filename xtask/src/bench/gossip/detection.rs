@@ -24,7 +24,6 @@ pub(crate) struct DetectionLog {
     /// Times that a member was suspected that was not killed.
     pub(crate) false_suspicions: usize,
     survivors: usize,
-    pairs: HashSet<(usize, usize)>,
     /// All observations, which may come before the numbers of the killed members.
     notices: Vec<Observation>,
 }
@@ -70,21 +69,16 @@ impl DetectionLog {
 
     /// Takes in what was noticed.
     pub(crate) fn add(&mut self, notices: &[Observation]) {
-        let failed = notices
-            .iter()
-            .filter(|it| it.what == ObservedChange::Failed);
-        self.pairs
-            .extend(failed.map(|it| (it.subject, it.observer)));
         self.notices.extend(notices);
     }
 
     /// Whether every survivor knows of all killed members.
     pub(crate) fn is_complete(&self) -> bool {
-        let known = self
-            .pairs
-            .iter()
-            .filter(|(subject, observer)| self.is_expected(*subject, *observer));
-        known.count() == self.killed.len() * self.survivors
+        let known = self.notices.iter().filter(|it| {
+            it.what == ObservedChange::Failed && self.is_expected(it.subject, it.observer)
+        });
+        let pairs: HashSet<_> = known.map(|it| (it.subject, it.observer)).collect();
+        pairs.len() == self.killed.len() * self.survivors
     }
 
     /// Makes figures of it all.
