@@ -28,6 +28,8 @@ mod streams;
 mod subjects;
 mod targets;
 
+use std::process::ExitCode;
+
 use clap::Subcommand;
 
 use crate::project::Outcome;
@@ -59,5 +61,13 @@ pub(crate) fn run(bench: &Bench) -> Outcome {
         Bench::Gossip(options) => gossip::run(options),
         Bench::Pick(options) => pick::run(options),
         Bench::Rpc(options) => rpc::run(options),
+    }
+}
+
+/// Exit code of a benchmark whose checks passed, or not.
+fn exit_code(passed: bool) -> ExitCode {
+    match passed {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::FAILURE,
     }
 }

@@ -13,7 +13,7 @@ pub(crate) mod client;
 mod report;
 pub(crate) mod service;
 
-use std::{error::Error, process::ExitCode};
+use std::error::Error;
 
 use clap::Args;
 use xtask_harness::{Outcome, run_until_interrupted};
@@ -21,6 +21,7 @@ use xtask_harness::{Outcome, run_until_interrupted};
 use self::report::Rows;
 use super::{
     client_process::BenchSetup,
+    exit_code,
     options::Measuring,
     rounds,
     rows::{JsonRow, Row},
@@ -46,14 +47,11 @@ pub(crate) fn run(options: &Options) -> Outcome {
         print!("{}", rows.text());
         let compared = JsonRow::all(&rows.compared, report::COMPARED.fields);
         let scaled = JsonRow::all(&rows.scaled, report::SCALED.fields);
-        let json = compared.chain(scaled).collect();
-        rpc::write_files(&options.measuring, "bench cluster", json, || rows.figure())?;
+        let json: Vec<_> = compared.chain(scaled).collect();
+        let files = &options.measuring.files;
+        files.write("bench cluster", &json, || rows.figure())?;
         let missed = rows.targets().iter().any(|target| !target.met);
-        Ok(if missed && !options.measuring.quick {
-            ExitCode::FAILURE
-        } else {
-            ExitCode::SUCCESS
-        })
+        Ok(exit_code(!missed || options.measuring.quick))
     })
 }
 

@@ -10,11 +10,11 @@ use std::{
 };
 
 use clap::{Args, ValueEnum};
-use rpcnet_transport::{CallOptions, Endpoint, Raw, RpcClient};
+use rpcnet_transport::{CallOptions, Endpoint, Raw, RpcClient, TransportConfig};
 use tokio::time::{MissedTickBehavior, interval, timeout};
+use xtask_harness::tls;
 use xtask_load::{CLIENT, Failure, SERVER};
 
-use super::rpcnet_subject::open_endpoint;
 use crate::project::Outcome;
 
 /// Command line of a flood.
@@ -69,8 +69,9 @@ pub(crate) fn run(options: &Options) -> Outcome {
         .enable_all()
         .build()?;
     let done: Result<(), Failure> = runtime.block_on(async {
-        let ip = Ipv4Addr::LOCALHOST.into();
-        let endpoint = open_endpoint(&options.keys, ip, CLIENT, Default::default())?;
+        let tls = tls(&options.keys, CLIENT)?;
+        let any = (Ipv4Addr::LOCALHOST, 0).into();
+        let endpoint = Endpoint::bind(any, TransportConfig::default(), tls)?;
         match options.kind {
             FloodKind::Handshakes => handshakes(endpoint, options.server).await,
             FloodKind::Idle => {

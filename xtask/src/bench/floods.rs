@@ -33,7 +33,7 @@ pub(crate) const MODE: Mode = Mode {
 
 /// A row for each kind of flood; none comes first, as the others are compared with it.
 fn rows(options: &Options) -> [Row; 4] {
-    let in_flight = options.in_flight.first().copied().unwrap_or(64);
+    let in_flight = options.in_flight_or(&[64])[0];
     [
         None,
         Some(FloodKind::Handshakes),

@@ -10,13 +10,14 @@ mod processes;
 mod protocol;
 mod report;
 
-use std::{path::PathBuf, process::ExitCode, time::Duration};
+use std::{path::PathBuf, time::Duration};
 
 use clap::Args;
 use xtask_harness::{Outcome, run_until_interrupted};
 use xtask_report::Document;
 
 use self::placement::Placement;
+use super::exit_code;
 
 /// Options of the benchmark.
 #[derive(Debug, Clone, Args)]
@@ -77,10 +78,9 @@ pub(crate) fn run(options: &Options) -> Outcome {
         if let Some(file) = &options.json {
             Document::new("bench gossip", std::slice::from_ref(&measured.figures)).write(file)?;
         }
-        Ok(match report::failed_checks(&measured.figures)[..] {
-            [] => ExitCode::SUCCESS,
-            _ => ExitCode::FAILURE,
-        })
+        Ok(exit_code(
+            report::failed_checks(&measured.figures).is_empty(),
+        ))
     })
 }
 

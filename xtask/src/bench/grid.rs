@@ -51,7 +51,7 @@ fn select(options: &Options) -> Vec<(usize, usize)> {
         [] => grid.iter().map(|(bytes, _)| *bytes).collect(),
         asked => asked.to_vec(),
     };
-    let asked = &options.in_flight;
+    let asked = options.in_flight_or(&[]);
     let mut cells = Vec::new();
     for bytes in payloads {
         let row = grid.iter().rfind(|(from, _)| *from <= bytes);

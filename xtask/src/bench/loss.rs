@@ -43,7 +43,8 @@ pub(crate) const MODE: Mode = Mode {
             let loss = f64::from(LOSS_PER_MILLE) / 10.0;
             rows.map(|row| row.with("loss_percent", loss)).collect()
         };
-        options.in_flight_or(default).map(group).collect()
+        let in_flight = options.in_flight_or(default).into_iter();
+        in_flight.map(group).collect()
     },
     columns: &[IN_FLIGHT, RATE, P50, P99, P999, OURS_P99],
     figure: |_| "p99 in µs at 1 % loss, echo of 32 B (shorter is better)".to_owned(),

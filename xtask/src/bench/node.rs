@@ -8,7 +8,7 @@ use xtask_load::{Subject, run_client, run_server};
 use super::{
     cluster::{
         client::{CLUSTER, ClusterSubject},
-        service::{FleetSubject, workers},
+        service::workers,
     },
     rpcnet_subject::Rpcnet,
 };
@@ -37,7 +37,7 @@ enum Role {
 pub(crate) fn run(options: &Options) -> Outcome {
     Ok(match options.subject.as_str() {
         CLUSTER => options.role.run::<ClusterSubject>(),
-        fleet if workers(fleet).is_some() => options.role.run::<FleetSubject>(),
+        fleet if workers(fleet).is_some() => options.role.run::<ClusterSubject>(),
         _ => options.role.run::<Rpcnet>(),
     })
 }

@@ -1,9 +1,11 @@
 //! Command line of `bench rpc`.
 
-use std::{path::PathBuf, time::Duration};
+use std::{io, path::PathBuf, time::Duration};
 
 use clap::{Args, ValueEnum};
+use serde::Serialize;
 use xtask_load::{BODY_BYTES_MIN, Load, Runtime};
+use xtask_report::Document;
 
 use super::{
     bulk, connections, cores, floods, grid, loss, mode::Mode, open_loop, reconnect, sizes,
@@ -21,8 +23,8 @@ pub(crate) struct Options {
     #[arg(long, value_name = "BYTES", value_delimiter = ',', value_parser = bytes)]
     pub(crate) payload: Vec<usize>,
     /// Only these numbers of calls in flight.
-    #[arg(long, value_name = "N", value_delimiter = ',', value_parser = in_flight)]
-    pub(crate) in_flight: Vec<usize>,
+    #[arg(long, value_name = "N", value_delimiter = ',', value_parser = clap::value_parser!(u16).range(1..=IN_FLIGHT_MAX))]
+    in_flight: Vec<u16>,
     /// Only these subjects. Some are measured only when they are named: rpcnet-isolated (a stream
     /// of its own for each call), rpcnet-shards (a server with a thread and a socket for each core)
     /// and tarpc-tcp-inline (handlers that must not wait).
@@ -55,12 +57,41 @@ pub(crate) struct Measuring {
     /// Let the system choose cores. Else the server has the first one, the client the second.
     #[arg(long)]
     pub(crate) unpinned: bool,
+    #[command(flatten)]
+    pub(crate) files: Files,
+}
+
+/// Files of the results.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct Files {
     /// Write the figures to this file, as JSON.
     #[arg(long, value_name = "FILE")]
-    pub(crate) json: Option<PathBuf>,
+    json: Option<PathBuf>,
     /// Draw the figures into this file, as SVG.
     #[arg(long, value_name = "FILE")]
-    pub(crate) svg: Option<PathBuf>,
+    svg: Option<PathBuf>,
+}
+
+impl Files {
+    /// Writes those that were asked for.
+    ///
+    /// # Errors
+    ///
+    /// When one cannot be written.
+    pub(crate) fn write<R: Serialize>(
+        &self,
+        command: &str,
+        rows: &[R],
+        figure: impl FnOnce() -> String,
+    ) -> io::Result<()> {
+        if let Some(file) = &self.json {
+            Document::new(command, rows).write(file)?;
+        }
+        if let Some(file) = &self.svg {
+            std::fs::write(file, figure())?;
+        }
+        Ok(())
+    }
 }
 
 #[derive(Debug, Clone, Default, Args)]
@@ -148,14 +179,11 @@ impl Options {
     }
 
     /// The numbers of calls in flight that were asked for, else these.
-    pub(crate) fn in_flight_or<'a>(
-        &'a self,
-        default: &'a [usize],
-    ) -> impl Iterator<Item = usize> + 'a {
-        let asked = &self.in_flight[..];
-        (if asked.is_empty() { default } else { asked })
-            .iter()
-            .copied()
+    pub(crate) fn in_flight_or(&self, default: &[usize]) -> Vec<usize> {
+        match &self.in_flight[..] {
+            [] => default.to_vec(),
+            asked => asked.iter().map(|calls| (*calls).into()).collect(),
+        }
     }
 }
 
@@ -217,18 +245,11 @@ fn bytes(text: &str) -> Result<usize, String> {
     }
 }
 
-fn in_flight(text: &str) -> Result<usize, String> {
-    match text.parse() {
-        Ok(calls) if (1..=IN_FLIGHT_MAX).contains(&calls) => Ok(calls),
-        _ => Err(format!("not from 1 to {IN_FLIGHT_MAX}")),
-    }
-}
-
 /// The default limit of messages.
 const BYTES_MAX: usize = 16 << 20;
 
 /// More calls than a server takes are no measurement.
-const IN_FLIGHT_MAX: usize = 10_000;
+const IN_FLIGHT_MAX: i64 = 10_000;
 
 #[cfg(test)]
 pub(crate) mod tests {
@@ -305,7 +326,7 @@ pub(crate) mod tests {
     fn payloads_have_units() {
         let options = parse(&["--payload", "32,1KiB,10MiB", "--in-flight", "1,64"]).unwrap();
         assert_eq!(options.payload, [32, 1024, 10 << 20]);
-        assert_eq!(options.in_flight, [1, 64]);
+        assert_eq!(options.in_flight_or(&[]), [1, 64]);
         for (flag, wrong) in [
             ("--payload", "7"),
             ("--payload", "17MiB"),

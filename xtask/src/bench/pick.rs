@@ -18,17 +18,19 @@ mod process;
 mod report;
 mod targets;
 
-use std::{error::Error, path::PathBuf, process::ExitCode, time::Duration};
+use std::{error::Error, time::Duration};
 
 use clap::Args;
 use xtask_harness::{Outcome, run_until_interrupted};
 use xtask_pick::{PickOrder, Reading, Work, rpcnet_subject};
-use xtask_report::{Document, Progress};
+use xtask_report::Progress;
 
 use self::{
     figures::{Cell, Row},
     process::PickProcess,
+    targets::StrategyTarget,
 };
+use super::{exit_code, options::Files};
 
 /// Options of `bench pick`.
 #[derive(Debug, Clone, Args)]
@@ -52,12 +54,8 @@ pub(crate) struct Options {
     /// Only these numbers of workers.
     #[arg(long, value_name = "N", value_delimiter = ',', value_parser = clap::value_parser!(u16).range(1..=10_000))]
     workers: Vec<u16>,
-    /// Write the figures to this file, as JSON.
-    #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
-    /// Draw the figures into this file, as SVG.
-    #[arg(long, value_name = "FILE")]
-    svg: Option<PathBuf>,
+    #[command(flatten)]
+    files: Files,
 }
 
 impl Options {
@@ -113,34 +111,23 @@ pub(crate) fn run(options: &Options) -> Outcome {
         THREADS.len().min(xtask_load::cores().len())
     );
     run_until_interrupted(async {
-        let mut ours = PickProcess::ours()?;
-        let mut peers = match options.peers {
-            true => Some(PickProcess::peers()?),
-            false => None,
-        };
+        let mut processes = vec![PickProcess::start(false)?];
+        if options.peers {
+            processes.push(PickProcess::start(true)?);
+        }
         let rows = measure(options, &strategies, async |order| {
-            match (&mut peers, targets::is_peer(&order.strategy)) {
-                (Some(peers), true) => peers.measure(order).await,
-                _ => ours.measure(order).await,
-            }
+            let is_peer = targets::is_peer(&order.strategy);
+            processes[usize::from(is_peer)].measure(order).await
         })
         .await?;
         let targets = targets::check_targets(&rows);
         print!("{}", report::text(&rows, &targets));
-        if let Some(file) = &options.json {
-            Document::new("bench pick", &rows).write(file)?;
-        }
-        if let Some(file) = &options.svg {
-            std::fs::write(file, report::figure(&rows))?;
-        }
-        let missed = targets
-            .iter()
-            .any(|it| !it.target.met && (it.is_certain || !options.quick));
-        Ok(if missed {
-            ExitCode::FAILURE
-        } else {
-            ExitCode::SUCCESS
-        })
+        let files = &options.files;
+        files.write("bench pick", &rows, || report::figure(&rows))?;
+        let counts = |it: &&StrategyTarget| it.is_certain || !options.quick;
+        Ok(exit_code(
+            targets.iter().filter(counts).all(|it| it.target.met),
+        ))
     })
 }
 

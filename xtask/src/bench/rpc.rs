@@ -3,7 +3,6 @@
 use std::{error::Error, process::ExitCode};
 
 use xtask_harness::{Outcome, run_until_interrupted};
-use xtask_report::Document;
 
 use super::{
     client_process::BenchSetup,
@@ -39,27 +38,9 @@ async fn run_mode(options: &Options) -> Result<(), Box<dyn Error>> {
         rows = rounds::measure(&options.measuring, &setup, groups).await?;
     }
     print!("{}", mode.report(&rows));
-    let json = JsonRow::all(&rows, mode.fields).collect();
-    write_files(&options.measuring, "bench rpc", json, || mode.draw(&rows))
-}
-
-/// Writes the files that were asked for.
-///
-/// # Errors
-///
-/// When one cannot be written.
-pub(crate) fn write_files(
-    options: &Measuring,
-    command: &str,
-    rows: Vec<JsonRow<'_>>,
-    figure: impl FnOnce() -> String,
-) -> Result<(), Box<dyn Error>> {
-    if let Some(file) = &options.json {
-        Document::new(command, &rows).write(file)?;
-    }
-    if let Some(file) = &options.svg {
-        std::fs::write(file, figure())?;
-    }
+    let json: Vec<_> = JsonRow::all(&rows, mode.fields).collect();
+    let files = &options.measuring.files;
+    files.write("bench rpc", &json, || mode.draw(&rows))?;
     Ok(())
 }
 

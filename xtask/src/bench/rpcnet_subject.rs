@@ -1,12 +1,6 @@
 //! Rpcnet as the subject of a measurement.
 
-use std::{
-    any::Any,
-    net::{IpAddr, SocketAddr},
-    num::NonZeroU32,
-    path::Path,
-    time::Instant,
-};
+use std::{any::Any, net::SocketAddr, num::NonZeroU32, time::Instant};
 
 use bytes::Bytes;
 use rpcnet_transport::{CallOptions, Endpoint, RpcClient, RpcError, Shards, TransportConfig};
@@ -50,13 +44,13 @@ impl Subject for Rpcnet {
             server.serve(router);
             return Ok((server.local_addr(), Box::new(server)));
         }
-        let server = open_endpoint(&setup.keys, setup.ip, SERVER, config(setup))?.serve(router);
+        let server = open_endpoint(setup, SERVER, config(setup))?.serve(router);
         Ok((server.local_addr(), Box::new(server)))
     }
 
     fn client(setup: &Setup) -> Result<Self, Failure> {
         Ok(Self {
-            endpoint: open_endpoint(&setup.keys, setup.ip, CLIENT, config(setup))?,
+            endpoint: open_endpoint(setup, CLIENT, config(setup))?,
             options: CallOptions::new().with_isolated(setup.subject == ISOLATED),
         })
     }
@@ -82,7 +76,7 @@ impl Subject for Rpcnet {
         handshake: Handshake,
         count: usize,
     ) -> Result<Report, Failure> {
-        let fresh = || open_endpoint(&setup.keys, setup.ip, CLIENT, config(setup));
+        let fresh = || open_endpoint(setup, CLIENT, config(setup));
         let early = handshake == Handshake::Early;
         let options = CallOptions::new().with_replay_safe(early);
         let mut body = Body::new(0, setup.body_bytes);
@@ -137,12 +131,12 @@ impl Caller for Connection {
 
 /// An endpoint of the side called `name`.
 pub(crate) fn open_endpoint(
-    keys: &Path,
-    ip: IpAddr,
+    setup: &Setup,
     name: &str,
     config: TransportConfig,
 ) -> Result<Endpoint, Failure> {
-    Ok(Endpoint::bind((ip, 0).into(), config, tls(keys, name)?)?)
+    let tls = tls(&setup.keys, name)?;
+    Ok(Endpoint::bind((setup.ip, 0).into(), config, tls)?)
 }
 
 /// The settings that users have who say nothing else. But where a stream for each call is measured

@@ -1,6 +1,6 @@
 //! Calls through a `ClusterClient`, to workers that are named to it.
 
-use std::{net::SocketAddr, num::NonZeroUsize, sync::Arc};
+use std::{any::Any, net::SocketAddr, num::NonZeroUsize, sync::Arc};
 
 use bytes::Bytes;
 use rpcnet_client::{
@@ -10,12 +10,14 @@ use rpcnet_client::{
 };
 use xtask_load::{CLIENT, Caller, Failure, SERVER, Setup, Subject};
 
+use super::service;
 use crate::bench::rpcnet_subject::{Rpcnet, open_endpoint};
 
-/// The client's endpoint; the server is that of [`Rpcnet`].
+/// The client's endpoint. The server is a fleet of workers, or else that of [`Rpcnet`].
 #[derive(Debug)]
 pub(crate) struct ClusterSubject {
     endpoint: Endpoint,
+    is_fleet: bool,
 }
 
 /// A client of workers.
@@ -24,25 +26,34 @@ pub(crate) struct ClusterCaller(Arc<ClusterClient>);
 
 impl Subject for ClusterSubject {
     type Caller = ClusterCaller;
-    type Server = <Rpcnet as Subject>::Server;
+    type Server = Box<dyn Any>;
 
     async fn serve(setup: &Setup) -> Result<(SocketAddr, Self::Server), Failure> {
-        Rpcnet::serve(setup).await
+        match service::workers(&setup.subject) {
+            Some(workers) => service::serve(setup, workers),
+            None => Rpcnet::serve(setup).await,
+        }
     }
 
     fn client(setup: &Setup) -> Result<Self, Failure> {
-        let endpoint = open_endpoint(&setup.keys, setup.ip, CLIENT, TransportConfig::lan())?;
-        Ok(Self { endpoint })
+        Ok(Self {
+            endpoint: open_endpoint(setup, CLIENT, TransportConfig::lan())?,
+            is_fleet: service::workers(&setup.subject).is_some(),
+        })
     }
 
     async fn connect(&self, addr: SocketAddr) -> Result<ClusterCaller, Failure> {
-        ClusterCaller::connect(&self.endpoint, &[(SERVER.to_owned(), addr)]).await
+        let workers = match self.is_fleet {
+            true => service::find_all(&self.endpoint, addr).await?,
+            false => vec![(SERVER.to_owned(), addr)],
+        };
+        ClusterCaller::connect(&self.endpoint, &workers).await
     }
 }
 
 impl ClusterCaller {
     /// A client of these workers, after a call to each.
-    pub(crate) async fn connect(
+    async fn connect(
         endpoint: &Endpoint,
         workers: &[(String, SocketAddr)],
     ) -> Result<Self, Failure> {

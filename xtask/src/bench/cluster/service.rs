@@ -12,6 +12,7 @@
 //! All workers are in one process and wait most of the time.
 
 use std::{
+    any::Any,
     net::SocketAddr,
     sync::Arc,
     time::{Duration, Instant},
@@ -21,9 +22,8 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use rpcnet_client::{Endpoint, Router, RpcServer, TransportConfig};
 use tokio::time::sleep_until;
-use xtask_load::{CLIENT, Failure, Setup, Subject};
+use xtask_load::{Failure, Setup};
 
-use super::client::ClusterCaller;
 use crate::bench::rpcnet_subject::open_endpoint;
 
 /// Number of workers of the subject of this name.
@@ -32,54 +32,39 @@ pub(crate) fn workers(subject: &str) -> Option<usize> {
     Some(fleet.1)
 }
 
-/// The client's endpoint.
-#[derive(Debug)]
-pub(crate) struct FleetSubject {
-    endpoint: Endpoint,
+/// Serves so many workers. The first of them knows the addresses of the others.
+pub(crate) fn serve(setup: &Setup, workers: usize) -> Result<(SocketAddr, Box<dyn Any>), Failure> {
+    let mut servers: Vec<RpcServer> = Vec::new();
+    for number in (1..=workers).rev() {
+        let endpoint = open_endpoint(setup, &name(number), TransportConfig::lan())?;
+        let mut router = router();
+        if number == 1 {
+            let others = servers.iter().rev().map(|it| it.local_addr().to_string());
+            let others = Bytes::from(others.collect::<Vec<_>>().join("\n"));
+            router = router.raw(OTHERS, move |_cx, _body| {
+                let others = others.clone();
+                async move { Ok(others) }
+            });
+        }
+        servers.push(endpoint.serve(router));
+    }
+    let first = servers.last().ok_or("a fleet has a worker")?.local_addr();
+    Ok((first, Box::new(servers)))
 }
 
-impl Subject for FleetSubject {
-    type Caller = ClusterCaller;
-    type Server = Vec<RpcServer>;
-
-    async fn serve(setup: &Setup) -> Result<(SocketAddr, Vec<RpcServer>), Failure> {
-        let workers = workers(&setup.subject).ok_or("there is no such fleet")?;
-        let mut servers = Vec::new();
-        let mut addrs = Vec::new();
-        for number in (1..=workers).rev() {
-            let endpoint =
-                open_endpoint(&setup.keys, setup.ip, &name(number), TransportConfig::lan())?;
-            let mut router = router();
-            if number == 1 {
-                let others = addresses(addrs.iter().rev());
-                router = router.raw(OTHERS, move |_cx, _body| {
-                    let others = others.clone();
-                    async move { Ok(others) }
-                });
-            }
-            let server = endpoint.serve(router);
-            addrs.push(server.local_addr());
-            servers.push(server);
-        }
-        let first = addrs.pop().ok_or("a fleet has a worker")?;
-        Ok((first, servers))
+/// Names and addresses of the workers, of which the first is at `addr`.
+pub(crate) async fn find_all(
+    endpoint: &Endpoint,
+    addr: SocketAddr,
+) -> Result<Vec<(String, SocketAddr)>, Failure> {
+    let first = endpoint.connect(addr, &name(1)).await?;
+    let others = first.call(OTHERS, Bytes::new()).await?;
+    first.close("done");
+    let mut workers = vec![(name(1), addr)];
+    for (number, addr) in (2..).zip(std::str::from_utf8(&others)?.lines()) {
+        workers.push((name(number), addr.parse()?));
     }
-
-    fn client(setup: &Setup) -> Result<Self, Failure> {
-        let endpoint = open_endpoint(&setup.keys, setup.ip, CLIENT, TransportConfig::lan())?;
-        Ok(Self { endpoint })
-    }
-
-    async fn connect(&self, addr: SocketAddr) -> Result<ClusterCaller, Failure> {
-        let first = self.endpoint.connect(addr, &name(1)).await?;
-        let others = first.call(OTHERS, Bytes::new()).await?;
-        first.close("done");
-        let mut workers = vec![(name(1), addr)];
-        for (number, addr) in (2..).zip(std::str::from_utf8(&others)?.lines()) {
-            workers.push((name(number), addr.parse()?));
-        }
-        ClusterCaller::connect(&self.endpoint, &workers).await
-    }
+    Ok(workers)
 }
 
 /// A worker's method.
@@ -109,12 +94,6 @@ impl WorkerSlots {
         *place = (*place).max(now) + SERVICE_TIME;
         *place
     }
-}
-
-/// The addresses, a line each.
-fn addresses<'a>(addrs: impl Iterator<Item = &'a SocketAddr>) -> Bytes {
-    let lines: Vec<String> = addrs.map(SocketAddr::to_string).collect();
-    lines.join("\n").into()
 }
 
 fn name(number: usize) -> String {

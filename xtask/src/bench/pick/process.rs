@@ -1,6 +1,6 @@
 //! Processes that pick.
 
-use std::{env, error::Error, path::Path, time::Duration};
+use std::{env, error::Error, time::Duration};
 
 use tokio::time::Instant;
 use xtask_harness::ChildProcess;
@@ -13,34 +13,24 @@ use crate::project;
 pub(crate) struct PickProcess(ChildProcess);
 
 impl PickProcess {
-    /// Builds and starts the process of rpcnet's strategies.
+    /// Builds and starts the process of rpcnet's strategies, or of the peers.
     ///
     /// # Errors
     ///
     /// When it cannot be built or started.
-    pub(crate) fn ours() -> Result<Self, Box<dyn Error>> {
-        let program = env::current_exe()?;
-        // Where this program was built, whatever that is called; of the two profiles the fast one.
-        let target = program
-            .ancestors()
-            .nth(2)
-            .ok_or("there is no folder to build in")?;
-        let program = project::build("xtask-pick", &["xtask"], "Cargo.toml", target)?;
-        Self::start(&program)
-    }
-
-    /// Builds and starts the process of the peers.
-    ///
-    /// # Errors
-    ///
-    /// When it cannot be built or started.
-    pub(crate) fn peers() -> Result<Self, Box<dyn Error>> {
-        Self::start(&project::build_peers("peer-picks")?)
-    }
-
-    fn start(program: &Path) -> Result<Self, Box<dyn Error>> {
+    pub(crate) fn start(peers: bool) -> Result<Self, Box<dyn Error>> {
+        let program = if peers {
+            project::build_peers("peer-picks")?
+        } else {
+            let this = env::current_exe()?;
+            // Where this program was built, whatever that is called; of the two profiles the fast
+            // one.
+            let target = this.ancestors().nth(2);
+            let target = target.ok_or("there is no folder to build in")?;
+            project::build("xtask-pick", &["xtask"], "Cargo.toml", target)?
+        };
         let name = program.file_name().unwrap_or_default().to_string_lossy();
-        let child = ChildProcess::spawn(&name, project::program(program))?;
+        let child = ChildProcess::spawn(&name, project::program(&program))?;
         Ok(Self(child))
     }
 
