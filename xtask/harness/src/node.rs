@@ -1,11 +1,14 @@
 //! Child processes that are nodes of a cluster: their setup, and how they run.
 
-use std::{error::Error, path::PathBuf, process::ExitCode};
+use std::{error::Error, fs, path::PathBuf, process::ExitCode};
 
-use rpcnet_client::{Node, NodeBuilder, swim::ClusterConfig};
+use rpcnet_client::{
+    Node, NodeBuilder, Tls,
+    swim::{ClusterConfig, ClusterKey},
+};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use crate::{Outcome, ParentLink, cluster_key, tls};
+use crate::{Outcome, ParentLink, keys::CLUSTER_KEY};
 
 /// Name of a node, and where it finds the others.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -16,6 +19,14 @@ pub struct NodeSetup {
     pub keys: PathBuf,
     /// Addresses to join, as an operator would write them; the first node has none.
     pub seeds: Vec<String>,
+}
+
+impl NodeSetup {
+    /// Paths of the node's certificate, its key and the CA's certificate.
+    pub fn pem_paths(&self) -> [PathBuf; 3] {
+        let own = |extension| self.keys.join(format!("{}.{extension}", self.name));
+        [own("pem"), own("key"), self.keys.join("ca.pem")]
+    }
 }
 
 /// Runs a child until its parent has it end, or is gone. An error is sent to the parent, to which it
@@ -62,12 +73,14 @@ pub fn node_builder(
     cluster: &str,
     setup: &NodeSetup,
 ) -> Result<NodeBuilder, Box<dyn Error + Send + Sync>> {
+    let [cert, key, ca] = setup.pem_paths();
+    let cluster_key = fs::read_to_string(setup.keys.join(CLUSTER_KEY))?;
     Ok(Node::builder()
         .bind("127.0.0.1:0")
         .cluster_name(cluster)
         .cluster_config(ClusterConfig::local())
-        .tls(tls(&setup.keys, &setup.name)?)
-        .cluster_key(cluster_key(&setup.keys)?)
+        .tls(Tls::from_pem_files(cert, key, ca)?)
+        .cluster_key(ClusterKey::from_hex(&cluster_key)?)
         .seeds(setup.seeds.clone()))
 }
 

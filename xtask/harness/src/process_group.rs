@@ -129,7 +129,7 @@ impl ProcessGroup {
             Box::pin(async move {
                 let event = match child.recv().await {
                     Ok(notice) => Ok(ChildEvent::Notice(notice)),
-                    Err(ProcessError::Ended { .. }) => {
+                    Err(ProcessError::Ended(_)) => {
                         let ended = child.wait_by(Instant::now() + END_TIMEOUT).await;
                         ended.map(ChildEvent::Ended)
                     }

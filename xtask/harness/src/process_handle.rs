@@ -27,48 +27,25 @@ pub struct ChildProcess {
     stdout: Lines<BufReader<ChildStdout>>,
 }
 
-/// Error between parent and child. After it the child is unusable, except after `TimedOut`, which
-/// leaves it as it was.
+/// Error between parent and child, by the child's name. After it the child is unusable, except
+/// after `TimedOut`, which leaves it as it was.
 #[derive(Debug, thiserror::Error)]
 pub enum ProcessError {
     /// The child could not be started.
-    #[error("cannot start {name}: {source}")]
-    Spawn {
-        /// Name of the child.
-        name: String,
-        /// Error of the system.
-        source: io::Error,
-    },
+    #[error("cannot start {0}: {1}")]
+    Spawn(String, #[source] io::Error),
     /// The child closed its output: as a rule it has ended.
-    #[error("{name} has ended")]
-    Ended {
-        /// Name of the child.
-        name: String,
-    },
+    #[error("{0} has ended")]
+    Ended(String),
     /// The child cannot go on, as it says (see `run_child`).
-    #[error("{name}: {message}")]
-    Failed {
-        /// Name of the child.
-        name: String,
-        /// Error of the child.
-        message: String,
-    },
+    #[error("{0}: {1}")]
+    Failed(String, String),
     /// A pipe broke, or what came through it was no message.
-    #[error("lost the line to {name}: {source}")]
-    Pipe {
-        /// Name of the child.
-        name: String,
-        /// Error of the system or of the message.
-        source: io::Error,
-    },
-    /// The child sent nothing until the deadline.
-    #[error("{name} took too long to {what}")]
-    TimedOut {
-        /// Name of the child.
-        name: String,
-        /// Expected action.
-        what: &'static str,
-    },
+    #[error("lost the line to {0}: {1}")]
+    Pipe(String, #[source] io::Error),
+    /// The child did not do what was expected until the deadline.
+    #[error("{0} took too long to {1}")]
+    TimedOut(String, &'static str),
 }
 
 impl ChildProcess {
@@ -78,11 +55,9 @@ impl ChildProcess {
     ///
     /// [`ProcessError::Spawn`].
     pub fn start(name: &str, arguments: &[&str]) -> Result<Self, ProcessError> {
-        let failed = |source| ProcessError::Spawn {
-            name: name.to_owned(),
-            source,
-        };
-        let mut command = Command::new(env::current_exe().map_err(failed)?);
+        let program = env::current_exe();
+        let program = program.map_err(|error| ProcessError::Spawn(name.to_owned(), error))?;
+        let mut command = Command::new(program);
         command.args(arguments);
         Self::spawn(name, command)
     }
@@ -98,10 +73,8 @@ impl ChildProcess {
         command.kill_on_drop(true);
         #[cfg(unix)]
         command.process_group(0);
-        let mut child = command.spawn().map_err(|source| ProcessError::Spawn {
-            name: name.to_owned(),
-            source,
-        })?;
+        let child = command.spawn();
+        let mut child = child.map_err(|error| ProcessError::Spawn(name.to_owned(), error))?;
         let stdin = child.stdin.take().expect("standard input is piped");
         let stdout = child.stdout.take().expect("standard output is piped");
         let stdout = Lines {
@@ -140,12 +113,9 @@ impl ChildProcess {
             let line = self.stdout.next().await;
             let line = line.map_err(|source| self.pipe_error(source))?;
             let name = || self.name.clone();
-            let line = line.ok_or_else(|| ProcessError::Ended { name: name() })?;
-            if let Ok(Failure { failed: message }) = json_line::decode(&line) {
-                return Err(ProcessError::Failed {
-                    name: name(),
-                    message,
-                });
+            let line = line.ok_or_else(|| ProcessError::Ended(name()))?;
+            if let Ok(Failure { failed }) = json_line::decode(&line) {
+                return Err(ProcessError::Failed(name(), failed));
             }
             if line.starts_with(b"{") {
                 return json_line::decode(&line).map_err(|source| self.pipe_error(source));
@@ -167,7 +137,7 @@ impl ChildProcess {
         let name = self.name.clone();
         match timeout_at(deadline, self.recv()).await {
             Ok(received) => received,
-            Err(_) => Err(ProcessError::TimedOut { name, what }),
+            Err(_) => Err(ProcessError::TimedOut(name, what)),
         }
     }
 
@@ -191,18 +161,12 @@ impl ChildProcess {
         // order.
         match timeout_at(deadline, self.child.wait()).await {
             Ok(ended) => ended.map_err(|source| self.pipe_error(source)),
-            Err(_) => Err(ProcessError::TimedOut {
-                name: self.name.clone(),
-                what: "end",
-            }),
+            Err(_) => Err(ProcessError::TimedOut(self.name.clone(), "end")),
         }
     }
 
     fn pipe_error(&self, source: io::Error) -> ProcessError {
-        ProcessError::Pipe {
-            name: self.name.clone(),
-            source,
-        }
+        ProcessError::Pipe(self.name.clone(), source)
     }
 
     /// Its name in errors.
