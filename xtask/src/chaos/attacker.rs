@@ -16,6 +16,7 @@ use std::{
 };
 
 use tokio::{
+    sync::oneshot,
     task::JoinSet,
     time::{sleep, timeout},
 };
@@ -23,8 +24,8 @@ use tokio::{
 use xtask_harness::NodeSetup;
 
 use self::{
-    greedy::Greedy, protocol_violator::ProtocolViolator, raw_quic::RawEndpoint,
-    slot_holder::SlotHolder,
+    greedy::hold_resources, protocol_violator::violate_protocol, raw_quic::RawEndpoint,
+    slot_holder::hold_slots,
 };
 use super::{
     node::{Link, Role, unix_ms},
@@ -76,59 +77,41 @@ async fn start_attacks(
 ) {
     let mut first_rounds = Vec::new();
     for (number, target) in (1..).zip(targets) {
-        let peer = AttackedWorker {
+        let (first_round, ended) = oneshot::channel();
+        first_rounds.push(ended);
+        let worker = AttackedWorker {
             endpoint: endpoint.clone(),
             target,
             actions: Arc::clone(actions),
+            first_round: Some(first_round),
         };
-        let (ended, has_ended) = tokio::sync::oneshot::channel();
-        first_rounds.push(has_ended);
-        attacks.spawn(async move {
-            match role {
-                Role::Liar => {
-                    repeat_rounds(
-                        ProtocolViolator::new(peer, number),
-                        VIOLATION_INTERVAL,
-                        ended,
-                    )
-                    .await;
-                }
-                Role::Keyed => repeat_rounds(SlotHolder::new(peer), HOLD_INTERVAL, ended).await,
-                _ => repeat_rounds(Greedy::new(peer), HOLD_INTERVAL, ended).await,
-            }
-        });
+        match role {
+            Role::Liar => attacks.spawn(violate_protocol(worker, number)),
+            Role::Keyed => attacks.spawn(hold_slots(worker)),
+            _ => attacks.spawn(hold_resources(worker)),
+        };
     }
     let _ = timeout(FIRST_ROUND_TIMEOUT, futures::future::join_all(first_rounds)).await;
 }
 
-async fn repeat_rounds(
-    mut attack: impl Attack,
-    every: Duration,
-    first_round_ended: tokio::sync::oneshot::Sender<()>,
-) {
-    attack.round().await;
-    let _ = first_round_ended.send(());
-    loop {
-        sleep(every).await;
-        attack.round().await;
-    }
-}
-
-/// Attack on one worker, in rounds. A step that fails is tried again in the next round.
-trait Attack {
-    /// Runs one round.
-    fn round(&mut self) -> impl Future<Output = ()> + Send;
-}
-
-/// Attacked worker, and the endpoint that reaches it.
-#[derive(Debug)]
+/// Worker that is attacked in rounds. A step that fails is tried again in the next round.
 struct AttackedWorker {
     endpoint: RawEndpoint,
     target: Target,
     actions: ActionCount,
+    /// Told when the first round is over.
+    first_round: Option<oneshot::Sender<()>>,
 }
 
 impl AttackedWorker {
+    /// Ends a round; returns when the next one begins.
+    async fn end_round(&mut self, interval: Duration) {
+        if let Some(first_round) = self.first_round.take() {
+            let _ = first_round.send(());
+        }
+        sleep(interval).await;
+    }
+
     /// A new connection, if the worker takes it.
     async fn connect(&self) -> Option<quinn::Connection> {
         let connecting = self.endpoint.connect(&self.target);
@@ -167,6 +150,3 @@ const FIRST_ROUND_TIMEOUT: Duration = Duration::from_secs(10);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// Timeout of a step: a longer one is held up by the worker's limits.
 const STEP_TIMEOUT: Duration = Duration::from_millis(20);
-/// A body goes on by a few bytes in each round.
-const HOLD_INTERVAL: Duration = Duration::from_secs(1);
-const VIOLATION_INTERVAL: Duration = Duration::from_millis(10);

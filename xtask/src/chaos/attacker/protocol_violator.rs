@@ -1,6 +1,8 @@
 //! Attacker that violates the protocol: random bytes, frames that end early or do not belong on a
 //! stream, call numbers that are in use, cancels, resets.
 
+use std::time::Duration;
+
 use bytes::{BufMut, Bytes, BytesMut};
 use quinn::{Connection, VarInt};
 use rpcnet_transport::{
@@ -10,99 +12,79 @@ use rpcnet_transport::{
 use tokio::time::timeout;
 
 use super::{
-    Attack, AttackedWorker, STEP_TIMEOUT,
+    AttackedWorker, STEP_TIMEOUT,
     raw_quic::{preface, request},
 };
 use crate::chaos::node::{IDEMPOTENT, LONG_CALL, NOT_IDEMPOTENT};
 
-/// Protocol violations against one worker.
-#[derive(Debug)]
-pub(super) struct ProtocolViolator {
-    peer: AttackedWorker,
-    connection: Option<Connection>,
-    random: u64,
-    rounds: u64,
+/// Violates the protocol at a worker. What is random follows from the number.
+pub(super) async fn violate_protocol(mut worker: AttackedWorker, number: u64) {
+    let mut random = Random(number);
+    let mut place = None;
+    for round in 1_u64.. {
+        if let Some(connection) = worker.connected(&mut place).await {
+            let junk = random.junk();
+            for bytes in malformed_calls(&junk)
+                .into_iter()
+                .chain(malformed_lanes(&junk))
+            {
+                let half = random.number() as usize % bytes.len();
+                for bytes in [&bytes[..], &bytes[..half]] {
+                    send_bidirectional(&worker, &connection, bytes, random.number()).await;
+                }
+            }
+            send_unidirectional(&worker, &connection, &malformed_control(&junk)).await;
+            send_unidirectional(&worker, &connection, &unrequested_answer()).await;
+            let _ = connection.send_datagram(junk);
+            if round.is_multiple_of(ROUNDS_PER_CONNECTION) {
+                connection.close(VarInt::from_u32(0x1234), b"violation");
+            }
+        }
+        worker.end_round(ROUND_INTERVAL).await;
+    }
 }
 
-impl ProtocolViolator {
-    /// Violator whose random bytes follow from the number.
-    pub(super) fn new(peer: AttackedWorker, number: u64) -> Self {
-        Self {
-            peer,
-            connection: None,
-            random: number,
-            rounds: 0,
-        }
+/// Sends bytes on a stream that ends in order, in the middle, or is not ended.
+async fn send_bidirectional(
+    worker: &AttackedWorker,
+    connection: &Connection,
+    bytes: &[u8],
+    random: u64,
+) {
+    let Some((mut send, mut recv)) = worker.open_stream(connection, bytes).await else {
+        return;
+    };
+    match random % 4 {
+        0 => drop(send.finish()),
+        1 => drop(send.reset(VarInt::from_u32(7))),
+        2 => drop(recv.stop(VarInt::from_u32(7))),
+        // Both halves are reset as they are dropped.
+        _ => {}
     }
+}
 
-    /// The next of a linear congruential sequence (Knuth's MMIX).
+/// Sends bytes on a unidirectional stream, as servers open them.
+async fn send_unidirectional(worker: &AttackedWorker, connection: &Connection, bytes: &[u8]) {
+    let opened = timeout(STEP_TIMEOUT, connection.open_uni()).await;
+    let opened = opened.ok().and_then(Result::ok);
+    if let Some(mut send) = worker.count_action(opened) {
+        let _ = timeout(STEP_TIMEOUT, send.write_all(bytes)).await;
+    }
+}
+
+/// Linear congruential sequence (Knuth's MMIX).
+struct Random(u64);
+
+impl Random {
     fn number(&mut self) -> u64 {
-        let next = self.random.wrapping_mul(6_364_136_223_846_793_005);
-        self.random = next.wrapping_add(1_442_695_040_888_963_407);
-        self.random >> 32
+        let next = self.0.wrapping_mul(6_364_136_223_846_793_005);
+        self.0 = next.wrapping_add(1_442_695_040_888_963_407);
+        self.0 >> 32
     }
 
     fn junk(&mut self) -> Bytes {
         let len = self.number() % 100;
         (0..len).map(|_| self.number() as u8).collect()
-    }
-
-    async fn connected(&mut self) -> Option<Connection> {
-        let is_over = |it: &Connection| it.close_reason().is_some();
-        if self.connection.as_ref().is_none_or(is_over) {
-            self.connection = self.peer.connect().await;
-        }
-        self.connection.clone()
-    }
-
-    /// Streams that begin with these bytes and end in order, in the middle, or are not ended.
-    async fn send_bidirectional(&mut self, connection: &Connection, bytes: &[u8]) {
-        let Some((mut send, mut recv)) = self.peer.open_stream(connection, bytes).await else {
-            return;
-        };
-        match self.number() % 4 {
-            0 => drop(send.finish()),
-            1 => drop(send.reset(VarInt::from_u32(7))),
-            2 => drop(recv.stop(VarInt::from_u32(7))),
-            // Both halves are reset as they are dropped.
-            _ => {}
-        }
-    }
-
-    /// Sends bytes on a unidirectional stream, as servers open them.
-    async fn send_unidirectional(&self, connection: &Connection, bytes: &[u8]) {
-        let opened = timeout(STEP_TIMEOUT, connection.open_uni()).await;
-        let opened = opened.ok().and_then(Result::ok);
-        if let Some(mut send) = self.peer.count_action(opened) {
-            let _ = timeout(STEP_TIMEOUT, send.write_all(bytes)).await;
-        }
-    }
-}
-
-impl Attack for ProtocolViolator {
-    async fn round(&mut self) {
-        let Some(connection) = self.connected().await else {
-            return;
-        };
-        self.rounds += 1;
-        let junk = self.junk();
-        for bytes in malformed_calls(&junk)
-            .into_iter()
-            .chain(malformed_lanes(&junk))
-        {
-            self.send_bidirectional(&connection, &bytes).await;
-            let half = self.number() as usize % bytes.len();
-            self.send_bidirectional(&connection, &bytes[..half]).await;
-        }
-        self.send_unidirectional(&connection, &malformed_control(&junk))
-            .await;
-        self.send_unidirectional(&connection, &unrequested_answer())
-            .await;
-        let _ = connection.send_datagram(junk);
-        if self.rounds.is_multiple_of(ROUNDS_PER_CONNECTION) {
-            connection.close(VarInt::from_u32(0x1234), b"violation");
-            self.connection = None;
-        }
     }
 }
 
@@ -229,6 +211,7 @@ fn reply() -> ReplyHeader {
 const CANCELLED: u32 = 100;
 const TOGGLES: u32 = 500;
 const ROUNDS_PER_CONNECTION: u64 = 5;
+const ROUND_INTERVAL: Duration = Duration::from_millis(10);
 
 #[cfg(test)]
 mod tests {

@@ -8,56 +8,38 @@
 
 use std::time::Duration;
 
-use quinn::{Connection, VarInt};
+use quinn::VarInt;
 use rpcnet_transport::wire::RequestFlags;
 use tokio::time::sleep;
 
-use super::{Attack, AttackedWorker, raw_quic::request};
+use super::{AttackedWorker, raw_quic::request};
 use crate::chaos::node::LONG_CALL;
 
-/// The calls at one worker.
-#[derive(Debug)]
-pub(super) struct SlotHolder {
-    peer: AttackedWorker,
-    connection: Option<Connection>,
-    /// Key of the last call.
-    key: u128,
-}
-
-impl SlotHolder {
-    pub(super) fn new(peer: AttackedWorker) -> Self {
-        Self {
-            peer,
-            connection: None,
-            key: 0,
-        }
-    }
-}
-
-impl Attack for SlotHolder {
-    async fn round(&mut self) {
-        let Some(connection) = self.peer.connected(&mut self.connection).await else {
-            return;
-        };
-        let mut calls = Vec::new();
-        while calls.len() < CALLS_MAX {
-            self.key += 1;
-            let bytes = request(LONG_CALL, RequestFlags::default(), Some(self.key), 0);
-            match self.peer.open_stream(&connection, &bytes).await {
-                Some((mut send, recv)) => {
-                    let _ = send.finish();
-                    calls.push(recv);
-                }
-                None => break,
+/// Holds the slots of a worker's handlers.
+pub(super) async fn hold_slots(mut worker: AttackedWorker) {
+    let mut place = None;
+    let mut keys = 1..;
+    loop {
+        if let Some(connection) = worker.connected(&mut place).await {
+            let mut calls = Vec::new();
+            while calls.len() < CALLS_MAX {
+                let bytes = request(LONG_CALL, RequestFlags::default(), keys.next(), 0);
+                let Some((mut send, recv)) = worker.open_stream(&connection, &bytes).await else {
+                    break;
+                };
+                let _ = send.finish();
+                calls.push(recv);
+            }
+            sleep(BEGUN_AFTER).await;
+            for mut call in calls {
+                let _ = call.stop(VarInt::from_u32(0));
             }
         }
-        sleep(BEGUN_AFTER).await;
-        for mut call in calls {
-            let _ = call.stop(VarInt::from_u32(0));
-        }
+        worker.end_round(ROUND_INTERVAL).await;
     }
 }
 
 const CALLS_MAX: usize = 64;
 /// Time after which a call has begun.
 const BEGUN_AFTER: Duration = Duration::from_millis(20);
+const ROUND_INTERVAL: Duration = Duration::from_secs(1);
