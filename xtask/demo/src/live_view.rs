@@ -1,11 +1,11 @@
 //! Live view of the demo: a table that is redrawn on a terminal, plain lines elsewhere.
 
 use std::{
-    io::{self, IsTerminal, Stdout, Write},
+    io::{self, Stdout, Write},
     time::Duration,
 };
 
-use crossterm::{QueueableCommand, cursor, terminal};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::{Deserialize, Serialize};
 
 /// State of the cluster and of the calls, as the director sees them.
@@ -41,52 +41,28 @@ pub(crate) struct MemberRow {
 /// Shows snapshots and events as they come.
 #[derive(Debug)]
 pub(crate) struct LiveView<W> {
+    /// Where lines go that stay.
     out: W,
-    mode: OutputMode,
+    /// The table that is redrawn in place; hidden where there is no terminal.
+    table: ProgressBar,
     /// Time at which a snapshot was last shown.
     last_shown: Option<Duration>,
-    /// The table as it stands on the terminal; empty if there is none.
-    table: Vec<String>,
-}
-
-/// Kind of output.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum OutputMode {
-    /// A terminal of this size: the table is redrawn in place.
-    Terminal {
-        /// Characters in a row.
-        columns: usize,
-        /// Rows on the screen.
-        rows: usize,
-    },
-    /// A file or pipe: lines, at a modest rate.
-    Plain,
 }
 
 impl LiveView<Stdout> {
     /// View on standard output, as a terminal or as plain lines.
     pub(crate) fn stdout() -> Self {
-        let out = io::stdout();
-        let size = if out.is_terminal() {
-            terminal::size().ok()
-        } else {
-            None
-        };
-        let mode = size.map_or(OutputMode::Plain, |(columns, rows)| OutputMode::Terminal {
-            columns: columns.into(),
-            rows: rows.into(),
-        });
-        Self::new(out, mode)
+        Self::new(io::stdout(), ProgressDrawTarget::stdout())
     }
 }
 
 impl<W: Write> LiveView<W> {
-    pub(crate) fn new(out: W, mode: OutputMode) -> Self {
+    pub(crate) fn new(out: W, terminal: ProgressDrawTarget) -> Self {
+        let style = ProgressStyle::with_template("{msg}").expect("the template is valid");
         Self {
             out,
-            mode,
+            table: ProgressBar::with_draw_target(None, terminal).with_style(style),
             last_shown: None,
-            table: Vec::new(),
         }
     }
 
@@ -97,7 +73,8 @@ impl<W: Write> LiveView<W> {
     ///
     /// The output's: the reader of a pipe may have gone.
     pub(crate) fn snapshot(&mut self, elapsed: Duration, snapshot: &Snapshot) -> io::Result<()> {
-        let pause = if self.mode == OutputMode::Plain {
+        let is_plain = self.table.is_hidden();
+        let pause = if is_plain {
             PLAIN_INTERVAL
         } else {
             TERMINAL_INTERVAL
@@ -106,20 +83,11 @@ impl<W: Write> LiveView<W> {
             return Ok(());
         }
         self.last_shown = Some(elapsed);
-        match self.mode {
-            OutputMode::Plain => writeln!(self.out, "{}", plain_line(elapsed, snapshot))?,
-            OutputMode::Terminal { columns, rows } => {
-                self.clear_table()?;
-                // A line that wraps or scrolls away could not be found again.
-                self.table = table(elapsed, snapshot);
-                self.table.truncate(rows.saturating_sub(2).max(1));
-                for line in &mut self.table {
-                    *line = line.chars().take(columns.saturating_sub(1)).collect();
-                }
-                self.draw_table()?;
-            }
+        if is_plain {
+            return writeln!(self.out, "{}", plain_line(elapsed, snapshot));
         }
-        self.out.flush()
+        self.table.set_message(table(elapsed, snapshot));
+        Ok(())
     }
 
     /// Shows what happened, at once and to stay.
@@ -128,10 +96,12 @@ impl<W: Write> LiveView<W> {
     ///
     /// The output's.
     pub(crate) fn event(&mut self, elapsed: Duration, what: &str) -> io::Result<()> {
-        self.clear_table()?;
-        writeln!(self.out, "{} {what}", timestamp(elapsed))?;
-        self.draw_table()?;
-        self.out.flush()
+        let line = format!("{} {what}", timestamp(elapsed));
+        if self.table.is_hidden() {
+            return writeln!(self.out, "{line}");
+        }
+        self.table.println(line);
+        Ok(())
     }
 
     /// Leaves the table where it is and shows the last lines under it.
@@ -140,27 +110,12 @@ impl<W: Write> LiveView<W> {
     ///
     /// The output's.
     pub(crate) fn finish(mut self, lines: &[String]) -> io::Result<W> {
+        self.table.abandon();
         for line in lines {
             writeln!(self.out, "{line}")?;
         }
         self.out.flush()?;
         Ok(self.out)
-    }
-
-    fn clear_table(&mut self) -> io::Result<()> {
-        if let Ok(lines @ 1..) = u16::try_from(self.table.len()) {
-            self.out.queue(cursor::MoveToPreviousLine(lines))?;
-            self.out
-                .queue(terminal::Clear(terminal::ClearType::FromCursorDown))?;
-        }
-        Ok(())
-    }
-
-    fn draw_table(&mut self) -> io::Result<()> {
-        for line in &self.table {
-            writeln!(self.out, "{line}")?;
-        }
-        Ok(())
     }
 }
 
@@ -173,7 +128,7 @@ pub(crate) fn readable_micros(micros: u64) -> String {
     }
 }
 
-fn table(elapsed: Duration, snapshot: &Snapshot) -> Vec<String> {
+fn table(elapsed: Duration, snapshot: &Snapshot) -> String {
     let width = snapshot
         .members
         .iter()
@@ -188,7 +143,8 @@ fn table(elapsed: Duration, snapshot: &Snapshot) -> Vec<String> {
         format!("{name:width$}  {state:<9} {phi:>6} {in_flight:>9} {calls:>9} {p50:>10} {p99:>10}")
     });
     let totals = format!("{} {}", timestamp(elapsed), totals(snapshot));
-    [String::new(), totals].into_iter().chain(rows).collect()
+    let lines = [String::new(), totals].into_iter().chain(rows);
+    lines.collect::<Vec<_>>().join("\n")
 }
 
 fn plain_line(elapsed: Duration, snapshot: &Snapshot) -> String {
@@ -250,6 +206,8 @@ const PLAIN_INTERVAL: Duration = Duration::from_secs(2);
 
 #[cfg(test)]
 mod tests {
+    use indicatif::InMemoryTerm;
+
     use super::*;
 
     fn snapshot() -> Snapshot {
@@ -274,21 +232,24 @@ mod tests {
         Duration::from_millis(millis)
     }
 
-    /// Text that `show` writes to a live view in `mode`.
-    fn written(mode: OutputMode, show: impl FnOnce(&mut LiveView<Vec<u8>>)) -> String {
-        let mut live = LiveView::new(Vec::new(), mode);
+    /// Content of a terminal of this size after `show`.
+    fn shown(rows: u16, columns: u16, show: impl FnOnce(&mut LiveView<Vec<u8>>)) -> Vec<String> {
+        let terminal = InMemoryTerm::new(rows, columns);
+        let target = ProgressDrawTarget::term_like(Box::new(terminal.clone()));
+        let mut live = LiveView::new(Vec::new(), target);
         show(&mut live);
-        String::from_utf8(live.finish(&["done".to_owned()]).unwrap()).unwrap()
+        assert_eq!(live.finish(&["done".to_owned()]).unwrap(), b"done\n");
+        terminal.contents().lines().map(str::to_owned).collect()
     }
 
     #[test]
     fn plain_lines_come_at_a_modest_rate_and_events_at_once() {
-        let text = written(OutputMode::Plain, |live| {
-            for at in [0, 1999, 2000, 2500] {
-                live.snapshot(millis(at), &snapshot()).unwrap();
-            }
-            live.event(millis(2600), "killed worker-1").unwrap();
-        });
+        let mut live = LiveView::new(Vec::new(), ProgressDrawTarget::hidden());
+        for at in [0, 1999, 2000, 2500] {
+            live.snapshot(millis(at), &snapshot()).unwrap();
+        }
+        live.event(millis(2600), "killed worker-1").unwrap();
+        let text = String::from_utf8(live.finish(&["done".to_owned()]).unwrap()).unwrap();
         let lines: Vec<_> = text.lines().collect();
         assert_eq!(lines.len(), 4, "{text}");
         assert_eq!(
@@ -303,58 +264,35 @@ mod tests {
     }
 
     #[test]
-    fn a_table_is_drawn_over_the_one_before() {
-        let mode = OutputMode::Terminal {
-            columns: 80,
-            rows: 24,
-        };
-        let text = written(mode, |live| {
+    fn a_table_is_drawn_over_the_one_before_and_under_the_events() {
+        let lines = shown(24, 80, |live| {
             live.snapshot(millis(0), &snapshot()).unwrap();
-            live.snapshot(millis(99), &snapshot()).unwrap();
+            live.event(millis(10), "killed worker-1").unwrap();
             live.snapshot(millis(100), &snapshot()).unwrap();
+            live.snapshot(millis(199), &snapshot()).unwrap();
         });
-        let tables: Vec<_> = text.split("\x1b[5F\x1b[J").collect();
-        assert_eq!(tables.len(), 2, "{text:?}");
-        let lines: Vec<_> = tables[1].lines().collect();
         assert_eq!(
             lines,
             [
+                "[  0.01 s] killed worker-1",
                 "",
                 "[  0.10 s] round 3: 2468 calls ok, 0 failed, 0 wrong",
                 "member    state        phi in flight     calls        p50        p99",
                 "worker-1  alive       0.26         4      1234     870 us   12.35 ms",
                 "w2        alive     >= 100         4      1234     870 us   12.35 ms",
-                "done",
             ]
         );
     }
 
     #[test]
-    fn an_event_stays_above_the_table() {
-        let mode = OutputMode::Terminal {
-            columns: 80,
-            rows: 24,
-        };
-        let text = written(mode, |live| {
-            live.snapshot(millis(0), &snapshot()).unwrap();
-            live.event(millis(10), "killed worker-1").unwrap();
+    fn no_table_scrolls() {
+        let lines = shown(5, 80, |live| {
+            for at in 0..4 {
+                live.snapshot(millis(100 * at), &snapshot()).unwrap();
+            }
         });
-        let after = text.split_once("\x1b[J").unwrap().1;
-        assert!(
-            after.starts_with("[  0.01 s] killed worker-1\n\n[  0.00 s] round 3"),
-            "{after}"
-        );
-    }
-
-    #[test]
-    fn no_line_wraps_and_no_table_scrolls() {
-        let mode = OutputMode::Terminal {
-            columns: 20,
-            rows: 5,
-        };
-        let text = written(mode, |live| live.snapshot(millis(0), &snapshot()).unwrap());
-        assert_eq!(text.lines().count(), 3 + 1, "{text}");
-        assert!(text.lines().all(|line| line.chars().count() < 20), "{text}");
+        assert_eq!(lines.len(), 5, "{lines:?}");
+        assert!(lines[1].starts_with("[  0.30 s]"), "{lines:?}");
     }
 
     #[test]
