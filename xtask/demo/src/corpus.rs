@@ -40,12 +40,7 @@ pub(crate) struct Skipped {
 pub(crate) enum SkipReason {
     /// The file does not fit into a message.
     #[error("has {bytes} bytes, more than the limit of {max}")]
-    TooLarge {
-        /// Its size, or what of it was read.
-        bytes: u64,
-        /// The limit.
-        max: u64,
-    },
+    TooLarge { bytes: u64, max: u64 },
     /// The file cannot be read.
     #[error("cannot be read: {0}")]
     Unreadable(io::Error),
@@ -55,21 +50,11 @@ pub(crate) enum SkipReason {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CorpusError {
     /// The path itself does not exist or cannot be looked at: the user's to correct.
-    #[error("cannot look into {}: {source}", path.display())]
-    Path {
-        /// The path as it was given.
-        path: PathBuf,
-        /// Error of the system.
-        source: io::Error,
-    },
-    /// No file is left to digest.
-    #[error("no file to digest under {} ({skipped} skipped)", path.display())]
-    Empty {
-        /// The path as it was given.
-        path: PathBuf,
-        /// Number of files that were skipped.
-        skipped: usize,
-    },
+    #[error("cannot look into {path}: {1}", path = .0.display())]
+    Path(PathBuf, #[source] io::Error),
+    /// No file is left to digest, as so many were skipped.
+    #[error("no file to digest under {path} ({1} skipped)", path = .0.display())]
+    Empty(PathBuf, usize),
 }
 
 impl Corpus {
@@ -80,10 +65,7 @@ impl Corpus {
     ///
     /// [`CorpusError::Path`] if there is no `root`, [`CorpusError::Empty`] if nothing is left.
     pub(crate) fn walk(root: &Path, file_bytes_max: u64) -> Result<Self, CorpusError> {
-        let failed = |source| CorpusError::Path {
-            path: root.to_path_buf(),
-            source,
-        };
+        let failed = |error| CorpusError::Path(root.to_path_buf(), error);
         // `walkdir` follows a link that it is given as root, but tells its metadata unfollowed.
         let root = &root.canonicalize().map_err(failed)?;
 
@@ -91,37 +73,26 @@ impl Corpus {
         let mut skipped = Vec::new();
         let walk = WalkDir::new(root).sort_by_file_name().into_iter();
         for entry in walk.filter_entry(|entry| entry.depth() == 0 || !is_skipped_folder(entry)) {
-            let entry = match entry {
-                Ok(entry) => entry,
+            let (path, examined) = match entry {
+                Ok(entry) if !entry.file_type().is_file() => continue,
+                Ok(entry) => {
+                    let examined = examine(entry.path(), file_bytes_max);
+                    (entry.into_path(), examined)
+                }
                 Err(error) => {
                     let path = error.path().unwrap_or(root).to_path_buf();
-                    let error = error
-                        .into_io_error()
-                        .unwrap_or_else(|| io::Error::other("loop"));
-                    skipped.push(Skipped {
-                        path,
-                        reason: SkipReason::Unreadable(error),
-                    });
-                    continue;
+                    let error = error.into_io_error();
+                    let error = error.unwrap_or_else(|| io::Error::other("loop"));
+                    (path, Err(SkipReason::Unreadable(error)))
                 }
             };
-            if !entry.file_type().is_file() {
-                continue;
-            }
-            match examine(entry.path(), file_bytes_max) {
-                Ok(bytes) => files.push(CorpusFile {
-                    path: entry.into_path(),
-                    bytes,
-                }),
-                Err(reason) => skipped.push(Skipped {
-                    path: entry.into_path(),
-                    reason,
-                }),
+            match examined {
+                Ok(bytes) => files.push(CorpusFile { path, bytes }),
+                Err(reason) => skipped.push(Skipped { path, reason }),
             }
         }
         if files.is_empty() {
-            let (path, skipped) = (root.clone(), skipped.len());
-            return Err(CorpusError::Empty { path, skipped });
+            return Err(CorpusError::Empty(root.clone(), skipped.len()));
         }
         Ok(Self { files, skipped })
     }
@@ -156,16 +127,9 @@ impl CorpusFile {
         let file = File::open(&self.path).map_err(SkipReason::Unreadable)?;
         let mut body = Vec::with_capacity(self.bytes.min(file_bytes_max) as usize);
         let mut limited = file.take(file_bytes_max.saturating_add(1));
-        limited
-            .read_to_end(&mut body)
-            .map_err(SkipReason::Unreadable)?;
-        let bytes = body.len() as u64;
-        if bytes > file_bytes_max {
-            return Err(SkipReason::TooLarge {
-                bytes,
-                max: file_bytes_max,
-            });
-        }
+        let read = limited.read_to_end(&mut body);
+        read.map_err(SkipReason::Unreadable)?;
+        check_size(body.len() as u64, file_bytes_max)?;
         Ok(body.into())
     }
 }
@@ -180,15 +144,17 @@ impl fmt::Display for Skipped {
 fn examine(path: &Path, file_bytes_max: u64) -> Result<u64, SkipReason> {
     let mut file = File::open(path).map_err(SkipReason::Unreadable)?;
     let bytes = file.metadata().map_err(SkipReason::Unreadable)?.len();
-    if bytes > file_bytes_max {
-        return Err(SkipReason::TooLarge {
-            bytes,
-            max: file_bytes_max,
-        });
-    }
+    check_size(bytes, file_bytes_max)?;
     // Some files open well and fail at the first byte.
     file.read(&mut [0; 1]).map_err(SkipReason::Unreadable)?;
     Ok(bytes)
+}
+
+fn check_size(bytes: u64, max: u64) -> Result<(), SkipReason> {
+    if bytes > max {
+        return Err(SkipReason::TooLarge { bytes, max });
+    }
+    Ok(())
 }
 
 fn is_skipped_folder(entry: &DirEntry) -> bool {
@@ -287,10 +253,7 @@ mod tests {
         let reason = examine(Path::new("/proc/self/mem"), 100).unwrap_err();
         assert!(matches!(reason, SkipReason::Unreadable(_)), "{reason}");
         let error = Corpus::walk(Path::new("/proc/self/mem"), 100).unwrap_err();
-        assert!(
-            matches!(error, CorpusError::Empty { skipped: 1, .. }),
-            "{error}"
-        );
+        assert!(matches!(error, CorpusError::Empty(_, 1)), "{error}");
     }
 
     #[cfg(unix)]
@@ -310,12 +273,9 @@ mod tests {
     fn nothing_to_digest_is_an_error() {
         let empty = folder(&[]);
         let error = Corpus::walk(empty.path(), 100).unwrap_err();
-        assert!(
-            matches!(error, CorpusError::Empty { skipped: 0, .. }),
-            "{error}"
-        );
+        assert!(matches!(error, CorpusError::Empty(_, 0)), "{error}");
         let error = Corpus::walk(&empty.path().join("none"), 100).unwrap_err();
-        assert!(matches!(error, CorpusError::Path { .. }), "{error}");
+        assert!(matches!(error, CorpusError::Path(..)), "{error}");
         assert!(error.to_string().contains("none"), "{error}");
     }
 }

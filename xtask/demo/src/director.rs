@@ -6,14 +6,14 @@ use std::{
     path::Path,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
     time::{Duration, Instant},
 };
 
 use parking_lot::Mutex;
 use rpcnet_client::{
-    ClusterClient, ClusterClientConfig, Node,
+    Node,
     cluster::ClusterEvent,
     registry::{NodeState, WorkerRegistry},
 };
@@ -23,9 +23,9 @@ use xtask_harness::{Latencies, NodeSetup, node_builder};
 use crate::{
     corpus::{Corpus, CorpusFile, SkipReason},
     digest::FileDigest,
-    live_view::{MemberRow, Snapshot},
+    live_view::{CallFigures, MemberRow, Snapshot},
     node::{DIGEST, DigestReply, Link},
-    protocol::{EventKind, Notice, Order},
+    protocol::{Notice, Order},
 };
 
 type Notices = xtask_harness::Notices<Notice>;
@@ -37,19 +37,15 @@ pub(crate) async fn run_director(
 ) -> Result<(), Box<dyn Error + Send + Sync>> {
     let node = node_builder("demo", setup)?
         .tag("role", "director")
+        // A digest may be computed twice.
+        .client_config(|config| config.with_idempotent([DIGEST]))
         .start()
         .await?;
     let notices = link.notices();
     notices.send(Notice::Ready { addr: node.addr() }).await;
-    let client = ClusterClient::new(
-        Arc::clone(node.workers()),
-        // A digest may be computed twice.
-        ClusterClientConfig::new(node.endpoint().clone()).with_idempotent([DIGEST]),
-    );
     let director = Arc::new(Director {
         node,
-        client,
-        counters: CallCounters::default(),
+        counters: Mutex::default(),
         stop: AtomicBool::new(false),
     });
     let watching = tokio::spawn(Arc::clone(&director).report_events(notices.clone()));
@@ -60,9 +56,8 @@ pub(crate) async fn run_director(
             Order::Digest { path } => {
                 let corpus = Arc::new(walk_corpus(&path, &notices).await?);
                 for _ in 0..CALLS_IN_FLIGHT {
-                    calling.spawn(
-                        Arc::clone(&director).digest_all(Arc::clone(&corpus), notices.clone()),
-                    );
+                    let (director, corpus) = (Arc::clone(&director), Arc::clone(&corpus));
+                    calling.spawn(director.digest_all(corpus, notices.clone()));
                 }
             }
             Order::Finish => break,
@@ -104,8 +99,7 @@ async fn walk_corpus(
 
 struct Director {
     node: Node,
-    client: ClusterClient,
-    counters: CallCounters,
+    counters: Mutex<CallCounters>,
     /// Set when no new calls are to begin.
     stop: AtomicBool,
 }
@@ -114,57 +108,53 @@ struct Director {
 #[derive(Default)]
 struct CallCounters {
     /// Files taken so far, over all rounds.
-    next_file: AtomicUsize,
-    rounds: AtomicU64,
-    failed: AtomicU64,
-    wrong: AtomicU64,
-    workers: Mutex<BTreeMap<String, Latencies>>,
-}
-
-impl CallCounters {
-    fn record(&self, worker: &str, took: Duration) {
-        let mut workers = self.workers.lock();
-        workers.entry(worker.to_owned()).or_default().record(took);
-    }
+    files_taken: usize,
+    rounds: u64,
+    failed: u64,
+    wrong: u64,
+    workers: BTreeMap<String, Latencies>,
 }
 
 impl Director {
     /// Takes file after file, round after round, until told to stop.
     async fn digest_all(self: Arc<Self>, corpus: Arc<Corpus>, notices: Notices) {
-        let files = corpus.files();
         while !self.stop.load(Ordering::Relaxed) {
-            let taken = self.counters.next_file.fetch_add(1, Ordering::Relaxed);
-            self.counters
-                .rounds
-                .fetch_max((taken / files.len()) as u64, Ordering::Relaxed);
-            self.digest(&files[taken % files.len()], &notices).await;
+            let file = self.next_file(corpus.files());
+            if let Some(text) = self.digest(file).await {
+                notices.send(Notice::Note { text }).await;
+            }
         }
     }
 
-    async fn digest(&self, file: &CorpusFile, notices: &Notices) {
-        let Some((content, expected)) = read(file.clone()).await else {
-            // It was there when the corpus was made; it may be gone by now.
-            return;
-        };
+    fn next_file<'a>(&self, files: &'a [CorpusFile]) -> &'a CorpusFile {
+        let mut counters = self.counters.lock();
+        let taken = counters.files_taken;
+        counters.files_taken += 1;
+        counters.rounds = (taken / files.len()) as u64;
+        &files[taken % files.len()]
+    }
+
+    /// Has a file digested; what is wrong with the answer, if something is.
+    async fn digest(&self, file: &CorpusFile) -> Option<String> {
+        // It was there when the corpus was made; it may be gone by now.
+        let (content, expected) = read(file.clone()).await?;
         let begin = Instant::now();
-        let answer: Result<DigestReply, _> = self
-            .client
-            .call_worker_typed(DIGEST, &content, Some(WORKERS))
-            .await;
+        let client = self.node.client();
+        let answer = client.call_worker_typed(DIGEST, &content, Some(WORKERS));
+        let answer: Result<DigestReply, _> = answer.await;
         let took = begin.elapsed();
+        let path = file.path().display();
+        let mut counters = self.counters.lock();
         match answer {
             Ok(DigestReply { by, digest }) => {
-                self.counters.record(&by, took);
-                if digest != expected {
-                    self.counters.wrong.fetch_add(1, Ordering::Relaxed);
-                    let text = format!("wrong digest of {} by {by}", file.path().display());
-                    notices.send(Notice::Note { text }).await;
-                }
+                let of_worker = counters.workers.entry(by.clone());
+                of_worker.or_default().record(took);
+                counters.wrong += u64::from(digest != expected);
+                (digest != expected).then(|| format!("wrong digest of {path} by {by}"))
             }
             Err(error) => {
-                self.counters.failed.fetch_add(1, Ordering::Relaxed);
-                let text = format!("call for {} failed: {error}", file.path().display());
-                notices.send(Notice::Note { text }).await;
+                counters.failed += 1;
+                Some(format!("call for {path} failed: {error}"))
             }
         }
     }
@@ -173,20 +163,21 @@ impl Director {
         let mut events = self.node.workers().subscribe();
         let mut selectable = selectable_now(self.node.workers());
         while let Some(event) = events.recv().await {
-            let kind = match &event {
-                ClusterEvent::NodeJoined(_) => Some(EventKind::Joined),
-                ClusterEvent::NodeLeft(_) => Some(EventKind::Left),
-                ClusterEvent::NodeFailed(_) => Some(EventKind::Failed),
-                ClusterEvent::NodeSuspect { .. } => Some(EventKind::Suspect),
-                ClusterEvent::NodeRecovered(_) => Some(EventKind::Recovered),
+            let text = match &event {
+                ClusterEvent::NodeJoined(_) => Some("joined"),
+                ClusterEvent::NodeLeft(_) => Some("left"),
+                ClusterEvent::NodeFailed(_) => Some("failed"),
+                ClusterEvent::NodeSuspect { .. } => Some("is suspect"),
+                ClusterEvent::NodeRecovered(_) => Some("recovered"),
                 _ => None,
             };
-            let node = event.node().map(|node| node.id.name.to_string());
+            if let (Some(text), Some(node)) = (text, event.node()) {
+                let (node, text) = (node.id.name.to_string(), text.to_owned());
+                notices.send(Notice::Event { node, text }).await;
+            }
             let now = selectable_now(self.node.workers());
-            let dropped = selectable.difference(&now).cloned();
-            let dropped = dropped.map(|node| (node, EventKind::Unselectable));
-            for (node, kind) in node.zip(kind).into_iter().chain(dropped) {
-                notices.send(Notice::Event { node, kind }).await;
+            for node in selectable.difference(&now).cloned() {
+                notices.send(Notice::Unselectable { node }).await;
             }
             selectable = now;
         }
@@ -201,25 +192,16 @@ impl Director {
     }
 
     fn snapshot(&self) -> Snapshot {
-        let latencies = self.counters.workers.lock().clone();
-        let mut all = Latencies::default();
-        latencies.values().for_each(|one| all.merge(one));
-        let statuses = self
-            .node
-            .workers()
-            .workers(Some(WORKERS))
-            .unwrap_or_default();
+        let workers = self.node.workers().workers(Some(WORKERS));
+        let workers = workers.unwrap_or_default();
         let membership = self.node.membership();
         let mut members = membership.members();
         members.sort_by(|a, b| a.id.cmp(&b.id));
+        let counters = self.counters.lock();
         let rows = members.into_iter().map(|member| {
             let name = member.id.name.to_string();
-            let of_node = latencies.get(&name);
-            let in_flight = statuses
-                .iter()
-                .filter(|status| *status.node.id.name == *name)
-                .map(|status| u64::from(status.in_flight))
-                .sum();
+            let latencies = counters.workers.get(&name);
+            let of_member = workers.iter().filter(|it| *it.node.id.name == *name);
             let state = match member.draining && member.state.is_live() {
                 true => "draining".to_owned(),
                 false => format!("{:?}", member.state).to_lowercase(),
@@ -227,21 +209,25 @@ impl Director {
             MemberRow {
                 state,
                 phi: membership.phi(&member.id),
-                in_flight,
-                calls: of_node.map_or(0, Latencies::calls),
-                p50_us: of_node.map_or(0, Latencies::p50_us),
-                p99_us: of_node.map_or(0, Latencies::p99_us),
+                in_flight: of_member.map(|it| u64::from(it.in_flight)).sum(),
+                calls: latencies.map_or(0, Latencies::calls),
+                p50_us: latencies.map_or(0, Latencies::p50_us),
+                p99_us: latencies.map_or(0, Latencies::p99_us),
                 name,
             }
         });
+        let mut all = Latencies::default();
+        counters.workers.values().for_each(|one| all.merge(one));
         Snapshot {
             members: rows.collect(),
-            rounds: self.counters.rounds.load(Ordering::Relaxed),
-            calls_ok: all.calls(),
-            calls_failed: self.counters.failed.load(Ordering::Relaxed),
-            wrong_results: self.counters.wrong.load(Ordering::Relaxed),
-            p50_us: all.p50_us(),
-            p99_us: all.p99_us(),
+            rounds: counters.rounds,
+            calls: CallFigures {
+                calls_ok: all.calls(),
+                calls_failed: counters.failed,
+                wrong_results: counters.wrong,
+                p50_us: all.p50_us(),
+                p99_us: all.p99_us(),
+            },
         }
     }
 }

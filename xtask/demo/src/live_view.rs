@@ -14,10 +14,17 @@ pub(crate) struct Snapshot {
     pub(crate) members: Vec<MemberRow>,
     /// Times that the whole corpus has been digested.
     pub(crate) rounds: u64,
+    pub(crate) calls: CallFigures,
+}
+
+/// Figures of all calls.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Serialize)]
+pub(crate) struct CallFigures {
     pub(crate) calls_ok: u64,
     pub(crate) calls_failed: u64,
+    /// Answers that differ from what was computed locally.
     pub(crate) wrong_results: u64,
-    /// Median latency of all calls, in µs.
+    /// Median latency, in µs.
     pub(crate) p50_us: u64,
     pub(crate) p99_us: u64,
 }
@@ -179,9 +186,9 @@ fn totals(snapshot: &Snapshot) -> String {
     format!(
         "round {}: {} calls ok, {} failed, {} wrong",
         snapshot.rounds + 1,
-        snapshot.calls_ok,
-        snapshot.calls_failed,
-        snapshot.wrong_results
+        snapshot.calls.calls_ok,
+        snapshot.calls.calls_failed,
+        snapshot.calls.wrong_results
     )
 }
 
@@ -223,8 +230,10 @@ mod tests {
         Snapshot {
             members: vec![worker("worker-1", Some(0.256)), worker("w2", Some(1e300))],
             rounds: 2,
-            calls_ok: 2468,
-            ..Snapshot::default()
+            calls: CallFigures {
+                calls_ok: 2468,
+                ..CallFigures::default()
+            },
         }
     }
 

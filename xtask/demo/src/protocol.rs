@@ -1,6 +1,6 @@
 //! Messages between the demo and its child processes.
 
-use std::{fmt, net::SocketAddr, path::PathBuf};
+use std::{net::SocketAddr, path::PathBuf};
 
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
@@ -45,12 +45,17 @@ pub(crate) enum Notice {
     },
     /// State of cluster and calls, several times a second.
     Stats(Snapshot),
-    /// Something happened in the cluster.
+    /// Something happened to a node of the cluster.
     Event {
-        /// The node that it happened to.
+        /// The node.
         node: String,
-        /// Kind of the event.
-        kind: EventKind,
+        /// The event, such as `joined`.
+        text: String,
+    },
+    /// A worker is no longer selected for calls.
+    Unselectable {
+        /// The worker.
+        node: String,
     },
     /// Size of the corpus.
     Corpus {
@@ -66,37 +71,6 @@ pub(crate) enum Notice {
     },
     /// Last notice of the director: the final figures.
     Finished(Snapshot),
-}
-
-/// Event of a node, as another node sees it.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum EventKind {
-    /// The node joined.
-    Joined,
-    /// The node left in order.
-    Left,
-    /// The node was declared failed.
-    Failed,
-    /// The node is suspected.
-    Suspect,
-    /// The node was suspect or failed, and is alive.
-    Recovered,
-    /// The node is no longer selected for calls.
-    Unselectable,
-}
-
-impl fmt::Display for EventKind {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(match self {
-            Self::Joined => "joined",
-            Self::Left => "left",
-            Self::Failed => "failed",
-            Self::Suspect => "is suspect",
-            Self::Recovered => "recovered",
-            Self::Unselectable => "is out of selection",
-        })
-    }
 }
 
 #[cfg(test)]
@@ -119,27 +93,19 @@ mod tests {
             assert_eq!(line.iter().filter(|byte| **byte == b'\n').count(), 1);
             assert_eq!(decode::<Order>(line.trim_ascii_end()).unwrap(), order);
         }
-        let kinds = [
-            EventKind::Joined,
-            EventKind::Left,
-            EventKind::Failed,
-            EventKind::Suspect,
-            EventKind::Recovered,
-            EventKind::Unselectable,
-        ];
-        for kind in kinds {
-            let notice = Notice::Event {
-                node: kind.to_string(),
-                kind,
-            };
-            assert_eq!(decode::<Notice>(&encode(&notice).unwrap()).unwrap(), notice);
-        }
         let snapshot = Snapshot::default();
         for notice in [
             Notice::Ready {
                 addr: ([127, 0, 0, 1], 9).into(),
             },
             Notice::Stats(snapshot.clone()),
+            Notice::Event {
+                node: "worker-1".into(),
+                text: "joined".into(),
+            },
+            Notice::Unselectable {
+                node: "worker-1".into(),
+            },
             Notice::Corpus {
                 files: 7,
                 skipped: 1,

@@ -18,7 +18,7 @@ use xtask_report::Document;
 use crate::{
     live_view::{LiveView, Snapshot},
     node,
-    protocol::{EventKind, Notice, Order, Role},
+    protocol::{Notice, Order, Role},
     summary::DemoSummary,
 };
 
@@ -204,11 +204,7 @@ impl DemoCluster {
         let rows = last.members.iter();
         let of_added = rows.filter(|row| self.added.as_ref() == Some(&row.name));
         let outcome = DemoSummary {
-            calls_ok: last.calls_ok,
-            calls_failed: last.calls_failed,
-            wrong_results: last.wrong_results,
-            p50_us: last.p50_us,
-            p99_us: last.p99_us,
+            calls: last.calls,
             rounds: last.rounds,
             calls_of_added: of_added.map(|row| row.calls).sum(),
             ..self.outcome
@@ -264,16 +260,15 @@ impl DemoCluster {
                 self.live.snapshot(self.begin.elapsed(), &snapshot)?;
                 self.latest = snapshot;
             }
-            Notice::Event { node, kind } => {
-                let mut what = format!("{node} {kind}");
-                if let Some((_, at)) = self.killed.as_ref().filter(|(name, _)| *name == node) {
-                    let millis = u64::try_from(at.elapsed().as_millis()).unwrap_or(u64::MAX);
-                    what += &format!(", {millis} ms after its death");
-                    if kind == EventKind::Unselectable {
-                        self.outcome.detect_ms.get_or_insert(millis);
-                    }
-                }
-                self.print_event(&what)?;
+            Notice::Event { node, text } => {
+                let after = self.ms_since_death(&node);
+                let after = after.map(|ms| format!(", {ms} ms after its death"));
+                self.print_event(&format!("{node} {text}{}", after.unwrap_or_default()))?;
+            }
+            Notice::Unselectable { node } => {
+                self.outcome.detect_ms = self.outcome.detect_ms.or(self.ms_since_death(&node));
+                let text = "is out of selection".to_owned();
+                self.on_notice(Notice::Event { node, text })?;
             }
             Notice::Corpus { files, skipped } => {
                 self.outcome.files = files;
@@ -283,6 +278,12 @@ impl DemoCluster {
             Notice::Finished(snapshot) => self.last = Some(snapshot),
         }
         Ok(())
+    }
+
+    /// Time since a worker was killed, if it is that one.
+    fn ms_since_death(&self, node: &str) -> Option<u64> {
+        let (_, at) = self.killed.as_ref().filter(|(name, _)| name == node)?;
+        u64::try_from(at.elapsed().as_millis()).ok()
     }
 
     fn print_event(&mut self, what: &str) -> Result<(), Box<dyn Error>> {

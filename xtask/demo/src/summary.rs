@@ -4,21 +4,17 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::live_view::readable_micros;
+use crate::live_view::{CallFigures, readable_micros};
 
 /// The figures of a run; as JSON the one row of `demo`.
 #[derive(Clone, Debug, Default, Serialize)]
 pub(crate) struct DemoSummary {
-    pub(crate) calls_ok: u64,
-    pub(crate) calls_failed: u64,
-    /// Answers that differ from what was computed locally.
-    pub(crate) wrong_results: u64,
+    #[serde(flatten)]
+    pub(crate) calls: CallFigures,
     pub(crate) workers_killed: u64,
     pub(crate) workers_added: u64,
     /// Time from the kill until the worker was out of selection; `None` if that was not seen.
     pub(crate) detect_ms: Option<u64>,
-    pub(crate) p50_us: u64,
-    pub(crate) p99_us: u64,
     /// Calls answered by the workers that were added.
     #[serde(skip)]
     pub(crate) calls_of_added: u64,
@@ -38,30 +34,30 @@ pub(crate) struct DemoSummary {
 impl DemoSummary {
     /// Failed checks, a sentence each. The demo passes if there is none.
     pub(crate) fn failed_checks(&self) -> Vec<String> {
-        let mut complaints = Vec::new();
-        let mut check = |holds: bool, complaint: &str| {
-            if !holds {
-                complaints.push(complaint.to_owned());
-            }
-        };
-        check(self.calls_ok > 0, "no call was answered");
-        check(
-            self.calls_failed == 0,
-            &format!("{} calls failed", self.calls_failed),
-        );
-        check(
-            self.wrong_results == 0,
-            &format!("{} results were wrong", self.wrong_results),
-        );
-        check(self.workers_killed > 0, "no worker was killed");
-        check(
-            self.detect_ms.is_some(),
-            "the killed worker was not detected",
-        );
-        check(self.workers_added > 0, "no worker was added");
-        check(self.calls_of_added > 0, "the added worker took no call");
-        check(self.workers_drained > 0, "no worker was drained to its end");
-        complaints
+        let CallFigures {
+            calls_ok,
+            calls_failed,
+            wrong_results,
+            ..
+        } = self.calls;
+        let checks = [
+            (calls_ok > 0, "no call was answered"),
+            (calls_failed == 0, &format!("{calls_failed} calls failed")),
+            (
+                wrong_results == 0,
+                &format!("{wrong_results} results were wrong"),
+            ),
+            (self.workers_killed > 0, "no worker was killed"),
+            (
+                self.detect_ms.is_some(),
+                "the killed worker was not detected",
+            ),
+            (self.workers_added > 0, "no worker was added"),
+            (self.calls_of_added > 0, "the added worker took no call"),
+            (self.workers_drained > 0, "no worker was drained to its end"),
+        ];
+        let failed = checks.into_iter().filter(|(holds, _)| !holds);
+        failed.map(|(_, complaint)| complaint.to_owned()).collect()
     }
 
     /// The last lines of the demo.
@@ -81,11 +77,11 @@ impl DemoSummary {
             ),
             format!(
                 "{} calls ok, {} failed, {} wrong results, p50 {}, p99 {}",
-                self.calls_ok,
-                self.calls_failed,
-                self.wrong_results,
-                readable_micros(self.p50_us),
-                readable_micros(self.p99_us)
+                self.calls.calls_ok,
+                self.calls.calls_failed,
+                self.calls.wrong_results,
+                readable_micros(self.calls.p50_us),
+                readable_micros(self.calls.p99_us)
             ),
             format!(
                 "{} worker killed ({detected}), {} added ({} calls), {} drained",
@@ -109,12 +105,15 @@ mod tests {
 
     fn good() -> DemoSummary {
         DemoSummary {
-            calls_ok: 100,
+            calls: CallFigures {
+                calls_ok: 100,
+                p50_us: 800,
+                p99_us: 4000,
+                ..CallFigures::default()
+            },
             workers_killed: 1,
             workers_added: 1,
             detect_ms: Some(1200),
-            p50_us: 800,
-            p99_us: 4000,
             calls_of_added: 10,
             workers_drained: 1,
             files: 50,
@@ -143,11 +142,11 @@ mod tests {
     fn each_shortcoming_fails_the_run() {
         for (spoil, complaint) in [
             (
-                (|it| it.calls_ok = 0) as fn(&mut DemoSummary),
+                (|it| it.calls.calls_ok = 0) as fn(&mut DemoSummary),
                 "no call was answered",
             ),
-            (|it| it.calls_failed = 2, "2 calls failed"),
-            (|it| it.wrong_results = 3, "3 results were wrong"),
+            (|it| it.calls.calls_failed = 2, "2 calls failed"),
+            (|it| it.calls.wrong_results = 3, "3 results were wrong"),
             (|it| it.workers_killed = 0, "no worker was killed"),
             (
                 |it| it.detect_ms = None,
@@ -160,10 +159,10 @@ mod tests {
                 "no worker was drained to its end",
             ),
         ] {
-            let mut outcome = good();
-            spoil(&mut outcome);
-            assert_eq!(outcome.failed_checks(), [complaint]);
-            let last = outcome.lines().pop().unwrap();
+            let mut summary = good();
+            spoil(&mut summary);
+            assert_eq!(summary.failed_checks(), [complaint]);
+            let last = summary.lines().pop().unwrap();
             assert_eq!(last, format!("demo: FAILED: {complaint}"));
         }
     }
