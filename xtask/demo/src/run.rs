@@ -266,7 +266,9 @@ impl DemoCluster {
                 self.print_event(&format!("{node} {text}{}", after.unwrap_or_default()))?;
             }
             Notice::Unselectable { node } => {
-                self.outcome.detect_ms = self.outcome.detect_ms.or(self.ms_since_death(&node));
+                if let Some(ms) = self.ms_since_death(&node) {
+                    self.outcome.detect_ms.get_or_insert(ms);
+                }
                 let text = "is out of selection".to_owned();
                 self.on_notice(Notice::Event { node, text })?;
             }

@@ -120,7 +120,6 @@ mod tests {
             files_skipped: 1,
             rounds: 2,
             took: Duration::from_secs(15),
-            ..DemoSummary::default()
         }
     }
 

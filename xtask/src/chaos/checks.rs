@@ -8,7 +8,6 @@ use xtask_report::number;
 
 use super::{
     call_report::{CallReport, Failure, FailureCount, LatencyFigures, Ran, is_idempotent},
-    execution_log::ExecutionCounts,
     loopback::RunResult,
     report::{Column, Row},
     scenario::{AllowedFailures, Scenario},
@@ -42,28 +41,21 @@ pub(crate) struct ScenarioRow {
 impl ScenarioRow {
     /// Judges a run of this length, in which something happened to `victim`.
     pub(crate) fn new(scenario: &Scenario, victim: &str, run: RunResult, length: Duration) -> Self {
-        let RunResult {
-            report,
-            runs,
-            attacker_actions,
-        } = run;
-        let ran_twice = runs.repeated().filter(|call| !is_idempotent(*call)).count() as u64;
+        let report = &run.report;
         let failures = report.failures.iter();
         let maybe = failures.filter(|it| it.failure.processed == Ran::Maybe);
-        let mut complaints = complaints(scenario, victim, &report, &runs, length, ran_twice);
-        complaints.extend(attacker_complaints(scenario, &report, attacker_actions));
         Self {
             scenario: scenario.name,
             calls_ok: report.ok(),
             calls_failed: report.failed(),
             calls_maybe: maybe.map(|it| it.count).sum(),
             idempotent_failed: report.idempotent.failed,
-            rate_kept: rate_kept(&report),
-            attacker_acts: attacker_actions,
-            ran_twice,
+            rate_kept: rate_kept(report),
+            attacker_acts: run.attacker_actions,
+            ran_twice: ran_twice(&run),
             extra_attempts: report.extra_attempts,
             latencies: report.latencies,
-            complaints,
+            complaints: complaints(scenario, victim, &run, length),
         }
     }
 }
@@ -92,89 +84,69 @@ impl Row for ScenarioRow {
     }
 }
 
-fn complaints(
-    scenario: &Scenario,
-    victim: &str,
-    report: &CallReport,
-    runs: &ExecutionCounts,
-    length: Duration,
-    ran_twice: u64,
-) -> Vec<String> {
-    let mut complaints = Vec::new();
-    for (counts, kind) in [(report.idempotent, "idempotent"), (report.others, "other")] {
-        if counts.ok == 0 {
-            complaints.push(format!("no {kind} call was answered"));
-        }
-    }
-    let mut check = |bad: u64, what: &str| {
-        if bad > 0 {
-            complaints.push(format!("{bad} {what}"));
-        }
-    };
-    check(report.not_begun, "calls were due and not begun");
-    check(report.wrong, "answers were to another call");
-    check(ran_twice, "calls ran twice that must not");
-    let granted_max = retry_budget_max(report);
-    check(
-        report.granted.saturating_sub(granted_max),
-        "attempts more than the budget has",
-    );
-    let refused = report.refused.iter().filter(|call| runs.count(**call) > 0);
-    check(
-        refused.count() as u64,
-        "calls ran of which the error says that they did not",
-    );
+fn complaints(scenario: &Scenario, victim: &str, run: &RunResult, length: Duration) -> Vec<String> {
+    let report = &run.report;
+    let excess_attempts = report.granted.saturating_sub(retry_budget_max(report));
+    let refused = report.refused.iter();
+    let refused_that_ran = refused.filter(|call| run.runs.count(**call) > 0).count();
+    let counts = [
+        (report.not_begun, "calls were due and not begun"),
+        (report.wrong, "answers were to another call"),
+        (ran_twice(run), "calls ran twice that must not"),
+        (excess_attempts, "attempts more than the budget has"),
+        (
+            refused_that_ran as u64,
+            "calls ran of which the error says that they did not",
+        ),
+    ];
+    let mut faults = counts
+        .map(|(count, what)| (count, what.to_owned()))
+        .to_vec();
     let may_fail = scenario.allowed_failures;
     let unexcused = |it: &&FailureCount| it.failure.idempotent || !is_allowed(may_fail, victim, it);
-    for (count, what) in group_failures(report.failures.iter().filter(unexcused)) {
-        check(count, &what);
-    }
+    faults.extend(group_failures(report.failures.iter().filter(unexcused)));
     if may_fail == AllowedFailures::PanicAtVictim && length >= LONG_RUN {
         let failures = report.failures.iter().filter(|it| !it.failure.idempotent);
         let late = failures.filter(|it| it.failure.second >= EJECTED_AFTER_S);
         let late: u64 = late.map(|it| it.count).sum();
         let all = (report.others.ok + report.others.failed) as f64;
         let share = late as f64 / all.max(1.0);
-        let too_many = share > PANICS_SHARE_MAX;
-        check(
-            if too_many { late } else { 0 },
-            &format!(
-                "calls, {:.1} %, met a panic after {EJECTED_AFTER_S} s",
-                share * 100.0
-            ),
-        );
+        if share > PANICS_SHARE_MAX {
+            let percent = 100.0 * share;
+            let what = format!("calls, {percent:.1} %, met a panic after {EJECTED_AFTER_S} s");
+            faults.push((late, what));
+        }
+    }
+    let mut complaints = Vec::new();
+    for (counts, kind) in [(report.idempotent, "idempotent"), (report.others, "other")] {
+        if counts.ok == 0 {
+            complaints.push(format!("no {kind} call was answered"));
+        }
+    }
+    let faults = faults.into_iter().filter(|(count, _)| *count > 0);
+    complaints.extend(faults.map(|(count, what)| format!("{count} {what}")));
+    if scenario.attacker.is_some() && run.attacker_actions.unwrap_or_default() == 0 {
+        complaints.push("the attacker did nothing".to_owned());
+    }
+    // Faults of others do not make the director's calls fewer.
+    let kept = rate_kept(report);
+    if scenario.keeps_rate && kept < RATE_KEPT_MIN {
+        let (percent, answered, due) = (100.0 * kept, report.answered_in_time, report.due);
+        complaints.push(format!(
+            "the rate fell to {percent:.1} %: {answered} of {due} calls were answered in time"
+        ));
     }
     complaints
+}
+
+/// Number of calls that may not run twice, and did.
+fn ran_twice(run: &RunResult) -> u64 {
+    let repeated = run.runs.repeated();
+    repeated.filter(|call| !is_idempotent(*call)).count() as u64
 }
 
 fn rate_kept(report: &CallReport) -> f64 {
     report.answered_in_time as f64 / report.due.max(1) as f64
-}
-
-/// Checks that an attacker did something, and that faults of others did not make the director's
-/// calls fewer.
-fn attacker_complaints(
-    scenario: &Scenario,
-    report: &CallReport,
-    actions: Option<u64>,
-) -> Vec<String> {
-    let mut complaints = Vec::new();
-    if scenario.attacker.is_some() && actions.unwrap_or_default() == 0 {
-        complaints.push("the attacker did nothing".to_owned());
-    }
-    let kept = rate_kept(report);
-    if scenario.keeps_rate && kept < RATE_KEPT_MIN {
-        let CallReport {
-            due,
-            answered_in_time,
-            ..
-        } = report;
-        complaints.push(format!(
-            "the rate fell to {:.1} %: {answered_in_time} of {due} calls were answered in time",
-            100.0 * kept
-        ));
-    }
-    complaints
 }
 
 /// Most attempts beside the first of each call that the budget grants, as it is by
@@ -196,32 +168,35 @@ fn is_allowed(may_fail: AllowedFailures, victim: &str, it: &FailureCount) -> boo
     }
 }
 
-/// Groups failures by kind, whenever they were.
+/// Counts failures by kind, whenever they were.
 fn group_failures<'a>(failures: impl Iterator<Item = &'a FailureCount>) -> Vec<(u64, String)> {
-    let mut groups: Vec<(Failure, u64, &str)> = Vec::new();
+    let mut groups: Vec<FailureCount> = Vec::new();
     for it in failures {
-        let failure = Failure {
-            second: 0,
-            ..it.failure.clone()
-        };
-        match groups.iter_mut().find(|known| known.0 == failure) {
-            Some(known) => known.1 += it.count,
-            None => groups.push((failure, it.count, &it.example)),
+        let mut group = it.clone();
+        group.failure.second = 0;
+        match groups
+            .iter_mut()
+            .find(|known| known.failure == group.failure)
+        {
+            Some(known) => known.count += it.count,
+            None => groups.push(group),
         }
     }
-    let describe = |(failure, count, example): (Failure, u64, &str)| {
-        let kind = if failure.idempotent {
-            "idempotent "
-        } else {
-            ""
-        };
-        let words = format!(
-            "{kind}calls failed ({}, processed: {}, {}), such as {example:?}",
-            failure.code,
-            failure.processed,
-            failure.node.as_deref().unwrap_or("no node"),
+    let describe = |it: FailureCount| {
+        let Failure {
+            idempotent,
+            node,
+            code,
+            processed,
+            ..
+        } = it.failure;
+        let kind = if idempotent { "idempotent " } else { "" };
+        let node = node.as_deref().unwrap_or("no node");
+        let example = it.example;
+        let what = format!(
+            "{kind}calls failed ({code}, processed: {processed}, {node}), such as {example:?}"
         );
-        (count, words)
+        (it.count, what)
     };
     groups.into_iter().map(describe).collect()
 }

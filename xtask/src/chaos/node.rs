@@ -176,7 +176,7 @@ async fn start_node(setup: &Setup, role: Role) -> Result<Node, Box<dyn Error + S
         .with_hedging(Hedging::at_quantile(0.95))
         .with_attempt_timeout(ATTEMPT_TIMEOUT);
     let mut builder = node_builder("chaos", &setup.node)?
-        .tag("role", &role.name())
+        .tag("role", role.name())
         .client_config(move |config| config.with_method(IDEMPOTENT, policy));
     if let Some(host) = &setup.host {
         builder = builder

@@ -1,7 +1,9 @@
 //! Runs that pass and runs that fail.
 
 use super::*;
-use crate::chaos::{call_report::CallCounts, named::Named, report::table};
+use crate::chaos::{
+    call_report::CallCounts, execution_log::ExecutionCounts, named::Named, report::table,
+};
 
 fn named(scenario: &str) -> &'static Scenario {
     Scenario::named(scenario)

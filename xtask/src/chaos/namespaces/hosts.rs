@@ -77,21 +77,15 @@ impl HostNetwork {
 
     fn make_hosts(&self) -> Result<(), Box<dyn Error>> {
         let all = 1..=self.hosts;
-        let names = all
-            .clone()
-            .map(|host| format!("netns add {}\n", self.namespace(host)));
+        let add = |host| format!("netns add {}\n", self.namespace(host));
+        let names = all.clone().map(add);
         run("ip", &["-batch", "-"], &names.collect::<String>())?;
+        let bridge = self.bridge_namespace();
         for host in all.clone() {
-            ip(
-                &self.namespace(host),
-                &interface_commands(host, &self.bridge_namespace()),
-            )?;
+            ip(&self.namespace(host), &interface_commands(host, &bridge))?;
         }
-        self.write_hosts_files(&HostsFile::Addresses)?;
-        ip(
-            &self.bridge_namespace(),
-            &all.map(attach_commands).collect::<String>(),
-        )
+        self.write_hosts_files(HostNames::Usual, 0)?;
+        ip(&bridge, &all.map(attach_commands).collect::<String>())
     }
 
     /// Replaces all faults of the network.
@@ -122,14 +116,18 @@ impl HostNetwork {
     }
 
     /// Writes the `/etc/hosts` that the processes of each host see, in place, so that running
-    /// processes see it too.
-    pub(crate) fn write_hosts_files(&self, names: &HostsFile<'_>) -> Result<(), Box<dyn Error>> {
+    /// processes see it too. `turn` counts rotations of names.
+    pub(crate) fn write_hosts_files(
+        &self,
+        names: HostNames,
+        turn: usize,
+    ) -> Result<(), Box<dyn Error>> {
         for host in 1..=self.hosts {
             let folder = self.folder(host);
             fs::create_dir_all(&folder)?;
             // No name server: what the file does not name does not resolve, at once.
             fs::write(folder.join("resolv.conf"), "nameserver 127.0.0.1\n")?;
-            let text = hosts_file_text(host, self.hosts, names);
+            let text = hosts_file_text(host, self.hosts, names, turn);
             let mut options = fs::OpenOptions::new();
             options.create(true).truncate(false).write(true);
             let mut file = options.open(folder.join("hosts"))?;
@@ -180,15 +178,15 @@ impl Drop for HostNetwork {
     }
 }
 
-/// Contents of a hosts file beside `localhost`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum HostsFile<'a> {
-    /// Names and addresses of all hosts.
-    Addresses,
-    /// Addresses, but the host's own name is 127.0.1.1, as installers of Debian write it.
+/// Names in the `/etc/hosts` of each host, beside `localhost`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum HostNames {
+    /// Those of all hosts.
+    Usual,
+    /// Those of all hosts, but its own is 127.0.1.1, as installers of Debian write it.
     OwnLoopback,
-    /// Addresses, and [`ROTATING_NAME`] for these hosts, in this order.
-    Rotating(&'a [usize]),
+    /// Those of all hosts, and [`ROTATING_NAME`], which stands for these in turn.
+    Rotating(&'static [[usize; 3]]),
 }
 
 /// The address of a host.
@@ -202,18 +200,18 @@ pub(crate) fn socket_address(host: usize) -> SocketAddr {
     (address(host), PORT).into()
 }
 
-fn hosts_file_text(host: usize, hosts: usize, names: &HostsFile<'_>) -> String {
+fn hosts_file_text(host: usize, hosts: usize, names: HostNames, turn: usize) -> String {
     let mut text = "127.0.0.1 localhost\n".to_owned();
     for other in 1..=hosts {
         let addr = match names {
-            HostsFile::OwnLoopback if other == host => Ipv4Addr::new(127, 0, 1, 1),
+            HostNames::OwnLoopback if other == host => Ipv4Addr::new(127, 0, 1, 1),
             _ => address(other),
         };
         let _ = writeln!(text, "{addr} {}", port(other));
     }
-    if let HostsFile::Rotating(order) = names {
-        for other in *order {
-            let _ = writeln!(text, "{} {ROTATING_NAME}", address(*other));
+    if let HostNames::Rotating(rotations) = names {
+        for other in rotations[turn % rotations.len()] {
+            let _ = writeln!(text, "{} {ROTATING_NAME}", address(other));
         }
     }
     text
@@ -353,13 +351,14 @@ mod tests {
 
     #[test]
     fn hosts_files_name_what_the_situation_asks_for() {
-        let plain = hosts_file_text(2, 3, &HostsFile::Addresses);
+        let plain = hosts_file_text(2, 3, HostNames::Usual, 0);
         assert!(plain.contains("10.77.0.2 h02\n") && plain.contains("10.77.0.3 h03\n"));
-        let debian = hosts_file_text(2, 3, &HostsFile::OwnLoopback);
+        let debian = hosts_file_text(2, 3, HostNames::OwnLoopback, 0);
         assert!(debian.contains("127.0.1.1 h02\n") && debian.contains("10.77.0.3 h03\n"));
-        let one = hosts_file_text(2, 3, &HostsFile::Rotating(&[1, 3]));
-        let other = hosts_file_text(2, 3, &HostsFile::Rotating(&[3, 1]));
-        assert!(one.ends_with("10.77.0.1 cluster\n10.77.0.3 cluster\n"));
+        let rotating = HostNames::Rotating(&[[1, 3, 2], [3, 1, 2]]);
+        let [one, other, again] = [0, 1, 2].map(|turn| hosts_file_text(2, 3, rotating, turn));
+        assert!(one.ends_with("10.77.0.1 cluster\n10.77.0.3 cluster\n10.77.0.2 cluster\n"));
+        assert_eq!(one, again);
         assert_ne!(one, other);
         assert_eq!(one.len(), other.len(), "written in place");
     }

@@ -16,8 +16,8 @@ use xtask_report::number;
 use super::{
     CLIENT,
     faults::{Fault, port},
-    hosts::{HostNetwork, HostsFile, PORT, ROTATING_NAME, USUAL_MTU, address, socket_address},
-    situations::{Launch, Names, Seeds, Situation, Step},
+    hosts::{HostNames, HostNetwork, PORT, ROTATING_NAME, USUAL_MTU, address, socket_address},
+    situations::{Launch, Seeds, Situation, Step},
     views::{self, Check, Hosts, Roster},
 };
 use crate::chaos::{
@@ -44,12 +44,11 @@ struct SituationRun<'a> {
     recovery_from: Duration,
     /// What the nodes had told when the fault began.
     status_before: BTreeMap<String, (Duration, Status)>,
-    detected: Option<Duration>,
-    recovered: Option<Duration>,
+    row: SituationRow,
 }
 
 /// The result of a situation.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Default, Serialize)]
 pub(crate) struct SituationRow {
     pub(crate) situation: &'static str,
     pub(crate) hosts: usize,
@@ -84,7 +83,7 @@ pub(crate) async fn run_situation(
     logs: &Path,
     quick: bool,
 ) -> Result<SituationRow, Box<dyn Error>> {
-    let mut run = SituationRun::new(network, logs.join(situation.name), quick)?;
+    let mut run = SituationRun::new(situation, network, logs, quick)?;
     let played = tokio::select! {
         biased;
         named = keep_names(network, situation.names) => named,
@@ -94,31 +93,33 @@ pub(crate) async fn run_situation(
         let what = format!("could not be played to its end: {error}");
         run.cluster.fail(what);
     }
-    let row = run.evaluate(situation);
+    let row = run.evaluate();
     run.restore().await?;
     Ok(row)
 }
 
 /// Writes the names that hosts know, and goes on where they change.
-async fn keep_names(network: &HostNetwork, names: Names) -> Result<(), Box<dyn Error>> {
-    match names {
-        Names::Usual => {}
-        Names::OwnLoopback => network.write_hosts_files(&HostsFile::OwnLoopback)?,
-        Names::Rotating(rotations) => {
-            for order in rotations.iter().cycle() {
-                network.write_hosts_files(&HostsFile::Rotating(order))?;
-                sleep(ROTATED_EVERY).await;
-            }
+async fn keep_names(network: &HostNetwork, names: HostNames) -> Result<(), Box<dyn Error>> {
+    for turn in 0.. {
+        network.write_hosts_files(names, turn)?;
+        match names {
+            HostNames::Rotating(_) => sleep(ROTATED_EVERY).await,
+            _ => std::future::pending().await,
         }
     }
-    std::future::pending().await
+    Ok(())
 }
 
 impl<'a> SituationRun<'a> {
-    fn new(network: &'a HostNetwork, logs: PathBuf, quick: bool) -> Result<Self, Box<dyn Error>> {
+    fn new(
+        situation: &Situation,
+        network: &'a HostNetwork,
+        logs: &Path,
+        quick: bool,
+    ) -> Result<Self, Box<dyn Error>> {
         let run = Self {
             network,
-            logs,
+            logs: logs.join(situation.name),
             quick,
             cluster: Cluster::new()?,
             expected_addrs: BTreeMap::new(),
@@ -127,8 +128,11 @@ impl<'a> SituationRun<'a> {
             fault_began: Duration::ZERO,
             recovery_from: Duration::ZERO,
             status_before: BTreeMap::new(),
-            detected: None,
-            recovered: None,
+            row: SituationRow {
+                situation: situation.name,
+                hosts: network.hosts(),
+                ..SituationRow::default()
+            },
         };
         fs::create_dir_all(&run.logs)?;
         for host in 1..=network.hosts() {
@@ -175,7 +179,8 @@ impl<'a> SituationRun<'a> {
         let since = self.recovery_from;
         let what = "every view is whole";
         let whole = self.wait_for(what, situation.recovered_within, whole, &[], since);
-        self.recovered = whole.await;
+        let recovered = whole.await;
+        self.row.recovered_s = recovered.map(|it| it.as_secs_f64());
         let what = "every worker answers calls";
         self.wait_for(
             what,
@@ -232,8 +237,9 @@ impl<'a> SituationRun<'a> {
                 let within = Duration::from_secs(*seconds);
                 let detected = self.wait_for(what, within, *check, hosts, since).await;
                 let now = self.cluster.record.now();
-                let since_fault = detected.map(|_| now.saturating_sub(since));
-                self.detected = self.detected.max(since_fault);
+                let seconds = now.saturating_sub(since).as_secs_f64();
+                // Of two detections this is the later one.
+                self.row.detect_s = detected.map(|_| seconds).or(self.row.detect_s);
             }
             Step::Since(what, check, hosts) => self.expect(what, *check, hosts, since),
             Step::Still(what, check, hosts) => {
@@ -391,7 +397,7 @@ impl<'a> SituationRun<'a> {
     }
 
     /// Judges what has been told since the fault began.
-    fn evaluate(&mut self, situation: &Situation) -> SituationRow {
+    fn evaluate(&mut self) -> SituationRow {
         let since = self.fault_began;
         let record = &self.cluster.record;
         let roster = self.roster();
@@ -435,11 +441,7 @@ impl<'a> SituationRun<'a> {
             self.show_warnings();
         }
         SituationRow {
-            situation: situation.name,
-            hosts: self.network.hosts(),
             ok: complaints.is_empty(),
-            detect_s: self.detected.map(|it| it.as_secs_f64()),
-            recovered_s: self.recovered.map(|it| it.as_secs_f64()),
             calls_ok: calls.ok(),
             calls_failed: calls.failed(),
             false_failures: failures.len() as u64,
@@ -447,6 +449,7 @@ impl<'a> SituationRun<'a> {
             datagrams_s: busiest.map(|(_, rate)| rate),
             seconds: self.cluster.begin.elapsed().as_secs_f64(),
             complaints,
+            ..self.row.clone()
         }
     }
 
@@ -483,7 +486,7 @@ impl<'a> SituationRun<'a> {
         for host in 1..=self.network.hosts() {
             self.network.set_mtu(host, USUAL_MTU)?;
         }
-        self.network.write_hosts_files(&HostsFile::Addresses)
+        self.network.write_hosts_files(HostNames::Usual, 0)
     }
 }
 

@@ -7,6 +7,7 @@ use rustix::process::Signal;
 use super::{
     HOSTS,
     faults::{Direction, Fault},
+    hosts::HostNames,
     views::{self, Check},
 };
 use crate::chaos::named::Named;
@@ -19,7 +20,7 @@ pub(crate) struct Situation {
     pub(crate) name: &'static str,
     pub(crate) description: &'static str,
     /// Names that the hosts know.
-    pub(crate) names: Names,
+    pub(crate) names: HostNames,
     /// How nodes are started.
     pub(crate) launch: Launch,
     /// Hosts behind a narrow path, which do not start with the others.
@@ -31,17 +32,6 @@ pub(crate) struct Situation {
     pub(crate) recovered_within: Duration,
     /// Steps after the recovery.
     pub(crate) after: &'static [Step],
-}
-
-/// Names in the `/etc/hosts` of each host.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Names {
-    /// Those of all hosts.
-    Usual,
-    /// Those of all hosts, and its own is 127.0.1.1.
-    OwnLoopback,
-    /// Those of all hosts, and one that stands for these, for a moment each, over and over.
-    Rotating(&'static [[usize; 3]]),
 }
 
 /// Start of nodes.
@@ -153,7 +143,7 @@ const STAYS_OUT: &str = "the host stays out while it is unreachable";
 const CALM: Situation = Situation {
     name: "",
     description: "",
-    names: Names::Usual,
+    names: HostNames::Usual,
     launch: Launch {
         seeds: Seeds::Usual,
         large_tags: false,
@@ -295,7 +285,7 @@ const SITUATIONS: &[Situation] = &[
     Situation {
         name: "seeds",
         description: "seeds name the node itself, a name that does not resolve, and one that rotates",
-        names: Names::Rotating(&[[1, 3, 4], [3, 4, 1], [4, 1, 3], [6, 7, 8]]),
+        names: HostNames::Rotating(&[[1, 3, 4], [3, 4, 1], [4, 1, 3], [6, 7, 8]]),
         launch: WRONG_SEEDS,
         // It goes on looking for the others.
         before: &[
@@ -309,7 +299,7 @@ const SITUATIONS: &[Situation] = &[
     Situation {
         name: "names",
         description: "each host's own name is 127.0.1.1, and seeds are names",
-        names: Names::OwnLoopback,
+        names: HostNames::OwnLoopback,
         launch: Launch {
             seeds: Seeds::Names,
             ..CALM.launch
