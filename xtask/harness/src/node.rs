@@ -29,8 +29,8 @@ impl NodeSetup {
     }
 }
 
-/// Runs a child until its parent has it end, or is gone. An error is sent to the parent, to which it
-/// is a [`ProcessError::Failed`](crate::ProcessError::Failed).
+/// Runs a child until its parent has it end, or is gone. An error is sent to the parent, to which
+/// it is a [`ProcessError::Failed`](crate::ProcessError::Failed).
 ///
 /// # Errors
 ///

@@ -100,7 +100,7 @@ where
 #[derive(Debug)]
 pub struct Notices<N>(mpsc::Sender<Line<N>>);
 
-/// What the writing thread is to write.
+/// Order to the thread that writes.
 #[derive(Debug)]
 enum Line<N> {
     Notice(N),

@@ -21,7 +21,7 @@ pub struct ProcessGroup {
     running: BTreeMap<String, ChildProcess>,
 }
 
-/// What a child did.
+/// Message or end of a child.
 #[derive(Debug)]
 pub enum ChildEvent<N> {
     /// It sent a message.
@@ -117,7 +117,7 @@ impl ProcessGroup {
         Ok(())
     }
 
-    /// What a child does next, whichever is first. A child that has ended or failed is no longer in
+    /// The next event of any child. A child that has ended or failed is no longer in
     /// the group. Cancel safe.
     pub async fn next<N: DeserializeOwned>(
         &mut self,

@@ -11,6 +11,7 @@
 
 mod faults;
 mod hosts;
+mod situation_row;
 mod situation_run;
 pub(super) mod situations;
 mod views;
@@ -22,7 +23,7 @@ use xtask_harness::Outcome;
 
 use self::{
     hosts::{HostNetwork, HostNetworkError},
-    situation_run::SituationRow,
+    situation_row::SituationRow,
     situations::Situation,
 };
 use super::{named::Named, report};

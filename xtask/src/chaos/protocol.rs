@@ -98,8 +98,8 @@ pub(crate) enum Notice {
     Status(Status),
     /// Calls that ended since the last notice of this kind.
     Calls(CallReport),
-    /// The last order has been carried out. With a number: of a drain the calls that are still being
-    /// served, of an attacker that finished the connections and streams that it has opened.
+    /// The last order has been carried out. With a number: of a drain the calls that are still
+    /// being served, of an attacker that finished the connections and streams that it has opened.
     Done {
         /// The number.
         count: u64,

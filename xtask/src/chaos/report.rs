@@ -10,7 +10,7 @@ use xtask_report::{Document, format_table};
 pub(crate) trait Row: Serialize + 'static {
     /// The command, as a user types it.
     const COMMAND: &'static str;
-    /// What the rows are, such as `scenarios`.
+    /// Kind of the rows, such as `scenarios`.
     const KIND: &'static str;
     /// Headings and cells of the columns before the last one, which says whether it passed.
     const COLUMNS: &'static [Column<Self>];

@@ -8,7 +8,7 @@ pub(crate) struct Scenario {
     /// Name on the command line.
     pub(crate) name: &'static str,
     pub(crate) description: &'static str,
-    /// What is done to the workers, at this share of the run's length.
+    /// Steps, each at a share of the run's length.
     pub(crate) steps: &'static [(f64, Step)],
     /// Behaviour of the first worker, from the beginning to the last call.
     pub(crate) first_worker: WorkerBehaviour,
@@ -21,7 +21,7 @@ pub(crate) struct Scenario {
     pub(crate) keeps_rate: bool,
 }
 
-/// What is done to workers.
+/// Step of a scenario: something that is done to workers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Step {
     /// The first worker is killed (SIGKILL).

@@ -9,14 +9,13 @@ use std::{
     time::Duration,
 };
 
-use serde::Serialize;
 use tokio::time::sleep;
-use xtask_report::number;
 
 use super::{
     CLIENT,
     faults::{Fault, port},
     hosts::{HostNames, HostNetwork, PORT, ROTATING_NAME, USUAL_MTU, address, socket_address},
+    situation_row::SituationRow,
     situations::{Launch, Seeds, Situation, Step},
     views::{self, Check, Hosts, Roster},
 };
@@ -25,7 +24,6 @@ use crate::chaos::{
     node::{self, Role},
     protocol::{HostSetup, Order, Status},
     record::Record,
-    report::{Column, Row},
 };
 
 /// A situation in play.
@@ -42,34 +40,9 @@ struct SituationRun<'a> {
     may_report_failures: Hosts,
     fault_began: Duration,
     recovery_from: Duration,
-    /// What the nodes had told when the fault began.
+    /// Last status of each node when the fault began.
     status_before: BTreeMap<String, (Duration, Status)>,
     row: SituationRow,
-}
-
-/// The result of a situation.
-#[derive(Debug, Clone, Default, Serialize)]
-pub(crate) struct SituationRow {
-    pub(crate) situation: &'static str,
-    pub(crate) hosts: usize,
-    /// Whether all checks passed.
-    pub(crate) ok: bool,
-    /// Time from the fault until the last node had detected it, where there is something to detect.
-    pub(crate) detect_s: Option<f64>,
-    /// Time from the end of the fault until all views were whole.
-    pub(crate) recovered_s: Option<f64>,
-    pub(crate) calls_ok: u64,
-    pub(crate) calls_failed: u64,
-    /// Members held failed that were not, by nodes that could have known.
-    pub(crate) false_failures: u64,
-    /// Suspicions, by all nodes.
-    pub(crate) suspicions: u64,
-    /// Datagrams of gossip a second of the host that sent most.
-    pub(crate) datagrams_s: Option<f64>,
-    /// Duration of the situation.
-    pub(crate) seconds: f64,
-    /// Failed checks.
-    pub(crate) complaints: Vec<String>,
 }
 
 /// Runs a situation from its first process to its row.
@@ -93,7 +66,8 @@ pub(crate) async fn run_situation(
         let what = format!("could not be played to its end: {error}");
         run.cluster.fail(what);
     }
-    let row = run.evaluate();
+    run.judge();
+    let row = run.row.clone();
     run.restore().await?;
     Ok(row)
 }
@@ -396,60 +370,25 @@ impl<'a> SituationRun<'a> {
         hosts.map(|(host, addr)| (port(*host), *addr)).collect()
     }
 
-    /// Judges what has been told since the fault began.
-    fn evaluate(&mut self) -> SituationRow {
-        let since = self.fault_began;
-        let record = &self.cluster.record;
+    /// Judges the record since the fault began.
+    fn judge(&mut self) {
         let roster = self.roster();
         let observers = views::others(&roster, &self.may_report_failures);
         let observers: Hosts = observers.cloned().collect();
-        let calls = views::calls(record, since);
-        let failures = views::false_failures(record, &observers, &self.may_fail, since);
-        let (most, suspicions) = views::suspicions(record, &observers, since);
+        let record = &self.cluster.record;
+        let since = self.fault_began;
         let busiest = views::most_datagrams(&self.status_before, &record.latest);
-        let mut complaints = Vec::new();
-        if let Some(first) = failures.first() {
-            let count = failures.len();
-            complaints.push(format!("{count} false failures, such as: {first}"));
-        }
-        if let Some((pair, count)) = most.filter(|(_, count)| *count > SUSPICIONS_MAX) {
-            complaints.push(format!(
-                "{pair}: {count} suspicions, at most {SUSPICIONS_MAX}"
-            ));
-        }
-        if let Some((host, rate)) = busiest.as_ref().filter(|(_, rate)| *rate > DATAGRAMS_S_MAX) {
-            complaints.push(format!(
-                "{host} sent {rate:.0} datagrams/s, at most {DATAGRAMS_S_MAX}"
-            ));
-        }
-        if calls.failed() > 0 {
-            let errors: Vec<_> = calls.failures.iter().map(|it| &*it.example).collect();
-            let (failed, errors) = (calls.failed(), errors.join("; "));
-            complaints.push(format!("{failed} calls failed: {errors}"));
-        }
-        if calls.ok() == 0 {
-            complaints.push("no call was answered".to_owned());
-        }
-        for (host, end) in &record.ended {
-            complaints.push(format!("a process ended by itself: {host}: {end:?}"));
-        }
+        let complaints = self
+            .row
+            .judge(record, &observers, &self.may_fail, since, busiest);
         for complaint in complaints {
             self.cluster.fail(complaint);
         }
-        let complaints = self.cluster.complaints.clone();
-        if !complaints.is_empty() {
+        self.row.seconds = self.cluster.begin.elapsed().as_secs_f64();
+        self.row.ok = self.cluster.complaints.is_empty();
+        self.row.complaints.clone_from(&self.cluster.complaints);
+        if !self.row.ok {
             self.show_warnings();
-        }
-        SituationRow {
-            ok: complaints.is_empty(),
-            calls_ok: calls.ok(),
-            calls_failed: calls.failed(),
-            false_failures: failures.len() as u64,
-            suspicions,
-            datagrams_s: busiest.map(|(_, rate)| rate),
-            seconds: self.cluster.begin.elapsed().as_secs_f64(),
-            complaints,
-            ..self.row.clone()
         }
     }
 
@@ -490,30 +429,6 @@ impl<'a> SituationRun<'a> {
     }
 }
 
-impl Row for SituationRow {
-    const COMMAND: &'static str = "chaos --namespaces";
-    const KIND: &'static str = "situations";
-    const COLUMNS: &'static [Column<Self>] = &[
-        ("", |row| row.situation.to_owned()),
-        ("detected s", |row| optional(row.detect_s)),
-        ("whole s", |row| optional(row.recovered_s)),
-        ("calls ok", |row| row.calls_ok.to_string()),
-        ("failed", |row| row.calls_failed.to_string()),
-        ("false failures", |row| row.false_failures.to_string()),
-        ("suspicions", |row| row.suspicions.to_string()),
-        ("datagrams/s", |row| optional(row.datagrams_s)),
-        ("took s", |row| number(row.seconds)),
-    ];
-
-    fn complaints(&self) -> &[String] {
-        &self.complaints
-    }
-}
-
-fn optional(value: Option<f64>) -> String {
-    value.map_or_else(|| "-".to_owned(), number)
-}
-
 /// The seeds of a host's node, as an operator would write them.
 fn seeds(kind: Seeds, host: usize) -> Vec<String> {
     let addr = |host| socket_address(host).to_string();
@@ -552,10 +467,6 @@ const FULL_VIEWS_TIMEOUT: Duration = Duration::from_secs(15);
 const ANSWERED_WITHIN: Duration = Duration::from_secs(30);
 /// A start that waits for a seed which never answers takes the whole join timeout, 10 s.
 const START_MS_MAX: u64 = 5_000;
-/// Most suspicions of one member by one observer in a situation.
-const SUSPICIONS_MAX: u64 = 3;
-/// Highest rate of a host, on average over a situation.
-const DATAGRAMS_S_MAX: f64 = 300.0;
 /// Datagrams a second of a node whose cluster has no news.
 const CALM_DATAGRAMS_S_MAX: f64 = 50.0;
 /// Bound above the age of a status.
@@ -572,44 +483,6 @@ const FILLER_BYTES: usize = 190;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::chaos::report::table;
-
-    fn row(complaints: &[&str]) -> SituationRow {
-        SituationRow {
-            situation: "cut",
-            hosts: 12,
-            ok: complaints.is_empty(),
-            detect_s: Some(6.5),
-            recovered_s: None,
-            calls_ok: 900,
-            calls_failed: 0,
-            false_failures: 0,
-            suspicions: 20,
-            datagrams_s: Some(8.25),
-            seconds: 31.0,
-            complaints: complaints.iter().map(|&text| text.to_owned()).collect(),
-        }
-    }
-
-    #[test]
-    fn one_failed_situation_fails_the_command() {
-        assert!(table(&[row(&[])]).ends_with("chaos --namespaces: passed\n"));
-        let text = table(&[row(&[]), row(&["2 calls failed"])]);
-        assert!(
-            text.ends_with("FAILED, 1 of 2 situations\n") && text.contains("FAILED\n"),
-            "{text}"
-        );
-    }
-
-    #[test]
-    fn a_row_is_flat() {
-        let json = serde_json::to_value(row(&[])).unwrap();
-        let fields = json.as_object().unwrap();
-        assert_eq!(fields["detect_s"], 6.5);
-        assert!(fields["recovered_s"].is_null());
-        assert!(fields.values().all(|value| !value.is_object()));
-    }
-
     #[test]
     fn the_usual_seeds_start_before_their_nodes() {
         assert_eq!(seeds(Seeds::Usual, 1), Vec::<String>::new());

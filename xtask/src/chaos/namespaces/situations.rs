@@ -112,23 +112,25 @@ impl Named for Situation {
     }
 }
 
-/// Steps while packets of a host are lost in one direction.
-macro_rules! one_way {
-    ($direction:expr) => {
-        &[
-            Step::Network(Fault::Loss {
-                host: VICTIM,
-                percent: 100,
-                direction: $direction,
-            }),
-            Step::BeginFault,
-            VICTIM_FAILED,
-            Step::Wait(20, 3),
-            // No flip between suspect and recovered.
-            Step::Still(STAYS_OUT, views::others_hold_failed, &[VICTIM]),
-            Step::EndFault,
-        ]
-    };
+/// Steps while all packets of a host are lost in one direction.
+const fn one_way(direction: Direction) -> [Step; 6] {
+    [
+        Step::Network(Fault::Loss {
+            host: VICTIM,
+            percent: 100,
+            direction,
+        }),
+        Step::BeginFault,
+        VICTIM_FAILED,
+        Step::Wait(20, 3),
+        // No flip between suspect and recovered.
+        Step::Still(
+            "the host stays out while it is unreachable",
+            views::others_hold_failed,
+            &[VICTIM],
+        ),
+        Step::EndFault,
+    ]
 }
 
 const VICTIM_FAILED: Step = Step::Detected(
@@ -137,7 +139,6 @@ const VICTIM_FAILED: Step = Step::Detected(
     views::others_hold_failed,
     &[VICTIM],
 );
-const STAYS_OUT: &str = "the host stays out while it is unreachable";
 
 /// A situation in which nothing happens.
 const CALM: Situation = Situation {
@@ -189,13 +190,13 @@ const SITUATIONS: &[Situation] = &[
     Situation {
         name: "loss-inbound",
         description: "all packets to one host are lost",
-        steps: one_way!(Direction::Inbound),
+        steps: &one_way(Direction::Inbound),
         ..CALM
     },
     Situation {
         name: "loss-outbound",
         description: "all packets from one host are lost",
-        steps: one_way!(Direction::Outbound),
+        steps: &one_way(Direction::Outbound),
         ..CALM
     },
     Situation {
