@@ -21,6 +21,10 @@ pub(crate) struct Record {
     pub(crate) log: Vec<RecordEntry>,
     /// The last status of each node, and when it came.
     pub(crate) latest: BTreeMap<String, (Duration, Status)>,
+    /// Begin of the fault, from which on notices are judged.
+    pub(crate) fault_began: Duration,
+    /// The last status of each node when the fault began.
+    pub(crate) before_fault: BTreeMap<String, (Duration, Status)>,
     /// The start of each node.
     pub(crate) starts: BTreeMap<String, Start>,
     /// Processes that have carried out their last order, and the number that they told.
@@ -66,6 +70,8 @@ impl Record {
             begin: Instant::now(),
             log: Vec::new(),
             latest: BTreeMap::new(),
+            fault_began: Duration::ZERO,
+            before_fault: BTreeMap::new(),
             starts: BTreeMap::new(),
             done: BTreeMap::new(),
             ended: BTreeMap::new(),
@@ -75,6 +81,12 @@ impl Record {
     /// Time since the record began.
     pub(crate) fn now(&self) -> Duration {
         self.begin.elapsed()
+    }
+
+    /// Marks the begin of the fault.
+    pub(crate) fn begin_fault(&mut self) {
+        self.fault_began = self.now();
+        self.before_fault.clone_from(&self.latest);
     }
 
     /// Notes what a process told.

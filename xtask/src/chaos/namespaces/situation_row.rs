@@ -1,7 +1,5 @@
 //! Results of situations, and the checks that each of them must pass.
 
-use std::time::Duration;
-
 use serde::Serialize;
 use xtask_report::number;
 
@@ -38,15 +36,15 @@ pub(crate) struct SituationRow {
 
 impl SituationRow {
     /// Judges what nodes told since the fault began; the failed checks. `may_fail`: members that may
-    /// be held failed. `busiest`: the host that sent most datagrams a second.
+    /// be held failed.
     pub(crate) fn judge(
         &mut self,
         record: &Record,
         observers: &Hosts,
         may_fail: &Hosts,
-        since: Duration,
-        busiest: Option<(String, f64)>,
     ) -> Vec<String> {
+        let since = record.fault_began;
+        let busiest = views::most_datagrams(&record.before_fault, &record.latest);
         let calls = views::calls(record, since);
         let failures = views::false_failures(record, observers, may_fail, since);
         let (most, suspicions) = views::suspicions(record, observers, since);

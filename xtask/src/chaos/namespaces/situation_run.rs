@@ -22,7 +22,7 @@ use super::{
 use crate::chaos::{
     cluster::Cluster,
     node::{self, Role},
-    protocol::{HostSetup, Order, Status},
+    protocol::{HostSetup, Order},
     record::Record,
 };
 
@@ -38,10 +38,7 @@ struct SituationRun<'a> {
     may_fail: Hosts,
     /// Hosts that may hold others failed.
     may_report_failures: Hosts,
-    fault_began: Duration,
     recovery_from: Duration,
-    /// Last status of each node when the fault began.
-    status_before: BTreeMap<String, (Duration, Status)>,
     row: SituationRow,
 }
 
@@ -99,9 +96,7 @@ impl<'a> SituationRun<'a> {
             expected_addrs: BTreeMap::new(),
             may_fail: Hosts::new(),
             may_report_failures: Hosts::new(),
-            fault_began: Duration::ZERO,
             recovery_from: Duration::ZERO,
-            status_before: BTreeMap::new(),
             row: SituationRow {
                 situation: situation.name,
                 hosts: network.hosts(),
@@ -128,9 +123,11 @@ impl<'a> SituationRun<'a> {
         let others = waiting.split_off(1);
         self.launch(waiting, situation.launch).await?;
         self.launch(others, situation.launch).await?;
-        let what = "all see each other at first";
-        let whole = views::all_are_whole;
-        let seen = self.wait_for(what, FULL_VIEWS_TIMEOUT, whole, &[], Duration::ZERO);
+        let at_first = Check {
+            fact: "all see each other at first",
+            ..VIEWS_ARE_WHOLE
+        };
+        let seen = self.wait_for(at_first, FULL_VIEWS_TIMEOUT, Duration::ZERO);
         seen.await
             .ok_or("there is no whole cluster to begin with")?;
         if !situation.late.is_empty() {
@@ -150,20 +147,10 @@ impl<'a> SituationRun<'a> {
         self.cluster.sleep(SETTLE_TIME).await;
         self.take_steps(situation.steps).await?;
         self.recovery_from = self.cluster.record.now();
-        let since = self.recovery_from;
-        let what = "every view is whole";
-        let whole = self.wait_for(what, situation.recovered_within, whole, &[], since);
-        let recovered = whole.await;
+        let (since, within) = (self.recovery_from, situation.recovered_within);
+        let recovered = self.wait_for(VIEWS_ARE_WHOLE, within, since).await;
         self.row.recovered_s = recovered.map(|it| it.as_secs_f64());
-        let what = "every worker answers calls";
-        self.wait_for(
-            what,
-            ANSWERED_WITHIN,
-            views::others_answer,
-            &[CLIENT],
-            since,
-        )
-        .await;
+        self.wait_for(WORKERS_ANSWER, ANSWERED_WITHIN, since).await;
         self.take_steps(situation.after).await?;
         self.cluster.ask(&client, &Order::Finish, "finish").await?;
         Ok(())
@@ -177,7 +164,7 @@ impl<'a> SituationRun<'a> {
     }
 
     async fn take_step(&mut self, step: &Step) -> Result<(), Box<dyn Error>> {
-        let since = self.fault_began;
+        let since = self.cluster.record.fault_began;
         match step {
             Step::Launch(hosts, launch) => self.launch(hosts.clone(), *launch).await?,
             Step::StartsAreQuick => self.expect_quick_starts(),
@@ -206,24 +193,23 @@ impl<'a> SituationRun<'a> {
             }
             Step::MayFail(hosts) => self.may_fail.extend(names(hosts)),
             Step::MayReportFailures(hosts) => self.may_report_failures.extend(names(hosts)),
-            Step::Detected(seconds, what, check, hosts) => {
-                self.may_fail.extend(names(hosts));
+            Step::Detected(seconds, check) => {
+                self.may_fail.extend(names(check.hosts));
                 let within = Duration::from_secs(*seconds);
-                let detected = self.wait_for(what, within, *check, hosts, since).await;
+                let detected = self.wait_for(*check, within, since).await;
                 let now = self.cluster.record.now();
                 let seconds = now.saturating_sub(since).as_secs_f64();
                 // Of two detections this is the later one.
                 self.row.detect_s = detected.map(|_| seconds).or(self.row.detect_s);
             }
-            Step::Since(what, check, hosts) => self.expect(what, *check, hosts, since),
-            Step::Still(what, check, hosts) => {
+            Step::Since(check) => self.expect(*check, since),
+            Step::Still(check) => {
                 let recent = self.cluster.record.now().saturating_sub(RECENT);
-                self.expect(what, *check, hosts, recent);
+                self.expect(*check, recent);
             }
-            Step::Soon(seconds, what, check) => {
+            Step::Soon(seconds, check) => {
                 let within = Duration::from_secs(*seconds);
-                let since = self.recovery_from;
-                self.wait_for(what, within, *check, &[], since).await;
+                self.wait_for(*check, within, self.recovery_from).await;
             }
             Step::PrintDropped => {
                 let dropped = self.network.dropped()?;
@@ -265,25 +251,23 @@ impl<'a> SituationRun<'a> {
         Ok(())
     }
 
-    /// Waits until a check of hosts passes.
+    /// Waits until a check passes, by what is told since a time; how long that took.
     async fn wait_for(
         &mut self,
-        what: &str,
-        within: Duration,
         check: Check,
-        hosts: &[usize],
+        within: Duration,
         since: Duration,
     ) -> Option<Duration> {
-        let (roster, hosts) = (self.roster(), names(hosts));
-        let check = |record: &Record| check(record, &roster, &hosts, since);
-        self.cluster.wait_for(what, within, check).await
+        let (roster, hosts) = (self.roster(), names(check.hosts));
+        let passes = |record: &Record| (check.judge)(record, &roster, &hosts, since);
+        self.cluster.wait_for(check.fact, within, passes).await
     }
 
-    /// Fails the situation unless a check of hosts passes.
-    fn expect(&mut self, what: &str, check: Check, hosts: &[usize], since: Duration) {
-        let record = &self.cluster.record;
-        if let Err(seen) = check(record, &self.roster(), &names(hosts), since) {
-            self.cluster.fail(format!("{what}: {seen}"));
+    /// Fails the situation unless a check passes, by what was told since a time.
+    fn expect(&mut self, check: Check, since: Duration) {
+        let (roster, hosts) = (self.roster(), names(check.hosts));
+        if let Err(seen) = (check.judge)(&self.cluster.record, &roster, &hosts, since) {
+            self.cluster.fail(format!("{}: {seen}", check.fact));
         }
     }
 
@@ -327,8 +311,7 @@ impl<'a> SituationRun<'a> {
     }
 
     fn begin_fault(&mut self) {
-        self.fault_began = self.cluster.record.now();
-        self.status_before = self.cluster.record.latest.clone();
+        self.cluster.record.begin_fault();
         self.cluster.print_step("the fault begins");
     }
 
@@ -376,11 +359,7 @@ impl<'a> SituationRun<'a> {
         let observers = views::others(&roster, &self.may_report_failures);
         let observers: Hosts = observers.cloned().collect();
         let record = &self.cluster.record;
-        let since = self.fault_began;
-        let busiest = views::most_datagrams(&self.status_before, &record.latest);
-        let complaints = self
-            .row
-            .judge(record, &observers, &self.may_fail, since, busiest);
+        let complaints = self.row.judge(record, &observers, &self.may_fail);
         for complaint in complaints {
             self.cluster.fail(complaint);
         }
@@ -459,6 +438,17 @@ fn names(hosts: &[usize]) -> Hosts {
     hosts.iter().map(|host| port(*host)).collect()
 }
 
+/// Every host sees all others.
+const VIEWS_ARE_WHOLE: Check = Check {
+    fact: "every view is whole",
+    hosts: &[],
+    judge: views::all_are_whole,
+};
+const WORKERS_ANSWER: Check = Check {
+    fact: "every worker answers calls",
+    hosts: &[CLIENT],
+    judge: views::others_answer,
+};
 const CALLS_PER_S: u32 = 50;
 /// Time before a fault begins.
 const SETTLE_TIME: Duration = Duration::from_secs(1);

@@ -82,14 +82,14 @@ pub(crate) enum Step {
     MayFail(&'static [usize]),
     /// These hosts may hold others failed.
     MayReportFailures(&'static [usize]),
-    /// The check of these hosts passes within so many seconds; then the fault is detected.
-    Detected(u64, &'static str, Check, &'static [usize]),
-    /// The check of these hosts passes now, by what was told since the fault began.
-    Since(&'static str, Check, &'static [usize]),
-    /// The check of these hosts passes now, by what was told just now.
-    Still(&'static str, Check, &'static [usize]),
+    /// The check passes within so many seconds; then the fault is detected.
+    Detected(u64, Check),
+    /// The check passes now, by what was told since the fault began.
+    Since(Check),
+    /// The check passes now, by what was told just now.
+    Still(Check),
     /// The check passes within so many seconds, by what is told since the fault ended.
-    Soon(u64, &'static str, Check),
+    Soon(u64, Check),
     /// Prints how many packets the network has dropped.
     PrintDropped,
     /// The clock of a host is behind.
@@ -124,20 +124,22 @@ const fn one_way(direction: Direction) -> [Step; 6] {
         VICTIM_FAILED,
         Step::Wait(20, 3),
         // No flip between suspect and recovered.
-        Step::Still(
-            "the host stays out while it is unreachable",
-            views::others_hold_failed,
-            &[VICTIM],
-        ),
+        Step::Still(Check {
+            fact: "the host stays out while it is unreachable",
+            hosts: &[VICTIM],
+            judge: views::others_hold_failed,
+        }),
         Step::EndFault,
     ]
 }
 
 const VICTIM_FAILED: Step = Step::Detected(
     20,
-    "the others hold h05 failed",
-    views::others_hold_failed,
-    &[VICTIM],
+    Check {
+        fact: "the others hold h05 failed",
+        hosts: &[VICTIM],
+        judge: views::others_hold_failed,
+    },
 );
 
 /// A situation in which nothing happens.
@@ -207,30 +209,37 @@ const SITUATIONS: &[Situation] = &[
             Step::BeginFault,
             Step::Detected(
                 15,
-                "the small side refuses under keep_majority",
-                views::refuse,
-                SMALL_SIDE,
+                Check {
+                    fact: "the small side refuses under keep_majority",
+                    hosts: SMALL_SIDE,
+                    judge: views::refuse,
+                },
             ),
             Step::Detected(
                 20,
-                "the others hold h11 and h12 failed",
-                views::others_hold_failed,
-                SMALL_SIDE,
+                Check {
+                    fact: "the others hold h11 and h12 failed",
+                    hosts: SMALL_SIDE,
+                    judge: views::others_hold_failed,
+                },
             ),
             Step::Wait(15, 2),
-            Step::Since(
-                "the large side serves all the time",
-                views::others_never_refused,
-                SMALL_SIDE,
-            ),
+            Step::Since(Check {
+                fact: "the large side serves all the time",
+                hosts: SMALL_SIDE,
+                judge: views::others_never_refused,
+            }),
             // The small side may hold the others failed, as it cannot reach them.
             Step::MayReportFailures(SMALL_SIDE),
             Step::EndFault,
         ],
         after: &[Step::Soon(
             10,
-            "all serve after the cut",
-            views::others_serve,
+            Check {
+                fact: "all serve after the cut",
+                hosts: &[],
+                judge: views::others_serve,
+            },
         )],
         ..CALM
     },

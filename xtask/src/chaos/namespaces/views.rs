@@ -17,8 +17,16 @@ use crate::chaos::{
 pub(crate) type Hosts = BTreeSet<String>;
 /// The running hosts, and where each is reached.
 pub(crate) type Roster = BTreeMap<String, SocketAddr>;
-/// Check of these hosts, or of the others of the roster, by what was told since a time.
-pub(crate) type Check = fn(&Record, &Roster, &Hosts, Duration) -> CheckResult;
+
+/// Check of hosts, or of all others.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Check {
+    /// The fact that holds if the check passes.
+    pub(crate) fact: &'static str,
+    pub(crate) hosts: &'static [usize],
+    /// Judges the hosts, of this roster, by what was told since a time.
+    pub(crate) judge: fn(&Record, &Roster, &Hosts, Duration) -> CheckResult,
+}
 
 /// Checks that each host of the roster sees all of them alive, each in its present life and at its
 /// address, and no other member live. Only notices after `since` count.
