@@ -1,6 +1,12 @@
 //! Cluster of a run: its processes, what they tell, and the checks that failed.
 
-use std::{error::Error, io, path::Path, process::Command, time::Duration};
+use std::{
+    error::Error,
+    io,
+    path::Path,
+    process::{Command, ExitStatus},
+    time::Duration,
+};
 
 use tokio::time::{Instant, timeout_at};
 use xtask_harness::{ChildEvent, NodeSetup, ProcessGroup};
@@ -88,13 +94,37 @@ impl Cluster {
         name: &str,
         what: &str,
     ) -> Result<u64, Box<dyn Error>> {
-        let deadline = Instant::now() + ORDER_TIMEOUT;
-        loop {
-            if let Some(count) = self.record.done.remove(name) {
-                return Ok(count);
+        let done = |record: &mut Record| {
+            if let Some(count) = record.done.remove(name) {
+                return Some(Ok(count));
             }
-            if let Some(end) = self.record.ended.get(name) {
-                return Err(format!("{name} ended before it could {what}: {end:?}").into());
+            let end = record.ended.get(name)?;
+            Some(Err(format!("{name} ended before it could {what}: {end:?}")))
+        };
+        Ok(self.observe(name, what, ORDER_TIMEOUT, done).await??)
+    }
+
+    /// Waits until a process that was asked to end has done so.
+    pub(crate) async fn wait_until_ended(
+        &mut self,
+        name: &str,
+    ) -> Result<ExitStatus, Box<dyn Error>> {
+        let ended = |record: &mut Record| record.ended.remove(name);
+        Ok(self.observe(name, "end", END_TIMEOUT, ended).await??)
+    }
+
+    /// Notes what processes do until something is found in the record, which `name` has to `what`.
+    pub(crate) async fn observe<T>(
+        &mut self,
+        name: &str,
+        what: &str,
+        within: Duration,
+        find: impl Fn(&mut Record) -> Option<T>,
+    ) -> Result<T, Box<dyn Error>> {
+        let deadline = Instant::now() + within;
+        loop {
+            if let Some(found) = find(&mut self.record) {
+                return Ok(found);
             }
             if !self.observe_until(deadline).await {
                 return Err(format!("{name} took too long to {what}").into());
@@ -103,7 +133,7 @@ impl Cluster {
     }
 
     /// Notes what a process does next, if it does something before the deadline.
-    pub(crate) async fn observe_until(&mut self, deadline: Instant) -> bool {
+    async fn observe_until(&mut self, deadline: Instant) -> bool {
         let Ok((name, event)) = timeout_at(deadline, self.processes.next()).await else {
             return false;
         };
@@ -167,5 +197,7 @@ impl Cluster {
     }
 }
 
+/// Longest orderly end of a process.
+const END_TIMEOUT: Duration = Duration::from_secs(20);
 /// Longest start, end of calls, or drain: longer than the deadline of a call.
 const ORDER_TIMEOUT: Duration = Duration::from_secs(30);

@@ -14,7 +14,7 @@ use super::{
     execution_log::ExecutionCounts,
     node::{self, Role},
     protocol::{Order, Setup, Target},
-    record::RecordKind,
+    record::{Record, RecordKind},
     report::Row,
     scenario::{Scenario, Step},
 };
@@ -49,7 +49,10 @@ pub(crate) async fn run_scenario(
     if let Some(attacker) = scenario.attacker {
         run.start_attacker(attacker).await?;
     }
-    run.start_load(options.calls_per_s()).await?;
+    let calls_per_s = options.calls_per_s();
+    let load = Order::Load { calls_per_s };
+    run.cluster.processes.send(DIRECTOR, &load).await?;
+    run.cluster.begin = Instant::now();
     if let Some(attacker) = scenario.late_attacker {
         run.cluster.sleep(LATE_ATTACK_DELAY).await;
         run.start_attacker(attacker).await?;
@@ -102,21 +105,16 @@ impl ScenarioRun {
             let addr = run.wait_until_ready(&name).await?;
             run.workers.push(Target { name, addr });
         }
-        let deadline = Instant::now() + SEEN_TIMEOUT;
-        while !run.director_sees_all() {
-            if !run.cluster.observe_until(deadline).await {
-                return Err("director took too long to see all workers".into());
-            }
-        }
-        Ok(run)
-    }
-
-    fn director_sees_all(&self) -> bool {
-        let status = self.cluster.record.latest.get(DIRECTOR);
-        status.is_some_and(|(_, status)| {
+        let workers = &run.workers;
+        let sees_all = |record: &mut Record| {
+            let (_, status) = record.latest.get(DIRECTOR)?;
             let is_live = |it: &Target| status.members.get(&it.name).is_some_and(|it| it.is_live());
-            self.workers.iter().all(is_live)
-        })
+            workers.iter().all(is_live).then_some(())
+        };
+        let what = "see all workers";
+        let seen = run.cluster.observe(DIRECTOR, what, SEEN_TIMEOUT, sees_all);
+        seen.await?;
+        Ok(run)
     }
 
     /// Starts an attacker of all workers, and waits until its attacks have begun.
@@ -132,13 +130,6 @@ impl ScenarioRun {
             .ask(&name, &attack, "attack all workers")
             .await?;
         self.attackers.push(name);
-        Ok(())
-    }
-
-    async fn start_load(&mut self, calls_per_s: u32) -> Result<(), Box<dyn Error>> {
-        let load = Order::Load { calls_per_s };
-        self.cluster.processes.send(DIRECTOR, &load).await?;
-        self.cluster.begin = Instant::now();
         Ok(())
     }
 
@@ -200,14 +191,7 @@ impl ScenarioRun {
         let name = self.workers[at].name.clone();
         self.cluster.processes.signal(&name, Signal::TERM)?;
         let asked = Instant::now();
-        let status = loop {
-            if let Some(end) = self.cluster.record.ended.remove(&name) {
-                break end?;
-            }
-            if !self.cluster.observe_until(asked + END_TIMEOUT).await {
-                return Err(format!("{name} took too long to end").into());
-            }
-        };
+        let status = self.cluster.wait_until_ended(&name).await?;
         if !status.success() {
             return Err(format!("{name} was asked to end, and did with {status}").into());
         }
@@ -227,6 +211,7 @@ impl ScenarioRun {
     async fn finish(mut self) -> Result<RunResult, Box<dyn Error>> {
         let finish = Order::Finish;
         self.cluster.ask(DIRECTOR, &finish, "finish").await?;
+        self.cluster.wait_until_ended(DIRECTOR).await?;
         let mut attacker_actions: Option<u64> = None;
         for attacker in &self.attackers {
             let actions = self.cluster.ask(attacker, &finish, "finish").await?;
@@ -277,8 +262,6 @@ fn worker_name(number: usize) -> String {
 /// The process that makes the calls.
 const DIRECTOR: &str = "director";
 const SEEN_TIMEOUT: Duration = Duration::from_secs(30);
-/// Longest orderly end of a worker.
-const END_TIMEOUT: Duration = Duration::from_secs(20);
 /// When the late attacker begins: by then the director has most likely called every worker, so that
 /// it is not a newcomer.
 const LATE_ATTACK_DELAY: Duration = Duration::from_millis(500);

@@ -25,7 +25,7 @@ use super::{
     call_report::CallReport,
     execution_log::ExecutionLog,
     load::LoadGenerator,
-    protocol::{self, MemberView, Notice, Order, SeenEvent, Setup, WorkerBehaviour},
+    protocol::{self, EventKind, MemberView, Notice, Order, SeenEvent, Setup, WorkerBehaviour},
 };
 
 /// Link to the parent.
@@ -111,7 +111,9 @@ async fn run_node(
         let order = tokio::select! {
             order = link.next_order() => order,
             Some(event) = events.recv(), if setup.reports_view => {
-                notices.send(Notice::Event(describe_event(&event))).await;
+                if let Some(seen) = seen_event(&event) {
+                    notices.send(Notice::Event(seen)).await;
+                }
                 continue;
             }
             _ = ticks.tick(), if setup.reports_view => {
@@ -283,26 +285,15 @@ fn current_status(node: &Node) -> protocol::Status {
     }
 }
 
-/// The kind of an event is the first word of its debug form, so that kinds unknown here have one
-/// too.
-fn describe_event(event: &Event) -> SeenEvent {
-    let text = format!("{event:?}");
-    let kind = text.split(|c: char| !c.is_alphanumeric()).next();
-    let member = match event {
-        Event::NodeJoined(member)
-        | Event::NodeLeft(member)
-        | Event::NodeFailed(member)
-        | Event::NodeSuspect { member, .. }
-        | Event::NodeRecovered(member)
-        | Event::NodeUpdated(member)
-        | Event::NodeSlow(member)
-        | Event::NodeResponsive(member) => Some(member.id.name.to_string()),
-        _ => None,
+/// The event, if it is about a failure.
+fn seen_event(event: &Event) -> Option<SeenEvent> {
+    let (kind, member) = match event {
+        Event::NodeSuspect { member, .. } => (EventKind::Suspect, member),
+        Event::NodeFailed(member) => (EventKind::Failed, member),
+        _ => return None,
     };
-    SeenEvent {
-        kind: kind.unwrap_or_default().to_owned(),
-        member,
-    }
+    let member = member.id.name.to_string();
+    Some(SeenEvent { kind, member })
 }
 
 /// The hidden subcommand.
@@ -337,18 +328,3 @@ const STATUS_INTERVAL: Duration = Duration::from_millis(200);
 /// Longest drain of a worker that leaves.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(3);
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn events_have_the_names_that_operators_know() {
-        let seen = describe_event(&Event::Isolated { expected: 12 });
-        assert_eq!((seen.kind.as_str(), seen.member), ("Isolated", None));
-        assert_eq!(
-            describe_event(&Event::PartitionHealed).kind,
-            "PartitionHealed"
-        );
-    }
-}

@@ -92,7 +92,7 @@ pub(crate) enum Notice {
         /// The process's wall clock, in milliseconds since the Unix epoch.
         clock_ms: u64,
     },
-    /// An event of the membership.
+    /// A member is suspect or failed.
     Event(SeenEvent),
     /// The node's view, several times a second.
     Status(Status),
@@ -106,13 +106,19 @@ pub(crate) enum Notice {
     },
 }
 
-/// An event of the membership, as text: new kinds of events are shown without a change here.
+/// Evidence of a failure, as a node's membership tells it.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub(crate) struct SeenEvent {
-    /// The name of the event, such as `NodeFailed`.
-    pub(crate) kind: String,
-    /// The member that it is about, if it is about one.
-    pub(crate) member: Option<String>,
+    pub(crate) kind: EventKind,
+    pub(crate) member: String,
+}
+
+/// Kind of event of a member.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum EventKind {
+    Suspect,
+    Failed,
 }
 
 /// A node's view at one time.

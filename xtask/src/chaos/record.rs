@@ -17,7 +17,7 @@ use super::{
 #[derive(Debug)]
 pub(crate) struct Record {
     begin: Instant,
-    /// Events, calls, and changes of the decision of `keep_majority`, in order.
+    /// Suspicions and failures, calls, and changes of the decision of `keep_majority`, in order.
     pub(crate) log: Vec<RecordEntry>,
     /// The last status of each node, and when it came.
     pub(crate) latest: BTreeMap<String, (Duration, Status)>,
@@ -55,7 +55,7 @@ pub(crate) struct RecordEntry {
 /// Content of an entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum RecordKind {
-    /// An event of the membership.
+    /// A member is suspect or failed.
     Event(SeenEvent),
     /// Calls that have ended.
     Calls(CallReport),

@@ -9,7 +9,7 @@ use std::{
 use crate::chaos::{
     call_report::CallReport,
     cluster::CheckResult,
-    protocol::{MemberView, Status},
+    protocol::{EventKind, MemberView, Status},
     record::{Record, RecordKind},
 };
 
@@ -147,7 +147,7 @@ pub(crate) fn false_failures(
     victims: &Hosts,
     since: Duration,
 ) -> Vec<String> {
-    let failures = events(record, observers, since, "NodeFailed");
+    let failures = events(record, observers, since, EventKind::Failed);
     failures
         .filter(|(_, _, member)| !victims.contains(*member))
         .map(|(at, host, member)| {
@@ -164,7 +164,7 @@ pub(crate) fn suspicions(
     since: Duration,
 ) -> (Option<(String, u64)>, u64) {
     let mut pairs: BTreeMap<String, u64> = BTreeMap::new();
-    for (_, host, member) in events(record, observers, since, "NodeSuspect") {
+    for (_, host, member) in events(record, observers, since, EventKind::Suspect) {
         *pairs.entry(format!("{host} of {member}")).or_default() += 1;
     }
     let sum = pairs.values().sum();
@@ -206,13 +206,13 @@ fn events<'a>(
     record: &'a Record,
     observers: &'a Hosts,
     since: Duration,
-    kind: &'a str,
+    kind: EventKind,
 ) -> impl Iterator<Item = (Duration, &'a str, &'a str)> {
     let entries = record.log.iter().filter(move |it| it.at >= since);
     let entries = entries.filter(|it| observers.contains(&it.node));
     entries.filter_map(move |entry| match &entry.kind {
         RecordKind::Event(seen) if seen.kind == kind => {
-            Some((entry.at, entry.node.as_str(), seen.member.as_deref()?))
+            Some((entry.at, &*entry.node, &*seen.member))
         }
         _ => None,
     })

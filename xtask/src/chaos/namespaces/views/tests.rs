@@ -4,7 +4,7 @@ use super::*;
 use crate::chaos::{
     call_report::CallCounts,
     namespaces::hosts::socket_address,
-    protocol::{Notice, SeenEvent as Event},
+    protocol::{Notice, SeenEvent},
     record::RecordEntry,
 };
 
@@ -65,11 +65,9 @@ fn changed(host: &str, change: impl FnOnce(&mut Status)) -> Record {
     record
 }
 
-fn event(kind: &str, member: &str) -> Notice {
-    Notice::Event(Event {
-        kind: kind.to_owned(),
-        member: Some(member.to_owned()),
-    })
+fn event(kind: EventKind, member: &str) -> Notice {
+    let member = member.to_owned();
+    Notice::Event(SeenEvent { kind, member })
 }
 
 /// Planted change of a status.
@@ -182,9 +180,9 @@ fn refusing_and_serving_nodes_are_distinguished() {
 #[test]
 fn failures_of_those_that_live_are_false() {
     let mut record = calm();
-    record.add("h01", event("NodeFailed", "h03"));
-    record.add("h03", event("NodeFailed", "h01"));
-    record.add("h01", event("NodeSuspect", "h02"));
+    record.add("h01", event(EventKind::Failed, "h03"));
+    record.add("h03", event(EventKind::Failed, "h01"));
+    record.add("h01", event(EventKind::Suspect, "h02"));
     let told = |observers: &[&str], victims: &[&str]| {
         false_failures(&record, &names(observers), &names(victims), Duration::ZERO).len()
     };
@@ -198,10 +196,10 @@ fn failures_of_those_that_live_are_false() {
 fn suspicions_are_counted_by_pair() {
     let mut record = calm();
     for _ in 0..3 {
-        record.add("h01", event("NodeSuspect", "h03"));
-        record.add("h01", event("NodeRecovered", "h03"));
+        record.add("h01", event(EventKind::Suspect, "h03"));
+        record.add("h01", event(EventKind::Failed, "h03"));
     }
-    record.add("h02", event("NodeSuspect", "h03"));
+    record.add("h02", event(EventKind::Suspect, "h03"));
     let most = Some(("h01 of h03".to_owned(), 3));
     let both = names(&["h01", "h02"]);
     assert_eq!(suspicions(&record, &both, Duration::ZERO), (most, 4));
