@@ -18,8 +18,8 @@ pub trait Balancer: Debug + Send + Sync {
     /// call failed before is the caller's decision, who can ask again without the exclusion or with
     /// fewer respected flags.
     ///
-    /// The view may differ from that of the last pick, also without a `rebuild` in between: callers
-    /// that still hold an older view finish with it.
+    /// The view may differ from that of the last pick, also without a
+    /// [`rebuild`](Self::rebuild) in between: callers that still hold an older view finish with it.
     fn pick(&self, view: &View, cx: &PickContext<'_>) -> Option<usize>;
 
     /// Records how an attempt at endpoint `index` of `view` ended. The default does nothing.

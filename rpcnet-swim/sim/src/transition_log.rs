@@ -17,7 +17,7 @@ impl<D: DetectorHooks> Cluster<D> {
     /// A false positive in the sense of Lifeguard (section V), a failure of a healthy member
     /// through the faults of others, is one to [`MemberState::Failed`] about a subject that is not
     /// among those that a scenario has made faulty, or, to count everything that was healthy at
-    /// that moment, one with `subject_healthy`.
+    /// that moment, one with [`subject_healthy`](Transition::subject_healthy).
     #[must_use]
     pub fn transitions(&self) -> &[Transition] {
         &self.transitions

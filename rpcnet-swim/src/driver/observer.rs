@@ -18,7 +18,8 @@ use crate::time::Time;
 /// An observer that panics is removed, which is logged as an error, and is told
 /// [`MembershipState::Stopped`]; the node and its other observers go on.
 pub trait MembershipObserver: Send + Sync + 'static {
-    /// Takes in the whole view, once, before `observe` returns.
+    /// Takes in the whole view, once, before
+    /// [`observe`](crate::ClusterMembership::observe) returns.
     fn on_view(&self, engine: &Engine, now: Time);
 
     /// Takes in the events of one input of the engine: at least one, the earliest first.

@@ -1,4 +1,4 @@
-//! Rules of the engine, one input at a time.
+//! Tests of the rules of the engine, one input at a time.
 
 use std::net::SocketAddr;
 

@@ -1,4 +1,4 @@
-//! Limits of connections, of peers and of all peers together.
+//! Tests of the limits of connections, of peers and of all peers together.
 
 use std::{
     num::NonZeroUsize,

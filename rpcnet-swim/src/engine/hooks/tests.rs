@@ -1,4 +1,4 @@
-//! Each hook has an effect of its own.
+//! Tests of the hooks: each has an effect of its own.
 
 use std::net::SocketAddr;
 

@@ -1,4 +1,4 @@
-//! Runs that pass and runs that fail.
+//! Tests of the checks: runs that pass and runs that fail.
 
 use super::*;
 use crate::chaos::{

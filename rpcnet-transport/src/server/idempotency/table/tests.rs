@@ -1,4 +1,4 @@
-//! A call runs once for its key, and the cache keeps its bounds.
+//! Tests of the table: a call runs once for its key, and the cache keeps its bounds.
 
 use proptest::prelude::*;
 

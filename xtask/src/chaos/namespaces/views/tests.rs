@@ -1,4 +1,4 @@
-//! Checks pass on a good record and fail on a planted violation.
+//! Tests of the checks: a good record passes, a planted violation fails.
 
 use super::*;
 use crate::chaos::{
