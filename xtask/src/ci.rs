@@ -1,24 +1,19 @@
 //! `cargo xtask ci`: everything a change must pass, a step after the other.
 
 use std::{
-    env, fs,
-    process::{Command, ExitCode},
+    env,
+    error::Error,
+    fs,
+    process::ExitCode,
     time::{Duration, Instant},
 };
 
 use clap::Args;
 
-use crate::project::{self, Outcome};
-
-/// The crates that each have to stand alone.
-const CRATES: [&str; 6] = [
-    "rpcnet-phi",
-    "rpcnet-balance",
-    "rpcnet-swim",
-    "rpcnet-registry",
-    "rpcnet-transport",
-    "rpcnet-client",
-];
+use crate::{
+    project::{self, Outcome},
+    tidy,
+};
 
 /// Manifests of the nested workspaces, whose lock files have to fit the crates that they build.
 const NESTED: [&str; 3] = [
@@ -80,79 +75,66 @@ pub(crate) fn run(options: &Options) -> Outcome {
     }
 
     let begin = Instant::now();
-    let mut results: Vec<(String, bool, Duration)> = Vec::new();
+    let mut results = Vec::new();
     for (number, step) in steps.iter().enumerate() {
         println!("\n==> [{}/{}] {}", number + 1, steps.len(), step.name());
-        if step.within.is_some() {
-            // From the beginning each time: an earlier run would have built it already.
-            let _ = fs::remove_dir_all(project::root().join(FIRST_TARGET));
-        }
         let start = Instant::now();
-        let ended_well = step.command()?.status()?.success();
-        let took = start.elapsed();
-        if let Some(within) = step.within {
-            let took = took.as_secs();
-            println!("took {took} s: target {FIRST_TARGET_TIME:?}, limit {within:?}");
-        }
-        let passed = ended_well && step.within.is_none_or(|within| took <= within);
-        results.push((step.name(), passed, took));
-        if !passed && !options.keep_going {
+        let status = step.run()?;
+        results.push((status, start.elapsed()));
+        if status == Status::Failed && !options.keep_going {
             break;
         }
     }
 
     println!("\n==> ci in {:.0} s", begin.elapsed().as_secs_f64());
-    for (name, passed, time) in &results {
-        println!(
-            "{} {:>6.1} s  {name}",
-            if *passed { "ok    " } else { "FAILED" },
-            time.as_secs_f64()
-        );
+    for (step, (status, time)) in steps.iter().zip(&results) {
+        let status = match status {
+            Status::Passed => "ok",
+            Status::Failed => "FAILED",
+            Status::NotInstalled => "absent",
+        };
+        println!("{status:6} {:>6.1} s  {}", time.as_secs_f64(), step.name());
     }
     for step in &steps[results.len()..] {
         println!("not run           {}", step.name());
     }
-    let passed = results.iter().all(|(_, passed, _)| *passed);
-    Ok(if passed {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    Ok(
+        match results.iter().any(|(status, _)| *status == Status::Failed) {
+            true => ExitCode::FAILURE,
+            false => ExitCode::SUCCESS,
+        },
+    )
 }
 
-/// Program with its arguments.
-#[derive(Clone, Debug, Eq, PartialEq)]
+/// A command of cargo.
+#[derive(Clone, Debug)]
 struct Step {
-    program: Program,
+    /// Arguments of cargo. Commands of xtask run in this executable, so that nothing is built
+    /// again, unless their build is measured.
     arguments: String,
     environment: Option<(&'static str, &'static str)>,
     /// Longest time that it may take, from a clean target directory.
     within: Option<Duration>,
+    /// Whether it is left out where the subcommand of cargo is not installed.
+    is_optional: bool,
 }
 
+/// Result of a step.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Program {
-    Cargo,
-    /// This executable, so that nothing is built again.
-    Xtask,
+enum Status {
+    Passed,
+    Failed,
+    NotInstalled,
 }
 
 impl Step {
-    fn cargo(arguments: impl Into<String>) -> Self {
+    fn new(arguments: impl Into<String>) -> Self {
+        let (arguments, is_optional) = (arguments.into(), false);
         Self {
-            program: Program::Cargo,
-            arguments: arguments.into(),
+            arguments,
             environment: None,
             within: None,
-        }
-    }
-
-    fn xtask(arguments: impl Into<String>) -> Self {
-        Self {
-            program: Program::Xtask,
-            arguments: arguments.into(),
-            environment: None,
-            within: None,
+            is_optional,
         }
     }
 
@@ -161,86 +143,115 @@ impl Step {
         let variable = self
             .environment
             .map(|(name, value)| format!("{name}=\"{value}\" "));
-        let program = match self.program {
-            Program::Cargo => "cargo",
-            Program::Xtask => "cargo xtask",
-        };
-        format!(
-            "{}{program} {}",
-            variable.unwrap_or_default(),
-            self.arguments
-        )
+        format!("{}cargo {}", variable.unwrap_or_default(), self.arguments)
     }
 
-    fn command(&self) -> std::io::Result<Command> {
-        let mut command = match self.program {
-            Program::Cargo => project::cargo(),
-            Program::Xtask => project::program(env::current_exe()?),
+    fn run(&self) -> Result<Status, Box<dyn Error>> {
+        let words: Vec<_> = self.arguments.split(' ').collect();
+        let mut command = match &words[..] {
+            ["xtask", words @ ..] if self.within.is_none() => {
+                let mut command = project::program(env::current_exe()?);
+                command.args(words);
+                command
+            }
+            words => {
+                let mut command = project::cargo();
+                command.args(words);
+                command
+            }
         };
-        command
-            .args(self.arguments.split(' '))
-            .envs(self.environment);
-        Ok(command)
+        if self.is_optional {
+            let version = project::cargo().args([words[0], "--version"]).output()?;
+            if !version.status.success() {
+                println!(
+                    "cargo-{0} is not installed: cargo install cargo-{0} --locked",
+                    words[0]
+                );
+                return Ok(Status::NotInstalled);
+            }
+        }
+        if self.within.is_some() {
+            // From the beginning each time: an earlier run would have built it already.
+            let _ = fs::remove_dir_all(project::root().join(FIRST_TARGET));
+        }
+        let start = Instant::now();
+        let ended_well = command.envs(self.environment).status()?.success();
+        let took = start.elapsed();
+        if let Some(within) = self.within {
+            let took = took.as_secs();
+            println!("took {took} s: target {FIRST_TARGET_TIME:?}, limit {within:?}");
+        }
+        match ended_well && self.within.is_none_or(|within| took <= within) {
+            true => Ok(Status::Passed),
+            false => Ok(Status::Failed),
+        }
     }
 }
 
 /// Steps in order: the quick and frequent failures first.
 fn steps() -> Vec<Step> {
-    let mut steps = vec![Step::cargo("fmt --all --check")];
+    let mut steps = vec![Step::new("fmt --all --check")];
     // Says which lock file does not fit, in less than a second; a build would take minutes.
-    let locked =
-        NESTED.map(|manifest| format!("update --workspace --locked --manifest-path {manifest}"));
-    steps.extend(locked.map(Step::cargo));
+    steps.extend(NESTED.map(|manifest| {
+        Step::new(format!(
+            "update --workspace --locked --manifest-path {manifest}"
+        ))
+    }));
     steps.extend([
-        Step::cargo("clippy --workspace --all-targets --all-features -- -D warnings"),
-        Step::cargo("test --workspace"),
+        // What tidy checks of the same file, and more, where the program is installed.
+        Step {
+            is_optional: true,
+            ..Step::new("deny check licenses bans sources")
+        },
+        Step::new("clippy --workspace --all-targets --all-features -- -D warnings"),
+        Step::new("test --workspace"),
         Step {
             environment: Some(("RUSTDOCFLAGS", "-D warnings")),
-            ..Step::cargo("doc --workspace --no-deps --all-features")
+            ..Step::new("doc --workspace --no-deps --all-features")
         },
     ]);
-    for name in CRATES {
+    for name in tidy::published_crates() {
         // Alone, features that only a sibling asks for are missing. The library without default
         // features goes apart from its tests, whose dependencies may switch features on again.
-        steps.push(Step::cargo(format!("check --package {name} --all-targets")));
-        steps.push(Step::cargo(format!(
-            "clippy --package {name} --no-default-features -- -D warnings"
-        )));
-        steps.push(Step::cargo(format!(
-            "test --package {name} --no-default-features"
-        )));
+        steps.extend([
+            Step::new(format!("check --package {name} --all-targets")),
+            Step::new(format!(
+                "clippy --package {name} --no-default-features -- -D warnings"
+            )),
+            Step::new(format!("test --package {name} --no-default-features")),
+        ]);
     }
     steps.extend([
         // As tests, not by `cargo bench`: one iteration each, and no second build of everything.
-        Step::cargo("test --workspace --bench *"),
-        Step::xtask("tidy"),
-        Step::cargo("build --workspace --examples"),
+        Step::new("test --workspace --bench *"),
+        Step::new("xtask tidy"),
+        Step::new("build --workspace --examples"),
     ]);
-    let topologies = TOPOLOGIES.into_iter();
-    steps.extend(topologies.map(|name| {
-        let run = format!("run --quiet --package rpcnet-client --example {name}");
-        Step::cargo(run)
+    steps.extend(TOPOLOGIES.map(|name| {
+        Step::new(format!(
+            "run --quiet --package rpcnet-client --example {name}"
+        ))
     }));
     steps.extend([
         // A minute for each target, and their build; the same inputs for every run of one commit.
-        Step::xtask("fuzz --seed 1"),
+        Step::new("xtask fuzz --seed 1"),
         // What a newcomer does first, with nothing built.
         Step {
             environment: Some(("CARGO_TARGET_DIR", FIRST_TARGET)),
             within: Some(FIRST_WITHIN),
-            ..Step::cargo("xtask demo --quick")
+            ..Step::new("xtask demo --quick")
         },
-        Step::xtask("chaos --quick"),
-        Step::xtask("chaos --namespaces --quick"),
-        Step::xtask("bench rpc --quick"),
-        Step::xtask("bench rpc --bulk --quick"),
-        Step::xtask("bench cluster --quick"),
-        Step::xtask("bench pick --quick"),
-        Step::xtask("bench gossip --quick"),
+        Step::new("xtask chaos --quick"),
+        Step::new("xtask chaos --namespaces --quick"),
+        Step::new("xtask bench rpc --quick"),
+        Step::new("xtask bench rpc --bulk --quick"),
+        Step::new("xtask bench cluster --quick"),
+        Step::new("xtask bench pick --quick"),
+        Step::new("xtask bench gossip --quick"),
+        Step::new("xtask figures"),
     ]);
-    steps.push(Step::xtask("figures"));
     let scenarios = xtask_sim::names().into_iter();
-    steps.extend(scenarios.map(|name| Step::xtask(format!("sim {name} --quick"))));
+    steps.extend(scenarios.map(|name| Step::new(format!("xtask sim {name} --quick"))));
     steps
 }
 
@@ -257,26 +268,6 @@ mod tests {
                 .iter()
                 .any(|step| step.name() == "cargo test --workspace")
         );
-    }
-
-    #[test]
-    fn every_published_crate_is_checked_alone() {
-        let manifest = fs::read_to_string(project::root().join("Cargo.toml")).unwrap();
-        let members = manifest
-            .split_once("members = [")
-            .unwrap()
-            .1
-            .split_once(']')
-            .unwrap()
-            .0;
-        let members: BTreeSet<_> = members
-            .split('"')
-            .skip(1)
-            .step_by(2)
-            // Nested ones are parts of the crate that they lie in.
-            .filter(|name| !name.starts_with("xtask") && !name.contains('/'))
-            .collect();
-        assert_eq!(members, BTreeSet::from(CRATES));
     }
 
     #[test]

@@ -14,6 +14,7 @@ mod package_docs;
 mod quoted_versions;
 mod signatures;
 mod source_files;
+mod third_party;
 mod type_names;
 mod use_circles;
 mod workspace;
@@ -25,13 +26,17 @@ use clap::Args;
 use self::{known::Known, workspace::Workspace};
 use crate::project::{self, Outcome};
 
+/// Names of the published crates.
+pub(crate) fn published_crates() -> impl Iterator<Item = &'static str> {
+    dependencies::LAYERS.iter().map(|layer| layer.name)
+}
+
 /// All rules.
 const RULES: &[fn(&Workspace) -> Vec<Problem>] = &[
     commands::that_do_not_exist,
     commands::that_are_not_listed,
     dependencies::edges,
     dependencies::internal_versions,
-    dependencies::lock_file,
     dependencies::purity,
     language::find,
     links::find,
@@ -39,6 +44,7 @@ const RULES: &[fn(&Workspace) -> Vec<Problem>] = &[
     quoted_versions::find,
     signatures::find,
     source_files::find,
+    third_party::find,
     type_names::find,
     use_circles::find,
 ];
@@ -49,7 +55,7 @@ pub(crate) struct Options {
     /// Remove from the list of tolerated findings what no longer occurs, and lower its numbers.
     #[arg(long)]
     shrink: bool,
-    /// Print the first line of each module instead: the table of contents of the workspace.
+    /// Print the first sentence of each module instead: the table of contents of the workspace.
     #[arg(long, conflicts_with = "shrink")]
     contents: bool,
 }

@@ -54,7 +54,6 @@ pub(super) const LAYERS: &[Layer] = &[
         is_clockless: true,
         ..Layer::new("rpcnet-balance", &[])
     },
-    Layer::new("rpcnet-transport", &[]),
     Layer {
         is_pure: true,
         ..Layer::new("rpcnet-swim", &["rpcnet-phi"])
@@ -64,6 +63,7 @@ pub(super) const LAYERS: &[Layer] = &[
         is_pure: true,
         ..Layer::new("rpcnet-registry", &["rpcnet-balance"])
     },
+    Layer::new("rpcnet-transport", &[]),
     Layer::new(
         "rpcnet-client",
         &[
@@ -78,25 +78,6 @@ pub(super) const LAYERS: &[Layer] = &[
 
 /// Runtimes, sockets and QUIC, by how their crates' names begin.
 const IMPURE: &str = "^(tokio|quinn|mio|socket2|async-std|smol)(-|$)";
-
-/// Crates that need a system library or cmake, or bring a second TLS stack.
-const BANNED: &[&str] = &[
-    "openssl",
-    "openssl-sys",
-    "native-tls",
-    "aws-lc-rs",
-    "aws-lc-sys",
-];
-
-/// Crates of which two versions at once would mean two TLS stacks, or types that do not meet.
-const SINGLE: &[&str] = &[
-    "ring",
-    "rustls",
-    "rustls-webpki",
-    "quinn",
-    "quinn-proto",
-    "tokio",
-];
 
 /// The crates know only those that the architecture lets them know.
 pub(super) fn edges(workspace: &Workspace) -> Vec<Problem> {
@@ -183,27 +164,6 @@ pub(super) fn purity(workspace: &Workspace) -> Vec<Problem> {
         }));
     }
     problems
-}
-
-/// Nothing in the lock file needs OpenSSL or cmake, and the TLS stack is there once.
-pub(super) fn lock_file(workspace: &Workspace) -> Vec<Problem> {
-    let problem = |what| Problem::new("Cargo.lock", what);
-    let lock = workspace.text("Cargo.lock").unwrap_or_default().lines();
-    let names = lock.filter_map(|it| it.strip_prefix("name = \"")?.strip_suffix('"'));
-    let names: Vec<_> = names.collect();
-    if names.is_empty() {
-        return vec![problem("names no crate".to_owned())];
-    }
-    let banned = BANNED.iter().filter(|name| names.contains(name));
-    let banned = banned.map(|name| problem(format!("must not need {name}")));
-    let versions = |name: &&str| names.iter().filter(|it| *it == name).count();
-    let twice = SINGLE.iter().filter(|name| versions(name) > 1).map(|name| {
-        problem(format!(
-            "has {} versions of {name}, one is enough",
-            versions(name)
-        ))
-    });
-    banned.chain(twice).collect()
 }
 
 #[cfg(test)]
@@ -377,26 +337,5 @@ mod tests {
                 "rpcnet-phi/Cargo.toml: without default features it still needs tokio",
             ]
         );
-    }
-
-    #[test]
-    fn the_lock_file_has_one_tls_stack_and_no_openssl() {
-        let lock = |names: &[&str]| {
-            let entry = |name: &&str| format!("[[package]]\nname = \"{name}\"\nversion = \"1\"\n");
-            names.iter().map(entry).collect::<String>()
-        };
-        let check = |names: &[&str]| -> Vec<String> {
-            found(lock_file, &workspace(&[], &[("Cargo.lock", &lock(names))]))
-        };
-        assert_eq!(check(&["ring", "rustls", "syn", "syn"]), [""; 0]);
-        assert_eq!(
-            check(&["openssl-sys"]),
-            ["Cargo.lock: must not need openssl-sys"]
-        );
-        assert_eq!(
-            check(&["rustls", "rustls"]),
-            ["Cargo.lock: has 2 versions of rustls, one is enough"]
-        );
-        assert_eq!(check(&[]), ["Cargo.lock: names no crate"]);
     }
 }

@@ -33,61 +33,42 @@ pub(super) fn of_crates(workspace: &Workspace) -> Vec<Modules<'_>> {
         .published()
         .map(|package| workspace.folder(package));
     folders
-        .map(|folder| Modules::read(&format!("{folder}/src/"), workspace))
+        .map(|folder| Modules::read(folder, workspace))
         .collect()
 }
 
 impl<'a> Modules<'a> {
-    fn read(sources: &str, workspace: &'a Workspace) -> Self {
-        let files = workspace.syntax.iter();
-        let files = files.filter_map(|(path, syntax)| {
-            let module = path.strip_prefix(sources)?.strip_suffix(".rs")?;
-            let module = module.strip_suffix("/mod").unwrap_or(module);
-            let module = match module {
+    fn read(folder: &str, workspace: &'a Workspace) -> Self {
+        let files = workspace.modules_in(folder).map(|(module, path)| {
+            let module = module.trim_end_matches(".rs");
+            let module = match module.strip_suffix("/mod").unwrap_or(module) {
                 "lib" => "crate".to_owned(),
                 module => format!("crate::{}", module.replace('/', "::")),
             };
-            Some((module, path, syntax))
+            (module, path, &workspace.syntax[path].items)
         });
-        let mut files: Vec<_> = files.collect();
+        let files: Vec<_> = files.collect();
+        let of_tests = files.iter().flat_map(|(module, _, items)| {
+            items.iter().filter_map(|item| match item {
+                Item::Mod(it) if is_test(&it.attrs) => Some(join(module, &it.ident.to_string())),
+                _ => None,
+            })
+        });
+        let of_tests: BTreeSet<_> = of_tests.collect();
         let mut found = Self::default();
-        // Parents first: they declare which of their children are tests.
-        files.sort_by_key(|(module, ..)| (module.matches("::").count(), module != "crate"));
-        let mut tests = BTreeSet::new();
-        for (module, path, syntax) in files {
-            let mut enclosing = enclosing(&module);
-            if !enclosing.any(|module| tests.contains(module)) {
-                found.read_items(&module, path, &syntax.items, &mut tests);
+        for (module, path, items) in files {
+            if !enclosing(&module).any(|module| of_tests.contains(module)) {
+                found.read_items(&module, path, items);
             }
         }
         found
     }
 
-    fn read_items(
-        &mut self,
-        module: &str,
-        file: &'a str,
-        items: &[Item],
-        tests: &mut BTreeSet<String>,
-    ) {
+    fn read_items(&mut self, module: &str, file: &'a str, items: &[Item]) {
         self.modules.insert(module.to_owned(), file);
         for item in items {
             let (name, attributes, is_type) = match item {
-                Item::Mod(it) => {
-                    let child = join(module, &it.ident.to_string());
-                    if is_test(&it.attrs) {
-                        tests.insert(child);
-                    } else if let Some((_, items)) = &it.content {
-                        self.read_items(&child, file, items, tests);
-                    }
-                    continue;
-                }
-                Item::Use(it) => {
-                    if !is_test(&it.attrs) {
-                        self.read_use(module, it);
-                    }
-                    continue;
-                }
+                Item::Mod(it) => (&it.ident, &it.attrs, false),
                 Item::Struct(it) => (&it.ident, &it.attrs, true),
                 Item::Enum(it) => (&it.ident, &it.attrs, true),
                 Item::Union(it) => (&it.ident, &it.attrs, true),
@@ -96,15 +77,28 @@ impl<'a> Modules<'a> {
                 Item::Fn(it) => (&it.sig.ident, &it.attrs, false),
                 Item::Const(it) => (&it.ident, &it.attrs, false),
                 Item::Static(it) => (&it.ident, &it.attrs, false),
+                Item::Use(it) => {
+                    if !is_test(&it.attrs) {
+                        self.read_use(module, it);
+                    }
+                    continue;
+                }
                 _ => continue,
             };
-            if !is_test(attributes) {
-                self.items.insert(join(module, &name.to_string()), file);
-                if is_type {
-                    let line = name.span().start().line;
-                    self.types
-                        .push((name.to_string(), format!("{file}:{line}")));
-                }
+            if is_test(attributes) {
+                continue;
+            }
+            let path = join(module, &name.to_string());
+            if let Item::Mod(it) = item {
+                let items = it.content.iter();
+                items.for_each(|(_, items)| self.read_items(&path, file, items));
+                continue;
+            }
+            self.items.insert(path, file);
+            if is_type {
+                let line = name.span().start().line;
+                self.types
+                    .push((name.to_string(), format!("{file}:{line}")));
             }
         }
     }

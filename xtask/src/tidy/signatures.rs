@@ -1,5 +1,5 @@
-//! QUIC library types stay out of public signatures, so that the transport can change its library
-//! without a major version of anything else.
+//! Public signatures: types of the QUIC library stay out of them, so that the transport can change
+//! its library without a major version of anything else.
 //!
 //! A heuristic on syntax, not a proof. It reads what each bare `pub` shows to users (the lint
 //! `unreachable_pub` makes everything else `pub(crate)`) and the headers of impls on public types,
@@ -24,52 +24,27 @@ const QUIC: [&str; 3] = ["quinn", "quinn_proto", "quinn_udp"];
 pub(super) fn find(workspace: &Workspace) -> Vec<Problem> {
     let mut problems = Vec::new();
     for package in workspace.published() {
-        let sources = format!("{}/src/", workspace.folder(package));
-        let files = workspace
-            .syntax
-            .iter()
-            .filter(|(path, _)| path.starts_with(&sources));
-        let files: Vec<_> = files.collect();
-        let mut types = PublicTypes::default();
-        files
-            .iter()
-            .for_each(|(_, syntax)| types.visit_file(syntax));
-        for (path, syntax) in files {
+        let mut public_types = BTreeSet::new();
+        let mut leaks = Vec::new();
+        for (_, path) in workspace.modules_in(workspace.folder(package)) {
             let mut quic = QuicNames(QUIC.map(str::to_owned).into());
-            quic.visit_file(syntax);
-            let mut signatures = Signatures {
-                types: &types.0,
-                quic: &quic.0,
-                leaks: Vec::new(),
-            };
-            signatures.visit_file(syntax);
-            problems.extend(signatures.leaks.into_iter().map(|leak| {
-                let line = leak.span().start().line;
-                let what = format!("a public signature mentions {leak} of the QUIC library");
-                Problem::new(format!("{path}:{line}"), what)
-            }));
+            quic.visit_file(&workspace.syntax[path]);
+            let mut signatures = Signatures::new(quic);
+            signatures.visit_file(&workspace.syntax[path]);
+            public_types.append(&mut signatures.public_types);
+            leaks.extend(signatures.leaks.into_iter().map(|leak| (path, leak)));
+        }
+        let is_public = |of: &[Ident]| of.iter().any(|name| public_types.contains(name));
+        for (path, leak) in leaks
+            .iter()
+            .filter(|(_, it)| it.of.as_deref().is_none_or(is_public))
+        {
+            let (name, line) = (&leak.name, leak.name.span().start().line);
+            let what = format!("a public signature mentions {name} of the QUIC library");
+            problems.push(Problem::new(format!("{path}:{line}"), what));
         }
     }
     problems
-}
-
-/// Collects the names of types that are declared `pub`.
-#[derive(Default)]
-struct PublicTypes(BTreeSet<String>);
-
-impl<'ast> Visit<'ast> for PublicTypes {
-    fn visit_item(&mut self, item: &'ast Item) {
-        let (visibility, name) = match item {
-            Item::Struct(it) => (&it.vis, &it.ident),
-            Item::Enum(it) => (&it.vis, &it.ident),
-            Item::Union(it) => (&it.vis, &it.ident),
-            Item::Type(it) => (&it.vis, &it.ident),
-            _ => return visit::visit_item(self, item),
-        };
-        if is_public(visibility) {
-            self.0.insert(name.to_string());
-        }
-    }
 }
 
 /// Collects `quinn` and everything that `use quinn..` brings into the file.
@@ -90,36 +65,63 @@ impl<'ast> Visit<'ast> for QuicNames {
     }
 }
 
-/// Collects the names of the QUIC library in what users see.
-struct Signatures<'a> {
-    types: &'a BTreeSet<String>,
-    quic: &'a BTreeSet<String>,
-    leaks: Vec<Ident>,
+/// Name of the QUIC library in what users see.
+struct Leak {
+    name: Ident,
+    /// In the header of an impl: the type that it is of, with its arguments.
+    of: Option<Vec<Ident>>,
 }
 
-impl Signatures<'_> {
+/// Collects the names of the QUIC library in public items, and the types that are declared `pub`.
+struct Signatures {
+    quic: QuicNames,
+    public_types: BTreeSet<Ident>,
+    leaks: Vec<Leak>,
+}
+
+impl Signatures {
+    fn new(quic: QuicNames) -> Self {
+        let (public_types, leaks) = (BTreeSet::new(), Vec::new());
+        Self {
+            quic,
+            public_types,
+            leaks,
+        }
+    }
+
     /// Looks at a part of a public item; one leak of a part is enough.
     fn look(&mut self, part: impl ToTokens) {
-        let names = identifiers(part.to_token_stream());
-        self.leaks.extend(
-            names
-                .into_iter()
-                .find(|name| self.quic.contains(&name.to_string())),
-        );
+        self.look_at_impl(part, None);
+    }
+
+    fn look_at_type(&mut self, name: &Ident, part: impl ToTokens) {
+        self.public_types.insert(name.clone());
+        self.look(part);
+    }
+
+    fn look_at_impl(&mut self, part: impl ToTokens, of: Option<Vec<Ident>>) {
+        let names = identifiers(part.to_token_stream()).into_iter();
+        let mut leaks = names.filter(|name| self.quic.0.contains(&name.to_string()));
+        self.leaks
+            .extend(leaks.next().map(|name| Leak { name, of }));
     }
 }
 
-impl<'ast> Visit<'ast> for Signatures<'_> {
+impl<'ast> Visit<'ast> for Signatures {
     fn visit_item(&mut self, item: &'ast Item) {
         match item {
             Item::Fn(it) if is_public(&it.vis) => self.look(&it.sig),
             Item::Const(it) if is_public(&it.vis) => self.look(&it.ty),
             Item::Static(it) if is_public(&it.vis) => self.look(&it.ty),
-            Item::Struct(it) if is_public(&it.vis) => self.look(with_where(&it.generics)),
-            Item::Union(it) if is_public(&it.vis) => self.look(with_where(&it.generics)),
-            Item::Enum(it) if is_public(&it.vis) => self.look(it),
+            Item::Struct(it) if is_public(&it.vis) => {
+                self.look_at_type(&it.ident, with_where(&it.generics))
+            }
+            Item::Union(it) if is_public(&it.vis) => {
+                self.look_at_type(&it.ident, with_where(&it.generics))
+            }
+            Item::Enum(it) if is_public(&it.vis) => self.look_at_type(&it.ident, it),
+            Item::Type(it) if is_public(&it.vis) => self.look_at_type(&it.ident, it),
             Item::Trait(it) if is_public(&it.vis) => self.look(it),
-            Item::Type(it) if is_public(&it.vis) => self.look(it),
             Item::Use(it) if is_public(&it.vis) => self.look(it),
             _ => {}
         }
@@ -128,11 +130,9 @@ impl<'ast> Visit<'ast> for Signatures<'_> {
 
     fn visit_item_impl(&mut self, item: &'ast ItemImpl) {
         let of = identifiers(item.self_ty.to_token_stream());
-        if of.iter().any(|name| self.types.contains(&name.to_string())) {
-            let of_trait = item.trait_.as_ref().map(|(path, _)| path);
-            let (generics, of) = (with_where(&item.generics), &item.self_ty);
-            self.look(quote!(#generics #of_trait #of));
-        }
+        let of_trait = item.trait_.as_ref().map(|(path, _)| path);
+        let (generics, self_type) = (with_where(&item.generics), &item.self_ty);
+        self.look_at_impl(quote!(#generics #of_trait #self_type), Some(of));
         visit::visit_item_impl(self, item);
     }
 

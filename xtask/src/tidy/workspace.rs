@@ -4,7 +4,10 @@ use std::{collections::BTreeMap, error::Error, fs};
 
 use cargo_metadata::{Metadata, MetadataCommand, Package};
 
-use super::{Problem, dependencies::LAYERS};
+use super::{
+    Problem,
+    dependencies::{LAYERS, Layer},
+};
 use crate::project;
 
 /// Packages and texts of the workspace.
@@ -23,28 +26,14 @@ impl Workspace {
     ///
     /// When cargo or git cannot be asked, or a file cannot be read or is no Rust.
     pub(super) fn read() -> Result<Self, Box<dyn Error>> {
-        let mut metadata = project::cargo();
-        metadata.args([
-            "metadata",
-            "--locked",
-            "--all-features",
-            "--format-version",
-            "1",
-        ]);
-        let metadata = MetadataCommand::parse(project::run_for_stdout(&mut metadata)?)?;
-        let mut workspace = Self::new(metadata, tracked_texts()?)?;
-        for layer in LAYERS.iter().filter(|layer| layer.is_pure) {
-            let mut tree = project::cargo();
-            tree.args([
-                "tree",
-                "--locked",
-                "--no-default-features",
-                "--package",
-                layer.name,
-            ]);
-            tree.args(["--edges", "normal", "--prefix", "none"]);
-            let tree = project::run_for_stdout(&mut tree)?;
-            workspace.dependency_trees.insert(layer.name, tree);
+        let cargo =
+            |arguments: &str| project::run_for_stdout(project::cargo().args(arguments.split(' ')));
+        let metadata = cargo("metadata --locked --all-features --format-version 1")?;
+        let mut workspace = Self::new(MetadataCommand::parse(metadata)?, tracked_texts()?)?;
+        for Layer { name, .. } in LAYERS.iter().filter(|layer| layer.is_pure) {
+            let options = "--locked --no-default-features --edges normal --prefix none";
+            let tree = cargo(&format!("tree {options} --package {name}"))?;
+            workspace.dependency_trees.insert(name, tree);
         }
         Ok(workspace)
     }
@@ -91,6 +80,13 @@ impl Workspace {
         path.trim_matches('/')
             .trim_end_matches("Cargo.toml")
             .trim_end_matches('/')
+    }
+
+    /// Modules of the package in a folder: the path from its sources, and that from the root.
+    pub(super) fn modules_in(&self, folder: &str) -> impl Iterator<Item = (&str, &str)> {
+        let sources = join(folder, "src/");
+        let all = self.syntax.keys();
+        all.filter_map(move |path| Some((path.strip_prefix(&sources)?, path.as_str())))
     }
 
     /// A problem with the manifest of a package.
