@@ -70,14 +70,9 @@ enum Target {
 #[derive(Debug, Serialize)]
 struct Row {
     target: String,
-    /// Seed that libFuzzer used.
-    seed: u64,
     seconds: f64,
-    runs: u64,
-    runs_per_s: u64,
-    coverage_edges: u64,
-    corpus_inputs: u64,
-    peak_rss_mib: u64,
+    #[serde(flatten)]
+    log: Log,
     /// The input that broke a rule, if one did.
     crash: Option<String>,
 }
@@ -185,16 +180,11 @@ fn fuzz(target: Target, options: &Options) -> Result<Row, Box<dyn Error>> {
     } else if log.runs == 0 {
         return Err(format!("{name} did not run:\n{}", log::tail(&told)).into());
     }
-    let crash = (!output.status.success()).then(|| log.artifact.unwrap_or_default());
+    let crash = (!output.status.success()).then(|| log.artifact.clone().unwrap_or_default());
     Ok(Row {
         target: name,
-        seed: log.seed,
         seconds: begin.elapsed().as_secs_f64(),
-        runs: log.runs,
-        runs_per_s: log.runs_per_s,
-        coverage_edges: log.coverage_edges,
-        corpus_inputs: log.corpus_inputs,
-        peak_rss_mib: log.peak_rss_mib,
+        log,
         crash,
     })
 }
@@ -225,13 +215,13 @@ fn table(rows: &[Row]) -> String {
     for row in rows {
         cells.push(vec![
             row.target.clone(),
-            row.seed.to_string(),
+            row.log.seed.to_string(),
             format!("{:.0}", row.seconds),
-            count(row.runs),
-            count(row.runs_per_s),
-            count(row.coverage_edges),
-            count(row.corpus_inputs),
-            count(row.peak_rss_mib),
+            count(row.log.runs),
+            count(row.log.runs_per_s),
+            count(row.log.coverage_edges),
+            count(row.log.corpus_inputs),
+            count(row.log.peak_rss_mib),
             if row.crash.is_some() { "CRASHED" } else { "" }.to_owned(),
         ]);
     }
@@ -287,13 +277,12 @@ mod tests {
     fn a_crash_shows_in_the_table() {
         let row = Row {
             target: "tags".to_owned(),
-            seed: 4_107_286_012,
             seconds: 61.0,
-            runs: 12_345_678,
-            runs_per_s: 205_761,
-            coverage_edges: 312,
-            corpus_inputs: 7,
-            peak_rss_mib: 41,
+            log: Log {
+                seed: 4_107_286_012,
+                runs: 12_345_678,
+                ..Log::default()
+            },
             crash: Some("fuzz/artifacts/tags/crash-1".to_owned()),
         };
         let text = table(&[row]);

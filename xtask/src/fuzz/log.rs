@@ -1,8 +1,11 @@
 //! Output of libFuzzer.
 
+use serde::Serialize;
+
 /// The figures of a run.
-#[derive(Debug, Default, Eq, PartialEq)]
+#[derive(Debug, Default, Eq, PartialEq, Serialize)]
 pub(super) struct Log {
+    /// Seed that libFuzzer used.
     pub(super) seed: u64,
     pub(super) runs: u64,
     pub(super) runs_per_s: u64,
@@ -10,6 +13,7 @@ pub(super) struct Log {
     pub(super) corpus_inputs: u64,
     pub(super) peak_rss_mib: u64,
     /// Path of the input that broke a rule, in the crate's folder.
+    #[serde(skip)]
     pub(super) artifact: Option<String>,
 }
 
