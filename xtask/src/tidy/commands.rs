@@ -11,7 +11,7 @@ use clap::{
 use super::{Problem, language::comment, workspace::Workspace};
 use crate::{
     Arguments,
-    markdown::{Markdown, Row},
+    markdown::{Cell, Markdown, Row},
 };
 
 /// Every command that a text names and that could not be run.
@@ -24,42 +24,31 @@ pub(super) fn that_do_not_exist(workspace: &Workspace) -> Vec<Problem> {
             Some((_, "rs")) => Markdown::parse(&comments(text)),
             _ => continue,
         };
-        let mut note = |line: usize, command: &[String], wrong: Option<String>| {
-            let what = wrong.map(|wrong| format!("names `{}`: {wrong}", command.join(" ")));
-            problems.extend(what.map(|what| Problem::new(format!("{path}:{line}"), what)));
-        };
         let folder = path.split('/').next().unwrap_or_default();
-        for (line, code) in &markdown.code {
-            let command = command(code);
-            note(
-                *line,
-                &command,
-                match command.get(1).map(String::as_str) {
-                    Some("xtask") => wrong_xtask(&xtask, &command[2..]),
-                    Some("run" | "test" | "bench" | "build") => {
-                        wrong_cargo(&command[2..], folder, workspace)
+        let in_code = markdown
+            .code
+            .iter()
+            .map(|(line, code)| (*line, command(code)));
+        let commands = in_code
+            .chain(scenarios(&markdown))
+            .filter_map(|(line, words)| {
+                let wrong = match words.get(1)?.as_str() {
+                    "xtask" => wrong_xtask(&xtask, &words[2..]),
+                    "run" | "test" | "bench" | "build" => {
+                        wrong_cargo(&words[2..], folder, workspace)
                     }
                     _ => None,
-                },
-            );
-        }
-        for (row, command) in rows(&markdown) {
-            let codes = row.cells[1..].iter().flat_map(|cell| &cell.code);
-            for flag in codes.filter_map(|code| code.split_whitespace().next()) {
-                let words = [&command[2..], &[flag.to_owned()]].concat();
-                let error = parse(&xtask, &words).err();
-                let unknown = error.filter(|it| it.kind() == ErrorKind::UnknownArgument);
-                note(
-                    row.line,
-                    &command,
-                    unknown.filter(|_| flag.starts_with("--")).map(first_line),
-                );
-            }
-        }
-        for (line, name) in scenarios(&markdown) {
-            let command = ["cargo", "xtask", "sim", name].map(str::to_owned);
-            note(line, &command, wrong_xtask(&xtask, &command[2..]));
-        }
+                };
+                Some((line, words, wrong?))
+            });
+        let flags = rows(&markdown).filter_map(|(row, words)| {
+            let wrong = wrong_flag(&xtask, &words[2..], &row.cells[1..]);
+            Some((row.line, words, wrong?))
+        });
+        problems.extend(commands.chain(flags).map(|(line, words, wrong)| {
+            let what = format!("names `{}`: {wrong}", words.join(" "));
+            Problem::new(format!("{path}:{line}"), what)
+        }));
     }
     problems
 }
@@ -123,16 +112,27 @@ fn wrong_xtask(xtask: &Command, words: &[String]) -> Option<String> {
     (!is_partial && !placeholder).then(|| first_line(error))
 }
 
+/// An option in the cells beside a command that it does not have.
+fn wrong_flag(xtask: &Command, words: &[String], cells: &[Cell]) -> Option<String> {
+    let codes = cells.iter().flat_map(|cell| &cell.code);
+    let flags = codes.filter(|code| code.starts_with("--"));
+    let mut flags = flags.filter_map(|code| code.split_whitespace().next());
+    flags.find_map(|flag| {
+        let error = parse(xtask, &[words, &[flag.to_owned()]].concat()).err()?;
+        (error.kind() == ErrorKind::UnknownArgument).then(|| first_line(error))
+    })
+}
+
 /// Parses the words as xtask would. If one is a placeholder, all values may be any text.
 fn parse(xtask: &Command, words: &[String]) -> clap::error::Result<()> {
-    let mut xtask = xtask.clone();
-    if words.iter().any(|word| is_placeholder(word)) {
-        xtask = with_any_values(xtask);
-    }
-    let words = words.iter().map(String::as_str);
-    xtask
-        .try_get_matches_from(["cargo xtask"].into_iter().chain(words))
-        .map(drop)
+    let xtask = match words.iter().any(|word| is_placeholder(word)) {
+        true => with_any_values(xtask.clone()),
+        false => xtask.clone(),
+    };
+    let words = ["cargo xtask"]
+        .into_iter()
+        .chain(words.iter().map(String::as_str));
+    xtask.try_get_matches_from(words).map(drop)
 }
 
 fn with_any_values(command: Command) -> Command {
@@ -219,18 +219,17 @@ fn rows(markdown: &Markdown) -> impl Iterator<Item = (&Row, Vec<String>)> {
     })
 }
 
-/// The names in the first column of tables headed by `sim`.
-fn scenarios(markdown: &Markdown) -> impl Iterator<Item = (usize, &str)> {
-    let tables = markdown
-        .tables
-        .iter()
-        .filter(|table| table[0].cells[0].code == ["sim"]);
+/// The commands of the scenarios in the first column of tables headed by `sim`.
+fn scenarios(markdown: &Markdown) -> impl Iterator<Item = (usize, Vec<String>)> {
+    let tables = markdown.tables.iter();
+    let tables = tables.filter(|table| table[0].cells[0].code == ["sim"]);
     let rows = tables.flat_map(|table| &table[1..]);
-    rows.flat_map(|row| {
-        row.cells[0]
-            .code
-            .iter()
-            .map(|name| (row.line, name.as_str()))
+    rows.filter_map(|row| {
+        let name = row.cells[0].code.first()?;
+        Some((
+            row.line,
+            ["cargo", "xtask", "sim", name].map(str::to_owned).to_vec(),
+        ))
     })
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use cargo_metadata::DependencyKind;
+use cargo_metadata::{DependencyKind, Package};
 use regex::Regex;
 
 use super::{
@@ -14,58 +14,58 @@ use super::{
 #[derive(Debug)]
 pub(super) struct Layer {
     pub(super) name: &'static str,
+    pub(super) purity: Purity,
     /// Crates of the workspace that it may need, development apart.
     knows: &'static [&'static str],
     /// Those that it may need behind a feature only.
     knows_optionally: &'static [&'static str],
-    /// All other crates that it may bring along, where people add it alone.
-    brings: Option<&'static [&'static str]>,
-    /// Whether it runs on no runtime and opens no socket without its default features.
-    pub(super) is_pure: bool,
-    /// Whether it reads no clock, never sleeps and opens no socket, in any configuration.
-    pub(super) is_clockless: bool,
+}
+
+/// Whether a crate is a function of its inputs.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Purity {
+    /// It reads no clock, never sleeps, opens no socket and needs [nothing](BARE) else, in any
+    /// configuration: people add it alone.
+    Always,
+    /// It runs on no runtime and opens no socket without its default features.
+    WithoutDefaults,
+    Never,
 }
 
 impl Layer {
-    const fn new(name: &'static str, knows: &'static [&'static str]) -> Self {
-        let (is_pure, is_clockless) = (false, false);
+    const fn new(name: &'static str, purity: Purity, knows: &'static [&'static str]) -> Self {
+        let knows_optionally = &[];
         Self {
             name,
+            purity,
             knows,
-            knows_optionally: &[],
-            brings: None,
-            is_pure,
-            is_clockless,
+            knows_optionally,
         }
+    }
+
+    /// The layer of a package, if it is one of the published crates.
+    pub(super) fn of(package: &Package) -> Option<&'static Self> {
+        LAYERS.iter().find(|layer| layer.name == *package.name)
     }
 }
 
 /// The published crates.
 pub(super) const LAYERS: &[Layer] = &[
-    Layer {
-        brings: Some(&["libm"]),
-        is_pure: true,
-        is_clockless: true,
-        ..Layer::new("rpcnet-phi", &[])
-    },
-    Layer {
-        brings: Some(&["libm"]),
-        is_pure: true,
-        is_clockless: true,
-        ..Layer::new("rpcnet-balance", &[])
-    },
-    Layer {
-        is_pure: true,
-        ..Layer::new("rpcnet-swim", &["rpcnet-phi"])
-    },
+    Layer::new("rpcnet-phi", Purity::Always, &[]),
+    Layer::new("rpcnet-balance", Purity::Always, &[]),
+    Layer::new("rpcnet-swim", Purity::WithoutDefaults, &["rpcnet-phi"]),
     Layer {
         knows_optionally: &["rpcnet-swim"],
-        is_pure: true,
-        ..Layer::new("rpcnet-registry", &["rpcnet-balance"])
+        ..Layer::new(
+            "rpcnet-registry",
+            Purity::WithoutDefaults,
+            &["rpcnet-balance"],
+        )
     },
-    Layer::new("rpcnet-transport", &[]),
+    Layer::new("rpcnet-transport", Purity::Never, &[]),
     Layer::new(
         "rpcnet-client",
+        Purity::Never,
         &[
             "rpcnet-phi",
             "rpcnet-balance",
@@ -76,6 +76,9 @@ pub(super) const LAYERS: &[Layer] = &[
     ),
 ];
 
+/// Crates that one that is always pure may bring along.
+const BARE: &[&str] = &["libm"];
+
 /// Runtimes, sockets and QUIC, by how their crates' names begin.
 const IMPURE: &str = "^(tokio|quinn|mio|socket2|async-std|smol)(-|$)";
 
@@ -83,7 +86,7 @@ const IMPURE: &str = "^(tokio|quinn|mio|socket2|async-std|smol)(-|$)";
 pub(super) fn edges(workspace: &Workspace) -> Vec<Problem> {
     let mut problems = Vec::new();
     for package in workspace.metadata.workspace_packages() {
-        let Some(layer) = LAYERS.iter().find(|layer| layer.name == *package.name) else {
+        let Some(layer) = Layer::of(package) else {
             if is_published(package) {
                 let what =
                     "must say `publish = false`: it is not in the table of who may know whom";
@@ -94,32 +97,24 @@ pub(super) fn edges(workspace: &Workspace) -> Vec<Problem> {
         let dependencies = package.dependencies.iter();
         for dependency in dependencies.filter(|it| it.kind != DependencyKind::Development) {
             let name = dependency.name.as_str();
-            let internal = workspace.package(name).is_some();
-            let wrong = if layer.knows_optionally.contains(&name) && !dependency.optional {
-                format!("may know {name} as optional only")
-            } else if internal
-                && ![layer.knows, layer.knows_optionally]
-                    .concat()
-                    .contains(&name)
-            {
-                format!("may not know {name}")
-            } else if !internal && layer.brings.is_some_and(|brings| !brings.contains(&name)) {
-                format!("stays bare, so it may not need {name}")
+            let is_internal = workspace.package(name).is_some();
+            let is_bare = layer.purity == Purity::Always;
+            let what = if layer.knows_optionally.contains(&name) {
+                (!dependency.optional).then(|| format!("may know {name} as optional only"))
+            } else if is_internal {
+                (!layer.knows.contains(&name)).then(|| format!("may not know {name}"))
             } else {
-                continue;
+                let is_heavy = is_bare && !BARE.contains(&name);
+                is_heavy.then(|| format!("stays bare, so it may not need {name}"))
             };
-            problems.push(workspace.in_manifest(package, wrong));
+            problems.extend(what.map(|what| workspace.in_manifest(package, what)));
         }
     }
     let missing = LAYERS
         .iter()
         .filter(|layer| workspace.package(layer.name).is_none());
-    problems.extend(missing.map(|layer| {
-        Problem::new(
-            "Cargo.toml",
-            format!("the workspace has no crate {}", layer.name),
-        )
-    }));
+    let missing = missing.map(|layer| format!("the workspace has no crate {}", layer.name));
+    problems.extend(missing.map(|what| Problem::new("Cargo.toml", what)));
     problems
 }
 
@@ -155,13 +150,10 @@ pub(super) fn purity(workspace: &Workspace) -> Vec<Problem> {
     let mut problems = Vec::new();
     for (name, tree) in &workspace.dependency_trees {
         let needed: BTreeSet<_> = tree.lines().filter_map(|it| it.split(' ').next()).collect();
-        let impure = needed
-            .into_iter()
-            .filter(|needed| is_impure.is_match(needed));
-        problems.extend(impure.map(|needed| {
-            let what = format!("without default features it still needs {needed}");
-            Problem::new(format!("{name}/Cargo.toml"), what)
-        }));
+        for impure in needed.iter().filter(|needed| is_impure.is_match(needed)) {
+            let what = format!("without default features it still needs {impure}");
+            problems.push(Problem::new(format!("{name}/Cargo.toml"), what));
+        }
     }
     problems
 }

@@ -7,6 +7,7 @@ use regex::Regex;
 
 use super::{
     Problem,
+    signatures::flatten,
     workspace::{Workspace, is_module},
 };
 use crate::markdown::Markdown;
@@ -154,24 +155,17 @@ fn comments(text: &str) -> impl Iterator<Item = (usize, String)> {
 
 /// The contents of string literals, with their lines. Docs are literals to the tokenizer and are
 /// not among them.
-fn messages(text: &str) -> Vec<(usize, String)> {
-    fn collect(tokens: TokenStream, found: &mut Vec<(usize, String)>) {
-        for token in tokens {
-            match token {
-                TokenTree::Group(group) => collect(group.stream(), found),
-                TokenTree::Literal(literal) => {
-                    found.push((literal.span().start().line, literal.to_string()));
-                }
-                _ => {}
-            }
-        }
-    }
-    let mut found = Vec::new();
-    collect(TokenStream::from_str(text).unwrap_or_default(), &mut found);
+fn messages(text: &str) -> impl Iterator<Item = (usize, String)> {
     let lines: Vec<&str> = text.lines().collect();
-    let is_doc = |line: usize| lines[line - 1].trim_start().starts_with("//");
-    found.retain(|(line, literal)| literal.contains('"') && !is_doc(*line));
-    found
+    let tokens = flatten(TokenStream::from_str(text).unwrap_or_default());
+    tokens.into_iter().filter_map(move |token| match token {
+        TokenTree::Literal(literal) => {
+            let (line, text) = (literal.span().start().line, literal.to_string());
+            let is_doc = lines[line - 1].trim_start().starts_with("//");
+            (text.contains('"') && !is_doc).then_some((line, text))
+        }
+        _ => None,
+    })
 }
 
 /// The text up to its tests.

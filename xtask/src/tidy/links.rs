@@ -39,9 +39,7 @@ fn broken_link(path: &str, target: &str, workspace: &Workspace) -> Option<String
         "" => path.to_owned(),
         _ => resolve(home, file),
     };
-    let mut crates = workspace
-        .published()
-        .map(|package| workspace.folder(package));
+    let mut crates = workspace.published_folders();
     if let Some(name) = crates.find(|name| within(path, name) && !within(&to, name)) {
         return Some(format!("which {name} is published without"));
     }

@@ -29,9 +29,7 @@ pub(super) struct Modules<'a> {
 
 /// The modules of each published crate.
 pub(super) fn of_crates(workspace: &Workspace) -> Vec<Modules<'_>> {
-    let folders = workspace
-        .published()
-        .map(|package| workspace.folder(package));
+    let folders = workspace.published_folders();
     folders
         .map(|folder| Modules::read(folder, workspace))
         .collect()

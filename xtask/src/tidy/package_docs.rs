@@ -4,7 +4,7 @@ use cargo_metadata::Package;
 
 use super::{
     Problem,
-    dependencies::LAYERS,
+    dependencies::{Layer, Purity},
     workspace::{Workspace, join},
 };
 
@@ -14,7 +14,7 @@ const LICENCES: [&str; 2] = ["LICENSE-MIT", "LICENSE-APACHE"];
 /// Commands that a newcomer types first; CI runs exactly these, too.
 const FIRST_COMMANDS: [&str; 2] = ["cargo xtask demo", "cargo test --workspace"];
 
-/// Methods that the `clippy.toml` of a clockless crate disallows at least.
+/// Methods that the `clippy.toml` of a crate that is always pure disallows at least.
 const DISALLOWED_METHODS: [&str; 4] = [
     "std::time::Instant::now",
     "std::time::SystemTime::now",
@@ -41,63 +41,48 @@ fn check_crate(package: &Package, workspace: &Workspace) -> Vec<Problem> {
     let mut problems = check_readme(folder, features.iter().map(String::as_str), workspace);
     problems.extend(check_licences(folder, workspace));
 
+    let mut check = |file: &str, holds: bool, what: &str| {
+        let problem = Problem::new(join(folder, file), what);
+        problems.extend((!holds).then_some(problem));
+    };
     let description = package.description.as_deref().unwrap_or_default();
-    let examples = format!("{folder}/examples/");
-    let mut examples = workspace
-        .texts
-        .keys()
-        .filter(|path| path.starts_with(&examples));
-    let conditions = [
-        (
-            "Cargo.toml",
-            !description.trim().is_empty(),
-            "has no description".to_owned(),
-        ),
-        (
-            "Cargo.toml",
-            package.license.is_some(),
-            "has no license".to_owned(),
-        ),
-        (
-            "Cargo.toml",
-            package.rust_version.is_some(),
-            "has no rust-version".to_owned(),
-        ),
-        (
-            "Cargo.toml",
-            inherits_lints(text("Cargo.toml")),
-            "does not inherit the workspace's lints (`[lints] workspace = true`)".to_owned(),
-        ),
-        (
-            "CHANGELOG.md",
-            has_entry(text("CHANGELOG.md"), &package.version.to_string()),
-            format!("has no `## {}` with something under it", package.version),
-        ),
-        (
-            "examples",
-            examples.any(|path| path.ends_with(".rs")),
-            "has no example".to_owned(),
-        ),
-    ];
-    let is_clockless = LAYERS
-        .iter()
-        .any(|it| it.name == *package.name && it.is_clockless);
-    let methods = DISALLOWED_METHODS
-        .iter()
-        .filter(|_| is_clockless)
-        .map(|method| {
+    check(
+        "Cargo.toml",
+        !description.trim().is_empty(),
+        "has no description",
+    );
+    check("Cargo.toml", package.license.is_some(), "has no license");
+    check(
+        "Cargo.toml",
+        package.rust_version.is_some(),
+        "has no rust-version",
+    );
+    let what = "does not inherit the workspace's lints (`[lints] workspace = true`)";
+    check("Cargo.toml", inherits_lints(text("Cargo.toml")), what);
+    let version = package.version.to_string();
+    let what = format!("has no `## {version}` with something under it");
+    check(
+        "CHANGELOG.md",
+        has_entry(text("CHANGELOG.md"), &version),
+        &what,
+    );
+    let examples = join(folder, "examples/");
+    let is_example = |path: &String| path.starts_with(&examples) && path.ends_with(".rs");
+    check(
+        "examples",
+        workspace.texts.keys().any(is_example),
+        "has no example",
+    );
+    if Layer::of(package).is_some_and(|layer| layer.purity == Purity::Always) {
+        for method in DISALLOWED_METHODS {
             let is_disallowed = text("clippy.toml").contains(method);
-            (
+            check(
                 "clippy.toml",
                 is_disallowed,
-                format!("does not disallow {method}"),
-            )
-        });
-    let broken = conditions
-        .into_iter()
-        .chain(methods)
-        .filter(|(_, holds, _)| !holds);
-    problems.extend(broken.map(|(file, _, what)| Problem::new(join(folder, file), what)));
+                &format!("does not disallow {method}"),
+            );
+        }
+    }
     problems
 }
 

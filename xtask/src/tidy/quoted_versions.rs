@@ -19,9 +19,7 @@ const RUST: &str = r#"(?:MSRV|Rust|rust-version)[ :="`*(]*(?:is )?(1\.[0-9.]*[0-
 /// bear out, or that fetch a version from a registry before it is released.
 pub(super) fn find(workspace: &Workspace) -> Vec<Problem> {
     let [of_crate, of_rust] = [CRATE, RUST].map(|it| Regex::new(it).expect("a valid pattern"));
-    let folders = workspace
-        .published()
-        .map(|package| workspace.folder(package));
+    let folders = workspace.published_folders();
     let mut problems = Vec::new();
     for readme in folders.chain([""]).map(|folder| join(folder, "README.md")) {
         for (number, line) in (1..).zip(workspace.text(&readme).unwrap_or_default().lines()) {

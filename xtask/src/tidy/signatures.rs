@@ -23,10 +23,10 @@ const QUIC: [&str; 3] = ["quinn", "quinn_proto", "quinn_udp"];
 /// The public items of the published crates that mention a QUIC library's types.
 pub(super) fn find(workspace: &Workspace) -> Vec<Problem> {
     let mut problems = Vec::new();
-    for package in workspace.published() {
+    for folder in workspace.published_folders() {
         let mut public_types = BTreeSet::new();
         let mut leaks = Vec::new();
-        for (_, path) in workspace.modules_in(workspace.folder(package)) {
+        for (_, path) in workspace.modules_in(folder) {
             let mut quic = QuicNames(QUIC.map(str::to_owned).into());
             quic.visit_file(&workspace.syntax[path]);
             let mut signatures = Signatures::new(quic);
@@ -100,8 +100,7 @@ impl Signatures {
     }
 
     fn look_at_impl(&mut self, part: impl ToTokens, of: Option<Vec<Ident>>) {
-        let names = identifiers(part.to_token_stream()).into_iter();
-        let mut leaks = names.filter(|name| self.quic.0.contains(&name.to_string()));
+        let mut leaks = identifiers(part).filter(|name| self.quic.0.contains(&name.to_string()));
         self.leaks
             .extend(leaks.next().map(|name| Leak { name, of }));
     }
@@ -129,7 +128,7 @@ impl<'ast> Visit<'ast> for Signatures {
     }
 
     fn visit_item_impl(&mut self, item: &'ast ItemImpl) {
-        let of = identifiers(item.self_ty.to_token_stream());
+        let of = identifiers(&item.self_ty).collect();
         let of_trait = item.trait_.as_ref().map(|(path, _)| path);
         let (generics, self_type) = (with_where(&item.generics), &item.self_ty);
         self.look_at_impl(quote!(#generics #of_trait #self_type), Some(of));
@@ -162,13 +161,21 @@ fn is_public(visibility: &Visibility) -> bool {
 }
 
 /// The identifiers of a piece of code, in order.
-pub(super) fn identifiers(tokens: TokenStream) -> Vec<Ident> {
-    let names = tokens.into_iter().flat_map(|token| match token {
-        TokenTree::Ident(name) => vec![name],
-        TokenTree::Group(group) => identifiers(group.stream()),
-        _ => Vec::new(),
+fn identifiers(code: impl ToTokens) -> impl Iterator<Item = Ident> {
+    let tokens = flatten(code.to_token_stream()).into_iter();
+    tokens.filter_map(|token| match token {
+        TokenTree::Ident(name) => Some(name),
+        _ => None,
+    })
+}
+
+/// The tokens of a piece of code, in order, without the groups around them.
+pub(super) fn flatten(code: TokenStream) -> Vec<TokenTree> {
+    let tokens = code.into_iter().flat_map(|token| match token {
+        TokenTree::Group(group) => flatten(group.stream()),
+        token => vec![token],
     });
-    names.collect()
+    tokens.collect()
 }
 
 #[cfg(test)]

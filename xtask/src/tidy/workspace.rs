@@ -6,7 +6,7 @@ use cargo_metadata::{Metadata, MetadataCommand, Package};
 
 use super::{
     Problem,
-    dependencies::{LAYERS, Layer},
+    dependencies::{LAYERS, Purity},
 };
 use crate::project;
 
@@ -30,7 +30,8 @@ impl Workspace {
             |arguments: &str| project::run_for_stdout(project::cargo().args(arguments.split(' ')));
         let metadata = cargo("metadata --locked --all-features --format-version 1")?;
         let mut workspace = Self::new(MetadataCommand::parse(metadata)?, tracked_texts()?)?;
-        for Layer { name, .. } in LAYERS.iter().filter(|layer| layer.is_pure) {
+        for layer in LAYERS.iter().filter(|layer| layer.purity != Purity::Never) {
+            let name = layer.name;
             let options = "--locked --no-default-features --edges normal --prefix none";
             let tree = cargo(&format!("tree {options} --package {name}"))?;
             workspace.dependency_trees.insert(name, tree);
@@ -69,6 +70,11 @@ impl Workspace {
     pub(super) fn published(&self) -> impl Iterator<Item = &Package> {
         let packages = self.metadata.workspace_packages().into_iter();
         packages.filter(|package| is_published(package))
+    }
+
+    /// The folders of the crates that users get.
+    pub(super) fn published_folders(&self) -> impl Iterator<Item = &str> {
+        self.published().map(|package| self.folder(package))
     }
 
     /// The folder of a package, from the root.
