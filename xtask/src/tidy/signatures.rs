@@ -113,10 +113,10 @@ impl<'ast> Visit<'ast> for Signatures {
             Item::Const(it) if is_public(&it.vis) => self.look(&it.ty),
             Item::Static(it) if is_public(&it.vis) => self.look(&it.ty),
             Item::Struct(it) if is_public(&it.vis) => {
-                self.look_at_type(&it.ident, with_where(&it.generics))
+                self.look_at_type(&it.ident, with_where(&it.generics));
             }
             Item::Union(it) if is_public(&it.vis) => {
-                self.look_at_type(&it.ident, with_where(&it.generics))
+                self.look_at_type(&it.ident, with_where(&it.generics));
             }
             Item::Enum(it) if is_public(&it.vis) => self.look_at_type(&it.ident, it),
             Item::Type(it) if is_public(&it.vis) => self.look_at_type(&it.ident, it),
