@@ -23,13 +23,13 @@ enum PanicIn {
     Nothing,
 }
 
-struct Fragile {
+struct PanickingObserver {
     panic_in: PanicIn,
     events: AtomicUsize,
     ends: Mutex<Vec<MembershipState>>,
 }
 
-impl Fragile {
+impl PanickingObserver {
     fn new(panic_in: PanicIn) -> Arc<Self> {
         let (events, ends) = (AtomicUsize::new(0), Mutex::default());
         Arc::new(Self {
@@ -52,7 +52,7 @@ impl Fragile {
     }
 }
 
-impl MembershipObserver for Fragile {
+impl MembershipObserver for PanickingObserver {
     fn on_view(&self, _: &Engine, _: Time) {
         self.enter(PanicIn::View);
     }
@@ -86,10 +86,10 @@ async fn node() -> ClusterMembership {
 async fn a_panic_of_an_observer_removes_it_and_harms_nothing_else() {
     use PanicIn::{AfterEvents, End, Events, Nothing, View};
     let me = node().await;
-    let before = Fragile::new(Nothing);
-    let fragile = [View, Events, AfterEvents, End].map(Fragile::new);
-    let after = Fragile::new(Nothing);
-    let all = std::iter::once(&before).chain(&fragile).chain([&after]);
+    let before = PanickingObserver::new(Nothing);
+    let panicking = [View, Events, AfterEvents, End].map(PanickingObserver::new);
+    let after = PanickingObserver::new(Nothing);
+    let all = std::iter::once(&before).chain(&panicking).chain([&after]);
     let _observations: Vec<_> = all.map(|one| me.observe(one.clone())).collect();
     let mut events = me.subscribe();
     for n in 1..=2 {
@@ -99,16 +99,16 @@ async fn a_panic_of_an_observer_removes_it_and_harms_nothing_else() {
         assert!(matches!(event, Some(Event::NodeUpdated(_))), "{event:?}");
     }
     // One that panicked gets no more events, and knows that it is stale.
-    assert_eq!(fragile.each_ref().map(|one| one.events()), [0, 1, 1, 2]);
-    for one in &fragile[..3] {
+    assert_eq!(panicking.each_ref().map(|one| one.events()), [0, 1, 1, 2]);
+    for one in &panicking[..3] {
         assert_eq!(one.ends(), [MembershipState::Stopped]);
     }
     assert_eq!(within(me.leave()).await, Ok(0));
-    for one in [&before, &fragile[3], &after] {
+    for one in [&before, &panicking[3], &after] {
         assert_eq!(one.ends(), [MembershipState::Left]);
     }
     // An observer of a node that has ended is told so at once, and may panic too.
-    let late = Fragile::new(End);
+    let late = PanickingObserver::new(End);
     let _late = me.observe(late.clone());
     assert_eq!(late.ends(), [MembershipState::Left]);
 }

@@ -290,7 +290,7 @@ async fn seeds_that_do_not_answer_are_named_and_tried_again() {
     let silent = UdpSocket::bind("127.0.0.1:0").await.unwrap();
     let addr = silent.local_addr().unwrap();
     let config = |name| local(name).with_join_timeout(Duration::from_secs(1));
-    let node = ClusterMembership::new(local("n1")).await.unwrap();
+    let node = ClusterMembership::new(config("n1")).await.unwrap();
     let seeds = ["no-such-host.invalid:1".to_owned(), addr.to_string()];
     let error = node.join(seeds).await.unwrap_err();
     let JoinError::NoSeedAnswered { seeds } = &error else {
@@ -301,7 +301,7 @@ async fn seeds_that_do_not_answer_are_named_and_tried_again() {
 
     // The seed comes up later; no second call of `join` is needed.
     drop(silent);
-    let seed = ClusterMembership::new(local("n0").with_bind_addr(addr))
+    let seed = ClusterMembership::new(config("n0").with_bind_addr(addr))
         .await
         .unwrap();
     until("the node is in", || {
