@@ -1,8 +1,7 @@
 //! Document that `--json FILE` writes: one object, with a flat object for each row.
 
 use std::{
-    fs,
-    io::{self, Write},
+    fs, io,
     path::Path,
     process::{Command, Stdio},
 };
@@ -39,7 +38,7 @@ impl<'a, R: Serialize> Document<'a, R> {
     pub fn write(&self, path: &Path) -> io::Result<()> {
         let mut text = serde_json::to_vec_pretty(self)?;
         text.push(b'\n');
-        fs::File::create(path)?.write_all(&text)
+        fs::write(path, text)
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use xtask_report::{Axis, Chart, Series, format_table, median, number};
+use xtask_report::{Axis, Chart, Series, median, number};
 
 use crate::{
     check::Check,
@@ -13,6 +13,7 @@ use crate::{
     fault_impact::ImpactMeter,
     measure::{Aggregate, Measure, Sample},
     options::Extent,
+    row::{self, Column, Row},
     scenario::{Case, Scenario, Trial},
 };
 
@@ -94,29 +95,33 @@ fn run(
     Ok(meter.read(&cluster, &faulty))
 }
 
+static COLUMNS: [Column; 7] = [
+    Column::new("detector", "detector"),
+    Column::new("FPh", "count"),
+    Column::with_text("FPh %", FPH, percent),
+    Column::with_text("FPh- %", FPH_AT_HEALTHY, percent),
+    Column::with_text("FPa %", FPA, percent),
+    Column::with_text("messages %", MESSAGES, percent),
+    Column::with_text("bytes %", BYTES, percent),
+];
+
 /// The whole grid together: in per cent of SWIM's, the median of the seeds.
 fn table(cells: &[Cell]) -> String {
-    let heading = [
-        "detector",
-        "FPh",
-        "FPh %",
-        "FPh- %",
-        "FPa %",
-        "messages %",
-        "bytes %",
-    ];
-    let mut lines = vec![heading.map(str::to_owned).to_vec()];
-    for detector in subjects(cells) {
-        let count = median(totals(cells, detector, FPH)).map_or_else(String::new, number);
-        let shares = [FPH, FPH_AT_HEALTHY, FPA, MESSAGES, BYTES];
-        let shares = shares.map(|values| percent(percent_of_swim(cells, detector, values)));
-        let first = [detector.to_owned(), count].into_iter();
-        lines.push(first.chain(shares).collect());
-    }
+    let row = |detector| {
+        let count = median(totals(cells, detector, FPH));
+        let row = Row::default()
+            .with("detector", detector)
+            .with("count", count);
+        let shares = [FPH, FPH_AT_HEALTHY, FPA, MESSAGES, BYTES].into_iter();
+        shares.fold(row, |row, values| {
+            row.with(values, percent_of_swim(cells, detector, values))
+        })
+    };
+    let rows: Vec<Row> = subjects(cells).into_iter().map(row).collect();
     format!(
         "FPh: failures held of members never blocked; FPh-: those at members never blocked; \
          FPa: of members blocked\n{}",
-        format_table(&lines)
+        row::table(&COLUMNS, &rows, "-")
     )
 }
 
@@ -191,11 +196,10 @@ fn percent_of_swim(cells: &[Cell], detector: &str, values: &str) -> Option<f64> 
     median(shares.collect()).filter(|share| share.is_finite())
 }
 
-fn percent(share: Option<f64>) -> String {
+fn percent(share: f64) -> String {
     match share {
-        None => "-".to_owned(),
-        Some(small) if small > 0.0 && small < 0.1 => format!("{small:.4}"),
-        Some(share) => number(share),
+        small if small > 0.0 && small < 0.1 => format!("{small:.4}"),
+        share => number(share),
     }
 }
 
@@ -217,10 +221,9 @@ mod tests {
     /// Cell with a sample of each seed.
     fn cell(detector: &str, failed: [f64; 3]) -> Cell {
         let sample = |failed| {
-            Sample::default()
-                .with(FPH, failed)
-                .with(BYTES, 10.0)
-                .with(MESSAGES, 0.0)
+            let none = [FPH_AT_HEALTHY, FPA, MESSAGES].into_iter();
+            let sample = Sample::default().with(FPH, failed).with(BYTES, 10.0);
+            none.fold(sample, |sample, name| sample.with(name, 0.0))
         };
         Cell {
             subject: detector.to_owned(),
@@ -262,11 +265,12 @@ mod tests {
         let of_grid = checks(&cells);
         assert!(of_grid[0].is_missed_beyond_noise() && !of_grid[1].is_met());
         assert!(checks(&cells[1..2]).is_empty(), "nothing to compare with");
+        let table = table(&cells);
+        assert!(table.contains("rpcnet    2.00   0.50"), "{table}");
     }
 
     #[test]
     fn small_shares_are_shown_with_more_digits() {
-        let shown = [None, Some(0.005), Some(0.5)].map(percent);
-        assert_eq!(shown, ["-", "0.0050", "0.50"]);
+        assert_eq!([0.0, 0.005, 0.5].map(percent), ["0.00", "0.0050", "0.50"]);
     }
 }
