@@ -35,9 +35,9 @@ pub(crate) struct ClosedLoopState {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Phase {
     WarmUp,
-    /// What ends now counts.
+    /// Calls that end now count.
     Window,
-    /// The calls that end now are the last ones, and do not count.
+    /// Calls that end now are the last ones, and do not count.
     Over,
 }
 

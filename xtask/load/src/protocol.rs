@@ -167,7 +167,7 @@ pub enum Direction {
     Up,
 }
 
-/// What a client measured in its window.
+/// Measurements of a client in its window.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct Report {
     /// Calls that ended in the window, items that arrived in it, or connections that were opened.

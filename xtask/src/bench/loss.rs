@@ -71,7 +71,7 @@ fn notes(rows: &[Row]) -> String {
     text + no_call_failed(rows)
 }
 
-/// What is said at the end where a call that fails fails the run.
+/// Last line of a mode in which a call that fails ends the run.
 pub(crate) fn no_call_failed(rows: &[Row]) -> &'static str {
     match rows.iter().all(|row| row.failed.is_none()) {
         true => "no call failed\n",

@@ -30,14 +30,14 @@ pub(crate) struct Mode {
     pub(crate) bars: &'static [(Panels, Figure)],
     /// Whether the bar of a row stands out.
     pub(crate) stands_out: fn(&Row) -> bool,
-    /// What the rows say of targets.
+    /// Lines below the tables: targets, and whether they are met.
     pub(crate) notes: fn(&[Row]) -> String,
 }
 
 /// A column of a table.
 #[derive(Debug)]
 pub(crate) enum Column {
-    /// What is known of a row before it is measured.
+    /// Text that is known of a row before it is measured.
     Text(&'static str, fn(&Row) -> String),
     Number(&'static str, Figure),
     Ratio(&'static str, Figure),
@@ -59,7 +59,7 @@ pub(crate) enum Panels {
 }
 
 impl Mode {
-    /// What modes have in common: calls, with the rate as their figure.
+    /// Base of the modes: calls, with the rate as their figure.
     pub(crate) const CALLS: Self = Self {
         subjects: &[],
         prepare: |_, setup| setup,

@@ -5,7 +5,7 @@ use xtask_report::format_table;
 /// A target that was measured.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Target {
-    /// What is bounded, a cell of the table each.
+    /// Names of the bounded figure, a cell of the table each.
     pub(crate) what: Vec<String>,
     pub(crate) bound: String,
     pub(crate) measured: String,

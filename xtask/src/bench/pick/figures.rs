@@ -4,7 +4,7 @@ use serde::Serialize;
 use xtask_pick::{Reading, Work};
 use xtask_report::median;
 
-/// What is measured.
+/// Combination that is measured.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub(crate) struct Cell {
     pub(crate) strategy: &'static str,
@@ -78,7 +78,7 @@ fn time_ratio(one: &Row, other: &Row) -> Option<f64> {
     median(rounds.map(|(one, other)| one.ns / other.ns).collect())
 }
 
-/// What the cells of the rows have, in the order they were measured in.
+/// Distinct values among the cells of the rows, in the order they were measured in.
 pub(crate) fn distinct<T: PartialEq>(rows: &[Row], of: impl Fn(&Cell) -> T) -> Vec<T> {
     let mut values = Vec::new();
     for row in rows {
