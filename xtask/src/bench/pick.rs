@@ -131,54 +131,56 @@ pub(crate) fn run(options: &Options) -> Outcome {
     })
 }
 
-/// Measures all rounds of one kind of work and one number of workers, then of the next.
+/// Cells of each number of workers and kind of work.
+fn groups(options: &Options, strategies: &[&'static str]) -> Vec<Vec<Cell>> {
+    let mut groups = Vec::new();
+    for workers in options.workers() {
+        for work in [Work::Pick, Work::Call] {
+            let strategies = strategies.iter().filter(|it| targets::supports(it, work));
+            let cells = |strategy| {
+                THREADS.map(|threads| Cell {
+                    strategy,
+                    workers,
+                    threads,
+                    work,
+                })
+            };
+            groups.push(strategies.copied().flat_map(cells).collect());
+        }
+    }
+    groups
+}
+
+/// Measures all rounds of one group of cells, then of the next.
 async fn measure(
     options: &Options,
     strategies: &[&'static str],
     mut reading: impl AsyncFnMut(&PickOrder) -> Result<Reading, Box<dyn Error>>,
 ) -> Result<Vec<Row>, Box<dyn Error>> {
-    let mut rows = Vec::new();
+    let groups = groups(options, strategies);
     let rounds = options.rounds();
-    let supported = |work| {
-        let mut supported = strategies.to_vec();
-        supported.retain(|it| targets::supports(it, work));
-        supported
-    };
-    let works = [Work::Pick, Work::Call].map(|work| (work, supported(work)));
-    let steps: usize = works.iter().map(|(_, strategies)| strategies.len()).sum();
-    let mut progress = Progress::new(steps * options.workers().len() * rounds as usize);
-    for workers in options.workers() {
-        for (work, strategies) in &works {
-            let mut readings = vec![THREADS.map(|_| Vec::new()); strategies.len()];
-            for round in 1..=rounds {
-                for (strategy, readings) in strategies.iter().zip(&mut readings) {
-                    let what = format!("{strategy}, {workers} workers (round {round} of {rounds})");
-                    progress.step(&what);
-                    for (threads, readings) in THREADS.into_iter().zip(readings) {
-                        let order = PickOrder {
-                            strategy: (*strategy).to_owned(),
-                            workers,
-                            threads,
-                            work: *work,
-                            window: options.window(),
-                        };
-                        let reading = reading(&order).await;
-                        readings.push(reading.map_err(|error| format!("{what}: {error}"))?);
-                    }
-                }
-            }
-            for (strategy, readings) in strategies.iter().zip(readings) {
-                for (threads, readings) in THREADS.into_iter().zip(readings) {
-                    let cell = Cell {
-                        strategy,
-                        workers,
-                        threads,
-                        work: *work,
-                    };
-                    rows.push(Row::new(cell, readings));
-                }
+    let mut progress = Progress::new(rounds as usize * groups.concat().len());
+    let mut rows = Vec::new();
+    for cells in groups {
+        let mut readings = vec![Vec::new(); cells.len()];
+        for round in 1..=rounds {
+            for (cell, readings) in cells.iter().zip(&mut readings) {
+                let (strategy, workers) = (cell.strategy, cell.workers);
+                let what = format!("{strategy}, {workers} workers (round {round} of {rounds})");
+                progress.step(&what);
+                let order = PickOrder {
+                    strategy: strategy.to_owned(),
+                    workers,
+                    threads: cell.threads,
+                    work: cell.work,
+                    window: options.window(),
+                };
+                let reading = reading(&order).await;
+                readings.push(reading.map_err(|error| format!("{what}: {error}"))?);
             }
         }
+        let measured = cells.into_iter().zip(readings);
+        rows.extend(measured.map(|(cell, readings)| Row::new(cell, readings)));
     }
     Ok(rows)
 }
