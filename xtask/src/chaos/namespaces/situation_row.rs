@@ -35,8 +35,8 @@ pub(crate) struct SituationRow {
 }
 
 impl SituationRow {
-    /// Judges what nodes told since the fault began; the failed checks. `may_fail`: members that may
-    /// be held failed.
+    /// Judges what nodes told since the fault began; the failed checks. `may_fail`: members that
+    /// may be held failed.
     pub(crate) fn judge(
         &mut self,
         record: &Record,
