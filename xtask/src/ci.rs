@@ -30,6 +30,18 @@ const TOPOLOGIES: [&str; 4] = [
     "heterogeneous_pool",
 ];
 
+/// The measuring commands, with the checks of their results.
+const MEASUREMENTS: [&str; 8] = [
+    "xtask chaos --quick",
+    "xtask chaos --namespaces --quick",
+    "xtask bench rpc --quick",
+    "xtask bench rpc --bulk --quick",
+    "xtask bench cluster --quick",
+    "xtask bench pick --quick",
+    "xtask bench gossip --quick",
+    "xtask figures",
+];
+
 /// Target directory of the demo as a newcomer builds it.
 const FIRST_TARGET: &str = "target/first-minute";
 
@@ -221,12 +233,13 @@ fn steps() -> Vec<Step> {
             Step::new(format!("test --package {name} --no-default-features")),
         ]);
     }
-    steps.extend([
-        // As tests, not by `cargo bench`: one iteration each, and no second build of everything.
-        Step::new("test --workspace --bench *"),
-        Step::new("xtask tidy"),
-        Step::new("build --workspace --examples"),
-    ]);
+    // Benches as tests, not by `cargo bench`: one iteration each, and no second build of all.
+    let all = [
+        "test --workspace --bench *",
+        "xtask tidy",
+        "build --workspace --examples",
+    ];
+    steps.extend(all.map(Step::new));
     steps.extend(TOPOLOGIES.map(|name| {
         Step::new(format!(
             "run --quiet --package rpcnet-client --example {name}"
@@ -241,15 +254,8 @@ fn steps() -> Vec<Step> {
             within: Some(FIRST_WITHIN),
             ..Step::new("xtask demo --quick")
         },
-        Step::new("xtask chaos --quick"),
-        Step::new("xtask chaos --namespaces --quick"),
-        Step::new("xtask bench rpc --quick"),
-        Step::new("xtask bench rpc --bulk --quick"),
-        Step::new("xtask bench cluster --quick"),
-        Step::new("xtask bench pick --quick"),
-        Step::new("xtask bench gossip --quick"),
-        Step::new("xtask figures"),
     ]);
+    steps.extend(MEASUREMENTS.map(Step::new));
     let scenarios = xtask_sim::names().into_iter();
     steps.extend(scenarios.map(|name| Step::new(format!("xtask sim {name} --quick"))));
     steps

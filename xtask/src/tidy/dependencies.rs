@@ -129,16 +129,15 @@ pub(super) fn internal_versions(workspace: &Workspace) -> Vec<Problem> {
             };
             let (name, required) = (&dependency.name, dependency.req.to_string());
             let is_dev = dependency.kind == DependencyKind::Development;
-            if is_dev || !is_published(target) {
-                if required != "*" {
-                    let kind = if is_dev { "development " } else { "" };
-                    let what = format!("{kind}dependency {name} must carry no version");
-                    problems.push(workspace.in_manifest(package, what));
-                }
-            } else if required != format!("^{}", target.version) {
-                let what = format!("asks for {name} {required}, which is {}", target.version);
-                problems.push(workspace.in_manifest(package, what));
-            }
+            let what = if is_dev || !is_published(target) {
+                let kind = if is_dev { "development " } else { "" };
+                let what = || format!("{kind}dependency {name} must carry no version");
+                (required != "*").then(what)
+            } else {
+                let what = || format!("asks for {name} {required}, which is {}", target.version);
+                (required != format!("^{}", target.version)).then(what)
+            };
+            problems.extend(what.map(|what| workspace.in_manifest(package, what)));
         }
     }
     problems

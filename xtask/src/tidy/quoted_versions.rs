@@ -19,25 +19,19 @@ const RUST: &str = r#"(?:MSRV|Rust|rust-version)[ :="`*(]*(?:is )?(1\.[0-9.]*[0-
 /// bear out, or that fetch a version from a registry before it is released.
 pub(super) fn find(workspace: &Workspace) -> Vec<Problem> {
     let [of_crate, of_rust] = [CRATE, RUST].map(|it| Regex::new(it).expect("a valid pattern"));
-    let folders = workspace.published_folders();
     let mut problems = Vec::new();
-    for readme in folders.chain([""]).map(|folder| join(folder, "README.md")) {
+    for folder in workspace.published_folders().chain([""]) {
+        let readme = join(folder, "README.md");
         for (number, line) in (1..).zip(workspace.text(&readme).unwrap_or_default().lines()) {
-            let quoted = of_crate.captures(line).map(|it| it.extract().1);
-            let of_crate = quoted.and_then(|[name, version]| {
-                let is_local = line.contains("path =") || line.contains("git =");
-                wrong_crate(name, version, is_local, workspace)
-            });
-            let quoted: BTreeSet<_> = of_rust
-                .captures_iter(line)
-                .map(|it| it.extract().1)
-                .collect();
-            let of_rust = quoted
-                .into_iter()
-                .filter_map(|[it]| wrong_rust(it, workspace));
-            let wrong = of_rust.chain(of_crate);
-            let location = format!("{readme}:{number}");
-            problems.extend(wrong.map(|what| Problem::new(&location, what)));
+            let is_local = line.contains("path =") || line.contains("git =");
+            let of_crate = of_crate.captures(line).map(|it| it.extract().1);
+            let of_crate =
+                of_crate.and_then(|[name, quoted]| wrong_crate(name, quoted, is_local, workspace));
+            let of_rust = of_rust.captures_iter(line).map(|it| it.extract().1);
+            let of_rust = of_rust.filter_map(|[quoted]| wrong_rust(quoted, workspace));
+            let wrong: BTreeSet<_> = of_rust.chain(of_crate).collect();
+            let problem = |what| Problem::new(format!("{readme}:{number}"), what);
+            problems.extend(wrong.into_iter().map(problem));
         }
     }
     problems

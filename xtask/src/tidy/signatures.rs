@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 use proc_macro2::{Ident, TokenStream, TokenTree};
 use quote::{ToTokens, quote};
 use syn::{
-    Field, Generics, ImplItem, Item, ItemImpl, ItemUse, Visibility,
+    Field, Generics, ImplItem, Item, ItemUse, Visibility,
     visit::{self, Visit},
 };
 
@@ -27,22 +27,23 @@ pub(super) fn find(workspace: &Workspace) -> Vec<Problem> {
         let mut public_types = BTreeSet::new();
         let mut leaks = Vec::new();
         for (_, path) in workspace.modules_in(folder) {
+            let syntax = &workspace.syntax[path];
             let mut quic = QuicNames(QUIC.map(str::to_owned).into());
-            quic.visit_file(&workspace.syntax[path]);
-            let mut signatures = Signatures::new(quic);
-            signatures.visit_file(&workspace.syntax[path]);
+            quic.visit_file(syntax);
+            let mut signatures = Signatures {
+                quic: quic.0,
+                ..Signatures::default()
+            };
+            signatures.visit_file(syntax);
             public_types.append(&mut signatures.public_types);
             leaks.extend(signatures.leaks.into_iter().map(|leak| (path, leak)));
         }
         let is_public = |of: &[Ident]| of.iter().any(|name| public_types.contains(name));
-        for (path, leak) in leaks
-            .iter()
-            .filter(|(_, it)| it.of.as_deref().is_none_or(is_public))
-        {
-            let (name, line) = (&leak.name, leak.name.span().start().line);
+        leaks.retain(|(_, leak)| leak.of.as_deref().is_none_or(is_public));
+        problems.extend(leaks.into_iter().map(|(path, Leak { name, .. })| {
             let what = format!("a public signature mentions {name} of the QUIC library");
-            problems.push(Problem::new(format!("{path}:{line}"), what));
-        }
+            Problem::new(format!("{path}:{}", name.span().start().line), what)
+        }));
     }
     problems
 }
@@ -52,16 +53,10 @@ struct QuicNames(BTreeSet<String>);
 
 impl<'ast> Visit<'ast> for QuicNames {
     fn visit_item_use(&mut self, item: &'ast ItemUse) {
-        let names = modules::imported_names(&item.tree, "").into_iter();
-        let is_quic = |path: &str| {
-            QUIC.iter()
-                .any(|name| path.split("::").next() == Some(name))
-        };
-        self.0.extend(
-            names
-                .filter(|(_, path)| is_quic(path))
-                .filter_map(|(name, _)| name),
-        );
+        for (name, path) in modules::imported_names(&item.tree, "") {
+            let library = path.split("::").next().unwrap_or_default();
+            self.0.extend(name.filter(|_| QUIC.contains(&library)));
+        }
     }
 }
 
@@ -73,81 +68,70 @@ struct Leak {
 }
 
 /// Collects the names of the QUIC library in public items, and the types that are declared `pub`.
+#[derive(Default)]
 struct Signatures {
-    quic: QuicNames,
+    quic: BTreeSet<String>,
     public_types: BTreeSet<Ident>,
     leaks: Vec<Leak>,
 }
 
 impl Signatures {
-    fn new(quic: QuicNames) -> Self {
-        let (public_types, leaks) = (BTreeSet::new(), Vec::new());
-        Self {
-            quic,
-            public_types,
-            leaks,
+    /// Looks at the signature of an item, if users see it.
+    fn look(&mut self, visibility: &Visibility, signature: impl ToTokens) {
+        if is_public(visibility) {
+            self.note_leak(signature, None);
         }
     }
 
-    /// Looks at a part of a public item; one leak of a part is enough.
-    fn look(&mut self, part: impl ToTokens) {
-        self.look_at_impl(part, None);
+    fn look_at_type(&mut self, visibility: &Visibility, name: &Ident, signature: impl ToTokens) {
+        if is_public(visibility) {
+            self.public_types.insert(name.clone());
+            self.note_leak(signature, None);
+        }
     }
 
-    fn look_at_type(&mut self, name: &Ident, part: impl ToTokens) {
-        self.public_types.insert(name.clone());
-        self.look(part);
-    }
-
-    fn look_at_impl(&mut self, part: impl ToTokens, of: Option<Vec<Ident>>) {
-        let mut leaks = identifiers(part).filter(|name| self.quic.0.contains(&name.to_string()));
-        self.leaks
-            .extend(leaks.next().map(|name| Leak { name, of }));
+    /// Notes the first name of the QUIC library: one leak of a signature is enough.
+    fn note_leak(&mut self, signature: impl ToTokens, of: Option<Vec<Ident>>) {
+        let mut names = identifiers(signature);
+        let leak = names.find(|name| self.quic.contains(&name.to_string()));
+        self.leaks.extend(leak.map(|name| Leak { name, of }));
     }
 }
 
 impl<'ast> Visit<'ast> for Signatures {
     fn visit_item(&mut self, item: &'ast Item) {
         match item {
-            Item::Fn(it) if is_public(&it.vis) => self.look(&it.sig),
-            Item::Const(it) if is_public(&it.vis) => self.look(&it.ty),
-            Item::Static(it) if is_public(&it.vis) => self.look(&it.ty),
-            Item::Struct(it) if is_public(&it.vis) => {
-                self.look_at_type(&it.ident, with_where(&it.generics));
+            Item::Fn(it) => self.look(&it.vis, &it.sig),
+            Item::Const(it) => self.look(&it.vis, &it.ty),
+            Item::Static(it) => self.look(&it.vis, &it.ty),
+            Item::Trait(it) => self.look(&it.vis, it),
+            Item::Use(it) => self.look(&it.vis, it),
+            Item::Struct(it) => self.look_at_type(&it.vis, &it.ident, with_where(&it.generics)),
+            Item::Union(it) => self.look_at_type(&it.vis, &it.ident, with_where(&it.generics)),
+            Item::Enum(it) => self.look_at_type(&it.vis, &it.ident, it),
+            Item::Type(it) => self.look_at_type(&it.vis, &it.ident, it),
+            Item::Impl(it) => {
+                let of_trait = it.trait_.as_ref().map(|(path, _)| path);
+                let (generics, of) = (with_where(&it.generics), &it.self_ty);
+                let header = quote!(#generics #of_trait #of);
+                self.note_leak(header, Some(identifiers(of).collect()));
             }
-            Item::Union(it) if is_public(&it.vis) => {
-                self.look_at_type(&it.ident, with_where(&it.generics));
-            }
-            Item::Enum(it) if is_public(&it.vis) => self.look_at_type(&it.ident, it),
-            Item::Type(it) if is_public(&it.vis) => self.look_at_type(&it.ident, it),
-            Item::Trait(it) if is_public(&it.vis) => self.look(it),
-            Item::Use(it) if is_public(&it.vis) => self.look(it),
             _ => {}
         }
         visit::visit_item(self, item);
     }
 
-    fn visit_item_impl(&mut self, item: &'ast ItemImpl) {
-        let of = identifiers(&item.self_ty).collect();
-        let of_trait = item.trait_.as_ref().map(|(path, _)| path);
-        let (generics, self_type) = (with_where(&item.generics), &item.self_ty);
-        self.look_at_impl(quote!(#generics #of_trait #self_type), Some(of));
-        visit::visit_item_impl(self, item);
-    }
-
     fn visit_impl_item(&mut self, item: &'ast ImplItem) {
         match item {
-            ImplItem::Fn(it) if is_public(&it.vis) => self.look(&it.sig),
-            ImplItem::Const(it) if is_public(&it.vis) => self.look(&it.ty),
-            ImplItem::Type(it) if is_public(&it.vis) => self.look(&it.ty),
+            ImplItem::Fn(it) => self.look(&it.vis, &it.sig),
+            ImplItem::Const(it) => self.look(&it.vis, &it.ty),
+            ImplItem::Type(it) => self.look(&it.vis, &it.ty),
             _ => {}
         }
     }
 
     fn visit_field(&mut self, field: &'ast Field) {
-        if is_public(&field.vis) {
-            self.look(&field.ty);
-        }
+        self.look(&field.vis, &field.ty);
     }
 }
 
