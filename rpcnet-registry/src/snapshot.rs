@@ -95,7 +95,7 @@ pub(crate) trait NodeEntry {
 
 impl NodeEntry for Arc<NodeInfo> {
     fn successor(_before: Option<&Self>, node: &Arc<NodeInfo>) -> Self {
-        Arc::clone(node)
+        Self::clone(node)
     }
 
     fn node(&self) -> &Arc<NodeInfo> {

@@ -62,7 +62,7 @@ impl NodeEntry for Arc<WorkerEntry> {
                 entry.endpoint.set_flags(ExclusionFlags::GONE)
             }
         };
-        Arc::new(entry)
+        Self::new(entry)
     }
 
     fn node(&self) -> &Arc<NodeInfo> {
