@@ -187,7 +187,6 @@ pub(crate) mod tests {
                 p50_us,
                 p99_us: 2.0 * p50_us,
                 p999_us: 3.0 * p50_us,
-                ..Quantiles::default()
             },
             ..Report::default()
         }
