@@ -81,6 +81,22 @@ impl Markdown {
         found
     }
 
+    /// Reads a document, or those comments of a source that begin with one of `marks`; other files
+    /// have no Markdown.
+    pub(crate) fn of_file(path: &str, text: &str, marks: &[&str]) -> Option<Self> {
+        let comment = |line: &str| {
+            let mut texts = marks
+                .iter()
+                .filter_map(|mark| line.trim_start().strip_prefix(mark));
+            texts.next().unwrap_or_default().trim_start().to_owned() + "\n"
+        };
+        match path.rsplit_once('.')?.1 {
+            "md" => Some(Self::parse(text)),
+            "rs" => Some(Self::parse(&text.lines().map(comment).collect::<String>())),
+            _ => None,
+        }
+    }
+
     /// Notes what begins on a line; the element of the texts that follow, if it is a new one.
     fn start(&mut self, tag: Tag<'_>, line: usize, last: usize) -> Option<Element> {
         match tag {
@@ -157,6 +173,18 @@ mod tests {
         assert_eq!(found.blocks[0], 7..10);
         let links = [(11, "e.md"), (3, "b.md"), (5, "c.svg")];
         assert_eq!(found.links, links.map(|(line, to)| (line, to.to_owned())));
+    }
+
+    #[test]
+    fn comments_of_a_source_have_its_lines() {
+        let code = "//! See `a`.\nfn b() {}\n    /// And `c`\n    // and `d`.\n";
+        let found = Markdown::of_file("a.rs", code, &["///", "//!"]).unwrap();
+        let expected = [(1, "a"), (3, "c")];
+        assert_eq!(
+            found.code,
+            expected.map(|(line, code)| (line, code.to_owned()))
+        );
+        assert!(Markdown::of_file("a.toml", code, &["//"]).is_none());
     }
 
     #[test]

@@ -8,7 +8,7 @@ use clap::{
     error::{ContextKind, ContextValue, ErrorKind},
 };
 
-use super::{Problem, language::comment, workspace::Workspace};
+use super::{Problem, workspace::Workspace};
 use crate::{
     Arguments,
     markdown::{Cell, Markdown, Row},
@@ -19,10 +19,8 @@ pub(super) fn that_do_not_exist(workspace: &Workspace) -> Vec<Problem> {
     let xtask = visible(&Arguments::command());
     let mut problems = Vec::new();
     for (path, text) in &workspace.texts {
-        let markdown = match path.rsplit_once('.') {
-            Some((_, "md")) => Markdown::parse(text),
-            Some((_, "rs")) => Markdown::parse(&comments(text)),
-            _ => continue,
+        let Some(markdown) = Markdown::of_file(path, text, &["///", "//!", "//"]) else {
+            continue;
         };
         let folder = path.split('/').next().unwrap_or_default();
         let in_code = markdown
@@ -231,12 +229,6 @@ fn scenarios(markdown: &Markdown) -> impl Iterator<Item = (usize, Vec<String>)> 
             ["cargo", "xtask", "sim", name].map(str::to_owned).to_vec(),
         ))
     })
-}
-
-/// The text of the comments; other lines are empty.
-fn comments(code: &str) -> String {
-    let text = |line| comment(line).unwrap_or_default().trim_start().to_owned() + "\n";
-    code.lines().map(text).collect()
 }
 
 #[cfg(test)]

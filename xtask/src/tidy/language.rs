@@ -142,7 +142,7 @@ impl<'a> BannedWords<'a> {
 }
 
 /// Text of a line that is a comment or a line of docs.
-pub(super) fn comment(line: &str) -> Option<&str> {
+fn comment(line: &str) -> Option<&str> {
     let text = line.trim_start().strip_prefix("//")?;
     Some(text.trim_start_matches(['/', '!']))
 }

@@ -2,7 +2,7 @@
 
 use super::{
     Problem,
-    workspace::{Workspace, is_module, join},
+    workspace::{Workspace, join},
 };
 use crate::markdown::Markdown;
 
@@ -10,10 +10,8 @@ use crate::markdown::Markdown;
 pub(super) fn find(workspace: &Workspace) -> Vec<Problem> {
     let mut problems = Vec::new();
     for (path, text) in &workspace.texts {
-        let markdown = match path.rsplit_once('.') {
-            Some((_, "md")) => Markdown::parse(text),
-            Some((_, "rs")) if is_module(path) => Markdown::parse(&docs(text)),
-            _ => continue,
+        let Some(markdown) = Markdown::of_file(path, text, &["///", "//!"]) else {
+            continue;
         };
         let relative = markdown
             .links
@@ -77,21 +75,6 @@ fn file_in_rustdoc(target: &str) -> Option<String> {
         .iter()
         .any(|end| file.ends_with(end));
     is_path.then(|| "which leads nowhere from documentation".to_owned())
-}
-
-/// The documentation comments of a source; other lines are empty.
-fn docs(code: &str) -> String {
-    let doc = |line: &str| {
-        Some(
-            line.strip_prefix("///")
-                .or_else(|| line.strip_prefix("//!"))?
-                .to_owned(),
-        )
-    };
-    let lines = code
-        .lines()
-        .map(|line| doc(line.trim_start()).unwrap_or_default() + "\n");
-    lines.collect()
 }
 
 /// The anchor that GitHub makes of a heading.
