@@ -44,7 +44,8 @@ impl PhiConfig {
 
     /// Sets the expected deviation of that time before anything was observed. Default 250 ms.
     ///
-    /// With a larger value a young detector forgives longer pauses and is slower. Must be above zero.
+    /// With a larger value a young detector forgives longer pauses and is slower. Must be above
+    /// zero.
     #[must_use]
     pub fn with_prior_deviation(mut self, deviation: Duration) -> Self {
         self.prior_deviation = deviation;

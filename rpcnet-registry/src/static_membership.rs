@@ -13,8 +13,8 @@ use crate::{ClusterEvent, Membership, NodeInfo, NodeState, Observer, Tags, Watch
 /// A list of nodes that is changed by hand: for programs that know their nodes by other means, and
 /// for tests.
 ///
-/// Clones share the list. Observers are called within the call that makes the change, while the list
-/// is locked; their log lines follow without the lock.
+/// Clones share the list. Observers are called within the call that makes the change, while the
+/// list is locked; their log lines follow without the lock.
 ///
 /// ```
 /// use rpcnet_registry::{NodeInfo, NodeId, StaticMembership};

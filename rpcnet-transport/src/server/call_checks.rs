@@ -117,3 +117,8 @@ fn admission_request(meta: &CallMeta) -> AdmissionRequest {
         deadline: meta.deadline,
     }
 }
+
+/// Whether the handler of a call goes on when its caller is gone.
+pub(super) fn runs_detached(config: Option<&MethodConfig>, meta: &CallMeta) -> bool {
+    config.is_some_and(|config| config.uses_idempotency_cache) && meta.idempotency_key.is_some()
+}

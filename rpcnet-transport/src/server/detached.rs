@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use super::{admission::Permits, context::CallMeta, method_config::MethodConfig};
+use super::admission::Permits;
 use crate::{
     accounts::{BufferReservation, PeerAccount},
-    endpoint::{EndpointShared, ServedCalls},
+    endpoint::ServedCalls,
     stats::Counters,
 };
 
@@ -23,21 +23,17 @@ pub(super) struct DetachedCall {
 impl DetachedCall {
     /// A call whose request reserves no buffer bytes.
     pub(super) fn new(
-        shared: &EndpointShared,
+        served: &Arc<ServedCalls>,
+        counters: &Arc<Counters>,
         account: &Arc<PeerAccount>,
         permits: Permits,
     ) -> Self {
         Self {
             permits,
-            served: Arc::clone(&shared.served),
-            counters: Arc::clone(&shared.counters),
+            served: Arc::clone(served),
+            counters: Arc::clone(counters),
             account: Arc::clone(account),
             request_buffer: None,
         }
     }
-}
-
-/// Whether the handler of a call goes on when its caller is gone.
-pub(super) fn runs_detached(config: Option<&MethodConfig>, meta: &CallMeta) -> bool {
-    config.is_some_and(|config| config.uses_idempotency_cache) && meta.idempotency_key.is_some()
 }

@@ -22,9 +22,10 @@ use crate::{
     server::{
         CallContext,
         admission::{Permits, YieldingPermits},
+        call_checks::runs_detached,
         caller::Caller,
         context::CallInfo,
-        detached::{DetachedCall, runs_detached},
+        detached::DetachedCall,
         handler::{Handler, HandlerFuture, HandlerInput},
         send_reply::{reserve_reply, send_reply},
     },
@@ -91,10 +92,11 @@ impl AdmittedCall {
         let cx = CallContext::with_token(caller.peer.clone(), info, token.clone());
         let config = handler.config();
         if runs_detached(config, &meta) {
-            let account = &caller.account.peer;
+            let (served, counters) = (&shared.served, &shared.counters);
+            let (account, permits) = (&caller.account.peer, std::mem::take(&mut permits));
             cx.set_detached(DetachedCall {
                 request_buffer: recv.budget().take_reservation(),
-                ..DetachedCall::new(shared, account, std::mem::take(&mut permits))
+                ..DetachedCall::new(served, counters, account, permits)
             });
         } else if matches!(handler, Handler::Unary(_)) {
             permits.measure();

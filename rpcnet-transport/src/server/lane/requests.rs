@@ -27,11 +27,11 @@ use crate::{
         admission::{AdmissionOutcome, PendingAdmission, Permits},
         call_checks::{
             call_type_mismatch_status, check_capacity, expired_status, quotas_for,
-            request_admission, unknown_method_status,
+            request_admission, runs_detached, unknown_method_status,
         },
         caller::Caller,
         context::CallMeta,
-        detached::{DetachedCall, runs_detached},
+        detached::DetachedCall,
         handler::{Handler, HandlerFuture, UnaryMethod},
         handler_result::{check_reply_size, maybe_processed},
         send_reply::{reply_dropped_status, reserve_reply, send_reply},
@@ -173,7 +173,8 @@ impl LaneServer {
         if runs_detached(unary.config.as_deref(), meta) {
             let account = &self.caller.account.peer;
             let permits = std::mem::take(&mut permits);
-            context.set_detached(DetachedCall::new(&self.shared, account, permits));
+            let (served, counters) = (&self.shared.served, &self.shared.counters);
+            context.set_detached(DetachedCall::new(served, counters, account, permits));
         }
         // Around it and not inside: that leaves nothing to unwind there, which makes it cheaper.
         let scope = meta.inherited().enter();
@@ -449,7 +450,8 @@ impl SpawnedCall {
         shared.queue_delay.record(arrived.elapsed());
         if runs_detached(unary.config.as_deref(), &context.meta()) {
             let permits = std::mem::take(&mut permits);
-            context.set_detached(DetachedCall::new(shared, &account, permits));
+            let (served, counters) = (&shared.served, &shared.counters);
+            context.set_detached(DetachedCall::new(served, counters, &account, permits));
         }
         let mut started = HandlerFuture::default();
         let began = Instant::now();
