@@ -62,8 +62,9 @@ impl HealthConfig {
         self
     }
 
-    /// Sets the backoff of an unreachable endpoint, default 100 ms to 10 s, with a jitter of a
-    /// fifth. A shorter time finds an endpoint that is back sooner and tries one that is not more often.
+    /// Sets the backoff of an unreachable endpoint; default 100 ms to 10 s, with a jitter of a
+    /// fifth. A shorter time finds an endpoint that is back sooner and tries one that is not more
+    /// often.
     #[must_use]
     pub const fn with_unreachable_backoff(mut self, range: BackoffRange) -> Self {
         self.unreachable_backoff = Some(range);

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use super::{AttemptKind, AttemptReason, RetryBackoff, RetryKind, StopReason};
+use super::{AdmissionKind, AttemptReason, RetryBackoff, RetryKind, StopReason};
 use crate::{HedgeLatencies, Hedging, Time};
 
 /// Limits of the attempts of one call.
 #[derive(Debug, Clone, Copy)]
-pub struct CallLimits<'a> {
+pub struct AttemptLimits<'a> {
     /// Limit of attempts, the first one and hedges included.
     pub attempts_max: usize,
     /// Deadline of the call. No backoff reaches beyond it.
@@ -25,18 +25,18 @@ pub struct CallLimits<'a> {
 /// Without a clock and without I/O. The caller asks for the next [`step`](Self::step), does it, and
 /// tells what came of it:
 ///
-/// | step | the caller | and then calls |
-/// |---|---|---|
-/// | [`Begin`](Step::Begin) | picks an endpoint that is not [excluded](Self::excluded) | [`begin`](Self::begin), or [`on_no_endpoint`](Self::on_no_endpoint) |
-/// | [`Wait`](Step::Wait) | waits for the attempts in flight, or until that time | [`on_failure`](Self::on_failure) for each attempt that fails |
-/// | [`Stop`](Step::Stop) | ends the call with its last failure | |
+/// - [`Step::Begin`]: it picks an endpoint that is not [excluded](Self::excluded) and calls
+///   [`begin`](Self::begin), or else [`on_no_endpoint`](Self::on_no_endpoint).
+/// - [`Step::Wait`]: it waits for the attempts in flight, or until that time, and calls
+///   [`on_failure`](Self::on_failure) for each attempt that fails.
+/// - [`Step::Stop`]: it ends the call with its last failure.
 ///
 /// A call that succeeds just ends. Attempts are in flight beside each other only with hedges; a
 /// retry follows when all of them have failed.
 #[derive(Debug)]
 pub struct CallState<'a> {
-    limits: CallLimits<'a>,
-    phase: Phase,
+    limits: AttemptLimits<'a>,
+    phase: AttemptPhase,
     started: usize,
     hedges: usize,
     in_flight: usize,
@@ -55,7 +55,7 @@ pub struct CallState<'a> {
 }
 
 #[derive(Debug, Clone, Copy)]
-enum Phase {
+enum AttemptPhase {
     First,
     Retry { kind: RetryKind, endpoint: Choice },
     BackingOff { kind: RetryKind, until: Time },
@@ -115,10 +115,10 @@ pub enum RetryDecision {
 impl<'a> CallState<'a> {
     /// A call without attempts.
     #[must_use]
-    pub const fn new(limits: CallLimits<'a>) -> Self {
+    pub const fn new(limits: AttemptLimits<'a>) -> Self {
         Self {
             limits,
-            phase: Phase::First,
+            phase: AttemptPhase::First,
             started: 0,
             hedges: 0,
             in_flight: 0,
@@ -137,15 +137,15 @@ impl<'a> CallState<'a> {
     #[must_use]
     pub fn step(&self, now: Time) -> Step {
         match self.phase {
-            Phase::First => Step::Begin(Choice::Any),
-            Phase::Retry { endpoint, .. } => Step::Begin(endpoint),
-            Phase::BackingOff { until, .. } if now < until => Step::Wait(Some(until)),
-            Phase::BackingOff { .. } => Step::Begin(Choice::Any),
-            Phase::InFlight if self.hedge_at.is_some_and(|at| at <= now) => {
+            AttemptPhase::First => Step::Begin(Choice::Any),
+            AttemptPhase::Retry { endpoint, .. } => Step::Begin(endpoint),
+            AttemptPhase::BackingOff { until, .. } if now < until => Step::Wait(Some(until)),
+            AttemptPhase::BackingOff { .. } => Step::Begin(Choice::Any),
+            AttemptPhase::InFlight if self.hedge_at.is_some_and(|at| at <= now) => {
                 Step::Begin(Choice::Hedge)
             }
-            Phase::InFlight => Step::Wait(self.hedge_at),
-            Phase::Ended(reason) => Step::Stop(reason),
+            AttemptPhase::InFlight => Step::Wait(self.hedge_at),
+            AttemptPhase::Ended(reason) => Step::Stop(reason),
         }
     }
 
@@ -158,32 +158,32 @@ impl<'a> CallState<'a> {
 
     /// An attempt begins on this endpoint: its number, from 0, and why it is made. `None` if
     /// `admit`, which takes a token out of the retry budget for
-    /// [kinds that use it](AttemptKind::uses_budget), does not admit it; the next step says how the
-    /// call goes on.
+    /// [kinds that use it](AdmissionKind::uses_budget), does not admit it; the next step says how
+    /// the call goes on.
     pub fn begin(
         &mut self,
         now: Time,
         endpoint: u64,
-        admit: impl FnOnce(AttemptKind) -> bool,
+        admit: impl FnOnce(AdmissionKind) -> bool,
     ) -> Option<(usize, AttemptReason)> {
         let (kind, reason) = match self.phase {
-            Phase::First => (AttemptKind::First, AttemptReason::First),
-            Phase::Retry { kind, .. } | Phase::BackingOff { kind, .. } => {
+            AttemptPhase::First => (AdmissionKind::First, AttemptReason::First),
+            AttemptPhase::Retry { kind, .. } | AttemptPhase::BackingOff { kind, .. } => {
                 let after = self.backed_off;
-                (AttemptKind::Retry(kind), AttemptReason::Retry { after })
+                (AdmissionKind::Retry(kind), AttemptReason::Retry { after })
             }
-            Phase::InFlight => (AttemptKind::Hedge, AttemptReason::Hedge),
-            Phase::Ended(_) => return None,
+            AttemptPhase::InFlight => (AdmissionKind::Hedge, AttemptReason::Hedge),
+            AttemptPhase::Ended(_) => return None,
         };
         if !admit(kind) {
             match kind {
-                AttemptKind::Hedge => self.hedge_at = None,
-                _ => self.phase = Phase::Ended(StopReason::BudgetExhausted),
+                AdmissionKind::Hedge => self.hedge_at = None,
+                _ => self.phase = AttemptPhase::Ended(StopReason::BudgetExhausted),
             }
             return None;
         }
         let hedging = self.limits.hedging;
-        if kind == AttemptKind::Hedge {
+        if kind == AdmissionKind::Hedge {
             self.hedges += 1;
         } else {
             let latencies = self.limits.latencies;
@@ -199,7 +199,7 @@ impl<'a> CallState<'a> {
         self.backed_off = Duration::ZERO;
         self.excluded.push(endpoint);
         self.retry_at.push(None);
-        self.phase = Phase::InFlight;
+        self.phase = AttemptPhase::InFlight;
         Some((number, reason))
     }
 
@@ -207,21 +207,21 @@ impl<'a> CallState<'a> {
     /// backs off until the endpoints that were tried may be tried again, if they may be in time.
     pub fn on_no_endpoint(&mut self, now: Time) {
         self.phase = match self.phase {
-            Phase::Retry {
+            AttemptPhase::Retry {
                 kind,
                 endpoint: Choice::Same,
-            } => Phase::Retry {
+            } => AttemptPhase::Retry {
                 kind,
                 endpoint: Choice::Any,
             },
-            Phase::Retry { kind, .. } | Phase::BackingOff { kind, .. } => {
+            AttemptPhase::Retry { kind, .. } | AttemptPhase::BackingOff { kind, .. } => {
                 match self.back_off(now) {
-                    Ok(until) => Phase::BackingOff { kind, until },
-                    Err(reason) => Phase::Ended(reason),
+                    Ok(until) => AttemptPhase::BackingOff { kind, until },
+                    Err(reason) => AttemptPhase::Ended(reason),
                 }
             }
-            Phase::First => Phase::Ended(StopReason::NoEndpointLeft),
-            Phase::InFlight | Phase::Ended(_) => self.phase,
+            AttemptPhase::First => AttemptPhase::Ended(StopReason::NoEndpointLeft),
+            AttemptPhase::InFlight | AttemptPhase::Ended(_) => self.phase,
         };
         self.hedge_at = None;
     }
@@ -229,7 +229,7 @@ impl<'a> CallState<'a> {
     /// There is no timer to wait with: a backoff ends at once, and there are no more hedges.
     pub fn on_no_timer(&mut self) {
         self.hedge_at = None;
-        if let Phase::BackingOff { until, .. } = &mut self.phase {
+        if let AttemptPhase::BackingOff { until, .. } = &mut self.phase {
             *until = Time::ZERO;
         }
     }
@@ -257,20 +257,20 @@ impl<'a> CallState<'a> {
             self.hedge_at = None;
         }
         match failure.decision {
-            RetryDecision::Stop(reason) => self.phase = Phase::Ended(reason),
+            RetryDecision::Stop(reason) => self.phase = AttemptPhase::Ended(reason),
             _ if self.in_flight > 0 => {}
             RetryDecision::OtherEndpoint(kind) | RetryDecision::AnyEndpoint(kind) => {
                 self.phase = if self.started >= self.limits.attempts_max {
-                    Phase::Ended(StopReason::AttemptLimit)
+                    AttemptPhase::Ended(StopReason::AttemptLimit)
                 } else if kind.uses_budget() && !has_budget() {
-                    Phase::Ended(StopReason::BudgetExhausted)
+                    AttemptPhase::Ended(StopReason::BudgetExhausted)
                 } else if failure.prefers_endpoint && !self.same_endpoint_retried {
                     self.same_endpoint_retried = true;
                     let endpoint = Choice::Same;
-                    Phase::Retry { kind, endpoint }
+                    AttemptPhase::Retry { kind, endpoint }
                 } else {
                     let endpoint = Choice::Any;
-                    Phase::Retry { kind, endpoint }
+                    AttemptPhase::Retry { kind, endpoint }
                 };
             }
         }

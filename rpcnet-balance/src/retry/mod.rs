@@ -8,14 +8,14 @@
 //! use rpcnet_balance::{
 //!     BackoffRange, Time,
 //!     retry::{
-//!         CallLimits, CallState, Choice, Failure, RetryBackoff, RetryDecision, RetryKind, Step,
+//!         AttemptLimits, CallState, Choice, Failure, RetryBackoff, RetryDecision, RetryKind, Step,
 //!         StopReason,
 //!     },
 //! };
 //!
 //! let backoff = RetryBackoff::seeded(7, BackoffRange::default());
 //! let now = Time::from_nanos(1);
-//! let mut call = CallState::new(CallLimits {
+//! let mut call = CallState::new(AttemptLimits {
 //!     attempts_max: 2,
 //!     deadline: None,
 //!     backoff: &backoff,
@@ -53,13 +53,13 @@ use std::{fmt, time::Duration};
 
 pub use self::{
     backoff::RetryBackoff,
-    call::{CallLimits, CallState, Choice, Failure, RetryDecision, Step},
+    call::{AttemptLimits, CallState, Choice, Failure, RetryDecision, Step},
     stats::{CallCounters, CallStats},
 };
 
 /// Kind of an attempt, for counters and the retry budget.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum AttemptKind {
+pub enum AdmissionKind {
     /// The first attempt.
     First,
     /// A retry.
@@ -68,7 +68,7 @@ pub enum AttemptKind {
     Hedge,
 }
 
-impl AttemptKind {
+impl AdmissionKind {
     /// Whether the attempt takes a token of the retry budget.
     #[must_use]
     pub fn uses_budget(self) -> bool {

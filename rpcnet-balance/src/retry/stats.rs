@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use super::{AttemptKind, RetryKind};
+use super::{AdmissionKind, RetryKind};
 
 /// Counts of the calls of a client since it was made.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -60,11 +60,11 @@ pub struct CallCounters {
 
 impl CallCounters {
     /// Counts an attempt that begins.
-    pub fn on_attempt(&self, kind: AttemptKind) {
+    pub fn on_attempt(&self, kind: AdmissionKind) {
         add_one(match kind {
-            AttemptKind::First => &self.calls,
-            AttemptKind::Retry(kind) => &self.retries[kind as usize],
-            AttemptKind::Hedge => &self.hedges,
+            AdmissionKind::First => &self.calls,
+            AdmissionKind::Retry(kind) => &self.retries[kind as usize],
+            AdmissionKind::Hedge => &self.hedges,
         });
     }
 

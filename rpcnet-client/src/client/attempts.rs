@@ -4,7 +4,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use rpcnet_balance::{
     Time,
-    retry::{AttemptKind, AttemptReason, CallState, Failure, RetryDecision, StopReason},
+    retry::{AdmissionKind, AttemptReason, CallState, Failure, RetryDecision, StopReason},
 };
 use rpcnet_registry::{NodeId, NodeInfo, Worker};
 use rpcnet_transport::{Code, ConnectError, Processed, RpcError};
@@ -12,8 +12,7 @@ use tokio::time::Instant;
 
 use super::{
     Attempt, ClusterError,
-    call_plan::{AttemptDeadline, Call, CallPlan},
-    executor::AttemptStart,
+    call_plan::{AttemptDeadline, CallPlan, ClusterCall},
     retry_decision::{is_unreadable, retry_decision, retry_kind, stop_reason},
 };
 
@@ -36,6 +35,13 @@ pub(super) struct StartedAttempt {
     pub(super) started_at: Instant,
 }
 
+/// One attempt that starts: on which worker, which one of its call, when.
+pub(super) struct AttemptStart<'a> {
+    pub(super) worker: &'a Worker,
+    pub(super) number: usize,
+    pub(super) started_at: Instant,
+}
+
 impl<'a> Attempts<'a> {
     pub(super) const fn new(state: CallState<'a>) -> Self {
         Self {
@@ -52,7 +58,7 @@ impl<'a> Attempts<'a> {
         &mut self,
         worker: Worker,
         (started_at, now): (Instant, Time),
-        admit: impl FnOnce(AttemptKind) -> bool,
+        admit: impl FnOnce(AdmissionKind) -> bool,
     ) -> Option<StartedAttempt> {
         let (number, reason) = self.state.begin(now, worker.endpoint_id(), admit)?;
         let attempt = StartedAttempt {
@@ -81,7 +87,7 @@ impl<'a> Attempts<'a> {
         &mut self,
         number: usize,
         failure: AttemptFailure,
-        (call, now): (&Call<'_>, Time),
+        (call, now): (&ClusterCall<'_>, Time),
         has_budget: impl FnOnce() -> bool,
     ) {
         let attempt = self.end(number);
@@ -115,33 +121,27 @@ impl<'a> Attempts<'a> {
             attempts.push(attempt.failed(addr, took, error));
         }
         let last = self.last_failure.expect("a call ends after an attempt");
-        let mut unreadable = attempts.iter().map(|attempt| &attempt.error).rev();
-        let unreadable = unreadable.find(|error| is_unreadable(error)).cloned();
-        let error = match unreadable {
-            Some(error) if last.is_transient() => {
-                return ClusterError::Rpc {
-                    error,
-                    attempts,
-                    stop_reason,
-                };
-            }
-            _ => last.error,
-        };
-        let is_late = error.code() == Code::DeadlineExceeded && error.processed() != Processed::Yes;
-        if let Some(error) = last.connect_error {
-            ClusterError::Connect {
+        let mut errors = attempts.iter().map(|attempt| &attempt.error).rev();
+        let unreadable = errors.find(|error| is_unreadable(error)).cloned();
+        let is_late =
+            last.error.code() == Code::DeadlineExceeded && last.error.processed() != Processed::Yes;
+        match (
+            unreadable.filter(|_| last.is_transient()),
+            last.connect_error,
+        ) {
+            (None, Some(error)) => ClusterError::Connect {
                 error: *error,
                 attempts,
                 stop_reason,
+            },
+            (None, None) if is_late && stop_reason == StopReason::Deadline => {
+                ClusterError::DeadlineExceeded { attempts }
             }
-        } else if is_late && stop_reason == StopReason::Deadline {
-            ClusterError::DeadlineExceeded { attempts }
-        } else {
-            ClusterError::Rpc {
-                error,
+            (unreadable, _) => ClusterError::Rpc {
+                error: unreadable.unwrap_or(last.error),
                 attempts,
                 stop_reason,
-            }
+            },
         }
     }
 }
@@ -235,7 +235,7 @@ impl AttemptFailure {
         Self::new(error, decision)
     }
 
-    fn classify(&self, call: &Call<'_>) -> Failure {
+    fn classify(&self, call: &ClusterCall<'_>) -> Failure {
         let error = &self.error;
         // The request may have been processed, and the answer was lost or did not come in time.
         let is_unanswered = error.processed() == Processed::Maybe
@@ -267,7 +267,7 @@ mod tests {
 
     use rpcnet_balance::{
         BackoffRange,
-        retry::{CallLimits, RetryBackoff, RetryKind},
+        retry::{AttemptLimits, RetryBackoff, RetryKind},
     };
     use rpcnet_registry::{LoadBalancingStrategy, StaticMembership, WorkerRegistry};
 
@@ -334,8 +334,8 @@ mod tests {
             .candidates(None)
             .expect("a worker")
             .remove(0);
-        let any = Call::new(plan, "any", Destination::Matching(None));
-        let single = Call::new(plan, "any", Destination::Only(&candidate));
+        let any = ClusterCall::new(plan, "any", Destination::Matching(None));
+        let single = ClusterCall::new(plan, "any", Destination::Only(&candidate));
         for (call, connection_died, keeps_endpoint) in [
             (any, false, false),
             (any, true, true),
@@ -352,7 +352,7 @@ mod tests {
     async fn a_transient_last_failure_does_not_hide_an_unreadable_request() {
         let settings = CallSettings::new(config());
         let plan = settings.unary_plan("any", &WorkerCallOptions::new());
-        let call = Call::new(plan, "any", Destination::Matching(None));
+        let call = ClusterCall::new(plan, "any", Destination::Matching(None));
         let (registry, backoff) = (
             registry().await,
             RetryBackoff::seeded(7, BackoffRange::default()),
@@ -361,7 +361,7 @@ mod tests {
             (error(Code::Overloaded, Processed::No), Code::InvalidRequest),
             (error(Code::App, Processed::Yes), Code::App),
         ] {
-            let mut attempts = Attempts::new(CallState::new(CallLimits {
+            let mut attempts = Attempts::new(CallState::new(AttemptLimits {
                 attempts_max: 5,
                 deadline: None,
                 backoff: &backoff,

@@ -15,7 +15,7 @@ use rpcnet_transport::{Decode, Encode};
 
 use super::{
     ClusterClient, ClusterError, WorkerCallOptions,
-    call_plan::{Call, CallPlan, Destination},
+    call_plan::{CallPlan, ClusterCall, Destination},
     operation::UnaryCall,
 };
 
@@ -134,7 +134,7 @@ impl ClusterClient {
             let (method, body) = (Arc::clone(&method), body.clone());
             async move {
                 let method = &*method;
-                let call = || Call::new(plan(), method, Destination::Only(&worker));
+                let call = || ClusterCall::new(plan(), method, Destination::Only(&worker));
                 let reply = self.executor.execute(call, UnaryCall { method, body });
                 let reply = reply.await.map(|(reply, _)| reply);
                 (worker.id().clone(), reply)

@@ -117,7 +117,7 @@ impl CallSettings {
 
 /// One call: its settings, its method, and which workers it may go to.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Call<'a> {
+pub(super) struct ClusterCall<'a> {
     pub(super) plan: CallPlan<'a>,
     pub(super) method: &'a str,
     pub(super) destination: Destination<'a>,
@@ -132,7 +132,7 @@ pub(super) enum Destination<'a> {
     Only(&'a Candidate),
 }
 
-impl<'a> Call<'a> {
+impl<'a> ClusterCall<'a> {
     pub(super) fn new(plan: CallPlan<'a>, method: &'a str, destination: Destination<'a>) -> Self {
         let mut call = Self {
             plan,

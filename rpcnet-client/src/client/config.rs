@@ -15,7 +15,7 @@ pub struct ClusterClientConfig {
     pub(super) attempts_max: usize,
     pub(super) connect_timeout: Duration,
     pub(super) methods: Arc<HashMap<Box<str>, MethodPolicy>>,
-    /// What holds for methods whose policy says nothing about it.
+    /// Defaults of the policies of methods.
     pub(super) method_defaults: MethodPolicy,
     pub(super) budget: Option<Arc<SharedRetryBudget>>,
     pub(super) seed: Option<u64>,

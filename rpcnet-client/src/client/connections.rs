@@ -11,12 +11,15 @@ use rpcnet_transport::{
     Endpoint,
     pool::{
         CachedConnection, ConnectionPool, PendingConnection, PoolConfig, PoolTarget,
-        PooledConnection, TargetId,
+        PooledConnection,
     },
 };
 use tokio::{task::AbortHandle, time::Instant};
 
-use super::{ClusterClientConfig, registry_link::RegistryLink};
+use super::{
+    ClusterClientConfig,
+    registry_link::{RegistryLink, process},
+};
 
 /// Connections to workers, shared by all calls of a client.
 pub(super) struct WorkerConnections {
@@ -159,13 +162,5 @@ fn on_cluster_event(pool: &Pool, link: &RegistryLink, event: &ClusterEvent) {
         ClusterEvent::NodeLeft(_) => pool.on_left(id),
         ClusterEvent::NodeJoined(_) => pool.on_started(id),
         _ => {}
-    }
-}
-
-/// Identity of a node in the pool.
-pub(super) fn process(id: &NodeId) -> TargetId<'_> {
-    TargetId {
-        key: &id.name,
-        generation: id.epoch,
     }
 }

@@ -184,7 +184,7 @@ impl fmt::Display for ClusterError {
 }
 
 impl ClusterError {
-    /// What has failed, every attempt, and why no other followed unless that is said already.
+    /// Writes what has failed, every attempt, and why no other followed unless that is clear.
     fn fmt_attempts(&self, f: &mut fmt::Formatter<'_>, head: &str) -> fmt::Result {
         f.write_str(head)?;
         let attempts = self.attempts();

@@ -10,7 +10,7 @@ use std::{
 use futures::{StreamExt, stream::FuturesUnordered};
 use rpcnet_balance::{
     Outcome, OutcomeKind, Time,
-    retry::{AttemptKind, AttemptReason, CallLimits, CallState, Choice, Step},
+    retry::{AdmissionKind, AttemptLimits, AttemptReason, CallState, Choice, Step},
 };
 use rpcnet_registry::Worker;
 use rpcnet_transport::{Endpoint, RpcClient, RpcError, pool::PooledConnection};
@@ -18,8 +18,8 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use super::{
     ClusterError,
-    attempts::{AttemptFailure, Attempts, StartedAttempt},
-    call_plan::{AttemptDeadline, Call},
+    attempts::{AttemptFailure, AttemptStart, Attempts, StartedAttempt},
+    call_plan::{AttemptDeadline, ClusterCall},
     operation::Operation,
     outcome::EndedAttempt,
     retry_control::RetryControl,
@@ -30,13 +30,6 @@ use super::{
 pub(super) struct Executor {
     pub(super) workers: Workers,
     pub(super) retries: RetryControl,
-}
-
-/// One attempt that starts: on which worker, which one of its call, when.
-pub(super) struct AttemptStart<'a> {
-    pub(super) worker: &'a Worker,
-    pub(super) number: usize,
-    pub(super) started_at: Instant,
 }
 
 impl Executor {
@@ -51,7 +44,7 @@ impl Executor {
     )]
     pub(super) fn execute<'c, O: Operation>(
         &self,
-        call: impl FnOnce() -> Call<'c>,
+        call: impl FnOnce() -> ClusterCall<'c>,
         operation: O,
     ) -> impl Future<Output = Result<(O::Reply, Worker), ClusterError>> {
         async move {
@@ -70,7 +63,7 @@ impl Executor {
                     return Box::pin(rest).await;
                 }
             };
-            self.retries.counters.on_attempt(AttemptKind::First);
+            self.retries.counters.on_attempt(AdmissionKind::First);
             let options = plan.attempt_options(0, plan.deadline);
             let reply = {
                 let attempt = pin!(operation.attempt(&client, options));
@@ -100,9 +93,9 @@ impl Executor {
     }
 
     /// The attempts of a call before the first one.
-    fn no_attempts<'a>(&'a self, call: &Call<'a>) -> Attempts<'a> {
+    fn no_attempts<'a>(&'a self, call: &ClusterCall<'a>) -> Attempts<'a> {
         let deadline = call.plan.deadline;
-        Attempts::new(CallState::new(CallLimits {
+        Attempts::new(CallState::new(AttemptLimits {
             attempts_max: call.plan.attempts_max,
             deadline: deadline.map(|end| self.workers.time(end)),
             backoff: &self.retries.backoff,
@@ -115,7 +108,7 @@ impl Executor {
     #[cold]
     fn first_failed<'a>(
         &'a self,
-        call: &Call<'a>,
+        call: &ClusterCall<'a>,
         worker: Worker,
         failure: AttemptFailure,
     ) -> Result<Attempts<'a>, ClusterError> {
@@ -133,7 +126,7 @@ impl Executor {
 
     fn record_failure(
         &self,
-        call: &Call<'_>,
+        call: &ClusterCall<'_>,
         attempts: &mut Attempts<'_>,
         number: usize,
         failure: AttemptFailure,
@@ -145,7 +138,7 @@ impl Executor {
     /// Makes the attempts that are left, the first of them on the worker that was picked for it.
     async fn run_attempts<O: Operation>(
         &self,
-        call: &Call<'_>,
+        call: &ClusterCall<'_>,
         mut attempts: Attempts<'_>,
         mut first: Option<(Worker, PooledConnection)>,
         operation: &O,
@@ -203,7 +196,7 @@ impl Executor {
     /// A worker for the next attempt, and the connection to it.
     fn pick(
         &self,
-        call: &Call<'_>,
+        call: &ClusterCall<'_>,
         choice: Choice,
         attempts: &Attempts<'_>,
         now: Time,
@@ -218,7 +211,7 @@ impl Executor {
 
     /// A call has succeeded with this attempt: reports those that were outrun, and returns the
     /// worker.
-    fn succeed(&self, call: &Call<'_>, mut attempts: Attempts<'_>, number: usize) -> Worker {
+    fn succeed(&self, call: &ClusterCall<'_>, mut attempts: Attempts<'_>, number: usize) -> Worker {
         let winner = attempts.end(number);
         for outrun in attempts.in_flight() {
             let took = outrun.started_at.elapsed();
@@ -240,7 +233,7 @@ impl Executor {
     /// One attempt on one worker, whose outcome is reported: its number, and the outcome.
     async fn run_attempt<O: Operation>(
         &self,
-        call: &Call<'_>,
+        call: &ClusterCall<'_>,
         attempt: StartedAttempt,
         connection: PooledConnection,
         operation: &O,
@@ -297,7 +290,7 @@ impl Executor {
     #[inline]
     fn conclude<T>(
         &self,
-        call: &Call<'_>,
+        call: &ClusterCall<'_>,
         start: &AttemptStart<'_>,
         client: Option<&RpcClient>,
         mut outcome: Result<T, AttemptFailure>,

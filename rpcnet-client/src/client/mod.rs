@@ -24,6 +24,7 @@ use std::{fmt, sync::Arc};
 
 use bytes::Bytes;
 use futures::TryFutureExt;
+use rpcnet_balance::retry::RetryBackoff;
 use rpcnet_registry::{Worker, WorkerRegistry};
 use rpcnet_transport::{Decode, Encode};
 
@@ -39,7 +40,7 @@ pub use self::{
     streams::WorkerStream,
 };
 use self::{
-    call_plan::{Call, CallSettings, Destination},
+    call_plan::{CallSettings, ClusterCall, Destination},
     executor::Executor,
     operation::UnaryCall,
     retry_control::RetryControl,
@@ -88,10 +89,12 @@ impl ClusterClient {
     /// [started](WorkerRegistry::start).
     #[must_use]
     pub fn new(registry: Arc<WorkerRegistry>, config: ClusterClientConfig) -> Self {
+        let seed = config.seed.unwrap_or_else(idempotency_keys::random);
+        let backoff = RetryBackoff::seeded(seed, config.backoff);
         Self {
             executor: Executor {
                 workers: Workers::new(registry, &config),
-                retries: RetryControl::new(&config),
+                retries: RetryControl::new(config.budget.clone(), backoff),
             },
             settings: CallSettings::new(config),
         }
@@ -205,7 +208,7 @@ impl ClusterClient {
     ) -> impl Future<Output = Result<(Bytes, Worker), ClusterError>> {
         let call = move || {
             let plan = self.settings.unary_plan(method, options);
-            Call::new(plan, method, Destination::Matching(filter))
+            ClusterCall::new(plan, method, Destination::Matching(filter))
         };
         self.executor.execute(call, UnaryCall { method, body })
     }

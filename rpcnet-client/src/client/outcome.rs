@@ -8,11 +8,11 @@ use rpcnet_transport::{
     Code, CodecError, ConnectError, LoadReport, Processed, RpcClient, RpcError,
 };
 
-use super::{attempts::AttemptFailure, call_plan::Call, workers::Workers};
+use super::{attempts::AttemptFailure, call_plan::ClusterCall, workers::Workers};
 
 /// One attempt that has ended.
 pub(super) struct EndedAttempt<'a> {
-    pub(super) call: &'a Call<'a>,
+    pub(super) call: &'a ClusterCall<'a>,
     pub(super) worker: &'a Worker,
     /// The connection, if there was one.
     pub(super) client: Option<&'a RpcClient>,

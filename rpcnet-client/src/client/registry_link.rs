@@ -6,13 +6,11 @@ use std::{
 };
 
 use rpcnet_balance::Endpoint;
-use rpcnet_registry::{NodeInfo, NodeState, WorkerRegistry, refusals::RefusedMethods};
+use rpcnet_registry::{NodeId, NodeInfo, NodeState, WorkerRegistry, refusals::RefusedMethods};
 use rpcnet_transport::{
     CloseReason,
     pool::{PoolListener, PoolTarget, ProcessState, TargetId},
 };
-
-use super::connections::process;
 
 /// A registry that is not kept alive, and the methods that its workers refused.
 #[derive(Clone)]
@@ -89,5 +87,13 @@ impl PoolListener<Arc<Endpoint>> for RegistryLink {
         let lost = target.id();
         self.refused_methods
             .retain_nodes(|node| process(&node.id) != lost);
+    }
+}
+
+/// Identity of a node in the pool.
+pub(super) fn process(id: &NodeId) -> TargetId<'_> {
+    TargetId {
+        key: &id.name,
+        generation: id.epoch,
     }
 }

@@ -4,11 +4,9 @@ use std::sync::Arc;
 
 use rpcnet_balance::{
     RetryBudget, Time,
-    retry::{AttemptKind, CallCounters, RetryBackoff},
+    retry::{AdmissionKind, CallCounters, RetryBackoff},
 };
 use tokio::time::Instant;
-
-use super::{ClusterClientConfig, idempotency_keys::random};
 
 /// Limits and counters of the attempts of all calls of a client.
 pub(super) struct RetryControl {
@@ -18,11 +16,10 @@ pub(super) struct RetryControl {
 }
 
 impl RetryControl {
-    pub(super) fn new(config: &ClusterClientConfig) -> Self {
-        let seed = config.seed.unwrap_or_else(random);
+    pub(super) fn new(budget: Option<Arc<SharedRetryBudget>>, backoff: RetryBackoff) -> Self {
         Self {
-            budget: config.budget.clone(),
-            backoff: RetryBackoff::seeded(seed, config.backoff),
+            budget,
+            backoff,
             counters: CallCounters::default(),
         }
     }
@@ -34,7 +31,7 @@ impl RetryControl {
     }
 
     /// Counts an attempt that begins now, if the budget has a token for it where it needs one.
-    pub(super) fn admit(&self, kind: AttemptKind) -> bool {
+    pub(super) fn admit(&self, kind: AdmissionKind) -> bool {
         let is_admitted = !kind.uses_budget() || self.ask_budget(SharedRetryBudget::withdraw);
         if is_admitted {
             self.counters.on_attempt(kind);

@@ -21,7 +21,7 @@ use tokio::time::Instant;
 
 use super::{
     ClusterClient, ClusterError, WorkerCallOptions,
-    call_plan::{Call, CallPlan, Destination},
+    call_plan::{CallPlan, ClusterCall, Destination},
     operation::OpenStream,
     outcome::outcome_kind,
     registry_link::RegistryLink,
@@ -126,7 +126,7 @@ impl ClusterClient {
         Fut: Future<Output = Result<T, RpcError>>,
     {
         let plan = self.settings.stream_plan(method, options);
-        let call = || Call::new(plan, method, Destination::Matching(filter));
+        let call = || ClusterCall::new(plan, method, Destination::Matching(filter));
         let (stream, worker) = self.executor.execute(call, OpenStream(open)).await?;
         Ok((stream, FirstAnswer::new(self, method, &plan, worker)))
     }

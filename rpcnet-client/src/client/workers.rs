@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::{
     ClusterClientConfig,
-    call_plan::{Call, Destination, ProbeMode},
+    call_plan::{ClusterCall, Destination, ProbeMode},
     connections::WorkerConnections,
     registry_link::RegistryLink,
 };
@@ -65,7 +65,7 @@ impl Workers {
     /// could not be reached a moment ago, nor one that drains, as it has said on its connection.
     pub(super) fn pick(
         &self,
-        call: &Call<'_>,
+        call: &ClusterCall<'_>,
         excluded: &[u64],
         now: Time,
     ) -> Result<(Worker, PooledConnection), SelectError> {
@@ -75,7 +75,7 @@ impl Workers {
     /// A worker for a hedge: none that is busy or refused the method.
     pub(super) fn pick_hedge(
         &self,
-        call: &Call<'_>,
+        call: &ClusterCall<'_>,
         excluded: &[u64],
         now: Time,
     ) -> Option<(Worker, PooledConnection)> {
@@ -88,7 +88,7 @@ impl Workers {
 
     fn pick_probing(
         &self,
-        call: &Call<'_>,
+        call: &ClusterCall<'_>,
         excluded: &[u64],
         now: Time,
         probe_mode: ProbeMode,
@@ -121,7 +121,7 @@ impl Workers {
     /// The same process again, if it can be reached.
     pub(super) fn pick_same_process(
         &self,
-        call: &Call<'_>,
+        call: &ClusterCall<'_>,
         id: &NodeId,
         now: Time,
     ) -> Option<(Worker, PooledConnection)> {
@@ -135,7 +135,7 @@ impl Workers {
     fn start_on(
         &self,
         mut worker: Worker,
-        call: &Call<'_>,
+        call: &ClusterCall<'_>,
         now: Time,
     ) -> (Worker, PooledConnection) {
         call.set_latency_kind(&mut worker, now);

@@ -26,7 +26,7 @@ pub struct NodeBuilder {
     tags: Vec<(String, String)>,
     router: Router,
     cluster: ClusterConfig,
-    /// What wins over the cluster config.
+    /// Changes of the cluster config, which win over it.
     cluster_changes: Vec<Change<ClusterConfig>>,
     transport: TransportConfig,
     strategy: Option<LoadBalancingStrategy>,

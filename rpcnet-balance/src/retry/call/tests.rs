@@ -13,8 +13,8 @@ fn backoff() -> RetryBackoff {
     RetryBackoff::seeded(7, BackoffRange::default())
 }
 
-fn limits(attempts_max: usize, backoff: &RetryBackoff) -> CallLimits<'_> {
-    CallLimits {
+fn limits(attempts_max: usize, backoff: &RetryBackoff) -> AttemptLimits<'_> {
+    AttemptLimits {
         attempts_max,
         deadline: None,
         backoff,
@@ -81,7 +81,7 @@ fn a_retry_needs_an_attempt_and_budget() {
     ] {
         let mut call = CallState::new(limits(attempts_max, &backoff));
         assert_eq!(call.step(at(0)), Step::Begin(Choice::Any));
-        let first = call.begin(at(0), 1, |kind| kind == AttemptKind::First);
+        let first = call.begin(at(0), 1, |kind| kind == AdmissionKind::First);
         assert_eq!(first, Some((0, AttemptReason::First)));
         assert_eq!(call.step(at(0)), Step::Wait(None));
         let failed = failure(RetryDecision::AnyEndpoint(kind));
@@ -91,7 +91,7 @@ fn a_retry_needs_an_attempt_and_budget() {
     // Others have taken the token meanwhile.
     let mut call = CallState::new(limits(2, &backoff));
     call.fail(at(0), 1, overloaded(0));
-    let retry = AttemptKind::Retry(Overloaded);
+    let retry = AdmissionKind::Retry(Overloaded);
     assert_eq!(call.begin(at(0), 2, |kind| kind != retry), None);
     assert_eq!(call.step(at(0)), Step::Stop(StopReason::BudgetExhausted));
 }
@@ -136,7 +136,7 @@ fn a_call_backs_off_only_if_an_endpoint_may_serve_it_in_time() {
         (overloaded(u64::MAX), None, Err(StopReason::Deadline)),
         (overloaded(50), Some(at(51)), Ok(at(50))),
     ] {
-        let deadline = CallLimits {
+        let deadline = AttemptLimits {
             deadline,
             ..limits(5, &backoff)
         };
@@ -183,7 +183,7 @@ fn attempts_that_take_long_are_hedged() {
     let backoff = backoff();
     let hedging = Hedging::after(Duration::from_millis(20)).with_hedges_max(2);
     let hedged = |attempts_max| {
-        let mut call = CallState::new(CallLimits {
+        let mut call = CallState::new(AttemptLimits {
             hedging: Some(hedging),
             ..limits(attempts_max, &backoff)
         });
@@ -198,7 +198,7 @@ fn attempts_that_take_long_are_hedged() {
     let mut call = hedged(9);
     assert!(hedge_is_due(&call, 20));
     assert_eq!(call.excluded(), [1]);
-    let hedge = call.begin(at(20), 2, |kind| kind == AttemptKind::Hedge);
+    let hedge = call.begin(at(20), 2, |kind| kind == AdmissionKind::Hedge);
     assert_eq!(hedge, Some((1, AttemptReason::Hedge)));
     assert!(hedge_is_due(&call, 40));
     call.begin(at(40), 3, |_| true).expect("a hedge");
@@ -282,7 +282,7 @@ proptest! {
     ) {
         let backoff = backoff();
         let hedging = Hedging::after(Duration::from_millis(10)).with_hedges_max(hedges_max);
-        let mut call = CallState::new(CallLimits {
+        let mut call = CallState::new(AttemptLimits {
             deadline: Some(at(deadline_ms)),
             hedging: Some(hedging),
             ..limits(attempts_max, &backoff)
@@ -296,7 +296,7 @@ proptest! {
                     if choice != Choice::Same && call.excluded().contains(&id) {
                         continue;
                     }
-                    let admit = |kind: AttemptKind| has_budget || !kind.uses_budget();
+                    let admit = |kind: AdmissionKind| has_budget || !kind.uses_budget();
                     if let Some((number, reason)) = call.begin(now, id, admit) {
                         prop_assert_eq!(number, started);
                         started += 1;
