@@ -19,15 +19,15 @@ pub(crate) struct Experiment<'a> {
     /// Name of the scenario on the command line.
     pub(crate) name: &'static str,
     pub(crate) plans: Vec<CellPlan<'a>>,
-    pub(crate) table: Show<'a>,
+    pub(crate) table: Render<'a>,
     /// Targets beside those of the cells.
     pub(crate) checks: fn(&[Cell]) -> Vec<Check>,
     /// The figure, as SVG.
-    pub(crate) figure: Show<'a>,
+    pub(crate) figure: Render<'a>,
 }
 
 /// Table or figure of the cells.
-pub(crate) type Show<'a> = Box<dyn Fn(&[Cell]) -> String + 'a>;
+pub(crate) type Render<'a> = Box<dyn Fn(&[Cell]) -> String + 'a>;
 
 /// Cell to run: a case with one of the subjects that are compared, with several seeds.
 pub(crate) struct CellPlan<'a> {

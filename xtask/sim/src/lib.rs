@@ -1,10 +1,10 @@
 //! `cargo xtask sim`: experiments with whole clusters in virtual time.
 //!
-//! A scenario is data: its cases, each with the events of a cluster and the measures that are taken,
-//! its table, targets and figure. All else is the same for all: each case is run with each detector
-//! and each seed, as many at a time as there are cores; the samples of a cell become a row of
-//! medians; the rows become a table, JSON and a figure, and are compared with targets. Equal options
-//! give equal results, whatever else the machine does.
+//! A scenario is data: its cases, each with the events of a cluster and the measures that are
+//! taken, its table, targets and figure. All else is the same for all: each case is run with each
+//! detector and each seed, as many at a time as there are cores; the samples of a cell become a row
+//! of medians; the rows become a table, JSON and a figure, and are compared with targets. Equal
+//! options give equal results, whatever else the machine does.
 //!
 //! `balance` is of another kind, clients and workers instead of members; see its module.
 //!

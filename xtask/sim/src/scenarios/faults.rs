@@ -200,7 +200,7 @@ pub(crate) static STALL: Scenario = Scenario {
     ..FAULT
 };
 
-/// What all fault scenarios have in common.
+/// Base of the fault scenarios.
 const FAULT: Scenario = Scenario {
     name: "",
     help: "",
