@@ -4,10 +4,10 @@ use std::{
     error::Error,
     fs,
     io::{self, Write},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
-use rpcnet_client::{DevCa, swim::ClusterKey};
+use rpcnet_client::{DevCa, Tls, swim::ClusterKey};
 
 /// Development CA of a run, and the folder with the keys of its nodes.
 #[derive(Debug)]
@@ -51,6 +51,26 @@ impl RunKeys {
     pub fn folder(&self) -> &Path {
         self.folder.path()
     }
+}
+
+/// Paths of a node's certificate, of its key and of the CA's certificate in a folder of keys.
+pub fn pem_paths(folder: &Path, node: &str) -> [PathBuf; 3] {
+    let names = [
+        format!("{node}.pem"),
+        format!("{node}.key"),
+        "ca.pem".to_owned(),
+    ];
+    names.map(|name| folder.join(name))
+}
+
+/// Identity of a node from a folder of keys.
+///
+/// # Errors
+///
+/// When a file cannot be read or holds no key.
+pub fn tls(folder: &Path, node: &str) -> Result<Tls, Box<dyn Error + Send + Sync>> {
+    let [cert, key, ca] = pem_paths(folder, node);
+    Ok(Tls::from_pem_files(cert, key, ca)?)
 }
 
 /// File of the cluster key in a folder of keys.

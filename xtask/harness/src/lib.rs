@@ -18,7 +18,7 @@ mod test_protocol;
 use std::{error::Error, process::ExitCode};
 
 pub use json_line::{decode, encode};
-pub use keys::RunKeys;
+pub use keys::{RunKeys, pem_paths, tls};
 pub use latency::Latencies;
 pub use node::{NodeSetup, node_builder, run_child};
 pub use parent_link::{Notices, ORPHANED, ParentLink};

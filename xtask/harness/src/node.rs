@@ -3,12 +3,15 @@
 use std::{error::Error, fs, path::PathBuf, process::ExitCode};
 
 use rpcnet_client::{
-    Node, NodeBuilder, Tls,
+    Node, NodeBuilder,
     swim::{ClusterConfig, ClusterKey},
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use crate::{Outcome, ParentLink, keys::CLUSTER_KEY};
+use crate::{
+    Outcome, ParentLink,
+    keys::{CLUSTER_KEY, tls},
+};
 
 /// Name of a node, and where it finds the others.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -19,14 +22,6 @@ pub struct NodeSetup {
     pub keys: PathBuf,
     /// Addresses to join, as an operator would write them; the first node has none.
     pub seeds: Vec<String>,
-}
-
-impl NodeSetup {
-    /// Paths of the node's certificate, its key and the CA's certificate.
-    pub fn pem_paths(&self) -> [PathBuf; 3] {
-        let own = |extension| self.keys.join(format!("{}.{extension}", self.name));
-        [own("pem"), own("key"), self.keys.join("ca.pem")]
-    }
 }
 
 /// Runs a child until its parent has it end, or is gone. An error is sent to the parent, to which
@@ -73,13 +68,12 @@ pub fn node_builder(
     cluster: &str,
     setup: &NodeSetup,
 ) -> Result<NodeBuilder, Box<dyn Error + Send + Sync>> {
-    let [cert, key, ca] = setup.pem_paths();
     let cluster_key = fs::read_to_string(setup.keys.join(CLUSTER_KEY))?;
     Ok(Node::builder()
         .bind("127.0.0.1:0")
         .cluster_name(cluster)
         .cluster_config(ClusterConfig::local())
-        .tls(Tls::from_pem_files(cert, key, ca)?)
+        .tls(tls(&setup.keys, &setup.name)?)
         .cluster_key(ClusterKey::from_hex(&cluster_key)?)
         .seeds(setup.seeds.clone()))
 }

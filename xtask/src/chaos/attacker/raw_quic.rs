@@ -15,7 +15,7 @@ use rpcnet_transport::{
 };
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
-use xtask_harness::NodeSetup;
+use xtask_harness::{NodeSetup, pem_paths};
 
 use crate::chaos::protocol::Target;
 
@@ -55,7 +55,7 @@ impl RawEndpoint {
 }
 
 fn client_config(setup: &NodeSetup) -> Result<quinn::ClientConfig, Box<dyn Error + Send + Sync>> {
-    let [cert, key, ca] = setup.pem_paths();
+    let [cert, key, ca] = pem_paths(&setup.keys, &setup.name);
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_file(ca)?)?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
