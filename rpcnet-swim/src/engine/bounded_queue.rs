@@ -33,6 +33,11 @@ impl<T, const MAX: usize> BoundedQueue<T, MAX> {
         self.0.retain(keep);
     }
 
+    /// Takes out all items, and keeps the memory.
+    pub(crate) fn clear(&mut self) {
+        self.0.clear();
+    }
+
     /// Takes out the item at an index.
     pub(crate) fn remove(&mut self, at: usize) -> Option<T> {
         self.0.remove(at)

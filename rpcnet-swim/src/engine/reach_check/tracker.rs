@@ -147,8 +147,8 @@ impl ReachTracker {
     /// Restarts the test.
     pub(super) fn reset_score(&mut self) {
         self.score = 0.0;
-        self.missed = RecentMembers::default();
-        self.answered = RecentMembers::default();
+        self.missed.0.clear();
+        self.answered.0.clear();
     }
 
     /// Takes note that `key` answered a ping of this node.
