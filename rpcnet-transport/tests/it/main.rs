@@ -16,7 +16,9 @@ use std::{
 use rpcnet_transport::{DevCa, Endpoint, MemoryNetwork, Tls, TransportConfig};
 
 /// One certificate authority for all tests: generating keys takes time.
-static CA: LazyLock<DevCa> = LazyLock::new(|| DevCa::new("tests"));
+static CA: LazyLock<DevCa> = LazyLock::new(|| DevCa::new(CA_NAME));
+
+const CA_NAME: &str = "tests";
 
 fn identity(name: &str) -> Tls {
     CA.issue(name).expect("a node name")

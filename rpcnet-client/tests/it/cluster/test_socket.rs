@@ -65,13 +65,15 @@ impl DatagramSocket for TestSocket {
         cx: &mut Context<'_>,
         buf: &mut [u8],
     ) -> Poll<io::Result<(usize, SocketAddr)>> {
-        while self.is_read {
+        if !self.is_read {
+            return Poll::Pending;
+        }
+        loop {
             let (len, from) = ready!(self.inner.poll_recv(cx, buf))?;
             if !self.partition.contains(from) {
                 return Poll::Ready(Ok((len, from)));
             }
         }
-        Poll::Pending
     }
 
     fn poll_send(

@@ -6,7 +6,7 @@ use super::*;
 
 #[tokio::test]
 async fn a_server_of_another_authority_is_not_trusted() {
-    for (authority, why) in [("other", "unknown issuer"), ("loopback", "bad signature")] {
+    for (authority, why) in [("other", "unknown issuer"), (crate::CA_NAME, "bad signature")] {
         let other = DevCa::new(authority).issue(SERVER).unwrap();
         let server = Endpoint::bind(loopback(), TransportConfig::default(), other).unwrap();
         let server = server.serve(Router::new());
