@@ -16,7 +16,7 @@ use crate::{
     gauge::Gauge,
     quic,
     runtime::EndpointRuntime,
-    server::{AcceptLoop, AdmissionGate, QueueDelay, serve_connections},
+    server::{AcceptLimits, AdmissionGate, QueueDelay, serve_connections},
     socket::{self, DemuxSocket, OpenPort, SideQueue},
     stats::Counters,
     tls_reload,
@@ -131,10 +131,10 @@ impl Endpoint {
         };
         let shared = Arc::new(shared);
         // Started at once, so that callers are refused with a reason before the endpoint serves.
-        let accept_loop = AcceptLoop::new(&shared.config);
+        let accept_limits = AcceptLimits::new(&shared.config);
         shared
             .connections
-            .spawn(serve_connections(Arc::clone(&shared), accept_loop));
+            .spawn(serve_connections(Arc::clone(&shared), accept_limits));
         // Shards share one identity, so one of them warns of its expiry.
         if shard == 0 {
             tls_reload::warn_of_expiry(&shared);

@@ -16,9 +16,9 @@ use crate::{
     warning_limiter::WarningLimiter,
 };
 
-/// Limits of the accept loop: handshakes in progress. Connections are counted once their peer is
+/// Limits of the accept loop, to handshakes in progress. Connections are counted once their peer is
 /// known, so that handshakes that never end do not count as connections.
-pub(crate) struct AcceptLoop {
+pub(crate) struct AcceptLimits {
     handshakes: Arc<Mutex<HandshakeLimiter<CancellationToken>>>,
     epoch: Instant,
     /// Above this many handshakes callers have to validate their address (Retry, RFC 9000 section
@@ -28,7 +28,7 @@ pub(crate) struct AcceptLoop {
     warnings: Arc<WarningLimiter>,
 }
 
-impl AcceptLoop {
+impl AcceptLimits {
     pub(crate) fn new(config: &TransportConfig) -> Self {
         let handshakes = config.limits.handshakes_max.get();
         Self {
@@ -73,7 +73,7 @@ impl Drop for HandshakeGuard {
 }
 
 /// Accepts connections until the endpoint stops, and refuses them while it does not serve.
-pub(crate) async fn serve_connections(shared: Arc<EndpointShared>, bounds: AcceptLoop) {
+pub(crate) async fn serve_connections(shared: Arc<EndpointShared>, limits: AcceptLimits) {
     loop {
         let incoming = tokio::select! {
             biased;
@@ -86,7 +86,7 @@ pub(crate) async fn serve_connections(shared: Arc<EndpointShared>, bounds: Accep
             incoming.refuse();
             continue;
         }
-        let asks_for_retry = bounds.handshakes.lock().len() > bounds.retry_threshold;
+        let asks_for_retry = limits.handshakes.lock().len() > limits.retry_threshold;
         if asks_for_retry && !incoming.remote_address_validated() && incoming.may_retry() {
             shared.counters.handshakes_retried.add_one();
             if let Err(e) = incoming.retry() {
@@ -97,7 +97,7 @@ pub(crate) async fn serve_connections(shared: Arc<EndpointShared>, bounds: Accep
         let from = incoming.remote_address().ip();
         // Checked first: an older handshake is not ended for one that cannot become a connection.
         let handshake = match shared.accounts.has_connection_left() {
-            true => bounds.begin_handshake(from, shared.dialer.registry.begin_handshake()),
+            true => limits.begin_handshake(from, shared.dialer.registry.begin_handshake()),
             false => None,
         };
         let Some(handshake) = handshake else {
@@ -106,26 +106,26 @@ pub(crate) async fn serve_connections(shared: Arc<EndpointShared>, bounds: Accep
             continue;
         };
         let task_shared = Arc::clone(&shared);
-        let warnings = Arc::clone(&bounds.warnings);
+        let warnings = Arc::clone(&limits.warnings);
         shared.connections.spawn(async move {
             let shared = task_shared;
-            let accepted = tokio::select! {
+            let handshake_end = tokio::select! {
                 biased;
                 () = shared.lifecycle.stopped.cancelled() => return,
                 // Dropping the handshake refuses it, so that its caller learns of it.
-                () = handshake.dropped.cancelled() => None,
-                accepted = accept_connection(
+                () = handshake.dropped.cancelled() => AcceptOutcome::Failed,
+                end = accept_connection(
                     &shared,
                     incoming,
                     &handshake.pending,
                     &warnings,
-                ) => accepted,
+                ) => end,
             };
             drop(handshake);
-            match accepted {
-                Some(Some(accepted)) => accepted.serve(shared).await,
-                Some(None) => {}
-                None => shared.counters.handshakes_failed.add_one(),
+            match handshake_end {
+                AcceptOutcome::Accepted(accepted) => accepted.serve(shared).await,
+                AcceptOutcome::Denied => {}
+                AcceptOutcome::Failed => shared.counters.handshakes_failed.add_one(),
             }
         });
     }
@@ -133,19 +133,29 @@ pub(crate) async fn serve_connections(shared: Arc<EndpointShared>, bounds: Accep
     shared.dialer.tls.close(&shared.dialer.quinn);
 }
 
-/// Completes a handshake. `None` if the handshake failed, `Some(None)` if the caller is denied.
+/// End of a handshake.
+enum AcceptOutcome {
+    Failed,
+    /// The certificate of the caller is valid, and the caller is denied.
+    Denied,
+    Accepted(AcceptedConnection),
+}
+
+/// Completes a handshake.
 async fn accept_connection(
     shared: &Arc<EndpointShared>,
     incoming: quinn::Incoming,
     pending: &PendingHandshake,
     warnings: &WarningLimiter,
-) -> Option<Option<AcceptedConnection>> {
+) -> AcceptOutcome {
     let from = incoming.remote_address();
     let connecting = incoming
         .accept()
         .map_err(quic::with_printable_reason)
-        .inspect_err(|e| tracing::debug!(%from, %e, "handshake not accepted"))
-        .ok()?;
+        .inspect_err(|e| tracing::debug!(%from, %e, "handshake not accepted"));
+    let Ok(connecting) = connecting else {
+        return AcceptOutcome::Failed;
+    };
     match complete_handshake(shared, connecting, pending).await {
         Ok(HandshakeOutcome::Denied { peer, reason }) => {
             // A denied node may connect again and again, so the warning is rate-limited.
@@ -154,12 +164,12 @@ async fn accept_connection(
             } else {
                 tracing::debug!(%peer, reason, "connection denied");
             }
-            Some(None)
+            AcceptOutcome::Denied
         }
         Ok(HandshakeOutcome::Accepted(accepted)) => {
             shared.counters.connections_accepted.add_one();
             tracing::debug!(peer = %accepted.caller.peer, "connection accepted");
-            Some(Some(accepted))
+            AcceptOutcome::Accepted(accepted)
         }
         Err(error) => {
             let error = quic::with_printable_reason(error);
@@ -173,7 +183,7 @@ async fn accept_connection(
             } else {
                 tracing::debug!(%from, %error, "handshake failed");
             }
-            None
+            AcceptOutcome::Failed
         }
     }
 }

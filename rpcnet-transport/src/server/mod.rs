@@ -29,7 +29,7 @@ mod send_reply;
 mod stream_dispatch;
 
 pub(crate) use self::{
-    accept::{AcceptLoop, serve_connections},
+    accept::{AcceptLimits, serve_connections},
     admission::{AdmissionGate, PeerWait, YieldingPermits},
     queue_delay::QueueDelay,
 };

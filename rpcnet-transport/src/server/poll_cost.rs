@@ -15,8 +15,8 @@ pub enum Dispatch {
     /// The default: the handler is polled once inline, where its request was read, and gets a task
     /// of its own if it has to wait. A handler that computes or blocks for more than 100 us before
     /// its first await gets a task from the start, once it has done so twice, unless so many quick
-    /// calls lie in between that it took less than 6 us a call. It is polled inline again after as
-    /// many quick calls as make up for the time that it took, or after some minutes.
+    /// calls lie in between that it took less than some 10 us a call. It is polled inline again
+    /// after as many quick calls as make up for the time that it took, or after some minutes.
     #[default]
     Adaptive,
     /// The handler is always polled first inline, however long that takes. Other calls of the lane
@@ -115,7 +115,7 @@ pub(super) const QUICK_MAX: Duration = Duration::from_micros(100);
 /// it.
 const POINTS_SLOW: u32 = 16;
 
-/// Points above which an earlier slow poll counts.
+/// Points from which on an earlier slow poll counts.
 const REMEMBERED_POINTS_MIN: u32 = POINTS_SLOW / 2;
 
 /// Points of a poll of one second. Longer polls count no more.

@@ -104,12 +104,14 @@ impl RpcServer {
         self.endpoint.local_addr()
     }
 
-    /// See [`Endpoint::advertise_draining`].
+    /// Advertises that the endpoint drains, so that callers go elsewhere, and goes on accepting
+    /// calls; `false` withdraws it. As [`Endpoint::advertise_draining`].
     pub fn advertise_draining(&self, draining: bool) {
         self.endpoint.advertise_draining(draining);
     }
 
-    /// See [`Endpoint::set_draining`].
+    /// Starts or ends a drain: callers are told to go elsewhere, and new calls are refused after
+    /// the drain grace. Calls being served go on. As [`Endpoint::set_draining`].
     pub fn set_draining(&self, draining: bool) {
         self.endpoint.set_draining(draining);
     }
@@ -126,7 +128,8 @@ impl RpcServer {
         self.endpoint.stats()
     }
 
-    /// See [`Endpoint::shutdown`].
+    /// Stops the server: new calls are refused, those being served have the time `within` to end,
+    /// then connections and the port are closed. As [`Endpoint::shutdown`].
     pub async fn shutdown(&self, within: Duration) -> ShutdownReport {
         self.endpoint.shutdown(within).await
     }

@@ -206,7 +206,7 @@ impl LaneServer {
         if has_more {
             cx.waker().wake_by_ref();
         }
-        self.poll_timer(cx)
+        self.poll_deadlines(cx)
     }
 
     /// Polls the next frame; reads when none is left.
@@ -309,7 +309,7 @@ impl LaneServer {
     }
 
     /// Waits for the next deadline, or for the stall timeout of a caller that reads nothing.
-    fn poll_timer(&mut self, cx: &mut Context<'_>) -> Poll<LaneServerEnd> {
+    fn poll_deadlines(&mut self, cx: &mut Context<'_>) -> Poll<LaneServerEnd> {
         let stall_timeout = self.shared.config.limits.stall_timeout;
         let stalled_at = self.replies.stalled_at(stall_timeout);
         if stalled_at.is_some_and(|at| at <= self.now) {

@@ -6,7 +6,10 @@ use super::*;
 
 #[tokio::test]
 async fn a_server_of_another_authority_is_not_trusted() {
-    for (authority, why) in [("other", "unknown issuer"), (crate::CA_NAME, "bad signature")] {
+    for (authority, why) in [
+        ("other", "unknown issuer"),
+        (crate::CA_NAME, "bad signature"),
+    ] {
         let other = DevCa::new(authority).issue(SERVER).unwrap();
         let server = Endpoint::bind(loopback(), TransportConfig::default(), other).unwrap();
         let server = server.serve(Router::new());
