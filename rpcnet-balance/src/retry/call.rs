@@ -79,9 +79,9 @@ pub enum Step {
 pub enum Choice {
     /// Any that is not excluded.
     Any,
-    /// That of the last failure, excluded or not.
+    /// The one whose attempt failed last, excluded or not.
     Same,
-    /// One that is not excluded, for a hedge: there is no need of one.
+    /// Any that is not excluded, for a hedge. If there is none, the call goes on without a hedge.
     Hedge,
 }
 

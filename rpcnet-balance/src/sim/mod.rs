@@ -1,10 +1,12 @@
 //! Simulator of fleets of clients and workers in virtual time, to compare balancers under faults.
 //!
-//! The balancers are the real ones, and so are the endpoints, the retry budget, the normalisation
-//! of latencies, and the quantiles of hedge delays. The rest is a model: workers serve a number of
-//! requests at a time, keep some in a queue and reject more than that; they become slow, fail,
-//! reject, hang, move, crash and come back cold, as a [`FleetScenario`] says. Each client has a
-//! balancer of its own and sees what clients see: its own calls, and the reported load.
+//! The balancers are the real ones, and so are the endpoints, the outlier detector, the retry
+//! budget, the normalisation of latencies, and the quantiles of hedge delays. The decision to retry
+//! is a model of [`CallState`](crate::retry::CallState), and the rest is a model too: workers serve
+//! a number of requests at a time, keep some in a queue and reject more than that; they become
+//! slow, fail, reject, hang, move, crash and come back cold, as a [`FleetScenario`] says. Each
+//! client has a balancer of its own and sees what clients see: its own calls, and the reported
+//! load.
 //!
 //! Everything is drawn from one seed: equal runs have equal reports. What a call costs depends on
 //! the call alone, so all balancers are given the same calls at the same moments.
@@ -36,7 +38,7 @@
 //! # What it leaves out
 //!
 //! The network neither loses nor reorders, and takes the same time everywhere. Requests are all of
-//! one method unless the plan [says otherwise](FleetScenario::with_method); a pace that changes
+//! one method unless the scenario [says otherwise](FleetScenario::with_method); a change of speed
 //! holds for requests whose service begins from then on. Clients take no time for anything.
 //!
 //! Not covered by semantic versioning: this module serves tests and experiments.

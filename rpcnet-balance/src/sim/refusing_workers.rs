@@ -51,6 +51,6 @@ impl RefusingWorkers {
     }
 }
 
-/// Delays as in `rpcnet-client`.
+/// Delays as in `rpcnet-registry`.
 const PROBE_AFTER_MIN: Duration = Duration::from_secs(5);
 const PROBE_AFTER_MAX: Duration = Duration::from_secs(300);

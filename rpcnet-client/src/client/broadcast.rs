@@ -40,7 +40,7 @@ impl ClusterClient {
             .await
     }
 
-    /// Like [`call_all_workers`](Self::call_all_workers), with a timeout of its own and more. A
+    /// Like [`call_all_workers`](Self::call_all_workers), with options. A
     /// deadline holds for all of them together.
     ///
     /// # Errors

@@ -51,8 +51,9 @@ impl CallSettings {
         self.plan(method, options, Some(self.config.timeout))
     }
 
-    /// The plan of a stream that is opened now. How long it takes to open is not what it takes, and
-    /// it cannot be had twice.
+    /// The plan of a stream that is opened now: without an attempt timeout and a latency, since the
+    /// time to open a stream is not that of its method, and without hedges, since its messages are
+    /// sent once.
     pub(super) fn stream_plan(&self, method: &str, options: &WorkerCallOptions) -> CallPlan<'_> {
         CallPlan {
             attempt_timeout: None,

@@ -118,7 +118,7 @@ impl ClusterClient {
         call.map_ok(|(reply, _)| reply)
     }
 
-    /// Like [`call_worker`](Self::call_worker), with a timeout of its own and more.
+    /// Like [`call_worker`](Self::call_worker), with options.
     ///
     /// # Errors
     ///
@@ -154,7 +154,7 @@ impl ClusterClient {
             .await
     }
 
-    /// Like [`call_worker_typed`](Self::call_worker_typed), with a timeout of its own and more.
+    /// Like [`call_worker_typed`](Self::call_worker_typed), with options.
     ///
     /// # Errors
     ///

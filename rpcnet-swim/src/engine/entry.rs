@@ -86,12 +86,12 @@ impl Entry {
         self.faults.as_deref().unwrap_or(&NONE)
     }
 
-    /// The same, created if there is none, to record a fault.
+    /// History of faults, created if there is none, to record a fault.
     pub(crate) fn faults_mut(&mut self) -> &mut FaultHistory {
         self.faults.get_or_insert_default()
     }
 
-    /// The same if there is one, to clear a fault.
+    /// History of faults if there is one, to clear a fault.
     pub(crate) fn existing_faults(&mut self) -> Option<&mut FaultHistory> {
         self.faults.as_deref_mut()
     }

@@ -9,15 +9,17 @@ use rpcnet_swim::DatagramSocket;
 use rpcnet_testing::loopback;
 use tokio::net::UdpSocket;
 
+type OnSend = dyn Fn(&[u8], SocketAddr) -> SendFate + Send + Sync;
+
 /// A UDP socket, and what happens to its datagrams.
 pub(crate) struct TestSocket {
     socket: UdpSocket,
-    on_send: Box<dyn Fn(&[u8], SocketAddr) -> SendFate + Send + Sync>,
+    on_send: Box<OnSend>,
     /// Whether datagrams from this address arrive.
     hears: Box<dyn Fn(SocketAddr) -> bool + Send + Sync>,
 }
 
-/// What happens to a datagram that a node sends.
+/// Fate of a datagram that a node sends.
 pub(crate) enum SendFate {
     Sent,
     Lost,
