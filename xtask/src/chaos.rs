@@ -1,7 +1,7 @@
 //! `cargo xtask chaos`: faults and attacks in a cluster of real processes under load.
 //!
 //! A run starts a director and its workers, each a process of its own. The director makes calls at
-//! a fixed rate, whatever became of those before: one half is declared idempotent, hedged at p95,
+//! a fixed rate (an open loop): one half is declared idempotent, hedged at p95,
 //! and has a timeout for each attempt; the other half is not idempotent and has none. Meanwhile one
 //! thing goes wrong: a worker is faulty, or a peer with a valid certificate attacks all workers
 //! ([`attacker`]). Beside faulty members the director keeps nine tenths of its rate, and no call

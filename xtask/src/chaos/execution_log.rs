@@ -31,7 +31,7 @@ impl ExecutionLog {
 pub(crate) struct ExecutionCounts(BTreeMap<u64, u32>);
 
 impl ExecutionCounts {
-    /// Reads the ledgers.
+    /// Reads the logs.
     pub(crate) fn read(folder: &Path) -> io::Result<Self> {
         let mut runs = Self::default();
         for entry in fs::read_dir(folder)? {

@@ -101,7 +101,7 @@ pub(crate) enum Notice {
     /// The last order has been carried out. With a number: of a drain the calls that are still
     /// being served, of an attacker that finished the connections and streams that it has opened.
     Done {
-        /// The number.
+        /// Number of calls, or of connections and streams.
         count: u64,
     },
 }

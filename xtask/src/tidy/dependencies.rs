@@ -24,7 +24,7 @@ pub(super) struct Layer {
 /// Whether a crate is a function of its inputs.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Purity {
-    /// It reads no clock, never sleeps, opens no socket and needs [nothing](BARE) else, in any
+    /// It reads no clock, never sleeps, opens no socket and needs [nothing](PURE) else, in any
     /// configuration: people add it alone.
     Always,
     /// It runs on no runtime and opens no socket without its default features.
@@ -77,7 +77,7 @@ pub(super) const LAYERS: &[Layer] = &[
 ];
 
 /// Crates that one that is always pure may bring along.
-const BARE: &[&str] = &["libm"];
+const PURE: &[&str] = &["libm"];
 
 /// Runtimes, sockets and QUIC, by how their crates' names begin.
 const IMPURE: &str = "^(tokio|quinn|mio|socket2|async-std|smol)(-|$)";
@@ -98,14 +98,14 @@ pub(super) fn edges(workspace: &Workspace) -> Vec<Problem> {
         for dependency in dependencies.filter(|it| it.kind != DependencyKind::Development) {
             let name = dependency.name.as_str();
             let is_internal = workspace.package(name).is_some();
-            let is_bare = layer.purity == Purity::Always;
+            let is_pure = layer.purity == Purity::Always;
             let what = if layer.knows_optionally.contains(&name) {
                 (!dependency.optional).then(|| format!("may know {name} as optional only"))
             } else if is_internal {
                 (!layer.knows.contains(&name)).then(|| format!("may not know {name}"))
             } else {
-                let is_heavy = is_bare && !BARE.contains(&name);
-                is_heavy.then(|| format!("stays bare, so it may not need {name}"))
+                let is_impure = is_pure && !PURE.contains(&name);
+                is_impure.then(|| format!("is a pure crate, which may not need {name}"))
             };
             problems.extend(what.map(|what| workspace.in_manifest(package, what)));
         }
@@ -255,7 +255,7 @@ mod tests {
         });
         assert_eq!(
             found,
-            ["rpcnet-phi/Cargo.toml: stays bare, so it may not need serde"]
+            ["rpcnet-phi/Cargo.toml: is a pure crate, which may not need serde"]
         );
     }
 

@@ -69,7 +69,7 @@ fn rules(fault: &Fault) -> Vec<String> {
                 Direction::Outbound => &["iifname"],
                 Direction::Both => &["iifname", "oifname"],
             };
-            let rule = |matched| format!("{matched} \"{}\" {share}", port(*host));
+            let rule = |matched| format!("{matched} \"{}\" {share}", host_name(*host));
             matches.iter().map(rule).collect()
         }
         Fault::Cut { side } => {
@@ -92,7 +92,7 @@ fn rules(fault: &Fault) -> Vec<String> {
 fn set(hosts: &[usize]) -> String {
     let quoted: Vec<_> = hosts
         .iter()
-        .map(|host| format!("\"{}\"", port(*host)))
+        .map(|host| format!("\"{}\"", host_name(*host)))
         .collect();
     format!("{{ {} }}", quoted.join(", "))
 }
@@ -106,7 +106,7 @@ pub(crate) fn dropped(listing: &str) -> u64 {
 }
 
 /// The name of a host, of its node, and of its port on the bridge.
-pub(crate) fn port(host: usize) -> String {
+pub(crate) fn host_name(host: usize) -> String {
     format!("h{host:02}")
 }
 

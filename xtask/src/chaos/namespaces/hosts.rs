@@ -14,7 +14,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-use super::faults::{self, Fault, dropped, port, ruleset};
+use super::faults::{self, Fault, dropped, host_name, ruleset};
 
 /// The hosts of a run. Removed when this is dropped.
 #[derive(Debug)]
@@ -157,7 +157,7 @@ impl HostNetwork {
     }
 
     fn namespace(&self, host: usize) -> String {
-        format!("{}-{}", self.run, port(host))
+        format!("{}-{}", self.run, host_name(host))
     }
 
     fn bridge_namespace(&self) -> String {
@@ -207,7 +207,7 @@ fn hosts_file_text(host: usize, hosts: usize, names: HostNames, turn: usize) -> 
             HostNames::OwnLoopback if other == host => Ipv4Addr::new(127, 0, 1, 1),
             _ => address(other),
         };
-        let _ = writeln!(text, "{addr} {}", port(other));
+        let _ = writeln!(text, "{addr} {}", host_name(other));
     }
     if let HostNames::Rotating(rotations) = names {
         for other in rotations[turn % rotations.len()] {
@@ -227,7 +227,7 @@ fn interface_commands(host: usize, hub: &str) -> String {
     format!(
         "link set lo up\nlink add eth0 type veth peer name {} netns {hub}\naddr add {}/24 dev eth0\nlink set eth0 up\n\
          route add default via {GATEWAY}\n",
-        port(host),
+        host_name(host),
         address(host)
     )
 }
@@ -239,7 +239,7 @@ fn readdress_commands(from: Ipv4Addr, to: Ipv4Addr) -> String {
 }
 
 fn attach_commands(host: usize) -> String {
-    let port = port(host);
+    let port = host_name(host);
     format!("link set {port} master br0\nlink set {port} up\n")
 }
 
@@ -373,10 +373,11 @@ mod tests {
 
     #[test]
     fn a_failing_program_is_an_error_with_its_words() {
-        let error = run("ip", &["no-such-object"], "");
-        if let Err(error) = error {
-            assert!(!error.to_string().is_empty());
-        }
+        let error = run("ls", &["--no-such-option"], "")
+            .unwrap_err()
+            .to_string();
+        let said = error.strip_prefix("ls --no-such-option: ");
+        assert!(said.is_some_and(|said| !said.is_empty()), "{error}");
         assert!(run("no-such-program", &[], "").is_err());
     }
 }

@@ -13,7 +13,7 @@ use tokio::time::sleep;
 
 use super::{
     CLIENT,
-    faults::{Fault, port},
+    faults::{Fault, host_name},
     hosts::{HostNames, HostNetwork, PORT, ROTATING_NAME, USUAL_MTU, address, socket_address},
     situation_row::SituationRow,
     situations::{Launch, Seeds, Situation, Step},
@@ -106,7 +106,7 @@ impl<'a> SituationRun<'a> {
         fs::create_dir_all(&run.logs)?;
         for host in 1..=network.hosts() {
             // Before any node reads: each of them writes the CA's certificate anew.
-            run.cluster.processes.keys().issue(&port(host))?;
+            run.cluster.processes.keys().issue(&host_name(host))?;
             // Not the log of the run before.
             File::create(run.log_path(host))?;
         }
@@ -139,7 +139,7 @@ impl<'a> SituationRun<'a> {
                 bytes: SMALL_MTU,
             }])?;
         }
-        let client = port(CLIENT);
+        let client = host_name(CLIENT);
         let load = Order::Load {
             calls_per_s: CALLS_PER_S,
         };
@@ -178,11 +178,13 @@ impl<'a> SituationRun<'a> {
                 self.network.change_address(*host, address(*host), *to)?;
                 self.expected_addrs.insert(*host, (*to, PORT).into());
                 self.begin_fault();
-                let what = format!("{} is {to} now", port(*host));
+                let what = format!("{} is {to} now", host_name(*host));
                 self.cluster.print_step(&what);
             }
-            Step::Signal(host, signal) => self.cluster.processes.signal(&port(*host), *signal)?,
-            Step::Kill(host) => self.cluster.processes.kill(&port(*host)).await?,
+            Step::Signal(host, signal) => {
+                self.cluster.processes.signal(&host_name(*host), *signal)?;
+            }
+            Step::Kill(host) => self.cluster.processes.kill(&host_name(*host)).await?,
             Step::Wait(seconds, quick) => {
                 self.cluster.sleep(self.duration(*seconds, *quick)).await;
             }
@@ -217,7 +219,7 @@ impl<'a> SituationRun<'a> {
                 self.cluster.print_step(&what);
             }
             Step::ClockIsBehind(host, by) => {
-                let start = self.cluster.record.starts.get(&port(*host));
+                let start = self.cluster.record.starts.get(&host_name(*host));
                 let behind = start.map_or(Duration::ZERO, |start| start.clock_behind);
                 let what = format!("its clock is behind by {behind:.0?}");
                 self.cluster.print_step(&what);
@@ -227,12 +229,12 @@ impl<'a> SituationRun<'a> {
                 }
             }
             Step::IsCalmAlone => {
-                let sent = self.cluster.record.latest.get(&port(1));
+                let sent = self.cluster.record.latest.get(&host_name(1));
                 let sent = sent.map_or(0, |(_, status)| status.sent);
                 let rate = sent as f64 / self.cluster.begin.elapsed().as_secs_f64();
                 let what = format!("alone, it has sent {rate:.1} datagrams/s");
                 self.cluster.print_step(&what);
-                self.expect_calm(&format!("{} alone", port(1)), "", rate);
+                self.expect_calm(&format!("{} alone", host_name(1)), "", rate);
             }
             Step::IsCalm(seconds, quick) => {
                 // News of the joins ends.
@@ -292,7 +294,9 @@ impl<'a> SituationRun<'a> {
                     .env("FAKETIME", format!("-{}s", launch.clock_back.as_secs()))
                     .env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
             }
-            let mut setup = self.cluster.setup(&port(host), seeds(launch.seeds, host));
+            let mut setup = self
+                .cluster
+                .setup(&host_name(host), seeds(launch.seeds, host));
             setup.reports_view = true;
             let tags: &[_] = if launch.large_tags { &FILLER_TAGS } else { &[] };
             let filler = |tag: &&str| ((*tag).to_owned(), "x".repeat(FILLER_BYTES));
@@ -305,7 +309,9 @@ impl<'a> SituationRun<'a> {
             addr.or_insert_with(|| socket_address(host));
         }
         for host in hosts {
-            self.cluster.wait_until_done(&port(host), "start").await?;
+            self.cluster
+                .wait_until_done(&host_name(host), "start")
+                .await?;
         }
         Ok(())
     }
@@ -350,7 +356,9 @@ impl<'a> SituationRun<'a> {
     /// The running hosts by name, and where each is reached.
     fn roster(&self) -> Roster {
         let hosts = self.expected_addrs.iter();
-        hosts.map(|(host, addr)| (port(*host), *addr)).collect()
+        hosts
+            .map(|(host, addr)| (host_name(*host), *addr))
+            .collect()
     }
 
     /// Judges the record since the fault began.
@@ -379,14 +387,14 @@ impl<'a> SituationRun<'a> {
             let is_warning = |line: &&str| words.iter().any(|word| line.contains(word));
             let lines: Vec<_> = log.lines().filter(is_warning).collect();
             for line in &lines[lines.len().saturating_sub(WARNINGS_MAX)..] {
-                println!("          {}: {line}", port(*host));
+                println!("          {}: {line}", host_name(*host));
             }
         }
     }
 
     /// Path of the log of a host's node.
     fn log_path(&self, host: usize) -> PathBuf {
-        self.logs.join(port(host)).with_extension("log")
+        self.logs.join(host_name(host)).with_extension("log")
     }
 
     /// Ends the processes, so that their ports are free, and puts the hosts back as they were.
@@ -416,7 +424,7 @@ fn seeds(kind: Seeds, host: usize) -> Vec<String> {
         Seeds::Usual if host == CLIENT => vec![addr(1)],
         Seeds::Usual => [1, CLIENT].map(addr).to_vec(),
         Seeds::Names => [1, CLIENT]
-            .map(|host| format!("{}:{PORT}", port(host)))
+            .map(|host| format!("{}:{PORT}", host_name(host)))
             .to_vec(),
         Seeds::Wrong => vec![
             addr(host),
@@ -435,7 +443,7 @@ pub(crate) fn libfaketime_path() -> Option<PathBuf> {
 }
 
 fn names(hosts: &[usize]) -> Hosts {
-    hosts.iter().map(|host| port(*host)).collect()
+    hosts.iter().map(|host| host_name(*host)).collect()
 }
 
 /// Every host sees all others.
