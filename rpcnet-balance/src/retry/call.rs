@@ -10,7 +10,7 @@ use crate::{HedgeLatencies, Hedging, Time};
 pub struct AttemptLimits<'a> {
     /// Limit of attempts, the first one and hedges included.
     pub attempts_max: usize,
-    /// Deadline of the call. No backoff reaches beyond it.
+    /// Deadline of the call. No retry and no hedge begins after it, and no backoff reaches beyond it.
     pub deadline: Option<Time>,
     /// Backoff before a call returns to endpoints that it was tried on.
     pub backoff: &'a RetryBackoff,
@@ -18,6 +18,20 @@ pub struct AttemptLimits<'a> {
     pub hedging: Option<Hedging>,
     /// Recent latencies of such calls, for [`Hedging::at_quantile`].
     pub latencies: Option<&'a HedgeLatencies>,
+}
+
+impl<'a> AttemptLimits<'a> {
+    /// Limits without a deadline and without hedges.
+    #[must_use]
+    pub const fn new(attempts_max: usize, backoff: &'a RetryBackoff) -> Self {
+        Self {
+            attempts_max,
+            deadline: None,
+            backoff,
+            hedging: None,
+            latencies: None,
+        }
+    }
 }
 
 /// State machine of one call: which attempt begins next, how long to wait, why the call ends.
@@ -52,6 +66,10 @@ pub struct CallState<'a> {
     /// No endpoint is to blame for the last failure.
     may_retry_any: bool,
     same_endpoint_retried: bool,
+    /// Kind of a failure since the last retry began, if the next retry uses budget for it.
+    budget_kind: Option<RetryKind>,
+    /// Why no attempt follows those in flight.
+    stop_after: Option<StopReason>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -99,6 +117,24 @@ pub struct Failure {
     pub prefers_endpoint: bool,
     /// More load does not help: no hedge joins the attempts in flight.
     pub stops_hedging: bool,
+    /// The endpoint rejected the attempt without processing it. While others are in flight, one of
+    /// them may still succeed: the call goes on with them, whatever the decision, without a hedge.
+    pub is_rejection: bool,
+}
+
+impl Failure {
+    /// A failure of which nothing but the decision is known.
+    #[must_use]
+    pub const fn new(decision: RetryDecision) -> Self {
+        Self {
+            decision,
+            retry_after: Duration::ZERO,
+            keeps_endpoint: false,
+            prefers_endpoint: false,
+            stops_hedging: false,
+            is_rejection: false,
+        }
+    }
 }
 
 /// Decision on a retry.
@@ -130,6 +166,8 @@ impl<'a> CallState<'a> {
             backed_off: Duration::ZERO,
             may_retry_any: false,
             same_endpoint_retried: false,
+            budget_kind: None,
+            stop_after: None,
         }
     }
 
@@ -138,15 +176,24 @@ impl<'a> CallState<'a> {
     pub fn step(&self, now: Time) -> Step {
         match self.phase {
             AttemptPhase::First => Step::Begin(Choice::Any),
-            AttemptPhase::Retry { endpoint, .. } => Step::Begin(endpoint),
             AttemptPhase::BackingOff { until, .. } if now < until => Step::Wait(Some(until)),
-            AttemptPhase::BackingOff { .. } => Step::Begin(Choice::Any),
-            AttemptPhase::InFlight if self.hedge_at.is_some_and(|at| at <= now) => {
-                Step::Begin(Choice::Hedge)
+            AttemptPhase::Retry { .. } | AttemptPhase::BackingOff { .. } if self.is_late(now) => {
+                Step::Stop(StopReason::Deadline)
             }
-            AttemptPhase::InFlight => Step::Wait(self.hedge_at),
+            AttemptPhase::Retry { endpoint, .. } => Step::Begin(endpoint),
+            AttemptPhase::BackingOff { .. } => Step::Begin(Choice::Any),
+            AttemptPhase::InFlight => match self.hedge_at {
+                Some(at) if at > now => Step::Wait(Some(at)),
+                Some(_) if !self.is_late(now) => Step::Begin(Choice::Hedge),
+                _ => Step::Wait(None),
+            },
             AttemptPhase::Ended(reason) => Step::Stop(reason),
         }
+    }
+
+    /// Whether the deadline of the call has passed.
+    fn is_late(&self, now: Time) -> bool {
+        self.limits.deadline.is_some_and(|deadline| deadline <= now)
     }
 
     /// The ids of endpoints that must not be picked: those of attempts in flight, and those that
@@ -158,8 +205,8 @@ impl<'a> CallState<'a> {
 
     /// An attempt begins on this endpoint: its number, from 0, and why it is made. `None` if
     /// `admit`, which takes a token out of the retry budget for
-    /// [kinds that use it](AdmissionKind::uses_budget), does not admit it; the next step says how
-    /// the call goes on.
+    /// [kinds that use it](AdmissionKind::uses_budget), does not admit it, or if the deadline of the
+    /// call has passed; the next step says how the call goes on.
     pub fn begin(
         &mut self,
         now: Time,
@@ -175,10 +222,15 @@ impl<'a> CallState<'a> {
             AttemptPhase::InFlight => (AdmissionKind::Hedge, AttemptReason::Hedge),
             AttemptPhase::Ended(_) => return None,
         };
-        if !admit(kind) {
+        let refused = if kind != AdmissionKind::First && self.is_late(now) {
+            Some(StopReason::Deadline)
+        } else {
+            (!admit(kind)).then_some(StopReason::BudgetExhausted)
+        };
+        if let Some(refused) = refused {
             match kind {
                 AdmissionKind::Hedge => self.hedge_at = None,
-                _ => self.phase = AttemptPhase::Ended(StopReason::BudgetExhausted),
+                _ => self.phase = AttemptPhase::Ended(refused),
             }
             return None;
         }
@@ -186,6 +238,7 @@ impl<'a> CallState<'a> {
         if kind == AdmissionKind::Hedge {
             self.hedges += 1;
         } else {
+            self.budget_kind = None;
             let latencies = self.limits.latencies;
             self.hedge_delay = hedging.and_then(|it| it.delay(latencies, now));
         }
@@ -197,6 +250,7 @@ impl<'a> CallState<'a> {
         let delay = self.hedge_delay.filter(|_| may_hedge);
         self.hedge_at = delay.map(|delay| now + delay);
         self.backed_off = Duration::ZERO;
+        self.include(endpoint);
         self.excluded.push(endpoint);
         self.retry_at.push(None);
         self.phase = AttemptPhase::InFlight;
@@ -234,9 +288,18 @@ impl<'a> CallState<'a> {
         }
     }
 
+    /// No longer excludes an endpoint.
+    fn include(&mut self, endpoint: u64) {
+        if let Some(index) = self.excluded.iter().position(|id| *id == endpoint) {
+            self.excluded.remove(index);
+            self.retry_at.remove(index);
+        }
+    }
+
     /// An attempt on this endpoint has failed. If it was the last in flight, a retry is planned.
     /// Its token is taken out of the budget when it begins, which it may never do, for want of time
-    /// or of an endpoint; `has_budget` only looks for one.
+    /// or of an endpoint; `has_budget` only looks for one. Without an attempt in flight nothing
+    /// happens.
     pub fn on_failure(
         &mut self,
         now: Time,
@@ -244,35 +307,61 @@ impl<'a> CallState<'a> {
         failure: &Failure,
         has_budget: impl FnOnce() -> bool,
     ) {
+        if self.in_flight == 0 || matches!(self.phase, AttemptPhase::Ended(_)) {
+            return;
+        }
         self.in_flight -= 1;
         self.may_retry_any = matches!(failure.decision, RetryDecision::AnyEndpoint(_));
-        if let Some(index) = self.excluded.iter().rposition(|id| *id == endpoint) {
+        if failure.keeps_endpoint {
+            self.include(endpoint);
+        } else if let Some(index) = self.excluded.iter().position(|id| *id == endpoint) {
             self.retry_at[index] = self.may_retry_any.then(|| now + failure.retry_after);
-            if failure.keeps_endpoint {
-                self.excluded.remove(index);
-                self.retry_at.remove(index);
-            }
         }
         if failure.stops_hedging {
             self.hedge_at = None;
         }
         match failure.decision {
-            RetryDecision::Stop(reason) => self.phase = AttemptPhase::Ended(reason),
-            _ if self.in_flight > 0 => {}
-            RetryDecision::OtherEndpoint(kind) | RetryDecision::AnyEndpoint(kind) => {
-                self.phase = if self.started >= self.limits.attempts_max {
-                    AttemptPhase::Ended(StopReason::AttemptLimit)
-                } else if kind.uses_budget() && !has_budget() {
-                    AttemptPhase::Ended(StopReason::BudgetExhausted)
-                } else if failure.prefers_endpoint && !self.same_endpoint_retried {
-                    self.same_endpoint_retried = true;
-                    let endpoint = Choice::Same;
-                    AttemptPhase::Retry { kind, endpoint }
-                } else {
-                    let endpoint = Choice::Any;
-                    AttemptPhase::Retry { kind, endpoint }
-                };
+            RetryDecision::Stop(reason) if failure.is_rejection && self.in_flight > 0 => {
+                self.stop_after = Some(reason);
+                self.hedge_at = None;
             }
+            RetryDecision::Stop(reason) => self.phase = AttemptPhase::Ended(reason),
+            RetryDecision::OtherEndpoint(kind) | RetryDecision::AnyEndpoint(kind) => {
+                if kind.uses_budget() {
+                    self.budget_kind = Some(kind);
+                }
+                if self.in_flight == 0 {
+                    let kind = self.budget_kind.unwrap_or(kind);
+                    let prefers_endpoint = failure.prefers_endpoint;
+                    self.phase = self.after_failures(now, kind, prefers_endpoint, has_budget);
+                }
+            }
+        }
+    }
+
+    /// Phase of the call when all its attempts have failed.
+    fn after_failures(
+        &mut self,
+        now: Time,
+        kind: RetryKind,
+        prefers_endpoint: bool,
+        has_budget: impl FnOnce() -> bool,
+    ) -> AttemptPhase {
+        if let Some(reason) = self.stop_after {
+            AttemptPhase::Ended(reason)
+        } else if self.started >= self.limits.attempts_max {
+            AttemptPhase::Ended(StopReason::AttemptLimit)
+        } else if self.is_late(now) {
+            AttemptPhase::Ended(StopReason::Deadline)
+        } else if kind.uses_budget() && !has_budget() {
+            AttemptPhase::Ended(StopReason::BudgetExhausted)
+        } else if prefers_endpoint && !self.same_endpoint_retried {
+            self.same_endpoint_retried = true;
+            let endpoint = Choice::Same;
+            AttemptPhase::Retry { kind, endpoint }
+        } else {
+            let endpoint = Choice::Any;
+            AttemptPhase::Retry { kind, endpoint }
         }
     }
 

@@ -6,42 +6,39 @@
 //! ```
 //! use std::time::Duration;
 //! use rpcnet_balance::{
-//!     BackoffRange, Time,
+//!     BackoffRange, RetryBudget, Time,
 //!     retry::{
-//!         AttemptLimits, CallState, Choice, Failure, RetryBackoff, RetryDecision, RetryKind, Step,
-//!         StopReason,
+//!         AdmissionKind, AttemptLimits, CallState, Choice, Failure, RetryBackoff, RetryDecision,
+//!         RetryKind, Step, StopReason,
 //!     },
 //! };
 //!
 //! let backoff = RetryBackoff::seeded(7, BackoffRange::default());
 //! let now = Time::from_nanos(1);
-//! let mut call = CallState::new(AttemptLimits {
-//!     attempts_max: 2,
-//!     deadline: None,
-//!     backoff: &backoff,
-//!     hedging: None,
-//!     latencies: None,
-//! });
+//! // All calls share the budget; one that succeeds gives `budget.deposit()`.
+//! let budget = RetryBudget::new();
+//! let admit = |kind: AdmissionKind| !kind.uses_budget() || budget.withdraw(now);
+//! let has_budget = || budget.level(now) >= 1.0;
+//!
+//! let mut call = CallState::new(AttemptLimits::new(2, &backoff));
 //! let overloaded = Failure {
-//!     decision: RetryDecision::AnyEndpoint(RetryKind::Overloaded),
-//!     retry_after: Duration::ZERO,
-//!     keeps_endpoint: false,
-//!     prefers_endpoint: false,
 //!     stops_hedging: true,
+//!     is_rejection: true,
+//!     ..Failure::new(RetryDecision::AnyEndpoint(RetryKind::Overloaded))
 //! };
 //!
 //! // The first attempt goes to endpoint 4, which is overloaded and may be tried again at once.
 //! assert_eq!(call.step(now), Step::Begin(Choice::Any));
-//! call.begin(now, 4, |_| true).unwrap();
-//! call.on_failure(now, 4, &overloaded, || true);
+//! call.begin(now, 4, admit).unwrap();
+//! call.on_failure(now, 4, &overloaded, has_budget);
 //! // No other endpoint is left: the next attempt waits.
 //! assert_eq!(call.excluded(), [4]);
 //! call.on_no_endpoint(now);
 //! let Step::Wait(Some(until)) = call.step(now) else { panic!("it waits") };
 //! assert!(until.since(now) <= Duration::from_millis(10) && call.excluded().is_empty());
 //!
-//! call.begin(until, 4, |_| true).unwrap();
-//! call.on_failure(until, 4, &overloaded, || true);
+//! call.begin(until, 4, admit).unwrap();
+//! call.on_failure(until, 4, &overloaded, has_budget);
 //! assert_eq!(call.step(until), Step::Stop(StopReason::AttemptLimit));
 //! ```
 

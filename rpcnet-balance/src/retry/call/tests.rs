@@ -14,24 +14,12 @@ fn backoff() -> RetryBackoff {
 }
 
 fn limits(attempts_max: usize, backoff: &RetryBackoff) -> AttemptLimits<'_> {
-    AttemptLimits {
-        attempts_max,
-        deadline: None,
-        backoff,
-        hedging: None,
-        latencies: None,
-    }
+    AttemptLimits::new(attempts_max, backoff)
 }
 
 /// A failure that says nothing but this.
 fn failure(decision: RetryDecision) -> Failure {
-    Failure {
-        decision,
-        retry_after: Duration::ZERO,
-        keeps_endpoint: false,
-        prefers_endpoint: false,
-        stops_hedging: false,
-    }
+    Failure::new(decision)
 }
 
 /// An overloaded endpoint, which may be tried again after a while.
@@ -238,6 +226,120 @@ fn attempts_that_take_long_are_hedged() {
     assert!(hedge_is_due(&call, 120));
 }
 
+#[test]
+fn a_rejected_hedge_leaves_the_call_to_the_attempts_in_flight() {
+    let backoff = backoff();
+    let hedging = Hedging::after(Duration::from_millis(20)).with_hedges_max(2);
+    let rejected = Failure {
+        is_rejection: true,
+        ..failure(RetryDecision::Stop(StopReason::DoNotRetry))
+    };
+    let mut call = CallState::new(AttemptLimits {
+        hedging: Some(hedging),
+        ..limits(9, &backoff)
+    });
+    call.begin(at(0), 1, |_| true).expect("the first");
+    call.begin(at(20), 2, |_| true).expect("a hedge");
+    call.on_failure(at(21), 2, &rejected, || true);
+    assert_eq!(call.step(at(99)), Step::Wait(None), "no other hedge");
+    // Nor a retry, when the other one has failed too.
+    call.on_failure(at(99), 1, &overloaded(0), || true);
+    assert_eq!(call.step(at(99)), Step::Stop(StopReason::DoNotRetry));
+    // Alone it ends the call.
+    let mut call = CallState::new(limits(9, &backoff));
+    call.fail(at(0), 1, rejected);
+    assert_eq!(call.step(at(0)), Step::Stop(StopReason::DoNotRetry));
+}
+
+#[test]
+fn no_attempt_begins_after_the_deadline() {
+    let backoff = backoff();
+    let hedging = Hedging::after(Duration::from_millis(20)).with_hedges_max(2);
+    let call = || {
+        CallState::new(AttemptLimits {
+            deadline: Some(at(50)),
+            hedging: Some(hedging),
+            ..limits(9, &backoff)
+        })
+    };
+    let end = Step::Stop(StopReason::Deadline);
+    // Neither when the failure comes at the deadline, nor when the caller comes back late.
+    for (failed_at, asked_at) in [(50, 50), (49, 50)] {
+        let mut call = call();
+        call.fail(at(failed_at), 1, failure(GONE));
+        assert_eq!(call.step(at(asked_at)), end);
+        assert_eq!(call.begin(at(asked_at), 2, |_| panic!("a token")), None);
+        assert_eq!(call.step(at(asked_at)), end);
+    }
+    // No token is looked for.
+    let mut late = call();
+    late.begin(at(0), 1, |_| true).expect("the first");
+    late.on_failure(at(50), 1, &overloaded(0), || panic!("a token"));
+    assert_eq!(late.step(at(50)), end);
+    // Nor a hedge.
+    let mut late = call();
+    late.begin(at(30), 1, |_| true).expect("the first");
+    assert_eq!(late.step(at(50)), Step::Wait(None));
+    // A backoff whose timer is late.
+    let mut late = call();
+    late.fail(at(0), 1, overloaded(49));
+    assert_eq!(late.wait(at(0)), Ok(at(49)));
+    assert_eq!(late.step(at(50)), end);
+}
+
+#[test]
+fn a_retry_after_several_failures_uses_budget_if_one_of_them_asks_for_it() {
+    let backoff = backoff();
+    let unclear = failure(RetryDecision::AnyEndpoint(RetryKind::MaybeProcessed));
+    for failures in [[unclear, failure(GONE)], [failure(GONE), unclear]] {
+        let mut call = CallState::new(AttemptLimits {
+            hedging: Some(Hedging::after(Duration::from_millis(20))),
+            ..limits(9, &backoff)
+        });
+        call.begin(at(0), 1, |_| true).expect("the first");
+        call.begin(at(20), 2, |_| true).expect("a hedge");
+        call.on_failure(at(30), 1, &failures[0], || panic!("one is in flight"));
+        call.on_failure(at(30), 2, &failures[1], || true);
+        let retry = AdmissionKind::Retry(RetryKind::MaybeProcessed);
+        let begun = call.begin(at(30), 3, |kind| kind == retry);
+        assert!(begun.is_some());
+        // The next retry is judged by its own failure.
+        call.on_failure(at(31), 3, &failure(GONE), || panic!("needs none"));
+        assert_eq!(call.step(at(31)), Step::Begin(Choice::Any));
+    }
+}
+
+#[test]
+fn a_failure_without_an_attempt_changes_nothing() {
+    let backoff = backoff();
+    let mut call = CallState::new(limits(9, &backoff));
+    call.on_failure(at(0), 1, &overloaded(0), || true);
+    assert_eq!(call.step(at(0)), Step::Begin(Choice::Any));
+    call.fail(
+        at(0),
+        1,
+        failure(RetryDecision::Stop(StopReason::NotRetryable)),
+    );
+    call.on_failure(at(0), 1, &overloaded(0), || true);
+    assert_eq!(call.step(at(0)), Step::Stop(StopReason::NotRetryable));
+}
+
+#[test]
+fn an_endpoint_that_is_tried_again_is_excluded_once() {
+    let backoff = backoff();
+    let mut call = CallState::new(limits(9, &backoff));
+    let lost = Failure {
+        prefers_endpoint: true,
+        ..overloaded(100)
+    };
+    call.fail(at(0), 1, lost);
+    assert_eq!(call.step(at(0)), Step::Begin(Choice::Same));
+    call.fail(at(0), 1, overloaded(200));
+    assert_eq!(call.excluded(), [1]);
+    assert_eq!(call.wait(at(0)), Ok(at(200)));
+    assert!(call.excluded().is_empty());
+}
+
 /// What happens next to a call.
 #[derive(Debug, Clone, Copy)]
 enum Event {
@@ -257,12 +359,13 @@ fn event() -> impl Strategy<Value = Event> {
         9 => kind().prop_map(RetryDecision::AnyEndpoint),
     ];
     let failure =
-        (decision, 0_u64..100, any::<[bool; 3]>()).prop_map(|(decision, ms, flags)| Failure {
+        (decision, 0_u64..100, any::<[bool; 4]>()).prop_map(|(decision, ms, flags)| Failure {
             decision,
             retry_after: Duration::from_millis(ms),
             keeps_endpoint: flags[0],
             prefers_endpoint: flags[1],
             stops_hedging: flags[2],
+            is_rejection: flags[3],
         });
     prop_oneof![
         4 => (0_u64..9, prop::bool::weighted(0.9)).prop_map(|(id, budget)| Event::Picked(id, budget)),
@@ -299,6 +402,7 @@ proptest! {
                     let admit = |kind: AdmissionKind| has_budget || !kind.uses_budget();
                     if let Some((number, reason)) = call.begin(now, id, admit) {
                         prop_assert_eq!(number, started);
+                        prop_assert!(started == 0 || now < at(deadline_ms));
                         started += 1;
                         let is_hedge = reason == AttemptReason::Hedge;
                         hedges += usize::from(is_hedge);
@@ -314,7 +418,8 @@ proptest! {
                 (Event::Failed(which, failure), _) if !in_flight.is_empty() => {
                     let id = in_flight.swap_remove(which % in_flight.len());
                     call.on_failure(now, id, &failure, || true);
-                    if let RetryDecision::Stop(reason) = failure.decision {
+                    let goes_on = failure.is_rejection && !in_flight.is_empty();
+                    if let (RetryDecision::Stop(reason), false) = (failure.decision, goes_on) {
                         prop_assert_eq!(call.step(now), Step::Stop(reason));
                         return Ok(());
                     }
