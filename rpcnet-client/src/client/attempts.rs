@@ -110,8 +110,10 @@ impl<'a> Attempts<'a> {
         self.failed.last().map(|attempt| &attempt.node)
     }
 
-    /// The error of a call that ends with its last failure; or, if that one is transient, with an
-    /// earlier one which shows that the request is to blame. Attempts in flight are cancelled.
+    /// The error of a call that ends with its last failure, or with an earlier one which shows that
+    /// the request is to blame: that a worker could not read it, if the last failure is transient,
+    /// or did not know the method, if then no connection could be made to another. Attempts in
+    /// flight are cancelled.
     pub(super) fn into_error(self, stop_reason: StopReason) -> ClusterError {
         let mut attempts = self.failed;
         for attempt in self.in_flight {
@@ -121,12 +123,17 @@ impl<'a> Attempts<'a> {
             attempts.push(attempt.failed(addr, took, error));
         }
         let last = self.last_failure.expect("a call ends after an attempt");
+        let shows_fault = |error: &&RpcError| {
+            let is_unknown_method =
+                error.code() == Code::Unimplemented && error.processed() == Processed::No;
+            is_unreadable(error) || (is_unknown_method && last.connect_error.is_some())
+        };
         let mut errors = attempts.iter().map(|attempt| &attempt.error).rev();
-        let unreadable = errors.find(|error| is_unreadable(error)).cloned();
+        let faulty_request = errors.find(shows_fault).cloned();
         let is_late =
             last.error.code() == Code::DeadlineExceeded && last.error.processed() != Processed::Yes;
         match (
-            unreadable.filter(|_| last.is_transient()),
+            faulty_request.filter(|_| last.is_transient()),
             last.connect_error,
         ) {
             (None, Some(error)) => ClusterError::Connect {
@@ -137,8 +144,8 @@ impl<'a> Attempts<'a> {
             (None, None) if is_late && stop_reason == StopReason::Deadline => {
                 ClusterError::DeadlineExceeded { attempts }
             }
-            (unreadable, _) => ClusterError::Rpc {
-                error: unreadable.unwrap_or(last.error),
+            (faulty_request, _) => ClusterError::Rpc {
+                error: faulty_request.unwrap_or(last.error),
                 attempts,
                 stop_reason,
             },
@@ -192,10 +199,14 @@ impl AttemptFailure {
 
     pub(super) fn from_connect_error(connect_error: ConnectError) -> Self {
         let error = RpcError::from(connect_error.clone());
-        // After a fault of this process no worker can be reached.
-        let decision = match connect_error.is_local() {
-            true => RetryDecision::Stop(stop_reason(&error)),
-            false => RetryDecision::AnyEndpoint(retry_kind(&error)),
+        let decision = if connect_error.is_local() {
+            // After a fault of this process no worker can be reached.
+            RetryDecision::Stop(stop_reason(&error))
+        } else if connect_error.is_retryable() {
+            RetryDecision::AnyEndpoint(retry_kind(&error))
+        } else {
+            // For example a certificate that is not trusted: it will not be soon.
+            RetryDecision::OtherEndpoint(retry_kind(&error))
         };
         Self {
             addr: connect_error.addr(),
@@ -247,6 +258,8 @@ impl AttemptFailure {
             keeps_endpoint: self.on_stale_connection && !call.has_single_target(),
             prefers_endpoint: call.plan.relies_on_idempotency_cache() && is_unanswered,
             stops_hedging: error.code() == Code::Overloaded,
+            is_rejection: error.processed() == Processed::No
+                && error.code() != Code::DeadlineExceeded,
         }
     }
 

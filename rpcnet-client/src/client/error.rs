@@ -7,8 +7,6 @@ use rpcnet_registry::{NodeId, SelectError};
 use rpcnet_transport::{Code, CodecError, ConnectError, Processed, RpcError, Status};
 use serde::de::DeserializeOwned;
 
-use super::retry_decision::is_unreadable;
-
 /// Error of a call to a worker, after all attempts that were safe to make.
 ///
 /// [`attempts`](Self::attempts) has the worker and the error of every attempt,
@@ -37,9 +35,10 @@ pub enum ClusterError {
     /// A worker answered with an error, or the connection to it broke. Whose fault it is and
     /// whether the request was processed is in the error.
     ///
-    /// It is the error of the last attempt, with one exception: if a worker could not read the
-    /// request (`invalid request`) and the last attempt failed for a transient reason, it is that
-    /// of the worker that could not read it.
+    /// It is the error of the last attempt, unless an earlier one shows that the request is to
+    /// blame and the last one failed for a transient reason: that a worker could not read it
+    /// (`invalid request`), or did not know the method (`unimplemented`) while no connection could
+    /// be made to another worker.
     Rpc {
         /// Error of the attempt.
         error: RpcError,
@@ -110,9 +109,9 @@ impl ClusterError {
             Self::Decode { node, .. } => Some(node),
             Self::Rpc {
                 error, attempts, ..
-            } if is_unreadable(error) => {
+            } => {
                 let mut attempts = attempts.iter().rev();
-                let attempt = attempts.find(|attempt| is_unreadable(&attempt.error));
+                let attempt = attempts.find(|attempt| attempt.error.code() == error.code());
                 attempt.map(|attempt| &attempt.node)
             }
             other => other.attempts().last().map(|attempt| &attempt.node),
@@ -175,6 +174,9 @@ impl fmt::Display for ClusterError {
             Self::Encode(_) => f.write_str("cannot encode the request"),
             Self::Connect { .. } => self.fmt_attempts(f, "cannot connect to a worker"),
             Self::Rpc { .. } => self.fmt_attempts(f, "the call to a worker failed"),
+            Self::DeadlineExceeded { attempts } if attempts.is_empty() => {
+                f.write_str("deadline exceeded before a worker was called")
+            }
             Self::DeadlineExceeded { .. } => self.fmt_attempts(f, "deadline exceeded"),
             Self::Decode { node, .. } => {
                 write!(f, "malformed response: cannot decode the reply of {node}")
@@ -207,6 +209,7 @@ impl ClusterError {
         match self.stop_reason() {
             StopReason::NotRetryable => Ok(()),
             StopReason::Deadline if is_late => Ok(()),
+            StopReason::NoEndpointLeft => f.write_str("; no other worker is available"),
             stop_reason => write!(f, "; {stop_reason}"),
         }
     }
@@ -406,7 +409,7 @@ mod tests {
         let none = ClusterError::DeadlineExceeded {
             attempts: Vec::new(),
         };
-        assert_eq!(chain(&none), ["deadline exceeded"]);
+        assert_eq!(chain(&none), ["deadline exceeded before a worker was called"]);
     }
 
     #[test]

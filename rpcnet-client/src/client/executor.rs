@@ -52,6 +52,11 @@ impl Executor {
             self.workers.follow();
             let call = call();
             let plan = &call.plan;
+            if plan.deadline.is_some_and(|end| end <= plan.started_at) {
+                // No worker is to blame.
+                let attempts = Vec::new();
+                return Err(ClusterError::DeadlineExceeded { attempts });
+            }
             let now = self.workers.time(plan.started_at);
             let (worker, client) = match self.workers.pick(&call, &[], now)? {
                 (worker, PooledConnection::Ready(client)) if plan.fits_quick_path() => {
@@ -96,11 +101,10 @@ impl Executor {
     fn no_attempts<'a>(&'a self, call: &ClusterCall<'a>) -> Attempts<'a> {
         let deadline = call.plan.deadline;
         Attempts::new(CallState::new(AttemptLimits {
-            attempts_max: call.plan.attempts_max,
             deadline: deadline.map(|end| self.workers.time(end)),
-            backoff: &self.retries.backoff,
             hedging: call.plan.hedging,
             latencies: call.plan.hedge_latencies,
+            ..AttemptLimits::new(call.plan.attempts_max, &self.retries.backoff)
         }))
     }
 
@@ -167,7 +171,11 @@ impl Executor {
                     continue;
                 }
                 Step::Wait(until) => until,
-                Step::Stop(reason) => return Err(attempts.into_error(reason)),
+                Step::Stop(reason) => {
+                    drop(in_flight);
+                    self.report_outrun(call, &attempts);
+                    return Err(attempts.into_error(reason));
+                }
             };
             let wait = until.map(|until| until.since(time));
             let timer = async { sleep(wait.unwrap_or_default()).await };
@@ -209,10 +217,8 @@ impl Executor {
         }
     }
 
-    /// A call has succeeded with this attempt: reports those that were outrun, and returns the
-    /// worker.
-    fn succeed(&self, call: &ClusterCall<'_>, mut attempts: Attempts<'_>, number: usize) -> Worker {
-        let winner = attempts.end(number);
+    /// A call ends while these attempts are in flight: reports that they took longer.
+    fn report_outrun(&self, call: &ClusterCall<'_>, attempts: &Attempts<'_>) {
         for outrun in attempts.in_flight() {
             let took = outrun.started_at.elapsed();
             let outcome = Outcome::new(OutcomeKind::Cancelled, took);
@@ -221,6 +227,12 @@ impl Executor {
                 latencies.record(self.workers.registry.now(), took);
             }
         }
+    }
+
+    /// A call has succeeded with this attempt: reports the others, and returns the worker.
+    fn succeed(&self, call: &ClusterCall<'_>, mut attempts: Attempts<'_>, number: usize) -> Worker {
+        let winner = attempts.end(number);
+        self.report_outrun(call, &attempts);
         if winner.reason == AttemptReason::Hedge {
             self.retries.counters.on_hedge_won();
         }

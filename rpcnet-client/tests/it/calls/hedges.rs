@@ -17,7 +17,7 @@ fn after_20_ms() -> Hedging {
 
 /// To the first that is allowed; remembers what came of it.
 #[derive(Debug, Default)]
-struct RecordingFirst(Mutex<Vec<(u64, OutcomeKind, Duration)>>);
+pub(super) struct RecordingFirst(pub(super) Mutex<Vec<(u64, OutcomeKind, Duration)>>);
 
 impl Balancer for RecordingFirst {
     fn pick(&self, view: &View, cx: &PickContext<'_>) -> Option<usize> {
@@ -31,7 +31,7 @@ impl Balancer for RecordingFirst {
     }
 }
 
-async fn cluster(
+pub(super) async fn cluster(
     change: impl FnOnce(ClusterClientConfig) -> ClusterClientConfig,
 ) -> (TestCluster, Arc<RecordingFirst>) {
     let first = Arc::new(RecordingFirst::default());
@@ -310,4 +310,40 @@ async fn the_hedge_delay_is_a_quantile_of_recent_latencies() {
     };
     within(hedged).await;
     assert!(cluster.client.stats().hedges_won > 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rejected_hedge_leaves_the_call_to_the_first_attempt() {
+    let (cluster, _) = cluster(|config| config.with_hedging("who", after_20_ms())).await;
+    let slow = Router::new().raw("who", |_, _| async {
+        // The time that a handler takes, in virtual time.
+        sleep(Duration::from_millis(200)).await;
+        Ok(Bytes::from_static(b"a"))
+    });
+    let _a = cluster.worker("a", slow);
+    let (router, runs) = failing_router(Status::overloaded("not this one").do_not_retry());
+    let _b = cluster.worker("b", router);
+    assert_eq!(cluster.call("who").await.expect("a reply"), "a");
+    assert_eq!(runs.load(SeqCst), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_attempt_that_a_final_answer_outruns_is_reported() {
+    let (cluster, told) = cluster(|config| config.with_hedging("who", after_20_ms())).await;
+    let (router, _) = hanging_router();
+    let _a = cluster.worker("a", router);
+    let (router, _) = failing_router(Status::app(&7u32, "never"));
+    let _b = cluster.worker("b", router);
+    let error = cluster.call("who").await.expect_err("an answer");
+    assert_eq!(error.app(), Some(7u32));
+    let told = told.0.lock();
+    let [(b, answered, _), (a, outrun, took)] = told[..] else {
+        panic!("{told:?}");
+    };
+    assert_ne!(a, b);
+    assert_eq!(
+        (answered, outrun),
+        (OutcomeKind::Success, OutcomeKind::Cancelled)
+    );
+    assert!(took >= Duration::from_millis(20));
 }

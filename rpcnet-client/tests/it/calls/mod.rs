@@ -1,6 +1,7 @@
 //! Calls to workers of a static list, over real QUIC: selection, attempts, errors.
 
 mod address_changes;
+mod blame;
 mod budget;
 mod connections;
 mod health;

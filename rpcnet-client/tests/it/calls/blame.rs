@@ -1,0 +1,50 @@
+//! Blame: which failures count against a worker, and which error a call ends with.
+
+use rpcnet_client::transport::RpcError;
+
+use super::{hedges::cluster, *};
+
+#[tokio::test(start_paused = true)]
+async fn a_call_after_its_deadline_makes_no_attempt() {
+    let (cluster, told) = cluster(|config| config).await;
+    let _a = cluster.worker("a", identify("a"));
+    assert_eq!(cluster.call("who").await.expect("a reply"), "a 0");
+    told.0.lock().clear();
+    let error = cluster
+        .failing_call(WorkerCallOptions::new().with_timeout(Duration::ZERO))
+        .await;
+    assert!(matches!(error, ClusterError::DeadlineExceeded { .. }));
+    assert!(error.is_retryable() && error.attempts().is_empty());
+    assert_eq!(
+        error.to_string(),
+        "deadline exceeded before a worker was called"
+    );
+    assert!(told.0.lock().is_empty(), "no worker is to blame");
+    assert_eq!(cluster.in_flight("a"), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_unreachable_worker_does_not_hide_that_a_method_is_unknown() {
+    let (cluster, _) = cluster(|config| config).await;
+    let _a = cluster.worker("a", Router::new());
+    cluster.unreachable(&["b"]);
+    let error = cluster.failing_call(WorkerCallOptions::new()).await;
+    let code = error.rpc().map(RpcError::code);
+    assert_eq!(code, Some(Code::Unimplemented), "{error}");
+    assert_eq!(error.node().map(|node| &*node.name), Some("a"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_is_not_trusted_is_tried_once() {
+    let cluster = TestCluster::new().await;
+    let other = DevCa::new("other").issue("a").expect("a node name");
+    let server = Endpoint::bind(loopback(), TransportConfig::default(), other)
+        .expect("a free port")
+        .serve(identify("a"));
+    cluster.list("a", 1, server.local_addr());
+    let error = cluster.failing_call(WorkerCallOptions::new()).await;
+    assert_eq!(error.attempts().len(), 1, "{error}");
+    assert!(!error.is_retryable());
+    let told = error.to_string();
+    assert!(told.ends_with("no other worker is available"), "{told}");
+}
