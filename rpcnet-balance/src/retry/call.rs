@@ -10,7 +10,8 @@ use crate::{HedgeLatencies, Hedging, Time};
 pub struct AttemptLimits<'a> {
     /// Limit of attempts, the first one and hedges included.
     pub attempts_max: usize,
-    /// Deadline of the call. No retry and no hedge begins after it, and no backoff reaches beyond it.
+    /// Deadline of the call. No retry and no hedge begins after it, and no backoff reaches beyond
+    /// it.
     pub deadline: Option<Time>,
     /// Backoff before a call returns to endpoints that it was tried on.
     pub backoff: &'a RetryBackoff,
@@ -205,8 +206,8 @@ impl<'a> CallState<'a> {
 
     /// An attempt begins on this endpoint: its number, from 0, and why it is made. `None` if
     /// `admit`, which takes a token out of the retry budget for
-    /// [kinds that use it](AdmissionKind::uses_budget), does not admit it, or if the deadline of the
-    /// call has passed; the next step says how the call goes on.
+    /// [kinds that use it](AdmissionKind::uses_budget), does not admit it, or if the deadline of
+    /// the call has passed; the next step says how the call goes on.
     pub fn begin(
         &mut self,
         now: Time,
