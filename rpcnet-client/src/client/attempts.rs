@@ -374,13 +374,8 @@ mod tests {
             (error(Code::Overloaded, Processed::No), Code::InvalidRequest),
             (error(Code::App, Processed::Yes), Code::App),
         ] {
-            let mut attempts = Attempts::new(CallState::new(AttemptLimits {
-                attempts_max: 5,
-                deadline: None,
-                backoff: &backoff,
-                hedging: None,
-                latencies: None,
-            }));
+            let limits = AttemptLimits::new(5, &backoff);
+            let mut attempts = Attempts::new(CallState::new(limits));
             for error in [error(Code::InvalidRequest, Processed::No), last] {
                 let deadline = AttemptDeadline::for_call(None);
                 let failure = AttemptFailure::from_call_error(error, &plan, deadline, false);

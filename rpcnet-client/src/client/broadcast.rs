@@ -40,8 +40,8 @@ impl ClusterClient {
             .await
     }
 
-    /// Like [`call_all_workers`](Self::call_all_workers), with options. A
-    /// deadline holds for all of them together.
+    /// Like [`call_all_workers`](Self::call_all_workers), with options. A deadline
+    /// holds for all of them together.
     ///
     /// # Errors
     ///

@@ -203,7 +203,7 @@ impl CallPlan<'_> {
     }
 
     /// Whether the first attempt needs nothing but its future.
-    pub(super) fn fits_quick_path(&self) -> bool {
+    pub(super) fn fits_fast_path(&self) -> bool {
         self.attempt_timeout.is_none()
             && self.hedging.is_none()
             && self.idempotency_key.is_none()
@@ -382,10 +382,10 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn only_plain_calls_that_are_in_time_fit_the_quick_path() {
+    async fn only_plain_calls_that_are_in_time_fit_the_fast_path() {
         let settings = CallSettings::new(config());
         let options = WorkerCallOptions::new();
-        let fits = |options| settings.unary_plan("any", &options).fits_quick_path();
+        let fits = |options| settings.unary_plan("any", &options).fits_fast_path();
         assert!(fits(options) && fits(options.with_idempotent(true)));
         assert!(!fits(options.with_idempotency_key(7)));
         assert!(!fits(options.with_hedging(Hedging::after(seconds(1)))));

@@ -409,7 +409,10 @@ mod tests {
         let none = ClusterError::DeadlineExceeded {
             attempts: Vec::new(),
         };
-        assert_eq!(chain(&none), ["deadline exceeded before a worker was called"]);
+        assert_eq!(
+            chain(&none),
+            ["deadline exceeded before a worker was called"]
+        );
     }
 
     #[test]

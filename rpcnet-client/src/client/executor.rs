@@ -35,7 +35,7 @@ pub(super) struct Executor {
 impl Executor {
     /// Makes attempts until one succeeds or no other makes sense.
     ///
-    /// The quick path is the first attempt of a call that waits for no connection, has no timeout
+    /// The fast path is the first attempt of a call that waits for no connection, has no timeout
     /// of its attempts, no hedges and no idempotency key: its future is all that it needs. What the
     /// other calls need, and those whose first attempt fails, is on the heap.
     #[allow(
@@ -59,7 +59,7 @@ impl Executor {
             }
             let now = self.workers.time(plan.started_at);
             let (worker, client) = match self.workers.pick(&call, &[], now)? {
-                (worker, PooledConnection::Ready(client)) if plan.fits_quick_path() => {
+                (worker, PooledConnection::Ready(client)) if plan.fits_fast_path() => {
                     (worker, client)
                 }
                 picked => {
@@ -108,7 +108,7 @@ impl Executor {
         }))
     }
 
-    /// The attempts of a call whose quick path has failed, unless it ends with that.
+    /// The attempts of a call whose fast path has failed, unless it ends with that.
     #[cold]
     fn first_failed<'a>(
         &'a self,
