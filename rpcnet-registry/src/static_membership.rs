@@ -1,5 +1,7 @@
 //! Static membership: a list of nodes that is changed by hand.
 
+mod observer_list;
+
 use std::{
     collections::BTreeMap,
     fmt,
@@ -8,13 +10,16 @@ use std::{
 
 use parking_lot::Mutex;
 
+use self::observer_list::{Notified, ObserverList};
 use crate::{ClusterEvent, Membership, NodeInfo, NodeState, Observer, Tags, Watch};
 
 /// A list of nodes that is changed by hand: for programs that know their nodes by other means, and
 /// for tests.
 ///
 /// Clones share the list. Observers are called within the call that makes the change, while the
-/// list is locked; their log lines follow without the lock.
+/// list is locked; their log lines follow without the lock. An observer that panics is removed,
+/// which is logged as an error, and receives [`SourceState::Stopped`](crate::SourceState::Stopped);
+/// the list and its other observers go on.
 ///
 /// ```
 /// use rpcnet_registry::{NodeInfo, NodeId, StaticMembership};
@@ -149,32 +154,34 @@ impl StaticMembership {
         let Some(event) = change(&mut list.nodes) else {
             return false;
         };
-        let observers = list.observers.iter().map(|(_, observer)| observer);
-        let notified: Vec<_> = observers
-            .inspect(|observer| observer.on_event(event.clone()))
-            .cloned()
-            .collect();
+        let notified = list
+            .observers
+            .notify(|observer| observer.on_event(event.clone()));
         drop(list);
-        notified.iter().for_each(|observer| observer.after_events());
+        self.after_events(notified);
         true
+    }
+
+    /// Calls `after_events` of the observers, without the lock, and logs which of them panicked.
+    fn after_events(&self, notified: Notified) {
+        notified.after_events(|id| self.list.lock().observers.remove(id));
     }
 }
 
 impl Membership for StaticMembership {
     fn watch(&self, observer: Arc<dyn Observer>) -> Watch {
-        observer.defer_log();
         let mut list = self.list.lock();
-        let nodes = list.nodes.values();
-        observer.on_snapshot(nodes.map(|node| NodeInfo::clone(node)).collect());
-        let id = list.next_observer_id;
-        list.next_observer_id += 1;
-        list.observers.push((id, Arc::clone(&observer)));
+        let NodeList { nodes, observers } = &mut *list;
+        let (id, notified) = observers.add(observer, |observer| {
+            observer.defer_log();
+            observer.on_snapshot(nodes.values().map(|node| NodeInfo::clone(node)).collect());
+        });
         drop(list);
-        observer.after_events();
+        self.after_events(notified);
 
         let list = Arc::downgrade(&self.list);
         Watch::new(move || {
-            let observer = Weak::upgrade(&list).and_then(|list| list.lock().remove_observer(id));
+            let observer = Weak::upgrade(&list).and_then(|list| list.lock().observers.remove(id));
             // Dropped only now, without the lock: it may own another watch of this list.
             drop(observer);
         })
@@ -206,13 +213,5 @@ type Nodes = BTreeMap<Arc<str>, Arc<NodeInfo>>;
 #[derive(Default)]
 struct NodeList {
     nodes: Nodes,
-    observers: Vec<(u64, Arc<dyn Observer>)>,
-    next_observer_id: u64,
-}
-
-impl NodeList {
-    fn remove_observer(&mut self, id: u64) -> Option<Arc<dyn Observer>> {
-        let index = self.observers.iter().position(|(known, _)| *known == id)?;
-        Some(self.observers.remove(index).1)
-    }
+    observers: ObserverList,
 }

@@ -6,6 +6,7 @@ mod nodes;
 mod properties;
 #[cfg(feature = "swim")]
 mod source;
+mod static_membership;
 #[cfg(feature = "swim")]
 mod swim;
 mod wait;
