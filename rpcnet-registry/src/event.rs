@@ -211,3 +211,6 @@ impl EventBroadcast {
 
 /// The number of events kept for a slow subscriber.
 pub(crate) const EVENT_CAPACITY: usize = 256;
+
+/// Most events that are kept for a slow subscriber: the channel reserves their memory.
+pub(crate) const EVENT_CAPACITY_MAX: usize = 65_536;

@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 
 use crate::{
     ClusterEvent, Events, Filter, Membership, NodeInfo, Observer, Snapshot, WaitError, Watch,
-    event::{EVENT_CAPACITY, EventBroadcast},
+    event::{EVENT_CAPACITY, EVENT_CAPACITY_MAX, EventBroadcast},
     snapshot::NodeTable,
     wait::{self, Wanted},
 };
@@ -50,15 +50,16 @@ impl NodeRegistry {
         }
     }
 
-    /// Sets how many events are kept for a slow subscriber before it loses the oldest. Default 256,
-    /// at least 1.
+    /// Sets how many events are kept for a slow subscriber before it loses the oldest. Default 256;
+    /// less than 1 counts as 1, more than 65,536 as 65,536.
     ///
     /// A larger value covers longer bursts, and takes more memory while a subscriber lags. Without
     /// effect once the registry has been started or subscribed to.
     #[must_use]
     pub fn with_event_capacity(mut self, events: usize) -> Self {
         if let Some(shared) = Arc::get_mut(&mut self.shared) {
-            shared.events.set_capacity(events.max(1));
+            let capacity = events.clamp(1, EVENT_CAPACITY_MAX);
+            shared.events.set_capacity(capacity);
         }
         self
     }

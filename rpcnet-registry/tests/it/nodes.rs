@@ -120,6 +120,19 @@ fn a_slow_subscriber_receives_the_number_of_missed_events() {
 }
 
 #[test]
+fn the_event_capacity_has_a_bound() {
+    let cluster: StaticMembership = [node("a", 1)].into_iter().collect();
+    let registry = NodeRegistry::new(cluster.clone()).with_event_capacity(usize::MAX);
+    block_on(registry.start());
+    let mut events = registry.subscribe();
+    for _ in 0..=65_536 {
+        cluster.slow("a");
+    }
+    let first = events.try_recv();
+    assert!(matches!(first, Some(ClusterEvent::Lagged(1))), "{first:?}");
+}
+
+#[test]
 fn nodes_that_left_or_failed_are_remembered_up_to_a_bound() {
     let cluster: StaticMembership = [node("stays", 1)].into_iter().collect();
     let registry = started(&cluster);
