@@ -167,6 +167,17 @@ pub enum KeyError {
         /// Characters of the text.
         chars: usize,
     },
+    /// The text in the environment variable is not 64 hexadecimal digits.
+    #[error(
+        "environment variable {name}: a cluster key is 64 hexadecimal digits, this is {chars} \
+         characters that are not"
+    )]
+    VariableNotHex {
+        /// Name of the variable.
+        name: String,
+        /// Characters of the text.
+        chars: usize,
+    },
     /// A ring has no key, or more keys than it can hold.
     #[error("a key ring holds 1 to {max} keys, not {given}")]
     RingSize {

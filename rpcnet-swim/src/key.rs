@@ -49,12 +49,18 @@ impl ClusterKey {
     /// The key in the environment variable `name`, as 64 hexadecimal digits.
     ///
     /// # Errors
-    /// [`KeyError::NotSet`] if there is none, [`KeyError::NotHex`] if it is not a key.
+    /// [`KeyError::NotSet`] if there is none, [`KeyError::VariableNotHex`] if it is not a key.
     pub fn from_env(name: &str) -> Result<Self, KeyError> {
-        let text = std::env::var(name).map_err(|_| KeyError::NotSet {
+        let text = std::env::var_os(name).ok_or_else(|| KeyError::NotSet {
             name: name.to_owned(),
         })?;
-        Self::from_hex(&text)
+        Self::from_hex(&text.to_string_lossy()).map_err(|error| match error {
+            KeyError::NotHex { chars } => KeyError::VariableNotHex {
+                name: name.to_owned(),
+                chars,
+            },
+            other => other,
+        })
     }
 
     /// A new key from the operating system's randomness.
@@ -206,6 +212,13 @@ mod tests {
             );
         }
         assert!(!format!("{key:?}").contains("a5a5"));
+    }
+
+    #[test]
+    fn a_variable_that_holds_no_key_is_named() {
+        let error = ClusterKey::from_env("PATH").unwrap_err();
+        let text = "environment variable PATH: a cluster key is 64 hexadecimal digits, this is ";
+        assert!(error.to_string().starts_with(text), "{error}");
     }
 
     #[test]
