@@ -27,7 +27,7 @@ fn is_invalid_tag(line: &LogLine) -> bool {
 /// On a thread of its own: a deadlock fails the test.
 #[test]
 fn a_log_may_read_the_node_that_the_registry_follows() {
-    let (done, is_done) = mpsc::channel();
+    let (done, is_done) = mpsc::sync_channel(1);
     thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -61,7 +61,7 @@ fn heavy(name: &str) -> NodeInfo {
 /// On a thread of its own: a deadlock fails the test.
 #[test]
 fn a_log_may_read_the_list_that_the_registry_follows() {
-    let (done, is_done) = mpsc::channel();
+    let (done, is_done) = mpsc::sync_channel(1);
     thread::spawn(move || {
         let cluster: StaticMembership = [heavy("a")].into_iter().collect();
         let workers = WorkerRegistry::new(cluster.clone(), LoadBalancingStrategy::RoundRobin);

@@ -221,9 +221,9 @@ fn a_blocked_runtime_declares_no_member_failed() {
             .build()
             .unwrap()
     };
-    let (reported, addr) = std::sync::mpsc::channel();
-    let (found_failed, is_found_failed) = std::sync::mpsc::channel();
-    let (saw_it_back, it_is_back) = std::sync::mpsc::channel();
+    let (reported, addr) = std::sync::mpsc::sync_channel(1);
+    let (found_failed, is_found_failed) = std::sync::mpsc::sync_channel(1);
+    let (saw_it_back, it_is_back) = std::sync::mpsc::sync_channel(1);
     let others = std::thread::spawn(move || {
         runtime().block_on(async {
             let nodes = five().await;
