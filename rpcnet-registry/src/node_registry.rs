@@ -84,7 +84,8 @@ impl NodeRegistry {
         self.shared.snapshot.load_full()
     }
 
-    /// Waits until at least `count` alive nodes match `filter`, the local one included.
+    /// Waits until the source lists at least `count` nodes that match `filter` as alive, the local
+    /// one included. No connection is tried.
     ///
     /// The deadline is a future, such as `tokio::time::sleep(Duration::from_secs(10))`: the crate
     /// has no timer, so that it needs no runtime.

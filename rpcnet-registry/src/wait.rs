@@ -13,13 +13,13 @@ use crate::{Events, Filter, FilterError, SourceState, error::matching_suffix};
 #[non_exhaustive]
 pub enum WaitError {
     /// The deadline was exceeded. Retry with a later one.
-    #[error("deadline exceeded: {present} of {wanted} wanted are present{}", matching_suffix(.filter))]
+    #[error("deadline exceeded: the source lists {present} of {wanted} wanted{}", matching_suffix(.filter))]
     DeadlineExceeded {
         /// The filter.
         filter: String,
         /// The number that was waited for.
         wanted: usize,
-        /// The number that was present at the deadline.
+        /// The number that the source listed at the deadline.
         present: usize,
     },
     /// The filter cannot be parsed. The caller's fault; the same text will fail again.
@@ -36,16 +36,15 @@ pub enum WaitError {
     },
 }
 
-/// Goal of a wait, and whether it can be reached.
+/// Goal of a wait, and whether the registry was started.
 pub(crate) struct Wanted<'a> {
     pub(crate) filter: Option<&'a str>,
     pub(crate) count: usize,
-    /// Whether the registry was started.
     pub(crate) is_started: bool,
 }
 
 /// Looks now, after each event and at the deadline, until `look` has a result. It returns the
-/// number that is present, and the result once that is enough.
+/// number that the source lists, and the result once that is enough.
 ///
 /// `events` has to be subscribed to before the first look, so that no change is missed.
 pub(crate) async fn until<T>(

@@ -111,7 +111,7 @@ impl WorkerRegistry {
         Ok(begun.collect())
     }
 
-    /// Lists every reachable worker that matches, without counting calls: for a call to all that
+    /// Lists every worker that matches and can be selected, without counting calls: for a call to all that
     /// begins with some of them.
     ///
     /// # Errors
@@ -129,7 +129,10 @@ impl WorkerRegistry {
         }
     }
 
-    /// Waits until at least `count` reachable workers match `filter`, and lists them.
+    /// Waits until the source lists at least `count` workers that match `filter` and can be selected
+    /// (alive, suspect or unreachable), and returns all of them.
+    ///
+    /// No connection is tried, so a call to one of them may still fail.
     ///
     /// The deadline is a future, such as `tokio::time::sleep(Duration::from_secs(10))`: the crate
     /// has no timer, so that it needs no runtime. Workers are counted as for

@@ -32,7 +32,7 @@ pub(super) struct WorkerSnapshot {
 }
 
 impl WorkerSnapshot {
-    /// The number of workers that match and can be reached; none while the source is not live.
+    /// The number of workers that match and can be selected; none while the source is not live.
     pub(super) fn reachable(&self, filter: &Filter) -> usize {
         let entries = self.entries.iter().filter(|_| self.is_live);
         let reachable = entries.filter(|entry| match entry.node.state {
