@@ -20,7 +20,7 @@
 
 use std::time::Duration;
 
-use rpcnet_swim::unstable::PhiSwim;
+use rpcnet_swim::unstable::{MemberVersion, PhiSwim};
 use rpcnet_swim::{ClusterConfig, Engine, MemberState, Time};
 
 use super::{Cluster, FaultKind, Link, SimConfig, Violation, run};
@@ -45,6 +45,30 @@ fn violation_in(mut cluster: Cluster, tamper: impl FnOnce(&mut Engine, Time)) ->
     })
 }
 
+/// The violation found in five nodes, one of which is gone, after `tamper` was applied to the engine
+/// of the first.
+fn violation_after(
+    remove: impl FnOnce(&mut Cluster, usize),
+    tamper: impl FnOnce(&mut Engine, Time),
+) -> Option<Violation> {
+    let mut cluster = Cluster::bootstrap(3, 5, ClusterConfig::lan());
+    cluster.run_for(Duration::from_secs(5));
+    remove(&mut cluster, 3);
+    cluster.run_for(Duration::from_secs(10));
+    cluster.expect_safe();
+    let now = cluster.now();
+    tamper(cluster.engine_mut(0).unwrap(), now);
+    cluster.run_for(Duration::from_secs(1));
+    cluster.report().failure.map(|failure| failure.violation)
+}
+
+/// Asserts that a violation of this form was found.
+macro_rules! assert_seen {
+    ($seen:expr, $violation:pat) => {
+        assert!(matches!($seen, Some($violation)), "{:?}", $seen);
+    };
+}
+
 #[test]
 fn a_sound_cluster_violates_no_invariant() {
     assert_eq!(violation(|_, _| {}), None);
@@ -58,10 +82,7 @@ fn an_incarnation_that_fell_is_seen() {
             .tampering()
             .update(now, "n3", |version| version.incarnation -= 1);
     });
-    assert!(
-        matches!(seen, Some(Violation::VersionRegressed { .. })),
-        "{seen:?}"
-    );
+    assert_seen!(seen, Violation::VersionRegressed { .. });
 }
 
 #[test]
@@ -71,19 +92,13 @@ fn an_incarnation_raised_by_another_is_seen() {
             .tampering()
             .update(now, "n3", |version| version.incarnation += 1);
     });
-    assert!(
-        matches!(seen, Some(Violation::ForgedVersion { .. })),
-        "{seen:?}"
-    );
+    assert_seen!(seen, Violation::ForgedVersion { .. });
     let seen = violation(|engine, now| {
         engine
             .tampering()
             .update(now, "n3", |version| version.epoch += 1);
     });
-    assert!(
-        matches!(seen, Some(Violation::ForgedVersion { own: None, .. })),
-        "{seen:?}"
-    );
+    assert_seen!(seen, Violation::ForgedVersion { own: None, .. });
 }
 
 #[test]
@@ -98,10 +113,7 @@ fn a_node_whose_own_incarnation_falls_is_seen() {
         .set_own_incarnation(0);
     cluster.run_for(Duration::from_secs(1));
     let seen = cluster.report().failure.map(|failure| failure.violation);
-    assert!(
-        matches!(seen, Some(Violation::VersionRegressed { .. })),
-        "{seen:?}"
-    );
+    assert_seen!(seen, Violation::VersionRegressed { .. });
 }
 
 #[test]
@@ -172,10 +184,7 @@ fn two_sides_that_serve_are_seen() {
     };
     assert_eq!(run(false), None);
     let seen = run(true);
-    assert!(
-        matches!(seen, Some(Violation::BothSidesServe { .. })),
-        "{seen:?}"
-    );
+    assert_seen!(seen, Violation::BothSidesServe { .. });
 }
 
 #[test]
@@ -263,53 +272,26 @@ fn a_run_in_which_a_member_stays_lost_to_all_fails() {
 #[test]
 fn a_table_past_its_bound_is_seen() {
     let seen = violation(|engine, now| engine.tampering().add_members(now, 65_600));
-    assert!(
-        matches!(
-            seen,
-            Some(Violation::BoundExceeded {
-                name: "members",
-                ..
-            })
-        ),
-        "{seen:?}"
+    assert_seen!(
+        seen,
+        Violation::BoundExceeded {
+            name: "members",
+            ..
+        }
     );
 }
 
 #[test]
-fn a_failed_member_that_rises_by_itself_is_seen() {
-    let mut cluster = Cluster::bootstrap(3, 5, ClusterConfig::lan());
-    cluster.run_for(Duration::from_secs(5));
-    cluster.crash(3);
-    cluster.run_for(Duration::from_secs(10));
-    cluster.expect_safe();
-    let now = cluster.now();
-    let engine = cluster.engine_mut(0).unwrap();
-    engine
-        .tampering()
-        .update(now, "n3", |version| version.state = MemberState::Alive);
-    cluster.run_for(Duration::from_secs(1));
-    let seen = cluster.report().failure.map(|failure| failure.violation);
-    assert!(
-        matches!(seen, Some(Violation::Resurrected { .. })),
-        "{seen:?}"
-    );
-}
-
-#[test]
-fn a_left_member_that_fails_is_seen() {
-    let mut cluster = Cluster::bootstrap(3, 5, ClusterConfig::lan());
-    cluster.run_for(Duration::from_secs(5));
-    cluster.leave(3);
-    cluster.run_for(Duration::from_secs(10));
-    cluster.expect_safe();
-    let now = cluster.now();
-    cluster.engine_mut(0).unwrap().tampering().fail(now, "n3");
-    cluster.run_for(Duration::from_secs(1));
-    let seen = cluster.report().failure.map(|failure| failure.violation);
-    assert!(
-        matches!(seen, Some(Violation::Resurrected { .. })),
-        "{seen:?}"
-    );
+fn a_member_that_is_gone_and_changes_by_itself_is_seen() {
+    let seen = violation_after(Cluster::crash, |engine, now| {
+        let alive = |version: &mut MemberVersion| version.state = MemberState::Alive;
+        engine.tampering().update(now, "n3", alive);
+    });
+    assert_seen!(seen, Violation::Resurrected { .. });
+    let seen = violation_after(Cluster::leave, |engine, now| {
+        engine.tampering().fail(now, "n3");
+    });
+    assert_seen!(seen, Violation::Resurrected { .. });
 }
 
 #[test]
@@ -317,24 +299,18 @@ fn a_failure_of_a_healthy_member_is_seen() {
     let mut cluster = Cluster::bootstrap(3, 5, ClusterConfig::lan());
     cluster.forbid_false_failures(true);
     let seen = violation_in(cluster, |engine, now| engine.tampering().fail(now, "n3"));
-    assert!(
-        matches!(seen, Some(Violation::FalseFailure { .. })),
-        "{seen:?}"
-    );
+    assert_seen!(seen, Violation::FalseFailure { .. });
 }
 
 #[test]
 fn a_queue_past_its_bound_is_seen() {
     let seen = violation(|engine, _| engine.tampering().queue_gossip(5_000));
-    assert!(
-        matches!(
-            seen,
-            Some(Violation::BoundExceeded {
-                name: "gossip queue",
-                ..
-            })
-        ),
-        "{seen:?}"
+    assert_seen!(
+        seen,
+        Violation::BoundExceeded {
+            name: "gossip queue",
+            ..
+        }
     );
 }
 
