@@ -3,7 +3,7 @@
 use std::num::{NonZeroU8, NonZeroU32, NonZeroUsize};
 
 use bytes::Bytes;
-use rpcnet_transport::{CallOptions, Code, Processed, Raw};
+use rpcnet_transport::{Admission, CallOptions, Code, Processed, Raw};
 
 use super::*;
 
@@ -394,4 +394,32 @@ async fn waiting_calls_end_with_the_connection() {
         unprocessed += usize::from(error.processed() == Processed::No);
     }
     assert_eq!(unprocessed, 9, "all but the one that was served");
+}
+
+#[tokio::test]
+async fn the_largest_limits_are_accepted() {
+    let config = TransportConfig::default()
+        .with_calls_max(NonZeroUsize::MAX)
+        .with_buffered_bytes_max(usize::MAX)
+        .with_connection_buffered_bytes_max(usize::MAX)
+        .with_connections_max(NonZeroUsize::MAX)
+        .with_handshakes_max(NonZeroUsize::MAX)
+        .with_lane_calls_max(NonZeroU32::MAX)
+        .with_queue_len_max(usize::MAX)
+        .with_side_channel_len(NonZeroUsize::MAX)
+        .with_side_datagram_bytes_max(usize::MAX)
+        .with_socket_buffer_bytes(usize::MAX)
+        .with_admission(
+            Admission::adaptive()
+                .with_ceiling(usize::MAX)
+                .with_floor(usize::MAX)
+                .with_queue_len(usize::MAX),
+        );
+    let router = Router::new().raw("echo", |_cx, body| async move { Ok(body) });
+    let server = serve(router, config.clone());
+    let client = connect_with(&server, config).await;
+    for size in [1, 100_000, 1_000_000] {
+        let reply = within(client.call("echo", vec![1; size])).await.unwrap();
+        assert_eq!(reply.len(), size);
+    }
 }
