@@ -18,7 +18,7 @@ pub(super) struct WorkerTable {
     latest: Option<WorkerSnapshot>,
 }
 
-/// The lock is held for a look-up or a copy, never while a group is built.
+/// The lock is held for a lookup or a copy, never while a group is built.
 pub(super) type SharedWorkerTable = Arc<Mutex<WorkerTable>>;
 
 /// Snapshot of the workers that may be selected.

@@ -110,7 +110,7 @@ pub enum Violation {
     },
     /// A datagram took more work than its contents account for.
     WorkBoundExceeded {
-        /// Table look-ups and visited index entries.
+        /// Table lookups and visited index entries.
         steps: u64,
         /// Bound.
         bound: u64,

@@ -142,7 +142,7 @@ impl SimConfig {
         self
     }
 
-    /// Checks the whole view at every `steps`-th step only. Default: at all.
+    /// Checks the whole view at every `steps`-th step only. Default: at each step.
     #[must_use]
     pub fn with_check_every(mut self, steps: u64) -> Self {
         self.check_every = Some(steps);

@@ -9,7 +9,7 @@
 //! | no healthy member is declared failed | a failure out of nothing | `FalseFailure` |
 //! | queues are bounded | 5,000 updates about unknown members | `BoundExceeded` |
 //! | tables are bounded | 65,600 members | `BoundExceeded` |
-//! | datagrams are bounded | one of 1,401 bytes | `Oversized` |
+//! | datagrams are bounded | one of 1,233 bytes | `Oversized` |
 //! | work is bounded | 20,000 members at one address | `WorkBoundExceeded` |
 //! | no pending work, few datagrams | lookups in a loop; acks; pages | `TrafficBoundExceeded` |
 //! | a view and its hash agree | an incarnation changed beside the hash | `ViewHashMismatch` |

@@ -106,7 +106,7 @@ pub struct FailureDecision {
 /// Work that one datagram caused.
 #[derive(Clone, Copy, Debug)]
 pub struct DatagramWork {
-    /// Table look-ups and visited index entries.
+    /// Table lookups and visited index entries.
     pub steps: u64,
     /// Records, keys and versions in it.
     pub items: usize,

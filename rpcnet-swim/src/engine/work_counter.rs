@@ -3,7 +3,7 @@
 #[cfg(feature = "unstable")]
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// Counter of table look-ups and visited index entries. Without the feature `unstable` it counts
+/// Counter of table lookups and visited index entries. Without the feature `unstable` it counts
 /// nothing.
 #[derive(Debug, Default)]
 pub(crate) struct WorkCounter {
