@@ -71,12 +71,12 @@ impl PeakEwma {
         self
     }
 
-    /// Sets how many endpoints are drawn for a pick, at least 2. Default 3: a little slower than 2,
-    /// and it is much rarer that all of them are slow, new and cold, or busy. More choices gain
-    /// less and less.
+    /// Sets how many endpoints are drawn for a pick. Default 3: a little slower than 2, and it is
+    /// much rarer that all of them are slow, new and cold, or busy. More choices gain less and less,
+    /// and each makes every pick slower. Less than 2 counts as 2, more than 64 as 64.
     #[must_use]
-    pub const fn with_choices(mut self, choices: u32) -> Self {
-        self.scorer.choices = choices;
+    pub fn with_choices(mut self, choices: u32) -> Self {
+        self.scorer.choices = choices.clamp(2, CHOICES_MAX);
         self
     }
 
@@ -95,5 +95,21 @@ impl Balancer for PeakEwma {
 
     fn on_outcome(&self, view: &View, index: usize, outcome: &Outcome) {
         self.scorer.on_outcome(&view[index], outcome);
+    }
+}
+
+/// Most endpoints that are drawn for a pick.
+const CHOICES_MAX: u32 = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_number_of_choices_is_bounded() {
+        for (set, used) in [(0, 2), (2, 2), (64, 64), (u32::MAX, 64)] {
+            let balancer = PeakEwma::seeded(7).with_choices(set);
+            assert_eq!(balancer.scorer.choices, used);
+        }
     }
 }
