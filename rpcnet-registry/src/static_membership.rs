@@ -1,6 +1,6 @@
 //! Static membership: a list of nodes that is changed by hand.
 
-mod observer_list;
+mod list_observers;
 
 use std::{
     collections::BTreeMap,
@@ -10,7 +10,7 @@ use std::{
 
 use parking_lot::Mutex;
 
-use self::observer_list::{Notified, ObserverList};
+use self::list_observers::{CalledObservers, ListObservers};
 use crate::{ClusterEvent, Membership, NodeInfo, NodeState, Observer, Tags, Watch};
 
 /// A list of nodes that is changed by hand: for programs that know their nodes by other means, and
@@ -154,17 +154,17 @@ impl StaticMembership {
         let Some(event) = change(&mut list.nodes) else {
             return false;
         };
-        let notified = list
+        let called = list
             .observers
             .notify(|observer| observer.on_event(event.clone()));
         drop(list);
-        self.after_events(notified);
+        self.after_events(called);
         true
     }
 
     /// Calls `after_events` of the observers, without the lock, and logs which of them panicked.
-    fn after_events(&self, notified: Notified) {
-        notified.after_events(|id| self.list.lock().observers.remove(id));
+    fn after_events(&self, called: CalledObservers) {
+        called.after_events(|id| self.list.lock().observers.remove(id));
     }
 }
 
@@ -172,12 +172,12 @@ impl Membership for StaticMembership {
     fn watch(&self, observer: Arc<dyn Observer>) -> Watch {
         let mut list = self.list.lock();
         let NodeList { nodes, observers } = &mut *list;
-        let (id, notified) = observers.add(observer, |observer| {
+        let (id, called) = observers.add(observer, |observer| {
             observer.defer_log();
             observer.on_snapshot(nodes.values().map(|node| NodeInfo::clone(node)).collect());
         });
         drop(list);
-        self.after_events(notified);
+        self.after_events(called);
 
         let list = Arc::downgrade(&self.list);
         Watch::new(move || {
@@ -213,5 +213,5 @@ type Nodes = BTreeMap<Arc<str>, Arc<NodeInfo>>;
 #[derive(Default)]
 struct NodeList {
     nodes: Nodes,
-    observers: ObserverList,
+    observers: ListObservers,
 }

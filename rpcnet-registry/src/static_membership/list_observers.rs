@@ -10,25 +10,25 @@ use crate::{ClusterEvent, Observer, SourceState};
 
 /// The registered observers, called under the lock of the list.
 #[derive(Default)]
-pub(super) struct ObserverList {
+pub(super) struct ListObservers {
     entries: Vec<(u64, Arc<dyn Observer>)>,
     next_id: u64,
 }
 
-impl ObserverList {
+impl ListObservers {
     /// Registers an observer after its first call, unless that panics.
     pub(super) fn add(
         &mut self,
         observer: Arc<dyn Observer>,
         first_call: impl FnOnce(&dyn Observer),
-    ) -> (u64, Notified) {
+    ) -> (u64, CalledObservers) {
         let id = self.next_id;
         self.next_id += 1;
-        let mut notified = Notified::default();
-        if notified.call(id, &observer, first_call) {
+        let mut called = CalledObservers::default();
+        if called.call(id, &observer, first_call) {
             self.entries.push((id, observer));
         }
-        (id, notified)
+        (id, called)
     }
 
     pub(super) fn remove(&mut self, id: u64) -> Option<Arc<dyn Observer>> {
@@ -37,11 +37,11 @@ impl ObserverList {
     }
 
     /// Calls every observer.
-    pub(super) fn notify(&mut self, call: impl Fn(&dyn Observer)) -> Notified {
-        let mut notified = Notified::default();
+    pub(super) fn notify(&mut self, call: impl Fn(&dyn Observer)) -> CalledObservers {
+        let mut called = CalledObservers::default();
         self.entries
-            .retain(|(id, observer)| notified.call(*id, observer, &call));
-        notified
+            .retain(|(id, observer)| called.call(*id, observer, &call));
+        called
     }
 
     pub(super) const fn len(&self) -> usize {
@@ -52,13 +52,13 @@ impl ObserverList {
 /// Work that remains, once the lock is released, for the observers that were called under it.
 #[derive(Default)]
 #[must_use]
-pub(super) struct Notified {
+pub(super) struct CalledObservers {
     /// The observers, those that panicked too: they must not be dropped under the lock.
-    called: Vec<(u64, Arc<dyn Observer>)>,
+    observers: Vec<(u64, Arc<dyn Observer>)>,
     panics: Vec<Panic>,
 }
 
-impl Notified {
+impl CalledObservers {
     /// Calls an observer. Returns whether it did not panic; if it did, it has been told the end.
     fn call(
         &mut self,
@@ -66,7 +66,7 @@ impl Notified {
         observer: &Arc<dyn Observer>,
         call: impl FnOnce(&dyn Observer),
     ) -> bool {
-        self.called.push((id, Arc::clone(observer)));
+        self.observers.push((id, Arc::clone(observer)));
         let Err(panic) = catch(|| call(&**observer)) else {
             return true;
         };
@@ -79,7 +79,7 @@ impl Notified {
     /// observer off the list.
     pub(super) fn after_events(self, remove: impl Fn(u64) -> Option<Arc<dyn Observer>>) {
         self.panics.iter().for_each(log);
-        for (id, observer) in self.called {
+        for (id, observer) in self.observers {
             // Moved into the call, so that its drop is guarded too.
             let Err(panic) = catch(move || observer.after_events()) else {
                 continue;
