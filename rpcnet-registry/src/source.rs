@@ -24,7 +24,8 @@ pub enum SourceState {
     },
     /// The observed node has left the cluster. Final.
     Left,
-    /// The source ended without a leave: its runtime is gone or it panicked. Final.
+    /// The source ended without a leave: its runtime is gone or it panicked; or it removed the
+    /// registry, which had panicked while it took in a change. Final.
     Stopped,
 }
 

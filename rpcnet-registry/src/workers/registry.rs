@@ -111,8 +111,8 @@ impl WorkerRegistry {
         Ok(begun.collect())
     }
 
-    /// Lists every worker that matches and can be selected, without counting calls: for a call to all that
-    /// begins with some of them.
+    /// Lists every worker that matches and can be selected, without counting calls: for a call to
+    /// all that begins with some of them.
     ///
     /// # Errors
     ///
@@ -129,8 +129,8 @@ impl WorkerRegistry {
         }
     }
 
-    /// Waits until the source lists at least `count` workers that match `filter` and can be selected
-    /// (alive, suspect or unreachable), and returns all of them.
+    /// Waits until the source lists at least `count` workers that match `filter` and can be
+    /// selected (alive, suspect or unreachable), and returns all of them.
     ///
     /// No connection is tried, so a call to one of them may still fail.
     ///
@@ -179,7 +179,7 @@ impl WorkerRegistry {
             }
             // Counted in the table first: the group is not rebuilt for every event.
             let snapshot = self.selection_state.table.lock().snapshot();
-            let present = snapshot.reachable(parsed);
+            let present = snapshot.candidate_count(parsed);
             if present < count {
                 return Ok((present, None));
             }

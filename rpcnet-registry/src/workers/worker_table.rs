@@ -32,14 +32,15 @@ pub(super) struct WorkerSnapshot {
 }
 
 impl WorkerSnapshot {
-    /// The number of workers that match and can be selected; none while the source is not live.
-    pub(super) fn reachable(&self, filter: &Filter) -> usize {
+    /// The number of workers that match and that the source lists as alive, suspect or unreachable;
+    /// none while the source is not live.
+    pub(super) fn candidate_count(&self, filter: &Filter) -> usize {
         let entries = self.entries.iter().filter(|_| self.is_live);
-        let reachable = entries.filter(|entry| match entry.node.state {
+        let candidates = entries.filter(|entry| match entry.node.state {
             NodeState::Alive | NodeState::Suspect | NodeState::Unreachable => true,
             NodeState::Draining | NodeState::Left | NodeState::Failed => false,
         });
-        let matching = reachable.filter(|entry| filter.matches(&entry.node.tags));
+        let matching = candidates.filter(|entry| filter.matches(&entry.node.tags));
         matching.count()
     }
 }
