@@ -72,8 +72,8 @@ impl PeakEwma {
     }
 
     /// Sets how many endpoints are drawn for a pick. Default 3: a little slower than 2, and it is
-    /// much rarer that all of them are slow, new and cold, or busy. More choices gain less and less,
-    /// and each makes every pick slower. Less than 2 counts as 2, more than 64 as 64.
+    /// much rarer that all of them are slow, new and cold, or busy. More choices gain less and
+    /// less, and each makes every pick slower. Less than 2 counts as 2, more than 64 as 64.
     #[must_use]
     pub fn with_choices(mut self, choices: u32) -> Self {
         self.scorer.choices = choices.clamp(2, CHOICES_MAX);

@@ -153,9 +153,9 @@ impl Node {
         &self.0.workers
     }
 
-    /// Waits up to `within` until the node knows at least `count` workers that match `filter` and can
-    /// be selected, and returns all of them. No connection is tried, so a call to one of them may
-    /// still fail: see [`WorkerRegistry::wait_for`].
+    /// Waits up to `within` until the node knows at least `count` workers that match `filter` and
+    /// can be selected, and returns all of them. No connection is tried, so a call to one of them
+    /// may still fail: see [`WorkerRegistry::wait_for`].
     ///
     /// # Errors
     ///

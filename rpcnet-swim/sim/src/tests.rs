@@ -45,8 +45,8 @@ fn violation_in(mut cluster: Cluster, tamper: impl FnOnce(&mut Engine, Time)) ->
     })
 }
 
-/// The violation found in five nodes, one of which is gone, after `tamper` was applied to the engine
-/// of the first.
+/// The violation found in five nodes, one of which is gone, after `tamper` was applied to the
+/// engine of the first.
 fn violation_after(
     remove: impl FnOnce(&mut Cluster, usize),
     tamper: impl FnOnce(&mut Engine, Time),
