@@ -2,18 +2,29 @@
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 
+use tokio::sync::watch;
+
 use super::*;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_drain_fails_no_call() {
     let runs = Arc::new(AtomicUsize::new(0));
+    // Handlers wait while they are held, so that calls run when the drain begins.
+    let held = watch::Sender::new(false);
+    let held_by_red = Arc::new(AtomicUsize::new(0));
     let serve = |name: &'static str| {
-        let runs = Arc::clone(&runs);
-        Router::new().typed("slow", move |n: u32| {
-            let runs = Arc::clone(&runs);
+        let (runs, held) = (Arc::clone(&runs), held.subscribe());
+        let held_by_red = Arc::clone(&held_by_red);
+        Router::new().typed("held", move |n: u32| {
+            let (runs, mut held) = (Arc::clone(&runs), held.clone());
+            let held_by_red = Arc::clone(&held_by_red);
             async move {
                 runs.fetch_add(1, SeqCst);
-                sleep(Duration::from_millis(20)).await;
+                if *held.borrow() && name == "red" {
+                    held_by_red.fetch_add(1, SeqCst);
+                }
+                let released = held.wait_for(|is_held| !is_held).await;
+                released.expect("the test has the sender");
                 (name.to_owned(), n)
             }
         })
@@ -38,7 +49,7 @@ async fn a_drain_fails_no_call() {
             while !over.load(SeqCst) {
                 let sent = calls as u32;
                 let (name, got): (String, u32) = client
-                    .call_worker_typed("slow", &sent, Some("role=worker"))
+                    .call_worker_typed("held", &sent, Some("role=worker"))
                     .await
                     .expect("no call fails");
                 assert_eq!(got, sent);
@@ -49,7 +60,17 @@ async fn a_drain_fails_no_call() {
         }));
     }
     until("calls flow", || runs.load(SeqCst) > 50).await;
-    let report = within(red.drain(TEST_TIMEOUT)).await;
+    held.send_replace(true);
+    until("calls run there", || held_by_red.load(SeqCst) > 0).await;
+    let release = async {
+        until("the drain is known", || {
+            let all = caller.workers().select_all(Some("role=worker"));
+            all.is_ok_and(|all| all.len() == 1)
+        })
+        .await;
+        held.send_replace(false);
+    };
+    let (report, ()) = within(async { tokio::join!(red.drain(TEST_TIMEOUT), release) }).await;
     assert_eq!(report.remaining, 0, "{report:?}");
     assert!(report.completed > 0, "{report:?}");
     let none = caller.workers().select_all(Some("role=worker"));
@@ -116,7 +137,7 @@ async fn a_shutdown_returns_by_its_deadline_while_calls_run() {
     assert_eq!(report.cancelled, 1, "{report:?}");
     assert!(report.left, "{report:?}");
     let error = within(call).await.expect("no panic");
-    let error = error.expect_err("it was partition");
+    let error = error.expect_err("the shutdown cut it");
     assert_eq!(error.attempts().len(), 1, "not repeated: it may have run");
     assert!(!error.is_retryable(), "{error}");
 }
