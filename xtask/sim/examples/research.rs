@@ -106,9 +106,9 @@ fn row(case: &str, detector: &str, seeds: u64, act: impl Fn(&mut Cluster, &mut f
         bytes += cluster.report().sent_bytes - sent;
     }
     let rate = bytes / (seeds * TROUBLE.as_secs() * NODES as u64);
-    let [deaths, declared, suspicions, misses, inconclusive] = sums;
+    let [false_positives, declared, suspicions, misses, inconclusive] = sums;
     println!(
-        "| {case} | `{detector}` | {deaths} | {declared} | {suspicions} | {misses} | {inconclusive} | {rate} |"
+        "| {case} | `{detector}` | {false_positives} | {declared} | {suspicions} | {misses} | {inconclusive} | {rate} |"
     );
 }
 

@@ -38,7 +38,7 @@ pub struct Options {
     pub strategy: Vec<String>,
     /// Only this scenario, of `balance`; more than once for several, `load` for all loads.
     #[arg(long = "scenario", value_name = "NAME")]
-    pub fleet: Vec<String>,
+    pub balance_scenario: Vec<String>,
     /// Add ours without each of its rules.
     #[arg(long)]
     pub ablation: bool,

@@ -28,7 +28,7 @@ use crate::{
 /// When they name what there is not, or a file cannot be written.
 pub(crate) fn run(options: &Options) -> Result<ExitCode, Box<dyn Error>> {
     let extent = options.extent();
-    let scenarios = scenarios::select(extent, options.case.as_deref(), &options.fleet)?;
+    let scenarios = scenarios::select(extent, options.case.as_deref(), &options.balance_scenario)?;
     let strategies = strategies::select(extent, &options.strategy)?;
     let mut plans = Vec::new();
     for scenario in &scenarios {

@@ -38,8 +38,8 @@ pub(crate) static FLIPFLOP: Scenario = Scenario {
             };
             fault(label, *faulty, seconds as f64, inject)
                 .with_field("faulty", *faulty)
-                .with_field("deaf_s", 20)
-                .with_field("hearing_s", 20)
+                .with_field("receiving_nothing_s", 20)
+                .with_field("receiving_all_s", 20)
                 .with_field("seconds", seconds)
         };
         let all: &[_] = extent.pick(&[2], &[2, 12]);
