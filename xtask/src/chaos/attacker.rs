@@ -86,8 +86,8 @@ async fn start_attacks(
             first_round: Some(first_round),
         };
         match role {
-            Role::Liar => attacks.spawn(violate_protocol(worker, number)),
-            Role::Keyed => attacks.spawn(hold_slots(worker)),
+            Role::ProtocolViolator => attacks.spawn(violate_protocol(worker, number)),
+            Role::SlotHolder => attacks.spawn(hold_slots(worker)),
             _ => attacks.spawn(hold_resources(worker)),
         };
     }

@@ -47,9 +47,9 @@ pub(crate) enum Role {
     /// Exhausts resources of the workers.
     Greedy,
     /// Makes calls that take long, and gives them up.
-    Keyed,
+    SlotHolder,
     /// Violates the protocol.
-    Liar,
+    ProtocolViolator,
 }
 
 impl Role {
@@ -72,7 +72,7 @@ pub(crate) fn run(options: &Options) -> Outcome {
         };
         match options.role {
             Role::Director | Role::Worker => run_node(link, &setup, options.role).await,
-            Role::Greedy | Role::Keyed | Role::Liar => {
+            Role::Greedy | Role::SlotHolder | Role::ProtocolViolator => {
                 attacker::run_attacker(link, &setup.node, options.role).await
             }
         }

@@ -127,14 +127,14 @@ const SCENARIOS: &[Scenario] = &[
         name: "greedy",
         description: "two members hold what they can of every worker",
         attacker: Some(Role::Greedy),
-        late_attacker: Some(Role::Keyed),
+        late_attacker: Some(Role::SlotHolder),
         keeps_rate: true,
         ..CALM
     },
     Scenario {
         name: "liar",
         description: "a member breaks the rules of the protocol at every worker",
-        attacker: Some(Role::Liar),
+        attacker: Some(Role::ProtocolViolator),
         keeps_rate: true,
         ..CALM
     },
