@@ -204,12 +204,12 @@ impl<'a> SituationRun<'a> {
                 // Of two detections this is the later one.
                 self.row.detect_s = detected.map(|_| seconds).or(self.row.detect_s);
             }
-            Step::Since(check) => self.expect(*check, since),
-            Step::Still(check) => {
+            Step::ExpectSinceFault(check) => self.expect(*check, since),
+            Step::ExpectNow(check) => {
                 let recent = self.cluster.record.now().saturating_sub(RECENT);
                 self.expect(*check, recent);
             }
-            Step::Soon(seconds, check) => {
+            Step::ExpectWithin(seconds, check) => {
                 let within = Duration::from_secs(*seconds);
                 self.wait_for(*check, within, self.recovery_from).await;
             }

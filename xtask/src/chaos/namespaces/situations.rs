@@ -85,11 +85,11 @@ pub(crate) enum Step {
     /// The check passes within so many seconds; then the fault is detected.
     Detected(u64, Check),
     /// The check passes now, by what was told since the fault began.
-    Since(Check),
+    ExpectSinceFault(Check),
     /// The check passes now, by what was told just now.
-    Still(Check),
+    ExpectNow(Check),
     /// The check passes within so many seconds, by what is told since the fault ended.
-    Soon(u64, Check),
+    ExpectWithin(u64, Check),
     /// Prints how many packets the network has dropped.
     PrintDropped,
     /// The clock of a host is behind.
@@ -124,7 +124,7 @@ const fn one_way(direction: Direction) -> [Step; 6] {
         VICTIM_FAILED,
         Step::Wait(20, 3),
         // No flip between suspect and recovered.
-        Step::Still(Check {
+        Step::ExpectNow(Check {
             fact: "the host stays out while it is unreachable",
             hosts: &[VICTIM],
             judge: views::others_hold_failed,
@@ -224,7 +224,7 @@ const SITUATIONS: &[Situation] = &[
                 },
             ),
             Step::Wait(15, 2),
-            Step::Since(Check {
+            Step::ExpectSinceFault(Check {
                 fact: "the large side serves all the time",
                 hosts: SMALL_SIDE,
                 judge: views::others_never_refused,
@@ -233,7 +233,7 @@ const SITUATIONS: &[Situation] = &[
             Step::MayReportFailures(SMALL_SIDE),
             Step::EndFault,
         ],
-        after: &[Step::Soon(
+        after: &[Step::ExpectWithin(
             10,
             Check {
                 fact: "all serve after the cut",
