@@ -299,15 +299,15 @@ fn seen_event(event: &Event) -> Option<SeenEvent> {
 /// The hidden subcommand.
 pub(crate) const COMMAND: &str = "chaos-node";
 /// The method that may run twice.
-pub(crate) const IDEMPOTENT: &str = "look";
+pub(crate) const IDEMPOTENT: &str = "idempotent";
 /// The method that may not.
-pub(crate) const NOT_IDEMPOTENT: &str = "book";
+pub(crate) const NOT_IDEMPOTENT: &str = "not_idempotent";
 /// Answers with much. Not called by the director, like the next two.
-pub(super) const LARGE_REPLY: &str = "grow";
+pub(super) const LARGE_REPLY: &str = "large_reply";
 /// Takes long.
-pub(super) const LONG_CALL: &str = "keep";
+pub(super) const LONG_CALL: &str = "long_call";
 /// Answers with a stream that has no end.
-pub(super) const ENDLESS_STREAM: &str = "feed";
+pub(super) const ENDLESS_STREAM: &str = "endless_stream";
 /// Bytes of the body of the director's calls.
 pub(super) const BODY_BYTES: usize = 32;
 const LARGE_BYTES: usize = 1 << 20;
