@@ -132,7 +132,8 @@ async fn trickle(endpoint: &Endpoint, server: SocketAddr) -> Result<(), Failure>
     let mut streams = Vec::new();
     for connection in connect(endpoint, server, CONNECTIONS / STREAMS_PER_CONNECTION).await? {
         for _ in 0..STREAMS_PER_CONNECTION {
-            let stream = connection.call_client_streaming_with::<Raw, u64>("swallow", options);
+            let stream =
+                connection.call_client_streaming_with::<Raw, u64>("discard_items", options);
             streams.push(stream.await?);
         }
     }

@@ -7,12 +7,13 @@ use rpcnet_transport::{
 };
 use xtask_load::{Body, Direction, Failure, Load, Report};
 
-/// The methods: `pour` sends items of so many bytes until its caller goes; `check` takes such
-/// items, sees that they are the right ones, and says how many they were; `swallow` takes anything.
+/// The methods: `send_items` sends items of so many bytes until its caller goes; `check_items`
+/// takes such items, checks that they are the right ones, and returns their number;
+/// `discard_items` takes anything.
 pub(crate) fn router() -> Router {
     Router::new()
         .server_streaming(
-            "pour",
+            "send_items",
             |_cx: CallContext, bytes: u32, mut out: Sender<Raw>| async move {
                 let mut items = Body::new(0, bytes as usize);
                 loop {
@@ -21,7 +22,7 @@ pub(crate) fn router() -> Router {
             },
         )
         .client_streaming(
-            "check",
+            "check_items",
             |_cx: CallContext, mut items: Receiver<Raw>| async move {
                 let mut expected: Option<Body> = None;
                 let mut count = 0u64;
@@ -36,7 +37,7 @@ pub(crate) fn router() -> Router {
             },
         )
         .client_streaming(
-            "swallow",
+            "discard_items",
             |_cx: CallContext, mut items: Receiver<Raw>| async move {
                 let mut count = 0u64;
                 while items.message().await?.is_some() {
@@ -60,7 +61,7 @@ pub(crate) async fn run(
         Direction::Down => {
             let bytes = u32::try_from(load.body_bytes)?;
             let mut stream = client
-                .call_server_streaming_with::<_, Raw>("pour", &bytes, options)
+                .call_server_streaming_with::<_, Raw>("send_items", &bytes, options)
                 .await?;
             while !window.is_over() {
                 let item = stream.message().await?.ok_or("the stream has ended")?;
@@ -71,7 +72,7 @@ pub(crate) async fn run(
         }
         Direction::Up => {
             let mut stream = client
-                .call_client_streaming_with::<Raw, u64>("check", options)
+                .call_client_streaming_with::<Raw, u64>("check_items", options)
                 .await?;
             while !window.is_over() {
                 stream.send(Raw(items.advance())).await?;
