@@ -43,7 +43,7 @@ const MEASUREMENTS: [&str; 8] = [
 ];
 
 /// Target directory of the demo as a newcomer builds it.
-const FIRST_TARGET: &str = "target/first-minute";
+const FIRST_TARGET_DIR: &str = "target/first-minute";
 
 /// Target for the time from a fresh clone with a warm registry to the end of a quick demo, on two
 /// idle cores. It is printed, and not required: machines of CI differ, and are shared.
@@ -184,7 +184,7 @@ impl Step {
         }
         if self.within.is_some() {
             // From the beginning each time: an earlier run would have built it already.
-            let _ = fs::remove_dir_all(project::root().join(FIRST_TARGET));
+            let _ = fs::remove_dir_all(project::root().join(FIRST_TARGET_DIR));
         }
         let start = Instant::now();
         let ended_well = command.envs(self.environment).status()?.success();
@@ -250,7 +250,7 @@ fn steps() -> Vec<Step> {
         Step::new("xtask fuzz --seed 1"),
         // What a newcomer does first, with nothing built.
         Step {
-            environment: Some(("CARGO_TARGET_DIR", FIRST_TARGET)),
+            environment: Some(("CARGO_TARGET_DIR", FIRST_TARGET_DIR)),
             within: Some(FIRST_WITHIN),
             ..Step::new("xtask demo --quick")
         },
