@@ -39,8 +39,8 @@ pub(crate) struct ScenarioRow {
 }
 
 impl ScenarioRow {
-    /// Judges a run of this length, in which something happened to `victim`.
-    pub(crate) fn new(scenario: &Scenario, victim: &str, run: RunResult, length: Duration) -> Self {
+    /// Judges a run of this length, in which something happened to `faulty`.
+    pub(crate) fn new(scenario: &Scenario, faulty: &str, run: RunResult, length: Duration) -> Self {
         let report = &run.report;
         let failures = report.failures.iter();
         let maybe = failures.filter(|it| it.failure.processed == Ran::Maybe);
@@ -55,7 +55,7 @@ impl ScenarioRow {
             ran_twice: ran_twice(&run),
             extra_attempts: report.extra_attempts,
             latencies: report.latencies,
-            complaints: complaints(scenario, victim, &run, length),
+            complaints: complaints(scenario, faulty, &run, length),
         }
     }
 }
@@ -84,7 +84,7 @@ impl Row for ScenarioRow {
     }
 }
 
-fn complaints(scenario: &Scenario, victim: &str, run: &RunResult, length: Duration) -> Vec<String> {
+fn complaints(scenario: &Scenario, faulty: &str, run: &RunResult, length: Duration) -> Vec<String> {
     let report = &run.report;
     let excess_attempts = report.granted.saturating_sub(retry_budget_max(report));
     let refused = report.refused.iter();
@@ -103,9 +103,9 @@ fn complaints(scenario: &Scenario, victim: &str, run: &RunResult, length: Durati
         .map(|(count, what)| (count, what.to_owned()))
         .to_vec();
     let may_fail = scenario.allowed_failures;
-    let unexcused = |it: &&FailureCount| it.failure.idempotent || !is_allowed(may_fail, victim, it);
+    let unexcused = |it: &&FailureCount| it.failure.idempotent || !is_allowed(may_fail, faulty, it);
     faults.extend(group_failures(report.failures.iter().filter(unexcused)));
-    if may_fail == AllowedFailures::PanicAtVictim && length >= LONG_RUN {
+    if may_fail == AllowedFailures::PanicAtFaultyNode && length >= LONG_RUN {
         let failures = report.failures.iter().filter(|it| !it.failure.idempotent);
         let late = failures.filter(|it| it.failure.second >= EJECTED_AFTER_S);
         let late: u64 = late.map(|it| it.count).sum();
@@ -156,14 +156,14 @@ fn retry_budget_max(report: &CallReport) -> u64 {
 }
 
 /// Whether a call that is not idempotent may fail so.
-fn is_allowed(may_fail: AllowedFailures, victim: &str, it: &FailureCount) -> bool {
-    let with_victim =
-        it.failure.processed == Ran::Maybe && it.failure.node.as_deref() == Some(victim);
+fn is_allowed(may_fail: AllowedFailures, faulty: &str, it: &FailureCount) -> bool {
+    let with_faulty =
+        it.failure.processed == Ran::Maybe && it.failure.node.as_deref() == Some(faulty);
     match may_fail {
         AllowedFailures::None => false,
-        AllowedFailures::AtVictim => with_victim,
-        AllowedFailures::PanicAtVictim => {
-            with_victim && it.failure.code == Code::Internal.to_string()
+        AllowedFailures::AtFaultyNode => with_faulty,
+        AllowedFailures::PanicAtFaultyNode => {
+            with_faulty && it.failure.code == Code::Internal.to_string()
         }
     }
 }

@@ -25,7 +25,7 @@ struct ScenarioRun {
     cluster: Cluster,
     /// Address of the director.
     seeds: Vec<String>,
-    /// The workers with their addresses; the first is the victim.
+    /// The workers with their addresses; the first is the faulty one.
     workers: Vec<Target>,
     attackers: Vec<String>,
 }
@@ -137,19 +137,19 @@ impl ScenarioRun {
         let half = self.workers.len() / 2;
         match step {
             Step::Kill => {
-                let victim = self.workers.remove(0).name;
-                self.cluster.print_step(&format!("{victim} is killed"));
-                self.cluster.processes.kill(&victim).await?;
+                let faulty = self.workers.remove(0).name;
+                self.cluster.print_step(&format!("{faulty} is killed"));
+                self.cluster.processes.kill(&faulty).await?;
             }
             Step::Stop => {
-                let victim = &self.workers[0].name;
+                let faulty = &self.workers[0].name;
                 let pause = STOP_TIME_MAX.min(self.length / 3);
-                self.cluster.processes.signal(victim, Signal::STOP)?;
-                let what = format!("{victim} is stopped for {pause:?}");
+                self.cluster.processes.signal(faulty, Signal::STOP)?;
+                let what = format!("{faulty} is stopped for {pause:?}");
                 self.cluster.print_step(&what);
                 self.cluster.sleep(pause).await;
-                self.cluster.processes.signal(victim, Signal::CONT)?;
-                self.cluster.print_step(&format!("{victim} goes on"));
+                self.cluster.processes.signal(faulty, Signal::CONT)?;
+                self.cluster.print_step(&format!("{faulty} goes on"));
             }
             Step::RestartEach => {
                 let workers = self.workers.len();

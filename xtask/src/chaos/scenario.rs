@@ -42,9 +42,9 @@ pub(crate) enum AllowedFailures {
     /// None.
     None,
     /// Calls in flight at the faulty worker, of which no caller can know whether they ran.
-    AtVictim,
+    AtFaultyNode,
     /// Calls whose handler panicked at the faulty worker, and few once it is ejected.
-    PanicAtVictim,
+    PanicAtFaultyNode,
 }
 
 impl Named for Scenario {
@@ -77,14 +77,14 @@ const SCENARIOS: &[Scenario] = &[
         name: "kill",
         description: "a worker is killed",
         steps: &[(0.2, Step::Kill)],
-        allowed_failures: AllowedFailures::AtVictim,
+        allowed_failures: AllowedFailures::AtFaultyNode,
         ..CALM
     },
     Scenario {
         name: "stop",
         description: "a worker is stopped for a while",
         steps: &[(0.2, Step::Stop)],
-        allowed_failures: AllowedFailures::AtVictim,
+        allowed_failures: AllowedFailures::AtFaultyNode,
         ..CALM
     },
     Scenario {
@@ -103,7 +103,7 @@ const SCENARIOS: &[Scenario] = &[
         name: "panic",
         description: "one worker's handlers always panic",
         first_worker: WorkerBehaviour::Panics,
-        allowed_failures: AllowedFailures::PanicAtVictim,
+        allowed_failures: AllowedFailures::PanicAtFaultyNode,
         ..CALM
     },
     // Refused before they ran, calls go elsewhere; slow is not failed; and what one peer holds, or

@@ -9,7 +9,7 @@ fn named(scenario: &str) -> &'static Scenario {
     Scenario::named(scenario)
 }
 
-const VICTIM: &str = "worker-1";
+const FAULTY_NODE: &str = "worker-1";
 
 fn failure(idempotent: bool, node: &str, code: &str, processed: Ran) -> FailureCount {
     FailureCount {
@@ -44,7 +44,7 @@ fn row(scenario: &Scenario, report: CallReport, length: Duration) -> ScenarioRow
         attacker_actions: scenario.attacker.map(|_| 1),
         ..RunResult::default()
     };
-    ScenarioRow::new(scenario, VICTIM, run, length)
+    ScenarioRow::new(scenario, FAULTY_NODE, run, length)
 }
 
 fn passes(scenario: &Scenario, it: FailureCount) -> bool {
@@ -61,14 +61,14 @@ fn a_run_without_failures_passes() {
 
 #[test]
 fn calls_in_flight_at_the_victim_may_fail() {
-    let lost = || failure(false, VICTIM, "unavailable", Ran::Maybe);
+    let lost = || failure(false, FAULTY_NODE, "unavailable", Ran::Maybe);
     assert!(passes(named("kill"), lost()) && passes(named("stop"), lost()));
     assert!(!passes(named("rolling"), lost()) && !passes(named("drain"), lost()));
     for wrong in [
-        failure(true, VICTIM, "unavailable", Ran::Maybe),
+        failure(true, FAULTY_NODE, "unavailable", Ran::Maybe),
         failure(false, "worker-2", "unavailable", Ran::Maybe),
-        failure(false, VICTIM, "unavailable", Ran::No),
-        failure(false, VICTIM, "app", Ran::Yes),
+        failure(false, FAULTY_NODE, "unavailable", Ran::No),
+        failure(false, FAULTY_NODE, "app", Ran::Yes),
     ] {
         assert!(!passes(named("kill"), wrong.clone()), "{wrong:?}");
     }
@@ -76,7 +76,7 @@ fn calls_in_flight_at_the_victim_may_fail() {
 
 #[test]
 fn failures_of_one_kind_are_one_complaint() {
-    let early = failure(true, VICTIM, "unavailable", Ran::Maybe);
+    let early = failure(true, FAULTY_NODE, "unavailable", Ran::Maybe);
     let mut late = early.clone();
     late.failure.second = 8;
     let row = judged(named("kill"), vec![early, late]);
@@ -91,14 +91,14 @@ fn failures_of_one_kind_are_one_complaint() {
 #[test]
 fn panics_are_allowed_and_must_become_few() {
     let met = |count, second| {
-        let mut met = failure(false, VICTIM, &Code::Internal.to_string(), Ran::Maybe);
+        let mut met = failure(false, FAULTY_NODE, &Code::Internal.to_string(), Ran::Maybe);
         met.failure.second = second;
         FailureCount { count, ..met }
     };
     assert!(passes(named("panic"), met(2, 7)));
     assert!(!passes(named("panic"), met(3, 7)));
     assert!(passes(named("panic"), met(3, 0)));
-    let other = failure(false, VICTIM, "unavailable", Ran::Maybe);
+    let other = failure(false, FAULTY_NODE, "unavailable", Ran::Maybe);
     assert!(!passes(named("panic"), FailureCount { count: 1, ..other }));
 }
 
@@ -124,7 +124,7 @@ fn executions_are_compared_with_reported_outcomes() {
         runs,
         attacker_actions: None,
     };
-    let row = ScenarioRow::new(named("kill"), VICTIM, run, Duration::ZERO);
+    let row = ScenarioRow::new(named("kill"), FAULTY_NODE, run, Duration::ZERO);
     assert_eq!((row.ran_twice, row.extra_attempts), (1, 2));
     assert_eq!(
         row.complaints,
@@ -211,14 +211,14 @@ fn an_attacker_without_actions_fails_the_run() {
             attacker_actions: actions,
             ..RunResult::default()
         };
-        let row = ScenarioRow::new(named("greedy"), VICTIM, run, Duration::ZERO);
+        let row = ScenarioRow::new(named("greedy"), FAULTY_NODE, run, Duration::ZERO);
         assert_eq!(row.complaints, ["the attacker did nothing"]);
     }
 }
 
 #[test]
 fn the_row_has_the_agreed_fields() {
-    let lost = failure(false, VICTIM, "unavailable", Ran::Maybe);
+    let lost = failure(false, FAULTY_NODE, "unavailable", Ran::Maybe);
     let row = judged(named("kill"), vec![lost]);
     let json = serde_json::to_value(&row).unwrap();
     for field in [

@@ -116,28 +116,28 @@ impl Named for Situation {
 const fn one_way(direction: Direction) -> [Step; 6] {
     [
         Step::Network(Fault::Loss {
-            host: VICTIM,
+            host: FAULTY_HOST,
             percent: 100,
             direction,
         }),
         Step::BeginFault,
-        VICTIM_FAILED,
+        FAULTY_HOST_FAILED,
         Step::Wait(20, 3),
         // No flip between suspect and recovered.
         Step::ExpectNow(Check {
             fact: "the host stays out while it is unreachable",
-            hosts: &[VICTIM],
+            hosts: &[FAULTY_HOST],
             judge: views::others_hold_failed,
         }),
         Step::EndFault,
     ]
 }
 
-const VICTIM_FAILED: Step = Step::Detected(
+const FAULTY_HOST_FAILED: Step = Step::Detected(
     20,
     Check {
         fact: "the others hold h05 failed",
-        hosts: &[VICTIM],
+        hosts: &[FAULTY_HOST],
         judge: views::others_hold_failed,
     },
 );
@@ -179,7 +179,7 @@ const SITUATIONS: &[Situation] = &[
         description: "20 % of the packets of one host are lost",
         steps: &[
             Step::Network(Fault::Loss {
-                host: VICTIM,
+                host: FAULTY_HOST,
                 percent: 20,
                 direction: Direction::Both,
             }),
@@ -260,9 +260,9 @@ const SITUATIONS: &[Situation] = &[
         name: "address",
         description: "the address of a host changes",
         steps: &[
-            Step::Readdress(VICTIM, Ipv4Addr::new(10, 77, 0, 200)),
+            Step::Readdress(FAULTY_HOST, Ipv4Addr::new(10, 77, 0, 200)),
             // It may be held failed meanwhile.
-            Step::MayFail(&[VICTIM]),
+            Step::MayFail(&[FAULTY_HOST]),
         ],
         recovered_within: Duration::from_secs(30),
         ..CALM
@@ -271,11 +271,11 @@ const SITUATIONS: &[Situation] = &[
         name: "freeze",
         description: "a process is stopped for a while",
         steps: &[
-            Step::Signal(VICTIM, Signal::STOP),
+            Step::Signal(FAULTY_HOST, Signal::STOP),
             Step::BeginFault,
-            VICTIM_FAILED,
+            FAULTY_HOST_FAILED,
             Step::WaitSinceFault(30, 12),
-            Step::Signal(VICTIM, Signal::CONT),
+            Step::Signal(FAULTY_HOST, Signal::CONT),
         ],
         ..CALM
     },
@@ -283,13 +283,13 @@ const SITUATIONS: &[Situation] = &[
         name: "clock",
         description: "a process is restarted with a clock half an hour behind",
         steps: &[
-            Step::Kill(VICTIM),
+            Step::Kill(FAULTY_HOST),
             Step::BeginFault,
-            Step::MayFail(&[VICTIM]),
-            Step::Launch(VICTIM..=VICTIM, CLOCK_BACK),
+            Step::MayFail(&[FAULTY_HOST]),
+            Step::Launch(FAULTY_HOST..=FAULTY_HOST, CLOCK_BACK),
         ],
         recovered_within: Duration::from_secs(20),
-        after: &[Step::ClockIsBehind(VICTIM, CLOCK_BACK.clock_back)],
+        after: &[Step::ClockIsBehind(FAULTY_HOST, CLOCK_BACK.clock_back)],
         ..CALM
     },
     Situation {
@@ -320,6 +320,6 @@ const SITUATIONS: &[Situation] = &[
 ];
 
 /// The host that something happens to, if it is one; no seed, and not the client.
-const VICTIM: usize = 5;
+const FAULTY_HOST: usize = 5;
 /// Hosts that are no majority.
 const SMALL_SIDE: &[usize] = &[HOSTS - 1, HOSTS];

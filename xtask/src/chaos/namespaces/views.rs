@@ -144,12 +144,12 @@ pub(crate) fn others<'a>(roster: &'a Roster, hosts: &'a Hosts) -> impl Iterator<
 pub(crate) fn false_failures(
     record: &Record,
     observers: &Hosts,
-    victims: &Hosts,
+    faulty: &Hosts,
     since: Duration,
 ) -> Vec<String> {
     let failures = events(record, observers, since, EventKind::Failed);
     failures
-        .filter(|(_, _, member)| !victims.contains(*member))
+        .filter(|(_, _, member)| !faulty.contains(*member))
         .map(|(at, host, member)| {
             let at = at.as_secs_f64();
             format!("{host} held {member} failed at {at:.1} s")

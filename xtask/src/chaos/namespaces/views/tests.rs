@@ -132,7 +132,7 @@ fn earlier_notices_do_not_count() {
 
 #[test]
 fn a_member_that_is_only_suspect_is_not_held_out() {
-    let victims = names(&["h03"]);
+    let faulty = names(&["h03"]);
     for (state, expected) in [
         ("alive", Err("h01 holds h03 alive".to_owned())),
         ("suspect", Err("h01 holds h03 suspect".to_owned())),
@@ -142,7 +142,7 @@ fn a_member_that_is_only_suspect_is_not_held_out() {
         let record = changed("h01", |status| {
             status.members.get_mut("h03").unwrap().state = state.into();
         });
-        let finding = others_hold_failed(&record, &only(&["h01"]), &victims, Duration::ZERO);
+        let finding = others_hold_failed(&record, &only(&["h01"]), &faulty, Duration::ZERO);
         assert_eq!(finding, expected, "{state}");
     }
 }
@@ -183,8 +183,8 @@ fn failures_of_those_that_live_are_false() {
     record.add("h01", event(EventKind::Failed, "h03"));
     record.add("h03", event(EventKind::Failed, "h01"));
     record.add("h01", event(EventKind::Suspect, "h02"));
-    let told = |observers: &[&str], victims: &[&str]| {
-        false_failures(&record, &names(observers), &names(victims), Duration::ZERO).len()
+    let told = |observers: &[&str], faulty: &[&str]| {
+        false_failures(&record, &names(observers), &names(faulty), Duration::ZERO).len()
     };
     assert_eq!(told(&["h01", "h02"], &["h03"]), 0);
     assert_eq!(told(&["h01", "h02", "h03"], &["h03"]), 1);
