@@ -35,11 +35,11 @@ pub(crate) struct ScenarioRow {
     #[serde(flatten)]
     pub(crate) latencies: LatencyFigures,
     /// Failed checks.
-    pub(crate) complaints: Vec<String>,
+    pub(crate) failed_checks: Vec<String>,
 }
 
 impl ScenarioRow {
-    /// Judges a run of this length, in which something happened to `faulty`.
+    /// Checks a run of this length, in which `faulty` is the faulty node.
     pub(crate) fn new(scenario: &Scenario, faulty: &str, run: RunResult, length: Duration) -> Self {
         let report = &run.report;
         let failures = report.failures.iter();
@@ -55,7 +55,7 @@ impl ScenarioRow {
             ran_twice: ran_twice(&run),
             extra_attempts: report.extra_attempts,
             latencies: report.latencies,
-            complaints: complaints(scenario, faulty, &run, length),
+            failed_checks: failed_checks(scenario, faulty, &run, length),
         }
     }
 }
@@ -79,12 +79,17 @@ impl Row for ScenarioRow {
         ("max idem.", |row| count(row.latencies.idempotent_max_us)),
     ];
 
-    fn complaints(&self) -> &[String] {
-        &self.complaints
+    fn failed_checks(&self) -> &[String] {
+        &self.failed_checks
     }
 }
 
-fn complaints(scenario: &Scenario, faulty: &str, run: &RunResult, length: Duration) -> Vec<String> {
+fn failed_checks(
+    scenario: &Scenario,
+    faulty: &str,
+    run: &RunResult,
+    length: Duration,
+) -> Vec<String> {
     let report = &run.report;
     let excess_attempts = report.granted.saturating_sub(retry_budget_max(report));
     let refused = report.refused.iter();
@@ -103,8 +108,9 @@ fn complaints(scenario: &Scenario, faulty: &str, run: &RunResult, length: Durati
         .map(|(count, what)| (count, what.to_owned()))
         .to_vec();
     let may_fail = scenario.allowed_failures;
-    let unexcused = |it: &&FailureCount| it.failure.idempotent || !is_allowed(may_fail, faulty, it);
-    faults.extend(group_failures(report.failures.iter().filter(unexcused)));
+    let not_allowed =
+        |it: &&FailureCount| it.failure.idempotent || !is_allowed(may_fail, faulty, it);
+    faults.extend(group_failures(report.failures.iter().filter(not_allowed)));
     if may_fail == AllowedFailures::PanicAtFaultyNode && length >= LONG_RUN {
         let failures = report.failures.iter().filter(|it| !it.failure.idempotent);
         let late = failures.filter(|it| it.failure.second >= EJECTED_AFTER_S);
@@ -117,26 +123,26 @@ fn complaints(scenario: &Scenario, faulty: &str, run: &RunResult, length: Durati
             faults.push((late, what));
         }
     }
-    let mut complaints = Vec::new();
+    let mut failed_checks = Vec::new();
     for (counts, kind) in [(report.idempotent, "idempotent"), (report.others, "other")] {
         if counts.ok == 0 {
-            complaints.push(format!("no {kind} call was answered"));
+            failed_checks.push(format!("no {kind} call was answered"));
         }
     }
     let faults = faults.into_iter().filter(|(count, _)| *count > 0);
-    complaints.extend(faults.map(|(count, what)| format!("{count} {what}")));
+    failed_checks.extend(faults.map(|(count, what)| format!("{count} {what}")));
     if scenario.attacker.is_some() && run.attacker_actions.unwrap_or_default() == 0 {
-        complaints.push("the attacker did nothing".to_owned());
+        failed_checks.push("the attacker did nothing".to_owned());
     }
     // Faults of others do not make the director's calls fewer.
     let kept = rate_kept(report);
     if scenario.keeps_rate && kept < RATE_KEPT_MIN {
         let (percent, answered, due) = (100.0 * kept, report.answered_in_time, report.due);
-        complaints.push(format!(
+        failed_checks.push(format!(
             "the rate fell to {percent:.1} %: {answered} of {due} calls were answered in time"
         ));
     }
-    complaints
+    failed_checks
 }
 
 /// Number of calls that may not run twice, and did.

@@ -24,7 +24,7 @@ pub(crate) struct Cluster {
     /// Begin of the times that are printed.
     pub(crate) begin: Instant,
     /// Failed checks.
-    pub(crate) complaints: Vec<String>,
+    pub(crate) failed_checks: Vec<String>,
 }
 
 /// Result of a check, or a description of what was seen instead.
@@ -37,7 +37,7 @@ impl Cluster {
             processes: ProcessGroup::new("chaos")?,
             record: Record::new(),
             begin: Instant::now(),
-            complaints: Vec::new(),
+            failed_checks: Vec::new(),
         })
     }
 
@@ -159,8 +159,8 @@ impl Cluster {
         self.sleep_until(Instant::now() + time).await;
     }
 
-    /// Waits until the check has nothing to complain of; how long that took. If it does not come to
-    /// that, it is a complaint.
+    /// Waits until the check passes; how long that took. If it does not pass in time, it has
+    /// failed.
     pub(crate) async fn wait_for(
         &mut self,
         what: &str,
@@ -186,9 +186,9 @@ impl Cluster {
     }
 
     /// Records a failed check.
-    pub(crate) fn fail(&mut self, complaint: String) {
-        println!("  FAILED: {complaint}");
-        self.complaints.push(complaint);
+    pub(crate) fn fail(&mut self, failed_check: String) {
+        println!("  FAILED: {failed_check}");
+        self.failed_checks.push(failed_check);
     }
 
     /// Prints a step.

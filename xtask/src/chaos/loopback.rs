@@ -67,8 +67,8 @@ pub(crate) async fn run_scenario(
     run.cluster.sleep_until(end).await;
     let result = run.finish().await?;
     let row = ScenarioRow::new(scenario, &worker_name(1), result, length);
-    for complaint in row.complaints() {
-        println!("  FAILED: {complaint}");
+    for failed_check in row.failed_checks() {
+        println!("  FAILED: {failed_check}");
     }
     Ok(row)
 }

@@ -21,7 +21,7 @@ pub(crate) struct Record {
     pub(crate) log: Vec<RecordEntry>,
     /// The last status of each node, and when it came.
     pub(crate) latest: BTreeMap<String, (Duration, Status)>,
-    /// Begin of the fault, from which on notices are judged.
+    /// Begin of the fault, from which on notices are checked.
     pub(crate) fault_began: Duration,
     /// The last status of each node when the fault began.
     pub(crate) before_fault: BTreeMap<String, (Duration, Status)>,

@@ -16,7 +16,7 @@ pub(crate) trait Row: Serialize + 'static {
     const COLUMNS: &'static [Column<Self>];
 
     /// Failed checks.
-    fn complaints(&self) -> &[String];
+    fn failed_checks(&self) -> &[String];
 }
 
 /// Heading of a column, and the cell of a row.
@@ -32,7 +32,7 @@ pub(crate) fn finish<R: Row>(rows: &[R], json: Option<&PathBuf>) -> Outcome {
     if let Some(file) = json {
         Document::new(R::COMMAND, rows).write(file)?;
     }
-    let passed = rows.iter().all(|row| row.complaints().is_empty());
+    let passed = rows.iter().all(|row| row.failed_checks().is_empty());
     Ok(match passed {
         true => ExitCode::SUCCESS,
         false => ExitCode::FAILURE,
@@ -45,7 +45,7 @@ pub(crate) fn table<R: Row>(rows: &[R]) -> String {
     let mut lines = vec![headings.chain([String::new()]).collect::<Vec<_>>()];
     let mut failed = 0;
     for row in rows {
-        let passed = row.complaints().is_empty();
+        let passed = row.failed_checks().is_empty();
         failed += usize::from(!passed);
         let status = if passed { "passed" } else { "FAILED" };
         let cells = R::COLUMNS.iter().map(|(_, cell)| cell(row));

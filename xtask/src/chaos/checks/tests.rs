@@ -25,7 +25,7 @@ fn failure(idempotent: bool, node: &str, code: &str, processed: Ran) -> FailureC
     }
 }
 
-fn judged(scenario: &Scenario, failures: Vec<FailureCount>) -> ScenarioRow {
+fn row_with_failures(scenario: &Scenario, failures: Vec<FailureCount>) -> ScenarioRow {
     let report = CallReport {
         idempotent: CallCounts { ok: 100, failed: 0 },
         others: CallCounts { ok: 97, failed: 3 },
@@ -48,14 +48,16 @@ fn row(scenario: &Scenario, report: CallReport, length: Duration) -> ScenarioRow
 }
 
 fn passes(scenario: &Scenario, it: FailureCount) -> bool {
-    judged(scenario, vec![it]).complaints.is_empty()
+    row_with_failures(scenario, vec![it])
+        .failed_checks
+        .is_empty()
 }
 
 #[test]
 fn a_run_without_failures_passes() {
     for scenario in Scenario::ALL {
-        let row = judged(scenario, vec![]);
-        assert_eq!(row.complaints, [""; 0]);
+        let row = row_with_failures(scenario, vec![]);
+        assert_eq!(row.failed_checks, [""; 0]);
     }
 }
 
@@ -75,13 +77,13 @@ fn calls_in_flight_at_the_victim_may_fail() {
 }
 
 #[test]
-fn failures_of_one_kind_are_one_complaint() {
+fn failures_of_one_kind_are_one_failed_check() {
     let early = failure(true, FAULTY_NODE, "unavailable", Ran::Maybe);
     let mut late = early.clone();
     late.failure.second = 8;
-    let row = judged(named("kill"), vec![early, late]);
+    let row = row_with_failures(named("kill"), vec![early, late]);
     assert_eq!(
-        row.complaints,
+        row.failed_checks,
         [
             "6 idempotent calls failed (unavailable, processed: maybe, worker-1), such as \"it is gone\""
         ]
@@ -127,7 +129,7 @@ fn executions_are_compared_with_reported_outcomes() {
     let row = ScenarioRow::new(named("kill"), FAULTY_NODE, run, Duration::ZERO);
     assert_eq!((row.ran_twice, row.extra_attempts), (1, 2));
     assert_eq!(
-        row.complaints,
+        row.failed_checks,
         [
             "1 calls ran twice that must not",
             "1 calls ran of which the error says that they did not"
@@ -143,7 +145,7 @@ fn calls_must_flow() {
         ..CallReport::default()
     };
     let row = row(named("kill"), report, Duration::ZERO);
-    assert_eq!(row.complaints.len(), 4, "{:?}", row.complaints);
+    assert_eq!(row.failed_checks.len(), 4, "{:?}", row.failed_checks);
 }
 
 #[test]
@@ -158,7 +160,7 @@ fn extra_attempts_are_as_many_as_the_budget_has() {
             seconds: 3,
             ..CallReport::default()
         };
-        row(named("stop"), report, Duration::from_secs(3)).complaints
+        row(named("stop"), report, Duration::from_secs(3)).failed_checks
     };
     assert_eq!(with(230), [""; 0]);
     assert_eq!(with(231), ["1 attempts more than the budget has"]);
@@ -177,7 +179,7 @@ fn faulty_members_lower_neither_answers_nor_rate() {
                 answered_in_time,
                 ..CallReport::default()
             };
-            row(scenario, report, Duration::ZERO).complaints
+            row(scenario, report, Duration::ZERO).failed_checks
         };
         assert_eq!(with(900), [""; 0]);
         assert_eq!(
@@ -185,7 +187,7 @@ fn faulty_members_lower_neither_answers_nor_rate() {
             ["the rate fell to 89.9 %: 899 of 1000 calls were answered in time"]
         );
     }
-    // Where calls may be lost, the rate is not judged.
+    // Where calls may be lost, the rate is not checked.
     let half = CallReport {
         due: 1_000,
         answered_in_time: 500,
@@ -193,7 +195,10 @@ fn faulty_members_lower_neither_answers_nor_rate() {
         others: CallCounts { ok: 250, failed: 0 },
         ..CallReport::default()
     };
-    assert_eq!(row(named("kill"), half, Duration::ZERO).complaints, [""; 0]);
+    assert_eq!(
+        row(named("kill"), half, Duration::ZERO).failed_checks,
+        [""; 0]
+    );
 }
 
 #[test]
@@ -212,14 +217,14 @@ fn an_attacker_without_actions_fails_the_run() {
             ..RunResult::default()
         };
         let row = ScenarioRow::new(named("greedy"), FAULTY_NODE, run, Duration::ZERO);
-        assert_eq!(row.complaints, ["the attacker did nothing"]);
+        assert_eq!(row.failed_checks, ["the attacker did nothing"]);
     }
 }
 
 #[test]
 fn the_row_has_the_agreed_fields() {
     let lost = failure(false, FAULTY_NODE, "unavailable", Ran::Maybe);
-    let row = judged(named("kill"), vec![lost]);
+    let row = row_with_failures(named("kill"), vec![lost]);
     let json = serde_json::to_value(&row).unwrap();
     for field in [
         "calls_ok",
@@ -238,7 +243,7 @@ fn the_row_has_the_agreed_fields() {
     );
     let text = table(&[
         row,
-        judged(named("drain"), vec![failure(false, "", "", Ran::No)]),
+        row_with_failures(named("drain"), vec![failure(false, "", "", Ran::No)]),
     ]);
     let lines: Vec<_> = text.lines().collect();
     assert!(

@@ -31,13 +31,13 @@ pub(crate) struct SituationRow {
     /// Duration of the situation.
     pub(crate) seconds: f64,
     /// Failed checks.
-    pub(crate) complaints: Vec<String>,
+    pub(crate) failed_checks: Vec<String>,
 }
 
 impl SituationRow {
-    /// Judges what nodes told since the fault began; the failed checks. `may_fail`: members that
+    /// Checks what nodes told since the fault began; the failed checks. `may_fail`: members that
     /// may be held failed.
-    pub(crate) fn judge(
+    pub(crate) fn check(
         &mut self,
         record: &Record,
         observers: &Hosts,
@@ -53,33 +53,33 @@ impl SituationRow {
         self.false_failures = failures.len() as u64;
         self.suspicions = suspicions;
         self.datagrams_s = busiest.as_ref().map(|(_, rate)| *rate);
-        let mut complaints = Vec::new();
+        let mut failed_checks = Vec::new();
         if let Some(first) = failures.first() {
             let count = failures.len();
-            complaints.push(format!("{count} false failures, such as: {first}"));
+            failed_checks.push(format!("{count} false failures, such as: {first}"));
         }
         if let Some((pair, count)) = most.filter(|(_, count)| *count > SUSPICIONS_MAX) {
-            complaints.push(format!(
+            failed_checks.push(format!(
                 "{pair}: {count} suspicions, at most {SUSPICIONS_MAX}"
             ));
         }
         if let Some((host, rate)) = busiest.filter(|(_, rate)| *rate > DATAGRAMS_S_MAX) {
-            complaints.push(format!(
+            failed_checks.push(format!(
                 "{host} sent {rate:.0} datagrams/s, at most {DATAGRAMS_S_MAX}"
             ));
         }
         if calls.failed() > 0 {
             let errors: Vec<_> = calls.failures.iter().map(|it| &*it.example).collect();
             let (failed, errors) = (calls.failed(), errors.join("; "));
-            complaints.push(format!("{failed} calls failed: {errors}"));
+            failed_checks.push(format!("{failed} calls failed: {errors}"));
         }
         if calls.ok() == 0 {
-            complaints.push("no call was answered".to_owned());
+            failed_checks.push("no call was answered".to_owned());
         }
         for (host, end) in &record.ended {
-            complaints.push(format!("a process ended by itself: {host}: {end:?}"));
+            failed_checks.push(format!("a process ended by itself: {host}: {end:?}"));
         }
-        complaints
+        failed_checks
     }
 }
 
@@ -98,8 +98,8 @@ impl Row for SituationRow {
         ("took s", |row| number(row.seconds)),
     ];
 
-    fn complaints(&self) -> &[String] {
-        &self.complaints
+    fn failed_checks(&self) -> &[String] {
+        &self.failed_checks
     }
 }
 
@@ -117,11 +117,11 @@ mod tests {
     use super::*;
     use crate::chaos::report::table;
 
-    fn row(complaints: &[&str]) -> SituationRow {
+    fn row(failed_checks: &[&str]) -> SituationRow {
         SituationRow {
             situation: "cut",
             hosts: 12,
-            ok: complaints.is_empty(),
+            ok: failed_checks.is_empty(),
             detect_s: Some(6.5),
             recovered_s: None,
             calls_ok: 900,
@@ -130,7 +130,7 @@ mod tests {
             suspicions: 20,
             datagrams_s: Some(8.25),
             seconds: 31.0,
-            complaints: complaints.iter().map(|&text| text.to_owned()).collect(),
+            failed_checks: failed_checks.iter().map(|&text| text.to_owned()).collect(),
         }
     }
 

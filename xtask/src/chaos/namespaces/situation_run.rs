@@ -63,7 +63,7 @@ pub(crate) async fn run_situation(
         let what = format!("could not be played to its end: {error}");
         run.cluster.fail(what);
     }
-    run.judge();
+    run.check();
     let row = run.row.clone();
     run.restore().await?;
     Ok(row)
@@ -261,14 +261,14 @@ impl<'a> SituationRun<'a> {
         since: Duration,
     ) -> Option<Duration> {
         let (roster, hosts) = (self.roster(), names(check.hosts));
-        let passes = |record: &Record| (check.judge)(record, &roster, &hosts, since);
+        let passes = |record: &Record| (check.predicate)(record, &roster, &hosts, since);
         self.cluster.wait_for(check.fact, within, passes).await
     }
 
     /// Fails the situation unless a check passes, by what was told since a time.
     fn expect(&mut self, check: Check, since: Duration) {
         let (roster, hosts) = (self.roster(), names(check.hosts));
-        if let Err(seen) = (check.judge)(&self.cluster.record, &roster, &hosts, since) {
+        if let Err(seen) = (check.predicate)(&self.cluster.record, &roster, &hosts, since) {
             self.cluster.fail(format!("{}: {seen}", check.fact));
         }
     }
@@ -361,19 +361,21 @@ impl<'a> SituationRun<'a> {
             .collect()
     }
 
-    /// Judges the record since the fault began.
-    fn judge(&mut self) {
+    /// Checks the record since the fault began.
+    fn check(&mut self) {
         let roster = self.roster();
         let observers = views::others(&roster, &self.may_report_failures);
         let observers: Hosts = observers.cloned().collect();
         let record = &self.cluster.record;
-        let complaints = self.row.judge(record, &observers, &self.may_fail);
-        for complaint in complaints {
-            self.cluster.fail(complaint);
+        let failed_checks = self.row.check(record, &observers, &self.may_fail);
+        for failed_check in failed_checks {
+            self.cluster.fail(failed_check);
         }
         self.row.seconds = self.cluster.begin.elapsed().as_secs_f64();
-        self.row.ok = self.cluster.complaints.is_empty();
-        self.row.complaints.clone_from(&self.cluster.complaints);
+        self.row.ok = self.cluster.failed_checks.is_empty();
+        self.row
+            .failed_checks
+            .clone_from(&self.cluster.failed_checks);
         if !self.row.ok {
             self.show_warnings();
         }
@@ -450,12 +452,12 @@ fn names(hosts: &[usize]) -> Hosts {
 const VIEWS_ARE_WHOLE: Check = Check {
     fact: "every view is whole",
     hosts: &[],
-    judge: views::all_are_whole,
+    predicate: views::all_are_whole,
 };
 const WORKERS_ANSWER: Check = Check {
     fact: "every worker answers calls",
     hosts: &[CLIENT],
-    judge: views::others_answer,
+    predicate: views::others_answer,
 };
 const CALLS_PER_S: u32 = 50;
 /// Time before a fault begins.

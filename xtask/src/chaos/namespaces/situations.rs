@@ -127,7 +127,7 @@ const fn one_way(direction: Direction) -> [Step; 6] {
         Step::ExpectNow(Check {
             fact: "the host stays out while it is unreachable",
             hosts: &[FAULTY_HOST],
-            judge: views::others_hold_failed,
+            predicate: views::others_hold_failed,
         }),
         Step::EndFault,
     ]
@@ -138,7 +138,7 @@ const FAULTY_HOST_FAILED: Step = Step::Detected(
     Check {
         fact: "the others hold h05 failed",
         hosts: &[FAULTY_HOST],
-        judge: views::others_hold_failed,
+        predicate: views::others_hold_failed,
     },
 );
 
@@ -212,7 +212,7 @@ const SITUATIONS: &[Situation] = &[
                 Check {
                     fact: "the small side refuses under keep_majority",
                     hosts: SMALL_SIDE,
-                    judge: views::refuse,
+                    predicate: views::refuse,
                 },
             ),
             Step::Detected(
@@ -220,14 +220,14 @@ const SITUATIONS: &[Situation] = &[
                 Check {
                     fact: "the others hold h11 and h12 failed",
                     hosts: SMALL_SIDE,
-                    judge: views::others_hold_failed,
+                    predicate: views::others_hold_failed,
                 },
             ),
             Step::Wait(15, 2),
             Step::ExpectSinceFault(Check {
                 fact: "the large side serves all the time",
                 hosts: SMALL_SIDE,
-                judge: views::others_never_refused,
+                predicate: views::others_never_refused,
             }),
             // The small side may hold the others failed, as it cannot reach them.
             Step::MayReportFailures(SMALL_SIDE),
@@ -238,7 +238,7 @@ const SITUATIONS: &[Situation] = &[
             Check {
                 fact: "all serve after the cut",
                 hosts: &[],
-                judge: views::others_serve,
+                predicate: views::others_serve,
             },
         )],
         ..CALM

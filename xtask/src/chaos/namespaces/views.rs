@@ -24,8 +24,8 @@ pub(crate) struct Check {
     /// The fact that holds if the check passes.
     pub(crate) fact: &'static str,
     pub(crate) hosts: &'static [usize],
-    /// Judges the hosts, of this roster, by what was told since a time.
-    pub(crate) judge: fn(&Record, &Roster, &Hosts, Duration) -> CheckResult,
+    /// Checks the hosts, of this roster, by what was told since a time.
+    pub(crate) predicate: fn(&Record, &Roster, &Hosts, Duration) -> CheckResult,
 }
 
 /// Checks that each host of the roster sees all of them alive, each in its present life and at its
@@ -252,7 +252,7 @@ fn result_of(violations: impl Iterator<Item = String>) -> CheckResult {
     }
 }
 
-/// Violations in one complaint.
+/// Violations in one failed check.
 const TEXTS_MAX: usize = 6;
 
 #[cfg(test)]

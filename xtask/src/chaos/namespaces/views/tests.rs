@@ -112,10 +112,10 @@ fn a_view_that_is_not_whole_is_described() {
             }),
         ),
     ];
-    for (complaint, change) in cases {
+    for (failed_check, change) in cases {
         let record = changed("h01", change);
         let finding = all_are_whole(&record, &roster(), &none(), Duration::ZERO);
-        assert_eq!(finding, Err(complaint.to_owned()));
+        assert_eq!(finding, Err(failed_check.to_owned()));
     }
 }
 
@@ -157,10 +157,10 @@ fn refusing_and_serving_nodes_are_distinguished() {
         refuse(&record, &roster(), &both, Duration::ZERO),
         Err("h02 serves".to_owned())
     );
-    let complaint = Err("h01 refuses: reaches 1 of 3".to_owned());
+    let failed_check = Err("h01 refuses: reaches 1 of 3".to_owned());
     assert_eq!(
         others_serve(&record, &roster(), &none(), Duration::ZERO),
-        complaint
+        failed_check
     );
     assert_eq!(
         others_never_refused(&record, &roster(), &names(&["h01"]), Duration::ZERO),
@@ -229,10 +229,10 @@ fn calls_are_summed_from_a_time_on() {
         others_answer(&record, &only(&["h03"]), &none(), since),
         Ok(())
     );
-    let complaint = Err("no call was answered by h01".to_owned());
+    let failed_check = Err("no call was answered by h01".to_owned());
     assert_eq!(
         others_answer(&record, &only(&["h01", "h03"]), &none(), since),
-        complaint
+        failed_check
     );
 }
 
