@@ -39,8 +39,12 @@ mod warning_limiter;
 #[cfg(feature = "unstable-wire")]
 pub mod wire;
 #[cfg(not(feature = "unstable-wire"))]
-// Parts of it are for tools alone.
-#[allow(dead_code, unreachable_pub, unused_imports)]
+#[allow(
+    dead_code,
+    unreachable_pub,
+    unused_imports,
+    reason = "some of it is for the fuzz targets and tools alone, which turn the feature on"
+)]
 mod wire;
 
 #[cfg(feature = "dev-certs")]

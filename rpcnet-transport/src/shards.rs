@@ -112,7 +112,7 @@ impl Shards {
         let sockets = socket::open_shared(addr, config.socket_buffer_bytes, shards.get())?;
         let failed = |source| BindError::Io { addr, source };
         let stop = CancellationToken::new();
-        let (runs, running) = mpsc::channel();
+        let (runs, running) = mpsc::sync_channel(0);
         let (opened, results) = mpsc::sync_channel(shards.get());
         // From here on a failure ends the threads that were started: it cancels their token.
         let guard = stop.clone().drop_guard();

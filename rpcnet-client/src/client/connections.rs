@@ -116,7 +116,8 @@ impl WorkerConnections {
         let (id, pool) = (worker.id(), &self.pool);
         let cache = self.cache(worker).filter(|cache| pool.owns(cache));
         let endpoint = Arc::clone(worker.endpoint());
-        PoolTarget::with_context(Arc::clone(&id.name), worker.addr, endpoint)
+        PoolTarget::new(Arc::clone(&id.name), worker.addr)
+            .with_context(endpoint)
             .with_generation(id.epoch)
             .with_cache(cache.cloned())
     }

@@ -78,7 +78,10 @@ impl RpcClient {
         let lanes = Arc::new(Lanes::new(
             connection.clone(),
             LaneLimits {
-                lanes: config.lane.lanes.get().min(hello.lanes_max).into(),
+                lanes: config
+                    .lanes_max(hello.streams_max)
+                    .min(hello.lanes_max)
+                    .into(),
                 calls_max: hello.lane_calls_max.into(),
                 body_bytes_max: hello.lane_body_bytes_max.into(),
                 queue_len_max: config.lane.queue_len_max,

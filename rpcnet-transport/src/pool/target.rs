@@ -32,15 +32,6 @@ impl PoolTarget {
     /// The server at `addr` whose certificate names `name`. The name is its key too.
     #[must_use]
     pub fn new(name: impl Into<Arc<str>>, addr: SocketAddr) -> Self {
-        Self::with_context(name, addr, ())
-    }
-}
-
-impl<C> PoolTarget<C> {
-    /// Like [`new`](PoolTarget::new), with what the [`PoolListener`](super::PoolListener) is
-    /// handed.
-    #[must_use]
-    pub fn with_context(name: impl Into<Arc<str>>, addr: SocketAddr, context: C) -> Self {
         let name = name.into();
         Self {
             key: Arc::clone(&name),
@@ -48,6 +39,21 @@ impl<C> PoolTarget<C> {
             addr,
             name,
             cache: None,
+            context: (),
+        }
+    }
+}
+
+impl<C> PoolTarget<C> {
+    /// Sets what the [`PoolListener`](super::PoolListener) is handed with the target.
+    #[must_use]
+    pub fn with_context<D>(self, context: D) -> PoolTarget<D> {
+        PoolTarget {
+            key: self.key,
+            generation: self.generation,
+            addr: self.addr,
+            name: self.name,
+            cache: self.cache,
             context,
         }
     }

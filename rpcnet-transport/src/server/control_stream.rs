@@ -44,7 +44,9 @@ impl ControlStream {
                 message_bytes_max: u32::try_from(shared.config.message_bytes_max)
                     .unwrap_or(u32::MAX),
                 streams_max: shared.config.quic.streams_max.get(),
-                lanes_max: shared.config.lane.lanes.get(),
+                lanes_max: shared
+                    .config
+                    .lanes_max(shared.config.quic.streams_max.get()),
                 lane_calls_max: u16::try_from(shared.config.lane.lane_calls_max.get())
                     .unwrap_or(u16::MAX),
                 lane_body_bytes_max: u16::try_from(shared.config.lane.lane_body_bytes_max)

@@ -66,7 +66,10 @@ async fn serve_stream(
             ResetCode::Malformed
         }
         Ok((StreamKind::Lane, rest)) => {
-            if let Some(_lane) = caller.try_add_lane(shared.config.lane.lanes.get()) {
+            let lanes_max = shared
+                .config
+                .lanes_max(shared.config.quic.streams_max.get());
+            if let Some(_lane) = caller.try_add_lane(lanes_max) {
                 let outbox = Outbox::new(send, caller.connection.clone());
                 return lane::serve(shared, caller, outbox, recv, rest).await;
             }

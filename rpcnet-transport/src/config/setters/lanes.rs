@@ -9,10 +9,18 @@ impl TransportConfig {
     /// Lanes of a connection opened from here: long-lived streams that small unary calls share; the
     /// default is 4. A lost packet delays the calls of the lanes whose bytes were in it until it is
     /// sent again: more lanes limit that to fewer calls, fewer lanes put more calls into one write.
+    /// Of the [streams](Self::with_streams_max) that the server accepts, lanes leave one at least.
     #[must_use]
     pub fn with_lanes(mut self, lanes: NonZeroU8) -> Self {
         self.lane.lanes = lanes;
         self
+    }
+
+    /// Lanes of a connection on which the caller may have so many streams: they stay open, so one
+    /// stream is left for all other calls.
+    pub(crate) fn lanes_max(&self, streams_max: u32) -> u8 {
+        let others = u8::try_from(streams_max.saturating_sub(1)).unwrap_or(u8::MAX);
+        self.lane.lanes.get().min(others)
     }
 
     /// Largest body that is sent on a lane, in bytes; default 8 KiB, at most 65,535, 0 for none.

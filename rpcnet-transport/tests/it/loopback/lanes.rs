@@ -550,3 +550,23 @@ fn a_first_call_after_the_end_of_its_runtime_does_not_hang() {
     drop(runtime);
     assert!(block_on(client.call("echo", "")).is_err());
 }
+
+/// Lanes stay open, so they must not take all streams of a connection.
+#[tokio::test]
+async fn lanes_leave_a_stream_for_large_calls() {
+    for streams in [1, 2, 4, 5] {
+        let streams_max = NonZeroU32::new(streams).unwrap();
+        let config = TransportConfig::default().with_streams_max(streams_max);
+        let server = serve(echo(Router::new()), config);
+        let client = connect(&server).await;
+        let large = Bytes::from(vec![7; 50_000]);
+        for _ in 0..2 {
+            let small = (0..200).map(|_| client.call("echo", "x"));
+            for reply in within(join_all(small)).await {
+                assert_eq!(reply.expect("a small call"), "x");
+            }
+            let reply = within(client.call("echo", large.clone())).await;
+            assert_eq!(reply.expect("a large call"), large, "{streams} streams");
+        }
+    }
+}
