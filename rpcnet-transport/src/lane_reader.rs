@@ -56,6 +56,7 @@ impl LaneReader {
     /// # Errors
     ///
     /// [`WireError`] if the bytes are not a frame.
+    #[inline]
     pub(crate) fn next_frame(&mut self) -> Result<Option<LaneFrame>, WireError> {
         loop {
             if let Some(frame) = self.decoder.next_frame()? {
@@ -69,6 +70,7 @@ impl LaneReader {
     }
 
     /// Reads once. To be called when there is no [next frame](Self::next_frame).
+    #[inline]
     pub(crate) fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), LaneReadEnd>> {
         let read = pin!(self.recv.read_chunks(&mut self.chunks)).poll(cx);
         Poll::Ready(Err(match ready!(read) {
