@@ -60,6 +60,7 @@ pub struct CallCounters {
 
 impl CallCounters {
     /// Counts an attempt that begins.
+    #[inline]
     pub fn on_attempt(&self, kind: AdmissionKind) {
         add_one(match kind {
             AdmissionKind::First => &self.calls,

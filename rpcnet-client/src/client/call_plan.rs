@@ -153,6 +153,7 @@ impl<'a> ClusterCall<'a> {
     }
 
     /// Tells the worker of an attempt that starts now what its latency is compared with.
+    #[inline]
     pub(super) fn set_latency_kind(&self, worker: &mut Worker, now: Time) {
         if self.plan.is_stream {
             worker.set_stream(now);
