@@ -11,7 +11,7 @@ use crate::Time;
 /// if the first call afterwards fails too, and so on.
 ///
 /// The word holds the end of the backoff in units of 1.024 us, and in its lowest bits the number of
-/// consecutive failures.
+/// consecutive failures. Without a failure the backoff ends at the origin: it is over at any time.
 #[derive(Debug)]
 pub(crate) struct Backoff(AtomicU64);
 
@@ -20,12 +20,10 @@ impl Backoff {
         Self(AtomicU64::new(0))
     }
 
-    /// Whether calls should go to other endpoints. Never at [`Time::ZERO`], so a caller without a
-    /// clock sees no endless backoff.
+    /// Whether calls should go to other endpoints.
     #[inline]
     pub(crate) fn is_active(&self, now: Time) -> bool {
-        let word = self.0.load(Ordering::Relaxed);
-        word != 0 && now > Time::ZERO && now < unpack(word).0
+        now < unpack(self.0.load(Ordering::Relaxed)).0
     }
 
     /// Records the failure of an attempt from `began` to `now`. The first of consecutive failures
@@ -66,7 +64,7 @@ impl Backoff {
                 };
                 (
                     if failures == 0 && began >= until {
-                        Time::ZERO
+                        NO_BACKOFF
                     } else {
                         until
                     },
@@ -100,6 +98,9 @@ const fn unpack(word: u64) -> (Time, u16) {
     let failures = word & ((1 << UNIT_BITS) - 1);
     (Time::from_nanos(word - failures), failures as u16)
 }
+
+/// The end of a backoff that never began.
+const NO_BACKOFF: Time = Time::ZERO;
 
 /// The lowest bits of the word, in place of the lowest bits of the nanoseconds, hold the number of
 /// failures.
@@ -172,11 +173,12 @@ mod tests {
     }
 
     #[test]
-    fn without_a_time_no_endpoint_is_in_backoff() {
+    fn a_backoff_begins_and_ends_at_any_time() {
         let backoff = Backoff::none();
-        backoff.on_failure(Time::ZERO, Time::ZERO, FIRST);
         assert!(!backoff.is_active(Time::ZERO));
-        // Nor does it overflow at the end of time.
+        backoff.on_failure(Time::ZERO, Time::ZERO, FIRST);
+        assert!(backoff.is_active(Time::ZERO) && ends(&backoff, 100));
+        // It does not overflow at the end of time.
         let end = Time::from_nanos(u64::MAX);
         (0..40).for_each(|_| backoff.on_failure(end, end, Duration::MAX));
     }

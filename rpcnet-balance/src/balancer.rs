@@ -68,7 +68,7 @@ pub struct PickContext<'a> {
     excluded: &'a [u64],
     incompatible: &'a [u64],
     key: Option<u64>,
-    now: Time,
+    now: Option<Time>,
     respected_flags: ExclusionFlags,
 }
 
@@ -79,23 +79,23 @@ impl Default for PickContext<'_> {
 }
 
 impl<'a> PickContext<'a> {
-    /// A context without exclusions and key, with all flags respected, at [`Time::ZERO`].
+    /// A context without exclusions and key, with all flags respected, without a time.
     #[must_use]
     pub const fn new() -> Self {
         Self {
             excluded: &[],
             incompatible: &[],
             key: None,
-            now: Time::ZERO,
+            now: None,
             respected_flags: ExclusionFlags::ALL,
         }
     }
 
     /// Sets the time of the pick. Balancers that compare the age of what they know need it; default
-    /// [`Time::ZERO`], at which everything is new.
+    /// none: then everything counts as new, and no endpoint as in backoff.
     #[must_use]
     pub const fn with_now(mut self, now: Time) -> Self {
-        self.now = now;
+        self.now = Some(now);
         self
     }
 
@@ -167,9 +167,9 @@ impl<'a> PickContext<'a> {
         self.key
     }
 
-    /// The time of the pick.
+    /// The time of the pick; `None` if it is not known.
     #[must_use]
-    pub const fn now(&self) -> Time {
+    pub const fn now(&self) -> Option<Time> {
         self.now
     }
 

@@ -10,11 +10,14 @@ use std::{
 
 use crate::{
     ExclusionFlags, LatencyScale, Outcome, OutcomeKind, ReportedLoad, Time,
+    atomic_time::AtomicTime,
     backoff::{BACKOFF_MAX, Backoff},
     exclusion_flags::AtomicExclusionFlags,
     health::HealthRecord,
     latency::{Decay, LatencyCell, LatencyReading},
+    ready_since::ReadySince,
     reported_load::LastReport,
+    time,
 };
 
 /// Endpoint that a balancer chooses among: an id, a weight, the number of calls in flight, its
@@ -38,18 +41,16 @@ pub struct Endpoint {
     latency: AtomicU32,
     latency_at: AtomicU64,
     backoff: Backoff,
-    /// Time, in nanoseconds, since when there was no reply to the calls in flight; [`NEVER`] if it
-    /// is not known. While all calls in flight are long, `long_since` has it instead.
-    silent_since: AtomicU64,
+    /// Time since when there was no reply to the calls in flight, if it is known. While all calls
+    /// in flight are long, `long_since` has it instead.
+    silent_since: AtomicTime,
     report: LastReport,
-    /// Time, in nanoseconds, since when the endpoint takes calls: [`LONG_AGO`] or [`NEVER`] until
-    /// it is set.
-    ready_since: AtomicU64,
+    ready_since: ReadySince,
     // Up to here it is one cache line. Picks read the id only for calls with exclusions.
     id: u64,
     health: HealthRecord,
     // Picks read these only while all calls in flight are long.
-    long_since: AtomicU64,
+    long_since: AtomicTime,
     /// The sum of the scales of the long calls, in units of 2^-32.
     long_rates: AtomicU64,
 }
@@ -68,12 +69,12 @@ impl Endpoint {
             latency: AtomicU32::new(0),
             latency_at: AtomicU64::new(0),
             backoff: Backoff::none(),
-            silent_since: AtomicU64::new(NEVER),
+            silent_since: AtomicTime::none(),
             report: LastReport::none(),
-            ready_since: AtomicU64::new(UNKNOWN),
+            ready_since: ReadySince::unknown(),
             id,
             health: HealthRecord::new(),
-            long_since: AtomicU64::new(NEVER),
+            long_since: AtomicTime::none(),
             long_rates: AtomicU64::new(0),
         }
     }
@@ -173,30 +174,30 @@ impl Endpoint {
     }
 
     /// The load that the endpoint reported within the last second; `None` if it reported none
-    /// since. A report without a time, and any report at [`Time::ZERO`], counts as new.
+    /// since. A report without a time counts as new, and so does any report if `now` is `None`.
     #[must_use]
-    pub fn recent_reported_load(&self, now: Time) -> Option<ReportedLoad> {
-        self.report.recent(now)
+    pub fn recent_reported_load(&self, now: impl Into<Option<Time>>) -> Option<ReportedLoad> {
+        self.report.recent(time::age_reference(now.into()))
     }
 
     /// The calls that the endpoint serves, as it reported within the last second, or those of this
     /// process if they are more by now.
     #[inline]
-    pub(crate) fn recent_calls(&self, now: Time) -> Option<f32> {
-        let calls = self.report.recent_calls(now)?;
+    pub(crate) fn recent_calls(&self, now: Option<Time>) -> Option<f32> {
+        let calls = self.report.recent_calls(time::age_reference(now))?;
         Some(calls.max(self.in_flight()) as f32)
     }
 
-    /// Sets the load that the endpoint reports. Called by the process that makes the calls;
-    /// balancers only read it.
+    /// Sets the load that the endpoint reports, without a time: the report never expires. Called by
+    /// the process that makes the calls; balancers only read it.
     pub fn set_reported_load(&self, load: ReportedLoad) {
-        self.set_reported_load_at(load, Time::ZERO);
+        self.report.set(load, None);
     }
 
-    /// Sets the load that the endpoint reports at this time; [`Time::ZERO`] means no time. Called
-    /// by the process that makes the calls.
+    /// Sets the load that the endpoint reports at this time. Called by the process that makes the
+    /// calls.
     pub fn set_reported_load_at(&self, load: ReportedLoad, now: Time) {
-        self.report.set(load, now);
+        self.report.set(load, Some(now));
     }
 
     /// Whether the endpoint is known to take long to reply, whatever its load: its machine or its
@@ -216,19 +217,13 @@ impl Endpoint {
     /// done so for long, or if it is not known.
     #[must_use]
     pub fn ready_since(&self) -> Option<Time> {
-        match self.ready_since.load(Ordering::Relaxed) {
-            UNKNOWN | LONG_AGO | NEVER => None,
-            nanos => Some(Time::from_nanos(nanos)),
-        }
+        self.ready_since.get()
     }
 
     /// Sets that the endpoint takes calls from now on, for the first time or again. Called by its
     /// observer.
     pub fn set_ready(&self, now: Time) {
-        self.ready_since.store(
-            now.as_nanos().clamp(LONG_AGO + 1, NEVER - 1),
-            Ordering::Relaxed,
-        );
+        self.ready_since.set(now);
     }
 
     /// The load of this process's calls including one more: (calls in flight + 1) / weight.
@@ -237,62 +232,66 @@ impl Endpoint {
         (self.in_flight() as f32 + 1.0) / self.weight()
     }
 
-    /// Counts one call as in flight for as long as the guard lives.
+    /// Counts one call as in flight for as long as the guard lives. The time of its start is not
+    /// known, so it causes no [silence](Self::silence).
     #[must_use = "the call is counted only for as long as the guard lives"]
     pub fn begin(self: &Arc<Self>) -> InFlight {
-        self.begin_at(Time::ZERO)
+        if self.count_call() {
+            self.silent_since.set(None);
+        }
+        InFlight::new(self)
     }
 
     /// Counts one call that starts now as in flight for as long as the guard lives. Lets balancers
-    /// notice that an endpoint has gone silent before a call to it has failed; [`Time::ZERO`] means
-    /// no time, as in [`begin`](Self::begin).
+    /// notice that an endpoint has gone silent before a call to it has failed.
     #[must_use = "the call is counted only for as long as the guard lives"]
     pub fn begin_at(self: &Arc<Self>, now: Time) -> InFlight {
+        if self.count_call() || self.is_silence_unknown(now) {
+            self.silent_since.set(Some(now));
+        }
+        InFlight::new(self)
+    }
+
+    /// Counts one call more. Whether it is the first in flight of which a reply is expected soon:
+    /// the others take long.
+    #[inline]
+    fn count_call(&self) -> bool {
         let others = self.in_flight.fetch_add(1, Ordering::Relaxed);
-        // No reply to the calls that take long was expected so soon.
-        let is_first = others <= self.long_calls.load(Ordering::Relaxed).into();
-        if now == Time::ZERO {
-            if is_first {
-                self.silent_since.store(NEVER, Ordering::Relaxed);
-            }
-        } else if is_first || self.is_silence_unknown(now) {
-            self.silent_since.store(now.as_nanos(), Ordering::Relaxed);
-        }
-        InFlight {
-            endpoint: Arc::clone(self),
-            long_rate: None,
-        }
+        others <= self.long_calls.load(Ordering::Relaxed).into()
     }
 
     /// Time without any reply to the calls in flight; zero if there are no calls, if they were
-    /// begun without a time, and once it exceeds ten seconds: then the next call is a new try. If
-    /// all of the calls usually take longer than a [typical call](InFlight::set_scale), the time is
-    /// scaled to a typical call.
+    /// begun without a time, if `now` is `None`, and once it exceeds ten seconds: then the next
+    /// call is a new try. If all of the calls usually take longer than a
+    /// [typical call](InFlight::set_scale), the time is scaled to a typical call.
     #[must_use]
-    pub fn silence(&self, now: Time) -> Duration {
-        Duration::from_nanos(self.silence_nanos(now, self.in_flight()))
+    pub fn silence(&self, now: impl Into<Option<Time>>) -> Duration {
+        Duration::from_nanos(self.silence_nanos(now.into(), self.in_flight()))
     }
 
     /// The latency of a typical call, as recorded by balancers that compare latencies: the
     /// peak-sensitive average of [`PeakEwma`](crate::PeakEwma), which decays to 1/e in `decay`, of
-    /// [`Outcome::normalized_latency`]. `None` before the first reply.
+    /// [`Outcome::normalized_latency`]. `None` before the first reply. Without a time nothing has
+    /// decayed.
     #[must_use]
-    pub fn latency(&self, now: Time, decay: Duration) -> Option<Duration> {
-        let read = self.latency_reading(now, Decay::over(decay));
+    pub fn latency(&self, now: impl Into<Option<Time>>, decay: Duration) -> Option<Duration> {
+        let read = self.latency_reading(now.into(), Decay::over(decay));
         (read.recorded > 0.0).then(|| Duration::from_nanos(read.decayed as u64))
     }
 
     /// Whether the endpoint is in backoff: it failed recently, or asked not to be called. Recorded
-    /// by balancers that respect it. Never at [`Time::ZERO`].
+    /// by balancers that respect it. Never without a time, so a caller without a clock sees no
+    /// endless backoff.
     #[must_use]
-    pub fn in_backoff(&self, now: Time) -> bool {
-        self.backoff.is_active(now)
+    pub fn in_backoff(&self, now: impl Into<Option<Time>>) -> bool {
+        now.into().is_some_and(|now| self.backoff.is_active(now))
     }
 
-    /// Whether the endpoint reported within the last second that it is busy or draining.
+    /// Whether the endpoint reported within the last second that it is busy or draining. Without a
+    /// time every report counts.
     #[must_use]
-    pub fn is_busy(&self, now: Time) -> bool {
-        self.report.is_busy(now)
+    pub fn is_busy(&self, now: impl Into<Option<Time>>) -> bool {
+        self.report.is_busy(time::age_reference(now.into()))
     }
 
     #[inline]
@@ -304,33 +303,62 @@ impl Endpoint {
     }
 
     #[inline]
-    pub(crate) fn latency_reading(&self, now: Time, decay: Decay) -> LatencyReading {
-        self.latency_cell().read(now, decay)
+    pub(crate) fn latency_reading(&self, now: Option<Time>, decay: Decay) -> LatencyReading {
+        self.latency_cell().read(time::age_reference(now), decay)
     }
 
     /// Records an outcome: the latency, the silence and the backoff, which starts with
-    /// `failure_backoff`.
+    /// `failure_backoff`. Without a time there is no backoff, as it ends at some time.
     pub(crate) fn on_outcome(&self, outcome: &Outcome, decay: Decay, failure_backoff: Duration) {
-        let (now, latency) = (outcome.now, outcome.normalized_latency);
-        let began = Time::from_nanos(
-            now.as_nanos()
-                .saturating_sub(Time::from(outcome.latency).as_nanos()),
-        );
-        match outcome.kind {
-            OutcomeKind::Success => {
-                if let Some(latency) = latency {
-                    self.latency_cell().record(now, latency, decay);
-                }
-                self.backoff.on_success(began);
+        self.record_latency(outcome, decay);
+        if outcome.kind == OutcomeKind::Cancelled {
+            // There was no reply.
+            return;
+        }
+        if let Some(now) = outcome.now {
+            self.record_backoff(outcome, now, failure_backoff);
+        }
+        // Written only when time has passed: several replies of one moment leave the cache line
+        // alone.
+        if self.silent_since.get() != outcome.now {
+            self.silent_since.set(outcome.now);
+            if self.long_calls.load(Ordering::Relaxed) > 0 {
+                self.long_since.set(outcome.now);
             }
+        }
+    }
+
+    #[inline]
+    fn record_latency(&self, outcome: &Outcome, decay: Decay) {
+        let Some(latency) = outcome.normalized_latency else {
+            return;
+        };
+        let now = time::age_reference(outcome.now);
+        match outcome.kind {
+            OutcomeKind::Success => self.latency_cell().record(now, latency, decay),
             // A failure is not a good latency, however quick it was.
-            OutcomeKind::Failure => {
-                self.record_latency_at_least(now, latency, decay);
-                self.backoff.on_failure(began, now, failure_backoff);
+            OutcomeKind::Failure | OutcomeKind::Cancelled => {
+                self.latency_cell().record_at_least(now, latency, decay);
             }
             // How long it took to notice says nothing about replies: a connect timeout as a latency
-            // would keep the endpoint from calls long after it can be reached again.
-            OutcomeKind::Unreachable => self.backoff.on_failure(began, now, failure_backoff),
+            // would keep the endpoint from calls long after it can be reached again. That it
+            // refuses or rejects quickly is no reason to send it more calls.
+            OutcomeKind::Unreachable
+            | OutcomeKind::Overloaded
+            | OutcomeKind::Refused
+            | OutcomeKind::StreamStarted => {}
+        }
+    }
+
+    #[inline]
+    fn record_backoff(&self, outcome: &Outcome, now: Time, failure_backoff: Duration) {
+        let latency = Time::from(outcome.latency).as_nanos();
+        let began = Time::from_nanos(now.as_nanos().saturating_sub(latency));
+        match outcome.kind {
+            OutcomeKind::Success | OutcomeKind::StreamStarted => self.backoff.on_success(began),
+            OutcomeKind::Failure | OutcomeKind::Unreachable => {
+                self.backoff.on_failure(began, now, failure_backoff);
+            }
             // The endpoint is healthy, and overloaded for the moment. Where all are overloaded, to
             // avoid each until its queue is empty would leave it idle: only consecutive rejections
             // make the backoff longer.
@@ -341,45 +369,22 @@ impl Endpoint {
                     .min(BACKOFF_MAX);
                 let first = OVERLOAD_BACKOFF.min(failure_backoff);
                 self.backoff.on_failure_up_to(began, now, first, most);
-            }
-            OutcomeKind::StreamStarted => self.backoff.on_success(began),
-            // The endpoint can be reached. That it refuses quickly is no reason to send it more
-            // calls.
-            OutcomeKind::Refused => {}
-            // There was no reply.
-            OutcomeKind::Cancelled => {
-                self.record_latency_at_least(now, latency, decay);
                 return;
             }
+            OutcomeKind::Refused | OutcomeKind::Cancelled => {}
         }
-        if let Some(retry_after) = outcome.retry_after
-            && outcome.kind != OutcomeKind::Overloaded
-        {
+        if let Some(retry_after) = outcome.retry_after {
             self.backoff.extend(now + retry_after.min(BACKOFF_MAX));
-        }
-        // Written only when time has passed: several replies of one moment leave the cache line
-        // alone.
-        if self.silent_since.load(Ordering::Relaxed) != now.as_nanos() {
-            let since = silent_since_word(now);
-            self.silent_since.store(since, Ordering::Relaxed);
-            if self.long_calls.load(Ordering::Relaxed) > 0 {
-                self.long_since.store(since, Ordering::Relaxed);
-            }
-        }
-    }
-
-    fn record_latency_at_least(&self, now: Time, latency: Option<Duration>, decay: Decay) {
-        if let Some(latency) = latency {
-            self.latency_cell().record_at_least(now, latency, decay);
         }
     }
 
     /// Like [`silence`](Self::silence), for this number of calls in flight.
     #[inline]
-    pub(crate) fn silence_nanos(&self, now: Time, in_flight: u32) -> u64 {
+    pub(crate) fn silence_nanos(&self, now: Option<Time>, in_flight: u32) -> u64 {
         if in_flight == 0 {
             return 0;
         }
+        let now = time::age_reference(now);
         let long_calls = self.long_calls.load(Ordering::Relaxed);
         if in_flight <= long_calls.into() {
             return self.long_silence_nanos(now, long_calls);
@@ -398,26 +403,21 @@ impl Endpoint {
     /// Whether the other calls were begun without a time, or are meant to last.
     #[inline]
     fn is_silence_unknown(&self, now: Time) -> bool {
-        let since = self.silent_since.load(Ordering::Relaxed);
-        since == NEVER || now.as_nanos().saturating_sub(since) > SILENCE_NANOS_MAX
+        let since = self.silent_since.get();
+        since
+            .is_none_or(|since| now.as_nanos().saturating_sub(since.as_nanos()) > SILENCE_NANOS_MAX)
     }
 
     /// Initialises, once, whether the endpoint is new or was there in the first view.
     pub(crate) fn init_ready_since(&self, new: bool) {
-        let since = if new { NEVER } else { LONG_AGO };
-        let _ =
-            self.ready_since
-                .compare_exchange(UNKNOWN, since, Ordering::Relaxed, Ordering::Relaxed);
+        self.ready_since.init(new);
     }
 
     /// Time since when the endpoint takes calls; a new endpoint starts now. `None` if that is long
     /// ago.
     #[inline]
     pub(crate) fn ready_since_or_start(&self, now: Time) -> Option<Time> {
-        if self.ready_since.load(Ordering::Relaxed) == NEVER {
-            self.set_ready(now);
-        }
-        self.ready_since()
+        self.ready_since.get_or_start(now)
     }
 }
 
@@ -430,6 +430,14 @@ pub struct InFlight {
 }
 
 impl InFlight {
+    #[inline]
+    fn new(endpoint: &Arc<Endpoint>) -> Self {
+        Self {
+            endpoint: Arc::clone(endpoint),
+            long_rate: None,
+        }
+    }
+
     /// The endpoint of the call.
     #[must_use]
     pub const fn endpoint(&self) -> &Arc<Endpoint> {
@@ -464,7 +472,7 @@ impl InFlight {
         let Ok(before) = before else { return };
         long_rates.fetch_add(rate.into(), Ordering::Relaxed);
         if before == 0 || elapsed_nanos(long_since, now) == 0 {
-            long_since.store(silent_since_word(now), Ordering::Relaxed);
+            long_since.set(Some(now));
         }
         self.long_rate = Some(rate);
     }
@@ -487,25 +495,12 @@ impl Drop for InFlight {
     }
 }
 
-/// The stored form of the time since when there was no reply; [`Time::ZERO`] means no time.
-const fn silent_since_word(now: Time) -> u64 {
-    if now.as_nanos() == 0 {
-        NEVER
-    } else {
-        now.as_nanos()
-    }
-}
-
 /// Zero also if the time is so long that it says nothing any more.
 #[inline]
-fn elapsed_nanos(since: &AtomicU64, now: Time) -> u64 {
-    let nanos = now.as_nanos().saturating_sub(since.load(Ordering::Relaxed));
+fn elapsed_nanos(since: &AtomicTime, now: Time) -> u64 {
+    let nanos = since.age_nanos(now);
     if nanos <= SILENCE_NANOS_MAX { nanos } else { 0 }
 }
-
-const NEVER: u64 = u64::MAX;
-const UNKNOWN: u64 = 0;
-const LONG_AGO: u64 = 1;
 
 /// Backoff after the first rejection: about as long as calls take, and no longer.
 const OVERLOAD_BACKOFF: Duration = Duration::from_millis(10);

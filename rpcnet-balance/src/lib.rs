@@ -187,6 +187,7 @@
 //! - `sim`: the module `sim`, a simulator of fleets in virtual time to compare balancers. Unstable.
 
 mod alias_table;
+mod atomic_time;
 mod backoff;
 mod backoff_range;
 mod balancer;
@@ -209,6 +210,7 @@ mod peak_ewma;
 mod power_of_two;
 mod prequal;
 mod random;
+mod ready_since;
 mod rendezvous;
 mod rendezvous_table;
 mod reported_load;

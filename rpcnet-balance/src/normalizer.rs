@@ -10,6 +10,7 @@ use crate::{
     LatencyScale, Outcome, OutcomeKind, Time,
     latency::{Decay, LATENCY_DECAY},
     rng::GOLDEN,
+    time,
 };
 
 /// Normaliser of the latencies of calls of different kinds, such as methods, so that a balancer can
@@ -99,7 +100,7 @@ impl LatencyNormalizer {
         if outcome.kind != OutcomeKind::Success {
             return self.scale(kind).apply(outcome);
         }
-        let (now, latency) = (outcome.now, outcome.latency);
+        let (now, latency) = (time::age_reference(outcome.now), outcome.latency);
         let usual = self.find(kind).unwrap_or_else(|| self.insert(kind, now));
         usual.record(now, latency, self.decay, f32::INFINITY);
         self.typical.record(now, latency, self.decay, FACTOR_MAX);

@@ -22,8 +22,9 @@ pub struct Outcome {
     /// reported none. By now [`Endpoint::reported_load`](crate::Endpoint::reported_load) is the
     /// same or newer.
     pub reported_load: Option<ReportedLoad>,
-    /// Time of the end of the attempt. Default [`Time::ZERO`], which means no time.
-    pub now: Time,
+    /// Time of the end of the attempt, if it is known. Default `None`: what is known of the
+    /// endpoint does not age then, and a failure causes no backoff.
+    pub now: Option<Time>,
     /// Time for which the endpoint asked not to be called, respected up to 30 s. Default `None`.
     pub retry_after: Option<Duration>,
 }
@@ -37,7 +38,7 @@ impl Outcome {
             latency,
             normalized_latency: Some(latency),
             reported_load: None,
-            now: Time::ZERO,
+            now: None,
             retry_after: None,
         }
     }
@@ -53,7 +54,7 @@ impl Outcome {
     /// Sets the time of the end, for balancers that compare the age of what they know.
     #[must_use]
     pub const fn with_now(mut self, now: Time) -> Self {
-        self.now = now;
+        self.now = Some(now);
         self
     }
 

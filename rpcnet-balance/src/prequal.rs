@@ -120,7 +120,7 @@ struct ScoredEndpoint {
 
 impl ScoredEndpoint {
     #[inline]
-    fn new(endpoint: &Endpoint, rules: &Scorer, now: Time, hot_threshold: f32) -> Self {
+    fn new(endpoint: &Endpoint, rules: &Scorer, now: Option<Time>, hot_threshold: f32) -> Self {
         let appraisal = rules.score(endpoint, now);
         // An endpoint without a recent report counts as cold, so that it is called and reports
         // again.
@@ -148,7 +148,7 @@ impl ScoredEndpoint {
 
 /// The quantile of the number of calls over a sample of the endpoints; without reports no endpoint
 /// is hot.
-fn hot_threshold(view: &View, now: Time, quantile: f32, rng: &mut Rng) -> f32 {
+fn hot_threshold(view: &View, now: Option<Time>, quantile: f32, rng: &mut Rng) -> f32 {
     let (mut sorted, mut len) = ([0.0; SAMPLE_MAX], 0);
     for endpoint in gauge::sample(view, rng) {
         if let Some(calls) = endpoint.recent_calls(now) {

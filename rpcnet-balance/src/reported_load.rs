@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use crate::Time;
+use crate::{Time, atomic_time::AtomicTime};
 
 /// Load that an endpoint reports, for example with every reply.
 ///
@@ -90,26 +90,21 @@ impl ReportedLoad {
 #[derive(Debug)]
 pub(crate) struct LastReport {
     word: AtomicU64,
-    /// Time of the report in nanoseconds; [`NO_TIME`] without one.
-    at: AtomicU64,
+    at: AtomicTime,
 }
 
 impl LastReport {
     pub(crate) const fn none() -> Self {
         Self {
             word: AtomicU64::new(0),
-            at: AtomicU64::new(NO_TIME),
+            at: AtomicTime::none(),
         }
     }
 
-    pub(crate) fn set(&self, load: ReportedLoad, now: Time) {
+    /// Sets the report. Without a time it never expires.
+    pub(crate) fn set(&self, load: ReportedLoad, now: Option<Time>) {
         // This is a word of its own: for a moment a report may look newer than it is.
-        let at = if now == Time::ZERO {
-            NO_TIME
-        } else {
-            now.as_nanos()
-        };
-        self.at.store(at, Ordering::Relaxed);
+        self.at.set(now);
         self.word.store(load.pack(), Ordering::Relaxed);
     }
 
@@ -128,10 +123,7 @@ impl LastReport {
     #[inline]
     pub(crate) fn recent_calls(&self, now: Time) -> Option<u32> {
         let word = self.word.load(Ordering::Relaxed);
-        let age = now
-            .as_nanos()
-            .saturating_sub(self.at.load(Ordering::Relaxed));
-        let is_recent = (word & PRESENT != 0) & (age <= AGE_MAX_NANOS);
+        let is_recent = (word & PRESENT != 0) & (self.at.age_nanos(now) <= AGE_MAX_NANOS);
         is_recent.then_some((word >> 32) as u32 & IN_FLIGHT_MAX)
     }
 
@@ -139,20 +131,13 @@ impl LastReport {
     #[inline]
     pub(crate) fn is_busy(&self, now: Time) -> bool {
         let flags = self.word.load(Ordering::Relaxed) & (BUSY | DRAINING);
-        flags != 0
-            && now
-                .as_nanos()
-                .saturating_sub(self.at.load(Ordering::Relaxed))
-                <= AGE_MAX_NANOS
+        flags != 0 && self.at.age_nanos(now) <= AGE_MAX_NANOS
     }
 }
 
 const PRESENT: u64 = 1 << 63;
 const BUSY: u64 = 1 << 62;
 const DRAINING: u64 = 1 << 61;
-
-/// Later than any real time, so a report without a time never expires.
-const NO_TIME: u64 = u64::MAX;
 
 /// The age at which a report expires (that at which Prequal drops a probe).
 const AGE_MAX_NANOS: u64 = 1_000_000_000;
@@ -181,7 +166,7 @@ mod tests {
                 .with_busy(true)
                 .with_draining(true),
         ] {
-            last.set(load, Time::ZERO);
+            last.set(load, None);
             assert_eq!(last.get(), Some(load));
         }
     }
@@ -193,7 +178,7 @@ mod tests {
             ReportedLoad::new()
                 .with_in_flight(u32::MAX)
                 .with_queue_delay(Duration::MAX),
-            Time::ZERO,
+            None,
         );
         let stored = last.get().expect("a report");
         assert_eq!(stored.in_flight, IN_FLIGHT_MAX);
@@ -208,16 +193,16 @@ mod tests {
     fn a_report_expires() {
         let (last, busy) = (LastReport::none(), ReportedLoad::new().with_busy(true));
         let at = |ms| Time::from(Duration::from_millis(ms));
-        last.set(busy, at(500));
+        last.set(busy, Some(at(500)));
         for (ms, recent) in [(0, true), (500, true), (1500, true), (1501, false)] {
             assert_eq!(last.recent(at(ms)), recent.then_some(busy), "at {ms} ms");
             assert_eq!(last.is_busy(at(ms)), recent, "at {ms} ms");
         }
         assert_eq!(last.get(), Some(busy));
-        last.set(ReportedLoad::new(), at(500));
+        last.set(ReportedLoad::new(), Some(at(500)));
         assert!(!last.is_busy(at(500)));
         // Without a time it is never out of date.
-        last.set(busy, Time::ZERO);
+        last.set(busy, None);
         assert!(last.is_busy(at(99_999)) && last.recent(at(99_999)).is_some());
     }
 }

@@ -54,7 +54,7 @@ impl Scorer {
     }
 
     #[inline]
-    pub(crate) fn score(&self, endpoint: &Endpoint, now: Time) -> Score {
+    pub(crate) fn score(&self, endpoint: &Endpoint, now: Option<Time>) -> Score {
         let in_flight = endpoint.in_flight();
         let mut load = in_flight as f32 + 1.0;
         if endpoint.is_slow() {

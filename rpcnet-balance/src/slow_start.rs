@@ -20,7 +20,7 @@ use crate::{
 /// it takes them.
 ///
 /// Adds little to a pick; a pick that skips an endpoint is repeated. Needs `rebuild` and
-/// [`PickContext::with_now`]; at [`Time::ZERO`] every endpoint has its full share.
+/// [`PickContext::with_now`]; without a time every endpoint has its full share.
 #[derive(Debug)]
 pub struct SlowStart {
     inner: Arc<dyn Balancer>,
@@ -44,9 +44,10 @@ impl SlowStart {
 
     /// The fraction of its share that the endpoint gets by now.
     #[inline]
-    fn ramp(&self, endpoint: &Endpoint, now: Time) -> f32 {
+    fn ramp(&self, endpoint: &Endpoint, now: Option<Time>) -> f32 {
+        let Some(now) = now else { return 1.0 };
         match endpoint.ready_since_or_start(now) {
-            Some(since) if now > Time::ZERO && !self.window.is_zero() => {
+            Some(since) if !self.window.is_zero() => {
                 (now.since(since).as_secs_f32() / self.window.as_secs_f32()).max(RAMP_MIN)
             }
             _ => 1.0,

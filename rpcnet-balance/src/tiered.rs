@@ -117,7 +117,7 @@ impl Tiered {
     }
 
     /// Whether a call skips `tier`, though the tier could take it.
-    fn spills(&self, tier: &Tier, rest: &[Tier], now: Time) -> bool {
+    fn spills(&self, tier: &Tier, rest: &[Tier], now: Option<Time>) -> bool {
         let mut kept = 1.0_f32;
         let health = tier.health(now, &self.rng);
         if health < self.health_threshold {
@@ -191,7 +191,7 @@ impl Tier {
     }
 
     /// The fraction of endpoints that take calls and are not busy.
-    fn health(&self, now: Time, rng: &SharedRng) -> f32 {
+    fn health(&self, now: Option<Time>, rng: &SharedRng) -> f32 {
         self.health.read(gauge::refresh_period(&self.view), || {
             let sample = gauge::sample(&self.view, &mut rng.fork());
             let all = sample.clone().count() as f32;

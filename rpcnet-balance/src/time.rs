@@ -11,11 +11,7 @@ use std::{ops::Add, time::Duration};
 pub struct Time(u64);
 
 impl Time {
-    /// The origin, which stands for no time in
-    /// [`PickContext::with_now`](crate::PickContext::with_now),
-    /// [`Outcome::now`](crate::Outcome::now), [`Endpoint::begin_at`](crate::Endpoint::begin_at) and
-    /// [`Endpoint::set_reported_load_at`](crate::Endpoint::set_reported_load_at). A simulation
-    /// starts its clock later.
+    /// The origin.
     pub const ZERO: Self = Self(0);
 
     /// The point in time this many nanoseconds after the origin.
@@ -49,6 +45,15 @@ impl Add<Duration> for Time {
 
     fn add(self, time: Duration) -> Self {
         Self(self.0.saturating_add(Self::from(time).0))
+    }
+}
+
+/// The time that ages are computed at: without a time the origin, at which nothing has aged.
+#[inline]
+pub(crate) const fn age_reference(now: Option<Time>) -> Time {
+    match now {
+        Some(now) => now,
+        None => Time::ZERO,
     }
 }
 

@@ -108,13 +108,13 @@ fn draw_pair(
 
 /// Calls for its weight, including the next one; `None` without a recent report.
 #[inline]
-fn load(endpoint: &Endpoint, now: Time) -> Option<f32> {
+fn load(endpoint: &Endpoint, now: Option<Time>) -> Option<f32> {
     Some((endpoint.recent_calls(now)? + 1.0) / endpoint.weight())
 }
 
 /// Factor of the load for an endpoint that is busy or in backoff.
 #[inline]
-fn load_factor(endpoint: &Endpoint, now: Time) -> f32 {
+fn load_factor(endpoint: &Endpoint, now: Option<Time>) -> f32 {
     let busy = if endpoint.is_busy(now) {
         BUSY_FACTOR
     } else {

@@ -14,6 +14,7 @@ use super::{
 };
 use crate::{
     BackoffRange, Endpoint, ExclusionFlags, Outcome, OutcomeKind, Time, View,
+    atomic_time::AtomicTime,
     rng::{SharedRng, unit_f64},
 };
 
@@ -34,8 +35,9 @@ use crate::{
 /// - A [`GroupHealth`](super::GroupHealth) for each group that is picked from, and
 ///   [`probe`](Self::probe) when it says that one is due.
 ///
-/// All may be called from many threads at once, with times that are not quite in order; but not
-/// without times, as a flag is set until some time. None locks, and only `sweep` allocates.
+/// All may be called from many threads at once, with times that are not quite in order. An outcome
+/// without a time is not recorded, as a flag is set until some time. None locks, and only `sweep`
+/// allocates.
 #[derive(Debug)]
 pub struct OutlierDetector {
     pub(super) config: HealthConfig,
@@ -43,8 +45,8 @@ pub struct OutlierDetector {
     /// The number of endpoints, and of those that are ejected.
     population: AtomicUsize,
     ejected: AtomicUsize,
-    /// Time of the next sweep in nanoseconds; 0 before the first attempt.
-    sweep_at: AtomicU64,
+    /// Time of the next sweep; none before the first attempt.
+    sweep_at: AtomicTime,
     /// Rises when a flag or the time of a probe changes.
     version: AtomicU64,
     pub(super) counters: HealthCounters,
@@ -60,7 +62,7 @@ impl OutlierDetector {
             random: SharedRng::seeded(seed),
             population: AtomicUsize::new(0),
             ejected: AtomicUsize::new(0),
-            sweep_at: AtomicU64::new(0),
+            sweep_at: AtomicTime::none(),
             version: AtomicU64::new(0),
             counters: HealthCounters::default(),
         }
@@ -85,8 +87,9 @@ impl OutlierDetector {
     }
 
     /// Records the outcome of an attempt that was no probe. An attempt that was given up without an
-    /// outcome is not recorded.
+    /// outcome is not recorded, nor is an outcome without a [time](Outcome::now).
     pub fn on_outcome(&self, endpoint: &Endpoint, outcome: &Outcome) -> Option<HealthChange> {
+        let now = outcome.now?;
         match outcome.kind {
             OutcomeKind::Success | OutcomeKind::StreamStarted => {
                 if self.config.outlier_detection.is_some() {
@@ -94,7 +97,7 @@ impl OutlierDetector {
                 }
                 // Rarely it is flagged; an ejected endpoint has to pass its probe.
                 if endpoint.flags().contains(ExclusionFlags::UNREACHABLE) {
-                    return self.on_reachable(outcome.now, endpoint);
+                    return self.on_reachable(now, endpoint);
                 }
                 None
             }
@@ -105,9 +108,9 @@ impl OutlierDetector {
                     return None;
                 }
                 let reason = EjectionReason::ConsecutiveFailures(failures);
-                self.eject(config, outcome.now, endpoint, reason)
+                self.eject(config, now, endpoint, reason)
             }
-            OutcomeKind::Unreachable => self.on_unreachable(outcome.now, endpoint),
+            OutcomeKind::Unreachable => self.on_unreachable(now, endpoint),
             // The balancer respects its load. Counted as a failure, its calls would go to others
             // and overload them.
             OutcomeKind::Overloaded => None,
@@ -157,7 +160,7 @@ impl OutlierDetector {
             return None;
         }
         if !before.contains(ExclusionFlags::EJECTED) {
-            endpoint.health_record().set_probe_at(Time::ZERO);
+            endpoint.health_record().cancel_probe();
         }
         endpoint.set_ready(now);
         self.bump_version();
@@ -200,20 +203,16 @@ impl OutlierDetector {
     /// Whether a [`sweep`](Self::sweep) is due and the caller is the one to do it.
     #[must_use]
     pub fn claim_sweep(&self, now: Time) -> bool {
-        let due = self.sweep_at.load(Relaxed);
-        if now.as_nanos() < due {
+        let due = self.sweep_at.get();
+        if due.is_some_and(|due| now < due) {
             return false;
         }
         let Some(config) = &self.config.outlier_detection else {
             return false;
         };
-        let next = (now + config.interval).as_nanos().max(1);
-        let claimed = self
-            .sweep_at
-            .compare_exchange(due, next, Relaxed, Relaxed)
-            .is_ok();
+        let claimed = self.sweep_at.replace(due, Some(now + config.interval));
         // The first interval has only begun.
-        claimed && due != 0
+        claimed && due.is_some()
     }
 
     /// Compares the endpoints by their outcomes since the last sweep, and ejects the outliers.
@@ -298,7 +297,7 @@ impl OutlierDetector {
             return None;
         }
         endpoint.health_record().reset_consecutive_failures();
-        endpoint.health_record().set_probe_at(Time::ZERO);
+        endpoint.health_record().cancel_probe();
         endpoint.set_ready(now);
         self.count_one_less_ejected();
         self.bump_version();

@@ -6,7 +6,7 @@ use std::sync::atomic::{
 };
 
 use super::{HealthChange, NOT_COUNTED, OutlierDetector};
-use crate::{ExclusionFlags, Time, View};
+use crate::{ExclusionFlags, Time, View, atomic_time::AtomicTime};
 
 /// Health of a group of endpoints that calls pick from: whether it is in panic mode, and whether a
 /// probe is due.
@@ -20,8 +20,8 @@ pub struct GroupHealth {
     /// Whether a thread computes it.
     is_counting: AtomicBool,
     is_panicking: AtomicBool,
-    /// Time of the next probe in nanoseconds.
-    probe_at: AtomicU64,
+    /// Time of the next probe; none while no endpoint is flagged.
+    probe_at: AtomicTime,
 }
 
 /// Result of a check: how the next pick goes.
@@ -51,7 +51,7 @@ impl GroupHealth {
             version: AtomicU64::new(u64::MAX),
             is_counting: AtomicBool::new(false),
             is_panicking: AtomicBool::new(false),
-            probe_at: AtomicU64::new(u64::MAX),
+            probe_at: AtomicTime::none(),
         }
     }
 
@@ -66,9 +66,15 @@ impl GroupHealth {
     }
 
     /// Checks how the next pick from `view` goes. One value serves one set of endpoints; a new view
-    /// has a [new value](Self::following).
+    /// has a [new value](Self::following). Without a time no probe is due.
     #[must_use]
-    pub fn check(&self, detector: &OutlierDetector, view: &View, now: Time) -> GroupCheck {
+    pub fn check(
+        &self,
+        detector: &OutlierDetector,
+        view: &View,
+        now: impl Into<Option<Time>>,
+    ) -> GroupCheck {
+        let now = now.into();
         let version = detector.version();
         let is_old = self.version.load(Acquire) != version;
         // A thread that finds another one counting uses the previous state.
@@ -87,7 +93,7 @@ impl GroupHealth {
         };
         GroupCheck {
             respected_flags: respected,
-            is_probe_due: self.probe_at.load(Relaxed) <= now.as_nanos(),
+            is_probe_due: self.probe_at.get().is_some_and(|at| Some(at) <= now),
             change,
         }
     }
@@ -100,7 +106,7 @@ impl GroupHealth {
 
     fn count(&self, detector: &OutlierDetector, view: &View) -> Option<HealthChange> {
         let unhealthy = ExclusionFlags::UNREACHABLE | ExclusionFlags::EJECTED;
-        let (mut total, mut healthy, mut probe_at) = (0, 0, u64::MAX);
+        let (mut total, mut healthy, mut probe_at) = (0, 0, None::<Time>);
         for endpoint in view.endpoints() {
             let flags = endpoint.flags();
             if !flags.and(NOT_COUNTED).is_empty() {
@@ -110,10 +116,11 @@ impl GroupHealth {
             if flags.and(unhealthy).is_empty() {
                 healthy += 1;
             } else {
-                probe_at = probe_at.min(endpoint.health_record().probe_at().as_nanos());
+                let at = endpoint.health_record().probe_at();
+                probe_at = Some(probe_at.map_or(at, |first| first.min(at)));
             }
         }
-        self.probe_at.store(probe_at, Relaxed);
+        self.probe_at.set(probe_at);
         let percent = detector.config.panic_threshold_percent as usize;
         let panics = healthy * 100 < percent * total;
         let before = self.is_panicking.swap(panics, Relaxed);

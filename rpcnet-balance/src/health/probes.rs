@@ -19,8 +19,10 @@ pub struct Probe {
 impl OutlierDetector {
     /// Claims a probe: the flagged endpoint that the next call shall go to, if the time of one is
     /// over. Other calls avoid it until the outcome of the probe is recorded, or for about the time
-    /// of its backoff. Never an endpoint that drains, has no weight, is gone or is excluded.
+    /// of its backoff. Never an endpoint that drains, has no weight, is gone or is excluded, and
+    /// none without the [time](PickContext::with_now) of the pick.
     pub fn probe(&self, view: &View, cx: &PickContext<'_>) -> Option<(usize, Probe)> {
+        let now = cx.now()?;
         let probed = ExclusionFlags::UNREACHABLE | ExclusionFlags::EJECTED;
         let relaxed = cx.with_respected_flags(cx.respected_flags().without(probed));
         view.endpoints()
@@ -31,47 +33,51 @@ impl OutlierDetector {
             .filter(|(_, endpoint)| relaxed.allows(endpoint))
             .find_map(|(index, endpoint)| {
                 let lease = self.lease(endpoint);
-                let claim = endpoint.health_record().claim_probe(cx.now(), lease)?;
+                let claim = endpoint.health_record().claim_probe(now, lease)?;
                 self.bump_version();
                 self.counters.probes.add_one();
                 Some((index, Probe { claim }))
             })
     }
 
-    /// Records the outcome of a probe. Success clears the flags.
+    /// Records the outcome of a probe. Success clears the flags. An outcome without a
+    /// [time](Outcome::now) is not recorded: the next probe is due when the lease of this one ends.
     pub fn on_probe_outcome(
         &self,
         endpoint: &Endpoint,
         probe: &Probe,
         outcome: &Outcome,
     ) -> HealthChanges {
+        let Some(now) = outcome.now else {
+            return HealthChanges::default();
+        };
         match outcome.kind {
             OutcomeKind::Success | OutcomeKind::StreamStarted => {
                 let reachable = self.on_outcome(endpoint, outcome);
-                HealthChanges::new(reachable, self.reinstate(outcome.now, endpoint))
+                HealthChanges::new(reachable, self.reinstate(now, endpoint))
             }
             OutcomeKind::Failure | OutcomeKind::Unreachable => {
                 self.counters.probes_failed.add_one();
-                HealthChanges::new(self.on_probe_failed(endpoint, outcome), None)
+                HealthChanges::new(self.on_probe_failed(now, endpoint, outcome), None)
             }
             OutcomeKind::Overloaded => {
                 // The endpoint can be reached; whether it works is not known yet.
-                let reachable = self.on_reachable(outcome.now, endpoint);
+                let reachable = self.on_reachable(now, endpoint);
                 let wait = outcome
                     .retry_after
                     .unwrap_or(PROBE_AFTER_OVERLOADED)
                     .min(BACKOFF_MAX);
-                self.release_probe(endpoint, probe, outcome.now + wait);
+                self.release_probe(endpoint, probe, now + wait);
                 HealthChanges::new(reachable, None)
             }
             OutcomeKind::Refused => {
                 // The endpoint can be reached; whether it works is for another call to find out.
-                let reachable = self.on_reachable(outcome.now, endpoint);
-                self.release_probe(endpoint, probe, outcome.now + PROBE_AFTER_REFUSED);
+                let reachable = self.on_reachable(now, endpoint);
+                self.release_probe(endpoint, probe, now + PROBE_AFTER_REFUSED);
                 HealthChanges::new(reachable, None)
             }
             OutcomeKind::Cancelled => {
-                self.release_probe(endpoint, probe, outcome.now);
+                self.release_probe(endpoint, probe, now);
                 HealthChanges::default()
             }
         }
@@ -85,14 +91,19 @@ impl OutlierDetector {
     }
 
     /// Records a failed probe: the time starts again, longer.
-    fn on_probe_failed(&self, endpoint: &Endpoint, outcome: &Outcome) -> Option<HealthChange> {
+    fn on_probe_failed(
+        &self,
+        now: Time,
+        endpoint: &Endpoint,
+        outcome: &Outcome,
+    ) -> Option<HealthChange> {
         let (flags, record) = (endpoint.flags(), endpoint.health_record());
         let missed =
             outcome.kind == OutcomeKind::Unreachable || flags.contains(ExclusionFlags::UNREACHABLE);
         if let (true, Some(range)) = (missed, self.config.unreachable_backoff) {
             let before = record.on_unreachable();
             let probe_in = self.unreachable_backoff(range, before);
-            record.set_probe_at(outcome.now + probe_in);
+            record.set_probe_at(now + probe_in);
             let before_flags = endpoint.set_flags(ExclusionFlags::UNREACHABLE);
             self.bump_version();
             if !before_flags.contains(ExclusionFlags::UNREACHABLE) {
@@ -111,7 +122,7 @@ impl OutlierDetector {
         }
         let before = record.on_ejected();
         let probe_in = sweep::ejection_time(config, before);
-        record.set_probe_at(outcome.now + probe_in);
+        record.set_probe_at(now + probe_in);
         self.bump_version();
         Some(HealthChange::Ejected {
             endpoint: endpoint.id(),

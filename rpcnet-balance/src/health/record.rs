@@ -18,8 +18,8 @@ pub(crate) struct HealthRecord {
     consecutive_unreachable: AtomicU32,
     /// Recent ejections.
     ejections: AtomicU32,
-    /// Time of the next probe in nanoseconds; the lowest bit says that a probe is in progress, and
-    /// that this is the end of its lease.
+    /// Time of the next probe in nanoseconds, [`NO_PROBE`] while none is planned; the lowest bit
+    /// says that a probe is in progress, and that this is the end of its lease.
     probe_at: AtomicU64,
 }
 
@@ -43,7 +43,7 @@ impl HealthRecord {
             consecutive_failures: AtomicU32::new(0),
             consecutive_unreachable: AtomicU32::new(0),
             ejections: AtomicU32::new(0),
-            probe_at: AtomicU64::new(0),
+            probe_at: AtomicU64::new(NO_PROBE),
         }
     }
 
@@ -108,6 +108,11 @@ impl HealthRecord {
             .store(at.as_nanos() & !PROBE_IN_PROGRESS, Relaxed);
     }
 
+    /// Ends the plan of a probe: the endpoint is not flagged any more.
+    pub(super) fn cancel_probe(&self) {
+        self.probe_at.store(NO_PROBE, Relaxed);
+    }
+
     /// Sets the time of the next probe unless a later one is set.
     pub(super) fn defer_probe(&self, at: Time) {
         let at = at.as_nanos() & !PROBE_IN_PROGRESS;
@@ -146,3 +151,7 @@ fn increment_saturating(count: &AtomicU32) -> u32 {
 }
 
 const PROBE_IN_PROGRESS: u64 = 1;
+
+/// Earlier than any planned probe, so that each is deferred from here. A flagged endpoint without a
+/// plan may be probed at once.
+const NO_PROBE: u64 = 0;

@@ -53,6 +53,50 @@ fn probe(detector: &OutlierDetector, view: &View, now: Time) -> Option<(usize, P
 }
 
 #[test]
+fn the_origin_is_a_time_like_others() {
+    let (detector, view) = watching(HealthConfig::new(), 3);
+    assert!(!detector.claim_sweep(Time::ZERO), "the first interval");
+    assert!(!detector.claim_sweep(at(9_999)) && detector.claim_sweep(at(10_000)));
+
+    let unreachable = outcome(OutcomeKind::Unreachable, Time::ZERO);
+    assert!(detector.on_outcome(&view[0], &unreachable).is_some());
+    assert_eq!(probe(&detector, &view, Time::ZERO), None, "a backoff");
+    let group = GroupHealth::new();
+    assert!(!group.check(&detector, &view, Time::ZERO).is_probe_due);
+    assert!(group.check(&detector, &view, at(200)).is_probe_due);
+
+    detector.request_probe(Time::ZERO, &view[0]);
+    assert!(group.check(&detector, &view, Time::ZERO).is_probe_due);
+    let (_, claim) = probe(&detector, &view, Time::ZERO).expect("a due probe");
+    let success = outcome(OutcomeKind::Success, Time::ZERO);
+    detector.on_probe_outcome(&view[0], &claim, &success);
+    assert_eq!(view[0].flags(), ExclusionFlags::NONE);
+    assert_eq!(view[0].ready_since(), Some(Time::ZERO));
+}
+
+#[test]
+fn without_a_time_nothing_is_flagged_and_no_probe_is_due() {
+    let (detector, view) = watching(HealthConfig::new(), 3);
+    let unreachable = Outcome::new(OutcomeKind::Unreachable, Duration::ZERO);
+    assert_eq!(detector.on_outcome(&view[0], &unreachable), None);
+    assert_eq!(view[0].flags(), ExclusionFlags::NONE);
+
+    detector.on_unreachable(at(0), &view[0]);
+    detector.request_probe(at(0), &view[0]);
+    assert!(
+        !GroupHealth::new()
+            .check(&detector, &view, None)
+            .is_probe_due
+    );
+    assert_eq!(detector.probe(&view, &PickContext::new()), None);
+    let (_, claim) = probe(&detector, &view, at(1)).expect("a due probe");
+    let changes = detector.on_probe_outcome(&view[0], &claim, &unreachable);
+    assert_eq!(changes.count(), 0);
+    let lease_ends = at(60_000);
+    assert!(probe(&detector, &view, lease_ends).is_some());
+}
+
+#[test]
 fn the_backoff_of_an_unreachable_endpoint_doubles() {
     let (detector, view) = watching(HealthConfig::new(), 3);
     let endpoint = &view[0];

@@ -284,8 +284,9 @@ impl<'a> CallState<'a> {
     /// There is no timer to wait with: a backoff ends at once, and there are no more hedges.
     pub fn on_no_timer(&mut self) {
         self.hedge_at = None;
-        if let AttemptPhase::BackingOff { until, .. } = &mut self.phase {
-            *until = Time::ZERO;
+        if let AttemptPhase::BackingOff { kind, .. } = self.phase {
+            let endpoint = Choice::Any;
+            self.phase = AttemptPhase::Retry { kind, endpoint };
         }
     }
 
@@ -376,7 +377,7 @@ impl<'a> CallState<'a> {
         let delay = self.limits.backoff.delay(self.backoffs);
         self.backoffs += 1;
         let first = self.retry_at.iter().flatten().min().copied();
-        let end = (now + delay).max(first.unwrap_or(Time::ZERO));
+        let end = first.map_or(now + delay, |first| first.max(now + delay));
         let deadline = self.limits.deadline;
         if end == NEVER || deadline.is_some_and(|deadline| deadline <= end) {
             return Err(StopReason::Deadline);

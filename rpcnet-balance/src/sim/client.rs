@@ -162,18 +162,20 @@ impl Client {
         call
     }
 
-    /// Records the outcome of an attempt of a method that was made to `index` of `view`.
+    /// Records the outcome, now, of an attempt of a method that was made to `index` of `view`.
     pub(super) fn on_outcome(
         &mut self,
+        now: Time,
         view: &View,
         index: usize,
         probe: Option<&Probe>,
         (method, outcome): (usize, Outcome),
     ) {
+        let outcome = outcome.with_now(now);
         let normalized = self.normalizer.as_ref();
         let normalized = normalized.map(|it| it.record(method as u64, outcome));
         let outcome = &normalized.unwrap_or(outcome);
-        let (endpoint, now) = (&view[index], outcome.now);
+        let endpoint = &view[index];
         if let Some(refusals) = &mut self.refusing_workers {
             refusals.on_outcome(now, endpoint.id(), outcome.kind);
         }

@@ -360,12 +360,11 @@ impl<'a> Fleet<'a> {
         ongoing.open_attempts -= 1;
         let client = &mut self.clients[ongoing.call.client];
         let outcome = Outcome::new(kind, now.since(attempt.attempt.began))
-            .with_now(now)
             .with_reported_load(reply.and_then(|reply| reply.load))
             .with_retry_after(reply.and_then(|reply| reply.retry_after));
         let probe = pending.probe.as_ref();
         let outcome = (ongoing.call.method, outcome);
-        client.on_outcome(&pending.view, pending.index, probe, outcome);
+        client.on_outcome(now, &pending.view, pending.index, probe, outcome);
         true
     }
 

@@ -43,6 +43,48 @@ enum Event {
     Outcome(OutcomeKind, u64),
 }
 
+impl Event {
+    /// The event to an endpoint: an index of the view.
+    fn happen(
+        self,
+        balancer: &dyn Balancer,
+        (view, index): (&View, usize),
+        now: Time,
+        calls: &mut Vec<InFlight>,
+    ) {
+        let endpoint = &view[index];
+        match self {
+            Self::Begin => calls.push(endpoint.begin_at(now)),
+            Self::Report(busy, in_flight) => {
+                let load = ReportedLoad::new().with_busy(busy);
+                endpoint.set_reported_load_at(load.with_in_flight(in_flight), now);
+            }
+            Self::Mark => drop(endpoint.set_flags(ExclusionFlags::EJECTED)),
+            Self::Unmark => drop(endpoint.clear_flags(ExclusionFlags::ALL)),
+            Self::Ready => endpoint.set_ready(now),
+            Self::Outcome(kind, nanos) => {
+                let latency = Duration::from_nanos(nanos);
+                let outcome = Outcome::new(kind, latency)
+                    .with_now(now)
+                    .with_retry_after((nanos % 3 == 0).then_some(latency));
+                balancer.on_outcome(view, index, &outcome);
+                calls.pop();
+            }
+        }
+    }
+
+    /// The same event, of an attempt that began in the past `elapsed`.
+    fn since(self, elapsed: Duration) -> Self {
+        match self {
+            Self::Outcome(kind, nanos) => {
+                let elapsed = u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX);
+                Self::Outcome(kind, nanos % (elapsed + 1))
+            }
+            other => other,
+        }
+    }
+}
+
 fn event() -> impl Strategy<Value = Event> {
     let kind = prop::sample::select(vec![
         OutcomeKind::Success,
@@ -147,25 +189,7 @@ proptest! {
             let (mut calls, mut now) = (Vec::new(), Time::ZERO);
             for (event, index, later) in &events {
                 now = now + Duration::from_nanos(*later);
-                let index = index.index(len);
-                let endpoint = &view[index];
-                match *event {
-                    Event::Begin => calls.push(endpoint.begin_at(now)),
-                    Event::Report(busy, in_flight) => endpoint.set_reported_load_at(
-                        ReportedLoad::new().with_busy(busy).with_in_flight(in_flight), now,
-                    ),
-                    Event::Mark => drop(endpoint.set_flags(ExclusionFlags::EJECTED)),
-                    Event::Unmark => drop(endpoint.clear_flags(ExclusionFlags::ALL)),
-                    Event::Ready => endpoint.set_ready(now),
-                    Event::Outcome(kind, nanos) => {
-                        let latency = Duration::from_nanos(nanos);
-                        let outcome = Outcome::new(kind, latency)
-                            .with_now(now)
-                            .with_retry_after((nanos % 3 == 0).then_some(latency));
-                        balancer.on_outcome(&view, index, &outcome);
-                        calls.pop();
-                    }
-                }
+                event.happen(&*balancer, (&view, index.index(len)), now, &mut calls);
                 let cx = PickContext::new().with_now(now).with_excluded(&excluded);
                 for cx in [cx, cx.with_key(seed)] {
                     let picked = balancer.pick(&view, &cx);
@@ -178,6 +202,33 @@ proptest! {
             drop(calls);
             prop_assert!(view.endpoints().iter().all(|one| one.in_flight() == 0));
         }
+    }
+
+    #[test]
+    fn picks_are_the_same_whether_time_begins_at_the_origin_or_later(
+        len in 1..8_usize,
+        events in prop::collection::vec(
+            (event(), any::<prop::sample::Index>(), 0..200_000_000_u64), 1..60,
+        ),
+        seed in any::<u64>(),
+    ) {
+        let picks_from = |origin: Time| -> Vec<Vec<Option<usize>>> {
+            let view = view(len);
+            let picks = |balancer: Arc<dyn Balancer>| {
+                let (mut calls, mut now) = (Vec::new(), origin);
+                let picks = events.iter().flat_map(|(event, index, later)| {
+                    let event = event.since(now.since(origin));
+                    event.happen(&*balancer, (&view, index.index(len)), now, &mut calls);
+                    let cx = PickContext::new().with_now(now);
+                    now = now + Duration::from_nanos(*later);
+                    [cx, cx.with_key(seed)].map(|cx| balancer.pick(&view, &cx))
+                });
+                picks.collect()
+            };
+            balancers(seed, &view).into_iter().map(picks).collect()
+        };
+        // Backoffs end at multiples of a power of two.
+        prop_assert_eq!(picks_from(Time::ZERO), picks_from(Time::from_nanos(1 << 40)));
     }
 
     #[test]

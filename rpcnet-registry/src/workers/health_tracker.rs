@@ -98,7 +98,13 @@ impl HealthTracker {
         View::new(endpoints, snapshot.generation)
     }
 
-    pub(super) fn on_outcome(&self, endpoint: &Endpoint, outcome: &Outcome, probe: Option<&Probe>) {
+    pub(super) fn on_outcome(
+        &self,
+        now: Time,
+        endpoint: &Endpoint,
+        outcome: &Outcome,
+        probe: Option<&Probe>,
+    ) {
         if self.has_changed.load(Ordering::Relaxed) {
             self.recount();
         }
@@ -114,8 +120,8 @@ impl HealthTracker {
                 changes.for_each(|change| self.emit(endpoint, change));
             }
         }
-        if self.detector.claim_sweep(outcome.now) {
-            self.sweep(outcome.now);
+        if self.detector.claim_sweep(now) {
+            self.sweep(now);
         }
     }
 

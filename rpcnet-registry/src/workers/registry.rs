@@ -3,7 +3,7 @@
 use std::{fmt, future::Future, sync::Arc};
 
 use parking_lot::Mutex;
-use rpcnet_balance::{Balancer, Time};
+use rpcnet_balance::Balancer;
 
 use super::{
     LoadBalancingStrategy,
@@ -107,7 +107,7 @@ impl WorkerRegistry {
     pub fn select_all(&self, filter: Option<&str>) -> Result<Vec<Worker>, SelectError> {
         let all = self.candidates(filter)?;
         // Whether calls follow at once is the caller's decision.
-        let begun = all.iter().map(|one| one.begin_at(Time::ZERO));
+        let begun = all.iter().map(|one| one.begin_at(None));
         Ok(begun.collect())
     }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use rpcnet_balance::{ExclusionFlags, PickContext, Time};
+use rpcnet_balance::{ExclusionFlags, PickContext};
 
 use super::{group::Group, registry::WorkerRegistry, worker::Worker};
 use crate::{NodeState, SelectError, UnselectableReason};
@@ -78,10 +78,9 @@ impl WorkerRegistry {
     ) -> Result<Worker, SelectError> {
         let text = filter.unwrap_or("");
         let selection = self.selection_state.selection.load();
-        let cx = if cx.now() == Time::ZERO {
-            cx.with_now(selection.health.now())
-        } else {
-            *cx
+        let cx = match cx.now() {
+            Some(_) => *cx,
+            None => cx.with_now(selection.health.now()),
         };
         // A worker that is gone is never picked, whatever flags the caller ignores.
         let cx = cx.with_respected_flags(cx.respected_flags() | ExclusionFlags::GONE);

@@ -80,10 +80,10 @@ impl Candidate {
     /// Begins a call: the worker, and the count of that call.
     #[must_use]
     pub fn begin(&self) -> Worker {
-        self.begin_at(self.tier.health.now())
+        self.begin_at(Some(self.tier.health.now()))
     }
 
-    pub(super) fn begin_at(&self, now: Time) -> Worker {
+    pub(super) fn begin_at(&self, now: Option<Time>) -> Worker {
         Worker::from_index(&self.tier, self.index, now).expect("a entry of the tier")
     }
 }
@@ -124,16 +124,20 @@ impl Worker {
         if is_gone {
             return None;
         }
-        Self::from_index(tier, index, now)
+        Self::from_index(tier, index, Some(now))
     }
 
     /// `None` past the end: a custom balancer may return any index.
-    fn from_index(tier: &Arc<HealthTier>, index: usize, now: Time) -> Option<Self> {
+    fn from_index(tier: &Arc<HealthTier>, index: usize, now: Option<Time>) -> Option<Self> {
         let entry = tier.entries.get(index)?;
+        let call = match now {
+            Some(now) => entry.endpoint.begin_at(now),
+            None => entry.endpoint.begin(),
+        };
         Some(Self {
             label: Arc::clone(&entry.label),
             addr: entry.node.addr,
-            call: entry.endpoint.begin_at(now),
+            call,
             tier: Arc::clone(tier),
             index,
             kind: CallKind::Unnamed,
@@ -228,21 +232,18 @@ impl Worker {
     /// An outcome without a time is one of now.
     pub fn report(&self, outcome: &Outcome) {
         let (endpoint, health) = (self.call.endpoint(), &self.tier.health);
-        let outcome = if outcome.now == Time::ZERO {
-            outcome.with_now(health.now())
-        } else {
-            *outcome
-        };
+        let now = outcome.now.unwrap_or_else(|| health.now());
+        let outcome = outcome.with_now(now);
         let outcome = match self.kind {
             CallKind::Unnamed => outcome,
             CallKind::Method(kind) => health.normalizer.record(kind, outcome),
             CallKind::Stream => LatencyScale::UNKNOWN.apply(outcome),
         };
         if let Some(load) = outcome.reported_load {
-            endpoint.set_reported_load_at(load, outcome.now);
+            endpoint.set_reported_load_at(load, now);
         }
         let probe = self.probe.as_ref().map(|guard| &guard.probe);
-        health.on_outcome(endpoint, &outcome, probe);
+        health.on_outcome(now, endpoint, &outcome, probe);
         self.tier
             .balancer()
             .on_outcome(&self.tier.view, self.index, &outcome);
