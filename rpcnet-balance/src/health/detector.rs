@@ -1,21 +1,13 @@
 //! Outlier detector: flags endpoints by the outcomes of calls.
 
-use std::{
-    sync::atomic::{
-        AtomicU64, AtomicUsize,
-        Ordering::{AcqRel, Acquire, Relaxed},
-    },
-    time::Duration,
+use std::sync::atomic::{
+    AtomicU64, AtomicUsize,
+    Ordering::{AcqRel, Acquire},
 };
 
-use super::{
-    EjectionReason, HealthChange, HealthConfig, HealthStats, OutlierConfig, change::HealthCounters,
-    sweep,
-};
+use super::{EjectionReason, HealthChange, HealthConfig, HealthStats, change::HealthCounters};
 use crate::{
-    BackoffRange, Endpoint, ExclusionFlags, Outcome, OutcomeKind, Time, View,
-    atomic_time::AtomicTime,
-    rng::{SharedRng, unit_f64},
+    Endpoint, ExclusionFlags, Outcome, OutcomeKind, View, atomic_time::AtomicTime, rng::SharedRng,
 };
 
 /// Outlier detector: flags endpoints by the outcomes of calls, and lets a call through now and then
@@ -41,12 +33,12 @@ use crate::{
 #[derive(Debug)]
 pub struct OutlierDetector {
     pub(super) config: HealthConfig,
-    random: SharedRng,
+    pub(super) random: SharedRng,
     /// The number of endpoints, and of those that are ejected.
-    population: AtomicUsize,
-    ejected: AtomicUsize,
+    pub(super) population: AtomicUsize,
+    pub(super) ejected: AtomicUsize,
     /// Time of the next sweep; none before the first attempt.
-    sweep_at: AtomicTime,
+    pub(super) sweep_at: AtomicTime,
     /// Rises when a flag or the time of a probe changes.
     version: AtomicU64,
     pub(super) counters: HealthCounters,
@@ -121,65 +113,6 @@ impl OutlierDetector {
         }
     }
 
-    /// Records that a connection to the endpoint failed or broke. Changes nothing while it is
-    /// flagged already.
-    pub fn on_unreachable(&self, now: Time, endpoint: &Endpoint) -> Option<HealthChange> {
-        let range = self.config.unreachable_backoff?;
-        if endpoint.flags().contains(ExclusionFlags::UNREACHABLE) {
-            return None;
-        }
-        // The time is set first: a thread that sees the flag finds it.
-        let record = endpoint.health_record();
-        let before = record.on_unreachable();
-        let probe_in = self.unreachable_backoff(range, before);
-        record.defer_probe(now + probe_in);
-        if endpoint
-            .set_flags(ExclusionFlags::UNREACHABLE)
-            .contains(ExclusionFlags::UNREACHABLE)
-        {
-            return None;
-        }
-        self.bump_version();
-        self.counters.flagged_unreachable.add_one();
-        Some(HealthChange::Unreachable {
-            endpoint: endpoint.id(),
-            failures: before.saturating_add(1),
-            probe_in,
-        })
-    }
-
-    /// Records that the endpoint can be reached or is known to be healthy. From now on it is
-    /// [ready](Endpoint::set_ready).
-    pub fn on_reachable(&self, now: Time, endpoint: &Endpoint) -> Option<HealthChange> {
-        if !endpoint.flags().contains(ExclusionFlags::UNREACHABLE) {
-            return None;
-        }
-        endpoint.health_record().on_reachable();
-        let before = endpoint.clear_flags(ExclusionFlags::UNREACHABLE);
-        if !before.contains(ExclusionFlags::UNREACHABLE) {
-            return None;
-        }
-        if !before.contains(ExclusionFlags::EJECTED) {
-            endpoint.health_record().cancel_probe();
-        }
-        endpoint.set_ready(now);
-        self.bump_version();
-        self.counters.cleared_unreachable.add_one();
-        Some(HealthChange::Reachable {
-            endpoint: endpoint.id(),
-        })
-    }
-
-    /// Requests a probe of a flagged endpoint by the next call: there is a reason to expect that it
-    /// is healthy, and no proof. Its flags stay, and its consecutive failures are not reset.
-    pub fn request_probe(&self, now: Time, endpoint: &Endpoint) {
-        let probed = ExclusionFlags::UNREACHABLE | ExclusionFlags::EJECTED;
-        if !endpoint.flags().and(probed).is_empty() {
-            endpoint.health_record().set_probe_at(now);
-            self.bump_version();
-        }
-    }
-
     /// Sets whether the endpoint drains. Applied whatever the config says, as the endpoint said so
     /// itself.
     pub fn set_draining(&self, endpoint: &Endpoint, draining: bool) -> Option<HealthChange> {
@@ -200,45 +133,6 @@ impl OutlierDetector {
         })
     }
 
-    /// Whether a [`sweep`](Self::sweep) is due and the caller is the one to do it.
-    #[must_use]
-    pub fn claim_sweep(&self, now: Time) -> bool {
-        let due = self.sweep_at.get();
-        if due.is_some_and(|due| now < due) {
-            return false;
-        }
-        let Some(config) = &self.config.outlier_detection else {
-            return false;
-        };
-        let claimed = self.sweep_at.replace(due, Some(now + config.interval));
-        // The first interval has only begun.
-        claimed && due.is_some()
-    }
-
-    /// Compares the endpoints by their outcomes since the last sweep, and ejects the outliers.
-    /// `view` is all of them.
-    pub fn sweep(&self, now: Time, view: &View) -> Vec<HealthChange> {
-        self.recount(view);
-        let Some(config) = &self.config.outlier_detection else {
-            return Vec::new();
-        };
-        let tallies: Vec<_> = view
-            .endpoints()
-            .iter()
-            .map(|endpoint| endpoint.health_record().take_interval_counts())
-            .collect();
-        let mut changes = Vec::new();
-        for (index, reason) in sweep::find_outliers(config, &tallies) {
-            changes.extend(self.eject(config, now, &view[index], reason));
-        }
-        for endpoint in view.endpoints() {
-            if !endpoint.flags().contains(ExclusionFlags::EJECTED) {
-                endpoint.health_record().on_quiet_interval();
-            }
-        }
-        changes
-    }
-
     /// Rises when a flag or the time of a probe changes.
     pub(super) fn version(&self) -> u64 {
         self.version.load(Acquire)
@@ -246,89 +140,6 @@ impl OutlierDetector {
 
     pub(super) fn bump_version(&self) {
         self.version.fetch_add(1, AcqRel);
-    }
-
-    /// Ejects the endpoint, unless it is ejected or the maximum is reached.
-    fn eject(
-        &self,
-        config: &OutlierConfig,
-        now: Time,
-        endpoint: &Endpoint,
-        reason: EjectionReason,
-    ) -> Option<HealthChange> {
-        if endpoint.flags().contains(ExclusionFlags::EJECTED) {
-            return None;
-        }
-        let limit = sweep::ejected_max(config, self.population.load(Relaxed));
-        let room = |ejected: usize| (ejected < limit).then_some(ejected + 1);
-        if self.ejected.fetch_update(Relaxed, Relaxed, room).is_err() {
-            self.counters.ejections_overflow.add_one();
-            // The count starts again, so that not every further failure is counted.
-            endpoint.health_record().reset_consecutive_failures();
-            return None;
-        }
-        let record = endpoint.health_record();
-        let before = record.on_ejected();
-        let probe_in = sweep::ejection_time(config, before);
-        record.defer_probe(now + probe_in);
-        if endpoint
-            .set_flags(ExclusionFlags::EJECTED)
-            .contains(ExclusionFlags::EJECTED)
-        {
-            self.count_one_less_ejected();
-            return None;
-        }
-        record.reset_consecutive_failures();
-        self.bump_version();
-        self.counters.count_ejection(reason);
-        Some(HealthChange::Ejected {
-            endpoint: endpoint.id(),
-            reason,
-            ejection_count: before.saturating_add(1),
-            probe_in,
-        })
-    }
-
-    pub(super) fn reinstate(&self, now: Time, endpoint: &Endpoint) -> Option<HealthChange> {
-        if !endpoint
-            .clear_flags(ExclusionFlags::EJECTED)
-            .contains(ExclusionFlags::EJECTED)
-        {
-            return None;
-        }
-        endpoint.health_record().reset_consecutive_failures();
-        endpoint.health_record().cancel_probe();
-        endpoint.set_ready(now);
-        self.count_one_less_ejected();
-        self.bump_version();
-        self.counters.reinstated.add_one();
-        Some(HealthChange::Reinstated {
-            endpoint: endpoint.id(),
-        })
-    }
-
-    /// Counts the endpoints and the ejected ones: ejected endpoints may have gone, or recovered
-    /// while the view changed. Where other threads eject meanwhile, the next count is right.
-    fn recount(&self, view: &View) {
-        self.population.store(view.len(), Relaxed);
-        let before = self.ejected.load(Relaxed);
-        let ejected = view.endpoints().iter();
-        let ejected = ejected.filter(|endpoint| endpoint.flags().contains(ExclusionFlags::EJECTED));
-        let _ = self
-            .ejected
-            .compare_exchange(before, ejected.count(), Relaxed, Relaxed);
-    }
-
-    fn count_one_less_ejected(&self) {
-        let less = |ejected: usize| ejected.checked_sub(1);
-        let _ = self.ejected.fetch_update(Relaxed, Relaxed, less);
-    }
-
-    /// The initial backoff doubled `before` times, with a jitter of a fifth.
-    pub(super) fn unreachable_backoff(&self, range: BackoffRange, before: u32) -> Duration {
-        let full = range.after(before).min(UNREACHABLE_BACKOFF_MAX);
-        let fraction = unit_f64(self.random.next());
-        full.mul_f64(1.0 - JITTER + 2.0 * JITTER * fraction)
     }
 }
 
@@ -338,8 +149,3 @@ impl Default for OutlierDetector {
         Self::seeded(HealthConfig::new(), 0)
     }
 }
-
-const JITTER: f64 = 0.2;
-
-/// A century, so that the jitter still fits into a duration.
-const UNREACHABLE_BACKOFF_MAX: Duration = Duration::from_secs(100 * 365 * 24 * 3600);

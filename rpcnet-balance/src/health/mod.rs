@@ -56,11 +56,14 @@
 
 mod change;
 mod config;
+mod connection_backoff;
 mod detector;
+mod ejection;
 mod group_health;
+mod outlier_rules;
 mod probes;
 mod record;
-mod sweep;
+mod unejection;
 
 pub use change::{EjectionReason, HealthChange, HealthChanges, HealthStats};
 pub use config::{FailurePercentage, HealthConfig, OutlierConfig, SuccessRate};

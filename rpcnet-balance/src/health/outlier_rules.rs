@@ -1,7 +1,5 @@
 //! Outlier rules of gRPC A50.
 
-use std::time::Duration;
-
 use super::{EjectionReason, FailurePercentage, OutlierConfig, SuccessRate, record::AttemptCounts};
 
 /// The outliers by the attempts of an interval: index and reason. An endpoint may occur twice.
@@ -80,23 +78,4 @@ fn with_enough_requests(
 ) -> impl Iterator<Item = (usize, AttemptCounts)> {
     let tallies = tallies.iter().copied().enumerate();
     tallies.filter(move |(_, tally)| tally.requests() >= requests_min.max(1))
-}
-
-/// The maximum number of ejected endpoints.
-pub(super) fn ejected_max(config: &OutlierConfig, population: usize) -> usize {
-    if population < 2 {
-        return 0;
-    }
-    let percent = usize::try_from(config.ejected_percent_max.min(100)).unwrap_or(100);
-    match percent {
-        0 => 0,
-        percent => (population * percent / 100).max(1),
-    }
-}
-
-/// The duration of an ejection after `before` recent ones.
-pub(super) fn ejection_time(config: &OutlierConfig, before: u32) -> Duration {
-    let (base, max) = (config.ejection_time, config.ejection_time_max);
-    base.saturating_mul(before.saturating_add(1))
-        .min(max.max(base))
 }

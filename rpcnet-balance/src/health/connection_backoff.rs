@@ -1,0 +1,70 @@
+//! Connection backoff: when an endpoint is flagged as unreachable, and when it is no longer.
+
+use std::time::Duration;
+
+use super::{HealthChange, OutlierDetector};
+use crate::{BackoffRange, Endpoint, ExclusionFlags, Time, rng::unit_f64};
+
+/// Connection backoff.
+impl OutlierDetector {
+    /// Records that a connection to the endpoint failed or broke. Changes nothing while it is
+    /// flagged already.
+    pub fn on_unreachable(&self, now: Time, endpoint: &Endpoint) -> Option<HealthChange> {
+        let range = self.config.unreachable_backoff?;
+        if endpoint.flags().contains(ExclusionFlags::UNREACHABLE) {
+            return None;
+        }
+        // The time is set first: a thread that sees the flag finds it.
+        let record = endpoint.health_record();
+        let before = record.on_unreachable();
+        let probe_in = self.unreachable_backoff(range, before);
+        record.defer_probe(now + probe_in);
+        if endpoint
+            .set_flags(ExclusionFlags::UNREACHABLE)
+            .contains(ExclusionFlags::UNREACHABLE)
+        {
+            return None;
+        }
+        self.bump_version();
+        self.counters.flagged_unreachable.add_one();
+        Some(HealthChange::Unreachable {
+            endpoint: endpoint.id(),
+            failures: before.saturating_add(1),
+            probe_in,
+        })
+    }
+
+    /// Records that the endpoint can be reached or is known to be healthy. From now on it is
+    /// [ready](Endpoint::set_ready).
+    pub fn on_reachable(&self, now: Time, endpoint: &Endpoint) -> Option<HealthChange> {
+        if !endpoint.flags().contains(ExclusionFlags::UNREACHABLE) {
+            return None;
+        }
+        endpoint.health_record().on_reachable();
+        let before = endpoint.clear_flags(ExclusionFlags::UNREACHABLE);
+        if !before.contains(ExclusionFlags::UNREACHABLE) {
+            return None;
+        }
+        if !before.contains(ExclusionFlags::EJECTED) {
+            endpoint.health_record().cancel_probe();
+        }
+        endpoint.set_ready(now);
+        self.bump_version();
+        self.counters.cleared_unreachable.add_one();
+        Some(HealthChange::Reachable {
+            endpoint: endpoint.id(),
+        })
+    }
+
+    /// The initial backoff doubled `before` times, with a jitter of a fifth.
+    pub(super) fn unreachable_backoff(&self, range: BackoffRange, before: u32) -> Duration {
+        let full = range.after(before).min(UNREACHABLE_BACKOFF_MAX);
+        let fraction = unit_f64(self.random.next());
+        full.mul_f64(1.0 - JITTER + 2.0 * JITTER * fraction)
+    }
+}
+
+const JITTER: f64 = 0.2;
+
+/// A century, so that the jitter still fits into a duration.
+const UNREACHABLE_BACKOFF_MAX: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
