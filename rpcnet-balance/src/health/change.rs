@@ -36,7 +36,7 @@ pub enum HealthChange {
         probe_in: Duration,
     },
     /// The probe succeeded: the endpoint is picked again.
-    Reinstated {
+    Unejected {
         /// The id of the endpoint.
         endpoint: u64,
     },
@@ -74,7 +74,7 @@ impl HealthChange {
             Self::Unreachable { endpoint, .. }
             | Self::Reachable { endpoint }
             | Self::Ejected { endpoint, .. }
-            | Self::Reinstated { endpoint }
+            | Self::Unejected { endpoint }
             | Self::Draining { endpoint }
             | Self::Resumed { endpoint } => Some(*endpoint),
             Self::PanicBegan { .. } | Self::PanicEnded { .. } => None,
@@ -161,7 +161,7 @@ pub struct HealthStats {
     /// Ejections that were not made, because the maximum number was ejected already.
     pub ejections_overflow: u64,
     /// Ejections that ended.
-    pub reinstated: u64,
+    pub unejected: u64,
     /// Calls let through to find out whether a flagged endpoint works.
     pub probes: u64,
     /// Probes that failed.
@@ -179,7 +179,7 @@ pub(super) struct HealthCounters {
     pub(super) ejected_success_rate: HealthCounter,
     pub(super) ejected_failure_percentage: HealthCounter,
     pub(super) ejections_overflow: HealthCounter,
-    pub(super) reinstated: HealthCounter,
+    pub(super) unejected: HealthCounter,
     pub(super) probes: HealthCounter,
     pub(super) probes_failed: HealthCounter,
     pub(super) panics: HealthCounter,
@@ -217,7 +217,7 @@ impl HealthCounters {
             ejected_success_rate: self.ejected_success_rate.value(),
             ejected_failure_percentage: self.ejected_failure_percentage.value(),
             ejections_overflow: self.ejections_overflow.value(),
-            reinstated: self.reinstated.value(),
+            unejected: self.unejected.value(),
             probes: self.probes.value(),
             probes_failed: self.probes_failed.value(),
             panics: self.panics.value(),

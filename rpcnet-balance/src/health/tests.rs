@@ -258,7 +258,7 @@ fn a_refused_request_is_neither_failure_nor_success() {
 }
 
 #[test]
-fn a_reachable_endpoint_is_not_reinstated_by_that_alone() {
+fn a_reachable_endpoint_is_not_unejected_by_that_alone() {
     let (detector, view) = watching(HealthConfig::new(), 3);
     for kind in [OutcomeKind::Success, OutcomeKind::Overloaded] {
         detector.on_unreachable(at(0), &view[0]);

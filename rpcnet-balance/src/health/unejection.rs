@@ -21,7 +21,7 @@ impl OutlierDetector {
         match outcome.kind {
             OutcomeKind::Success | OutcomeKind::StreamStarted => {
                 let reachable = self.on_outcome(endpoint, outcome);
-                HealthChanges::new(reachable, self.reinstate(now, endpoint))
+                HealthChanges::new(reachable, self.uneject(now, endpoint))
             }
             OutcomeKind::Failure | OutcomeKind::Unreachable => {
                 self.counters.probes_failed.add_one();
@@ -92,7 +92,7 @@ impl OutlierDetector {
         })
     }
 
-    fn reinstate(&self, now: Time, endpoint: &Endpoint) -> Option<HealthChange> {
+    fn uneject(&self, now: Time, endpoint: &Endpoint) -> Option<HealthChange> {
         if !endpoint
             .clear_flags(ExclusionFlags::EJECTED)
             .contains(ExclusionFlags::EJECTED)
@@ -104,8 +104,8 @@ impl OutlierDetector {
         endpoint.set_ready(now);
         self.count_one_less_ejected();
         self.bump_version();
-        self.counters.reinstated.add_one();
-        Some(HealthChange::Reinstated {
+        self.counters.unejected.add_one();
+        Some(HealthChange::Unejected {
             endpoint: endpoint.id(),
         })
     }

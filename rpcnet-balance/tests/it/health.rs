@@ -312,7 +312,7 @@ fn the_limits_hold_on_many_threads() {
     };
     let stats = detector.stats();
     assert_eq!(
-        stats.ejected_consecutive - stats.reinstated,
+        stats.ejected_consecutive - stats.unejected,
         flagged(ExclusionFlags::EJECTED)
     );
     assert!(flagged(ExclusionFlags::EJECTED) <= EJECTED_MAX as u64);

@@ -35,7 +35,7 @@ pub enum HealthEvent {
         probe_in: Duration,
     },
     /// The probe succeeded: calls go to the worker again.
-    NodeReinstated(Arc<NodeInfo>),
+    NodeUnejected(Arc<NodeInfo>),
     /// A worker drains: it takes no new calls.
     NodeDraining(Arc<NodeInfo>),
     /// A worker takes calls again after a drain.

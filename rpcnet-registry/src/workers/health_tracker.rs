@@ -212,7 +212,7 @@ impl HealthTracker {
                 ejection_count: times,
                 probe_in,
             },
-            HealthChange::Reinstated { .. } => HealthEvent::NodeReinstated(node),
+            HealthChange::Unejected { .. } => HealthEvent::NodeUnejected(node),
             HealthChange::Draining { .. } => HealthEvent::NodeDraining(node),
             HealthChange::Resumed { .. } => HealthEvent::NodeResumed(node),
             _ => return,

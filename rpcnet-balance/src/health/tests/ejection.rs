@@ -51,7 +51,7 @@ fn consecutive_failures_eject_at_once_and_a_success_resets_the_count() {
     let changes: Vec<_> = detector
         .on_probe_outcome(&view[3], &claim, &passed)
         .collect();
-    assert_eq!(changes, [HealthChange::Reinstated { endpoint: 3 }]);
+    assert_eq!(changes, [HealthChange::Unejected { endpoint: 3 }]);
     assert_eq!(ejected(&view), [0_u64; 0]);
     // The next ejection is longer still: there was no quiet interval yet.
     (0..4).for_each(|_| assert_eq!(fail(at(90_001)), None));
@@ -229,7 +229,7 @@ fn ejections_grow_longer_up_to_a_maximum_and_shorter_in_quiet_intervals() {
             _ => panic!("{changes:?}"),
         }
     };
-    let reinstate = |now| {
+    let uneject = |now| {
         let (_, claim) = probe(&detector, &view, now).expect("a due probe");
         detector.on_probe_outcome(&view[0], &claim, &outcome(OutcomeKind::Success, now));
     };
@@ -240,7 +240,7 @@ fn ejections_grow_longer_up_to_a_maximum_and_shorter_in_quiet_intervals() {
         // While it is ejected, intervals do not count.
         detector.sweep(now, &view);
         now = now + expected;
-        reinstate(now);
+        uneject(now);
     }
     (0..10).for_each(|_| drop(detector.sweep(now, &view)));
     assert_eq!(eject(now), (3, 90 * SECOND));

@@ -187,7 +187,7 @@ async fn five_failures_in_a_row_eject_a_worker() {
 
 /// A call is the probe of one that failed; when it does well, others follow.
 #[tokio::test(flavor = "multi_thread")]
-async fn one_successful_probe_reinstates_an_ejected_worker() {
+async fn one_successful_probe_unejects_an_ejected_worker() {
     let moment = Duration::from_millis(200);
     let outliers = OutlierConfig::new()
         .with_ejection_time(moment)

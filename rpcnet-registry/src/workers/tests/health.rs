@@ -55,7 +55,7 @@ fn reported(events: &mut HealthEvents) -> Vec<String> {
             HealthEvent::NodeEjected { node, reason, .. } => {
                 format!("{} ejected: {reason}", node.id)
             }
-            HealthEvent::NodeReinstated(node) => format!("{} reinstated", node.id),
+            HealthEvent::NodeUnejected(node) => format!("{} unejected", node.id),
             HealthEvent::NodeDraining(node) => format!("{} drains", node.id),
             HealthEvent::NodeResumed(node) => format!("{} resumed", node.id),
             HealthEvent::PanicBegan {
@@ -231,7 +231,7 @@ fn failures_eject_and_panic_mode_ignores_ejections() {
     fail(&probe, OutcomeKind::Success, 1);
     assert_eq!(picked(&registry, registry.now()).len(), 2);
     let reported = reported(&mut events);
-    assert!(reported[0].ends_with("reinstated"), "{reported:?}");
+    assert!(reported[0].ends_with("unejected"), "{reported:?}");
     assert_eq!(reported[1], "no panic in role=worker");
 }
 
