@@ -3,6 +3,7 @@
 mod group;
 mod health;
 mod health_event;
+mod health_probe;
 mod health_tracker;
 mod invalid_tag_log;
 mod registry;

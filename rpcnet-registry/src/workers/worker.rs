@@ -3,11 +3,11 @@
 use std::{any::Any, fmt, net::SocketAddr, sync::Arc};
 
 use rpcnet_balance::{
-    Endpoint, ExclusionFlags, InFlight, LatencyScale, Outcome, PickContext, Time, health::Probe,
+    Endpoint, ExclusionFlags, InFlight, LatencyScale, Outcome, PickContext, Time,
 };
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::{group::HealthTier, worker_entry::WorkerEntry};
+use super::{group::HealthTier, health_probe::ProbeGuard, worker_entry::WorkerEntry};
 use crate::{NodeId, NodeInfo, Tags};
 
 /// Worker that was selected for a call: its address, and the count of that call.
@@ -104,15 +104,10 @@ impl Worker {
             .and_then(|index| Self::from_index(tier, index, cx.now()))
     }
 
-    /// Claims a probe: a flagged worker whose time has come.
+    /// The worker that the next call probes, if the time of one has come.
     pub(super) fn probe(tier: &Arc<HealthTier>, cx: &PickContext<'_>) -> Option<Self> {
-        let (index, probe) = tier.health.detector.probe(&tier.view, cx)?;
-        let guard = ProbeGuard {
-            probe,
-            tier: Arc::clone(tier),
-            index,
-        };
-        let mut worker = Self::from_index(tier, index, cx.now())?;
+        let guard = ProbeGuard::claim(tier, cx)?;
+        let mut worker = Self::from_index(tier, guard.index, cx.now())?;
         worker.probe = Some(guard);
         Some(worker)
     }
@@ -247,22 +242,6 @@ impl Worker {
         self.tier
             .balancer()
             .on_outcome(&self.tier.view, self.index, &outcome);
-    }
-}
-
-/// Guard of a probe in progress. Dropping it releases the probe, unless its outcome was recorded.
-struct ProbeGuard {
-    probe: Probe,
-    tier: Arc<HealthTier>,
-    index: usize,
-}
-
-impl Drop for ProbeGuard {
-    fn drop(&mut self) {
-        let (tier, health) = (&self.tier, &self.tier.health);
-        health
-            .detector
-            .release_probe(&tier.view[self.index], &self.probe, health.now());
     }
 }
 
