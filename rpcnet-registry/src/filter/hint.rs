@@ -17,75 +17,151 @@ pub(super) struct ErrorContext<'a> {
 
 /// The hint for a mistake that has a meaning in other languages; `None` for other mistakes.
 pub(super) fn suggest(context: ErrorContext<'_>) -> Option<String> {
-    let before = context.text[..context.at].trim_end();
-    let rest = &context.text[context.at..];
-    let key = Literal::key(context.key.unwrap_or("key"));
-    let value = operand(rest);
-    let value = Literal::value(if value.is_empty() { "value" } else { value });
-    let Some(found) = rest.chars().next() else {
-        let is_empty = before.ends_with('=') && context.key.is_some();
-        return is_empty.then(|| {
-            let operator = if before.ends_with("!=") { "!=" } else { "=" };
-            format!("for an empty value write `{key}{operator}\"\"`")
-        });
+    let mistake = Mistake::new(context);
+    let Some(found) = mistake.rest.chars().next() else {
+        return mistake.hint_at_end();
     };
-    let has_key = context.key.is_some();
-    let word = rest.split(|c| !is_bare(c)).next().unwrap_or_default();
-    let word = word.to_ascii_lowercase();
-    // Whether the clause is about values that do not match: a hint must not negate that.
-    let clause = before.rsplit(',').next().unwrap_or_default();
-    let is_unequal = context.is_negated || clause.contains("!=");
-    // Whether `not` is a word of its own, and not the key of a clause that goes on.
-    let is_negation = context
-        .key
-        .is_some_and(|key| key.eq_ignore_ascii_case("not") && before.ends_with(key));
-    Some(match found {
-        ',' if context.in_values => format!("separate values with `|`: `{key} in (a|b)`"),
-        ')' | '|' if context.in_values => {
-            format!("a value is missing here: write `{key} in (a|b)`, an empty value as `\"\"`")
+    mistake
+        .hint_in_values(found)
+        .or_else(|| mistake.hint_at_operator(found))
+        .or_else(|| mistake.hint_at_word(found))
+        .or_else(|| mistake.hint_to_quote(found))
+}
+
+/// Mistake in a filter: what stands around the place where parsing stopped.
+struct Mistake<'a> {
+    before: &'a str,
+    rest: &'a str,
+    /// The key of the clause, or `key` before it was parsed.
+    key: Literal<'a>,
+    has_key: bool,
+    /// The word or the quoted text that follows, or `value`.
+    value: Literal<'a>,
+    /// Whether the clause begins with `!`.
+    is_negated: bool,
+    /// Whether the clause is about values that do not match: a hint must not negate that.
+    is_unequal: bool,
+    /// Whether `not` is a word of its own before this, and not the key of a clause that goes on.
+    is_negation: bool,
+    in_values: bool,
+}
+
+impl<'a> Mistake<'a> {
+    fn new(context: ErrorContext<'a>) -> Self {
+        let before = context.text[..context.at].trim_end();
+        let rest = &context.text[context.at..];
+        let value = operand(rest);
+        let clause = before.rsplit(',').next().unwrap_or_default();
+        let is_negation = context
+            .key
+            .is_some_and(|key| key.eq_ignore_ascii_case("not") && before.ends_with(key));
+        Self {
+            before,
+            rest,
+            key: Literal::key(context.key.unwrap_or("key")),
+            has_key: context.key.is_some(),
+            value: Literal::value(if value.is_empty() { "value" } else { value }),
+            is_negated: context.is_negated,
+            is_unequal: context.is_negated || clause.contains("!="),
+            is_negation,
+            in_values: context.in_values,
         }
-        '|' if rest.starts_with("||") && is_unequal => NO_OR.to_owned(),
-        '|' | '(' if has_key && is_unequal => each_unequal(&key),
-        '~' if has_key => no_patterns(&key),
-        '<' if has_key && rest.starts_with("<>") => format!("write `{key}!={value}`"),
-        '=' if has_key && (before.ends_with("!=") || context.is_negated) => {
-            format!("write `{key}!={value}`")
+    }
+
+    /// The hint for a filter that ends too early.
+    fn hint_at_end(&self) -> Option<String> {
+        let is_empty = self.before.ends_with('=') && self.has_key;
+        is_empty.then(|| {
+            let is_unequal = self.before.ends_with("!=");
+            let operator = if is_unequal { "!=" } else { "=" };
+            format!(
+                "for an empty value write `{key}{operator}\"\"`",
+                key = self.key
+            )
+        })
+    }
+
+    /// The hint for a mistake between the parentheses of `in`.
+    fn hint_in_values(&self, found: char) -> Option<String> {
+        let key = &self.key;
+        match found {
+            ',' if self.in_values => Some(format!("separate values with `|`: `{key} in (a|b)`")),
+            ')' | '|' if self.in_values => Some(format!(
+                "a value is missing here: write `{key} in (a|b)`, an empty value as `\"\"`"
+            )),
+            _ => None,
         }
-        '=' | ':' if has_key => format!("write `{key}={value}`"),
-        '!' if has_key => format!("write `{key}!={value}`"),
-        '<' | '>' if has_key => {
-            format!("values have no order: list those that match, `{key} in (a|b)`")
+    }
+
+    /// The hint for a character that is an operator or a bracket in other languages.
+    fn hint_at_operator(&self, found: char) -> Option<String> {
+        let (key, value, has_key) = (&self.key, &self.value, self.has_key);
+        let is_unequal = self.is_unequal;
+        Some(match found {
+            '|' if self.rest.starts_with("||") && is_unequal => NO_OR.to_owned(),
+            '|' | '(' if has_key && is_unequal => each_unequal(key),
+            '~' if has_key => no_patterns(key),
+            '<' if has_key && self.rest.starts_with("<>") => not_equal(key, value),
+            '=' if has_key && (self.before.ends_with("!=") || self.is_negated) => {
+                not_equal(key, value)
+            }
+            '=' | ':' if has_key => equal(key, value),
+            '!' if has_key => not_equal(key, value),
+            '<' | '>' if has_key => {
+                format!("values have no order: list those that match, `{key} in (a|b)`")
+            }
+            '&' | ';' => AND.to_owned(),
+            '|' => one_of(key),
+            '(' if self.is_negation => NEGATE_EACH.to_owned(),
+            '(' if has_key => format!("write `{key} in (a|b)`"),
+            '(' => NO_GROUPS.to_owned(),
+            ')' => "there is no `(` before it".to_owned(),
+            '*' | '?' => no_patterns(key),
+            '\'' => "quote with `\"`".to_owned(),
+            _ => return None,
+        })
+    }
+
+    /// The hint for a word where none is expected: it may be an operator in other languages.
+    fn hint_at_word(&self, found: char) -> Option<String> {
+        let (key, is_unequal) = (&self.key, self.is_unequal);
+        if self.has_key && self.before.ends_with('!') {
+            return Some(not_equal(key, &self.value));
         }
-        '&' | ';' => AND.to_owned(),
-        '|' => one_of(&key),
-        '(' if is_negation => NEGATE_EACH.to_owned(),
-        '(' if has_key => format!("write `{key} in (a|b)`"),
-        '(' => NO_GROUPS.to_owned(),
-        ')' => "there is no `(` before it".to_owned(),
-        '*' | '?' => no_patterns(&key),
-        '\'' => "quote with `\"`".to_owned(),
-        _ if has_key && before.ends_with('!') => format!("write `{key}!={value}`"),
-        _ if is_negation && is_bare(found) => negated(rest),
-        _ if has_key && is_after_in(before) && is_bare(found) => match is_unequal {
-            true => each_unequal(&key),
-            false => format!("write `{key} in (a|b)`"),
-        },
-        _ if is_bare(found) && has_key => match &*word {
+        if !is_bare(found) || !self.has_key {
+            return None;
+        }
+        if self.is_negation {
+            return Some(negated(self.rest));
+        }
+        if is_after_in(self.before) {
+            return Some(match is_unequal {
+                true => each_unequal(key),
+                false => format!("write `{key} in (a|b)`"),
+            });
+        }
+        let word = self.rest.split(|c| !is_bare(c)).next().unwrap_or_default();
+        Some(match &*word.to_ascii_lowercase() {
             "and" => AND.to_owned(),
             "or" if is_unequal => NO_OR.to_owned(),
-            "or" => one_of(&key),
-            "is" | "eq" | "equals" => format!("write `{key}={value}`", value = after_word(rest)),
-            "ne" => format!("write `{key}!={value}`", value = after_word(rest)),
-            "in" if is_unequal => each_unequal(&key),
-            "in" if rest.starts_with("in") => one_of(&key),
+            "or" => one_of(key),
+            "is" | "eq" | "equals" => equal(key, &after_word(self.rest)),
+            "ne" => not_equal(key, &after_word(self.rest)),
+            "in" if is_unequal => each_unequal(key),
+            "in" if self.rest.starts_with("in") => one_of(key),
             "in" => format!("write `in` in lower case: `{key} in (a|b)`"),
-            "not" | "notin" => each_unequal(&key),
-            "like" | "matches" => no_patterns(&key),
+            "not" | "notin" => each_unequal(key),
+            "like" | "matches" => no_patterns(key),
             _ => WHITE_SPACE.to_owned(),
-        },
-        _ if found == '"' || (found == '!' && !has_key) || found == ',' => return None,
-        _ => format!("put a key or value with {found:?} in it in double quotes"),
-    })
+        })
+    }
+
+    /// The hint for a character that stands in no bare key or value.
+    fn hint_to_quote(&self, found: char) -> Option<String> {
+        let is_syntax = matches!(found, '"' | ',') || (found == '!' && !self.has_key);
+        let quote = || format!("put a key or value with {found:?} in it in double quotes");
+        (!is_syntax).then(quote)
+    }
 }
 
 const AND: &str = "separate clauses that must all hold with `,`";
@@ -98,6 +174,14 @@ const WHITE_SPACE: &str =
     "separate clauses with `,`, and put a key or value with white space in double quotes";
 
 const NO_OR: &str = "there is no `or` between clauses: those separated by `,` must all hold";
+
+fn equal(key: &Literal<'_>, value: &Literal<'_>) -> String {
+    format!("write `{key}={value}`")
+}
+
+fn not_equal(key: &Literal<'_>, value: &Literal<'_>) -> String {
+    format!("write `{key}!={value}`")
+}
 
 fn one_of(key: &Literal<'_>) -> String {
     format!("for one of several values write `{key} in (a|b)`")
