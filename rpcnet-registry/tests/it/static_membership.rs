@@ -10,16 +10,7 @@ use rpcnet_registry::{
     ClusterEvent, Membership, NodeId, NodeInfo, NodeRegistry, Observer, SourceState,
     StaticMembership,
 };
-
-/// The method of an observer that panics.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum PanicIn {
-    Snapshot,
-    Event,
-    End,
-    AfterEvents,
-    Nothing,
-}
+use rpcnet_testing::PanicIn;
 
 struct PanickingObserver {
     panic_in: PanicIn,
@@ -41,33 +32,29 @@ impl PanickingObserver {
     fn events(&self) -> usize {
         self.events.load(Ordering::Relaxed)
     }
-
-    fn enter(&self, method: PanicIn) {
-        assert!(self.panic_in != method, "a fault of the observer");
-    }
 }
 
 impl Observer for PanickingObserver {
     fn on_snapshot(&self, _: Vec<NodeInfo>) {
-        self.enter(PanicIn::Snapshot);
+        self.panic_in.enter(PanicIn::Snapshot);
     }
 
     fn on_event(&self, event: ClusterEvent) {
         if let ClusterEvent::SourceChanged(state) = event {
             self.ends.lock().unwrap().push(state);
-            self.enter(PanicIn::End);
+            self.panic_in.enter(PanicIn::End);
             return;
         }
         self.events.fetch_add(1, Ordering::Relaxed);
         // One that panics at its end has to panic before.
-        self.enter(PanicIn::Event);
-        self.enter(PanicIn::End);
+        self.panic_in.enter(PanicIn::Events);
+        self.panic_in.enter(PanicIn::End);
     }
 
     fn after_events(&self) {
         if self.events() > 0 {
             self.after_events.fetch_add(1, Ordering::Relaxed);
-            self.enter(PanicIn::AfterEvents);
+            self.panic_in.enter(PanicIn::AfterEvents);
         }
     }
 }
@@ -78,10 +65,10 @@ fn node(name: &str) -> NodeInfo {
 
 #[test]
 fn a_panic_of_an_observer_removes_it_and_harms_nothing_else() {
-    use PanicIn::{AfterEvents, End, Event, Nothing, Snapshot};
+    use PanicIn::{AfterEvents, End, Events, Nothing, Snapshot};
     let cluster = StaticMembership::new();
     let before = PanickingObserver::new(Nothing);
-    let panicking = [Snapshot, Event, AfterEvents, End].map(PanickingObserver::new);
+    let panicking = [Snapshot, Events, AfterEvents, End].map(PanickingObserver::new);
     let after = PanickingObserver::new(Nothing);
     let registry = NodeRegistry::new(cluster.clone());
     let all = std::iter::once(&before).chain(&panicking).chain([&after]);
