@@ -105,8 +105,8 @@ impl Client {
         self.addresses[id]
     }
 
-    /// Picks the worker of the next attempt: one whose probe is due, one that was not tried and has
-    /// no flags, or one of the rest.
+    /// Picks the worker of the next attempt: one whose probe is due, one without flags, or one of
+    /// the rest; none that is excluded because it was tried.
     pub(super) fn pick(&mut self, now: Time, tried: &[u64]) -> Option<(usize, Option<Probe>)> {
         let claimed = self.refusing_workers.as_mut();
         let claimed = claimed.and_then(|it| it.claim_probe(now, tried));
@@ -130,16 +130,24 @@ impl Client {
         {
             return Some((index, Some(probe)));
         }
+        let any = cx.with_excluded(tried);
         let choices = [
             untried,
             untried.with_respected_flags(ExclusionFlags::DRAINING),
-            fit,
-            cx,
-            cx.with_respected_flags(ExclusionFlags::NONE),
+            any,
+            any.with_respected_flags(ExclusionFlags::NONE),
         ];
-        let mut choices = choices.iter();
-        let picked = choices.find_map(|cx| self.balancer.pick(&self.view, cx));
+        // Another attempt goes to no worker that refuses the request.
+        let choices = &choices[..if tried.is_empty() { 4 } else { 2 }];
+        let picked = choices
+            .iter()
+            .find_map(|cx| self.balancer.pick(&self.view, cx));
         picked.map(|index| (index, None))
+    }
+
+    /// Releases a probe that is not made.
+    pub(super) fn release_probe(&self, now: Time, index: usize, probe: &Probe) {
+        self.health.release_probe(&self.view[index], probe, now);
     }
 
     /// Picks the worker of a hedge: a good one or none.

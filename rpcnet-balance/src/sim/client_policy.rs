@@ -41,7 +41,7 @@ impl ClientPolicy {
         self
     }
 
-    /// Sets the maximum number of attempts of a call, without hedges; 1 is no retries. Default 5.
+    /// Sets the maximum number of attempts of a call, hedges included; 1 is no retries. Default 5.
     #[must_use]
     pub const fn with_attempts_max(mut self, attempts: u8) -> Self {
         self.attempts_max = if attempts == 0 { 1 } else { attempts };
@@ -57,8 +57,8 @@ impl ClientPolicy {
         self
     }
 
-    /// Sends a hedge when the first attempt takes longer than this quantile of the calls of the
-    /// last seconds, such as 0.95. Default never.
+    /// Sends a hedge when an attempt takes longer than this quantile of the calls of the last
+    /// seconds, such as 0.95. Default never.
     #[must_use]
     pub const fn with_hedging(mut self, quantile: f64) -> Self {
         self.hedge_quantile = Some(quantile);

@@ -23,10 +23,8 @@ pub(super) enum FleetEvent {
     /// The reply arrives at the client.
     ReplyArrives(usize),
     DeadlineExpires(usize),
-    /// The next attempt of a call begins.
-    Retry(usize),
-    /// A call has reached its hedge delay.
-    Hedge(usize),
+    /// A call has reached the time of its next step: a retry or a hedge.
+    CallStep(usize),
     /// A change of the scenario takes place.
     WorkerChange(usize),
     /// The membership tells the clients the state of a worker.

@@ -7,12 +7,16 @@ use super::{
     client::Client,
     event_queue::{EventQueue, FleetEvent},
     in_flight::{AttemptStage, InFlightAttempt, PendingReply, Reply},
-    retries::{self, RetryDecision},
+    retries,
     scenario::LoadKind,
     server::{Server, ServerContext},
     sim_rng::SimRng,
 };
-use crate::{Balancer, Outcome, OutcomeKind, Time};
+use crate::{
+    Balancer, Hedging, Outcome, OutcomeKind, Time,
+    health::Probe,
+    retry::{AttemptLimits, AttemptReason, CallState, Choice, RetryBackoff, Step},
+};
 
 /// Runs a scenario, and reports its calls. Each client has the balancer that `balancer` makes of a
 /// seed for it.
@@ -27,7 +31,8 @@ pub fn run(
     seed: u64,
     balancer: impl Fn(u64) -> Arc<dyn Balancer>,
 ) -> Report {
-    let mut fleet = Fleet::new(scenario, seed, balancer);
+    let backoff = retries::backoff(SimRng::new(seed, JITTER).next_u64());
+    let mut fleet = Fleet::new(scenario, seed, &backoff, balancer);
     fleet.begin();
     while let Some(event) = fleet.events.pop() {
         fleet.handle(event);
@@ -43,10 +48,10 @@ pub(super) struct Fleet<'a> {
     deadlines: Vec<Duration>,
     pub(super) events: EventQueue,
     arrivals: SimRng,
-    jitter: SimRng,
+    backoff: &'a RetryBackoff,
     pub(super) clients: Vec<Client>,
     pub(super) servers: Vec<Server>,
-    calls: Vec<OngoingCall>,
+    calls: Vec<OngoingCall<'a>>,
     pub(super) attempts: Vec<InFlightAttempt>,
     ended: Time,
     open_calls: usize,
@@ -54,13 +59,10 @@ pub(super) struct Fleet<'a> {
 
 /// A call in progress.
 #[derive(Debug)]
-struct OngoingCall {
+struct OngoingCall<'a> {
     call: Call,
+    state: CallState<'a>,
     is_over: bool,
-    /// Attempts in progress.
-    open_attempts: u8,
-    attempt_count: u8,
-    tried: Vec<u64>,
     attempt_ids: Vec<usize>,
 }
 
@@ -68,6 +70,7 @@ impl<'a> Fleet<'a> {
     pub(super) fn new(
         scenario: &'a FleetScenario,
         seed: u64,
+        backoff: &'a RetryBackoff,
         balancer: impl Fn(u64) -> Arc<dyn Balancer>,
     ) -> Self {
         let mut seeds = SimRng::new(seed, BALANCERS);
@@ -81,7 +84,7 @@ impl<'a> Fleet<'a> {
             deadlines: scenario.deadlines(),
             events: EventQueue::new(),
             arrivals: SimRng::new(seed, ARRIVALS),
-            jitter: SimRng::new(seed, JITTER),
+            backoff,
             clients: (0..scenario.clients).map(&mut client).collect(),
             servers: scenario.workers.iter().copied().map(Server::new).collect(),
             calls: Vec::new(),
@@ -118,12 +121,7 @@ impl<'a> Fleet<'a> {
             FleetEvent::CancelArrives(attempt) => self.on_server(attempt, Server::on_cancelled),
             FleetEvent::ReplyArrives(attempt) => self.on_reply(attempt),
             FleetEvent::DeadlineExpires(call) => self.on_deadline(call),
-            FleetEvent::Retry(call) => {
-                if !self.calls[call].is_over {
-                    self.attempt(call, AttemptKind::Retry);
-                }
-            }
-            FleetEvent::Hedge(call) => self.hedge(call),
+            FleetEvent::CallStep(call) => self.advance(call),
             FleetEvent::WorkerChange(at) => {
                 let (_, worker, change) = self.scenario.changes[at];
                 self.apply_change(worker, change);
@@ -202,7 +200,16 @@ impl<'a> Fleet<'a> {
         let now = self.events.now();
         let call = self.calls.len();
         let method = self.method(call);
+        let deadline = self.deadlines[method];
+        let policy = &self.scenario.policy;
+        let mut limits = AttemptLimits::new(policy.attempts_max.into(), self.backoff);
+        limits.deadline = Some(now + deadline);
+        limits.hedging = policy
+            .hedge_quantile
+            .and_then(|quantile| self.clients[client].hedge_delay(now, method, quantile))
+            .map(Hedging::after);
         self.calls.push(OngoingCall {
+            state: CallState::new(limits),
             call: Call {
                 client,
                 method,
@@ -211,21 +218,32 @@ impl<'a> Fleet<'a> {
                 outcome: CallOutcome::NoWorker,
             },
             is_over: false,
-            open_attempts: 0,
-            attempt_count: 0,
-            tried: Vec::new(),
             attempt_ids: Vec::new(),
         });
         self.open_calls += 1;
-        let deadline = self.deadlines[method];
         self.events
             .schedule_after(deadline, FleetEvent::DeadlineExpires(call));
-        if let Some(quantile) = self.scenario.policy.hedge_quantile
-            && let Some(after) = self.clients[client].hedge_delay(now, method, quantile)
-        {
-            self.events.schedule_after(after, FleetEvent::Hedge(call));
+        self.advance(call);
+    }
+
+    /// Takes the next steps of a call, up to the one that has to wait.
+    fn advance(&mut self, call: usize) {
+        let now = self.events.now();
+        while !self.calls[call].is_over {
+            match self.calls[call].state.step(now) {
+                Step::Begin(choice) => self.begin_attempt(call, choice),
+                Step::Wait(until) => {
+                    if let Some(until) = until {
+                        self.events.schedule_at(until, FleetEvent::CallStep(call));
+                    }
+                    return;
+                }
+                Step::Stop(_) if self.calls[call].attempt_ids.is_empty() => {
+                    self.end_call(call, CallOutcome::NoWorker);
+                }
+                Step::Stop(_) => self.end_call(call, CallOutcome::Failed),
+            }
         }
-        self.attempt(call, AttemptKind::First);
     }
 
     /// The method of a call, the same for each balancer.
@@ -237,20 +255,41 @@ impl<'a> Fleet<'a> {
         self.scenario.method(rng.unit())
     }
 
-    fn attempt(&mut self, call: usize, reason: AttemptKind) {
+    /// Picks a worker of this choice and sends it an attempt, as far as the budget allows it.
+    fn begin_attempt(&mut self, call: usize, choice: Choice) {
         let now = self.events.now();
         let ongoing = &mut self.calls[call];
         let client = &mut self.clients[ongoing.call.client];
-        let picked = match reason {
-            AttemptKind::Hedge => client.pick_hedge(now, &ongoing.tried),
-            _ => client.pick(now, &ongoing.tried),
+        let picked = match choice {
+            Choice::Hedge => client.pick_hedge(now, ongoing.state.excluded()),
+            Choice::Any | Choice::Same => client.pick(now, ongoing.state.excluded()),
         };
         let Some((index, probe)) = picked else {
-            if ongoing.open_attempts == 0 {
-                self.end_call(call, CallOutcome::NoWorker);
-            }
+            ongoing.state.on_no_endpoint(now);
             return;
         };
+        let id = client.view[index].id();
+        let budget = &client.budget;
+        let begun = ongoing
+            .state
+            .begin(now, id, |kind| !kind.uses_budget() || budget.withdraw(now));
+        match (begun, probe) {
+            (Some(begun), probe) => self.send_attempt(call, begun, index, probe),
+            (None, Some(probe)) => client.release_probe(now, index, &probe),
+            (None, None) => {}
+        }
+    }
+
+    fn send_attempt(
+        &mut self,
+        call: usize,
+        (number, reason): (usize, AttemptReason),
+        index: usize,
+        probe: Option<Probe>,
+    ) {
+        let now = self.events.now();
+        let ongoing = &mut self.calls[call];
+        let client = &mut self.clients[ongoing.call.client];
         let endpoint = &client.view[index];
         let worker = endpoint.id() as usize;
         let attempt = self.attempts.len();
@@ -259,11 +298,15 @@ impl<'a> Fleet<'a> {
                 call,
                 worker,
                 began: now,
-                kind: reason,
+                kind: match reason {
+                    AttemptReason::First => AttemptKind::First,
+                    AttemptReason::Retry { .. } => AttemptKind::Retry,
+                    AttemptReason::Hedge => AttemptKind::Hedge,
+                },
             },
             address: client.address(worker),
             stage: AttemptStage::InTransit,
-            rng_stream: CHANCE + (call as u64) * 256 + u64::from(ongoing.attempt_count),
+            rng_stream: CHANCE + (call as u64) * 256 + number.min(255) as u64,
             service_time: self.scenario.service_time_of(ongoing.call.method),
             reply: None,
             pending_reply: Some(PendingReply {
@@ -273,28 +316,11 @@ impl<'a> Fleet<'a> {
                 _in_flight: client.begin(now, endpoint, ongoing.call.method),
             }),
         });
-        ongoing.tried.push(endpoint.id());
         ongoing.attempt_ids.push(attempt);
-        ongoing.open_attempts += 1;
-        ongoing.attempt_count = ongoing.attempt_count.saturating_add(1);
         self.events.schedule_after(
             self.scenario.network_delay,
             FleetEvent::RequestArrives(attempt),
         );
-    }
-
-    fn hedge(&mut self, call: usize) {
-        let ongoing = &self.calls[call];
-        // A call that is retried anyway needs no hedge.
-        if ongoing.is_over || ongoing.open_attempts != 1 || ongoing.attempt_count != 1 {
-            return;
-        }
-        if self.clients[ongoing.call.client]
-            .budget
-            .withdraw(self.events.now())
-        {
-            self.attempt(call, AttemptKind::Hedge);
-        }
     }
 
     fn on_reply(&mut self, attempt: usize) {
@@ -302,36 +328,20 @@ impl<'a> Fleet<'a> {
         if !self.finish_attempt(attempt, reply.kind, Some(reply)) {
             return;
         }
-        let (now, call) = (self.events.now(), self.attempts[attempt].attempt.call);
+        let Attempt { call, worker, .. } = self.attempts[attempt].attempt;
         if reply.kind == OutcomeKind::Success {
             self.end_call(call, CallOutcome::Answered);
             return;
         }
-        let ongoing = &self.calls[call];
-        if ongoing.open_attempts > 0 {
-            // The other attempt may still succeed.
-            return;
-        }
-        let client = &self.clients[ongoing.call.client];
-        let has_untried = ongoing.tried.len() < client.view.len();
-        match retries::decide(
-            &self.scenario.policy,
-            ongoing.attempt_count,
-            &reply,
-            has_untried,
-        ) {
-            RetryDecision::Transparent if has_untried => self.attempt(call, AttemptKind::Retry),
-            RetryDecision::Transparent | RetryDecision::Stop => {
-                self.end_call(call, CallOutcome::Failed);
-            }
-            RetryDecision::After(_) if !client.budget.withdraw(now) => {
-                self.end_call(call, CallOutcome::Failed);
-            }
-            RetryDecision::After(wait) => {
-                let wait = wait.sample(&mut self.jitter);
-                self.events.schedule_after(wait, FleetEvent::Retry(call));
-            }
-        }
+        let now = self.events.now();
+        let ongoing = &mut self.calls[call];
+        let budget = &self.clients[ongoing.call.client].budget;
+        let has_budget = || budget.level(now) >= 1.0;
+        let failure = retries::classify(&reply);
+        ongoing
+            .state
+            .on_failure(now, worker as u64, &failure, has_budget);
+        self.advance(call);
     }
 
     fn on_deadline(&mut self, call: usize) {
@@ -357,7 +367,6 @@ impl<'a> Fleet<'a> {
             return false;
         };
         let ongoing = &mut self.calls[attempt.attempt.call];
-        ongoing.open_attempts -= 1;
         let client = &mut self.clients[ongoing.call.client];
         let outcome = Outcome::new(kind, now.since(attempt.attempt.began))
             .with_reported_load(reply.and_then(|reply| reply.load))
@@ -378,7 +387,6 @@ impl<'a> Fleet<'a> {
         self.ended = now;
         self.open_calls -= 1;
         let client = ongoing.call.client;
-        ongoing.tried = Vec::new();
         for attempt in std::mem::take(&mut ongoing.attempt_ids) {
             // The attempt that lost.
             if self.finish_attempt(attempt, OutcomeKind::Cancelled, None) {

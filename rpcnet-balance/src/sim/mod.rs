@@ -1,12 +1,11 @@
 //! Simulator of fleets of clients and workers in virtual time, to compare balancers under faults.
 //!
 //! The balancers are the real ones, and so are the endpoints, the outlier detector, the retry
-//! budget, the normalisation of latencies, and the quantiles of hedge delays. The decision to retry
-//! is a model of [`CallState`](crate::retry::CallState), and the rest is a model too: workers serve
-//! a number of requests at a time, keep some in a queue and reject more than that; they become
-//! slow, fail, reject, hang, move, crash and come back cold, as a [`FleetScenario`] says. Each
-//! client has a balancer of its own and sees what clients see: its own calls, and the reported
-//! load.
+//! budget, the attempts of a call ([`CallState`](crate::retry::CallState)), the normalisation of
+//! latencies, and the quantiles of hedge delays. The rest is a model: workers serve a number of
+//! requests at a time, keep some in a queue and reject more than that; they become slow, fail,
+//! reject, hang, move, crash and come back cold, as a [`FleetScenario`] says. Each client has a
+//! balancer of its own and sees what clients see: its own calls, and the reported load.
 //!
 //! Everything is drawn from one seed: equal runs have equal reports. What a call costs depends on
 //! the call alone, so all balancers are given the same calls at the same moments.

@@ -1,66 +1,31 @@
-//! Retry decisions of a simulated client.
+//! Retries of a simulated client: limits of a call, and what its failures mean.
 
-use std::time::Duration;
+use super::in_flight::Reply;
+use crate::{
+    BackoffRange, OutcomeKind,
+    retry::{Failure, RetryBackoff, RetryDecision, RetryKind},
+};
 
-use super::{ClientPolicy, in_flight::Reply, sim_rng::SimRng};
-use crate::OutcomeKind;
-
-/// Decision after an attempt that did not succeed.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) enum RetryDecision {
-    /// Retry at once and free of budget, as no server processed the attempt (gRPC's transparent
-    /// retry).
-    Transparent,
-    /// Retry after a delay, if the budget allows it.
-    After(RetryDelay),
-    Stop,
+/// The backoff of all clients.
+pub(super) fn backoff(seed: u64) -> RetryBackoff {
+    RetryBackoff::seeded(seed, BackoffRange::default())
 }
 
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) enum RetryDelay {
-    None,
-    /// A random time up to this.
-    UpTo(Duration),
-    AtLeast(Duration),
-}
-
-impl RetryDelay {
-    pub(super) fn sample(self, rng: &mut SimRng) -> Duration {
-        match self {
-            Self::None => Duration::ZERO,
-            Self::UpTo(time) => rng.fraction_of(time),
-            Self::AtLeast(time) => time + rng.fraction_of(time / 2),
+/// Classifies the failure of an attempt, as a client that may repeat every call.
+pub(super) fn classify(reply: &Reply) -> Failure {
+    let is_rejection = !reply.processed;
+    let decision = match reply.kind {
+        OutcomeKind::Overloaded => RetryDecision::AnyEndpoint(RetryKind::Overloaded),
+        OutcomeKind::Refused if is_rejection => {
+            RetryDecision::OtherEndpoint(RetryKind::Transparent)
         }
+        _ if is_rejection => RetryDecision::AnyEndpoint(RetryKind::Transparent),
+        _ => RetryDecision::AnyEndpoint(RetryKind::MaybeProcessed),
+    };
+    Failure {
+        retry_after: reply.retry_after.unwrap_or_default(),
+        stops_hedging: reply.kind == OutcomeKind::Overloaded,
+        is_rejection,
+        ..Failure::new(decision)
     }
 }
-
-/// The decision after a number of attempts, the last of which had this reply; `has_untried` if
-/// there is a worker that was not tried.
-pub(super) fn decide(
-    policy: &ClientPolicy,
-    attempts: u8,
-    reply: &Reply,
-    has_untried: bool,
-) -> RetryDecision {
-    if attempts >= policy.attempts_max {
-        return RetryDecision::Stop;
-    }
-    match reply.kind {
-        OutcomeKind::Unreachable | OutcomeKind::Refused if !reply.processed => {
-            RetryDecision::Transparent
-        }
-        // Another worker may have capacity; if none has, not before they say.
-        OutcomeKind::Overloaded if has_untried => RetryDecision::After(RetryDelay::None),
-        OutcomeKind::Overloaded => {
-            let time = reply.retry_after.unwrap_or(BACKOFF);
-            RetryDecision::After(RetryDelay::AtLeast(time))
-        }
-        _ => {
-            let doubled = BACKOFF * (1 << (attempts - 1).min(7));
-            RetryDecision::After(RetryDelay::UpTo(doubled.min(BACKOFF_MAX)))
-        }
-    }
-}
-
-const BACKOFF: Duration = Duration::from_millis(10);
-const BACKOFF_MAX: Duration = Duration::from_secs(1);

@@ -55,7 +55,8 @@ fn every_call_ends_once_and_nothing_is_left_anywhere() {
     for make in [RANDOM, ROUND_ROBIN, LEAST] {
         for seed in 0..3 {
             let scenario = scenario_with_all_changes();
-            let mut fleet = Fleet::new(&scenario, seed, make);
+            let backoff = retries::backoff(seed);
+            let mut fleet = Fleet::new(&scenario, seed, &backoff, make);
             fleet.begin();
             while let Some(event) = fleet.events.pop() {
                 fleet.handle(event);
