@@ -6,7 +6,8 @@ use rpcnet_balance::{PickContext, health::Probe};
 
 use super::group::HealthTier;
 
-/// Probe in progress of the worker at `index` of the tier. Dropping it releases the probe, unless its outcome was recorded.
+/// Probe in progress of the worker at `index` of the tier. Dropping it releases the probe, unless
+/// its outcome was recorded.
 pub(super) struct ProbeGuard {
     pub(super) probe: Probe,
     tier: Arc<HealthTier>,
