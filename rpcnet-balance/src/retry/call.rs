@@ -223,15 +223,15 @@ impl<'a> CallState<'a> {
             AttemptPhase::InFlight => (AdmissionKind::Hedge, AttemptReason::Hedge),
             AttemptPhase::Ended(_) => return None,
         };
-        let refused = if kind != AdmissionKind::First && self.is_late(now) {
+        let rejected = if kind != AdmissionKind::First && self.is_late(now) {
             Some(StopReason::Deadline)
         } else {
             (!admit(kind)).then_some(StopReason::BudgetExhausted)
         };
-        if let Some(refused) = refused {
+        if let Some(reason) = rejected {
             match kind {
                 AdmissionKind::Hedge => self.hedge_at = None,
-                _ => self.phase = AttemptPhase::Ended(refused),
+                _ => self.phase = AttemptPhase::Ended(reason),
             }
             return None;
         }

@@ -108,7 +108,7 @@ impl fmt::Display for AttemptReason {
 pub enum RetryKind {
     /// Transparent retry (gRPC A6): the failed attempt was not processed, so nothing is done twice.
     Transparent,
-    /// The failed attempt was refused for want of capacity.
+    /// The failed attempt was rejected for want of capacity.
     Overloaded,
     /// The failed attempt may have been processed.
     MaybeProcessed,

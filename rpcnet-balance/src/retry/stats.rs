@@ -15,7 +15,7 @@ pub struct CallStats {
     /// Transparent retries: after an attempt that was certainly not processed, and not for want of
     /// capacity.
     pub retries_transparent: u64,
-    /// Retries after an attempt that an endpoint refused for want of capacity.
+    /// Retries after an attempt that an endpoint rejected for want of capacity.
     pub retries_overloaded: u64,
     /// Retries after an attempt that may have been processed.
     pub retries_maybe_processed: u64,

@@ -362,8 +362,8 @@ fn retry_after_is_respected() {
         let failed = picked_after(OutcomeKind::Failure);
         assert_eq!(failed, [false, false, false, true], "{balancer:?}");
         // A single rejection may be one of many everywhere.
-        let refused = picked_after(OutcomeKind::Overloaded);
-        assert_eq!(refused, [false, true, true, true], "{balancer:?}");
+        let rejected = picked_after(OutcomeKind::Overloaded);
+        assert_eq!(rejected, [false, true, true, true], "{balancer:?}");
     }
 }
 

@@ -154,13 +154,10 @@ impl Workers {
         probe_mode: ProbeMode,
     ) -> Result<(Worker, PooledConnection), SelectError> {
         let is_first = cx.excluded().is_empty();
-        if is_first
-            && probe_mode != ProbeMode::Never
-            && let Some(now) = cx.now()
-        {
+        if is_first && probe_mode != ProbeMode::Never {
             let is_repeatable = probe_mode == ProbeMode::WhenDue;
             let pick = |node: &NodeInfo| self.pick_healthy_named(filter, node);
-            if let Some(picked) = refusing.claim_probe(now, is_repeatable, pick) {
+            if let Some(picked) = refusing.claim_probe(cx.now(), is_repeatable, pick) {
                 return Ok(picked);
             }
         }

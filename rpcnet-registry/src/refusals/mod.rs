@@ -213,13 +213,14 @@ impl RefusingWorkers {
     /// Claims the probe of a worker, if one is due and `pick` gives something for that worker. Its
     /// next probe is due later, whatever comes of this one; a worker that cannot be picked stays
     /// due. A call that is not repeatable fails if the worker still refuses: it probes a worker
-    /// only when no other call has for a minute.
+    /// only when no other call has for a minute. Without a time no probe is due.
     pub fn claim_probe<T>(
         &self,
-        now: Time,
+        now: impl Into<Option<Time>>,
         is_repeatable: bool,
         pick: impl Fn(&NodeInfo) -> Option<T>,
     ) -> Option<T> {
+        let now = now.into()?;
         let extra_delay = if is_repeatable {
             Duration::ZERO
         } else {

@@ -194,8 +194,8 @@ fn attempts_that_take_long_are_hedged() {
     // While others are in flight, a failure is not retried, and one that is final ends them all.
     call.on_failure(at(99), 2, &overloaded(0), || true);
     assert_eq!(call.step(at(99)), Step::Wait(None));
-    let refused = failure(RetryDecision::Stop(StopReason::NotRetryable));
-    call.on_failure(at(99), 1, &refused, || true);
+    let rejected = failure(RetryDecision::Stop(StopReason::NotRetryable));
+    call.on_failure(at(99), 1, &rejected, || true);
     assert_eq!(call.step(at(99)), Step::Stop(StopReason::NotRetryable));
 
     // No hedge without an attempt, an endpoint, budget or a timer, nor when all are overloaded.
