@@ -43,14 +43,14 @@
 //! ```
 
 mod backoff;
-mod call;
+mod call_state;
 mod stats;
 
 use std::{fmt, time::Duration};
 
 pub use self::{
     backoff::RetryBackoff,
-    call::{AttemptLimits, CallState, Choice, Failure, RetryDecision, Step},
+    call_state::{AttemptLimits, CallState, Choice, Failure, RetryDecision, Step},
     stats::{CallCounters, CallStats},
 };
 
