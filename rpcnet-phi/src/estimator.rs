@@ -42,18 +42,22 @@ impl Estimator {
     ///
     /// # Errors
     ///
-    /// When a parameter is not finite, or `prior_sd` or `floor` is not above zero.
-    pub const fn new(prior_mean: f64, prior_sd: f64, floor: f64) -> Result<Self, ParameterError> {
+    /// When a parameter is not finite, or `prior_deviation` or `floor` is not above zero.
+    pub const fn new(
+        prior_mean: f64,
+        prior_deviation: f64,
+        floor: f64,
+    ) -> Result<Self, ParameterError> {
         match (
             error::finite("prior mean", prior_mean),
-            error::positive("prior sd", prior_sd),
+            error::positive("prior deviation", prior_deviation),
             error::positive("floor", floor),
         ) {
-            (Ok(mean), Ok(sd), Ok(floor)) => {
-                let variance = sd * sd;
+            (Ok(mean), Ok(deviation), Ok(floor)) => {
+                let variance = deviation * deviation;
                 if !variance.is_finite() {
                     return Err(ParameterError::NotFinite {
-                        parameter: "square of the prior sd",
+                        parameter: "square of the prior deviation",
                     });
                 }
                 Ok(Self {

@@ -23,7 +23,7 @@ use crate::{
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Normal {
     mean: f64,
-    sd: f64,
+    deviation: f64,
 }
 
 impl Normal {
@@ -31,10 +31,13 @@ impl Normal {
     ///
     /// # Errors
     ///
-    /// When either is not finite or `sd` is not above zero.
-    pub const fn new(mean: f64, sd: f64) -> Result<Self, ParameterError> {
-        match (error::finite("mean", mean), error::positive("sd", sd)) {
-            (Ok(mean), Ok(sd)) => Ok(Self { mean, sd }),
+    /// When either is not finite or `deviation` is not above zero.
+    pub const fn new(mean: f64, deviation: f64) -> Result<Self, ParameterError> {
+        match (
+            error::finite("mean", mean),
+            error::positive("deviation", deviation),
+        ) {
+            (Ok(mean), Ok(deviation)) => Ok(Self { mean, deviation }),
             (Err(error), _) | (_, Err(error)) => Err(error),
         }
     }
@@ -47,8 +50,8 @@ impl Normal {
 
     /// The standard deviation.
     #[must_use]
-    pub const fn sd(&self) -> f64 {
-        self.sd
+    pub const fn deviation(&self) -> f64 {
+        self.deviation
     }
 
     /// -log10 of the probability that an arrival takes longer than `elapsed`.
@@ -57,7 +60,7 @@ impl Normal {
     /// `f64::MAX`).
     #[must_use]
     pub fn phi(&self, elapsed: f64) -> f64 {
-        tail::phi((elapsed - self.mean) / self.sd)
+        tail::phi((elapsed - self.mean) / self.deviation)
     }
 
     /// The elapsed time at which [`phi`](Self::phi) reaches `phi`.
@@ -66,12 +69,12 @@ impl Normal {
     /// negative.
     #[must_use]
     pub fn elapsed_at(&self, phi: f64) -> f64 {
-        saturate(self.mean + self.sd * tail::inverse_phi(phi))
+        saturate(self.mean + self.deviation * tail::inverse_phi(phi))
     }
 
     /// A model whose parameters an estimator has checked.
-    pub(crate) const fn new_unchecked(mean: f64, sd: f64) -> Self {
-        Self { mean, sd }
+    pub(crate) const fn new_unchecked(mean: f64, deviation: f64) -> Self {
+        Self { mean, deviation }
     }
 }
 
@@ -87,12 +90,14 @@ mod tests {
         ));
         assert!(matches!(
             Normal::new(1.0, f64::INFINITY),
-            Err(ParameterError::NotFinite { parameter: "sd" })
+            Err(ParameterError::NotFinite {
+                parameter: "deviation"
+            })
         ));
         assert!(matches!(
             Normal::new(1.0, 0.0),
             Err(ParameterError::NotPositive {
-                parameter: "sd",
+                parameter: "deviation",
                 ..
             })
         ));

@@ -57,12 +57,13 @@ proptest! {
 
     #[test]
     fn phi_is_finite_for_any_finite_input(
-        mean in any_positive(), sd in any_positive(), loss in 0.0..1.0_f64, elapsed in any_finite(),
+        mean in any_positive(), deviation in any_positive(), loss in 0.0..1.0_f64,
+        elapsed in any_finite(),
     ) {
         let models: [Model; 3] = [
-            Normal::new(mean, sd).unwrap().into(),
+            Normal::new(mean, deviation).unwrap().into(),
             Exponential::new(mean).unwrap().into(),
-            LossAware::new(mean, sd, loss).unwrap().into(),
+            LossAware::new(mean, deviation, loss).unwrap().into(),
         ];
         for model in models {
             let phi = model.phi(elapsed);

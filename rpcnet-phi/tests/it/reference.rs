@@ -11,13 +11,13 @@ fn every_row_of_the_reference_table_is_met() {
         let mut fields = line.split(',');
         let kind = fields.next().unwrap();
         let numbers: Vec<f64> = fields.map(|field| field.parse().unwrap()).collect();
-        let [mean, sd, loss, elapsed, expected] = numbers[..] else {
+        let [mean, deviation, loss, elapsed, expected] = numbers[..] else {
             panic!("{line}")
         };
         let model: Model = match kind {
-            "normal" => Normal::new(mean, sd).unwrap().into(),
+            "normal" => Normal::new(mean, deviation).unwrap().into(),
             "exponential" => Exponential::new(mean).unwrap().into(),
-            "loss_aware" => LossAware::new(mean, sd, loss).unwrap().into(),
+            "loss_aware" => LossAware::new(mean, deviation, loss).unwrap().into(),
             other => panic!("unknown model {other}"),
         };
 
