@@ -118,7 +118,7 @@ pub struct HedgeLatencies {
 }
 
 impl HedgeLatencies {
-    /// No latency is known.
+    /// A record without latencies.
     #[must_use]
     pub fn new() -> Self {
         Self::default()

@@ -1,4 +1,4 @@
-//! Outcome of an attempt.
+//! Outcome of an attempt: its kind, its latency, and what the endpoint reported.
 
 use std::time::Duration;
 

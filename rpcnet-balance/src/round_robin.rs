@@ -1,4 +1,4 @@
-//! Round robin.
+//! Round robin: one endpoint after the other.
 
 use std::sync::{
     Arc,

@@ -2,7 +2,7 @@
 
 use crate::{FilterError, NodeState, SourceState};
 
-/// Selection of a worker failed. Nothing has changed and no call was made.
+/// Error of the selection of a worker. Nothing has changed and no call was made.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SelectError {

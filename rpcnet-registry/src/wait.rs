@@ -8,7 +8,7 @@ use std::{
 
 use crate::{Events, Filter, FilterError, SourceState, error::matching_suffix};
 
-/// Waiting for nodes or workers failed. Nothing has changed.
+/// Error of waiting for nodes or workers. Nothing has changed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum WaitError {

@@ -35,7 +35,7 @@ pub enum HealthChange {
         /// The time until the next probe.
         probe_in: Duration,
     },
-    /// The probe succeeded: the endpoint is picked again.
+    /// The ejection ended, as the probe succeeded: the endpoint is picked again.
     Unejected {
         /// The id of the endpoint.
         endpoint: u64,

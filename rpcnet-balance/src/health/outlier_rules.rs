@@ -1,4 +1,4 @@
-//! Outlier rules of gRPC A50.
+//! Outlier rules of gRPC A50: success rate and failure percentage.
 
 use super::{EjectionReason, FailurePercentage, OutlierConfig, SuccessRate, record::AttemptCounts};
 

@@ -5,8 +5,8 @@ use std::time::Duration;
 use super::{NOT_COUNTED, OutlierDetector};
 use crate::{BackoffRange, Endpoint, ExclusionFlags, PickContext, Time, View};
 
-/// A call that is let through to a flagged endpoint. Identifies the probe; see
-/// [`OutlierDetector::probe`].
+/// Probe: a call that is let through to a flagged endpoint to find out whether it has recovered;
+/// see [`OutlierDetector::probe`].
 #[derive(Debug, PartialEq, Eq)]
 pub struct Probe {
     claim: u64,

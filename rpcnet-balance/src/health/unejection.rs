@@ -1,4 +1,4 @@
-//! Unejection: the outcome of a probe, by which a flagged endpoint comes back or stays away.
+//! Unejection: a flagged endpoint comes back, or stays away for longer, by the outcome of a probe.
 
 use std::time::Duration;
 

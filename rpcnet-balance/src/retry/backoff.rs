@@ -22,7 +22,7 @@ pub struct RetryBackoff {
 }
 
 impl RetryBackoff {
-    /// Waits within this range.
+    /// A backoff within this range.
     #[must_use]
     pub const fn seeded(seed: u64, range: BackoffRange) -> Self {
         Self {

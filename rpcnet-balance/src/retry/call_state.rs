@@ -204,10 +204,10 @@ impl<'a> CallState<'a> {
         &self.excluded
     }
 
-    /// An attempt begins on this endpoint: its number, from 0, and why it is made. `None` if
-    /// `admit`, which takes a token out of the retry budget for
-    /// [kinds that use it](AdmissionKind::uses_budget), does not admit it, or if the deadline of
-    /// the call has passed; the next step says how the call goes on.
+    /// Begins an attempt on this endpoint: its number, from 0, and its reason. `None` if `admit`,
+    /// which takes a token out of the retry budget for [kinds that use
+    /// it](AdmissionKind::uses_budget), does not admit it, or if the deadline of the call has
+    /// passed; the next step says how the call goes on.
     pub fn begin(
         &mut self,
         now: Time,
@@ -258,8 +258,9 @@ impl<'a> CallState<'a> {
         Some((number, reason))
     }
 
-    /// No endpoint can be picked for the attempt that is to begin. A hedge is left out; a retry
-    /// backs off until the endpoints that were tried may be tried again, if they may be in time.
+    /// Records that no endpoint can be picked for the attempt that is to begin. A hedge is left
+    /// out; a retry backs off until the endpoints that were tried may be tried again, if they may
+    /// be in time.
     pub fn on_no_endpoint(&mut self, now: Time) {
         self.phase = match self.phase {
             AttemptPhase::Retry {
@@ -281,7 +282,8 @@ impl<'a> CallState<'a> {
         self.hedge_at = None;
     }
 
-    /// There is no timer to wait with: a backoff ends at once, and there are no more hedges.
+    /// Records that there is no timer to wait with: a backoff ends at once, and there are no more
+    /// hedges.
     pub fn on_no_timer(&mut self) {
         self.hedge_at = None;
         if let AttemptPhase::BackingOff { kind, .. } = self.phase {
@@ -290,7 +292,7 @@ impl<'a> CallState<'a> {
         }
     }
 
-    /// No longer excludes an endpoint.
+    /// Ends the exclusion of an endpoint.
     fn include(&mut self, endpoint: u64) {
         if let Some(index) = self.excluded.iter().position(|id| *id == endpoint) {
             self.excluded.remove(index);
@@ -298,10 +300,10 @@ impl<'a> CallState<'a> {
         }
     }
 
-    /// An attempt on this endpoint has failed. If it was the last in flight, a retry is planned.
-    /// Its token is taken out of the budget when it begins, which it may never do, for want of time
-    /// or of an endpoint; `has_budget` only looks for one. Without an attempt in flight nothing
-    /// happens.
+    /// Records that an attempt on this endpoint has failed. If it was the last in flight, a retry
+    /// is planned. Its token is taken out of the budget when it begins, which it may never do, for
+    /// want of time or of an endpoint; `has_budget` only looks for one. Without an attempt in
+    /// flight nothing happens.
     pub fn on_failure(
         &mut self,
         now: Time,

@@ -77,7 +77,7 @@ impl AdmissionKind {
     }
 }
 
-/// Why an attempt was made.
+/// Reason of an attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum AttemptReason {

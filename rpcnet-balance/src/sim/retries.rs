@@ -1,4 +1,4 @@
-//! Retries of a simulated client: limits of a call, and what its failures mean.
+//! Retries of a simulated client: their backoff, and the classification of failures.
 
 use super::in_flight::Reply;
 use crate::{

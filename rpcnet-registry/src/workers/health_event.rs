@@ -34,7 +34,7 @@ pub enum HealthEvent {
         /// The time until the next probe.
         probe_in: Duration,
     },
-    /// The probe succeeded: calls go to the worker again.
+    /// The ejection of a worker ended, as the probe succeeded: calls go to it again.
     NodeUnejected(Arc<NodeInfo>),
     /// A worker drains: it takes no new calls.
     NodeDraining(Arc<NodeInfo>),
