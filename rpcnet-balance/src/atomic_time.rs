@@ -17,10 +17,12 @@ impl AtomicTime {
         Self(AtomicU64::new(NONE))
     }
 
+    #[inline]
     pub(crate) fn get(&self) -> Option<Time> {
         unpack(self.0.load(Relaxed))
     }
 
+    #[inline]
     pub(crate) fn set(&self, at: Option<Time>) {
         self.0.store(pack(at), Relaxed);
     }
