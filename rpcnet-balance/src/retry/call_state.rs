@@ -66,6 +66,10 @@ pub struct CallState<'a> {
     backed_off: Duration,
     /// No endpoint is to blame for the last failure.
     may_retry_any: bool,
+    /// Excluded endpoints that could not be connected to.
+    unreachable: Vec<u64>,
+    /// An endpoint was reached, and does not serve the call.
+    is_unserved: bool,
     same_endpoint_retried: bool,
     /// Kind of a failure since the last retry began, if the next retry uses budget for it.
     budget_kind: Option<RetryKind>,
@@ -121,6 +125,10 @@ pub struct Failure {
     /// The endpoint rejected the attempt without processing it. While others are in flight, one of
     /// them may still succeed: the call goes on with them, whatever the decision, without a hedge.
     pub is_rejection: bool,
+    /// The endpoint could not be connected to. Once another endpoint was reached and does not serve
+    /// the call ([`RetryDecision::OtherEndpoint`]), the call ends with that rather than to wait for
+    /// this endpoint again.
+    pub is_unreachable: bool,
 }
 
 impl Failure {
@@ -134,6 +142,7 @@ impl Failure {
             prefers_endpoint: false,
             stops_hedging: false,
             is_rejection: false,
+            is_unreachable: false,
         }
     }
 }
@@ -166,6 +175,8 @@ impl<'a> CallState<'a> {
             backoffs: 0,
             backed_off: Duration::ZERO,
             may_retry_any: false,
+            unreachable: Vec::new(),
+            is_unserved: false,
             same_endpoint_retried: false,
             budget_kind: None,
             stop_after: None,
@@ -315,7 +326,9 @@ impl<'a> CallState<'a> {
             return;
         }
         self.in_flight -= 1;
-        self.may_retry_any = matches!(failure.decision, RetryDecision::AnyEndpoint(_));
+        self.note_reachability(endpoint, failure);
+        self.may_retry_any = matches!(failure.decision, RetryDecision::AnyEndpoint(_))
+            && !(failure.is_unreachable && self.is_unserved);
         if failure.keeps_endpoint {
             self.include(endpoint);
         } else if let Some(index) = self.excluded.iter().position(|id| *id == endpoint) {
@@ -340,6 +353,23 @@ impl<'a> CallState<'a> {
                     self.phase = self.after_failures(now, kind, prefers_endpoint, has_budget);
                 }
             }
+        }
+    }
+
+    /// Notes that an endpoint could not be connected to, or was reached and does not serve the
+    /// call: then those that could not be connected to are not tried again.
+    fn note_reachability(&mut self, endpoint: u64, failure: &Failure) {
+        if failure.is_unreachable {
+            self.unreachable.push(endpoint);
+        } else if matches!(failure.decision, RetryDecision::OtherEndpoint(_)) {
+            self.is_unserved = true;
+            for (id, retry_at) in self.excluded.iter().zip(&mut self.retry_at) {
+                if self.unreachable.contains(id) {
+                    *retry_at = None;
+                }
+            }
+        } else {
+            self.unreachable.retain(|id| *id != endpoint);
         }
     }
 

@@ -260,6 +260,7 @@ impl AttemptFailure {
             stops_hedging: error.code() == Code::Overloaded,
             is_rejection: error.processed() == Processed::No
                 && error.code() != Code::DeadlineExceeded,
+            is_unreachable: self.connect_error.is_some(),
         }
     }
 

@@ -161,17 +161,32 @@ impl Workers {
                 return Ok(picked);
             }
         }
-        match self.pick_not_draining(filter, &cx.with_incompatible(refusing.ids())) {
-            // All have refused it: one is asked, once, since that may have changed; in rotation,
-            // which balancers promise only for one pick a call.
-            Err(SelectError::AllExcluded { .. }) if is_first => {
-                let mut rotation = (0..REFUSING_TRIED_MAX).map(|_| refusing.next_in_rotation());
-                rotation
-                    .find_map(|node| self.pick_healthy_named(filter, node))
-                    .map_or_else(|| self.pick_not_draining(filter, cx), Ok)
-            }
-            picked => picked,
+        let compatible = self.pick_not_draining(filter, &cx.with_incompatible(refusing.ids()));
+        if compatible
+            .as_ref()
+            .is_ok_and(|picked| !is_backing_off(picked))
+        {
+            return compatible;
         }
+        // All that can be reached have refused it: one is asked, once, since that may have changed;
+        // in rotation, which balancers promise only for one pick a call.
+        if is_first {
+            let mut rotation = (0..REFUSING_TRIED_MAX).map(|_| refusing.next_in_rotation());
+            let asked = rotation.find_map(|node| self.pick_healthy_named(filter, node));
+            return match asked {
+                Some(picked) => Ok(picked),
+                None => compatible.or_else(|_| self.pick_not_draining(filter, cx)),
+            };
+        }
+        // Its answer ends the call, which does not wait for workers that cannot be reached.
+        let has_answer = cx.excluded().iter().any(|id| refusing.contains(*id));
+        compatible.and_then(|picked| match has_answer {
+            true => Err(SelectError::AllExcluded {
+                filter: String::new(),
+                reachable: 1,
+            }),
+            false => Ok(picked),
+        })
     }
 
     /// The worker of this name, if there is no other reason to pass it over and no need to wait for
@@ -229,6 +244,12 @@ impl Workers {
         let connection = self.connections.connection(&worker);
         Ok((worker, connection))
     }
+}
+
+/// Whether a worker could not be reached a moment ago, and is not connected since.
+fn is_backing_off((worker, connection): &(Worker, PooledConnection)) -> bool {
+    matches!(connection, PooledConnection::Pending(_))
+        && (worker.endpoint().flags()).contains(ExclusionFlags::UNREACHABLE)
 }
 
 /// Limit of the workers that are looked at for one to be asked again, if all refused a method.

@@ -147,6 +147,27 @@ fn a_call_backs_off_only_if_an_endpoint_may_serve_it_in_time() {
 }
 
 #[test]
+fn no_call_waits_for_an_unreachable_endpoint_when_another_does_not_serve_it() {
+    let backoff = backoff();
+    let unreachable = Failure {
+        is_unreachable: true,
+        ..failure(RetryDecision::AnyEndpoint(RetryKind::Transparent))
+    };
+    let none_left = Err(StopReason::NoEndpointLeft);
+    for (failures, expected) in [
+        ([unreachable, failure(GONE)], none_left),
+        ([failure(GONE), unreachable], none_left),
+        // One that is overloaded may serve it soon.
+        ([overloaded(50), failure(GONE)], Ok(at(50))),
+    ] {
+        let mut call = CallState::new(limits(9, &backoff));
+        call.fail(at(0), 1, failures[0]);
+        call.fail(at(0), 2, failures[1]);
+        assert_eq!(call.wait(at(0)), expected, "{failures:?}");
+    }
+}
+
+#[test]
 fn an_endpoint_that_may_remember_is_tried_again_once() {
     let backoff = backoff();
     let mut call = CallState::new(limits(9, &backoff));
@@ -359,13 +380,14 @@ fn event() -> impl Strategy<Value = Event> {
         9 => kind().prop_map(RetryDecision::AnyEndpoint),
     ];
     let failure =
-        (decision, 0_u64..100, any::<[bool; 4]>()).prop_map(|(decision, ms, flags)| Failure {
+        (decision, 0_u64..100, any::<[bool; 5]>()).prop_map(|(decision, ms, flags)| Failure {
             decision,
             retry_after: Duration::from_millis(ms),
             keeps_endpoint: flags[0],
             prefers_endpoint: flags[1],
             stops_hedging: flags[2],
             is_rejection: flags[3],
+            is_unreachable: flags[4],
         });
     prop_oneof![
         4 => (0_u64..9, prop::bool::weighted(0.9)).prop_map(|(id, budget)| Event::Picked(id, budget)),

@@ -34,6 +34,44 @@ async fn an_unreachable_worker_does_not_hide_that_a_method_is_unknown() {
     assert_eq!(error.node().map(|node| &*node.name), Some("a"));
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_dead_worker_delays_unimplemented_by_one_connect_timeout() {
+    for names in [["a", "b"], ["y", "z"]] {
+        let (cluster, _) = cluster(|config| config).await;
+        let _old = names.map(|name| cluster.worker(name, Router::new()));
+        cluster.unreachable(&["dead"]);
+        // Later calls find it backing off, and do not wait for it.
+        for (attempts, delay) in [(3, 1), (1, 0), (1, 0), (1, 0)] {
+            let began = Instant::now();
+            let error = cluster.failing_call(WorkerCallOptions::new()).await;
+            let code = error.rpc().map(RpcError::code);
+            assert_eq!(code, Some(Code::Unimplemented), "{error}");
+            assert_eq!(error.attempts().len(), attempts, "{error}");
+            assert_eq!(error.stop_reason(), StopReason::NoEndpointLeft);
+            assert_eq!(began.elapsed(), Duration::from_secs(delay), "{error}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dead_worker_that_is_back_is_found_though_others_refuse_the_method() {
+    let (cluster, _) = cluster(|config| config).await;
+    let _old = cluster.worker("a", Router::new());
+    cluster.unreachable(&["dead"]);
+    for _ in 0..2 {
+        cluster.failing_call(WorkerCallOptions::new()).await;
+    }
+    let new = bind_on(cluster.network.as_ref(), "dead", TransportConfig::default());
+    let new = new.serve(identify("dead"));
+    cluster.list("dead", 1, new.local_addr());
+    let found = async {
+        while cluster.call("who").await.is_err() {
+            sleep(Duration::from_millis(100)).await;
+        }
+    };
+    within(found).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_that_is_not_trusted_is_tried_once() {
     let cluster = TestCluster::new().await;
