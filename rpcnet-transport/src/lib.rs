@@ -51,7 +51,7 @@ mod wire;
 pub use crate::tls::{DevCa, NodePem};
 pub use crate::{
     authorize::PeerIdentity,
-    client::{CallOptions, CloseReason, ConnectionEvent, RpcClient, Upload},
+    client::{CallOptions, CloseReason, ConnectionEvent, IdempotencyKeys, RpcClient, Upload},
     code::{Code, Processed},
     codec::{CodecError, CodecErrorKind, Decode, Encode, Raw},
     config::{AckFrequency, ConfigError, TransportConfig},

@@ -4,13 +4,10 @@ use std::{collections::HashMap, time::Duration};
 
 use rpcnet_balance::{HedgeLatencies, Hedging, Time};
 use rpcnet_registry::{Candidate, Worker};
-use rpcnet_transport::{CallOptions, Priority, inherited};
+use rpcnet_transport::{CallOptions, IdempotencyKeys, Priority, inherited};
 use tokio::time::Instant;
 
-use super::{
-    ClusterClientConfig, MethodPolicy, WorkerCallOptions, idempotency_keys::IdempotencyKeys,
-    options::DeadlineChoice,
-};
+use super::{ClusterClientConfig, MethodPolicy, WorkerCallOptions, options::DeadlineChoice};
 
 /// The settings of a client, which the plan of each call is made of.
 pub(super) struct CallSettings {
@@ -90,7 +87,11 @@ impl CallSettings {
         let hedging = options.hedging.unwrap_or(policy.hedging);
         let is_idempotent = hedging.is_some() || policy.idempotent;
         let idempotent = options.idempotent.unwrap_or(is_idempotent);
-        let new_key = || policy.generates_idempotency_keys.then(|| self.keys.next());
+        let new_key = || {
+            policy
+                .generates_idempotency_keys
+                .then(|| self.keys.next_key())
+        };
         let idempotency_key = options.idempotency_key.or_else(new_key);
         let repeatable = idempotent || (idempotency_key.is_some() && options.idempotent.is_none());
         let attempt_timeout = options.attempt_timeout.or(policy.attempt_timeout);

@@ -7,7 +7,6 @@ mod config;
 mod connections;
 mod error;
 mod executor;
-mod idempotency_keys;
 mod method_policy;
 mod operation;
 mod options;
@@ -20,7 +19,11 @@ mod status;
 mod streams;
 mod workers;
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    hash::{BuildHasher, RandomState},
+    sync::Arc,
+};
 
 use bytes::Bytes;
 use futures::TryFutureExt;
@@ -89,7 +92,8 @@ impl ClusterClient {
     /// [started](WorkerRegistry::start).
     #[must_use]
     pub fn new(registry: Arc<WorkerRegistry>, config: ClusterClientConfig) -> Self {
-        let seed = config.seed.unwrap_or_else(idempotency_keys::random);
+        let random = || RandomState::new().hash_one(0_u64);
+        let seed = config.seed.unwrap_or_else(random);
         let backoff = RetryBackoff::seeded(seed, config.backoff);
         Self {
             executor: Executor {

@@ -10,6 +10,7 @@ mod early_call;
 mod early_data;
 mod early_handshake;
 mod events;
+mod idempotency_keys;
 mod lanes;
 mod min_rate;
 mod on_lane;
@@ -21,8 +22,8 @@ mod typed;
 mod upload;
 
 pub use self::{
-    close_reason::CloseReason, events::ConnectionEvent, options::CallOptions,
-    rpc_client::RpcClient, upload::Upload,
+    close_reason::CloseReason, events::ConnectionEvent, idempotency_keys::IdempotencyKeys,
+    options::CallOptions, rpc_client::RpcClient, upload::Upload,
 };
 pub(crate) use self::{
     connection_task::DRAINING_INTERVAL_MIN,
