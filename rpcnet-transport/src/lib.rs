@@ -15,6 +15,7 @@ mod deadline;
 mod dial;
 mod endpoint;
 mod error;
+mod error_class;
 mod gauge;
 mod inherited;
 mod lane_reader;
@@ -57,6 +58,7 @@ pub use crate::{
     config::{AckFrequency, ConfigError, TransportConfig},
     endpoint::{Endpoint, ShutdownReport},
     error::{BindError, ConnectError, RpcError},
+    error_class::RetryScope,
     inherited::{Inherited, inherited},
     memory::{MemoryNetwork, MemoryStats},
     peer::Peer,

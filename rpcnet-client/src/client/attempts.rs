@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use super::{
     Attempt, ClusterError,
     call_plan::{AttemptDeadline, CallPlan, ClusterCall},
-    retry_decision::{is_unreadable, retry_decision, retry_kind, stop_reason},
+    retry_decision::{in_scope, retry_decision, retry_kind, stop_reason},
 };
 
 /// The attempts of one call so far.
@@ -95,7 +95,7 @@ impl<'a> Attempts<'a> {
         let id = worker.endpoint_id();
         self.state
             .on_failure(now, id, &failure.classify(call), has_budget);
-        if is_unreadable(error) {
+        if error.is_unreadable() {
             self.unreadable_workers
                 .push((id, Arc::clone(worker.node())));
         }
@@ -126,7 +126,7 @@ impl<'a> Attempts<'a> {
         let shows_fault = |error: &&RpcError| {
             let is_unknown_method =
                 error.code() == Code::Unimplemented && error.processed() == Processed::No;
-            is_unreadable(error) || (is_unknown_method && last.connect_error.is_some())
+            error.is_unreadable() || (is_unknown_method && last.connect_error.is_some())
         };
         let mut errors = attempts.iter().map(|attempt| &attempt.error).rev();
         let faulty_request = errors.find(shows_fault).cloned();
@@ -199,15 +199,7 @@ impl AttemptFailure {
 
     pub(super) fn from_connect_error(connect_error: ConnectError) -> Self {
         let error = RpcError::from(connect_error.clone());
-        let decision = if connect_error.is_local() {
-            // After a fault of this process no worker can be reached.
-            RetryDecision::Stop(stop_reason(&error))
-        } else if connect_error.is_retryable() {
-            RetryDecision::AnyEndpoint(retry_kind(&error))
-        } else {
-            // For example a certificate that is not trusted: it will not be soon.
-            RetryDecision::OtherEndpoint(retry_kind(&error))
-        };
+        let decision = in_scope(connect_error.retry_scope(), &error);
         Self {
             addr: connect_error.addr(),
             connect_error: Some(Box::new(connect_error)),

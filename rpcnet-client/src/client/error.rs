@@ -250,7 +250,7 @@ impl Attempt {
     /// Error of connecting, if the attempt failed there.
     #[must_use]
     pub fn connect_error(&self) -> Option<&ConnectError> {
-        self.error.source()?.downcast_ref()
+        self.error.connect_error()
     }
 
     /// Worker, reason and duration.

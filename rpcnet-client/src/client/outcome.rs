@@ -4,9 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use rpcnet_balance::{Outcome, OutcomeKind, ReportedLoad, Time};
 use rpcnet_registry::{NodeInfo, Worker};
-use rpcnet_transport::{
-    Code, CodecError, ConnectError, LoadReport, Processed, RpcClient, RpcError,
-};
+use rpcnet_transport::{Code, LoadReport, Processed, RpcClient, RpcError};
 
 use super::{attempts::AttemptFailure, call_plan::ClusterCall, workers::Workers};
 
@@ -74,13 +72,13 @@ impl Workers {
             _ if error.is_local() => OutcomeKind::Cancelled,
             Code::Unavailable if is_lost => OutcomeKind::Unreachable,
             // Also one that denies this node access.
-            _ if is_unreachable(error, client) => OutcomeKind::Unreachable,
+            _ if client.is_none() && error.connect_error().is_some() => OutcomeKind::Unreachable,
             _ => outcome_kind(error, call.plan.application_errors_fail),
         };
         // The wish of an answer, or not to retry, is about the call and not about the worker.
         let retry_after = error
             .retry_after()
-            .filter(|_| !is_about_the_call(code) && !error.forbids_retry());
+            .filter(|_| !error.is_about_the_call() && !error.forbids_retry());
         // Without an answer, what the connection knows is from before the attempt.
         let is_answered = !matches!(code, Code::Unavailable | Code::DeadlineExceeded);
         let load = client.filter(|_| is_answered).and_then(RpcClient::load);
@@ -104,39 +102,13 @@ pub(super) fn outcome_kind(error: &RpcError, application_errors_fail: bool) -> O
         Code::Overloaded => OutcomeKind::Overloaded,
         // The worker has answered. That caller and worker disagree on the types is no failure of
         // the worker.
-        _ if is_undecodable(error) => OutcomeKind::Success,
-        code if !is_about_the_call(code) => OutcomeKind::Failure,
+        _ if error.is_undecodable() => OutcomeKind::Success,
+        _ if !error.is_about_the_call() => OutcomeKind::Failure,
         // However quickly it refused, that is not how quickly it serves.
         _ if error.processed() == Processed::No => OutcomeKind::Refused,
         _ if application_errors_fail => OutcomeKind::Failure,
         _ => OutcomeKind::Success,
     }
-}
-
-/// Whether this side could not decode what the worker sent.
-fn is_undecodable(error: &RpcError) -> bool {
-    let source = std::error::Error::source(error);
-    source.is_some_and(|source| source.is::<CodecError>())
-}
-
-/// Whether the worker answers with this code for reasons that lie in the call.
-fn is_about_the_call(code: Code) -> bool {
-    !matches!(
-        code,
-        Code::Overloaded
-            | Code::Draining
-            | Code::Unavailable
-            | Code::DeadlineExceeded
-            | Code::Cancelled
-            | Code::Internal
-    )
-}
-
-/// Whether no connection could be made, and not for a fault of this process.
-fn is_unreachable(error: &RpcError, client: Option<&RpcClient>) -> bool {
-    let source = std::error::Error::source(error);
-    let connect: Option<&ConnectError> = source.and_then(|source| source.downcast_ref());
-    client.is_none() && connect.is_some_and(|error| !error.is_local())
 }
 
 /// A load report in the terms of the balancer, which knows no transport.

@@ -1,38 +1,19 @@
 //! Retry decision: from the error of an attempt to the next attempt.
 
 use rpcnet_balance::retry::{RetryDecision, RetryKind, StopReason};
-use rpcnet_transport::{Code, Processed, RpcError};
+use rpcnet_transport::{Code, Processed, RetryScope, RpcError};
 
-/// Decides by what is certain: a request that no handler has seen may go anywhere; one that a
-/// handler may have seen only if repeating it does no harm.
+/// What follows after the error of an attempt.
 pub(super) fn retry_decision(error: &RpcError, repeatable: bool) -> RetryDecision {
-    let stop = RetryDecision::Stop(stop_reason(error));
-    let kind = retry_kind(error);
-    // The deadline of the call: no further attempt has time. That of an attempt is decided before.
-    if error.code() == Code::DeadlineExceeded {
-        return stop;
-    }
-    if error.is_retryable() {
-        return match error.code() {
-            // A rollout: other workers may be of the newer version already.
-            Code::Unimplemented => RetryDecision::OtherEndpoint(kind),
-            _ => RetryDecision::AnyEndpoint(kind),
-        };
-    }
-    if is_unreadable(error) {
-        return RetryDecision::OtherEndpoint(kind);
-    }
-    let may_differ = error.is_retryable_if_idempotent()
-        || match error.code() {
-            // The caller did not cancel: a server that stops cut it. Or its handler panicked: that
-            // is no answer.
-            Code::Cancelled | Code::Internal => error.processed() != Processed::Yes,
-            _ => false,
-        };
-    if repeatable && may_differ && !error.forbids_retry() {
-        RetryDecision::AnyEndpoint(kind)
-    } else {
-        stop
+    in_scope(error.retry_scope(repeatable), error)
+}
+
+/// What follows after an error that may be retried in this scope.
+pub(super) fn in_scope(scope: RetryScope, error: &RpcError) -> RetryDecision {
+    match scope {
+        RetryScope::Nowhere => RetryDecision::Stop(stop_reason(error)),
+        RetryScope::OtherNode => RetryDecision::OtherEndpoint(retry_kind(error)),
+        RetryScope::AnyNode => RetryDecision::AnyEndpoint(retry_kind(error)),
     }
 }
 
@@ -45,14 +26,6 @@ pub(super) fn stop_reason(error: &RpcError) -> StopReason {
     } else {
         StopReason::NotRetryable
     }
-}
-
-/// Whether the worker has the method and could not read the request, which another version of it
-/// may.
-pub(super) fn is_unreadable(error: &RpcError) -> bool {
-    error.code() == Code::InvalidRequest
-        && error.processed() == Processed::No
-        && !error.forbids_retry()
 }
 
 /// Kind of a retry after this error. A retry after a worker that does not know the method is

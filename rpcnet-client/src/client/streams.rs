@@ -25,7 +25,6 @@ use super::{
     operation::OpenStream,
     outcome::outcome_kind,
     registry_link::RegistryLink,
-    retry_decision::is_unreadable,
 };
 
 /// A stream is opened on another worker as long as no request could be sent. What the worker says
@@ -162,7 +161,7 @@ impl FirstAnswer {
         let (id, node) = (self.worker.endpoint_id(), self.worker.node());
         let (method, refused_methods) = (&*self.method, &self.link.refused_methods);
         let kind = match error {
-            Some(error) if is_unreadable(error) => {
+            Some(error) if error.is_unreadable() => {
                 if refused_methods.note_unreadable_stream(method, (id, node)) {
                     self.link.note_refusal(method, id, node);
                 }

@@ -1,0 +1,174 @@
+//! Classification of call errors: where a retry may go, and whose fault an error is.
+
+use std::error::Error as StdError;
+
+use crate::{Code, CodecError, ConnectError, Processed, RpcError};
+
+/// Where the same call may be retried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum RetryScope {
+    /// Nowhere: a retry would fail again, is forbidden, or may run the call twice.
+    Nowhere,
+    /// On another node. This one will not serve the call soon.
+    OtherNode,
+    /// On another node at once, and on this one later.
+    AnyNode,
+}
+
+impl RpcError {
+    /// Where the same call may be retried. It goes by what is certain: a request that no handler
+    /// has seen may go anywhere, one that a handler may have seen only if the call is `repeatable`,
+    /// so that running it twice does no harm. A call whose deadline was exceeded has no time left
+    /// for a retry.
+    #[must_use]
+    pub fn retry_scope(&self, repeatable: bool) -> RetryScope {
+        if self.code() == Code::DeadlineExceeded {
+            return RetryScope::Nowhere;
+        }
+        if self.is_retryable() {
+            return match self.code() {
+                // A rollout: other nodes may be of the newer version already.
+                Code::Unimplemented => RetryScope::OtherNode,
+                _ => RetryScope::AnyNode,
+            };
+        }
+        if self.is_unreadable() {
+            return RetryScope::OtherNode;
+        }
+        let may_differ = self.is_retryable_if_idempotent()
+            || match self.code() {
+                // The caller did not cancel: a server that stops cut it. Or its handler panicked:
+                // that is no answer.
+                Code::Cancelled | Code::Internal => self.processed() != Processed::Yes,
+                _ => false,
+            };
+        match repeatable && may_differ && !self.forbids_retry() {
+            true => RetryScope::AnyNode,
+            false => RetryScope::Nowhere,
+        }
+    }
+
+    /// Whether the node has the method and could not read the request, which another version of the
+    /// node may.
+    #[must_use]
+    pub fn is_unreadable(&self) -> bool {
+        self.code() == Code::InvalidRequest
+            && self.processed() == Processed::No
+            && !self.forbids_retry()
+    }
+
+    /// Whether the node has answered, and this side could not decode the answer.
+    #[must_use]
+    pub fn is_undecodable(&self) -> bool {
+        self.source()
+            .is_some_and(|source| source.is::<CodecError>())
+    }
+
+    /// Whether the error is about the call, and not about the state of the node or of the
+    /// connection.
+    #[must_use]
+    pub fn is_about_the_call(&self) -> bool {
+        !matches!(
+            self.code(),
+            Code::Overloaded
+                | Code::Draining
+                | Code::Unavailable
+                | Code::DeadlineExceeded
+                | Code::Cancelled
+                | Code::Internal
+        )
+    }
+
+    /// The error of connecting, if no connection could be made for the call.
+    #[must_use]
+    pub fn connect_error(&self) -> Option<&ConnectError> {
+        self.source()?.downcast_ref()
+    }
+}
+
+impl ConnectError {
+    /// Where a call that needs the connection may be retried: nowhere after a fault of this
+    /// process, on another node only if this one will not be reached soon, for example with a
+    /// certificate that is not trusted.
+    #[must_use]
+    pub fn retry_scope(&self) -> RetryScope {
+        if self.is_local() {
+            RetryScope::Nowhere
+        } else if self.is_retryable() {
+            RetryScope::AnyNode
+        } else {
+            RetryScope::OtherNode
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn only_what_cannot_do_harm_is_retried() {
+        use Code::{
+            App, Cancelled, DeadlineExceeded, Draining, Internal, InvalidRequest, Overloaded,
+            Unavailable, Unimplemented,
+        };
+        use Processed::{Maybe, No, Yes};
+        use RetryScope::{AnyNode, Nowhere, OtherNode};
+        let table = [
+            (Overloaded, No, AnyNode, AnyNode),
+            (Draining, No, AnyNode, AnyNode),
+            (Unavailable, No, AnyNode, AnyNode),
+            (Unavailable, Maybe, Nowhere, AnyNode),
+            (Unimplemented, No, OtherNode, OtherNode),
+            (Unimplemented, Yes, Nowhere, Nowhere),
+            // A server that stops cuts what still runs.
+            (Cancelled, Maybe, Nowhere, AnyNode),
+            (Cancelled, Yes, Nowhere, Nowhere),
+            // A handler that panicked, and one that said so.
+            (Internal, Maybe, Nowhere, AnyNode),
+            (Internal, Yes, Nowhere, Nowhere),
+            (App, Yes, Nowhere, Nowhere),
+            (InvalidRequest, No, OtherNode, OtherNode),
+            (InvalidRequest, Yes, Nowhere, Nowhere),
+            (DeadlineExceeded, Maybe, Nowhere, Nowhere),
+            (DeadlineExceeded, Yes, Nowhere, Nowhere),
+        ];
+        for (code, processed, ordinary, repeatable) in table {
+            let error = RpcError::new(code, processed, "");
+            assert_eq!(error.retry_scope(false), ordinary, "{error:?}");
+            assert_eq!(error.retry_scope(true), repeatable, "{error:?}, repeatable");
+            // Nothing is retried if the server says so.
+            let error = error.with_retry_after(Duration::MAX);
+            assert_eq!(error.retry_scope(true), Nowhere, "{error:?}");
+        }
+    }
+
+    #[test]
+    fn a_connect_error_says_whether_this_node_may_be_tried_again() {
+        let addr = ([127, 0, 0, 1], 7000).into();
+        let reason = String::new;
+        for (error, scope) in [
+            (ConnectError::EndpointClosed, RetryScope::Nowhere),
+            (
+                ConnectError::Untrusted {
+                    addr,
+                    reason: reason(),
+                },
+                RetryScope::OtherNode,
+            ),
+            (
+                ConnectError::Refused {
+                    addr,
+                    reason: reason(),
+                },
+                RetryScope::AnyNode,
+            ),
+        ] {
+            assert_eq!(error.retry_scope(), scope, "{error}");
+            let call = RpcError::from(error);
+            assert!(call.connect_error().is_some(), "{call}");
+        }
+    }
+}
