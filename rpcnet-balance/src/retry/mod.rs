@@ -1,4 +1,4 @@
-//! Retry policy: limits of retries, bookkeeping of attempts, backoff with jitter.
+//! Retry policy: policies of methods, bookkeeping of attempts, backoff with jitter.
 //!
 //! The caller decides whether an error is retryable, where and from when on, and of which
 //! [`RetryKind`] the retry is; [`CallState`] goes by that.
@@ -44,6 +44,7 @@
 
 mod backoff;
 mod call_state;
+mod policy;
 mod stats;
 
 use std::{fmt, time::Duration};
@@ -51,6 +52,7 @@ use std::{fmt, time::Duration};
 pub use self::{
     backoff::RetryBackoff,
     call_state::{AttemptLimits, CallState, Choice, Failure, RetryDecision, Step},
+    policy::{CallPolicy, MethodPolicy},
     stats::{CallCounters, CallStats},
 };
 

@@ -218,7 +218,7 @@ impl AttemptFailure {
             deadline.is_attempt_timeout && stop_reason(&error) == StopReason::Deadline;
         let decision = match is_attempt_timeout {
             true => RetryDecision::AnyEndpoint(retry_kind(&error)),
-            false => retry_decision(&error, plan.repeatable),
+            false => retry_decision(&error, plan.policy.is_repeatable),
         };
         Self {
             on_stale_connection: connection_died

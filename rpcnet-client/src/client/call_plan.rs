@@ -2,12 +2,15 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use rpcnet_balance::{HedgeLatencies, Hedging, Time};
+use rpcnet_balance::{
+    HedgeLatencies, Time,
+    retry::{CallPolicy, MethodPolicy},
+};
 use rpcnet_registry::{Candidate, Worker};
-use rpcnet_transport::{CallOptions, IdempotencyKeys, Priority, inherited};
+use rpcnet_transport::{CallOptions, IdempotencyKeys};
 use tokio::time::Instant;
 
-use super::{ClusterClientConfig, MethodPolicy, WorkerCallOptions, options::DeadlineChoice};
+use super::{ClusterClientConfig, WorkerCallOptions};
 
 /// The settings of a client, which the plan of each call is made of.
 pub(super) struct CallSettings {
@@ -30,7 +33,7 @@ impl CallSettings {
     pub(super) fn new(config: ClusterClientConfig) -> Self {
         let state = |policy: &MethodPolicy| MethodState {
             policy: policy.or(&config.method_defaults),
-            hedge_latencies: policy.hedging.map(|_| HedgeLatencies::new()),
+            hedge_latencies: policy.hedging().map(|_| HedgeLatencies::new()),
         };
         let methods = config.methods.iter();
         Self {
@@ -52,12 +55,16 @@ impl CallSettings {
     /// time to open a stream is not that of its method, and without hedges, since its messages are
     /// sent once.
     pub(super) fn stream_plan(&self, method: &str, options: &WorkerCallOptions) -> CallPlan<'_> {
+        let plan = self.plan(method, options, None);
         CallPlan {
-            attempt_timeout: None,
-            hedging: None,
+            policy: CallPolicy {
+                attempt_timeout: None,
+                hedging: None,
+                ..plan.policy
+            },
             hedge_latencies: None,
             is_stream: true,
-            ..self.plan(method, options, None)
+            ..plan
         }
     }
 
@@ -68,51 +75,22 @@ impl CallSettings {
         default_timeout: Option<Duration>,
     ) -> CallPlan<'_> {
         let state = self.methods.get(method).unwrap_or(&self.other_methods);
-        let policy = &state.policy;
+        let policy = options.policy.or(&state.policy);
         let started_at = Instant::now();
-        let after = |timeout| started_at.checked_add(timeout);
-        let mut deadline = match options.deadline {
-            DeadlineChoice::Default => policy.timeout.or(default_timeout).and_then(after),
-            DeadlineChoice::Timeout(timeout) => after(timeout),
-            DeadlineChoice::At(deadline) => Some(deadline),
-            DeadlineChoice::None => None,
-        };
-        let mut priority = options.priority;
-        if !options.without_inheritance {
-            let from = inherited();
-            let end = from.deadline().map(Instant::from_std);
-            deadline = end.into_iter().chain(deadline).min();
-            priority = priority.or_else(|| from.priority());
+        let timeout = policy.timeout().or(default_timeout);
+        let mut attempt = options.attempt.resolved(started_at.into_std(), timeout);
+        if policy.generates_keys() && !attempt.has_idempotency_key() {
+            attempt = attempt.with_idempotency_key(self.keys.next_key());
         }
-        let hedging = options.hedging.unwrap_or(policy.hedging);
-        let is_idempotent = hedging.is_some() || policy.idempotent;
-        let idempotent = options.idempotent.unwrap_or(is_idempotent);
-        let new_key = || {
-            policy
-                .generates_idempotency_keys
-                .then(|| self.keys.next_key())
-        };
-        let idempotency_key = options.idempotency_key.or_else(new_key);
-        let repeatable = idempotent || (idempotency_key.is_some() && options.idempotent.is_none());
-        let attempt_timeout = options.attempt_timeout.or(policy.attempt_timeout);
-        let application_errors_fail = options.application_errors_fail;
+        let policy = policy.resolve(options.idempotent, attempt.has_idempotency_key());
         CallPlan {
             started_at,
-            deadline,
-            has_default_deadline: matches!(options.deadline, DeadlineChoice::Default),
-            attempts_max: options.attempts_max.unwrap_or(self.config.attempts_max),
-            idempotent,
-            repeatable,
+            deadline: attempt.deadline().map(Instant::from_std),
+            attempt: attempt.with_idempotent(policy.is_idempotent),
+            policy,
             key: options.key,
-            priority,
-            idempotency_key,
-            attempt_timeout: attempt_timeout.filter(|_| repeatable),
-            hedging: hedging.filter(|_| repeatable),
             hedge_latencies: state.hedge_latencies.as_ref(),
             is_stream: false,
-            application_errors_fail: application_errors_fail
-                .or(policy.application_errors_fail)
-                .unwrap_or_default(),
         }
     }
 }
@@ -142,7 +120,7 @@ impl<'a> ClusterCall<'a> {
             destination,
         };
         if call.has_single_target() {
-            call.plan.hedging = None;
+            call.plan.policy.hedging = None;
             call.plan.hedge_latencies = None;
         }
         call
@@ -170,24 +148,15 @@ pub(super) struct CallPlan<'a> {
     /// Start of the call and of its first attempt.
     pub(super) started_at: Instant,
     pub(super) deadline: Option<Instant>,
-    /// The options say nothing of a deadline.
-    has_default_deadline: bool,
-    pub(super) attempts_max: usize,
-    idempotent: bool,
-    /// Whether an attempt that may have been processed may be followed by another one.
-    pub(super) repeatable: bool,
+    /// Options of all its attempts, with what is inherited where the call was made.
+    attempt: CallOptions,
+    pub(super) policy: CallPolicy,
     /// Hash of what the call is about, for the balancer.
     pub(super) key: Option<u64>,
-    priority: Option<Priority>,
-    idempotency_key: Option<u128>,
-    attempt_timeout: Option<Duration>,
-    pub(super) hedging: Option<Hedging>,
     /// Recent latencies of the method.
     pub(super) hedge_latencies: Option<&'a HedgeLatencies>,
     /// The answer comes after the attempt has ended.
     pub(super) is_stream: bool,
-    /// Whether an error that a handler answered with is a failure of the worker.
-    pub(super) application_errors_fail: bool,
 }
 
 impl CallPlan<'_> {
@@ -201,20 +170,20 @@ impl CallPlan<'_> {
 
     /// Whether the call may be repeated only because a worker remembers what it has done.
     pub(super) fn relies_on_idempotency_cache(&self) -> bool {
-        self.idempotency_key.is_some() && !self.idempotent
+        self.attempt.has_idempotency_key() && !self.policy.is_idempotent
     }
 
     /// Whether the first attempt needs nothing but its future.
     pub(super) fn fits_fast_path(&self) -> bool {
-        self.attempt_timeout.is_none()
-            && self.hedging.is_none()
-            && self.idempotency_key.is_none()
+        self.policy.attempt_timeout.is_none()
+            && self.policy.hedging.is_none()
+            && !self.attempt.has_idempotency_key()
             && self.deadline.is_none_or(|end| end > self.started_at)
     }
 
     /// When the call probes a worker that refused its method.
     pub(super) fn probe_mode(&self) -> ProbeMode {
-        match self.attempts_max > 1 && !self.is_stream {
+        match self.policy.attempts_max > 1 && !self.is_stream {
             true => ProbeMode::WhenDue,
             false => ProbeMode::WhenOverdue,
         }
@@ -222,22 +191,11 @@ impl CallPlan<'_> {
 
     /// The options of an attempt for the transport.
     pub(super) fn attempt_options(&self, number: usize, deadline: Option<Instant>) -> CallOptions {
-        let mut options = CallOptions::new()
-            .with_attempt(u8::try_from(number).unwrap_or(u8::MAX))
-            .with_idempotent(self.idempotent)
-            // The plan has what is inherited where the call was made.
-            .without_inheritance();
-        if let Some(priority) = self.priority {
-            options = options.with_priority(priority);
-        }
-        if let Some(key) = self.idempotency_key {
-            options = options.with_idempotency_key(key);
-        }
+        let number = u8::try_from(number).unwrap_or(u8::MAX);
+        let options = self.attempt.with_attempt(number);
         match deadline {
             Some(end) => options.with_deadline(end.into_std()),
-            // A stream, whose opening has a limit all the same.
-            None if self.has_default_deadline => options,
-            None => options.without_deadline(),
+            None => options,
         }
     }
 }
@@ -270,6 +228,7 @@ impl AttemptDeadline {
 
     pub(super) fn for_attempt(plan: &CallPlan<'_>, started_at: Instant) -> Self {
         let of_attempt = plan
+            .policy
             .attempt_timeout
             .and_then(|timeout| started_at.checked_add(timeout));
         match (plan.deadline, of_attempt) {
@@ -284,6 +243,8 @@ impl AttemptDeadline {
 
 #[cfg(test)]
 mod tests {
+    use rpcnet_balance::Hedging;
+
     use super::*;
     use crate::client::tests::config;
 
@@ -322,12 +283,16 @@ mod tests {
         ] {
             let plan = settings.unary_plan(method, &options);
             assert_eq!(timeout(&plan), Some(seconds(call)), "{method}");
-            assert_eq!(plan.attempt_timeout, Some(seconds(attempt)), "{method}");
-            assert_eq!(plan.application_errors_fail, errors_fail, "{method}");
+            assert_eq!(
+                plan.policy.attempt_timeout,
+                Some(seconds(attempt)),
+                "{method}"
+            );
+            assert_eq!(plan.policy.application_errors_fail, errors_fail, "{method}");
         }
         // A call that may not be repeated has no timeout of its attempts.
         let plan = settings.unary_plan("other", &none);
-        assert!(!plan.repeatable && plan.attempt_timeout.is_none());
+        assert!(!plan.policy.is_repeatable && plan.policy.attempt_timeout.is_none());
     }
 
     #[tokio::test(start_paused = true)]
@@ -336,9 +301,9 @@ mod tests {
         let config = config().with_hedging("feed", hedging);
         let settings = CallSettings::new(config);
         let unary = settings.unary_plan("feed", &WorkerCallOptions::new());
-        assert!(unary.deadline.is_some() && unary.hedging.is_some());
+        assert!(unary.deadline.is_some() && unary.policy.hedging.is_some());
         let stream = settings.stream_plan("feed", &WorkerCallOptions::new());
-        assert!(stream.deadline.is_none() && stream.hedging.is_none() && stream.is_stream);
+        assert!(stream.deadline.is_none() && stream.policy.hedging.is_none() && stream.is_stream);
         let within = WorkerCallOptions::new().with_timeout(seconds(5));
         let stream = settings.stream_plan("feed", &within);
         assert_eq!(timeout(&stream), Some(seconds(5)));
@@ -361,7 +326,7 @@ mod tests {
     async fn a_call_that_says_that_it_is_not_idempotent_is_not_repeated() {
         let settings = CallSettings::new(config());
         let keyed = WorkerCallOptions::new().with_idempotency_key(7);
-        let repeatable = |options| settings.unary_plan("any", &options).repeatable;
+        let repeatable = |options| settings.unary_plan("any", &options).policy.is_repeatable;
         assert!(repeatable(keyed) && !repeatable(keyed.with_idempotent(false)));
     }
 

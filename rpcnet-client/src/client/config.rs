@@ -2,17 +2,16 @@
 
 use std::{collections::HashMap, num::NonZeroUsize, sync::Arc, time::Duration};
 
-use rpcnet_balance::{BackoffRange, Hedging, RetryBudget};
+use rpcnet_balance::{BackoffRange, Hedging, RetryBudget, retry::MethodPolicy};
 use rpcnet_transport::Endpoint;
 
-use super::{MethodPolicy, retry_control::SharedRetryBudget};
+use super::retry_control::SharedRetryBudget;
 
 /// Settings of a [`ClusterClient`](super::ClusterClient).
 #[derive(Debug, Clone)]
 pub struct ClusterClientConfig {
     pub(super) endpoint: Endpoint,
     pub(super) timeout: Duration,
-    pub(super) attempts_max: usize,
     pub(super) connect_timeout: Duration,
     pub(super) methods: Arc<HashMap<Box<str>, MethodPolicy>>,
     /// Defaults of the policies of methods.
@@ -32,7 +31,6 @@ impl ClusterClientConfig {
         Self {
             endpoint,
             timeout: Duration::from_secs(10),
-            attempts_max: 5,
             connect_timeout: Duration::from_secs(1),
             methods: Arc::default(),
             method_defaults: MethodPolicy::new(),
@@ -53,11 +51,11 @@ impl ClusterClientConfig {
         self
     }
 
-    /// Limit of attempts of a call, the first one included; default 5, at least 1. More attempts
-    /// survive more failures at a time and put more load on a cluster that is in trouble.
+    /// Limit of attempts of a call, unless the policy of the method says otherwise; default 5. See
+    /// [`MethodPolicy::with_attempts_max`].
     #[must_use]
     pub fn with_attempts_max(mut self, attempts: usize) -> Self {
-        self.attempts_max = attempts.max(1);
+        self.method_defaults = self.method_defaults.with_attempts_max(attempts);
         self
     }
 
@@ -75,7 +73,7 @@ impl ClusterClientConfig {
     #[must_use]
     pub fn with_idempotent<S: AsRef<str>>(mut self, methods: impl IntoIterator<Item = S>) -> Self {
         for name in methods {
-            self.method_policy(name.as_ref()).idempotent = true;
+            self.change_method(name.as_ref(), |policy| policy.with_idempotent(true));
         }
         self
     }
@@ -84,7 +82,7 @@ impl ClusterClientConfig {
     /// The method counts as idempotent. Short for a [`MethodPolicy`] that says so.
     #[must_use]
     pub fn with_hedging(mut self, method: &str, hedging: Hedging) -> Self {
-        self.method_policy(method).hedging = Some(hedging);
+        self.change_method(method, |policy| policy.with_hedging(hedging));
         self
     }
 
@@ -92,17 +90,15 @@ impl ClusterClientConfig {
     /// none.
     #[must_use]
     pub fn with_method(mut self, method: &str, policy: MethodPolicy) -> Self {
-        *self.method_policy(method) = policy;
+        self.change_method(method, |_| policy);
         self
     }
 
-    /// Timeout of each attempt of a call that may be repeated: one that is idempotent or has an
-    /// idempotency key. Default: as long as the call has. A shorter one leaves time for another
-    /// worker when one hangs; one below what calls take under load adds to the load. Other calls
-    /// and streams have no timeout of their attempts.
+    /// Timeout of each attempt of a call that may be repeated, unless the policy of the method says
+    /// otherwise; default none. See [`MethodPolicy::with_attempt_timeout`].
     #[must_use]
     pub fn with_attempt_timeout(mut self, timeout: Duration) -> Self {
-        self.method_defaults.attempt_timeout = Some(timeout);
+        self.method_defaults = self.method_defaults.with_attempt_timeout(timeout);
         self
     }
 
@@ -125,18 +121,12 @@ impl ClusterClientConfig {
     }
 
     /// Whether an error that the handler answered with ([`Code::App`](rpcnet_transport::Code::App)
-    /// and the like) counts as a failure of the worker. Default `false`: it has served the call,
-    /// however the call ended, and how long that took counts. With `true`, a worker that answers
-    /// with errors is [ejected](rpcnet_balance::health) as one that breaks down, and is not
-    /// preferred for how quickly it does so: for methods whose errors mean that the worker is
-    /// broken. The call is not tried again either way.
-    ///
-    /// A refusal before the handler runs counts neither as served nor as a failure. A
-    /// handler that panicked and [`Code::Internal`](rpcnet_transport::Code::Internal) are failures
-    /// in any case.
+    /// and the like) counts as a failure of the worker, unless the policy of the method says
+    /// otherwise; default `false`. See [`MethodPolicy::with_application_errors_as_failures`].
     #[must_use]
     pub fn with_application_errors_as_failures(mut self, fail: bool) -> Self {
-        self.method_defaults.application_errors_fail = Some(fail);
+        let defaults = self.method_defaults;
+        self.method_defaults = defaults.with_application_errors_as_failures(fail);
         self
     }
 
@@ -190,9 +180,9 @@ impl ClusterClientConfig {
         &self.endpoint
     }
 
-    fn method_policy(&mut self, name: &str) -> &mut MethodPolicy {
-        Arc::make_mut(&mut self.methods)
-            .entry(name.into())
-            .or_default()
+    fn change_method(&mut self, name: &str, change: impl FnOnce(MethodPolicy) -> MethodPolicy) {
+        let methods = Arc::make_mut(&mut self.methods);
+        let policy = methods.entry(name.into()).or_default();
+        *policy = change(*policy);
     }
 }

@@ -102,9 +102,9 @@ impl Executor {
         let deadline = call.plan.deadline;
         Attempts::new(CallState::new(AttemptLimits {
             deadline: deadline.map(|end| self.workers.time(end)),
-            hedging: call.plan.hedging,
+            hedging: call.plan.policy.hedging,
             latencies: call.plan.hedge_latencies,
-            ..AttemptLimits::new(call.plan.attempts_max, &self.retries.backoff)
+            ..AttemptLimits::new(call.plan.policy.attempts_max, &self.retries.backoff)
         }))
     }
 

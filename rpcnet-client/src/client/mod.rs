@@ -7,7 +7,6 @@ mod config;
 mod connections;
 mod error;
 mod executor;
-mod method_policy;
 mod operation;
 mod options;
 mod outcome;
@@ -31,13 +30,14 @@ use rpcnet_balance::retry::RetryBackoff;
 use rpcnet_registry::{Worker, WorkerRegistry};
 use rpcnet_transport::{Decode, Encode};
 
-pub use rpcnet_balance::retry::{AttemptReason, CallStats as ClusterClientStats, StopReason};
+pub use rpcnet_balance::retry::{
+    AttemptReason, CallStats as ClusterClientStats, MethodPolicy, StopReason,
+};
 
 pub use self::{
     broadcast::WorkerReplies,
     config::ClusterClientConfig,
     error::{Attempt, ClusterError},
-    method_policy::MethodPolicy,
     options::WorkerCallOptions,
     quorum::{QuorumCall, QuorumError, QuorumFailure},
     streams::WorkerStream,

@@ -2,33 +2,18 @@
 
 use std::time::Duration;
 
-use rpcnet_balance::Hedging;
-use rpcnet_transport::Priority;
-use tokio::time::Instant;
+use rpcnet_balance::{Hedging, retry::MethodPolicy};
+use rpcnet_transport::{CallOptions, Priority};
 
 /// Options of one call, in place of what the [`ClusterClientConfig`](super::ClusterClientConfig)
 /// and the policy of its method say.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct WorkerCallOptions {
-    pub(super) deadline: DeadlineChoice,
-    pub(super) attempts_max: Option<usize>,
+    /// Options of all its attempts.
+    pub(super) attempt: CallOptions,
+    pub(super) policy: MethodPolicy,
     pub(super) idempotent: Option<bool>,
     pub(super) key: Option<u64>,
-    pub(super) idempotency_key: Option<u128>,
-    pub(super) attempt_timeout: Option<Duration>,
-    pub(super) hedging: Option<Option<Hedging>>,
-    pub(super) priority: Option<Priority>,
-    pub(super) without_inheritance: bool,
-    pub(super) application_errors_fail: Option<bool>,
-}
-
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) enum DeadlineChoice {
-    #[default]
-    Default,
-    Timeout(Duration),
-    At(Instant),
-    None,
 }
 
 impl WorkerCallOptions {
@@ -36,16 +21,10 @@ impl WorkerCallOptions {
     #[must_use]
     pub const fn new() -> Self {
         Self {
-            deadline: DeadlineChoice::Default,
-            attempts_max: None,
+            attempt: CallOptions::new(),
+            policy: MethodPolicy::new(),
             idempotent: None,
             key: None,
-            idempotency_key: None,
-            attempt_timeout: None,
-            hedging: None,
-            priority: None,
-            without_inheritance: false,
-            application_errors_fail: None,
         }
     }
 
@@ -54,14 +33,14 @@ impl WorkerCallOptions {
     /// to their end.
     #[must_use]
     pub fn with_timeout(mut self, timeout: Duration) -> Self {
-        self.deadline = DeadlineChoice::Timeout(timeout);
+        self.attempt = self.attempt.with_timeout(timeout);
         self
     }
 
     /// Deadline of the call with all its attempts.
     #[must_use]
     pub fn with_deadline(mut self, deadline: std::time::Instant) -> Self {
-        self.deadline = DeadlineChoice::At(deadline.into());
+        self.attempt = self.attempt.with_deadline(deadline);
         self
     }
 
@@ -70,14 +49,14 @@ impl WorkerCallOptions {
     /// [without inheritance](Self::without_inheritance).
     #[must_use]
     pub fn without_deadline(mut self) -> Self {
-        self.deadline = DeadlineChoice::None;
+        self.attempt = self.attempt.without_deadline();
         self
     }
 
     /// Limit of attempts, at least 1.
     #[must_use]
     pub fn with_attempts_max(mut self, attempts: usize) -> Self {
-        self.attempts_max = Some(attempts.max(1));
+        self.policy = self.policy.with_attempts_max(attempts);
         self
     }
 
@@ -107,7 +86,7 @@ impl WorkerCallOptions {
     /// without a cache ignore the key.
     #[must_use]
     pub fn with_idempotency_key(mut self, key: u128) -> Self {
-        self.idempotency_key = Some(key);
+        self.attempt = self.attempt.with_idempotency_key(key);
         self
     }
 
@@ -117,7 +96,7 @@ impl WorkerCallOptions {
     /// [config]: super::ClusterClientConfig::with_attempt_timeout
     #[must_use]
     pub fn with_attempt_timeout(mut self, timeout: Duration) -> Self {
-        self.attempt_timeout = Some(timeout);
+        self.policy = self.policy.with_attempt_timeout(timeout);
         self
     }
 
@@ -125,7 +104,7 @@ impl WorkerCallOptions {
     /// served here ([`inherited`](rpcnet_transport::inherited)), or [`Priority::Critical`].
     #[must_use]
     pub fn with_priority(mut self, priority: Priority) -> Self {
-        self.priority = Some(priority);
+        self.attempt = self.attempt.with_priority(priority);
         self
     }
 
@@ -134,7 +113,7 @@ impl WorkerCallOptions {
     /// priority.
     #[must_use]
     pub fn without_inheritance(mut self) -> Self {
-        self.without_inheritance = true;
+        self.attempt = self.attempt.without_inheritance();
         self
     }
 
@@ -144,7 +123,7 @@ impl WorkerCallOptions {
     /// [config]: super::ClusterClientConfig::with_application_errors_as_failures
     #[must_use]
     pub fn with_application_errors_as_failures(mut self, fail: bool) -> Self {
-        self.application_errors_fail = Some(fail);
+        self.policy = self.policy.with_application_errors_as_failures(fail);
         self
     }
 
@@ -155,14 +134,14 @@ impl WorkerCallOptions {
     /// not recorded.
     #[must_use]
     pub fn with_hedging(mut self, hedging: Hedging) -> Self {
-        self.hedging = Some(Some(hedging));
+        self.policy = self.policy.with_hedging(hedging);
         self
     }
 
     /// No hedging: the call goes to another worker only when one has failed.
     #[must_use]
     pub fn without_hedging(mut self) -> Self {
-        self.hedging = Some(None);
+        self.policy = self.policy.without_hedging();
         self
     }
 }

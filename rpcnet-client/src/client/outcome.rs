@@ -73,7 +73,7 @@ impl Workers {
             Code::Unavailable if is_lost => OutcomeKind::Unreachable,
             // Also one that denies this node access.
             _ if client.is_none() && error.connect_error().is_some() => OutcomeKind::Unreachable,
-            _ => outcome_kind(error, call.plan.application_errors_fail),
+            _ => outcome_kind(error, call.plan.policy.application_errors_fail),
         };
         // The wish of an answer, or not to retry, is about the call and not about the worker.
         let retry_after = error

@@ -147,7 +147,7 @@ impl FirstAnswer {
             worker,
             link: client.executor.workers.link.clone(),
             method: method.into(),
-            application_errors_fail: plan.application_errors_fail,
+            application_errors_fail: plan.policy.application_errors_fail,
             started_at: plan.started_at,
             is_reported: AtomicBool::new(false),
         })

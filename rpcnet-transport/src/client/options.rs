@@ -33,8 +33,17 @@ impl CallOptions {
     /// Unary call with the client's default timeout, or stream without a deadline; first attempt,
     /// not idempotent.
     #[must_use]
-    pub fn new() -> Self {
-        Self::default()
+    pub const fn new() -> Self {
+        Self {
+            limit: TimeLimit::Default,
+            attempt: 0,
+            idempotent: false,
+            isolated: false,
+            replay_safe: false,
+            idempotency_key: None,
+            priority: None,
+            skips_inheritance: false,
+        }
     }
 
     /// Timeout of the call, counted from when it is made; of a stream from its opening to its end.
@@ -127,6 +136,35 @@ impl CallOptions {
         self
     }
 
+    /// Fixes the deadline and the priority of a call that is made at `now`, with what it inherits
+    /// there: for the attempts of one call, which may be made later and elsewhere. `timeout` is for
+    /// options that set no time limit.
+    #[must_use]
+    #[inline]
+    pub fn resolved(mut self, now: std::time::Instant, timeout: Option<Duration>) -> Self {
+        let is_default = self.has_default_time_limit();
+        if self.resolve(now.into(), timeout).is_none() && is_default {
+            // The opening of a stream has a limit all the same.
+            self.limit = TimeLimit::Default;
+        }
+        self
+    }
+
+    /// Deadline that was [set](Self::with_deadline), or that [`resolved`](Self::resolved) has
+    /// fixed.
+    #[must_use]
+    #[inline]
+    pub fn deadline(&self) -> Option<std::time::Instant> {
+        self.resolved_deadline().map(Instant::into_std)
+    }
+
+    /// Whether the call has an [idempotency key](Self::with_idempotency_key).
+    #[must_use]
+    #[inline]
+    pub fn has_idempotency_key(&self) -> bool {
+        self.idempotency_key.is_some()
+    }
+
     /// Whether no time limit was set.
     pub(crate) fn has_default_time_limit(&self) -> bool {
         matches!(self.limit, TimeLimit::Default)
@@ -136,7 +174,7 @@ impl CallOptions {
     /// calls without a time limit.
     #[inline(always)]
     pub(crate) fn resolve(&mut self, now: Instant, default: Option<Duration>) -> Option<Instant> {
-        let mut deadline = self.deadline(now, default);
+        let mut deadline = self.deadline_from(now, default);
         if !self.skips_inheritance {
             let from = inherited();
             deadline = from.earlier_deadline(deadline);
@@ -160,7 +198,7 @@ impl CallOptions {
         self.priority.unwrap_or_default()
     }
 
-    fn deadline(&self, now: Instant, default: Option<Duration>) -> Option<Instant> {
+    fn deadline_from(&self, now: Instant, default: Option<Duration>) -> Option<Instant> {
         let after = |wait| now.checked_add(wait);
         match self.limit {
             TimeLimit::Default => default.and_then(after),
@@ -213,6 +251,23 @@ mod tests {
         ];
         for (options, deadline, priority) in table {
             assert_eq!(settled(options), (deadline, priority), "{options:?}");
+            let resolved = options.resolved(now.into_std(), Some(Duration::from_secs(10)));
+            assert_eq!(resolved.deadline(), deadline.map(Instant::into_std));
+            assert_eq!(settled(resolved), (deadline, priority), "{options:?}");
+        }
+    }
+
+    #[test]
+    fn only_resolved_options_without_any_limit_keep_that_of_the_transport() {
+        let now = std::time::Instant::now();
+        let new = CallOptions::new;
+        for (options, timeout, is_default) in [
+            (new(), None, true),
+            (new(), Some(Duration::from_secs(1)), false),
+            (new().without_deadline(), None, false),
+        ] {
+            let resolved = options.resolved(now, timeout);
+            assert_eq!(resolved.has_default_time_limit(), is_default, "{options:?}");
         }
     }
 }
