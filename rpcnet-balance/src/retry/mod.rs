@@ -44,6 +44,7 @@
 
 mod backoff;
 mod call_state;
+mod control;
 mod policy;
 mod stats;
 
@@ -52,6 +53,7 @@ use std::{fmt, time::Duration};
 pub use self::{
     backoff::RetryBackoff,
     call_state::{AttemptLimits, CallState, Choice, Failure, RetryDecision, Step},
+    control::RetryControl,
     policy::{CallPolicy, MethodPolicy},
     stats::{CallCounters, CallStats},
 };

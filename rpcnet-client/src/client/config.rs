@@ -4,8 +4,7 @@ use std::{collections::HashMap, num::NonZeroUsize, sync::Arc, time::Duration};
 
 use rpcnet_balance::{BackoffRange, Hedging, RetryBudget, retry::MethodPolicy};
 use rpcnet_transport::Endpoint;
-
-use super::retry_control::SharedRetryBudget;
+use tokio::time::Instant;
 
 /// Settings of a [`ClusterClient`](super::ClusterClient).
 #[derive(Debug, Clone)]
@@ -16,7 +15,9 @@ pub struct ClusterClientConfig {
     pub(super) methods: Arc<HashMap<Box<str>, MethodPolicy>>,
     /// Defaults of the policies of methods.
     pub(super) method_defaults: MethodPolicy,
-    pub(super) budget: Option<Arc<SharedRetryBudget>>,
+    pub(super) budget: Option<Arc<RetryBudget>>,
+    /// Zero of the times of the budget, for all clients that share it.
+    pub(super) budget_created_at: Instant,
     pub(super) seed: Option<u64>,
     pub(super) backoff: BackoffRange,
     pub(super) broadcast_concurrency_max: NonZeroUsize,
@@ -34,7 +35,8 @@ impl ClusterClientConfig {
             connect_timeout: Duration::from_secs(1),
             methods: Arc::default(),
             method_defaults: MethodPolicy::new(),
-            budget: Some(Arc::new(SharedRetryBudget::new(RetryBudget::new()))),
+            budget: Some(Arc::new(RetryBudget::new())),
+            budget_created_at: Instant::now(),
             seed: None,
             backoff: BackoffRange::default(),
             broadcast_concurrency_max: const { NonZeroUsize::new(64).unwrap() },
@@ -107,7 +109,7 @@ impl ClusterClientConfig {
     /// with clients made of clones of this config; default [`RetryBudget::new`].
     #[must_use]
     pub fn with_retry_budget(mut self, budget: RetryBudget) -> Self {
-        self.budget = Some(Arc::new(SharedRetryBudget::new(budget)));
+        self.budget = Some(Arc::new(budget));
         self
     }
 

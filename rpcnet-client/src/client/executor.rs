@@ -10,7 +10,7 @@ use std::{
 use futures::{StreamExt, stream::FuturesUnordered};
 use rpcnet_balance::{
     Outcome, OutcomeKind, Time,
-    retry::{AdmissionKind, AttemptLimits, AttemptReason, CallState, Choice, Step},
+    retry::{AdmissionKind, AttemptLimits, AttemptReason, CallState, Choice, RetryControl, Step},
 };
 use rpcnet_registry::Worker;
 use rpcnet_transport::{Endpoint, RpcClient, RpcError, pool::PooledConnection};
@@ -22,7 +22,6 @@ use super::{
     call_plan::{AttemptDeadline, ClusterCall},
     operation::Operation,
     outcome::EndedAttempt,
-    retry_control::RetryControl,
     workers::Workers,
 };
 
@@ -30,6 +29,8 @@ use super::{
 pub(super) struct Executor {
     pub(super) workers: Workers,
     pub(super) retries: RetryControl,
+    /// Zero of the times of the retry budget.
+    pub(super) budget_created_at: Instant,
 }
 
 impl Executor {
@@ -68,7 +69,7 @@ impl Executor {
                     return Box::pin(rest).await;
                 }
             };
-            self.retries.counters.on_attempt(AdmissionKind::First);
+            self.retries.counters().on_attempt(AdmissionKind::First);
             let options = plan.attempt_options(0, plan.deadline);
             let reply = {
                 let attempt = pin!(operation.attempt(&client, options));
@@ -104,7 +105,7 @@ impl Executor {
             deadline: deadline.map(|end| self.workers.time(end)),
             hedging: call.plan.policy.hedging,
             latencies: call.plan.hedge_latencies,
-            ..AttemptLimits::new(call.plan.policy.attempts_max, &self.retries.backoff)
+            ..AttemptLimits::new(call.plan.policy.attempts_max, self.retries.backoff())
         }))
     }
 
@@ -136,7 +137,12 @@ impl Executor {
         failure: AttemptFailure,
     ) {
         let now = self.workers.time(Instant::now());
-        attempts.record_failure(number, failure, (call, now), || self.retries.has_budget());
+        let has_budget = || self.retries.has_budget(self.budget_time());
+        attempts.record_failure(number, failure, (call, now), has_budget);
+    }
+
+    fn budget_time(&self) -> Time {
+        Time::from(self.budget_created_at.elapsed())
     }
 
     /// Makes the attempts that are left, the first of them on the worker that was picked for it.
@@ -160,7 +166,8 @@ impl Executor {
                     let picked = first.take();
                     match picked.or_else(|| self.pick(call, choice, &attempts, time)) {
                         Some((worker, connection)) => {
-                            let admit = |kind| self.retries.admit(kind);
+                            let budget_time = || self.budget_time();
+                            let admit = |kind| self.retries.admit(kind, budget_time);
                             if let Some(begun) = attempts.begin(worker, (now, time), admit) {
                                 in_flight
                                     .push(self.run_attempt(call, begun, connection, operation));
@@ -234,7 +241,7 @@ impl Executor {
         let winner = attempts.end(number);
         self.report_outrun(call, &attempts);
         if winner.reason == AttemptReason::Hedge {
-            self.retries.counters.on_hedge_won();
+            self.retries.counters().on_hedge_won();
         }
         self.retries.on_call_succeeded();
         self.workers

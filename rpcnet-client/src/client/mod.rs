@@ -12,7 +12,6 @@ mod options;
 mod outcome;
 mod quorum;
 mod registry_link;
-mod retry_control;
 mod retry_decision;
 mod status;
 mod streams;
@@ -26,7 +25,7 @@ use std::{
 
 use bytes::Bytes;
 use futures::TryFutureExt;
-use rpcnet_balance::retry::RetryBackoff;
+use rpcnet_balance::retry::{RetryBackoff, RetryControl};
 use rpcnet_registry::{Worker, WorkerRegistry};
 use rpcnet_transport::{Decode, Encode};
 
@@ -46,7 +45,6 @@ use self::{
     call_plan::{CallSettings, ClusterCall, Destination},
     executor::Executor,
     operation::UnaryCall,
-    retry_control::RetryControl,
     workers::Workers,
 };
 
@@ -99,6 +97,7 @@ impl ClusterClient {
             executor: Executor {
                 workers: Workers::new(registry, &config),
                 retries: RetryControl::new(config.budget.clone(), backoff),
+                budget_created_at: config.budget_created_at,
             },
             settings: CallSettings::new(config),
         }
@@ -200,7 +199,7 @@ impl ClusterClient {
     /// Counts of calls and attempts so far.
     #[must_use]
     pub fn stats(&self) -> ClusterClientStats {
-        self.executor.retries.counters.stats()
+        self.executor.retries.stats()
     }
 
     fn call_bytes<'a>(
