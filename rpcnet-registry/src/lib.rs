@@ -62,6 +62,7 @@
 //! - `swim` (default): nodes discovered by gossip, with `rpcnet-swim` on tokio. Without it the
 //!   crate depends on neither.
 
+pub mod connected;
 mod error;
 mod event;
 mod filter;

@@ -6,7 +6,7 @@ use rpcnet_balance::{
     HedgeLatencies, Time,
     retry::{CallPolicy, MethodPolicy},
 };
-use rpcnet_registry::{Candidate, Worker};
+use rpcnet_registry::{Candidate, Worker, connected::RefusalProbe};
 use rpcnet_transport::{CallOptions, IdempotencyKeys};
 use tokio::time::Instant;
 
@@ -182,10 +182,10 @@ impl CallPlan<'_> {
     }
 
     /// When the call probes a worker that refused its method.
-    pub(super) fn probe_mode(&self) -> ProbeMode {
+    pub(super) fn refusal_probe(&self) -> RefusalProbe {
         match self.policy.attempts_max > 1 && !self.is_stream {
-            true => ProbeMode::WhenDue,
-            false => ProbeMode::WhenOverdue,
+            true => RefusalProbe::WhenDue,
+            false => RefusalProbe::WhenOverdue,
         }
     }
 
@@ -198,16 +198,6 @@ impl CallPlan<'_> {
             None => options,
         }
     }
-}
-
-/// When a call probes a worker that refused its method.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum ProbeMode {
-    Never,
-    /// If the worker still refuses, another attempt follows.
-    WhenDue,
-    /// If the worker still refuses, the call fails.
-    WhenOverdue,
 }
 
 /// Deadline of an attempt.
@@ -336,15 +326,15 @@ mod tests {
         let options = WorkerCallOptions::new();
         let once = options.with_attempts_max(1);
         for (plan, mode) in [
-            (settings.unary_plan("any", &options), ProbeMode::WhenDue),
-            (settings.unary_plan("any", &once), ProbeMode::WhenOverdue),
+            (settings.unary_plan("any", &options), RefusalProbe::WhenDue),
+            (settings.unary_plan("any", &once), RefusalProbe::WhenOverdue),
             // A stream ends with the refusal.
             (
                 settings.stream_plan("any", &options),
-                ProbeMode::WhenOverdue,
+                RefusalProbe::WhenOverdue,
             ),
         ] {
-            assert_eq!(plan.probe_mode(), mode);
+            assert_eq!(plan.refusal_probe(), mode);
         }
     }
 

@@ -6,13 +6,12 @@ use std::{
 };
 
 use rpcnet_balance::{Endpoint as BalancedEndpoint, Outcome, OutcomeKind};
-use rpcnet_registry::{ClusterEvent, Events, NodeId, Worker, WorkerRegistry};
+use rpcnet_registry::{
+    ClusterEvent, Events, NodeId, Worker, WorkerRegistry, connected::WorkerConnector,
+};
 use rpcnet_transport::{
     Endpoint,
-    pool::{
-        CachedConnection, ConnectionPool, PendingConnection, PoolConfig, PoolTarget,
-        PooledConnection,
-    },
+    pool::{CachedConnection, ConnectionPool, PoolConfig, PoolTarget, PooledConnection},
 };
 use tokio::{task::AbortHandle, time::Instant};
 
@@ -61,40 +60,11 @@ impl WorkerConnections {
         });
     }
 
-    /// The least busy connection to a worker, or the wait for the first one. Takes no lock if there
-    /// is one alone.
-    pub(super) fn connection(&self, worker: &Worker) -> PooledConnection {
-        let pool = &self.pool;
-        let cached = self
-            .cache(worker)
-            .and_then(|cache| pool.cached(cache, worker.addr));
-        match cached {
-            Some(client) => PooledConnection::Ready(client),
-            None => pool.connection_with(process(worker.id()), worker.addr, || self.target(worker)),
-        }
-    }
-
     /// A call waits for a place on its connection: another one is made if it stays so.
     pub(super) fn on_saturated(&self, worker: &Worker) {
         let id = process(worker.id());
         let pool = &self.pool;
         pool.on_saturated(id, worker.addr, || self.target(worker));
-    }
-
-    /// Probes a worker that calls pass over: no call waits for the connection. A connection that is
-    /// made reports itself.
-    pub(super) fn probe(&self, worker: Worker, pending: PendingConnection) {
-        self.endpoint().runtime().spawn(async move {
-            let started_at = Instant::now();
-            match pending.await {
-                Ok(_) => {}
-                Err(error) if error.is_local() => {}
-                Err(_) => {
-                    let took = started_at.elapsed();
-                    worker.report(&Outcome::new(OutcomeKind::Unreachable, took));
-                }
-            }
-        });
     }
 
     /// A connection to the worker was lost.
@@ -126,6 +96,50 @@ impl WorkerConnections {
     /// it. Other clients ask their pool.
     fn cache<'a>(&self, worker: &'a Worker) -> Option<&'a Arc<CachedConnection>> {
         worker.extension(|| Arc::new(self.pool.new_cache()))
+    }
+}
+
+impl WorkerConnector for WorkerConnections {
+    type Connection = PooledConnection;
+
+    /// The least busy connection to a worker, or the wait for the first one. Takes no lock if there
+    /// is one alone.
+    fn connection(&self, worker: &Worker) -> PooledConnection {
+        let pool = &self.pool;
+        let cached = self
+            .cache(worker)
+            .and_then(|cache| pool.cached(cache, worker.addr));
+        match cached {
+            Some(client) => PooledConnection::Ready(client),
+            None => pool.connection_with(process(worker.id()), worker.addr, || self.target(worker)),
+        }
+    }
+
+    fn is_ready(&self, connection: &PooledConnection) -> bool {
+        matches!(connection, PooledConnection::Ready(_))
+    }
+
+    fn is_draining(&self, connection: &PooledConnection) -> bool {
+        connection.is_draining()
+    }
+
+    /// Probes a worker that calls pass over: no call waits for the connection. A connection that is
+    /// made reports itself.
+    fn probe(&self, worker: Worker, connection: PooledConnection) {
+        let PooledConnection::Pending(pending) = connection else {
+            return;
+        };
+        self.endpoint().runtime().spawn(async move {
+            let started_at = Instant::now();
+            match pending.await {
+                Ok(_) => {}
+                Err(error) if error.is_local() => {}
+                Err(_) => {
+                    let took = started_at.elapsed();
+                    worker.report(&Outcome::new(OutcomeKind::Unreachable, took));
+                }
+            }
+        });
     }
 }
 

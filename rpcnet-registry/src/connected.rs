@@ -1,0 +1,286 @@
+//! Selection of workers that a caller is connected to, except for those that drain, refuse the
+//! method or are backing off.
+
+use rpcnet_balance::{ExclusionFlags, PickContext};
+
+use crate::{NodeInfo, NodeState, SelectError, Worker, WorkerRegistry, refusals::RefusingWorkers};
+
+/// Connections of a caller to workers, which the selection asks for.
+pub trait WorkerConnector {
+    /// A connection, or the wait for one.
+    type Connection;
+
+    /// The connection to this worker. If there is none, it is made beside the call.
+    fn connection(&self, worker: &Worker) -> Self::Connection;
+
+    /// Whether a call can be sent on the connection without a wait.
+    fn is_ready(&self, connection: &Self::Connection) -> bool;
+
+    /// Whether the worker says on the connection that it takes no calls.
+    fn is_draining(&self, connection: &Self::Connection) -> bool;
+
+    /// Probes a worker that could not be reached, beside the call, which goes elsewhere.
+    fn probe(&self, worker: Worker, connection: Self::Connection);
+}
+
+/// When a call probes a worker that refused its method.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RefusalProbe {
+    /// Never.
+    Never,
+    /// When a probe is due: if the worker still refuses, another attempt follows.
+    WhenDue,
+    /// When a probe is overdue: if the worker still refuses, the call fails.
+    WhenOverdue,
+}
+
+impl WorkerRegistry {
+    /// Selects a worker as [`select`](Self::select) does, and the connection to it. If there is
+    /// another, not one that could not be reached a moment ago, nor one that says on its connection
+    /// that it drains.
+    ///
+    /// # Errors
+    ///
+    /// As [`select`](Self::select).
+    #[inline]
+    pub fn select_connected<C: WorkerConnector>(
+        &self,
+        filter: Option<&str>,
+        cx: &PickContext<'_>,
+        connector: &C,
+    ) -> Result<(Worker, C::Connection), SelectError> {
+        let worker = self.select(filter, cx)?;
+        let connection = connector.connection(&worker);
+        let (mut worker, mut connection) = if worker.is_probe() && !connector.is_ready(&connection)
+        {
+            connector.probe(worker, connection);
+            self.select_connected_without_probe(filter, cx, connector)?
+        } else {
+            (worker, connection)
+        };
+        // Each round flags one more, unless a user's balancer picks flagged ones all the same.
+        while connector.is_draining(&connection)
+            && !worker.endpoint().flags().contains(ExclusionFlags::DRAINING)
+        {
+            self.set_draining(worker.endpoint(), true);
+            // The drain may have ended before that was noted, and no event would say so again.
+            if !connector.is_draining(&connection) {
+                self.set_draining(worker.endpoint(), false);
+            }
+            (worker, connection) = self.select_connected_without_probe(filter, cx, connector)?;
+        }
+        Ok((worker, connection))
+    }
+
+    /// Like [`select_connected`](Self::select_connected), for a call of a method that these workers
+    /// refuse: selects another worker, except for the one call that probes whether a worker still
+    /// refuses.
+    ///
+    /// If all other workers are backing off because they could not be reached, the first attempt of
+    /// a call goes to one that refuses, in rotation. The answer of such a worker is final: the call
+    /// does not wait for the others.
+    ///
+    /// # Errors
+    ///
+    /// As [`select`](Self::select), and [`SelectError::AllExcluded`] if only workers are left that
+    /// the call should not wait for.
+    #[cold]
+    pub fn select_compatible<C: WorkerConnector>(
+        &self,
+        filter: Option<&str>,
+        cx: &PickContext<'_>,
+        connector: &C,
+        (refusing, probe): (&RefusingWorkers, RefusalProbe),
+    ) -> Result<(Worker, C::Connection), SelectError> {
+        let healthy = |node: &NodeInfo| self.select_healthy(filter, node, connector);
+        let is_first = cx.excluded().is_empty();
+        if is_first && probe != RefusalProbe::Never {
+            let is_repeatable = probe == RefusalProbe::WhenDue;
+            if let Some(picked) = refusing.claim_probe(cx.now(), is_repeatable, healthy) {
+                return Ok(picked);
+            }
+        }
+        let compatible = cx.with_incompatible(refusing.ids());
+        let compatible = self.select_connected(filter, &compatible, connector);
+        let is_backing_off = |(worker, connection): &(Worker, C::Connection)| {
+            let flags = worker.endpoint().flags();
+            flags.contains(ExclusionFlags::UNREACHABLE) && !connector.is_ready(connection)
+        };
+        if compatible
+            .as_ref()
+            .is_ok_and(|picked| !is_backing_off(picked))
+        {
+            return compatible;
+        }
+        // All that can be reached have refused it: one is asked, once, since that may have changed;
+        // in rotation, which balancers promise only for one pick a call.
+        if is_first {
+            let mut rotation = (0..REFUSING_TRIED_MAX).map(|_| refusing.next_in_rotation());
+            return match rotation.find_map(|node| healthy(node)) {
+                Some(picked) => Ok(picked),
+                None => compatible.or_else(|_| self.select_connected(filter, cx, connector)),
+            };
+        }
+        let has_answer = cx.excluded().iter().any(|id| refusing.contains(*id));
+        compatible.and_then(|picked| match has_answer {
+            true => Err(SelectError::AllExcluded {
+                filter: filter.unwrap_or_default().to_owned(),
+                reachable: 1,
+            }),
+            false => Ok(picked),
+        })
+    }
+
+    /// The worker of this name, if there is no other reason to pass it over and no need to wait for
+    /// a connection.
+    fn select_healthy<C: WorkerConnector>(
+        &self,
+        filter: Option<&str>,
+        node: &NodeInfo,
+        connector: &C,
+    ) -> Option<(Worker, C::Connection)> {
+        let worker = self.select_named(filter, &node.id.name).ok()?;
+        let connection = connector.connection(&worker);
+        let is_healthy = worker.node().state == NodeState::Alive
+            && worker.endpoint().flags().is_empty()
+            && connector.is_ready(&connection)
+            && !connector.is_draining(&connection);
+        is_healthy.then_some((worker, connection))
+    }
+
+    fn select_connected_without_probe<C: WorkerConnector>(
+        &self,
+        filter: Option<&str>,
+        cx: &PickContext<'_>,
+        connector: &C,
+    ) -> Result<(Worker, C::Connection), SelectError> {
+        let worker = self.select_without_probe(filter, cx)?;
+        let connection = connector.connection(&worker);
+        Ok((worker, connection))
+    }
+}
+
+/// Limit of the workers that are looked at for one to be asked again, if all refused a method.
+const REFUSING_TRIED_MAX: usize = 4;
+
+#[cfg(test)]
+mod tests {
+    use std::{cell::RefCell, collections::HashSet};
+
+    use super::*;
+    use crate::{LoadBalancingStrategy, NodeId, StaticMembership, refusals::RefusedMethods};
+
+    /// Connections by the names of workers.
+    #[derive(Default)]
+    struct Connections {
+        ready: HashSet<&'static str>,
+        draining: RefCell<HashSet<&'static str>>,
+        probed: RefCell<Vec<String>>,
+    }
+
+    impl WorkerConnector for Connections {
+        type Connection = String;
+
+        fn connection(&self, worker: &Worker) -> String {
+            worker.label.to_string()
+        }
+
+        fn is_ready(&self, connection: &String) -> bool {
+            self.ready.contains(&**connection)
+        }
+
+        fn is_draining(&self, connection: &String) -> bool {
+            self.draining.borrow().contains(&**connection)
+        }
+
+        fn probe(&self, _: Worker, connection: String) {
+            self.probed.borrow_mut().push(connection);
+        }
+    }
+
+    /// Workers of these names, of which the latter ones are connected.
+    async fn workers(
+        unreachable: &[&'static str],
+        ready: &[&'static str],
+    ) -> (WorkerRegistry, Connections) {
+        let list = StaticMembership::new();
+        for name in unreachable.iter().chain(ready) {
+            let addr = ([127, 0, 0, 1], 7000).into();
+            assert!(list.insert(NodeInfo::new(NodeId::new(*name, 1), addr)));
+        }
+        let registry = WorkerRegistry::new(list, LoadBalancingStrategy::RoundRobin);
+        registry.start().await;
+        for name in unreachable {
+            let worker = registry.select_named(None, name).expect("it is listed");
+            registry.on_unreachable(worker.endpoint());
+        }
+        let connections = Connections {
+            ready: ready.iter().copied().collect(),
+            ..Connections::default()
+        };
+        (registry, connections)
+    }
+
+    /// Notes that these workers refuse the method `"m"`.
+    fn refuse(registry: &WorkerRegistry, names: &[&str]) -> RefusedMethods {
+        let refused = RefusedMethods::default();
+        for name in names {
+            let worker = registry.select_named(None, name).expect("it is listed");
+            let node = (worker.endpoint_id(), worker.node());
+            refused.note_refusal("m", node, registry.now(), |_| true);
+        }
+        refused
+    }
+
+    #[tokio::test]
+    async fn a_worker_that_says_that_it_drains_is_passed_over_if_there_is_another() {
+        let (registry, connections) = workers(&[], &["a", "b"]).await;
+        connections.draining.borrow_mut().insert("a");
+        let cx = PickContext::new();
+        for _ in 0..4 {
+            let picked = registry.select_connected(None, &cx, &connections);
+            assert_eq!(picked.expect("b").1, "b");
+        }
+        connections.draining.borrow_mut().insert("b");
+        assert!(registry.select_connected(None, &cx, &connections).is_ok());
+    }
+
+    #[tokio::test]
+    async fn workers_that_back_off_are_selected_only_if_none_can_be_reached() {
+        let (registry, connections) = workers(&["dead"], &["old", "older"]).await;
+        let refused = refuse(&registry, &["old", "older"]);
+        let refusing = refused.workers_refusing("m").expect("both");
+        let select = |excluded: &[u64]| {
+            let cx = PickContext::new()
+                .with_excluded(excluded)
+                .with_now(registry.now());
+            let probe = (&*refusing, RefusalProbe::WhenDue);
+            registry.select_compatible(None, &cx, &connections, probe)
+        };
+        let (asked, _) = select(&[]).expect("one that refuses");
+        assert!(refusing.contains(asked.endpoint_id()));
+        let none = select(&[asked.endpoint_id()]);
+        assert!(matches!(none, Err(SelectError::AllExcluded { .. })));
+        // None has answered, and none can be asked.
+        let alone = Connections::default();
+        let cx = PickContext::new().with_now(registry.now());
+        let probe = (&*refusing, RefusalProbe::WhenDue);
+        let picked = registry.select_compatible(None, &cx, &alone, probe);
+        assert_eq!(picked.expect("it is connected to").1, "dead");
+    }
+
+    #[tokio::test]
+    async fn a_call_goes_to_the_workers_that_have_the_method() {
+        let (registry, connections) = workers(&[], &["new", "old"]).await;
+        let refused = refuse(&registry, &["old"]);
+        let refusing = refused.workers_refusing("m").expect("one");
+        for probe in [RefusalProbe::Never, RefusalProbe::WhenOverdue] {
+            for _ in 0..4 {
+                let cx = PickContext::new().with_now(registry.now());
+                let probe = (&*refusing, probe);
+                let picked = registry.select_compatible(None, &cx, &connections, probe);
+                assert_eq!(picked.expect("new").1, "new");
+            }
+        }
+    }
+}
