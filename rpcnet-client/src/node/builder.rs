@@ -211,28 +211,13 @@ impl NodeBuilder {
     pub async fn start(mut self) -> Result<Node, NodeError> {
         let tls = self.tls.take().ok_or(NodeError::NoIdentity)?;
         let cluster = self.gossip_settings(&tls)?;
-        let bytes = cluster.datagram_bytes_max();
-        let mut transport = self.transport;
-        if transport.side_datagram_bytes_max() < bytes {
-            transport = transport.with_side_datagram_bytes_max(bytes);
-        }
-        if self.strategy.is_some() && self.balancer.is_some() {
-            return Err(NodeError::StrategyAndBalancer);
-        }
-        let balancer = self
-            .balancer
-            .unwrap_or_else(|| self.strategy.unwrap_or_default().balancer());
-
+        let balancer = self.take_balancer()?;
+        let transport = carrying_gossip(self.transport, &cluster);
         let endpoint = Endpoint::bind(cluster.bind_addr(), transport, tls)?;
         // Before other nodes can hear of this one.
         endpoint.serve(self.router);
-        let side_channel = endpoint
-            .side_channel()
-            .expect("the endpoint has no other user yet")
-            .with_recognizer(cluster.recognizer());
-        let socket: Arc<dyn DatagramSocket> = Arc::new(GossipSocket(side_channel));
-        let socket = apply(self.wrap_gossip, socket);
         let gossip_interval = cluster.gossip_interval();
+        let socket = apply(self.wrap_gossip, gossip_socket(&endpoint, &cluster));
         let membership = ClusterMembership::with_socket(cluster, socket).await?;
         if self.start_unready {
             // Before it joins, so that no member ever knows it otherwise.
@@ -242,30 +227,12 @@ impl NodeBuilder {
         let nodes = Arc::new(NodeRegistry::new(membership.clone()));
         nodes.start().await;
         let workers = WorkerRegistry::with_balancer(membership.clone(), balancer);
-        let workers = apply(self.worker_changes, workers);
+        let workers = Arc::new(apply(self.worker_changes, workers));
         workers.start().await;
-        let workers = Arc::new(workers);
         let config = ClusterClientConfig::new(endpoint.clone());
         let config = apply(self.client_config, config);
         let client = Arc::new(ClusterClient::new(Arc::clone(&workers), config));
-
-        let joined = match membership.join(Vec::<String>::new()).await {
-            Ok(how) => Some(how),
-            Err(error @ JoinError::NoSeedAnswered { .. }) if !self.require_join => {
-                tracing::warn!(%error, "the node has not joined yet, and goes on trying");
-                None
-            }
-            Err(JoinError::Refused { by, reason }) if !self.require_join => {
-                tracing::warn!(%by, %reason, "a seed refused to let this node in; it goes on trying");
-                None
-            }
-            Err(error) => return Err(error.into()),
-        };
-        if joined == Some(JoinOutcome::Partial) {
-            tracing::warn!(
-                "joined, but not all members may be known yet: the join timeout is over"
-            );
-        }
+        let joined = join(&membership, self.require_join).await?;
         Ok(Node(Arc::new(NodeParts {
             id: NodeId::from(&membership.local_id()),
             endpoint,
@@ -276,6 +243,14 @@ impl NodeBuilder {
             gossip_interval,
             joined,
         })))
+    }
+
+    fn take_balancer(&mut self) -> Result<Arc<dyn Balancer>, NodeError> {
+        match (self.balancer.take(), self.strategy) {
+            (Some(_), Some(_)) => Err(NodeError::StrategyAndBalancer),
+            (Some(balancer), None) => Ok(balancer),
+            (None, strategy) => Ok(strategy.unwrap_or_default().balancer()),
+        }
     }
 
     fn change_cluster(
@@ -345,6 +320,51 @@ impl fmt::Debug for NodeBuilder {
             .field("tags", &self.tags)
             .field("router", &self.router)
             .finish_non_exhaustive()
+    }
+}
+
+/// Transport settings with room for the datagrams of gossip.
+fn carrying_gossip(transport: TransportConfig, cluster: &ClusterConfig) -> TransportConfig {
+    let bytes = cluster.datagram_bytes_max();
+    if transport.side_datagram_bytes_max() < bytes {
+        transport.with_side_datagram_bytes_max(bytes)
+    } else {
+        transport
+    }
+}
+
+/// The socket of gossip on the port of the endpoint.
+fn gossip_socket(endpoint: &Endpoint, cluster: &ClusterConfig) -> Arc<dyn DatagramSocket> {
+    let side_channel = endpoint
+        .side_channel()
+        .expect("the endpoint has no other user yet")
+        .with_recognizer(cluster.recognizer());
+    Arc::new(GossipSocket(side_channel))
+}
+
+/// Dials the seeds. Without `require_join`, `None` if none lets the node in: it goes on trying.
+async fn join(
+    membership: &ClusterMembership,
+    require_join: bool,
+) -> Result<Option<JoinOutcome>, JoinError> {
+    match membership.join(Vec::<String>::new()).await {
+        Ok(outcome) => {
+            if outcome == JoinOutcome::Partial {
+                tracing::warn!(
+                    "joined, but not all members may be known yet: the join timeout is over"
+                );
+            }
+            Ok(Some(outcome))
+        }
+        Err(error @ JoinError::NoSeedAnswered { .. }) if !require_join => {
+            tracing::warn!(%error, "the node has not joined yet, and goes on trying");
+            Ok(None)
+        }
+        Err(JoinError::Refused { by, reason }) if !require_join => {
+            tracing::warn!(%by, %reason, "a seed refused to let this node in; it goes on trying");
+            Ok(None)
+        }
+        Err(error) => Err(error),
     }
 }
 
