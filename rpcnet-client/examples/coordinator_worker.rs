@@ -106,6 +106,28 @@ async fn main() -> Result {
         workers.len()
     );
 
+    let (before, after) = run_jobs(&front, &mut coordinators).await?;
+    let total = before.jobs + after.jobs;
+    ensure(total == JOBS, "no job is lost")?;
+    ensure(before.by.len() == 2, "both coordinators took part")?;
+    ensure(before.workers.len() == 3, "all workers took part")?;
+    until("the cluster declares it failed", || {
+        let nodes = front.nodes().snapshot();
+        nodes
+            .node("coordinator-1")
+            .is_some_and(|node| node.state == NodeState::Failed)
+    })
+    .await?;
+    println!("all {total} jobs are done, each with the right result");
+    Ok(())
+}
+
+/// Submits all jobs and kills a coordinator in the middle: what came of those before, and of those
+/// after.
+async fn run_jobs(
+    front: &Node,
+    coordinators: &mut BTreeMap<&str, Process<Node>>,
+) -> Result<(Tally, Tally)> {
     // Eight at a time, to whichever coordinator is best.
     let jobs = (1..=JOBS).map(async |job| {
         let upto = job as u64 * 100;
@@ -134,20 +156,7 @@ async fn main() -> Result {
     }
     println!("{after}");
     println!("{} jobs were submitted again", after.repeated);
-
-    let total = before.jobs + after.jobs;
-    ensure(total == JOBS, "no job is lost")?;
-    ensure(before.by.len() == 2, "both coordinators took part")?;
-    ensure(before.workers.len() == 3, "all workers took part")?;
-    until("the cluster declares it failed", || {
-        let nodes = front.nodes().snapshot();
-        nodes
-            .node("coordinator-1")
-            .is_some_and(|node| node.state == NodeState::Failed)
-    })
-    .await?;
-    println!("all {total} jobs are done, each with the right result");
-    Ok(())
+    Ok((before, after))
 }
 
 /// What came of jobs.

@@ -113,37 +113,8 @@ async fn main() -> Result {
         count(&front, None) == MACHINES.len()
     })
     .await?;
-    let on = |done: &BTreeMap<String, usize>, kind: &str| -> usize {
-        let of_kind = done.iter().filter(|(name, _)| name.starts_with(kind));
-        of_kind.map(|(_, calls)| calls).sum()
-    };
-
-    let calm = run(&front, 40, 2).await?;
-    println!("2 at a time:  {calm:?}");
-    ensure(on(&calm, "gpu") == 40, "GPUs come first")?;
-    let by = |name| calm.get(name).copied().unwrap_or_default();
-    // It takes four times as much at a time.
-    ensure(
-        by("gpu-big") >= 3 * by("gpu-small"),
-        "among them by what they can take",
-    )?;
-
-    let rush = run(&front, 200, 24).await?;
-    println!("24 at a time: {rush:?}");
-    ensure(
-        on(&rush, "gpu") > 0 && on(&rush, "cpu") > 0,
-        "what does not fit spills",
-    )?;
-
-    let mut exact = 0;
-    for n in 0..10_u64 {
-        let only = Some("kind=gpu,model=h100");
-        let (name, _): (String, u64) = front.client().call_worker_typed("infer", &n, only).await?;
-        exact += usize::from(name == "gpu-big");
-    }
-    println!("model=h100:   {exact} of 10 by gpu-big");
-    ensure(exact == 10, "a call goes only where its filter says")?;
-
+    spread(&front).await?;
+    call_exact_model(&front).await?;
     let leave = async {
         for gpu in gpus {
             println!("{} leaves", gpu.name());
@@ -154,10 +125,52 @@ async fn main() -> Result {
     let (meanwhile, ()) = tokio::try_join!(run(&front, 200, 24), leave)?;
     println!("meanwhile:    {meanwhile:?}");
     until("all know", || count(&front, GPUS) == 0).await?;
-    let without = run(&front, 40, 2).await?;
-    println!("2 at a time:  {without:?}");
-    ensure(on(&without, "cpu") == 40, "without GPUs the CPUs do it")?;
+    run_without_gpus(&front).await?;
+    let calls = 40 + 200 + 10 + 200 + 40;
+    ensure(ran.load(SeqCst) == calls, "every call ran once")?;
+    println!("{calls} calls, none failed, each ran once");
+    Ok(())
+}
 
+/// GPUs first, by what they can take; what does not fit goes to CPUs.
+async fn spread(front: &Node) -> Result {
+    let calm = run(front, 40, 2).await?;
+    println!("2 at a time:  {calm:?}");
+    ensure(done_on(&calm, "gpu") == 40, "GPUs come first")?;
+    let by = |name| calm.get(name).copied().unwrap_or_default();
+    // It takes four times as much at a time.
+    ensure(
+        by("gpu-big") >= 3 * by("gpu-small"),
+        "among them by what they can take",
+    )?;
+    let rush = run(front, 200, 24).await?;
+    println!("24 at a time: {rush:?}");
+    ensure(
+        done_on(&rush, "gpu") > 0 && done_on(&rush, "cpu") > 0,
+        "what does not fit spills",
+    )
+}
+
+/// A filter of two tags.
+async fn call_exact_model(front: &Node) -> Result {
+    let mut exact = 0;
+    for n in 0..10_u64 {
+        let only = Some("kind=gpu,model=h100");
+        let (name, _): (String, u64) = front.client().call_worker_typed("infer", &n, only).await?;
+        exact += usize::from(name == "gpu-big");
+    }
+    println!("model=h100:   {exact} of 10 by gpu-big");
+    ensure(exact == 10, "a call goes only where its filter says")
+}
+
+/// CPUs do it all, and a call to a GPU alone fails.
+async fn run_without_gpus(front: &Node) -> Result {
+    let without = run(front, 40, 2).await?;
+    println!("2 at a time:  {without:?}");
+    ensure(
+        done_on(&without, "cpu") == 40,
+        "without GPUs the CPUs do it",
+    )?;
     let unmatched = front
         .client()
         .call_worker_typed::<_, (String, u64)>("infer", &1_u64, GPUS);
@@ -165,10 +178,13 @@ async fn main() -> Result {
         Err(error) => println!("kind=gpu:     {error}"),
         Ok(_) => return Err("no GPU is left to answer".into()),
     }
-    let calls = 40 + 200 + 10 + 200 + 40;
-    ensure(ran.load(SeqCst) == calls, "every call ran once")?;
-    println!("{calls} calls, none failed, each ran once");
     Ok(())
+}
+
+/// How many calls the machines of a kind did.
+fn done_on(done: &BTreeMap<String, usize>, kind: &str) -> usize {
+    let of_kind = done.iter().filter(|(name, _)| name.starts_with(kind));
+    of_kind.map(|(_, calls)| calls).sum()
 }
 
 const GPUS: Option<&str> = Some("kind=gpu");

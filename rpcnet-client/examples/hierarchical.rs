@@ -143,6 +143,15 @@ async fn survey(master: &Node, region: &str, leader: &str) -> Result {
     ensure(workers.iter().all(is_below), "the leader passes calls on")
 }
 
+/// Whether the master sees this node lead its region, and no other.
+fn leads(master: &Node, name: &str) -> bool {
+    let region = &name[..2];
+    let leaders = master
+        .workers()
+        .select_all(Some(&format!("role=leader,region={region}")));
+    leaders.is_ok_and(|leaders| leaders.len() == 1 && *leaders[0].label == *name)
+}
+
 #[tokio::main]
 async fn main() -> Result {
     let trust = Trust::new();
@@ -171,13 +180,7 @@ async fn main() -> Result {
             members.insert(name, node);
         }
     }
-    let leads = |name: &str| {
-        let region = &name[..2];
-        let leaders = master
-            .workers()
-            .select_all(Some(&format!("role=leader,region={region}")));
-        leaders.is_ok_and(|leaders| leaders.len() == 1 && *leaders[0].label == *name)
-    };
+    let leads = |name| leads(&master, name);
     until("every region has its nodes and its leader", || {
         members.values().all(|node| count(node, None) == 2) && leads("eu-1") && leads("us-1")
     })
