@@ -3,7 +3,11 @@
 use std::num::NonZeroUsize;
 
 use parking_lot::Mutex;
-use rpcnet_client::balance::{Outcome, OutcomeKind, PickContext, ReportedLoad, View};
+use rpcnet_client::{
+    RpcClient, RpcError,
+    balance::{Outcome, OutcomeKind, PickContext, ReportedLoad, View},
+};
+use tokio::{sync::Semaphore, task::JoinHandle};
 
 use super::*;
 
@@ -45,8 +49,8 @@ async fn cluster() -> (TestCluster, Arc<LeastReportedLoad>) {
 }
 
 /// A method that waits for a gate, and one that ends at once.
-fn gated_router(name: &str) -> (Router, Arc<tokio::sync::Semaphore>) {
-    let gate = Arc::new(tokio::sync::Semaphore::new(0));
+fn gated_router(name: &str) -> (Router, Arc<Semaphore>) {
+    let gate = Arc::new(Semaphore::new(0));
     let opened = Arc::clone(&gate);
     let router = identify(name).raw("wait", move |_, body| {
         let opened = Arc::clone(&opened);
@@ -58,83 +62,93 @@ fn gated_router(name: &str) -> (Router, Arc<tokio::sync::Semaphore>) {
     (router, gate)
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_balancer_sees_the_load_that_other_clients_make() {
-    let (cluster, balancer) = cluster().await;
+/// Calls of another client that wait at a worker.
+struct OtherClient {
+    connection: RpcClient,
+    calls: Vec<JoinHandle<Result<Bytes, RpcError>>>,
+}
+
+impl OtherClient {
+    async fn connect(worker: &RpcServer, name: &str) -> Self {
+        let endpoint = endpoint("other", loopback()).expect("a free port");
+        let connected = endpoint.connect(worker.local_addr(), name).await;
+        Self {
+            connection: connected.expect("a connection"),
+            calls: Vec::new(),
+        }
+    }
+
+    /// Makes so many calls, and waits until they run.
+    async fn make(&mut self, calls: usize, worker: &RpcServer) {
+        for _ in 0..calls {
+            let connection = self.connection.clone();
+            let call = async move { connection.call("wait", "").await };
+            self.calls.push(tokio::spawn(call));
+        }
+        let total = self.calls.len();
+        until("they run", || worker.in_flight() == total).await;
+    }
+
+    /// Lets the calls end.
+    async fn release(self, gate: &Semaphore) {
+        gate.add_permits(self.calls.len());
+        for call in self.calls {
+            call.await.expect("no panic").expect("a reply");
+        }
+    }
+}
+
+/// A worker that takes ten calls at a time, eight of them made by another client.
+async fn busy_worker(cluster: &TestCluster) -> (RpcServer, OtherClient, Arc<Semaphore>) {
     let ten = TransportConfig::default().with_calls_max(NonZeroUsize::new(10).unwrap());
     let (router, gate) = gated_router("red");
     let red = cluster.worker_with("red", router, ten);
+    // This client can only know of these calls from red.
+    let mut other = OtherClient::connect(&red, "red").await;
+    other.make(8, &red).await;
+    (red, other, gate)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_balancer_sees_the_load_that_other_clients_make() {
+    let (cluster, balancer) = cluster().await;
+    let (_red, _other, _gate) = busy_worker(&cluster).await;
     let _blue = cluster.worker("blue", identify("blue"));
-
-    // Another client keeps red busy, which this client can only know from red.
-    let other = endpoint("other", loopback()).expect("a free port");
-    let other = other
-        .connect(red.local_addr(), "red")
-        .await
-        .expect("a connection");
-    let load: Vec<_> = (0..8)
-        .map(|_| {
-            let other = other.clone();
-            tokio::spawn(async move { other.call("wait", "").await })
-        })
-        .collect();
-    until("red is busy", || red.in_flight() == 8).await;
-
     // Each says something once; from then on it is blue.
     let mut by_red = 0;
     for _ in 0..20 {
-        by_red += usize::from(
-            cluster
-                .call("who")
-                .await
-                .expect("a reply")
-                .starts_with("red"),
-        );
+        let reply = cluster.call("who").await.expect("a reply");
+        by_red += usize::from(reply.starts_with("red"));
     }
     assert_eq!(by_red, 1);
     let busy = |(_, load): &&(OutcomeKind, Option<ReportedLoad>)| load.is_some_and(|l| l.busy);
-    {
-        let outcomes = balancer.outcomes.lock();
-        assert_eq!(outcomes.len(), 20);
-        assert!(
-            outcomes.iter().all(|(_, load)| load.is_some()),
-            "{outcomes:?}"
-        );
-        let (_, said) = outcomes.iter().find(busy).expect("red said it");
-        assert!(said.expect("it is there").in_flight >= 8, "{outcomes:?}");
-    }
+    let outcomes = balancer.outcomes.lock();
+    assert_eq!(outcomes.len(), 20);
+    assert!(
+        outcomes.iter().all(|(_, load)| load.is_some()),
+        "{outcomes:?}"
+    );
+    let (_, said) = outcomes.iter().find(busy).expect("red said it");
+    assert!(said.expect("it is there").in_flight >= 8, "{outcomes:?}");
+}
 
-    // It says so with refusals too.
-    cluster.list.remove("blue");
-    let more: Vec<_> = (0..2)
-        .map(|_| {
-            let other = other.clone();
-            tokio::spawn(async move { other.call("wait", "").await })
-        })
-        .collect();
-    until("red is full", || red.in_flight() == 10).await;
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rejection_reports_the_load_too() {
+    let (cluster, balancer) = cluster().await;
+    let (red, mut other, gate) = busy_worker(&cluster).await;
+    other.make(2, &red).await;
     let once = WorkerCallOptions::new().with_attempts_max(1);
     let error = cluster.failing_call(once).await;
     assert_eq!(error.attempts()[0].error.code(), Code::Overloaded);
-    {
-        let outcomes = balancer.outcomes.lock();
-        let (kind, load) = outcomes.last().expect("an outcome");
-        assert_eq!(*kind, OutcomeKind::Overloaded);
-        assert!(load.is_some_and(|load| load.busy), "{load:?}");
-    }
+    let last = || balancer.outcomes.lock().last().copied();
+    let (kind, load) = last().expect("an outcome");
+    assert_eq!(kind, OutcomeKind::Overloaded);
+    assert!(load.is_some_and(|load| load.busy), "{load:?}");
 
-    gate.add_permits(10);
-    for call in load.into_iter().chain(more) {
-        call.await.expect("no panic").expect("a reply");
-    }
+    other.release(&gate).await;
     cluster.call("who").await.expect("there is room again");
-    let last = balancer
-        .outcomes
-        .lock()
-        .last()
-        .copied()
-        .expect("an outcome");
-    assert!(!last.1.expect("a report").busy);
+    let (_, load) = last().expect("an outcome");
+    assert!(!load.expect("a report").busy);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -2,19 +2,32 @@
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 
+use rpcnet_client::ClusterClient;
 use tokio::sync::watch;
 
 use super::*;
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_drain_fails_no_call() {
-    let runs = Arc::new(AtomicUsize::new(0));
-    // Handlers wait while they are held, so that calls run when the drain begins.
-    let held = watch::Sender::new(false);
-    let held_by_red = Arc::new(AtomicUsize::new(0));
-    let serve = |name: &'static str| {
-        let (runs, held) = (Arc::clone(&runs), held.subscribe());
-        let held_by_red = Arc::clone(&held_by_red);
+const WORKERS: Option<&str> = Some("role=worker");
+
+/// Handlers that wait while they are held, so that calls run when a drain begins.
+struct HeldHandlers {
+    held: watch::Sender<bool>,
+    runs: Arc<AtomicUsize>,
+    held_by_red: Arc<AtomicUsize>,
+}
+
+impl HeldHandlers {
+    fn new() -> Self {
+        Self {
+            held: watch::Sender::new(false),
+            runs: Arc::default(),
+            held_by_red: Arc::default(),
+        }
+    }
+
+    fn router(&self, name: &'static str) -> Router {
+        let (runs, held) = (Arc::clone(&self.runs), self.held.subscribe());
+        let held_by_red = Arc::clone(&self.held_by_red);
         Router::new().typed("held", move |n: u32| {
             let (runs, mut held) = (Arc::clone(&runs), held.clone());
             let held_by_red = Arc::clone(&held_by_red);
@@ -28,57 +41,63 @@ async fn a_drain_fails_no_call() {
                 (name.to_owned(), n)
             }
         })
-    };
+    }
+
+    fn runs(&self) -> usize {
+        self.runs.load(SeqCst)
+    }
+}
+
+/// Calls until it is over: the number of calls, and of those that red served. None fails.
+async fn call_on(client: Arc<ClusterClient>, over: Arc<AtomicBool>) -> (usize, usize) {
+    let (mut calls, mut by_red) = (0_usize, 0_usize);
+    while !over.load(SeqCst) {
+        let sent = calls as u32;
+        let reply = client.call_worker_typed("held", &sent, WORKERS).await;
+        let (name, got): (String, u32) = reply.expect("no call fails");
+        assert_eq!(got, sent);
+        by_red += usize::from(name == "red");
+        calls += 1;
+    }
+    (calls, by_red)
+}
+
+fn workers(node: &Node) -> usize {
+    let all = node.workers().select_all(WORKERS);
+    all.map_or(0, |all| all.len())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_drain_fails_no_call() {
+    let handlers = HeldHandlers::new();
     let caller = start(builder("caller"), &[]).await;
-    let tagged = |name| builder(name).tag("role", "worker").serve(serve(name));
+    let tagged = |name| {
+        builder(name)
+            .tag("role", "worker")
+            .serve(handlers.router(name))
+    };
     let red = start(tagged("red"), std::slice::from_ref(&caller)).await;
     let blue = start(tagged("blue"), std::slice::from_ref(&caller)).await;
-    until("both are known", || {
-        let all = caller.workers().select_all(Some("role=worker"));
-        all.is_ok_and(|all| all.len() == 2)
-    })
-    .await;
+    until("both are known", || workers(&caller) == 2).await;
 
     let over = Arc::new(AtomicBool::new(false));
-    let mut callers = Vec::new();
-    for _ in 0..8 {
-        let (client, over) = (Arc::clone(caller.client()), Arc::clone(&over));
-        callers.push(tokio::spawn(async move {
-            let mut by_red = 0_usize;
-            let mut calls = 0_usize;
-            while !over.load(SeqCst) {
-                let sent = calls as u32;
-                let (name, got): (String, u32) = client
-                    .call_worker_typed("held", &sent, Some("role=worker"))
-                    .await
-                    .expect("no call fails");
-                assert_eq!(got, sent);
-                by_red += usize::from(name == "red");
-                calls += 1;
-            }
-            (calls, by_red)
-        }));
-    }
-    until("calls flow", || runs.load(SeqCst) > 50).await;
-    held.send_replace(true);
-    until("calls run there", || held_by_red.load(SeqCst) > 0).await;
+    let call = || call_on(Arc::clone(caller.client()), Arc::clone(&over));
+    let callers: Vec<_> = (0..8).map(|_| tokio::spawn(call())).collect();
+    until("calls flow", || handlers.runs() > 50).await;
+    handlers.held.send_replace(true);
+    until("calls run there", || handlers.held_by_red.load(SeqCst) > 0).await;
     let release = async {
-        until("the drain is known", || {
-            let all = caller.workers().select_all(Some("role=worker"));
-            all.is_ok_and(|all| all.len() == 1)
-        })
-        .await;
-        held.send_replace(false);
+        until("the drain is known", || workers(&caller) == 1).await;
+        handlers.held.send_replace(false);
     };
     let (report, ()) = within(async { tokio::join!(red.drain(TEST_TIMEOUT), release) }).await;
     assert_eq!(report.remaining, 0, "{report:?}");
     assert!(report.completed > 0, "{report:?}");
-    let none = caller.workers().select_all(Some("role=worker"));
-    assert_eq!(none.expect("blue").len(), 1);
+    assert_eq!(workers(&caller), 1, "blue");
     let report = within(red.shutdown(TEST_TIMEOUT)).await;
     assert_eq!(report.cancelled, 0, "{report:?}");
-    let so_far = runs.load(SeqCst);
-    until("calls flow on", || runs.load(SeqCst) > so_far + 50).await;
+    let so_far = handlers.runs();
+    until("calls flow on", || handlers.runs() > so_far + 50).await;
     over.store(true, SeqCst);
 
     let (mut calls, mut by_red) = (0, 0);
@@ -88,7 +107,7 @@ async fn a_drain_fails_no_call() {
         by_red += red;
     }
     assert!(by_red > 0, "the one that drained took part before");
-    assert_eq!(runs.load(SeqCst), calls, "each ran once");
+    assert_eq!(handlers.runs(), calls, "each ran once");
     drop(blue);
 }
 

@@ -4,20 +4,22 @@ use std::net::UdpSocket;
 
 use rpcnet_client::{
     ClusterError, NodeError,
-    swim::{DropCounters, JoinError, Stats},
+    swim::{DropCounters, JoinError},
 };
 
 use super::*;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn foreign_datagrams_are_counted_and_change_nothing() {
+async fn malformed_datagrams_are_counted_and_change_nothing() {
     let nodes = cluster(2).await;
     let target = &nodes[0];
     let stranger = UdpSocket::bind("127.0.0.1:0").expect("a socket");
-    let gossip = || target.membership().stats();
-    let before: Stats = gossip();
+    let dropped = || {
+        let dropped = target.membership().stats().dropped;
+        dropped.malformed + dropped.version + dropped.unsealed
+    };
+    let before = dropped();
     let side_unfit = target.endpoint().stats().side_unfit;
-
     let send = |datagram: &[u8]| {
         let sent = stranger.send_to(datagram, target.addr());
         assert_eq!(sent.expect("loopback takes it"), datagram.len());
@@ -30,20 +32,18 @@ async fn foreign_datagrams_are_counted_and_change_nothing() {
         send(&[first; 1200]);
     }
     send(&[0; 9_000]);
-    until("rubbish is counted", || {
-        let dropped = gossip().dropped;
-        let sum = dropped.malformed + dropped.version + dropped.unsealed;
-        let old = before.dropped;
-        sum - (old.malformed + old.version + old.unsealed) == 4
-    })
-    .await;
+    until("rubbish is counted", || dropped() - before == 4).await;
     until("the oversized one is counted", || {
         target.endpoint().stats().side_unfit == side_unfit + 1
     })
     .await;
+    goes_on(&nodes).await;
+}
 
-    // Nodes that speak the protocol, but without the key, with another, or of another cluster.
-    let impatient = ClusterConfig::local().with_join_timeout(Duration::from_millis(300));
+/// Nodes that speak the protocol, but without the key, with another, or of another cluster.
+#[tokio::test(flavor = "multi_thread")]
+async fn foreign_nodes_are_counted_and_change_nothing() {
+    let nodes = cluster(2).await;
     let tls = |name| CA.issue(name).expect("a node name");
     let without_key = || Node::builder().tls(tls("no-key"));
     let other_key = || {
@@ -59,29 +59,35 @@ async fn foreign_datagrams_are_counted_and_change_nothing() {
         (&other_key, |dropped| dropped.unknown_key),
         (&other_cluster, |dropped| dropped.foreign_cluster),
     ];
-    for (stranger, kind) in strangers {
-        let before = kind(gossip().dropped);
-        let counted = async {
-            // On a machine that is busy with other things, its time may be over before a datagram
-            // of it is read.
-            while kind(gossip().dropped) == before {
-                let joining = stranger()
-                    .cluster_config(impatient.clone())
-                    .seeds([target.addr().to_string()])
-                    .require_join(true)
-                    .start();
-                let error = joining.await.expect_err("not let in");
-                assert!(
-                    matches!(error, NodeError::Join(JoinError::NoSeedAnswered { .. })),
-                    "{error}"
-                );
-            }
-        };
-        within(counted).await;
+    for stranger in strangers {
+        within(is_not_let_in(stranger, &nodes[0])).await;
     }
+    goes_on(&nodes).await;
+}
 
-    // It goes on: calls in both directions, gossip, and newcomers.
-    for node in &nodes {
+/// Starts a node until a datagram of it is counted: on a machine that is busy with other things,
+/// its time may be over before one is read.
+async fn is_not_let_in((stranger, kind): Stranger<'_>, target: &Node) {
+    let impatient = ClusterConfig::local().with_join_timeout(Duration::from_millis(300));
+    let count = || kind(target.membership().stats().dropped);
+    let before = count();
+    while count() == before {
+        let joining = stranger()
+            .cluster_config(impatient.clone())
+            .seeds([target.addr().to_string()])
+            .require_join(true)
+            .start();
+        let error = joining.await.expect_err("not let in");
+        assert!(
+            matches!(error, NodeError::Join(JoinError::NoSeedAnswered { .. })),
+            "{error}"
+        );
+    }
+}
+
+/// The cluster goes on: calls in both directions, gossip, and newcomers.
+async fn goes_on(nodes: &[Node]) {
+    for node in nodes {
         within(who(node)).await.expect("a reply");
         assert_eq!(alive(node), 2);
     }
