@@ -3,7 +3,7 @@
 use std::{collections::HashMap, num::NonZeroUsize, sync::Arc, time::Duration};
 
 use rpcnet_balance::{BackoffRange, Hedging, RetryBudget, retry::MethodPolicy};
-use rpcnet_transport::Endpoint;
+use rpcnet_transport::{Endpoint, pool::PoolConfig};
 use tokio::time::Instant;
 
 /// Settings of a [`ClusterClient`](super::ClusterClient).
@@ -11,7 +11,7 @@ use tokio::time::Instant;
 pub struct ClusterClientConfig {
     pub(super) endpoint: Endpoint,
     pub(super) timeout: Duration,
-    pub(super) connect_timeout: Duration,
+    pub(super) pool: PoolConfig,
     pub(super) methods: Arc<HashMap<Box<str>, MethodPolicy>>,
     /// Defaults of the policies of methods.
     pub(super) method_defaults: MethodPolicy,
@@ -21,8 +21,6 @@ pub struct ClusterClientConfig {
     pub(super) seed: Option<u64>,
     pub(super) backoff: BackoffRange,
     pub(super) broadcast_concurrency_max: NonZeroUsize,
-    pub(super) connections_max: NonZeroUsize,
-    pub(super) surplus_idle_timeout: Duration,
 }
 
 impl ClusterClientConfig {
@@ -32,7 +30,7 @@ impl ClusterClientConfig {
         Self {
             endpoint,
             timeout: Duration::from_secs(10),
-            connect_timeout: Duration::from_secs(1),
+            pool: PoolConfig::new(),
             methods: Arc::default(),
             method_defaults: MethodPolicy::new(),
             budget: Some(Arc::new(RetryBudget::new())),
@@ -40,8 +38,6 @@ impl ClusterClientConfig {
             seed: None,
             backoff: BackoffRange::default(),
             broadcast_concurrency_max: const { NonZeroUsize::new(64).unwrap() },
-            connections_max: const { NonZeroUsize::new(4).unwrap() },
-            surplus_idle_timeout: Duration::from_secs(30),
         }
     }
 
@@ -61,12 +57,11 @@ impl ClusterClientConfig {
         self
     }
 
-    /// Timeout of a handshake with a worker; default 1 s. The endpoint's own
-    /// [`with_connect_timeout`](rpcnet_transport::TransportConfig::with_connect_timeout) bounds it
-    /// too. A shorter one goes sooner to another worker, a longer one suits far and busy ones.
+    /// Timeout of a handshake with a worker; default 1 s. A shorter one goes sooner to another
+    /// worker, a longer one suits far and busy ones. See [`PoolConfig::with_connect_timeout`].
     #[must_use]
     pub fn with_connect_timeout(mut self, timeout: Duration) -> Self {
-        self.connect_timeout = timeout;
+        self.pool = self.pool.with_connect_timeout(timeout);
         self
     }
 
@@ -156,23 +151,19 @@ impl ClusterClientConfig {
         self
     }
 
-    /// Limit of connections to one worker; default 4: see
-    /// [`PoolConfig::with_connections_per_target_max`][pool].
-    ///
-    /// [pool]: rpcnet_transport::pool::PoolConfig::with_connections_per_target_max
+    /// Limit of connections to one worker; default 4. See
+    /// [`PoolConfig::with_connections_per_target_max`].
     #[must_use]
     pub fn with_connections_per_worker_max(mut self, connections: NonZeroUsize) -> Self {
-        self.connections_max = connections;
+        self.pool = self.pool.with_connections_per_target_max(connections);
         self
     }
 
-    /// Idle timeout of surplus connections to a worker; default 30 s: see
-    /// [`PoolConfig::with_surplus_idle_timeout`][pool].
-    ///
-    /// [pool]: rpcnet_transport::pool::PoolConfig::with_surplus_idle_timeout
+    /// Idle timeout of surplus connections to a worker; default 30 s. See
+    /// [`PoolConfig::with_surplus_idle_timeout`].
     #[must_use]
     pub fn with_surplus_idle_timeout(mut self, timeout: Duration) -> Self {
-        self.surplus_idle_timeout = timeout;
+        self.pool = self.pool.with_surplus_idle_timeout(timeout);
         self
     }
 

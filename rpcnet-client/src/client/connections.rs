@@ -11,7 +11,7 @@ use rpcnet_registry::{
 };
 use rpcnet_transport::{
     Endpoint,
-    pool::{CachedConnection, ConnectionPool, PoolConfig, PoolTarget, PooledConnection},
+    pool::{CachedConnection, ConnectionPool, PoolTarget, PooledConnection},
 };
 use tokio::{task::AbortHandle, time::Instant};
 
@@ -34,13 +34,9 @@ type Pool = ConnectionPool<Arc<BalancedEndpoint>>;
 
 impl WorkerConnections {
     pub(super) fn new(config: &ClusterClientConfig, link: RegistryLink) -> Self {
-        let pool_config = PoolConfig::new()
-            .with_connect_timeout(config.connect_timeout)
-            .with_connections_per_target_max(config.connections_max)
-            .with_surplus_idle_timeout(config.surplus_idle_timeout);
         let (endpoint, listener) = (config.endpoint.clone(), link.clone());
         Self {
-            pool: Arc::new(Pool::with_listener(endpoint, pool_config, listener)),
+            pool: Arc::new(Pool::with_listener(endpoint, config.pool, listener)),
             link,
             follower: OnceLock::new(),
         }
