@@ -1,11 +1,6 @@
 //! Call executor: the attempts of one call, from the choice of a worker to the outcome.
 
-use std::{
-    future::poll_fn,
-    net::SocketAddr,
-    pin::{Pin, pin},
-    sync::Arc,
-};
+use std::{net::SocketAddr, pin::pin, sync::Arc};
 
 use futures::{StreamExt, stream::FuturesUnordered};
 use rpcnet_balance::{
@@ -13,8 +8,11 @@ use rpcnet_balance::{
     retry::{AdmissionKind, AttemptLimits, AttemptReason, CallState, Choice, RetryControl, Step},
 };
 use rpcnet_registry::Worker;
-use rpcnet_transport::{Endpoint, RpcClient, RpcError, pool::PooledConnection};
-use tokio::time::{Instant, sleep, timeout_at};
+use rpcnet_transport::{
+    RpcClient,
+    pool::{PendingConnection, PooledConnection, run_call},
+};
+use tokio::time::{Instant, sleep};
 
 use super::{
     ClusterError,
@@ -73,7 +71,8 @@ impl Executor {
             let options = plan.attempt_options(0, plan.deadline);
             let reply = {
                 let attempt = pin!(operation.attempt(&client, options));
-                self.send(&worker, &client, attempt).await
+                let on_saturated = || self.workers.connections.on_saturated(&worker);
+                run_call(&client, attempt, on_saturated).await
             };
             let start = AttemptStart {
                 worker: &worker,
@@ -261,8 +260,10 @@ impl Executor {
         let deadline = AttemptDeadline::for_attempt(plan, start.started_at);
         let mut used = None;
         let reply = async {
-            let endpoint = self.workers.connections.endpoint();
-            let (client, is_reused) = connect(endpoint, connection, deadline).await?;
+            let (client, is_reused) = match connection {
+                PooledConnection::Ready(client) => (client, true),
+                PooledConnection::Pending(pending) => (connect(pending, deadline).await?, false),
+            };
             let client = &*used.insert(client);
             // A timer may be late; a request that is not sent was certainly not processed.
             let now = if is_reused {
@@ -275,7 +276,8 @@ impl Executor {
             }
             let options = plan.attempt_options(start.number, deadline.at);
             let attempt = pin!(operation.attempt(client, options));
-            let reply = self.send(start.worker, client, attempt).await;
+            let on_saturated = || self.workers.connections.on_saturated(start.worker);
+            let reply = run_call(client, attempt, on_saturated).await;
             reply.map_err(|error| {
                 let connection_died = is_reused && client.is_closed();
                 AttemptFailure::from_call_error(error, plan, deadline, connection_died)
@@ -284,25 +286,6 @@ impl Executor {
         let outcome = reply.await;
         let outcome = self.conclude(call, &start, used.as_ref(), outcome);
         (start.number, outcome)
-    }
-
-    /// Runs a call on a connection. If it has to wait for a place there, the pool may make another
-    /// connection.
-    fn send<'a, T>(
-        &'a self,
-        worker: &'a Worker,
-        client: &'a RpcClient,
-        mut call: Pin<&'a mut impl Future<Output = Result<T, RpcError>>>,
-    ) -> impl Future<Output = Result<T, RpcError>> {
-        let mut is_first_poll = true;
-        poll_fn(move |cx| {
-            let reply = call.as_mut().poll(cx);
-            if is_first_poll && reply.is_pending() && client.is_saturated() {
-                self.workers.connections.on_saturated(worker);
-            }
-            is_first_poll = false;
-            reply
-        })
     }
 
     /// An attempt has ended: reports the outcome to the balancer, and notes how long it took.
@@ -345,30 +328,13 @@ fn connected_addr(client: &RpcClient) -> SocketAddr {
     client.peer().addr()
 }
 
-/// The connection for an attempt, and whether it was there before.
+/// Waits for the connection of an attempt.
 async fn connect(
-    endpoint: &Endpoint,
-    connection: PooledConnection,
+    pending: PendingConnection,
     deadline: AttemptDeadline,
-) -> Result<(RpcClient, bool), AttemptFailure> {
-    let pending = match connection {
-        PooledConnection::Ready(client) => return Ok((client, true)),
-        PooledConnection::Pending(pending) => pending,
-    };
-    let connected = match deadline.at {
-        Some(at) => {
-            let waited = endpoint.in_runtime(async { timeout_at(at, pending).await });
-            match waited.await {
-                Ok(connected) => {
-                    connected.map_err(|_| AttemptFailure::deadline_before_sending(deadline))?
-                }
-                Err(error) => Err(error),
-            }
-        }
-        None => pending.await,
-    };
-    match connected {
-        Ok(client) => Ok((client, false)),
-        Err(error) => Err(AttemptFailure::from_connect_error(error)),
+) -> Result<RpcClient, AttemptFailure> {
+    match pending.until(deadline.at.map(Instant::into_std)).await {
+        Some(connected) => connected.map_err(AttemptFailure::from_connect_error),
+        None => Err(AttemptFailure::deadline_before_sending(deadline)),
     }
 }

@@ -45,6 +45,7 @@ mod config;
 mod connection_table;
 mod listener;
 mod process_state;
+mod run_call;
 mod target;
 mod target_connections;
 mod tasks;
@@ -65,6 +66,7 @@ pub use self::{
     cached_connection::CachedConnection,
     config::PoolConfig,
     listener::{PoolListener, ProcessState},
+    run_call::run_call,
     target::{PoolTarget, TargetId},
     target_connections::PendingConnection,
 };

@@ -69,6 +69,13 @@ pub struct PendingConnection {
     result: Shared<BoxFuture<'static, Result<RpcClient, ConnectError>>>,
 }
 
+impl PendingConnection {
+    /// The endpoint that the connection is made from.
+    pub(super) fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
+    }
+}
+
 impl Future for PendingConnection {
     type Output = Result<RpcClient, ConnectError>;
 

@@ -113,17 +113,9 @@ impl Fixture {
         let (pool, target) = (Arc::clone(&self.pool), target.clone());
         tokio::spawn(async move {
             let client = pool.connect(&target).await.expect("a connection");
-            let mut call = std::pin::pin!(client.call("wait", Bytes::new()));
-            let mut is_first_poll = true;
-            std::future::poll_fn(|cx| {
-                let reply = call.as_mut().poll(cx);
-                if reply.is_pending() && is_first_poll && client.is_saturated() {
-                    pool.on_saturated(target.id(), target.addr(), || target.clone());
-                }
-                is_first_poll = false;
-                reply
-            })
-            .await
+            let call = std::pin::pin!(client.call("wait", Bytes::new()));
+            let on_saturated = || pool.on_saturated(target.id(), target.addr(), || target.clone());
+            run_call(&client, call, on_saturated).await
         })
     }
 }

@@ -53,6 +53,30 @@ async fn a_target_is_followed_to_the_address_that_the_caller_says() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_wait_for_a_connection_ends_at_its_deadline() {
+    let fixture = Fixture::new();
+    let server = fixture.serve(Router::new(), TransportConfig::default());
+    let silent = target(0, ([10, 9, 9, 9], 1).into());
+    for (target, ms, connects) in [
+        (&target(0, server.local_addr()), 100, Some(true)),
+        (&silent, 100, None),
+        (&silent, 2_000, Some(false)),
+    ] {
+        let PooledConnection::Pending(pending) = fixture.pool.connection(target) else {
+            panic!("it is not connected");
+        };
+        let deadline = Instant::now() + Duration::from_millis(ms);
+        let connected = pending.until(Some(deadline.into_std())).await;
+        assert_eq!(
+            connected.map(|connected| connected.is_ok()),
+            connects,
+            "{ms} ms"
+        );
+        fixture.pool.on_failed(target.id());
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_mapped_form_of_an_address_is_no_other_address() {
     let fixture = Fixture::new();
     let server = fixture.serve(Router::new(), TransportConfig::default());
