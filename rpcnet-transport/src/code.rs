@@ -41,8 +41,9 @@ pub enum Code {
     TooEarly = 13,
 }
 
-/// Whether the server's handler has seen the request: what a retry may rely on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+/// Whether the server's handler has seen the request: what a retry may rely on. In order of how
+/// likely that is: the largest of several attempts is that of their call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Processed {
     /// Certainly not processed: a retry cannot run it twice.
     No,

@@ -45,6 +45,7 @@
 mod backoff;
 mod call_state;
 mod control;
+mod method_table;
 mod policy;
 mod stats;
 
@@ -54,6 +55,7 @@ pub use self::{
     backoff::RetryBackoff,
     call_state::{AttemptLimits, CallState, Choice, Failure, RetryDecision, Step},
     control::RetryControl,
+    method_table::{MethodEntry, MethodTable},
     policy::{CallPolicy, MethodPolicy},
     stats::{CallCounters, CallStats},
 };

@@ -1,10 +1,10 @@
 //! Call plan: the settings of one call, from config, method policy and options.
 
-use std::{collections::HashMap, time::Duration};
+use std::time::Duration;
 
 use rpcnet_balance::{
     HedgeLatencies, Time,
-    retry::{CallPolicy, MethodPolicy},
+    retry::{CallPolicy, MethodTable},
 };
 use rpcnet_registry::{Candidate, Worker, connected::RefusalProbe};
 use rpcnet_transport::{CallOptions, IdempotencyKeys};
@@ -15,32 +15,16 @@ use super::{ClusterClientConfig, WorkerCallOptions};
 /// The settings of a client, which the plan of each call is made of.
 pub(super) struct CallSettings {
     pub(super) config: ClusterClientConfig,
-    /// Methods that have a policy of their own.
-    methods: HashMap<Box<str>, MethodState>,
-    other_methods: MethodState,
+    methods: MethodTable,
     keys: IdempotencyKeys,
-}
-
-/// Policy of a method, and what is known of its calls.
-struct MethodState {
-    /// With what the config says where the policy says nothing.
-    policy: MethodPolicy,
-    /// Recent latencies, if the method hedges.
-    hedge_latencies: Option<HedgeLatencies>,
 }
 
 impl CallSettings {
     pub(super) fn new(config: ClusterClientConfig) -> Self {
-        let state = |policy: &MethodPolicy| MethodState {
-            policy: policy.or(&config.method_defaults),
-            hedge_latencies: policy.hedging().map(|_| HedgeLatencies::new()),
-        };
         let methods = config.methods.iter();
+        let methods = methods.map(|(name, policy)| (&**name, policy));
         Self {
-            methods: methods
-                .map(|(name, policy)| (name.clone(), state(policy)))
-                .collect(),
-            other_methods: state(&MethodPolicy::new()),
+            methods: MethodTable::new(methods, &config.method_defaults),
             keys: IdempotencyKeys::new(),
             config,
         }
@@ -74,8 +58,8 @@ impl CallSettings {
         options: &WorkerCallOptions,
         default_timeout: Option<Duration>,
     ) -> CallPlan<'_> {
-        let state = self.methods.get(method).unwrap_or(&self.other_methods);
-        let policy = options.policy.or(&state.policy);
+        let entry = self.methods.get(method);
+        let policy = options.policy.or(&entry.policy);
         let started_at = Instant::now();
         let timeout = policy.timeout().or(default_timeout);
         let mut attempt = options.attempt.resolved(started_at.into_std(), timeout);
@@ -89,7 +73,7 @@ impl CallSettings {
             attempt: attempt.with_idempotent(policy.is_idempotent),
             policy,
             key: options.key,
-            hedge_latencies: state.hedge_latencies.as_ref(),
+            hedge_latencies: entry.latencies.as_ref(),
             is_stream: false,
         }
     }
@@ -233,7 +217,7 @@ impl AttemptDeadline {
 
 #[cfg(test)]
 mod tests {
-    use rpcnet_balance::Hedging;
+    use rpcnet_balance::{Hedging, retry::MethodPolicy};
 
     use super::*;
     use crate::client::tests::config;

@@ -142,12 +142,8 @@ impl ClusterError {
             Self::Decode { .. } => Processed::Yes,
             other => {
                 let attempts = other.attempts().iter();
-                let any = |fate| attempts.clone().any(|one| one.error.processed() == fate);
-                let fates = [Processed::Yes, Processed::Maybe];
-                fates
-                    .into_iter()
-                    .find(|fate| any(*fate))
-                    .unwrap_or(Processed::No)
+                let processed = attempts.map(|attempt| attempt.error.processed());
+                processed.max().unwrap_or(Processed::No)
             }
         }
     }
