@@ -47,6 +47,7 @@ mod call_state;
 mod control;
 mod method_table;
 mod policy;
+mod quorum;
 mod stats;
 
 use std::{fmt, time::Duration};
@@ -57,6 +58,7 @@ pub use self::{
     control::RetryControl,
     method_table::{MethodEntry, MethodTable},
     policy::{CallPolicy, MethodPolicy},
+    quorum::{QuorumState, QuorumTally},
     stats::{CallCounters, CallStats},
 };
 

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use futures::StreamExt;
+use rpcnet_balance::retry::{QuorumState, QuorumTally};
 use rpcnet_registry::{NodeId, SelectError};
 use rpcnet_transport::{CodecError, Decode, Encode};
 use thiserror::Error;
@@ -132,40 +133,39 @@ impl<'a> QuorumCall<'a> {
         mut accept: impl FnMut(&NodeId, &T) -> bool,
     ) -> Result<Vec<(NodeId, T)>, QuorumError> {
         let (client, required) = (self.client, self.required);
-        let mut accepted = Vec::new();
         if required == 0 {
-            return Ok(accepted);
+            return Ok(Vec::new());
         }
         let workers = client.executor.workers.candidates(method, self.filter)?;
-        if workers.len() < required {
+        let reachable = workers.len();
+        let mut tally = QuorumTally::new(required, workers.iter().map(|one| one.id().clone()));
+        if tally.state() == QuorumState::OutOfReach {
             return Err(QuorumError::TooFewWorkers {
                 required,
-                reachable: workers.len(),
+                reachable,
             });
         }
-        let mut pending: Vec<_> = workers.iter().map(|one| one.id().clone()).collect();
         let plan = client.settings.unary_plan(method, &self.options);
         let mut replies = client.call_each(workers, method, body, move || plan.starting_now());
-        let mut failed = Vec::new();
-        while let Some((node, reply)) = replies.next().await {
-            pending.retain(|other| *other != node);
-            match reply.and_then(|reply| decode(&node, reply)) {
-                Ok(value) if accept(&node, &value) => accepted.push((node, value)),
-                Ok(_) => failed.push((node, QuorumFailure::Rejected)),
-                Err(error) => failed.push((node, QuorumFailure::Failed(error))),
-            }
-            if accepted.len() == required {
-                return Ok(accepted);
-            }
-            if accepted.len() + replies.remaining() < required {
-                break;
-            }
+        while tally.state() == QuorumState::Open
+            && let Some((node, reply)) = replies.next().await
+        {
+            let answer = match reply.and_then(|reply| decode(&node, reply)) {
+                Ok(value) if accept(&node, &value) => Ok(value),
+                Ok(_) => Err(QuorumFailure::Rejected),
+                Err(error) => Err(QuorumFailure::Failed(error)),
+            };
+            tally.record(node, answer);
         }
+        if tally.state() == QuorumState::Reached {
+            return Ok(tally.accepted);
+        }
+        let accepted = tally.accepted.into_iter();
         Err(QuorumError::NotReached {
             required,
-            accepted: accepted.into_iter().map(|(node, _)| node).collect(),
-            failed,
-            pending,
+            accepted: accepted.map(|(node, _)| node).collect(),
+            failed: tally.failed,
+            pending: tally.pending,
         })
     }
 }
