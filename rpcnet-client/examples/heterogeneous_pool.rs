@@ -2,7 +2,7 @@
 //! long as one has room and spills to the CPUs when all are busy or gone; what needs one kind of
 //! worker asks for it by tags.
 //!
-//! A worker that has no room refuses a call before it does anything, and says so
+//! A worker that has no room rejects a call before it does anything, and says so
 //! (`Status::overloaded`): the client may then go elsewhere, whatever the call does.
 //!
 //! Run with `cargo run -p rpcnet-client --example heterogeneous_pool`.

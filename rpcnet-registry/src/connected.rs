@@ -1,7 +1,7 @@
 //! Selection of workers that a caller is connected to, except for those that drain, refuse the
 //! method or are backing off.
 
-use rpcnet_balance::{ExclusionFlags, PickContext};
+use rpcnet_balance::{ExclusionFlags, PickContext, Time};
 
 use crate::{NodeInfo, NodeState, SelectError, Worker, WorkerRegistry, refusals::RefusingWorkers};
 
@@ -32,6 +32,17 @@ pub enum RefusalProbe {
     WhenDue,
     /// When a probe is overdue: if the worker still refuses, the call fails.
     WhenOverdue,
+}
+
+/// What a selection knows of the workers that refuse the method of a call.
+#[derive(Debug, Clone, Copy)]
+pub struct Refusals<'a> {
+    /// The workers that refuse the method.
+    pub workers: &'a RefusingWorkers,
+    /// When the call probes one of them.
+    pub probe: RefusalProbe,
+    /// The time of the call.
+    pub now: Time,
 }
 
 impl WorkerRegistry {
@@ -72,8 +83,8 @@ impl WorkerRegistry {
         Ok((worker, connection))
     }
 
-    /// Like [`select_connected`](Self::select_connected), for a call of a method that these workers
-    /// refuse: selects another worker, except for the one call that probes whether a worker still
+    /// Like [`select_connected`](Self::select_connected), for a call of a method that some
+    /// workers refuse: selects another worker, except for the one call that probes whether a worker still
     /// refuses.
     ///
     /// If all other workers are backing off because they could not be reached, the first attempt of
@@ -90,13 +101,14 @@ impl WorkerRegistry {
         filter: Option<&str>,
         cx: &PickContext<'_>,
         connector: &C,
-        (refusing, probe): (&RefusingWorkers, RefusalProbe),
+        refusals: Refusals<'_>,
     ) -> Result<(Worker, C::Connection), SelectError> {
+        let refusing = refusals.workers;
         let healthy = |node: &NodeInfo| self.select_healthy(filter, node, connector);
         let is_first = cx.excluded().is_empty();
-        if is_first && probe != RefusalProbe::Never {
-            let is_repeatable = probe == RefusalProbe::WhenDue;
-            if let Some(picked) = refusing.claim_probe(cx.now(), is_repeatable, healthy) {
+        if is_first && refusals.probe != RefusalProbe::Never {
+            let is_repeatable = refusals.probe == RefusalProbe::WhenDue;
+            if let Some(picked) = refusing.claim_probe(refusals.now, is_repeatable, healthy) {
                 return Ok(picked);
             }
         }
@@ -245,27 +257,35 @@ mod tests {
         assert!(registry.select_connected(None, &cx, &connections).is_ok());
     }
 
+    /// What a call selects that was tried on these workers.
+    fn select(
+        registry: &WorkerRegistry,
+        connections: &Connections,
+        (refusing, probe): (&RefusingWorkers, RefusalProbe),
+        excluded: &[u64],
+    ) -> Result<(Worker, String), SelectError> {
+        let now = registry.now();
+        let cx = PickContext::new().with_excluded(excluded).with_now(now);
+        let refusals = Refusals {
+            workers: refusing,
+            probe,
+            now,
+        };
+        registry.select_compatible(None, &cx, connections, refusals)
+    }
+
     #[tokio::test]
     async fn workers_that_back_off_are_selected_only_if_none_can_be_reached() {
         let (registry, connections) = workers(&["dead"], &["old", "older"]).await;
         let refused = refuse(&registry, &["old", "older"]);
         let refusing = refused.workers_refusing("m").expect("both");
-        let select = |excluded: &[u64]| {
-            let cx = PickContext::new()
-                .with_excluded(excluded)
-                .with_now(registry.now());
-            let probe = (&*refusing, RefusalProbe::WhenDue);
-            registry.select_compatible(None, &cx, &connections, probe)
-        };
-        let (asked, _) = select(&[]).expect("one that refuses");
+        let probe = (&*refusing, RefusalProbe::WhenDue);
+        let (asked, _) = select(&registry, &connections, probe, &[]).expect("one that refuses");
         assert!(refusing.contains(asked.endpoint_id()));
-        let none = select(&[asked.endpoint_id()]);
+        let none = select(&registry, &connections, probe, &[asked.endpoint_id()]);
         assert!(matches!(none, Err(SelectError::AllExcluded { .. })));
         // None has answered, and none can be asked.
-        let alone = Connections::default();
-        let cx = PickContext::new().with_now(registry.now());
-        let probe = (&*refusing, RefusalProbe::WhenDue);
-        let picked = registry.select_compatible(None, &cx, &alone, probe);
+        let picked = select(&registry, &Connections::default(), probe, &[]);
         assert_eq!(picked.expect("it is connected to").1, "dead");
     }
 
@@ -276,9 +296,7 @@ mod tests {
         let refusing = refused.workers_refusing("m").expect("one");
         for probe in [RefusalProbe::Never, RefusalProbe::WhenOverdue] {
             for _ in 0..4 {
-                let cx = PickContext::new().with_now(registry.now());
-                let probe = (&*refusing, probe);
-                let picked = registry.select_compatible(None, &cx, &connections, probe);
+                let picked = select(&registry, &connections, (&refusing, probe), &[]);
                 assert_eq!(picked.expect("new").1, "new");
             }
         }

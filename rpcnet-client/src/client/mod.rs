@@ -64,7 +64,7 @@ use self::{
 ///   saturated, a few more share the calls; see
 ///   [`with_connections_per_worker_max`](ClusterClientConfig::with_connections_per_worker_max).
 /// - **Retry.** A failed attempt is followed by another one, on another worker, if the request was
-///   certainly not processed: it was never sent, or it was refused (the worker drains, is
+///   certainly not processed: it was never sent, or it was rejected (the worker drains, is
 ///   overloaded, does not know the method, or cannot read the request). If it may have been
 ///   processed, only if the call or its method is marked as idempotent or the call has an
 ///   idempotency key; a call with a key goes back once to the worker that may have processed it,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use rpcnet_balance::{PickContext, Time};
 use rpcnet_registry::{
     Candidate, NodeId, SelectError, Worker, WorkerRegistry,
-    connected::{RefusalProbe, WorkerConnector},
+    connected::{RefusalProbe, Refusals, WorkerConnector},
 };
 use rpcnet_transport::pool::PooledConnection;
 use tokio::time::Instant;
@@ -109,16 +109,18 @@ impl Workers {
         if let Some(key) = call.plan.key {
             cx = cx.with_key(key);
         }
-        let (mut worker, connection) = match self.link.refused_methods.workers_refusing(call.method)
-        {
-            None => self
-                .registry
-                .select_connected(filter, &cx, &self.connections)?,
-            Some(refusing) => {
-                let refusing = (&*refusing, probe);
-                let connections = &self.connections;
-                self.registry
-                    .select_compatible(filter, &cx, connections, refusing)?
+        let (registry, connections) = (&self.registry, &self.connections);
+        let refused_methods = &self.link.refused_methods;
+        let (mut worker, connection) = match refused_methods.workers_refusing(call.method) {
+            None => registry.select_connected(filter, &cx, connections)?,
+            Some(workers) => {
+                let workers = &*workers;
+                let refusals = Refusals {
+                    workers,
+                    probe,
+                    now,
+                };
+                registry.select_compatible(filter, &cx, connections, refusals)?
             }
         };
         call.set_latency_kind(&mut worker, now);

@@ -67,13 +67,13 @@ struct NodeParts {
     joined: Option<JoinOutcome>,
 }
 
-/// Report of a drain: calls served and refused meanwhile.
+/// Report of a drain: calls served and rejected meanwhile.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct DrainReport {
     /// Calls that were answered meanwhile.
     pub completed: u64,
-    /// New calls that were refused. Their callers went to other workers, or know that they may.
+    /// New calls that were rejected. Their callers went to other workers, or know that they may.
     pub rejected: u64,
     /// Calls still being served when the time was over; 0 when the node has drained.
     pub remaining: usize,
@@ -85,7 +85,7 @@ pub struct DrainReport {
 pub struct NodeShutdownReport {
     /// Calls that were answered meanwhile.
     pub completed: u64,
-    /// New calls that were refused.
+    /// New calls that were rejected.
     pub rejected: u64,
     /// Calls that were cut because the deadline came.
     pub cancelled: u64,
@@ -207,7 +207,7 @@ impl Node {
     ///
     /// First it announces the drain by gossip and on every connection, and for a moment (three
     /// rounds of gossip, at most a quarter of the time) goes on taking calls from callers that have
-    /// not heard. Then it refuses them; a [`ClusterClient`] goes to another worker. Calls that
+    /// not heard. Then it rejects them; a [`ClusterClient`] goes to another worker. Calls that
     /// still run when the time is over run on. [`resume`](Self::resume) takes it back.
     pub async fn drain(&self, within: Duration) -> DrainReport {
         let drained = self
@@ -259,7 +259,7 @@ impl Node {
 
     /// Says whether calls shall come here, to the cluster and to those connected. A node is ready
     /// from the beginning, unless it was [started unready](NodeBuilder::start_unready). One that is
-    /// not refuses nothing, unless it [drains](Self::drain), and is passed over.
+    /// not rejects no call, unless it [drains](Self::drain), and is passed over.
     pub fn set_ready(&self, ready: bool) {
         if ready {
             self.endpoint().set_draining(false);
@@ -277,7 +277,7 @@ impl Node {
     /// `Joining` then. A node that has left, or whose name a newer node has, takes no part; the
     /// state says which. With an [address problem](rpcnet_swim::AddressStatus::is_problem), which
     /// an event, a log line and [`ClusterMembership::address_status`] tell, others pass the node
-    /// over, and it refuses nothing.
+    /// over, and it rejects no call.
     #[must_use]
     pub fn is_ready(&self) -> bool {
         let membership = self.membership();
