@@ -34,7 +34,7 @@ pub enum RefusalProbe {
     WhenOverdue,
 }
 
-/// What a selection knows of the workers that refuse the method of a call.
+/// Workers that refuse the method of a call, as far as is known when it is made.
 #[derive(Debug, Clone, Copy)]
 pub struct Refusals<'a> {
     /// The workers that refuse the method.
@@ -83,8 +83,8 @@ impl WorkerRegistry {
         Ok((worker, connection))
     }
 
-    /// Like [`select_connected`](Self::select_connected), for a call of a method that some
-    /// workers refuse: selects another worker, except for the one call that probes whether a worker still
+    /// Like [`select_connected`](Self::select_connected), for a call of a method that some workers
+    /// refuse: selects another worker, except for the one call that probes whether a worker still
     /// refuses.
     ///
     /// If all other workers are backing off because they could not be reached, the first attempt of

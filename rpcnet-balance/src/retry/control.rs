@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{AdmissionKind, CallCounters, CallStats, RetryBackoff};
 use crate::{RetryBudget, Time};
 
-/// What all calls of a client share: retry budget, backoff and counters.
+/// Retry budget, backoff and counters that all calls of a client share.
 ///
 /// ```
 /// use std::sync::Arc;

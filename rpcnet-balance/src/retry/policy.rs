@@ -159,7 +159,10 @@ impl MethodPolicy {
     #[inline]
     pub fn resolve(&self, idempotent: Option<bool>, has_idempotency_key: bool) -> CallPolicy {
         let hedging = self.hedging();
-        let is_idempotent = idempotent.unwrap_or(hedging.is_some() || self.is_idempotent);
+        let is_idempotent = match idempotent {
+            Some(idempotent) => idempotent,
+            None => hedging.is_some() || self.is_idempotent,
+        };
         let is_repeatable = is_idempotent || (has_idempotency_key && idempotent.is_none());
         CallPolicy {
             is_idempotent,

@@ -29,11 +29,11 @@ pub struct QuorumTally<K, T, E> {
 /// Whether a quorum is reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum QuorumState {
-    /// As many as required have answered.
+    /// Enough endpoints have answered.
     Reached,
     /// The endpoints that have not answered decide.
     Open,
-    /// So many have failed that the others are too few.
+    /// Too few endpoints are left to answer.
     OutOfReach,
 }
 

@@ -3,12 +3,12 @@
 use rpcnet_balance::retry::{RetryDecision, RetryKind, StopReason};
 use rpcnet_transport::{Code, Processed, RetryScope, RpcError};
 
-/// What follows after the error of an attempt.
+/// Retry decision after the error of an attempt.
 pub(super) fn retry_decision(error: &RpcError, repeatable: bool) -> RetryDecision {
     in_scope(error.retry_scope(repeatable), error)
 }
 
-/// What follows after an error that may be retried in this scope.
+/// Retry decision after an error that may be retried in this scope.
 pub(super) fn in_scope(scope: RetryScope, error: &RpcError) -> RetryDecision {
     match scope {
         RetryScope::Nowhere => RetryDecision::Stop(stop_reason(error)),
