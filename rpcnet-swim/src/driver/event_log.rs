@@ -5,6 +5,15 @@ use crate::event::Event;
 /// Writes the log line of an event, if it has one; suspicions come and go, and updates are many, so
 /// these have none.
 pub(super) fn log(event: &Event) {
+    log_member(event);
+    log_partition(event);
+    log_identity(event);
+    log_refusal(event);
+    log_address(event);
+}
+
+/// Members that join, leave, fail or recover, and whether they can be reached.
+fn log_member(event: &Event) {
     match event {
         Event::NodeJoined(member) => {
             let epoch = member.id.epoch;
@@ -21,6 +30,22 @@ pub(super) fn log(event: &Event) {
         Event::NodeRecovered(member) => {
             tracing::info!(node = %member.id, addr = %member.addr, "node recovered");
         }
+        Event::NodeUnreachable(member) => tracing::warn!(
+            node = %member.id,
+            addr = %member.addr,
+            "node is alive but unreachable: it refutes suspicions, and probes of its address fail, \
+             or it says so itself"
+        ),
+        Event::NodeReachable(member) => {
+            tracing::info!(node = %member.id, addr = %member.addr, "node is reachable again");
+        }
+        _ => {}
+    }
+}
+
+/// Partitions, and the isolation of this node.
+fn log_partition(event: &Event) {
+    match event {
         Event::PartitionDetected {
             reachable,
             expected,
@@ -36,6 +61,13 @@ pub(super) fn log(event: &Event) {
             tracing::warn!(expected, "isolated: this node hears no other member");
         }
         Event::IsolationEnded => tracing::info!("isolation ended"),
+        _ => {}
+    }
+}
+
+/// Names that two nodes use, and epochs of clocks that are too far apart.
+fn log_identity(event: &Event) {
+    match event {
         Event::NameConflict { name, older, newer } => tracing::error!(
             %name, %older, %newer,
             "name conflict: two nodes use one name; give each process a name of its own"
@@ -66,6 +98,13 @@ pub(super) fn log(event: &Event) {
             member = %addr, ?ahead,
             "clock skew: an epoch is too far ahead of this node's clock and refused"
         ),
+        _ => {}
+    }
+}
+
+/// Datagrams, seeds, joins and newcomers that are refused.
+fn log_refusal(event: &Event) {
+    match event {
         Event::DatagramRefused { from, reason } => {
             tracing::warn!(%from, %reason, "gossip datagram refused");
         }
@@ -86,6 +125,13 @@ pub(super) fn log(event: &Event) {
             member = %by, %reason,
             "join refused; the node goes on trying"
         ),
+        _ => {}
+    }
+}
+
+/// Advertised addresses that do not lead to their node.
+fn log_address(event: &Event) {
+    match event {
         Event::AddressUnreachable { addr, observed } => tracing::warn!(
             %addr,
             observed = observed.map(tracing::field::display),
@@ -100,15 +146,6 @@ pub(super) fn log(event: &Event) {
             newer,
             "address conflict: two nodes advertise one address; give each an address of its own"
         ),
-        Event::NodeUnreachable(member) => tracing::warn!(
-            node = %member.id,
-            addr = %member.addr,
-            "node is alive but unreachable: it refutes suspicions, and probes of its address fail, \
-             or it says so itself"
-        ),
-        Event::NodeReachable(member) => {
-            tracing::info!(node = %member.id, addr = %member.addr, "node is reachable again");
-        }
         _ => {}
     }
 }
