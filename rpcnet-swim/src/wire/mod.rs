@@ -18,6 +18,7 @@ mod codec;
 mod envelope;
 mod message;
 mod notice;
+mod payload_codec;
 mod record;
 mod record_filter;
 
