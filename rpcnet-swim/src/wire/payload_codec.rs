@@ -7,32 +7,66 @@ use crate::error::JoinRefusal;
 impl Payload {
     pub(super) fn kind(&self) -> u8 {
         match self {
-            Self::Ping { .. } => 1,
-            Self::Ack { .. } => 2,
-            Self::PingReq { .. } => 3,
-            Self::RelayedAck { .. } => 4,
-            Self::Nack { .. } => 5,
-            Self::Gossip { .. } => 6,
-            Self::Hello { .. } => 7,
-            Self::Challenge { .. } => 8,
-            Self::Welcome { .. } => 9,
-            Self::HelloRefused { .. } => 10,
-            Self::Leave { .. } => 11,
-            Self::LeaveAck { .. } => 12,
-            Self::SyncDigest { .. } => 13,
-            Self::SyncSummary(_) => 14,
-            Self::SyncPull { .. } => 15,
-            Self::SyncRecords { .. } => 16,
-            Self::FullPull { .. } => 17,
-            Self::FullPage { .. } => 18,
-            Self::AddrRequest => 19,
-            Self::AddrObserved { .. } => 20,
+            Self::Ping { .. } => PING,
+            Self::Ack { .. } => ACK,
+            Self::PingReq { .. } => PING_REQ,
+            Self::RelayedAck { .. } => RELAYED_ACK,
+            Self::Nack { .. } => NACK,
+            Self::Gossip { .. } => GOSSIP,
+            Self::Hello { .. } => HELLO,
+            Self::Challenge { .. } => CHALLENGE,
+            Self::Welcome { .. } => WELCOME,
+            Self::HelloRefused { .. } => HELLO_REFUSED,
+            Self::Leave { .. } => LEAVE,
+            Self::LeaveAck { .. } => LEAVE_ACK,
+            Self::SyncDigest { .. } => SYNC_DIGEST,
+            Self::SyncSummary(_) => SYNC_SUMMARY,
+            Self::SyncPull { .. } => SYNC_PULL,
+            Self::SyncRecords { .. } => SYNC_RECORDS,
+            Self::FullPull { .. } => FULL_PULL,
+            Self::FullPage { .. } => FULL_PAGE,
+            Self::AddrRequest => ADDR_REQUEST,
+            Self::AddrObserved { .. } => ADDR_OBSERVED,
             Self::ClockSkew { .. } => CLOCK_SKEW,
-            Self::JoinRefused { .. } => 22,
+            Self::JoinRefused { .. } => JOIN_REFUSED,
         }
     }
 
     pub(super) fn encode(&self, out: &mut impl Writer) {
+        match self {
+            Self::Ping { .. }
+            | Self::Ack { .. }
+            | Self::PingReq { .. }
+            | Self::RelayedAck { .. }
+            | Self::Nack { .. } => self.encode_probe(out),
+            Self::Gossip { updates } => put_records(out, updates),
+            Self::Hello { .. }
+            | Self::Challenge { .. }
+            | Self::Welcome { .. }
+            | Self::HelloRefused { .. }
+            | Self::ClockSkew { .. }
+            | Self::JoinRefused { .. } => self.encode_join(out),
+            Self::Leave { seq, me } => {
+                out.put_u32(*seq);
+                me.encode(out);
+            }
+            Self::LeaveAck { seq } => out.put_u32(*seq),
+            Self::SyncDigest { .. }
+            | Self::SyncSummary(_)
+            | Self::SyncPull { .. }
+            | Self::SyncRecords { .. }
+            | Self::FullPull { .. }
+            | Self::FullPage { .. } => self.encode_anti_entropy(out),
+            Self::AddrRequest => {}
+            Self::AddrObserved { echo, addr } => {
+                out.put_varint(*echo);
+                out.put_addr(*addr);
+            }
+        }
+    }
+
+    /// Writes a message of a probe round.
+    fn encode_probe(&self, out: &mut impl Writer) {
         match self {
             Self::Ping { seq, view, updates } | Self::Ack { seq, view, updates } => {
                 out.put_u32(*seq);
@@ -45,16 +79,20 @@ impl Payload {
                 updates,
             } => {
                 out.put_u32(*seq);
-                out.put_u64(target.key);
-                out.put_varint(target.epoch);
-                out.put_addr(target.addr);
+                target.encode(out);
                 put_records(out, updates);
             }
             Self::RelayedAck { seq, target } | Self::Nack { seq, target } => {
                 out.put_u32(*seq);
                 out.put_u64(*target);
             }
-            Self::Gossip { updates } => put_records(out, updates),
+            _ => unreachable!("no message of a probe round"),
+        }
+    }
+
+    /// Writes a hello or an answer to one.
+    fn encode_join(&self, out: &mut impl Writer) {
+        match self {
             Self::Hello { cookie, me } => {
                 out.put_u64(*cookie);
                 me.encode(out);
@@ -87,20 +125,15 @@ impl Payload {
                 out.put_varint(*echo);
                 out.put_u8(join_refusal_code(*reason));
             }
-            Self::Leave { seq, me } => {
-                out.put_u32(*seq);
-                me.encode(out);
-            }
-            Self::LeaveAck { seq } => out.put_u32(*seq),
+            _ => unreachable!("no hello, and no answer to one"),
+        }
+    }
+
+    /// Writes a message of anti-entropy.
+    fn encode_anti_entropy(&self, out: &mut impl Writer) {
+        match self {
             Self::SyncDigest { buckets } => buckets.iter().for_each(|hash| out.put_u64(*hash)),
-            Self::SyncSummary(page) => {
-                out.put_u64(page.first);
-                out.put_u64(page.last);
-                for (key, version) in &page.entries {
-                    out.put_u64(*key);
-                    out.put_u64(*version);
-                }
-            }
+            Self::SyncSummary(page) => page.encode(out),
             Self::SyncPull { keys } => keys.iter().for_each(|key| out.put_u64(*key)),
             Self::SyncRecords { records } => put_records(out, records),
             Self::FullPull { cursor } => out.put_u64(*cursor),
@@ -114,11 +147,7 @@ impl Payload {
                 out.put_u64(next.unwrap_or(0));
                 put_records(out, records);
             }
-            Self::AddrRequest => {}
-            Self::AddrObserved { echo, addr } => {
-                out.put_varint(*echo);
-                out.put_addr(*addr);
-            }
+            _ => unreachable!("no message of anti-entropy"),
         }
     }
 
@@ -129,41 +158,79 @@ impl Payload {
         recycled: &mut Vec<Record>,
     ) -> Result<Self, Malformed> {
         Ok(match kind {
-            1 => Self::Ping {
+            PING | ACK | PING_REQ | RELAYED_ACK | NACK => {
+                Self::decode_probe(kind, reader, known, recycled)?
+            }
+            GOSSIP => Self::Gossip {
+                updates: records(reader, known, recycled)?,
+            },
+            HELLO | CHALLENGE | WELCOME | HELLO_REFUSED | CLOCK_SKEW | JOIN_REFUSED => {
+                Self::decode_join(kind, reader, known)?
+            }
+            LEAVE => Self::Leave {
+                seq: reader.u32()?,
+                me: Record::decode(reader, known)?,
+            },
+            LEAVE_ACK => Self::LeaveAck { seq: reader.u32()? },
+            SYNC_DIGEST | SYNC_SUMMARY | SYNC_PULL | SYNC_RECORDS | FULL_PULL | FULL_PAGE => {
+                Self::decode_anti_entropy(kind, reader, known, recycled)?
+            }
+            ADDR_REQUEST => Self::AddrRequest,
+            ADDR_OBSERVED => Self::AddrObserved {
+                echo: reader.varint()?,
+                addr: reader.addr()?,
+            },
+            _ => return Err(Malformed),
+        })
+    }
+
+    /// Reads a message of a probe round.
+    fn decode_probe(
+        kind: u8,
+        reader: &mut Reader<'_>,
+        known: &impl KnownMembers,
+        recycled: &mut Vec<Record>,
+    ) -> Result<Self, Malformed> {
+        Ok(match kind {
+            PING => Self::Ping {
                 seq: reader.u32()?,
                 view: reader.u64()?,
                 updates: records(reader, known, recycled)?,
             },
-            2 => Self::Ack {
+            ACK => Self::Ack {
                 seq: reader.u32()?,
                 view: reader.u64()?,
                 updates: records(reader, known, recycled)?,
             },
-            3 => Self::PingReq {
+            PING_REQ => Self::PingReq {
                 seq: reader.u32()?,
-                target: ProbeTarget {
-                    key: reader.u64()?,
-                    epoch: reader.varint()?,
-                    addr: reader.addr()?,
-                },
+                target: ProbeTarget::decode(reader)?,
                 updates: records(reader, known, recycled)?,
             },
-            4 => Self::RelayedAck {
+            RELAYED_ACK => Self::RelayedAck {
                 seq: reader.u32()?,
                 target: reader.u64()?,
             },
-            5 => Self::Nack {
+            NACK => Self::Nack {
                 seq: reader.u32()?,
                 target: reader.u64()?,
             },
-            6 => Self::Gossip {
-                updates: records(reader, known, recycled)?,
-            },
-            7 => Self::Hello {
+            _ => return Err(Malformed),
+        })
+    }
+
+    /// Reads a hello or an answer to one.
+    fn decode_join(
+        kind: u8,
+        reader: &mut Reader<'_>,
+        known: &impl KnownMembers,
+    ) -> Result<Self, Malformed> {
+        Ok(match kind {
+            HELLO => Self::Hello {
                 cookie: reader.u64()?,
                 me: Record::decode(reader, known)?,
             },
-            8 => Self::Challenge {
+            CHALLENGE => Self::Challenge {
                 cookie: reader.u64()?,
                 echo: reader.varint()?,
                 seen: match reader.is_empty() {
@@ -171,43 +238,58 @@ impl Payload {
                     false => Some(reader.addr()?),
                 },
             },
-            9 => Self::Welcome {
+            WELCOME => Self::Welcome {
                 echo: reader.varint()?,
                 view: reader.u64()?,
                 seen: reader.addr()?,
                 me: Record::decode(reader, known)?,
             },
-            10 => Self::HelloRefused {
+            HELLO_REFUSED => Self::HelloRefused {
                 echo: reader.varint()?,
                 known: Record::decode(reader, known)?,
             },
-            11 => Self::Leave {
-                seq: reader.u32()?,
-                me: Record::decode(reader, known)?,
+            CLOCK_SKEW => Self::ClockSkew {
+                echo: reader.varint()?,
+                clock: reader.varint()?,
             },
-            12 => Self::LeaveAck { seq: reader.u32()? },
-            13 => {
+            JOIN_REFUSED => Self::JoinRefused {
+                echo: reader.varint()?,
+                reason: join_refusal_from_code(reader.u8()?),
+            },
+            _ => return Err(Malformed),
+        })
+    }
+
+    /// Reads a message of anti-entropy.
+    fn decode_anti_entropy(
+        kind: u8,
+        reader: &mut Reader<'_>,
+        known: &impl KnownMembers,
+        recycled: &mut Vec<Record>,
+    ) -> Result<Self, Malformed> {
+        Ok(match kind {
+            SYNC_DIGEST => {
                 let mut buckets = Box::new([0; DIGEST_BUCKETS]);
                 for hash in buckets.iter_mut() {
                     *hash = reader.u64()?;
                 }
                 Self::SyncDigest { buckets }
             }
-            14 => Self::SyncSummary(SyncPage::decode(reader)?),
-            15 => {
+            SYNC_SUMMARY => Self::SyncSummary(SyncPage::decode(reader)?),
+            SYNC_PULL => {
                 let mut keys = Vec::new();
                 while !reader.is_empty() {
                     keys.push(reader.u64()?);
                 }
                 Self::SyncPull { keys }
             }
-            16 => Self::SyncRecords {
+            SYNC_RECORDS => Self::SyncRecords {
                 records: records(reader, known, recycled)?,
             },
-            17 => Self::FullPull {
+            FULL_PULL => Self::FullPull {
                 cursor: reader.u64()?,
             },
-            18 => {
+            FULL_PAGE => {
                 let cursor = reader.u64()?;
                 let next = Some(reader.u64()?).filter(|next| *next > 0);
                 if next.is_some_and(|next| next <= cursor) {
@@ -219,21 +301,56 @@ impl Payload {
                     records: records(reader, known, recycled)?,
                 }
             }
-            19 => Self::AddrRequest,
-            20 => Self::AddrObserved {
-                echo: reader.varint()?,
-                addr: reader.addr()?,
-            },
-            CLOCK_SKEW => Self::ClockSkew {
-                echo: reader.varint()?,
-                clock: reader.varint()?,
-            },
-            22 => Self::JoinRefused {
-                echo: reader.varint()?,
-                reason: join_refusal_from_code(reader.u8()?),
-            },
             _ => return Err(Malformed),
         })
+    }
+}
+
+impl ProbeTarget {
+    fn encode(&self, out: &mut impl Writer) {
+        out.put_u64(self.key);
+        out.put_varint(self.epoch);
+        out.put_addr(self.addr);
+    }
+
+    fn decode(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
+        Ok(Self {
+            key: reader.u64()?,
+            epoch: reader.varint()?,
+            addr: reader.addr()?,
+        })
+    }
+}
+
+impl SyncPage {
+    fn encode(&self, out: &mut impl Writer) {
+        out.put_u64(self.first);
+        out.put_u64(self.last);
+        for (key, version) in &self.entries {
+            out.put_u64(*key);
+            out.put_u64(*version);
+        }
+    }
+
+    fn decode(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
+        let (first, last) = (reader.u64()?, reader.u64()?);
+        let mut entries: Vec<(u64, u64)> = Vec::new();
+        while !reader.is_empty() {
+            let (key, version) = (reader.u64()?, reader.u64()?);
+            let sorted = entries.last().is_none_or(|(before, _)| *before < key);
+            if !sorted || !(first..=last).contains(&key) {
+                return Err(Malformed);
+            }
+            entries.push((key, version));
+        }
+        match first <= last {
+            true => Ok(Self {
+                first,
+                last,
+                entries,
+            }),
+            false => Err(Malformed),
+        }
     }
 }
 
@@ -257,29 +374,6 @@ fn join_refusal_from_code(code: u8) -> JoinRefusal {
     }
 }
 
-impl SyncPage {
-    fn decode(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
-        let (first, last) = (reader.u64()?, reader.u64()?);
-        let mut entries: Vec<(u64, u64)> = Vec::new();
-        while !reader.is_empty() {
-            let (key, version) = (reader.u64()?, reader.u64()?);
-            let sorted = entries.last().is_none_or(|(before, _)| *before < key);
-            if !sorted || !(first..=last).contains(&key) {
-                return Err(Malformed);
-            }
-            entries.push((key, version));
-        }
-        match first <= last {
-            true => Ok(Self {
-                first,
-                last,
-                entries,
-            }),
-            false => Err(Malformed),
-        }
-    }
-}
-
 /// Records up to the end of the datagram: its size is their bound.
 fn records(
     reader: &mut Reader<'_>,
@@ -297,5 +391,26 @@ fn put_records(out: &mut impl Writer, records: &[Record]) {
     records.iter().for_each(|record| record.encode(out));
 }
 
-/// Kind of a [`Payload::ClockSkew`] on the wire.
+// Kinds of payloads on the wire.
+const PING: u8 = 1;
+const ACK: u8 = 2;
+const PING_REQ: u8 = 3;
+const RELAYED_ACK: u8 = 4;
+const NACK: u8 = 5;
+const GOSSIP: u8 = 6;
+const HELLO: u8 = 7;
+const CHALLENGE: u8 = 8;
+const WELCOME: u8 = 9;
+const HELLO_REFUSED: u8 = 10;
+const LEAVE: u8 = 11;
+const LEAVE_ACK: u8 = 12;
+const SYNC_DIGEST: u8 = 13;
+const SYNC_SUMMARY: u8 = 14;
+const SYNC_PULL: u8 = 15;
+const SYNC_RECORDS: u8 = 16;
+const FULL_PULL: u8 = 17;
+const FULL_PAGE: u8 = 18;
+const ADDR_REQUEST: u8 = 19;
+const ADDR_OBSERVED: u8 = 20;
 const CLOCK_SKEW: u8 = 21;
+const JOIN_REFUSED: u8 = 22;
