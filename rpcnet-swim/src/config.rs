@@ -42,18 +42,16 @@ pub struct ClusterConfig {
     pub(crate) keys: Option<KeyRing>,
     pub(crate) insecure: bool,
     pub(crate) probe_interval: Duration,
-    pub(crate) probe_timeout: Duration,
-    /// Whether it was set, so that the probe interval no longer changes it.
-    is_probe_timeout_set: bool,
+    /// Half of the probe interval unless it was set.
+    probe_timeout: Option<Duration>,
     pub(crate) indirect_probes: usize,
     pub(crate) ring_successors: usize,
     pub(crate) gossip_interval: Duration,
     pub(crate) gossip_fanout: usize,
     pub(crate) retransmit_mult: u32,
     pub(crate) phi_threshold: f64,
-    pub(crate) refute_time: Duration,
-    /// Whether it was set, so that the probe interval no longer changes it.
-    is_refute_time_set: bool,
+    /// A part of the probe interval unless it was set.
+    refute_time: Option<Duration>,
     pub(crate) suspicion_max: Duration,
     pub(crate) redial_interval: Duration,
     pub(crate) forget_after: Duration,
@@ -90,16 +88,14 @@ impl ClusterConfig {
             keys: None,
             insecure: false,
             probe_interval: Duration::from_secs(1),
-            probe_timeout: Duration::from_millis(500),
-            is_probe_timeout_set: false,
+            probe_timeout: None,
             indirect_probes: 3,
             ring_successors: 1,
             gossip_interval: Duration::from_millis(200),
             gossip_fanout: 3,
             retransmit_mult: 4,
             phi_threshold: 8.0,
-            refute_time: Duration::from_millis(650),
-            is_refute_time_set: false,
+            refute_time: None,
             suspicion_max: Duration::from_secs(20),
             redial_interval: Duration::from_secs(5),
             forget_after: Duration::from_secs(24 * 3600),
@@ -203,12 +199,6 @@ impl ClusterConfig {
     #[must_use]
     pub fn with_probe_interval(mut self, interval: Duration) -> Self {
         self.probe_interval = interval;
-        if !self.is_probe_timeout_set {
-            self.probe_timeout = interval / 2;
-        }
-        if !self.is_refute_time_set {
-            self.refute_time = interval.mul_f64(0.65);
-        }
         self
     }
 
@@ -216,8 +206,7 @@ impl ClusterConfig {
     /// Default half of the probe interval; at most 0.7 of it, or the indirect probes have no time.
     #[must_use]
     pub fn with_probe_timeout(mut self, timeout: Duration) -> Self {
-        self.probe_timeout = timeout;
-        self.is_probe_timeout_set = true;
+        self.probe_timeout = Some(timeout);
         self
     }
 
@@ -275,8 +264,7 @@ impl ClusterConfig {
     /// what a refutation needs to come through. Default 0.65 of the probe interval.
     #[must_use]
     pub fn with_refute_time(mut self, time: Duration) -> Self {
-        self.refute_time = time;
-        self.is_refute_time_set = true;
+        self.refute_time = Some(time);
         self
     }
 
@@ -390,6 +378,17 @@ impl ClusterConfig {
     #[must_use]
     pub fn datagram_bytes_max(&self) -> usize {
         self.datagram_bytes_max
+    }
+
+    /// The probe timeout that was set, or the one that follows from the probe interval.
+    pub(crate) fn effective_probe_timeout(&self) -> Duration {
+        self.probe_timeout.unwrap_or(self.probe_interval / 2)
+    }
+
+    /// The refute time that was set, or the one that follows from the probe interval.
+    pub(crate) fn effective_refute_time(&self) -> Duration {
+        self.refute_time
+            .unwrap_or_else(|| self.probe_interval.mul_f64(0.65))
     }
 
     /// A function that tells datagrams that may be gossip of this cluster from others, by what they

@@ -28,10 +28,17 @@ settings! {
     probe_interval: Duration,
     /// Time between two redials of a failed member.
     redial_interval: Duration,
-    /// Least time that a suspect has to refute.
-    refute_time: Duration,
     /// Ring successors probed in each probe interval.
     ring_successors: usize,
     /// Longest suspicion.
     suspicion_max: Duration,
+}
+
+/// The setting that has a default of its own.
+impl ClusterConfig {
+    /// Least time that a suspect has to refute.
+    #[must_use]
+    pub fn refute_time(&self) -> Duration {
+        self.effective_refute_time()
+    }
 }

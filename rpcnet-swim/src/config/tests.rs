@@ -24,14 +24,17 @@ fn the_probe_interval_keeps_times_that_were_set() {
         .with_probe_interval(4 * second)
         .with_probe_timeout(set);
     for config in [before, after] {
-        assert_eq!(config.probe_timeout, set);
-        assert_eq!(config.refute_time, second.mul_f64(2.6));
+        assert_eq!(config.effective_probe_timeout(), set);
+        assert_eq!(config.effective_refute_time(), second.mul_f64(2.6));
     }
     let config = ClusterConfig::lan()
         .with_refute_time(set)
         .with_probe_interval(4 * second);
     assert_eq!(
-        (config.probe_timeout, config.refute_time),
+        (
+            config.effective_probe_timeout(),
+            config.effective_refute_time()
+        ),
         (2 * second, set)
     );
 }

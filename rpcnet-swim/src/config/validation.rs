@@ -46,9 +46,9 @@ impl ClusterConfig {
     fn check_times(&self) -> Result<(), ConfigError> {
         for (setting, time) in [
             ("probe interval", self.probe_interval),
-            ("probe timeout", self.probe_timeout),
+            ("probe timeout", self.effective_probe_timeout()),
             ("gossip interval", self.gossip_interval),
-            ("refute time", self.refute_time),
+            ("refute time", self.effective_refute_time()),
             ("suspicion maximum", self.suspicion_max),
             ("redial interval", self.redial_interval),
             ("join timeout", self.join_timeout),
@@ -58,7 +58,7 @@ impl ClusterConfig {
             }
             check_range(setting, time.as_secs_f64(), 0.001, DAY_SECS)?;
         }
-        let (timeout, interval) = (self.probe_timeout, self.probe_interval);
+        let (timeout, interval) = (self.effective_probe_timeout(), self.probe_interval);
         if timeout.as_secs_f64() > 0.7 * interval.as_secs_f64() {
             return Err(ConfigError::ProbeTimeout { timeout, interval });
         }

@@ -403,7 +403,7 @@ impl<D: DetectorHooks> Engine<D> {
     }
 
     fn page_timeout(&self) -> Duration {
-        self.config.probe_timeout
+        self.config.effective_probe_timeout()
     }
 
     /// Page of the live members in a range of keys, cut after `max` members.

@@ -84,7 +84,10 @@ impl<D: DetectorHooks> Engine<D> {
             view: self.table.view(),
             updates,
         };
-        let (timeout, interval) = (self.config.probe_timeout, self.config.probe_interval);
+        let (timeout, interval) = (
+            self.config.effective_probe_timeout(),
+            self.config.probe_interval,
+        );
         let nack_delay = self.detector.nack_delay(timeout, interval);
         self.send(target.addr, instance_key(target.key, target.epoch), ping);
         let timer = Timer::IndirectProbe(own_seq);

@@ -102,7 +102,10 @@ impl<D: DetectorHooks> Engine<D> {
         // The second ping has the next one.
         self.probes.next_seq();
         let stage = if failed { Stage::Redial } else { Stage::Direct };
-        let (timeout, interval) = (self.config.probe_timeout, self.config.probe_interval);
+        let (timeout, interval) = (
+            self.config.effective_probe_timeout(),
+            self.config.probe_interval,
+        );
         let (timeout, length) = self.detector.probe_times(timeout, interval);
         self.probes.rounds.push(ProbeRound {
             seq,
@@ -155,7 +158,7 @@ impl<D: DetectorHooks> Engine<D> {
                     .iter()
                     .map(|key| self.extra_timeout(now, *key))
                     .max();
-                let more = self.config.probe_timeout / 2 + slowest.unwrap_or_default();
+                let more = self.config.effective_probe_timeout() / 2 + slowest.unwrap_or_default();
                 self.timers.push(now + more, Timer::ProbeRound(seq));
             }
             Stage::Indirect | Stage::Redial => {

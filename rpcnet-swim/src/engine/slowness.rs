@@ -233,7 +233,7 @@ impl<D: DetectorHooks> Engine<D> {
         else {
             return;
         };
-        let slow_after = self.config.probe_timeout / 2;
+        let slow_after = self.config.effective_probe_timeout() / 2;
         let slow = match self.local.slow {
             true => fastest > slow_after / 2,
             // Of two nodes, it cannot be told which is slow.
@@ -263,7 +263,7 @@ impl<D: DetectorHooks> Engine<D> {
     }
 
     fn timeliness(&self, rtt: Duration) -> Timeliness {
-        match self.config.probe_timeout / 2 {
+        match self.config.effective_probe_timeout() / 2 {
             late if rtt > late => Timeliness::Late,
             late if rtt > late / 2 => Timeliness::Borderline,
             _ => Timeliness::OnTime,

@@ -99,7 +99,7 @@ pub(crate) fn should_declare_failed(
 /// Time that a refutation takes to arrive, in a cluster of `live` members.
 pub(crate) fn refute_time(live: usize, config: &ClusterConfig) -> Duration {
     config
-        .refute_time
+        .effective_refute_time()
         .mul_f64((live.max(1) as f64).log10().max(1.0))
 }
 
