@@ -25,7 +25,7 @@ pub use crate::id::{instance_key, name_key, short_instance_key};
 pub use crate::wire::{
     Claim, Confirmation, DIGEST_BUCKETS, Envelope, KeySlot, KnownMembers, Malformed, Message,
     MismatchNotice, OpenError, Origin, Payload, ProbeTarget, Reader, Record, Suspectors, SyncPage,
-    Writer,
+    Welcome, Writer,
 };
 
 use crate::tags::Tags;

@@ -14,7 +14,7 @@ use crate::error::JoinRefusal;
 use crate::event::{Event, MemberState};
 use crate::time::Time;
 use crate::unicast::is_usable_from;
-use crate::wire::{Claim, Payload, Record};
+use crate::wire::{Claim, Payload, Record, Welcome};
 
 impl<D: DetectorHooks> Engine<D> {
     pub(super) fn send_hello(&mut self, addr: SocketAddr, to: u64, cookie: u64) {
@@ -125,13 +125,13 @@ impl<D: DetectorHooks> Engine<D> {
         if addr == sender.addr {
             self.validate_addr(sender.key, addr);
         }
-        let welcome = Payload::Welcome {
+        let welcome = Welcome {
             echo: sender.counter,
             view: self.table.view(),
             seen: sender.addr,
             me: self.own_record(),
         };
-        self.reply(sender, welcome);
+        self.reply(sender, Payload::Welcome(welcome));
         let suspicion_record = self
             .table
             .get(sender.key)
@@ -148,15 +148,13 @@ impl<D: DetectorHooks> Engine<D> {
         self.join.enter();
     }
 
-    pub(super) fn on_welcome(
-        &mut self,
-        now: Time,
-        sender: Sender,
-        echo: u64,
-        view: u64,
-        seen: SocketAddr,
-        me: Record,
-    ) {
+    pub(super) fn on_welcome(&mut self, now: Time, sender: Sender, welcome: Welcome) {
+        let Welcome {
+            echo,
+            view,
+            seen,
+            me,
+        } = welcome;
         if !self.join.accept_hello_answer(echo, sender.addr) || me.key() != sender.key {
             self.stats.dropped.unexpected += 1;
             return;

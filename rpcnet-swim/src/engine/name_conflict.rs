@@ -308,16 +308,12 @@ impl<D: DetectorHooks> Engine<D> {
             {
                 self.on_claim_about_successor(now, &known);
             }
-            Payload::Welcome {
-                echo,
-                view,
-                seen,
-                me,
-            } => {
-                if self.join.has_hello_to(echo, sender.addr) && sender.key != self.local.key {
+            Payload::Welcome(welcome) => {
+                if self.join.has_hello_to(welcome.echo, sender.addr) && sender.key != self.local.key
+                {
                     // The member that answers knows of no other instance.
                     self.end_supersession(now, None);
-                    self.on_welcome(now, sender, echo, view, seen, me);
+                    self.on_welcome(now, sender, welcome);
                 }
             }
             Payload::Leave { me, .. } => self.on_successor_leave(now, sender, &me),

@@ -56,14 +56,7 @@ impl<D: DetectorHooks> Engine<D> {
             Payload::Challenge { cookie, echo, seen } => {
                 return self.on_challenge(now, sender, cookie, echo, seen);
             }
-            Payload::Welcome {
-                echo,
-                view,
-                seen,
-                me,
-            } => {
-                return self.on_welcome(now, sender, echo, view, seen, me);
-            }
+            Payload::Welcome(welcome) => return self.on_welcome(now, sender, welcome),
             Payload::HelloRefused { echo, known } => {
                 return self.on_refused(now, sender, echo, known);
             }
@@ -152,7 +145,7 @@ impl<D: DetectorHooks> Engine<D> {
             }
             Payload::Hello { .. }
             | Payload::Challenge { .. }
-            | Payload::Welcome { .. }
+            | Payload::Welcome(_)
             | Payload::HelloRefused { .. }
             | Payload::ClockSkew { .. }
             | Payload::JoinRefused { .. } => unreachable!("handled before the sender is looked up"),

@@ -41,7 +41,7 @@ impl<D: DetectorHooks> Engine<D> {
             Payload::Hello { .. } => &mut self.instruments.sent_by_kind.hellos,
             // One for each hello, which is counted at its sender: a thousand may come at once.
             Payload::Challenge { .. }
-            | Payload::Welcome { .. }
+            | Payload::Welcome(_)
             | Payload::HelloRefused { .. }
             | Payload::JoinRefused { .. } => return,
             Payload::SyncDigest { .. }

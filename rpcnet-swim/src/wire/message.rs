@@ -61,13 +61,8 @@ pub enum Payload {
         echo: u64,
         seen: Option<SocketAddr>,
     },
-    /// Admission; echoes the counter of the hello and reports its source address.
-    Welcome {
-        echo: u64,
-        view: u64,
-        seen: SocketAddr,
-        me: Record,
-    },
+    /// Admission of the sender of a hello.
+    Welcome(Welcome),
     /// Refusal of a hello: a newer instance of the sender's name is known, or it has left, or a
     /// newer node has the advertised address.
     HelloRefused { echo: u64, known: Record },
@@ -99,6 +94,18 @@ pub enum Payload {
     AddrRequest,
     /// The source address that the datagram with this counter came from.
     AddrObserved { echo: u64, addr: SocketAddr },
+}
+
+/// Admission of the sender of a hello.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Welcome {
+    /// Counter of the hello.
+    pub echo: u64,
+    /// View hash of the member that lets the sender in.
+    pub view: u64,
+    /// Source address of the hello.
+    pub seen: SocketAddr,
+    pub me: Record,
 }
 
 /// Every live member of a range of keys, with a hash of its version.
@@ -175,7 +182,7 @@ impl Payload {
                 beyond.remove_from(records, limit);
             }
             Self::Hello { me: record, .. }
-            | Self::Welcome { me: record, .. }
+            | Self::Welcome(Welcome { me: record, .. })
             | Self::HelloRefused { known: record, .. }
             | Self::Leave { me: record, .. } => {
                 is_sound = record.epoch <= limit;

@@ -1,6 +1,6 @@
 //! Payload codec: the kinds of messages on the wire, and the fields of each.
 
-use super::message::{DIGEST_BUCKETS, Payload, ProbeTarget, SyncPage};
+use super::message::{DIGEST_BUCKETS, Payload, ProbeTarget, SyncPage, Welcome};
 use super::{KnownMembers, Malformed, Reader, Record, Writer};
 use crate::error::JoinRefusal;
 
@@ -15,7 +15,7 @@ impl Payload {
             Self::Gossip { .. } => GOSSIP,
             Self::Hello { .. } => HELLO,
             Self::Challenge { .. } => CHALLENGE,
-            Self::Welcome { .. } => WELCOME,
+            Self::Welcome(_) => WELCOME,
             Self::HelloRefused { .. } => HELLO_REFUSED,
             Self::Leave { .. } => LEAVE,
             Self::LeaveAck { .. } => LEAVE_ACK,
@@ -42,7 +42,7 @@ impl Payload {
             Self::Gossip { updates } => put_records(out, updates),
             Self::Hello { .. }
             | Self::Challenge { .. }
-            | Self::Welcome { .. }
+            | Self::Welcome(_)
             | Self::HelloRefused { .. }
             | Self::ClockSkew { .. }
             | Self::JoinRefused { .. } => self.encode_join(out),
@@ -102,16 +102,11 @@ impl Payload {
                 out.put_varint(*echo);
                 seen.iter().for_each(|seen| out.put_addr(*seen));
             }
-            Self::Welcome {
-                echo,
-                view,
-                seen,
-                me,
-            } => {
-                out.put_varint(*echo);
-                out.put_u64(*view);
-                out.put_addr(*seen);
-                me.encode(out);
+            Self::Welcome(welcome) => {
+                out.put_varint(welcome.echo);
+                out.put_u64(welcome.view);
+                out.put_addr(welcome.seen);
+                welcome.me.encode(out);
             }
             Self::HelloRefused { echo, known } => {
                 out.put_varint(*echo);
@@ -238,12 +233,12 @@ impl Payload {
                     false => Some(reader.addr()?),
                 },
             },
-            WELCOME => Self::Welcome {
+            WELCOME => Self::Welcome(Welcome {
                 echo: reader.varint()?,
                 view: reader.u64()?,
                 seen: reader.addr()?,
                 me: Record::decode(reader, known)?,
-            },
+            }),
             HELLO_REFUSED => Self::HelloRefused {
                 echo: reader.varint()?,
                 known: Record::decode(reader, known)?,

@@ -1,6 +1,6 @@
 //! Filter of the records of a message, before it is acted on.
 
-use super::{Payload, Record};
+use super::{Payload, Record, Welcome};
 
 impl Payload {
     /// Removes the records of a list that `keep` does not want. Returns `false` if the message is
@@ -13,7 +13,7 @@ impl Payload {
             | Self::Gossip { updates } => updates.retain(keep),
             Self::SyncRecords { records } | Self::FullPage { records, .. } => records.retain(keep),
             Self::Hello { me: record, .. }
-            | Self::Welcome { me: record, .. }
+            | Self::Welcome(Welcome { me: record, .. })
             | Self::HelloRefused { known: record, .. }
             | Self::Leave { me: record, .. } => return keep(record),
             _ => {}

@@ -101,12 +101,12 @@ pub(crate) fn messages() -> Vec<Message> {
             echo: 10,
             seen: Some("[2001:db8::1]:7946".parse().unwrap()),
         },
-        Payload::Welcome {
+        Payload::Welcome(Welcome {
             echo: 9,
             view: 1,
             seen: addr,
             me: me.clone(),
-        },
+        }),
         Payload::HelloRefused {
             echo: 9,
             known: me.clone(),
@@ -422,12 +422,12 @@ fn largest(payload: Payload, name_bytes: usize) -> Payload {
             echo: view,
             seen: Some(me.addr),
         },
-        Payload::Welcome { .. } => Payload::Welcome {
+        Payload::Welcome(_) => Payload::Welcome(Welcome {
             echo: view,
             view,
             seen: me.addr,
             me,
-        },
+        }),
         Payload::HelloRefused { .. } => Payload::HelloRefused {
             echo: view,
             known: me,

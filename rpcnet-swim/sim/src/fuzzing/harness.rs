@@ -7,7 +7,7 @@ use std::time::Duration;
 use arbitrary::Arbitrary;
 use rpcnet_swim::unstable::{
     Claim, Confirmation, DIGEST_BUCKETS, Envelope, MemberChange, MemberVersion, Message,
-    MismatchNotice, Occupancy, Origin, Payload, ProbeTarget, Record, Suspectors, SyncPage,
+    MismatchNotice, Occupancy, Origin, Payload, ProbeTarget, Record, Suspectors, SyncPage, Welcome,
     instance_key, name_key, short_instance_key,
 };
 use rpcnet_swim::{ClusterConfig, ClusterKey, Engine, KeyRing, MemberState, NodeId, Tags, Time};
@@ -387,12 +387,12 @@ impl Harness {
                     .is_multiple_of(2)
                     .then(|| addr((*cookie % 256) as usize)),
             },
-            AttackerMessage::Welcome(echo, view, me) => Payload::Welcome {
+            AttackerMessage::Welcome(echo, view, me) => Payload::Welcome(Welcome {
                 echo: echo.near(1),
                 view: *view,
                 seen: addr((*view % 256) as usize),
                 me: own(me),
-            },
+            }),
             AttackerMessage::Refused(echo, known) => Payload::HelloRefused {
                 echo: echo.near(1),
                 known: known.record(),

@@ -8,7 +8,7 @@ use super::*;
 use crate::engine::gossip::QUEUE_LEN_MAX;
 use crate::engine::indirect_probe::INDIRECT_PROBES_MAX;
 use crate::engine::probe_round::PROBE_ROUNDS_MAX;
-use crate::wire::{DIGEST_BUCKETS, Origin, ProbeTarget, SyncPage};
+use crate::wire::{DIGEST_BUCKETS, Origin, ProbeTarget, SyncPage, Welcome};
 
 /// Few names, epochs and addresses, so that they meet; and the far ends.
 fn any_record() -> impl Strategy<Value = Record> {
@@ -94,12 +94,12 @@ fn any_payload() -> impl Strategy<Value = Payload> {
             seen: (port > 0).then(|| addr(port)),
         }),
         (number(), number(), 1u16..9, any_record()).prop_map(|(echo, view, port, me)| {
-            Payload::Welcome {
+            Payload::Welcome(Welcome {
                 echo,
                 view,
                 seen: addr(port),
                 me,
-            }
+            })
         }),
         Just(Payload::AddrRequest),
         (number(), 1u16..9).prop_map(|(echo, port)| Payload::AddrObserved {
