@@ -9,14 +9,40 @@ use crate::unicast::is_usable_from;
 use crate::wire::{OpenError, Payload};
 
 impl<D: DetectorHooks> Engine<D> {
+    /// Checks a message and handles it: its epochs, its receiver, the addresses in it, and then
+    /// whether its sender is a member whose datagram this is.
     pub(super) fn handle_message(&mut self, now: Time, sender: Sender, to: u32, payload: Payload) {
         let Some(mut payload) = self.drop_future_epochs(now, sender, payload) else {
             return;
         };
+        if self.drop_misaddressed(now, sender, to, &payload)
+            || !self.retain_usable_addresses(sender, &mut payload)
+        {
+            return;
+        }
+        if self.phase == Phase::Superseded {
+            return self.on_message_while_superseded(now, sender, payload);
+        }
+        // The target of an indirect probe need not be known to the helper.
+        if let Payload::Ack { seq, .. } = payload {
+            self.forward_ack(sender, seq);
+        }
+        let Some(payload) = self.handle_join_message(now, sender, payload) else {
+            return;
+        };
+        let is_ping = matches!(payload, Payload::Ping { .. });
+        if self.accept_from_member(now, sender, is_ping) {
+            self.handle_payload(now, sender, payload);
+        }
+    }
+
+    /// Drops a message that is not for this instance of this node, and any after it has left. Says
+    /// whether it did.
+    fn drop_misaddressed(&mut self, now: Time, sender: Sender, to: u32, payload: &Payload) -> bool {
         let own_instance = instance_key(self.local.key, self.local.epoch);
         if self.phase == Phase::Left {
             self.stats.dropped.after_leave += 1;
-            return;
+            return true;
         }
         if to != 0 && to != short_instance_key(own_instance) {
             self.stats.dropped.misaddressed += 1;
@@ -25,62 +51,71 @@ impl<D: DetectorHooks> Engine<D> {
                 // ping and would go to whatever address a replayed ping comes from.
                 self.send_challenge(sender, None);
             }
-            return;
+            return true;
         }
         if sender.instance() == own_instance {
             self.stats.dropped.misaddressed += 1;
             if matches!(payload, Payload::Hello { .. }) {
                 self.on_own_hello(now, sender.counter);
             }
-            return;
+            return true;
         }
+        false
+    }
+
+    /// Removes the records whose address no member could send to, and counts them. Returns `false`
+    /// if the message is about one such record, and so is to be dropped.
+    fn retain_usable_addresses(&mut self, sender: Sender, payload: &mut Payload) -> bool {
         let addresses_refused = &mut self.stats.unusable_addresses;
         let is_hello = matches!(payload, Payload::Hello { .. });
-        let has_content = payload.retain_records(|record| {
+        payload.retain_records(|record| {
             let is_usable = is_usable_from(record.addr, sender.addr);
             *addresses_refused += u64::from(!is_usable);
             // A hello is answered: the challenge tells the newcomer where it is seen.
             is_usable || is_hello
-        });
-        if !has_content {
-            return;
-        }
-        if self.phase == Phase::Superseded {
-            return self.on_message_while_superseded(now, sender, payload);
-        }
+        })
+    }
+
+    /// Handles a hello or an answer to one, whose sender need not be a member. Gives any other
+    /// message back.
+    #[inline]
+    fn handle_join_message(
+        &mut self,
+        now: Time,
+        sender: Sender,
+        payload: Payload,
+    ) -> Option<Payload> {
         match payload {
-            Payload::JoinRefused { echo, reason } => {
-                return self.on_join_refused(sender, echo, reason);
-            }
-            Payload::Hello { cookie, me } => return self.on_hello(now, sender, cookie, me),
+            Payload::Hello { cookie, me } => self.on_hello(now, sender, cookie, me),
             Payload::Challenge { cookie, echo, seen } => {
-                return self.on_challenge(now, sender, cookie, echo, seen);
+                self.on_challenge(now, sender, cookie, echo, seen);
             }
-            Payload::Welcome(welcome) => return self.on_welcome(now, sender, welcome),
-            Payload::HelloRefused { echo, known } => {
-                return self.on_refused(now, sender, echo, known);
-            }
-            Payload::ClockSkew { echo, clock } => {
-                return self.on_clock_skew(now, sender, echo, clock);
-            }
-            // The target of an indirect probe need not be known to the helper.
-            Payload::Ack { seq, .. } => self.forward_ack(sender, seq),
-            _ => {}
+            Payload::Welcome(welcome) => self.on_welcome(now, sender, welcome),
+            Payload::HelloRefused { echo, known } => self.on_refused(now, sender, echo, known),
+            Payload::ClockSkew { echo, clock } => self.on_clock_skew(now, sender, echo, clock),
+            Payload::JoinRefused { echo, reason } => self.on_join_refused(sender, echo, reason),
+            other => return Some(other),
         }
+        None
+    }
+
+    /// Takes note of a sign of life of the sender. Returns `false` if the sender is not a member,
+    /// or the message is of another instance or a replay: then it is to be dropped.
+    fn accept_from_member(&mut self, now: Time, sender: Sender, is_ping: bool) -> bool {
         let flaps_from = self.flap_window_start(now);
-        let Some(entry) = self.table.get_mut(sender.key) else {
-            return self.challenge(sender);
+        let entry = self.table.get_mut(sender.key);
+        let Some(entry) = entry.filter(|entry| entry.epoch >= sender.epoch) else {
+            self.challenge(sender);
+            return false;
         };
-        if entry.epoch < sender.epoch {
-            return self.challenge(sender);
-        }
         if entry.epoch > sender.epoch {
-            let is_ping = matches!(payload, Payload::Ping { .. });
-            return self.on_older_instance(now, sender, is_ping);
+            self.on_older_instance(now, sender, is_ping);
+            return false;
         }
         if !entry.replay_window.accept(sender.counter) {
             self.stats.dropped.replayed += 1;
-            return self.request_counter_proof(now, sender);
+            self.request_counter_proof(now, sender);
+            return false;
         }
         let is_elsewhere = entry.addr() != sender.addr;
         let is_failed = entry.state == MemberState::Failed;
@@ -95,7 +130,7 @@ impl<D: DetectorHooks> Engine<D> {
             entry.on_datagram(sender.sealed_with, flaps_from);
         }
         self.note_heard(now);
-        self.handle_payload(now, sender, payload);
+        true
     }
 
     /// Handles a fresh message of a known member.
