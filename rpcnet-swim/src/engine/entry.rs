@@ -80,6 +80,33 @@ impl Entry {
         }
     }
 
+    /// Takes over what the member says of itself, which is alive: it refutes its faults. Says
+    /// whether its tags, its address or its drain changed.
+    pub(crate) fn apply_alive(&mut self, record: &Record, tags: &Tags) -> bool {
+        let moves = self.addr() != record.addr;
+        let changed = moves || self.tags != *tags || self.draining != record.draining;
+        self.incarnation = record.incarnation;
+        if moves {
+            self.reset_unreachable();
+        }
+        self.set_addr(record.addr);
+        self.draining = record.draining;
+        self.rtt_state.set_self_reports_slow(record.slow);
+        self.rtt_state
+            .set_self_reports_unreachable(record.unreachable);
+        self.tags = tags.clone();
+        self.state = MemberState::Alive;
+        self.unanswering = false;
+        if let Some(faults) = self.existing_faults() {
+            faults.suspicion = None;
+            faults.claimed_failed = false;
+            faults.evidence = Evidence::NONE;
+            faults.unanswered = 0;
+        }
+        self.drop_clean_faults();
+        changed
+    }
+
     /// Fault history of the member.
     pub(crate) fn faults(&self) -> &FaultHistory {
         static NONE: FaultHistory = FaultHistory::NONE;

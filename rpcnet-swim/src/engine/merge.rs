@@ -2,7 +2,7 @@
 
 use super::entry::Entry;
 use super::hooks::ClaimView;
-use super::suspicion::{Evidence, refute_time};
+use super::suspicion::refute_time;
 use super::{DetectorHooks, Engine, NamedTimer, Phase};
 use crate::event::{Event, Member, MemberState};
 use crate::time::Time;
@@ -57,20 +57,34 @@ impl<D: DetectorHooks> Engine<D> {
             return;
         }
         if record.epoch > entry.epoch {
-            return self.apply_newer_instance(now, key, record, source);
+            self.apply_newer_instance(now, key, record, source);
+        } else if record.epoch < entry.epoch || entry.state == MemberState::Left {
+            self.answer_stale_claim(now, key, &record, source);
+        } else {
+            self.apply_claim(now, key, record, source);
         }
-        if record.epoch < entry.epoch || entry.state == MemberState::Left {
-            let known = match record.claim {
-                Claim::Alive(_) | Claim::Suspect(_) => false,
-                Claim::Failed => record.epoch < entry.epoch,
-                Claim::Left => true,
-            };
-            // The sender has not heard that this instance is over, and may be about to act on it.
-            if source != RecordSource::Sync && !known && !self.gossip_queue.contains(key) {
-                self.enqueue_gossip(now, key);
-            }
+    }
+
+    /// Gossips the state of an instance that is over, as the sender of a claim about it, or about
+    /// an older one, has not heard that and may be about to act on the claim.
+    fn answer_stale_claim(&mut self, now: Time, key: u64, record: &Record, source: RecordSource) {
+        let is_older = |entry: &Entry| record.epoch < entry.epoch;
+        let known = match record.claim {
+            Claim::Alive(_) | Claim::Suspect(_) => false,
+            Claim::Failed => self.table.get(key).is_some_and(is_older),
+            Claim::Left => true,
+        };
+        if source != RecordSource::Sync && !known && !self.gossip_queue.contains(key) {
+            self.enqueue_gossip(now, key);
+        }
+    }
+
+    /// Applies a claim about the known instance of a member, which has not left, if it is newer
+    /// than what is known.
+    fn apply_claim(&mut self, now: Time, key: u64, record: Record, source: RecordSource) {
+        let Some(entry) = self.table.get(key) else {
             return;
-        }
+        };
         match record.claim {
             Claim::Left => self.mark_left(now, key, record.incarnation),
             Claim::Alive(_) if record.incarnation > entry.incarnation => {
@@ -202,77 +216,77 @@ impl<D: DetectorHooks> Engine<D> {
         let Some(entry) = self.table.get(key) else {
             return;
         };
-        let (was, was_slow) = (entry.state, entry.is_slow());
-        let was_unreachable = entry.is_unreachable();
-        let unanswered = entry.faults().unanswered;
+        let before = StateBefore::of(entry);
         let is_elsewhere = entry.addr() != record.addr;
-        // A member that flaps is held down for a while. One that refuted repeatedly and reports
-        // itself unreachable answers no redial, and is taken as it is.
-        let is_out_of_reach = record.unreachable && entry.faults().unreachable.refutes_often();
-        if was == MemberState::Failed && entry.faults().is_held_down(now) && !is_out_of_reach {
-            self.redial_relapsed_now(now, key);
-            let is_free =
-                self.table.at_addr(record.addr).is_none() && record.addr != self.local.addr;
-            if is_elsewhere && is_free {
-                self.redial_at_new_addr(now, key, record.addr);
-            }
-            return;
+        if self.is_held_down(now, key, &record) {
+            return self.redial_held_down(now, key, &record);
         }
-        let moves = is_elsewhere || !was.is_live();
+        let moves = is_elsewhere || !before.state.is_live();
         if moves && !self.claim_address(now, key, &record) {
             return;
         }
         let (member, changed) = self.table.update(now, key, |entry| {
-            let changed = entry.tags != *tags
-                || entry.addr() != record.addr
-                || entry.draining != record.draining;
-            entry.incarnation = record.incarnation;
-            if entry.addr() != record.addr {
-                entry.reset_unreachable();
-            }
-            entry.set_addr(record.addr);
-            entry.draining = record.draining;
-            entry.rtt_state.set_self_reports_slow(record.slow);
-            entry
-                .rtt_state
-                .set_self_reports_unreachable(record.unreachable);
-            entry.tags = tags.clone();
-            entry.state = MemberState::Alive;
-            entry.unanswering = false;
-            if let Some(faults) = entry.existing_faults() {
-                faults.suspicion = None;
-                faults.claimed_failed = false;
-                faults.evidence = Evidence::NONE;
-                faults.unanswered = 0;
-            }
-            entry.drop_clean_faults();
+            let changed = entry.apply_alive(&record, tags);
             (entry.member(), changed)
         });
         self.enqueue_gossip(now, key);
-        if was == MemberState::Failed {
-            self.partition.membership_changed_at = now;
-            self.note_recovery(now);
-            self.recheck_now(now);
-            if let Some(faults) = self.table.get_mut(key).and_then(Entry::existing_faults) {
-                faults.recovered_at = now;
-            }
+        if before.state == MemberState::Failed {
+            self.on_failed_member_back(now, key);
         } else {
-            self.record_lost_rounds(unanswered);
+            self.record_lost_rounds(before.unanswered);
         }
+        self.emit_alive(key, before, member, changed);
+        if before.state == MemberState::Suspect {
+            self.note_refuted_suspicion(now, key);
+        }
+    }
+
+    /// Whether a failed member that says it is alive stays failed for a while, as it flaps. One
+    /// that refuted repeatedly and reports itself unreachable answers no redial, and is taken as it
+    /// is.
+    fn is_held_down(&self, now: Time, key: u64, record: &Record) -> bool {
+        self.table.get(key).is_some_and(|entry| {
+            let faults = entry.faults();
+            let is_out_of_reach = record.unreachable && faults.unreachable.refutes_often();
+            entry.state == MemberState::Failed && faults.is_held_down(now) && !is_out_of_reach
+        })
+    }
+
+    /// Redials a member that is held down, at its new address too.
+    fn redial_held_down(&mut self, now: Time, key: u64, record: &Record) {
+        let entry = self.table.get(key);
+        let is_elsewhere = entry.is_some_and(|entry| entry.addr() != record.addr);
+        self.redial_relapsed_now(now, key);
+        let is_free = self.table.at_addr(record.addr).is_none() && record.addr != self.local.addr;
+        if is_elsewhere && is_free {
+            self.redial_at_new_addr(now, key, record.addr);
+        }
+    }
+
+    /// Takes note that a failed member is alive again.
+    fn on_failed_member_back(&mut self, now: Time, key: u64) {
+        self.partition.membership_changed_at = now;
+        self.note_recovery(now);
+        self.recheck_now(now);
+        if let Some(faults) = self.table.get_mut(key).and_then(Entry::existing_faults) {
+            faults.recovered_at = now;
+        }
+    }
+
+    /// Emits what changed for a member that says it is alive.
+    fn emit_alive(&mut self, key: u64, before: StateBefore, member: Member, changed: bool) {
+        let is_suspicion_over = before.state == MemberState::Suspect && !before.is_unreachable;
         // The recovery of an unreachable member was not emitted as a suspicion either.
-        if was == MemberState::Failed || was == MemberState::Suspect && !was_unreachable {
+        if before.state == MemberState::Failed || is_suspicion_over {
             self.emit(Event::NodeRecovered(member.clone()));
         }
         if changed {
             self.emit(Event::NodeUpdated(member.clone()));
         }
-        if was_slow != member.slow {
+        if before.is_slow != member.slow {
             self.emit_slowness(member);
         }
-        self.emit_reachability(key, was_unreachable && was.is_live());
-        if was == MemberState::Suspect {
-            self.note_refuted_suspicion(now, key);
-        }
+        self.emit_reachability(key, before.is_unreachable && before.state.is_live());
     }
 
     pub(super) fn mark_left(&mut self, now: Time, key: u64, incarnation: u32) {
@@ -370,6 +384,26 @@ impl<D: DetectorHooks> Engine<D> {
                 self.detector.on_refutation();
                 self.raise_incarnation(now);
             }
+        }
+    }
+}
+
+/// State of a member before it said that it is alive.
+#[derive(Clone, Copy, Debug)]
+struct StateBefore {
+    state: MemberState,
+    is_slow: bool,
+    is_unreachable: bool,
+    unanswered: u16,
+}
+
+impl StateBefore {
+    fn of(entry: &Entry) -> Self {
+        Self {
+            state: entry.state,
+            is_slow: entry.is_slow(),
+            is_unreachable: entry.is_unreachable(),
+            unanswered: entry.faults().unanswered,
         }
     }
 }
