@@ -93,25 +93,43 @@ impl<D: DetectorHooks> Engine<D> {
             }
             return self.on_claim_about_self(now, &me);
         }
-        if let Some(entry) = self.table.get_mut(sender.key) {
-            let left = entry.epoch == sender.epoch && entry.state == MemberState::Left;
-            if entry.epoch > sender.epoch || left {
-                let known = entry.record();
-                self.report_older_instance(sender);
-                return self.refuse(sender, known);
-            }
-            let same = entry.epoch == sender.epoch && entry.incarnation == me.incarnation;
-            if same && entry.state.is_live() && entry.addr() != me.addr {
-                // Two processes of one name that started in the same millisecond: a node that moves
-                // raises its incarnation.
-                let known = entry.alive_record();
-                return self.refuse(sender, known);
-            }
-            if entry.epoch == sender.epoch && !entry.replay_window.accept(sender.counter) {
-                self.stats.dropped.replayed += 1;
-                return self.request_counter_proof(now, sender);
-            }
+        if self.accept_instance(now, sender, &me) {
+            self.admit(now, sender, me);
         }
+    }
+
+    /// Compares a hello with what is known of its sender. Returns `false` if it is answered by a
+    /// refusal, as it is not of the newest instance, or by a request for a proof of its counter.
+    fn accept_instance(&mut self, now: Time, sender: Sender, me: &Record) -> bool {
+        let Some(entry) = self.table.get_mut(sender.key) else {
+            return true;
+        };
+        let left = entry.epoch == sender.epoch && entry.state == MemberState::Left;
+        if entry.epoch > sender.epoch || left {
+            let known = entry.record();
+            self.report_older_instance(sender);
+            self.refuse(sender, known);
+            return false;
+        }
+        let same = entry.epoch == sender.epoch && entry.incarnation == me.incarnation;
+        if same && entry.state.is_live() && entry.addr() != me.addr {
+            // Two processes of one name that started in the same millisecond: a node that moves
+            // raises its incarnation.
+            let known = entry.alive_record();
+            self.refuse(sender, known);
+            return false;
+        }
+        if entry.epoch == sender.epoch && !entry.replay_window.accept(sender.counter) {
+            self.stats.dropped.replayed += 1;
+            self.request_counter_proof(now, sender);
+            return false;
+        }
+        true
+    }
+
+    /// Takes a newcomer in and welcomes it, unless another member holds its address or the table
+    /// has no room.
+    fn admit(&mut self, now: Time, sender: Sender, me: Record) {
         self.note_heard(now);
         let (addr, name) = (me.addr, me.name.clone());
         self.merge(now, me, RecordSource::Hello);
