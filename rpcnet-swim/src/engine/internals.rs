@@ -6,6 +6,7 @@ use std::time::Duration;
 use fastrand::Rng;
 
 use super::hooks::ClaimView;
+use super::local_member::LocalMember;
 use super::merge::RecordSource;
 use super::probe_round::ProbeRound;
 use super::timers::NamedTimer;
@@ -47,7 +48,8 @@ impl<D: DetectorHooks> Engine<D> {
         seed: u64,
         detector: D,
     ) -> Result<Self, ConfigError> {
-        Self::build(config, id, addr, now, seed, detector)
+        let local = LocalMember::new(&config, id, addr)?;
+        Ok(Self::build(config, local, now, seed, detector))
     }
 
     /// The failure detector.

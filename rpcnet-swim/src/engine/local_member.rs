@@ -3,11 +3,17 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use super::address::advertised_form;
+use super::clock::EPOCH_MAX;
 use super::entry::Entry;
 use super::{DetectorHooks, Engine, Phase};
+use crate::config::ClusterConfig;
+use crate::error::ConfigError;
 use crate::event::Event;
+use crate::id::{NodeId, canonical_name, check_name};
 use crate::tags::Tags;
 use crate::time::Time;
+use crate::unicast::is_usable;
 use crate::wire::{Claim, Record};
 
 /// Record of this node.
@@ -24,6 +30,42 @@ pub(crate) struct LocalMember {
     /// Whether no ping arrives at the advertised address.
     pub(super) unreachable: bool,
     pub(super) tags: Tags,
+}
+
+impl LocalMember {
+    /// Record of a node that starts, once its configuration, its name with the tags, its address
+    /// and its epoch are checked.
+    pub(super) fn new(
+        config: &ClusterConfig,
+        id: NodeId,
+        addr: SocketAddr,
+    ) -> Result<Self, ConfigError> {
+        config.validate()?;
+        let id = NodeId::new(canonical_name(&id.name), id.epoch);
+        check_name(&id.name)?;
+        config
+            .tags
+            .check_fits_with_name(&id.name)
+            .map_err(ConfigError::TagsTooLargeWithName)?;
+        let addr = advertised_form(addr);
+        if !is_usable(addr) {
+            return Err(ConfigError::UnusableAdvertiseAddr { addr });
+        }
+        if id.epoch > EPOCH_MAX {
+            return Err(ConfigError::UnusableEpoch { epoch: id.epoch });
+        }
+        Ok(Self {
+            key: id.key(),
+            name: id.name,
+            epoch: id.epoch,
+            incarnation: 0,
+            addr,
+            draining: false,
+            slow: false,
+            unreachable: false,
+            tags: config.tags.clone(),
+        })
+    }
 }
 
 impl<D: DetectorHooks> Engine<D> {

@@ -69,10 +69,10 @@ use std::net::SocketAddr;
 
 use fastrand::Rng;
 
-use self::address::{AddressTracker, advertised_form, canonical};
+use self::address::{AddressTracker, canonical};
 use self::anti_entropy::AntiEntropy;
 use self::bounded_queue::PendingEvents;
-use self::clock::{Clocks, EPOCH_MAX};
+use self::clock::Clocks;
 use self::entry::Entry;
 use self::gossip::GossipQueue;
 use self::hooks::{DetectorHooks, PhiSwim};
@@ -91,12 +91,11 @@ use self::timers::{NamedTimer, Timer, Timers};
 use crate::config::ClusterConfig;
 use crate::error::{ConfigError, TagError};
 use crate::event::{Event, Member, MemberState, PartitionStatus};
-use crate::id::{NodeId, canonical_name, check_name};
+use crate::id::NodeId;
 use crate::key::KeyId;
 use crate::stats::Stats;
 use crate::tags::Tags;
 use crate::time::Time;
-use crate::unicast::is_usable;
 use crate::wire::{Envelope, Message, MismatchNotice};
 
 /// View that one node has of its cluster.
@@ -198,48 +197,15 @@ impl Engine {
         now: Time,
         seed: u64,
     ) -> Result<Self, ConfigError> {
-        Self::build(config, id, addr, now, seed, PhiSwim)
+        let local = LocalMember::new(&config, id, addr)?;
+        Ok(Self::build(config, local, now, seed, PhiSwim))
     }
 }
 
 impl<D: DetectorHooks> Engine<D> {
-    fn build(
-        config: ClusterConfig,
-        id: NodeId,
-        addr: SocketAddr,
-        now: Time,
-        seed: u64,
-        detector: D,
-    ) -> Result<Self, ConfigError> {
-        config.validate()?;
-        let id = NodeId::new(canonical_name(&id.name), id.epoch);
-        check_name(&id.name)?;
-        config
-            .tags
-            .check_fits_with_name(&id.name)
-            .map_err(ConfigError::TagsTooLargeWithName)?;
-        let addr = advertised_form(addr);
-        if !is_usable(addr) {
-            return Err(ConfigError::UnusableAdvertiseAddr { addr });
-        }
-        if id.epoch > EPOCH_MAX {
-            return Err(ConfigError::UnusableEpoch { epoch: id.epoch });
-        }
-        let clocks = Clocks::new(id.epoch, now);
+    fn build(config: ClusterConfig, local: LocalMember, now: Time, seed: u64, detector: D) -> Self {
         let mut rng = Rng::with_seed(seed);
-        let key = id.key();
         let envelope = Envelope::new(&config.cluster_name, config.keys.as_ref(), rng.u64(..));
-        let me = LocalMember {
-            name: id.name,
-            key,
-            epoch: id.epoch,
-            incarnation: 0,
-            addr,
-            draining: false,
-            slow: false,
-            unreachable: false,
-            tags: config.tags.clone(),
-        };
         let mut timers = Timers::default();
         // Nodes started together do not probe together.
         timers.set(
@@ -251,13 +217,12 @@ impl<D: DetectorHooks> Engine<D> {
         }
         let seq = rng.u32(..);
         let join = JoinState::new(rng.u64(..));
-        let mut table = Table::new(key, join.addr_seed());
-        table.set_own_version(now, me.epoch, me.incarnation);
-        Ok(Self {
-            local: me,
+        let mut table = Table::new(local.key, join.addr_seed());
+        table.set_own_version(now, local.epoch, local.incarnation);
+        Self {
             phase: Phase::Active,
             envelope,
-            clocks,
+            clocks: Clocks::new(local.epoch, now),
             timers,
             table,
             gossip_queue: GossipQueue::default(),
@@ -265,7 +230,8 @@ impl<D: DetectorHooks> Engine<D> {
             suspicion_generation: 0,
             join,
             mismatch_notices: MismatchNotices::default(),
-            address: AddressTracker::new(&config, addr.port(), now),
+            address: AddressTracker::new(&config, local.addr.port(), now),
+            local,
             rng,
             name_claims: NameClaims::default(),
             leave: None,
@@ -280,7 +246,7 @@ impl<D: DetectorHooks> Engine<D> {
             #[cfg(feature = "unstable")]
             instruments: inspect::Instruments::default(),
             config,
-        })
+        }
     }
 
     /// Takes in a datagram, which is opened in place. It never panics, whatever the datagram holds;
