@@ -62,6 +62,8 @@ mod unreachable_tracker;
 mod work_counter;
 
 #[cfg(test)]
+pub(crate) mod test_support;
+#[cfg(test)]
 mod tests;
 
 use std::fmt;

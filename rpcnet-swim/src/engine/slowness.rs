@@ -293,29 +293,20 @@ const SELF_REPORT_ROUNDS: u32 = 10;
 mod tests {
     use super::*;
     use crate::engine::merge::RecordSource;
-    use crate::wire::{Claim, Record};
+    use crate::engine::test_support::{alive, engine, record};
+    use crate::wire::Claim;
 
     #[test]
     fn a_member_that_has_left_emits_no_slowness_event() {
-        let addr = |n| std::net::SocketAddr::from(([127, 0, 0, 1], n));
-        let config = crate::ClusterConfig::lan();
-        let mut engine = Engine::new(config, NodeId::new("me", 1), addr(1), Time::ZERO, 7).unwrap();
-        let record = |engine: &Engine, name: &str, n, claim| Record {
-            name: name.into(),
-            addr: addr(n),
-            claim,
-            ..engine.own_record()
-        };
-        let alive = || Claim::Alive(crate::Tags::new());
-        for (name, n) in [("x", 2), ("y", 3)] {
-            let record = record(&engine, name, n, alive());
-            engine.merge(Time::ZERO, record, RecordSource::Gossip);
+        let mut engine = engine("me", 1, 1);
+        for (name, port) in [("x", 2), ("y", 3)] {
+            engine.hear(record(name, 1, 0, port, alive()));
         }
         let (x, y) = (crate::id::name_key("x"), crate::id::name_key("y"));
         let at = Time::from_millis;
         engine.on_round_trip(at(1_000), x, at(600));
         engine.on_round_trip(at(1_100), y, at(1_099));
-        let left = record(&engine, "x", 2, Claim::Left);
+        let left = record("x", 1, 0, 2, Claim::Left);
         engine.merge(at(1_200), left, RecordSource::Gossip);
         engine.on_round_trip(at(1_400), x, at(1_000));
         while let Some(event) = engine.poll_event() {

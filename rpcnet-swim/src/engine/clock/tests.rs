@@ -6,40 +6,15 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::config::ClusterConfig;
+use crate::engine::merge::RecordSource;
+use crate::engine::test_support::{addr, alive, engine, events, record};
 use crate::event::MemberState;
 use crate::id::NodeId;
-use crate::tags::Tags;
-use crate::wire::{Claim, Envelope, Message, Origin, Record};
+use crate::wire::{Claim, Envelope, Message, Origin};
 
 /// Wall clock at the start: some day in 2023.
 const TODAY: u64 = 1_700_000_000_000;
 const DAY: u64 = 86_400_000;
-
-fn addr(n: u16) -> SocketAddr {
-    SocketAddr::from(([127, 0, 0, 1], n))
-}
-
-fn engine(name: &str, epoch: u64, port: u16) -> Engine {
-    let id = NodeId::new(name, epoch);
-    Engine::new(ClusterConfig::lan(), id, addr(port), Time::ZERO, 7).unwrap()
-}
-
-fn record(name: &str, epoch: u64, incarnation: u32, port: u16, claim: Claim) -> Record {
-    Record {
-        name: name.into(),
-        epoch,
-        incarnation,
-        addr: addr(port),
-        draining: false,
-        slow: false,
-        unreachable: false,
-        claim,
-    }
-}
-
-fn alive() -> Claim {
-    Claim::Alive(Tags::new())
-}
 
 /// Delivers a forgery in the name of a member.
 fn forge(engine: &mut Engine, now: Time, from: (&str, u64, u64), payload: Payload) {
@@ -76,18 +51,14 @@ fn converse(now: Time, engines: &mut [(SocketAddr, &mut Engine)]) {
     panic!("they never stop");
 }
 
-fn events(engine: &mut Engine) -> Vec<Event> {
-    std::iter::from_fn(|| engine.poll_event()).collect()
-}
-
 #[test]
 fn an_epoch_from_the_future_blocks_no_name() {
     let mut observer = engine("observer", TODAY, 1);
     let knows = record("x", TODAY, 0, 2, alive());
     forge(&mut observer, Time::ZERO, ("y", TODAY, 1), hello("y", 3));
-    observer.merge(Time::ZERO, knows, super::super::merge::RecordSource::Gossip);
+    observer.hear(knows);
     let y = record("y", TODAY, 0, 9, alive());
-    observer.merge(Time::ZERO, y, super::super::merge::RecordSource::Gossip);
+    observer.hear(y);
     for (n, epoch) in [u64::MAX, u64::MAX - 1, TODAY + DAY + 1]
         .into_iter()
         .enumerate()
@@ -268,9 +239,9 @@ proptest! {
         let now = Time::from_millis(1_000);
         for node in [&mut me, &mut observer] {
             let y = record("y", TODAY, 0, 9, alive());
-            node.merge(now, y, super::super::merge::RecordSource::Gossip);
+            node.merge(now, y, RecordSource::Gossip);
         }
-        observer.merge(now, me.own_record(), super::super::merge::RecordSource::Gossip);
+        observer.merge(now, me.own_record(), RecordSource::Gossip);
         for (n, (epoch, incarnation, claim)) in claims.into_iter().enumerate() {
             let claim = [alive(), Claim::Failed, Claim::Left][claim].clone();
             // At its own address, as a former instance of it would be.

@@ -3,16 +3,12 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::config::ClusterConfig;
 use crate::engine::replay::COUNTER_JUMP_MAX;
+use crate::engine::test_support::{addr, engine};
 use crate::engine::{Engine, Sender};
-use crate::id::{NodeId, name_key};
+use crate::id::name_key;
 use crate::time::Time;
 use crate::wire::{Envelope, Message, Origin, Payload};
-
-fn addr(n: u16) -> SocketAddr {
-    SocketAddr::from(([127, 0, 0, 1], n))
-}
 
 /// Two members that know each other, and the datagrams between them.
 struct Pair {
@@ -24,11 +20,7 @@ struct Pair {
 
 impl Pair {
     fn new() -> Self {
-        let engine = |name, port| {
-            let id = NodeId::new(name, 5);
-            Engine::new(ClusterConfig::lan(), id, addr(port), Time::ZERO, 7).unwrap()
-        };
-        let (mut a, mut b) = (engine("a", 1), engine("b", 2));
+        let (mut a, mut b) = (engine("a", 5, 1), engine("b", 5, 2));
         a.handle_seeds(Time::ZERO, &[]);
         b.handle_seeds(Time::ZERO, &[addr(1)]);
         let now = Time::ZERO;

@@ -1,14 +1,12 @@
 //! Tests of the hooks: each has an effect of its own.
 
-use std::net::SocketAddr;
-
 use crate::config::ClusterConfig;
 use crate::engine::Engine;
 use crate::engine::hooks::{DetectorHooks, PhiSwim};
 use crate::engine::merge::RecordSource;
+use crate::engine::test_support::{addr, alive, record};
 use crate::event::MemberState;
 use crate::id::{NodeId, name_key};
-use crate::tags::Tags;
 use crate::time::Time;
 use crate::wire::{Claim, Confirmation, Record, Suspectors};
 
@@ -16,25 +14,12 @@ fn at(millis: u64) -> Time {
     Time::from_millis(millis)
 }
 
-fn addr(port: u16) -> SocketAddr {
-    SocketAddr::from(([127, 0, 0, 1], port))
-}
-
 fn x(incarnation: u32, claim: Claim) -> Record {
     member("x", 2, incarnation, claim)
 }
 
 fn member(name: &str, port: u16, incarnation: u32, claim: Claim) -> Record {
-    Record {
-        name: name.into(),
-        epoch: 1,
-        incarnation,
-        addr: addr(port),
-        draining: false,
-        slow: false,
-        unreachable: false,
-        claim,
-    }
+    record(name, 1, incarnation, port, claim)
 }
 
 fn suspectors(count: u64) -> Suspectors {
@@ -161,10 +146,10 @@ impl DetectorHooks for Varied {
 /// A node that knows x, y, z and w, all of them alive and silent.
 fn engine(detector: Varied) -> Engine<Varied> {
     let (config, id) = (ClusterConfig::lan(), NodeId::new("me", 1));
-    let mut engine = Engine::build(config, id, addr(1), at(0), 7, detector).unwrap();
+    let mut engine = Engine::with_detector(config, id, addr(1), at(0), 7, detector).unwrap();
     for (name, port) in [("x", 2), ("y", 3), ("z", 4), ("w", 5)] {
-        let alive = member(name, port, 0, Claim::Alive(Tags::new()));
-        engine.merge(at(0), alive, RecordSource::Gossip);
+        let alive = member(name, port, 0, alive());
+        engine.hear(alive);
     }
     engine
 }
@@ -204,21 +189,13 @@ fn is_applied(rule: Rule, detector: Varied) -> bool {
             engine.stats.inconclusive_rounds > 0 && engine.stats.missed_probes == 0
         }
         Rule::OnlySuspectorsDecide => {
-            engine.merge(
-                at(0),
-                x(0, Claim::Suspect(suspectors(2))),
-                RecordSource::Gossip,
-            );
+            engine.hear(x(0, Claim::Suspect(suspectors(2))));
             engine.note_heard(at(1_000));
             engine.decide_failure(at(1_000), key);
             state(&engine, "x") == MemberState::Suspect
         }
         Rule::Verify => {
-            engine.merge(
-                at(0),
-                x(0, Claim::Suspect(suspectors(1))),
-                RecordSource::Gossip,
-            );
+            engine.hear(x(0, Claim::Suspect(suspectors(1))));
             probed(&engine, "x")
         }
         Rule::SecondPing => {
@@ -267,7 +244,7 @@ fn is_applied(rule: Rule, detector: Varied) -> bool {
         Rule::FlapDamping => {
             for incarnation in 1..3 {
                 is_said_to_have_failed(&mut engine, at(0), incarnation);
-                let back = Claim::Alive(Tags::new());
+                let back = alive();
                 engine.merge(at(1), x(incarnation + 1, back), RecordSource::Gossip);
             }
             state(&engine, "x") == MemberState::Failed

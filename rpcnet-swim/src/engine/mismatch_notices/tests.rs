@@ -2,16 +2,11 @@
 
 use super::*;
 use crate::config::ClusterConfig;
-use crate::id::NodeId;
+use crate::engine::test_support::{addr, engine_with};
 use crate::key::ClusterKey;
 
-fn addr(n: u16) -> SocketAddr {
-    SocketAddr::from(([127, 0, 0, 1], n))
-}
-
 fn engine(port: u16, config: ClusterConfig) -> Engine {
-    let id = NodeId::new(format!("n{port}"), 1);
-    Engine::new(config, id, addr(port), Time::ZERO, 7).unwrap()
+    engine_with(config, &format!("n{port}"), 1, port)
 }
 
 fn keyed(byte: u8) -> ClusterConfig {

@@ -1,51 +1,24 @@
 //! Name conflicts: effects of claims about a newer instance, one input at a time.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::config::ClusterConfig;
 use crate::engine::Engine;
-use crate::engine::merge::RecordSource;
+use crate::engine::test_support::{self, alive, engine};
 use crate::event::{Event, MembershipState};
-use crate::id::NodeId;
-use crate::tags::Tags;
 use crate::time::Time;
 use crate::wire::{Claim, Record};
 
-fn addr(n: u16) -> SocketAddr {
-    SocketAddr::from(([127, 0, 0, 1], n))
-}
-
 fn member() -> Engine {
-    let id = NodeId::new("me", 1_000);
-    let mut engine =
-        Engine::new(ClusterConfig::lan(), id, addr(1), Time::ZERO, 7).expect("valid settings");
+    let mut engine = engine("me", 1_000, 1);
     engine.handle_seeds(Time::ZERO, &[]);
-    engine.merge(
-        Time::ZERO,
-        record("x", 1_000, 2, alive()),
-        RecordSource::Gossip,
-    );
+    engine.hear(record("x", 1_000, 2, alive()));
     while engine.poll_transmit().is_some() || engine.poll_event().is_some() {}
     engine
 }
 
 fn record(name: &str, epoch: u64, port: u16, claim: Claim) -> Record {
-    Record {
-        name: name.into(),
-        epoch,
-        incarnation: 0,
-        addr: addr(port),
-        draining: false,
-        slow: false,
-        unreachable: false,
-        claim,
-    }
-}
-
-fn alive() -> Claim {
-    Claim::Alive(Tags::new())
+    test_support::record(name, epoch, 0, port, claim)
 }
 
 /// Lets time pass without an answer, and counts the datagrams to each port.

@@ -1,39 +1,26 @@
 //! Reach check: what starts one.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::config::ClusterConfig;
 use crate::engine::Engine;
 use crate::engine::merge::RecordSource;
-use crate::id::{NodeId, name_key};
-use crate::tags::Tags;
+use crate::engine::test_support::{self, alive};
+use crate::id::name_key;
 use crate::time::Time;
 use crate::wire::{Claim, Confirmation, Record, Suspectors};
 
 const MEMBERS: u16 = 80;
 
 fn record(member: u16, claim: Claim) -> Record {
-    Record {
-        name: format!("m{member}").into(),
-        epoch: 1,
-        incarnation: 0,
-        addr: SocketAddr::from(([127, 0, 0, 1], 100 + member)),
-        draining: false,
-        slow: false,
-        unreachable: false,
-        claim,
-    }
+    test_support::record(&format!("m{member}"), 1, 0, 100 + member, claim)
 }
 
 fn engine() -> Engine {
-    let me = SocketAddr::from(([127, 0, 0, 1], 1));
-    let id = NodeId::new("me", 1);
-    let mut engine = Engine::new(ClusterConfig::lan(), id, me, Time::ZERO, 7).unwrap();
+    let mut engine = test_support::engine("me", 1, 1);
     engine.handle_seeds(Time::ZERO, &[]);
     for member in 0..MEMBERS {
-        let alive = record(member, Claim::Alive(Tags::new()));
-        engine.merge(Time::ZERO, alive, RecordSource::Gossip);
+        let alive = record(member, alive());
+        engine.hear(alive);
     }
     engine
 }

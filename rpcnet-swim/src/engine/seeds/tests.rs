@@ -4,16 +4,12 @@ use std::net::SocketAddr;
 
 use super::*;
 use crate::config::ClusterConfig;
+use crate::engine::test_support::{self, addr};
 use crate::id::NodeId;
 use crate::split_brain::SplitBrainPolicy;
 
-fn addr(n: u16) -> SocketAddr {
-    SocketAddr::from(([127, 0, 0, 1], n))
-}
-
 fn engine(port: u16) -> Engine {
-    let id = NodeId::new(format!("n{port}"), 1);
-    Engine::new(ClusterConfig::lan(), id, addr(port), Time::ZERO, 7).unwrap()
+    test_support::engine(&format!("n{port}"), 1, port)
 }
 
 /// Drives a node whose lookups take a millisecond; gives its lookups and datagrams in that time.

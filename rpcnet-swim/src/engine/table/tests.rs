@@ -1,23 +1,14 @@
 //! Member table: what is derived from the members stays consistent.
 
-use std::net::SocketAddr;
-
 use super::address_index::BUCKET_MAX;
 use super::*;
+use crate::engine::test_support::record;
 use crate::tags::Tags;
-use crate::wire::{Claim, Record};
+use crate::wire::Claim;
 
 fn entry(n: u64) -> Entry {
-    let record = Record {
-        name: format!("n{n}").into(),
-        epoch: 1,
-        incarnation: 0,
-        addr: SocketAddr::from(([127, 0, 0, 1], 1_000 + (n.rotate_left(8) % 8_192) as u16)),
-        draining: false,
-        slow: false,
-        unreachable: false,
-        claim: Claim::Failed,
-    };
+    let port = 1_000 + (n.rotate_left(8) % 8_192) as u16;
+    let record = record(&format!("n{n}"), 1, 0, port, Claim::Failed);
     Entry::new(&record, Tags::new(), Time::ZERO)
 }
 

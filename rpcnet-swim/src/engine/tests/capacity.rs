@@ -6,7 +6,7 @@ use crate::error::JoinRefusal;
 
 fn small(members: usize) -> Engine {
     let config = ClusterConfig::lan().with_members_max(members);
-    Engine::new(config, NodeId::new("seed", 1), addr(1), Time::ZERO, 7).unwrap()
+    engine_with(config, "seed", 1, 1)
 }
 
 fn gossip_member(engine: &mut Engine, now: Time, n: u32) {
@@ -31,10 +31,6 @@ fn join_from(seed: &mut Engine, joiner: &mut Engine, now: Time, port: u16) {
         let (_, mut answer) = seed.poll_transmit().expect("an answer");
         joiner.handle_datagram(now, addr(1), &mut answer);
     }
-}
-
-fn events(engine: &mut Engine) -> Vec<Event> {
-    std::iter::from_fn(|| engine.poll_event()).collect()
 }
 
 #[test]
@@ -175,7 +171,7 @@ fn an_unusable_address_is_refused_as_in_a_config() {
         );
     }
     let mut liar = engine("liar", 1, 2);
-    node.merge(Time::ZERO, liar.own_record(), RecordSource::Gossip);
+    node.hear(liar.own_record());
     let to = crate::id::instance_key(node.local.key, node.local.epoch);
     let loopback = "127.0.0.1:9";
     let tell = |node: &mut Engine, liar: &mut Engine, from| {

@@ -8,7 +8,7 @@ fn observer() -> Engine {
     let mut node = engine("node", 1, 1);
     for (n, name) in (2..).zip(["x", "y", "z", "u", "v"]) {
         let alive = record(name, 5, 3, n, alive());
-        node.merge(Time::ZERO, alive, RecordSource::Gossip);
+        node.hear(alive);
     }
     node
 }
@@ -61,13 +61,9 @@ fn a_failed_claim_is_believed_of_a_member_that_two_suspect_or_that_was_missed() 
 #[test]
 fn a_member_reported_left_that_still_speaks_is_told() {
     let (mut node, mut x) = (engine("node", 1, 1), engine("x", 5, 2));
-    node.merge(Time::ZERO, x.own_record(), RecordSource::Gossip);
-    x.merge(Time::ZERO, node.own_record(), RecordSource::Gossip);
-    node.merge(
-        Time::ZERO,
-        record("x", 5, 0, 2, Claim::Left),
-        RecordSource::Gossip,
-    );
+    node.hear(x.own_record());
+    x.hear(node.own_record());
+    node.hear(record("x", 5, 0, 2, Claim::Left));
     while node.poll_transmit().is_some() || x.poll_transmit().is_some() {}
     // It hears that it left; its next ping shows that it is a new instance.
     for _ in 0..2 {
