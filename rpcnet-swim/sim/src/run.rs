@@ -144,13 +144,59 @@ impl<D: DetectorHooks> FaultRun<D> {
             return;
         };
         let cluster = &mut self.cluster;
-        let later = cluster.now + Duration::from_millis(cluster.rng.u64(200..25_000));
-        match kind {
+        let mut later = cluster.now + Duration::from_millis(cluster.rng.u64(200..25_000));
+        let fault_end = match kind {
             FaultKind::Crash => {
                 cluster.crash(node);
-                self.scheduled_ends.push((later, FaultEnd::Restart(node)));
+                Some(FaultEnd::Restart(node))
             }
-            FaultKind::Restart => cluster.restart(node),
+            FaultKind::Restart | FaultKind::RestartInThePast | FaultKind::Rename => {
+                self.restart(kind, node);
+                None
+            }
+            FaultKind::Stall => {
+                cluster.stall(node);
+                Some(FaultEnd::Resume(node))
+            }
+            FaultKind::Block => {
+                cluster.block(node);
+                Some(FaultEnd::Resume(node))
+            }
+            FaultKind::HalfBlock => {
+                let half = match cluster.rng.bool() {
+                    true => OpenDirection::SendOnly,
+                    false => OpenDirection::ReceiveOnly,
+                };
+                cluster.half_block(node, half);
+                Some(FaultEnd::Resume(node))
+            }
+            FaultKind::Slow => {
+                let per_message = Duration::from_millis(cluster.rng.u64(1..400));
+                cluster.slow(node, per_message);
+                Some(FaultEnd::Resume(node))
+            }
+            FaultKind::Lossy => Some(self.lose_datagrams(node)),
+            FaultKind::OneWayPartition => Some(self.partition_one_way()),
+            FaultKind::OneWayCut => Some(self.cut_one_way(node)),
+            FaultKind::Partition => Some(self.partition()),
+            FaultKind::Leave => {
+                cluster.leave(node);
+                later += Duration::from_secs(4);
+                Some(FaultEnd::Restart(node))
+            }
+            FaultKind::TagChange | FaultKind::Drain => {
+                self.update(kind, node);
+                None
+            }
+        };
+        self.scheduled_ends
+            .extend(fault_end.map(|fault_end| (later, fault_end)));
+    }
+
+    /// Restarts a node: as it was, with an epoch from the past, or under another name.
+    fn restart(&mut self, kind: FaultKind, node: usize) {
+        let cluster = &mut self.cluster;
+        match kind {
             FaultKind::RestartInThePast => {
                 let epoch = cluster.next_epoch() - cluster.rng.u64(10_000..100_000);
                 cluster.restart_with_epoch(node, epoch);
@@ -159,76 +205,64 @@ impl<D: DetectorHooks> FaultRun<D> {
                 self.renamed += 1;
                 cluster.restart_as(node, format!("r{}", self.renamed));
             }
-            FaultKind::Stall => {
-                cluster.stall(node);
-                self.scheduled_ends.push((later, FaultEnd::Resume(node)));
-            }
-            FaultKind::Block => {
-                cluster.block(node);
-                self.scheduled_ends.push((later, FaultEnd::Resume(node)));
-            }
-            FaultKind::HalfBlock => {
-                let half = match cluster.rng.bool() {
-                    true => OpenDirection::SendOnly,
-                    false => OpenDirection::ReceiveOnly,
-                };
-                cluster.half_block(node, half);
-                self.scheduled_ends.push((later, FaultEnd::Resume(node)));
-            }
-            FaultKind::Slow => {
-                let per_message = Duration::from_millis(cluster.rng.u64(1..400));
-                cluster.slow(node, per_message);
-                self.scheduled_ends.push((later, FaultEnd::Resume(node)));
-            }
-            FaultKind::Lossy => {
-                let (loss, ingress) = (cluster.rng.f64(), cluster.rng.bool());
-                cluster.report.lossy_nodes += 1;
-                match ingress {
-                    true => cluster.network().set_ingress_loss(node, loss),
-                    false => cluster.network().set_egress_loss(node, loss),
-                }
-                self.scheduled_ends.push((later, FaultEnd::ClearLoss(node)));
-            }
-            FaultKind::OneWayPartition => {
-                let all = 0..cluster.len();
-                let (from, to): (Vec<_>, Vec<_>) = all.partition(|_| cluster.rng.bool());
-                cluster.report.one_way_partitions += 1;
-                let division = cluster.network().cut_between(&from, &to);
-                self.scheduled_ends
-                    .push((later, FaultEnd::RestoreBetween(division)));
-            }
-            FaultKind::OneWayCut => {
-                let other = cluster.rng.usize(..cluster.len());
-                cluster.report.one_way_cuts += 1;
-                cluster.network().cut(node, other);
-                self.scheduled_ends
-                    .push((later, FaultEnd::RestoreLink(node, other)));
-            }
-            FaultKind::Partition => {
-                let side: Vec<_> = (0..cluster.len()).filter(|_| cluster.rng.bool()).collect();
-                cluster.report.partitions += 1;
-                cluster.network().heal_partitions();
-                cluster.network().isolate(side, 1);
-                self.scheduled_ends.push((later, FaultEnd::HealPartitions));
-            }
-            FaultKind::Leave => {
-                cluster.leave(node);
-                self.scheduled_ends
-                    .push((later + Duration::from_secs(4), FaultEnd::Restart(node)));
-            }
-            FaultKind::TagChange => {
-                let (len, value) = (cluster.rng.usize(..200), cluster.rng.u32(..));
-                let value = format!("{value:0len$}");
-                let key = ["role", "zone", "load"][cluster.rng.usize(..3)];
-                cluster.set_tag(node, key, &value).expect("small enough");
-            }
-            FaultKind::Drain => {
-                let drains = cluster
-                    .engine(node)
-                    .is_some_and(|e| e.local_member().draining);
-                cluster.set_draining(node, !drains);
-            }
+            _ => cluster.restart(node),
         }
+    }
+
+    /// Changes what a node announces: a tag, or whether it drains.
+    fn update(&mut self, kind: FaultKind, node: usize) {
+        let cluster = &mut self.cluster;
+        if kind == FaultKind::TagChange {
+            let (len, value) = (cluster.rng.usize(..200), cluster.rng.u32(..));
+            let value = format!("{value:0len$}");
+            let key = ["role", "zone", "load"][cluster.rng.usize(..3)];
+            cluster.set_tag(node, key, &value).expect("small enough");
+        } else {
+            let drains = cluster
+                .engine(node)
+                .is_some_and(|e| e.local_member().draining);
+            cluster.set_draining(node, !drains);
+        }
+    }
+
+    /// Loses a share of what a node receives, or of what it sends.
+    fn lose_datagrams(&mut self, node: usize) -> FaultEnd {
+        let cluster = &mut self.cluster;
+        let (loss, ingress) = (cluster.rng.f64(), cluster.rng.bool());
+        cluster.report.lossy_nodes += 1;
+        match ingress {
+            true => cluster.network().set_ingress_loss(node, loss),
+            false => cluster.network().set_egress_loss(node, loss),
+        }
+        FaultEnd::ClearLoss(node)
+    }
+
+    /// Cuts all links from one side to the other.
+    fn partition_one_way(&mut self) -> FaultEnd {
+        let cluster = &mut self.cluster;
+        let all = 0..cluster.len();
+        let (from, to): (Vec<_>, Vec<_>) = all.partition(|_| cluster.rng.bool());
+        cluster.report.one_way_partitions += 1;
+        FaultEnd::RestoreBetween(cluster.network().cut_between(&from, &to))
+    }
+
+    /// Cuts the link from a node to another one.
+    fn cut_one_way(&mut self, node: usize) -> FaultEnd {
+        let cluster = &mut self.cluster;
+        let other = cluster.rng.usize(..cluster.len());
+        cluster.report.one_way_cuts += 1;
+        cluster.network().cut(node, other);
+        FaultEnd::RestoreLink(node, other)
+    }
+
+    /// Divides the network in two.
+    fn partition(&mut self) -> FaultEnd {
+        let cluster = &mut self.cluster;
+        let side: Vec<_> = (0..cluster.len()).filter(|_| cluster.rng.bool()).collect();
+        cluster.report.partitions += 1;
+        cluster.network().heal_partitions();
+        cluster.network().isolate(side, 1);
+        FaultEnd::HealPartitions
     }
 
     fn end_fault(&mut self, fault_end: FaultEnd) {
