@@ -1,5 +1,6 @@
 //! Bodies of the fuzz targets of rpcnet-swim: decoders that round-trip, and engines under attack.
 
+mod attacker;
 mod harness;
 #[cfg(test)]
 mod tests;

@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use arbitrary::Arbitrary;
 use rpcnet_swim::unstable::{
-    Claim, Confirmation, DIGEST_BUCKETS, Envelope, MemberChange, MemberVersion, Message,
-    MismatchNotice, Occupancy, Origin, Payload, ProbeTarget, Record, Suspectors, SyncPage, Welcome,
-    instance_key, name_key, short_instance_key,
+    DIGEST_BUCKETS, Envelope, MemberChange, MemberVersion, Message, MismatchNotice, Occupancy,
+    Origin, Payload, ProbeTarget, Record, SyncPage, Welcome, instance_key, name_key,
+    short_instance_key,
 };
-use rpcnet_swim::{ClusterConfig, ClusterKey, Engine, KeyRing, MemberState, NodeId, Tags, Time};
+use rpcnet_swim::{ClusterConfig, ClusterKey, Engine, KeyRing, MemberState, NodeId, Time};
 use xxhash_rust::xxh3::Xxh3;
 
+use super::attacker::{AttackerMessage, AttackerRecord, AttackerSender, EPOCH, NAMES, addr, name};
 use crate::check::{check_evidence, check_version_order};
 
 /// One step of a run. Numbers choose among what there is.
@@ -48,61 +49,6 @@ pub enum Operation {
     Leave(u8),
     /// A node restarts, with an epoch later by so many milliseconds.
     Restart(u8, u8),
-}
-
-/// Apparent sender of an attacker's datagram, and its receiver.
-#[derive(Clone, Debug, Arbitrary)]
-pub struct AttackerSender {
-    name: u8,
-    epoch: FuzzedNumber,
-    counter: FuzzedNumber,
-    addr: u8,
-    to: u8,
-    /// Whether it names a wrong receiver (`true`) or none (`false`).
-    misaddressed: Option<bool>,
-}
-
-/// A number on the network: near what is expected, or anything.
-#[derive(Clone, Debug, Arbitrary)]
-pub enum FuzzedNumber {
-    /// Offset from the last one, or from the known value.
-    Near(i8),
-    /// Any number.
-    Any(u64),
-}
-
-/// A message of the attacker, with records of any member.
-#[derive(Clone, Debug, Arbitrary)]
-pub enum AttackerMessage {
-    Ping(u64, Vec<AttackerRecord>),
-    Ack(u8, u64, Vec<AttackerRecord>),
-    PingReq(u8, Vec<AttackerRecord>),
-    RelayedAck(u8, u8),
-    Nack(u8, u8),
-    Gossip(Vec<AttackerRecord>),
-    Hello(u64, AttackerRecord),
-    Challenge(u64, FuzzedNumber),
-    Welcome(FuzzedNumber, u64, AttackerRecord),
-    Refused(FuzzedNumber, AttackerRecord),
-    Leave(AttackerRecord),
-    LeaveAck(u8),
-    Digest(u64),
-    Summary(u64, u64, Vec<(u8, u64)>),
-    Pull(Vec<u8>),
-    Records(Vec<AttackerRecord>),
-    FullPull(u64),
-    FullPage(u64, Option<u64>, Vec<AttackerRecord>),
-}
-
-/// A record as the attacker writes it.
-#[derive(Clone, Debug, Arbitrary)]
-pub struct AttackerRecord {
-    name: u8,
-    epoch: FuzzedNumber,
-    incarnation: FuzzedNumber,
-    addr: u8,
-    flags: u8,
-    confirmations: Vec<(u8, u8)>,
 }
 
 /// Carries the operations out and checks every rule after each; some runs twice, for the same
@@ -493,67 +439,10 @@ impl Harness {
     }
 }
 
-impl FuzzedNumber {
-    fn near(&self, expected: u64) -> u64 {
-        match self {
-            Self::Near(more) => expected.wrapping_add_signed((*more).into()),
-            Self::Any(number) => *number,
-        }
-    }
-}
-
-impl AttackerRecord {
-    fn record(&self) -> Record {
-        let mut suspectors = Suspectors::default();
-        for (by, phi_q4) in &self.confirmations {
-            let by = name_key(&name(usize::from(*by) % NAMES));
-            suspectors.merge(Confirmation {
-                by,
-                phi_q4: *phi_q4,
-            });
-        }
-        let tags = self
-            .confirmations
-            .iter()
-            .map(|(k, v)| (format!("k{k}"), v.to_string()));
-        Record {
-            name: name(usize::from(self.name) % NAMES).into(),
-            epoch: self.epoch.near(EPOCH),
-            incarnation: self.incarnation.near(0) as u32,
-            addr: addr(self.addr.into()),
-            draining: self.flags & 4 != 0,
-            slow: self.flags & 8 != 0,
-            unreachable: self.flags & 16 != 0,
-            claim: match self.flags & 3 {
-                0 => Claim::Alive(Tags::from_pairs(tags.take(16)).unwrap_or_default()),
-                1 => Claim::Suspect(suspectors),
-                2 => Claim::Failed,
-                _ => Claim::Left,
-            },
-        }
-    }
-}
-
-fn name(n: usize) -> String {
-    format!("n-{n}")
-}
-
-/// Addresses of any node; the first belong to the nodes of the run.
-fn addr(n: usize) -> SocketAddr {
-    match n {
-        0..128 => SocketAddr::from(([10, 0, 0, n as u8 + 1], 7_946)),
-        _ => SocketAddr::from(([0xfd00, 0, 0, 0, 0, 0, 0, n as u16], 7_946)),
-    }
-}
-
 /// Name of the cluster.
 const CLUSTER: &str = "rpcnet";
 /// Real nodes.
 const NODES: usize = 3;
-/// Names that are heard of, those of the nodes among them.
-const NAMES: usize = 16;
-/// When the nodes started.
-const EPOCH: u64 = 1_700_000_000_000;
 /// Most operations of one input.
 const OPERATIONS_MAX: usize = 256;
 /// Most datagrams on the way.
