@@ -6,14 +6,13 @@ use std::time::Duration;
 
 use arbitrary::Arbitrary;
 use rpcnet_swim::unstable::{
-    DIGEST_BUCKETS, Envelope, MemberChange, MemberVersion, Message, MismatchNotice, Occupancy,
-    Origin, Payload, ProbeTarget, Record, SyncPage, Welcome, instance_key, name_key,
-    short_instance_key,
+    Envelope, MemberChange, MemberVersion, Message, MismatchNotice, Occupancy, Origin,
+    instance_key, name_key, short_instance_key,
 };
 use rpcnet_swim::{ClusterConfig, ClusterKey, Engine, KeyRing, MemberState, NodeId, Time};
 use xxhash_rust::xxh3::Xxh3;
 
-use super::attacker::{AttackerMessage, AttackerRecord, AttackerSender, EPOCH, NAMES, addr, name};
+use super::attacker::{AttackerMessage, AttackerSender, EPOCH, NAMES, addr, name};
 use crate::check::{check_evidence, check_version_order};
 
 /// One step of a run. Numbers choose among what there is.
@@ -135,43 +134,27 @@ impl Harness {
         match operation {
             Operation::Deliver(at) => self.deliver((*at).into()),
             Operation::Drop(at) => drop(self.take(*at)),
-            Operation::Copy(at, from) => {
-                if let Some(packet) = self.take(*at) {
-                    self.in_flight.push_back(packet.clone());
-                    let from = addr((*from).into());
-                    self.arrive(InFlightDatagram { from, ..packet });
-                }
-            }
+            Operation::Copy(at, from) => self.copy(*at, addr((*from).into())),
             Operation::Alter(at, offset, xor) => self.alter(*at, (*offset).into(), *xor),
-            Operation::Timeout(n) => {
-                let n = usize::from(*n) % NODES;
-                self.now = self.nodes[n]
-                    .poll_timeout()
-                    .unwrap_or_default()
-                    .max(self.now);
-                self.timeout(n);
-            }
+            Operation::Timeout(n) => self.timeout(usize::from(*n) % NODES),
             Operation::Wait(millis) => self.now += Duration::from_millis((*millis).into()),
             Operation::SendBytes(sender, bytes) => {
                 let bytes = &bytes[..bytes.len().min(1_200)];
                 self.send(sender, |out| out.extend_from_slice(bytes));
             }
             Operation::SendMessage(sender, forged) => {
-                let payload = self.payload(sender, forged);
+                let payload = forged.payload(sender, self.seq);
                 let message = Message {
                     to: self.addressee(sender),
                     payload,
                 };
                 self.send(sender, |out| message.encode(out));
             }
-            Operation::SendUnsealed(from, bytes) => {
-                let packet = InFlightDatagram {
-                    from: addr((*from).into()),
-                    to: addr(0),
-                    datagram: bytes.clone(),
-                };
-                self.arrive(packet);
-            }
+            Operation::SendUnsealed(from, bytes) => self.arrive(InFlightDatagram {
+                from: addr((*from).into()),
+                to: addr(0),
+                datagram: bytes.clone(),
+            }),
             Operation::Seeds(n, seeds) => {
                 let seeds: Vec<_> = seeds.iter().map(|n| addr((*n).into())).collect();
                 self.input(*n, |node, now| node.handle_seeds(now, &seeds));
@@ -187,13 +170,7 @@ impl Harness {
                 self.input(*n, |node, now| node.set_draining(now, *draining));
             }
             Operation::Leave(n) => self.input(*n, Engine::leave),
-            Operation::Restart(n, later) => {
-                let n = usize::from(*n) % NODES;
-                let epoch = self.nodes[n].id().epoch.saturating_add((*later).into());
-                self.nodes[n] = self.node(n, epoch);
-                let seeds: Vec<_> = (0..NODES).map(addr).collect();
-                self.input(n as u8, |node, now| node.handle_seeds(now, &seeds));
-            }
+            Operation::Restart(n, later) => self.restart(*n, (*later).into()),
         }
     }
 
@@ -235,13 +212,33 @@ impl Harness {
         }
     }
 
+    /// Delivers a datagram from another address, and keeps it to be delivered again.
+    fn copy(&mut self, at: u8, from: SocketAddr) {
+        if let Some(packet) = self.take(at) {
+            self.in_flight.push_back(packet.clone());
+            self.arrive(InFlightDatagram { from, ..packet });
+        }
+    }
+
+    /// Lets time pass up to a node's deadline, which it keeps.
     fn timeout(&mut self, n: usize) {
-        let now = self.now;
+        let due = self.nodes[n].poll_timeout().unwrap_or_default();
+        let now = due.max(self.now);
+        self.now = now;
         self.nodes[n].handle_timeout(now);
         if let Some(at) = self.nodes[n].poll_timeout() {
             assert!(at > now, "due again at {at:?}, and it is {now:?}");
         }
         self.drain_outputs(n, TIMEOUT_DATAGRAMS_MAX);
+    }
+
+    /// Starts a node again, with an epoch later by so many milliseconds.
+    fn restart(&mut self, n: u8, later: u64) {
+        let at = usize::from(n) % NODES;
+        let epoch = self.nodes[at].id().epoch.saturating_add(later);
+        self.nodes[at] = self.node(at, epoch);
+        let seeds: Vec<_> = (0..NODES).map(addr).collect();
+        self.input(n, |node, now| node.handle_seeds(now, &seeds));
     }
 
     fn input(&mut self, n: u8, input: impl FnOnce(&mut Engine, Time)) {
@@ -273,106 +270,6 @@ impl Harness {
             None => short_instance_key(instance_key(name_key(&id.name), id.epoch)),
             Some(false) => 0,
             Some(true) => 1,
-        }
-    }
-
-    fn payload(&self, sender: &AttackerSender, message: &AttackerMessage) -> Payload {
-        let encoded = |records: &[AttackerRecord]| {
-            records
-                .iter()
-                .take(16)
-                .map(AttackerRecord::record)
-                .collect()
-        };
-        let key = |n: u8| name_key(&name(usize::from(n) % NAMES));
-        let seq = |back: u8| self.seq.wrapping_sub(back.into());
-        let own = |record: &AttackerRecord| Record {
-            name: name(usize::from(sender.name) % NAMES).into(),
-            epoch: sender.epoch.near(EPOCH),
-            ..record.record()
-        };
-        match message {
-            AttackerMessage::Ping(view, records) => Payload::Ping {
-                seq: *view as u32,
-                view: *view,
-                updates: encoded(records),
-            },
-            AttackerMessage::Ack(back, view, records) => Payload::Ack {
-                seq: seq(*back),
-                view: *view,
-                updates: encoded(records),
-            },
-            AttackerMessage::PingReq(target, records) => Payload::PingReq {
-                seq: u32::from(*target),
-                target: ProbeTarget {
-                    key: key(*target),
-                    epoch: EPOCH,
-                    addr: addr((*target).into()),
-                },
-                updates: encoded(records),
-            },
-            AttackerMessage::RelayedAck(back, target) => Payload::RelayedAck {
-                seq: seq(*back),
-                target: key(*target),
-            },
-            AttackerMessage::Nack(back, target) => Payload::Nack {
-                seq: seq(*back),
-                target: key(*target),
-            },
-            AttackerMessage::Gossip(records) => Payload::Gossip {
-                updates: encoded(records),
-            },
-            AttackerMessage::Hello(cookie, me) => Payload::Hello {
-                cookie: *cookie,
-                me: own(me),
-            },
-            AttackerMessage::Challenge(cookie, echo) => Payload::Challenge {
-                cookie: *cookie,
-                echo: echo.near(1),
-                seen: cookie
-                    .is_multiple_of(2)
-                    .then(|| addr((*cookie % 256) as usize)),
-            },
-            AttackerMessage::Welcome(echo, view, me) => Payload::Welcome(Welcome {
-                echo: echo.near(1),
-                view: *view,
-                seen: addr((*view % 256) as usize),
-                me: own(me),
-            }),
-            AttackerMessage::Refused(echo, known) => Payload::HelloRefused {
-                echo: echo.near(1),
-                known: known.record(),
-            },
-            AttackerMessage::Leave(me) => Payload::Leave {
-                seq: 1,
-                me: own(me),
-            },
-            AttackerMessage::LeaveAck(back) => Payload::LeaveAck { seq: seq(*back) },
-            AttackerMessage::Digest(hash) => Payload::SyncDigest {
-                buckets: Box::new([*hash; DIGEST_BUCKETS]),
-            },
-            AttackerMessage::Summary(first, last, entries) => {
-                let mut entries: Vec<_> = entries.iter().map(|(n, v)| (key(*n), *v)).collect();
-                entries.sort_unstable();
-                entries.dedup_by_key(|(key, _)| *key);
-                Payload::SyncSummary(SyncPage {
-                    first: *first,
-                    last: *last,
-                    entries,
-                })
-            }
-            AttackerMessage::Pull(names) => Payload::SyncPull {
-                keys: names.iter().take(128).map(|n| key(*n)).collect(),
-            },
-            AttackerMessage::Records(records) => Payload::SyncRecords {
-                records: encoded(records),
-            },
-            AttackerMessage::FullPull(cursor) => Payload::FullPull { cursor: *cursor },
-            AttackerMessage::FullPage(cursor, next, records) => Payload::FullPage {
-                cursor: *cursor,
-                next: *next,
-                records: encoded(records),
-            },
         }
     }
 
