@@ -8,6 +8,7 @@ use std::sync::Arc;
 use super::record::MAX_SUSPECTORS;
 use super::*;
 use crate::config::DATAGRAM_BYTES_MIN;
+use crate::error::JoinRefusal;
 use crate::key::{ClusterKey, KeyRing};
 use crate::limits::{MAX_NAME_BYTES, tags_bytes_max};
 use crate::tags::Tags;
@@ -53,16 +54,28 @@ pub(crate) fn records() -> Vec<Record> {
     .into()
 }
 
+/// A message of each kind. The order is that of the seeds of the fuzz targets.
 pub(crate) fn messages() -> Vec<Message> {
-    let updates = records();
-    let me = updates[0].clone();
-    let addr: SocketAddr = "127.0.0.1:1".parse().unwrap();
-    let page = SyncPage {
-        first: 5,
-        last: 9,
-        entries: vec![(5, 1), (7, 2)],
-    };
     [
+        probe_and_gossip_payloads(),
+        join_payloads(),
+        leave_payloads(),
+        anti_entropy_payloads(),
+        address_payloads(),
+    ]
+    .concat()
+    .into_iter()
+    .map(|payload| Message {
+        to: u32::MAX,
+        payload,
+    })
+    .collect()
+}
+
+fn probe_and_gossip_payloads() -> Vec<Payload> {
+    let addr: SocketAddr = "127.0.0.1:1".parse().unwrap();
+    let updates = records();
+    vec![
         Payload::Ping {
             seq: 1,
             view: 2,
@@ -87,6 +100,13 @@ pub(crate) fn messages() -> Vec<Message> {
         Payload::Gossip {
             updates: updates.clone(),
         },
+    ]
+}
+
+fn join_payloads() -> Vec<Payload> {
+    let addr: SocketAddr = "127.0.0.1:1".parse().unwrap();
+    let me = records().remove(0);
+    vec![
         Payload::Hello {
             cookie: 9,
             me: me.clone(),
@@ -117,10 +137,24 @@ pub(crate) fn messages() -> Vec<Message> {
         },
         Payload::JoinRefused {
             echo: 9,
-            reason: crate::error::JoinRefusal::NameCollision,
+            reason: JoinRefusal::NameCollision,
         },
-        Payload::Leave { seq: 9, me },
-        Payload::LeaveAck { seq: 9 },
+    ]
+}
+
+fn leave_payloads() -> Vec<Payload> {
+    let me = records().remove(0);
+    vec![Payload::Leave { seq: 9, me }, Payload::LeaveAck { seq: 9 }]
+}
+
+fn anti_entropy_payloads() -> Vec<Payload> {
+    let updates = records();
+    let page = SyncPage {
+        first: 5,
+        last: 9,
+        entries: vec![(5, 1), (7, 2)],
+    };
+    vec![
         Payload::SyncDigest {
             buckets: Box::new([3; DIGEST_BUCKETS]),
         },
@@ -142,14 +176,15 @@ pub(crate) fn messages() -> Vec<Message> {
             next: None,
             records: Vec::new(),
         },
+    ]
+}
+
+fn address_payloads() -> Vec<Payload> {
+    let addr: SocketAddr = "127.0.0.1:1".parse().unwrap();
+    vec![
         Payload::AddrRequest,
         Payload::AddrObserved { echo: 300, addr },
     ]
-    .map(|payload| Message {
-        to: u32::MAX,
-        payload,
-    })
-    .into()
 }
 
 fn encoded(message: &Message) -> Vec<u8> {
@@ -386,21 +421,8 @@ const ORIGIN: Origin = Origin {
 fn largest(payload: Payload, name_bytes: usize) -> Payload {
     let name = "n".repeat(name_bytes);
     let (seq, view) = (u32::MAX, u64::MAX);
-    let record = |claim| Record {
-        name: name.as_str().into(),
-        epoch: u64::MAX,
-        incarnation: u32::MAX,
-        addr: "[2001:db8::1]:65535".parse().unwrap(),
-        draining: true,
-        slow: true,
-        unreachable: true,
-        claim,
-    };
-    let me = record(Claim::Alive(tags_of(tags_bytes_max(&name))));
-    let mut suspectors = Suspectors::default();
-    for by in 0..MAX_SUSPECTORS as u64 {
-        suspectors.merge(Confirmation::new(by, 9.0));
-    }
+    let tags = tags_of(tags_bytes_max(&name));
+    let me = largest_record(&name, Claim::Alive(tags));
     let updates = vec![me.clone()];
     match payload {
         Payload::Ping { .. } => Payload::Ping { seq, view, updates },
@@ -413,7 +435,7 @@ fn largest(payload: Payload, name_bytes: usize) -> Payload {
                 ..target
             },
             // Its mandatory update is a suspicion; tags wait for room in another datagram.
-            updates: vec![record(Claim::Suspect(suspectors))],
+            updates: vec![largest_record(&name, Claim::Suspect(most_suspectors()))],
         },
         Payload::Gossip { .. } => Payload::Gossip { updates },
         Payload::Hello { .. } => Payload::Hello { cookie: view, me },
@@ -455,6 +477,28 @@ fn largest(payload: Payload, name_bytes: usize) -> Payload {
             addr: me.addr,
         },
     }
+}
+
+/// Record of a member of this name whose other fields are as large as they can be.
+fn largest_record(name: &str, claim: Claim) -> Record {
+    Record {
+        name: name.into(),
+        epoch: u64::MAX,
+        incarnation: u32::MAX,
+        addr: "[2001:db8::1]:65535".parse().unwrap(),
+        draining: true,
+        slow: true,
+        unreachable: true,
+        claim,
+    }
+}
+
+fn most_suspectors() -> Suspectors {
+    let mut suspectors = Suspectors::default();
+    for by in 0..MAX_SUSPECTORS as u64 {
+        suspectors.merge(Confirmation::new(by, 9.0));
+    }
+    suspectors
 }
 
 /// Tags that take exactly so many bytes, encoded.
