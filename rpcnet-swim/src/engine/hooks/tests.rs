@@ -179,34 +179,35 @@ fn state(engine: &Engine<Varied>, name: &str) -> MemberState {
 /// Whether a rule shows in one engine.
 fn is_applied(rule: Rule, detector: Varied) -> bool {
     let mut engine = engine(detector);
-    let key = name_key("x");
     engine.gossip_queue = Default::default();
+    match rule {
+        Rule::Witness | Rule::SecondPing | Rule::Ring | Rule::ObservedLoss | Rule::Slowness => {
+            is_probe_rule_applied(rule, &mut engine)
+        }
+        Rule::OnlySuspectorsDecide | Rule::Verify | Rule::BackToBack | Rule::Buddy => {
+            is_suspicion_rule_applied(rule, &mut engine)
+        }
+        Rule::FlapDamping | Rule::StallShift | Rule::Isolation | Rule::Redial => {
+            is_outage_rule_applied(rule, &mut engine)
+        }
+    }
+}
+
+/// Whether a rule of probe rounds shows.
+fn is_probe_rule_applied(rule: Rule, engine: &mut Engine<Varied>) -> bool {
+    let key = name_key("x");
     match rule {
         // A round without an answer and without a witness is no evidence.
         Rule::Witness => {
             engine.start_probe(at(0), key);
-            run(&mut engine, at(1_900));
+            run(engine, at(1_900));
             engine.stats.inconclusive_rounds > 0 && engine.stats.missed_probes == 0
-        }
-        Rule::OnlySuspectorsDecide => {
-            engine.hear(x(0, Claim::Suspect(suspectors(2))));
-            engine.note_heard(at(1_000));
-            engine.decide_failure(at(1_000), key);
-            state(&engine, "x") == MemberState::Suspect
-        }
-        Rule::Verify => {
-            engine.hear(x(0, Claim::Suspect(suspectors(1))));
-            probed(&engine, "x")
         }
         Rule::SecondPing => {
             engine.start_probe(at(0), key);
             while engine.poll_transmit().is_some() {}
             engine.on_probe_round_timer(at(500), engine.probes.rounds.as_slice()[0].seq);
             std::iter::from_fn(|| engine.poll_transmit()).any(|(to, _)| to == addr(2))
-        }
-        Rule::BackToBack => {
-            engine.on_missed_probe(at(1_000), key);
-            probed(&engine, "x")
         }
         Rule::Ring => {
             // Of four members the round robin probes none twice in four turns.
@@ -233,6 +234,35 @@ fn is_applied(rule: Rule, detector: Varied) -> bool {
             engine.clear_evidence(key);
             engine.probes.network.loss() != before
         }
+        Rule::Slowness => {
+            engine.start_probe(at(0), key);
+            let seq = engine.probes.rounds.as_slice()[0].seq;
+            run(engine, at(1_900));
+            engine.on_ack(at(1_900), key, seq, true);
+            engine.stats.late_answers > 0
+        }
+        _ => unreachable!("another group of rules"),
+    }
+}
+
+/// Whether a rule of suspicions shows.
+fn is_suspicion_rule_applied(rule: Rule, engine: &mut Engine<Varied>) -> bool {
+    let key = name_key("x");
+    match rule {
+        Rule::OnlySuspectorsDecide => {
+            engine.hear(x(0, Claim::Suspect(suspectors(2))));
+            engine.note_heard(at(1_000));
+            engine.decide_failure(at(1_000), key);
+            state(engine, "x") == MemberState::Suspect
+        }
+        Rule::Verify => {
+            engine.hear(x(0, Claim::Suspect(suspectors(1))));
+            probed(engine, "x")
+        }
+        Rule::BackToBack => {
+            engine.on_missed_probe(at(1_000), key);
+            probed(engine, "x")
+        }
         Rule::Buddy => {
             engine.start_suspicion(at(0), key, suspectors(1));
             engine.gossip_queue = Default::default();
@@ -241,13 +271,20 @@ fn is_applied(rule: Rule, detector: Varied) -> bool {
             let mut ping = || engine.poll_transmit().unwrap().1.len();
             ping() < ping()
         }
+        _ => unreachable!("another group of rules"),
+    }
+}
+
+/// Whether a rule of outages shows: of members that fail, or of this node.
+fn is_outage_rule_applied(rule: Rule, engine: &mut Engine<Varied>) -> bool {
+    match rule {
         Rule::FlapDamping => {
             for incarnation in 1..3 {
-                is_said_to_have_failed(&mut engine, at(0), incarnation);
+                is_said_to_have_failed(engine, at(0), incarnation);
                 let back = alive();
                 engine.merge(at(1), x(incarnation + 1, back), RecordSource::Gossip);
             }
-            state(&engine, "x") == MemberState::Failed
+            state(engine, "x") == MemberState::Failed
         }
         Rule::StallShift => {
             engine.handle_timeout(at(9_000));
@@ -255,17 +292,11 @@ fn is_applied(rule: Rule, detector: Varied) -> bool {
         }
         Rule::Isolation => engine.is_isolated(at(9_000)),
         Rule::Redial => {
-            is_said_to_have_failed(&mut engine, at(0), 0);
-            run(&mut engine, at(5_100));
-            probed(&engine, "x")
+            is_said_to_have_failed(engine, at(0), 0);
+            run(engine, at(5_100));
+            probed(engine, "x")
         }
-        Rule::Slowness => {
-            engine.start_probe(at(0), key);
-            let seq = engine.probes.rounds.as_slice()[0].seq;
-            run(&mut engine, at(1_900));
-            engine.on_ack(at(1_900), key, seq, true);
-            engine.stats.late_answers > 0
-        }
+        _ => unreachable!("another group of rules"),
     }
 }
 
