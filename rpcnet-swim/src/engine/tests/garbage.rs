@@ -8,6 +8,7 @@ use super::*;
 use crate::engine::gossip::QUEUE_LEN_MAX;
 use crate::engine::indirect_probe::INDIRECT_PROBES_MAX;
 use crate::engine::probe_round::PROBE_ROUNDS_MAX;
+use crate::error::JoinRefusal;
 use crate::wire::{DIGEST_BUCKETS, Origin, ProbeTarget, SyncPage, Welcome};
 
 /// Few names, epochs and addresses, so that they meet; and the far ends.
@@ -53,47 +54,54 @@ fn any_key() -> impl Strategy<Value = u64> {
 }
 
 fn any_payload() -> impl Strategy<Value = Payload> {
-    let updates = || prop::collection::vec(any_record(), 0..8);
-    let seq = || prop_oneof![0u32..4, any::<u32>()];
-    let number = || prop_oneof![Just(0), 1u64..4, any::<u64>()];
+    prop_oneof![
+        6 => any_probe_or_gossip(),
+        6 => any_join_message(),
+        2 => any_leave_message(),
+        6 => any_anti_entropy(),
+        2 => any_address_message(),
+    ]
+}
+
+fn any_probe_or_gossip() -> impl Strategy<Value = Payload> {
     let target = (any_key(), any_epoch(), 1u16..9).prop_map(|(key, epoch, port)| ProbeTarget {
         key,
         epoch,
         addr: addr(port),
     });
-    let page = prop::collection::btree_map(any_key(), any::<u64>(), 0..8).prop_map(|map| {
-        Payload::SyncSummary(SyncPage {
-            first: 0,
-            last: u64::MAX,
-            entries: map.into_iter().collect(),
-        })
-    });
-    let first = prop_oneof![
-        (seq(), number(), updates()).prop_map(|(seq, view, updates)| Payload::Ping {
+    prop_oneof![
+        (any_seq(), any_number(), any_records()).prop_map(|(seq, view, updates)| Payload::Ping {
             seq,
             view,
             updates
         }),
-        (seq(), number(), updates()).prop_map(|(seq, view, updates)| Payload::Ack {
+        (any_seq(), any_number(), any_records()).prop_map(|(seq, view, updates)| Payload::Ack {
             seq,
             view,
             updates
         }),
-        (seq(), target, updates()).prop_map(|(seq, target, updates)| Payload::PingReq {
+        (any_seq(), target, any_records()).prop_map(|(seq, target, updates)| Payload::PingReq {
             seq,
             target,
             updates
         }),
-        (seq(), any_key()).prop_map(|(seq, target)| Payload::RelayedAck { seq, target }),
-        (seq(), any_key()).prop_map(|(seq, target)| Payload::Nack { seq, target }),
-        updates().prop_map(|updates| Payload::Gossip { updates }),
-        (number(), any_record()).prop_map(|(cookie, me)| Payload::Hello { cookie, me }),
-        (number(), number(), 0u16..9).prop_map(|(cookie, echo, port)| Payload::Challenge {
-            cookie,
-            echo,
-            seen: (port > 0).then(|| addr(port)),
+        (any_seq(), any_key()).prop_map(|(seq, target)| Payload::RelayedAck { seq, target }),
+        (any_seq(), any_key()).prop_map(|(seq, target)| Payload::Nack { seq, target }),
+        any_records().prop_map(|updates| Payload::Gossip { updates }),
+    ]
+}
+
+fn any_join_message() -> impl Strategy<Value = Payload> {
+    prop_oneof![
+        (any_number(), any_record()).prop_map(|(cookie, me)| Payload::Hello { cookie, me }),
+        (any_number(), any_number(), 0u16..9).prop_map(|(cookie, echo, port)| {
+            Payload::Challenge {
+                cookie,
+                echo,
+                seen: (port > 0).then(|| addr(port)),
+            }
         }),
-        (number(), number(), 1u16..9, any_record()).prop_map(|(echo, view, port, me)| {
+        (any_number(), any_number(), 1u16..9, any_record()).prop_map(|(echo, view, port, me)| {
             Payload::Welcome(Welcome {
                 echo,
                 view,
@@ -101,24 +109,40 @@ fn any_payload() -> impl Strategy<Value = Payload> {
                 me,
             })
         }),
-        Just(Payload::AddrRequest),
-        (number(), 1u16..9).prop_map(|(echo, port)| Payload::AddrObserved {
+        (any_number(), any_record())
+            .prop_map(|(echo, known)| Payload::HelloRefused { echo, known }),
+        (any_number(), any::<u64>()).prop_map(|(echo, clock)| Payload::ClockSkew { echo, clock }),
+        any_number().prop_map(|echo| Payload::JoinRefused {
             echo,
-            addr: addr(port),
+            reason: JoinRefusal::TableFull
         }),
-    ];
-    let second = prop_oneof![
-        (number(), any_record()).prop_map(|(echo, known)| Payload::HelloRefused { echo, known }),
-        (seq(), any_record()).prop_map(|(seq, me)| Payload::Leave { seq, me }),
-        seq().prop_map(|seq| Payload::LeaveAck { seq }),
+    ]
+}
+
+fn any_leave_message() -> impl Strategy<Value = Payload> {
+    prop_oneof![
+        (any_seq(), any_record()).prop_map(|(seq, me)| Payload::Leave { seq, me }),
+        any_seq().prop_map(|seq| Payload::LeaveAck { seq }),
+    ]
+}
+
+fn any_anti_entropy() -> impl Strategy<Value = Payload> {
+    let page = prop::collection::btree_map(any_key(), any::<u64>(), 0..8).prop_map(|map| {
+        Payload::SyncSummary(SyncPage {
+            first: 0,
+            last: u64::MAX,
+            entries: map.into_iter().collect(),
+        })
+    });
+    prop_oneof![
         any::<u64>().prop_map(|hash| Payload::SyncDigest {
             buckets: Box::new([hash; DIGEST_BUCKETS])
         }),
         page,
         prop::collection::vec(any_key(), 0..20).prop_map(|keys| Payload::SyncPull { keys }),
-        updates().prop_map(|records| Payload::SyncRecords { records }),
-        number().prop_map(|cursor| Payload::FullPull { cursor }),
-        (number(), any::<u64>(), updates()).prop_map(|(cursor, next, records)| {
+        any_records().prop_map(|records| Payload::SyncRecords { records }),
+        any_number().prop_map(|cursor| Payload::FullPull { cursor }),
+        (any_number(), any::<u64>(), any_records()).prop_map(|(cursor, next, records)| {
             let next = Some(next).filter(|next| *next > cursor);
             Payload::FullPage {
                 cursor,
@@ -126,8 +150,29 @@ fn any_payload() -> impl Strategy<Value = Payload> {
                 records,
             }
         }),
-    ];
-    prop_oneof![first, second]
+    ]
+}
+
+fn any_address_message() -> impl Strategy<Value = Payload> {
+    prop_oneof![
+        Just(Payload::AddrRequest),
+        (any_number(), 1u16..9).prop_map(|(echo, port)| Payload::AddrObserved {
+            echo,
+            addr: addr(port),
+        }),
+    ]
+}
+
+fn any_records() -> impl Strategy<Value = Vec<Record>> {
+    prop::collection::vec(any_record(), 0..8)
+}
+
+fn any_seq() -> impl Strategy<Value = u32> {
+    prop_oneof![0u32..4, any::<u32>()]
+}
+
+fn any_number() -> impl Strategy<Value = u64> {
+    prop_oneof![Just(0), 1u64..4, any::<u64>()]
 }
 
 proptest! {
