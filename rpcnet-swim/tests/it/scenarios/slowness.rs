@@ -1,5 +1,7 @@
 //! Slow members and how they are told from failed ones.
 
+use std::time::Duration;
+
 use super::*;
 
 /// What `observer` says of the health of the node at `node`.
@@ -32,75 +34,83 @@ fn a_slow_member_is_told_from_a_failed_one() {
         let (slow, dead) = (1, nodes - 1);
         let others: Vec<_> = (0..nodes).filter(|n| *n != slow).collect();
         set_slow(&mut cluster, slow, true);
-        let all_say = |cluster: &Cluster, state| {
-            let mut states = others.iter().map(|n| health(cluster, *n, slow));
-            states.all(|said| said == Some(state))
-        };
-        let took = cluster.run_until(secs(30), |c| all_say(c, HealthState::Slow));
-        println!(
-            "{nodes} nodes: slow everywhere after {:?}",
-            took.expect("all find it slow")
-        );
+        let took = run_until_all_say(&mut cluster, &others, slow, HealthState::Slow);
+        println!("{nodes} nodes: slow everywhere after {took:?}");
         cluster.run_for(secs(60));
         // Reported by itself too, so members that have not probed it for long know.
         assert!(cluster.engine(slow).unwrap().local_member().slow);
-        let id = cluster.view_of(0, slow).unwrap().id;
-        let said = others.iter().filter_map(|n| {
-            let health = cluster.engine(*n).unwrap().health(&id, cluster.now())?;
-            Some((health.round_trip?, health.measured_ago?))
-        });
-        let trips: Vec<_> = said.filter(|(_, age)| *age < secs(30)).collect();
-        assert!(!trips.is_empty());
-        assert!(
-            trips
-                .iter()
-                .all(|(trip, _)| (millis(400)..millis(900)).contains(trip)),
-            "{trips:?}"
-        );
-        // No other member is found slow, not even by the slow one.
-        for (observer, member) in all(&cluster)
-            .into_iter()
-            .flat_map(|o| others.iter().map(move |m| (o, *m)))
-        {
-            if observer != member {
-                let said = health(&cluster, observer, member);
-                assert_eq!(
-                    said,
-                    Some(HealthState::Responsive),
-                    "{observer} of {member}"
-                );
-            }
-        }
+        check_round_trips(&cluster, &others, slow);
+        check_responsive(&cluster, &others);
         cluster.crash(dead);
         let failed = |c: &Cluster| health(c, 0, dead) == Some(HealthState::Failed);
         let took = cluster.run_until(secs(8), failed).expect("it is found");
         println!("{nodes} nodes: a crash beside it is known after {took:?}");
         set_slow(&mut cluster, slow, false);
         let others: Vec<_> = others.iter().copied().filter(|n| *n != dead).collect();
-        let all_well = |c: &Cluster| {
-            let mut states = others.iter().map(|n| health(c, *n, slow));
-            states.all(|said| said == Some(HealthState::Responsive))
-        };
-        let took = cluster.run_until(secs(60), all_well);
-        println!(
-            "{nodes} nodes: responsive everywhere after {:?}",
-            took.expect("it is over")
-        );
+        let took = run_until_all_say(&mut cluster, &others, slow, HealthState::Responsive);
+        println!("{nodes} nodes: responsive everywhere after {took:?}");
         cluster.run_for(secs(60));
         cluster.expect_safe();
-        // Each reported it once, and its end once: no flapping, and no failure but the real one.
-        for node in &others {
-            let of_slow = |m: &rpcnet_swim::Member| &*m.id.name == "n1";
-            let reported = |e: &Event| matches!(e, Event::NodeSlow(m) if of_slow(m));
-            assert_eq!(count(&cluster, &[*node], reported), 1, "{node}");
-            let reported = |e: &Event| matches!(e, Event::NodeResponsive(m) if of_slow(m));
-            assert_eq!(count(&cluster, &[*node], reported), 1, "{node}");
-            assert_eq!(count(&cluster, &[*node], failed_but(dead)), 0);
-        }
-        let slow_dead =
-            |e: &Event| matches!(e, Event::NodeSlow(m) if *m.id.name == *format!("n{dead}"));
-        assert_eq!(count(&cluster, &all(&cluster), slow_dead), 0);
+        check_reported_once(&cluster, &others, dead);
     }
+}
+
+/// Lets time pass until all observers say this of the node. Gives how long it took.
+fn run_until_all_say(
+    cluster: &mut Cluster,
+    observers: &[usize],
+    node: usize,
+    state: HealthState,
+) -> Duration {
+    let limit = match state {
+        HealthState::Slow => secs(30),
+        _ => secs(60),
+    };
+    let took = cluster.run_until(limit, |cluster| {
+        let mut states = observers.iter().map(|n| health(cluster, *n, node));
+        states.all(|said| said == Some(state))
+    });
+    took.unwrap_or_else(|| panic!("not all say that it is {state:?}"))
+}
+
+/// Checks the round trips that were measured lately to the slow node.
+fn check_round_trips(cluster: &Cluster, observers: &[usize], slow: usize) {
+    let id = cluster.view_of(0, slow).unwrap().id;
+    let said = observers.iter().filter_map(|n| {
+        let health = cluster.engine(*n).unwrap().health(&id, cluster.now())?;
+        Some((health.round_trip?, health.measured_ago?))
+    });
+    let trips: Vec<_> = said.filter(|(_, age)| *age < secs(30)).collect();
+    assert!(!trips.is_empty());
+    let is_expected = |trip| (millis(400)..millis(900)).contains(trip);
+    assert!(trips.iter().all(|(trip, _)| is_expected(trip)), "{trips:?}");
+}
+
+/// Checks that no node says of these members that one is slow, not even a slow node.
+fn check_responsive(cluster: &Cluster, members: &[usize]) {
+    for observer in all(cluster) {
+        for member in members.iter().copied().filter(|member| *member != observer) {
+            let said = health(cluster, observer, member);
+            let responsive = Some(HealthState::Responsive);
+            assert_eq!(said, responsive, "{observer} of {member}");
+        }
+    }
+}
+
+/// Checks that each observer reported that n1 is slow once, and its end once, and no failure but
+/// that of the dead node.
+fn check_reported_once(cluster: &Cluster, observers: &[usize], dead: usize) {
+    for node in observers {
+        let of_slow = |m: &rpcnet_swim::Member| &*m.id.name == "n1";
+        let reported = |e: &Event| matches!(e, Event::NodeSlow(m) if of_slow(m));
+        assert_eq!(count(cluster, &[*node], reported), 1, "{node}");
+        let reported = |e: &Event| matches!(e, Event::NodeResponsive(m) if of_slow(m));
+        assert_eq!(count(cluster, &[*node], reported), 1, "{node}");
+        assert_eq!(count(cluster, &[*node], failed_but(dead)), 0);
+    }
+    let slow_dead =
+        |e: &Event| matches!(e, Event::NodeSlow(m) if *m.id.name == *format!("n{dead}"));
+    assert_eq!(count(cluster, &all(cluster), slow_dead), 0);
 }
 
 /// A failure of any other member.
