@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use crate::error::JoinRefusal;
 
+use super::payload_codec::PayloadReader;
 use super::{KnownMembers, Malformed, Reader, Record, Writer};
 
 /// A whole message: its receiver and its payload.
@@ -127,11 +128,16 @@ impl Message {
         known: &impl KnownMembers,
         recycled: &mut Vec<Record>,
     ) -> Result<Self, Malformed> {
-        let mut reader = Reader::new(body);
-        let kind = reader.u8()?;
-        let to = reader.u32()?;
-        let payload = Payload::decode(kind, &mut reader, known, recycled)?;
-        match reader.is_empty() {
+        let fields = Reader::new(body);
+        let mut reader = PayloadReader {
+            fields,
+            known,
+            recycled,
+        };
+        let kind = reader.fields.u8()?;
+        let to = reader.fields.u32()?;
+        let payload = reader.payload(kind)?;
+        match reader.fields.is_empty() {
             true => Ok(Self { to, payload }),
             false => Err(Malformed),
         }

@@ -145,159 +145,164 @@ impl Payload {
             _ => unreachable!("no message of anti-entropy"),
         }
     }
+}
 
-    pub(super) fn decode(
-        kind: u8,
-        reader: &mut Reader<'_>,
-        known: &impl KnownMembers,
-        recycled: &mut Vec<Record>,
-    ) -> Result<Self, Malformed> {
+/// Reader of payloads. Names and tags that are known are not allocated again, and records go into
+/// `recycled` if it has room.
+pub(super) struct PayloadReader<'a, 'b, K> {
+    pub(super) fields: Reader<'b>,
+    pub(super) known: &'a K,
+    pub(super) recycled: &'a mut Vec<Record>,
+}
+
+impl<K: KnownMembers> PayloadReader<'_, '_, K> {
+    /// Reads a payload of this kind.
+    pub(super) fn payload(&mut self, kind: u8) -> Result<Payload, Malformed> {
         Ok(match kind {
-            PING | ACK | PING_REQ | RELAYED_ACK | NACK => {
-                Self::decode_probe(kind, reader, known, recycled)?
-            }
-            GOSSIP => Self::Gossip {
-                updates: records(reader, known, recycled)?,
+            PING | ACK | PING_REQ | RELAYED_ACK | NACK => self.probe(kind)?,
+            GOSSIP => Payload::Gossip {
+                updates: self.records()?,
             },
             HELLO | CHALLENGE | WELCOME | HELLO_REFUSED | CLOCK_SKEW | JOIN_REFUSED => {
-                Self::decode_join(kind, reader, known)?
+                self.join(kind)?
             }
-            LEAVE => Self::Leave {
-                seq: reader.u32()?,
-                me: Record::decode(reader, known)?,
+            LEAVE => Payload::Leave {
+                seq: self.fields.u32()?,
+                me: self.record()?,
             },
-            LEAVE_ACK => Self::LeaveAck { seq: reader.u32()? },
+            LEAVE_ACK => Payload::LeaveAck {
+                seq: self.fields.u32()?,
+            },
             SYNC_DIGEST | SYNC_SUMMARY | SYNC_PULL | SYNC_RECORDS | FULL_PULL | FULL_PAGE => {
-                Self::decode_anti_entropy(kind, reader, known, recycled)?
+                self.anti_entropy(kind)?
             }
-            ADDR_REQUEST => Self::AddrRequest,
-            ADDR_OBSERVED => Self::AddrObserved {
-                echo: reader.varint()?,
-                addr: reader.addr()?,
+            ADDR_REQUEST => Payload::AddrRequest,
+            ADDR_OBSERVED => Payload::AddrObserved {
+                echo: self.fields.varint()?,
+                addr: self.fields.addr()?,
             },
             _ => return Err(Malformed),
         })
     }
 
     /// Reads a message of a probe round.
-    fn decode_probe(
-        kind: u8,
-        reader: &mut Reader<'_>,
-        known: &impl KnownMembers,
-        recycled: &mut Vec<Record>,
-    ) -> Result<Self, Malformed> {
+    fn probe(&mut self, kind: u8) -> Result<Payload, Malformed> {
         Ok(match kind {
-            PING => Self::Ping {
-                seq: reader.u32()?,
-                view: reader.u64()?,
-                updates: records(reader, known, recycled)?,
+            PING => Payload::Ping {
+                seq: self.fields.u32()?,
+                view: self.fields.u64()?,
+                updates: self.records()?,
             },
-            ACK => Self::Ack {
-                seq: reader.u32()?,
-                view: reader.u64()?,
-                updates: records(reader, known, recycled)?,
+            ACK => Payload::Ack {
+                seq: self.fields.u32()?,
+                view: self.fields.u64()?,
+                updates: self.records()?,
             },
-            PING_REQ => Self::PingReq {
-                seq: reader.u32()?,
-                target: ProbeTarget::decode(reader)?,
-                updates: records(reader, known, recycled)?,
+            PING_REQ => Payload::PingReq {
+                seq: self.fields.u32()?,
+                target: ProbeTarget::decode(&mut self.fields)?,
+                updates: self.records()?,
             },
-            RELAYED_ACK => Self::RelayedAck {
-                seq: reader.u32()?,
-                target: reader.u64()?,
+            RELAYED_ACK => Payload::RelayedAck {
+                seq: self.fields.u32()?,
+                target: self.fields.u64()?,
             },
-            NACK => Self::Nack {
-                seq: reader.u32()?,
-                target: reader.u64()?,
+            NACK => Payload::Nack {
+                seq: self.fields.u32()?,
+                target: self.fields.u64()?,
             },
             _ => return Err(Malformed),
         })
     }
 
     /// Reads a hello or an answer to one.
-    fn decode_join(
-        kind: u8,
-        reader: &mut Reader<'_>,
-        known: &impl KnownMembers,
-    ) -> Result<Self, Malformed> {
+    fn join(&mut self, kind: u8) -> Result<Payload, Malformed> {
         Ok(match kind {
-            HELLO => Self::Hello {
-                cookie: reader.u64()?,
-                me: Record::decode(reader, known)?,
+            HELLO => Payload::Hello {
+                cookie: self.fields.u64()?,
+                me: self.record()?,
             },
-            CHALLENGE => Self::Challenge {
-                cookie: reader.u64()?,
-                echo: reader.varint()?,
-                seen: match reader.is_empty() {
+            CHALLENGE => Payload::Challenge {
+                cookie: self.fields.u64()?,
+                echo: self.fields.varint()?,
+                seen: match self.fields.is_empty() {
                     true => None,
-                    false => Some(reader.addr()?),
+                    false => Some(self.fields.addr()?),
                 },
             },
-            WELCOME => Self::Welcome(Welcome {
-                echo: reader.varint()?,
-                view: reader.u64()?,
-                seen: reader.addr()?,
-                me: Record::decode(reader, known)?,
+            WELCOME => Payload::Welcome(Welcome {
+                echo: self.fields.varint()?,
+                view: self.fields.u64()?,
+                seen: self.fields.addr()?,
+                me: self.record()?,
             }),
-            HELLO_REFUSED => Self::HelloRefused {
-                echo: reader.varint()?,
-                known: Record::decode(reader, known)?,
+            HELLO_REFUSED => Payload::HelloRefused {
+                echo: self.fields.varint()?,
+                known: self.record()?,
             },
-            CLOCK_SKEW => Self::ClockSkew {
-                echo: reader.varint()?,
-                clock: reader.varint()?,
+            CLOCK_SKEW => Payload::ClockSkew {
+                echo: self.fields.varint()?,
+                clock: self.fields.varint()?,
             },
-            JOIN_REFUSED => Self::JoinRefused {
-                echo: reader.varint()?,
-                reason: join_refusal_from_code(reader.u8()?),
+            JOIN_REFUSED => Payload::JoinRefused {
+                echo: self.fields.varint()?,
+                reason: join_refusal_from_code(self.fields.u8()?),
             },
             _ => return Err(Malformed),
         })
     }
 
     /// Reads a message of anti-entropy.
-    fn decode_anti_entropy(
-        kind: u8,
-        reader: &mut Reader<'_>,
-        known: &impl KnownMembers,
-        recycled: &mut Vec<Record>,
-    ) -> Result<Self, Malformed> {
+    fn anti_entropy(&mut self, kind: u8) -> Result<Payload, Malformed> {
         Ok(match kind {
             SYNC_DIGEST => {
                 let mut buckets = Box::new([0; DIGEST_BUCKETS]);
                 for hash in buckets.iter_mut() {
-                    *hash = reader.u64()?;
+                    *hash = self.fields.u64()?;
                 }
-                Self::SyncDigest { buckets }
+                Payload::SyncDigest { buckets }
             }
-            SYNC_SUMMARY => Self::SyncSummary(SyncPage::decode(reader)?),
+            SYNC_SUMMARY => Payload::SyncSummary(SyncPage::decode(&mut self.fields)?),
             SYNC_PULL => {
                 let mut keys = Vec::new();
-                while !reader.is_empty() {
-                    keys.push(reader.u64()?);
+                while !self.fields.is_empty() {
+                    keys.push(self.fields.u64()?);
                 }
-                Self::SyncPull { keys }
+                Payload::SyncPull { keys }
             }
-            SYNC_RECORDS => Self::SyncRecords {
-                records: records(reader, known, recycled)?,
+            SYNC_RECORDS => Payload::SyncRecords {
+                records: self.records()?,
             },
-            FULL_PULL => Self::FullPull {
-                cursor: reader.u64()?,
+            FULL_PULL => Payload::FullPull {
+                cursor: self.fields.u64()?,
             },
             FULL_PAGE => {
-                let cursor = reader.u64()?;
-                let next = Some(reader.u64()?).filter(|next| *next > 0);
+                let cursor = self.fields.u64()?;
+                let next = Some(self.fields.u64()?).filter(|next| *next > 0);
                 if next.is_some_and(|next| next <= cursor) {
                     return Err(Malformed);
                 }
-                Self::FullPage {
+                Payload::FullPage {
                     cursor,
                     next,
-                    records: records(reader, known, recycled)?,
+                    records: self.records()?,
                 }
             }
             _ => return Err(Malformed),
         })
+    }
+
+    fn record(&mut self) -> Result<Record, Malformed> {
+        Record::decode(&mut self.fields, self.known)
+    }
+
+    /// Records up to the end of the datagram: its size is their bound.
+    fn records(&mut self) -> Result<Vec<Record>, Malformed> {
+        let mut records = std::mem::take(self.recycled);
+        while !self.fields.is_empty() {
+            records.push(self.record()?);
+        }
+        Ok(records)
     }
 }
 
@@ -367,19 +372,6 @@ fn join_refusal_from_code(code: u8) -> JoinRefusal {
         4 => JoinRefusal::NotAdmitted,
         _ => JoinRefusal::Unknown,
     }
-}
-
-/// Records up to the end of the datagram: its size is their bound.
-fn records(
-    reader: &mut Reader<'_>,
-    known: &impl KnownMembers,
-    recycled: &mut Vec<Record>,
-) -> Result<Vec<Record>, Malformed> {
-    let mut records = std::mem::take(recycled);
-    while !reader.is_empty() {
-        records.push(Record::decode(reader, known)?);
-    }
-    Ok(records)
 }
 
 fn put_records(out: &mut impl Writer, records: &[Record]) {
