@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use rpcnet_swim::{ClusterConfig, ClusterKey, Engine, NodeId, Tags, Time};
-use rpcnet_swim_sim::Cluster;
+use rpcnet_swim_sim::{Cluster, join_directly};
 
 fn config() -> ClusterConfig {
     let tags = [("role", "worker"), ("zone", "eu-1"), ("version", "1.4.2")];
@@ -155,15 +155,7 @@ fn greeted(members: u32) -> Engine {
 fn greet(node: &mut Engine, count: u32) -> Vec<(SocketAddr, Engine)> {
     let greeted = (1..=count).map(|n| {
         let mut other = engine(n, Time::ZERO);
-        other.handle_seeds(Time::ZERO, &[addr(0)]);
-        // Hello, challenge, hello, welcome.
-        for _ in 0..2 {
-            let (_, mut hello) = other.poll_transmit().expect("a hello");
-            node.handle_datagram(Time::ZERO, addr(n), &mut hello);
-            let (_, mut answer) = node.poll_transmit().expect("an answer");
-            other.handle_datagram(Time::ZERO, addr(0), &mut answer);
-        }
-        while other.poll_transmit().is_some() {}
+        join_directly((node, addr(0)), (&mut other, addr(n)));
         (addr(n), other)
     });
     let greeted = greeted.collect();

@@ -6,6 +6,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use rpcnet_swim::{ClusterConfig, ClusterKey, Engine, NodeId, Tags, Time};
+use rpcnet_swim_sim::join_directly;
 use rpcnet_testing::CountingAllocator;
 
 #[global_allocator]
@@ -89,15 +90,7 @@ fn engine_of(n: u32, config: ClusterConfig) -> Engine {
 
 /// Lets `other`, which is number `n`, say hello to `node`, and gives it, knowing `node` alone.
 fn greet(node: &mut Engine, n: u32, mut other: Engine) -> Engine {
-    other.handle_seeds(Time::ZERO, &[addr(0)]);
-    // Hello, challenge, hello, welcome.
-    for _ in 0..2 {
-        let (_, mut hello) = other.poll_transmit().expect("a hello");
-        node.handle_datagram(Time::ZERO, addr(n), &mut hello);
-        let (_, mut answer) = node.poll_transmit().expect("an answer");
-        other.handle_datagram(Time::ZERO, addr(0), &mut answer);
-    }
-    while other.poll_transmit().is_some() {}
+    join_directly((node, addr(0)), (&mut other, addr(n)));
     other
 }
 
