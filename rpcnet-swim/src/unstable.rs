@@ -24,8 +24,8 @@ pub use crate::engine::tampering::Tampering;
 pub use crate::id::{instance_key, name_key, short_instance_key};
 pub use crate::wire::{
     Claim, Confirmation, DIGEST_BUCKETS, Envelope, KeySlot, KnownMembers, Malformed, Message,
-    MismatchNotice, OpenError, Origin, Payload, ProbeTarget, Reader, Record, Suspectors, SyncPage,
-    Welcome, Writer,
+    MismatchNotice, NoKnownMembers, OpenError, Origin, Payload, ProbeTarget, Reader, Record,
+    Suspectors, SyncPage, Welcome, Writer,
 };
 
 use crate::tags::Tags;

@@ -28,6 +28,8 @@ pub use envelope::{Envelope, KeySlot, OpenError, Origin};
 pub use message::{DIGEST_BUCKETS, Message, Payload, ProbeTarget, SyncPage, Welcome};
 pub use notice::MismatchNotice;
 pub(crate) use notice::NOTICE_BYTES;
+#[cfg(feature = "unstable")]
+pub use record::NoKnownMembers;
 pub use record::{Claim, Confirmation, KnownMembers, Record, Suspectors};
 
 #[cfg(test)]

@@ -111,6 +111,18 @@ pub trait KnownMembers {
     fn by_name(&self, name: &str) -> Option<(&Arc<str>, &Tags)>;
 }
 
+/// Known members where there are none.
+#[cfg(any(test, feature = "unstable"))]
+#[derive(Clone, Copy, Debug)]
+pub struct NoKnownMembers;
+
+#[cfg(any(test, feature = "unstable"))]
+impl KnownMembers for NoKnownMembers {
+    fn by_name(&self, _: &str) -> Option<(&Arc<str>, &Tags)> {
+        None
+    }
+}
+
 /// The suspectors of a member, each with its evidence: a set that only grows, by merging.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Suspectors {

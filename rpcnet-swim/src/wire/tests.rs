@@ -3,9 +3,8 @@
 mod fuzz_seeds;
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 
-use super::record::MAX_SUSPECTORS;
+use super::record::{MAX_SUSPECTORS, NoKnownMembers};
 use super::*;
 use crate::config::DATAGRAM_BYTES_MIN;
 use crate::error::JoinRefusal;
@@ -13,17 +12,8 @@ use crate::key::{ClusterKey, KeyRing};
 use crate::limits::{MAX_NAME_BYTES, tags_bytes_max};
 use crate::tags::Tags;
 
-/// Known members: none.
-struct EmptyTable;
-
-impl KnownMembers for EmptyTable {
-    fn by_name(&self, _: &str) -> Option<(&Arc<str>, &Tags)> {
-        None
-    }
-}
-
 fn decode(body: &[u8]) -> Result<Message, Malformed> {
-    Message::decode(body, &EmptyTable, &mut Vec::new())
+    Message::decode(body, &NoKnownMembers, &mut Vec::new())
 }
 
 fn record(claim: Claim) -> Record {
@@ -486,10 +476,7 @@ fn largest_record(name: &str, claim: Claim) -> Record {
         epoch: u64::MAX,
         incarnation: u32::MAX,
         addr: "[2001:db8::1]:65535".parse().unwrap(),
-        draining: true,
-        slow: true,
-        unreachable: true,
-        claim,
+        ..record(claim)
     }
 }
 
@@ -526,11 +513,11 @@ fn tags_without_room_beside_the_name_are_no_record() {
         };
         let (record, good) = encoded(name_bytes, bytes);
         assert_eq!(
-            Record::decode(&mut Reader::new(&good), &EmptyTable),
+            Record::decode(&mut Reader::new(&good), &NoKnownMembers),
             Ok(record)
         );
         let (_, longer) = encoded(name_bytes + 1, bytes);
-        let decoded = Record::decode(&mut Reader::new(&longer), &EmptyTable);
+        let decoded = Record::decode(&mut Reader::new(&longer), &NoKnownMembers);
         assert_eq!(decoded, Err(Malformed), "{name_bytes}");
     }
 }

@@ -38,6 +38,16 @@ fn with_twin(seed: u64) -> (Cluster, usize) {
     (cluster, twin)
 }
 
+/// The same, when the fourth node knows that the newer one has its name.
+fn superseded(seed: u64) -> (Cluster, usize) {
+    let (mut cluster, twin) = with_twin(seed);
+    let by = cluster.addr(twin);
+    cluster
+        .run_until(secs(10), |c| is_superseded(c, 3, by))
+        .expect("superseded");
+    (cluster, twin)
+}
+
 #[test]
 fn the_older_node_is_superseded_by_a_live_newer_one() {
     for seed in 0..3 {
@@ -80,11 +90,7 @@ fn the_older_node_is_superseded_by_a_live_newer_one() {
 #[test]
 fn the_older_one_returns_when_the_newer_one_crashes_or_leaves() {
     for seed in 0..3 {
-        let (mut cluster, twin) = with_twin(seed);
-        let by = cluster.addr(twin);
-        cluster
-            .run_until(secs(10), |c| is_superseded(c, 3, by))
-            .expect("superseded");
+        let (mut cluster, twin) = superseded(seed);
         cluster.run_for(secs(60));
         let newer = cluster.engine(twin).unwrap().id().epoch;
         match seed % 2 {
@@ -108,11 +114,7 @@ fn the_older_one_returns_when_the_newer_one_crashes_or_leaves() {
 #[test]
 fn the_older_one_is_told_when_the_newer_one_leaves() {
     for seed in 0..4 {
-        let (mut cluster, twin) = with_twin(seed);
-        let by = cluster.addr(twin);
-        cluster
-            .run_until(secs(10), |c| is_superseded(c, 3, by))
-            .expect("superseded");
+        let (mut cluster, twin) = superseded(seed);
         // Long enough that it probes every sixteen probe intervals only, and at any time between.
         cluster.run_for(secs(60 + 4 * seed));
         cluster.leave(twin);
@@ -129,11 +131,8 @@ fn the_older_one_is_told_when_the_newer_one_leaves() {
 
 #[test]
 fn a_crash_of_both_or_a_restart_of_the_newer_ends_well() {
-    let (mut cluster, twin) = with_twin(1);
+    let (mut cluster, twin) = superseded(1);
     let by = cluster.addr(twin);
-    cluster
-        .run_until(secs(10), |c| is_superseded(c, 3, by))
-        .expect("superseded");
     cluster.run_for(secs(30));
     // The newer one restarts and keeps the name.
     cluster.restart(twin);
@@ -188,11 +187,8 @@ fn two_nodes_of_one_name_without_others() {
 #[test]
 fn a_node_cut_off_from_its_successor_does_not_take_the_name_back() {
     for seed in 0..2 {
-        let (mut cluster, twin) = with_twin(seed);
+        let (mut cluster, twin) = superseded(seed);
         let by = cluster.addr(twin);
-        cluster
-            .run_until(secs(10), |c| is_superseded(c, 3, by))
-            .expect("superseded");
         converge(&mut cluster, secs(10));
         // Cut off from the newer one alone: the others know that it is there.
         cluster.network().cut(3, twin);

@@ -162,14 +162,14 @@ fn run(engine: &mut Engine<Varied>, until: Time) {
     }
 }
 
+/// Members that are probed, by their keys.
+fn probed_members(engine: &Engine<Varied>) -> impl Iterator<Item = u64> {
+    let rounds = engine.probes.rounds.as_slice();
+    rounds.iter().map(|round| round.key)
+}
+
 fn probed(engine: &Engine<Varied>, name: &str) -> bool {
-    let key = name_key(name);
-    engine
-        .probes
-        .rounds
-        .as_slice()
-        .iter()
-        .any(|round| round.key == key)
+    probed_members(engine).any(|key| key == name_key(name))
 }
 
 fn state(engine: &Engine<Varied>, name: &str) -> MemberState {
@@ -215,14 +215,7 @@ fn is_probe_rule_applied(rule: Rule, engine: &mut Engine<Varied>) -> bool {
             for turn in 0..4 {
                 engine.probes.rounds.clear();
                 engine.on_probe_timer(at(500 * turn));
-                probed.extend(
-                    engine
-                        .probes
-                        .rounds
-                        .as_slice()
-                        .iter()
-                        .map(|round| round.key),
-                );
+                probed.extend(probed_members(engine));
             }
             let asked = probed.len();
             probed.sort_unstable();

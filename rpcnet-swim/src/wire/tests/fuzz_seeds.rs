@@ -3,10 +3,10 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::{messages, records};
+use super::{encoded, messages, records};
 use crate::key::{ClusterKey, KeyRing};
 use crate::tags::Tags;
-use crate::wire::{Envelope, Message, Origin};
+use crate::wire::{Envelope, Origin};
 
 /// Where the seeds of a target lie. Not part of the published crate.
 fn folder(target: &str) -> PathBuf {
@@ -35,12 +35,6 @@ fn check_seeds(target: &str, golden: &[(String, Vec<u8>)]) {
              change, run RPCNET_WRITE_SEEDS=1 cargo test -p rpcnet-swim --lib wire"
         );
     }
-}
-
-fn encoded(message: &Message) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    message.encode(&mut bytes);
-    bytes
 }
 
 fn sealed(keys: &[u8], body: &[u8]) -> Vec<u8> {
