@@ -120,7 +120,7 @@ mod refused {
     use std::time::Duration;
 
     use rpcnet_swim::{ClusterConfig, ClusterMembership};
-    use rpcnet_testing::within;
+    use rpcnet_testing::{until, within};
     use tokio::time::sleep;
 
     use super::tags;
@@ -155,6 +155,7 @@ mod refused {
                     node.update_tags((0..2).map(|n| (format!("more{n}"), "y".repeat(250))))
                         .unwrap();
                 }
+                // Pace of the updates, so that pings go out between them.
                 sleep(Duration::from_millis(100)).await;
                 if nodes
                     .iter()
@@ -171,15 +172,12 @@ mod refused {
             // Two paths, each tried by the rounds that were under way.
             assert!(stats.datagrams_too_large <= 8, "{stats:?}");
         }
-        let same = async {
-            while nodes
+        until("all have the same view", || {
+            nodes
                 .iter()
-                .any(|node| node.view_hash() != nodes[0].view_hash())
-            {
-                sleep(Duration::from_millis(20)).await;
-            }
-        };
-        within(same).await;
+                .all(|node| node.view_hash() == nodes[0].view_hash())
+        })
+        .await;
     }
 
     const EMSGSIZE: i32 = if cfg!(any(target_os = "linux", target_os = "android")) {
