@@ -11,12 +11,12 @@ use crate::time::Time;
 pub(crate) struct PartitionDetector {
     /// Status without regard to isolation: meanwhile nothing is learnt of the others.
     status_unless_isolated: PartitionStatus,
-    /// First sign of the suspected partition.
-    suspected_since: Time,
+    /// First sign of the partition, while one is suspected or reported.
+    suspected_since: Option<Time>,
     /// Expected members when this node became isolated, while it is.
     isolated: Option<usize>,
     /// End of the last isolation: what came meanwhile has yet to be merged.
-    isolation_ended_at: Time,
+    isolation_ended_at: Option<Time>,
     /// Whether this side had no majority in the last report.
     reported_minority: bool,
     /// Time since which that is no longer so.
@@ -75,9 +75,9 @@ impl PartitionDetector {
     pub(crate) fn new(now: Time) -> Self {
         Self {
             status_unless_isolated: PartitionStatus::Healthy,
-            suspected_since: Time::ZERO,
+            suspected_since: None,
             isolated: None,
-            isolation_ended_at: Time::ZERO,
+            isolation_ended_at: None,
             reported_minority: false,
             minority_changed_at: None,
             contact: Contact::new(now),
@@ -100,10 +100,7 @@ impl PartitionDetector {
     /// Start of the window in which failed members count as missing: failures far apart are
     /// crashes, and a partition keeps its members however long it lasts.
     pub(crate) fn window_start(&self, now: Time, window: Duration) -> Time {
-        match self.status_unless_isolated {
-            PartitionStatus::Healthy => now - window,
-            _ => self.suspected_since - window,
-        }
+        self.suspected_since.unwrap_or(now) - window
     }
 
     /// Takes note that this node hears none of so many members. Says whether that is new.
@@ -115,7 +112,7 @@ impl PartitionDetector {
     pub(crate) fn end_isolation(&mut self, now: Time) -> bool {
         let ended = self.isolated.take().is_some();
         if ended {
-            self.isolation_ended_at = now;
+            self.isolation_ended_at = Some(now);
         }
         ended
     }
@@ -131,15 +128,21 @@ impl PartitionDetector {
     ) -> Option<PartitionChange> {
         if !is_partition(reachable, expected) {
             let was = std::mem::replace(&mut self.status_unless_isolated, PartitionStatus::Healthy);
+            self.suspected_since = None;
             let healed = matches!(was, PartitionStatus::Partitioned { .. });
             return healed.then_some(PartitionChange::Healed);
         }
         if self.status_unless_isolated == PartitionStatus::Healthy {
             self.status_unless_isolated = PartitionStatus::Suspected;
-            self.suspected_since = now;
         }
+        let suspected_since = *self.suspected_since.get_or_insert(now);
         let first = self.status_unless_isolated == PartitionStatus::Suspected;
-        if first && now.since(self.suspected_since.max(self.isolation_ended_at)) < grace {
+        let isolation_ended_at = self.isolation_ended_at;
+        let is_recent = |at: Time| {
+            let at = isolation_ended_at.map_or(at, |ended| at.max(ended));
+            now.since(at) < grace
+        };
+        if first && is_recent(suspected_since) {
             return None;
         }
         self.status_unless_isolated = PartitionStatus::Partitioned {
@@ -152,7 +155,7 @@ impl PartitionDetector {
             return None;
         }
         let untrue_since = *self.minority_changed_at.get_or_insert(now);
-        if !first && now.since(untrue_since.max(self.isolation_ended_at)) < grace {
+        if !first && is_recent(untrue_since) {
             return None;
         }
         self.reported_minority = minority;
