@@ -318,7 +318,7 @@ impl<D: DetectorHooks> Engine<D> {
             entry.set_addr(addr);
             // What it lost at the other address says nothing about this one.
             let faults = entry.faults_mut();
-            faults.held_until = now;
+            faults.held_until = Some(now);
             faults.next_redial_at = now;
         });
     }

@@ -99,7 +99,7 @@ impl Entry {
         self.unanswering = false;
         if let Some(faults) = self.existing_faults() {
             faults.suspicion = None;
-            faults.claimed_failed = false;
+            faults.claimed_failed_at = None;
             faults.evidence = Evidence::NONE;
             faults.unanswered = 0;
         }
@@ -187,7 +187,7 @@ impl Entry {
     /// Record that the member itself has to receive so that it can refute it.
     pub(crate) fn record_to_refute(&self) -> Option<Record> {
         match self.state {
-            _ if self.faults().claimed_failed => Some(self.record_with(Claim::Failed)),
+            _ if self.faults().claimed_failed_at.is_some() => Some(self.record_with(Claim::Failed)),
             // A member that is said to have left and still sends takes a new epoch.
             MemberState::Suspect | MemberState::Failed | MemberState::Left => Some(self.record()),
             MemberState::Alive => None,

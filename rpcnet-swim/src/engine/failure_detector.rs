@@ -47,7 +47,7 @@ impl<D: DetectorHooks> Engine<D> {
         let faults = entry.faults_mut();
         faults.evidence.add_miss(worth);
         faults.unanswered = faults.unanswered.saturating_add(1);
-        if faults.claimed_failed {
+        if faults.claimed_failed_at.is_some() {
             return self.mark_failed(now, key);
         }
         if !faults.evidence.reaches_suspect_threshold() {
@@ -78,7 +78,7 @@ impl<D: DetectorHooks> Engine<D> {
             faults.evidence = Evidence::NONE;
             faults.unreachable.record_answer();
             unanswered = std::mem::take(&mut faults.unanswered);
-            faults.claimed_failed = false;
+            faults.claimed_failed_at = None;
             if let Some(suspicion) = &mut faults.suspicion {
                 suspicion.suspectors.retract(me);
             }
@@ -218,19 +218,20 @@ impl<D: DetectorHooks> Engine<D> {
             entry.rtt_state.clear_findings();
             let faults = entry.faults_mut();
             faults.suspicion = None;
-            faults.claimed_failed = false;
+            faults.claimed_failed_at = None;
             faults.unreachable.on_failed();
             faults.redials_unanswered = 0;
             faults.next_redial_at = now + redial;
             faults.expire_flaps(flaps_from);
             // An outage in which one refutation came through is one outage: time proves nothing
             // then.
+            let is_relapse = |at: Time| now.since(at) < relapse_window;
             faults.relapsed =
-                counts && faults.flap_count == 1 && now.since(faults.recovered_at) < relapse_window;
+                counts && faults.flap_count == 1 && faults.recovered_at.is_some_and(is_relapse);
             // The first recovery is immediate; a member that flaps is held down longer each time.
             faults.flap_count = faults.flap_count.saturating_add(u8::from(counts));
             faults.redials_answered = 0;
-            faults.held_until = now + hold_down_rounds(faults) * unit;
+            faults.held_until = Some(now + hold_down_rounds(faults) * unit);
             entry.member()
         });
         self.enqueue_gossip(now, key);
@@ -247,7 +248,8 @@ impl<D: DetectorHooks> Engine<D> {
             if let Some(entry) = self.table.get_mut(key) {
                 let faults = entry.faults_mut();
                 faults.flap_count = faults.flap_count.saturating_sub(1);
-                faults.held_until = now + hold_down_rounds(faults) * self.config.probe_interval;
+                let hold = hold_down_rounds(faults) * self.config.probe_interval;
+                faults.held_until = Some(now + hold);
             }
         }
     }
@@ -274,7 +276,8 @@ impl<D: DetectorHooks> Engine<D> {
             }
         } else {
             faults.redials_answered = 0;
-            faults.held_until = faults.held_until.max(now + hold_down_rounds(faults) * unit);
+            let end = now + hold_down_rounds(faults) * unit;
+            faults.held_until = faults.held_until.max(Some(end));
         }
     }
 

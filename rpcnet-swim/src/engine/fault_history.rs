@@ -14,18 +14,17 @@ pub(crate) struct FaultHistory {
     pub(crate) unanswered: u16,
     /// Evidence of all suspectors, while the member is suspect.
     pub(crate) suspicion: Option<Box<Suspicion>>,
-    /// Whether another node claims that it failed; one witnessed miss of this node confirms that.
-    pub(crate) claimed_failed: bool,
-    /// Time of the first such claim.
-    pub(crate) claimed_at: Time,
+    /// First time that another node claimed that it failed; one witnessed miss of this node
+    /// confirms that.
+    pub(crate) claimed_failed_at: Option<Time>,
     /// Number of recent recoveries.
     pub(crate) flap_count: u8,
     /// Time of the last recovery.
-    pub(crate) recovered_at: Time,
+    pub(crate) recovered_at: Option<Time>,
     /// Whether it failed again right after its first recovery: one outage, not two.
     pub(crate) relapsed: bool,
-    /// End of the hold: until then a refutation does not make it alive.
-    pub(crate) held_until: Time,
+    /// End of the hold, if it has failed: until then a refutation does not make it alive.
+    pub(crate) held_until: Option<Time>,
     /// Consecutive redials answered while it was held down.
     pub(crate) redials_answered: u8,
     /// Redials since it failed or last answered, and the time of the next one.
@@ -52,12 +51,11 @@ impl FaultHistory {
         evidence: Evidence::NONE,
         unanswered: 0,
         suspicion: None,
-        claimed_failed: false,
-        claimed_at: Time::ZERO,
+        claimed_failed_at: None,
         flap_count: 0,
-        recovered_at: Time::ZERO,
+        recovered_at: None,
         relapsed: false,
-        held_until: Time::ZERO,
+        held_until: None,
         redials_answered: 0,
         redials_unanswered: 0,
         next_redial_at: Time::ZERO,
@@ -68,7 +66,7 @@ impl FaultHistory {
 
     /// Drops flaps whose hold ended before `from`, and questions asked before it.
     pub(super) fn expire_flaps(&mut self, from: Time) {
-        if self.held_until < from {
+        if self.held_until.is_none_or(|end| end < from) {
             self.flap_count = 0;
         }
         if self
@@ -86,7 +84,8 @@ impl FaultHistory {
 
     /// Whether a failed member that flaps has still to prove that it is there to stay.
     pub(super) fn is_held_down(&self, now: Time) -> bool {
-        self.is_flapping() && (now < self.held_until || self.redials_answered < REDIAL_ANSWERS_MIN)
+        let is_held = self.held_until.is_some_and(|end| now < end);
+        self.is_flapping() && (is_held || self.redials_answered < REDIAL_ANSWERS_MIN)
     }
 
     /// Whether the history of a live member may be dropped.
@@ -94,7 +93,7 @@ impl FaultHistory {
         self.evidence.misses == 0
             && self.unanswered == 0
             && self.suspicion.is_none()
-            && !self.claimed_failed
+            && self.claimed_failed_at.is_none()
             && self.flap_count == 0
             && !self.conflict_reported
             && self.counter_proof.is_none()
@@ -123,7 +122,7 @@ mod tests {
         let history = |flaps, answered| FaultHistory {
             flap_count: flaps,
             redials_answered: answered,
-            held_until: at(30_000),
+            held_until: Some(at(30_000)),
             ..FaultHistory::NONE
         };
         assert!(!history(1, 0).is_held_down(at(0)));

@@ -298,7 +298,7 @@ impl<D: DetectorHooks> Engine<D> {
             .table
             .iter()
             .filter(|(_, e)| e.state == MemberState::Failed);
-        let held = failed.map(|(_, e)| e.faults().held_until).max();
+        let held = failed.filter_map(|(_, e)| e.faults().held_until).max();
         self.clocks.running.caller_time(held.unwrap_or_default())
     }
 }

@@ -104,8 +104,8 @@ impl<D: DetectorHooks> Internals<'_, D> {
     /// Failed members that may come back, and since when they are failed.
     pub fn failed_members(&self) -> impl Iterator<Item = (u64, Time)> {
         let table = &self.0.table;
-        let since = |key| table.get(key).map_or(Time::ZERO, |entry| entry.since);
-        table.missing().map(move |key| (key, since(key)))
+        let missing = table.missing();
+        missing.filter_map(|key| Some((key, table.get(key)?.since)))
     }
 
     /// State of a member.

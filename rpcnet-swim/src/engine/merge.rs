@@ -269,7 +269,7 @@ impl<D: DetectorHooks> Engine<D> {
         self.note_recovery(now);
         self.recheck_now(now);
         if let Some(faults) = self.table.get_mut(key).and_then(Entry::existing_faults) {
-            faults.recovered_at = now;
+            faults.recovered_at = Some(now);
         }
     }
 
@@ -296,7 +296,7 @@ impl<D: DetectorHooks> Engine<D> {
             entry.incarnation = entry.incarnation.max(incarnation);
             if let Some(faults) = entry.existing_faults() {
                 faults.suspicion = None;
-                faults.claimed_failed = false;
+                faults.claimed_failed_at = None;
             }
             entry.member()
         });
@@ -317,8 +317,8 @@ impl<D: DetectorHooks> Engine<D> {
     fn verify_failed_claim(&mut self, now: Time, key: u64) {
         if let Some(entry) = self.table.get_mut(key) {
             let faults = entry.faults_mut();
-            if !std::mem::replace(&mut faults.claimed_failed, true) {
-                faults.claimed_at = now;
+            if faults.claimed_failed_at.is_none() {
+                faults.claimed_failed_at = Some(now);
                 self.stats.claims_rechecked += 1;
             }
         }
@@ -340,7 +340,9 @@ impl<D: DetectorHooks> Engine<D> {
         };
         let to_refute = refute_time(self.live_count(), &self.config);
         let to_answer = to_refute.max(self.config.probe_interval * 3 / 2);
-        let is_asked = faults.claimed_failed && now.since(faults.claimed_at) >= to_answer;
+        let is_asked = faults
+            .claimed_failed_at
+            .is_some_and(|at| now.since(at) >= to_answer);
         if source == RecordSource::Sync {
             return is_asked;
         }

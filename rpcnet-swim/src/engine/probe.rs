@@ -114,7 +114,7 @@ impl<D: DetectorHooks> Engine<D> {
             addr,
             started: now,
             end: now + length,
-            second_ping_at: now,
+            second_ping_at: None,
             stage,
             helpers: Vec::new(),
             extended: false,
@@ -137,7 +137,7 @@ impl<D: DetectorHooks> Engine<D> {
         };
         match round.stage {
             Stage::Direct => {
-                round.second_ping_at = now;
+                round.second_ping_at = Some(now);
                 round.stage = Stage::Indirect;
                 let (key, end) = (round.key, round.end);
                 let end = end + self.extra_timeout(now, key);
@@ -263,17 +263,12 @@ impl<D: DetectorHooks> Engine<D> {
         if direct && round.stage != Stage::Redial {
             self.record_round_outcome(now, target, true);
         }
-        if direct && !round.stalled && round.stage != Stage::Redial {
-            let first = seq == round.seq;
-            self.on_round_trip(
-                now,
-                target,
-                if first {
-                    round.started
-                } else {
-                    round.second_ping_at
-                },
-            );
+        if direct
+            && !round.stalled
+            && round.stage != Stage::Redial
+            && let Some(pinged_at) = round.pinged_at(seq)
+        {
+            self.on_round_trip(now, target, pinged_at);
         }
     }
 
@@ -327,7 +322,8 @@ impl<D: DetectorHooks> Engine<D> {
     /// Record that rides on a ping of a member whose state is not alive.
     pub(super) fn record_to_refute(&self, key: u64) -> Option<Record> {
         let entry = self.table.get(key)?;
-        let is_suspect = entry.state == MemberState::Suspect && !entry.faults().claimed_failed;
+        let is_suspect =
+            entry.state == MemberState::Suspect && entry.faults().claimed_failed_at.is_none();
         let rides = match is_suspect {
             true => self.detector.piggybacks_suspicion(),
             false => self.detector.extends_swim() || self.detector.redials_failed(),

@@ -16,9 +16,9 @@ pub struct ProbeRound {
     pub(super) started: Time,
     /// When it ends, unless it waits for slow members.
     pub(super) end: Time,
-    /// Time of the second ping, which has the next sequence number, so that its answer is told
-    /// from that of the first.
-    pub(super) second_ping_at: Time,
+    /// Time of the second ping, once it is sent. It has the next sequence number, so that its
+    /// answer is told from that of the first.
+    pub(super) second_ping_at: Option<Time>,
     pub(super) stage: Stage,
     /// Helpers asked, and whether each said that the target did not answer it.
     pub(super) helpers: Vec<(u64, bool)>,
@@ -40,6 +40,14 @@ pub(super) enum Stage {
 }
 
 impl ProbeRound {
+    /// Time of the ping with this sequence number, if it was sent.
+    pub(super) fn pinged_at(&self, seq: u32) -> Option<Time> {
+        match seq == self.seq {
+            true => Some(self.started),
+            false => self.second_ping_at,
+        }
+    }
+
     /// Whether it has to wait for nacks once more.
     pub(super) fn lacks_witness(&self, needed: usize) -> bool {
         needed > 0 && !self.helpers.is_empty() && !self.is_witnessed(needed) && !self.extended
@@ -167,7 +175,7 @@ mod tests {
             addr: ([127, 0, 0, 1], 1).into(),
             started: Time::ZERO,
             end: Time::from_millis(1_000),
-            second_ping_at: Time::ZERO,
+            second_ping_at: None,
             stage: Stage::Indirect,
             helpers: helpers.iter().map(|key| (*key, false)).collect(),
             extended: false,

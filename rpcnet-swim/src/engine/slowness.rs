@@ -34,7 +34,8 @@ struct ExpiredRound {
     seq: u32,
     key: u64,
     epoch: u64,
-    pinged_at: [Time; 2],
+    started: Time,
+    second_ping_at: Option<Time>,
     /// Whether another answer, through a helper, came in time.
     answered: bool,
 }
@@ -158,7 +159,8 @@ impl<D: DetectorHooks> Engine<D> {
             seq: round.seq,
             key: round.key,
             epoch: round.epoch,
-            pinged_at: [round.started, round.second_ping_at],
+            started: round.started,
+            second_ping_at: round.second_ping_at,
             answered,
         });
     }
@@ -178,25 +180,31 @@ impl<D: DetectorHooks> Engine<D> {
         if direct {
             rounds.remove(at);
         }
-        let [first, again] = round.pinged_at;
         let known = self.table.get(target).filter(|entry| {
             // An answer that was on its way for very long says little about now.
             entry.epoch == round.epoch
                 && entry.state.is_live()
-                && now.since(first) <= LATE_ANSWER_ROUNDS * self.config.probe_interval
+                && now.since(round.started) <= LATE_ANSWER_ROUNDS * self.config.probe_interval
         });
-        let Some(claimed_failed) = known.map(|entry| entry.faults().claimed_failed) else {
+        let Some(claimed_failed_at) = known.map(|entry| entry.faults().claimed_failed_at) else {
             return;
         };
         if !round.answered {
             self.stats.late_answers += 1;
             self.clear_evidence(target);
         }
-        if let Some(entry) = self.table.get_mut(target).filter(|_| claimed_failed) {
-            entry.faults_mut().claimed_failed = true;
+        if claimed_failed_at.is_some()
+            && let Some(entry) = self.table.get_mut(target)
+        {
+            entry.faults_mut().claimed_failed_at = claimed_failed_at;
         }
-        if direct {
-            self.on_round_trip(now, target, if seq == round.seq { first } else { again });
+        let is_first = seq == round.seq;
+        let pinged_at = match is_first {
+            true => Some(round.started),
+            false => round.second_ping_at,
+        };
+        if let Some(pinged_at) = pinged_at.filter(|_| direct) {
+            self.on_round_trip(now, target, pinged_at);
         }
     }
 

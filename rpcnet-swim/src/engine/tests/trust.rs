@@ -59,6 +59,27 @@ fn a_failed_claim_is_believed_of_a_member_that_two_suspect_or_that_was_missed() 
 }
 
 #[test]
+fn a_late_answer_keeps_the_time_of_the_first_failed_claim() {
+    let at = |millis: u64| Time::from_millis(10_000 + millis);
+    let x = crate::id::name_key("x");
+    let mut node = observer();
+    node.note_heard(at(0));
+    merge_gossip(&mut node, at(0), Claim::Failed);
+    let seq = node.probes.rounds.as_slice()[0].seq;
+    for ends in [500, 1_000, 1_250] {
+        node.on_probe_round_timer(at(ends), seq);
+    }
+    assert!(!node.probes.rounds.contains(seq), "the round is over");
+    node.on_ack(at(1_300), x, seq, true);
+    assert_eq!(node.stats().late_answers, 1);
+    let claim = || record("x", 5, 3, 2, Claim::Failed);
+    node.merge(at(1_400), claim(), RecordSource::Sync);
+    assert_eq!(state(&node), MemberState::Alive, "it has time to refute");
+    node.merge(at(1_500), claim(), RecordSource::Sync);
+    assert_eq!(state(&node), MemberState::Failed);
+}
+
+#[test]
 fn a_member_reported_left_that_still_speaks_is_told() {
     let (mut node, mut x) = (engine("node", 1, 1), engine("x", 5, 2));
     node.hear(x.own_record());
