@@ -10,6 +10,7 @@
 //!
 //! Not covered by semantic versioning.
 
+pub use crate::engine::evidence::Evidence;
 pub use crate::engine::hooks::{ClaimView, DetectorHooks, PhiSwim};
 pub use crate::engine::inspect::{
     DatagramWork, FailureDecision, MemberChange, MemberVersion, MemberView, Occupancy,
@@ -19,7 +20,6 @@ pub use crate::engine::interner::Interner;
 pub use crate::engine::probe_round::ProbeRound;
 pub use crate::engine::sender::Sender;
 pub use crate::engine::sent_by_kind::SentByKind;
-pub use crate::engine::suspicion::Evidence;
 pub use crate::engine::tampering::Tampering;
 pub use crate::id::{instance_key, name_key, short_instance_key};
 pub use crate::wire::{

@@ -4,10 +4,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::compact_addr::CompactAddr;
+use super::evidence::Evidence;
 use super::fault_history::FaultHistory;
 use super::replay::ReplayWindow;
 use super::rtt_state::RttState;
-use super::suspicion::Evidence;
 use super::unreachable_tracker::UnreachableTracker;
 use crate::event::{Member, MemberState};
 use crate::id::{NodeId, instance_key};

@@ -1,6 +1,7 @@
 //! Fault history of one member: evidence, suspicion, flaps and redials.
 
-use super::suspicion::{Evidence, Suspicion};
+use super::evidence::Evidence;
+use super::suspicion::Suspicion;
 use super::unreachable_tracker::UnreachableTracker;
 use crate::time::Time;
 

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::bounded_queue::{EVENTS_MAX, PendingEvents};
+use super::evidence::Evidence;
 use super::gossip::{GossipQueue, QUEUE_LEN_MAX};
 use super::indirect_probe::INDIRECT_PROBES_MAX;
 use super::interner::Interner;
@@ -15,7 +16,6 @@ use super::reach_check::SAMPLE_MAX;
 use super::send::TRANSMITS_MAX;
 use super::sent_by_kind::SentByKind;
 use super::slowness::{EXPIRED_ROUNDS_MAX, WATCHED_MAX};
-use super::suspicion::Evidence;
 use super::timers::NamedTimer;
 use super::{DetectorHooks, Engine, Entry};
 use crate::config::ClusterConfig;

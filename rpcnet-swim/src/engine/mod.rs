@@ -1,8 +1,8 @@
 //! Membership engine: SWIM with phi-accrual evidence, without a clock or a socket.
 //!
-//! Reading order: `receive` (incoming messages), `probe` (probe rounds), `suspicion` and
-//! `failure_detector` (from missed probes to a failure), `merge` (claims of others), `seeds` and
-//! `join` (joining), `anti_entropy` (repair of what gossip missed).
+//! Reading order: `receive` (incoming messages), `probe` and `probe_timeout` (probe rounds),
+//! `evidence`, `suspicion` and `failure_decision` (from missed probes to a failure), `merge`
+//! (claims of others), `seeds` and `join` (joining), `anti_entropy` (repair of what gossip missed).
 
 pub(crate) mod address;
 mod amplification_limit;
@@ -15,8 +15,11 @@ mod cluster_view;
 mod compact_addr;
 mod counter_resync;
 mod entry;
-mod failure_detector;
+#[cfg_attr(not(feature = "unstable"), allow(unreachable_pub))]
+pub(crate) mod evidence;
+mod failure_decision;
 mod fault_history;
+mod flap_damping;
 mod gossip;
 pub(crate) mod hooks;
 mod indirect_probe;
@@ -38,6 +41,7 @@ mod partition;
 mod path_mtu;
 mod probe;
 pub(crate) mod probe_round;
+mod probe_timeout;
 mod reach_check;
 mod receive;
 mod redial;
@@ -51,8 +55,7 @@ pub(crate) mod sender;
 pub(crate) mod sent_by_kind;
 mod slab;
 mod slowness;
-#[cfg_attr(not(feature = "unstable"), allow(unreachable_pub))]
-pub(crate) mod suspicion;
+mod suspicion;
 mod table;
 #[cfg(feature = "unstable")]
 pub(crate) mod tampering;

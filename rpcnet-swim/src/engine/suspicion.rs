@@ -1,39 +1,13 @@
-//! Suspicion: evidence of several observers, and when it suffices to declare a member failed.
+//! Suspicion: who suspects a member, and how long a refutation takes.
 
 use std::time::Duration;
 
+use super::timers::Timer;
+use super::{DetectorHooks, Engine};
 use crate::config::ClusterConfig;
+use crate::event::{Event, MemberState};
 use crate::time::Time;
 use crate::wire::Suspectors;
-
-/// Evidence of this node's own probes of a member. An answer resets it.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Evidence {
-    /// Consecutive witnessed misses.
-    pub misses: u16,
-    /// Sum of their phi.
-    pub phi: f32,
-}
-
-impl Evidence {
-    /// No missed probe.
-    pub const NONE: Self = Self {
-        misses: 0,
-        phi: 0.0,
-    };
-
-    /// Adds a missed probe that weighs `phi`.
-    pub fn add_miss(&mut self, phi: f64) {
-        self.misses = self.misses.saturating_add(1);
-        self.phi += phi as f32;
-    }
-
-    /// Whether this node is to suspect the member: on a clean network from the first miss on, at 30
-    /// % loss from the third.
-    pub fn reaches_suspect_threshold(&self) -> bool {
-        f64::from(self.phi) >= SUSPECT_PHI
-    }
-}
 
 /// Suspicion of a member: who suspects it, and since when.
 #[derive(Clone, Debug)]
@@ -55,45 +29,59 @@ impl Suspicion {
     }
 }
 
-/// Input of the decision beside the suspicion itself.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct DecisionInput {
-    /// Live members, this node and the suspect included.
-    pub(crate) live: usize,
-    pub(crate) own: Evidence,
-    /// Own misses that the decision takes.
-    pub(crate) own_misses_needed: u16,
-    pub(crate) age: Duration,
-}
+impl<D: DetectorHooks> Engine<D> {
+    /// Takes in who suspects a live member. Says whether that was new.
+    pub(super) fn suspect(&mut self, now: Time, key: u64, suspectors: Suspectors) -> bool {
+        let Some(entry) = self.table.get_mut(key) else {
+            return false;
+        };
+        if let Some(suspicion) = entry.existing_faults().and_then(|c| c.suspicion.as_mut()) {
+            let confirmations = suspectors.confirmations().iter();
+            let is_new =
+                confirmations.fold(false, |is_new, it| suspicion.suspectors.merge(*it) | is_new);
+            if is_new {
+                self.enqueue_gossip(now, key);
+            }
+            return is_new;
+        }
+        let decide_at = now + refute_time(self.live_count(), &self.config);
+        let generation = self.start_suspicion(now, key, suspectors);
+        self.timers
+            .push(decide_at, Timer::Suspicion(key, generation));
+        true
+    }
 
-/// Whether a suspect is to be declared failed. Only suspectors ask: the others never time a member
-/// out.
-pub(crate) fn should_declare_failed(
-    suspicion: &Suspicion,
-    input: DecisionInput,
-    config: &ClusterConfig,
-) -> bool {
-    let DecisionInput {
-        live,
-        own,
-        own_misses_needed,
-        age,
-    } = input;
-    if own.misses < own_misses_needed || age < refute_time(live, config) {
-        return false;
+    /// Makes a live member suspect. Gives the generation of the suspicion.
+    pub(super) fn start_suspicion(&mut self, now: Time, key: u64, suspectors: Suspectors) -> u32 {
+        self.suspicion_generation = self.suspicion_generation.wrapping_add(1);
+        let suspicion = Suspicion {
+            since: now,
+            suspectors,
+            generation: self.suspicion_generation,
+        };
+        let phi = suspicion.phi();
+        let member = self.table.update(now, key, |entry| {
+            entry.state = MemberState::Suspect;
+            entry.faults_mut().suspicion = Some(Box::new(suspicion));
+            entry.member()
+        });
+        self.enqueue_gossip(now, key);
+        // Of an unreachable member it is not emitted: it was suspected before, and refuted.
+        if !member.unreachable {
+            self.emit(Event::NodeSuspect { member, phi });
+            self.note_suspicion(now);
+        }
+        self.suspicion_generation
     }
-    // Time is no evidence: a node that was not told of a refutation keeps the suspicion as long as
-    // one that is right, with next to no evidence of its own.
-    if age >= config.suspicion_max && f64::from(own.phi) >= SUSPECTOR_PHI_MAX {
-        return true;
+
+    /// Probes a suspect with the chance that [`verifiers`](DetectorHooks::verifiers) of those that
+    /// first hear of the suspicion do.
+    pub(super) fn maybe_verify_suspicion(&mut self, now: Time, key: u64) {
+        let verifiers = self.detector.verifiers();
+        if verifiers > 0.0 && self.rng.f64() < verifiers / self.live_count() as f64 {
+            self.start_probe(now, key);
+        }
     }
-    let needed = live.saturating_sub(1).clamp(1, 2);
-    let phi = match needed {
-        // With no other member to ask, there will never be other evidence.
-        1 => f64::from(own.phi),
-        _ => suspicion.phi(),
-    };
-    suspicion.suspectors.confirmations().len() >= needed && phi >= config.phi_threshold
 }
 
 /// Time that a refutation takes to arrive, in a cluster of `live` members.
@@ -103,71 +91,5 @@ pub(crate) fn refute_time(live: usize, config: &ClusterConfig) -> Duration {
         .mul_f64((live.max(1) as f64).log10().max(1.0))
 }
 
-/// Phi from which on a node suspects a member.
-const SUSPECT_PHI: f64 = 1.5;
 /// Largest phi that counts for one suspector.
-const SUSPECTOR_PHI_MAX: f64 = 4.0;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::wire::Confirmation;
-
-    fn check(phis: &[f64], misses: u16, own_phi: f32, live: usize, age_ms: u64) -> bool {
-        let mut suspectors = Suspectors::default();
-        for (by, phi) in phis.iter().enumerate() {
-            suspectors.merge(Confirmation::new(by as u64, *phi));
-        }
-        let suspicion = Suspicion {
-            since: Time::ZERO,
-            suspectors,
-            generation: 0,
-        };
-        let own = Evidence {
-            misses,
-            phi: own_phi,
-        };
-        let input = DecisionInput {
-            live,
-            own,
-            own_misses_needed: 2,
-            age: Duration::from_millis(age_ms),
-        };
-        should_declare_failed(&suspicion, input, &ClusterConfig::lan())
-    }
-
-    #[test]
-    fn declaring_failed_needs_suspectors_phi_own_misses_and_time() {
-        assert!(check(&[4.0, 4.0], 2, 4.0, 10, 650));
-        // Each condition alone missing:
-        assert!(!check(&[4.0, 4.0], 1, 4.0, 10, 650), "own misses");
-        assert!(!check(&[4.0, 4.0], 2, 4.0, 10, 649), "time to refute");
-        assert!(!check(&[4.0, 3.9], 2, 4.0, 10, 650), "phi");
-        assert!(!check(&[15.0], 5, 15.0, 10, 650), "a second suspector");
-        assert!(
-            !check(&[15.0, 3.0], 5, 15.0, 10, 650),
-            "one suspector is capped"
-        );
-        // The time to refute grows with the cluster: 0.65 s * log10(1000).
-        assert!(!check(&[4.0, 4.0], 2, 4.0, 1_000, 1_949));
-        assert!(check(&[4.0, 4.0], 2, 4.0, 1_000, 1_950));
-    }
-
-    #[test]
-    fn with_two_live_members_own_evidence_decides() {
-        assert!(check(&[8.0], 4, 8.0, 2, 4_000));
-        assert!(!check(&[7.9], 3, 7.9, 2, 4_000));
-    }
-
-    #[test]
-    fn after_the_longest_suspicion_own_evidence_alone_decides() {
-        assert!(check(&[4.0], 2, 4.0, 10, 20_000));
-        assert!(!check(&[4.0], 2, 4.0, 10, 19_999), "time");
-        assert!(!check(&[4.0], 1, 4.0, 10, 20_000), "own misses");
-        assert!(!check(&[3.9], 9, 3.9, 10, 20_000), "own phi");
-        assert!(
-            !check(&[3.9, 4.0], 9, 3.9, 10, 20_000),
-            "own phi, not another's"
-        );
-    }
-}
+pub(super) const SUSPECTOR_PHI_MAX: f64 = 4.0;
