@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::evidence::Evidence;
 use super::flap_damping::{RELAPSE_ROUNDS, hold_down_rounds};
-use super::suspicion::{SUSPECTOR_PHI_MAX, Suspicion, refute_time};
+use super::suspicion::{SUSPECTOR_PHI_MAX, Suspicion, time_to_refute};
 use super::timers::{NamedTimer, Timer};
 use super::{DetectorHooks, Engine};
 use crate::config::ClusterConfig;
@@ -125,7 +125,7 @@ pub(crate) fn should_declare_failed(
         own_misses_needed,
         age,
     } = input;
-    if own.misses < own_misses_needed || age < refute_time(live, config) {
+    if own.misses < own_misses_needed || age < time_to_refute(live, config) {
         return false;
     }
     // Time is no evidence: a node that was not told of a refutation keeps the suspicion as long as

@@ -2,7 +2,7 @@
 
 use super::entry::Entry;
 use super::hooks::ClaimView;
-use super::suspicion::refute_time;
+use super::suspicion::time_to_refute;
 use super::{DetectorHooks, Engine, NamedTimer, Phase};
 use crate::event::{Event, Member, MemberState};
 use crate::time::Time;
@@ -338,7 +338,7 @@ impl<D: DetectorHooks> Engine<D> {
         let Some(faults) = self.table.get(key).map(Entry::faults) else {
             return false;
         };
-        let to_refute = refute_time(self.live_count(), &self.config);
+        let to_refute = time_to_refute(self.live_count(), &self.config);
         let to_answer = to_refute.max(self.config.probe_interval * 3 / 2);
         let is_asked = faults
             .claimed_failed_at

@@ -308,7 +308,7 @@ mod tests {
     fn a_member_that_has_left_emits_no_slowness_event() {
         let mut engine = engine("me", 1, 1);
         for (name, port) in [("x", 2), ("y", 3)] {
-            engine.hear(record(name, 1, 0, port, alive()));
+            engine.merge_gossip(record(name, 1, 0, port, alive()));
         }
         let (x, y) = (crate::id::name_key("x"), crate::id::name_key("y"));
         let at = Time::from_millis;

@@ -44,7 +44,7 @@ impl<D: DetectorHooks> Engine<D> {
             }
             return is_new;
         }
-        let decide_at = now + refute_time(self.live_count(), &self.config);
+        let decide_at = now + time_to_refute(self.live_count(), &self.config);
         let generation = self.start_suspicion(now, key, suspectors);
         self.timers
             .push(decide_at, Timer::Suspicion(key, generation));
@@ -85,7 +85,7 @@ impl<D: DetectorHooks> Engine<D> {
 }
 
 /// Time that a refutation takes to arrive, in a cluster of `live` members.
-pub(crate) fn refute_time(live: usize, config: &ClusterConfig) -> Duration {
+pub(crate) fn time_to_refute(live: usize, config: &ClusterConfig) -> Duration {
     config
         .effective_refute_time()
         .mul_f64((live.max(1) as f64).log10().max(1.0))

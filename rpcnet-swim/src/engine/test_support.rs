@@ -52,7 +52,7 @@ pub(crate) fn events(engine: &mut Engine) -> Vec<Event> {
 
 impl<D: DetectorHooks> Engine<D> {
     /// Merges a record that came by gossip, at the start of time.
-    pub(crate) fn hear(&mut self, record: Record) {
+    pub(crate) fn merge_gossip(&mut self, record: Record) {
         self.merge(Time::ZERO, record, RecordSource::Gossip);
     }
 }

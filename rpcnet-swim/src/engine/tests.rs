@@ -33,16 +33,16 @@ fn claims_are_ordered() {
     use MemberState::{Alive, Failed, Left, Suspect};
     let check = |before: &Claim, epoch, incarnation, claim: Claim| {
         let mut engine = engine("me", 1, 1);
-        engine.hear(record("x", 5, 3, 2, alive()));
+        engine.merge_gossip(record("x", 5, 3, 2, alive()));
         // The claim that it failed is believed of a member that was missed.
         for _ in 0..2 {
             missed(&mut engine);
             let known = record("x", 5, 3, 2, before.clone());
-            engine.hear(known);
+            engine.merge_gossip(known);
         }
         missed(&mut engine);
         let news = record("x", epoch, incarnation, 2, claim.clone());
-        engine.hear(news);
+        engine.merge_gossip(news);
         let x = engine.member("x").unwrap();
         (x.state, x.id.epoch, x.incarnation)
     };
@@ -81,25 +81,25 @@ fn a_failed_epoch_is_revived_by_no_older_claim() {
     let failed = Claim::Failed;
     for (incarnation, claim) in [(3, alive()), (3, failed.clone()), (5, failed)] {
         missed(&mut engine);
-        engine.hear(record("x", 5, incarnation, 2, claim));
+        engine.merge_gossip(record("x", 5, incarnation, 2, claim));
     }
-    engine.hear(record("x", 5, 4, 2, alive()));
+    engine.merge_gossip(record("x", 5, 4, 2, alive()));
     assert_eq!(engine.member("x").unwrap().state, MemberState::Failed);
-    engine.hear(record("x", 5, 6, 2, alive()));
+    engine.merge_gossip(record("x", 5, 6, 2, alive()));
     assert_eq!(engine.member("x").unwrap().state, MemberState::Alive);
 }
 
 #[test]
 fn a_newer_epoch_that_is_not_inserted_replaces_no_older_one() {
     let mut engine = engine("me", 1, 1);
-    engine.hear(record("x", 5, 0, 2, alive()));
-    engine.hear(record("y", 9, 0, 3, alive()));
+    engine.merge_gossip(record("x", 5, 0, 2, alive()));
+    engine.merge_gossip(record("y", 9, 0, 3, alive()));
     while engine.poll_event().is_some() {}
     // The address of a member that started later still.
-    engine.hear(record("x", 6, 0, 3, alive()));
+    engine.merge_gossip(record("x", 6, 0, 3, alive()));
     assert_eq!(engine.member("x").unwrap().id.epoch, 5);
     assert_eq!(engine.poll_event(), None);
-    engine.hear(record("x", 7, 0, 4, alive()));
+    engine.merge_gossip(record("x", 7, 0, 4, alive()));
     assert!(matches!(engine.poll_event(), Some(Event::NodeFailed(m)) if m.id.epoch == 5));
     assert!(matches!(engine.poll_event(), Some(Event::NodeJoined(m)) if m.id.epoch == 7));
 }
@@ -109,9 +109,9 @@ fn alive_records_leave_the_gossip_queue_once_many_peers_in_a_row_agree() {
     let key = crate::id::name_key;
     let mut engine = engine("me", 1, 1);
     for (name, port) in [("x", 2), ("y", 3), ("z", 4)] {
-        engine.hear(record(name, 5, 0, port, alive()));
+        engine.merge_gossip(record(name, 5, 0, port, alive()));
     }
-    engine.hear(record("y", 5, 0, 3, suspect()));
+    engine.merge_gossip(record("y", 5, 0, 3, suspect()));
     engine.mark_failed(Time::ZERO, key("z"));
     let mut agree = |seconds: u64, times: usize, view: Option<u64>| {
         for _ in 0..times {
@@ -140,7 +140,7 @@ fn a_suspect_is_sent_its_suspicion_and_no_other_gossip() {
             ("y", 3, alive()),
             ("y", 3, claim.clone()),
         ] {
-            engine.hear(record(name, 5, 0, port, claim));
+            engine.merge_gossip(record(name, 5, 0, port, claim));
         }
         for _ in 0..99 {
             engine.start_probe(Time::ZERO, key("y"));
@@ -155,11 +155,11 @@ fn a_suspect_is_sent_its_suspicion_and_no_other_gossip() {
 fn a_stale_claim_puts_the_newer_state_back_into_gossip() {
     let check = |end: Record, stale: Record, told: bool| {
         let mut engine = engine("me", 1, 1);
-        engine.hear(record("x", 5, 3, 2, alive()));
-        engine.hear(end);
+        engine.merge_gossip(record("x", 5, 3, 2, alive()));
+        engine.merge_gossip(end);
         let key = stale.key();
         engine.gossip_queue.remove(key);
-        engine.hear(stale.clone());
+        engine.merge_gossip(stale.clone());
         assert_eq!(engine.gossip_queue.contains(key), told, "{stale:?}");
     };
     let left = || record("x", 5, 3, 2, Claim::Left);
@@ -191,14 +191,14 @@ fn a_refuted_miss_counts_as_loss() {
     let mut engine = engine("me", 1, 1);
     for (name, port) in [("x", 2), ("y", 3)] {
         let known = record(name, 5, 0, port, alive());
-        engine.hear(known);
+        engine.merge_gossip(known);
     }
     let x = crate::id::name_key("x");
     let miss_and_refute = |engine: &mut Engine, incarnation| {
         engine.on_missed_probe(Time::ZERO, x);
         let state = engine.member("x").unwrap().state;
         let refutation = record("x", 5, incarnation, 2, alive());
-        engine.hear(refutation);
+        engine.merge_gossip(refutation);
         state
     };
     assert_eq!(miss_and_refute(&mut engine, 1), MemberState::Suspect);
@@ -217,9 +217,9 @@ fn a_refuted_miss_counts_as_loss() {
     let before = engine.probes.network.loss();
     engine.on_missed_probe(Time::ZERO, x);
     let failed = record("x", 5, 200, 2, Claim::Failed);
-    engine.hear(failed);
+    engine.merge_gossip(failed);
     let back = record("x", 5, 201, 2, alive());
-    engine.hear(back);
+    engine.merge_gossip(back);
     assert_eq!(engine.member("x").unwrap().state, MemberState::Alive);
     assert!(
         engine.probes.network.loss() <= before,
@@ -235,7 +235,7 @@ fn an_unwitnessed_round_counts_as_loss_unless_this_node_is_isolated() {
     let names = ["x", "y", "z"];
     for (name, port) in names.into_iter().zip(2..) {
         let known = record(name, 5, 0, port, alive());
-        engine.hear(known);
+        engine.merge_gossip(known);
     }
     let mut unanswered_until = |end: Time| {
         while let Some(due) = engine.poll_timeout().filter(|due| *due <= end) {
@@ -271,7 +271,7 @@ fn an_unwitnessed_round_counts_as_loss_unless_this_node_is_isolated() {
 fn after_isolation_waiting_datagrams_are_merged_before_a_decision() {
     let mut engine = engine("me", 1, 1);
     for (name, port) in [("x", 2), ("y", 3), ("z", 4)] {
-        engine.hear(record(name, 5, 0, port, alive()));
+        engine.merge_gossip(record(name, 5, 0, port, alive()));
     }
     // Missed twice and suspected, then nothing was heard for longer than a suspicion lasts.
     let key = crate::id::name_key("x");
@@ -341,12 +341,12 @@ fn members_are_bounded() {
             addr: SocketAddr::from((ip, 1)),
             ..record(&format!("m{n}"), 1, 0, 1, alive())
         };
-        engine.hear(newcomer);
+        engine.merge_gossip(newcomer);
     }
     assert_eq!(engine.live_count(), MEMBERS_MAX + 1);
     // A known member may come back all the same.
     let back = record("m5", 2, 0, 77, alive());
-    engine.hear(back);
+    engine.merge_gossip(back);
     assert_eq!(engine.member("m5").unwrap().id.epoch, 2);
     assert!(
         engine
@@ -358,7 +358,7 @@ fn members_are_bounded() {
 #[test]
 fn a_newer_epoch_first_reported_as_failed_is_still_heard() {
     let mut engine = engine("me", 1, 1);
-    engine.hear(record("x", 5, 3, 2, alive()));
+    engine.merge_gossip(record("x", 5, 3, 2, alive()));
     let window = |engine: &mut Engine, counter| {
         let entry = engine.table.get_mut(crate::id::name_key("x")).unwrap();
         entry.replay_window.accept(counter)
@@ -366,7 +366,7 @@ fn a_newer_epoch_first_reported_as_failed_is_still_heard() {
     assert!(window(&mut engine, 1_000));
     missed(&mut engine);
     let failed = record("x", 6, 0, 3, Claim::Failed);
-    engine.hear(failed);
+    engine.merge_gossip(failed);
     assert_eq!(
         engine.member("x").unwrap().addr,
         addr(3),

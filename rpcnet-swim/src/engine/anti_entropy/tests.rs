@@ -261,6 +261,6 @@ fn a_joiner_gossips_itself_and_not_what_it_pulled() {
     // And the seed, which it heard itself.
     assert_eq!(joiner.gossip_queue.len(), 2);
     // What happens from now on is gossiped again.
-    joiner.hear(changed);
+    joiner.merge_gossip(changed);
     assert_eq!(joiner.gossip_queue.len(), 3);
 }

@@ -56,9 +56,9 @@ fn an_epoch_from_the_future_blocks_no_name() {
     let mut observer = engine("observer", TODAY, 1);
     let knows = record("x", TODAY, 0, 2, alive());
     forge(&mut observer, Time::ZERO, ("y", TODAY, 1), hello("y", 3));
-    observer.hear(knows);
+    observer.merge_gossip(knows);
     let y = record("y", TODAY, 0, 9, alive());
-    observer.hear(y);
+    observer.merge_gossip(y);
     for (n, epoch) in [u64::MAX, u64::MAX - 1, TODAY + DAY + 1]
         .into_iter()
         .enumerate()

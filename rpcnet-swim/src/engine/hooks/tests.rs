@@ -149,7 +149,7 @@ fn engine(detector: Varied) -> Engine<Varied> {
     let mut engine = Engine::with_detector(config, id, addr(1), at(0), 7, detector).unwrap();
     for (name, port) in [("x", 2), ("y", 3), ("z", 4), ("w", 5)] {
         let alive = member(name, port, 0, alive());
-        engine.hear(alive);
+        engine.merge_gossip(alive);
     }
     engine
 }
@@ -243,13 +243,13 @@ fn is_suspicion_rule_applied(rule: Rule, engine: &mut Engine<Varied>) -> bool {
     let key = name_key("x");
     match rule {
         Rule::OnlySuspectorsDecide => {
-            engine.hear(x(0, Claim::Suspect(suspectors(2))));
+            engine.merge_gossip(x(0, Claim::Suspect(suspectors(2))));
             engine.note_heard(at(1_000));
             engine.decide_failure(at(1_000), key);
             state(engine, "x") == MemberState::Suspect
         }
         Rule::Verify => {
-            engine.hear(x(0, Claim::Suspect(suspectors(1))));
+            engine.merge_gossip(x(0, Claim::Suspect(suspectors(1))));
             probed(engine, "x")
         }
         Rule::BackToBack => {

@@ -12,7 +12,7 @@ use crate::wire::{Claim, Record};
 fn member() -> Engine {
     let mut engine = engine("me", 1_000, 1);
     engine.handle_seeds(Time::ZERO, &[]);
-    engine.hear(record("x", 1_000, 2, alive()));
+    engine.merge_gossip(record("x", 1_000, 2, alive()));
     while engine.poll_transmit().is_some() || engine.poll_event().is_some() {}
     engine
 }

@@ -20,7 +20,7 @@ fn engine() -> Engine {
     engine.handle_seeds(Time::ZERO, &[]);
     for member in 0..MEMBERS {
         let alive = record(member, alive());
-        engine.hear(alive);
+        engine.merge_gossip(alive);
     }
     engine
 }

@@ -171,7 +171,7 @@ fn an_unusable_address_is_refused_as_in_a_config() {
         );
     }
     let mut liar = engine("liar", 1, 2);
-    node.hear(liar.own_record());
+    node.merge_gossip(liar.own_record());
     let to = crate::id::instance_key(node.local.key, node.local.epoch);
     let loopback = "127.0.0.1:9";
     let tell = |node: &mut Engine, liar: &mut Engine, from| {

@@ -11,8 +11,8 @@ struct Pair {
 impl Pair {
     fn new() -> Self {
         let (mut node, mut liar) = (engine("node", 1, 1), engine("liar", 1, 2));
-        node.hear(liar.own_record());
-        liar.hear(node.own_record());
+        node.merge_gossip(liar.own_record());
+        liar.merge_gossip(node.own_record());
         while node.poll_transmit().is_some() || liar.poll_transmit().is_some() {}
         Self { node, liar }
     }

@@ -8,7 +8,7 @@ fn observer() -> Engine {
     let mut node = engine("node", 1, 1);
     for (n, name) in (2..).zip(["x", "y", "z", "u", "v"]) {
         let alive = record(name, 5, 3, n, alive());
-        node.hear(alive);
+        node.merge_gossip(alive);
     }
     node
 }
@@ -82,9 +82,9 @@ fn a_late_answer_keeps_the_time_of_the_first_failed_claim() {
 #[test]
 fn a_member_reported_left_that_still_speaks_is_told() {
     let (mut node, mut x) = (engine("node", 1, 1), engine("x", 5, 2));
-    node.hear(x.own_record());
-    x.hear(node.own_record());
-    node.hear(record("x", 5, 0, 2, Claim::Left));
+    node.merge_gossip(x.own_record());
+    x.merge_gossip(node.own_record());
+    node.merge_gossip(record("x", 5, 0, 2, Claim::Left));
     while node.poll_transmit().is_some() || x.poll_transmit().is_some() {}
     // It hears that it left; its next ping shows that it is a new instance.
     for _ in 0..2 {
