@@ -1,11 +1,10 @@
-//! Messages between nodes, and their encoding.
+//! Messages between nodes: kinds of payloads and their fields.
 
 use std::net::SocketAddr;
 
 use crate::error::JoinRefusal;
 
-use super::payload_codec::PayloadReader;
-use super::{KnownMembers, Malformed, Reader, Record, Writer};
+use super::Record;
 
 /// A whole message: its receiver and its payload.
 #[derive(Clone, Debug, PartialEq)]
@@ -118,37 +117,6 @@ pub struct SyncPage {
     pub last: u64,
     /// (key, version), sorted by key.
     pub entries: Vec<(u64, u64)>,
-}
-
-impl Message {
-    /// Reads a message. Names and tags in `known` are not allocated again, and updates go into
-    /// `recycled` if it has room.
-    pub fn decode(
-        body: &[u8],
-        known: &impl KnownMembers,
-        recycled: &mut Vec<Record>,
-    ) -> Result<Self, Malformed> {
-        let fields = Reader::new(body);
-        let mut reader = PayloadReader {
-            fields,
-            known,
-            recycled,
-        };
-        let kind = reader.fields.u8()?;
-        let to = reader.fields.u32()?;
-        let payload = reader.payload(kind)?;
-        match reader.fields.is_empty() {
-            true => Ok(Self { to, payload }),
-            false => Err(Malformed),
-        }
-    }
-
-    /// Writes the message; the caller has made sure that it fits a datagram.
-    pub fn encode(&self, out: &mut impl Writer) {
-        out.put_u8(self.payload.kind());
-        out.put_u32(self.to);
-        self.payload.encode(out);
-    }
 }
 
 impl Payload {

@@ -17,8 +17,8 @@
 mod codec;
 mod envelope;
 mod message;
+mod message_codec;
 mod notice;
-mod payload_codec;
 mod record;
 mod record_filter;
 

@@ -1,11 +1,42 @@
-//! Payload codec: the kinds of messages on the wire, and the fields of each.
+//! Message codec: the kinds of payloads on the wire, and the fields of each.
 
-use super::message::{DIGEST_BUCKETS, Payload, ProbeTarget, SyncPage, Welcome};
+use super::message::{DIGEST_BUCKETS, Message, Payload, ProbeTarget, SyncPage, Welcome};
 use super::{KnownMembers, Malformed, Reader, Record, Writer};
 use crate::error::JoinRefusal;
 
+impl Message {
+    /// Reads a message. Names and tags in `known` are not allocated again, and updates go into
+    /// `recycled` if it has room.
+    pub fn decode(
+        body: &[u8],
+        known: &impl KnownMembers,
+        recycled: &mut Vec<Record>,
+    ) -> Result<Self, Malformed> {
+        let fields = Reader::new(body);
+        let mut reader = PayloadReader {
+            fields,
+            known,
+            recycled,
+        };
+        let kind = reader.fields.u8()?;
+        let to = reader.fields.u32()?;
+        let payload = reader.payload(kind)?;
+        match reader.fields.is_empty() {
+            true => Ok(Self { to, payload }),
+            false => Err(Malformed),
+        }
+    }
+
+    /// Writes the message; the caller has made sure that it fits a datagram.
+    pub fn encode(&self, out: &mut impl Writer) {
+        out.put_u8(self.payload.kind());
+        out.put_u32(self.to);
+        self.payload.encode(out);
+    }
+}
+
 impl Payload {
-    pub(super) fn kind(&self) -> u8 {
+    fn kind(&self) -> u8 {
         match self {
             Self::Ping { .. } => PING,
             Self::Ack { .. } => ACK,
@@ -32,7 +63,7 @@ impl Payload {
         }
     }
 
-    pub(super) fn encode(&self, out: &mut impl Writer) {
+    fn encode(&self, out: &mut impl Writer) {
         match self {
             Self::Ping { .. }
             | Self::Ack { .. }
@@ -149,15 +180,15 @@ impl Payload {
 
 /// Reader of payloads. Names and tags that are known are not allocated again, and records go into
 /// `recycled` if it has room.
-pub(super) struct PayloadReader<'a, 'b, K> {
-    pub(super) fields: Reader<'b>,
-    pub(super) known: &'a K,
-    pub(super) recycled: &'a mut Vec<Record>,
+struct PayloadReader<'a, 'b, K> {
+    fields: Reader<'b>,
+    known: &'a K,
+    recycled: &'a mut Vec<Record>,
 }
 
 impl<K: KnownMembers> PayloadReader<'_, '_, K> {
     /// Reads a payload of this kind.
-    pub(super) fn payload(&mut self, kind: u8) -> Result<Payload, Malformed> {
+    fn payload(&mut self, kind: u8) -> Result<Payload, Malformed> {
         Ok(match kind {
             PING | ACK | PING_REQ | RELAYED_ACK | NACK => self.probe(kind)?,
             GOSSIP => Payload::Gossip {
