@@ -1,4 +1,4 @@
-//! The lifecycle of a node, as `join` and `leave` wait for it.
+//! Lifecycle of a node, as `join` and `leave` wait for it.
 
 /// State that `join` and `leave` wait for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

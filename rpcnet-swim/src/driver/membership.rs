@@ -30,8 +30,8 @@ use crate::split_brain::{ClusterView, Decision, SplitBrainPolicy};
 use crate::stats::Stats;
 use crate::tags::Tags;
 
-/// A node that is a member of a cluster, or on its way to be one. Cheap to clone; all clones are
-/// the same node.
+/// Handle of a node that is a member of a cluster, or on its way to be one. Cheap to clone; all
+/// clones are the same node.
 ///
 /// A task of the tokio runtime drives it until it [`leave`](Self::leave)s or the last clone is
 /// dropped, which looks to the others like a crash.

@@ -1,4 +1,4 @@
-//! The tokio driver: feeds the engine from a socket and a clock, and hands on its events.
+//! Tokio driver: feeds the engine from a socket and a clock, and hands on its events.
 
 mod advertise;
 mod event_log;

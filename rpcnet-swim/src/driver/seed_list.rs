@@ -1,4 +1,4 @@
-//! The seeds of a node, their last lookup, and why each has not let the node in.
+//! Seed list: the seeds of a node, their last lookup, and why each has not let the node in.
 
 use std::net::SocketAddr;
 use std::time::Duration;

@@ -31,6 +31,7 @@ impl<D: DetectorHooks> Engine<D> {
             .push(now + unresolved, Timer::Suspicion(key, generation));
     }
 
+    /// Declares a suspect failed if the suspicion suffices and this node is one of the suspectors.
     pub(super) fn decide_failure(&mut self, now: Time, key: u64) {
         let isolated = self.is_isolated(now);
         let Some(entry) = self.table.get(key) else {
@@ -112,8 +113,8 @@ pub(crate) struct DecisionInput {
     pub(crate) age: Duration,
 }
 
-/// Whether a suspect is to be declared failed. Only suspectors ask: the others never time a member
-/// out.
+/// Whether a suspect is to be declared failed. Only suspectors ask: on the others the suspicion
+/// never times out.
 pub(crate) fn should_declare_failed(
     suspicion: &Suspicion,
     input: DecisionInput,

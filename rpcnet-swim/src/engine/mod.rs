@@ -103,7 +103,7 @@ use crate::tags::Tags;
 use crate::time::Time;
 use crate::wire::{Envelope, Message, MismatchNotice};
 
-/// View that one node has of its cluster.
+/// Membership engine of one node: SWIM with phi-accrual evidence, without a clock or a socket.
 ///
 /// The engine does nothing by itself. Its driver
 /// - feeds each datagram to [`handle_datagram`](Self::handle_datagram), all that have arrived
