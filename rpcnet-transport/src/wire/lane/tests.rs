@@ -1,9 +1,18 @@
 //! Tests of lane frames: round trips, documented bytes, and invalid bytes.
 
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
 use proptest::prelude::*;
 
-use super::*;
-use crate::wire::tests::{in_pieces, load, priority};
+use super::{frame::REPLY_HEADER_BYTES, *};
+use crate::{
+    Code, Priority, Processed,
+    wire::{
+        LoadReport, ReplyHeader, WireError,
+        tests::{in_pieces, load, priority},
+    },
+};
 
 fn written(frame: &LaneFrame) -> Bytes {
     let mut out = BytesMut::new();

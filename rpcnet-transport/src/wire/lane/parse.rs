@@ -1,0 +1,176 @@
+//! Parser of the frames of a lane.
+
+use std::time::Duration;
+
+use bytes::{Buf, Bytes};
+
+use super::frame::{
+    FAILURE_HEADER_BYTES, ID_FRAME_BYTES, IDEMPOTENT, KIND_CANCEL, KIND_FAILURE, KIND_METHOD,
+    KIND_RECEIVED, KIND_REPLY, KIND_REQUEST, LaneFrame, LaneRequest, METHOD_HEADER_BYTES,
+    REPLY_HEADER_BYTES, REQUEST_HEADER_BYTES,
+};
+use crate::{
+    Code, Priority, Processed,
+    wire::{
+        LoadReport, STATUS_MESSAGE_BYTES_MAX, WireError,
+        frame::{
+            FLAG_KEY, IDEMPOTENCY_KEY_BYTES, PRIORITY_BITS, PRIORITY_SHIFT, ReplyHeader,
+            retry_after,
+        },
+        header::check_length,
+        load::LOAD_BYTES,
+    },
+};
+
+/// Length of the frame that starts here; `None` if its header is not complete.
+pub(super) fn frame_bytes(bytes: &[u8], body_bytes_max: usize) -> Result<Option<usize>, WireError> {
+    let Some(&kind) = bytes.first() else {
+        return Ok(None);
+    };
+    let header_bytes = header_bytes(kind)?;
+    if bytes.len() < header_bytes {
+        return Ok(None);
+    }
+    let half = |at: usize| u64::from(u16::from_le_bytes([bytes[at], bytes[at + 1]]));
+    let body = |at| check_length("a body on a lane", half(at), body_bytes_max);
+    Ok(Some(
+        header_bytes
+            + match kind {
+                KIND_METHOD => usize::from(bytes[1]),
+                KIND_REQUEST => key_bytes(bytes[1]) + body(10)?,
+                KIND_REPLY => body(2)?,
+                KIND_FAILURE => {
+                    body(2)? + check_length("a status message", half(18), STATUS_MESSAGE_BYTES_MAX)?
+                }
+                _ => 0,
+            },
+    ))
+}
+
+fn header_bytes(kind: u8) -> Result<usize, WireError> {
+    match kind {
+        KIND_REQUEST => Ok(REQUEST_HEADER_BYTES),
+        KIND_REPLY => Ok(REPLY_HEADER_BYTES),
+        KIND_FAILURE => Ok(FAILURE_HEADER_BYTES),
+        KIND_CANCEL | KIND_RECEIVED => Ok(ID_FRAME_BYTES),
+        KIND_METHOD => Ok(METHOD_HEADER_BYTES),
+        other => Err(WireError::UnknownKind(other)),
+    }
+}
+
+/// Length of the header of a frame whose kind is known.
+pub(super) fn header_bytes_of(begun: &[u8]) -> usize {
+    header_bytes(begun[0]).expect("its kind is known")
+}
+
+/// Takes one complete frame off the bytes.
+pub(super) fn parse_frame(bytes: &mut Bytes) -> Result<LaneFrame, WireError> {
+    let word =
+        |at: usize| u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
+    let half = |at: usize| u16::from_le_bytes([bytes[at], bytes[at + 1]]);
+    let load = || {
+        let field: [u8; LOAD_BYTES] = bytes[8..16].try_into().expect("a range of eight");
+        LoadReport::decode(field)
+    };
+    match bytes[0] {
+        KIND_REQUEST => {
+            let flags = bytes[1];
+            if flags & !(IDEMPOTENT | PRIORITY_BITS | FLAG_KEY) != 0 {
+                return Err(unknown("flags", flags));
+            }
+            let deadline_us = word(12);
+            let mut request = LaneRequest {
+                id: word(4),
+                method: half(8),
+                attempt: bytes[2],
+                idempotent: flags & IDEMPOTENT != 0,
+                priority: Priority::from_wire(flags >> PRIORITY_SHIFT),
+                idempotency_key: None,
+                deadline: (deadline_us != 0).then(|| Duration::from_micros(u64::from(deadline_us))),
+            };
+            let body_bytes = usize::from(half(10));
+            bytes.advance(REQUEST_HEADER_BYTES);
+            if flags & FLAG_KEY != 0 {
+                let mut key = [0; IDEMPOTENCY_KEY_BYTES];
+                bytes.copy_to_slice(&mut key);
+                request.idempotency_key = Some(key);
+            }
+            Ok(LaneFrame::Request(request, take(bytes, body_bytes)))
+        }
+        KIND_REPLY => {
+            let (id, load, body_bytes) = (word(4), load(), usize::from(half(2)));
+            bytes.advance(REPLY_HEADER_BYTES);
+            Ok(LaneFrame::Reply {
+                id,
+                load,
+                body: take(bytes, body_bytes),
+            })
+        }
+        KIND_FAILURE => {
+            let (id, load, body_bytes) = (word(4), load(), usize::from(half(2)));
+            let code = Code::from_wire(bytes[16])
+                .filter(|code| *code != Code::Ok)
+                .ok_or_else(|| unknown("code", bytes[16]))?;
+            let processed =
+                Processed::from_wire(bytes[17]).ok_or_else(|| unknown("processed", bytes[17]))?;
+            let message_bytes = usize::from(half(18));
+            let retry_after_ms = word(20);
+            bytes.advance(FAILURE_HEADER_BYTES);
+            let message = String::from_utf8(take(bytes, message_bytes).to_vec())
+                .map_err(|_| WireError::InvalidText("the status message"))?;
+            let header = Box::new(ReplyHeader {
+                code,
+                processed,
+                retry_after: retry_after(retry_after_ms),
+                load,
+                message,
+            });
+            Ok(LaneFrame::Failure {
+                id,
+                header,
+                body: take(bytes, body_bytes),
+            })
+        }
+        kind @ (KIND_CANCEL | KIND_RECEIVED) => {
+            let id = word(4);
+            bytes.advance(ID_FRAME_BYTES);
+            Ok(if kind == KIND_CANCEL {
+                LaneFrame::Cancel { id }
+            } else {
+                LaneFrame::Received { id }
+            })
+        }
+        KIND_METHOD => {
+            let (method, name_bytes) = (half(2), usize::from(bytes[1]));
+            bytes.advance(METHOD_HEADER_BYTES);
+            let name = take(bytes, name_bytes);
+            if name.is_empty() || std::str::from_utf8(&name).is_err() {
+                return Err(WireError::InvalidText("the method name"));
+            }
+            Ok(LaneFrame::Method { method, name })
+        }
+        other => Err(WireError::UnknownKind(other)),
+    }
+}
+
+/// Bytes between the header of a request and its body.
+fn key_bytes(flags: u8) -> usize {
+    if flags & FLAG_KEY == 0 {
+        0
+    } else {
+        IDEMPOTENCY_KEY_BYTES
+    }
+}
+
+/// An empty slice would share the buffer and keep it alive.
+fn take(bytes: &mut Bytes, len: usize) -> Bytes {
+    if len == 0 {
+        Bytes::new()
+    } else {
+        bytes.split_to(len)
+    }
+}
+
+fn unknown(field: &'static str, value: u8) -> WireError {
+    WireError::UnknownValue { field, value }
+}
