@@ -51,75 +51,64 @@ impl FixedHeader {
     /// Decodes a complete header. Checks lengths against `limit` and against the bounds of the
     /// format.
     pub(super) fn decode(bytes: &[u8], limit: usize) -> Result<Self, WireError> {
-        let word = |at: usize| {
-            u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
-        };
-        let body = |at: usize| check_length("a message", word(at).into(), limit);
         match bytes[0] {
-            KIND_REQUEST => {
-                let deadline_us = u64::from(word(8)) | u64::from(word(12)) << 32;
-                if bytes[3] == 0 {
-                    return Err(WireError::InvalidText(METHOD));
-                }
-                let has_key = bytes[1] & FLAG_KEY != 0;
-                let header = RequestHeader {
-                    method: String::new(),
-                    flags: RequestFlags::from_byte(bytes[1])?,
-                    priority: Priority::from_wire(bytes[1] >> PRIORITY_SHIFT),
-                    // Follows with the text.
-                    idempotency_key: has_key.then_some(0),
-                    attempt: bytes[2],
-                    deadline: (deadline_us != 0).then(|| Duration::from_micros(deadline_us)),
-                };
-                Ok(Self {
-                    head: BodylessFrame::Request(header),
-                    text_bytes: usize::from(bytes[3])
-                        + if has_key { IDEMPOTENCY_KEY_BYTES } else { 0 },
-                    body_bytes: body(4)?,
-                })
-            }
+            KIND_REQUEST => Self::decode_request(bytes, limit),
             KIND_ITEM => Ok(Self {
                 head: BodylessFrame::Item,
                 text_bytes: 0,
-                body_bytes: body(4)?,
+                body_bytes: body_bytes(bytes, limit)?,
             }),
-            KIND_REPLY => {
-                let unknown = |field, value| WireError::UnknownValue { field, value };
-                let retry_after_ms = word(8);
-                let text_bytes = u32::from(u16::from_le_bytes([bytes[12], bytes[13]]));
-                let header = ReplyHeader {
-                    code: Code::from_wire(bytes[1]).ok_or_else(|| unknown("code", bytes[1]))?,
-                    processed: Processed::from_wire(bytes[2])
-                        .ok_or_else(|| unknown("processed", bytes[2]))?,
-                    retry_after: retry_after(retry_after_ms),
-                    load: LoadReport::decode(bytes[16..24].try_into().expect("a range of eight")),
-                    message: String::new(),
-                };
-                Ok(Self {
-                    head: BodylessFrame::Reply(header),
-                    text_bytes: check_length(
-                        "a status message",
-                        text_bytes.into(),
-                        STATUS_MESSAGE_BYTES_MAX,
-                    )?,
-                    body_bytes: body(4)?,
-                })
-            }
-            KIND_HELLO => Ok(Self::whole(Frame::Hello(Hello {
-                draining: bytes[1] & 1 != 0,
-                lanes_max: bytes[2],
-                message_bytes_max: word(4),
-                streams_max: word(8),
-                lane_calls_max: u16::from_le_bytes([bytes[12], bytes[13]]),
-                lane_body_bytes_max: u16::from_le_bytes([bytes[14], bytes[15]]),
-            }))),
+            KIND_REPLY => Self::decode_reply(bytes, limit),
+            KIND_HELLO => Ok(Self::whole(Frame::Hello(decode_hello(bytes)))),
             KIND_REPLY_TO => Ok(Self::whole(Frame::ReplyTo {
-                id: word(4),
-                lane: u64::from(word(8)) | u64::from(word(12)) << 32,
+                id: u32_at(bytes, 4),
+                lane: u64_at(bytes, 8),
             })),
             KIND_DRAINING => Ok(Self::whole(Frame::Draining(bytes[1] & 1 != 0))),
             other => Err(WireError::UnknownKind(other)),
         }
+    }
+
+    #[inline]
+    fn decode_request(bytes: &[u8], limit: usize) -> Result<Self, WireError> {
+        let deadline_us = u64_at(bytes, 8);
+        if bytes[3] == 0 {
+            return Err(WireError::InvalidText(METHOD));
+        }
+        let has_key = bytes[1] & FLAG_KEY != 0;
+        let header = RequestHeader {
+            method: String::new(),
+            flags: RequestFlags::from_byte(bytes[1])?,
+            priority: Priority::from_wire(bytes[1] >> PRIORITY_SHIFT),
+            // Follows with the text.
+            idempotency_key: has_key.then_some(0),
+            attempt: bytes[2],
+            deadline: (deadline_us != 0).then(|| Duration::from_micros(deadline_us)),
+        };
+        Ok(Self {
+            head: BodylessFrame::Request(header),
+            text_bytes: usize::from(bytes[3]) + if has_key { IDEMPOTENCY_KEY_BYTES } else { 0 },
+            body_bytes: body_bytes(bytes, limit)?,
+        })
+    }
+
+    #[inline]
+    fn decode_reply(bytes: &[u8], limit: usize) -> Result<Self, WireError> {
+        let unknown = |field, value| WireError::UnknownValue { field, value };
+        let text_bytes = u16_at(bytes, 12).into();
+        let header = ReplyHeader {
+            code: Code::from_wire(bytes[1]).ok_or_else(|| unknown("code", bytes[1]))?,
+            processed: Processed::from_wire(bytes[2])
+                .ok_or_else(|| unknown("processed", bytes[2]))?,
+            retry_after: retry_after(u32_at(bytes, 8)),
+            load: LoadReport::decode(bytes[16..24].try_into().expect("a range of eight")),
+            message: String::new(),
+        };
+        Ok(Self {
+            head: BodylessFrame::Reply(header),
+            text_bytes: check_length("a status message", text_bytes, STATUS_MESSAGE_BYTES_MAX)?,
+            body_bytes: body_bytes(bytes, limit)?,
+        })
     }
 
     fn whole(frame: Frame) -> Self {
@@ -165,6 +154,38 @@ impl BodylessFrame {
             Self::Whole(frame) => frame,
         }
     }
+}
+
+fn decode_hello(bytes: &[u8]) -> Hello {
+    Hello {
+        draining: bytes[1] & 1 != 0,
+        lanes_max: bytes[2],
+        message_bytes_max: u32_at(bytes, 4),
+        streams_max: u32_at(bytes, 8),
+        lane_calls_max: u16_at(bytes, 12),
+        lane_body_bytes_max: u16_at(bytes, 14),
+    }
+}
+
+/// Length of the body in the header of a request, an item or a reply.
+fn body_bytes(header: &[u8], limit: usize) -> Result<usize, WireError> {
+    check_length("a message", u32_at(header, 4).into(), limit)
+}
+
+/// Little-endian number at this position.
+#[inline(always)]
+pub(super) fn u16_at(bytes: &[u8], at: usize) -> u16 {
+    u16::from_le_bytes([bytes[at], bytes[at + 1]])
+}
+
+/// Little-endian number at this position.
+#[inline(always)]
+pub(super) fn u32_at(bytes: &[u8], at: usize) -> u32 {
+    u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
+}
+
+fn u64_at(bytes: &[u8], at: usize) -> u64 {
+    u64::from(u32_at(bytes, at)) | u64::from(u32_at(bytes, at + 4)) << 32
 }
 
 /// Checks a length that the peer has sent.

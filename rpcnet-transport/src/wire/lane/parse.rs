@@ -17,7 +17,7 @@ use crate::{
             FLAG_KEY, IDEMPOTENCY_KEY_BYTES, PRIORITY_BITS, PRIORITY_SHIFT, ReplyHeader,
             retry_after,
         },
-        header::check_length,
+        header::{check_length, u16_at, u32_at},
         load::LOAD_BYTES,
     },
 };
@@ -31,17 +31,21 @@ pub(super) fn frame_bytes(bytes: &[u8], body_bytes_max: usize) -> Result<Option<
     if bytes.len() < header_bytes {
         return Ok(None);
     }
-    let half = |at: usize| u64::from(u16::from_le_bytes([bytes[at], bytes[at + 1]]));
-    let body = |at| check_length("a body on a lane", half(at), body_bytes_max);
+    let body = |at| {
+        let announced = u16_at(bytes, at).into();
+        check_length("a body on a lane", announced, body_bytes_max)
+    };
+    let message = || {
+        let announced = u16_at(bytes, 18).into();
+        check_length("a status message", announced, STATUS_MESSAGE_BYTES_MAX)
+    };
     Ok(Some(
         header_bytes
             + match kind {
                 KIND_METHOD => usize::from(bytes[1]),
                 KIND_REQUEST => key_bytes(bytes[1]) + body(10)?,
                 KIND_REPLY => body(2)?,
-                KIND_FAILURE => {
-                    body(2)? + check_length("a status message", half(18), STATUS_MESSAGE_BYTES_MAX)?
-                }
+                KIND_FAILURE => body(2)? + message()?,
                 _ => 0,
             },
     ))
@@ -64,93 +68,106 @@ pub(super) fn header_bytes_of(begun: &[u8]) -> usize {
 }
 
 /// Takes one complete frame off the bytes.
+#[inline]
 pub(super) fn parse_frame(bytes: &mut Bytes) -> Result<LaneFrame, WireError> {
-    let word =
-        |at: usize| u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
-    let half = |at: usize| u16::from_le_bytes([bytes[at], bytes[at + 1]]);
-    let load = || {
-        let field: [u8; LOAD_BYTES] = bytes[8..16].try_into().expect("a range of eight");
-        LoadReport::decode(field)
-    };
     match bytes[0] {
-        KIND_REQUEST => {
-            let flags = bytes[1];
-            if flags & !(IDEMPOTENT | PRIORITY_BITS | FLAG_KEY) != 0 {
-                return Err(unknown("flags", flags));
-            }
-            let deadline_us = word(12);
-            let mut request = LaneRequest {
-                id: word(4),
-                method: half(8),
-                attempt: bytes[2],
-                idempotent: flags & IDEMPOTENT != 0,
-                priority: Priority::from_wire(flags >> PRIORITY_SHIFT),
-                idempotency_key: None,
-                deadline: (deadline_us != 0).then(|| Duration::from_micros(u64::from(deadline_us))),
-            };
-            let body_bytes = usize::from(half(10));
-            bytes.advance(REQUEST_HEADER_BYTES);
-            if flags & FLAG_KEY != 0 {
-                let mut key = [0; IDEMPOTENCY_KEY_BYTES];
-                bytes.copy_to_slice(&mut key);
-                request.idempotency_key = Some(key);
-            }
-            Ok(LaneFrame::Request(request, take(bytes, body_bytes)))
-        }
-        KIND_REPLY => {
-            let (id, load, body_bytes) = (word(4), load(), usize::from(half(2)));
-            bytes.advance(REPLY_HEADER_BYTES);
-            Ok(LaneFrame::Reply {
-                id,
-                load,
-                body: take(bytes, body_bytes),
-            })
-        }
-        KIND_FAILURE => {
-            let (id, load, body_bytes) = (word(4), load(), usize::from(half(2)));
-            let code = Code::from_wire(bytes[16])
-                .filter(|code| *code != Code::Ok)
-                .ok_or_else(|| unknown("code", bytes[16]))?;
-            let processed =
-                Processed::from_wire(bytes[17]).ok_or_else(|| unknown("processed", bytes[17]))?;
-            let message_bytes = usize::from(half(18));
-            let retry_after_ms = word(20);
-            bytes.advance(FAILURE_HEADER_BYTES);
-            let message = String::from_utf8(take(bytes, message_bytes).to_vec())
-                .map_err(|_| WireError::InvalidText("the status message"))?;
-            let header = Box::new(ReplyHeader {
-                code,
-                processed,
-                retry_after: retry_after(retry_after_ms),
-                load,
-                message,
-            });
-            Ok(LaneFrame::Failure {
-                id,
-                header,
-                body: take(bytes, body_bytes),
-            })
-        }
-        kind @ (KIND_CANCEL | KIND_RECEIVED) => {
-            let id = word(4);
-            bytes.advance(ID_FRAME_BYTES);
-            Ok(if kind == KIND_CANCEL {
-                LaneFrame::Cancel { id }
-            } else {
-                LaneFrame::Received { id }
-            })
-        }
-        KIND_METHOD => {
-            let (method, name_bytes) = (half(2), usize::from(bytes[1]));
-            bytes.advance(METHOD_HEADER_BYTES);
-            let name = take(bytes, name_bytes);
-            if name.is_empty() || std::str::from_utf8(&name).is_err() {
-                return Err(WireError::InvalidText("the method name"));
-            }
-            Ok(LaneFrame::Method { method, name })
-        }
+        KIND_REQUEST => parse_request(bytes),
+        KIND_REPLY => Ok(parse_reply(bytes)),
+        KIND_FAILURE => parse_failure(bytes),
+        KIND_CANCEL => Ok(LaneFrame::Cancel { id: take_id(bytes) }),
+        KIND_RECEIVED => Ok(LaneFrame::Received { id: take_id(bytes) }),
+        KIND_METHOD => parse_method(bytes),
         other => Err(WireError::UnknownKind(other)),
     }
+}
+
+#[inline(always)]
+fn parse_request(bytes: &mut Bytes) -> Result<LaneFrame, WireError> {
+    let flags = bytes[1];
+    if flags & !(IDEMPOTENT | PRIORITY_BITS | FLAG_KEY) != 0 {
+        return Err(unknown("flags", flags));
+    }
+    let deadline_us = u32_at(bytes, 12);
+    let mut request = LaneRequest {
+        id: u32_at(bytes, 4),
+        method: u16_at(bytes, 8),
+        attempt: bytes[2],
+        idempotent: flags & IDEMPOTENT != 0,
+        priority: Priority::from_wire(flags >> PRIORITY_SHIFT),
+        idempotency_key: None,
+        deadline: (deadline_us != 0).then(|| Duration::from_micros(u64::from(deadline_us))),
+    };
+    let body_bytes = usize::from(u16_at(bytes, 10));
+    bytes.advance(REQUEST_HEADER_BYTES);
+    if flags & FLAG_KEY != 0 {
+        let mut key = [0; IDEMPOTENCY_KEY_BYTES];
+        bytes.copy_to_slice(&mut key);
+        request.idempotency_key = Some(key);
+    }
+    Ok(LaneFrame::Request(request, take(bytes, body_bytes)))
+}
+
+#[inline(always)]
+fn parse_reply(bytes: &mut Bytes) -> LaneFrame {
+    let (id, load) = (u32_at(bytes, 4), load(bytes));
+    let body_bytes = usize::from(u16_at(bytes, 2));
+    bytes.advance(REPLY_HEADER_BYTES);
+    LaneFrame::Reply {
+        id,
+        load,
+        body: take(bytes, body_bytes),
+    }
+}
+
+fn parse_failure(bytes: &mut Bytes) -> Result<LaneFrame, WireError> {
+    let (id, load) = (u32_at(bytes, 4), load(bytes));
+    let body_bytes = usize::from(u16_at(bytes, 2));
+    let code = Code::from_wire(bytes[16])
+        .filter(|code| *code != Code::Ok)
+        .ok_or_else(|| unknown("code", bytes[16]))?;
+    let processed =
+        Processed::from_wire(bytes[17]).ok_or_else(|| unknown("processed", bytes[17]))?;
+    let message_bytes = usize::from(u16_at(bytes, 18));
+    let retry_after_ms = u32_at(bytes, 20);
+    bytes.advance(FAILURE_HEADER_BYTES);
+    let message = String::from_utf8(take(bytes, message_bytes).to_vec())
+        .map_err(|_| WireError::InvalidText("the status message"))?;
+    let header = Box::new(ReplyHeader {
+        code,
+        processed,
+        retry_after: retry_after(retry_after_ms),
+        load,
+        message,
+    });
+    Ok(LaneFrame::Failure {
+        id,
+        header,
+        body: take(bytes, body_bytes),
+    })
+}
+
+fn parse_method(bytes: &mut Bytes) -> Result<LaneFrame, WireError> {
+    let (method, name_bytes) = (u16_at(bytes, 2), usize::from(bytes[1]));
+    bytes.advance(METHOD_HEADER_BYTES);
+    let name = take(bytes, name_bytes);
+    if name.is_empty() || std::str::from_utf8(&name).is_err() {
+        return Err(WireError::InvalidText("the method name"));
+    }
+    Ok(LaneFrame::Method { method, name })
+}
+
+/// Takes a frame that holds nothing but the id of a call.
+fn take_id(bytes: &mut Bytes) -> u32 {
+    let id = u32_at(bytes, 4);
+    bytes.advance(ID_FRAME_BYTES);
+    id
+}
+
+/// Load report in the header of a reply or a failure.
+#[inline(always)]
+fn load(bytes: &[u8]) -> LoadReport {
+    let field: [u8; LOAD_BYTES] = bytes[8..16].try_into().expect("a range of eight");
+    LoadReport::decode(field)
 }
 
 /// Bytes between the header of a request and its body.
