@@ -111,7 +111,7 @@ impl Decoder {
         }
     }
 
-    /// Request whose body is being read, so that a request that will be refused need not be read
+    /// Request whose body is being read, so that a request that is rejected need not be read
     /// completely.
     pub fn awaited_request(&self) -> Option<&RequestHeader> {
         match &self.state {

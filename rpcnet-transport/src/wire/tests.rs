@@ -45,15 +45,33 @@ fn written(frame: &Frame) -> Bytes {
 }
 
 /// Decodes bytes that arrive in pieces of these sizes, repeated.
-fn decoded(mut decoder: Decoder, bytes: &Bytes, pieces: &[usize]) -> Result<Vec<Frame>, WireError> {
+fn decoded(decoder: Decoder, bytes: &Bytes, pieces: &[usize]) -> Result<Vec<Frame>, WireError> {
+    let pieces = in_pieces(bytes, pieces);
+    decode_pieces(
+        decoder,
+        Decoder::push,
+        Decoder::next_frame,
+        Decoder::finish,
+        pieces,
+    )
+}
+
+/// All frames of a decoder that gets these pieces, by its functions.
+pub(super) fn decode_pieces<D, F>(
+    mut decoder: D,
+    push: fn(&mut D, Bytes),
+    next_frame: fn(&mut D) -> Result<Option<F>, WireError>,
+    finish: fn(&D) -> Result<(), WireError>,
+    pieces: Vec<Bytes>,
+) -> Result<Vec<F>, WireError> {
     let mut frames = Vec::new();
-    for piece in in_pieces(bytes, pieces) {
-        decoder.push(piece);
-        while let Some(frame) = decoder.next_frame()? {
+    for piece in pieces {
+        push(&mut decoder, piece);
+        while let Some(frame) = next_frame(&mut decoder)? {
             frames.push(frame);
         }
     }
-    decoder.finish()?;
+    finish(&decoder)?;
     Ok(frames)
 }
 
@@ -146,7 +164,7 @@ fn a_wrong_preface_is_named_and_stays_wrong() {
 }
 
 #[test]
-fn a_length_past_the_limit_is_refused_by_its_header_alone() {
+fn a_length_past_the_limit_is_an_error_of_its_header_alone() {
     for (len, fits) in [(100, true), (101, false), (u32::MAX, false)] {
         let mut header = BytesMut::new();
         encode_item_header(&mut header, len as usize);
@@ -164,7 +182,7 @@ fn a_length_past_the_limit_is_refused_by_its_header_alone() {
 }
 
 #[test]
-fn a_promised_body_reserves_little_until_it_comes() {
+fn an_announced_body_reserves_little_until_it_arrives() {
     let mut header = BytesMut::new();
     encode_item_header(&mut header, 1 << 30);
     header.extend_from_slice(b"first bytes");
@@ -224,7 +242,7 @@ fn an_end_inside_a_frame_is_an_error() {
 }
 
 #[test]
-fn unknown_values_are_refused() {
+fn unknown_values_are_errors() {
     let frame = Frame::Request(request("m", None), Bytes::new());
     let table: [(usize, u8, WireError); 6] = [
         (0, 0x77, WireError::UnknownKind(0x77)),

@@ -10,7 +10,7 @@ use crate::{
     Code, Priority, Processed,
     wire::{
         LoadReport, ReplyHeader, WireError,
-        tests::{in_pieces, load, priority},
+        tests::{decode_pieces, in_pieces, load, priority},
     },
 };
 
@@ -33,20 +33,17 @@ fn written(frame: &LaneFrame) -> Bytes {
 
 /// Decodes bytes that arrive in pieces of these sizes, repeated.
 fn decoded(bytes: &Bytes, pieces: &[usize]) -> Result<Vec<LaneFrame>, WireError> {
-    let mut decoder = LaneDecoder::new();
-    let mut frames = Vec::new();
-    for piece in in_pieces(bytes, pieces) {
-        decoder.push(piece);
-        while let Some(frame) = decoder.next_frame()? {
-            frames.push(frame);
-        }
-    }
-    decoder.finish()?;
-    Ok(frames)
+    decode_pieces(
+        LaneDecoder::new(),
+        LaneDecoder::push,
+        LaneDecoder::next_frame,
+        LaneDecoder::finish,
+        in_pieces(bytes, pieces),
+    )
 }
 
 #[test]
-fn headers_have_the_documented_bytes() {
+fn request_headers_have_the_documented_bytes() {
     let request = LaneRequest {
         id: 0x0102,
         method: 3,
@@ -71,6 +68,10 @@ fn headers_have_the_documented_bytes() {
         written(&LaneFrame::Request(keyed, Bytes::from_static(b"ab")))[..],
         bytes
     );
+}
+
+#[test]
+fn reply_and_failure_headers_have_the_documented_bytes() {
     let load = LoadReport {
         in_flight: 6,
         ..LoadReport::default()
@@ -99,6 +100,10 @@ fn headers_have_the_documented_bytes() {
             b'd'
         ]
     );
+}
+
+#[test]
+fn headers_of_frames_without_a_body_have_the_documented_bytes() {
     assert_eq!(
         written(&LaneFrame::Cancel { id: 10 })[..],
         [19, 0, 0, 0, 10, 0, 0, 0]
