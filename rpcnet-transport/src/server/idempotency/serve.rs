@@ -18,7 +18,10 @@ use super::{
 };
 use crate::{
     Status,
-    server::{CallContext, handler::StartHandler, handler_result::HandlerResult},
+    server::{
+        CallContext, detached::DetachedCall, handler::StartHandler, handler_result::HandlerResult,
+    },
+    stats::Counters,
 };
 
 impl IdempotencyCache {
@@ -50,53 +53,24 @@ impl IdempotencyCache {
         };
         let is_gone = oneshot::Sender::is_closed;
         let lookup = self.with(|keys| keys.begin(self.now(), call, sender, is_gone));
-        let mut waits = None;
-        let is_first = match lookup {
+        let first_caller = match lookup {
             KeyLookup::Completed(result) => {
                 counters.keys_answered.add_one();
                 return result.into_repeat_result();
             }
-            KeyLookup::BodyMismatch => {
-                counters.invalid_requests.add_one();
-                let message = "the idempotency key was used before with a different request body";
-                // Another server would run what the caller has mistaken for a repeat.
-                return Err(Status::invalid_request(message)
-                    .not_processed()
-                    .do_not_retry());
-            }
-            KeyLookup::Full => {
-                counters.calls_refused_overloaded.add_one();
-                return Err(Status::overloaded(
-                    "the limit of concurrent calls with idempotency keys is reached",
-                ));
-            }
+            KeyLookup::BodyMismatch => return Err(body_mismatch_status(&counters)),
+            KeyLookup::Full => return Err(too_many_runs_status(&counters)),
             // It waits without the permits that it came with.
             KeyLookup::Join => {
                 counters.keys_joined.add_one();
                 drop(detached);
-                false
+                None
             }
-            KeyLookup::Run(number) => {
-                let count = Arc::<RunInFlight>::default();
-                waits = Some(FirstCallerGuard {
-                    served: Arc::clone(&detached.served),
-                    account: Arc::clone(&detached.account),
-                    run: Arc::clone(&count),
-                });
-                let end = Instant::now().checked_add(self.bounds.ttl);
-                let run = DetachedRun {
-                    cache: self,
-                    id,
-                    run_number: number,
-                    result: DetachedResult::Cancelled,
-                    in_flight: count,
-                };
-                tokio::spawn(run.serve(start, cx.detached_with_deadline(end), body, *detached));
-                true
-            }
+            KeyLookup::Run(number) => Some(self.spawn_run(id, number, start, &cx, body, *detached)),
         };
         let result = receiver.await.unwrap_or(DetachedResult::Cancelled);
-        drop(waits);
+        let is_first = first_caller.is_some();
+        drop(first_caller);
         match result {
             // As if it had panicked here: the task that serves the call counts the panic.
             DetachedResult::Panicked if is_first => resume_unwind(Box::new("the handler panicked")),
@@ -106,6 +80,51 @@ impl IdempotencyCache {
             result => result.into_repeat_result(),
         }
     }
+
+    /// Runs the first call of a key in a task of its own. The guard is to be kept while the caller
+    /// waits.
+    fn spawn_run(
+        self,
+        id: CallKey,
+        run_number: u64,
+        start: Arc<StartHandler>,
+        cx: &CallContext,
+        body: Bytes,
+        detached: DetachedCall,
+    ) -> FirstCallerGuard {
+        let in_flight = Arc::<RunInFlight>::default();
+        let first_caller = FirstCallerGuard {
+            served: Arc::clone(&detached.served),
+            account: Arc::clone(&detached.account),
+            run: Arc::clone(&in_flight),
+        };
+        let deadline = Instant::now().checked_add(self.bounds.ttl);
+        let run = DetachedRun {
+            cache: self,
+            id,
+            run_number,
+            result: DetachedResult::Cancelled,
+            in_flight,
+        };
+        tokio::spawn(run.serve(start, cx.detached_with_deadline(deadline), body, detached));
+        first_caller
+    }
+}
+
+/// Status of a call whose key was used with another body.
+fn body_mismatch_status(counters: &Counters) -> Status {
+    counters.invalid_requests.add_one();
+    let message = "the idempotency key was used before with a different request body";
+    // Another server would run what the caller has mistaken for a repeat.
+    Status::invalid_request(message)
+        .not_processed()
+        .do_not_retry()
+}
+
+/// Status of a call that would run, while too many run.
+fn too_many_runs_status(counters: &Counters) -> Status {
+    counters.calls_refused_overloaded.add_one();
+    Status::overloaded("the limit of concurrent calls with idempotency keys is reached")
 }
 
 fn body_hash(body: &Bytes) -> u64 {
