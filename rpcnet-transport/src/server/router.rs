@@ -347,15 +347,15 @@ impl Router {
     /// If there is no unary method of this name.
     #[must_use]
     #[track_caller]
-    pub fn with_idempotency(mut self, name: &str, memory: IdempotencyCache) -> Self {
+    pub fn with_idempotency(mut self, name: &str, cache: IdempotencyCache) -> Self {
         let Some(Handler::Unary(unary)) = self.handlers.get_mut(name) else {
             panic!("there is no unary method {name:?}");
         };
-        let inner = Arc::clone(&unary.start);
+        let start = Arc::clone(&unary.start);
         unary.start = Arc::new(move |cx, body, started| match cx.idempotency_key() {
-            None => inner(cx, body, started),
+            None => start(cx, body, started),
             Some(key) => {
-                started.set(memory.clone().serve(Arc::clone(&inner), cx, body, key));
+                started.set(cache.clone().serve(Arc::clone(&start), cx, body, key));
             }
         });
         self.configure(name, |config| config.uses_idempotency_cache = true);

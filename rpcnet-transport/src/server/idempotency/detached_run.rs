@@ -111,14 +111,14 @@ impl DetachedRun {
 impl Drop for DetachedRun {
     fn drop(&mut self) {
         self.in_flight.end();
-        let answer = std::mem::replace(&mut self.result, DetachedResult::Cancelled);
-        let remembered = answer.cacheable();
+        let result = std::mem::replace(&mut self.result, DetachedResult::Cancelled);
+        let cacheable = result.cacheable();
         let now = self.cache.now();
         let waiters = self
             .cache
-            .with(|keys| keys.complete(now, &self.id, self.run_number, remembered));
+            .with(|keys| keys.complete(now, &self.id, self.run_number, cacheable));
         for waiter in waiters {
-            let _ = waiter.send(answer.clone());
+            let _ = waiter.send(result.clone());
         }
     }
 }

@@ -107,7 +107,7 @@ impl<O: Clone + Eq + Hash, K: Clone + Eq + Hash, T: Clone, W> KeyTable<O, K, T, 
 
     /// Looks up a call. The waiter is told the result of the run, unless that is known already or
     /// the waiter is gone by then.
-    pub(super) fn begin(
+    pub(super) fn look_up(
         &mut self,
         now: Duration,
         call: KeyedCall<O, K>,
@@ -171,7 +171,7 @@ impl<O: Clone + Eq + Hash, K: Clone + Eq + Hash, T: Clone, W> KeyTable<O, K, T, 
         now: Duration,
         key: &K,
         number: u64,
-        remember: Option<(T, usize)>,
+        result: Option<(T, usize)>,
     ) -> Vec<W> {
         let Some(entry) = self.entries.get_mut(key) else {
             return Vec::new();
@@ -188,7 +188,7 @@ impl<O: Clone + Eq + Hash, K: Clone + Eq + Hash, T: Clone, W> KeyTable<O, K, T, 
         if let Some(owned) = self.owners.get_mut(&owner) {
             owned.running -= 1;
         }
-        let Some((outcome, bytes)) = remember.filter(|(_, bytes)| *bytes <= self.bounds.bytes_max)
+        let Some((outcome, bytes)) = result.filter(|(_, bytes)| *bytes <= self.bounds.bytes_max)
         else {
             self.entries.remove(key);
             self.remove_if_empty(&owner);

@@ -52,7 +52,7 @@ impl IdempotencyCache {
             body_hash: body_hash(&body),
         };
         let is_gone = oneshot::Sender::is_closed;
-        let lookup = self.with(|keys| keys.begin(self.now(), call, sender, is_gone));
+        let lookup = self.with(|keys| keys.look_up(self.now(), call, sender, is_gone));
         let first_caller = match lookup {
             KeyLookup::Completed(result) => {
                 counters.keys_answered.add_one();

@@ -10,7 +10,7 @@ const BOUNDS: CacheBounds = CacheBounds {
     ttl: Duration::from_secs(60),
 };
 
-type Core = KeyTable<u8, u8, &'static str, u32>;
+type TestTable = KeyTable<u8, u8, &'static str, u32>;
 
 fn secs(secs: u64) -> Duration {
     Duration::from_secs(secs)
@@ -25,19 +25,25 @@ fn call(owner: u8, key: u8, body_hash: u64) -> KeyedCall<u8, u8> {
 }
 
 /// Looks up a key of the only owner. No waiter goes.
-fn begin(keys: &mut Core, now: u64, key: u8, hash: u64, waiter: u32) -> KeyLookup<&'static str> {
-    keys.begin(secs(now), call(0, key, hash), waiter, |_| false)
+fn look_up(
+    keys: &mut TestTable,
+    now: u64,
+    key: u8,
+    hash: u64,
+    waiter: u32,
+) -> KeyLookup<&'static str> {
+    keys.look_up(secs(now), call(0, key, hash), waiter, |_| false)
 }
 
-fn run(keys: &mut Core, now: u64, key: u8) -> u64 {
-    match begin(keys, now, key, 7, 0) {
+fn run(keys: &mut TestTable, now: u64, key: u8) -> u64 {
+    match look_up(keys, now, key, 7, 0) {
         KeyLookup::Run(number) => number,
         other => panic!("it is not the first: {other:?}"),
     }
 }
 
 /// A call that runs and completes at once.
-fn remember(keys: &mut Core, now: u64, key: u8, bytes: usize) {
+fn run_and_cache(keys: &mut TestTable, now: u64, key: u8, bytes: usize) {
     let number = run(keys, now, key);
     assert_eq!(
         keys.complete(secs(now), &key, number, Some(("done", bytes))),
@@ -47,22 +53,25 @@ fn remember(keys: &mut Core, now: u64, key: u8, bytes: usize) {
 
 #[test]
 fn a_repeat_joins_the_run_and_later_ones_are_answered() {
-    let mut keys = Core::new(BOUNDS);
+    let mut keys = TestTable::new(BOUNDS);
     let number = run(&mut keys, 0, 1);
-    assert_eq!(begin(&mut keys, 0, 1, 7, 11), KeyLookup::Join);
-    assert_eq!(begin(&mut keys, 0, 1, 8, 12), KeyLookup::BodyMismatch);
+    assert_eq!(look_up(&mut keys, 0, 1, 7, 11), KeyLookup::Join);
+    assert_eq!(look_up(&mut keys, 0, 1, 8, 12), KeyLookup::BodyMismatch);
     let told = keys.complete(secs(1), &1, number, Some(("done", 4)));
     assert_eq!(told, [0, 11]);
-    assert_eq!(begin(&mut keys, 61, 1, 7, 13), KeyLookup::Completed("done"));
-    assert_eq!(begin(&mut keys, 61, 1, 8, 14), KeyLookup::BodyMismatch);
+    assert_eq!(
+        look_up(&mut keys, 61, 1, 7, 13),
+        KeyLookup::Completed("done")
+    );
+    assert_eq!(look_up(&mut keys, 61, 1, 8, 14), KeyLookup::BodyMismatch);
     assert_eq!(keys.bytes(), 4);
 }
 
 #[test]
 fn an_unprocessed_call_runs_again() {
-    let mut keys = Core::new(BOUNDS);
+    let mut keys = TestTable::new(BOUNDS);
     let number = run(&mut keys, 0, 1);
-    assert_eq!(begin(&mut keys, 0, 1, 7, 11), KeyLookup::Join);
+    assert_eq!(look_up(&mut keys, 0, 1, 7, 11), KeyLookup::Join);
     assert_eq!(keys.complete(secs(0), &1, number, None), [0, 11]);
     let again = run(&mut keys, 0, 1);
     assert_ne!(again, number);
@@ -76,17 +85,17 @@ fn an_unprocessed_call_runs_again() {
 
 #[test]
 fn the_oldest_result_is_evicted_first() {
-    let mut keys = Core::new(BOUNDS);
+    let mut keys = TestTable::new(BOUNDS);
     for key in 1..=3 {
-        remember(&mut keys, 0, key, 1);
+        run_and_cache(&mut keys, 0, key, 1);
     }
-    remember(&mut keys, 0, 4, 1);
+    run_and_cache(&mut keys, 0, 4, 1);
     assert_eq!(keys.len(), 3);
-    assert_eq!(begin(&mut keys, 0, 2, 7, 0), KeyLookup::Completed("done"));
-    remember(&mut keys, 0, 1, 99);
+    assert_eq!(look_up(&mut keys, 0, 2, 7, 0), KeyLookup::Completed("done"));
+    run_and_cache(&mut keys, 0, 1, 99);
     // One byte is left for the others.
     assert_eq!((keys.len(), keys.bytes()), (2, 100));
-    assert_eq!(begin(&mut keys, 0, 4, 7, 0), KeyLookup::Completed("done"));
+    assert_eq!(look_up(&mut keys, 0, 4, 7, 0), KeyLookup::Completed("done"));
     let number = run(&mut keys, 0, 9);
     keys.complete(secs(0), &9, number, Some(("too much", 101)));
     assert_eq!((keys.len(), keys.bytes()), (2, 100));
@@ -94,23 +103,26 @@ fn the_oldest_result_is_evicted_first() {
 
 #[test]
 fn results_expire_and_running_calls_do_not() {
-    let mut keys = Core::new(BOUNDS);
-    remember(&mut keys, 0, 1, 1);
+    let mut keys = TestTable::new(BOUNDS);
+    run_and_cache(&mut keys, 0, 1, 1);
     let slow = run(&mut keys, 0, 2);
-    assert_eq!(begin(&mut keys, 60, 1, 7, 0), KeyLookup::Completed("done"));
+    assert_eq!(
+        look_up(&mut keys, 60, 1, 7, 0),
+        KeyLookup::Completed("done")
+    );
     let _ = run(&mut keys, 61, 1);
-    assert_eq!(begin(&mut keys, 1_000, 2, 7, 5), KeyLookup::Join);
+    assert_eq!(look_up(&mut keys, 1_000, 2, 7, 5), KeyLookup::Join);
     assert_eq!(keys.complete(secs(1_000), &2, slow, None), [0, 5]);
 }
 
 #[test]
 fn running_calls_are_not_evicted() {
-    let mut keys = Core::new(BOUNDS);
+    let mut keys = TestTable::new(BOUNDS);
     for key in 1..=3 {
         let _ = run(&mut keys, 0, key);
     }
-    assert_eq!(begin(&mut keys, 0, 4, 7, 0), KeyLookup::Full);
-    assert_eq!(begin(&mut keys, 0, 3, 7, 0), KeyLookup::Join);
+    assert_eq!(look_up(&mut keys, 0, 4, 7, 0), KeyLookup::Full);
+    assert_eq!(look_up(&mut keys, 0, 3, 7, 0), KeyLookup::Join);
 }
 
 #[test]
@@ -119,20 +131,20 @@ fn running_calls_of_one_owner_leave_half_to_others() {
         len_max: 100,
         ..BOUNDS
     };
-    let mut keys = Core::new(bounds);
-    let begin = |keys: &mut Core, owner: u8, key: u8| {
-        keys.begin(secs(0), call(owner, key, 7), 0, |_| false)
+    let mut keys = TestTable::new(bounds);
+    let look_up = |keys: &mut TestTable, owner: u8, key: u8| {
+        keys.look_up(secs(0), call(owner, key, 7), 0, |_| false)
     };
     let mut numbers = Vec::new();
-    while let KeyLookup::Run(number) = begin(&mut keys, 0, numbers.len() as u8) {
+    while let KeyLookup::Run(number) = look_up(&mut keys, 0, numbers.len() as u8) {
         numbers.push(number);
     }
     assert_eq!(numbers.len(), 50, "half of all");
-    assert!(matches!(begin(&mut keys, 1, 51), KeyLookup::Run(_)));
+    assert!(matches!(look_up(&mut keys, 1, 51), KeyLookup::Run(_)));
     // A completed call does not count any more, cached or not.
     keys.complete(secs(0), &0, numbers[0], None);
     keys.complete(secs(0), &1, numbers[1], Some(("done", 1)));
-    assert!(matches!(begin(&mut keys, 0, 60), KeyLookup::Run(_)));
+    assert!(matches!(look_up(&mut keys, 0, 60), KeyLookup::Run(_)));
     for (key, number) in (2..50).zip(&numbers[2..]) {
         keys.complete(secs(0), &key, *number, None);
     }
@@ -141,32 +153,39 @@ fn running_calls_of_one_owner_leave_half_to_others() {
 
 #[test]
 fn an_owner_that_floods_the_table_evicts_its_own_results() {
-    let mut keys = Core::new(BOUNDS);
-    let mut remember = |owner: u8, key: u8, bytes| {
-        let KeyLookup::Run(number) = keys.begin(secs(0), call(owner, key, 7), 0, |_| false) else {
+    let mut keys = TestTable::new(BOUNDS);
+    let mut run_and_cache = |owner: u8, key: u8, bytes| {
+        let KeyLookup::Run(number) = keys.look_up(secs(0), call(owner, key, 7), 0, |_| false)
+        else {
             panic!("it is not the first of {key}");
         };
         keys.complete(secs(0), &key, number, Some(("done", bytes)));
     };
-    remember(1, 100, 1);
+    run_and_cache(1, 100, 1);
     for key in 0..10 {
-        remember(2, key, 1);
+        run_and_cache(2, key, 1);
     }
     // Eviction for bytes follows the same rule.
-    remember(2, 10, 98);
-    remember(2, 11, 50);
-    assert_eq!(begin(&mut keys, 0, 100, 7, 0), KeyLookup::Completed("done"));
-    assert_eq!(begin(&mut keys, 0, 11, 7, 0), KeyLookup::Completed("done"));
+    run_and_cache(2, 10, 98);
+    run_and_cache(2, 11, 50);
+    assert_eq!(
+        look_up(&mut keys, 0, 100, 7, 0),
+        KeyLookup::Completed("done")
+    );
+    assert_eq!(
+        look_up(&mut keys, 0, 11, 7, 0),
+        KeyLookup::Completed("done")
+    );
     assert_eq!((keys.len(), keys.bytes()), (2, 51));
 }
 
 #[test]
 fn gone_waiters_are_pruned() {
-    let mut keys = Core::new(BOUNDS);
+    let mut keys = TestTable::new(BOUNDS);
     let number = run(&mut keys, 0, 1);
     // All but the first thousand waiters are gone by the time of the next.
     for waiter in 1..100_000 {
-        let lookup = keys.begin(secs(0), call(0, 1, 7), waiter, |waiter| *waiter >= 1_000);
+        let lookup = keys.look_up(secs(0), call(0, 1, 7), waiter, |waiter| *waiter >= 1_000);
         assert_eq!(lookup, KeyLookup::Join);
     }
     let told = keys.complete(secs(0), &1, number, None);
@@ -180,13 +199,13 @@ proptest! {
     fn every_waiter_is_told_once(
         operations in prop::collection::vec((0u8..8, 0u8..5, 0u64..40, any::<bool>()), 0..200),
     ) {
-        let mut keys = Core::new(BOUNDS);
+        let mut keys = TestTable::new(BOUNDS);
         let mut now = Duration::ZERO;
         let mut running: HashMap<u8, u64> = HashMap::new();
         let (mut waiting, mut told) = (0, 0);
         for (number, (operation, key, more, processed)) in (0u32..).zip(operations) {
             match operation {
-                0..=3 => match keys.begin(now, call(key % 3, key, 7), number, |_| false) {
+                0..=3 => match keys.look_up(now, call(key % 3, key, 7), number, |_| false) {
                     KeyLookup::Run(run) => {
                         prop_assert!(running.insert(key, run).is_none(), "two run");
                         waiting += 1;
