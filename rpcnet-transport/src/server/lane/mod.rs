@@ -1,10 +1,15 @@
 //! Server side of a lane: a stream that many small calls share.
 
+mod admit;
+mod deadlines;
+mod dispatch;
 mod lane_methods;
 mod pending_calls;
+mod replies;
 mod reply_writer;
-mod requests;
 mod round_stats;
+mod shutdown;
+mod spawned_call;
 mod start_once;
 mod task_results;
 
@@ -17,7 +22,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use tokio::time::{Instant, Sleep, sleep_until, timeout};
+use tokio::time::{Instant, Sleep};
 
 use self::{
     lane_methods::LaneMethods,
@@ -26,14 +31,9 @@ use self::{
     round_stats::{PollTimer, RoundStats},
     task_results::{TaskResult, TaskResults},
 };
-use super::{
-    call_checks::expired_status,
-    caller::Caller,
-    handler_result::{HandlerResult, maybe_processed},
-    send_reply::reply_parts,
-};
+use super::{caller::Caller, handler_result::maybe_processed};
 use crate::{
-    Code, Status,
+    Code,
     endpoint::EndpointShared,
     lane_reader::{LaneReadEnd, LaneReader},
     outbox::Outbox,
@@ -283,128 +283,6 @@ impl LaneServer {
             self.last_active = self.now;
         }
         self.results = results;
-    }
-
-    fn expire_calls(&mut self) {
-        let mut calls = Vec::new();
-        self.pending.expire(self.now, |call| calls.push(call));
-        for call in calls {
-            let status = if call.cancel_before_start() {
-                expired_status(&self.shared)
-            } else {
-                self.shared.counters.calls_timed_out.add_one();
-                let message = "deadline exceeded before the handler returned";
-                maybe_processed(Code::DeadlineExceeded, message)
-            };
-            self.write_failure(call.id, status);
-            call.end();
-        }
-    }
-
-    /// Writes the status of a call that was rejected, or whose handler will not return.
-    fn write_failure(&mut self, id: u32, status: Status) {
-        let details_max = self.shared.config.lane.lane_body_bytes_max;
-        let (header, body) = reply_parts(Err(status), self.load, details_max);
-        self.replies.write_failure(id, &header, &body);
-    }
-
-    /// Waits for the next deadline, or for the stall timeout of a caller that reads nothing.
-    fn poll_deadlines(&mut self, cx: &mut Context<'_>) -> Poll<LaneServerEnd> {
-        let stall_timeout = self.shared.config.limits.stall_timeout;
-        let stalled_at = self.replies.stalled_at(stall_timeout);
-        if stalled_at.is_some_and(|at| at <= self.now) {
-            return Poll::Ready(LaneServerEnd::Stalled);
-        }
-        let deadline = self.pending.earliest_deadline();
-        let Some(at) = deadline.into_iter().chain(stalled_at).min() else {
-            return Poll::Pending;
-        };
-        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(at)));
-        if timer.deadline() != at {
-            timer.as_mut().reset(at);
-        }
-        if timer.as_mut().poll(cx).is_ready() {
-            cx.waker().wake_by_ref();
-        }
-        Poll::Pending
-    }
-
-    /// Ends the lane at once, without answers to its calls.
-    fn abort(&mut self, why: ResetCode) {
-        self.replies.reset(why);
-        self.requests.stop(why);
-        let is_stopping = self.shared.served.cancel.is_cancelled();
-        for call in self.pending.drain() {
-            if !call.is_delivered() {
-                self.shared.counters.calls_cancelled.add_one();
-                if is_stopping {
-                    call.count_cancelled_by_shutdown(&self.shared);
-                }
-            }
-            call.end();
-        }
-    }
-
-    /// Ends the lane in a shutdown: answers the calls in progress, rejects further ones, and
-    /// finishes the stream.
-    async fn shut_down(mut self) {
-        let cancel = self.shared.served.cancel.clone();
-        let drained = tokio::select! {
-            biased;
-            drained = poll_fn(|cx| self.poll_drain(cx)) => drained,
-            () = cancel.cancelled() => {
-                self.cancel_all();
-                let stall = self.shared.config.limits.stall_timeout;
-                let flushed = timeout(stall, poll_fn(|cx| self.replies.poll_send(cx))).await;
-                if matches!(flushed, Ok(Ok(()))) { Ok(()) } else { Err(RepliesNotRead) }
-            }
-        };
-        if drained.is_err() {
-            return self.abort(ResetCode::Stalled);
-        }
-        // Further requests are not read, and the end of the replies says so.
-        self.requests.stop(ResetCode::Cancelled);
-        self.replies.finish();
-        // Older replies were acknowledged, or the connection is as good as lost.
-        if self.last_active.elapsed() < self.shared.config.quic.idle_timeout {
-            let _ = timeout(
-                self.shared.config.limits.stall_timeout,
-                self.replies.acknowledged(),
-            )
-            .await;
-        }
-    }
-
-    /// Serves until all calls in progress are answered. New calls are rejected, since the server
-    /// drains.
-    fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), RepliesNotRead>> {
-        match self.poll_serve(cx) {
-            Poll::Ready(_) => Poll::Ready(Err(RepliesNotRead)),
-            Poll::Pending if self.pending.is_empty() && self.replies.is_empty() => {
-                Poll::Ready(Ok(()))
-            }
-            Poll::Pending => Poll::Pending,
-        }
-    }
-
-    /// Cancels all calls, because the deadline of a shutdown has passed.
-    fn cancel_all(&mut self) {
-        let calls: Vec<_> = self.pending.drain().collect();
-        for call in calls {
-            if !call.is_delivered() {
-                self.shared.counters.calls_cancelled.add_one();
-                call.count_cancelled_by_shutdown(&self.shared);
-            }
-            let status = if call.cancel_before_start() {
-                let message = "the server shut down before the handler started";
-                Status::new(Code::Draining, message).not_processed()
-            } else {
-                let message = "the server shut down before the handler returned";
-                maybe_processed(Code::Cancelled, message)
-            };
-            self.write_failure(call.id, status);
-            call.end();
-        }
     }
 }
 

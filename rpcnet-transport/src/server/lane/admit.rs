@@ -1,0 +1,150 @@
+//! Admission of the requests of a lane: what is rejected, queued, or may start.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use super::{LaneServer, ProtocolViolation, spawned_call::SpawnedCall};
+use crate::{
+    Code, Status,
+    deadline::has_passed,
+    endpoint::EndpointShared,
+    server::{
+        admission::{AdmissionOutcome, Permits},
+        call_checks::{
+            call_type_mismatch_status, check_capacity, expired_status, quotas_for,
+            request_admission, unknown_method_status,
+        },
+        context::CallMeta,
+        handler::Handler,
+    },
+    wire::LaneRequest,
+};
+
+impl LaneServer {
+    /// Checks a request before it needs a permit. `None` if it is rejected.
+    #[inline(always)]
+    pub(super) fn check_request(
+        &mut self,
+        request: &LaneRequest,
+        body_bytes: usize,
+        arrived: Instant,
+    ) -> Result<Option<CheckedRequest>, ProtocolViolation> {
+        let id = request.id;
+        self.pending.check(id).map_err(|_| ProtocolViolation)?;
+        let shared = &self.shared;
+        let method = self
+            .methods
+            .find(request.method, shared)
+            .map_err(|_| ProtocolViolation)?;
+        let in_flight = self.stats.count_request(shared);
+        let is_full = self
+            .caller
+            .account
+            .peer
+            .exceeds_call_limit(in_flight, false);
+        let admitted = check_capacity(shared, in_flight, is_full).and_then(|()| {
+            let limit = shared.config.message_bytes_max;
+            request_within_limit(shared, body_bytes, limit)
+        });
+        let unary = match admitted {
+            Err(status) => Err(status),
+            Ok(()) => match &method.handler {
+                Some(Handler::Unary(unary)) => Ok(unary),
+                Some(handler @ Handler::Streaming(_)) => {
+                    let streams = handler.streams_by_direction();
+                    Err(call_type_mismatch_status(streams, (false, false)))
+                }
+                None => Err(unknown_method_status(shared, &method.name)),
+            },
+        };
+        let unary = match unary {
+            Ok(unary) => unary,
+            Err(status) => {
+                if status.code == Code::InvalidRequest {
+                    shared.counters.invalid_requests.add_one();
+                }
+                self.write_failure(id, status);
+                return Ok(None);
+            }
+        };
+        let deadline = request.deadline.and_then(|left| arrived.checked_add(left));
+        // The clock is read only where it may decide: earlier handlers may have taken some time
+        // since it was last read.
+        if deadline.is_some_and(|at| at < self.now + CLOCK_LAG_MAX) && has_passed(deadline) {
+            let status = expired_status(shared);
+            self.write_failure(id, status);
+            return Ok(None);
+        }
+        let meta = CallMeta {
+            attempt: request.attempt,
+            idempotent: request.idempotent,
+            priority: request.priority,
+            idempotency_key: request.idempotency_key,
+            deadline,
+        };
+        let is_limited = shared.admission.is_some() || unary.config.is_some();
+        Ok(Some(CheckedRequest { meta, is_limited }))
+    }
+
+    /// Asks the gates to admit a call. `None` if it is rejected, or queued in a task of its own.
+    #[inline(never)]
+    pub(super) fn admit_call(
+        &mut self,
+        request: &LaneRequest,
+        meta: &CallMeta,
+        body: &Bytes,
+        arrived: Instant,
+    ) -> Result<Option<Permits>, ProtocolViolation> {
+        let (id, shared) = (request.id, &self.shared);
+        let method = self
+            .methods
+            .find(request.method, shared)
+            .map_err(|_| ProtocolViolation)?;
+        method.resolve_quota(&self.caller.peer);
+        let Some(Handler::Unary(unary)) = &method.handler else {
+            return Err(ProtocolViolation);
+        };
+        let method_quota = method.quota.as_ref();
+        let quotas = quotas_for(&self.caller, unary.config.as_deref(), method_quota);
+        match request_admission(shared, quotas, self.now, meta) {
+            AdmissionOutcome::Admitted(permits) => return Ok(Some(permits)),
+            AdmissionOutcome::Rejected(status) => self.write_failure(id, status),
+            AdmissionOutcome::Queued(pending) => {
+                let context = method.new_context(&self.caller.peer, meta);
+                let call = SpawnedCall {
+                    unary: unary.clone(),
+                    // A copy, so that the packets of the request are freed.
+                    body: Bytes::copy_from_slice(body),
+                    handler_future: None,
+                    arrived,
+                    permits: Permits::default(),
+                    queued: Some(Box::new((pending, Arc::default()))),
+                };
+                self.spawn_call(id, call, context, meta.deadline);
+            }
+        }
+        Ok(None)
+    }
+}
+
+fn request_within_limit(shared: &EndpointShared, bytes: usize, limit: usize) -> Result<(), Status> {
+    if bytes <= limit {
+        return Ok(());
+    }
+    shared.counters.oversized_messages.add_one();
+    let message = format!("the request of {bytes} bytes exceeds the limit of {limit} bytes");
+    Err(Status::new(Code::PayloadTooLarge, message).not_processed())
+}
+
+/// A request that passed the checks that need no permit.
+pub(super) struct CheckedRequest {
+    pub(super) meta: CallMeta,
+    /// Whether the call needs permits of its method or of the server.
+    pub(super) is_limited: bool,
+}
+
+/// Longest time since the clock was read at which an expired call is still noticed: handlers of a
+/// lane may take this long together.
+const CLOCK_LAG_MAX: Duration = Duration::from_secs(1);

@@ -1,0 +1,179 @@
+//! Dispatch of the requests of a lane: inline, or in tasks of their own.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    task::{Context, Poll, Waker},
+};
+
+use bytes::Bytes;
+use futures::FutureExt;
+use tokio::time::Instant;
+
+use super::{
+    LaneServer, ProtocolViolation, TaskResult,
+    pending_calls::{self, CallStage},
+    spawned_call::SpawnedCall,
+};
+use crate::{
+    Status,
+    server::{
+        CallContext, Dispatch,
+        admission::Permits,
+        call_checks::runs_detached,
+        context::CallMeta,
+        detached::DetachedCall,
+        handler::{Handler, HandlerFuture},
+    },
+    wire::LaneRequest,
+};
+
+impl LaneServer {
+    /// Serves a request, inline or in a task of its own.
+    pub(super) fn serve_request(
+        &mut self,
+        request: LaneRequest,
+        body: Bytes,
+        arrived: Instant,
+    ) -> Result<(), ProtocolViolation> {
+        let Some(checked) = self.check_request(&request, body.len(), arrived)? else {
+            return Ok(());
+        };
+        // Most servers limit nothing but the number of all calls.
+        let mut permits = Permits::default();
+        if checked.is_limited {
+            match self.admit_call(&request, &checked.meta, &body, arrived)? {
+                Some(acquired) => permits = acquired,
+                None => return Ok(()),
+            }
+        }
+        self.start_call(&request, &checked.meta, body, arrived, permits)
+    }
+
+    /// Starts a call: inline, or in a task of its own if its handler is known to be slow.
+    #[inline(always)]
+    fn start_call(
+        &mut self,
+        request: &LaneRequest,
+        meta: &CallMeta,
+        body: Bytes,
+        arrived: Instant,
+        mut permits: Permits,
+    ) -> Result<(), ProtocolViolation> {
+        let id = request.id;
+        let method = self
+            .methods
+            .find(request.method, &self.shared)
+            .map_err(|_| ProtocolViolation)?;
+        let Some(Handler::Unary(unary)) = &method.handler else {
+            return Err(ProtocolViolation);
+        };
+        self.stats.record_start(self.now.duration_since(arrived));
+        let mut spare = method.spare_context.take();
+        let is_reused = spare.as_mut().is_some_and(|context| context.reuse(meta));
+        let mut context = match spare {
+            Some(context) if is_reused => context,
+            _ => method.new_context(&self.caller.peer, meta),
+        };
+        let has_task = match unary.dispatch {
+            Dispatch::Adaptive => unary.poll_cost.is_slow(),
+            Dispatch::Inline => false,
+            Dispatch::Spawned => true,
+        };
+        if has_task {
+            let call = SpawnedCall {
+                unary: unary.clone(),
+                body,
+                handler_future: None,
+                arrived,
+                permits,
+                queued: None,
+            };
+            self.spawn_call(id, call, context, meta.deadline);
+            return Ok(());
+        }
+
+        if runs_detached(unary.config.as_deref(), meta) {
+            let account = &self.caller.account.peer;
+            let permits = std::mem::take(&mut permits);
+            let (served, counters) = (&self.shared.served, &self.shared.counters);
+            context.set_detached(DetachedCall::new(served, counters, account, permits));
+        }
+        // Around it and not inside: that leaves nothing to unwind there, which makes it cheaper.
+        let scope = meta.inherited().enter();
+        let polled = catch_unwind(AssertUnwindSafe(|| {
+            unary.start(context.clone(), body, &mut method.future_memory);
+            method
+                .future_memory
+                .poll(&mut Context::from_waker(Waker::noop()))
+        }));
+        drop(scope);
+        if let Some(took) = self.poll_timer.lap(&mut self.stats, &mut self.now)
+            && unary.dispatch == Dispatch::Adaptive
+        {
+            unary.poll_cost.record(took, self.now);
+        }
+        match polled {
+            Ok(Poll::Ready(outcome)) => {
+                if context.end_unless_unique() {
+                    method.spare_context = Some(context);
+                }
+                let outcome =
+                    outcome.unwrap_or_else(|| Err(Status::internal("the handler was not started")));
+                self.finish_call(id, outcome);
+            }
+            Ok(Poll::Pending) => {
+                let call = SpawnedCall {
+                    unary: unary.clone(),
+                    body: Bytes::new(),
+                    handler_future: Some(std::mem::take(&mut method.future_memory)),
+                    arrived,
+                    permits,
+                    queued: None,
+                };
+                self.spawn_call(id, call, context, meta.deadline);
+            }
+            Err(_) => {
+                context.end();
+                // A future that panicked must not be polled again.
+                method.future_memory = HandlerFuture::default();
+                self.finish_panicked(id);
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives a call a task of its own.
+    pub(super) fn spawn_call(
+        &mut self,
+        id: u32,
+        mut call: SpawnedCall,
+        context: CallContext,
+        deadline: Option<Instant>,
+    ) {
+        call.permits.measure();
+        let start_once = call.queued.as_ref().map(|queued| Arc::clone(&queued.1));
+        let account = Arc::clone(&self.caller.account.peer);
+        let (guard, _) = account.begin_call(&self.shared.served.in_flight);
+        let (done, shared) = (Arc::clone(&self.task_results), Arc::clone(&self.shared));
+        let handed = context.clone();
+        let task = tokio::spawn(async move {
+            let scoped = handed.scope(call.run(handed.clone(), &shared, account));
+            let outcome = AssertUnwindSafe(scoped).catch_unwind().await;
+            drop(guard);
+            done.push(
+                id,
+                outcome.map_or(TaskResult::Panicked, TaskResult::Returned),
+            );
+        });
+        self.pending.insert(pending_calls::PendingCall {
+            id,
+            deadline,
+            task: task.abort_handle(),
+            stage: CallStage::Running {
+                context,
+                start_once,
+            },
+        });
+    }
+}

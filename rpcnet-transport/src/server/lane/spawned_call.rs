@@ -1,0 +1,90 @@
+//! Call of a lane that has a task of its own.
+
+use std::{future::poll_fn, sync::Arc, task::Poll};
+
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use super::start_once::StartOnce;
+use crate::{
+    Code, Status,
+    accounts::PeerAccount,
+    deadline::has_passed,
+    endpoint::EndpointShared,
+    server::{
+        CallContext,
+        admission::{PendingAdmission, Permits},
+        call_checks::{expired_status, runs_detached},
+        detached::DetachedCall,
+        handler::{HandlerFuture, UnaryMethod},
+        handler_result::HandlerResult,
+    },
+};
+
+/// A call with a task of its own.
+pub(super) struct SpawnedCall {
+    pub(super) unary: UnaryMethod,
+    pub(super) body: Bytes,
+    /// The future of the handler, if it was polled before.
+    pub(super) handler_future: Option<HandlerFuture>,
+    pub(super) arrived: Instant,
+    pub(super) permits: Permits,
+    /// The position in the admission queue, if the call has to wait for permits.
+    pub(super) queued: Option<Box<(PendingAdmission, Arc<StartOnce>)>>,
+}
+
+impl SpawnedCall {
+    pub(super) async fn run(
+        self,
+        context: CallContext,
+        shared: &Arc<EndpointShared>,
+        account: Arc<PeerAccount>,
+    ) -> HandlerResult {
+        let Self {
+            unary,
+            body,
+            handler_future: started,
+            arrived,
+            mut permits,
+            queued,
+        } = self;
+        if let Some(queued) = queued {
+            let (queued, start_once) = *queued;
+            permits = Box::pin(queued.wait_admitted(&shared.counters)).await?;
+            if !start_once.try_start() {
+                return Err(Status::new(Code::Cancelled, "cancelled by the caller").not_processed());
+            }
+            if has_passed(context.meta().deadline) {
+                return Err(expired_status(shared));
+            }
+            permits.measure();
+            shared.counters.calls_started.add_one();
+        }
+        if let Some(started) = started {
+            let outcome = started.finish().await;
+            permits.note(&outcome);
+            return outcome;
+        }
+        if has_passed(context.meta().deadline) {
+            return Err(expired_status(shared));
+        }
+        shared.queue_delay.record(arrived.elapsed());
+        if runs_detached(unary.config.as_deref(), &context.meta()) {
+            let permits = std::mem::take(&mut permits);
+            let (served, counters) = (&shared.served, &shared.counters);
+            context.set_detached(DetachedCall::new(served, counters, &account, permits));
+        }
+        let mut started = HandlerFuture::default();
+        let began = Instant::now();
+        unary.start(context, body, &mut started);
+        let first = poll_fn(|cx| Poll::Ready(started.poll(cx))).await;
+        let now = Instant::now();
+        unary.poll_cost.record(now.duration_since(began), now);
+        let outcome = match first {
+            Poll::Ready(Some(outcome)) => outcome,
+            Poll::Ready(None) | Poll::Pending => started.finish().await,
+        };
+        permits.note(&outcome);
+        outcome
+    }
+}
