@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::admission::Permits;
 use crate::{
     accounts::{BufferReservation, PeerAccount},
-    endpoint::ServedCalls,
+    endpoint::{EndpointShared, ServedCalls},
     stats::Counters,
 };
 
@@ -23,15 +23,14 @@ pub(super) struct DetachedCall {
 impl DetachedCall {
     /// A call whose request reserves no buffer bytes.
     pub(super) fn new(
-        served: &Arc<ServedCalls>,
-        counters: &Arc<Counters>,
+        shared: &EndpointShared,
         account: &Arc<PeerAccount>,
         permits: Permits,
     ) -> Self {
         Self {
             permits,
-            served: Arc::clone(served),
-            counters: Arc::clone(counters),
+            served: Arc::clone(&shared.served),
+            counters: Arc::clone(&shared.counters),
             account: Arc::clone(account),
             request_buffer: None,
         }

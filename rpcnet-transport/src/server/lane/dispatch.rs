@@ -96,8 +96,7 @@ impl LaneServer {
         if runs_detached(unary.config.as_deref(), meta) {
             let account = &self.caller.account.peer;
             let permits = std::mem::take(&mut permits);
-            let (served, counters) = (&self.shared.served, &self.shared.counters);
-            context.set_detached(DetachedCall::new(served, counters, account, permits));
+            context.set_detached(DetachedCall::new(&self.shared, account, permits));
         }
         // Around it and not inside: that leaves nothing to unwind there, which makes it cheaper.
         let scope = meta.inherited().enter();
