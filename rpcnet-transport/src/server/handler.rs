@@ -82,6 +82,16 @@ impl UnaryMethod {
     pub(super) fn start(&self, cx: CallContext, body: Bytes, started: &mut HandlerFuture) {
         (self.start)(cx, body, started);
     }
+
+    /// Whether the handler is polled in a task of its own from the start.
+    #[inline]
+    pub(super) fn needs_task(&self) -> bool {
+        match self.dispatch {
+            Dispatch::Adaptive => self.poll_cost.is_slow(),
+            Dispatch::Inline => false,
+            Dispatch::Spawned => true,
+        }
+    }
 }
 
 impl HandlerFuture {

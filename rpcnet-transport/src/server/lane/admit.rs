@@ -113,14 +113,11 @@ impl LaneServer {
             AdmissionOutcome::Rejected(status) => self.write_failure(id, status),
             AdmissionOutcome::Queued(pending) => {
                 let context = method.new_context(&self.caller.peer, meta);
+                // A copy, so that the packets of the request are freed.
+                let body = Bytes::copy_from_slice(body);
                 let call = SpawnedCall {
-                    unary: unary.clone(),
-                    // A copy, so that the packets of the request are freed.
-                    body: Bytes::copy_from_slice(body),
-                    handler_future: None,
-                    arrived,
-                    permits: Permits::default(),
                     queued: Some(Box::new((pending, Arc::default()))),
+                    ..SpawnedCall::new(unary.clone(), body, arrived, Permits::default())
                 };
                 self.spawn_call(id, call, context, meta.deadline);
             }

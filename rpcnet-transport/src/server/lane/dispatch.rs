@@ -4,6 +4,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
     task::{Context, Poll, Waker},
+    thread,
 };
 
 use bytes::Bytes;
@@ -23,7 +24,8 @@ use crate::{
         call_checks::runs_detached,
         context::CallMeta,
         detached::DetachedCall,
-        handler::{Handler, HandlerFuture},
+        handler::{Handler, HandlerFuture, UnaryMethod},
+        handler_result::HandlerResult,
     },
     wire::LaneRequest,
 };
@@ -65,48 +67,22 @@ impl LaneServer {
             .methods
             .find(request.method, &self.shared)
             .map_err(|_| ProtocolViolation)?;
+        let mut context = method.take_context(&self.caller.peer, meta);
         let Some(Handler::Unary(unary)) = &method.handler else {
             return Err(ProtocolViolation);
         };
         self.stats.record_start(self.now.duration_since(arrived));
-        let mut spare = method.spare_context.take();
-        let is_reused = spare.as_mut().is_some_and(|context| context.reuse(meta));
-        let mut context = match spare {
-            Some(context) if is_reused => context,
-            _ => method.new_context(&self.caller.peer, meta),
-        };
-        let has_task = match unary.dispatch {
-            Dispatch::Adaptive => unary.poll_cost.is_slow(),
-            Dispatch::Inline => false,
-            Dispatch::Spawned => true,
-        };
-        if has_task {
-            let call = SpawnedCall {
-                unary: unary.clone(),
-                body,
-                handler_future: None,
-                arrived,
-                permits,
-                queued: None,
-            };
+        if unary.needs_task() {
+            let call = SpawnedCall::new(unary.clone(), body, arrived, permits);
             self.spawn_call(id, call, context, meta.deadline);
             return Ok(());
         }
-
         if runs_detached(unary.config.as_deref(), meta) {
             let account = &self.caller.account.peer;
             let permits = std::mem::take(&mut permits);
             context.set_detached(DetachedCall::new(&self.shared, account, permits));
         }
-        // Around it and not inside: that leaves nothing to unwind there, which makes it cheaper.
-        let scope = meta.inherited().enter();
-        let polled = catch_unwind(AssertUnwindSafe(|| {
-            unary.start(context.clone(), body, &mut method.future_memory);
-            method
-                .future_memory
-                .poll(&mut Context::from_waker(Waker::noop()))
-        }));
-        drop(scope);
+        let polled = poll_inline(unary, meta, &context, body, &mut method.future_memory);
         if let Some(took) = self.poll_timer.lap(&mut self.stats, &mut self.now)
             && unary.dispatch == Dispatch::Adaptive
         {
@@ -123,12 +99,8 @@ impl LaneServer {
             }
             Ok(Poll::Pending) => {
                 let call = SpawnedCall {
-                    unary: unary.clone(),
-                    body: Bytes::new(),
                     handler_future: Some(std::mem::take(&mut method.future_memory)),
-                    arrived,
-                    permits,
-                    queued: None,
+                    ..SpawnedCall::new(unary.clone(), Bytes::new(), arrived, permits)
                 };
                 self.spawn_call(id, call, context, meta.deadline);
             }
@@ -175,4 +147,23 @@ impl LaneServer {
             },
         });
     }
+}
+
+/// Starts a handler and polls its future once, in the task of the lane. The error is a panic.
+#[inline(always)]
+fn poll_inline(
+    unary: &UnaryMethod,
+    meta: &CallMeta,
+    context: &CallContext,
+    body: Bytes,
+    future_memory: &mut HandlerFuture,
+) -> thread::Result<Poll<Option<HandlerResult>>> {
+    // Around it and not inside: that leaves nothing to unwind there, which makes it cheaper.
+    let scope = meta.inherited().enter();
+    let polled = catch_unwind(AssertUnwindSafe(|| {
+        unary.start(context.clone(), body, future_memory);
+        future_memory.poll(&mut Context::from_waker(Waker::noop()))
+    }));
+    drop(scope);
+    polled
 }

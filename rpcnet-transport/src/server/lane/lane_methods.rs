@@ -82,6 +82,17 @@ impl LaneMethods {
 }
 
 impl LaneMethod {
+    /// The context of a call: that of a finished call if no task holds it any more, or a new one.
+    #[inline(always)]
+    pub(super) fn take_context(&mut self, peer: &Peer, meta: &CallMeta) -> CallContext {
+        let mut spare = self.spare_context.take();
+        let is_reused = spare.as_mut().is_some_and(|context| context.reuse(meta));
+        match spare {
+            Some(context) if is_reused => context,
+            _ => self.new_context(peer, meta),
+        }
+    }
+
     /// Creates the context of a call of this method.
     #[cold]
     pub(super) fn new_context(&self, peer: &Peer, meta: &CallMeta) -> CallContext {

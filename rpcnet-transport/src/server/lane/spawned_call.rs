@@ -34,6 +34,18 @@ pub(super) struct SpawnedCall {
 }
 
 impl SpawnedCall {
+    /// A call whose handler was not polled and that waits for no permit.
+    pub(super) fn new(unary: UnaryMethod, body: Bytes, arrived: Instant, permits: Permits) -> Self {
+        Self {
+            unary,
+            body,
+            handler_future: None,
+            arrived,
+            permits,
+            queued: None,
+        }
+    }
+
     pub(super) async fn run(
         self,
         context: CallContext,
