@@ -5,7 +5,6 @@ mod accept;
 mod accepted_connection;
 mod admission;
 mod authorization;
-mod call;
 mod call_checks;
 mod caller;
 mod connection_replies;
@@ -26,6 +25,7 @@ mod request;
 mod router;
 mod rpc_server;
 mod send_reply;
+mod stream_call;
 mod stream_dispatch;
 
 pub(crate) use self::{

@@ -6,7 +6,7 @@ use bytes::{Bytes, BytesMut};
 use quinn::VarInt;
 use tokio::time::{Instant, timeout_at};
 
-use super::{call, caller::Caller, handshake::HandshakeState, lane};
+use super::{caller::Caller, handshake::HandshakeState, lane, stream_call};
 use crate::{
     accounts::StreamBudget,
     endpoint::EndpointShared,
@@ -58,7 +58,7 @@ async fn serve_stream(
             let budget = StreamBudget::charged_to(Arc::clone(&caller.account));
             let send = SendHalf::new(send, Arc::clone(&caller.write_turns));
             let halves = (send, RecvHalf::new(recv, decoder, budget));
-            return call::serve(shared, caller, halves, arrived, early).await;
+            return stream_call::serve(shared, caller, halves, arrived, early).await;
         }
         // Each call is checked for a replay-safe method, which lanes do not do.
         Ok((StreamKind::Lane, _)) if early.is_some() => {

@@ -1,102 +1,45 @@
-//! Calls with streams of their own, from the request to the reply.
+//! Admission of a call with a stream of its own: its handler, its body, and its permits.
 
-mod handler_end;
-mod run;
-
-use std::{future::Future, pin::pin, sync::Arc};
+use std::{future::Future, sync::Arc};
 
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::{
-    admission::{AdmissionOutcome, CallQuotas, Permits},
-    call_checks::{
-        call_type_mismatch_status, check_capacity, early_rejection, expired_status, quotas_for,
-        request_admission, unknown_method_status,
-    },
-    caller::Caller,
-    context::CallMeta,
-    handler::Handler,
-    handshake::HandshakeState,
-    request::{ReceivedRequest, RequestFailure, read_body, read_header, wait_for_overdraft},
-    send_reply::send_reply,
-};
 use crate::{
     Code, Status,
     accounts::InFlightGuard,
     deadline::{has_passed, reached},
     endpoint::EndpointShared,
+    server::{
+        admission::{AdmissionOutcome, CallQuotas, Permits},
+        call_checks::{
+            call_type_mismatch_status, check_capacity, early_rejection, expired_status, quotas_for,
+            request_admission, unknown_method_status,
+        },
+        caller::Caller,
+        context::CallMeta,
+        handler::Handler,
+        request::{ReceivedRequest, RequestFailure, read_body, wait_for_overdraft},
+    },
     stream::{RecvHalf, ResetCode, SendHalf},
     wire::RequestHeader,
 };
 
-/// Serves the call of one stream, from the first bytes after its preface to the acknowledgement of
-/// its last byte.
-pub(super) async fn serve(
-    shared: Arc<EndpointShared>,
-    caller: Arc<Caller>,
-    (send, mut recv): (SendHalf, RecvHalf),
-    arrived: Instant,
-    early: Option<HandshakeState>,
-) {
-    let request = read_header(&shared, &mut recv, arrived).await;
-    let request = match &early {
-        Some(handshake) => {
-            request.and_then(|request| handshake.check_replay_safe(&shared, request))
-        }
-        None => request,
-    };
-    let request = match request {
-        Ok(request) => request,
-        Err(why) => return reject(&shared, &caller, send, recv, why).await,
-    };
-    // Before the check whether the server drains: a shutdown either sees this call or is seen by
-    // it.
-    let (_unacknowledged, _) = shared.served.unacknowledged.enter();
-    match AdmittedCall::admit(&shared, &caller, &send, &mut recv, request).await {
-        Ok(call) => call.run(&shared, &caller, send, recv).await,
-        Err(why) => reject(&shared, &caller, send, recv, why).await,
-    }
-}
-
-/// Ends a call that reaches no handler.
-async fn reject(
-    shared: &EndpointShared,
-    caller: &Caller,
-    mut send: SendHalf,
-    mut recv: RecvHalf,
-    why: RequestFailure,
-) {
-    match why {
-        RequestFailure::Reset(why) => {
-            recv.stop(why);
-            send.reset(why);
-        }
-        RequestFailure::Rejected(status) => {
-            let stopped = pin!(send.stopped());
-            let sending = caller.replies.begin(None, None);
-            send_reply(shared, sending, &mut send, stopped, Err(status)).await;
-            // Only now: a caller that is told to stop sending looks for its reply at once.
-            recv.stop(ResetCode::Cancelled);
-        }
-    }
-}
-
 /// A call that has a handler, a whole request and its permits.
-struct AdmittedCall {
-    name: Arc<str>,
-    handler: Handler,
-    header: RequestHeader,
-    body: Bytes,
-    meta: CallMeta,
-    permits: Permits,
-    in_flight: InFlightGuard,
+pub(super) struct AdmittedCall {
+    pub(super) name: Arc<str>,
+    pub(super) handler: Handler,
+    pub(super) header: RequestHeader,
+    pub(super) body: Bytes,
+    pub(super) meta: CallMeta,
+    pub(super) permits: Permits,
+    pub(super) in_flight: InFlightGuard,
 }
 
 impl AdmittedCall {
     /// Rejects a call by its header where that is possible, reads the body, and acquires the
     /// permits only then: a call that waits for its caller holds none.
-    async fn admit(
+    pub(super) async fn admit(
         shared: &EndpointShared,
         caller: &Caller,
         send: &SendHalf,

@@ -12,7 +12,7 @@ use tokio::{sync::oneshot, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    AdmittedCall,
+    admit::AdmittedCall,
     handler_end::{CancelledOnDrop, HandlerEnd},
 };
 use crate::{
