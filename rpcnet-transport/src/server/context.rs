@@ -12,7 +12,7 @@ use std::{
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
-use super::detached::DetachedCall;
+use super::detached_call::DetachedCall;
 use crate::{Inherited, Peer, Priority};
 
 /// Context of a call: what its handler may know about it. Cheap to clone.

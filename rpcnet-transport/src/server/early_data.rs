@@ -5,7 +5,7 @@ use std::{pin::pin, sync::Arc};
 use quinn::ZeroRttAccepted;
 use tokio::time::{Instant, sleep_until};
 
-use super::{caller::Caller, handshake::HandshakeState, stream_dispatch::spawn_stream};
+use super::{caller::Caller, handshake_state::HandshakeState, stream_dispatch::spawn_stream};
 use crate::{
     close::{CLOSE_DONE, close_at_once},
     endpoint::EndpointShared,

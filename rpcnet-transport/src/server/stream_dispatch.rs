@@ -6,7 +6,7 @@ use bytes::{Bytes, BytesMut};
 use quinn::VarInt;
 use tokio::time::{Instant, timeout_at};
 
-use super::{caller::Caller, handshake::HandshakeState, lane, stream_call};
+use super::{caller::Caller, handshake_state::HandshakeState, lane, stream_call};
 use crate::{
     accounts::StreamBudget,
     endpoint::EndpointShared,

@@ -16,7 +16,7 @@ use crate::{
     endpoint::ServedCalls,
     server::{
         CallContext,
-        detached::DetachedCall,
+        detached_call::DetachedCall,
         handler::{HandlerFuture, StartHandler},
     },
 };

@@ -19,7 +19,8 @@ use super::{
 use crate::{
     Status,
     server::{
-        CallContext, detached::DetachedCall, handler::StartHandler, handler_result::HandlerResult,
+        CallContext, detached_call::DetachedCall, handler::StartHandler,
+        handler_result::HandlerResult,
     },
     stats::Counters,
 };

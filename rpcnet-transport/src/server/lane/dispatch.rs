@@ -23,7 +23,7 @@ use crate::{
         admission::Permits,
         call_checks::runs_detached,
         context::CallMeta,
-        detached::DetachedCall,
+        detached_call::DetachedCall,
         handler::{Handler, HandlerFuture, UnaryMethod},
         handler_result::HandlerResult,
     },

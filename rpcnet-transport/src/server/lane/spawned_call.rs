@@ -15,7 +15,7 @@ use crate::{
         CallContext,
         admission::{PendingAdmission, Permits},
         call_checks::{expired_status, runs_detached},
-        detached::DetachedCall,
+        detached_call::DetachedCall,
         handler::{HandlerFuture, UnaryMethod},
         handler_result::HandlerResult,
     },

@@ -19,7 +19,7 @@ use crate::{
         caller::Caller,
         context::CallMeta,
         handler::Handler,
-        request::{ReceivedRequest, RequestFailure, read_body, wait_for_overdraft},
+        read_request::{ReceivedRequest, RequestFailure, read_body, wait_for_overdraft},
     },
     stream::{RecvHalf, ResetCode, SendHalf},
     wire::RequestHeader,

@@ -11,8 +11,8 @@ use tokio::time::Instant;
 use self::admit::AdmittedCall;
 use super::{
     caller::Caller,
-    handshake::HandshakeState,
-    request::{RequestFailure, read_header},
+    handshake_state::HandshakeState,
+    read_request::{RequestFailure, read_header},
     send_reply::send_reply,
 };
 use crate::{

@@ -25,7 +25,7 @@ use crate::{
         call_checks::runs_detached,
         caller::Caller,
         context::CallInfo,
-        detached::DetachedCall,
+        detached_call::DetachedCall,
         handler::{Handler, HandlerFuture, HandlerInput},
         send_reply::{reserve_reply, send_reply},
     },

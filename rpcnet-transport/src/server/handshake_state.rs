@@ -5,7 +5,7 @@ use std::sync::{
     atomic::{AtomicBool, Ordering::SeqCst},
 };
 
-use super::request::{ReceivedRequest, RequestFailure};
+use super::read_request::{ReceivedRequest, RequestFailure};
 use crate::{Code, endpoint::EndpointShared};
 
 /// Whether the caller has completed its handshake. Until then, data may be a replayed copy.

@@ -1,4 +1,4 @@
-//! Calls that run independently of their callers.
+//! Detached call: the resources of a call that runs independently of its callers.
 
 use std::sync::Arc;
 
