@@ -110,17 +110,8 @@ impl AdmittedCall {
             token,
             permits: yielding.as_ref(),
         };
-        let (requests, unused_recv) = match flags.streams_requests {
-            true => (Some(streams.for_requests(recv)), None),
-            false => (None, Some(recv)),
-        };
-        let (replies, reply_stream) = match flags.streams_replies {
-            true => {
-                let (sender, returned) = streams.for_replies(send);
-                (Some(sender), ReplyStream::WithHandler(returned))
-            }
-            false => (None, ReplyStream::Owned(send)),
-        };
+        let (requests, unused_recv) = streams.requests(recv, flags.streams_requests);
+        let (replies, reply_stream) = streams.replies(send, flags.streams_replies);
         let run = HandlerRun {
             handler,
             cx,
@@ -214,14 +205,27 @@ struct HandlerStreams<'a> {
 }
 
 impl HandlerStreams<'_> {
-    fn for_requests(&self, recv: RecvHalf) -> UntypedReceiver {
+    /// The requests for the handler, if they are a stream; otherwise the half stays here.
+    fn requests(
+        &self,
+        recv: RecvHalf,
+        is_stream: bool,
+    ) -> (Option<UntypedReceiver>, Option<RecvHalf>) {
+        if !is_stream {
+            return (None, Some(recv));
+        }
         let counters = Arc::clone(&self.shared.counters);
         let runtime = self.shared.runtime.clone();
         let (peer, yielding) = (self.caller.peer.clone(), self.permits.cloned());
-        UntypedReceiver::for_handler(recv, runtime, peer, counters, yielding)
+        let requests = UntypedReceiver::for_handler(recv, runtime, peer, counters, yielding);
+        (Some(requests), None)
     }
 
-    fn for_replies(&self, send: SendHalf) -> (UntypedSender, oneshot::Receiver<ReturnedHalf>) {
+    /// The sender for the handler, if the replies are a stream, and where the final reply is sent.
+    fn replies(&self, send: SendHalf, is_stream: bool) -> (Option<UntypedSender>, ReplyStream) {
+        if !is_stream {
+            return (None, ReplyStream::Owned(send));
+        }
         let account = &self.caller.account.peer;
         let call = IncomingCall {
             cancelled: self.token.clone(),
@@ -236,7 +240,8 @@ impl HandlerStreams<'_> {
             message_bytes_max: self.shared.config.message_bytes_max,
             deadline: self.deadline,
         };
-        UntypedSender::for_handler(send, context, call)
+        let (replies, returned) = UntypedSender::for_handler(send, context, call);
+        (Some(replies), ReplyStream::WithHandler(returned))
     }
 }
 

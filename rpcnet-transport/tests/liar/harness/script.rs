@@ -97,45 +97,13 @@ impl<'a> Script<'a> {
         let before = out.len();
         match self.below(16) {
             0 => out.extend_from_slice(&Preface { kind: self.kind() }.encode()),
-            1 | 2 => {
-                let header = RequestHeader {
-                    method: self.method().to_owned(),
-                    attempt: self.byte(),
-                    flags: RequestFlags {
-                        streams_requests: self.byte() & 1 != 0,
-                        streams_replies: self.byte() & 1 != 0,
-                        idempotent: self.byte() & 1 != 0,
-                    },
-                    priority: Priority::default(),
-                    idempotency_key: (self.byte() & 3 == 0).then(|| u128::from(self.byte())),
-                    deadline: self.deadline(),
-                };
-                let body = self.bytes(64);
-                wire::encode_request(out, &header, self.size(body.len()));
-                out.extend_from_slice(body);
-            }
+            1 | 2 => self.write_request(out),
             3 => {
                 let number = self.small() as u16;
                 wire::encode_lane_method(out, number, self.method());
             }
-            // The methods of a correct lane, in order.
-            4 => {
-                for (number, method) in (0..).zip(METHODS) {
-                    wire::encode_lane_method(out, number, method);
-                }
-            }
-            5..=7 => {
-                let request = LaneRequest {
-                    id: self.small(),
-                    method: self.small() as u16,
-                    attempt: self.byte(),
-                    idempotent: self.byte() & 1 != 0,
-                    priority: Priority::default(),
-                    idempotency_key: (self.byte() & 3 == 0).then(|| [self.byte(); 16]),
-                    deadline: self.deadline(),
-                };
-                wire::encode_lane_request(out, &request, self.bytes(64));
-            }
+            4 => write_lane_methods(out),
+            5..=7 => self.write_lane_request(out),
             8 => wire::encode_lane_cancel(out, self.small()),
             9 => wire::encode_lane_received(out, self.small()),
             10 => {
@@ -154,18 +122,58 @@ impl<'a> Script<'a> {
                 let (id, header) = (self.small(), self.reply());
                 wire::encode_lane_failure(out, id, &header, self.bytes(64));
             }
-            14 => match self.below(3) {
-                0 => wire::encode_reply_to(out, self.number(), self.small()),
-                1 => wire::encode_draining(out, self.byte() & 1 != 0),
-                _ => wire::encode_hello(out, &self.hello()),
-            },
+            14 => self.write_control_frame(out),
             _ => out.extend_from_slice(self.bytes(64)),
         }
+        self.corrupt(out, before);
+    }
+
+    fn write_request(&mut self, out: &mut BytesMut) {
+        let header = RequestHeader {
+            method: self.method().to_owned(),
+            attempt: self.byte(),
+            flags: RequestFlags {
+                streams_requests: self.byte() & 1 != 0,
+                streams_replies: self.byte() & 1 != 0,
+                idempotent: self.byte() & 1 != 0,
+            },
+            priority: Priority::default(),
+            idempotency_key: (self.byte() & 3 == 0).then(|| u128::from(self.byte())),
+            deadline: self.deadline(),
+        };
+        let body = self.bytes(64);
+        wire::encode_request(out, &header, self.size(body.len()));
+        out.extend_from_slice(body);
+    }
+
+    fn write_lane_request(&mut self, out: &mut BytesMut) {
+        let request = LaneRequest {
+            id: self.small(),
+            method: self.small() as u16,
+            attempt: self.byte(),
+            idempotent: self.byte() & 1 != 0,
+            priority: Priority::default(),
+            idempotency_key: (self.byte() & 3 == 0).then(|| [self.byte(); 16]),
+            deadline: self.deadline(),
+        };
+        wire::encode_lane_request(out, &request, self.bytes(64));
+    }
+
+    /// Writes a frame that belongs on a control stream or before a large reply.
+    fn write_control_frame(&mut self, out: &mut BytesMut) {
+        match self.below(3) {
+            0 => wire::encode_reply_to(out, self.number(), self.small()),
+            1 => wire::encode_draining(out, self.byte() & 1 != 0),
+            _ => wire::encode_hello(out, &self.hello()),
+        }
+    }
+
+    /// Now and then cuts off the end of what was written, or changes a byte of it.
+    fn corrupt(&mut self, out: &mut BytesMut, from: usize) {
         match self.byte() {
-            // Cuts off the end, or changes a byte.
-            0..=7 => out.truncate(before + self.below(out.len() - before + 1)),
-            8..=15 if out.len() > before => {
-                let at = before + self.below(out.len() - before);
+            0..=7 => out.truncate(from + self.below(out.len() - from + 1)),
+            8..=15 if out.len() > from => {
+                let at = from + self.below(out.len() - from);
                 out[at] ^= self.byte();
             }
             _ => {}
@@ -207,6 +215,13 @@ impl<'a> Script<'a> {
         load.busy = self.byte() > 200;
         load.queue_delay = Duration::from_micros(u64::from(self.small()));
         load
+    }
+}
+
+/// Writes the methods of a correct lane, in order.
+fn write_lane_methods(out: &mut BytesMut) {
+    for (number, method) in (0..).zip(METHODS) {
+        wire::encode_lane_method(out, number, method);
     }
 }
 
