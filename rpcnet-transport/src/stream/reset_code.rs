@@ -21,39 +21,68 @@ pub(crate) enum ResetCode {
     DeadlineExceeded = 6,
 }
 
-/// Status and message for a call that was reset with this code.
-pub(crate) fn reset_to_error(code: u64) -> (Code, Processed, &'static str) {
-    match code {
-        c if c == ResetCode::Malformed as u64 => (
-            Code::Internal,
-            Processed::Maybe,
-            "the server reset the stream as malformed",
-        ),
-        c if c == ResetCode::HeaderTimeout as u64 => (
-            Code::Unavailable,
-            Processed::No,
-            "header timeout: the request did not reach the server in time",
-        ),
-        c if c == ResetCode::Stalled as u64 => (
-            Code::Unavailable,
-            Processed::Maybe,
-            "stall timeout: the server reset a call whose request or response was too slow",
-        ),
-        c if c == ResetCode::Failed as u64 => (
-            Code::Internal,
-            Processed::Maybe,
-            "the server could not complete its response",
-        ),
-        c if c == ResetCode::ShuttingDown as u64 => (
-            Code::Unavailable,
-            Processed::Maybe,
-            "the server shut down before its response was complete",
-        ),
-        c if c == ResetCode::DeadlineExceeded as u64 => (
-            Code::DeadlineExceeded,
-            Processed::Maybe,
-            "deadline exceeded before the handler returned",
-        ),
-        _ => (Code::Cancelled, Processed::Maybe, "cancelled by the server"),
+impl ResetCode {
+    const ALL: [Self; 7] = [
+        Self::Cancelled,
+        Self::Malformed,
+        Self::HeaderTimeout,
+        Self::Stalled,
+        Self::Failed,
+        Self::ShuttingDown,
+        Self::DeadlineExceeded,
+    ];
+
+    /// Code of a call whose stream the server has reset.
+    fn call_code(self) -> Code {
+        match self {
+            Self::Cancelled => Code::Cancelled,
+            Self::Malformed | Self::Failed => Code::Internal,
+            Self::HeaderTimeout | Self::Stalled | Self::ShuttingDown => Code::Unavailable,
+            Self::DeadlineExceeded => Code::DeadlineExceeded,
+        }
+    }
+
+    /// Message for the caller of a call whose stream the server has reset.
+    fn call_message(self) -> &'static str {
+        match self {
+            Self::Cancelled => "cancelled by the server",
+            Self::Malformed => "the server reset the stream as malformed",
+            Self::HeaderTimeout => "header timeout: the request did not reach the server in time",
+            Self::Stalled => {
+                "stall timeout: the server reset a call whose request or response was too slow"
+            }
+            Self::Failed => "the server could not complete its response",
+            Self::ShuttingDown => "the server shut down before its response was complete",
+            Self::DeadlineExceeded => "deadline exceeded before the handler returned",
+        }
+    }
+}
+
+/// Code, processing state and message of a call whose stream was reset with this error code. An
+/// unknown one counts as [`ResetCode::Cancelled`].
+pub(crate) fn reset_to_error(error_code: u64) -> (Code, Processed, &'static str) {
+    let mut known = ResetCode::ALL.into_iter();
+    let reset = known.find(|reset| *reset as u64 == error_code);
+    let reset = reset.unwrap_or(ResetCode::Cancelled);
+    let processed = match reset {
+        // The request did not arrive, so its handler did not start.
+        ResetCode::HeaderTimeout => Processed::No,
+        _ => Processed::Maybe,
+    };
+    (reset.call_code(), processed, reset.call_message())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn known_codes_have_errors_of_their_own_and_unknown_ones_are_cancelled() {
+        for (number, reset) in (0..).zip(ResetCode::ALL) {
+            assert_eq!(reset as u64, number);
+            assert_eq!(reset_to_error(number).2, reset.call_message());
+        }
+        let unknown = reset_to_error(ResetCode::ALL.len() as u64);
+        assert_eq!(unknown, reset_to_error(ResetCode::Cancelled as u64));
     }
 }
