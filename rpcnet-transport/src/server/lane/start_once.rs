@@ -1,33 +1,27 @@
 //! Race between the start of a queued call and its cancellation, decided once.
 
-use std::sync::atomic::{AtomicU8, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
 /// State of a call that waits for a permit: either its handler starts, or its caller is told that
-/// it did not.
+/// it did not. `true` once one of both is decided.
 #[derive(Debug, Default)]
-pub(super) struct StartOnce(AtomicU8);
+pub(super) struct StartOnce(AtomicBool);
 
 impl StartOnce {
     /// Returns whether the handler may start.
     pub(super) fn try_start(&self) -> bool {
-        self.decide(STARTED)
+        self.is_first()
     }
 
     /// Returns whether the handler has not started, and never will.
     pub(super) fn try_cancel(&self) -> bool {
-        self.decide(CANCELLED)
+        self.is_first()
     }
 
-    fn decide(&self, state: u8) -> bool {
-        self.0
-            .compare_exchange(WAITING, state, SeqCst, SeqCst)
-            .is_ok()
+    fn is_first(&self) -> bool {
+        !self.0.swap(true, SeqCst)
     }
 }
-
-const WAITING: u8 = 0;
-const STARTED: u8 = 1;
-const CANCELLED: u8 = 2;
 
 #[cfg(test)]
 mod tests {
