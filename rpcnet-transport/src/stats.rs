@@ -75,19 +75,19 @@ counters! {
     /// Calls accepted as early data, of methods that are replay-safe.
     calls_early,
     /// Calls rejected as early data, of methods that are not replay-safe.
-    calls_refused_early,
-    /// Calls refused because the server was draining.
-    calls_refused_draining,
-    /// Calls refused because of overload, at once or after waiting: too many at a time, or no room
+    calls_rejected_early,
+    /// Calls rejected because the server was draining.
+    calls_rejected_draining,
+    /// Calls rejected because of overload, at once or after waiting: too many at a time, or no room
     /// for their bytes.
-    calls_refused_overloaded,
+    calls_rejected_overloaded,
     /// Replies and stream messages dropped because their caller had left too many earlier bytes
     /// unread.
     replies_dropped,
     /// Calls that waited for a permit, at their method's limit or the server's.
     calls_queued,
-    /// Calls shed after waiting: too long, or for calls of higher priority. They count as refused
-    /// too.
+    /// Calls shed after waiting: too long, or for calls of higher priority. They count as
+    /// rejected too.
     calls_shed,
     /// Calls whose deadline passed before their handlers started; they never ran.
     calls_expired,

@@ -243,7 +243,7 @@ impl Node {
         let after = endpoint.stats();
         DrainReport {
             completed: after.calls_completed - before.calls_completed,
-            rejected: after.calls_refused_draining - before.calls_refused_draining,
+            rejected: after.calls_rejected_draining - before.calls_rejected_draining,
             remaining: if idle.is_ok() {
                 0
             } else {
@@ -324,7 +324,7 @@ impl Node {
         let after = self.endpoint().stats();
         NodeShutdownReport {
             completed: after.calls_completed - before.calls_completed,
-            rejected: after.calls_refused_draining - before.calls_refused_draining,
+            rejected: after.calls_rejected_draining - before.calls_rejected_draining,
             cancelled: closed.cancelled,
             acknowledged,
             left,

@@ -149,7 +149,7 @@ impl EndpointShared {
         ShutdownReport {
             completed: stats.calls_completed,
             cancelled: self.served.cancelled_by_shutdown.value(),
-            rejected: stats.calls_refused_draining,
+            rejected: stats.calls_rejected_draining,
         }
     }
 

@@ -41,7 +41,7 @@ impl AcceptedConnection {
                 () = sleep_until(control.announce_from()), if is_waiting => {}
                 sent = control.send(), if control.is_sending() => if let Err(e) = sent {
                     // The caller does not read the stream. It learns of the drain when its calls
-                    // are refused.
+                    // are rejected.
                     tracing::debug!(peer = %caller.peer, error = %e, "draining state not sent");
                 },
                 stream = caller.connection.accept_bi() => match stream {

@@ -39,14 +39,14 @@ pub(super) fn expired_status(shared: &EndpointShared) -> Status {
 /// Status of a call that comes while the server drains.
 #[cold]
 fn draining_status(shared: &EndpointShared) -> Status {
-    shared.counters.calls_refused_draining.add_one();
+    shared.counters.calls_rejected_draining.add_one();
     Status::new(Code::Draining, "the server takes no new calls").not_processed()
 }
 
 /// Status of a call above the limit of the server, or above the share of its caller.
 #[cold]
 fn overloaded_status(shared: &EndpointShared, in_flight: usize) -> Status {
-    shared.counters.calls_refused_overloaded.add_one();
+    shared.counters.calls_rejected_overloaded.add_one();
     let others = in_flight.saturating_sub(1);
     let message = format!("limit of concurrent calls reached: {others} calls in flight");
     Status::overloaded(message)

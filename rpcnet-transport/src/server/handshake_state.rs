@@ -30,7 +30,7 @@ impl HandshakeState {
             shared.counters.calls_early.add_one();
             return Ok(request);
         }
-        shared.counters.calls_refused_early.add_one();
+        shared.counters.calls_rejected_early.add_one();
         let message = "the call came as early data and its method is not declared replay-safe";
         Err(RequestFailure::rejected(Code::TooEarly, message))
     }

@@ -87,7 +87,7 @@ pub(super) async fn read_body(
     match within_deadline(shared, deadline, reserved).await? {
         Ok(reserved) => reserved.map_err(|failure| read_failure(shared, failure))?,
         Err(Stalled) => {
-            counters.calls_refused_overloaded.add_one();
+            counters.calls_rejected_overloaded.add_one();
             let message = format!("buffer limit reached: request of {bytes} bytes");
             return Err(RequestFailure::rejected(Code::Overloaded, message));
         }
@@ -125,7 +125,7 @@ async fn within_deadline<T>(
     tokio::select! {
         biased;
         () = shared.served.cancel.cancelled() => {
-            shared.counters.calls_refused_draining.add_one();
+            shared.counters.calls_rejected_draining.add_one();
             let message = "the server shut down before the request arrived";
             Err(RequestFailure::rejected(Code::Draining, message))
         }
@@ -209,7 +209,7 @@ pub(super) async fn wait_for_overdraft(
     {
         return Ok(());
     }
-    shared.counters.calls_refused_overloaded.add_one();
+    shared.counters.calls_rejected_overloaded.add_one();
     let message = "buffer limit reached: earlier replies were not read";
     Err(Status::overloaded(message))
 }

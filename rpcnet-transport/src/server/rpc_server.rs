@@ -110,7 +110,7 @@ impl RpcServer {
         self.endpoint.advertise_draining(draining);
     }
 
-    /// Starts or ends a drain: callers are told to go elsewhere, and new calls are refused after
+    /// Starts or ends a drain: callers are told to go elsewhere, and new calls are rejected after
     /// the drain grace. Calls being served go on. As [`Endpoint::set_draining`].
     pub fn set_draining(&self, draining: bool) {
         self.endpoint.set_draining(draining);
@@ -128,7 +128,7 @@ impl RpcServer {
         self.endpoint.stats()
     }
 
-    /// Stops the server: new calls are refused, those being served have the time `within` to end,
+    /// Stops the server: new calls are rejected, those being served have the time `within` to end,
     /// then connections and the port are closed. As [`Endpoint::shutdown`].
     pub async fn shutdown(&self, within: Duration) -> ShutdownReport {
         self.endpoint.shutdown(within).await

@@ -41,7 +41,7 @@ impl<T: Encode> Sender<T> {
     /// Sends one message, when flow control permits it. A handler waits here for a permit of its
     /// server's [`Admission`](crate::Admission) too, while calls are queued and its caller holds
     /// more than its [share](crate::Admission#shares-of-callers). Not cancel-safe: if the future is
-    /// dropped before it ends, the call is broken and further messages are refused.
+    /// dropped before it ends, the call is broken and further messages fail.
     ///
     /// # Errors
     ///

@@ -242,7 +242,7 @@ async fn a_peer_behind_a_slow_link_is_not_rejected() {
     }
     let stats = net.server.stats();
     assert_eq!(
-        (stats.stalled_calls, stats.calls_refused_overloaded),
+        (stats.stalled_calls, stats.calls_rejected_overloaded),
         (0, 0)
     );
 }
@@ -276,7 +276,7 @@ async fn concurrent_large_requests_on_a_slow_link_are_not_stalled() {
     }
     let stats = net.server.stats();
     assert_eq!(
-        (stats.stalled_calls, stats.calls_refused_overloaded),
+        (stats.stalled_calls, stats.calls_rejected_overloaded),
         (0, 0)
     );
 }

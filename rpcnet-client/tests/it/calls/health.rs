@@ -51,7 +51,7 @@ async fn a_draining_worker_is_passed_over_before_it_refuses_a_call() {
         by_red += usize::from(cluster.call("who").await.expect("a reply") == "red 0");
     }
     assert_eq!(by_red, 5, "in turns");
-    assert_eq!(red.stats().calls_refused_draining, 0);
+    assert_eq!(red.stats().calls_rejected_draining, 0);
 }
 
 /// A bad request says nothing about the worker, and must not keep the calls of others away from it.

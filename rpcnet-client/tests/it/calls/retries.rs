@@ -122,11 +122,11 @@ async fn a_draining_worker_is_passed_over_until_it_resumes() {
         {}
     };
     within(heard).await;
-    let refused = red.stats().calls_refused_draining;
+    let refused = red.stats().calls_rejected_draining;
     for _ in 0..10 {
         assert_eq!(cluster.call("who").await.expect("a reply"), "blue 0");
     }
-    assert_eq!(red.stats().calls_refused_draining, refused);
+    assert_eq!(red.stats().calls_rejected_draining, refused);
 
     // If all workers drain, the error says so.
     blue.set_draining(true);

@@ -348,7 +348,7 @@ async fn an_unready_node_gets_no_calls() {
     for node in [&first, &second] {
         let stats = node.endpoint().stats();
         assert_eq!(
-            (stats.calls_refused_draining, stats.unknown_methods),
+            (stats.calls_rejected_draining, stats.unknown_methods),
             (0, 0)
         );
     }

@@ -136,7 +136,7 @@ impl PendingAdmission {
 
 fn rejection_status(counters: &Counters, rejection: Rejection) -> Status {
     let overloaded = |message, retry_after| {
-        counters.calls_refused_overloaded.add_one();
+        counters.calls_rejected_overloaded.add_one();
         Status::overloaded(message).with_retry_after(retry_after)
     };
     match rejection {

@@ -124,7 +124,7 @@ fn body_mismatch_status(counters: &Counters) -> Status {
 
 /// Status of a call that would run, while too many run.
 fn too_many_runs_status(counters: &Counters) -> Status {
-    counters.calls_refused_overloaded.add_one();
+    counters.calls_rejected_overloaded.add_one();
     Status::overloaded("the limit of concurrent calls with idempotency keys is reached")
 }
 

@@ -125,7 +125,10 @@ async fn calls_above_the_limit_are_queued() {
         until("all permits are free", || running(&server) == 0).await;
         counts(&server, "calls", 10, |s| s.calls_completed).await;
         let stats = server.stats();
-        assert_eq!((stats.calls_queued, stats.calls_refused_overloaded), (7, 0));
+        assert_eq!(
+            (stats.calls_queued, stats.calls_rejected_overloaded),
+            (7, 0)
+        );
     }
 }
 
@@ -188,7 +191,7 @@ async fn a_full_queue_rejects_calls_by_their_header() {
         let (first, second, ()) = within(async { tokio::join!(first, second, refused) }).await;
         assert!(first.is_ok() && second.is_ok());
         let stats = server.stats();
-        assert_eq!((stats.calls_refused_overloaded, stats.calls_shed), (2, 0));
+        assert_eq!((stats.calls_rejected_overloaded, stats.calls_shed), (2, 0));
         assert_eq!(work.order().len(), 2);
     }
 }
@@ -446,7 +449,7 @@ async fn under_twice_the_load_every_call_is_answered_and_the_limit_is_used() {
     assert!(answered > 0 && refused > 0, "{answered} and {refused}");
     assert_eq!(work.most.load(SeqCst), 4, "all permits, and no more");
     counts(&server, "calls", answered, |s| s.calls_completed).await;
-    assert_eq!(server.stats().calls_refused_overloaded, refused);
+    assert_eq!(server.stats().calls_rejected_overloaded, refused);
     until("all permits are free", || running(&server) == 0).await;
     assert_eq!(waiting(&server), 0);
 }

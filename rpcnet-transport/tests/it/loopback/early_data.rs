@@ -150,13 +150,13 @@ async fn a_method_that_is_not_declared_replay_safe_waits_for_the_handshake() {
             call.await
         }
     });
-    counts(&stage.server, "refusals", 1, |s| s.calls_refused_early).await;
+    counts(&stage.server, "refusals", 1, |s| s.calls_rejected_early).await;
     assert_eq!(stage.ran.times(), (0, 0));
     stage.relay.keep(RecordedPackets::Nothing);
     assert_eq!(within(call).await.unwrap().unwrap(), CLIENT);
     assert_eq!(stage.ran.times(), (0, 1));
     let stats = stage.server.stats();
-    assert_eq!((stats.calls_early, stats.calls_refused_early), (0, 1));
+    assert_eq!((stats.calls_early, stats.calls_rejected_early), (0, 1));
 }
 
 #[tokio::test]
@@ -274,7 +274,7 @@ async fn replayed_first_packets_do_not_run_a_call_again() {
     }
     let after = stage.server.stats();
     assert_eq!(after.sessions_resumed, before.sessions_resumed);
-    assert_eq!((after.calls_early, after.calls_refused_early), (1, 0));
+    assert_eq!((after.calls_early, after.calls_rejected_early), (1, 0));
     assert_eq!(stage.ran.times(), (1, 0));
     assert!(stage.relay.answers() > 0);
 }

@@ -119,7 +119,7 @@ async fn calls_past_the_servers_limit_are_rejected_unprocessed() {
         (Code::Overloaded, Processed::No)
     );
     assert!(error.is_retryable());
-    assert_eq!(server.stats().calls_refused_overloaded, 1);
+    assert_eq!(server.stats().calls_rejected_overloaded, 1);
     gate.add_permits(1);
     assert_eq!(within(first).await.unwrap().unwrap(), "x");
     until("the first is over", || server.in_flight() == 0).await;

@@ -179,7 +179,7 @@ async fn a_draining_server_advertises_before_it_refuses() {
     assert_ne!(reply.code, Code::Draining);
     until("the client is told", || client.is_draining()).await;
     assert!(connect(&server).await.is_draining());
-    assert_eq!(server.stats().calls_refused_draining, 0);
+    assert_eq!(server.stats().calls_rejected_draining, 0);
     // A second drain does not restart the grace, and `false` ends both.
     server.set_draining(true);
     server.set_draining(false);
@@ -203,7 +203,7 @@ async fn a_drain_refuses_calls_after_its_grace() {
         }
     });
     assert_eq!(reply.await.processed, Processed::No);
-    counts(&server, "refused calls", 1, |s| s.calls_refused_draining).await;
+    counts(&server, "refused calls", 1, |s| s.calls_rejected_draining).await;
 }
 
 #[tokio::test]
@@ -235,7 +235,7 @@ async fn a_draining_server_can_resume() {
         (Code::Draining, Processed::No)
     );
     assert!(connect(&server).await.is_draining());
-    assert!(server.stats().calls_refused_draining <= 1);
+    assert!(server.stats().calls_rejected_draining <= 1);
     until("the client is told", || client.is_draining()).await;
     server.set_draining(false);
     until("the client is told", || !client.is_draining()).await;
@@ -390,7 +390,7 @@ async fn an_advertised_drain_still_serves_calls() {
             .expect_err("it knows");
         assert_eq!(error.code(), Code::Draining);
     }
-    assert_eq!(server.stats().calls_refused_draining, 0, "none was sent");
+    assert_eq!(server.stats().calls_rejected_draining, 0, "none was sent");
 
     server.advertise_draining(false);
     until("the caller is told", || !client.is_draining()).await;
