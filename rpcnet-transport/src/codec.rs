@@ -58,6 +58,7 @@ enum Cause {
 impl CodecError {
     /// Error of a codec other than postcard, for types that implement [`Encode`] or [`Decode`]
     /// themselves.
+    #[must_use]
     pub fn new(kind: CodecErrorKind, message: impl Into<String>) -> Self {
         let cause = Cause::Text(message.into().into());
         Self { kind, cause }

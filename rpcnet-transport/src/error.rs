@@ -29,6 +29,7 @@ struct Inner {
 
 impl RpcError {
     /// Error with this code. The message is for people: lower case, no full stop.
+    #[must_use]
     pub fn new(code: Code, processed: Processed, message: impl Into<String>) -> Self {
         Self(Arc::new(Inner {
             code,
@@ -145,6 +146,7 @@ impl RpcError {
     /// Whether the fault lies with this process, so that no other node helps: the [endpoint is
     /// closed](ConnectError::EndpointClosed), its [runtime has ended](ConnectError::RuntimeEnded),
     /// or a [pool listener panicked](ConnectError::ListenerPanicked).
+    #[must_use]
     pub fn is_local(&self) -> bool {
         let source = self.0.source.as_deref();
         let source = source.and_then(|source| (source as &(dyn StdError + 'static)).downcast_ref());

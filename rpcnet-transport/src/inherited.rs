@@ -32,6 +32,7 @@ impl Inherited {
 
     /// Latest end of the call being served; `None` outside of handlers, or if the call has no
     /// deadline.
+    #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
         self.deadline.map(tokio::time::Instant::into_std)
     }

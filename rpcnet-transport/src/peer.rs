@@ -11,6 +11,7 @@ pub struct Peer {
 
 impl Peer {
     /// Peer with this name and address.
+    #[must_use]
     pub fn new(name: impl Into<Arc<str>>, addr: SocketAddr) -> Self {
         Self {
             name: name.into(),

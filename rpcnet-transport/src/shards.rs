@@ -185,11 +185,13 @@ impl Shards {
     }
 
     /// Counters of each shard, which show how evenly the callers are spread.
+    #[must_use]
     pub fn shard_stats(&self) -> Vec<TransportStats> {
         self.0.endpoints.iter().map(Endpoint::stats).collect()
     }
 
     /// Socket buffers that the operating system granted to each shard.
+    #[must_use]
     pub fn socket_buffers(&self) -> Vec<SocketBuffers> {
         let endpoints = self.0.endpoints.iter();
         endpoints.map(Endpoint::socket_buffers).collect()
@@ -197,6 +199,7 @@ impl Shards {
 
     /// Takes the side channels of this port, one for each shard. The datagrams of one sender always
     /// arrive on the same one; each can send to any address. `None` if they were taken before.
+    #[must_use]
     pub fn side_channels(&self) -> Option<Vec<SideChannel>> {
         self.0
             .endpoints
@@ -206,6 +209,7 @@ impl Shards {
     }
 
     /// Calls being served.
+    #[must_use]
     pub fn in_flight(&self) -> usize {
         self.0.endpoints.iter().map(Endpoint::in_flight).sum()
     }
@@ -232,6 +236,7 @@ impl Shards {
     }
 
     /// Whether any shard advertises that it drains.
+    #[must_use]
     pub fn is_draining(&self) -> bool {
         self.0.endpoints.iter().any(Endpoint::is_draining)
     }

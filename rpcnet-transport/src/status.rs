@@ -21,6 +21,7 @@ impl Status {
     /// Status with this code. The message is for people, and is cut at 1,024 bytes on the wire.
     ///
     /// [`Code::Ok`] is not a failure; it is sent as [`Code::Internal`].
+    #[must_use]
     pub fn new(code: Code, message: impl Into<String>) -> Self {
         let code = if code == Code::Ok {
             Code::Internal
@@ -37,28 +38,33 @@ impl Status {
     }
 
     /// The server failed by its own fault.
+    #[must_use]
     pub fn internal(message: impl Into<String>) -> Self {
         Self::new(Code::Internal, message)
     }
 
     /// The request is invalid.
+    #[must_use]
     pub fn invalid_request(message: impl Into<String>) -> Self {
         Self::new(Code::InvalidRequest, message)
     }
 
     /// The caller is not allowed to do this.
+    #[must_use]
     pub fn permission_denied(message: impl Into<String>) -> Self {
         Self::new(Code::PermissionDenied, message)
     }
 
     /// The handler did nothing because the server is overloaded: the caller may retry on another
     /// node at once.
+    #[must_use]
     pub fn overloaded(message: impl Into<String>) -> Self {
         Self::new(Code::Overloaded, message).not_processed()
     }
 
     /// Application error, which the caller reads with [`RpcError::app`](crate::RpcError::app). A
     /// value that cannot be encoded becomes [`Code::Internal`].
+    #[must_use]
     pub fn app<E: Serialize>(error: &E, message: impl Into<String>) -> Self {
         match codec::to_postcard(error) {
             Ok(details) => Self::new(Code::App, message).with_details(details),
@@ -98,17 +104,20 @@ impl Status {
     }
 
     /// Code of the status.
+    #[must_use]
     pub fn code(&self) -> Code {
         self.code
     }
 
     /// Message for people. The [`Display`](fmt::Display) of the status escapes unprintable
     /// characters.
+    #[must_use]
     pub fn message(&self) -> &str {
         &self.message
     }
 
     /// Details that are sent along.
+    #[must_use]
     pub fn details(&self) -> &Bytes {
         &self.details
     }

@@ -32,6 +32,7 @@ pub(crate) struct EndpointHandle {
 impl Endpoint {
     /// Takes the side channel: the datagrams of another protocol on this port. `None` if it was
     /// taken before. Until it is taken, its datagrams are dropped.
+    #[must_use]
     pub fn side_channel(&self) -> Option<SideChannel> {
         let taken = self.0.side_channel.lock().take();
         taken.inspect(SideChannel::attach_reader)

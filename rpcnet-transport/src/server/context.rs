@@ -178,6 +178,7 @@ impl CallContext {
 
     /// Idempotency key, which all attempts of this call share and no other call has; `None` if the
     /// caller gave none.
+    #[must_use]
     pub fn idempotency_key(&self) -> Option<u128> {
         self.0.call.meta.idempotency_key.map(u128::from_le_bytes)
     }
@@ -198,6 +199,7 @@ impl CallContext {
     /// Latest end of the call; `None` if the caller set no deadline. For a call that is
     /// [cached](crate::Router::with_idempotency) by its key, the latest end of its run, which does
     /// not depend on its callers.
+    #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
         self.0
             .call
@@ -218,6 +220,7 @@ impl CallContext {
     }
 
     /// Whether the call is over, or its caller has stopped waiting for the reply.
+    #[must_use]
     pub fn is_cancelled(&self) -> bool {
         self.0.has_ended.load(SeqCst)
             || self

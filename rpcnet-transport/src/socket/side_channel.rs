@@ -191,6 +191,7 @@ impl SideChannel {
     }
 
     /// Address of the endpoint's port.
+    #[must_use]
     pub fn local_addr(&self) -> SocketAddr {
         self.local_addr
     }

@@ -99,11 +99,13 @@ impl Decoder {
 
     /// Whether the preface and a complete header with its text were read, so that only a body is
     /// missing.
+    #[must_use]
     pub fn awaits_body(&self) -> bool {
         matches!(self.state, State::Body { .. })
     }
 
     /// Size of the body that is being read; `None` outside of a body.
+    #[must_use]
     pub fn awaited_body_bytes(&self) -> Option<usize> {
         match self.state {
             State::Body { body_bytes, .. } => Some(body_bytes),
@@ -113,6 +115,7 @@ impl Decoder {
 
     /// Request whose body is being read, so that a request that is rejected need not be read
     /// completely.
+    #[must_use]
     pub fn awaited_request(&self) -> Option<&RequestHeader> {
         match &self.state {
             State::Body {
@@ -124,6 +127,7 @@ impl Decoder {
     }
 
     /// Memory reserved for a frame that has not arrived completely.
+    #[must_use]
     pub fn reserved_bytes(&self) -> usize {
         self.partial.capacity()
     }

@@ -92,6 +92,7 @@ pub struct ReplyHeader {
 
 impl ReplyHeader {
     /// A reply without a retry-after, a load and a message.
+    #[must_use]
     pub fn new(code: Code, processed: Processed) -> Self {
         Self {
             code,
