@@ -165,7 +165,6 @@ impl<C: Clone + Send + Sync + 'static> ConnectionPool<C> {
     /// for 100 ms, another one is made, up to the
     /// [limit](PoolConfig::with_connections_per_target_max). Takes a lock; see [`CachedConnection`]
     /// for calls that take none.
-    #[must_use]
     pub fn connection(&self, target: &PoolTarget<C>) -> PooledConnection {
         self.connection_with(target.id(), target.addr, || target.clone())
     }
@@ -173,7 +172,6 @@ impl<C: Clone + Send + Sync + 'static> ConnectionPool<C> {
     /// Like [`connection`](Self::connection), where the target is made only if a connection is: for
     /// callers that have it in another form. `target` runs under the lock of the pool: it must be
     /// quick, and must not call the pool.
-    #[must_use]
     pub fn connection_with(
         &self,
         id: TargetId<'_>,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::admission::Permits;
 use crate::{
     accounts::{BufferReservation, PeerAccount},
-    endpoint::{EndpointShared, ServedCalls},
+    endpoint::ServedCalls,
     stats::Counters,
 };
 
@@ -23,14 +23,15 @@ pub(super) struct DetachedCall {
 impl DetachedCall {
     /// A call whose request reserves no buffer bytes.
     pub(super) fn new(
-        shared: &EndpointShared,
+        served: &Arc<ServedCalls>,
+        counters: &Arc<Counters>,
         account: &Arc<PeerAccount>,
         permits: Permits,
     ) -> Self {
         Self {
             permits,
-            served: Arc::clone(&shared.served),
-            counters: Arc::clone(&shared.counters),
+            served: Arc::clone(served),
+            counters: Arc::clone(counters),
             account: Arc::clone(account),
             request_buffer: None,
         }

@@ -80,7 +80,8 @@ impl LaneServer {
         if runs_detached(unary.config.as_deref(), meta) {
             let account = &self.caller.account.peer;
             let permits = std::mem::take(&mut permits);
-            context.set_detached(DetachedCall::new(&self.shared, account, permits));
+            let (served, counters) = (&self.shared.served, &self.shared.counters);
+            context.set_detached(DetachedCall::new(served, counters, account, permits));
         }
         let polled = poll_inline(unary, meta, &context, body, &mut method.future_memory);
         if let Some(took) = self.poll_timer.lap(&mut self.stats, &mut self.now)

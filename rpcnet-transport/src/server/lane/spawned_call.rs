@@ -83,7 +83,8 @@ impl SpawnedCall {
         shared.queue_delay.record(arrived.elapsed());
         if runs_detached(unary.config.as_deref(), &context.meta()) {
             let permits = std::mem::take(&mut permits);
-            context.set_detached(DetachedCall::new(shared, &account, permits));
+            let (served, counters) = (&shared.served, &shared.counters);
+            context.set_detached(DetachedCall::new(served, counters, &account, permits));
         }
         let mut started = HandlerFuture::default();
         let began = Instant::now();

@@ -92,10 +92,11 @@ impl AdmittedCall {
         let cx = CallContext::with_token(caller.peer.clone(), info, token.clone());
         let config = handler.config();
         if runs_detached(config, &meta) {
-            let permits = std::mem::take(&mut permits);
+            let (served, counters) = (&shared.served, &shared.counters);
+            let (account, permits) = (&caller.account.peer, std::mem::take(&mut permits));
             cx.set_detached(DetachedCall {
                 request_buffer: recv.budget().take_reservation(),
-                ..DetachedCall::new(shared, &caller.account.peer, permits)
+                ..DetachedCall::new(served, counters, account, permits)
             });
         } else if matches!(handler, Handler::Unary(_)) {
             permits.measure();

@@ -35,7 +35,8 @@ pub fn encode_lane_method(out: &mut BytesMut, method: u16, name: &str) {
 ///
 /// # Panics
 ///
-/// If the body has more than [`LANE_BODY_BYTES_MAX`](super::LANE_BODY_BYTES_MAX) bytes. Callers check first.
+/// If the body has more than [`LANE_BODY_BYTES_MAX`](super::LANE_BODY_BYTES_MAX) bytes. Callers
+/// check first.
 pub fn encode_lane_request(out: &mut BytesMut, request: &LaneRequest, body: &[u8]) {
     let body_bytes = u16::try_from(body.len()).expect("a lane takes small bodies");
     // A deadline that has just passed is written as one microsecond: zero means none.
@@ -75,7 +76,8 @@ pub fn encode_lane_received(out: &mut BytesMut, id: u32) {
 ///
 /// # Panics
 ///
-/// If the body has more than [`LANE_BODY_BYTES_MAX`](super::LANE_BODY_BYTES_MAX) bytes. Callers check first.
+/// If the body has more than [`LANE_BODY_BYTES_MAX`](super::LANE_BODY_BYTES_MAX) bytes. Callers
+/// check first.
 pub fn encode_lane_reply(out: &mut BytesMut, id: u32, load: LoadReport, body: &[u8]) {
     out.reserve(REPLY_HEADER_BYTES + body.len());
     out.put_slice(&answer_header(KIND_REPLY, id, load, body.len()));
@@ -86,7 +88,8 @@ pub fn encode_lane_reply(out: &mut BytesMut, id: u32, load: LoadReport, body: &[
 ///
 /// # Panics
 ///
-/// If the body has more than [`LANE_BODY_BYTES_MAX`](super::LANE_BODY_BYTES_MAX) bytes. Callers check first.
+/// If the body has more than [`LANE_BODY_BYTES_MAX`](super::LANE_BODY_BYTES_MAX) bytes. Callers
+/// check first.
 pub fn encode_lane_failure(out: &mut BytesMut, id: u32, header: &ReplyHeader, body: &[u8]) {
     let message = truncate_utf8(&header.message, STATUS_MESSAGE_BYTES_MAX);
     out.reserve(FAILURE_HEADER_BYTES + message.len() + body.len());
