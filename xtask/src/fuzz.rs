@@ -61,9 +61,9 @@ enum Target {
     /// Frames of lanes.
     LaneFrames,
     /// A server, and a caller that violates the protocol.
-    LyingCaller,
+    HostileCaller,
     /// A client, and a server that violates the protocol.
-    LyingServer,
+    HostileServer,
 }
 
 /// Result of one target.
@@ -100,7 +100,7 @@ impl Target {
             Self::Engine | Self::Envelope | Self::Message | Self::Record | Self::Tags => {
                 "rpcnet-swim"
             }
-            Self::Frames | Self::LaneFrames | Self::LyingCaller | Self::LyingServer => {
+            Self::Frames | Self::LaneFrames | Self::HostileCaller | Self::HostileServer => {
                 "rpcnet-transport"
             }
         }

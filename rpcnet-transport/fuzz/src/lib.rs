@@ -1,6 +1,6 @@
 //! Harness of the fuzz targets, which the tests of the crate run too.
 
-#[path = "../../tests/liar/harness/mod.rs"]
+#[path = "../../tests/hostile/harness/mod.rs"]
 mod harness;
 
 /// Decodes the bytes of a stream of each kind, in any pieces.
@@ -14,11 +14,11 @@ pub fn lane_frames(bytes: &[u8]) {
 }
 
 /// Runs a scripted caller against a server, which has to survive it.
-pub fn lying_caller(script: &[u8]) {
-    harness::lying_caller(script);
+pub fn hostile_caller(script: &[u8]) {
+    harness::hostile_caller(script);
 }
 
 /// Runs a scripted server against a caller, whose calls have to end.
-pub fn lying_server(script: &[u8]) {
-    harness::lying_server(script);
+pub fn hostile_server(script: &[u8]) {
+    harness::hostile_server(script);
 }

@@ -12,7 +12,7 @@ use rpcnet_transport::{
 
 use super::{
     caller::pause,
-    network::{LIAR, World, until, within, world},
+    network::{HOSTILE, World, until, within, world},
     open::{Open, moment},
     script::Script,
 };
@@ -23,27 +23,27 @@ use super::{
 /// # Panics
 ///
 /// If the client breaks one of these rules.
-pub(crate) fn lying_server(script: &[u8]) {
+pub(crate) fn hostile_server(script: &[u8]) {
     let world = world(script);
     world.runtime.block_on(async {
-        let addr = world.liar.local_addr().expect("it has a port");
+        let addr = world.hostile.local_addr().expect("it has a port");
         let mut script = Script::new(script);
-        let lies = async {
-            let incoming = within("a handshake", world.liar.accept()).await;
+        let hostile = async {
+            let incoming = within("a handshake", world.hostile.accept()).await;
             let connection =
                 within("a handshake", incoming.expect("it is open").into_future()).await;
             let connection = connection.expect("a good certificate");
-            lie(&mut script, &connection).await;
+            run_script(&mut script, &connection).await;
             connection
         };
         let calls = async {
-            let connected = within("a connection", world.endpoint.connect(addr, LIAR)).await;
+            let connected = within("a connection", world.endpoint.connect(addr, HOSTILE)).await;
             if let Ok(client) = connected {
                 within("the end of all calls", call(&client)).await;
                 until("no call in flight", || client.in_flight() == 0).await;
             }
         };
-        let (connection, ()) = future::join(lies, calls).await;
+        let (connection, ()) = future::join(hostile, calls).await;
         connection.close(VarInt::from_u32(0), b"");
         drop(connection);
         holds_nothing(world).await;
@@ -84,7 +84,7 @@ async fn call(client: &RpcClient) {
     drop(ended);
 }
 
-async fn lie(script: &mut Script<'_>, connection: &Connection) {
+async fn run_script(script: &mut Script<'_>, connection: &Connection) {
     let mut open = Open::default();
     if script.byte() < 250
         && let Some(Ok(mut control)) = moment(connection.open_uni()).await

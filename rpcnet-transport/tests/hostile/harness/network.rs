@@ -29,11 +29,11 @@ pub(crate) struct World {
     pub(crate) client: RpcClient,
     /// Connects to servers that break the protocol.
     pub(crate) endpoint: Endpoint,
-    pub(crate) liar: quinn::Endpoint,
+    pub(crate) hostile: quinn::Endpoint,
 }
 
 pub(crate) const SERVER: &str = "server";
-pub(crate) const LIAR: &str = "liar";
+pub(crate) const HOSTILE: &str = "hostile";
 
 /// Time limit for events that have to happen.
 const PATIENCE: Duration = Duration::from_secs(25);
@@ -64,9 +64,9 @@ impl World {
             .enable_all()
             .build()
             .expect("a runtime");
-        let ca = DevCa::new("liars");
+        let ca = DevCa::new("cluster");
         let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        let (server, client, endpoint, liar) = runtime.block_on(async {
+        let (server, client, endpoint, hostile) = runtime.block_on(async {
             let bind = |name, config| {
                 let identity = ca.issue(name).expect("a name");
                 Endpoint::bind(any, config, identity).expect("a port")
@@ -77,16 +77,16 @@ impl World {
             // Every other script waits for the hello of a server that sends none.
             let impatient = config().with_connect_timeout(Duration::from_millis(100));
             let endpoint = bind("client", impatient);
-            let pem = ca.issue_pem(LIAR).expect("a name");
-            let liar = liar(&pem, &ca, any);
-            (server, client.expect("a connection"), endpoint, liar)
+            let pem = ca.issue_pem(HOSTILE).expect("a name");
+            let hostile = hostile_endpoint(&pem, &ca, any);
+            (server, client.expect("a connection"), endpoint, hostile)
         });
         Self {
             runtime,
             server,
             client,
             endpoint,
-            liar,
+            hostile,
         }
     }
 }
@@ -144,7 +144,7 @@ fn router() -> Router {
 }
 
 /// A QUIC endpoint with the certificate of a node, without any protocol on top.
-fn liar(pem: &NodePem, ca: &DevCa, any: SocketAddr) -> quinn::Endpoint {
+fn hostile_endpoint(pem: &NodePem, ca: &DevCa, any: SocketAddr) -> quinn::Endpoint {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let chain =
         || vec![CertificateDer::from_pem_slice(pem.cert.as_bytes()).expect("a certificate")];

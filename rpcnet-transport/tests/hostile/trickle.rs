@@ -11,7 +11,7 @@ use rpcnet_transport::{
 };
 use tokio::{sync::Notify, time::sleep};
 
-use crate::harness::network::{LIAR, until, within, world};
+use crate::harness::network::{HOSTILE, until, within, world};
 
 /// The reply that is slow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,7 +23,7 @@ pub(crate) enum Slow {
     /// The reply of a call on a lane, which is too large for the lane.
     Large,
     /// The same, of a call that is cancelled.
-    GivenUp,
+    Cancelled,
 }
 
 /// Makes a call whose reply is slow.
@@ -36,12 +36,12 @@ pub(crate) fn trickling_server(slow: Slow) {
     // Notified when the server has the call.
     let begun = Notify::new();
     world.runtime.block_on(async {
-        let addr = world.liar.local_addr().expect("it has a port");
+        let addr = world.hostile.local_addr().expect("it has a port");
         // The connect timeout of the caller is short: on a busy machine it may have to connect
         // again.
         let serve = async {
             loop {
-                let incoming = world.liar.accept().await.expect("it is open");
+                let incoming = world.hostile.accept().await.expect("it is open");
                 let Ok(connection) = incoming.await else {
                     continue;
                 };
@@ -57,7 +57,7 @@ pub(crate) fn trickling_server(slow: Slow) {
         let serve = within("the end of the reply", serve);
         let call = async {
             let client = loop {
-                match world.endpoint.connect(addr, LIAR).await {
+                match world.endpoint.connect(addr, HOSTILE).await {
                     Ok(client) => break client,
                     Err(error) => assert!(error.is_retryable(), "{error:?}"),
                 }
@@ -86,7 +86,7 @@ async fn call(client: &RpcClient, slow: Slow, begun: &Notify) {
             upload.finish().await.map(|reply| reply.0)
         }
         Slow::Large => client.call_with("echo", "x", options).await,
-        Slow::GivenUp => {
+        Slow::Cancelled => {
             tokio::select! {
                 ended = client.call_with("echo", "x", options) => panic!("{ended:?}"),
                 () = begun.notified() => return,
@@ -126,7 +126,7 @@ async fn trickle(connection: &Connection, (mut send, recv): (SendStream, RecvStr
     // Kept open: dropping it would end the lane.
     let mut lane = None;
     let mut reply = BytesMut::new();
-    if matches!(slow, Slow::Large | Slow::GivenUp) {
+    if matches!(slow, Slow::Large | Slow::Cancelled) {
         let answer = connection.open_uni().await.expect("a stream");
         lane.replace(std::mem::replace(&mut send, answer));
         let kind = StreamKind::LaneReply;

@@ -12,12 +12,12 @@ proptest! {
 
     #[test]
     fn a_server_survives_any_caller(script in vec(any::<u8>(), 0..1024)) {
-        harness::lying_caller(&script);
+        harness::hostile_caller(&script);
     }
 
     #[test]
     fn calls_end_with_any_behaviour_of_the_server(script in vec(any::<u8>(), 0..1024)) {
-        harness::lying_server(&script);
+        harness::hostile_server(&script);
     }
 }
 
@@ -42,5 +42,5 @@ fn calls_without_a_deadline_end_when_their_replies_trickle() {
 
 #[test]
 fn the_reply_of_a_cancelled_call_is_read_for_a_bounded_time() {
-    trickling_server(Slow::GivenUp);
+    trickling_server(Slow::Cancelled);
 }

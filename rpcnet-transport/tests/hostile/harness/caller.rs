@@ -18,15 +18,15 @@ use super::{
 /// # Panics
 ///
 /// If the server breaks one of these rules.
-pub(crate) fn lying_caller(script: &[u8]) {
+pub(crate) fn hostile_caller(script: &[u8]) {
     let world = world(script);
     world.runtime.block_on(async {
-        let connecting = world.liar.connect(world.server.local_addr(), SERVER);
+        let connecting = world.hostile.connect(world.server.local_addr(), SERVER);
         let connecting = connecting.expect("a good address");
         let connection = within("a handshake", connecting).await;
         let connection = connection.expect("a good certificate");
         let mut script = Script::new(script);
-        lie(&mut script, &connection).await;
+        run_script(&mut script, &connection).await;
         match script.byte() % 3 {
             0 => connection.close(VarInt::from_u32(7), b"bye"),
             1 => serves_others(world).await,
@@ -42,7 +42,7 @@ pub(crate) fn lying_caller(script: &[u8]) {
     });
 }
 
-async fn lie(script: &mut Script<'_>, connection: &Connection) {
+async fn run_script(script: &mut Script<'_>, connection: &Connection) {
     let mut open = Open::default();
     while !script.is_over() {
         match script.below(12) {

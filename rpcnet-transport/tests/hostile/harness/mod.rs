@@ -8,7 +8,7 @@ mod script;
 mod server;
 
 pub(crate) use self::{
-    caller::lying_caller,
+    caller::hostile_caller,
     decoders::{frames, lane_frames},
-    server::lying_server,
+    server::hostile_server,
 };

@@ -1,5 +1,0 @@
-//! A server and a caller that lies.
-
-#![no_main]
-
-libfuzzer_sys::fuzz_target!(|data: &[u8]| rpcnet_transport_fuzz::lying_caller(data));
