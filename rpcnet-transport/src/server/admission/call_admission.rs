@@ -5,9 +5,9 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::{
-    admission_request::{AdmissionRequest, GateOutcome, Ticket},
     caller_quota::CallerQuota,
     gate::Rejection,
+    gate_admission::{AdmissionRequest, GateOutcome, Ticket},
     permit::Permit,
     permits::Permits,
 };

@@ -1,9 +1,9 @@
 //! Admission control: concurrency limits, the queue, and fair shares of callers.
 
-mod admission_request;
 mod call_admission;
 mod caller_quota;
 mod gate;
+mod gate_admission;
 mod limiter;
 mod permit;
 mod permit_counts;
@@ -13,9 +13,9 @@ mod recent_callers;
 mod yielding_permits;
 
 pub(super) use self::{
-    admission_request::AdmissionRequest,
     call_admission::{AdmissionOutcome, CallQuotas, PendingAdmission, admit, early_rejection},
     caller_quota::CallerQuota,
+    gate_admission::AdmissionRequest,
     permits::Permits,
 };
 pub(crate) use self::{

@@ -17,7 +17,7 @@ use super::*;
 use crate::{
     Priority,
     server::admission::{
-        admission_request::{AdmissionRequest, GateOutcome, Ticket},
+        gate_admission::{AdmissionRequest, GateOutcome, Ticket},
         recent_callers::RECENT_S,
     },
 };

@@ -11,7 +11,7 @@ use super::*;
 use crate::{
     Admission, Priority,
     server::admission::{
-        AdmissionGate, AdmissionRequest, CallerQuota, admission_request::GateOutcome,
+        AdmissionGate, AdmissionRequest, CallerQuota, gate_admission::GateOutcome,
     },
 };
 

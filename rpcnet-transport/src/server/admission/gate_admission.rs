@@ -1,4 +1,4 @@
-//! Requests to a gate: admission at once, queueing, rejection, and reacquired permits.
+//! Admission at one gate: a permit at once, a position in the queue, or a rejection.
 
 use std::{sync::Arc, time::Duration};
 
