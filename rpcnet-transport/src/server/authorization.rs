@@ -34,17 +34,17 @@ pub(super) async fn complete_handshake(
     pending: &PendingHandshake,
 ) -> Result<HandshakeOutcome, ConnectionError> {
     let deadline = Instant::now() + shared.config.connect_timeout;
-    let late = |_| ConnectionError::TimedOut;
+    let timed_out = |_| ConnectionError::TimedOut;
     // The first flight of the caller decides whether a session is resumed.
     timeout_at(deadline, connecting.handshake_data())
         .await
-        .map_err(late)??;
+        .map_err(timed_out)??;
     let Ok((connection, completed)) = connecting.into_0rtt() else {
         unreachable!("a server may always write before the handshake is over");
     };
-    let mut unfinished = CloseOnDrop(Some(connection.clone()));
+    let mut abandoned = CloseOnDrop(Some(connection.clone()));
     let outcome = authorize(shared, connection, completed, pending, deadline).await?;
-    unfinished.0 = None;
+    abandoned.0 = None;
     Ok(outcome)
 }
 
@@ -67,21 +67,21 @@ async fn authorize(
     pending: &PendingHandshake,
     deadline: Instant,
 ) -> Result<HandshakeOutcome, ConnectionError> {
-    let late = |_| ConnectionError::TimedOut;
+    let timed_out = |_| ConnectionError::TimedOut;
     // Certificates that are known by now are those of a resumed session, which TLS does not verify
     // again.
-    let known = certificate_chain(&connection);
+    let resumed = certificate_chain(&connection);
     let tls = shared.dialer.tls.current();
     let trusts = |chain: &Vec<_>| tls.verifies_caller(chain, tls.now());
-    let is_trusted = known.as_ref().is_none_or(trusts);
-    let known = known.filter(|_| is_trusted && shared.config.early_data);
-    let known =
-        known.and_then(|chain| VerifiedCaller::new(shared, &connection, &chain, pending).ok());
+    let is_trusted = resumed.as_ref().is_none_or(trusts);
+    let resumed = resumed.filter(|_| is_trusted && shared.config.early_data);
+    let resumed =
+        resumed.and_then(|chain| VerifiedCaller::new(shared, &connection, &chain, pending).ok());
     let mut early = None;
-    if let Some(VerifiedCaller { caller, denial }) = known {
+    if let Some(VerifiedCaller { caller, denial }) = resumed {
         if let Err(denial) = denial {
             // A close before the end of the handshake carries no reason.
-            timeout_at(deadline, completed).await.map_err(late)?;
+            timeout_at(deadline, completed).await.map_err(timed_out)?;
             return Ok(deny(shared, &caller, denial));
         }
         let control = ControlStream::open(shared, &connection).await;
@@ -94,7 +94,7 @@ async fn authorize(
             streams_accepted,
         });
     } else {
-        timeout_at(deadline, completed).await.map_err(late)?;
+        timeout_at(deadline, completed).await.map_err(timed_out)?;
     }
     if !is_trusted {
         let reason = b"the certificate is not trusted";

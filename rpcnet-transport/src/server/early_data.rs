@@ -24,24 +24,24 @@ pub(super) async fn serve_early_streams(
 ) -> u64 {
     let handshake = HandshakeState::default();
     let mut completed = pin!(completed);
-    let mut late = pin!(sleep_until(deadline));
-    let (mut streams_accepted, mut is_cut) = (0, false);
+    let mut timeout = pin!(sleep_until(deadline));
+    let (mut streams_accepted, mut is_disconnected) = (0, false);
     loop {
         tokio::select! {
             biased;
             _ = &mut completed => break,
-            () = &mut late => {
+            () = &mut timeout => {
                 let reason = b"handshake timed out";
                 close_at_once(&caller.connection, CLOSE_DONE, reason);
                 break;
             }
             // The connection is closed once the handshake is over: an earlier close carries no
             // reason.
-            () = caller.disconnected(), if !is_cut => {
+            () = caller.disconnected(), if !is_disconnected => {
                 caller.abort();
-                is_cut = true;
+                is_disconnected = true;
             }
-            stream = caller.connection.accept_bi(), if !is_cut => {
+            stream = caller.connection.accept_bi(), if !is_disconnected => {
                 let Ok(stream) = stream else { break };
                 streams_accepted += 1;
                 let early = stream.1.is_0rtt().then(|| handshake.clone());

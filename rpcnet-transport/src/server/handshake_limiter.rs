@@ -208,9 +208,9 @@ mod tests {
             dropped.extend(victim.map(|victim| (tick, victim)));
             refused += u32::from(started.is_none());
             if tick % 100 == 99 {
-                let newcomer = handshakes.begin(now, address(1), (tick, false));
-                dropped.extend(newcomer.1.map(|victim| (tick, victim)));
-                if let (Some(number), _) = newcomer {
+                let honest = handshakes.begin(now, address(1), (tick, false));
+                dropped.extend(honest.1.map(|victim| (tick, victim)));
+                if let (Some(number), _) = honest {
                     handshakes.end(number);
                 }
             }

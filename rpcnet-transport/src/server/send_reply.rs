@@ -23,7 +23,7 @@ pub(super) async fn send_reply(
     outcome: Result<Bytes, Status>,
 ) -> bool {
     let counters = &shared.counters;
-    let served = match &outcome {
+    let is_processed = match &outcome {
         Ok(_) => true,
         Err(status) => {
             if status.code == Code::InvalidRequest && status.processed == Processed::No {
@@ -58,7 +58,7 @@ pub(super) async fn send_reply(
     match written {
         Ok(()) => {
             if sending.wait_acknowledged(stopped).await.is_ok() {
-                if served {
+                if is_processed {
                     counters.calls_completed.add_one();
                 }
                 return true;
@@ -72,7 +72,7 @@ pub(super) async fn send_reply(
         }
         Err(WriteFailure::Stopped | WriteFailure::Lost(_)) => {
             // Other outcomes were counted by their status.
-            if served {
+            if is_processed {
                 counters.calls_cancelled.add_one();
             }
             send.reset(ResetCode::Cancelled);

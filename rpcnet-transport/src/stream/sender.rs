@@ -252,7 +252,7 @@ impl UntypedSender {
         let Some(half) = &mut self.half else {
             return Err(self.call_ended());
         };
-        let served = match &self.side {
+        let incoming = match &self.side {
             SenderSide::Handler { call, .. } => Some(call),
             SenderSide::Caller { .. } => None,
         };
@@ -264,15 +264,15 @@ impl UntypedSender {
             if !is_large {
                 return Ok(half.write_rest(&mut parts, stall_timer).await);
             }
-            let _reserved = match served {
+            let _reserved = match incoming {
                 Some(call) => Some(call.reserve(bytes).await?),
                 None => None,
             };
             Ok::<_, BufferFull>(half.write_large(parts, stall_timer).await)
         };
-        let write = yielding_permits(served.and_then(|call| call.permits.as_ref()), write);
+        let write = yielding_permits(incoming.and_then(|call| call.permits.as_ref()), write);
         let write = within(self.context.deadline, write);
-        let written = match served {
+        let written = match incoming {
             Some(call) => call.cancelled.run_until_cancelled(write).await,
             None => Some(write.await),
         };

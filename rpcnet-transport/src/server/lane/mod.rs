@@ -57,8 +57,9 @@ pub(super) async fn serve(
     let end = poll_fn(|cx| {
         // Polling the token takes a lock that all lanes share: once to register, and then when it
         // is cancelled.
-        let look = !std::mem::replace(&mut is_registered, true) || shared.lifecycle.is_closed();
-        if look && closing.as_mut().poll(cx).is_ready() {
+        let polls_token =
+            !std::mem::replace(&mut is_registered, true) || shared.lifecycle.is_closed();
+        if polls_token && closing.as_mut().poll(cx).is_ready() {
             return Poll::Ready(LaneServerEnd::ShuttingDown);
         }
         lane.poll_serve(cx)

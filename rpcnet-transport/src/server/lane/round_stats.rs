@@ -116,7 +116,7 @@ mod tests {
     async fn blocked(every: u32, time_ms: u64, calls: u32) -> u32 {
         let mut now = Instant::now();
         let cost = PollCost::new(now);
-        let mut stopwatch = PollTimer::default();
+        let mut poll_timer = PollTimer::default();
         let mut round = RoundStats::default();
         let mut blocked = 0;
         for call in 1..=calls {
@@ -134,7 +134,7 @@ mod tests {
             } else {
                 advance(Duration::from_micros(2)).await;
             }
-            if let Some(took) = stopwatch.lap(&mut round, &mut now) {
+            if let Some(took) = poll_timer.lap(&mut round, &mut now) {
                 cost.record(took, now);
             }
         }

@@ -305,11 +305,11 @@ impl HandlerRun {
             }
         });
         let mut handled = Box::pin(AssertUnwindSafe(handled).catch_unwind());
-        let mut over = pin!(end_from_outside(stopped, deadline, token));
+        let mut ended_outside = pin!(end_from_outside(stopped, deadline, token));
         let end = tokio::select! {
             biased;
             returned = &mut handled => returned.map_or(HandlerEnd::Panicked, HandlerEnd::Returned),
-            end = &mut over => end,
+            end = &mut ended_outside => end,
         };
         // Dropping the handler drops its sender, unless the handler moved it to another task.
         drop(handled);
@@ -326,7 +326,7 @@ impl HandlerRun {
                     let end = abort.map_or(HandlerEnd::Returned(outcome), HandlerEnd::from);
                     (end, returned.ok().map(|returned| returned.half))
                 }
-                end = &mut over => (end, None),
+                end = &mut ended_outside => (end, None),
             },
             (ReplyStream::WithHandler(mut returned), end) => {
                 (end, returned.try_recv().ok().map(|returned| returned.half))

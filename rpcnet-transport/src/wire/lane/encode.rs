@@ -80,7 +80,7 @@ pub fn encode_lane_received(out: &mut BytesMut, id: u32) {
 /// check first.
 pub fn encode_lane_reply(out: &mut BytesMut, id: u32, load: LoadReport, body: &[u8]) {
     out.reserve(REPLY_HEADER_BYTES + body.len());
-    out.put_slice(&answer_header(KIND_REPLY, id, load, body.len()));
+    out.put_slice(&reply_header(KIND_REPLY, id, load, body.len()));
     out.put_slice(body);
 }
 
@@ -93,7 +93,7 @@ pub fn encode_lane_reply(out: &mut BytesMut, id: u32, load: LoadReport, body: &[
 pub fn encode_lane_failure(out: &mut BytesMut, id: u32, header: &ReplyHeader, body: &[u8]) {
     let message = truncate_utf8(&header.message, STATUS_MESSAGE_BYTES_MAX);
     out.reserve(FAILURE_HEADER_BYTES + message.len() + body.len());
-    out.put_slice(&answer_header(KIND_FAILURE, id, header.load, body.len()));
+    out.put_slice(&reply_header(KIND_FAILURE, id, header.load, body.len()));
     out.put_u8(header.code.to_wire());
     out.put_u8(header.processed.to_wire());
     out.put_u16_le(message.len() as u16);
@@ -108,7 +108,7 @@ fn encode_id_frame(out: &mut BytesMut, kind: u8, id: u32) {
     out.put_u32_le(id);
 }
 
-fn answer_header(
+fn reply_header(
     kind: u8,
     id: u32,
     load: LoadReport,
