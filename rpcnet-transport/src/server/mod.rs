@@ -1,4 +1,9 @@
 //! Server: handlers, and what connects them to the network.
+//!
+//! A connection passes `accept`, which limits handshakes, `authorization`, which decides whether
+//! its caller may connect, and `accepted_connection`, which accepts its streams. `stream_dispatch`
+//! reads the preface of a stream: it carries one call (`stream_call`) or many (`lane`). Both check
+//! a call (`call_checks`), let it pass its gates (`admission`), run its handler, and send the reply.
 
 mod abort_signal;
 mod accept;

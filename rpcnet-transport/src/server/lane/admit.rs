@@ -5,7 +5,10 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::{LaneServer, ProtocolViolation, spawned_call::SpawnedCall};
+use super::{
+    LaneServer, ProtocolViolation,
+    spawned_call::{QueuedStart, SpawnedCall},
+};
 use crate::{
     Code, Status,
     deadline::has_passed,
@@ -111,12 +114,15 @@ impl LaneServer {
         match request_admission(shared, quotas, self.now, meta) {
             AdmissionOutcome::Admitted(permits) => return Ok(Some(permits)),
             AdmissionOutcome::Rejected(status) => self.write_failure(id, status),
-            AdmissionOutcome::Queued(pending) => {
+            AdmissionOutcome::Queued(admission) => {
                 let context = method.new_context(&self.caller.peer, meta);
                 // A copy, so that the packets of the request are freed.
                 let body = Bytes::copy_from_slice(body);
                 let call = SpawnedCall {
-                    queued: Some(Box::new((pending, Arc::default()))),
+                    queued: Some(Box::new(QueuedStart {
+                        admission,
+                        once: Arc::default(),
+                    })),
                     ..SpawnedCall::new(unary.clone(), body, arrived, Permits::default())
                 };
                 self.spawn_call(id, call, context, meta.deadline);

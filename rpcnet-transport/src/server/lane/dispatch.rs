@@ -124,7 +124,7 @@ impl LaneServer {
         deadline: Option<Instant>,
     ) {
         call.permits.measure();
-        let start_once = call.queued.as_ref().map(|queued| Arc::clone(&queued.1));
+        let start_once = call.queued.as_ref().map(|queued| Arc::clone(&queued.once));
         let account = Arc::clone(&self.caller.account.peer);
         let (guard, _) = account.begin_call(&self.shared.served.in_flight);
         let (done, shared) = (Arc::clone(&self.task_results), Arc::clone(&self.shared));

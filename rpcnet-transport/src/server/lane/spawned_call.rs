@@ -29,8 +29,14 @@ pub(super) struct SpawnedCall {
     pub(super) handler_future: Option<HandlerFuture>,
     pub(super) arrived: Instant,
     pub(super) permits: Permits,
-    /// The position in the admission queue, if the call has to wait for permits.
-    pub(super) queued: Option<Box<(PendingAdmission, Arc<StartOnce>)>>,
+    /// Present if the call has to wait for permits.
+    pub(super) queued: Option<Box<QueuedStart>>,
+}
+
+/// Start of a call that waits for permits.
+pub(super) struct QueuedStart {
+    pub(super) admission: PendingAdmission,
+    pub(super) once: Arc<StartOnce>,
 }
 
 impl SpawnedCall {
@@ -61,9 +67,9 @@ impl SpawnedCall {
             queued,
         } = self;
         if let Some(queued) = queued {
-            let (queued, start_once) = *queued;
-            permits = Box::pin(queued.wait_admitted(&shared.counters)).await?;
-            if !start_once.try_start() {
+            let QueuedStart { admission, once } = *queued;
+            permits = Box::pin(admission.wait_admitted(&shared.counters)).await?;
+            if !once.try_start() {
                 return Err(Status::new(Code::Cancelled, "cancelled by the caller").not_processed());
             }
             if has_passed(context.meta().deadline) {
