@@ -1,6 +1,6 @@
 //! Streams of messages, in both directions of a call.
 
-mod rate;
+mod min_rate;
 mod receiver;
 mod recv_half;
 mod reset_code;
@@ -10,7 +10,7 @@ mod stall_timer;
 mod write_turns;
 
 pub(crate) use self::{
-    rate::{MinRateTracker, time_at_rate},
+    min_rate::{MinRateTracker, time_at_rate},
     receiver::{OutgoingCall, UntypedReceiver},
     recv_half::{ReadFailure, RecvHalf},
     reset_code::{ResetCode, reset_to_error},

@@ -12,7 +12,7 @@ use std::{
 
 use tokio::time::{Instant, timeout_at};
 
-use super::rate::MinRateTracker;
+use super::min_rate::MinRateTracker;
 use crate::TransportConfig;
 
 /// Bytes that the streams of a connection have carried in one direction, without those of lanes.

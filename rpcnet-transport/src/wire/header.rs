@@ -12,7 +12,7 @@ use super::{
         KIND_REQUEST, PRIORITY_SHIFT, REPLY_HEADER_BYTES, REPLY_TO_BYTES, REQUEST_HEADER_BYTES,
         ReplyHeader, RequestFlags, RequestHeader, retry_after,
     },
-    load::LoadReport,
+    load_report::LoadReport,
 };
 use crate::{Code, Priority, Processed};
 

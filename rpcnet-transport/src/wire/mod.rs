@@ -60,7 +60,7 @@ mod decoder;
 mod frame;
 mod header;
 mod lane;
-mod load;
+mod load_report;
 
 pub use self::{
     decoder::Decoder,
@@ -74,7 +74,7 @@ pub use self::{
         encode_lane_cancel, encode_lane_failure, encode_lane_method, encode_lane_received,
         encode_lane_reply, encode_lane_request,
     },
-    load::LoadReport,
+    load_report::LoadReport,
 };
 
 use thiserror::Error;

@@ -15,7 +15,7 @@ use tokio::{sync::oneshot, time::Instant};
 use super::{
     Admission, AdmissionState, Limit,
     caller_quota::{CallerKey, CallerQuota, GateCallers, GatePermits},
-    limiter::{GradientLimiter, Sample},
+    gradient_limiter::{GradientLimiter, Sample},
     permit::Permit,
     permit_counts::PermitCounts,
     queue::{AdmissionQueue, ShedReason},

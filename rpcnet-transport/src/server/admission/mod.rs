@@ -4,7 +4,7 @@ mod call_admission;
 mod caller_quota;
 mod gate;
 mod gate_admission;
-mod limiter;
+mod gradient_limiter;
 mod permit;
 mod permit_counts;
 mod permits;

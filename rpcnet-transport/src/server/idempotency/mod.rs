@@ -4,6 +4,6 @@ mod cache;
 mod detached_result;
 mod detached_run;
 mod key_table;
-mod serve;
+mod lookup;
 
 pub use self::cache::IdempotencyCache;

@@ -18,7 +18,7 @@ use crate::{
             retry_after,
         },
         header::{check_length, u16_at, u32_at},
-        load::LOAD_BYTES,
+        load_report::LOAD_BYTES,
     },
 };
 
