@@ -2,13 +2,10 @@
 
 use std::time::Duration;
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 use thiserror::Error;
 
-use super::{
-    LoadReport, MAGIC, METHOD_BYTES_MAX, PREFACE_BYTES, STATUS_MESSAGE_BYTES_MAX, VERSION,
-    WireError,
-};
+use super::{LoadReport, MAGIC, PREFACE_BYTES, VERSION, WireError};
 use crate::{Code, Priority, Processed};
 
 /// Contents of a stream, the last byte of its preface.
@@ -187,7 +184,7 @@ impl Preface {
 }
 
 impl RequestFlags {
-    fn to_byte(self) -> u8 {
+    pub(super) fn to_byte(self) -> u8 {
         u8::from(self.streams_requests)
             | u8::from(self.streams_replies) << 1
             | u8::from(self.idempotent) << 2
@@ -208,131 +205,6 @@ impl RequestFlags {
         })
     }
 }
-
-/// Appends the header of a request whose body has `body_bytes` bytes; the body follows unchanged.
-///
-/// # Panics
-///
-/// If the method name is empty or longer than 255 bytes, or the body longer than `u32::MAX`.
-/// Callers check first.
-pub fn encode_request(out: &mut BytesMut, header: &RequestHeader, body_bytes: usize) {
-    let method = header.method.as_bytes();
-    assert!(
-        !method.is_empty() && method.len() <= METHOD_BYTES_MAX,
-        "a method name has 1 to 255 bytes"
-    );
-    out.reserve(REQUEST_HEADER_BYTES + method.len() + IDEMPOTENCY_KEY_BYTES);
-    let key = header.idempotency_key.map_or(0, |_| FLAG_KEY);
-    out.put_u8(KIND_REQUEST);
-    out.put_u8(header.flags.to_byte() | header.priority.to_wire() << PRIORITY_SHIFT | key);
-    out.put_u8(header.attempt);
-    out.put_u8(method.len() as u8);
-    out.put_u32_le(body_len(body_bytes));
-    // A deadline that has just passed is written as one microsecond: zero means none.
-    let deadline_us = header.deadline.map_or(0, |left| {
-        u64::try_from(left.as_micros()).unwrap_or(u64::MAX).max(1)
-    });
-    out.put_u64_le(deadline_us);
-    out.put_slice(method);
-    if let Some(key) = header.idempotency_key {
-        out.put_u128_le(key);
-    }
-}
-
-/// Appends the header of an item whose body has `body_bytes` bytes.
-///
-/// # Panics
-///
-/// If the body has more than `u32::MAX` bytes.
-pub fn encode_item_header(out: &mut BytesMut, body_bytes: usize) {
-    out.reserve(ITEM_HEADER_BYTES);
-    out.put_u8(KIND_ITEM);
-    out.put_bytes(0, 3);
-    out.put_u32_le(body_len(body_bytes));
-}
-
-/// Appends the header of a reply whose body has `body_bytes` bytes. A message longer than
-/// [`STATUS_MESSAGE_BYTES_MAX`] is cut at a character.
-///
-/// # Panics
-///
-/// If the body has more than `u32::MAX` bytes.
-pub fn encode_reply(out: &mut BytesMut, header: &ReplyHeader, body_bytes: usize) {
-    let message = truncate_utf8(&header.message, STATUS_MESSAGE_BYTES_MAX);
-    out.reserve(REPLY_HEADER_BYTES + message.len());
-    out.put_u8(KIND_REPLY);
-    out.put_u8(header.code.to_wire());
-    out.put_u8(header.processed.to_wire());
-    out.put_u8(0);
-    out.put_u32_le(body_len(body_bytes));
-    out.put_u32_le(retry_after_ms(header.retry_after));
-    out.put_u16_le(message.len() as u16);
-    out.put_u16_le(0);
-    out.put_slice(&header.load.encode());
-    out.put_slice(message.as_bytes());
-}
-
-/// Appends a hello frame.
-pub fn encode_hello(out: &mut BytesMut, hello: &Hello) {
-    out.put_u8(KIND_HELLO);
-    out.put_u8(u8::from(hello.draining));
-    out.put_u8(hello.lanes_max);
-    out.put_u8(0);
-    out.put_u32_le(hello.message_bytes_max);
-    out.put_u32_le(hello.streams_max);
-    out.put_u16_le(hello.lane_calls_max);
-    out.put_u16_le(hello.lane_body_bytes_max);
-}
-
-/// Appends a frame that names the call of a lane that the following reply belongs to.
-pub fn encode_reply_to(out: &mut BytesMut, lane: u64, id: u32) {
-    out.put_u32_le(u32::from(KIND_REPLY_TO));
-    out.put_u32_le(id);
-    out.put_u64_le(lane);
-}
-
-/// Appends a frame with the drain state of the server.
-pub fn encode_draining(out: &mut BytesMut, draining: bool) {
-    out.put_u8(KIND_DRAINING);
-    out.put_u8(u8::from(draining));
-    out.put_u16_le(0);
-}
-
-/// Zero means "not said", so a wait that rounds to zero becomes one millisecond. The largest value
-/// means "never", which only [`Duration::MAX`] becomes.
-pub(super) fn retry_after_ms(wait: Option<Duration>) -> u32 {
-    match wait {
-        None => 0,
-        Some(Duration::MAX) => RETRY_NEVER,
-        Some(wait) => u32::try_from(wait.as_millis())
-            .unwrap_or(u32::MAX)
-            .clamp(1, RETRY_NEVER - 1),
-    }
-}
-
-/// Inverse of [`retry_after_ms`].
-pub(super) fn retry_after(ms: u32) -> Option<Duration> {
-    match ms {
-        0 => None,
-        RETRY_NEVER => Some(Duration::MAX),
-        ms => Some(Duration::from_millis(u64::from(ms))),
-    }
-}
-
-fn body_len(bytes: usize) -> u32 {
-    u32::try_from(bytes).expect("the length of a body fits 32 bits")
-}
-
-pub(super) fn truncate_utf8(text: &str, bytes_max: usize) -> &str {
-    let mut end = text.len().min(bytes_max);
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    &text[..end]
-}
-
-/// Wait that never ends.
-const RETRY_NEVER: u32 = u32::MAX;
 
 /// Position of the priority in the flags of a request.
 pub(super) const PRIORITY_SHIFT: u32 = 3;

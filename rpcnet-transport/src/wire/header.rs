@@ -10,9 +10,10 @@ use super::{
         DRAINING_BYTES, FLAG_KEY, Frame, HELLO_BYTES, Hello, IDEMPOTENCY_KEY_BYTES,
         ITEM_HEADER_BYTES, KIND_DRAINING, KIND_HELLO, KIND_ITEM, KIND_REPLY, KIND_REPLY_TO,
         KIND_REQUEST, PRIORITY_SHIFT, REPLY_HEADER_BYTES, REPLY_TO_BYTES, REQUEST_HEADER_BYTES,
-        ReplyHeader, RequestFlags, RequestHeader, retry_after,
+        ReplyHeader, RequestFlags, RequestHeader,
     },
     load_report::LoadReport,
+    retry_after::retry_after,
 };
 use crate::{Code, Priority, Processed};
 

@@ -57,17 +57,21 @@
 //! the version of the wire format, not that of the crate.
 
 mod decoder;
+mod encode;
 mod frame;
 mod header;
 mod lane;
 mod load_report;
+mod retry_after;
 
 pub use self::{
     decoder::Decoder,
-    frame::{
-        Frame, Hello, Preface, PrefaceError, ReplyHeader, RequestFlags, RequestHeader, StreamKind,
+    encode::{
         encode_draining, encode_hello, encode_item_header, encode_reply, encode_reply_to,
         encode_request,
+    },
+    frame::{
+        Frame, Hello, Preface, PrefaceError, ReplyHeader, RequestFlags, RequestHeader, StreamKind,
     },
     lane::{
         LANE_BODY_BYTES_MAX, LANE_DEADLINE_MAX, LaneDecoder, LaneFrame, LaneRequest,

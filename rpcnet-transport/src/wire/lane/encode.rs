@@ -9,9 +9,9 @@ use super::frame::{
 };
 use crate::wire::{
     LoadReport, METHOD_BYTES_MAX, STATUS_MESSAGE_BYTES_MAX,
-    frame::{
-        FLAG_KEY, IDEMPOTENCY_KEY_BYTES, PRIORITY_SHIFT, ReplyHeader, retry_after_ms, truncate_utf8,
-    },
+    encode::truncate_utf8,
+    frame::{FLAG_KEY, IDEMPOTENCY_KEY_BYTES, PRIORITY_SHIFT, ReplyHeader},
+    retry_after::retry_after_ms,
 };
 
 /// Appends a frame that assigns a number to a method.

@@ -13,12 +13,10 @@ use crate::{
     Code, Priority, Processed,
     wire::{
         LoadReport, STATUS_MESSAGE_BYTES_MAX, WireError,
-        frame::{
-            FLAG_KEY, IDEMPOTENCY_KEY_BYTES, PRIORITY_BITS, PRIORITY_SHIFT, ReplyHeader,
-            retry_after,
-        },
+        frame::{FLAG_KEY, IDEMPOTENCY_KEY_BYTES, PRIORITY_BITS, PRIORITY_SHIFT, ReplyHeader},
         header::{check_length, u16_at, u32_at},
         load_report::LOAD_BYTES,
+        retry_after::retry_after,
     },
 };
 
