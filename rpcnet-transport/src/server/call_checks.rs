@@ -6,6 +6,7 @@ use tokio::time::Instant;
 
 use super::{
     admission::{self, AdmissionOutcome, AdmissionRequest, CallQuotas, CallerQuota},
+    call_type::CallType,
     caller::Caller,
     context::CallMeta,
     method_config::MethodConfig,
@@ -60,17 +61,9 @@ pub(super) fn unknown_method_status(shared: &EndpointShared, method: &str) -> St
     Status::new(Code::Unimplemented, message).not_processed()
 }
 
-/// Status of a call that streams in other directions than its method. Each pair says whether
-/// requests and replies are streams.
+/// Status of a call whose type is not that of its method.
 #[cold]
-pub(super) fn call_type_mismatch_status(method: (bool, bool), call: (bool, bool)) -> Status {
-    let call_type = |streams| match streams {
-        (false, false) => "unary",
-        (true, false) => "client-streaming",
-        (false, true) => "server-streaming",
-        (true, true) => "bidirectional streaming",
-    };
-    let (method, call) = (call_type(method), call_type(call));
+pub(super) fn call_type_mismatch_status(method: CallType, call: CallType) -> Status {
     let message = format!("call type mismatch: the method is {method}, the call is {call}");
     Status::new(Code::InvalidRequest, message).not_processed()
 }

@@ -10,8 +10,8 @@ use futures::{FutureExt, future::BoxFuture};
 use tokio_util::sync::ReusableBoxFuture;
 
 use super::{
-    CallContext, Dispatch, handler_result::HandlerResult, method_config::MethodConfig,
-    poll_cost::PollCost,
+    CallContext, Dispatch, call_type::CallType, handler_result::HandlerResult,
+    method_config::MethodConfig, poll_cost::PollCost,
 };
 use crate::{
     Status,
@@ -38,8 +38,7 @@ pub(crate) struct UnaryMethod {
 /// A method that streams in at least one direction.
 #[derive(Clone)]
 pub(crate) struct StreamingMethod {
-    pub(super) streams_requests: bool,
-    pub(super) streams_replies: bool,
+    pub(super) call_type: CallType,
     pub(super) serve:
         Arc<dyn Fn(CallContext, HandlerInput) -> BoxFuture<'static, HandlerResult> + Send + Sync>,
     pub(super) config: Option<Arc<MethodConfig>>,
@@ -68,11 +67,11 @@ impl Handler {
         }
     }
 
-    /// Whether requests and replies are streams.
-    pub(super) fn streams_by_direction(&self) -> (bool, bool) {
+    /// Type of the calls that the handler serves.
+    pub(super) fn call_type(&self) -> CallType {
         match self {
-            Self::Unary(_) => (false, false),
-            Self::Streaming(method) => (method.streams_requests, method.streams_replies),
+            Self::Unary(_) => CallType::Unary,
+            Self::Streaming(method) => method.call_type,
         }
     }
 }

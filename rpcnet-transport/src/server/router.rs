@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use super::{
     Admission, CallContext, Dispatch, IdempotencyCache, IntoReply,
     admission::AdmissionGate,
+    call_type::CallType,
     handler::{Handler, HandlerFuture, HandlerInput, StreamingMethod, UnaryMethod},
     handler_result::HandlerResult,
     method_config::MethodConfig,
@@ -172,7 +173,7 @@ impl Router {
         Req: Decode + 'static,
         Resp: Encode + 'static,
     {
-        self.add_streaming(name, (false, true), move |cx, arguments| {
+        self.add_streaming(name, CallType::ServerStreaming, move |cx, arguments| {
             let replies = Sender::new(arguments.replies.expect("the method streams its replies"));
             match decode(arguments.body) {
                 Ok(request) => empty_reply(handler(cx, request, replies)),
@@ -198,7 +199,7 @@ impl Router {
         Fut::Output: IntoReply<By>,
         Req: Decode + 'static,
     {
-        self.add_streaming(name, (true, false), move |cx, arguments| {
+        self.add_streaming(name, CallType::ClientStreaming, move |cx, arguments| {
             let requests = Receiver::new(arguments.requests.expect("the method takes a stream"));
             let reply = handler(cx, requests);
             Box::pin(async move { reply.await.into_reply() })
@@ -221,11 +222,17 @@ impl Router {
         Req: Decode + 'static,
         Resp: Encode + 'static,
     {
-        self.add_streaming(name, (true, true), move |cx, arguments| {
-            let requests = Receiver::new(arguments.requests.expect("the method takes a stream"));
-            let replies = Sender::new(arguments.replies.expect("the method streams its replies"));
-            empty_reply(handler(cx, requests, replies))
-        })
+        self.add_streaming(
+            name,
+            CallType::BidirectionalStreaming,
+            move |cx, arguments| {
+                let requests =
+                    Receiver::new(arguments.requests.expect("the method takes a stream"));
+                let replies =
+                    Sender::new(arguments.replies.expect("the method streams its replies"));
+                empty_reply(handler(cx, requests, replies))
+            },
+        )
     }
 
     /// Declares a method replay-safe: a third party may replay its calls, some time later and
@@ -407,15 +414,14 @@ impl Router {
     fn add_streaming(
         mut self,
         name: &str,
-        (requests, replies): (bool, bool),
+        call_type: CallType,
         serve: impl Fn(CallContext, HandlerInput) -> BoxFuture<'static, HandlerResult>
         + Send
         + Sync
         + 'static,
     ) -> Self {
         let streaming = StreamingMethod {
-            streams_requests: requests,
-            streams_replies: replies,
+            call_type,
             serve: Arc::new(serve),
             config: None,
         };

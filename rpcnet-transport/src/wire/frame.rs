@@ -210,7 +210,7 @@ impl RequestFlags {
 pub(super) const PRIORITY_SHIFT: u32 = 3;
 pub(super) const PRIORITY_BITS: u8 = 0b11 << PRIORITY_SHIFT;
 
-/// Size of the idempotency key, which stands before the body.
+/// Flag of a request with an idempotency key, which stands before the body.
 pub(super) const FLAG_KEY: u8 = 1 << 5;
 pub(super) const IDEMPOTENCY_KEY_BYTES: usize = 16;
 

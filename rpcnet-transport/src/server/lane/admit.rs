@@ -19,6 +19,7 @@ use crate::{
             call_type_mismatch_status, check_capacity, expired_status, quotas_for,
             request_admission, unknown_method_status,
         },
+        call_type::CallType,
         context::CallMeta,
         handler::Handler,
     },
@@ -56,8 +57,8 @@ impl LaneServer {
             Ok(()) => match &method.handler {
                 Some(Handler::Unary(unary)) => Ok(unary),
                 Some(handler @ Handler::Streaming(_)) => {
-                    let streams = handler.streams_by_direction();
-                    Err(call_type_mismatch_status(streams, (false, false)))
+                    let call_type = handler.call_type();
+                    Err(call_type_mismatch_status(call_type, CallType::Unary))
                 }
                 None => Err(unknown_method_status(shared, &method.name)),
             },

@@ -16,6 +16,7 @@ use crate::{
             call_type_mismatch_status, check_capacity, early_rejection, expired_status, quotas_for,
             request_admission, unknown_method_status,
         },
+        call_type::CallType,
         caller::Caller,
         context::CallMeta,
         handler::Handler,
@@ -185,10 +186,9 @@ fn find_handler(
             &header.method,
         )));
     };
-    let wanted = (header.flags.streams_requests, header.flags.streams_replies);
-    let streams = handler.streams_by_direction();
-    if wanted != streams {
-        let status = call_type_mismatch_status(streams, wanted);
+    let (call_type, wanted) = (handler.call_type(), CallType::from(header.flags));
+    if wanted != call_type {
+        let status = call_type_mismatch_status(call_type, wanted);
         return Err(RequestFailure::Rejected(status));
     }
     if has_passed(deadline) {
