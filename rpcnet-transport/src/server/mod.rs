@@ -3,7 +3,8 @@
 //! A connection passes `accept`, which limits handshakes, `authorization`, which decides whether
 //! its caller may connect, and `accepted_connection`, which accepts its streams. `stream_dispatch`
 //! reads the preface of a stream: it carries one call (`stream_call`) or many (`lane`). Both check
-//! a call (`call_checks`), let it pass its gates (`admission`), run its handler, and send the reply.
+//! a call (`call_checks`), let it pass its gates (`admission`), run its handler, and send its
+//! reply.
 
 mod abort_signal;
 mod accept;
