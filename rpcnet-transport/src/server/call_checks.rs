@@ -6,6 +6,7 @@ use tokio::time::Instant;
 
 use super::{
     admission::{self, AdmissionOutcome, AdmissionRequest, CallQuotas, CallerQuota},
+    call_status,
     call_type::CallType,
     caller::Caller,
     context::CallMeta,
@@ -33,8 +34,7 @@ pub(super) fn check_capacity(
 #[cold]
 pub(super) fn expired_status(shared: &EndpointShared) -> Status {
     shared.counters.calls_expired.add_one();
-    let message = "deadline exceeded before the handler started";
-    Status::new(Code::DeadlineExceeded, message).not_processed()
+    call_status::expired()
 }
 
 /// Status of a call that comes while the server drains.

@@ -10,13 +10,10 @@ use futures::{FutureExt, future::BoxFuture};
 use tokio_util::sync::ReusableBoxFuture;
 
 use super::{
-    CallContext, Dispatch, call_type::CallType, handler_result::HandlerResult,
+    CallContext, Dispatch, call_status, call_type::CallType, handler_result::HandlerResult,
     method_config::MethodConfig, poll_cost::PollCost,
 };
-use crate::{
-    Status,
-    stream::{UntypedReceiver, UntypedSender},
-};
+use crate::stream::{UntypedReceiver, UntypedSender};
 
 /// The handler of a method.
 #[derive(Clone)]
@@ -115,6 +112,6 @@ impl HandlerFuture {
     /// Waits for the result of the future.
     pub(super) async fn finish(mut self) -> HandlerResult {
         let outcome = std::future::poll_fn(|cx| self.poll(cx)).await;
-        outcome.unwrap_or_else(|| Err(Status::internal("the handler was not started")))
+        outcome.unwrap_or_else(|| Err(call_status::not_started()))
     }
 }

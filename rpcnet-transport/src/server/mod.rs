@@ -12,6 +12,7 @@ mod accepted_connection;
 mod admission;
 mod authorization;
 mod call_checks;
+mod call_status;
 mod call_type;
 mod caller;
 mod connection_replies;

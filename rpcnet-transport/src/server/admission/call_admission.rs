@@ -11,7 +11,7 @@ use super::{
     permit::Permit,
     permits::Permits,
 };
-use crate::{Code, Status, stats::Counters};
+use crate::{Status, server::call_status, stats::Counters};
 
 /// Outcome of the admission of a call.
 #[derive(Debug)]
@@ -149,8 +149,7 @@ fn rejection_status(counters: &Counters, rejection: Rejection) -> Status {
         }
         Rejection::Expired => {
             counters.calls_expired.add_one();
-            let message = "deadline exceeded before the handler started";
-            Status::new(Code::DeadlineExceeded, message).not_processed()
+            call_status::expired()
         }
     }
 }

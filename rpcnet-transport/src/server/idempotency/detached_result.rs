@@ -4,7 +4,10 @@ use bytes::Bytes;
 
 use crate::{
     Code, Processed, Status,
-    server::handler_result::{HandlerResult, maybe_processed},
+    server::{
+        call_status,
+        handler_result::{HandlerResult, maybe_processed},
+    },
 };
 
 #[derive(Debug, Clone)]
@@ -20,7 +23,7 @@ impl DetachedResult {
     pub(super) fn into_repeat_result(self) -> HandlerResult {
         match self {
             Self::Returned(outcome) => outcome,
-            Self::Panicked => Err(maybe_processed(Code::Internal, "the handler panicked")),
+            Self::Panicked => Err(call_status::panicked()),
             Self::Cancelled => Err(maybe_processed(
                 Code::Cancelled,
                 "the handler was cancelled before it returned",

@@ -5,10 +5,7 @@ use std::task::{Context, Poll};
 use tokio::time::sleep_until;
 
 use super::{LaneServer, LaneServerEnd};
-use crate::{
-    Code,
-    server::{call_checks::expired_status, handler_result::maybe_processed},
-};
+use crate::server::{call_checks::expired_status, call_status};
 
 impl LaneServer {
     pub(super) fn expire_calls(&mut self) {
@@ -19,8 +16,7 @@ impl LaneServer {
                 expired_status(&self.shared)
             } else {
                 self.shared.counters.calls_timed_out.add_one();
-                let message = "deadline exceeded before the handler returned";
-                maybe_processed(Code::DeadlineExceeded, message)
+                call_status::timed_out()
             };
             self.write_failure(call.id, status);
             call.end();

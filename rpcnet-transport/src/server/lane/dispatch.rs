@@ -17,11 +17,11 @@ use super::{
     spawned_call::SpawnedCall,
 };
 use crate::{
-    Status,
     server::{
         CallContext, Dispatch,
         admission::Permits,
         call_checks::runs_detached,
+        call_status,
         context::CallMeta,
         detached_call::DetachedCall,
         handler::{Handler, HandlerFuture, UnaryMethod},
@@ -94,8 +94,7 @@ impl LaneServer {
                 if context.end_unless_unique() {
                     method.spare_context = Some(context);
                 }
-                let outcome =
-                    outcome.unwrap_or_else(|| Err(Status::internal("the handler was not started")));
+                let outcome = outcome.unwrap_or_else(|| Err(call_status::not_started()));
                 self.finish_call(id, outcome);
             }
             Ok(Poll::Pending) => {

@@ -13,8 +13,9 @@ use crate::{
     accounts::InFlightGuard,
     endpoint::EndpointShared,
     server::{
+        call_status,
         caller::Caller,
-        handler_result::{HandlerResult, check_reply_size, maybe_processed},
+        handler_result::{HandlerResult, check_reply_size},
         send_reply::{reply_dropped_status, reply_parts, reserve_reply, send_reply},
     },
     stream::SendHalf,
@@ -54,7 +55,7 @@ impl LaneServer {
 
     pub(super) fn finish_panicked(&mut self, id: u32) {
         self.shared.counters.handler_panics.add_one();
-        self.write_failure(id, maybe_processed(Code::Internal, "the handler panicked"));
+        self.write_failure(id, call_status::panicked());
     }
 
     fn count_failure(&mut self, status: &Status) {

@@ -8,7 +8,7 @@ use std::{
 use tokio::time::timeout;
 
 use super::{LaneServer, RepliesNotRead};
-use crate::{Code, Status, server::handler_result::maybe_processed, stream::ResetCode};
+use crate::{server::call_status, stream::ResetCode};
 
 impl LaneServer {
     /// Ends the lane at once, without answers to its calls.
@@ -78,11 +78,9 @@ impl LaneServer {
                 call.count_cancelled_by_shutdown(&self.shared);
             }
             let status = if call.cancel_before_start() {
-                let message = "the server shut down before the handler started";
-                Status::new(Code::Draining, message).not_processed()
+                call_status::not_started_in_shutdown()
             } else {
-                let message = "the server shut down before the handler returned";
-                maybe_processed(Code::Cancelled, message)
+                call_status::cancelled_in_shutdown()
             };
             self.write_failure(call.id, status);
             call.end();

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use crate::{
-    Code, Status,
+    Status,
     accounts::InFlightGuard,
     deadline::{has_passed, reached},
     endpoint::EndpointShared,
@@ -16,6 +16,7 @@ use crate::{
             call_type_mismatch_status, check_capacity, early_rejection, expired_status, quotas_for,
             request_admission, unknown_method_status,
         },
+        call_status,
         call_type::CallType,
         caller::Caller,
         context::CallMeta,
@@ -161,8 +162,7 @@ async fn wait_for_admission<T>(
             Err(RequestFailure::Reset(ResetCode::Cancelled))
         }
         () = shared.served.cancel.cancelled() => {
-            let message = "the server shut down before the handler started";
-            Err(RequestFailure::rejected(Code::Draining, message))
+            Err(RequestFailure::Rejected(call_status::not_started_in_shutdown()))
         }
         () = reached(deadline) => {
             Err(RequestFailure::Rejected(expired_status(shared)))

@@ -5,7 +5,10 @@ use bytes::Bytes;
 use crate::{
     Code, Status,
     endpoint::EndpointShared,
-    server::handler_result::{check_reply_size, maybe_processed},
+    server::{
+        call_status,
+        handler_result::{check_reply_size, maybe_processed},
+    },
     stream::SendAbort,
 };
 
@@ -48,26 +51,20 @@ impl HandlerEnd {
 
     /// The result for the caller; `None` if the caller is gone.
     pub(super) fn into_reply(self, reply_bytes_max: usize) -> Option<Result<Bytes, Status>> {
-        let (code, message) = match self {
+        let status = match self {
             Self::Returned(outcome) => {
                 return Some(outcome.and_then(|reply| check_reply_size(reply, reply_bytes_max)));
             }
             Self::CallerGone => return None,
-            Self::Panicked => (Code::Internal, "the handler panicked"),
-            Self::DeadlineExceeded => (
-                Code::DeadlineExceeded,
-                "deadline exceeded before the handler returned",
-            ),
-            Self::ShuttingDown => (
-                Code::Cancelled,
-                "the server shut down before the handler returned",
-            ),
-            Self::Overloaded => (
-                Code::Overloaded,
-                "buffer limit reached: earlier messages were not read",
-            ),
+            Self::Panicked => call_status::panicked(),
+            Self::DeadlineExceeded => call_status::timed_out(),
+            Self::ShuttingDown => call_status::cancelled_in_shutdown(),
+            Self::Overloaded => {
+                let message = "buffer limit reached: earlier messages were not read";
+                maybe_processed(Code::Overloaded, message)
+            }
         };
-        Some(Err(maybe_processed(code, message)))
+        Some(Err(status))
     }
 }
 

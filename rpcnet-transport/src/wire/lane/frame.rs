@@ -70,7 +70,7 @@ pub enum LaneFrame {
         /// Body of the reply.
         body: Bytes,
     },
-    /// Ends a call with a failure. The header's code is not [`Code::Ok`].
+    /// Ends a call with a failure. The header's code is not [`Code::Ok`](crate::Code::Ok).
     Failure {
         /// Id of the call.
         id: u32,
