@@ -2,6 +2,8 @@
 
 mod admit;
 mod handler_end;
+mod handler_run;
+mod handler_streams;
 mod run;
 
 use std::{pin::pin, sync::Arc};
