@@ -7,19 +7,21 @@ mod reset_code;
 mod send_half;
 mod sender;
 mod stall_timer;
+mod untyped_receiver;
+mod untyped_sender;
 mod write_turns;
 
 pub(crate) use self::{
     min_rate::{MinRateTracker, time_at_rate},
-    receiver::{OutgoingCall, UntypedReceiver},
     recv_half::{ReadFailure, RecvHalf},
     reset_code::{ResetCode, reset_to_error},
     send_half::{SendHalf, WriteFailure},
-    sender::{
+    stall_timer::{Progress, StallTimer, Stalled, within_transfer_time},
+    untyped_receiver::{OutgoingCall, UntypedReceiver},
+    untyped_sender::{
         IncomingCall, ReturnedHalf, SendAbort, SenderContext, UntypedSender, encode_call_head,
         message_too_large,
     },
-    stall_timer::{Progress, StallTimer, Stalled, within_transfer_time},
     write_turns::WriteTurns,
 };
 pub use self::{receiver::Receiver, sender::Sender};

@@ -1,0 +1,361 @@
+//! Sender of messages as bytes, for either side of a call.
+
+use std::{future::poll_fn, pin::pin, sync::Arc};
+
+use bytes::{Bytes, BytesMut};
+use tokio::{sync::oneshot, task::coop, time::Instant};
+use tokio_util::sync::CancellationToken;
+
+use super::{ResetCode, SendHalf, StallTimer, WriteFailure, write_turns::LARGE_BYTES_MIN};
+use crate::{
+    Code, Peer, Processed, RpcError,
+    accounts::{BufferReservation, PeerAccount},
+    client::reply,
+    connections::LocalCloseReason,
+    deadline::within,
+    gauge::GaugeGuard,
+    runtime::EndpointRuntime,
+    server::YieldingPermits,
+    stats::Counters,
+    wire::{self, StreamKind},
+};
+
+/// A sender of bytes, without the type of its messages.
+pub(crate) struct UntypedSender {
+    half: Option<SendHalf>,
+    pub(super) context: SenderContext,
+    /// Stall timeout of each message. `None` for callers: only a deadline, or the end of the
+    /// connection, ends their wait.
+    stall_timer: Option<StallTimer>,
+    side: SenderSide,
+    abort: Option<SendAbort>,
+}
+
+/// Context of a sender, on either side of its call.
+pub(crate) struct SenderContext {
+    pub(crate) runtime: EndpointRuntime,
+    pub(crate) peer: Peer,
+    /// Largest message that is sent, in bytes.
+    pub(crate) message_bytes_max: usize,
+    /// Deadline of the call.
+    pub(crate) deadline: Option<Instant>,
+}
+
+/// Reason for which the sender of a handler was aborted. Whatever the handler returns, its stream
+/// was not sent completely.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum SendAbort {
+    /// The server shuts down.
+    ShuttingDown,
+    DeadlineExceeded,
+    /// The caller stopped the stream, or is gone.
+    CallerGone,
+    /// There was no room for a message.
+    Overloaded,
+}
+
+/// Send half of a call, given back by the sender of its handler when that is dropped.
+pub(crate) struct ReturnedHalf {
+    pub(crate) half: SendHalf,
+    pub(crate) abort: Option<SendAbort>,
+}
+
+/// State of a call, as the sender of its handler knows it.
+pub(crate) struct IncomingCall {
+    pub(crate) cancelled: CancellationToken,
+    pub(crate) counters: Arc<Counters>,
+    /// Yielded while the sender waits for the caller.
+    pub(crate) permits: Option<YieldingPermits>,
+    /// Account to which messages are charged until QUIC has them.
+    pub(crate) account: Arc<PeerAccount>,
+    /// How long a message waits for its reservation.
+    pub(crate) stall_timer: StallTimer,
+}
+
+/// The peer has left too many bytes unread.
+struct BufferFull;
+
+impl IncomingCall {
+    async fn reserve(&self, bytes: usize) -> Result<BufferReservation, BufferFull> {
+        let reserved = self.account.reserve_message(bytes, &self.stall_timer);
+        reserved.await.ok_or(BufferFull)
+    }
+}
+
+/// Side of the call that has the sender, which decides what happens to the half when it is dropped.
+enum SenderSide {
+    /// The half is given back: the reply of the call still has to be written to it.
+    Handler {
+        to: Option<oneshot::Sender<ReturnedHalf>>,
+        call: IncomingCall,
+    },
+    /// The half is reset unless it was finished.
+    Caller {
+        local_close: LocalCloseReason,
+        _in_flight: Arc<[GaugeGuard; 2]>,
+    },
+}
+
+impl UntypedSender {
+    pub(crate) fn for_handler(
+        half: SendHalf,
+        context: SenderContext,
+        call: IncomingCall,
+    ) -> (Self, oneshot::Receiver<ReturnedHalf>) {
+        let (to, back) = oneshot::channel();
+        let core = Self {
+            half: Some(half),
+            stall_timer: Some(call.stall_timer.with_deadline(context.deadline)),
+            context,
+            side: SenderSide::Handler { to: Some(to), call },
+            abort: None,
+        };
+        (core, back)
+    }
+
+    pub(crate) fn for_caller(
+        half: SendHalf,
+        context: SenderContext,
+        local_close: LocalCloseReason,
+        in_flight: Arc<[GaugeGuard; 2]>,
+    ) -> Self {
+        Self {
+            half: Some(half),
+            stall_timer: None,
+            context,
+            side: SenderSide::Caller {
+                local_close,
+                _in_flight: in_flight,
+            },
+            abort: None,
+        }
+    }
+
+    pub(crate) async fn send(&mut self, body: Bytes) -> Result<(), RpcError> {
+        let runtime = self.context.runtime.clone();
+        let sent = runtime.in_runtime(self.send_inside(body)).await;
+        sent.unwrap_or_else(|ended| Err(ended.into_error(Processed::Maybe)))
+            .map_err(|error| match &self.side {
+                SenderSide::Caller { local_close, .. } => {
+                    local_close.explain(runtime.explain(error))
+                }
+                SenderSide::Handler { .. } => runtime.explain(error),
+            })
+    }
+
+    async fn send_inside(&mut self, body: Bytes) -> Result<(), RpcError> {
+        let limit = self.context.message_bytes_max;
+        if body.len() > limit {
+            let error = message_too_large(body.len(), limit);
+            return Err(error.with_peer(self.context.peer.clone()));
+        }
+        // A task that can always send lets others run, and notices that its call is over.
+        coop::consume_budget().await;
+        let bytes = body.len();
+        let mut head = BytesMut::new();
+        wire::encode_item_header(&mut head, bytes);
+        let mut parts = [head.freeze(), body];
+        let is_large = bytes >= LARGE_BYTES_MIN;
+        if is_large || !self.send_now(&mut parts)? {
+            // On the heap, so that the future of a message that need not wait stays small.
+            return Box::pin(self.send_waiting(parts, is_large)).await;
+        }
+        if let Some(wait) = self
+            .permits()
+            .and_then(YieldingPermits::yield_if_over_share)
+        {
+            wait.reacquire().await;
+        }
+        Ok(())
+    }
+
+    /// Sends a small message. `false` if flow control permits only a part of it now.
+    fn send_now(&mut self, parts: &mut [Bytes; 2]) -> Result<bool, RpcError> {
+        if let SenderSide::Handler { call, .. } = &self.side
+            && call.cancelled.is_cancelled()
+        {
+            self.abort = Some(SendAbort::ShuttingDown);
+            return Err(self.call_ended());
+        }
+        let half = self.half.as_mut();
+        let written = half.map_or(Err(WriteFailure::Closed), |half| {
+            half.write_now(parts, self.stall_timer.as_ref())
+        });
+        written.map_err(|failure| self.write_error(failure))
+    }
+
+    /// Sends a large message, or the rest of a small one.
+    async fn send_waiting(
+        &mut self,
+        mut parts: [Bytes; 2],
+        is_large: bool,
+    ) -> Result<(), RpcError> {
+        let bytes = parts[1].len();
+        let Some(half) = &mut self.half else {
+            return Err(self.call_ended());
+        };
+        let incoming = match &self.side {
+            SenderSide::Handler { call, .. } => Some(call),
+            SenderSide::Caller { .. } => None,
+        };
+        if is_large && let Err(failure) = half.begin_frame() {
+            return Err(self.write_error(failure));
+        }
+        let stall_timer = self.stall_timer.as_ref();
+        let write = async {
+            if !is_large {
+                return Ok(half.write_rest(&mut parts, stall_timer).await);
+            }
+            let _reserved = match incoming {
+                Some(call) => Some(call.reserve(bytes).await?),
+                None => None,
+            };
+            Ok::<_, BufferFull>(half.write_large(parts, stall_timer).await)
+        };
+        let write = yielding_permits(incoming.and_then(|call| call.permits.as_ref()), write);
+        let write = within(self.context.deadline, write);
+        let written = match incoming {
+            Some(call) => call.cancelled.run_until_cancelled(write).await,
+            None => Some(write.await),
+        };
+        match written {
+            Some(Ok(Ok(written))) => written.map_err(|failure| self.write_error(failure)),
+            Some(Ok(Err(BufferFull))) => Err(self.buffer_full(bytes)),
+            None => {
+                self.abort = Some(SendAbort::ShuttingDown);
+                Err(self.call_ended())
+            }
+            Some(Err(_)) => {
+                self.abort = Some(SendAbort::DeadlineExceeded);
+                let message = "deadline exceeded while a message was sent";
+                Err(self.error(Code::DeadlineExceeded, Processed::Maybe, message))
+            }
+        }
+    }
+
+    fn permits(&self) -> Option<&YieldingPermits> {
+        match &self.side {
+            SenderSide::Handler { call, .. } => call.permits.as_ref(),
+            SenderSide::Caller { .. } => None,
+        }
+    }
+
+    fn error(&self, code: Code, processed: Processed, message: &str) -> RpcError {
+        RpcError::new(code, processed, message).with_peer(self.context.peer.clone())
+    }
+
+    fn call_ended(&self) -> RpcError {
+        self.error(Code::Cancelled, Processed::Maybe, "the call has ended")
+    }
+
+    fn buffer_full(&mut self, bytes: usize) -> RpcError {
+        if let SenderSide::Handler { call, .. } = &self.side {
+            call.counters.replies_dropped.add_one();
+        }
+        self.abort = Some(SendAbort::Overloaded);
+        // For the status that ends the call.
+        if let Some(half) = &mut self.half {
+            half.undo_begin_frame();
+        }
+        let message =
+            format!("buffer limit reached: message of {bytes} bytes, earlier ones were not read");
+        self.error(Code::Overloaded, Processed::No, &message)
+    }
+
+    /// The error of a message that was not written, or not completely.
+    fn write_error(&mut self, failure: WriteFailure) -> RpcError {
+        if matches!(failure, WriteFailure::Stopped | WriteFailure::Lost(_)) {
+            self.abort = Some(SendAbort::CallerGone);
+        }
+        match failure {
+            WriteFailure::Stopped => self.error(
+                Code::Cancelled,
+                Processed::Maybe,
+                "the peer stopped the stream",
+            ),
+            WriteFailure::Stalled => {
+                if let Some(half) = &mut self.half {
+                    half.reset(ResetCode::Stalled);
+                }
+                if let SenderSide::Handler { call, .. } = &self.side {
+                    call.counters.stalled_calls.add_one();
+                }
+                self.error(
+                    Code::Cancelled,
+                    Processed::Maybe,
+                    "stall timeout: the peer reads too slowly or not at all",
+                )
+            }
+            WriteFailure::Lost(e) => {
+                reply::lost_during_call(e).with_peer(self.context.peer.clone())
+            }
+            WriteFailure::Closed => self.call_ended(),
+        }
+    }
+
+    pub(crate) fn finish(&mut self) {
+        if let (Some(half), SenderSide::Caller { .. }) = (&mut self.half, &self.side) {
+            half.finish();
+        }
+    }
+}
+
+impl Drop for UntypedSender {
+    fn drop(&mut self) {
+        if let SenderSide::Handler { to, .. } = &mut self.side
+            && let (Some(to), Some(half)) = (to.take(), self.half.take())
+        {
+            // If the receiver is gone, dropping the half resets the stream.
+            let _ = to.send(ReturnedHalf {
+                half,
+                abort: self.abort,
+            });
+        }
+    }
+}
+
+/// Yields the permits of a handler while it waits for its caller to read, and afterwards if other
+/// callers should have them.
+async fn yielding_permits<T>(
+    permits: Option<&YieldingPermits>,
+    write: impl Future<Output = T>,
+) -> T {
+    let Some(permits) = permits else {
+        return write.await;
+    };
+    let (mut write, mut wait) = (pin!(write), None);
+    let written = poll_fn(|cx| {
+        let written = write.as_mut().poll(cx);
+        if written.is_pending() && wait.is_none() {
+            wait = Some(permits.yield_while_waiting());
+        }
+        written
+    })
+    .await;
+    if let Some(wait) = wait.or_else(|| permits.yield_if_over_share()) {
+        wait.reacquire().await;
+    }
+    written
+}
+
+/// The error of a message that is not sent because it exceeds the limit.
+pub(crate) fn message_too_large(bytes: usize, limit: usize) -> RpcError {
+    RpcError::new(
+        Code::PayloadTooLarge,
+        Processed::No,
+        format!("the message of {bytes} bytes exceeds the limit of {limit} bytes"),
+    )
+}
+
+/// Encodes the head of a call's stream: preface and request header.
+pub(crate) fn encode_call_head(header: &wire::RequestHeader, body_bytes: usize) -> BytesMut {
+    let mut head = BytesMut::new();
+    head.extend_from_slice(
+        &wire::Preface {
+            kind: StreamKind::Call,
+        }
+        .encode(),
+    );
+    wire::encode_request(&mut head, header, body_bytes);
+    head
+}
