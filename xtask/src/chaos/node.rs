@@ -4,6 +4,7 @@ use std::{
     error::Error,
     io,
     num::NonZeroUsize,
+    ops::ControlFlow,
     sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -18,7 +19,7 @@ use rpcnet_client::{
 };
 use rpcnet_transport::{Admission, IdempotencyCache};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
-use xtask_harness::{Outcome, ParentLink, interrupted, node_builder, run_child};
+use xtask_harness::{Notices, Outcome, ParentLink, interrupted, node_builder, run_child};
 
 use super::{
     attacker,
@@ -106,57 +107,80 @@ async fn run_node(
     let mut events = node.membership().subscribe();
     let mut ticks = interval(STATUS_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut load = None;
+    let mut running = RunningNode {
+        node,
+        notices,
+        has_host: setup.host.is_some(),
+        load: None,
+    };
     loop {
-        let order = tokio::select! {
-            order = link.next_order() => order,
+        tokio::select! {
+            order = link.next_order() => {
+                let Some(order) = order else { return Ok(()) };
+                if running.carry_out(order).await?.is_break() {
+                    return Ok(());
+                }
+            }
             Some(event) = events.recv(), if setup.reports_view => {
                 if let Some(seen) = seen_event(&event) {
-                    notices.send(Notice::Event(seen)).await;
+                    running.notices.send(Notice::Event(seen)).await;
                 }
-                continue;
             }
-            _ = ticks.tick(), if setup.reports_view => {
-                notices.try_send(Notice::Status(current_status(&node)));
-                let ended = load.as_ref().filter(|_| setup.host.is_some());
-                if let Some(calls) = ended.and_then(LoadGenerator::take) {
-                    notices.send(Notice::Calls(calls)).await;
-                }
-                continue;
-            }
+            _ = ticks.tick(), if setup.reports_view => running.report().await,
             asked = &mut asked_to_end => {
                 asked?;
-                node.shutdown(DRAIN_TIMEOUT).await;
+                running.node.shutdown(DRAIN_TIMEOUT).await;
                 return Ok(());
             }
-        };
+        }
+    }
+}
+
+/// Node that has started, and the calls that it makes.
+struct RunningNode {
+    node: Node,
+    notices: Notices<Notice>,
+    /// Whether it runs in a host of its own.
+    has_host: bool,
+    load: Option<LoadGenerator>,
+}
+
+impl RunningNode {
+    /// Carries out an order; breaks if the process is to end.
+    async fn carry_out(&mut self, order: Order) -> io::Result<ControlFlow<()>> {
         match order {
-            Some(Order::Load { calls_per_s }) => {
-                let client = Arc::clone(node.client());
-                load = Some(LoadGenerator::begin(
-                    client,
-                    calls_per_s,
-                    setup.host.is_some(),
-                )?);
+            Order::Load { calls_per_s } => {
+                let client = Arc::clone(self.node.client());
+                self.load = Some(LoadGenerator::begin(client, calls_per_s, self.has_host)?);
             }
-            Some(Order::Drain) => {
-                let count = node.drain(DRAIN_TIMEOUT).await.remaining as u64;
-                notices.send(Notice::Done { count }).await;
+            Order::Drain => {
+                let count = self.node.drain(DRAIN_TIMEOUT).await.remaining as u64;
+                self.notices.send(Notice::Done { count }).await;
             }
-            Some(Order::Resume) => node.resume(),
-            Some(Order::Finish) => {
-                let report = match load {
+            Order::Resume => self.node.resume(),
+            Order::Finish => {
+                let report = match self.load.take() {
                     Some(load) => load.finish().await,
                     None => CallReport::default(),
                 };
                 let count = report.ok();
-                notices.send(Notice::Calls(report)).await;
-                notices.send(Notice::Done { count }).await;
-                node.shutdown(SHUTDOWN_TIMEOUT).await;
-                return Ok(());
+                self.notices.send(Notice::Calls(report)).await;
+                self.notices.send(Notice::Done { count }).await;
+                self.node.shutdown(SHUTDOWN_TIMEOUT).await;
+                return Ok(ControlFlow::Break(()));
             }
-            Some(Order::Start(_) | Order::Attack { .. }) => {}
-            None => return Ok(()),
+            Order::Start(_) | Order::Attack { .. } => {}
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+
+    /// Sends the view of the cluster, and from a host of its own the calls that have ended.
+    async fn report(&self) {
+        self.notices
+            .try_send(Notice::Status(current_status(&self.node)));
+        let ended = self.load.as_ref().filter(|_| self.has_host);
+        if let Some(calls) = ended.and_then(LoadGenerator::take) {
+            self.notices.send(Notice::Calls(calls)).await;
         }
     }
 }
