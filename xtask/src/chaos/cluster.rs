@@ -2,6 +2,7 @@
 
 use std::{
     error::Error,
+    fmt::Display,
     io,
     path::Path,
     process::{Command, ExitStatus},
@@ -173,7 +174,7 @@ impl Cluster {
             let took = begin.elapsed();
             match finding {
                 Ok(()) => {
-                    self.print_step(&format!("{what} (after {:.2} s)", took.as_secs_f64()));
+                    self.print_step(format_args!("{what} (after {:.2} s)", took.as_secs_f64()));
                     return Some(took);
                 }
                 Err(seen) if took > within => {
@@ -192,7 +193,7 @@ impl Cluster {
     }
 
     /// Prints a step.
-    pub(crate) fn print_step(&self, what: &str) {
+    pub(crate) fn print_step(&self, what: impl Display) {
         println!("  {:6.2} s  {what}", self.begin.elapsed().as_secs_f64());
     }
 }

@@ -138,18 +138,18 @@ impl ScenarioRun {
         match step {
             Step::Kill => {
                 let faulty = self.workers.remove(0).name;
-                self.cluster.print_step(&format!("{faulty} is killed"));
+                self.cluster.print_step(format_args!("{faulty} is killed"));
                 self.cluster.processes.kill(&faulty).await?;
             }
             Step::Stop => {
                 let faulty = &self.workers[0].name;
                 let pause = STOP_TIME_MAX.min(self.length / 3);
                 self.cluster.processes.signal(faulty, Signal::STOP)?;
-                let what = format!("{faulty} is stopped for {pause:?}");
-                self.cluster.print_step(&what);
+                self.cluster
+                    .print_step(format_args!("{faulty} is stopped for {pause:?}"));
                 self.cluster.sleep(pause).await;
                 self.cluster.processes.signal(faulty, Signal::CONT)?;
-                self.cluster.print_step(&format!("{faulty} goes on"));
+                self.cluster.print_step(format_args!("{faulty} goes on"));
             }
             Step::RestartEach => {
                 let workers = self.workers.len();
@@ -171,16 +171,16 @@ impl ScenarioRun {
                         return Err(format!("{name} still serves {remaining} calls").into());
                     }
                 }
-                let what = format!("{half} workers have drained");
-                self.cluster.print_step(&what);
+                self.cluster
+                    .print_step(format_args!("{half} workers have drained"));
             }
             Step::ResumeHalf => {
                 for worker in &self.workers[..half] {
                     let resume = Order::Resume;
                     self.cluster.processes.send(&worker.name, &resume).await?;
                 }
-                let what = format!("{half} workers take calls again");
-                self.cluster.print_step(&what);
+                self.cluster
+                    .print_step(format_args!("{half} workers take calls again"));
             }
         }
         Ok(())
@@ -199,7 +199,7 @@ impl ScenarioRun {
         let setup = self.worker_setup(&name);
         self.launch(Role::Worker, setup).await?;
         self.workers[at].addr = self.wait_until_ready(&name).await?;
-        self.cluster.print_step(&format!(
+        self.cluster.print_step(format_args!(
             "{name} ended within {:.2} s and was ready again after {:.2} s",
             ended.as_secs_f64(),
             asked.elapsed().as_secs_f64()

@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     error::Error,
     fs::{self, File},
-    net::SocketAddr,
+    net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -164,23 +164,16 @@ impl<'a> SituationRun<'a> {
     }
 
     async fn take_step(&mut self, step: &Step) -> Result<(), Box<dyn Error>> {
-        let since = self.cluster.record.fault_began;
+        let fault_began = self.cluster.record.fault_began;
         match step {
             Step::Launch(hosts, launch) => self.launch(hosts.clone(), *launch).await?,
-            Step::StartsAreQuick => self.expect_quick_starts(),
             Step::BeginFault => self.begin_fault(),
             Step::Network(fault) => self.network.set_faults(std::slice::from_ref(fault))?,
             Step::EndFault => {
                 self.network.set_faults(&[])?;
                 self.cluster.print_step("the fault ends");
             }
-            Step::Readdress(host, to) => {
-                self.network.change_address(*host, address(*host), *to)?;
-                self.expected_addrs.insert(*host, (*to, PORT).into());
-                self.begin_fault();
-                let what = format!("{} is {to} now", host_name(*host));
-                self.cluster.print_step(&what);
-            }
+            Step::Readdress(host, to) => self.readdress(*host, *to)?,
             Step::Signal(host, signal) => {
                 self.cluster.processes.signal(&host_name(*host), *signal)?;
             }
@@ -189,22 +182,14 @@ impl<'a> SituationRun<'a> {
                 self.cluster.sleep(self.duration(*seconds, *quick)).await;
             }
             Step::WaitSinceFault(seconds, quick) => {
-                let end = since + self.duration(*seconds, *quick);
+                let end = fault_began + self.duration(*seconds, *quick);
                 let rest = end.saturating_sub(self.cluster.record.now());
                 self.cluster.sleep(rest).await;
             }
             Step::MayFail(hosts) => self.may_fail.extend(names(hosts)),
             Step::MayReportFailures(hosts) => self.may_report_failures.extend(names(hosts)),
-            Step::Detected(seconds, check) => {
-                self.may_fail.extend(names(check.hosts));
-                let within = Duration::from_secs(*seconds);
-                let detected = self.wait_for(*check, within, since).await;
-                let now = self.cluster.record.now();
-                let seconds = now.saturating_sub(since).as_secs_f64();
-                // Of two detections this is the later one.
-                self.row.detect_s = detected.map(|_| seconds).or(self.row.detect_s);
-            }
-            Step::ExpectSinceFault(check) => self.expect(*check, since),
+            Step::Detected(seconds, check) => self.wait_for_detection(*seconds, *check).await,
+            Step::ExpectSinceFault(check) => self.expect(*check, fault_began),
             Step::ExpectNow(check) => {
                 let recent = self.cluster.record.now().saturating_sub(RECENT);
                 self.expect(*check, recent);
@@ -215,42 +200,39 @@ impl<'a> SituationRun<'a> {
             }
             Step::PrintDropped => {
                 let dropped = self.network.dropped()?;
-                let what = format!("{dropped} packets were too large for the path");
-                self.cluster.print_step(&what);
+                self.cluster.print_step(format_args!(
+                    "{dropped} packets were too large for the path"
+                ));
             }
-            Step::ClockIsBehind(host, by) => {
-                let start = self.cluster.record.starts.get(&host_name(*host));
-                let behind = start.map_or(Duration::ZERO, |start| start.clock_behind);
-                let what = format!("its clock is behind by {behind:.0?}");
-                self.cluster.print_step(&what);
-                if behind < *by / 2 {
-                    let what = format!("its clock is behind by {behind:?} only");
-                    self.cluster.fail(what);
-                }
-            }
-            Step::IsCalmAlone => {
-                let sent = self.cluster.record.latest.get(&host_name(1));
-                let sent = sent.map_or(0, |(_, status)| status.sent);
-                let rate = sent as f64 / self.cluster.begin.elapsed().as_secs_f64();
-                let what = format!("alone, it has sent {rate:.1} datagrams/s");
-                self.cluster.print_step(&what);
-                self.expect_calm(&format!("{} alone", host_name(1)), "", rate);
-            }
+            Step::StartsAreQuick => self.expect_quick_starts(),
+            Step::ClockIsBehind(host, by) => self.expect_clock_behind(*host, *by),
+            Step::IsCalmAlone => self.expect_calm_alone(),
             Step::IsCalm(seconds, quick) => {
-                // News of the joins ends.
-                self.cluster.sleep(Duration::from_secs(2)).await;
-                let before = self.cluster.record.latest.clone();
-                self.cluster.sleep(self.duration(*seconds, *quick)).await;
-                let busiest = views::most_datagrams(&before, &self.cluster.record.latest);
-                if let Some((host, rate)) = busiest {
-                    let what =
-                        format!("{host} sends most: {rate:.1} datagrams/s in a calm cluster");
-                    self.cluster.print_step(&what);
-                    self.expect_calm(&host, " in a calm cluster", rate);
-                }
+                self.expect_calm_cluster(self.duration(*seconds, *quick))
+                    .await;
             }
         }
         Ok(())
+    }
+
+    fn readdress(&mut self, host: usize, to: Ipv4Addr) -> Result<(), Box<dyn Error>> {
+        self.network.change_address(host, address(host), to)?;
+        self.expected_addrs.insert(host, (to, PORT).into());
+        self.begin_fault();
+        self.cluster
+            .print_step(format_args!("{} is {to} now", host_name(host)));
+        Ok(())
+    }
+
+    /// Waits until a check passes by what was told since the fault began, which is how long the
+    /// detection took. Of two detections the later one counts.
+    async fn wait_for_detection(&mut self, seconds: u64, check: Check) {
+        let fault_began = self.cluster.record.fault_began;
+        self.may_fail.extend(names(check.hosts));
+        let within = Duration::from_secs(seconds);
+        let detected = self.wait_for(check, within, fault_began).await;
+        let took = self.cluster.record.now().saturating_sub(fault_began);
+        self.row.detect_s = detected.map(|_| took.as_secs_f64()).or(self.row.detect_s);
     }
 
     /// Waits until a check passes, by what is told since a time; how long that took.
@@ -328,20 +310,60 @@ impl<'a> SituationRun<'a> {
     /// Fails the situation if a start waited for a seed that does not answer.
     fn expect_quick_starts(&mut self) {
         let starts = self.cluster.record.starts.iter();
-        let starts: Vec<_> = starts
-            .map(|(host, it)| (it.took_ms, format!("{host} took {} ms", it.took_ms)))
+        let mut starts: Vec<_> = starts
+            .map(|(host, it)| (it.took_ms, host.clone()))
             .collect();
-        if let Some((took, text)) = starts.iter().max() {
-            let host = text.split(' ').next().unwrap_or_default();
-            let what = format!("{host} took longest to start: {took} ms until it had joined");
-            self.cluster.print_step(&what);
+        starts.sort_unstable();
+        if let Some((took, host)) = starts.last() {
+            self.cluster.print_step(format_args!(
+                "{host} took longest to start: {took} ms until it had joined"
+            ));
         }
-        let late = starts.into_iter().filter(|(took, _)| *took > START_MS_MAX);
-        let late: Vec<_> = late.map(|(_, text)| text).collect();
+        let late = starts.iter().filter(|(took, _)| *took > START_MS_MAX);
+        let late: Vec<_> = late
+            .map(|(took, host)| format!("{host} took {took} ms"))
+            .collect();
         if !late.is_empty() {
             let late = late.join(", ");
-            let what = format!("starts take at most {START_MS_MAX} ms: {late}");
-            self.cluster.fail(what);
+            self.cluster
+                .fail(format!("starts take at most {START_MS_MAX} ms: {late}"));
+        }
+    }
+
+    /// Fails the situation unless the clock of a host is behind by about this.
+    fn expect_clock_behind(&mut self, host: usize, by: Duration) {
+        let start = self.cluster.record.starts.get(&host_name(host));
+        let behind = start.map_or(Duration::ZERO, |start| start.clock_behind);
+        self.cluster
+            .print_step(format_args!("its clock is behind by {behind:.0?}"));
+        if behind < by / 2 {
+            self.cluster
+                .fail(format!("its clock is behind by {behind:?} only"));
+        }
+    }
+
+    /// Fails the situation if the first node, which has been alone so far, has sent much.
+    fn expect_calm_alone(&mut self) {
+        let sent = self.cluster.record.latest.get(&host_name(1));
+        let sent = sent.map_or(0, |(_, status)| status.sent);
+        let rate = sent as f64 / self.cluster.begin.elapsed().as_secs_f64();
+        self.cluster
+            .print_step(format_args!("alone, it has sent {rate:.1} datagrams/s"));
+        self.expect_calm(&format!("{} alone", host_name(1)), "", rate);
+    }
+
+    /// Watches a cluster without news for a time, and fails the situation if a node sends much.
+    async fn expect_calm_cluster(&mut self, time: Duration) {
+        // News of the joins ends.
+        self.cluster.sleep(Duration::from_secs(2)).await;
+        let before = self.cluster.record.latest.clone();
+        self.cluster.sleep(time).await;
+        let busiest = views::most_datagrams(&before, &self.cluster.record.latest);
+        if let Some((host, rate)) = busiest {
+            self.cluster.print_step(format_args!(
+                "{host} sends most: {rate:.1} datagrams/s in a calm cluster"
+            ));
+            self.expect_calm(&host, " in a calm cluster", rate);
         }
     }
 
