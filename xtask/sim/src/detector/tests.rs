@@ -203,74 +203,69 @@ fn times(engine: &Engine) -> (Duration, Duration) {
     engine.detector().probe_times(timeout, interval)
 }
 
+/// Event that changes the local health.
+#[derive(Clone, Copy, Debug)]
+enum HealthEvent {
+    Answered,
+    /// With so many nacks of three.
+    Failed(usize),
+    Refuted,
+}
+
+/// The local health of a detector after each of these events, one after the other.
+fn assert_health(detector: &Detector, steps: &[(HealthEvent, u32)]) {
+    let mut engine = engine(detector.clone(), 3);
+    let mut incarnation = 0;
+    for (at, (event, expected)) in steps.iter().enumerate() {
+        let now = Time::from_millis(20_000 * at as u64);
+        match event {
+            HealthEvent::Answered => round(&mut engine, now, None),
+            HealthEvent::Failed(nacks) => round(&mut engine, now, Some(*nacks)),
+            HealthEvent::Refuted => {
+                let (me, claim) = (("me", addr(1), incarnation), TestClaim::Suspect(vec![9]));
+                engine.internals().merge(now, me, claim, false);
+                incarnation += 1;
+            }
+        }
+        let (name, health) = (detector.name(), engine.detector().state.health);
+        assert_eq!(health, *expected, "{name}: {event:?} at {at}");
+    }
+}
+
 #[test]
 fn local_health_follows_probes_nacks_and_refutations() {
-    use Step::{Answered, Failed, Refuted};
-    #[derive(Clone, Copy, Debug)]
-    enum Step {
-        Answered,
-        /// With so many nacks of three.
-        Failed(usize),
-        Refuted,
-    }
-    for (detector, steps) in [
-        (
-            Detector::lifeguard(5),
-            vec![
-                (Answered, 0),
-                (Failed(3), 1),
-                (Failed(1), 4),
-                (Answered, 3),
-                (Refuted, 4),
-                (Failed(0), 8),
-                (Failed(0), 8),
-                (Answered, 7),
-            ],
-        ),
-        (
-            Detector::memberlist(),
-            vec![
-                (Failed(3), 0),
-                (Failed(1), 2),
-                (Refuted, 3),
-                (Failed(0), 6),
-                (Failed(0), 7),
-                (Answered, 6),
-            ],
-        ),
-        (
-            Detector::swim(),
-            vec![(Failed(0), 0), (Refuted, 0), (Answered, 0)],
-        ),
-    ] {
-        let mut engine = engine(detector.clone(), 3);
-        let mut incarnation = 0;
-        for (at, (step, expected)) in steps.into_iter().enumerate() {
-            let now = Time::from_millis(20_000 * at as u64);
-            match step {
-                Answered => round(&mut engine, now, None),
-                Failed(nacks) => round(&mut engine, now, Some(nacks)),
-                Refuted => {
-                    let (me, claim) = (("me", addr(1), incarnation), TestClaim::Suspect(vec![9]));
-                    engine.internals().merge(now, me, claim, false);
-                    incarnation += 1;
-                }
-            }
-            let name = detector.name();
-            assert_eq!(
-                engine.detector().state.health,
-                expected,
-                "{name}: {step:?} at {at}"
-            );
-        }
-    }
+    use HealthEvent::{Answered, Failed, Refuted};
+    let lifeguard = [
+        (Answered, 0),
+        (Failed(3), 1),
+        (Failed(1), 4),
+        (Answered, 3),
+        (Refuted, 4),
+        (Failed(0), 8),
+        (Failed(0), 8),
+        (Answered, 7),
+    ];
+    assert_health(&Detector::lifeguard(5), &lifeguard);
+    let memberlist = [
+        (Failed(3), 0),
+        (Failed(1), 2),
+        (Refuted, 3),
+        (Failed(0), 6),
+        (Failed(0), 7),
+        (Answered, 6),
+    ];
+    assert_health(&Detector::memberlist(), &memberlist);
+    assert_health(
+        &Detector::swim(),
+        &[(Failed(0), 0), (Refuted, 0), (Answered, 0)],
+    );
+}
+
+#[test]
+fn without_helpers_a_failed_probe_itself_lowers_the_health() {
     let mut alone = engine(Detector::memberlist(), 0);
     round(&mut alone, Time::ZERO, Some(0));
-    assert_eq!(
-        alone.detector().state.health,
-        1,
-        "no helpers: the probe itself counts"
-    );
+    assert_eq!(alone.detector().state.health, 1);
 }
 
 #[test]
