@@ -74,10 +74,6 @@ impl Options {
 }
 
 /// Runs the scenarios. Exits with a failure when calls were lost that must not be.
-///
-/// # Errors
-///
-/// When it could not be carried through.
 pub(crate) fn run(options: &Options) -> Outcome {
     run_until_interrupted(run_scenarios(options))
 }

@@ -67,10 +67,6 @@ pub(crate) struct Options {
 }
 
 /// Runs the steps, with the time that each took.
-///
-/// # Errors
-///
-/// When a step's program cannot be started, or no step has the name that was asked for.
 pub(crate) fn run(options: &Options) -> Outcome {
     let mut steps = steps();
     if let Some(only) = &options.only {

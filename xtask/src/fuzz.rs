@@ -113,10 +113,6 @@ impl Target {
 }
 
 /// Runs the targets. Fails, without being an error, when an input broke a rule.
-///
-/// # Errors
-///
-/// When cargo-fuzz is not installed, or a target is not built.
 pub(crate) fn run(options: &Options) -> Outcome {
     if project::run_for_stdout(cargo_fuzz(PACKAGES[0]).arg("--version")).is_err() {
         return Err(NOT_INSTALLED.into());

@@ -95,10 +95,6 @@ impl fmt::Display for Problem {
 }
 
 /// Checks the workspace and prints every problem.
-///
-/// # Errors
-///
-/// When cargo or git cannot be asked or a file cannot be read.
 pub(crate) fn run(options: &Options) -> Outcome {
     let workspace = Workspace::read()?;
     if options.contents {

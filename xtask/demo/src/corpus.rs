@@ -60,10 +60,6 @@ pub(crate) enum CorpusError {
 impl Corpus {
     /// Walks `root`, a folder or a single file. Symbolic links are not followed, except `root`
     /// itself; files of more than `file_bytes_max` bytes and unreadable ones are skipped.
-    ///
-    /// # Errors
-    ///
-    /// [`CorpusError::Path`] if there is no `root`, [`CorpusError::Empty`] if nothing is left.
     pub(crate) fn walk(root: &Path, file_bytes_max: u64) -> Result<Self, CorpusError> {
         let failed = |error| CorpusError::Path(root.to_path_buf(), error);
         // `walkdir` follows a link that it is given as root, but tells its metadata unfollowed.
@@ -119,10 +115,6 @@ impl CorpusFile {
     }
 
     /// Reads all of it. It may have changed since the corpus was made, so the limit is asked again.
-    ///
-    /// # Errors
-    ///
-    /// The reason to skip it from now on.
     pub(crate) fn read(&self, file_bytes_max: u64) -> Result<Bytes, SkipReason> {
         let file = File::open(&self.path).map_err(SkipReason::Unreadable)?;
         let mut body = Vec::with_capacity(self.bytes.min(file_bytes_max) as usize);

@@ -75,10 +75,6 @@ impl<W: Write> LiveView<W> {
 
     /// Shows how things stand, unless that was done a moment ago. `elapsed` is the time since the
     /// start of the demo.
-    ///
-    /// # Errors
-    ///
-    /// The output's: the reader of a pipe may have gone.
     pub(crate) fn snapshot(&mut self, elapsed: Duration, snapshot: &Snapshot) -> io::Result<()> {
         let is_plain = self.table.is_hidden();
         let pause = if is_plain {
@@ -98,10 +94,6 @@ impl<W: Write> LiveView<W> {
     }
 
     /// Shows what happened, at once and to stay.
-    ///
-    /// # Errors
-    ///
-    /// The output's.
     pub(crate) fn event(&mut self, elapsed: Duration, what: &str) -> io::Result<()> {
         let line = format!("{} {what}", timestamp(elapsed));
         if self.table.is_hidden() {
@@ -112,10 +104,6 @@ impl<W: Write> LiveView<W> {
     }
 
     /// Leaves the table where it is and shows the last lines under it.
-    ///
-    /// # Errors
-    ///
-    /// The output's.
     pub(crate) fn finish(mut self, lines: &[String]) -> io::Result<W> {
         self.table.abandon();
         for line in lines {

@@ -14,10 +14,6 @@ use crate::{
 pub(crate) type SafetyViolation = String;
 
 /// A cluster in which all have known all for a while.
-///
-/// # Errors
-///
-/// When a rule was broken.
 pub(crate) fn settled_cluster(trial: &Trial<'_>) -> Result<Cluster, SafetyViolation> {
     let mut cluster = trial.formed(trial.nodes);
     limit_checks(&mut cluster);
@@ -26,10 +22,6 @@ pub(crate) fn settled_cluster(trial: &Trial<'_>) -> Result<Cluster, SafetyViolat
 }
 
 /// Settled cluster whose seeds have left: no member can ask them.
-///
-/// # Errors
-///
-/// When a rule was broken.
 pub(crate) fn settled_cluster_without_seeds(trial: &Trial<'_>) -> Result<Cluster, SafetyViolation> {
     let mut cluster = trial.formed(trial.nodes + SEEDS);
     limit_checks(&mut cluster);
@@ -63,10 +55,6 @@ pub(crate) fn all_views_full(cluster: &Cluster) -> bool {
 
 /// Lets time pass until all views are right, and says how many seconds it took; infinitely many if
 /// it was more than `limit`. To ours it must come sooner or later.
-///
-/// # Errors
-///
-/// When a rule was broken.
 pub(crate) fn wait_for_recovery(
     cluster: &mut Cluster,
     trial: &Trial<'_>,
@@ -99,9 +87,7 @@ pub(crate) fn first_transitions(
     learnt
 }
 
-/// # Errors
-///
-/// When a rule was broken so far.
+/// Fails if a rule of safety was broken so far.
 pub(crate) fn check_safety(cluster: &Cluster) -> Result<(), SafetyViolation> {
     let failure = cluster.report().failure;
     failure.map_or(Ok(()), |failure| Err(failure.to_string()))

@@ -89,10 +89,6 @@ pub(crate) fn subjects(cells: &[Cell]) -> Vec<&str> {
 
 impl Experiment<'_> {
     /// Runs the cells, shows them and writes the files that the options ask for.
-    ///
-    /// # Errors
-    ///
-    /// When a file cannot be written.
     pub(crate) fn run(&self, options: &Options) -> Result<ExitCode, Box<dyn Error>> {
         let begin = Instant::now();
         let (cells, broken) = self.run_cells(options);

@@ -70,10 +70,6 @@ pub(crate) struct Trial<'a> {
 
 impl Scenario {
     /// Runs all that the options ask for and shows it.
-    ///
-    /// # Errors
-    ///
-    /// When they leave nothing to run, or a file cannot be written.
     pub(crate) fn run(&self, options: &Options) -> Result<ExitCode, Box<dyn Error>> {
         let cases = self.chosen_cases(options)?;
         let detectors = self.chosen_detectors(options)?;

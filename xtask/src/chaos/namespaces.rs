@@ -47,10 +47,6 @@ pub(crate) struct HostOptions {
 }
 
 /// Runs the situations one after the other. Exits with a failure when a check failed.
-///
-/// # Errors
-///
-/// When the hosts cannot be made, or put back.
 pub(crate) async fn run(options: &HostOptions, quick: bool, json: Option<&PathBuf>) -> Outcome {
     let network = match HostNetwork::new(HOSTS) {
         Ok(network) => network,

@@ -23,10 +23,6 @@ pub(crate) trait Row: Serialize + 'static {
 pub(crate) type Column<R> = (&'static str, fn(&R) -> String);
 
 /// Prints the results and writes them to a file. Exits with a failure when a check failed.
-///
-/// # Errors
-///
-/// When the file cannot be written.
 pub(crate) fn finish<R: Row>(rows: &[R], json: Option<&PathBuf>) -> Outcome {
     print!("\n{}", table(rows));
     if let Some(file) = json {

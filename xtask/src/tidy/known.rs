@@ -12,10 +12,6 @@ pub(super) struct Known(BTreeMap<String, usize>);
 impl Known {
     /// Reads the lines of the list: a number and a key each. Lines that begin with `#` are
     /// comments.
-    ///
-    /// # Errors
-    ///
-    /// The first line that has no number.
     pub(super) fn parse(text: &str) -> Result<Self, String> {
         let lines = text
             .lines()

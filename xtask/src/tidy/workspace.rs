@@ -22,9 +22,6 @@ pub(super) struct Workspace {
 }
 
 impl Workspace {
-    /// # Errors
-    ///
-    /// When cargo or git cannot be asked, or a file cannot be read or is not Rust.
     pub(super) fn read() -> Result<Self, Box<dyn Error>> {
         let cargo =
             |arguments: &str| project::run_for_stdout(project::cargo().args(arguments.split(' ')));
@@ -39,9 +36,6 @@ impl Workspace {
         Ok(workspace)
     }
 
-    /// # Errors
-    ///
-    /// The first module that is not Rust.
     pub(super) fn new(metadata: Metadata, texts: BTreeMap<String, String>) -> Result<Self, String> {
         let modules = texts.iter().filter(|(path, _)| is_module(path));
         let syntax = modules.map(|(path, text)| {

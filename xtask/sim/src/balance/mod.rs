@@ -22,10 +22,6 @@ use crate::{
 };
 
 /// Runs all that the options ask for and shows it.
-///
-/// # Errors
-///
-/// When they name what there is not, or a file cannot be written.
 pub(crate) fn run(options: &Options) -> Result<ExitCode, Box<dyn Error>> {
     let extent = options.extent();
     let scenarios = scenarios::select(extent, options.case.as_deref(), &options.balance_scenario)?;

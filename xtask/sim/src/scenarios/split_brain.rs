@@ -42,10 +42,6 @@ type RunResult = Arc<OnceLock<Result<[Sample; POLICIES.len()], SafetyViolation>>
 
 impl SharedRuns {
     /// Outcome under the nth policy of the run of this trial.
-    ///
-    /// # Errors
-    ///
-    /// When a rule of safety was broken.
     fn sample(
         &self,
         trial: &Trial<'_>,

@@ -43,10 +43,6 @@ struct SituationRun<'a> {
 }
 
 /// Runs a situation from its first process to its row.
-///
-/// # Errors
-///
-/// When the hosts cannot be put back as they were.
 pub(crate) async fn run_situation(
     situation: &Situation,
     network: &HostNetwork,
