@@ -69,6 +69,39 @@ pub(crate) fn wait_for_recovery(
     Ok(took.map_or(f64::INFINITY, |it| it.as_secs_f64()))
 }
 
+/// Lets time pass until all other members believe this of all of these, and looks at each
+/// interval. For each of them the seconds from now on until the first observer did, and until all
+/// did: infinite if that was not so within the limit.
+pub(crate) fn wait_until_known(
+    cluster: &mut Cluster,
+    subjects: &[usize],
+    to: MemberState,
+    interval: Duration,
+    limit: Duration,
+) -> Vec<(f64, f64)> {
+    let (begin, mark) = (cluster.now(), cluster.transitions().len());
+    let is_observer = |node: &usize| cluster.is_up(*node) && !subjects.contains(node);
+    let observers = (0..cluster.len()).filter(is_observer).count();
+    let mut known: Vec<Vec<f64>> = vec![Vec::new(); subjects.len()];
+    while known.iter().any(|by| by.len() < observers) && cluster.now().since(begin) < limit {
+        cluster.run_for(interval);
+        let transitions = &cluster.transitions()[mark..];
+        let when = |subject: &usize| {
+            let learnt = first_transitions(transitions, *subject, to, begin);
+            learnt.into_iter().map(|(_, seconds)| seconds).collect()
+        };
+        known = subjects.iter().map(when).collect();
+    }
+    let first_and_all = |by: Vec<f64>| {
+        let first = by.iter().copied().fold(f64::INFINITY, f64::min);
+        match by.len() >= observers {
+            true => (first, by.into_iter().fold(0.0, f64::max)),
+            false => (first, f64::INFINITY),
+        }
+    };
+    known.into_iter().map(first_and_all).collect()
+}
+
 /// First transition of each observer to this state of a member, in seconds from `begin` on.
 pub(crate) fn first_transitions(
     transitions: &[Transition],

@@ -29,8 +29,8 @@ pub(crate) struct CallReport {
     pub(crate) latencies: LatencyFigures,
     /// Kinds of failures with their counts.
     pub(crate) failures: Vec<FailureCount>,
-    /// Calls of which the error says that no handler saw them; the first [`REFUSED_MAX`].
-    pub(crate) refused: Vec<u64>,
+    /// Calls of which the error says that no handler saw them; the first [`UNPROCESSED_MAX`].
+    pub(crate) unprocessed: Vec<u64>,
     /// Answers by worker.
     pub(crate) answered_by: BTreeMap<String, u64>,
 }
@@ -176,7 +176,7 @@ pub(crate) fn is_idempotent(call: u64) -> bool {
 }
 
 /// Bound so that the report fits into a line.
-pub(crate) const REFUSED_MAX: usize = 1_000;
+pub(crate) const UNPROCESSED_MAX: usize = 1_000;
 /// Kinds of failures kept of a sum of calls.
 const FAILURES_MAX: usize = 5;
 

@@ -92,15 +92,17 @@ fn failed_checks(
 ) -> Vec<String> {
     let report = &run.report;
     let excess_attempts = report.granted.saturating_sub(retry_budget_max(report));
-    let refused = report.refused.iter();
-    let refused_that_ran = refused.filter(|call| run.runs.count(**call) > 0).count();
+    let unprocessed = report.unprocessed.iter();
+    let unprocessed_that_ran = unprocessed
+        .filter(|call| run.runs.count(**call) > 0)
+        .count();
     let counts = [
         (report.not_begun, "calls were due and not begun"),
         (report.wrong, "answers were to another call"),
         (ran_twice(run), "calls ran twice that must not"),
         (excess_attempts, "attempts more than the budget has"),
         (
-            refused_that_ran as u64,
+            unprocessed_that_ran as u64,
             "calls ran of which the error says that they did not",
         ),
     ];

@@ -19,7 +19,7 @@ use xtask_harness::Latencies;
 
 use super::{
     call_report::{
-        CallReport, Failure, FailureCount, LatencyFigures, REFUSED_MAX, Ran, is_idempotent,
+        CallReport, Failure, FailureCount, LatencyFigures, Ran, UNPROCESSED_MAX, is_idempotent,
     },
     node::{self, BODY_BYTES, IDEMPOTENT, NOT_IDEMPOTENT},
 };
@@ -166,8 +166,8 @@ impl CallStats {
     fn on_failure(&mut self, call: u64, error: &ClusterError, second: u64) {
         self.report.counts(call).failed += 1;
         let failure = Failure::from_error(error, is_idempotent(call), second);
-        if failure.processed == Ran::No && self.report.refused.len() < REFUSED_MAX {
-            self.report.refused.push(call);
+        if failure.processed == Ran::No && self.report.unprocessed.len() < UNPROCESSED_MAX {
+            self.report.unprocessed.push(call);
         }
         let counted = self.failures.entry(failure);
         counted.or_insert_with(|| (0, error.to_string())).0 += 1;

@@ -106,8 +106,8 @@ const SCENARIOS: &[Scenario] = &[
         allowed_failures: AllowedFailures::PanicAtFaultyNode,
         ..CALM
     },
-    // Refused before they ran, calls go elsewhere; slow is not failed; and what one peer holds, or
-    // breaks of its own connections, is no reason to refuse another's calls.
+    // Rejected before they ran, calls go elsewhere; slow is not failed; and what one peer holds, or
+    // breaks of its own connections, is no reason to reject another's calls.
     Scenario {
         name: "old",
         description: "one worker is of an older version, and rejects every call at once",

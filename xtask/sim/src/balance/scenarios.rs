@@ -231,7 +231,7 @@ fn faulty_workers() -> [BalanceScenario; 9] {
             .with_faulty_worker(3, 6.0),
         open("refuser", with_small, 4, 0.6, 15.0)
             .about(
-                "9 workers and one that takes a single call at a time and refuses what is more, \
+                "9 workers and one that takes a single call at a time and rejects what is more, \
                  at 0.6",
             )
             .with_faulty_worker(9, 1.0),

@@ -9,8 +9,8 @@ use xtask_report::Chart;
 use crate::{
     check::Check,
     cluster_setup::{
-        SafetyViolation, all_views_full, check_safety, first_transitions, secs, settled_cluster,
-        wait_for_recovery,
+        SafetyViolation, all_views_full, check_safety, secs, settled_cluster, wait_for_recovery,
+        wait_until_known,
     },
     detector::Cluster,
     experiment::Cell,
@@ -169,36 +169,16 @@ fn run(
         .with("false_failed", false_failed as f64))
 }
 
-/// Stops these at once and watches until all others know of all of them. The seconds until the
-/// first observer held each of them failed, and until all did; infinite if not within
-/// [`DETECTION_TIMEOUT`].
+/// Stops these at once and watches until all others know of all of them.
 fn crash(cluster: &mut Cluster, victims: &[usize]) -> Vec<(f64, f64)> {
-    let begin = cluster.now();
     victims.iter().for_each(|node| cluster.crash(*node));
-    let mark = cluster.transitions().len();
-    let up = (0..cluster.len()).filter(|node| cluster.is_up(*node));
-    let observers = up.count();
-    let mut known: Vec<Vec<f64>> = vec![Vec::new(); victims.len()];
-    while known.iter().any(|by| by.len() < observers)
-        && cluster.now().since(begin) < DETECTION_TIMEOUT
-    {
-        cluster.run_for(secs(1));
-        let transitions = &cluster.transitions()[mark..];
-        let when = |victim: &usize| {
-            let learnt = first_transitions(transitions, *victim, MemberState::Failed, begin);
-            learnt.into_iter().map(|(_, seconds)| seconds).collect()
-        };
-        known = victims.iter().map(when).collect();
-    }
-    let first_and_all = |by: Vec<f64>| {
-        let first = by.iter().copied().fold(f64::INFINITY, f64::min);
-        let all = match by.len() >= observers {
-            true => by.iter().copied().fold(0.0, f64::max),
-            false => f64::INFINITY,
-        };
-        (first, all)
-    };
-    known.into_iter().map(first_and_all).collect()
+    wait_until_known(
+        cluster,
+        victims,
+        MemberState::Failed,
+        secs(1),
+        DETECTION_TIMEOUT,
+    )
 }
 
 fn figure(_: &str, cells: &[Cell]) -> String {

@@ -8,7 +8,7 @@ use xtask_report::Chart;
 
 use crate::{
     check::Check,
-    cluster_setup::{SafetyViolation, check_safety, first_transitions, secs, settled_cluster},
+    cluster_setup::{SafetyViolation, check_safety, secs, settled_cluster, wait_until_known},
     detector::Cluster,
     experiment::Cell,
     fault_impact::ImpactMeter,
@@ -77,10 +77,10 @@ fn run(trial: &Trial<'_>, seconds: u64) -> Result<Sample, SafetyViolation> {
     cluster.log_transitions(TransitionLog::All);
     let victim = trial.rng().usize(..nodes);
     cluster.crash(victim);
-    let crash_known_s = wait_until_known(&mut cluster, victim, MemberState::Failed);
+    let crash_known_s = all_know(&mut cluster, victim, MemberState::Failed);
     let at = cluster.addr((victim + 1) % nodes);
     let newcomer = cluster.add("newcomer", trial.config(), vec![at]);
-    let join_known_s = wait_until_known(&mut cluster, newcomer, MemberState::Alive);
+    let join_known_s = all_know(&mut cluster, newcomer, MemberState::Alive);
     check_safety(&cluster)?;
     Ok(Sample::default()
         .with("sent_per_node_s", per_node("messages"))
@@ -121,21 +121,10 @@ fn figure(_: &str, cells: &[Cell]) -> String {
     )
 }
 
-/// Seconds until all others believe this of a member, from now on; infinite if not within
-/// [`SPREAD_TIMEOUT`].
-fn wait_until_known(cluster: &mut Cluster, subject: usize, to: MemberState) -> f64 {
-    let (begin, mark) = (cluster.now(), cluster.transitions().len());
-    let others = (0..cluster.len()).filter(|node| cluster.is_up(*node) && *node != subject);
-    let others = others.count();
-    while cluster.now().since(begin) < SPREAD_TIMEOUT {
-        cluster.run_for(Duration::from_millis(500));
-        let known = first_transitions(&cluster.transitions()[mark..], subject, to, begin);
-        if known.len() >= others {
-            let times = known.iter().map(|(_, seconds)| *seconds);
-            return times.fold(0.0, f64::max);
-        }
-    }
-    f64::INFINITY
+/// Seconds until all others believe this of a member, from now on.
+fn all_know(cluster: &mut Cluster, subject: usize, to: MemberState) -> f64 {
+    let interval = Duration::from_millis(500);
+    wait_until_known(cluster, &[subject], to, interval, SPREAD_TIMEOUT)[0].1
 }
 
 /// Longest wait until all members know.

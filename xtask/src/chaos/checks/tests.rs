@@ -117,7 +117,7 @@ fn executions_are_compared_with_reported_outcomes() {
     let report = CallReport {
         idempotent: CallCounts { ok: 1, failed: 0 },
         others: CallCounts { ok: 1, failed: 1 },
-        refused: vec![5, 7],
+        unprocessed: vec![5, 7],
         extra_attempts: 2,
         ..CallReport::default()
     };
@@ -168,9 +168,9 @@ fn extra_attempts_are_as_many_as_the_budget_has() {
 
 #[test]
 fn faulty_members_lower_neither_answers_nor_rate() {
-    let refused = failure(false, "worker-2", "overloaded", Ran::No);
+    let rejected = failure(false, "worker-2", "overloaded", Ran::No);
     for scenario in [named("old"), named("slow"), named("greedy"), named("liar")] {
-        assert!(!passes(scenario, refused.clone()), "{scenario:?}");
+        assert!(!passes(scenario, rejected.clone()), "{scenario:?}");
         let with = |answered_in_time| {
             let report = CallReport {
                 idempotent: CallCounts { ok: 500, failed: 0 },

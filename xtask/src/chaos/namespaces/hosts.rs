@@ -55,13 +55,13 @@ impl HostNetwork {
             run: format!("{PREFIX}{}", std::process::id()),
             hosts,
         };
-        let refused = |what: &str, error: Box<dyn Error>| {
+        let unsupported = |what: &str, error: Box<dyn Error>| {
             HostNetworkError::Unsupported(format!("{what} (needs root or CAP_SYS_ADMIN): {error}"))
         };
         run("ip", &["netns", "add", &network.bridge_namespace()], "")
-            .map_err(|error| refused("network namespaces cannot be made", error))?;
+            .map_err(|error| unsupported("network namespaces cannot be made", error))?;
         ip(&network.bridge_namespace(), &bridge_commands())
-            .map_err(|error| refused("a bridge between namespaces cannot be made", error))?;
+            .map_err(|error| unsupported("a bridge between namespaces cannot be made", error))?;
         let probe = [Fault::Loss {
             host: 1,
             percent: 20,
@@ -70,7 +70,7 @@ impl HostNetwork {
         network
             .set_faults(&probe)
             .and_then(|()| network.set_faults(&[]))
-            .map_err(|error| refused("nft cannot drop packets in a namespace", error))?;
+            .map_err(|error| unsupported("nft cannot drop packets in a namespace", error))?;
         network.make_hosts().map_err(HostNetworkError::Setup)?;
         Ok(network)
     }
