@@ -26,12 +26,10 @@ use clap::Args;
 use self::{known::Known, workspace::Workspace};
 use crate::project::{self, Outcome};
 
-/// Names of the published crates.
 pub(crate) fn published_crates() -> impl Iterator<Item = &'static str> {
     dependencies::LAYERS.iter().map(|layer| layer.name)
 }
 
-/// All rules.
 const RULES: &[fn(&Workspace) -> Vec<Problem>] = &[
     commands::that_do_not_exist,
     commands::that_are_not_listed,

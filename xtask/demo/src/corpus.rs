@@ -162,7 +162,6 @@ mod tests {
 
     use super::*;
 
-    /// A folder with these files.
     fn folder(files: &[(&str, &str)]) -> TempDir {
         let folder = tempfile::tempdir().unwrap();
         for (path, text) in files {

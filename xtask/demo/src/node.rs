@@ -13,7 +13,6 @@ use crate::{
     protocol::{Notice, Order, Role},
 };
 
-/// Link to the parent.
 pub(crate) type Link = ParentLink<Order, Notice>;
 
 /// Command line of a child.

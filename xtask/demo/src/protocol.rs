@@ -47,17 +47,12 @@ pub(crate) enum Notice {
     Stats(Snapshot),
     /// Something happened to a node of the cluster.
     Event {
-        /// The node.
         node: String,
         /// The event, such as `joined`.
         text: String,
     },
     /// A worker is no longer selected for calls.
-    Unselectable {
-        /// The worker.
-        node: String,
-    },
-    /// Size of the corpus.
+    Unselectable { node: String },
     Corpus {
         /// Files that are digested, round after round.
         files: u64,
@@ -65,10 +60,7 @@ pub(crate) enum Notice {
         skipped: u64,
     },
     /// A line for the user.
-    Note {
-        /// The line.
-        text: String,
-    },
+    Note { text: String },
     /// Last notice of the director: the final figures.
     Finished(Snapshot),
 }

@@ -22,7 +22,6 @@ pub(crate) struct Experiment<'a> {
     pub(crate) table: Render<'a>,
     /// Targets beside those of the cells.
     pub(crate) checks: fn(&[Cell]) -> Vec<Check>,
-    /// The figure, as SVG.
     pub(crate) figure: Render<'a>,
 }
 
@@ -31,13 +30,11 @@ pub(crate) type Render<'a> = Box<dyn Fn(&[Cell]) -> String + 'a>;
 
 /// Cell to run: a case with one of the subjects that are compared, with several seeds.
 pub(crate) struct CellPlan<'a> {
-    /// Label of the case.
     pub(crate) case: String,
     pub(crate) subject: String,
     /// Options that choose this cell alone.
     pub(crate) arguments: String,
     pub(crate) seeds: Range<u64>,
-    /// Cost of one run.
     pub(crate) cost: Cost,
     /// Fields of the row before the number of seeds.
     pub(crate) head: Row,
@@ -51,7 +48,6 @@ pub(crate) struct CellPlan<'a> {
 /// The runs of one case with one subject.
 #[derive(Debug, Default)]
 pub(crate) struct Cell {
-    /// Label of the case.
     pub(crate) case: String,
     pub(crate) subject: String,
     pub(crate) row: Row,

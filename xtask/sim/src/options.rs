@@ -81,7 +81,6 @@ impl Extent {
     }
 }
 
-/// Names of the scenarios, with their descriptions.
 pub(crate) fn scenario_names() -> impl Iterator<Item = (&'static str, &'static str)> {
     let of_clusters = scenarios::ALL.iter().map(|it| (it.name, it.help));
     [(balance::NAME, balance::HELP)]

@@ -23,14 +23,12 @@ pub(crate) struct Scenario {
     pub(crate) name: &'static str,
     /// Description on the command line.
     pub(crate) help: &'static str,
-    /// Title of the output.
     pub(crate) title: &'static str,
     /// Detectors of the scenario unless others are asked for.
     pub(crate) detectors: &'static [&'static str],
     /// Runs of each cell, of a quick run and of a full one.
     pub(crate) seeds: (u64, u64),
     pub(crate) cases: fn(Extent) -> Vec<Case>,
-    /// Table of the rows.
     pub(crate) table: fn(&[Cell]) -> String,
     /// Targets beside those of the cases.
     pub(crate) checks: fn(&[Cell]) -> Vec<Check>,

@@ -8,9 +8,7 @@ use serde::{Deserialize, Serialize};
 /// Outcomes of calls.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 pub(crate) struct CallReport {
-    /// Outcomes of idempotent calls.
     pub(crate) idempotent: CallCounts,
-    /// Outcomes of the other calls.
     pub(crate) others: CallCounts,
     /// Calls that were due and not begun, as there were too many under way.
     pub(crate) not_begun: u64,
@@ -58,7 +56,6 @@ pub(crate) struct Failure {
     pub(crate) idempotent: bool,
     /// Worker that may have run the call, else the one tried last.
     pub(crate) node: Option<String>,
-    /// Code of the error.
     pub(crate) code: String,
     /// Whether a handler ran.
     pub(crate) processed: Ran,

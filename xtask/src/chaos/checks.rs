@@ -34,7 +34,6 @@ pub(crate) struct ScenarioRow {
     pub(crate) extra_attempts: u64,
     #[serde(flatten)]
     pub(crate) latencies: LatencyFigures,
-    /// Failed checks.
     pub(crate) failed_checks: Vec<String>,
 }
 

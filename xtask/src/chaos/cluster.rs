@@ -24,7 +24,6 @@ pub(crate) struct Cluster {
     pub(crate) record: Record,
     /// Begin of the times that are printed.
     pub(crate) begin: Instant,
-    /// Failed checks.
     pub(crate) failed_checks: Vec<String>,
 }
 
@@ -186,13 +185,11 @@ impl Cluster {
         }
     }
 
-    /// Records a failed check.
     pub(crate) fn fail(&mut self, failed_check: String) {
         println!("  FAILED: {failed_check}");
         self.failed_checks.push(failed_check);
     }
 
-    /// Prints a step.
     pub(crate) fn print_step(&self, what: impl Display) {
         println!("  {:6.2} s  {what}", self.begin.elapsed().as_secs_f64());
     }

@@ -19,7 +19,6 @@ use super::{
     scenario::{Scenario, Step},
 };
 
-/// A scenario in play.
 struct ScenarioRun {
     length: Duration,
     cluster: Cluster,
@@ -254,7 +253,6 @@ impl ScenarioRun {
     }
 }
 
-/// The name of a worker, counted from 1.
 fn worker_name(number: usize) -> String {
     format!("worker-{number}")
 }

@@ -10,10 +10,8 @@ pub(crate) trait Named: Clone + Send + Sync + 'static {
     /// Name on the command line.
     fn name(&self) -> &'static str;
 
-    /// Description in one line.
     fn description(&self) -> &'static str;
 
-    /// Parser of the names.
     fn parser() -> impl TypedValueParser<Value = &'static Self> {
         let values = Self::ALL
             .iter()

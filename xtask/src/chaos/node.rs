@@ -29,7 +29,6 @@ use super::{
     protocol::{self, EventKind, MemberView, Notice, Order, SeenEvent, Setup, WorkerBehaviour},
 };
 
-/// Link to the parent.
 pub(crate) type Link = ParentLink<Order, Notice>;
 
 /// Command line of a child.
@@ -272,7 +271,6 @@ fn router(setup: &Setup) -> io::Result<Router> {
         ))
 }
 
-/// The number of a call, and of an answer.
 pub(crate) fn call_number(body: &[u8]) -> Option<u64> {
     body.first_chunk().map(|bytes| u64::from_le_bytes(*bytes))
 }

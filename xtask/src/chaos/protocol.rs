@@ -64,7 +64,6 @@ pub(crate) struct HostSetup {
 pub(crate) enum WorkerBehaviour {
     #[default]
     Good,
-    /// The handlers panic.
     Panics,
     /// The worker is of an older version, and rejects every call before running it.
     Old,
@@ -139,7 +138,6 @@ pub(crate) struct MemberView {
     pub(crate) state: String,
     /// The advertised address.
     pub(crate) addr: SocketAddr,
-    /// The boot epoch.
     pub(crate) epoch: u64,
 }
 

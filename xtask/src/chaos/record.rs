@@ -47,7 +47,6 @@ pub(crate) struct Start {
 pub(crate) struct RecordEntry {
     /// Time since the record began.
     pub(crate) at: Duration,
-    /// Node that sent it.
     pub(crate) node: String,
     pub(crate) kind: RecordKind,
 }

@@ -15,7 +15,6 @@ pub(crate) trait Row: Serialize + 'static {
     /// Headings and cells of the columns before the last one, which says whether it passed.
     const COLUMNS: &'static [Column<Self>];
 
-    /// Failed checks.
     fn failed_checks(&self) -> &[String];
 }
 
@@ -35,7 +34,6 @@ pub(crate) fn finish<R: Row>(rows: &[R], json: Option<&PathBuf>) -> Outcome {
     })
 }
 
-/// The table.
 pub(crate) fn table<R: Row>(rows: &[R]) -> String {
     let headings = R::COLUMNS.iter().map(|(heading, _)| (*heading).to_owned());
     let mut lines = vec![headings.chain([String::new()]).collect::<Vec<_>>()];

@@ -89,7 +89,6 @@ impl Workspace {
         all.filter_map(move |path| Some((path.strip_prefix(&sources)?, path.as_str())))
     }
 
-    /// A problem with the manifest of a package.
     pub(super) fn in_manifest(&self, package: &Package, what: impl Into<String>) -> Problem {
         Problem::new(join(self.folder(package), "Cargo.toml"), what)
     }

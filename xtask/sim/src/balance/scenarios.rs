@@ -13,7 +13,6 @@ use crate::options::Extent;
 #[derive(Debug)]
 pub(super) struct BalanceScenario {
     pub(super) name: String,
-    /// Description for readers.
     pub(super) description: &'static str,
     pub(super) fleet: FleetScenario,
     /// Calls that are looked at began in this time.

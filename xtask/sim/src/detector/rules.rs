@@ -40,7 +40,6 @@ impl Rules {
         zoned_helpers: false,
     };
 
-    /// Whether a rule is on.
     pub(super) fn has(&self, rule: Rule) -> bool {
         self.on & Self::bit(rule) != 0
     }

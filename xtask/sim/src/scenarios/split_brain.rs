@@ -250,7 +250,6 @@ const POLICIES: [&str; 5] = [
 const SECONDS: f64 = 80.0;
 /// Members with the tag that the last policy asks for.
 const TAGGED_NODES: usize = 5;
-/// Duration of the partition.
 const PARTITION_TIME: Duration = Duration::from_secs(40);
 /// Longest wait for all nodes to serve again.
 const HEAL_TIMEOUT: Duration = Duration::from_secs(60);

@@ -7,18 +7,13 @@ use std::fmt::Write;
 pub(crate) enum Fault {
     /// A share of the packets to and from a host is lost.
     Loss {
-        /// The host.
         host: usize,
         /// Packets lost, of a hundred.
         percent: u8,
-        /// Direction of the datagrams.
         direction: Direction,
     },
     /// All packets between these hosts and the others are lost.
-    Cut {
-        /// The hosts of one side.
-        side: &'static [usize],
-    },
+    Cut { side: &'static [usize] },
     /// IP packets to and from these hosts that are larger are lost, and no sender is told.
     Mtu {
         /// The hosts behind the narrow path.
@@ -35,7 +30,6 @@ pub(crate) enum Direction {
     Inbound,
     /// Packets from the host.
     Outbound,
-    /// Both ways.
     Both,
 }
 
@@ -110,7 +104,6 @@ pub(crate) fn host_name(host: usize) -> String {
     format!("h{host:02}")
 }
 
-/// The table of all faults.
 pub(crate) const TABLE: &str = "faults";
 
 #[cfg(test)]

@@ -189,7 +189,6 @@ pub(crate) enum HostNames {
     Rotating(&'static [[usize; 3]]),
 }
 
-/// The address of a host.
 pub(crate) fn address(host: usize) -> Ipv4Addr {
     let last = u8::try_from(host).expect("there are few hosts");
     Ipv4Addr::new(10, 77, 0, last)

@@ -30,7 +30,6 @@ pub(crate) struct SituationRow {
     pub(crate) datagrams_s: Option<f64>,
     /// Duration of the situation.
     pub(crate) seconds: f64,
-    /// Failed checks.
     pub(crate) failed_checks: Vec<String>,
 }
 

@@ -26,7 +26,6 @@ use crate::chaos::{
     record::Record,
 };
 
-/// A situation in play.
 struct SituationRun<'a> {
     network: &'a HostNetwork,
     logs: PathBuf,

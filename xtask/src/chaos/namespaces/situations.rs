@@ -30,7 +30,6 @@ pub(crate) struct Situation {
     /// Steps while calls flow.
     pub(crate) steps: &'static [Step],
     pub(crate) recovered_within: Duration,
-    /// Steps after the recovery.
     pub(crate) after: &'static [Step],
 }
 
@@ -64,9 +63,7 @@ pub(crate) enum Step {
     StartsAreQuick,
     /// Marks the begin of the fault, from which on notices are evaluated.
     BeginFault,
-    /// Sets a fault of the network.
     Network(Fault),
-    /// Ends the faults of the network.
     EndFault,
     /// Changes the address of a host.
     Readdress(usize, Ipv4Addr),

@@ -13,7 +13,6 @@ use crate::chaos::{
     record::{Record, RecordKind},
 };
 
-/// Names of hosts.
 pub(crate) type Hosts = BTreeSet<String>;
 /// The running hosts, and where each is reached.
 pub(crate) type Roster = BTreeMap<String, SocketAddr>;
