@@ -17,7 +17,7 @@ use super::{
     hosts::{HostNames, HostNetwork, PORT, ROTATING_NAME, USUAL_MTU, address, socket_address},
     situation_row::SituationRow,
     situations::{Launch, Seeds, Situation, Step},
-    views::{self, Check, Hosts, Roster},
+    views::{self, Check, Hosts, Roster, check},
 };
 use crate::chaos::{
     cluster::Cluster,
@@ -238,14 +238,14 @@ impl<'a> SituationRun<'a> {
         since: Duration,
     ) -> Option<Duration> {
         let (roster, hosts) = (self.roster(), names(check.hosts));
-        let passes = |record: &Record| (check.predicate)(record, &roster, &hosts, since);
+        let passes = |record: &Record| check.run(record, &roster, &hosts, since);
         self.cluster.wait_for(check.fact, within, passes).await
     }
 
     /// Fails the situation unless a check passes, by what was told since a time.
     fn expect(&mut self, check: Check, since: Duration) {
         let (roster, hosts) = (self.roster(), names(check.hosts));
-        if let Err(seen) = (check.predicate)(&self.cluster.record, &roster, &hosts, since) {
+        if let Err(seen) = check.run(&self.cluster.record, &roster, &hosts, since) {
             self.cluster.fail(format!("{}: {seen}", check.fact));
         }
     }
@@ -466,16 +466,10 @@ fn names(hosts: &[usize]) -> Hosts {
 }
 
 /// Every host sees all others.
-const VIEWS_ARE_WHOLE: Check = Check {
-    fact: "every view is whole",
-    hosts: &[],
-    predicate: views::all_are_whole,
-};
-const WORKERS_ANSWER: Check = Check {
-    fact: "every worker answers calls",
-    hosts: &[CLIENT],
-    predicate: views::others_answer,
-};
+const VIEWS_ARE_WHOLE: Check = check("every view is whole", &[], |it| it.all_are_whole());
+const WORKERS_ANSWER: Check = check("every worker answers calls", &[CLIENT], |it| {
+    it.others_answer()
+});
 const CALLS_PER_S: u32 = 50;
 /// Time before a fault begins.
 const SETTLE_TIME: Duration = Duration::from_secs(1);

@@ -8,7 +8,7 @@ use super::{
     HOSTS,
     faults::{Direction, Fault},
     hosts::HostNames,
-    views::{self, Check},
+    views::{Check, check},
 };
 use crate::chaos::named::Named;
 
@@ -121,22 +121,20 @@ const fn one_way(direction: Direction) -> [Step; 6] {
         FAULTY_HOST_FAILED,
         Step::Wait(20, 3),
         // No flip between suspect and recovered.
-        Step::ExpectNow(Check {
-            fact: "the host stays out while it is unreachable",
-            hosts: &[FAULTY_HOST],
-            predicate: views::others_hold_failed,
-        }),
+        Step::ExpectNow(check(
+            "the host stays out while it is unreachable",
+            &[FAULTY_HOST],
+            |it| it.others_hold_failed(),
+        )),
         Step::EndFault,
     ]
 }
 
 const FAULTY_HOST_FAILED: Step = Step::Detected(
     20,
-    Check {
-        fact: "the others hold h05 failed",
-        hosts: &[FAULTY_HOST],
-        predicate: views::others_hold_failed,
-    },
+    check("the others hold h05 failed", &[FAULTY_HOST], |it| {
+        it.others_hold_failed()
+    }),
 );
 
 /// A situation in which nothing happens.
@@ -206,37 +204,31 @@ const SITUATIONS: &[Situation] = &[
             Step::BeginFault,
             Step::Detected(
                 15,
-                Check {
-                    fact: "the small side refuses under keep_majority",
-                    hosts: SMALL_SIDE,
-                    predicate: views::refuse,
-                },
+                check(
+                    "the small side refuses under keep_majority",
+                    SMALL_SIDE,
+                    |it| it.refuse(),
+                ),
             ),
             Step::Detected(
                 20,
-                Check {
-                    fact: "the others hold h11 and h12 failed",
-                    hosts: SMALL_SIDE,
-                    predicate: views::others_hold_failed,
-                },
+                check("the others hold h11 and h12 failed", SMALL_SIDE, |it| {
+                    it.others_hold_failed()
+                }),
             ),
             Step::Wait(15, 2),
-            Step::ExpectSinceFault(Check {
-                fact: "the large side serves all the time",
-                hosts: SMALL_SIDE,
-                predicate: views::others_never_refused,
-            }),
+            Step::ExpectSinceFault(check(
+                "the large side serves all the time",
+                SMALL_SIDE,
+                |it| it.others_never_refused(),
+            )),
             // The small side may hold the others failed, as it cannot reach them.
             Step::MayReportFailures(SMALL_SIDE),
             Step::EndFault,
         ],
         after: &[Step::ExpectWithin(
             10,
-            Check {
-                fact: "all serve after the cut",
-                hosts: &[],
-                predicate: views::others_serve,
-            },
+            check("all serve after the cut", &[], |it| it.others_serve()),
         )],
         ..CALM
     },

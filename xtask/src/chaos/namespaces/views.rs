@@ -23,119 +23,157 @@ pub(crate) struct Check {
     /// The fact that holds if the check passes.
     pub(crate) fact: &'static str,
     pub(crate) hosts: &'static [usize],
-    /// Checks the hosts, of this roster, by what was told since a time.
-    pub(crate) predicate: fn(&Record, &Roster, &Hosts, Duration) -> CheckResult,
+    pub(crate) predicate: fn(&Observations<'_>) -> CheckResult,
 }
 
-/// Checks that each host of the roster sees all of them alive, each in its present life and at its
-/// address, and no other member live. Only notices after `since` count.
-pub(crate) fn all_are_whole(
-    record: &Record,
-    roster: &Roster,
-    _: &Hosts,
-    since: Duration,
-) -> CheckResult {
-    check_each(record, roster.keys(), since, |host, status| {
-        let mut seen = Vec::new();
-        for (name, addr) in roster {
-            let epoch = own_epoch(record, name);
-            match status.members.get(name) {
-                None => seen.push(format!("{host} does not know {name}")),
-                Some(it) if it.state != "alive" => {
-                    seen.push(format!("{host} holds {name} {}", it.state));
+impl Check {
+    pub(crate) fn run(
+        &self,
+        record: &Record,
+        roster: &Roster,
+        hosts: &Hosts,
+        since: Duration,
+    ) -> CheckResult {
+        (self.predicate)(&Observations {
+            record,
+            roster,
+            hosts,
+            since,
+        })
+    }
+}
+
+/// What all nodes told since a time, and what is known of the hosts that a check is about.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Observations<'a> {
+    pub(crate) record: &'a Record,
+    pub(crate) roster: &'a Roster,
+    /// The hosts of the check.
+    pub(crate) hosts: &'a Hosts,
+    pub(crate) since: Duration,
+}
+
+impl<'a> Observations<'a> {
+    /// Checks that each host of the roster sees all of them alive, each in its present life and at
+    /// its address, and no other member live.
+    pub(crate) fn all_are_whole(&self) -> CheckResult {
+        let roster = self.roster;
+        self.check_each(roster.keys(), |host, status| {
+            let mut seen = Vec::new();
+            for (name, addr) in roster {
+                let epoch = own_epoch(self.record, name);
+                match status.members.get(name) {
+                    None => seen.push(format!("{host} does not know {name}")),
+                    Some(it) if it.state != "alive" => {
+                        seen.push(format!("{host} holds {name} {}", it.state));
+                    }
+                    Some(it) if it.addr != *addr => {
+                        seen.push(format!("{host} has {name} at {} not {addr}", it.addr));
+                    }
+                    Some(it) if epoch.is_some_and(|epoch| epoch != it.epoch) => {
+                        seen.push(format!("{host} knows an earlier life of {name}"));
+                    }
+                    Some(_) => {}
                 }
-                Some(it) if it.addr != *addr => {
-                    seen.push(format!("{host} has {name} at {} not {addr}", it.addr));
-                }
-                Some(it) if epoch.is_some_and(|epoch| epoch != it.epoch) => {
-                    seen.push(format!("{host} knows an earlier life of {name}"));
-                }
-                Some(_) => {}
             }
-        }
-        let is_stranger = |(name, it): &(&String, &MemberView)| {
-            it.is_live() && !roster.contains_key(name.as_str())
-        };
-        if let Some((name, _)) = status.members.iter().find(is_stranger) {
-            seen.push(format!("{host} holds {name} live, which does not run"));
-        }
-        seen
-    })
+            let is_stranger = |(name, it): &(&String, &MemberView)| {
+                it.is_live() && !roster.contains_key(name.as_str())
+            };
+            if let Some((name, _)) = status.members.iter().find(is_stranger) {
+                seen.push(format!("{host} holds {name} live, which does not run"));
+            }
+            seen
+        })
+    }
+
+    /// Checks that each of the others holds each of the hosts failed, or in another state that no
+    /// calls go to.
+    pub(crate) fn others_hold_failed(&self) -> CheckResult {
+        self.check_each(self.others(), |observer, status| {
+            let seen = self.hosts.iter().filter_map(|host| {
+                let it = status.members.get(host).filter(|it| it.is_live())?;
+                Some(format!("{observer} holds {host} {}", it.state))
+            });
+            seen.collect()
+        })
+    }
+
+    /// Checks that each of the hosts refuses to serve under `keep_majority`.
+    pub(crate) fn refuse(&self) -> CheckResult {
+        self.check_each(self.hosts, |host, status| {
+            let serves = status.refuses.is_none();
+            Vec::from_iter(serves.then(|| format!("{host} serves")))
+        })
+    }
+
+    /// Checks that each of the others serves under `keep_majority`.
+    pub(crate) fn others_serve(&self) -> CheckResult {
+        self.check_each(self.others(), |host, status| {
+            let reasons = status.refuses.iter();
+            let refusals = reasons.map(|reason| format!("{host} refuses: {reason}"));
+            refusals.collect()
+        })
+    }
+
+    /// Checks that none of the others refused at any time.
+    pub(crate) fn others_never_refused(&self) -> CheckResult {
+        let entries = self.record.log.iter().filter(|it| it.at >= self.since);
+        result_of(entries.filter_map(|entry| match &entry.kind {
+            RecordKind::ServeDecision(Some(reason)) if !self.hosts.contains(&entry.node) => {
+                let (at, host) = (entry.at.as_secs_f64(), &entry.node);
+                Some(format!("{host} refused at {at:.1} s: {reason}"))
+            }
+            _ => None,
+        }))
+    }
+
+    /// Checks that calls are answered by each of the others.
+    pub(crate) fn others_answer(&self) -> CheckResult {
+        let answered_by = calls(self.record, self.since).answered_by;
+        let silent = self
+            .others()
+            .filter(|host| !answered_by.contains_key(*host));
+        result_of(silent.map(|host| format!("no call was answered by {host}")))
+    }
+
+    fn others(&self) -> impl Iterator<Item = &'a String> + use<'a> {
+        others(self.roster, self.hosts)
+    }
+
+    /// Checks the last status of each of these hosts, which must have come in time.
+    fn check_each(
+        &self,
+        hosts: impl IntoIterator<Item = &'a String>,
+        violations: impl Fn(&str, &Status) -> Vec<String>,
+    ) -> CheckResult {
+        result_of(hosts.into_iter().flat_map(|host| {
+            let latest = self.record.latest.get(host);
+            match latest.filter(|(at, _)| *at >= self.since) {
+                Some((_, status)) => violations(host, status),
+                None => vec![format!("{host} tells nothing")],
+            }
+        }))
+    }
 }
 
-/// Checks that each of the others holds each of these hosts failed, or in another state that no
-/// calls go to.
-pub(crate) fn others_hold_failed(
-    record: &Record,
-    roster: &Roster,
-    hosts: &Hosts,
-    since: Duration,
-) -> CheckResult {
-    check_each(record, others(roster, hosts), since, |observer, status| {
-        let seen = hosts.iter().filter_map(|host| {
-            let it = status.members.get(host).filter(|it| it.is_live())?;
-            Some(format!("{observer} holds {host} {}", it.state))
-        });
-        seen.collect()
-    })
-}
-
-/// Checks that each of these hosts refuses to serve under `keep_majority`.
-pub(crate) fn refuse(record: &Record, _: &Roster, hosts: &Hosts, since: Duration) -> CheckResult {
-    check_each(record, hosts, since, |host, status| {
-        let serves = status.refuses.is_none();
-        serves
-            .then(|| format!("{host} serves"))
-            .into_iter()
-            .collect()
-    })
-}
-
-/// Checks that each of the others serves under `keep_majority`.
-pub(crate) fn others_serve(
-    record: &Record,
-    roster: &Roster,
-    hosts: &Hosts,
-    since: Duration,
-) -> CheckResult {
-    check_each(record, others(roster, hosts), since, |host, status| {
-        let reasons = status.refuses.iter();
-        let refusals = reasons.map(|reason| format!("{host} refuses: {reason}"));
-        refusals.collect()
-    })
-}
-
-/// Checks that none of the others refused at any time since.
-pub(crate) fn others_never_refused(
-    record: &Record,
-    _: &Roster,
-    hosts: &Hosts,
-    since: Duration,
-) -> CheckResult {
-    let entries = record.log.iter().filter(|it| it.at >= since);
-    result_of(entries.filter_map(|entry| match &entry.kind {
-        RecordKind::ServeDecision(Some(reason)) if !hosts.contains(&entry.node) => {
-            let (at, host) = (entry.at.as_secs_f64(), &entry.node);
-            Some(format!("{host} refused at {at:.1} s: {reason}"))
-        }
-        _ => None,
-    }))
-}
-
-/// Checks that calls are answered by each of the others since.
-pub(crate) fn others_answer(
-    record: &Record,
-    roster: &Roster,
-    hosts: &Hosts,
-    since: Duration,
-) -> CheckResult {
-    let answered_by = calls(record, since).answered_by;
-    let silent = others(roster, hosts).filter(|host| !answered_by.contains_key(*host));
-    result_of(silent.map(|host| format!("no call was answered by {host}")))
+/// A check of these hosts.
+pub(crate) const fn check(
+    fact: &'static str,
+    hosts: &'static [usize],
+    predicate: fn(&Observations<'_>) -> CheckResult,
+) -> Check {
+    Check {
+        fact,
+        hosts,
+        predicate,
+    }
 }
 
 /// The hosts of a roster but these.
-pub(crate) fn others<'a>(roster: &'a Roster, hosts: &'a Hosts) -> impl Iterator<Item = &'a String> {
+pub(crate) fn others<'a>(
+    roster: &'a Roster,
+    hosts: &'a Hosts,
+) -> impl Iterator<Item = &'a String> + use<'a> {
     roster.keys().filter(|name| !hosts.contains(*name))
 }
 
@@ -215,22 +253,6 @@ fn events<'a>(
         }
         _ => None,
     })
-}
-
-/// Checks the last status of each of these hosts, which must have come since.
-fn check_each<'a>(
-    record: &Record,
-    hosts: impl IntoIterator<Item = &'a String>,
-    since: Duration,
-    violations: impl Fn(&str, &Status) -> Vec<String>,
-) -> CheckResult {
-    result_of(hosts.into_iter().flat_map(|host| {
-        let latest = record.latest.get(host).filter(|(at, _)| *at >= since);
-        match latest {
-            Some((_, status)) => violations(host, status),
-            None => vec![format!("{host} tells nothing")],
-        }
-    }))
 }
 
 /// The epoch of a host's node, by its own word.

@@ -70,13 +70,27 @@ fn event(kind: EventKind, member: &str) -> Notice {
     Notice::Event(SeenEvent { kind, member })
 }
 
+fn view<'a>(
+    record: &'a Record,
+    roster: &'a Roster,
+    hosts: &'a Hosts,
+    since: Duration,
+) -> Observations<'a> {
+    Observations {
+        record,
+        roster,
+        hosts,
+        since,
+    }
+}
+
 /// Planted change of a status.
 type Change = dyn Fn(&mut Status);
 
 #[test]
 fn full_views_pass() {
     assert_eq!(
-        all_are_whole(&calm(), &roster(), &none(), Duration::ZERO),
+        view(&calm(), &roster(), &none(), Duration::ZERO).all_are_whole(),
         Ok(())
     );
 }
@@ -114,7 +128,7 @@ fn a_view_that_is_not_whole_is_described() {
     ];
     for (failed_check, change) in cases {
         let record = changed("h01", change);
-        let finding = all_are_whole(&record, &roster(), &none(), Duration::ZERO);
+        let finding = view(&record, &roster(), &none(), Duration::ZERO).all_are_whole();
         assert_eq!(finding, Err(failed_check.to_owned()));
     }
 }
@@ -123,11 +137,25 @@ fn a_view_that_is_not_whole_is_described() {
 fn earlier_notices_do_not_count() {
     let record = calm();
     let later = Duration::from_secs(3_600);
-    let finding = all_are_whole(&record, &roster(), &none(), later).unwrap_err();
+    let finding = view(&record, &roster(), &none(), later)
+        .all_are_whole()
+        .unwrap_err();
     assert!(finding.contains("h01 tells nothing"), "{finding}");
-    assert!(others_serve(&record, &only(&["h01"]), &none(), later).is_err());
-    assert!(refuse(&record, &roster(), &names(&["h01"]), later).is_err());
-    assert!(others_hold_failed(&record, &only(&["h01"]), &names(&["h02"]), later).is_err());
+    assert!(
+        view(&record, &only(&["h01"]), &none(), later)
+            .others_serve()
+            .is_err()
+    );
+    assert!(
+        view(&record, &roster(), &names(&["h01"]), later)
+            .refuse()
+            .is_err()
+    );
+    assert!(
+        view(&record, &only(&["h01"]), &names(&["h02"]), later)
+            .others_hold_failed()
+            .is_err()
+    );
 }
 
 #[test]
@@ -142,7 +170,7 @@ fn a_member_that_is_only_suspect_is_not_held_out() {
         let record = changed("h01", |status| {
             status.members.get_mut("h03").unwrap().state = state.into();
         });
-        let finding = others_hold_failed(&record, &only(&["h01"]), &faulty, Duration::ZERO);
+        let finding = view(&record, &only(&["h01"]), &faulty, Duration::ZERO).others_hold_failed();
         assert_eq!(finding, expected, "{state}");
     }
 }
@@ -154,26 +182,28 @@ fn refusing_and_serving_nodes_are_distinguished() {
         status.refuses = Some("reaches 1 of 3".into());
     });
     assert_eq!(
-        refuse(&record, &roster(), &both, Duration::ZERO),
+        view(&record, &roster(), &both, Duration::ZERO).refuse(),
         Err("h02 serves".to_owned())
     );
     let failed_check = Err("h01 refuses: reaches 1 of 3".to_owned());
     assert_eq!(
-        others_serve(&record, &roster(), &none(), Duration::ZERO),
+        view(&record, &roster(), &none(), Duration::ZERO).others_serve(),
         failed_check
     );
     assert_eq!(
-        others_never_refused(&record, &roster(), &names(&["h01"]), Duration::ZERO),
+        view(&record, &roster(), &names(&["h01"]), Duration::ZERO).others_never_refused(),
         Ok(())
     );
     // Once is enough, also if it serves again.
     let mut record = record;
     record.add("h01", Notice::Status(status()));
     assert_eq!(
-        others_serve(&record, &roster(), &none(), Duration::ZERO),
+        view(&record, &roster(), &none(), Duration::ZERO).others_serve(),
         Ok(())
     );
-    let finding = others_never_refused(&record, &roster(), &none(), Duration::ZERO).unwrap_err();
+    let finding = view(&record, &roster(), &none(), Duration::ZERO)
+        .others_never_refused()
+        .unwrap_err();
     assert!(finding.starts_with("h01 refused at "), "{finding}");
 }
 
@@ -226,12 +256,12 @@ fn calls_are_summed_from_a_time_on() {
     assert_eq!((sum.ok(), sum.failed()), (5, 1));
     let since = Duration::from_secs(2);
     assert_eq!(
-        others_answer(&record, &only(&["h03"]), &none(), since),
+        view(&record, &only(&["h03"]), &none(), since).others_answer(),
         Ok(())
     );
     let failed_check = Err("no call was answered by h01".to_owned());
     assert_eq!(
-        others_answer(&record, &only(&["h01", "h03"]), &none(), since),
+        view(&record, &only(&["h01", "h03"]), &none(), since).others_answer(),
         failed_check
     );
 }
