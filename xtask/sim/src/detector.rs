@@ -12,7 +12,7 @@ mod swim_family;
 #[cfg(test)]
 mod tests;
 
-use std::borrow::Cow;
+use std::{borrow::Cow, ops::RangeInclusive};
 
 use clap::ValueEnum;
 
@@ -84,58 +84,68 @@ impl Detector {
     /// Ours, the default: `rpcnet`.
     pub fn rpcnet() -> Self {
         Self {
-            name: "rpcnet".into(),
+            name: OURS.into(),
             rules: Rules::OURS,
             swim: None,
             state: SwimState::default(),
         }
     }
 
-    /// SWIM with suspicion (Das et al. 2002, section 4.2): `swim`. One member each period by
-    /// shuffled round robin, ping, ping-req through three helpers. Every node that holds a
-    /// suspicion declares the member failed after 5 max(1, log10 N) periods.
-    pub fn swim() -> Self {
-        Self::swim_family("swim", SwimParams::swim(5))
+    /// The detector of this name: `rpcnet`, a rival such as `memberlist` or `lifeguard-a5` (the
+    /// number is alpha), or one of these with suffixes. `-without-witness` and `-with-witness`
+    /// switch a [`Rule`], `-r2`, `-every2` and `-nacks2` set a number of the rules, and `-zoned`
+    /// takes helpers from as many zones as there are, by the tag `zone`.
+    pub fn named(name: &str) -> Option<Self> {
+        if let Some(base) = Self::without_suffix(name) {
+            return Some(base);
+        }
+        for rule in Rule::value_variants().iter().copied() {
+            let rule_name = rule.name();
+            if let Some(base) = name.strip_suffix(&format!("-without-{rule_name}")) {
+                return Some(Self::named(base)?.without(rule));
+            }
+            if let Some(base) = name.strip_suffix(&format!("-with-{rule_name}")) {
+                let base = Self::named(base)?;
+                return base.can_have(rule).then(|| base.with(rule));
+            }
+        }
+        let changed = |base: &str, change: &dyn Fn(&mut Rules)| {
+            let mut detector = Self::named(base)?;
+            change(&mut detector.rules);
+            detector.name = name.to_owned().into();
+            Some(detector)
+        };
+        if let Some(base) = name.strip_suffix("-zoned") {
+            return changed(base, &|rules| rules.zoned_helpers = true);
+        }
+        // The last of the suffixes that end with a number.
+        let (base, count) =
+            name.split_at(name.trim_end_matches(|c: char| c.is_ascii_digit()).len());
+        let count: usize = count.parse().ok()?;
+        let mut suffixes = NUMBER_SUFFIXES.iter();
+        let (suffix, counts, set) = suffixes.find(|(suffix, ..)| base.ends_with(suffix))?;
+        let base = base
+            .strip_suffix(suffix)
+            .filter(|_| counts.contains(&count))?;
+        changed(base, &|rules| set(rules, count))
     }
 
-    /// SWIM with Lifeguard's LHA-Probe (section IV-A): `lha-probe`. Interval and timeout of
-    /// probes stretch with a local health multiplier of 0 to 8; helpers send nacks.
-    pub fn lha_probe() -> Self {
-        let params = SwimParams::swim(5).with_health(LocalHealth::Paper);
-        Self::swim_family("lha-probe", params)
-    }
-
-    /// SWIM with Lifeguard's LHA-Suspicion (section IV-B): `lha-suspicion`. The timeout starts
-    /// six times as long and falls with the logarithm of independent suspectors, three at most.
-    pub fn lha_suspicion() -> Self {
-        let params = SwimParams::swim(5).with_confirmations(6, 3);
-        Self::swim_family("lha-suspicion", params)
-    }
-
-    /// SWIM with Lifeguard's Buddy System (section IV-C): `buddy`. Pings of a suspect carry the
-    /// suspicion.
-    pub fn buddy() -> Self {
-        Self::swim_family("buddy", SwimParams::swim(5)).with_buddy()
-    }
-
-    /// All of Lifeguard (Dadgar et al. 2017) with beta 6, K 3 and this alpha: `lifeguard-a5`.
-    /// The suspicion timeout is at least `alpha` max(1, log10 N) periods.
-    pub fn lifeguard(alpha: u32) -> Self {
-        let params = SwimParams::swim(alpha)
-            .with_confirmations(6, 3)
-            .with_health(LocalHealth::Paper);
-        Self::swim_family(format!("lifeguard-a{alpha}"), params).with_buddy()
-    }
-
-    /// Lifeguard as memberlist's source has it, with its LAN defaults: `memberlist`. Alpha 4,
-    /// beta 6, K 2; the local health of 0 to 7 stretches the round but not the wait for the
-    /// direct ping, counts missed nacks rather than failed probes, and while a round runs no
-    /// other starts; helpers send their nacks after the whole probe timeout.
-    pub fn memberlist() -> Self {
-        let params = SwimParams::swim(4)
-            .with_confirmations(6, 2)
-            .with_health(LocalHealth::Memberlist);
-        Self::swim_family("memberlist", params).with_buddy()
+    fn without_suffix(name: &str) -> Option<Self> {
+        if name == OURS {
+            return Some(Self::rpcnet());
+        }
+        let (params, buddy) = family_member(name)?;
+        let mut rules = Rules {
+            nacks: params.health.is_some(),
+            ..Rules::SWIM
+        };
+        rules.switch(Rule::Buddy, buddy);
+        Some(Self {
+            name: name.to_owned().into(),
+            rules,
+            swim: Some(params),
+            state: SwimState::default(),
+        })
     }
 
     /// The same without a rule: `rpcnet-without-witness`.
@@ -150,45 +160,14 @@ impl Detector {
     /// # Panics
     /// If the detector is a rival and the rule is [`Rule::ObservedLoss`]: rivals know no phi.
     pub fn with(mut self, rule: Rule) -> Self {
-        assert!(
-            !(self.is_rival() && rule == Rule::ObservedLoss),
-            "{} has no phi",
-            self.name
-        );
+        assert!(self.can_have(rule), "{} has no phi", self.name);
         self.set(rule, true);
         self.name = format!("{}-with-{}", self.name, rule.name()).into();
         self
     }
 
-    /// The same with this many ring successors, whatever the configuration says: `rpcnet-r2`.
-    pub fn with_ring_successors(mut self, successors: usize) -> Self {
-        self.rules.ring_successors = Some(successors);
-        self.name = format!("{}-r{successors}", self.name).into();
-        self
-    }
-
-    /// The same with a round robin that has its turn once in so many probe intervals:
-    /// `rpcnet-every2`.
-    pub fn with_round_robin_every(mut self, intervals: usize) -> Self {
-        self.rules.round_robin_every = intervals.max(1);
-        self.name = format!("{}-every{intervals}", self.name).into();
-        self
-    }
-
-    /// The same with so many helpers that have to witness a round, or all that were asked, if
-    /// these are fewer: `rpcnet-nacks2`.
-    pub fn with_nacks_needed(mut self, nacks: usize) -> Self {
-        self.rules.nacks_needed = nacks.max(1);
-        self.name = format!("{}-nacks{nacks}", self.name).into();
-        self
-    }
-
-    /// The same with helpers from as many zones as there are, by the tag `zone`: so two nacks
-    /// come from two zones. `rpcnet-nacks2-zoned`.
-    pub fn with_zoned_helpers(mut self) -> Self {
-        self.rules.zoned_helpers = true;
-        self.name = format!("{}-zoned", self.name).into();
-        self
+    fn can_have(&self, rule: Rule) -> bool {
+        !self.is_rival() || rule != Rule::ObservedLoss
     }
 
     /// Name in tables.
@@ -203,82 +182,14 @@ impl Detector {
 
     /// The rivals, SWIM first, and then ours: the order in which tables show them.
     pub fn all() -> Vec<Self> {
-        vec![
-            Self::swim(),
-            Self::lha_probe(),
-            Self::lha_suspicion(),
-            Self::buddy(),
-            Self::lifeguard(5),
-            Self::lifeguard(4),
-            Self::lifeguard(2),
-            Self::memberlist(),
-            Self::rpcnet(),
-        ]
+        let named = |name: &&str| Self::named(name).expect("the name is of the family");
+        ALL.iter().map(named).collect()
     }
 
     /// Ours without each of its rules.
     pub fn ablation() -> Vec<Self> {
         let rules = Rule::value_variants().iter();
         rules.map(|rule| Self::rpcnet().without(*rule)).collect()
-    }
-
-    /// The detector of this name, if it is one of [`Detector::all`], of [`Detector::ablation`],
-    /// or one of these with a suffix such as `-r2`, `-with-witness`, `-without-buddy`.
-    pub fn named(name: &str) -> Option<Self> {
-        if let Some(known) = Self::all().into_iter().find(|known| known.name == name) {
-            return Some(known);
-        }
-        if let Some(alpha) = name.strip_prefix("lifeguard-a") {
-            let alpha = alpha.parse().ok().filter(|alpha| *alpha > 0);
-            if let Some(alpha) = alpha {
-                return Some(Self::lifeguard(alpha));
-            }
-        }
-        for rule in Rule::value_variants().iter().copied() {
-            let rule_name = rule.name();
-            if let Some(base) = name.strip_suffix(&format!("-without-{rule_name}")) {
-                return Some(Self::named(base)?.without(rule));
-            }
-            if let Some(base) = name.strip_suffix(&format!("-with-{rule_name}")) {
-                let base = Self::named(base)?;
-                let knows = !(base.is_rival() && rule == Rule::ObservedLoss);
-                return knows.then(|| base.with(rule));
-            }
-        }
-        if let Some(base) = name.strip_suffix("-zoned") {
-            return Some(Self::named(base)?.with_zoned_helpers());
-        }
-        // The last of the suffixes that end with a number.
-        let (base, count) =
-            name.split_at(name.trim_end_matches(|c: char| c.is_ascii_digit()).len());
-        let count: usize = count.parse().ok()?;
-        let named = |suffix| base.strip_suffix(suffix).and_then(Self::named);
-        match count {
-            1..=8 if base.ends_with("-nacks") => Some(named("-nacks")?.with_nacks_needed(count)),
-            1..=16 if base.ends_with("-every") => {
-                Some(named("-every")?.with_round_robin_every(count))
-            }
-            0..=8 => Some(named("-r")?.with_ring_successors(count)),
-            _ => None,
-        }
-    }
-
-    fn swim_family(name: impl Into<Cow<'static, str>>, params: SwimParams) -> Self {
-        Self {
-            name: name.into(),
-            rules: Rules {
-                nacks: params.health.is_some(),
-                ..Rules::SWIM
-            },
-            swim: Some(params),
-            state: SwimState::default(),
-        }
-    }
-
-    /// The same with Lifeguard's Buddy System.
-    fn with_buddy(mut self) -> Self {
-        self.rules.switch(Rule::Buddy, true);
-        self
     }
 
     fn set(&mut self, rule: Rule, on: bool) {
@@ -314,5 +225,65 @@ impl Rule {
     }
 }
 
+/// Parameters of a detector of the SWIM family, and whether it has Lifeguard's Buddy System:
+/// pings of a suspect carry the suspicion (Dadgar et al. 2017, section IV-C).
+fn family_member(name: &str) -> Option<(SwimParams, bool)> {
+    Some(match name {
+        // SWIM with suspicion (Das et al. 2002, section 4.2). One member each period by shuffled
+        // round robin, ping, ping-req through three helpers. Every node that holds a suspicion
+        // declares the member failed after 5 max(1, log10 N) periods.
+        "swim" => (SwimParams::swim(5), false),
+        // Lifeguard's LHA-Probe (section IV-A): interval and timeout of probes stretch with a
+        // local health multiplier of 0 to 8; helpers send nacks.
+        "lha-probe" => (SwimParams::swim(5).with_health(LocalHealth::Paper), false),
+        // Lifeguard's LHA-Suspicion (section IV-B): the timeout starts six times as long and falls
+        // with the logarithm of independent suspectors, three at most.
+        "lha-suspicion" => (SwimParams::swim(5).with_confirmations(6, 3), false),
+        "buddy" => (SwimParams::swim(5), true),
+        // Lifeguard as memberlist's source has it, with its LAN defaults. Alpha 4, beta 6, K 2; the
+        // local health of 0 to 7 stretches the round but not the wait for the direct ping, counts
+        // missed nacks rather than failed probes, and while a round runs no other starts; helpers
+        // send their nacks after the whole probe timeout.
+        "memberlist" => {
+            let params = SwimParams::swim(4).with_confirmations(6, 2);
+            (params.with_health(LocalHealth::Memberlist), true)
+        }
+        // All of Lifeguard with beta 6, K 3 and this alpha: a suspicion lasts at least alpha
+        // max(1, log10 N) periods.
+        _ => {
+            let alpha = name.strip_prefix("lifeguard-a")?.parse().ok();
+            let params = SwimParams::swim(alpha.filter(|alpha| *alpha > 0)?);
+            let params = params.with_confirmations(6, 3);
+            (params.with_health(LocalHealth::Paper), true)
+        }
+    })
+}
+
 /// The name of ours.
 pub(crate) const OURS: &str = "rpcnet";
+
+/// Names of all detectors in the order of the tables.
+pub(crate) const ALL: [&str; 9] = [
+    "swim",
+    "lha-probe",
+    "lha-suspicion",
+    "buddy",
+    "lifeguard-a5",
+    "lifeguard-a4",
+    "lifeguard-a2",
+    "memberlist",
+    OURS,
+];
+
+/// Suffix that ends with a number, the numbers that it takes, and what it sets.
+type NumberSuffix = (&'static str, RangeInclusive<usize>, fn(&mut Rules, usize));
+
+const NUMBER_SUFFIXES: [NumberSuffix; 3] = [
+    ("-nacks", 1..=8, |rules, count| rules.nacks_needed = count),
+    ("-every", 1..=16, |rules, count| {
+        rules.round_robin_every = count
+    }),
+    ("-r", 0..=8, |rules, count| {
+        rules.ring_successors = Some(count)
+    }),
+];

@@ -80,7 +80,7 @@ mod tests {
     #[test]
     fn a_blocked_member_holds_others_failed_and_is_held_failed() {
         // Without the witness, so that there is something to count.
-        let (config, swim) = (ClusterConfig::lan(), Detector::swim());
+        let (config, swim) = (ClusterConfig::lan(), Detector::named("swim").unwrap());
         let mut cluster = Cluster::formed_with_detector(1, 8, config, swim);
         cluster.run_for(Duration::from_secs(5));
         let meter = ImpactMeter::new(&cluster);

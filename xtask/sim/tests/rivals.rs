@@ -7,6 +7,10 @@ use rpcnet_swim::{ClusterConfig, ClusterKey, Event, MemberState};
 use rpcnet_swim_sim::{SimConfig, SimReport, Violation, run, run_with_detector};
 use xtask_sim::detector::{Cluster, Detector, Rule};
 
+fn detector(name: &str) -> Detector {
+    Detector::named(name).unwrap()
+}
+
 fn lan() -> ClusterConfig {
     ClusterConfig::lan().with_key(ClusterKey::from_bytes([7; 32]))
 }
@@ -70,14 +74,14 @@ fn crash(nodes: usize, detector: &Detector) -> Duration {
 fn each_detector_takes_its_time_for_a_crash() {
     // Over more seeds: 8.0 s with alpha 5, 4.6 with alpha 2, 2.7 ours.
     for (detector, from, to) in [
-        (Detector::swim(), 6_500, 10_000),
-        (Detector::lha_probe(), 6_500, 10_000),
-        (Detector::lha_suspicion(), 6_500, 10_000),
-        (Detector::buddy(), 6_500, 10_000),
-        (Detector::lifeguard(5), 6_500, 10_000),
-        (Detector::lifeguard(4), 5_500, 8_500),
-        (Detector::lifeguard(2), 3_000, 7_000),
-        (Detector::memberlist(), 5_500, 8_500),
+        (detector("swim"), 6_500, 10_000),
+        (detector("lha-probe"), 6_500, 10_000),
+        (detector("lha-suspicion"), 6_500, 10_000),
+        (detector("buddy"), 6_500, 10_000),
+        (detector("lifeguard-a5"), 6_500, 10_000),
+        (detector("lifeguard-a4"), 5_500, 8_500),
+        (detector("lifeguard-a2"), 3_000, 7_000),
+        (detector("memberlist"), 5_500, 8_500),
         (Detector::rpcnet(), 1_500, 3_500),
     ] {
         let (from, to) = (Duration::from_millis(from), Duration::from_millis(to));
@@ -109,11 +113,11 @@ fn block(detector: Detector) -> (usize, usize) {
 fn a_blocked_observer_fails_no_member_unless_misses_need_no_witness() {
     let (_, benign) = block(Detector::rpcnet());
     assert_eq!(benign, 0);
-    let (blocked, swim) = block(Detector::swim());
+    let (blocked, swim) = block(detector("swim"));
     assert!(blocked >= 7 && swim >= 7, "{blocked}, {swim}");
-    let (_, benign) = block(Detector::swim().with(Rule::Witness));
+    let (_, benign) = block(detector("swim").with(Rule::Witness));
     assert_eq!(benign, 0, "the rule works in SWIM too");
-    let (_, lifeguard) = block(Detector::lifeguard(5));
+    let (_, lifeguard) = block(detector("lifeguard-a5"));
     assert!(lifeguard < swim, "{lifeguard} of {swim}");
 }
 
@@ -148,8 +152,8 @@ fn rivals_exchange_their_full_state_now_and_then() {
         cluster.run_for(secs(120));
         syncs(&cluster) - before
     };
-    assert_eq!(syncs(10, Detector::memberlist()), 10 * 4);
-    assert_eq!(syncs(40, Detector::swim()), 40 * 2);
+    assert_eq!(syncs(10, detector("memberlist")), 10 * 4);
+    assert_eq!(syncs(40, detector("swim")), 40 * 2);
     assert_eq!(syncs(10, Detector::rpcnet()), 0, "the views are equal");
 }
 
@@ -174,7 +178,7 @@ fn a_partition_that_outlasts_the_memory_of_rivals_never_heals() {
         cluster.run_until(secs(120), Cluster::is_converged)
     };
     assert!(heals(Detector::rpcnet()).is_some_and(|took| took < secs(10)));
-    assert_eq!(heals(Detector::memberlist()), None);
+    assert_eq!(heals(detector("memberlist")), None);
 }
 
 /// Rivals may fail to agree for ever; what they may not is break what no view may.

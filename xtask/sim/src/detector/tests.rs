@@ -11,39 +11,32 @@ use super::{push_pull::push_pull_interval, *};
 
 mod rules;
 
+fn detector(name: &str) -> Detector {
+    Detector::named(name).unwrap()
+}
+
 #[test]
 fn names_are_those_of_the_tables_and_lead_back() {
-    let names: Vec<_> = Detector::all().iter().map(|d| d.name.to_string()).collect();
-    assert_eq!(
-        names,
-        [
-            "swim",
-            "lha-probe",
-            "lha-suspicion",
-            "buddy",
-            "lifeguard-a5",
-            "lifeguard-a4",
-            "lifeguard-a2",
-            "memberlist",
-            "rpcnet"
-        ]
-    );
+    let all = Detector::all();
+    assert!(all.iter().map(Detector::name).eq(ALL));
     let more = [
-        Detector::rpcnet().with_ring_successors(0),
-        Detector::rpcnet().with_ring_successors(2),
-        Detector::swim().with(Rule::Witness),
-        Detector::lifeguard(2)
-            .with(Rule::Witness)
-            .with_ring_successors(1),
-        Detector::lifeguard(3).without(Rule::Buddy),
-        Detector::rpcnet().with_nacks_needed(2).with_zoned_helpers(),
-        Detector::rpcnet()
-            .with_nacks_needed(2)
-            .with_ring_successors(2),
-        Detector::rpcnet()
-            .with_ring_successors(2)
-            .with_round_robin_every(2),
+        "rpcnet-r0",
+        "rpcnet-r2",
+        "swim-with-witness",
+        "lifeguard-a2-with-witness-r1",
+        "lifeguard-a3-without-buddy",
+        "rpcnet-nacks2-zoned",
+        "rpcnet-nacks2-r2",
+        "rpcnet-r2-every2",
     ];
+    let more: Vec<_> = more.into_iter().map(detector).collect();
+    assert_eq!(more[1].rules.ring_successors, Some(2));
+    assert_eq!(more[2].rules, detector("swim").with(Rule::Witness).rules);
+    assert_eq!(
+        (more[5].rules.nacks_needed, more[5].rules.zoned_helpers),
+        (2, true)
+    );
+    assert_eq!(detector("rpcnet-every3").rules.round_robin_every, 3);
     let all = Detector::all().into_iter().chain(Detector::ablation());
     for detector in all.chain(more) {
         assert_eq!(Detector::named(detector.name()), Some(detector));
@@ -85,44 +78,44 @@ fn timeouts(detector: &Detector, live: usize) -> Vec<u128> {
 fn suspicions_last_as_long_as_published() {
     for (detector, live, expected) in [
         (
-            Detector::lifeguard(5),
+            detector("lifeguard-a5"),
             128,
             vec![63_210, 36_872, 21_466, 10_535],
         ),
         (
-            Detector::lha_suspicion(),
+            detector("lha-suspicion"),
             128,
             vec![63_210, 36_872, 21_466, 10_535],
         ),
         (
-            Detector::lifeguard(5),
+            detector("lifeguard-a5"),
             8,
             vec![30_000, 17_500, 10_187, 5_000],
         ),
         (
-            Detector::lifeguard(5),
+            detector("lifeguard-a5"),
             10_000,
             vec![120_000, 70_000, 40_751, 20_000],
         ),
-        (Detector::memberlist(), 128, vec![50_568, 23_980, 8_428]),
-        (Detector::memberlist(), 8, vec![24_000, 11_381, 4_000]),
-        (Detector::swim(), 128, vec![10_535]),
-        (Detector::buddy(), 1_000, vec![15_000]),
-        (Detector::lha_probe(), 2_000, vec![16_505]),
+        (detector("memberlist"), 128, vec![50_568, 23_980, 8_428]),
+        (detector("memberlist"), 8, vec![24_000, 11_381, 4_000]),
+        (detector("swim"), 128, vec![10_535]),
+        (detector("buddy"), 1_000, vec![15_000]),
+        (detector("lha-probe"), 2_000, vec![16_505]),
         (
-            Detector::lifeguard(2),
+            detector("lifeguard-a2"),
             128,
             vec![25_284, 14_749, 8_586, 4_214],
         ),
         // No suspector to wait for: the shortest time at once.
-        (Detector::lifeguard(5), 4, vec![5_000]),
+        (detector("lifeguard-a5"), 4, vec![5_000]),
         (
-            Detector::lifeguard(5),
+            detector("lifeguard-a5"),
             5,
             vec![30_000, 17_500, 10_187, 5_000],
         ),
-        (Detector::memberlist(), 3, vec![4_000]),
-        (Detector::memberlist(), 4, vec![24_000, 11_381, 4_000]),
+        (detector("memberlist"), 3, vec![4_000]),
+        (detector("memberlist"), 4, vec![24_000, 11_381, 4_000]),
     ] {
         let name = detector.name();
         let got = timeouts(&detector, live);
@@ -245,7 +238,7 @@ fn local_health_follows_probes_nacks_and_refutations() {
         (Failed(0), 8),
         (Answered, 7),
     ];
-    assert_health(&Detector::lifeguard(5), &lifeguard);
+    assert_health(&detector("lifeguard-a5"), &lifeguard);
     let memberlist = [
         (Failed(3), 0),
         (Failed(1), 2),
@@ -254,16 +247,16 @@ fn local_health_follows_probes_nacks_and_refutations() {
         (Failed(0), 7),
         (Answered, 6),
     ];
-    assert_health(&Detector::memberlist(), &memberlist);
+    assert_health(&detector("memberlist"), &memberlist);
     assert_health(
-        &Detector::swim(),
+        &detector("swim"),
         &[(Failed(0), 0), (Refuted, 0), (Answered, 0)],
     );
 }
 
 #[test]
 fn without_helpers_a_failed_probe_itself_lowers_the_health() {
-    let mut alone = engine(Detector::memberlist(), 0);
+    let mut alone = engine(detector("memberlist"), 0);
     round(&mut alone, Time::ZERO, Some(0));
     assert_eq!(alone.detector().state.health, 1);
 }
@@ -272,10 +265,15 @@ fn without_helpers_a_failed_probe_itself_lowers_the_health() {
 fn health_stretches_the_round_and_by_the_paper_the_timeout() {
     let ms = Duration::from_millis;
     for (detector, health, patience, wait) in [
-        (Detector::lifeguard(5), 0, (ms(500), ms(1_000)), ms(1_000)),
-        (Detector::lifeguard(5), 8, (ms(4_500), ms(9_000)), ms(9_000)),
-        (Detector::lha_probe(), 2, (ms(1_500), ms(3_000)), ms(3_000)),
-        (Detector::memberlist(), 7, (ms(500), ms(8_000)), ms(1_000)),
+        (detector("lifeguard-a5"), 0, (ms(500), ms(1_000)), ms(1_000)),
+        (
+            detector("lifeguard-a5"),
+            8,
+            (ms(4_500), ms(9_000)),
+            ms(9_000),
+        ),
+        (detector("lha-probe"), 2, (ms(1_500), ms(3_000)), ms(3_000)),
+        (detector("memberlist"), 7, (ms(500), ms(8_000)), ms(1_000)),
     ] {
         let mut engine = engine(detector, 3);
         engine.internals().detector().state.health = health;
@@ -299,8 +297,8 @@ fn memberlist_probes_one_member_at_a_time() {
         engine.stats().probe_rounds - rounds
     };
     // A round of four periods, then, with three missed nacks more, one of seven.
-    assert_eq!(probes(Detector::memberlist()), 2);
-    assert_eq!(probes(Detector::swim()), 8);
+    assert_eq!(probes(detector("memberlist")), 2);
+    assert_eq!(probes(detector("swim")), 8);
 }
 
 /// When the first suspicion expires.
@@ -312,9 +310,12 @@ fn next_expiry(engine: &Engine) -> Option<Time> {
 fn confirmations_shorten_the_suspicion_and_are_gossiped_while_awaited() {
     // With eight live members Min is alpha seconds.
     for (detector, ends) in [
-        (Detector::lifeguard(5), vec![30_000, 17_500, 10_187, 5_000]),
-        (Detector::memberlist(), vec![24_000, 11_381, 4_000, 4_000]),
-        (Detector::swim(), vec![5_000, 5_000, 5_000, 5_000]),
+        (
+            detector("lifeguard-a5"),
+            vec![30_000, 17_500, 10_187, 5_000],
+        ),
+        (detector("memberlist"), vec![24_000, 11_381, 4_000, 4_000]),
+        (detector("swim"), vec![5_000, 5_000, 5_000, 5_000]),
     ] {
         let name = detector.name().to_owned();
         let mut engine = engine(detector, 6);
@@ -345,7 +346,7 @@ fn merge(engine: &mut Engine, incarnation: u32, claim: TestClaim, is_from_sync: 
 
 #[test]
 fn a_push_pull_turns_failed_into_suspect() {
-    let mut engine = engine(Detector::lifeguard(5), 6);
+    let mut engine = engine(detector("lifeguard-a5"), 6);
     merge(&mut engine, 3, TestClaim::Failed, true);
     let x = engine.member("x").unwrap();
     assert_eq!((x.state, x.incarnation), (MemberState::Suspect, 3));
@@ -361,7 +362,7 @@ fn a_push_pull_turns_failed_into_suspect() {
 
 #[test]
 fn recently_failed_members_are_gossiped_to() {
-    let mut engine = engine(Detector::memberlist(), 2);
+    let mut engine = engine(detector("memberlist"), 2);
     merge(&mut engine, 0, TestClaim::Failed, false);
     let mut targets = |at| Detector::gossip_targets(&mut engine, Time::from_millis(at), 3).unwrap();
     assert!(targets(30_000).contains(&member_key("x")));

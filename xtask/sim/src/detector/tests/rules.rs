@@ -30,7 +30,7 @@ fn hooks(detector: &impl DetectorHooks) -> [f64; 13] {
 #[test]
 fn each_rule_switches_one_hook() {
     assert_eq!(hooks(&Detector::rpcnet()), hooks(&PhiSwim));
-    assert_eq!(hooks(&Detector::swim()), [0.0; 13]);
+    assert_eq!(hooks(&detector("swim")), [0.0; 13]);
     for (nth, rule) in Rule::value_variants().iter().copied().enumerate() {
         let mut expected = hooks(&PhiSwim);
         expected[nth] = 0.0;
@@ -39,7 +39,7 @@ fn each_rule_switches_one_hook() {
         if rule != Rule::ObservedLoss {
             let mut expected = [0.0; 13];
             expected[nth] = hooks(&PhiSwim)[nth];
-            let with = Detector::swim().with(rule);
+            let with = detector("swim").with(rule);
             assert_eq!(hooks(&with), expected, "{rule:?} in SWIM");
         }
     }
@@ -142,8 +142,8 @@ fn a_rival_follows_the_rules_of_ours_that_it_is_given() {
         Rule::Isolation,
         Rule::Redial,
     ] {
-        assert!(!shows(rule, Detector::swim()), "{rule:?}");
-        assert!(shows(rule, Detector::swim().with(rule)), "{rule:?}");
+        assert!(!shows(rule, detector("swim")), "{rule:?}");
+        assert!(shows(rule, detector("swim").with(rule)), "{rule:?}");
     }
 }
 
@@ -156,8 +156,8 @@ fn a_ping_of_a_suspect_is_larger_by_the_suspicion() {
         internals.clear_gossip();
         ping_len(&mut engine, "x")
     };
-    assert!(ping(Detector::buddy()) >= ping(Detector::swim()) + 20);
-    assert_eq!(ping(Detector::lifeguard(5)), ping(Detector::memberlist()));
+    assert!(ping(detector("buddy")) >= ping(detector("swim")) + 20);
+    assert_eq!(ping(detector("lifeguard-a5")), ping(detector("memberlist")));
 }
 
 #[test]
@@ -170,8 +170,8 @@ fn a_rival_forgets_failed_members_after_30_s_unless_it_dials_them() {
         run(&mut engine, at(40_000));
         engine.member("x").is_some()
     };
-    assert!(!remembers(Detector::swim()), "as memberlist");
-    assert!(remembers(Detector::swim().with(Rule::Redial)));
+    assert!(!remembers(detector("swim")), "as memberlist");
+    assert!(remembers(detector("swim").with(Rule::Redial)));
 }
 
 #[test]
@@ -202,6 +202,6 @@ fn zoned_helpers_come_from_as_many_zones_as_there_are() {
             .filter(|n| zones_of(detector.clone(), *n) == 3)
             .count()
     };
-    assert!(all(Detector::rpcnet().with_zoned_helpers()) >= 29);
+    assert!(all(detector("rpcnet-zoned")) >= 29);
     assert!(all(Detector::rpcnet()) < 20);
 }
