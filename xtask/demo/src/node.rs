@@ -32,10 +32,6 @@ pub(crate) struct DigestReply {
 }
 
 /// Runs a child until its parent has it end, or is gone.
-///
-/// # Errors
-///
-/// When the runtime or the link to the parent cannot be made.
 pub fn run(options: &Options) -> Outcome {
     run_child(async |link: &mut Link| {
         let Some(Order::Start(setup)) = link.next_order().await else {

@@ -39,10 +39,6 @@ pub struct Options {
 }
 
 /// Runs the demo.
-///
-/// # Errors
-///
-/// When it could not be carried through: no corpus, no process, a child that fails.
 pub fn run(options: &Options) -> Outcome {
     let path = options.path.clone().unwrap_or_else(workspace_root);
     let length = Duration::from_secs(if options.quick {

@@ -18,10 +18,6 @@ pub struct RunKeys {
 
 impl RunKeys {
     /// Makes a CA of this name and a cluster key.
-    ///
-    /// # Errors
-    ///
-    /// When the files cannot be written.
     pub fn create(ca: &str) -> io::Result<Self> {
         let folder = tempfile::tempdir()?;
         let mut options = fs::OpenOptions::new();
@@ -38,10 +34,6 @@ impl RunKeys {
     }
 
     /// Writes certificate and key of a node. The certificate of the CA is written anew.
-    ///
-    /// # Errors
-    ///
-    /// When the files cannot be written.
     pub fn issue(&self, node: &str) -> Result<(), Box<dyn Error>> {
         self.ca.write_pem(self.folder.path(), node)?;
         Ok(())
@@ -64,10 +56,6 @@ pub fn pem_paths(folder: &Path, node: &str) -> [PathBuf; 3] {
 }
 
 /// Identity of a node from a folder of keys.
-///
-/// # Errors
-///
-/// When a file cannot be read or holds no key.
 pub fn tls(folder: &Path, node: &str) -> Result<Tls, Box<dyn Error + Send + Sync>> {
     let [cert, key, ca] = pem_paths(folder, node);
     Ok(Tls::from_pem_files(cert, key, ca)?)

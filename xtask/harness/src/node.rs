@@ -26,10 +26,6 @@ pub struct NodeSetup {
 
 /// Runs a child until its parent has it end, or is gone. An error is sent to the parent, to which
 /// it is a [`ProcessError::Failed`](crate::ProcessError::Failed).
-///
-/// # Errors
-///
-/// When the runtime or the link to the parent cannot be made.
 pub fn run_child<O, N>(
     work: impl AsyncFnOnce(&mut ParentLink<O, N>) -> Result<(), Box<dyn Error + Send + Sync>>,
 ) -> Outcome
@@ -60,10 +56,6 @@ where
 }
 
 /// Builder of a node with the identity and the secrets of a run.
-///
-/// # Errors
-///
-/// When a key cannot be read.
 pub fn node_builder(
     cluster: &str,
     setup: &NodeSetup,

@@ -32,10 +32,6 @@ pub enum ChildEvent<N> {
 
 impl ProcessGroup {
     /// No process yet; the keys of a CA of this name.
-    ///
-    /// # Errors
-    ///
-    /// When the keys cannot be written.
     pub fn new(ca: &str) -> io::Result<Self> {
         Ok(Self {
             keys: RunKeys::create(ca)?,
@@ -49,10 +45,6 @@ impl ProcessGroup {
     }
 
     /// Starts a child and sends it its first order; its process id.
-    ///
-    /// # Errors
-    ///
-    /// When the child cannot be started, or ends at once.
     pub async fn start(
         &mut self,
         name: &str,
@@ -67,20 +59,12 @@ impl ProcessGroup {
     }
 
     /// Sends an order to a child.
-    ///
-    /// # Errors
-    ///
-    /// When there is no such child, or it has ended.
     pub async fn send(&mut self, name: &str, order: &impl Serialize) -> Result<(), Box<dyn Error>> {
         let child = self.running.get_mut(name);
         Ok(child.ok_or_else(|| not_running(name))?.send(order).await?)
     }
 
     /// Sends a signal to a child.
-    ///
-    /// # Errors
-    ///
-    /// When there is no such child, or it has ended.
     #[cfg(unix)]
     pub fn signal(
         &self,
@@ -95,20 +79,12 @@ impl ProcessGroup {
     }
 
     /// Kills a child (SIGKILL) and waits until it is gone.
-    ///
-    /// # Errors
-    ///
-    /// When there is no such child, or it has ended.
     pub async fn kill(&mut self, name: &str) -> Result<(), Box<dyn Error>> {
         let child = self.running.remove(name);
         Ok(child.ok_or_else(|| not_running(name))?.kill().await?)
     }
 
     /// Kills all children and waits until they are gone.
-    ///
-    /// # Errors
-    ///
-    /// When the system refuses.
     pub async fn kill_all(&mut self) -> Result<(), ProcessError> {
         for child in self.running.values_mut() {
             child.kill().await?;

@@ -6,10 +6,6 @@ use crate::Outcome;
 
 /// Runs a command on a runtime of one thread until it ends or is interrupted. Child processes are
 /// killed with their handles, which are dropped by then.
-///
-/// # Errors
-///
-/// Those of the command, and when the runtime cannot be made.
 pub fn run_until_interrupted(
     command: impl Future<Output = Result<ExitCode, Box<dyn Error>>>,
 ) -> Outcome {
@@ -29,10 +25,6 @@ pub fn run_until_interrupted(
 }
 
 /// Waits until the user or the system asks for the end.
-///
-/// # Errors
-///
-/// When the system reports no signals.
 pub async fn interrupted() -> std::io::Result<()> {
     #[cfg(unix)]
     {

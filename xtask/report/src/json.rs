@@ -31,10 +31,6 @@ impl<'a, R: Serialize> Document<'a, R> {
     }
 
     /// Writes it to `path`, over what was there.
-    ///
-    /// # Errors
-    ///
-    /// When the file cannot be written.
     pub fn write(&self, path: &Path) -> io::Result<()> {
         let mut text = serde_json::to_vec_pretty(self)?;
         text.push(b'\n');

@@ -35,10 +35,6 @@ pub fn names() -> Vec<String> {
 }
 
 /// Runs a scenario.
-///
-/// # Errors
-///
-/// When the options leave nothing to run, or a file cannot be written.
 pub fn run(options: &Options) -> Result<ExitCode, Box<dyn Error>> {
     let scenario = scenarios::ALL.iter().find(|it| it.name == options.scenario);
     match scenario {
