@@ -43,7 +43,7 @@ impl Check {
     }
 }
 
-/// What all nodes told since a time, and what is known of the hosts that a check is about.
+/// Notices of all nodes since a time, and the hosts that a check is about.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Observations<'a> {
     pub(crate) record: &'a Record,
