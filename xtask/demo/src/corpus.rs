@@ -1,7 +1,6 @@
 //! Corpus of the demo: the regular files under a path.
 
 use std::{
-    fmt,
     fs::File,
     io::{self, Read},
     path::{Path, PathBuf},
@@ -13,11 +12,11 @@ use walkdir::{DirEntry, WalkDir};
 /// Folders of builds and of git, which hold no work of people.
 const SKIPPED_FOLDERS: [&str; 2] = ["target", ".git"];
 
-/// The files under a path, sorted, and what had to be skipped.
+/// The files under a path, sorted, and what had to be skipped: each path with the reason.
 #[derive(Debug)]
 pub(crate) struct Corpus {
     files: Vec<CorpusFile>,
-    skipped: Vec<Skipped>,
+    skipped: Vec<String>,
 }
 
 /// File of the corpus.
@@ -28,45 +27,15 @@ pub(crate) struct CorpusFile {
     bytes: u64,
 }
 
-/// A file or folder that is left out, and why.
-#[derive(Debug)]
-pub(crate) struct Skipped {
-    pub(crate) path: PathBuf,
-    pub(crate) reason: SkipReason,
-}
-
-/// Why something is left out of the corpus.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum SkipReason {
-    /// The file does not fit into a message.
-    #[error("has {bytes} bytes, more than the limit of {max}")]
-    TooLarge { bytes: u64, max: u64 },
-    /// The file cannot be read.
-    #[error("cannot be read: {0}")]
-    Unreadable(io::Error),
-}
-
-/// Why there is no corpus.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum CorpusError {
-    /// The path itself does not exist or cannot be looked at: the user's to correct.
-    #[error("cannot look into {path}: {1}", path = .0.display())]
-    Path(PathBuf, #[source] io::Error),
-    /// No file is left to digest, as so many were skipped.
-    #[error("no file to digest under {path} ({1} skipped)", path = .0.display())]
-    Empty(PathBuf, usize),
-}
-
 impl Corpus {
     /// Walks `root`, a folder or a single file. Symbolic links are not followed, except `root`
     /// itself; files of more than `file_bytes_max` bytes and unreadable ones are skipped.
-    pub(crate) fn walk(root: &Path, file_bytes_max: u64) -> Result<Self, CorpusError> {
-        let failed = |error| CorpusError::Path(root.to_path_buf(), error);
+    pub(crate) fn walk(root: &Path, file_bytes_max: u64) -> Result<Self, String> {
         // `walkdir` follows a link that it is given as root, but tells its metadata unfollowed.
-        let root = &root.canonicalize().map_err(failed)?;
-
-        let mut files = Vec::new();
-        let mut skipped = Vec::new();
+        let real = root.canonicalize();
+        let root =
+            &real.map_err(|error| format!("cannot look into {}: {error}", root.display()))?;
+        let (mut files, mut skipped) = (Vec::new(), Vec::new());
         let walk = WalkDir::new(root).sort_by_file_name().into_iter();
         for entry in walk.filter_entry(|entry| entry.depth() == 0 || !is_skipped_folder(entry)) {
             let (path, examined) = match entry {
@@ -79,16 +48,19 @@ impl Corpus {
                     let path = error.path().unwrap_or(root).to_path_buf();
                     let error = error.into_io_error();
                     let error = error.unwrap_or_else(|| io::Error::other("loop"));
-                    (path, Err(SkipReason::Unreadable(error)))
+                    (path, Err(unreadable(error)))
                 }
             };
             match examined {
                 Ok(bytes) => files.push(CorpusFile { path, bytes }),
-                Err(reason) => skipped.push(Skipped { path, reason }),
+                Err(reason) => skipped.push(format!("{} {reason}", path.display())),
             }
         }
         if files.is_empty() {
-            return Err(CorpusError::Empty(root.clone(), skipped.len()));
+            let (root, skipped) = (root.display(), skipped.len());
+            return Err(format!(
+                "no file to digest under {root} ({skipped} skipped)"
+            ));
         }
         Ok(Self { files, skipped })
     }
@@ -98,7 +70,7 @@ impl Corpus {
     }
 
     /// Files and folders that were left out.
-    pub(crate) fn skipped(&self) -> &[Skipped] {
+    pub(crate) fn skipped(&self) -> &[String] {
         &self.skipped
     }
 
@@ -115,38 +87,35 @@ impl CorpusFile {
     }
 
     /// Reads all of it. It may have changed since the corpus was made, so the limit is asked again.
-    pub(crate) fn read(&self, file_bytes_max: u64) -> Result<Bytes, SkipReason> {
-        let file = File::open(&self.path).map_err(SkipReason::Unreadable)?;
+    pub(crate) fn read(&self, file_bytes_max: u64) -> Result<Bytes, String> {
+        let file = File::open(&self.path).map_err(unreadable)?;
         let mut body = Vec::with_capacity(self.bytes.min(file_bytes_max) as usize);
         let mut limited = file.take(file_bytes_max.saturating_add(1));
-        let read = limited.read_to_end(&mut body);
-        read.map_err(SkipReason::Unreadable)?;
+        limited.read_to_end(&mut body).map_err(unreadable)?;
         check_size(body.len() as u64, file_bytes_max)?;
         Ok(body.into())
     }
 }
 
-impl fmt::Display for Skipped {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{} {}", self.path.display(), self.reason)
-    }
-}
-
-/// The size of a file that can be opened, read, and sent.
-fn examine(path: &Path, file_bytes_max: u64) -> Result<u64, SkipReason> {
-    let mut file = File::open(path).map_err(SkipReason::Unreadable)?;
-    let bytes = file.metadata().map_err(SkipReason::Unreadable)?.len();
+/// The size of a file that can be opened, read, and sent; else the reason to skip it.
+fn examine(path: &Path, file_bytes_max: u64) -> Result<u64, String> {
+    let mut file = File::open(path).map_err(unreadable)?;
+    let bytes = file.metadata().map_err(unreadable)?.len();
     check_size(bytes, file_bytes_max)?;
     // Some files open well and fail at the first byte.
-    file.read(&mut [0; 1]).map_err(SkipReason::Unreadable)?;
+    file.read(&mut [0; 1]).map_err(unreadable)?;
     Ok(bytes)
 }
 
-fn check_size(bytes: u64, max: u64) -> Result<(), SkipReason> {
-    if bytes > max {
-        return Err(SkipReason::TooLarge { bytes, max });
+fn check_size(bytes: u64, max: u64) -> Result<(), String> {
+    match bytes > max {
+        true => Err(format!("has {bytes} bytes, more than the limit of {max}")),
+        false => Ok(()),
     }
-    Ok(())
+}
+
+fn unreadable(error: io::Error) -> String {
+    format!("cannot be read: {error}")
 }
 
 fn is_skipped_folder(entry: &DirEntry) -> bool {
@@ -229,12 +198,9 @@ mod tests {
         let corpus = Corpus::walk(folder.path(), 4).unwrap();
         let file = &corpus.files()[0];
         fs::write(file.path(), "12345").unwrap();
-        assert!(matches!(
-            file.read(4),
-            Err(SkipReason::TooLarge { bytes: 5, max: 4 })
-        ));
+        assert!(file.read(4).unwrap_err().starts_with("has 5 bytes"));
         fs::remove_file(file.path()).unwrap();
-        assert!(matches!(file.read(4), Err(SkipReason::Unreadable(_))));
+        assert!(file.read(4).unwrap_err().starts_with("cannot be read"));
     }
 
     /// A file that also the superuser cannot read from its beginning.
@@ -242,9 +208,9 @@ mod tests {
     #[test]
     fn an_unreadable_file_is_skipped() {
         let reason = examine(Path::new("/proc/self/mem"), 100).unwrap_err();
-        assert!(matches!(reason, SkipReason::Unreadable(_)), "{reason}");
+        assert!(reason.starts_with("cannot be read"), "{reason}");
         let error = Corpus::walk(Path::new("/proc/self/mem"), 100).unwrap_err();
-        assert!(matches!(error, CorpusError::Empty(_, 1)), "{error}");
+        assert!(error.ends_with("(1 skipped)"), "{error}");
     }
 
     #[cfg(unix)]
@@ -264,9 +230,9 @@ mod tests {
     fn nothing_to_digest_is_an_error() {
         let empty = folder(&[]);
         let error = Corpus::walk(empty.path(), 100).unwrap_err();
-        assert!(matches!(error, CorpusError::Empty(_, 0)), "{error}");
+        assert!(error.ends_with("(0 skipped)"), "{error}");
         let error = Corpus::walk(&empty.path().join("none"), 100).unwrap_err();
-        assert!(matches!(error, CorpusError::Path(..)), "{error}");
-        assert!(error.to_string().contains("none"), "{error}");
+        assert!(error.starts_with("cannot look into "), "{error}");
+        assert!(error.contains("none"), "{error}");
     }
 }

@@ -21,7 +21,7 @@ use tokio::task::JoinSet;
 use xtask_harness::{Latencies, NodeSetup, node_builder};
 
 use crate::{
-    corpus::{Corpus, CorpusFile, SkipReason},
+    corpus::{Corpus, CorpusFile},
     digest::FileDigest,
     live_view::{CallFigures, MemberRow, Snapshot},
     node::{DIGEST, DigestReply, Link},
@@ -251,7 +251,7 @@ fn selectable_now(workers: &WorkerRegistry) -> BTreeSet<String> {
 
 /// A file and its digest, computed here.
 async fn read(file: CorpusFile) -> Option<(Vec<u8>, FileDigest)> {
-    let read = move || -> Result<_, SkipReason> {
+    let read = move || -> Result<_, String> {
         let content = file.read(FILE_BYTES_MAX)?;
         let digest = FileDigest::of(&content);
         Ok((content.to_vec(), digest))
