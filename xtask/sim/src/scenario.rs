@@ -88,24 +88,25 @@ impl Scenario {
 
     /// Detectors that the options name, else the scenario's.
     fn chosen_detectors(&self, options: &Options) -> Result<Vec<Detector>, Box<dyn Error>> {
-        if options.detector.is_empty() {
-            let ablation = options
-                .ablation
-                .then(Detector::ablation)
-                .unwrap_or_default();
-            let named = self.detectors.iter().map(|name| {
-                Detector::named(name).unwrap_or_else(|| panic!("no detector is called {name}"))
-            });
-            return Ok(named.chain(ablation).collect());
-        }
-        let unknown = |name: &str| {
-            let known = Detector::all().into_iter().chain(Detector::ablation());
-            let known: Vec<String> = known.map(|it| it.name().to_owned()).collect();
-            let known = known.join(", ");
-            format!("no detector is called {name:?}; there are: {known}")
+        let asked: Vec<&str> = options.detector.iter().map(String::as_str).collect();
+        let names = if asked.is_empty() {
+            self.detectors
+        } else {
+            &asked
         };
-        let named = |name: &String| Detector::named(name).ok_or_else(|| unknown(name).into());
-        options.detector.iter().map(named).collect()
+        let named = |name: &&str| {
+            Detector::named(name).ok_or_else(|| {
+                let known = Detector::all().into_iter().chain(Detector::ablation());
+                let known: Vec<String> = known.map(|it| it.name().to_owned()).collect();
+                let known = known.join(", ");
+                format!("no detector is called {name:?}; there are: {known}")
+            })
+        };
+        let mut chosen: Vec<Detector> = names.iter().map(named).collect::<Result<_, _>>()?;
+        if options.ablation && asked.is_empty() {
+            chosen.extend(Detector::ablation());
+        }
+        Ok(chosen)
     }
 
     /// Experiment in which all detectors of a case come after each other.

@@ -1,6 +1,6 @@
 //! Report on the outcomes of calls.
 
-use std::{collections::BTreeMap, fmt};
+use std::collections::BTreeMap;
 
 use rpcnet_client::{ClusterError, Processed, client::Attempt};
 use serde::{Deserialize, Serialize};
@@ -122,16 +122,6 @@ impl From<Processed> for Ran {
             Processed::Maybe => Self::Maybe,
             Processed::Yes => Self::Yes,
         }
-    }
-}
-
-impl fmt::Display for Ran {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(match self {
-            Self::No => "no",
-            Self::Maybe => "maybe",
-            Self::Yes => "yes",
-        })
     }
 }
 

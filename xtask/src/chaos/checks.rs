@@ -199,6 +199,7 @@ fn group_failures<'a>(failures: impl Iterator<Item = &'a FailureCount>) -> Vec<(
         } = it.failure;
         let kind = if idempotent { "idempotent " } else { "" };
         let node = node.as_deref().unwrap_or("no node");
+        let processed = format!("{processed:?}").to_lowercase();
         let example = it.example;
         let what = format!(
             "{kind}calls failed ({code}, processed: {processed}, {node}), such as {example:?}"
