@@ -281,9 +281,9 @@ type NumberSuffix = (&'static str, RangeInclusive<usize>, fn(&mut Rules, usize))
 const NUMBER_SUFFIXES: [NumberSuffix; 3] = [
     ("-nacks", 1..=8, |rules, count| rules.nacks_needed = count),
     ("-every", 1..=16, |rules, count| {
-        rules.round_robin_every = count
+        rules.round_robin_every = count;
     }),
     ("-r", 0..=8, |rules, count| {
-        rules.ring_successors = Some(count)
+        rules.ring_successors = Some(count);
     }),
 ];
