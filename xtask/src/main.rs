@@ -30,13 +30,13 @@ enum Command {
     Bench(bench::Bench),
     /// Flood process of a benchmark.
     #[command(hide = true)]
-    BenchFlood(bench::flood_process::Options),
+    BenchFlood,
     /// Members of a cluster that is measured.
     #[command(hide = true)]
     BenchMembers,
     /// Process of a benchmark.
     #[command(hide = true)]
-    BenchNode(bench::node::Options),
+    BenchNode,
     /// Faults and attacks in a cluster of real processes under load: which calls fail, and what
     /// rate is kept.
     Chaos(chaos::Options),
@@ -65,9 +65,9 @@ enum Command {
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
         Command::Bench(what) => bench::run(&what),
-        Command::BenchFlood(options) => bench::flood_process::run(&options),
+        Command::BenchFlood => bench::flood_process::run(),
         Command::BenchMembers => bench::gossip::members::run(),
-        Command::BenchNode(options) => bench::node::run(&options),
+        Command::BenchNode => Ok(bench::node::run()),
         Command::Chaos(options) => chaos::run(&options),
         Command::ChaosNode(options) => chaos::node::run(&options),
         Command::Ci(options) => ci::run(&options),

@@ -20,7 +20,7 @@ use std::{error::Error, process::ExitCode};
 pub use json_line::{decode, encode};
 pub use keys::{RunKeys, pem_paths, tls};
 pub use latency::Latencies;
-pub use node::{NodeSetup, node_builder, run_child};
+pub use node::{NodeSetup, node_builder, run_child, run_child_on};
 pub use parent_link::{Notices, ORPHANED, ParentLink};
 pub use process_group::{ChildEvent, ProcessGroup};
 pub use process_handle::{ChildProcess, ProcessError};

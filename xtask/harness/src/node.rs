@@ -7,6 +7,7 @@ use rpcnet_client::{
     swim::{ClusterConfig, ClusterKey},
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use tokio::runtime::Builder;
 
 use crate::{
     Outcome, ParentLink,
@@ -33,14 +34,28 @@ where
     O: DeserializeOwned + Send + 'static,
     N: Serialize + Send + 'static,
 {
+    let mut runtime = Builder::new_multi_thread();
+    runtime.worker_threads(THREADS);
+    run_child_on(runtime, work)
+}
+
+/// [`run_child`] on a runtime of its own kind.
+///
+/// # Errors
+///
+/// Those of `run_child`.
+pub fn run_child_on<O, N>(
+    mut runtime: Builder,
+    work: impl AsyncFnOnce(&mut ParentLink<O, N>) -> Result<(), Box<dyn Error + Send + Sync>>,
+) -> Outcome
+where
+    O: DeserializeOwned + Send + 'static,
+    N: Serialize + Send + 'static,
+{
     // A stopped process would not see its input end.
     #[cfg(target_os = "linux")]
     rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(THREADS)
-        .enable_all()
-        .build()?;
-    runtime.block_on(async {
+    runtime.enable_all().build()?.block_on(async {
         let mut link = ParentLink::open()?;
         match work(&mut link).await {
             Ok(()) => {

@@ -3,13 +3,20 @@
 use std::{
     io::{self, BufRead, BufReader, Write},
     net::SocketAddr,
-    process::{Child, ChildStdin, ChildStdout, Command, Stdio},
+    process::{Child, ChildStdin, ChildStdout, Command, ExitCode, Stdio},
     thread,
 };
 
-use serde::{Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use crate::{Failure, Setup, Usage, system::usage};
+use crate::{Failure, Order, Serving, Setup, Usage};
+
+/// Last message of a process that cannot go on.
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+struct Failed {
+    failed: String,
+}
 
 /// The server, seen from the client that started it.
 ///
@@ -25,7 +32,7 @@ pub(crate) struct ServerProcess {
 
 impl ServerProcess {
     /// Starts it, and waits until it serves.
-    pub(crate) fn start(command: &[String], setup: &Setup) -> Result<Self, Failure> {
+    pub(crate) fn start(command: &[String], setup: Setup) -> Result<Self, Failure> {
         let (program, arguments) = command.split_first().ok_or("the server has no command")?;
         let mut child = Command::new(program)
             .args(arguments)
@@ -35,9 +42,8 @@ impl ServerProcess {
             .map_err(|error| format!("cannot start {program}: {error}"))?;
         let mut stdin = child.stdin.take().expect("standard input is piped");
         let mut stdout = BufReader::new(child.stdout.take().expect("standard output is piped"));
-        write_line(&mut stdin, setup)?;
-        let address = read_line::<Result<SocketAddr, String>>(&mut stdout)?
-            .map_err(|message| format!("server: {message}"))?;
+        write_line(&mut stdin, &Order::Serve(setup))?;
+        let Serving { address } = read_line(&mut stdout)?;
         Ok(Self {
             child,
             stdin: Some(stdin),
@@ -53,7 +59,7 @@ impl ServerProcess {
     /// Resource usage so far. Blocks until the server has answered: some 100 µs.
     pub(crate) fn usage(&mut self) -> Result<Usage, Failure> {
         let stdin = self.stdin.as_mut().ok_or("the server was told to end")?;
-        stdin.write_all(b"\n")?;
+        write_line(stdin, &())?;
         read_line(&mut self.stdout)
     }
 }
@@ -65,17 +71,26 @@ impl Drop for ServerProcess {
     }
 }
 
-/// Answers, in a thread of its own, each line of standard input with what this process has used;
-/// ends the process with its input.
-pub(crate) fn answer_usage() {
-    thread::spawn(|| {
-        for line in io::stdin().lock().lines() {
-            if line.is_err() || write_message(&usage()).is_err() {
-                break;
-            }
-        }
-        std::process::exit(0);
+/// Answers each order, a line of standard input, until the input ends; the exit code of the process.
+pub fn answer_each<O: DeserializeOwned, A: Serialize>(
+    mut answer: impl FnMut(O) -> Result<A, Failure>,
+) -> ExitCode {
+    let answered = io::stdin().lines().try_for_each(|line| {
+        let answer = answer(serde_json::from_str(&line?)?)?;
+        Ok(write_message(&answer)?)
     });
+    exit_code(answered)
+}
+
+/// Tells the parent why the process cannot go on, if it cannot; the exit code of the process.
+pub(crate) fn exit_code(done: Result<(), Failure>) -> ExitCode {
+    let Err(failure) = done else {
+        return ExitCode::SUCCESS;
+    };
+    let failed = failure.to_string();
+    // A parent that is gone needs no answer.
+    let _ = write_message(&Failed { failed });
+    ExitCode::FAILURE
 }
 
 /// Ends the process, from a thread of its own, when standard input ends: the parent is
@@ -87,17 +102,12 @@ pub(crate) fn end_with_input() {
     });
 }
 
-/// The first line of standard input.
+/// The next line of standard input.
 pub(crate) fn read_message<T: DeserializeOwned>() -> Result<T, Failure> {
     // Not through a reader of our own, which would keep what it has read ahead.
     let mut line = String::new();
     io::stdin().read_line(&mut line)?;
     Ok(serde_json::from_str(&line)?)
-}
-
-/// A further line of standard input, whatever it says.
-pub(crate) fn wait_for_line() -> io::Result<()> {
-    io::stdin().read_line(&mut String::new()).map(|_| ())
 }
 
 /// Writes a line to standard output.
@@ -120,6 +130,9 @@ fn read_line<T: DeserializeOwned>(input: &mut impl BufRead) -> Result<T, Failure
         if input.read_line(&mut line)? == 0 {
             return Err("the server has ended".into());
         }
+        if let Ok(Failed { failed }) = serde_json::from_str(&line) {
+            return Err(format!("server: {failed}").into());
+        }
         if line.starts_with('{') {
             return Ok(serde_json::from_str(&line)?);
         }
@@ -133,9 +146,14 @@ mod tests {
 
     #[test]
     fn lines_that_are_no_json_are_skipped() {
-        let mut text = &b"listening\n{\"Err\":\"no\"}\n"[..];
-        let read: Result<SocketAddr, String> = read_line(&mut text).unwrap();
-        assert_eq!(read, Err("no".to_owned()));
+        let mut text = &b"listening\n{\"address\":\"127.0.0.1:1\"}\n{\"failed\":\"no\"}\n"[..];
+        let address = ([127, 0, 0, 1], 1).into();
+        assert_eq!(
+            read_line::<Serving>(&mut text).unwrap(),
+            Serving { address }
+        );
+        let failure = read_line::<Serving>(&mut text).unwrap_err();
+        assert_eq!(failure.to_string(), "server: no");
         assert!(read_line::<Usage>(&mut text).is_err());
     }
 
@@ -151,7 +169,7 @@ mod tests {
             body_bytes: 32,
             early_data: false,
         };
-        assert!(ServerProcess::start(&["true".to_owned()], &setup).is_err());
-        assert!(ServerProcess::start(&[], &setup).is_err());
+        assert!(ServerProcess::start(&["true".to_owned()], setup.clone()).is_err());
+        assert!(ServerProcess::start(&[], setup).is_err());
     }
 }

@@ -24,11 +24,12 @@ mod system;
 pub use crate::{
     body::{BODY_BYTES_MIN, Body, Mismatch},
     bulk::{BULK_BYTES_MAX, answer},
+    control::answer_each,
     latencies::{Latencies, Quantiles},
-    processes::{run_client, run_server},
+    processes::{Executor, execute, run},
     protocol::{
-        Assignment, BulkLoad, Direction, Handshake, Job, Link, Load, Relay, Report, Runtime, Setup,
-        Spread, Usage,
+        Assignment, BulkLoad, Direction, Handshake, Job, Link, Load, Order, Relay, Report, Runtime,
+        Serving, Setup, Spread, Usage,
     },
     subject::{CLIENT, Caller, Failure, SERVER, Subject},
     system::{cores, monotonic_us, parallelism, pin, thread_cpu_ns, usage},

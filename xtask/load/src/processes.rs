@@ -1,60 +1,66 @@
 //! Client and server processes of a measurement.
 
-use std::{convert::Infallible, io, net::SocketAddr, process::ExitCode, time::Instant};
-
-use serde::Serialize;
+use std::{convert::Infallible, net::SocketAddr, process::ExitCode, thread, time::Instant};
 
 use crate::{
-    Assignment, Failure, Job, Report, Runtime, Setup, Subject, Usage, closed,
+    Assignment, Failure, Job, Order, Report, Runtime, Serving, Setup, Subject, Usage, closed,
     control::{self, ServerProcess},
     open, relay, spread,
     system::{pin, usage},
 };
 
-/// The server's process: takes its [`Setup`] from standard input, serves, and ends with its input.
-pub fn run_server<S: Subject>() -> ExitCode {
-    let served = control::read_message().and_then(|setup: Setup| {
-        start_runtime(&setup)?.block_on(async {
-            let (address, _server) = S::serve(&setup).await?;
-            write_outcome(Ok(address))?;
-            control::answer_usage();
-            std::future::pending::<Result<Infallible, Failure>>().await
-        })
+/// Executes an order: [`execute`] of a subject.
+pub type Executor = fn(Order) -> Result<(), Failure>;
+
+/// Takes an order from standard input and has the executor of its subject execute it.
+pub fn run(executor: impl FnOnce(&str) -> Option<Executor>) -> ExitCode {
+    let done = control::read_message().and_then(|order: Order| {
+        let subject = order.subject();
+        let executor = executor(subject).ok_or_else(|| format!("no subject {subject:?}"))?;
+        executor(order)
     });
-    let Err(failure) = served;
-    // A client that is gone needs no answer.
-    let _ = write_outcome::<()>(Err(failure));
-    ExitCode::FAILURE
+    control::exit_code(done)
 }
 
-/// The client's process: takes its [`Assignment`] from standard input, starts the server, measures,
-/// says what came of it, and ends.
-pub fn run_client<S: Subject>() -> ExitCode {
-    let report = control::read_message().and_then(|assignment| measure::<S>(&assignment));
-    let failed = report.is_err();
-    if write_outcome(report).is_err() || failed {
-        ExitCode::FAILURE
-    } else {
-        ExitCode::SUCCESS
+/// Serves a subject until the input ends, or measures it.
+///
+/// # Errors
+///
+/// When it cannot.
+pub fn execute<S: Subject>(order: Order) -> Result<(), Failure> {
+    match order {
+        Order::Serve(setup) => match serve::<S>(&setup)? {},
+        Order::Measure(assignment) => {
+            let report = measure::<S>(*assignment)?;
+            Ok(control::write_message(&report)?)
+        }
     }
 }
 
-/// Tells the process that gave the order what came of it.
-fn write_outcome<T: Serialize>(outcome: Result<T, Failure>) -> io::Result<()> {
-    control::write_message(&outcome.map_err(|failure| failure.to_string()))
+fn serve<S: Subject>(setup: &Setup) -> Result<Infallible, Failure> {
+    start_runtime(setup)?.block_on(async {
+        let (address, _server) = S::serve(setup).await?;
+        control::write_message(&Serving { address })?;
+        thread::spawn(|| {
+            control::answer_each(|()| Ok(usage()));
+            std::process::exit(0);
+        });
+        std::future::pending().await
+    })
 }
 
-fn measure<S: Subject>(assignment: &Assignment) -> Result<Report, Failure> {
-    let mut server = ServerProcess::start(&assignment.server_command, &assignment.server)?;
-    write_outcome(Ok(server.address()))?;
+fn measure<S: Subject>(assignment: Assignment) -> Result<Report, Failure> {
+    let mut server = ServerProcess::start(&assignment.server_command, assignment.server)?;
+    let address = server.address();
+    control::write_message(&Serving { address })?;
     if assignment.hold {
-        control::wait_for_line()?;
+        control::read_message::<()>()?;
     }
     control::end_with_input();
     let runtime = start_runtime(&assignment.client)?;
     let address = match assignment.relay {
-        Some(relay) => relay::start(server.address(), relay)?,
-        None => server.address(),
+        Some(relay) => relay::start(address, relay)?,
+        None => address,
     };
     let (setup, load) = (&assignment.client, assignment.load);
     let report = runtime.block_on(async {

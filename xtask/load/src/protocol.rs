@@ -1,12 +1,34 @@
 //! Messages between the processes of a measurement, a line of JSON each.
 
-use std::{net::IpAddr, path::PathBuf, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    time::Duration,
+};
 
 use serde::{Deserialize, Serialize};
 
 use crate::Quantiles;
 
-/// Setup of a process: the first line that a server reads, and a part of a client's.
+/// Order to a process, which it reads first.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Order {
+    /// Serves until its input ends. It answers with [`Serving`].
+    Serve(Setup),
+    /// Starts a server and measures it. It answers with the [`Serving`] of its server, and at the
+    /// end with its [`Report`].
+    Measure(Box<Assignment>),
+}
+
+/// A server that serves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Serving {
+    /// Its address.
+    pub address: SocketAddr,
+}
+
+/// Setup of a process.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Setup {
     /// Name of the subject: a library may be measured in several ways.
@@ -27,8 +49,7 @@ pub struct Setup {
     pub early_data: bool,
 }
 
-/// Assignment of a client: the line that it reads first. It answers with the address of its server,
-/// and at the end with its [`Report`], each a `Result` whose error is a text.
+/// Assignment of a client.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Assignment {
     /// Setup of the client.
@@ -196,6 +217,16 @@ pub struct Usage {
     pub cpu_us: f64,
     /// Resident memory.
     pub rss_bytes: u64,
+}
+
+impl Order {
+    /// Name of the subject.
+    pub(crate) fn subject(&self) -> &str {
+        match self {
+            Self::Serve(setup) => &setup.subject,
+            Self::Measure(assignment) => &assignment.client.subject,
+        }
+    }
 }
 
 impl BulkLoad {

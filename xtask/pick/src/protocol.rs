@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// Measurement to make. The answer is a `Result` of a [`Reading`] or the text of an error.
+/// Measurement to make. The answer is a [`Reading`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PickOrder {
     /// Name of the strategy.

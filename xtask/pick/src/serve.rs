@@ -1,46 +1,27 @@
 //! Process that measures, order after order.
 
-use std::{
-    io::{self, BufRead, Write},
-    process::ExitCode,
-};
+use std::process::ExitCode;
+
+use xtask_load::answer_each;
 
 use crate::{PickOrder, Reading, Subject, measure::measure};
 
 /// Takes orders from standard input until it ends. `make` puts a strategy and so many workers
 /// together; they are kept for the orders to come.
 pub fn serve(make: impl Fn(&str, usize) -> Result<Box<dyn Subject>, String>) -> ExitCode {
-    let served = answer_all(io::stdin().lock(), io::stdout().lock(), make);
-    if let Err(error) = served {
-        eprintln!("error: {error}");
-        return ExitCode::FAILURE;
-    }
-    ExitCode::SUCCESS
+    let mut made = Vec::new();
+    answer_each(|order| Ok(measure_order(&mut made, &order, &make)?))
 }
 
-fn answer_all(
-    orders: impl BufRead,
-    mut answers: impl Write,
-    make: impl Fn(&str, usize) -> Result<Box<dyn Subject>, String>,
-) -> io::Result<()> {
-    // Of one number of workers at a time.
-    let mut made: Vec<(String, usize, Box<dyn Subject>)> = Vec::new();
-    for line in orders.lines() {
-        let order: PickOrder = serde_json::from_str(&line?)?;
-        made.retain(|it| it.1 == order.workers);
-        let answer = measure_order(&mut made, &order, &make);
-        serde_json::to_writer(&mut answers, &answer)?;
-        answers.write_all(b"\n")?;
-        answers.flush()?;
-    }
-    Ok(())
-}
+/// Strategies that have been made, of one number of workers at a time.
+type Made = Vec<(String, usize, Box<dyn Subject>)>;
 
 fn measure_order(
-    made: &mut Vec<(String, usize, Box<dyn Subject>)>,
+    made: &mut Made,
     order: &PickOrder,
     make: impl Fn(&str, usize) -> Result<Box<dyn Subject>, String>,
 ) -> Result<Reading, String> {
+    made.retain(|it| it.1 == order.workers);
     if !made.iter().any(|it| it.0 == order.strategy) {
         let subject = make(&order.strategy, order.workers)?;
         made.push((order.strategy.clone(), order.workers, subject));
@@ -66,8 +47,22 @@ mod tests {
     }
 
     #[test]
-    fn subjects_are_made_once_and_errors_are_replies() {
-        let order = |strategy: &str, workers| {
+    fn subjects_are_made_once_and_kept_while_the_number_of_workers_is_the_same() {
+        let calls = Cell::new(0);
+        let make = |name: &str, _workers| {
+            calls.set(calls.get() + 1);
+            match name {
+                "one" => Ok(Box::new(Nothing) as Box<dyn Subject>),
+                other => Err(format!("no {other}")),
+            }
+        };
+        let mut made = Vec::new();
+        for (strategy, workers, calls_after, measured) in [
+            ("one", 3, 1, Ok(())),
+            ("one", 3, 1, Ok(())),
+            ("none", 3, 2, Err("no none".to_owned())),
+            ("one", 30, 3, Ok(())),
+        ] {
             let order = PickOrder {
                 strategy: strategy.to_owned(),
                 workers,
@@ -75,29 +70,8 @@ mod tests {
                 work: Work::Pick,
                 window: Duration::from_millis(1),
             };
-            serde_json::to_string(&order).unwrap() + "\n"
-        };
-        let orders = [
-            order("one", 3),
-            order("one", 3),
-            order("none", 3),
-            order("one", 30),
-        ];
-        let made = Cell::new(0);
-        let make = |name: &str, _workers| {
-            made.set(made.get() + 1);
-            match name {
-                "one" => Ok(Box::new(Nothing) as Box<dyn Subject>),
-                other => Err(format!("no {other}")),
-            }
-        };
-        let mut answers = Vec::new();
-        answer_all(orders.concat().as_bytes(), &mut answers, make).unwrap();
-        let answers = String::from_utf8(answers).unwrap();
-        let reading = |line| serde_json::from_str(line).unwrap();
-        let readings: Vec<Result<Reading, String>> = answers.lines().map(reading).collect();
-        assert_eq!(made.get(), 3);
-        assert!(readings[0].is_ok() && readings[1].is_ok() && readings[3].is_ok());
-        assert_eq!(readings[2], Err("no none".to_owned()));
+            let reading = measure_order(&mut made, &order, make);
+            assert_eq!((calls.get(), reading.map(drop)), (calls_after, measured));
+        }
     }
 }

@@ -2,13 +2,14 @@
 
 use std::{env, error::Error, net::SocketAddr, path::PathBuf, process::Command, time::Duration};
 
-use serde_json::Value;
 use tokio::time::Instant;
 use xtask_harness::{ChildProcess, RunKeys};
-use xtask_load::{Assignment, BulkLoad, CLIENT, Job, Report, Runtime, SERVER, Setup};
+use xtask_load::{
+    Assignment, BulkLoad, CLIENT, Job, Order, Report, Runtime, SERVER, Serving, Setup,
+};
 
 use super::{
-    flood_process::{self, FloodKind},
+    flood_process::{self, Complete, Flood, FloodKind},
     network::Network,
     node,
     options::Measuring,
@@ -98,24 +99,23 @@ impl BenchSetup {
     ///
     /// What went wrong, a wrong reply for one.
     pub(crate) async fn measure(&self, row: &Row) -> Result<Report, Box<dyn Error>> {
-        let command = self.command(row.subject, "client")?;
+        let command = self.command(row.subject, false)?;
         let mut process = Command::new(&command[0]);
         process.args(&command[1..]);
         let mut client = ChildProcess::spawn("the client", process)?;
-        client.send(&self.assignment(row)?).await?;
+        let assignment = self.assignment(row)?;
+        client.send(&Order::Measure(assignment.into())).await?;
         let deadline = || Instant::now() + job_time(row) + OVERHEAD_MAX;
-        let server: Result<SocketAddr, String> = client.recv_by(deadline(), "start").await?;
-        let server = server?;
+        let server: Serving = client.recv_by(deadline(), "start").await?;
         let _flood = match row.flood {
-            Some(kind) => Some(self.start_flood(kind, server).await?),
+            Some(kind) => Some(self.start_flood(kind, server.address).await?),
             None => None,
         };
         if row.flood.is_some() {
-            // Any line lets it connect.
+            // It may connect now.
             client.send(&()).await?;
         }
-        let report: Result<Report, String> = client.recv_by(deadline(), "measure").await?;
-        let report = report?;
+        let report: Report = client.recv_by(deadline(), "measure").await?;
         // Its server is gone already.
         client.wait_by(deadline()).await?;
         Ok(report)
@@ -140,7 +140,7 @@ impl BenchSetup {
         Ok(Assignment {
             server: setup(0),
             client: setup(1),
-            server_command: self.command(row.subject, "server")?,
+            server_command: self.command(row.subject, true)?,
             hold: row.flood.is_some(),
             relay: self.network.relay(),
             load: row.load,
@@ -154,32 +154,32 @@ impl BenchSetup {
         kind: FloodKind,
         server: SocketAddr,
     ) -> Result<ChildProcess, Box<dyn Error>> {
-        let mut command = Command::new(env::current_exe()?);
-        command
-            .args([flood_process::COMMAND, kind.name(), &server.to_string()])
-            .arg(self.keys.folder());
-        // The flood takes no time of the server's core.
-        if let Some(core) = self.cores[1] {
-            command.args(["--core", &core.to_string()]);
-        }
-        let mut flood = ChildProcess::spawn(&format!("flood {}", kind.name()), command)?;
+        let name = format!("flood {}", kind.name());
+        let mut process = ChildProcess::start(&name, &[flood_process::COMMAND])?;
+        let flood = Flood {
+            kind,
+            server,
+            keys: self.keys.folder().to_owned(),
+            // It takes no time of the server's core.
+            core: self.cores[1],
+        };
+        process.send(&flood).await?;
         let deadline = Instant::now() + FLOOD_TIMEOUT;
-        flood.recv_by::<Value>(deadline, "begin").await?;
-        Ok(flood)
+        process.recv_by::<Complete>(deadline, "begin").await?;
+        Ok(process)
     }
 
     /// Program and arguments of one side.
-    fn command(&self, subject: Subject, role: &str) -> Result<Vec<String>, Box<dyn Error>> {
-        let (program, first) = match &self.peers {
+    fn command(&self, subject: Subject, server: bool) -> Result<Vec<String>, Box<dyn Error>> {
+        let (program, subcommand) = match &self.peers {
             Some(peers) if subject.is_peer() => (peers.clone(), None),
-            _ => (env::current_exe()?, Some(node::COMMAND)),
+            _ => (env::current_exe()?, Some(node::COMMAND.to_owned())),
         };
         let program = program.into_os_string().into_string();
         let program = program.map_err(|name| format!("{name:?} is no UTF-8"))?;
-        let mut command = self.network.prefix(role == "server");
+        let mut command = self.network.prefix(server);
         command.push(program);
-        let rest = [first, Some(role), Some(subject.name)];
-        command.extend(rest.into_iter().flatten().map(str::to_owned));
+        command.extend(subcommand);
         Ok(command)
     }
 }

@@ -4,34 +4,36 @@ use std::{
     collections::HashSet,
     net::{Ipv4Addr, SocketAddr, UdpSocket},
     path::PathBuf,
-    process::ExitCode,
     thread,
     time::Duration,
 };
 
-use clap::{Args, ValueEnum};
 use rpcnet_transport::{CallOptions, Endpoint, Raw, RpcClient, TransportConfig};
-use tokio::time::{MissedTickBehavior, interval, timeout};
-use xtask_harness::tls;
+use serde::{Deserialize, Serialize};
+use tokio::{
+    runtime::Builder,
+    time::{MissedTickBehavior, interval, timeout},
+};
+use xtask_harness::{Notices, Outcome, ParentLink, run_child_on, tls};
 use xtask_load::{CLIENT, Failure, SERVER};
 
-use crate::project::Outcome;
-
-/// Command line of a flood.
-#[derive(Debug, Args)]
-pub(crate) struct Options {
-    #[arg(value_enum)]
-    kind: FloodKind,
-    server: SocketAddr,
+/// Order to the process: a flood, which lasts until the process is killed.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Flood {
+    pub(crate) kind: FloodKind,
+    pub(crate) server: SocketAddr,
     /// The folder with the client's key.
-    keys: PathBuf,
-    /// The core to be pinned to.
-    #[arg(long)]
-    core: Option<usize>,
+    pub(crate) keys: PathBuf,
+    /// The core that it is pinned to.
+    pub(crate) core: Option<usize>,
 }
 
+/// The flood is complete.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Complete {}
+
 /// Kind of flood.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum FloodKind {
     /// Handshakes that are begun, a thousand a second, and never finished.
     Handshakes,
@@ -42,7 +44,7 @@ pub(crate) enum FloodKind {
 }
 
 impl FloodKind {
-    /// Name on the command line and in results.
+    /// Name in results.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Handshakes => "handshakes",
@@ -52,43 +54,44 @@ impl FloodKind {
     }
 }
 
-/// Floods the server until standard input ends; prints a line once the flood is complete.
-///
-/// # Errors
-///
-/// When it cannot.
-pub(crate) fn run(options: &Options) -> Outcome {
-    if let Some(core) = options.core {
-        xtask_load::pin(core)?;
-    }
-    thread::spawn(|| {
-        let _ = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
-        std::process::exit(0);
-    });
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
-    let done: Result<(), Failure> = runtime.block_on(async {
-        let tls = tls(&options.keys, CLIENT)?;
+/// Runs the process.
+pub(crate) fn run() -> Outcome {
+    run_child_on(
+        Builder::new_current_thread(),
+        async |link: &mut ParentLink<Flood, Complete>| match link.next_order().await {
+            Some(flood) => flood.run(link.notices()).await,
+            None => Ok(()),
+        },
+    )
+}
+
+impl Flood {
+    async fn run(self, notices: Notices<Complete>) -> Result<(), Failure> {
+        if let Some(core) = self.core {
+            xtask_load::pin(core)?;
+        }
+        let tls = tls(&self.keys, CLIENT)?;
         let any = (Ipv4Addr::LOCALHOST, 0).into();
         let endpoint = Endpoint::bind(any, TransportConfig::default(), tls)?;
-        match options.kind {
-            FloodKind::Handshakes => handshakes(endpoint, options.server).await,
+        match self.kind {
+            FloodKind::Handshakes => handshakes(endpoint, self.server, notices).await,
             FloodKind::Idle => {
-                let _connections = connect(&endpoint, options.server, CONNECTIONS).await?;
-                println!("{READY}");
+                let _connections = connect(&endpoint, self.server, CONNECTIONS).await?;
+                notices.send(Complete {}).await;
                 std::future::pending().await
             }
-            FloodKind::Trickle => trickle(&endpoint, options.server).await,
+            FloodKind::Trickle => trickle(&endpoint, self.server, notices).await,
         }
-    });
-    done.map_err(|failure| failure.to_string())?;
-    Ok(ExitCode::SUCCESS)
+    }
 }
 
 /// Each connection attempt goes to a sink, which hands its first datagram on to the server. Answers
 /// go nowhere, so that the server holds as many half-open handshakes as it will.
-async fn handshakes(endpoint: Endpoint, server: SocketAddr) -> Result<(), Failure> {
+async fn handshakes(
+    endpoint: Endpoint,
+    server: SocketAddr,
+    notices: Notices<Complete>,
+) -> Result<(), Failure> {
     let sink = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
     let address = sink.local_addr()?;
     let out = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
@@ -121,13 +124,17 @@ async fn handshakes(endpoint: Endpoint, server: SocketAddr) -> Result<(), Failur
         begun += 1;
         // So many that the server's limits have been reached.
         if begun == HANDSHAKES_PER_S {
-            println!("{READY}");
+            notices.send(Complete {}).await;
         }
     }
 }
 
 /// Streams of items of one byte each.
-async fn trickle(endpoint: &Endpoint, server: SocketAddr) -> Result<(), Failure> {
+async fn trickle(
+    endpoint: &Endpoint,
+    server: SocketAddr,
+    notices: Notices<Complete>,
+) -> Result<(), Failure> {
     let options = CallOptions::new().without_deadline();
     let mut streams = Vec::new();
     for connection in connect(endpoint, server, CONNECTIONS / STREAMS_PER_CONNECTION).await? {
@@ -137,7 +144,7 @@ async fn trickle(endpoint: &Endpoint, server: SocketAddr) -> Result<(), Failure>
             streams.push(stream.await?);
         }
     }
-    println!("{READY}");
+    notices.send(Complete {}).await;
     let mut ticks = interval(Duration::from_secs(1));
     loop {
         ticks.tick().await;
@@ -171,9 +178,6 @@ fn connection_id(packet: &[u8]) -> Option<&[u8]> {
 
 /// The hidden subcommand.
 pub(crate) const COMMAND: &str = "bench-flood";
-
-/// Line that the process prints once the flood is complete.
-const READY: &str = r#"{"ready":true}"#;
 
 const HANDSHAKES_PER_S: u32 = 1000;
 const CONNECTIONS: usize = 1000;

@@ -2,8 +2,6 @@
 
 use std::{
     collections::{BTreeMap, btree_map::Entry},
-    error::Error,
-    process::ExitCode,
     sync::Arc,
     time::Duration,
 };
@@ -14,22 +12,22 @@ use rpcnet_client::{
     swim::{DropCounters, Event, EventStream, MemberState, Tags},
 };
 use serde_json::{Value, to_value};
-use tokio::time::interval;
-use xtask_harness::{Outcome, ParentLink};
-use xtask_load::{monotonic_us, usage};
+use tokio::{runtime::Builder, time::interval};
+use xtask_harness::{Outcome, run_child_on};
+use xtask_load::{Failure, monotonic_us, usage};
 
 use super::protocol::{Answer, Counters, Observation, ObservedChange, Order, Views};
 
 /// Runs it, in a thread.
-///
-/// # Errors
-///
-/// When its input or output breaks.
 pub(crate) fn run() -> Outcome {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
-    runtime.block_on(serve()).map(|()| ExitCode::SUCCESS)
+    run_child_on(Builder::new_current_thread(), async |link| {
+        let mut process = Process::default();
+        while let Some(order) = link.next_order().await {
+            let answer = process.execute(order).await?;
+            link.notices().send(Answer { answer }).await;
+        }
+        Ok(())
+    })
 }
 
 #[derive(Default)]
@@ -39,24 +37,8 @@ struct Process {
     notices: Arc<Mutex<Vec<Observation>>>,
 }
 
-async fn serve() -> Result<(), Box<dyn Error>> {
-    let mut link = ParentLink::<Order, Answer>::open()?;
-    let mut process = Process::default();
-    while let Some(order) = link.next_order().await {
-        let outcome = process.execute(order).await;
-        let failed = outcome.is_err();
-        let answer = outcome.map_err(|error| error.to_string());
-        link.notices().send(answer).await;
-        if failed {
-            break;
-        }
-    }
-    link.close().await;
-    Ok(())
-}
-
 impl Process {
-    async fn execute(&mut self, order: Order) -> Result<Value, Box<dyn Error>> {
+    async fn execute(&mut self, order: Order) -> Result<Value, Failure> {
         match order {
             Order::Seed { count, key } => {
                 let mut addrs = Vec::new();
@@ -211,7 +193,7 @@ async fn watch_events(
     }
 }
 
-fn config(number: usize, key: [u8; 32]) -> Result<ClusterConfig, Box<dyn Error>> {
+fn config(number: usize, key: [u8; 32]) -> Result<ClusterConfig, Failure> {
     let zone = ["eu-1a", "eu-1b", "eu-1c"][number % 3];
     let tags = [("role", "worker"), ("version", "2.14.3"), ("zone", zone)];
     Ok(ClusterConfig::lan()

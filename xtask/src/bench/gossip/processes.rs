@@ -43,8 +43,8 @@ impl Processes {
             Some(async move {
                 process.send(&order).await?;
                 let deadline = Instant::now() + ANSWER_TIMEOUT;
-                let answer: Answer = process.recv_by(deadline, "answer").await?;
-                Ok(serde_json::from_value(answer?)?)
+                let Answer { answer } = process.recv_by(deadline, "answer").await?;
+                Ok(answer)
             })
         });
         try_join_all(asked).await

@@ -3,7 +3,6 @@
 use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 /// Order to a process, which answers each with one [`Answer`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,8 +30,11 @@ pub(crate) enum Order {
     Notices,
 }
 
-/// Answer of a process: what the order asks for, or why it failed. Then the process ends.
-pub(crate) type Answer = Result<Value, String>;
+/// Answer of a process: what the order asks for.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Answer<T> {
+    pub(crate) answer: T,
+}
 
 /// Views of the members of a process.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -42,8 +42,7 @@ impl PickProcess {
     pub(crate) async fn measure(&mut self, order: &PickOrder) -> Result<Reading, Box<dyn Error>> {
         self.0.send(order).await?;
         let deadline = Instant::now() + order.window + SETUP_TIMEOUT;
-        let reading: Result<Reading, String> = self.0.recv_by(deadline, "measure").await?;
-        Ok(reading?)
+        Ok(self.0.recv_by(deadline, "measure").await?)
     }
 }
 
