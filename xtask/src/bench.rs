@@ -27,6 +27,8 @@ mod streaming;
 mod streams;
 mod subjects;
 mod targets;
+#[cfg(test)]
+mod tests;
 
 use std::process::ExitCode;
 

@@ -93,41 +93,4 @@ const DATAGRAM_BYTES_MAX: usize = 65_536;
 const BIND_TRIES_MAX: usize = 10;
 
 #[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use super::*;
-
-    #[test]
-    fn the_share_of_lost_datagrams_is_as_configured() {
-        let mut rng = Losses::new(1, 10);
-        let lost = (0..100_000).filter(|_| rng.drops_next()).count();
-        assert!((800..1200).contains(&lost), "{lost}");
-        let mut never = Losses::new(1, 0);
-        assert!((0..1000).all(|_| !never.drops_next()));
-    }
-
-    #[test]
-    fn datagrams_go_both_ways() {
-        for link in [None, Some(link::tests::fast())] {
-            let server = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-            let relay = Relay {
-                loss_per_mille: 0,
-                link,
-            };
-            let relay = start(server.local_addr().unwrap(), relay).unwrap();
-            let client = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-            for socket in [&server, &client] {
-                socket
-                    .set_read_timeout(Some(Duration::from_secs(60)))
-                    .unwrap();
-            }
-            let mut buffer = [0; 16];
-            client.send_to(b"there", relay).unwrap();
-            let (bytes, from) = server.recv_from(&mut buffer).unwrap();
-            assert_eq!(&buffer[..bytes], b"there");
-            server.send_to(b"back", from).unwrap();
-            assert_eq!(client.recv(&mut buffer).unwrap(), 4);
-        }
-    }
-}
+mod tests;

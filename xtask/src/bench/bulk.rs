@@ -154,9 +154,8 @@ const P99_MAX_US: f64 = 4.0 * LINK_RTT_MS as f64 * 1e3;
 mod tests {
     use super::*;
     use crate::bench::{
-        options::tests::parse,
-        rows::tests::{json, report},
         subjects,
+        tests::{json, parse, report},
     };
 
     fn measured(subject: &str, bulk: Option<BulkLoad>, p50_us: f64) -> Row {

@@ -65,7 +65,7 @@ mod tests {
     use xtask_load::Report;
 
     use super::*;
-    use crate::bench::rows::tests::row;
+    use crate::bench::tests::row;
 
     #[test]
     fn figures_are_of_one_connection() {

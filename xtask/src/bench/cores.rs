@@ -103,9 +103,8 @@ const CONNECTIONS_PER_THREAD: [usize; 2] = [1, 4];
 mod tests {
     use super::*;
     use crate::bench::{
-        options::tests::parse,
-        rows::tests::{json, report},
         subjects,
+        tests::{json, parse, report},
     };
 
     /// Rows of these many calls, in the order of the groups.

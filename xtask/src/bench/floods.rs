@@ -71,7 +71,7 @@ const RATE_SHARE_MIN: f64 = 0.5;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bench::rows::tests::report;
+    use crate::bench::tests::report;
 
     #[test]
     fn each_flood_is_compared_with_the_normal_rate() {

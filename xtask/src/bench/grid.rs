@@ -92,10 +92,7 @@ const QUICK: &[(usize, &[usize])] = &[
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bench::{
-        options::tests::parse,
-        rows::tests::{failed, row},
-    };
+    use crate::bench::tests::{failed, parse, row};
 
     fn cells(arguments: &[&str]) -> Vec<(usize, usize)> {
         select(&parse(arguments).unwrap())

@@ -84,7 +84,7 @@ const LOSS_PER_MILLE: u32 = 10;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bench::rows::tests::row;
+    use crate::bench::tests::row;
 
     #[test]
     fn shared_streams_are_compared_with_isolated_ones() {

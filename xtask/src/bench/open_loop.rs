@@ -133,8 +133,8 @@ const IN_FLIGHT_EXPECTED: usize = 512;
 mod tests {
     use super::*;
     use crate::bench::{
-        rows::tests::{failed, json, report, row as closed},
         subjects::{ALL, OURS},
+        tests::{failed, json, report, row as closed},
     };
 
     #[test]

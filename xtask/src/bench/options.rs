@@ -252,25 +252,9 @@ const BYTES_MAX: usize = 16 << 20;
 const IN_FLIGHT_MAX: i64 = 10_000;
 
 #[cfg(test)]
-pub(crate) mod tests {
-    use clap::Parser;
-
+mod tests {
     use super::*;
-
-    #[derive(Debug, Parser)]
-    struct Line {
-        #[command(flatten)]
-        options: Options,
-    }
-
-    /// Parses arguments.
-    pub(crate) fn parse(arguments: &[&str]) -> Result<Options, String> {
-        let arguments = ["bench"].iter().chain(arguments);
-        match Line::try_parse_from(arguments) {
-            Ok(line) => Ok(line.options),
-            Err(error) => Err(error.to_string()),
-        }
-    }
+    use crate::bench::tests::parse;
 
     #[test]
     fn defaults_are_five_rounds_of_three_seconds() {

@@ -61,7 +61,7 @@ fn connections(options: &Options) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bench::rows::tests::{json, report};
+    use crate::bench::tests::{json, report};
 
     #[test]
     fn the_others_are_compared_with_a_full_handshake() {

@@ -169,50 +169,9 @@ impl Serialize for JsonRow<'_> {
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
-    use serde_json::json;
-    use xtask_load::Quantiles;
-
+mod tests {
     use super::*;
-    use crate::bench::subjects;
-
-    /// A report of one second.
-    pub(crate) fn report(calls: u64, p50_us: f64) -> Report {
-        Report {
-            count: calls,
-            seconds: 1.0,
-            client_cpu_us: 6.0 * calls as f64,
-            server_cpu_us: 4.0 * calls as f64,
-            latency: Quantiles {
-                p50_us,
-                p99_us: 2.0 * p50_us,
-                p999_us: 3.0 * p50_us,
-            },
-            ..Report::default()
-        }
-    }
-
-    pub(crate) fn row(subject: &str, cell: (usize, usize), calls: u64, p50_us: f64) -> Row {
-        let (body_bytes, in_flight) = cell;
-        let load = Load {
-            body_bytes,
-            in_flight,
-            ..Load::default()
-        };
-        let mut row = Row::calls(subjects::named(subject).unwrap(), load);
-        row.reports.push(report(calls, p50_us));
-        row
-    }
-
-    pub(crate) fn failed(reason: &str, cell: (usize, usize)) -> Row {
-        let mut row = row("rpcnet-0.1.0", cell, 1, 1.0);
-        row.failed = Some(reason.to_owned());
-        row
-    }
-
-    pub(crate) fn json(row: &Row, fields: &[&[(&'static str, Figure)]]) -> Value {
-        serde_json::to_value(JsonRow { row, fields }).unwrap()
-    }
+    use crate::bench::tests::{failed, json, report, row};
 
     #[test]
     fn a_row_has_the_agreed_fields() {
@@ -220,7 +179,7 @@ pub(crate) mod tests {
         row.reports.extend([report(300, 4.0), report(200, 6.0)]);
         assert_eq!(
             json(&row, &[CALLS]),
-            json!({
+            serde_json::json!({
                 "subject": "rpcnet", "payload_bytes": 32, "in_flight": 64, "calls_per_s": 200.0,
                 "cpu_us_per_call": 10.0, "p50_us": 5.0, "p99_us": 10.0, "p999_us": 15.0,
                 "server_rss_bytes": 0.0, "client_rss_bytes": 0.0,

@@ -121,7 +121,7 @@ const TARGETS: &[Comparison] = &[
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bench::rows::tests::row;
+    use crate::bench::tests::row;
 
     #[test]
     fn a_target_is_met_at_its_bound_and_missed_past_it() {

@@ -65,7 +65,7 @@ const GROWTH_MAX: f64 = 1.5;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bench::{rows::tests::row, subjects::OURS};
+    use crate::bench::{subjects::OURS, tests::row};
 
     #[test]
     fn growth_is_that_of_the_time_per_mib() {

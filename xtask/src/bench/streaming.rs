@@ -65,7 +65,7 @@ mod tests {
     use xtask_load::Report;
 
     use super::*;
-    use crate::bench::{options::tests::parse, rows::tests::json, subjects};
+    use crate::bench::{subjects, tests::json, tests::parse};
 
     #[test]
     fn rates_are_medians_of_items_and_bytes() {

@@ -114,7 +114,7 @@ pub(crate) const QUINN: &str = "quinn-stream";
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bench::options::tests::parse;
+    use crate::bench::tests::parse;
 
     fn names(arguments: &[&str]) -> Vec<&'static str> {
         let chosen = select(&parse(arguments).unwrap(), &[]).unwrap();

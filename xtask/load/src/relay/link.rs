@@ -106,16 +106,8 @@ const HEADER_BYTES: usize = 20 + 8;
 const PACKETS_MAX: usize = 65_536;
 
 #[cfg(test)]
-pub(super) mod tests {
+mod tests {
     use super::*;
-
-    pub(crate) fn fast() -> Link {
-        Link {
-            bytes_per_s: 100_000_000,
-            queue_bytes: 1_000_000,
-            one_way: Duration::from_millis(1),
-        }
-    }
 
     #[test]
     fn packets_arrive_at_the_rate_of_the_link_and_its_queue_is_bounded() {

@@ -70,7 +70,7 @@ mod tests {
     use std::net::Ipv4Addr;
 
     use super::*;
-    use crate::relay::link::tests::fast;
+    use crate::relay::tests::fast;
 
     #[test]
     fn bytes_go_both_ways_in_order_and_so_does_the_end() {

@@ -166,7 +166,7 @@ mod tests {
     use crate::bench::{
         cluster::row,
         options::Measuring,
-        rows::tests::{json, report},
+        tests::{json, report},
     };
 
     /// A row of these reports, beside those of its baseline.

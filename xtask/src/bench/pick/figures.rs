@@ -91,31 +91,9 @@ pub(crate) fn distinct<T: PartialEq>(rows: &[Row], of: impl Fn(&Cell) -> T) -> V
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
+mod tests {
     use super::*;
-
-    /// Rounds of one thread and of two.
-    pub(crate) fn rounds(
-        strategy: &'static str,
-        work: Work,
-        workers: usize,
-        ns: &[(f64, f64)],
-    ) -> Vec<Row> {
-        let row = |threads, of: fn(&(f64, f64)) -> f64| {
-            let cell = Cell {
-                strategy,
-                workers,
-                threads,
-                work,
-            };
-            let reading = |ns| Reading {
-                ns: of(ns),
-                allocations: 0.0,
-            };
-            Row::new(cell, ns.iter().map(reading).collect())
-        };
-        vec![row(1, |ns| ns.0), row(2, |ns| ns.1)]
-    }
+    use crate::bench::pick::tests::rounds;
 
     #[test]
     fn a_row_is_the_median_of_its_rounds_and_has_all_allocations() {

@@ -73,7 +73,7 @@ pub(crate) fn figure(rows: &[Row]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bench::pick::{figures::tests::rounds, targets::check_targets};
+    use crate::bench::pick::{targets::check_targets, tests::rounds};
 
     #[test]
     fn strategies_are_listed_by_size() {

@@ -118,7 +118,7 @@ const ALLOCATIONS_NOISE: f64 = 0.0001;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bench::pick::figures::tests::rounds;
+    use crate::bench::pick::tests::rounds;
 
     fn met(rows: &[Row]) -> Vec<bool> {
         let targets = check_targets(rows);
