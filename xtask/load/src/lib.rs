@@ -22,7 +22,7 @@ mod subject;
 mod system;
 
 pub use crate::{
-    body::{BODY_BYTES_MIN, Body, Mismatch},
+    body::{BODY_BYTES_MIN, Body},
     bulk::{BULK_BYTES_MAX, answer},
     control::answer_each,
     latencies::{Latencies, Quantiles},

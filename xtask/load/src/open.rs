@@ -138,7 +138,7 @@ impl<C: Caller> Schedule<'_, C> {
             let reply = caller.call(body.advance()).await;
             let latency = intended.elapsed();
             let checked = match &reply {
-                Ok(reply) => body.check(reply).map_err(|mismatch| mismatch.to_string()),
+                Ok(reply) => body.check(reply),
                 Err(error) => Err(error.to_string()),
             };
             match checked {

@@ -29,8 +29,7 @@ pub(crate) fn router() -> Router {
                 while let Some(Raw(item)) = items.message().await? {
                     let expected = expected.get_or_insert_with(|| Body::new(0, item.len()));
                     expected.advance();
-                    let checked = expected.check(&item);
-                    checked.map_err(|mismatch| Status::invalid_request(mismatch.to_string()))?;
+                    expected.check(&item).map_err(Status::invalid_request)?;
                     count += 1;
                 }
                 Ok::<_, Status>(count)
