@@ -14,24 +14,25 @@ use crate::Usage;
 /// The CPU time is the process's CPU clock: what `getrusage` adds up as user and system time, in
 /// nanoseconds.
 pub fn usage() -> Usage {
-    let clock = clock_gettime(ClockId::ProcessCPUTime);
     Usage {
-        cpu_us: clock.tv_sec as f64 * 1e6 + clock.tv_nsec as f64 / 1e3,
+        cpu_us: nanos(ClockId::ProcessCPUTime) as f64 / 1e3,
         rss_bytes: resident_pages().unwrap_or_default() * page_size() as u64,
     }
 }
 
 /// CPU time of this thread so far, user and system, in nanoseconds.
 pub fn thread_cpu_ns() -> f64 {
-    let clock = clock_gettime(ClockId::ThreadCPUTime);
-    clock.tv_sec as f64 * 1e9 + clock.tv_nsec as f64
+    nanos(ClockId::ThreadCPUTime) as f64
 }
 
 /// Microseconds of the monotonic clock, which all processes of the machine share.
 pub fn monotonic_us() -> u64 {
-    let clock = clock_gettime(ClockId::Monotonic);
-    let (seconds, nanos) = (clock.tv_sec.unsigned_abs(), clock.tv_nsec.unsigned_abs());
-    seconds * 1_000_000 + nanos / 1_000
+    nanos(ClockId::Monotonic) / 1_000
+}
+
+fn nanos(clock: ClockId) -> u64 {
+    let time = clock_gettime(clock);
+    time.tv_sec.unsigned_abs() * 1_000_000_000 + time.tv_nsec.unsigned_abs()
 }
 
 /// The cores that this process may use, in order.
@@ -51,10 +52,6 @@ pub fn parallelism() -> NonZeroUsize {
 }
 
 /// Pins this thread, and those that it will start, to a core.
-///
-/// # Errors
-///
-/// When the system refuses, or knows no pinning.
 pub fn pin(core: usize) -> io::Result<()> {
     #[cfg(target_os = "linux")]
     {
