@@ -81,7 +81,7 @@ impl Options {
             .iter()
             .map(|strategy| strategy.name);
         let peers = targets::PEERS.iter().filter(|_| self.peers);
-        let known: Vec<_> = ours.chain(peers.map(|peer| peer.name)).collect();
+        let known: Vec<_> = ours.chain(peers.map(|(name, ..)| *name)).collect();
         for name in &self.strategy {
             if !known.contains(&name.as_str()) {
                 return Err(format!(
@@ -98,10 +98,6 @@ impl Options {
 
 /// Measures. Fails, without being an error, when a target is missed; with `--quick`, when there are
 /// allocations.
-///
-/// # Errors
-///
-/// When it could not be carried through.
 pub(crate) fn run(options: &Options) -> Outcome {
     let strategies = options.strategies()?;
     println!(

@@ -1,7 +1,5 @@
 //! Targets of calls beside peers, over the grid.
 
-use xtask_report::ratio;
-
 use super::{
     grid::readable_bytes,
     rows::{Figure, Row},
@@ -9,113 +7,57 @@ use super::{
     targets::{self, Target},
 };
 
-/// A bound for how ours compares with a peer in one cell.
-#[derive(Debug)]
-struct Comparison {
-    ours: &'static str,
-    peer: &'static str,
-    payload_bytes: usize,
-    in_flight: usize,
-    figure: &'static Compared,
-    bound: f64,
-}
+/// Comparison of ours with a peer: variant of rpcnet, peer, payload and calls in flight, figure, and
+/// bound of the ratio.
+type Comparison = (&'static str, &'static str, (usize, usize), Compared, f64);
 
-/// Figure that is compared.
-#[derive(Debug)]
-struct Compared {
-    name: &'static str,
-    of: Figure,
-    is_met: fn(&f64, &f64) -> bool,
-}
+/// Figure that is compared: name of the bound, figure, and whether a ratio meets a bound.
+type Compared = (&'static str, Figure, fn(&f64, &f64) -> bool);
 
-impl Comparison {
-    const fn new(
-        peer: &'static str,
-        payload_bytes: usize,
-        in_flight: usize,
-        figure: &'static Compared,
-        bound: f64,
-    ) -> Self {
-        Self {
-            ours: OURS,
-            peer,
-            payload_bytes,
-            in_flight,
-            figure,
-            bound,
-        }
-    }
-
-    /// Comparison of another variant of rpcnet.
-    const fn of(mut self, ours: &'static str) -> Self {
-        self.ours = ours;
-        self
-    }
-
-    /// The target, if rpcnet and the peer were measured.
-    fn target(&self, rows: &[Row]) -> Option<Target> {
-        let of = |subject| {
-            let is_same = |row: &&Row| {
-                let cell = (row.load.body_bytes, row.load.in_flight);
-                row.subject.name == subject && cell == (self.payload_bytes, self.in_flight)
-            };
-            rows.iter().find(is_same).and_then(self.figure.of)
+/// The target, if rpcnet and the peer were measured.
+fn target(comparison: &Comparison, rows: &[Row]) -> Option<Target> {
+    let (ours, peer, cell, (name, figure, is_met), bound) = *comparison;
+    let of = |subject: &str| {
+        let is_same = |row: &&Row| {
+            row.subject.name == subject && (row.load.body_bytes, row.load.in_flight) == cell
         };
-        let measured = of(self.ours)? / of(self.peer)?;
-        let payload = readable_bytes(self.payload_bytes);
-        Some(Target {
-            what: vec![
-                self.peer.to_owned(),
-                format!("{payload} x {}", self.in_flight),
-            ],
-            bound: format!("{} {}", self.figure.name, ratio(self.bound)),
-            measured: ratio(measured),
-            met: (self.figure.is_met)(&measured, &self.bound),
-        })
-    }
+        rows.iter().find(is_same).and_then(figure)
+    };
+    let measured = of(ours)? / of(peer)?;
+    let cell = format!("{} x {}", readable_bytes(cell.0), cell.1);
+    let what = vec![peer.to_owned(), cell];
+    Some(Target::ratio(what, (name, bound), measured, is_met))
 }
 
 /// Table of the targets that were measured: bound, figure, met or not. Empty if none was.
 pub(crate) fn report(rows: &[Row]) -> String {
-    let targets: Vec<_> = TARGETS.iter().filter_map(|it| it.target(rows)).collect();
+    let targets: Vec<_> = TARGETS.iter().filter_map(|it| target(it, rows)).collect();
     targets::report(&["against", "cell", "target", "measured", ""], &targets)
 }
 
-const P50: &Compared = &Compared {
-    name: "p50 at most",
-    of: Row::p50_us,
-    is_met: f64::le,
-};
-const CPU: &Compared = &Compared {
-    name: "CPU at most",
-    of: Row::cpu_us_per_call,
-    is_met: f64::le,
-};
-const RATE: &Compared = &Compared {
-    name: "calls/s at least",
-    of: Row::per_s,
-    is_met: f64::ge,
-};
+const P50: Compared = ("p50 at most", Row::p50_us, f64::le);
+const CPU: Compared = ("CPU at most", Row::cpu_us_per_call, f64::le);
+const RATE: Compared = ("calls/s at least", Row::per_s, f64::ge);
 
 const TARGETS: &[Comparison] = &[
-    Comparison::new("rpcnet-0.1.0", 32, 1, P50, 0.6),
-    Comparison::new("rpcnet-0.1.0", 32, 64, RATE, 10.0),
-    Comparison::new("rpcnet-0.1.0", 32, 512, RATE, 15.0),
-    Comparison::new(TONIC, 32, 1, P50, 0.45),
-    Comparison::new(TONIC, 32, 64, RATE, 10.0),
-    Comparison::new(TONIC, 32, 512, RATE, 10.0),
-    Comparison::new("tarpc-tcp", 32, 1, P50, 1.0),
-    Comparison::new("tarpc-tcp", 32, 64, RATE, 2.0),
-    Comparison::new("tarpc-tcp", 32, 512, RATE, 2.0),
-    Comparison::new(QUINN, 32, 1, P50, 0.9),
-    Comparison::new(QUINN, 32, 64, RATE, 4.0),
-    Comparison::new(QUINN, 32, 512, RATE, 5.0),
-    Comparison::new("tarpc-tcp", 32, 512, CPU, 0.5),
-    Comparison::new("tarpc-tcp", 1 << 10, 64, RATE, 1.0),
-    Comparison::new(QUINN, 64 << 10, 64, RATE, 0.9),
-    Comparison::new(QUINN, 1 << 20, 64, RATE, 0.9),
-    Comparison::new(TONIC, 64 << 10, 64, RATE, 0.8).of(BULK),
-    Comparison::new(TONIC, 1 << 20, 64, RATE, 0.8).of(BULK),
+    (OURS, "rpcnet-0.1.0", (32, 1), P50, 0.6),
+    (OURS, "rpcnet-0.1.0", (32, 64), RATE, 10.0),
+    (OURS, "rpcnet-0.1.0", (32, 512), RATE, 15.0),
+    (OURS, TONIC, (32, 1), P50, 0.45),
+    (OURS, TONIC, (32, 64), RATE, 10.0),
+    (OURS, TONIC, (32, 512), RATE, 10.0),
+    (OURS, "tarpc-tcp", (32, 1), P50, 1.0),
+    (OURS, "tarpc-tcp", (32, 64), RATE, 2.0),
+    (OURS, "tarpc-tcp", (32, 512), RATE, 2.0),
+    (OURS, QUINN, (32, 1), P50, 0.9),
+    (OURS, QUINN, (32, 64), RATE, 4.0),
+    (OURS, QUINN, (32, 512), RATE, 5.0),
+    (OURS, "tarpc-tcp", (32, 512), CPU, 0.5),
+    (OURS, "tarpc-tcp", (1 << 10, 64), RATE, 1.0),
+    (OURS, QUINN, (64 << 10, 64), RATE, 0.9),
+    (OURS, QUINN, (1 << 20, 64), RATE, 0.9),
+    (BULK, TONIC, (64 << 10, 64), RATE, 0.8),
+    (BULK, TONIC, (1 << 20, 64), RATE, 0.8),
 ];
 
 #[cfg(test)]

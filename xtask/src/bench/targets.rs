@@ -1,6 +1,6 @@
 //! Targets of the benchmarks: bounds, figures, and whether they are met.
 
-use xtask_report::format_table;
+use xtask_report::{format_table, ratio};
 
 /// A target that was measured.
 #[derive(Debug, Clone, PartialEq)]
@@ -10,6 +10,23 @@ pub(crate) struct Target {
     pub(crate) bound: String,
     pub(crate) measured: String,
     pub(crate) met: bool,
+}
+
+impl Target {
+    /// A bound for a ratio, which is met when `is_met` says so of what was measured and it.
+    pub(crate) fn ratio(
+        what: Vec<String>,
+        (name, bound): (&str, f64),
+        measured: f64,
+        is_met: fn(&f64, &f64) -> bool,
+    ) -> Self {
+        Self {
+            what,
+            bound: format!("{name} {}", ratio(bound)),
+            measured: ratio(measured),
+            met: is_met(&measured, &bound),
+        }
+    }
 }
 
 /// Table of targets under `heading`, which names all columns but the last, and how many are met.

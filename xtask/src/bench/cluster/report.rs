@@ -1,7 +1,7 @@
 //! Rows, tables, targets and figure of `bench cluster`.
 
 use xtask_load::Report;
-use xtask_report::{Bar, Panel, draw_bars, ratio};
+use xtask_report::{Bar, Panel, draw_bars};
 
 use super::service::IN_FLIGHT_PER_WORKER;
 use crate::bench::{
@@ -87,19 +87,15 @@ fn workers(row: &Row) -> usize {
 impl Rows {
     /// Targets that were measured.
     pub(crate) fn targets(&self) -> Vec<Target> {
-        let at_least = |what, measured, bound| Target {
-            what: vec![what],
-            bound: format!("at least {}", ratio(bound)),
-            measured: ratio(measured),
-            met: measured >= bound,
+        let at_least = |what: String, (measured, bound)| {
+            Target::ratio(vec![what], ("at least", bound), measured, f64::ge)
         };
         let mut targets = Vec::new();
         for row in &self.compared {
             let in_flight = row.load.in_flight;
             let what = format!("rate of direct calls, {in_flight} in flight");
-            let rate = rate_ratio(row).map(|rate| at_least(what, rate, RATE_MIN));
+            targets.extend(rate_ratio(row).map(|rate| at_least(what, (rate, RATE_MIN))));
             let added = added_p50_us(row).filter(|_| in_flight == 1);
-            targets.extend(rate);
             targets.extend(added.map(|added| Target {
                 what: vec!["more than directly at p50, 1 in flight".to_owned()],
                 bound: format!("at most {ADDED_P50_US_MAX} µs"),
@@ -109,7 +105,7 @@ impl Rows {
         }
         for row in self.scaled.iter().filter(|row| workers(row) > 1) {
             let what = format!("of linear, {} workers", workers(row));
-            targets.extend(of_linear(row).map(|part| at_least(what, part, LINEAR_MIN)));
+            targets.extend(of_linear(row).map(|part| at_least(what, (part, LINEAR_MIN))));
         }
         targets
     }
@@ -132,27 +128,21 @@ impl Rows {
             value,
             ours,
         };
-        let mut panels: Vec<Panel> = Vec::new();
-        for row in &self.compared {
-            panels.push(Panel {
-                title: format!("one worker, {} in flight", row.load.in_flight),
-                bars: vec![
-                    bar("cluster client", row.per_s(), true),
-                    bar("direct", direct_per_s(row), false),
-                ],
-            });
-        }
-        let fleets = self.scaled.iter();
-        panels.push(Panel {
-            title: "workers of 1 ms, 8 at a time".to_owned(),
-            bars: fleets
-                .map(|row| bar(&format!("{} workers", workers(row)), row.per_s(), true))
-                .collect(),
+        let compared = self.compared.iter().map(|row| Panel {
+            title: format!("one worker, {} in flight", row.load.in_flight),
+            bars: vec![
+                bar("cluster client", row.per_s(), true),
+                bar("direct", direct_per_s(row), false),
+            ],
         });
-        draw_bars(
-            "calls per second through a cluster client, echo of 32 B",
-            &panels,
-        )
+        let fleet = |row: &Row| bar(&format!("{} workers", workers(row)), row.per_s(), true);
+        let scaled = Panel {
+            title: "workers of 1 ms, 8 at a time".to_owned(),
+            bars: self.scaled.iter().map(fleet).collect(),
+        };
+        let panels: Vec<_> = compared.chain([scaled]).collect();
+        let title = "calls per second through a cluster client, echo of 32 B";
+        draw_bars(title, &panels)
     }
 }
 

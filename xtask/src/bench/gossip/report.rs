@@ -15,13 +15,12 @@ pub(crate) fn text(measured: &Measured) -> String {
         figures, detection, ..
     } = measured;
     let mut lines = vec![row(["", "measured", "target", ""])];
-    lines.extend(TARGETS.iter().map(|target| {
-        let Some(value) = (target.of)(figures) else {
-            return row([target.what, "-", "", ""]);
+    lines.extend(TARGETS.iter().map(|(what, unit, max, of)| {
+        let Some(value) = of(figures) else {
+            return row([what, "-", "", ""]);
         };
-        let cell = |value| with_unit(value, target.unit);
-        let met = status(value <= target.max);
-        row([target.what, &cell(value), &cell(target.max), met])
+        let met = status(value <= *max);
+        row([what, &with_unit(value, unit), &with_unit(*max, unit), met])
     }));
     lines.extend(counts(measured).map(|(what, value)| row([what, &value, "", ""])));
     let mut text = format!(
@@ -89,20 +88,14 @@ fn counts(measured: &Measured) -> [(&'static str, String); 14] {
 
 /// Failed checks.
 pub(crate) fn failed_checks(figures: &Figures) -> Vec<String> {
-    let mut faults = Vec::new();
-    if figures.false_failures > 0 {
-        faults.push(format!(
-            "{} times one was found failed that was not",
-            figures.false_failures
-        ));
-    }
-    if figures.never_knew > 0 {
-        faults.push(format!(
-            "{} times one never knew of one killed",
-            figures.never_knew
-        ));
-    }
-    faults
+    let checks = [
+        (figures.false_failures, "one was found failed that was not"),
+        (figures.never_knew, "one never knew of one killed"),
+    ];
+    let failed = checks.into_iter().filter(|(times, _)| *times > 0);
+    failed
+        .map(|(times, what)| format!("{times} times {what}"))
+        .collect()
 }
 
 fn killed_row((member, killed): (&usize, &KilledMember)) -> Vec<String> {
@@ -140,50 +133,29 @@ fn row<const N: usize>(cells: [&str; N]) -> Vec<String> {
     cells.map(str::to_owned).to_vec()
 }
 
-/// Target of a cluster of 1,000 members.
-struct Target {
-    what: &'static str,
-    unit: &'static str,
-    max: f64,
-    of: fn(&Figures) -> Option<f64>,
-}
-
-impl Target {
-    const fn new(
-        what: &'static str,
-        max: f64,
-        unit: &'static str,
-        of: fn(&Figures) -> Option<f64>,
-    ) -> Self {
-        Self {
-            what,
-            unit,
-            max,
-            of,
-        }
-    }
-}
+/// Target of a cluster of 1,000 members: its name, unit and bound, and the figure.
+type Target = (&'static str, &'static str, f64, fn(&Figures) -> Option<f64>);
 
 const TARGETS: &[Target] = &[
-    Target::new("full views everywhere", 15.0, "s", |it| {
+    ("full views everywhere", "s", 15.0, |it| {
         Some(it.converged_ms / 1e3)
     }),
-    Target::new("CPU of a node", 0.1, "% of a core", |it| {
+    ("CPU of a node", "% of a core", 0.1, |it| {
         Some(it.cpu_percent_per_node)
     }),
-    Target::new("sent by a node", 600.0, "B/s", |it| {
+    ("sent by a node", "B/s", 600.0, |it| {
         Some(it.sent_bytes_per_node_s)
     }),
-    Target::new("killed ones known everywhere", 6.0, "s", |it| {
+    ("killed ones known everywhere", "s", 6.0, |it| {
         Some(it.all_know_max_ms? / 1e3)
     }),
-    Target::new("killed ones known, p99", 6.0, "s", |it| {
+    ("killed ones known, p99", "s", 6.0, |it| {
         Some(it.all_know_p99_ms? / 1e3)
     }),
-    Target::new("killed ones known, p50", 6.0, "s", |it| {
+    ("killed ones known, p50", "s", 6.0, |it| {
         Some(it.all_know_p50_ms? / 1e3)
     }),
-    Target::new("first to know", 6.0, "s", |it| Some(it.first_p50_ms? / 1e3)),
+    ("first to know", "s", 6.0, |it| Some(it.first_p50_ms? / 1e3)),
 ];
 
 const KILLED_HEADING: [&str; 6] = [

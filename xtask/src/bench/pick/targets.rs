@@ -4,34 +4,18 @@ use xtask_pick::{
     Work,
     rpcnet_subject::{self, Strategy, StrategyKind},
 };
-use xtask_report::ratio;
 
 use super::figures::{self, Row};
 use crate::bench::targets::Target;
 
-/// A peer, and which of ours does the same.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Peer {
-    pub(crate) name: &'static str,
-    ours: &'static [&'static str],
-    /// Work that the peer supports.
-    work: Work,
-}
-
-impl Peer {
-    const fn new(name: &'static str, ours: &'static [&'static str], work: Work) -> Self {
-        Self { name, ours, work }
-    }
-}
-
-/// The detached workspace's.
-pub(crate) const PEERS: [Peer; 6] = [
-    Peer::new("tower-p2c-peak-ewma", &["peak-ewma"], Work::Call),
-    Peer::new("pingora-round-robin", &["round-robin"], Work::Pick),
-    Peer::new("pingora-random", &["random"], Work::Pick),
-    Peer::new("pingora-weighted", &["weighted"], Work::Pick),
-    Peer::new("pingora-fnv-hash", &["maglev"], Work::Pick),
-    Peer::new("pingora-ketama", &["maglev", "rendezvous"], Work::Pick),
+/// The detached workspace's: their names, which of ours do the same, and the work that they support.
+pub(crate) const PEERS: [(&str, &[&str], Work); 6] = [
+    ("tower-p2c-peak-ewma", &["peak-ewma"], Work::Call),
+    ("pingora-round-robin", &["round-robin"], Work::Pick),
+    ("pingora-random", &["random"], Work::Pick),
+    ("pingora-weighted", &["weighted"], Work::Pick),
+    ("pingora-fnv-hash", &["maglev"], Work::Pick),
+    ("pingora-ketama", &["maglev", "rendezvous"], Work::Pick),
 ];
 
 /// A target of a strategy that was measured: the worst of all numbers of workers.
@@ -43,13 +27,13 @@ pub(crate) struct StrategyTarget {
 }
 
 pub(crate) fn is_peer(strategy: &str) -> bool {
-    PEERS.iter().any(|peer| peer.name == strategy)
+    PEERS.iter().any(|(name, ..)| *name == strategy)
 }
 
 /// Whether a strategy can be measured with this work.
 pub(crate) fn supports(strategy: &str, work: Work) -> bool {
-    let peer = PEERS.iter().find(|peer| peer.name == strategy);
-    peer.is_none_or(|peer| peer.work == work)
+    let peer = PEERS.iter().find(|(name, ..)| *name == strategy);
+    peer.is_none_or(|(_, _, supported)| *supported == work)
 }
 
 /// Targets that were measured.
@@ -62,29 +46,16 @@ pub(crate) fn check_targets(rows: &[Row]) -> Vec<StrategyTarget> {
         let Some(allocations) = allocations.filter(|_| kind != StrategyKind::Baseline) else {
             continue;
         };
-        let target = |bound: String, measured: String, met| StrategyTarget {
-            target: Target {
-                what: vec![name.to_owned()],
-                bound,
-                measured,
-                met,
-            },
-            is_certain: false,
+        let what = || vec![name.to_owned()];
+        let mut add = |target, is_certain| targets.push(StrategyTarget { target, is_certain });
+        let none = Target {
+            what: what(),
+            bound: "no allocation".to_owned(),
+            measured: format!("{allocations:.4}"),
+            // What a thread needs once, for its first look at a registry, is not of its picks.
+            met: allocations < ALLOCATIONS_NOISE,
         };
-        let at_least = |what: &str, min: f64, measured: f64| {
-            let bound = format!("{what} at least {}", ratio(min));
-            target(bound, ratio(measured), measured >= min)
-        };
-        // What a thread needs once, for its first look at a registry, is not of its picks.
-        let none = allocations < ALLOCATIONS_NOISE;
-        targets.push(StrategyTarget {
-            is_certain: true,
-            ..target(
-                "no allocation".to_owned(),
-                format!("{allocations:.4}"),
-                none,
-            )
-        });
+        add(none, true);
         // The rest is asked of a strategy.
         if kind == StrategyKind::Selection {
             continue;
@@ -92,17 +63,32 @@ pub(crate) fn check_targets(rows: &[Row]) -> Vec<StrategyTarget> {
         let alone = of().filter(|row| (row.cell.work, row.cell.threads) == (Work::Pick, 1));
         let longest = alone.map(|row| row.ns_per_pick).reduce(f64::max);
         if let Some(ns) = longest.filter(|_| kind != StrategyKind::Scan) {
-            let bound = format!("at most {NS_MAX} ns");
-            targets.push(target(bound, format!("{ns:.1} ns"), ns <= NS_MAX));
+            let target = Target {
+                what: what(),
+                bound: format!("at most {NS_MAX} ns"),
+                measured: format!("{ns:.1} ns"),
+                met: ns <= NS_MAX,
+            };
+            add(target, false);
         }
-        let speed_up = |workers: &usize| figures::speed_up(rows, name, *workers);
-        let least = sizes.iter().filter_map(speed_up).reduce(f64::min);
-        targets.extend(least.map(|least| at_least("two threads", SPEED_UP_MIN, least)));
-        for peer in PEERS.iter().filter(|peer| peer.ours.contains(&name)) {
-            let pair = (name, peer.name);
-            let times = |workers: &usize| figures::peer_ratio(rows, pair, peer.work, *workers);
-            let least = sizes.iter().filter_map(times).reduce(f64::min);
-            targets.extend(least.map(|least| at_least(peer.name, PEER_MIN, least)));
+        let mut at_least = |bound: String, min, ratio: &dyn Fn(usize) -> Option<f64>| {
+            let least = sizes
+                .iter()
+                .filter_map(|workers| ratio(*workers))
+                .reduce(f64::min);
+            if let Some(least) = least {
+                add(Target::ratio(what(), (&bound, min), least, f64::ge), false);
+            }
+        };
+        at_least(
+            "two threads at least".to_owned(),
+            SPEED_UP_MIN,
+            &|workers| figures::speed_up(rows, name, workers),
+        );
+        for (peer, _, work) in PEERS.iter().filter(|(_, ours, _)| ours.contains(&name)) {
+            at_least(format!("{peer} at least"), PEER_MIN, &|workers| {
+                figures::peer_ratio(rows, (name, peer), *work, workers)
+            });
         }
     }
     targets
@@ -173,9 +159,9 @@ mod tests {
         assert_eq!(met(&both), [true, true]);
         both[2] = rounds("tower-p2c-peak-ewma", Work::Call, 30, &[(149.0, 1.0)]).remove(0);
         assert_eq!(met(&both), [true, false]);
-        for peer in PEERS {
+        for (_, ours, _) in PEERS {
             let names = rpcnet_subject::STRATEGIES.map(|strategy| strategy.name);
-            assert!(peer.ours.iter().all(|name| names.contains(name)));
+            assert!(ours.iter().all(|name| names.contains(name)));
         }
         assert!(!supports("tower-p2c-peak-ewma", Work::Pick) && supports("random", Work::Call));
     }
