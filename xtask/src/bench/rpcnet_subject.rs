@@ -146,19 +146,19 @@ fn config(setup: &Setup) -> TransportConfig {
         BULK => TransportConfig::bulk(),
         _ => TransportConfig::lan(),
     };
-    let streams = u32::try_from(2 * setup.in_flight).unwrap_or(u32::MAX);
     let config = config.with_early_data(setup.early_data);
-    match NonZeroU32::new(streams.max(STREAMS_DEFAULT)) {
-        Some(streams) if setup.subject == ISOLATED => {
-            let windows = streams.saturating_mul(STREAM_WINDOW_DEFAULT);
-            config
-                .with_streams_max(streams)
-                .with_connection_window_bytes(windows)
-                .with_send_window_bytes(windows)
-        }
-        _ => config,
+    if setup.subject != ISOLATED {
+        return config;
     }
+    let streams = u32::try_from(2 * setup.in_flight).unwrap_or(u32::MAX);
+    let streams = STREAMS_MIN.max(streams.try_into().unwrap_or(STREAMS_MIN));
+    let windows = streams.saturating_mul(STREAM_WINDOW_BYTES);
+    config
+        .with_streams_max(streams)
+        .with_stream_window_bytes(STREAM_WINDOW_BYTES)
+        .with_connection_window_bytes(windows)
+        .with_send_window_bytes(windows)
 }
 
-const STREAMS_DEFAULT: u32 = 128;
-const STREAM_WINDOW_DEFAULT: NonZeroU32 = NonZeroU32::new(512 * 1_024).unwrap();
+const STREAMS_MIN: NonZeroU32 = NonZeroU32::new(128).unwrap();
+const STREAM_WINDOW_BYTES: NonZeroU32 = NonZeroU32::new(512 * 1_024).unwrap();
