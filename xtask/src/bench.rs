@@ -53,10 +53,6 @@ pub(crate) enum Bench {
 }
 
 /// Runs a benchmark.
-///
-/// # Errors
-///
-/// When it could not be carried through, or a reply was wrong.
 pub(crate) fn run(bench: &Bench) -> Outcome {
     match bench {
         Bench::Cluster(options) => cluster::run(options),

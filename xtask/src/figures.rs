@@ -70,10 +70,6 @@ const ROWS: &[ReadmeRow] = &[
 const README: &str = "rpcnet-swim/README.md";
 
 /// Compares them all and prints them side by side.
-///
-/// # Errors
-///
-/// When the README has no such figure, or a command does not print one.
 pub(crate) fn run() -> Outcome {
     let readme = fs::read_to_string(project::root().join(README))?;
     let (mut wrong, mut total) = (0, 0);

@@ -23,10 +23,6 @@ pub fn run(executor: impl FnOnce(&str) -> Option<Executor>) -> ExitCode {
 }
 
 /// Serves a subject until the input ends, or measures it.
-///
-/// # Errors
-///
-/// When it cannot.
 pub fn execute<S: Subject>(order: Order) -> Result<(), Failure> {
     match order {
         Order::Serve(setup) => match serve::<S>(&setup)? {},

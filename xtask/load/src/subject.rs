@@ -20,31 +20,15 @@ pub trait Subject: Sized + 'static {
 
     /// Serves an echo of bytes, on a port that the system chooses, in the runtime that it is called
     /// in.
-    ///
-    /// # Errors
-    ///
-    /// When it cannot.
     fn serve(setup: &Setup) -> impl Future<Output = Result<(SocketAddr, Self::Server), Failure>>;
 
     /// A client, made in the runtime that it is to run in.
-    ///
-    /// # Errors
-    ///
-    /// When it cannot be made.
     fn client(setup: &Setup) -> Result<Self, Failure>;
 
     /// A connection to the server.
-    ///
-    /// # Errors
-    ///
-    /// When none could be made.
     fn connect(&self, addr: SocketAddr) -> impl Future<Output = Result<Self::Caller, Failure>>;
 
     /// Items through one stream, for as long as the load says.
-    ///
-    /// # Errors
-    ///
-    /// When the subject has no streams, or they fail.
     fn stream(
         _caller: Self::Caller,
         _load: Load,
@@ -54,10 +38,6 @@ pub trait Subject: Sized + 'static {
     }
 
     /// Times from the beginning of a connection to its first reply, of `count` connections.
-    ///
-    /// # Errors
-    ///
-    /// When it is not measured for this subject, or a connection fails.
     fn reconnects(
         _setup: &Setup,
         _addr: SocketAddr,
@@ -74,10 +54,6 @@ pub trait Caller: Clone + Send + Sync + 'static {
     type Error: fmt::Display + Send;
 
     /// Sends bytes, which are to come back.
-    ///
-    /// # Errors
-    ///
-    /// The subject's own.
     fn call(&self, body: Bytes) -> impl Future<Output = Result<Bytes, Self::Error>> + Send;
 }
 

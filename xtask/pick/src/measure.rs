@@ -16,10 +16,6 @@ use crate::{CountingAllocator, Reading, Work};
 pub trait Subject: Send + Sync {
     /// Does the work once for each number, which stands for a call. `alone`: no other thread does
     /// the same meanwhile.
-    ///
-    /// # Errors
-    ///
-    /// When there is no such work.
     fn batch(&self, work: Work, calls: Range<u64>, alone: bool) -> Result<(), String>;
 }
 

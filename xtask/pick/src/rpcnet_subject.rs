@@ -92,10 +92,6 @@ pub const BASELINE: &str = "nothing";
 pub const REGISTRY: &str = "registry-select";
 
 /// The strategy of this name among so many workers.
-///
-/// # Errors
-///
-/// When there is none of this name.
 pub fn subject(name: &str, workers: usize) -> Result<Box<dyn Subject>, String> {
     let strategy = STRATEGIES.iter().find(|it| it.name == name);
     let strategy = strategy.ok_or_else(|| format!("there is no strategy {name:?}"))?;

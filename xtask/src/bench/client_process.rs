@@ -32,10 +32,6 @@ pub(crate) struct BenchSetup {
 
 impl BenchSetup {
     /// Makes keys, finds cores, and builds the peers if there are any among the subjects.
-    ///
-    /// # Errors
-    ///
-    /// When one of them cannot be done.
     pub(crate) fn new(options: &Measuring, subjects: &[Subject]) -> Result<Self, Box<dyn Error>> {
         let keys = RunKeys::create("bench")?;
         for name in [SERVER, CLIENT] {
@@ -55,10 +51,6 @@ impl BenchSetup {
     }
 
     /// Makes keys for others too.
-    ///
-    /// # Errors
-    ///
-    /// When they cannot be written.
     pub(crate) fn issue_keys(&self, names: &[String]) -> Result<(), Box<dyn Error>> {
         names.iter().try_for_each(|name| self.keys.issue(name))
     }
@@ -94,10 +86,6 @@ impl BenchSetup {
     }
 
     /// Measures a row once, under its flood if it has one.
-    ///
-    /// # Errors
-    ///
-    /// What went wrong, a wrong reply for one.
     pub(crate) async fn measure(&self, row: &Row) -> Result<Report, Box<dyn Error>> {
         let command = self.command(row.subject, false)?;
         let mut process = Command::new(&command[0]);

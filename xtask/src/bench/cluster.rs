@@ -37,10 +37,6 @@ pub(crate) struct Options {
 }
 
 /// Measures. Fails, without being an error, when a target is missed, unless it was `--quick`.
-///
-/// # Errors
-///
-/// When it could not be carried through.
 pub(crate) fn run(options: &Options) -> Outcome {
     run_until_interrupted(async {
         let rows = measure(&options.measuring).await?;

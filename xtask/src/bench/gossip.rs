@@ -65,10 +65,6 @@ impl Options {
 
 /// Measures. Fails, without being an error, when members were found failed that were not, or some
 /// never knew of those that were.
-///
-/// # Errors
-///
-/// When it could not be carried through, views that never become full among the reasons.
 pub(crate) fn run(options: &Options) -> Outcome {
     let placement = Placement::new(options.nodes(), options.processes.into(), options.kill())?;
     file_limit::raise_file_limit(placement.members_max() + DESCRIPTORS_RESERVED)?;

@@ -40,10 +40,6 @@ pub(crate) const MODE: Mode = Mode {
 /// The peak is the best of the closed loops, or what is taken of it when it is offered at a fixed
 /// rate, if that is less: to begin a call at its time, whatever became of the others, is more work
 /// for the client than to repeat one.
-///
-/// # Errors
-///
-/// When calls at a fixed rate fail.
 pub(crate) async fn at_shares_of_peak(
     options: &Options,
     setup: &BenchSetup,

@@ -74,10 +74,6 @@ pub(crate) struct Files {
 
 impl Files {
     /// Writes those that were asked for.
-    ///
-    /// # Errors
-    ///
-    /// When one cannot be written.
     pub(crate) fn write<R: Serialize>(
         &self,
         command: &str,

@@ -8,10 +8,6 @@ use super::{client_process::BenchSetup, grid::readable_bytes, options::Measuring
 
 /// Measures all rounds of one group of rows, then of the next; in each of them one row after the
 /// other, so that what the machine does beside hits all alike.
-///
-/// # Errors
-///
-/// What went wrong, unless it is noted in the row.
 pub(crate) async fn measure(
     options: &Measuring,
     setup: &BenchSetup,

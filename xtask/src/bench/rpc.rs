@@ -14,10 +14,6 @@ use super::{
 };
 
 /// Measures what the options say.
-///
-/// # Errors
-///
-/// When a call fails, a reply is wrong, or it could not be carried through.
 pub(crate) fn run(options: &Options) -> Outcome {
     run_until_interrupted(async { run_mode(options).await.map(|()| ExitCode::SUCCESS) })
 }

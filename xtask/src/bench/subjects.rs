@@ -50,10 +50,6 @@ impl Subject {
 
 /// Subjects that the options name, else those of `usual` that they ask for; of all if it is empty.
 /// Rpcnet is the first.
-///
-/// # Errors
-///
-/// When they name one that does not exist.
 pub(crate) fn select(options: &Options, usual: &[&str]) -> Result<Vec<Subject>, Box<dyn Error>> {
     let names = &options.subject;
     if let Some(unknown) = names.iter().find(|name| named(name).is_none()) {

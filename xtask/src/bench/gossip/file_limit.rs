@@ -4,10 +4,6 @@ use std::error::Error;
 
 /// Raises the limit of open files to `wanted`, for this process and those that it starts, unless it
 /// is as high already.
-///
-/// # Errors
-///
-/// When the system does not allow so many.
 pub(crate) fn raise_file_limit(wanted: usize) -> Result<(), Box<dyn Error>> {
     #[cfg(unix)]
     {

@@ -19,10 +19,6 @@ use super::{
 };
 
 /// Runs all phases.
-///
-/// # Errors
-///
-/// When a process fails, or views do not become full.
 pub(crate) async fn measure(
     options: &Options,
     placement: &Placement,

@@ -15,10 +15,6 @@ pub(crate) struct Placement {
 
 impl Placement {
     /// `nodes` members in `processes`, of which `kill` go.
-    ///
-    /// # Errors
-    ///
-    /// When there are too few members for it.
     pub(crate) fn new(nodes: usize, processes: usize, kill: usize) -> Result<Self, Box<dyn Error>> {
         let alone = usize::from(kill > 0);
         if kill * 3 > nodes {

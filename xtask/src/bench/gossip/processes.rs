@@ -18,10 +18,6 @@ pub(crate) struct Processes(Vec<ChildProcess>);
 
 impl Processes {
     /// Starts so many.
-    ///
-    /// # Errors
-    ///
-    /// When one cannot be started.
     pub(crate) fn start(count: usize) -> Result<Self, Box<dyn Error>> {
         let start = |at| ChildProcess::start(&format!("members-{at}"), &[members::COMMAND]);
         Ok(Self((0..count).map(start).collect::<Result<_, _>>()?))
@@ -29,10 +25,6 @@ impl Processes {
 
     /// Sends an order to each process for which there is one, at the same time; their answers,
     /// which are of the type that the order asks for.
-    ///
-    /// # Errors
-    ///
-    /// When one of them fails, ends, or does not answer in time.
     pub(crate) async fn ask_each<T: DeserializeOwned>(
         &mut self,
         order: impl Fn(usize) -> Option<Order>,
@@ -51,10 +43,6 @@ impl Processes {
     }
 
     /// Kills one process (SIGKILL).
-    ///
-    /// # Errors
-    ///
-    /// When it has ended before.
     pub(crate) async fn kill(&mut self, process: usize) -> Result<(), Box<dyn Error>> {
         Ok(self.0[process].kill().await?)
     }

@@ -14,10 +14,6 @@ pub(crate) struct PickProcess(ChildProcess);
 
 impl PickProcess {
     /// Builds and starts the process of rpcnet's strategies, or of the peers.
-    ///
-    /// # Errors
-    ///
-    /// When it cannot be built or started.
     pub(crate) fn start(peers: bool) -> Result<Self, Box<dyn Error>> {
         let program = if peers {
             project::build_peers("peer-picks")?
@@ -35,10 +31,6 @@ impl PickProcess {
     }
 
     /// Measures a strategy.
-    ///
-    /// # Errors
-    ///
-    /// When it cannot be measured, or the process has ended.
     pub(crate) async fn measure(&mut self, order: &PickOrder) -> Result<Reading, Box<dyn Error>> {
         self.0.send(order).await?;
         let deadline = Instant::now() + order.window + SETUP_TIMEOUT;
