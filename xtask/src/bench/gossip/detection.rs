@@ -1,6 +1,6 @@
 //! Detection of killed members: observers and times.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, HashSet};
 
 use xtask_report::quantile;
 
@@ -11,35 +11,32 @@ use super::{
 };
 
 /// Detection of the killed members in the views of the others.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct DetectionLog {
     /// Killed members by number.
     pub(crate) killed: BTreeMap<usize, KilledMember>,
-    /// Time from the kill until a survivor knew of it, for all pairs.
-    pub(crate) known_after_us: Vec<u64>,
-    /// Pairs of which the survivor never knew.
-    pub(crate) missing: usize,
     /// Times that a member was told to have failed that was not killed.
     pub(crate) false_failures: usize,
     /// Times that a member was suspected that was not killed.
     pub(crate) false_suspicions: usize,
     survivors: usize,
     /// All observations, which may come before the numbers of the killed members.
-    notices: Vec<Observation>,
+    observations: Vec<Observation>,
 }
 
 /// Killed member.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct KilledMember {
     at_us: u64,
     /// Its process was killed, else it was dropped from one.
     pub(crate) by_signal: bool,
-    /// Delay and observer of the first suspicion.
-    pub(crate) first_suspected: Option<(u64, usize)>,
-    pub(crate) first_failed: Option<(u64, usize)>,
-    pub(crate) last_failed: Option<(u64, usize)>,
-    pub(crate) failed_after_us: Vec<u64>,
+    pub(crate) first_suspected: Option<Detection>,
+    /// Survivors that know of it, in the order of time.
+    pub(crate) failed: Vec<Detection>,
 }
+
+/// Delay in µs after the kill, and the observer.
+pub(crate) type Detection = (u64, usize);
 
 impl DetectionLog {
     /// Empty log.
@@ -57,81 +54,62 @@ impl DetectionLog {
         at_us: u64,
         by_signal: bool,
     ) {
-        for number in numbers {
-            let killed = KilledMember {
-                at_us,
-                by_signal,
-                ..KilledMember::default()
-            };
-            self.killed.insert(number, killed);
-        }
+        let killed = KilledMember {
+            at_us,
+            by_signal,
+            ..KilledMember::default()
+        };
+        let numbers = numbers.into_iter();
+        self.killed
+            .extend(numbers.map(|number| (number, killed.clone())));
     }
 
     /// Takes in what was noticed.
-    pub(crate) fn add(&mut self, notices: &[Observation]) {
-        self.notices.extend(notices);
+    pub(crate) fn add(&mut self, observations: &[Observation]) {
+        self.observations.extend(observations);
     }
 
-    /// Whether every survivor knows of all killed members.
-    pub(crate) fn is_complete(&self) -> bool {
-        let known = self.notices.iter().filter(|it| {
-            it.what == ObservedChange::Failed && self.is_expected(it.subject, it.observer)
-        });
-        let pairs: HashSet<_> = known.map(|it| (it.subject, it.observer)).collect();
-        pairs.len() == self.killed.len() * self.survivors
-    }
-
-    /// Makes figures of it all.
-    pub(crate) fn evaluate(&mut self) {
-        let mut first = BTreeSet::new();
-        let mut notices = std::mem::take(&mut self.notices);
-        notices.sort_by_key(|notice| notice.at_us);
-        for Observation {
-            at_us,
-            observer,
-            subject,
-            what,
-        } in notices
-        {
-            if self.killed.contains_key(&observer) {
-                continue;
-            }
-            let Some(killed) = self.killed.get_mut(&subject) else {
-                self.false_failures += usize::from(what == ObservedChange::Failed);
-                self.false_suspicions += usize::from(what == ObservedChange::Suspected);
+    /// The log with what all observations so far amount to.
+    pub(crate) fn evaluate(&self) -> Self {
+        let mut log = self.clone();
+        let mut known = HashSet::new();
+        let mut observations = std::mem::take(&mut log.observations);
+        observations.retain(|it| !log.killed.contains_key(&it.observer));
+        observations.sort_by_key(|it| it.at_us);
+        for it in observations {
+            let is_failure = it.what == ObservedChange::Failed;
+            let Some(killed) = log.killed.get_mut(&it.subject) else {
+                log.false_failures += usize::from(is_failure);
+                log.false_suspicions += usize::from(!is_failure);
                 continue;
             };
-            let after = at_us.saturating_sub(killed.at_us);
-            match what {
-                ObservedChange::Suspected => {
-                    killed.first_suspected.get_or_insert((after, observer));
-                }
-                ObservedChange::Failed if first.insert((subject, observer)) => {
-                    killed.first_failed.get_or_insert((after, observer));
-                    killed.last_failed = Some((after, observer));
-                    killed.failed_after_us.push(after);
-                    self.known_after_us.push(after);
-                }
-                ObservedChange::Failed | ObservedChange::Recovered | ObservedChange::Lagged => {}
+            let detection = (it.at_us.saturating_sub(killed.at_us), it.observer);
+            if !is_failure {
+                killed.first_suspected.get_or_insert(detection);
+            } else if known.insert((it.subject, it.observer)) {
+                killed.failed.push(detection);
             }
         }
-        self.missing = self.killed.len() * self.survivors - self.known_after_us.len();
+        log
+    }
+
+    /// Pairs of a killed member and a survivor that does not know of it.
+    pub(crate) fn missing(&self) -> usize {
+        let known: usize = self.killed.values().map(|it| it.failed.len()).sum();
+        self.killed.len() * self.survivors - known
     }
 
     /// Median time until the first survivor knew, in ms.
     pub(crate) fn first_ms(&self) -> Option<f64> {
         let killed = self.killed.values();
-        let firsts = killed.filter_map(|killed| Some(ms(killed.first_failed?.0)));
+        let firsts = killed.filter_map(|killed| Some(ms(killed.failed.first()?.0)));
         quantile(firsts.collect(), 0.5)
     }
 
     /// Time until this share of the survivors knew of a killed member, in ms.
     pub(crate) fn known_ms(&self, share: f64) -> Option<f64> {
-        quantile(self.known_after_us.iter().copied().map(ms).collect(), share)
-    }
-
-    fn is_expected(&self, subject: usize, observer: usize) -> bool {
-        self.killed.contains_key(&subject) && !self.killed.contains_key(&observer)
+        let known = self.killed.values().flat_map(|killed| &killed.failed);
+        quantile(known.map(|(after_us, _)| ms(*after_us)).collect(), share)
     }
 }
 
@@ -157,7 +135,7 @@ mod tests {
         noticed.kill([5], 50, true);
         noticed.add(&[notice(120, 0, 4, ObservedChange::Suspected)]);
         for observer in 0..4 {
-            assert!(!noticed.is_complete());
+            assert!(noticed.evaluate().missing() > 0);
             // One that is killed counts for nothing; nor does one that says it twice.
             noticed.add(&[
                 notice(200, 4, 5, ObservedChange::Failed),
@@ -166,25 +144,18 @@ mod tests {
                 notice(900, 0, 4, ObservedChange::Failed),
             ]);
         }
-        assert!(noticed.is_complete());
+        assert_eq!(noticed.evaluate().missing(), 0);
         noticed.add(&[notice(1, 2, 3, ObservedChange::Failed)]);
-        noticed.evaluate();
-        assert_eq!(
-            (
-                noticed.missing,
-                noticed.false_failures,
-                noticed.known_after_us.len()
-            ),
-            (0, 1, 8)
-        );
+        let noticed = noticed.evaluate();
+        assert_eq!((noticed.missing(), noticed.false_failures), (0, 1));
         let killed = &noticed.killed[&4];
         assert_eq!(
             (
                 killed.first_suspected,
-                killed.first_failed,
-                killed.last_failed
+                killed.failed.first(),
+                killed.failed.last()
             ),
-            (Some((20, 0)), Some((200, 0)), Some((203, 3)))
+            (Some((20, 0)), Some(&(200, 0)), Some(&(203, 3)))
         );
         assert_eq!(noticed.first_ms(), Some(0.15));
     }
@@ -198,7 +169,6 @@ mod tests {
             notice(9, 1, 5, ObservedChange::Failed),
             notice(9, 2, 5, ObservedChange::Suspected),
         ]);
-        noticed.evaluate();
-        assert_eq!(noticed.missing, 4);
+        assert_eq!(noticed.evaluate().missing(), 4);
     }
 }

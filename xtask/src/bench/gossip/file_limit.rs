@@ -8,25 +8,16 @@ pub(crate) fn raise_file_limit(wanted: usize) -> Result<(), Box<dyn Error>> {
     #[cfg(unix)]
     {
         use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-        let wanted = wanted as u64;
         let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
-        if current.is_none_or(|current| current >= wanted) {
-            return Ok(());
-        }
-        let raised = Rlimit {
-            current: Some(wanted),
-            maximum,
-        };
-        if maximum.is_some_and(|maximum| maximum < wanted)
-            || setrlimit(Resource::Nofile, raised).is_err()
-        {
-            let maximum = maximum.unwrap_or(u64::MAX);
-            return Err(format!(
-                "a process here may have {maximum} files open and this takes {wanted}: raise it (`ulimit -Hn`), take \
-                 more --processes or fewer --nodes"
+        let current = current.map(|current| current.max(wanted as u64));
+        let raised = setrlimit(Resource::Nofile, Rlimit { current, maximum });
+        let maximum = maximum.unwrap_or(u64::MAX);
+        raised.map_err(|_| {
+            format!(
+                "a process here may have {maximum} files open and this takes {wanted}: raise it \
+                 (`ulimit -Hn`), take more --processes or fewer --nodes"
             )
-            .into());
-        }
+        })?;
     }
     let _ = wanted;
     Ok(())

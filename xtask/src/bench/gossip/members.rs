@@ -174,8 +174,6 @@ async fn watch_events(
         let (name, what) = match &event {
             Event::NodeSuspect { member, .. } => (&member.id.name, ObservedChange::Suspected),
             Event::NodeFailed(member) => (&member.id.name, ObservedChange::Failed),
-            Event::NodeRecovered(member) => (&member.id.name, ObservedChange::Recovered),
-            Event::Lagged(_) => (&name(observer).into(), ObservedChange::Lagged),
             _ => continue,
         };
         let Some(subject) = number(name) else {

@@ -74,7 +74,7 @@ pub(crate) async fn measure(
         all_know_p50_ms: detection.known_ms(0.5),
         all_know_p99_ms: detection.known_ms(0.99),
         all_know_max_ms: detection.known_ms(1.0),
-        never_knew: detection.missing,
+        never_knew: detection.missing(),
     };
     Ok(Measured {
         figures,
@@ -179,9 +179,9 @@ async fn kill(
         for notices in processes.ask_each::<Vec<Observation>>(notices).await? {
             log.add(&notices);
         }
-        if log.is_complete() || Instant::now() > deadline {
-            log.evaluate();
-            return Ok(log);
+        let evaluated = log.evaluate();
+        if evaluated.missing() == 0 || Instant::now() > deadline {
+            return Ok(evaluated);
         }
         sleep(POLL_EVERY).await;
     }

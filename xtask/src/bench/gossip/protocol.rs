@@ -76,9 +76,6 @@ pub(crate) struct Observation {
 pub(crate) enum ObservedChange {
     Suspected,
     Failed,
-    Recovered,
-    /// The observer missed some events: its subject is itself.
-    Lagged,
 }
 
 impl Counters {

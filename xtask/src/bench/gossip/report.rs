@@ -3,7 +3,7 @@
 use xtask_report::{format_table, number, quantile};
 
 use super::{
-    detection::KilledMember,
+    detection::{Detection, KilledMember},
     figures::{Figures, Measured, ms},
     protocol::Counters,
 };
@@ -99,17 +99,17 @@ pub(crate) fn failed_checks(figures: &Figures) -> Vec<String> {
 }
 
 fn killed_row((member, killed): (&usize, &KilledMember)) -> Vec<String> {
-    let notice = |noticed: Option<(u64, usize)>| {
-        or_dash(noticed.map(|(after_us, by)| format!("{} by {by}", seconds(ms(after_us)))))
+    let notice = |noticed: Option<&Detection>| {
+        or_dash(noticed.map(|(after_us, by)| format!("{} by {by}", seconds(ms(*after_us)))))
     };
-    let known_after_ms = killed.failed_after_us.iter().copied().map(ms);
+    let known_after_ms = killed.failed.iter().map(|(after_us, _)| ms(*after_us));
     row([
         &format!("member {member}"),
         if killed.by_signal { "SIGKILL" } else { "drop" },
-        &notice(killed.first_suspected),
-        &notice(killed.first_failed),
+        &notice(killed.first_suspected.as_ref()),
+        &notice(killed.failed.first()),
         &or_dash(quantile(known_after_ms.collect(), 0.5).map(seconds)),
-        &notice(killed.last_failed),
+        &notice(killed.failed.last()),
     ])
 }
 
