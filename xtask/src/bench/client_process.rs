@@ -10,9 +10,11 @@ use xtask_load::{
 
 use super::{
     flood_process::{self, Complete, Flood, FloodKind},
+    grid::readable_bytes,
     network::Network,
     node,
     options::Measuring,
+    rounds,
     rows::Row,
     subjects::Subject,
 };
@@ -85,6 +87,32 @@ impl BenchSetup {
         format!("{cores}, {runtimes}, the system's allocator")
     }
 
+    /// Measures groups of rows in [rounds](rounds::measure). A row has the failures of its subject,
+    /// if that may fail.
+    pub(crate) async fn measure_all(
+        &self,
+        options: &Measuring,
+        mut groups: Vec<Vec<Row>>,
+    ) -> Result<Vec<Row>, Box<dyn Error>> {
+        let name = |row: &Row| {
+            let bytes = readable_bytes(row.load.body_bytes);
+            format!("{}, {bytes}, {}", row.subject.name, row.cell)
+        };
+        rounds::measure(options.rounds(), &mut groups, name, async |row| {
+            if row.failed.is_some() {
+                return Ok(());
+            }
+            match self.measure(row).await {
+                Ok(report) => row.reports.push(report),
+                Err(error) if row.subject.may_fail() => row.failed = Some(error.to_string()),
+                Err(error) => return Err(error),
+            }
+            Ok(())
+        })
+        .await?;
+        Ok(groups.concat())
+    }
+
     /// Measures a row once, under its flood if it has one.
     pub(crate) async fn measure(&self, row: &Row) -> Result<Report, Box<dyn Error>> {
         let command = self.command(row.subject, false)?;
@@ -142,8 +170,7 @@ impl BenchSetup {
         kind: FloodKind,
         server: SocketAddr,
     ) -> Result<ChildProcess, Box<dyn Error>> {
-        let name = format!("flood {}", kind.name());
-        let mut process = ChildProcess::start(&name, &[flood_process::COMMAND])?;
+        let mut process = ChildProcess::start("the flood", &[flood_process::COMMAND])?;
         let flood = Flood {
             kind,
             server,

@@ -23,7 +23,6 @@ use super::{
     client_process::BenchSetup,
     exit_code,
     options::Measuring,
-    rounds,
     rows::{JsonRow, Row},
     rpc,
     subjects::{OURS, Subject, SubjectKind},
@@ -66,7 +65,7 @@ async fn measure(options: &Measuring) -> Result<Rows, Box<dyn Error>> {
     setup.issue_keys(&service::names())?;
     rpc::print_conditions(options, &setup);
     let groups = [&compared[..], &[scaled.to_vec()]].concat();
-    let mut rows = rounds::measure(options, &setup, groups).await?;
+    let mut rows = setup.measure_all(options, groups).await?;
     let mut scaled = rows.split_off(2 * IN_FLIGHT.len());
     let single = scaled[0].reports.clone();
     for row in &mut scaled {

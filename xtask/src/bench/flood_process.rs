@@ -43,17 +43,6 @@ pub(crate) enum FloodKind {
     Trickle,
 }
 
-impl FloodKind {
-    /// Name in results.
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Handshakes => "handshakes",
-            Self::Idle => "idle",
-            Self::Trickle => "trickle",
-        }
-    }
-}
-
 /// Runs the process.
 pub(crate) fn run() -> Outcome {
     run_child_on(

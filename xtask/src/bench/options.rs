@@ -7,10 +7,7 @@ use serde::Serialize;
 use xtask_load::{BODY_BYTES_MIN, Load, Runtime};
 use xtask_report::Document;
 
-use super::{
-    bulk, connections, cores, floods, grid, loss, mode::Mode, open_loop, reconnect, sizes,
-    streaming,
-};
+use super::{bulk, cores, grid, loss, mode::Mode, modes, open_loop};
 
 /// Options of `bench rpc`.
 #[derive(Debug, Clone, Default, Args)]
@@ -151,14 +148,14 @@ impl Options {
         let flags = &self.mode;
         let chosen = [
             (flags.open_loop, &open_loop::MODE),
-            (flags.streaming, &streaming::MODE),
-            (flags.connections.is_some(), &connections::MODE),
+            (flags.streaming, &modes::STREAMING),
+            (flags.connections.is_some(), &modes::CONNECTIONS),
             (flags.cores, &cores::MODE),
             (flags.loss, &loss::MODE),
             (flags.bulk, &bulk::MODE),
-            (flags.sizes, &sizes::MODE),
-            (flags.floods, &floods::MODE),
-            (flags.reconnect, &reconnect::MODE),
+            (flags.sizes, &modes::SIZES),
+            (flags.floods, &modes::FLOODS),
+            (flags.reconnect, &modes::RECONNECT),
         ];
         let chosen = chosen.into_iter().find(|(is_set, _)| *is_set);
         chosen.map_or(&grid::MODE, |(_, mode)| mode)
@@ -287,14 +284,14 @@ mod tests {
         for (flags, mode) in [
             (&[][..], &grid::MODE),
             (&["--open-loop"], &open_loop::MODE),
-            (&["--streaming"], &streaming::MODE),
-            (&["--connections", "1000"], &connections::MODE),
+            (&["--streaming"], &modes::STREAMING),
+            (&["--connections", "1000"], &modes::CONNECTIONS),
             (&["--cores"], &cores::MODE),
             (&["--loss"], &loss::MODE),
             (&["--bulk"], &bulk::MODE),
-            (&["--sizes"], &sizes::MODE),
-            (&["--floods"], &floods::MODE),
-            (&["--reconnect"], &reconnect::MODE),
+            (&["--sizes"], &modes::SIZES),
+            (&["--floods"], &modes::FLOODS),
+            (&["--reconnect"], &modes::RECONNECT),
         ] {
             assert_eq!(title(parse(flags).unwrap().mode()), title(mode));
         }

@@ -23,14 +23,13 @@ use std::{error::Error, time::Duration};
 use clap::Args;
 use xtask_harness::{Outcome, run_until_interrupted};
 use xtask_pick::{PickOrder, Reading, Work, rpcnet_subject};
-use xtask_report::Progress;
 
 use self::{
     figures::{Cell, Row},
     process::PickProcess,
     targets::StrategyTarget,
 };
-use super::{exit_code, options::Files};
+use super::{exit_code, options::Files, rounds};
 
 /// Options of `bench pick`.
 #[derive(Debug, Clone, Args)]
@@ -127,18 +126,24 @@ pub(crate) fn run(options: &Options) -> Outcome {
     })
 }
 
+/// A cell with its readings so far.
+type Measured = (Cell, Vec<Reading>);
+
 /// Cells of each number of workers and kind of work.
-fn groups(options: &Options, strategies: &[&'static str]) -> Vec<Vec<Cell>> {
+fn groups(options: &Options, strategies: &[&'static str]) -> Vec<Vec<Measured>> {
     let mut groups = Vec::new();
     for workers in options.workers() {
         for work in [Work::Pick, Work::Call] {
             let strategies = strategies.iter().filter(|it| targets::supports(it, work));
             let cells = |strategy| {
-                THREADS.map(|threads| Cell {
-                    strategy,
-                    workers,
-                    threads,
-                    work,
+                THREADS.map(|threads| {
+                    let cell = Cell {
+                        strategy,
+                        workers,
+                        threads,
+                        work,
+                    };
+                    (cell, Vec::new())
                 })
             };
             groups.push(strategies.copied().flat_map(cells).collect());
@@ -153,32 +158,29 @@ async fn measure(
     strategies: &[&'static str],
     mut reading: impl AsyncFnMut(&PickOrder) -> Result<Reading, Box<dyn Error>>,
 ) -> Result<Vec<Row>, Box<dyn Error>> {
-    let groups = groups(options, strategies);
-    let rounds = options.rounds();
-    let mut progress = Progress::new(rounds as usize * groups.concat().len());
-    let mut rows = Vec::new();
-    for cells in groups {
-        let mut readings = vec![Vec::new(); cells.len()];
-        for round in 1..=rounds {
-            for (cell, readings) in cells.iter().zip(&mut readings) {
-                let (strategy, workers) = (cell.strategy, cell.workers);
-                let what = format!("{strategy}, {workers} workers (round {round} of {rounds})");
-                progress.step(&what);
-                let order = PickOrder {
-                    strategy: strategy.to_owned(),
-                    workers,
-                    threads: cell.threads,
-                    work: cell.work,
-                    window: options.window(),
-                };
-                let reading = reading(&order).await;
-                readings.push(reading.map_err(|error| format!("{what}: {error}"))?);
-            }
-        }
-        let measured = cells.into_iter().zip(readings);
-        rows.extend(measured.map(|(cell, readings)| Row::new(cell, readings)));
-    }
-    Ok(rows)
+    let mut groups = groups(options, strategies);
+    let name = |(cell, _): &Measured| format!("{}, {} workers", cell.strategy, cell.workers);
+    rounds::measure(
+        options.rounds(),
+        &mut groups,
+        name,
+        async |(cell, readings)| {
+            let order = PickOrder {
+                strategy: cell.strategy.to_owned(),
+                workers: cell.workers,
+                threads: cell.threads,
+                work: cell.work,
+                window: options.window(),
+            };
+            readings.push(reading(&order).await?);
+            Ok(())
+        },
+    )
+    .await?;
+    let measured = groups.into_iter().flatten();
+    Ok(measured
+        .map(|(cell, readings)| Row::new(cell, readings))
+        .collect())
 }
 
 const THREADS: [usize; 2] = [1, 2];

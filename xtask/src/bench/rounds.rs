@@ -4,37 +4,25 @@ use std::error::Error;
 
 use xtask_report::Progress;
 
-use super::{client_process::BenchSetup, grid::readable_bytes, options::Measuring, rows::Row};
-
 /// Measures all rounds of one group of rows, then of the next; in each of them one row after the
-/// other, so that what the machine does beside hits all alike.
-pub(crate) async fn measure(
-    options: &Measuring,
-    setup: &BenchSetup,
-    mut groups: Vec<Vec<Row>>,
-) -> Result<Vec<Row>, Box<dyn Error>> {
-    let rounds = options.rounds();
-    let mut progress = Progress::new(rounds as usize * groups.concat().len());
-    for rows in &mut groups {
+/// other, so that what the machine does beside hits all alike. An error has the `name` of its row.
+pub(crate) async fn measure<R>(
+    rounds: u32,
+    groups: &mut [Vec<R>],
+    name: impl Fn(&R) -> String,
+    mut measure: impl AsyncFnMut(&mut R) -> Result<(), Box<dyn Error>>,
+) -> Result<(), Box<dyn Error>> {
+    let rows: usize = groups.iter().map(Vec::len).sum();
+    let mut progress = Progress::new(rounds as usize * rows);
+    for rows in groups {
         for round in 1..=rounds {
             for row in rows.iter_mut() {
-                let what = format!(
-                    "{}, {}, {} (round {round} of {rounds})",
-                    row.subject.name,
-                    readable_bytes(row.load.body_bytes),
-                    row.cell
-                );
+                let what = format!("{} (round {round} of {rounds})", name(row));
                 progress.step(&what);
-                if row.failed.is_some() {
-                    continue;
-                }
-                match setup.measure(row).await {
-                    Ok(report) => row.reports.push(report),
-                    Err(error) if row.subject.may_fail() => row.failed = Some(error.to_string()),
-                    Err(error) => return Err(format!("{what}: {error}").into()),
-                }
+                let measured = measure(row).await;
+                measured.map_err(|error| format!("{what}: {error}"))?;
             }
         }
     }
-    Ok(groups.concat())
+    Ok(())
 }

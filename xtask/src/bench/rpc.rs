@@ -8,7 +8,6 @@ use super::{
     client_process::BenchSetup,
     open_loop,
     options::{Measuring, Options},
-    rounds,
     rows::JsonRow,
     subjects,
 };
@@ -28,10 +27,10 @@ async fn run_mode(options: &Options) -> Result<(), Box<dyn Error>> {
     let setup = BenchSetup::new(&options.measuring, &subjects)?;
     let setup = (mode.prepare)(options, setup);
     print_conditions(&options.measuring, &setup);
-    let mut rows = rounds::measure(&options.measuring, &setup, groups).await?;
+    let mut rows = setup.measure_all(&options.measuring, groups).await?;
     if options.is_open_loop() {
         let groups = open_loop::at_shares_of_peak(options, &setup, &subjects, &rows).await?;
-        rows = rounds::measure(&options.measuring, &setup, groups).await?;
+        rows = setup.measure_all(&options.measuring, groups).await?;
     }
     print!("{}", mode.report(&rows));
     let json: Vec<_> = JsonRow::all(&rows, mode.fields).collect();
