@@ -282,10 +282,7 @@ mod tests {
     use xtask_load::Report;
 
     use super::*;
-    use crate::bench::{
-        subjects,
-        tests::{json, parse, report, row},
-    };
+    use crate::bench::tests::{json, parse, report, row};
 
     #[test]
     fn growth_is_that_of_the_time_per_mib() {

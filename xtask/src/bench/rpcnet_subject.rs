@@ -152,13 +152,42 @@ fn config(setup: &Setup) -> TransportConfig {
     }
     let streams = u32::try_from(2 * setup.in_flight).unwrap_or(u32::MAX);
     let streams = STREAMS_MIN.max(streams.try_into().unwrap_or(STREAMS_MIN));
-    let windows = streams.saturating_mul(STREAM_WINDOW_BYTES);
+    // The windows of a connection have room for those of all streams.
+    let window = STREAM_WINDOW_BYTES_MAX.min(u32::MAX / streams);
+    let window = NonZeroU32::new(window).unwrap_or(NonZeroU32::MIN);
+    let windows = streams.saturating_mul(window);
     config
         .with_streams_max(streams)
-        .with_stream_window_bytes(STREAM_WINDOW_BYTES)
+        .with_stream_window_bytes(window)
         .with_connection_window_bytes(windows)
         .with_send_window_bytes(windows)
 }
 
 const STREAMS_MIN: NonZeroU32 = NonZeroU32::new(128).unwrap();
-const STREAM_WINDOW_BYTES: NonZeroU32 = NonZeroU32::new(512 * 1_024).unwrap();
+const STREAM_WINDOW_BYTES_MAX: u32 = 512 * 1_024;
+
+#[cfg(test)]
+mod tests {
+    use xtask_harness::RunKeys;
+    use xtask_load::Runtime;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_stream_for_each_of_many_calls_is_a_valid_setting() {
+        let keys = RunKeys::create("test").unwrap();
+        keys.issue(SERVER).unwrap();
+        let setup = Setup {
+            subject: ISOLATED.to_owned(),
+            keys: keys.folder().to_owned(),
+            ip: [127, 0, 0, 1].into(),
+            core: None,
+            runtime: Runtime::Current,
+            in_flight: 10_000,
+            body_bytes: 32,
+            early_data: false,
+        };
+        let endpoint = open_endpoint(&setup, SERVER, config(&setup));
+        assert!(endpoint.is_ok(), "{:?}", endpoint.err());
+    }
+}
