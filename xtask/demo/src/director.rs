@@ -18,7 +18,8 @@ use rpcnet_client::{
     registry::{NodeState, WorkerRegistry},
 };
 use tokio::task::JoinSet;
-use xtask_harness::{Latencies, NodeSetup, node_builder};
+use xtask_harness::{NodeSetup, node_builder};
+use xtask_report::Latencies;
 
 use crate::{
     corpus::{Corpus, CorpusFile},

@@ -6,7 +6,6 @@
 
 mod json_line;
 mod keys;
-mod latency;
 mod node;
 mod parent_link;
 mod process_group;
@@ -19,7 +18,6 @@ use std::{error::Error, process::ExitCode};
 
 pub use json_line::{decode, encode};
 pub use keys::{RunKeys, pem_paths, tls};
-pub use latency::Latencies;
 pub use node::{NodeSetup, node_builder, run_child, run_child_on};
 pub use parent_link::{Notices, ORPHANED, ParentLink};
 pub use process_group::{ChildEvent, ProcessGroup};

@@ -9,14 +9,16 @@ use std::{
     time::{Duration, Instant},
 };
 
+use parking_lot::Mutex;
 use tokio::{
     task::JoinSet,
     time::{sleep, timeout},
 };
+use xtask_report::Latencies;
 
 use crate::{
-    Body, BulkLoad, Caller, Direction, Failure, Latencies, Load, Report, Usage, bulk,
-    control::ServerProcess, latencies::Batch, system::usage,
+    Body, BulkLoad, Caller, Direction, Failure, Load, Report, Usage, bulk, control::ServerProcess,
+    system::usage,
 };
 
 /// State that the callers of a run share.
@@ -24,9 +26,9 @@ use crate::{
 pub(crate) struct ClosedLoopState {
     phase: AtomicU8,
     /// Latencies of calls that lie in the window as a whole.
-    latencies: Latencies,
+    latencies: Mutex<Latencies>,
     /// Latencies of calls that were in flight when the window began.
-    started_before_window: Latencies,
+    started_before_window: Mutex<Latencies>,
     /// Bytes of bulk calls that ended in the window, both directions together.
     bulk_bytes: AtomicU64,
 }
@@ -48,6 +50,15 @@ impl ClosedLoopState {
             1 => Phase::Window,
             _ => Phase::Over,
         }
+    }
+
+    /// Moves latencies of a caller to those of all. Callers do so some at a time, so that recording
+    /// takes no lock for most calls.
+    fn record(&self, batch: &mut Vec<Duration>) {
+        let mut latencies = self.latencies.lock();
+        batch
+            .drain(..)
+            .for_each(|latency| latencies.record(latency));
     }
 
     fn begin(&self, phase: Phase) {
@@ -108,9 +119,10 @@ pub(crate) async fn measure_window(
     report.count = timeout(LAST_CALLS_TIMEOUT, join(callers))
         .await
         .map_err(|_| format!("calls that take longer than {LAST_CALLS_TIMEOUT:?}"))??;
-    report.latency = match shared.latencies.count() {
-        0 => shared.started_before_window.quantiles(),
-        _ => shared.latencies.quantiles(),
+    let latencies = shared.latencies.lock();
+    report.latency = match latencies.calls() {
+        0 => shared.started_before_window.lock().quantiles(),
+        _ => latencies.quantiles(),
     };
     report.bulk_bytes = shared.bulk_bytes.load(Relaxed);
     if report.count == 0 {
@@ -136,7 +148,7 @@ async fn run_caller<C: Caller>(
     shared: Arc<ClosedLoopState>,
 ) -> Result<u64, Failure> {
     let mut body = Body::new(number, load.body_bytes);
-    let mut batch = Batch::new();
+    let mut batch = Vec::with_capacity(BATCH_LEN);
     let mut calls = 0;
     let mut phase = shared.phase();
     // The end of a call is the beginning of the next: a second look at the clock would be a good
@@ -157,16 +169,19 @@ async fn run_caller<C: Caller>(
                 // clock was read: they count only where calls take so long that there are no
                 // others.
                 if begun_in == Phase::Window {
-                    batch.record(latency, &shared.latencies);
+                    batch.push(latency);
+                    if batch.len() == BATCH_LEN {
+                        shared.record(&mut batch);
+                    }
                 } else {
-                    shared.started_before_window.record(latency);
+                    shared.started_before_window.lock().record(latency);
                 }
             }
             Phase::Over => break,
             Phase::WarmUp => {}
         }
     }
-    batch.flush(&shared.latencies);
+    shared.record(&mut batch);
     Ok(calls)
 }
 
@@ -224,6 +239,9 @@ impl Window {
         })
     }
 }
+
+/// Latencies that a caller keeps.
+const BATCH_LEN: usize = 32;
 
 /// Time for the calls that are in flight at the end.
 pub(crate) const LAST_CALLS_TIMEOUT: Duration = Duration::from_secs(10);

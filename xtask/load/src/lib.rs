@@ -12,7 +12,6 @@ mod body;
 mod bulk;
 mod closed;
 mod control;
-mod latencies;
 mod open;
 mod processes;
 mod protocol;
@@ -25,7 +24,6 @@ pub use crate::{
     body::{BODY_BYTES_MIN, Body},
     bulk::{BULK_BYTES_MAX, answer},
     control::answer_each,
-    latencies::{Latencies, Quantiles},
     processes::{Executor, execute, run},
     protocol::{
         Assignment, BulkLoad, Direction, Handshake, Job, Link, Load, Order, Relay, Report, Runtime,

@@ -10,9 +10,10 @@ use std::{
 
 use parking_lot::Mutex;
 use tokio::{task::yield_now, time::sleep};
+use xtask_report::Latencies;
 
 use crate::{
-    Body, Caller, Failure, Latencies, Load, Report,
+    Body, Caller, Failure, Load, Report,
     closed::{LAST_CALLS_TIMEOUT, Window},
     control::ServerProcess,
 };
@@ -20,7 +21,7 @@ use crate::{
 /// State that the calls of a run share.
 #[derive(Debug, Default)]
 struct OpenLoopState {
-    latencies: Latencies,
+    latencies: Mutex<Latencies>,
     in_flight: AtomicU64,
     /// Bodies of calls that have ended, for those to come.
     bodies: Mutex<Vec<Body>>,
@@ -74,7 +75,7 @@ pub(crate) async fn run<C: Caller>(
     }
     shared.check()?;
     report.count = begun;
-    report.latency = shared.latencies.quantiles();
+    report.latency = shared.latencies.lock().quantiles();
     Ok(report)
 }
 
@@ -142,7 +143,7 @@ impl<C: Caller> Schedule<'_, C> {
                 Err(error) => Err(error.to_string()),
             };
             match checked {
-                Ok(()) if measured => shared.latencies.record(latency),
+                Ok(()) if measured => shared.latencies.lock().record(latency),
                 Ok(()) => {}
                 Err(failure) => {
                     let _ = shared.failure.set(failure);

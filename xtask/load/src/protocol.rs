@@ -7,8 +7,7 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
-
-use crate::Quantiles;
+use xtask_report::Quantiles;
 
 /// Order to a process, which it reads first.
 #[derive(Debug, Clone, Serialize, Deserialize)]

@@ -10,6 +10,7 @@ mod canvas;
 #[cfg(feature = "figures")]
 mod chart;
 mod json;
+mod latencies;
 #[cfg(feature = "figures")]
 mod progress;
 mod statistics;
@@ -20,6 +21,7 @@ pub use bars::{Bar, Panel, draw_bars, draw_bars_or};
 #[cfg(feature = "figures")]
 pub use chart::{Axis, Chart, Series};
 pub use json::Document;
+pub use latencies::{Latencies, Quantiles};
 #[cfg(feature = "figures")]
 pub use progress::{Progress, WeightedProgress};
 pub use statistics::{median, quantile};

@@ -6,9 +6,10 @@ use bytes::Bytes;
 use rpcnet_transport::{CallOptions, Endpoint, RpcClient, RpcError, Shards, TransportConfig};
 use xtask_harness::tls;
 use xtask_load::{
-    Body, CLIENT, Caller, Direction, Failure, Handshake, Latencies, Load, Report, SERVER, Setup,
-    Subject, answer, parallelism,
+    Body, CLIENT, Caller, Direction, Failure, Handshake, Load, Report, SERVER, Setup, Subject,
+    answer, parallelism,
 };
+use xtask_report::Latencies;
 
 use super::{
     streams,
@@ -80,7 +81,7 @@ impl Subject for Rpcnet {
         let early = handshake == Handshake::Early;
         let options = CallOptions::new().with_replay_safe(early);
         let mut body = Body::new(0, setup.body_bytes);
-        let latencies = Latencies::default();
+        let mut latencies = Latencies::default();
         let mut endpoint = fresh()?;
         for number in 0..=count {
             if handshake == Handshake::Full {

@@ -2,7 +2,8 @@
 
 use clap::{Args, Parser};
 use serde_json::Value;
-use xtask_load::{Load, Quantiles, Report};
+use xtask_load::{Load, Report};
+use xtask_report::Quantiles;
 
 use super::{
     options::Options,

@@ -15,7 +15,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use rpcnet_client::{ClusterClient, ClusterError};
 use tokio::{runtime::Handle, time::sleep};
-use xtask_harness::Latencies;
+use xtask_report::Latencies;
 
 use super::{
     call_report::{
