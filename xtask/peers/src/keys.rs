@@ -8,46 +8,30 @@ use rustls::{
 };
 use xtask_load::{Failure, Setup};
 
-/// The files of one side.
-#[derive(Debug)]
-pub(crate) struct Keys {
-    pub(crate) certificate: PathBuf,
-    pub(crate) key: PathBuf,
-    pub(crate) ca: PathBuf,
+/// Paths of the certificate and the key of the side called `name`, and of the CA.
+pub(crate) fn pem_paths(setup: &Setup, name: &str) -> [PathBuf; 3] {
+    let names = [&format!("{name}.pem"), &format!("{name}.key"), "ca.pem"];
+    names.map(|name| setup.keys.join(name))
 }
 
-impl Keys {
-    /// Keys of the side called `name`.
-    pub(crate) fn of(setup: &Setup, name: &str) -> Self {
-        Self {
-            certificate: setup.keys.join(format!("{name}.pem")),
-            key: setup.keys.join(format!("{name}.key")),
-            ca: setup.keys.join("ca.pem"),
-        }
-    }
+/// Certificate, key and CA as PEM.
+pub(crate) fn pem(setup: &Setup, name: &str) -> Result<[Vec<u8>; 3], Failure> {
+    let [certificate, key, ca] = pem_paths(setup, name).map(fs::read);
+    Ok([certificate?, key?, ca?])
+}
 
-    /// Certificate, key and CA as PEM.
-    pub(crate) fn pem(&self) -> Result<[Vec<u8>; 3], Failure> {
-        Ok([
-            fs::read(&self.certificate)?,
-            fs::read(&self.key)?,
-            fs::read(&self.ca)?,
-        ])
-    }
+/// Certificates, key and CA as rustls takes them.
+pub(crate) type Identity = (
+    Vec<CertificateDer<'static>>,
+    PrivateKeyDer<'static>,
+    RootCertStore,
+);
 
-    /// Certificates and key, as rustls takes them.
-    pub(crate) fn identity(
-        &self,
-    ) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), Failure> {
-        let certificates =
-            CertificateDer::pem_file_iter(&self.certificate)?.collect::<Result<_, _>>()?;
-        Ok((certificates, PrivateKeyDer::from_pem_file(&self.key)?))
-    }
-
-    /// The CA, as rustls takes it.
-    pub(crate) fn roots(&self) -> Result<RootCertStore, Failure> {
-        let mut roots = RootCertStore::empty();
-        roots.add(CertificateDer::from_pem_file(&self.ca)?)?;
-        Ok(roots)
-    }
+/// The identity of the side called `name`.
+pub(crate) fn identity(setup: &Setup, name: &str) -> Result<Identity, Failure> {
+    let [certificate, key, ca] = pem_paths(setup, name);
+    let certificates = CertificateDer::pem_file_iter(certificate)?.collect::<Result<_, _>>()?;
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_file(ca)?)?;
+    Ok((certificates, PrivateKeyDer::from_pem_file(key)?, roots))
 }

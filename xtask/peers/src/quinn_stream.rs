@@ -14,7 +14,7 @@ use quinn::{
 use rustls::server::WebPkiClientVerifier;
 use xtask_load::{CLIENT, Caller, Failure, SERVER, Setup, Subject, answer};
 
-use crate::keys::Keys;
+use crate::keys::identity;
 
 /// The client's endpoint.
 pub(crate) struct QuinnStream {
@@ -34,9 +34,8 @@ impl Subject for QuinnStream {
     type Server = Endpoint;
 
     async fn serve(setup: &Setup) -> Result<(SocketAddr, Endpoint), Failure> {
-        let keys = Keys::of(setup, SERVER);
-        let (certificates, key) = keys.identity()?;
-        let verifier = WebPkiClientVerifier::builder(Arc::new(keys.roots()?)).build()?;
+        let (certificates, key, roots) = identity(setup, SERVER)?;
+        let verifier = WebPkiClientVerifier::builder(Arc::new(roots)).build()?;
         let tls = rustls::ServerConfig::builder_with_protocol_versions(&[&rustls::version::TLS13])
             .with_client_cert_verifier(verifier)
             .with_single_cert(certificates, key)?;
@@ -68,10 +67,9 @@ impl Subject for QuinnStream {
     }
 
     fn client(setup: &Setup) -> Result<Self, Failure> {
-        let keys = Keys::of(setup, CLIENT);
-        let (certificates, key) = keys.identity()?;
+        let (certificates, key, roots) = identity(setup, CLIENT)?;
         let tls = rustls::ClientConfig::builder_with_protocol_versions(&[&rustls::version::TLS13])
-            .with_root_certificates(keys.roots()?)
+            .with_root_certificates(roots)
             .with_client_auth_cert(certificates, key)?;
         let mut config = ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls)?));
         config.transport_config(transport(setup)?);

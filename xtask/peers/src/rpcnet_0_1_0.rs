@@ -7,7 +7,7 @@ use rpcnet::{RpcClient, RpcConfig, RpcError, RpcServer};
 use tokio::task::JoinHandle;
 use xtask_load::{CLIENT, Caller, Failure, SERVER, Setup, Subject};
 
-use crate::keys::Keys;
+use crate::keys::pem_paths;
 
 /// Subject: each of its connections opens a port of its own.
 pub(crate) struct Rpcnet010 {
@@ -23,9 +23,9 @@ impl Subject for Rpcnet010 {
     type Server = JoinHandle<()>;
 
     async fn serve(setup: &Setup) -> Result<(SocketAddr, JoinHandle<()>), Failure> {
-        let keys = Keys::of(setup, SERVER);
+        let [certificate, key, _] = pem_paths(setup, SERVER);
         let any = SocketAddr::from((setup.ip, 0)).to_string();
-        let config = RpcConfig::new(keys.certificate, any).with_key_path(keys.key);
+        let config = RpcConfig::new(certificate, any).with_key_path(key);
         let mut server = RpcServer::new(config);
         server
             .register("echo", |body: Vec<u8>| async move { Ok(body) })
@@ -45,9 +45,9 @@ impl Subject for Rpcnet010 {
     }
 
     async fn connect(&self, addr: SocketAddr) -> Result<Client, Failure> {
-        let keys = Keys::of(&self.setup, CLIENT);
+        let [.., ca] = pem_paths(&self.setup, CLIENT);
         let any = SocketAddr::from((self.setup.ip, 0)).to_string();
-        let config = RpcConfig::new(keys.ca, any).with_server_name(SERVER);
+        let config = RpcConfig::new(ca, any).with_server_name(SERVER);
         Ok(Client(Arc::new(RpcClient::connect(addr, config).await?)))
     }
 }

@@ -16,7 +16,7 @@ use tonic::{
 };
 use xtask_load::{CLIENT, Caller, Failure, SERVER, Setup, Subject, answer};
 
-use crate::keys::Keys;
+use crate::keys;
 
 /// Request and reply.
 #[derive(Clone, PartialEq, prost::Message)]
@@ -58,7 +58,7 @@ impl Subject for TonicTls {
     type Server = JoinHandle<()>;
 
     async fn serve(setup: &Setup) -> Result<(SocketAddr, JoinHandle<()>), Failure> {
-        let [certificate, key, ca] = Keys::of(setup, SERVER).pem()?;
+        let [certificate, key, ca] = keys::pem(setup, SERVER)?;
         let tls = ServerTlsConfig::new()
             .identity(Identity::from_pem(certificate, key))
             .client_ca_root(Certificate::from_pem(ca));
@@ -87,7 +87,7 @@ impl Subject for TonicTls {
     }
 
     async fn connect(&self, addr: SocketAddr) -> Result<Client, Failure> {
-        let [certificate, key, ca] = Keys::of(&self.setup, CLIENT).pem()?;
+        let [certificate, key, ca] = keys::pem(&self.setup, CLIENT)?;
         let tls = ClientTlsConfig::new()
             .identity(Identity::from_pem(certificate, key))
             .ca_certificate(Certificate::from_pem(ca))
