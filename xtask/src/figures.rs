@@ -26,7 +26,6 @@ struct ReadmeRow {
     fields: &'static [&'static str],
 }
 
-/// The figures that are compared.
 const ROWS: &[ReadmeRow] = &[
     ReadmeRow {
         heading: "Whole clusters in virtual time",

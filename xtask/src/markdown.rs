@@ -19,19 +19,15 @@ pub(crate) struct Markdown {
     pub(crate) tables: Vec<Vec<Row>>,
 }
 
-/// A row of a table.
 #[derive(Debug, Default)]
 pub(crate) struct Row {
     pub(crate) line: usize,
     pub(crate) cells: Vec<Cell>,
 }
 
-/// A cell of a table.
 #[derive(Debug, Default)]
 pub(crate) struct Cell {
-    /// Its text, without marks.
     pub(crate) text: String,
-    /// Its code spans.
     pub(crate) code: Vec<String>,
 }
 

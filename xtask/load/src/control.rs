@@ -2,7 +2,6 @@
 
 use std::{
     io::{self, BufRead, BufReader, Write},
-    net::SocketAddr,
     process::{Child, ChildStdin, ChildStdout, Command, ExitCode, Stdio},
     thread,
 };
@@ -27,12 +26,11 @@ pub(crate) struct ServerProcess {
     child: Child,
     stdin: Option<ChildStdin>,
     stdout: BufReader<ChildStdout>,
-    address: SocketAddr,
 }
 
 impl ServerProcess {
     /// Starts it, and waits until it serves.
-    pub(crate) fn start(command: &[String], setup: Setup) -> Result<Self, Failure> {
+    pub(crate) fn start(command: &[String], setup: Setup) -> Result<(Self, Serving), Failure> {
         let (program, arguments) = command.split_first().ok_or("the server has no command")?;
         let mut child = Command::new(program)
             .args(arguments)
@@ -43,17 +41,13 @@ impl ServerProcess {
         let mut stdin = child.stdin.take().expect("standard input is piped");
         let mut stdout = BufReader::new(child.stdout.take().expect("standard output is piped"));
         write_line(&mut stdin, &Order::Serve(setup))?;
-        let Serving { address } = read_line(&mut stdout)?;
-        Ok(Self {
+        let serving = read_line(&mut stdout)?;
+        let process = Self {
             child,
             stdin: Some(stdin),
             stdout,
-            address,
-        })
-    }
-
-    pub(crate) fn address(&self) -> SocketAddr {
-        self.address
+        };
+        Ok((process, serving))
     }
 
     /// Resource usage so far. Blocks until the server has answered: some 100 µs.

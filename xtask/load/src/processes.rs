@@ -46,17 +46,17 @@ fn serve<S: Subject>(setup: &Setup) -> Result<Infallible, Failure> {
 }
 
 fn measure<S: Subject>(assignment: Assignment) -> Result<Report, Failure> {
-    let mut server = ServerProcess::start(&assignment.server_command, assignment.server)?;
-    let address = server.address();
-    control::write_message(&Serving { address })?;
+    let (mut server, serving) =
+        ServerProcess::start(&assignment.server_command, assignment.server)?;
+    control::write_message(&serving)?;
     if assignment.hold {
         control::read_message::<()>()?;
     }
     control::end_with_input();
     let runtime = start_runtime(&assignment.client)?;
     let address = match assignment.relay {
-        Some(relay) => relay::start(address, relay)?,
-        None => address,
+        Some(relay) => relay::start(serving.address, relay)?,
+        None => serving.address,
     };
     let (setup, load) = (&assignment.client, assignment.load);
     let report = runtime.block_on(async {

@@ -16,13 +16,11 @@ use xtask_load::{CLIENT, Caller, Failure, SERVER, Setup, Subject, answer};
 
 use crate::keys::identity;
 
-/// The client's endpoint.
 pub(crate) struct QuinnStream {
     endpoint: Endpoint,
     body_bytes: usize,
 }
 
-/// A connection.
 #[derive(Clone)]
 pub(crate) struct Streams {
     connection: Connection,

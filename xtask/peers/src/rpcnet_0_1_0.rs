@@ -14,7 +14,6 @@ pub(crate) struct Rpcnet010 {
     setup: Setup,
 }
 
-/// A connection.
 #[derive(Clone)]
 pub(crate) struct Client(Arc<RpcClient>);
 

@@ -36,12 +36,10 @@ impl Echo for Handler {
     }
 }
 
-/// Subject: tarpc over TCP.
 pub(crate) struct TarpcTcp {
     setup: Setup,
 }
 
-/// A connection.
 #[derive(Clone)]
 pub(crate) struct Client(EchoClient);
 

@@ -44,12 +44,10 @@ impl Echo for Handler {
     }
 }
 
-/// Subject: tonic with TLS.
 pub(crate) struct TonicTls {
     setup: Setup,
 }
 
-/// A connection.
 #[derive(Clone)]
 pub(crate) struct Client(EchoClient<Channel>);
 

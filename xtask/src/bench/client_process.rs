@@ -52,12 +52,10 @@ impl BenchSetup {
         })
     }
 
-    /// Makes keys for others too.
     pub(crate) fn issue_keys(&self, names: &[String]) -> Result<(), Box<dyn Error>> {
         names.iter().try_for_each(|name| self.keys.issue(name))
     }
 
-    /// Measures over this network from now on.
     pub(crate) fn with_network(mut self, network: Network) -> Self {
         self.network = network;
         self
@@ -184,7 +182,6 @@ impl BenchSetup {
         Ok(process)
     }
 
-    /// Program and arguments of one side.
     fn command(&self, subject: Subject, server: bool) -> Result<Vec<String>, Box<dyn Error>> {
         let (program, subcommand) = match &self.peers {
             Some(peers) if subject.is_peer() => (peers.clone(), None),
@@ -218,5 +215,4 @@ fn job_time(row: &Row) -> Duration {
 /// Time for a measurement beside its window: the start, and the end of the last calls.
 const OVERHEAD_MAX: Duration = Duration::from_secs(30);
 
-/// Time until a flood is complete.
 const FLOOD_TIMEOUT: Duration = Duration::from_secs(60);

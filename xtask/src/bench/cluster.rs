@@ -28,7 +28,6 @@ use super::{
     subjects::{OURS, Subject, SubjectKind},
 };
 
-/// Options of the benchmark.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Options {
     #[command(flatten)]
@@ -81,7 +80,6 @@ async fn measure(options: &Measuring) -> Result<Rows, Box<dyn Error>> {
     })
 }
 
-/// Calls to so many workers.
 fn row(options: &Measuring, subject: &'static str, workers: usize, in_flight: usize) -> Row {
     let subject = Subject::new(subject, SubjectKind::Variant);
     let mut row = Row::calls(subject, options.load(PAYLOAD_BYTES, in_flight));

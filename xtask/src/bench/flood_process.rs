@@ -24,15 +24,12 @@ pub(crate) struct Flood {
     pub(crate) server: SocketAddr,
     /// The folder with the client's key.
     pub(crate) keys: PathBuf,
-    /// The core that it is pinned to.
     pub(crate) core: Option<usize>,
 }
 
-/// The flood is complete.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Complete {}
 
-/// Kind of flood.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum FloodKind {
     /// Handshakes that are begun, a thousand a second, and never finished.
@@ -43,7 +40,6 @@ pub(crate) enum FloodKind {
     Trickle,
 }
 
-/// Runs the process.
 pub(crate) fn run() -> Outcome {
     run_child_on(
         Builder::new_current_thread(),
@@ -165,7 +161,6 @@ fn connection_id(packet: &[u8]) -> Option<&[u8]> {
     rest.get(5..5 + len)
 }
 
-/// The hidden subcommand.
 pub(crate) const COMMAND: &str = "bench-flood";
 
 const HANDSHAKES_PER_S: u32 = 1000;

@@ -19,7 +19,6 @@ use xtask_report::Document;
 use self::placement::Placement;
 use super::exit_code;
 
-/// Options of the benchmark.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Options {
     /// Members of the cluster [default: 1000, with --quick 100].

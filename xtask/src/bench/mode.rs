@@ -9,7 +9,6 @@ use super::{
     subjects::Subject,
 };
 
-/// A mode of the benchmark.
 #[derive(Debug)]
 pub(crate) struct Mode {
     /// Subjects by default; all usual ones if this is empty.
@@ -23,18 +22,15 @@ pub(crate) struct Mode {
     /// Name of a row, in the first column and beside its bar.
     pub(crate) name: fn(&Row) -> &str,
     pub(crate) columns: &'static [Column],
-    /// Figures of the JSON.
     pub(crate) fields: &'static [&'static [(&'static str, Figure)]],
     /// Title of the figure, which shows the rows of the first table.
     pub(crate) figure: fn(&[Row]) -> String,
     pub(crate) bars: &'static [(Panels, Figure)],
-    /// Whether the bar of a row stands out.
     pub(crate) stands_out: fn(&Row) -> bool,
     /// Lines below the tables: targets, and whether they are met.
     pub(crate) notes: fn(&[Row]) -> String,
 }
 
-/// A column of a table.
 #[derive(Debug)]
 pub(crate) enum Column {
     /// Text that is known of a row before it is measured.
@@ -49,7 +45,6 @@ pub(crate) enum Column {
     First(&'static str, Figure),
 }
 
-/// Panels of a figure.
 #[derive(Debug)]
 pub(crate) enum Panels {
     /// A panel for each cell.
@@ -102,7 +97,6 @@ impl Mode {
         format_table(&lines) + &failures
     }
 
-    /// The figure, as SVG.
     pub(crate) fn draw(&self, rows: &[Row]) -> String {
         let same_table = |one: &Row, other: &Row| (self.table)(one) == (self.table)(other);
         let rows = rows.chunk_by(same_table).next().unwrap_or_default();

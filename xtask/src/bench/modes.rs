@@ -212,7 +212,6 @@ fn handshakes(options: &Options) -> [Row; 3] {
     })
 }
 
-/// Connections of a round.
 fn reconnects(options: &Options) -> usize {
     if options.measuring.quick { 50 } else { 500 }
 }

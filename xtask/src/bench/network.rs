@@ -6,7 +6,6 @@ use xtask_load::Relay;
 
 use crate::project;
 
-/// Network between client and server.
 #[derive(Debug)]
 pub(crate) enum Network {
     /// Loopback of the machine.
@@ -25,7 +24,6 @@ pub(crate) struct Namespaces {
 }
 
 impl Network {
-    /// Addresses of server and client.
     pub(crate) fn ips(&self) -> [Ipv4Addr; 2] {
         match self {
             Self::Loopback | Self::Relay(_) => [Ipv4Addr::LOCALHOST; 2],
@@ -108,7 +106,6 @@ fn ip(arguments: &[&str]) -> Result<(), Box<dyn Error>> {
     project::run_for_stdout(project::program("ip").args(arguments)).map(|_| ())
 }
 
-/// Both ends of the cable.
 const CABLE: &str = "bench";
 
 // Addresses for documentation and tests (RFC 5737).

@@ -23,5 +23,4 @@ pub(crate) fn run() -> ExitCode {
     })
 }
 
-/// The hidden subcommand.
 pub(crate) const COMMAND: &str = "bench-node";

@@ -80,7 +80,6 @@ fn row(subject: Subject, load: Load, percent: u32, peak: Option<f64>) -> Row {
     row
 }
 
-/// Highest rate of a subject.
 fn best(closed: &[Row], subject: Subject) -> Option<f64> {
     let rows = closed.iter().filter(|row| row.subject == subject);
     rows.filter_map(Row::per_s).reduce(f64::max)

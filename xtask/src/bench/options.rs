@@ -2,14 +2,13 @@
 
 use std::{io, path::PathBuf, time::Duration};
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use serde::Serialize;
 use xtask_load::{BODY_BYTES_MIN, Load, Runtime};
 use xtask_report::Document;
 
 use super::{bulk, cores, grid, loss, mode::Mode, modes, open_loop};
 
-/// Options of `bench rpc`.
 #[derive(Debug, Clone, Default, Args)]
 pub(crate) struct Options {
     /// Measure peers too: rpcnet 0.1.0, tarpc over TCP, tonic with TLS, a quinn stream per call.
@@ -48,9 +47,10 @@ pub(crate) struct Measuring {
     /// Time before each measurement that does not count [default: 0.5].
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     warm_up: Option<Duration>,
-    /// The tokio runtime of both processes, ours and peers' alike.
-    #[arg(long, value_enum, default_value_t)]
-    runtime: RuntimeKind,
+    /// The tokio runtime of both processes, ours and peers' alike: of the current thread, or with a
+    /// thread for each core that the process may use, more than one with `--unpinned` only.
+    #[arg(long, value_parser = ["current", "multi"], default_value = "current")]
+    runtime: String,
     /// Let the system choose cores. Else the server has the first one, the client the second.
     #[arg(long)]
     pub(crate) unpinned: bool,
@@ -132,18 +132,7 @@ struct ModeFlags {
     reconnect: bool,
 }
 
-/// A runtime's name on the command line.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
-enum RuntimeKind {
-    /// Current-thread runtime.
-    #[default]
-    Current,
-    /// A thread for each core that the process may use: more than one with `--unpinned` only.
-    Multi,
-}
-
 impl Options {
-    /// Mode that the flags choose.
     pub(crate) fn mode(&self) -> &'static Mode {
         let flags = &self.mode;
         let chosen = [
@@ -166,7 +155,6 @@ impl Options {
         self.mode.open_loop
     }
 
-    /// Number of idle connections.
     pub(crate) fn connections(&self) -> usize {
         self.mode.connections.unwrap_or_default().into()
     }
@@ -185,13 +173,11 @@ impl Measuring {
         self.rounds.unwrap_or(if self.quick { 1 } else { 5 })
     }
 
-    /// Window of one measurement.
     pub(crate) fn window(&self) -> Duration {
         let default = Duration::from_millis(if self.quick { 500 } else { 3_000 });
         self.seconds.unwrap_or(default)
     }
 
-    /// Load of a measurement.
     pub(crate) fn load(&self, body_bytes: usize, in_flight: usize) -> Load {
         let warm_up = Duration::from_millis(if self.quick { 200 } else { 500 });
         Load {
@@ -203,9 +189,9 @@ impl Measuring {
     }
 
     pub(crate) fn runtime(&self) -> Runtime {
-        match self.runtime {
-            RuntimeKind::Current => Runtime::Current,
-            RuntimeKind::Multi => Runtime::Multi,
+        match self.runtime.as_str() {
+            "multi" => Runtime::Multi,
+            _ => Runtime::Current,
         }
     }
 }
@@ -238,7 +224,6 @@ fn bytes(text: &str) -> Result<usize, String> {
     }
 }
 
-/// The default limit of messages.
 const BYTES_MAX: usize = 16 << 20;
 
 /// More calls than a server takes are no measurement.

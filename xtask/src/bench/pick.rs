@@ -31,7 +31,6 @@ use self::{
 };
 use super::{exit_code, options::Files, rounds};
 
-/// Options of `bench pick`.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Options {
     /// Measure peers too: tower's power of two choices by peak EWMA, pingora's selections. They are
@@ -129,7 +128,6 @@ pub(crate) fn run(options: &Options) -> Outcome {
 /// A cell with its readings so far.
 type Measured = (Cell, Vec<Reading>);
 
-/// Cells of each number of workers and kind of work.
 fn groups(options: &Options, strategies: &[&'static str]) -> Vec<Vec<Measured>> {
     let mut groups = Vec::new();
     for workers in options.workers() {
@@ -152,7 +150,6 @@ fn groups(options: &Options, strategies: &[&'static str]) -> Vec<Vec<Measured>> 
     groups
 }
 
-/// Measures all rounds of one group of cells, then of the next.
 async fn measure(
     options: &Options,
     strategies: &[&'static str],

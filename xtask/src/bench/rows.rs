@@ -40,7 +40,6 @@ pub(crate) struct JsonRow<'a> {
     pub(crate) fields: &'a [&'a [(&'static str, Figure)]],
 }
 
-/// Fields of the figures of calls.
 pub(crate) const CALLS: &[(&str, Figure)] = &[
     ("calls_per_s", Row::per_s),
     ("cpu_us_per_call", Row::cpu_us_per_call),
@@ -105,12 +104,10 @@ impl Row {
         self.median(Report::per_s)
     }
 
-    /// Rate of the slowest round.
     pub(crate) fn per_s_min(&self) -> Option<f64> {
         self.reports.iter().map(Report::per_s).reduce(f64::min)
     }
 
-    /// Rate of the fastest round.
     pub(crate) fn per_s_max(&self) -> Option<f64> {
         self.reports.iter().map(Report::per_s).reduce(f64::max)
     }
@@ -145,7 +142,6 @@ impl Row {
 }
 
 impl<'a> JsonRow<'a> {
-    /// Rows with the same figures.
     pub(crate) fn all(
         rows: &'a [Row],
         fields: &'a [&'a [(&'static str, Figure)]],

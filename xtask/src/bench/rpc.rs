@@ -12,7 +12,6 @@ use super::{
     subjects,
 };
 
-/// Measures what the options say.
 pub(crate) fn run(options: &Options) -> Outcome {
     run_until_interrupted(async { run_mode(options).await.map(|()| ExitCode::SUCCESS) })
 }

@@ -16,14 +16,12 @@ use super::{
     subjects::{BULK, ISOLATED, SHARDS},
 };
 
-/// The client's endpoint.
 #[derive(Debug)]
 pub(crate) struct Rpcnet {
     endpoint: Endpoint,
     options: CallOptions,
 }
 
-/// A connection.
 #[derive(Debug, Clone)]
 pub(crate) struct Connection {
     client: RpcClient,

@@ -5,14 +5,12 @@ use std::error::Error;
 use self::SubjectKind::{Large, Ours, Peer, PeerVariant, Variant};
 use super::options::Options;
 
-/// Subject by name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Subject {
     pub(crate) name: &'static str,
     pub(crate) kind: SubjectKind,
 }
 
-/// Origin of a subject.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum SubjectKind {
     /// This workspace.
@@ -68,12 +66,10 @@ pub(crate) fn select(options: &Options, usual: &[&str]) -> Result<Vec<Subject>, 
     Ok(ALL.iter().filter(wanted).copied().collect())
 }
 
-/// The subject of this name.
 pub(crate) fn named(name: &str) -> Option<Subject> {
     ALL.iter().find(|it| it.name == name).copied()
 }
 
-/// All subjects.
 pub(crate) const ALL: &[Subject] = &[
     Subject::new(OURS, Ours),
     Subject::new(BULK, Large),
@@ -92,7 +88,6 @@ pub(crate) const OURS: &str = "rpcnet";
 /// Rpcnet with the preset for large bodies: larger packets and windows.
 pub(crate) const BULK: &str = "rpcnet-bulk";
 
-/// Bodies that are large, in bytes.
 const LARGE_BODY_BYTES_MIN: usize = 64 * 1024;
 
 /// Rpcnet with a stream for each call.

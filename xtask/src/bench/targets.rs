@@ -2,7 +2,6 @@
 
 use xtask_report::{format_table, ratio};
 
-/// A target that was measured.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Target {
     /// Names of the bounded figure, a cell of the table each.

@@ -20,7 +20,6 @@ pub(crate) struct ClusterSubject {
     is_fleet: bool,
 }
 
-/// A client of workers.
 #[derive(Clone)]
 pub(crate) struct ClusterCaller(Arc<ClusterClient>);
 
@@ -86,8 +85,6 @@ impl Caller for ClusterCaller {
     }
 }
 
-/// Filter of the workers.
 const WORKERS: &str = "role=worker";
 
-/// The subject.
 pub(crate) const CLUSTER: &str = "rpcnet-cluster";

@@ -85,7 +85,6 @@ fn workers(row: &Row) -> usize {
 }
 
 impl Rows {
-    /// Targets that were measured.
     pub(crate) fn targets(&self) -> Vec<Target> {
         let at_least = |what: String, (measured, bound)| {
             Target::ratio(vec![what], ("at least", bound), measured, f64::ge)
@@ -110,7 +109,6 @@ impl Rows {
         targets
     }
 
-    /// Tables of the results.
     pub(crate) fn text(&self) -> String {
         format!(
             "a worker that answers at once, through the cluster client and directly\n{}\
@@ -121,7 +119,6 @@ impl Rows {
         )
     }
 
-    /// The rates.
     pub(crate) fn figure(&self) -> String {
         let bar = |label: &str, value, ours| Bar {
             label: label.to_owned(),

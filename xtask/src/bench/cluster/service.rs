@@ -67,7 +67,6 @@ pub(crate) async fn find_all(
     Ok(workers)
 }
 
-/// A worker's method.
 fn router() -> Router {
     let places = Arc::new(Mutex::new(WorkerSlots::new(Instant::now())));
     Router::new().raw("echo", move |_cx, body| {

@@ -24,7 +24,6 @@ pub(crate) struct DetectionLog {
     observations: Vec<Observation>,
 }
 
-/// Killed member.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct KilledMember {
     at_us: u64,
@@ -39,7 +38,6 @@ pub(crate) struct KilledMember {
 pub(crate) type Detection = (u64, usize);
 
 impl DetectionLog {
-    /// Empty log.
     pub(crate) fn new(placement: &Placement) -> Self {
         Self {
             survivors: placement.nodes() - placement.killed(),
@@ -47,7 +45,6 @@ impl DetectionLog {
         }
     }
 
-    /// These were killed.
     pub(crate) fn kill(
         &mut self,
         numbers: impl IntoIterator<Item = usize>,
@@ -64,7 +61,6 @@ impl DetectionLog {
             .extend(numbers.map(|number| (number, killed.clone())));
     }
 
-    /// Takes in what was noticed.
     pub(crate) fn add(&mut self, observations: &[Observation]) {
         self.observations.extend(observations);
     }

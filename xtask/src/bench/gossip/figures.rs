@@ -4,7 +4,6 @@ use serde::Serialize;
 
 use super::{detection::DetectionLog, protocol::Counters};
 
-/// Measurements of a run.
 #[derive(Debug)]
 pub(crate) struct Measured {
     pub(crate) figures: Figures,
@@ -66,5 +65,4 @@ pub(crate) fn ms(us: u64) -> f64 {
     us as f64 / 1e3
 }
 
-/// UDP and IPv4, without options.
 const HEADERS_BYTES: u64 = 28;

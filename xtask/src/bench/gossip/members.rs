@@ -209,9 +209,7 @@ fn number(name: &str) -> Option<usize> {
     name.strip_prefix("member-")?.parse().ok()
 }
 
-/// The hidden subcommand.
 pub(crate) const COMMAND: &str = "bench-members";
-/// Interval at which views are read.
 const VIEWS_INTERVAL: Duration = Duration::from_millis(20);
 /// Notices that fit into one line; the rest is in the answers to come.
 const NOTICES_PER_ANSWER: usize = 8_192;

@@ -18,7 +18,6 @@ use super::{
     protocol::{Counters, Observation, Order, Views},
 };
 
-/// Runs all phases.
 pub(crate) async fn measure(
     options: &Options,
     placement: &Placement,
@@ -211,7 +210,6 @@ fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
-/// Longest wait for full views.
 const FULL_VIEWS_TIMEOUT: Duration = Duration::from_secs(120);
 /// Longest wait until the joins are gossiped no more; the measurement begins then all the same.
 const QUIET_TIMEOUT: Duration = Duration::from_secs(120);
@@ -219,7 +217,6 @@ const QUIET_TIMEOUT: Duration = Duration::from_secs(120);
 const QUIET_WINDOW: Duration = Duration::from_secs(1);
 /// A ping or an ack without news is smaller, one with two pieces of news is larger.
 const QUIET_DATAGRAM_BYTES: u64 = 160;
-/// Longest wait until all survivors know of the killed members.
 const DETECTION_TIMEOUT: Duration = Duration::from_secs(60);
 /// Interval at which processes are polled; their answers carry the times.
 const POLL_EVERY: Duration = Duration::from_millis(200);

@@ -48,7 +48,6 @@ impl Placement {
         })
     }
 
-    /// Largest number of members of a process.
     pub(crate) fn members_max(&self) -> usize {
         self.numbers
             .iter()
@@ -57,12 +56,10 @@ impl Placement {
             .unwrap_or_default()
     }
 
-    /// Members that are killed.
     pub(crate) fn killed(&self) -> usize {
         self.dropped.concat().len() + usize::from(self.single_member_process.is_some())
     }
 
-    /// Members altogether.
     pub(crate) fn nodes(&self) -> usize {
         self.numbers.iter().map(Range::len).sum()
     }

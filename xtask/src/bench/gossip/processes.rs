@@ -17,7 +17,6 @@ use super::{
 pub(crate) struct Processes(Vec<ChildProcess>);
 
 impl Processes {
-    /// Starts so many.
     pub(crate) fn start(count: usize) -> Result<Self, Box<dyn Error>> {
         let start = |at| ChildProcess::start(&format!("members-{at}"), &[members::COMMAND]);
         Ok(Self((0..count).map(start).collect::<Result<_, _>>()?))
@@ -42,7 +41,6 @@ impl Processes {
         try_join_all(asked).await
     }
 
-    /// Kills one process (SIGKILL).
     pub(crate) async fn kill(&mut self, process: usize) -> Result<(), Box<dyn Error>> {
         Ok(self.0[process].kill().await?)
     }

@@ -30,13 +30,11 @@ pub(crate) enum Order {
     Notices,
 }
 
-/// Answer of a process: what the order asks for.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Answer<T> {
     pub(crate) answer: T,
 }
 
-/// Views of the members of a process.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Views {
     /// Times at which members first had a full view, by the monotonic clock.
@@ -54,7 +52,6 @@ pub(crate) struct Counters {
     pub(crate) sent_bytes: u64,
     pub(crate) suspicions: u64,
     pub(crate) failures: u64,
-    /// Probes without an answer.
     pub(crate) misses: u64,
     pub(crate) syncs: u64,
     pub(crate) stalls: u64,
@@ -62,7 +59,6 @@ pub(crate) struct Counters {
     pub(crate) dropped: u64,
 }
 
-/// Observation of a member by another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Observation {
     pub(crate) at_us: u64,
@@ -79,7 +75,6 @@ pub(crate) enum ObservedChange {
 }
 
 impl Counters {
-    /// Sum of both.
     pub(crate) fn plus(self, other: Self) -> Self {
         self.combine(other, |one, other| one + other)
     }

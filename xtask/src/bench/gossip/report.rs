@@ -86,7 +86,6 @@ fn counts(measured: &Measured) -> [(&'static str, String); 14] {
     ]
 }
 
-/// Failed checks.
 pub(crate) fn failed_checks(figures: &Figures) -> Vec<String> {
     let checks = [
         (figures.false_failures, "one was found failed that was not"),

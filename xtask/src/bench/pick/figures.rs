@@ -4,7 +4,6 @@ use serde::Serialize;
 use xtask_pick::{Reading, Work};
 use xtask_report::median;
 
-/// Combination that is measured.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub(crate) struct Cell {
     pub(crate) strategy: &'static str,
@@ -13,7 +12,6 @@ pub(crate) struct Cell {
     pub(crate) work: Work,
 }
 
-/// A row of the results.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(crate) struct Row {
     #[serde(flatten)]
@@ -28,7 +26,6 @@ pub(crate) struct Row {
 }
 
 impl Row {
-    /// Figures of the readings of all rounds.
     pub(crate) fn new(cell: Cell, readings: Vec<Reading>) -> Self {
         let allocations: f64 = readings.iter().map(|it| it.allocations).sum();
         Self {
@@ -41,7 +38,6 @@ impl Row {
     }
 }
 
-/// The row of a strategy.
 pub(crate) fn find<'a>(
     rows: &'a [Row],
     strategy: &str,

@@ -30,7 +30,6 @@ impl PickProcess {
         Ok(Self(child))
     }
 
-    /// Measures a strategy.
     pub(crate) async fn measure(&mut self, order: &PickOrder) -> Result<Reading, Box<dyn Error>> {
         self.0.send(order).await?;
         let deadline = Instant::now() + order.window + SETUP_TIMEOUT;

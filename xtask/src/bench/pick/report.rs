@@ -9,7 +9,6 @@ use super::{
 };
 use crate::bench::targets;
 
-/// Tables of the results.
 pub(crate) fn text(rows: &[Row], targets: &[StrategyTarget]) -> String {
     let ns_of = |work| {
         by_size(rows, |strategy, workers| {

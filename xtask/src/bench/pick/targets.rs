@@ -30,13 +30,11 @@ pub(crate) fn is_peer(strategy: &str) -> bool {
     PEERS.iter().any(|(name, ..)| *name == strategy)
 }
 
-/// Whether a strategy can be measured with this work.
 pub(crate) fn supports(strategy: &str, work: Work) -> bool {
     let peer = PEERS.iter().find(|(name, ..)| *name == strategy);
     peer.is_none_or(|(_, _, supported)| *supported == work)
 }
 
-/// Targets that were measured.
 pub(crate) fn check_targets(rows: &[Row]) -> Vec<StrategyTarget> {
     let sizes = figures::distinct(rows, |cell| cell.workers);
     let mut targets = Vec::new();
