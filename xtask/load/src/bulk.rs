@@ -76,7 +76,7 @@ const MARK_OFFSET: usize = BODY_BYTES_MIN - 1;
 const MARK: u8 = 0xff;
 
 /// The longest reply to a bulk call.
-pub const BULK_BYTES_MAX: usize = 16 << 20;
+const BULK_BYTES_MAX: usize = 16 << 20;
 
 static ZEROS: [u8; BULK_BYTES_MAX] = [0; BULK_BYTES_MAX];
 

@@ -22,7 +22,7 @@ mod system;
 
 pub use crate::{
     body::{BODY_BYTES_MIN, Body},
-    bulk::{BULK_BYTES_MAX, answer},
+    bulk::answer,
     control::answer_each,
     processes::{Executor, execute, run},
     protocol::{

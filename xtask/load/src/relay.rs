@@ -26,13 +26,18 @@ pub(crate) fn start(server: SocketAddr, relay: Relay) -> io::Result<SocketAddr> 
     let (near, far) = (Arc::new(near), Arc::new(far));
     for (seed, from, to) in [(1, &near, &far), (2, &far, &near)] {
         let (from, to) = (Arc::clone(from), Arc::clone(to));
-        let lost = Losses::new(seed, relay.loss_per_mille);
-        thread::spawn(move || relay_one_way(&from, to, lost, relay.link));
+        let is_lost = losses(seed, relay.loss_per_mille);
+        thread::spawn(move || relay_one_way(&from, to, is_lost, relay.link));
     }
     Ok(address)
 }
 
-fn relay_one_way(from: &UdpSocket, to: Arc<UdpSocket>, mut lost: Losses, link: Option<Link>) {
+fn relay_one_way(
+    from: &UdpSocket,
+    to: Arc<UdpSocket>,
+    mut is_lost: impl FnMut() -> bool,
+    link: Option<Link>,
+) {
     let mut path = RelayPath::new(link, move |datagram: &[u8]| {
         let _ = to.send(datagram);
     });
@@ -44,7 +49,7 @@ fn relay_one_way(from: &UdpSocket, to: Arc<UdpSocket>, mut lost: Losses, link: O
                 if from.peer_addr().is_err() && from.connect(sender).is_err() {
                     break;
                 }
-                if !lost.drops_next() {
+                if !is_lost() {
                     path.push(&buffer[..bytes]);
                 }
             }
@@ -71,21 +76,10 @@ fn bind() -> io::Result<(UdpSocket, TcpListener)> {
     }
 }
 
-/// Which datagrams are lost: the same each time.
-struct Losses {
-    rng: fastrand::Rng,
-    per_mille: u32,
-}
-
-impl Losses {
-    fn new(seed: u64, per_mille: u32) -> Self {
-        let rng = fastrand::Rng::with_seed(seed);
-        Self { rng, per_mille }
-    }
-
-    fn drops_next(&mut self) -> bool {
-        self.rng.u32(..1000) < self.per_mille
-    }
+/// Whether the next datagram is lost, the same each time.
+fn losses(seed: u64, per_mille: u32) -> impl FnMut() -> bool {
+    let mut rng = fastrand::Rng::with_seed(seed);
+    move || rng.u32(..1000) < per_mille
 }
 
 const DATAGRAM_BYTES_MAX: usize = 65_536;

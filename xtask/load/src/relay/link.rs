@@ -17,23 +17,19 @@ pub(super) struct Shaper {
     idle_at: Instant,
 }
 
-/// The queue is full for so long.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct QueueFull(pub(super) Duration);
-
 impl Shaper {
     pub(super) fn new(link: Link, now: Instant) -> Self {
         Self { link, idle_at: now }
     }
 
-    /// Arrival time of a packet of this size that is sent now.
-    pub(super) fn schedule(&mut self, now: Instant, bytes: usize) -> Result<Instant, QueueFull> {
+    /// Arrival time of a packet of this size that is sent now, or how long the queue is full.
+    pub(super) fn schedule(&mut self, now: Instant, bytes: usize) -> Result<Instant, Duration> {
         let idle_at = self.idle_at.max(now);
         let queue = self.transmission_time(self.link.queue_bytes as usize);
         let sent_at = idle_at + self.transmission_time(bytes);
         // One gets in whatever the bound.
         if idle_at > now && sent_at > now + queue {
-            return Err(QueueFull(sent_at - (now + queue)));
+            return Err(sent_at - (now + queue));
         }
         self.idle_at = sent_at;
         Ok(sent_at + self.link.one_way)
@@ -122,7 +118,7 @@ mod tests {
         for arrives in [11, 12, 13] {
             assert_eq!(shaper.schedule(now, 100), Ok(now + ms(arrives)));
         }
-        assert_eq!(shaper.schedule(now, 100), Err(QueueFull(ms(1))));
+        assert_eq!(shaper.schedule(now, 100), Err(ms(1)));
         assert_eq!(shaper.schedule(now + ms(1), 100), Ok(now + ms(14)));
         assert_eq!(shaper.schedule(now + ms(50), 1_000), Ok(now + ms(70)));
     }

@@ -9,7 +9,7 @@ use std::{
     time::Instant,
 };
 
-use super::link::{QueueFull, Shaper, send_when_due};
+use super::link::{Shaper, send_when_due};
 use crate::Link;
 
 /// Relays the connections that come, each over a link of its own.
@@ -46,7 +46,7 @@ fn relay_one_way(mut from: TcpStream, to: TcpStream, link: Option<Link>) {
                 None => break now,
                 Some(shaper) => match shaper.schedule(now, bytes + HEADER_BYTES) {
                     Ok(due) => break due,
-                    Err(QueueFull(time)) => thread::sleep(time),
+                    Err(time) => thread::sleep(time),
                 },
             }
         };

@@ -15,11 +15,11 @@ pub(super) fn fast() -> Link {
 
 #[test]
 fn the_share_of_lost_datagrams_is_as_configured() {
-    let mut rng = Losses::new(1, 10);
-    let lost = (0..100_000).filter(|_| rng.drops_next()).count();
+    let mut is_lost = losses(1, 10);
+    let lost = (0..100_000).filter(|_| is_lost()).count();
     assert!((800..1200).contains(&lost), "{lost}");
-    let mut never = Losses::new(1, 0);
-    assert!((0..1000).all(|_| !never.drops_next()));
+    let mut never = losses(1, 0);
+    assert!((0..1000).all(|_| !never()));
 }
 
 #[test]
