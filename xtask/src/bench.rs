@@ -60,8 +60,5 @@ pub(crate) fn run(bench: &Bench) -> Outcome {
 
 /// Exit code of a benchmark whose checks passed, or not.
 fn exit_code(passed: bool) -> ExitCode {
-    match passed {
-        true => ExitCode::SUCCESS,
-        false => ExitCode::FAILURE,
-    }
+    ExitCode::from(u8::from(!passed))
 }

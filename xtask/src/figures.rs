@@ -73,19 +73,16 @@ pub(crate) fn run() -> Outcome {
     let readme = fs::read_to_string(project::root().join(README))?;
     let (mut wrong, mut total) = (0, 0);
     for row in ROWS {
-        let ReadmeRow {
-            label, scenario, ..
-        } = row;
+        let (label, scenario) = (row.label, row.scenario);
         for (column, case) in row.cases {
             let quoted = row.figures(&readme, column)?;
             let printed = first_row(scenario, case)?;
             for (field, quoted) in row.fields.iter().zip(quoted) {
+                let run = format!("sim {scenario} {case:?}, {field}");
                 let printed = printed[*field].as_f64();
-                let printed =
-                    printed.ok_or_else(|| format!("{scenario} {case:?} prints no {field}"))?;
+                let printed = printed.ok_or_else(|| format!("{run}: there is none"))?;
                 let agrees = is_within_tolerance(quoted, printed);
                 let status = if agrees { "agrees " } else { "DIFFERS" };
-                let run = format!("sim {scenario} {case:?}, {field}");
                 println!("{status} {label}, {column}: {quoted}; {run}: {printed:.2}");
                 wrong += usize::from(!agrees);
                 total += 1;
@@ -93,10 +90,7 @@ pub(crate) fn run() -> Outcome {
         }
     }
     println!("figures: {wrong} of {total} differ from {README}");
-    Ok(match wrong {
-        0 => ExitCode::SUCCESS,
-        _ => ExitCode::FAILURE,
-    })
+    Ok(ExitCode::from(u8::from(wrong > 0)))
 }
 
 impl ReadmeRow {
@@ -104,13 +98,11 @@ impl ReadmeRow {
     fn figures(&self, readme: &str, column: &str) -> Result<Vec<f64>, String> {
         let cell = cell(readme, self.heading, self.label, column)?;
         let figures = numbers(&cell);
-        match figures.len() < self.fields.len() {
-            true => Err(format!(
-                "{}, {column}: too few figures in {cell:?}",
-                self.label
-            )),
-            false => Ok(figures),
+        if figures.len() < self.fields.len() {
+            let label = self.label;
+            return Err(format!("{label}, {column}: too few figures in {cell:?}"));
         }
+        Ok(figures)
     }
 }
 

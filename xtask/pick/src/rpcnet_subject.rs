@@ -85,7 +85,7 @@ pub const STRATEGIES: [Strategy; 16] = [
 ];
 
 /// No strategy: what the measuring itself takes, and what two threads do here that share nothing.
-pub const BASELINE: &str = "nothing";
+const BASELINE: &str = "nothing";
 
 /// A registry of workers that selects by a tag and peak EWMA and counts the call; of a call it is
 /// told the outcome too.

@@ -46,34 +46,23 @@ impl Subject for ClusterSubject {
             true => service::find_all(&self.endpoint, addr).await?,
             false => vec![(SERVER.to_owned(), addr)],
         };
-        ClusterCaller::connect(&self.endpoint, &workers).await
-    }
-}
-
-impl ClusterCaller {
-    /// A client of these workers, after a call to each.
-    async fn connect(
-        endpoint: &Endpoint,
-        workers: &[(String, SocketAddr)],
-    ) -> Result<Self, Failure> {
         let list = StaticMembership::new();
         for (name, addr) in workers {
-            let node = NodeInfo::new(NodeId::new(name.as_str(), 1), *addr);
+            let node = NodeInfo::new(NodeId::new(name, 1), addr);
             list.insert(node.with_tag("role", "worker"));
         }
         let registry = WorkerRegistry::new(list, LoadBalancingStrategy::default());
         registry.start().await;
         // One, as a direct client has.
-        let config = ClusterClientConfig::new(endpoint.clone())
+        let config = ClusterClientConfig::new(self.endpoint.clone())
             .with_connections_per_worker_max(NonZeroUsize::MIN);
         let client = ClusterClient::new(Arc::new(registry), config);
-        let answers = client
-            .call_all_workers("echo", Bytes::new(), Some(WORKERS))
-            .await?;
-        for (_, answer) in answers {
+        // Each worker is connected to by its first call.
+        let answers = client.call_all_workers("echo", Bytes::new(), Some(WORKERS));
+        for (_, answer) in answers.await? {
             answer?;
         }
-        Ok(Self(Arc::new(client)))
+        Ok(ClusterCaller(Arc::new(client)))
     }
 }
 

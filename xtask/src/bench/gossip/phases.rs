@@ -29,7 +29,7 @@ pub(crate) async fn measure(
     let bare = count(processes).await?;
     let (began_us, lost_before) = (monotonic_us(), lost_datagrams());
     start(placement, processes).await?;
-    let full_at_us = wait_for_full_views(placement, processes, began_us, &mut progress).await?;
+    let full_at_us = wait_for_full_views(placement, processes, &mut progress).await?;
     let joined = count(processes).await?.since(bare);
 
     progress.step("waiting until the joins are no news");
@@ -105,11 +105,11 @@ async fn start(placement: &Placement, processes: &mut Processes) -> Result<(), B
 async fn wait_for_full_views(
     placement: &Placement,
     processes: &mut Processes,
-    began_us: u64,
     progress: &mut Progress,
 ) -> Result<Vec<u64>, Box<dyn Error>> {
     let nodes = placement.nodes();
     progress.step(&format!("joining: {nodes} members"));
+    let begin = Instant::now();
     loop {
         let views: Vec<Views> = processes.ask_each(|_| Some(Order::Views)).await?;
         let least = views.iter().map(|it| it.least).min().unwrap_or_default();
@@ -121,7 +121,7 @@ async fn wait_for_full_views(
         progress.update(&format!(
             "joining: {full} of {nodes} members see all, the least {least}"
         ));
-        if monotonic_us() - began_us > micros(FULL_VIEWS_TIMEOUT) {
+        if begin.elapsed() > FULL_VIEWS_TIMEOUT {
             return Err(format!(
                 "after {FULL_VIEWS_TIMEOUT:?} only {full} of {nodes} members see all, and one sees \
                  {least} now"
@@ -204,10 +204,6 @@ fn receive_buffer_errors(snmp: &str) -> Option<u64> {
     let (names, values) = (lines.next()?, lines.next()?);
     let at = names.split(' ').position(|name| name == "RcvbufErrors")?;
     values.split(' ').nth(at)?.parse().ok()
-}
-
-fn micros(duration: Duration) -> u64 {
-    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
 const FULL_VIEWS_TIMEOUT: Duration = Duration::from_secs(120);
