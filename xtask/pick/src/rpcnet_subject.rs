@@ -16,6 +16,7 @@ use rpcnet_balance::{
     Sticky, Subset, TagLookup, Tiered, Time, View, Weighted, WeightedByLoad,
 };
 
+use self::registry::RegistrySubject;
 use crate::{Padding, Subject, Work, key, scatter::KEYS, shuffle};
 
 /// Something of ours that is measured.
@@ -23,8 +24,6 @@ use crate::{Padding, Subject, Work, key, scatter::KEYS, shuffle};
 pub struct Strategy {
     /// Its name.
     pub name: &'static str,
-    /// Kind of its work.
-    pub kind: StrategyKind,
     /// Makes it, among so many workers.
     make: fn(usize) -> Box<dyn Subject>,
 }
@@ -44,25 +43,28 @@ pub enum StrategyKind {
 
 impl Strategy {
     const fn new(name: &'static str, make: fn(usize) -> Box<dyn Subject>) -> Self {
-        let kind = StrategyKind::ConstantTime;
-        Self { name, kind, make }
+        Self { name, make }
     }
 
-    const fn with_kind(mut self, kind: StrategyKind) -> Self {
-        self.kind = kind;
-        self
+    /// Kind of its work.
+    pub fn kind(&self) -> StrategyKind {
+        match self.name {
+            BASELINE => StrategyKind::Baseline,
+            "least-connections" => StrategyKind::Scan,
+            REGISTRY => StrategyKind::Selection,
+            _ => StrategyKind::ConstantTime,
+        }
     }
 }
 
 /// Strategies of rpcnet, with [`BASELINE`] first and [`REGISTRY`] last.
 pub const STRATEGIES: [Strategy; 16] = [
-    Strategy::new(BASELINE, |_| Box::new(BaselineSubject)).with_kind(StrategyKind::Baseline),
+    Strategy::new(BASELINE, |_| Box::new(BaselineSubject)),
     Strategy::new("round-robin", |n| among(n, RoundRobin::seeded(SEED))),
     Strategy::new("random", |n| among(n, Random::seeded(SEED))),
     Strategy::new("least-connections", |n| {
         among(n, LeastConnections::seeded(SEED))
-    })
-    .with_kind(StrategyKind::Scan),
+    }),
     Strategy::new("weighted", |n| among(n, Weighted::seeded(SEED))),
     Strategy::new("weighted-by-load", |n| {
         among(n, WeightedByLoad::seeded(SEED))
@@ -80,8 +82,7 @@ pub const STRATEGIES: [Strategy; 16] = [
     Strategy::new("slow-start", |n| {
         among(n, SlowStart::new(inner(), SLOW_START))
     }),
-    Strategy::new(REGISTRY, |n| Box::new(registry::RegistrySubject::new(n)))
-        .with_kind(StrategyKind::Selection),
+    Strategy::new(REGISTRY, |n| Box::new(RegistrySubject::new(n))),
 ];
 
 /// No strategy: what the measuring itself takes, and what two threads do here that share nothing.

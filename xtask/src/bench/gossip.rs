@@ -10,9 +10,9 @@ mod processes;
 mod protocol;
 mod report;
 
-use std::{path::PathBuf, time::Duration};
+use std::path::PathBuf;
 
-use clap::Args;
+use clap::{Args, builder::ArgPredicate::IsPresent};
 use xtask_harness::{Outcome, run_until_interrupted};
 use xtask_report::Document;
 
@@ -21,19 +21,21 @@ use super::exit_code;
 
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Options {
-    /// Members of the cluster [default: 1000, with --quick 100].
+    /// Members of the cluster; 100 with --quick.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(10..=10_000))]
-    nodes: Option<u16>,
+    #[arg(default_value = "1000", default_value_if("quick", IsPresent, "100"))]
+    nodes: u16,
     /// Processes that they share, beside one more that has a single member, if any are killed.
     #[arg(long, value_name = "P", default_value_t = 4, value_parser = clap::value_parser!(u8).range(1..=64))]
     processes: u8,
-    /// Length of the measurement in the steady state [default: 60, with --quick 4].
+    /// Length of the measurement in the steady state; 4 with --quick.
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u16).range(1..=3600))]
-    seconds: Option<u16>,
-    /// Members that are killed at the end, one of them with its process [default: 10, with
-    /// --quick 3].
+    #[arg(default_value = "60", default_value_if("quick", IsPresent, "4"))]
+    seconds: u16,
+    /// Members that are killed at the end, one of them with its process; 3 with --quick.
     #[arg(long, value_name = "K", value_parser = clap::value_parser!(u16).range(0..=1000))]
-    kill: Option<u16>,
+    #[arg(default_value = "10", default_value_if("quick", IsPresent, "3"))]
+    kill: u16,
     /// A small cluster for a short time.
     #[arg(long)]
     quick: bool,
@@ -42,30 +44,14 @@ pub(crate) struct Options {
     json: Option<PathBuf>,
 }
 
-impl Options {
-    fn nodes(&self) -> usize {
-        self.nodes
-            .unwrap_or(if self.quick { 100 } else { 1_000 })
-            .into()
-    }
-
-    fn kill(&self) -> usize {
-        self.kill.unwrap_or(if self.quick { 3 } else { 10 }).into()
-    }
-
-    fn window(&self) -> Duration {
-        Duration::from_secs(
-            self.seconds
-                .unwrap_or(if self.quick { 4 } else { 60 })
-                .into(),
-        )
-    }
-}
-
 /// Measures. Fails, without being an error, when members were found failed that were not, or some
 /// never knew of those that were.
 pub(crate) fn run(options: &Options) -> Outcome {
-    let placement = Placement::new(options.nodes(), options.processes.into(), options.kill())?;
+    let placement = Placement::new(
+        options.nodes.into(),
+        options.processes.into(),
+        options.kill.into(),
+    )?;
     file_limit::raise_file_limit(placement.members_max() + DESCRIPTORS_RESERVED)?;
     run_until_interrupted(async {
         let measured = phases::measure(options, &placement).await?;
@@ -81,3 +67,20 @@ pub(crate) fn run(options: &Options) -> Outcome {
 
 /// Descriptors of a process beside its members' sockets.
 const DESCRIPTORS_RESERVED: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bench::tests::parse_as;
+
+    #[test]
+    fn a_quick_run_is_small_and_short_unless_it_is_told_otherwise() {
+        let sizes = |arguments: &[&str]| {
+            let options: Options = parse_as(arguments).unwrap();
+            (options.nodes, options.seconds, options.kill)
+        };
+        assert_eq!(sizes(&[]), (1_000, 60, 10));
+        assert_eq!(sizes(&["--quick"]), (100, 4, 3));
+        assert_eq!(sizes(&["--quick", "--kill", "0"]), (100, 4, 0));
+    }
+}

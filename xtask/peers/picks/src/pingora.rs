@@ -4,13 +4,7 @@
 //! the backend is ready, and the copy of it that the caller gets. It keeps no account of calls, so
 //! there is no more that a call pays.
 
-use std::{
-    collections::BTreeSet,
-    hint::black_box,
-    ops::Range,
-    pin::pin,
-    task::{Context, Poll, Waker},
-};
+use std::{collections::BTreeSet, hint::black_box, ops::Range};
 
 use pingora_load_balancing::{
     Backend, Backends, LoadBalancer,
@@ -18,6 +12,8 @@ use pingora_load_balancing::{
     selection::{BackendIter, BackendSelection, Consistent, FNVHash, Random, RoundRobin},
 };
 use xtask_pick::{Subject, Work, key};
+
+use crate::at_once;
 
 struct Pingora<S: BackendSelection>(LoadBalancer<S>);
 
@@ -52,15 +48,6 @@ where
         return Err("no backend is selected".to_owned());
     }
     Ok(Box::new(Pingora(balancer)))
-}
-
-/// Output of a future that is ready at its first poll.
-fn at_once<T>(future: impl Future<Output = T>) -> Result<T, String> {
-    let mut cx = Context::from_waker(Waker::noop());
-    match pin!(future).poll(&mut cx) {
-        Poll::Ready(value) => Ok(value),
-        Poll::Pending => Err("a fixed list is there at once".to_owned()),
-    }
 }
 
 impl<S> Subject for Pingora<S>

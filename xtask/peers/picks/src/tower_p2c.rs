@@ -13,7 +13,6 @@ use std::{
     convert::Infallible,
     future::{Ready, ready},
     ops::Range,
-    pin::pin,
     sync::{Mutex, PoisonError},
     task::{Context, Poll, Waker},
     time::Duration,
@@ -26,6 +25,8 @@ use tower::{
     load::{CompleteOnResponse, PeakEwma},
 };
 use xtask_pick::{Padding, Subject, Work, shuffle};
+
+use crate::at_once;
 
 type Balanced = Balance<ServiceList<Vec<PeakEwma<Prompt>>>, u64>;
 type Response = <Balanced as Service<u64>>::Future;
@@ -97,12 +98,10 @@ fn begin(balance: &mut Balanced, call: u64) -> Result<Response, String> {
 }
 
 fn end(response: Response, call: u64) -> Result<(), String> {
-    let mut cx = Context::from_waker(Waker::noop());
-    match pin!(response).poll(&mut cx) {
-        Poll::Ready(Ok(answer)) if answer == call => Ok(()),
-        Poll::Ready(Ok(_)) => Err("a service answers what it is told".to_owned()),
-        Poll::Ready(Err(error)) => Err(error.to_string()),
-        Poll::Pending => Err("its services answer at once".to_owned()),
+    match at_once(response)? {
+        Ok(answer) if answer == call => Ok(()),
+        Ok(_) => Err("a service answers what it is told".to_owned()),
+        Err(error) => Err(error.to_string()),
     }
 }
 

@@ -34,14 +34,15 @@ pub(crate) async fn measure(
 
     progress.step("waiting until the joins are no news");
     let quiet_us = wait_for_quiet(processes).await?.map(|at| at - began_us);
-    progress.step(&format!("measuring for {:?}", options.window()));
+    let window = Duration::from_secs(options.seconds.into());
+    progress.step(&format!("measuring for {window:?}"));
     let (before, begin) = (count(processes).await?, Instant::now());
-    sleep_until((begin + options.window()).into()).await;
+    sleep_until((begin + window).into()).await;
     let steady = count(processes).await?.since(before);
     let seconds = begin.elapsed().as_secs_f64();
 
     progress.step("killing");
-    let detection = match options.kill() {
+    let detection = match options.kill {
         0 => DetectionLog::default(),
         _ => kill(placement, processes).await?,
     };

@@ -2,7 +2,7 @@
 
 use xtask_pick::{
     Work,
-    rpcnet_subject::{self, Strategy, StrategyKind},
+    rpcnet_subject::{self, StrategyKind},
 };
 
 use super::figures::{self, Row};
@@ -38,7 +38,8 @@ pub(crate) fn supports(strategy: &str, work: Work) -> bool {
 pub(crate) fn check_targets(rows: &[Row]) -> Vec<StrategyTarget> {
     let sizes = figures::distinct(rows, |cell| cell.workers);
     let mut targets = Vec::new();
-    for Strategy { name, kind, .. } in rpcnet_subject::STRATEGIES {
+    for strategy in rpcnet_subject::STRATEGIES {
+        let (name, kind) = (strategy.name, strategy.kind());
         let of = || rows.iter().filter(|row| row.cell.strategy == name);
         let allocations = of().map(|row| row.allocations_per_pick).reduce(f64::max);
         let Some(allocations) = allocations.filter(|_| kind != StrategyKind::Baseline) else {
