@@ -65,7 +65,8 @@ impl Drop for ServerProcess {
     }
 }
 
-/// Answers each order, a line of standard input, until the input ends; the exit code of the process.
+/// Answers each order, a line of standard input, until the input ends; the exit code of the
+/// process.
 pub fn answer_each<O: DeserializeOwned, A: Serialize>(
     mut answer: impl FnMut(O) -> Result<A, Failure>,
 ) -> ExitCode {

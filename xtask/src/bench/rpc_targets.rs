@@ -7,8 +7,8 @@ use super::{
     targets::{self, Target},
 };
 
-/// Comparison of ours with a peer: variant of rpcnet, peer, payload and calls in flight, figure, and
-/// bound of the ratio.
+/// Comparison of ours with a peer: variant of rpcnet, peer, payload and calls in flight, figure,
+/// and bound of the ratio.
 type Comparison = (&'static str, &'static str, (usize, usize), Compared, f64);
 
 /// Figure that is compared: name of the bound, figure, and whether a ratio meets a bound.

@@ -8,7 +8,8 @@ use xtask_pick::{
 use super::figures::{self, Row};
 use crate::bench::targets::Target;
 
-/// The detached workspace's: their names, which of ours do the same, and the work that they support.
+/// Peers of the detached workspace: their names, which of ours do the same, and the work that they
+/// support.
 pub(crate) const PEERS: [(&str, &[&str], Work); 6] = [
     ("tower-p2c-peak-ewma", &["peak-ewma"], Work::Call),
     ("pingora-round-robin", &["round-robin"], Work::Pick),
