@@ -135,6 +135,8 @@ fn dropped(dropped: &DropCounters) -> u64 {
         dropped.misaddressed,
         dropped.unknown_sender,
         dropped.unexpected,
+        dropped.future_epoch,
+        dropped.superseded,
         dropped.after_leave,
     ]
     .iter()
@@ -225,5 +227,16 @@ mod tests {
         assert_eq!(number(&name(407)), Some(407));
         assert_eq!(number("other"), None);
         assert_eq!(config(7, [1; 32]).unwrap().name(), Some("member-7"));
+    }
+
+    #[test]
+    fn datagrams_without_effect_are_counted_whatever_the_reason() {
+        let mut counters = DropCounters::default();
+        (
+            counters.malformed,
+            counters.future_epoch,
+            counters.superseded,
+        ) = (1, 2, 3);
+        assert_eq!(dropped(&counters), 6);
     }
 }
