@@ -7,21 +7,17 @@
 //! port of its own, since the system chooses a shard by address and port: several from one port
 //! would share it.
 //!
-//! Client and server are on the same cores, and nothing is pinned.
+//! Client and server are on the same cores, and nothing is pinned. So the rows show which of both
+//! does more calls with the same cores, and what a call costs in CPU time; not how many calls a
+//! server takes that has its cores to itself, nor how either grows with the number of cores, unless
+//! it is run on several numbers of them (`taskset -c 0-3 cargo xtask bench rpc --cores`).
 //!
-//! - It shows which of both does more calls with the same cores, and what a call costs in CPU time,
-//!   all else being equal.
-//! - It does not show how many calls a server takes that has its cores to itself: the client needs
-//!   a good part of them. Nor how either grows with the number of cores, unless it is run on
-//!   several numbers of them (`taskset -c 0-3 cargo xtask bench rpc --cores`).
 //! - Latencies have in them that threads wait for a core: there are two that want to run for each.
-//!   Threads that look for packets before they sleep, as those of shards and of the client do and
-//!   those of the endpoint do not, take time here that would be idle elsewhere; where the other
-//!   process needs it, CPU time and tails are worse for it.
+//!   Threads that look for packets before they sleep, as those of shards and of the client do, take
+//!   time here that would be idle elsewhere, and CPU time and tails are worse for it.
 //! - With few connections chance decides how many shards have any: two of two shards have the same
-//!   one every other time. Then the rounds differ, as the slowest and the fastest tell, and the
-//!   median of few may be of either kind. A service with many callers is like the rows with more
-//!   connections, one with a caller or two like the others.
+//!   one every other time, as the slowest and the fastest round tell. A service with many callers
+//!   is like the rows with more connections, one with a caller or two like the others.
 
 use xtask_load::{Job, Spread, parallelism};
 
