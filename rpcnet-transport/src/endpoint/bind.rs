@@ -2,11 +2,10 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
-use parking_lot::{Mutex, RwLock};
+use parking_lot::Mutex;
 use quinn::AsyncUdpSocket;
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{Endpoint, EndpointHandle, EndpointShared, lifecycle::Lifecycle, shared::PortParts};
+use super::{Endpoint, EndpointHandle, EndpointShared, shared::PortParts};
 use crate::{
     BindError, SideChannel, Tls, TransportConfig,
     accounts::PeerAccounts,
@@ -16,7 +15,7 @@ use crate::{
     gauge::Gauge,
     quic,
     runtime::EndpointRuntime,
-    server::{AcceptLimits, AdmissionGate, QueueDelay, serve_connections},
+    server::{AcceptLimits, serve_connections},
     socket::{self, DemuxSocket, OpenPort, SideQueue},
     stats::Counters,
     tls_reload,
@@ -47,12 +46,7 @@ impl Endpoint {
     /// Creates the endpoint of a socket that was opened on `addr`, after
     /// [`check_bind`](Self::check_bind).
     pub(crate) fn bind_on(
-        OpenPort {
-            udp,
-            direct,
-            close,
-            buffers,
-        }: OpenPort,
+        port: OpenPort,
         shard: usize,
         addr: SocketAddr,
         config: TransportConfig,
@@ -60,7 +54,7 @@ impl Endpoint {
     ) -> Result<Self, BindError> {
         let failed = |source| BindError::Io { addr, source };
         let runtime = EndpointRuntime::current().ok_or(BindError::NoRuntime)?;
-        let local_addr = udp.local_addr().map_err(failed)?;
+        let local_addr = port.udp.local_addr().map_err(failed)?;
         let counters = Arc::new(Counters::default());
         let side = Arc::new(SideQueue::new(
             config.side_channel_len.get(),
@@ -68,83 +62,79 @@ impl Endpoint {
             Arc::clone(&counters),
         ));
         let busy_poll = Arc::new(BusyPoll::new(config.busy_poll));
-        let port: Arc<dyn AsyncUdpSocket> = Arc::new(DemuxSocket::new(
-            Arc::clone(&udp),
-            Arc::clone(&side),
-            Arc::clone(&busy_poll),
-            config.quic.mtu_max,
-            quic::receive_bytes_max(&config),
-        ));
+        let socket = demux_socket(&port, &side, &busy_poll, &config);
         let node_name = tls.node_name().into();
+        // The key of the first identity, for the life of the endpoint: peers hold reset tokens made
+        // with it.
         let key = tls.reset_key(local_addr, shard);
         let (tls, server) = CurrentTls::new(tls, &config, &counters);
         let quinn = quinn::Endpoint::new_with_abstract_socket(
-            // The key of the first identity, for the life of the endpoint: peers hold reset tokens
-            // made with it.
             quic::endpoint_config(&config, key),
             Some(server),
-            port,
+            socket,
             Arc::new(runtime.clone()),
         )
         .map_err(failed)?;
-        let admission = config
-            .limits
-            .admission
-            .as_ref()
-            .map(|a| Arc::new(AdmissionGate::new(a)));
-        let stopped = CancellationToken::new();
-        busy_poll.start(stopped.clone());
-        runtime.on_end({
-            let side = Arc::clone(&side);
-            move || side.close()
-        });
-        let config = Arc::new(config);
         let dialer = Dialer {
             quinn,
-            runtime: runtime.clone(),
-            config: Arc::clone(&config),
-            counters: Arc::clone(&counters),
+            runtime,
+            server_accounts: PeerAccounts::new(&config),
+            config: Arc::new(config),
+            counters,
             tls: Arc::new(tls),
             registry: Arc::default(),
-            server_accounts: PeerAccounts::new(&config),
             outgoing: Gauge::default(),
-            busy_poll: Arc::clone(&busy_poll),
-        };
-        let shared = EndpointShared {
-            dialer: Arc::new(dialer),
-            lifecycle: Lifecycle::new(config.limits.drain_grace, stopped),
-            port: PortParts {
-                closer: close,
-                side_queue: Arc::clone(&side),
-            },
-            runtime,
-            counters,
-            served: Arc::default(),
-            accounts: PeerAccounts::new(&config),
-            connections: TaskTracker::new(),
-            queue_delay: QueueDelay::default(),
-            admission,
             busy_poll,
-            router: RwLock::default(),
-            node_name,
-            config,
         };
-        let shared = Arc::new(shared);
-        // Started at once, so that callers are refused with a reason before the endpoint serves.
-        let accept_limits = AcceptLimits::new(&shared.config);
-        shared
-            .connections
-            .spawn(serve_connections(Arc::clone(&shared), accept_limits));
-        // Shards share one identity, so one of them warns of its expiry.
-        if shard == 0 {
-            tls_reload::warn_of_expiry(&shared);
-        }
+        let port_parts = PortParts {
+            closer: port.close,
+            side_queue: Arc::clone(&side),
+        };
+        let shared = Arc::new(EndpointShared::new(dialer, port_parts, node_name));
+        start_tasks(&shared, shard);
         Ok(Self(Arc::new(EndpointHandle {
             shared,
             local_addr,
-            buffers,
-            side_channel: Mutex::new(Some(SideChannel::new(side, udp, direct, local_addr))),
+            buffers: port.buffers,
+            side_channel: Mutex::new(Some(SideChannel::new(
+                side,
+                port.udp,
+                port.direct,
+                local_addr,
+            ))),
             tls_watch: Mutex::default(),
         })))
+    }
+}
+
+/// Socket that QUIC reads: the port, less the datagrams of the side channel.
+fn demux_socket(
+    port: &OpenPort,
+    side: &Arc<SideQueue>,
+    busy_poll: &Arc<BusyPoll>,
+    config: &TransportConfig,
+) -> Arc<dyn AsyncUdpSocket> {
+    Arc::new(DemuxSocket::new(
+        Arc::clone(&port.udp),
+        Arc::clone(side),
+        Arc::clone(busy_poll),
+        config.quic.mtu_max,
+        quic::receive_bytes_max(config),
+    ))
+}
+
+/// Starts the tasks that an endpoint has from its beginning to its end.
+fn start_tasks(shared: &Arc<EndpointShared>, shard: usize) {
+    shared.busy_poll.start(shared.lifecycle.stopped.clone());
+    let side = Arc::clone(&shared.port.side_queue);
+    shared.runtime.on_end(move || side.close());
+    // Started at once, so that callers are refused with a reason before the endpoint serves.
+    let accept_limits = AcceptLimits::new(&shared.config);
+    shared
+        .connections
+        .spawn(serve_connections(Arc::clone(shared), accept_limits));
+    // Shards share one identity, so one of them warns of its expiry.
+    if shard == 0 {
+        tls_reload::warn_of_expiry(shared);
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use parking_lot::RwLock;
-use tokio_util::task::TaskTracker;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{lifecycle::Lifecycle, served_calls::ServedCalls};
 use crate::{
@@ -47,6 +47,29 @@ pub(super) struct PortParts {
 }
 
 impl EndpointShared {
+    /// State of an endpoint that opens connections by this dialer and does not serve yet.
+    pub(super) fn new(dialer: Dialer, port: PortParts, node_name: Box<str>) -> Self {
+        let config = Arc::clone(&dialer.config);
+        let limits = &config.limits;
+        let admission = limits.admission.as_ref();
+        Self {
+            lifecycle: Lifecycle::new(limits.drain_grace, CancellationToken::new()),
+            port,
+            runtime: dialer.runtime.clone(),
+            counters: Arc::clone(&dialer.counters),
+            served: Arc::default(),
+            accounts: PeerAccounts::new(&config),
+            connections: TaskTracker::new(),
+            queue_delay: QueueDelay::default(),
+            admission: admission.map(|admission| Arc::new(AdmissionGate::new(admission))),
+            busy_poll: Arc::clone(&dialer.busy_poll),
+            router: RwLock::default(),
+            node_name,
+            dialer: Arc::new(dialer),
+            config,
+        }
+    }
+
     pub(crate) fn router(&self) -> Arc<Router> {
         Arc::clone(&self.router.read())
     }
