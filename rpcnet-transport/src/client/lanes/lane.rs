@@ -175,6 +175,7 @@ impl Lane {
     }
 
     /// Starts a call and returns its id, with which the caller has to poll for the reply or cancel.
+    /// The first call of a lane opens it, and returns its receive half in `opened`.
     pub(super) fn start_call(
         &self,
         connection: &quinn::Connection,
@@ -189,17 +190,7 @@ impl Lane {
         if state.occupancy() == FULL && matches!(state.phase, LanePhase::Open { .. }) {
             return Err(NotStarted::Full);
         }
-        let outbox = match &mut state.phase {
-            LanePhase::Open { outbox, .. } => outbox,
-            LanePhase::Closing { .. } => {
-                return Err(NotStarted::Ended(LaneEnd::Finished.error_before_sending()));
-            }
-            LanePhase::Ended(LaneEnd::Reset(_) | LaneEnd::Malformed(_)) => {
-                return Err(NotStarted::NeedsOwnStream);
-            }
-            LanePhase::Ended(end) => return Err(NotStarted::Ended(end.error_before_sending())),
-            LanePhase::Unopened => unreachable!("it was opened"),
-        };
+        let outbox = state.phase.outbox()?;
         let is_first = state.table.waiting() == 0;
         let was_idle = is_first && outbox.is_empty();
         let number = state
@@ -211,28 +202,7 @@ impl Lane {
             .table
             .insert(waker.clone(), request.deadline)
             .ok_or(NotStarted::Full)?;
-
-        let out = outbox.reserve(FRAME_BYTES_MAX + request.method.len() + request.body.len());
-        let method = match number {
-            MethodNumber::Known(method) => method,
-            MethodNumber::New(method) => {
-                wire::encode_lane_method(out, method, request.method);
-                method
-            }
-        };
-        let header = LaneRequest {
-            id,
-            method,
-            attempt: request.options.attempt,
-            idempotent: request.options.idempotent,
-            priority: request.options.priority(),
-            idempotency_key: request.options.idempotency_key,
-            deadline: request
-                .deadline
-                .map(|at| at.saturating_duration_since(request.now)),
-        };
-        wire::encode_lane_request(out, &header, request.body);
-
+        encode_call(outbox, request, id, number);
         if is_first {
             self.shared.note_work(true);
             state.outgoing = Some(self.shared.outgoing.enter().0);
@@ -351,6 +321,24 @@ impl Lane {
     }
 }
 
+impl LanePhase {
+    /// Write buffer of a lane that is open.
+    #[inline]
+    fn outbox(&mut self) -> Result<&mut Outbox, NotStarted> {
+        match self {
+            Self::Open { outbox, .. } => Ok(outbox),
+            Self::Closing { .. } => {
+                Err(NotStarted::Ended(LaneEnd::Finished.error_before_sending()))
+            }
+            Self::Ended(LaneEnd::Reset(_) | LaneEnd::Malformed(_)) => {
+                Err(NotStarted::NeedsOwnStream)
+            }
+            Self::Ended(end) => Err(NotStarted::Ended(end.error_before_sending())),
+            Self::Unopened => unreachable!("it was opened"),
+        }
+    }
+}
+
 impl LaneState {
     /// See [`Lane::occupancy`]. Calls whose replies have arrived count too: they still occupy their
     /// slots.
@@ -435,6 +423,32 @@ fn open_lane(
         .extend_from_slice(&Preface { kind }.encode());
     state.phase = LanePhase::Open { outbox, task: None };
     Ok(recv)
+}
+
+/// Appends the frames of a call: its request, and before it the name of a method that is new on the
+/// lane.
+#[inline]
+fn encode_call(outbox: &mut Outbox, request: &CallRequest<'_>, id: u32, number: MethodNumber) {
+    let out = outbox.reserve(FRAME_BYTES_MAX + request.method.len() + request.body.len());
+    let method = match number {
+        MethodNumber::Known(method) => method,
+        MethodNumber::New(method) => {
+            wire::encode_lane_method(out, method, request.method);
+            method
+        }
+    };
+    let header = LaneRequest {
+        id,
+        method,
+        attempt: request.options.attempt,
+        idempotent: request.options.idempotent,
+        priority: request.options.priority(),
+        idempotency_key: request.options.idempotency_key,
+        deadline: request
+            .deadline
+            .map(|at| at.saturating_duration_since(request.now)),
+    };
+    wire::encode_lane_request(out, &header, request.body);
 }
 
 /// Bytes of requests and cancellations that QUIC has not accepted, from which on no call starts.
