@@ -54,7 +54,13 @@ impl Net {
 }
 
 fn methods(working: &Arc<AtomicUsize>) -> Router {
-    let working = Arc::clone(working);
+    unary_methods()
+        .merge(server_streams())
+        .merge(uploads())
+        .merge(duplex(Arc::clone(working)))
+}
+
+fn unary_methods() -> Router {
     Router::new()
         .raw(
             "take",
@@ -70,6 +76,10 @@ fn methods(working: &Arc<AtomicUsize>) -> Router {
             sleep(Duration::from_secs(1)).await;
             Ok(message(8 * KIB).0)
         })
+}
+
+fn server_streams() -> Router {
+    Router::new()
         .server_streaming("three", |_cx, (): (), mut out: Sender<Raw>| async move {
             for _ in 0..3 {
                 out.send(message(20_000)).await?;
@@ -95,6 +105,10 @@ fn methods(working: &Arc<AtomicUsize>) -> Router {
             out.send(message(3)).await?;
             Ok::<_, Status>(())
         })
+}
+
+fn uploads() -> Router {
+    Router::new()
         .client_streaming("hold", |_cx, mut items: Receiver<Raw>| async move {
             let _held = items.message().await?;
             sleep(Duration::from_secs(20)).await;
@@ -114,24 +128,28 @@ fn methods(working: &Arc<AtomicUsize>) -> Router {
             drop(items);
             Ok::<_, Status>(0u64)
         })
-        .streaming(
-            "duplex",
-            move |_cx, mut items: Receiver<Raw>, mut out: Sender<Raw>| {
-                let working = Arc::clone(&working);
-                async move {
-                    let read = async {
-                        while items.message().await?.is_some() {
-                            working.fetch_add(1, SeqCst);
-                            sleep(Duration::from_secs(5)).await;
-                            working.fetch_sub(1, SeqCst);
-                        }
-                        Ok::<_, Status>(())
-                    };
-                    let write = async { while out.send(message(10_000)).await.is_ok() {} };
-                    join(read, write).await.0
-                }
-            },
-        )
+}
+
+/// A method that reads and writes at the same time, and counts the handlers that work.
+fn duplex(working: Arc<AtomicUsize>) -> Router {
+    Router::new().streaming(
+        "duplex",
+        move |_cx, mut items: Receiver<Raw>, mut out: Sender<Raw>| {
+            let working = Arc::clone(&working);
+            async move {
+                let read = async {
+                    while items.message().await?.is_some() {
+                        working.fetch_add(1, SeqCst);
+                        sleep(Duration::from_secs(5)).await;
+                        working.fetch_sub(1, SeqCst);
+                    }
+                    Ok::<_, Status>(())
+                };
+                let write = async { while out.send(message(10_000)).await.is_ok() {} };
+                join(read, write).await.0
+            }
+        },
+    )
 }
 
 fn message(bytes: usize) -> Raw {
