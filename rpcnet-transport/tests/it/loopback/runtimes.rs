@@ -78,46 +78,48 @@ type Wait = JoinHandle<Result<(), RpcError>>;
 
 /// One of each kind of wait on a connection.
 async fn waits(client: &RpcClient) -> Vec<(&'static str, Wait)> {
-    let no_deadline = CallOptions::new().without_deadline();
-    let mut waits = Vec::new();
-    for (what, options) in [
+    let mut waits = unary_waits(client);
+    waits.extend(receiver_waits(client).await);
+    waits.extend(sender_waits(client).await);
+    waits
+}
+
+fn unary_waits(client: &RpcClient) -> Vec<(&'static str, Wait)> {
+    let (no_deadline, late) = (CallOptions::new().without_deadline(), late_deadline());
+    let calls = [
         ("a call on a lane", no_deadline),
         ("an isolated call", no_deadline.with_isolated(true)),
-        (
-            "one with a deadline",
-            CallOptions::new()
-                .with_isolated(true)
-                .with_timeout(10 * TEST_TIMEOUT),
-        ),
-        (
-            "a lane with a deadline",
-            CallOptions::new().with_timeout(10 * TEST_TIMEOUT),
-        ),
-    ] {
+        ("one with a deadline", late.with_isolated(true)),
+        ("a lane with a deadline", late),
+    ];
+    let calls = calls.map(|(what, options)| {
         let client = client.clone();
-        waits.push((
-            what,
-            tokio::spawn(async move { client.call_with("hang", "", options).await.map(drop) }),
-        ));
-    }
+        let call = async move { client.call_with("hang", "", options).await.map(drop) };
+        (what, tokio::spawn(call))
+    });
+    calls.into()
+}
+
+async fn receiver_waits(client: &RpcClient) -> Vec<(&'static str, Wait)> {
+    let mut waits = Vec::new();
     for (what, options) in [
-        ("a receiver", no_deadline),
-        (
-            "a receiver with a deadline",
-            CallOptions::new().with_timeout(10 * TEST_TIMEOUT),
-        ),
+        ("a receiver", CallOptions::new().without_deadline()),
+        ("a receiver with a deadline", late_deadline()),
     ] {
         let mut receiver: Receiver<u32> = client
             .call_server_streaming_with("count", &1u32, options)
             .await
             .unwrap();
         assert_eq!(receiver.message().await.unwrap(), Some(0));
-        waits.push((
-            what,
-            tokio::spawn(async move { receiver.message().await.map(drop) }),
-        ));
+        let next = async move { receiver.message().await.map(drop) };
+        waits.push((what, tokio::spawn(next)));
     }
-    let upload = client
+    waits
+}
+
+async fn sender_waits(client: &RpcClient) -> Vec<(&'static str, Wait)> {
+    let no_deadline = CallOptions::new().without_deadline();
+    let mut upload = client
         .call_client_streaming_with::<u32, u32>("sum", no_deadline)
         .await
         .unwrap();
@@ -126,26 +128,28 @@ async fn waits(client: &RpcClient) -> Vec<(&'static str, Wait)> {
         .call_streaming_with::<Raw, Raw>("fill", no_deadline)
         .await
         .unwrap();
-    waits.push((
-        "a sender",
-        tokio::spawn(async move {
-            let _receiver = receiver;
-            loop {
-                sender.send(Raw(vec![0; 100_000].into())).await?;
-            }
-        }),
-    ));
-    waits.push((
-        "an upload",
-        tokio::spawn(async move {
-            let mut upload = upload;
-            loop {
-                upload.send(1).await?;
-                sleep(Duration::from_millis(1)).await;
-            }
-        }),
-    ));
-    waits
+    let fills = async move {
+        let _receiver = receiver;
+        loop {
+            sender.send(Raw(vec![0; 100_000].into())).await?;
+        }
+    };
+    let sends = async move {
+        loop {
+            upload.send(1).await?;
+            // A pause between two messages: without it the loop would keep the threads busy.
+            sleep(Duration::from_millis(1)).await;
+        }
+    };
+    vec![
+        ("a sender", tokio::spawn(fills)),
+        ("an upload", tokio::spawn(sends)),
+    ]
+}
+
+/// Options with a deadline after the end of the test.
+fn late_deadline() -> CallOptions {
+    CallOptions::new().with_timeout(10 * TEST_TIMEOUT)
 }
 
 #[test]
