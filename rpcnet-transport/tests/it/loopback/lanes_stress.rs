@@ -59,8 +59,9 @@ impl Xorshift {
     }
 }
 
-async fn stress(server_config: TransportConfig, client_config: TransportConfig, seed: u64) {
-    let router = echo(hang(Router::new()))
+/// Methods of every duration and every outcome.
+fn stress_methods() -> Router {
+    echo(hang(Router::new()))
         .raw("yield", |_cx, body: Bytes| async move {
             for _ in 0..body.first().copied().unwrap_or_default() {
                 yield_now().await;
@@ -78,43 +79,67 @@ async fn stress(server_config: TransportConfig, client_config: TransportConfig, 
         })
         .raw("fail", |_cx, _body| async move {
             Err(Status::internal("on purpose"))
-        });
-    let server = serve(router, server_config);
+        })
+}
+
+/// A call of the stress test, as drawn from the seed.
+struct StressCall {
+    method: &'static str,
+    timeout: Duration,
+    /// Time after which the caller drops the call.
+    dropped_after: Option<Duration>,
+    first_byte: u8,
+}
+
+impl StressCall {
+    fn draw(rng: &mut Xorshift, first_byte: u8) -> Self {
+        let method = ["echo", "yield", "sleep", "grow", "fail", "hang"][rng.below(6) as usize];
+        let timeout = match (method, rng.below(4)) {
+            ("hang", _) => Duration::from_millis(20 + rng.below(200)),
+            (_, 0) => Duration::from_millis(1 + rng.below(30)),
+            _ => TEST_TIMEOUT,
+        };
+        let is_dropped = rng.below(4) == 0;
+        Self {
+            method,
+            timeout,
+            dropped_after: is_dropped.then(|| Duration::from_micros(rng.below(20_000))),
+            first_byte,
+        }
+    }
+
+    /// Makes the call, and checks that its outcome is one that it may have.
+    async fn run(self, client: RpcClient) {
+        let (method, limit) = (self.method, self.timeout);
+        let options = CallOptions::new().with_timeout(limit);
+        let call = client.call_with(method, vec![self.first_byte; 32], options);
+        let outcome = match self.dropped_after {
+            Some(after) => match timeout(after, call).await {
+                Ok(outcome) => outcome,
+                Err(_) => return,
+            },
+            None => call.await,
+        };
+        match outcome {
+            Ok(reply) => assert_eq!(reply[0], self.first_byte, "{method}: another's reply"),
+            Err(e) => {
+                let expected = match e.code() {
+                    Code::Internal => method == "fail",
+                    Code::DeadlineExceeded | Code::Overloaded => limit < TEST_TIMEOUT,
+                    _ => false,
+                };
+                assert!(expected, "{method} within {limit:?}: {e:?}");
+            }
+        }
+    }
+}
+
+async fn stress(server_config: TransportConfig, client_config: TransportConfig, seed: u64) {
+    let server = serve(stress_methods(), server_config);
     let client = connect_with(&server, client_config).await;
     let mut rng = Xorshift(seed);
     let mut calls: Vec<_> = (0..3_000)
-        .map(|n| {
-            let method = ["echo", "yield", "sleep", "grow", "fail", "hang"][rng.below(6) as usize];
-            let timeout = match (method, rng.below(4)) {
-                ("hang", _) => Duration::from_millis(20 + rng.below(200)),
-                (_, 0) => Duration::from_millis(1 + rng.below(30)),
-                _ => TEST_TIMEOUT,
-            };
-            let gives_up = (rng.below(4) == 0).then(|| Duration::from_micros(rng.below(20_000)));
-            let (client, first) = (client.clone(), n as u8);
-            tokio::spawn(async move {
-                let options = CallOptions::new().with_timeout(timeout);
-                let call = client.call_with(method, vec![first; 32], options);
-                let outcome = match gives_up {
-                    Some(after) => match tokio::time::timeout(after, call).await {
-                        Ok(outcome) => outcome,
-                        Err(_) => return,
-                    },
-                    None => call.await,
-                };
-                match outcome {
-                    Ok(reply) => assert_eq!(reply[0], first, "of {method}: another's reply"),
-                    Err(e) => {
-                        let expected = match e.code() {
-                            Code::Internal => method == "fail",
-                            Code::DeadlineExceeded | Code::Overloaded => timeout < TEST_TIMEOUT,
-                            _ => false,
-                        };
-                        assert!(expected, "{method} within {timeout:?}: {e:?}");
-                    }
-                }
-            })
-        })
+        .map(|n| tokio::spawn(StressCall::draw(&mut rng, n as u8).run(client.clone())))
         .collect();
     // Some are aborted from outside.
     for _ in 0..200 {
