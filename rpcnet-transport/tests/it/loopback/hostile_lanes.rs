@@ -117,80 +117,77 @@ async fn reset_of(send: &mut SendStream, recv: &mut RecvStream) -> u64 {
     code
 }
 
+/// What is wrong with a lane, and its bytes.
+type MalformedLane = (&'static str, BytesMut);
+
+fn malformed(what: &'static str, begun: &BytesMut, add: impl Fn(&mut BytesMut)) -> MalformedLane {
+    let mut bytes = begun.clone();
+    add(&mut bytes);
+    (what, bytes)
+}
+
+fn malformed_requests() -> [MalformedLane; 5] {
+    let hang = lane(&["hang"]);
+    [
+        malformed("a number past the limit", &hang, |out| {
+            request(out, CALLS_MAX, 0, b"");
+        }),
+        malformed("a body past the limit", &hang, |out| {
+            request(out, 0, 0, &[0; 8_193]);
+        }),
+        malformed("a number in use", &hang, |out| {
+            request(out, 3, 0, b"");
+            request(out, 1 << 16 | 3, 0, b"");
+        }),
+        malformed("an unknown method", &hang, |out| request(out, 0, 1, b"")),
+        malformed("an unknown flag", &hang, |out| {
+            let at = out.len();
+            request(out, 0, 0, b"");
+            out[at + 1] = 0x80;
+        }),
+    ]
+}
+
+fn malformed_methods() -> [MalformedLane; 4] {
+    let hang = lane(&["hang"]);
+    [
+        malformed("a method out of order", &hang, |out| {
+            wire::encode_lane_method(out, 2, "x");
+        }),
+        malformed("a method twice", &hang, |out| {
+            wire::encode_lane_method(out, 0, "hang");
+        }),
+        malformed("a method without name", &hang, |out| {
+            out.extend_from_slice(&[20, 0, 1, 0]);
+        }),
+        malformed("too many methods", &preface(), |out| {
+            (0..=1_024).for_each(|n| wire::encode_lane_method(out, n, "echo"));
+        }),
+    ]
+}
+
+fn unexpected_frames() -> [MalformedLane; 3] {
+    let hang = lane(&["hang"]);
+    [
+        malformed("no frame", &preface(), |out| {
+            out.extend_from_slice(&[0; 16]);
+        }),
+        malformed("a reply", &hang, |out| {
+            wire::encode_lane_reply(out, 0, LoadReport::default(), b"");
+        }),
+        malformed("a receipt for what is not sent", &hang, |out| {
+            request(out, 0, 0, b"");
+            wire::encode_lane_received(out, 0);
+        }),
+    ]
+}
+
 #[tokio::test]
 async fn malformed_lanes_are_reset_and_counted() {
-    let load = LoadReport::default();
-    let add = |bytes: &BytesMut, more: &dyn Fn(&mut BytesMut)| {
-        let mut bytes = bytes.clone();
-        more(&mut bytes);
-        bytes
-    };
-    let hang = lane(&["hang"]);
-    let table: [(&str, BytesMut); 12] = [
-        (
-            "no frame",
-            add(&preface(), &|out| out.extend_from_slice(&[0; 16])),
-        ),
-        (
-            "a number past the limit",
-            add(&hang, &|out| request(out, CALLS_MAX, 0, b"")),
-        ),
-        (
-            "a body past the limit",
-            add(&hang, &|out| request(out, 0, 0, &[0; 8_193])),
-        ),
-        (
-            "a number in use",
-            add(&hang, &|out| {
-                request(out, 3, 0, b"");
-                request(out, 1 << 16 | 3, 0, b"");
-            }),
-        ),
-        (
-            "an unknown method",
-            add(&hang, &|out| request(out, 0, 1, b"")),
-        ),
-        (
-            "a method out of order",
-            add(&hang, &|out| wire::encode_lane_method(out, 2, "x")),
-        ),
-        (
-            "a method twice",
-            add(&hang, &|out| wire::encode_lane_method(out, 0, "hang")),
-        ),
-        (
-            "a method without name",
-            add(&hang, &|out| out.extend_from_slice(&[20, 0, 1, 0])),
-        ),
-        (
-            "too many methods",
-            add(&preface(), &|out| {
-                (0..=1_024).for_each(|n| wire::encode_lane_method(out, n, "echo"));
-            }),
-        ),
-        (
-            "a reply",
-            add(&hang, &|out| wire::encode_lane_reply(out, 0, load, b"")),
-        ),
-        (
-            "a receipt for what is not sent",
-            add(&hang, &|out| {
-                request(out, 0, 0, b"");
-                wire::encode_lane_received(out, 0);
-            }),
-        ),
-        (
-            "a flag from the future",
-            add(&hang, &|out| {
-                let at = out.len();
-                request(out, 0, 0, b"");
-                out[at + 1] = 0x80;
-            }),
-        ),
-    ];
     let server = serve(router(), config());
-    let mut malformed = 0;
-    for (what, bytes) in table {
+    let lanes = malformed_requests().into_iter();
+    let lanes = lanes.chain(malformed_methods()).chain(unexpected_frames());
+    for (count, (what, bytes)) in (1..).zip(lanes) {
         let caller = Caller::connect(&server).await;
         let (mut send, mut recv) = caller.say(&bytes).await;
         assert_eq!(
@@ -198,8 +195,7 @@ async fn malformed_lanes_are_reset_and_counted() {
             RESET_MALFORMED,
             "{what}"
         );
-        malformed += 1;
-        counts(&server, what, malformed, |s| s.malformed_frames).await;
+        counts(&server, what, count, |s| s.malformed_frames).await;
         until("no call is left", || server.in_flight() == 0).await;
         assert!(caller.connection.close_reason().is_none());
     }
