@@ -257,11 +257,9 @@ fn report(cx: &CallContext) -> (u8, bool) {
     (priority.unwrap() as u8, is_short)
 }
 
-#[tokio::test]
-async fn nested_calls_inherit_deadline_and_priority() {
-    static INNER: OnceCell<RpcClient> = OnceCell::const_new();
-    // Reports the call that arrives, directly or on a stream.
-    let leaf = Router::new()
+/// Methods that report the call that arrives, directly or on a stream.
+fn reporting() -> Router {
+    Router::new()
         .typed_with(
             "report",
             |cx: CallContext, (): ()| async move { report(&cx) },
@@ -272,54 +270,77 @@ async fn nested_calls_inherit_deadline_and_priority() {
                 out.send(report(&cx)).await?;
                 Ok(())
             },
-        );
-    let (_leaf, client) = pair(leaf).await;
-    assert!(INNER.set(client).is_ok());
-    async fn ask(options: CallOptions) -> Result<(u8, bool), RpcError> {
-        let client = INNER.get().expect("it is set");
-        client.call_typed_with("report", &(), options).await
-    }
-    let far = CallOptions::new().with_timeout(10 * TEST_TIMEOUT);
-    let router = Router::new()
-        .typed("inline", move |(): ()| ask(far))
-        .typed("later", move |(): ()| async move {
+        )
+}
+
+/// Client of the `reporting` server, for the handlers of another one.
+static REPORTING: OnceCell<RpcClient> = OnceCell::const_new();
+
+async fn ask(options: CallOptions) -> Result<(u8, bool), RpcError> {
+    let client = REPORTING.get().expect("it is set");
+    client.call_typed_with("report", &(), options).await
+}
+
+async fn ask_stream(options: CallOptions) -> Result<(u8, bool), RpcError> {
+    let client = REPORTING.get().expect("it is set");
+    let mut stream = client
+        .call_server_streaming_with::<_, (u8, bool)>("report stream", &(), options)
+        .await?;
+    let first = stream.message().await?;
+    first.ok_or_else(|| RpcError::new(Code::Internal, Processed::Yes, "no message"))
+}
+
+/// Options of nested calls, with a later deadline than that of the call being served.
+fn far() -> CallOptions {
+    CallOptions::new().with_timeout(10 * TEST_TIMEOUT)
+}
+
+/// Methods whose nested calls inherit from the call being served.
+fn inheriting() -> Router {
+    Router::new()
+        .typed("inline", |(): ()| ask(far()))
+        .typed("later", |(): ()| async move {
             sleep(Duration::from_millis(1)).await;
-            ask(far).await
+            ask(far()).await
         })
-        .typed("joined", move |(): ()| async move {
-            let (both, _) = tokio::join!(ask(far), ask(far));
+        .typed("joined", |(): ()| async move {
+            let (both, _) = tokio::join!(ask(far()), ask(far()));
             both
         })
-        .typed("forever", move |(): ()| {
+        .typed("forever", |(): ()| {
             ask(CallOptions::new().without_deadline())
         })
-        .typed("opted out", move |(): ()| ask(far.without_inheritance()))
-        .typed("own", move |(): ()| {
-            ask(far.with_priority(Priority::CriticalPlus))
+        .typed_with("carried", |cx: CallContext, (): ()| async move {
+            tokio::spawn(cx.scope(ask(far()))).await.expect("no panic")
         })
-        .typed("spawned", move |(): ()| async move {
-            assert!(inherited().deadline().is_some());
-            tokio::spawn(ask(far)).await.expect("no panic")
-        })
-        .typed_with("carried", move |cx: CallContext, (): ()| async move {
-            tokio::spawn(cx.scope(ask(far))).await.expect("no panic")
-        })
-        .typed("stream", move |(): ()| async move {
-            let client = INNER.get().expect("it is set");
-            let mut stream = client
-                .call_server_streaming_with::<_, (u8, bool)>("report stream", &(), far)
-                .await?;
-            let first = stream.message().await?;
-            first.ok_or_else(|| RpcError::new(Code::Internal, Processed::Yes, "no message"))
-        })
+        .typed("stream", |(): ()| ask_stream(far()))
         .server_streaming(
             "from a stream",
-            move |_cx, (): (), mut out: Sender<(u8, bool)>| async move {
-                out.send(ask(far).await?).await?;
+            |_cx, (): (), mut out: Sender<(u8, bool)>| async move {
+                out.send(ask(far()).await?).await?;
                 Ok(())
             },
-        );
-    let (_server, client) = pair(router).await;
+        )
+}
+
+/// Methods whose nested calls do not inherit everything.
+fn not_inheriting() -> Router {
+    Router::new()
+        .typed("opted out", |(): ()| ask(far().without_inheritance()))
+        .typed("own", |(): ()| {
+            ask(far().with_priority(Priority::CriticalPlus))
+        })
+        .typed("spawned", |(): ()| async move {
+            assert!(inherited().deadline().is_some());
+            tokio::spawn(ask(far())).await.expect("no panic")
+        })
+}
+
+#[tokio::test]
+async fn nested_calls_inherit_deadline_and_priority() {
+    let (_reporting, client) = pair(reporting()).await;
+    assert!(REPORTING.set(client).is_ok());
+    let (_server, client) = pair(inheriting().merge(not_inheriting())).await;
     let near = CallOptions::new()
         .with_timeout(TEST_TIMEOUT / 2)
         .with_priority(Priority::Sheddable);
