@@ -166,7 +166,7 @@ impl Shards {
         }
     }
 
-    /// Address of the port.
+    /// Address of the port that the shards share.
     #[must_use]
     pub fn local_addr(&self) -> SocketAddr {
         self.0.local_addr

@@ -167,11 +167,8 @@ impl RpcClient {
         Resp: Decode,
     {
         let body = encode(request).map_err(|e| self.with_peer_context(e))?;
-        let flags = RequestFlags {
-            streams_replies: true,
-            ..RequestFlags::default()
-        };
-        let (mut send, recv) = self.open_streaming(method, body, flags, options).await?;
+        let call = self.open_streaming(method, body, SERVER_STREAMS, options);
+        let (mut send, recv) = call.await?;
         send.finish();
         Ok(Receiver::new(recv))
     }
@@ -207,13 +204,8 @@ impl RpcClient {
         Req: Encode,
         Resp: Decode,
     {
-        let flags = RequestFlags {
-            streams_requests: true,
-            ..RequestFlags::default()
-        };
-        let (send, recv) = self
-            .open_streaming(method, Bytes::new(), flags, options)
-            .await?;
+        let call = self.open_streaming(method, Bytes::new(), CLIENT_STREAMS, options);
+        let (send, recv) = call.await?;
         Ok(Upload::new(Sender::new(send), recv))
     }
 
@@ -247,14 +239,21 @@ impl RpcClient {
         Req: Encode,
         Resp: Decode,
     {
-        let flags = RequestFlags {
-            streams_requests: true,
-            streams_replies: true,
-            ..RequestFlags::default()
-        };
-        let (send, recv) = self
-            .open_streaming(method, Bytes::new(), flags, options)
-            .await?;
+        let call = self.open_streaming(method, Bytes::new(), BOTH_STREAM, options);
+        let (send, recv) = call.await?;
         Ok((Sender::new(send), Receiver::new(recv)))
+    }
+}
+
+const SERVER_STREAMS: RequestFlags = streaming(false, true);
+const CLIENT_STREAMS: RequestFlags = streaming(true, false);
+const BOTH_STREAM: RequestFlags = streaming(true, true);
+
+/// Flags of a call whose requests, whose replies, or both are streams.
+const fn streaming(streams_requests: bool, streams_replies: bool) -> RequestFlags {
+    RequestFlags {
+        streams_requests,
+        streams_replies,
+        idempotent: false,
     }
 }

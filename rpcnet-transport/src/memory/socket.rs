@@ -62,14 +62,14 @@ impl AsyncUdpSocket for MemorySocket {
     fn poll_recv(
         &self,
         cx: &mut Context<'_>,
-        bufs: &mut [IoSliceMut<'_>],
+        buffers: &mut [IoSliceMut<'_>],
         metas: &mut [RecvMeta],
     ) -> Poll<io::Result<usize>> {
-        let len_max = bufs.len().min(metas.len());
+        let len_max = buffers.len().min(metas.len());
         let arrived = self.inbox.poll_arrived(cx, len_max, |at, datagram| {
             // A datagram that does not fit is truncated, as by a socket.
-            let len = datagram.bytes.len().min(bufs[at].len());
-            bufs[at][..len].copy_from_slice(&datagram.bytes[..len]);
+            let len = datagram.bytes.len().min(buffers[at].len());
+            buffers[at][..len].copy_from_slice(&datagram.bytes[..len]);
             metas[at] = RecvMeta {
                 addr: datagram.from,
                 len,

@@ -4,10 +4,7 @@ use std::{
     fmt,
     net::SocketAddr,
     pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering::SeqCst},
-    },
+    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
@@ -20,6 +17,7 @@ use tokio::{
     task::{AbortHandle, JoinHandle},
     time::Instant,
 };
+use tokio_util::sync::CancellationToken;
 
 use super::{CachedConnection, TargetId, target::target_gone_error};
 use crate::{ConnectError, Endpoint, RpcClient};
@@ -51,8 +49,8 @@ struct Connecting {
     connect_id: u64,
     pending: PendingConnection,
     task: AbortHandle,
-    /// Set before the task is cancelled because its pool is dropped.
-    is_pool_dropped: Arc<AtomicBool>,
+    /// Cancelled before the task is, because its pool is dropped.
+    pool_dropped: CancellationToken,
 }
 
 impl Drop for TargetConnections {
@@ -144,12 +142,12 @@ impl TargetConnections {
     ) -> PendingConnection {
         let addr = self.addr;
         let abort = task.abort_handle();
-        let is_pool_dropped = Arc::<AtomicBool>::default();
-        let was_pool_dropped = Arc::clone(&is_pool_dropped);
+        let pool_dropped = CancellationToken::new();
+        let was_pool_dropped = pool_dropped.clone();
         let result = task
             .map(move |ended| match ended {
                 Ok(Ok(client)) => Ok(client),
-                _ if was_pool_dropped.load(SeqCst) => Err(ConnectError::EndpointClosed),
+                _ if was_pool_dropped.is_cancelled() => Err(ConnectError::EndpointClosed),
                 Ok(Err(error)) => Err(error),
                 Err(error) if error.is_panic() => Err(ConnectError::ListenerPanicked { addr }),
                 Err(_) => Err(target_gone_error(addr)),
@@ -164,7 +162,7 @@ impl TargetConnections {
             connect_id,
             pending: pending.clone(),
             task: abort,
-            is_pool_dropped,
+            pool_dropped,
         });
         pending
     }
@@ -271,7 +269,7 @@ impl TargetConnections {
     /// Cancels the attempt to connect, whose waiters learn that the fault is not the server's.
     pub(super) fn on_pool_dropped(&mut self) {
         if let Some(connecting) = &self.connecting {
-            connecting.is_pool_dropped.store(true, SeqCst);
+            connecting.pool_dropped.cancel();
         }
         self.stop_connecting();
     }

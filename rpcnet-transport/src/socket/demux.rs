@@ -50,21 +50,21 @@ impl AsyncUdpSocket for DemuxSocket {
     fn poll_recv(
         &self,
         cx: &mut Context<'_>,
-        bufs: &mut [IoSliceMut<'_>],
+        messages: &mut [IoSliceMut<'_>],
         metas: &mut [RecvMeta],
     ) -> Poll<io::Result<usize>> {
         for _ in 0..SIDE_BATCHES_MAX {
-            let received = ready!(self.inner.poll_recv(cx, bufs, metas))?;
+            let received = ready!(self.inner.poll_recv(cx, messages, metas))?;
             let mut kept = 0;
             for at in 0..received {
                 let meta = &mut metas[at];
                 let from = meta.addr;
-                meta.len = retain_quic(&mut bufs[at][..meta.len], meta.stride, |datagram| {
+                meta.len = retain_quic(&mut messages[at][..meta.len], meta.stride, |datagram| {
                     self.side.push(from, datagram);
                 });
                 if meta.len > 0 {
                     metas.swap(kept, at);
-                    bufs.swap(kept, at);
+                    messages.swap(kept, at);
                     kept += 1;
                 }
             }
