@@ -1,7 +1,6 @@
 //! Demultiplexing socket: QUIC's packets to QUIC, other datagrams to the side channel.
 
 use std::{
-    fmt,
     io::{self, IoSliceMut},
     net::SocketAddr,
     pin::Pin,
@@ -113,8 +112,8 @@ impl Drop for DemuxSocket {
     }
 }
 
-impl fmt::Debug for DemuxSocket {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl std::fmt::Debug for DemuxSocket {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("DemuxSocket")
             .field("inner", &self.inner)
             .finish_non_exhaustive()

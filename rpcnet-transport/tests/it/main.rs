@@ -1,6 +1,7 @@
 //! Integration tests over real QUIC on the loopback interface and in memory.
 
 mod bulk;
+mod concurrency;
 mod contract;
 mod loopback;
 mod replies;

@@ -65,6 +65,17 @@ impl Net {
     }
 }
 
+impl Net {
+    /// Asserts that no call was reset or rejected because its peer was slow.
+    fn assert_none_stalled(&self) {
+        let stats = self.server.stats();
+        assert_eq!(
+            (stats.stalled_calls, stats.calls_rejected_overloaded),
+            (0, 0)
+        );
+    }
+}
+
 fn patient() -> CallOptions {
     CallOptions::new().with_timeout(Duration::from_secs(600))
 }
@@ -240,11 +251,7 @@ async fn a_peer_behind_a_slow_link_is_not_rejected() {
     for reply in replies.join_all().await {
         assert_eq!(reply.expect("a reply").len(), LARGE);
     }
-    let stats = net.server.stats();
-    assert_eq!(
-        (stats.stalled_calls, stats.calls_rejected_overloaded),
-        (0, 0)
-    );
+    net.assert_none_stalled();
 }
 
 /// 3 MB/s.
@@ -274,11 +281,7 @@ async fn concurrent_large_requests_on_a_slow_link_are_not_stalled() {
     for reply in join_all(calls).await {
         reply.expect("a reply");
     }
-    let stats = net.server.stats();
-    assert_eq!(
-        (stats.stalled_calls, stats.calls_rejected_overloaded),
-        (0, 0)
-    );
+    net.assert_none_stalled();
 }
 
 #[tokio::test(start_paused = true)]

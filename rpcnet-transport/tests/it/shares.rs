@@ -1,12 +1,6 @@
 //! Fair shares: long calls of one caller beside small calls of another, in virtual time.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering::SeqCst},
-    },
-    time::Duration,
-};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::{StreamExt, future::join_all};
@@ -19,7 +13,7 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-use crate::bind_in_memory;
+use crate::{bind_in_memory, concurrency::Concurrency};
 
 const PERMITS: usize = 8;
 
@@ -368,14 +362,13 @@ async fn a_single_caller_uses_every_permit_and_no_more() {
             "gateway" => Ok(()),
             _ => Err("unknown".to_owned()),
         });
-    let (running, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
-    let counted = (Arc::clone(&running), Arc::clone(&most));
+    let running = Concurrency::default();
+    let counted = running.clone();
     let router = Router::new().raw("work", move |_cx, body| {
-        let (running, most) = counted.clone();
+        let running = counted.clone();
         async move {
-            most.fetch_max(running.fetch_add(1, SeqCst) + 1, SeqCst);
+            let _works = running.enter();
             sleep(EVERY).await;
-            running.fetch_sub(1, SeqCst);
             Ok(body)
         }
     });
@@ -393,6 +386,6 @@ async fn a_single_caller_uses_every_permit_and_no_more() {
         calls.spawn(async move { client.call("work", "").await.is_ok() });
     }
     assert!(calls.join_all().await.into_iter().all(|is_ok| is_ok));
-    assert_eq!(most.load(SeqCst), PERMITS);
+    assert_eq!(running.most(), PERMITS);
     assert!(began.elapsed() < 6 * EVERY, "{:?}", began.elapsed());
 }

@@ -2,10 +2,6 @@
 
 use std::{
     num::{NonZeroU32, NonZeroU64},
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering::SeqCst},
-    },
     time::Duration,
 };
 
@@ -20,7 +16,7 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-use crate::bind_in_memory;
+use crate::{bind_in_memory, concurrency::Concurrency};
 
 const KIB: usize = 1_024;
 const LARGE: usize = 250 * KIB;
@@ -30,14 +26,14 @@ struct Net {
     network: MemoryNetwork,
     server: RpcServer,
     /// Handlers of `duplex` that work.
-    working: Arc<AtomicUsize>,
+    working: Concurrency,
 }
 
 impl Net {
     fn new(config: TransportConfig) -> Self {
         let network = MemoryNetwork::new();
         network.set_delay(Duration::from_millis(5));
-        let working = Arc::default();
+        let working = Concurrency::default();
         let server = bind_in_memory(&network, "server", config).serve(methods(&working));
         Self {
             network,
@@ -53,11 +49,11 @@ impl Net {
     }
 }
 
-fn methods(working: &Arc<AtomicUsize>) -> Router {
+fn methods(working: &Concurrency) -> Router {
     unary_methods()
         .merge(server_streams())
         .merge(uploads())
-        .merge(duplex(Arc::clone(working)))
+        .merge(duplex(working.clone()))
 }
 
 fn unary_methods() -> Router {
@@ -131,17 +127,16 @@ fn uploads() -> Router {
 }
 
 /// A method that reads and writes at the same time, and counts the handlers that work.
-fn duplex(working: Arc<AtomicUsize>) -> Router {
+fn duplex(working: Concurrency) -> Router {
     Router::new().streaming(
         "duplex",
         move |_cx, mut items: Receiver<Raw>, mut out: Sender<Raw>| {
-            let working = Arc::clone(&working);
+            let working = working.clone();
             async move {
                 let read = async {
                     while items.message().await?.is_some() {
-                        working.fetch_add(1, SeqCst);
+                        let _works = working.enter();
                         sleep(Duration::from_secs(5)).await;
-                        working.fetch_sub(1, SeqCst);
                     }
                     Ok::<_, Status>(())
                 };
@@ -419,13 +414,13 @@ async fn handlers_with_a_waiting_half_keep_the_limit_and_the_share() {
         sender.send(message(2)).await.expect("sent");
     }
     sleep(Duration::from_secs(2)).await;
-    assert_eq!(net.working.load(SeqCst), 6);
+    assert_eq!(net.working.now(), 6);
     sleep(Duration::from_secs(20)).await;
-    let working = net.working.load(SeqCst);
+    let working = net.working.now();
     assert_eq!(working, 6, "each yields its permit to the next");
     sleep(Duration::from_secs(5)).await;
     let state = net.server.endpoint().admission().expect("it is limited");
-    assert_eq!((state.running, net.working.load(SeqCst)), (0, 0));
+    assert_eq!((state.running, net.working.now()), (0, 0));
     drop(halves);
     sleep(Duration::from_secs(1)).await;
     let state = net.server.endpoint().admission().expect("it is limited");

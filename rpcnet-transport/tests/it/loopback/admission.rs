@@ -2,10 +2,7 @@
 
 use std::{
     num::NonZeroU32,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering::SeqCst},
-    },
+    sync::{Arc, Mutex},
 };
 
 use bytes::Bytes;
@@ -18,6 +15,7 @@ use rpcnet_transport::{Admission, CallOptions, Code, Priority, Processed};
 use tokio::sync::Semaphore;
 
 use super::*;
+use crate::concurrency::Concurrency;
 
 /// Queue times that are long enough for a slow machine.
 fn fixed(calls: usize) -> Admission {
@@ -30,13 +28,11 @@ fn limited(admission: Admission) -> TransportConfig {
     TransportConfig::default().with_admission(admission)
 }
 
-/// A method `work` that waits for a permit of the test, with the number of handlers that run and
-/// the most that ran at a time.
+/// A method `work` that waits for a permit of the test, with the number of its handlers.
 #[derive(Clone, Default)]
 struct Work {
-    running: Arc<AtomicUsize>,
-    most: Arc<AtomicUsize>,
-    order: Arc<std::sync::Mutex<Vec<Bytes>>>,
+    handlers: Concurrency,
+    order: Arc<Mutex<Vec<Bytes>>>,
     permits: Option<Arc<Semaphore>>,
 }
 
@@ -59,10 +55,8 @@ impl Work {
         Router::new().raw("work", move |_cx, body| {
             let work = work.clone();
             async move {
-                let running = work.running.fetch_add(1, SeqCst) + 1;
-                work.most.fetch_max(running, SeqCst);
+                let _works = work.handlers.enter();
                 work.order.lock().unwrap().push(body.clone());
-                let _leave = Leave(Arc::clone(&work.running));
                 match &work.permits {
                     Some(permits) => permits.acquire().await.unwrap().forget(),
                     None => sleep(Duration::from_millis(2)).await,
@@ -77,14 +71,6 @@ impl Work {
 
     fn order(&self) -> Vec<Bytes> {
         self.order.lock().unwrap().clone()
-    }
-}
-
-struct Leave(Arc<AtomicUsize>);
-
-impl Drop for Leave {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, SeqCst);
     }
 }
 
@@ -121,7 +107,7 @@ async fn calls_above_the_limit_are_queued() {
         work.open(10);
         let replies: Vec<_> = within(calls.collect()).await;
         assert!(replies.iter().all(Result::is_ok), "{replies:?}");
-        assert_eq!(work.most.load(SeqCst), 3);
+        assert_eq!(work.handlers.most(), 3);
         until("all permits are free", || running(&server) == 0).await;
         counts(&server, "calls", 10, |s| s.calls_completed).await;
         let stats = server.stats();
@@ -308,7 +294,7 @@ async fn permits_come_back_from_panics_cancellations_and_deadlines() {
         within(client.call_with("work", "still", options))
             .await
             .expect("a reply");
-        assert!(work.most.load(SeqCst) <= 2);
+        assert!(work.handlers.most() <= 2);
     }
 }
 
@@ -343,7 +329,7 @@ async fn a_method_has_a_limit_of_its_own() {
         let client = connect(&server).await;
         let calls = join_all((0..2).map(|_| client.call_with("work", "x", options)));
         let others = async {
-            until("two run", || work.running.load(SeqCst) == 2).await;
+            until("two run", || work.handlers.now() == 2).await;
             // The queue of a method has the default times.
             let error = within(client.call_with("work", "y", options))
                 .await
@@ -359,7 +345,7 @@ async fn a_method_has_a_limit_of_its_own() {
         assert!(replies.iter().all(Result::is_ok));
         let stats = server.stats();
         assert_eq!((stats.calls_queued, stats.calls_shed), (1, 1));
-        assert_eq!(work.most.load(SeqCst), 2);
+        assert_eq!(work.handlers.most(), 2);
     }
 }
 
@@ -447,7 +433,7 @@ async fn under_twice_the_load_every_call_is_answered_and_the_limit_is_used() {
     let (answered, refused): (u64, u64) = (answered.iter().sum(), refused.iter().sum());
     assert_eq!(answered + refused, 24 * 40);
     assert!(answered > 0 && refused > 0, "{answered} and {refused}");
-    assert_eq!(work.most.load(SeqCst), 4, "all permits, and no more");
+    assert_eq!(work.handlers.most(), 4, "all permits, and no more");
     counts(&server, "calls", answered, |s| s.calls_completed).await;
     assert_eq!(server.stats().calls_rejected_overloaded, refused);
     until("all permits are free", || running(&server) == 0).await;

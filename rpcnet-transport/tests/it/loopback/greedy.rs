@@ -3,17 +3,13 @@
 use std::{
     future::pending,
     num::{NonZeroU32, NonZeroUsize},
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering::SeqCst},
-    },
 };
 
 use bytes::{Bytes, BytesMut};
 use futures::future::join_all;
-use quinn::VarInt;
+use quinn::{RecvStream, SendStream, VarInt};
 use rpcnet_transport::{
-    Admission, CallOptions, Code, IdempotencyCache, Raw,
+    Admission, CallOptions, Code, IdempotencyCache, Raw, Upload,
     wire::{self, Preface, RequestFlags, StreamKind},
 };
 use tokio::task::JoinSet;
@@ -24,6 +20,7 @@ use super::{
     packet_relay::{PacketRelay, RecordedPackets},
     *,
 };
+use crate::concurrency::Concurrency;
 
 const KIB: usize = 1024;
 
@@ -58,6 +55,26 @@ async fn a_partly_read_request_holds_no_permit() {
     assert_is_served(&connect(&server).await, "echo").await;
 }
 
+/// Uploads begun one after the other, whose handlers wait for their first message.
+async fn waiting_uploads(
+    server: &RpcServer,
+    client: &RpcClient,
+    method: &str,
+    count: u64,
+) -> Vec<Upload<u64, u64>> {
+    let mut uploads = Vec::new();
+    for begun in 1..=count {
+        let upload = client.call_client_streaming(method).await;
+        uploads.push(upload.unwrap());
+        until("its handler waits", || {
+            server.stats().calls_started == begun
+                && server.endpoint().admission().unwrap().running == 0
+        })
+        .await;
+    }
+    uploads
+}
+
 #[tokio::test]
 async fn a_handler_that_waits_for_its_caller_holds_no_permit() {
     let router = echo().client_streaming("sum", |_cx, mut numbers: Receiver<u64>| async move {
@@ -69,16 +86,7 @@ async fn a_handler_that_waits_for_its_caller_holds_no_permit() {
     });
     let server = serve(router, few_permits());
     let client = connect(&server).await;
-    let mut uploads = Vec::new();
-    for begun in 1..=4 {
-        let upload = client.call_client_streaming::<u64, u64>("sum").await;
-        uploads.push(upload.unwrap());
-        until("its handler waits", || {
-            server.stats().calls_started == begun
-                && server.endpoint().admission().unwrap().running == 0
-        })
-        .await;
-    }
+    let uploads = waiting_uploads(&server, &client, "sum", 4).await;
     assert_is_served(&connect(&server).await, "echo").await;
     for mut upload in uploads {
         within(upload.send(21)).await.unwrap();
@@ -93,17 +101,15 @@ async fn a_handler_that_waits_for_its_caller_holds_no_permit() {
 
 #[tokio::test]
 async fn a_handler_that_waited_for_its_caller_resumes_within_the_limit() {
-    let working = Arc::new([AtomicUsize::new(0), AtomicUsize::new(0)]);
-    let counted = Arc::clone(&working);
-    let router = Router::new().client_streaming("work", move |_cx, mut parts: Receiver<u32>| {
-        let counted = Arc::clone(&counted);
+    let working = Concurrency::default();
+    let counted = working.clone();
+    let router = Router::new().client_streaming("work", move |_cx, mut parts: Receiver<u64>| {
+        let working = counted.clone();
         async move {
-            let [now, most] = &*counted;
-            let mut done = 0u32;
+            let mut done = 0u64;
             while parts.message().await?.is_some() {
-                most.fetch_max(now.fetch_add(1, SeqCst) + 1, SeqCst);
+                let _works = working.enter();
                 sleep(Duration::from_millis(1)).await;
-                now.fetch_sub(1, SeqCst);
                 done += 1;
             }
             Ok::<_, Status>(done)
@@ -113,16 +119,7 @@ async fn a_handler_that_waited_for_its_caller_resumes_within_the_limit() {
     let config = TransportConfig::default().with_admission(Admission::fixed(2).with_queue_len(100));
     let server = serve(router, config);
     let client = connect(&server).await;
-    let mut uploads = Vec::new();
-    for begun in 1..=12 {
-        let upload = client.call_client_streaming::<u32, u32>("work").await;
-        uploads.push(upload.unwrap());
-        until("its handler waits", || {
-            server.stats().calls_started == begun
-                && server.endpoint().admission().unwrap().running == 0
-        })
-        .await;
-    }
+    let uploads = waiting_uploads(&server, &client, "work", 12).await;
     let sent = uploads.into_iter().map(|mut upload| async move {
         for part in 0..10 {
             upload.send(part).await?;
@@ -133,7 +130,7 @@ async fn a_handler_that_waited_for_its_caller_resumes_within_the_limit() {
     for done in within(join_all(sent)).await {
         assert_eq!(done.unwrap(), 10);
     }
-    assert_eq!(working[1].load(SeqCst), 2, "at a time");
+    assert_eq!(working.most(), 2, "at a time");
     let state = server.endpoint().admission().unwrap();
     assert_eq!((state.running, state.waiting), (0, 0));
 }
@@ -146,17 +143,27 @@ async fn a_handler_whose_caller_reads_nothing_holds_no_permit() {
         }
     });
     let server = serve(router, few_permits());
-    let greedy = Caller::connect_with(&server, narrow()).await;
+    let _held = unread_streams(&server, "zeros", 4).await;
+    counts(&server, "handlers", 4, |s| s.calls_started).await;
+    assert_is_served(&connect(&server).await, "echo").await;
+}
+
+/// Caller that makes calls whose replies are streams, and reads next to nothing of them.
+async fn unread_streams(
+    server: &RpcServer,
+    method: &str,
+    count: usize,
+) -> (Caller, Vec<(SendStream, RecvStream)>) {
+    let greedy = Caller::connect_with(server, narrow()).await;
     let flags = RequestFlags {
         streams_replies: true,
         ..RequestFlags::default()
     };
     let mut held = Vec::new();
-    for _ in 0..4 {
-        held.push(greedy.say(&request("zeros", flags, None, 0)).await);
+    for _ in 0..count {
+        held.push(greedy.say(&request(method, flags, None, 0)).await);
     }
-    counts(&server, "handlers", 4, |s| s.calls_started).await;
-    assert_is_served(&connect(&server).await, "echo").await;
+    (greedy, held)
 }
 
 /// Settings of a caller that reads next to nothing of each reply.
@@ -224,6 +231,17 @@ async fn partly_read_requests_hold_at_most_the_share_of_their_peer() {
     .await;
 }
 
+/// Waits until some replies of so many calls are overdrafts and the others wait, and asserts that
+/// they hold at most twice the share of their peer.
+async fn assert_overdrawn(server: &RpcServer, calls: usize) {
+    let buffered = || server.endpoint().buffered_bytes();
+    until("some replies are overdrafts, others wait", || {
+        buffered() > 512 * KIB && server.in_flight() >= calls
+    })
+    .await;
+    assert!(buffered() <= 1024 * KIB);
+}
+
 #[tokio::test]
 async fn unread_replies_hold_at_most_twice_the_share_of_their_peer() {
     let config = TransportConfig::default()
@@ -242,12 +260,7 @@ async fn unread_replies_hold_at_most_twice_the_share_of_their_peer() {
         send.finish().unwrap();
         held.push((send, recv));
     }
-    let buffered = || server.endpoint().buffered_bytes();
-    until("some replies are overdrafts, others wait", || {
-        buffered() > 512 * KIB && server.in_flight() >= 8
-    })
-    .await;
-    assert!(buffered() <= 1024 * KIB);
+    assert_overdrawn(&server, 8).await;
     let client = connect(&server).await;
     let large = within(client.call("large", "")).await;
     assert_eq!(large.unwrap().len(), 200 * KIB, "of another peer");
@@ -256,7 +269,10 @@ async fn unread_replies_hold_at_most_twice_the_share_of_their_peer() {
         let reply = within(recv.read_to_end(256 * KIB)).await.unwrap();
         assert!(reply.len() > 200 * KIB);
     }
-    until("all is released", || buffered() == 0).await;
+    until("all is released", || {
+        server.endpoint().buffered_bytes() == 0
+    })
+    .await;
     assert_eq!(server.stats().replies_dropped, 0);
 }
 
@@ -269,21 +285,8 @@ async fn unread_stream_messages_hold_at_most_twice_the_share_of_their_peer() {
         Ok(out.send(Raw(vec![0; 200 * KIB].into())).await?)
     });
     let server = serve(router, config);
-    let greedy = Caller::connect_with(&server, narrow()).await;
-    let flags = RequestFlags {
-        streams_replies: true,
-        ..RequestFlags::default()
-    };
-    let mut held = Vec::new();
-    for _ in 0..8 {
-        held.push(greedy.say(&request("large", flags, None, 0)).await);
-    }
-    let buffered = || server.endpoint().buffered_bytes();
-    until("some replies are overdrafts, others wait", || {
-        buffered() > 512 * KIB && server.in_flight() >= 8
-    })
-    .await;
-    assert!(buffered() <= 1024 * KIB);
+    let _held = unread_streams(&server, "large", 8).await;
+    assert_overdrawn(&server, 8).await;
     assert_is_served(&connect(&server).await, "echo").await;
 }
 

@@ -7,7 +7,7 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 use futures::future::pending;
-use quinn::{RecvStream, SendStream};
+use quinn::{RecvStream, SendStream, WriteError};
 use rpcnet_transport::{
     Code, Dispatch, LoadReport, Processed,
     wire::{self, Decoder, Frame, LaneDecoder, LaneFrame, LaneRequest, Preface, StreamKind},
@@ -313,7 +313,7 @@ async fn a_flood_of_cancellations_holds_up_no_other_caller() {
         for _ in 0..50 {
             send.write_all(&flood).await?;
         }
-        Ok::<_, quinn::WriteError>(send)
+        Ok::<_, WriteError>(send)
     });
     while !flooding.is_finished() {
         assert_answers(&other).await;
@@ -345,6 +345,15 @@ async fn calls_cancelled_at_once_leave_nothing_behind() {
     counts(&server, "cancelled calls", 1_000, |s| s.calls_cancelled).await;
 }
 
+/// Writes the same bytes again and again, until that fails.
+async fn flood(send: &mut SendStream, bytes: &[u8]) -> WriteError {
+    loop {
+        if let Err(error) = send.write_all(bytes).await {
+            return error;
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_caller_that_reads_no_replies_is_reset() {
     let server = serve(
@@ -356,14 +365,8 @@ async fn a_caller_that_reads_no_replies_is_reset() {
     let mut round = BytesMut::new();
     (0..CALLS_MAX).for_each(|id| request(&mut round, id, 0, &[0; 8_000]));
     // More than all windows and buffers on the way back hold.
-    let wrote = within(async {
-        loop {
-            if let Err(e) = send.write_all(&round).await {
-                return e;
-            }
-        }
-    });
-    assert!(matches!(wrote.await, quinn::WriteError::Stopped(_)));
+    let ended = within(flood(&mut send, &round)).await;
+    assert!(matches!(ended, WriteError::Stopped(_)));
     assert_eq!(reset_of(&mut send, &mut recv).await, RESET_STALLED);
     counts(&server, "stalled calls", 1, |s| s.stalled_calls).await;
     assert_serves(&server).await;
@@ -378,13 +381,7 @@ async fn a_caller_that_reads_its_replies_slowly_is_not_reset() {
     let (mut send, mut recv) = caller.say(&lane(&["echo"])).await;
     let mut round = BytesMut::new();
     (0..CALLS_MAX).for_each(|id| request(&mut round, id, 0, &[0; 8_000]));
-    let flooding = tokio::spawn(async move {
-        loop {
-            if let Err(e) = send.write_all(&round).await {
-                return e;
-            }
-        }
-    });
+    let flooding = tokio::spawn(async move { flood(&mut send, &round).await });
     // For longer than the stall timeout it has never read everything.
     let end = Instant::now() + 2 * stall;
     while Instant::now() < end {
