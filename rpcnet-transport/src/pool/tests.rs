@@ -14,7 +14,7 @@ use rpcnet_testing::until;
 use tokio::{sync::Semaphore, task::JoinHandle, time::sleep};
 
 use super::*;
-use crate::{Code, DevCa, MemoryNetwork, Router, RpcError, RpcServer, TransportConfig};
+use crate::{Code, DevCa, MemoryNetwork, Router, RpcError, RpcServer, Status, TransportConfig};
 
 mod without_listener;
 
@@ -138,14 +138,13 @@ fn target(generation: u64, addr: SocketAddr) -> PoolTarget {
 fn gated() -> (Router, Arc<Semaphore>) {
     let gate = Arc::new(Semaphore::new(0));
     let closed = Arc::clone(&gate);
-    let router = Router::new().raw("wait", move |_, body| {
-        let gate = Arc::clone(&closed);
-        async move {
-            gate.acquire().await.expect("it stays").forget();
-            Ok(body)
-        }
-    });
+    let router = Router::new().raw("wait", move |_, body| pass(Arc::clone(&closed), body));
     (router, gate)
+}
+
+async fn pass(gate: Arc<Semaphore>, body: Bytes) -> Result<Bytes, Status> {
+    gate.acquire().await.expect("it stays").forget();
+    Ok(body)
 }
 
 #[tokio::test(start_paused = true)]

@@ -10,7 +10,7 @@ use rpcnet_transport::{
 };
 use tokio::{
     task::JoinSet,
-    time::{Instant, sleep, timeout},
+    time::{self, sleep, timeout},
 };
 
 use crate::{bind_in_memory, concurrency::Concurrency};
@@ -379,7 +379,7 @@ async fn a_single_caller_uses_every_permit_and_no_more() {
     let denied = bind("other", TransportConfig::lan());
     let connected = denied.connect(server.local_addr(), "server").await;
     connected.expect_err("it is not let in");
-    let began = Instant::now();
+    let began = time::Instant::now();
     let mut calls = JoinSet::new();
     for _ in 0..5 * PERMITS {
         let client = client.clone();

@@ -54,9 +54,7 @@ async fn read(mut from: Receiver<Raw>) -> RpcError {
 /// are told.
 async fn drop_server_after(ms: u64) {
     let network = far();
-    let server = DatagramNetwork::bind(&network, "server", TransportConfig::lan()).serve(flood());
-    let node = DatagramNetwork::bind(&network, "client", TransportConfig::lan());
-    let client = node.connect(server.local_addr(), "server").await.unwrap();
+    let (server, _node, client) = pair_on(&network, flood()).await;
     let mut readers = Vec::new();
     for _ in 0..4 {
         let options = CallOptions::new().without_deadline();
@@ -76,11 +74,8 @@ async fn drop_server_after(ms: u64) {
         );
     }
     client.closed().await;
-    assert!(
-        before.elapsed() < SOON,
-        "after {ms} ms it took {:?}",
-        before.elapsed()
-    );
+    let took = before.elapsed();
+    assert!(took < SOON, "after {ms} ms it took {took:?}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -96,9 +91,7 @@ async fn shut_down_after(ms: u64, within: Duration) {
     let network = narrow();
     let large = |_cx, _body| async { Ok(vec![7; 400_000].into()) };
     let router = flood().raw("large", large);
-    let server = DatagramNetwork::bind(&network, "server", TransportConfig::lan()).serve(router);
-    let node = DatagramNetwork::bind(&network, "client", TransportConfig::lan());
-    let client = node.connect(server.local_addr(), "server").await.unwrap();
+    let (server, _node, client) = pair_on(&network, router).await;
     let options = CallOptions::new().without_deadline();
     let stream = client.call_server_streaming_with("flood", &0u32, options);
     let reader = tokio::spawn(read(stream.await.unwrap()));
@@ -161,10 +154,7 @@ async fn a_server_is_told_of_the_end_of_a_busy_client() {
                 }
             })
             .raw("take_all", |_cx, _body| pending());
-        let server =
-            DatagramNetwork::bind(&network, "server", TransportConfig::lan()).serve(router);
-        let node = DatagramNetwork::bind(&network, "client", TransportConfig::lan());
-        let client = node.connect(server.local_addr(), "server").await.unwrap();
+        let (server, node, client) = pair_on(&network, router).await;
         let mut writers = Vec::new();
         for _ in 0..4 {
             let options = CallOptions::new().without_deadline();
@@ -200,11 +190,8 @@ async fn a_server_is_told_of_the_end_of_a_busy_client() {
         drop(server);
         while told.recv().await.is_some() {}
         // No packets are sent any more: the connection is gone, and not only its calls.
-        assert!(
-            before.elapsed() < SOON,
-            "after {ms} ms it took {:?}",
-            before.elapsed()
-        );
+        let took = before.elapsed();
+        assert!(took < SOON, "after {ms} ms it took {took:?}");
     }
 }
 
@@ -238,10 +225,7 @@ async fn a_server_is_told_at_once_of_the_end_of_a_busy_connection() {
                     read(from).await;
                 })
                 .raw("take_all", |_cx, _body| pending());
-            let server =
-                DatagramNetwork::bind(&network, "server", TransportConfig::lan()).serve(router);
-            let node = DatagramNetwork::bind(&network, "client", TransportConfig::lan());
-            let client = node.connect(server.local_addr(), "server").await.unwrap();
+            let (server, node, client) = pair_on(&network, router).await;
             let options = CallOptions::new().without_deadline();
             for _ in 0..4 {
                 let upload = client.call_client_streaming_with::<Raw, ()>("take", options);
@@ -282,10 +266,7 @@ async fn errors_of_calls_that_end_with_their_connection_are_printable() {
     for disconnects in [true, false] {
         let network = far();
         let router = flood().raw("wait", |_cx, _body| pending());
-        let server =
-            DatagramNetwork::bind(&network, "server", TransportConfig::lan()).serve(router);
-        let node = DatagramNetwork::bind(&network, "client", TransportConfig::lan());
-        let client = node.connect(server.local_addr(), "server").await.unwrap();
+        let (server, _node, client) = pair_on(&network, router).await;
         let calls = [true, false].map(|isolated| {
             let options = CallOptions::new().with_isolated(isolated);
             let client = client.clone();
@@ -315,10 +296,7 @@ async fn callers_are_told_of_the_end_of_a_server_with_replies_in_flight() {
     for ms in [22, 25, 28, 31, 34, 37] {
         let network = narrow();
         let router = Router::new().raw("large", |_cx, _body| async { Ok(vec![7; 400_000].into()) });
-        let server =
-            DatagramNetwork::bind(&network, "server", TransportConfig::lan()).serve(router);
-        let node = DatagramNetwork::bind(&network, "client", TransportConfig::lan());
-        let client = node.connect(server.local_addr(), "server").await.unwrap();
+        let (server, _node, client) = pair_on(&network, router).await;
         for _ in 0..20 {
             let client = client.clone();
             tokio::spawn(async move { client.call("large", "").await });

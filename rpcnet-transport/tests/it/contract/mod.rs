@@ -8,7 +8,7 @@ mod suite;
 use std::time::Duration;
 
 use rpcnet_testing::{loopback, until, within};
-use rpcnet_transport::{Endpoint, MemoryNetwork, TransportConfig};
+use rpcnet_transport::{Endpoint, MemoryNetwork, Router, RpcClient, RpcServer, TransportConfig};
 
 use crate::{bind_in_memory, identity};
 
@@ -31,6 +31,14 @@ impl DatagramNetwork for MemoryNetwork {
     fn bind(&self, name: &str, config: TransportConfig) -> Endpoint {
         bind_in_memory(self, name, config)
     }
+}
+
+/// Server and client in memory, and the endpoint of the client.
+async fn pair_on(network: &MemoryNetwork, router: Router) -> (RpcServer, Endpoint, RpcClient) {
+    let server = bind_in_memory(network, "server", TransportConfig::lan()).serve(router);
+    let node = bind_in_memory(network, "client", TransportConfig::lan());
+    let client = node.connect(server.local_addr(), "server").await;
+    (server, node, client.expect("a connection"))
 }
 
 /// Network with delay and loss.

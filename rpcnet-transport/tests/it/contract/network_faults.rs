@@ -7,10 +7,7 @@ use super::*;
 
 async fn pair(network: &MemoryNetwork) -> (RpcServer, Endpoint, RpcClient) {
     let router = Router::new().raw("echo", |_cx, body| async move { Ok(body) });
-    let server = DatagramNetwork::bind(network, "server", TransportConfig::lan()).serve(router);
-    let node = DatagramNetwork::bind(network, "client", TransportConfig::lan());
-    let client = node.connect(server.local_addr(), "server").await.unwrap();
-    (server, node, client)
+    pair_on(network, router).await
 }
 
 #[tokio::test(start_paused = true)]

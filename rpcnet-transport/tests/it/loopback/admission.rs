@@ -157,10 +157,7 @@ async fn a_full_queue_rejects_calls_by_their_header() {
             let error = within(client.call_with("work", "c", options))
                 .await
                 .unwrap_err();
-            assert_eq!(
-                (error.code(), error.processed()),
-                (Code::Overloaded, Processed::No)
-            );
+            assert_eq!(outcome_of(&error), (Code::Overloaded, Processed::No));
             let wait = error.retry_after().expect("an estimate");
             assert!(wait > Duration::ZERO && wait <= Duration::from_secs(1));
             assert!(error.is_retryable());
@@ -212,10 +209,7 @@ async fn higher_priorities_run_first_and_shed_lower_ones() {
         poll("two wait", &mut more, &|| waiting(&server) == 2).await;
         let pushed_out = async {
             let error = within(least).await.unwrap_err();
-            assert_eq!(
-                (error.code(), error.processed()),
-                (Code::Overloaded, Processed::No)
-            );
+            assert_eq!(outcome_of(&error), (Code::Overloaded, Processed::No));
             assert!(error.retry_after().is_some());
             work.open(3);
         };
@@ -334,10 +328,7 @@ async fn a_method_has_a_limit_of_its_own() {
             let error = within(client.call_with("work", "y", options))
                 .await
                 .unwrap_err();
-            assert_eq!(
-                (error.code(), error.processed()),
-                (Code::Overloaded, Processed::No)
-            );
+            assert_eq!(outcome_of(&error), (Code::Overloaded, Processed::No));
             assert_answers(&client).await;
             work.open(2);
         };

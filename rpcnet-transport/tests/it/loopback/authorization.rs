@@ -53,9 +53,7 @@ async fn a_denied_node_gets_the_reason_and_is_not_served() {
     denied.deny(CLIENT);
     let server = serve(methods(), denied.config());
     let node = endpoint(CLIENT, TransportConfig::default());
-    let error = within(node.connect(server.local_addr(), SERVER))
-        .await
-        .unwrap_err();
+    let error = connect_error(&node, &server).await;
     let ConnectError::Denied { addr, reason } = &error else {
         panic!("{error:?}");
     };
@@ -65,10 +63,7 @@ async fn a_denied_node_gets_the_reason_and_is_not_served() {
     );
     assert!(!error.is_retryable() && !error.is_local());
     let error = RpcError::from(error);
-    assert_eq!(
-        (error.code(), error.processed()),
-        (Code::PermissionDenied, Processed::No)
-    );
+    assert_eq!(outcome_of(&error), (Code::PermissionDenied, Processed::No));
     assert!(!error.is_retryable());
 
     let other = endpoint("other", TransportConfig::default());
@@ -169,10 +164,7 @@ async fn disconnect_closes_all_connections_of_that_node_only() {
     assert_eq!(server.endpoint().disconnect(CLIENT), 0);
     for call in within(join_all(calls)).await {
         let error = call.unwrap().unwrap_err();
-        assert_eq!(
-            (error.code(), error.processed()),
-            (Code::Unavailable, Processed::Maybe)
-        );
+        assert_eq!(outcome_of(&error), (Code::Unavailable, Processed::Maybe));
     }
     for client in &clients {
         assert_eq!(within(client.closed()).await, CloseReason::Disconnected);

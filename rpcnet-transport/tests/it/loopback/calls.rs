@@ -206,10 +206,7 @@ async fn a_handler_s_failure_reaches_its_caller() {
     let error = within(client.call_typed::<_, u32>("divide", &(1u32, 0u32)))
         .await
         .unwrap_err();
-    assert_eq!(
-        (error.code(), error.processed()),
-        (Code::InvalidRequest, Processed::Yes)
-    );
+    assert_eq!(outcome_of(&error), (Code::InvalidRequest, Processed::Yes));
     assert_eq!(error.message(), "division by zero");
     assert_eq!(error.peer().map(|peer| peer.name()), Some(SERVER));
     assert!(!error.is_retryable());

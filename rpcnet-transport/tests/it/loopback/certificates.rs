@@ -14,9 +14,7 @@ async fn a_server_of_another_authority_is_not_trusted() {
         let server = Endpoint::bind(loopback(), TransportConfig::default(), other).unwrap();
         let server = server.serve(Router::new());
         let client = endpoint(CLIENT, TransportConfig::default());
-        let error = within(client.connect(server.local_addr(), SERVER))
-            .await
-            .unwrap_err();
+        let error = connect_error(&client, &server).await;
         assert!(matches!(error, ConnectError::Untrusted { .. }), "{error:?}");
         assert!(error.to_string().contains(why), "{error}");
         assert!(!error.is_retryable());
@@ -79,9 +77,7 @@ async fn a_rejected_certificate_is_a_connect_error() {
     let tls = Tls::from_pem(node.cert.as_bytes(), node.key.as_bytes(), both.as_bytes()).unwrap();
     let server = serve(Router::new(), TransportConfig::default());
     let client = Endpoint::bind(loopback(), TransportConfig::default(), tls).unwrap();
-    let error = within(client.connect(server.local_addr(), SERVER))
-        .await
-        .unwrap_err();
+    let error = connect_error(&client, &server).await;
     assert!(
         matches!(error, ConnectError::CertificateRejected { .. }),
         "{error:?}"

@@ -25,7 +25,7 @@ async fn a_deadline_ends_the_call_on_both_sides() {
         .await
         .unwrap_err();
     assert_eq!(
-        (error.code(), error.processed()),
+        outcome_of(&error),
         (Code::DeadlineExceeded, Processed::Maybe)
     );
     let took = begun.elapsed();
@@ -251,10 +251,7 @@ async fn a_call_past_its_deadline_is_not_sent() {
     errors.extend(both.await.err());
     assert_eq!(errors.len(), 203);
     for error in errors {
-        assert_eq!(
-            (error.code(), error.processed()),
-            (Code::DeadlineExceeded, Processed::No)
-        );
+        assert_eq!(outcome_of(&error), (Code::DeadlineExceeded, Processed::No));
     }
     // These calls come after the others on every kind of stream.
     for options in [CallOptions::new(), CallOptions::new().with_isolated(true)] {
@@ -345,8 +342,5 @@ async fn opening_a_stream_ends_at_the_default_timeout() {
     let _second = within(begin(endless)).await.unwrap();
     let third = within(begin(CallOptions::new())).await;
     let error = third.map(drop).unwrap_err();
-    assert_eq!(
-        (error.code(), error.processed()),
-        (Code::DeadlineExceeded, Processed::No)
-    );
+    assert_eq!(outcome_of(&error), (Code::DeadlineExceeded, Processed::No));
 }

@@ -245,10 +245,7 @@ async fn early_calls_to_an_untrusted_server_fail() {
         "{refused:?}"
     );
     let error = within(client.call("change", "")).await.unwrap_err();
-    assert_eq!(
-        (error.code(), error.processed()),
-        (Code::Unavailable, Processed::No)
-    );
+    assert_eq!(outcome_of(&error), (Code::Unavailable, Processed::No));
     assert!(client.is_closed());
     assert_eq!(stage.ran.times(), (0, 0));
 }
@@ -289,16 +286,13 @@ async fn early_calls_end_at_their_deadline_and_at_the_connect_timeout() {
     let call = client.call_typed_with::<_, String>("look", &1u32, options);
     let error = within(call).await.unwrap_err();
     assert_eq!(
-        (error.code(), error.processed()),
+        outcome_of(&error),
         (Code::DeadlineExceeded, Processed::Maybe)
     );
     let options = CallOptions::new().with_timeout(Duration::from_millis(100));
     let call = client.call_typed_with::<_, String>("look", &1u32, options);
     let error = within(call).await.unwrap_err();
-    assert_eq!(
-        (error.code(), error.processed()),
-        (Code::DeadlineExceeded, Processed::No)
-    );
+    assert_eq!(outcome_of(&error), (Code::DeadlineExceeded, Processed::No));
     // Dropping the call releases the connection.
     let shutdown = tokio::spawn({
         let node = node.clone();
@@ -343,8 +337,5 @@ async fn the_server_times_out_an_unfinished_handshake_and_its_calls() {
     })
     .await;
     let error = within(call).await.unwrap().unwrap_err();
-    assert_eq!(
-        (error.code(), error.processed()),
-        (Code::Unavailable, Processed::Maybe)
-    );
+    assert_eq!(outcome_of(&error), (Code::Unavailable, Processed::Maybe));
 }

@@ -64,10 +64,7 @@ async fn a_repeat_waits_for_the_first_and_gets_its_reply() {
                 until("it waits", || server.stats().keys_joined == 1).await;
                 let error = within(client.call_with("once", "y", key(options, 1))).await;
                 let error = error.unwrap_err();
-                assert_eq!(
-                    (error.code(), error.processed()),
-                    (Code::InvalidRequest, Processed::No)
-                );
+                assert_eq!(outcome_of(&error), (Code::InvalidRequest, Processed::No));
                 permits.add_permits(9);
             };
             let (repeat, ()) = tokio::join!(repeat, differs);
@@ -115,7 +112,7 @@ async fn failures_are_cached_unless_unprocessed() {
             for _ in 0..2 {
                 let error = within(client.call_with("once", body, key(options, number))).await;
                 let error = error.unwrap_err();
-                assert_eq!((error.code(), error.processed()), (code, processed));
+                assert_eq!(outcome_of(&error), (code, processed));
             }
             assert_eq!(runs.load(SeqCst) - before, expected_runs, "{body}");
         }

@@ -28,15 +28,9 @@ async fn messages_above_the_limit_are_not_sent() {
     let error = within(client.call("echo", vec![1; 1001]))
         .await
         .unwrap_err();
-    assert_eq!(
-        (error.code(), error.processed()),
-        (Code::PayloadTooLarge, Processed::No)
-    );
+    assert_eq!(outcome_of(&error), (Code::PayloadTooLarge, Processed::No));
     let error = within(client.call("grow", "")).await.unwrap_err();
-    assert_eq!(
-        (error.code(), error.processed()),
-        (Code::PayloadTooLarge, Processed::Yes)
-    );
+    assert_eq!(outcome_of(&error), (Code::PayloadTooLarge, Processed::Yes));
     assert_answers(&client).await;
 }
 
@@ -56,10 +50,7 @@ async fn a_reply_past_the_callers_limit_is_not_read() {
     )
     .await;
     let error = within(client.call("grow", "")).await.unwrap_err();
-    assert_eq!(
-        (error.code(), error.processed()),
-        (Code::PayloadTooLarge, Processed::Yes)
-    );
+    assert_eq!(outcome_of(&error), (Code::PayloadTooLarge, Processed::Yes));
     let mut items = client
         .call_server_streaming::<_, Raw>("items", &())
         .await
@@ -91,10 +82,7 @@ async fn a_call_past_the_stream_limit_waits_no_longer_than_its_deadline() {
     let error = within(client.call_with("wait", "", options))
         .await
         .unwrap_err();
-    assert_eq!(
-        (error.code(), error.processed()),
-        (Code::DeadlineExceeded, Processed::No)
-    );
+    assert_eq!(outcome_of(&error), (Code::DeadlineExceeded, Processed::No));
     gate.add_permits(2);
     for call in calls {
         assert_eq!(within(call).await.unwrap().unwrap(), "x");
@@ -114,10 +102,7 @@ async fn calls_past_the_servers_limit_are_rejected_unprocessed() {
     });
     until("one is served", || server.in_flight() == 1).await;
     let error = within(client.call("wait", "")).await.unwrap_err();
-    assert_eq!(
-        (error.code(), error.processed()),
-        (Code::Overloaded, Processed::No)
-    );
+    assert_eq!(outcome_of(&error), (Code::Overloaded, Processed::No));
     assert!(error.is_retryable());
     assert_eq!(server.stats().calls_rejected_overloaded, 1);
     gate.add_permits(1);
@@ -132,13 +117,8 @@ async fn connections_past_the_limit_are_refused() {
     let server = serve(Router::new(), config);
     let first = connect(&server).await;
     let second = endpoint("client-2", TransportConfig::default());
-    let error = within(second.connect(server.local_addr(), SERVER))
-        .await
-        .unwrap_err();
-    assert!(
-        matches!(error, rpcnet_transport::ConnectError::Refused { .. }),
-        "{error:?}"
-    );
+    let error = connect_error(&second, &server).await;
+    assert!(matches!(error, ConnectError::Refused { .. }), "{error:?}");
     assert!(error.is_retryable());
     counts(&server, "refused handshakes", 1, |s| s.handshakes_refused).await;
     assert_answers(&first).await;
@@ -176,10 +156,7 @@ async fn a_panicking_handler_fails_only_its_own_call() {
     let (server, client) = pair(router).await;
     for method in ["panic", "panic at once"] {
         let error = within(client.call(method, "")).await.unwrap_err();
-        assert_eq!(
-            (error.code(), error.processed()),
-            (Code::Internal, Processed::Maybe)
-        );
+        assert_eq!(outcome_of(&error), (Code::Internal, Processed::Maybe));
     }
     let mut stream = client
         .call_server_streaming::<_, u8>("panic late", &())
@@ -204,20 +181,14 @@ async fn requests_that_match_no_method_are_rejected_unprocessed() {
     let (server, client) = pair(router).await;
 
     let error = within(client.call("nothing", "")).await.unwrap_err();
-    assert_eq!(
-        (error.code(), error.processed()),
-        (Code::Unimplemented, Processed::No)
-    );
+    assert_eq!(outcome_of(&error), (Code::Unimplemented, Processed::No));
     assert!(error.is_retryable(), "another node may have the method");
     assert_eq!(server.stats().unknown_methods, 1);
 
     // Not a number; a number and more; a call of another kind, in both directions.
     for (method, body) in [("typed", &b""[..]), ("typed", &[1, 2]), ("stream", &[1])] {
         let error = within(client.call(method, body)).await.unwrap_err();
-        assert_eq!(
-            (error.code(), error.processed()),
-            (Code::InvalidRequest, Processed::No)
-        );
+        assert_eq!(outcome_of(&error), (Code::InvalidRequest, Processed::No));
         assert!(!error.is_retryable());
     }
     let mut stream = client
@@ -225,10 +196,7 @@ async fn requests_that_match_no_method_are_rejected_unprocessed() {
         .await
         .unwrap();
     let error = within(stream.message()).await.unwrap_err();
-    assert_eq!(
-        (error.code(), error.processed()),
-        (Code::InvalidRequest, Processed::No)
-    );
+    assert_eq!(outcome_of(&error), (Code::InvalidRequest, Processed::No));
     let mut stream = client
         .call_server_streaming::<_, u32>("typed", &1u32)
         .await
@@ -241,10 +209,7 @@ async fn requests_that_match_no_method_are_rejected_unprocessed() {
 
     for method in ["", &"m".repeat(256)] {
         let error = within(client.call(method, "")).await.unwrap_err();
-        assert_eq!(
-            (error.code(), error.processed()),
-            (Code::InvalidRequest, Processed::No)
-        );
+        assert_eq!(outcome_of(&error), (Code::InvalidRequest, Processed::No));
     }
     assert_answers(&client).await;
 }
@@ -284,10 +249,7 @@ async fn an_undecodable_reply_message_is_an_internal_error() {
         .await
         .unwrap();
     let error = within(stream.message()).await.unwrap_err();
-    assert_eq!(
-        (error.code(), error.processed()),
-        (Code::Internal, Processed::Yes)
-    );
+    assert_eq!(outcome_of(&error), (Code::Internal, Processed::Yes));
     assert_eq!(within(stream.message()).await.unwrap(), None);
     assert_answers(&client).await;
 }
@@ -316,13 +278,8 @@ async fn half_open_handshakes_hold_at_most_the_handshake_limit() {
     within(trap.recv_from(&mut answer)).await.unwrap();
 
     let client = endpoint(CLIENT, TransportConfig::default());
-    let error = within(client.connect(server.local_addr(), SERVER))
-        .await
-        .unwrap_err();
-    assert!(
-        matches!(error, rpcnet_transport::ConnectError::Refused { .. }),
-        "{error:?}"
-    );
+    let error = connect_error(&client, &server).await;
+    assert!(matches!(error, ConnectError::Refused { .. }), "{error:?}");
     assert_eq!(
         (
             server.stats().handshakes_retried,

@@ -34,8 +34,8 @@ use std::{
 
 use rpcnet_testing::{TEST_TIMEOUT, block_on, loopback, until, within};
 use rpcnet_transport::{
-    CallContext, DevCa, Endpoint, MemoryNetwork, Processed, Receiver, Router, RpcClient, RpcError,
-    RpcServer, Sender, Status, Tls, TransportConfig, TransportStats,
+    CallContext, Code, ConnectError, DevCa, Endpoint, MemoryNetwork, Processed, Receiver, Router,
+    RpcClient, RpcError, RpcServer, Sender, Status, Tls, TransportConfig, TransportStats,
 };
 use tokio::{
     task::JoinHandle,
@@ -71,6 +71,18 @@ async fn connect_with(server: &RpcServer, config: TransportConfig) -> RpcClient 
         .connect(server.local_addr(), SERVER)
         .await
         .expect("a connection")
+}
+
+/// Error of a connection that the server, or the node itself, does not accept.
+async fn connect_error(node: &Endpoint, server: &RpcServer) -> ConnectError {
+    within(node.connect(server.local_addr(), SERVER))
+        .await
+        .expect_err("no connection")
+}
+
+/// Code of a failed call, and whether its request was processed.
+fn outcome_of(error: &RpcError) -> (Code, Processed) {
+    (error.code(), error.processed())
 }
 
 /// Settings of a server that refuses calls as soon as it drains.

@@ -61,10 +61,7 @@ fn is_about_the_runtime(error: &RpcError) -> bool {
 #[track_caller]
 fn assert_local(error: RpcError, processed: Processed) {
     assert!(is_about_the_runtime(&error), "{error:?}");
-    assert_eq!(
-        (error.code(), error.processed()),
-        (Code::Unavailable, processed)
-    );
+    assert_eq!(outcome_of(&error), (Code::Unavailable, processed));
     assert!(error.is_local() && !error.is_retryable() && !error.is_retryable_if_idempotent());
     assert!(
         error

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use futures::future::pending;
 use parking_lot::Mutex;
 use rpcnet_transport::{
@@ -9,6 +10,12 @@ use rpcnet_transport::{
 };
 
 use super::*;
+
+/// Makes a call in a task of its own.
+fn spawn_call(client: &RpcClient, method: &'static str) -> JoinHandle<Result<Bytes, RpcError>> {
+    let client = client.clone();
+    tokio::spawn(async move { client.call(method, "").await })
+}
 
 #[tokio::test]
 async fn calls_in_flight_end_while_new_ones_are_refused() {
@@ -28,15 +35,10 @@ async fn calls_in_flight_end_while_new_ones_are_refused() {
     until("it drains", || server.endpoint().is_draining()).await;
 
     let error = within(client.call("wait", "")).await.unwrap_err();
-    assert_eq!(
-        (error.code(), error.processed()),
-        (Code::Draining, Processed::No)
-    );
+    assert_eq!(outcome_of(&error), (Code::Draining, Processed::No));
     assert!(error.is_retryable());
     let late = endpoint("late", TransportConfig::default());
-    let error = within(late.connect(server.local_addr(), SERVER))
-        .await
-        .unwrap_err();
+    let error = connect_error(&late, &server).await;
     assert!(matches!(error, ConnectError::Refused { .. }), "{error:?}");
 
     gate.add_permits(5);
@@ -49,20 +51,14 @@ async fn calls_in_flight_end_while_new_ones_are_refused() {
     assert!(report.rejected <= 1);
     assert_eq!(within(client.closed()).await, CloseReason::ShutDown);
     let error = within(client.call("wait", "")).await.unwrap_err();
-    assert_eq!(
-        (error.code(), error.processed()),
-        (Code::Unavailable, Processed::No)
-    );
+    assert_eq!(outcome_of(&error), (Code::Unavailable, Processed::No));
 }
 
 #[tokio::test]
 async fn a_hanging_handler_is_cancelled_at_the_deadline() {
     let (router, mut dropped) = hanging();
     let (server, client) = pair(router).await;
-    let call = tokio::spawn({
-        let client = client.clone();
-        async move { client.call("hang", "").await }
-    });
+    let call = spawn_call(&client, "hang");
     until("it is served", || server.in_flight() == 1).await;
     // This handler does not end by itself. The deadline at which it is cut is tested in virtual
     // time, in `contract/busy_close.rs`.
@@ -75,10 +71,7 @@ async fn a_hanging_handler_is_cancelled_at_the_deadline() {
         .await
         .expect("the handler was dropped");
     let error = within(call).await.unwrap().unwrap_err();
-    assert_eq!(
-        (error.code(), error.processed()),
-        (Code::Cancelled, Processed::Maybe)
-    );
+    assert_eq!(outcome_of(&error), (Code::Cancelled, Processed::Maybe));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -139,10 +132,7 @@ async fn a_shutdown_accepts_the_longest_duration() {
 async fn a_shutdown_cannot_be_taken_back() {
     let (router, gate) = gated(Router::new());
     let (server, client) = pair(router).await;
-    let call = tokio::spawn({
-        let client = client.clone();
-        async move { client.call("wait", "").await }
-    });
+    let call = spawn_call(&client, "wait");
     until("it is served", || server.in_flight() == 1).await;
     let shutdown = tokio::spawn({
         let server = server.clone();
@@ -151,10 +141,7 @@ async fn a_shutdown_cannot_be_taken_back() {
     until("it drains", || server.endpoint().is_draining()).await;
     server.set_draining(false);
     let error = within(client.call("wait", "")).await.unwrap_err();
-    assert_eq!(
-        (error.code(), error.processed()),
-        (Code::Draining, Processed::No)
-    );
+    assert_eq!(outcome_of(&error), (Code::Draining, Processed::No));
     gate.add_permits(1);
     within(call).await.unwrap().unwrap();
     assert!(within(shutdown).await.unwrap().rejected <= 1);
@@ -230,10 +217,7 @@ async fn a_draining_server_can_resume() {
     let (server, client) = pair(Router::new()).await;
     server.set_draining(true);
     let error = within(client.call("alive", "")).await.unwrap_err();
-    assert_eq!(
-        (error.code(), error.processed()),
-        (Code::Draining, Processed::No)
-    );
+    assert_eq!(outcome_of(&error), (Code::Draining, Processed::No));
     assert!(connect(&server).await.is_draining());
     assert!(server.stats().calls_rejected_draining <= 1);
     until("the client is told", || client.is_draining()).await;
@@ -267,17 +251,11 @@ async fn a_port_can_be_bound_again_and_clients_reconnect() {
 async fn a_call_in_flight_on_a_lost_connection_may_have_been_processed() {
     let router = Router::new().raw("hang", |_cx, _body| pending());
     let (server, client) = pair(router).await;
-    let call = tokio::spawn({
-        let client = client.clone();
-        async move { client.call("hang", "").await }
-    });
+    let call = spawn_call(&client, "hang");
     until("it is served", || server.in_flight() == 1).await;
     client.close("enough");
     let error = within(call).await.unwrap().unwrap_err();
-    assert_eq!(
-        (error.code(), error.processed()),
-        (Code::Unavailable, Processed::Maybe)
-    );
+    assert_eq!(outcome_of(&error), (Code::Unavailable, Processed::Maybe));
     assert!(!error.is_retryable() && error.is_retryable_if_idempotent());
     assert_eq!(client.close_reason(), Some(CloseReason::ClosedHere));
     until("the server is idle", || server.in_flight() == 0).await;
