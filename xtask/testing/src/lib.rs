@@ -14,7 +14,7 @@ pub use self::{
     allocations::CountingAllocator,
     log::{LogCapture, LogLine},
     panic_in::PanicIn,
-    wait::{TEST_TIMEOUT, block_on, until, within},
+    wait::{TEST_TIMEOUT, block_on, until, until_some, within},
 };
 
 /// Address of the loopback interface to bind to, with a port that the system chooses.

@@ -49,6 +49,23 @@ pub async fn until(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
+/// Repeats an attempt until it has a result, by the clock of the runtime.
+///
+/// # Panics
+///
+/// If no attempt has a result within [`TEST_TIMEOUT`].
+pub async fn until_some<T>(what: &str, mut attempt: impl AsyncFnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + TEST_TIMEOUT;
+    loop {
+        if let Ok(Some(result)) = timeout(TEST_TIMEOUT, attempt()).await {
+            return result;
+        }
+        let is_late = Instant::now() >= deadline;
+        assert!(!is_late, "not within {TEST_TIMEOUT:?}: {what}");
+        sleep(CHECK_INTERVAL).await;
+    }
+}
+
 /// Runs a future on this thread, without a runtime. It is polled only when it was woken.
 ///
 /// # Panics
@@ -103,6 +120,11 @@ mod tests {
         })
         .await;
         assert_eq!(checks, 3);
+        let seventh = until_some("seven attempts", async || {
+            checks += 1;
+            (checks == 7).then_some("the seventh")
+        });
+        assert_eq!(seventh.await, "the seventh");
     }
 
     #[tokio::test(start_paused = true)]
