@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use bytes::Bytes;
-use tokio::time::{Instant, sleep};
+use rpcnet_testing::until_some;
 
 use super::*;
 use crate::{
@@ -145,16 +145,11 @@ async fn check_packets(ip: IpAddr, mtu_max: u16, expected: u16) {
     let connection = opened.connection.clone();
     let client = RpcClient::new(opened, dialer, None);
 
-    let deadline = Instant::now() + Duration::from_secs(20);
-    while connection.stats().path.current_mtu < expected {
-        assert!(
-            Instant::now() < deadline,
-            "packets of {expected} bytes were not found to pass: {:?}",
-            connection.stats().path
-        );
+    until_some("packets of this size are found to pass", async || {
         assert_eq!(client.call("echo", "ping").await.unwrap(), "ping");
-        sleep(Duration::from_millis(1)).await;
-    }
+        (connection.stats().path.current_mtu >= expected).then_some(())
+    })
+    .await;
     let before = connection.stats();
     let body = Bytes::from(vec![7; 4 * 1_024 * 1_024]);
     assert_eq!(client.call("echo", body.clone()).await.unwrap(), body);

@@ -9,6 +9,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use rpcnet_testing::until_some;
 use rpcnet_transport::{
     CallContext, CallOptions, Code, ConnectError, Processed, Raw, Receiver, Router, RpcClient,
     RpcServer, Sender, Status, TransportConfig,
@@ -117,6 +118,7 @@ pub(crate) async fn a_sender_waits_for_a_receiver_that_does_not_read(
     // The sender stops when the bytes in flight fill the windows, long before 100 items.
     let mut before = 0;
     loop {
+        // That nothing more is sent can be seen by time alone.
         sleep(Duration::from_millis(100)).await;
         let now = sent.load(SeqCst);
         if now > 0 && now == before {
@@ -239,14 +241,12 @@ pub(crate) async fn a_shutdown_lets_calls_end_and_refuses_new_ones(carrier: &imp
         let server = server.clone();
         async move { server.shutdown(Duration::from_secs(10)).await }
     });
-    let refused = loop {
-        match client.call("echo", "anybody?").await {
-            Ok(_) => sleep(Duration::from_millis(1)).await,
-            Err(refused) => break refused,
-        }
-    };
-    assert_eq!(refused.code(), Code::Draining);
-    assert!(refused.is_retryable());
+    let rejected = until_some("a call is rejected", async || {
+        client.call("echo", "late").await.err()
+    });
+    let rejected = rejected.await;
+    assert_eq!(rejected.code(), Code::Draining);
+    assert!(rejected.is_retryable());
     gate.add_permits(1);
     assert_eq!(call.await.unwrap().unwrap(), "a reply");
     let report = shutdown.await.unwrap();

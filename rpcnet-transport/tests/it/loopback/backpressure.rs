@@ -11,7 +11,7 @@ use tokio::sync::Semaphore;
 
 use super::*;
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_slow_reader_bounds_what_a_handler_can_send() {
     const ITEM_BYTES: usize = 10_000;
     let sent = Arc::new(AtomicUsize::new(0));
@@ -27,7 +27,7 @@ async fn a_slow_reader_bounds_what_a_handler_can_send() {
                 Ok(())
             }
         });
-    let (_server, client) = pair(router).await;
+    let (_server, client) = pair_in_memory(router).await;
     let mut flood = client
         .call_server_streaming::<_, Raw>("flood", &2_000usize)
         .await
@@ -46,7 +46,7 @@ async fn a_slow_reader_bounds_what_a_handler_can_send() {
     assert_eq!(received, 2_000, "a slow reader loses nothing");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_slow_handler_bounds_what_a_caller_can_send() {
     const ITEM_BYTES: usize = 10_000;
     let (opened, gate) = (Arc::new(Semaphore::new(0)), 2_000);
@@ -62,7 +62,7 @@ async fn a_slow_handler_bounds_what_a_caller_can_send() {
             Ok::<usize, RpcError>(count)
         }
     });
-    let (_server, client) = pair(router).await;
+    let (_server, client) = pair_in_memory(router).await;
     let mut upload = client
         .call_client_streaming::<Raw, usize>("sink")
         .await
@@ -136,7 +136,7 @@ async fn at_once(mut step: impl AsyncFnMut()) -> usize {
     count
 }
 
-/// The value of a counter once it has not changed for a while.
+/// The value of a counter once it has not changed for a while, in virtual time.
 async fn at_rest(counter: &AtomicUsize) -> usize {
     let (mut last, mut since) = (0, Instant::now());
     let begun = Instant::now();

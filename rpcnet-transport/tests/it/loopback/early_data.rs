@@ -267,6 +267,7 @@ async fn replayed_first_packets_do_not_run_a_call_again() {
     while stage.server.stats().handshakes_failed == 0 {
         assert!(Instant::now() < deadline, "no handshake was begun");
         stage.relay.replay().await;
+        // A pause in which the server answers: without it the replays would fill its socket.
         sleep(Duration::from_millis(20)).await;
     }
     let after = stage.server.stats();

@@ -109,6 +109,7 @@ async fn a_handler_that_waited_for_its_caller_resumes_within_the_limit() {
             let mut done = 0u64;
             while parts.message().await?.is_some() {
                 let _works = working.enter();
+                // Work during which other handlers ask for a permit.
                 sleep(Duration::from_millis(1)).await;
                 done += 1;
             }
@@ -185,6 +186,7 @@ async fn a_trickling_body_is_reset() {
         .await;
     let drip = async {
         while send.write_all(&[0; 8]).await.is_ok() {
+            // The pace is what is tested: far below the minimum rate, but never silent for long.
             sleep(Duration::from_millis(20)).await;
         }
     };
@@ -390,13 +392,8 @@ async fn newcomers_get_in(config: TransportConfig, patient: TransportConfig) {
     })
     .await;
     let newcomer = endpoint(CLIENT, TransportConfig::default());
-    let client = within(async {
-        loop {
-            if let Ok(client) = newcomer.connect(server.local_addr(), SERVER).await {
-                break client;
-            }
-            sleep(Duration::from_millis(50)).await;
-        }
+    let client = until_some("a connection", async || {
+        newcomer.connect(server.local_addr(), SERVER).await.ok()
     });
     assert_is_served(&client.await, "echo").await;
 }

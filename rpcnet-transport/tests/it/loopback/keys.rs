@@ -297,7 +297,7 @@ fn inheriting() -> Router {
     Router::new()
         .typed("inline", |(): ()| ask(far()))
         .typed("later", |(): ()| async move {
-            sleep(Duration::from_millis(1)).await;
+            tokio::task::yield_now().await;
             ask(far()).await
         })
         .typed("joined", |(): ()| async move {

@@ -395,6 +395,7 @@ async fn replies_carry_the_load_report() {
 async fn a_request_that_waits_for_another_shows_in_the_queue_delay() {
     let router = echo(Router::new())
         .raw("compute", |_cx, body| {
+            // The time that the calls behind it wait is what is measured.
             std::thread::sleep(Duration::from_millis(20));
             std::future::ready(Ok(body))
         })

@@ -32,7 +32,7 @@ use std::{
     time::Duration,
 };
 
-use rpcnet_testing::{TEST_TIMEOUT, block_on, loopback, until, within};
+use rpcnet_testing::{TEST_TIMEOUT, block_on, loopback, until, until_some, within};
 use rpcnet_transport::{
     CallContext, Code, ConnectError, DevCa, Endpoint, MemoryNetwork, Processed, Receiver, Router,
     RpcClient, RpcError, RpcServer, Sender, Status, Tls, TransportConfig, TransportStats,
@@ -71,6 +71,14 @@ async fn connect_with(server: &RpcServer, config: TransportConfig) -> RpcClient 
         .connect(server.local_addr(), SERVER)
         .await
         .expect("a connection")
+}
+
+/// Endpoint at an address that is free again, or soon will be.
+async fn rebind(addr: SocketAddr, config: TransportConfig, tls: &Tls) -> Endpoint {
+    until_some("the address is free", async || {
+        Endpoint::bind(addr, config.clone(), tls.clone()).ok()
+    })
+    .await
 }
 
 /// Error of a connection that the server, or the node itself, does not accept.

@@ -136,14 +136,7 @@ async fn callers_reconnect_to_a_restarted_server_by_full_handshake() {
     assert_is_seen_as(&connect_from(&node, &server).await, CLIENT).await;
     within(server.shutdown(TEST_TIMEOUT)).await;
     drop(server);
-    let deadline = Instant::now() + TEST_TIMEOUT;
-    let again = loop {
-        match Endpoint::bind(addr, config(), identity(SERVER)) {
-            Ok(endpoint) => break endpoint.serve(who()),
-            Err(e) => assert!(Instant::now() < deadline, "{e}"),
-        }
-        sleep(Duration::from_millis(5)).await;
-    };
+    let again = rebind(addr, config(), &identity(SERVER)).await.serve(who());
     assert_is_seen_as(&connect_from(&node, &again).await, CLIENT).await;
     assert_eq!(again.stats().sessions_resumed, 0);
     assert_is_seen_as(&connect_from(&node, &again).await, CLIENT).await;

@@ -180,14 +180,9 @@ async fn a_drain_refuses_calls_after_its_grace() {
     let server = serve(Router::new(), short);
     let mut deaf = hostile::Caller::connect(&server).await;
     server.set_draining(true);
-    let reply = within(async {
-        loop {
-            let reply = deaf.call("alive", None).await;
-            if reply.code == Code::Draining {
-                break reply;
-            }
-            sleep(Duration::from_millis(2)).await;
-        }
+    let reply = until_some("the grace is over", async || {
+        let reply = deaf.call("alive", None).await;
+        (reply.code == Code::Draining).then_some(reply)
     });
     assert_eq!(reply.await.processed, Processed::No);
     counts(&server, "refused calls", 1, |s| s.calls_rejected_draining).await;
@@ -234,14 +229,7 @@ async fn a_port_can_be_bound_again_and_clients_reconnect() {
     within(server.shutdown(TEST_TIMEOUT)).await;
     drop(server);
     within(client.closed()).await;
-    let deadline = Instant::now() + TEST_TIMEOUT;
-    let again = loop {
-        match Endpoint::bind(addr, TransportConfig::default(), identity(SERVER)) {
-            Ok(endpoint) => break endpoint,
-            Err(e) => assert!(Instant::now() < deadline, "{e}"),
-        }
-        sleep(Duration::from_millis(5)).await;
-    };
+    let again = rebind(addr, TransportConfig::default(), &identity(SERVER)).await;
     let again = again.serve(Router::new().typed("alive", |n: u32| async move { n + 1 }));
     assert!(client.is_closed());
     assert_serves(&again).await;
@@ -282,9 +270,9 @@ fn callers_of_a_killed_node_are_reset_when_it_restarts() {
     let runtime = || tokio::runtime::Runtime::new().expect("a runtime");
     let (killed, ours) = (runtime(), runtime());
     let tls = identity(SERVER);
-    let bind = |addr| Endpoint::bind(addr, never_idle(), tls.clone());
+    let bind = || Endpoint::bind(loopback(), never_idle(), tls.clone());
     let router = || Router::new().typed("alive", |n: u32| async move { n + 1 });
-    let server = killed.block_on(async { bind(loopback()).unwrap().serve(router()) });
+    let server = killed.block_on(async { bind().unwrap().serve(router()) });
     let addr = server.local_addr();
     let client = ours.block_on(async {
         let client = endpoint(CLIENT, never_idle());
@@ -297,14 +285,7 @@ fn callers_of_a_killed_node_are_reset_when_it_restarts() {
     drop(server);
     ours.block_on(async {
         assert!(!client.is_closed());
-        let deadline = Instant::now() + TEST_TIMEOUT;
-        let again = loop {
-            match bind(addr) {
-                Ok(endpoint) => break endpoint.serve(router()),
-                Err(e) => assert!(Instant::now() < deadline, "{e}"),
-            }
-            sleep(Duration::from_millis(5)).await;
-        };
+        let again = rebind(addr, never_idle(), &tls).await.serve(router());
         let options = CallOptions::new().without_deadline();
         let error = within(client.call_with("alive", "", options))
             .await
