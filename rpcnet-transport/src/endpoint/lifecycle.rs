@@ -72,7 +72,7 @@ impl Lifecycle {
     }
 
     /// Whether new calls are refused: the endpoint drains, and its grace is over.
-    pub(crate) fn refuses_calls(&self) -> bool {
+    pub(crate) fn rejects_calls(&self) -> bool {
         match self.drain_state() {
             DrainState::Serving | DrainState::Advertised => false,
             DrainState::Draining | DrainState::ShuttingDown => self.is_grace_over(),
@@ -171,27 +171,27 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_drain_refuses_calls_after_the_grace_of_its_first_advertisement() {
+    async fn a_drain_rejects_calls_after_the_grace_of_its_first_advertisement() {
         let lifecycle = lifecycle();
         lifecycle.set_advertised(true);
-        assert!(lifecycle.is_draining() && !lifecycle.refuses_calls());
+        assert!(lifecycle.is_draining() && !lifecycle.rejects_calls());
         tokio::time::advance(GRACE / 2).await;
         lifecycle.set_draining(true);
-        assert!(!lifecycle.refuses_calls());
+        assert!(!lifecycle.rejects_calls());
         tokio::time::advance(GRACE / 2).await;
-        assert!(lifecycle.refuses_calls());
+        assert!(lifecycle.rejects_calls());
         lifecycle.set_advertised(false);
-        assert!(lifecycle.refuses_calls(), "it withdraws no refusal");
+        assert!(lifecycle.rejects_calls(), "it withdraws no refusal");
         lifecycle.set_draining(false);
-        assert!(!lifecycle.is_draining() && !lifecycle.refuses_calls());
+        assert!(!lifecycle.is_draining() && !lifecycle.rejects_calls());
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_advertisement_alone_never_refuses_calls() {
+    async fn an_advertisement_alone_never_rejects_calls() {
         let lifecycle = lifecycle();
         lifecycle.set_advertised(true);
         tokio::time::advance(10 * GRACE).await;
-        assert!(!lifecycle.refuses_calls());
+        assert!(!lifecycle.rejects_calls());
         lifecycle.set_advertised(false);
         assert!(!lifecycle.is_draining());
     }
@@ -206,7 +206,7 @@ mod tests {
         lifecycle.set_advertised(false);
         assert!(lifecycle.is_draining() && !lifecycle.is_closed());
         lifecycle.close();
-        assert!(lifecycle.is_closed() && lifecycle.refuses_calls());
+        assert!(lifecycle.is_closed() && lifecycle.rejects_calls());
         assert!(lifecycle.closing.is_cancelled());
         lifecycle.set_draining(false);
         assert!(lifecycle.is_closed());

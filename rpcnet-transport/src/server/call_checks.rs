@@ -21,7 +21,7 @@ pub(super) fn check_capacity(
     in_flight: usize,
     is_full: bool,
 ) -> Result<(), Status> {
-    if shared.lifecycle.refuses_calls() {
+    if shared.lifecycle.rejects_calls() {
         return Err(draining_status(shared));
     }
     if is_full || in_flight > shared.config.limits.calls_max.get() {

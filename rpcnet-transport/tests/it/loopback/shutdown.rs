@@ -175,7 +175,7 @@ async fn a_draining_server_advertises_before_it_refuses() {
 }
 
 #[tokio::test]
-async fn a_drain_refuses_calls_after_its_grace() {
+async fn a_drain_rejects_calls_after_its_grace() {
     let short = TransportConfig::default().with_drain_grace(Duration::from_millis(30));
     let server = serve(Router::new(), short);
     let mut deaf = hostile::Caller::connect(&server).await;
