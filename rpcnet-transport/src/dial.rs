@@ -97,7 +97,7 @@ impl Dialer {
         let bad_name = || ConnectError::InvalidName(name.to_owned());
         let name = &*canonical_name(name).map_err(|_| bad_name())?;
         let addr = canonical(addr);
-        // The operating system would refuse each datagram, and the caller would learn it by the
+        // The operating system would not send any datagram, and the caller would learn it by the
         // timeout only.
         if let Ok(bound) = self.quinn.local_addr()
             && !can_reach(bound, addr)

@@ -205,7 +205,8 @@ pub(crate) fn with_printable_reason(error: ConnectionError) -> ConnectionError {
     }
 }
 
-/// Whether the handshake failed on this side, as when the peer's certificate is rejected.
+/// Whether the handshake failed on this side, as when the peer's certificate could not be
+/// verified.
 pub(crate) fn is_local_tls_failure(error: &ConnectionError) -> bool {
     matches!(error, ConnectionError::TransportError(error) if tls_alert(error.code).is_some())
 }
@@ -225,7 +226,7 @@ pub(crate) fn is_certificate_failure(error: &ConnectionError) -> bool {
         ConnectionError::ApplicationClosed(close) => {
             return [CLOSE_NO_NAME, CLOSE_UNTRUSTED].contains(&close.error_code);
         }
-        // Closed by this side, which rejected the certificate of a resumed session.
+        // Closed by this side, which no longer trusts the certificate of a resumed session.
         _ => return false,
     };
     tls_alert(code).is_some_and(|alert| CERTIFICATE_ALERTS.contains(&alert))

@@ -86,8 +86,8 @@ counters! {
     replies_dropped,
     /// Calls that waited for a permit, at their method's limit or the server's.
     calls_queued,
-    /// Calls shed after waiting: too long, or for calls of higher priority. They count as
-    /// rejected too.
+    /// Calls shed after waiting: too long, or for calls of higher priority. They count as rejected
+    /// too.
     calls_shed,
     /// Calls whose deadline passed before their handlers started; they never ran.
     calls_expired,
@@ -118,8 +118,8 @@ counters! {
     /// Datagrams of the side channel dropped because it is not read, or not fast enough.
     side_dropped,
     /// Datagrams of the side channel dropped because its
-    /// [recognizer](crate::SideChannel::with_recognizer) rejects them and their part of the queue
-    /// was full.
+    /// [recognizer](crate::SideChannel::with_recognizer) does not recognise them and their part of
+    /// the queue was full.
     side_unrecognized,
     /// Datagrams of the side channel that were empty or above the size limit.
     side_unfit,

@@ -56,8 +56,8 @@ impl RpcClient {
         }
         let now = Instant::now();
         let deadline = options.resolve(now, Some(self.0.limits.call_timeout));
-        let outcome = if let Some(refusal) = self.fail_fast(now, deadline) {
-            Err(refusal)
+        let outcome = if let Some(error) = self.fail_fast(now, deadline) {
+            Err(error)
         } else if self.fits_lane(&body, &options, now, deadline) {
             self.call_on_lane(method, &body, &options, now, deadline)
                 .await
@@ -84,7 +84,7 @@ impl RpcClient {
         let deadline = options.resolve(now, Some(self.0.limits.call_timeout));
         if self.0.early.is_none() && self.fits_lane(body, &options, now, deadline) {
             let outcome = match self.fail_fast(now, deadline) {
-                Some(refusal) => Err(refusal),
+                Some(error) => Err(error),
                 None => {
                     self.call_on_lane(method, body, &options, now, deadline)
                         .await

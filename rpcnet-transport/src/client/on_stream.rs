@@ -108,8 +108,8 @@ impl RpcClient {
             return Box::pin(client.open_streaming_by(method, body, flags, options, opened_by))
                 .await;
         }
-        if let Some(refusal) = self.fail_fast(now, deadline) {
-            return Err(self.with_peer_context(refusal));
+        if let Some(error) = self.fail_fast(now, deadline) {
+            return Err(self.with_peer_context(error));
         }
         let in_flight = Arc::new(self.count_call());
         let beginning = async {

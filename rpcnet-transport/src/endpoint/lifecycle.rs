@@ -34,11 +34,11 @@ enum DrainState {
     Serving,
     /// A drain is advertised, and calls are still accepted.
     Advertised,
-    /// Calls are refused after the grace.
+    /// Calls are rejected after the grace.
     Draining,
     /// A shutdown has begun: like `Draining`, but for good.
     ShuttingDown,
-    /// Connections and calls are refused at once.
+    /// Connections are refused and calls rejected at once.
     Closed,
 }
 
@@ -71,7 +71,7 @@ impl Lifecycle {
         self.drain.load(SeqCst) != DrainState::Serving as u8
     }
 
-    /// Whether new calls are refused: the endpoint drains, and its grace is over.
+    /// Whether new calls are rejected: the endpoint drains, and its grace is over.
     pub(crate) fn rejects_calls(&self) -> bool {
         match self.drain_state() {
             DrainState::Serving | DrainState::Advertised => false,
@@ -80,12 +80,12 @@ impl Lifecycle {
         }
     }
 
-    /// Whether a shutdown refuses connections and calls already.
+    /// Whether a shutdown refuses connections and rejects calls already.
     pub(crate) fn is_closed(&self) -> bool {
         self.drain_state() == DrainState::Closed
     }
 
-    /// Advertises a drain, or withdraws the advertisement; a refusal of calls stays.
+    /// Advertises a drain, or withdraws the advertisement; a rejection of calls stays.
     pub(super) fn set_advertised(&self, advertised: bool) {
         self.change(|state| match (advertised, state) {
             (true, state) => state.max(DrainState::Advertised),
@@ -112,7 +112,7 @@ impl Lifecycle {
         until.min(now + at_most)
     }
 
-    /// Refuses connections and calls from now on.
+    /// Refuses connections and rejects calls from now on.
     pub(super) fn close(&self) {
         self.change(|_| DrainState::Closed);
         self.closing.cancel();
@@ -181,7 +181,7 @@ mod tests {
         tokio::time::advance(GRACE / 2).await;
         assert!(lifecycle.rejects_calls());
         lifecycle.set_advertised(false);
-        assert!(lifecycle.rejects_calls(), "it withdraws no refusal");
+        assert!(lifecycle.rejects_calls(), "it withdraws no rejection");
         lifecycle.set_draining(false);
         assert!(!lifecycle.is_draining() && !lifecycle.rejects_calls());
     }

@@ -16,7 +16,7 @@ pub struct ShutdownReport {
     /// Calls cancelled at the deadline: handlers that were dropped, handlers that block their
     /// threads and go on, and replies that were not sent and acknowledged in time.
     pub cancelled: u64,
-    /// New calls that were refused.
+    /// New calls that were rejected.
     pub rejected: u64,
 }
 
@@ -29,16 +29,16 @@ impl Endpoint {
 
     /// Advertises that the endpoint drains, and goes on accepting calls: on every connection, in
     /// the hello of new ones, and with every reply. Callers that have learnt it go elsewhere; calls
-    /// of those that have not are served. A server that is about to [refuse
+    /// of those that have not are served. A server that is about to [reject
     /// calls](Self::set_draining) starts with this. `false` withdraws the advertisement, but no
-    /// refusal.
+    /// rejection.
     pub fn advertise_draining(&self, draining: bool) {
         self.0.shared.lifecycle.set_advertised(draining);
     }
 
-    /// Starts or ends a drain: tells all callers to go elsewhere, and refuses new calls after the
+    /// Starts or ends a drain: tells all callers to go elsewhere, and rejects new calls after the
     /// [drain grace](crate::TransportConfig::with_drain_grace). Calls being served go on and
-    /// connections stay open; a caller that is refused learns that its call was not processed. A
+    /// connections stay open; the caller of a rejected call learns that it was not processed. A
     /// node that is about to leave its cluster starts with this. A shutdown cannot be taken back.
     pub fn set_draining(&self, draining: bool) {
         self.0.shared.lifecycle.set_draining(draining);
@@ -54,12 +54,12 @@ impl Endpoint {
     /// no time to send the closes.
     ///
     /// Callers are told, and after the [drain grace](crate::TransportConfig::with_drain_grace) new
-    /// connections and calls are refused. Calls being served may end and their replies arrive; so
-    /// may calls being made, which handlers may need. Shortly before the deadline (a tenth of the
-    /// time, at most 850 ms) the handlers that still run are dropped, and their callers told so.
-    /// Then all connections are closed, and the port. When this returns, the port is free to be
-    /// bound again, whatever handles of endpoints, clients and streams are left. The [side
-    /// channel](Self::side_channel) ends too.
+    /// connections are refused and new calls rejected. Calls being served may end and their replies
+    /// arrive; so may calls being made, which handlers may need. Shortly before the deadline (a
+    /// tenth of the time, at most 850 ms) the handlers that still run are dropped, and their
+    /// callers told so. Then all connections are closed, and the port. When this returns, the port
+    /// is free to be bound again, whatever handles of endpoints, clients and streams are left. The
+    /// [side channel](Self::side_channel) ends too.
     ///
     /// Peers are told that their connections are closed, however much is being sent, and again with
     /// each packet that they send before the deadline: with [`Duration::ZERO`] once, at the price
@@ -111,7 +111,7 @@ impl Endpoint {
         // Connections are closed from this time on.
         let stop_at = deadline - (ahead / 2).max(ahead.saturating_sub(CANCEL_AHEAD_MAX));
         let _ = timeout_at(stop_at, shared.served.unacknowledged.wait_for_zero()).await;
-        // Refusals that are still being sent get a moment, not the whole time.
+        // Rejections that are still being sent get a moment, not the whole time.
         shared.served.tasks.close();
         let moment = stop_at.min(Instant::now() + CANCEL_AHEAD_MAX);
         let _ = timeout_at(moment, shared.served.tasks.wait()).await;

@@ -37,7 +37,7 @@ impl SocketBuffers {
 
     /// Requests buffers of this size, and reads the granted ones.
     pub(super) fn request(socket: &Socket, asked: usize) -> Self {
-        // The system may grant less or refuse; a smaller buffer is slower, not wrong.
+        // The system may grant less or fail; a smaller buffer is slower, not wrong.
         let _ = socket.set_recv_buffer_size(asked);
         let _ = socket.set_send_buffer_size(asked);
         Self {

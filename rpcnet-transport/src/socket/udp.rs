@@ -149,7 +149,7 @@ impl AsyncUdpSocket for ClosableUdpSocket {
     }
 
     fn max_transmit_segments(&self) -> usize {
-        // The number drops when the system rejects segmentation.
+        // The number drops when the system does not support segmentation.
         let open = self.open.read();
         open.as_ref()
             .map_or(1, |open| open.state.max_gso_segments())

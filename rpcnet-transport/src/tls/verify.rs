@@ -11,7 +11,7 @@ use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use super::{name, peer_sessions::PeerSessions, verify_failure::VerifyFailure};
 
 /// Verifier of servers: rustls' rules without wildcards. It stores its result: the reason for a
-/// rejection, which QUIC would reduce to an alert, or the certificates, which a resumed session
+/// failure, which QUIC would reduce to an alert, or the certificates, which a resumed session
 /// does not show again.
 #[derive(Debug)]
 pub(super) struct NodeVerifier(Arc<PeerSessions>);
@@ -40,7 +40,7 @@ impl ServerCertVerifier for NodeVerifier {
         );
         let verified = verified.and_then(|verified| match server_name {
             ServerName::DnsName(dns) if !name::has_name(end_entity, dns.as_ref()) => {
-                Err(wildcard_rejected(end_entity, server_name))
+                Err(wildcard_error(end_entity, server_name))
             }
             _ => Ok(verified),
         });
@@ -77,7 +77,7 @@ impl ServerCertVerifier for NodeVerifier {
     }
 }
 
-fn wildcard_rejected(end_entity: &CertificateDer<'_>, expected: &ServerName<'_>) -> rustls::Error {
+fn wildcard_error(end_entity: &CertificateDer<'_>, expected: &ServerName<'_>) -> rustls::Error {
     rustls::Error::InvalidCertificate(CertificateError::NotValidForNameContext {
         expected: expected.to_owned(),
         presented: name::presented_names(end_entity),

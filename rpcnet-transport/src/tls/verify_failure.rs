@@ -1,11 +1,11 @@
-//! Reason for which a server's certificate was rejected.
+//! Reason for which a server's certificate could not be verified.
 
 use rustls::CertificateError;
 
 use super::name;
 use crate::printable::Printable;
 
-/// Reason for which a server's certificate was rejected.
+/// Reason for which a server's certificate could not be verified: the connection is not made.
 #[derive(Debug, Clone)]
 pub(crate) enum VerifyFailure {
     WrongName { presented: Vec<String> },

@@ -11,7 +11,7 @@ use crate::{Admission, config::TransportConfig};
 impl TransportConfig {
     /// Time from the opening of a stream until the header of its request must have arrived; default
     /// 5 s (10 s in [`wan`](Self::wan)). Silent streams are reset after it. A larger value lets
-    /// silent callers hold streams longer, a smaller one refuses callers on bad networks.
+    /// silent callers hold streams longer, a smaller one resets calls of callers on bad networks.
     #[must_use]
     pub fn with_header_timeout(mut self, timeout: Duration) -> Self {
         self.limits.header_timeout = timeout;
@@ -34,8 +34,8 @@ impl TransportConfig {
     }
 
     /// Concurrent calls that a server accepts over all connections; default 16,384. Further ones
-    /// are refused with [`Overloaded`](crate::Code::Overloaded). One peer (an identity, over all of
-    /// its connections) has at most half of what the others leave, but at least 16; calls with
+    /// are rejected with [`Overloaded`](crate::Code::Overloaded). One peer (an identity, over all
+    /// of its connections) has at most half of what the others leave, but at least 16; calls with
     /// idempotency keys that go on when their caller is gone count as its own.
     #[must_use]
     pub fn with_calls_max(mut self, calls: NonZeroUsize) -> Self {
@@ -45,7 +45,7 @@ impl TransportConfig {
 
     /// Admission control over all connections: how many calls a server runs concurrently, and how
     /// the others queue; default `None`: it runs all calls that [`calls_max`](Self::with_calls_max)
-    /// accepts, and refuses the rest at once. Each endpoint has its own limit, each of
+    /// accepts, and rejects the rest at once. Each endpoint has its own limit, each of
     /// [`Shards`](crate::Shards) too. See [`Admission`].
     #[must_use]
     pub fn with_admission(mut self, admission: Admission) -> Self {
@@ -56,9 +56,9 @@ impl TransportConfig {
     /// Drain grace (lame duck period): how long a server that starts to drain or to shut down still
     /// accepts calls after it has told its callers; default 100 ms (500 ms in [`wan`](Self::wan)),
     /// zero for none. Callers that have learnt it call elsewhere, so with a grace longer than the
-    /// network delay nothing is refused. A shutdown uses at most a quarter of its own time, and
+    /// network delay no call is rejected. A shutdown uses at most a quarter of its own time, and
     /// none without connections. A larger value delays every stop; too small a value costs callers
-    /// a refusal and a retry elsewhere.
+    /// a rejection and a retry elsewhere.
     #[must_use]
     pub fn with_drain_grace(mut self, time: Duration) -> Self {
         self.limits.drain_grace = time;

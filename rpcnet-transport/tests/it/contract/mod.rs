@@ -90,7 +90,7 @@ contract! {
     a_certificate_for_another_name_is_rejected,
     an_unanswered_connect_times_out,
     a_failure_reaches_its_caller,
-    a_shutdown_lets_calls_end_and_refuses_new_ones,
+    a_shutdown_lets_calls_end_and_rejects_new_ones,
     a_shutdown_ends_at_its_deadline,
     closing_tells_the_other_side_why,
     a_node_serves_and_calls_on_one_address,

@@ -219,7 +219,7 @@ pub(crate) async fn a_failure_reaches_its_caller(carrier: &impl DatagramNetwork)
     assert_eq!(error.processed(), Processed::No);
 }
 
-pub(crate) async fn a_shutdown_lets_calls_end_and_refuses_new_ones(carrier: &impl DatagramNetwork) {
+pub(crate) async fn a_shutdown_lets_calls_end_and_rejects_new_ones(carrier: &impl DatagramNetwork) {
     let gate = Arc::new(Semaphore::new(0));
     let (says, mut hears) = mpsc::unbounded_channel();
     let waiting = Arc::clone(&gate);

@@ -152,7 +152,7 @@ async fn a_full_queue_rejects_calls_by_their_header() {
             client.call_with("work", "a", options),
             client.call_with("work", "b", options),
         );
-        let refused = async {
+        let rejected = async {
             until("one waits", || waiting(&server) == 1).await;
             let error = within(client.call_with("work", "c", options))
                 .await
@@ -171,7 +171,7 @@ async fn a_full_queue_rejects_calls_by_their_header() {
             assert!(reply.load.busy);
             work.open(2);
         };
-        let (first, second, ()) = within(async { tokio::join!(first, second, refused) }).await;
+        let (first, second, ()) = within(async { tokio::join!(first, second, rejected) }).await;
         assert!(first.is_ok() && second.is_ok());
         let stats = server.stats();
         assert_eq!((stats.calls_rejected_overloaded, stats.calls_shed), (2, 0));
@@ -402,7 +402,7 @@ async fn under_twice_the_load_every_call_is_answered_and_the_limit_is_used() {
     let callers = (0..24).map(|_| {
         let client = &client;
         async move {
-            let (mut answered, mut refused) = (0, 0);
+            let (mut answered, mut rejected) = (0, 0);
             for _ in 0..40 {
                 match within(client.call("work", "x")).await {
                     Ok(_) => answered += 1,
@@ -412,21 +412,21 @@ async fn under_twice_the_load_every_call_is_answered_and_the_limit_is_used() {
                             (Code::Overloaded, Processed::No),
                             "{e}"
                         );
-                        refused += 1;
+                        rejected += 1;
                     }
                 }
             }
-            (answered, refused)
+            (answered, rejected)
         }
     });
     let ends = join_all(callers).await;
-    let (answered, refused): (Vec<u64>, Vec<u64>) = ends.into_iter().unzip();
-    let (answered, refused): (u64, u64) = (answered.iter().sum(), refused.iter().sum());
-    assert_eq!(answered + refused, 24 * 40);
-    assert!(answered > 0 && refused > 0, "{answered} and {refused}");
+    let (answered, rejected): (Vec<u64>, Vec<u64>) = ends.into_iter().unzip();
+    let (answered, rejected): (u64, u64) = (answered.iter().sum(), rejected.iter().sum());
+    assert_eq!(answered + rejected, 24 * 40);
+    assert!(answered > 0 && rejected > 0, "{answered} and {rejected}");
     assert_eq!(work.handlers.most(), 4, "all permits, and no more");
     counts(&server, "calls", answered, |s| s.calls_completed).await;
-    assert_eq!(server.stats().calls_rejected_overloaded, refused);
+    assert_eq!(server.stats().calls_rejected_overloaded, rejected);
     until("all permits are free", || running(&server) == 0).await;
     assert_eq!(waiting(&server), 0);
 }
@@ -439,9 +439,14 @@ async fn an_adaptive_limit_serves_calls() {
     let calls = (0..300).map(|_| client.call("work", "x"));
     let replies = within(join_all(calls)).await;
     assert!(replies.iter().any(Result::is_ok));
-    let refused = |e: &RpcError| e.code() == Code::Overloaded;
+    let rejected = |e: &RpcError| e.code() == Code::Overloaded;
     assert!(replies.iter().flat_map(Result::as_ref).count() > 0);
-    assert!(replies.iter().filter_map(|r| r.as_ref().err()).all(refused));
+    assert!(
+        replies
+            .iter()
+            .filter_map(|r| r.as_ref().err())
+            .all(rejected)
+    );
     until("all permits are free", || running(&server) == 0).await;
     let limit = server.endpoint().admission().expect("a limit").limit;
     assert!(limit >= 3);

@@ -206,12 +206,12 @@ async fn a_port_in_use_is_named() {
 #[tokio::test]
 async fn a_config_that_contradicts_itself_opens_nothing() {
     let config = TransportConfig::default().with_keep_alive(Duration::from_secs(3600));
-    let refused = Endpoint::bind(loopback(), config, identity(CLIENT));
-    assert!(matches!(refused, Err(BindError::Config(_))), "{refused:?}");
+    let failed = Endpoint::bind(loopback(), config, identity(CLIENT));
+    assert!(matches!(failed, Err(BindError::Config(_))), "{failed:?}");
 }
 
 #[test]
 fn bind_fails_outside_of_a_runtime() {
-    let refused = Endpoint::bind(loopback(), TransportConfig::default(), identity(CLIENT));
-    assert!(matches!(refused, Err(BindError::NoRuntime)), "{refused:?}");
+    let failed = Endpoint::bind(loopback(), TransportConfig::default(), identity(CLIENT));
+    assert!(matches!(failed, Err(BindError::NoRuntime)), "{failed:?}");
 }

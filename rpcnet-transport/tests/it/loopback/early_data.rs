@@ -150,7 +150,7 @@ async fn a_method_that_is_not_declared_replay_safe_waits_for_the_handshake() {
             call.await
         }
     });
-    counts(&stage.server, "refusals", 1, |s| s.calls_rejected_early).await;
+    counts(&stage.server, "rejections", 1, |s| s.calls_rejected_early).await;
     assert_eq!(stage.ran.times(), (0, 0));
     stage.relay.keep(RecordedPackets::Nothing);
     assert_eq!(within(call).await.unwrap().unwrap(), CLIENT);
@@ -239,10 +239,10 @@ async fn early_calls_to_an_untrusted_server_fail() {
     let call = client.call_typed_with::<_, String>("look", &1u32, replay_safe());
     let error = within(call).await.unwrap_err();
     assert_eq!(error.code(), Code::Unavailable);
-    let refused = within(client.confirmed()).await.unwrap_err();
+    let error = within(client.confirmed()).await.unwrap_err();
     assert!(
-        matches!(refused, ConnectError::CertificateRejected { .. }),
-        "{refused:?}"
+        matches!(error, ConnectError::CertificateRejected { .. }),
+        "{error:?}"
     );
     let error = within(client.call("change", "")).await.unwrap_err();
     assert_eq!(outcome_of(&error), (Code::Unavailable, Processed::No));

@@ -314,7 +314,7 @@ async fn detached_calls_leave_capacity_to_others() {
         .with_idempotency("forever", IdempotencyCache::new());
     let server = serve(router, config);
     let greedy = endpoint("greedy", TransportConfig::default());
-    let mut refused = 0;
+    let mut rejected = 0;
     for key in 0..60 {
         let client = within(greedy.connect(server.local_addr(), SERVER))
             .await
@@ -325,12 +325,12 @@ async fn detached_calls_leave_capacity_to_others() {
         tokio::select! {
             outcome = within(call) => {
                 assert_eq!(outcome.unwrap_err().code(), Code::Overloaded);
-                refused += 1;
+                rejected += 1;
             }
             () = until("it runs", || server.stats().calls_started > started) => {}
         }
     }
-    assert!((39..=45).contains(&refused), "{refused}");
+    assert!((39..=45).contains(&rejected), "{rejected}");
     assert_is_served(&connect(&server).await, "echo").await;
 }
 

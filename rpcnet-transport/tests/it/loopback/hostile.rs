@@ -290,23 +290,23 @@ async fn calls_are_rejected_by_their_header() {
     let server = serve(router, config);
     let caller = Caller::connect(&server).await;
     // Each announces a body that never comes.
-    let refusal = async |method: &str| {
+    let rejection = async |method: &str| {
         let bytes = request(method, RequestFlags::default(), None, 1000);
         let (_send, mut recv) = caller.say(&bytes).await;
         let header = reply(&mut recv).await;
         assert_eq!(header.processed, Processed::No);
         header.code
     };
-    assert_eq!(refusal("nothing").await, Code::Unimplemented);
+    assert_eq!(rejection("nothing").await, Code::Unimplemented);
     // A call whose body is on its way counts as in flight.
     let (_send, _recv) = caller
         .say(&request("hang", RequestFlags::default(), None, 1000))
         .await;
     until("it is served", || server.in_flight() == 1).await;
-    assert_eq!(refusal("hang").await, Code::Overloaded);
+    assert_eq!(rejection("hang").await, Code::Overloaded);
     server.set_draining(true);
-    assert_eq!(refusal("hang").await, Code::Draining);
-    until("refusals are not served", || server.in_flight() == 1).await;
+    assert_eq!(rejection("hang").await, Code::Draining);
+    until("rejected calls are not served", || server.in_flight() == 1).await;
 }
 
 #[tokio::test]

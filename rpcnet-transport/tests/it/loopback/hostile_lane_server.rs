@@ -318,7 +318,7 @@ async fn a_client_holds_bounded_bytes_for_a_server_that_reads_nothing() {
     let (mut held, mut full_rounds, mut rounds) = (0, 0, 0);
     while full_rounds < 3 {
         rounds += 1;
-        assert!(rounds < 1_000, "it never refuses");
+        assert!(rounds < 1_000, "it never rejects a call");
         let calls = (0..16).map(|_| raw.client.call_with("any", vec![0; 8_000], options));
         let mut overloaded = 0;
         for outcome in within(futures::future::join_all(calls)).await {

@@ -195,9 +195,9 @@ async fn a_full_or_slow_lane_queue_is_overloaded() {
 
     let mut queued = client.call_with("wait", "", unlimited()).boxed();
     assert!(begin(&mut queued).await.is_pending());
-    let refused = client.call_with("wait", "", unlimited());
-    let refused = refused.now_or_never().expect("it is refused at once");
-    assert_eq!(failure(refused), overloaded);
+    let rejected = client.call_with("wait", "", unlimited());
+    let rejected = rejected.now_or_never().expect("it is rejected at once");
+    assert_eq!(failure(rejected), overloaded);
     drop(queued);
 
     let short = CallOptions::new().with_timeout(Duration::from_millis(50));
@@ -285,7 +285,7 @@ async fn a_drain_rejects_new_calls_and_its_deadline_cancels_the_rest() {
     });
     until("the client knows", || client.is_draining()).await;
     let new = client.call("wait", "").now_or_never();
-    let new = new.expect("it is refused at once");
+    let new = new.expect("it is rejected at once");
     assert_eq!(failure(new), (Code::Draining, Processed::No));
     gate.add_permits(3);
     for call in old {

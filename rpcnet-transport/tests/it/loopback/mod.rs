@@ -93,7 +93,7 @@ fn outcome_of(error: &RpcError) -> (Code, Processed) {
     (error.code(), error.processed())
 }
 
-/// Settings of a server that refuses calls as soon as it drains.
+/// Settings of a server that rejects calls as soon as it drains.
 fn no_drain_grace() -> TransportConfig {
     TransportConfig::default().with_drain_grace(Duration::ZERO)
 }

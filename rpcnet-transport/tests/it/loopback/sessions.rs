@@ -105,7 +105,10 @@ async fn a_caller_without_certificate_gets_no_session() {
         if let Ok(connection) = within(connecting).await {
             within(connection.closed()).await;
         }
-        counts(&server, "refusals", failed, |s| s.handshakes_failed).await;
+        counts(&server, "failed handshakes", failed, |s| {
+            s.handshakes_failed
+        })
+        .await;
     }
     let stats = server.stats();
     assert_eq!((stats.connections_accepted, stats.sessions_resumed), (0, 0));

@@ -116,8 +116,8 @@ async fn a_shutdown_lets_the_calls_of_all_shards_end() {
     until("all calls are served", || shards.in_flight() == 12).await;
     shards.set_draining(true);
     assert!(shards.is_draining());
-    let refused = clients[0].call("alive", "").await.unwrap_err();
-    assert_eq!(refused.code(), Code::Draining);
+    let rejected = clients[0].call("alive", "").await.unwrap_err();
+    assert_eq!(rejected.code(), Code::Draining);
     let shutdown = tokio::spawn({
         let shards = shards.clone();
         async move { shards.shutdown(TEST_TIMEOUT).await }

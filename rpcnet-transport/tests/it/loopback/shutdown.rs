@@ -18,7 +18,7 @@ fn spawn_call(client: &RpcClient, method: &'static str) -> JoinHandle<Result<Byt
 }
 
 #[tokio::test]
-async fn calls_in_flight_end_while_new_ones_are_refused() {
+async fn calls_in_flight_end_while_new_ones_are_rejected() {
     let (router, gate) = gated(Router::new());
     let (server, client) = pair(router).await;
     let calls: Vec<_> = (0..5)
@@ -153,7 +153,7 @@ fn drain_grace() -> TransportConfig {
 }
 
 #[tokio::test]
-async fn a_draining_server_advertises_before_it_refuses() {
+async fn a_draining_server_advertises_before_it_rejects_calls() {
     let server = serve(Router::new(), drain_grace());
     let client = connect(&server).await;
     assert_answers(&client).await;
@@ -185,7 +185,7 @@ async fn a_drain_rejects_calls_after_its_grace() {
         (reply.code == Code::Draining).then_some(reply)
     });
     assert_eq!(reply.await.processed, Processed::No);
-    counts(&server, "refused calls", 1, |s| s.calls_rejected_draining).await;
+    counts(&server, "rejected calls", 1, |s| s.calls_rejected_draining).await;
 }
 
 #[tokio::test]
@@ -353,11 +353,11 @@ async fn an_advertised_drain_still_serves_calls() {
 
     server.advertise_draining(false);
     until("the caller is told", || !client.is_draining()).await;
-    // A refusal is not withdrawn.
+    // A rejection is not withdrawn.
     server.advertise_draining(true);
     server.set_draining(true);
-    let refused = within(client.call("alive", "")).await;
-    assert_eq!(refused.expect_err("it drains").code(), Code::Draining);
+    let rejected = within(client.call("alive", "")).await;
+    assert_eq!(rejected.expect_err("it drains").code(), Code::Draining);
     server.advertise_draining(false);
     assert!(server.endpoint().is_draining());
     server.set_draining(false);

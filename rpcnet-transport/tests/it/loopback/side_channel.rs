@@ -153,7 +153,7 @@ async fn an_unread_side_channel_drops_and_counts() {
 }
 
 #[tokio::test]
-async fn the_side_channel_rejects_datagrams_with_the_quic_bit() {
+async fn the_side_channel_refuses_datagrams_with_the_quic_bit() {
     let node = endpoint(SERVER, TransportConfig::default());
     let side = node.side_channel().unwrap();
     assert_eq!(side.local_addr(), node.local_addr());
