@@ -1,30 +1,30 @@
 //! TLS identity of a node and the authorities that it trusts.
 
-mod chain;
 mod client_sessions;
 mod der;
 #[cfg(feature = "dev-certs")]
-mod dev;
+mod dev_ca;
 mod error;
 mod expiry;
-mod host;
+mod host_identity;
 mod key_kind;
-mod name;
+mod node_name;
+mod own_chain;
 mod peer_sessions;
 mod pem;
 mod pem_files;
 mod reset_key;
 mod server_sessions;
-mod verify;
+mod server_verifier;
 mod verify_failure;
 
 #[cfg(feature = "dev-certs")]
-pub use self::dev::{DevCa, NodePem};
+pub use self::dev_ca::{DevCa, NodePem};
 pub(crate) use self::{
     client_sessions::{ClientSessions, PeerTls},
     der::utc,
     expiry::ExpiryWarning,
-    name::{CertificateNameError, canonical_name, name_error, node_name},
+    node_name::{CertificateNameError, canonical_name, name_error, node_name},
     pem_files::FilesDigest,
     reset_key::ResetKey,
     server_sessions::ServerSessions,
@@ -57,7 +57,7 @@ use self::{
     expiry::Expiry,
     key_kind::{SUPPORTED, unsupported_private_key},
     peer_sessions::PeerSessions,
-    verify::NodeVerifier,
+    server_verifier::ServerVerifier,
 };
 
 /// TLS identity of a node: its certificate and key, and the CA of the cluster that it trusts.
@@ -127,7 +127,7 @@ impl Tls {
     ) -> Result<Self, TlsError> {
         let chain = pem::certificates(TlsPart::Certificate, cert)?;
         let private_key = pem::private_key(key)?;
-        let roots = chain::roots(pem::certificates(TlsPart::Authority, ca)?)?;
+        let roots = own_chain::roots(pem::certificates(TlsPart::Authority, ca)?)?;
         Self::from_parts(chain, private_key, roots, clock).map_err(|e| match e {
             TlsError::KeyMismatch => pem::key_mismatch(key),
             TlsError::UnknownIssuer => pem::unknown_issuer(cert, ca),
@@ -151,7 +151,7 @@ impl Tls {
     /// [`Endpoint::certificate_not_after`](crate::Endpoint::certificate_not_after).
     #[must_use]
     pub fn not_after(&self) -> SystemTime {
-        chain::system_time(self.0.expiry.not_after_s())
+        own_chain::system_time(self.0.expiry.not_after_s())
     }
 
     fn from_parts(
@@ -161,8 +161,8 @@ impl Tls {
         clock: Arc<dyn TimeProvider>,
     ) -> Result<Self, TlsError> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
-        chain::check(&chain, &roots, &provider, now(&*clock))?;
-        let expiry = Expiry::new(chain::validity(&chain, &roots, &provider)?);
+        own_chain::check(&chain, &roots, &provider, now(&*clock))?;
+        let expiry = Expiry::new(own_chain::validity(&chain, &roots, &provider)?);
         let node_name = node_name(&chain[0])?;
         let secret = key.clone_key();
         let identity = CertifiedKey::from_der(chain, key, &provider).map_err(|e| match e {
@@ -197,7 +197,7 @@ impl Tls {
     /// loaded.
     pub(crate) fn check(&self, now: UnixTime) -> Result<(), TlsError> {
         let inner = &*self.0;
-        chain::check(&inner.identity.cert, &inner.roots, &inner.provider, now)
+        own_chain::check(&inner.identity.cert, &inner.roots, &inner.provider, now)
     }
 
     /// Time by which certificates are verified.
@@ -256,7 +256,7 @@ impl Tls {
     /// Stateless reset key that a node on this host and port derives again after a restart; each of
     /// its shards has another.
     pub(crate) fn reset_key(&self, port: SocketAddr, shard: usize) -> ResetKey {
-        self.reset_key_on(host::host_identity().as_deref(), port, shard)
+        self.reset_key_on(host_identity::host_identity().as_deref(), port, shard)
     }
 
     fn reset_key_on(&self, host: Option<&[u8]>, port: SocketAddr, shard: usize) -> ResetKey {
@@ -267,7 +267,7 @@ impl Tls {
     /// Configuration for connections to one node, which store what they learn of it.
     fn client_config(&self, sessions: Arc<PeerSessions>) -> rustls::ClientConfig {
         let inner = &*self.0;
-        let verifier = NodeVerifier::new(Arc::clone(&sessions));
+        let verifier = ServerVerifier::new(Arc::clone(&sessions));
         let resolver = SingleCertAndKey::from(Arc::clone(&inner.identity));
         let (provider, clock) = (Arc::clone(&inner.provider), Arc::clone(&inner.clock));
         let mut config = rustls::ClientConfig::builder_with_details(provider, clock)

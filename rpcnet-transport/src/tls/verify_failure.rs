@@ -2,7 +2,7 @@
 
 use rustls::CertificateError;
 
-use super::name;
+use super::node_name;
 use crate::printable::Printable;
 
 /// Reason for which a server's certificate could not be verified: the connection is not made.
@@ -26,7 +26,7 @@ impl VerifyFailure {
             }) => Self::WrongName {
                 presented: presented
                     .iter()
-                    .map(|name| name::dns_name(name).unwrap_or(name).to_owned())
+                    .map(|name| node_name::dns_name(name).unwrap_or(name).to_owned())
                     .collect(),
             },
             rustls::Error::InvalidCertificate(CertificateError::NotValidForName) => {

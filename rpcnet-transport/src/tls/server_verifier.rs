@@ -8,21 +8,21 @@ use rustls::{
 };
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
-use super::{name, peer_sessions::PeerSessions, verify_failure::VerifyFailure};
+use super::{node_name, peer_sessions::PeerSessions, verify_failure::VerifyFailure};
 
 /// Verifier of servers: rustls' rules without wildcards. It stores its result: the reason for a
 /// failure, which QUIC would reduce to an alert, or the certificates, which a resumed session
 /// does not show again.
 #[derive(Debug)]
-pub(super) struct NodeVerifier(Arc<PeerSessions>);
+pub(super) struct ServerVerifier(Arc<PeerSessions>);
 
-impl NodeVerifier {
+impl ServerVerifier {
     pub(super) fn new(memory: Arc<PeerSessions>) -> Self {
         Self(memory)
     }
 }
 
-impl ServerCertVerifier for NodeVerifier {
+impl ServerCertVerifier for ServerVerifier {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,
@@ -39,7 +39,7 @@ impl ServerCertVerifier for NodeVerifier {
             now,
         );
         let verified = verified.and_then(|verified| match server_name {
-            ServerName::DnsName(dns) if !name::has_name(end_entity, dns.as_ref()) => {
+            ServerName::DnsName(dns) if !node_name::has_name(end_entity, dns.as_ref()) => {
                 Err(wildcard_error(end_entity, server_name))
             }
             _ => Ok(verified),
@@ -80,6 +80,6 @@ impl ServerCertVerifier for NodeVerifier {
 fn wildcard_error(end_entity: &CertificateDer<'_>, expected: &ServerName<'_>) -> rustls::Error {
     rustls::Error::InvalidCertificate(CertificateError::NotValidForNameContext {
         expected: expected.to_owned(),
-        presented: name::presented_names(end_entity),
+        presented: node_name::presented_names(end_entity),
     })
 }

@@ -12,7 +12,7 @@ use rcgen::{
     Issuer, KeyPair, KeyUsagePurpose,
 };
 
-use super::{PemPaths, Tls, TlsError, name::canonical_name};
+use super::{PemPaths, Tls, TlsError, node_name::canonical_name};
 
 /// Certificate authority made at run time, for development, tests and demos.
 ///
