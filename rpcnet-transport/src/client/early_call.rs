@@ -56,7 +56,7 @@ impl EarlyCall {
         let (mut send, mut recv) = opened?;
         if !recv.is_early() {
             // The handshake completed meanwhile, and other calls may still hold streams of this
-            // number; see `Handshake::complete`.
+            // number; see `HandshakeTask::complete`.
             return Ok(EarlyOutcome::Rejected);
         }
         let head = RpcClient::encode_head(header, body.len(), deadline)?;

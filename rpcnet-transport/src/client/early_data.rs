@@ -90,7 +90,7 @@ impl RpcClient {
         let mut guard = shared.guard(connection);
         let runtime = dialer.runtime.clone();
         runtime.spawn(async move {
-            let handshake = Handshake {
+            let handshake = HandshakeTask {
                 dialer,
                 target,
                 early_calls,
@@ -183,15 +183,15 @@ impl RpcClient {
     }
 }
 
-/// Handshake of an early client.
-struct Handshake {
+/// Task that completes the handshake of an early client.
+struct HandshakeTask {
     dialer: Arc<Dialer>,
     target: DialTarget,
     early_calls: Gauge,
     publish: watch::Sender<HandshakeProgress<RpcClient>>,
 }
 
-impl Handshake {
+impl HandshakeTask {
     async fn complete(self, guard: &CloseOnRuntimeEnd, zero_rtt: quinn::ZeroRttAccepted) {
         let Self {
             dialer,

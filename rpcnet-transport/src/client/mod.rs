@@ -2,6 +2,8 @@
 
 mod call_error;
 mod call_limits;
+mod call_on_lane;
+mod call_on_stream;
 mod calls;
 mod close_reason;
 mod connection_shared;
@@ -13,8 +15,6 @@ mod events;
 mod idempotency_keys;
 mod lanes;
 mod min_rate;
-mod on_lane;
-mod on_stream;
 mod options;
 pub(crate) mod reply;
 mod rpc_client;
