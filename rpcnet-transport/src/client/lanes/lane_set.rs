@@ -1,4 +1,4 @@
-//! The lanes of a connection: choice of a lane, and the queue for capacity.
+//! The lanes of a connection, and the queue for capacity.
 
 use std::{
     pin::pin,
@@ -25,8 +25,8 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct Lanes {
     pub(super) connection: quinn::Connection,
-    lanes: Box<[Arc<Lane>]>,
-    shared: Arc<ConnectionShared>,
+    pub(super) lanes: Box<[Arc<Lane>]>,
+    pub(super) shared: Arc<ConnectionShared>,
     queue_len_max: usize,
 }
 
@@ -116,38 +116,6 @@ impl Lanes {
         started
     }
 
-    /// Chooses the first lane that carries few calls: while there is little load, calls share a
-    /// lane and thereby packets and wake-ups. A lane that stalls on a lost packet fills up, and is
-    /// avoided.
-    fn choose_lane(&self, now: Instant) -> &Arc<Lane> {
-        let mut least = &self.lanes[0];
-        let mut least_occupancy = least.occupancy();
-        for lane in &self.lanes {
-            let occupancy = lane.occupancy();
-            if occupancy < CALLS_PER_LANE {
-                return lane;
-            }
-            if occupancy < least_occupancy {
-                (least, least_occupancy) = (lane, occupancy);
-            }
-        }
-        // A lane that the server has reset is opened again when it is needed.
-        if self.shared.reset_lanes.load(Relaxed) > 0
-            && let Some(lane) = self.lanes.iter().find(|lane| lane.reopen(now))
-        {
-            return lane;
-        }
-        least
-    }
-
-    /// Open lane with the fewest calls, if any is open.
-    fn choose_open_lane(&self) -> Option<&Arc<Lane>> {
-        let used = self.lanes.iter().map(|lane| (lane.occupancy(), lane));
-        let used = used.filter(|(occupancy, _)| (1..FULL).contains(occupancy));
-        used.min_by_key(|(occupancy, _)| *occupancy)
-            .map(|(_, lane)| lane)
-    }
-
     /// Whether a call would have to wait, or others wait for a stream already.
     pub(crate) fn is_saturated(&self) -> bool {
         self.has_waiting_calls()
@@ -217,8 +185,3 @@ impl Lanes {
         }
     }
 }
-
-/// Calls on a lane before the next one is used. A smaller number spreads them over more lanes,
-/// whose packets reveal a loss sooner: at 1 % loss and 64 calls in flight, 16 instead of 32 doubled
-/// the rate.
-const CALLS_PER_LANE: usize = 16;

@@ -3,6 +3,7 @@
 mod call_table;
 mod lane;
 mod lane_call;
+mod lane_choice;
 mod lane_set;
 mod lane_task;
 mod method_numbers;
