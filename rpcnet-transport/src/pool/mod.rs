@@ -42,13 +42,15 @@
 
 mod cached_connection;
 mod config;
+mod connect_task;
 mod connection_table;
 mod listener;
 mod process_state;
+mod pruning;
+mod scaling;
 mod run_call;
 mod target;
 mod target_connections;
-mod tasks;
 
 use std::{
     fmt,
@@ -227,32 +229,6 @@ impl<C: Clone + Send + Sync + 'static> ConnectionPool<C> {
         }
         PooledConnection::Pending(pending)
     }
-
-    /// A call waits for capacity on its connection. If all connections to the target stay saturated
-    /// for 100 ms, another one is made, up to the
-    /// [limit](PoolConfig::with_connections_per_target_max). For calls whose connection did not
-    /// come from [`connection`](Self::connection) just before. `target` runs under the lock of the
-    /// pool: it must be quick, and must not call the pool.
-    pub fn on_saturated(
-        &self,
-        id: TargetId<'_>,
-        addr: SocketAddr,
-        target: impl FnOnce() -> PoolTarget<C>,
-    ) {
-        let pool = &self.shared;
-        let mut table = pool.table.lock();
-        if let Some(known) = table.of_process_at_addr(id, addr)
-            && known.is_saturated()
-        {
-            pool.watch_saturation(known, target);
-        }
-    }
-
-    /// Forgets connections to the process that are closed. `false` if there is none left, and none
-    /// is being made.
-    pub fn prune_closed(&self, id: TargetId<'_>) -> bool {
-        self.shared.prune_closed(id)
-    }
 }
 
 impl<C> ConnectionPool<C> {
@@ -318,17 +294,6 @@ impl<C> fmt::Debug for ConnectionPool<C> {
 }
 
 impl<C> PoolShared<C> {
-    fn prune_closed(&self, id: TargetId<'_>) -> bool {
-        let mut table = self.table.lock();
-        let is_connected = table
-            .of_process(id)
-            .is_some_and(TargetConnections::prune_closed);
-        if !is_connected && table.of_process(id).is_some() {
-            table.remove(id.key);
-        }
-        is_connected
-    }
-
     /// Cancels an attempt to connect that has no result yet.
     fn cancel_connect(&self, target: &PoolTarget<C>, connect_id: u64) {
         let mut table = self.table.lock();
@@ -340,25 +305,6 @@ impl<C> PoolShared<C> {
             table.remove(&target.key);
         }
     }
-
-    /// Whether all connections to the target are saturated. If not, they are no longer watched.
-    fn is_still_saturated(&self, target: &PoolTarget<C>) -> bool {
-        let mut table = self.table.lock();
-        let known = table.of_process_at_addr(target.id(), target.addr);
-        known.is_some_and(|known| {
-            known.is_scaling_up = known.is_saturated();
-            known.is_scaling_up
-        })
-    }
-
-    /// Gives up a connection to the process if there is one too many. `false` if one alone is left.
-    fn scale_down(&self, id: TargetId<'_>) -> bool {
-        let mut table = self.table.lock();
-        table.of_process(id).is_some_and(|known| {
-            known.is_scaling_down = known.scale_down(self.config.surplus_idle_timeout);
-            known.is_scaling_down
-        })
-    }
 }
 
 impl<C: Clone + Send + Sync + 'static> PoolShared<C> {
@@ -369,7 +315,7 @@ impl<C: Clone + Send + Sync + 'static> PoolShared<C> {
         target: &PoolTarget<C>,
     ) -> PendingConnection {
         let connect_id = table.next_connect_id();
-        let connect = tasks::connect(Arc::downgrade(self), target.clone(), connect_id);
+        let connect = connect_task::connect(Arc::downgrade(self), target.clone(), connect_id);
         let known = table.get_or_insert(&target.key, || {
             TargetConnections::new(target.generation, target.addr, target.cache.clone())
         });
@@ -395,13 +341,13 @@ impl<C: Clone + Send + Sync + 'static> PoolShared<C> {
             Ok(_) => {
                 if known.has_several() && !known.is_scaling_down {
                     known.is_scaling_down = true;
-                    let scale_down = tasks::scale_down(Arc::downgrade(self), target.clone());
+                    let scale_down = scaling::scale_down_task(Arc::downgrade(self), target.clone());
                     self.endpoint.runtime().spawn(scale_down);
                 }
                 false
             }
             Err(_) if !known.are_all_closed() => {
-                known.scale_up_after = Instant::now().checked_add(tasks::SCALE_UP_BACKOFF);
+                known.scale_up_after = Instant::now().checked_add(scaling::SCALE_UP_BACKOFF);
                 false
             }
             Err(error) => {
@@ -453,35 +399,6 @@ impl<C: Clone + Send + Sync + 'static> PoolShared<C> {
         let mut table = self.table.lock();
         let known = table.of_process(target.id());
         known.is_some_and(|known| !is_same_addr(known.addr, target.addr))
-    }
-
-    /// Makes another connection if these, all of which are saturated, stay so.
-    fn watch_saturation(
-        self: &Arc<Self>,
-        known: &mut TargetConnections,
-        target: impl FnOnce() -> PoolTarget<C>,
-    ) {
-        let limit = self.config.connections_per_target_max.get();
-        if !known.is_scaling_up && !known.is_at_limit(limit) {
-            let mut target = target();
-            target.addr = known.addr;
-            let scale_up = tasks::scale_up(Arc::downgrade(self), target);
-            self.endpoint.runtime().spawn(scale_up);
-            known.is_scaling_up = true;
-        }
-    }
-
-    /// One more connection to the process, unless there are enough.
-    fn scale_up(self: &Arc<Self>, target: &PoolTarget<C>) {
-        let mut table = self.table.lock();
-        let Some(known) = table.of_process_at_addr(target.id(), target.addr) else {
-            return;
-        };
-        known.is_scaling_up = false;
-        if !known.is_at_limit(self.config.connections_per_target_max.get()) {
-            // The task goes on though no call waits for it.
-            drop(self.connect(&mut table, target));
-        }
     }
 
     /// The target at the address that its process has now: it may have moved since it was picked.

@@ -1,8 +1,8 @@
-//! Tasks of a pool: connecting, scaling up, scaling down.
+//! Connect task of a pool: makes one connection.
 
-use std::{sync::Weak, time::Duration};
+use std::sync::Weak;
 
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
 use super::{PoolShared, PoolTarget, process_state::has_moved, target::target_gone_error};
 use crate::{ConnectError, RpcClient};
@@ -74,49 +74,3 @@ impl<C> PoolShared<C> {
         }
     }
 }
-
-/// Makes one more connection to a target whose connections stay saturated.
-pub(super) async fn scale_up<C: Clone + Send + Sync + 'static>(
-    pool: Weak<PoolShared<C>>,
-    target: PoolTarget<C>,
-) {
-    for _ in 0..SATURATION_CHECKS {
-        sleep(SCALE_UP_AFTER / SATURATION_CHECKS).await;
-        let Some(pool) = pool.upgrade() else { return };
-        if !pool.is_still_saturated(&target) {
-            return;
-        }
-    }
-    if let Some(pool) = pool.upgrade() {
-        pool.scale_up(&target);
-    }
-}
-
-/// Gives up connections to a target, one after the other, when they are not needed.
-pub(super) async fn scale_down<C>(pool: Weak<PoolShared<C>>, target: PoolTarget<C>) {
-    loop {
-        let Some(interval) = pool
-            .upgrade()
-            .map(|pool| pool.config.surplus_idle_timeout / 4)
-        else {
-            return;
-        };
-        sleep(interval.max(SCALE_DOWN_INTERVAL_MIN)).await;
-        let Some(pool) = pool.upgrade() else { return };
-        if !pool.scale_down(target.id()) {
-            return;
-        }
-    }
-}
-
-/// Time for which connections must be saturated until another one is made.
-const SCALE_UP_AFTER: Duration = Duration::from_millis(100);
-
-/// Checks in that time. A connection that was not saturated at one of them is not saturated.
-const SATURATION_CHECKS: u32 = 4;
-
-/// Time for which no further connection is made after one could not be made.
-pub(super) const SCALE_UP_BACKOFF: Duration = Duration::from_secs(10);
-
-/// Shortest time between two looks for a surplus connection, however short its idle timeout.
-const SCALE_DOWN_INTERVAL_MIN: Duration = Duration::from_millis(10);
