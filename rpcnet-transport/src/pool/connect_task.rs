@@ -4,7 +4,7 @@ use std::sync::Weak;
 
 use tokio::time::timeout;
 
-use super::{PoolShared, PoolTarget, process_state::has_moved, target::target_gone_error};
+use super::{PoolShared, PoolTarget, membership::has_moved, target::target_gone_error};
 use crate::{ConnectError, RpcClient};
 
 /// Makes a connection.

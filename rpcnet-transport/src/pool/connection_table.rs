@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, net::SocketAddr, sync::Arc};
 
-use super::{TargetId, process_state::is_same_addr, target_connections::TargetConnections};
+use super::{TargetId, membership::is_same_addr, target_connections::TargetConnections};
 
 /// The connections to all targets. Calls find those that are here, also through their caches, and
 /// none that was taken out.

@@ -45,7 +45,7 @@ mod config;
 mod connect_task;
 mod connection_table;
 mod listener;
-mod process_state;
+mod membership;
 mod pruning;
 mod scaling;
 mod run_call;
@@ -74,9 +74,9 @@ pub use self::{
 };
 use self::{
     connection_table::ConnectionTable,
-    process_state::{has_left, has_moved, is_same_addr},
+    membership::{has_left_addr, has_moved, is_same_addr},
     target::target_gone_error,
-    target_connections::{Route, TargetConnections},
+    target_connections::{PickedConnection, TargetConnections},
 };
 use crate::{
     CloseReason, ConnectError, ConnectionEvent, Endpoint, RpcClient,
@@ -186,7 +186,7 @@ impl<C: Clone + Send + Sync + 'static> ConnectionPool<C> {
         let (mut replaced, mut moved) = (None, None);
         if table
             .of_process(id)
-            .is_some_and(|known| has_left(listener, id, known, addr))
+            .is_some_and(|known| has_left_addr(listener, id, known, addr))
         {
             moved = table.remove(id.key);
         }
@@ -194,8 +194,8 @@ impl<C: Clone + Send + Sync + 'static> ConnectionPool<C> {
         if let Some(known) = table.get(id.key) {
             // The target may have been selected just before its successor was heard of.
             if known.generation == id.generation || pool.is_newer(known, id) {
-                match known.route() {
-                    Route::Ready {
+                match known.pick() {
+                    PickedConnection::Ready {
                         client,
                         is_saturated,
                     } => {
@@ -204,9 +204,11 @@ impl<C: Clone + Send + Sync + 'static> ConnectionPool<C> {
                         }
                         return PooledConnection::Ready(client);
                     }
-                    Route::Pending(pending) => return PooledConnection::Pending(pending),
+                    PickedConnection::Pending(pending) => {
+                        return PooledConnection::Pending(pending);
+                    }
                     // Closed here: what follows is of this target, not of the one before.
-                    Route::Disconnected => closed = table.remove(id.key),
+                    PickedConnection::Disconnected => closed = table.remove(id.key),
                 }
             } else {
                 replaced = table.remove(id.key);
@@ -222,7 +224,7 @@ impl<C: Clone + Send + Sync + 'static> ConnectionPool<C> {
         }
         drop(table);
         if let Some(replaced) = replaced {
-            replaced.close(process_state::REPLACED_REASON);
+            replaced.close(membership::REPLACED_REASON);
         }
         if let Some(moved) = moved {
             moved.retire();

@@ -15,7 +15,7 @@ use super::{
 impl<C: Clone + Send + Sync + 'static> ConnectionPool<C> {
     /// A call waits for capacity on its connection. If all connections to the target stay saturated
     /// for 100 ms, another one is made, up to the
-    /// [limit](PoolConfig::with_connections_per_target_max). For calls whose connection did not
+    /// [limit](super::PoolConfig::with_connections_per_target_max). For calls whose connection did not
     /// come from [`connection`](Self::connection) just before. `target` runs under the lock of the
     /// pool: it must be quick, and must not call the pool.
     pub fn on_saturated(

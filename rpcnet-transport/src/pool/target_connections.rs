@@ -92,8 +92,8 @@ impl fmt::Debug for PendingConnection {
     }
 }
 
-/// Route of a call.
-pub(super) enum Route {
+/// PickedConnection of a call.
+pub(super) enum PickedConnection {
     Ready {
         client: RpcClient,
         /// All connections are saturated.
@@ -211,14 +211,14 @@ impl TargetConnections {
     }
 
     /// The least busy connection.
-    pub(super) fn route(&mut self) -> Route {
+    pub(super) fn pick(&mut self) -> PickedConnection {
         match (self.refresh_load(), &self.connecting) {
-            (Some((index, is_saturated)), _) => Route::Ready {
+            (Some((index, is_saturated)), _) => PickedConnection::Ready {
                 client: self.ready[index].clone(),
                 is_saturated,
             },
-            (None, Some(connecting)) => Route::Pending(connecting.pending.clone()),
-            (None, None) => Route::Disconnected,
+            (None, Some(connecting)) => PickedConnection::Pending(connecting.pending.clone()),
+            (None, None) => PickedConnection::Disconnected,
         }
     }
 

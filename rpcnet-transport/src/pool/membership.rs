@@ -1,4 +1,4 @@
-//! Process state: changes of membership, and their consequences for connections.
+//! Membership: what a process that fails, leaves, starts or moves does to its connections.
 
 use std::net::SocketAddr;
 
@@ -7,7 +7,7 @@ use super::{
     target_connections::TargetConnections,
 };
 
-/// Membership changed. What the listener answers has changed before.
+/// Changes of membership. The answers of the listener have changed before.
 impl<C: 'static> ConnectionPool<C> {
     /// The process has failed: connections to it are closed, which ends the calls that wait for it.
     pub fn on_failed(&self, process: TargetId<'_>) {
@@ -120,7 +120,7 @@ pub(super) fn has_moved<C>(
 
 /// Whether the process of the connections is at another address than theirs: as the listener knows,
 /// or, if that names no address, as the caller does.
-pub(super) fn has_left<C>(
+pub(super) fn has_left_addr<C>(
     listener: &(impl PoolListener<C> + ?Sized),
     process: TargetId<'_>,
     known: &TargetConnections,
