@@ -76,7 +76,7 @@ use self::{
     connection_table::ConnectionTable,
     membership::{has_left_addr, has_moved, is_same_addr},
     target::target_gone_error,
-    target_connections::{PickedConnection, TargetConnections},
+    target_connections::{ConnectionPick, TargetConnections},
 };
 use crate::{
     CloseReason, ConnectError, ConnectionEvent, Endpoint, RpcClient,
@@ -195,7 +195,7 @@ impl<C: Clone + Send + Sync + 'static> ConnectionPool<C> {
             // The target may have been selected just before its successor was heard of.
             if known.generation == id.generation || pool.is_newer(known, id) {
                 match known.pick() {
-                    PickedConnection::Ready {
+                    ConnectionPick::Ready {
                         client,
                         is_saturated,
                     } => {
@@ -204,11 +204,11 @@ impl<C: Clone + Send + Sync + 'static> ConnectionPool<C> {
                         }
                         return PooledConnection::Ready(client);
                     }
-                    PickedConnection::Pending(pending) => {
+                    ConnectionPick::Pending(pending) => {
                         return PooledConnection::Pending(pending);
                     }
                     // Closed here: what follows is of this target, not of the one before.
-                    PickedConnection::Disconnected => closed = table.remove(id.key),
+                    ConnectionPick::Disconnected => closed = table.remove(id.key),
                 }
             } else {
                 replaced = table.remove(id.key);

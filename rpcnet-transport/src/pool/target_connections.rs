@@ -92,8 +92,8 @@ impl fmt::Debug for PendingConnection {
     }
 }
 
-/// PickedConnection of a call.
-pub(super) enum PickedConnection {
+/// Connection that was picked for a call.
+pub(super) enum ConnectionPick {
     Ready {
         client: RpcClient,
         /// All connections are saturated.
@@ -211,14 +211,14 @@ impl TargetConnections {
     }
 
     /// The least busy connection.
-    pub(super) fn pick(&mut self) -> PickedConnection {
+    pub(super) fn pick(&mut self) -> ConnectionPick {
         match (self.refresh_load(), &self.connecting) {
-            (Some((index, is_saturated)), _) => PickedConnection::Ready {
+            (Some((index, is_saturated)), _) => ConnectionPick::Ready {
                 client: self.ready[index].clone(),
                 is_saturated,
             },
-            (None, Some(connecting)) => PickedConnection::Pending(connecting.pending.clone()),
-            (None, None) => PickedConnection::Disconnected,
+            (None, Some(connecting)) => ConnectionPick::Pending(connecting.pending.clone()),
+            (None, None) => ConnectionPick::Disconnected,
         }
     }
 
