@@ -6,7 +6,7 @@ use arc_swap::ArcSwapOption;
 
 use crate::RpcClient;
 
-/// The connection to a target while there is one alone, which is nearly always.
+/// The connection to a target, while there is exactly one, which is nearly always.
 ///
 /// The user keeps it beside the target and gives it to the pool with
 /// [`PoolTarget::with_cache`](super::PoolTarget::with_cache); calls look into it with

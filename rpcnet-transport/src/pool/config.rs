@@ -42,7 +42,7 @@ impl PoolConfig {
     }
 
     /// Idle timeout of surplus connections: for how long the other connections to a target must
-    /// have been enough, with a quarter to spare, until the latest one is given up; default 30 s.
+    /// have been enough, with a quarter to spare, until the latest one is retired; default 30 s.
     /// It ends with the last call on it. A shorter one saves the memory of connections that stand
     /// by, a longer one the handshakes of load that comes and goes.
     #[must_use]

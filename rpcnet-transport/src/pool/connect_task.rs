@@ -7,7 +7,7 @@ use tokio::time::timeout;
 use super::{PoolShared, PoolTarget, membership::has_moved, target::target_gone_error};
 use crate::{ConnectError, RpcClient};
 
-/// Makes a connection.
+/// Opens a connection and reports the result to the pool.
 pub(super) async fn connect<C: Clone + Send + Sync + 'static>(
     pool: Weak<PoolShared<C>>,
     target: PoolTarget<C>,
@@ -23,8 +23,8 @@ pub(super) async fn connect<C: Clone + Send + Sync + 'static>(
         target: &target,
         connect_id,
     };
-    // If the end of the process is heard of later, the connection is in the table to be closed. If
-    // it was heard of before, nothing would close it.
+    // If the pool is told of the end of the process later, it closes the connection, which is in
+    // the table. If it was told before, nothing would close it.
     if !shared.is_current(id.key, id.generation) || has_moved(&*shared.listener, id, addr) {
         return Err(target_gone_error(addr));
     }
@@ -62,8 +62,8 @@ impl<C> Drop for CancelOnDrop<'_, C> {
 }
 
 impl<C> PoolShared<C> {
-    /// Certificates, names and versions do not mend themselves: the log warns an operator, as often
-    /// as the limiter allows.
+    /// Logs a failed attempt: as a warning, as often as the limiter allows, if only an operator can
+    /// help (certificates, names, versions).
     fn log_failure(&self, target: &PoolTarget<C>, error: &ConnectError) {
         let node = &*target.key;
         let needs_operator = !error.is_retryable() && !error.is_local();

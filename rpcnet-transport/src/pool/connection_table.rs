@@ -4,8 +4,8 @@ use std::{collections::HashMap, net::SocketAddr, sync::Arc};
 
 use super::{TargetId, membership::is_same_addr, target_connections::TargetConnections};
 
-/// The connections to all targets. Calls find those that are here, also through their caches, and
-/// none that was taken out.
+/// The connections to all targets. A connection that is taken out of the table is also taken out of
+/// its cache, so that no call finds it.
 #[derive(Default)]
 pub(super) struct ConnectionTable {
     by_key: HashMap<Arc<str>, TargetConnections>,
@@ -13,24 +13,24 @@ pub(super) struct ConnectionTable {
 }
 
 impl ConnectionTable {
-    /// Tells one attempt to connect from the next.
+    /// Number of the next attempt to connect.
     pub(super) fn next_connect_id(&mut self) -> u64 {
         self.last_connect_id += 1;
         self.last_connect_id
     }
 
-    /// The connections under that key, to any process.
+    /// Connections under this key, to any process.
     pub(super) fn get(&mut self, key: &str) -> Option<&mut TargetConnections> {
         self.by_key.get_mut(key)
     }
 
-    /// The connections to that process, none to another one of the key.
+    /// Connections to this process; `None` for another process of the key.
     pub(super) fn of_process(&mut self, id: TargetId<'_>) -> Option<&mut TargetConnections> {
         self.get(id.key)
             .filter(|known| known.generation == id.generation)
     }
 
-    /// The connections to that process at that address, none to another one.
+    /// Connections to this process at this address; `None` for another address.
     pub(super) fn of_process_at_addr(
         &mut self,
         id: TargetId<'_>,
@@ -70,7 +70,7 @@ impl ConnectionTable {
         removed
     }
 
-    /// The number of connections, those being made included.
+    /// Number of connections, including those that are being opened.
     pub(super) fn connections(&self) -> usize {
         self.by_key.values().map(TargetConnections::len).sum()
     }

@@ -1,15 +1,15 @@
-//! Pool listener: what the pool asks about processes, and reports about connections.
+//! Pool listener: it tells the pool which processes there are, and is told which are reachable.
 
 use std::net::SocketAddr;
 
 use super::{PoolTarget, TargetId};
 use crate::CloseReason;
 
-/// Listener of a [`ConnectionPool`](super::ConnectionPool): answers which processes its targets
-/// have, and hears what becomes of the connections to them.
+/// Listener of a [`ConnectionPool`](super::ConnectionPool): tells the pool which processes its
+/// targets have, and is told which targets are reachable.
 ///
-/// Every method has a default, which suits targets of which only the callers know. None may wait,
-/// nor call the pool: some are called while it holds its lock.
+/// Every method has a default, for pools without a cluster. No method may block or call the pool:
+/// some are called while the pool holds its lock.
 pub trait PoolListener<C>: Send + Sync + 'static {
     /// State of a process as the user of the pool knows it now. Default: it is the current one. If
     /// two generations of a key are current, the one that was asked for last replaces the other.
@@ -36,8 +36,8 @@ pub trait PoolListener<C>: Send + Sync + 'static {
         let _ = target;
     }
 
-    /// The server says on a connection that it takes no new calls, or that it does again. Also
-    /// `false` after [`on_unreachable`](Self::on_unreachable) when the last connection was lost:
+    /// The server says on a connection that it drains, or that it accepts calls again. Also `false`
+    /// after [`on_unreachable`](Self::on_unreachable) when the last connection was lost:
     /// then it is unknown whether the server drains, until it says so on the next connection.
     fn on_draining(&self, target: &PoolTarget<C>, draining: bool) {
         let _ = (target, draining);
@@ -49,17 +49,17 @@ pub trait PoolListener<C>: Send + Sync + 'static {
     }
 }
 
-/// The listener of a pool that works without a cluster.
+/// Listener of a pool without a cluster.
 impl<C: 'static> PoolListener<C> for () {}
 
 /// State of the process behind a target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ProcessState {
-    /// The process has the key now, as far as is known.
+    /// The process has the key now, as far as the user of the pool knows.
     Current,
     /// The process has failed or was replaced: calls in flight get no answer.
     Failed,
-    /// The process has left, or is forgotten: calls in flight may get an answer.
+    /// The process has left, or is not known any more: calls in flight may get an answer.
     Left,
 }

@@ -9,7 +9,7 @@ use super::{
 
 /// Changes of membership. The answers of the listener have changed before.
 impl<C: 'static> ConnectionPool<C> {
-    /// The process has failed: connections to it are closed, which ends the calls that wait for it.
+    /// The process has failed: its connections are closed, which ends the calls in flight.
     pub fn on_failed(&self, process: TargetId<'_>) {
         if let Some(connections) = self.shared.remove_ended(process) {
             connections.close(FAILED_REASON);
@@ -21,7 +21,7 @@ impl<C: 'static> ConnectionPool<C> {
         drop(self.shared.remove_ended(process));
     }
 
-    /// A new process has the key: connections to the one before are closed.
+    /// A new process has the key: connections to the process before it are closed.
     pub fn on_started(&self, process: TargetId<'_>) {
         let pool = &*self.shared;
         let mut table = pool.table.lock();
@@ -57,7 +57,7 @@ impl<C: 'static> ConnectionPool<C> {
         }
     }
 
-    /// Changes were missed: compares all connections with what the listener says now.
+    /// Changes may have been missed: compares all connections with the answers of the listener.
     pub fn reconcile(&self) {
         let pool = &*self.shared;
         let mut table = pool.table.lock();

@@ -1,14 +1,15 @@
 //! Connection pool: shared connections to many targets, single flight, scaled by load.
 //!
-//! A [`ConnectionPool`] keeps connections to any number of [targets](PoolTarget): one that is
-//! opened when it is first needed, once however many calls wait for it, and replaced when it has
-//! died; more while that one is saturated, and fewer again when those are not needed. Users that
-//! find the connection in a [`CachedConnection`], or keep it for several calls, have to say when
-//! calls wait: see [`ConnectionPool::on_saturated`].
+//! A [`ConnectionPool`] keeps connections to any number of [targets](PoolTarget). The first call to
+//! a target opens one connection, which all calls that wait for it share. A connection that was
+//! closed is replaced. The pool opens further connections while all of a target are saturated, and
+//! retires them when they are not needed. Users that find the connection in a [`CachedConnection`],
+//! or keep it for several calls, have to report that calls wait: see
+//! [`ConnectionPool::on_saturated`].
 //!
-//! The pool works without a cluster: the generation and the address of a target are then what the
-//! caller said last. Where a cluster says which processes there are, a [`PoolListener`] passes that
-//! on, and hears what becomes of the connections.
+//! The pool works without a cluster: the generation and the address of a target are then those of
+//! the last call. In a cluster a [`PoolListener`] tells the pool which processes there are, and the
+//! pool reports to it which targets are reachable.
 //!
 //! A pool is not `Clone`: put it in an [`Arc`] to share it among tasks.
 //!
@@ -31,7 +32,7 @@
 //! let pool = Arc::new(ConnectionPool::new(endpoint, PoolConfig::new()));
 //! let target = PoolTarget::new("server", server.local_addr());
 //! for n in 0..3_u32 {
-//!     // Asked for each call, the pool sees when the connections are saturated, and makes more.
+//!     // Asked for each call, the pool notices that its connections are saturated, and opens more.
 //!     let client = pool.connect(&target).await?;
 //!     assert_eq!(client.call_typed::<_, u32>("double", &n).await?, 2 * n);
 //! }
@@ -86,8 +87,8 @@ use crate::{
 /// Connections to many targets, shared by all calls; see the [module](self).
 ///
 /// `C` is what the user keeps with each target, handed to the [`PoolListener`]. All tasks of the
-/// pool run on the runtime of its endpoint. Dropping the pool gives up connections that are being
-/// made ([`ConnectError::EndpointClosed`]); those that stand end with the last call on them.
+/// pool run on the runtime of its endpoint. Dropping the pool cancels the attempts to connect
+/// ([`ConnectError::EndpointClosed`]); established connections end with the last call on them.
 pub struct ConnectionPool<C = ()> {
     shared: Arc<PoolShared<C>>,
 }
@@ -107,14 +108,14 @@ struct PoolShared<C> {
 #[derive(Debug)]
 #[must_use]
 pub enum PooledConnection {
-    /// A connection that stands.
+    /// An established connection.
     Ready(RpcClient),
-    /// A connection that is being made, for all who wait for it.
+    /// A connection that is being opened, for all calls that wait for it.
     Pending(PendingConnection),
 }
 
 impl PooledConnection {
-    /// Whether the server says on this connection that it takes no calls.
+    /// Whether the server says on this connection that it drains.
     #[must_use]
     pub fn is_draining(&self) -> bool {
         matches!(self, Self::Ready(client) if client.is_draining() && !client.is_closed())
@@ -122,7 +123,7 @@ impl PooledConnection {
 }
 
 impl ConnectionPool {
-    /// A pool of connections that are made from `endpoint`, without a listener.
+    /// Pool of connections that are opened from `endpoint`, without a listener.
     #[must_use]
     pub fn new(endpoint: Endpoint, config: PoolConfig) -> Self {
         Self::with_listener(endpoint, config, ())
@@ -130,8 +131,8 @@ impl ConnectionPool {
 }
 
 impl<C: Clone + Send + Sync + 'static> ConnectionPool<C> {
-    /// A pool that asks `listener` which processes there are, and tells it what becomes of the
-    /// connections.
+    /// Pool that asks `listener` which processes there are, and reports to it which targets are
+    /// reachable.
     #[must_use]
     pub fn with_listener(
         endpoint: Endpoint,
@@ -151,7 +152,7 @@ impl<C: Clone + Send + Sync + 'static> ConnectionPool<C> {
         }
     }
 
-    /// A connection to the target, when it stands.
+    /// Waits for a connection to the target.
     ///
     /// # Errors
     ///
@@ -192,7 +193,7 @@ impl<C: Clone + Send + Sync + 'static> ConnectionPool<C> {
         }
         let mut closed = None;
         if let Some(known) = table.get(id.key) {
-            // The target may have been selected just before its successor was heard of.
+            // The target may have been selected just before the pool was told of its successor.
             if known.generation == id.generation || pool.is_newer(known, id) {
                 match known.pick() {
                     ConnectionPick::Ready {
@@ -207,14 +208,15 @@ impl<C: Clone + Send + Sync + 'static> ConnectionPool<C> {
                     ConnectionPick::Pending(pending) => {
                         return PooledConnection::Pending(pending);
                     }
-                    // Closed here: what follows is of this target, not of the one before.
+                    // All are closed: the next ones are those of this target, not of the one
+                    // before.
                     ConnectionPick::Disconnected => closed = table.remove(id.key),
                 }
             } else {
                 replaced = table.remove(id.key);
             }
         }
-        // The death of connections that no call uses any more is noticed only here.
+        // Closed connections that no call uses any more are noticed only here.
         table.remove_where(|other, known| other != id.key && known.are_all_closed());
         let pending = pool.connect(&mut table, &pool.at_current_addr(target()));
         if let (Some(closed), Some(known)) = (closed, table.of_process(id))
@@ -234,7 +236,7 @@ impl<C: Clone + Send + Sync + 'static> ConnectionPool<C> {
 }
 
 impl<C> ConnectionPool<C> {
-    /// A slot for the connection to one target that is found without a lock.
+    /// Empty cache for the connection to one target.
     #[must_use]
     pub fn new_cache(&self) -> CachedConnection {
         CachedConnection::new(self.shared.id)
@@ -262,13 +264,13 @@ impl<C> ConnectionPool<C> {
         has_moved(&*self.shared.listener, process, addr)
     }
 
-    /// The endpoint that connections are made from.
+    /// Endpoint that connections are opened from.
     #[must_use]
     pub fn endpoint(&self) -> &Endpoint {
         &self.shared.endpoint
     }
 
-    /// The number of connections, those being made included.
+    /// Number of connections, including those that are being opened.
     #[must_use]
     pub fn len(&self) -> usize {
         self.shared.table.lock().connections()
@@ -310,7 +312,8 @@ impl<C> PoolShared<C> {
 }
 
 impl<C: Clone + Send + Sync + 'static> PoolShared<C> {
-    /// Begins a connection, in a task of its own: it is made also if all who wait for it give up.
+    /// Begins a connection, in a task of its own: it is opened even if all callers that wait for it
+    /// give up.
     fn connect(
         self: &Arc<Self>,
         table: &mut ConnectionTable,
@@ -325,7 +328,7 @@ impl<C: Clone + Send + Sync + 'static> PoolShared<C> {
         known.connect(connect_id, &self.endpoint, task)
     }
 
-    /// An attempt to connect has ended. `false` if it was cancelled meanwhile.
+    /// Records the result of an attempt to connect. `false` if it was cancelled meanwhile.
     fn on_connect_result(
         self: &Arc<Self>,
         target: &PoolTarget<C>,
@@ -376,7 +379,7 @@ impl<C: Clone + Send + Sync + 'static> PoolShared<C> {
     }
 
     fn on_connection_event(&self, target: &PoolTarget<C>, event: &ConnectionEvent) {
-        // What happens at an address that the process has left says nothing about it.
+        // Events at an address that the process has left say nothing about the process.
         if has_moved(&*self.listener, target.id(), target.addr) || self.has_replaced_addr(target) {
             return;
         }
@@ -412,7 +415,7 @@ impl<C: Clone + Send + Sync + 'static> PoolShared<C> {
     }
 }
 
-/// Tells the caches of one pool from those of another.
+/// Number of the next pool: it tells the caches of one pool from those of another.
 static NEXT_POOL_ID: AtomicU64 = AtomicU64::new(0);
 
 #[cfg(test)]

@@ -13,11 +13,11 @@ use super::{
 };
 
 impl<C: Clone + Send + Sync + 'static> ConnectionPool<C> {
-    /// A call waits for capacity on its connection. If all connections to the target stay saturated
-    /// for 100 ms, another one is made, up to the
-    /// [limit](super::PoolConfig::with_connections_per_target_max). For calls whose connection did not
-    /// come from [`connection`](Self::connection) just before. `target` runs under the lock of the
-    /// pool: it must be quick, and must not call the pool.
+    /// Reports that a call waits for capacity on its connection. If all connections to the target
+    /// stay saturated for 100 ms, another one is made, up to the
+    /// [limit](super::PoolConfig::with_connections_per_target_max). For calls whose connection did
+    /// not come from [`connection`](Self::connection) just before. `target` runs under the lock of
+    /// the pool: it must be quick, and must not call the pool.
     pub fn on_saturated(
         &self,
         id: TargetId<'_>,
@@ -45,7 +45,7 @@ impl<C> PoolShared<C> {
         })
     }
 
-    /// Gives up a connection to the process if there is one too many. `false` if one alone is left.
+    /// Retires a connection to the process if there is one too many. `false` if only one is left.
     fn scale_down(&self, id: TargetId<'_>) -> bool {
         let mut table = self.table.lock();
         table.of_process(id).is_some_and(|known| {
@@ -56,7 +56,7 @@ impl<C> PoolShared<C> {
 }
 
 impl<C: Clone + Send + Sync + 'static> PoolShared<C> {
-    /// Makes another connection if these, all of which are saturated, stay so.
+    /// Starts the task that opens another connection if these stay saturated.
     pub(super) fn watch_saturation(
         self: &Arc<Self>,
         known: &mut TargetConnections,
@@ -72,7 +72,7 @@ impl<C: Clone + Send + Sync + 'static> PoolShared<C> {
         }
     }
 
-    /// One more connection to the process, unless there are enough.
+    /// Opens one more connection to the process, unless there are enough.
     fn scale_up(self: &Arc<Self>, target: &PoolTarget<C>) {
         let mut table = self.table.lock();
         let Some(known) = table.of_process_at_addr(target.id(), target.addr) else {
@@ -86,7 +86,7 @@ impl<C: Clone + Send + Sync + 'static> PoolShared<C> {
     }
 }
 
-/// Makes one more connection to a target whose connections stay saturated.
+/// Opens one more connection to a target whose connections stay saturated.
 async fn scale_up_task<C: Clone + Send + Sync + 'static>(
     pool: Weak<PoolShared<C>>,
     target: PoolTarget<C>,
@@ -103,7 +103,7 @@ async fn scale_up_task<C: Clone + Send + Sync + 'static>(
     }
 }
 
-/// Gives up connections to a target, one after the other, when they are not needed.
+/// Retires connections to a target, one after the other, when they are not needed.
 pub(super) async fn scale_down_task<C>(pool: Weak<PoolShared<C>>, target: PoolTarget<C>) {
     loop {
         let Some(interval) = pool
@@ -120,14 +120,14 @@ pub(super) async fn scale_down_task<C>(pool: Weak<PoolShared<C>>, target: PoolTa
     }
 }
 
-/// Time for which connections must be saturated until another one is made.
+/// Time for which connections must be saturated until another one is opened.
 const SCALE_UP_AFTER: Duration = Duration::from_millis(100);
 
 /// Checks in that time. A connection that was not saturated at one of them is not saturated.
 const SATURATION_CHECKS: u32 = 4;
 
-/// Time for which no further connection is made after one could not be made.
+/// Time for which no further connection is opened after an attempt failed.
 pub(super) const SCALE_UP_BACKOFF: Duration = Duration::from_secs(10);
 
-/// Shortest time between two looks for a surplus connection, however short its idle timeout.
+/// Shortest interval between two checks for a surplus connection.
 const SCALE_DOWN_INTERVAL_MIN: Duration = Duration::from_millis(10);

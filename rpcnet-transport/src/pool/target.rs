@@ -7,7 +7,7 @@ use crate::ConnectError;
 
 /// A server that a [`ConnectionPool`](super::ConnectionPool) connects to.
 ///
-/// `C` is what the user of the pool keeps with it.
+/// `C` is the context that the user of the pool keeps with it.
 #[derive(Debug, Clone)]
 pub struct PoolTarget<C = ()> {
     pub(super) key: Arc<str>,
@@ -45,7 +45,7 @@ impl PoolTarget {
 }
 
 impl<C> PoolTarget<C> {
-    /// Sets what the [`PoolListener`](super::PoolListener) is handed with the target.
+    /// Sets the context that the [`PoolListener`](super::PoolListener) gets with the target.
     #[must_use]
     pub fn with_context<D>(self, context: D) -> PoolTarget<D> {
         PoolTarget {

@@ -22,24 +22,24 @@ use tokio_util::sync::CancellationToken;
 use super::{CachedConnection, TargetId, target::target_gone_error};
 use crate::{ConnectError, Endpoint, RpcClient};
 
-/// The connections to one process at one address: at least one, made or being made.
+/// The connections to one process at one address: at least one, established or being opened.
 pub(super) struct TargetConnections {
     pub(super) generation: u64,
     pub(super) addr: SocketAddr,
     /// Cache in which calls find the connection without the lock of the pool.
     cache: Option<Arc<CachedConnection>>,
-    /// Connections that stand, the oldest first.
+    /// Established connections, the oldest first.
     ready: Vec<RpcClient>,
     connecting: Option<Connecting>,
     /// Surplus connections, which end with their last call.
     retired: Vec<RpcClient>,
-    /// A task watches whether it stays saturated.
+    /// A task watches whether the connections stay saturated.
     pub(super) is_scaling_up: bool,
     /// A task watches for a surplus connection.
     pub(super) is_scaling_down: bool,
-    /// No further connection is made before: the last one could not be made.
+    /// Time before which no further connection is opened, because the last attempt failed.
     pub(super) scale_up_after: Option<Instant>,
-    /// Calls on a connection when it was saturated, the fewest seen.
+    /// Fewest calls with which a connection was saturated.
     calls_at_saturation: usize,
     /// Time at which all connections were last needed.
     last_needed: Instant,
@@ -59,7 +59,7 @@ impl Drop for TargetConnections {
     }
 }
 
-/// A connection that is being made, for all who wait for it.
+/// A connection that is being opened, for all calls that wait for it.
 #[derive(Clone)]
 #[must_use = "a future does nothing until it is polled"]
 pub struct PendingConnection {
@@ -133,7 +133,7 @@ impl TargetConnections {
         }
     }
 
-    /// A connection is being made by the task. Calls that wait for it wait for what is returned.
+    /// Records the task that opens a connection. Calls that wait for it wait for what is returned.
     pub(super) fn connect(
         &mut self,
         connect_id: u64,
@@ -167,7 +167,7 @@ impl TargetConnections {
         pending
     }
 
-    /// An attempt to connect has ended. `false` if it was cancelled meanwhile.
+    /// Records the result of an attempt to connect. `false` if it was cancelled meanwhile.
     pub(super) fn on_connect_result(
         &mut self,
         connect_id: u64,
@@ -185,14 +185,14 @@ impl TargetConnections {
         true
     }
 
-    /// Forgets closed connections. `false` if none stands and none is being made.
+    /// Forgets closed connections. `false` if none is established and none is being opened.
     pub(super) fn prune_closed(&mut self) -> bool {
         self.refresh_load();
         self.update_cache();
         !self.are_all_closed()
     }
 
-    /// Shows calls the connection, if there is no choice.
+    /// Puts the connection into the cache, if there is exactly one.
     fn update_cache(&self) {
         if let Some(cache) = &self.cache {
             let only = match &self.ready[..] {
@@ -203,14 +203,14 @@ impl TargetConnections {
         }
     }
 
-    /// Shows calls no connection from now on.
+    /// Empties the cache, for good.
     pub(super) fn clear_cache(&mut self) {
         if let Some(cache) = self.cache.take() {
             cache.set(self.addr, None);
         }
     }
 
-    /// The least busy connection.
+    /// Picks the least busy connection.
     pub(super) fn pick(&mut self) -> ConnectionPick {
         match (self.refresh_load(), &self.connecting) {
             (Some((index, is_saturated)), _) => ConnectionPick::Ready {
@@ -227,7 +227,8 @@ impl TargetConnections {
         self.refresh_load().is_some_and(|(_, saturated)| saturated)
     }
 
-    /// Whether every connection that may be made has been, or cannot be for now.
+    /// Whether no further connection may be opened now: there are as many as allowed, one is being
+    /// opened, or the last attempt failed.
     pub(super) fn is_at_limit(&self, connections_max: usize) -> bool {
         self.connecting.is_some()
             || self.ready.len() >= connections_max
@@ -237,7 +238,7 @@ impl TargetConnections {
     }
 
     /// Retires the latest connection if the others would have been enough for this long. `false`
-    /// when there is one alone.
+    /// if only one is left.
     pub(super) fn scale_down(&mut self, idle_timeout: Duration) -> bool {
         self.refresh_load();
         if self.ready.len() > 1 && self.last_needed.elapsed() >= idle_timeout {
@@ -250,7 +251,7 @@ impl TargetConnections {
         self.ready.len() > 1 || !self.retired.is_empty()
     }
 
-    /// The number of connections, those being made included.
+    /// Number of connections, including those that are being opened.
     pub(super) fn len(&self) -> usize {
         self.ready.len() + self.retired.len() + usize::from(self.connecting.is_some())
     }
@@ -266,7 +267,7 @@ impl TargetConnections {
         }
     }
 
-    /// Cancels the attempt to connect, whose waiters learn that the fault is not the server's.
+    /// Cancels the attempt to connect. Its waiters get an error that is not the server's fault.
     pub(super) fn on_pool_dropped(&mut self) {
         if let Some(connecting) = &self.connecting {
             connecting.pool_dropped.cancel();
@@ -281,12 +282,12 @@ impl TargetConnections {
         self.is_scaling_down = former.is_scaling_down;
     }
 
-    /// Whether more than one connection stands.
+    /// Whether more than one connection is established.
     pub(super) fn has_several(&self) -> bool {
         self.ready.len() > 1
     }
 
-    /// Lets calls under way end where they are, and the connections with the last of them.
+    /// Retires the connections: calls in flight go on, and each connection ends with its last call.
     pub(super) fn retire(mut self) {
         self.stop_connecting();
     }
@@ -298,7 +299,8 @@ impl TargetConnections {
         }
     }
 
-    /// Finds the least busy connection, and whether it is saturated; notes whether all are needed.
+    /// Finds the least busy connection, and whether it is saturated. Records whether all are
+    /// needed.
     fn refresh_load(&mut self) -> Option<(usize, bool)> {
         let before = self.ready.len();
         self.ready.retain(|client| !client.is_closed());

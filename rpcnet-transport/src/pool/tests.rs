@@ -1,4 +1,4 @@
-//! Tests of the pool over a network in memory, in virtual time.
+//! Tests of the pool over an in-memory network, in virtual time.
 
 use std::{
     collections::HashMap,
@@ -252,7 +252,7 @@ async fn a_failed_process_ends_the_calls_that_wait_for_it() {
     let failed = ProcessState::Failed;
     fixture.directory.set("red", 1, target.addr(), failed);
     fixture.pool.on_failed(target.id());
-    let error = call.await.expect("no panic").expect_err("it was cut");
+    let error = call.await.expect("no panic").expect_err("it was closed");
     assert_eq!(error.code(), Code::Unavailable);
     let error = fixture.pool.connect(&target).await.expect_err("it failed");
     assert!(matches!(error, ConnectError::Refused { .. }), "{error}");
@@ -337,7 +337,7 @@ async fn saturated_connections_scale_up_to_the_limit_and_down_when_idle() {
     let four_calls = TransportConfig::default().with_lane_calls_max(four);
     let server = fixture.serve(1, router, four_calls);
     let target = target(1, server.local_addr());
-    // A call that waits for a place stays on its connection, so each step takes more calls.
+    // A call that waits for capacity stays on its connection, so each step takes more calls.
     let mut calls = Vec::new();
     for connections in 1..=3 {
         calls.extend((0..5).map(|_| fixture.call(&target)));

@@ -198,7 +198,7 @@ async fn a_failed_process_ends_calls_on_surplus_connections_of_before_a_close() 
     let again = fixture.connect(&target).await;
     fixture.pool.on_failed(target.id());
     assert!(again.is_closed());
-    let error = long.await.expect("no panic").expect_err("it was cut");
+    let error = long.await.expect("no panic").expect_err("it was closed");
     assert_eq!(error.code(), Code::Unavailable);
 }
 
