@@ -1,13 +1,13 @@
 //! Integration tests over real QUIC on the loopback interface and in memory.
 
-mod bulk;
+mod bulk_traffic;
 mod concurrency;
 mod contract;
+mod fair_shares;
+mod flow_control_windows;
+mod large_replies;
 mod loopback;
-mod replies;
-mod shares;
-mod unpolled;
-mod windows;
+mod unpolled_futures;
 
 use std::{
     net::{Ipv4Addr, SocketAddr},

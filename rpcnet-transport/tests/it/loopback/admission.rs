@@ -162,7 +162,7 @@ async fn a_full_queue_rejects_calls_by_their_header() {
             assert!(wait > Duration::ZERO && wait <= Duration::from_secs(1));
             assert!(error.is_retryable());
             // A call whose body is never sent is rejected by its header.
-            let mut caller = hostile::Caller::connect(&server).await;
+            let mut caller = hostile_caller::Caller::connect(&server).await;
             let reply = within(caller.call_without_body("work", 1_000_000)).await;
             assert_eq!(
                 (reply.code, reply.processed),
@@ -230,7 +230,7 @@ async fn a_call_whose_deadline_passes_in_the_queue_never_runs() {
         let late = async {
             until("one runs", || running(&server) == 1).await;
             // The server enforces the deadline of a caller that does not.
-            let mut caller = hostile::Caller::connect(&server).await;
+            let mut caller = hostile_caller::Caller::connect(&server).await;
             let reply = within(caller.call("work", Some(Duration::from_millis(50)))).await;
             assert_eq!(
                 (reply.code, reply.processed),

@@ -49,8 +49,8 @@ async fn a_client_without_a_certificate_of_the_authority_is_refused() {
     let other = DevCa::new("other").issue_pem(CLIENT).unwrap();
     for certificate in [None, Some(&other)] {
         let server = serve(Router::new(), TransportConfig::default());
-        let endpoint = hostile::quic_endpoint();
-        let config = hostile::client_config(certificate, b"rpcnet/1");
+        let endpoint = hostile_caller::quic_endpoint();
+        let config = hostile_caller::client_config(certificate, b"rpcnet/1");
         let connecting = endpoint
             .connect_with(config, server.local_addr(), SERVER)
             .unwrap();
@@ -89,8 +89,8 @@ async fn a_rejected_certificate_is_a_connect_error() {
 #[tokio::test]
 async fn another_protocol_is_refused_in_the_handshake() {
     let server = serve(Router::new(), TransportConfig::default());
-    let endpoint = hostile::quic_endpoint();
-    let config = hostile::client_config(Some(&CA.issue_pem(CLIENT).unwrap()), b"h3");
+    let endpoint = hostile_caller::quic_endpoint();
+    let config = hostile_caller::client_config(Some(&CA.issue_pem(CLIENT).unwrap()), b"h3");
     let connecting = endpoint
         .connect_with(config, server.local_addr(), SERVER)
         .unwrap();

@@ -44,7 +44,7 @@ async fn a_deadline_ends_the_call_on_both_sides() {
 async fn the_server_enforces_the_deadline_of_a_caller_that_does_not() {
     let router = Router::new().raw("hang", |_cx, _body| pending());
     let server = serve(router, TransportConfig::default());
-    let mut caller = hostile::Caller::connect(&server).await;
+    let mut caller = hostile_caller::Caller::connect(&server).await;
     let reply = within(caller.call("hang", Some(SHORT))).await;
     assert_eq!(
         (reply.code, reply.processed),

@@ -14,7 +14,7 @@ use rpcnet_transport::{
     wire::{self, LaneDecoder, LaneFrame, LaneRequest, Preface, StreamKind},
 };
 
-use super::{hostile::Caller, *};
+use super::{hostile_caller::Caller, *};
 
 const DEADLINE: Duration = Duration::from_millis(20);
 

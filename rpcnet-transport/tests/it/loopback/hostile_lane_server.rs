@@ -50,7 +50,7 @@ impl RawServer {
         tls.alpn_protocols = vec![b"rpcnet/1".to_vec()];
         let crypto = Arc::new(QuicServerConfig::try_from(tls).unwrap());
         let config = quinn::ServerConfig::with_crypto(crypto);
-        let endpoint = hostile::quic_endpoint();
+        let endpoint = hostile_caller::quic_endpoint();
         endpoint.set_server_config(Some(config));
         let addr = endpoint.local_addr().unwrap();
         let accept = async {

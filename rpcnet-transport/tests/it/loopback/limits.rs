@@ -264,8 +264,8 @@ async fn half_open_handshakes_hold_at_most_the_handshake_limit() {
     let server = serve(Router::new(), config);
     // The first packet of a real handshake, forwarded by a sender that never continues it.
     let trap = tokio::net::UdpSocket::bind(loopback()).await.unwrap();
-    let stranger = hostile::quic_endpoint();
-    let tls = hostile::client_config(None, b"rpcnet/1");
+    let stranger = hostile_caller::quic_endpoint();
+    let tls = hostile_caller::client_config(None, b"rpcnet/1");
     let _connecting = stranger
         .connect_with(tls, trap.local_addr().unwrap(), SERVER)
         .unwrap();

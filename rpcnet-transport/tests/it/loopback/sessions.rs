@@ -95,9 +95,9 @@ async fn a_server_of_a_removed_authority_is_not_resumed() {
 #[tokio::test]
 async fn a_caller_without_certificate_gets_no_session() {
     let server = serve(who(), TransportConfig::default());
-    let stranger = hostile::quic_endpoint();
+    let stranger = hostile_caller::quic_endpoint();
     // One config remembers sessions from one connection to the next.
-    let config = hostile::client_config(None, b"rpcnet/1");
+    let config = hostile_caller::client_config(None, b"rpcnet/1");
     for failed in 1..=3 {
         let connecting = stranger
             .connect_with(config.clone(), server.local_addr(), SERVER)

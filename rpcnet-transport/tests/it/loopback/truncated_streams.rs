@@ -100,7 +100,7 @@ async fn a_stream_cut_by_a_shutdown_has_no_clean_end() {
 async fn a_stream_cut_by_its_deadline_on_the_server_has_no_clean_end() {
     let (server, _) = pair(careless()).await;
     for method in ["on_failure", "given_away"] {
-        let mut caller = hostile::Caller::connect(&server).await;
+        let mut caller = hostile_caller::Caller::connect(&server).await;
         let before = server.stats();
         let error = within(caller.stream_until(method, Duration::from_millis(30))).await;
         // Reset, if the deadline passed in the middle of a message.

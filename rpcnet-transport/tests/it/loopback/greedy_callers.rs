@@ -15,7 +15,7 @@ use rpcnet_transport::{
 use tokio::task::JoinSet;
 
 use super::{
-    hostile::{Caller, RESET_STALLED, request},
+    hostile_caller::{Caller, RESET_STALLED, request},
     hostile_lane_server::RawServer,
     packet_relay::{PacketRelay, RecordedPackets},
     *,
@@ -191,7 +191,7 @@ async fn a_trickling_body_is_reset() {
         }
     };
     within(drip).await;
-    assert_eq!(hostile::reset_code(&mut recv).await, RESET_STALLED);
+    assert_eq!(hostile_caller::reset_code(&mut recv).await, RESET_STALLED);
     counts(&server, "stalled calls", 1, |s| s.stalled_calls).await;
 }
 

@@ -14,7 +14,7 @@ use rpcnet_transport::{
 };
 use tokio::sync::Semaphore;
 
-use super::{hostile::Caller, *};
+use super::{hostile_caller::Caller, *};
 
 const CALLS_MAX: u32 = 8;
 const RESET_MALFORMED: u64 = 1;
