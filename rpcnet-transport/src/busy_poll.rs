@@ -53,11 +53,11 @@ impl BusyPoll {
     pub(crate) fn start(self: &Arc<Self>, stopped: CancellationToken) {
         let runtime = Handle::current();
         if !self.spin_max.is_zero() && runtime.runtime_flavor() == RuntimeFlavor::CurrentThread {
-            let looking = Arc::clone(self);
+            let poller = Arc::clone(self);
             runtime.spawn(async move {
                 tokio::select! {
                     biased;
-                    () = looking.spin_loop() => {}
+                    () = poller.spin_loop() => {}
                     () = stopped.cancelled() => {}
                 }
             });
@@ -90,9 +90,9 @@ impl BusyPoll {
     }
 
     async fn spin_loop(&self) {
-        let mut policy = SpinBackoff::default();
+        let mut backoff = SpinBackoff::default();
         loop {
-            self.sleep(policy.wakes_to_skip()).await;
+            self.sleep(backoff.events_until_spin()).await;
             let mut has_paid = false;
             let mut seen = self.work.load(Relaxed);
             let mut since = Instant::now();
@@ -107,7 +107,7 @@ impl BusyPoll {
                     break true;
                 }
             };
-            policy.on_spin_ended(has_paid, has_given_up);
+            backoff.on_spin_ended(has_paid, has_given_up);
         }
     }
 
@@ -135,7 +135,7 @@ struct SpinBackoff {
 
 impl SpinBackoff {
     /// Events until the next spin.
-    fn wakes_to_skip(&self) -> u32 {
+    fn events_until_spin(&self) -> u32 {
         1 << self.failures.min(FAILURES_MAX)
     }
 
@@ -160,26 +160,26 @@ mod tests {
 
     #[test]
     fn spins_that_do_not_pay_back_off_exponentially() {
-        let mut policy = SpinBackoff::default();
-        assert_eq!(policy.wakes_to_skip(), 1);
+        let mut backoff = SpinBackoff::default();
+        assert_eq!(backoff.events_until_spin(), 1);
         let skips: Vec<u32> = (0..12)
             .map(|_| {
-                policy.on_spin_ended(false, true);
-                policy.wakes_to_skip()
+                backoff.on_spin_ended(false, true);
+                backoff.events_until_spin()
             })
             .collect();
         assert_eq!(
             skips,
             [2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 1024, 1024]
         );
-        policy.on_spin_ended(false, false);
+        backoff.on_spin_ended(false, false);
         assert_eq!(
-            policy.wakes_to_skip(),
+            backoff.events_until_spin(),
             1024,
             "a spin without expected work teaches nothing"
         );
-        policy.on_spin_ended(true, true);
-        assert_eq!(policy.wakes_to_skip(), 1);
+        backoff.on_spin_ended(true, true);
+        assert_eq!(backoff.events_until_spin(), 1);
     }
 
     #[tokio::test]

@@ -69,12 +69,12 @@ impl ConnectionRegistry {
         name: Arc<str>,
         connection: Option<quinn::Connection>,
     ) -> RegisteredConnection {
-        let (disconnected, local_end) = (CancellationToken::new(), LocalCloseReason::default());
+        let (disconnected, local_close) = (CancellationToken::new(), LocalCloseReason::default());
         let entry = ConnectionEntry {
             name,
             disconnected: disconnected.clone(),
             connection,
-            local_close: local_end.clone(),
+            local_close: local_close.clone(),
         };
         let mut registry = self.0.lock();
         let id = registry.next_number();
@@ -84,7 +84,7 @@ impl ConnectionRegistry {
             connections: Arc::clone(self),
             id,
             disconnected,
-            local_close: local_end,
+            local_close: local_close,
         }
     }
 
@@ -122,13 +122,13 @@ impl ConnectionRegistry {
     /// Closes all established connections, because the endpoint shuts down.
     pub(crate) fn close_all(&self, code: VarInt) {
         let registry = self.0.lock();
-        let made = registry.connections.values().filter_map(|entry| {
+        let established = registry.connections.values().filter_map(|entry| {
             entry.local_close.note("this node shut down");
             entry.connection.clone()
         });
-        let made: Vec<_> = made.collect();
+        let established: Vec<_> = established.collect();
         drop(registry);
-        for connection in made {
+        for connection in established {
             close_at_once(&connection, code, b"");
         }
     }

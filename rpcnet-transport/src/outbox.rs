@@ -18,7 +18,7 @@ use crate::{send_priority::LaneSendRate, stream::ResetCode};
 pub(crate) struct Outbox {
     stream: quinn::SendStream,
     connection: quinn::Connection,
-    share: LaneSendRate,
+    send_rate: LaneSendRate,
     /// Complete frames that were not handed to QUIC yet.
     queued: BytesMut,
     /// Memory to allocate for them next time.
@@ -32,13 +32,13 @@ pub(crate) struct Outbox {
 
 impl Outbox {
     pub(crate) fn new(stream: quinn::SendStream, connection: quinn::Connection) -> Self {
-        let share = LaneSendRate::new(Instant::now());
+        let send_rate = LaneSendRate::new(Instant::now());
         // Fails only if the stream has ended.
-        let _ = stream.set_priority(share.priority());
+        let _ = stream.set_priority(send_rate.priority());
         Self {
             stream,
             connection,
-            share,
+            send_rate,
             queued: BytesMut::new(),
             buffer_bytes: BUFFER_BYTES_MIN,
             writing: Bytes::new(),
@@ -84,7 +84,7 @@ impl Outbox {
             let write = self.stream.write_chunks(slice::from_mut(&mut self.writing));
             let written = ready!(pin!(write).poll(cx))?;
             self.bytes_written += written.bytes as u64;
-            if self.share.note(written.bytes) {
+            if self.send_rate.note(written.bytes) {
                 self.update_priority();
             }
         }
@@ -97,9 +97,9 @@ impl Outbox {
             let path = connection.stats().path;
             (path.cwnd, path.rtt)
         };
-        if self.share.sample(Instant::now(), path) {
+        if self.send_rate.sample(Instant::now(), path) {
             // Fails only if the stream has ended.
-            let _ = self.stream.set_priority(self.share.priority());
+            let _ = self.stream.set_priority(self.send_rate.priority());
         }
     }
 

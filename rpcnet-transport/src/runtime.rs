@@ -72,13 +72,13 @@ impl EndpointRuntime {
     /// Starts a task that detects the end of the runtime. `at_end` is called if the runtime ends
     /// before the endpoint does.
     pub(crate) fn on_end(&self, at_end: impl FnOnce() + Send + 'static) {
-        let sentinel = RuntimeEndGuard {
+        let guard = RuntimeEndGuard {
             end: Arc::clone(&self.0.end),
             at_end: Some(at_end),
         };
         self.0.handle.spawn(async move {
-            let sentinel = sentinel;
-            sentinel.end.endpoint_dropped.cancelled().await;
+            let guard = guard;
+            guard.end.endpoint_dropped.cancelled().await;
         });
     }
 

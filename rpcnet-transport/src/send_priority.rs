@@ -82,12 +82,12 @@ mod tests {
     const PATH: (u64, Duration) = (250_000, Duration::from_millis(20));
 
     /// Sends so many bytes each millisecond, in one write. Returns the priorities that were set.
-    fn send(share: &mut LaneSendRate, now: &mut Instant, bytes: usize, time_ms: u64) -> Vec<i32> {
+    fn send(rate: &mut LaneSendRate, now: &mut Instant, bytes: usize, time_ms: u64) -> Vec<i32> {
         let mut set = Vec::new();
         for _ in 0..time_ms {
             *now += Duration::from_millis(1);
-            if share.note(bytes) && share.sample(*now, || PATH) {
-                set.push(share.priority());
+            if rate.note(bytes) && rate.sample(*now, || PATH) {
+                set.push(rate.priority());
             }
         }
         set
@@ -96,31 +96,31 @@ mod tests {
     #[test]
     fn a_lane_above_an_eighth_of_the_path_loses_its_priority() {
         let mut now = Instant::now();
-        let mut share = LaneSendRate::new(now);
-        assert_eq!(share.priority(), AHEAD);
+        let mut rate = LaneSendRate::new(now);
+        assert_eq!(rate.priority(), AHEAD);
         // The path carries 12,500 bytes a millisecond.
-        assert_eq!(send(&mut share, &mut now, 1_500, 1_000), []);
-        assert_eq!(send(&mut share, &mut now, 2_000, 1_000), [FAIR]);
-        assert_eq!(send(&mut share, &mut now, 10, 99), [AHEAD]);
-        assert_eq!(send(&mut share, &mut now, 10, 10_000), []);
+        assert_eq!(send(&mut rate, &mut now, 1_500, 1_000), []);
+        assert_eq!(send(&mut rate, &mut now, 2_000, 1_000), [FAIR]);
+        assert_eq!(send(&mut rate, &mut now, 10, 99), [AHEAD]);
+        assert_eq!(send(&mut rate, &mut now, 10, 10_000), []);
     }
 
     #[test]
     fn a_burst_after_a_pause_is_sent_ahead() {
         let mut now = Instant::now();
-        let mut share = LaneSendRate::new(now);
+        let mut rate = LaneSendRate::new(now);
         for _ in 0..10 {
             now += Duration::from_secs(1);
-            assert!(share.note(1_000_000));
-            assert!(!share.sample(now, || PATH));
-            assert_eq!(share.priority(), AHEAD);
+            assert!(rate.note(1_000_000));
+            assert!(!rate.sample(now, || PATH));
+            assert_eq!(rate.priority(), AHEAD);
         }
     }
 
     #[test]
     fn small_writes_of_a_prioritised_lane_read_no_clock() {
-        let mut share = LaneSendRate::new(Instant::now());
-        assert!((0..SAMPLE_BYTES - 1).all(|_| !share.note(1)));
-        assert!(share.note(1));
+        let mut rate = LaneSendRate::new(Instant::now());
+        assert!((0..SAMPLE_BYTES - 1).all(|_| !rate.note(1)));
+        assert!(rate.note(1));
     }
 }

@@ -36,7 +36,7 @@ pub(super) struct Inner {
     connections: FairShare,
     pub(super) bytes: FairShare,
     pub(super) connection_bytes_max: usize,
-    window_rules: WindowConfig,
+    window_config: WindowConfig,
     pub(super) total: Mutex<TotalHeld>,
     pub(super) by_peer: PeerMap<PeerAccount>,
     /// Notified when bytes are released while a peer waits for them.
@@ -115,7 +115,7 @@ impl PeerAccounts {
             calls: FairShare::new(config.limits.calls_max.get(), SHARE_FLOOR),
             connections: FairShare::new(config.limits.connections_max.get(), SHARE_FLOOR),
             bytes,
-            window_rules: WindowConfig::new(config, bytes.max()),
+            window_config: WindowConfig::new(config, bytes.max()),
             connection_bytes_max: config.limits.connection_buffered_bytes_max.max(message),
             total: Mutex::default(),
             by_peer: PeerMap::default(),
@@ -146,7 +146,7 @@ impl PeerAccounts {
             overdrawn: AtomicUsize::new(0),
             sent_sample: Mutex::default(),
             overdraft_queue: Semaphore::new(1),
-            windows: Mutex::new(ConnectionWindows::new(self.0.window_rules)),
+            windows: Mutex::new(ConnectionWindows::new(self.0.window_config)),
             reserve_queue: Semaphore::new(1),
         })
     }

@@ -116,8 +116,8 @@ impl<'a> MinRateReader<'a> {
         if timer.is_elapsed() || timer.deadline() > due {
             timer.as_mut().reset(due);
         }
-        let rang = self.runtime.poll_in_runtime(|| timer.as_mut().poll(cx));
-        if matches!(rang, Poll::Ready(Ok(()))) {
+        let fired = self.runtime.poll_in_runtime(|| timer.as_mut().poll(cx));
+        if matches!(fired, Poll::Ready(Ok(()))) {
             cx.waker().wake_by_ref();
         }
         Poll::Pending

@@ -48,19 +48,19 @@ impl Inbox {
 
     /// Adds a datagram; returns the waker of the reader.
     pub(super) fn push(&self, mut datagram: Datagram) -> Result<Option<Waker>, InboxFull> {
-        let mut waiting = self.queue.lock();
+        let mut queue = self.queue.lock();
         let cost = datagram.cost();
         // As with a socket, one datagram fits whatever the bound.
-        if waiting.bytes > 0 && waiting.bytes.saturating_add(cost) > self.bytes_max {
+        if queue.bytes > 0 && queue.bytes.saturating_add(cost) > self.bytes_max {
             return Err(InboxFull);
         }
-        waiting.bytes += cost;
+        queue.bytes += cost;
         // A delay that was reduced does not let later datagrams overtake.
-        if let Some(last) = waiting.datagrams.back() {
+        if let Some(last) = queue.datagrams.back() {
             datagram.due = datagram.due.max(last.due);
         }
-        waiting.datagrams.push_back(datagram);
-        Ok(waiting.reader.take())
+        queue.datagrams.push_back(datagram);
+        Ok(queue.reader.take())
     }
 
     /// Takes the next datagrams that have arrived: at least one, at most `len_max`.
@@ -70,38 +70,38 @@ impl Inbox {
         len_max: usize,
         mut take: impl FnMut(usize, &Datagram),
     ) -> Poll<usize> {
-        let mut waiting = self.queue.lock();
-        let waiting = &mut *waiting;
+        let mut queue = self.queue.lock();
+        let queue = &mut *queue;
         loop {
             let now = Instant::now();
             let mut taken = 0;
             while taken < len_max
-                && let Some(datagram) = waiting.datagrams.front()
+                && let Some(datagram) = queue.datagrams.front()
                 && datagram.due <= now
             {
-                waiting.bytes -= datagram.cost();
+                queue.bytes -= datagram.cost();
                 take(taken, datagram);
-                waiting.datagrams.pop_front();
+                queue.datagrams.pop_front();
                 taken += 1;
             }
             if taken > 0 {
                 return Poll::Ready(taken);
             }
-            match &mut waiting.reader {
+            match &mut queue.reader {
                 Some(reader) => reader.clone_from(cx.waker()),
                 empty => *empty = Some(cx.waker().clone()),
             }
-            let Some(due) = waiting.datagrams.front().map(|first| first.due) else {
+            let Some(due) = queue.datagrams.front().map(|first| first.due) else {
                 return Poll::Pending;
             };
-            let timer = waiting
+            let timer = queue
                 .timer
                 .get_or_insert_with(|| Box::pin(sleep_until(due)));
             if timer.deadline() != due {
                 timer.as_mut().reset(due);
             }
             match timer.as_mut().poll(cx) {
-                Poll::Ready(()) => waiting.timer = None,
+                Poll::Ready(()) => queue.timer = None,
                 Poll::Pending => return Poll::Pending,
             }
         }

@@ -9,7 +9,7 @@ use quinn::{
 
 use super::*;
 
-fn member(network: &MemoryNetwork, addr: SocketAddr, bytes_max: usize) -> MemorySocket {
+fn socket(network: &MemoryNetwork, addr: SocketAddr, bytes_max: usize) -> MemorySocket {
     let inbox = Arc::new(Inbox::new(bytes_max));
     let addr = network.0.add(addr, &inbox).expect("a free address");
     MemorySocket::new(Arc::clone(&network.0), inbox, addr)
@@ -53,20 +53,20 @@ fn arrived(socket: &MemorySocket) -> Vec<Vec<u8>> {
 #[tokio::test]
 async fn addresses_are_chosen_or_given_and_free_again_after_their_socket() {
     let network = MemoryNetwork::new();
-    let chosen = member(&network, any(), 1_000).local_addr;
+    let chosen = socket(&network, any(), 1_000).local_addr;
     assert_eq!(chosen.ip().to_string(), "10.0.0.1");
     assert!(chosen.port() >= PORT_FIRST);
-    let v6 = member(&network, (Ipv6Addr::UNSPECIFIED, 80).into(), 1_000).local_addr;
+    let v6 = socket(&network, (Ipv6Addr::UNSPECIFIED, 80).into(), 1_000).local_addr;
     assert_eq!(v6.to_string(), "[fd00::2]:80");
     let given: SocketAddr = ([127, 0, 0, 1], 7).into();
-    let first = member(&network, given, 1_000);
+    let first = socket(&network, given, 1_000);
     let inbox = Arc::new(Inbox::new(1_000));
     assert!(matches!(
         network.0.add(given, &inbox),
         Err(BindError::AddressInUse(addr)) if addr == given
     ));
     drop(first);
-    assert_eq!(member(&network, given, 1_000).local_addr, given);
+    assert_eq!(socket(&network, given, 1_000).local_addr, given);
 }
 
 #[tokio::test]
@@ -74,13 +74,13 @@ async fn one_address_has_as_many_ports_as_there_are_to_choose() {
     let network = MemoryNetwork::new();
     let wanted: SocketAddr = ([127, 0, 0, 1], 0).into();
     let ports = u32::from(u16::MAX - PORT_FIRST) + 1;
-    let members: Vec<_> = (0..ports).map(|_| member(&network, wanted, 1)).collect();
+    let sockets: Vec<_> = (0..ports).map(|_| socket(&network, wanted, 1)).collect();
     let inbox = Arc::new(Inbox::new(1));
     assert!(matches!(
         network.0.add(wanted, &inbox),
         Err(BindError::Io { .. })
     ));
-    drop(members);
+    drop(sockets);
     assert!(network.0.add(wanted, &inbox).is_ok());
 }
 
@@ -88,8 +88,8 @@ async fn one_address_has_as_many_ports_as_there_are_to_choose() {
 async fn batches_arrive_one_by_one_in_order_and_cut_to_the_room() {
     let network = MemoryNetwork::new();
     let (a, b) = (
-        member(&network, any(), 9_000),
-        member(&network, any(), 9_000),
+        socket(&network, any(), 9_000),
+        socket(&network, any(), 9_000),
     );
     send(&a, &b, b"aabbccd", Some(2));
     send(&a, &b, b"", None);
@@ -103,8 +103,8 @@ async fn batches_arrive_one_by_one_in_order_and_cut_to_the_room() {
 async fn a_full_queue_loses_datagrams_without_blocking_senders() {
     let network = MemoryNetwork::new();
     let (a, b) = (
-        member(&network, any(), 9_000),
-        member(&network, any(), 1_000),
+        socket(&network, any(), 9_000),
+        socket(&network, any(), 1_000),
     );
     for _ in 0..1_000 {
         send(&a, &b, b"1", None);
@@ -126,8 +126,8 @@ async fn a_full_queue_loses_datagrams_without_blocking_senders() {
 async fn datagrams_arrive_after_the_delay_in_order() {
     let network = MemoryNetwork::new();
     let (a, b) = (
-        member(&network, any(), 9_000),
-        member(&network, any(), 9_000),
+        socket(&network, any(), 9_000),
+        socket(&network, any(), 9_000),
     );
     network.set_delay(Duration::from_millis(30));
     send(&a, &b, b"first", None);
@@ -155,8 +155,8 @@ async fn loss_is_drawn_from_the_seed() {
     let run = |per_mille, seed| {
         let network = MemoryNetwork::new();
         let (a, b) = (
-            member(&network, any(), 1 << 20),
-            member(&network, any(), 1 << 20),
+            socket(&network, any(), 1 << 20),
+            socket(&network, any(), 1 << 20),
         );
         network.set_loss(per_mille, seed);
         for n in 0..1_000u16 {
@@ -175,7 +175,7 @@ async fn loss_is_drawn_from_the_seed() {
 #[tokio::test]
 async fn a_partition_separates_two_addresses_until_it_heals() {
     let network = MemoryNetwork::new();
-    let [a, b, c] = std::array::from_fn(|_| member(&network, any(), 9_000));
+    let [a, b, c] = std::array::from_fn(|_| socket(&network, any(), 9_000));
     network.partition(a.local_addr, b.local_addr);
     for (from, to, passes) in [
         (&a, &b, false),
@@ -197,13 +197,13 @@ async fn a_partition_separates_two_addresses_until_it_heals() {
 #[tokio::test]
 async fn networks_are_isolated() {
     let (one, two) = (MemoryNetwork::new(), MemoryNetwork::new());
-    let (a, b) = (member(&one, any(), 9_000), member(&two, any(), 9_000));
+    let (a, b) = (socket(&one, any(), 9_000), socket(&two, any(), 9_000));
     // Both got the first address of their network; what is sent to it stays in that network.
     assert_eq!(a.local_addr, b.local_addr);
     send(&a, &b, b"to myself", None);
     assert_eq!((arrived(&a).len(), arrived(&b).len()), (1, 0));
     drop(a);
-    let c = member(&one, ([10, 9, 9, 9], 9).into(), 9_000);
+    let c = socket(&one, ([10, 9, 9, 9], 9).into(), 9_000);
     send(&c, &b, b"to an unused address", None);
     assert_eq!(one.stats().unreachable, 1);
 }
@@ -212,8 +212,8 @@ async fn networks_are_isolated() {
 async fn a_link_sends_at_its_rate_and_loses_what_its_queue_has_no_room_for() {
     let network = MemoryNetwork::new();
     let (a, b) = (
-        member(&network, any(), 90_000),
-        member(&network, any(), 90_000),
+        socket(&network, any(), 90_000),
+        socket(&network, any(), 90_000),
     );
     // With 28 bytes of headers, a datagram of 72 bytes takes a tenth of a second.
     network.set_rate(NonZeroU64::new(1_000), 350);

@@ -7,7 +7,7 @@ use super::*;
 use crate::{CallOptions, DevCa};
 
 /// Shards that can be killed without sending a close, as a process can be.
-struct Mortal {
+struct KillableShards {
     kill: CancellationToken,
     threads: Vec<JoinHandle<()>>,
     local_addr: SocketAddr,
@@ -18,7 +18,7 @@ fn never_idle() -> TransportConfig {
     TransportConfig::lan().with_idle_timeout(10 * TEST_TIMEOUT)
 }
 
-impl Mortal {
+impl KillableShards {
     fn bind(addr: SocketAddr, tls: &Tls, shards: usize) -> Self {
         let kill = CancellationToken::new();
         let config = never_idle();
@@ -61,7 +61,7 @@ impl Mortal {
 async fn callers_of_killed_shards_are_reset_when_as_many_restart() {
     let ca = DevCa::new("shards");
     let tls = ca.issue("server").unwrap();
-    let server = Mortal::bind(loopback(), &tls, 4);
+    let server = KillableShards::bind(loopback(), &tls, 4);
     let addr = server.local_addr;
     let client_tls = ca.issue("client").unwrap();
     let mut clients = Vec::new();
@@ -73,7 +73,7 @@ async fn callers_of_killed_shards_are_reset_when_as_many_restart() {
         clients.push(client);
     }
     server.kill();
-    let again = Mortal::bind(addr, &tls, 4);
+    let again = KillableShards::bind(addr, &tls, 4);
     // A call makes the connection probe the peer, which is gone.
     let learn = clients.iter().map(|client| async {
         let options = CallOptions::new().without_deadline();

@@ -81,24 +81,24 @@ impl SideChannel {
         cx: &mut Context<'_>,
         buf: &mut [u8],
     ) -> Poll<io::Result<(usize, SocketAddr)>> {
-        let mut waiting = self.queue.state.lock();
-        match waiting.datagrams.pop_front() {
+        let mut state = self.queue.state.lock();
+        match state.datagrams.pop_front() {
             Some(Datagram {
                 from,
                 bytes: datagram,
                 is_recognized,
             }) => {
-                waiting.unrecognized -= usize::from(!is_recognized);
-                drop(waiting);
+                state.unrecognized -= usize::from(!is_recognized);
+                drop(state);
                 let copied = buf.len().min(datagram.len());
                 buf[..copied].copy_from_slice(&datagram[..copied]);
                 Poll::Ready(Ok((datagram.len(), from)))
             }
-            None if waiting.closed => {
+            None if state.closed => {
                 Poll::Ready(Err(io::Error::new(io::ErrorKind::NotConnected, CLOSED)))
             }
             None => {
-                match &mut waiting.reader {
+                match &mut state.reader {
                     Some(waker) => waker.clone_from(cx.waker()),
                     empty => *empty = Some(cx.waker().clone()),
                 }
@@ -266,10 +266,10 @@ impl SideQueue {
 
     /// Ends the queue: nothing will arrive any more.
     pub(crate) fn close(&self) {
-        let mut waiting = self.state.lock();
-        waiting.closed = true;
-        let reader = waiting.reader.take();
-        drop(waiting);
+        let mut state = self.state.lock();
+        state.closed = true;
+        let reader = state.reader.take();
+        drop(state);
         if let Some(reader) = reader {
             reader.wake();
         }
@@ -282,25 +282,25 @@ impl SideQueue {
         }
         let from = SocketAddr::new(from.ip().to_canonical(), from.port());
         let is_recognized = (self.recognizer.read().as_ref()).is_none_or(|knows| knows(datagram));
-        let mut waiting = self.state.lock();
-        if !is_recognized && waiting.has_reader && waiting.unrecognized >= self.unrecognized_max {
-            drop(waiting);
+        let mut state = self.state.lock();
+        if !is_recognized && state.has_reader && state.unrecognized >= self.unrecognized_max {
+            drop(state);
             self.counters.side_unrecognized.add_one();
             return;
         }
-        if !waiting.has_reader || waiting.datagrams.len() >= self.len_max {
-            drop(waiting);
+        if !state.has_reader || state.datagrams.len() >= self.len_max {
+            drop(state);
             self.counters.side_dropped.add_one();
             return;
         }
-        waiting.unrecognized += usize::from(!is_recognized);
-        waiting.datagrams.push_back(Datagram {
+        state.unrecognized += usize::from(!is_recognized);
+        state.datagrams.push_back(Datagram {
             from,
             bytes: datagram.into(),
             is_recognized,
         });
-        let reader = waiting.reader.take();
-        drop(waiting);
+        let reader = state.reader.take();
+        drop(state);
         self.counters.side_received.add_one();
         if let Some(reader) = reader {
             reader.wake();

@@ -17,8 +17,8 @@ use super::{node_name, peer_sessions::PeerSessions, verify_failure::VerifyFailur
 pub(super) struct ServerVerifier(Arc<PeerSessions>);
 
 impl ServerVerifier {
-    pub(super) fn new(memory: Arc<PeerSessions>) -> Self {
-        Self(memory)
+    pub(super) fn new(sessions: Arc<PeerSessions>) -> Self {
+        Self(sessions)
     }
 }
 

@@ -27,14 +27,14 @@ const EVERY: Duration = Duration::from_millis(10);
 /// Least number of answered calls, of 300.
 const ANSWERED_MIN: usize = CALLS * 9 / 10;
 
-struct World {
+struct TwoCallers {
     server: RpcServer,
     greedy: RpcClient,
     modest: RpcClient,
     _nodes: [Endpoint; 2],
 }
 
-async fn world(limited: Limited) -> World {
+async fn callers(limited: Limited) -> TwoCallers {
     let network = MemoryNetwork::new();
     let bind = |name, config| bind_in_memory(&network, name, config);
     let (mut config, mut router) = (TransportConfig::lan(), router());
@@ -53,7 +53,7 @@ async fn world(limited: Limited) -> World {
         async move { node.connect(addr, "server").await.unwrap() }
     };
     let (greedy, modest) = (connect(&nodes[0]).await, connect(&nodes[1]).await);
-    World {
+    TwoCallers {
         server,
         greedy,
         modest,
@@ -119,7 +119,7 @@ fn router() -> Router {
         })
 }
 
-impl World {
+impl TwoCallers {
     /// Makes small calls at a fixed rate. Returns how many are answered.
     async fn small_calls(&self) -> usize {
         let mut calls = JoinSet::new();
@@ -201,50 +201,50 @@ impl World {
 
 #[tokio::test(start_paused = true)]
 async fn small_calls_are_answered_beside_long_calls_with_keys() {
-    let world = world(Limited::Server).await;
-    let _calls = world.call_with_keys();
-    world.begun(PERMITS as u64 / 2).await;
-    let answered = world.small_calls().await;
+    let callers = callers(Limited::Server).await;
+    let _calls = callers.call_with_keys();
+    callers.begun(PERMITS as u64 / 2).await;
+    let answered = callers.small_calls().await;
     assert!(answered >= ANSWERED_MIN, "{answered} of {CALLS}");
-    let stats = world.server.stats();
+    let stats = callers.server.stats();
     assert!(stats.calls_shed > 0, "there were too many: {stats:?}");
 }
 
 #[tokio::test(start_paused = true)]
 async fn small_calls_are_answered_beside_streams_with_long_handlers() {
-    let world = world(Limited::Server).await;
-    let _calls = world.upload("parts", 1);
-    world.begun(PERMITS as u64 / 2).await;
-    let answered = world.small_calls().await;
+    let callers = callers(Limited::Server).await;
+    let _calls = callers.upload("parts", 1);
+    callers.begun(PERMITS as u64 / 2).await;
+    let answered = callers.small_calls().await;
     assert!(answered >= ANSWERED_MIN, "{answered} of {CALLS}");
 }
 
 #[tokio::test(start_paused = true)]
 async fn small_calls_are_answered_beside_streams_that_held_all_permits() {
-    let world = world(Limited::Server).await;
+    let callers = callers(Limited::Server).await;
     // The other caller was not seen for long.
     sleep(Duration::from_secs(120)).await;
-    let _calls = world.upload("slowly", 100);
-    world.begun(PERMITS as u64).await;
-    let answered = world.small_calls().await;
+    let _calls = callers.upload("slowly", 100);
+    callers.begun(PERMITS as u64).await;
+    let answered = callers.small_calls().await;
     assert!(answered >= ANSWERED_MIN, "{answered} of {CALLS}");
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_limit_of_a_method_is_shared_too() {
-    let world = world(Limited::Methods).await;
-    world.modest.call("small", "").await.expect("it is seen");
+    let callers = callers(Limited::Methods).await;
+    callers.modest.call("small", "").await.expect("it is seen");
     let mut calls = JoinSet::new();
     for _ in 0..2 * PERMITS {
-        let client = world.greedy.clone();
+        let client = callers.greedy.clone();
         calls.spawn(async move {
             loop {
                 let _ = client.call("small", "long").await;
             }
         });
     }
-    world.begun(PERMITS as u64 / 2).await;
-    let answered = world.small_calls().await;
+    callers.begun(PERMITS as u64 / 2).await;
+    let answered = callers.small_calls().await;
     assert!(answered >= ANSWERED_MIN, "{answered} of {CALLS}");
 }
 
@@ -252,30 +252,30 @@ async fn the_limit_of_a_method_is_shared_too() {
 async fn bursts_are_answered_beside_the_flood_of_another_caller() {
     use Priority::{Critical, CriticalPlus};
     for (calls, priority) in [(400, Critical), (1_500, Critical), (1_500, CriticalPlus)] {
-        let world = world(Limited::Server).await;
-        let _flood = world.flood(calls, priority);
+        let callers = callers(Limited::Server).await;
+        let _flood = callers.flood(calls, priority);
         sleep(50 * EVERY).await;
         let mut answered = 0;
         for _ in 0..10 {
-            let burst = (0..12).map(|_| world.modest.call("sleep-10ms", ""));
+            let burst = (0..12).map(|_| callers.modest.call("sleep-10ms", ""));
             let ends = join_all(burst).await;
             answered += ends.iter().filter(|end| end.is_ok()).count();
             sleep(20 * EVERY).await;
         }
         assert_eq!(answered, 120, "beside {calls} calls, {priority:?}");
-        let stats = world.server.stats();
+        let stats = callers.server.stats();
         assert!(stats.calls_shed > 100, "there were too many: {stats:?}");
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn bursts_are_answered_beside_the_queue_of_a_caller_with_long_handlers() {
-    let world = world(Limited::Server).await;
-    world.modest.call("small", "").await.expect("a reply");
+    let callers = callers(Limited::Server).await;
+    callers.modest.call("small", "").await.expect("a reply");
     // Six run, which is the share of a caller, and forty are queued again and again.
     let mut flood = JoinSet::new();
     for n in 0..46 {
-        let client = world.greedy.clone();
+        let client = callers.greedy.clone();
         // The running calls end one after the other.
         let begins = if n < 6 { n * LONG / 6 } else { 2 * LONG };
         flood.spawn(async move {
@@ -290,26 +290,26 @@ async fn bursts_are_answered_beside_the_queue_of_a_caller_with_long_handlers() {
     sleep(4 * LONG).await;
     let mut answered = 0;
     for _ in 0..20 {
-        let burst = (0..60).map(|_| world.modest.call("small", ""));
+        let burst = (0..60).map(|_| callers.modest.call("small", ""));
         let ends = join_all(burst).await;
         answered += ends.iter().filter(|end| end.is_ok()).count();
         sleep(20 * EVERY).await;
     }
     assert_eq!(answered, 20 * 60);
-    let stats = world.server.stats();
+    let stats = callers.server.stats();
     assert!(stats.calls_shed > 100, "there were too many: {stats:?}");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_handler_that_stops_reacquiring_counts_until_it_waits_again() {
-    let world = world(Limited::Server).await;
+    let callers = callers(Limited::Server).await;
     let running = || {
-        let state = world.server.endpoint().admission();
+        let state = callers.server.endpoint().admission();
         state.expect("a limit").running
     };
     let mut uploads = Vec::new();
     for _ in 0..20 {
-        let upload = world
+        let upload = callers
             .greedy
             .call_client_streaming::<u64, u64>("waits-twice");
         uploads.push(upload.await.expect("a stream"));
@@ -318,7 +318,7 @@ async fn a_handler_that_stops_reacquiring_counts_until_it_waits_again() {
     assert_eq!(running(), 0, "they wait for messages");
     let mut calls = JoinSet::new();
     for _ in 0..6 {
-        let client = world.greedy.clone();
+        let client = callers.greedy.clone();
         calls.spawn(async move { client.call("small", "long").await.is_ok() });
     }
     sleep(EVERY).await;
@@ -340,12 +340,15 @@ async fn a_handler_that_stops_reacquiring_counts_until_it_waits_again() {
 /// A stream does not learn that its handler has stopped waiting.
 #[tokio::test(start_paused = true)]
 async fn a_handler_that_stops_waiting_for_a_message_counts_again() {
-    let world = world(Limited::Server).await;
+    let callers = callers(Limited::Server).await;
     for (method, running) in [("message", 1), ("stream", 0)] {
-        let upload = world.greedy.call_client_streaming::<u64, u64>(method).await;
+        let upload = callers
+            .greedy
+            .call_client_streaming::<u64, u64>(method)
+            .await;
         let upload = upload.expect("a stream");
         sleep(LONG / 2).await;
-        let state = world.server.endpoint().admission().expect("a limit");
+        let state = callers.server.endpoint().admission().expect("a limit");
         assert_eq!(state.running, running, "{method}");
         let count = upload.finish().await.expect("a reply");
         assert_eq!(count, 0);

@@ -103,8 +103,8 @@ impl LaneTask {
         }
         state.is_task_woken = false;
         match &mut state.task {
-            Some(reader) => reader.clone_from(cx.waker()),
-            reader @ None => *reader = Some(cx.waker().clone()),
+            Some(waker) => waker.clone_from(cx.waker()),
+            waker @ None => *waker = Some(cx.waker().clone()),
         }
         if state.table.earliest_deadline().is_some() {
             let Self {

@@ -146,28 +146,28 @@ impl Drop for OnDrop {
 
 /// A method that never ends, and the channel of its reports.
 fn endless() -> (Router, mpsc::UnboundedReceiver<&'static str>) {
-    let (says, hears) = mpsc::unbounded_channel();
+    let (report, reports) = mpsc::unbounded_channel();
     let router = Router::new().raw("endless", move |_cx: CallContext, _body| {
-        let says = says.clone();
+        let report = report.clone();
         async move {
-            let _ = says.send("started");
-            let _on_drop = OnDrop(says);
+            let _ = report.send("started");
+            let _on_drop = OnDrop(report);
             std::future::pending().await
         }
     });
-    (router, hears)
+    (router, reports)
 }
 
 pub(crate) async fn a_dropped_call_drops_its_handler(carrier: &impl DatagramNetwork) {
-    let (router, mut hears) = endless();
+    let (router, mut reports) = endless();
     let (_server, client) = pair(carrier, router.merge(echo())).await;
     let call = tokio::spawn({
         let client = client.clone();
         async move { client.call("endless", "").await }
     });
-    assert_eq!(hears.recv().await, Some("started"));
+    assert_eq!(reports.recv().await, Some("started"));
     call.abort();
-    assert_eq!(hears.recv().await, Some("dropped"));
+    assert_eq!(reports.recv().await, Some("dropped"));
     assert_eq!(
         client.call("echo", "still here").await.unwrap(),
         "still here"
@@ -175,7 +175,7 @@ pub(crate) async fn a_dropped_call_drops_its_handler(carrier: &impl DatagramNetw
 }
 
 pub(crate) async fn a_deadline_ends_the_call_on_both_sides(carrier: &impl DatagramNetwork) {
-    let (router, mut hears) = endless();
+    let (router, mut reports) = endless();
     let (_server, client) = pair(carrier, router).await;
     // Time enough to begin, on a busy machine too.
     let options = CallOptions::new().with_timeout(Duration::from_secs(1));
@@ -183,8 +183,8 @@ pub(crate) async fn a_deadline_ends_the_call_on_both_sides(carrier: &impl Datagr
     let error = client.call_with("endless", "", options).await.unwrap_err();
     assert_eq!(error.code(), Code::DeadlineExceeded);
     assert!(before.elapsed() >= Duration::from_millis(950));
-    assert_eq!(hears.recv().await, Some("started"));
-    assert_eq!(hears.recv().await, Some("dropped"));
+    assert_eq!(reports.recv().await, Some("started"));
+    assert_eq!(reports.recv().await, Some("dropped"));
 }
 
 pub(crate) async fn a_certificate_for_another_name_is_rejected(carrier: &impl DatagramNetwork) {
@@ -221,12 +221,12 @@ pub(crate) async fn a_failure_reaches_its_caller(carrier: &impl DatagramNetwork)
 
 pub(crate) async fn a_shutdown_lets_calls_end_and_rejects_new_ones(carrier: &impl DatagramNetwork) {
     let gate = Arc::new(Semaphore::new(0));
-    let (says, mut hears) = mpsc::unbounded_channel();
+    let (report, mut reports) = mpsc::unbounded_channel();
     let waiting = Arc::clone(&gate);
     let router = echo().raw("wait", move |_cx: CallContext, body| {
-        let (gate, says) = (Arc::clone(&waiting), says.clone());
+        let (gate, report) = (Arc::clone(&waiting), report.clone());
         async move {
-            let _ = says.send(());
+            let _ = report.send(());
             let _ = gate.acquire().await;
             Ok(body)
         }
@@ -236,7 +236,7 @@ pub(crate) async fn a_shutdown_lets_calls_end_and_rejects_new_ones(carrier: &imp
         let client = client.clone();
         async move { client.call("wait", "a reply").await }
     });
-    hears.recv().await.expect("it began");
+    reports.recv().await.expect("it began");
     let shutdown = tokio::spawn({
         let server = server.clone();
         async move { server.shutdown(Duration::from_secs(10)).await }
@@ -256,19 +256,19 @@ pub(crate) async fn a_shutdown_lets_calls_end_and_rejects_new_ones(carrier: &imp
 }
 
 pub(crate) async fn a_shutdown_ends_at_its_deadline(carrier: &impl DatagramNetwork) {
-    let (router, mut hears) = endless();
+    let (router, mut reports) = endless();
     let (server, client) = pair(carrier, router).await;
     let call = tokio::spawn(async move { client.call("endless", "").await });
-    assert_eq!(hears.recv().await, Some("started"));
+    assert_eq!(reports.recv().await, Some("started"));
     // The handler does not end by itself.
     let report = server.shutdown(Duration::from_millis(500)).await;
     assert_eq!((report.completed, report.cancelled), (0, 1));
-    assert_eq!(hears.recv().await, Some("dropped"));
+    assert_eq!(reports.recv().await, Some("dropped"));
     call.await.unwrap().unwrap_err();
 }
 
 pub(crate) async fn closing_tells_the_other_side_why(carrier: &impl DatagramNetwork) {
-    let (router, mut hears) = endless();
+    let (router, mut reports) = endless();
     let (server, client) = pair(carrier, router).await;
     let (done, ended) = oneshot::channel();
     let call = tokio::spawn({
@@ -277,9 +277,9 @@ pub(crate) async fn closing_tells_the_other_side_why(carrier: &impl DatagramNetw
             let _ = done.send(client.call("endless", "").await);
         }
     });
-    assert_eq!(hears.recv().await, Some("started"));
+    assert_eq!(reports.recv().await, Some("started"));
     client.close("that is all");
-    assert_eq!(hears.recv().await, Some("dropped"));
+    assert_eq!(reports.recv().await, Some("dropped"));
     assert!(ended.await.unwrap().is_err());
     call.await.unwrap();
     assert!(client.is_closed());

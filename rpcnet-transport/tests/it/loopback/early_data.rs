@@ -97,9 +97,9 @@ async fn look(client: &RpcClient) -> String {
 
 #[tokio::test]
 async fn a_replay_safe_call_is_answered_before_the_handshake_is_over() {
-    let stage = EarlySetup::new(early()).await;
-    stage.relay.keep(RecordedPackets::Ends);
-    let client = stage.connect_early().await;
+    let setup = EarlySetup::new(early()).await;
+    setup.relay.keep(RecordedPackets::Ends);
+    let client = setup.connect_early().await;
     let ordinary = tokio::spawn({
         let client = client.clone();
         async move { client.call_typed::<_, String>("change", &1u32).await }
@@ -112,7 +112,7 @@ async fn a_replay_safe_call_is_answered_before_the_handshake_is_over() {
     let looks = futures::future::join_all((0..3).map(|_| look(&client)));
     assert_eq!(within(looks).await, [CLIENT; 3]);
     // The server has not seen the end of the handshake: nothing else was let through.
-    let stats = stage.server.stats();
+    let stats = setup.server.stats();
     assert_eq!(
         (
             stats.connections_accepted,
@@ -121,9 +121,9 @@ async fn a_replay_safe_call_is_answered_before_the_handshake_is_over() {
         ),
         (1, 1, 3)
     );
-    assert_eq!(stage.ran.times(), (3, 0));
+    assert_eq!(setup.ran.times(), (3, 0));
     assert!(!ordinary.is_finished());
-    stage.relay.keep(RecordedPackets::Nothing);
+    setup.relay.keep(RecordedPackets::Nothing);
     assert_eq!(within(ordinary).await.unwrap().unwrap(), CLIENT);
     let unknown = within(streamed).await.unwrap().unwrap().next().await;
     assert_eq!(unknown.unwrap().unwrap_err().code(), Code::Unimplemented);
@@ -131,18 +131,18 @@ async fn a_replay_safe_call_is_answered_before_the_handshake_is_over() {
     assert!(client.is_confirmed());
     // From here on it is a client like any other.
     assert_eq!(look(&client).await, CLIENT);
-    let stats = stage.server.stats();
+    let stats = setup.server.stats();
     assert_eq!((stats.connections_accepted, stats.calls_early), (2, 3));
-    assert_eq!(stage.ran.times(), (4, 1));
-    assert_eq!(stage.node.stats().early_data_rejected, 0);
+    assert_eq!(setup.ran.times(), (4, 1));
+    assert_eq!(setup.node.stats().early_data_rejected, 0);
     assert_eq!((client.in_flight(), client.is_draining()), (0, false));
 }
 
 #[tokio::test]
 async fn a_method_that_is_not_declared_replay_safe_waits_for_the_handshake() {
-    let stage = EarlySetup::new(early()).await;
-    stage.relay.keep(RecordedPackets::Ends);
-    let client = stage.connect_early().await;
+    let setup = EarlySetup::new(early()).await;
+    setup.relay.keep(RecordedPackets::Ends);
+    let client = setup.connect_early().await;
     let call = tokio::spawn({
         let client = client.clone();
         async move {
@@ -150,24 +150,24 @@ async fn a_method_that_is_not_declared_replay_safe_waits_for_the_handshake() {
             call.await
         }
     });
-    counts(&stage.server, "rejections", 1, |s| s.calls_rejected_early).await;
-    assert_eq!(stage.ran.times(), (0, 0));
-    stage.relay.keep(RecordedPackets::Nothing);
+    counts(&setup.server, "rejections", 1, |s| s.calls_rejected_early).await;
+    assert_eq!(setup.ran.times(), (0, 0));
+    setup.relay.keep(RecordedPackets::Nothing);
     assert_eq!(within(call).await.unwrap().unwrap(), CLIENT);
-    assert_eq!(stage.ran.times(), (0, 1));
-    let stats = stage.server.stats();
+    assert_eq!(setup.ran.times(), (0, 1));
+    let stats = setup.server.stats();
     assert_eq!((stats.calls_early, stats.calls_rejected_early), (0, 1));
 }
 
 #[tokio::test]
 async fn rejected_early_data_is_answered_after_the_handshake() {
-    let stage = EarlySetup::new(TransportConfig::default()).await;
-    let client = stage.connect_early().await;
+    let setup = EarlySetup::new(TransportConfig::default()).await;
+    let client = setup.connect_early().await;
     assert!(client.is_confirmed());
     assert_eq!(look(&client).await, CLIENT);
-    let stats = stage.server.stats();
+    let stats = setup.server.stats();
     assert_eq!((stats.sessions_resumed, stats.calls_early), (1, 0));
-    assert_eq!(stage.ran.times(), (1, 0));
+    assert_eq!(setup.ran.times(), (1, 0));
 }
 
 #[tokio::test]
@@ -187,15 +187,15 @@ async fn without_a_session_connect_early_waits_for_the_handshake() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn rejected_early_calls_are_repeated_after_the_handshake() {
-    let stage = EarlySetup::new(early()).await;
+    let setup = EarlySetup::new(early()).await;
     // This ends the earlier sessions, and the server is the same.
-    stage
+    setup
         .server
         .endpoint()
         .reload_tls(identity(SERVER))
         .unwrap();
-    stage.relay.keep(RecordedPackets::Everything);
-    let client = stage.connect_early().await;
+    setup.relay.keep(RecordedPackets::Everything);
+    let client = setup.connect_early().await;
     assert!(!client.is_confirmed());
     // More calls than streams, so that some wait for a stream when the early data is rejected.
     let calls: Vec<_> = (0..200)
@@ -214,28 +214,28 @@ async fn rejected_early_calls_are_repeated_after_the_handshake() {
     let mut forgotten = Box::pin(client.call_typed_with::<_, String>("look", &1u32, replay_safe()));
     assert!((&mut forgotten).now_or_never().is_none());
     until("they are under way", || client.in_flight() > 128).await;
-    stage.relay.keep(RecordedPackets::Nothing);
+    setup.relay.keep(RecordedPackets::Nothing);
     for call in calls {
         assert_eq!(within(call).await.unwrap().unwrap(), CLIENT);
     }
     assert_eq!(within(forgotten).await.unwrap(), CLIENT);
-    let stats = stage.server.stats();
+    let stats = setup.server.stats();
     assert_eq!((stats.calls_early, stats.sessions_resumed), (0, 0));
-    assert_eq!(stage.ran.times(), (201, 0));
-    assert_eq!(stage.node.stats().early_data_rejected, 1);
+    assert_eq!(setup.ran.times(), (201, 0));
+    assert_eq!(setup.node.stats().early_data_rejected, 1);
 }
 
 #[tokio::test]
 async fn early_calls_to_an_untrusted_server_fail() {
     let other = DevCa::new("other");
     let server = Endpoint::bind(loopback(), early(), trusting_both(&CA, &other, SERVER));
-    let stage = EarlySetup::of(server.unwrap(), trusting_both(&other, &CA, CLIENT)).await;
-    stage
+    let setup = EarlySetup::of(server.unwrap(), trusting_both(&other, &CA, CLIENT)).await;
+    setup
         .server
         .endpoint()
         .reload_tls(identity(SERVER))
         .unwrap();
-    let client = stage.connect_early().await;
+    let client = setup.connect_early().await;
     let call = client.call_typed_with::<_, String>("look", &1u32, replay_safe());
     let error = within(call).await.unwrap_err();
     assert_eq!(error.code(), Code::Unavailable);
@@ -247,42 +247,42 @@ async fn early_calls_to_an_untrusted_server_fail() {
     let error = within(client.call("change", "")).await.unwrap_err();
     assert_eq!(outcome_of(&error), (Code::Unavailable, Processed::No));
     assert!(client.is_closed());
-    assert_eq!(stage.ran.times(), (0, 0));
+    assert_eq!(setup.ran.times(), (0, 0));
 }
 
 #[tokio::test]
 async fn replayed_first_packets_do_not_run_a_call_again() {
     // Long enough for the first handshakes, on a busy machine too.
     let config = early().with_connect_timeout(Duration::from_secs(2));
-    let stage = EarlySetup::new(config).await;
-    let client = stage.connect_early().await;
+    let setup = EarlySetup::new(config).await;
+    let client = setup.connect_early().await;
     assert_eq!(look(&client).await, CLIENT);
     within(client.confirmed()).await.unwrap();
-    assert_eq!(stage.server.stats().calls_early, 1);
+    assert_eq!(setup.server.stats().calls_early, 1);
     client.close("done");
-    let before = stage.server.stats();
+    let before = setup.server.stats();
     // As long as the server remembers the connection these are its packets; then they start a
     // handshake that is never finished.
     let deadline = Instant::now() + TEST_TIMEOUT;
-    while stage.server.stats().handshakes_failed == 0 {
+    while setup.server.stats().handshakes_failed == 0 {
         assert!(Instant::now() < deadline, "no handshake was begun");
-        stage.relay.replay().await;
+        setup.relay.replay().await;
         // A pause in which the server answers: without it the replays would fill its socket.
         sleep(Duration::from_millis(20)).await;
     }
-    let after = stage.server.stats();
+    let after = setup.server.stats();
     assert_eq!(after.sessions_resumed, before.sessions_resumed);
     assert_eq!((after.calls_early, after.calls_rejected_early), (1, 0));
-    assert_eq!(stage.ran.times(), (1, 0));
-    assert!(stage.relay.answers() > 0);
+    assert_eq!(setup.ran.times(), (1, 0));
+    assert!(setup.relay.answers() > 0);
 }
 
 #[tokio::test]
 async fn early_calls_end_at_their_deadline_and_at_the_connect_timeout() {
-    let stage = EarlySetup::new(early()).await;
-    let node = &stage.node;
-    stage.relay.keep(RecordedPackets::Everything);
-    let client = stage.connect_early().await;
+    let setup = EarlySetup::new(early()).await;
+    let node = &setup.node;
+    setup.relay.keep(RecordedPackets::Everything);
+    let client = setup.connect_early().await;
     let options = replay_safe().with_timeout(Duration::from_millis(100));
     let call = client.call_typed_with::<_, String>("look", &1u32, options);
     let error = within(call).await.unwrap_err();
@@ -302,7 +302,7 @@ async fn early_calls_end_at_their_deadline_and_at_the_connect_timeout() {
     within(shutdown).await.unwrap();
     let error = within(client.confirmed()).await.unwrap_err();
     assert!(matches!(error, ConnectError::EndpointClosed), "{error:?}");
-    assert_eq!(stage.ran.times(), (0, 0));
+    assert_eq!(setup.ran.times(), (0, 0));
 }
 
 #[tokio::test]
@@ -322,10 +322,10 @@ async fn the_server_times_out_an_unfinished_handshake_and_its_calls() {
         .with_connect_timeout(Duration::from_secs(2))
         .with_idle_timeout(Duration::from_secs(4))
         .with_keep_alive(Duration::from_secs(1));
-    let stage = EarlySetup::new(config).await;
-    stage.server.register_all(router);
-    stage.relay.keep(RecordedPackets::Ends);
-    let client = stage.connect_early().await;
+    let setup = EarlySetup::new(config).await;
+    setup.server.register_all(router);
+    setup.relay.keep(RecordedPackets::Ends);
+    let client = setup.connect_early().await;
     let call = tokio::spawn({
         let client = client.clone();
         async move { client.call_with("hang", "", replay_safe()).await }
@@ -333,7 +333,7 @@ async fn the_server_times_out_an_unfinished_handshake_and_its_calls() {
     within(dropped.recv())
         .await
         .expect("the handler ran and was dropped");
-    counts(&stage.server, "failed handshakes", 1, |s| {
+    counts(&setup.server, "failed handshakes", 1, |s| {
         s.handshakes_failed
     })
     .await;

@@ -67,7 +67,7 @@ async fn answers(
     for (id, (method, deadline)) in (0..).zip(requests) {
         request(&mut out, id, *method, *deadline);
     }
-    let (_send, mut recv) = caller.say(&out).await;
+    let (_send, mut recv) = caller.send_on_new_stream(&out).await;
     let mut answers = vec![None; requests.len()];
     let mut decoder = LaneDecoder::new();
     while answers.contains(&None) {

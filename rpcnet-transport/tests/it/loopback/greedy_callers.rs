@@ -48,7 +48,7 @@ async fn a_partly_read_request_holds_no_permit() {
     for _ in 0..8 {
         let mut bytes = request("echo", RequestFlags::default(), None, 1000 * KIB);
         bytes.extend_from_slice(&[0; 8]);
-        held.push(greedy.say(&bytes).await);
+        held.push(greedy.send_on_new_stream(&bytes).await);
     }
     until("the requests are known", || server.in_flight() >= 8).await;
     assert_eq!(server.endpoint().admission().unwrap().running, 0);
@@ -162,7 +162,11 @@ async fn unread_streams(
     };
     let mut held = Vec::new();
     for _ in 0..count {
-        held.push(greedy.say(&request(method, flags, None, 0)).await);
+        held.push(
+            greedy
+                .send_on_new_stream(&request(method, flags, None, 0))
+                .await,
+        );
     }
     (greedy, held)
 }
@@ -182,7 +186,7 @@ async fn a_trickling_body_is_reset() {
     let server = serve(echo(), config);
     let greedy = Caller::connect(&server).await;
     let (mut send, mut recv) = greedy
-        .say(&request("echo", RequestFlags::default(), None, 100 * KIB))
+        .send_on_new_stream(&request("echo", RequestFlags::default(), None, 100 * KIB))
         .await;
     let drip = async {
         while send.write_all(&[0; 8]).await.is_ok() {
@@ -209,7 +213,7 @@ async fn partly_read_requests_hold_at_most_the_share_of_their_peer() {
     for _ in 0..8 {
         let mut bytes = request("echo", RequestFlags::default(), None, 250 * KIB);
         bytes.resize(bytes.len() + 240 * KIB, 0);
-        held.push(greedy.say(&bytes).await);
+        held.push(greedy.send_on_new_stream(&bytes).await);
     }
     until("some wait for reservations", || server.in_flight() >= 8).await;
     let client = connect(&server).await;
@@ -257,7 +261,7 @@ async fn unread_replies_hold_at_most_twice_the_share_of_their_peer() {
     let mut held = Vec::new();
     for _ in 0..8 {
         let (mut send, recv) = greedy
-            .say(&request("large", RequestFlags::default(), None, 0))
+            .send_on_new_stream(&request("large", RequestFlags::default(), None, 0))
             .await;
         send.finish().unwrap();
         held.push((send, recv));

@@ -79,7 +79,7 @@ impl Caller {
     }
 
     /// Opens a stream and writes these bytes.
-    pub(crate) async fn say(&self, bytes: &[u8]) -> (SendStream, RecvStream) {
+    pub(crate) async fn send_on_new_stream(&self, bytes: &[u8]) -> (SendStream, RecvStream) {
         let (mut send, recv) = within(self.connection.open_bi()).await.unwrap();
         within(send.write_all(bytes)).await.unwrap();
         (send, recv)
@@ -94,7 +94,7 @@ impl Caller {
         };
         let mut begun = request(method, flags, Some(deadline), 1);
         begun.extend_from_slice(&[10]);
-        let (mut send, mut recv) = self.say(&begun).await;
+        let (mut send, mut recv) = self.send_on_new_stream(&begun).await;
         send.finish().unwrap();
         let mut decoder = Decoder::replies(1_000_000);
         loop {
@@ -111,7 +111,7 @@ impl Caller {
     /// Makes a call without body, and waits for the reply without a deadline of its own.
     pub(crate) async fn call(&mut self, method: &str, deadline: Option<Duration>) -> ReplyHeader {
         let (mut send, mut recv) = self
-            .say(&request(method, RequestFlags::default(), deadline, 0))
+            .send_on_new_stream(&request(method, RequestFlags::default(), deadline, 0))
             .await;
         send.finish().unwrap();
         reply(&mut recv).await
@@ -126,7 +126,7 @@ impl Caller {
         body_bytes: usize,
     ) -> ReplyHeader {
         let request = request(method, RequestFlags::default(), None, body_bytes);
-        let (_send, mut recv) = self.say(&request).await;
+        let (_send, mut recv) = self.send_on_new_stream(&request).await;
         reply(&mut recv).await
     }
 }
@@ -198,7 +198,7 @@ async fn a_wrong_preface_is_reset_and_counted() {
         &[0xff; 64],
     ];
     for bytes in wrong {
-        let (_send, mut recv) = caller.say(bytes).await;
+        let (_send, mut recv) = caller.send_on_new_stream(bytes).await;
         assert_eq!(reset_code(&mut recv).await, RESET_MALFORMED);
     }
     counts(&server, "bad prefaces", 4, |s| s.bad_prefaces).await;
@@ -219,12 +219,12 @@ async fn malformed_frames_are_reset_and_counted() {
     wire::encode_item_header(&mut item, 0);
     let unknown = [&preface[..], &[0x7f; 32]].concat();
     for bytes in [&item[..], &unknown] {
-        let (_send, mut recv) = caller.say(bytes).await;
+        let (_send, mut recv) = caller.send_on_new_stream(bytes).await;
         assert_eq!(reset_code(&mut recv).await, RESET_MALFORMED);
     }
     // An end in the middle of a header.
     let (mut send, mut recv) = caller
-        .say(&request("alive", RequestFlags::default(), None, 0)[..9])
+        .send_on_new_stream(&request("alive", RequestFlags::default(), None, 0)[..9])
         .await;
     send.finish().unwrap();
     assert_eq!(reset_code(&mut recv).await, RESET_MALFORMED);
@@ -238,7 +238,7 @@ async fn an_oversized_body_is_rejected_by_its_length() {
     let server = serve(Router::new(), config);
     let caller = Caller::connect(&server).await;
     let (_send, mut recv) = caller
-        .say(&request("alive", RequestFlags::default(), None, 1001))
+        .send_on_new_stream(&request("alive", RequestFlags::default(), None, 1001))
         .await;
     let header = reply(&mut recv).await;
     assert_eq!(
@@ -257,7 +257,7 @@ async fn silent_streams_are_reset_after_the_header_timeout() {
     let whole = request("alive", RequestFlags::default(), None, 0);
     let mut silent = Vec::new();
     for n in 0..128 {
-        silent.push(caller.say(&whole[..1 + n % 10]).await);
+        silent.push(caller.send_on_new_stream(&whole[..1 + n % 10]).await);
     }
     for (_send, recv) in &mut silent {
         assert_eq!(reset_code(recv).await, RESET_HEADER_TIMEOUT);
@@ -265,7 +265,7 @@ async fn silent_streams_are_reset_after_the_header_timeout() {
     counts(&server, "header timeouts", 128, |s| s.header_timeouts).await;
     drop(silent);
     let (_send, mut recv) = caller
-        .say(&request("nothing", RequestFlags::default(), None, 0))
+        .send_on_new_stream(&request("nothing", RequestFlags::default(), None, 0))
         .await;
     assert_eq!(reply(&mut recv).await.code, Code::Unimplemented);
     assert_serves(&server).await;
@@ -277,7 +277,7 @@ async fn a_missing_body_is_reset_after_the_stall_timeout() {
     let caller = Caller::connect(&server).await;
     let mut bytes = request("alive", RequestFlags::default(), None, 1000);
     bytes.extend_from_slice(&[1; 10]);
-    let (_send, mut recv) = caller.say(&bytes).await;
+    let (_send, mut recv) = caller.send_on_new_stream(&bytes).await;
     assert_eq!(reset_code(&mut recv).await, RESET_STALLED);
     counts(&server, "stalled calls", 1, |s| s.stalled_calls).await;
     assert_serves(&server).await;
@@ -292,7 +292,7 @@ async fn calls_are_rejected_by_their_header() {
     // Each announces a body that never comes.
     let rejection = async |method: &str| {
         let bytes = request(method, RequestFlags::default(), None, 1000);
-        let (_send, mut recv) = caller.say(&bytes).await;
+        let (_send, mut recv) = caller.send_on_new_stream(&bytes).await;
         let header = reply(&mut recv).await;
         assert_eq!(header.processed, Processed::No);
         header.code
@@ -300,7 +300,7 @@ async fn calls_are_rejected_by_their_header() {
     assert_eq!(rejection("nothing").await, Code::Unimplemented);
     // A call whose body is on its way counts as in flight.
     let (_send, _recv) = caller
-        .say(&request("hang", RequestFlags::default(), None, 1000))
+        .send_on_new_stream(&request("hang", RequestFlags::default(), None, 1000))
         .await;
     until("it is served", || server.in_flight() == 1).await;
     assert_eq!(rejection("hang").await, Code::Overloaded);
@@ -315,7 +315,7 @@ async fn a_late_body_is_answered_as_unprocessed() {
     let caller = Caller::connect(&server).await;
     let deadline = Some(Duration::from_millis(100));
     let (_send, mut recv) = caller
-        .say(&request("alive", RequestFlags::default(), deadline, 1000))
+        .send_on_new_stream(&request("alive", RequestFlags::default(), deadline, 1000))
         .await;
     let header = reply(&mut recv).await;
     assert_eq!(
@@ -325,7 +325,7 @@ async fn a_late_body_is_answered_as_unprocessed() {
     counts(&server, "timed out calls", 1, |s| s.calls_timed_out).await;
 
     let (_send, mut recv) = caller
-        .say(&request("alive", RequestFlags::default(), None, 1000))
+        .send_on_new_stream(&request("alive", RequestFlags::default(), None, 1000))
         .await;
     until("it is served", || server.in_flight() == 1).await;
     let report = within(server.shutdown(Duration::from_millis(400))).await;
@@ -348,7 +348,7 @@ async fn a_caller_that_stops_reading_is_reset_while_others_are_served() {
     let caller = Caller::connect(&server).await;
     let other = connect(&server).await;
     let (mut send, _unread) = caller
-        .say(&request("large", RequestFlags::default(), None, 0))
+        .send_on_new_stream(&request("large", RequestFlags::default(), None, 0))
         .await;
     send.finish().unwrap();
     until("the call is served", || server.in_flight() == 1).await;
@@ -375,7 +375,9 @@ async fn an_unread_stream_is_reset() {
         streams_replies: true,
         ..RequestFlags::default()
     };
-    let (mut send, mut unread) = caller.say(&request("flood", flags, None, 0)).await;
+    let (mut send, mut unread) = caller
+        .send_on_new_stream(&request("flood", flags, None, 0))
+        .await;
     send.finish().unwrap();
     until("the call is served", || server.in_flight() == 1).await;
     until("the call is reset", || server.in_flight() == 0).await;
@@ -397,7 +399,7 @@ async fn a_connection_that_vanishes_cancels_its_calls() {
     let server = serve(router, TransportConfig::default());
     let caller = Caller::connect(&server).await;
     let (mut send, _recv) = caller
-        .say(&request("hang", RequestFlags::default(), None, 0))
+        .send_on_new_stream(&request("hang", RequestFlags::default(), None, 0))
         .await;
     send.finish().unwrap();
     until("the call is served", || server.in_flight() == 1).await;

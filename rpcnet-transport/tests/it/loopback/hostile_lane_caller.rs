@@ -189,7 +189,7 @@ async fn malformed_lanes_are_reset_and_counted() {
     let lanes = lanes.chain(malformed_methods()).chain(unexpected_frames());
     for (count, (what, bytes)) in (1..).zip(lanes) {
         let caller = Caller::connect(&server).await;
-        let (mut send, mut recv) = caller.say(&bytes).await;
+        let (mut send, mut recv) = caller.send_on_new_stream(&bytes).await;
         assert_eq!(
             reset_of(&mut send, &mut recv).await,
             RESET_MALFORMED,
@@ -210,12 +210,12 @@ async fn lanes_past_the_limit_are_reset_and_the_others_stay() {
     request(&mut begun, 0, 0, b"x");
     let mut good = Vec::new();
     for _ in 0..2 {
-        let (send, recv) = caller.say(&begun).await;
+        let (send, recv) = caller.send_on_new_stream(&begun).await;
         let mut answers = Answers::new(recv);
         assert_eq!(answers.reply().await, (0, Bytes::from_static(b"x")));
         good.push((send, answers));
     }
-    let (mut send, mut recv) = caller.say(&begun).await;
+    let (mut send, mut recv) = caller.send_on_new_stream(&begun).await;
     assert_eq!(reset_of(&mut send, &mut recv).await, RESET_MALFORMED);
     for (send, answers) in &mut good {
         let mut more = BytesMut::new();
@@ -227,7 +227,7 @@ async fn lanes_past_the_limit_are_reset_and_the_others_stay() {
     let (mut send, _answers) = good.pop().expect("two");
     send.finish().unwrap();
     until_some("another lane is accepted", async || {
-        let (_send, mut recv) = caller.say(&begun).await;
+        let (_send, mut recv) = caller.send_on_new_stream(&begun).await;
         recv.read_chunk(99, true).await.ok().flatten()
     })
     .await;
@@ -239,7 +239,7 @@ async fn half_a_frame_and_silence_hold_up_no_other_caller() {
     let caller = connect_and_listen(&server).await;
     let mut bytes = lane(&["grow", "echo"]);
     request(&mut bytes, 0, 0, &[1; 8_192]);
-    let (mut send, recv) = caller.say(&bytes[..5_000]).await;
+    let (mut send, recv) = caller.send_on_new_stream(&bytes[..5_000]).await;
     assert_serves(&server).await;
     assert_eq!(server.in_flight(), 0, "half a call is none");
     // The rest of the frame completes it. An end in the middle of a frame is an error.
@@ -288,7 +288,7 @@ async fn a_request_past_the_message_limit_is_rejected() {
     let mut bytes = lane(&["echo"]);
     request(&mut bytes, 0, 0, &[1; 1_001]);
     request(&mut bytes, 0, 0, &[1; 1_000]);
-    let (_send, recv) = caller.say(&bytes).await;
+    let (_send, recv) = caller.send_on_new_stream(&bytes).await;
     let mut answers = Answers::new(recv);
     assert_eq!(
         answers.failure().await,
@@ -304,7 +304,7 @@ async fn a_flood_of_cancellations_holds_up_no_other_caller() {
     let (caller, other) = (Caller::connect(&server).await, connect(&server).await);
     let mut flood = BytesMut::new();
     (0..10_000).for_each(|id| wire::encode_lane_cancel(&mut flood, id));
-    let (mut send, _recv) = caller.say(&lane(&["hang"])).await;
+    let (mut send, _recv) = caller.send_on_new_stream(&lane(&["hang"])).await;
     let flooding = tokio::spawn(async move {
         for _ in 0..50 {
             send.write_all(&flood).await?;
@@ -331,7 +331,7 @@ async fn calls_cancelled_at_once_leave_nothing_behind() {
         request(&mut bytes, 5, 0, b"");
         wire::encode_lane_cancel(&mut bytes, 5);
     }
-    let (_send, _recv) = caller.say(&bytes).await;
+    let (_send, _recv) = caller.send_on_new_stream(&bytes).await;
     for _ in 0..1_000 {
         within(dropped.recv())
             .await
@@ -357,7 +357,7 @@ async fn a_caller_that_reads_no_replies_is_reset() {
         config().with_stall_timeout(Duration::from_millis(300)),
     );
     let caller = Caller::connect(&server).await;
-    let (mut send, mut recv) = caller.say(&lane(&["echo"])).await;
+    let (mut send, mut recv) = caller.send_on_new_stream(&lane(&["echo"])).await;
     let mut round = BytesMut::new();
     (0..CALLS_MAX).for_each(|id| request(&mut round, id, 0, &[0; 8_000]));
     // More than all windows and buffers on the way back hold.
@@ -374,7 +374,7 @@ async fn a_caller_that_reads_its_replies_slowly_is_not_reset() {
     let stall = Duration::from_secs(2);
     let server = serve(router(), config().with_stall_timeout(stall));
     let caller = Caller::connect(&server).await;
-    let (mut send, mut recv) = caller.say(&lane(&["echo"])).await;
+    let (mut send, mut recv) = caller.send_on_new_stream(&lane(&["echo"])).await;
     let mut round = BytesMut::new();
     (0..CALLS_MAX).for_each(|id| request(&mut round, id, 0, &[0; 8_000]));
     let flooding = tokio::spawn(async move { flood(&mut send, &round).await });
@@ -399,7 +399,7 @@ async fn unread_large_replies_are_bounded_by_the_call_numbers() {
     let caller = connect_and_listen(&server).await;
     let mut bytes = lane(&["grow"]);
     (0..CALLS_MAX).for_each(|id| request(&mut bytes, id, 0, b""));
-    let (mut send, mut recv) = caller.say(&bytes).await;
+    let (mut send, mut recv) = caller.send_on_new_stream(&bytes).await;
     let mut streams = Vec::new();
     for _ in 0..CALLS_MAX {
         let mut stream = within(caller.connection.accept_uni()).await.unwrap();
@@ -428,7 +428,7 @@ async fn a_stopped_large_reply_is_a_failure_on_the_lane() {
     let caller = connect_and_listen(&server).await;
     let mut bytes = lane(&["grow"]);
     request(&mut bytes, 2, 0, b"");
-    let (_send, recv) = caller.say(&bytes).await;
+    let (_send, recv) = caller.send_on_new_stream(&bytes).await;
     let mut stream = within(caller.connection.accept_uni()).await.unwrap();
     stream.stop(0u32.into()).unwrap();
     let mut answers = Answers::new(recv);
@@ -461,7 +461,7 @@ async fn a_lane_ends_after_all_replies_and_their_receipts() {
     let mut bytes = lane(&["wait"]);
     request(&mut bytes, 0, 0, b"");
     request(&mut bytes, 1, 0, b"large");
-    let (mut send, recv) = caller.say(&bytes).await;
+    let (mut send, recv) = caller.send_on_new_stream(&bytes).await;
     until("both are served", || server.in_flight() == 2).await;
     let shutdown = tokio::spawn({
         let server = server.clone();
@@ -499,10 +499,10 @@ async fn a_shutdown_ends_in_time_beside_hostile_callers() {
     let caller = Caller::connect(&server).await;
     // One lane is idle, the other has calls that do not end and replies that the caller does not
     // read.
-    let _idle = caller.say(&lane(&["echo"])).await;
+    let _idle = caller.send_on_new_stream(&lane(&["echo"])).await;
     let mut bytes = lane(&["hang", "echo"]);
     request(&mut bytes, 0, 0, b"");
-    let (mut send, _recv) = caller.say(&bytes).await;
+    let (mut send, _recv) = caller.send_on_new_stream(&bytes).await;
     let mut round = BytesMut::new();
     (1..CALLS_MAX).for_each(|id| request(&mut round, id, 1, &[0; 8_000]));
     let flooding = tokio::spawn(async move { while send.write_all(&round).await.is_ok() {} });

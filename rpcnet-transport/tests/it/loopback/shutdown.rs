@@ -158,10 +158,10 @@ async fn a_draining_server_advertises_before_it_rejects_calls() {
     let client = connect(&server).await;
     assert_answers(&client).await;
     // Sends its call at once, before it can learn of the drain.
-    let mut deaf = hostile_caller::Caller::connect(&server).await;
+    let mut unaware = hostile_caller::Caller::connect(&server).await;
     server.set_draining(true);
     assert!(server.endpoint().is_draining());
-    let reply = within(deaf.call("alive", None)).await;
+    let reply = within(unaware.call("alive", None)).await;
     assert!(reply.load.draining, "{reply:?}");
     assert_ne!(reply.code, Code::Draining);
     until("the client is told", || client.is_draining()).await;
@@ -178,10 +178,10 @@ async fn a_draining_server_advertises_before_it_rejects_calls() {
 async fn a_drain_rejects_calls_after_its_grace() {
     let short = TransportConfig::default().with_drain_grace(Duration::from_millis(30));
     let server = serve(Router::new(), short);
-    let mut deaf = hostile_caller::Caller::connect(&server).await;
+    let mut unaware = hostile_caller::Caller::connect(&server).await;
     server.set_draining(true);
     let reply = until_some("the grace is over", async || {
-        let reply = deaf.call("alive", None).await;
+        let reply = unaware.call("alive", None).await;
         (reply.code == Code::Draining).then_some(reply)
     });
     assert_eq!(reply.await.processed, Processed::No);
