@@ -1,4 +1,4 @@
-//! Busy polling: a thread spins for packets that are expected at once, instead of sleeping.
+//! Busy polling: a thread spins for packets that it expects soon, instead of sleeping.
 
 use std::{
     future::poll_fn,
@@ -176,7 +176,7 @@ mod tests {
         assert_eq!(
             backoff.events_until_spin(),
             1024,
-            "a spin without expected work teaches nothing"
+            "a spin without expected work does not count"
         );
         backoff.on_spin_ended(true, true);
         assert_eq!(backoff.events_until_spin(), 1);

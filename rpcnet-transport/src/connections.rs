@@ -100,8 +100,8 @@ impl ConnectionRegistry {
         }
     }
 
-    /// Tells the connections of a node to close, and returns how many were told. Handshakes that
-    /// have begun are refused if their peer turns out to be that node.
+    /// Asks the tasks of all connections of a node to close them, and returns their number.
+    /// Handshakes that have begun are refused if their peer is that node.
     pub(crate) fn disconnect(&self, name: &str) -> usize {
         let mut registry = self.0.lock();
         registry.note_disconnect(name);
@@ -206,7 +206,7 @@ impl LocalCloseReason {
 }
 
 impl PendingHandshake {
-    /// Whether the node, which the peer turned out to be, was disconnected since the handshake
+    /// Whether the node, which the handshake has shown, was disconnected since the handshake
     /// began.
     pub(crate) fn is_refused(&self, name: &str) -> bool {
         self.connections.0.lock().is_refused(self.id, name)

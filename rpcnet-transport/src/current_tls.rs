@@ -1,4 +1,4 @@
-//! TLS identity that an endpoint uses at the moment, with its sessions.
+//! Current TLS identity of an endpoint, with its sessions.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use crate::{
     tls::{ClientSessions, ServerSessions},
 };
 
-/// TLS identity that an endpoint presents at the moment, and the authorities that it trusts.
+/// Current TLS identity of an endpoint, and the authorities that it trusts.
 pub(crate) struct CurrentTls {
     current: Mutex<CurrentState>,
     /// Wakes the task that warns of the expiry.
@@ -86,7 +86,8 @@ impl CurrentTls {
     }
 }
 
-/// With a session cache of its own: sessions of another identity are not resumed.
+/// TLS settings for incoming connections, with a session cache of their own: sessions of another
+/// identity are not resumed.
 fn server_crypto(
     tls: &Tls,
     config: &TransportConfig,

@@ -182,10 +182,10 @@ pub(crate) fn with_printable_reason(error: ConnectionError) -> ConnectionError {
         ConnectionError::ApplicationClosed(close) => {
             let code = close.error_code;
             let reason = match streams_accepted(&close) {
-                Some(taken) if code == CLOSE_SHUTDOWN => {
-                    format!("shutdown, streams taken: {taken}")
+                Some(accepted) if code == CLOSE_SHUTDOWN => {
+                    format!("shutdown, streams accepted: {accepted}")
                 }
-                Some(taken) => format!("disconnected, streams taken: {taken}"),
+                Some(accepted) => format!("disconnected, streams accepted: {accepted}"),
                 None => printable(&close.reason),
             };
             ConnectionError::ApplicationClosed(ApplicationClose {

@@ -1,4 +1,4 @@
-//! Fair share of a limit: how much of it one holder may have. Pure.
+//! Fair share of a limit: how much of it one holder may have.
 
 /// A limit that several holders share.
 ///

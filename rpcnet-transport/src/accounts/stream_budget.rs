@@ -178,8 +178,8 @@ fn in_task(runtime: &EndpointRuntime, wait: ReserveFuture) -> ReserveFuture {
 impl fmt::Debug for StreamBudget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("StreamBudget")
-            .field("held", &self.reservation)
-            .field("is_awaited", &self.is_waiting())
+            .field("reservation", &self.reservation)
+            .field("is_waiting", &self.is_waiting())
             .finish_non_exhaustive()
     }
 }

@@ -22,7 +22,7 @@ use crate::{
     wire::LoadReport,
 };
 
-/// State that the parts of a connection share.
+/// State that the client, the task and the lanes of a connection share.
 #[derive(Debug)]
 pub(crate) struct ConnectionShared {
     pub(crate) runtime: EndpointRuntime,

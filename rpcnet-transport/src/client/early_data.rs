@@ -30,7 +30,7 @@ use crate::{
     wire::RequestFlags,
 };
 
-/// Calls and waits before the end of the handshake.
+/// Calls before the end of the handshake, and the wait for it.
 impl RpcClient {
     /// Waits until the handshake is complete and the server has accepted this client; returns at
     /// once for a client of [`Endpoint::connect`](crate::Endpoint::connect).

@@ -116,7 +116,7 @@ pub(crate) fn is_stream_not_accepted(error: &ConnectionError, stream_index: u64)
     let ConnectionError::ApplicationClosed(close) = error else {
         return false;
     };
-    streams_accepted(close).is_some_and(|taken| stream_index >= taken)
+    streams_accepted(close).is_some_and(|accepted| stream_index >= accepted)
 }
 
 fn connection_lost(error: ConnectionError, code: Code, processed: Processed) -> RpcError {

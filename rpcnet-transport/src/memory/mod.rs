@@ -169,7 +169,7 @@ impl fmt::Debug for MemoryNetwork {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let state = self.0.state.lock();
         f.debug_struct("MemoryNetwork")
-            .field("members", &state.inboxes.len())
+            .field("endpoints", &state.inboxes.len())
             .field("delay", &state.delay)
             .field("loss_per_mille", &state.loss_per_mille)
             .field("stats", &state.stats)
@@ -177,7 +177,7 @@ impl fmt::Debug for MemoryNetwork {
     }
 }
 
-/// Switch that every datagram passes.
+/// Hub of the network: delivers every datagram to its receiver, or loses it.
 #[derive(Default)]
 struct Hub {
     state: Mutex<HubState>,

@@ -69,13 +69,13 @@ fn no_error_prints_control_characters_that_a_peer_chose() {
 }
 
 #[test]
-fn the_number_of_streams_that_a_server_took_is_a_number() {
+fn the_number_of_streams_that_a_server_accepted_is_printed_as_a_number() {
     let [_, shutdown, disconnected, ..] = &closes(&300u64.to_le_bytes())[..] else {
         panic!("they are more");
     };
     for (error, reason) in [
-        (shutdown, "shutdown, streams taken: 300"),
-        (disconnected, "disconnected, streams taken: 300"),
+        (shutdown, "shutdown, streams accepted: 300"),
+        (disconnected, "disconnected, streams accepted: 300"),
     ] {
         let text = texts(&lost_during_call(error.clone()));
         assert!(text.contains(reason), "{text}");

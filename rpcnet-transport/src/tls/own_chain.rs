@@ -1,4 +1,4 @@
-//! Checks of a node's own certificate chain, as other nodes will verify it.
+//! Checks of a node's own certificate chain, by the rules of other nodes.
 
 use std::time::{Duration, SystemTime};
 

@@ -1,4 +1,4 @@
-//! Verification that a server is the node that the caller named.
+//! Server verifier: checks that a server is the node that the caller named.
 
 use std::sync::Arc;
 
@@ -10,9 +10,9 @@ use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
 use super::{node_name, peer_sessions::PeerSessions, verify_failure::VerifyFailure};
 
-/// Verifier of servers: rustls' rules without wildcards. It stores its result: the reason for a
-/// failure, which QUIC would reduce to an alert, or the certificates, which a resumed session
-/// does not show again.
+/// Verifier of server certificates: the rules of rustls, without wildcards. It stores its result:
+/// the reason for a failure, which QUIC would reduce to an alert, or the certificates, which a
+/// resumed session does not show again.
 #[derive(Debug)]
 pub(super) struct ServerVerifier(Arc<PeerSessions>);
 

@@ -44,7 +44,7 @@ mod tests {
     #[test]
     fn repeated_resets_double_the_backoff() {
         let (mut lane, mut now) = (ReopenBackoff::default(), Instant::now());
-        assert!(!lane.take_due(now), "it was not cut");
+        assert!(!lane.take_due(now), "it was not reset");
         for seconds in [1, 2, 4, 8, 16, 32, 60, 60] {
             lane.on_reset(now);
             let wait = Duration::from_secs(seconds);
