@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn a_larger_factor_leaves_less() {
+    fn a_larger_factor_leaves_less_to_later_holders() {
         let share = FairShare::new(1200, 0).with_factor(4);
         assert_eq!(fill(share, 1), [960]);
         assert_eq!(fill(share, 2), [533, 533]);

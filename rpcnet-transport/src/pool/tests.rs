@@ -143,7 +143,10 @@ fn gated() -> (Router, Arc<Semaphore>) {
 }
 
 async fn pass(gate: Arc<Semaphore>, body: Bytes) -> Result<Bytes, Status> {
-    gate.acquire().await.expect("it stays").forget();
+    gate.acquire()
+        .await
+        .expect("the semaphore stays open")
+        .forget();
     Ok(body)
 }
 
@@ -312,7 +315,7 @@ async fn a_new_process_closes_the_connections_to_the_one_before() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn missed_changes_are_made_up_for() {
+async fn reconcile_closes_connections_to_processes_that_have_failed() {
     let fixture = Fixture::new(PoolConfig::new());
     let server = fixture.serve(1, Router::new(), TransportConfig::default());
     let target = target(1, server.local_addr());

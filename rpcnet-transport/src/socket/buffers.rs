@@ -67,7 +67,7 @@ mod tests {
     }
 
     #[test]
-    fn a_small_wish_is_granted_and_said_in_the_same_unit() {
+    fn small_buffers_are_granted_and_reported_in_the_unit_of_the_request() {
         // Every system grants this size; it is above the minimum and below the usual limit.
         let buffers = granted(64 * 1024);
         assert!(!buffers.is_short(), "{buffers:?}");

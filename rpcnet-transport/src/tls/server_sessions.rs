@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn a_session_is_there_once() {
+    fn a_session_can_be_taken_once() {
         let sessions = sessions();
         assert!(sessions.put(ticket(1), vec![7]));
         assert_eq!(sessions.take(&ticket(2)), None);
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn a_session_ends_with_its_time() {
+    fn a_session_expires_after_its_lifetime() {
         let sessions = sessions();
         let begun = Instant::now();
         let tick = Duration::from_nanos(1);
@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_make_room_and_nothing_grows_without_bound() {
+    fn the_oldest_sessions_are_evicted_and_the_cache_stays_bounded() {
         let sessions = sessions();
         let now = Instant::now();
         for n in 0..=SESSIONS_MAX {

@@ -81,7 +81,11 @@ async fn link_with(config: TransportConfig) -> Link {
         .client_streaming("sink", move |_cx, mut items: Receiver<Raw>| {
             let may_read = Arc::clone(&may_read);
             async move {
-                may_read.acquire().await.expect("it stays").forget();
+                may_read
+                    .acquire()
+                    .await
+                    .expect("the semaphore stays open")
+                    .forget();
                 let mut count = 0u64;
                 while items.message().await?.is_some() {
                     count += 1;

@@ -77,7 +77,7 @@ async fn a_wait_for_a_connection_ends_at_its_deadline() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_mapped_form_of_an_address_is_no_other_address() {
+async fn the_mapped_form_of_an_address_is_the_same_address() {
     let fixture = Fixture::new();
     let server = fixture.serve(Router::new(), TransportConfig::default());
     let addr = server.local_addr();
@@ -161,7 +161,7 @@ async fn a_saturated_target_that_moves_scales_up_at_its_new_address() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_failed_process_ends_calls_on_surplus_connections_of_before_a_close() {
+async fn a_failed_process_ends_calls_on_connections_retired_before_a_close() {
     let fixture = Fixture::new();
     let (router, gate) = gated();
     let four_calls = TransportConfig::default().with_lane_calls_max(NonZeroU32::new(4).unwrap());

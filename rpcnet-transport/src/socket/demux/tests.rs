@@ -131,7 +131,7 @@ fn mixed_messages_are_sorted_and_those_of_quic_move_together() {
 }
 
 #[test]
-fn quic_alone_passes_as_it_is() {
+fn batches_of_quic_alone_pass_unchanged() {
     let message: Message = (11, 3, b"@aa@bb@c");
     let port = port(vec![vec![message; 4]]);
     assert_eq!(

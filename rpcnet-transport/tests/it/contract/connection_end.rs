@@ -131,7 +131,7 @@ async fn calls_that_end_with_their_connection_say_why() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_shutdown_without_time_tells_callers_and_counts_what_it_cut() {
+async fn a_shutdown_without_time_tells_callers_and_counts_cancelled_calls() {
     let pair = pair().await;
     let calls = pair.calls().await;
     let before = Instant::now();

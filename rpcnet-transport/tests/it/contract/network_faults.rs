@@ -74,7 +74,7 @@ async fn an_address_is_in_use_until_its_endpoint_is_gone() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn acknowledgements_asked_for_sooner_make_up_for_losses_sooner() {
+async fn a_shorter_delay_of_acknowledgements_repairs_losses_sooner() {
     let asked = AckFrequency::new(10, Duration::from_millis(5));
     let mut took = Vec::new();
     for frequency in [Some(asked), None] {

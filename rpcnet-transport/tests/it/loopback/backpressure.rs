@@ -54,7 +54,10 @@ async fn a_slow_handler_bounds_what_a_caller_can_send() {
     let router = Router::new().client_streaming("sink", move |_cx, mut items: Receiver<Raw>| {
         let wait = Arc::clone(&wait);
         async move {
-            wait.acquire().await.expect("it stays").forget();
+            wait.acquire()
+                .await
+                .expect("the semaphore stays open")
+                .forget();
             let mut count = 0;
             while items.message().await?.is_some() {
                 count += 1;

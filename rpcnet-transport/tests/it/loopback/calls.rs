@@ -196,7 +196,7 @@ async fn handlers_see_peer_and_call_metadata() {
 }
 
 #[tokio::test]
-async fn a_handler_s_failure_reaches_its_caller() {
+async fn a_failure_of_a_handler_reaches_its_caller() {
     let router = router().raw("app", |_cx, _body| async move {
         let details: Result<Bytes, Status> = Err(Status::app(&("quota", 7u32), "quota exceeded"));
         details

@@ -448,7 +448,10 @@ async fn a_lane_ends_after_all_replies_and_their_receipts() {
     let router = Router::new().raw("wait", move |_cx, body: Bytes| {
         let gate = Arc::clone(&opened);
         async move {
-            gate.acquire().await.expect("it stays").forget();
+            gate.acquire()
+                .await
+                .expect("the semaphore stays open")
+                .forget();
             Ok(if body.is_empty() {
                 body
             } else {

@@ -164,7 +164,7 @@ async fn a_run_keeps_its_own_deadline_for_later_repeats() {
                 let permit = wait.await;
                 permit
                     .map_err(|_| Status::new(Code::DeadlineExceeded, "no reply in time"))?
-                    .expect("it stays")
+                    .expect("the semaphore stays open")
                     .forget();
                 Ok(Bytes::from_static(b"done"))
             }

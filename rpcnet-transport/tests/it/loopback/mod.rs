@@ -159,7 +159,10 @@ fn gated(router: Router) -> (Router, std::sync::Arc<tokio::sync::Semaphore>) {
     let router = router.raw("wait", move |_cx, body| {
         let gate = opened.clone();
         async move {
-            gate.acquire().await.expect("it stays").forget();
+            gate.acquire()
+                .await
+                .expect("the semaphore stays open")
+                .forget();
             Ok(body)
         }
     });

@@ -52,7 +52,7 @@ fn check(cert: &[u8], key: &[u8], ca: &[u8], expected: &[&str]) {
 }
 
 #[test]
-fn files_that_fit_are_taken() {
+fn files_that_fit_make_an_identity() {
     Tls::from_pem(CERT, KEY, CA).unwrap();
 }
 
