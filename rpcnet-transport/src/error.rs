@@ -1,5 +1,4 @@
-//! Errors of calls, of connecting and of binding: whose fault each is, and whether a retry is
-//! sensible.
+//! Errors of calls, of connecting and of binding: whose fault each is, and whether to retry.
 
 use std::{error::Error as StdError, fmt, io, net::SocketAddr, sync::Arc, time::Duration};
 

@@ -1,5 +1,4 @@
-//! Runtime of an endpoint: all tasks and timers of its connections run in the runtime that it was
-//! bound in.
+//! Runtime of an endpoint: tasks and timers of its connections run where it was bound.
 
 use std::{
     fmt,

@@ -86,8 +86,8 @@ counters! {
     replies_dropped,
     /// Calls that waited for a permit, at their method's limit or the server's.
     calls_queued,
-    /// Calls shed after waiting: too long, or for calls of higher priority. They count as rejected
-    /// too.
+    /// Calls shed after waiting: too long, or for calls of higher priority. They count as
+    /// rejected too.
     calls_shed,
     /// Calls whose deadline passed before their handlers started; they never ran.
     calls_expired,

@@ -1,5 +1,4 @@
-//! TLS reload: a new identity for a running endpoint, and the warnings before a certificate
-//! expires.
+//! TLS reload: a new identity for a running endpoint, and warnings before a certificate expires.
 
 use std::{
     sync::Arc,

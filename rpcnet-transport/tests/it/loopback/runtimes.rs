@@ -1,5 +1,4 @@
-//! Tests of connections used from other runtimes than their endpoint's, from none, and after its
-//! end.
+//! Tests of connections used from other runtimes than their endpoint's, and after its end.
 
 use std::error::Error;
 
