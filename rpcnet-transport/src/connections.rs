@@ -84,7 +84,7 @@ impl ConnectionRegistry {
             connections: Arc::clone(self),
             id,
             disconnected,
-            local_close: local_close,
+            local_close,
         }
     }
 
