@@ -48,8 +48,8 @@ mod connection_table;
 mod listener;
 mod membership;
 mod pruning;
-mod scaling;
 mod run_call;
+mod scaling;
 mod target;
 mod target_connections;
 
