@@ -159,8 +159,8 @@ impl ClusterConfig {
     /// It goes on dialling them, every ten probe intervals in the end, and merges with those that
     /// answer. White space around a seed is cut off, and an empty one is skipped, so the parts of a
     /// list split at commas will do; a text that can never be a seed is a
-    /// [`ConfigError::InvalidSeed`] at the start. Default: none, so that this node starts a
-    /// cluster.
+    /// [`ConfigError::InvalidSeed`](crate::ConfigError::InvalidSeed) at the start. Default: none,
+    /// so that this node starts a cluster.
     #[must_use]
     pub fn with_seeds<S: Into<String>>(mut self, seeds: impl IntoIterator<Item = S>) -> Self {
         self.seeds = seeds.into_iter().map(Into::into).collect();
