@@ -200,6 +200,14 @@ impl Endpoint {
         self.report.set(load, Some(now));
     }
 
+    /// Whether the last connection to the endpoint was lost, and no attempt to connect has failed
+    /// since: it is flagged as unreachable, and may well be reached again. Recorded by
+    /// [`OutlierDetector::on_disconnected`](crate::health::OutlierDetector::on_disconnected).
+    #[must_use]
+    pub fn is_disconnected(&self) -> bool {
+        self.flags().contains(ExclusionFlags::UNREACHABLE) && self.health.is_disconnected()
+    }
+
     /// Whether the endpoint is known to take long to reply, whatever its load: its machine or its
     /// network is slow. It is alive. A single atomic read, cheap enough for a pick.
     #[must_use]

@@ -89,7 +89,8 @@ impl WorkerRegistry {
     ///
     /// If all other workers are backing off because they could not be reached, the first attempt of
     /// a call goes to one that refuses, in rotation. The answer of such a worker is final: the call
-    /// does not wait for the others.
+    /// does not wait for the others. A worker whose connection was lost is not backing off before
+    /// an attempt to connect to it has failed.
     ///
     /// # Errors
     ///
@@ -115,8 +116,10 @@ impl WorkerRegistry {
         let compatible = cx.with_incompatible(refusing.ids());
         let compatible = self.select_connected(filter, &compatible, connector);
         let is_backing_off = |(worker, connection): &(Worker, C::Connection)| {
-            let flags = worker.endpoint().flags();
-            flags.contains(ExclusionFlags::UNREACHABLE) && !connector.is_ready(connection)
+            let endpoint = worker.endpoint();
+            endpoint.flags().contains(ExclusionFlags::UNREACHABLE)
+                && !endpoint.is_disconnected()
+                && !connector.is_ready(connection)
         };
         if compatible
             .as_ref()
@@ -287,6 +290,24 @@ mod tests {
         // None has answered, and none can be asked.
         let picked = select(&registry, &Connections::default(), probe, &[]);
         assert_eq!(picked.expect("it is connected to").1, "dead");
+    }
+
+    #[tokio::test]
+    async fn a_worker_whose_connection_was_lost_is_selected_until_the_next_cannot_be_made() {
+        let (registry, connections) = workers(&["lost"], &["old"]).await;
+        let refused = refuse(&registry, &["old"]);
+        let refusing = refused.workers_refusing("m").expect("one");
+        let probe = (&*refusing, RefusalProbe::WhenDue);
+        let selected = || {
+            select(&registry, &connections, probe, &[])
+                .expect("a worker")
+                .1
+        };
+        let worker = registry.select_named(None, "lost").expect("it is listed");
+        registry.on_disconnected(worker.endpoint());
+        assert_eq!(selected(), "lost");
+        registry.on_unreachable(worker.endpoint());
+        assert_eq!(selected(), "old");
     }
 
     #[tokio::test]

@@ -7,9 +7,23 @@ use crate::{BackoffRange, Endpoint, ExclusionFlags, Time, rng::unit_f64};
 
 /// Connection backoff.
 impl OutlierDetector {
-    /// Records that a connection to the endpoint failed or broke. Changes nothing while it is
-    /// flagged already.
+    /// Records that a connection to the endpoint failed. Changes no flag while it is flagged
+    /// already.
     pub fn on_unreachable(&self, now: Time, endpoint: &Endpoint) -> Option<HealthChange> {
+        endpoint.health_record().set_disconnected(false);
+        self.flag_unreachable(now, endpoint)
+    }
+
+    /// Records that the last connection to the endpoint was lost: like
+    /// [`on_unreachable`](Self::on_unreachable), except that the endpoint is
+    /// [disconnected](Endpoint::is_disconnected).
+    pub fn on_disconnected(&self, now: Time, endpoint: &Endpoint) -> Option<HealthChange> {
+        endpoint.health_record().set_disconnected(true);
+        self.flag_unreachable(now, endpoint)
+    }
+
+    /// Flags the endpoint as unreachable, whether a connection failed or was lost.
+    pub(super) fn flag_unreachable(&self, now: Time, endpoint: &Endpoint) -> Option<HealthChange> {
         let range = self.config.unreachable_backoff?;
         if endpoint.flags().contains(ExclusionFlags::UNREACHABLE) {
             return None;

@@ -102,7 +102,7 @@ impl OutlierDetector {
                 let reason = EjectionReason::ConsecutiveFailures(failures);
                 self.eject(config, now, endpoint, reason)
             }
-            OutcomeKind::Unreachable => self.on_unreachable(now, endpoint),
+            OutcomeKind::Unreachable => self.flag_unreachable(now, endpoint),
             // The balancer respects its load. Counted as a failure, its calls would go to others
             // and overload them.
             OutcomeKind::Overloaded => None,

@@ -1,7 +1,7 @@
 //! Health record of one endpoint.
 
 use std::{
-    sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
+    sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed},
     time::Duration,
 };
 
@@ -16,6 +16,8 @@ pub(crate) struct HealthRecord {
     consecutive_failures: AtomicU32,
     /// Consecutive failures to reach the endpoint.
     consecutive_unreachable: AtomicU32,
+    /// The last connection was lost, and no attempt to connect has failed since.
+    is_disconnected: AtomicBool,
     /// Recent ejections.
     ejections: AtomicU32,
     /// Time of the next probe in nanoseconds, [`NO_PROBE`] while none is planned; the lowest bit
@@ -42,6 +44,7 @@ impl HealthRecord {
             interval_counts: AtomicU64::new(0),
             consecutive_failures: AtomicU32::new(0),
             consecutive_unreachable: AtomicU32::new(0),
+            is_disconnected: AtomicBool::new(false),
             ejections: AtomicU32::new(0),
             probe_at: AtomicU64::new(NO_PROBE),
         }
@@ -81,8 +84,17 @@ impl HealthRecord {
         increment_saturating(&self.consecutive_unreachable)
     }
 
+    pub(crate) fn is_disconnected(&self) -> bool {
+        self.is_disconnected.load(Relaxed)
+    }
+
+    pub(super) fn set_disconnected(&self, disconnected: bool) {
+        self.is_disconnected.store(disconnected, Relaxed);
+    }
+
     pub(super) fn on_reachable(&self) {
         self.consecutive_unreachable.store(0, Relaxed);
+        self.set_disconnected(false);
     }
 
     /// Records an ejection, and returns the number of recent ones before.

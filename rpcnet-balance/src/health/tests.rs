@@ -97,6 +97,24 @@ fn without_a_time_nothing_is_flagged_and_no_probe_is_due() {
 }
 
 #[test]
+fn an_endpoint_is_disconnected_until_an_attempt_to_connect_succeeds_or_fails() {
+    let (detector, view) = watching(HealthConfig::new(), 3);
+    let lose = || detector.on_disconnected(at(0), &view[0]);
+    let flagged = |change| matches!(change, Some(HealthChange::Unreachable { .. }));
+    assert!(!view[0].is_disconnected() && flagged(lose()) && view[0].is_disconnected());
+    // A call that was lost with the connection is no attempt to connect.
+    let unreachable = outcome(OutcomeKind::Unreachable, at(0));
+    assert_eq!(detector.on_outcome(&view[0], &unreachable), None);
+    assert!(view[0].is_disconnected());
+    assert_eq!(detector.on_unreachable(at(1), &view[0]), None);
+    assert!(!view[0].is_disconnected());
+    assert_eq!(lose(), None, "it is flagged already");
+    assert!(detector.on_reachable(at(2), &view[0]).is_some());
+    assert!(!view[0].is_disconnected());
+    assert!(flagged(detector.on_unreachable(at(3), &view[0])) && !view[0].is_disconnected());
+}
+
+#[test]
 fn the_backoff_of_an_unreachable_endpoint_doubles() {
     let (detector, view) = watching(HealthConfig::new(), 3);
     let endpoint = &view[0];

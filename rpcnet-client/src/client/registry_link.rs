@@ -78,6 +78,10 @@ impl PoolListener<Arc<Endpoint>> for RegistryLink {
         self.with_registry(|registry| registry.on_unreachable(target.context()));
     }
 
+    fn on_disconnected(&self, target: &PoolTarget<Arc<Endpoint>>) {
+        self.with_registry(|registry| registry.on_disconnected(target.context()));
+    }
+
     fn on_draining(&self, target: &PoolTarget<Arc<Endpoint>>, draining: bool) {
         self.with_registry(|registry| registry.set_draining(target.context(), draining));
     }

@@ -86,6 +86,17 @@ impl WorkerRegistry {
             .on_unreachable(endpoint);
     }
 
+    /// Records that the last connection to the worker was lost: like
+    /// [`on_unreachable`](Self::on_unreachable), except that a call may still wait for the next
+    /// connection, until an attempt to make it fails.
+    pub fn on_disconnected(&self, endpoint: &Endpoint) {
+        self.selection_state
+            .selection
+            .load()
+            .health
+            .on_disconnected(endpoint);
+    }
+
     /// Records that the worker can be reached: it is no longer flagged as unreachable.
     pub fn on_reachable(&self, endpoint: &Endpoint) {
         self.selection_state

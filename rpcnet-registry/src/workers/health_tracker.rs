@@ -132,6 +132,13 @@ impl HealthTracker {
             .for_each(|change| self.emit(endpoint, change));
     }
 
+    pub(super) fn on_disconnected(&self, endpoint: &Endpoint) {
+        let change = self.detector.on_disconnected(self.now(), endpoint);
+        change
+            .into_iter()
+            .for_each(|change| self.emit(endpoint, change));
+    }
+
     pub(super) fn on_reachable(&self, endpoint: &Endpoint) {
         let change = self.detector.on_reachable(self.now(), endpoint);
         change

@@ -31,14 +31,21 @@ pub trait PoolListener<C>: Send + Sync + 'static {
         let _ = target;
     }
 
-    /// There is no connection to the target: it could not be made, or the last one was lost.
+    /// There is no connection to the target: it could not be made, or the last one was lost, unless
+    /// [`on_disconnected`](Self::on_disconnected) is implemented.
     fn on_unreachable(&self, target: &PoolTarget<C>) {
         let _ = target;
     }
 
+    /// The last connection to the target was lost: there is none until the next is made. Default:
+    /// [`on_unreachable`](Self::on_unreachable).
+    fn on_disconnected(&self, target: &PoolTarget<C>) {
+        self.on_unreachable(target);
+    }
+
     /// The server says on a connection that it drains, or that it accepts calls again. Also `false`
-    /// after [`on_unreachable`](Self::on_unreachable) when the last connection was lost:
-    /// then it is unknown whether the server drains, until it says so on the next connection.
+    /// after [`on_disconnected`](Self::on_disconnected): then it is unknown whether the server
+    /// drains, until it says so on the next connection.
     fn on_draining(&self, target: &PoolTarget<C>, draining: bool) {
         let _ = (target, draining);
     }

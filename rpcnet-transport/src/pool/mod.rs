@@ -391,7 +391,7 @@ impl<C: Clone + Send + Sync + 'static> PoolShared<C> {
             self.listener.on_lost(target, reason);
             let is_fault_here = *reason == CloseReason::RuntimeEnded;
             if !is_fault_here && !self.prune_closed(target.id()) {
-                self.listener.on_unreachable(target);
+                self.listener.on_disconnected(target);
                 // The drain is unknown from now on. No event would end it if the next process at
                 // the address does not drain; if it does, its connection says so.
                 self.listener.on_draining(target, false);

@@ -72,6 +72,25 @@ async fn a_dead_worker_that_is_back_is_found_though_others_refuse_the_method() {
     within(found).await;
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_worker_whose_connection_was_lost_is_connected_to_though_others_refuse_the_method() {
+    let (cluster, _) = cluster(|config| config).await;
+    let _old = cluster.worker("a", Router::new());
+    let first = cluster.worker("b", identify("b"));
+    cluster.call("who").await.expect("b serves it");
+    let addr = first.local_addr();
+    first.shutdown(Duration::ZERO).await;
+    drop(first);
+    until("the loss is noticed", || cluster.client.connections() < 2).await;
+    let network = cluster.network.as_ref().expect("a network in memory");
+    // A handshake takes longer than the answer of a worker that is connected to.
+    network.set_delay(Duration::from_millis(10));
+    let tls = CA.issue("b").expect("a node name");
+    let second = network.bind(addr, TransportConfig::default(), tls);
+    let _second = second.expect("its address").serve(identify("b"));
+    cluster.call("who").await.expect("b serves it again");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_that_is_not_trusted_is_tried_once() {
     let cluster = TestCluster::new().await;
