@@ -179,12 +179,17 @@ impl<'a> PickContext<'a> {
         self.respected_flags
     }
 
+    /// Whether the endpoint with this id may be picked, whatever its flags.
+    #[must_use]
+    #[inline]
+    pub fn allows_id(&self, id: u64) -> bool {
+        !self.excluded.contains(&id)
+            && (self.incompatible.is_empty() || self.incompatible.binary_search(&id).is_err())
+    }
+
     /// Whether `endpoint` may be picked.
     #[must_use]
     pub fn allows(&self, endpoint: &Endpoint) -> bool {
-        endpoint.flags().and(self.respected_flags).is_empty()
-            && !self.excluded.contains(&endpoint.id())
-            && (self.incompatible.is_empty()
-                || self.incompatible.binary_search(&endpoint.id()).is_err())
+        endpoint.flags().and(self.respected_flags).is_empty() && self.allows_id(endpoint.id())
     }
 }

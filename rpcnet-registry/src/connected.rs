@@ -1,7 +1,7 @@
 //! Selection of workers that a caller is connected to, except for those that drain, refuse the
 //! method or are backing off.
 
-use rpcnet_balance::{ExclusionFlags, PickContext, Time};
+use rpcnet_balance::{Endpoint, ExclusionFlags, PickContext, Time};
 
 use crate::{NodeInfo, NodeState, SelectError, Worker, WorkerRegistry, refusals::RefusingWorkers};
 
@@ -113,19 +113,16 @@ impl WorkerRegistry {
                 return Ok(picked);
             }
         }
-        let compatible = cx.with_incompatible(refusing.ids());
-        let compatible = self.select_connected(filter, &compatible, connector);
-        let is_backing_off = |(worker, connection): &(Worker, C::Connection)| {
-            let endpoint = worker.endpoint();
-            endpoint.flags().contains(ExclusionFlags::UNREACHABLE)
-                && !endpoint.is_disconnected()
-                && !connector.is_ready(connection)
-        };
-        if compatible
-            .as_ref()
-            .is_ok_and(|picked| !is_backing_off(picked))
-        {
-            return compatible;
+        let incompatible = cx.with_incompatible(refusing.ids());
+        let compatible = self.select_connected(filter, &incompatible, connector);
+        if let Ok((worker, connection)) = &compatible {
+            if !is_backing_off(worker.endpoint()) || connector.is_ready(connection) {
+                return compatible;
+            }
+            let other = self.select_past_backing_off(filter, &incompatible, connector);
+            if let Some(other) = other {
+                return Ok(other);
+            }
         }
         // All that can be reached have refused it: one is asked, once, since that may have changed;
         // in rotation, which balancers promise only for one pick a call.
@@ -144,6 +141,30 @@ impl WorkerRegistry {
             }),
             false => Ok(picked),
         })
+    }
+
+    /// A worker that is neither backing off nor draining, where the balancer picked one that backs
+    /// off: it prefers these to workers without weight.
+    fn select_past_backing_off<C: WorkerConnector>(
+        &self,
+        filter: Option<&str>,
+        cx: &PickContext<'_>,
+        connector: &C,
+    ) -> Option<(Worker, C::Connection)> {
+        let is_out = |endpoint: &Endpoint| {
+            is_backing_off(endpoint) || endpoint.flags().contains(ExclusionFlags::DRAINING)
+        };
+        let all = self.candidates(filter).ok()?;
+        let (out, others): (Vec<_>, Vec<_>) = all.iter().partition(|one| is_out(one.endpoint()));
+        if !others.iter().any(|one| cx.allows_id(one.endpoint_id())) {
+            return None;
+        }
+        let out = out.iter().map(|one| one.endpoint_id());
+        let mut incompatible: Vec<_> = out.chain(cx.incompatible().iter().copied()).collect();
+        incompatible.sort_unstable();
+        let cx = cx.with_incompatible(&incompatible);
+        let picked = self.select_connected(filter, &cx, connector).ok()?;
+        (!is_out(picked.0.endpoint())).then_some(picked)
     }
 
     /// The worker of this name, if there is no other reason to pass it over and no need to wait for
@@ -173,6 +194,11 @@ impl WorkerRegistry {
         let connection = connector.connection(&worker);
         Ok((worker, connection))
     }
+}
+
+/// Whether an attempt to connect to the endpoint has failed a moment ago.
+fn is_backing_off(endpoint: &Endpoint) -> bool {
+    endpoint.flags().contains(ExclusionFlags::UNREACHABLE) && !endpoint.is_disconnected()
 }
 
 /// Limit of the workers that are looked at for one to be asked again, if all refused a method.
@@ -308,6 +334,28 @@ mod tests {
         assert_eq!(selected(), "lost");
         registry.on_unreachable(worker.endpoint());
         assert_eq!(selected(), "old");
+    }
+
+    #[tokio::test]
+    async fn workers_that_back_off_hide_no_other_that_has_the_method() {
+        for change in [
+            |registry: &WorkerRegistry, new: &Endpoint| registry.on_disconnected(new),
+            |_: &WorkerRegistry, new: &Endpoint| new.set_weight(0.0),
+        ] {
+            let (registry, connections) = workers(&["p", "q", "r"], &["new", "old"]).await;
+            let refused = refuse(&registry, &["old"]);
+            let refusing = refused.workers_refusing("m").expect("one");
+            let [new, old] = ["new", "old"].map(|name| registry.select_named(None, name));
+            change(&registry, new.expect("it is listed").endpoint());
+            let old = old.expect("it is listed").endpoint_id();
+            for excluded in [&[][..], &[old]] {
+                for _ in 0..8 {
+                    let probe = (&*refusing, RefusalProbe::Never);
+                    let picked = select(&registry, &connections, probe, excluded);
+                    assert_eq!(picked.expect("new").1, "new");
+                }
+            }
+        }
     }
 
     #[tokio::test]

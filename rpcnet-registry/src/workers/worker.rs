@@ -74,7 +74,11 @@ impl Candidate {
     /// The id for balancers: see [`Worker::endpoint_id`].
     #[must_use]
     pub fn endpoint_id(&self) -> u64 {
-        self.entry().endpoint.id()
+        self.endpoint().id()
+    }
+
+    pub(crate) fn endpoint(&self) -> &Arc<Endpoint> {
+        &self.entry().endpoint
     }
 
     /// Begins a call: the worker, and the count of that call.
