@@ -138,11 +138,11 @@ pub(super) fn is_same_addr(one: SocketAddr, other: SocketAddr) -> bool {
         || (one.ip().to_canonical(), one.port()) == (other.ip().to_canonical(), other.port())
 }
 
-/// Reason of a close, for the server: it was declared failed.
-const FAILED_REASON: &str = "the cluster has declared this node failed";
+/// Reason of a close, for both sides: the server was declared failed.
+const FAILED_REASON: &str = "the cluster has declared the server failed";
 
-/// Reason of a close, for the server: another process has its key.
-pub(super) const REPLACED_REASON: &str = "a newer process has the name of this node";
+/// Reason of a close, for both sides: another process has the key of the server.
+pub(super) const REPLACED_REASON: &str = "a newer process has the name of the server";
 
 #[cfg(test)]
 mod tests {

@@ -257,6 +257,9 @@ async fn a_failed_process_ends_the_calls_that_wait_for_it() {
     fixture.pool.on_failed(target.id());
     let error = call.await.expect("no panic").expect_err("it was closed");
     assert_eq!(error.code(), Code::Unavailable);
+    // The server is said to have failed, not the node that reports the error.
+    let reason = "connection closed by this node: the cluster has declared the server failed";
+    assert!(error.message().ends_with(reason), "{error}");
     let error = fixture.pool.connect(&target).await.expect_err("it failed");
     assert!(matches!(error, ConnectError::Refused { .. }), "{error}");
     assert!(fixture.pool.is_empty());
