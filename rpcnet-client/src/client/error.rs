@@ -412,6 +412,26 @@ mod tests {
     }
 
     #[test]
+    fn a_call_that_may_have_been_processed_says_why_it_was_not_retried() {
+        let end = |processed| {
+            let error = RpcError::new(Code::Unavailable, processed, "connection lost");
+            let error = ClusterError::Rpc {
+                attempts: vec![attempt(error.clone())],
+                error,
+                stop_reason: StopReason::NotRetryable,
+            };
+            let text = error.to_string();
+            let (_, end) = text.split_once("connection lost").expect("the error");
+            end.to_owned()
+        };
+        let why = "; not retryable: the request may have been processed";
+        assert_eq!(end(Processed::Maybe), why);
+        // The handler's answer is final, which needs no words.
+        assert_eq!(end(Processed::Yes), "");
+        assert_eq!(end(Processed::No), "");
+    }
+
+    #[test]
     fn a_call_whose_deadline_was_exceeded_before_it_ran_may_be_made_again() {
         let message = "deadline exceeded before the request was sent";
         for processed in [Processed::No, Processed::Maybe, Processed::Yes] {

@@ -176,8 +176,8 @@ async fn accept_connection(
             // Any host may connect, so warnings are limited to certificates, and in rate.
             if quic::is_certificate_failure(&error) && warnings.take() {
                 let what = match quic::is_local_tls_failure(&error) {
-                    true => "the certificate of the caller is not trusted by this node",
-                    false => "the certificate of this node is not trusted by the caller",
+                    true => "this node does not accept the certificate of the caller",
+                    false => "the caller does not accept the certificate of this node",
                 };
                 tracing::warn!(%from, %error, "handshake failed: {what}");
             } else {
