@@ -203,6 +203,9 @@ impl ClusterError {
             }
         }
         match self.stop_reason() {
+            StopReason::NotRetryable if self.processed() == Processed::Maybe => {
+                f.write_str("; not retryable: the request may have been processed")
+            }
             StopReason::NotRetryable => Ok(()),
             StopReason::Deadline if is_late => Ok(()),
             StopReason::NoEndpointLeft => f.write_str("; no other worker is available"),
