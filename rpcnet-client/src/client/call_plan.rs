@@ -66,7 +66,10 @@ impl CallSettings {
         if policy.generates_keys() && !attempt.has_idempotency_key() {
             attempt = attempt.with_idempotency_key(self.keys.next_key());
         }
-        let policy = policy.resolve(options.idempotent, attempt.has_idempotency_key());
+        // Also if this call does not hedge.
+        let hedged_method = entry.policy.hedging().is_some();
+        let idempotent = options.idempotent.or(hedged_method.then_some(true));
+        let policy = policy.resolve(idempotent, attempt.has_idempotency_key());
         CallPlan {
             started_at,
             deadline: attempt.deadline().map(Instant::from_std),
@@ -267,6 +270,21 @@ mod tests {
         // A call that may not be repeated has no timeout of its attempts.
         let plan = settings.unary_plan("other", &none);
         assert!(!plan.policy.is_repeatable && plan.policy.attempt_timeout.is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_method_that_hedges_is_idempotent_in_a_call_without_hedging_too() {
+        let config = config()
+            .with_hedging("find", Hedging::after(seconds(1)))
+            .with_attempt_timeout(seconds(2));
+        let settings = CallSettings::new(config);
+        let options = WorkerCallOptions::new().without_hedging();
+        let policy = settings.unary_plan("find", &options).policy;
+        assert_eq!(policy.hedging, None);
+        assert!(policy.is_idempotent && policy.is_repeatable);
+        assert_eq!(policy.attempt_timeout, Some(seconds(2)));
+        let once = options.with_idempotent(false);
+        assert!(!settings.unary_plan("find", &once).policy.is_repeatable);
     }
 
     #[tokio::test(start_paused = true)]

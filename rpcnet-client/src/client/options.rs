@@ -138,7 +138,8 @@ impl WorkerCallOptions {
         self
     }
 
-    /// No hedging: the call goes to another worker only when one has failed.
+    /// No hedging: the call goes to another worker only when one has failed. A method that the
+    /// config hedges still counts as idempotent.
     #[must_use]
     pub fn without_hedging(mut self) -> Self {
         self.policy = self.policy.without_hedging();
