@@ -13,7 +13,7 @@ use crate::{Events, Filter, FilterError, SourceState, error::matching_suffix};
 #[non_exhaustive]
 pub enum WaitError {
     /// The deadline was exceeded. Retry with a later one.
-    #[error("deadline exceeded: the source lists {present} of {wanted} wanted{}", matching_suffix(.filter))]
+    #[error("deadline exceeded: found {present} of {wanted} nodes{}", matching_suffix(.filter))]
     DeadlineExceeded {
         /// The filter.
         filter: String,

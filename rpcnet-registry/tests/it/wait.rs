@@ -89,7 +89,7 @@ fn the_deadline_ends_the_wait() {
     assert_eq!(error, expected);
     assert_eq!(
         error.to_string(),
-        "deadline exceeded: the source lists 1 of 2 wanted matching `role=worker`"
+        "deadline exceeded: found 1 of 2 nodes matching `role=worker`"
     );
     let error = block_on(nodes(&cluster).wait_for(WORKERS, 2, ready(()))).unwrap_err();
     assert_eq!(error, expected);
