@@ -150,6 +150,10 @@ impl Events {
     /// Receives the next event; `None` once the registry is dropped and everything before was
     /// delivered.
     ///
+    /// The end of the source, such as the shutdown of a node, does not end the subscription: it is
+    /// the event [`ClusterEvent::SourceChanged`], and the source may be live again later. A loop
+    /// that shall end with the source breaks at that event.
+    ///
     /// Cancel safe: dropping the future loses no event.
     pub async fn recv(&mut self) -> Option<ClusterEvent> {
         match self.receiver.recv_direct().await {
