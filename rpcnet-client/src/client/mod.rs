@@ -69,7 +69,7 @@ use self::{
 ///   processed, only if the call or its method is marked as idempotent or the call has an
 ///   idempotency key; a call with a key goes back once to the worker that may have processed it,
 ///   which remembers. An answer of the handler is final.
-/// - **Refused methods.** A worker that does not know the method, or could not read a request that
+/// - **Rejected methods.** A worker that does not know the method, or could not read a request that
 ///   another one served, is passed over for that method by later calls. One of them probes now and
 ///   then whether that is still so.
 /// - **Backoff.** When every worker was tried, the call waits before it starts over.

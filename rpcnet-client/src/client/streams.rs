@@ -28,8 +28,8 @@ use super::{
 };
 
 /// A stream is opened on another worker as long as no request could be sent. What the worker says
-/// of a request that was sent, a refusal included, comes with the stream; whether the stream can be
-/// opened anew is the caller's to know.
+/// of a request that was sent, a rejection included, comes with the stream; whether the stream can
+/// be opened anew is the caller's to know.
 ///
 /// A stream has no deadline unless its options or the policy of its method say so, or it is opened
 /// by a handler whose call has one. It ends with its connection, which is lost after the
