@@ -67,8 +67,8 @@ impl CallSettings {
             attempt = attempt.with_idempotency_key(self.keys.next_key());
         }
         // Also if this call does not hedge.
-        let hedged_method = entry.policy.hedging().is_some();
-        let idempotent = options.idempotent.or(hedged_method.then_some(true));
+        let idempotent =
+            (options.idempotent).or_else(|| entry.policy.hedging().is_some().then_some(true));
         let policy = policy.resolve(idempotent, attempt.has_idempotency_key());
         CallPlan {
             started_at,
