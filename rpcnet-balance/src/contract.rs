@@ -274,7 +274,7 @@ impl SuiteRun<'_> {
                     OutcomeKind::Failure,
                     OutcomeKind::Unreachable,
                     OutcomeKind::Overloaded,
-                    OutcomeKind::Refused,
+                    OutcomeKind::Rejected,
                     OutcomeKind::StreamStarted,
                     OutcomeKind::Cancelled,
                 ];

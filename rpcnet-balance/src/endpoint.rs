@@ -349,11 +349,11 @@ impl Endpoint {
                 self.latency_cell().record_at_least(now, latency, decay);
             }
             // How long it took to notice says nothing about replies: a connect timeout as a latency
-            // would keep the endpoint from calls long after it can be reached again. That it
-            // refuses or rejects quickly is no reason to send it more calls.
+            // would keep the endpoint from calls long after it can be reached again. A quick
+            // rejection is no reason to send it more calls.
             OutcomeKind::Unreachable
             | OutcomeKind::Overloaded
-            | OutcomeKind::Refused
+            | OutcomeKind::Rejected
             | OutcomeKind::StreamStarted => {}
         }
     }
@@ -379,7 +379,7 @@ impl Endpoint {
                 self.backoff.on_failure_up_to(began, now, first, most);
                 return;
             }
-            OutcomeKind::Refused | OutcomeKind::Cancelled => {}
+            OutcomeKind::Rejected | OutcomeKind::Cancelled => {}
         }
         if let Some(retry_after) = outcome.retry_after {
             self.backoff.extend(now + retry_after.min(BACKOFF_MAX));

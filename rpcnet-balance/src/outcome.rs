@@ -85,10 +85,10 @@ pub enum OutcomeKind {
     Unreachable,
     /// The endpoint rejected the request for lack of capacity.
     Overloaded,
-    /// The endpoint refused the request before running it: it has no such method, cannot decode the
-    /// request, or does not authorize the caller. It can be reached; how long that took says
-    /// nothing about the calls that it serves.
-    Refused,
+    /// The endpoint rejected the request before running it, and not for lack of capacity: it has no
+    /// such method, cannot decode the request, or does not authorize the caller. It can be reached;
+    /// how long that took says nothing about the calls that it serves.
+    Rejected,
     /// The endpoint has begun to reply, and how long that took says nothing about other calls: the
     /// first message of a stream.
     StreamStarted,

@@ -1,9 +1,11 @@
-//! Selection of workers that a caller is connected to, except for those that drain, refuse the
+//! Selection of workers that a caller is connected to, except for those that drain, reject the
 //! method or are backing off.
 
 use rpcnet_balance::{Endpoint, ExclusionFlags, PickContext, Time};
 
-use crate::{NodeInfo, NodeState, SelectError, Worker, WorkerRegistry, refusals::RefusingWorkers};
+use crate::{
+    NodeInfo, NodeState, SelectError, Worker, WorkerRegistry, rejections::RejectingWorkers,
+};
 
 /// Connections of a caller to workers, which the selection asks for.
 pub trait WorkerConnector {
@@ -23,24 +25,24 @@ pub trait WorkerConnector {
     fn probe(&self, worker: Worker, connection: Self::Connection);
 }
 
-/// When a call probes a worker that refused its method.
+/// When a call probes a worker that rejected its method.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RefusalProbe {
+pub enum RejectionProbe {
     /// Never.
     Never,
-    /// When a probe is due: if the worker still refuses, another attempt follows.
+    /// When a probe is due: if the worker still rejects, another attempt follows.
     WhenDue,
-    /// When a probe is overdue: if the worker still refuses, the call fails.
+    /// When a probe is overdue: if the worker still rejects, the call fails.
     WhenOverdue,
 }
 
-/// Workers that refuse the method of a call, as far as is known when it is made.
+/// Workers that reject the method of a call, as far as is known when it is made.
 #[derive(Debug, Clone, Copy)]
-pub struct Refusals<'a> {
-    /// The workers that refuse the method.
-    pub workers: &'a RefusingWorkers,
+pub struct Rejections<'a> {
+    /// The workers that reject the method.
+    pub workers: &'a RejectingWorkers,
     /// When the call probes one of them.
-    pub probe: RefusalProbe,
+    pub probe: RejectionProbe,
     /// The time of the call.
     pub now: Time,
 }
@@ -74,7 +76,7 @@ impl WorkerRegistry {
             && !worker.endpoint().flags().contains(ExclusionFlags::DRAINING)
         {
             self.set_draining(worker.endpoint(), true);
-            // The drain may have ended before that was noted, and no event would say so again.
+            // The drain may have ended before that was recorded, and no event would say so again.
             if !connector.is_draining(&connection) {
                 self.set_draining(worker.endpoint(), false);
             }
@@ -84,11 +86,11 @@ impl WorkerRegistry {
     }
 
     /// Like [`select_connected`](Self::select_connected), for a call of a method that some workers
-    /// refuse: selects another worker, except for the one call that probes whether a worker still
-    /// refuses.
+    /// reject: selects another worker, except for the one call that probes whether a worker still
+    /// rejects.
     ///
     /// If all other workers are backing off because they could not be reached, the first attempt of
-    /// a call goes to one that refuses, in rotation. The answer of such a worker is final: the call
+    /// a call goes to one that rejects, in rotation. The answer of such a worker is final: the call
     /// does not wait for the others. A worker whose connection was lost is not backing off before
     /// an attempt to connect to it has failed.
     ///
@@ -102,18 +104,18 @@ impl WorkerRegistry {
         filter: Option<&str>,
         cx: &PickContext<'_>,
         connector: &C,
-        refusals: Refusals<'_>,
+        rejections: Rejections<'_>,
     ) -> Result<(Worker, C::Connection), SelectError> {
-        let refusing = refusals.workers;
+        let rejecting = rejections.workers;
         let healthy = |node: &NodeInfo| self.select_healthy(filter, node, connector);
         let is_first = cx.excluded().is_empty();
-        if is_first && refusals.probe != RefusalProbe::Never {
-            let is_repeatable = refusals.probe == RefusalProbe::WhenDue;
-            if let Some(picked) = refusing.claim_probe(refusals.now, is_repeatable, healthy) {
+        if is_first && rejections.probe != RejectionProbe::Never {
+            let is_repeatable = rejections.probe == RejectionProbe::WhenDue;
+            if let Some(picked) = rejecting.claim_probe(rejections.now, is_repeatable, healthy) {
                 return Ok(picked);
             }
         }
-        let incompatible = cx.with_incompatible(refusing.ids());
+        let incompatible = cx.with_incompatible(rejecting.ids());
         let compatible = self.select_connected(filter, &incompatible, connector);
         if let Ok((worker, connection)) = &compatible {
             if !is_backing_off(worker.endpoint()) || connector.is_ready(connection) {
@@ -124,16 +126,16 @@ impl WorkerRegistry {
                 return Ok(other);
             }
         }
-        // All that can be reached have refused it: one is asked, once, since that may have changed;
-        // in rotation, which balancers promise only for one pick a call.
+        // All that can be reached have rejected the method: one is asked again, once, since that
+        // may have changed; in rotation, which balancers promise only for one pick a call.
         if is_first {
-            let mut rotation = (0..REFUSING_TRIED_MAX).map(|_| refusing.next_in_rotation());
+            let mut rotation = (0..REJECTING_TRIED_MAX).map(|_| rejecting.next_in_rotation());
             return match rotation.find_map(|node| healthy(node)) {
                 Some(picked) => Ok(picked),
                 None => compatible.or_else(|_| self.select_connected(filter, cx, connector)),
             };
         }
-        let has_answer = cx.excluded().iter().any(|id| refusing.contains(*id));
+        let has_answer = cx.excluded().iter().any(|id| rejecting.contains(*id));
         compatible.and_then(|picked| match has_answer {
             true => Err(SelectError::AllExcluded {
                 filter: filter.unwrap_or_default().to_owned(),
@@ -201,15 +203,15 @@ fn is_backing_off(endpoint: &Endpoint) -> bool {
     endpoint.flags().contains(ExclusionFlags::UNREACHABLE) && !endpoint.is_disconnected()
 }
 
-/// Limit of the workers that are looked at for one to be asked again, if all refused a method.
-const REFUSING_TRIED_MAX: usize = 4;
+/// Limit of the workers that are looked at for one to be asked again, if all rejected a method.
+const REJECTING_TRIED_MAX: usize = 4;
 
 #[cfg(test)]
 mod tests {
     use std::{cell::RefCell, collections::HashSet};
 
     use super::*;
-    use crate::{LoadBalancingStrategy, NodeId, StaticMembership, refusals::RefusedMethods};
+    use crate::{LoadBalancingStrategy, NodeId, StaticMembership, rejections::RejectedMethods};
 
     /// Connections by the names of workers.
     #[derive(Default)]
@@ -262,15 +264,15 @@ mod tests {
         (registry, connections)
     }
 
-    /// Notes that these workers refuse the method `"m"`.
-    fn refuse(registry: &WorkerRegistry, names: &[&str]) -> RefusedMethods {
-        let refused = RefusedMethods::default();
+    /// Records that these workers reject the method `"m"`.
+    fn reject(registry: &WorkerRegistry, names: &[&str]) -> RejectedMethods {
+        let rejected = RejectedMethods::default();
         for name in names {
             let worker = registry.select_named(None, name).expect("it is listed");
             let node = (worker.endpoint_id(), worker.node());
-            refused.note_refusal("m", node, registry.now(), |_| true);
+            rejected.record_rejection("m", node, registry.now(), |_| true);
         }
-        refused
+        rejected
     }
 
     #[tokio::test]
@@ -290,27 +292,27 @@ mod tests {
     fn select(
         registry: &WorkerRegistry,
         connections: &Connections,
-        (refusing, probe): (&RefusingWorkers, RefusalProbe),
+        (rejecting, probe): (&RejectingWorkers, RejectionProbe),
         excluded: &[u64],
     ) -> Result<(Worker, String), SelectError> {
         let now = registry.now();
         let cx = PickContext::new().with_excluded(excluded).with_now(now);
-        let refusals = Refusals {
-            workers: refusing,
+        let rejections = Rejections {
+            workers: rejecting,
             probe,
             now,
         };
-        registry.select_compatible(None, &cx, connections, refusals)
+        registry.select_compatible(None, &cx, connections, rejections)
     }
 
     #[tokio::test]
     async fn workers_that_back_off_are_selected_only_if_none_can_be_reached() {
         let (registry, connections) = workers(&["dead"], &["old", "older"]).await;
-        let refused = refuse(&registry, &["old", "older"]);
-        let refusing = refused.workers_refusing("m").expect("both");
-        let probe = (&*refusing, RefusalProbe::WhenDue);
-        let (asked, _) = select(&registry, &connections, probe, &[]).expect("one that refuses");
-        assert!(refusing.contains(asked.endpoint_id()));
+        let rejected = reject(&registry, &["old", "older"]);
+        let rejecting = rejected.workers_rejecting("m").expect("both");
+        let probe = (&*rejecting, RejectionProbe::WhenDue);
+        let (asked, _) = select(&registry, &connections, probe, &[]).expect("one that rejects");
+        assert!(rejecting.contains(asked.endpoint_id()));
         let none = select(&registry, &connections, probe, &[asked.endpoint_id()]);
         assert!(matches!(none, Err(SelectError::AllExcluded { .. })));
         // None has answered, and none can be asked.
@@ -361,11 +363,11 @@ mod tests {
     #[tokio::test]
     async fn a_call_goes_to_the_workers_that_have_the_method() {
         let (registry, connections) = workers(&[], &["new", "old"]).await;
-        let refused = refuse(&registry, &["old"]);
-        let refusing = refused.workers_refusing("m").expect("one");
-        for probe in [RefusalProbe::Never, RefusalProbe::WhenOverdue] {
+        let rejected = reject(&registry, &["old"]);
+        let rejecting = rejected.workers_rejecting("m").expect("one");
+        for probe in [RejectionProbe::Never, RejectionProbe::WhenOverdue] {
             for _ in 0..4 {
-                let picked = select(&registry, &connections, (&refusing, probe), &[]);
+                let picked = select(&registry, &connections, (&rejecting, probe), &[]);
                 assert_eq!(picked.expect("new").1, "new");
             }
         }

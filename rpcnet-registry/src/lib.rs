@@ -69,7 +69,7 @@ mod filter;
 mod membership;
 mod node;
 mod node_registry;
-pub mod refusals;
+pub mod rejections;
 mod snapshot;
 mod source;
 mod static_membership;

@@ -128,7 +128,7 @@ fn each_outcome_updates_latency_and_backoff() {
     check(outcome(OutcomeKind::Unreachable, 1000), false, 1100);
     check(outcome(OutcomeKind::Overloaded, 1000), false, 1010);
     check(outcome(OutcomeKind::Cancelled, 1000), true, 0);
-    check(outcome(OutcomeKind::Refused, 1000), false, 0);
+    check(outcome(OutcomeKind::Rejected, 1000), false, 0);
     check(outcome(OutcomeKind::StreamStarted, 1000), false, 0);
     let failed = outcome(OutcomeKind::Failure, 1000).with_retry_after(retry_after);
     check(failed, true, 1700);

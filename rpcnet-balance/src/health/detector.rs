@@ -107,7 +107,7 @@ impl OutlierDetector {
             // and overload them.
             OutcomeKind::Overloaded => None,
             // Says nothing about whether the endpoint works.
-            OutcomeKind::Refused => None,
+            OutcomeKind::Rejected => None,
             // The caller did not wait for it.
             OutcomeKind::Cancelled => None,
         }

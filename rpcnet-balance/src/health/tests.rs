@@ -243,14 +243,14 @@ fn probes_avoid_excluded_and_draining_endpoints() {
 }
 
 #[test]
-fn a_refused_request_is_neither_failure_nor_success() {
+fn a_rejected_request_is_neither_failure_nor_success() {
     let (detector, view) = watching(HealthConfig::new(), 5);
     let endpoint = &view[0];
     let note = |kind| detector.on_outcome(endpoint, &outcome(kind, at(1)));
-    for kind in [OutcomeKind::Failure, OutcomeKind::Refused] {
+    for kind in [OutcomeKind::Failure, OutcomeKind::Rejected] {
         assert_eq!([(); 4].map(|()| note(kind)), [None; 4]);
     }
-    // The refusals have not reset the count.
+    // The rejections have not reset the count.
     assert!(matches!(
         note(OutcomeKind::Failure),
         Some(HealthChange::Ejected { .. })
@@ -260,7 +260,7 @@ fn a_refused_request_is_neither_failure_nor_success() {
     let later = at(2) + 60 * SECOND;
     let (_, claim) = probe(&detector, &view, later).expect("a due probe");
     let changes =
-        detector.on_probe_outcome(endpoint, &claim, &outcome(OutcomeKind::Refused, later));
+        detector.on_probe_outcome(endpoint, &claim, &outcome(OutcomeKind::Rejected, later));
     assert_eq!(
         changes.collect::<Vec<_>>(),
         [HealthChange::Reachable { endpoint: 0 }]

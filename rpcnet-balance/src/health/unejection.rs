@@ -37,10 +37,10 @@ impl OutlierDetector {
                 self.release_probe(endpoint, probe, now + wait);
                 HealthChanges::new(reachable, None)
             }
-            OutcomeKind::Refused => {
+            OutcomeKind::Rejected => {
                 // The endpoint can be reached; whether it works is for another call to find out.
                 let reachable = self.on_reachable(now, endpoint);
-                self.release_probe(endpoint, probe, now + PROBE_AFTER_REFUSED);
+                self.release_probe(endpoint, probe, now + PROBE_AFTER_REJECTED);
                 HealthChanges::new(reachable, None)
             }
             OutcomeKind::Cancelled => {
@@ -115,5 +115,5 @@ impl OutlierDetector {
 /// retry-after time.
 const PROBE_AFTER_OVERLOADED: Duration = Duration::from_secs(1);
 
-/// Time until the next probe of an endpoint that refused its probe before running it.
-const PROBE_AFTER_REFUSED: Duration = Duration::from_secs(1);
+/// Time until the next probe of an endpoint that rejected its probe before running it.
+const PROBE_AFTER_REJECTED: Duration = Duration::from_secs(1);

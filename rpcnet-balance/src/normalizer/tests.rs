@@ -91,7 +91,7 @@ fn attempts_that_were_not_served_keep_their_latency() {
     for kind in [
         OutcomeKind::Unreachable,
         OutcomeKind::Overloaded,
-        OutcomeKind::Refused,
+        OutcomeKind::Rejected,
     ] {
         assert_eq!(of(kind).normalized_latency, Some(ms(900)), "{kind:?}");
     }

@@ -22,7 +22,7 @@ use crate::{RetryBudget, Time};
 /// let retry = AdmissionKind::Retry(RetryKind::Overloaded);
 /// assert!(control.admit(retry, now));
 /// assert!(!control.admit(retry, now), "the budget is exhausted");
-/// assert_eq!((control.stats().attempts, control.stats().budget_refusals), (2, 1));
+/// assert_eq!((control.stats().attempts, control.stats().budget_exhausted), (2, 1));
 /// ```
 #[derive(Debug)]
 pub struct RetryControl {
@@ -90,7 +90,7 @@ impl RetryControl {
     fn ask_budget(&self, ask: impl FnOnce(&RetryBudget) -> bool) -> bool {
         let is_allowed = self.budget.as_deref().is_none_or(ask);
         if !is_allowed {
-            self.counters.on_budget_refusal();
+            self.counters.on_budget_exhausted();
         }
         is_allowed
     }

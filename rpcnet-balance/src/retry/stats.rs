@@ -19,14 +19,14 @@ pub struct CallStats {
     pub retries_overloaded: u64,
     /// Retries after an attempt that may have been processed.
     pub retries_maybe_processed: u64,
-    /// Retries after an attempt that an endpoint refused since it could not read the request.
+    /// Retries after an attempt that an endpoint rejected since it could not read the request.
     pub retries_unreadable: u64,
     /// Hedges: attempts that were made because another one took long.
     pub hedges: u64,
     /// Hedges whose reply came first.
     pub hedges_won: u64,
     /// Attempts that were not made because the retry budget was empty.
-    pub budget_refusals: u64,
+    pub budget_exhausted: u64,
 }
 
 impl CallStats {
@@ -55,7 +55,7 @@ pub struct CallCounters {
     retries: [AtomicU64; 4],
     hedges: AtomicU64,
     hedges_won: AtomicU64,
-    budget_refusals: AtomicU64,
+    budget_exhausted: AtomicU64,
 }
 
 impl CallCounters {
@@ -75,8 +75,8 @@ impl CallCounters {
     }
 
     /// Counts an attempt that is not made because the retry budget is empty.
-    pub fn on_budget_refusal(&self) {
-        add_one(&self.budget_refusals);
+    pub fn on_budget_exhausted(&self) {
+        add_one(&self.budget_exhausted);
     }
 
     /// The counts so far.
@@ -92,7 +92,7 @@ impl CallCounters {
             retries_unreadable: retries(RetryKind::Unreadable),
             hedges: self.hedges.load(Relaxed),
             hedges_won: self.hedges_won.load(Relaxed),
-            budget_refusals: self.budget_refusals.load(Relaxed),
+            budget_exhausted: self.budget_exhausted.load(Relaxed),
         };
         stats.attempts = stats.calls + stats.extra_attempts();
         stats

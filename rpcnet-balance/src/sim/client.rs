@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{FleetScenario, SimWorker, refusing_workers::RefusingWorkers};
+use super::{FleetScenario, SimWorker, rejecting_workers::RejectingWorkers};
 use crate::{
     Balancer, Endpoint, ExclusionFlags, InFlight, LatencyNormalizer, LatencyQuantiles, Outcome,
     OutcomeKind, PickContext, RetryBudget, Time, View,
@@ -18,7 +18,7 @@ pub(super) struct Client {
     incarnations: Vec<Option<u32>>,
     /// The number of the address of each worker.
     addresses: Vec<u32>,
-    refusing_workers: Option<RefusingWorkers>,
+    rejecting_workers: Option<RejectingWorkers>,
     pub(super) view: Arc<View>,
     balancer: Arc<dyn Balancer>,
     pub(super) budget: RetryBudget,
@@ -46,9 +46,9 @@ impl Client {
             endpoints: vec![None; workers.len()],
             incarnations: vec![None; workers.len()],
             addresses: vec![0; workers.len()],
-            refusing_workers: policy
-                .avoids_refusing_workers
-                .then(RefusingWorkers::default),
+            rejecting_workers: policy
+                .avoids_rejecting_workers
+                .then(RejectingWorkers::default),
             view: Arc::new(View::new([], 0)),
             balancer,
             budget: policy.budget(),
@@ -80,8 +80,8 @@ impl Client {
         }
         // A worker that comes back is another process: nothing is known about it.
         self.incarnations[id] = present;
-        if let Some(refusals) = &mut self.refusing_workers {
-            refusals.forget(id as u64);
+        if let Some(rejections) = &mut self.rejecting_workers {
+            rejections.forget(id as u64);
         }
         self.endpoints[id] = present.map(|_| endpoint(id, worker));
         if let Some(endpoint) = &self.endpoints[id] {
@@ -108,7 +108,7 @@ impl Client {
     /// Picks the worker of the next attempt: one whose probe is due, one without flags, or one of
     /// the rest; none that is excluded because it was tried.
     pub(super) fn pick(&mut self, now: Time, tried: &[u64]) -> Option<(usize, Option<Probe>)> {
-        let claimed = self.refusing_workers.as_mut();
+        let claimed = self.rejecting_workers.as_mut();
         let claimed = claimed.and_then(|it| it.claim_probe(now, tried));
         if let Some(id) = claimed
             && let Some(index) = self.view.endpoints().iter().position(|it| it.id() == id)
@@ -116,9 +116,9 @@ impl Client {
             return Some((index, None));
         }
         let unfit = self
-            .refusing_workers
+            .rejecting_workers
             .as_ref()
-            .map_or(&[][..], RefusingWorkers::ids);
+            .map_or(&[][..], RejectingWorkers::ids);
         let state = self.group_health.check(&self.health, &self.view, now);
         let cx = PickContext::new()
             .with_now(now)
@@ -137,7 +137,7 @@ impl Client {
             any,
             any.with_respected_flags(ExclusionFlags::NONE),
         ];
-        // Another attempt goes to no worker that refuses the request.
+        // Another attempt goes to no worker that rejects the request.
         let choices = &choices[..if tried.is_empty() { 4 } else { 2 }];
         let picked = choices
             .iter()
@@ -153,9 +153,9 @@ impl Client {
     /// Picks the worker of a hedge: a good one or none.
     pub(super) fn pick_hedge(&self, now: Time, tried: &[u64]) -> Option<(usize, Option<Probe>)> {
         let unfit = self
-            .refusing_workers
+            .rejecting_workers
             .as_ref()
-            .map_or(&[][..], RefusingWorkers::ids);
+            .map_or(&[][..], RejectingWorkers::ids);
         let cx = PickContext::new().with_now(now).with_excluded(tried);
         let picked = self.balancer.pick(&self.view, &cx.with_incompatible(unfit));
         picked.map(|index| (index, None))
@@ -184,8 +184,8 @@ impl Client {
         let normalized = normalized.map(|it| it.record(method as u64, outcome));
         let outcome = &normalized.unwrap_or(outcome);
         let endpoint = &view[index];
-        if let Some(refusals) = &mut self.refusing_workers {
-            refusals.on_outcome(now, endpoint.id(), outcome.kind);
+        if let Some(rejections) = &mut self.rejecting_workers {
+            rejections.on_outcome(now, endpoint.id(), outcome.kind);
         }
         if let Some(load) = outcome.reported_load {
             endpoint.set_reported_load_at(load, now);

@@ -13,7 +13,7 @@ pub struct ClientPolicy {
     pub(super) retry_cap: f64,
     pub(super) hedge_quantile: Option<f64>,
     pub(super) health: HealthConfig,
-    pub(super) avoids_refusing_workers: bool,
+    pub(super) avoids_rejecting_workers: bool,
     pub(super) normalizes_latency: bool,
 }
 
@@ -29,7 +29,7 @@ impl ClientPolicy {
             retry_cap: 100.0,
             hedge_quantile: None,
             health: HealthConfig::new(),
-            avoids_refusing_workers: true,
+            avoids_rejecting_workers: true,
             normalizes_latency: true,
         }
     }
@@ -73,12 +73,12 @@ impl ClientPolicy {
         self
     }
 
-    /// Sets whether a worker that refused a request before running it is avoided, except for a
+    /// Sets whether a worker that rejected a request before running it is avoided, except for a
     /// probe after 5 s, and twice as late each time. Default `true`; what a balancer does by itself
     /// shows with `false`.
     #[must_use]
-    pub const fn with_refusal_avoidance(mut self, passes_over: bool) -> Self {
-        self.avoids_refusing_workers = passes_over;
+    pub const fn with_rejection_avoidance(mut self, passes_over: bool) -> Self {
+        self.avoids_rejecting_workers = passes_over;
         self
     }
 

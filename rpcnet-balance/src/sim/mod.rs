@@ -48,7 +48,7 @@ mod event_queue;
 mod fleet;
 mod in_flight;
 mod method;
-mod refusing_workers;
+mod rejecting_workers;
 mod report;
 mod retries;
 mod scenario;

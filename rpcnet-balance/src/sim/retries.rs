@@ -16,7 +16,7 @@ pub(super) fn classify(reply: &Reply) -> Failure {
     let is_rejection = !reply.processed;
     let decision = match reply.kind {
         OutcomeKind::Overloaded => RetryDecision::AnyEndpoint(RetryKind::Overloaded),
-        OutcomeKind::Refused if is_rejection => {
+        OutcomeKind::Rejected if is_rejection => {
             RetryDecision::OtherEndpoint(RetryKind::Transparent)
         }
         _ if is_rejection => RetryDecision::AnyEndpoint(RetryKind::Transparent),

@@ -97,7 +97,7 @@ impl Server {
         } else if self.rejecting {
             let rejection = Reply {
                 processed: false,
-                ..self.reply(OutcomeKind::Refused)
+                ..self.reply(OutcomeKind::Rejected)
             };
             context.send_reply(attempt, rejection, FAILURE_TIME);
         } else if self.failing {
@@ -356,7 +356,7 @@ impl ServerContext<'_> {
     }
 }
 
-/// Service time of a request that fails or is refused at once.
+/// Service time of a request that fails or is rejected at once.
 const FAILURE_TIME: Duration = Duration::from_micros(100);
 
 /// Time until a client notices that a connection is broken on which it waits for a reply.

@@ -195,7 +195,7 @@ fn an_unreachable_worker_fails_no_call() {
     assert!(extra < 60, "{extra}");
 }
 
-/// A scenario in which one of five workers refuses everything from 1 s on.
+/// A scenario in which one of five workers rejects everything from 1 s on.
 fn old_version(policy: ClientPolicy) -> FleetScenario {
     FleetScenario::new(vec![worker(); 5], Load::open(2_000.0))
         .with_policy(policy)
@@ -204,7 +204,7 @@ fn old_version(policy: ClientPolicy) -> FleetScenario {
 }
 
 #[test]
-fn a_worker_that_refuses_is_avoided_and_probed_rarely() {
+fn a_worker_that_rejects_is_avoided_and_probed_rarely() {
     for seed in 0..3 {
         let report = run(&old_version(ClientPolicy::new()), seed, LEAST);
         assert_eq!(report.all().failed(), 0, "seed {seed}");
@@ -223,10 +223,10 @@ fn a_worker_that_refuses_is_avoided_and_probed_rarely() {
 }
 
 #[test]
-fn quick_refusals_do_not_attract_calls() {
+fn quick_rejections_do_not_attract_calls() {
     // So few calls that all are idle as a rule: balancers can only compare latencies.
     let scenario = FleetScenario::new(vec![worker(); 5], Load::open(40.0))
-        .with_policy(ClientPolicy::new().with_refusal_avoidance(false))
+        .with_policy(ClientPolicy::new().with_rejection_avoidance(false))
         .with_duration(ms(60_000))
         .with_change(ms(10_000), 1, WorkerChange::Reject);
     let peak_ewma: BalancerFactory = |seed| Arc::new(PeakEwma::seeded(seed));

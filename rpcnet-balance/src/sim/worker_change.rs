@@ -9,7 +9,7 @@ pub enum WorkerChange {
     Slowdown(f64),
     /// Each request fails within 0.1 ms, whatever is queued.
     Fail,
-    /// Each request is refused within 0.1 ms, before it runs: as by a worker of an older version
+    /// Each request is rejected within 0.1 ms, before it runs: as by a worker of an older version
     /// that does not know the method.
     Reject,
     /// Reports say that the worker is idle, whatever it serves.

@@ -6,7 +6,7 @@ use rpcnet_balance::{
     HedgeLatencies, Time,
     retry::{CallPolicy, MethodTable},
 };
-use rpcnet_registry::{Candidate, Worker, connected::RefusalProbe};
+use rpcnet_registry::{Candidate, Worker, connected::RejectionProbe};
 use rpcnet_transport::{CallOptions, IdempotencyKeys};
 use tokio::time::Instant;
 
@@ -168,11 +168,11 @@ impl CallPlan<'_> {
             && self.deadline.is_none_or(|end| end > self.started_at)
     }
 
-    /// When the call probes a worker that refused its method.
-    pub(super) fn refusal_probe(&self) -> RefusalProbe {
+    /// When the call probes a worker that rejected its method.
+    pub(super) fn rejection_probe(&self) -> RejectionProbe {
         match self.policy.attempts_max > 1 && !self.is_stream {
-            true => RefusalProbe::WhenDue,
-            false => RefusalProbe::WhenOverdue,
+            true => RejectionProbe::WhenDue,
+            false => RejectionProbe::WhenOverdue,
         }
     }
 
@@ -328,15 +328,21 @@ mod tests {
         let options = WorkerCallOptions::new();
         let once = options.with_attempts_max(1);
         for (plan, mode) in [
-            (settings.unary_plan("any", &options), RefusalProbe::WhenDue),
-            (settings.unary_plan("any", &once), RefusalProbe::WhenOverdue),
-            // A stream ends with the refusal.
+            (
+                settings.unary_plan("any", &options),
+                RejectionProbe::WhenDue,
+            ),
+            (
+                settings.unary_plan("any", &once),
+                RejectionProbe::WhenOverdue,
+            ),
+            // A stream ends with the rejection.
             (
                 settings.stream_plan("any", &options),
-                RefusalProbe::WhenOverdue,
+                RejectionProbe::WhenOverdue,
             ),
         ] {
-            assert_eq!(plan.refusal_probe(), mode);
+            assert_eq!(plan.rejection_probe(), mode);
         }
     }
 

@@ -346,9 +346,9 @@ mod tests {
     #[test]
     fn a_chain_of_errors_says_each_thing_once() {
         let head = "w1 at 10.0.0.1:7000 (first, 3ms)";
-        let refused = failed(rpc(Code::Overloaded, "9 calls wait"));
+        let rejected = failed(rpc(Code::Overloaded, "9 calls wait"));
         assert_eq!(
-            chain(&refused),
+            chain(&rejected),
             [format!(
                 "the call to a worker failed: {head}: overloaded: 9 calls wait; \
                  the limit of attempts is reached"

@@ -244,7 +244,7 @@ impl Executor {
         }
         self.retries.on_call_succeeded();
         self.workers
-            .note_unreadable(call.method, &attempts.unreadable_workers);
+            .record_unreadable(call.method, &attempts.unreadable_workers);
         Arc::into_inner(winner.worker).expect("the attempt on it has ended")
     }
 

@@ -22,18 +22,18 @@ impl Workers {
     /// Notes the workers that could not read a request which another one has served. Those that
     /// could not read several in a row are passed over; of a request that is served nowhere, the
     /// request is to blame.
-    pub(super) fn note_unreadable(&self, method: &str, workers: &[(u64, Arc<NodeInfo>)]) {
+    pub(super) fn record_unreadable(&self, method: &str, workers: &[(u64, Arc<NodeInfo>)]) {
         for (id, node) in workers {
-            if self.link.refused_methods.note_unreadable(method, *id) {
-                self.link.note_refusal(method, *id, node);
+            if self.link.rejected_methods.record_unreadable(method, *id) {
+                self.link.record_rejection(method, *id, node);
             }
         }
     }
 
     pub(super) fn report_success(&self, ended: &EndedAttempt<'_>, client: &RpcClient) {
         let (method, worker) = (ended.call.method, ended.worker);
-        let refused_methods = &self.link.refused_methods;
-        refused_methods.on_served(method, worker.endpoint_id());
+        let rejected_methods = &self.link.rejected_methods;
+        rejected_methods.on_served(method, worker.endpoint_id());
         let load = client.load().map(reported_load);
         let outcome = Outcome::new(OutcomeKind::Success, ended.took).with_now(ended.at);
         worker.report(&outcome.with_reported_load(load));
@@ -54,10 +54,10 @@ impl Workers {
         }
         if code == Code::Unimplemented && error.is_retryable() {
             self.link
-                .note_refusal(call.method, worker.endpoint_id(), worker.node());
+                .record_rejection(call.method, worker.endpoint_id(), worker.node());
         } else if error.processed() == Processed::Yes {
-            let refused_methods = &self.link.refused_methods;
-            refused_methods.on_served(call.method, worker.endpoint_id());
+            let rejected_methods = &self.link.rejected_methods;
+            rejected_methods.on_served(call.method, worker.endpoint_id());
         }
         let is_lost = client.is_some_and(RpcClient::is_closed);
         if is_lost {
@@ -89,7 +89,7 @@ impl Workers {
         worker.report(&outcome);
         if code == Code::Draining && !is_announced {
             // A worker that announces its drain is passed over until it says otherwise. This one
-            // refuses quickly, so by load alone it would look like the best choice until the
+            // rejects quickly, so by load alone it would look like the best choice until the
             // cluster has heard.
             self.registry.on_unreachable(worker.endpoint());
         }
@@ -104,8 +104,8 @@ pub(super) fn outcome_kind(error: &RpcError, application_errors_fail: bool) -> O
         // the worker.
         _ if error.is_undecodable() => OutcomeKind::Success,
         _ if !error.is_about_the_call() => OutcomeKind::Failure,
-        // However quickly it refused, that is not how quickly it serves.
-        _ if error.processed() == Processed::No => OutcomeKind::Refused,
+        // However quickly it rejected, that is not how quickly it serves.
+        _ if error.processed() == Processed::No => OutcomeKind::Rejected,
         _ if application_errors_fail => OutcomeKind::Failure,
         _ => OutcomeKind::Success,
     }

@@ -6,33 +6,33 @@ use std::{
 };
 
 use rpcnet_balance::Endpoint;
-use rpcnet_registry::{NodeId, NodeInfo, NodeState, WorkerRegistry, refusals::RefusedMethods};
+use rpcnet_registry::{NodeId, NodeInfo, NodeState, WorkerRegistry, rejections::RejectedMethods};
 use rpcnet_transport::{
     CloseReason,
     pool::{PoolListener, PoolTarget, ProcessState, TargetId},
 };
 
-/// A registry that is not kept alive, and the methods that its workers refused.
+/// A registry that is not kept alive, and the methods that its workers rejected.
 #[derive(Clone)]
 pub(super) struct RegistryLink {
     registry: Weak<WorkerRegistry>,
-    pub(super) refused_methods: Arc<RefusedMethods>,
+    pub(super) rejected_methods: Arc<RejectedMethods>,
 }
 
 impl RegistryLink {
     pub(super) fn new(registry: &Arc<WorkerRegistry>) -> Self {
         Self {
             registry: Arc::downgrade(registry),
-            refused_methods: Arc::default(),
+            rejected_methods: Arc::default(),
         }
     }
 
-    /// The worker has refused the method: later calls of it pass the worker over.
-    pub(super) fn note_refusal(&self, method: &str, id: u64, node: &Arc<NodeInfo>) {
+    /// The worker has rejected the method: later calls of it pass the worker over.
+    pub(super) fn record_rejection(&self, method: &str, id: u64, node: &Arc<NodeInfo>) {
         self.with_registry(|registry| {
             let is_current = |node: &NodeInfo| registry.is_as_known(node);
-            let refused = &self.refused_methods;
-            refused.note_refusal(method, (id, node), registry.now(), is_current);
+            let rejected = &self.rejected_methods;
+            rejected.record_rejection(method, (id, node), registry.now(), is_current);
         });
     }
 
@@ -86,10 +86,10 @@ impl PoolListener<Arc<Endpoint>> for RegistryLink {
         self.with_registry(|registry| registry.set_draining(target.context(), draining));
     }
 
-    /// Forgets refused methods: the process may be another one, though the list has the same epoch.
+    /// Forgets rejected methods: the process may be another one, though its epoch is the same.
     fn on_lost(&self, target: &PoolTarget<Arc<Endpoint>>, _: &CloseReason) {
         let lost = target.id();
-        self.refused_methods
+        self.rejected_methods
             .retain_nodes(|node| process(&node.id) != lost);
     }
 }

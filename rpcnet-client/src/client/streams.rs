@@ -28,8 +28,8 @@ use super::{
 };
 
 /// A stream is opened on another worker as long as no request could be sent. What the worker says
-/// of a request that was sent, a rejection included, comes with the stream; whether the stream can
-/// be opened anew is the caller's to know.
+/// of a request that was sent, a rejection included, comes with the stream; the caller knows
+/// whether the stream can be opened anew.
 ///
 /// A stream has no deadline unless its options or the policy of its method say so, or it is opened
 /// by a handler whose call has one. It ends with its connection, which is lost after the
@@ -159,13 +159,13 @@ impl FirstAnswer {
             return;
         }
         let (id, node) = (self.worker.endpoint_id(), self.worker.node());
-        let (method, refused_methods) = (&*self.method, &self.link.refused_methods);
+        let (method, rejected_methods) = (&*self.method, &self.link.rejected_methods);
         let kind = match error {
             Some(error) if error.is_unreadable() => {
-                if refused_methods.note_unreadable_stream(method, (id, node)) {
-                    self.link.note_refusal(method, id, node);
+                if rejected_methods.record_unreadable_stream(method, (id, node)) {
+                    self.link.record_rejection(method, id, node);
                 }
-                OutcomeKind::Refused
+                OutcomeKind::Rejected
             }
             // How long it lets the first message wait is its own affair.
             None => OutcomeKind::StreamStarted,
@@ -176,8 +176,8 @@ impl FirstAnswer {
                     return;
                 }
                 Code::Unimplemented if error.is_retryable() => {
-                    self.link.note_refusal(method, id, node);
-                    OutcomeKind::Refused
+                    self.link.record_rejection(method, id, node);
+                    OutcomeKind::Rejected
                 }
                 _ => match outcome_kind(error, self.application_errors_fail) {
                     OutcomeKind::Success => OutcomeKind::StreamStarted,
@@ -186,7 +186,7 @@ impl FirstAnswer {
             },
         };
         if kind == OutcomeKind::StreamStarted {
-            refused_methods.on_stream_served(method, (id, node));
+            rejected_methods.on_stream_served(method, (id, node));
         }
         let retry_after = error
             .and_then(RpcError::retry_after)

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use rpcnet_balance::{PickContext, Time};
 use rpcnet_registry::{
     Candidate, NodeId, SelectError, Worker, WorkerRegistry,
-    connected::{RefusalProbe, Refusals, WorkerConnector},
+    connected::{RejectionProbe, Rejections, WorkerConnector},
 };
 use rpcnet_transport::pool::PooledConnection;
 use tokio::time::Instant;
@@ -18,7 +18,7 @@ use super::{
 };
 
 /// The workers of a client: who can be selected, the connections to them, and which methods they
-/// refused.
+/// rejected.
 pub(super) struct Workers {
     pub(super) registry: Arc<WorkerRegistry>,
     pub(super) connections: WorkerConnections,
@@ -45,7 +45,7 @@ impl Workers {
         self.registry.time(at.into_std())
     }
 
-    /// All workers that match and can be reached, those that refused the method last. None counts
+    /// All workers that match and can be reached, those that rejected the method last. None counts
     /// as in flight before its call begins.
     pub(super) fn candidates(
         &self,
@@ -54,9 +54,9 @@ impl Workers {
     ) -> Result<Vec<Candidate>, SelectError> {
         self.follow();
         let mut candidates = self.registry.candidates(filter)?;
-        if let Some(refusing) = self.link.refused_methods.workers_refusing(method) {
-            // A caller that wants only some replies need not wait for refusals.
-            candidates.sort_by_key(|worker| refusing.contains(worker.endpoint_id()));
+        if let Some(rejecting) = self.link.rejected_methods.workers_rejecting(method) {
+            // A caller that wants only some replies need not wait for rejections.
+            candidates.sort_by_key(|worker| rejecting.contains(worker.endpoint_id()));
         }
         Ok(candidates)
     }
@@ -69,17 +69,17 @@ impl Workers {
         excluded: &[u64],
         now: Time,
     ) -> Result<(Worker, PooledConnection), SelectError> {
-        self.pick_probing(call, excluded, now, call.plan.refusal_probe())
+        self.pick_probing(call, excluded, now, call.plan.rejection_probe())
     }
 
-    /// A worker for a hedge: none that is busy or refused the method.
+    /// A worker for a hedge: none that is busy or rejected the method.
     pub(super) fn pick_hedge(
         &self,
         call: &ClusterCall<'_>,
         excluded: &[u64],
         now: Time,
     ) -> Option<(Worker, PooledConnection)> {
-        let picked = self.pick_probing(call, excluded, now, RefusalProbe::Never);
+        let picked = self.pick_probing(call, excluded, now, RejectionProbe::Never);
         picked.ok().filter(|(worker, _)| {
             let load = worker.endpoint().reported_load();
             load.is_none_or(|load| !load.busy)
@@ -91,7 +91,7 @@ impl Workers {
         call: &ClusterCall<'_>,
         excluded: &[u64],
         now: Time,
-        probe: RefusalProbe,
+        probe: RejectionProbe,
     ) -> Result<(Worker, PooledConnection), SelectError> {
         let filter = match call.destination {
             Destination::Matching(filter) => filter,
@@ -110,17 +110,17 @@ impl Workers {
             cx = cx.with_key(key);
         }
         let (registry, connections) = (&self.registry, &self.connections);
-        let refused_methods = &self.link.refused_methods;
-        let (mut worker, connection) = match refused_methods.workers_refusing(call.method) {
+        let rejected_methods = &self.link.rejected_methods;
+        let (mut worker, connection) = match rejected_methods.workers_rejecting(call.method) {
             None => registry.select_connected(filter, &cx, connections)?,
             Some(workers) => {
                 let workers = &*workers;
-                let refusals = Refusals {
+                let rejections = Rejections {
                     workers,
                     probe,
                     now,
                 };
-                registry.select_compatible(filter, &cx, connections, refusals)?
+                registry.select_compatible(filter, &cx, connections, rejections)?
             }
         };
         call.set_latency_kind(&mut worker, now);

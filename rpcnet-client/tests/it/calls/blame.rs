@@ -54,7 +54,7 @@ async fn a_dead_worker_delays_unimplemented_by_one_connect_timeout() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_dead_worker_that_is_back_is_found_though_others_refuse_the_method() {
+async fn a_dead_worker_that_is_back_is_found_though_others_reject_the_method() {
     let (cluster, _) = cluster(|config| config).await;
     let _old = cluster.worker("a", Router::new());
     cluster.unreachable(&["dead"]);

@@ -17,7 +17,7 @@ fn short_waits() -> BackoffRange {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn refusals_use_retry_budget_and_an_empty_one_ends_the_call() {
+async fn rejections_use_retry_budget_and_an_empty_one_ends_the_call() {
     let cluster = TestCluster::with(|config| {
         config
             .with_retry_budget(tokens(3.0))
@@ -30,7 +30,7 @@ async fn refusals_use_retry_budget_and_an_empty_one_ends_the_call() {
         cluster.worker("blue", router),
     ];
     // Five attempts may be made, four of them extra.
-    let error = cluster.call("who").await.expect_err("all refuse");
+    let error = cluster.call("who").await.expect_err("all reject");
     assert_eq!(
         (error.stop_reason(), error.attempts().len()),
         (StopReason::BudgetExhausted, 4)
@@ -40,7 +40,7 @@ async fn refusals_use_retry_budget_and_an_empty_one_ends_the_call() {
         "{error}"
     );
     assert!(error.is_retryable(), "later");
-    let error = cluster.call("who").await.expect_err("all refuse");
+    let error = cluster.call("who").await.expect_err("all reject");
     assert_eq!(
         (error.stop_reason(), error.attempts().len()),
         (StopReason::BudgetExhausted, 1)
@@ -48,7 +48,7 @@ async fn refusals_use_retry_budget_and_an_empty_one_ends_the_call() {
     assert_eq!(runs.load(SeqCst), 5);
     let stats = cluster.client.stats();
     assert_eq!((stats.calls, stats.attempts), (2, 5));
-    assert_eq!((stats.retries_overloaded, stats.budget_refusals), (3, 2));
+    assert_eq!((stats.retries_overloaded, stats.budget_exhausted), (3, 2));
     assert_eq!(stats.extra_attempts(), 3);
 }
 
@@ -60,7 +60,7 @@ async fn an_attempt_that_never_starts_uses_no_retry_budget() {
     let _red = cluster.worker("red", router);
     for _ in 0..3 {
         // It has no time for another attempt.
-        let error = cluster.call("who").await.expect_err("it refuses");
+        let error = cluster.call("who").await.expect_err("it rejects");
         assert_eq!(error.stop_reason(), StopReason::Deadline, "{error}");
     }
     // One that is dropped while it waits does not make it either.
@@ -68,7 +68,7 @@ async fn an_attempt_that_never_starts_uses_no_retry_budget() {
     let call = cluster.call_with("who", patient);
     tokio::select! {
         _ = call => panic!("it waits"),
-        () = until("it was refused", || cluster.client.stats().calls == 4 && cluster.in_flight("red") == 0) => {}
+        () = until("it was rejected", || cluster.client.stats().calls == 4 && cluster.in_flight("red") == 0) => {}
     }
     let _blue = cluster.worker("blue", identify("blue"));
     // In turns, so one of two calls begins at red.
@@ -76,7 +76,7 @@ async fn an_attempt_that_never_starts_uses_no_retry_budget() {
         let reply = cluster.call("who").await.expect("there is one for it");
         assert!(reply.starts_with("blue"), "{reply}");
     }
-    assert_eq!(cluster.client.stats().budget_refusals, 0);
+    assert_eq!(cluster.client.stats().budget_exhausted, 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -114,7 +114,7 @@ async fn transparent_retries_use_no_retry_budget() {
     let stats = cluster.client.stats();
     assert!(stats.retries_transparent > 0, "{stats:?}");
     assert_eq!(
-        (stats.retries(), stats.budget_refusals),
+        (stats.retries(), stats.budget_exhausted),
         (stats.retries_transparent, 0)
     );
 }
@@ -126,7 +126,7 @@ async fn without_a_retry_budget_only_the_attempt_limit_holds() {
     let (router, runs) = failing_router(Status::overloaded("too much to do"));
     let _server = cluster.worker("red", router);
     for _ in 0..40 {
-        let error = cluster.call("who").await.expect_err("always refused");
+        let error = cluster.call("who").await.expect_err("always rejected");
         assert_eq!(error.stop_reason(), StopReason::AttemptLimit);
     }
     assert_eq!(runs.load(SeqCst), 200);
@@ -157,17 +157,17 @@ async fn do_not_retry_ends_the_call() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_worker_with_the_earliest_retry_after_is_tried_first() {
     let cluster = TestCluster::with(|config| config.with_attempts_max(3)).await;
-    let refuse = |wait| failing_router(Status::overloaded("later").with_retry_after(wait));
+    let reject = |wait| failing_router(Status::overloaded("later").with_retry_after(wait));
     let soon = Duration::from_millis(200);
-    let (in_a_while, in_a_while_runs) = refuse(TEST_TIMEOUT / 2);
-    let (soon_free, soon_runs) = refuse(soon);
+    let (in_a_while, in_a_while_runs) = reject(TEST_TIMEOUT / 2);
+    let (soon_free, soon_runs) = reject(soon);
     let _servers = [
         cluster.worker("red", in_a_while),
         cluster.worker("blue", soon_free),
     ];
     for _ in 0..2 {
         let begun = Instant::now();
-        let error = cluster.call("who").await.expect_err("all refuse");
+        let error = cluster.call("who").await.expect_err("all reject");
         assert!(begun.elapsed() >= soon);
         assert_eq!(error.attempts().len(), 3, "{error}");
         assert_eq!(&*error.node().expect("a node").name, "blue");

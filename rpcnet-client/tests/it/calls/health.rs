@@ -18,9 +18,9 @@ impl TestCluster {
     }
 }
 
-/// Only the worker itself says that it drains: no membership, and no refused call.
+/// Only the worker itself says that it drains: no membership, and no rejected call.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_draining_worker_is_passed_over_before_it_refuses_a_call() {
+async fn a_draining_worker_is_passed_over_before_it_rejects_a_call() {
     let cluster = TestCluster::new().await;
     let red = cluster.worker("red", identify("red"));
     let _blue = cluster.worker("blue", identify("blue"));
@@ -81,7 +81,7 @@ async fn application_errors_do_not_eject_a_worker() {
 
 /// They are healthy: when they take calls again, all of them get calls.
 #[tokio::test(flavor = "multi_thread")]
-async fn draining_refusals_do_not_eject_a_worker() {
+async fn draining_rejections_do_not_eject_a_worker() {
     let cluster = TestCluster::new().await;
     let servers = ["red", "blue"].map(|name| cluster.worker(name, identify(name)));
     for _ in 0..2 {

@@ -133,7 +133,7 @@ async fn an_empty_retry_budget_allows_no_hedges() {
     let error = cluster.failing_call(options).await;
     assert_eq!(error.attempts().len(), 1);
     let stats = cluster.client.stats();
-    assert_eq!((stats.hedges, stats.budget_refusals), (1, 1));
+    assert_eq!((stats.hedges, stats.budget_exhausted), (1, 1));
 }
 
 #[tokio::test(start_paused = true)]
@@ -144,7 +144,7 @@ async fn a_busy_worker_gets_no_hedge() {
     let router = router.raw("quick", |_, body| async move { Ok(body) });
     let config = TransportConfig::default().with_calls_max(one);
     let b = cluster.worker_with("b", router, config);
-    // It says so with a refusal.
+    // It says so with a rejection.
     let other = bind_on(
         cluster.network.as_ref(),
         "other",
@@ -179,7 +179,7 @@ async fn an_attempt_that_fails_beside_a_hedge_does_not_end_the_call() {
         Arc::new(tokio::sync::Notify::new()),
     );
     let (counted, gate) = (Arc::clone(&started), Arc::clone(&release));
-    // The first refuses only when the second has begun.
+    // The first rejects only when the second has begun.
     let a = Router::new().raw("who", move |_, _| {
         let gate = Arc::clone(&gate);
         async move {

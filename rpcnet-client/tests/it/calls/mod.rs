@@ -10,7 +10,7 @@ mod idempotency_keys;
 mod methods;
 mod nested;
 mod quorum;
-mod refused_methods;
+mod rejected_methods;
 mod reported_load;
 mod retries;
 mod runtimes;

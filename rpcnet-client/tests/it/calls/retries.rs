@@ -75,13 +75,13 @@ async fn a_deadline_exceeded_during_the_handler_is_maybe_processed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn refused_calls_go_to_another_worker() {
+async fn rejected_calls_go_to_another_worker() {
     for status in [
         Status::overloaded("too much to do"),
         Status::new(Code::Unavailable, "not now").not_processed(),
     ] {
         let cluster = TestCluster::new().await;
-        let (router, refusals) = failing_router(status);
+        let (router, rejections) = failing_router(status);
         let _servers = [
             cluster.worker("red", router),
             cluster.worker("blue", identify("blue")),
@@ -90,7 +90,7 @@ async fn refused_calls_go_to_another_worker() {
             let reply = cluster.call("who").await.expect("blue does it");
             assert!(reply.starts_with("blue"), "{reply}");
         }
-        assert!(refusals.load(SeqCst) > 0, "red was asked");
+        assert!(rejections.load(SeqCst) > 0, "red was asked");
     }
 }
 
@@ -106,7 +106,7 @@ async fn a_draining_worker_is_passed_over_until_it_resumes() {
     }
     assert_eq!(by_red, 5, "in turns");
 
-    // Only red itself says that it drains: no membership, no refused call.
+    // Only red itself says that it drains: no membership, no rejected call.
     red.set_draining(true);
     let heard = async {
         while cluster
@@ -122,15 +122,15 @@ async fn a_draining_worker_is_passed_over_until_it_resumes() {
         {}
     };
     within(heard).await;
-    let refused = red.stats().calls_rejected_draining;
+    let rejected = red.stats().calls_rejected_draining;
     for _ in 0..10 {
         assert_eq!(cluster.call("who").await.expect("a reply"), "blue 0");
     }
-    assert_eq!(red.stats().calls_rejected_draining, refused);
+    assert_eq!(red.stats().calls_rejected_draining, rejected);
 
     // If all workers drain, the error says so.
     blue.set_draining(true);
-    let refused_by_all = async {
+    let rejected_by_all = async {
         let once = WorkerCallOptions::new().with_attempts_max(1);
         loop {
             match cluster.call_with("who", once).await {
@@ -139,7 +139,7 @@ async fn a_draining_worker_is_passed_over_until_it_resumes() {
             }
         }
     };
-    let error = within(refused_by_all).await;
+    let error = within(rejected_by_all).await;
     assert_eq!(error.attempts()[0].error.code(), Code::Draining);
     assert!(error.is_retryable());
 
@@ -225,7 +225,7 @@ async fn attempts_on_a_single_worker_are_limited_and_backed_off() {
     let (router, runs) = failing_router(Status::overloaded("too much to do"));
     let _server = cluster.worker("red", router);
     let begun = Instant::now();
-    let error = cluster.call("who").await.expect_err("always refused");
+    let error = cluster.call("who").await.expect_err("always rejected");
     assert_eq!(runs.load(SeqCst), 3);
     assert_eq!(error.stop_reason(), StopReason::AttemptLimit);
     let reasons: Vec<_> = error.attempts().iter().map(|one| one.reason).collect();
@@ -255,7 +255,7 @@ async fn retry_after_is_respected() {
     let begun = Instant::now();
     let options = WorkerCallOptions::new().with_attempts_max(2);
     let error = cluster.call_with("who", options).await;
-    error.expect_err("always refused");
+    error.expect_err("always rejected");
     assert!(begun.elapsed() >= wait);
     assert_eq!(runs.load(SeqCst), 2);
     // If that is past the deadline, the call fails at once.
@@ -263,7 +263,7 @@ async fn retry_after_is_respected() {
     let (router, _) =
         failing_router(Status::overloaded("later").with_retry_after(2 * TEST_TIMEOUT));
     let _server = cluster.worker("red", router);
-    let error = cluster.call("who").await.expect_err("always refused");
+    let error = cluster.call("who").await.expect_err("always rejected");
     assert!(matches!(error, ClusterError::Rpc { .. }), "{error}");
 }
 
@@ -349,9 +349,9 @@ async fn a_worker_that_lacks_the_method_does_not_end_the_wait_for_a_busy_one() {
     let asked = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&asked);
     let busy = Router::new().raw("who", move |_, _| {
-        let refuses = counted.fetch_add(1, SeqCst) < 2;
+        let rejects = counted.fetch_add(1, SeqCst) < 2;
         async move {
-            if refuses {
+            if rejects {
                 return Err(Status::overloaded("too much to do"));
             }
             Ok(Bytes::from_static(b"new"))

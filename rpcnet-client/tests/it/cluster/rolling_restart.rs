@@ -12,7 +12,7 @@ const CLIENTS: usize = 2;
 const LIVES: usize = 2;
 /// May run twice, and is tried again.
 const IDEMPOTENT: &str = "look";
-/// May not run twice, and has one attempt: it fails if a worker refuses it.
+/// May not run twice, and has one attempt: it fails if a worker rejects it.
 const NOT_IDEMPOTENT: &str = "book";
 /// Calls at a time of each client and each kind.
 const CALLS_IN_FLIGHT: usize = 3;

@@ -308,7 +308,7 @@ async fn a_dropped_node_leaves_nothing_behind() {
 }
 
 /// Known to all from the beginning, called by no client before it says so, and not after it takes
-/// that back: without a single refusal.
+/// that back: without a single rejection.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_unready_node_gets_no_calls() {
     let caller = start(builder("caller"), &[]).await;

@@ -184,7 +184,7 @@ fn a_flagged_worker_is_better_than_none_and_a_draining_one_the_last() {
     for _ in 0..5 {
         assert_eq!(select(&[]), "a", "it fails at times");
         assert_eq!(select(&[a]), "b", "it may be back");
-        assert_eq!(select(&[a, b]), "c", "it refuses");
+        assert_eq!(select(&[a, b]), "c", "it rejects");
     }
     let cx = PickContext::new();
     let all = [a, b, c];

@@ -1,4 +1,4 @@
-//! Refused methods: workers of another version that refuse a method before running it.
+//! Rejected methods: workers of another version that reject a method before running it.
 
 use std::future::pending;
 
@@ -41,7 +41,7 @@ async fn calls(cluster: &TestCluster, count: u64) -> u64 {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_strategy_passes_over_a_worker_that_refuses_the_method() {
+async fn every_strategy_passes_over_a_worker_that_rejects_the_method() {
     for &strategy in LoadBalancingStrategy::ALL {
         for cannot_read in [false, true] {
             let cluster = with_strategy(strategy).await;
@@ -49,13 +49,16 @@ async fn every_strategy_passes_over_a_worker_that_refuses_the_method() {
             let old = cluster.worker("old", older_version(cannot_read));
             assert_eq!(calls(&cluster, 160).await, 0, "{strategy:?}");
             let stats = old.stats();
-            let refused = stats.unknown_methods + stats.invalid_requests;
-            assert!(refused <= AT_ONCE + 3, "{strategy:?}: {refused} refusals");
+            let rejected = stats.unknown_methods + stats.invalid_requests;
+            assert!(
+                rejected <= AT_ONCE + 3,
+                "{strategy:?}: {rejected} rejections"
+            );
             // Few, should probes fall due on a slow machine.
             assert_eq!(calls(&cluster, 160).await, 0, "{strategy:?}");
             let stats = old.stats();
-            let more = stats.unknown_methods + stats.invalid_requests - refused;
-            assert!(more <= 3, "{strategy:?}: {more} refusals");
+            let more = stats.unknown_methods + stats.invalid_requests - rejected;
+            assert!(more <= 3, "{strategy:?}: {more} rejections");
         }
     }
 }
@@ -65,7 +68,7 @@ async fn a_method_unknown_to_all_workers_fails_at_once() {
     let cluster = TestCluster::new().await;
     let workers = ["a", "b", "c"].map(|name| cluster.worker(name, Router::new()));
     for attempts in [3, 1, 1] {
-        let error = cluster.call("who").await.expect_err("all refuse");
+        let error = cluster.call("who").await.expect_err("all reject");
         let ClusterError::Rpc {
             error,
             attempts: made,
@@ -96,7 +99,7 @@ async fn a_method_unknown_to_all_workers_fails_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_new_process_or_tag_clears_a_refused_method() {
+async fn a_new_process_or_tag_clears_a_rejected_method() {
     let cluster = TestCluster::new().await;
     let _blue = cluster.worker("blue", identify("blue"));
     let red = cluster.worker("red", Router::new());
@@ -122,13 +125,13 @@ async fn an_unreadable_request_that_no_worker_serves_blames_no_worker() {
     assert!(!error.is_retryable());
     assert_eq!(error.processed(), Processed::No);
     // No worker is passed over for it: three calls in turn go to all three.
-    let refused = || {
+    let rejected = || {
         workers
             .iter()
             .map(|one| one.stats().invalid_requests)
             .sum::<u64>()
     };
-    assert_eq!(refused(), 3);
+    assert_eq!(rejected(), 3);
     for n in 0..3_u32 {
         let reply = cluster.client.call_worker_typed("double", &n, None);
         let reply: u32 = within(reply).await.expect("a reply");
@@ -168,7 +171,7 @@ async fn recording_cluster() -> (TestCluster, Arc<RecordingRoundRobin>) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_refusal_is_not_reported_as_success() {
+async fn a_rejection_is_not_reported_as_success() {
     let (cluster, told) = recording_cluster().await;
     let (router, _) = failing_router(Status::app(&7u32, "no luck"));
     let _red = cluster.worker("red", router.typed("double", |n: u32| async move { n * 2 }));
@@ -176,8 +179,8 @@ async fn a_refusal_is_not_reported_as_success() {
     let table = [
         ("who", WorkerCallOptions::new(), OutcomeKind::Success),
         ("who", as_failures, OutcomeKind::Failure),
-        ("unknown", WorkerCallOptions::new(), OutcomeKind::Refused),
-        ("double", as_failures, OutcomeKind::Refused),
+        ("unknown", WorkerCallOptions::new(), OutcomeKind::Rejected),
+        ("double", as_failures, OutcomeKind::Rejected),
     ];
     for (method, options, kind) in table {
         let error = cluster
@@ -200,7 +203,7 @@ async fn the_first_stream_message_reports_the_outcome() {
     };
     let _red = cluster.worker("red", Router::new().server_streaming("count", count));
     let blue = cluster.worker("blue", Router::new());
-    let (mut taken, mut refused) = (0, 0);
+    let (mut taken, mut rejected) = (0, 0);
     for _ in 0..10 {
         let options = WorkerCallOptions::new();
         let stream = cluster
@@ -210,22 +213,22 @@ async fn the_first_stream_message_reports_the_outcome() {
             within(stream).await.expect("a stream");
         assert_eq!(
             told.kinds.lock().len(),
-            taken + refused,
+            taken + rejected,
             "nothing is known yet"
         );
         match within(stream.collect::<Vec<_>>()).await[..] {
             [Ok(0), Ok(1)] => taken += 1,
-            [Err(ref error)] if error.code() == Code::Unimplemented => refused += 1,
+            [Err(ref error)] if error.code() == Code::Unimplemented => rejected += 1,
             ref other => panic!("{other:?}"),
         }
     }
-    // One that was refused is not begun anew, since its caller may have sent some of it; those
+    // One that was rejected is not begun anew, since its caller may have sent some of it; those
     // after it go elsewhere.
-    assert_eq!((taken, refused, blue.stats().unknown_methods), (9, 1, 1));
+    assert_eq!((taken, rejected, blue.stats().unknown_methods), (9, 1, 1));
     let kinds = told.kinds.lock();
     let of = |kind| kinds.iter().filter(|one| **one == kind).count();
     assert_eq!(
-        (of(OutcomeKind::StreamStarted), of(OutcomeKind::Refused)),
+        (of(OutcomeKind::StreamStarted), of(OutcomeKind::Rejected)),
         (9, 1)
     );
 }
@@ -242,9 +245,9 @@ async fn unreadable_stream_requests_pass_over_the_worker() {
         .map(|name| cluster.worker(name, Router::new().server_streaming("count", endless)));
     let old = Router::new().server_streaming("count", reads_pairs);
     let old = cluster.worker("old", old);
-    // Refusals among the first forty, and among the others.
+    // Rejections among the first forty, and among the others.
     let (mut streams, mut failed) = (Vec::new(), [0, 0]);
-    // Streams that are not over make the workers that serve them look busier than one that refuses.
+    // Streams that are not over make the workers that serve them look busier than one that rejects.
     for n in 0..80_u32 {
         let options = WorkerCallOptions::new();
         let stream = cluster
@@ -310,7 +313,7 @@ async fn an_unreadable_request_is_not_hidden_by_a_transient_failure() {
     let _busy = cluster.worker("busy", busy);
     // Whichever of the two is tried last.
     for _ in 0..4 {
-        let error = cluster.call("who").await.expect_err("both refuse");
+        let error = cluster.call("who").await.expect_err("both reject");
         assert_eq!(error.attempts().len(), 2, "{error}");
         let ClusterError::Rpc { error: told, .. } = &error else {
             panic!("{error}");

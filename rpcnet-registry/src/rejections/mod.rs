@@ -1,4 +1,4 @@
-//! Refused methods: which workers do not know a method, or cannot read requests for it.
+//! Rejected methods: which workers do not know a method, or cannot read requests for it.
 
 mod unreadable_requests;
 
@@ -18,7 +18,7 @@ use rpcnet_balance::Time;
 use self::unreadable_requests::{UnreadableRequests, is_unchanged};
 use crate::{NodeInfo, WorkerRegistry};
 
-/// Memory of the workers that refused a method before running it, as calls found out.
+/// Memory of the workers that rejected a method before running it, as calls found out.
 ///
 /// Calls of a method pass these workers over ([`PickContext::with_incompatible`]). One call is sent
 /// there again, as a probe, after 5 s, and after twice as long each time, up to 5 min.
@@ -28,7 +28,7 @@ use crate::{NodeInfo, WorkerRegistry};
 ///
 /// [`PickContext::with_incompatible`]: rpcnet_balance::PickContext::with_incompatible
 #[derive(Debug, Default)]
-pub struct RefusedMethods {
+pub struct RejectedMethods {
     /// Whether there are any. Nearly always there are none, and a pick reads no more than this.
     is_any: AtomicBool,
     methods: ArcSwap<Methods>,
@@ -37,25 +37,25 @@ pub struct RefusedMethods {
     unreadable: UnreadableRequests,
 }
 
-type Methods = HashMap<Arc<str>, Arc<RefusingWorkers>>;
+type Methods = HashMap<Arc<str>, Arc<RejectingWorkers>>;
 
-/// The workers that refused one method. Immutable, except for the times of probes.
+/// The workers that rejected one method. Immutable, except for the times of probes.
 #[derive(Debug)]
-pub struct RefusingWorkers {
+pub struct RejectingWorkers {
     /// Endpoint ids, in ascending order.
     ids: Box<[u64]>,
     /// The workers, in the same order.
-    workers: Box<[Arc<RefusingWorker>]>,
+    workers: Box<[Arc<RejectingWorker>]>,
     /// No probe is due before, in nanoseconds.
     probe_at: AtomicU64,
-    /// When the latest one was noted.
-    noted_at: Time,
-    /// Counter of the rotation that applies when all workers refuse.
+    /// When the latest one was recorded.
+    recorded_at: Time,
+    /// Counter of the rotation that applies when all workers reject.
     rotation: AtomicUsize,
 }
 
 #[derive(Debug)]
-struct RefusingWorker {
+struct RejectingWorker {
     id: u64,
     /// The worker as it was known then: another process, address or set of tags may know the
     /// method.
@@ -66,10 +66,10 @@ struct RefusingWorker {
     probes: AtomicU32,
 }
 
-impl RefusedMethods {
-    /// The workers that refused this method, if any.
+impl RejectedMethods {
+    /// The workers that rejected this method, if any.
     #[must_use]
-    pub fn workers_refusing(&self, method: &str) -> Option<Arc<RefusingWorkers>> {
+    pub fn workers_rejecting(&self, method: &str) -> Option<Arc<RejectingWorkers>> {
         if !self.is_any.load(Relaxed) {
             return None;
         }
@@ -77,21 +77,21 @@ impl RefusedMethods {
     }
 
     /// Counts a request that a worker could not read and another worker has served. `true` after
-    /// three in a row: the worker is to be noted as refusing the method.
-    pub fn note_unreadable(&self, method: &str, id: u64) -> bool {
+    /// three in a row: the worker is to be recorded as rejecting the method.
+    pub fn record_unreadable(&self, method: &str, id: u64) -> bool {
         self.unreadable.count(method, id)
     }
 
     /// Counts a request of a stream that a worker could not read. `true` after three in a row, if
     /// the worker has read none and another one has served the method meanwhile: the worker is to
-    /// be noted as refusing the method. Otherwise the requests may be to blame.
-    pub fn note_unreadable_stream(&self, method: &str, worker: (u64, &NodeInfo)) -> bool {
+    /// be recorded as rejecting the method. Otherwise the requests may be to blame.
+    pub fn record_unreadable_stream(&self, method: &str, worker: (u64, &NodeInfo)) -> bool {
         self.unreadable.count_stream(method, worker)
     }
 
-    /// Notes that a worker, given by its endpoint id and node, has refused this method; unless
+    /// Records that a worker, given by its endpoint id and node, has rejected this method; unless
     /// `is_current` does not hold for it any more.
-    pub fn note_refusal(
+    pub fn record_rejection(
         &self,
         method: &str,
         (id, node): (u64, &Arc<NodeInfo>),
@@ -99,7 +99,7 @@ impl RefusedMethods {
         is_current: impl FnOnce(&NodeInfo) -> bool,
     ) {
         if self
-            .workers_refusing(method)
+            .workers_rejecting(method)
             .is_some_and(|known| known.contains(id))
         {
             return;
@@ -119,24 +119,26 @@ impl RefusedMethods {
         if workers.len() >= WORKERS_MAX {
             return;
         }
-        workers.insert(index, Arc::new(RefusingWorker::new(id, node, now)));
+        workers.insert(index, Arc::new(RejectingWorker::new(id, node, now)));
         let mut methods = Methods::clone(&methods);
         if before.is_none() && methods.len() >= METHODS_MAX {
-            let oldest = methods.iter().min_by_key(|(_, refusing)| refusing.noted_at);
+            let oldest = methods
+                .iter()
+                .min_by_key(|(_, rejecting)| rejecting.recorded_at);
             let oldest = oldest.map(|(method, _)| Arc::clone(method));
             oldest.and_then(|method| methods.remove(&method));
         }
-        methods.insert(method.into(), Arc::new(RefusingWorkers::new(workers, now)));
+        methods.insert(method.into(), Arc::new(RejectingWorkers::new(workers, now)));
         self.store(methods);
     }
 
-    /// Notes that a worker has served this method: it refuses the method no longer.
+    /// Records that a worker has served this method: it rejects the method no longer.
     pub fn on_served(&self, method: &str, id: u64) {
         self.unreadable.on_served(method, id);
         self.forget(method, id);
     }
 
-    /// Notes that a worker has answered a stream of this method.
+    /// Records that a worker has answered a stream of this method.
     pub fn on_stream_served(&self, method: &str, worker: (u64, &Arc<NodeInfo>)) {
         self.unreadable.on_stream_served(method, worker);
         self.forget(method, worker.0);
@@ -144,14 +146,14 @@ impl RefusedMethods {
 
     fn forget(&self, method: &str, id: u64) {
         if self
-            .workers_refusing(method)
+            .workers_rejecting(method)
             .is_some_and(|known| known.contains(id))
         {
             self.retain(|other, worker| other != method || worker.id != id);
         }
     }
 
-    /// Forgets the workers that are not current any more: what refused was another process, at
+    /// Forgets the workers that are not current any more: what rejected was another process, at
     /// another address, or with other tags.
     pub fn retain_nodes(&self, mut is_current: impl FnMut(&NodeInfo) -> bool) {
         if self.is_any.load(Relaxed) {
@@ -159,16 +161,16 @@ impl RefusedMethods {
         }
     }
 
-    fn retain(&self, mut keeps: impl FnMut(&str, &RefusingWorker) -> bool) {
+    fn retain(&self, mut keeps: impl FnMut(&str, &RejectingWorker) -> bool) {
         let _writing = self.writer.lock();
         let mut methods = Methods::clone(&self.methods.load());
-        methods.retain(|method, refusing| {
-            let all = refusing.workers.iter();
+        methods.retain(|method, rejecting| {
+            let all = rejecting.workers.iter();
             let kept: Vec<_> = all.filter(|one| keeps(method, one)).cloned().collect();
-            if kept.len() < refusing.workers.len() {
-                *refusing = Arc::new(RefusingWorkers::new(kept, refusing.noted_at));
+            if kept.len() < rejecting.workers.len() {
+                *rejecting = Arc::new(RejectingWorkers::new(kept, rejecting.recorded_at));
             }
-            !refusing.workers.is_empty()
+            !rejecting.workers.is_empty()
         });
         self.store(methods);
     }
@@ -180,19 +182,19 @@ impl RefusedMethods {
     }
 }
 
-impl RefusingWorkers {
-    fn new(workers: Vec<Arc<RefusingWorker>>, noted_at: Time) -> Self {
+impl RejectingWorkers {
+    fn new(workers: Vec<Arc<RejectingWorker>>, recorded_at: Time) -> Self {
         let probe_at = workers.iter().map(|one| one.probe_at.load(Relaxed)).min();
         Self {
             ids: workers.iter().map(|worker| worker.id).collect(),
             workers: workers.into(),
             probe_at: AtomicU64::new(probe_at.unwrap_or(u64::MAX)),
-            noted_at,
+            recorded_at,
             rotation: AtomicUsize::new(0),
         }
     }
 
-    /// One of them, in rotation: for a call of a method that all workers refuse.
+    /// One of them, in rotation: for a call of a method that all workers reject.
     pub fn next_in_rotation(&self) -> &Arc<NodeInfo> {
         let turn = self.rotation.fetch_add(1, Relaxed);
         &self.workers[turn % self.workers.len()].node
@@ -212,7 +214,7 @@ impl RefusingWorkers {
 
     /// Claims the probe of a worker, if one is due and `pick` gives something for that worker. Its
     /// next probe is due later, whatever comes of this one; a worker that cannot be picked stays
-    /// due. A call that is not repeatable fails if the worker still refuses: it probes a worker
+    /// due. A call that is not repeatable fails if the worker still rejects: it probes a worker
     /// only when no other call has for a minute. Without a time no probe is due.
     pub fn claim_probe<T>(
         &self,
@@ -247,7 +249,7 @@ impl RefusingWorkers {
     }
 }
 
-impl RefusingWorker {
+impl RejectingWorker {
     fn new(id: u64, node: &Arc<NodeInfo>, now: Time) -> Self {
         Self {
             id,
@@ -284,7 +286,7 @@ impl WorkerRegistry {
 }
 
 /// Time for which a worker is passed over for a method at first. Doubled with each probe that it
-/// refuses.
+/// rejects.
 const PROBE_AFTER_MIN: Duration = Duration::from_secs(5);
 
 /// Longest time for which a worker is passed over for a method.
@@ -296,7 +298,7 @@ const UNREPEATABLE_PROBE_DELAY: Duration = Duration::from_secs(60);
 /// Limit of the due workers that one call looks at for one that can be picked.
 const PROBE_CANDIDATES_MAX: usize = 4;
 
-/// Limit of methods that are remembered. Past it, the one whose latest refusal is the oldest is
+/// Limit of methods that are remembered. Past it, the one whose latest rejection is the oldest is
 /// forgotten.
 const METHODS_MAX: usize = 256;
 
@@ -317,90 +319,90 @@ mod tests {
         Arc::new(NodeInfo::new(id, ([127, 0, 0, 1], 7000).into()))
     }
 
-    fn noted(refused: &RefusedMethods, method: &str, id: u64, now: Time) {
-        refused.note_refusal(method, (id, &node(id)), now, |_| true);
+    fn recorded(rejected: &RejectedMethods, method: &str, id: u64, now: Time) {
+        rejected.record_rejection(method, (id, &node(id)), now, |_| true);
     }
 
     /// The worker that a call probes if each of them can be picked.
-    fn claim(refusing: &RefusingWorkers, second: u64, is_repeatable: bool) -> Option<String> {
-        refusing.claim_probe(at(second), is_repeatable, |node| Some(node.id.to_string()))
+    fn claim(rejecting: &RejectingWorkers, second: u64, is_repeatable: bool) -> Option<String> {
+        rejecting.claim_probe(at(second), is_repeatable, |node| Some(node.id.to_string()))
     }
 
-    fn ids(refused: &RefusedMethods, method: &str) -> Vec<u64> {
-        let refusing = refused.workers_refusing(method);
-        refusing.map_or_else(Vec::new, |refusing| refusing.ids().to_vec())
+    fn ids(rejected: &RejectedMethods, method: &str) -> Vec<u64> {
+        let rejecting = rejected.workers_rejecting(method);
+        rejecting.map_or_else(Vec::new, |rejecting| rejecting.ids().to_vec())
     }
 
     #[test]
     fn a_call_that_cannot_be_repeated_probes_later_than_others() {
-        let refused = RefusedMethods::default();
-        noted(&refused, "m", 1, at(0));
-        let refusing = refused.workers_refusing("m").unwrap();
-        assert!(claim(&refusing, 64, false).is_none());
-        assert!(claim(&refusing, 65, false).is_some());
-        assert!(claim(&refusing, 66, false).is_none(), "one alone");
+        let rejected = RejectedMethods::default();
+        recorded(&rejected, "m", 1, at(0));
+        let rejecting = rejected.workers_rejecting("m").unwrap();
+        assert!(claim(&rejecting, 64, false).is_none());
+        assert!(claim(&rejecting, 65, false).is_some());
+        assert!(claim(&rejecting, 66, false).is_none(), "one alone");
     }
 
     #[test]
     fn a_worker_that_cannot_be_picked_keeps_its_probe() {
-        let refused = RefusedMethods::default();
-        (1..=3).for_each(|id| noted(&refused, "m", id, at(0)));
-        let refusing = refused.workers_refusing("m").unwrap();
-        let none = refusing.claim_probe(at(9), true, |_| None::<()>);
+        let rejected = RejectedMethods::default();
+        (1..=3).for_each(|id| recorded(&rejected, "m", id, at(0)));
+        let rejecting = rejected.workers_rejecting("m").unwrap();
+        let none = rejecting.claim_probe(at(9), true, |_| None::<()>);
         assert!(none.is_none());
         let third = |node: &NodeInfo| (&*node.id.name == "w3").then_some(());
-        assert!(refusing.claim_probe(at(9), true, third).is_some());
+        assert!(rejecting.claim_probe(at(9), true, third).is_some());
         assert!(
-            refusing.claim_probe(at(9), true, third).is_none(),
+            rejecting.claim_probe(at(9), true, third).is_none(),
             "one alone"
         );
-        let others = [claim(&refusing, 9, true), claim(&refusing, 9, true)];
+        let others = [claim(&rejecting, 9, true), claim(&rejecting, 9, true)];
         assert_eq!(others.map(Option::unwrap), ["w1", "w2"]);
-        assert!(claim(&refusing, 9, true).is_none());
+        assert!(claim(&rejecting, 9, true).is_none());
     }
 
     #[test]
-    fn a_worker_is_passed_over_for_the_method_that_it_refused() {
-        let refused = RefusedMethods::default();
+    fn a_worker_is_passed_over_for_the_method_that_it_rejected() {
+        let rejected = RejectedMethods::default();
         for id in [3, 1, 2, 3] {
-            noted(&refused, "new", id, at(0));
+            recorded(&rejected, "new", id, at(0));
         }
-        assert_eq!(ids(&refused, "new"), [1, 2, 3]);
-        assert_eq!(ids(&refused, "old"), [0; 0]);
-        refused.on_served("new", 2);
-        refused.on_served("old", 1);
-        assert_eq!(ids(&refused, "new"), [1, 3]);
-        refused.note_refusal("new", (9, &node(9)), at(0), |_| false);
-        refused.retain_nodes(|node| &*node.id.name != "w1");
-        assert_eq!(ids(&refused, "new"), [3]);
-        refused.on_served("new", 3);
-        assert!(refused.workers_refusing("new").is_none() && !refused.is_any.load(Relaxed));
+        assert_eq!(ids(&rejected, "new"), [1, 2, 3]);
+        assert_eq!(ids(&rejected, "old"), [0; 0]);
+        rejected.on_served("new", 2);
+        rejected.on_served("old", 1);
+        assert_eq!(ids(&rejected, "new"), [1, 3]);
+        rejected.record_rejection("new", (9, &node(9)), at(0), |_| false);
+        rejected.retain_nodes(|node| &*node.id.name != "w1");
+        assert_eq!(ids(&rejected, "new"), [3]);
+        rejected.on_served("new", 3);
+        assert!(rejected.workers_rejecting("new").is_none() && !rejected.is_any.load(Relaxed));
     }
 
     #[test]
     fn probes_of_a_worker_become_rarer() {
-        let refused = RefusedMethods::default();
-        noted(&refused, "new", 1, at(0));
+        let rejected = RejectedMethods::default();
+        recorded(&rejected, "new", 1, at(0));
         let mut probed = Vec::new();
         for second in 0..1_500 {
-            let refusing = refused.workers_refusing("new").expect("one");
-            if claim(&refusing, second, true).is_some() {
+            let rejecting = rejected.workers_rejecting("new").expect("one");
+            if claim(&rejecting, second, true).is_some() {
                 probed.push(second);
-                assert!(claim(&refusing, second, true).is_none(), "one alone");
+                assert!(claim(&rejecting, second, true).is_none(), "one alone");
             }
-            // It still refuses, also the call that asked it since all do.
-            noted(&refused, "new", 1, at(second));
+            // It still rejects, also the call that asked it since all do.
+            recorded(&rejected, "new", 1, at(second));
         }
         assert_eq!(probed, [5, 15, 35, 75, 155, 315, 615, 915, 1_215]);
     }
 
     #[test]
     fn each_worker_has_its_own_time_and_all_have_their_turn() {
-        let refused = RefusedMethods::default();
-        noted(&refused, "new", 1, at(0));
-        noted(&refused, "new", 2, at(3));
-        let refusing = refused.workers_refusing("new").expect("two");
-        let claim = |second| claim(&refusing, second, true);
+        let rejected = RejectedMethods::default();
+        recorded(&rejected, "new", 1, at(0));
+        recorded(&rejected, "new", 2, at(3));
+        let rejecting = rejected.workers_rejecting("new").expect("two");
+        let claim = |second| claim(&rejecting, second, true);
         assert_eq!((claim(4), claim(5)), (None, Some("w1".to_owned())));
         assert_eq!((claim(7), claim(8)), (None, Some("w2".to_owned())));
         assert_eq!(claim(9), None);
@@ -410,16 +412,16 @@ mod tests {
 
     #[test]
     fn what_is_remembered_is_bounded() {
-        let refused = RefusedMethods::default();
+        let rejected = RejectedMethods::default();
         for index in 0..2 * METHODS_MAX as u64 {
-            noted(&refused, &format!("made up {index}"), 1, at(index));
+            recorded(&rejected, &format!("made up {index}"), 1, at(index));
         }
-        assert_eq!(refused.methods.load().len(), METHODS_MAX);
-        assert_eq!(ids(&refused, "made up 0"), [0; 0]);
-        assert_eq!(ids(&refused, "made up 511"), [1]);
+        assert_eq!(rejected.methods.load().len(), METHODS_MAX);
+        assert_eq!(ids(&rejected, "made up 0"), [0; 0]);
+        assert_eq!(ids(&rejected, "made up 511"), [1]);
         for id in 0..2 * WORKERS_MAX as u64 {
-            noted(&refused, "new", id, at(1_000));
+            recorded(&rejected, "new", id, at(1_000));
         }
-        assert_eq!(ids(&refused, "new").len(), WORKERS_MAX);
+        assert_eq!(ids(&rejected, "new").len(), WORKERS_MAX);
     }
 }

@@ -1,20 +1,20 @@
-//! Workers that refuse requests before running them, and the times of their probes.
+//! Workers that reject requests before running them, and the times of their probes.
 
 use std::time::Duration;
 
 use crate::{OutcomeKind, Time};
 
-/// Workers that refused a request before running it, as a client remembers them: calls avoid them,
+/// Workers that rejected a request before running it, as a client remembers them: calls avoid them,
 /// and one is sent as a probe now and then.
 #[derive(Debug, Default)]
-pub(super) struct RefusingWorkers {
+pub(super) struct RejectingWorkers {
     /// Ids in ascending order.
     ids: Vec<u64>,
     /// The time of the next probe of each, and the time from that to the one after.
     probes: Vec<(Time, Duration)>,
 }
 
-impl RefusingWorkers {
+impl RejectingWorkers {
     /// The ids of the workers that are avoided, in ascending order.
     pub(super) fn ids(&self) -> &[u64] {
         &self.ids
@@ -23,7 +23,7 @@ impl RefusingWorkers {
     /// Records the outcome of an attempt.
     pub(super) fn on_outcome(&mut self, now: Time, id: u64, kind: OutcomeKind) {
         match (kind, self.ids.binary_search(&id)) {
-            (OutcomeKind::Refused, Err(index)) => {
+            (OutcomeKind::Rejected, Err(index)) => {
                 self.ids.insert(index, id);
                 let probe = (now + PROBE_AFTER_MIN, 2 * PROBE_AFTER_MIN);
                 self.probes.insert(index, probe);
