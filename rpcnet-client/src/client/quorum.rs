@@ -152,7 +152,7 @@ impl<'a> QuorumCall<'a> {
         {
             let answer = match reply.and_then(|reply| decode(&node, reply)) {
                 Ok(value) if accept(&node, &value) => Ok(value),
-                Ok(_) => Err(QuorumFailure::Rejected),
+                Ok(_) => Err(QuorumFailure::NotAccepted),
                 Err(error) => Err(QuorumFailure::Failed(error)),
             };
             tally.record(node, answer);
@@ -216,9 +216,9 @@ pub enum QuorumFailure {
     /// The call to it has failed.
     #[error(transparent)]
     Failed(ClusterError),
-    /// Its reply was not accepted.
+    /// The caller did not accept its reply.
     #[error("the caller did not accept its reply")]
-    Rejected,
+    NotAccepted,
 }
 
 fn list_failures(failed: &[(NodeId, QuorumFailure)]) -> String {

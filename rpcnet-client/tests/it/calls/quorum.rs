@@ -161,7 +161,7 @@ async fn typed_broadcast_replies_are_decoded() {
     };
     let rejected = failed
         .iter()
-        .filter(|(_, why)| matches!(why, QuorumFailure::Rejected));
+        .filter(|(_, why)| matches!(why, QuorumFailure::NotAccepted));
     assert_eq!((failed.len(), rejected.count()), (3, 2));
 }
 
