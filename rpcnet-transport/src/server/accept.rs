@@ -24,7 +24,7 @@ pub(crate) struct AcceptLimits {
     /// Above this many handshakes callers have to validate their address (Retry, RFC 9000 section
     /// 8.1.2).
     retry_threshold: usize,
-    /// Limits the warnings about rejected connections.
+    /// Limits the warnings about refused connections.
     warnings: Arc<WarningLimiter>,
 }
 

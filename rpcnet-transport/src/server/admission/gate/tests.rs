@@ -190,7 +190,7 @@ async fn a_caller_is_served_beside_queued_calls_of_a_caller_at_its_share() {
     let gate = Arc::new(AdmissionGate::new(&Admission::fixed(8).with_queue_len(0)));
     let [mut greedy, mut modest] = ["a", "b"].map(|name| Caller::new(&gate, name));
     assert_eq!(greedy.fill(), 8);
-    assert!(!modest.call(), "it is refused, and seen");
+    assert!(!modest.call(), "it is rejected, and seen");
     for _ in 0..2 {
         greedy.yield_one();
     }
