@@ -4,13 +4,13 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::bounded_queue::{EVENTS_MAX, PendingEvents};
+use super::cluster_mismatch::MISMATCH_NOTICES_MAX;
 use super::evidence::Evidence;
 use super::gossip::{GossipQueue, QUEUE_LEN_MAX};
 use super::indirect_probe::INDIRECT_PROBES_MAX;
 use super::interner::Interner;
 use super::join_state::HELLOS_MAX;
 use super::merge::RecordSource;
-use super::mismatch_notices::MISMATCH_NOTICES_MAX;
 use super::probe_round::PROBE_ROUNDS_MAX;
 use super::reach_check::SAMPLE_MAX;
 use super::send::TRANSMITS_MAX;
