@@ -1,4 +1,4 @@
-//! Mismatch notices: datagrams that cannot be opened are counted, reported and answered.
+//! Cluster mismatch: datagrams of other clusters and keys are dropped, reported and answered.
 //!
 //! Their senders may be anything, at any address. So what they cause is bounded: one notice to an
 //! address in five probe intervals, and a few notices and events in one; a notice is no longer than
@@ -58,16 +58,16 @@ impl MismatchNotices {
         now: Time,
         unit: Duration,
         from: SocketAddr,
-        refusal: ClusterMismatch,
+        mismatch: ClusterMismatch,
     ) -> bool {
-        let same = |(addr, why, _): &(_, _, Time)| (*addr, *why) == (from, refusal);
+        let same = |(addr, why, _): &(_, _, Time)| (*addr, *why) == (from, mismatch);
         let last = self.reported.iter().find(|reported| same(reported));
         let was_reported = last.is_some_and(|(_, _, at)| now.since(*at) < REPORT_ROUNDS * unit);
         if was_reported || !self.allows_event(now, unit) {
             return false;
         }
         self.reported.retain(|reported| !same(reported));
-        self.reported.push((from, refusal, now));
+        self.reported.push((from, mismatch, now));
         true
     }
 
@@ -103,16 +103,17 @@ impl<D: DetectorHooks> Engine<D> {
         self.mismatch_notices.by_seeds.iter().copied()
     }
 
-    /// Handles a datagram that could not be opened.
+    /// Drops and counts a datagram that cannot be opened. One of another cluster, or with another
+    /// key, is reported and answered with a notice.
     pub(super) fn on_unopened_datagram(
         &mut self,
         now: Time,
         from: SocketAddr,
         datagram: &[u8],
-        refusal: OpenError,
+        error: OpenError,
     ) {
-        self.count_open_error(refusal);
-        let refusal = match refusal {
+        self.count_open_error(error);
+        let mismatch = match error {
             OpenError::ForeignCluster => ClusterMismatch::ClusterName,
             OpenError::UnknownKey => ClusterMismatch::ClusterKey,
             OpenError::Unsealed => ClusterMismatch::MissingKey,
@@ -124,11 +125,11 @@ impl<D: DetectorHooks> Engine<D> {
         let unit = self.config.probe_interval;
         if self
             .mismatch_notices
-            .should_report(now, unit, from, refusal)
+            .should_report(now, unit, from, mismatch)
         {
             self.emit(Event::DatagramRefused {
                 from,
-                reason: refusal,
+                reason: mismatch,
             });
         }
         let origin = Envelope::origin(datagram).filter(|_| datagram.len() >= NOTICE_BYTES);
@@ -136,12 +137,24 @@ impl<D: DetectorHooks> Engine<D> {
             && self.mismatch_notices.should_notify(now, unit, from)
         {
             let notice = MismatchNotice {
-                mismatch: refusal,
+                mismatch,
                 from: origin.from,
                 counter: origin.counter,
             };
             self.send_raw(from, notice.encode());
         }
+    }
+
+    fn count_open_error(&mut self, error: OpenError) {
+        let dropped = &mut self.stats.dropped;
+        *match error {
+            OpenError::Malformed => &mut dropped.malformed,
+            OpenError::UnknownVersion => &mut dropped.version,
+            OpenError::ForeignCluster => &mut dropped.foreign_cluster,
+            OpenError::Unsealed => &mut dropped.unsealed,
+            OpenError::UnknownKey => &mut dropped.unknown_key,
+            OpenError::BadSeal => &mut dropped.bad_seal,
+        } += 1;
     }
 
     /// Handles the notice of a node that cannot open a hello of this one.
@@ -150,21 +163,21 @@ impl<D: DetectorHooks> Engine<D> {
             self.stats.dropped.unexpected += 1;
             return;
         }
-        let refusal = notice.mismatch;
-        if self.mismatch_notices.by_seeds.contains(&(from, refusal)) {
+        let mismatch = notice.mismatch;
+        if self.mismatch_notices.by_seeds.contains(&(from, mismatch)) {
             return;
         }
         self.mismatch_notices
             .by_seeds
             .retain(|(addr, _)| *addr != from);
-        self.mismatch_notices.by_seeds.push((from, refusal));
+        self.mismatch_notices.by_seeds.push((from, mismatch));
         if self
             .mismatch_notices
             .allows_event(now, self.config.probe_interval)
         {
             self.emit(Event::SeedRefused {
                 seed: from,
-                reason: refusal,
+                reason: mismatch,
             });
         }
     }

@@ -266,7 +266,7 @@ impl<D: DetectorHooks> Engine<D> {
         }
         let (origin, body, sealed_with) = match self.envelope.open(datagram) {
             Ok(opened) => opened,
-            Err(refusal) => return self.on_unopened_datagram(now, from, datagram, refusal),
+            Err(error) => return self.on_unopened_datagram(now, from, datagram, error),
         };
         let known = (&self.local, &self.table);
         match Message::decode(body, &known, &mut self.send_queue.buffers.records) {

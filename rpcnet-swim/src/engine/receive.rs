@@ -6,7 +6,7 @@ use crate::event::MemberState;
 use crate::id::{instance_key, short_instance_key};
 use crate::time::Time;
 use crate::unicast::is_usable_from;
-use crate::wire::{OpenError, Payload};
+use crate::wire::Payload;
 
 impl<D: DetectorHooks> Engine<D> {
     /// Checks a message and handles it: its epochs, its receiver, the addresses in it, and then
@@ -185,17 +185,5 @@ impl<D: DetectorHooks> Engine<D> {
             | Payload::ClockSkew { .. }
             | Payload::JoinRefused { .. } => unreachable!("handled before the sender is looked up"),
         }
-    }
-
-    pub(super) fn count_open_error(&mut self, refusal: OpenError) {
-        let dropped = &mut self.stats.dropped;
-        *match refusal {
-            OpenError::Malformed => &mut dropped.malformed,
-            OpenError::UnknownVersion => &mut dropped.version,
-            OpenError::ForeignCluster => &mut dropped.foreign_cluster,
-            OpenError::Unsealed => &mut dropped.unsealed,
-            OpenError::UnknownKey => &mut dropped.unknown_key,
-            OpenError::BadSeal => &mut dropped.bad_seal,
-        } += 1;
     }
 }

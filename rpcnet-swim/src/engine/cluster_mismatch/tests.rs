@@ -1,4 +1,4 @@
-//! Mismatch notices: what a node sends that cannot open a datagram, and the effect.
+//! Cluster mismatch: what a node sends that cannot open a datagram, and the effect.
 
 use super::*;
 use crate::config::ClusterConfig;
