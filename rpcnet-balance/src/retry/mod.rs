@@ -47,7 +47,7 @@ mod call_state;
 mod control;
 mod method_table;
 mod policy;
-mod quorum;
+mod quorum_tally;
 mod stats;
 
 use std::{fmt, time::Duration};
@@ -58,7 +58,7 @@ pub use self::{
     control::RetryControl,
     method_table::{MethodEntry, MethodTable},
     policy::{CallPolicy, MethodPolicy},
-    quorum::{QuorumState, QuorumTally},
+    quorum_tally::{QuorumState, QuorumTally},
     stats::{CallCounters, CallStats},
 };
 
