@@ -1,4 +1,4 @@
-//! Connection backoff: when an endpoint is flagged as unreachable, and when it is no longer.
+//! Connection backoff: when an unreachable endpoint is flagged, tried again, and cleared.
 
 use std::time::Duration;
 
@@ -48,6 +48,29 @@ impl OutlierDetector {
         })
     }
 
+    /// Records that a probe did not reach the endpoint: the next one is due after a longer backoff.
+    pub(super) fn on_probe_unreachable(
+        &self,
+        now: Time,
+        endpoint: &Endpoint,
+        range: BackoffRange,
+    ) -> HealthChange {
+        let record = endpoint.health_record();
+        let before = record.on_unreachable();
+        let probe_in = self.unreachable_backoff(range, before);
+        record.set_probe_at(now + probe_in);
+        let before_flags = endpoint.set_flags(ExclusionFlags::UNREACHABLE);
+        self.bump_version();
+        if !before_flags.contains(ExclusionFlags::UNREACHABLE) {
+            self.counters.flagged_unreachable.add_one();
+        }
+        HealthChange::Unreachable {
+            endpoint: endpoint.id(),
+            failures: before.saturating_add(1),
+            probe_in,
+        }
+    }
+
     /// Records that the endpoint can be reached or is known to be healthy. From now on it is
     /// [ready](Endpoint::set_ready).
     pub fn on_reachable(&self, now: Time, endpoint: &Endpoint) -> Option<HealthChange> {
@@ -71,7 +94,7 @@ impl OutlierDetector {
     }
 
     /// The initial backoff doubled `before` times, with a jitter of a fifth.
-    pub(super) fn unreachable_backoff(&self, range: BackoffRange, before: u32) -> Duration {
+    fn unreachable_backoff(&self, range: BackoffRange, before: u32) -> Duration {
         let full = range.after(before).min(UNREACHABLE_BACKOFF_MAX);
         let fraction = unit_f64(self.random.next());
         full.mul_f64(1.0 - JITTER + 2.0 * JITTER * fraction)

@@ -61,19 +61,7 @@ impl OutlierDetector {
         let missed =
             outcome.kind == OutcomeKind::Unreachable || flags.contains(ExclusionFlags::UNREACHABLE);
         if let (true, Some(range)) = (missed, self.config.unreachable_backoff) {
-            let before = record.on_unreachable();
-            let probe_in = self.unreachable_backoff(range, before);
-            record.set_probe_at(now + probe_in);
-            let before_flags = endpoint.set_flags(ExclusionFlags::UNREACHABLE);
-            self.bump_version();
-            if !before_flags.contains(ExclusionFlags::UNREACHABLE) {
-                self.counters.flagged_unreachable.add_one();
-            }
-            return Some(HealthChange::Unreachable {
-                endpoint: endpoint.id(),
-                failures: before.saturating_add(1),
-                probe_in,
-            });
+            return Some(self.on_probe_unreachable(now, endpoint, range));
         }
         let config = self.config.outlier_detection.as_ref()?;
         if !flags.contains(ExclusionFlags::EJECTED) {
