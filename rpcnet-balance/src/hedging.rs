@@ -1,4 +1,7 @@
 //! Hedging: when a second attempt starts before the first has failed.
+//!
+//! Here is the delay. The state machine of a call starts the hedge:
+//! [`CallState::step`](crate::retry::CallState::step).
 
 use std::{
     sync::atomic::{AtomicU64, Ordering::Relaxed},

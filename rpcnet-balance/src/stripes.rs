@@ -1,4 +1,4 @@
-//! Per-thread copies of state that picks change.
+//! Stripes: per-thread copies of state that picks change.
 
 use std::{
     cell::Cell,

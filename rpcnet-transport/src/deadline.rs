@@ -1,4 +1,4 @@
-//! Deadlines of calls, which a call need not have.
+//! Optional deadline of a call: whether it has passed, and waits that end with it.
 
 use std::future::pending;
 

@@ -1,4 +1,4 @@
-//! Registry link: the registry as streams, connections and tasks of a client see it.
+//! Registry link: a registry that is not kept alive, and the methods that its workers rejected.
 
 use std::{
     net::SocketAddr,

@@ -1,4 +1,4 @@
-//! Bounded queue: what waits or is remembered, without the oldest if there is too much.
+//! Bounded queue: drops its oldest entry when it is full.
 
 use std::collections::VecDeque;
 use std::ops::Deref;

@@ -1,4 +1,4 @@
-//! Tampering: faults that tests plant in an engine, to see a checker notice.
+//! Tampering: faults that tests plant in an engine, for a checker to detect.
 
 use std::net::SocketAddr;
 

@@ -1,4 +1,4 @@
-//! Pool listener: it tells the pool which processes there are, and is told which are reachable.
+//! Pool listener: reports processes to a pool, and learns from it which can be reached.
 
 use std::net::SocketAddr;
 

@@ -1,4 +1,4 @@
-//! A call on a pooled connection: the wait for the connection, and for a place on it.
+//! Call on a pooled connection: waits for the connection, then for capacity on it.
 
 use std::{future::poll_fn, pin::Pin, time::Instant};
 

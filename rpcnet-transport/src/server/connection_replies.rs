@@ -68,7 +68,7 @@ impl ConnectionReplies {
 
 impl ReplyInProgress<'_> {
     /// Waits until a reply is sent, at most until all replies of the connection would have been
-    /// sent at the least rate. There are never more of them than the peer may hold.
+    /// sent at the minimum rate. There are never more of them than the peer may hold.
     pub(super) async fn within_transfer_time<T>(
         &self,
         config: &TransportConfig,

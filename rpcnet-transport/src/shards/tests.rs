@@ -1,4 +1,4 @@
-//! Tests of a port whose shards were killed, and of who else can bind it.
+//! Tests of a port whose shards were killed, and of other sockets that bind it.
 
 use rpcnet_testing::{TEST_TIMEOUT, loopback, within};
 use socket2::{Domain, Socket, Type};

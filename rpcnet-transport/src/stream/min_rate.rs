@@ -1,10 +1,10 @@
-//! Least transfer rates: whether bytes come fast enough, and how long they may take.
+//! Minimum transfer rate: whether bytes come fast enough, and how long they may take.
 
 use std::{num::NonZeroU32, time::Duration};
 
 use tokio::time::Instant;
 
-/// Whether bytes come at a least rate, on average. Bytes that come faster are not saved up.
+/// Whether bytes come at a minimum rate, on average. Bytes that come faster are not saved up.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct MinRateTracker {
     bytes_per_second: NonZeroU32,

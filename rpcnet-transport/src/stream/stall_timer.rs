@@ -37,13 +37,13 @@ impl Progress {
 pub(crate) struct StallTimer {
     progress: Arc<Progress>,
     stall_timeout: Duration,
-    /// Least rate, in bytes per second.
+    /// Minimum rate, in bytes per second.
     transfer_rate_min: NonZeroU32,
     /// After the deadline, progress of the connection does not count.
     deadline: Option<Instant>,
 }
 
-/// Stall timeout: the peer fell behind the least rate by the stall timeout.
+/// Stall timeout: the peer fell behind the minimum rate by the stall timeout.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Stalled;
 
@@ -74,8 +74,8 @@ impl StallTimer {
     ///
     /// # Errors
     ///
-    /// [`Stalled`] when the connection is behind its least rate by the stall timeout, counted from
-    /// now.
+    /// [`Stalled`] when the connection is behind its minimum rate by the stall timeout, counted
+    /// from now.
     pub(crate) async fn wait<T>(&self, future: impl Future<Output = T>) -> Result<T, Stalled> {
         self.wait_with_progress(|| self.progress.bytes(), future)
             .await
@@ -112,7 +112,7 @@ impl StallTimer {
     }
 }
 
-/// Waits for a future, at most as long as `bytes` take at the least rate. `bytes` is called again
+/// Waits for a future, at most as long as `bytes` take at the minimum rate. `bytes` is called again
 /// at the end of that time, since messages that came later on the same connection take turns too.
 ///
 /// # Errors

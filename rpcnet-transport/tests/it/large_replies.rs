@@ -288,7 +288,7 @@ async fn concurrent_large_requests_on_a_slow_link_are_not_stalled() {
 async fn concurrent_bodies_on_a_slow_link_have_the_transfer_time_of_all() {
     let net = Net::new(TransportConfig::lan());
     let client = net.connect("client", TransportConfig::lan()).await;
-    // Each has a sixth of the least rate, and all together nine times the least rate.
+    // Each has a sixth of the minimum rate, and all together nine times the minimum rate.
     net.network.set_rate(NonZeroU64::new(600_000), 250_000);
     let began = Instant::now();
     let calls = (0..60).map(|_| client.call_with("mega", "", isolated()));

@@ -509,7 +509,7 @@ async fn a_lane_whose_replies_are_read_too_slowly_is_reset() {
         calls.spawn(async move { client.call_with("small", "x", options).await });
     }
     sleep(Duration::from_millis(500)).await;
-    // An eighth of the least rate, and never nothing.
+    // An eighth of the minimum rate, and never nothing.
     net.network.set_rate(NonZeroU64::new(8_000), 250_000);
     sleep(3 * stall).await;
     assert!(net.server.stats().stalled_calls > 0);

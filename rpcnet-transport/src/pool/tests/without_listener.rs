@@ -1,4 +1,4 @@
-//! Tests of pools that know of processes only what their callers say, or whose listener fails.
+//! Tests of pools without a listener, and of listeners that fail.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize};
 

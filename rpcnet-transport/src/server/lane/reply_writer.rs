@@ -79,7 +79,7 @@ impl ReplyWriter {
         is_reserved
     }
 
-    /// Gives QUIC the queued replies, and records whether the caller reads them at the least rate.
+    /// Gives QUIC the queued replies, and records whether the caller reads fast enough.
     pub(super) fn poll_flush(
         &mut self,
         now: Instant,

@@ -1,4 +1,4 @@
-//! Run of a handler, until it returns or its call ends from outside.
+//! Run of a handler: until it returns, its deadline passes, its caller leaves, or the server stops.
 
 use std::{
     future::Future,

@@ -1,5 +1,5 @@
-//! Grid of Lifeguard's experiments (Dadgar et al. 2017, section V): members whose messages
-//! are withheld again and again.
+//! Lifeguard: the grid of its experiments, in which messages of members are withheld repeatedly
+//! (Dadgar et al. 2017, section V).
 
 use std::time::Duration;
 

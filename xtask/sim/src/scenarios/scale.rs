@@ -1,4 +1,4 @@
-//! Growth of each cost with the number of members.
+//! Scale: growth of each cost with the number of members.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Shares of callers: what one caller leaves to others, and that no permit is lost.
+//! Tests of the shares of callers: what one caller leaves to others, and that no permit is lost.
 
 use std::{
     pin::Pin,

@@ -1,4 +1,4 @@
-//! Gradient limiter against a model of a server whose knee is known.
+//! Tests of the gradient limiter against a model of a server whose capacity is known.
 
 use std::{cmp::Reverse, collections::BinaryHeap};
 

@@ -1,4 +1,4 @@
-//! Queue delay, judged as CoDel does (RFC 8289). Pure: time is an argument.
+//! CoDel (RFC 8289): detection of a standing queue by its delay. Pure: time is an argument.
 
 use std::time::Duration;
 

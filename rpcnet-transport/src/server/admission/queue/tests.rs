@@ -1,4 +1,4 @@
-//! Admission queue: order, bounds, and conservation.
+//! Tests of the admission queue: order, bounds, and that every call leaves once.
 
 mod fairness;
 

@@ -1,4 +1,4 @@
-//! Permits that are yielded while a handler waits.
+//! Tests of permits that are yielded while a handler waits.
 
 use std::{
     pin::Pin,

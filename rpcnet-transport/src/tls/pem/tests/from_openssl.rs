@@ -1,4 +1,4 @@
-//! Files as `openssl` writes them, mixed up in the ways of operators, and what their errors say.
+//! Tests of files that `openssl` writes, mixed up as operators do it, and of their errors.
 
 use std::time::{Duration, SystemTime};
 

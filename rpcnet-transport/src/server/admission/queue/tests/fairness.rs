@@ -1,4 +1,4 @@
-//! Fairness: what the calls of one peer do to those of another.
+//! Tests of fairness: what the calls of one peer do to those of another.
 
 use super::*;
 use Priority::{Critical, CriticalPlus, Sheddable, SheddablePlus};
