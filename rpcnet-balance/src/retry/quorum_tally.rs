@@ -1,6 +1,6 @@
-//! Tally of a quorum call: which endpoints have answered, and whether the quorum is reached.
+//! Tally of a quorum call: which endpoints have replied, and whether the quorum is reached.
 
-/// Tally of a quorum call: a call to several endpoints, of which a number must answer.
+/// Tally of a quorum call: a call to several endpoints, of which a number must reply.
 ///
 /// ```
 /// use rpcnet_balance::retry::{QuorumState, QuorumTally};
@@ -16,29 +16,29 @@
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct QuorumTally<K, T, E> {
-    /// Number of endpoints that must answer.
+    /// Number of endpoints that must reply.
     pub required: usize,
-    /// Endpoints whose answers count, in the order of the answers.
+    /// Endpoints whose replies count, in the order of the replies.
     pub accepted: Vec<(K, T)>,
     /// Endpoints that failed, in the order of their failures.
     pub failed: Vec<(K, E)>,
-    /// Endpoints that have not answered.
+    /// Endpoints that have not replied.
     pub pending: Vec<K>,
 }
 
 /// Whether a quorum is reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum QuorumState {
-    /// Enough endpoints have answered.
+    /// Enough endpoints have replied.
     Reached,
-    /// The endpoints that have not answered decide.
+    /// The endpoints that have not replied decide.
     Open,
-    /// Too few endpoints are left to answer.
+    /// Too few endpoints are left to reply.
     OutOfReach,
 }
 
 impl<K: PartialEq, T, E> QuorumTally<K, T, E> {
-    /// None of these endpoints has answered.
+    /// None of these endpoints has replied.
     #[must_use]
     pub fn new(required: usize, endpoints: impl IntoIterator<Item = K>) -> Self {
         Self {
@@ -49,11 +49,11 @@ impl<K: PartialEq, T, E> QuorumTally<K, T, E> {
         }
     }
 
-    /// An endpoint has answered or failed.
-    pub fn record(&mut self, endpoint: K, answer: Result<T, E>) {
+    /// Records that an endpoint has replied or failed.
+    pub fn record(&mut self, endpoint: K, reply: Result<T, E>) {
         self.pending.retain(|other| *other != endpoint);
-        match answer {
-            Ok(answer) => self.accepted.push((endpoint, answer)),
+        match reply {
+            Ok(reply) => self.accepted.push((endpoint, reply)),
             Err(error) => self.failed.push((endpoint, error)),
         }
     }
@@ -79,8 +79,8 @@ mod tests {
     #[test]
     fn a_quorum_is_decided_as_early_as_can_be() {
         use QuorumState::{Open, OutOfReach, Reached};
-        // Required of three endpoints, whether each answers, and the state after each.
-        for (required, answers, states) in [
+        // Required of three endpoints, whether each replies, and the state after each.
+        for (required, replies, states) in [
             (0, [true; 3], [Reached; 4]),
             (2, [true, false, true], [Open, Open, Open, Reached]),
             (2, [true, true, false], [Open, Open, Reached, Reached]),
@@ -92,9 +92,9 @@ mod tests {
             (4, [true; 3], [OutOfReach; 4]),
         ] {
             let mut tally = QuorumTally::new(required, 0..3);
-            assert_eq!(tally.state(), states[0], "{required} {answers:?}");
-            for (endpoint, answers) in (0..).zip(answers) {
-                tally.record(endpoint, if answers { Ok(()) } else { Err(()) });
+            assert_eq!(tally.state(), states[0], "{required} {replies:?}");
+            for (endpoint, replies) in (0..).zip(replies) {
+                tally.record(endpoint, if replies { Ok(()) } else { Err(()) });
                 assert_eq!(tally.state(), states[endpoint as usize + 1], "{tally:?}");
             }
             assert!(tally.pending.is_empty());

@@ -142,7 +142,7 @@ pub(super) struct CallPlan<'a> {
     pub(super) key: Option<u64>,
     /// Recent latencies of the method.
     pub(super) hedge_latencies: Option<&'a HedgeLatencies>,
-    /// The answer comes after the attempt has ended.
+    /// The call opens a stream, so the reply comes after the attempt has ended.
     pub(super) is_stream: bool,
 }
 

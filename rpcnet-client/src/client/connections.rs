@@ -56,7 +56,7 @@ impl WorkerConnections {
         });
     }
 
-    /// A call waits for a place on its connection: another one is made if it stays so.
+    /// A call waits for capacity on its connection: the pool opens another one if this lasts.
     pub(super) fn on_saturated(&self, worker: &Worker) {
         let id = process(worker.id());
         let pool = &self.pool;
@@ -88,8 +88,8 @@ impl WorkerConnections {
             .with_cache(cache.cloned())
     }
 
-    /// Where the registry keeps the connection beside the worker, for the first client that called
-    /// it. Other clients ask their pool.
+    /// Cache of the connection in the entry of the worker, which the first client that calls the
+    /// worker has. Other clients ask their pool.
     fn cache<'a>(&self, worker: &'a Worker) -> Option<&'a Arc<CachedConnection>> {
         worker.extension(|| Arc::new(self.pool.new_cache()))
     }

@@ -19,7 +19,7 @@ pub(super) struct EndedAttempt<'a> {
 }
 
 impl Workers {
-    /// Notes the workers that could not read a request which another one has served. Those that
+    /// Records the workers that could not read a request which another one has served. Those that
     /// could not read several in a row are passed over; of a request that is served nowhere, the
     /// request is to blame.
     pub(super) fn record_unreadable(&self, method: &str, workers: &[(u64, Arc<NodeInfo>)]) {

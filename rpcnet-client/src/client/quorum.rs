@@ -1,4 +1,4 @@
-//! Quorum calls: calls that a number of workers must answer.
+//! Quorum calls: calls that a number of workers must reply.
 
 use bytes::Bytes;
 use futures::StreamExt;
@@ -150,12 +150,12 @@ impl<'a> QuorumCall<'a> {
         while tally.state() == QuorumState::Open
             && let Some((node, reply)) = replies.next().await
         {
-            let answer = match reply.and_then(|reply| decode(&node, reply)) {
+            let reply = match reply.and_then(|reply| decode(&node, reply)) {
                 Ok(value) if accept(&node, &value) => Ok(value),
                 Ok(_) => Err(QuorumFailure::NotAccepted),
                 Err(error) => Err(QuorumFailure::Failed(error)),
             };
-            tally.record(node, answer);
+            tally.record(node, reply);
         }
         if tally.state() == QuorumState::Reached {
             return Ok(tally.accepted);
@@ -181,11 +181,11 @@ pub enum QuorumError {
     /// The request does not encode. The caller's fault; nothing was sent.
     #[error("cannot encode the request")]
     Encode(#[source] CodecError),
-    /// There are fewer workers than must answer. Nothing was sent. Worth another try when more have
+    /// There are fewer workers than must reply. Nothing was sent. Worth another try when more have
     /// joined.
     #[error("quorum out of reach: {required} workers must reply, and {reachable} are reachable")]
     TooFewWorkers {
-        /// Number of workers that must answer.
+        /// Number of workers that must reply.
         required: usize,
         /// Number of workers that could be called.
         reachable: usize,
@@ -198,18 +198,18 @@ pub enum QuorumError {
         list_failures(.failed)
     )]
     NotReached {
-        /// Number of workers that must answer.
+        /// Number of workers that must reply.
         required: usize,
         /// Workers whose replies count.
         accepted: Vec<NodeId>,
         /// Workers that failed, in the order of their failures.
         failed: Vec<(NodeId, QuorumFailure)>,
-        /// Workers that had not answered; their attempts were cancelled, or never made.
+        /// Workers that had not replied; their attempts were cancelled, or never made.
         pending: Vec<NodeId>,
     },
 }
 
-/// Why the answer of a worker does not count.
+/// Reason for which the reply of a worker does not count.
 #[derive(Debug, Clone, Error)]
 #[non_exhaustive]
 pub enum QuorumFailure {

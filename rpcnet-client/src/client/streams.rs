@@ -36,7 +36,7 @@ use super::{
 /// [idle timeout](rpcnet_transport::TransportConfig::with_idle_timeout) and a keep-alive at the
 /// latest (20 s by default) if its worker is gone.
 impl ClusterClient {
-    /// Calls a method of a worker that answers one request with a stream.
+    /// Calls a method of a worker that replies to one request with a stream.
     ///
     /// # Errors
     ///
@@ -61,11 +61,11 @@ impl ClusterClient {
                     .await
             }
         };
-        let (stream, answer) = self.open_stream(method, filter, &options, open).await?;
-        Ok(WorkerStream::new(stream, &answer))
+        let (stream, first_reply) = self.open_stream(method, filter, &options, open).await?;
+        Ok(WorkerStream::new(stream, &first_reply))
     }
 
-    /// Calls a method of a worker that answers a stream with one reply.
+    /// Calls a method of a worker that sends one reply to a stream of requests.
     ///
     /// # Errors
     ///
@@ -83,11 +83,11 @@ impl ClusterClient {
         let open = |client: RpcClient, options| async move {
             client.call_client_streaming_with(method, options).await
         };
-        let (stream, answer) = self.open_stream(method, filter, &options, open).await?;
-        Ok(WorkerStream::new(stream, &answer))
+        let (stream, first_reply) = self.open_stream(method, filter, &options, open).await?;
+        Ok(WorkerStream::new(stream, &first_reply))
     }
 
-    /// Calls a method of a worker that answers a stream with a stream.
+    /// Calls a method of a worker that replies to a stream with a stream.
     ///
     /// # Errors
     ///
@@ -107,10 +107,11 @@ impl ClusterClient {
         let open = |client: RpcClient, options| async move {
             client.call_streaming_with(method, options).await
         };
-        let ((sender, receiver), answer) = self.open_stream(method, filter, &options, open).await?;
+        let ((sender, receiver), first_reply) =
+            self.open_stream(method, filter, &options, open).await?;
         Ok((
-            WorkerStream::new(sender, &answer),
-            WorkerStream::new(receiver, &answer),
+            WorkerStream::new(sender, &first_reply),
+            WorkerStream::new(receiver, &first_reply),
         ))
     }
 
@@ -120,19 +121,19 @@ impl ClusterClient {
         filter: Option<&str>,
         options: &WorkerCallOptions,
         open: impl Fn(RpcClient, CallOptions) -> Fut,
-    ) -> Result<(T, Arc<FirstAnswer>), ClusterError>
+    ) -> Result<(T, Arc<FirstReply>), ClusterError>
     where
         Fut: Future<Output = Result<T, RpcError>>,
     {
         let plan = self.settings.stream_plan(method, options);
         let call = || ClusterCall::new(plan, method, Destination::Matching(filter));
         let (stream, worker) = self.executor.execute(call, OpenStream(open)).await?;
-        Ok((stream, FirstAnswer::new(self, method, &plan, worker)))
+        Ok((stream, FirstReply::new(self, method, &plan, worker)))
     }
 }
 
-/// The first answer to a stream: what it says about the worker is reported once.
-struct FirstAnswer {
+/// First reply of a stream: its outcome is reported once.
+struct FirstReply {
     worker: Worker,
     link: RegistryLink,
     method: Box<str>,
@@ -141,7 +142,7 @@ struct FirstAnswer {
     is_reported: AtomicBool,
 }
 
-impl FirstAnswer {
+impl FirstReply {
     fn new(client: &ClusterClient, method: &str, plan: &CallPlan<'_>, worker: Worker) -> Arc<Self> {
         Arc::new(Self {
             worker,
@@ -153,8 +154,8 @@ impl FirstAnswer {
         })
     }
 
-    /// The worker has answered, or it is known that it will not.
-    fn on_answer(&self, error: Option<&RpcError>) {
+    /// The worker has replied, or it is known that it will not.
+    fn on_reply(&self, error: Option<&RpcError>) {
         if self.is_reported.load(Relaxed) || self.is_reported.swap(true, Relaxed) {
             return;
         }
@@ -203,21 +204,21 @@ impl FirstAnswer {
 /// know the method is passed over for it by the calls that follow.
 pub struct WorkerStream<T> {
     stream: T,
-    answer: Arc<FirstAnswer>,
+    first_reply: Arc<FirstReply>,
 }
 
 impl<T> WorkerStream<T> {
-    fn new(end: T, answer: &Arc<FirstAnswer>) -> Self {
+    fn new(end: T, first_reply: &Arc<FirstReply>) -> Self {
         Self {
             stream: end,
-            answer: Arc::clone(answer),
+            first_reply: Arc::clone(first_reply),
         }
     }
 
     /// The worker at the other end.
     #[must_use]
     pub fn worker(&self) -> &NodeId {
-        self.answer.worker.id()
+        self.first_reply.worker.id()
     }
 }
 
@@ -229,7 +230,7 @@ impl<T: Decode> WorkerStream<Receiver<T>> {
     /// [`RpcError`] as of [`Receiver::message`].
     pub async fn message(&mut self) -> Result<Option<T>, RpcError> {
         let message = self.stream.message().await;
-        self.answer.on_answer(message.as_ref().err());
+        self.first_reply.on_reply(message.as_ref().err());
         message
     }
 }
@@ -250,10 +251,10 @@ impl<Req: Encode, Resp: Decode> WorkerStream<Upload<Req, Resp>> {
     pub async fn finish(self) -> Result<Resp, RpcError> {
         let Self {
             stream: end,
-            answer,
+            first_reply,
         } = self;
         let reply = end.finish().await;
-        answer.on_answer(reply.as_ref().err());
+        first_reply.on_reply(reply.as_ref().err());
         reply
     }
 }
@@ -279,7 +280,7 @@ impl<T: Decode> Stream for WorkerStream<Receiver<T>> {
         let next = Pin::new(&mut self.stream).poll_next(cx);
         if let Poll::Ready(message) = &next {
             let error = message.as_ref().and_then(|message| message.as_ref().err());
-            self.answer.on_answer(error);
+            self.first_reply.on_reply(error);
         }
         next
     }

@@ -61,8 +61,8 @@ impl Workers {
         Ok(candidates)
     }
 
-    /// A worker that is not excluded, and the connection to it. If there is another, not one that
-    /// could not be reached a moment ago, nor one that drains, as it has said on its connection.
+    /// A worker that is not excluded, and the connection to it. One that could not be reached a
+    /// moment ago, or whose connection says that it drains, is picked only if there is no other.
     pub(super) fn pick(
         &self,
         call: &ClusterCall<'_>,
