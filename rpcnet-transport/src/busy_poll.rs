@@ -28,12 +28,12 @@ use tokio_util::sync::CancellationToken;
 #[derive(Debug)]
 pub(crate) struct BusyPoll {
     spin_max: Duration,
-    /// Number of noted events.
+    /// Number of recorded events.
     work: AtomicU64,
     /// Whether more work is expected after the last event.
     expects_more: AtomicBool,
     /// Events until the task wakes; 0 while it is awake.
-    notes_until_wake: AtomicU32,
+    events_until_wake: AtomicU32,
     task: AtomicWaker,
 }
 
@@ -43,7 +43,7 @@ impl BusyPoll {
             spin_max: limit,
             work: AtomicU64::new(0),
             expects_more: AtomicBool::new(false),
-            notes_until_wake: AtomicU32::new(NEVER),
+            events_until_wake: AtomicU32::new(NEVER),
             task: AtomicWaker::new(),
         }
     }
@@ -64,26 +64,26 @@ impl BusyPoll {
         }
     }
 
-    /// Notes that there was work; `expects_more` says whether more is expected without any action
+    /// Records that there was work; `expects_more` says whether more is expected without any action
     /// of this side.
-    pub(crate) fn note(&self, expects_more: bool) {
+    pub(crate) fn record(&self, expects_more: bool) {
         self.work
             .store(self.work.load(Relaxed).wrapping_add(1), Relaxed);
         self.expects_more.store(expects_more, Relaxed);
-        match self.notes_until_wake.load(Relaxed) {
+        match self.events_until_wake.load(Relaxed) {
             0 => {}
             1 if expects_more => {
-                self.notes_until_wake.store(0, Relaxed);
+                self.events_until_wake.store(0, Relaxed);
                 self.task.wake();
             }
             1 | NEVER => {}
-            left => self.notes_until_wake.store(left - 1, Relaxed),
+            left => self.events_until_wake.store(left - 1, Relaxed),
         }
     }
 
-    /// Notes that packets arrived: if more are to come, they come now.
-    pub(crate) fn note_packets(&self) {
-        if self.notes_until_wake.load(Relaxed) == 0 {
+    /// Records that packets arrived: if more are to come, they come now.
+    pub(crate) fn record_packets(&self) {
+        if self.events_until_wake.load(Relaxed) == 0 {
             self.work
                 .store(self.work.load(Relaxed).wrapping_add(1), Relaxed);
         }
@@ -111,12 +111,12 @@ impl BusyPoll {
         }
     }
 
-    /// Sleeps until `notes` more events were noted.
-    async fn sleep(&self, notes: u32) {
-        self.notes_until_wake.store(notes, Relaxed);
+    /// Sleeps until `events` more events were recorded.
+    async fn sleep(&self, events: u32) {
+        self.events_until_wake.store(events, Relaxed);
         poll_fn(|cx| {
             self.task.register(cx.waker());
-            if self.notes_until_wake.load(Relaxed) == 0 {
+            if self.events_until_wake.load(Relaxed) == 0 {
                 Poll::Ready(())
             } else {
                 Poll::Pending
@@ -187,17 +187,17 @@ mod tests {
         let stopped = CancellationToken::new();
         let busy = Arc::new(BusyPoll::new(Duration::from_secs(3600)));
         busy.start(stopped.clone());
-        let is_asleep = || busy.notes_until_wake.load(Relaxed) == 1;
+        let is_asleep = || busy.events_until_wake.load(Relaxed) == 1;
         while !is_asleep() {
             yield_now().await;
         }
-        busy.note(true);
+        busy.record(true);
         assert!(!is_asleep());
         for _ in 0..100 {
             yield_now().await;
             assert!(!is_asleep(), "more is expected, and there is an hour");
         }
-        busy.note(false);
+        busy.record(false);
         while !is_asleep() {
             yield_now().await;
         }
@@ -210,11 +210,11 @@ mod tests {
         let busy = Arc::new(BusyPoll::new(Duration::from_micros(1)));
         busy.start(stopped.clone());
         for expected in [1, 2, 4, 8] {
-            while busy.notes_until_wake.load(Relaxed) != expected {
+            while busy.events_until_wake.load(Relaxed) != expected {
                 yield_now().await;
             }
             for _ in 0..expected {
-                busy.note(true);
+                busy.record(true);
             }
         }
         stopped.cancel();
@@ -224,7 +224,7 @@ mod tests {
     async fn busy_polling_is_off_on_multi_thread_runtimes() {
         let busy = Arc::new(BusyPoll::new(Duration::from_secs(3600)));
         busy.start(CancellationToken::new());
-        busy.note(true);
+        busy.record(true);
         assert_eq!(Arc::strong_count(&busy), 1);
     }
 }

@@ -104,13 +104,15 @@ impl ConnectionRegistry {
     /// Handshakes that have begun are refused if their peer is that node.
     pub(crate) fn disconnect(&self, name: &str) -> usize {
         let mut registry = self.0.lock();
-        registry.note_disconnect(name);
+        registry.record_disconnect(name);
         let of_node = registry.connections.values().filter(|entry| {
             entry.name.eq_ignore_ascii_case(name) && !entry.disconnected.is_cancelled()
         });
         // Cloned out, so that no task is woken under the lock.
         let tokens = of_node.map(|entry| {
-            entry.local_close.note("this node disconnected the server");
+            entry
+                .local_close
+                .record("this node disconnected the server");
             entry.disconnected.clone()
         });
         let tokens: Vec<_> = tokens.collect();
@@ -123,7 +125,7 @@ impl ConnectionRegistry {
     pub(crate) fn close_all(&self, code: VarInt) {
         let registry = self.0.lock();
         let established = registry.connections.values().filter_map(|entry| {
-            entry.local_close.note("this node shut down");
+            entry.local_close.record("this node shut down");
             entry.connection.clone()
         });
         let established: Vec<_> = established.collect();
@@ -140,7 +142,7 @@ impl RegistryState {
         self.next
     }
 
-    fn note_disconnect(&mut self, name: &str) {
+    fn record_disconnect(&mut self, name: &str) {
         if self.handshakes.is_empty() {
             return;
         }
@@ -190,7 +192,7 @@ impl RegisteredConnection {
 
 impl LocalCloseReason {
     /// Records the reason. The first one counts.
-    pub(crate) fn note(&self, why: &str) {
+    pub(crate) fn record(&self, why: &str) {
         let _ = self.0.set(why.into());
     }
 

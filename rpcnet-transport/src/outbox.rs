@@ -84,7 +84,7 @@ impl Outbox {
             let write = self.stream.write_chunks(slice::from_mut(&mut self.writing));
             let written = ready!(pin!(write).poll(cx))?;
             self.bytes_written += written.bytes as u64;
-            if self.send_rate.note(written.bytes) {
+            if self.send_rate.record(written.bytes) {
                 self.update_priority();
             }
         }

@@ -44,7 +44,7 @@ impl LaneSendRate {
     /// Counts bytes that were given to QUIC. Returns whether it is time for a
     /// [`sample`](Self::sample). That is rare for a lane that is sent ahead, so that most writes do
     /// not read the clock.
-    pub(crate) fn note(&mut self, bytes: usize) -> bool {
+    pub(crate) fn record(&mut self, bytes: usize) -> bool {
         self.bytes += bytes as u64;
         self.bytes >= SAMPLE_BYTES || !self.is_ahead
     }
@@ -86,7 +86,7 @@ mod tests {
         let mut set = Vec::new();
         for _ in 0..time_ms {
             *now += Duration::from_millis(1);
-            if rate.note(bytes) && rate.sample(*now, || PATH) {
+            if rate.record(bytes) && rate.sample(*now, || PATH) {
                 set.push(rate.priority());
             }
         }
@@ -111,7 +111,7 @@ mod tests {
         let mut rate = LaneSendRate::new(now);
         for _ in 0..10 {
             now += Duration::from_secs(1);
-            assert!(rate.note(1_000_000));
+            assert!(rate.record(1_000_000));
             assert!(!rate.sample(now, || PATH));
             assert_eq!(rate.priority(), AHEAD);
         }
@@ -120,7 +120,7 @@ mod tests {
     #[test]
     fn small_writes_of_a_prioritised_lane_read_no_clock() {
         let mut rate = LaneSendRate::new(Instant::now());
-        assert!((0..SAMPLE_BYTES - 1).all(|_| !rate.note(1)));
-        assert!(rate.note(1));
+        assert!((0..SAMPLE_BYTES - 1).all(|_| !rate.record(1)));
+        assert!(rate.record(1));
     }
 }

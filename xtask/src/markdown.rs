@@ -93,7 +93,7 @@ impl Markdown {
         }
     }
 
-    /// Notes what begins on a line; the element of the texts that follow, if it is a new one.
+    /// Records what begins on a line; the element of the texts that follow, if it is a new one.
     fn start(&mut self, tag: Tag<'_>, line: usize, last: usize) -> Option<Element> {
         match tag {
             Tag::CodeBlock(_) => {

@@ -73,7 +73,7 @@ fn outcome(kind: OutcomeKind, ms: u64) -> Outcome {
 fn silence_lasts_from_the_first_call_to_the_next_reply() {
     let endpoint = Arc::new(Endpoint::new(7));
     let silence = |ms| endpoint.silence(at(ms)).as_millis();
-    let note = |kind, ms| {
+    let record = |kind, ms| {
         let decay = Decay::over(Duration::from_secs(10));
         endpoint.on_outcome(&outcome(kind, ms), decay, Duration::ZERO);
     };
@@ -82,9 +82,9 @@ fn silence_lasts_from_the_first_call_to_the_next_reply() {
     let _second = endpoint.begin_at(at(1050));
     assert_eq!(silence(1100), 100);
     // A cancelled attempt is no reply.
-    note(OutcomeKind::Cancelled, 1150);
+    record(OutcomeKind::Cancelled, 1150);
     assert_eq!(silence(1200), 200);
-    note(OutcomeKind::Success, 1300);
+    record(OutcomeKind::Success, 1300);
     drop(first);
     assert_eq!(silence(1400), 100);
     // After ten seconds the next call is a new try.

@@ -246,13 +246,13 @@ fn probes_avoid_excluded_and_draining_endpoints() {
 fn a_rejected_request_is_neither_failure_nor_success() {
     let (detector, view) = watching(HealthConfig::new(), 5);
     let endpoint = &view[0];
-    let note = |kind| detector.on_outcome(endpoint, &outcome(kind, at(1)));
+    let record = |kind| detector.on_outcome(endpoint, &outcome(kind, at(1)));
     for kind in [OutcomeKind::Failure, OutcomeKind::Rejected] {
-        assert_eq!([(); 4].map(|()| note(kind)), [None; 4]);
+        assert_eq!([(); 4].map(|()| record(kind)), [None; 4]);
     }
     // The rejections have not reset the count.
     assert!(matches!(
-        note(OutcomeKind::Failure),
+        record(OutcomeKind::Failure),
         Some(HealthChange::Ejected { .. })
     ));
     // As a probe it shows that the endpoint can be reached, and not that it works.

@@ -33,7 +33,7 @@ enum Sample {
 use Sample::{AtLeast, Reply};
 
 impl Sample {
-    fn note(self, words: &Words, now: Time) {
+    fn record(self, words: &Words, now: Time) {
         let (cell, decay) = (words.cell(), Decay::over(DECAY));
         match self {
             Reply(us) => cell.record(now, Duration::from_micros(us), decay),
@@ -50,7 +50,7 @@ fn check(samples: &[(u64, Sample)], read_s: u64, expected_ms: f64) {
             Reply(ms) => Reply(ms * 1000),
             AtLeast(ms) => AtLeast(ms * 1000),
         };
-        sample.note(&words, Time::from(Duration::from_secs(*at)));
+        sample.record(&words, Time::from(Duration::from_secs(*at)));
     }
     let read = words.decayed_ms(Time::from(Duration::from_secs(read_s)));
     let tolerance = 0.001 * expected_ms + 1e-9;
@@ -92,9 +92,9 @@ fn the_second_reply_replaces_the_first() {
             .is_provisional
     };
     assert!(is_final(), "nothing is known");
-    Reply(50).note(&words, Time::ZERO);
+    Reply(50).record(&words, Time::ZERO);
     assert!(!is_final());
-    Reply(50).note(&words, Time::ZERO);
+    Reply(50).record(&words, Time::ZERO);
     assert!(is_final());
 }
 
@@ -171,7 +171,7 @@ impl Model {
         self.ns * (-age).exp()
     }
 
-    fn note(&mut self, recorded: Sample, now: u64) {
+    fn record(&mut self, recorded: Sample, now: u64) {
         let (Reply(us) | AtLeast(us)) = recorded;
         let sample = (us as f64 * 1e3).clamp(1e3, LATENCY_MAX.as_nanos() as f64);
         let kept = self.left(now) / self.ns.max(1.0);
@@ -217,8 +217,8 @@ proptest! {
         let (words, mut model, mut now) = (Words::default(), Model::default(), start);
         for (pause, sample) in steps {
             now += pause;
-            sample.note(&words, Time::from_nanos(now));
-            model.note(sample, now);
+            sample.record(&words, Time::from_nanos(now));
+            model.record(sample, now);
             for read in [now, now + last] {
                 let now = Time::from_nanos(read);
                 let left = f64::from(words.cell().read(now, Decay::over(DECAY)).decayed);
@@ -237,13 +237,13 @@ proptest! {
 #[test]
 fn concurrent_records_keep_the_slowest_reply() {
     let words = Words::default();
-    Reply(1).note(&words, Time::ZERO);
+    Reply(1).record(&words, Time::ZERO);
     std::thread::scope(|scope| {
         for thread in 1..=4_u64 {
             let words = &words;
             scope.spawn(move || {
                 for us in 0..2000 {
-                    Reply(us * thread).note(words, Time::from_nanos(us));
+                    Reply(us * thread).record(words, Time::from_nanos(us));
                 }
             });
         }

@@ -326,7 +326,7 @@ impl<'a> CallState<'a> {
             return;
         }
         self.in_flight -= 1;
-        self.note_reachability(endpoint, failure);
+        self.record_reachability(endpoint, failure);
         self.may_retry_any = matches!(failure.decision, RetryDecision::AnyEndpoint(_))
             && !(failure.is_unreachable && self.is_unserved);
         if failure.keeps_endpoint {
@@ -356,9 +356,9 @@ impl<'a> CallState<'a> {
         }
     }
 
-    /// Notes that an endpoint could not be connected to, or was reached and does not serve the
+    /// Records that an endpoint could not be connected to, or was reached and does not serve the
     /// call: then those that could not be connected to are not tried again.
-    fn note_reachability(&mut self, endpoint: u64, failure: &Failure) {
+    fn record_reachability(&mut self, endpoint: u64, failure: &Failure) {
         if failure.is_unreachable {
             self.unreachable.push(endpoint);
         } else if matches!(failure.decision, RetryDecision::OtherEndpoint(_)) {

@@ -288,7 +288,7 @@ impl Executor {
         (start.number, outcome)
     }
 
-    /// An attempt has ended: reports the outcome to the balancer, and notes how long it took.
+    /// An attempt has ended: reports the outcome to the balancer, and records how long it took.
     #[inline]
     fn conclude<T>(
         &self,

@@ -179,7 +179,7 @@ pub(super) struct OwnVersions {
 }
 
 impl OwnVersions {
-    pub(super) fn note(&mut self, key: u64, own: MemberVersion) {
+    pub(super) fn record(&mut self, key: u64, own: MemberVersion) {
         let incarnation = self.incarnations.entry((key, own.epoch)).or_default();
         *incarnation = (*incarnation).max(own.incarnation);
     }

@@ -104,7 +104,7 @@ impl<D: DetectorHooks> Cluster<D> {
             engine.record_history();
         }
         let own = engine.local_view();
-        self.own_versions.note(own.key, own.version);
+        self.own_versions.record(own.key, own.version);
         slot.own_version = Some(own.version);
         engine
     }
@@ -201,7 +201,7 @@ impl<D: DetectorHooks> Cluster<D> {
             return;
         }
         slot.epoch = own.version.epoch;
-        self.own_versions.note(own.key, own.version);
+        self.own_versions.record(own.key, own.version);
         if let Some(before) = before
             && let Err(fell) =
                 check::check_version_order(|| own.name.to_owned(), before, own.version)

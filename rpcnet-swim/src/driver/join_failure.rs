@@ -40,7 +40,7 @@ impl DriverShared {
 
     /// Warns, once, that no other seed answered in time.
     fn warn_bootstrapped_alone(&self) {
-        if !self.seeds.lock().note_bootstrap_logged() {
+        if !self.seeds.lock().record_bootstrap_logged() {
             return;
         }
         let mut others = self.seed_failures();

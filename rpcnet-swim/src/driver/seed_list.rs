@@ -106,7 +106,7 @@ impl SeedList {
 
     /// Records that it is logged that this node began a cluster of its own. Returns `false` if it
     /// was logged before.
-    pub(super) fn note_bootstrap_logged(&mut self) -> bool {
+    pub(super) fn record_bootstrap_logged(&mut self) -> bool {
         !std::mem::replace(&mut self.bootstrap_logged, true)
     }
 

@@ -73,7 +73,7 @@ impl<D: DetectorHooks> Engine<D> {
     }
 
     /// Takes in a ping: it was sent to the advertised address, which leads here.
-    pub(super) fn note_pinged(&mut self, now: Time) {
+    pub(super) fn record_pinged(&mut self, now: Time) {
         let gap = PING_GAP_ROUNDS * self.config.probe_interval;
         let address = &mut self.address;
         let in_row = now.since(address.pinged_at) <= gap;
@@ -103,12 +103,12 @@ impl<D: DetectorHooks> Engine<D> {
     }
 
     /// Takes in that a ping of this node was answered: datagrams go out, and answers come in.
-    pub(super) fn note_answered(&mut self) {
+    pub(super) fn record_answered(&mut self) {
         self.address.answers = self.address.answers.saturating_add(1);
     }
 
     /// Takes in that this node refuted a claim. After several times its address may be the reason.
-    pub(super) fn note_refutation(&mut self, now: Time, record: &Record) {
+    pub(super) fn record_refutation(&mut self, now: Time, record: &Record) {
         if record.claim == Claim::Failed {
             self.address.claimed_failed_at = Some(now);
         }
@@ -218,11 +218,11 @@ impl<D: DetectorHooks> Engine<D> {
             self.stats.dropped.unexpected += 1;
             return;
         }
-        self.note_observed(now, sender, addr);
+        self.record_observed(now, sender, addr);
     }
 
     /// Takes in that a peer sees this node at `addr`.
-    pub(super) fn note_observed(&mut self, now: Time, sender: Sender, addr: SocketAddr) {
+    pub(super) fn record_observed(&mut self, now: Time, sender: Sender, addr: SocketAddr) {
         if is_usable(addr) {
             self.address.observe(now, sender.key, addr);
             self.follow_observed(now);
@@ -231,7 +231,7 @@ impl<D: DetectorHooks> Engine<D> {
 
     /// Takes in the address at which the first peer sees this node: while no member knows the
     /// guessed address, that one is advertised.
-    pub(super) fn note_seen_by_first_peer(&mut self, now: Time, addr: SocketAddr) {
+    pub(super) fn record_seen_by_first_peer(&mut self, now: Time, addr: SocketAddr) {
         let address = &self.address;
         let is_alone = self.table.live().is_empty() && !self.join.is_joined();
         let is_replaceable = address.guessed && !address.fixed && address.changed_at.is_none();
@@ -291,7 +291,7 @@ impl<D: DetectorHooks> Engine<D> {
     /// Handles a fresh datagram of a member that came from another address than the one that is
     /// probed. A member with a fault is told. It is not moved: another node may have forwarded the
     /// datagram.
-    pub(super) fn note_other_source(&mut self, now: Time, sender: Sender) {
+    pub(super) fn record_other_source(&mut self, now: Time, sender: Sender) {
         let Some(entry) = self.table.get(sender.key) else {
             return;
         };

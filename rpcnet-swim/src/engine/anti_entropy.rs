@@ -97,9 +97,9 @@ impl<D: DetectorHooks> Engine<D> {
         self.start_sync(now, peer);
     }
 
-    /// Takes note that a failed member recovered. While many are missing, that ends a partition,
+    /// Records that a failed member recovered. While many are missing, that ends a partition,
     /// and the others will recover too.
-    pub(super) fn note_recovery(&mut self, now: Time) {
+    pub(super) fn record_recovery(&mut self, now: Time) {
         if self.partition.is_suspected() {
             self.anti_entropy.fast_until = now + FAST_SYNC_ROUNDS * self.config.probe_interval;
         }

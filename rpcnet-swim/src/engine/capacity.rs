@@ -84,11 +84,11 @@ impl<D: DetectorHooks> Engine<D> {
             self.stats.dropped.unexpected += 1;
             return;
         }
-        self.note_join_refusal(sender.addr, reason);
+        self.record_join_refusal(sender.addr, reason);
     }
 
     /// Stores why this node was refused, and emits it while this node has not joined.
-    pub(super) fn note_join_refusal(&mut self, by: std::net::SocketAddr, reason: JoinRefusal) {
+    pub(super) fn record_join_refusal(&mut self, by: std::net::SocketAddr, reason: JoinRefusal) {
         let is_new = self.join.refusal.replace((by, reason)) != Some((by, reason));
         if is_new && !self.join.is_joined() {
             self.emit(Event::JoinRefused { by, reason });

@@ -76,7 +76,7 @@ impl<D: DetectorHooks> Engine<D> {
         self.partition.window_start(now, window)
     }
 
-    pub(super) fn note_membership_change(&mut self, event: &Event) {
+    pub(super) fn record_membership_change(&mut self, event: &Event) {
         if matches!(
             event,
             Event::NodeJoined(_)

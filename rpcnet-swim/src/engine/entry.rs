@@ -130,7 +130,7 @@ impl Entry {
         }
     }
 
-    /// Takes note of a fresh datagram. Flaps whose hold ended before `flaps_from` no longer
+    /// Records a fresh datagram. Flaps whose hold ended before `flaps_from` no longer
     /// count.
     pub(crate) fn on_datagram(&mut self, sealed_with: Option<KeySlot>, flaps_from: Time) {
         self.sealed_with = sealed_with;

@@ -147,7 +147,7 @@ pub trait DetectorHooks: Clone + fmt::Debug {
         chosen
     }
 
-    /// Takes note of an answered probe. Says whether the engine takes it in too.
+    /// Records an answered probe. Says whether the engine takes it in too.
     fn on_probe_answered(&mut self) -> bool {
         true
     }
@@ -164,10 +164,10 @@ pub trait DetectorHooks: Clone + fmt::Debug {
         false
     }
 
-    /// Takes note that this node refuted a claim about itself.
+    /// Records that this node refuted a claim about itself.
     fn on_refutation(&mut self) {}
 
-    /// Takes note that a member is forgotten.
+    /// Records that a member is forgotten.
     fn on_member_removed(&mut self, _key: u64) {}
 
     /// Chooses the members that a round of gossip goes to; `None` for random live ones.

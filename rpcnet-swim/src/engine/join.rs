@@ -18,7 +18,7 @@ use crate::wire::{Claim, Payload, Record, Welcome};
 
 impl<D: DetectorHooks> Engine<D> {
     pub(super) fn send_hello(&mut self, addr: SocketAddr, to: u64, cookie: u64) {
-        self.join.note_hello(self.send_queue.counter + 1, addr);
+        self.join.record_hello(self.send_queue.counter + 1, addr);
         self.send(
             addr,
             to,
@@ -62,7 +62,7 @@ impl<D: DetectorHooks> Engine<D> {
         let may_answer = matches!(self.phase, Phase::Active | Phase::Superseded);
         if may_answer && self.join.accept_challenge(echo, self.send_queue.counter) {
             if let Some(seen) = seen.filter(|_| self.phase == Phase::Active) {
-                self.note_seen_by_first_peer(now, seen);
+                self.record_seen_by_first_peer(now, seen);
             }
             self.send_hello(sender.addr, sender.instance(), cookie);
         } else {
@@ -130,7 +130,7 @@ impl<D: DetectorHooks> Engine<D> {
     /// Takes a newcomer in and welcomes it, unless another member holds its address or the table
     /// has no room.
     fn admit(&mut self, now: Time, sender: Sender, me: Record) {
-        self.note_heard(now);
+        self.record_heard(now);
         let (addr, name) = (me.addr, me.name.clone());
         self.merge(now, me, RecordSource::Hello);
         if let Some(holder) = self.other_holder(addr, sender) {
@@ -177,9 +177,9 @@ impl<D: DetectorHooks> Engine<D> {
             self.stats.dropped.unexpected += 1;
             return;
         }
-        self.note_heard(now);
+        self.record_heard(now);
         self.merge(now, me, RecordSource::Hello);
-        self.note_observed(now, sender, seen);
+        self.record_observed(now, sender, seen);
         self.start_replay_window(sender);
         self.validate_addr(sender.key, sender.addr);
         if self
@@ -221,9 +221,9 @@ impl<D: DetectorHooks> Engine<D> {
     pub(super) fn on_refused(&mut self, now: Time, sender: Sender, echo: u64, known: Record) {
         let answers_hello = self.join.accept_hello_answer(echo, sender.addr);
         if known.key() != self.local.key && known.addr == self.local.addr && self.is_recent(echo) {
-            self.note_address_refused(now, &known);
+            self.record_address_refused(now, &known);
             if answers_hello {
-                self.note_join_refusal(sender.addr, JoinRefusal::NotAdmitted);
+                self.record_join_refusal(sender.addr, JoinRefusal::NotAdmitted);
             }
         } else if answers_hello && known.key() == self.local.key {
             self.on_claim_about_self(now, &known);

@@ -62,7 +62,7 @@ impl JoinState {
         self.stage != JoinStage::Joining
     }
 
-    /// Takes note that this node is in. Says whether that is new.
+    /// Records that this node is in. Says whether that is new.
     pub(crate) fn enter(&mut self) -> bool {
         let is_new = !self.is_joined();
         if is_new {
@@ -75,7 +75,7 @@ impl JoinState {
         self.stage == JoinStage::ViewComplete
     }
 
-    /// Takes note that the view agrees with another member's.
+    /// Records that the view agrees with another member's.
     pub(super) fn complete_view(&mut self) {
         if self.is_joined() {
             self.stage = JoinStage::ViewComplete;
@@ -123,7 +123,7 @@ impl JoinState {
         self.pending_hellos.len()
     }
 
-    pub(super) fn note_hello(&mut self, counter: u64, addr: SocketAddr) {
+    pub(super) fn record_hello(&mut self, counter: u64, addr: SocketAddr) {
         self.pending_hellos.push((counter, addr));
     }
 
@@ -237,7 +237,7 @@ mod tests {
     fn a_hello_is_answered_once_and_from_where_it_was_sent() {
         let mut join = JoinState::new(99);
         for counter in 1..=HELLOS_MAX as u64 + 1 {
-            join.note_hello(counter, addr(counter as u16));
+            join.record_hello(counter, addr(counter as u16));
         }
         assert!(!join.has_hello_to(1, addr(1)), "the oldest is dropped");
         assert!(!join.accept_hello_answer(2, addr(3)) && join.accept_hello_answer(2, addr(2)));

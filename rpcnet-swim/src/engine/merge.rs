@@ -194,7 +194,7 @@ impl<D: DetectorHooks> Engine<D> {
             .at_addr(record.addr)
             .filter(|holder| *holder != key)
         else {
-            return record.addr != self.local.addr || self.note_address_claim(now, record);
+            return record.addr != self.local.addr || self.record_address_claim(now, record);
         };
         let newer = self
             .table
@@ -237,7 +237,7 @@ impl<D: DetectorHooks> Engine<D> {
         }
         self.emit_alive(key, before, member, changed);
         if before.state == MemberState::Suspect {
-            self.note_refuted_suspicion(now, key);
+            self.record_refuted_suspicion(now, key);
         }
     }
 
@@ -263,10 +263,10 @@ impl<D: DetectorHooks> Engine<D> {
         }
     }
 
-    /// Takes note that a failed member is alive again.
+    /// Records that a failed member is alive again.
     fn on_failed_member_back(&mut self, now: Time, key: u64) {
         self.partition.membership_changed_at = now;
-        self.note_recovery(now);
+        self.record_recovery(now);
         self.recheck_now(now);
         if let Some(faults) = self.table.get_mut(key).and_then(Entry::existing_faults) {
             faults.recovered_at = Some(now);
@@ -382,7 +382,7 @@ impl<D: DetectorHooks> Engine<D> {
             _ => {
                 self.local.incarnation = record.incarnation;
                 self.stats.refutations += 1;
-                self.note_refutation(now, record);
+                self.record_refutation(now, record);
                 self.detector.on_refutation();
                 self.raise_incarnation(now);
             }

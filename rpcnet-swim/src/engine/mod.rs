@@ -472,7 +472,7 @@ impl<D: DetectorHooks> Engine<D> {
     }
 
     fn emit(&mut self, event: Event) {
-        self.note_membership_change(&event);
+        self.record_membership_change(&event);
         self.events.push(event);
     }
 }

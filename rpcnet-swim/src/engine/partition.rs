@@ -52,7 +52,7 @@ impl Contact {
         now.since(self.last_heard_at) > limit
     }
 
-    fn note_heard(&mut self, now: Time, was_isolated: bool) {
+    fn record_heard(&mut self, now: Time, was_isolated: bool) {
         if was_isolated {
             self.silence_ended_at = now;
         }
@@ -103,12 +103,12 @@ impl PartitionDetector {
         self.suspected_since.unwrap_or(now) - window
     }
 
-    /// Takes note that this node hears none of so many members. Says whether that is new.
+    /// Records that this node hears none of so many members. Says whether that is new.
     pub(crate) fn isolate(&mut self, expected: usize) -> bool {
         self.isolated.replace(expected).is_none()
     }
 
-    /// Takes note that this node hears a member. Says whether that ended an isolation.
+    /// Records that this node hears a member. Says whether that ended an isolation.
     pub(crate) fn end_isolation(&mut self, now: Time) -> bool {
         let ended = self.isolated.take().is_some();
         if ended {
@@ -180,10 +180,10 @@ impl<D: DetectorHooks> Engine<D> {
                 .is_silent(now, SILENT_ROUNDS * self.config.probe_interval)
     }
 
-    /// Takes note that a member was heard.
-    pub(super) fn note_heard(&mut self, now: Time) {
+    /// Records that a member was heard.
+    pub(super) fn record_heard(&mut self, now: Time) {
         let was_isolated = self.is_isolated(now);
-        self.partition.contact.note_heard(now, was_isolated);
+        self.partition.contact.record_heard(now, was_isolated);
         if self.partition.end_isolation(now) {
             self.emit(Event::IsolationEnded);
             self.recheck_now(now);

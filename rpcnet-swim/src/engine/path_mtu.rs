@@ -17,11 +17,11 @@ use crate::config::DATAGRAM_BYTES_MIN;
 pub(crate) struct SmallPaths(BTreeSet<SocketAddr>);
 
 impl<D: DetectorHooks> Engine<D> {
-    /// Takes note that the system refused to send a datagram to `to` because it is too large
+    /// Records that the system refused to send a datagram to `to` because it is too large
     /// (EMSGSIZE). That datagram is lost; pings to that address are smaller from now on.
     pub fn handle_too_large(&mut self, to: SocketAddr) {
         self.stats.datagrams_too_large += 1;
-        self.note_small_path(to);
+        self.record_small_path(to);
     }
 
     /// Largest first ping of a round, in bytes.
@@ -41,15 +41,15 @@ impl<D: DetectorHooks> Engine<D> {
         }
     }
 
-    /// Takes note that of two pings only the small one was answered. Loss by chance looks the same,
+    /// Records that of two pings only the small one was answered. Loss by chance looks the same,
     /// but smaller pings cost next to nothing.
-    pub(super) fn note_lost_large_ping(&mut self, key: u64) {
+    pub(super) fn record_lost_large_ping(&mut self, key: u64) {
         if let Some(addr) = self.table.get(key).map(|entry| entry.addr()) {
-            self.note_small_path(addr);
+            self.record_small_path(addr);
         }
     }
 
-    fn note_small_path(&mut self, addr: SocketAddr) {
+    fn record_small_path(&mut self, addr: SocketAddr) {
         let paths = &mut self.send_queue.small_paths.0;
         if paths.len() >= SMALL_PATHS_MAX {
             // Whichever address it is, it is found again.

@@ -147,7 +147,7 @@ impl<D: DetectorHooks> Engine<D> {
             return;
         }
         if round.is_large && !(direct && seq == round.seq) {
-            self.note_lost_large_ping(target);
+            self.record_lost_large_ping(target);
         }
         if direct && round.stage == Stage::Direct {
             self.probes
@@ -156,7 +156,7 @@ impl<D: DetectorHooks> Engine<D> {
         }
         self.clear_evidence(target);
         if direct {
-            self.note_direct_answer(now, target);
+            self.record_direct_answer(now, target);
             if let Some(entry) = self.table.get_mut(target) {
                 entry.validate(round.addr);
             }

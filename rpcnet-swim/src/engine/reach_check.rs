@@ -50,7 +50,7 @@ impl<D: DetectorHooks> Engine<D> {
         }
         // Members that are known to be on this side say nothing of the others.
         if answered && self.reach.is_in_force() && self.reach.reaches(key) {
-            return self.reach.note_answer(key);
+            return self.reach.record_answer(key);
         }
         let lost = self
             .probes
@@ -59,7 +59,7 @@ impl<D: DetectorHooks> Engine<D> {
             .clamp(MISS_PROBABILITY_MIN, MISS_PROBABILITY_MAX);
         let reach = &mut self.reach;
         if answered {
-            reach.note_answer(key);
+            reach.record_answer(key);
             if reach.is_in_force() {
                 reach.recovery +=
                     MISS_PROBABILITY_PARTITIONED.ln() - (1.0 - MISS_PROBABILITY_PARTITIONED).ln();
@@ -87,10 +87,10 @@ impl<D: DetectorHooks> Engine<D> {
         }
     }
 
-    /// Takes note of a suspicion that began, here or by gossip. Many at once are the sign of a
+    /// Records a suspicion that began, here or by gossip. Many at once are the sign of a
     /// partition that a node may hear of before its own rounds show it; but claims alone only start
     /// a check.
-    pub(super) fn note_suspicion(&mut self, now: Time) {
+    pub(super) fn record_suspicion(&mut self, now: Time) {
         let window = SUSPICIONS_ROUNDS * self.config.probe_interval;
         if now.since(self.reach.suspicions.0) > window {
             self.reach.suspicions = (now, 0);
@@ -111,7 +111,7 @@ impl<D: DetectorHooks> Engine<D> {
             return;
         };
         if check.sample.iter().any(|asked| asked.key == key) {
-            self.reach.note_answer(key);
+            self.reach.record_answer(key);
             self.conclude_check(now);
         }
     }

@@ -99,7 +99,7 @@ impl<D: DetectorHooks> Engine<D> {
         None
     }
 
-    /// Takes note of a sign of life of the sender. Returns `false` if the sender is not a member,
+    /// Records a sign of life of the sender. Returns `false` if the sender is not a member,
     /// or the message is of another instance or a replay: then it is to be dropped.
     fn accept_from_member(&mut self, now: Time, sender: Sender, is_ping: bool) -> bool {
         let flaps_from = self.flap_window_start(now);
@@ -119,17 +119,17 @@ impl<D: DetectorHooks> Engine<D> {
         }
         let is_elsewhere = entry.addr() != sender.addr;
         let is_failed = entry.state == MemberState::Failed;
-        entry.note_sign_of_life(now);
+        entry.record_sign_of_life(now);
         if is_elsewhere {
-            self.note_other_source(now, sender);
+            self.record_other_source(now, sender);
         }
         if is_failed {
-            self.note_displaced(now, sender);
+            self.record_displaced(now, sender);
         }
         if let Some(entry) = self.table.get_mut(sender.key) {
             entry.on_datagram(sender.sealed_with, flaps_from);
         }
-        self.note_heard(now);
+        self.record_heard(now);
         true
     }
 
@@ -137,13 +137,13 @@ impl<D: DetectorHooks> Engine<D> {
     pub(super) fn handle_payload(&mut self, now: Time, sender: Sender, payload: Payload) {
         match payload {
             Payload::Ping { seq, view, updates } => {
-                self.note_pinged(now);
+                self.record_pinged(now);
                 self.merge_all(now, updates, RecordSource::Gossip);
                 self.send_ack(sender, seq);
                 self.compare_views(now, sender.key, view);
             }
             Payload::Ack { seq, view, updates } => {
-                self.note_answered();
+                self.record_answered();
                 self.merge_all(now, updates, RecordSource::Gossip);
                 self.on_ack(now, sender.key, seq, true);
                 self.on_check_answer(now, sender.key, seq);

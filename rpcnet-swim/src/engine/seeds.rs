@@ -74,7 +74,7 @@ impl Seeds {
         !self.addrs.is_empty()
     }
 
-    pub(crate) fn note_unresolved(&mut self) {
+    pub(crate) fn record_unresolved(&mut self) {
         self.unresolved = true;
     }
 
@@ -107,7 +107,7 @@ impl<D: DetectorHooks> Engine<D> {
         self.set_seeds(now, seeds);
     }
 
-    /// Takes note that some seeds did not resolve. If others did,
+    /// Records that some seeds did not resolve. If others did,
     /// [`handle_seeds`](Self::handle_seeds) is called next, with those. They are asked for again,
     /// with backoff; unlike with no seeds at all, this node has not joined yet.
     pub fn handle_unresolved_seeds(&mut self, now: Time) {
@@ -186,9 +186,9 @@ impl<D: DetectorHooks> Engine<D> {
         }
     }
 
-    /// Takes note that a seed did not resolve: the next attempt asks for it again.
+    /// Records that a seed did not resolve: the next attempt asks for it again.
     pub(super) fn seeds_unresolved(&mut self, now: Time) {
-        self.join.seeds.note_unresolved();
+        self.join.seeds.record_unresolved();
         self.timers
             .set_if_unset(NamedTimer::Join, now + self.config.probe_interval / 2);
     }

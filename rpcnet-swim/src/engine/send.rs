@@ -157,7 +157,7 @@ impl<D: DetectorHooks> Engine<D> {
     pub(super) fn send(&mut self, addr: SocketAddr, to: u64, payload: Payload) -> usize {
         self.send_queue.counter += 1;
         #[cfg(feature = "unstable")]
-        self.note_sent(&payload);
+        self.record_sent(&payload);
         let origin = Origin {
             from: self.local.key,
             epoch: self.local.epoch,

@@ -36,7 +36,7 @@ impl<D: DetectorHooks> Engine<D> {
         self.instruments.sent_by_kind
     }
 
-    pub(super) fn note_sent(&mut self, payload: &Payload) {
+    pub(super) fn record_sent(&mut self, payload: &Payload) {
         *match payload {
             Payload::Hello { .. } => &mut self.instruments.sent_by_kind.hellos,
             // One for each hello, which is counted at its sender: a thousand may come at once.

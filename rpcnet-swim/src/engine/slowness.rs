@@ -149,7 +149,7 @@ impl<D: DetectorHooks> Engine<D> {
         }
     }
 
-    /// Takes note of a round that ends without a direct answer, but maybe with one through a
+    /// Records a round that ends without a direct answer, but maybe with one through a
     /// helper.
     pub(super) fn await_late_answer(&mut self, round: &ProbeRound, answered: bool) {
         if !self.detector.tracks_slowness() {

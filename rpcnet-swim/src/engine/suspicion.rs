@@ -69,7 +69,7 @@ impl<D: DetectorHooks> Engine<D> {
         // Of an unreachable member it is not emitted: it was suspected before, and refuted.
         if !member.unreachable {
             self.emit(Event::NodeSuspect { member, phi });
-            self.note_suspicion(now);
+            self.record_suspicion(now);
         }
         self.suspicion_generation
     }

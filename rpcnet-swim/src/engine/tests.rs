@@ -289,14 +289,14 @@ fn after_isolation_waiting_datagrams_are_merged_before_a_decision() {
         MemberState::Suspect,
         "isolated"
     );
-    engine.note_heard(back);
+    engine.record_heard(back);
     engine.decide_failure(back, key);
     assert_eq!(
         engine.member("x").unwrap().state,
         MemberState::Suspect,
         "just back"
     );
-    engine.note_heard(Time::from_millis(31_000));
+    engine.record_heard(Time::from_millis(31_000));
     engine.decide_failure(Time::from_millis(31_000), key);
     assert_eq!(engine.member("x").unwrap().state, MemberState::Failed);
 }

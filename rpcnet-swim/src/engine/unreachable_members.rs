@@ -32,7 +32,7 @@ impl<D: DetectorHooks> Engine<D> {
     }
 
     /// Takes in that a member answered this node directly.
-    pub(super) fn note_direct_answer(&mut self, now: Time, key: u64) {
+    pub(super) fn record_direct_answer(&mut self, now: Time, key: u64) {
         let steady = STEADY_ROUNDS * self.config.probe_interval;
         let Some(entry) = self.table.get_mut(key) else {
             return;
@@ -49,7 +49,7 @@ impl<D: DetectorHooks> Engine<D> {
     }
 
     /// Takes in that a suspect member refuted. After several times this node probes it itself.
-    pub(super) fn note_refuted_suspicion(&mut self, now: Time, key: u64) {
+    pub(super) fn record_refuted_suspicion(&mut self, now: Time, key: u64) {
         let window = WINDOW_ROUNDS * self.config.probe_interval;
         let Some(entry) = self.table.get_mut(key) else {
             return;
@@ -92,8 +92,8 @@ impl Entry {
         }
     }
 
-    /// Takes note of a fresh datagram of an unreachable member.
-    pub(super) fn note_sign_of_life(&mut self, now: Time) {
+    /// Records a fresh datagram of an unreachable member.
+    pub(super) fn record_sign_of_life(&mut self, now: Time) {
         if self.is_unreachable() && self.state != MemberState::Failed {
             self.faults_mut().unreachable.record_sign_of_life(now);
         }

@@ -161,7 +161,7 @@ impl Payload {
             | Self::Leave { me: record, .. } => {
                 is_sound = record.epoch <= limit;
                 if !is_sound {
-                    beyond.note(record);
+                    beyond.record(record);
                 }
             }
             Self::RelayedAck { .. }
@@ -201,7 +201,7 @@ pub struct FutureRecords {
 }
 
 impl FutureRecords {
-    fn note(&mut self, record: &Record) {
+    fn record(&mut self, record: &Record) {
         self.count += 1;
         self.first.get_or_insert((record.addr, record.epoch));
     }
@@ -210,7 +210,7 @@ impl FutureRecords {
         records.retain(|record| {
             let is_beyond = record.epoch > limit;
             if is_beyond {
-                self.note(record);
+                self.record(record);
             }
             !is_beyond
         });

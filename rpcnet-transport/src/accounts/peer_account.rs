@@ -291,10 +291,10 @@ impl Drop for InFlightGuard {
 
 impl ConnectionGuard {
     /// Records the number of calls with streams of their own that the connection has now.
-    pub(crate) fn note_calls(&self, calls: usize) {
+    pub(crate) fn record_calls(&self, calls: usize) {
         if calls > self.calls.load(Relaxed) && self.calls.fetch_max(calls, Relaxed) < calls {
             let mut windows = self.account.windows.lock();
-            windows.note_calls(self.number, calls);
+            windows.record_calls(self.number, calls);
         }
     }
 }

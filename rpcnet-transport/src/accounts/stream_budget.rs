@@ -118,9 +118,9 @@ impl StreamBudget {
     }
 
     /// Records bytes that were read from the stream.
-    pub(crate) fn note_read(&self, bytes: usize) {
+    pub(crate) fn record_read(&self, bytes: usize) {
         if let Some(account) = &self.account {
-            account.received().note(bytes);
+            account.received().record(bytes);
         }
     }
 

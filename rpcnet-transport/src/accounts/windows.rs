@@ -178,7 +178,7 @@ impl ConnectionWindows {
     }
 
     /// Records the number of calls that the connection has at a time.
-    pub(super) fn note_calls(&mut self, number: u64, calls: usize) {
+    pub(super) fn record_calls(&mut self, number: u64, calls: usize) {
         let Some(entry) = self.connections.get_mut(&number) else {
             return;
         };
@@ -288,7 +288,7 @@ mod tests {
             let fake = Fake(Arc::new(Mutex::new((WINDOW_FLOOR.into(), 0))));
             let number = self.windows.add(Box::new(fake.clone()));
             for calls in 0..=calls {
-                self.windows.note_calls(number, calls);
+                self.windows.record_calls(number, calls);
             }
             self.connections.push((number, fake));
             self.last(0)

@@ -57,14 +57,14 @@ impl RpcClient {
         let (mut send, mut recv) = self.open_stream().await?;
         self.send_request(&mut send, header, body, deadline).await?;
         send.finish();
-        self.0.shared.note_work(true);
+        self.0.shared.record_work(true);
         *sent = true;
         let mut reader = MinRateReader::new(self.0.limits.reply_rate, &self.0.shared.runtime);
         match reader.frame(&mut recv).await {
             Ok(Some(Frame::Reply(header, body))) => {
-                recv.note_end();
-                self.0.shared.note_load(header.load);
-                self.0.shared.note_work(self.in_flight() > 1);
+                recv.record_end();
+                self.0.shared.record_load(header.load);
+                self.0.shared.record_work(self.in_flight() > 1);
                 reply::into_result(header, body)
             }
             other => Err(reply::read_error(other, send.index())),

@@ -119,9 +119,9 @@ impl ConnectionShared {
         self.waiting_for_capacity.load(Relaxed) > 0
     }
 
-    /// See [`BusyPoll::note`].
-    pub(crate) fn note_work(&self, expects_more: bool) {
-        self.busy_poll.note(expects_more);
+    /// See [`BusyPoll::record`].
+    pub(crate) fn record_work(&self, expects_more: bool) {
+        self.busy_poll.record(expects_more);
     }
 
     /// Counts a call that waits for a stream, for as long as the guard lives.
@@ -129,7 +129,7 @@ impl ConnectionShared {
         WaitingCall::enter(&self.waiting_for_stream, usize::MAX)
     }
 
-    pub(crate) fn note_load(&self, load: LoadReport) {
+    pub(crate) fn record_load(&self, load: LoadReport) {
         let mut bytes = load.encode();
         bytes[3] = REPORTED;
         self.load.store(u64::from_le_bytes(bytes), Relaxed);

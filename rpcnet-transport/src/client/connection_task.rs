@@ -177,8 +177,8 @@ async fn read_reply(
     };
     let outcome = match frame {
         Ok(Some(Frame::Reply(header, body))) => {
-            stream.note_end();
-            shared.note_load(header.load);
+            stream.record_end();
+            shared.record_load(header.load);
             reply::into_result(header, body)
         }
         other => Err(reply::read_error(other, index)),

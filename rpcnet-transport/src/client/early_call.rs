@@ -72,7 +72,7 @@ impl EarlyCall {
         let mut reader = MinRateReader::new(client.0.limits.reply_rate, &client.0.shared.runtime);
         Ok(match reader.frame(&mut recv).await {
             Ok(Some(Frame::Reply(header, body))) => {
-                recv.note_end();
+                recv.record_end();
                 if header.code == Code::TooEarly {
                     EarlyOutcome::Rejected
                 } else {

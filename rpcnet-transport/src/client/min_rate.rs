@@ -101,7 +101,7 @@ impl<'a> MinRateReader<'a> {
             timer: Box::pin(self.runtime.sleep_until(now + rate.stall_timeout)),
         });
         let before = std::mem::replace(&mut watch.seen, bytes);
-        watch.rate.note(bytes.saturating_sub(before), now);
+        watch.rate.record(bytes.saturating_sub(before), now);
         let body_bytes = recv.decoder().awaited_body_bytes().unwrap_or(0);
         let at_once = body_bytes.max(recv.budget().awaited_bytes_of_connection());
         let limit = rate.stall_timeout + time_at_rate(at_once as u64, rate.bytes_per_second_min);

@@ -205,7 +205,7 @@ impl RpcClient {
     pub fn close(&self, reason: &str) {
         if !reason.is_empty() {
             let why = format!("connection closed by this node: {reason}");
-            self.0.shared.local_close.note(&why);
+            self.0.shared.local_close.record(&why);
         }
         close_at_once(&self.0.connection, CLOSE_DONE, reason.as_bytes());
     }

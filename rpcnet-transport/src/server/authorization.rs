@@ -168,7 +168,7 @@ impl VerifiedCaller {
             denial = Err(Denial::Disconnected);
         }
         if let (Ok(()), Some(admission)) = (&denial, &caller.admission) {
-            admission.note_connected();
+            admission.record_connected();
         }
         Ok(Self { caller, denial })
     }

@@ -94,7 +94,7 @@ impl Caller {
     pub(super) fn begin_call(&self) -> GaugeGuard {
         let (guard, calls) = self.calls.enter();
         if let Some(counted) = &self.connection_guard {
-            counted.note_calls(calls);
+            counted.record_calls(calls);
         }
         guard
     }

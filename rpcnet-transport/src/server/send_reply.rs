@@ -52,7 +52,7 @@ pub(super) async fn send_reply(
         .within_transfer_time(&shared.config, bytes, write)
         .await;
     let written = written.unwrap_or(Err(WriteFailure::Stalled));
-    shared.busy_poll.note(true);
+    shared.busy_poll.record(true);
     // The handler is done, and the acknowledgement may take a while.
     drop(sending.in_flight.take());
     match written {

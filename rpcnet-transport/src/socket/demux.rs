@@ -68,7 +68,7 @@ impl AsyncUdpSocket for DemuxSocket {
                 }
             }
             if kept > 0 {
-                self.busy_poll.note_packets();
+                self.busy_poll.record_packets();
                 return Poll::Ready(Ok(kept));
             }
         }

@@ -21,7 +21,7 @@ impl MinRateTracker {
     }
 
     /// Records bytes that have come by now.
-    pub(crate) fn note(&mut self, bytes: u64, now: Instant) {
+    pub(crate) fn record(&mut self, bytes: u64, now: Instant) {
         self.met_until = now.min(self.met_until + time_at_rate(bytes, self.bytes_per_second));
     }
 
@@ -45,13 +45,13 @@ mod tests {
         let began = Instant::now();
         let at = |seconds| began + Duration::from_secs(seconds);
         let mut rate = MinRateTracker::new(NonZeroU32::new(1_000).unwrap(), began);
-        rate.note(1_000, at(10));
+        rate.record(1_000, at(10));
         assert_eq!(rate.met_until(), at(1));
-        rate.note(4_000, at(10));
+        rate.record(4_000, at(10));
         assert_eq!(rate.met_until(), at(5));
-        rate.note(1_000_000, at(20));
+        rate.record(1_000_000, at(20));
         assert_eq!(rate.met_until(), at(20));
-        rate.note(0, at(30));
+        rate.record(0, at(30));
         assert_eq!(rate.met_until(), at(20));
     }
 }

@@ -101,7 +101,7 @@ impl RecvHalf {
         let read = pin!(self.stream.read_chunk(READ_BYTES_MAX, true));
         match ready!(read.poll(cx)) {
             Ok(Some(chunk)) => {
-                self.budget.note_read(chunk.bytes.len());
+                self.budget.record_read(chunk.bytes.len());
                 self.decoder.push(chunk.bytes);
                 Poll::Ready(Ok(true))
             }
@@ -147,7 +147,7 @@ impl RecvHalf {
 
     /// Records the end of the stream if it is already known, so that QUIC need not be told to stop
     /// it.
-    pub(crate) fn note_end(&mut self) {
+    pub(crate) fn record_end(&mut self) {
         let _ = std::future::poll_fn(|cx| self.poll_fill(cx)).now_or_never();
     }
 

@@ -53,7 +53,7 @@ async fn write_progress(
             .map_err(|_| WriteFailure::Stalled)?,
     };
     let written = written.map_err(WriteFailure::of)?;
-    stall_timer.note(written.bytes);
+    stall_timer.record(written.bytes);
     Ok(written)
 }
 

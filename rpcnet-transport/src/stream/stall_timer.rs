@@ -23,7 +23,7 @@ pub(crate) struct Progress {
 }
 
 impl Progress {
-    pub(crate) fn note(&self, bytes: usize) {
+    pub(crate) fn record(&self, bytes: usize) {
         self.bytes.fetch_add(bytes as u64, Relaxed);
     }
 
@@ -66,8 +66,8 @@ impl StallTimer {
     }
 
     /// Records bytes that the stream has carried.
-    pub(crate) fn note(&self, bytes: usize) {
-        self.progress.note(bytes);
+    pub(crate) fn record(&self, bytes: usize) {
+        self.progress.record(bytes);
     }
 
     /// Waits for a future that ends when its stream makes progress, as long as the connection does.
@@ -103,7 +103,7 @@ impl StallTimer {
             if let Some(before) = seen.replace(now)
                 && self.deadline.is_none_or(|at| at > looked)
             {
-                rate.note(now.saturating_sub(before), looked);
+                rate.record(now.saturating_sub(before), looked);
             }
             if looked >= rate.met_until() + self.stall_timeout {
                 return Err(Stalled);
@@ -162,7 +162,7 @@ mod tests {
         let other = stall_timer.clone();
         tokio::spawn(async move {
             for _ in 0..seconds {
-                other.note(bytes_per_second);
+                other.record(bytes_per_second);
                 tokio::time::sleep(Duration::from_secs(1)).await;
             }
         });
@@ -213,7 +213,7 @@ mod tests {
         let other = stall_timer.clone();
         tokio::spawn(async move {
             loop {
-                other.note(1_000_000);
+                other.record(1_000_000);
                 tokio::time::sleep(Duration::from_secs(1)).await;
             }
         });

@@ -193,7 +193,7 @@ impl UntypedReceiver {
             }
             (ReceiverSide::Caller(call), Ok(Some(Frame::Reply(header, body)))) => {
                 call.in_flight = None;
-                self.half.note_end();
+                self.half.record_end();
                 self.is_done = true;
                 match reply::into_result(header, body) {
                     Ok(_) => None,
@@ -236,7 +236,7 @@ impl UntypedReceiver {
             Ok(other) => Err(reply::read_error(other, stream_index)),
             Err(late) => Err(late),
         };
-        self.half.note_end();
+        self.half.record_end();
         outcome.map_err(|error| self.explain(error))
     }
 

@@ -113,7 +113,7 @@ impl Cluster {
         Ok(self.observe(name, "end", END_TIMEOUT, ended).await??)
     }
 
-    /// Notes what processes do until something is found in the record, which `name` has to `what`.
+    /// Records what processes do until something is found in the record that `name` has to `what`.
     pub(crate) async fn observe<T>(
         &mut self,
         name: &str,
@@ -132,7 +132,7 @@ impl Cluster {
         }
     }
 
-    /// Notes what a process does next, if it does something before the deadline.
+    /// Records what a process does next, if it does something before the deadline.
     async fn observe_until(&mut self, deadline: Instant) -> bool {
         let Ok((name, event)) = timeout_at(deadline, self.processes.next()).await else {
             return false;

@@ -88,7 +88,7 @@ impl Record {
         self.before_fault.clone_from(&self.latest);
     }
 
-    /// Notes what a process told.
+    /// Records what a process told.
     pub(crate) fn add(&mut self, name: &str, notice: Notice) {
         let at = self.now();
         let node = name.to_owned();

@@ -79,19 +79,19 @@ impl Signatures {
     /// Looks at the signature of an item, if users see it.
     fn look(&mut self, visibility: &Visibility, signature: impl ToTokens) {
         if is_public(visibility) {
-            self.note_leak(signature, None);
+            self.record_leak(signature, None);
         }
     }
 
     fn look_at_type(&mut self, visibility: &Visibility, name: &Ident, signature: impl ToTokens) {
         if is_public(visibility) {
             self.public_types.insert(name.clone());
-            self.note_leak(signature, None);
+            self.record_leak(signature, None);
         }
     }
 
-    /// Notes the first name of the QUIC library: one leak of a signature is enough.
-    fn note_leak(&mut self, signature: impl ToTokens, of: Option<Vec<Ident>>) {
+    /// Records the first name of the QUIC library: one leak of a signature is enough.
+    fn record_leak(&mut self, signature: impl ToTokens, of: Option<Vec<Ident>>) {
         let mut names = identifiers(signature);
         let leak = names.find(|name| self.quic.contains(&name.to_string()));
         self.leaks.extend(leak.map(|name| Leak { name, of }));
@@ -114,7 +114,7 @@ impl<'ast> Visit<'ast> for Signatures {
                 let of_trait = it.trait_.as_ref().map(|(path, _)| path);
                 let (generics, of) = (with_where(&it.generics), &it.self_ty);
                 let header = quote!(#generics #of_trait #of);
-                self.note_leak(header, Some(identifiers(of).collect()));
+                self.record_leak(header, Some(identifiers(of).collect()));
             }
             _ => {}
         }

@@ -11,7 +11,7 @@ use crate::wire::{Claim, Record};
 
 impl<D: DetectorHooks> Engine<D> {
     /// Handles a message of a failed member. If another one has its address, both are reported.
-    pub(in crate::engine) fn note_displaced(&mut self, now: Time, sender: Sender) {
+    pub(in crate::engine) fn record_displaced(&mut self, now: Time, sender: Sender) {
         let Some(entry) = self.table.get(sender.key) else {
             return;
         };
@@ -63,21 +63,21 @@ impl<D: DetectorHooks> Engine<D> {
         }
     }
 
-    /// Takes note that another node claims the address of this one. The claim is not taken in.
-    pub(in crate::engine) fn note_address_claim(&mut self, now: Time, record: &Record) -> bool {
+    /// Records that another node claims the address of this one. The claim is not taken in.
+    pub(in crate::engine) fn record_address_claim(&mut self, now: Time, record: &Record) -> bool {
         // An older one may be a former instance of this process, of which the sender has not heard.
         if record.epoch > self.local.epoch && matches!(record.claim, Claim::Alive(_)) {
-            self.note_claimant(now, record);
+            self.record_claimant(now, record);
         }
         false
     }
 
-    /// Takes note that a peer refused this node, as another one has its address.
-    pub(in crate::engine) fn note_address_refused(&mut self, now: Time, holder: &Record) {
-        self.note_claimant(now, holder);
+    /// Records that a peer refused this node, as another one has its address.
+    pub(in crate::engine) fn record_address_refused(&mut self, now: Time, holder: &Record) {
+        self.record_claimant(now, holder);
     }
 
-    fn note_claimant(&mut self, now: Time, record: &Record) {
+    fn record_claimant(&mut self, now: Time, record: &Record) {
         match &mut self.address.claimant {
             Some(claimant) if *claimant.name == *record.name => claimant.last = now,
             claimant => {

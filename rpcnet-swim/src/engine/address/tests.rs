@@ -247,7 +247,7 @@ fn an_address_that_changes_before_the_welcome_raises_the_incarnation() {
     suggested.suggest_advertise_addr(addr("10.0.0.5:7"));
     assert_eq!(suggested.own_record().incarnation, 1);
     let mut seen = new();
-    seen.note_seen_by_first_peer(Time::ZERO, addr("10.0.0.6:7"));
+    seen.record_seen_by_first_peer(Time::ZERO, addr("10.0.0.6:7"));
     assert_eq!(seen.own_record().incarnation, 1);
 }
 
@@ -257,7 +257,7 @@ fn a_loopback_address_set_by_hand_is_reported_with_the_address_that_was_seen() {
     let own = addr("127.0.0.1:7");
     let mut node = Engine::new(config, NodeId::new("n", 1), own, Time::ZERO, 7).unwrap();
     let seen = addr("10.0.0.6:7");
-    node.note_seen_by_first_peer(Time::ZERO, seen);
+    node.record_seen_by_first_peer(Time::ZERO, seen);
     let told = std::iter::from_fn(|| node.poll_event()).find_map(|event| match event {
         Event::AddressUnreachable { addr, observed } => Some((addr, observed)),
         _ => None,

@@ -244,7 +244,7 @@ fn is_suspicion_rule_applied(rule: Rule, engine: &mut Engine<Varied>) -> bool {
     match rule {
         Rule::OnlySuspectorsDecide => {
             engine.merge_gossip(x(0, Claim::Suspect(suspectors(2))));
-            engine.note_heard(at(1_000));
+            engine.record_heard(at(1_000));
             engine.decide_failure(at(1_000), key);
             state(engine, "x") == MemberState::Suspect
         }

@@ -151,8 +151,8 @@ impl ReachTracker {
         self.answered.0.clear();
     }
 
-    /// Takes note that `key` answered a ping of this node.
-    pub(super) fn note_answer(&mut self, key: u64) {
+    /// Records that `key` answered a ping of this node.
+    pub(super) fn record_answer(&mut self, key: u64) {
         let checked = self.check.iter_mut().flat_map(|check| &mut check.sample);
         let kept = self.estimate.iter_mut().flat_map(|kept| &mut kept.sample);
         for asked in checked.chain(kept).filter(|asked| asked.key == key) {

@@ -63,7 +63,7 @@ fn a_late_answer_keeps_the_time_of_the_first_failed_claim() {
     let at = |millis: u64| Time::from_millis(10_000 + millis);
     let x = crate::id::name_key("x");
     let mut node = observer();
-    node.note_heard(at(0));
+    node.record_heard(at(0));
     merge_gossip(&mut node, at(0), Claim::Failed);
     let seq = node.probes.rounds.as_slice()[0].seq;
     for ends in [500, 1_000, 1_250] {

@@ -204,7 +204,7 @@ impl Lane {
             .ok_or(NotStarted::Full)?;
         encode_call(outbox, request, id, number);
         if is_first {
-            self.shared.note_work(true);
+            self.shared.record_work(true);
             state.outgoing = Some(self.shared.outgoing.enter().0);
         }
         if was_idle {

@@ -68,7 +68,7 @@ impl LaneTask {
             self.replies.push((id, reply));
         }
         if let Some(load) = load {
-            self.lane.shared.note_load(load);
+            self.lane.shared.record_load(load);
         }
         Poll::Ready(Ok(()))
     }
@@ -145,7 +145,7 @@ impl LaneTask {
         // The flush may have freed capacity for further calls.
         self.lane.shared.wake_next_waiting();
         if !self.wakers.is_empty() {
-            self.lane.shared.note_work(state.table.waiting() > 0);
+            self.lane.shared.record_work(state.table.waiting() > 0);
         }
         state.table.earliest_deadline()
     }

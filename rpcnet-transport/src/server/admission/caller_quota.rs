@@ -78,27 +78,27 @@ impl GateCallers {
 
 impl CallerQuota {
     /// Records that the caller has connected, and so is likely to call.
-    pub(in crate::server) fn note_connected(&self) {
-        self.note_seen(self.gate.now());
+    pub(in crate::server) fn record_connected(&self) {
+        self.record_seen(self.gate.now());
     }
 
     /// Records that the caller makes a call, or that a call of it wants a permit or resumes.
     /// Returns whether the caller was not seen in this second before.
-    pub(super) fn note_seen(&self, now: Duration) -> bool {
-        let noted_s = now.as_secs() + 1;
-        let is_new = self.seen_s.load(SeqCst) != noted_s;
+    pub(super) fn record_seen(&self, now: Duration) -> bool {
+        let seen_s = now.as_secs() + 1;
+        let is_new = self.seen_s.load(SeqCst) != seen_s;
         if is_new {
-            self.record_seen(noted_s);
+            self.add_to_recent(seen_s);
         }
         is_new
     }
 
     #[cold]
-    fn record_seen(&self, noted_s: u64) {
-        self.seen_s.store(noted_s, SeqCst);
+    fn add_to_recent(&self, seen_s: u64) {
+        self.seen_s.store(seen_s, SeqCst);
         let callers = &self.gate.callers;
         let mut recent = callers.recent.lock();
-        let count = recent.note(noted_s, &self.name);
+        let count = recent.record(seen_s, &self.name);
         callers.recent_count.store(count, SeqCst);
     }
 
@@ -133,7 +133,7 @@ impl CallerQuota {
         if !gate.has_waiters() {
             return false;
         }
-        if self.note_seen(gate.now()) {
+        if self.record_seen(gate.now()) {
             // Other callers may have been gone for a minute, and leave their share to queued calls.
             gate.grant_if_awaited(None);
         }
@@ -185,7 +185,7 @@ impl PermitSource<CallerKey> for GatePermits<'_> {
 
     fn try_acquire(&mut self, caller: &CallerKey) -> bool {
         // A caller with a queued call is there, however long the call has waited.
-        caller.0.note_seen(self.now);
+        caller.0.record_seen(self.now);
         caller.0.try_acquire()
     }
 }

@@ -158,7 +158,7 @@ impl AdmissionGate {
     }
 
     /// Records the latency of a call that says something about the load of the server.
-    pub(super) fn note_sample(&self, began: Duration, succeeded: bool) {
+    pub(super) fn record_sample(&self, began: Duration, succeeded: bool) {
         let Some(limiter) = &self.limiter else { return };
         let mut limiter = limiter.lock();
         limiter.on_end(Sample {

@@ -47,7 +47,7 @@ impl CallerQuota {
         request: impl FnOnce() -> AdmissionRequest,
     ) -> GateOutcome {
         let gate = &self.gate;
-        self.note_seen(gate.since_epoch(now));
+        self.record_seen(gate.since_epoch(now));
         if let Some(permit) = self.try_acquire_permit() {
             return GateOutcome::Admitted(permit);
         }
@@ -97,7 +97,7 @@ impl CallerQuota {
         request: &AdmissionRequest,
     ) -> Option<Rejection> {
         let gate = &self.gate;
-        self.note_seen(gate.since_epoch(now));
+        self.record_seen(gate.since_epoch(now));
         if self.may_acquire() {
             return None;
         }
@@ -122,7 +122,7 @@ impl CallerQuota {
     pub(super) fn release(&self, sample: Option<(Duration, bool)>) {
         let gate = &self.gate;
         if let Some((began, succeeded)) = sample {
-            gate.note_sample(began, succeeded);
+            gate.record_sample(began, succeeded);
         }
         self.release_without_grant();
         // One of both sees the other: this sees the queued call, or the call that is being queued
@@ -135,7 +135,7 @@ impl CallerQuota {
     /// own.
     pub(super) async fn reacquire(self: Arc<Self>, number: u64) -> Permit {
         let gate = &self.gate;
-        self.note_seen(gate.now());
+        self.record_seen(gate.now());
         if let Some(permit) = self.try_acquire_permit() {
             return permit;
         }

@@ -26,7 +26,7 @@ impl Permits {
     }
 
     /// Records the result of the call.
-    pub(in crate::server) fn note(&mut self, outcome: &HandlerResult) {
+    pub(in crate::server) fn record(&mut self, outcome: &HandlerResult) {
         if let (Some(permit), Ok(_)) = (&mut self.server, outcome) {
             permit.set_succeeded();
         }

@@ -114,7 +114,7 @@ impl<P: Clone + Eq + Hash, T> AdmissionQueue<P, T> {
             shed = victim.map(|waiting| (peer, waiting.call));
         }
         if self.len() == 0 {
-            self.all_delay.note_empty(now);
+            self.all_delay.record_empty(now);
         }
         let number = self.next_number;
         self.next_number += 1;
@@ -188,7 +188,7 @@ impl<P: Clone + Eq + Hash, T> AdmissionQueue<P, T> {
         }
         self.shed_stale(now, shed);
         if self.len() == 0 {
-            self.all_delay.note_empty(now);
+            self.all_delay.record_empty(now);
         }
         next
     }
@@ -219,7 +219,7 @@ impl<P: Clone + Eq + Hash, T> AdmissionQueue<P, T> {
             };
             let waiting = queue.take_next_of(&peer, newest)?;
             self.new_goes_next = false;
-            self.note_pop(now, &peer, now.saturating_sub(waiting.since));
+            self.record_pop(now, &peer, now.saturating_sub(waiting.since));
             self.peers.leave(&peer, index);
             return Some((peer, waiting.call));
         }
@@ -306,14 +306,14 @@ impl<P: Clone + Eq + Hash, T> AdmissionQueue<P, T> {
     }
 
     /// Records that a call of the peer, which is still counted, gets its permit.
-    fn note_pop(&mut self, now: Duration, peer: &P, waited: Duration) {
+    fn record_pop(&mut self, now: Duration, peer: &P, waited: Duration) {
         let bounds = &self.bounds;
-        if self.peers.note_pop(now, peer, waited, bounds) {
+        if self.peers.record_pop(now, peer, waited, bounds) {
             for queue in &mut self.classes {
                 queue.set_newest_first(peer);
             }
         }
-        self.all_delay.note_pop(now, waited, bounds);
+        self.all_delay.record_pop(now, waited, bounds);
         // One call of each peer.
         let count = self.peers.count();
         let round = self.all_delay.departure_gap().map(|gap| times(gap, count));

@@ -13,7 +13,7 @@ pub(super) struct RecentCallers<N> {
 
 impl<N: Clone + Eq + Hash> RecentCallers<N> {
     /// Records a call of this caller. Returns the number of recent callers, this one included.
-    pub(super) fn note(&mut self, now_s: u64, name: &N) -> usize {
+    pub(super) fn record(&mut self, now_s: u64, name: &N) -> usize {
         match self.seen_s.get_mut(name) {
             Some(seen_s) => *seen_s = now_s.max(*seen_s),
             None => drop(self.seen_s.insert(name.clone(), now_s)),
@@ -50,12 +50,12 @@ mod tests {
     #[test]
     fn a_caller_is_forgotten_after_a_minute() {
         let mut callers = RecentCallers::default();
-        assert_eq!(callers.note(0, &"a"), 1);
-        assert_eq!(callers.note(5, &"b"), 2);
-        assert_eq!(callers.note(RECENT_S - 1, &"b"), 2);
-        assert_eq!(callers.note(RECENT_S, &"b"), 1, "a is gone");
-        assert_eq!(callers.note(2 * RECENT_S - 1, &"a"), 2);
-        assert_eq!(callers.note(2 * RECENT_S, &"a"), 1, "b is gone");
+        assert_eq!(callers.record(0, &"a"), 1);
+        assert_eq!(callers.record(5, &"b"), 2);
+        assert_eq!(callers.record(RECENT_S - 1, &"b"), 2);
+        assert_eq!(callers.record(RECENT_S, &"b"), 1, "a is gone");
+        assert_eq!(callers.record(2 * RECENT_S - 1, &"a"), 2);
+        assert_eq!(callers.record(2 * RECENT_S, &"a"), 1, "b is gone");
     }
 
     proptest! {
@@ -76,7 +76,7 @@ mod tests {
                     .collect();
                 recent.sort_unstable();
                 recent.dedup();
-                prop_assert_eq!(callers.note(now_s, &name), recent.len());
+                prop_assert_eq!(callers.record(now_s, &name), recent.len());
             }
         }
     }

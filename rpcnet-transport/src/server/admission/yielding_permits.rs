@@ -80,7 +80,7 @@ impl YieldingPermits {
     pub(in crate::server) fn end(&self, outcome: Option<&HandlerResult>) {
         let mut permits = std::mem::take(&mut self.0.lock().permits);
         if let Some(outcome) = outcome {
-            permits.note(outcome);
+            permits.record(outcome);
         }
     }
 }

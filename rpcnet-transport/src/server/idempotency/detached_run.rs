@@ -98,7 +98,7 @@ impl DetachedRun {
         cx.end();
         self.result = match ended {
             Some(Ok(outcome)) => {
-                permits.note(&outcome);
+                permits.record(&outcome);
                 DetachedResult::Returned(outcome.map_err(mark_unfinished))
             }
             Some(Err(_)) => DetachedResult::Panicked,

@@ -192,7 +192,7 @@ impl LaneServer {
         }
         let was_full = self.replies.is_full();
         if self.last_active == round_began {
-            self.shared.busy_poll.note(true);
+            self.shared.busy_poll.record(true);
         }
         // Before the replies leave: a caller that has a reply finds it counted.
         self.stats.flush(&self.shared);

@@ -98,7 +98,7 @@ impl ReplyWriter {
                     .stall_rate
                     .get_or_insert_with(|| (written, MinRateTracker::new(rate_min, now)));
                 let before = std::mem::replace(&mut stall.0, written);
-                stall.1.note(written - before, now);
+                stall.1.record(written - before, now);
                 if !self.is_full() {
                     self.reservations.clear();
                 }

@@ -80,7 +80,7 @@ impl SpawnedCall {
         }
         if let Some(started) = started {
             let outcome = started.finish().await;
-            permits.note(&outcome);
+            permits.record(&outcome);
             return outcome;
         }
         if has_passed(context.meta().deadline) {
@@ -102,7 +102,7 @@ impl SpawnedCall {
             Poll::Ready(Some(outcome)) => outcome,
             Poll::Ready(None) | Poll::Pending => started.finish().await,
         };
-        permits.note(&outcome);
+        permits.record(&outcome);
         outcome
     }
 }

@@ -92,7 +92,7 @@ impl AdmittedCall {
             return Err(RequestFailure::Rejected(expired_status(shared)));
         }
         if !header.flags.streams_requests {
-            recv.note_end();
+            recv.record_end();
         }
         Ok(Self {
             name,

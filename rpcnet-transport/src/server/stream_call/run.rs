@@ -150,7 +150,7 @@ impl CallResources {
             yielding.end(returned);
         }
         if let Some(outcome) = returned {
-            permits.note(outcome);
+            permits.record(outcome);
         }
     }
 
@@ -187,7 +187,7 @@ impl CallResources {
         let sending = caller.replies.begin(deadline, in_flight);
         send_reply(shared, sending, &mut send, stopped, outcome).await;
         if let Some(mut recv) = unused_recv {
-            recv.note_end();
+            recv.record_end();
         }
     }
 }

@@ -135,7 +135,7 @@ impl DetectorHooks for Detector {
     }
 
     fn on_probe_answered(&mut self) -> bool {
-        self.note_health(-1);
+        self.record_health(-1);
         !self.is_rival()
     }
 
@@ -152,7 +152,7 @@ impl DetectorHooks for Detector {
     }
 
     fn on_refutation(&mut self) {
-        self.note_health(1);
+        self.record_health(1);
     }
 
     fn on_member_removed(&mut self, key: u64) {

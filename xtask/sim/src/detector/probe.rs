@@ -26,7 +26,7 @@ pub(super) fn on_round_unanswered(engine: &mut Engine, now: Time, round: &ProbeR
     let mut internals = engine.internals();
     let detector = internals.detector();
     if let Some(health) = detector.local_health() {
-        detector.note_health(health.failed_probe(asked, asked - nacks));
+        detector.record_health(health.failed_probe(asked, asked - nacks));
     }
     let needs_witness = detector.rules.has(Rule::Witness);
     let probes_again = detector.rules.has(Rule::BackToBack);

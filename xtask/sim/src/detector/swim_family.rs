@@ -133,7 +133,7 @@ impl Detector {
 
     /// Changes the local health multiplier (Lifeguard section IV-A): it rises with what speaks for
     /// this node being the slow one.
-    pub(super) fn note_health(&mut self, change: i64) {
+    pub(super) fn record_health(&mut self, change: i64) {
         if let Some(health) = self.local_health() {
             let score = i64::from(self.state.health) + change;
             self.state.health = score.clamp(0, health.max().into()) as u32;

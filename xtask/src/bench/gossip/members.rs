@@ -166,7 +166,7 @@ async fn watch_views(
     }
 }
 
-/// Notes what a member notices of others, until it is gone.
+/// Records what a member notices of others, until it is gone.
 async fn watch_events(
     observer: usize,
     mut events: EventStream,

@@ -35,7 +35,7 @@ impl CoDel {
     }
 
     /// Records a call that got its permit after it had waited for so long.
-    pub(super) fn note_pop(&mut self, now: Duration, waited: Duration, bounds: &QueueBounds) {
+    pub(super) fn record_pop(&mut self, now: Duration, waited: Duration, bounds: &QueueBounds) {
         if let Some(before) = self.popped_at.replace(now) {
             let sample = now.saturating_sub(before);
             self.departure_gap = Some(
@@ -65,7 +65,7 @@ impl CoDel {
     }
 
     /// Records that the queue is empty.
-    pub(super) fn note_empty(&mut self, now: Duration) {
+    pub(super) fn record_empty(&mut self, now: Duration) {
         *self = Self::new(now, self.departure_gap);
     }
 

@@ -81,7 +81,7 @@ impl<P: Clone + Eq + Hash> PeerQueues<P> {
 
     /// Records that a call of the peer, which is still counted, gets its permit. Returns whether
     /// this makes the queue of the peer a standing queue.
-    pub(super) fn note_pop(
+    pub(super) fn record_pop(
         &mut self,
         now: Duration,
         peer: &P,
@@ -91,7 +91,7 @@ impl<P: Clone + Eq + Hash> PeerQueues<P> {
         let Some(PeerQueue { delay, .. }) = self.by_peer.get_mut(peer) else {
             return false;
         };
-        delay.note_pop(now, waited, bounds);
+        delay.record_pop(now, waited, bounds);
         let begins = !delay.is_standing() && delay.is_late(now, bounds);
         if begins {
             delay.set_standing();
