@@ -113,7 +113,8 @@ impl Cluster {
         Ok(self.observe(name, "end", END_TIMEOUT, ended).await??)
     }
 
-    /// Records what processes do until something is found in the record that `name` has to `what`.
+    /// Records what processes do until `find` finds something in the record. The error says that
+    /// `name` took too long to `what`.
     pub(crate) async fn observe<T>(
         &mut self,
         name: &str,
