@@ -323,9 +323,9 @@ mod tests {
     #[tokio::test]
     async fn a_worker_whose_connection_was_lost_is_selected_until_the_next_cannot_be_made() {
         let (registry, connections) = workers(&["lost"], &["old"]).await;
-        let refused = refuse(&registry, &["old"]);
-        let refusing = refused.workers_refusing("m").expect("one");
-        let probe = (&*refusing, RefusalProbe::WhenDue);
+        let rejected = reject(&registry, &["old"]);
+        let rejecting = rejected.workers_rejecting("m").expect("one");
+        let probe = (&*rejecting, RejectionProbe::WhenDue);
         let selected = || {
             select(&registry, &connections, probe, &[])
                 .expect("a worker")
@@ -345,14 +345,14 @@ mod tests {
             |_: &WorkerRegistry, new: &Endpoint| new.set_weight(0.0),
         ] {
             let (registry, connections) = workers(&["p", "q", "r"], &["new", "old"]).await;
-            let refused = refuse(&registry, &["old"]);
-            let refusing = refused.workers_refusing("m").expect("one");
+            let rejected = reject(&registry, &["old"]);
+            let rejecting = rejected.workers_rejecting("m").expect("one");
             let [new, old] = ["new", "old"].map(|name| registry.select_named(None, name));
             change(&registry, new.expect("it is listed").endpoint());
             let old = old.expect("it is listed").endpoint_id();
             for excluded in [&[][..], &[old]] {
                 for _ in 0..8 {
-                    let probe = (&*refusing, RefusalProbe::Never);
+                    let probe = (&*rejecting, RejectionProbe::Never);
                     let picked = select(&registry, &connections, probe, excluded);
                     assert_eq!(picked.expect("new").1, "new");
                 }
