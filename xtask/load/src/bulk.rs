@@ -13,7 +13,7 @@ use bytes::Bytes;
 use crate::{BODY_BYTES_MIN, BulkLoad, Caller, Direction, Failure, closed::Phase};
 
 /// The reply of a server: the body of a call as it came, and of a bulk call as many bytes as it
-/// asks for, [`BULK_BYTES_MAX`] at most.
+/// asks for, 16 MiB at most.
 pub fn answer(body: Bytes) -> Bytes {
     match body.get(MARK_OFFSET) {
         Some(&MARK) => {

@@ -57,7 +57,7 @@ impl Strategy {
     }
 }
 
-/// Strategies of rpcnet, with [`BASELINE`] first and [`REGISTRY`] last.
+/// Strategies of rpcnet, with the baseline first and [`REGISTRY`] last.
 pub const STRATEGIES: [Strategy; 16] = [
     Strategy::new(BASELINE, |_| Box::new(BaselineSubject)),
     Strategy::new("round-robin", |n| among(n, RoundRobin::seeded(SEED))),
