@@ -1,4 +1,4 @@
-//! Tests of frames: round trips, limits, and invalid bytes.
+//! Tests of frames: documented bytes, round trips, limits, and invalid bytes.
 
 use std::time::Duration;
 
@@ -88,7 +88,21 @@ pub(super) fn in_pieces(bytes: &Bytes, sizes: &[usize]) -> Vec<Bytes> {
 }
 
 #[test]
-fn headers_have_the_documented_bytes() {
+fn prefaces_have_the_documented_bytes() {
+    for (kind, bytes) in [
+        (StreamKind::Call, *b"rn\x01\x01"),
+        (StreamKind::Control, *b"rn\x01\x02"),
+        (StreamKind::Lane, *b"rn\x01\x03"),
+        (StreamKind::LaneReply, *b"rn\x01\x04"),
+    ] {
+        let preface = Preface { kind };
+        assert_eq!(preface.encode(), bytes);
+        assert_eq!(Preface::decode(bytes), Ok(preface));
+    }
+}
+
+#[test]
+fn request_and_item_headers_have_the_documented_bytes() {
     let header = request("sum", Some(Duration::from_micros(0x0102)));
     let bytes = written(&Frame::Request(header, Bytes::from_static(b"xy")));
     assert_eq!(
@@ -108,10 +122,26 @@ fn headers_have_the_documented_bytes() {
         written(&Frame::Request(keyed, Bytes::from_static(b"xy")))[..],
         expected
     );
+    for (streams_requests, streams_replies, expected) in [(true, false, 1), (false, true, 2)] {
+        let flags = RequestFlags {
+            streams_requests,
+            streams_replies,
+            idempotent: false,
+        };
+        let header = RequestHeader {
+            flags,
+            ..request("sum", None)
+        };
+        assert_eq!(written(&Frame::Request(header, Bytes::new()))[1], expected);
+    }
     assert_eq!(
         written(&Frame::Item(Bytes::from_static(b"z")))[..],
         [2, 0, 0, 0, 1, 0, 0, 0, b'z']
     );
+}
+
+#[test]
+fn reply_headers_have_the_documented_bytes() {
     let reply = ReplyHeader {
         code: Code::Overloaded,
         processed: Processed::No,
@@ -130,18 +160,36 @@ fn headers_have_the_documented_bytes() {
             3, 7, 0, 0, 0, 0, 0, 0, 5, 0, 0, 0, 2, 0, 0, 0, 3, 2, 3, 0, 9, 0, 0, 0, b'n', b'o'
         ]
     );
+    let mut last = ReplyHeader::new(Code::TooEarly, Processed::Yes);
+    last.retry_after = Some(Duration::MAX);
+    last.load.draining = true;
+    assert_eq!(
+        written(&Frame::Reply(last, Bytes::from_static(b"z")))[..],
+        [
+            3, 13, 2, 0, 1, 0, 0, 0, 255, 255, 255, 255, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, b'z'
+        ]
+    );
+}
+
+#[test]
+fn headers_of_frames_without_a_body_have_the_documented_bytes() {
+    let hello = Hello {
+        draining: true,
+        message_bytes_max: 0x0201,
+        streams_max: 0x0403,
+        lanes_max: 5,
+        lane_calls_max: 6,
+        lane_body_bytes_max: 0x0807,
+    };
+    assert_eq!(
+        written(&Frame::Hello(hello))[..],
+        [4, 1, 5, 0, 1, 2, 0, 0, 3, 4, 0, 0, 6, 0, 7, 8]
+    );
     assert_eq!(
         written(&Frame::ReplyTo { lane: 8, id: 7 })[..],
         [5, 0, 0, 0, 7, 0, 0, 0, 8, 0, 0, 0, 0, 0, 0, 0]
     );
     assert_eq!(written(&Frame::Draining(true))[..], [6, 1, 0, 0]);
-    assert_eq!(
-        Preface {
-            kind: StreamKind::Call
-        }
-        .encode(),
-        *b"rn\x01\x01"
-    );
 }
 
 #[test]
