@@ -78,9 +78,21 @@ mod tests {
 
     #[test]
     fn known_codes_have_errors_of_their_own_and_unknown_ones_are_cancelled() {
-        for (number, reset) in (0..).zip(ResetCode::ALL) {
+        use Processed::{Maybe, No};
+        let table = [
+            (ResetCode::Cancelled, Code::Cancelled, Maybe),
+            (ResetCode::Malformed, Code::Internal, Maybe),
+            (ResetCode::HeaderTimeout, Code::Unavailable, No),
+            (ResetCode::Stalled, Code::Unavailable, Maybe),
+            (ResetCode::Failed, Code::Internal, Maybe),
+            (ResetCode::ShuttingDown, Code::Unavailable, Maybe),
+            (ResetCode::DeadlineExceeded, Code::DeadlineExceeded, Maybe),
+        ];
+        assert_eq!(table.map(|row| row.0), ResetCode::ALL);
+        for (number, (reset, code, processed)) in (0..).zip(table) {
+            let message = reset.call_message();
             assert_eq!(reset as u64, number);
-            assert_eq!(reset_to_error(number).2, reset.call_message());
+            assert_eq!(reset_to_error(number), (code, processed, message));
         }
         let unknown = reset_to_error(ResetCode::ALL.len() as u64);
         assert_eq!(unknown, reset_to_error(ResetCode::Cancelled as u64));
