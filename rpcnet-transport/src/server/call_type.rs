@@ -34,3 +34,25 @@ impl fmt::Display for CallType {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flags_of_a_request_name_its_call_type() {
+        for (streams_requests, streams_replies, text) in [
+            (false, false, "unary"),
+            (true, false, "client-streaming"),
+            (false, true, "server-streaming"),
+            (true, true, "bidirectional streaming"),
+        ] {
+            let flags = RequestFlags {
+                streams_requests,
+                streams_replies,
+                idempotent: true,
+            };
+            assert_eq!(CallType::from(flags).to_string(), text);
+        }
+    }
+}

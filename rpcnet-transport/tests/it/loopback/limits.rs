@@ -201,10 +201,10 @@ async fn requests_that_match_no_method_are_rejected_unprocessed() {
         .call_server_streaming::<_, u32>("typed", &1u32)
         .await
         .unwrap();
-    assert_eq!(
-        within(stream.message()).await.unwrap_err().code(),
-        Code::InvalidRequest
-    );
+    let error = within(stream.message()).await.unwrap_err();
+    assert_eq!(error.code(), Code::InvalidRequest);
+    let text = "call type mismatch: the method is unary, the call is server-streaming";
+    assert_eq!(error.message(), text);
     assert_eq!(server.stats().invalid_requests, 5);
 
     for method in ["", &"m".repeat(256)] {
