@@ -39,6 +39,10 @@ fn counted(memory: IdempotencyCache) -> (Router, Arc<AtomicUsize>, Arc<Semaphore
     (router.with_idempotency("once", memory), runs, permits)
 }
 
+fn calls_with_permits(server: &RpcServer) -> usize {
+    server.endpoint().admission().expect("a limit").running
+}
+
 fn key(options: CallOptions, key: u128) -> CallOptions {
     options.with_idempotency_key(key)
 }
@@ -125,10 +129,7 @@ async fn a_run_outlives_its_caller_and_answers_the_repeat() {
         let (router, runs, permits) = counted(IdempotencyCache::new());
         let config = TransportConfig::default().with_admission(Admission::fixed(1));
         let server = serve(router, config);
-        let running = || {
-            let state = server.endpoint().admission();
-            state.expect("a limit").running
-        };
+        let running = || calls_with_permits(&server);
         let goes = connect(&server).await;
         let stays = connect(&server).await;
         tokio::select! {
@@ -143,6 +144,34 @@ async fn a_run_outlives_its_caller_and_answers_the_repeat() {
         until("its permit is free", || running() == 0).await;
         let repeat = within(stays.call_with("once", "x", key(options, 1))).await;
         assert_eq!(repeat.unwrap(), "run 1");
+    }
+}
+
+#[tokio::test]
+async fn a_repeat_that_waits_for_the_run_holds_no_permit() {
+    for options in carriers() {
+        let (router, runs, permits) = counted(IdempotencyCache::new());
+        let config = TransportConfig::default().with_admission(Admission::fixed(2));
+        let server = serve(router, config);
+        let client = connect(&server).await;
+        let first = client.call_with("once", "x", key(options, 1));
+        let repeat = async {
+            until("it runs", || runs.load(SeqCst) == 1).await;
+            client.call_with("once", "x", key(options, 1)).await
+        };
+        let release = async {
+            until("the repeat waits", || server.stats().keys_joined == 1).await;
+            until("only the run holds a permit", || {
+                calls_with_permits(&server) == 1
+            })
+            .await;
+            permits.add_permits(1);
+        };
+        let (first, repeat, ()) = within(async { tokio::join!(first, repeat, release) }).await;
+        assert_eq!(
+            (first.unwrap(), repeat.unwrap()),
+            ("run 1".into(), "run 1".into())
+        );
     }
 }
 
