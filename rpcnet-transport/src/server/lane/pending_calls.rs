@@ -7,10 +7,10 @@ use tokio::{task::AbortHandle, time::Instant};
 use super::start_once::StartOnce;
 use crate::{endpoint::EndpointShared, server::CallContext};
 
-/// Calls in progress, found by their number without a search.
+/// Calls in progress, found by their id without a search.
 #[derive(Debug)]
 pub(super) struct PendingCalls {
-    /// By the low half of the number, which the caller chooses as low as possible.
+    /// By the low half of the id, which the caller chooses as low as possible.
     calls: Vec<Option<PendingCall>>,
     calls_max: usize,
     len: usize,
@@ -41,7 +41,7 @@ pub(super) enum CallStage {
     Delivered,
 }
 
-/// A call number that is past the announced limit, or in use.
+/// A call id that is past the announced limit, or in use.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct InvalidCallId;
 
@@ -96,7 +96,7 @@ impl PendingCalls {
         self.earliest_deadline
     }
 
-    /// Checks that a call of this number may begin.
+    /// Checks that a call with this id may begin.
     pub(super) fn check(&self, id: u32) -> Result<(), InvalidCallId> {
         let index = slot(id);
         let is_free = self.calls.get(index).is_none_or(Option::is_none);
@@ -105,7 +105,7 @@ impl PendingCalls {
             .ok_or(InvalidCallId)
     }
 
-    /// Adds a call whose number was checked.
+    /// Adds a call whose id was checked.
     pub(super) fn insert(&mut self, call: PendingCall) {
         let index = slot(call.id);
         if self.calls.len() <= index {
@@ -116,11 +116,11 @@ impl PendingCalls {
                 Some(self.earliest_deadline.map_or(deadline, |e| e.min(deadline)));
         }
         let replaced = self.calls[index].replace(call);
-        debug_assert!(replaced.is_none(), "the number was checked");
+        debug_assert!(replaced.is_none(), "the id was checked");
         self.len += usize::from(replaced.is_none());
     }
 
-    /// The call with this number.
+    /// The call with this id.
     pub(super) fn find(&mut self, id: u32) -> Option<&mut PendingCall> {
         let call = self.calls.get_mut(slot(id))?.as_mut();
         call.filter(|call| call.id == id)
@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_call_number_is_free_after_its_call_and_below_the_limit() {
+    async fn a_call_id_is_free_after_its_call_and_below_the_limit() {
         let mut pending = PendingCalls::new(4);
         assert_eq!(pending.check(3), Ok(()));
         assert_eq!(pending.check(4), Err(InvalidCallId));
