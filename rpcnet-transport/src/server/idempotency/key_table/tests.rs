@@ -99,6 +99,9 @@ fn the_oldest_result_is_evicted_first() {
     let number = run(&mut keys, 0, 9);
     keys.complete(secs(0), &9, number, Some(("too much", 101)));
     assert_eq!((keys.len(), keys.bytes()), (2, 100));
+    // A result that takes all bytes is cached, and evicts the others.
+    run_and_cache(&mut keys, 0, 9, 100);
+    assert_eq!((keys.len(), keys.bytes()), (1, 100));
 }
 
 #[test]
