@@ -33,6 +33,7 @@ impl IdempotencyKeys {
     }
 
     /// A key that was not given before.
+    #[must_use]
     pub fn next_key(&self) -> u128 {
         u128::from(self.generator) << 64 | u128::from(self.count.fetch_add(1, Relaxed))
     }
