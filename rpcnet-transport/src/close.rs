@@ -21,9 +21,13 @@ use quinn::{
 };
 use quinn_proto::RttEstimator;
 
-/// Closes a connection. The peer is told with the next packet, and again with each packet that it
-/// sends while QUIC still knows the connection: three probe timeouts (RFC 9000 section 10.2).
+/// Closes a connection, unless it is closed already: QUIC would replace the reason of that close,
+/// which may be the peer's. The peer is told with the next packet, and again with each packet that
+/// it sends while QUIC still knows the connection: three probe timeouts (RFC 9000 section 10.2).
 pub(crate) fn close_at_once(connection: &quinn::Connection, code: VarInt, reason: &[u8]) {
+    if connection.close_reason().is_some() {
+        return;
+    }
     let congestion = connection.congestion_state().into_any();
     if let Ok(congestion) = congestion.downcast::<CubicUntilClose>() {
         congestion.is_closing.store(true, Relaxed);

@@ -59,7 +59,9 @@ impl ConnectionTask {
         let mut paused_until = None;
         let end = loop {
             tokio::select! {
-                () = shared.client_dropped.cancelled() => break None,
+                // The end of a connection is reported also if its client was dropped before this
+                // task ran.
+                () = shared.client_dropped.cancelled() => break connection.close_reason(),
                 () = registered.disconnected() => {
                     close_at_once(&connection, CLOSE_DISCONNECTED, b"");
                     break Some(ConnectionError::LocallyClosed);

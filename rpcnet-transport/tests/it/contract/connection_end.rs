@@ -1,16 +1,20 @@
 //! Tests of the end of a connection, and of when the peers learn it, in virtual time.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering::SeqCst},
+use std::{
+    future::poll_fn,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
+    task::Poll,
 };
 
 use futures::future::{join_all, pending};
 use rpcnet_transport::{
-    CallOptions, CloseReason, Code, ConnectError, PeerIdentity, Processed, Receiver, Router,
-    RpcClient, RpcError, RpcServer, Sender,
+    CallOptions, CloseReason, Code, ConnectError, ConnectionEvent, PeerIdentity, Processed,
+    Receiver, Router, RpcClient, RpcError, RpcServer, Sender,
 };
-use tokio::{task::JoinHandle, time::Instant};
+use tokio::{sync::mpsc, task::JoinHandle, time::Instant};
 
 use super::*;
 
@@ -237,6 +241,39 @@ async fn a_connection_that_is_being_made_does_not_outlive_a_disconnect() {
         assert!(early.is_closed());
     }
     assert_eq!(node.disconnect("server"), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_close_of_a_closed_connection_does_not_change_its_reason() {
+    let pair = pair().await;
+    assert_eq!(pair.server.endpoint().disconnect("client"), 1);
+    until("it is closed", || pair.client.is_closed()).await;
+    pair.client.close("too late");
+    let reason = pair.client.close_reason();
+    assert_eq!(reason, Some(CloseReason::Disconnected));
+}
+
+#[tokio::test]
+async fn a_close_by_the_server_is_reported_although_the_client_is_dropped_at_once() {
+    let (_network, server, node) = two(TransportConfig::lan());
+    // The report was left out at random.
+    for round in 0..16 {
+        let client = node.connect(server.local_addr(), "server").await.unwrap();
+        let (report, mut reports) = mpsc::channel(1);
+        client.on_event(move |event| report.try_send(event).unwrap());
+        // This task runs between the close and its event, on the one thread of the runtime.
+        let dropping = tokio::spawn(poll_fn(move |cx| {
+            if client.is_closed() {
+                return Poll::Ready(());
+            }
+            cx.waker().wake_by_ref();
+            Poll::Pending
+        }));
+        assert_eq!(server.endpoint().disconnect("client"), 1);
+        within(dropping).await.unwrap();
+        let closed = ConnectionEvent::Closed(CloseReason::Disconnected);
+        assert_eq!(within(reports.recv()).await, Some(closed), "{round}");
+    }
 }
 
 #[tokio::test(start_paused = true)]
