@@ -44,8 +44,8 @@ pub trait PoolListener<C>: Send + Sync + 'static {
     }
 
     /// The server says on a connection that it drains, or that it accepts calls again. Also `false`
-    /// after [`on_disconnected`](Self::on_disconnected): then it is unknown whether the server
-    /// drains, until it says so on the next connection.
+    /// when the last established connection is lost, whether or not the next one is being opened:
+    /// then it is unknown whether the server drains, until it says so on the next connection.
     fn on_draining(&self, target: &PoolTarget<C>, draining: bool) {
         let _ = (target, draining);
     }

@@ -389,14 +389,28 @@ impl<C: Clone + Send + Sync + 'static> PoolShared<C> {
             && *reason != CloseReason::ClosedHere
         {
             self.listener.on_lost(target, reason);
-            let is_fault_here = *reason == CloseReason::RuntimeEnded;
-            if !is_fault_here && !self.prune_closed(target.id()) {
+            if *reason == CloseReason::RuntimeEnded {
+                // A fault of this process.
+                return;
+            }
+            if !self.prune_closed(target.id()) {
                 self.listener.on_disconnected(target);
-                // The drain is unknown from now on. No event would end it if the next process at
-                // the address does not drain; if it does, its connection says so.
+            }
+            if !self.is_established(target.id()) {
+                // The drain is unknown from now on, also while the next connection is being opened.
+                // No event would end it if the next process at the address does not drain; if it
+                // does, its connection says so.
                 self.listener.on_draining(target, false);
             }
         }
+    }
+
+    /// Whether there is an established connection to the process.
+    fn is_established(&self, id: TargetId<'_>) -> bool {
+        let mut table = self.table.lock();
+        table
+            .of_process(id)
+            .is_some_and(|known| known.is_established())
     }
 
     /// Whether the process is connected to at another address than this one of the target.

@@ -256,9 +256,15 @@ impl TargetConnections {
         self.ready.len() + self.retired.len() + usize::from(self.connecting.is_some())
     }
 
-    pub(super) fn are_all_closed(&self) -> bool {
+    /// Whether a connection is established.
+    pub(super) fn is_established(&self) -> bool {
         let mut connections = self.ready.iter().chain(&self.retired);
-        self.connecting.is_none() && connections.all(RpcClient::is_closed)
+        connections.any(|client| !client.is_closed())
+    }
+
+    /// Whether no connection is established, and none is being opened.
+    pub(super) fn are_all_closed(&self) -> bool {
+        self.connecting.is_none() && !self.is_established()
     }
 
     fn stop_connecting(&mut self) {

@@ -2,9 +2,11 @@
 
 use std::{
     collections::HashMap,
+    future::poll_fn,
     net::{Ipv4Addr, SocketAddr},
     num::{NonZeroU8, NonZeroU32, NonZeroUsize},
     sync::LazyLock,
+    task::Poll,
     time::Duration,
 };
 
@@ -199,6 +201,33 @@ async fn a_lost_connection_is_reported_and_replaced() {
     fixture.pool.connect(&target).await.expect("a connection");
     assert_eq!(fixture.handshakes(), 2);
     assert!(fixture.pool.cached(&cache, addr).is_some());
+}
+
+#[tokio::test]
+async fn a_drain_ends_with_its_connection_though_a_call_reconnects_first() {
+    let fixture = Fixture::new(PoolConfig::new());
+    let server = fixture.serve(1, Router::new(), TransportConfig::default());
+    let target = target(1, server.local_addr());
+    let client = fixture.pool.connect(&target).await.expect("a connection");
+    server.advertise_draining(true);
+    until("it drains", || client.is_draining()).await;
+    assert_eq!(fixture.directory.reported(), ["reachable", "draining"]);
+    // This task runs between the close and its event, on the one thread of the runtime.
+    let pool = Arc::clone(&fixture.pool);
+    let reconnect = tokio::spawn(poll_fn(move |cx| {
+        if client.is_closed() {
+            return Poll::Ready(pool.connection(&target));
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }));
+    assert_eq!(server.endpoint().disconnect("client"), 1);
+    let PooledConnection::Pending(connecting) = reconnect.await.expect("no panic") else {
+        panic!("it was disconnected");
+    };
+    connecting.await.expect("a connection");
+    let reported = ["lost", "not draining", "reachable", "draining"];
+    assert_eq!(fixture.directory.reported(), reported);
 }
 
 #[tokio::test(start_paused = true)]
