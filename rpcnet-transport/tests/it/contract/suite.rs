@@ -15,7 +15,7 @@ use rpcnet_transport::{
     RpcServer, Sender, Status, TransportConfig,
 };
 use tokio::{
-    sync::{Semaphore, mpsc, oneshot},
+    sync::{Notify, Semaphore, mpsc, oneshot},
     time::{Instant, sleep},
 };
 
@@ -136,21 +136,22 @@ pub(crate) async fn a_sender_waits_for_a_receiver_that_does_not_read(
 }
 
 /// Reports the drop of the handler that it lives in.
-struct OnDrop(mpsc::UnboundedSender<&'static str>);
+struct OnDrop(mpsc::Sender<&'static str>);
 
 impl Drop for OnDrop {
     fn drop(&mut self) {
-        let _ = self.0.send("dropped");
+        let _ = self.0.try_send("dropped");
     }
 }
 
 /// A method that never ends, and the channel of its reports.
-fn endless() -> (Router, mpsc::UnboundedReceiver<&'static str>) {
-    let (report, reports) = mpsc::unbounded_channel();
+fn endless() -> (Router, mpsc::Receiver<&'static str>) {
+    // One call has two reports.
+    let (report, reports) = mpsc::channel(2);
     let router = Router::new().raw("endless", move |_cx: CallContext, _body| {
         let report = report.clone();
         async move {
-            let _ = report.send("started");
+            let _ = report.try_send("started");
             let _on_drop = OnDrop(report);
             std::future::pending().await
         }
@@ -221,12 +222,12 @@ pub(crate) async fn a_failure_reaches_its_caller(carrier: &impl DatagramNetwork)
 
 pub(crate) async fn a_shutdown_lets_calls_end_and_rejects_new_ones(carrier: &impl DatagramNetwork) {
     let gate = Arc::new(Semaphore::new(0));
-    let (report, mut reports) = mpsc::unbounded_channel();
-    let waiting = Arc::clone(&gate);
+    let begun = Arc::new(Notify::new());
+    let (waiting, begins) = (Arc::clone(&gate), Arc::clone(&begun));
     let router = echo().raw("wait", move |_cx: CallContext, body| {
-        let (gate, report) = (Arc::clone(&waiting), report.clone());
+        let (gate, begins) = (Arc::clone(&waiting), Arc::clone(&begins));
         async move {
-            let _ = report.send(());
+            begins.notify_one();
             let _ = gate.acquire().await;
             Ok(body)
         }
@@ -236,7 +237,7 @@ pub(crate) async fn a_shutdown_lets_calls_end_and_rejects_new_ones(carrier: &imp
         let client = client.clone();
         async move { client.call("wait", "a reply").await }
     });
-    reports.recv().await.expect("it began");
+    begun.notified().await;
     let shutdown = tokio::spawn({
         let server = server.clone();
         async move { server.shutdown(Duration::from_secs(10)).await }

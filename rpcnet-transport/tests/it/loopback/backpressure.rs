@@ -7,7 +7,7 @@ use std::sync::{
 
 use futures::FutureExt;
 use rpcnet_transport::Raw;
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 
 use super::*;
 
@@ -92,16 +92,17 @@ async fn a_slow_handler_bounds_what_a_caller_can_send() {
 #[tokio::test]
 async fn streams_that_never_wait_let_others_run() {
     const MESSAGES: usize = 2_000;
-    let (all_sent, mut sent) = tokio::sync::mpsc::unbounded_channel();
+    let all_sent = Arc::new(Notify::new());
+    let sent = Arc::clone(&all_sent);
     let router = Router::new().streaming(
         "both",
         move |_cx, mut input: Receiver<u8>, mut out: Sender<u8>| {
-            let all_sent = all_sent.clone();
+            let sent = Arc::clone(&sent);
             async move {
                 for _ in 0..MESSAGES {
                     out.send(0).await?;
                 }
-                let _ = all_sent.send(());
+                sent.notify_one();
                 while input.message().await?.is_some() {}
                 Ok(())
             }
@@ -109,7 +110,7 @@ async fn streams_that_never_wait_let_others_run() {
     );
     let (_server, client) = pair(router).await;
     let (mut send, mut recv) = client.call_streaming::<u8, u8>("both").await.unwrap();
-    within(sent.recv()).await.unwrap();
+    within(all_sent.notified()).await;
     // The reply was sent later, so the messages before it have arrived too.
     assert_answers(&client).await;
 

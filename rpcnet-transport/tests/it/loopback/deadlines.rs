@@ -7,6 +7,7 @@ use std::sync::{
 
 use futures::future::pending;
 use rpcnet_transport::{CallOptions, Code, Processed};
+use tokio::sync::{Notify, mpsc};
 
 use super::*;
 
@@ -18,7 +19,7 @@ fn short() -> CallOptions {
 
 #[tokio::test(start_paused = true)]
 async fn a_deadline_ends_the_call_on_both_sides() {
-    let (router, mut dropped) = hanging();
+    let (router, dropped) = hanging();
     let (server, client) = pair_in_memory(router).await;
     let begun = Instant::now();
     let error = within(client.call_with("hang", "", short()))
@@ -31,9 +32,7 @@ async fn a_deadline_ends_the_call_on_both_sides() {
     let took = begun.elapsed();
     assert!(took >= SHORT && took < SHORT * 2, "{took:?}");
     assert!(!error.is_retryable() && !error.is_retryable_if_idempotent());
-    within(dropped.recv())
-        .await
-        .expect("the handler was dropped");
+    within(dropped.next()).await;
     until("the server is idle", || server.in_flight() == 0).await;
     let stats = server.stats();
     assert_eq!(stats.calls_timed_out + stats.calls_cancelled, 1);
@@ -121,19 +120,21 @@ async fn a_call_without_deadline_tells_the_handler_so() {
 
 #[tokio::test]
 async fn dropping_a_call_cancels_its_handler_and_what_it_spawned() {
-    let (signal, mut dropped) = drop_signal();
-    let (began, mut begins) = tokio::sync::mpsc::unbounded_channel();
+    let dropped = DropCount::new();
+    let counted = dropped.clone();
+    let begun = Arc::new(Notify::new());
+    let begins = Arc::clone(&begun);
     let noticed = Arc::new(AtomicBool::new(false));
     let seen = Arc::clone(&noticed);
     let router = Router::new().raw("hang", move |cx: CallContext, _body| {
-        let (signal, began, seen) = (signal(), began.clone(), Arc::clone(&seen));
+        let (guard, begins, seen) = (counted.guard(), Arc::clone(&begins), Arc::clone(&seen));
         async move {
-            let _signal = signal;
+            let _guard = guard;
             tokio::spawn(async move {
                 cx.cancelled().await;
                 seen.store(true, SeqCst);
             });
-            let _ = began.send(());
+            begins.notify_one();
             pending().await
         }
     });
@@ -146,12 +147,10 @@ async fn dropping_a_call_cancels_its_handler_and_what_it_spawned() {
                 .await
         }
     });
-    within(begins.recv()).await.expect("the handler began");
+    within(begun.notified()).await;
     assert_eq!((client.in_flight(), server.in_flight()), (1, 1));
     call.abort();
-    within(dropped.recv())
-        .await
-        .expect("the handler was dropped");
+    within(dropped.next()).await;
     until("the spawned task noticed", || noticed.load(SeqCst)).await;
     until("nothing is in flight", || {
         client.in_flight() + server.in_flight() == 0
@@ -163,35 +162,37 @@ async fn dropping_a_call_cancels_its_handler_and_what_it_spawned() {
 
 #[tokio::test]
 async fn spawned_tasks_learn_that_the_handler_has_returned() {
-    let (told, mut tells) = tokio::sync::mpsc::unbounded_channel();
+    let told = Arc::new(Notify::new());
+    let tells = Arc::clone(&told);
     let router = Router::new().raw("spawn", move |cx: CallContext, body| {
-        let told = told.clone();
+        let tells = Arc::clone(&tells);
         async move {
             tokio::spawn(async move {
                 cx.cancelled().await;
-                let _ = told.send(());
+                tells.notify_one();
             });
             Ok(body)
         }
     });
     let (_server, client) = pair(router).await;
     within(client.call("spawn", "")).await.unwrap();
-    within(tells.recv()).await.expect("it is told");
+    within(told.notified()).await;
 }
 
 #[tokio::test]
 async fn dropping_either_end_of_a_stream_reaches_the_handler() {
-    let (signal, mut dropped) = drop_signal();
-    let (told, mut tells) = tokio::sync::mpsc::unbounded_channel();
+    let dropped = DropCount::new();
+    let counted = dropped.clone();
+    let (told, mut tells) = mpsc::channel(1);
     let router = Router::new().streaming(
         "listen",
         move |_cx, mut requests: Receiver<u32>, mut out: Sender<u32>| {
-            let (signal, told) = (signal(), told.clone());
+            let (guard, told) = (counted.guard(), told.clone());
             async move {
-                let _signal = signal;
+                let _guard = guard;
                 out.send(1).await?;
                 let end = requests.message().await.map_err(|e| e.code());
-                let _ = told.send(end);
+                told.try_send(end).expect("one at a time");
                 pending().await
             }
         },
@@ -204,9 +205,7 @@ async fn dropping_either_end_of_a_stream_reaches_the_handler() {
     drop(send);
     assert_eq!(within(tells.recv()).await, Some(Err(Code::Cancelled)));
     drop(recv);
-    within(dropped.recv())
-        .await
-        .expect("the handler was dropped");
+    within(dropped.next()).await;
 
     // A sender that finishes its stream does not end the call.
     let (send, recv) = client.call_streaming::<u32, u32>("listen").await.unwrap();
@@ -214,9 +213,7 @@ async fn dropping_either_end_of_a_stream_reaches_the_handler() {
     assert_eq!(within(tells.recv()).await, Some(Ok(None)));
     assert_eq!(server.in_flight(), 1);
     drop(recv);
-    within(dropped.recv())
-        .await
-        .expect("the handler was dropped");
+    within(dropped.next()).await;
     until("nothing is in flight", || {
         client.in_flight() + server.in_flight() == 0
     })

@@ -307,16 +307,8 @@ async fn early_calls_end_at_their_deadline_and_at_the_connect_timeout() {
 
 #[tokio::test]
 async fn the_server_times_out_an_unfinished_handshake_and_its_calls() {
-    let (signal, mut dropped) = drop_signal();
-    let router = Router::new()
-        .raw("hang", move |_cx, _body| {
-            let signal = signal();
-            async move {
-                let _signal = signal;
-                std::future::pending().await
-            }
-        })
-        .with_replay_safe("hang");
+    let (router, dropped) = hanging();
+    let router = router.with_replay_safe("hang");
     let config = early()
         // Long enough for the first handshake, on a busy machine too.
         .with_connect_timeout(Duration::from_secs(2))
@@ -330,9 +322,7 @@ async fn the_server_times_out_an_unfinished_handshake_and_its_calls() {
         let client = client.clone();
         async move { client.call_with("hang", "", replay_safe()).await }
     });
-    within(dropped.recv())
-        .await
-        .expect("the handler ran and was dropped");
+    within(dropped.next()).await;
     counts(&setup.server, "failed handshakes", 1, |s| {
         s.handshakes_failed
     })

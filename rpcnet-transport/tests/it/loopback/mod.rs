@@ -30,6 +30,7 @@ mod truncated_streams;
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
+    sync::Arc,
     time::Duration,
 };
 
@@ -39,6 +40,7 @@ use rpcnet_transport::{
     RpcClient, RpcError, RpcServer, Sender, Status, Tls, TransportConfig, TransportStats,
 };
 use tokio::{
+    sync::Semaphore,
     task::JoinHandle,
     time::{Instant, sleep, timeout},
 };
@@ -153,8 +155,8 @@ async fn counts(server: &RpcServer, what: &str, expected: u64, of: impl Fn(Trans
 }
 
 /// A method that ends when the semaphore lets it.
-fn gated(router: Router) -> (Router, std::sync::Arc<tokio::sync::Semaphore>) {
-    let gate = std::sync::Arc::new(tokio::sync::Semaphore::new(0));
+fn gated(router: Router) -> (Router, Arc<Semaphore>) {
+    let gate = Arc::new(Semaphore::new(0));
     let opened = gate.clone();
     let router = router.raw("wait", move |_cx, body| {
         let gate = opened.clone();
@@ -169,32 +171,45 @@ fn gated(router: Router) -> (Router, std::sync::Arc<tokio::sync::Semaphore>) {
     (router, gate)
 }
 
-/// A method that does not end, and reports the drop of its future.
-fn hanging() -> (Router, tokio::sync::mpsc::UnboundedReceiver<()>) {
-    let (signal, dropped) = drop_signal();
+/// A method that does not end, and the count of its futures that were dropped.
+fn hanging() -> (Router, DropCount) {
+    let dropped = DropCount::new();
+    let counted = dropped.clone();
     let router = Router::new().raw("hang", move |_cx, _body| {
-        let signal = signal();
+        let guard = counted.guard();
         async move {
-            let _signal = signal;
+            let _guard = guard;
             std::future::pending().await
         }
     });
     (router, dropped)
 }
 
-/// Reports the drop of the future that it lives in.
-struct OnDrop(tokio::sync::mpsc::UnboundedSender<()>);
+/// Count of dropped futures. Cheap to clone.
+#[derive(Clone)]
+struct DropCount(Arc<Semaphore>);
 
-impl Drop for OnDrop {
-    fn drop(&mut self) {
-        let _ = self.0.send(());
+impl DropCount {
+    fn new() -> Self {
+        Self(Arc::new(Semaphore::new(0)))
+    }
+
+    /// Guard that counts the drop of the future that it lives in.
+    fn guard(&self) -> DropGuard {
+        DropGuard(self.clone())
+    }
+
+    /// Waits for one more drop.
+    async fn next(&self) {
+        let dropped = self.0.acquire().await;
+        dropped.expect("the semaphore stays open").forget();
     }
 }
 
-fn drop_signal() -> (
-    impl Fn() -> OnDrop + Clone,
-    tokio::sync::mpsc::UnboundedReceiver<()>,
-) {
-    let (tx, rx) = tokio::sync::mpsc::unbounded_channel();
-    (move || OnDrop(tx.clone()), rx)
+struct DropGuard(DropCount);
+
+impl Drop for DropGuard {
+    fn drop(&mut self) {
+        self.0.0.add_permits(1);
+    }
 }

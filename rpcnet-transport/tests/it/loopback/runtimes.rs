@@ -162,8 +162,8 @@ fn every_wait_ends_with_the_runtime_of_its_endpoint() {
     let addr = server.local_addr();
     ours.block_on(async {
         let client = node.connect(addr, SERVER).await.unwrap();
-        let (told, mut news) = mpsc::unbounded_channel();
-        client.on_event(move |news| drop(told.send(news)));
+        let (report, mut reports) = mpsc::channel(1);
+        client.on_event(move |event| report.try_send(event).expect("one event"));
         let waits = waits(&client).await;
         let closed = tokio::spawn({
             let client = client.clone();
@@ -180,7 +180,7 @@ fn every_wait_ends_with_the_runtime_of_its_endpoint() {
         assert_eq!(within(closed).await.unwrap(), CloseReason::RuntimeEnded);
         assert_eq!(client.close_reason(), Some(CloseReason::RuntimeEnded));
         assert_eq!(
-            within(news.recv()).await,
+            within(reports.recv()).await,
             Some(ConnectionEvent::Closed(CloseReason::RuntimeEnded))
         );
 
@@ -231,10 +231,10 @@ fn a_handshake_ends_with_the_runtime_of_its_endpoint() {
 #[test]
 fn detached_work_of_a_handler_ends_with_the_runtime_of_the_server() {
     let (killed, ours) = (runtime(), runtime());
-    let (given, mut taken) = mpsc::unbounded_channel();
+    let (given, mut taken) = mpsc::channel(1);
     let router = Router::new().streaming("give", {
         move |_cx, from: Receiver<Raw>, to: Sender<Raw>| {
-            let _ = given.send((from, to));
+            given.try_send((from, to)).expect("one call");
             pending()
         }
     });

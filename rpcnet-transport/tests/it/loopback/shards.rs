@@ -138,7 +138,7 @@ async fn a_shutdown_lets_the_calls_of_all_shards_end() {
 #[tokio::test]
 async fn a_shutdown_ends_at_its_deadline_even_if_a_handler_blocks_its_thread() {
     let shards = bind(loopback(), TransportConfig::lan(), 2);
-    let (release, blocked) = mpsc::channel::<()>();
+    let (release, blocked) = mpsc::sync_channel::<()>(0);
     let blocked = Arc::new(Mutex::new(blocked));
     shards.serve(Router::new().raw("block", move |_cx: CallContext, body| {
         let blocked = Arc::clone(&blocked);

@@ -116,12 +116,12 @@ async fn a_stream_cut_by_its_deadline_on_the_server_has_no_clean_end() {
 
 /// Outcome of reading an upload in its handler.
 async fn upload(end: impl AsyncFnOnce(rpcnet_transport::Upload<Raw, ()>)) -> Result<(), RpcError> {
-    let (sender, mut outcome) = mpsc::unbounded_channel();
+    let (sender, mut outcome) = mpsc::channel(2);
     let router = Router::new().client_streaming("take", move |_cx, mut from: Receiver<Raw>| {
         let sender = sender.clone();
         async move {
-            let _ = sender.send(None);
-            let _ = sender.send(Some(end_of(&mut from).await));
+            let _ = sender.send(None).await;
+            let _ = sender.send(Some(end_of(&mut from).await)).await;
             Ok::<(), Status>(())
         }
     });
