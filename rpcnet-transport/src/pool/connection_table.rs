@@ -75,17 +75,19 @@ impl ConnectionTable {
         self.by_key.values().map(TargetConnections::len).sum()
     }
 
-    /// Cancels all attempts to connect: the pool is dropped.
-    pub(super) fn on_pool_dropped(&mut self) {
+    /// Cancels all attempts to connect.
+    pub(super) fn stop_connecting(&mut self) {
         self.by_key
             .values_mut()
-            .for_each(TargetConnections::on_pool_dropped);
+            .for_each(TargetConnections::stop_connecting);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use std::net::Ipv4Addr;
+
+    use tokio_util::sync::CancellationToken;
 
     use super::*;
     use crate::{DevCa, Endpoint, MemoryNetwork, Router, RpcClient, TransportConfig};
@@ -139,7 +141,8 @@ mod tests {
                 .get_or_insert(&self.key, || TargetConnections::new(1, self.addr, cache));
             let (client, result) = (self.client.clone(), Ok(self.client.clone()));
             let task = tokio::spawn(async { Ok(client) });
-            drop(known.connect(connect_id, &self.endpoint, task));
+            let pool_dropped = CancellationToken::new();
+            drop(known.connect(connect_id, &self.endpoint, pool_dropped, task));
             assert!(known.on_connect_result(connect_id, &result));
             assert!(self.is_cached());
         }

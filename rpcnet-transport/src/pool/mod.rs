@@ -64,6 +64,7 @@ use std::{
 
 use parking_lot::Mutex;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 pub use self::{
     cached_connection::CachedConnection,
@@ -87,8 +88,9 @@ use crate::{
 /// Connections to many targets, shared by all calls; see the [module](self).
 ///
 /// `C` is what the user keeps with each target, handed to the [`PoolListener`]. All tasks of the
-/// pool run on the runtime of its endpoint. Dropping the pool cancels the attempts to connect
-/// ([`ConnectError::EndpointClosed`]); established connections end with the last call on them.
+/// pool run on the runtime of its endpoint, and end with the pool: dropping it cancels the attempts
+/// to connect ([`ConnectError::EndpointClosed`]); established connections end with the last call on
+/// them.
 pub struct ConnectionPool<C = ()> {
     shared: Arc<PoolShared<C>>,
 }
@@ -100,6 +102,8 @@ struct PoolShared<C> {
     config: PoolConfig,
     listener: Box<dyn PoolListener<C>>,
     table: Mutex<ConnectionTable>,
+    /// Cancelled when the pool is dropped, before its attempts to connect are.
+    dropped: CancellationToken,
     /// Limits the warnings that a target cannot be connected to.
     warnings: WarningLimiter,
 }
@@ -145,6 +149,7 @@ impl<C: Clone + Send + Sync + 'static> ConnectionPool<C> {
             config,
             listener: Box::new(listener),
             table: Mutex::default(),
+            dropped: CancellationToken::new(),
             warnings: WarningLimiter::default(),
         };
         Self {
@@ -285,7 +290,9 @@ impl<C> ConnectionPool<C> {
 
 impl<C> Drop for ConnectionPool<C> {
     fn drop(&mut self) {
-        self.shared.table.lock().on_pool_dropped();
+        // The waiters of an attempt get an error that is not the server's fault.
+        self.shared.dropped.cancel();
+        self.shared.table.lock().stop_connecting();
     }
 }
 
@@ -325,7 +332,7 @@ impl<C: Clone + Send + Sync + 'static> PoolShared<C> {
             TargetConnections::new(target.generation, target.addr, target.cache.clone())
         });
         let task = self.endpoint.runtime().spawn(connect);
-        known.connect(connect_id, &self.endpoint, task)
+        known.connect(connect_id, &self.endpoint, self.dropped.clone(), task)
     }
 
     /// Records the result of an attempt to connect. `false` if it was cancelled meanwhile.
@@ -347,7 +354,7 @@ impl<C: Clone + Send + Sync + 'static> PoolShared<C> {
                 if known.has_several() && !known.is_scaling_down {
                     known.is_scaling_down = true;
                     let scale_down = scaling::scale_down_task(Arc::downgrade(self), target.clone());
-                    self.endpoint.runtime().spawn(scale_down);
+                    self.spawn_until_dropped(scale_down);
                 }
                 false
             }
@@ -376,6 +383,14 @@ impl<C: Clone + Send + Sync + 'static> PoolShared<C> {
             });
         }
         true
+    }
+
+    /// Starts a task that ends with the pool.
+    fn spawn_until_dropped(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let dropped = self.dropped.clone();
+        self.endpoint.runtime().spawn(async move {
+            dropped.run_until_cancelled(task).await;
+        });
     }
 
     fn on_connection_event(&self, target: &PoolTarget<C>, event: &ConnectionEvent) {

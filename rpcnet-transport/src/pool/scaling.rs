@@ -67,7 +67,7 @@ impl<C: Clone + Send + Sync + 'static> PoolShared<C> {
             let mut target = target();
             target.addr = known.addr;
             let scale_up = scale_up_task(Arc::downgrade(self), target);
-            self.endpoint.runtime().spawn(scale_up);
+            self.spawn_until_dropped(scale_up);
             known.is_scaling_up = true;
         }
     }

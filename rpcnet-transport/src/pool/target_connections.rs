@@ -49,8 +49,6 @@ struct Connecting {
     connect_id: u64,
     pending: PendingConnection,
     task: AbortHandle,
-    /// Cancelled before the task is, because its pool is dropped.
-    pool_dropped: CancellationToken,
 }
 
 impl Drop for TargetConnections {
@@ -134,20 +132,20 @@ impl TargetConnections {
     }
 
     /// Records the task that opens a connection. Calls that wait for it wait for what is returned.
+    /// `pool_dropped` tells why the task was cancelled.
     pub(super) fn connect(
         &mut self,
         connect_id: u64,
         endpoint: &Endpoint,
+        pool_dropped: CancellationToken,
         task: JoinHandle<Result<RpcClient, ConnectError>>,
     ) -> PendingConnection {
         let addr = self.addr;
         let abort = task.abort_handle();
-        let pool_dropped = CancellationToken::new();
-        let was_pool_dropped = pool_dropped.clone();
         let result = task
             .map(move |ended| match ended {
                 Ok(Ok(client)) => Ok(client),
-                _ if was_pool_dropped.is_cancelled() => Err(ConnectError::EndpointClosed),
+                _ if pool_dropped.is_cancelled() => Err(ConnectError::EndpointClosed),
                 Ok(Err(error)) => Err(error),
                 Err(error) if error.is_panic() => Err(ConnectError::ListenerPanicked { addr }),
                 Err(_) => Err(target_gone_error(addr)),
@@ -162,7 +160,6 @@ impl TargetConnections {
             connect_id,
             pending: pending.clone(),
             task: abort,
-            pool_dropped,
         });
         pending
     }
@@ -267,18 +264,11 @@ impl TargetConnections {
         self.connecting.is_none() && !self.is_established()
     }
 
-    fn stop_connecting(&mut self) {
+    /// Cancels the attempt to connect.
+    pub(super) fn stop_connecting(&mut self) {
         if let Some(connecting) = self.connecting.take() {
             connecting.task.abort();
         }
-    }
-
-    /// Cancels the attempt to connect. Its waiters get an error that is not the server's fault.
-    pub(super) fn on_pool_dropped(&mut self) {
-        if let Some(connecting) = &self.connecting {
-            connecting.pool_dropped.cancel();
-        }
-        self.stop_connecting();
     }
 
     /// Takes over the surplus connections of the former ones to the same process, which end with

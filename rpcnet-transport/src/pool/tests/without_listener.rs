@@ -132,6 +132,45 @@ async fn a_dropped_pool_is_no_fault_of_the_server() {
     assert!(first.is_local() && second.is_local(), "{first}; {second}");
 }
 
+/// Saturates a connection with calls that wait for the gate, until the pool opens another one.
+async fn saturate<C: Clone + Send + Sync + 'static>(
+    pool: &ConnectionPool<C>,
+    target: &PoolTarget<C>,
+) {
+    let client = pool.connect(target).await.expect("a connection");
+    while !client.is_saturated() {
+        let called = client.clone();
+        drop(tokio::spawn(async move {
+            called.call("wait", Bytes::new()).await
+        }));
+        tokio::task::yield_now().await;
+    }
+    pool.connect(target).await.expect("a connection");
+    until("another connection", || pool.len() == 2).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dropped_pool_leaves_no_task_behind() {
+    let fixture = Fixture::new();
+    let one_call = TransportConfig::default().with_lane_calls_max(NonZeroU32::MIN);
+    let (router, gate) = gated();
+    let server = fixture.serve(router, one_call);
+    let context = Arc::new(());
+    let hour = Duration::from_secs(3_600);
+    let config = PoolConfig::new().with_surplus_idle_timeout(hour);
+    let pool = ConnectionPool::with_listener(fixture.pool.endpoint().clone(), config, ());
+    let target = target(0, server.local_addr()).with_context(Arc::clone(&context));
+    saturate(&pool, &target).await;
+    drop((pool, target));
+    // The connections end with their last call.
+    gate.add_permits(100);
+    // Long before the next check for a surplus connection.
+    until("no task has the target", || {
+        Arc::strong_count(&context) == 1
+    })
+    .await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_saturated_target_that_moves_scales_up_at_its_new_address() {
     let fixture = Fixture::new();
