@@ -63,6 +63,10 @@ impl PoolListener<()> for Arc<Directory> {
         self.reported.lock().push("unreachable");
     }
 
+    fn on_disconnected(&self, _: &PoolTarget) {
+        self.reported.lock().push("disconnected");
+    }
+
     fn on_draining(&self, _: &PoolTarget, draining: bool) {
         let report = if draining { "draining" } else { "not draining" };
         self.reported.lock().push(report);
@@ -193,7 +197,7 @@ async fn a_lost_connection_is_reported_and_replaced() {
     until("it is lost", || fixture.pool.is_empty()).await;
     assert!(fixture.pool.cached(&cache, addr).is_none());
     let reported = fixture.directory.reported();
-    let lost = ["lost", "unreachable", "not draining"];
+    let lost = ["lost", "disconnected", "not draining"];
     assert_eq!(reported[reported.len() - 3..], lost, "{reported:?}");
 
     let config = TransportConfig::default();

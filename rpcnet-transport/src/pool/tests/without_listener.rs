@@ -76,6 +76,23 @@ async fn a_wait_for_a_connection_ends_at_its_deadline() {
     }
 }
 
+#[test]
+fn a_thread_without_a_runtime_waits_for_a_connection_until_its_deadline() {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .expect("a runtime");
+    let fixture = runtime.block_on(async { Fixture::new() });
+    let silent = target(0, ([10, 9, 9, 9], 1).into());
+    let PooledConnection::Pending(pending) = fixture.pool.connection(&silent) else {
+        panic!("no server");
+    };
+    let soon = std::time::Instant::now() + Duration::from_millis(10);
+    let connected = rpcnet_testing::block_on(pending.until(Some(soon)));
+    assert!(connected.is_none());
+}
+
 #[tokio::test(start_paused = true)]
 async fn the_mapped_form_of_an_address_is_the_same_address() {
     let fixture = Fixture::new();
@@ -254,6 +271,10 @@ impl PoolListener<()> for Arc<Faulty> {
         ProcessState::Current
     }
 
+    fn on_unreachable(&self, _: &PoolTarget) {
+        self.losses.fetch_add(1, Relaxed);
+    }
+
     fn on_draining(&self, _: &PoolTarget, _: bool) {
         self.losses.fetch_add(1, Relaxed);
     }
@@ -300,8 +321,8 @@ async fn the_end_of_an_address_that_was_left_is_no_loss() {
     .await;
     assert_eq!(
         listener.losses.load(Relaxed),
-        3,
-        "draining, lost, not draining"
+        4,
+        "draining, lost, unreachable, not draining"
     );
     drop(moved);
 }
