@@ -2,7 +2,7 @@
 
 use std::error::Error as StdError;
 
-use crate::{Code, CodecError, ConnectError, Processed, RpcError};
+use crate::{Code, CodecError, CodecErrorKind, ConnectError, Processed, RpcError};
 
 /// Where the same call may be retried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -60,8 +60,8 @@ impl RpcError {
     /// Whether the node has answered, and this side could not decode the answer.
     #[must_use]
     pub fn is_undecodable(&self) -> bool {
-        self.source()
-            .is_some_and(|source| source.is::<CodecError>())
+        let source = self.source().and_then(|source| source.downcast_ref());
+        source.is_some_and(|codec: &CodecError| codec.kind() != CodecErrorKind::Encode)
     }
 
     /// Whether the error is about the call, and not about the state of the node or of the
@@ -76,6 +76,7 @@ impl RpcError {
                 | Code::DeadlineExceeded
                 | Code::Cancelled
                 | Code::Internal
+                | Code::TooEarly
         )
     }
 
@@ -112,7 +113,7 @@ mod tests {
     fn only_what_cannot_do_harm_is_retried() {
         use Code::{
             App, Cancelled, DeadlineExceeded, Draining, Internal, InvalidRequest, Overloaded,
-            Unavailable, Unimplemented,
+            TooEarly, Unavailable, Unimplemented,
         };
         use Processed::{Maybe, No, Yes};
         use RetryScope::{AnyNode, Nowhere, OtherNode};
@@ -134,6 +135,7 @@ mod tests {
             (InvalidRequest, Yes, Nowhere, Nowhere),
             (DeadlineExceeded, Maybe, Nowhere, Nowhere),
             (DeadlineExceeded, Yes, Nowhere, Nowhere),
+            (TooEarly, No, AnyNode, AnyNode),
         ];
         for (code, processed, ordinary, repeatable) in table {
             let error = RpcError::new(code, processed, "");
@@ -143,6 +145,66 @@ mod tests {
             let error = error.with_retry_after(Duration::MAX);
             assert_eq!(error.retry_scope(true), Nowhere, "{error:?}");
         }
+    }
+
+    #[test]
+    fn only_an_unprocessed_request_that_may_be_retried_is_unreadable() {
+        use Processed::{No, Yes};
+        let error = |code, processed| RpcError::new(code, processed, "");
+        assert!(error(Code::InvalidRequest, No).is_unreadable());
+        assert!(!error(Code::InvalidRequest, Yes).is_unreadable());
+        assert!(!error(Code::Unimplemented, No).is_unreadable());
+        let forbidden = error(Code::InvalidRequest, No).with_retry_after(Duration::MAX);
+        assert!(!forbidden.is_unreadable());
+    }
+
+    #[test]
+    fn only_an_answer_that_did_not_decode_is_undecodable() {
+        let error = RpcError::new(Code::Internal, Processed::Yes, "");
+        assert!(!error.is_undecodable());
+        for (kind, is_undecodable) in [
+            (CodecErrorKind::Decode, true),
+            (CodecErrorKind::TrailingBytes, true),
+            // There was no answer: the request was not sent.
+            (CodecErrorKind::Encode, false),
+        ] {
+            let error = error.clone().with_source(CodecError::new(kind, ""));
+            assert_eq!(error.is_undecodable(), is_undecodable, "{kind:?}");
+        }
+        assert!(
+            !error
+                .with_source(ConnectError::EndpointClosed)
+                .is_undecodable()
+        );
+    }
+
+    #[test]
+    fn errors_of_the_node_or_the_connection_are_not_about_the_call() {
+        use Code::{
+            App, Cancelled, DeadlineExceeded, Draining, Internal, InvalidRequest, Overloaded,
+            PayloadTooLarge, PermissionDenied, TooEarly, Unauthenticated, Unavailable,
+            Unimplemented,
+        };
+        let about_the_call = |code| RpcError::new(code, Processed::No, "").is_about_the_call();
+        let of_the_call = [
+            App,
+            InvalidRequest,
+            PayloadTooLarge,
+            PermissionDenied,
+            Unauthenticated,
+            Unimplemented,
+        ];
+        assert_eq!(of_the_call.map(about_the_call), [true; 6]);
+        let of_the_node = [
+            Cancelled,
+            DeadlineExceeded,
+            Draining,
+            Internal,
+            Overloaded,
+            TooEarly,
+            Unavailable,
+        ];
+        assert_eq!(of_the_node.map(about_the_call), [false; 7]);
     }
 
     #[test]
@@ -169,6 +231,10 @@ mod tests {
             assert_eq!(error.retry_scope(), scope, "{error}");
             let call = RpcError::from(error);
             assert!(call.connect_error().is_some(), "{call}");
+            assert_eq!(
+                call.retry_scope(true) == RetryScope::Nowhere,
+                call.is_local()
+            );
         }
     }
 }
