@@ -24,7 +24,7 @@ impl IdempotencyKeys {
     /// A generator whose keys differ from those of all others, in this process and elsewhere.
     #[must_use]
     pub fn new() -> Self {
-        // Of the system's numbers, of which the standard library makes its keys for hashing.
+        // The standard library seeds its hashers with random numbers of the operating system.
         let random = || RandomState::new().hash_one(0_u64);
         Self {
             generator: random(),

@@ -320,6 +320,7 @@ async fn unread_uploads_hold_up_neither_small_calls_nor_other_uploads() {
             let mut upload = begun.await.unwrap();
             sending.spawn(async move { while upload.send(item()).await.is_ok() {} });
         }
+        // Until all of them are blocked by flow control.
         tokio::time::sleep(Duration::from_secs(6)).await;
         link.assert_small_calls_are_quick().await;
         let options = CallOptions::new().with_timeout(Duration::from_secs(60));
@@ -335,6 +336,7 @@ async fn a_drain_is_announced_at_once_beside_bulk_traffic() {
     for _ in 0..100 {
         link.read(link.unread().await, &mut reading);
     }
+    // Until the streams use all of the link.
     tokio::time::sleep(Duration::from_secs(1)).await;
     let before = Instant::now();
     link.server.advertise_draining(true);

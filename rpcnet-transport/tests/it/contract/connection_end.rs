@@ -75,9 +75,7 @@ impl Pair {
         calls.push(tokio::spawn(
             async move { silence.message().await.unwrap_err() },
         ));
-        while self.server.in_flight() < 3 {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
+        until("all are served", || self.server.in_flight() == 3).await;
         calls
     }
 }

@@ -59,6 +59,7 @@ impl Work {
                 work.order.lock().unwrap().push(body.clone());
                 match &work.permits {
                     Some(permits) => permits.acquire().await.unwrap().forget(),
+                    // Work during which other calls wait for a permit.
                     None => sleep(Duration::from_millis(2)).await,
                 }
                 if &body[..] == b"panic" {

@@ -75,6 +75,7 @@ async fn a_hanging_handler_is_cancelled_at_the_deadline() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn shutdown_under_load_loses_no_call_silently() {
     let router = Router::new().raw("work", |_cx, body| async move {
+        // Work during which the shutdown begins.
         sleep(Duration::from_millis(5)).await;
         Ok(body)
     });
