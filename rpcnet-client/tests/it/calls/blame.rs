@@ -73,7 +73,7 @@ async fn a_dead_worker_that_is_back_is_found_though_others_reject_the_method() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_worker_whose_connection_was_lost_is_connected_to_though_others_refuse_the_method() {
+async fn a_worker_whose_connection_was_lost_is_connected_to_though_others_reject_the_method() {
     let (cluster, _) = cluster(|config| config).await;
     let _old = cluster.worker("a", Router::new());
     let first = cluster.worker("b", identify("b"));
