@@ -48,9 +48,9 @@ pub struct Rejections<'a> {
 }
 
 impl WorkerRegistry {
-    /// Selects a worker as [`select`](Self::select) does, and the connection to it. If there is
-    /// another, not one that could not be reached a moment ago, nor one that says on its connection
-    /// that it drains.
+    /// Selects a worker as [`select`](Self::select) does, and the connection to it. One that could
+    /// not be reached a moment ago, or that says on its connection that it drains, is selected only
+    /// if there is no other.
     ///
     /// # Errors
     ///
@@ -139,7 +139,7 @@ impl WorkerRegistry {
         compatible.and_then(|picked| match has_answer {
             true => Err(SelectError::AllExcluded {
                 filter: filter.unwrap_or_default().to_owned(),
-                reachable: 1,
+                reachable: self.candidates(filter)?.len(),
             }),
             false => Ok(picked),
         })
@@ -314,7 +314,11 @@ mod tests {
         let (asked, _) = select(&registry, &connections, probe, &[]).expect("one that rejects");
         assert!(rejecting.contains(asked.endpoint_id()));
         let none = select(&registry, &connections, probe, &[asked.endpoint_id()]);
-        assert!(matches!(none, Err(SelectError::AllExcluded { .. })));
+        let all_excluded = SelectError::AllExcluded {
+            filter: String::new(),
+            reachable: 3,
+        };
+        assert_eq!(none.err(), Some(all_excluded));
         // None has answered, and none can be asked.
         let picked = select(&registry, &Connections::default(), probe, &[]);
         assert_eq!(picked.expect("it is connected to").1, "dead");
