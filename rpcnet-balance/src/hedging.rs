@@ -11,7 +11,7 @@ use std::{
 use crate::{LatencyQuantiles, Time};
 
 /// Hedging policy (Dean and Barroso, The Tail at Scale): when calls of a method are sent to another
-/// endpoint as well, while the first has not answered yet. The first good reply counts, the other
+/// endpoint as well, while the first has not replied yet. The first good reply counts, the other
 /// attempt is cancelled.
 ///
 /// A cure for the slowest few calls, at the price of a few more: with
@@ -128,7 +128,7 @@ impl HedgeLatencies {
     }
 
     /// Records how long a first attempt took, or how long one ran that was cancelled because a
-    /// hedge answered first: without the latter the slow ones would be missing, and the quantile
+    /// hedge replied first: without the latter the slow ones would be missing, and the quantile
     /// would sink with every hedge.
     pub fn record(&self, now: Time, latency: Duration) {
         self.latencies.record(now, latency);

@@ -311,7 +311,7 @@ impl Executor {
                 failure.addr = client.map(connected_addr).or(failure.addr);
                 self.workers.report_failure(&ended, failure);
             }
-            // The answer of a stream comes later.
+            // The reply of a stream comes later.
             (Ok(_), _) if call.plan.is_stream => {}
             (Ok(_), Some(client)) => self.workers.report_success(&ended, client),
             (Ok(_), None) => {}

@@ -1,4 +1,4 @@
-//! Quorum calls: calls that a number of workers must reply.
+//! Quorum calls: calls to which a number of workers must reply.
 
 use bytes::Bytes;
 use futures::StreamExt;

@@ -138,7 +138,7 @@ impl RejectedMethods {
         self.forget(method, id);
     }
 
-    /// Records that a worker has answered a stream of this method.
+    /// Records that a worker has replied to a stream of this method.
     pub fn on_stream_served(&self, method: &str, worker: (u64, &Arc<NodeInfo>)) {
         self.unreadable.on_stream_served(method, worker);
         self.forget(method, worker.0);

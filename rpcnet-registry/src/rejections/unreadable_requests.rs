@@ -105,7 +105,7 @@ impl UnreadableRequests {
         self.is_any.store(!by_method.is_empty(), Relaxed);
     }
 
-    /// A worker has answered a stream of the method.
+    /// Records that a worker has replied to a stream of the method.
     pub(super) fn on_stream_served(&self, method: &str, (id, node): (u64, &Arc<NodeInfo>)) {
         self.on_served(method, id);
         let readers = self.stream_readers.read();
