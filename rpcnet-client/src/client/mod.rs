@@ -153,8 +153,10 @@ impl ClusterClient {
         Req: Encode + ?Sized,
         Resp: Decode,
     {
-        self.call_worker_typed_with(method, request, filter, WorkerCallOptions::new())
-            .await
+        let body = request.encode().map_err(ClusterError::Encode)?;
+        let call = self.call_bytes(method, body, filter, &DEFAULT_OPTIONS);
+        let (reply, worker) = call.await?;
+        broadcast::decode(worker.id(), reply)
     }
 
     /// Like [`call_worker_typed`](Self::call_worker_typed), with options.
@@ -232,6 +234,7 @@ static DEFAULT_OPTIONS: WorkerCallOptions = WorkerCallOptions::new();
 mod tests {
     use std::net::Ipv4Addr;
 
+    use rpcnet_registry::{LoadBalancingStrategy, StaticMembership};
     use rpcnet_transport::{DevCa, MemoryNetwork, TransportConfig};
 
     use super::*;
@@ -242,5 +245,17 @@ mod tests {
         let tls = DevCa::new("client").issue("caller").expect("a node name");
         let bound = MemoryNetwork::new().bind(any, TransportConfig::default(), tls);
         ClusterClientConfig::new(bound.expect("a free address"))
+    }
+
+    #[tokio::test]
+    async fn a_typed_call_without_options_holds_no_copy_of_them() {
+        let registry =
+            WorkerRegistry::new(StaticMembership::new(), LoadBalancingStrategy::RoundRobin);
+        let client = ClusterClient::new(Arc::new(registry), config());
+        let plain = client.call_worker_typed::<u32, u32>("any", &1, None);
+        let options = WorkerCallOptions::new();
+        let with_options = client.call_worker_typed_with::<u32, u32>("any", &1, None, options);
+        let saved = size_of_val(&with_options).saturating_sub(size_of_val(&plain));
+        assert!(saved >= size_of::<WorkerCallOptions>(), "{saved}");
     }
 }
