@@ -290,6 +290,48 @@ fn a_call_is_rejected_at_the_queue_timeout() {
     );
 }
 
+/// Two calls at once to a worker that serves one for 200 ms and rejects the other.
+fn one_of_two_is_rejected(deadline: Duration) -> Report {
+    let worker = SimWorker::new(ServiceTime::Fixed(ms(200)))
+        .with_concurrency(1)
+        .with_queue(0, ms(50));
+    let scenario = FleetScenario::new(vec![worker], Load::closed(2, 2))
+        .with_network_delay(Duration::ZERO)
+        .with_policy(ClientPolicy::new().with_deadline(deadline));
+    run(&scenario, 1, RANDOM)
+}
+
+#[test]
+fn a_rejected_call_is_retried_after_the_time_that_the_worker_asked_for() {
+    let report = one_of_two_is_rejected(ms(1_000));
+    assert_eq!((report.calls().len(), report.all().failed()), (2, 0));
+    let kinds: Vec<_> = report.attempts().iter().map(|it| it.kind).collect();
+    let expected = [AttemptKind::First, AttemptKind::First, AttemptKind::Retry];
+    assert_eq!(kinds, expected, "the worker was free by then");
+}
+
+#[test]
+fn a_call_ends_when_no_retry_can_begin_before_its_deadline() {
+    let report = one_of_two_is_rejected(ms(150));
+    let ends = report.calls().iter().map(|it| (it.took, it.outcome));
+    let [(_, served), (took, rejected)] = ends.collect::<Vec<_>>()[..] else {
+        panic!("{report:?}");
+    };
+    assert_eq!(served, CallOutcome::DeadlineExceeded);
+    assert!(rejected == CallOutcome::Failed && took < ms(1), "{took:?}");
+}
+
+#[test]
+fn a_call_that_all_workers_reject_ends_at_once() {
+    let scenario = FleetScenario::new(vec![worker(); 2], Load::closed(1, 10))
+        .with_change(ms(0), 0, WorkerChange::Reject)
+        .with_change(ms(0), 1, WorkerChange::Reject);
+    let report = run(&scenario, 1, RANDOM);
+    assert_eq!(report.all().failed(), 10);
+    // The first call finds out that both reject; the others ask one.
+    assert_eq!(report.attempts().len(), 2 + 9);
+}
+
 #[test]
 fn clients_learn_of_a_drain_without_a_call() {
     let scenario = FleetScenario::new(vec![worker(); 10], Load::open(100.0))
