@@ -39,11 +39,7 @@ where
     run_child_on(runtime, work)
 }
 
-/// [`run_child`] on a runtime of its own kind.
-///
-/// # Errors
-///
-/// Those of `run_child`.
+/// [`run_child`] on the runtime that `runtime` builds.
 pub fn run_child_on<O, N>(
     mut runtime: Builder,
     work: impl AsyncFnOnce(&mut ParentLink<O, N>) -> Result<(), Box<dyn Error + Send + Sync>>,

@@ -15,7 +15,7 @@ use crate::{CountingAllocator, Reading, Work};
 /// Strategy with the workers that it chooses among.
 pub trait Subject: Send + Sync {
     /// Does the work once for each number, which stands for a call. `alone`: no other thread does
-    /// the same meanwhile.
+    /// the same meanwhile. Fails if the subject does not support the work.
     fn batch(&self, work: Work, calls: Range<u64>, alone: bool) -> Result<(), String>;
 }
 

@@ -92,9 +92,15 @@ impl Detector {
     }
 
     /// The detector of this name: `rpcnet`, a rival such as `memberlist` or `lifeguard-a5` (the
-    /// number is alpha), or one of these with suffixes. `-without-witness` and `-with-witness`
-    /// switch a [`Rule`], `-r2`, `-every2` and `-nacks2` set a number of the rules, and `-zoned`
-    /// takes helpers from as many zones as there are, by the tag `zone`.
+    /// number is alpha), or one of these with suffixes.
+    ///
+    /// - `-without-witness` and `-with-witness` switch a [`Rule`].
+    /// - `-r2` probes two ring successors, whatever the configuration says.
+    /// - `-every2` gives the round robin its turn once in two probe intervals, if there is a ring
+    ///   beside it.
+    /// - `-nacks2` needs two helpers that witness a round, or all that were asked, if these are
+    ///   fewer.
+    /// - `-zoned` takes helpers from as many zones as there are, by the tag `zone`.
     pub fn named(name: &str) -> Option<Self> {
         if let Some(base) = Self::without_suffix(name) {
             return Some(base);

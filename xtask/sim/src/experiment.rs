@@ -35,6 +35,7 @@ pub(crate) struct CellPlan<'a> {
     /// Options that choose this cell alone.
     pub(crate) arguments: String,
     pub(crate) seeds: Range<u64>,
+    /// Cost of one run.
     pub(crate) cost: Cost,
     /// Fields of the row before the number of seeds.
     pub(crate) head: Row,

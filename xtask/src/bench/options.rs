@@ -224,6 +224,7 @@ fn bytes(text: &str) -> Result<usize, String> {
     }
 }
 
+/// The default limit of messages.
 const BYTES_MAX: usize = 16 << 20;
 
 /// More calls than a server takes are no measurement.

@@ -39,7 +39,7 @@ impl Subject {
         self.kind != Large || payload_bytes >= LARGE_BODY_BYTES_MIN
     }
 
-    /// Whether its failures are noted instead of ending the run. There is one that was published
+    /// Whether its failures are recorded instead of ending the run. There is one that was published
     /// with limits.
     pub(crate) fn may_fail(self) -> bool {
         self.name == "rpcnet-0.1.0"

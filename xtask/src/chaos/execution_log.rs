@@ -7,7 +7,7 @@ use std::{
     path::Path,
 };
 
-/// A file that a worker notes each run of its handlers in, by the number of the call.
+/// A file in which a worker records each run of its handlers, by the number of the call.
 ///
 /// What is written to a file outlives the process that wrote it, however it ends.
 #[derive(Debug)]

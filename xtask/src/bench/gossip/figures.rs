@@ -65,4 +65,5 @@ pub(crate) fn ms(us: u64) -> f64 {
     us as f64 / 1e3
 }
 
+/// Headers of UDP and IPv4, without options.
 const HEADERS_BYTES: u64 = 28;

@@ -143,7 +143,7 @@ fn dropped(dropped: &DropCounters) -> u64 {
     .sum()
 }
 
-/// Notes when each member first sees all others alive; ends with the last.
+/// Records when each member first sees all others alive; ends with the last.
 async fn watch_views(
     mut pending: Vec<ClusterMembership>,
     nodes: usize,

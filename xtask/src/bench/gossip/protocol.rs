@@ -22,7 +22,7 @@ pub(crate) enum Order {
     Views,
     /// Asks for the [`Counters`] of the members.
     Count,
-    /// Notes from now on who is suspected or found failed.
+    /// Records from now on who is suspected or found failed.
     Watch,
     /// Drops these without a word. The answer is when, by the monotonic clock.
     Drop { numbers: Vec<usize> },
@@ -52,6 +52,7 @@ pub(crate) struct Counters {
     pub(crate) sent_bytes: u64,
     pub(crate) suspicions: u64,
     pub(crate) failures: u64,
+    /// Probe rounds without an answer, with a witness or not.
     pub(crate) misses: u64,
     pub(crate) syncs: u64,
     pub(crate) stalls: u64,
