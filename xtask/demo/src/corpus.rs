@@ -86,8 +86,8 @@ impl CorpusFile {
         &self.path
     }
 
-    /// Reads all of it; else the reason to skip it from now on. It may have changed since the corpus
-    /// was made, so the limit is asked again.
+    /// Reads all of it; else the reason to skip it from now on. It may have changed since the
+    /// corpus was made, so the limit is asked again.
     pub(crate) fn read(&self, file_bytes_max: u64) -> Result<Bytes, String> {
         let file = File::open(&self.path).map_err(unreadable)?;
         let mut body = Vec::with_capacity(self.bytes.min(file_bytes_max) as usize);
