@@ -62,10 +62,10 @@ mod tests {
 
     #[test]
     fn a_notice_round_trips() {
-        for mismatch in [
-            ClusterMismatch::ClusterName,
-            ClusterMismatch::ClusterKey,
-            ClusterMismatch::MissingKey,
+        for (code, mismatch) in [
+            (1, ClusterMismatch::ClusterName),
+            (2, ClusterMismatch::ClusterKey),
+            (3, ClusterMismatch::MissingKey),
         ] {
             let notice = MismatchNotice {
                 mismatch,
@@ -73,6 +73,7 @@ mod tests {
                 counter: u64::MAX,
             };
             let bytes = notice.encode();
+            assert_eq!(bytes[..3], [NOTICE, code, 7]);
             assert_eq!(MismatchNotice::decode(&bytes), Some(notice));
             for len in 0..bytes.len() {
                 assert_eq!(MismatchNotice::decode(&bytes[..len]), None);

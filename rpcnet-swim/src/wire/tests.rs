@@ -191,6 +191,44 @@ fn every_message_round_trips() {
 }
 
 #[test]
+fn each_flag_of_a_record_has_its_bit() {
+    let head = |draining, slow, unreachable| {
+        let record = Record {
+            draining,
+            slow,
+            unreachable,
+            ..record(Claim::Failed)
+        };
+        let mut bytes = Vec::new();
+        record.encode(&mut bytes);
+        let read = Record::decode(&mut Reader::new(&bytes), &NoKnownMembers);
+        assert_eq!(read, Ok(record));
+        bytes[0]
+    };
+    assert_eq!(head(false, false, false), 0x02);
+    assert_eq!(head(true, false, false), 0x82);
+    assert_eq!(head(false, true, false), 0x42);
+    assert_eq!(head(false, false, true), 0x22);
+}
+
+#[test]
+fn each_refusal_of_a_join_has_its_code() {
+    for (code, reason) in (0..).zip([
+        JoinRefusal::Unknown,
+        JoinRefusal::TableFull,
+        JoinRefusal::UnusableAddress,
+        JoinRefusal::NameCollision,
+        JoinRefusal::NotAdmitted,
+    ]) {
+        let payload = Payload::JoinRefused { echo: 9, reason };
+        let message = Message { to: 1, payload };
+        let bytes = encoded(&message);
+        assert_eq!(bytes.last(), Some(&code), "{reason:?}");
+        assert_eq!(decode(&bytes), Ok(message));
+    }
+}
+
+#[test]
 fn a_truncated_message_is_malformed() {
     for message in messages() {
         let bytes = encoded(&message);
