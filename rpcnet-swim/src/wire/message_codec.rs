@@ -65,40 +65,6 @@ impl Payload {
 
     fn encode(&self, out: &mut impl Writer) {
         match self {
-            Self::Ping { .. }
-            | Self::Ack { .. }
-            | Self::PingReq { .. }
-            | Self::RelayedAck { .. }
-            | Self::Nack { .. } => self.encode_probe(out),
-            Self::Gossip { updates } => put_records(out, updates),
-            Self::Hello { .. }
-            | Self::Challenge { .. }
-            | Self::Welcome(_)
-            | Self::HelloRefused { .. }
-            | Self::ClockSkew { .. }
-            | Self::JoinRefused { .. } => self.encode_join(out),
-            Self::Leave { seq, me } => {
-                out.put_u32(*seq);
-                me.encode(out);
-            }
-            Self::LeaveAck { seq } => out.put_u32(*seq),
-            Self::SyncDigest { .. }
-            | Self::SyncSummary(_)
-            | Self::SyncPull { .. }
-            | Self::SyncRecords { .. }
-            | Self::FullPull { .. }
-            | Self::FullPage { .. } => self.encode_anti_entropy(out),
-            Self::AddrRequest => {}
-            Self::AddrObserved { echo, addr } => {
-                out.put_varint(*echo);
-                out.put_addr(*addr);
-            }
-        }
-    }
-
-    /// Writes a message of a probe round.
-    fn encode_probe(&self, out: &mut impl Writer) {
-        match self {
             Self::Ping { seq, view, updates } | Self::Ack { seq, view, updates } => {
                 out.put_u32(*seq);
                 out.put_u64(*view);
@@ -108,22 +74,14 @@ impl Payload {
                 seq,
                 target,
                 updates,
-            } => {
-                out.put_u32(*seq);
-                target.encode(out);
-                put_records(out, updates);
-            }
+            } => put_ping_req(out, *seq, target, updates),
             Self::RelayedAck { seq, target } | Self::Nack { seq, target } => {
                 out.put_u32(*seq);
                 out.put_u64(*target);
             }
-            _ => unreachable!("no message of a probe round"),
-        }
-    }
-
-    /// Writes a hello or an answer to one.
-    fn encode_join(&self, out: &mut impl Writer) {
-        match self {
+            Self::Gossip { updates: records } | Self::SyncRecords { records } => {
+                put_records(out, records);
+            }
             Self::Hello { cookie, me } => {
                 out.put_u64(*cookie);
                 me.encode(out);
@@ -133,12 +91,7 @@ impl Payload {
                 out.put_varint(*echo);
                 seen.iter().for_each(|seen| out.put_addr(*seen));
             }
-            Self::Welcome(welcome) => {
-                out.put_varint(welcome.echo);
-                out.put_u64(welcome.view);
-                out.put_addr(welcome.seen);
-                welcome.me.encode(out);
-            }
+            Self::Welcome(welcome) => welcome.encode(out),
             Self::HelloRefused { echo, known } => {
                 out.put_varint(*echo);
                 known.encode(out);
@@ -151,29 +104,25 @@ impl Payload {
                 out.put_varint(*echo);
                 out.put_u8(join_refusal_code(*reason));
             }
-            _ => unreachable!("no hello, and no answer to one"),
-        }
-    }
-
-    /// Writes a message of anti-entropy.
-    fn encode_anti_entropy(&self, out: &mut impl Writer) {
-        match self {
+            Self::Leave { seq, me } => {
+                out.put_u32(*seq);
+                me.encode(out);
+            }
+            Self::LeaveAck { seq } => out.put_u32(*seq),
             Self::SyncDigest { buckets } => buckets.iter().for_each(|hash| out.put_u64(*hash)),
             Self::SyncSummary(page) => page.encode(out),
             Self::SyncPull { keys } => keys.iter().for_each(|key| out.put_u64(*key)),
-            Self::SyncRecords { records } => put_records(out, records),
             Self::FullPull { cursor } => out.put_u64(*cursor),
             Self::FullPage {
                 cursor,
                 next,
                 records,
-            } => {
-                out.put_u64(*cursor);
-                // Keys on the wire start after zero, so zero can mean that there is no more.
-                out.put_u64(next.unwrap_or(0));
-                put_records(out, records);
+            } => put_full_page(out, *cursor, *next, records),
+            Self::AddrRequest => {}
+            Self::AddrObserved { echo, addr } => {
+                out.put_varint(*echo);
+                out.put_addr(*addr);
             }
-            _ => unreachable!("no message of anti-entropy"),
         }
     }
 }
@@ -337,6 +286,15 @@ impl<K: KnownMembers> PayloadReader<'_, '_, K> {
     }
 }
 
+impl Welcome {
+    fn encode(&self, out: &mut impl Writer) {
+        out.put_varint(self.echo);
+        out.put_u64(self.view);
+        out.put_addr(self.seen);
+        self.me.encode(out);
+    }
+}
+
 impl ProbeTarget {
     fn encode(&self, out: &mut impl Writer) {
         out.put_u64(self.key);
@@ -403,6 +361,19 @@ fn join_refusal_from_code(code: u8) -> JoinRefusal {
         4 => JoinRefusal::NotAdmitted,
         _ => JoinRefusal::Unknown,
     }
+}
+
+fn put_ping_req(out: &mut impl Writer, seq: u32, target: &ProbeTarget, updates: &[Record]) {
+    out.put_u32(seq);
+    target.encode(out);
+    put_records(out, updates);
+}
+
+fn put_full_page(out: &mut impl Writer, cursor: u64, next: Option<u64>, records: &[Record]) {
+    out.put_u64(cursor);
+    // Keys on the wire start after zero, so zero can mean that there is no more.
+    out.put_u64(next.unwrap_or(0));
+    put_records(out, records);
 }
 
 fn put_records(out: &mut impl Writer, records: &[Record]) {
