@@ -90,7 +90,8 @@ impl<D: DetectorHooks> Engine<D> {
         self.decide_failure(now, key);
     }
 
-    /// Clears the evidence of this node against a member that answered: it was loss.
+    /// Clears the evidence of this node against a member that answered: it was loss. Claims of
+    /// others stay, as they may be newer than the ping that was answered.
     pub(super) fn clear_evidence(&mut self, key: u64) {
         let me = self.local.key;
         let Some(entry) = self.table.get_mut(key) else {
@@ -102,7 +103,6 @@ impl<D: DetectorHooks> Engine<D> {
             faults.evidence = Evidence::NONE;
             faults.unreachable.record_answer();
             unanswered = std::mem::take(&mut faults.unanswered);
-            faults.claimed_failed_at = None;
             if let Some(suspicion) = &mut faults.suspicion {
                 suspicion.suspectors.retract(me);
             }

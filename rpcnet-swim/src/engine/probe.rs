@@ -5,7 +5,7 @@ use super::network_estimate::NetworkEstimate;
 use super::probe_round::{ProbeRound, ProbeRounds, Stage};
 use super::slowness::RttTracker;
 use super::timers::{NamedTimer, Timer};
-use super::{DetectorHooks, Engine, Phase, Sender};
+use super::{DetectorHooks, Engine, Entry, Phase, Sender};
 use crate::config::DATAGRAM_BYTES_MIN;
 use crate::event::MemberState;
 use crate::time::Time;
@@ -153,6 +153,9 @@ impl<D: DetectorHooks> Engine<D> {
             self.probes
                 .network
                 .record_rtt(now.since(round.started).as_secs_f64());
+        }
+        if let Some(faults) = self.table.get_mut(target).and_then(Entry::existing_faults) {
+            faults.claimed_failed_at = None;
         }
         self.clear_evidence(target);
         if direct {

@@ -180,26 +180,20 @@ impl<D: DetectorHooks> Engine<D> {
         if direct {
             rounds.remove(at);
         }
-        let known = self.table.get(target).filter(|entry| {
+        let is_recent = self.table.get(target).is_some_and(|entry| {
             // An answer that was on its way for very long says little about now.
             entry.epoch == round.epoch
                 && entry.state.is_live()
                 && now.since(round.started) <= LATE_ANSWER_ROUNDS * self.config.probe_interval
         });
-        let Some(claimed_failed_at) = known.map(|entry| entry.faults().claimed_failed_at) else {
+        if !is_recent {
             return;
-        };
+        }
         if !round.answered {
             self.stats.late_answers += 1;
             self.clear_evidence(target);
         }
-        if claimed_failed_at.is_some()
-            && let Some(entry) = self.table.get_mut(target)
-        {
-            entry.faults_mut().claimed_failed_at = claimed_failed_at;
-        }
-        let is_first = seq == round.seq;
-        let pinged_at = match is_first {
+        let pinged_at = match seq == round.seq {
             true => Some(round.started),
             false => round.second_ping_at,
         };
