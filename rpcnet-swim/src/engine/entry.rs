@@ -80,13 +80,10 @@ impl Entry {
         }
     }
 
-    /// Takes over what the member says of itself, which is alive: it refutes its faults. Says
-    /// whether its tags, its address or its drain changed.
-    pub(crate) fn apply_alive(&mut self, record: &Record, tags: &Tags) -> bool {
-        let moves = self.addr() != record.addr;
-        let changed = moves || self.tags != *tags || self.draining != record.draining;
+    /// Takes over what the member says of itself, which is alive: it refutes its faults.
+    pub(crate) fn apply_alive(&mut self, record: &Record, tags: &Tags) {
         self.incarnation = record.incarnation;
-        if moves {
+        if self.addr() != record.addr {
             self.reset_unreachable();
         }
         self.set_addr(record.addr);
@@ -104,7 +101,14 @@ impl Entry {
             faults.unanswered = 0;
         }
         self.drop_clean_faults();
-        changed
+    }
+
+    /// Whether it stays failed for a while although it says that it is alive, as it flaps. One that
+    /// refuted repeatedly and reports itself unreachable answers no redial, and is taken as it is.
+    pub(crate) fn is_held_down(&self, now: Time, record: &Record) -> bool {
+        let faults = self.faults();
+        let is_out_of_reach = record.unreachable && faults.unreachable.refutes_often();
+        self.state == MemberState::Failed && faults.is_held_down(now) && !is_out_of_reach
     }
 
     /// Fault history of the member.

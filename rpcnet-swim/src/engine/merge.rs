@@ -6,7 +6,7 @@ use super::suspicion::time_to_refute;
 use super::{DetectorHooks, Engine, NamedTimer, Phase};
 use crate::event::{Event, Member, MemberState};
 use crate::time::Time;
-use crate::wire::{Claim, Record};
+use crate::wire::{Claim, Record, Suspectors};
 
 /// Source of a record, which decides whether a claim of failure is believed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,11 +57,32 @@ impl<D: DetectorHooks> Engine<D> {
             return;
         }
         if record.epoch > entry.epoch {
-            self.apply_newer_instance(now, key, record, source);
-        } else if record.epoch < entry.epoch || entry.state == MemberState::Left {
-            self.answer_stale_claim(now, key, &record, source);
-        } else {
-            self.apply_claim(now, key, record, source);
+            return self.apply_newer_instance(now, key, record, source);
+        }
+        if record.epoch < entry.epoch || entry.state == MemberState::Left {
+            return self.answer_stale_claim(now, key, &record, source);
+        }
+        match record.claim {
+            Claim::Left => self.mark_left(now, key, record.incarnation),
+            Claim::Alive(_) if record.incarnation > entry.incarnation => {
+                self.apply_alive(now, key, record);
+            }
+            Claim::Suspect(suspectors)
+                if record.incarnation == entry.incarnation && entry.state.is_live() =>
+            {
+                self.apply_suspicion(now, key, suspectors);
+            }
+            Claim::Failed if record.incarnation >= entry.incarnation && entry.state.is_live() => {
+                self.apply_failed(now, key, record.incarnation, source);
+            }
+            Claim::Failed if record.incarnation > entry.incarnation => {
+                // It refuted the known failure, and then failed again.
+                self.table.update(now, key, |entry| {
+                    entry.incarnation = record.incarnation;
+                });
+                self.enqueue_gossip(now, key);
+            }
+            _ => {}
         }
     }
 
@@ -76,45 +97,6 @@ impl<D: DetectorHooks> Engine<D> {
         };
         if source != RecordSource::Sync && !known && !self.gossip_queue.contains(key) {
             self.enqueue_gossip(now, key);
-        }
-    }
-
-    /// Applies a claim about the known instance of a member, which has not left, if it is newer
-    /// than what is known.
-    fn apply_claim(&mut self, now: Time, key: u64, record: Record, source: RecordSource) {
-        let Some(entry) = self.table.get(key) else {
-            return;
-        };
-        match record.claim {
-            Claim::Left => self.mark_left(now, key, record.incarnation),
-            Claim::Alive(_) if record.incarnation > entry.incarnation => {
-                self.apply_alive(now, key, record);
-            }
-            Claim::Suspect(suspectors)
-                if record.incarnation == entry.incarnation && entry.state.is_live() =>
-            {
-                let first = entry.state == MemberState::Alive;
-                self.suspect(now, key, suspectors);
-                if first {
-                    self.maybe_verify_suspicion(now, key);
-                } else {
-                    self.decide_failure(now, key);
-                }
-            }
-            Claim::Failed if record.incarnation >= entry.incarnation && entry.state.is_live() => {
-                match self.is_failed_claim_credible(now, key, source) {
-                    true => self.apply_failed(now, key, record.incarnation),
-                    false => self.verify_failed_claim(now, key),
-                }
-            }
-            Claim::Failed if record.incarnation > entry.incarnation => {
-                // It refuted the known failure, and then failed again.
-                self.table.update(now, key, |entry| {
-                    entry.incarnation = record.incarnation;
-                });
-                self.enqueue_gossip(now, key);
-            }
-            _ => {}
         }
     }
 
@@ -216,40 +198,28 @@ impl<D: DetectorHooks> Engine<D> {
         let Some(entry) = self.table.get(key) else {
             return;
         };
-        let before = StateBefore::of(entry);
-        let is_elsewhere = entry.addr() != record.addr;
-        if self.is_held_down(now, key, &record) {
+        if entry.is_held_down(now, &record) {
             return self.redial_held_down(now, key, &record);
         }
-        let moves = is_elsewhere || !before.state.is_live();
+        let (before, unanswered) = (entry.member(), entry.faults().unanswered);
+        let moves = before.addr != record.addr || !before.state.is_live();
         if moves && !self.claim_address(now, key, &record) {
             return;
         }
-        let (member, changed) = self.table.update(now, key, |entry| {
-            let changed = entry.apply_alive(&record, tags);
-            (entry.member(), changed)
+        let member = self.table.update(now, key, |entry| {
+            entry.apply_alive(&record, tags);
+            entry.member()
         });
         self.enqueue_gossip(now, key);
         if before.state == MemberState::Failed {
             self.on_failed_member_back(now, key);
         } else {
-            self.record_lost_rounds(before.unanswered);
+            self.record_lost_rounds(unanswered);
         }
-        self.emit_alive(key, before, member, changed);
+        self.emit_alive(key, &before, member);
         if before.state == MemberState::Suspect {
             self.record_refuted_suspicion(now, key);
         }
-    }
-
-    /// Whether a failed member that says it is alive stays failed for a while, as it flaps. One
-    /// that refuted repeatedly and reports itself unreachable answers no redial, and is taken as it
-    /// is.
-    fn is_held_down(&self, now: Time, key: u64, record: &Record) -> bool {
-        self.table.get(key).is_some_and(|entry| {
-            let faults = entry.faults();
-            let is_out_of_reach = record.unreachable && faults.unreachable.refutes_often();
-            entry.state == MemberState::Failed && faults.is_held_down(now) && !is_out_of_reach
-        })
     }
 
     /// Redials a member that is held down, at its new address too.
@@ -274,19 +244,22 @@ impl<D: DetectorHooks> Engine<D> {
     }
 
     /// Emits what changed for a member that says it is alive.
-    fn emit_alive(&mut self, key: u64, before: StateBefore, member: Member, changed: bool) {
-        let is_suspicion_over = before.state == MemberState::Suspect && !before.is_unreachable;
+    fn emit_alive(&mut self, key: u64, before: &Member, member: Member) {
+        let is_suspicion_over = before.state == MemberState::Suspect && !before.unreachable;
         // The recovery of an unreachable member was not emitted as a suspicion either.
         if before.state == MemberState::Failed || is_suspicion_over {
             self.emit(Event::NodeRecovered(member.clone()));
         }
-        if changed {
+        if before.tags != member.tags
+            || before.addr != member.addr
+            || before.draining != member.draining
+        {
             self.emit(Event::NodeUpdated(member.clone()));
         }
-        if before.is_slow != member.slow {
+        if before.slow != member.slow {
             self.emit_slowness(member);
         }
-        self.emit_reachability(key, before.is_unreachable && before.state.is_live());
+        self.emit_reachability(key, before.unreachable);
     }
 
     pub(super) fn mark_left(&mut self, now: Time, key: u64, incarnation: u32) {
@@ -306,7 +279,23 @@ impl<D: DetectorHooks> Engine<D> {
         self.emit(Event::NodeLeft(member));
     }
 
-    fn apply_failed(&mut self, now: Time, key: u64, incarnation: u32) {
+    /// Takes in that others suspect a live member.
+    fn apply_suspicion(&mut self, now: Time, key: u64, suspectors: Suspectors) {
+        let is_alive = |entry: &Entry| entry.state == MemberState::Alive;
+        let first = self.table.get(key).is_some_and(is_alive);
+        self.suspect(now, key, suspectors);
+        if first {
+            self.maybe_verify_suspicion(now, key);
+        } else {
+            self.decide_failure(now, key);
+        }
+    }
+
+    /// Takes in the claim that a live member failed, if it is credible.
+    fn apply_failed(&mut self, now: Time, key: u64, incarnation: u32, source: RecordSource) {
+        if !self.is_failed_claim_credible(now, key, source) {
+            return self.verify_failed_claim(now, key);
+        }
         self.table
             .update(now, key, |entry| entry.incarnation = incarnation);
         self.mark_failed(now, key);
@@ -386,26 +375,6 @@ impl<D: DetectorHooks> Engine<D> {
                 self.detector.on_refutation();
                 self.raise_incarnation(now);
             }
-        }
-    }
-}
-
-/// State of a member before it said that it is alive.
-#[derive(Clone, Copy, Debug)]
-struct StateBefore {
-    state: MemberState,
-    is_slow: bool,
-    is_unreachable: bool,
-    unanswered: u16,
-}
-
-impl StateBefore {
-    fn of(entry: &Entry) -> Self {
-        Self {
-            state: entry.state,
-            is_slow: entry.is_slow(),
-            is_unreachable: entry.is_unreachable(),
-            unanswered: entry.faults().unanswered,
         }
     }
 }
