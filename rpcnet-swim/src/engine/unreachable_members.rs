@@ -25,7 +25,7 @@ impl<D: DetectorHooks> Engine<D> {
         let was = entry.is_unreachable();
         let reach = &mut entry.faults_mut().unreachable;
         reach.record_miss();
-        let is_alive = now.since(reach.alive_at()) < grace;
+        let is_alive = reach.alive_at().is_some_and(|at| now.since(at) < grace);
         self.emit_reachability(key, was);
         let entry = self.table.get(key);
         entry.is_some_and(|entry| entry.is_unreachable() && is_alive)
@@ -110,3 +110,31 @@ const STEADY_ROUNDS: u32 = 30;
 const NO_SUSPICION_ROUNDS_PER_MEMBER: u32 = 4;
 const NO_SUSPICION_ROUNDS_MIN: u32 = 10;
 const NO_SUSPICION_ROUNDS_MAX: u32 = 300;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::test_support::{alive, engine, record};
+    use crate::wire::Record;
+
+    #[test]
+    fn an_unreachable_member_is_suspected_unless_it_gave_a_sign_of_life() {
+        let x = crate::id::name_key("x");
+        let state_after_a_miss = |sign_of_life: bool| {
+            let mut engine = engine("me", 1, 1);
+            engine.merge_gossip(record("y", 5, 0, 3, alive()));
+            engine.merge_gossip(Record {
+                unreachable: true,
+                ..record("x", 5, 0, 2, alive())
+            });
+            if sign_of_life {
+                let entry = engine.table.get_mut(x).unwrap();
+                entry.record_sign_of_life(Time::from_millis(500));
+            }
+            engine.on_missed_probe(Time::from_millis(1_000), x);
+            engine.member("x").unwrap().state
+        };
+        assert_eq!(state_after_a_miss(true), MemberState::Alive);
+        assert_eq!(state_after_a_miss(false), MemberState::Suspect);
+    }
+}

@@ -11,12 +11,13 @@ pub(crate) struct UnreachableTracker {
     unanswered: u8,
     /// Suspicions that it refuted since it last answered.
     refutations: u8,
-    /// Suspicions that it refuted within a window, whatever it answered, and when that began.
+    /// Suspicions that it refuted within a window, whatever it answered, and when that began. The
+    /// first window begins at the start of time.
     refutations_in_window: u8,
     window_start: Time,
-    refuted_at: Time,
+    refuted_at: Option<Time>,
     /// Last sign of life, while it is unreachable.
-    alive_at: Time,
+    alive_at: Option<Time>,
     /// Whether this node finds it unreachable, and its consecutive direct answers since.
     is_unreachable: bool,
     answers: u8,
@@ -28,8 +29,8 @@ impl UnreachableTracker {
         refutations: 0,
         refutations_in_window: 0,
         window_start: Time::ZERO,
-        refuted_at: Time::ZERO,
-        alive_at: Time::ZERO,
+        refuted_at: None,
+        alive_at: None,
         is_unreachable: false,
         answers: 0,
     };
@@ -39,8 +40,8 @@ impl UnreachableTracker {
         self.is_unreachable
     }
 
-    /// Last sign of life, while the member is unreachable.
-    pub(super) fn alive_at(&self) -> Time {
+    /// Last sign of life, if there was one while the member is unreachable.
+    pub(super) fn alive_at(&self) -> Option<Time> {
         self.alive_at
     }
 
@@ -71,7 +72,7 @@ impl UnreachableTracker {
     pub(super) fn record_direct_answer(&mut self, now: Time, steady: Duration) -> bool {
         if self.is_unreachable {
             self.answers = self.answers.saturating_add(1);
-            let is_steady = now.since(self.refuted_at) >= steady;
+            let is_steady = self.refuted_at.is_none_or(|at| now.since(at) >= steady);
             self.is_unreachable = !is_steady || self.answers < ANSWERS_MIN;
             if !self.is_unreachable {
                 self.refutations_in_window = 0;
@@ -83,14 +84,14 @@ impl UnreachableTracker {
     /// Takes in a refuted suspicion. Says whether this node is to probe the member itself, as it
     /// refuted several times.
     pub(super) fn record_refutation(&mut self, now: Time, window: Duration) -> bool {
-        self.alive_at = now;
+        self.alive_at = Some(now);
         if now.since(self.window_start) > window {
             (self.refutations_in_window, self.window_start) = (0, now);
         }
-        if now.since(self.refuted_at) > window {
+        if self.refuted_at.is_some_and(|at| now.since(at) > window) {
             self.refutations = 0;
         }
-        self.refuted_at = now;
+        self.refuted_at = Some(now);
         self.refutations_in_window = self.refutations_in_window.saturating_add(1);
         self.refutations = self.refutations.saturating_add(1);
         self.is_unreachable |= self.meets_threshold();
@@ -99,12 +100,12 @@ impl UnreachableTracker {
 
     /// Takes in a fresh datagram of an unreachable member.
     pub(super) fn record_sign_of_life(&mut self, now: Time) {
-        self.alive_at = now;
+        self.alive_at = Some(now);
     }
 
     /// Forgets the refutations of the window if the last was before `from`.
     pub(super) fn expire_refutations(&mut self, from: Time) {
-        if self.refuted_at < from {
+        if self.refuted_at.is_none_or(|at| at < from) {
             self.refutations_in_window = 0;
         }
     }
