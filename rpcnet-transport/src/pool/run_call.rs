@@ -23,9 +23,9 @@ impl PendingConnection {
     }
 }
 
-/// Runs a call on a connection. If the call has to wait for capacity there, `on_saturated` is called
-/// once: for [`ConnectionPool::on_saturated`](super::ConnectionPool::on_saturated), which may open
-/// another connection.
+/// Runs a call on a connection. If the call has to wait for capacity there, `on_saturated` is
+/// called once: for [`ConnectionPool::on_saturated`](super::ConnectionPool::on_saturated), which
+/// may open another connection.
 #[inline]
 pub fn run_call<'a, T>(
     client: &'a RpcClient,
