@@ -27,6 +27,7 @@ mod printable;
 mod priority;
 mod quic;
 mod runtime;
+pub mod schema;
 mod send_priority;
 mod server;
 mod shards;
@@ -63,6 +64,7 @@ pub use crate::{
     memory::{MemoryNetwork, MemoryStats},
     peer::Peer,
     priority::Priority,
+    schema::Message,
     server::{
         Admission, AdmissionState, CallContext, Dispatch, IdempotencyCache, IntoReply, ResultReply,
         Router, RpcServer, ValueReply,

@@ -1,0 +1,108 @@
+//! Types that describe their schema, and the type table that they build.
+
+use std::{any::TypeId, collections::HashMap};
+
+use serde::{Serialize, de::DeserializeOwned};
+
+use super::{Shape, TypeRef};
+
+/// Type of requests, replies and service errors: a serde type whose schema is known.
+///
+/// Derived beside serde's traits. Types of the standard library that serde supports have it, except
+/// those that own no data or whose encoding depends on the platform.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` has no schema: the trait `Message` is not implemented for it",
+    label = "this type has no schema",
+    note = "derive `rpcnet_transport::Message` beside serde's `Serialize` and `Deserialize`",
+    note = "for a field of a type of another crate: mark it `#[message(since = 1)]`, and raise the \
+            number whenever the encoding of that type changes"
+)]
+pub trait Message: Serialize + DeserializeOwned + 'static {
+    /// Adds the type and the types that it is made of to a schema.
+    fn describe(schema: &mut SchemaBuilder) -> TypeRef;
+}
+
+/// Type table under construction: types in the order of the first visit.
+#[derive(Debug, Default)]
+pub struct SchemaBuilder {
+    visited: HashMap<TypeId, TypeRef>,
+    /// `None` while the shape of the type is being built.
+    types: Vec<(String, Option<Shape>)>,
+}
+
+impl SchemaBuilder {
+    /// Adds type `T` unless it is there. `shape` runs at the first visit alone, so that a type may
+    /// contain itself. `name` is for people, and is not part of the hash of a schema.
+    pub fn define<T: ?Sized + 'static>(
+        &mut self,
+        name: &str,
+        shape: impl FnOnce(&mut Self) -> Shape,
+    ) -> TypeRef {
+        let id = TypeId::of::<T>();
+        if let Some(known) = self.visited.get(&id) {
+            return *known;
+        }
+        let index = self.types.len();
+        let type_ref = TypeRef::new(index);
+        self.visited.insert(id, type_ref);
+        self.types.push((name.to_owned(), None));
+        self.types[index].1 = Some(shape(self));
+        type_ref
+    }
+
+    /// Adds a type and the types that it is made of; the same as `T::describe`.
+    pub fn add<T: Message>(&mut self) -> TypeRef {
+        T::describe(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+
+    use serde::Deserialize;
+
+    use super::*;
+    use crate::schema::Field;
+
+    #[derive(Serialize, Deserialize)]
+    struct Tree {
+        name: String,
+        children: Vec<Self>,
+    }
+
+    impl Message for Tree {
+        fn describe(schema: &mut SchemaBuilder) -> TypeRef {
+            schema.define::<Self>("Tree", |schema| Shape::Struct {
+                fields: vec![
+                    Field::new("name", schema.add::<String>()),
+                    Field::new("children", schema.add::<Vec<Self>>()),
+                ],
+                denies_unknown_fields: false,
+            })
+        }
+    }
+
+    fn table<T: Message>() -> Vec<(String, Shape)> {
+        let mut schema = SchemaBuilder::default();
+        assert_eq!(schema.add::<T>(), TypeRef::new(0));
+        let types = schema.types.into_iter();
+        types.map(|(name, shape)| (name, shape.unwrap())).collect()
+    }
+
+    #[test]
+    fn a_type_may_contain_itself() {
+        let types = table::<Tree>();
+        let names: Vec<&str> = types.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(names, ["Tree", "String", "Vec"]);
+        assert_eq!(types[2].1, Shape::Sequence(TypeRef::new(0)));
+    }
+
+    #[test]
+    fn a_type_is_in_the_table_once() {
+        assert_eq!(table::<(u8, Box<u8>, Option<u8>, [u8; 3])>().len(), 4);
+        assert_eq!(table::<(Vec<u8>, VecDeque<u8>, BTreeSet<u8>)>().len(), 3);
+        let maps = table::<(HashMap<String, u8>, BTreeMap<String, u8>)>();
+        assert_eq!(maps.len(), 4);
+    }
+}
