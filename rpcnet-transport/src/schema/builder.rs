@@ -54,6 +54,13 @@ impl SchemaBuilder {
     pub fn add<T: Message>(&mut self) -> TypeRef {
         T::describe(self)
     }
+
+    /// Names and shapes of all types.
+    pub(super) fn finish(self) -> (Vec<String>, Vec<Shape>) {
+        let shape = |shape: Option<Shape>| shape.expect("`define` has returned for every type");
+        let types = self.types.into_iter();
+        types.map(|(name, built)| (name, shape(built))).unzip()
+    }
 }
 
 #[cfg(test)]
@@ -83,26 +90,24 @@ mod tests {
         }
     }
 
-    fn table<T: Message>() -> Vec<(String, Shape)> {
+    fn table<T: Message>() -> (Vec<String>, Vec<Shape>) {
         let mut schema = SchemaBuilder::default();
         assert_eq!(schema.add::<T>(), TypeRef::new(0));
-        let types = schema.types.into_iter();
-        types.map(|(name, shape)| (name, shape.unwrap())).collect()
+        schema.finish()
     }
 
     #[test]
     fn a_type_may_contain_itself() {
-        let types = table::<Tree>();
-        let names: Vec<&str> = types.iter().map(|(name, _)| name.as_str()).collect();
+        let (names, types) = table::<Tree>();
         assert_eq!(names, ["Tree", "String", "Vec"]);
-        assert_eq!(types[2].1, Shape::Sequence(TypeRef::new(0)));
+        assert_eq!(types[2], Shape::Sequence(TypeRef::new(0)));
     }
 
     #[test]
     fn a_type_is_in_the_table_once() {
-        assert_eq!(table::<(u8, Box<u8>, Option<u8>, [u8; 3])>().len(), 4);
-        assert_eq!(table::<(Vec<u8>, VecDeque<u8>, BTreeSet<u8>)>().len(), 3);
+        assert_eq!(table::<(u8, Box<u8>, Option<u8>, [u8; 3])>().1.len(), 4);
+        assert_eq!(table::<(Vec<u8>, VecDeque<u8>, BTreeSet<u8>)>().1.len(), 3);
         let maps = table::<(HashMap<String, u8>, BTreeMap<String, u8>)>();
-        assert_eq!(maps.len(), 4);
+        assert_eq!(maps.1.len(), 4);
     }
 }

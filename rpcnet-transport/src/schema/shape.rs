@@ -11,6 +11,10 @@ impl TypeRef {
         // A table of more types does not fit into the memory of a process.
         Self(u32::try_from(index).unwrap_or(u32::MAX))
     }
+
+    pub(super) fn index(self) -> usize {
+        self.0 as usize
+    }
 }
 
 /// Structure of a type. Its postcard form is hashed: a variant is added at the end alone, and none
