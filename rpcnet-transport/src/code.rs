@@ -39,6 +39,10 @@ pub enum Code {
     /// declared replay-safe. Clients repeat it after the handshake; see
     /// [`Router::with_replay_safe`](crate::Router::with_replay_safe).
     TooEarly = 13,
+    /// The types that caller and server have for the method do not fit: the details of a rejection
+    /// by the server are its [schema](crate::schema::MethodSchema). Unprocessed, except where a
+    /// reply could not be decoded.
+    Incompatible = 14,
 }
 
 /// Whether the server's handler has seen the request: what a retry may rely on. In order of how
@@ -63,7 +67,7 @@ impl Code {
     }
 
     /// All codes, in the order of their numbers.
-    pub(crate) const ALL: [Self; 14] = [
+    pub(crate) const ALL: [Self; 15] = [
         Self::Ok,
         Self::Cancelled,
         Self::DeadlineExceeded,
@@ -78,6 +82,7 @@ impl Code {
         Self::Internal,
         Self::App,
         Self::TooEarly,
+        Self::Incompatible,
     ];
 }
 
@@ -110,6 +115,7 @@ impl Code {
             Self::Internal => "internal error",
             Self::App => "application error",
             Self::TooEarly => "too early",
+            Self::Incompatible => "incompatible types",
         }
     }
 }

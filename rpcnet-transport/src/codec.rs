@@ -17,6 +17,16 @@ pub trait Encode {
     ///
     /// [`CodecError`] if the value cannot be represented.
     fn encode(&self) -> Result<Bytes, CodecError>;
+
+    /// Encodes the message in this encoding. A type with a codec of its own has no other.
+    ///
+    /// # Errors
+    ///
+    /// As of [`encode`](Self::encode).
+    fn encode_as(&self, encoding: Encoding) -> Result<Bytes, CodecError> {
+        let _ = encoding;
+        self.encode()
+    }
 }
 
 /// Type that can be decoded from a message: every serde type, encoded with postcard, and [`Raw`].
@@ -27,6 +37,26 @@ pub trait Decode: Sized {
     ///
     /// [`CodecError`] if the bytes are not a value of this type.
     fn decode(bytes: Bytes) -> Result<Self, CodecError>;
+
+    /// Decodes the message from this encoding. A type with a codec of its own has no other.
+    ///
+    /// # Errors
+    ///
+    /// As of [`decode`](Self::decode).
+    fn decode_as(bytes: Bytes, encoding: Encoding) -> Result<Self, CodecError> {
+        let _ = encoding;
+        Self::decode(bytes)
+    }
+}
+
+/// Encoding of the messages of a method.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub enum Encoding {
+    /// Postcard: compact, without names. Caller and server have the same types.
+    #[default]
+    Postcard,
+    /// MessagePack with the names of fields and variants, for types that differ.
+    Named,
 }
 
 /// Value that could not be encoded or decoded. The same value fails again.

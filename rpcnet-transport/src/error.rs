@@ -6,7 +6,7 @@ use bytes::Bytes;
 use serde::de::DeserializeOwned;
 use thiserror::Error;
 
-use crate::{Code, ConfigError, Peer, Processed, Status, codec, tls::name_error};
+use crate::{Code, ConfigError, Decode, Peer, Processed, Status, codec::Encoding, tls::name_error};
 
 /// Error of a call.
 ///
@@ -22,6 +22,8 @@ struct Inner {
     retry_after: Option<Duration>,
     message: String,
     details: Bytes,
+    /// Encoding of the details of an application error.
+    details_encoding: Encoding,
     peer: Option<Peer>,
     source: Option<Arc<dyn StdError + Send + Sync>>,
 }
@@ -36,6 +38,7 @@ impl RpcError {
             retry_after: None,
             message: message.into(),
             details: Bytes::new(),
+            details_encoding: Encoding::Postcard,
             peer: None,
             source: None,
         }))
@@ -70,6 +73,23 @@ impl RpcError {
     pub(crate) fn with_details(mut self, details: Bytes) -> Self {
         Arc::make_mut(&mut self.0).details = details;
         self
+    }
+
+    pub(crate) fn with_details_encoding(mut self, encoding: Encoding) -> Self {
+        if self.0.details_encoding != encoding {
+            Arc::make_mut(&mut self.0).details_encoding = encoding;
+        }
+        self
+    }
+
+    /// The status of a handler, as its caller gets it.
+    pub(crate) fn of_status(status: Status) -> Self {
+        let error = Self::new(status.code, status.processed, status.message);
+        let error = error.with_details(status.details);
+        match status.retry_after {
+            Some(wait) => error.with_retry_after(wait),
+            None => error,
+        }
     }
 
     /// Code of the error.
@@ -117,7 +137,7 @@ impl RpcError {
         if self.0.code != Code::App {
             return None;
         }
-        codec::from_postcard(&self.0.details).ok()
+        E::decode_as(self.0.details.clone(), self.0.details_encoding).ok()
     }
 
     /// Node that was called, if it is known.
@@ -162,6 +182,7 @@ impl RpcError {
                     | Code::Draining
                     | Code::Unimplemented
                     | Code::TooEarly
+                    | Code::Incompatible
             )
     }
 }

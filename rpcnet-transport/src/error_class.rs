@@ -28,7 +28,7 @@ impl RpcError {
         if self.is_retryable() {
             return match self.code() {
                 // A rollout: other nodes may be of the newer version already.
-                Code::Unimplemented => RetryScope::OtherNode,
+                Code::Unimplemented | Code::Incompatible => RetryScope::OtherNode,
                 _ => RetryScope::AnyNode,
             };
         }
@@ -112,8 +112,8 @@ mod tests {
     #[test]
     fn only_what_cannot_do_harm_is_retried() {
         use Code::{
-            App, Cancelled, DeadlineExceeded, Draining, Internal, InvalidRequest, Overloaded,
-            TooEarly, Unavailable, Unimplemented,
+            App, Cancelled, DeadlineExceeded, Draining, Incompatible, Internal, InvalidRequest,
+            Overloaded, TooEarly, Unavailable, Unimplemented,
         };
         use Processed::{Maybe, No, Yes};
         use RetryScope::{AnyNode, Nowhere, OtherNode};
@@ -124,6 +124,8 @@ mod tests {
             (Unavailable, Maybe, Nowhere, AnyNode),
             (Unimplemented, No, OtherNode, OtherNode),
             (Unimplemented, Yes, Nowhere, Nowhere),
+            (Incompatible, No, OtherNode, OtherNode),
+            (Incompatible, Yes, Nowhere, Nowhere),
             // A server that stops cuts what still runs.
             (Cancelled, Maybe, Nowhere, AnyNode),
             (Cancelled, Yes, Nowhere, Nowhere),
@@ -181,20 +183,21 @@ mod tests {
     #[test]
     fn errors_of_the_node_or_the_connection_are_not_about_the_call() {
         use Code::{
-            App, Cancelled, DeadlineExceeded, Draining, Internal, InvalidRequest, Overloaded,
-            PayloadTooLarge, PermissionDenied, TooEarly, Unauthenticated, Unavailable,
+            App, Cancelled, DeadlineExceeded, Draining, Incompatible, Internal, InvalidRequest,
+            Overloaded, PayloadTooLarge, PermissionDenied, TooEarly, Unauthenticated, Unavailable,
             Unimplemented,
         };
         let about_the_call = |code| RpcError::new(code, Processed::No, "").is_about_the_call();
         let of_the_call = [
             App,
+            Incompatible,
             InvalidRequest,
             PayloadTooLarge,
             PermissionDenied,
             Unauthenticated,
             Unimplemented,
         ];
-        assert_eq!(of_the_call.map(about_the_call), [true; 6]);
+        assert_eq!(of_the_call.map(about_the_call), [true; 7]);
         let of_the_node = [
             Cancelled,
             DeadlineExceeded,

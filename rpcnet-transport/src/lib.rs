@@ -20,6 +20,7 @@ mod gauge;
 mod inherited;
 mod lane_reader;
 mod memory;
+mod method;
 mod outbox;
 mod peer;
 pub mod pool;
@@ -53,21 +54,28 @@ mod wire;
 pub use crate::tls::{DevCa, NodePem};
 pub use crate::{
     authorize::PeerIdentity,
-    client::{CallOptions, CloseReason, ConnectionEvent, IdempotencyKeys, RpcClient, Upload},
+    client::{
+        CallOptions, CloseReason, ConnectionEvent, EncodedReply, EncodedRequest, IdempotencyKeys,
+        RpcClient, TypedConversation, TypedUpload, Upload,
+    },
     code::{Code, Processed},
-    codec::{CodecError, CodecErrorKind, Decode, Encode, Raw},
+    codec::{CodecError, CodecErrorKind, Decode, Encode, Encoding, Raw},
     config::{AckFrequency, ConfigError, TransportConfig},
     endpoint::{Endpoint, ShutdownReport},
     error::{BindError, ConnectError, RpcError},
     error_class::RetryScope,
     inherited::{Inherited, inherited},
     memory::{MemoryNetwork, MemoryStats},
+    method::{
+        CallError, Channel, ErrorType, LocalChannel, Method, MethodOptions, Replies, ReplyType,
+        RequestType, Requests, UntypedMethod,
+    },
     peer::Peer,
     priority::Priority,
     schema::Message,
     server::{
-        Admission, AdmissionState, CallContext, Dispatch, IdempotencyCache, IntoReply, ResultReply,
-        Router, RpcServer, ValueReply,
+        Admission, AdmissionState, CallContext, Dispatch, IdempotencyCache, IntoReply, MethodReply,
+        ResultReply, Router, RpcServer, ValueReply,
     },
     shards::Shards,
     socket::{SideChannel, SocketBuffers},

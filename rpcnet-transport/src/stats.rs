@@ -81,6 +81,8 @@ counters! {
     /// Calls rejected because of overload, at once or after waiting: too many at a time, or no room
     /// for their bytes.
     calls_rejected_overloaded,
+    /// Calls rejected because the types of their caller do not fit those of the method.
+    calls_rejected_incompatible,
     /// Replies and stream messages dropped because their caller had left too many earlier bytes
     /// unread.
     replies_dropped,

@@ -5,7 +5,10 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::MinReplyRate;
-use crate::{Code, Processed, RpcError, TransportConfig, wire};
+use crate::{
+    Code, Processed, RpcError, TransportConfig,
+    wire::{self, Hello},
+};
 
 /// Limits of the calls on one connection, from this side's config and the server's hello.
 pub(super) struct CallLimits {
@@ -19,18 +22,24 @@ pub(super) struct CallLimits {
 }
 
 impl CallLimits {
-    /// Limits for a server that accepts messages and lane bodies of at most these sizes.
-    pub(super) fn new(
-        config: &TransportConfig,
-        message_bytes_max: u32,
-        lane_body_bytes_max: usize,
-    ) -> Self {
+    /// Limits for a server that has announced its own.
+    pub(super) fn new(config: &TransportConfig, hello: &Hello) -> Self {
+        let lane_body_bytes_max = hello.lane_body_bytes_max.into();
+        Self {
+            lane_body_bytes_max: config.lane.lane_body_bytes_max.min(lane_body_bytes_max),
+            ..Self::for_early_data(config, hello.message_bytes_max)
+        }
+    }
+
+    /// Limits for a server whose hello has not come, and which accepted messages of at most this
+    /// size before.
+    pub(super) fn for_early_data(config: &TransportConfig, message_bytes_max: u32) -> Self {
         Self {
             request_bytes_max: config.message_bytes_max.min(message_bytes_max as usize),
             reply_bytes_max: config.message_bytes_max,
             reply_rate: MinReplyRate::of(config),
             call_timeout: config.call_timeout,
-            lane_body_bytes_max: config.lane.lane_body_bytes_max.min(lane_body_bytes_max),
+            lane_body_bytes_max: config.lane.lane_body_bytes_max,
         }
     }
 

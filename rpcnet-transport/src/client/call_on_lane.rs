@@ -8,7 +8,7 @@ use super::{
     call_error::deadline_exceeded,
     lanes::{CallRequest, LaneCall, LaneCallOutcome, NotStarted},
 };
-use crate::{RpcError, deadline::is_expired, wire};
+use crate::{RpcError, deadline::is_expired, method::CalledMethod, wire};
 
 impl RpcClient {
     /// Whether a call can be sent on a lane.
@@ -29,13 +29,13 @@ impl RpcClient {
     /// Makes a call on a lane, or on a stream of its own if no lane accepts it.
     pub(super) async fn call_on_lane(
         &self,
-        method: &str,
+        method: CalledMethod<'_>,
         body: &Bytes,
         options: &CallOptions,
         now: Instant,
         deadline: Option<Instant>,
     ) -> Result<Bytes, RpcError> {
-        self.0.limits.check_request(method, body)?;
+        self.0.limits.check_request(method.name, body)?;
         let lanes = &self.0.lanes;
         let mut now = now;
         if lanes.has_waiting_calls() {

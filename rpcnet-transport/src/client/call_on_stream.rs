@@ -15,11 +15,12 @@ use crate::{
     Processed, RpcError,
     accounts::StreamBudget,
     deadline::{is_expired, within},
+    method::{CalledMethod, TypedCall},
     stream::{
         OutgoingCall, RecvHalf, SendHalf, SenderContext, UntypedReceiver, UntypedSender,
         WriteFailure, encode_call_head,
     },
-    wire::{Decoder, Frame, RequestFlags, RequestHeader},
+    wire::{CallSchema, Decoder, Frame, RequestFlags, RequestHeader},
 };
 
 /// Calls on streams of their own.
@@ -27,15 +28,23 @@ impl RpcClient {
     /// Unary call on a stream of its own, until its deadline.
     pub(super) async fn call_on_stream(
         &self,
-        method: &str,
+        method: CalledMethod<'_>,
         body: Bytes,
         options: &CallOptions,
         deadline: Option<Instant>,
     ) -> Result<Bytes, RpcError> {
         let mut sent = false;
-        let call = self.send_and_receive(method, body, options, deadline, &mut sent);
-        let call = within(deadline, call);
-        match self.0.shared.runtime.in_runtime(call).await {
+        let call = async {
+            let header = self.request_header(method, &body, options, RequestFlags::default())?;
+            self.exchange(header, body, deadline, &mut sent).await
+        };
+        let ended = self
+            .0
+            .shared
+            .runtime
+            .in_runtime(within(deadline, call))
+            .await;
+        match ended {
             Ok(Ok(ended)) => ended,
             Ok(Err(_)) => Err(deadline_exceeded(sent)),
             Err(ended) => Err(ended.into_error(processed_if_sent(sent))),
@@ -44,16 +53,14 @@ impl RpcClient {
 
     /// Sends the request and reads the reply. Sets `sent` when the whole request was handed to
     /// QUIC.
-    async fn send_and_receive(
+    async fn exchange(
         &self,
-        method: &str,
+        header: RequestHeader,
         body: Bytes,
-        options: &CallOptions,
         deadline: Option<Instant>,
         sent: &mut bool,
     ) -> Result<Bytes, RpcError> {
         let _in_flight = self.count_call();
-        let header = self.request_header(method, &body, options, RequestFlags::default())?;
         let (mut send, mut recv) = self.open_stream().await?;
         self.send_request(&mut send, header, body, deadline).await?;
         send.finish();
@@ -74,7 +81,7 @@ impl RpcClient {
     /// Opens a streaming call. The returned halves keep its deadline.
     pub(super) async fn open_streaming(
         &self,
-        method: &str,
+        method: CalledMethod<'_>,
         body: Bytes,
         flags: RequestFlags,
         mut options: CallOptions,
@@ -94,7 +101,7 @@ impl RpcClient {
     /// Opens a streaming call with resolved options, by `opened_by`.
     async fn open_streaming_by(
         &self,
-        method: &str,
+        method: CalledMethod<'_>,
         body: Bytes,
         flags: RequestFlags,
         options: CallOptions,
@@ -150,14 +157,14 @@ impl RpcClient {
 
     pub(super) fn request_header(
         &self,
-        method: &str,
+        method: CalledMethod<'_>,
         body: &Bytes,
         options: &CallOptions,
         flags: RequestFlags,
     ) -> Result<RequestHeader, RpcError> {
-        self.0.limits.check_request(method, body)?;
+        self.0.limits.check_request(method.name, body)?;
         Ok(RequestHeader {
-            method: method.to_owned(),
+            method: method.name.to_owned(),
             attempt: options.attempt,
             flags: RequestFlags {
                 idempotent: options.idempotent,
@@ -165,8 +172,46 @@ impl RpcClient {
             },
             priority: options.priority(),
             idempotency_key: options.idempotency_key.map(u128::from_le_bytes),
+            schema: self.call_schema(method)?,
             deadline: None,
         })
+    }
+
+    /// Schema of a typed call, if the server knows schemas.
+    fn call_schema(&self, method: CalledMethod<'_>) -> Result<Option<CallSchema>, RpcError> {
+        let typed = method.typed.filter(|_| self.0.shared.has_schemas);
+        typed.as_ref().map(TypedCall::schema).transpose()
+    }
+
+    /// Asks the server whether it has the same schema of a method. The handler does not run.
+    pub(super) async fn ask_schema(
+        &self,
+        method: CalledMethod<'_>,
+        flags: RequestFlags,
+        options: &CallOptions,
+        deadline: Option<Instant>,
+    ) -> Result<(), RpcError> {
+        let mut sent = false;
+        let call = async {
+            let mut header = self.request_header(method, &Bytes::new(), options, flags)?;
+            if let Some(schema) = &mut header.schema {
+                schema.only_checks = true;
+            }
+            self.exchange(header, Bytes::new(), deadline, &mut sent)
+                .await
+        };
+        let asked = self
+            .0
+            .shared
+            .runtime
+            .in_runtime(within(deadline, call))
+            .await;
+        match asked {
+            Ok(Ok(asked)) => asked.map(drop),
+            // Whatever the server has done, no handler ran.
+            Ok(Err(_)) => Err(deadline_exceeded(false)),
+            Err(ended) => Err(ended.into_error(Processed::No)),
+        }
     }
 
     pub(super) async fn open_stream(&self) -> Result<(SendHalf, RecvHalf), RpcError> {

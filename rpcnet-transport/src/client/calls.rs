@@ -8,7 +8,10 @@ use super::{
     CallOptions, RpcClient, Upload, reply,
     typed::{decode, encode},
 };
-use crate::{Decode, Encode, Receiver, RpcError, Sender, wire::RequestFlags};
+use crate::{
+    Decode, Encode, Receiver, RpcError, Sender, codec::Encoding, method::CalledMethod,
+    wire::RequestFlags,
+};
 
 /// Unary and streaming calls.
 impl RpcClient {
@@ -38,7 +41,7 @@ impl RpcClient {
         options: CallOptions,
     ) -> impl Future<Output = Result<Bytes, RpcError>> {
         // No future of its own: each level costs every call time and space.
-        let call = self.call_bytes(method, body.into(), options);
+        let call = self.call_bytes(CalledMethod::untyped(method), body.into(), options);
         call.map_ok(reply::detached)
     }
 
@@ -46,7 +49,7 @@ impl RpcClient {
     /// came in.
     async fn call_bytes(
         &self,
-        method: &str,
+        method: CalledMethod<'_>,
         body: Bytes,
         mut options: CallOptions,
     ) -> Result<Bytes, RpcError> {
@@ -74,9 +77,19 @@ impl RpcClient {
     /// # Errors
     ///
     /// As for [`call`](Self::call).
-    pub async fn call_ref(
+    pub fn call_ref<'a>(
+        &'a self,
+        method: &'a str,
+        body: &'a Bytes,
+        options: CallOptions,
+    ) -> impl Future<Output = Result<Bytes, RpcError>> + use<'a> {
+        // No future of its own, as for `call_with`.
+        self.call_borrowed(CalledMethod::untyped(method), body, options)
+    }
+
+    pub(super) async fn call_borrowed(
         &self,
-        method: &str,
+        method: CalledMethod<'_>,
         body: &Bytes,
         mut options: CallOptions,
     ) -> Result<Bytes, RpcError> {
@@ -94,7 +107,8 @@ impl RpcClient {
                 .map(reply::detached)
                 .map_err(|e| self.with_peer_context(e));
         }
-        Box::pin(self.call_with(method, body.clone(), options)).await
+        let call = self.call_bytes(method, body.clone(), options);
+        Box::pin(call.map_ok(reply::detached)).await
     }
 
     /// Unary call with typed values, encoded with postcard.
@@ -128,7 +142,8 @@ impl RpcClient {
         Resp: Decode,
     {
         let body = encode(request).map_err(|e| self.with_peer_context(e))?;
-        let reply = self.call_bytes(method, body, options).await?;
+        let call = self.call_bytes(CalledMethod::untyped(method), body, options);
+        let reply = call.await?;
         decode(reply).map_err(|e| self.with_peer_context(e))
     }
 
@@ -167,10 +182,11 @@ impl RpcClient {
         Resp: Decode,
     {
         let body = encode(request).map_err(|e| self.with_peer_context(e))?;
-        let call = self.open_streaming(method, body, SERVER_STREAMS, options);
+        let call =
+            self.open_streaming(CalledMethod::untyped(method), body, SERVER_STREAMS, options);
         let (mut send, recv) = call.await?;
         send.finish();
-        Ok(Receiver::new(recv))
+        Ok(Receiver::new(recv, Encoding::Postcard))
     }
 
     /// Client-streaming call: a stream of requests, one reply.
@@ -204,9 +220,14 @@ impl RpcClient {
         Req: Encode,
         Resp: Decode,
     {
-        let call = self.open_streaming(method, Bytes::new(), CLIENT_STREAMS, options);
+        let call = self.open_streaming(
+            CalledMethod::untyped(method),
+            Bytes::new(),
+            CLIENT_STREAMS,
+            options,
+        );
         let (send, recv) = call.await?;
-        Ok(Upload::new(Sender::new(send), recv))
+        Ok(Upload::new(Sender::new(send, Encoding::Postcard), recv))
     }
 
     /// Bidirectional streaming call: a stream of requests, a stream of replies.
@@ -239,15 +260,21 @@ impl RpcClient {
         Req: Encode,
         Resp: Decode,
     {
-        let call = self.open_streaming(method, Bytes::new(), BOTH_STREAM, options);
+        let call = self.open_streaming(
+            CalledMethod::untyped(method),
+            Bytes::new(),
+            BOTH_STREAM,
+            options,
+        );
         let (send, recv) = call.await?;
-        Ok((Sender::new(send), Receiver::new(recv)))
+        let encoding = Encoding::Postcard;
+        Ok((Sender::new(send, encoding), Receiver::new(recv, encoding)))
     }
 }
 
-const SERVER_STREAMS: RequestFlags = streaming(false, true);
-const CLIENT_STREAMS: RequestFlags = streaming(true, false);
-const BOTH_STREAM: RequestFlags = streaming(true, true);
+pub(super) const SERVER_STREAMS: RequestFlags = streaming(false, true);
+pub(super) const CLIENT_STREAMS: RequestFlags = streaming(true, false);
+pub(super) const BOTH_STREAM: RequestFlags = streaming(true, true);
 
 /// Flags of a call whose requests, whose replies, or both are streams.
 const fn streaming(streams_requests: bool, streams_replies: bool) -> RequestFlags {

@@ -19,7 +19,7 @@ use crate::{
     dial::Dialer,
     gauge::Gauge,
     runtime::{CloseOnRuntimeEnd, EndpointRuntime},
-    wire::LoadReport,
+    wire::{Hello, LoadReport},
 };
 
 /// State that the client, the task and the lanes of a connection share.
@@ -33,6 +33,8 @@ pub(crate) struct ConnectionShared {
     pub(super) outgoing: Gauge,
     busy_poll: Arc<BusyPoll>,
     pub(super) reply_bytes_max: usize,
+    /// The server knows the schemas of typed calls.
+    pub(super) has_schemas: bool,
     /// Notified when a lane may have capacity again, or the connection ends, for the calls that
     /// wait for capacity.
     pub(super) capacity_available: Notify,
@@ -50,7 +52,12 @@ pub(crate) struct ConnectionShared {
 
 impl ConnectionShared {
     /// State of a connection that this endpoint opens, to a server that drains or does not.
-    pub(crate) fn new(dialer: &Dialer, registered: &RegisteredConnection, draining: bool) -> Self {
+    /// State of a connection to a server that says this of itself; `None` before its hello.
+    pub(crate) fn new(
+        dialer: &Dialer,
+        registered: &RegisteredConnection,
+        hello: Option<&Hello>,
+    ) -> Self {
         Self {
             runtime: dialer.runtime.clone(),
             local_close: registered.local_close(),
@@ -62,7 +69,8 @@ impl ConnectionShared {
             waiting_for_capacity: AtomicUsize::new(0),
             waiting_for_stream: AtomicUsize::new(0),
             reset_lanes: AtomicUsize::new(0),
-            draining: AtomicBool::new(draining),
+            draining: AtomicBool::new(hello.is_some_and(|hello| hello.draining)),
+            has_schemas: hello.is_none_or(|hello| hello.has_schemas),
             events: EventListener::default(),
             load: AtomicU64::new(0),
         }

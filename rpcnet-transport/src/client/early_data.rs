@@ -11,6 +11,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::{
     CallOptions, RpcClient,
+    agreements::Agreements,
     call_error::deadline_exceeded,
     call_limits::CallLimits,
     connection_shared::ConnectionShared,
@@ -26,6 +27,7 @@ use crate::{
     deadline::{is_expired, within},
     dial::{DialTarget, Dialer},
     gauge::Gauge,
+    method::CalledMethod,
     runtime::{CloseOnRuntimeEnd, RuntimeEnded},
     wire::RequestFlags,
 };
@@ -63,7 +65,7 @@ impl RpcClient {
         let config: &TransportConfig = &dialer.config;
         let (publish, progress) = watch::channel(HandshakeProgress::Handshaking);
         let early_calls = Gauge::default();
-        let shared = Arc::new(ConnectionShared::new(&dialer, &target.registered, false));
+        let shared = Arc::new(ConnectionShared::new(&dialer, &target.registered, None));
         // This client has no lanes: the one after the handshake has them.
         let lanes = Lanes::new(
             connection.clone(),
@@ -76,10 +78,11 @@ impl RpcClient {
             peer: target.peer.clone(),
             write_turns: Arc::default(),
             account: ConnectionAccount::new(account, Some(connection.clone())),
-            limits: CallLimits::new(config, message_bytes_max, usize::MAX),
+            limits: CallLimits::for_early_data(config, message_bytes_max),
             lanes: Arc::new(lanes),
             shared: Arc::clone(&shared),
             in_flight: Gauge::default(),
+            agreements: Agreements::default(),
             early: Some(EarlyHandshake {
                 progress,
                 early_calls: early_calls.clone(),
@@ -108,7 +111,7 @@ impl RpcClient {
     pub(super) async fn call_early(
         &self,
         early: &EarlyHandshake<Self>,
-        method: &str,
+        method: CalledMethod<'_>,
         body: Bytes,
         mut options: CallOptions,
     ) -> Result<Bytes, RpcError> {
@@ -126,7 +129,7 @@ impl RpcClient {
         }
         let client = self.wait_for_handshake(early, deadline).await?;
         // Boxed to break the recursion: the second client has no early data.
-        Box::pin(client.call_with(method, body, options)).await
+        Box::pin(client.call_borrowed(method, &body, options)).await
     }
 
     /// Waits for the client of the completed handshake.
@@ -144,10 +147,10 @@ impl RpcClient {
         Ok(client?)
     }
 
-    async fn try_early(
+    pub(super) async fn try_early(
         &self,
         early: &EarlyHandshake<Self>,
-        method: &str,
+        method: CalledMethod<'_>,
         body: Bytes,
         options: &CallOptions,
         deadline: Option<Instant>,

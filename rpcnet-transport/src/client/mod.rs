@@ -1,5 +1,6 @@
 //! Client side: one connection to one node, and the calls on it.
 
+mod agreements;
 mod call_error;
 mod call_limits;
 mod call_on_lane;
@@ -19,14 +20,24 @@ mod options;
 pub(crate) mod reply;
 mod rpc_client;
 mod typed;
+mod typed_calls;
+mod typed_channel;
+mod typed_streams;
 mod upload;
 
 pub use self::{
-    close_reason::CloseReason, events::ConnectionEvent, idempotency_keys::IdempotencyKeys,
-    options::CallOptions, rpc_client::RpcClient, upload::Upload,
+    close_reason::CloseReason,
+    events::ConnectionEvent,
+    idempotency_keys::IdempotencyKeys,
+    options::CallOptions,
+    rpc_client::RpcClient,
+    typed_calls::{EncodedReply, EncodedRequest},
+    typed_streams::{TypedConversation, TypedUpload},
+    upload::Upload,
 };
 pub(crate) use self::{
     connection_task::DRAINING_INTERVAL_MIN,
     lanes::LANE_METHODS_MAX,
     min_rate::{MinRateReader, MinReplyRate},
+    typed::{decode_as as decode_reply, encode_error},
 };

@@ -7,6 +7,7 @@ use tokio::time::Instant;
 
 use super::{
     CloseReason, ConnectionEvent, MinReplyRate,
+    agreements::Agreements,
     call_error::{deadline_exceeded, draining_error},
     call_limits::CallLimits,
     connection_shared::ConnectionShared,
@@ -44,6 +45,8 @@ pub(super) struct Inner {
     pub(super) shared: Arc<ConnectionShared>,
     /// Calls with streams of their own.
     pub(super) in_flight: Gauge,
+    /// How typed methods are called on the connection.
+    pub(super) agreements: Agreements,
     /// Set if the client was returned before its handshake completed. It forwards calls to another
     /// client afterwards.
     pub(super) early: Option<EarlyHandshake<RpcClient>>,
@@ -74,7 +77,7 @@ impl RpcClient {
             let window = VarInt::from_u64(streams_bytes).unwrap_or(VarInt::MAX);
             connection.set_receive_window(window);
         }
-        let shared = Arc::new(ConnectionShared::new(dialer, &registered, hello.draining));
+        let shared = Arc::new(ConnectionShared::new(dialer, &registered, Some(&hello)));
         let lanes = Arc::new(Lanes::new(
             connection.clone(),
             LaneLimits {
@@ -105,14 +108,11 @@ impl RpcClient {
             peer,
             write_turns: Arc::default(),
             account,
-            limits: CallLimits::new(
-                config,
-                hello.message_bytes_max,
-                hello.lane_body_bytes_max.into(),
-            ),
+            limits: CallLimits::new(config, &hello),
             lanes,
             shared,
             in_flight,
+            agreements: Agreements::default(),
             early: None,
             _endpoint: endpoint,
         }))

@@ -2,6 +2,7 @@
 
 mod bounds;
 mod builder;
+mod incompatibility;
 mod method;
 mod shape;
 mod std_types;

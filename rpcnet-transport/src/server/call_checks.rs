@@ -12,7 +12,9 @@ use super::{
     context::CallMeta,
     method_config::MethodConfig,
 };
-use crate::{Code, Status, endpoint::EndpointShared};
+use crate::{
+    Code, Status, codec::Encoding, endpoint::EndpointShared, schema::MethodSchema, wire::CallSchema,
+};
 
 /// Rejects calls while the server drains or has too many calls, and counts them.
 #[inline(always)]
@@ -66,6 +68,44 @@ pub(super) fn unknown_method_status(shared: &EndpointShared, method: &str) -> St
 pub(super) fn call_type_mismatch_status(method: CallType, call: CallType) -> Status {
     let message = format!("call type mismatch: the method is {method}, the call is {call}");
     Status::new(Code::InvalidRequest, message).not_processed()
+}
+
+/// The encoding of the calls of a method, by the schema of its handler and that of its caller.
+///
+/// # Errors
+///
+/// The status of all calls with this schema. Its details are the schema of the handler, so that the
+/// caller can compare them.
+pub(super) fn check_schema(
+    handler: Option<&'static MethodSchema>,
+    caller: Option<CallSchema>,
+) -> Result<Encoding, Status> {
+    let incompatible = |message: &str| Status::new(Code::Incompatible, message).not_processed();
+    let Some(handler) = handler else {
+        return match caller.map(|caller| caller.encoding) {
+            None | Some(Encoding::Postcard) => Ok(Encoding::Postcard),
+            Some(Encoding::Named) => Err(incompatible("the server knows no schema of the method")),
+        };
+    };
+    let encoding = caller.map_or(Encoding::Postcard, |caller| caller.encoding);
+    let is_encodable = encoding == Encoding::Named || !handler.needs_named_encoding();
+    if caller.is_none_or(|caller| caller.is_checked || caller.hash == handler.hash())
+        && is_encodable
+    {
+        return Ok(encoding);
+    }
+    Err(match handler.encode() {
+        Some(schema) => {
+            incompatible("the types of the caller are not those of the server").with_details(schema)
+        }
+        None => incompatible("the types of the method are too many to compare"),
+    })
+}
+
+/// Counts a call whose types do not fit those of its method.
+pub(super) fn incompatible_status(shared: &EndpointShared, status: &Status) -> Status {
+    shared.counters.calls_rejected_incompatible.add_one();
+    status.clone()
 }
 
 /// The quotas that apply to a call: at the gate of its method, and at the gate of the server.

@@ -1,7 +1,7 @@
 //! Statuses of calls that end without a result of their handler. They count nothing.
 
 use super::handler_result::maybe_processed;
-use crate::{Code, Status};
+use crate::{Code, Processed, Status};
 
 /// The deadline passed before the handler started.
 pub(super) fn expired() -> Status {
@@ -28,11 +28,22 @@ pub(super) fn cancelled_in_shutdown() -> Status {
 }
 
 /// The handler panicked.
-pub(super) fn panicked() -> Status {
+pub(crate) fn panicked() -> Status {
     maybe_processed(Code::Internal, "the handler panicked")
 }
 
 /// The handler has no future: a fault of this crate.
 pub(super) fn not_started() -> Status {
     Status::internal("the handler was not started")
+}
+
+/// The caller asked whether it has the same schema of the method, and it has: a reply without a
+/// body. No handler ran.
+pub(super) fn schema_is_equal() -> Status {
+    // Not by `Status::new`, since a handler does not fail with this code.
+    Status {
+        code: Code::Ok,
+        processed: Processed::No,
+        ..Status::internal("")
+    }
 }

@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use super::detached_call::DetachedCall;
-use crate::{Inherited, Peer, Priority};
+use crate::{CallOptions, Inherited, Peer, Priority, codec::Encoding};
 
 /// Context of a call: what its handler may know about it. Cheap to clone.
 #[derive(Clone)]
@@ -33,6 +33,8 @@ struct Inner {
 #[derive(Debug, Clone)]
 pub(crate) struct CallInfo {
     pub(crate) method: Arc<str>,
+    /// Encoding of the request and the reply.
+    pub(crate) encoding: Encoding,
     pub(crate) meta: CallMeta,
 }
 
@@ -63,6 +65,25 @@ impl CallContext {
             end_token: OnceLock::new(),
             detached: Mutex::default(),
         }))
+    }
+
+    /// The context of a call in this process, without a network.
+    pub(crate) fn local(method: &str, options: &CallOptions) -> Self {
+        let name = "local";
+        let nowhere = (std::net::Ipv4Addr::UNSPECIFIED, 0).into();
+        let meta = CallMeta {
+            attempt: 0,
+            idempotent: options.idempotent,
+            priority: options.priority(),
+            idempotency_key: options.idempotency_key,
+            deadline: options.resolved_deadline(),
+        };
+        let call = CallInfo {
+            method: method.into(),
+            encoding: Encoding::Postcard,
+            meta,
+        };
+        Self::new(Peer::new(name, nowhere), call)
     }
 
     /// A context that ends when this token is cancelled, and not before.
@@ -121,6 +142,11 @@ impl CallContext {
         let mut call = self.0.call.clone();
         call.meta.deadline = deadline;
         Self::new(self.0.peer.clone(), call)
+    }
+
+    /// Encoding of the request and the reply.
+    pub(super) fn encoding(&self) -> Encoding {
+        self.0.call.encoding
     }
 
     pub(super) fn shared_method(&self) -> Arc<str> {

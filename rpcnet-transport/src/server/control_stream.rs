@@ -51,6 +51,7 @@ impl ControlStream {
                     .unwrap_or(u16::MAX),
                 lane_body_bytes_max: u16::try_from(shared.config.lane.lane_body_bytes_max)
                     .unwrap_or(u16::MAX),
+                has_schemas: true,
             },
         );
         let sent = timeout(shared.config.connect_timeout, async {

@@ -6,14 +6,20 @@ use std::{
 };
 
 use bytes::Bytes;
-use futures::{FutureExt, future::BoxFuture};
+use futures::{FutureExt, Stream, StreamExt, future::BoxFuture, stream::BoxStream};
 use tokio_util::sync::ReusableBoxFuture;
 
 use super::{
     CallContext, Dispatch, call_status, call_type::CallType, handler_result::HandlerResult,
     method_config::MethodConfig, poll_cost::PollCost,
 };
-use crate::stream::{UntypedReceiver, UntypedSender};
+use crate::{
+    Decode, Encode, Receiver, RpcError, Sender, Status,
+    client::encode_error,
+    codec::Encoding,
+    schema::MethodSchema,
+    stream::{UntypedReceiver, UntypedSender},
+};
 
 /// The handler of a method.
 #[derive(Clone)]
@@ -30,15 +36,20 @@ pub(crate) struct UnaryMethod {
     pub(super) poll_cost: Arc<PollCost>,
     /// `None` for most methods.
     pub(super) config: Option<Arc<MethodConfig>>,
+    /// Schema of a typed method.
+    pub(super) schema: Option<&'static MethodSchema>,
 }
 
 /// A method that streams in at least one direction.
 #[derive(Clone)]
 pub(crate) struct StreamingMethod {
     pub(super) call_type: CallType,
-    pub(super) serve:
-        Arc<dyn Fn(CallContext, HandlerInput) -> BoxFuture<'static, HandlerResult> + Send + Sync>,
+    pub(super) serve: Arc<ServeStream>,
     pub(super) config: Option<Arc<MethodConfig>>,
+    /// Schema of a typed method.
+    pub(super) schema: Option<&'static MethodSchema>,
+    /// Serves the method without a network, if it is typed.
+    pub(crate) serve_locally: Option<Arc<ServeLocally>>,
 }
 
 /// Input of a streaming handler. Each option is `Some` exactly if the method streams in that
@@ -47,7 +58,19 @@ pub(crate) struct HandlerInput {
     pub(crate) body: Bytes,
     pub(crate) requests: Option<UntypedReceiver>,
     pub(crate) replies: Option<UntypedSender>,
+    /// Encoding of the messages.
+    pub(crate) encoding: Encoding,
 }
+
+/// Input of a streaming handler that is called without a network, encoded with postcard.
+pub(crate) enum LocalInput {
+    Request(Bytes),
+    Requests(BoxStream<'static, Result<Bytes, RpcError>>),
+}
+
+/// Replies of a streaming handler that is called without a network, encoded with postcard. One that
+/// does not stream its replies has one.
+pub(crate) type LocalReplies = BoxStream<'static, HandlerResult>;
 
 /// The future of a unary handler. Its memory is reused for the next call of the method.
 #[derive(Default)]
@@ -56,7 +79,24 @@ pub(super) struct HandlerFuture(Option<ReusableBoxFuture<'static, HandlerResult>
 /// Starts a call: puts its future into the given memory.
 pub(super) type StartHandler = dyn Fn(CallContext, Bytes, &mut HandlerFuture) + Send + Sync;
 
+/// Serves a call that streams.
+pub(super) type ServeStream =
+    dyn Fn(CallContext, HandlerInput) -> BoxFuture<'static, HandlerResult> + Send + Sync;
+
+/// Serves a call that streams without a network.
+pub(crate) type ServeLocally = dyn Fn(CallContext, LocalInput) -> BoxFuture<'static, Result<LocalReplies, Status>>
+    + Send
+    + Sync;
+
 impl Handler {
+    /// Schema of a typed method.
+    pub(super) fn schema(&self) -> Option<&'static MethodSchema> {
+        match self {
+            Self::Unary(method) => method.schema,
+            Self::Streaming(method) => method.schema,
+        }
+    }
+
     pub(super) fn config(&self) -> Option<&MethodConfig> {
         match self {
             Self::Unary(method) => method.config.as_deref(),
@@ -73,7 +113,41 @@ impl Handler {
     }
 }
 
+impl HandlerInput {
+    /// The requests of a method that streams them.
+    pub(super) fn receiver<T: Decode>(&mut self) -> Receiver<T> {
+        let requests = self.requests.take();
+        Receiver::new(requests.expect("the method takes a stream"), self.encoding)
+    }
+
+    /// The sender of a method that streams its replies.
+    pub(super) fn sender<T: Encode>(&mut self) -> Sender<T> {
+        let replies = self.replies.take();
+        Sender::new(
+            replies.expect("the method streams its replies"),
+            self.encoding,
+        )
+    }
+}
+
+impl LocalInput {
+    /// The requests of a call that streams them.
+    pub(crate) fn of<T: Encode + Send + 'static>(
+        requests: impl Stream<Item = T> + Send + 'static,
+    ) -> Self {
+        let encoded = requests.map(|request| request.encode().map_err(encode_error));
+        Self::Requests(encoded.boxed())
+    }
+}
+
 impl UnaryMethod {
+    /// Calls the handler without a network.
+    pub(crate) async fn call(&self, cx: CallContext, body: Bytes) -> HandlerResult {
+        let mut future = HandlerFuture::default();
+        self.start(cx, body, &mut future);
+        future.finish().await
+    }
+
     /// Starts a call, in the memory of an earlier future if there is one.
     pub(super) fn start(&self, cx: CallContext, body: Bytes, started: &mut HandlerFuture) {
         (self.start)(cx, body, started);

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use crate::{Code, Encode, Processed, Status};
+use crate::{Code, Encode, ErrorType, Processed, Status, codec::Encoding};
 
 /// Return type of a typed handler: a value to reply with, or a `Result` whose error becomes a
 /// [`Status`].
@@ -29,16 +29,42 @@ pub enum ResultReply {}
 
 impl<T: Encode> IntoReply<ValueReply> for T {
     fn into_reply(self) -> Result<Bytes, Status> {
-        self.encode()
-            .map_err(|e| Status::internal(format!("the reply could not be encoded: {e}")))
+        encode_reply(&self, Encoding::Postcard)
     }
 }
 
 impl<T: Encode, E: Into<Status>> IntoReply<ResultReply> for Result<T, E> {
     fn into_reply(self) -> Result<Bytes, Status> {
         self.map_err(Into::into)
-            .and_then(|value| value.into_reply())
+            .and_then(|value| encode_reply(&value, Encoding::Postcard))
     }
+}
+
+/// Return type of the handler of a typed method: its reply, or a `Result` of it and the error of the
+/// method. The compiler finds `By`.
+pub trait MethodReply<Reply, E, By> {
+    #[doc(hidden)]
+    fn into_reply(self, encoding: Encoding) -> Result<Bytes, Status>;
+}
+
+impl<Reply: Encode, E> MethodReply<Reply, E, ValueReply> for Reply {
+    fn into_reply(self, encoding: Encoding) -> Result<Bytes, Status> {
+        encode_reply(&self, encoding)
+    }
+}
+
+impl<Reply: Encode, E: ErrorType> MethodReply<Reply, E, ResultReply> for Result<Reply, E> {
+    fn into_reply(self, encoding: Encoding) -> Result<Bytes, Status> {
+        match self {
+            Ok(reply) => encode_reply(&reply, encoding),
+            Err(error) => Err(error.into_status(encoding)),
+        }
+    }
+}
+
+pub(super) fn encode_reply(reply: &impl Encode, encoding: Encoding) -> Result<Bytes, Status> {
+    let encoded = reply.encode_as(encoding);
+    encoded.map_err(|e| Status::internal(format!("the reply could not be encoded: {e}")))
 }
 
 /// Result of a handler: the body of its reply, or the status that the caller gets instead.

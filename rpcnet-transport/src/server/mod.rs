@@ -31,6 +31,7 @@ mod poll_cost;
 mod queue_delay;
 mod read_request;
 mod router;
+mod router_methods;
 mod rpc_server;
 mod send_reply;
 mod stream_call;
@@ -39,12 +40,14 @@ mod stream_dispatch;
 pub(crate) use self::{
     accept::{AcceptLimits, serve_connections},
     admission::{AdmissionGate, PeerWait, YieldingPermits},
+    call_status::panicked as handler_panicked,
+    handler::LocalInput,
     queue_delay::QueueDelay,
 };
 pub use self::{
     admission::{Admission, AdmissionState},
     context::CallContext,
-    handler_result::{IntoReply, ResultReply, ValueReply},
+    handler_result::{IntoReply, MethodReply, ResultReply, ValueReply},
     idempotency::IdempotencyCache,
     poll_cost::Dispatch,
     router::Router,

@@ -45,7 +45,7 @@ use crate::{Decode, Encode, Receiver, Sender, Status, wire};
 /// ```
 #[derive(Clone, Default)]
 pub struct Router {
-    handlers: HashMap<Arc<str>, Handler>,
+    pub(super) handlers: HashMap<Arc<str>, Handler>,
     replay_safe: HashSet<Arc<str>>,
 }
 
@@ -173,9 +173,9 @@ impl Router {
         Req: Decode + 'static,
         Resp: Encode + 'static,
     {
-        self.add_streaming(name, CallType::ServerStreaming, move |cx, arguments| {
-            let replies = Sender::new(arguments.replies.expect("the method streams its replies"));
-            match decode(arguments.body) {
+        self.add_streaming(name, CallType::ServerStreaming, move |cx, mut input| {
+            let replies = input.sender();
+            match decode(std::mem::take(&mut input.body)) {
                 Ok(request) => empty_reply(handler(cx, request, replies)),
                 Err(status) => Box::pin(async move {
                     drop(replies);
@@ -199,8 +199,8 @@ impl Router {
         Fut::Output: IntoReply<By>,
         Req: Decode + 'static,
     {
-        self.add_streaming(name, CallType::ClientStreaming, move |cx, arguments| {
-            let requests = Receiver::new(arguments.requests.expect("the method takes a stream"));
+        self.add_streaming(name, CallType::ClientStreaming, move |cx, mut input| {
+            let requests = input.receiver();
             let reply = handler(cx, requests);
             Box::pin(async move { reply.await.into_reply() })
         })
@@ -225,11 +225,9 @@ impl Router {
         self.add_streaming(
             name,
             CallType::BidirectionalStreaming,
-            move |cx, arguments| {
-                let requests =
-                    Receiver::new(arguments.requests.expect("the method takes a stream"));
-                let replies =
-                    Sender::new(arguments.replies.expect("the method streams its replies"));
+            move |cx, mut input| {
+                let requests = input.receiver();
+                let replies = input.sender();
                 empty_reply(handler(cx, requests, replies))
             },
         )
@@ -395,7 +393,7 @@ impl Router {
     }
 
     #[track_caller]
-    fn add_unary(
+    pub(super) fn add_unary(
         mut self,
         name: &str,
         start: impl Fn(CallContext, Bytes, &mut HandlerFuture) + Send + Sync + 'static,
@@ -405,6 +403,7 @@ impl Router {
             dispatch: Dispatch::default(),
             poll_cost: Arc::new(PollCost::new(Instant::now())),
             config: None,
+            schema: None,
         };
         self.insert(name.into(), Handler::Unary(unary));
         self
@@ -424,13 +423,15 @@ impl Router {
             call_type,
             serve: Arc::new(serve),
             config: None,
+            schema: None,
+            serve_locally: None,
         };
         self.insert(name.into(), Handler::Streaming(streaming));
         self
     }
 
     #[track_caller]
-    fn insert(&mut self, name: Arc<str>, handler: Handler) {
+    pub(super) fn insert(&mut self, name: Arc<str>, handler: Handler) {
         assert!(
             (1..=wire::METHOD_BYTES_MAX).contains(&name.len()),
             "a method name has 1 to 255 bytes"

@@ -11,7 +11,7 @@ use std::{
 use futures::Stream;
 
 use super::untyped_receiver::UntypedReceiver;
-use crate::{Decode, RpcError};
+use crate::{Decode, RpcError, codec::Encoding};
 
 /// Receives the messages of one direction of a call.
 ///
@@ -26,13 +26,15 @@ use crate::{Decode, RpcError};
 /// stream again.
 pub struct Receiver<T> {
     core: UntypedReceiver,
+    encoding: Encoding,
     _messages: PhantomData<fn() -> T>,
 }
 
 impl<T: Decode> Receiver<T> {
-    pub(crate) fn new(core: UntypedReceiver) -> Self {
+    pub(crate) fn new(core: UntypedReceiver, encoding: Encoding) -> Self {
         Self {
             core,
+            encoding,
             _messages: PhantomData,
         }
     }
@@ -63,8 +65,9 @@ impl<T: Decode> Receiver<T> {
         let Some(message) = ready!(self.core.poll_message(cx)) else {
             return Poll::Ready(None);
         };
+        let message = message.map_err(|error| error.with_details_encoding(self.encoding));
         Poll::Ready(Some(message.and_then(|bytes| {
-            T::decode(bytes).map_err(|e| self.core.decode_error(e))
+            T::decode_as(bytes, self.encoding).map_err(|e| self.core.decode_error(e))
         })))
     }
 }

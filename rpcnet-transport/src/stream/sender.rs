@@ -3,7 +3,7 @@
 use std::{fmt, marker::PhantomData};
 
 use super::untyped_sender::UntypedSender;
-use crate::{Code, Encode, Processed, RpcError};
+use crate::{Code, Encode, Processed, RpcError, codec::Encoding};
 
 /// Sends the messages of one direction of a call.
 ///
@@ -12,13 +12,15 @@ use crate::{Code, Encode, Processed, RpcError};
 /// [`finish`](Self::finish) resets the call; in a handler, dropping the sender is the normal end.
 pub struct Sender<T> {
     core: UntypedSender,
+    encoding: Encoding,
     _messages: PhantomData<fn(T)>,
 }
 
 impl<T: Encode> Sender<T> {
-    pub(crate) fn new(core: UntypedSender) -> Self {
+    pub(crate) fn new(core: UntypedSender, encoding: Encoding) -> Self {
         Self {
             core,
+            encoding,
             _messages: PhantomData,
         }
     }
@@ -38,7 +40,7 @@ impl<T: Encode> Sender<T> {
     /// caller then finds the reason at its [`Receiver`](crate::Receiver).
     /// [`Code::DeadlineExceeded`] and [`Code::Unavailable`] end the call.
     pub async fn send(&mut self, message: T) -> Result<(), RpcError> {
-        let body = message.encode().map_err(|e| {
+        let body = message.encode_as(self.encoding).map_err(|e| {
             RpcError::new(
                 Code::Internal,
                 Processed::No,

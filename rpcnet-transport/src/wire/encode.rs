@@ -4,10 +4,11 @@ use bytes::{BufMut, BytesMut};
 
 use super::{
     METHOD_BYTES_MAX, STATUS_MESSAGE_BYTES_MAX,
+    call_schema::CALL_SCHEMA_BYTES,
     frame::{
-        FLAG_KEY, Hello, IDEMPOTENCY_KEY_BYTES, ITEM_HEADER_BYTES, KIND_DRAINING, KIND_HELLO,
-        KIND_ITEM, KIND_REPLY, KIND_REPLY_TO, KIND_REQUEST, PRIORITY_SHIFT, REPLY_HEADER_BYTES,
-        REQUEST_HEADER_BYTES, ReplyHeader, RequestHeader,
+        FEATURE_SCHEMAS, FLAG_KEY, FLAG_SCHEMA, Hello, IDEMPOTENCY_KEY_BYTES, ITEM_HEADER_BYTES,
+        KIND_DRAINING, KIND_HELLO, KIND_ITEM, KIND_REPLY, KIND_REPLY_TO, KIND_REQUEST,
+        PRIORITY_SHIFT, REPLY_HEADER_BYTES, REQUEST_HEADER_BYTES, ReplyHeader, RequestHeader,
     },
     retry_after::retry_after_ms,
 };
@@ -24,10 +25,12 @@ pub fn encode_request(out: &mut BytesMut, header: &RequestHeader, body_bytes: us
         !method.is_empty() && method.len() <= METHOD_BYTES_MAX,
         "a method name has 1 to 255 bytes"
     );
-    out.reserve(REQUEST_HEADER_BYTES + method.len() + IDEMPOTENCY_KEY_BYTES);
-    let key = header.idempotency_key.map_or(0, |_| FLAG_KEY);
+    let parts_bytes = IDEMPOTENCY_KEY_BYTES + CALL_SCHEMA_BYTES;
+    out.reserve(REQUEST_HEADER_BYTES + method.len() + parts_bytes);
+    let parts =
+        header.idempotency_key.map_or(0, |_| FLAG_KEY) | header.schema.map_or(0, |_| FLAG_SCHEMA);
     out.put_u8(KIND_REQUEST);
-    out.put_u8(header.flags.to_byte() | header.priority.to_wire() << PRIORITY_SHIFT | key);
+    out.put_u8(header.flags.to_byte() | header.priority.to_wire() << PRIORITY_SHIFT | parts);
     out.put_u8(header.attempt);
     out.put_u8(method.len() as u8);
     out.put_u32_le(body_len(body_bytes));
@@ -39,6 +42,9 @@ pub fn encode_request(out: &mut BytesMut, header: &RequestHeader, body_bytes: us
     out.put_slice(method);
     if let Some(key) = header.idempotency_key {
         out.put_u128_le(key);
+    }
+    if let Some(schema) = header.schema {
+        out.put_slice(&schema.encode());
     }
 }
 
@@ -80,7 +86,11 @@ pub fn encode_hello(out: &mut BytesMut, hello: &Hello) {
     out.put_u8(KIND_HELLO);
     out.put_u8(u8::from(hello.draining));
     out.put_u8(hello.lanes_max);
-    out.put_u8(0);
+    out.put_u8(if hello.has_schemas {
+        FEATURE_SCHEMAS
+    } else {
+        0
+    });
     out.put_u32_le(hello.message_bytes_max);
     out.put_u32_le(hello.streams_max);
     out.put_u16_le(hello.lane_calls_max);

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use thiserror::Error;
 
-use super::{LoadReport, MAGIC, PREFACE_BYTES, VERSION, WireError};
+use super::{CallSchema, LoadReport, MAGIC, PREFACE_BYTES, VERSION, WireError};
 use crate::{Code, Priority, Processed};
 
 /// Contents of a stream, the last byte of its preface.
@@ -68,6 +68,8 @@ pub struct RequestHeader {
     pub priority: Priority,
     /// Idempotency key that all attempts of the call share.
     pub idempotency_key: Option<u128>,
+    /// Schema of a typed call.
+    pub schema: Option<CallSchema>,
     /// Time left when the request was written; `None` if the call has no deadline.
     pub deadline: Option<Duration>,
 }
@@ -116,6 +118,8 @@ pub struct Hello {
     pub lane_calls_max: u16,
     /// Largest body on a lane, in bytes, in both directions.
     pub lane_body_bytes_max: u16,
+    /// The server knows the schemas of typed calls.
+    pub has_schemas: bool,
 }
 
 /// Frame with its body.
@@ -190,9 +194,9 @@ impl RequestFlags {
             | u8::from(self.idempotent) << 2
     }
 
-    /// Decodes a byte that also holds the priority and the flag of the key.
+    /// Decodes a byte that also holds the priority and the flags of key and schema.
     pub(super) fn from_byte(byte: u8) -> Result<Self, WireError> {
-        if byte & !(0b111 | PRIORITY_BITS | FLAG_KEY) != 0 {
+        if byte & !(0b111 | PRIORITY_BITS | FLAG_KEY | FLAG_SCHEMA) != 0 {
             return Err(WireError::UnknownValue {
                 field: "flags",
                 value: byte,
@@ -212,6 +216,12 @@ pub(super) const PRIORITY_BITS: u8 = 0b11 << PRIORITY_SHIFT;
 
 /// Flag of a request with an idempotency key, which stands before the body.
 pub(super) const FLAG_KEY: u8 = 1 << 5;
+/// Flag of a typed request, whose schema stands before the body.
+pub(super) const FLAG_SCHEMA: u8 = 1 << 6;
+
+/// Bit of the features of a hello.
+pub(super) const FEATURE_SCHEMAS: u8 = 1;
+
 pub(super) const IDEMPOTENCY_KEY_BYTES: usize = 16;
 
 pub(super) const KIND_REQUEST: u8 = 1;

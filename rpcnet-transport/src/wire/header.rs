@@ -5,12 +5,13 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::{
-    STATUS_MESSAGE_BYTES_MAX, WireError,
+    CallSchema, STATUS_MESSAGE_BYTES_MAX, WireError,
+    call_schema::CALL_SCHEMA_BYTES,
     frame::{
-        DRAINING_BYTES, FLAG_KEY, Frame, HELLO_BYTES, Hello, IDEMPOTENCY_KEY_BYTES,
-        ITEM_HEADER_BYTES, KIND_DRAINING, KIND_HELLO, KIND_ITEM, KIND_REPLY, KIND_REPLY_TO,
-        KIND_REQUEST, PRIORITY_SHIFT, REPLY_HEADER_BYTES, REPLY_TO_BYTES, REQUEST_HEADER_BYTES,
-        ReplyHeader, RequestFlags, RequestHeader,
+        DRAINING_BYTES, FEATURE_SCHEMAS, FLAG_KEY, FLAG_SCHEMA, Frame, HELLO_BYTES, Hello,
+        IDEMPOTENCY_KEY_BYTES, ITEM_HEADER_BYTES, KIND_DRAINING, KIND_HELLO, KIND_ITEM, KIND_REPLY,
+        KIND_REPLY_TO, KIND_REQUEST, PRIORITY_SHIFT, REPLY_HEADER_BYTES, REPLY_TO_BYTES,
+        REQUEST_HEADER_BYTES, ReplyHeader, RequestFlags, RequestHeader,
     },
     load_report::LoadReport,
     retry_after::retry_after,
@@ -77,18 +78,22 @@ impl FixedHeader {
             return Err(WireError::InvalidText(METHOD));
         }
         let has_key = bytes[1] & FLAG_KEY != 0;
+        let has_schema = bytes[1] & FLAG_SCHEMA != 0;
+        let key_bytes = if has_key { IDEMPOTENCY_KEY_BYTES } else { 0 };
+        let schema_bytes = if has_schema { CALL_SCHEMA_BYTES } else { 0 };
         let header = RequestHeader {
             method: String::new(),
             flags: RequestFlags::from_byte(bytes[1])?,
             priority: Priority::from_wire(bytes[1] >> PRIORITY_SHIFT),
             // Follows with the text.
             idempotency_key: has_key.then_some(0),
+            schema: has_schema.then_some(CallSchema::unchecked(0)),
             attempt: bytes[2],
             deadline: (deadline_us != 0).then(|| Duration::from_micros(deadline_us)),
         };
         Ok(Self {
             head: BodylessFrame::Request(header),
-            text_bytes: usize::from(bytes[3]) + if has_key { IDEMPOTENCY_KEY_BYTES } else { 0 },
+            text_bytes: usize::from(bytes[3]) + key_bytes + schema_bytes,
             body_bytes: body_bytes(bytes, limit)?,
         })
     }
@@ -123,6 +128,16 @@ impl FixedHeader {
     /// Adds the text to the header.
     pub(super) fn with_text(self, mut text: &[u8]) -> Result<BodylessFrame, WireError> {
         let mut head = self.head;
+        // From the end: the method, then the key, then the schema.
+        if let BodylessFrame::Request(RequestHeader {
+            schema: Some(schema),
+            ..
+        }) = &mut head
+            && let Some((rest, bytes)) = text.split_last_chunk()
+        {
+            *schema = CallSchema::decode(*bytes)?;
+            text = rest;
+        }
         if let BodylessFrame::Request(RequestHeader {
             idempotency_key: Some(key),
             ..
@@ -165,6 +180,7 @@ fn decode_hello(bytes: &[u8]) -> Hello {
         streams_max: u32_at(bytes, 8),
         lane_calls_max: u16_at(bytes, 12),
         lane_body_bytes_max: u16_at(bytes, 14),
+        has_schemas: bytes[3] & FEATURE_SCHEMAS != 0,
     }
 }
 
@@ -185,7 +201,8 @@ pub(super) fn u32_at(bytes: &[u8], at: usize) -> u32 {
     u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
 }
 
-fn u64_at(bytes: &[u8], at: usize) -> u64 {
+/// Little-endian number at this position.
+pub(super) fn u64_at(bytes: &[u8], at: usize) -> u64 {
     u64::from(u32_at(bytes, at)) | u64::from(u32_at(bytes, at + 4)) << 32
 }
 

@@ -6,11 +6,11 @@
 //!
 //! ```text
 //! Request  16  kind=1 | flags | attempt | method_len u8 | body_len u32 | deadline_us u64
-//!              | method | [key] | body
+//!              | method | [key] | [schema] | body
 //! Item      8  kind=2 | 0 | 0 | 0 | body_len u32 | body
 //! Reply    24  kind=3 | code | processed | 0 | body_len u32
 //!              | retry_after_ms u32 | message_len u16 | 0 u16 | load | message | body
-//! Hello    16  kind=4 | flags | lanes_max | 0 | message_bytes_max u32 | streams_max u32
+//! Hello    16  kind=4 | flags | lanes_max | features | message_bytes_max u32 | streams_max u32
 //!              | lane_calls_max u16 | lane_body_bytes_max u16
 //! ReplyTo  16  kind=5 | 0 | 0 | 0 | id u32 | lane u64
 //! Draining  4  kind=6 | draining | 0 | 0
@@ -34,10 +34,11 @@
 //! Cancel    8  kind=19 | 0 | 0 | 0 | id u32
 //! Method    4  kind=20 | name_len u8 | method u16 | name
 //! Received  8  kind=21 | 0 | 0 | 0 | id u32
+//! Typed    16  kind=22 | name_len u8 | method u16 | schema_flags | 0 | 0 u16 | hash u64 | name
 //! ```
 //!
-//! A caller names a method once per lane, with the next number, and calls it by that number. Every
-//! `Request` gets one `Reply` or `Failure`, in any order, unless it was cancelled. A reply that is
+//! A caller names a method once per lane, with the next number, and calls it by that number. A
+//! `Typed` names it together with the schema that its calls are made with. Every `Request` gets one `Reply` or `Failure`, in any order, unless it was cancelled. A reply that is
 //! too large for the lane comes on a unidirectional stream of its own, as a `ReplyTo` and a
 //! `Reply`, and the caller acknowledges it on the lane by `Received`: only then is the id free
 //! again. A server that could not deliver it says so by a `Failure`. A server that ends its half of
@@ -45,8 +46,16 @@
 //!
 //! `flags` of a request: 1 it streams its requests, 2 its replies (neither on a lane), 4 it is
 //! idempotent, 8 and 16 its [`Priority`](crate::Priority) (0 critical, 1 critical plus, 2 sheddable
-//! plus, 3 sheddable), 32 there is a `key` of 16 bytes, which is not counted in the lengths.
+//! plus, 3 sheddable), 32 there is a `key` of 16 bytes, 64 there is a `schema` of nine; neither is
+//! counted in the lengths.
 //! `retry_after_ms` is zero if nothing is said, `u32::MAX` if the caller must not retry.
+//!
+//! A `schema` is `hash u64 | schema_flags`: the hash of the caller's
+//! [schema](crate::schema::MethodSchema) of the method; flag 1 its messages are in the named
+//! encoding, 2 the caller has compared its schema with the server's, 4 it only asks whether they
+//! are equal. Unless they are, or were compared, the server rejects the call as
+//! [incompatible](crate::Code::Incompatible), with its schema as the details. `features` of a
+//! `Hello`: 1 the server knows schemas; to one that does not, calls are sent without them.
 //!
 //! `load` is a [`LoadReport`]: `in_flight u16 | flags u8 | 0 | queue_delay_us u32`.
 //!
@@ -56,6 +65,7 @@
 //! With the feature `unstable-wire` this module is public for tools and fuzzers. Its types follow
 //! the version of the wire format, not that of the crate.
 
+mod call_schema;
 mod decoder;
 mod encode;
 mod frame;
@@ -65,6 +75,7 @@ mod load_report;
 mod retry_after;
 
 pub use self::{
+    call_schema::CallSchema,
     decoder::Decoder,
     encode::{
         encode_draining, encode_hello, encode_item_header, encode_reply, encode_reply_to,
@@ -76,7 +87,7 @@ pub use self::{
     lane::{
         LANE_BODY_BYTES_MAX, LANE_DEADLINE_MAX, LaneDecoder, LaneFrame, LaneRequest,
         encode_lane_cancel, encode_lane_failure, encode_lane_method, encode_lane_received,
-        encode_lane_reply, encode_lane_request,
+        encode_lane_reply, encode_lane_request, encode_lane_typed_method,
     },
     load_report::LoadReport,
 };

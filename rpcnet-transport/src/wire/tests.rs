@@ -6,7 +6,7 @@ use bytes::{Bytes, BytesMut};
 use proptest::prelude::*;
 
 use super::*;
-use crate::{Code, Priority, Processed};
+use crate::{Code, Priority, Processed, codec::Encoding};
 
 fn request(method: &str, deadline: Option<Duration>) -> RequestHeader {
     RequestHeader {
@@ -18,6 +18,7 @@ fn request(method: &str, deadline: Option<Duration>) -> RequestHeader {
         },
         priority: Priority::Critical,
         idempotency_key: None,
+        schema: None,
         deadline,
     }
 }
@@ -122,6 +123,21 @@ fn request_and_item_headers_have_the_documented_bytes() {
         written(&Frame::Request(keyed, Bytes::from_static(b"xy")))[..],
         expected
     );
+    let typed = RequestHeader {
+        idempotency_key: Some(0x0403),
+        schema: Some(CallSchema {
+            only_checks: true,
+            ..CallSchema::unchecked(0x0605)
+        }),
+        ..request("sum", None)
+    };
+    let mut expected = vec![1, 0b110_0100, 3, 3, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    expected.extend_from_slice(b"sum\x03\x04\0\0\0\0\0\0\0\0\0\0\0\0\0\0");
+    expected.extend_from_slice(b"\x05\x06\0\0\0\0\0\0\x04xy");
+    assert_eq!(
+        written(&Frame::Request(typed, Bytes::from_static(b"xy")))[..],
+        expected
+    );
     for (streams_requests, streams_replies, expected) in [(true, false, 1), (false, true, 2)] {
         let flags = RequestFlags {
             streams_requests,
@@ -180,10 +196,11 @@ fn headers_of_frames_without_a_body_have_the_documented_bytes() {
         lanes_max: 5,
         lane_calls_max: 6,
         lane_body_bytes_max: 0x0807,
+        has_schemas: true,
     };
     assert_eq!(
         written(&Frame::Hello(hello))[..],
-        [4, 1, 5, 0, 1, 2, 0, 0, 3, 4, 0, 0, 6, 0, 7, 8]
+        [4, 1, 5, 1, 1, 2, 0, 0, 3, 4, 0, 0, 6, 0, 7, 8]
     );
     assert_eq!(
         written(&Frame::ReplyTo { lane: 8, id: 7 })[..],
@@ -382,12 +399,12 @@ fn body() -> impl Strategy<Value = Bytes> {
     prop::collection::vec(any::<u8>(), 0..300).prop_map(Bytes::from)
 }
 
-fn frame() -> impl Strategy<Value = Frame> {
-    let request = (
+fn request_frame() -> impl Strategy<Value = Frame> {
+    (
         ".{1,40}",
         any::<u8>(),
         any::<[bool; 3]>(),
-        (priority(), any::<Option<u128>>()),
+        (priority(), any::<Option<u128>>(), schema()),
         any::<Option<u32>>(),
         body(),
     )
@@ -405,11 +422,15 @@ fn frame() -> impl Strategy<Value = Frame> {
                     flags,
                     priority: more.0,
                     idempotency_key: more.1,
+                    schema: more.2,
                     deadline,
                 },
                 body,
             )
-        });
+        })
+}
+
+fn frame() -> impl Strategy<Value = Frame> {
     let reply = (
         0..Code::ALL.len(),
         0u8..3,
@@ -429,20 +450,35 @@ fn frame() -> impl Strategy<Value = Frame> {
             Frame::Reply(header, body)
         });
     let hello =
-        any::<(bool, [u32; 2], u8, [u16; 2])>().prop_map(|(draining, wide, lanes, of_lane)| {
+        any::<([bool; 2], [u32; 2], u8, [u16; 2])>().prop_map(|(flags, wide, lanes, of_lane)| {
             Frame::Hello(Hello {
-                draining,
+                draining: flags[0],
                 message_bytes_max: wide[0],
                 streams_max: wide[1],
                 lanes_max: lanes,
                 lane_calls_max: of_lane[0],
                 lane_body_bytes_max: of_lane[1],
+                has_schemas: flags[1],
             })
         });
     let answer_to = any::<(u64, u32)>().prop_map(|(lane, id)| Frame::ReplyTo { lane, id });
     let draining = any::<bool>().prop_map(Frame::Draining);
     let item = body().prop_map(Frame::Item);
-    prop_oneof![request, item, reply, hello, answer_to, draining]
+    prop_oneof![request_frame(), item, reply, hello, answer_to, draining]
+}
+
+fn schema() -> impl Strategy<Value = Option<CallSchema>> {
+    prop::option::of(
+        any::<(u64, [bool; 3])>().prop_map(|(hash, flags)| CallSchema {
+            hash,
+            encoding: match flags[0] {
+                true => Encoding::Named,
+                false => Encoding::Postcard,
+            },
+            is_checked: flags[1],
+            only_checks: flags[2],
+        }),
+    )
 }
 
 pub(super) fn priority() -> impl Strategy<Value = Priority> {

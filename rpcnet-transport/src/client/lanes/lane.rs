@@ -23,6 +23,7 @@ use crate::{
     CallOptions, Code, Processed, RpcError,
     client::{connection_shared::ConnectionShared, reply},
     gauge::GaugeGuard,
+    method::CalledMethod,
     outbox::Outbox,
     runtime::RuntimeEnded,
     stream::reset_to_error,
@@ -95,7 +96,7 @@ pub(super) enum LaneEnd {
 /// Request of a call on a lane.
 #[derive(Debug)]
 pub(in crate::client) struct CallRequest<'a> {
-    pub(in crate::client) method: &'a str,
+    pub(in crate::client) method: CalledMethod<'a>,
     pub(in crate::client) body: &'a [u8],
     /// Resolved options.
     pub(in crate::client) options: &'a CallOptions,
@@ -195,8 +196,7 @@ impl Lane {
         let was_idle = is_first && outbox.is_empty();
         let number = state
             .methods
-            .number(request.method)
-            .ok_or(NotStarted::NeedsOwnStream)?;
+            .number(request.method, self.shared.has_schemas)?;
         let before = state.table.earliest_deadline();
         let id = state
             .table
@@ -429,11 +429,16 @@ fn open_lane(
 /// lane.
 #[inline]
 fn encode_call(outbox: &mut Outbox, request: &CallRequest<'_>, id: u32, number: MethodNumber) {
-    let out = outbox.reserve(FRAME_BYTES_MAX + request.method.len() + request.body.len());
+    let name = request.method.name;
+    let out = outbox.reserve(FRAME_BYTES_MAX + name.len() + request.body.len());
     let method = match number {
         MethodNumber::Known(method) => method,
-        MethodNumber::New(method) => {
-            wire::encode_lane_method(out, method, request.method);
+        MethodNumber::New(method, None) => {
+            wire::encode_lane_method(out, method, name);
+            method
+        }
+        MethodNumber::New(method, Some(schema)) => {
+            wire::encode_lane_typed_method(out, method, name, schema);
             method
         }
     };

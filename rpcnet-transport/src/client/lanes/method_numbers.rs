@@ -2,62 +2,115 @@
 
 use std::collections::HashMap;
 
-/// Method names of one lane and their numbers, in the order of their first call.
+use super::lane::NotStarted;
+use crate::{
+    codec::Encoding,
+    method::{CalledMethod, MethodKey, TypedCall},
+    wire::CallSchema,
+};
+
+/// Methods of one lane and their numbers, in the order of their first call.
 #[derive(Debug, Default)]
 pub(super) struct MethodNumbers {
-    names: Vec<Box<str>>,
-    /// Index for many names; empty while a linear search is faster.
-    numbers: HashMap<Box<str>, u16>,
+    methods: Vec<NumberedMethod>,
+    /// Index for many methods; empty while a linear search is faster. Calls of one name with
+    /// several schemas have several numbers.
+    numbers: HashMap<Box<str>, Vec<u16>>,
     last: u16,
+}
+
+/// A method that has a number.
+#[derive(Debug)]
+struct NumberedMethod {
+    name: Box<str>,
+    /// The types of its calls and how they are encoded, if they are typed.
+    typed: Option<(MethodKey, Encoding)>,
 }
 
 /// Number of a method.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum MethodNumber {
     Known(u16),
-    /// First use: the server has to be told the name.
-    New(u16),
+    /// First use: the server has to be told the name, and the schema of a typed method.
+    New(u16, Option<CallSchema>),
 }
 
 impl MethodNumbers {
-    /// Number of a name, or `None` if the lane has the most methods that it may have.
-    pub(super) fn number(&mut self, name: &str) -> Option<MethodNumber> {
-        if let Some(number) = self.find(name) {
-            self.last = number;
-            return Some(MethodNumber::Known(number));
+    /// Number of a method. It fails if the lane has the most methods that it may have, or if the
+    /// types of the method need another encoding. `has_schemas`: the server knows schemas.
+    #[inline]
+    pub(super) fn number(
+        &mut self,
+        method: CalledMethod<'_>,
+        has_schemas: bool,
+    ) -> Result<MethodNumber, NotStarted> {
+        // Callers tend to repeat the same method.
+        let last = self.methods.get(usize::from(self.last));
+        if last.is_some_and(|last| last.is_method(&method)) {
+            return Ok(MethodNumber::Known(self.last));
         }
-        if self.names.len() >= LANE_METHODS_MAX {
-            return None;
-        }
-        let number = self.names.len() as u16;
-        self.names.push(name.into());
-        if self.names.len() == LINEAR_SEARCH_MAX {
-            self.numbers = (0..)
-                .zip(&self.names)
-                .map(|(n, name)| (name.clone(), n))
-                .collect();
-        } else if self.names.len() > LINEAR_SEARCH_MAX {
-            self.numbers.insert(name.into(), number);
-        }
-        self.last = number;
-        Some(MethodNumber::New(number))
+        self.other_number(method, has_schemas)
     }
 
-    fn find(&self, name: &str) -> Option<u16> {
-        // Callers tend to repeat the same method.
-        if self
-            .names
-            .get(usize::from(self.last))
-            .is_some_and(|last| **last == *name)
-        {
-            return Some(self.last);
+    fn other_number(
+        &mut self,
+        method: CalledMethod<'_>,
+        has_schemas: bool,
+    ) -> Result<MethodNumber, NotStarted> {
+        if let Some(number) = self.find(&method) {
+            self.last = number;
+            return Ok(MethodNumber::Known(number));
         }
-        if self.names.len() >= LINEAR_SEARCH_MAX {
-            return self.numbers.get(name).copied();
+        if self.methods.len() >= LANE_METHODS_MAX {
+            return Err(NotStarted::NeedsOwnStream);
         }
-        let at = self.names.iter().position(|known| **known == *name)?;
+        let typed = method.typed.as_ref().filter(|_| has_schemas);
+        let schema = typed.map(TypedCall::schema).transpose();
+        let schema = schema.map_err(NotStarted::Ended)?;
+        let number = self.methods.len() as u16;
+        self.methods.push(NumberedMethod::new(&method));
+        if self.methods.len() == LINEAR_SEARCH_MAX {
+            for (number, method) in (0..).zip(&self.methods) {
+                let numbers = self.numbers.entry(method.name.clone());
+                numbers.or_default().push(number);
+            }
+        } else if self.methods.len() > LINEAR_SEARCH_MAX {
+            let numbers = self.numbers.entry(method.name.into());
+            numbers.or_default().push(number);
+        }
+        self.last = number;
+        Ok(MethodNumber::New(number, schema))
+    }
+
+    fn find(&self, method: &CalledMethod<'_>) -> Option<u16> {
+        if self.methods.len() >= LINEAR_SEARCH_MAX {
+            let mut numbers = self.numbers.get(method.name)?.iter().copied();
+            return numbers.find(|n| self.methods[usize::from(*n)].is_method(method));
+        }
+        let mut methods = self.methods.iter();
+        let at = methods.position(|known| known.is_method(method))?;
         Some(at as u16)
     }
+}
+
+impl NumberedMethod {
+    fn new(method: &CalledMethod<'_>) -> Self {
+        Self {
+            name: method.name.into(),
+            typed: key_of(method),
+        }
+    }
+
+    #[inline]
+    fn is_method(&self, method: &CalledMethod<'_>) -> bool {
+        *self.name == *method.name && self.typed == key_of(method)
+    }
+}
+
+#[inline]
+fn key_of(method: &CalledMethod<'_>) -> Option<(MethodKey, Encoding)> {
+    let typed = method.typed.as_ref()?;
+    Some((typed.method.key(), typed.encoding))
 }
 
 /// Most methods of one lane; calls of further ones have streams of their own. It bounds the
@@ -70,6 +123,7 @@ const LINEAR_SEARCH_MAX: usize = 8;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{Method, UntypedMethod};
 
     #[test]
     fn a_name_keeps_its_number_however_many_there_are() {
@@ -77,21 +131,62 @@ mod tests {
         let names: Vec<String> = (0..LANE_METHODS_MAX)
             .map(|n| format!("method-{n}"))
             .collect();
+        let mut number_of = |name: &str| methods.number(CalledMethod::untyped(name), true).ok();
         for round in 0..2 {
             for (number, name) in (0u16..).zip(&names) {
                 let expected = if round == 0 {
-                    MethodNumber::New(number)
+                    MethodNumber::New(number, None)
                 } else {
                     MethodNumber::Known(number)
                 };
-                assert_eq!(methods.number(name), Some(expected), "{name}");
-                assert_eq!(
-                    methods.number(name),
-                    Some(MethodNumber::Known(number)),
-                    "{name}"
-                );
+                assert_eq!(number_of(name), Some(expected), "{name}");
+                let known = MethodNumber::Known(number);
+                assert_eq!(number_of(name), Some(known), "{name}");
             }
         }
-        assert_eq!(methods.number("one more"), None);
+        assert_eq!(number_of("one more"), None);
+    }
+
+    #[test]
+    fn calls_of_one_name_with_other_types_or_another_encoding_have_a_number_of_their_own() {
+        const SQUARE: Method<u64, u64> = Method::new("square");
+        const TEXT: Method<String, u64> = Method::new("square");
+        let mut methods = MethodNumbers::default();
+        let typed = |method: UntypedMethod, encoding| CalledMethod {
+            name: method.name(),
+            typed: Some(TypedCall::unchecked(method, encoding)),
+        };
+        let square = SQUARE.untyped();
+        let calls = [
+            CalledMethod::untyped("square"),
+            typed(square, Encoding::Postcard),
+            typed(square, Encoding::Named),
+            typed(TEXT.untyped(), Encoding::Postcard),
+        ];
+        for (number, call) in (0..).zip(&calls) {
+            let new = methods.number(*call, true).unwrap();
+            let schema = call.typed.map(|typed| typed.schema().unwrap());
+            assert_eq!(new, MethodNumber::New(number, schema), "{call:?}");
+        }
+        for other in 0..20 {
+            let name = format!("other-{other}");
+            methods.number(CalledMethod::untyped(&name), true).unwrap();
+        }
+        for (number, call) in (0..).zip(&calls) {
+            let known = methods.number(*call, true).unwrap();
+            assert_eq!(known, MethodNumber::Known(number), "{call:?}");
+        }
+    }
+
+    #[test]
+    fn a_server_that_knows_no_schemas_gets_none() {
+        const SQUARE: Method<u64, u64> = Method::new("square");
+        let mut methods = MethodNumbers::default();
+        let call = CalledMethod {
+            name: SQUARE.name(),
+            typed: Some(TypedCall::unchecked(SQUARE.untyped(), Encoding::Postcard)),
+        };
+        let number = methods.number(call, false).unwrap();
+        assert_eq!(number, MethodNumber::New(0, None));
     }
 }

@@ -17,7 +17,7 @@ use crate::{
         admission::{AdmissionOutcome, Permits},
         call_checks::{
             call_type_mismatch_status, check_capacity, expired_status, quotas_for,
-            request_admission, unknown_method_status,
+            request_admission,
         },
         call_type::CallType,
         context::CallMeta,
@@ -60,7 +60,7 @@ impl LaneServer {
                     let call_type = handler.call_type();
                     Err(call_type_mismatch_status(call_type, CallType::Unary))
                 }
-                None => Err(unknown_method_status(shared, &method.name)),
+                None => Err(method.missing_handler_status(shared)),
             },
         };
         let unary = match unary {

@@ -5,15 +5,18 @@ use std::{str, sync::Arc};
 use bytes::Bytes;
 
 use crate::{
-    Peer,
+    Peer, Status,
     client::LANE_METHODS_MAX,
+    codec::Encoding,
     endpoint::EndpointShared,
     server::{
         CallContext,
         admission::CallerQuota,
+        call_checks::{check_schema, incompatible_status, unknown_method_status},
         context::{CallInfo, CallMeta},
         handler::{Handler, HandlerFuture},
     },
+    wire::CallSchema,
 };
 
 /// Methods that the numbers of a lane stand for.
@@ -27,6 +30,12 @@ pub(super) struct LaneMethod {
     pub(super) name: Arc<str>,
     /// `None` as long as the server has no method of this name; it may be added later.
     pub(super) handler: Option<Handler>,
+    /// Schema of its calls, if they are typed.
+    schema: Option<CallSchema>,
+    /// Encoding of its calls.
+    encoding: Encoding,
+    /// Why its calls are rejected, if their types do not fit those of the handler.
+    mismatch: Option<Box<Status>>,
     /// Memory for the future of the next call.
     pub(super) future_memory: HandlerFuture,
     /// Context of a finished call, for the next one.
@@ -46,6 +55,7 @@ impl LaneMethods {
         &mut self,
         number: u16,
         name: &Bytes,
+        schema: Option<CallSchema>,
         shared: &EndpointShared,
     ) -> Result<(), InvalidMethod> {
         let name = str::from_utf8(name).map_err(|_| InvalidMethod)?;
@@ -55,6 +65,9 @@ impl LaneMethods {
         let mut method = LaneMethod {
             name: name.into(),
             handler: None,
+            schema,
+            encoding: Encoding::Postcard,
+            mismatch: None,
             future_memory: HandlerFuture::default(),
             spare_context: None,
             quota: None,
@@ -74,7 +87,7 @@ impl LaneMethods {
             .methods
             .get_mut(usize::from(number))
             .ok_or(InvalidMethod)?;
-        if method.handler.is_none() {
+        if method.handler.is_none() && method.mismatch.is_none() {
             method.resolve(shared);
         }
         Ok(method)
@@ -98,6 +111,7 @@ impl LaneMethod {
     pub(super) fn new_context(&self, peer: &Peer, meta: &CallMeta) -> CallContext {
         let info = CallInfo {
             method: Arc::clone(&self.name),
+            encoding: self.encoding,
             meta: *meta,
         };
         CallContext::new(peer.clone(), info)
@@ -113,11 +127,26 @@ impl LaneMethod {
         }
     }
 
+    /// Status of a call that has no handler.
+    #[cold]
+    pub(super) fn missing_handler_status(&self, shared: &EndpointShared) -> Status {
+        match &self.mismatch {
+            Some(status) => incompatible_status(shared, status),
+            None => unknown_method_status(shared, &self.name),
+        }
+    }
+
     /// Looks up the handler. Methods are only ever added, so a handler that was found stays valid.
     fn resolve(&mut self, shared: &EndpointShared) {
         if let Some((name, handler)) = shared.router().find(&self.name) {
             self.name = Arc::clone(name);
-            self.handler = Some(handler.clone());
+            match check_schema(handler.schema(), self.schema) {
+                Ok(encoding) => {
+                    self.encoding = encoding;
+                    self.handler = Some(handler.clone());
+                }
+                Err(status) => self.mismatch = Some(Box::new(status)),
+            }
         }
     }
 }

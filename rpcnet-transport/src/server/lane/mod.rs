@@ -230,9 +230,13 @@ impl LaneServer {
     ) -> Result<(), ProtocolViolation> {
         match frame {
             LaneFrame::Request(request, body) => self.serve_request(request, body, arrived),
-            LaneFrame::Method { method, name } => self
+            LaneFrame::Method {
+                method,
+                name,
+                schema,
+            } => self
                 .methods
-                .define(method, &name, &self.shared)
+                .define(method, &name, schema, &self.shared)
                 .map_err(|_| ProtocolViolation),
             LaneFrame::Cancel { id } => {
                 if let Some(call) = self.pending.remove(id) {

@@ -8,13 +8,15 @@ use tokio::time::Instant;
 use crate::{
     Status,
     accounts::InFlightGuard,
+    codec::Encoding,
     deadline::{has_passed, reached},
     endpoint::EndpointShared,
     server::{
         admission::{AdmissionOutcome, CallQuotas, Permits},
         call_checks::{
-            call_type_mismatch_status, check_capacity, early_rejection, expired_status, quotas_for,
-            request_admission, unknown_method_status,
+            call_type_mismatch_status, check_capacity, check_schema, early_rejection,
+            expired_status, incompatible_status, quotas_for, request_admission,
+            unknown_method_status,
         },
         call_status,
         call_type::CallType,
@@ -33,6 +35,7 @@ pub(super) struct AdmittedCall {
     pub(super) handler: Handler,
     pub(super) header: RequestHeader,
     pub(super) body: Bytes,
+    pub(super) encoding: Encoding,
     pub(super) meta: CallMeta,
     pub(super) permits: Permits,
     pub(super) in_flight: InFlightGuard,
@@ -57,7 +60,8 @@ impl AdmittedCall {
         let (guard, in_flight) = account.begin_call(&shared.served.in_flight);
         let is_full = account.exceeds_call_limit(in_flight, true);
         let deadline = header.deadline.and_then(|left| arrived.checked_add(left));
-        let (name, handler) = find_handler(shared, &header, deadline, in_flight, is_full)?;
+        let (name, handler, encoding) =
+            find_handler(shared, &header, deadline, in_flight, is_full)?;
         let meta = CallMeta {
             attempt: header.attempt,
             idempotent: header.flags.idempotent,
@@ -99,6 +103,7 @@ impl AdmittedCall {
             handler,
             header,
             body,
+            encoding,
             meta,
             permits,
             in_flight: guard,
@@ -177,7 +182,7 @@ fn find_handler(
     deadline: Option<Instant>,
     in_flight: usize,
     is_full: bool,
-) -> Result<(Arc<str>, Handler), RequestFailure> {
+) -> Result<(Arc<str>, Handler, Encoding), RequestFailure> {
     check_capacity(shared, in_flight, is_full).map_err(RequestFailure::Rejected)?;
     let router = shared.router();
     let Some((name, handler)) = router.find(&header.method) else {
@@ -191,8 +196,13 @@ fn find_handler(
         let status = call_type_mismatch_status(call_type, wanted);
         return Err(RequestFailure::Rejected(status));
     }
+    let encoding = check_schema(handler.schema(), header.schema)
+        .map_err(|status| RequestFailure::Rejected(incompatible_status(shared, &status)))?;
     if has_passed(deadline) {
         return Err(RequestFailure::Rejected(expired_status(shared)));
     }
-    Ok((Arc::clone(name), handler.clone()))
+    if header.schema.is_some_and(|schema| schema.only_checks) {
+        return Err(RequestFailure::Rejected(call_status::schema_is_equal()));
+    }
+    Ok((Arc::clone(name), handler.clone(), encoding))
 }

@@ -79,12 +79,17 @@ impl AdmittedCall {
             handler,
             header,
             body,
+            encoding,
             meta,
             mut permits,
             in_flight,
         } = self;
         let flags = header.flags;
-        let info = CallInfo { method: name, meta };
+        let info = CallInfo {
+            method: name,
+            encoding,
+            meta,
+        };
         let cx = CallContext::with_token(caller.peer.clone(), info, token.clone());
         let config = handler.config();
         if runs_detached(config, &meta) {
@@ -116,6 +121,7 @@ impl AdmittedCall {
                 body,
                 requests,
                 replies,
+                encoding,
             },
             reply_stream,
         };

@@ -4,11 +4,11 @@ use bytes::{BufMut, BytesMut};
 
 use super::frame::{
     FAILURE_HEADER_BYTES, ID_FRAME_BYTES, KIND_CANCEL, KIND_FAILURE, KIND_METHOD, KIND_RECEIVED,
-    KIND_REPLY, KIND_REQUEST, LaneRequest, METHOD_HEADER_BYTES, REPLY_HEADER_BYTES,
-    REQUEST_HEADER_BYTES,
+    KIND_REPLY, KIND_REQUEST, KIND_TYPED_METHOD, LaneRequest, METHOD_HEADER_BYTES,
+    REPLY_HEADER_BYTES, REQUEST_HEADER_BYTES, TYPED_METHOD_HEADER_BYTES,
 };
 use crate::wire::{
-    LoadReport, METHOD_BYTES_MAX, STATUS_MESSAGE_BYTES_MAX,
+    CallSchema, LoadReport, METHOD_BYTES_MAX, STATUS_MESSAGE_BYTES_MAX,
     encode::truncate_utf8,
     frame::{FLAG_KEY, IDEMPOTENCY_KEY_BYTES, PRIORITY_SHIFT, ReplyHeader},
     retry_after::retry_after_ms,
@@ -28,6 +28,26 @@ pub fn encode_lane_method(out: &mut BytesMut, method: u16, name: &str) {
     out.put_u8(KIND_METHOD);
     out.put_u8(name.len() as u8);
     out.put_u16_le(method);
+    out.put_slice(name.as_bytes());
+}
+
+/// Appends a frame that assigns a number to a method whose calls have a schema.
+///
+/// # Panics
+///
+/// If the name does not have 1 to 255 bytes. Callers check first.
+pub fn encode_lane_typed_method(out: &mut BytesMut, method: u16, name: &str, schema: CallSchema) {
+    assert!(
+        (1..=METHOD_BYTES_MAX).contains(&name.len()),
+        "a method name has 1 to 255 bytes"
+    );
+    out.reserve(TYPED_METHOD_HEADER_BYTES + name.len());
+    out.put_u8(KIND_TYPED_METHOD);
+    out.put_u8(name.len() as u8);
+    out.put_u16_le(method);
+    out.put_u8(schema.flags());
+    out.put_bytes(0, 3);
+    out.put_u64_le(schema.hash);
     out.put_slice(name.as_bytes());
 }
 

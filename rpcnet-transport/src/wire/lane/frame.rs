@@ -7,7 +7,7 @@ use bytes::Bytes;
 use crate::{
     Priority,
     wire::{
-        LoadReport,
+        CallSchema, LoadReport,
         frame::{IDEMPOTENCY_KEY_BYTES, ReplyHeader},
     },
 };
@@ -48,6 +48,8 @@ pub enum LaneFrame {
         method: u16,
         /// Name of the method, 1 to 255 bytes of UTF-8.
         name: Bytes,
+        /// Schema of its calls, if they are typed.
+        schema: Option<CallSchema>,
     },
     /// Starts a call.
     Request(LaneRequest, Bytes),
@@ -87,12 +89,14 @@ pub(super) const KIND_FAILURE: u8 = 18;
 pub(super) const KIND_CANCEL: u8 = 19;
 pub(super) const KIND_METHOD: u8 = 20;
 pub(super) const KIND_RECEIVED: u8 = 21;
+pub(super) const KIND_TYPED_METHOD: u8 = 22;
 
 pub(super) const REQUEST_HEADER_BYTES: usize = 16;
 pub(super) const REPLY_HEADER_BYTES: usize = 16;
 pub(super) const FAILURE_HEADER_BYTES: usize = 24;
 pub(super) const ID_FRAME_BYTES: usize = 8;
 pub(super) const METHOD_HEADER_BYTES: usize = 4;
+pub(super) const TYPED_METHOD_HEADER_BYTES: usize = 16;
 
 /// Same bit as in the flags of a call with a stream of its own.
 pub(super) const IDEMPOTENT: u8 = 1 << 2;

@@ -6,15 +6,16 @@ use bytes::{Buf, Bytes};
 
 use super::frame::{
     FAILURE_HEADER_BYTES, ID_FRAME_BYTES, IDEMPOTENT, KIND_CANCEL, KIND_FAILURE, KIND_METHOD,
-    KIND_RECEIVED, KIND_REPLY, KIND_REQUEST, LaneFrame, LaneRequest, METHOD_HEADER_BYTES,
-    REPLY_HEADER_BYTES, REQUEST_HEADER_BYTES,
+    KIND_RECEIVED, KIND_REPLY, KIND_REQUEST, KIND_TYPED_METHOD, LaneFrame, LaneRequest,
+    METHOD_HEADER_BYTES, REPLY_HEADER_BYTES, REQUEST_HEADER_BYTES, TYPED_METHOD_HEADER_BYTES,
 };
 use crate::{
     Code, Priority, Processed,
     wire::{
-        LoadReport, STATUS_MESSAGE_BYTES_MAX, WireError,
+        CallSchema, LoadReport, STATUS_MESSAGE_BYTES_MAX, WireError,
+        call_schema::LANE_SCHEMA_FLAGS,
         frame::{FLAG_KEY, IDEMPOTENCY_KEY_BYTES, PRIORITY_BITS, PRIORITY_SHIFT, ReplyHeader},
-        header::{check_length, u16_at, u32_at},
+        header::{check_length, u16_at, u32_at, u64_at},
         load_report::LOAD_BYTES,
         retry_after::retry_after,
     },
@@ -40,7 +41,7 @@ pub(super) fn frame_bytes(bytes: &[u8], body_bytes_max: usize) -> Result<Option<
     Ok(Some(
         header_bytes
             + match kind {
-                KIND_METHOD => usize::from(bytes[1]),
+                KIND_METHOD | KIND_TYPED_METHOD => usize::from(bytes[1]),
                 KIND_REQUEST => key_bytes(bytes[1]) + body(10)?,
                 KIND_REPLY => body(2)?,
                 KIND_FAILURE => body(2)? + message()?,
@@ -56,6 +57,7 @@ fn header_bytes(kind: u8) -> Result<usize, WireError> {
         KIND_FAILURE => Ok(FAILURE_HEADER_BYTES),
         KIND_CANCEL | KIND_RECEIVED => Ok(ID_FRAME_BYTES),
         KIND_METHOD => Ok(METHOD_HEADER_BYTES),
+        KIND_TYPED_METHOD => Ok(TYPED_METHOD_HEADER_BYTES),
         other => Err(WireError::UnknownKind(other)),
     }
 }
@@ -74,7 +76,7 @@ pub(super) fn parse_frame(bytes: &mut Bytes) -> Result<LaneFrame, WireError> {
         KIND_FAILURE => parse_failure(bytes),
         KIND_CANCEL => Ok(LaneFrame::Cancel { id: take_id(bytes) }),
         KIND_RECEIVED => Ok(LaneFrame::Received { id: take_id(bytes) }),
-        KIND_METHOD => parse_method(bytes),
+        KIND_METHOD | KIND_TYPED_METHOD => parse_method(bytes),
         other => Err(WireError::UnknownKind(other)),
     }
 }
@@ -146,12 +148,23 @@ fn parse_failure(bytes: &mut Bytes) -> Result<LaneFrame, WireError> {
 
 fn parse_method(bytes: &mut Bytes) -> Result<LaneFrame, WireError> {
     let (method, name_bytes) = (u16_at(bytes, 2), usize::from(bytes[1]));
-    bytes.advance(METHOD_HEADER_BYTES);
+    let schema = match bytes[0] {
+        KIND_TYPED_METHOD => {
+            let hash = u64_at(bytes, 8);
+            Some(CallSchema::from_parts(bytes[4], hash, LANE_SCHEMA_FLAGS)?)
+        }
+        _ => None,
+    };
+    bytes.advance(header_bytes_of(bytes));
     let name = take(bytes, name_bytes);
     if name.is_empty() || std::str::from_utf8(&name).is_err() {
         return Err(WireError::InvalidText("the method name"));
     }
-    Ok(LaneFrame::Method { method, name })
+    Ok(LaneFrame::Method {
+        method,
+        name,
+        schema,
+    })
 }
 
 /// Takes a frame that holds nothing but the id of a call.

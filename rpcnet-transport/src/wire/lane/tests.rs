@@ -8,8 +8,10 @@ use proptest::prelude::*;
 use super::{frame::REPLY_HEADER_BYTES, *};
 use crate::{
     Code, Priority, Processed,
+    codec::Encoding,
     wire::{
-        LoadReport, ReplyHeader, WireError,
+        CallSchema, LoadReport, ReplyHeader, WireError,
+        call_schema::LANE_SCHEMA_FLAGS,
         tests::{decode_pieces, in_pieces, load, priority},
     },
 };
@@ -17,8 +19,16 @@ use crate::{
 fn written(frame: &LaneFrame) -> Bytes {
     let mut out = BytesMut::new();
     match frame {
-        LaneFrame::Method { method, name } => {
-            encode_lane_method(&mut out, *method, std::str::from_utf8(name).unwrap());
+        LaneFrame::Method {
+            method,
+            name,
+            schema,
+        } => {
+            let name = std::str::from_utf8(name).unwrap();
+            match schema {
+                Some(schema) => encode_lane_typed_method(&mut out, *method, name, *schema),
+                None => encode_lane_method(&mut out, *method, name),
+            }
         }
         LaneFrame::Request(request, body) => encode_lane_request(&mut out, request, body),
         LaneFrame::Cancel { id } => encode_lane_cancel(&mut out, *id),
@@ -112,10 +122,22 @@ fn headers_of_frames_without_a_body_have_the_documented_bytes() {
         written(&LaneFrame::Received { id: 10 })[..],
         [21, 0, 0, 0, 10, 0, 0, 0]
     );
-    let name = Bytes::from_static(b"sum");
+    let method = |schema| LaneFrame::Method {
+        method: 11,
+        name: Bytes::from_static(b"sum"),
+        schema,
+    };
+    assert_eq!(written(&method(None))[..], [20, 3, 11, 0, b's', b'u', b'm']);
+    let schema = CallSchema {
+        encoding: Encoding::Named,
+        is_checked: true,
+        ..CallSchema::unchecked(0x0203)
+    };
     assert_eq!(
-        written(&LaneFrame::Method { method: 11, name })[..],
-        [20, 3, 11, 0, b's', b'u', b'm']
+        written(&method(Some(schema)))[..],
+        [
+            22, 3, 11, 0, 3, 0, 0, 0, 3, 2, 0, 0, 0, 0, 0, 0, b's', b'u', b'm'
+        ]
     );
 }
 
@@ -194,9 +216,15 @@ fn body() -> impl Strategy<Value = Bytes> {
 }
 
 fn frame() -> impl Strategy<Value = LaneFrame> {
-    let method = (any::<u16>(), "[a-zä]{1,40}").prop_map(|(method, name)| LaneFrame::Method {
-        method,
-        name: name.into(),
+    let schema = prop::option::of((any::<u64>(), 0..=LANE_SCHEMA_FLAGS).prop_map(
+        |(hash, flags)| CallSchema::from_parts(flags, hash, LANE_SCHEMA_FLAGS).expect("permitted"),
+    ));
+    let method = (any::<u16>(), "[a-zä]{1,40}", schema).prop_map(|(method, name, schema)| {
+        LaneFrame::Method {
+            method,
+            name: name.into(),
+            schema,
+        }
     });
     let request = (
         any::<(u32, u16, u8, bool)>(),

@@ -6,7 +6,8 @@ use bytes::BytesMut;
 use rpcnet_transport::{
     Code, LoadReport, Priority, Processed,
     wire::{
-        self, Hello, LaneRequest, Preface, ReplyHeader, RequestFlags, RequestHeader, StreamKind,
+        self, CallSchema, Hello, LaneRequest, Preface, ReplyHeader, RequestFlags, RequestHeader,
+        StreamKind,
     },
 };
 
@@ -100,7 +101,12 @@ impl<'a> Script<'a> {
             1 | 2 => self.write_request(out),
             3 => {
                 let number = self.small() as u16;
-                wire::encode_lane_method(out, number, self.method());
+                match self.schema() {
+                    Some(schema) => {
+                        wire::encode_lane_typed_method(out, number, self.method(), schema);
+                    }
+                    None => wire::encode_lane_method(out, number, self.method()),
+                }
             }
             4 => write_lane_methods(out),
             5..=7 => self.write_lane_request(out),
@@ -139,6 +145,7 @@ impl<'a> Script<'a> {
             },
             priority: Priority::default(),
             idempotency_key: (self.byte() & 3 == 0).then(|| u128::from(self.byte())),
+            schema: self.schema(),
             deadline: self.deadline(),
         };
         let body = self.bytes(64);
@@ -188,7 +195,16 @@ impl<'a> Script<'a> {
             lanes_max: self.byte() % 8,
             lane_calls_max: self.size(100) as u16,
             lane_body_bytes_max: self.size(100) as u16,
+            has_schemas: self.byte() & 1 != 0,
         }
+    }
+
+    fn schema(&mut self) -> Option<CallSchema> {
+        (self.byte() & 3 == 0).then(|| CallSchema {
+            is_checked: self.byte() & 1 != 0,
+            only_checks: self.byte() & 1 != 0,
+            ..CallSchema::unchecked(self.byte().into())
+        })
     }
 
     fn reply(&mut self) -> ReplyHeader {

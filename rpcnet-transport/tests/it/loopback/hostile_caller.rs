@@ -149,6 +149,7 @@ pub(crate) fn request(
         flags,
         priority: Priority::default(),
         idempotency_key: None,
+        schema: None,
         deadline,
     };
     wire::encode_request(&mut bytes, &header, body_bytes);
@@ -428,6 +429,7 @@ async fn the_hello_announces_the_configured_limits() {
         lanes_max: 3,
         lane_calls_max: u16::MAX,
         lane_body_bytes_max: 1_234,
+        has_schemas: true,
     };
     assert_eq!(hello, expected);
     // Other tests check what each limit does to a caller that exceeds it; QUIC enforces that of

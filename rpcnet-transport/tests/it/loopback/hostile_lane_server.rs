@@ -67,6 +67,7 @@ impl RawServer {
                     lanes_max,
                     lane_calls_max,
                     lane_body_bytes_max: LANE_BODY_BYTES_MAX,
+                    has_schemas: true,
                 },
             );
             control.write_all(&hello).await.unwrap();

@@ -94,6 +94,7 @@ pub(super) fn request(
         flags,
         priority: Priority::default(),
         idempotency_key: key,
+        schema: None,
         deadline: None,
     };
     wire::encode_request(&mut bytes, &header, body_bytes);

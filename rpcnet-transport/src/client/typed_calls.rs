@@ -1,0 +1,261 @@
+//! Typed calls on a connection: by postcard where both sides have the same types, by names where
+//! they differ and are compatible.
+
+use std::fmt;
+
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use super::{
+    CallOptions, RpcClient, agreements::Agreement, early_call::EarlyOutcome,
+    early_handshake::EarlyHandshake,
+};
+use crate::{
+    Code, CodecError, Processed, RpcError, UntypedMethod,
+    codec::Encoding,
+    method::{CalledMethod, TypedCall},
+    schema::MethodSchema,
+    wire::RequestFlags,
+};
+
+/// Reply of a typed call, still encoded.
+#[derive(Debug, Clone)]
+pub struct EncodedReply {
+    /// Encoding of the bytes.
+    pub encoding: Encoding,
+    /// The reply.
+    pub bytes: Bytes,
+}
+
+/// Request of a typed call, as an attempt may need it.
+#[derive(Clone, Copy)]
+pub struct EncodedRequest<'a> {
+    /// The request in postcard, or why it cannot be encoded so.
+    pub postcard: &'a Result<Bytes, CodecError>,
+    /// Encodes the request with names, where the types of the server differ.
+    pub named: &'a (dyn Fn() -> Result<Bytes, CodecError> + Sync),
+}
+
+impl fmt::Debug for EncodedRequest<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EncodedRequest")
+            .field("postcard", self.postcard)
+            .finish_non_exhaustive()
+    }
+}
+
+impl RpcClient {
+    /// Unary call of a typed method with an encoded request, for clients that make several
+    /// attempts.
+    ///
+    /// # Errors
+    ///
+    /// As for [`call`](Self::call); [`Code::Incompatible`] if the types of the server do not fit.
+    pub async fn call_encoded(
+        &self,
+        method: UntypedMethod,
+        request: EncodedRequest<'_>,
+        mut options: CallOptions,
+    ) -> Result<EncodedReply, RpcError> {
+        if let Some(early) = &self.0.early {
+            return Box::pin(self.call_encoded_early(early, method, request, options)).await;
+        }
+        let agreement = self.0.agreements.get(method);
+        let (Ok(body), None) = (request.postcard, agreement) else {
+            return Box::pin(self.call_agreed(method, request, options)).await;
+        };
+        // Fixed here, as there may be a second exchange.
+        options.resolve(Instant::now(), Some(self.0.limits.call_timeout));
+        let call = TypedCall::unchecked(method, Encoding::Postcard);
+        match self.call_borrowed(called(call), body, options).await {
+            Ok(bytes) => Ok(EncodedReply {
+                encoding: Encoding::Postcard,
+                bytes,
+            }),
+            Err(error) if is_schema_mismatch(&error) => {
+                Box::pin(async {
+                    let flags = RequestFlags::default();
+                    self.judge(method, flags, error, options).await?;
+                    self.call_agreed(method, request, options).await
+                })
+                .await
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Makes a call at once if it may be sent as early data, otherwise after the handshake.
+    async fn call_encoded_early(
+        &self,
+        early: &EarlyHandshake<Self>,
+        method: UntypedMethod,
+        request: EncodedRequest<'_>,
+        mut options: CallOptions,
+    ) -> Result<EncodedReply, RpcError> {
+        let deadline = options.resolve(Instant::now(), Some(self.0.limits.call_timeout));
+        if options.replay_safe
+            && early.client().is_none()
+            && native_encoding(method.schema()) == Encoding::Postcard
+            && let Ok(body) = request.postcard
+        {
+            let call = called(TypedCall::unchecked(method, Encoding::Postcard));
+            let call = self.try_early(early, call, body.clone(), &options, deadline);
+            match call.await {
+                Ok(EarlyOutcome::Ended(Ok(bytes))) => {
+                    let encoding = Encoding::Postcard;
+                    return Ok(EncodedReply { encoding, bytes });
+                }
+                Ok(EarlyOutcome::Rejected) => {}
+                Ok(EarlyOutcome::Ended(Err(error))) if is_schema_mismatch(&error) => {}
+                Ok(EarlyOutcome::Ended(Err(error))) | Err(error) => {
+                    return Err(self.with_peer_context(error));
+                }
+            }
+        }
+        let client = self.wait_for_handshake(early, deadline).await;
+        let client = client.map_err(|e| self.with_peer_context(e))?;
+        Box::pin(client.call_encoded(method, request, options)).await
+    }
+
+    /// Unary call by the agreement on its method, which is reached first.
+    async fn call_agreed(
+        &self,
+        method: UntypedMethod,
+        request: EncodedRequest<'_>,
+        mut options: CallOptions,
+    ) -> Result<EncodedReply, RpcError> {
+        options.resolve(Instant::now(), Some(self.0.limits.call_timeout));
+        let call = self.agree(method, RequestFlags::default(), options).await?;
+        let encoding = call.encoding;
+        let body = match encoding {
+            Encoding::Postcard => request.postcard.clone(),
+            Encoding::Named => (request.named)(),
+        };
+        let body = body.map_err(|e| self.with_peer_context(super::typed::encode_error(e)))?;
+        let reply = self.call_borrowed(called(call), &body, options).await;
+        let reply = reply.map_err(|error| error.with_details_encoding(encoding));
+        Ok(EncodedReply {
+            encoding,
+            bytes: reply?,
+        })
+    }
+
+    /// How a method is called on this connection: asks the server, the first time.
+    pub(super) async fn agree(
+        &self,
+        method: UntypedMethod,
+        flags: RequestFlags,
+        options: CallOptions,
+    ) -> Result<TypedCall, RpcError> {
+        if let Some(agreement) = self.0.agreements.get(method) {
+            return agreement.into_call(method);
+        }
+        if !self.0.shared.has_schemas {
+            return Ok(TypedCall::unchecked(
+                method,
+                native_encoding(method.schema()),
+            ));
+        }
+        match self.check_schema(method, flags, options).await {
+            Ok(()) => {
+                let agreement = Agreement::Equal(native_encoding(method.schema()));
+                self.0.agreements.insert(method, agreement);
+            }
+            Err(error) if is_schema_mismatch(&error) => {
+                self.judge(method, flags, error, options).await?;
+            }
+            Err(error) => return Err(error),
+        }
+        let agreement = self.0.agreements.get(method);
+        agreement.expect("it was reached").into_call(method)
+    }
+
+    /// Compares the schemas of both sides, after the server has rejected a call for its schema.
+    async fn judge(
+        &self,
+        method: UntypedMethod,
+        flags: RequestFlags,
+        rejection: RpcError,
+        options: CallOptions,
+    ) -> Result<(), RpcError> {
+        let mut rejection = rejection;
+        if rejection.details().is_empty() {
+            // They were too large for a lane, or this side has used the wrong encoding.
+            match self.check_schema(method, flags, options).await {
+                Err(error) if is_schema_mismatch(&error) => rejection = error,
+                Err(error) => return Err(error),
+                // Only the encoding was another.
+                Ok(()) => {
+                    let agreement = Agreement::Equal(native_encoding(method.schema()));
+                    self.0.agreements.insert(method, agreement);
+                    return Ok(());
+                }
+            }
+        }
+        let agreement = if rejection.details().is_empty() {
+            Agreement::Incompatible(rejection)
+        } else {
+            self.agreement_with(method, &rejection)?
+        };
+        self.0.agreements.insert(method, agreement);
+        Ok(())
+    }
+
+    fn agreement_with(
+        &self,
+        method: UntypedMethod,
+        rejection: &RpcError,
+    ) -> Result<Agreement, RpcError> {
+        let server = MethodSchema::decode(rejection.details()).map_err(|e| {
+            let message = format!("malformed response: the schema of {:?}", method.name());
+            let error = RpcError::new(Code::Internal, Processed::No, message).with_source(e);
+            self.with_peer_context(error)
+        })?;
+        Ok(
+            match MethodSchema::check_compatible(method.schema(), &server) {
+                Ok(()) => Agreement::Compatible,
+                Err(incompatibility) => {
+                    let message = format!("method {:?}: {incompatibility}", method.name());
+                    let error = RpcError::new(Code::Incompatible, Processed::No, message);
+                    let error = error.with_source(incompatibility);
+                    Agreement::Incompatible(self.with_peer_context(error))
+                }
+            },
+        )
+    }
+
+    /// Asks the server whether its schema of the method is the same.
+    async fn check_schema(
+        &self,
+        method: UntypedMethod,
+        flags: RequestFlags,
+        mut options: CallOptions,
+    ) -> Result<(), RpcError> {
+        let deadline = options.resolve(Instant::now(), Some(self.0.limits.call_timeout));
+        let call = TypedCall::unchecked(method, native_encoding(method.schema()));
+        let asked = self
+            .ask_schema(called(call), flags, &options, deadline)
+            .await;
+        asked.map_err(|error| self.with_peer_context(error))
+    }
+}
+
+/// Whether the server rejected a call because its schema of the method is another.
+fn is_schema_mismatch(error: &RpcError) -> bool {
+    error.code() == Code::Incompatible && error.processed() == Processed::No
+}
+
+/// Encoding of calls between sides with this same schema.
+fn native_encoding(schema: &MethodSchema) -> Encoding {
+    match schema.needs_named_encoding() {
+        true => Encoding::Named,
+        false => Encoding::Postcard,
+    }
+}
+
+fn called(call: TypedCall) -> CalledMethod<'static> {
+    CalledMethod {
+        name: call.method.name(),
+        typed: Some(call),
+    }
+}

@@ -1,0 +1,120 @@
+//! Method without its types, as routers, lanes and connections handle it.
+
+use std::{collections::BTreeMap, fmt, sync::OnceLock};
+
+use parking_lot::RwLock;
+
+use crate::{Code, Processed, RpcError, codec::Encoding, schema::MethodSchema, wire::CallSchema};
+
+/// A method without its types: its name, and the function that describes them.
+#[derive(Clone, Copy)]
+pub struct UntypedMethod {
+    name: &'static str,
+    describe: fn(u32) -> MethodSchema,
+    since: u32,
+}
+
+impl UntypedMethod {
+    pub(super) const fn new(
+        name: &'static str,
+        describe: fn(u32) -> MethodSchema,
+        since: u32,
+    ) -> Self {
+        Self {
+            name,
+            describe,
+            since,
+        }
+    }
+
+    /// Name of the method on the wire.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// Schema of its messages, computed at the first use of their types in this process.
+    #[must_use]
+    pub fn schema(&self) -> &'static MethodSchema {
+        let key = self.key();
+        let schemas = SCHEMAS.get_or_init(RwLock::default);
+        if let Some(schema) = schemas.read().get(&key) {
+            return schema;
+        }
+        // Outside of the lock, as it runs code of the user's types. One that loses the race stays.
+        let described: &'static MethodSchema = Box::leak(Box::new((self.describe)(self.since)));
+        schemas.write().entry(key).or_insert(described)
+    }
+
+    /// What tells its types from those of other methods, without computing their schema.
+    pub(crate) fn key(&self) -> MethodKey {
+        // Of types that are described twice under one address, the code is the same, and so the
+        // schema. Types with two addresses are described twice.
+        (self.describe as usize, self.since)
+    }
+}
+
+impl fmt::Debug for UntypedMethod {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("UntypedMethod").field(&self.name).finish()
+    }
+}
+
+/// Identity of the types of a method within this process.
+pub(crate) type MethodKey = (usize, u32);
+
+/// One schema for the types of each method that this program names.
+static SCHEMAS: OnceLock<RwLock<BTreeMap<MethodKey, &'static MethodSchema>>> = OnceLock::new();
+
+/// Method of a call: its name, and the schema of a typed call.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct CalledMethod<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) typed: Option<TypedCall>,
+}
+
+/// How a typed call is made.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct TypedCall {
+    pub(crate) method: UntypedMethod,
+    pub(crate) encoding: Encoding,
+    /// The schemas of both sides were compared.
+    pub(crate) is_checked: bool,
+}
+
+impl TypedCall {
+    /// A call whose schema the server compares with its own.
+    pub(crate) const fn unchecked(method: UntypedMethod, encoding: Encoding) -> Self {
+        Self {
+            method,
+            encoding,
+            is_checked: false,
+        }
+    }
+
+    /// The schema of the call for its header.
+    ///
+    /// # Errors
+    ///
+    /// An error as of the server, if the types need another encoding.
+    pub(crate) fn schema(&self) -> Result<CallSchema, RpcError> {
+        let schema = self.method.schema();
+        if schema.needs_named_encoding() && self.encoding == Encoding::Postcard {
+            let message = "the types of the method need the named encoding";
+            return Err(RpcError::new(Code::Incompatible, Processed::No, message));
+        }
+        Ok(CallSchema {
+            hash: schema.hash(),
+            encoding: self.encoding,
+            is_checked: self.is_checked,
+            only_checks: false,
+        })
+    }
+}
+
+impl<'a> CalledMethod<'a> {
+    /// A method whose types are not known.
+    pub(crate) const fn untyped(name: &'a str) -> Self {
+        Self { name, typed: None }
+    }
+}

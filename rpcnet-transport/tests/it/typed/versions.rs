@@ -1,0 +1,1 @@
+//! Callers and servers whose types are other versions.
