@@ -18,6 +18,7 @@ fn codec(c: &mut Criterion) {
         flags: RequestFlags::default(),
         priority: Priority::default(),
         idempotency_key: None,
+        schema: None,
         deadline: Some(Duration::from_secs(10)),
     };
     let body = Bytes::from(vec![7; 64]);

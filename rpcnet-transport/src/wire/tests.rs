@@ -319,16 +319,9 @@ fn unknown_values_are_errors() {
                 value: 0x80,
             },
         ),
-        (
-            1,
-            0x40,
-            WireError::UnknownValue {
-                field: "flags",
-                value: 0x40,
-            },
-        ),
-        // A key is announced that is not there.
+        // A key or a schema is announced that is not there.
         (1, 0x20, WireError::Truncated),
+        (1, 0x40, WireError::Truncated),
         (3, 0, WireError::InvalidText("the method name")),
         (16, 0xff, WireError::InvalidText("the method name")),
     ];
@@ -338,6 +331,22 @@ fn unknown_values_are_errors() {
         let outcome = decoded(Decoder::replies(100), &bytes.into(), &[]);
         assert_eq!(outcome, Err(expected), "byte {at}");
     }
+}
+
+#[test]
+fn unknown_schema_flags_are_errors() {
+    let header = RequestHeader {
+        schema: Some(CallSchema::unchecked(7)),
+        ..request("sum", None)
+    };
+    let mut bytes = written(&Frame::Request(header, Bytes::new())).to_vec();
+    *bytes.last_mut().unwrap() = 0b1000;
+    let error = WireError::UnknownValue {
+        field: "schema flags",
+        value: 0b1000,
+    };
+    let outcome = decoded(Decoder::replies(100), &bytes.into(), &[]);
+    assert_eq!(outcome, Err(error));
 }
 
 #[test]

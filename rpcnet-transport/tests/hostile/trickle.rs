@@ -115,6 +115,7 @@ async fn say_hello(connection: &Connection) -> Option<SendStream> {
         lanes_max: 1,
         lane_calls_max: 8,
         lane_body_bytes_max: 8_192,
+        has_schemas: true,
     };
     wire::encode_hello(&mut bytes, &hello);
     control.write_all(&bytes).await.ok()?;

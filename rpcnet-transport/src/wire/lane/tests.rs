@@ -142,6 +142,18 @@ fn headers_of_frames_without_a_body_have_the_documented_bytes() {
 }
 
 #[test]
+fn a_method_of_a_lane_cannot_only_ask_for_the_schema() {
+    let mut bytes = vec![22, 1, 0, 0, 0b100, 0, 0, 0, 3, 2, 0, 0, 0, 0, 0, 0, b's'];
+    let unknown = WireError::UnknownValue {
+        field: "schema flags",
+        value: 0b100,
+    };
+    assert_eq!(decoded(&bytes.clone().into(), &[]), Err(unknown));
+    bytes[4] = 0b001;
+    assert!(decoded(&bytes.into(), &[]).is_ok());
+}
+
+#[test]
 fn invalid_frames_are_named() {
     let failure = |at: usize, value: u8| {
         let header = Box::new(ReplyHeader {
