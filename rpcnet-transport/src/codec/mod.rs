@@ -1,9 +1,23 @@
 //! Encoding and decoding of messages.
 
-use std::fmt;
+mod error;
+mod named;
 
 use bytes::Bytes;
 use serde::{Serialize, de::DeserializeOwned};
+
+use self::error::NamedError;
+pub use self::error::{CodecError, CodecErrorKind};
+
+/// Encoding of the serde types of a message.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub enum Encoding {
+    /// postcard: values in the order of their types, for peers of equal types.
+    #[default]
+    Postcard,
+    /// MessagePack with the names of fields and variants, for peers whose types differ.
+    Named,
+}
 
 /// Message that is passed through as bytes, where a typed message is expected.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
@@ -18,11 +32,12 @@ pub trait Encode {
     /// [`CodecError`] if the value cannot be represented.
     fn encode(&self) -> Result<Bytes, CodecError>;
 
-    /// Encodes the message in this encoding. A type with a codec of its own has no other.
+    /// Encodes the message with this encoding. Types that implement this trait themselves have one
+    /// encoding, and ignore it.
     ///
     /// # Errors
     ///
-    /// As of [`encode`](Self::encode).
+    /// [`CodecError`] if the value cannot be represented.
     fn encode_as(&self, encoding: Encoding) -> Result<Bytes, CodecError> {
         let _ = encoding;
         self.encode()
@@ -38,95 +53,41 @@ pub trait Decode: Sized {
     /// [`CodecError`] if the bytes are not a value of this type.
     fn decode(bytes: Bytes) -> Result<Self, CodecError>;
 
-    /// Decodes the message from this encoding. A type with a codec of its own has no other.
+    /// Decodes the message with this encoding. Types that implement this trait themselves have one
+    /// encoding, and ignore it.
     ///
     /// # Errors
     ///
-    /// As of [`decode`](Self::decode).
+    /// [`CodecError`] if the bytes are not a value of this type.
     fn decode_as(bytes: Bytes, encoding: Encoding) -> Result<Self, CodecError> {
         let _ = encoding;
         Self::decode(bytes)
     }
 }
 
-/// Encoding of the messages of a method.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
-pub enum Encoding {
-    /// Postcard: compact, without names. Caller and server have the same types.
-    #[default]
-    Postcard,
-    /// MessagePack with the names of fields and variants, for types that differ.
-    Named,
-}
-
-/// Value that could not be encoded or decoded. The same value fails again.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CodecError {
-    kind: CodecErrorKind,
-    cause: Cause,
-}
-
-/// Kind of a [`CodecError`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum CodecErrorKind {
-    /// The value cannot be represented.
-    Encode,
-    /// The bytes are not a value of the expected type.
-    Decode,
-    /// Bytes are left after the value: it was encoded as another type.
-    TrailingBytes,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Cause {
-    Postcard(postcard::Error),
-    TrailingBytes(usize),
-    Text(Box<str>),
-}
-
-impl CodecError {
-    /// Error of a codec other than postcard, for types that implement [`Encode`] or [`Decode`]
-    /// themselves.
-    #[must_use]
-    pub fn new(kind: CodecErrorKind, message: impl Into<String>) -> Self {
-        let cause = Cause::Text(message.into().into());
-        Self { kind, cause }
-    }
-
-    /// Kind of the error.
-    #[must_use]
-    pub fn kind(&self) -> CodecErrorKind {
-        self.kind
-    }
-
-    fn postcard(kind: CodecErrorKind, error: postcard::Error) -> Self {
-        let cause = Cause::Postcard(error);
-        Self { kind, cause }
-    }
-}
-
-impl fmt::Display for CodecError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.cause {
-            Cause::Postcard(error) => error.fmt(f),
-            Cause::TrailingBytes(count) => write!(f, "{count} trailing bytes after the value"),
-            Cause::Text(text) => f.write_str(text),
-        }
-    }
-}
-
-impl std::error::Error for CodecError {}
-
 impl<T: Serialize + ?Sized> Encode for T {
     fn encode(&self) -> Result<Bytes, CodecError> {
         to_postcard(self)
+    }
+
+    fn encode_as(&self, encoding: Encoding) -> Result<Bytes, CodecError> {
+        match encoding {
+            Encoding::Postcard => to_postcard(self),
+            Encoding::Named => named::to_named(self),
+        }
     }
 }
 
 impl<T: DeserializeOwned> Decode for T {
     fn decode(bytes: Bytes) -> Result<Self, CodecError> {
         from_postcard(&bytes)
+    }
+
+    fn decode_as(bytes: Bytes, encoding: Encoding) -> Result<Self, CodecError> {
+        match encoding {
+            Encoding::Postcard => from_postcard(&bytes),
+            Encoding::Named => named::from_named(&bytes),
+        }
     }
 }
 
@@ -160,10 +121,7 @@ pub(crate) fn from_postcard<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Code
     if rest.is_empty() {
         Ok(value)
     } else {
-        Err(CodecError {
-            kind: CodecErrorKind::TrailingBytes,
-            cause: Cause::TrailingBytes(rest.len()),
-        })
+        Err(CodecError::trailing_bytes(rest.len()))
     }
 }
 
@@ -196,5 +154,9 @@ mod tests {
         let bytes = Bytes::from_static(b"as they are");
         assert_eq!(Raw(bytes.clone()).encode().unwrap(), bytes);
         assert_eq!(Raw::decode(bytes.clone()).unwrap().0, bytes);
+        for encoding in [Encoding::Postcard, Encoding::Named] {
+            assert_eq!(Raw(bytes.clone()).encode_as(encoding).unwrap(), bytes);
+            assert_eq!(Raw::decode_as(bytes.clone(), encoding).unwrap().0, bytes);
+        }
     }
 }
