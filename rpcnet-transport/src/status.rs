@@ -67,7 +67,8 @@ impl Status {
     #[must_use]
     pub fn app<E: Serialize>(error: &E, message: impl Into<String>) -> Self {
         match codec::to_postcard(error) {
-            Ok(details) => Self::new(Code::App, message).with_details(details),
+            // It may be kept, as in the cache of a method.
+            Ok(details) => Self::new(Code::App, message).with_details(codec::owned(details)),
             Err(failure) => Self::internal(format!(
                 "the application error could not be encoded: {failure}"
             )),

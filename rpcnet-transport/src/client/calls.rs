@@ -84,9 +84,12 @@ impl RpcClient {
         options: CallOptions,
     ) -> impl Future<Output = Result<Bytes, RpcError>> + use<'a> {
         // No future of its own, as for `call_with`.
-        self.call_borrowed(CalledMethod::untyped(method), body, options)
+        let call = self.call_borrowed(CalledMethod::untyped(method), body, options);
+        call.map_ok(reply::detached)
     }
 
+    /// Like [`call_ref`](Self::call_ref); the reply may share the memory of the packets that it
+    /// came in.
     pub(super) async fn call_borrowed(
         &self,
         method: CalledMethod<'_>,
@@ -103,12 +106,9 @@ impl RpcClient {
                         .await
                 }
             };
-            return outcome
-                .map(reply::detached)
-                .map_err(|e| self.with_peer_context(e));
+            return outcome.map_err(|e| self.with_peer_context(e));
         }
-        let call = self.call_bytes(method, body.clone(), options);
-        Box::pin(call.map_ok(reply::detached)).await
+        Box::pin(self.call_bytes(method, body.clone(), options)).await
     }
 
     /// Unary call with typed values, encoded with postcard.

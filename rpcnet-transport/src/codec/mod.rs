@@ -2,12 +2,14 @@
 
 mod error;
 mod named;
+mod postcard_encoder;
 
 use bytes::Bytes;
 use serde::{Serialize, de::DeserializeOwned};
 
 use self::error::NamedError;
 pub use self::error::{CodecError, CodecErrorKind};
+pub(crate) use self::postcard_encoder::owned;
 
 /// Encoding of the serde types of a message.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
@@ -25,7 +27,8 @@ pub struct Raw(pub Bytes);
 
 /// Type that can be sent as a message: every serde type, encoded with postcard, and [`Raw`].
 pub trait Encode {
-    /// Encodes the message.
+    /// Encodes the message. A small one may share memory with others that this thread has encoded:
+    /// copy it to keep it for long.
     ///
     /// # Errors
     ///
@@ -110,9 +113,8 @@ impl<T: Into<Bytes>> From<T> for Raw {
 }
 
 pub(crate) fn to_postcard<T: Serialize + ?Sized>(value: &T) -> Result<Bytes, CodecError> {
-    let bytes = postcard::to_stdvec(value);
-    let bytes = bytes.map_err(|e| CodecError::postcard(CodecErrorKind::Encode, e))?;
-    Ok(bytes.into())
+    let encoded = postcard_encoder::to_postcard(value);
+    encoded.map_err(|e| CodecError::postcard(CodecErrorKind::Encode, e))
 }
 
 pub(crate) fn from_postcard<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {

@@ -4,7 +4,7 @@ use std::{convert::Infallible, error::Error as StdError, fmt};
 
 use crate::{
     Code, Message, RpcError, Status,
-    codec::{Encode, Encoding},
+    codec::{self, Encode, Encoding},
     schema::{SchemaBuilder, TypeRef},
 };
 
@@ -30,7 +30,7 @@ impl<E: Message + Send + fmt::Debug> ErrorType for E {
 
     fn into_status(self, encoding: Encoding) -> Status {
         match self.encode_as(encoding) {
-            Ok(details) => Status::new(Code::App, "").with_details(details),
+            Ok(details) => Status::new(Code::App, "").with_details(codec::owned(details)),
             Err(failure) => Status::internal(format!(
                 "the error of the method could not be encoded: {failure}"
             )),

@@ -1,0 +1,132 @@
+//! Encoding with postcard into memory that small messages share.
+
+use std::cell::RefCell;
+
+use bytes::{Bytes, BytesMut};
+use postcard::ser_flavors::Flavor;
+use serde::Serialize;
+
+/// Encodes a value. Small messages of one thread share a buffer, so that they allocate nothing of
+/// their own: one that is kept for long should be [copied](owned).
+pub(super) fn to_postcard<T: Serialize + ?Sized>(value: &T) -> Result<Bytes, postcard::Error> {
+    // Taken out, as the code of the value may encode another one.
+    let mut buffer = BUFFER.with_borrow_mut(std::mem::take);
+    if buffer.capacity() < SHARED_BYTES_MAX {
+        buffer.reserve(BUFFER_BYTES);
+    }
+    let written = postcard::serialize_with_flavor(value, Writer(buffer));
+    let mut buffer = written?;
+    let message = match buffer.len() {
+        0..=SHARED_BYTES_MAX => buffer.split().freeze(),
+        ..=COPIED_BYTES_MAX => {
+            let message = Bytes::copy_from_slice(&buffer);
+            buffer.clear();
+            message
+        }
+        _ => return Ok(buffer.freeze()),
+    };
+    BUFFER.set(buffer);
+    Ok(message)
+}
+
+/// The same bytes in memory of their own, if they may share it with others.
+pub(crate) fn owned(message: Bytes) -> Bytes {
+    match message.len() {
+        1..=SHARED_BYTES_MAX => Bytes::copy_from_slice(&message),
+        _ => message,
+    }
+}
+
+struct Writer(BytesMut);
+
+impl Flavor for Writer {
+    type Output = BytesMut;
+
+    fn try_push(&mut self, byte: u8) -> postcard::Result<()> {
+        self.try_extend(&[byte])
+    }
+
+    fn try_extend(&mut self, bytes: &[u8]) -> postcard::Result<()> {
+        self.0.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    fn finalize(self) -> postcard::Result<BytesMut> {
+        Ok(self.0)
+    }
+}
+
+thread_local! {
+    static BUFFER: RefCell<BytesMut> = RefCell::new(BytesMut::new());
+}
+
+/// Size of the buffer that messages share: what one of them that is kept holds at most.
+const BUFFER_BYTES: usize = 4 * 1024;
+
+/// Largest message in the shared buffer.
+const SHARED_BYTES_MAX: usize = 256;
+
+/// Largest message that is copied out of the buffer, which then serves the next one.
+const COPIED_BYTES_MAX: usize = 16 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_of_any_size_are_what_postcard_writes() {
+        for len in [
+            0,
+            1,
+            255,
+            256,
+            257,
+            4_095,
+            4_096,
+            16_383,
+            16_384,
+            16_385,
+            1 << 20,
+        ] {
+            let value = (len, vec![7_u8; len]);
+            let message = to_postcard(&value).unwrap();
+            assert_eq!(message, postcard::to_stdvec(&value).unwrap(), "{len}");
+            assert_eq!(owned(message.clone()), message);
+        }
+    }
+
+    #[test]
+    fn messages_that_are_kept_do_not_change() {
+        let messages: Vec<_> = (0..10_000_u32)
+            .map(|n| to_postcard(&(n, "text")).unwrap())
+            .collect();
+        for (n, message) in (0_u32..).zip(messages) {
+            assert_eq!(postcard::from_bytes(&message), Ok((n, "text")));
+        }
+    }
+
+    #[test]
+    fn a_value_may_encode_another_while_it_is_encoded() {
+        struct Nested;
+        impl Serialize for Nested {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                let inner = to_postcard(&"inner").unwrap();
+                serializer.serialize_bytes(&inner)
+            }
+        }
+        let message = to_postcard(&("outer", Nested)).unwrap();
+        let (outer, inner): (&str, &[u8]) = postcard::from_bytes(&message).unwrap();
+        assert_eq!((outer, inner), ("outer", &b"\x05inner"[..]));
+    }
+
+    #[test]
+    fn a_value_that_cannot_be_encoded_leaves_nothing_behind() {
+        #[derive(Serialize)]
+        struct Failing(&'static str, #[serde(serialize_with = "fail")] ());
+        fn fail<S: serde::Serializer>(_: &(), _: S) -> Result<S::Ok, S::Error> {
+            Err(serde::ser::Error::custom("as told"))
+        }
+        assert!(to_postcard(&Failing("begun", ())).is_err());
+        assert_eq!(to_postcard(&7_u8).unwrap(), &[7][..]);
+    }
+}
