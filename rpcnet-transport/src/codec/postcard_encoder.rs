@@ -16,14 +16,15 @@ pub(super) fn to_postcard<T: Serialize + ?Sized>(value: &T) -> Result<Bytes, pos
     }
     let written = postcard::serialize_with_flavor(value, Writer(buffer));
     let mut buffer = written?;
-    let message = match buffer.len() {
-        0..=SHARED_BYTES_MAX => buffer.split().freeze(),
-        ..=COPIED_BYTES_MAX => {
-            let message = Bytes::copy_from_slice(&buffer);
-            buffer.clear();
-            message
-        }
-        _ => return Ok(buffer.freeze()),
+    if buffer.len() > COPIED_BYTES_MAX {
+        return Ok(buffer.freeze());
+    }
+    let message = if buffer.len() <= SHARED_BYTES_MAX {
+        buffer.split().freeze()
+    } else {
+        let message = Bytes::copy_from_slice(&buffer);
+        buffer.clear();
+        message
     };
     BUFFER.set(buffer);
     Ok(message)

@@ -3,7 +3,9 @@
 use std::{any::Any, net::SocketAddr, num::NonZeroU32, time::Instant};
 
 use bytes::Bytes;
-use rpcnet_transport::{CallOptions, Endpoint, RpcClient, RpcError, Shards, TransportConfig};
+use rpcnet_transport::{
+    CallOptions, Endpoint, Method, RpcClient, RpcError, Shards, TransportConfig,
+};
 use xtask_harness::tls;
 use xtask_load::{
     Body, CLIENT, Caller, Direction, Failure, Handshake, Load, Report, SERVER, Setup, Subject,
@@ -13,19 +15,21 @@ use xtask_report::Latencies;
 
 use super::{
     streams,
-    subjects::{BULK, ISOLATED, SHARDS},
+    subjects::{BULK, ISOLATED, SHARDS, TYPED, TYPED_BODY_BYTES},
 };
 
 #[derive(Debug)]
 pub(crate) struct Rpcnet {
     endpoint: Endpoint,
     options: CallOptions,
+    is_typed: bool,
 }
 
 #[derive(Debug, Clone)]
 pub(crate) struct Connection {
     client: RpcClient,
     options: CallOptions,
+    is_typed: bool,
 }
 
 impl Subject for Rpcnet {
@@ -35,7 +39,8 @@ impl Subject for Rpcnet {
     async fn serve(setup: &Setup) -> Result<(SocketAddr, Box<dyn Any>), Failure> {
         let router = streams::router()
             .raw("echo", |_cx, body| async move { Ok(answer(body)) })
-            .with_replay_safe("echo");
+            .with_replay_safe("echo")
+            .method(ECHO, |body| async move { body });
         if setup.subject == SHARDS {
             let tls = tls(&setup.keys, SERVER)?;
             let any = (setup.ip, 0).into();
@@ -51,6 +56,7 @@ impl Subject for Rpcnet {
         Ok(Self {
             endpoint: open_endpoint(setup, CLIENT, config(setup))?,
             options: CallOptions::new().with_isolated(setup.subject == ISOLATED),
+            is_typed: setup.subject == TYPED,
         })
     }
 
@@ -58,6 +64,7 @@ impl Subject for Rpcnet {
         Ok(Connection {
             client: self.endpoint.connect(addr, SERVER).await?,
             options: self.options,
+            is_typed: self.is_typed,
         })
     }
 
@@ -124,9 +131,19 @@ impl Caller for Connection {
     type Error = RpcError;
 
     async fn call(&self, body: Bytes) -> Result<Bytes, RpcError> {
+        if self.is_typed
+            && let Ok(message) = <&[u8; TYPED_BODY_BYTES]>::try_from(&body[..])
+        {
+            let reply = ECHO.call(&self.client, message).await?;
+            // The load checks bytes, which a typed caller would not make.
+            return Ok(Bytes::copy_from_slice(&reply));
+        }
         self.client.call_with("echo", body, self.options).await
     }
 }
+
+/// The typed method: its messages are what the bodies of the other subjects are.
+const ECHO: Method<[u8; TYPED_BODY_BYTES], [u8; TYPED_BODY_BYTES]> = Method::new("typed/echo");
 
 /// An endpoint of the side called `name`.
 pub(crate) fn open_endpoint(

@@ -36,7 +36,10 @@ impl Subject {
 
     /// Whether it is measured with bodies of this size.
     pub(crate) fn takes(self, payload_bytes: usize) -> bool {
-        self.kind != Large || payload_bytes >= LARGE_BODY_BYTES_MIN
+        match self.name {
+            TYPED => payload_bytes == TYPED_BODY_BYTES,
+            _ => self.kind != Large || payload_bytes >= LARGE_BODY_BYTES_MIN,
+        }
     }
 
     /// Whether its failures are recorded instead of ending the run. There is one that was published
@@ -75,6 +78,7 @@ pub(crate) const ALL: &[Subject] = &[
     Subject::new(BULK, Large),
     Subject::new(ISOLATED, Variant),
     Subject::new(SHARDS, Variant),
+    Subject::new(TYPED, Variant),
     Subject::new("rpcnet-0.1.0", Peer),
     Subject::new(TONIC, Peer),
     Subject::new("tarpc-tcp", Peer),
@@ -95,6 +99,12 @@ pub(crate) const ISOLATED: &str = "rpcnet-isolated";
 
 /// Rpcnet with a server that has a thread and a socket for each core.
 pub(crate) const SHARDS: &str = "rpcnet-shards";
+
+/// Rpcnet with a typed method, whose messages have one size.
+pub(crate) const TYPED: &str = "rpcnet-typed";
+
+/// Size of the messages of the typed method.
+pub(crate) const TYPED_BODY_BYTES: usize = 32;
 
 /// gRPC over HTTP/2.
 pub(crate) const TONIC: &str = "tonic-tls";
