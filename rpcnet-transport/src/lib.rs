@@ -50,6 +50,8 @@ pub mod wire;
 )]
 mod wire;
 
+pub use rpcnet_transport_macros::Message;
+
 #[cfg(feature = "dev-certs")]
 pub use crate::tls::{DevCa, NodePem};
 pub use crate::{

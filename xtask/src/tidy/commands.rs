@@ -1,7 +1,7 @@
 //! Commands in texts: each exists, with its options and what it is to run; and the README
 //! lists all of `cargo xtask`.
 
-use cargo_metadata::TargetKind;
+use cargo_metadata::{Package, TargetKind};
 use clap::{
     Command, CommandFactory as _,
     builder::ValueParser,
@@ -65,8 +65,12 @@ fn unlisted(workspace: &Workspace, xtask: &Command) -> Vec<Problem> {
     let commands = leaf_commands(xtask, "cargo xtask").into_iter();
     let commands =
         commands.filter(|it| !listed.iter().any(|row| row.starts_with(&format!("{it} "))));
-    let crates = workspace.published().map(|package| package.name.as_str());
-    let crates = crates.filter(|name| !readme.contains(&format!("\n| [`{name}`]({name}) |")));
+    let is_listed = |package: &&Package| {
+        let (name, folder) = (&package.name, workspace.folder(package));
+        readme.contains(&format!("\n| [`{name}`]({folder}) |"))
+    };
+    let crates = workspace.published().filter(|package| !is_listed(package));
+    let crates = crates.map(|package| package.name.as_str());
     let missing = commands
         .map(|it| format!("`{it}`"))
         .chain(crates.map(str::to_owned));

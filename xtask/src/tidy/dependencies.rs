@@ -62,7 +62,12 @@ pub(super) const LAYERS: &[Layer] = &[
             &["rpcnet-balance"],
         )
     },
-    Layer::new("rpcnet-transport", Purity::Never, &[]),
+    Layer::new("rpcnet-transport-macros", Purity::Never, &[]),
+    Layer::new(
+        "rpcnet-transport",
+        Purity::Never,
+        &["rpcnet-transport-macros"],
+    ),
     Layer::new(
         "rpcnet-client",
         Purity::Never,

@@ -16,6 +16,10 @@ const SHARED: &[(&str, &str)] = &[
         "stage of a node or of an endpoint, from its start to its end",
     ),
     (
+        "Message",
+        "what is sent: in rpcnet-swim in a datagram, in rpcnet-transport in a call",
+    ),
+    (
         "NodeId",
         "name and epoch of a node, in gossip and in the registry",
     ),
