@@ -7,6 +7,7 @@ mod fair_shares;
 mod flow_control_windows;
 mod large_replies;
 mod loopback;
+mod messages;
 mod typed;
 mod unpolled_futures;
 

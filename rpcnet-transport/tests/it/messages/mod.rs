@@ -1,0 +1,4 @@
+//! Derived schemas against what serde itself writes and reads.
+
+mod conformity;
+mod derived;
