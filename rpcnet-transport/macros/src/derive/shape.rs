@@ -86,7 +86,8 @@ fn describe_struct(
                 denies_unknown_fields: #denies,
             })
         }
-        Fields::Unnamed(_) | Fields::Unit => {
+        Fields::Unit => quote!(#krate::schema::Shape::Unit),
+        Fields::Unnamed(_) => {
             let elements = elements(&fields, krate);
             quote!(#krate::schema::Shape::Tuple(::std::vec![#(#elements),*]))
         }
