@@ -98,6 +98,7 @@ impl Endpoint {
 
 impl EndpointShared {
     fn reload_tls(&self, tls: Tls) -> Result<(), TlsReloadError> {
+        let tls = tls.with_clock_of(&self.dialer.tls.current());
         let reloaded = self.check_tls(&tls).and_then(|()| {
             let is_open = !self.lifecycle.closing.is_cancelled();
             if is_open && self.dialer.replace_tls(tls) {
@@ -164,6 +165,7 @@ async fn log_expiry_warnings(shared: Arc<EndpointShared>) {
         }
         let next = tls.until_expiry_warning();
         tokio::select! {
+            biased;
             () = shared.dialer.tls.reloaded.notified() => {}
             () = sleep(next.min(CLOCK_CHECK_INTERVAL_MAX)) => {}
         }

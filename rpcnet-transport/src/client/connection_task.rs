@@ -54,11 +54,11 @@ impl ConnectionTask {
         let in_progress = Mutex::default();
         let mut replies = FuturesUnordered::new();
         let mut control_is_open = true;
-        // Until this time further drain states are not read, which bounds the work that a server
-        // can cause.
+        // Until then no further drain state is read: that bounds the work that a server causes.
         let mut paused_until = None;
         let end = loop {
             tokio::select! {
+                biased;
                 // The end of a connection is reported also if its client was dropped before this
                 // task ran.
                 () = shared.client_dropped.cancelled() => break connection.close_reason(),
@@ -66,9 +66,7 @@ impl ConnectionTask {
                     close_at_once(&connection, CLOSE_DISCONNECTED, b"");
                     break Some(ConnectionError::LocallyClosed);
                 }
-                () = sleep_until(paused_until.unwrap_or_else(Instant::now)), if paused_until.is_some() => {
-                    paused_until = None;
-                }
+                () = sleep_until(paused_until.unwrap_or_else(Instant::now)), if paused_until.is_some() => paused_until = None,
                 frame = poll_fn(|cx| control.poll_frame(cx)), if control_is_open && paused_until.is_none() => match frame {
                     Ok(Some(Frame::Draining(first))) => {
                         shared.set_draining(latest_draining(&mut control, first));
@@ -99,6 +97,7 @@ impl ConnectionTask {
         } else {
             drop(replies);
             tokio::select! {
+                biased;
                 () = in_flight.wait_for_zero() => {}
                 () = registered.disconnected() => {
                     close_at_once(&connection, CLOSE_DISCONNECTED, b"");

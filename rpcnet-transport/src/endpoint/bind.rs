@@ -68,8 +68,10 @@ impl Endpoint {
         // with it.
         let key = tls.reset_key(local_addr, shard);
         let (tls, server) = CurrentTls::new(tls, &config, &counters);
+        let mut quic_config = quic::endpoint_config(&config, key);
+        quic_config.rng_seed(port.rng_seed);
         let quinn = quinn::Endpoint::new_with_abstract_socket(
-            quic::endpoint_config(&config, key),
+            quic_config,
             Some(server),
             socket,
             Arc::new(runtime.clone()),

@@ -88,6 +88,22 @@ impl Endpoint {
         }
     }
 
+    /// Ends the endpoint at once, as a crash of its process would: closes the port before any peer
+    /// can be told, drops the handlers that run, and ends all connections here. To its peers it is
+    /// silent from now on, and the port is free to be bound again. For tests of failures; a
+    /// [`shutdown`](Self::shutdown) is kinder to callers.
+    pub fn abort(&self) {
+        let shared = &self.0.shared;
+        // First, so that nothing more is sent.
+        shared.port.close();
+        shared.lifecycle.close();
+        shared.served.cancel.cancel();
+        shared.lifecycle.stopped.cancel();
+        shared.connections.close();
+        shared.dialer.registry.close_all(CLOSE_SHUTDOWN);
+        shared.dialer.quinn.close(CLOSE_SHUTDOWN, b"");
+    }
+
     async fn stop(&self, within: Duration) {
         let shared = &self.0.shared;
         let deadline = Instant::now() + within.min(SHUTDOWN_MAX);
@@ -128,6 +144,7 @@ impl Endpoint {
         yield_to_tasks().await;
         let drained = async {
             tokio::select! {
+                biased;
                 () = shared.runtime.ended() => {}
                 () = shared.dialer.quinn.wait_idle() => {}
             }

@@ -1,7 +1,7 @@
 //! Receive queue of one address of the network.
 
 use std::{
-    collections::VecDeque,
+    collections::BTreeMap,
     net::SocketAddr,
     pin::Pin,
     task::{Context, Poll, Waker},
@@ -19,7 +19,10 @@ pub(super) struct Inbox {
 
 #[derive(Default)]
 struct InboxQueue {
-    datagrams: VecDeque<Datagram>,
+    /// By arrival; those that arrive at one time in the order in which they were sent.
+    datagrams: BTreeMap<(Instant, u64), Datagram>,
+    /// Number of datagrams so far.
+    count: u64,
     bytes: usize,
     reader: Option<Waker>,
     /// Timer for the arrival of the first datagram.
@@ -47,7 +50,7 @@ impl Inbox {
     }
 
     /// Adds a datagram; returns the waker of the reader.
-    pub(super) fn push(&self, mut datagram: Datagram) -> Result<Option<Waker>, InboxFull> {
+    pub(super) fn push(&self, datagram: Datagram) -> Result<Option<Waker>, InboxFull> {
         let mut queue = self.queue.lock();
         let cost = datagram.cost();
         // As with a socket, one datagram fits whatever the bound.
@@ -55,12 +58,17 @@ impl Inbox {
             return Err(InboxFull);
         }
         queue.bytes += cost;
-        // A delay that was reduced does not let later datagrams overtake.
-        if let Some(last) = queue.datagrams.back() {
-            datagram.due = datagram.due.max(last.due);
-        }
-        queue.datagrams.push_back(datagram);
+        queue.count += 1;
+        let key = (datagram.due, queue.count);
+        queue.datagrams.insert(key, datagram);
         Ok(queue.reader.take())
+    }
+
+    /// Drops all datagrams; returns their number.
+    pub(super) fn clear(&self) -> u64 {
+        let mut queue = self.queue.lock();
+        queue.bytes = 0;
+        std::mem::take(&mut queue.datagrams).len() as u64
     }
 
     /// Takes the next datagrams that have arrived: at least one, at most `len_max`.
@@ -76,12 +84,12 @@ impl Inbox {
             let now = Instant::now();
             let mut taken = 0;
             while taken < len_max
-                && let Some(datagram) = queue.datagrams.front()
-                && datagram.due <= now
+                && let Some(first) = queue.datagrams.first_entry()
+                && first.get().due <= now
             {
+                let datagram = first.remove();
                 queue.bytes -= datagram.cost();
-                take(taken, datagram);
-                queue.datagrams.pop_front();
+                take(taken, &datagram);
                 taken += 1;
             }
             if taken > 0 {
@@ -91,7 +99,7 @@ impl Inbox {
                 Some(reader) => reader.clone_from(cx.waker()),
                 empty => *empty = Some(cx.waker().clone()),
             }
-            let Some(due) = queue.datagrams.front().map(|first| first.due) else {
+            let Some((&(due, _), _)) = queue.datagrams.first_key_value() else {
                 return Poll::Pending;
             };
             let timer = queue

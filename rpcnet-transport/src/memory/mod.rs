@@ -1,30 +1,23 @@
 //! In-memory network for tests without sockets.
 
+mod hub;
 mod inbox;
+mod link;
 mod socket;
 
-use std::{
-    collections::{HashMap, HashSet, hash_map::Entry},
-    fmt, io,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-    num::NonZeroU64,
-    sync::Arc,
-    time::Duration,
-};
-
-use parking_lot::Mutex;
-use quinn::udp::EcnCodepoint;
-use tokio::time::Instant;
+use std::{fmt, net::SocketAddr, num::NonZeroU64, ops::RangeInclusive, sync::Arc, time::Duration};
 
 use self::{
-    inbox::{Datagram, Inbox},
+    hub::Hub,
+    inbox::Inbox,
+    link::{LinkFault, LinkRate},
     socket::MemorySocket,
 };
 use crate::{BindError, Endpoint, SocketBuffers, Tls, TransportConfig, socket::OpenPort};
 
 /// In-memory network: its endpoints use real QUIC and TLS, but their datagrams never leave the
 /// process. For tests that run anywhere, at any time and in parallel, with the faults of their
-/// choice: delay, loss, limited rates, partitions.
+/// choice: delay, loss, limited rates, partitions, isolated endpoints.
 ///
 /// Networks are isolated from each other. Cheap to clone; clones are the same network. It works
 /// with tokio's paused time too, where an hour of waiting takes no time, if all endpoints live in
@@ -69,7 +62,8 @@ pub struct MemoryStats {
     pub delivered: u64,
     /// Datagrams lost by [`MemoryNetwork::set_loss`].
     pub lost: u64,
-    /// Datagrams lost by [`MemoryNetwork::partition`].
+    /// Datagrams lost by [`MemoryNetwork::partition`], in one direction or both, and by
+    /// [`MemoryNetwork::isolate`].
     pub partitioned: u64,
     /// Datagrams to an unused address.
     pub unreachable: u64,
@@ -85,11 +79,23 @@ impl MemoryNetwork {
         Self::default()
     }
 
+    /// Network whose random choices, and those of QUIC on its endpoints, come from this seed: lost
+    /// datagrams and the delays of a [range](Self::set_delay_range). With tokio's paused time, and
+    /// endpoints that are opened in the same order, a run can be repeated. The keys of TLS stay
+    /// random.
+    #[must_use]
+    pub fn seeded(seed: u64) -> Self {
+        let network = Self::new();
+        network.0.state.lock().set_seed(seed);
+        network
+    }
+
     /// Opens an endpoint on this network, at any address. For an unspecified address the network
     /// chooses one in 10.0.0.0/8 or fd00::/64, for port 0 a free port. Endpoints reach those of
     /// their own address family.
     ///
-    /// The queue of datagrams that arrived and were not read holds
+    /// There is no [busy polling](TransportConfig::with_busy_poll) on it. The queue of datagrams
+    /// that arrived and were not read holds
     /// [`socket_buffer_bytes`](TransportConfig::with_socket_buffer_bytes); further ones are lost,
     /// as with a socket.
     ///
@@ -100,12 +106,14 @@ impl MemoryNetwork {
     pub fn bind(
         &self,
         addr: SocketAddr,
-        config: TransportConfig,
+        mut config: TransportConfig,
         tls: Tls,
     ) -> Result<Endpoint, BindError> {
         Endpoint::check_bind(&config)?;
+        // Nothing arrives from outside of the process, and spinning goes by the real clock.
+        config.busy_poll = Duration::ZERO;
         let inbox = Arc::new(Inbox::new(config.socket_buffer_bytes));
-        let local_addr = self.0.add(addr, &inbox)?;
+        let (local_addr, rng_seed) = self.0.add(addr, &inbox)?;
         let socket = Arc::new(MemorySocket::new(Arc::clone(&self.0), inbox, local_addr));
         let buffers = SocketBuffers::all_granted(config.socket_buffer_bytes);
         let port = OpenPort {
@@ -113,14 +121,33 @@ impl MemoryNetwork {
             direct: None,
             close: socket,
             buffers,
+            rng_seed,
         };
         Endpoint::bind_on(port, 0, addr, config, tls)
     }
 
-    /// Sets the one-way delay of datagrams sent from now on; initially none. Datagrams do not
-    /// overtake each other.
+    /// Sets the one-way delay of datagrams sent from now on; initially none. Datagrams between two
+    /// addresses do not overtake each other.
     pub fn set_delay(&self, one_way: Duration) {
-        self.0.state.lock().delay = one_way;
+        self.set_delay_range(one_way..=one_way);
+    }
+
+    /// Sets the range of the one-way delay of datagrams sent from now on: that of each is drawn
+    /// from the [seed](Self::seeded). Datagrams between two addresses do not overtake each other.
+    pub fn set_delay_range(&self, one_way: RangeInclusive<Duration>) {
+        self.0.state.lock().delay = one_way.into();
+    }
+
+    /// Sets the range of the one-way delay of datagrams from one address to another, in place of
+    /// that of the network; `None` is that of the network again.
+    pub fn set_link_delay(
+        &self,
+        from: SocketAddr,
+        to: SocketAddr,
+        one_way: Option<RangeInclusive<Duration>>,
+    ) {
+        let change = |fault: &mut LinkFault| fault.delay = one_way.map(Into::into);
+        self.0.state.lock().change_fault(from, to, change);
     }
 
     /// Limits the rate of each direction between two addresses, as a link with a queue in front of
@@ -130,32 +157,58 @@ impl MemoryNetwork {
     /// to the [delay](Self::set_delay). With tokio's paused time only the link takes time, so that
     /// a measurement does not depend on the machine.
     pub fn set_rate(&self, bytes_per_second: Option<NonZeroU64>, queue_bytes: usize) {
-        let mut state = self.0.state.lock();
-        state.rate = bytes_per_second.map(|rate| LinkRate { rate, queue_bytes });
-        state.links_busy_until.clear();
+        let rate = bytes_per_second.map(|rate| LinkRate { rate, queue_bytes });
+        self.0.state.lock().set_rate(rate);
     }
 
     /// Sets the loss per mille of datagrams sent from now on; initially none. Losses are drawn from
-    /// the seed, so a test whose tasks run in the same order loses the same datagrams again.
+    /// the seed, for each direction between two addresses apart, so a test whose tasks run in the
+    /// same order loses the same datagrams again.
     pub fn set_loss(&self, per_mille: u16, seed: u64) {
         let mut state = self.0.state.lock();
         state.loss_per_mille = per_mille;
-        state.random = seed;
+        state.set_link_seed(seed);
+    }
+
+    /// Sets the loss per mille of datagrams from one address to another, in place of that of the
+    /// network; `None` is that of the network again.
+    pub fn set_link_loss(&self, from: SocketAddr, to: SocketAddr, per_mille: Option<u16>) {
+        let change = |fault: &mut LinkFault| fault.loss_per_mille = per_mille;
+        self.0.state.lock().change_fault(from, to, change);
     }
 
     /// Partitions two addresses: everything sent between them from now on is lost, in both
     /// directions.
     pub fn partition(&self, a: SocketAddr, b: SocketAddr) {
-        let mut state = self.0.state.lock();
-        state.partitions.insert((a, b));
-        state.partitions.insert((b, a));
+        self.partition_one_way(a, b);
+        self.partition_one_way(b, a);
     }
 
-    /// Ends a [`partition`](Self::partition). What was lost stays lost.
+    /// One-way partition: everything sent from the first address to the second one from now on is
+    /// lost.
+    pub fn partition_one_way(&self, from: SocketAddr, to: SocketAddr) {
+        let change = |fault: &mut LinkFault| fault.is_partitioned = true;
+        self.0.state.lock().change_fault(from, to, change);
+    }
+
+    /// Ends a [`partition`](Self::partition), in both directions. What was lost stays lost.
     pub fn heal(&self, a: SocketAddr, b: SocketAddr) {
         let mut state = self.0.state.lock();
-        state.partitions.remove(&(a, b));
-        state.partitions.remove(&(b, a));
+        for (from, to) in [(a, b), (b, a)] {
+            state.change_fault(from, to, |fault| fault.is_partitioned = false);
+        }
+    }
+
+    /// Isolates an address: everything sent from it and to it from now on is lost, and so is what
+    /// is on the way to it, as if its host had stopped. The endpoint does not learn of it: its
+    /// timers go on.
+    pub fn isolate(&self, addr: SocketAddr) {
+        self.0.isolate(addr);
+    }
+
+    /// Ends an [isolation](Self::isolate). What was lost stays lost.
+    pub fn reconnect(&self, addr: SocketAddr) {
+        self.0.state.lock().isolated.remove(&addr);
     }
 
     /// Snapshot of the counters.
@@ -176,177 +229,6 @@ impl fmt::Debug for MemoryNetwork {
             .finish_non_exhaustive()
     }
 }
-
-/// Hub of the network: delivers every datagram to its receiver, or loses it.
-#[derive(Default)]
-struct Hub {
-    state: Mutex<HubState>,
-}
-
-#[derive(Default)]
-struct HubState {
-    inboxes: HashMap<SocketAddr, Arc<Inbox>>,
-    /// Partitioned pairs of sender and receiver.
-    partitions: HashSet<(SocketAddr, SocketAddr)>,
-    delay: Duration,
-    rate: Option<LinkRate>,
-    /// Time until which the link is busy, by sender and receiver.
-    links_busy_until: HashMap<(SocketAddr, SocketAddr), Instant>,
-    loss_per_mille: u16,
-    random: u64,
-    /// Number of addresses and ports that were chosen.
-    addrs_chosen: u32,
-    stats: MemoryStats,
-}
-
-/// Rate limit of a link; see [`MemoryNetwork::set_rate`].
-#[derive(Debug, Clone, Copy)]
-struct LinkRate {
-    rate: NonZeroU64,
-    queue_bytes: usize,
-}
-
-impl LinkRate {
-    /// Time at which a link that is busy until `idle_at` has sent a datagram of this size; `None`
-    /// if its queue is full.
-    fn sent_at(&self, now: Instant, idle_at: Option<Instant>, bytes: usize) -> Option<Instant> {
-        let idle_at = idle_at.map_or(now, |at| at.max(now));
-        let rate = self.rate.get() as f64;
-        let waiting = (idle_at - now).as_secs_f64() * rate;
-        // As with a socket, one datagram fits whatever the bound.
-        if waiting > 0.0 && waiting + bytes as f64 > self.queue_bytes as f64 {
-            return None;
-        }
-        idle_at.checked_add(Duration::from_secs_f64(bytes as f64 / rate))
-    }
-}
-
-impl Hub {
-    fn add(&self, wanted: SocketAddr, inbox: &Arc<Inbox>) -> Result<SocketAddr, BindError> {
-        let mut state = self.state.lock();
-        if !wanted.ip().is_unspecified() && wanted.port() != 0 {
-            return match state.inboxes.entry(wanted) {
-                Entry::Occupied(_) => Err(BindError::AddressInUse(wanted)),
-                Entry::Vacant(vacant) => {
-                    vacant.insert(Arc::clone(inbox));
-                    Ok(wanted)
-                }
-            };
-        }
-        for _ in 0..CHOICES_MAX {
-            state.addrs_chosen = state.addrs_chosen.wrapping_add(1);
-            let addr = choose_addr(wanted, state.addrs_chosen);
-            if let Entry::Vacant(vacant) = state.inboxes.entry(addr) {
-                vacant.insert(Arc::clone(inbox));
-                return Ok(addr);
-            }
-        }
-        Err(BindError::Io {
-            addr: wanted,
-            source: io::Error::new(io::ErrorKind::AddrNotAvailable, "no free address"),
-        })
-    }
-
-    fn remove(&self, addr: SocketAddr) {
-        self.state.lock().inboxes.remove(&addr);
-    }
-
-    /// Delivers one datagram to its receiver, or loses it.
-    fn deliver(&self, from: SocketAddr, to: SocketAddr, ecn: Option<EcnCodepoint>, bytes: &[u8]) {
-        let mut state = self.state.lock();
-        if state.partitions.contains(&(from, to)) {
-            state.stats.partitioned += 1;
-            return;
-        }
-        if state.draw_loss() {
-            state.stats.lost += 1;
-            return;
-        }
-        let Some(inbox) = state.inboxes.get(&to).map(Arc::clone) else {
-            state.stats.unreachable += 1;
-            return;
-        };
-        let mut sent_at = Instant::now();
-        if let Some(rate) = state.rate {
-            let link = (from, to);
-            let idle_at = state.links_busy_until.get(&link).copied();
-            let Some(at) = rate.sent_at(sent_at, idle_at, bytes.len() + HEADER_BYTES) else {
-                state.stats.dropped += 1;
-                return;
-            };
-            state.links_busy_until.insert(link, at);
-            sent_at = at;
-        }
-        let datagram = Datagram {
-            due: sent_at + state.delay,
-            from,
-            ecn,
-            bytes: bytes.into(),
-        };
-        let fits = bytes.len() <= DATAGRAM_BYTES_MAX;
-        // Under the lock, so that datagrams arrive in the order in which they were sent.
-        let reader = match fits.then(|| inbox.push(datagram)) {
-            Some(Ok(reader)) => {
-                state.stats.delivered += 1;
-                reader
-            }
-            Some(Err(_)) | None => {
-                state.stats.dropped += 1;
-                None
-            }
-        };
-        drop(state);
-        if let Some(reader) = reader {
-            reader.wake();
-        }
-    }
-}
-
-impl HubState {
-    fn draw_loss(&mut self) -> bool {
-        if self.loss_per_mille == 0 {
-            return false;
-        }
-        // SplitMix64 (Steele, Lea, Flood, 2014, figure 10).
-        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.random;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % 1_000 < u64::from(self.loss_per_mille)
-    }
-}
-
-/// The `n`th candidate for the parts of an address that were left open.
-fn choose_addr(wanted: SocketAddr, n: u32) -> SocketAddr {
-    let ip = match wanted.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => {
-            let [_, b, c, d] = n.to_be_bytes();
-            Ipv4Addr::new(10, b, c, d).into()
-        }
-        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::from(FIRST_IPV6 | u128::from(n)).into(),
-        given => given,
-    };
-    let port = match wanted.port() {
-        0 => PORT_FIRST + (n % (u32::from(u16::MAX - PORT_FIRST) + 1)) as u16,
-        given => given,
-    };
-    SocketAddr::new(ip, port)
-}
-
-/// Headers of IPv4 (RFC 791 section 3.1) and UDP (RFC 768).
-const HEADER_BYTES: usize = 20 + 8;
-
-/// Largest payload of one IPv4 datagram over UDP.
-const DATAGRAM_BYTES_MAX: usize = 65_507;
-
-/// First of the dynamic ports (RFC 6335 section 6).
-const PORT_FIRST: u16 = 49_152;
-
-/// Twice the number of dynamic ports, so that a free one is found if there is any.
-const CHOICES_MAX: u32 = 2 * (u16::MAX - PORT_FIRST + 1) as u32;
-
-/// fd00::, unique local addresses (RFC 4193).
-const FIRST_IPV6: u128 = 0xfd00 << 112;
 
 #[cfg(test)]
 mod tests;

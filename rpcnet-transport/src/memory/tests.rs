@@ -1,17 +1,25 @@
 //! Tests of the network itself, without QUIC.
 
-use std::task::Waker;
+use std::{
+    io,
+    net::{Ipv4Addr, Ipv6Addr},
+    task::Waker,
+};
 
 use quinn::{
     AsyncUdpSocket,
-    udp::{RecvMeta, Transmit},
+    udp::{EcnCodepoint, RecvMeta, Transmit},
 };
+use tokio::time::Instant;
 
-use super::*;
+use super::{
+    hub::{DATAGRAM_BYTES_MAX, PORT_FIRST},
+    *,
+};
 
 fn socket(network: &MemoryNetwork, addr: SocketAddr, bytes_max: usize) -> MemorySocket {
     let inbox = Arc::new(Inbox::new(bytes_max));
-    let addr = network.0.add(addr, &inbox).expect("a free address");
+    let (addr, _) = network.0.add(addr, &inbox).expect("a free address");
     MemorySocket::new(Arc::clone(&network.0), inbox, addr)
 }
 
@@ -236,4 +244,107 @@ async fn a_link_sends_at_its_rate_and_loses_what_its_queue_has_no_room_for() {
     network.set_rate(None, 0);
     send(&a, &b, &[1; 72], None);
     assert_eq!(arrived(&b).len(), 1);
+}
+
+#[tokio::test]
+async fn a_one_way_partition_loses_what_is_sent_in_one_direction() {
+    let network = MemoryNetwork::new();
+    let [a, b] = std::array::from_fn(|_| socket(&network, any(), 9_000));
+    network.partition_one_way(a.local_addr, b.local_addr);
+    send(&a, &b, b"1", None);
+    send(&b, &a, b"1", None);
+    assert_eq!((arrived(&a).len(), arrived(&b).len()), (1, 0));
+    network.heal(b.local_addr, a.local_addr);
+    send(&a, &b, b"1", None);
+    assert_eq!(arrived(&b).len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_isolated_address_neither_sends_nor_receives_and_loses_what_was_on_the_way_to_it() {
+    let network = MemoryNetwork::new();
+    let [a, b, c] = std::array::from_fn(|_| socket(&network, any(), 9_000));
+    network.set_delay(Duration::from_millis(5));
+    send(&a, &b, b"on the way", None);
+    network.isolate(b.local_addr);
+    for (from, to) in [(&a, &b), (&b, &a), (&a, &c)] {
+        send(from, to, b"1", None);
+    }
+    tokio::time::advance(Duration::from_millis(5)).await;
+    assert_eq!([&a, &b, &c].map(|to| arrived(to).len()), [0, 0, 1]);
+    assert_eq!(network.stats().partitioned, 3);
+    network.reconnect(b.local_addr);
+    for (from, to) in [(&a, &b), (&b, &a)] {
+        send(from, to, b"1", None);
+    }
+    tokio::time::advance(Duration::from_millis(5)).await;
+    assert_eq!([&a, &b].map(|to| arrived(to).len()), [1, 1]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_link_may_have_a_loss_and_a_delay_of_its_own() {
+    let network = MemoryNetwork::new();
+    let [a, b, c] = std::array::from_fn(|_| socket(&network, any(), 9_000));
+    let (slow, fast) = (Duration::from_millis(20), Duration::from_millis(2));
+    network.set_delay(fast);
+    network.set_link_delay(a.local_addr, c.local_addr, Some(slow..=slow));
+    send(&a, &c, b"first", None);
+    send(&b, &c, b"second", None);
+    tokio::time::advance(fast).await;
+    assert_eq!(arrived(&c), [b"second"], "the slow link holds up no other");
+    tokio::time::advance(slow - fast).await;
+    assert_eq!(arrived(&c), [b"first"]);
+    network.set_link_delay(a.local_addr, c.local_addr, None);
+    network.set_link_loss(b.local_addr, c.local_addr, Some(1_000));
+    send(&a, &c, b"first", None);
+    send(&b, &c, b"second", None);
+    tokio::time::advance(fast).await;
+    assert_eq!(arrived(&c), [b"first"]);
+    network.set_link_loss(b.local_addr, c.local_addr, None);
+    network.set_loss(1_000, 1);
+    network.set_link_loss(a.local_addr, c.local_addr, Some(0));
+    send(&a, &c, b"first", None);
+    send(&b, &c, b"second", None);
+    tokio::time::advance(fast).await;
+    assert_eq!(arrived(&c), [b"first"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn delays_of_a_range_are_drawn_from_the_seed_and_keep_the_order() {
+    let run = async |seed| {
+        let network = MemoryNetwork::seeded(seed);
+        let [a, b] = std::array::from_fn(|_| socket(&network, any(), 90_000));
+        network.set_delay_range(Duration::from_millis(1)..=Duration::from_millis(50));
+        let (began, mut times, mut order) = (Instant::now(), Vec::new(), Vec::new());
+        for n in 0..20_u8 {
+            send(&a, &b, &[n], None);
+            tokio::time::advance(Duration::from_millis(10)).await;
+            for datagram in arrived(&b) {
+                times.push(began.elapsed());
+                order.push(datagram[0]);
+            }
+        }
+        assert!(order.is_sorted(), "{order:?}");
+        times
+    };
+    let times = run(1).await;
+    assert_eq!(times, run(1).await);
+    assert_ne!(times, run(2).await);
+}
+
+#[test]
+fn a_seeded_network_seeds_each_endpoint_otherwise_and_each_run_alike() {
+    let seeds = |network: MemoryNetwork| {
+        [1, 2, 1].map(|host| {
+            let inbox = Arc::new(Inbox::new(1_000));
+            let addr = ([10, 0, 0, host], 80).into();
+            let (_, seed) = network.0.add(addr, &inbox).expect("a free address");
+            network.0.remove(addr);
+            seed
+        })
+    };
+    let drawn = seeds(MemoryNetwork::seeded(1));
+    assert!(drawn[0] != drawn[1] && drawn[0] != drawn[2] && drawn[1] != drawn[2]);
+    assert_eq!(drawn, seeds(MemoryNetwork::seeded(1)));
+    assert_ne!(drawn, seeds(MemoryNetwork::seeded(2)));
+    assert_eq!(seeds(MemoryNetwork::new()), [None; 3]);
 }

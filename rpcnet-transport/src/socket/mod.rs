@@ -38,6 +38,8 @@ pub(crate) struct OpenPort {
     /// The same socket, to be closed.
     pub(crate) close: Arc<dyn ClosePort>,
     pub(crate) buffers: SocketBuffers,
+    /// Seed of QUIC's random choices, for runs that can be repeated; `None` is a random one.
+    pub(crate) rng_seed: Option<[u8; 32]>,
 }
 
 impl OpenPort {
@@ -53,6 +55,7 @@ impl OpenPort {
             direct: Some(Arc::clone(&udp)),
             close: udp,
             buffers,
+            rng_seed: None,
         })
     }
 }

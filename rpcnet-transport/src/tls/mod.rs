@@ -17,6 +17,7 @@ mod reset_key;
 mod server_sessions;
 mod server_verifier;
 mod verify_failure;
+mod wall_clock;
 
 #[cfg(feature = "dev-certs")]
 pub use self::dev_ca::{DevCa, NodePem};
@@ -58,6 +59,7 @@ use self::{
     key_kind::{SUPPORTED, unsupported_private_key},
     peer_sessions::PeerSessions,
     server_verifier::ServerVerifier,
+    wall_clock::WallClock,
 };
 
 /// TLS identity of a node: its certificate and key, and the CA of the cluster that it trusts.
@@ -77,6 +79,8 @@ struct Inner {
     provider: Arc<CryptoProvider>,
     /// Clock by which certificates are verified.
     clock: Arc<dyn TimeProvider>,
+    /// Whether the clock was set by [`Tls::with_wall_clock`].
+    has_wall_clock: bool,
     client_verifier: Arc<dyn ClientCertVerifier>,
     server: rustls::ServerConfig,
     expiry: Expiry,
@@ -145,6 +149,44 @@ impl Tls {
         &self.0.node_name
     }
 
+    /// The same identity with this wall clock, by which certificates of this node and of others are
+    /// judged. For tests with a clock of their own, which may be wrong. Default: that of the
+    /// system. An endpoint keeps the clock that it was opened with when its identity is
+    /// [reloaded](crate::Endpoint::reload_tls).
+    #[must_use]
+    pub fn with_wall_clock(self, clock: impl Fn() -> SystemTime + Send + Sync + 'static) -> Self {
+        self.with_clock(Arc::new(WallClock::new(clock)))
+    }
+
+    /// The same identity with the wall clock of another one, if that was set.
+    pub(crate) fn with_clock_of(self, other: &Self) -> Self {
+        if other.0.has_wall_clock {
+            self.with_clock(Arc::clone(&other.0.clock))
+        } else {
+            self
+        }
+    }
+
+    fn with_clock(self, clock: Arc<dyn TimeProvider>) -> Self {
+        let inner = &*self.0;
+        let verifier = Arc::clone(&inner.client_verifier);
+        let server = server_config(verifier, &inner.identity, &inner.provider, &clock)
+            .expect("the ring provider speaks TLS 1.3: the first config has shown it");
+        Self(Arc::new(Inner {
+            node_name: inner.node_name.clone(),
+            roots: Arc::clone(&inner.roots),
+            verifier: Arc::clone(&inner.verifier),
+            identity: Arc::clone(&inner.identity),
+            provider: Arc::clone(&inner.provider),
+            clock,
+            has_wall_clock: true,
+            client_verifier: Arc::clone(&inner.client_verifier),
+            server,
+            expiry: inner.expiry.renewed(),
+            secret: inner.secret.clone_key(),
+        }))
+    }
+
     /// End of the validity (`notAfter`, RFC 5280 section 4.1.2.5): the last second in which other
     /// nodes accept the certificate of this one. It is that of an intermediate certificate if the
     /// node's needs one that expires sooner. An endpoint logs a warning before, see
@@ -186,6 +228,7 @@ impl Tls {
             identity,
             provider,
             clock,
+            has_wall_clock: false,
             client_verifier,
             server,
             expiry,

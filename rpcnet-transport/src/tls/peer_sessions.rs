@@ -1,11 +1,6 @@
 //! TLS sessions of one node, and the result of verifying its certificate.
 
-use std::{
-    collections::VecDeque,
-    fmt,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{collections::VecDeque, fmt, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 use rustls::{
@@ -17,6 +12,7 @@ use rustls::{
     time_provider::TimeProvider,
 };
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use tokio::time::Instant;
 
 use super::verify_failure::VerifyFailure;
 

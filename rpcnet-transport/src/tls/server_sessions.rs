@@ -4,11 +4,12 @@ use std::{
     collections::{HashMap, VecDeque},
     fmt,
     sync::Arc,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use parking_lot::Mutex;
 use rustls::server::StoresServerSessions;
+use tokio::time::Instant;
 
 use crate::stats::Counters;
 

@@ -1,5 +1,6 @@
 //! Integration tests over real QUIC on the loopback interface and in memory.
 
+mod abort;
 mod bulk_traffic;
 mod concurrency;
 mod contract;
@@ -10,6 +11,7 @@ mod loopback;
 mod messages;
 mod typed;
 mod unpolled_futures;
+mod wall_clock;
 
 use std::{
     net::{Ipv4Addr, SocketAddr},

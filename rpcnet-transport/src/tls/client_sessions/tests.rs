@@ -1,9 +1,8 @@
 //! Tests of the client session cache.
 
-use std::time::Instant;
-
 use rustls::{ClientConnection, ServerConnection, client::ClientSessionStore};
 use rustls_pki_types::{ServerName, UnixTime};
+use tokio::time::Instant;
 
 use super::*;
 use crate::{
