@@ -5,10 +5,13 @@ mod settings;
 #[cfg(test)]
 mod tests;
 mod validation;
+#[cfg_attr(not(feature = "tokio"), allow(dead_code))]
+mod wall_clock;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
+pub(crate) use self::wall_clock::WallClock;
 use crate::id::canonical_name;
 use crate::key::KeyRing;
 use crate::tags::Tags;
@@ -61,6 +64,8 @@ pub struct ClusterConfig {
     pub(crate) join_timeout: Duration,
     pub(crate) leave_timeout: Duration,
     pub(crate) event_capacity: usize,
+    pub(crate) rng_seed: Option<u64>,
+    pub(crate) wall_clock: Option<WallClock>,
 }
 
 impl ClusterConfig {
@@ -105,6 +110,8 @@ impl ClusterConfig {
             join_timeout: Duration::from_secs(10),
             leave_timeout: Duration::from_secs(3),
             event_capacity: 1_024,
+            rng_seed: None,
+            wall_clock: None,
         }
     }
 
@@ -347,6 +354,27 @@ impl ClusterConfig {
     #[must_use]
     pub fn with_event_capacity(mut self, events: usize) -> Self {
         self.event_capacity = events;
+        self
+    }
+
+    /// Seed of the random choices of the driver's engine, for a run that can be repeated: the order
+    /// of probes, the targets of gossip, jitter. Default: a random one, which nodes of production
+    /// keep, so that they do not choose alike.
+    #[must_use]
+    pub fn with_rng_seed(mut self, seed: u64) -> Self {
+        self.rng_seed = Some(seed);
+        self
+    }
+
+    /// Wall clock of the node: the source of its epoch when it starts, and of the bound on the
+    /// epochs of others. For tests with a clock of their own, which may be wrong. Default: that of
+    /// the system.
+    #[must_use]
+    pub fn with_wall_clock(
+        mut self,
+        clock: impl Fn() -> SystemTime + Send + Sync + 'static,
+    ) -> Self {
+        self.wall_clock = Some(WallClock::new(clock));
         self
     }
 

@@ -116,8 +116,9 @@ impl Driver {
     /// the node has left.
     fn handle_timeout(&mut self) -> bool {
         let may_resolve = self.resolving.is_none();
+        let wall_clock = unix_millis(&self.shared.config);
         let (wants_seeds, has_left) = self.shared.input(|engine, now| {
-            engine.set_wall_clock(now, unix_millis());
+            engine.set_wall_clock(now, wall_clock);
             engine.handle_timeout(now);
             // The engine asks once: a request that comes during a lookup waits for its end.
             (may_resolve && engine.wants_seeds(), engine.has_left())

@@ -99,9 +99,10 @@ impl ClusterMembership {
         let seeds: Vec<SocketAddr> = config.seeds.iter().filter_map(|s| s.parse().ok()).collect();
         let addr = initial_advertise_addr(&config, local_addr, &seeds);
         let name = config.name.clone().unwrap_or_else(random_name);
-        let id = NodeId::new(name, unix_millis());
+        let id = NodeId::new(name, unix_millis(&config));
         let started = Instant::now();
-        let engine = Engine::new(config.clone(), id, addr, crate::Time::ZERO, random_u64())?;
+        let seed = config.rng_seed.unwrap_or_else(random_u64);
+        let engine = Engine::new(config.clone(), id, addr, crate::Time::ZERO, seed)?;
         let seeds = SeedList::new(config.seeds.clone(), local_addr);
         let shared = DriverShared::new(engine, runtime.clone(), started, seeds, config);
         let shared = Arc::new(shared);
@@ -176,6 +177,12 @@ impl ClusterMembership {
     #[must_use]
     pub fn runtime(&self) -> &Handle {
         &self.shared.runtime
+    }
+
+    /// Ends the node at once and tells no member, as a crash would; the others find it failed. What
+    /// waits for it returns. For tests of failures; see [`leave`](Self::leave).
+    pub fn abort(&self) {
+        self.shared.stop.notify_one();
     }
 
     /// Tells the others that this node leaves and waits until enough of them know. They record it

@@ -4,7 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
@@ -18,7 +18,7 @@ use super::observer::MembershipObserver;
 use super::observer_list::{Notified, ObserverList, ObserverPanic};
 use super::outcome::format_seed_failures;
 use super::seed_list::SeedList;
-use crate::config::ClusterConfig;
+use crate::config::{ClusterConfig, WallClock};
 use crate::engine::Engine;
 use crate::event::{Event, MembershipState};
 use crate::time::Time;
@@ -253,10 +253,8 @@ impl Core {
     }
 }
 
-/// The wall clock, in milliseconds since the Unix epoch.
-pub(super) fn unix_millis() -> u64 {
-    let since = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+/// The wall clock of a node, in milliseconds since the Unix epoch.
+pub(super) fn unix_millis(config: &ClusterConfig) -> u64 {
+    let clock = config.wall_clock.as_ref();
+    WallClock::unix_millis(clock.map_or_else(SystemTime::now, WallClock::read))
 }

@@ -1,6 +1,7 @@
 //! Integration tests of the engine in virtual time and of the driver on real sockets.
 
 mod addresses;
+mod crash;
 mod departed;
 mod first_datagram;
 mod joining;
