@@ -38,6 +38,28 @@ impl WorkerRegistry {
         self
     }
 
+    /// Sets the clock of the registry's balancers and health checks, which has to be monotonic.
+    /// Default [`Instant::now`]. For runtimes whose time is not that of the system, as tokio's
+    /// paused time in tests.
+    #[must_use]
+    pub fn with_clock(self, clock: fn() -> Instant) -> Self {
+        self.selection_state.reset_groups(|selection| {
+            selection.health = Arc::new(selection.health.with_clock(clock));
+        });
+        self
+    }
+
+    /// Sets the seed of the random choices of health checks, for a run that can be repeated.
+    /// Default: a random one. The balancer has [a seed of its
+    /// own](super::LoadBalancingStrategy::seeded_balancer).
+    #[must_use]
+    pub fn with_rng_seed(self, seed: u64) -> Self {
+        self.selection_state.reset_groups(|selection| {
+            selection.health = Arc::new(selection.health.with_rng_seed(seed));
+        });
+        self
+    }
+
     /// Counters of passive health checks.
     #[must_use]
     pub fn health_stats(&self) -> HealthStats {
@@ -69,7 +91,8 @@ impl WorkerRegistry {
         self.selection_state.selection.load().health.now()
     }
 
-    /// A time of the system clock on the clock of the registry's balancers.
+    /// A time of the registry's [clock](Self::with_clock), by default the system's, on the clock of
+    /// its balancers.
     #[must_use]
     pub fn time(&self, at: Instant) -> Time {
         self.selection_state.selection.load().health.time(at)

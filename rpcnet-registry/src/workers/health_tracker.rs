@@ -22,7 +22,11 @@ use crate::event::{EVENT_CAPACITY, EventBroadcast};
 /// Health tracker of the workers of a registry, with its clock.
 #[derive(Debug)]
 pub(super) struct HealthTracker {
+    clock: fn() -> Instant,
+    /// Zero of the clock of the balancers.
     began: Instant,
+    /// Seed of the detector, if one was set.
+    seed: Option<u64>,
     pub(super) detector: OutlierDetector,
     /// The usual latency of each method over all workers.
     pub(super) normalizer: Arc<LatencyNormalizer>,
@@ -38,8 +42,10 @@ pub(super) struct HealthTracker {
 impl HealthTracker {
     pub(super) fn new(table: SharedWorkerTable) -> Self {
         Self {
+            clock: Instant::now,
             began: Instant::now(),
-            detector: new_detector(HealthConfig::new()),
+            seed: None,
+            detector: new_detector(HealthConfig::new(), None),
             normalizer: Arc::default(),
             events: Arc::new(EventBroadcast::new(EVENT_CAPACITY)),
             table,
@@ -51,13 +57,32 @@ impl HealthTracker {
     /// A tracker with another config, and the same subscribers.
     pub(super) fn with_config(&self, config: HealthConfig) -> Self {
         Self {
+            clock: self.clock,
             began: self.began,
-            detector: new_detector(config),
+            seed: self.seed,
+            detector: new_detector(config, self.seed),
             normalizer: Arc::clone(&self.normalizer),
             events: Arc::clone(&self.events),
             table: Arc::clone(&self.table),
             has_changed: AtomicBool::new(true),
             respects_suspicion: self.respects_suspicion,
+        }
+    }
+
+    pub(super) fn with_clock(&self, clock: fn() -> Instant) -> Self {
+        Self {
+            clock,
+            began: clock(),
+            ..self.with_config(*self.detector.config())
+        }
+    }
+
+    pub(super) fn with_rng_seed(&self, seed: u64) -> Self {
+        let config = *self.detector.config();
+        Self {
+            seed: Some(seed),
+            detector: new_detector(config, Some(seed)),
+            ..self.with_config(config)
         }
     }
 
@@ -69,7 +94,7 @@ impl HealthTracker {
     }
 
     pub(super) fn now(&self) -> Time {
-        Time::from(self.began.elapsed())
+        self.time((self.clock)())
     }
 
     pub(super) fn time(&self, at: Instant) -> Time {
@@ -227,8 +252,9 @@ impl HealthTracker {
     }
 }
 
-/// A detector with a random seed: clients shall not come back all at once.
-fn new_detector(config: HealthConfig) -> OutlierDetector {
+/// A detector with this seed, or a random one: clients shall not come back all at once.
+fn new_detector(config: HealthConfig, seed: Option<u64>) -> OutlierDetector {
     // The standard library's keys for hashing come from the system's random numbers.
-    OutlierDetector::seeded(config, RandomState::new().hash_one(0_u64))
+    let random = || RandomState::new().hash_one(0_u64);
+    OutlierDetector::seeded(config, seed.unwrap_or_else(random))
 }

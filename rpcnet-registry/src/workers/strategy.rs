@@ -58,12 +58,16 @@ impl LoadBalancingStrategy {
         Self::Maglev,
     ];
 
-    /// A balancer of this strategy with a random seed. For a run that can be repeated, make the
-    /// balancer with a fixed seed.
+    /// A balancer of this strategy with a random seed.
     #[must_use]
     pub fn balancer(self) -> Arc<dyn Balancer> {
         // The standard library's keys for hashing come from the system's random numbers.
-        let seed = RandomState::new().hash_one(0_u64);
+        self.seeded_balancer(RandomState::new().hash_one(0_u64))
+    }
+
+    /// A balancer of this strategy with this seed, for a run that can be repeated.
+    #[must_use]
+    pub fn seeded_balancer(self, seed: u64) -> Arc<dyn Balancer> {
         match self {
             Self::RoundRobin => Arc::new(RoundRobin::seeded(seed)),
             Self::Random => Arc::new(Random::seeded(seed)),

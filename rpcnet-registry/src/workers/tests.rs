@@ -556,6 +556,7 @@ fn a_worker_is_send_and_sync() {
 }
 
 mod changes;
+mod clock;
 mod health;
 mod methods;
 mod weights;
