@@ -77,12 +77,12 @@ impl RpcClient {
     /// # Errors
     ///
     /// As for [`call`](Self::call).
-    pub fn call_ref<'a>(
-        &'a self,
-        method: &'a str,
-        body: &'a Bytes,
+    pub fn call_ref(
+        &self,
+        method: &str,
+        body: &Bytes,
         options: CallOptions,
-    ) -> impl Future<Output = Result<Bytes, RpcError>> + use<'a> {
+    ) -> impl Future<Output = Result<Bytes, RpcError>> {
         // No future of its own, as for `call_with`.
         let call = self.call_borrowed(CalledMethod::untyped(method), body, options);
         call.map_ok(reply::detached)
