@@ -6,13 +6,13 @@ use super::ServiceTime;
 
 /// Method of a fraction of the calls, which takes the same time at every worker that is alike.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Method {
+pub struct SimMethod {
     pub(super) fraction: f64,
     pub(super) service_time: ServiceTime,
     pub(super) deadline: Duration,
 }
 
-impl Method {
+impl SimMethod {
     /// A method of this fraction of the calls, from 0 to 1, with this service time. The deadline of
     /// its calls is 30 s.
     #[must_use]

@@ -63,7 +63,7 @@ mod tests;
 
 pub use client_policy::ClientPolicy;
 pub use fleet::run;
-pub use method::Method;
+pub use method::SimMethod;
 pub use report::{Attempt, AttemptKind, Call, CallOutcome, Report, Span};
 pub use scenario::{FleetScenario, Load};
 pub use service_time::ServiceTime;

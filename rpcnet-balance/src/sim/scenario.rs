@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{ClientPolicy, Method, ServiceTime, SimWorker, WorkerChange};
+use super::{ClientPolicy, ServiceTime, SimMethod, SimWorker, WorkerChange};
 use crate::Time;
 
 /// Scenario of a simulated fleet: workers, clients, load and changes.
@@ -15,7 +15,7 @@ pub struct FleetScenario {
     pub(super) duration: Time,
     pub(super) network_delay: Duration,
     pub(super) changes: Vec<(Time, usize, WorkerChange)>,
-    pub(super) methods: Vec<Method>,
+    pub(super) methods: Vec<SimMethod>,
 }
 
 impl FleetScenario {
@@ -39,7 +39,7 @@ impl FleetScenario {
     /// that of the workers and whose deadline is that of the client policy; added methods are
     /// numbered from 1. Default none.
     #[must_use]
-    pub fn with_method(mut self, method: Method) -> Self {
+    pub fn with_method(mut self, method: SimMethod) -> Self {
         self.methods.push(method);
         self
     }

@@ -367,7 +367,7 @@ fn a_rare_long_method_does_not_slow_the_others() {
     };
     let workers = vec![SimWorker::new(latency).with_concurrency(8); 5];
     // One each 2 s, of a capacity of 2,000 a second.
-    let rare = Method::new(1.0 / 2_400.0, ServiceTime::Fixed(ms(3_000)));
+    let rare = SimMethod::new(1.0 / 2_400.0, ServiceTime::Fixed(ms(3_000)));
     let policy = ClientPolicy::new().with_attempts_max(1);
     let scenario = FleetScenario::new(workers, Load::open(1_200.0))
         .with_method(rare)

@@ -13,7 +13,7 @@ impl WallClock {
         Self(Arc::new(clock))
     }
 
-    /// What the clock shows now.
+    /// Time that the clock shows now.
     pub(crate) fn read(&self) -> SystemTime {
         (self.0)()
     }

@@ -81,7 +81,7 @@ impl Channel for RpcClient {
     }
 }
 
-/// What one call on one connection has of the options of its method.
+/// Options of one call on one connection, from those of its method.
 fn call_options(options: MethodOptions) -> CallOptions {
     static KEYS: LazyLock<IdempotencyKeys> = LazyLock::new(IdempotencyKeys::new);
     match options.generated_keys() {

@@ -14,7 +14,7 @@ pub(super) fn to_postcard<T: Serialize + ?Sized>(value: &T) -> Result<Bytes, pos
     if buffer.capacity() < SHARED_BYTES_MAX {
         buffer.reserve(BUFFER_BYTES);
     }
-    let written = postcard::serialize_with_flavor(value, Writer(buffer));
+    let written = postcard::serialize_with_flavor(value, PostcardWriter(buffer));
     let mut buffer = written?;
     if buffer.len() > COPIED_BYTES_MAX {
         return Ok(buffer.freeze());
@@ -38,9 +38,9 @@ pub(crate) fn owned(message: Bytes) -> Bytes {
     }
 }
 
-struct Writer(BytesMut);
+struct PostcardWriter(BytesMut);
 
-impl Flavor for Writer {
+impl Flavor for PostcardWriter {
     type Output = BytesMut;
 
     fn try_push(&mut self, byte: u8) -> postcard::Result<()> {

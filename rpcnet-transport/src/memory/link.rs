@@ -9,7 +9,7 @@ use std::{
 
 use tokio::time::Instant;
 
-/// What a test has set for one link in place of the settings of the network.
+/// Settings of one link, in place of those of the network.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct LinkFault {
     pub(super) is_partitioned: bool,

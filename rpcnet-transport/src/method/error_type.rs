@@ -11,7 +11,7 @@ use crate::{
 /// Error type of a method: a [`Message`] of its own, [`Status`], or [`Infallible`] for a method
 /// that cannot fail by itself.
 pub trait ErrorType: Sized + Send + 'static {
-    /// What a caller gets: [`CallError`] for a message, [`RpcError`] otherwise.
+    /// Error that a caller gets: [`CallError`] for a message, [`RpcError`] otherwise.
     type ClientError: From<RpcError> + fmt::Debug;
 
     #[doc(hidden)]

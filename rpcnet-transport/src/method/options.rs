@@ -7,7 +7,8 @@ use crate::{CallOptions, Priority};
 /// How the calls of a method are made: its defaults, or what one call says in their place. What is
 /// not set is left to the channel.
 ///
-/// A single connection has no use for attempts, hedges and sticky keys; the client of a cluster has.
+/// A single connection has no use for attempts, hedges and sticky keys; the client of a cluster
+/// has.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct MethodOptions {
     timeout: Option<Duration>,

@@ -46,7 +46,7 @@ impl UntypedMethod {
         schemas.write().entry(key).or_insert(described)
     }
 
-    /// What tells its types from those of other methods, without computing their schema.
+    /// Identity of its types in this process, without their schema.
     pub(crate) fn key(&self) -> MethodKey {
         // Of types that are described twice under one address, the code is the same, and so the
         // schema. Types with two addresses are described twice.

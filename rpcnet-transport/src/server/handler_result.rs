@@ -40,8 +40,8 @@ impl<T: Encode, E: Into<Status>> IntoReply<ResultReply> for Result<T, E> {
     }
 }
 
-/// Return type of the handler of a typed method: its reply, or a `Result` of it and the error of the
-/// method. The compiler finds `By`.
+/// Return type of the handler of a typed method: its reply, or a `Result` of it and the error of
+/// the method. The compiler finds `By`.
 pub trait MethodReply<Reply, E, By> {
     #[doc(hidden)]
     fn into_reply(self, encoding: Encoding) -> Result<Bytes, Status>;

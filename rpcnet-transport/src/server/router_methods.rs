@@ -226,7 +226,7 @@ impl Router {
         self.with_options_of(method.name(), method.options())
     }
 
-    /// What the options of a method say for its server.
+    /// Applies the options of a method that concern its server.
     fn with_options_of(self, name: &str, options: MethodOptions) -> Self {
         match options.replay_safe() {
             Some(true) => self.with_replay_safe(name),

@@ -38,11 +38,12 @@
 //! ```
 //!
 //! A caller names a method once per lane, with the next number, and calls it by that number. A
-//! `Typed` names it together with the schema that its calls are made with. Every `Request` gets one `Reply` or `Failure`, in any order, unless it was cancelled. A reply that is
-//! too large for the lane comes on a unidirectional stream of its own, as a `ReplyTo` and a
-//! `Reply`, and the caller acknowledges it on the lane by `Received`: only then is the id free
-//! again. A server that could not deliver it says so by a `Failure`. A server that ends its half of
-//! a lane thereby says that the requests that it has not answered were not processed.
+//! `Typed` names it together with the schema that its calls are made with. Every `Request` gets one
+//! `Reply` or `Failure`, in any order, unless it was cancelled. A reply that is too large for the
+//! lane comes on a unidirectional stream of its own, as a `ReplyTo` and a `Reply`, and the caller
+//! acknowledges it on the lane by `Received`: only then is the id free again. A server that could
+//! not deliver it says so by a `Failure`. A server that ends its half of a lane thereby says that
+//! the requests that it has not answered were not processed.
 //!
 //! `flags` of a request: 1 it streams its requests, 2 its replies (neither on a lane), 4 it is
 //! idempotent, 8 and 16 its [`Priority`](crate::Priority) (0 critical, 1 critical plus, 2 sheddable

@@ -22,9 +22,9 @@ pub(crate) struct Options {
     #[arg(long, value_name = "N", value_delimiter = ',', value_parser = clap::value_parser!(u16).range(1..=IN_FLIGHT_MAX))]
     in_flight: Vec<u16>,
     /// Only these subjects. Some are measured only when they are named: rpcnet-isolated (a stream
-    /// of its own for each call), rpcnet-shards (a server with a thread and a socket for each core),
-    /// rpcnet-typed (a typed method, bodies of 32 bytes) and tarpc-tcp-inline (handlers that must
-    /// not wait).
+    /// of its own for each call), rpcnet-shards (a server with a thread and a socket for each
+    /// core), rpcnet-typed (a typed method, bodies of 32 bytes) and tarpc-tcp-inline (handlers
+    /// that must not wait).
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     pub(crate) subject: Vec<String>,
     #[command(flatten)]

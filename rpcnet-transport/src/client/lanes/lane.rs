@@ -16,7 +16,7 @@ use tokio::{task::AbortHandle, time::Instant};
 
 use super::{
     call_table::CallTable,
-    method_numbers::{MethodNumber, MethodNumbers},
+    method_numbers::{MethodNumber, MethodNumbers, NoNumber},
     reopen_backoff::ReopenBackoff,
 };
 use crate::{
@@ -118,6 +118,15 @@ pub(in crate::client) enum NotStarted {
     Ended(RpcError),
 }
 
+impl From<NoNumber> for NotStarted {
+    fn from(reason: NoNumber) -> Self {
+        match reason {
+            NoNumber::Full => Self::NeedsOwnStream,
+            NoNumber::WrongEncoding(error) => Self::Ended(error),
+        }
+    }
+}
+
 impl Lane {
     pub(super) fn new(
         calls_max: usize,
@@ -196,7 +205,8 @@ impl Lane {
         let was_idle = is_first && outbox.is_empty();
         let number = state
             .methods
-            .number(request.method, self.shared.has_schemas)?;
+            .number(request.method, self.shared.has_schemas)
+            .map_err(NotStarted::from)?;
         let before = state.table.earliest_deadline();
         let id = state
             .table

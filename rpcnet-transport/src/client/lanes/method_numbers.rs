@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 
-use super::lane::NotStarted;
 use crate::{
+    RpcError,
     codec::Encoding,
     method::{CalledMethod, MethodKey, TypedCall},
     wire::CallSchema,
@@ -35,15 +35,23 @@ pub(super) enum MethodNumber {
     New(u16, Option<CallSchema>),
 }
 
+/// Reason for which a method gets no number.
+#[derive(Debug)]
+pub(super) enum NoNumber {
+    /// The lane has the most methods that it may have.
+    Full,
+    /// The types of the method need another encoding.
+    WrongEncoding(RpcError),
+}
+
 impl MethodNumbers {
-    /// Number of a method. It fails if the lane has the most methods that it may have, or if the
-    /// types of the method need another encoding. `has_schemas`: the server knows schemas.
+    /// Number of a method. `has_schemas`: the server knows schemas.
     #[inline]
     pub(super) fn number(
         &mut self,
         method: CalledMethod<'_>,
         has_schemas: bool,
-    ) -> Result<MethodNumber, NotStarted> {
+    ) -> Result<MethodNumber, NoNumber> {
         // Callers tend to repeat the same method.
         let last = self.methods.get(usize::from(self.last));
         if last.is_some_and(|last| last.is_method(&method)) {
@@ -56,17 +64,17 @@ impl MethodNumbers {
         &mut self,
         method: CalledMethod<'_>,
         has_schemas: bool,
-    ) -> Result<MethodNumber, NotStarted> {
+    ) -> Result<MethodNumber, NoNumber> {
         if let Some(number) = self.find(&method) {
             self.last = number;
             return Ok(MethodNumber::Known(number));
         }
         if self.methods.len() >= LANE_METHODS_MAX {
-            return Err(NotStarted::NeedsOwnStream);
+            return Err(NoNumber::Full);
         }
         let typed = method.typed.as_ref().filter(|_| has_schemas);
         let schema = typed.map(TypedCall::schema).transpose();
-        let schema = schema.map_err(NotStarted::Ended)?;
+        let schema = schema.map_err(NoNumber::WrongEncoding)?;
         let number = self.methods.len() as u16;
         self.methods.push(NumberedMethod::new(&method));
         if self.methods.len() == LINEAR_SEARCH_MAX {

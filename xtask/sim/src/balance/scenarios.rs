@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rpcnet_balance::{
     health::HealthConfig,
-    sim::{ClientPolicy, FleetScenario, Load, Method, ServiceTime, SimWorker, WorkerChange},
+    sim::{ClientPolicy, FleetScenario, Load, ServiceTime, SimMethod, SimWorker, WorkerChange},
 };
 
 use crate::options::Extent;
@@ -280,7 +280,7 @@ fn slow_method() -> BalanceScenario {
         .with_policy(ClientPolicy::new().with_attempts_max(1))
         .measured_from(3.0);
     // One each 2 s.
-    let rare = Method::new(1.0 / 2_400.0, ServiceTime::Fixed(ms(3_000)));
+    let rare = SimMethod::new(1.0 / 2_400.0, ServiceTime::Fixed(ms(3_000)));
     scenario.fleet = scenario.fleet.with_method(rare);
     scenario.method = Some(0);
     scenario
