@@ -20,3 +20,121 @@ impl Message for Refusal {
         })
     }
 }
+
+/// Rows of the table of changes: two versions of a type, and which of them can read the other.
+pub(super) mod rows {
+    use rpcnet_transport::Message;
+    use serde::{Deserialize, Serialize};
+
+    use super::super::versions::check_versions;
+
+    /// Two versions of one message.
+    macro_rules! versions {
+        ($row:ident: $(#[$old_attr:meta])* { $($old:tt)* } => $(#[$new_attr:meta])* { $($new:tt)* }) => {
+            mod $row {
+                use super::{Deserialize, Message, Serialize};
+                #[derive(Debug, Clone, Serialize, Deserialize, Message)]
+                $(#[$old_attr])*
+                pub(super) struct Old { $($old)* }
+                #[derive(Debug, Clone, Serialize, Deserialize, Message)]
+                $(#[$new_attr])*
+                pub(super) struct New { $($new)* }
+            }
+        };
+        ($row:ident: enum { $($old:tt)* } => enum { $($new:tt)* }) => {
+            mod $row {
+                use super::{Deserialize, Message, Serialize};
+                #[allow(dead_code, reason = "a variant that is not used")]
+                #[derive(Debug, Clone, Serialize, Deserialize, Message)]
+                pub(super) enum Old { $($old)* }
+                #[allow(dead_code, reason = "a variant that is not used")]
+                #[derive(Debug, Clone, Serialize, Deserialize, Message)]
+                pub(super) enum New { $($new)* }
+            }
+        };
+    }
+
+    versions!(same: { pub(super) a: u32 } => { pub(super) a: u32 });
+    versions!(added_with_default: { pub(super) a: u32 } =>
+        { pub(super) a: u32, #[serde(default)] pub(super) b: String });
+    versions!(added_without_default: { pub(super) a: u32 } =>
+        { pub(super) a: u32, pub(super) b: String });
+    versions!(added_option: { pub(super) a: u32 } =>
+        { pub(super) a: u32, pub(super) b: Option<String> });
+    versions!(reordered: { pub(super) a: u32, pub(super) b: String } =>
+        { pub(super) b: String, pub(super) a: u32 });
+    versions!(widened: { pub(super) a: u32 } => { pub(super) a: u64 });
+    versions!(made_optional: { pub(super) a: u32 } => { pub(super) a: Option<u32> });
+    versions!(renamed_with_alias: { #[serde(alias = "b")] pub(super) a: u32 } =>
+        { #[serde(rename = "b", alias = "a")] pub(super) a: u32 });
+    versions!(renamed: { pub(super) a: u32 } => { #[serde(rename = "b")] pub(super) a: u32 });
+    versions!(type_changed: { pub(super) a: u32 } => { pub(super) a: String });
+    versions!(closed: #[serde(deny_unknown_fields)] { pub(super) a: u32 } =>
+        { pub(super) a: u32, #[serde(default)] pub(super) b: u32 });
+    versions!(variant_added: enum { A(u32) } => enum { A(u32), B });
+    versions!(variant_changed: enum { A(u32) } => enum { A(String), B });
+
+    /// Checks a row: whether New reads what Old writes, and Old what New writes.
+    macro_rules! check {
+        ($row:ident, $old:expr, $new:expr, $new_reads_old:expr, $old_reads_new:expr) => {
+            let (old, new) = ($old, $new);
+            let name = stringify!($row);
+            // The request is written by the caller, the reply by the server.
+            let from_old = ($new_reads_old, $old_reads_new);
+            check_versions(&format!("{name}, an old caller"), &old, &new, from_old).await;
+            let from_new = ($old_reads_new, $new_reads_old);
+            check_versions(&format!("{name}, a new caller"), &new, &old, from_new).await;
+        };
+    }
+
+    pub(in super::super) async fn check_all() {
+        check!(same, same::Old { a: 1 }, same::New { a: 1 }, true, true);
+        {
+            use added_with_default::{New, Old};
+            let new = New { a: 1, b: "b".to_owned() };
+            check!(added_with_default, Old { a: 1 }, new, true, true);
+        }
+        {
+            use added_without_default::{New, Old};
+            let new = New { a: 1, b: "b".to_owned() };
+            check!(added_without_default, Old { a: 1 }, new, false, true);
+        }
+        {
+            use added_option::{New, Old};
+            let new = New { a: 1, b: None };
+            check!(added_option, Old { a: 1 }, new, true, true);
+        }
+        {
+            use reordered::{New, Old};
+            let new = New { b: "b".to_owned(), a: 1 };
+            let old = Old { a: 1, b: "b".to_owned() };
+            check!(reordered, old, new, true, true);
+        }
+        check!(widened, widened::Old { a: 1 }, widened::New { a: 1 }, true, true);
+        {
+            use made_optional::{New, Old};
+            check!(made_optional, Old { a: 1 }, New { a: Some(1) }, true, true);
+        }
+        {
+            use renamed_with_alias::{New, Old};
+            check!(renamed_with_alias, Old { a: 1 }, New { a: 1 }, true, true);
+        }
+        check!(renamed, renamed::Old { a: 1 }, renamed::New { a: 1 }, false, false);
+        {
+            use type_changed::{New, Old};
+            let new = New { a: "1".to_owned() };
+            check!(type_changed, Old { a: 1 }, new, false, false);
+        }
+        check!(closed, closed::Old { a: 1 }, closed::New { a: 1, b: 1 }, true, false);
+        {
+            use variant_added::{New, Old};
+            check!(variant_added, Old::A(1), New::A(1), true, true);
+            // The value that the other does not know is found when it is decoded.
+        }
+        {
+            use variant_changed::{New, Old};
+            let new = New::A("1".to_owned());
+            check!(variant_changed, Old::A(1), new, false, false);
+        }
+    }
+}
