@@ -1,12 +1,121 @@
-//! Stand-in until the judge lands.
-use crate::schema::MethodSchema;
-/// Incompatibility of two schemas.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("incompatible")]
-pub struct Incompatibility;
-impl MethodSchema {
-    /// Judge.
-    pub fn check_compatible(_caller: &Self, _server: &Self) -> Result<(), Incompatibility> {
-        Ok(())
+//! Why peers of different types cannot call each other.
+
+use std::fmt;
+
+/// Why the types of a caller and those of a server are incompatible: where, and both types.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Incompatibility {
+    part: Part,
+    path: String,
+    written: String,
+    read: String,
+    reason: Reason,
+}
+
+/// Part of a method.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Part {
+    Request,
+    Reply,
+    Error,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reason {
+    Types,
+    NotWritten,
+    Denied,
+    WrittenTwice,
+    NoSharedVariant,
+    TooManyTypes,
+}
+
+impl Incompatibility {
+    pub(super) fn new(
+        reason: Reason,
+        part: Part,
+        path: String,
+        (written, read): (String, String),
+    ) -> Self {
+        Self {
+            part,
+            path,
+            written,
+            read,
+            reason,
+        }
+    }
+
+    /// Part of the method: `request`, `reply` or `error`.
+    #[must_use]
+    pub fn part(&self) -> &'static str {
+        match self.part {
+            Part::Request => "request",
+            Part::Reply => "reply",
+            Part::Error => "error",
+        }
+    }
+
+    /// Where in that part: `job.frames[].size`. Empty if it is the part itself.
+    #[must_use]
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// What is written there: a type, the names of fields or variants, or nothing.
+    #[must_use]
+    pub fn written(&self) -> &str {
+        &self.written
+    }
+
+    /// What is read there: a type, the names of fields or variants, or nothing.
+    #[must_use]
+    pub fn read(&self) -> &str {
+        &self.read
     }
 }
+
+impl fmt::Display for Incompatibility {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (writer, reader) = match self.part {
+            Part::Request => ("caller", "server"),
+            Part::Reply | Part::Error => ("server", "caller"),
+        };
+        let Self { written, read, .. } = self;
+        let is_below = !self.path.is_empty() && !self.path.starts_with(['[', '{', ':']);
+        let separator = if is_below { "." } else { "" };
+        write!(f, "{}{separator}{}: ", self.part(), self.path)?;
+        match self.reason {
+            Reason::Types => {
+                write!(
+                    f,
+                    "the {writer} writes {written}, the {reader} reads {read}"
+                )
+            }
+            Reason::NotWritten => {
+                write!(f, "the {writer} does not write it, the {reader} needs it")
+            }
+            Reason::Denied => {
+                write!(
+                    f,
+                    "the {writer} writes it, the {reader} denies unknown fields"
+                )
+            }
+            Reason::WrittenTwice => {
+                write!(
+                    f,
+                    "the {writer} writes {written}, which are one field of the {reader}"
+                )
+            }
+            Reason::NoSharedVariant => {
+                write!(
+                    f,
+                    "the {writer} writes the variants {written}, the {reader} reads {read}"
+                )
+            }
+            Reason::TooManyTypes => f.write_str("too many types to be compared"),
+        }
+    }
+}
+
+impl std::error::Error for Incompatibility {}

@@ -6,8 +6,8 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Field, SCHEMA_BYTES_MAX, SchemaBuilder, SchemaError, Shape, TypeRef, VariantContent, bounds,
-    text,
+    Field, Incompatibility, SCHEMA_BYTES_MAX, SchemaBuilder, SchemaError, Shape, TypeRef,
+    VariantContent, bounds, compatibility, text,
 };
 use crate::codec::{from_postcard, to_postcard};
 
@@ -112,6 +112,33 @@ impl MethodSchema {
             from_postcard(bytes).map_err(SchemaError::Malformed)?;
         bounds::check(&table, &names)?;
         Ok(Self::from_parts(table, names))
+    }
+
+    /// Whether a caller and a server of these schemas understand each other in the encoding with
+    /// names: the request is written by the caller and read by the server, the reply and the error
+    /// the other way round. See the [module](super) for what is compatible.
+    ///
+    /// Schemas of equal hashes are compatible, unless they
+    /// [need the encoding with names](Self::needs_named_encoding): a type that is written with
+    /// other names than it is read with does then not understand itself.
+    ///
+    /// # Errors
+    ///
+    /// [`Incompatibility`] that says where the types differ, and how.
+    pub fn check_compatible(caller: &Self, server: &Self) -> Result<(), Incompatibility> {
+        compatibility::check(caller, server)
+    }
+
+    #[cfg(test)]
+    pub(super) fn of_types(types: Vec<Shape>, request: TypeRef) -> Self {
+        let names = vec![String::new(); types.len()];
+        let table = TypeTable {
+            types,
+            request,
+            reply: request,
+            error: None,
+        };
+        Self::from_parts(table, names)
     }
 
     pub(super) fn table(&self) -> &TypeTable {

@@ -2,8 +2,10 @@
 
 mod bounds;
 mod builder;
+mod compatibility;
 mod incompatibility;
 mod method;
+mod path;
 mod shape;
 mod std_types;
 mod text;
@@ -11,6 +13,7 @@ mod text;
 pub use self::{
     bounds::{SCHEMA_BYTES_MAX, SchemaError},
     builder::{Message, SchemaBuilder},
+    incompatibility::Incompatibility,
     method::MethodSchema,
     shape::{Field, Shape, TypeRef, Variant, VariantContent},
 };

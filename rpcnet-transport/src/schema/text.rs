@@ -14,6 +14,9 @@ const INLINE_DEPTH_MAX: u8 = 3;
 /// Fields of a tuple that one line shows.
 const INLINE_FIELDS_MAX: usize = 4;
 
+/// Names of a list that an error shows.
+const LIST_LEN_MAX: usize = 16;
+
 /// Length after which the text of a schema leaves types out: a peer's may repeat them very often.
 const TEXT_BYTES_MAX: usize = 256 * 1024;
 
@@ -41,6 +44,55 @@ pub(super) fn write_schema(f: &mut fmt::Formatter<'_>, schema: &MethodSchema) ->
         writer.define(ty)?;
     }
     f.write_str(&writer.text)
+}
+
+/// One type in a few words: `u32`, `[string]`, `struct Job`.
+pub(super) fn type_text(schema: &MethodSchema, ty: TypeRef) -> String {
+    let mut writer = Writer::new(schema);
+    let keyword = match schema.table().shape(ty) {
+        Shape::Struct { .. } => "struct ",
+        Shape::Enum { .. } => "enum ",
+        _ => "",
+    };
+    writer.text.push_str(keyword);
+    let written = writer.mention(ty, 0);
+    written.expect("a string takes any text");
+    writer.text
+}
+
+/// Content of a variant in a few words: `no content`, `(u8, bool)`, `{ size, name }`.
+pub(super) fn content_text(schema: &MethodSchema, content: &VariantContent) -> String {
+    let mut writer = Writer::new(schema);
+    let written = match content {
+        VariantContent::Unit => return "no content".to_owned(),
+        VariantContent::Newtype(inner) => writer.list(&[*inner], 0),
+        VariantContent::Tuple(fields) => writer.list(fields, 0),
+        VariantContent::Struct(fields) => {
+            let names = fields.iter().filter_map(|field| {
+                let read = || field.read.first().map(String::as_str);
+                field.written.as_deref().or_else(read)
+            });
+            return format!("{{ {} }}", name_list(names));
+        }
+    };
+    written.expect("a string takes any text");
+    writer.text
+}
+
+/// Names with commas, of which the first few are shown.
+pub(super) fn name_list<'a>(names: impl Iterator<Item = &'a str>) -> String {
+    let mut text = String::new();
+    for (index, name) in names.enumerate() {
+        if index > 0 {
+            text.push_str(", ");
+        }
+        if index == LIST_LEN_MAX {
+            text.push_str("...");
+            break;
+        }
+        text.push_str(&Printable(name).to_string());
+    }
+    text
 }
 
 struct Writer<'a> {
@@ -149,15 +201,17 @@ impl<'a> Writer<'a> {
             self.mention(fields[0], depth)?;
             return write!(self.text, "; {}]", fields.len());
         }
+        self.list(fields, depth)
+    }
+
+    /// Fields without names, in parentheses.
+    fn list(&mut self, fields: &[TypeRef], depth: u8) -> fmt::Result {
         self.text.write_char('(')?;
         for (index, field) in fields.iter().enumerate() {
             if index > 0 {
                 self.text.write_str(", ")?;
             }
             self.mention(*field, depth)?;
-        }
-        if fields.len() == 1 {
-            self.text.write_char(',')?;
         }
         self.text.write_char(')')
     }
@@ -213,12 +267,8 @@ impl<'a> Writer<'a> {
             }
             match &variant.content {
                 VariantContent::Unit => {}
-                VariantContent::Newtype(inner) => {
-                    self.text.write_char('(')?;
-                    self.mention(*inner, 0)?;
-                    self.text.write_char(')')?;
-                }
-                VariantContent::Tuple(fields) => self.tuple(fields, 0)?,
+                VariantContent::Newtype(inner) => self.list(&[*inner], 0)?,
+                VariantContent::Tuple(fields) => self.list(fields, 0)?,
                 VariantContent::Struct(fields) => {
                     self.text.write_char(' ')?;
                     self.fields(fields, "        ")?;
