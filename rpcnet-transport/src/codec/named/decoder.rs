@@ -44,7 +44,7 @@ impl<'de> Decoder<'de> {
         value
     }
 
-    /// Decodes the values that a sequence or map of `len` consists of, all of which have to be used.
+    /// Decodes the values of a sequence or map of `len`, all of which have to be used.
     fn items<T>(
         &mut self,
         len: usize,
