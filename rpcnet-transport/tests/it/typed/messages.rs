@@ -91,12 +91,18 @@ pub(super) mod rows {
         check!(same, same::Old { a: 1 }, same::New { a: 1 }, true, true);
         {
             use added_with_default::{New, Old};
-            let new = New { a: 1, b: "b".to_owned() };
+            let new = New {
+                a: 1,
+                b: "b".to_owned(),
+            };
             check!(added_with_default, Old { a: 1 }, new, true, true);
         }
         {
             use added_without_default::{New, Old};
-            let new = New { a: 1, b: "b".to_owned() };
+            let new = New {
+                a: 1,
+                b: "b".to_owned(),
+            };
             check!(added_without_default, Old { a: 1 }, new, false, true);
         }
         {
@@ -106,11 +112,23 @@ pub(super) mod rows {
         }
         {
             use reordered::{New, Old};
-            let new = New { b: "b".to_owned(), a: 1 };
-            let old = Old { a: 1, b: "b".to_owned() };
+            let new = New {
+                b: "b".to_owned(),
+                a: 1,
+            };
+            let old = Old {
+                a: 1,
+                b: "b".to_owned(),
+            };
             check!(reordered, old, new, true, true);
         }
-        check!(widened, widened::Old { a: 1 }, widened::New { a: 1 }, true, true);
+        check!(
+            widened,
+            widened::Old { a: 1 },
+            widened::New { a: 1 },
+            true,
+            true
+        );
         {
             use made_optional::{New, Old};
             check!(made_optional, Old { a: 1 }, New { a: Some(1) }, true, true);
@@ -119,13 +137,25 @@ pub(super) mod rows {
             use renamed_with_alias::{New, Old};
             check!(renamed_with_alias, Old { a: 1 }, New { a: 1 }, true, true);
         }
-        check!(renamed, renamed::Old { a: 1 }, renamed::New { a: 1 }, false, false);
+        check!(
+            renamed,
+            renamed::Old { a: 1 },
+            renamed::New { a: 1 },
+            false,
+            false
+        );
         {
             use type_changed::{New, Old};
             let new = New { a: "1".to_owned() };
             check!(type_changed, Old { a: 1 }, new, false, false);
         }
-        check!(closed, closed::Old { a: 1 }, closed::New { a: 1, b: 1 }, true, false);
+        check!(
+            closed,
+            closed::Old { a: 1 },
+            closed::New { a: 1, b: 1 },
+            true,
+            false
+        );
         {
             use variant_added::{New, Old};
             check!(variant_added, Old::A(1), New::A(1), true, true);

@@ -59,12 +59,16 @@ impl<T: Message + Send + Sync + Clone> Asking<T> {
 
     async fn call_all(client: &impl Channel, value: &T) -> Vec<Result<u32, RpcError>> {
         let (none, one) = (MethodOptions::new, || stream::iter([value.clone()]));
-        let server = Self::SERVER.call_server_streaming(client, value, none()).await;
+        let server = Self::SERVER
+            .call_server_streaming(client, value, none())
+            .await;
         let both = Self::BOTH.call_streaming(client, one(), none()).await;
         vec![
             Self::UNARY.call(client, value).await,
             first(server).await,
-            Self::CLIENT.call_client_streaming(client, one(), none()).await,
+            Self::CLIENT
+                .call_client_streaming(client, one(), none())
+                .await,
             first(both).await,
         ]
     }
@@ -103,7 +107,9 @@ impl<T: Message + Send + Sync + Clone> Answering<T> {
         vec![
             Self::UNARY.call(client, &1).await,
             first(server).await,
-            Self::CLIENT.call_client_streaming(client, one(), none()).await,
+            Self::CLIENT
+                .call_client_streaming(client, one(), none())
+                .await,
             first(both).await,
         ]
     }
