@@ -84,10 +84,10 @@ pub(super) enum NamedError {
     UnexpectedEnd,
     #[error("nested deeper than {} levels", super::named::DEPTH_MAX)]
     TooDeep,
-    #[error("text is not UTF-8")]
-    Utf8,
-    #[error("extension type {0:#04x}")]
-    Extension(u8),
+    #[error("reserved byte or extension type {0:#04x}")]
+    Marker(u8),
+    #[error("more values written than announced")]
+    WrongLength,
     #[error("{0}")]
     Text(Box<str>),
 }
@@ -96,24 +96,12 @@ pub(super) enum NamedError {
 const TEXT_CHARS_MAX: usize = 200;
 
 impl NamedError {
-    fn text(message: impl fmt::Display) -> Self {
+    pub(super) fn text(message: impl fmt::Display) -> Self {
         let mut text = message.to_string();
         if let Some((end, _)) = text.char_indices().nth(TEXT_CHARS_MAX) {
             text.truncate(end);
             text.push_str("...");
         }
         Self::Text(Printable(&text).to_string().into())
-    }
-}
-
-impl serde::ser::Error for NamedError {
-    fn custom<T: fmt::Display>(message: T) -> Self {
-        Self::text(message)
-    }
-}
-
-impl serde::de::Error for NamedError {
-    fn custom<T: fmt::Display>(message: T) -> Self {
-        Self::text(message)
     }
 }

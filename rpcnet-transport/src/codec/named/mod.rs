@@ -1,20 +1,18 @@
-//! Named encoding: MessagePack with the names of fields and variants.
+//! Named encoding: MessagePack with the names of fields and variants, by rmp-serde.
 //!
 //! It describes itself, so that serde's own rules bridge types that differ: unknown fields are
 //! skipped, defaults fill in, and integers are read by value. Structs are maps with names, a unit
-//! variant is its name, another variant a map of its name and its content, `()` and unit structs
-//! are nil, 128-bit integers are 16 bytes in big-endian order, and `Some` is the value itself.
+//! variant is its name, another variant a map of its name and its content, `()` is nil, a unit
+//! struct is an empty sequence, 128-bit integers are 16 bytes in big-endian order, and `Some` is
+//! the value itself.
 //!
-//! One byte is not MessagePack's: [`SOME`], which is unused there, stands before the content of a
-//! `Some` that is nil or begins with it, so `Some(None)`, `Some(())` and `None` are told apart.
-//!
-//! Both directions count nesting, also that of enums and options. A decoder that did not (that of
-//! rmp-serde does not) would overflow the stack: a type that contains itself is as deep as the
-//! bytes of a peer say.
+//! `Some(None)`, `Some(())` and `None` are all nil, so types that hold such an option do not fit
+//! this encoding. A [scan](scan::check_value) before the decoder bounds how deep a type that
+//! contains itself gets: rmp-serde counts sequences and maps alone, not variants. Of what is left,
+//! `Some` and a newtype struct nest without a byte of their own, and a type that nests by these
+//! alone is an option of an option.
 
-mod decoder;
-mod encoder;
-mod token;
+mod scan;
 
 #[cfg(test)]
 mod tests;
@@ -22,28 +20,26 @@ mod tests;
 use bytes::Bytes;
 use serde::{Serialize, de::DeserializeOwned};
 
-use self::{decoder::Decoder, encoder::Encoder};
-use super::{CodecError, CodecErrorKind};
+use super::{CodecError, CodecErrorKind, NamedError};
 
-/// Most levels of nesting: sequences, maps, variants with content, and `Some`.
-pub(super) const DEPTH_MAX: u8 = 128;
-
-const NIL: u8 = 0xc0;
-const SOME: u8 = 0xc1;
+/// Most sequences and maps that are nested in each other. A variant with content is a map.
+pub(super) const DEPTH_MAX: usize = 128;
 
 pub(super) fn to_named<T: Serialize + ?Sized>(value: &T) -> Result<Bytes, CodecError> {
-    let mut encoder = Encoder::default();
-    let written = value.serialize(&mut encoder);
-    written.map_err(|error| CodecError::named(CodecErrorKind::Encode, error))?;
-    Ok(encoder.into_bytes().into())
+    let failed = |error| CodecError::named(CodecErrorKind::Encode, error);
+    let bytes = rmp_serde::to_vec_named(value).map_err(|error| failed(NamedError::text(error)))?;
+    // What no decoder would accept is an error here: rmp-serde checks neither the depth nor the
+    // lengths that a type announces.
+    match scan::check_value(&bytes).map_err(failed)? {
+        0 => Ok(bytes.into()),
+        _ => Err(failed(NamedError::WrongLength)),
+    }
 }
 
 pub(super) fn from_named<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
-    let mut decoder = Decoder::new(bytes);
-    let value = T::deserialize(&mut decoder);
-    let value = value.map_err(|error| CodecError::named(CodecErrorKind::Decode, error))?;
-    match decoder.rest_len() {
-        0 => Ok(value),
+    let failed = |error| CodecError::named(CodecErrorKind::Decode, error);
+    match scan::check_value(bytes).map_err(failed)? {
+        0 => rmp_serde::from_slice(bytes).map_err(|error| failed(NamedError::text(error))),
         rest => Err(CodecError::trailing_bytes(rest)),
     }
 }

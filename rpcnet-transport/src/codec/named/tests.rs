@@ -1,12 +1,14 @@
 use std::{
+    cell::Cell,
     collections::{BTreeMap, HashMap},
+    ffi::CString,
     fmt,
     marker::PhantomData,
     net::{Ipv4Addr, SocketAddr},
 };
 
 use proptest::prelude::*;
-use serde::{Deserialize, de::IgnoredAny};
+use serde::{Deserialize, Deserializer, de::IgnoredAny, ser::SerializeStruct};
 
 use super::*;
 
@@ -46,7 +48,9 @@ enum Deep {
 }
 
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
-struct DeepOption(Option<Box<Self>>);
+struct DeepStruct {
+    next: Option<Box<Self>>,
+}
 
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 struct DeepSequence(Vec<Self>);
@@ -74,8 +78,8 @@ fn error<T: DeserializeOwned>(bytes: &[u8]) -> String {
 #[test]
 fn every_kind_of_value_has_its_form() {
     check_form((), b"\xc0");
-    check_form(UnitStruct, b"\xc0");
-    check_form(PhantomData::<u8>, b"\xc0");
+    check_form(UnitStruct, b"\x90");
+    check_form(PhantomData::<u8>, b"\x90");
     check_form(NoFields {}, b"\x80");
     check_form(NoPositions(), b"\x90");
     check_form(Newtype(7), b"\x07");
@@ -85,7 +89,7 @@ fn every_kind_of_value_has_its_form() {
     check_form(1.5f32, b"\xca\x3f\xc0\x00\x00");
     check_form(-2.0f64, b"\xcb\xc0\x00\x00\x00\x00\x00\x00\x00");
     check_form("ab".to_owned(), b"\xa2ab");
-    check_form(std::ffi::CString::new("ab").unwrap(), b"\xc4\x02ab");
+    check_form(CString::new("ab").unwrap(), b"\xc4\x02ab");
     check_form(vec![1u8, 255], b"\x92\x01\xcc\xff");
     check_form([1u8; 3], b"\x93\x01\x01\x01");
     check_form(
@@ -114,16 +118,32 @@ fn every_kind_of_value_has_its_form() {
 }
 
 #[test]
-fn options_of_nil_are_told_apart() {
+fn an_option_whose_content_is_nil_is_read_as_none() {
     check_form(None::<u8>, b"\xc0");
     check_form(Some(3u8), b"\x03");
-    check_form(None::<()>, b"\xc0");
-    check_form(Some(()), b"\xc1\xc0");
-    check_form(None::<Option<Option<u8>>>, b"\xc0");
-    check_form(Some(None::<Option<u8>>), b"\xc1\xc0");
-    check_form(Some(Some(None::<u8>)), b"\xc1\xc1\xc0");
     check_form(Some(Some(Some(4u8))), b"\x04");
-    check_form(Some(vec![Some(None::<u8>), None]), b"\x92\xc1\xc0\xc0");
+    check_form(Some(UnitStruct), b"\x90");
+    for form in [
+        encoded(&None::<()>),
+        encoded(&Some(())),
+        encoded(&None::<Option<u8>>),
+        encoded(&Some(None::<u8>)),
+    ] {
+        assert_eq!(form, b"\xc0");
+    }
+    assert_eq!(from_named(b"\xc0"), Ok(None::<()>));
+    assert_eq!(from_named(b"\xc0"), Ok(None::<Option<u8>>));
+}
+
+#[test]
+fn a_unit_struct_is_read_from_nil_too_but_not_nil_from_a_unit_struct() {
+    assert_eq!(from_named(b"\xc0"), Ok(UnitStruct));
+    assert_eq!(from_named(b"\xc0"), Ok(PhantomData::<u8>));
+    assert_eq!(from_named(b"\x90"), Ok(NoPositions()));
+    assert_eq!(
+        error::<()>(b"\x90"),
+        "invalid type: sequence, expected unit"
+    );
 }
 
 #[test]
@@ -191,23 +211,39 @@ fn a_length_that_is_not_known_beforehand_is_filled_in() {
         rest: BTreeMap<String, u8>,
     }
     let rest = BTreeMap::from([("b".to_owned(), 2)]);
-    check_form(
-        Flat { a: 1, rest },
-        b"\xdf\x00\x00\x00\x02\xa1a\x01\xa1b\x02",
-    );
+    check_form(Flat { a: 1, rest }, b"\x82\xa1a\x01\xa1b\x02");
 }
 
 #[test]
-fn a_wrong_length_is_an_error_of_the_type() {
-    struct Liar;
+fn a_value_that_no_decoder_accepts_is_not_encoded() {
+    /// Announces fields, of which it writes one.
+    struct Liar(usize);
     impl Serialize for Liar {
         fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-            serde::ser::SerializeStruct::end(serializer.serialize_struct("Liar", 2)?)
+            let mut fields = serializer.serialize_struct("Liar", self.0)?;
+            SerializeStruct::serialize_field(&mut fields, "a", &1)?;
+            SerializeStruct::end(fields)
         }
     }
-    let error = to_named(&Liar).unwrap_err();
-    assert_eq!(error.kind(), CodecErrorKind::Encode);
-    assert_eq!(error.to_string(), "0 values written, 2 announced");
+    #[derive(Serialize)]
+    #[serde(rename = "_ExtStruct")]
+    struct Extension((i8, CString));
+    let error = |error: Result<Bytes, CodecError>| {
+        let error = error.unwrap_err();
+        assert_eq!(error.kind(), CodecErrorKind::Encode);
+        error.to_string()
+    };
+    assert!(to_named(&Liar(1)).is_ok());
+    assert_eq!(error(to_named(&Liar(2))), "unexpected end of the bytes");
+    assert_eq!(
+        error(to_named(&Liar(0))),
+        "more values written than announced"
+    );
+    let extension = Extension((1, CString::from(c"ab")));
+    assert_eq!(
+        error(to_named(&extension)),
+        "reserved byte or extension type 0xd5"
+    );
 }
 
 #[test]
@@ -224,10 +260,7 @@ fn types_that_need_to_see_what_comes_are_decoded() {
     #[derive(Debug, PartialEq, Serialize, Deserialize)]
     #[serde(tag = "kind")]
     enum Tagged {
-        A {
-            point: Point,
-            nested: Option<Option<u8>>,
-        },
+        A { point: Point, unit: UnitStruct },
     }
     check(&vec![
         Any::Nothing(()),
@@ -236,49 +269,89 @@ fn types_that_need_to_see_what_comes_are_decoded() {
         Any::Point(Point { x: 1, y: 2 }),
         Any::Nested(Some(vec![Any::Number(1)])),
     ]);
-    check(&Some(Any::Nothing(())));
     check(&Tagged::A {
         point: Point { x: 1, y: 2 },
-        nested: Some(Some(2)),
+        unit: UnitStruct,
     });
 }
 
 #[test]
-fn unknown_variants_are_read_as_the_other_one() {
+fn unknown_variants_without_content_are_read_as_the_other_one() {
     #[derive(Debug, PartialEq, Serialize, Deserialize)]
     enum Old {
         Known,
         #[serde(other)]
         Other,
     }
-    for value in [
-        Every::Unit,
-        Every::Newtype(Some(1)),
-        Every::Tuple(1, true),
-        Every::Empty(),
-    ] {
-        assert_eq!(from_named(&encoded(&vec![value])), Ok(vec![Old::Other]));
-    }
     assert_eq!(from_named(b"\xa5Known"), Ok(Old::Known));
+    assert_eq!(from_named(&encoded(&Every::Unit)), Ok(Old::Other));
+    assert_eq!(from_named(&encoded(&Every::Newtype(None))), Ok(Old::Other));
+    // As in JSON.
+    assert_eq!(
+        error::<Old>(&encoded(&Every::Tuple(1, true))),
+        "wrong msgpack marker FixArray(2)"
+    );
+}
+
+fn deep_enum(levels: usize) -> Deep {
+    (0..levels).fold(Deep::End, |inner, _| Deep::Enum(Box::new(inner)))
 }
 
 #[test]
 fn nesting_is_limited_in_both_directions() {
-    fn deep(levels: u8) -> Deep {
-        (0..levels).fold(Deep::End, |inner, _| Deep::Enum(Box::new(inner)))
-    }
-    check(&deep(DEPTH_MAX));
-    let error = to_named(&deep(DEPTH_MAX + 1)).unwrap_err();
-    assert_eq!(error.to_string(), "nested deeper than 128 levels");
+    let too_deep = "nested deeper than 128 levels";
+    check(&deep_enum(DEPTH_MAX));
+    let error = to_named(&deep_enum(DEPTH_MAX + 1)).unwrap_err();
+    assert_eq!(error.kind(), CodecErrorKind::Encode);
+    assert_eq!(error.to_string(), too_deep);
+    let structs = |levels| {
+        let last = DeepStruct { next: None };
+        (1..levels).fold(last, |inner, _| DeepStruct {
+            next: Some(Box::new(inner)),
+        })
+    };
+    check(&structs(DEPTH_MAX));
+    let error = to_named(&structs(DEPTH_MAX + 1)).unwrap_err();
+    assert_eq!(error.to_string(), too_deep);
+    let arrays = |levels| vec![0x91; levels].into_iter().chain([0x90]).collect();
+    let deep: Vec<u8> = arrays(DEPTH_MAX - 1);
+    assert!(from_named::<DeepSequence>(&deep).is_ok());
+    let deep: Vec<u8> = arrays(DEPTH_MAX);
+    let error = from_named::<DeepSequence>(&deep).unwrap_err();
+    assert_eq!(error.kind(), CodecErrorKind::Decode);
+    assert_eq!(error.to_string(), too_deep);
     // Levels that have ended do not count.
-    check(&vec![deep(100), deep(100)]);
+    check(&vec![deep_enum(100), deep_enum(100)]);
     check(&vec![Every::Tuple(1, true); 1000]);
     check(&vec![Every::Struct { a: 1 }; 1000]);
-    check(&vec![Some(Some(())); 1000]);
-    let options = (0..DEPTH_MAX - 1).fold(DeepOption(None), |inner, _| {
-        DeepOption(Some(Box::new(inner)))
+    check(&vec![NoPositions(); 1000]);
+}
+
+/// Tests run on threads with the stack of tokio's workers.
+#[test]
+fn the_deepest_value_fits_the_stack() {
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    #[serde(untagged)]
+    enum Untagged {
+        End(u8),
+        Next { next: Box<Self>, space: [u64; 16] },
+    }
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    #[serde(tag = "kind")]
+    enum Tagged {
+        End,
+        Next { next: Box<Self>, space: [u64; 16] },
+    }
+    let untagged = (1..DEPTH_MAX).fold(Untagged::End(1), |next, _| Untagged::Next {
+        next: Box::new(next),
+        space: [0; 16],
     });
-    check(&options);
+    check(&untagged);
+    let tagged = (1..DEPTH_MAX).fold(Tagged::End, |next, _| Tagged::Next {
+        next: Box::new(next),
+        space: [0; 16],
+    });
+    check(&tagged);
 }
 
 #[test]
@@ -287,24 +360,56 @@ fn bytes_nested_a_million_levels_deep_are_rejected() {
     let too_deep = "nested deeper than 128 levels";
     let arrays = vec![0x91; LEVELS];
     let maps = b"\x81\xa4Enum".repeat(LEVELS);
+    let structs = b"\x81\xa4next".repeat(LEVELS);
     let pairs = b"\x81\x01".repeat(LEVELS);
     let keys = vec![0x81; LEVELS];
     assert_eq!(error::<DeepSequence>(&arrays), too_deep);
     assert_eq!(error::<Deep>(&maps), too_deep);
-    for bytes in [&arrays, &pairs] {
+    assert_eq!(error::<DeepStruct>(&structs), too_deep);
+    for bytes in [&arrays, &pairs, &keys] {
         assert_eq!(error::<IgnoredAny>(bytes), too_deep);
     }
-    assert_eq!(error::<IgnoredAny>(&keys), too_deep);
-    assert_eq!(error::<IgnoredAny>(&vec![SOME; LEVELS]), too_deep);
-    assert_eq!(error::<DeepOption>(&vec![SOME; LEVELS]), too_deep);
-    // A `Some` that is no byte of its own.
-    assert_eq!(error::<DeepOption>(b"\x01"), too_deep);
     // As siblings they are no content of each other.
     let mut siblings = vec![0xdd, 0, 0x0f, 0x42, 0x40];
-    siblings.extend(b"\x91\xa4Enum".repeat(LEVELS));
+    siblings.extend(b"\x81\xa4Enum\xa3End".repeat(LEVELS));
+    let siblings: Vec<Deep> = from_named(&siblings).unwrap();
+    assert_eq!(siblings.len(), LEVELS);
+}
+
+/// `Some` and a newtype struct take no byte, so the bytes do not bound how deep this type is.
+#[test]
+fn a_type_that_is_an_option_of_itself_is_endless() {
+    const LEVELS: u32 = 1000;
+    thread_local! {
+        static LEFT: Cell<u32> = const { Cell::new(LEVELS) };
+    }
+    #[derive(Deserialize)]
+    struct Chain(#[expect(dead_code)] Option<Box<Counted>>);
+    struct Counted(#[expect(dead_code)] Chain);
+    impl<'de> Deserialize<'de> for Counted {
+        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+            LEFT.set(LEFT.get() - 1);
+            match LEFT.get() {
+                0 => Err(serde::de::Error::custom("stopped by the test")),
+                _ => Chain::deserialize(deserializer).map(Self),
+            }
+        }
+    }
+    assert_eq!(error::<Chain>(b"\x01"), "stopped by the test");
+}
+
+/// The same with a level that takes a byte.
+#[test]
+fn a_type_that_is_an_option_of_its_sequences_is_as_deep_as_the_bytes() {
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    struct Nested(Option<Vec<Self>>);
     assert_eq!(
-        error::<Vec<Deep>>(&siblings),
-        "invalid type: sequence, expected a variant"
+        from_named(b"\x91\xc0"),
+        Ok(Nested(Some(vec![Nested(None)])))
+    );
+    assert_eq!(
+        error::<Nested>(b"\x91\x01"),
+        "invalid type: integer `1`, expected a sequence"
     );
 }
 
@@ -316,7 +421,7 @@ fn announced_lengths_are_those_of_bytes_that_are_there() {
     assert_eq!(error::<BTreeMap<u64, u64>>(&head(0xdf)), end);
     assert_eq!(error::<HashMap<u64, u64>>(&head(0xdf)), end);
     assert_eq!(error::<String>(&head(0xdb)), end);
-    assert_eq!(error::<std::ffi::CString>(&head(0xc6)), end);
+    assert_eq!(error::<CString>(&head(0xc6)), end);
     assert_eq!(error::<Vec<[u64; 32]>>(&head(0xdd)), end);
     assert_eq!(error::<IgnoredAny>(&head(0xdd)), end);
     assert_eq!(error::<Vec<u8>>(b"\x93\x01\x02"), end);
@@ -335,9 +440,12 @@ fn announced_lengths_are_those_of_bytes_that_are_there() {
 
 #[test]
 fn bytes_that_are_no_value_of_the_type_are_rejected() {
-    assert_eq!(error::<String>(b"\xa1\xff"), "text is not UTF-8");
-    for head in [0xc7, 0xc8, 0xc9, 0xd4, 0xd8] {
-        let text = format!("extension type {head:#04x}");
+    assert_eq!(
+        error::<String>(b"\xa1\xff"),
+        "string found to be invalid utf8: invalid utf-8 sequence of 1 bytes from index 0"
+    );
+    for head in [0xc1, 0xc7, 0xc8, 0xc9, 0xd4, 0xd5, 0xd6, 0xd7, 0xd8] {
+        let text = format!("reserved byte or extension type {head:#04x}");
         assert_eq!(error::<IgnoredAny>(&[head, 1, 1, 1]), text);
     }
     assert_eq!(
@@ -345,16 +453,14 @@ fn bytes_that_are_no_value_of_the_type_are_rejected() {
         "invalid value: integer `256`, expected u8"
     );
     assert_eq!(
-        error::<Option<u8>>(b"\xc1\xa0"),
-        "invalid type: string \"\", expected u8"
+        error::<String>(b"\x07"),
+        "invalid type: integer `7`, expected a string"
     );
-    assert_eq!(
-        error::<u8>(b"\xc1\x01"),
-        "invalid type: Option value, expected u8"
-    );
+    assert_eq!(error::<u8>(b"\xa0"), "wrong msgpack marker FixStr(0)");
+    assert_eq!(error::<u8>(b"\x90"), "wrong msgpack marker FixArray(0)");
     assert_eq!(
         error::<(u8, u8)>(b"\x93\x01\x01\x01"),
-        "3 values, expected 2"
+        "array had incorrect length, expected 2"
     );
     assert_eq!(
         error::<Every>(b"\xa1X"),
@@ -362,28 +468,34 @@ fn bytes_that_are_no_value_of_the_type_are_rejected() {
     );
     assert_eq!(
         error::<Every>(b"\x82\xa4Unit\xc0\xa4Unit\xc0"),
-        "invalid type: map, expected a variant"
+        "array had incorrect length, expected 2"
     );
     assert_eq!(
         error::<u128>(b"\xc4\x01\x01"),
-        "invalid type: byte array, expected 16 bytes of a u128"
+        "array had incorrect length, expected 16"
     );
+    assert_eq!(error::<Point>(b"\x81\xa1x\x01"), "missing field `y`");
     let trailing = from_named::<u8>(b"\x01\x02\x03").unwrap_err();
     assert_eq!(trailing.kind(), CodecErrorKind::TrailingBytes);
-    let long = error::<u8>(&encoded(&"\n".repeat(1000)));
-    assert_eq!(long.len(), 203, "{long}");
-    let field = error::<Point>(&encoded(&BTreeMap::from([("x", "\u{1b}")])));
-    assert!(!field.contains('\u{1b}'), "{field}");
+    assert_eq!(trailing.to_string(), "2 trailing bytes after the value");
 }
 
-type Nested = Option<BTreeMap<i64, Option<Option<Vec<Result<String, (f64, char)>>>>>>;
+#[test]
+fn an_error_repeats_a_text_of_the_peer_shortened_and_printable() {
+    let long = error::<Every>(&encoded(&"a".repeat(1000)));
+    assert_eq!(long.len(), 203, "{long}");
+    let variant = error::<Every>(&encoded(&"\u{1b}"));
+    assert!(!variant.contains('\u{1b}'), "{variant}");
+}
+
+type Nested = Option<BTreeMap<i64, Option<Vec<Result<String, (f64, char)>>>>>;
 
 fn nested() -> impl Strategy<Value = Nested> {
     let result = prop_oneof![
         ".*".prop_map(Ok),
         (any::<f64>(), any::<char>()).prop_map(Err),
     ];
-    let values = prop::option::of(prop::option::of(prop::collection::vec(result, 0..20)));
+    let values = prop::option::of(prop::collection::vec(result, 0..20));
     prop::option::of(prop::collection::btree_map(any::<i64>(), values, 0..20))
 }
 
@@ -399,5 +511,33 @@ proptest! {
         drop(from_named::<Nested>(&bytes));
         drop(from_named::<Vec<Every>>(&bytes));
         drop(from_named::<Deep>(&bytes));
+    }
+
+    #[test]
+    fn the_scan_finds_the_end_of_a_value_that_is_encoded(
+        value in nested(),
+        after in prop::collection::vec(any::<u8>(), 0..4),
+    ) {
+        let bytes = encoded(&value);
+        let followed = [&bytes[..], &after].concat();
+        prop_assert_eq!(scan::check_value(&followed), Ok(after.len()));
+        for len in (0..bytes.len()).step_by(bytes.len() / 30 + 1) {
+            let cut = scan::check_value(&bytes[..len]);
+            prop_assert_eq!(cut, Err(NamedError::UnexpectedEnd));
+        }
+    }
+
+    /// Whether the scan counts as deep as the decoder gets, and to the same end.
+    #[test]
+    fn the_decoder_gets_no_deeper_than_the_scan_permits(
+        bytes in prop::collection::vec(prop_oneof![any::<u8>(), 0x80..=0x93u8], 0..64),
+    ) {
+        if let Ok(rest) = scan::check_value(&bytes) {
+            let value = &bytes[..bytes.len() - rest];
+            prop_assert!(rmp_serde::from_slice::<IgnoredAny>(value).is_ok());
+            for len in 0..value.len() {
+                prop_assert!(rmp_serde::from_slice::<IgnoredAny>(&value[..len]).is_err());
+            }
+        }
     }
 }
