@@ -1,5 +1,7 @@
 #![doc = include_str!("../README.md")]
 
+#[doc(hidden)]
+pub mod __private;
 mod accounts;
 mod addr;
 mod authorize;
@@ -50,7 +52,7 @@ pub mod wire;
 )]
 mod wire;
 
-pub use rpcnet_transport_macros::Message;
+pub use rpcnet_transport_macros::{Message, service};
 
 #[cfg(feature = "dev-certs")]
 pub use crate::tls::{DevCa, NodePem};

@@ -3,6 +3,7 @@
 mod crate_path;
 mod derive;
 mod errors;
+mod service;
 
 use proc_macro::TokenStream;
 use syn::parse_macro_input;
@@ -29,4 +30,19 @@ pub fn derive_message(input: TokenStream) -> TokenStream {
 pub fn derive_client_message(input: TokenStream) -> TokenStream {
     let input = parse_macro_input!(input as syn::DeriveInput);
     derive::expand(&input, &CratePath::client()).into()
+}
+
+/// Makes a server, a client, a mock and constants for the methods of a trait.
+///
+/// See the documentation of `rpcnet_transport::service`.
+#[proc_macro_attribute]
+pub fn service(arguments: TokenStream, item: TokenStream) -> TokenStream {
+    service::expand(arguments.into(), item.into(), &CratePath::transport()).into()
+}
+
+/// [`service`](macro@service) for crates that depend on `rpcnet-client`, which exports it under that
+/// name.
+#[proc_macro_attribute]
+pub fn client_service(arguments: TokenStream, item: TokenStream) -> TokenStream {
+    service::expand(arguments.into(), item.into(), &CratePath::client()).into()
 }

@@ -268,6 +268,17 @@ impl Router {
         self
     }
 
+    /// Adds all methods of a service: of the server that [`service`](macro@crate::service) makes.
+    ///
+    /// # Panics
+    ///
+    /// If there already is a method of the same name.
+    #[must_use]
+    #[track_caller]
+    pub fn service(self, service: impl Into<Self>) -> Self {
+        self.merge(service.into())
+    }
+
     /// Whether there is a method of this name.
     #[must_use]
     pub fn has(&self, name: &str) -> bool {

@@ -9,6 +9,7 @@ mod flow_control_windows;
 mod large_replies;
 mod loopback;
 mod messages;
+mod services;
 mod typed;
 mod unpolled_futures;
 mod wall_clock;

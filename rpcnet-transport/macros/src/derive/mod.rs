@@ -12,6 +12,7 @@ mod variants;
 use proc_macro2::TokenStream;
 use syn::{Data, DeriveInput};
 
+pub(crate) use self::attributes::Mark;
 use crate::{crate_path::CratePath, errors::Errors};
 
 /// The impl of `Message`, or the errors of the input.

@@ -1,0 +1,4 @@
+//! Services of the macro: server, client and mock, on a connection and without a network.
+
+mod calls;
+mod render;
