@@ -88,6 +88,12 @@ impl Hedging {
         self
     }
 
+    /// Whether the delay is a [quantile](Self::at_quantile), so that it needs recent latencies.
+    #[must_use]
+    pub const fn is_at_quantile(&self) -> bool {
+        matches!(self.delay, HedgeDelay::Quantile(_))
+    }
+
     /// Limit of hedges of one call.
     #[must_use]
     pub const fn hedges_max(&self) -> usize {
@@ -191,6 +197,7 @@ mod tests {
         assert_eq!(eager.delay(None, at(0)), Some(Duration::ZERO));
         let without = eager.with_hedges_max(0);
         assert_eq!(without.delay(None, at(0)), None);
+        assert!(!eager.is_at_quantile() && Hedging::at_quantile(0.95).is_at_quantile());
     }
 
     #[test]
