@@ -6,7 +6,10 @@ use bytes::Bytes;
 use serde::de::DeserializeOwned;
 use thiserror::Error;
 
-use crate::{Code, ConfigError, Decode, Peer, Processed, Status, codec::Encoding, tls::name_error};
+use crate::{
+    Code, CodecError, CodecErrorKind, ConfigError, Decode, Peer, Processed, Status,
+    codec::Encoding, tls::name_error,
+};
 
 /// Error of a call.
 ///
@@ -44,8 +47,18 @@ impl RpcError {
         }))
     }
 
-    pub(crate) fn with_message(mut self, message: impl Into<String>) -> Self {
+    /// Replaces the message, as a client does that has made several attempts.
+    #[must_use]
+    pub fn with_message(mut self, message: impl Into<String>) -> Self {
         Arc::make_mut(&mut self.0).message = message.into();
+        self
+    }
+
+    /// Replaces whether the handler has seen the request, as a client does whose attempt before may
+    /// have been processed.
+    #[must_use]
+    pub fn with_processed(mut self, processed: Processed) -> Self {
+        Arc::make_mut(&mut self.0).processed = processed;
         self
     }
 
@@ -164,12 +177,19 @@ impl RpcError {
 
     /// Whether the fault lies with this process, so that no other node helps: the [endpoint is
     /// closed](ConnectError::EndpointClosed), its [runtime has ended](ConnectError::RuntimeEnded),
-    /// or a [pool listener panicked](ConnectError::ListenerPanicked).
+    /// a [pool listener panicked](ConnectError::ListenerPanicked), or the request could not be
+    /// [encoded](CodecErrorKind::Encode).
     #[must_use]
     pub fn is_local(&self) -> bool {
-        let source = self.0.source.as_deref();
-        let source = source.and_then(|source| (source as &(dyn StdError + 'static)).downcast_ref());
-        source.is_some_and(ConnectError::is_local)
+        let Some(source) = self.source() else {
+            return false;
+        };
+        match source.downcast_ref() {
+            Some(error) => ConnectError::is_local(error),
+            None => source
+                .downcast_ref()
+                .is_some_and(|codec: &CodecError| codec.kind() == CodecErrorKind::Encode),
+        }
     }
 
     fn is_fault_of_node(&self) -> bool {

@@ -2,7 +2,9 @@
 
 use std::error::Error as StdError;
 
-use crate::{Code, CodecError, CodecErrorKind, ConnectError, Processed, RpcError};
+use crate::{
+    Code, CodecError, CodecErrorKind, ConnectError, Processed, RpcError, schema::Incompatibility,
+};
 
 /// Where the same call may be retried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -42,7 +44,7 @@ impl RpcError {
                 Code::Cancelled | Code::Internal => self.processed() != Processed::Yes,
                 _ => false,
             };
-        match repeatable && may_differ && !self.forbids_retry() {
+        match repeatable && may_differ && !self.forbids_retry() && !self.is_local() {
             true => RetryScope::AnyNode,
             false => RetryScope::Nowhere,
         }
@@ -55,6 +57,27 @@ impl RpcError {
         self.code() == Code::InvalidRequest
             && self.processed() == Processed::No
             && !self.forbids_retry()
+    }
+
+    /// Whether the node does not serve the method at all to callers with the types of this one: it
+    /// does not know the method, or the types of both do not fit. The same holds for each call of
+    /// the method, until the node changes.
+    #[must_use]
+    pub fn rejects_method(&self) -> bool {
+        self.is_retryable()
+            && match self.code() {
+                Code::Unimplemented => true,
+                // Without a source, it is about a value in the request.
+                Code::Incompatible => self.source().is_some(),
+                _ => false,
+            }
+    }
+
+    /// Why the types of caller and node do not fit, if that is the error: see
+    /// [`MethodSchema::check_compatible`](crate::schema::MethodSchema::check_compatible).
+    #[must_use]
+    pub fn incompatibility(&self) -> Option<&Incompatibility> {
+        self.source()?.downcast_ref()
     }
 
     /// Whether the node has answered, and this side could not decode the answer.
@@ -158,6 +181,35 @@ mod tests {
         assert!(!error(Code::Unimplemented, No).is_unreadable());
         let forbidden = error(Code::InvalidRequest, No).with_retry_after(Duration::MAX);
         assert!(!forbidden.is_unreadable());
+    }
+
+    #[test]
+    fn a_node_rejects_a_method_if_it_does_not_know_it_or_its_types_do_not_fit() {
+        let error = |code, processed| RpcError::new(code, processed, "");
+        let unknown = error(Code::Unimplemented, Processed::No);
+        assert!(unknown.rejects_method());
+        assert!(!error(Code::Unimplemented, Processed::Yes).rejects_method());
+        let of_a_value = error(Code::Incompatible, Processed::No);
+        assert!(!of_a_value.rejects_method() && of_a_value.incompatibility().is_none());
+        let of_types = of_a_value.with_source(CodecError::new(CodecErrorKind::Decode, ""));
+        assert!(of_types.rejects_method());
+        let forbidden = of_types.with_retry_after(Duration::MAX);
+        assert!(!forbidden.rejects_method());
+    }
+
+    #[test]
+    fn a_request_that_cannot_be_encoded_is_the_fault_of_this_process() {
+        let unsent = RpcError::new(Code::Internal, Processed::No, "");
+        assert!(!unsent.is_local());
+        for (kind, is_local) in [
+            (CodecErrorKind::Encode, true),
+            (CodecErrorKind::Decode, false),
+        ] {
+            let error = unsent.clone().with_source(CodecError::new(kind, ""));
+            assert_eq!(error.is_local(), is_local, "{kind:?}");
+            let is_retried = error.retry_scope(true) != RetryScope::Nowhere;
+            assert_eq!(is_retried, !is_local, "{kind:?}");
+        }
     }
 
     #[test]

@@ -60,7 +60,7 @@ pub use crate::{
     authorize::PeerIdentity,
     client::{
         CallOptions, CloseReason, ConnectionEvent, EncodedReply, EncodedRequest, IdempotencyKeys,
-        RpcClient, TypedConversation, TypedUpload, Upload,
+        OpenedStream, RpcClient, Upload,
     },
     code::{Code, Processed},
     codec::{CodecError, CodecErrorKind, Decode, Encode, Encoding, Raw},

@@ -32,7 +32,7 @@ pub use self::{
     options::CallOptions,
     rpc_client::RpcClient,
     typed_calls::{EncodedReply, EncodedRequest},
-    typed_streams::{TypedConversation, TypedUpload},
+    typed_streams::OpenedStream,
     upload::Upload,
 };
 pub(crate) use self::{

@@ -165,6 +165,13 @@ impl CallOptions {
         self.idempotency_key.is_some()
     }
 
+    /// Whether a [priority](Self::with_priority) was set, and is not inherited.
+    #[must_use]
+    #[inline]
+    pub fn has_priority(&self) -> bool {
+        self.priority.is_some()
+    }
+
     /// Whether no time limit was set.
     pub(crate) fn has_default_time_limit(&self) -> bool {
         matches!(self.limit, TimeLimit::Default)

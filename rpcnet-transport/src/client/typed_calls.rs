@@ -11,7 +11,7 @@ use super::{
     early_handshake::EarlyHandshake,
 };
 use crate::{
-    Code, CodecError, Processed, RpcError, UntypedMethod,
+    Code, CodecError, Decode, Processed, RpcError, UntypedMethod,
     codec::Encoding,
     method::{CalledMethod, TypedCall},
     schema::MethodSchema,
@@ -27,6 +27,18 @@ pub struct EncodedReply {
     pub bytes: Bytes,
 }
 
+impl EncodedReply {
+    /// Decodes the reply.
+    ///
+    /// # Errors
+    ///
+    /// If the bytes are no `T`: [`Code::Internal`], or [`Code::Incompatible`] for a reply in the
+    /// named encoding, whose writer may have another version of the type.
+    pub fn decode<T: Decode>(self) -> Result<T, RpcError> {
+        super::typed::decode_as(self.bytes, self.encoding)
+    }
+}
+
 /// Request of a typed call, as an attempt may need it.
 #[derive(Clone, Copy)]
 pub struct EncodedRequest<'a> {
@@ -34,6 +46,21 @@ pub struct EncodedRequest<'a> {
     pub postcard: &'a Result<Bytes, CodecError>,
     /// Encodes the request with names, where the types of the server differ.
     pub named: &'a (dyn Fn() -> Result<Bytes, CodecError> + Sync),
+}
+
+impl EncodedRequest<'_> {
+    /// The request in this encoding.
+    ///
+    /// # Errors
+    ///
+    /// The fault of this side: [`RpcError::is_local`].
+    pub(super) fn in_encoding(&self, encoding: Encoding) -> Result<Bytes, RpcError> {
+        let body = match encoding {
+            Encoding::Postcard => self.postcard.clone(),
+            Encoding::Named => (self.named)(),
+        };
+        body.map_err(super::typed::encode_error)
+    }
 }
 
 impl fmt::Debug for EncodedRequest<'_> {
@@ -127,11 +154,8 @@ impl RpcClient {
         options.resolve(Instant::now(), Some(self.0.limits.call_timeout));
         let call = self.agree(method, RequestFlags::default(), options).await?;
         let encoding = call.encoding;
-        let body = match encoding {
-            Encoding::Postcard => request.postcard.clone(),
-            Encoding::Named => (request.named)(),
-        };
-        let body = body.map_err(|e| self.with_peer_context(super::typed::encode_error(e)))?;
+        let body = request.in_encoding(encoding);
+        let body = body.map_err(|e| self.with_peer_context(e))?;
         let reply = self.call_borrowed(called(call), &body, options).await;
         let reply = reply.map_err(|error| error.with_details_encoding(encoding));
         Ok(EncodedReply {
@@ -192,36 +216,33 @@ impl RpcClient {
                 }
             }
         }
-        let agreement = if rejection.details().is_empty() {
-            Agreement::Incompatible(rejection)
-        } else {
-            self.agreement_with(method, &rejection)?
+        let agreement = match self.compare(method, &rejection) {
+            Ok(()) => Agreement::Compatible,
+            Err(error) => Agreement::Incompatible(error),
         };
         self.0.agreements.insert(method, agreement);
         Ok(())
     }
 
-    fn agreement_with(
-        &self,
-        method: UntypedMethod,
-        rejection: &RpcError,
-    ) -> Result<Agreement, RpcError> {
+    /// Compares the schemas of both sides; that of the server came with its rejection.
+    ///
+    /// # Errors
+    ///
+    /// The error of all calls of the method on this connection. It has a source, in contrast to
+    /// that of one value: see [`RpcError::rejects_method`].
+    fn compare(&self, method: UntypedMethod, rejection: &RpcError) -> Result<(), RpcError> {
+        if rejection.details().is_empty() {
+            return Err(rejection.clone().with_source(NoSchema));
+        }
+        let incompatible = |message: String| {
+            let message = format!("method {:?}: {message}", method.name());
+            self.with_peer_context(RpcError::new(Code::Incompatible, Processed::No, message))
+        };
         let server = MethodSchema::decode(rejection.details()).map_err(|e| {
-            let message = format!("malformed response: the schema of {:?}", method.name());
-            let error = RpcError::new(Code::Internal, Processed::No, message).with_source(e);
-            self.with_peer_context(error)
+            incompatible("the schema of the server cannot be read".to_owned()).with_source(e)
         })?;
-        Ok(
-            match MethodSchema::check_compatible(method.schema(), &server) {
-                Ok(()) => Agreement::Compatible,
-                Err(incompatibility) => {
-                    let message = format!("method {:?}: {incompatibility}", method.name());
-                    let error = RpcError::new(Code::Incompatible, Processed::No, message);
-                    let error = error.with_source(incompatibility);
-                    Agreement::Incompatible(self.with_peer_context(error))
-                }
-            },
-        )
+        MethodSchema::check_compatible(method.schema(), &server)
+            .map_err(|e| incompatible(e.to_string()).with_source(e))
     }
 
     /// Asks the server whether its schema of the method is the same.
@@ -239,6 +260,11 @@ impl RpcClient {
         asked.map_err(|error| self.with_peer_context(error))
     }
 }
+
+/// The server rejects the types of a method, and its schema is not there to be compared.
+#[derive(Debug, thiserror::Error)]
+#[error("the server sent no schema of the method")]
+struct NoSchema;
 
 /// Whether the server rejected a call because its schema of the method is another.
 fn is_schema_mismatch(error: &RpcError) -> bool {

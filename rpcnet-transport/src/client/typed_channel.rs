@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 
 use futures::Stream;
 
-use super::{CallOptions, EncodedRequest, IdempotencyKeys, RpcClient, typed::decode_as};
+use super::{CallOptions, EncodedRequest, IdempotencyKeys, RpcClient};
 use crate::{
     Channel, Encode, ErrorType, Message, Method, MethodOptions, Replies, Requests, RpcError,
     codec::Encoding,
@@ -27,9 +27,11 @@ impl Channel for RpcClient {
             postcard: &postcard,
             named: &|| request.encode_as(Encoding::Named),
         };
-        let call = self.call_encoded(method.untyped(), request, call_options(options));
-        let reply = call.await?;
-        decode_as(reply.bytes, reply.encoding).map_err(|e| self.with_peer_context(e))
+        let options = call_options(options.or(method.options()));
+        let reply = self
+            .call_encoded(method.untyped(), request, options)
+            .await?;
+        reply.decode().map_err(|e| self.with_peer_context(e))
     }
 
     async fn server_streaming<Req, T, E>(
@@ -43,9 +45,14 @@ impl Channel for RpcClient {
         T: Message + Send,
         E: ErrorType,
     {
-        let options = call_options(options);
-        self.open_server_streaming(method.untyped(), request, options)
-            .await
+        let postcard = request.encode();
+        let request = EncodedRequest {
+            postcard: &postcard,
+            named: &|| request.encode_as(Encoding::Named),
+        };
+        let options = call_options(options.or(method.options()));
+        let opened = self.open_server_streaming(method.untyped(), request, options);
+        Ok(opened.await?.into_replies())
     }
 
     async fn client_streaming<T, Reply, E>(
@@ -59,7 +66,7 @@ impl Channel for RpcClient {
         Reply: Message + Send,
         E: ErrorType,
     {
-        let options = call_options(options);
+        let options = call_options(options.or(method.options()));
         let opened = self.open_client_streaming(method.untyped(), options);
         opened.await?.send_all(requests).await
     }
@@ -75,7 +82,7 @@ impl Channel for RpcClient {
         U: Message + Send,
         E: ErrorType,
     {
-        let options = call_options(options);
+        let options = call_options(options.or(method.options()));
         let opened = self.open_bidirectional_streaming(method.untyped(), options);
         Ok(opened.await?.converse(requests))
     }

@@ -1,6 +1,6 @@
 //! Typed calls that stream: the agreement on their method first, then the stream.
 
-use std::{fmt, marker::PhantomData, pin::pin};
+use std::{fmt, pin::pin};
 
 use bytes::Bytes;
 use futures::{
@@ -10,9 +10,9 @@ use futures::{
 use tokio::time::Instant;
 
 use super::{
-    CallOptions, RpcClient,
+    CallOptions, EncodedRequest, RpcClient,
     calls::{BOTH_STREAM, CLIENT_STREAMS, SERVER_STREAMS},
-    typed::{decode_as, encode_error},
+    typed::decode_as,
 };
 use crate::{
     Encode, Message, Processed, Receiver, RpcError, Sender, UntypedMethod,
@@ -23,134 +23,126 @@ use crate::{
 };
 
 impl RpcClient {
-    /// Server-streaming call of a typed method, for clients that make several attempts.
+    /// Opens a server-streaming call of a typed method, for clients that make several attempts.
     ///
     /// # Errors
     ///
     /// As for [`call_server_streaming`](Self::call_server_streaming);
     /// [`Code::Incompatible`](crate::Code::Incompatible) if the types of the server do not fit.
-    pub async fn open_server_streaming<Req: Message, T: Message + Send>(
+    pub async fn open_server_streaming(
         &self,
         method: UntypedMethod,
-        request: &Req,
+        request: EncodedRequest<'_>,
         options: CallOptions,
-    ) -> Result<Replies<T>, RpcError> {
-        let encode = |encoding| request.encode_as(encoding).map_err(encode_error);
-        let opened = self
-            .open_typed(method, SERVER_STREAMS, encode, options)
-            .await;
-        let (mut send, recv, encoding) = opened?;
-        send.finish();
-        Ok(Replies::remote(Receiver::new(recv, encoding)))
+    ) -> Result<OpenedStream, RpcError> {
+        let opened = self.open_typed(method, SERVER_STREAMS, Some(request), options);
+        let mut opened = opened.await?;
+        opened.send.finish();
+        Ok(opened)
     }
 
-    /// Client-streaming call of a typed method: opens it, for clients that make several attempts.
+    /// Opens a client-streaming call of a typed method, for clients that make several attempts.
     ///
     /// # Errors
     ///
     /// As for [`open_server_streaming`](Self::open_server_streaming).
-    pub async fn open_client_streaming<T: Message + Send, Reply: Message>(
+    pub async fn open_client_streaming(
         &self,
         method: UntypedMethod,
         options: CallOptions,
-    ) -> Result<TypedUpload<T, Reply>, RpcError> {
-        let no_body = |_| Ok(Bytes::new());
-        let opened = self
-            .open_typed(method, CLIENT_STREAMS, no_body, options)
-            .await;
-        let (send, recv, encoding) = opened?;
-        Ok(TypedUpload {
-            requests: Sender::new(send, encoding),
-            reply: recv,
-            encoding,
-            _reply: PhantomData,
-        })
+    ) -> Result<OpenedStream, RpcError> {
+        self.open_typed(method, CLIENT_STREAMS, None, options).await
     }
 
-    /// Bidirectional streaming call of a typed method: opens it, for clients that make several
+    /// Opens a bidirectional streaming call of a typed method, for clients that make several
     /// attempts.
     ///
     /// # Errors
     ///
     /// As for [`open_server_streaming`](Self::open_server_streaming).
-    pub async fn open_bidirectional_streaming<T: Message + Send, U: Message + Send>(
+    pub async fn open_bidirectional_streaming(
         &self,
         method: UntypedMethod,
         options: CallOptions,
-    ) -> Result<TypedConversation<T, U>, RpcError> {
-        let no_body = |_| Ok(Bytes::new());
-        let opened = self.open_typed(method, BOTH_STREAM, no_body, options).await;
-        let (send, recv, encoding) = opened?;
-        Ok(TypedConversation {
-            requests: Sender::new(send, encoding),
-            replies: Receiver::new(recv, encoding),
-        })
+    ) -> Result<OpenedStream, RpcError> {
+        self.open_typed(method, BOTH_STREAM, None, options).await
     }
 
     async fn open_typed(
         &self,
         method: UntypedMethod,
         flags: RequestFlags,
-        encode: impl FnOnce(Encoding) -> Result<Bytes, RpcError>,
+        request: Option<EncodedRequest<'_>>,
         options: CallOptions,
-    ) -> Result<(UntypedSender, UntypedReceiver, Encoding), RpcError> {
+    ) -> Result<OpenedStream, RpcError> {
         if let Some(early) = &self.0.early {
             let timeout = Instant::now().checked_add(self.0.limits.call_timeout);
             let client = self.wait_for_handshake(early, timeout).await;
             let client = client.map_err(|e| self.with_peer_context(e))?;
-            return Box::pin(client.open_typed(method, flags, encode, options)).await;
+            return Box::pin(client.open_typed(method, flags, request, options)).await;
         }
         let call = self.agree(method, flags, options).await?;
-        let body = encode(call.encoding).map_err(|e| self.with_peer_context(e))?;
+        let encoding = call.encoding;
+        let body = match request {
+            Some(request) => request.in_encoding(encoding),
+            None => Ok(Bytes::new()),
+        };
+        let body = body.map_err(|e| self.with_peer_context(e))?;
         let called = CalledMethod {
             name: method.name(),
             typed: Some(call),
         };
         let (send, recv) = self.open_streaming(called, body, flags, options).await?;
-        Ok((send, recv, call.encoding))
+        Ok(OpenedStream {
+            send,
+            recv,
+            encoding,
+        })
     }
 }
 
-/// Client-streaming call that was opened.
-pub struct TypedUpload<T, Reply> {
-    requests: Sender<T>,
-    reply: UntypedReceiver,
+/// Streaming call of a typed method that was opened, without its types.
+pub struct OpenedStream {
+    send: UntypedSender,
+    recv: UntypedReceiver,
     encoding: Encoding,
-    _reply: PhantomData<fn() -> Reply>,
 }
 
-/// Bidirectional streaming call that was opened.
-#[derive(Debug)]
-pub struct TypedConversation<T, U> {
-    requests: Sender<T>,
-    replies: Receiver<U>,
-}
-
-impl<T, Reply> fmt::Debug for TypedUpload<T, Reply> {
+impl fmt::Debug for OpenedStream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TypedUpload")
-            .field("peer", &self.reply.peer)
+        f.debug_struct("OpenedStream")
+            .field("peer", &self.recv.peer)
+            .field("encoding", &self.encoding)
             .finish_non_exhaustive()
     }
 }
 
-impl<T: Message + Send, Reply: Message> TypedUpload<T, Reply> {
-    /// Sends the requests, and waits for the reply, which may come before all are sent.
+impl OpenedStream {
+    /// The replies of a server-streaming call.
+    #[must_use]
+    pub fn into_replies<T: Message + Send>(self) -> Replies<T> {
+        Replies::remote(Receiver::new(self.recv, self.encoding))
+    }
+
+    /// Sends the requests of a client-streaming call, and waits for the reply, which may come
+    /// before all are sent.
     ///
     /// # Errors
     ///
     /// As for a unary call.
-    pub async fn send_all(self, requests: impl Stream<Item = T> + Send) -> Result<Reply, RpcError> {
+    pub async fn send_all<T: Message + Send, Reply: Message>(
+        self,
+        requests: impl Stream<Item = T> + Send,
+    ) -> Result<Reply, RpcError> {
         let Self {
-            requests: sender,
-            mut reply,
+            send,
+            mut recv,
             encoding,
-            ..
         } = self;
-        let peer = reply.peer.clone();
+        let peer = recv.peer.clone();
         let reply = {
-            let sending = pin!(send_all(sender, requests));
-            match select(pin!(reply.reply()), sending).await {
+            let sending = pin!(send_all(Sender::new(send, encoding), requests));
+            match select(pin!(recv.reply()), sending).await {
                 Either::Left((reply, _)) => reply,
                 Either::Right((sent, reply)) => {
                     sent?;
@@ -161,13 +153,14 @@ impl<T: Message + Send, Reply: Message> TypedUpload<T, Reply> {
         let reply = reply.map_err(|error| error.with_details_encoding(encoding))?;
         decode_as(reply, encoding).map_err(|error| error.with_peer(peer))
     }
-}
 
-impl<T: Message + Send, U: Message + Send> TypedConversation<T, U> {
-    /// The replies; the requests are sent as they are read.
-    pub fn converse(self, requests: impl Stream<Item = T> + Send + 'static) -> Replies<U> {
-        let sending = send_all(self.requests, requests);
-        Replies::remote(self.replies).with_sending(sending)
+    /// The replies of a bidirectional streaming call; the requests are sent as they are read.
+    pub fn converse<T: Message + Send, U: Message + Send>(
+        self,
+        requests: impl Stream<Item = T> + Send + 'static,
+    ) -> Replies<U> {
+        let sending = send_all(Sender::new(self.send, self.encoding), requests);
+        Replies::remote(Receiver::new(self.recv, self.encoding)).with_sending(sending)
     }
 }
 

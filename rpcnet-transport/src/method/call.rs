@@ -36,7 +36,6 @@ where
         request: &Req,
         options: MethodOptions,
     ) -> Result<Reply, E::ClientError> {
-        let options = options.or(self.options);
         Ok(channel.unary(self, request, options).await?)
     }
 }
@@ -59,7 +58,6 @@ where
         request: &Req,
         options: MethodOptions,
     ) -> Result<Replies<T>, E::ClientError> {
-        let options = options.or(self.options);
         Ok(channel.server_streaming(self, request, options).await?)
     }
 }
@@ -81,7 +79,6 @@ where
         requests: impl Stream<Item = T> + Send + 'static,
         options: MethodOptions,
     ) -> Result<Reply, E::ClientError> {
-        let options = options.or(self.options);
         Ok(channel.client_streaming(self, requests, options).await?)
     }
 }
@@ -105,7 +102,6 @@ where
         requests: impl Stream<Item = T> + Send + 'static,
         options: MethodOptions,
     ) -> Result<Replies<U>, E::ClientError> {
-        let options = options.or(self.options);
         Ok(channel
             .bidirectional_streaming(self, requests, options)
             .await?)

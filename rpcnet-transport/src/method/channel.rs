@@ -8,8 +8,8 @@ use crate::{Message, RpcError};
 /// Channel of typed calls: a connection ([`RpcClient`](crate::RpcClient)), the workers of a cluster,
 /// or a router in this process ([`LocalChannel`](super::LocalChannel)).
 ///
-/// Callers use the calls of [`Method`], or the client of a service. The options of a call are those
-/// that the call gives; the channel adds those of the method.
+/// Callers use the calls of [`Method`], or the client of a service. The options here are those that
+/// the call gives; the channel adds those of the method.
 pub trait Channel: Clone + Send + Sync + 'static {
     /// Unary call.
     ///

@@ -48,7 +48,7 @@ impl LocalChannel {
         let handler = self.router.streaming_handler(method.name());
         let serve = handler.and_then(|handler| handler.serve_locally.clone());
         let serve = serve.ok_or_else(|| Self::unknown_method(method.name()))?;
-        let (options, deadline) = resolved(options);
+        let (options, deadline) = resolved(options.or(method.options()));
         let cx = CallContext::local(method.name(), &options);
         let handled = guarded(async { serve(cx, input).await });
         let replies = match within(deadline, handled).await {
@@ -110,7 +110,7 @@ impl Channel for LocalChannel {
         let body = encoded(request)?;
         let handler = self.router.unary_handler(method.name());
         let handler = handler.ok_or_else(|| Self::unknown_method(method.name()))?;
-        let (options, deadline) = resolved(options);
+        let (options, deadline) = resolved(options.or(method.options()));
         let cx = CallContext::local(method.name(), &options);
         let inherited = cx.inherited();
         let handled = guarded(inherited.scope(async { handler.call(cx, body).await }));
