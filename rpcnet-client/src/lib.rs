@@ -145,7 +145,7 @@ mod node;
 
 pub use client::{
     ClusterClient, ClusterClientConfig, ClusterError, MethodPolicy, QuorumError, WorkerCallOptions,
-    WorkerStream,
+    WorkerChannel, WorkerStream,
 };
 #[cfg(feature = "gossip")]
 pub use node::{DrainReport, Node, NodeBuilder, NodeError, NodeShutdownReport};
@@ -158,8 +158,9 @@ pub use rpcnet_swim::{ClusterConfig, ClusterKey, ClusterMembership, KeyRing};
 #[cfg(feature = "dev-certs")]
 pub use rpcnet_transport::DevCa;
 pub use rpcnet_transport::{
-    CallContext, Code, Endpoint, Priority, Processed, Receiver, Router, RpcClient, RpcError,
-    RpcServer, Sender, Status, Tls, TransportConfig,
+    CallContext, CallError, Channel, Code, Endpoint, LocalChannel, Message, Method, MethodOptions,
+    Priority, Processed, Receiver, Replies, Requests, Router, RpcClient, RpcError, RpcServer,
+    Sender, Status, Tls, TransportConfig,
 };
 pub use {rpcnet_balance as balance, rpcnet_registry as registry, rpcnet_transport as transport};
 #[cfg(feature = "gossip")]

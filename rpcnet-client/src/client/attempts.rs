@@ -112,8 +112,8 @@ impl<'a> Attempts<'a> {
 
     /// The error of a call that ends with its last failure, or with an earlier one which shows that
     /// the request is to blame: that a worker could not read it, if the last failure is transient,
-    /// or did not know the method, if then no connection could be made to another. Attempts in
-    /// flight are cancelled.
+    /// or did not know the method or its types, if then no connection could be made to another.
+    /// Attempts in flight are cancelled.
     pub(super) fn into_error(self, stop_reason: StopReason) -> ClusterError {
         let mut attempts = self.failed;
         for attempt in self.in_flight {
@@ -124,9 +124,9 @@ impl<'a> Attempts<'a> {
         }
         let last = self.last_failure.expect("a call ends after an attempt");
         let shows_fault = |error: &&RpcError| {
-            let is_unknown_method =
-                error.code() == Code::Unimplemented && error.processed() == Processed::No;
-            error.is_unreadable() || (is_unknown_method && last.connect_error.is_some())
+            let is_unserved = matches!(error.code(), Code::Unimplemented | Code::Incompatible)
+                && error.processed() == Processed::No;
+            error.is_unreadable() || (is_unserved && last.connect_error.is_some())
         };
         let mut errors = attempts.iter().map(|attempt| &attempt.error).rev();
         let faulty_request = errors.find(shows_fault).cloned();

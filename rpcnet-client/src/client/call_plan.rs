@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use rpcnet_balance::{
     HedgeLatencies, Time,
-    retry::{CallPolicy, MethodTable},
+    retry::{CallPolicy, MethodPolicy, MethodTable},
 };
 use rpcnet_registry::{Candidate, Worker, connected::RejectionProbe};
-use rpcnet_transport::{CallOptions, IdempotencyKeys};
+use rpcnet_transport::{CallOptions, IdempotencyKeys, MethodOptions, UntypedMethod};
 use tokio::time::Instant;
 
-use super::{ClusterClientConfig, WorkerCallOptions};
+use super::{ClusterClientConfig, WorkerCallOptions, options::policy_of};
 
 /// The settings of a client, which the plan of each call is made of.
 pub(super) struct CallSettings {
@@ -32,54 +32,86 @@ impl CallSettings {
 
     /// The plan of a unary call that starts now.
     pub(super) fn unary_plan(&self, method: &str, options: &WorkerCallOptions) -> CallPlan<'_> {
-        self.plan(method, options, Some(self.config.timeout))
+        let policy = &self.methods.get(method).policy;
+        self.plan(method, policy, options, Some(self.config.timeout))
     }
 
     /// The plan of a stream that is opened now: without an attempt timeout and a latency, since the
     /// time to open a stream is not that of its method, and without hedges, since its messages are
     /// sent once.
     pub(super) fn stream_plan(&self, method: &str, options: &WorkerCallOptions) -> CallPlan<'_> {
-        let plan = self.plan(method, options, None);
-        CallPlan {
-            policy: CallPolicy {
-                attempt_timeout: None,
-                hedging: None,
-                ..plan.policy
-            },
-            hedge_latencies: None,
-            is_stream: true,
-            ..plan
-        }
+        let policy = &self.methods.get(method).policy;
+        self.plan(method, policy, options, None).for_stream()
+    }
+
+    /// The plan of a typed unary call that starts now.
+    pub(super) fn typed_plan(&self, call: &TypedCall<'_>) -> CallPlan<'_> {
+        self.plan_typed(call, Some(self.config.timeout))
+    }
+
+    /// The plan of a typed stream that is opened now, as of [`stream_plan`](Self::stream_plan).
+    pub(super) fn typed_stream_plan(&self, call: &TypedCall<'_>) -> CallPlan<'_> {
+        self.plan_typed(call, None).for_stream()
+    }
+
+    fn plan_typed(&self, call: &TypedCall<'_>, default_timeout: Option<Duration>) -> CallPlan<'_> {
+        let (method, name) = (&call.options_of_method, call.method.name());
+        let options = call
+            .options_of_channel
+            .with_call_options(&call.options)
+            .with_method_options(method, &call.options);
+        let policy = (self.methods.get(name).own_policy)
+            .or(&policy_of(method))
+            .or(&self.config.method_defaults);
+        self.plan(name, &policy, &options, default_timeout)
     }
 
     fn plan(
         &self,
         method: &str,
+        method_policy: &MethodPolicy,
         options: &WorkerCallOptions,
         default_timeout: Option<Duration>,
     ) -> CallPlan<'_> {
-        let entry = self.methods.get(method);
-        let policy = options.policy.or(&entry.policy);
+        let policy = options.policy.or(method_policy);
         let started_at = Instant::now();
         let timeout = policy.timeout().or(default_timeout);
         let mut attempt = options.attempt.resolved(started_at.into_std(), timeout);
-        if policy.generates_keys() && !attempt.has_idempotency_key() {
+        let generates_key = options
+            .generates_key
+            .unwrap_or_else(|| policy.generates_keys());
+        if generates_key && !attempt.has_idempotency_key() {
             attempt = attempt.with_idempotency_key(self.keys.next_key());
         }
         // Also if this call does not hedge.
         let idempotent =
-            (options.idempotent).or_else(|| entry.policy.hedging().is_some().then_some(true));
+            (options.idempotent).or_else(|| method_policy.hedging().is_some().then_some(true));
         let policy = policy.resolve(idempotent, attempt.has_idempotency_key());
+        let hedge_latencies = match policy.hedging {
+            Some(hedging) if hedging.is_at_quantile() => self.methods.latencies(method),
+            _ => self.methods.get(method).latencies.as_ref(),
+        };
         CallPlan {
             started_at,
             deadline: attempt.deadline().map(Instant::from_std),
             attempt: attempt.with_idempotent(policy.is_idempotent),
             policy,
             key: options.key,
-            hedge_latencies: entry.latencies.as_ref(),
+            hedge_latencies,
             is_stream: false,
         }
     }
+}
+
+/// A call of a typed method, and the options that it is made with.
+pub(super) struct TypedCall<'a> {
+    pub(super) method: UntypedMethod,
+    /// The defaults of the method.
+    pub(super) options_of_method: MethodOptions,
+    /// What the call says.
+    pub(super) options: MethodOptions,
+    /// What the channel says where the call says nothing.
+    pub(super) options_of_channel: &'a WorkerCallOptions,
 }
 
 /// One call: its settings, its method, and which workers it may go to.
@@ -147,6 +179,19 @@ pub(super) struct CallPlan<'a> {
 }
 
 impl CallPlan<'_> {
+    fn for_stream(self) -> Self {
+        Self {
+            policy: CallPolicy {
+                attempt_timeout: None,
+                hedging: None,
+                ..self.policy
+            },
+            hedge_latencies: None,
+            is_stream: true,
+            ..self
+        }
+    }
+
     /// The same settings for a call that starts now.
     pub(super) fn starting_now(self) -> Self {
         Self {
@@ -220,7 +265,8 @@ impl AttemptDeadline {
 
 #[cfg(test)]
 mod tests {
-    use rpcnet_balance::{Hedging, retry::MethodPolicy};
+    use rpcnet_balance::Hedging;
+    use rpcnet_transport::{Method, Priority};
 
     use super::*;
     use crate::client::tests::config;
@@ -373,5 +419,150 @@ mod tests {
             assert_eq!(deadline.at, Some(plan.started_at + seconds(end)));
             assert_eq!(deadline.is_attempt_timeout, is_attempt_timeout);
         }
+    }
+
+    /// A call of a typed method `find`.
+    fn typed<'a>(
+        of_method: MethodOptions,
+        of_call: MethodOptions,
+        of_channel: &'a WorkerCallOptions,
+    ) -> TypedCall<'a> {
+        TypedCall {
+            method: Method::<u64, u64>::new("find").untyped(),
+            options_of_method: of_method,
+            options: of_call,
+            options_of_channel: of_channel,
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_typed_call_goes_by_call_then_channel_then_config_then_method_then_defaults() {
+        let timeouts = |call: u64, attempt: u64| {
+            MethodOptions::new()
+                .with_timeout(seconds(call))
+                .with_attempt_timeout(seconds(attempt))
+        };
+        let none = MethodOptions::new();
+        let defaults = config()
+            .with_timeout(seconds(50))
+            .with_attempt_timeout(seconds(5))
+            .with_idempotent(["find"]);
+        let named = MethodPolicy::new()
+            .with_idempotent(true)
+            .with_timeout(seconds(30))
+            .with_attempt_timeout(seconds(3));
+        let named = defaults.clone().with_method("find", named);
+        let channel = WorkerCallOptions::new();
+        let set_channel = channel
+            .with_timeout(seconds(20))
+            .with_attempt_timeout(seconds(2));
+        for (config, of_method, channel, of_call, timeouts) in [
+            (&defaults, none, channel, none, (50, 5)),
+            (&defaults, timeouts(40, 4), channel, none, (40, 4)),
+            (&named, timeouts(40, 4), channel, none, (30, 3)),
+            (&named, timeouts(40, 4), set_channel, none, (20, 2)),
+            (
+                &named,
+                timeouts(40, 4),
+                set_channel,
+                timeouts(10, 1),
+                (10, 1),
+            ),
+        ] {
+            let settings = CallSettings::new(config.clone());
+            let plan = settings.typed_plan(&typed(of_method, of_call, &channel));
+            let attempt = plan.policy.attempt_timeout.expect("it is idempotent");
+            let call = timeout(&plan).expect("a deadline");
+            assert_eq!((call, attempt), (seconds(timeouts.0), seconds(timeouts.1)));
+        }
+        let settings = CallSettings::new(defaults);
+        let stream = settings.typed_stream_plan(&typed(none, none, &channel));
+        assert!(timeout(&stream).is_none() && stream.is_stream);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn options_of_a_typed_method_reach_its_attempts_unless_its_call_says_otherwise() {
+        let settings = CallSettings::new(config());
+        let channel = WorkerCallOptions::new();
+        let own = MethodOptions::new()
+            .with_idempotent(true)
+            .with_isolated(true)
+            .with_replay_safe(true)
+            .with_priority(Priority::Sheddable)
+            .with_sticky_key(7);
+        let attempt = |plan: &CallPlan<'_>| plan.attempt.without_deadline();
+        let plan = settings.typed_plan(&typed(own, MethodOptions::new(), &channel));
+        let plain = settings.unary_plan("any", &channel);
+        let expected = attempt(&plain)
+            .with_idempotent(true)
+            .with_isolated(true)
+            .with_replay_safe(true)
+            .with_priority(Priority::Sheddable);
+        assert_eq!((attempt(&plan), plan.key), (expected, Some(7)));
+        let of_call = MethodOptions::new()
+            .with_idempotent(false)
+            .with_isolated(false)
+            .with_replay_safe(false)
+            .with_priority(Priority::Critical)
+            .with_sticky_key(8);
+        let plan = settings.typed_plan(&typed(own, of_call, &channel));
+        let expected = attempt(&plain).with_priority(Priority::Critical);
+        assert_eq!((attempt(&plan), plan.key), (expected, Some(8)));
+        // What the channel says lies between the two.
+        let set_channel = channel.with_priority(Priority::CriticalPlus).with_key(9);
+        let plan = settings.typed_plan(&typed(own, MethodOptions::new(), &set_channel));
+        let expected = attempt(&plain)
+            .with_idempotent(true)
+            .with_isolated(true)
+            .with_replay_safe(true)
+            .with_priority(Priority::CriticalPlus);
+        assert_eq!((attempt(&plan), plan.key), (expected, Some(9)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_typed_call_has_a_generated_key_if_its_method_or_itself_says_so() {
+        let settings = CallSettings::new(config());
+        let channel = WorkerCallOptions::new();
+        let (none, keyed) = (
+            MethodOptions::new(),
+            MethodOptions::new().with_generated_keys(true),
+        );
+        let has_key = |own, call| {
+            let plan = settings.typed_plan(&typed(own, call, &channel));
+            assert_eq!(
+                plan.policy.is_repeatable,
+                plan.attempt.has_idempotency_key()
+            );
+            plan.attempt.has_idempotency_key()
+        };
+        assert!(has_key(keyed, none) && has_key(none, keyed) && !has_key(none, none));
+        assert!(!has_key(keyed, none.with_generated_keys(false)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn calls_that_hedge_by_a_quantile_share_the_latencies_of_their_method() {
+        let settings = CallSettings::new(config());
+        let channel = WorkerCallOptions::new();
+        let (none, hedged) = (
+            MethodOptions::new(),
+            MethodOptions::new().with_hedge_quantile(0.9),
+        );
+        let plan = |own, call| settings.typed_plan(&typed(own, call, &channel));
+        assert!(plan(none, none).hedge_latencies.is_none());
+        let first = plan(hedged, none);
+        assert_eq!(first.policy.hedging, Some(Hedging::at_quantile(0.9)));
+        assert!(first.policy.is_idempotent && first.hedge_latencies.is_some());
+        let second = plan(none, hedged.with_hedge_quantile(0.5));
+        assert_eq!(second.policy.hedging, Some(Hedging::at_quantile(0.5)));
+        assert!(std::ptr::eq(
+            first.hedge_latencies.unwrap(),
+            second.hedge_latencies.unwrap()
+        ));
+        // Calls that do not hedge pay for no record.
+        let once = plan(hedged.with_idempotent(false), none);
+        assert!(once.policy.hedging.is_none() && once.hedge_latencies.is_none());
+        let after = WorkerCallOptions::new().with_hedging(Hedging::after(seconds(1)));
+        let fixed = settings.typed_plan(&typed(hedged, none, &after));
+        assert!(fixed.policy.hedging.is_some() && fixed.hedge_latencies.is_none());
     }
 }

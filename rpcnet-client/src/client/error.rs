@@ -37,8 +37,8 @@ pub enum ClusterError {
     ///
     /// It is the error of the last attempt, unless an earlier one shows that the request is to
     /// blame and the last one failed for a transient reason: that a worker could not read it
-    /// (`invalid request`), or did not know the method (`unimplemented`) while no connection could
-    /// be made to another worker.
+    /// (`invalid request`), or did not know the method or its types (`unimplemented`,
+    /// `incompatible`) while no connection could be made to another worker.
     Rpc {
         /// Error of the attempt.
         error: RpcError,

@@ -3,6 +3,7 @@
 mod attempts;
 mod broadcast;
 mod call_plan;
+mod channel;
 mod config;
 mod connections;
 mod error;
@@ -13,6 +14,7 @@ mod outcome;
 mod quorum;
 mod registry_link;
 mod retry_decision;
+mod rpc_error;
 mod status;
 mod streams;
 mod workers;
@@ -35,6 +37,7 @@ pub use rpcnet_balance::retry::{
 
 pub use self::{
     broadcast::WorkerReplies,
+    channel::WorkerChannel,
     config::ClusterClientConfig,
     error::{Attempt, ClusterError},
     options::WorkerCallOptions,

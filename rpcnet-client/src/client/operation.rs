@@ -1,7 +1,9 @@
 //! Operations of an attempt: a unary call, or the opening of a stream.
 
 use bytes::Bytes;
-use rpcnet_transport::{CallOptions, RpcClient, RpcError};
+use rpcnet_transport::{
+    CallOptions, EncodedReply, EncodedRequest, OpenedStream, RpcClient, RpcError, UntypedMethod,
+};
 
 /// Operation of an attempt on a connection. It may run several times, on several connections.
 pub(super) trait Operation {
@@ -50,5 +52,58 @@ where
         options: CallOptions,
     ) -> impl Future<Output = Result<T, RpcError>> {
         (self.0)(client.clone(), options)
+    }
+}
+
+/// A unary call of a typed method. It is not generic over the types of the method, so that the
+/// attempts of all methods are the same code.
+pub(super) struct TypedUnaryCall<'a> {
+    pub(super) method: UntypedMethod,
+    pub(super) request: EncodedRequest<'a>,
+}
+
+impl Operation for TypedUnaryCall<'_> {
+    type Reply = EncodedReply;
+
+    fn attempt(
+        &self,
+        client: &RpcClient,
+        options: CallOptions,
+    ) -> impl Future<Output = Result<EncodedReply, RpcError>> {
+        client.call_encoded(self.method, self.request, options)
+    }
+}
+
+/// The opening of a stream of a typed method, without its types. Whether the types of the worker
+/// fit is known before the stream is opened.
+pub(super) struct OpenTypedStream<'a> {
+    pub(super) method: UntypedMethod,
+    pub(super) streams: TypedStreams<'a>,
+}
+
+/// What a call of a typed method streams.
+pub(super) enum TypedStreams<'a> {
+    /// The replies to this request.
+    Replies(EncodedRequest<'a>),
+    Requests,
+    Both,
+}
+
+impl Operation for OpenTypedStream<'_> {
+    type Reply = OpenedStream;
+
+    async fn attempt(
+        &self,
+        client: &RpcClient,
+        options: CallOptions,
+    ) -> Result<OpenedStream, RpcError> {
+        let method = self.method;
+        match self.streams {
+            TypedStreams::Replies(request) => {
+                client.open_server_streaming(method, request, options).await
+            }
+            TypedStreams::Requests => client.open_client_streaming(method, options).await,
+            TypedStreams::Both => client.open_bidirectional_streaming(method, options).await,
+        }
     }
 }

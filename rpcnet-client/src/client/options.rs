@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use rpcnet_balance::{Hedging, retry::MethodPolicy};
-use rpcnet_transport::{CallOptions, Priority};
+use rpcnet_transport::{CallOptions, MethodOptions, Priority};
 
 /// Options of one call, in place of what the [`ClusterClientConfig`](super::ClusterClientConfig)
 /// and the policy of its method say.
@@ -13,6 +13,7 @@ pub struct WorkerCallOptions {
     pub(super) attempt: CallOptions,
     pub(super) policy: MethodPolicy,
     pub(super) idempotent: Option<bool>,
+    pub(super) generates_key: Option<bool>,
     pub(super) key: Option<u64>,
 }
 
@@ -24,6 +25,7 @@ impl WorkerCallOptions {
             attempt: CallOptions::new(),
             policy: MethodPolicy::new(),
             idempotent: None,
+            generates_key: None,
             key: None,
         }
     }
@@ -90,6 +92,14 @@ impl WorkerCallOptions {
         self
     }
 
+    /// Whether the call gets an idempotency key of its own, if it has none: see
+    /// [`MethodPolicy::with_generated_keys`].
+    #[must_use]
+    pub fn with_generated_key(mut self, generated: bool) -> Self {
+        self.generates_key = Some(generated);
+        self
+    }
+
     /// Timeout of each attempt, if the call may be repeated, in place of
     /// [`ClusterClientConfig::with_attempt_timeout`][config].
     ///
@@ -130,8 +140,8 @@ impl WorkerCallOptions {
     /// Hedging of the call. It counts as idempotent, unless
     /// [`with_idempotent`](Self::with_idempotent) says otherwise.
     ///
-    /// A quantile applies only if the config hedges the method too: latencies of other methods are
-    /// not recorded.
+    /// If the config does not hedge the method, a quantile is of the calls that hedge by a quantile
+    /// themselves, and applies to 256 methods at most.
     #[must_use]
     pub fn with_hedging(mut self, hedging: Hedging) -> Self {
         self.policy = self.policy.with_hedging(hedging);
@@ -144,5 +154,64 @@ impl WorkerCallOptions {
     pub fn without_hedging(mut self) -> Self {
         self.policy = self.policy.without_hedging();
         self
+    }
+
+    /// These options, and in their place what a call of a typed method says.
+    pub(super) fn with_call_options(mut self, call: &MethodOptions) -> Self {
+        if let Some(timeout) = call.timeout() {
+            self = self.with_timeout(timeout);
+        }
+        if let Some(timeout) = call.attempt_timeout() {
+            self = self.with_attempt_timeout(timeout);
+        }
+        if let Some(priority) = call.priority() {
+            self = self.with_priority(priority);
+        }
+        if let Some(quantile) = call.hedge_quantile() {
+            self = self.with_hedging(Hedging::at_quantile(quantile));
+        }
+        self.idempotent = call.idempotent().or(self.idempotent);
+        self.generates_key = call.generated_keys().or(self.generates_key);
+        self.key = call.sticky_key().or(self.key);
+        self
+    }
+
+    /// These options, and where they say nothing what a typed method and its `call` say that no
+    /// policy does.
+    pub(super) fn with_method_options(
+        mut self,
+        method: &MethodOptions,
+        call: &MethodOptions,
+    ) -> Self {
+        if let (false, Some(priority)) = (self.attempt.has_priority(), method.priority()) {
+            self = self.with_priority(priority);
+        }
+        let either = |told: fn(&MethodOptions) -> Option<bool>| told(call).or_else(|| told(method));
+        self.attempt = self
+            .attempt
+            .with_isolated(either(MethodOptions::isolated).unwrap_or_default())
+            .with_replay_safe(either(MethodOptions::replay_safe).unwrap_or_default());
+        self.key = self.key.or_else(|| method.sticky_key());
+        self
+    }
+}
+
+/// The policy of a typed method that its options make.
+pub(super) fn policy_of(method: &MethodOptions) -> MethodPolicy {
+    let is_idempotent = method.idempotent();
+    let mut policy = MethodPolicy::new()
+        .with_idempotent(is_idempotent == Some(true))
+        .with_generated_keys(method.generated_keys() == Some(true));
+    if let Some(timeout) = method.timeout() {
+        policy = policy.with_timeout(timeout);
+    }
+    if let Some(timeout) = method.attempt_timeout() {
+        policy = policy.with_attempt_timeout(timeout);
+    }
+    match method.hedge_quantile() {
+        Some(quantile) if is_idempotent != Some(false) => {
+            policy.with_hedging(Hedging::at_quantile(quantile))
+        }
+        _ => policy,
     }
 }

@@ -52,7 +52,7 @@ impl Workers {
             // The failure is that of the former address.
             return;
         }
-        if code == Code::Unimplemented && error.is_retryable() {
+        if error.rejects_method() {
             self.link
                 .record_rejection(call.method, worker.endpoint_id(), worker.node());
         } else if error.processed() == Processed::Yes {

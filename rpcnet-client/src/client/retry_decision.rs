@@ -28,8 +28,8 @@ pub(super) fn stop_reason(error: &RpcError) -> StopReason {
     }
 }
 
-/// Kind of a retry after this error. A retry after a worker that does not know the method is
-/// transparent: there are few, since calls pass it over then.
+/// Kind of a retry after this error. A retry after a worker that does not know the method or its
+/// types is transparent: there are few, since calls pass it over then.
 pub(super) fn retry_kind(error: &RpcError) -> RetryKind {
     match (error.processed(), error.code()) {
         (Processed::No, Code::Overloaded) => RetryKind::Overloaded,
@@ -48,8 +48,8 @@ mod tests {
     #[test]
     fn only_what_cannot_do_harm_is_retried_and_what_adds_load_uses_budget() {
         use Code::{
-            App, Cancelled, DeadlineExceeded, Draining, Internal, InvalidRequest, Overloaded,
-            Unavailable, Unimplemented,
+            App, Cancelled, DeadlineExceeded, Draining, Incompatible, Internal, InvalidRequest,
+            Overloaded, Unavailable, Unimplemented,
         };
         use Processed::{Maybe, No, Yes};
         use RetryDecision::{AnyEndpoint, OtherEndpoint, Stop};
@@ -65,6 +65,9 @@ mod tests {
             (Draining, No, transparent, transparent),
             (Overloaded, No, overloaded, overloaded),
             (Unimplemented, No, unknown, unknown),
+            (Incompatible, No, unknown, unknown),
+            // The handler has run, and its reply could not be read.
+            (Incompatible, Yes, stop, stop),
             (Unavailable, Maybe, stop, again),
             (Cancelled, Maybe, stop, again),
             (Cancelled, Yes, stop, stop),
@@ -91,6 +94,7 @@ mod tests {
         for (code, processed, uses_budget) in [
             (Unavailable, No, false),
             (Unimplemented, No, false),
+            (Incompatible, No, false),
             (InvalidRequest, No, true),
             (Overloaded, No, true),
             (Unavailable, Maybe, true),

@@ -133,7 +133,7 @@ impl ClusterClient {
 }
 
 /// First reply of a stream: its outcome is reported once.
-struct FirstReply {
+pub(super) struct FirstReply {
     worker: Worker,
     link: RegistryLink,
     method: Box<str>,
@@ -143,7 +143,12 @@ struct FirstReply {
 }
 
 impl FirstReply {
-    fn new(client: &ClusterClient, method: &str, plan: &CallPlan<'_>, worker: Worker) -> Arc<Self> {
+    pub(super) fn new(
+        client: &ClusterClient,
+        method: &str,
+        plan: &CallPlan<'_>,
+        worker: Worker,
+    ) -> Arc<Self> {
         Arc::new(Self {
             worker,
             link: client.executor.workers.link.clone(),
@@ -155,7 +160,7 @@ impl FirstReply {
     }
 
     /// The worker has replied, or it is known that it will not.
-    fn on_reply(&self, error: Option<&RpcError>) {
+    pub(super) fn on_reply(&self, error: Option<&RpcError>) {
         if self.is_reported.load(Relaxed) || self.is_reported.swap(true, Relaxed) {
             return;
         }
@@ -170,13 +175,15 @@ impl FirstReply {
             }
             // How long it lets the first message wait is its own affair.
             None => OutcomeKind::StreamStarted,
+            // A request that cannot be sent to any worker.
+            Some(error) if error.is_local() => return,
             Some(error) => match error.code() {
                 // The pool hears of lost connections, and a stream has the time that its caller
                 // gives it.
                 Code::Unavailable | Code::Draining | Code::DeadlineExceeded | Code::Cancelled => {
                     return;
                 }
-                Code::Unimplemented if error.is_retryable() => {
+                _ if error.rejects_method() => {
                     self.link.record_rejection(method, id, node);
                     OutcomeKind::Rejected
                 }
@@ -208,7 +215,7 @@ pub struct WorkerStream<T> {
 }
 
 impl<T> WorkerStream<T> {
-    fn new(end: T, first_reply: &Arc<FirstReply>) -> Self {
+    pub(super) fn new(end: T, first_reply: &Arc<FirstReply>) -> Self {
         Self {
             stream: end,
             first_reply: Arc::clone(first_reply),
@@ -273,7 +280,10 @@ impl<T> DerefMut for WorkerStream<T> {
     }
 }
 
-impl<T: Decode> Stream for WorkerStream<Receiver<T>> {
+impl<T, S> Stream for WorkerStream<S>
+where
+    S: Stream<Item = Result<T, RpcError>> + Unpin,
+{
     type Item = Result<T, RpcError>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
