@@ -1,5 +1,6 @@
 //! Typed methods: calls of all types, errors, and callers whose types are another version.
 
+mod agreements;
 mod calls;
 mod messages;
 mod versions;

@@ -1,0 +1,192 @@
+//! Agreements on the types of a method: how often they are reached, what single values cannot
+//! cross, and methods that need another encoding.
+
+use std::collections::BTreeMap;
+
+use rpcnet_testing::within;
+use rpcnet_transport::{
+    Code, IdempotencyCache, Message, Method, MethodOptions, Processed, Router, TransportConfig,
+};
+use serde::{Deserialize, Serialize};
+
+use super::{connected, connected_with};
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Message)]
+struct OldJob {
+    id: u32,
+    codec: OldCodec,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Message)]
+struct NewJob {
+    id: u64,
+    codec: NewCodec,
+    #[serde(default)]
+    note: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Message)]
+enum OldCodec {
+    H264,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Message)]
+enum NewCodec {
+    H264,
+    Av1,
+}
+
+fn old_job(id: u32) -> OldJob {
+    let codec = OldCodec::H264;
+    OldJob { id, codec }
+}
+
+fn new_job(id: u64, codec: NewCodec) -> NewJob {
+    let note = "soon".to_owned();
+    NewJob { id, codec, note }
+}
+
+const OLD: Method<OldJob, OldJob> = Method::new("encode");
+const NEW: Method<NewJob, NewJob> = Method::new("encode");
+const TEXT: Method<String, String> = Method::new("encode");
+
+fn echo<T: Message + Send>(method: Method<T, T>) -> Router {
+    Router::new().method(method, |job| async move { job })
+}
+
+#[tokio::test]
+async fn schemas_are_compared_once_a_connection() {
+    let (server, client) = connected(echo(OLD)).await;
+    for id in 0..10 {
+        let encoded = NEW
+            .call(&client, &new_job(id, NewCodec::H264))
+            .await
+            .unwrap();
+        // The old server does not know the note.
+        assert_eq!((encoded.id, encoded.note), (id, String::new()));
+    }
+    assert_eq!(server.stats().calls_rejected_incompatible, 1);
+}
+
+#[tokio::test]
+async fn a_method_with_incompatible_types_is_not_tried_again_on_a_connection() {
+    let (server, client) = connected(echo(OLD)).await;
+    for _ in 0..10 {
+        let error = TEXT.call(&client, &"job".to_owned()).await.unwrap_err();
+        assert_eq!(error.code(), Code::Incompatible);
+        assert_eq!(error.processed(), Processed::No);
+        let text = error.to_string();
+        for part in ["encode", "request", "string", "OldJob"] {
+            assert!(text.contains(part), "{part} in {text:?}");
+        }
+    }
+    assert_eq!(server.stats().calls_rejected_incompatible, 1);
+    assert_eq!(server.stats().calls_completed, 0);
+    // Other types of the same name are another matter.
+    assert_eq!(OLD.call(&client, &old_job(1)).await.unwrap(), old_job(1));
+}
+
+#[tokio::test]
+async fn a_value_that_the_server_does_not_know_is_rejected_alone() {
+    let (server, client) = connected(echo(OLD)).await;
+    for job in [new_job(1, NewCodec::Av1), new_job(1 << 40, NewCodec::H264)] {
+        let error = NEW.call(&client, &job).await.unwrap_err();
+        assert_eq!(error.code(), Code::Incompatible, "{error}");
+        assert_eq!(error.processed(), Processed::No, "{error}");
+        let known = new_job(7, NewCodec::H264);
+        assert_eq!(NEW.call(&client, &known).await.unwrap().id, 7);
+    }
+    assert_eq!(server.stats().calls_completed, 2);
+}
+
+#[tokio::test]
+async fn a_reply_that_the_caller_does_not_know_was_processed() {
+    const OLD: Method<u8, OldCodec> = Method::new("codec");
+    const NEW: Method<u8, NewCodec> = Method::new("codec");
+    let router = Router::new().method(NEW, |n| async move {
+        match n {
+            0 => NewCodec::H264,
+            _ => NewCodec::Av1,
+        }
+    });
+    let (_server, client) = connected(router).await;
+    assert_eq!(OLD.call(&client, &0).await.unwrap(), OldCodec::H264);
+    let error = OLD.call(&client, &1).await.unwrap_err();
+    assert_eq!(error.code(), Code::Incompatible, "{error}");
+    assert_eq!(error.processed(), Processed::Yes, "{error}");
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Message)]
+#[message(self_describing)]
+struct Flat {
+    id: u32,
+    #[serde(flatten)]
+    rest: BTreeMap<String, u32>,
+}
+
+#[tokio::test]
+async fn types_that_describe_themselves_need_no_equal_schema_and_no_second_exchange() {
+    const FLAT: Method<Flat, Flat> = Method::new("flat");
+    let (server, client) = connected(echo(FLAT)).await;
+    let flat = Flat {
+        id: 1,
+        rest: BTreeMap::from([("more".to_owned(), 2)]),
+    };
+    for _ in 0..3 {
+        assert_eq!(FLAT.call(&client, &flat).await.unwrap(), flat);
+    }
+    assert_eq!(server.stats().calls_rejected_incompatible, 0);
+}
+
+#[tokio::test]
+async fn types_without_a_schema_are_compatible_by_their_version() {
+    const FIRST: Method<u32, u32> = Method::opaque("opaque", 1);
+    const SECOND: Method<u32, u32> = Method::opaque("opaque", 2);
+    let (_server, client) = connected(echo(FIRST)).await;
+    assert_eq!(FIRST.call(&client, &3).await.unwrap(), 3);
+    let error = SECOND.call(&client, &3).await.unwrap_err();
+    assert_eq!(error.code(), Code::Incompatible);
+}
+
+#[tokio::test]
+async fn a_schema_that_is_too_large_for_a_lane_comes_on_a_stream() {
+    let config = TransportConfig::lan().with_lane_body_bytes_max(64);
+    let (server, client) = connected_with(echo(OLD), config).await;
+    let job = new_job(5, NewCodec::H264);
+    for _ in 0..3 {
+        assert_eq!(NEW.call(&client, &job).await.unwrap().id, 5);
+    }
+    assert_eq!(server.stats().calls_rejected_incompatible, 2);
+}
+
+#[tokio::test]
+async fn calls_with_streams_of_their_own_are_compared_too() {
+    let (server, client) = connected(echo(OLD)).await;
+    let isolated = MethodOptions::new().with_isolated(true);
+    for id in 0..3 {
+        let job = new_job(id, NewCodec::H264);
+        let encoded = NEW.call_with(&client, &job, isolated).await.unwrap();
+        assert_eq!(encoded.id, id);
+    }
+    assert_eq!(server.stats().calls_rejected_incompatible, 1);
+}
+
+#[tokio::test]
+async fn a_call_with_an_idempotency_key_runs_once_after_the_comparison() {
+    let router = echo(OLD).with_idempotency("encode", IdempotencyCache::new());
+    let (server, client) = connected(router).await;
+    let keys = MethodOptions::new().with_generated_keys(true);
+    let job = new_job(3, NewCodec::H264);
+    assert_eq!(NEW.call_with(&client, &job, keys).await.unwrap().id, 3);
+    assert_eq!(server.stats().calls_started, 1);
+}
+
+#[tokio::test]
+async fn concurrent_first_calls_of_other_types_all_succeed() {
+    let (_server, client) = connected(echo(OLD)).await;
+    let jobs: Vec<_> = (0..50).map(|id| new_job(id, NewCodec::H264)).collect();
+    let calls = jobs.iter().map(|job| NEW.call(&client, job));
+    for (id, encoded) in (0..).zip(within(futures::future::join_all(calls)).await) {
+        assert_eq!(encoded.unwrap().id, id);
+    }
+}
