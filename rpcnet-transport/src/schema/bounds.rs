@@ -1,6 +1,6 @@
 //! Bounds of a schema that a peer sends.
 
-use super::{Field, Shape, TypeRef, VariantContent, method::TypeTable};
+use super::{Field, Shape, TypeRef, VariantContent, type_table::TypeTable};
 use crate::CodecError;
 
 /// Largest encoded schema.

@@ -16,7 +16,24 @@ use super::{
 /// time.
 const STEPS_MAX: usize = 1 << 18;
 
-pub(super) fn check(caller: &MethodSchema, server: &MethodSchema) -> Result<(), Incompatibility> {
+impl MethodSchema {
+    /// Whether a caller and a server of these schemas understand each other in the encoding with
+    /// names: the request is written by the caller and read by the server, the reply and the error
+    /// the other way round. See the [module](super) for what is compatible.
+    ///
+    /// Schemas of equal hashes are compatible, unless they
+    /// [need the encoding with names](Self::needs_named_encoding): a type that is written with
+    /// other names than it is read with does then not understand itself.
+    ///
+    /// # Errors
+    ///
+    /// [`Incompatibility`] that says where the types differ, and how.
+    pub fn check_compatible(caller: &Self, server: &Self) -> Result<(), Incompatibility> {
+        check(caller, server)
+    }
+}
+
+fn check(caller: &MethodSchema, server: &MethodSchema) -> Result<(), Incompatibility> {
     let (asks, answers) = (caller.table(), server.table());
     if asks == answers && !caller.needs_named_encoding() {
         return Ok(());

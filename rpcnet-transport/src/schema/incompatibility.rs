@@ -1,8 +1,9 @@
-//! Why peers of different types cannot call each other.
+//! Reason why peers of different types cannot call each other.
 
 use std::fmt;
 
-/// Why the types of a caller and those of a server are incompatible: where, and both types.
+/// Difference between the types of a caller and a server that keeps them from calling: its place,
+/// and both types.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Incompatibility {
     part: Part,
@@ -56,19 +57,19 @@ impl Incompatibility {
         }
     }
 
-    /// Where in that part: `job.frames[].size`. Empty if it is the part itself.
+    /// Place in that part: `job.frames[].size`. Empty if it is the part itself.
     #[must_use]
     pub fn path(&self) -> &str {
         &self.path
     }
 
-    /// What is written there: a type, the names of fields or variants, or nothing.
+    /// Written side of it: a type, the names of fields or variants, or nothing.
     #[must_use]
     pub fn written(&self) -> &str {
         &self.written
     }
 
-    /// What is read there: a type, the names of fields or variants, or nothing.
+    /// Read side of it: a type, the names of fields or variants, or nothing.
     #[must_use]
     pub fn read(&self) -> &str {
         &self.read

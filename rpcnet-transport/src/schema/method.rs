@@ -3,11 +3,10 @@
 use std::{fmt, sync::Arc};
 
 use bytes::Bytes;
-use serde::{Deserialize, Serialize};
 
 use super::{
-    Field, Incompatibility, SCHEMA_BYTES_MAX, SchemaBuilder, SchemaError, Shape, TypeRef,
-    VariantContent, bounds, compatibility, text,
+    Field, SCHEMA_BYTES_MAX, SchemaBuilder, SchemaError, Shape, TypeRef, VariantContent, bounds,
+    type_table::TypeTable,
 };
 use crate::codec::{from_postcard, to_postcard};
 
@@ -25,21 +24,6 @@ struct Shared {
     names: Vec<String>,
     hash: u64,
     needs_named_encoding: bool,
-}
-
-/// Types of a method without names for people. Its postcard form is what is hashed.
-#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct TypeTable {
-    pub(super) types: Vec<Shape>,
-    pub(super) request: TypeRef,
-    pub(super) reply: TypeRef,
-    pub(super) error: Option<TypeRef>,
-}
-
-impl TypeTable {
-    pub(super) fn shape(&self, ty: TypeRef) -> &Shape {
-        &self.types[ty.index()]
-    }
 }
 
 impl MethodSchema {
@@ -114,21 +98,6 @@ impl MethodSchema {
         Ok(Self::from_parts(table, names))
     }
 
-    /// Whether a caller and a server of these schemas understand each other in the encoding with
-    /// names: the request is written by the caller and read by the server, the reply and the error
-    /// the other way round. See the [module](super) for what is compatible.
-    ///
-    /// Schemas of equal hashes are compatible, unless they
-    /// [need the encoding with names](Self::needs_named_encoding): a type that is written with
-    /// other names than it is read with does then not understand itself.
-    ///
-    /// # Errors
-    ///
-    /// [`Incompatibility`] that says where the types differ, and how.
-    pub fn check_compatible(caller: &Self, server: &Self) -> Result<(), Incompatibility> {
-        compatibility::check(caller, server)
-    }
-
     #[cfg(test)]
     pub(super) fn of_types(types: Vec<Shape>, request: TypeRef) -> Self {
         let names = vec![String::new(); types.len()];
@@ -156,14 +125,6 @@ impl fmt::Debug for MethodSchema {
         let mut debug = f.debug_struct("MethodSchema");
         debug.field("hash", &hash).field("types", &self.names());
         debug.finish()
-    }
-}
-
-/// The types as text: what is written and read by the method, then each type that has a name. The
-/// text is stable, but not meant to be parsed.
-impl fmt::Display for MethodSchema {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        text::write_schema(f, self)
     }
 }
 
@@ -204,6 +165,8 @@ fn is_one_way(field: &Field) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use serde::{Deserialize, Serialize};
+
     use super::*;
     use crate::schema::{Message, Variant};
 

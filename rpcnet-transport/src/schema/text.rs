@@ -20,8 +20,16 @@ const LIST_LEN_MAX: usize = 16;
 /// Length after which the text of a schema leaves types out: a peer's may repeat them very often.
 const TEXT_BYTES_MAX: usize = 256 * 1024;
 
-pub(super) fn write_schema(f: &mut fmt::Formatter<'_>, schema: &MethodSchema) -> fmt::Result {
-    let mut writer = Writer::new(schema);
+/// The types as text: what is written and read by the method, then each type that has a name. The
+/// text is stable, but not meant to be parsed.
+impl fmt::Display for MethodSchema {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_schema(f, self)
+    }
+}
+
+fn write_schema(f: &mut fmt::Formatter<'_>, schema: &MethodSchema) -> fmt::Result {
+    let mut printer = TypePrinter::new(schema);
     let table = schema.table();
     let roots = [
         ("request", Some(table.request)),
@@ -30,43 +38,43 @@ pub(super) fn write_schema(f: &mut fmt::Formatter<'_>, schema: &MethodSchema) ->
     ];
     for (part, root) in roots {
         if let Some(root) = root {
-            write!(writer.text, "{part}: ")?;
-            writer.mention(root, 0)?;
-            writer.text.push('\n');
+            write!(printer.text, "{part}: ")?;
+            printer.mention(root, 0)?;
+            printer.text.push('\n');
         }
     }
-    while let Some(ty) = writer.pending.pop_front() {
-        writer.text.push('\n');
-        if writer.text.len() > TEXT_BYTES_MAX {
-            writer.text.push_str("...\n");
+    while let Some(ty) = printer.pending.pop_front() {
+        printer.text.push('\n');
+        if printer.text.len() > TEXT_BYTES_MAX {
+            printer.text.push_str("...\n");
             break;
         }
-        writer.define(ty)?;
+        printer.define(ty)?;
     }
-    f.write_str(&writer.text)
+    f.write_str(&printer.text)
 }
 
 /// One type in a few words: `u32`, `[string]`, `struct Job`.
 pub(super) fn type_text(schema: &MethodSchema, ty: TypeRef) -> String {
-    let mut writer = Writer::new(schema);
+    let mut printer = TypePrinter::new(schema);
     let keyword = match schema.table().shape(ty) {
         Shape::Struct { .. } => "struct ",
         Shape::Enum { .. } => "enum ",
         _ => "",
     };
-    writer.text.push_str(keyword);
-    let written = writer.mention(ty, 0);
+    printer.text.push_str(keyword);
+    let written = printer.mention(ty, 0);
     written.expect("a string takes any text");
-    writer.text
+    printer.text
 }
 
 /// Content of a variant in a few words: `no content`, `(u8, bool)`, `{ size, name }`.
 pub(super) fn content_text(schema: &MethodSchema, content: &VariantContent) -> String {
-    let mut writer = Writer::new(schema);
+    let mut printer = TypePrinter::new(schema);
     let written = match content {
         VariantContent::Unit => return "no content".to_owned(),
-        VariantContent::Newtype(inner) => writer.list(&[*inner], 0),
-        VariantContent::Tuple(fields) => writer.list(fields, 0),
+        VariantContent::Newtype(inner) => printer.list(&[*inner], 0),
+        VariantContent::Tuple(fields) => printer.list(fields, 0),
         VariantContent::Struct(fields) => {
             let names = fields.iter().filter_map(|field| {
                 let read = || field.read.first().map(String::as_str);
@@ -76,7 +84,7 @@ pub(super) fn content_text(schema: &MethodSchema, content: &VariantContent) -> S
         }
     };
     written.expect("a string takes any text");
-    writer.text
+    printer.text
 }
 
 /// Names with commas, of which the first few are shown.
@@ -95,7 +103,7 @@ pub(super) fn name_list<'a>(names: impl Iterator<Item = &'a str>) -> String {
     text
 }
 
-struct Writer<'a> {
+struct TypePrinter<'a> {
     schema: &'a MethodSchema,
     text: String,
     /// Types that were mentioned by name, and have a definition.
@@ -106,7 +114,7 @@ struct Writer<'a> {
     name_numbers: HashMap<TypeRef, usize>,
 }
 
-impl<'a> Writer<'a> {
+impl<'a> TypePrinter<'a> {
     fn new(schema: &'a MethodSchema) -> Self {
         let mut counts: HashMap<&str, usize> = HashMap::new();
         let mut name_numbers = HashMap::new();

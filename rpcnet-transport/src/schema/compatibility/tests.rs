@@ -1,3 +1,5 @@
+//! Tests of the comparison of schemas.
+
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     ffi::CString,
