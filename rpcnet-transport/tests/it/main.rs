@@ -2,6 +2,7 @@
 
 mod abort;
 mod bulk_traffic;
+mod changed_types;
 mod concurrency;
 mod contract;
 mod fair_shares;
