@@ -6,7 +6,7 @@
 //! - Checks of whole clusters: what an engine holds and has decided ([`MemberView`],
 //!   [`MemberChange`], [`FailureDecision`], [`Occupancy`]), and values shared between engines
 //!   ([`Interner`]); and faults that a checker has to notice ([`Tampering`]).
-//! - Fuzz targets: the wire format ([`Envelope`], [`Message`], [`Record`]).
+//! - Fuzz targets: the wire format ([`Envelope`], [`GossipMessage`], [`Record`]).
 //!
 //! Not covered by semantic versioning.
 
@@ -23,7 +23,7 @@ pub use crate::engine::sent_by_kind::SentByKind;
 pub use crate::engine::tampering::Tampering;
 pub use crate::id::{instance_key, name_key, short_instance_key};
 pub use crate::wire::{
-    Claim, Confirmation, DIGEST_BUCKETS, Envelope, KeySlot, KnownMembers, Malformed, Message,
+    Claim, Confirmation, DIGEST_BUCKETS, Envelope, GossipMessage, KeySlot, KnownMembers, Malformed,
     MismatchNotice, NoKnownMembers, OpenError, Origin, Payload, ProbeTarget, Reader, Record,
     Suspectors, SyncPage, Welcome, Writer,
 };

@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 pub use self::harness::{Operation, engine};
 use rpcnet_swim::unstable::{
-    Envelope, KnownMembers, Malformed, Message, NoKnownMembers, OpenError, Origin, Reader, Record,
-    decode_tags, encoded_tags,
+    Envelope, GossipMessage, KnownMembers, Malformed, NoKnownMembers, OpenError, Origin, Reader,
+    Record, decode_tags, encoded_tags,
 };
 use rpcnet_swim::{ClusterKey, KeyRing, Tags};
 
@@ -89,8 +89,8 @@ pub fn envelope(data: &[u8]) {
     assert_eq!(ring.open(&mut unknown), Err(OpenError::UnknownKey));
 }
 
-fn decode(body: &[u8], known: &impl KnownMembers) -> Result<Message, Malformed> {
-    Message::decode(body, known, &mut Vec::new())
+fn decode(body: &[u8], known: &impl KnownMembers) -> Result<GossipMessage, Malformed> {
+    GossipMessage::decode(body, known, &mut Vec::new())
 }
 
 /// The envelope of one cluster under the keys of these bytes, in clear with none.

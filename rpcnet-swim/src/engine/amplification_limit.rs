@@ -7,7 +7,7 @@
 
 use super::{DetectorHooks, Engine, Sender};
 use crate::time::Time;
-use crate::wire::{ByteCount, Message, Payload};
+use crate::wire::{ByteCount, GossipMessage, Payload};
 
 impl<D: DetectorHooks> Engine<D> {
     /// Sends answers that together may be larger than the request.
@@ -52,7 +52,7 @@ impl<D: DetectorHooks> Engine<D> {
 
     fn datagram_len(&self, payload: Payload) -> (Payload, usize) {
         let mut len = ByteCount(self.envelope.overhead());
-        let message = Message { to: 0, payload };
+        let message = GossipMessage { to: 0, payload };
         message.encode(&mut len);
         (message.payload, len.0)
     }

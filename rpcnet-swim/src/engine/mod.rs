@@ -101,7 +101,7 @@ use crate::key::KeyId;
 use crate::stats::Stats;
 use crate::tags::Tags;
 use crate::time::Time;
-use crate::wire::{Envelope, Message, MismatchNotice};
+use crate::wire::{Envelope, GossipMessage, MismatchNotice};
 
 /// Membership engine of one node: SWIM with phi-accrual evidence, without a clock or a socket.
 ///
@@ -269,8 +269,8 @@ impl<D: DetectorHooks> Engine<D> {
             Err(error) => return self.on_unopened_datagram(now, from, datagram, error),
         };
         let known = (&self.local, &self.table);
-        match Message::decode(body, &known, &mut self.send_queue.buffers.records) {
-            Ok(Message { to, payload }) => {
+        match GossipMessage::decode(body, &known, &mut self.send_queue.buffers.records) {
+            Ok(GossipMessage { to, payload }) => {
                 #[cfg(feature = "unstable")]
                 self.table.work.begin(payload.item_count());
                 let sender = Sender {

@@ -12,7 +12,7 @@ use super::{DetectorHooks, Engine, Phase, Sender};
 use crate::config::DATAGRAM_BYTES_MIN;
 use crate::id::short_instance_key;
 use crate::time::Time;
-use crate::wire::{ByteCount, Message, Origin, Payload, Record};
+use crate::wire::{ByteCount, GossipMessage, Origin, Payload, Record};
 
 /// Datagrams that wait to be polled, and what the next one is made of.
 #[derive(Debug, Default)]
@@ -165,7 +165,7 @@ impl<D: DetectorHooks> Engine<D> {
         };
         let to = short_instance_key(to);
         let mut datagram = self.send_queue.buffers.take_datagram();
-        let message = Message { to, payload };
+        let message = GossipMessage { to, payload };
         self.envelope
             .seal(origin, &mut datagram, |out| message.encode(out));
         if let Some(updates) = message.payload.into_updates() {

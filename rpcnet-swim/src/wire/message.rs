@@ -8,7 +8,7 @@ use super::Record;
 
 /// A whole message: its receiver and its payload.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Message {
+pub struct GossipMessage {
     /// [Short instance key](crate::id::short_instance_key) of the receiver, or zero when the sender
     /// does not know which node it will reach.
     pub to: u32,

@@ -1,10 +1,10 @@
 //! Message codec: the kinds of payloads on the wire, and the fields of each.
 
-use super::message::{DIGEST_BUCKETS, Message, Payload, ProbeTarget, SyncPage, Welcome};
+use super::message::{DIGEST_BUCKETS, GossipMessage, Payload, ProbeTarget, SyncPage, Welcome};
 use super::{KnownMembers, Malformed, Reader, Record, Writer};
 use crate::error::JoinRefusal;
 
-impl Message {
+impl GossipMessage {
     /// Reads a message. Names and tags in `known` are not allocated again, and updates go into
     /// `recycled` if it has room.
     pub fn decode(

@@ -25,7 +25,7 @@ mod record_filter;
 pub(crate) use codec::ByteCount;
 pub use codec::{Malformed, Reader, Writer};
 pub use envelope::{Envelope, KeySlot, OpenError, Origin};
-pub use message::{DIGEST_BUCKETS, Message, Payload, ProbeTarget, SyncPage, Welcome};
+pub use message::{DIGEST_BUCKETS, GossipMessage, Payload, ProbeTarget, SyncPage, Welcome};
 pub use notice::MismatchNotice;
 pub(crate) use notice::NOTICE_BYTES;
 #[cfg(feature = "unstable")]

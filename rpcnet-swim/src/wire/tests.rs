@@ -12,8 +12,8 @@ use crate::key::{ClusterKey, KeyRing};
 use crate::limits::{MAX_NAME_BYTES, tags_bytes_max};
 use crate::tags::Tags;
 
-fn decode(body: &[u8]) -> Result<Message, Malformed> {
-    Message::decode(body, &NoKnownMembers, &mut Vec::new())
+fn decode(body: &[u8]) -> Result<GossipMessage, Malformed> {
+    GossipMessage::decode(body, &NoKnownMembers, &mut Vec::new())
 }
 
 fn record(claim: Claim) -> Record {
@@ -45,7 +45,7 @@ pub(crate) fn records() -> Vec<Record> {
 }
 
 /// A message of each kind. The order is that of the seeds of the fuzz targets.
-pub(crate) fn messages() -> Vec<Message> {
+pub(crate) fn messages() -> Vec<GossipMessage> {
     [
         probe_and_gossip_payloads(),
         join_payloads(),
@@ -55,7 +55,7 @@ pub(crate) fn messages() -> Vec<Message> {
     ]
     .concat()
     .into_iter()
-    .map(|payload| Message {
+    .map(|payload| GossipMessage {
         to: u32::MAX,
         payload,
     })
@@ -177,7 +177,7 @@ fn address_payloads() -> Vec<Payload> {
     ]
 }
 
-fn encoded(message: &Message) -> Vec<u8> {
+fn encoded(message: &GossipMessage) -> Vec<u8> {
     let mut bytes = Vec::new();
     message.encode(&mut bytes);
     bytes
@@ -221,7 +221,7 @@ fn each_refusal_of_a_join_has_its_code() {
         JoinRefusal::NotAdmitted,
     ]) {
         let payload = Payload::JoinRefused { echo: 9, reason };
-        let message = Message { to: 1, payload };
+        let message = GossipMessage { to: 1, payload };
         let bytes = encoded(&message);
         assert_eq!(bytes.last(), Some(&code), "{reason:?}");
         assert_eq!(decode(&bytes), Ok(message));
@@ -287,7 +287,7 @@ fn contradictions_are_malformed() {
             updates: vec![bad_name],
         },
     ] {
-        let message = Message { to: 1, payload };
+        let message = GossipMessage { to: 1, payload };
         assert_eq!(decode(&encoded(&message)), Err(Malformed), "{message:?}");
     }
 }
@@ -302,7 +302,7 @@ fn a_mapped_ipv4_address_is_read_as_ipv4() {
         echo: 1,
         addr: "10.0.0.1:7946".parse().unwrap(),
     };
-    let message = |payload| Message { to: 1, payload };
+    let message = |payload| GossipMessage { to: 1, payload };
     let read = decode(&encoded(&message(mapped)));
     assert_eq!(read, Ok(message(plain)));
 }
@@ -429,7 +429,7 @@ fn a_ping_is_short() {
             view: 2,
             updates: Vec::new(),
         };
-        let message = Message {
+        let message = GossipMessage {
             to: 1,
             payload: ping,
         };
@@ -570,9 +570,9 @@ fn the_largest_of_every_message_fits_the_smallest_datagram() {
         counter: u64::MAX,
     };
     let lengths = [1, 63, 64, 127, 128, MAX_NAME_BYTES];
-    let every = |message: Message| lengths.map(|len| largest(message.payload.clone(), len));
+    let every = |message: GossipMessage| lengths.map(|len| largest(message.payload.clone(), len));
     for payload in messages().into_iter().flat_map(every) {
-        let message = Message {
+        let message = GossipMessage {
             to: u32::MAX,
             payload,
         };

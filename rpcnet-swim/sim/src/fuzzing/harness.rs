@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use arbitrary::Arbitrary;
 use rpcnet_swim::unstable::{
-    Envelope, MemberChange, MemberVersion, Message, MismatchNotice, Occupancy, Origin,
+    Envelope, GossipMessage, MemberChange, MemberVersion, MismatchNotice, Occupancy, Origin,
     instance_key, name_key, short_instance_key,
 };
 use rpcnet_swim::{ClusterConfig, ClusterKey, Engine, KeyRing, MemberState, NodeId, Time};
@@ -144,7 +144,7 @@ impl Harness {
             }
             Operation::SendMessage(sender, forged) => {
                 let payload = forged.payload(sender, self.seq);
-                let message = Message {
+                let message = GossipMessage {
                     to: self.addressee(sender),
                     payload,
                 };

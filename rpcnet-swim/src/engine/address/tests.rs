@@ -6,7 +6,7 @@ use super::tracker::{CONFLICTS_MAX, NOTIFIED_MAX, OBSERVERS_MAX};
 use super::*;
 use crate::config::ClusterConfig;
 use crate::id::NodeId;
-use crate::wire::{Envelope, Message, Origin};
+use crate::wire::{Envelope, GossipMessage, Origin};
 
 fn addr(text: &str) -> SocketAddr {
     text.parse().unwrap()
@@ -98,7 +98,7 @@ fn datagram(name: &str, counter: u64, payload: Payload) -> Vec<u8> {
         counter,
     };
     let mut datagram = Vec::new();
-    let message = Message { to: 0, payload };
+    let message = GossipMessage { to: 0, payload };
     envelope.seal(origin, &mut datagram, |out| message.encode(out));
     datagram
 }

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use super::*;
 use crate::config::ClusterConfig;
 use crate::id::NodeId;
-use crate::wire::Message;
+use crate::wire::GossipMessage;
 
 #[test]
 fn pages_cover_the_range_without_gap_or_overlap() {
@@ -190,7 +190,7 @@ fn a_large_view_that_differs_in_all_parts_is_answered_with_as_many_pages_as_may_
         while let Some((_, mut datagram)) = engine.poll_transmit() {
             let (_, body, _) = engine.envelope.open(&mut datagram).unwrap();
             let known = (&engine.local, &engine.table);
-            let message = Message::decode(body, &known, &mut Vec::new());
+            let message = GossipMessage::decode(body, &known, &mut Vec::new());
             match message.unwrap().payload {
                 Payload::SyncSummary(page) => pages.push(page),
                 other => panic!("{other:?}"),

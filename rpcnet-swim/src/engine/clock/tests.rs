@@ -10,7 +10,7 @@ use crate::engine::merge::RecordSource;
 use crate::engine::test_support::{addr, alive, engine, events, record};
 use crate::event::MemberState;
 use crate::id::NodeId;
-use crate::wire::{Claim, Envelope, Message, Origin};
+use crate::wire::{Claim, Envelope, GossipMessage, Origin};
 
 /// Wall clock at the start: some day in 2023.
 const TODAY: u64 = 1_700_000_000_000;
@@ -25,7 +25,7 @@ fn forge(engine: &mut Engine, now: Time, from: (&str, u64, u64), payload: Payloa
         counter,
     };
     let mut datagram = Vec::new();
-    let message = Message { to: 0, payload };
+    let message = GossipMessage { to: 0, payload };
     Envelope::new("rpcnet", None, 1).seal(origin, &mut datagram, |out| message.encode(out));
     engine.handle_datagram(now, addr(9), &mut datagram);
 }

@@ -8,7 +8,7 @@ use crate::engine::test_support::{addr, engine};
 use crate::engine::{Engine, Sender};
 use crate::id::name_key;
 use crate::time::Time;
-use crate::wire::{Envelope, Message, Origin, Payload};
+use crate::wire::{Envelope, GossipMessage, Origin, Payload};
 
 /// Two members that know each other, and the datagrams between them.
 struct Pair {
@@ -74,7 +74,7 @@ impl Pair {
             counter,
         };
         let payload = Payload::LeaveAck { seq: 0 };
-        let (mut datagram, message) = (Vec::new(), Message { to: 0, payload });
+        let (mut datagram, message) = (Vec::new(), GossipMessage { to: 0, payload });
         Envelope::new("rpcnet", None, 1).seal(origin, &mut datagram, |out| message.encode(out));
         self.a.handle_datagram(self.now, addr(99), &mut datagram);
     }

@@ -197,7 +197,7 @@ proptest! {
             let (from, epoch) = member.filter(|_| known).unwrap_or((from, epoch));
             let origin = Origin { from, epoch, counter: 1 + counter as u64 };
             let mut datagram = Vec::new();
-            forger.seal(origin, &mut datagram, |out| Message { to: 0, payload }.encode(out));
+            forger.seal(origin, &mut datagram, |out| GossipMessage { to: 0, payload }.encode(out));
             engine.handle_datagram(now, addr(port), &mut datagram);
             if leaves_at == counter {
                 engine.leave(now);
