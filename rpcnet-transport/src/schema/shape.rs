@@ -44,7 +44,7 @@ pub enum Shape {
     String,
     /// Bytes that are written as such (`serialize_bytes`). A `Vec<u8>` is a sequence.
     Bytes,
-    /// `()`, or a unit struct.
+    /// `()`. A unit struct is written as a tuple of no fields, and is one.
     Unit,
     /// `Option` of a type.
     Option(TypeRef),
@@ -57,8 +57,8 @@ pub enum Shape {
         /// Type of the values.
         value: TypeRef,
     },
-    /// Tuple, array, or tuple struct of no or several fields. A newtype struct is its inner type
-    /// and has no shape of its own.
+    /// Tuple, array, unit struct, or tuple struct of no or several fields. A newtype struct is its
+    /// inner type and has no shape of its own.
     Tuple(Vec<TypeRef>),
     /// Struct with named fields.
     Struct {

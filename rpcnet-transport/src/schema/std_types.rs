@@ -157,7 +157,7 @@ fn map<K: Message, V: Message>(schema: &mut SchemaBuilder) -> TypeRef {
 
 impl<T: ?Sized + 'static> Message for PhantomData<T> {
     fn describe(schema: &mut SchemaBuilder) -> TypeRef {
-        schema.add::<()>()
+        schema.define::<PhantomData<()>>("PhantomData", |_| Shape::Tuple(Vec::new()))
     }
 }
 

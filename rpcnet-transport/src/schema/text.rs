@@ -194,6 +194,7 @@ impl<'a> TypePrinter<'a> {
                 self.mention(*value, depth + 1)?;
                 self.text.write_char('}')
             }
+            Shape::Tuple(fields) if fields.is_empty() => self.text.write_str("unit struct"),
             Shape::Tuple(fields) => self.tuple(fields, depth + 1),
             Shape::Opaque { name, since } => {
                 write!(self.text, "opaque {} (since {since})", Printable(name))

@@ -86,8 +86,7 @@ fn describe_struct(
                 denies_unknown_fields: #denies,
             })
         }
-        Fields::Unit => quote!(#krate::schema::Shape::Unit),
-        Fields::Unnamed(_) => {
+        Fields::Unnamed(_) | Fields::Unit => {
             let elements = elements(&fields, krate);
             quote!(#krate::schema::Shape::Tuple(::std::vec![#(#elements),*]))
         }

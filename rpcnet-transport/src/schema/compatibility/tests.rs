@@ -130,7 +130,11 @@ fn options_sequences_maps_and_tuples() {
     );
     compatible(&<(u8, bool)>::describe, &<(u16, Option<bool>)>::describe);
     compatible(&<[u8; 3]>::describe, &<(u16, u8, i64)>::describe);
-    compatible(&PhantomData::<u8>::describe, &<()>::describe);
+    different(
+        &PhantomData::<u8>::describe,
+        &<()>::describe,
+        ("unit struct", "()"),
+    );
     // `()` and `None` have the same form.
     different(
         &Option::<()>::describe,

@@ -283,6 +283,7 @@ fn structs_are_written_and_read_as_their_schema_says() {
     check(&[Skips::default()]);
     check(&[OneWay::default()]);
     check(&[Unit]);
+    assert_eq!(*Types::of::<Unit>().root(), Shape::Tuple(vec![]));
     check(&[Newtype(7)]);
     check(&[Pair(7, vec![8], "nine".to_owned())]);
     check(&[Empty {}]);
