@@ -40,4 +40,5 @@ pub(crate) use self::{
     lanes::LANE_METHODS_MAX,
     min_rate::{MinRateReader, MinReplyRate},
     typed::{decode_as as decode_reply, encode_error},
+    typed_calls::native_encoding,
 };

@@ -272,7 +272,7 @@ fn is_schema_mismatch(error: &RpcError) -> bool {
 }
 
 /// Encoding of calls between sides with this same schema.
-fn native_encoding(schema: &MethodSchema) -> Encoding {
+pub(crate) fn native_encoding(schema: &MethodSchema) -> Encoding {
     match schema.needs_named_encoding() {
         true => Encoding::Named,
         false => Encoding::Postcard,

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::{Channel, ErrorType, Method, MethodOptions, Replies, Requests};
 use crate::{
     CallContext, CallOptions, Code, Encode, Message, Processed, Router, RpcError, Status,
-    client::{decode_reply, encode_error},
+    client::{decode_reply, encode_error, native_encoding},
     codec::Encoding,
     deadline::within,
     server::LocalInput,
@@ -49,10 +49,11 @@ impl LocalChannel {
         let serve = handler.and_then(|handler| handler.serve_locally.clone());
         let serve = serve.ok_or_else(|| Self::unknown_method(method.name()))?;
         let (options, deadline) = resolved(options.or(method.options()));
-        let cx = CallContext::local(method.name(), &options);
+        let encoding = encoding_of(method);
+        let cx = CallContext::local(method.name(), encoding, &options);
         let handled = guarded(async { serve(cx, input).await });
         let replies = match within(deadline, handled).await {
-            Ok(handled) => handled.map_err(RpcError::of_status)?,
+            Ok(handled) => handled.map_err(|status| failed(status, encoding))?,
             Err(_) => return Err(late()),
         };
         // The deadline is that of the whole stream.
@@ -64,7 +65,7 @@ impl LocalChannel {
                     Ok(Ok(Some(Ok(reply)))) => Some((Ok(reply), Some(replies))),
                     Ok(Ok(None)) => None,
                     Ok(Ok(Some(Err(status))) | Err(status)) => {
-                        Some((Err(RpcError::of_status(status)), None))
+                        Some((Err(failed(status, encoding)), None))
                     }
                     Err(_) => Some((Err(late()), None)),
                 }
@@ -91,8 +92,16 @@ async fn guarded<T>(handled: impl Future<Output = Result<T, Status>>) -> Result<
     handled.unwrap_or_else(|_| Err(crate::server::handler_panicked()))
 }
 
-fn encoded<T: Message>(message: &T) -> Result<Bytes, RpcError> {
-    message.encode_as(Encoding::Postcard).map_err(encode_error)
+fn encoded<T: Message>(message: &T, encoding: Encoding) -> Result<Bytes, RpcError> {
+    message.encode_as(encoding).map_err(encode_error)
+}
+
+fn encoding_of<Req, Reply, E>(method: &Method<Req, Reply, E>) -> Encoding {
+    native_encoding(method.schema())
+}
+
+fn failed(status: Status, encoding: Encoding) -> RpcError {
+    RpcError::of_status(status).with_details_encoding(encoding)
 }
 
 impl Channel for LocalChannel {
@@ -107,16 +116,17 @@ impl Channel for LocalChannel {
         Reply: Message + Send,
         E: ErrorType,
     {
-        let body = encoded(request)?;
+        let encoding = encoding_of(method);
+        let body = encoded(request, encoding)?;
         let handler = self.router.unary_handler(method.name());
         let handler = handler.ok_or_else(|| Self::unknown_method(method.name()))?;
         let (options, deadline) = resolved(options.or(method.options()));
-        let cx = CallContext::local(method.name(), &options);
+        let cx = CallContext::local(method.name(), encoding, &options);
         let inherited = cx.inherited();
         let handled = guarded(inherited.scope(async { handler.call(cx, body).await }));
         match within(deadline, handled).await {
-            Ok(Ok(reply)) => decode_reply(reply, Encoding::Postcard),
-            Ok(Err(status)) => Err(RpcError::of_status(status)),
+            Ok(Ok(reply)) => decode_reply(reply, encoding),
+            Ok(Err(status)) => Err(failed(status, encoding)),
             Err(_) => Err(late()),
         }
     }
@@ -132,9 +142,10 @@ impl Channel for LocalChannel {
         T: Message + Send,
         E: ErrorType,
     {
-        let input = LocalInput::Request(encoded(request)?);
+        let encoding = encoding_of(method);
+        let input = LocalInput::Request(encoded(request, encoding)?);
         let replies = self.serve_stream(method, input, options).await?;
-        Ok(Replies::encoded(replies))
+        Ok(Replies::encoded(replies, encoding))
     }
 
     async fn client_streaming<T, Reply, E>(
@@ -148,11 +159,12 @@ impl Channel for LocalChannel {
         Reply: Message + Send,
         E: ErrorType,
     {
-        let input = LocalInput::of(requests);
+        let encoding = encoding_of(method);
+        let input = LocalInput::of(requests, encoding);
         let replies = self.serve_stream(method, input, options).await?;
         let reply = std::pin::pin!(replies).next().await;
         let reply = reply.unwrap_or_else(|| Err(Self::unknown_method(method.name())))?;
-        decode_reply(reply, Encoding::Postcard)
+        decode_reply(reply, encoding)
     }
 
     async fn bidirectional_streaming<T, U, E>(
@@ -166,9 +178,10 @@ impl Channel for LocalChannel {
         U: Message + Send,
         E: ErrorType,
     {
-        let input = LocalInput::of(requests);
+        let encoding = encoding_of(method);
+        let input = LocalInput::of(requests, encoding);
         let replies = self.serve_stream(method, input, options).await?;
-        Ok(Replies::encoded(replies))
+        Ok(Replies::encoded(replies, encoding))
     }
 }
 

@@ -73,11 +73,12 @@ impl<T: Send + 'static> Requests<T> {
     /// Requests of a call in this process.
     pub(crate) fn encoded(
         requests: impl Stream<Item = Result<Bytes, RpcError>> + Send + 'static,
+        encoding: Encoding,
     ) -> Self
     where
         T: Decode,
     {
-        Self(Source::Stream(decoded(requests).boxed()))
+        Self(Source::Stream(decoded(requests, encoding).boxed()))
     }
 }
 
@@ -125,11 +126,12 @@ impl<T: Send + 'static> Replies<T> {
     /// Replies of a call in this process.
     pub(crate) fn encoded(
         replies: impl Stream<Item = Result<Bytes, RpcError>> + Send + 'static,
+        encoding: Encoding,
     ) -> Self
     where
         T: Decode,
     {
-        Self::from_stream(decoded(replies))
+        Self::from_stream(decoded(replies, encoding))
     }
 
     fn from_stream(replies: impl Stream<Item = Result<T, StreamError>> + Send + 'static) -> Self {
@@ -217,8 +219,9 @@ impl<T: Decode> Source<T> {
 
 fn decoded<T: Decode>(
     messages: impl Stream<Item = Result<Bytes, RpcError>>,
+    encoding: Encoding,
 ) -> impl Stream<Item = Result<T, StreamError>> {
-    let decode = |bytes| client::decode_reply(bytes, Encoding::Postcard);
+    let decode = move |bytes| client::decode_reply(bytes, encoding);
     messages.map(move |message| message.and_then(decode).map_err(StreamError::Rpc))
 }
 

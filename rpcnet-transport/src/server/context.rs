@@ -68,7 +68,7 @@ impl CallContext {
     }
 
     /// The context of a call in this process, without a network.
-    pub(crate) fn local(method: &str, options: &CallOptions) -> Self {
+    pub(crate) fn local(method: &str, encoding: Encoding, options: &CallOptions) -> Self {
         let name = "local";
         let nowhere = (std::net::Ipv4Addr::UNSPECIFIED, 0).into();
         let meta = CallMeta {
@@ -80,7 +80,7 @@ impl CallContext {
         };
         let call = CallInfo {
             method: method.into(),
-            encoding: Encoding::Postcard,
+            encoding,
             meta,
         };
         Self::new(Peer::new(name, nowhere), call)

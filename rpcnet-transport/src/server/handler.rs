@@ -68,8 +68,8 @@ pub(crate) enum LocalInput {
     Requests(BoxStream<'static, Result<Bytes, RpcError>>),
 }
 
-/// Replies of a streaming handler that is called without a network, encoded with postcard. One that
-/// does not stream its replies has one.
+/// Encoded replies of a streaming handler that is called without a network. One that does not stream
+/// its replies has one.
 pub(crate) type LocalReplies = BoxStream<'static, HandlerResult>;
 
 /// The future of a unary handler. Its memory is reused for the next call of the method.
@@ -134,8 +134,10 @@ impl LocalInput {
     /// The requests of a call that streams them.
     pub(crate) fn of<T: Encode + Send + 'static>(
         requests: impl Stream<Item = T> + Send + 'static,
+        encoding: Encoding,
     ) -> Self {
-        let encoded = requests.map(|request| request.encode().map_err(encode_error));
+        let encode = move |request: T| request.encode_as(encoding).map_err(encode_error);
+        let encoded = requests.map(encode);
         Self::Requests(encoded.boxed())
     }
 }

@@ -111,11 +111,12 @@ impl Router {
                 send_replies(handled, replies, encoding).await
             })
         };
-        let serve_locally = move |cx, input| -> BoxFuture<'static, _> {
+        let serve_locally = move |cx: CallContext, input| -> BoxFuture<'static, _> {
             let handler = Arc::clone(&local);
             Box::pin(async move {
-                let request = decode(local_request(input)?, Encoding::Postcard)?;
-                local_replies(handler(cx, request).await)
+                let encoding = cx.encoding();
+                let request = decode(local_request(input)?, encoding)?;
+                local_replies(handler(cx, request).await, encoding)
             })
         };
         self.add_typed_stream(&method, CallType::ServerStreaming, serve, serve_locally)
@@ -148,11 +149,12 @@ impl Router {
             let handled = handler(cx, Requests::remote(input.receiver()));
             Box::pin(async move { handled.await.into_reply(encoding) })
         };
-        let serve_locally = move |cx, input| -> BoxFuture<'static, _> {
+        let serve_locally = move |cx: CallContext, input| -> BoxFuture<'static, _> {
             let handler = Arc::clone(&local);
             Box::pin(async move {
-                let handled = handler(cx, local_requests(input)?).await;
-                let reply = handled.into_reply(Encoding::Postcard)?;
+                let encoding = cx.encoding();
+                let handled = handler(cx, local_requests(input, encoding)?).await;
+                let reply = handled.into_reply(encoding)?;
                 Ok(stream::once(std::future::ready(Ok(reply))).boxed())
             })
         };
@@ -186,9 +188,13 @@ impl Router {
             let handled = handler(cx, Requests::remote(input.receiver()));
             Box::pin(async move { send_replies(handled.await, replies, encoding).await })
         };
-        let serve_locally = move |cx, input| -> BoxFuture<'static, _> {
+        let serve_locally = move |cx: CallContext, input| -> BoxFuture<'static, _> {
             let handler = Arc::clone(&local);
-            Box::pin(async move { local_replies(handler(cx, local_requests(input)?).await) })
+            Box::pin(async move {
+                let encoding = cx.encoding();
+                let requests = local_requests(input, encoding)?;
+                local_replies(handler(cx, requests).await, encoding)
+            })
         };
         self.add_typed_stream(
             &method,
@@ -284,9 +290,12 @@ fn local_request(input: LocalInput) -> Result<Bytes, Status> {
     }
 }
 
-fn local_requests<T: Message + Send>(input: LocalInput) -> Result<Requests<T>, Status> {
+fn local_requests<T: Message + Send>(
+    input: LocalInput,
+    encoding: Encoding,
+) -> Result<Requests<T>, Status> {
     match input {
-        LocalInput::Requests(requests) => Ok(Requests::encoded(requests)),
+        LocalInput::Requests(requests) => Ok(Requests::encoded(requests, encoding)),
         LocalInput::Request(_) => Err(call_type_mismatch()),
     }
 }
@@ -297,20 +306,21 @@ fn call_type_mismatch() -> Status {
 
 fn local_replies<T: Message + Send, E: ErrorType>(
     handled: Result<Replies<T>, E>,
+    encoding: Encoding,
 ) -> Result<LocalReplies, Status> {
-    let replies = handled.map_err(|error| error.into_status(Encoding::Postcard))?;
-    Ok(encoded(replies).boxed())
+    let replies = handled.map_err(|error| error.into_status(encoding))?;
+    Ok(encoded(replies, encoding).boxed())
 }
 
-fn encoded<T: Message + Send>(replies: Replies<T>) -> impl Stream<Item = HandlerResult> {
-    stream::unfold(Some(replies), |replies| async move {
+fn encoded<T: Message + Send>(
+    replies: Replies<T>,
+    encoding: Encoding,
+) -> impl Stream<Item = HandlerResult> {
+    stream::unfold(Some(replies), move |replies| async move {
         let mut replies = replies?;
         match replies.next_reply().await? {
-            Ok(reply) => Some((encode_reply(&reply, Encoding::Postcard), Some(replies))),
-            Err(error) => Some((
-                Err(StreamError::into_status(error, Encoding::Postcard)),
-                None,
-            )),
+            Ok(reply) => Some((encode_reply(&reply, encoding), Some(replies))),
+            Err(error) => Some((Err(StreamError::into_status(error, encoding)), None)),
         }
     })
 }
