@@ -130,6 +130,8 @@
 //!   [`ClusterClient`] calls the workers of a [`StaticMembership`](registry::StaticMembership) or
 //!   of a [`Membership`](registry::Membership) of the user's.
 //! - `dev-certs`: `DevCa`, a certificate authority for development and tests.
+//! - `testing`: `testing::TestCluster`, whole clusters in memory and in virtual time, for the tests
+//!   of programs that use this crate.
 
 #![cfg_attr(
     not(feature = "gossip"),
@@ -142,6 +144,8 @@
 pub mod client;
 #[cfg(feature = "gossip")]
 mod node;
+#[cfg(feature = "testing")]
+pub mod testing;
 
 pub use client::{
     ClusterClient, ClusterClientConfig, ClusterError, MethodPolicy, QuorumError, WorkerCallOptions,

@@ -1,6 +1,6 @@
 //! Node builder: settings and start of a node.
 
-use std::{fmt, net::SocketAddr, sync::Arc};
+use std::{fmt, net::SocketAddr, sync::Arc, time::SystemTime};
 
 use rpcnet_balance::{Balancer, health::HealthConfig};
 use rpcnet_registry::{
@@ -9,7 +9,8 @@ use rpcnet_registry::{
 use rpcnet_swim::{
     ClusterConfig, ClusterMembership, DatagramSocket, JoinError, JoinOutcome, KeyRing,
 };
-use rpcnet_transport::{Endpoint, Router, Tls, TransportConfig};
+use rpcnet_transport::{BindError, Endpoint, MemoryNetwork, Router, Tls, TransportConfig};
+use tokio::time::Instant;
 
 use super::{Node, NodeError, NodeParts, gossip_socket::GossipSocket};
 use crate::{ClusterClient, ClusterClientConfig};
@@ -36,6 +37,10 @@ pub struct NodeBuilder {
     wrap_gossip: Option<Change<Arc<dyn DatagramSocket>>>,
     require_join: bool,
     start_unready: bool,
+    network: Option<MemoryNetwork>,
+    rng_seed: Option<u64>,
+    /// Clock of the identity, in place of its own.
+    certificate_clock: Option<Clock>,
 }
 
 impl NodeBuilder {
@@ -196,6 +201,39 @@ impl NodeBuilder {
         self
     }
 
+    /// Opens the node on an in-memory network, for tests without sockets: the address of
+    /// [`bind`](Self::bind) is one of that network. `TestCluster` (feature `testing`) does this for
+    /// its nodes.
+    pub fn memory_network(mut self, network: &MemoryNetwork) -> Self {
+        self.network = Some(network.clone());
+        self
+    }
+
+    /// Seed of the random choices of the node, for a run that can be repeated: gossip, balancing,
+    /// backoff, health checks. A [custom balancer](Self::balancer) has its own. Default: a random
+    /// one.
+    pub fn rng_seed(mut self, seed: u64) -> Self {
+        self.rng_seed = Some(seed);
+        self
+    }
+
+    /// Name of the node, once it has an [identity](Self::tls).
+    #[must_use]
+    pub fn node_name(&self) -> Option<&str> {
+        self.tls.as_ref().map(Tls::node_name)
+    }
+
+    /// Wall clocks of the node: that of gossip, and that by which certificates are judged.
+    #[cfg(feature = "testing")]
+    pub(crate) fn wall_clocks(
+        mut self,
+        gossip: impl Fn() -> SystemTime + Send + Sync + 'static,
+        certificates: impl Fn() -> SystemTime + Send + Sync + 'static,
+    ) -> Self {
+        self.certificate_clock = Some(Box::new(certificates));
+        self.change_cluster(|config| config.with_wall_clock(gossip))
+    }
+
     /// Opens the port, serves, starts gossip, and dials the seeds.
     ///
     /// It returns as soon as a seed has let the node in and the node's view of the cluster agrees
@@ -209,11 +247,14 @@ impl NodeBuilder {
     /// [`NodeError`], also outside of a tokio runtime; nothing runs then, and the port is free
     /// again.
     pub async fn start(mut self) -> Result<Node, NodeError> {
-        let tls = self.tls.take().ok_or(NodeError::NoIdentity)?;
+        let mut tls = self.tls.take().ok_or(NodeError::NoIdentity)?;
+        if let Some(clock) = self.certificate_clock.take() {
+            tls = tls.with_wall_clock(clock);
+        }
         let cluster = self.gossip_settings(&tls)?;
         let balancer = self.take_balancer()?;
-        let transport = carrying_gossip(self.transport, &cluster);
-        let endpoint = Endpoint::bind(cluster.bind_addr(), transport, tls)?;
+        let transport = carrying_gossip(self.transport.clone(), &cluster);
+        let endpoint = self.open(cluster.bind_addr(), transport, tls)?;
         // Before other nodes can hear of this one.
         endpoint.serve(self.router);
         let gossip_interval = cluster.gossip_interval();
@@ -226,10 +267,18 @@ impl NodeBuilder {
         }
         let nodes = Arc::new(NodeRegistry::new(membership.clone()));
         nodes.start().await;
-        let workers = WorkerRegistry::with_balancer(membership.clone(), balancer);
+        // On the clock of the runtime, which a test may have paused.
+        let mut workers = WorkerRegistry::with_balancer(membership.clone(), balancer)
+            .with_clock(|| Instant::now().into_std());
+        if let Some(seed) = self.rng_seed {
+            workers = workers.with_rng_seed(seed);
+        }
         let workers = Arc::new(apply(self.worker_changes, workers));
         workers.start().await;
-        let config = ClusterClientConfig::new(endpoint.clone());
+        let mut config = ClusterClientConfig::new(endpoint.clone());
+        if let Some(seed) = self.rng_seed {
+            config = config.with_seed(seed);
+        }
         let config = apply(self.client_config, config);
         let client = Arc::new(ClusterClient::new(Arc::clone(&workers), config));
         let joined = join(&membership, self.require_join).await?;
@@ -245,11 +294,27 @@ impl NodeBuilder {
         })))
     }
 
+    fn open(
+        &self,
+        addr: SocketAddr,
+        transport: TransportConfig,
+        tls: Tls,
+    ) -> Result<Endpoint, BindError> {
+        match &self.network {
+            Some(network) => network.bind(addr, transport, tls),
+            None => Endpoint::bind(addr, transport, tls),
+        }
+    }
+
     fn take_balancer(&mut self) -> Result<Arc<dyn Balancer>, NodeError> {
         match (self.balancer.take(), self.strategy) {
             (Some(_), Some(_)) => Err(NodeError::StrategyAndBalancer),
             (Some(balancer), None) => Ok(balancer),
-            (None, strategy) => Ok(strategy.unwrap_or_default().balancer()),
+            (None, strategy) => {
+                let strategy = strategy.unwrap_or_default();
+                let seeded = self.rng_seed.map(|seed| strategy.seeded_balancer(seed));
+                Ok(seeded.unwrap_or_else(|| strategy.balancer()))
+            }
         }
     }
 
@@ -280,6 +345,9 @@ impl NodeBuilder {
             });
         }
         config = config.with_name(name);
+        if let Some(seed) = self.rng_seed {
+            config = config.with_rng_seed(seed);
+        }
         if let Some(text) = self.bind.take() {
             let addr = text
                 .parse()
@@ -370,6 +438,8 @@ async fn join(
 
 /// A change of a setting, applied once.
 type Change<T> = Box<dyn FnOnce(T) -> T + Send>;
+
+type Clock = Box<dyn Fn() -> SystemTime + Send + Sync>;
 
 fn apply<T>(changes: impl IntoIterator<Item = Change<T>>, value: T) -> T {
     changes

@@ -296,6 +296,15 @@ impl Node {
         self.membership().set_advertise_addr(addr)
     }
 
+    /// Ends the node at once and tells no peer, as a crash of its process would: its port closes,
+    /// its handlers are dropped, its calls fail, and the others find it failed. Whatever handles
+    /// are left, it does nothing more. For tests of failures; [`shutdown`](Self::shutdown) is the
+    /// end of a node of production.
+    pub fn abort(&self) {
+        self.endpoint().abort();
+        self.membership().abort();
+    }
+
     /// Drains, leaves the cluster, and closes the port; returns by about `within`, whatever
     /// happens.
     ///
