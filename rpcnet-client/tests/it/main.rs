@@ -3,3 +3,4 @@
 mod calls;
 mod cluster;
 mod testing;
+mod typed;

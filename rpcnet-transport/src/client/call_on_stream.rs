@@ -183,22 +183,23 @@ impl RpcClient {
         typed.as_ref().map(TypedCall::schema).transpose()
     }
 
-    /// Asks the server whether it has the same schema of a method. The handler does not run.
-    pub(super) async fn ask_schema(
+    /// Asks the server whether it has the same schema of a method or, of a method whose schemas
+    /// were compared, whether it can read this request. The handler does not run.
+    pub(super) async fn ask_check(
         &self,
         method: CalledMethod<'_>,
+        body: Bytes,
         flags: RequestFlags,
         options: &CallOptions,
         deadline: Option<Instant>,
     ) -> Result<(), RpcError> {
         let mut sent = false;
         let call = async {
-            let mut header = self.request_header(method, &Bytes::new(), options, flags)?;
+            let mut header = self.request_header(method, &body, options, flags)?;
             if let Some(schema) = &mut header.schema {
                 schema.only_checks = true;
             }
-            self.exchange(header, Bytes::new(), deadline, &mut sent)
-                .await
+            self.exchange(header, body, deadline, &mut sent).await
         };
         let asked = self
             .0

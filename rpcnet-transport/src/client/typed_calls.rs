@@ -254,10 +254,26 @@ impl RpcClient {
     ) -> Result<(), RpcError> {
         let deadline = options.resolve(Instant::now(), Some(self.0.limits.call_timeout));
         let call = TypedCall::unchecked(method, native_encoding(method.schema()));
-        let asked = self
-            .ask_schema(called(call), flags, &options, deadline)
-            .await;
-        asked.map_err(|error| self.with_peer_context(error))
+        let asked = self.ask_check(called(call), Bytes::new(), flags, &options, deadline);
+        asked.await.map_err(|error| self.with_peer_context(error))
+    }
+
+    /// Asks the server whether it can read a request, before a stream is opened with it: the caller
+    /// has a server of other types for a value that this one does not know. Sides with the same
+    /// types need not ask.
+    pub(super) async fn check_request(
+        &self,
+        call: TypedCall,
+        body: &Bytes,
+        flags: RequestFlags,
+        mut options: CallOptions,
+    ) -> Result<(), RpcError> {
+        if !call.is_checked {
+            return Ok(());
+        }
+        let deadline = options.resolve(Instant::now(), Some(self.0.limits.call_timeout));
+        let asked = self.ask_check(called(call), body.clone(), flags, &options, deadline);
+        asked.await.map_err(|error| self.with_peer_context(error))
     }
 }
 

@@ -83,11 +83,12 @@ impl RpcClient {
         }
         let call = self.agree(method, flags, options).await?;
         let encoding = call.encoding;
-        let body = match request {
-            Some(request) => request.in_encoding(encoding),
-            None => Ok(Bytes::new()),
-        };
-        let body = body.map_err(|e| self.with_peer_context(e))?;
+        let mut body = Bytes::new();
+        if let Some(request) = request {
+            let encoded = request.in_encoding(encoding);
+            body = encoded.map_err(|e| self.with_peer_context(e))?;
+            self.check_request(call, &body, flags, options).await?;
+        }
         let called = CalledMethod {
             name: method.name(),
             typed: Some(call),

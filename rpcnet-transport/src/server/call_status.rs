@@ -37,9 +37,9 @@ pub(super) fn not_started() -> Status {
     Status::internal("the handler was not started")
 }
 
-/// The caller asked whether it has the same schema of the method, and it has: a reply without a
-/// body. No handler ran.
-pub(super) fn schema_is_equal() -> Status {
+/// The caller asked whether it has the same schema of the method, or whether its request can be
+/// read, and so it is: a reply without a body. No handler ran.
+pub(super) fn check_passed() -> Status {
     // Not by `Status::new`, since a handler does not fail with this code.
     Status {
         code: Code::Ok,

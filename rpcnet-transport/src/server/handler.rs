@@ -50,7 +50,12 @@ pub(crate) struct StreamingMethod {
     pub(super) schema: Option<&'static MethodSchema>,
     /// Serves the method without a network, if it is typed.
     pub(crate) serve_locally: Option<Arc<ServeLocally>>,
+    /// Whether the request of a typed method can be read, if there is one.
+    pub(super) check_request: Option<CheckRequest>,
 }
+
+/// Reads a request, and drops it.
+pub(super) type CheckRequest = fn(Bytes, Encoding) -> Result<(), Status>;
 
 /// Input of a streaming handler. Each option is `Some` exactly if the method streams in that
 /// direction.
@@ -94,6 +99,17 @@ impl Handler {
         match self {
             Self::Unary(method) => method.schema,
             Self::Streaming(method) => method.schema,
+        }
+    }
+
+    /// Fails if the request of a method that streams its replies cannot be read.
+    pub(super) fn check_request(&self, body: Bytes, encoding: Encoding) -> Result<(), Status> {
+        match self {
+            Self::Streaming(StreamingMethod {
+                check_request: Some(check),
+                ..
+            }) => check(body, encoding),
+            _ => Ok(()),
         }
     }
 

@@ -436,6 +436,7 @@ impl Router {
             config: None,
             schema: None,
             serve_locally: None,
+            check_request: None,
         };
         self.insert(name.into(), Handler::Streaming(streaming));
         self

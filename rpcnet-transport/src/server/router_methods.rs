@@ -119,7 +119,13 @@ impl Router {
                 local_replies(handler(cx, request).await, encoding)
             })
         };
-        self.add_typed_stream(&method, CallType::ServerStreaming, serve, serve_locally)
+        let mut router =
+            self.add_typed_stream(&method, CallType::ServerStreaming, serve, serve_locally);
+        if let Some(Handler::Streaming(streaming)) = router.handlers.get_mut(method.name()) {
+            streaming.check_request =
+                Some(|body, encoding| decode::<Req>(body, encoding).map(drop));
+        }
+        router
     }
 
     /// Adds a typed method that replies to a stream of requests.
@@ -227,6 +233,7 @@ impl Router {
             config: None,
             schema: Some(method.schema()),
             serve_locally: Some(Arc::new(serve_locally)),
+            check_request: None,
         };
         self.insert(method.name().into(), Handler::Streaming(streaming));
         self.with_options_of(method.name(), method.options())

@@ -12,8 +12,8 @@ pub struct CallSchema {
     pub encoding: Encoding,
     /// The caller has compared its schema with the server's, and found them compatible.
     pub is_checked: bool,
-    /// The caller only asks whether the schemas are equal: the handler does not run. Never on a
-    /// lane.
+    /// The caller only asks whether the schemas are equal or, if it has compared them, whether the
+    /// request can be read: the handler does not run. Never on a lane.
     pub only_checks: bool,
 }
 

@@ -26,7 +26,7 @@ use crate::{
         read_request::{ReceivedRequest, RequestFailure, read_body, wait_for_overdraft},
     },
     stream::{RecvHalf, ResetCode, SendHalf},
-    wire::RequestHeader,
+    wire::{CallSchema, RequestHeader},
 };
 
 /// A call that has a handler, a whole request and its permits.
@@ -83,6 +83,11 @@ impl AdmittedCall {
                 wait_for_body(shared, caller, send, recv, deadline).await?
             }
         };
+        if header.schema.is_some_and(|schema| schema.only_checks) {
+            let checked = handler.check_request(body, encoding);
+            let status = checked.err().unwrap_or_else(call_status::check_passed);
+            return Err(RequestFailure::Rejected(status));
+        }
         if account.is_overdrawn() {
             let settled = Box::pin(wait_for_overdraft(shared, caller));
             wait_for_admission(shared, settled, send.stopped(), deadline).await?;
@@ -201,8 +206,10 @@ fn find_handler(
     if has_passed(deadline) {
         return Err(RequestFailure::Rejected(expired_status(shared)));
     }
-    if header.schema.is_some_and(|schema| schema.only_checks) {
-        return Err(RequestFailure::Rejected(call_status::schema_is_equal()));
+    // A request whose schema is checked already is checked itself, when it is there.
+    let checks_schema = |schema: &CallSchema| schema.only_checks && !schema.is_checked;
+    if header.schema.as_ref().is_some_and(checks_schema) {
+        return Err(RequestFailure::Rejected(call_status::check_passed()));
     }
     Ok((Arc::clone(name), handler.clone(), encoding))
 }
