@@ -143,7 +143,7 @@ mod tests {
 
     #[test]
     fn an_error_of_each_kind_may_be_retried_as_its_cluster_error_may() {
-        let addr = ([10, 0, 0, 1], 7000).into();
+        use Code::{DeadlineExceeded, Internal, Unavailable};
         let connect = |error: ConnectError| ClusterError::Connect {
             attempts: vec![attempt("w1", error.clone().into())],
             error,
@@ -152,51 +152,28 @@ mod tests {
         let no_match = SelectError::NoMatch {
             filter: "role=worker".to_owned(),
         };
-        let codec = || CodecError::new(CodecErrorKind::Encode, "too deep");
+        let refused = ConnectError::Refused {
+            addr: ([10, 0, 0, 1], 7000).into(),
+            reason: "full".to_owned(),
+        };
+        let error = CodecError::new(CodecErrorKind::Encode, "too deep");
+        let late = ClusterError::DeadlineExceeded {
+            attempts: Vec::new(),
+        };
+        let undecodable = ClusterError::Decode {
+            node: NodeId::new("w1", 1),
+            error: error.clone(),
+        };
+        let not_started = ClusterError::Select(SelectError::NotStarted);
+        let closed = connect(ConnectError::EndpointClosed);
         for (error, code, part) in [
-            (
-                ClusterError::Select(no_match),
-                Code::Unavailable,
-                "role=worker",
-            ),
-            (
-                ClusterError::Select(SelectError::NotStarted),
-                Code::Internal,
-                "not started",
-            ),
-            (
-                ClusterError::Encode(codec()),
-                Code::Internal,
-                "cannot encode",
-            ),
-            (
-                connect(ConnectError::Refused {
-                    addr,
-                    reason: "full".to_owned(),
-                }),
-                Code::Unavailable,
-                "full, tried on w1",
-            ),
-            (
-                connect(ConnectError::EndpointClosed),
-                Code::Internal,
-                "closed",
-            ),
-            (
-                ClusterError::DeadlineExceeded {
-                    attempts: Vec::new(),
-                },
-                Code::DeadlineExceeded,
-                "before a worker was called",
-            ),
-            (
-                ClusterError::Decode {
-                    node: NodeId::new("w1", 1),
-                    error: codec(),
-                },
-                Code::Internal,
-                "reply of w1",
-            ),
+            (ClusterError::Select(no_match), Unavailable, "role=worker"),
+            (not_started, Internal, "not started"),
+            (ClusterError::Encode(error), Internal, "cannot encode"),
+            (connect(refused), Unavailable, "full, tried on w1"),
+            (closed, Internal, "closed"),
+            (late, DeadlineExceeded, "before a worker was called"),
+            (undecodable, Internal, "reply of w1"),
         ] {
             let told = RpcError::from(error.clone());
             assert_eq!(told.code(), code, "{told}");

@@ -1,6 +1,5 @@
-//! Typed calls through a cluster: workers of several versions, options of methods, errors.
+//! Typed calls through a cluster: workers of several versions.
 
-mod channel;
 mod messages;
 mod versions;
 
@@ -44,12 +43,6 @@ impl TestCluster {
         let node = NodeInfo::new(NodeId::new(name, 1), server.local_addr());
         assert!(self.list.insert(node.with_tag("role", "worker")));
         server
-    }
-
-    /// Puts a node on the list that cannot be connected to.
-    fn unreachable(&self, name: &str) {
-        let node = NodeInfo::new(NodeId::new(name, 1), ([10, 9, 9, 1], 1).into());
-        assert!(self.list.insert(node.with_tag("role", "worker")));
     }
 
     /// A caller of the workers, as if in a process of its own.

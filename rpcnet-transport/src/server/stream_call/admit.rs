@@ -62,13 +62,7 @@ impl AdmittedCall {
         let deadline = header.deadline.and_then(|left| arrived.checked_add(left));
         let (name, handler, encoding) =
             find_handler(shared, &header, deadline, in_flight, is_full)?;
-        let meta = CallMeta {
-            attempt: header.attempt,
-            idempotent: header.flags.idempotent,
-            priority: header.priority,
-            idempotency_key: header.idempotency_key.map(u128::to_le_bytes),
-            deadline,
-        };
+        let meta = call_meta(&header, deadline);
         let config = handler.config();
         let is_limited = shared.admission.is_some() || config.is_some();
         let method_quota = config.and_then(|config| config.gate.as_ref());
@@ -83,11 +77,7 @@ impl AdmittedCall {
                 wait_for_body(shared, caller, send, recv, deadline).await?
             }
         };
-        if header.schema.is_some_and(|schema| schema.only_checks) {
-            let checked = handler.check_request(body, encoding);
-            let status = checked.err().unwrap_or_else(call_status::check_passed);
-            return Err(RequestFailure::Rejected(status));
-        }
+        let body = end_check(&header, &handler, body, encoding)?;
         if account.is_overdrawn() {
             let settled = Box::pin(wait_for_overdraft(shared, caller));
             wait_for_admission(shared, settled, send.stopped(), deadline).await?;
@@ -114,6 +104,31 @@ impl AdmittedCall {
             in_flight: guard,
         })
     }
+}
+
+fn call_meta(header: &RequestHeader, deadline: Option<Instant>) -> CallMeta {
+    CallMeta {
+        attempt: header.attempt,
+        idempotent: header.flags.idempotent,
+        priority: header.priority,
+        idempotency_key: header.idempotency_key.map(u128::to_le_bytes),
+        deadline,
+    }
+}
+
+/// Answers a caller that only asks whether its request can be read.
+fn end_check(
+    header: &RequestHeader,
+    handler: &Handler,
+    body: Bytes,
+    encoding: Encoding,
+) -> Result<Bytes, RequestFailure> {
+    if !header.schema.is_some_and(|schema| schema.only_checks) {
+        return Ok(body);
+    }
+    let checked = handler.check_request(body, encoding);
+    let status = checked.err().unwrap_or_else(call_status::check_passed);
+    Err(RequestFailure::Rejected(status))
 }
 
 /// Reads the body of a request, as long as its caller waits for the reply.
