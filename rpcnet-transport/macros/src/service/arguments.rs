@@ -13,7 +13,7 @@ pub(super) struct Arguments<'a> {
     pub(super) request: RequestArguments<'a>,
 }
 
-/// What the request of a method is made of.
+/// Arguments that the request of a method is made of.
 pub(super) enum RequestArguments<'a> {
     None,
     /// The argument is the request.

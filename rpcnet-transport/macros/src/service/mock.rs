@@ -126,7 +126,7 @@ impl<'a> MockedMethod<'a> {
         }
     }
 
-    /// What the closure returns, as it is stored.
+    /// Type that the closure returns, as it is stored.
     fn answer_type(&self) -> TokenStream {
         let (krate, output) = (self.krate, self.method.output.whole);
         if self.streams_requests() {

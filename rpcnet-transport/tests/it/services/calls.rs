@@ -11,8 +11,8 @@ use rpcnet_transport::{
 use serde_json::json;
 
 use super::render::{
-    Foreign, Probe, Render, RenderClient, RenderError, RenderMethods, RenderMock, RenderServer,
-    Renderer,
+    Document, Foreign, Probe, Render, RenderClient, RenderError, RenderMethods, RenderMock,
+    RenderServer, Renderer,
 };
 use crate::bind_in_memory;
 
@@ -44,6 +44,14 @@ async fn check_streams<C: Channel>(render: &RenderClient<C>) {
     let refused = render.upload(stream::iter([13])).await.unwrap_err();
     assert_eq!(refused.service(), Some(&RenderError::new("unlucky")));
     assert_eq!(render.total(stream::iter([1, 2])).await.unwrap(), 3);
+    let ids = [Document(json!([1])), Document(json!({}))];
+    let documents = render.documents(stream::iter(ids.clone())).await.unwrap();
+    assert_eq!(documents.map(Result::unwrap).collect::<Vec<_>>().await, ids);
+    let refused = match render.documents(stream::empty()).await {
+        Ok(mut documents) => documents.message().await.unwrap_err().app(),
+        Err(error) => error.service().cloned(),
+    };
+    assert_eq!(refused, Some(Document(json!(["none"]))));
     let said = stream::iter(["a", "b"].map(str::to_owned));
     let mut heard = render.chat(said).await.unwrap();
     for expected in [Some("A"), Some("B"), None] {
@@ -83,6 +91,7 @@ fn methods_have_the_names_and_options_of_the_trait() {
         "Elsewhere/total",
         "Render/foreign",
         "Render/json",
+        "Render/documents",
     ];
     assert_eq!(names, expected);
     let expected = MethodOptions::new()

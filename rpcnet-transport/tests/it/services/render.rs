@@ -22,6 +22,11 @@ impl RenderError {
     }
 }
 
+/// A type that postcard cannot carry.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Message)]
+#[message(self_describing)]
+pub(super) struct Document(pub(super) serde_json::Value);
+
 /// A type without a schema.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Foreign(pub(super) u64);
@@ -62,6 +67,8 @@ pub(super) trait Render {
 
     #[rpc(self_describing)]
     async fn json(&self, value: serde_json::Value, depth: u8) -> serde_json::Value;
+
+    async fn documents(&self, ids: Requests<Document>) -> Result<Replies<Document>, Document>;
 }
 
 /// The service as it is implemented.
@@ -130,5 +137,13 @@ impl Render for Renderer {
 
     async fn json(&self, value: serde_json::Value, depth: u8) -> serde_json::Value {
         serde_json::json!({ "value": value, "depth": depth })
+    }
+
+    async fn documents(&self, ids: Requests<Document>) -> Result<Replies<Document>, Document> {
+        let ids: Vec<_> = ids.map(Result::unwrap).collect().await;
+        match ids.first() {
+            None => Err(Document(serde_json::json!(["none"]))),
+            Some(_) => Ok(Replies::of(ids)),
+        }
     }
 }
