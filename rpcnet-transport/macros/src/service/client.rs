@@ -105,11 +105,7 @@ fn arguments(method: &ServiceMethod<'_>, krate: &CratePath) -> TokenStream {
 }
 
 /// Expression of the result of the call.
-fn called(
-    service: &Service<'_>,
-    method: &ServiceMethod<'_>,
-    wire: &WireTypes<'_>,
-) -> TokenStream {
+fn called(service: &Service<'_>, method: &ServiceMethod<'_>, wire: &WireTypes<'_>) -> TokenStream {
     let (constants, constant) = (&service.names.methods, &method.constant);
     let request = wire.request_expression();
     let options = Ident::new("options", Span::mixed_site());

@@ -154,6 +154,11 @@ pub(super) async fn check_versions<Caller, Server>(
 }
 
 #[tokio::test]
-async fn every_row_of_the_table_of_changes_holds_for_all_types_of_calls() {
-    within(rows::check_all()).await;
+async fn compatible_changes_work_for_all_types_of_calls() {
+    within(rows::check_compatible_changes()).await;
+}
+
+#[tokio::test]
+async fn incompatible_changes_are_rejected_before_a_handler_runs() {
+    within(rows::check_incompatible_changes()).await;
 }
