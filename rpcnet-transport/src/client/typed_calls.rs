@@ -182,7 +182,7 @@ impl RpcClient {
         }
         match self.check_schema(method, flags, options).await {
             Ok(()) => {
-                let agreement = Agreement::Equal(native_encoding(method.schema()));
+                let agreement = self.agreement_of_equals(method);
                 self.0.agreements.insert(method, agreement);
             }
             Err(error) if is_schema_mismatch(&error) => {
@@ -210,7 +210,7 @@ impl RpcClient {
                 Err(error) => return Err(error),
                 // Only the encoding was another.
                 Ok(()) => {
-                    let agreement = Agreement::Equal(native_encoding(method.schema()));
+                    let agreement = self.agreement_of_equals(method);
                     self.0.agreements.insert(method, agreement);
                     return Ok(());
                 }
@@ -234,15 +234,34 @@ impl RpcClient {
         if rejection.details().is_empty() {
             return Err(rejection.clone().with_source(NoSchema));
         }
-        let incompatible = |message: String| {
-            let message = format!("method {:?}: {message}", method.name());
-            self.with_peer_context(RpcError::new(Code::Incompatible, Processed::No, message))
-        };
         let server = MethodSchema::decode(rejection.details()).map_err(|e| {
-            incompatible("the schema of the server cannot be read".to_owned()).with_source(e)
+            let error = self.incompatible(method, &"the schema of the server cannot be read");
+            error.with_source(e)
         })?;
-        MethodSchema::check_compatible(method.schema(), &server)
-            .map_err(|e| incompatible(e.to_string()).with_source(e))
+        self.check_compatible(method, &server)
+    }
+
+    fn check_compatible(
+        &self,
+        method: UntypedMethod,
+        server: &MethodSchema,
+    ) -> Result<(), RpcError> {
+        MethodSchema::check_compatible(method.schema(), server)
+            .map_err(|e| self.incompatible(method, &e).with_source(e))
+    }
+
+    fn incompatible(&self, method: UntypedMethod, message: &dyn fmt::Display) -> RpcError {
+        let message = format!("method {:?}: {message}", method.name());
+        self.with_peer_context(RpcError::new(Code::Incompatible, Processed::No, message))
+    }
+
+    /// Agreement with a server whose schema of the method is the same. Types that need the encoding
+    /// with names may be none that it carries.
+    fn agreement_of_equals(&self, method: UntypedMethod) -> Agreement {
+        match self.check_compatible(method, method.schema()) {
+            Ok(()) => Agreement::Equal(native_encoding(method.schema())),
+            Err(error) => Agreement::Incompatible(error),
+        }
     }
 
     /// Asks the server whether its schema of the method is the same.

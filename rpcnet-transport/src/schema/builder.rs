@@ -1,6 +1,9 @@
 //! Types that describe their schema, and the type table that they build.
 
-use std::{any::TypeId, collections::HashMap};
+use std::{
+    any::{TypeId, type_name},
+    collections::HashMap,
+};
 
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -33,6 +36,11 @@ pub struct SchemaBuilder {
 impl SchemaBuilder {
     /// Adds type `T` unless it is there. `shape` runs at the first visit alone, so that a type may
     /// contain itself. `name` is for people, and is not part of the hash of a schema.
+    ///
+    /// # Panics
+    ///
+    /// If `T` is an option of itself, as `struct Count(Option<Box<Count>>)`: no encoding bounds how
+    /// deep its values are, so that one of a peer overflows the stack.
     pub fn define<T: ?Sized + 'static>(
         &mut self,
         name: &str,
@@ -47,7 +55,23 @@ impl SchemaBuilder {
         self.visited.insert(id, type_ref);
         self.types.push((name.to_owned(), None));
         self.types[index].1 = Some(shape(self));
+        let name = type_name::<T>();
+        assert!(
+            !self.is_option_of_itself(type_ref),
+            "`{name}` is an option of itself"
+        );
         type_ref
+    }
+
+    fn is_option_of_itself(&self, ty: TypeRef) -> bool {
+        let mut inner = ty;
+        while let Some((_, Some(Shape::Option(next)))) = self.types.get(inner.index()) {
+            inner = *next;
+            if inner == ty {
+                return true;
+            }
+        }
+        false
     }
 
     /// Adds a type and the types that it is made of; the same as `T::describe`.
@@ -101,6 +125,32 @@ mod tests {
         let (names, types) = table::<Tree>();
         assert_eq!(names, ["Tree", "String", "Vec"]);
         assert_eq!(types[2], Shape::Sequence(TypeRef::new(0)));
+    }
+
+    #[test]
+    #[should_panic(expected = "::Count>>` is an option of itself")]
+    fn a_type_that_is_an_option_of_itself_is_rejected() {
+        #[derive(Serialize, Deserialize)]
+        struct Count(Option<Box<Self>>);
+        impl Message for Count {
+            fn describe(schema: &mut SchemaBuilder) -> TypeRef {
+                schema.add::<Option<Box<Self>>>()
+            }
+        }
+        table::<Vec<Count>>();
+    }
+
+    #[test]
+    fn a_type_is_an_option_of_itself_only_if_nothing_is_between() {
+        #[derive(Serialize, Deserialize)]
+        struct Nested(Option<Vec<Self>>);
+        impl Message for Nested {
+            fn describe(schema: &mut SchemaBuilder) -> TypeRef {
+                schema.add::<Option<Vec<Self>>>()
+            }
+        }
+        assert_eq!(table::<Nested>().0, ["Option", "Vec"]);
+        assert_eq!(table::<Option<Option<Option<()>>>>().0.len(), 4);
     }
 
     #[test]

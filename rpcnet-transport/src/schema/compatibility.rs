@@ -23,7 +23,8 @@ impl MethodSchema {
     ///
     /// Schemas of equal hashes are compatible, unless they
     /// [need the encoding with names](Self::needs_named_encoding): a type that is written with
-    /// other names than it is read with does then not understand itself.
+    /// other names than it is read with does then not understand itself, nor does an option of an
+    /// option or of `()`, of which `Some(None)` and `Some(())` are read as `None`.
     ///
     /// # Errors
     ///
@@ -116,6 +117,13 @@ impl<'a> Comparison<'a> {
             self.reader.table().shape(read),
         ) {
             (Shape::SelfDescribing, _) | (_, Shape::SelfDescribing) => {}
+            (written, read)
+                if is_option_of_nil(self.writer, written)
+                    || is_option_of_nil(self.reader, read) =>
+            {
+                let types = (self.written_text(place.written), self.read_text(place.read));
+                return Err(self.error(Reason::OptionOfNil, path, types));
+            }
             (Shape::Option(written), Shape::Option(read)) => {
                 self.compare_later(*written, *read, path);
             }
@@ -335,6 +343,16 @@ fn by_name<'a>(names: impl Iterator<Item = &'a Vec<String>>) -> HashMap<&'a str,
         }
     }
     positions
+}
+
+/// Whether the encoding with names reads a `Some` of the type as `None`.
+fn is_option_of_nil(schema: &MethodSchema, shape: &Shape) -> bool {
+    match shape {
+        Shape::Option(inner) => {
+            matches!(schema.table().shape(*inner), Shape::Option(_) | Shape::Unit)
+        }
+        _ => false,
+    }
 }
 
 /// Whether types that are made of no others are compatible.

@@ -24,6 +24,7 @@ pub(super) enum Part {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Reason {
     Types,
+    OptionOfNil,
     NotWritten,
     Denied,
     WrittenTwice,
@@ -91,6 +92,13 @@ impl fmt::Display for Incompatibility {
                 write!(
                     f,
                     "the {writer} writes {written}, the {reader} reads {read}"
+                )
+            }
+            Reason::OptionOfNil => {
+                write!(
+                    f,
+                    "the {writer} writes {written}, the {reader} reads {read}, and an option of \
+                     an option or of () needs equal types and postcard"
                 )
             }
             Reason::NotWritten => {

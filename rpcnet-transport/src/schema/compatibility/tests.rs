@@ -6,6 +6,8 @@ use std::{
     marker::PhantomData,
 };
 
+use serde::{Deserialize, Serialize};
+
 use super::*;
 use crate::schema::{Message, SchemaBuilder};
 
@@ -121,7 +123,6 @@ fn types_without_parts() {
 fn options_sequences_maps_and_tuples() {
     compatible(&u8::describe, &Option::<u16>::describe);
     compatible(&Option::<u8>::describe, &u16::describe);
-    compatible(&Option::<Option<u8>>::describe, &u16::describe);
     compatible(&Vec::<u8>::describe, &Option::<Vec<Option<i64>>>::describe);
     compatible(&VecDeque::<u8>::describe, &BTreeSet::<u16>::describe);
     compatible(
@@ -137,19 +138,14 @@ fn options_sequences_maps_and_tuples() {
     );
     // `()` and `None` have the same form.
     different(
-        &Option::<()>::describe,
-        &Option::<Option<()>>::describe,
-        ("()", "option<()>"),
+        &<()>::describe,
+        &Option::<u8>::describe,
+        ("()", "option<u8>"),
     );
     different(
+        &Option::<u8>::describe,
         &<()>::describe,
-        &Option::<()>::describe,
-        ("()", "option<()>"),
-    );
-    different(
-        &Option::<()>::describe,
-        &<()>::describe,
-        ("option<()>", "()"),
+        ("option<u8>", "()"),
     );
     different(
         &<[u8; 3]>::describe,
@@ -163,6 +159,80 @@ fn options_sequences_maps_and_tuples() {
     assert_eq!(comparison(&written, &read), place);
     let place = "request{key}: the caller writes u8, the server reads string";
     assert_eq!(comparison(&BTreeMap::<u8, u8>::describe, &read), place);
+}
+
+#[test]
+fn an_option_of_an_option_or_of_nil_needs_equal_types() {
+    #[derive(Serialize, Deserialize)]
+    struct Newtype(Option<u8>);
+    impl Message for Newtype {
+        fn describe(schema: &mut SchemaBuilder) -> TypeRef {
+            schema.add::<Option<u8>>()
+        }
+    }
+    let small: Describe<'_> = &u8::describe;
+    let option: Describe<'_> = &Option::<u8>::describe;
+    let nil: [(Describe<'_>, &str); 4] = [
+        (&Option::<Option<u8>>::describe, "option<option<u8>>"),
+        (&Option::<Box<Option<u8>>>::describe, "option<option<u8>>"),
+        (&Option::<Newtype>::describe, "option<option<u8>>"),
+        (&Option::<()>::describe, "option<()>"),
+    ];
+    let why = "an option of an option or of () needs equal types and postcard";
+    for (describe, text) in nil {
+        compatible(describe, describe);
+        for (other, other_text) in [(small, "u8"), (option, "option<u8>")] {
+            assert_eq!(
+                comparison(describe, other),
+                format!(
+                    "request: the caller writes {text}, the server reads {other_text}, and {why}"
+                )
+            );
+            assert_eq!(
+                comparison(other, describe),
+                format!(
+                    "request: the caller writes {other_text}, the server reads {text}, and {why}"
+                )
+            );
+        }
+        let with = |size: Describe<'static>, has_option: bool| {
+            fields(move |schema| {
+                let field = Field::new("a", describe(schema));
+                let fields = vec![field.optional(), Field::new("b", size(schema))];
+                fields.into_iter().skip(usize::from(!has_option)).collect()
+            })
+        };
+        let (whole, without) = (with(&u8::describe, true), with(&u8::describe, false));
+        compatible(&whole, &whole);
+        assert_eq!(
+            comparison(&whole, &with(&u16::describe, true)),
+            format!("request.a: the caller writes {text}, the server reads {text}, and {why}")
+        );
+        // A field of one side alone is not carried.
+        compatible(&whole, &without);
+        compatible(&without, &whole);
+        let beside = with(
+            &|schema| shape::<1>(|_| Shape::SelfDescribing)(schema),
+            true,
+        );
+        assert_eq!(
+            comparison(&beside, &beside),
+            format!("request.a: the caller writes {text}, the server reads {text}, and {why}")
+        );
+    }
+    for describe in [
+        &Option::<PhantomData<u8>>::describe as Describe<'_>,
+        &Option::<Vec<Option<u8>>>::describe,
+        &Option::<(Option<u8>,)>::describe,
+        &Vec::<Option<u8>>::describe,
+        &Option::<Result<(), ()>>::describe,
+        &shape::<0>(|schema| Shape::Option(shape::<1>(|_| Shape::SelfDescribing)(schema))),
+    ] {
+        let beside = |size: Describe<'static>| {
+            shape::<2>(move |schema| Shape::Tuple(vec![describe(schema), size(schema)]))
+        };
+        compatible(&beside(&u8::describe), &beside(&u16::describe));
+    }
 }
 
 #[test]

@@ -73,6 +73,17 @@ pub(super) mod rows {
         { pub(super) a: u32, #[serde(default)] pub(super) b: u32 });
     versions!(variant_added: enum { A(u32) } => enum { A(u32), B });
     versions!(variant_changed: enum { A(u32) } => enum { A(String), B });
+    versions!(option_of_option: { pub(super) a: Option<Option<u32>> } =>
+        { pub(super) a: Option<Option<u32>> });
+    versions!(beside_option_of_option: { pub(super) a: Option<Option<u32>> } =>
+        { pub(super) a: Option<Option<u32>>, #[serde(default)] pub(super) b: u32 });
+    versions!(option_of_option_removed: { pub(super) a: u32, pub(super) b: Option<Option<u32>> } =>
+        { pub(super) a: u32 });
+    versions!(self_describing: { #[message(self_describing)] pub(super) a: String } =>
+        { #[message(self_describing)] pub(super) a: String });
+    versions!(self_describing_beside_option_of_option:
+        { #[message(self_describing)] pub(super) a: String, pub(super) b: Option<Option<u32>> } =>
+        { #[message(self_describing)] pub(super) a: String, pub(super) b: Option<Option<u32>> });
 
     /// Checks a row: whether New reads what Old writes, and Old what New writes.
     macro_rules! check {
@@ -174,6 +185,50 @@ pub(super) mod rows {
                 variant_changed,
                 Old::A(1),
                 New::A("1".to_owned()),
+                false,
+                false
+            );
+        }
+        check_options().await;
+    }
+
+    /// With names, an option of an option is read as `None` if it holds `None`.
+    async fn check_options() {
+        {
+            use option_of_option::{New, Old};
+            let (old, new) = (Old { a: Some(None) }, New { a: Some(None) });
+            check!(option_of_option, old, new, true, true);
+        }
+        {
+            use beside_option_of_option::{New, Old};
+            let new = New {
+                a: Some(None),
+                b: 1,
+            };
+            let old = Old { a: Some(None) };
+            check!(beside_option_of_option, old, new, false, false);
+        }
+        {
+            use option_of_option_removed::{New, Old};
+            let old = Old {
+                a: 1,
+                b: Some(None),
+            };
+            check!(option_of_option_removed, old, New { a: 1 }, true, true);
+        }
+        {
+            use self_describing::{New, Old};
+            let a = || "a".to_owned();
+            check!(self_describing, Old { a: a() }, New { a: a() }, true, true);
+        }
+        {
+            use self_describing_beside_option_of_option::{New, Old};
+            let (a, b) = (|| "a".to_owned(), Some(None));
+            let (old, new) = (Old { a: a(), b }, New { a: a(), b });
+            check!(
+                self_describing_beside_option_of_option,
+                old,
+                new,
                 false,
                 false
             );
