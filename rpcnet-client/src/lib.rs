@@ -161,11 +161,13 @@ pub use rpcnet_registry::{
 pub use rpcnet_swim::{ClusterConfig, ClusterKey, ClusterMembership, KeyRing};
 #[cfg(feature = "dev-certs")]
 pub use rpcnet_transport::DevCa;
+pub use rpcnet_transport::schema::Message;
 pub use rpcnet_transport::{
-    CallContext, CallError, Channel, Code, Endpoint, LocalChannel, Message, Method, MethodOptions,
-    Priority, Processed, Receiver, Replies, Requests, Router, RpcClient, RpcError, RpcServer,
-    Sender, Status, Tls, TransportConfig,
+    CallContext, CallError, Channel, Code, Endpoint, LocalChannel, Method, MethodOptions, Priority,
+    Processed, Receiver, Replies, Requests, Router, RpcClient, RpcError, RpcServer, Sender, Status,
+    Tls, TransportConfig,
 };
+pub use rpcnet_transport_macros::{ClientMessage as Message, client_service as service};
 pub use {rpcnet_balance as balance, rpcnet_registry as registry, rpcnet_transport as transport};
 #[cfg(feature = "gossip")]
 pub use {rpcnet_phi as phi, rpcnet_swim as swim};
