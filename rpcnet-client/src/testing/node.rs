@@ -37,10 +37,13 @@ struct Process {
     node: Option<Node>,
     is_stopped: bool,
     starts: u64,
+    /// Name in the certificate of the last life: another one only if the builder says so.
+    node_name: String,
 }
 
 impl TestNode {
-    /// Name of the node.
+    /// Name of the process, and of the node unless its builder has another
+    /// [identity](NodeBuilder::tls).
     #[must_use]
     pub fn name(&self) -> &str {
         self.0.name()
@@ -92,7 +95,8 @@ impl TestNode {
     #[must_use]
     pub fn sees(&self, other: &Self) -> Option<NodeState> {
         let node = self.0.process.lock().node.clone()?;
-        let state = node.nodes().snapshot().node(other.name())?.state;
+        let name = other.0.node_name();
+        let state = node.nodes().snapshot().node(&name)?.state;
         Some(state)
     }
 
@@ -205,7 +209,9 @@ impl TestNode {
         };
         self.0.log("started");
         self.0.follow(&node);
-        self.0.process.lock().node = Some(node);
+        let mut process = self.0.process.lock();
+        node.name().clone_into(&mut process.node_name);
+        process.node = Some(node);
         Ok(())
     }
 }
@@ -227,12 +233,17 @@ impl NodeShared {
                 node: None,
                 is_stopped: false,
                 starts: 0,
+                node_name: name.to_owned(),
             }),
         })
     }
 
     pub(super) fn name(&self) -> &str {
         &self.name
+    }
+
+    fn node_name(&self) -> String {
+        self.process.lock().node_name.clone()
     }
 
     pub(super) fn addr(&self) -> SocketAddr {
@@ -326,8 +337,9 @@ impl NodeShared {
         let Some(node) = self.process.lock().node.clone() else {
             return false;
         };
+        let names: Vec<String> = others.iter().map(|other| other.node_name()).collect();
         let snapshot = node.nodes().snapshot();
-        let is_one = |info: &NodeInfo| others.iter().any(|other| *other.name == *info.id.name);
+        let is_one = |info: &NodeInfo| names.iter().any(|name| **name == *info.id.name);
         let gone_or_one = |info: &Arc<NodeInfo>| info.state.is_gone() || is_one(info);
         snapshot.alive().count() == others.len() && snapshot.iter().all(gone_or_one)
     }

@@ -62,42 +62,45 @@ async fn call_on(client: Arc<ClusterClient>, over: Arc<AtomicBool>) -> (usize, u
     (calls, by_red)
 }
 
-fn workers(node: &Node) -> usize {
+/// Number of workers that the node may call.
+fn selectable(node: &Node) -> usize {
     let all = node.workers().select_all(WORKERS);
     all.map_or(0, |all| all.len())
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test(start_paused = true)]
 async fn a_drain_fails_no_call() {
-    let handlers = HeldHandlers::new();
-    let caller = start(builder("caller"), &[]).await;
-    let tagged = |name| {
-        builder(name)
-            .tag("role", "worker")
-            .serve(handlers.router(name))
+    let cluster = TestCluster::seeded(11);
+    let handlers = Arc::new(HeldHandlers::new());
+    let tagged = |name: &'static str| {
+        let handlers = Arc::clone(&handlers);
+        move |builder: NodeBuilder| builder.tag("role", "worker").serve(handlers.router(name))
     };
-    let red = start(tagged("red"), std::slice::from_ref(&caller)).await;
-    let blue = start(tagged("blue"), std::slice::from_ref(&caller)).await;
-    until("both are known", || workers(&caller) == 2).await;
+    let caller = cluster.start("caller", |node| node).await.node();
+    let red = cluster.start("red", tagged("red")).await.node();
+    let _blue = cluster.start("blue", tagged("blue")).await;
+    cluster.eventually(|| selectable(&caller) == 2).await;
 
     let over = Arc::new(AtomicBool::new(false));
     let call = || call_on(Arc::clone(caller.client()), Arc::clone(&over));
     let callers: Vec<_> = (0..8).map(|_| tokio::spawn(call())).collect();
-    until("calls flow", || handlers.runs() > 50).await;
+    cluster.eventually(|| handlers.runs() > 50).await;
     handlers.held.send_replace(true);
-    until("calls run there", || handlers.held_by_red.load(SeqCst) > 0).await;
+    cluster
+        .eventually(|| handlers.held_by_red.load(SeqCst) > 0)
+        .await;
     let release = async {
-        until("the drain is known", || workers(&caller) == 1).await;
+        cluster.eventually(|| selectable(&caller) == 1).await;
         handlers.held.send_replace(false);
     };
-    let (report, ()) = within(async { tokio::join!(red.drain(TEST_TIMEOUT), release) }).await;
+    let (report, ()) = tokio::join!(red.drain(TEST_TIMEOUT), release);
     assert_eq!(report.remaining, 0, "{report:?}");
     assert!(report.completed > 0, "{report:?}");
-    assert_eq!(workers(&caller), 1, "blue");
-    let report = within(red.shutdown(TEST_TIMEOUT)).await;
+    assert_eq!(selectable(&caller), 1, "blue");
+    let report = red.shutdown(TEST_TIMEOUT).await;
     assert_eq!(report.cancelled, 0, "{report:?}");
     let so_far = handlers.runs();
-    until("calls flow on", || handlers.runs() > so_far + 50).await;
+    cluster.eventually(|| handlers.runs() > so_far + 50).await;
     over.store(true, SeqCst);
 
     let (mut calls, mut by_red) = (0, 0);
@@ -108,19 +111,18 @@ async fn a_drain_fails_no_call() {
     }
     assert!(by_red > 0, "the one that drained took part before");
     assert_eq!(handlers.runs(), calls, "each ran once");
-    drop(blue);
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test(start_paused = true)]
 async fn a_drained_node_can_take_calls_again() {
-    let nodes = cluster(2).await;
-    let report = within(nodes[1].drain(Duration::from_secs(5))).await;
+    let cluster = TestCluster::seeded(12);
+    let nodes = workers(&cluster, 2).await;
+    let [caller, drained] = [nodes[0].node(), nodes[1].node()];
+    let report = drained.drain(Duration::from_secs(5)).await;
     assert_eq!(report.remaining, 0);
-    until("no worker is left", || {
-        nodes[0].workers().select_all(None).is_err()
-    })
-    .await;
-    let error = who(&nodes[0]).await.expect_err("no worker takes calls");
+    let has_worker = || caller.workers().select_all(None).is_ok();
+    cluster.eventually(|| !has_worker()).await;
+    let error = who(&caller).await.expect_err("no worker takes calls");
     assert!(
         matches!(
             error,
@@ -130,29 +132,34 @@ async fn a_drained_node_can_take_calls_again() {
         ),
         "{error}"
     );
-    nodes[1].resume();
-    until("it is back", || nodes[0].workers().select_all(None).is_ok()).await;
-    let reply = within(who(&nodes[0])).await.expect("a reply");
+    drained.resume();
+    cluster.eventually(has_worker).await;
+    let reply = who(&caller).await.expect("a reply");
     assert!(reply.starts_with("w1"), "{reply}");
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test(start_paused = true)]
 async fn a_shutdown_returns_by_its_deadline_while_calls_run() {
-    let caller = start(builder("caller"), &[]).await;
-    let stuck = builder("stuck")
-        .tag("role", "worker")
-        .serve(Router::new().typed("hang", |(): ()| std::future::pending::<()>()));
-    let stuck = start(stuck, std::slice::from_ref(&caller)).await;
-    until("it is known", || caller.workers().select_all(None).is_ok()).await;
+    let cluster = TestCluster::seeded(13);
+    let caller = cluster.start("caller", |node| node).await.node();
+    let hanging = |builder: NodeBuilder| {
+        let hang = Router::new().typed("hang", |(): ()| std::future::pending::<()>());
+        builder.tag("role", "worker").serve(hang)
+    };
+    let stuck = cluster.start("stuck", hanging).await.node();
+    cluster.eventually(|| selectable(&caller) == 1).await;
     let client = Arc::clone(caller.client());
     let call = tokio::spawn(async move {
-        client
-            .call_worker_typed::<_, ()>("hang", &(), Some("role=worker"))
-            .await
+        let call = client.call_worker_typed::<_, ()>("hang", &(), WORKERS);
+        call.await
     });
-    until("the call runs", || stuck.endpoint().in_flight() == 1).await;
-    // Far less than it runs; `within` bounds it.
-    let report = within(stuck.shutdown(Duration::from_secs(2))).await;
+    cluster
+        .eventually(|| stuck.endpoint().in_flight() == 1)
+        .await;
+    let (began, limit) = (cluster.elapsed(), Duration::from_secs(2));
+    let report = stuck.shutdown(limit).await;
+    let took = cluster.elapsed() - began;
+    assert!(took <= limit + Duration::from_millis(2), "{took:?}");
     assert_eq!(report.cancelled, 1, "{report:?}");
     assert!(report.left, "{report:?}");
     let error = within(call).await.expect("no panic");
@@ -161,11 +168,15 @@ async fn a_shutdown_returns_by_its_deadline_while_calls_run() {
     assert!(!error.is_retryable(), "{error}");
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test(start_paused = true)]
 async fn an_idle_node_shuts_down_at_once() {
-    let nodes = cluster(2).await;
-    let report = within(nodes[1].drain(Duration::MAX)).await;
+    let cluster = TestCluster::seeded(14);
+    let nodes = workers(&cluster, 2).await;
+    let (node, began) = (nodes[1].node(), cluster.elapsed());
+    let report = node.drain(Duration::MAX).await;
     assert_eq!(report.remaining, 0);
-    let report = within(nodes[1].shutdown(Duration::MAX)).await;
+    let report = node.shutdown(Duration::MAX).await;
     assert!(report.left, "{report:?}");
+    let took = cluster.elapsed() - began;
+    assert!(took < Duration::from_secs(2), "{took:?}");
 }

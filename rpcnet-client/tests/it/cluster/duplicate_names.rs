@@ -9,20 +9,22 @@ use rpcnet_client::{
     swim::MembershipState,
 };
 
-use super::{alive, builder, start, until, within, worker};
+use super::{NodeBuilder, TestCluster, alive, in_memory_worker, within, workers};
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_superseded_node_is_not_ready_until_its_successor_leaves() {
-    let first = start(worker("w0"), &[]).await;
-    let older = start(worker("w1"), std::slice::from_ref(&first)).await;
-    until("all know all", || alive(&first) == 2 && alive(&older) == 2).await;
+    let cluster = TestCluster::seeded(21);
+    let nodes = workers(&cluster, 2).await;
+    let [first, older] = [nodes[0].node(), nodes[1].node()];
     assert!(older.is_ready());
     assert_eq!(older.membership().state(), MembershipState::Active);
     let mut events = older.nodes().subscribe();
 
-    let newer = start(worker("w1"), std::slice::from_ref(&first)).await;
+    let tls = cluster.issue("w1");
+    let same_name = move |builder: NodeBuilder| in_memory_worker(builder.tls(tls.clone()));
+    let newer = cluster.start("newer", same_name).await.node();
     let by = registry::NodeId::from(&newer.membership().local_id());
-    until("the older one yields", || !older.is_ready()).await;
+    cluster.eventually(|| !older.is_ready()).await;
     let addr = newer.addr();
     assert!(
         matches!(older.membership().state(), MembershipState::Superseded { addr: at, .. } if at == addr)
@@ -43,7 +45,8 @@ async fn a_superseded_node_is_not_ready_until_its_successor_leaves() {
     .await;
     assert_eq!(*older.nodes().snapshot().source(), superseded);
     // No worker is called by what it knew last.
-    until("calls end", || !older.workers().source().is_live()).await;
+    let is_live = || older.workers().source().is_live();
+    cluster.eventually(|| !is_live()).await;
     let error = older
         .client()
         .call_worker("who", Bytes::new(), Some("role=worker"));
@@ -58,15 +61,11 @@ async fn a_superseded_node_is_not_ready_until_its_successor_leaves() {
     );
 
     newer.shutdown(Duration::from_secs(5)).await;
-    until("the older one is back", || {
-        older.is_ready() && older.membership().state() == MembershipState::Active
-    })
-    .await;
-    until("all know all again", || {
-        alive(&first) == 2 && alive(&older) == 2
-    })
-    .await;
-    until("calls go again", || older.workers().source().is_live()).await;
+    let is_back = || older.is_ready() && older.membership().state() == MembershipState::Active;
+    cluster.eventually(is_back).await;
+    let know_each_other = || alive(&first) == 2 && alive(&older) == 2;
+    cluster.eventually(know_each_other).await;
+    cluster.eventually(is_live).await;
     let called = older
         .client()
         .call_worker("who", Bytes::new(), Some("role=worker"));
@@ -74,9 +73,10 @@ async fn a_superseded_node_is_not_ready_until_its_successor_leaves() {
     assert!(older.membership().local_id().epoch > by.epoch);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_node_that_has_left_is_not_ready() {
-    let node = start(builder("n"), &[]).await;
+    let cluster = TestCluster::seeded(22);
+    let node = cluster.start("n", |node| node).await.node();
     assert!(node.is_ready());
     node.membership().leave().await.expect("no other member");
     assert!(!node.is_ready());

@@ -128,7 +128,7 @@ type Stranger<'a> = (&'a dyn Fn() -> NodeBuilder, fn(DropCounters) -> u64);
 async fn unrecognized_datagrams_do_not_displace_gossip() {
     const JUNK: u64 = 200;
     let node = builder("node")
-        .wrap_gossip(|inner| Arc::new(TestSocket::unread(inner)))
+        .wrap_gossip(|inner| Arc::new(UnreadSocket(inner)))
         .start();
     let node = within(node).await.expect("a node");
     let stranger = UdpSocket::bind("127.0.0.1:0").expect("a socket");

@@ -1,4 +1,5 @@
-//! Tests of whole nodes on the loopback interface: real QUIC, real gossip, one port each.
+//! Tests of whole nodes with real QUIC and gossip: in memory and in virtual time, and on the
+//! loopback interface where sockets are the point.
 
 mod drain;
 mod duplicate_names;
@@ -18,11 +19,12 @@ use std::{
 use bytes::Bytes;
 use rpcnet_client::{
     CallContext, ClusterConfig, ClusterKey, DevCa, Node, NodeBuilder, NodeState, Router,
+    testing::{TestCluster, TestNode},
 };
 use rpcnet_testing::{TEST_TIMEOUT, loopback, until, within};
 use tokio::time::sleep;
 
-use self::test_socket::{Partition, TestSocket};
+use self::test_socket::UnreadSocket;
 
 /// One authority for all tests: making keys takes time.
 static CA: LazyLock<DevCa> = LazyLock::new(|| DevCa::new("cluster"));
@@ -78,6 +80,22 @@ fn alive(node: &Node) -> usize {
 
 fn state(of: &str, seen_by: &Node) -> Option<NodeState> {
     seen_by.nodes().snapshot().node(of).map(|node| node.state)
+}
+
+/// A worker of a cluster in memory.
+fn in_memory_worker(builder: NodeBuilder) -> NodeBuilder {
+    let methods = methods(builder.node_name().expect("an identity"));
+    builder.tag("role", "worker").serve(methods)
+}
+
+/// Workers `w0`, `w1`, ... in memory that all know each other.
+async fn workers(cluster: &TestCluster, count: usize) -> Vec<TestNode> {
+    let mut nodes = Vec::new();
+    for index in 0..count {
+        nodes.push(cluster.start(&format!("w{index}"), in_memory_worker).await);
+    }
+    cluster.eventually(|| cluster.has_converged()).await;
+    nodes
 }
 
 async fn who(from: &Node) -> Result<String, rpcnet_client::ClusterError> {

@@ -12,8 +12,8 @@ use rpcnet_client::Tls;
 
 use super::*;
 
-const SEED: &str = "RPCNET_TEST_SEED";
-const DIR: &str = "RPCNET_TEST_DIR";
+const SEED: &str = "RPCNET_TEST_PROCESS_SEED";
+const DIR: &str = "RPCNET_TEST_PROCESS_DIR";
 
 /// Kills the process and removes its files, also when the test fails.
 struct Worker {

@@ -3,7 +3,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 
-use rpcnet_client::{TransportConfig, WorkerCallOptions};
+use rpcnet_client::WorkerCallOptions;
 
 use super::*;
 
@@ -40,42 +40,32 @@ impl CallLedger {
     }
 }
 
-/// Suspects may take their time to say that they live: a machine that is slow for a while must not
-/// look like dead nodes. And a worker that drains is heard of in time.
-fn slow_tolerant_builder(name: &str) -> NodeBuilder {
-    let transport = TransportConfig::lan()
-        .with_drain_grace(Duration::from_secs(2))
-        .with_connect_timeout(TEST_TIMEOUT);
-    builder(name)
-        .cluster_config(ClusterConfig::local().with_refute_time(TEST_TIMEOUT))
-        .transport_config(transport)
+fn caller(builder: NodeBuilder) -> NodeBuilder {
+    builder.client_config(|config| config.with_idempotent([IDEMPOTENT]))
 }
 
-fn caller(name: &str) -> NodeBuilder {
-    slow_tolerant_builder(name).client_config(|config| {
-        let config = config
-            .with_timeout(TEST_TIMEOUT)
-            .with_idempotent([IDEMPOTENT]);
-        config.with_connect_timeout(TEST_TIMEOUT)
-    })
-}
-
-fn worker_in_life(name: &'static str, life: usize, ledger: &Arc<CallLedger>) -> NodeBuilder {
-    let work = move |n: u32| async move {
-        sleep(Duration::from_millis(5)).await;
-        (name.to_owned(), life, n)
-    };
-    let ledger = Arc::clone(ledger);
-    let book = move |n: u32| {
-        ledger.booked.fetch_add(1, SeqCst);
-        work(n)
-    };
-    let methods = Router::new()
-        .typed(IDEMPOTENT, work)
-        .typed(NOT_IDEMPOTENT, book);
-    slow_tolerant_builder(name)
-        .tag("role", "worker")
-        .serve(methods)
+/// Builder of a worker in each of its lives.
+fn worker_of(
+    name: &'static str,
+    ledger: &Arc<CallLedger>,
+) -> impl Fn(NodeBuilder) -> NodeBuilder + Send + Sync + 'static {
+    let (ledger, lives) = (Arc::clone(ledger), AtomicUsize::new(0));
+    move |builder| {
+        let life = lives.fetch_add(1, SeqCst) + 1;
+        let work = move |n: u32| async move {
+            sleep(Duration::from_millis(5)).await;
+            (name.to_owned(), life, n)
+        };
+        let ledger = Arc::clone(&ledger);
+        let book = move |n: u32| {
+            ledger.booked.fetch_add(1, SeqCst);
+            work(n)
+        };
+        let methods = Router::new()
+            .typed(IDEMPOTENT, work)
+            .typed(NOT_IDEMPOTENT, book);
+        builder.tag("role", "worker").serve(methods)
+    }
 }
 
 /// One call after the other; how many.
@@ -105,24 +95,19 @@ async fn call_until_stopped(
     calls
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test(start_paused = true)]
 async fn a_rolling_restart_fails_no_call_of_two_clients() {
+    let cluster = TestCluster::seeded(31);
     let ledger = Arc::new(CallLedger::default());
-    let first = start(caller("first"), &[]).await;
-    let seed = std::slice::from_ref(&first);
-    let second = start(caller("second"), seed).await;
+    let mut clients = Vec::new();
+    for name in ["first", "second"] {
+        clients.push(cluster.start(name, caller).await.node());
+    }
     let mut workers = Vec::new();
     for name in WORKERS {
-        workers.push(start(worker_in_life(name, 1, &ledger), seed).await);
+        workers.push(cluster.start(name, worker_of(name, &ledger)).await);
     }
-    let clients = [first.clone(), second];
-    until("all are known", || {
-        clients.iter().all(|client| {
-            let all = client.workers().select_all(Some("role=worker"));
-            all.is_ok_and(|all| all.len() == WORKERS.len())
-        })
-    })
-    .await;
+    cluster.eventually(|| cluster.has_converged()).await;
     let mut calling = Vec::new();
     for (number, client) in clients.iter().enumerate() {
         for method in [IDEMPOTENT, NOT_IDEMPOTENT].repeat(CALLS_IN_FLIGHT) {
@@ -131,32 +116,14 @@ async fn a_rolling_restart_fails_no_call_of_two_clients() {
         }
     }
     // From here on all are connected to all.
-    until("all take part", || {
-        (0..WORKERS.len()).all(|worker| ledger.takes_part(1, worker))
-    })
-    .await;
-    for (index, name) in WORKERS.into_iter().enumerate() {
-        let worker = workers.remove(0);
-        let addr = worker.addr();
-        let report = within(worker.shutdown(TEST_TIMEOUT)).await;
-        assert_eq!(
-            (report.rejected, report.cancelled),
-            (0, 0),
-            "{name}: {report:?}"
-        );
-        drop(worker);
-        let restart = async {
-            loop {
-                let again = worker_in_life(name, 2, &ledger).bind(addr.to_string());
-                match again.seeds([first.addr().to_string()]).start().await {
-                    Ok(node) => break node,
-                    Err(error) => assert!(error.is_retryable(), "{error}"),
-                }
-                sleep(Duration::from_millis(5)).await;
-            }
-        };
-        workers.push(within(restart).await);
-        until("it takes its part again", || ledger.takes_part(2, index)).await;
+    let take_part = |life| (0..WORKERS.len()).all(|worker| ledger.takes_part(life, worker));
+    cluster.eventually(|| take_part(1)).await;
+    for (index, worker) in workers.iter().enumerate() {
+        let report = worker.node().shutdown(TEST_TIMEOUT).await;
+        let (rejected, cancelled) = (report.rejected, report.cancelled);
+        assert_eq!((rejected, cancelled), (0, 0), "{index}: {report:?}");
+        worker.restart().await;
+        cluster.eventually(|| ledger.takes_part(2, index)).await;
     }
     ledger.is_stopped.store(true, SeqCst);
     let mut booked = 0;
