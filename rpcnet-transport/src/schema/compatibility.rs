@@ -90,6 +90,7 @@ impl<'a> Comparison<'a> {
         self.compare_later(written, read, None);
         while let Some(place) = self.pending.pop_front() {
             self.step(1)?;
+            self.check_option_of_nil(place)?;
             self.compare(place)?;
         }
         Ok(())
@@ -106,6 +107,21 @@ impl<'a> Comparison<'a> {
         }
     }
 
+    fn check_option_of_nil(&self, place: Place) -> Compared {
+        let is_option_of_nil = is_option_of_nil(self.writer, place.written)
+            || is_option_of_nil(self.reader, place.read);
+        let describes_itself = [
+            self.writer.table().shape(place.written),
+            self.reader.table().shape(place.read),
+        ]
+        .contains(&&Shape::SelfDescribing);
+        if is_option_of_nil && !describes_itself {
+            let types = (self.written_text(place.written), self.read_text(place.read));
+            return Err(self.error(Reason::OptionOfNil, place.path, types));
+        }
+        Ok(())
+    }
+
     fn compare(&mut self, place: Place) -> Compared {
         let Place {
             written,
@@ -117,13 +133,6 @@ impl<'a> Comparison<'a> {
             self.reader.table().shape(read),
         ) {
             (Shape::SelfDescribing, _) | (_, Shape::SelfDescribing) => {}
-            (written, read)
-                if is_option_of_nil(self.writer, written)
-                    || is_option_of_nil(self.reader, read) =>
-            {
-                let types = (self.written_text(place.written), self.read_text(place.read));
-                return Err(self.error(Reason::OptionOfNil, path, types));
-            }
             (Shape::Option(written), Shape::Option(read)) => {
                 self.compare_later(*written, *read, path);
             }
@@ -346,11 +355,10 @@ fn by_name<'a>(names: impl Iterator<Item = &'a Vec<String>>) -> HashMap<&'a str,
 }
 
 /// Whether the encoding with names reads a `Some` of the type as `None`.
-fn is_option_of_nil(schema: &MethodSchema, shape: &Shape) -> bool {
-    match shape {
-        Shape::Option(inner) => {
-            matches!(schema.table().shape(*inner), Shape::Option(_) | Shape::Unit)
-        }
+fn is_option_of_nil(schema: &MethodSchema, ty: TypeRef) -> bool {
+    let table = schema.table();
+    match table.shape(ty) {
+        Shape::Option(inner) => matches!(table.shape(*inner), Shape::Option(_) | Shape::Unit),
         _ => false,
     }
 }
