@@ -6,7 +6,7 @@ use rpcnet_balance::{
     HedgeLatencies, Time,
     retry::{CallPolicy, MethodPolicy, MethodTable},
 };
-use rpcnet_registry::{Candidate, Worker, connected::RejectionProbe};
+use rpcnet_registry::{Candidate, Worker, connected::RejectionProbe, rejections::CalledMethod};
 use rpcnet_transport::{CallOptions, IdempotencyKeys, MethodOptions, UntypedMethod};
 use tokio::time::Instant;
 
@@ -114,11 +114,19 @@ pub(super) struct TypedCall<'a> {
     pub(super) options_of_channel: &'a WorkerCallOptions,
 }
 
+/// The method of a typed call, as workers may reject it.
+pub(super) fn called(method: UntypedMethod) -> CalledMethod<'static> {
+    CalledMethod {
+        name: method.name(),
+        types: method.types_id(),
+    }
+}
+
 /// One call: its settings, its method, and which workers it may go to.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct ClusterCall<'a> {
     pub(super) plan: CallPlan<'a>,
-    pub(super) method: &'a str,
+    pub(super) method: CalledMethod<'a>,
     pub(super) destination: Destination<'a>,
 }
 
@@ -132,10 +140,14 @@ pub(super) enum Destination<'a> {
 }
 
 impl<'a> ClusterCall<'a> {
-    pub(super) fn new(plan: CallPlan<'a>, method: &'a str, destination: Destination<'a>) -> Self {
+    pub(super) fn new(
+        plan: CallPlan<'a>,
+        method: impl Into<CalledMethod<'a>>,
+        destination: Destination<'a>,
+    ) -> Self {
         let mut call = Self {
             plan,
-            method,
+            method: method.into(),
             destination,
         };
         if call.has_single_target() {
@@ -156,7 +168,7 @@ impl<'a> ClusterCall<'a> {
         if self.plan.is_stream {
             worker.set_stream(now);
         } else {
-            worker.set_method(self.method, now);
+            worker.set_method(self.method.name, now);
         }
     }
 }

@@ -12,7 +12,7 @@ use rpcnet_transport::{
 
 use super::{
     ClusterClient, ClusterError, WorkerCallOptions, WorkerStream,
-    call_plan::{ClusterCall, Destination, TypedCall},
+    call_plan::{ClusterCall, Destination, TypedCall, called},
     operation::{OpenTypedStream, TypedStreams, TypedUnaryCall},
     streams::FirstReply,
 };
@@ -35,10 +35,9 @@ impl ClusterClient {
 ///
 /// Each call selects a worker, connects, and is retried and hedged as described at
 /// [`ClusterClient`]. A worker whose types of the method do not fit those of the caller is left for
-/// another one before anything runs, and passed over for this method by later calls, those of other
-/// callers of this client with the same method name included: a caller with other types under that
-/// name finds its worker with a few attempts more. A value that a worker of another version cannot
-/// read, such as a variant that it does not know, is about that call alone.
+/// another one before anything runs, and passed over for this method by later calls with these
+/// types: a program may call one method with several. A value that a worker of another version
+/// cannot read, such as a variant that it does not know, is about that call alone.
 ///
 /// Streams are opened on a worker whose types fit. What the worker says after that comes with the
 /// stream; there is no second worker then.
@@ -110,7 +109,7 @@ impl WorkerChannel {
         let (client, method) = (&self.client, typed.method);
         let call = move || {
             let plan = client.settings.typed_plan(typed);
-            ClusterCall::new(plan, method.name(), Destination::Matching(self.filter()))
+            ClusterCall::new(plan, called(method), Destination::Matching(self.filter()))
         };
         let operation = TypedUnaryCall { method, request };
         client.executor.execute(call, operation)
@@ -125,12 +124,12 @@ impl WorkerChannel {
         let (client, method) = (&self.client, typed.method);
         let plan = client.settings.typed_stream_plan(&typed);
         let destination = Destination::Matching(self.filter());
-        let call = || ClusterCall::new(plan, method.name(), destination);
+        let call = || ClusterCall::new(plan, called(method), destination);
         let operation = OpenTypedStream { method, streams };
         let (opened, worker) = client.executor.execute(call, operation).await?;
         Ok((
             opened,
-            FirstReply::new(client, method.name(), &plan, worker),
+            FirstReply::new(client, called(method), &plan, worker),
         ))
     }
 }

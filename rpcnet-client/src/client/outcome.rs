@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use rpcnet_balance::{Outcome, OutcomeKind, ReportedLoad, Time};
-use rpcnet_registry::{NodeInfo, Worker};
+use rpcnet_registry::{NodeInfo, Worker, rejections::CalledMethod};
 use rpcnet_transport::{Code, LoadReport, Processed, RpcClient, RpcError};
 
 use super::{attempts::AttemptFailure, call_plan::ClusterCall, workers::Workers};
@@ -22,9 +22,14 @@ impl Workers {
     /// Records the workers that could not read a request which another one has served. Those that
     /// could not read several in a row are passed over; of a request that is served nowhere, the
     /// request is to blame.
-    pub(super) fn record_unreadable(&self, method: &str, workers: &[(u64, Arc<NodeInfo>)]) {
+    pub(super) fn record_unreadable(
+        &self,
+        method: CalledMethod<'_>,
+        workers: &[(u64, Arc<NodeInfo>)],
+    ) {
         for (id, node) in workers {
-            if self.link.rejected_methods.record_unreadable(method, *id) {
+            let rejected_methods = &self.link.rejected_methods;
+            if rejected_methods.record_unreadable(method.name, *id) {
                 self.link.record_rejection(method, *id, node);
             }
         }

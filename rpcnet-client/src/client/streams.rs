@@ -13,7 +13,7 @@ use std::{
 
 use futures::Stream;
 use rpcnet_balance::{Outcome, OutcomeKind};
-use rpcnet_registry::{NodeId, Worker};
+use rpcnet_registry::{NodeId, Worker, rejections::CalledMethod};
 use rpcnet_transport::{
     CallOptions, Code, Decode, Encode, Raw, Receiver, RpcClient, RpcError, Sender, Upload,
 };
@@ -128,7 +128,7 @@ impl ClusterClient {
         let plan = self.settings.stream_plan(method, options);
         let call = || ClusterCall::new(plan, method, Destination::Matching(filter));
         let (stream, worker) = self.executor.execute(call, OpenStream(open)).await?;
-        Ok((stream, FirstReply::new(self, method, &plan, worker)))
+        Ok((stream, FirstReply::new(self, method.into(), &plan, worker)))
     }
 }
 
@@ -137,6 +137,8 @@ pub(super) struct FirstReply {
     worker: Worker,
     link: RegistryLink,
     method: Box<str>,
+    /// Number of the types of the call.
+    types: u64,
     application_errors_fail: bool,
     started_at: Instant,
     is_reported: AtomicBool,
@@ -145,14 +147,15 @@ pub(super) struct FirstReply {
 impl FirstReply {
     pub(super) fn new(
         client: &ClusterClient,
-        method: &str,
+        method: CalledMethod<'_>,
         plan: &CallPlan<'_>,
         worker: Worker,
     ) -> Arc<Self> {
         Arc::new(Self {
             worker,
             link: client.executor.workers.link.clone(),
-            method: method.into(),
+            method: method.name.into(),
+            types: method.types,
             application_errors_fail: plan.policy.application_errors_fail,
             started_at: plan.started_at,
             is_reported: AtomicBool::new(false),
@@ -165,10 +168,14 @@ impl FirstReply {
             return;
         }
         let (id, node) = (self.worker.endpoint_id(), self.worker.node());
-        let (method, rejected_methods) = (&*self.method, &self.link.rejected_methods);
+        let rejected_methods = &self.link.rejected_methods;
+        let method = CalledMethod {
+            name: &self.method,
+            types: self.types,
+        };
         let kind = match error {
             Some(error) if error.is_unreadable() => {
-                if rejected_methods.record_unreadable_stream(method, (id, node)) {
+                if rejected_methods.record_unreadable_stream(method.name, (id, node)) {
                     self.link.record_rejection(method, id, node);
                 }
                 OutcomeKind::Rejected

@@ -37,7 +37,25 @@ pub struct RejectedMethods {
     unreadable: UnreadableRequests,
 }
 
-type Methods = HashMap<Arc<str>, Arc<RejectingWorkers>>;
+/// By the names of methods, and then by the types that callers use.
+type Methods = HashMap<Arc<str>, Vec<(u64, Arc<RejectingWorkers>)>>;
+
+/// A method as its caller knows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CalledMethod<'a> {
+    /// Name of the method.
+    pub name: &'a str,
+    /// Number of the types that the caller uses, which a worker may reject where it serves others;
+    /// 0 if they are not known.
+    pub types: u64,
+}
+
+/// A method whose types are not known.
+impl<'a> From<&'a str> for CalledMethod<'a> {
+    fn from(name: &'a str) -> Self {
+        Self { name, types: 0 }
+    }
+}
 
 /// The workers that rejected one method. Immutable, except for the times of probes.
 #[derive(Debug)]
@@ -69,11 +87,14 @@ struct RejectingWorker {
 impl RejectedMethods {
     /// The workers that rejected this method, if any.
     #[must_use]
-    pub fn workers_rejecting(&self, method: &str) -> Option<Arc<RejectingWorkers>> {
+    pub fn workers_rejecting<'a>(
+        &self,
+        method: impl Into<CalledMethod<'a>>,
+    ) -> Option<Arc<RejectingWorkers>> {
         if !self.is_any.load(Relaxed) {
             return None;
         }
-        self.methods.load().get(method).cloned()
+        find(&self.methods.load(), method.into()).cloned()
     }
 
     /// Counts a request that a worker could not read and another worker has served. `true` after
@@ -91,13 +112,14 @@ impl RejectedMethods {
 
     /// Records that a worker, given by its endpoint id and node, has rejected this method; unless
     /// `is_current` does not hold for it any more.
-    pub fn record_rejection(
+    pub fn record_rejection<'a>(
         &self,
-        method: &str,
+        method: impl Into<CalledMethod<'a>>,
         (id, node): (u64, &Arc<NodeInfo>),
         now: Time,
         is_current: impl FnOnce(&NodeInfo) -> bool,
     ) {
+        let method = method.into();
         if self
             .workers_rejecting(method)
             .is_some_and(|known| known.contains(id))
@@ -111,7 +133,7 @@ impl RejectedMethods {
         if !is_current(node) {
             return;
         }
-        let before = methods.get(method);
+        let before = find(&methods, method);
         let mut workers: Vec<_> = before.map_or_else(Vec::new, |known| known.workers.to_vec());
         let Err(index) = workers.binary_search_by_key(&id, |worker| worker.id) else {
             return;
@@ -121,30 +143,39 @@ impl RejectedMethods {
         }
         workers.insert(index, Arc::new(RejectingWorker::new(id, node, now)));
         let mut methods = Methods::clone(&methods);
-        if before.is_none() && methods.len() >= METHODS_MAX {
-            let oldest = methods
-                .iter()
-                .min_by_key(|(_, rejecting)| rejecting.recorded_at);
-            let oldest = oldest.map(|(method, _)| Arc::clone(method));
-            oldest.and_then(|method| methods.remove(&method));
+        if !methods.contains_key(method.name) && methods.len() >= METHODS_MAX {
+            let latest = |of_types: &Vec<(u64, Arc<RejectingWorkers>)>| {
+                of_types.iter().map(|(_, one)| one.recorded_at).max()
+            };
+            let oldest = methods.iter().min_by_key(|(_, types)| latest(types));
+            let oldest = oldest.map(|(name, _)| Arc::clone(name));
+            oldest.and_then(|name| methods.remove(&name));
         }
-        methods.insert(method.into(), Arc::new(RejectingWorkers::new(workers, now)));
+        let of_types = methods.entry(method.name.into()).or_default();
+        of_types.retain(|(types, _)| *types != method.types);
+        of_types.push((method.types, Arc::new(RejectingWorkers::new(workers, now))));
         self.store(methods);
     }
 
     /// Records that a worker has served this method: it rejects the method no longer.
-    pub fn on_served(&self, method: &str, id: u64) {
-        self.unreadable.on_served(method, id);
+    pub fn on_served<'a>(&self, method: impl Into<CalledMethod<'a>>, id: u64) {
+        let method = method.into();
+        self.unreadable.on_served(method.name, id);
         self.forget(method, id);
     }
 
     /// Records that a worker has replied to a stream of this method.
-    pub fn on_stream_served(&self, method: &str, worker: (u64, &Arc<NodeInfo>)) {
-        self.unreadable.on_stream_served(method, worker);
+    pub fn on_stream_served<'a>(
+        &self,
+        method: impl Into<CalledMethod<'a>>,
+        worker: (u64, &Arc<NodeInfo>),
+    ) {
+        let method = method.into();
+        self.unreadable.on_stream_served(method.name, worker);
         self.forget(method, worker.0);
     }
 
-    fn forget(&self, method: &str, id: u64) {
+    fn forget(&self, method: CalledMethod<'_>, id: u64) {
         if self
             .workers_rejecting(method)
             .is_some_and(|known| known.contains(id))
@@ -161,16 +192,23 @@ impl RejectedMethods {
         }
     }
 
-    fn retain(&self, mut keeps: impl FnMut(&str, &RejectingWorker) -> bool) {
+    fn retain(&self, mut keeps: impl FnMut(CalledMethod<'_>, &RejectingWorker) -> bool) {
         let _writing = self.writer.lock();
         let mut methods = Methods::clone(&self.methods.load());
-        methods.retain(|method, rejecting| {
-            let all = rejecting.workers.iter();
-            let kept: Vec<_> = all.filter(|one| keeps(method, one)).cloned().collect();
-            if kept.len() < rejecting.workers.len() {
-                *rejecting = Arc::new(RejectingWorkers::new(kept, rejecting.recorded_at));
-            }
-            !rejecting.workers.is_empty()
+        methods.retain(|name, of_types| {
+            of_types.retain_mut(|(types, rejecting)| {
+                let method = CalledMethod {
+                    name,
+                    types: *types,
+                };
+                let all = rejecting.workers.iter();
+                let kept: Vec<_> = all.filter(|one| keeps(method, one)).cloned().collect();
+                if kept.len() < rejecting.workers.len() {
+                    *rejecting = Arc::new(RejectingWorkers::new(kept, rejecting.recorded_at));
+                }
+                !rejecting.workers.is_empty()
+            });
+            !of_types.is_empty()
         });
         self.store(methods);
     }
@@ -180,6 +218,11 @@ impl RejectedMethods {
         self.methods.store(Arc::new(methods));
         self.is_any.store(is_any, Relaxed);
     }
+}
+
+fn find<'a>(methods: &'a Methods, method: CalledMethod<'_>) -> Option<&'a Arc<RejectingWorkers>> {
+    let mut of_types = methods.get(method.name)?.iter();
+    of_types.find_map(|(types, rejecting)| (*types == method.types).then_some(rejecting))
 }
 
 impl RejectingWorkers {
@@ -377,6 +420,28 @@ mod tests {
         assert_eq!(ids(&rejected, "new"), [3]);
         rejected.on_served("new", 3);
         assert!(rejected.workers_rejecting("new").is_none() && !rejected.is_any.load(Relaxed));
+    }
+
+    #[test]
+    fn the_types_of_callers_are_told_apart() {
+        let rejected = RejectedMethods::default();
+        let [old, new] = [1, 2].map(|types| CalledMethod { name: "m", types });
+        for (method, id) in [(old, 1), (new, 2), (new, 3)] {
+            rejected.record_rejection(method, (id, &node(id)), at(0), |_| true);
+        }
+        let ids = |method: CalledMethod<'_>| {
+            let rejecting = rejected.workers_rejecting(method);
+            rejecting.map_or_else(Vec::new, |rejecting| rejecting.ids().to_vec())
+        };
+        assert_eq!(
+            (ids(old), ids(new), ids("m".into())),
+            (vec![1], vec![2, 3], vec![])
+        );
+        rejected.on_served(new, 2);
+        rejected.on_served(old, 3);
+        assert_eq!((ids(old), ids(new)), (vec![1], vec![3]));
+        rejected.retain_nodes(|_| false);
+        assert!(!rejected.is_any.load(Relaxed));
     }
 
     #[test]

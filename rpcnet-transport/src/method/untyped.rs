@@ -46,6 +46,14 @@ impl UntypedMethod {
         schemas.write().entry(key).or_insert(described)
     }
 
+    /// Number of its types, which tells them from those of other methods in this process; never 0.
+    #[must_use]
+    pub fn types_id(&self) -> u64 {
+        let (describe, since) = self.key();
+        // Code has addresses that differ in their lower half.
+        describe as u64 ^ u64::from(since) << 32
+    }
+
     /// Identity of its types in this process, without their schema.
     pub(crate) fn key(&self) -> MethodKey {
         // Of types that are described twice under one address, the code is the same, and so the

@@ -1,5 +1,6 @@
-//! Typed calls through a cluster: workers of several versions.
+//! Typed calls through a cluster: workers of several versions, errors, options.
 
+mod channel;
 mod messages;
 mod versions;
 
@@ -8,6 +9,7 @@ use std::sync::{Arc, LazyLock};
 use rpcnet_client::{
     ClusterClient, ClusterClientConfig, DevCa, Endpoint, LoadBalancingStrategy, Router, RpcServer,
     TransportConfig, WorkerRegistry,
+    balance::Balancer,
     registry::{NodeId, NodeInfo, StaticMembership},
     transport::MemoryNetwork,
 };
@@ -45,16 +47,30 @@ impl TestCluster {
         server
     }
 
+    /// Puts a node on the list that cannot be connected to.
+    fn unreachable(&self, name: &str) {
+        let node = NodeInfo::new(NodeId::new(name, 1), ([10, 9, 9, 1], 1).into());
+        assert!(self.list.insert(node.with_tag("role", "worker")));
+    }
+
     /// A caller of the workers, as if in a process of its own.
-    async fn caller(
+    async fn caller(&self, name: &str, balancer: Arc<dyn Balancer>) -> Arc<ClusterClient> {
+        self.caller_with(name, balancer, |config| config).await
+    }
+
+    async fn caller_with(
         &self,
         name: &str,
-        strategy: LoadBalancingStrategy,
+        balancer: Arc<dyn Balancer>,
         change: impl FnOnce(ClusterClientConfig) -> ClusterClientConfig,
     ) -> Arc<ClusterClient> {
-        let registry = WorkerRegistry::new(self.list.clone(), strategy);
+        let registry = WorkerRegistry::with_balancer(self.list.clone(), balancer);
         registry.start().await;
         let config = ClusterClientConfig::new(self.bind(name)).with_timeout(TEST_TIMEOUT);
         Arc::new(ClusterClient::new(Arc::new(registry), change(config)))
     }
+}
+
+fn round_robin() -> Arc<dyn Balancer> {
+    LoadBalancingStrategy::RoundRobin.balancer()
 }

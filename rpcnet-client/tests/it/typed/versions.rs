@@ -298,7 +298,9 @@ async fn check_all(strategy: LoadBalancingStrategy) {
         for own in ["old", "new"] {
             // A call that took of the budget would fail.
             let budget = RetryBudget::new().with_cap(0.0).with_reserve_per_s(0.0);
-            let client = cluster.caller(own, strategy, |config| config.with_retry_budget(budget));
+            let client = cluster.caller_with(own, strategy.balancer(), |config| {
+                config.with_retry_budget(budget)
+            });
             let client = client.await;
             let abroad = mixed.check(&client, own).await + mixed.check(&client, own).await;
             assert!(abroad > 0, "{own} callers");
