@@ -4,6 +4,7 @@
 mod drain;
 mod duplicate_names;
 mod faults;
+mod joining;
 mod lifecycle;
 mod process;
 mod rolling_restart;

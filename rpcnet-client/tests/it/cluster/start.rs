@@ -84,46 +84,6 @@ async fn the_first_join_request_is_sent() {
     }
 }
 
-/// With all of them in the registries, not just the seed.
-#[tokio::test]
-async fn a_started_node_knows_all_members() {
-    let mut nodes = vec![start(worker("w0"), &[]).await];
-    assert_eq!(nodes[0].joined(), Some(JoinOutcome::Alone));
-    for count in 1..6 {
-        let node = start(worker(&format!("w{count}")), &nodes).await;
-        assert_eq!(node.joined(), Some(JoinOutcome::Complete));
-        assert_eq!(alive(&node), count + 1, "without a wait");
-        nodes.push(node);
-    }
-}
-
-/// As pods of stateful sets have them, with labels of namespaces that people chose.
-#[tokio::test]
-async fn a_node_whose_name_is_longer_than_a_dns_label_is_called_by_it() {
-    let pod = |n| {
-        format!("Worker-{n}.workers.video-transcoding-production.svc.cluster.frankfurt.example.com")
-    };
-    let first = start(worker(&pod(0)), &[]).await;
-    assert!(first.name().len() > 63);
-    assert_eq!(first.name(), pod(0).to_lowercase());
-    let second = start(builder(&pod(1)), std::slice::from_ref(&first)).await;
-    assert_eq!(second.joined(), Some(JoinOutcome::Complete));
-    let reply = within(who(&second)).await.expect("a reply");
-    assert_eq!(reply, format!("{} 0", pod(0)));
-
-    // What the name takes is not there for tags.
-    let values = (0..4).map(|n| (n.to_string(), "v".repeat(247)));
-    let crowded = values.fold(builder(&pod(2)), |node, (key, value)| node.tag(key, value));
-    let error = refused(crowded).await;
-    assert!(
-        matches!(
-            error,
-            NodeError::Cluster(ConfigError::TagsTooLargeWithName(_))
-        ),
-        "{error}"
-    );
-}
-
 /// Without the join timeout: no datagram could leave.
 #[tokio::test]
 async fn a_seed_of_another_address_family_fails_at_once() {
@@ -156,87 +116,6 @@ async fn invalid_seeds_are_named() {
     for seeds in [vec![""], vec!["", " "]] {
         let error = refused(builder("a").seeds(seeds).require_join(true)).await;
         assert!(matches!(error, NodeError::EmptySeeds), "{error}");
-    }
-}
-
-/// Another cluster key and another authority are told apart: gossip names the one, a call the
-/// other.
-#[tokio::test]
-async fn a_wrong_key_and_a_wrong_authority_are_different_errors() {
-    let seed = start(worker("seed"), &[]).await;
-    let impatient = ClusterConfig::local().with_join_timeout(Duration::from_secs(2));
-    let joins = |tls: rpcnet_client::Tls, key| {
-        Node::builder()
-            .bind("127.0.0.1:0")
-            .tls(tls)
-            .cluster_key(ClusterKey::from_bytes(key))
-            .cluster_config(impatient.clone())
-            .seeds([seed.addr().to_string()])
-            .require_join(true)
-    };
-    let error = refused(joins(CA.issue("a").unwrap(), [43; 32])).await;
-    assert!(
-        error.to_string().contains("the cluster keys differ"),
-        "{error}"
-    );
-    assert!(!error.is_retryable(), "the key has to be changed");
-    let other_name = joins(CA.issue("a").unwrap(), [42; 32]).cluster_name("other");
-    let error = refused(other_name).await;
-    assert!(
-        error.to_string().contains("the cluster names differ"),
-        "{error}"
-    );
-    assert!(!error.is_retryable(), "the name has to be changed");
-    let other = DevCa::new("other").issue("b").unwrap();
-    let node = within(joins(other, [42; 32]).start()).await;
-    let error = who(&node.expect("gossip lets it in")).await.unwrap_err();
-    assert!(error.to_string().contains("is not trusted"), "{error}");
-}
-
-#[tokio::test]
-async fn tags_of_the_config_stay_unless_the_builder_says_otherwise() {
-    let tags = rpcnet_client::swim::Tags::from_pairs([("zone", "eu-1"), ("role", "none")]);
-    let config = ClusterConfig::local().with_tags(tags.expect("few tags"));
-    let node = within(worker("a").cluster_config(config).start())
-        .await
-        .expect("a node");
-    let me = node.membership().local_member();
-    assert_eq!(
-        me.tags.iter().collect::<Vec<_>>(),
-        [("role", "worker"), ("zone", "eu-1")]
-    );
-    assert_eq!(node.name(), "a");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_node_without_methods_is_no_worker_until_it_serves_some() {
-    let gateway = start(builder("gateway"), &[]).await;
-    let seed = std::slice::from_ref(&gateway);
-    let first = start(worker("w0"), seed).await;
-    let late = start(builder("late").tag("role", "worker"), seed).await;
-    let workers = |node: &Node| {
-        let all = node.workers().workers(None).expect("no filter");
-        let names: Vec<_> = all.iter().map(|one| one.label.to_string()).collect();
-        names
-    };
-    until("all are known", || {
-        [&gateway, &first, &late].map(alive) == [3; 3]
-    })
-    .await;
-    assert_eq!(workers(&late), ["w0"]);
-    until("it is found", || workers(&gateway) == ["w0"]).await;
-    for caller in [&gateway, &late] {
-        for _ in 0..20 {
-            let call = caller.client().call_worker("who", Bytes::new(), None);
-            assert_eq!(within(call).await.expect("a reply"), "w0 0");
-        }
-    }
-    late.serve(Router::new());
-    assert_eq!(workers(&gateway), ["w0"]);
-    late.serve(methods("late"));
-    until("it is found", || workers(&gateway) == ["late", "w0"]).await;
-    for node in [&gateway, &first, &late] {
-        assert_eq!(node.endpoint().stats().unknown_methods, 0);
     }
 }
 
@@ -277,21 +156,6 @@ async fn a_seed_that_does_not_resolve_is_named_if_joining_is_required() {
     assert_eq!(alive(&node), 1);
 }
 
-#[tokio::test]
-async fn a_node_that_starts_before_its_seed_joins_when_that_is_up() {
-    let free = UdpSocket::bind("127.0.0.1:0").expect("a free port");
-    let addr = free.local_addr().expect("an address");
-    drop(free);
-    let impatient = ClusterConfig::local().with_join_timeout(Duration::from_millis(100));
-    let early = builder("early")
-        .cluster_config(impatient)
-        .seeds([addr.to_string()]);
-    let early = within(early.start()).await.expect("a node");
-    assert_eq!(alive(&early), 1);
-    let seed = start(builder("seed").bind(addr), &[]).await;
-    until("they have met", || alive(&early) == 2 && alive(&seed) == 2).await;
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_dropped_node_leaves_nothing_behind() {
     let other = start(builder("other"), &[]).await;
@@ -305,81 +169,6 @@ async fn a_dropped_node_leaves_nothing_behind() {
     let runtime = tokio::runtime::Handle::current().metrics();
     drop(other);
     until("no task is left", || runtime.num_alive_tasks() == 0).await;
-}
-
-/// Known to all from the beginning, called by no client before it says so, and not after it takes
-/// that back: without a single rejection.
-#[tokio::test(flavor = "multi_thread")]
-async fn an_unready_node_gets_no_calls() {
-    let caller = start(builder("caller"), &[]).await;
-    let seed = std::slice::from_ref(&caller);
-    let first = start(worker("w0"), seed).await;
-    let unready = builder("w1").tag("role", "worker").start_unready();
-    let second = start(unready, seed).await;
-    assert!(first.is_ready() && !second.is_ready());
-    until("all are known", || {
-        state("w0", &caller) == Some(NodeState::Alive)
-            && state("w1", &caller) == Some(NodeState::Draining)
-    })
-    .await;
-    for _ in 0..10 {
-        let reply = within(who(&caller)).await.expect("a reply");
-        assert_eq!(reply, "w0 0");
-    }
-    // Its handlers are added late; no caller fails for that.
-    second.serve(methods("w1"));
-    second.set_ready(true);
-    let joined = async { while who(&caller).await.expect("a reply") != "w1 0" {} };
-    within(joined).await;
-
-    second.set_ready(false);
-    until("it is passed over", || {
-        let all = caller.workers().select_all(Some("role=worker"));
-        all.is_ok_and(|all| all.len() == 1)
-    })
-    .await;
-    for _ in 0..10 {
-        let reply = within(who(&caller)).await.expect("a reply");
-        assert_eq!(reply, "w0 0");
-    }
-    second.set_ready(true);
-    let back = async { while who(&caller).await.expect("a reply") != "w1 0" {} };
-    within(back).await;
-    for node in [&first, &second] {
-        let stats = node.endpoint().stats();
-        assert_eq!(
-            (stats.calls_rejected_draining, stats.unknown_methods),
-            (0, 0)
-        );
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn an_unreachable_node_is_not_ready_until_it_advertises_another_address() {
-    let caller = start(builder("caller"), &[]).await;
-    let seed = std::slice::from_ref(&caller);
-    let first = start(worker("w0"), seed).await;
-    let silent = UdpSocket::bind("127.0.0.1:0").expect("a free port");
-    let wrong = silent.local_addr().expect("an address");
-    let second = start(worker("w1").advertise(wrong), seed).await;
-    until("it knows, and so does the caller", || {
-        !second.is_ready() && state("w1", &caller) == Some(NodeState::Unreachable)
-    })
-    .await;
-    assert!(first.is_ready());
-    for _ in 0..10 {
-        let reply = within(who(&caller)).await.expect("a reply");
-        assert_eq!(reply, "w0 0");
-    }
-    let right = second.endpoint().local_addr();
-    second.set_advertise_addr(right).expect("a usable address");
-    assert_eq!(second.addr(), right);
-    until("it is ready, and the caller knows", || {
-        second.is_ready() && state("w1", &caller) == Some(NodeState::Alive)
-    })
-    .await;
-    let called = async { while who(&caller).await.expect("a reply") != "w1 0" {} };
-    within(called).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
