@@ -23,10 +23,11 @@
 //! | integer of 128 bits | the same | yes; with no other integer |
 //! | `f32` | `f64` | yes |
 //! | `f64` | `f32` | yes: rounded, and infinite if it is too large |
-//! | `bool`, `char`, text, bytes, `()` | the same | yes |
+//! | `bool`, `char`, text, bytes, `()`, unit struct | the same | yes; `()` is no unit struct |
 //! | `T` | `Option<T>` | yes |
 //! | `Option<T>` | `T` | by value: all but `None` |
 //! | `()` | `Option`, and the other way round | no: `()` and `None` look the same |
+//! | `Option` of an `Option` or of `()` | anything | no: `Some(None)` and `None` look the same |
 //! | sequence, set | sequence, set | if the items are |
 //! | map | map | if the keys and the values are |
 //! | tuple, array | tuple, array of the same length | if the fields are |
@@ -53,12 +54,13 @@
 //! | variant | compatible |
 //! |---|---|
 //! | in both | if both have no content, or contents of the same kind that are compatible |
-//! | not read | by value: it must not be sent; a reader with `#[serde(other)]` reads it as that |
+//! | not read | by value: it must not be sent; `#[serde(other)]` reads it if it has no content |
 //! | not written | yes |
 //! | none in both | no, unless the reader has `#[serde(other)]` |
 //!
-//! Values nested deeper than 128 levels, counted in sequences, maps, variants with content and
-//! `Some`, cannot be encoded with names.
+//! Values nested deeper than 128 levels, counted in sequences, maps, structs and variants with
+//! content, cannot be encoded with names. Within opaque types and types that describe themselves,
+//! and of an `Option` of one, a `Some` that holds null is read as `None`.
 
 mod bounds;
 mod builder;
