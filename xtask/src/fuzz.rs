@@ -60,6 +60,10 @@ enum Target {
     Frames,
     /// Frames of lanes.
     LaneFrames,
+    /// Values of several types in the encoding with names.
+    NamedValues,
+    /// Two schemas, and their comparison.
+    Schemas,
     /// A server, and a caller that violates the protocol.
     HostileCaller,
     /// A client, and a server that violates the protocol.
@@ -100,9 +104,12 @@ impl Target {
             Self::Engine | Self::Envelope | Self::Message | Self::Record | Self::Tags => {
                 "rpcnet-swim"
             }
-            Self::Frames | Self::LaneFrames | Self::HostileCaller | Self::HostileServer => {
-                "rpcnet-transport"
-            }
+            Self::Frames
+            | Self::LaneFrames
+            | Self::NamedValues
+            | Self::Schemas
+            | Self::HostileCaller
+            | Self::HostileServer => "rpcnet-transport",
         }
     }
 

@@ -13,6 +13,16 @@ pub fn lane_frames(bytes: &[u8]) {
     harness::lane_frames(bytes);
 }
 
+/// Decodes and compares two schemas.
+pub fn schemas(bytes: &[u8]) {
+    harness::schemas(bytes);
+}
+
+/// Decodes values of several types in the encoding with names.
+pub fn named_values(bytes: &[u8]) {
+    harness::named_values(bytes);
+}
+
 /// Runs a scripted caller against a server, which has to survive it.
 pub fn hostile_caller(script: &[u8]) {
     harness::hostile_caller(script);

@@ -31,6 +31,18 @@ proptest! {
     fn frames_of_a_lane_do_not_depend_on_how_they_arrive(bytes in vec(any::<u8>(), 0..512)) {
         harness::lane_frames(&bytes);
     }
+
+    #[test]
+    fn schemas_of_a_peer_are_compared_or_rejected(bytes in vec(any::<u8>(), 0..64)) {
+        harness::schemas(&bytes);
+    }
+
+    #[test]
+    fn values_with_names_are_decoded_or_rejected(
+        bytes in vec(prop_oneof![any::<u8>(), 0x80..=0x9f_u8], 0..64),
+    ) {
+        harness::named_values(&bytes);
+    }
 }
 
 #[test]

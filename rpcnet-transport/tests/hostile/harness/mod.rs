@@ -2,6 +2,7 @@
 
 mod caller;
 mod decoders;
+mod messages;
 pub(crate) mod network;
 mod open;
 mod script;
@@ -10,5 +11,6 @@ mod server;
 pub(crate) use self::{
     caller::hostile_caller,
     decoders::{frames, lane_frames},
+    messages::{named_values, schemas},
     server::hostile_server,
 };
