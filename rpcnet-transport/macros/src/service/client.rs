@@ -5,6 +5,7 @@ use quote::quote;
 
 use super::{
     arguments::RequestArguments,
+    bounds,
     model::{Service, ServiceMethod},
     wire_types::WireTypes,
 };
@@ -19,6 +20,7 @@ pub(super) fn expand(service: &Service<'_>, krate: &CratePath) -> TokenStream {
         .methods
         .iter()
         .map(|method| call(service, method, krate));
+    let bounds = bounds::where_clause(service, krate);
     let doc = format!(
         "Client of [`{}`] over any channel. Cheap to clone.",
         service.ident()
@@ -52,7 +54,10 @@ pub(super) fn expand(service: &Service<'_>, krate: &CratePath) -> TokenStream {
             pub fn channel(&self) -> &#parameter {
                 &self.channel
             }
+        }
 
+        #(#conditions)*
+        impl<#parameter: #krate::Channel> #client<#parameter> #bounds {
             #(#calls)*
         }
     }

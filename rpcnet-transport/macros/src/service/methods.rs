@@ -4,6 +4,7 @@ use proc_macro2::TokenStream;
 use quote::quote;
 
 use super::{
+    bounds,
     model::{Service, ServiceMethod},
     wire_types::WireTypes,
 };
@@ -13,6 +14,7 @@ use crate::crate_path::CratePath;
 pub(super) fn expand(service: &Service<'_>, krate: &CratePath) -> TokenStream {
     let (visibility, ident) = (service.visibility(), &service.names.methods);
     let conditions = service.conditions();
+    let bounds = bounds::where_clause(service, krate);
     let constants = service.methods.iter().map(|method| constant(method, krate));
     let all = service.methods.iter().map(|method| {
         let (conditions, constant) = (method.conditions(), &method.constant);
@@ -26,7 +28,7 @@ pub(super) fn expand(service: &Service<'_>, krate: &CratePath) -> TokenStream {
         #visibility struct #ident;
 
         #(#conditions)*
-        impl #ident {
+        impl #ident #bounds {
             #(#constants)*
 
             /// All methods without their types: for their names and schemas.

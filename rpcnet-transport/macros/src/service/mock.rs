@@ -6,6 +6,7 @@ use syn::ext::IdentExt;
 
 use super::{
     arguments::RequestArguments,
+    bounds,
     model::{Service, ServiceMethod},
     server::add_function,
     wire_types::WireTypes,
@@ -23,10 +24,11 @@ pub(super) fn expand(service: &Service<'_>, krate: &CratePath) -> TokenStream {
         .map(|method| MockedMethod::new(method, krate));
     let methods: Vec<_> = methods.collect();
     let fields = methods.iter().map(MockedMethod::field);
-    let functions = methods.iter().map(MockedMethod::functions);
+    let functions = methods.iter().map(|method| method.functions(service));
     let handlers = methods.iter().map(MockedMethod::handler);
     let added = methods.iter().map(|method| method.add_to_router(service));
     let client = client(service, krate);
+    let bounds = bounds::where_clause(service, krate);
     let [router, this] = ["router", "mock"].map(local);
     let doc = format!(
         "Mock of [`{ident}`] for unit tests: closures answer its methods, and calls are recorded. \
@@ -55,18 +57,21 @@ pub(super) fn expand(service: &Service<'_>, krate: &CratePath) -> TokenStream {
             pub fn new() -> Self {
                 ::core::default::Default::default()
             }
+        }
 
+        #(#conditions)*
+        impl #mock #bounds {
             #client
             #(#functions)*
         }
 
         #(#conditions)*
-        impl #ident for #mock {
+        impl #ident for #mock #bounds {
             #(#handlers)*
         }
 
         #(#conditions)*
-        impl ::core::convert::From<#mock> for #krate::Router {
+        impl ::core::convert::From<#mock> for #krate::Router #bounds {
             #[inline]
             fn from(#this: #mock) -> Self {
                 let #router = #krate::Router::new();
@@ -153,14 +158,14 @@ impl<'a> MockedMethod<'a> {
     }
 
     /// The functions of the mock for the method.
-    fn functions(&self) -> TokenStream {
+    fn functions(&self, service: &Service<'_>) -> TokenStream {
         let (ident, conditions) = (self.method.ident(), self.method.conditions());
         let name = ident.unraw();
         let (count, doc) = (
             format_ident!("{name}_count"),
             format!("Number of the calls of `{name}` so far."),
         );
-        let (setter, answer, calls) = (self.setter(), self.answer_function(), self.calls());
+        let (setter, answer, calls) = (self.setter(service), self.answer_function(), self.calls());
         quote! {
             #setter
 
@@ -177,11 +182,12 @@ impl<'a> MockedMethod<'a> {
         }
     }
 
-    fn setter(&self) -> TokenStream {
+    fn setter(&self, service: &Service<'_>) -> TokenStream {
         let (ident, conditions) = (self.method.ident(), self.method.conditions());
         let (setter, types) = (format_ident!("on_{}", ident.unraw()), self.argument_types());
         let (output, argument) = (self.method.output.whole, local("answer"));
         if self.streams_requests() {
+            let future = &service.names.parameter;
             let doc = format!(
                 "Sets the closure that answers `{}`. It returns a future, which may read the \
                  requests.",
@@ -191,14 +197,14 @@ impl<'a> MockedMethod<'a> {
                 #(#conditions)*
                 #[doc = #doc]
                 #[inline]
-                pub fn #setter<Answer>(
+                pub fn #setter<#future>(
                     &self,
-                    #argument: impl ::core::ops::Fn(#(#types),*) -> Answer
+                    #argument: impl ::core::ops::Fn(#(#types),*) -> #future
                         + ::core::marker::Send
                         + ::core::marker::Sync
                         + 'static,
                 ) where
-                    Answer: ::core::future::Future<Output = #output>
+                    #future: ::core::future::Future<Output = #output>
                         + ::core::marker::Send
                         + 'static,
                 {

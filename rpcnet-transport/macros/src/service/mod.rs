@@ -1,6 +1,7 @@
 //! `#[service]`: a server, a client, a mock and constants for the methods of a trait.
 
 mod arguments;
+mod bounds;
 mod check;
 mod client;
 mod duration;

@@ -5,6 +5,7 @@ use quote::quote;
 
 use super::{
     arguments::RequestArguments,
+    bounds,
     model::{Service, ServiceMethod},
     wire_types::WireTypes,
 };
@@ -19,6 +20,7 @@ pub(super) fn expand(service: &Service<'_>, krate: &CratePath) -> TokenStream {
         .methods
         .iter()
         .map(|method| add_method(service, method, krate));
+    let bounds = bounds::where_clause(service, krate);
     let (router, this) = (local("router"), local("service"));
     let doc = format!("Server of [`{ident}`]: the methods of an implementation, for a router.");
     quote! {
@@ -29,7 +31,6 @@ pub(super) fn expand(service: &Service<'_>, krate: &CratePath) -> TokenStream {
         }
 
         #(#conditions)*
-        #[allow(deprecated)]
         impl<#parameter: #ident> #server<#parameter> {
             /// A server of this implementation.
             #[must_use]
@@ -42,7 +43,11 @@ pub(super) fn expand(service: &Service<'_>, krate: &CratePath) -> TokenStream {
             pub fn from_arc(service: ::std::sync::Arc<#parameter>) -> Self {
                 Self { service }
             }
+        }
 
+        #(#conditions)*
+        #[allow(deprecated)]
+        impl<#parameter: #ident> #server<#parameter> #bounds {
             /// Router of the methods.
             #[must_use]
             pub fn into_router(self) -> #krate::Router {
@@ -54,7 +59,8 @@ pub(super) fn expand(service: &Service<'_>, krate: &CratePath) -> TokenStream {
         }
 
         #(#conditions)*
-        impl<#parameter: #ident> ::core::convert::From<#server<#parameter>> for #krate::Router {
+        impl<#parameter: #ident> ::core::convert::From<#server<#parameter>> for #krate::Router
+        #bounds {
             fn from(server: #server<#parameter>) -> Self {
                 server.into_router()
             }

@@ -1,0 +1,6 @@
+use rpcnet_transport::service;
+
+#[service]
+struct Render;
+
+fn main() {}
