@@ -7,7 +7,6 @@ mod mock_method;
 mod sticky_key;
 
 pub use futures::{Stream, future::BoxFuture};
-pub use rpcnet_transport_macros::{ClientMessage, client_service};
 pub use serde;
 
 pub use self::{

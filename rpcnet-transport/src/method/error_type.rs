@@ -10,6 +10,12 @@ use crate::{
 
 /// Error type of a method: a [`Message`] of its own, [`Status`], or [`Infallible`] for a method
 /// that cannot fail by itself.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be the error of a method",
+    label = "this type is no error of a method",
+    note = "derive `Debug`, serde's `Serialize` and `Deserialize`, and `rpcnet_transport::Message`, \
+            or use `rpcnet_transport::Status`"
+)]
 pub trait ErrorType: Sized + Send + 'static {
     /// Error that a caller gets: [`CallError`] for a message, [`RpcError`] otherwise.
     type ClientError: From<RpcError> + fmt::Debug;

@@ -77,6 +77,7 @@ pub(super) const LAYERS: &[Layer] = &[
             "rpcnet-swim",
             "rpcnet-registry",
             "rpcnet-transport",
+            "rpcnet-transport-macros",
         ],
     ),
 ];

@@ -3,7 +3,9 @@
 
 use rpcnet_transport::LocalChannel;
 
-use self::hostile::{HostileClient, HostileMethods, HostileMock, HostileServer, Implementation, Own};
+use self::hostile::{
+    HostileClient, HostileMethods, HostileMock, HostileServer, Implementation, Own,
+};
 
 /// Everything here is called like something that generated code uses.
 mod hostile {
