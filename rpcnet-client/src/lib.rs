@@ -105,6 +105,45 @@
 //! A [`Node`] has all of these made already: [`nodes`](Node::nodes), [`workers`](Node::workers),
 //! [`client`](Node::client).
 //!
+//! # Typed methods
+//!
+//! A [`Method`] ties a name to the types of its messages; a [`service`] does so for a whole trait.
+//! Its calls go over a [`Channel`]: the workers of a cluster, one connection, or a router in this
+//! process. Callers and workers may have other versions of the types: compatible ones are served,
+//! and a worker with incompatible ones is left for another before anything runs.
+//!
+//! ```
+//! use rpcnet_client::{Message, Method};
+//! use serde::{Deserialize, Serialize};
+//!
+//! #[derive(Serialize, Deserialize, Message)]
+//! struct Job {
+//!     id: u64,
+//!     #[serde(default)]
+//!     quality: Option<u8>,
+//! }
+//!
+//! const RENDER: Method<Job, String> = Method::new("render");
+//!
+//! # use rpcnet_client::{DevCa, Node, Router};
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let ca = DevCa::new("example");
+//! let render = |job: Job| async move { format!("frame {}", job.id) };
+//! let router = Router::new().method(RENDER, render);
+//! # let served = Node::builder().tls(ca.issue("worker-1")?).tag("role", "worker").serve(router);
+//! # let served = served.start().await?;
+//! # let seeds = [served.addr().to_string()];
+//! # let node = Node::builder().tls(ca.issue("caller")?).seeds(seeds).start().await?;
+//! # node.wait_for_workers(None, 1, std::time::Duration::from_secs(10)).await?;
+//! let workers = node.client().workers(Some("role=worker"));
+//! let job = Job { id: 7, quality: None };
+//! let frame = RENDER.call(&workers, &job).await?;
+//! # assert_eq!(frame, "frame 7");
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! # The parts
 //!
 //! Each is a crate of its own, re-exported here; the names that most users need are at the top.

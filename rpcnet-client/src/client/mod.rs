@@ -68,13 +68,13 @@ use self::{
 ///   [`with_connections_per_worker_max`](ClusterClientConfig::with_connections_per_worker_max).
 /// - **Retry.** A failed attempt is followed by another one, on another worker, if the request was
 ///   certainly not processed: it was never sent, or it was rejected (the worker drains, is
-///   overloaded, does not know the method, or cannot read the request). If it may have been
-///   processed, only if the call or its method is marked as idempotent or the call has an
+///   overloaded, does not know the method or its types, or cannot read the request). If it may have
+///   been processed, only if the call or its method is marked as idempotent or the call has an
 ///   idempotency key; a call with a key goes back once to the worker that may have processed it,
 ///   which remembers. An answer of the handler is final.
-/// - **Rejected methods.** A worker that does not know the method, or could not read a request that
-///   another one served, is passed over for that method by later calls. One of them probes now and
-///   then whether that is still so.
+/// - **Rejected methods.** A worker that does not know the method, or whose types do not fit, or
+///   that could not read a request that another one served, is passed over for that method by later
+///   calls. One of them probes now and then whether that is still so.
 /// - **Backoff.** When every worker was tried, the call waits before it starts over.
 /// - **Limits.** There is one deadline over all attempts, a limit to their number, and one to the
 ///   extra load that the attempts of all calls make, the
