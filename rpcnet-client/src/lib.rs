@@ -203,7 +203,8 @@ pub use rpcnet_transport::DevCa;
 pub use rpcnet_transport::schema::Message;
 pub use rpcnet_transport::{
     CallContext, CallError, Channel, Code, Endpoint, LocalChannel, Method, MethodOptions, Priority,
-    Processed, Receiver, Replies, Requests, Router, RpcClient, RpcError, RpcServer, Sender, Status,
+    Processed, Receiver, Replies, Requests, Router, RpcClient, RpcError, RpcServer, SchemaLock, Sender,
+    Status,
     Tls, TransportConfig,
 };
 pub use rpcnet_transport_macros::{ClientMessage as Message, client_service as service};

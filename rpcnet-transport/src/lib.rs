@@ -31,6 +31,7 @@ mod priority;
 mod quic;
 mod runtime;
 pub mod schema;
+mod schema_lock;
 mod send_priority;
 mod server;
 mod shards;
@@ -77,6 +78,9 @@ pub use crate::{
     peer::Peer,
     priority::Priority,
     schema::Message,
+    schema_lock::{
+        BreakingChange, BreakingCombination, SchemaLock, SchemaLockError, SchemaLockMode,
+    },
     server::{
         Admission, AdmissionState, CallContext, Dispatch, IdempotencyCache, IntoReply, MethodReply,
         ResultReply, Router, RpcServer, ValueReply,

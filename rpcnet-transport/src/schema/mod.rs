@@ -68,6 +68,7 @@ mod compatibility;
 mod incompatibility;
 mod method;
 mod path;
+mod round_trip;
 mod shape;
 mod std_types;
 mod text;
@@ -78,5 +79,6 @@ pub use self::{
     builder::{Message, SchemaBuilder},
     incompatibility::Incompatibility,
     method::MethodSchema,
+    round_trip::{RoundTripError, check_round_trip, check_round_trip_as},
     shape::{Field, Shape, TypeRef, Variant, VariantContent},
 };
