@@ -73,7 +73,8 @@
 //! ```
 //! use std::sync::Arc;
 //! use rpcnet_client::cluster::{
-//!     ClusterClient, ClusterClientConfig, ClusterMembership, LoadBalancingStrategy, WorkerRegistry,
+//!     ClusterClient, ClusterClientConfig, ClusterMembership, LoadBalancingStrategy,
+//!     WorkerRegistry,
 //! };
 //!
 //! # use rpcnet_client::{DevCa, Node, Router};
@@ -203,9 +204,8 @@ pub use rpcnet_transport::DevCa;
 pub use rpcnet_transport::schema::Message;
 pub use rpcnet_transport::{
     CallContext, CallError, Channel, Code, Endpoint, LocalChannel, Method, MethodOptions, Priority,
-    Processed, Receiver, Replies, Requests, Router, RpcClient, RpcError, RpcServer, SchemaLock, Sender,
-    Status,
-    Tls, TransportConfig,
+    Processed, Receiver, Replies, Requests, Router, RpcClient, RpcError, RpcServer, SchemaLock,
+    Sender, Status, Tls, TransportConfig,
 };
 pub use rpcnet_transport_macros::{ClientMessage as Message, client_service as service};
 pub use {rpcnet_balance as balance, rpcnet_registry as registry, rpcnet_transport as transport};

@@ -11,7 +11,7 @@ mod wall_clock;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, SystemTime};
 
-pub(crate) use self::wall_clock::WallClock;
+pub(crate) use self::wall_clock::ConfiguredClock;
 use crate::id::canonical_name;
 use crate::key::KeyRing;
 use crate::tags::Tags;
@@ -65,7 +65,7 @@ pub struct ClusterConfig {
     pub(crate) leave_timeout: Duration,
     pub(crate) event_capacity: usize,
     pub(crate) rng_seed: Option<u64>,
-    pub(crate) wall_clock: Option<WallClock>,
+    pub(crate) wall_clock: Option<ConfiguredClock>,
 }
 
 impl ClusterConfig {
@@ -374,7 +374,7 @@ impl ClusterConfig {
         mut self,
         clock: impl Fn() -> SystemTime + Send + Sync + 'static,
     ) -> Self {
-        self.wall_clock = Some(WallClock::new(clock));
+        self.wall_clock = Some(ConfiguredClock::new(clock));
         self
     }
 

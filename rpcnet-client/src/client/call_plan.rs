@@ -6,7 +6,7 @@ use rpcnet_balance::{
     HedgeLatencies, Time,
     retry::{CallPolicy, MethodPolicy, MethodTable},
 };
-use rpcnet_registry::{Candidate, Worker, connected::RejectionProbe, rejections::CalledMethod};
+use rpcnet_registry::{Candidate, Worker, connected::RejectionProbe, rejections::MethodOfTypes};
 use rpcnet_transport::{CallOptions, IdempotencyKeys, MethodOptions, UntypedMethod};
 use tokio::time::Instant;
 
@@ -45,16 +45,20 @@ impl CallSettings {
     }
 
     /// The plan of a typed unary call that starts now.
-    pub(super) fn typed_plan(&self, call: &TypedCall<'_>) -> CallPlan<'_> {
+    pub(super) fn typed_plan(&self, call: &TypedClusterCall<'_>) -> CallPlan<'_> {
         self.plan_typed(call, Some(self.config.timeout))
     }
 
     /// The plan of a typed stream that is opened now, as of [`stream_plan`](Self::stream_plan).
-    pub(super) fn typed_stream_plan(&self, call: &TypedCall<'_>) -> CallPlan<'_> {
+    pub(super) fn typed_stream_plan(&self, call: &TypedClusterCall<'_>) -> CallPlan<'_> {
         self.plan_typed(call, None).for_stream()
     }
 
-    fn plan_typed(&self, call: &TypedCall<'_>, default_timeout: Option<Duration>) -> CallPlan<'_> {
+    fn plan_typed(
+        &self,
+        call: &TypedClusterCall<'_>,
+        default_timeout: Option<Duration>,
+    ) -> CallPlan<'_> {
         let (method, name) = (&call.options_of_method, call.method.name());
         let options = call
             .options_of_channel
@@ -104,19 +108,19 @@ impl CallSettings {
 }
 
 /// A call of a typed method, and the options that it is made with.
-pub(super) struct TypedCall<'a> {
+pub(super) struct TypedClusterCall<'a> {
     pub(super) method: UntypedMethod,
     /// The defaults of the method.
     pub(super) options_of_method: MethodOptions,
-    /// What the call says.
+    /// Options of the call.
     pub(super) options: MethodOptions,
-    /// What the channel says where the call says nothing.
+    /// Options of the channel, where the call says nothing.
     pub(super) options_of_channel: &'a WorkerCallOptions,
 }
 
 /// The method of a typed call, as workers may reject it.
-pub(super) fn called(method: UntypedMethod) -> CalledMethod<'static> {
-    CalledMethod {
+pub(super) fn called(method: UntypedMethod) -> MethodOfTypes<'static> {
+    MethodOfTypes {
         name: method.name(),
         types: method.types_id(),
     }
@@ -126,7 +130,7 @@ pub(super) fn called(method: UntypedMethod) -> CalledMethod<'static> {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct ClusterCall<'a> {
     pub(super) plan: CallPlan<'a>,
-    pub(super) method: CalledMethod<'a>,
+    pub(super) method: MethodOfTypes<'a>,
     pub(super) destination: Destination<'a>,
 }
 
@@ -142,7 +146,7 @@ pub(super) enum Destination<'a> {
 impl<'a> ClusterCall<'a> {
     pub(super) fn new(
         plan: CallPlan<'a>,
-        method: impl Into<CalledMethod<'a>>,
+        method: impl Into<MethodOfTypes<'a>>,
         destination: Destination<'a>,
     ) -> Self {
         let mut call = Self {
@@ -438,8 +442,8 @@ mod tests {
         of_method: MethodOptions,
         of_call: MethodOptions,
         of_channel: &'a WorkerCallOptions,
-    ) -> TypedCall<'a> {
-        TypedCall {
+    ) -> TypedClusterCall<'a> {
+        TypedClusterCall {
             method: Method::<u64, u64>::new("find").untyped(),
             options_of_method: of_method,
             options: of_call,

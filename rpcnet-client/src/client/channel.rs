@@ -12,7 +12,7 @@ use rpcnet_transport::{
 
 use super::{
     ClusterClient, ClusterError, WorkerCallOptions, WorkerStream,
-    call_plan::{ClusterCall, Destination, TypedCall, called},
+    call_plan::{ClusterCall, Destination, TypedClusterCall, called},
     operation::{OpenTypedStream, TypedStreams, TypedUnaryCall},
     streams::FirstReply,
 };
@@ -91,8 +91,8 @@ impl WorkerChannel {
         &self,
         method: &Method<Req, Reply, E>,
         options: MethodOptions,
-    ) -> TypedCall<'_> {
-        TypedCall {
+    ) -> TypedClusterCall<'_> {
+        TypedClusterCall {
             method: method.untyped(),
             options_of_method: method.options(),
             options,
@@ -103,7 +103,7 @@ impl WorkerChannel {
     /// Makes a unary call, whatever its types.
     fn call_encoded<'a>(
         &'a self,
-        typed: &'a TypedCall<'a>,
+        typed: &'a TypedClusterCall<'a>,
         request: EncodedRequest<'a>,
     ) -> impl Future<Output = Result<(EncodedReply, Worker), ClusterError>> {
         let (client, method) = (&self.client, typed.method);
@@ -118,7 +118,7 @@ impl WorkerChannel {
     /// Opens a stream, whatever its types.
     async fn open(
         &self,
-        typed: TypedCall<'_>,
+        typed: TypedClusterCall<'_>,
         streams: TypedStreams<'_>,
     ) -> Result<(OpenedStream, Arc<FirstReply>), RpcError> {
         let (client, method) = (&self.client, typed.method);

@@ -81,7 +81,7 @@ pub(super) struct OpenTypedStream<'a> {
     pub(super) streams: TypedStreams<'a>,
 }
 
-/// What a call of a typed method streams.
+/// Streams of a call of a typed method.
 pub(super) enum TypedStreams<'a> {
     /// The replies to this request.
     Replies(EncodedRequest<'a>),

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use rpcnet_balance::{Outcome, OutcomeKind, ReportedLoad, Time};
-use rpcnet_registry::{NodeInfo, Worker, rejections::CalledMethod};
+use rpcnet_registry::{NodeInfo, Worker, rejections::MethodOfTypes};
 use rpcnet_transport::{Code, LoadReport, Processed, RpcClient, RpcError};
 
 use super::{attempts::AttemptFailure, call_plan::ClusterCall, workers::Workers};
@@ -24,7 +24,7 @@ impl Workers {
     /// request is to blame.
     pub(super) fn record_unreadable(
         &self,
-        method: CalledMethod<'_>,
+        method: MethodOfTypes<'_>,
         workers: &[(u64, Arc<NodeInfo>)],
     ) {
         for (id, node) in workers {

@@ -8,7 +8,7 @@ use std::{
 use rpcnet_balance::Endpoint;
 use rpcnet_registry::{
     NodeId, NodeInfo, NodeState, WorkerRegistry,
-    rejections::{CalledMethod, RejectedMethods},
+    rejections::{MethodOfTypes, RejectedMethods},
 };
 use rpcnet_transport::{
     CloseReason,
@@ -31,7 +31,12 @@ impl RegistryLink {
     }
 
     /// The worker has rejected the method: later calls of it pass the worker over.
-    pub(super) fn record_rejection(&self, method: CalledMethod<'_>, id: u64, node: &Arc<NodeInfo>) {
+    pub(super) fn record_rejection(
+        &self,
+        method: MethodOfTypes<'_>,
+        id: u64,
+        node: &Arc<NodeInfo>,
+    ) {
         self.with_registry(|registry| {
             let is_current = |node: &NodeInfo| registry.is_as_known(node);
             let rejected = &self.rejected_methods;

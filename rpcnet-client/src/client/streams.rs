@@ -13,7 +13,7 @@ use std::{
 
 use futures::Stream;
 use rpcnet_balance::{Outcome, OutcomeKind};
-use rpcnet_registry::{NodeId, Worker, rejections::CalledMethod};
+use rpcnet_registry::{NodeId, Worker, rejections::MethodOfTypes};
 use rpcnet_transport::{
     CallOptions, Code, Decode, Encode, Raw, Receiver, RpcClient, RpcError, Sender, Upload,
 };
@@ -147,7 +147,7 @@ pub(super) struct FirstReply {
 impl FirstReply {
     pub(super) fn new(
         client: &ClusterClient,
-        method: CalledMethod<'_>,
+        method: MethodOfTypes<'_>,
         plan: &CallPlan<'_>,
         worker: Worker,
     ) -> Arc<Self> {
@@ -169,7 +169,7 @@ impl FirstReply {
         }
         let (id, node) = (self.worker.endpoint_id(), self.worker.node());
         let rejected_methods = &self.link.rejected_methods;
-        let method = CalledMethod {
+        let method = MethodOfTypes {
             name: &self.method,
             types: self.types,
         };

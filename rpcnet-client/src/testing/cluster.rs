@@ -315,7 +315,7 @@ impl TestCluster {
 }
 
 impl ClusterShared {
-    /// What a failing test says: the log, what each node sees, and how to repeat the run.
+    /// Report of a failing test: the log, what each node sees, and how to repeat the run.
     fn report(&self) -> String {
         self.is_reported.store(true, SeqCst);
         let mut text = format!("event log:\n{}", self.log.text());

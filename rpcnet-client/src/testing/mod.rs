@@ -31,10 +31,11 @@
 //!
 //! # Faults
 //!
-//! | of | methods |
-//! |---|---|
-//! | a node | [`kill`](TestNode::kill), [`restart`](TestNode::restart), [`stop`](TestNode::stop) and [`resume`](TestNode::resume), [`upgrade`](TestNode::upgrade), [`skew_ahead`](TestNode::skew_ahead) and [`skew_behind`](TestNode::skew_behind) |
-//! | the network | [`partition`](TestCluster::partition), [`one_way`](TestCluster::one_way) and [`heal`](TestCluster::heal), [`lose`](TestCluster::lose), [`delay`](TestCluster::delay) |
+//! - Of a node: [`kill`](TestNode::kill), [`restart`](TestNode::restart),
+//!   [`stop`](TestNode::stop) and [`resume`](TestNode::resume), [`upgrade`](TestNode::upgrade),
+//!   [`skew_ahead`](TestNode::skew_ahead) and [`skew_behind`](TestNode::skew_behind).
+//! - Of the network: [`partition`](TestCluster::partition), [`one_way`](TestCluster::one_way) and
+//!   [`heal`](TestCluster::heal), [`lose`](TestCluster::lose), [`delay`](TestCluster::delay).
 //!
 //! A datagram takes 1 to 3 ms unless the test says otherwise. A stopped node has its timers go on:
 //! it is one that the network has lost, not one whose processor stands still.
@@ -43,7 +44,7 @@
 //!
 //! A test that panics prints the event log (what it did, and what each node saw when), what each
 //! node sees at the end, and a command such as
-//! `RPCNET_TEST_SEED=7 cargo test -p app calls_survive -- --exact`, which runs it with the same
+//! `RPCNET_TEST_SEED=7 cargo test calls_survive -- --exact`, which runs it with the same
 //! seed again. [`TestCluster::for_seeds`] runs a test with many seeds.
 //!
 //! # What can be repeated

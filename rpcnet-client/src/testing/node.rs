@@ -100,8 +100,8 @@ impl TestNode {
         Some(state)
     }
 
-    /// Kills the node, as `kill -9` does its process: nobody is told, its calls and its memory are
-    /// gone, its port is closed. Tasks that the test spawned itself go on.
+    /// Kills the node, as `kill -9` does its process: no other node is told, its calls and its
+    /// memory are gone, its port is closed. Tasks that the test spawned itself go on.
     pub fn kill(&self) {
         self.0.log("killed");
         self.0.abort();
@@ -344,7 +344,7 @@ impl NodeShared {
         snapshot.alive().count() == others.len() && snapshot.iter().all(gone_or_one)
     }
 
-    /// What the node sees, for people.
+    /// View of the node, for people.
     pub(super) fn view(&self) -> String {
         let (node, is_stopped) = {
             let process = self.process.lock();

@@ -42,7 +42,7 @@ type Methods = HashMap<Arc<str>, Vec<(u64, Arc<RejectingWorkers>)>>;
 
 /// A method as its caller knows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct CalledMethod<'a> {
+pub struct MethodOfTypes<'a> {
     /// Name of the method.
     pub name: &'a str,
     /// Number of the types that the caller uses, which a worker may reject where it serves others;
@@ -51,7 +51,7 @@ pub struct CalledMethod<'a> {
 }
 
 /// A method whose types are not known.
-impl<'a> From<&'a str> for CalledMethod<'a> {
+impl<'a> From<&'a str> for MethodOfTypes<'a> {
     fn from(name: &'a str) -> Self {
         Self { name, types: 0 }
     }
@@ -89,7 +89,7 @@ impl RejectedMethods {
     #[must_use]
     pub fn workers_rejecting<'a>(
         &self,
-        method: impl Into<CalledMethod<'a>>,
+        method: impl Into<MethodOfTypes<'a>>,
     ) -> Option<Arc<RejectingWorkers>> {
         if !self.is_any.load(Relaxed) {
             return None;
@@ -114,7 +114,7 @@ impl RejectedMethods {
     /// `is_current` does not hold for it any more.
     pub fn record_rejection<'a>(
         &self,
-        method: impl Into<CalledMethod<'a>>,
+        method: impl Into<MethodOfTypes<'a>>,
         (id, node): (u64, &Arc<NodeInfo>),
         now: Time,
         is_current: impl FnOnce(&NodeInfo) -> bool,
@@ -158,7 +158,7 @@ impl RejectedMethods {
     }
 
     /// Records that a worker has served this method: it rejects the method no longer.
-    pub fn on_served<'a>(&self, method: impl Into<CalledMethod<'a>>, id: u64) {
+    pub fn on_served<'a>(&self, method: impl Into<MethodOfTypes<'a>>, id: u64) {
         let method = method.into();
         self.unreadable.on_served(method.name, id);
         self.forget(method, id);
@@ -167,7 +167,7 @@ impl RejectedMethods {
     /// Records that a worker has replied to a stream of this method.
     pub fn on_stream_served<'a>(
         &self,
-        method: impl Into<CalledMethod<'a>>,
+        method: impl Into<MethodOfTypes<'a>>,
         worker: (u64, &Arc<NodeInfo>),
     ) {
         let method = method.into();
@@ -175,7 +175,7 @@ impl RejectedMethods {
         self.forget(method, worker.0);
     }
 
-    fn forget(&self, method: CalledMethod<'_>, id: u64) {
+    fn forget(&self, method: MethodOfTypes<'_>, id: u64) {
         if self
             .workers_rejecting(method)
             .is_some_and(|known| known.contains(id))
@@ -192,12 +192,12 @@ impl RejectedMethods {
         }
     }
 
-    fn retain(&self, mut keeps: impl FnMut(CalledMethod<'_>, &RejectingWorker) -> bool) {
+    fn retain(&self, mut keeps: impl FnMut(MethodOfTypes<'_>, &RejectingWorker) -> bool) {
         let _writing = self.writer.lock();
         let mut methods = Methods::clone(&self.methods.load());
         methods.retain(|name, of_types| {
             of_types.retain_mut(|(types, rejecting)| {
-                let method = CalledMethod {
+                let method = MethodOfTypes {
                     name,
                     types: *types,
                 };
@@ -220,7 +220,7 @@ impl RejectedMethods {
     }
 }
 
-fn find<'a>(methods: &'a Methods, method: CalledMethod<'_>) -> Option<&'a Arc<RejectingWorkers>> {
+fn find<'a>(methods: &'a Methods, method: MethodOfTypes<'_>) -> Option<&'a Arc<RejectingWorkers>> {
     let mut of_types = methods.get(method.name)?.iter();
     of_types.find_map(|(types, rejecting)| (*types == method.types).then_some(rejecting))
 }
@@ -425,11 +425,11 @@ mod tests {
     #[test]
     fn the_types_of_callers_are_told_apart() {
         let rejected = RejectedMethods::default();
-        let [old, new] = [1, 2].map(|types| CalledMethod { name: "m", types });
+        let [old, new] = [1, 2].map(|types| MethodOfTypes { name: "m", types });
         for (method, id) in [(old, 1), (new, 2), (new, 3)] {
             rejected.record_rejection(method, (id, &node(id)), at(0), |_| true);
         }
-        let ids = |method: CalledMethod<'_>| {
+        let ids = |method: MethodOfTypes<'_>| {
             let rejecting = rejected.workers_rejecting(method);
             rejecting.map_or_else(Vec::new, |rejecting| rejecting.ids().to_vec())
         };

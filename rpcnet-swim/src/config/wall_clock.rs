@@ -6,9 +6,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 /// A wall clock that was set in a configuration.
 #[derive(Clone)]
-pub(crate) struct WallClock(Arc<dyn Fn() -> SystemTime + Send + Sync>);
+pub(crate) struct ConfiguredClock(Arc<dyn Fn() -> SystemTime + Send + Sync>);
 
-impl WallClock {
+impl ConfiguredClock {
     pub(super) fn new(clock: impl Fn() -> SystemTime + Send + Sync + 'static) -> Self {
         Self(Arc::new(clock))
     }
@@ -25,8 +25,10 @@ impl WallClock {
     }
 }
 
-impl fmt::Debug for WallClock {
+impl fmt::Debug for ConfiguredClock {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("WallClock").field(&self.read()).finish()
+        f.debug_tuple("ConfiguredClock")
+            .field(&self.read())
+            .finish()
     }
 }

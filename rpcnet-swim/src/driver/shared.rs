@@ -18,7 +18,7 @@ use super::observer::MembershipObserver;
 use super::observer_list::{Notified, ObserverList, ObserverPanic};
 use super::outcome::format_seed_failures;
 use super::seed_list::SeedList;
-use crate::config::{ClusterConfig, WallClock};
+use crate::config::{ClusterConfig, ConfiguredClock};
 use crate::engine::Engine;
 use crate::event::{Event, MembershipState};
 use crate::time::Time;
@@ -256,5 +256,5 @@ impl Core {
 /// The wall clock of a node, in milliseconds since the Unix epoch.
 pub(super) fn unix_millis(config: &ClusterConfig) -> u64 {
     let clock = config.wall_clock.as_ref();
-    WallClock::unix_millis(clock.map_or_else(SystemTime::now, WallClock::read))
+    ConfiguredClock::unix_millis(clock.map_or_else(SystemTime::now, ConfiguredClock::read))
 }

@@ -112,8 +112,8 @@ pub fn derive_client_message(input: TokenStream) -> TokenStream {
 ///
 /// # Options
 ///
-/// `#[service(name = "Render2")]` sets the first part of the names on the wire, `Render2/probe`. The
-/// options of a method are in `#[rpc(..)]`:
+/// `#[service(name = "Render2")]` sets the first part of the names on the wire, `Render2/probe`.
+/// The options of a method are in `#[rpc(..)]`:
 ///
 /// - `idempotent`, `replay_safe`, `isolated`, `timeout = "2s"`, `attempt_timeout = "500ms"`,
 ///   `hedge = 0.95`, `priority = sheddable` (`sheddable_plus`, `critical`, `critical_plus`): as in

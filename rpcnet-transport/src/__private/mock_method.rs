@@ -10,11 +10,11 @@ use crate::{Decode, Encode, codec::Encoding};
 
 /// Method of a mock. `Req` is the type of its requests, `F` that of the closure that answers.
 pub struct MockMethod<Req, F: ?Sized> {
-    state: Mutex<State<F>>,
+    state: Mutex<MockState<F>>,
     _requests: PhantomData<fn() -> Req>,
 }
 
-struct State<F: ?Sized> {
+struct MockState<F: ?Sized> {
     answer: Option<Arc<F>>,
     /// Requests as bytes: not all types of requests can be cloned.
     requests: Vec<Bytes>,
@@ -72,7 +72,7 @@ impl<Req: Serialize + DeserializeOwned, F: ?Sized> MockMethod<Req, F> {
 
 impl<Req, F: ?Sized> Default for MockMethod<Req, F> {
     fn default() -> Self {
-        let state = State {
+        let state = MockState {
             answer: None,
             requests: Vec::new(),
             calls: 0,

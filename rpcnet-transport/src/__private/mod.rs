@@ -1,5 +1,5 @@
-//! What the output of the macros needs and users do not. No part of the API: it follows the macros
-//! of the same version.
+//! Support of the output of the macros, which users do not need. No part of the API: it follows the
+//! macros of the same version.
 
 mod marked;
 mod mock_error;

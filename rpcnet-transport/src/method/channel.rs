@@ -5,8 +5,8 @@ use futures::Stream;
 use super::{ErrorType, Method, MethodOptions, Replies, Requests};
 use crate::{Message, RpcError};
 
-/// Channel of typed calls: a connection ([`RpcClient`](crate::RpcClient)), the workers of a cluster,
-/// or a router in this process ([`LocalChannel`](super::LocalChannel)).
+/// Channel of typed calls: a connection ([`RpcClient`](crate::RpcClient)), the workers of a
+/// cluster, or a router in this process ([`LocalChannel`](super::LocalChannel)).
 ///
 /// Callers use the calls of [`Method`], or the client of a service. The options here are those that
 /// the call gives; the channel adds those of the method.

@@ -1,4 +1,4 @@
-//! Comparison of the methods of the code with those of a schema lock.
+//! LockComparison of the methods of the code with those of a schema lock.
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ use crate::schema::{Incompatibility, MethodSchema};
 
 /// Differences between locked methods and those of the code, by the names of the methods.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Comparison {
+pub(super) struct LockComparison {
     pub(super) added: Vec<String>,
     /// Methods whose types are compatible, but not the same.
     pub(super) changed: Vec<String>,
@@ -21,7 +21,7 @@ pub struct BreakingChange {
     combination: BreakingCombination,
 }
 
-/// Who does not understand whom after a [`BreakingChange`].
+/// Sides that do not understand each other after a [`BreakingChange`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum BreakingCombination {
@@ -33,7 +33,7 @@ pub enum BreakingCombination {
     LockedServer(Incompatibility),
 }
 
-impl Comparison {
+impl LockComparison {
     pub(super) fn new(locked: &Schemas, current: &Schemas) -> Self {
         let is_added = |name: &&String| !locked.contains_key(*name);
         let mut comparison = Self {
@@ -77,7 +77,7 @@ impl BreakingChange {
         &self.method
     }
 
-    /// Who does not understand whom, and why.
+    /// The sides that do not understand each other, and why.
     #[must_use]
     pub fn combination(&self) -> &BreakingCombination {
         &self.combination

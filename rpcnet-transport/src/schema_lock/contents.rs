@@ -75,7 +75,7 @@ pub(super) fn render(schemas: &Schemas) -> String {
 
 /// The schemas of a file.
 pub(super) fn parse(text: &str) -> Result<Schemas, Damage> {
-    let mut reader = Reader::new(text);
+    let mut reader = LockReader::new(text);
     match reader.next_item() {
         Some(VERSION_LINE) => {}
         Some(line) => return Err(reader.expected(VERSION_LINE, line)),
@@ -94,13 +94,13 @@ pub(super) fn parse(text: &str) -> Result<Schemas, Damage> {
     Ok(schemas)
 }
 
-struct Reader<'a> {
+struct LockReader<'a> {
     lines: Lines<'a>,
     /// Number of the last line that was read.
     line: usize,
 }
 
-impl<'a> Reader<'a> {
+impl<'a> LockReader<'a> {
     fn new(text: &'a str) -> Self {
         Self {
             lines: text.lines(),

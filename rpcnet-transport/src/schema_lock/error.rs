@@ -50,7 +50,7 @@ pub enum SchemaLockError {
         path: PathBuf,
         /// Number of the line, from 1.
         line: usize,
-        /// What is wrong with the line.
+        /// Fault of the line.
         reason: String,
     },
     /// The file exceeds 4 MiB, or would.

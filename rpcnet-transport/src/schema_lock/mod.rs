@@ -8,7 +8,7 @@ mod file;
 use std::path::PathBuf;
 
 use self::{
-    comparison::Comparison,
+    comparison::LockComparison,
     contents::Schemas,
     error::{MethodProblem, check_len},
 };
@@ -138,7 +138,7 @@ impl SchemaLock {
             line: damage.line,
             reason: damage.reason,
         })?;
-        let comparison = Comparison::new(&locked, &current);
+        let comparison = LockComparison::new(&locked, &current);
         let path = || self.path.clone();
         if !comparison.breaking.is_empty() && mode != SchemaLockMode::WriteBreaking {
             let changes = comparison.breaking;
@@ -151,7 +151,7 @@ impl SchemaLock {
             return Ok(());
         }
         if mode == SchemaLockMode::Check {
-            let Comparison { added, changed, .. } = comparison;
+            let LockComparison { added, changed, .. } = comparison;
             return Err(SchemaLockError::Outdated {
                 path: path(),
                 added,

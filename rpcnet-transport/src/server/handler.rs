@@ -73,8 +73,8 @@ pub(crate) enum LocalInput {
     Requests(BoxStream<'static, Result<Bytes, RpcError>>),
 }
 
-/// Encoded replies of a streaming handler that is called without a network. One that does not stream
-/// its replies has one.
+/// Encoded replies of a streaming handler that is called without a network. One that does not
+/// stream its replies has one.
 pub(crate) type LocalReplies = BoxStream<'static, HandlerResult>;
 
 /// The future of a unary handler. Its memory is reused for the next call of the method.

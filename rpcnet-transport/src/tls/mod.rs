@@ -59,7 +59,7 @@ use self::{
     key_kind::{SUPPORTED, unsupported_private_key},
     peer_sessions::PeerSessions,
     server_verifier::ServerVerifier,
-    wall_clock::WallClock,
+    wall_clock::IdentityClock,
 };
 
 /// TLS identity of a node: its certificate and key, and the CA of the cluster that it trusts.
@@ -155,7 +155,7 @@ impl Tls {
     /// [reloaded](crate::Endpoint::reload_tls).
     #[must_use]
     pub fn with_wall_clock(self, clock: impl Fn() -> SystemTime + Send + Sync + 'static) -> Self {
-        self.with_clock(Arc::new(WallClock::new(clock)))
+        self.with_clock(Arc::new(IdentityClock::new(clock)))
     }
 
     /// The same identity with the wall clock of another one, if that was set.

@@ -6,24 +6,24 @@ use rustls::time_provider::TimeProvider;
 use rustls_pki_types::UnixTime;
 
 /// A wall clock that was set for an identity.
-pub(super) struct WallClock(Box<dyn Fn() -> SystemTime + Send + Sync>);
+pub(super) struct IdentityClock(Box<dyn Fn() -> SystemTime + Send + Sync>);
 
-impl WallClock {
+impl IdentityClock {
     pub(super) fn new(clock: impl Fn() -> SystemTime + Send + Sync + 'static) -> Self {
         Self(Box::new(clock))
     }
 }
 
-impl TimeProvider for WallClock {
+impl TimeProvider for IdentityClock {
     fn current_time(&self) -> Option<UnixTime> {
         let since_epoch = (self.0)().duration_since(SystemTime::UNIX_EPOCH);
         Some(UnixTime::since_unix_epoch(since_epoch.unwrap_or_default()))
     }
 }
 
-impl fmt::Debug for WallClock {
+impl fmt::Debug for IdentityClock {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("WallClock")
+        f.debug_tuple("IdentityClock")
             .field(&self.current_time())
             .finish()
     }

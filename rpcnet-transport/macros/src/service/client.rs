@@ -86,6 +86,7 @@ fn call(service: &Service<'_>, method: &ServiceMethod<'_>, krate: &CratePath) ->
     quote! {
         #(#attributes)*
         #doc
+        #[allow(clippy::too_many_arguments)]
         pub async fn #ident(
             &self,
             #arguments

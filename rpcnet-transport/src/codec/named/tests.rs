@@ -1,3 +1,5 @@
+//! Tests of the named encoding: forms of values, hostile bytes, and types that differ.
+
 use std::{
     cell::Cell,
     collections::{BTreeMap, HashMap},

@@ -73,7 +73,7 @@ mod hostile {
     ///
     /// Its docs have several paragraphs.
     #[::rpcnet_transport::service(name = "hostile.Service")]
-    #[allow(clippy::too_many_arguments)]
+    #[allow(clippy::too_many_arguments, reason = "names of locals of the output")]
     pub(crate) trait Hostile: ::core::fmt::Debug {
         /// Raw identifiers, a single argument.
         async fn r#type(&self, r#match: u64) -> ::core::result::Result<Own<u64>, Own<u8>>;
@@ -96,7 +96,7 @@ mod hostile {
         #[cfg(any())]
         async fn gone(&self, missing: Missing, more: Missing) -> Missing;
 
-        #[cfg(all())]
+        #[cfg(not(any()))]
         #[must_use]
         async fn there(&self, c: C, d: C) -> C;
 
@@ -107,6 +107,7 @@ mod hostile {
 
         async fn client(&self) -> u64;
 
+        #[allow(clippy::wrong_self_convention, reason = "a name of the server")]
         async fn into_router(&self) -> u64;
     }
 
