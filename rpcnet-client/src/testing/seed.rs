@@ -38,12 +38,16 @@ fn command(seed: u64, package: Option<&str>, test: Option<&str>) -> String {
 
 /// Number that belongs to the seed and these parts (SplitMix64: Steele, Lea, Flood, 2014).
 pub(super) fn derive(seed: u64, parts: &[u64]) -> u64 {
-    parts.iter().fold(seed, |state, part| {
-        let mut z = (state ^ part).wrapping_add(0x9e37_79b9_7f4a_7c15);
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    })
+    // The seed is mixed before its first part: seed 1 and part 2 are not seed 2 and part 1.
+    let seed = mix(seed);
+    parts.iter().fold(seed, |state, part| mix(state ^ part))
+}
+
+fn mix(state: u64) -> u64 {
+    let mut z = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
 }
 
 /// Environment variable whose seed wins over that of the test.

@@ -84,19 +84,20 @@ impl RpcClient {
         options: CallOptions,
     ) -> impl Future<Output = Result<Bytes, RpcError>> {
         // No future of its own, as for `call_with`.
-        let call = self.call_borrowed(CalledMethod::untyped(method), body, options);
+        let call = self.call_borrowed(CalledMethod::untyped(method), body, options, None);
         call.map_ok(reply::detached)
     }
 
     /// Like [`call_ref`](Self::call_ref); the reply may share the memory of the packets that it
-    /// came in.
+    /// came in. `made_at` is when the call was made, if not now.
     pub(super) async fn call_borrowed(
         &self,
         method: CalledMethod<'_>,
         body: &Bytes,
         mut options: CallOptions,
+        made_at: Option<Instant>,
     ) -> Result<Bytes, RpcError> {
-        let now = Instant::now();
+        let now = made_at.unwrap_or_else(Instant::now);
         let deadline = options.resolve(now, Some(self.0.limits.call_timeout));
         if self.0.early.is_none() && self.fits_lane(body, &options, now, deadline) {
             let outcome = match self.fail_fast(now, deadline) {

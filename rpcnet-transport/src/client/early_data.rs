@@ -129,7 +129,7 @@ impl RpcClient {
         }
         let client = self.wait_for_handshake(early, deadline).await?;
         // Boxed to break the recursion: the second client has no early data.
-        Box::pin(client.call_borrowed(method, &body, options)).await
+        Box::pin(client.call_borrowed(method, &body, options, None)).await
     }
 
     /// Waits for the client of the completed handshake.

@@ -92,9 +92,10 @@ impl RpcClient {
             return Box::pin(self.call_agreed(method, request, options)).await;
         };
         // Fixed here, as there may be a second exchange.
-        options.resolve(Instant::now(), Some(self.0.limits.call_timeout));
-        let call = TypedCall::unchecked(method, Encoding::Postcard);
-        match self.call_borrowed(called(call), body, options).await {
+        let now = Instant::now();
+        options.resolve(now, Some(self.0.limits.call_timeout));
+        let call = called(TypedCall::unchecked(method, Encoding::Postcard));
+        match self.call_borrowed(call, body, options, Some(now)).await {
             Ok(bytes) => Ok(EncodedReply {
                 encoding: Encoding::Postcard,
                 bytes,
@@ -156,7 +157,7 @@ impl RpcClient {
         let encoding = call.encoding;
         let body = request.in_encoding(encoding);
         let body = body.map_err(|e| self.with_peer_context(e))?;
-        let reply = self.call_borrowed(called(call), &body, options).await;
+        let reply = self.call_borrowed(called(call), &body, options, None).await;
         let reply = reply.map_err(|error| error.with_details_encoding(encoding));
         Ok(EncodedReply {
             encoding,
