@@ -1,6 +1,6 @@
 //! Encoding with postcard into memory that small messages share.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 
 use bytes::{Bytes, BytesMut};
 use postcard::ser_flavors::Flavor;
@@ -10,23 +10,24 @@ use serde::Serialize;
 /// their own: one that is kept for long should be [copied](owned).
 pub(super) fn to_postcard<T: Serialize + ?Sized>(value: &T) -> Result<Bytes, postcard::Error> {
     // Taken out, as the code of the value may encode another one.
-    let mut buffer = BUFFER.with_borrow_mut(std::mem::take);
-    if buffer.capacity() < SHARED_BYTES_MAX {
-        buffer.reserve(BUFFER_BYTES);
+    let scratch = SCRATCH.take();
+    let mut scratch = postcard::serialize_with_flavor(value, PostcardWriter(scratch))?;
+    if scratch.len() > COPIED_BYTES_MAX {
+        return Ok(scratch.into());
     }
-    let written = postcard::serialize_with_flavor(value, PostcardWriter(buffer));
-    let mut buffer = written?;
-    if buffer.len() > COPIED_BYTES_MAX {
-        return Ok(buffer.freeze());
-    }
-    let message = if buffer.len() <= SHARED_BYTES_MAX {
-        buffer.split().freeze()
+    let message = if scratch.len() <= SHARED_BYTES_MAX {
+        SHARED.with_borrow_mut(|shared| {
+            if shared.capacity() < scratch.len() {
+                shared.reserve(SHARED_BUFFER_BYTES);
+            }
+            shared.extend_from_slice(&scratch);
+            shared.split().freeze()
+        })
     } else {
-        let message = Bytes::copy_from_slice(&buffer);
-        buffer.clear();
-        message
+        Bytes::copy_from_slice(&scratch)
     };
-    BUFFER.set(buffer);
+    scratch.clear();
+    SCRATCH.set(scratch);
     Ok(message)
 }
 
@@ -38,36 +39,44 @@ pub(crate) fn owned(message: Bytes) -> Bytes {
     }
 }
 
-struct PostcardWriter(BytesMut);
+/// A vector, whose `push` is cheap: postcard writes most values byte by byte.
+struct PostcardWriter(Vec<u8>);
 
 impl Flavor for PostcardWriter {
-    type Output = BytesMut;
+    type Output = Vec<u8>;
 
+    #[inline(always)]
     fn try_push(&mut self, byte: u8) -> postcard::Result<()> {
-        self.try_extend(&[byte])
+        self.0.push(byte);
+        Ok(())
     }
 
+    #[inline(always)]
     fn try_extend(&mut self, bytes: &[u8]) -> postcard::Result<()> {
         self.0.extend_from_slice(bytes);
         Ok(())
     }
 
-    fn finalize(self) -> postcard::Result<BytesMut> {
+    fn finalize(self) -> postcard::Result<Vec<u8>> {
         Ok(self.0)
     }
 }
 
 thread_local! {
-    static BUFFER: RefCell<BytesMut> = RefCell::new(BytesMut::new());
+    /// Memory that values are encoded into.
+    static SCRATCH: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+    /// Memory that small messages share.
+    static SHARED: RefCell<BytesMut> = RefCell::new(BytesMut::new());
 }
 
 /// Size of the buffer that messages share: what one of them that is kept holds at most.
-const BUFFER_BYTES: usize = 4 * 1024;
+const SHARED_BUFFER_BYTES: usize = 4 * 1024;
 
 /// Largest message in the shared buffer.
 const SHARED_BYTES_MAX: usize = 256;
 
-/// Largest message that is copied out of the buffer, which then serves the next one.
+/// Largest message that is copied out of the memory that it was encoded into, which then serves the
+/// next one.
 const COPIED_BYTES_MAX: usize = 16 * 1024;
 
 #[cfg(test)]
