@@ -242,7 +242,8 @@ fn steps() -> Vec<Step> {
         ))
     }));
     steps.extend([
-        // Half a minute for each target, and their build; the same inputs for every run of one commit.
+        // Half a minute for each target, and their build; the same inputs for every run of one
+        // commit.
         Step::new("xtask fuzz --seed 1 --minutes 0.6"),
         // What a newcomer does first, with nothing built.
         Step {
