@@ -12,7 +12,7 @@ use super::{
     reply,
 };
 use crate::{
-    Processed, RpcError,
+    Code, Processed, RpcError,
     accounts::StreamBudget,
     deadline::{is_expired, within},
     method::{CalledMethod, TypedCall},
@@ -179,8 +179,8 @@ impl RpcClient {
 
     /// Schema of a typed call, if the server knows schemas.
     fn call_schema(&self, method: CalledMethod<'_>) -> Result<Option<CallSchema>, RpcError> {
-        let typed = method.typed.filter(|_| self.0.shared.has_schemas);
-        typed.as_ref().map(TypedCall::schema).transpose()
+        let schema = method.typed.as_ref().map(TypedCall::schema).transpose()?;
+        Ok(schema.filter(|_| self.0.shared.has_schemas))
     }
 
     /// Asks the server whether it has the same schema of a method or, of a method whose schemas
@@ -196,9 +196,12 @@ impl RpcClient {
         let mut sent = false;
         let call = async {
             let mut header = self.request_header(method, &body, options, flags)?;
-            if let Some(schema) = &mut header.schema {
-                schema.only_checks = true;
-            }
+            // Without a schema the request would be a call.
+            let Some(schema) = &mut header.schema else {
+                let message = "the server knows no schemas of types";
+                return Err(RpcError::new(Code::Incompatible, Processed::No, message));
+            };
+            schema.only_checks = true;
             self.exchange(header, body, deadline, &mut sent).await
         };
         let asked = self
@@ -208,8 +211,10 @@ impl RpcClient {
             .in_runtime(within(deadline, call))
             .await;
         match asked {
-            Ok(Ok(asked)) => asked.map(drop),
             // Whatever the server has done, no handler ran.
+            Ok(Ok(asked)) => asked
+                .map(drop)
+                .map_err(|error| error.with_processed(Processed::No)),
             Ok(Err(_)) => Err(deadline_exceeded(false)),
             Err(ended) => Err(ended.into_error(Processed::No)),
         }

@@ -72,9 +72,9 @@ impl MethodNumbers {
         if self.methods.len() >= LANE_METHODS_MAX {
             return Err(NoNumber::Full);
         }
-        let typed = method.typed.as_ref().filter(|_| has_schemas);
-        let schema = typed.map(TypedCall::schema).transpose();
+        let schema = method.typed.as_ref().map(TypedCall::schema).transpose();
         let schema = schema.map_err(NoNumber::WrongEncoding)?;
+        let schema = schema.filter(|_| has_schemas);
         let number = self.methods.len() as u16;
         self.methods.push(NumberedMethod::new(&method));
         if self.methods.len() == LINEAR_SEARCH_MAX {

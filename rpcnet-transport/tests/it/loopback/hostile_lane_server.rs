@@ -9,7 +9,7 @@ use bytes::{Bytes, BytesMut};
 use futures::{StreamExt, stream::FuturesUnordered};
 use quinn::{Connection, RecvStream, SendStream, crypto::rustls::QuicServerConfig};
 use rpcnet_transport::{
-    CallOptions, Code, LoadReport, Processed, RpcError,
+    CallOptions, Code, LoadReport, Method, MethodOptions, Processed, Replies, RpcError,
     wire::{self, Hello, LaneDecoder, LaneFrame, PREFACE_BYTES, Preface, ReplyHeader, StreamKind},
 };
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
@@ -36,6 +36,11 @@ struct Lane {
 impl RawServer {
     /// A server whose hello announces so many lanes of so many calls.
     pub(crate) async fn new(lanes_max: u8, lane_calls_max: u16) -> Self {
+        Self::with_schemas(lanes_max, lane_calls_max, true).await
+    }
+
+    /// Like [`new`](Self::new), of a version that may know no schemas.
+    async fn with_schemas(lanes_max: u8, lane_calls_max: u16, has_schemas: bool) -> Self {
         let pem = CA.issue_pem(SERVER).unwrap();
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let mut tls = rustls::ServerConfig::builder_with_provider(provider)
@@ -67,7 +72,7 @@ impl RawServer {
                     lanes_max,
                     lane_calls_max,
                     lane_body_bytes_max: LANE_BODY_BYTES_MAX,
-                    has_schemas: true,
+                    has_schemas,
                 },
             );
             control.write_all(&hello).await.unwrap();
@@ -415,4 +420,42 @@ async fn rapid_drain_announcements_are_reported_at_a_bounded_rate() {
     let told_max = begun.elapsed().as_millis() as usize / 10 + 2;
     let told = told.load(SeqCst);
     assert!(told <= told_max, "{told} times in {:?}", begun.elapsed());
+}
+
+#[tokio::test]
+async fn a_check_of_types_that_is_lost_was_not_processed() {
+    const COUNT: Method<u32, Replies<u32>> = Method::new("count");
+    let raw = RawServer::new(1, 100).await;
+    let client = raw.client.clone();
+    let call = tokio::spawn(async move {
+        let options = MethodOptions::new();
+        let opened = COUNT.call_server_streaming(&client, &1, options).await;
+        opened.map(drop)
+    });
+    let _stream = raw.stream(StreamKind::Call).await;
+    raw.connection.close(0_u32.into(), b"gone");
+    let error = within(call).await.unwrap().expect_err("no stream");
+    assert_eq!(
+        (error.code(), error.processed()),
+        (Code::Unavailable, Processed::No)
+    );
+}
+
+#[tokio::test]
+async fn types_that_need_names_are_not_sent_to_a_server_without_schemas() {
+    #[derive(Debug, serde::Serialize, serde::Deserialize, rpcnet_transport::Message)]
+    #[message(self_describing)]
+    struct Flat {
+        id: u32,
+    }
+    const FLAT: Method<Flat, Flat> = Method::new("flat");
+    let raw = RawServer::with_schemas(1, 100, false).await;
+    for _ in 0..2 {
+        let error = within(FLAT.call(&raw.client, &Flat { id: 1 })).await;
+        let error = error.expect_err("no call");
+        assert_eq!(
+            (error.code(), error.processed()),
+            (Code::Incompatible, Processed::No)
+        );
+    }
 }
