@@ -264,8 +264,8 @@ async fn options_of_the_channel_are_for_all_its_calls() {
     let late = within(HANG.call_with(&workers, &(), sooner)).await;
     assert_eq!(late.unwrap_err().code(), Code::DeadlineExceeded);
     assert_eq!(began.elapsed().as_secs(), 3);
-    let nobody = client.workers(Some("role=cook"));
-    let error = within(HANG.call(&nobody, &())).await.unwrap_err();
+    let no_cooks = client.workers(Some("role=cook"));
+    let error = within(HANG.call(&no_cooks, &())).await.unwrap_err();
     assert_eq!(error.code(), Code::Unavailable);
     assert!(matches!(
         ClusterError::of(&error),

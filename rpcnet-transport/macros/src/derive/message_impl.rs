@@ -22,6 +22,7 @@ pub(super) fn message_impl(
     let (ident, schema) = (&input.ident, schema_ident());
     quote! {
         #[automatically_derived]
+        // A type or a field of the user may be deprecated.
         #[allow(deprecated)]
         impl #parameters #krate::Message for #ident #arguments #bounds {
             fn describe(

@@ -27,6 +27,7 @@ pub(super) fn define_marked(
 ) -> TokenStream {
     let (shape, schema) = (mark_shape(mark, krate, name), schema_ident());
     quote!({
+        // It is there for its identity alone.
         #[allow(dead_code)]
         struct Marked<T: ?::core::marker::Sized>(::core::marker::PhantomData<fn() -> *const T>);
         #schema.define::<Marked<#ty>>(#name, |_| #shape)

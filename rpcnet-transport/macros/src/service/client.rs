@@ -86,6 +86,7 @@ fn call(service: &Service<'_>, method: &ServiceMethod<'_>, krate: &CratePath) ->
     quote! {
         #(#attributes)*
         #doc
+        // As many as the method of the user has.
         #[allow(clippy::too_many_arguments)]
         pub async fn #ident(
             &self,

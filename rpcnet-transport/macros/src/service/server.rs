@@ -46,6 +46,7 @@ pub(super) fn expand(service: &Service<'_>, krate: &CratePath) -> TokenStream {
         }
 
         #(#conditions)*
+        // A method of the user may be deprecated.
         #[allow(deprecated)]
         impl<#parameter: #ident> #server<#parameter> #bounds {
             /// Router of the methods.
