@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
-
 use super::MinReplyRate;
 use crate::{
     Code, Processed, RpcError, TransportConfig,
@@ -44,7 +42,7 @@ impl CallLimits {
     }
 
     /// Rejects requests that can be sent neither on a lane nor on a stream.
-    pub(super) fn check_request(&self, method: &str, body: &Bytes) -> Result<(), RpcError> {
+    pub(super) fn check_request(&self, method: &str, body: &[u8]) -> Result<(), RpcError> {
         if method.is_empty() || method.len() > wire::METHOD_BYTES_MAX {
             return Err(RpcError::new(
                 Code::InvalidRequest,

@@ -14,7 +14,7 @@ impl RpcClient {
     /// Whether a call can be sent on a lane.
     pub(super) fn fits_lane(
         &self,
-        body: &Bytes,
+        body: &[u8],
         options: &CallOptions,
         now: Instant,
         deadline: Option<Instant>,

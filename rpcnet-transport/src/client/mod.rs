@@ -23,6 +23,7 @@ mod typed;
 mod typed_calls;
 mod typed_channel;
 mod typed_streams;
+mod typed_unary;
 mod upload;
 
 pub use self::{

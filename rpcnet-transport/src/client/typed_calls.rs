@@ -146,7 +146,7 @@ impl RpcClient {
     }
 
     /// Unary call by the agreement on its method, which is reached first.
-    async fn call_agreed(
+    pub(super) async fn call_agreed(
         &self,
         method: UntypedMethod,
         request: EncodedRequest<'_>,
@@ -196,7 +196,7 @@ impl RpcClient {
     }
 
     /// Compares the schemas of both sides, after the server has rejected a call for its schema.
-    async fn judge(
+    pub(super) async fn judge(
         &self,
         method: UntypedMethod,
         flags: RequestFlags,
@@ -303,7 +303,7 @@ impl RpcClient {
 struct NoSchema;
 
 /// Whether the server rejected a call because its schema of the method is another.
-fn is_schema_mismatch(error: &RpcError) -> bool {
+pub(super) fn is_schema_mismatch(error: &RpcError) -> bool {
     error.code() == Code::Incompatible && error.processed() == Processed::No
 }
 
@@ -315,7 +315,7 @@ pub(crate) fn native_encoding(schema: &MethodSchema) -> Encoding {
     }
 }
 
-fn called(call: TypedCall) -> CalledMethod<'static> {
+pub(super) fn called(call: TypedCall) -> CalledMethod<'static> {
     CalledMethod {
         name: call.method.name(),
         typed: Some(call),

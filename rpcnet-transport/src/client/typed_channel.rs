@@ -4,34 +4,26 @@ use std::sync::LazyLock;
 
 use futures::Stream;
 
-use super::{CallOptions, EncodedRequest, IdempotencyKeys, RpcClient};
+use super::{CallOptions, EncodedRequest, IdempotencyKeys, RpcClient, typed_unary::TypedUnary};
 use crate::{
     Channel, Encode, ErrorType, Message, Method, MethodOptions, Replies, Requests, RpcError,
     codec::Encoding,
 };
 
 impl Channel for RpcClient {
-    async fn unary<Req, Reply, E>(
+    fn unary<Req, Reply, E>(
         &self,
         method: &Method<Req, Reply, E>,
         request: &Req,
         options: MethodOptions,
-    ) -> Result<Reply, RpcError>
+    ) -> impl Future<Output = Result<Reply, RpcError>>
     where
         Req: Message + Sync,
         Reply: Message + Send,
         E: ErrorType,
     {
-        let postcard = request.encode();
-        let request = EncodedRequest {
-            postcard: &postcard,
-            named: &|| request.encode_as(Encoding::Named),
-        };
-        let options = call_options(options.or(method.options()));
-        let reply = self
-            .call_encoded(method.untyped(), request, options)
-            .await?;
-        reply.decode().map_err(|e| self.with_peer_context(e))
+        let options = options.or(method.options());
+        TypedUnary::new(self, method.untyped(), request, options)
     }
 
     async fn server_streaming<Req, T, E>(
@@ -89,7 +81,7 @@ impl Channel for RpcClient {
 }
 
 /// Options of one call on one connection, from those of its method.
-fn call_options(options: MethodOptions) -> CallOptions {
+pub(super) fn call_options(options: MethodOptions) -> CallOptions {
     static KEYS: LazyLock<IdempotencyKeys> = LazyLock::new(IdempotencyKeys::new);
     match options.generated_keys() {
         Some(true) => options.call_options().with_idempotency_key(KEYS.next_key()),

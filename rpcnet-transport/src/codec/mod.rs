@@ -9,6 +9,7 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use self::error::NamedError;
 pub use self::error::{CodecError, CodecErrorKind};
+pub(crate) use self::postcard_encoder::Scratch;
 pub(crate) use self::postcard_encoder::owned;
 
 /// Encoding of the serde types of a message.
@@ -45,6 +46,16 @@ pub trait Encode {
         let _ = encoding;
         self.encode()
     }
+
+    /// Encodes a message that is copied at once.
+    ///
+    /// # Errors
+    ///
+    /// As of [`encode`](Self::encode).
+    #[doc(hidden)]
+    fn encode_scratch(&self) -> Result<Scratch, CodecError> {
+        self.encode().map(Scratch::from)
+    }
 }
 
 /// Type that can be decoded from a message: every serde type, encoded with postcard, and [`Raw`].
@@ -78,6 +89,12 @@ impl<T: Serialize + ?Sized> Encode for T {
             Encoding::Postcard => to_postcard(self),
             Encoding::Named => named::to_named(self),
         }
+    }
+
+    #[inline]
+    fn encode_scratch(&self) -> Result<Scratch, CodecError> {
+        let encoded = postcard_encoder::to_scratch(self);
+        encoded.map_err(|e| CodecError::postcard(CodecErrorKind::Encode, e))
     }
 }
 

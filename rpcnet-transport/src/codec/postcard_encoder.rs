@@ -1,6 +1,10 @@
 //! Encoding with postcard into memory that small messages share.
 
-use std::cell::{Cell, RefCell};
+use std::{
+    cell::{Cell, RefCell},
+    ops::Deref,
+    slice,
+};
 
 use bytes::{Bytes, BytesMut};
 use postcard::ser_flavors::Flavor;
@@ -9,26 +13,85 @@ use serde::Serialize;
 /// Encodes a value. Small messages of one thread share a buffer, so that they allocate nothing of
 /// their own: one that is kept for long should be [copied](owned).
 pub(super) fn to_postcard<T: Serialize + ?Sized>(value: &T) -> Result<Bytes, postcard::Error> {
+    to_scratch(value).map(Scratch::into_bytes)
+}
+
+/// Encodes a value into the memory of this thread, for a message that is copied at once.
+pub(super) fn to_scratch<T: Serialize + ?Sized>(value: &T) -> Result<Scratch, postcard::Error> {
     // Taken out, as the code of the value may encode another one.
-    let scratch = SCRATCH.take();
-    let mut scratch = postcard::serialize_with_flavor(value, PostcardWriter(scratch))?;
-    if scratch.len() > COPIED_BYTES_MAX {
-        return Ok(scratch.into());
+    let mut memory = SCRATCH.take();
+    let writer = SliceWriter(memory.iter_mut());
+    match postcard::serialize_with_flavor(value, writer) {
+        Ok(unused) => {
+            let len = memory.len() - unused;
+            Ok(Scratch { memory, len })
+        }
+        Err(postcard::Error::SerializeBufferFull) => {
+            let writer = VecWriter(Vec::with_capacity(MEMORY_BYTES_MIN.max(2 * memory.len())));
+            let mut memory = postcard::serialize_with_flavor(value, writer)?;
+            let len = memory.len();
+            if len <= COPIED_BYTES_MAX {
+                // Whole, for the next message.
+                memory.resize(memory.capacity().min(COPIED_BYTES_MAX), 0);
+            }
+            Ok(Scratch { memory, len })
+        }
+        Err(error) => Err(error),
     }
-    let message = if scratch.len() <= SHARED_BYTES_MAX {
+}
+
+/// An encoded message, in memory that the next one of this thread uses again.
+#[derive(Debug)]
+pub struct Scratch {
+    memory: Vec<u8>,
+    len: usize,
+}
+
+impl Scratch {
+    /// The message, to be kept.
+    pub(crate) fn into_bytes(mut self) -> Bytes {
+        if self.len > COPIED_BYTES_MAX {
+            return std::mem::take(&mut self.memory).into();
+        }
+        let message = &self[..];
+        if message.len() > SHARED_BYTES_MAX {
+            return Bytes::copy_from_slice(message);
+        }
         SHARED.with_borrow_mut(|shared| {
-            if shared.capacity() < scratch.len() {
+            if shared.capacity() < message.len() {
                 shared.reserve(SHARED_BUFFER_BYTES);
             }
-            shared.extend_from_slice(&scratch);
+            shared.extend_from_slice(message);
             shared.split().freeze()
         })
-    } else {
-        Bytes::copy_from_slice(&scratch)
-    };
-    scratch.clear();
-    SCRATCH.set(scratch);
-    Ok(message)
+    }
+}
+
+impl From<Bytes> for Scratch {
+    fn from(message: Bytes) -> Self {
+        Self {
+            len: message.len(),
+            memory: message.into(),
+        }
+    }
+}
+
+impl Deref for Scratch {
+    type Target = [u8];
+
+    #[inline]
+    fn deref(&self) -> &[u8] {
+        &self.memory[..self.len]
+    }
+}
+
+impl Drop for Scratch {
+    #[inline]
+    fn drop(&mut self) {
+        if (1..=COPIED_BYTES_MAX).contains(&self.memory.len()) {
+            SCRATCH.set(std::mem::take(&mut self.memory));
+        }
+    }
 }
 
 /// The same bytes in memory of their own, if they may share it with others.
@@ -39,10 +102,40 @@ pub(crate) fn owned(message: Bytes) -> Bytes {
     }
 }
 
-/// A vector, whose `push` is cheap: postcard writes most values byte by byte.
-struct PostcardWriter(Vec<u8>);
+/// Writer into memory of a fixed size: the cheapest, as postcard writes most values byte by byte.
+struct SliceWriter<'a>(slice::IterMut<'a, u8>);
 
-impl Flavor for PostcardWriter {
+impl Flavor for SliceWriter<'_> {
+    /// Bytes that were not used.
+    type Output = usize;
+
+    #[inline(always)]
+    fn try_push(&mut self, byte: u8) -> postcard::Result<()> {
+        let next = self.0.next();
+        *next.ok_or(postcard::Error::SerializeBufferFull)? = byte;
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn try_extend(&mut self, bytes: &[u8]) -> postcard::Result<()> {
+        let left = std::mem::take(&mut self.0).into_slice();
+        let (used, left) = left
+            .split_at_mut_checked(bytes.len())
+            .ok_or(postcard::Error::SerializeBufferFull)?;
+        used.copy_from_slice(bytes);
+        self.0 = left.iter_mut();
+        Ok(())
+    }
+
+    fn finalize(self) -> postcard::Result<usize> {
+        Ok(self.0.len())
+    }
+}
+
+/// Writer into memory that grows.
+struct VecWriter(Vec<u8>);
+
+impl Flavor for VecWriter {
     type Output = Vec<u8>;
 
     #[inline(always)]
@@ -63,7 +156,7 @@ impl Flavor for PostcardWriter {
 }
 
 thread_local! {
-    /// Memory that values are encoded into.
+    /// Memory that values are encoded into, all of it initialised.
     static SCRATCH: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
     /// Memory that small messages share.
     static SHARED: RefCell<BytesMut> = RefCell::new(BytesMut::new());
@@ -72,11 +165,14 @@ thread_local! {
 /// Size of the buffer that messages share: what one of them that is kept holds at most.
 const SHARED_BUFFER_BYTES: usize = 4 * 1024;
 
+/// Least memory that a thread keeps for its messages.
+const MEMORY_BYTES_MIN: usize = 256;
+
 /// Largest message in the shared buffer.
 const SHARED_BYTES_MAX: usize = 256;
 
 /// Largest message that is copied out of the memory that it was encoded into, which then serves the
-/// next one.
+/// next one, and largest memory that a thread keeps for that.
 const COPIED_BYTES_MAX: usize = 16 * 1024;
 
 #[cfg(test)]

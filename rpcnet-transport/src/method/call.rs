@@ -1,6 +1,6 @@
 //! Calls of a method over any channel.
 
-use futures::Stream;
+use futures::{Stream, TryFutureExt};
 
 use super::{Channel, ErrorType, Method, MethodOptions, Replies, Requests};
 use crate::Message;
@@ -17,12 +17,12 @@ where
     ///
     /// [`CallError`](crate::CallError) of a method with an error of its own, otherwise
     /// [`RpcError`](crate::RpcError).
-    pub async fn call(
+    pub fn call(
         &self,
         channel: &impl Channel,
         request: &Req,
-    ) -> Result<Reply, E::ClientError> {
-        self.call_with(channel, request, MethodOptions::new()).await
+    ) -> impl Future<Output = Result<Reply, E::ClientError>> + Send {
+        self.call_with(channel, request, MethodOptions::new())
     }
 
     /// Calls the method with options, which go before those of the method.
@@ -30,13 +30,14 @@ where
     /// # Errors
     ///
     /// As of [`call`](Self::call).
-    pub async fn call_with(
+    pub fn call_with(
         &self,
         channel: &impl Channel,
         request: &Req,
         options: MethodOptions,
-    ) -> Result<Reply, E::ClientError> {
-        Ok(channel.unary(self, request, options).await?)
+    ) -> impl Future<Output = Result<Reply, E::ClientError>> + Send {
+        // No future of its own: each level costs every call time.
+        channel.unary(self, request, options).err_into()
     }
 }
 

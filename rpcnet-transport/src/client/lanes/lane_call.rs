@@ -2,8 +2,7 @@
 
 use std::{
     pin::Pin,
-    sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, Waker},
 };
 
 use super::{
@@ -17,7 +16,51 @@ use super::{
 pub(crate) struct LaneCall<'a> {
     lanes: &'a Lanes,
     request: CallRequest<'a>,
-    started: Option<(&'a Arc<Lane>, u32)>,
+    started: Option<StartedCall<'a>>,
+}
+
+/// Call whose request was sent on a lane; completes with the reply. Dropped before, it cancels the
+/// call.
+#[derive(Debug)]
+pub(crate) struct StartedCall<'a> {
+    lane: &'a Lane,
+    /// `None` once the reply was taken.
+    id: Option<u32>,
+}
+
+impl<'a> StartedCall<'a> {
+    /// Sends a request. The caller is woken by `waker` when the reply is there.
+    pub(crate) fn start(
+        lanes: &'a Lanes,
+        request: &CallRequest<'_>,
+        waker: &Waker,
+    ) -> Result<Self, NotStarted> {
+        let (lane, id) = lanes.start_call(request, waker)?;
+        Ok(Self { lane, id: Some(id) })
+    }
+
+    /// Polls for the reply.
+    ///
+    /// # Panics
+    ///
+    /// If it was taken.
+    #[inline]
+    pub(crate) fn poll_reply(&mut self, cx: &Context<'_>) -> Poll<CallResult> {
+        let id = self.id.expect("polled after the reply");
+        let reply = self.lane.poll_reply(id, cx);
+        if reply.is_ready() {
+            self.id = None;
+        }
+        reply
+    }
+}
+
+impl Drop for StartedCall<'_> {
+    fn drop(&mut self) {
+        if let Some(id) = self.id.take() {
+            self.lane.cancel(id);
+        }
+    }
 }
 
 /// Outcome of a call on a lane.
@@ -42,27 +85,15 @@ impl Future for LaneCall<'_> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<LaneCallOutcome> {
         let this = self.get_mut();
-        let Some((lane, id)) = this.started else {
-            return match this.lanes.start_call(&this.request, cx.waker()) {
-                Ok(started) => {
-                    this.started = Some(started);
-                    Poll::Pending
-                }
-                Err(not) => Poll::Ready(LaneCallOutcome::NotStarted(not)),
-            };
-        };
-        let reply = lane.poll_reply(id, cx);
-        if reply.is_ready() {
-            this.started = None;
+        if let Some(started) = &mut this.started {
+            return started.poll_reply(cx).map(LaneCallOutcome::Completed);
         }
-        reply.map(LaneCallOutcome::Completed)
-    }
-}
-
-impl Drop for LaneCall<'_> {
-    fn drop(&mut self) {
-        if let Some((lane, id)) = self.started.take() {
-            lane.cancel(id);
+        match StartedCall::start(this.lanes, &this.request, cx.waker()) {
+            Ok(started) => {
+                this.started = Some(started);
+                Poll::Pending
+            }
+            Err(not) => Poll::Ready(LaneCallOutcome::NotStarted(not)),
         }
     }
 }

@@ -12,6 +12,6 @@ mod reopen_backoff;
 pub(crate) use self::method_numbers::LANE_METHODS_MAX;
 pub(super) use self::{
     lane::{CallRequest, NotStarted},
-    lane_call::{LaneCall, LaneCallOutcome},
+    lane_call::{LaneCall, LaneCallOutcome, StartedCall},
     lane_set::{LaneLimits, Lanes},
 };
