@@ -21,7 +21,9 @@ mod error_class;
 mod gauge;
 mod inherited;
 mod lane_reader;
+mod layers;
 mod memory;
+mod metadata;
 mod method;
 mod outbox;
 mod peer;
@@ -70,7 +72,15 @@ pub use crate::{
     error::{BindError, ConnectError, RpcError},
     error_class::RetryScope,
     inherited::{Inherited, inherited},
+    layers::{
+        AsyncClientLayer, AsyncServerLayer, ClientLayer, EndedCall, IncomingCall, OutgoingCall,
+        ServerLayer,
+    },
     memory::{MemoryNetwork, MemoryStats},
+    metadata::{
+        CallMetadata, METADATA_BYTES_MAX, METADATA_KEY_BYTES_MAX, Metadata, MetadataError,
+        TraceContext, TraceContextError, WithHeaders, WithReplyMetadata,
+    },
     method::{
         CallError, Channel, ErrorType, LocalChannel, Method, MethodOptions, Replies, ReplyType,
         RequestType, Requests, UntypedMethod,

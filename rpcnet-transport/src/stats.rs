@@ -83,6 +83,8 @@ counters! {
     calls_rejected_overloaded,
     /// Calls rejected because the types of their caller do not fit those of the method.
     calls_rejected_incompatible,
+    /// Calls that a layer rejected.
+    calls_rejected_by_layers,
     /// Replies and stream messages dropped because their caller had left too many earlier bytes
     /// unread.
     replies_dropped,

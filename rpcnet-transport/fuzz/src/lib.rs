@@ -13,6 +13,11 @@ pub fn lane_frames(bytes: &[u8]) {
     harness::lane_frames(bytes);
 }
 
+/// Decodes the metadata and the trace context of a call.
+pub fn headers(bytes: &[u8]) {
+    harness::headers(bytes);
+}
+
 /// Decodes and compares two schemas.
 pub fn schemas(bytes: &[u8]) {
     harness::schemas(bytes);

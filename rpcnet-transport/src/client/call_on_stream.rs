@@ -12,13 +12,15 @@ use super::{
     reply,
 };
 use crate::{
-    Code, Processed, RpcError,
+    Code, OutgoingCall, Processed, RpcError,
     accounts::StreamBudget,
     deadline::{is_expired, within},
+    layers::LayerStack,
+    metadata::{CallHeaders, OutgoingHeaders, WithHeaders},
     method::{CalledMethod, TypedCall},
     stream::{
-        OutgoingCall, RecvHalf, SendHalf, SenderContext, UntypedReceiver, UntypedSender,
-        WriteFailure, encode_call_head,
+        CallState, RecvHalf, SendHalf, SenderContext, UntypedReceiver, UntypedSender, WriteFailure,
+        encode_call_head,
     },
     wire::{CallSchema, Decoder, Frame, RequestFlags, RequestHeader},
 };
@@ -60,9 +62,11 @@ impl RpcClient {
         deadline: Option<Instant>,
         sent: &mut bool,
     ) -> Result<Bytes, RpcError> {
+        let headers = self.0.shared.outgoing_headers()?;
         let _in_flight = self.count_call();
         let (mut send, mut recv) = self.open_stream().await?;
-        self.send_request(&mut send, header, body, deadline).await?;
+        self.send_request(&mut send, header, headers, body, deadline)
+            .await?;
         send.finish();
         self.0.shared.record_work(true);
         *sent = true;
@@ -70,6 +74,7 @@ impl RpcClient {
         match reader.frame(&mut recv).await {
             Ok(Some(Frame::Reply(header, body))) => {
                 recv.record_end();
+                recv.deliver_metadata();
                 self.0.shared.record_load(header.load);
                 self.0.shared.record_work(self.in_flight() > 1);
                 reply::into_result(header, body)
@@ -94,8 +99,36 @@ impl RpcClient {
         let deadline = options.resolve(now, None);
         // A streaming call without a deadline still has a time limit for its opening.
         let opened_by = deadline.or(opened_by);
+        if let Some(layers) = self.layers_for(&options) {
+            let call = (method, body, flags);
+            return Box::pin(self.open_in_layers(layers, call, options, opened_by)).await;
+        }
         self.open_streaming_by(method, body, flags, options, opened_by)
             .await
+    }
+
+    /// Opens a streaming call that passes layers, with resolved options.
+    async fn open_in_layers(
+        &self,
+        layers: &LayerStack<OutgoingCall>,
+        (method, body, flags): (CalledMethod<'_>, Bytes, RequestFlags),
+        mut options: CallOptions,
+        opened_by: Option<Instant>,
+    ) -> Result<(UntypedSender, UntypedReceiver), RpcError> {
+        let passed = self.pass_layers(layers, method.name, body.len(), &mut options);
+        let mut layered = passed.await?;
+        let headers = layered.call().headers().clone();
+        let opened = self.open_streaming_by(method, body, flags, options, opened_by);
+        match WithHeaders::replaced(opened, headers).await {
+            Ok((send, mut recv)) => {
+                recv.set_layers(layered);
+                Ok((send, recv))
+            }
+            Err(error) => {
+                layered.end_with_reply(Err(&error));
+                Err(error)
+            }
+        }
     }
 
     /// Opens a streaming call with resolved options, by `opened_by`.
@@ -121,8 +154,10 @@ impl RpcClient {
         let in_flight = Arc::new(self.count_call());
         let beginning = async {
             let header = self.request_header(method, &body, &options, flags)?;
+            let headers = self.0.shared.outgoing_headers()?;
             let (mut send, recv) = self.open_stream().await?;
-            self.send_request(&mut send, header, body, deadline).await?;
+            self.send_request(&mut send, header, headers, body, deadline)
+                .await?;
             Ok((send, recv))
         };
         let started = within(opened_by, beginning);
@@ -137,11 +172,12 @@ impl RpcClient {
             self.0.shared.runtime.clone(),
             self.0.peer.clone(),
             deadline,
-            OutgoingCall {
+            CallState {
                 stream_index: index,
                 rate: self.0.limits.reply_rate,
                 local_close: self.0.shared.local_close.clone(),
                 in_flight: Some(Arc::clone(&in_flight)),
+                layered: None,
             },
         );
         let context = SenderContext {
@@ -204,6 +240,8 @@ impl RpcClient {
             schema.only_checks = true;
             self.exchange(header, body, deadline, &mut sent).await
         };
+        // It is no call: it has no metadata.
+        let call = WithHeaders::without(call);
         let asked = self
             .0
             .shared
@@ -242,10 +280,12 @@ impl RpcClient {
         &self,
         send: &mut SendHalf,
         header: RequestHeader,
+        headers: Option<Arc<OutgoingHeaders>>,
         body: Bytes,
         deadline: Option<Instant>,
     ) -> Result<(), RpcError> {
-        let head = Self::encode_head(header, body.len(), deadline)?;
+        let headers = headers.as_ref().map(|outgoing| &outgoing.headers);
+        let head = Self::encode_head(header, headers, body.len(), deadline)?;
         match send.write(head, body, None).await {
             // A server that stops a request has replied to it: the reason can be read.
             Ok(()) | Err(WriteFailure::Stopped) => Ok(()),
@@ -260,6 +300,7 @@ impl RpcClient {
     /// waiting for a stream is not counted twice.
     pub(super) fn encode_head(
         mut header: RequestHeader,
+        headers: Option<&CallHeaders>,
         body_bytes: usize,
         deadline: Option<Instant>,
     ) -> Result<BytesMut, RpcError> {
@@ -268,6 +309,6 @@ impl RpcClient {
             return Err(deadline_exceeded(false));
         }
         header.deadline = deadline.map(|at| at.saturating_duration_since(now));
-        Ok(encode_call_head(&header, body_bytes))
+        Ok(encode_call_head(&header, headers, body_bytes))
     }
 }

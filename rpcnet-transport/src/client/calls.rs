@@ -47,12 +47,15 @@ impl RpcClient {
 
     /// Like [`call_with`](Self::call_with); the reply may share the memory of the packets that it
     /// came in.
-    async fn call_bytes(
+    pub(super) async fn call_bytes(
         &self,
         method: CalledMethod<'_>,
         body: Bytes,
         mut options: CallOptions,
     ) -> Result<Bytes, RpcError> {
+        if let Some(layers) = self.layers_for(&options) {
+            return Box::pin(self.call_in_layers(layers, method, body, options)).await;
+        }
         if let Some(early) = &self.0.early {
             let call = Box::pin(self.call_early(early, method, body, options));
             return call.await.map_err(|e| self.with_peer_context(e));
@@ -99,7 +102,10 @@ impl RpcClient {
     ) -> Result<Bytes, RpcError> {
         let now = made_at.unwrap_or_else(Instant::now);
         let deadline = options.resolve(now, Some(self.0.limits.call_timeout));
-        if self.0.early.is_none() && self.fits_lane(body, &options, now, deadline) {
+        if self.0.early.is_none()
+            && self.layers_for(&options).is_none()
+            && self.fits_lane(body, &options, now, deadline)
+        {
             let outcome = match self.fail_fast(now, deadline) {
                 Some(error) => Err(error),
                 None => {

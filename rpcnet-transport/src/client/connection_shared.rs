@@ -14,10 +14,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::{CloseReason, ConnectionEvent, events::EventListener};
 use crate::{
+    Code, METADATA_BYTES_MAX, MetadataError, Processed, RpcError,
     busy_poll::BusyPoll,
     connections::{LocalCloseReason, RegisteredConnection},
     dial::Dialer,
     gauge::Gauge,
+    metadata::{OutgoingHeaders, outgoing_headers},
     runtime::{CloseOnRuntimeEnd, EndpointRuntime},
     wire::{Hello, LoadReport},
 };
@@ -35,6 +37,8 @@ pub(crate) struct ConnectionShared {
     pub(super) reply_bytes_max: usize,
     /// The server knows the schemas of typed calls.
     pub(super) has_schemas: bool,
+    /// The server takes headers of requests.
+    has_headers: bool,
     /// Notified when a lane may have capacity again, or the connection ends, for the calls that
     /// wait for capacity.
     pub(super) capacity_available: Notify,
@@ -51,7 +55,6 @@ pub(crate) struct ConnectionShared {
 }
 
 impl ConnectionShared {
-    /// State of a connection that this endpoint opens, to a server that drains or does not.
     /// State of a connection to a server that says this of itself; `None` before its hello.
     pub(crate) fn new(
         dialer: &Dialer,
@@ -71,8 +74,47 @@ impl ConnectionShared {
             reset_lanes: AtomicUsize::new(0),
             draining: AtomicBool::new(hello.is_some_and(|hello| hello.draining)),
             has_schemas: hello.is_none_or(|hello| hello.has_schemas),
+            has_headers: hello.is_some_and(|hello| hello.has_headers),
             events: EventListener::default(),
             load: AtomicU64::new(0),
+        }
+    }
+
+    /// Headers of a call that is made here and now, as far as the server takes them.
+    ///
+    /// # Errors
+    ///
+    /// If there is metadata that the server does not take, or more than is permitted.
+    #[inline]
+    pub(super) fn outgoing_headers(&self) -> Result<Option<Arc<OutgoingHeaders>>, RpcError> {
+        match outgoing_headers() {
+            None => Ok(None),
+            Some(outgoing) => self.check_headers(outgoing),
+        }
+    }
+
+    #[cold]
+    fn check_headers(
+        &self,
+        outgoing: Arc<OutgoingHeaders>,
+    ) -> Result<Option<Arc<OutgoingHeaders>>, RpcError> {
+        let (headers, unsent) = (&outgoing.headers, |code, message: String| {
+            Err(RpcError::new(code, Processed::No, message))
+        });
+        let bytes = headers.metadata.encoded_len();
+        if bytes > METADATA_BYTES_MAX {
+            let error = MetadataError::TooLarge { bytes };
+            return unsent(Code::InvalidRequest, error.to_string());
+        }
+        if self.has_headers {
+            return Ok((!headers.is_empty()).then_some(outgoing));
+        }
+        match headers.metadata.is_empty() {
+            true => Ok(None),
+            false => unsent(
+                Code::Incompatible,
+                format!("the server takes no metadata: {:?}", headers.metadata),
+            ),
         }
     }
 

@@ -176,6 +176,7 @@ async fn read_reply(
     let Some(frame) = frame else {
         return stream.stop(ResetCode::Cancelled);
     };
+    let headers = stream.take_headers();
     let outcome = match frame {
         Ok(Some(Frame::Reply(header, body))) => {
             stream.record_end();
@@ -184,7 +185,7 @@ async fn read_reply(
         }
         other => Err(reply::read_error(other, index)),
     };
-    lanes.complete(lane, id, outcome);
+    lanes.complete(lane, id, outcome, headers.map(|headers| headers.metadata));
 }
 
 /// Shortest time between two changes of the drain state, as a server sends them and as a caller

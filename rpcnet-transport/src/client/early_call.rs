@@ -59,7 +59,7 @@ impl EarlyCall {
             // number; see `HandshakeTask::complete`.
             return Ok(EarlyOutcome::Rejected);
         }
-        let head = RpcClient::encode_head(header, body.len(), deadline)?;
+        let head = RpcClient::encode_head(header, None, body.len(), deadline)?;
         match send.write(head, body, None).await {
             Ok(()) | Err(WriteFailure::Stopped) => {}
             Err(WriteFailure::Lost(error)) => return Err(reply::lost_before_sending(error)),

@@ -27,6 +27,7 @@ use crate::{
     deadline::{is_expired, within},
     dial::{DialTarget, Dialer},
     gauge::Gauge,
+    metadata::outgoing_headers,
     method::CalledMethod,
     runtime::{CloseOnRuntimeEnd, RuntimeEnded},
     wire::RequestFlags,
@@ -83,6 +84,7 @@ impl RpcClient {
             shared: Arc::clone(&shared),
             in_flight: Gauge::default(),
             agreements: Agreements::default(),
+            layers: config.client_layers.clone(),
             early: Some(EarlyHandshake {
                 progress,
                 early_calls: early_calls.clone(),
@@ -120,7 +122,7 @@ impl RpcClient {
         if is_expired(deadline, now) {
             return Err(deadline_exceeded(false));
         }
-        if options.replay_safe && early.client().is_none() {
+        if options.replay_safe && early.client().is_none() && outgoing_headers().is_none() {
             let call = self.try_early(early, method, body.clone(), &options, deadline);
             match call.await? {
                 EarlyOutcome::Ended(reply) => return reply,

@@ -2,6 +2,7 @@
 
 mod agreements;
 mod call_error;
+mod call_in_layers;
 mod call_limits;
 mod call_on_lane;
 mod call_on_stream;

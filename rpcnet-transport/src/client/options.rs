@@ -18,6 +18,8 @@ pub struct CallOptions {
     pub(crate) idempotency_key: Option<[u8; 16]>,
     priority: Option<Priority>,
     skips_inheritance: bool,
+    /// The layers of the client have let the call pass.
+    pub(crate) has_passed_layers: bool,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -43,6 +45,7 @@ impl CallOptions {
             idempotency_key: None,
             priority: None,
             skips_inheritance: false,
+            has_passed_layers: false,
         }
     }
 

@@ -17,12 +17,13 @@ use super::{
     reply,
 };
 use crate::{
-    Endpoint, LoadReport, Peer, RpcError, TransportConfig,
+    Endpoint, LoadReport, OutgoingCall, Peer, RpcError, TransportConfig,
     accounts::ConnectionAccount,
     close::{CLOSE_DONE, close_at_once},
     deadline::is_expired,
     dial::{Dialer, OpenedConnection},
     gauge::{Gauge, GaugeGuard},
+    layers::LayerStack,
     stream::WriteTurns,
 };
 
@@ -47,6 +48,8 @@ pub(super) struct Inner {
     pub(super) in_flight: Gauge,
     /// How typed methods are called on the connection.
     pub(super) agreements: Agreements,
+    /// Layers that its calls pass.
+    pub(super) layers: LayerStack<OutgoingCall>,
     /// Set if the client was returned before its handshake completed. It forwards calls to another
     /// client afterwards.
     pub(super) early: Option<EarlyHandshake<RpcClient>>,
@@ -113,6 +116,7 @@ impl RpcClient {
             shared,
             in_flight,
             agreements: Agreements::default(),
+            layers: config.client_layers.clone(),
             early: None,
             _endpoint: endpoint,
         }))

@@ -13,6 +13,7 @@ use super::{
 use crate::{
     Code, CodecError, Decode, Processed, RpcError, UntypedMethod,
     codec::Encoding,
+    metadata::outgoing_headers,
     method::{CalledMethod, TypedCall},
     schema::MethodSchema,
     wire::RequestFlags,
@@ -123,6 +124,8 @@ impl RpcClient {
         let deadline = options.resolve(Instant::now(), Some(self.0.limits.call_timeout));
         if options.replay_safe
             && early.client().is_none()
+            && self.0.layers.is_empty()
+            && outgoing_headers().is_none()
             && native_encoding(method.schema()) == Encoding::Postcard
             && let Ok(body) = request.postcard
         {

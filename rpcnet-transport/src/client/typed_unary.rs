@@ -147,6 +147,7 @@ impl RpcClient {
         let body = match &encoded {
             Ok(body)
                 if self.0.early.is_none()
+                    && self.0.layers.is_empty()
                     && self.0.agreements.get(method).is_none()
                     && self.fits_lane(body, &options, now, deadline)
                     && !self.0.lanes.has_waiting_calls()

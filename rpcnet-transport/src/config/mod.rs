@@ -18,7 +18,7 @@ use self::{
     limits::ServerLimits,
     quic::QuicSettings,
 };
-use crate::{authorize::Authorizer, stream::time_at_rate};
+use crate::{OutgoingCall, authorize::Authorizer, layers::LayerStack, stream::time_at_rate};
 
 /// Settings of an endpoint. The two sides of a connection may differ; each bounds what it accepts
 /// itself.
@@ -44,6 +44,7 @@ pub struct TransportConfig {
     pub(crate) session_lifetime: Duration,
     pub(crate) early_data: bool,
     pub(crate) authorizer: Option<Authorizer>,
+    pub(crate) client_layers: LayerStack<OutgoingCall>,
     pub(crate) busy_poll: Duration,
     pub(crate) socket_buffer_bytes: usize,
     pub(crate) side_channel_len: NonZeroUsize,
@@ -65,6 +66,7 @@ impl TransportConfig {
             session_lifetime: Duration::from_secs(3600),
             early_data: false,
             authorizer: None,
+            client_layers: LayerStack::default(),
             busy_poll: Duration::from_micros(50),
             socket_buffer_bytes: 4 * MIB,
             side_channel_len: const { NonZeroUsize::new(1_024).unwrap() },

@@ -12,7 +12,8 @@ use crate::{
     client::{decode_reply, encode_error, native_encoding},
     codec::Encoding,
     deadline::within,
-    server::LocalInput,
+    metadata::{WithHeaders, deliver_reply_metadata, outgoing_headers},
+    server::{CallExtras, LocalInput},
 };
 
 /// Typed calls of a router in this process, without a network, as in unit tests of services and
@@ -50,8 +51,8 @@ impl LocalChannel {
         let serve = serve.ok_or_else(|| Self::unknown_method(method.name()))?;
         let (options, deadline) = resolved(options.or(method.options()));
         let encoding = encoding_of(method);
-        let cx = CallContext::local(method.name(), encoding, &options);
-        let handled = guarded(async { serve(cx, input).await });
+        let cx = local_context(method.name(), encoding, &options);
+        let handled = guarded(WithHeaders::without(async { serve(cx, input).await }));
         let replies = match within(deadline, handled).await {
             Ok(handled) => handled.map_err(|status| failed(status, encoding))?,
             Err(_) => return Err(late()),
@@ -72,6 +73,15 @@ impl LocalChannel {
             },
         ))
     }
+}
+
+/// Context of a call with the headers that are set here and now.
+fn local_context(method: &str, encoding: Encoding, options: &CallOptions) -> CallContext {
+    let extras = outgoing_headers().map(|outgoing| {
+        let headers = outgoing.headers.clone();
+        Arc::new(CallExtras::new(headers))
+    });
+    CallContext::local(method, encoding, options, extras)
 }
 
 /// The options with their deadline, as for calls on the network.
@@ -121,10 +131,15 @@ impl Channel for LocalChannel {
         let handler = self.router.unary_handler(method.name());
         let handler = handler.ok_or_else(|| Self::unknown_method(method.name()))?;
         let (options, deadline) = resolved(options.or(method.options()));
-        let cx = CallContext::local(method.name(), encoding, &options);
+        let cx = local_context(method.name(), encoding, &options);
         let inherited = cx.inherited();
-        let handled = guarded(inherited.scope(async { handler.call(cx, body).await }));
-        match within(deadline, handled).await {
+        let called = async { handler.call(cx.clone(), body).await };
+        let handled = guarded(WithHeaders::without(inherited.scope(called)));
+        let ended = within(deadline, handled).await;
+        if let Some(headers) = cx.take_reply_headers() {
+            deliver_reply_metadata(headers.metadata);
+        }
+        match ended {
             Ok(Ok(reply)) => decode_reply(reply, encoding),
             Ok(Err(status)) => Err(failed(status, encoding)),
             Err(_) => Err(late()),

@@ -1,6 +1,7 @@
 //! Context of a call, as its handler sees it.
 
 use std::{
+    any::Any,
     fmt,
     sync::{
         Arc, OnceLock,
@@ -12,8 +13,11 @@ use std::{
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
-use super::detached_call::DetachedCall;
-use crate::{CallOptions, Inherited, Peer, Priority, codec::Encoding};
+use super::{call_extras::CallExtras, detached_call::DetachedCall};
+use crate::{
+    CallOptions, Inherited, Metadata, Peer, Priority, TraceContext, codec::Encoding,
+    metadata::CallHeaders,
+};
 
 /// Context of a call: what its handler may know about it. Cheap to clone.
 #[derive(Clone)]
@@ -36,6 +40,8 @@ pub(crate) struct CallInfo {
     /// Encoding of the request and the reply.
     pub(crate) encoding: Encoding,
     pub(crate) meta: CallMeta,
+    /// `None` for most calls.
+    pub(crate) extras: Option<Arc<CallExtras>>,
 }
 
 /// Properties of a call that its request states, apart from the method.
@@ -68,7 +74,12 @@ impl CallContext {
     }
 
     /// The context of a call in this process, without a network.
-    pub(crate) fn local(method: &str, encoding: Encoding, options: &CallOptions) -> Self {
+    pub(crate) fn local(
+        method: &str,
+        encoding: Encoding,
+        options: &CallOptions,
+        extras: Option<Arc<CallExtras>>,
+    ) -> Self {
         let name = "local";
         let nowhere = (std::net::Ipv4Addr::UNSPECIFIED, 0).into();
         let meta = CallMeta {
@@ -82,6 +93,7 @@ impl CallContext {
             method: method.into(),
             encoding,
             meta,
+            extras,
         };
         Self::new(Peer::new(name, nowhere), call)
     }
@@ -115,6 +127,9 @@ impl CallContext {
             return false;
         };
         inner.call.meta = *meta;
+        if inner.call.extras.is_some() {
+            inner.call.extras = None;
+        }
         *inner.has_ended.get_mut() = false;
         // Most contexts have neither.
         if inner.end_token.get().is_some() {
@@ -124,6 +139,30 @@ impl CallContext {
             *inner.detached.get_mut() = None;
         }
         true
+    }
+
+    /// Sets the extras of a call that has just begun.
+    #[cold]
+    pub(super) fn with_extras(mut self, extras: Arc<CallExtras>) -> Self {
+        match Arc::get_mut(&mut self.0) {
+            Some(inner) => {
+                inner.call.extras = Some(extras);
+                self
+            }
+            None => {
+                let call = CallInfo {
+                    extras: Some(extras),
+                    ..self.0.call.clone()
+                };
+                Self::new(self.0.peer.clone(), call)
+            }
+        }
+    }
+
+    /// Headers of the reply, if the handler has set any.
+    #[inline]
+    pub(crate) fn take_reply_headers(&self) -> Option<CallHeaders> {
+        self.0.call.extras.as_ref()?.take_reply_headers()
     }
 
     /// Stores the parts of a call that goes on without its caller, for the task that runs the
@@ -207,6 +246,43 @@ impl CallContext {
     #[must_use]
     pub fn idempotency_key(&self) -> Option<u128> {
         self.0.call.meta.idempotency_key.map(u128::from_le_bytes)
+    }
+
+    /// Metadata of the request; empty for most calls.
+    #[must_use]
+    pub fn metadata(&self) -> &Metadata {
+        static NONE: Metadata = Metadata::new();
+        let extras = self.0.call.extras.as_ref();
+        extras.map_or(&NONE, |extras| &extras.headers.metadata)
+    }
+
+    /// Trace context of the caller, if it sent one.
+    #[must_use]
+    pub fn trace_context(&self) -> Option<TraceContext> {
+        self.0.call.extras.as_ref()?.headers.trace
+    }
+
+    /// Value of a type that a [layer](crate::ServerLayer) has set for this call.
+    #[must_use]
+    pub fn extension<T: Any + Send + Sync>(&self) -> Option<Arc<T>> {
+        self.0.call.extras.as_ref()?.extension()
+    }
+
+    /// Whether the caller reads metadata of the reply.
+    #[must_use]
+    pub fn wants_reply_metadata(&self) -> bool {
+        let extras = self.0.call.extras.as_ref();
+        extras.is_some_and(|extras| extras.headers.wants_reply_metadata)
+    }
+
+    /// Sets the metadata of the reply, of an error too, instead of what was set before. It is
+    /// dropped if the caller does not [read it](crate::CallMetadata::with_reply_metadata). The
+    /// repeat of a call that is answered from an [idempotency
+    /// cache](crate::Router::with_idempotency) has none.
+    pub fn set_reply_metadata(&self, metadata: Metadata) {
+        if let Some(extras) = &self.0.call.extras {
+            extras.set_reply_metadata(metadata);
+        }
     }
 
     /// Runs a future whose calls inherit the deadline and the priority of this call, as the calls

@@ -52,6 +52,7 @@ impl ControlStream {
                 lane_body_bytes_max: u16::try_from(shared.config.lane.lane_body_bytes_max)
                     .unwrap_or(u16::MAX),
                 has_schemas: true,
+                has_headers: true,
             },
         );
         let sent = timeout(shared.config.connect_timeout, async {

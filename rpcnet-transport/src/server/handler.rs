@@ -17,6 +17,7 @@ use crate::{
     Decode, Encode, Receiver, RpcError, Sender, Status,
     client::encode_error,
     codec::Encoding,
+    layers::HandlerLayers,
     schema::MethodSchema,
     stream::{UntypedReceiver, UntypedSender},
 };
@@ -38,6 +39,7 @@ pub(crate) struct UnaryMethod {
     pub(super) config: Option<Arc<MethodConfig>>,
     /// Schema of a typed method.
     pub(super) schema: Option<&'static MethodSchema>,
+    pub(super) layers: HandlerLayers,
 }
 
 /// A method that streams in at least one direction.
@@ -48,6 +50,7 @@ pub(crate) struct StreamingMethod {
     pub(super) config: Option<Arc<MethodConfig>>,
     /// Schema of a typed method.
     pub(super) schema: Option<&'static MethodSchema>,
+    pub(super) layers: HandlerLayers,
     /// Serves the method without a network, if it is typed.
     pub(crate) serve_locally: Option<Arc<ServeLocally>>,
     /// Whether the request of a typed method can be read, if there is one.
@@ -94,6 +97,21 @@ pub(crate) type ServeLocally = dyn Fn(CallContext, LocalInput) -> BoxFuture<'sta
     + Sync;
 
 impl Handler {
+    /// Layers that its calls pass.
+    pub(super) fn layers(&self) -> &HandlerLayers {
+        match self {
+            Self::Unary(unary) => &unary.layers,
+            Self::Streaming(streaming) => &streaming.layers,
+        }
+    }
+
+    pub(super) fn layers_mut(&mut self) -> &mut HandlerLayers {
+        match self {
+            Self::Unary(unary) => &mut unary.layers,
+            Self::Streaming(streaming) => &mut streaming.layers,
+        }
+    }
+
     /// Schema of a typed method.
     pub(super) fn schema(&self) -> Option<&'static MethodSchema> {
         match self {

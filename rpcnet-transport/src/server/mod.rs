@@ -12,6 +12,7 @@ mod accepted_connection;
 mod admission;
 mod authorization;
 mod call_checks;
+mod call_extras;
 mod call_status;
 mod call_type;
 mod caller;
@@ -31,6 +32,7 @@ mod poll_cost;
 mod queue_delay;
 mod read_request;
 mod router;
+mod router_layers;
 mod router_methods;
 mod rpc_server;
 mod send_reply;
@@ -40,7 +42,9 @@ mod stream_dispatch;
 pub(crate) use self::{
     accept::{AcceptLimits, serve_connections},
     admission::{AdmissionGate, PeerWait, YieldingPermits},
+    call_extras::CallExtras,
     call_status::panicked as handler_panicked,
+    context::CallMeta,
     handler::LocalInput,
     queue_delay::QueueDelay,
 };

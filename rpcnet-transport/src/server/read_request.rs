@@ -10,6 +10,7 @@ use crate::{
     Code, Status,
     deadline::within,
     endpoint::EndpointShared,
+    metadata::CallHeaders,
     stream::{ReadFailure, RecvHalf, ResetCode, StallTimer, Stalled, within_transfer_time},
     wire::{Frame, RequestHeader, WireError},
 };
@@ -31,6 +32,8 @@ impl RequestFailure {
 /// Request whose header was read.
 pub(super) struct ReceivedRequest {
     pub(super) header: RequestHeader,
+    /// Its headers, if it has any.
+    pub(super) headers: Option<CallHeaders>,
     pub(super) body: Option<Bytes>,
     pub(super) arrived: Instant,
 }
@@ -41,22 +44,24 @@ pub(super) async fn read_header(
     recv: &mut RecvHalf,
     arrived: Instant,
 ) -> Result<ReceivedRequest, RequestFailure> {
-    let received = |header, body| ReceivedRequest {
+    let received = |recv: &mut RecvHalf, header, body| ReceivedRequest {
         header,
+        headers: recv.take_headers(),
         body,
         arrived,
     };
     let header_deadline = arrived + shared.config.limits.header_timeout;
     loop {
         if let Some((header, body)) = next_request(shared, recv)? {
-            return Ok(received(header, Some(body)));
+            return Ok(received(recv, header, Some(body)));
         }
-        if recv.decoder().awaits_body() {
+        if recv.decoder().awaits_body() && !recv.decoder().awaits_headers() {
             let header = recv.decoder().awaited_request().cloned();
-            return header.map(|header| received(header, None)).ok_or_else(|| {
+            let header = header.ok_or_else(|| {
                 shared.counters.malformed_frames.add_one();
                 RequestFailure::Reset(ResetCode::Malformed)
-            });
+            })?;
+            return Ok(received(recv, header, None));
         }
         match timeout_at(header_deadline, fill(shared, recv)).await {
             Ok(filled) => filled?,
@@ -186,6 +191,10 @@ fn malformed_request(shared: &EndpointShared, error: WireError) -> RequestFailur
         WireError::TooLarge { .. } => {
             counters.oversized_messages.add_one();
             RequestFailure::rejected(Code::PayloadTooLarge, error.to_string())
+        }
+        WireError::Headers(error) => {
+            counters.invalid_requests.add_one();
+            RequestFailure::rejected(Code::InvalidRequest, error.to_string())
         }
         _ => {
             counters.malformed_frames.add_one();

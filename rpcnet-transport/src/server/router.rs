@@ -19,7 +19,11 @@ use super::{
     method_config::MethodConfig,
     poll_cost::PollCost,
 };
-use crate::{Decode, Encode, Receiver, Sender, Status, wire};
+use crate::{
+    Decode, Encode, IncomingCall, Receiver, Sender, Status,
+    layers::{HandlerLayers, LayerStack},
+    wire,
+};
 
 /// The methods of a server and their handlers. Cheap to clone: clones share the handlers.
 ///
@@ -47,6 +51,7 @@ use crate::{Decode, Encode, Receiver, Sender, Status, wire};
 pub struct Router {
     pub(super) handlers: HashMap<Arc<str>, Handler>,
     replay_safe: HashSet<Arc<str>>,
+    pub(super) layers: LayerStack<IncomingCall>,
 }
 
 impl Router {
@@ -415,6 +420,7 @@ impl Router {
             poll_cost: Arc::new(PollCost::new(Instant::now())),
             config: None,
             schema: None,
+            layers: HandlerLayers::default(),
         };
         self.insert(name.into(), Handler::Unary(unary));
         self
@@ -435,6 +441,7 @@ impl Router {
             serve: Arc::new(serve),
             config: None,
             schema: None,
+            layers: HandlerLayers::default(),
             serve_locally: None,
             check_request: None,
         };
@@ -443,11 +450,12 @@ impl Router {
     }
 
     #[track_caller]
-    pub(super) fn insert(&mut self, name: Arc<str>, handler: Handler) {
+    pub(super) fn insert(&mut self, name: Arc<str>, mut handler: Handler) {
         assert!(
             (1..=wire::METHOD_BYTES_MAX).contains(&name.len()),
             "a method name has 1 to 255 bytes"
         );
+        handler.layers_mut().move_into(&self.layers);
         let replaced = self.handlers.insert(Arc::clone(&name), handler);
         assert!(replaced.is_none(), "there is a method {name:?} already");
     }

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     Decode, ErrorType, Message, Method, MethodOptions, Replies, Requests, Sender, Status,
-    codec::Encoding, method::StreamError,
+    codec::Encoding, layers::HandlerLayers, method::StreamError,
 };
 
 /// Typed methods. Their callers may have other versions of the types, as long as serde reads what
@@ -232,6 +232,7 @@ impl Router {
             serve: Arc::new(serve),
             config: None,
             schema: Some(method.schema()),
+            layers: HandlerLayers::default(),
             serve_locally: Some(Arc::new(serve_locally)),
             check_request: None,
         };

@@ -4,11 +4,12 @@ use std::{pin::Pin, sync::Arc};
 
 use bytes::Bytes;
 
-use super::connection_replies::ReplyInProgress;
+use super::{connection_replies::ReplyInProgress, handler_result::HandlerResult};
 use crate::{
     Code, Processed, Status,
     accounts::{BufferReservation, PeerAccount},
     endpoint::EndpointShared,
+    metadata::CallHeaders,
     stream::{ResetCode, SendHalf, WriteFailure},
     wire::{LoadReport, ReplyHeader},
 };
@@ -20,7 +21,7 @@ pub(super) async fn send_reply(
     mut sending: ReplyInProgress<'_>,
     send: &mut SendHalf,
     stopped: Pin<&mut (impl Future<Output = bool> + ?Sized)>,
-    outcome: Result<Bytes, Status>,
+    (outcome, headers): (HandlerResult, Option<CallHeaders>),
 ) -> bool {
     let counters = &shared.counters;
     let is_processed = match &outcome {
@@ -47,7 +48,7 @@ pub(super) async fn send_reply(
     };
     let (header, body) = reply_parts(outcome, shared.load(), shared.config.message_bytes_max);
     let bytes = body.len();
-    let write = send.reply(&header, body, &sending.stall_timer);
+    let write = send.reply(&header, headers, body, &sending.stall_timer);
     let written = sending
         .within_transfer_time(&shared.config, bytes, write)
         .await;

@@ -6,13 +6,15 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use futures::FutureExt;
 use quinn::{ReadError, VarInt};
 
 use super::ResetCode;
 use crate::{
     accounts::StreamBudget,
-    wire::{Decoder, Frame, WireError},
+    metadata::{CallHeaders, deliver_reply_metadata},
+    wire::{Decoder, Frame, HeaderFlags, WireError},
 };
 
 /// Receive half of a stream: frames, as they arrive.
@@ -21,6 +23,7 @@ pub(crate) struct RecvHalf {
     stream: quinn::RecvStream,
     decoder: Decoder,
     budget: StreamBudget,
+    headers: Option<CallHeaders>,
     has_ended: bool,
 }
 
@@ -43,6 +46,7 @@ impl RecvHalf {
             stream,
             decoder,
             budget,
+            headers: None,
             has_ended: false,
         }
     }
@@ -51,13 +55,42 @@ impl RecvHalf {
         &mut self.decoder
     }
 
-    /// The next frame, if all of it was read.
+    /// The next frame, if all of it was read. Headers are kept for
+    /// [`take_headers`](Self::take_headers).
     pub(crate) fn next_frame(&mut self) -> Result<Option<Frame>, WireError> {
-        let frame = self.decoder.next_frame();
-        if let Ok(Some(_)) = &frame {
-            self.budget.on_message_taken();
+        loop {
+            let frame = self.decoder.next_frame();
+            if let Ok(Some(_)) = &frame {
+                self.budget.on_message_taken();
+            }
+            match frame {
+                Ok(Some(Frame::Headers(flags, bytes))) => self.keep_headers(flags, &bytes)?,
+                frame => return frame,
+            }
         }
-        frame
+    }
+
+    /// Keeps the headers of what follows. There is one frame of them at most.
+    fn keep_headers(&mut self, flags: HeaderFlags, bytes: &[u8]) -> Result<(), WireError> {
+        if self.headers.is_some() {
+            return Err(WireError::UnexpectedFrame);
+        }
+        // In memory of its own, so that no packet is kept with it.
+        let headers = CallHeaders::decode(flags, Bytes::copy_from_slice(bytes));
+        self.headers = Some(headers.map_err(WireError::Headers)?);
+        Ok(())
+    }
+
+    /// Headers that were read.
+    pub(crate) fn take_headers(&mut self) -> Option<CallHeaders> {
+        self.headers.take()
+    }
+
+    /// Hands metadata of a reply to the future that waits for it.
+    pub(crate) fn deliver_metadata(&mut self) {
+        if let Some(headers) = self.take_headers() {
+            deliver_reply_metadata(headers.metadata);
+        }
     }
 
     /// Whether the stream came or went before the end of the handshake (0-RTT).

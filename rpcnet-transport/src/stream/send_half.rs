@@ -11,7 +11,10 @@ use super::{
     ResetCode, StallTimer,
     write_turns::{LARGE_BYTES_MIN, STEP_BYTES, TURN_WAIT_MAX, WriteTurns},
 };
-use crate::wire::{self, ReplyHeader};
+use crate::{
+    metadata::CallHeaders,
+    wire::{self, ReplyHeader},
+};
 
 /// Send half of a stream: whole frames, and a reset instead of a silent end when it is dropped
 /// early.
@@ -210,10 +213,15 @@ impl SendHalf {
     pub(crate) async fn reply(
         &mut self,
         header: &ReplyHeader,
+        headers: Option<CallHeaders>,
         body: Bytes,
         stall_timer: &StallTimer,
     ) -> Result<(), WriteFailure> {
         let mut head = BytesMut::new();
+        if let Some(headers) = headers {
+            wire::encode_headers(&mut head, headers.flags(), headers.encoded_len());
+            headers.encode(&mut head);
+        }
         wire::encode_reply(&mut head, header, body.len());
         self.write(head, body, Some(stall_timer)).await?;
         self.finish();

@@ -15,10 +15,11 @@ use tokio::{
 
 use super::{ReadFailure, RecvHalf, ResetCode};
 use crate::{
-    Code, CodecError, Peer, Processed, RpcError,
+    Code, CodecError, OutgoingCall, Peer, Processed, RpcError,
     client::{MinRateReader, MinReplyRate, reply},
     connections::LocalCloseReason,
     gauge::GaugeGuard,
+    layers::LayeredCall,
     runtime::EndpointRuntime,
     server::{PeerWait, YieldingPermits},
     stats::Counters,
@@ -44,16 +45,26 @@ enum ReceiverSide {
         counters: Arc<Counters>,
         permits: Option<YieldingPermits>,
     },
-    Caller(OutgoingCall),
+    Caller(CallState),
 }
 
 /// State of a call, as the receiver of its caller knows it.
-pub(crate) struct OutgoingCall {
+pub(crate) struct CallState {
     pub(crate) stream_index: u64,
     pub(crate) rate: MinReplyRate,
     pub(crate) local_close: LocalCloseReason,
     /// `None` once the call has ended, however long its receiver is kept.
     pub(crate) in_flight: Option<Arc<[GaugeGuard; 2]>>,
+    /// Layers that learn of the end of the call.
+    pub(crate) layered: Option<Box<LayeredCall<OutgoingCall>>>,
+}
+
+impl CallState {
+    fn tell_layers(&mut self, ended: Result<usize, &RpcError>) {
+        if let Some(mut layered) = self.layered.take() {
+            layered.end_with_reply(ended);
+        }
+    }
 }
 
 /// A message that is handed out when the handler has reacquired its permit.
@@ -91,7 +102,7 @@ impl UntypedReceiver {
         runtime: EndpointRuntime,
         peer: Peer,
         deadline: Option<Instant>,
-        call: OutgoingCall,
+        call: CallState,
     ) -> Self {
         Self {
             half,
@@ -102,6 +113,13 @@ impl UntypedReceiver {
             peer_wait: None,
             delayed: None,
             is_done: false,
+        }
+    }
+
+    /// Sets the layers that learn of the end of the call.
+    pub(crate) fn set_layers(&mut self, layered: LayeredCall<OutgoingCall>) {
+        if let ReceiverSide::Caller(call) = &mut self.side {
+            call.layered = Some(Box::new(layered));
         }
     }
 
@@ -193,9 +211,12 @@ impl UntypedReceiver {
             }
             (ReceiverSide::Caller(call), Ok(Some(Frame::Reply(header, body)))) => {
                 call.in_flight = None;
+                self.half.deliver_metadata();
                 self.half.record_end();
                 self.is_done = true;
-                match reply::into_result(header, body) {
+                let ended = reply::into_result(header, body);
+                call.tell_layers(ended.as_ref().map(Bytes::len));
+                match ended {
                     Ok(_) => None,
                     Err(error) => Some(Err(error.with_peer(self.peer.clone()))),
                 }
@@ -236,7 +257,11 @@ impl UntypedReceiver {
             Ok(other) => Err(reply::read_error(other, stream_index)),
             Err(late) => Err(late),
         };
+        self.half.deliver_metadata();
         self.half.record_end();
+        if let ReceiverSide::Caller(call) = &mut self.side {
+            call.tell_layers(outcome.as_ref().map(Bytes::len));
+        }
         outcome.map_err(|error| self.explain(error))
     }
 
@@ -255,6 +280,9 @@ impl UntypedReceiver {
     }
 
     fn failed(&mut self, error: RpcError) -> RpcError {
+        if let ReceiverSide::Caller(call) = &mut self.side {
+            call.tell_layers(Err(&error));
+        }
         self.fail();
         self.explain(error)
     }

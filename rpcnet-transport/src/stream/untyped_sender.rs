@@ -14,6 +14,7 @@ use crate::{
     connections::LocalCloseReason,
     deadline::within,
     gauge::GaugeGuard,
+    metadata::CallHeaders,
     runtime::EndpointRuntime,
     server::YieldingPermits,
     stats::Counters,
@@ -348,7 +349,11 @@ pub(crate) fn message_too_large(bytes: usize, limit: usize) -> RpcError {
 }
 
 /// Encodes the head of a call's stream: preface and request header.
-pub(crate) fn encode_call_head(header: &wire::RequestHeader, body_bytes: usize) -> BytesMut {
+pub(crate) fn encode_call_head(
+    header: &wire::RequestHeader,
+    headers: Option<&CallHeaders>,
+    body_bytes: usize,
+) -> BytesMut {
     let mut head = BytesMut::new();
     head.extend_from_slice(
         &wire::Preface {
@@ -356,6 +361,10 @@ pub(crate) fn encode_call_head(header: &wire::RequestHeader, body_bytes: usize) 
         }
         .encode(),
     );
+    if let Some(headers) = headers {
+        wire::encode_headers(&mut head, headers.flags(), headers.encoded_len());
+        headers.encode(&mut head);
+    }
     wire::encode_request(&mut head, header, body_bytes);
     head
 }

@@ -104,6 +104,15 @@ impl Decoder {
         matches!(self.state, State::Body { .. })
     }
 
+    /// Whether the body that is missing is that of headers, which a request or a reply follows.
+    #[must_use]
+    pub fn awaits_headers(&self) -> bool {
+        let State::Body { head, .. } = &self.state else {
+            return false;
+        };
+        matches!(head, BodylessFrame::Headers(_))
+    }
+
     /// Size of the body that is being read; `None` outside of a body.
     #[must_use]
     pub fn awaited_body_bytes(&self) -> Option<usize> {

@@ -3,12 +3,13 @@
 use bytes::{BufMut, BytesMut};
 
 use super::{
-    METHOD_BYTES_MAX, STATUS_MESSAGE_BYTES_MAX,
+    HEADERS_BYTES_MAX, METHOD_BYTES_MAX, STATUS_MESSAGE_BYTES_MAX,
     call_schema::CALL_SCHEMA_BYTES,
     frame::{
-        FEATURE_SCHEMAS, FLAG_KEY, FLAG_SCHEMA, Hello, IDEMPOTENCY_KEY_BYTES, ITEM_HEADER_BYTES,
-        KIND_DRAINING, KIND_HELLO, KIND_ITEM, KIND_REPLY, KIND_REPLY_TO, KIND_REQUEST,
-        PRIORITY_SHIFT, REPLY_HEADER_BYTES, REQUEST_HEADER_BYTES, ReplyHeader, RequestHeader,
+        FEATURE_HEADERS, FEATURE_SCHEMAS, FLAG_KEY, FLAG_SCHEMA, HEADERS_FRAME_BYTES, HeaderFlags,
+        Hello, IDEMPOTENCY_KEY_BYTES, ITEM_HEADER_BYTES, KIND_DRAINING, KIND_HEADERS, KIND_HELLO,
+        KIND_ITEM, KIND_REPLY, KIND_REPLY_TO, KIND_REQUEST, PRIORITY_SHIFT, REPLY_HEADER_BYTES,
+        REQUEST_HEADER_BYTES, ReplyHeader, RequestHeader,
     },
     retry_after::retry_after_ms,
 };
@@ -86,11 +87,10 @@ pub fn encode_hello(out: &mut BytesMut, hello: &Hello) {
     out.put_u8(KIND_HELLO);
     out.put_u8(u8::from(hello.draining));
     out.put_u8(hello.lanes_max);
-    out.put_u8(if hello.has_schemas {
-        FEATURE_SCHEMAS
-    } else {
-        0
-    });
+    let feature = |has: bool, bit| if has { bit } else { 0 };
+    out.put_u8(
+        feature(hello.has_schemas, FEATURE_SCHEMAS) | feature(hello.has_headers, FEATURE_HEADERS),
+    );
     out.put_u32_le(hello.message_bytes_max);
     out.put_u32_le(hello.streams_max);
     out.put_u16_le(hello.lane_calls_max);
@@ -109,6 +109,20 @@ pub fn encode_draining(out: &mut BytesMut, draining: bool) {
     out.put_u8(KIND_DRAINING);
     out.put_u8(u8::from(draining));
     out.put_u16_le(0);
+}
+
+/// Appends the fixed part of the headers of a request or a reply, which `bytes` bytes follow.
+///
+/// # Panics
+///
+/// If there are more than [`HEADERS_BYTES_MAX`](super::HEADERS_BYTES_MAX). Callers check first.
+pub fn encode_headers(out: &mut BytesMut, flags: HeaderFlags, bytes: usize) {
+    assert!(bytes <= HEADERS_BYTES_MAX, "callers check metadata");
+    out.reserve(HEADERS_FRAME_BYTES + bytes);
+    out.put_u8(KIND_HEADERS);
+    out.put_u8(flags.to_byte());
+    out.put_u16_le(bytes as u16);
+    out.put_u32_le(0);
 }
 
 fn body_len(bytes: usize) -> u32 {

@@ -55,6 +55,15 @@ pub struct RequestFlags {
     pub idempotent: bool,
 }
 
+/// Flags of the headers of a request or a reply.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct HeaderFlags {
+    /// The first 25 bytes are a trace context.
+    pub has_trace: bool,
+    /// The caller reads metadata of the reply.
+    pub wants_reply_metadata: bool,
+}
+
 /// Request without its body.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RequestHeader {
@@ -120,6 +129,8 @@ pub struct Hello {
     pub lane_body_bytes_max: u16,
     /// The server knows the schemas of typed calls.
     pub has_schemas: bool,
+    /// The server takes headers of requests: metadata and trace contexts.
+    pub has_headers: bool,
 }
 
 /// Frame with its body.
@@ -143,6 +154,9 @@ pub enum Frame {
     },
     /// The server started to drain, or stopped draining.
     Draining(bool),
+    /// Headers of the request or the reply that follows: a trace context, if the flags say so, and
+    /// metadata.
+    Headers(HeaderFlags, Bytes),
 }
 
 impl StreamKind {
@@ -210,6 +224,25 @@ impl RequestFlags {
     }
 }
 
+impl HeaderFlags {
+    pub(super) fn to_byte(self) -> u8 {
+        u8::from(self.has_trace) | u8::from(self.wants_reply_metadata) << 1
+    }
+
+    pub(super) fn from_byte(byte: u8) -> Result<Self, WireError> {
+        if byte & !0b11 != 0 {
+            return Err(WireError::UnknownValue {
+                field: "header flags",
+                value: byte,
+            });
+        }
+        Ok(Self {
+            has_trace: byte & 1 != 0,
+            wants_reply_metadata: byte & 2 != 0,
+        })
+    }
+}
+
 /// Position of the priority in the flags of a request.
 pub(super) const PRIORITY_SHIFT: u32 = 3;
 pub(super) const PRIORITY_BITS: u8 = 0b11 << PRIORITY_SHIFT;
@@ -219,8 +252,9 @@ pub(super) const FLAG_KEY: u8 = 1 << 5;
 /// Flag of a typed request, whose schema stands before the body.
 pub(super) const FLAG_SCHEMA: u8 = 1 << 6;
 
-/// Bit of the features of a hello.
+/// Bits of the features of a hello.
 pub(super) const FEATURE_SCHEMAS: u8 = 1;
+pub(super) const FEATURE_HEADERS: u8 = 1 << 1;
 
 pub(super) const IDEMPOTENCY_KEY_BYTES: usize = 16;
 
@@ -230,6 +264,7 @@ pub(super) const KIND_REPLY: u8 = 3;
 pub(super) const KIND_HELLO: u8 = 4;
 pub(super) const KIND_REPLY_TO: u8 = 5;
 pub(super) const KIND_DRAINING: u8 = 6;
+pub(super) const KIND_HEADERS: u8 = 7;
 
 pub(super) const REQUEST_HEADER_BYTES: usize = 16;
 pub(super) const ITEM_HEADER_BYTES: usize = 8;
@@ -237,3 +272,4 @@ pub(super) const REPLY_HEADER_BYTES: usize = 24;
 pub(super) const HELLO_BYTES: usize = 16;
 pub(super) const REPLY_TO_BYTES: usize = 16;
 pub(super) const DRAINING_BYTES: usize = 4;
+pub(super) const HEADERS_FRAME_BYTES: usize = 8;

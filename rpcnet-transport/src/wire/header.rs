@@ -5,11 +5,12 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::{
-    CallSchema, STATUS_MESSAGE_BYTES_MAX, WireError,
+    CallSchema, HEADERS_BYTES_MAX, STATUS_MESSAGE_BYTES_MAX, WireError,
     call_schema::CALL_SCHEMA_BYTES,
     frame::{
-        DRAINING_BYTES, FEATURE_SCHEMAS, FLAG_KEY, FLAG_SCHEMA, Frame, HELLO_BYTES, Hello,
-        IDEMPOTENCY_KEY_BYTES, ITEM_HEADER_BYTES, KIND_DRAINING, KIND_HELLO, KIND_ITEM, KIND_REPLY,
+        DRAINING_BYTES, FEATURE_HEADERS, FEATURE_SCHEMAS, FLAG_KEY, FLAG_SCHEMA, Frame,
+        HEADERS_FRAME_BYTES, HELLO_BYTES, HeaderFlags, Hello, IDEMPOTENCY_KEY_BYTES,
+        ITEM_HEADER_BYTES, KIND_DRAINING, KIND_HEADERS, KIND_HELLO, KIND_ITEM, KIND_REPLY,
         KIND_REPLY_TO, KIND_REQUEST, PRIORITY_SHIFT, REPLY_HEADER_BYTES, REPLY_TO_BYTES,
         REQUEST_HEADER_BYTES, ReplyHeader, RequestFlags, RequestHeader,
     },
@@ -32,6 +33,7 @@ pub(super) enum BodylessFrame {
     Request(RequestHeader),
     Item,
     Reply(ReplyHeader),
+    Headers(HeaderFlags),
     /// Frame of a kind that has no body.
     Whole(Frame),
 }
@@ -46,6 +48,7 @@ impl FixedHeader {
             KIND_HELLO => Ok(HELLO_BYTES),
             KIND_REPLY_TO => Ok(REPLY_TO_BYTES),
             KIND_DRAINING => Ok(DRAINING_BYTES),
+            KIND_HEADERS => Ok(HEADERS_FRAME_BYTES),
             other => Err(WireError::UnknownKind(other)),
         }
     }
@@ -67,6 +70,11 @@ impl FixedHeader {
                 lane: u64_at(bytes, 8),
             })),
             KIND_DRAINING => Ok(Self::whole(Frame::Draining(bytes[1] & 1 != 0))),
+            KIND_HEADERS => Ok(Self {
+                head: BodylessFrame::Headers(HeaderFlags::from_byte(bytes[1])?),
+                text_bytes: 0,
+                body_bytes: check_length("metadata", u16_at(bytes, 2).into(), HEADERS_BYTES_MAX)?,
+            }),
             other => Err(WireError::UnknownKind(other)),
         }
     }
@@ -155,7 +163,7 @@ impl FixedHeader {
         match &mut head {
             BodylessFrame::Request(header) => header.method = utf8(METHOD)?,
             BodylessFrame::Reply(header) => header.message = utf8(STATUS_MESSAGE)?,
-            BodylessFrame::Item | BodylessFrame::Whole(_) => {}
+            BodylessFrame::Item | BodylessFrame::Headers(_) | BodylessFrame::Whole(_) => {}
         }
         Ok(head)
     }
@@ -167,6 +175,7 @@ impl BodylessFrame {
             Self::Request(header) => Frame::Request(header, body),
             Self::Item => Frame::Item(body),
             Self::Reply(header) => Frame::Reply(header, body),
+            Self::Headers(flags) => Frame::Headers(flags, body),
             Self::Whole(frame) => frame,
         }
     }
@@ -181,6 +190,7 @@ fn decode_hello(bytes: &[u8]) -> Hello {
         lane_calls_max: u16_at(bytes, 12),
         lane_body_bytes_max: u16_at(bytes, 14),
         has_schemas: bytes[3] & FEATURE_SCHEMAS != 0,
+        has_headers: bytes[3] & FEATURE_HEADERS != 0,
     }
 }
 

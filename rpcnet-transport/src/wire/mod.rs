@@ -14,6 +14,7 @@
 //!              | lane_calls_max u16 | lane_body_bytes_max u16
 //! ReplyTo  16  kind=5 | 0 | 0 | 0 | id u32 | lane u64
 //! Draining  4  kind=6 | draining | 0 | 0
+//! Headers   8  kind=7 | header_flags | len u16 | 0 u32 | [trace] | metadata
 //! ```
 //!
 //! A caller writes one `Request`, then for a call that streams its requests any number of `Item`s,
@@ -22,6 +23,11 @@
 //! `deadline_us` is relative (the time left when the frame was written), so clocks need not agree;
 //! zero means none. A server sends one `Hello` per connection, on a control stream of its own,
 //! which any number of `Draining` frames may follow.
+//!
+//! A `Headers` may come before the `Request` and, if the caller reads metadata of the reply, before
+//! the `Reply`. Its flags: 1 the 25 bytes of a [trace context](crate::TraceContext) are the first
+//! ones, 2 the caller reads metadata of the reply. Metadata is, for each key, `key_len u8 |
+//! value_len u16 | key | value`. Callers send headers to servers whose `Hello` has the feature.
 //!
 //! Small calls share a stream, a *lane*, of which a connection has a few:
 //!
@@ -35,13 +41,15 @@
 //! Method    4  kind=20 | name_len u8 | method u16 | name
 //! Received  8  kind=21 | 0 | 0 | 0 | id u32
 //! Typed    16  kind=22 | name_len u8 | method u16 | schema_flags | 0 | 0 u16 | hash u64 | name
+//! Headers   8  kind=23 | header_flags | len u16 | id u32 | [trace] | metadata
 //! ```
 //!
 //! A caller names a method once per lane, with the next number, and calls it by that number. A
 //! `Typed` names it together with the schema that its calls are made with. Every `Request` gets one
 //! `Reply` or `Failure`, in any order, unless it was cancelled. A reply that is too large for the
 //! lane comes on a unidirectional stream of its own, as a `ReplyTo` and a `Reply`, and the caller
-//! acknowledges it on the lane by `Received`: only then is the id free again. A server that could
+//! acknowledges it on the lane by `Received`: only then is the id free again. A `Headers` stands
+//! right before the `Request`, `Reply` or `Failure` of the same id. A server that could
 //! not deliver it says so by a `Failure`. A server that ends its half of a lane thereby says that
 //! the requests that it has not answered were not processed.
 //!
@@ -56,7 +64,8 @@
 //! encoding, 2 the caller has compared its schema with the server's, 4 it only asks whether they
 //! are equal. Unless they are, or were compared, the server rejects the call as
 //! [incompatible](crate::Code::Incompatible), with its schema as the details. `features` of a
-//! `Hello`: 1 the server knows schemas; to one that does not, calls are sent without them.
+//! `Hello`: 1 the server knows schemas; to one that does not, calls are sent without them; 2 it
+//! takes headers.
 //!
 //! `load` is a [`LoadReport`]: `in_flight u16 | flags u8 | 0 | queue_delay_us u32`.
 //!
@@ -79,19 +88,22 @@ pub use self::{
     call_schema::CallSchema,
     decoder::Decoder,
     encode::{
-        encode_draining, encode_hello, encode_item_header, encode_reply, encode_reply_to,
-        encode_request,
+        encode_draining, encode_headers, encode_hello, encode_item_header, encode_reply,
+        encode_reply_to, encode_request,
     },
     frame::{
-        Frame, Hello, Preface, PrefaceError, ReplyHeader, RequestFlags, RequestHeader, StreamKind,
+        Frame, HeaderFlags, Hello, Preface, PrefaceError, ReplyHeader, RequestFlags, RequestHeader,
+        StreamKind,
     },
     lane::{
         LANE_BODY_BYTES_MAX, LANE_DEADLINE_MAX, LaneDecoder, LaneFrame, LaneRequest,
-        encode_lane_cancel, encode_lane_failure, encode_lane_method, encode_lane_received,
-        encode_lane_reply, encode_lane_request, encode_lane_typed_method,
+        encode_lane_cancel, encode_lane_failure, encode_lane_headers, encode_lane_method,
+        encode_lane_received, encode_lane_reply, encode_lane_request, encode_lane_typed_method,
     },
     load_report::LoadReport,
 };
+
+pub use crate::metadata::decode_headers;
 
 use thiserror::Error;
 
@@ -109,6 +121,9 @@ pub const METHOD_BYTES_MAX: usize = 255;
 
 /// Longest message of a status, in bytes. Longer ones are cut when written and rejected when read.
 pub const STATUS_MESSAGE_BYTES_MAX: usize = 1024;
+
+/// Most bytes of headers without their fixed part: a trace context and metadata.
+pub const HEADERS_BYTES_MAX: usize = 25 + 4 * 1024;
 
 /// Memory reserved for a body before its bytes arrive, in bytes. A header that announces a large
 /// body costs its receiver no more than this.
@@ -146,6 +161,9 @@ pub enum WireError {
         /// Value that was read.
         value: u8,
     },
+    /// Headers that are no metadata or no trace context.
+    #[error("{0}")]
+    Headers(#[from] crate::MetadataError),
     /// A valid frame that is not allowed here.
     #[error("unexpected frame")]
     UnexpectedFrame,

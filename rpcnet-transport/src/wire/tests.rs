@@ -41,6 +41,10 @@ fn written(frame: &Frame) -> Bytes {
         Frame::Hello(hello) => encode_hello(&mut out, hello),
         Frame::ReplyTo { lane, id } => encode_reply_to(&mut out, *lane, *id),
         Frame::Draining(draining) => encode_draining(&mut out, *draining),
+        Frame::Headers(flags, bytes) => {
+            encode_headers(&mut out, *flags, bytes.len());
+            out.extend_from_slice(bytes);
+        }
     }
     out.freeze()
 }
@@ -197,16 +201,41 @@ fn headers_of_frames_without_a_body_have_the_documented_bytes() {
         lane_calls_max: 6,
         lane_body_bytes_max: 0x0807,
         has_schemas: true,
+        has_headers: true,
     };
     assert_eq!(
         written(&Frame::Hello(hello))[..],
-        [4, 1, 5, 1, 1, 2, 0, 0, 3, 4, 0, 0, 6, 0, 7, 8]
+        [4, 1, 5, 3, 1, 2, 0, 0, 3, 4, 0, 0, 6, 0, 7, 8]
     );
     assert_eq!(
         written(&Frame::ReplyTo { lane: 8, id: 7 })[..],
         [5, 0, 0, 0, 7, 0, 0, 0, 8, 0, 0, 0, 0, 0, 0, 0]
     );
     assert_eq!(written(&Frame::Draining(true))[..], [6, 1, 0, 0]);
+}
+
+#[test]
+fn headers_of_calls_have_the_documented_bytes_and_a_limit() {
+    let flags = HeaderFlags {
+        has_trace: false,
+        wants_reply_metadata: true,
+    };
+    let metadata = Bytes::from_static(b"\x01\x02\x00kvv");
+    assert_eq!(
+        written(&Frame::Headers(flags, metadata))[..],
+        *b"\x07\x02\x06\x00\x00\x00\x00\x00\x01\x02\x00kvv"
+    );
+    let past = u16::try_from(HEADERS_BYTES_MAX + 1).unwrap().to_le_bytes();
+    let mut decoder = Decoder::replies(1 << 20);
+    decoder.push(Bytes::copy_from_slice(&[
+        7, 0, past[0], past[1], 0, 0, 0, 0,
+    ]));
+    let error = decoder.next_frame().unwrap_err();
+    assert!(matches!(error, WireError::TooLarge { .. }), "{error}");
+    let mut decoder = Decoder::replies(1 << 20);
+    decoder.push(Bytes::from_static(&[7, 4, 0, 0, 0, 0, 0, 0]));
+    let error = decoder.next_frame().unwrap_err();
+    assert!(matches!(error, WireError::UnknownValue { .. }), "{error}");
 }
 
 #[test]
@@ -459,7 +488,7 @@ fn frame() -> impl Strategy<Value = Frame> {
             Frame::Reply(header, body)
         });
     let hello =
-        any::<([bool; 2], [u32; 2], u8, [u16; 2])>().prop_map(|(flags, wide, lanes, of_lane)| {
+        any::<([bool; 3], [u32; 2], u8, [u16; 2])>().prop_map(|(flags, wide, lanes, of_lane)| {
             Frame::Hello(Hello {
                 draining: flags[0],
                 message_bytes_max: wide[0],
@@ -468,12 +497,29 @@ fn frame() -> impl Strategy<Value = Frame> {
                 lane_calls_max: of_lane[0],
                 lane_body_bytes_max: of_lane[1],
                 has_schemas: flags[1],
+                has_headers: flags[2],
             })
         });
     let answer_to = any::<(u64, u32)>().prop_map(|(lane, id)| Frame::ReplyTo { lane, id });
     let draining = any::<bool>().prop_map(Frame::Draining);
     let item = body().prop_map(Frame::Item);
-    prop_oneof![request_frame(), item, reply, hello, answer_to, draining]
+    let headers = (header_flags(), body()).prop_map(|(flags, bytes)| Frame::Headers(flags, bytes));
+    prop_oneof![
+        request_frame(),
+        item,
+        reply,
+        hello,
+        answer_to,
+        draining,
+        headers
+    ]
+}
+
+pub(super) fn header_flags() -> impl Strategy<Value = HeaderFlags> {
+    any::<[bool; 2]>().prop_map(|[has_trace, wants_reply_metadata]| HeaderFlags {
+        has_trace,
+        wants_reply_metadata,
+    })
 }
 
 fn schema() -> impl Strategy<Value = Option<CallSchema>> {

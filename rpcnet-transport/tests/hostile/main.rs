@@ -33,6 +33,13 @@ proptest! {
     }
 
     #[test]
+    fn headers_of_a_peer_are_valid_or_rejected(
+        bytes in vec(prop_oneof![any::<u8>(), 0..4_u8], 0..64),
+    ) {
+        harness::headers(&bytes);
+    }
+
+    #[test]
     fn schemas_of_a_peer_are_compared_or_rejected(bytes in vec(any::<u8>(), 0..64)) {
         harness::schemas(&bytes);
     }

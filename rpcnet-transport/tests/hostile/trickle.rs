@@ -116,6 +116,7 @@ async fn say_hello(connection: &Connection) -> Option<SendStream> {
         lane_calls_max: 8,
         lane_body_bytes_max: 8_192,
         has_schemas: true,
+        has_headers: true,
     };
     wire::encode_hello(&mut bytes, &hello);
     control.write_all(&bytes).await.ok()?;

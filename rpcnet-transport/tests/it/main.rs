@@ -3,13 +3,16 @@
 mod abort;
 mod bulk_traffic;
 mod changed_types;
+mod client_layers;
 mod concurrency;
 mod contract;
 mod fair_shares;
 mod flow_control_windows;
 mod large_replies;
+mod layers;
 mod loopback;
 mod messages;
+mod metadata;
 mod services;
 mod typed;
 mod unpolled_futures;

@@ -1,6 +1,7 @@
 //! Lane: a stream that many small calls share.
 
 use std::{
+    collections::HashMap,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering::Relaxed},
@@ -20,9 +21,10 @@ use super::{
     reopen_backoff::ReopenBackoff,
 };
 use crate::{
-    CallOptions, Code, Processed, RpcError,
+    CallOptions, Code, Metadata, Processed, RpcError,
     client::{connection_shared::ConnectionShared, reply},
     gauge::GaugeGuard,
+    metadata::{CallHeaders, deliver_reply_metadata},
     method::CalledMethod,
     outbox::Outbox,
     runtime::RuntimeEnded,
@@ -51,6 +53,8 @@ pub(super) struct LaneState {
     pub(super) phase: LanePhase,
     pub(super) table: CallTable<CallResult>,
     methods: MethodNumbers,
+    /// Metadata of replies that were not taken yet, by call. Most have none.
+    pub(super) reply_metadata: HashMap<u32, Metadata>,
     /// Waker of the lane's task, when it sleeps.
     pub(super) task: Option<Waker>,
     /// The task was woken to write what is queued, and has not run yet.
@@ -139,6 +143,7 @@ impl Lane {
                 phase: LanePhase::Unopened,
                 table: CallTable::new(calls_max),
                 methods: MethodNumbers::default(),
+                reply_metadata: HashMap::new(),
                 task: None,
                 is_task_woken: false,
                 outgoing: None,
@@ -201,6 +206,9 @@ impl Lane {
             return Err(NotStarted::Full);
         }
         let outbox = state.phase.outbox()?;
+        // Before the method gets a number, of which the server has to be told.
+        let outgoing = self.shared.outgoing_headers().map_err(NotStarted::Ended)?;
+        let headers = outgoing.as_ref().map(|outgoing| &outgoing.headers);
         let is_first = state.table.waiting() == 0;
         let was_idle = is_first && outbox.is_empty();
         let number = state
@@ -212,7 +220,7 @@ impl Lane {
             .table
             .insert(waker.clone(), request.deadline)
             .ok_or(NotStarted::Full)?;
-        encode_call(outbox, request, id, number);
+        encode_call(outbox, request, headers, id, number);
         if is_first {
             self.shared.record_work(true);
             state.outgoing = Some(self.shared.outgoing.enter().0);
@@ -238,6 +246,9 @@ impl Lane {
         let state = &mut *self.state.lock();
         let polled = state.table.poll(id, cx);
         if polled.is_ready() {
+            if let Some(metadata) = state.take_metadata(id) {
+                deliver_reply_metadata(metadata);
+            }
             self.publish_counts(state);
             self.shared.wake_next_waiting();
         }
@@ -247,6 +258,7 @@ impl Lane {
     /// Cancels a call whose reply was not taken.
     pub(super) fn cancel(&self, id: u32) {
         let state = &mut *self.state.lock();
+        state.take_metadata(id);
         if state.table.cancel(id)
             && let LanePhase::Open { outbox, .. } = &mut state.phase
         {
@@ -258,10 +270,15 @@ impl Lane {
     }
 
     /// Completes a call whose reply came on another stream.
-    pub(super) fn complete(&self, id: u32, reply: CallResult) {
+    pub(super) fn complete(&self, id: u32, reply: CallResult, metadata: Option<Metadata>) {
         let waker = {
             let state = &mut *self.state.lock();
             let waker = state.table.complete(id, reply);
+            if waker.is_some()
+                && let Some(metadata) = metadata
+            {
+                state.reply_metadata.insert(id, metadata);
+            }
             // The server already knows that a call was cancelled.
             if waker.is_some()
                 && let LanePhase::Open { outbox, .. } = &mut state.phase
@@ -377,6 +394,15 @@ impl LaneState {
         };
     }
 
+    /// Metadata of the reply to a call.
+    #[inline]
+    fn take_metadata(&mut self, id: u32) -> Option<Metadata> {
+        if self.reply_metadata.is_empty() {
+            return None;
+        }
+        self.reply_metadata.remove(&id)
+    }
+
     fn wake_task(&mut self) {
         if std::mem::replace(&mut self.is_task_woken, true) {
             return;
@@ -435,10 +461,16 @@ fn open_lane(
     Ok(recv)
 }
 
-/// Appends the frames of a call: its request, and before it the name of a method that is new on the
-/// lane.
+/// Appends the frames of a call: its request, and before it its headers, if there are any, and the
+/// name of a method that is new on the lane.
 #[inline]
-fn encode_call(outbox: &mut Outbox, request: &CallRequest<'_>, id: u32, number: MethodNumber) {
+fn encode_call(
+    outbox: &mut Outbox,
+    request: &CallRequest<'_>,
+    headers: Option<&CallHeaders>,
+    id: u32,
+    number: MethodNumber,
+) {
     let name = request.method.name;
     let out = outbox.reserve(FRAME_BYTES_MAX + name.len() + request.body.len());
     let method = match number {
@@ -452,6 +484,11 @@ fn encode_call(outbox: &mut Outbox, request: &CallRequest<'_>, id: u32, number: 
             method
         }
     };
+    if let Some(headers) = headers {
+        let bytes = headers.encoded_len();
+        wire::encode_lane_headers(out, id, headers.flags(), bytes);
+        headers.encode(out);
+    }
     let header = LaneRequest {
         id,
         method,

@@ -13,7 +13,7 @@ use super::{
     lane_task::LaneTask,
 };
 use crate::{
-    Code, Processed, RpcError,
+    Code, Metadata, Processed, RpcError,
     client::{
         call_error::draining_error,
         connection_shared::{ConnectionShared, WaitingCall},
@@ -173,9 +173,15 @@ impl Lanes {
     }
 
     /// Completes a call on the lane with this stream index.
-    pub(crate) fn complete(&self, lane: u64, id: u32, reply: CallResult) {
+    pub(crate) fn complete(
+        &self,
+        lane: u64,
+        id: u32,
+        reply: CallResult,
+        metadata: Option<Metadata>,
+    ) {
         if let Some(lane) = self.lanes.iter().find(|l| l.index() == Some(lane)) {
-            lane.complete(id, reply);
+            lane.complete(id, reply, metadata);
         }
     }
 

@@ -11,10 +11,12 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::lane::{CallResult, FRAME_BYTES_MAX, Lane, LaneEnd, LanePhase};
 use crate::{
+    Metadata,
     client::{call_error::deadline_exceeded, reply},
     lane_reader::{LaneReadEnd, LaneReader},
+    metadata::CallHeaders,
     stream::ResetCode,
-    wire::{self, LaneFrame, LoadReport, WireError},
+    wire::{self, HeaderFlags, LaneFrame, LoadReport, WireError},
 };
 
 /// Task of one lane.
@@ -23,6 +25,10 @@ pub(super) struct LaneTask {
     reader: LaneReader,
     /// Replies of one round; kept here so that rounds share the memory.
     replies: Vec<(u32, CallResult)>,
+    /// Metadata of the replies of one round.
+    metadata: Vec<(u32, Metadata)>,
+    /// Headers of the reply that comes next.
+    next_headers: Option<(u32, CallHeaders)>,
     wakers: Vec<Waker>,
     expired: Vec<u32>,
     timer: Option<Pin<Box<Sleep>>>,
@@ -39,6 +45,8 @@ impl LaneTask {
             lane,
             reader,
             replies: Vec::new(),
+            metadata: Vec::new(),
+            next_headers: None,
             wakers: Vec::new(),
             expired: Vec::new(),
             timer: None,
@@ -62,8 +70,18 @@ impl LaneTask {
         }
         let mut load = None;
         while let Some(frame) = self.reader.next_frame().map_err(LaneEnd::Malformed)? {
+            if let LaneFrame::Headers { id, flags, bytes } = frame {
+                self.take_headers(id, flags, bytes)?;
+                continue;
+            }
             let reply = reply_of_frame(frame, self.lane.shared.reply_bytes_max);
             let (id, report, reply) = reply.map_err(LaneEnd::Malformed)?;
+            if let Some((of, headers)) = self.next_headers.take() {
+                if of != id {
+                    return Poll::Ready(Err(LaneEnd::Malformed(WireError::UnexpectedFrame)));
+                }
+                self.metadata.push((id, headers.metadata));
+            }
             load = Some(report);
             self.replies.push((id, reply));
         }
@@ -71,6 +89,18 @@ impl LaneTask {
             self.lane.shared.record_load(load);
         }
         Poll::Ready(Ok(()))
+    }
+
+    /// Keeps the headers of a reply until it comes.
+    fn take_headers(&mut self, id: u32, flags: HeaderFlags, bytes: Bytes) -> Result<(), LaneEnd> {
+        if self.next_headers.is_some() {
+            return Err(LaneEnd::Malformed(WireError::UnexpectedFrame));
+        }
+        // In memory of its own, so that no packet is kept with it.
+        let headers = CallHeaders::decode(flags, Bytes::copy_from_slice(&bytes));
+        let headers = headers.map_err(|error| LaneEnd::Malformed(error.into()))?;
+        self.next_headers = Some((id, headers));
+        Ok(())
     }
 
     fn lane_end(&mut self, end: LaneReadEnd) -> LaneEnd {
@@ -97,6 +127,12 @@ impl LaneTask {
         let state = &mut *self.lane.state.lock();
         if !self.replies.is_empty() {
             state.reopen_backoff.on_reply();
+        }
+        for (id, metadata) in self.metadata.drain(..) {
+            // Only for a call that can still take it.
+            if state.table.is_waiting(id) {
+                state.reply_metadata.insert(id, metadata);
+            }
         }
         for (id, reply) in self.replies.drain(..) {
             self.wakers.extend(state.table.complete(id, reply));
@@ -235,6 +271,7 @@ fn reply_of_frame(
             Ok((id, load, reply::into_result(*header, body)))
         }
         LaneFrame::Method { .. }
+        | LaneFrame::Headers { .. }
         | LaneFrame::Request(..)
         | LaneFrame::Cancel { .. }
         | LaneFrame::Received { .. } => Err(WireError::UnexpectedFrame),

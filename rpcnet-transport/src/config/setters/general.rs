@@ -2,7 +2,9 @@
 
 use std::{num::NonZeroUsize, time::Duration};
 
-use crate::{PeerIdentity, authorize::Authorizer, config::TransportConfig};
+use crate::{
+    AsyncClientLayer, ClientLayer, PeerIdentity, authorize::Authorizer, config::TransportConfig,
+};
 
 /// General settings.
 impl TransportConfig {
@@ -130,6 +132,22 @@ impl TransportConfig {
         authorizer: impl Fn(&PeerIdentity<'_>) -> Result<(), String> + Send + Sync + 'static,
     ) -> Self {
         self.authorizer = Some(Authorizer::new(authorizer));
+        self
+    }
+
+    /// Adds a layer around the calls that the endpoint makes. It runs after the layers that were
+    /// added before it. Layers of the calls that an endpoint serves are those of its
+    /// [router](crate::Router::layer).
+    #[must_use]
+    pub fn with_client_layer(mut self, layer: impl ClientLayer) -> Self {
+        self.client_layers = self.client_layers.with(layer);
+        self
+    }
+
+    /// Adds an asynchronous layer, like [`with_client_layer`](Self::with_client_layer).
+    #[must_use]
+    pub fn with_async_client_layer(mut self, layer: impl AsyncClientLayer) -> Self {
+        self.client_layers = self.client_layers.with_async(layer);
         self
     }
 }

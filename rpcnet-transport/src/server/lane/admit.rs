@@ -7,6 +7,7 @@ use tokio::time::Instant;
 
 use super::{
     LaneServer, ProtocolViolation,
+    begin_call::CallParts,
     spawned_call::{QueuedStart, SpawnedCall},
 };
 use crate::{
@@ -88,8 +89,11 @@ impl LaneServer {
             idempotency_key: request.idempotency_key,
             deadline,
         };
-        let is_limited = shared.admission.is_some() || unary.config.is_some();
-        Ok(Some(CheckedRequest { meta, is_limited }))
+        Ok(Some(CheckedRequest {
+            meta,
+            is_limited: shared.admission.is_some() || unary.config.is_some(),
+            has_layers: !unary.layers.all().is_empty(),
+        }))
     }
 
     /// Asks the gates to admit a call. `None` if it is rejected, or queued in a task of its own.
@@ -100,6 +104,7 @@ impl LaneServer {
         meta: &CallMeta,
         body: &Bytes,
         arrived: Instant,
+        parts: &mut CallParts,
     ) -> Result<Option<Permits>, ProtocolViolation> {
         let (id, shared) = (request.id, &self.shared);
         let method = self
@@ -114,9 +119,17 @@ impl LaneServer {
         let quotas = quotas_for(&self.caller, unary.config.as_deref(), method_quota);
         match request_admission(shared, quotas, self.now, meta) {
             AdmissionOutcome::Admitted(permits) => return Ok(Some(permits)),
-            AdmissionOutcome::Rejected(status) => self.write_failure(id, status),
+            AdmissionOutcome::Rejected(status) => {
+                if let Some(layered) = &mut parts.layered {
+                    layered.end_rejected(&status);
+                }
+                self.write_failure(id, status);
+            }
             AdmissionOutcome::Queued(admission) => {
-                let context = method.new_context(&self.caller.peer, meta);
+                let mut context = method.new_context(&self.caller.peer, meta);
+                if let Some(extras) = parts.extras.take() {
+                    context = context.with_extras(extras);
+                }
                 // A copy, so that the packets of the request are freed.
                 let body = Bytes::copy_from_slice(body);
                 let call = SpawnedCall {
@@ -124,6 +137,7 @@ impl LaneServer {
                         admission,
                         once: Arc::default(),
                     })),
+                    layered: parts.layered.take(),
                     ..SpawnedCall::new(unary.clone(), body, arrived, Permits::default())
                 };
                 self.spawn_call(id, call, context, meta.deadline);
@@ -147,6 +161,7 @@ pub(super) struct CheckedRequest {
     pub(super) meta: CallMeta,
     /// Whether the call needs permits of its method or of the server.
     pub(super) is_limited: bool,
+    pub(super) has_layers: bool,
 }
 
 /// Longest time since the clock was read at which an expired call is still noticed: handlers of a

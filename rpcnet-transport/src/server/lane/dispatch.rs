@@ -13,10 +13,13 @@ use tokio::time::Instant;
 
 use super::{
     LaneServer, ProtocolViolation, TaskResult,
+    begin_call::CallParts,
     pending_calls::{self, CallStage},
     spawned_call::SpawnedCall,
 };
 use crate::{
+    Code,
+    layers::LayeredCall,
     server::{
         CallContext, Dispatch,
         admission::Permits,
@@ -38,18 +41,26 @@ impl LaneServer {
         body: Bytes,
         arrived: Instant,
     ) -> Result<(), ProtocolViolation> {
+        let headers = self.next_headers.take();
         let Some(checked) = self.check_request(&request, body.len(), arrived)? else {
             return Ok(());
         };
+        let (mut meta, mut parts) = (checked.meta, CallParts::default());
+        if headers.is_some() || checked.has_layers {
+            match self.begin_call(&request, headers, body.len(), &mut meta)? {
+                Some(begun) => parts = begun,
+                None => return Ok(()),
+            }
+        }
         // Most servers limit nothing but the number of all calls.
         let mut permits = Permits::default();
         if checked.is_limited {
-            match self.admit_call(&request, &checked.meta, &body, arrived)? {
+            match self.admit_call(&request, &meta, &body, arrived, &mut parts)? {
                 Some(acquired) => permits = acquired,
                 None => return Ok(()),
             }
         }
-        self.start_call(&request, &checked.meta, body, arrived, permits)
+        self.start_call(&request, &meta, body, arrived, permits, parts)
     }
 
     /// Starts a call: inline, or in a task of its own if its handler is known to be slow.
@@ -61,6 +72,7 @@ impl LaneServer {
         body: Bytes,
         arrived: Instant,
         mut permits: Permits,
+        parts: CallParts,
     ) -> Result<(), ProtocolViolation> {
         let id = request.id;
         let method = self
@@ -68,12 +80,23 @@ impl LaneServer {
             .find(request.method, &self.shared)
             .map_err(|_| ProtocolViolation)?;
         let mut context = method.take_context(&self.caller.peer, meta);
+        let CallParts {
+            extras,
+            mut layered,
+        } = parts;
+        if let Some(extras) = extras {
+            context = context.with_extras(extras);
+        }
         let Some(Handler::Unary(unary)) = &method.handler else {
             return Err(ProtocolViolation);
         };
         self.stats.record_start(self.now.duration_since(arrived));
-        if unary.needs_task() {
-            let call = SpawnedCall::new(unary.clone(), body, arrived, permits);
+        let has_async_layers = layered.as_ref().is_some_and(LayeredCall::has_more_layers);
+        if unary.needs_task() || has_async_layers {
+            let call = SpawnedCall {
+                layered,
+                ..SpawnedCall::new(unary.clone(), body, arrived, permits)
+            };
             self.spawn_call(id, call, context, meta.deadline);
             return Ok(());
         }
@@ -91,21 +114,29 @@ impl LaneServer {
         }
         match polled {
             Ok(Poll::Ready(outcome)) => {
+                let headers = context.take_reply_headers();
                 if context.end_unless_unique() {
                     method.spare_context = Some(context);
                 }
                 let outcome = outcome.unwrap_or_else(|| Err(call_status::not_started()));
-                self.finish_call(id, outcome);
+                if let Some(layered) = &mut layered {
+                    layered.end(&outcome);
+                }
+                self.finish_call(id, outcome, headers);
             }
             Ok(Poll::Pending) => {
                 let call = SpawnedCall {
                     handler_future: Some(std::mem::take(&mut method.future_memory)),
+                    layered,
                     ..SpawnedCall::new(unary.clone(), Bytes::new(), arrived, permits)
                 };
                 self.spawn_call(id, call, context, meta.deadline);
             }
             Err(_) => {
                 context.end();
+                if let Some(layered) = &mut layered {
+                    layered.end_without_result(Code::Internal);
+                }
                 // A future that panicked must not be polled again.
                 method.future_memory = HandlerFuture::default();
                 self.finish_panicked(id);

@@ -113,6 +113,7 @@ impl LaneMethod {
             method: Arc::clone(&self.name),
             encoding: self.encoding,
             meta: *meta,
+            extras: None,
         };
         CallContext::new(peer.clone(), info)
     }

@@ -1,6 +1,7 @@
 //! Server side of a lane: a stream that many small calls share.
 
 mod admit;
+mod begin_call;
 mod deadlines;
 mod dispatch;
 mod lane_methods;
@@ -25,6 +26,7 @@ use bytes::Bytes;
 use tokio::time::{Instant, Sleep};
 
 use self::{
+    begin_call::NextHeaders,
     lane_methods::LaneMethods,
     pending_calls::{CallStage, PendingCalls},
     reply_writer::{RepliesNotRead, ReplyWriter},
@@ -112,6 +114,7 @@ struct LaneServer {
     read_at: Instant,
     replies: ReplyWriter,
     methods: LaneMethods,
+    next_headers: Option<Box<NextHeaders>>,
     pending: PendingCalls,
     task_results: Arc<TaskResults>,
     /// Results of one round; kept here so that rounds share the memory.
@@ -146,6 +149,7 @@ impl LaneServer {
             read_at: now,
             replies: ReplyWriter::new(outbox),
             methods: LaneMethods::default(),
+            next_headers: None,
             pending: PendingCalls::new(calls_max),
             task_results: Arc::default(),
             results: Vec::new(),
@@ -228,8 +232,12 @@ impl LaneServer {
         frame: LaneFrame,
         arrived: Instant,
     ) -> Result<(), ProtocolViolation> {
+        if self.next_headers.is_some() && !matches!(frame, LaneFrame::Request(..)) {
+            return Err(ProtocolViolation);
+        }
         match frame {
             LaneFrame::Request(request, body) => self.serve_request(request, body, arrived),
+            LaneFrame::Headers { id, flags, bytes } => self.take_headers(id, flags, &bytes),
             LaneFrame::Method {
                 method,
                 name,
@@ -273,9 +281,10 @@ impl LaneServer {
             if matches!(result, TaskResult::ReplySent { delivered: true }) {
                 call.stage = CallStage::Delivered;
             } else if let Some(call) = self.pending.remove(id) {
+                let headers = call.take_reply_headers();
                 call.end();
                 match result {
-                    TaskResult::Returned(outcome) => self.finish_call(id, outcome),
+                    TaskResult::Returned(outcome) => self.finish_call(id, outcome, headers),
                     TaskResult::Panicked => self.finish_panicked(id),
                     // Without a failure the end of the lane would say that the call was not
                     // processed.

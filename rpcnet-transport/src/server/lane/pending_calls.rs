@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::{task::AbortHandle, time::Instant};
 
 use super::start_once::StartOnce;
-use crate::{endpoint::EndpointShared, server::CallContext};
+use crate::{endpoint::EndpointShared, metadata::CallHeaders, server::CallContext};
 
 /// Calls in progress, found by their id without a search.
 #[derive(Debug)]
@@ -57,6 +57,14 @@ impl PendingCall {
             return false;
         };
         start_once.as_ref().is_some_and(|once| once.try_cancel())
+    }
+
+    /// Headers of the reply, if the handler has set any.
+    pub(super) fn take_reply_headers(&self) -> Option<CallHeaders> {
+        match &self.stage {
+            CallStage::Running { context, .. } => context.take_reply_headers(),
+            CallStage::Replying | CallStage::Delivered => None,
+        }
     }
 
     /// Counts the call as cancelled by a shutdown.

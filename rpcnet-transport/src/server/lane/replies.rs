@@ -12,6 +12,7 @@ use crate::{
     Code, Status,
     accounts::InFlightGuard,
     endpoint::EndpointShared,
+    metadata::CallHeaders,
     server::{
         call_status,
         caller::Caller,
@@ -31,25 +32,37 @@ impl LaneServer {
     }
 
     /// Writes the reply of a handler that has returned.
-    pub(super) fn finish_call(&mut self, id: u32, outcome: HandlerResult) {
+    pub(super) fn finish_call(
+        &mut self,
+        id: u32,
+        outcome: HandlerResult,
+        headers: Option<CallHeaders>,
+    ) {
         let config = &self.shared.config;
         let outcome = outcome.and_then(|reply| check_reply_size(reply, config.message_bytes_max));
         let lane_body_bytes_max = config.lane.lane_body_bytes_max;
         match outcome {
             Ok(body) if body.len() <= lane_body_bytes_max => {
                 let peer = &self.caller.account.peer;
-                if !self.replies.charge(peer, body.len()) {
+                let headers_bytes = headers.as_ref().map_or(0, CallHeaders::encoded_len);
+                if !self.replies.charge(peer, body.len() + headers_bytes) {
                     let status = reply_dropped_status(&self.shared, body.len());
                     return self.write_failure(id, status);
                 }
                 self.stats.record_completion();
+                if let Some(headers) = &headers {
+                    self.replies.write_headers(id, headers);
+                }
                 self.replies.write_reply(id, self.load, &body);
             }
             Err(status) if status.details.len() <= lane_body_bytes_max => {
                 self.count_failure(&status);
+                if let Some(headers) = &headers {
+                    self.replies.write_headers(id, headers);
+                }
                 self.write_failure(id, status);
             }
-            large => self.reply_on_own_stream(id, large),
+            large => self.reply_on_own_stream(id, large, headers),
         }
     }
 
@@ -68,7 +81,12 @@ impl LaneServer {
     }
 
     /// Sends a large reply on a stream of its own, so that no small reply waits behind it.
-    fn reply_on_own_stream(&mut self, id: u32, outcome: HandlerResult) {
+    fn reply_on_own_stream(
+        &mut self,
+        id: u32,
+        outcome: HandlerResult,
+        headers: Option<CallHeaders>,
+    ) {
         let account = &self.caller.account.peer;
         let (outcome, reservation) = match reserve_reply(&self.shared, account, outcome) {
             Ok(reserved) => reserved,
@@ -80,7 +98,8 @@ impl LaneServer {
         let (done, lane) = (Arc::clone(&self.task_results), self.replies.stream_index());
         let task = self.shared.served.tasks.spawn(async move {
             let _guards = (unacknowledged, reservation);
-            let sent = send_on_own_stream(&shared, &caller, (lane, id), outcome, in_flight);
+            let reply = (outcome, headers);
+            let sent = send_on_own_stream(&shared, &caller, (lane, id), reply, in_flight);
             let delivered = sent.await;
             done.push(id, TaskResult::ReplySent { delivered });
         });
@@ -98,7 +117,7 @@ async fn send_on_own_stream(
     shared: &EndpointShared,
     caller: &Caller,
     (lane, id): (u64, u32),
-    outcome: HandlerResult,
+    (outcome, headers): (HandlerResult, Option<CallHeaders>),
     in_flight: InFlightGuard,
 ) -> bool {
     let sending = caller.replies.begin(None, Some(in_flight));
@@ -117,5 +136,6 @@ async fn send_on_own_stream(
         return false;
     }
     let mut stopped = Box::pin(send.stopped());
-    send_reply(shared, sending, &mut send, stopped.as_mut(), outcome).await
+    let reply = (outcome, headers);
+    send_reply(shared, sending, &mut send, stopped.as_mut(), reply).await
 }

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use crate::{
     accounts::{BufferReservation, PeerAccount},
+    metadata::CallHeaders,
     outbox::Outbox,
     stream::{MinRateTracker, ResetCode},
     wire::{self, LoadReport, ReplyHeader},
@@ -52,6 +53,14 @@ impl ReplyWriter {
     /// Index of the stream of the lane.
     pub(super) fn stream_index(&self) -> u64 {
         self.outbox.stream_index()
+    }
+
+    /// Writes the headers of the reply that comes next.
+    pub(super) fn write_headers(&mut self, id: u32, headers: &CallHeaders) {
+        let bytes = headers.encoded_len();
+        let out = self.outbox.reserve(FRAME_BYTES_MAX + bytes);
+        wire::encode_lane_headers(out, id, headers.flags(), bytes);
+        headers.encode(out);
     }
 
     /// Writes the reply of a call.

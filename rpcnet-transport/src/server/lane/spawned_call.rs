@@ -1,16 +1,23 @@
 //! Call of a lane that has a task of its own.
 
-use std::{future::poll_fn, sync::Arc, task::Poll};
+use std::{
+    future::poll_fn,
+    panic::{AssertUnwindSafe, resume_unwind},
+    sync::Arc,
+    task::Poll,
+};
 
 use bytes::Bytes;
+use futures::FutureExt;
 use tokio::time::Instant;
 
 use super::start_once::StartOnce;
 use crate::{
-    Code, Status,
+    Code, IncomingCall, Status,
     accounts::PeerAccount,
     deadline::has_passed,
     endpoint::EndpointShared,
+    layers::LayeredCall,
     server::{
         CallContext,
         admission::{PendingAdmission, Permits},
@@ -31,6 +38,8 @@ pub(super) struct SpawnedCall {
     pub(super) permits: Permits,
     /// Present if the call has to wait for permits.
     pub(super) queued: Option<Box<QueuedStart>>,
+    /// Present if the method has layers.
+    pub(super) layered: Option<LayeredCall<IncomingCall>>,
 }
 
 /// Start of a call that waits for permits.
@@ -49,10 +58,38 @@ impl SpawnedCall {
             arrived,
             permits,
             queued: None,
+            layered: None,
         }
     }
 
+    /// Runs the call, and tells its layers.
     pub(super) async fn run(
+        mut self,
+        context: CallContext,
+        shared: &Arc<EndpointShared>,
+        account: Arc<PeerAccount>,
+    ) -> HandlerResult {
+        let Some(mut layered) = self.layered.take() else {
+            return self.run_handler(context, shared, account).await;
+        };
+        if let Err(status) = layered.run_rest().await {
+            shared.counters.calls_rejected_by_layers.add_one();
+            return Err(status);
+        }
+        let run = AssertUnwindSafe(self.run_handler(context, shared, account));
+        match run.catch_unwind().await {
+            Ok(outcome) => {
+                layered.end(&outcome);
+                outcome
+            }
+            Err(panic) => {
+                layered.end_without_result(Code::Internal);
+                resume_unwind(panic)
+            }
+        }
+    }
+
+    async fn run_handler(
         self,
         context: CallContext,
         shared: &Arc<EndpointShared>,
@@ -65,6 +102,7 @@ impl SpawnedCall {
             arrived,
             mut permits,
             queued,
+            layered: _,
         } = self;
         if let Some(queued) = queued {
             let QueuedStart { admission, once } = *queued;

@@ -6,11 +6,13 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use crate::{
-    Status,
+    IncomingCall, Status,
     accounts::InFlightGuard,
     codec::Encoding,
     deadline::{has_passed, reached},
     endpoint::EndpointShared,
+    layers::LayeredCall,
+    metadata::CallHeaders,
     server::{
         admission::{AdmissionOutcome, CallQuotas, Permits},
         call_checks::{
@@ -18,6 +20,7 @@ use crate::{
             expired_status, incompatible_status, quotas_for, request_admission,
             unknown_method_status,
         },
+        call_extras::CallExtras,
         call_status,
         call_type::CallType,
         caller::Caller,
@@ -37,6 +40,8 @@ pub(super) struct AdmittedCall {
     pub(super) body: Bytes,
     pub(super) encoding: Encoding,
     pub(super) meta: CallMeta,
+    pub(super) extras: Option<Arc<CallExtras>>,
+    pub(super) layered: Option<LayeredCall<IncomingCall>>,
     pub(super) permits: Permits,
     pub(super) in_flight: InFlightGuard,
 }
@@ -49,12 +54,45 @@ impl AdmittedCall {
         caller: &Caller,
         send: &SendHalf,
         recv: &mut RecvHalf,
+        mut request: ReceivedRequest,
+    ) -> Result<Self, RejectedCall> {
+        let extras = request.headers.take();
+        let mut parts = CallParts {
+            extras: extras.map(|headers| Arc::new(CallExtras::new(headers))),
+            layered: None,
+        };
+        let admitted = Self::pass_checks(shared, caller, (send, recv), request, &mut parts);
+        match admitted.await {
+            Ok(admitted) => Ok(Self {
+                extras: parts.extras,
+                layered: parts.layered,
+                ..admitted
+            }),
+            Err(why) => {
+                if let (Some(layered), RequestFailure::Rejected(status)) =
+                    (&mut parts.layered, &why)
+                {
+                    layered.end_rejected(status);
+                }
+                let extras = parts.extras;
+                let headers = extras.and_then(|extras| extras.take_reply_headers());
+                Err(RejectedCall { why, headers })
+            }
+        }
+    }
+
+    async fn pass_checks(
+        shared: &EndpointShared,
+        caller: &Caller,
+        (send, recv): (&SendHalf, &mut RecvHalf),
         request: ReceivedRequest,
+        parts: &mut CallParts,
     ) -> Result<Self, RequestFailure> {
         let ReceivedRequest {
             header,
             body,
             arrived,
+            ..
         } = request;
         let account = &caller.account.peer;
         let (guard, in_flight) = account.begin_call(&shared.served.in_flight);
@@ -62,7 +100,23 @@ impl AdmittedCall {
         let deadline = header.deadline.and_then(|left| arrived.checked_add(left));
         let (name, handler, encoding) =
             find_handler(shared, &header, deadline, in_flight, is_full)?;
-        let meta = call_meta(&header, deadline);
+        let mut meta = call_meta(&header, deadline);
+        let only_checks = header.schema.is_some_and(|schema| schema.only_checks);
+        if !only_checks && !handler.layers().all().is_empty() {
+            let request_bytes = body.as_ref().map(Bytes::len);
+            let request_bytes = request_bytes.or_else(|| recv.decoder().awaited_body_bytes());
+            let call = IncomingCall::new(
+                &caller.peer,
+                &name,
+                &meta,
+                Arc::clone(parts.extras.get_or_insert_default()),
+                request_bytes.unwrap_or(0),
+            );
+            let layered = LayeredCall::new(handler.layers().all(), call);
+            let layered = parts.layered.insert(layered);
+            pass_layers(shared, layered, send).await?;
+            meta = layered.call().meta();
+        }
         let config = handler.config();
         let is_limited = shared.admission.is_some() || config.is_some();
         let method_quota = config.and_then(|config| config.gate.as_ref());
@@ -100,10 +154,46 @@ impl AdmittedCall {
             body,
             encoding,
             meta,
+            extras: None,
+            layered: None,
             permits,
             in_flight: guard,
         })
     }
+}
+
+/// A call that reaches no handler.
+pub(super) struct RejectedCall {
+    pub(super) why: RequestFailure,
+    /// Headers of the reply.
+    pub(super) headers: Option<CallHeaders>,
+}
+
+/// What most calls do not have.
+struct CallParts {
+    extras: Option<Arc<CallExtras>>,
+    layered: Option<LayeredCall<IncomingCall>>,
+}
+
+/// Runs the layers of a call, as long as its caller waits for the reply.
+async fn pass_layers(
+    shared: &EndpointShared,
+    layered: &mut LayeredCall<IncomingCall>,
+    send: &SendHalf,
+) -> Result<(), RequestFailure> {
+    let passed = match layered.run_ready() {
+        Ok(true) => Ok(()),
+        Ok(false) => {
+            let deadline = layered.call().meta().deadline;
+            let rest = Box::pin(layered.run_rest());
+            wait_for_admission(shared, rest, send.stopped(), deadline).await
+        }
+        Err(status) => Err(RequestFailure::Rejected(status)),
+    };
+    if layered.was_rejected() {
+        shared.counters.calls_rejected_by_layers.add_one();
+    }
+    passed
 }
 
 fn call_meta(header: &RequestHeader, deadline: Option<Instant>) -> CallMeta {

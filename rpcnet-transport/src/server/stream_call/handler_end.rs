@@ -3,8 +3,9 @@
 use bytes::Bytes;
 
 use crate::{
-    Code, Status,
+    Code, IncomingCall, Status,
     endpoint::EndpointShared,
+    layers::LayeredCall,
     server::{
         call_status,
         handler_result::{check_reply_size, maybe_processed},
@@ -46,6 +47,17 @@ impl HandlerEnd {
         match self {
             Self::Returned(_) => shared.counters.calls_cancelled.add_one(),
             end => end.count(shared),
+        }
+    }
+
+    /// Tells the layers of the call.
+    pub(super) fn tell_layers(&self, layered: &mut LayeredCall<IncomingCall>) {
+        match self {
+            Self::Returned(outcome) => layered.end(outcome),
+            Self::Panicked => layered.end_without_result(Code::Internal),
+            Self::CallerGone | Self::ShuttingDown => layered.end_without_result(Code::Cancelled),
+            Self::DeadlineExceeded => layered.end_without_result(Code::DeadlineExceeded),
+            Self::Overloaded => layered.end_without_result(Code::Overloaded),
         }
     }
 

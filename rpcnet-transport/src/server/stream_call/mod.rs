@@ -10,7 +10,7 @@ use std::{pin::pin, sync::Arc};
 
 use tokio::time::Instant;
 
-use self::admit::AdmittedCall;
+use self::admit::{AdmittedCall, RejectedCall};
 use super::{
     caller::Caller,
     handshake_state::HandshakeState,
@@ -40,14 +40,17 @@ pub(super) async fn serve(
     };
     let request = match request {
         Ok(request) => request,
-        Err(why) => return reject(&shared, &caller, send, recv, why).await,
+        Err(why) => {
+            let rejected = RejectedCall { why, headers: None };
+            return reject(&shared, &caller, send, recv, rejected).await;
+        }
     };
     // Before the check whether the server drains: a shutdown either sees this call or is seen by
     // it.
     let (_unacknowledged, _) = shared.served.unacknowledged.enter();
     match AdmittedCall::admit(&shared, &caller, &send, &mut recv, request).await {
         Ok(call) => call.run(&shared, &caller, send, recv).await,
-        Err(why) => reject(&shared, &caller, send, recv, why).await,
+        Err(rejected) => reject(&shared, &caller, send, recv, rejected).await,
     }
 }
 
@@ -57,7 +60,7 @@ async fn reject(
     caller: &Caller,
     mut send: SendHalf,
     mut recv: RecvHalf,
-    why: RequestFailure,
+    RejectedCall { why, headers }: RejectedCall,
 ) {
     match why {
         RequestFailure::Reset(why) => {
@@ -67,7 +70,8 @@ async fn reject(
         RequestFailure::Rejected(status) => {
             let stopped = pin!(send.stopped());
             let sending = caller.replies.begin(None, None);
-            send_reply(shared, sending, &mut send, stopped, Err(status)).await;
+            let reply = (Err(status), headers);
+            send_reply(shared, sending, &mut send, stopped, reply).await;
             // Only now: a caller that is told to stop sending looks for its reply at once.
             recv.stop(ResetCode::Cancelled);
         }

@@ -22,6 +22,7 @@ use crate::{
         CallContext,
         admission::{Permits, YieldingPermits},
         call_checks::runs_detached,
+        call_extras::CallExtras,
         caller::Caller,
         context::CallInfo,
         detached_call::DetachedCall,
@@ -34,7 +35,7 @@ use crate::{
 impl AdmittedCall {
     /// Runs the handler, and answers the caller.
     pub(super) async fn run(
-        self,
+        mut self,
         shared: &Arc<EndpointShared>,
         caller: &Caller,
         send: SendHalf,
@@ -45,12 +46,16 @@ impl AdmittedCall {
         shared.counters.calls_started.add_one();
         let mut uncounted = CancelledOnDrop(Some(shared));
         let token = shared.served.cancel.child_token();
+        let mut layered = self.layered.take();
         let (run, mut resources) = self.prepare(shared, caller, &token, send, recv);
         let (end, send) = run.finish(stopped.as_mut(), deadline, &token).await;
         if !matches!(end, HandlerEnd::Returned(_)) {
             uncounted.0 = None;
         }
         resources.release_permits(&end);
+        if let Some(layered) = &mut layered {
+            end.tell_layers(layered);
+        }
         // Tasks that the handler spawned need not wait for the acknowledgement of the caller.
         token.cancel();
         match send {
@@ -81,6 +86,8 @@ impl AdmittedCall {
             body,
             encoding,
             meta,
+            extras,
+            layered: _,
             mut permits,
             in_flight,
         } = self;
@@ -89,6 +96,7 @@ impl AdmittedCall {
             method: name,
             encoding,
             meta,
+            extras: extras.clone(),
         };
         let cx = CallContext::with_token(caller.peer.clone(), info, token.clone());
         let config = handler.config();
@@ -130,6 +138,7 @@ impl AdmittedCall {
             yielding,
             unused_recv,
             in_flight,
+            extras,
         };
         (run, resources)
     }
@@ -142,6 +151,7 @@ struct CallResources {
     /// The receive half, unless the handler reads it.
     unused_recv: Option<RecvHalf>,
     in_flight: InFlightGuard,
+    extras: Option<Arc<CallExtras>>,
 }
 
 impl CallResources {
@@ -173,6 +183,7 @@ impl CallResources {
         let Self {
             mut unused_recv,
             in_flight,
+            extras,
             ..
         } = self;
         end.count(shared);
@@ -191,7 +202,9 @@ impl CallResources {
             Err(dropped) => (Err(dropped), None),
         };
         let sending = caller.replies.begin(deadline, in_flight);
-        send_reply(shared, sending, &mut send, stopped, outcome).await;
+        let headers = extras.and_then(|extras| extras.take_reply_headers());
+        let reply = (outcome, headers);
+        send_reply(shared, sending, &mut send, stopped, reply).await;
         if let Some(mut recv) = unused_recv {
             recv.record_end();
         }

@@ -3,14 +3,15 @@
 use bytes::{BufMut, BytesMut};
 
 use super::frame::{
-    FAILURE_HEADER_BYTES, ID_FRAME_BYTES, KIND_CANCEL, KIND_FAILURE, KIND_METHOD, KIND_RECEIVED,
-    KIND_REPLY, KIND_REQUEST, KIND_TYPED_METHOD, LaneRequest, METHOD_HEADER_BYTES,
-    REPLY_HEADER_BYTES, REQUEST_HEADER_BYTES, TYPED_METHOD_HEADER_BYTES,
+    FAILURE_HEADER_BYTES, HEADERS_FRAME_BYTES, ID_FRAME_BYTES, KIND_CANCEL, KIND_FAILURE,
+    KIND_HEADERS, KIND_METHOD, KIND_RECEIVED, KIND_REPLY, KIND_REQUEST, KIND_TYPED_METHOD,
+    LaneRequest, METHOD_HEADER_BYTES, REPLY_HEADER_BYTES, REQUEST_HEADER_BYTES,
+    TYPED_METHOD_HEADER_BYTES,
 };
 use crate::wire::{
-    CallSchema, LoadReport, METHOD_BYTES_MAX, STATUS_MESSAGE_BYTES_MAX,
+    CallSchema, HEADERS_BYTES_MAX, LoadReport, METHOD_BYTES_MAX, STATUS_MESSAGE_BYTES_MAX,
     encode::truncate_utf8,
-    frame::{FLAG_KEY, IDEMPOTENCY_KEY_BYTES, PRIORITY_SHIFT, ReplyHeader},
+    frame::{FLAG_KEY, HeaderFlags, IDEMPOTENCY_KEY_BYTES, PRIORITY_SHIFT, ReplyHeader},
     retry_after::retry_after_ms,
 };
 
@@ -80,6 +81,20 @@ pub fn encode_lane_request(out: &mut BytesMut, request: &LaneRequest, body: &[u8
         out.put_slice(key);
     }
     out.put_slice(body);
+}
+
+/// Appends the fixed part of the headers of a call or its reply, which `bytes` bytes follow.
+///
+/// # Panics
+///
+/// If there are more than [`HEADERS_BYTES_MAX`]. Callers check first.
+pub fn encode_lane_headers(out: &mut BytesMut, id: u32, flags: HeaderFlags, bytes: usize) {
+    assert!(bytes <= HEADERS_BYTES_MAX, "callers check metadata");
+    out.reserve(HEADERS_FRAME_BYTES + bytes);
+    out.put_u8(KIND_HEADERS);
+    out.put_u8(flags.to_byte());
+    out.put_u16_le(bytes as u16);
+    out.put_u32_le(id);
 }
 
 /// Appends a cancel frame.

@@ -8,7 +8,7 @@ use crate::{
     Priority,
     wire::{
         CallSchema, LoadReport,
-        frame::{IDEMPOTENCY_KEY_BYTES, ReplyHeader},
+        frame::{HeaderFlags, IDEMPOTENCY_KEY_BYTES, ReplyHeader},
     },
 };
 
@@ -51,6 +51,16 @@ pub enum LaneFrame {
         /// Schema of its calls, if they are typed.
         schema: Option<CallSchema>,
     },
+    /// Headers of the request, the reply or the failure that follows.
+    Headers {
+        /// Id of the call.
+        id: u32,
+        /// What the bytes are.
+        flags: HeaderFlags,
+        /// A trace context, if the flags say so, and metadata. The sender may have broken their
+        /// rules and limits, for which the receiver fails the call.
+        bytes: Bytes,
+    },
     /// Starts a call.
     Request(LaneRequest, Bytes),
     /// Cancels a call: the caller does not want the reply any more.
@@ -90,6 +100,7 @@ pub(super) const KIND_CANCEL: u8 = 19;
 pub(super) const KIND_METHOD: u8 = 20;
 pub(super) const KIND_RECEIVED: u8 = 21;
 pub(super) const KIND_TYPED_METHOD: u8 = 22;
+pub(super) const KIND_HEADERS: u8 = 23;
 
 pub(super) const REQUEST_HEADER_BYTES: usize = 16;
 pub(super) const REPLY_HEADER_BYTES: usize = 16;
@@ -97,6 +108,7 @@ pub(super) const FAILURE_HEADER_BYTES: usize = 24;
 pub(super) const ID_FRAME_BYTES: usize = 8;
 pub(super) const METHOD_HEADER_BYTES: usize = 4;
 pub(super) const TYPED_METHOD_HEADER_BYTES: usize = 16;
+pub(super) const HEADERS_FRAME_BYTES: usize = 8;
 
 /// Same bit as in the flags of a call with a stream of its own.
 pub(super) const IDEMPOTENT: u8 = 1 << 2;

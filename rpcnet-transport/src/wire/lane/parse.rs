@@ -5,16 +5,20 @@ use std::time::Duration;
 use bytes::{Buf, Bytes};
 
 use super::frame::{
-    FAILURE_HEADER_BYTES, ID_FRAME_BYTES, IDEMPOTENT, KIND_CANCEL, KIND_FAILURE, KIND_METHOD,
-    KIND_RECEIVED, KIND_REPLY, KIND_REQUEST, KIND_TYPED_METHOD, LaneFrame, LaneRequest,
-    METHOD_HEADER_BYTES, REPLY_HEADER_BYTES, REQUEST_HEADER_BYTES, TYPED_METHOD_HEADER_BYTES,
+    FAILURE_HEADER_BYTES, HEADERS_FRAME_BYTES, ID_FRAME_BYTES, IDEMPOTENT, KIND_CANCEL,
+    KIND_FAILURE, KIND_HEADERS, KIND_METHOD, KIND_RECEIVED, KIND_REPLY, KIND_REQUEST,
+    KIND_TYPED_METHOD, LaneFrame, LaneRequest, METHOD_HEADER_BYTES, REPLY_HEADER_BYTES,
+    REQUEST_HEADER_BYTES, TYPED_METHOD_HEADER_BYTES,
 };
 use crate::{
     Code, Priority, Processed,
     wire::{
         CallSchema, LoadReport, STATUS_MESSAGE_BYTES_MAX, WireError,
         call_schema::LANE_SCHEMA_FLAGS,
-        frame::{FLAG_KEY, IDEMPOTENCY_KEY_BYTES, PRIORITY_BITS, PRIORITY_SHIFT, ReplyHeader},
+        frame::{
+            FLAG_KEY, HeaderFlags, IDEMPOTENCY_KEY_BYTES, PRIORITY_BITS, PRIORITY_SHIFT,
+            ReplyHeader,
+        },
         header::{check_length, u16_at, u32_at, u64_at},
         load_report::LOAD_BYTES,
         retry_after::retry_after,
@@ -45,6 +49,7 @@ pub(super) fn frame_bytes(bytes: &[u8], body_bytes_max: usize) -> Result<Option<
                 KIND_REQUEST => key_bytes(bytes[1]) + body(10)?,
                 KIND_REPLY => body(2)?,
                 KIND_FAILURE => body(2)? + message()?,
+                KIND_HEADERS => u16_at(bytes, 2).into(),
                 _ => 0,
             },
     ))
@@ -58,6 +63,7 @@ fn header_bytes(kind: u8) -> Result<usize, WireError> {
         KIND_CANCEL | KIND_RECEIVED => Ok(ID_FRAME_BYTES),
         KIND_METHOD => Ok(METHOD_HEADER_BYTES),
         KIND_TYPED_METHOD => Ok(TYPED_METHOD_HEADER_BYTES),
+        KIND_HEADERS => Ok(HEADERS_FRAME_BYTES),
         other => Err(WireError::UnknownKind(other)),
     }
 }
@@ -77,6 +83,7 @@ pub(super) fn parse_frame(bytes: &mut Bytes) -> Result<LaneFrame, WireError> {
         KIND_CANCEL => Ok(LaneFrame::Cancel { id: take_id(bytes) }),
         KIND_RECEIVED => Ok(LaneFrame::Received { id: take_id(bytes) }),
         KIND_METHOD | KIND_TYPED_METHOD => parse_method(bytes),
+        KIND_HEADERS => parse_headers(bytes),
         other => Err(WireError::UnknownKind(other)),
     }
 }
@@ -165,6 +172,14 @@ fn parse_method(bytes: &mut Bytes) -> Result<LaneFrame, WireError> {
         name,
         schema,
     })
+}
+
+fn parse_headers(bytes: &mut Bytes) -> Result<LaneFrame, WireError> {
+    let flags = HeaderFlags::from_byte(bytes[1])?;
+    let (len, id) = (usize::from(u16_at(bytes, 2)), u32_at(bytes, 4));
+    bytes.advance(HEADERS_FRAME_BYTES);
+    let bytes = take(bytes, len);
+    Ok(LaneFrame::Headers { id, flags, bytes })
 }
 
 /// Takes a frame that holds nothing but the id of a call.

@@ -10,9 +10,9 @@ use crate::{
     Code, Priority, Processed,
     codec::Encoding,
     wire::{
-        CallSchema, LoadReport, ReplyHeader, WireError,
+        CallSchema, HeaderFlags, LoadReport, ReplyHeader, WireError,
         call_schema::LANE_SCHEMA_FLAGS,
-        tests::{decode_pieces, in_pieces, load, priority},
+        tests::{decode_pieces, header_flags, in_pieces, load, priority},
     },
 };
 
@@ -29,6 +29,10 @@ fn written(frame: &LaneFrame) -> Bytes {
                 Some(schema) => encode_lane_typed_method(&mut out, *method, name, *schema),
                 None => encode_lane_method(&mut out, *method, name),
             }
+        }
+        LaneFrame::Headers { id, flags, bytes } => {
+            encode_lane_headers(&mut out, *id, *flags, bytes.len());
+            out.extend_from_slice(bytes);
         }
         LaneFrame::Request(request, body) => encode_lane_request(&mut out, request, body),
         LaneFrame::Cancel { id } => encode_lane_cancel(&mut out, *id),
@@ -50,6 +54,22 @@ fn decoded(bytes: &Bytes, pieces: &[usize]) -> Result<Vec<LaneFrame>, WireError>
         LaneDecoder::finish,
         in_pieces(bytes, pieces),
     )
+}
+
+#[test]
+fn headers_of_calls_have_the_documented_bytes() {
+    let headers = LaneFrame::Headers {
+        id: 0x0102,
+        flags: HeaderFlags {
+            has_trace: true,
+            wants_reply_metadata: false,
+        },
+        bytes: Bytes::from_static(b"ab"),
+    };
+    assert_eq!(
+        written(&headers)[..],
+        *b"\x17\x01\x02\x00\x02\x01\x00\x00ab"
+    );
 }
 
 #[test]
@@ -282,7 +302,9 @@ fn frame() -> impl Strategy<Value = LaneFrame> {
             }),
             body,
         });
-    prop_oneof![method, request, cancel, received, reply, failure]
+    let headers = (any::<u32>(), header_flags(), body())
+        .prop_map(|(id, flags, bytes)| LaneFrame::Headers { id, flags, bytes });
+    prop_oneof![method, headers, request, cancel, received, reply, failure]
 }
 
 proptest! {
@@ -299,7 +321,7 @@ proptest! {
     fn arbitrary_bytes_never_panic_and_read_the_same_in_any_pieces(
         bytes in prop::collection::vec(any::<u8>(), 0..400),
         pieces in prop::collection::vec(1usize..100, 0..10),
-        kind in 14u8..22,
+        kind in 14u8..25,
     ) {
         let mut bytes = bytes;
         if let Some(first) = bytes.first_mut() {

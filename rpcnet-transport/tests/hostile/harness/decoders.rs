@@ -3,8 +3,12 @@
 use std::fmt::Debug;
 
 use bytes::Bytes;
-use rpcnet_transport::wire::{
-    BODY_RESERVE_BYTES, Decoder, Frame, LaneDecoder, LaneFrame, StreamKind, WireError,
+use rpcnet_transport::{
+    METADATA_BYTES_MAX, Metadata,
+    wire::{
+        self, BODY_RESERVE_BYTES, Decoder, Frame, HeaderFlags, LaneDecoder, LaneFrame, StreamKind,
+        WireError,
+    },
 };
 
 use super::script::Script;
@@ -78,6 +82,33 @@ pub(crate) fn lane_frames(bytes: &[u8]) {
         let outcome = decode();
         (frames, outcome)
     });
+}
+
+/// Decodes the headers of a call. What is valid can be built anew.
+///
+/// # Panics
+///
+/// If the decoder breaks a rule.
+pub(crate) fn headers(bytes: &[u8]) {
+    let mut script = Script::new(bytes);
+    let flags = HeaderFlags {
+        has_trace: script.byte() & 1 != 0,
+        wants_reply_metadata: false,
+    };
+    let rest = &bytes[bytes.len() - script.left()..];
+    let Ok((trace, metadata)) = wire::decode_headers(flags, Bytes::copy_from_slice(rest)) else {
+        return;
+    };
+    assert_eq!(trace.is_some(), flags.has_trace);
+    if let Some(trace) = trace {
+        assert_eq!(trace.to_string().parse(), Ok(trace));
+    }
+    assert!(metadata.encoded_len() <= METADATA_BYTES_MAX);
+    let mut entries = metadata.iter();
+    let built = entries.try_fold(Metadata::new(), |built, (key, value)| {
+        built.with(key, value)
+    });
+    assert_eq!(built, Ok(metadata.clone()));
 }
 
 /// Checks that the bytes decode to the same frames and the same failure, in one piece and in parts.

@@ -10,7 +10,7 @@ mod server;
 
 pub(crate) use self::{
     caller::hostile_caller,
-    decoders::{frames, lane_frames},
+    decoders::{frames, headers, lane_frames},
     messages::{named_values, schemas},
     server::hostile_server,
 };

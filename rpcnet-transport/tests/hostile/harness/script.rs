@@ -6,8 +6,8 @@ use bytes::BytesMut;
 use rpcnet_transport::{
     Code, LoadReport, Priority, Processed,
     wire::{
-        self, CallSchema, Hello, LaneRequest, Preface, ReplyHeader, RequestFlags, RequestHeader,
-        StreamKind,
+        self, CallSchema, HeaderFlags, Hello, LaneRequest, Preface, ReplyHeader, RequestFlags,
+        RequestHeader, StreamKind,
     },
 };
 
@@ -128,7 +128,10 @@ impl<'a> Script<'a> {
                 let (id, header) = (self.small(), self.reply());
                 wire::encode_lane_failure(out, id, &header, self.bytes(64));
             }
-            14 => self.write_control_frame(out),
+            14 => match self.byte() & 1 {
+                0 => self.write_control_frame(out),
+                _ => self.write_headers(out),
+            },
             _ => out.extend_from_slice(self.bytes(64)),
         }
         self.corrupt(out, before);
@@ -151,6 +154,28 @@ impl<'a> Script<'a> {
         let body = self.bytes(64);
         wire::encode_request(out, &header, self.size(body.len()));
         out.extend_from_slice(body);
+    }
+
+    /// Writes headers, most of them valid, of a call or of a lane.
+    fn write_headers(&mut self, out: &mut BytesMut) {
+        let flags = HeaderFlags {
+            has_trace: self.byte() & 1 != 0,
+            wants_reply_metadata: self.byte() & 1 != 0,
+        };
+        let mut bytes = BytesMut::new();
+        if flags.has_trace {
+            bytes.extend_from_slice(&[self.byte(); 25]);
+        }
+        for _ in 0..self.below(4) {
+            let (key, value) = (b'a' + self.byte() % 30, self.bytes(16));
+            bytes.extend_from_slice(&[1, value.len() as u8, 0, key]);
+            bytes.extend_from_slice(value);
+        }
+        match self.byte() & 1 {
+            0 => wire::encode_lane_headers(out, self.small(), flags, bytes.len()),
+            _ => wire::encode_headers(out, flags, bytes.len()),
+        }
+        out.extend_from_slice(&bytes);
     }
 
     fn write_lane_request(&mut self, out: &mut BytesMut) {
@@ -196,6 +221,7 @@ impl<'a> Script<'a> {
             lane_calls_max: self.size(100) as u16,
             lane_body_bytes_max: self.size(100) as u16,
             has_schemas: self.byte() & 1 != 0,
+            has_headers: self.byte() & 1 != 0,
         }
     }
 

@@ -430,6 +430,7 @@ async fn the_hello_announces_the_configured_limits() {
         lane_calls_max: u16::MAX,
         lane_body_bytes_max: 1_234,
         has_schemas: true,
+        has_headers: true,
     };
     assert_eq!(hello, expected);
     // Other tests check what each limit does to a caller that exceeds it; QUIC enforces that of

@@ -73,6 +73,7 @@ impl RawServer {
                     lane_calls_max,
                     lane_body_bytes_max: LANE_BODY_BYTES_MAX,
                     has_schemas,
+                    has_headers: true,
                 },
             );
             control.write_all(&hello).await.unwrap();

@@ -185,6 +185,7 @@ fn malformed_control(junk: &[u8]) -> BytesMut {
         lane_calls_max: 0,
         lane_body_bytes_max: 1_024,
         has_schemas: true,
+        has_headers: true,
     };
     wire::encode_hello(&mut out, &hello);
     for toggle in 0..TOGGLES {

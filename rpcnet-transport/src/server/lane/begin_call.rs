@@ -1,0 +1,107 @@
+//! Beginning of a call of a lane that has headers, or whose method has layers.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::{LaneServer, ProtocolViolation};
+use crate::{
+    Code, IncomingCall, MetadataError, Status,
+    layers::LayeredCall,
+    metadata::CallHeaders,
+    server::{call_extras::CallExtras, context::CallMeta, handler::Handler},
+    wire::{HeaderFlags, LaneRequest},
+};
+
+/// Headers of the request that comes next.
+pub(super) struct NextHeaders {
+    id: u32,
+    headers: Result<CallHeaders, MetadataError>,
+}
+
+/// What most calls do not have.
+#[derive(Default)]
+pub(super) struct CallParts {
+    pub(super) extras: Option<Arc<CallExtras>>,
+    pub(super) layered: Option<LayeredCall<IncomingCall>>,
+}
+
+impl LaneServer {
+    /// Keeps the headers of the request that comes next.
+    #[cold]
+    pub(super) fn take_headers(
+        &mut self,
+        id: u32,
+        flags: HeaderFlags,
+        bytes: &[u8],
+    ) -> Result<(), ProtocolViolation> {
+        if self.next_headers.is_some() {
+            return Err(ProtocolViolation);
+        }
+        // In memory of its own, so that no packet is kept with it.
+        let headers = CallHeaders::decode(flags, Bytes::copy_from_slice(bytes));
+        self.next_headers = Some(Box::new(NextHeaders { id, headers }));
+        Ok(())
+    }
+
+    /// Prepares a call for its headers and runs its layers up to the first asynchronous one. `None`
+    /// if it is rejected.
+    #[cold]
+    pub(super) fn begin_call(
+        &mut self,
+        request: &LaneRequest,
+        headers: Option<Box<NextHeaders>>,
+        request_bytes: usize,
+        meta: &mut CallMeta,
+    ) -> Result<Option<CallParts>, ProtocolViolation> {
+        let mut parts = CallParts::default();
+        if let Some(next) = headers {
+            if next.id != request.id {
+                return Err(ProtocolViolation);
+            }
+            match next.headers {
+                Ok(headers) => parts.extras = Some(Arc::new(CallExtras::new(headers))),
+                Err(error) => {
+                    self.shared.counters.invalid_requests.add_one();
+                    let status = Status::new(Code::InvalidRequest, error.to_string());
+                    self.write_failure(request.id, status.not_processed());
+                    return Ok(None);
+                }
+            }
+        }
+        let method = self
+            .methods
+            .find(request.method, &self.shared)
+            .map_err(|_| ProtocolViolation)?;
+        let layers = method.handler.as_ref().map(Handler::layers);
+        let Some(layers) = layers
+            .map(|layers| layers.all())
+            .filter(|all| !all.is_empty())
+        else {
+            return Ok(Some(parts));
+        };
+        let extras = parts.extras.unwrap_or_default();
+        let (peer, name) = (&self.caller.peer, &method.name);
+        let call = IncomingCall::new(peer, name, meta, Arc::clone(&extras), request_bytes);
+        let mut layered = LayeredCall::new(layers, call);
+        if let Err(status) = layered.run_ready() {
+            self.shared.counters.calls_rejected_by_layers.add_one();
+            self.write_reply_headers(request.id, &extras);
+            self.write_failure(request.id, status);
+            return Ok(None);
+        }
+        *meta = layered.call().meta();
+        Ok(Some(CallParts {
+            extras: Some(extras),
+            layered: Some(layered),
+        }))
+    }
+
+    /// Writes the metadata of a reply that comes next, if there is any.
+    #[cold]
+    pub(super) fn write_reply_headers(&mut self, id: u32, extras: &CallExtras) {
+        if let Some(headers) = extras.take_reply_headers() {
+            self.replies.write_headers(id, &headers);
+        }
+    }
+}
