@@ -2,16 +2,14 @@
 
 use std::{fmt, sync::Arc};
 
-use rustls::crypto::ring::cipher_suite::TLS13_AES_128_GCM_SHA256;
-
-use crate::Peer;
+use crate::{Peer, tls::Identity};
 
 /// Identity of a node whose certificate was verified; see
 /// [`TransportConfig::with_authorizer`](crate::TransportConfig::with_authorizer).
 #[derive(Debug, Clone, Copy)]
 pub struct PeerIdentity<'a> {
     pub(crate) peer: &'a Peer,
-    pub(crate) certificate: &'a [u8],
+    pub(crate) identity: &'a Identity,
 }
 
 impl PeerIdentity<'_> {
@@ -21,20 +19,22 @@ impl PeerIdentity<'_> {
         self.peer
     }
 
+    /// Identity of the node, which [`peer`](Self::peer) has too.
+    #[must_use]
+    pub fn identity(&self) -> &Identity {
+        self.identity
+    }
+
     /// Certificate of the node, in DER.
     #[must_use]
     pub fn certificate(&self) -> &[u8] {
-        self.certificate
+        self.identity.certificate()
     }
 
     /// SHA-256 fingerprint of the certificate, as `openssl x509 -fingerprint -sha256` shows it.
     #[must_use]
     pub fn fingerprint(&self) -> [u8; 32] {
-        let suite = TLS13_AES_128_GCM_SHA256
-            .tls13()
-            .expect("it is one of TLS 1.3");
-        let hash = suite.common.hash_provider.hash(self.certificate);
-        hash.as_ref().try_into().expect("SHA-256 has 32 bytes")
+        self.identity.fingerprint()
     }
 }
 

@@ -18,7 +18,7 @@ use crate::{
     runtime::{EndpointRuntime, RuntimeEnded},
     stats::Counters,
     stream::{ReadFailure, RecvHalf},
-    tls::{PeerTls, VerifyFailure, canonical_name},
+    tls::{Identity, PeerTls, VerifyFailure, canonical_name},
     wire::{Decoder, Frame, Hello, StreamKind},
 };
 
@@ -162,6 +162,7 @@ impl Dialer {
             close_at_once(&connection, CLOSE_PROTOCOL, b"no hello frame");
         })?;
         target.known.set_message_limit(hello.message_bytes_max);
+        target.read_identity(&connection);
         target.registered.set_established(&connection);
         self.counters.connections_opened.add_one();
         let account = self.server_accounts.account(target.peer.shared_name());
@@ -239,6 +240,16 @@ impl Dialer {
 }
 
 impl DialTarget {
+    /// Sets the identity of the peer: the handshake has verified its certificate, or that of the
+    /// resumed session.
+    fn read_identity(&self, connection: &quinn::Connection) {
+        let chain = quic::certificate_chain(connection).unwrap_or_default();
+        let identity = chain.first().map(Identity::read);
+        if let Some(Ok(identity)) = identity {
+            self.peer.set_identity(identity);
+        }
+    }
+
     /// Error for a handshake that has taken too long.
     pub(crate) fn timed_out(&self, after: Duration) -> ConnectError {
         let addr = self.peer.addr();

@@ -58,7 +58,7 @@ mod wire;
 pub use rpcnet_transport_macros::{Message, service};
 
 #[cfg(feature = "dev-certs")]
-pub use crate::tls::{DevCa, NodePem};
+pub use crate::tls::{CertificateOptions, DevCa, NodePem};
 pub use crate::{
     authorize::PeerIdentity,
     client::{
@@ -100,7 +100,7 @@ pub use crate::{
     stats::TransportStats,
     status::Status,
     stream::{Receiver, Sender},
-    tls::{PemPaths, Tls, TlsError, TlsPart},
+    tls::{Identity, PemPaths, Tls, TlsError, TlsPart},
     tls_reload::TlsReloadError,
     wire::LoadReport,
 };

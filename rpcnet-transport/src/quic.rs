@@ -7,6 +7,7 @@ use quinn::{
     MtuDiscoveryConfig, TransportErrorCode, VarInt,
     crypto::rustls::{QuicClientConfig, QuicServerConfig},
 };
+use rustls_pki_types::CertificateDer;
 
 use crate::{
     AckFrequency, CloseReason, ConnectError, TransportConfig,
@@ -19,6 +20,14 @@ use crate::{
     printable::{Printable, printable},
     tls::ResetKey,
 };
+
+/// Certificates that the other side showed, in this handshake or in that of the resumed session.
+pub(crate) fn certificate_chain(
+    connection: &quinn::Connection,
+) -> Option<Vec<CertificateDer<'static>>> {
+    let chain = connection.peer_identity()?.downcast().ok()?;
+    Some(*chain)
+}
 
 pub(crate) fn endpoint_config(config: &TransportConfig, key: ResetKey) -> quinn::EndpointConfig {
     let udp_payload_bytes_max = receive_bytes_max(config);

@@ -12,13 +12,15 @@ use super::{
 };
 use crate::{
     Peer, PeerIdentity,
+    addr::canonical,
     close::{
         CLOSE_DENIED, CLOSE_DISCONNECTED, CLOSE_DONE, CLOSE_NO_NAME, CLOSE_TOO_MANY,
         CLOSE_UNTRUSTED, close_at_once,
     },
     connections::PendingHandshake,
     endpoint::EndpointShared,
-    tls,
+    quic::certificate_chain,
+    tls::{self, Identity},
 };
 
 /// Outcome of a handshake with a valid certificate.
@@ -108,8 +110,7 @@ async fn authorize(
     }
     let chain = certificate_chain(&connection).unwrap_or_default();
     let verified = VerifiedCaller::new(shared, &connection, &chain, pending).map_err(|fault| {
-        let reason = fault.reason().as_bytes();
-        close_at_once(&connection, CLOSE_NO_NAME, reason);
+        close_at_once(&connection, CLOSE_NO_NAME, fault.reason().as_bytes());
         ConnectionError::LocallyClosed
     });
     let VerifiedCaller { caller, denial } = verified?;
@@ -148,13 +149,17 @@ impl VerifiedCaller {
         pending: &PendingHandshake,
     ) -> Result<Self, tls::CertificateNameError> {
         let certificate = chain.first().ok_or(tls::CertificateNameError::NoName)?;
-        let peer = peer_of(connection, certificate)?;
+        let identity = Identity::read(certificate)?;
+        let name = tls::node_name(&identity)?;
+        let addr = canonical(connection.remote_address());
+        let peer = Peer::new(name, addr);
+        peer.set_identity(identity.clone());
         // Registered before it is checked: a caller that is disconnected meanwhile is caught by one
         // of the two.
         let caller = Arc::new(Caller::new(shared, connection.clone(), peer));
         let identity = PeerIdentity {
             peer: &caller.peer,
-            certificate,
+            identity: &identity,
         };
         let authorizer = shared.config.authorizer.as_ref();
         let mut denial = match authorizer.map_or(Ok(()), |authorizer| authorizer.check(&identity)) {
@@ -199,21 +204,4 @@ fn deny(shared: &EndpointShared, caller: &Caller, denial: Denial) -> HandshakeOu
         peer: caller.peer.clone(),
         reason,
     }
-}
-
-/// The peer that a certificate names.
-fn peer_of(
-    connection: &quinn::Connection,
-    certificate: &CertificateDer<'_>,
-) -> Result<Peer, tls::CertificateNameError> {
-    let name = tls::node_name(certificate)?;
-    let addr = crate::addr::canonical(connection.remote_address());
-    Ok(Peer::new(name, addr))
-}
-
-/// The certificates that the other side showed, in this handshake or in that of the resumed
-/// session.
-fn certificate_chain(connection: &quinn::Connection) -> Option<Vec<CertificateDer<'static>>> {
-    let chain = connection.peer_identity()?.downcast().ok()?;
-    Some(*chain)
 }

@@ -80,8 +80,6 @@ impl CallContext {
         options: &CallOptions,
         extras: Option<Arc<CallExtras>>,
     ) -> Self {
-        let name = "local";
-        let nowhere = (std::net::Ipv4Addr::UNSPECIFIED, 0).into();
         let meta = CallMeta {
             attempt: 0,
             idempotent: options.idempotent,
@@ -95,7 +93,7 @@ impl CallContext {
             meta,
             extras,
         };
-        Self::new(Peer::new(name, nowhere), call)
+        Self::new(Peer::local(), call)
     }
 
     /// A context that ends when this token is cancelled, and not before.
@@ -211,7 +209,7 @@ impl CallContext {
         }
     }
 
-    /// The caller: the name in its certificate, and its address.
+    /// The caller: its name, address and [identity](Peer::identity).
     #[must_use]
     pub fn peer(&self) -> &Peer {
         &self.0.peer

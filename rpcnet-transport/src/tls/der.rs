@@ -2,6 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
+pub(super) const BOOLEAN: u8 = 0x01;
 pub(super) const INTEGER: u8 = 0x02;
 pub(super) const BIT_STRING: u8 = 0x03;
 pub(super) const OCTET_STRING: u8 = 0x04;
@@ -12,22 +13,33 @@ pub(super) const SET: u8 = 0x31;
 /// Context-specific, constructed, number 0.
 pub(super) const TAGGED_0: u8 = 0xa0;
 
+/// Context-specific, constructed, number 3.
+pub(super) const TAGGED_3: u8 = 0xa3;
+
+/// Bits of a tag that are its number.
+const TAG_NUMBER: u8 = 0x1f;
+
 const UTC_TIME: u8 = 0x17;
 const GENERALIZED_TIME: u8 = 0x18;
 
-/// First element of DER: its tag, its contents, and the rest.
+/// First element of DER: its tag, its contents, and the rest. `None` if its tag or its length is not
+/// in the shortest form, or it has 64 KiB or more.
 pub(super) fn element(input: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     let (&tag, rest) = input.split_first()?;
     let (&first, rest) = rest.split_first()?;
-    let (len, rest) = match first {
-        0..=0x7f => (usize::from(first), rest),
-        0x81 => (usize::from(*rest.first()?), &rest[1..]),
+    let (len, rest, len_min) = match first {
+        0..=0x7f => (usize::from(first), rest, 0),
+        0x81 => (usize::from(*rest.first()?), &rest[1..], 0x80),
         0x82 => {
             let (len, rest) = rest.split_first_chunk()?;
-            (usize::from(u16::from_be_bytes(*len)), rest)
+            (usize::from(u16::from_be_bytes(*len)), rest, 0x100)
         }
         _ => return None,
     };
+    // A tag of several bytes would have all of these bits set.
+    if len < len_min || tag & TAG_NUMBER == TAG_NUMBER {
+        return None;
+    }
     let (contents, rest) = rest.split_at_checked(len)?;
     Some((tag, contents, rest))
 }
@@ -49,25 +61,8 @@ pub(super) fn is_der(file: &[u8]) -> bool {
     }
 }
 
-/// First and last second of a certificate's validity (RFC 5280 section 4.1.2.5), since the Unix
-/// epoch.
-pub(super) fn validity(certificate: &[u8]) -> Option<[u64; 2]> {
-    let (certificate, _) = expect(certificate, SEQUENCE)?;
-    let (to_be_signed, _) = expect(certificate, SEQUENCE)?;
-    // The version is optional.
-    let fields = expect(to_be_signed, TAGGED_0).map_or(to_be_signed, |(_, rest)| rest);
-    let (_, fields) = expect(fields, INTEGER)?;
-    let (_, fields) = expect(fields, SEQUENCE)?;
-    let (_, fields) = expect(fields, SEQUENCE)?;
-    let (validity, _) = expect(fields, SEQUENCE)?;
-    let (tag, not_before, rest) = element(validity)?;
-    let not_before = time(tag, not_before)?;
-    let (tag, not_after, _) = element(rest)?;
-    Some([not_before, time(tag, not_after)?])
-}
-
-/// Seconds since the Unix epoch.
-fn time(tag: u8, text: &[u8]) -> Option<u64> {
+/// Seconds since the Unix epoch of a time in a certificate.
+pub(super) fn time(tag: u8, text: &[u8]) -> Option<u64> {
     let text = std::str::from_utf8(text).ok()?.strip_suffix('Z')?;
     let text = match tag {
         UTC_TIME if text >= "50" => format!("19{text}"),
@@ -121,6 +116,26 @@ pub(crate) fn utc(time: SystemTime) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn lengths_have_one_form() {
+        let long = [&[5, 0x81, 0x80][..], &[0; 0x80]].concat();
+        assert_eq!(element(&long), Some((5, &long[3..], &[][..])));
+        assert_eq!(element(&[5, 1, 2, 3]), Some((5, &[2][..], &[3][..])));
+        for other in [
+            &[][..],
+            &[5],
+            &[5, 1],
+            &[5, 0x80, 2, 0, 0],
+            &[5, 0x81, 1, 2],
+            &[5, 0x82, 0, 1, 2],
+            &[5, 0x83, 0, 0, 1, 2],
+            &[0x1f, 1, 2],
+            &[0xbf, 1, 2],
+        ] {
+            assert_eq!(element(other), None, "{other:?}");
+        }
+    }
 
     #[test]
     fn times_are_written_in_utc() {

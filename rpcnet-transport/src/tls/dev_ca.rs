@@ -9,7 +9,7 @@ use std::{
 
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
-    Issuer, KeyPair, KeyUsagePurpose,
+    Issuer, KeyPair, KeyUsagePurpose, SanType, string::Ia5String,
 };
 
 use super::{PemPaths, Tls, TlsError, node_name::canonical_name};
@@ -35,6 +35,91 @@ pub struct NodePem {
     pub key: String,
     /// Certificate of the CA.
     pub ca: String,
+}
+
+/// What a [`DevCa`] puts into a certificate beside the name of the node.
+///
+/// ```
+/// use rpcnet_transport::{CertificateOptions, DevCa};
+///
+/// let ca = DevCa::new("example");
+/// let options = CertificateOptions::new().with_uri("spiffe://example.org/render/worker");
+/// let tls = ca.issue_with("worker-1", &options)?;
+/// assert_eq!(tls.node_name(), "worker-1");
+/// assert!(tls.identity().uris().eq(["spiffe://example.org/render/worker"]));
+/// # Ok::<(), rpcnet_transport::TlsError>(())
+/// ```
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CertificateOptions {
+    dns_names: Vec<String>,
+    uris: Vec<String>,
+    emails: Vec<String>,
+    lifetime: Option<Duration>,
+}
+
+impl CertificateOptions {
+    /// Nothing beside the name, and a lifetime of 30 days.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a DNS name. The name of the node stays the one that it is issued for, which must not
+    /// have more than 64 bytes then.
+    #[must_use]
+    pub fn with_dns_name(mut self, name: impl Into<String>) -> Self {
+        self.dns_names.push(name.into());
+        self
+    }
+
+    /// Adds a URI, such as a SPIFFE id.
+    #[must_use]
+    pub fn with_uri(mut self, uri: impl Into<String>) -> Self {
+        self.uris.push(uri.into());
+        self
+    }
+
+    /// Adds an e-mail address.
+    #[must_use]
+    pub fn with_email(mut self, email: impl Into<String>) -> Self {
+        self.emails.push(email.into());
+        self
+    }
+
+    /// Sets the time until the certificate expires. Default, and most, 30 days.
+    #[must_use]
+    pub fn with_lifetime(mut self, lifetime: Duration) -> Self {
+        self.lifetime = Some(lifetime);
+        self
+    }
+
+    /// Subject alternative names of a node with this canonical name.
+    fn alternative_names(&self, node_name: &str) -> Result<Vec<SanType>, TlsError> {
+        let mut names = vec![dns_name(node_name)?];
+        for name in &self.dns_names {
+            let invalid = |_| TlsError::InvalidName(name.clone());
+            names.push(dns_name(&canonical_name(name).map_err(invalid)?)?);
+        }
+        let is_printable =
+            |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_graphic());
+        for (texts, make, mark) in [
+            (&self.uris, SanType::URI as fn(Ia5String) -> SanType, None),
+            (&self.emails, SanType::Rfc822Name, Some('@')),
+        ] {
+            for text in texts {
+                let is_valid = is_printable(text) && mark.is_none_or(|mark| text.contains(mark));
+                let valid = is_valid.then(|| Ia5String::try_from(text.as_str()).ok());
+                let invalid = || TlsError::InvalidAlternativeName(text.clone());
+                names.push(make(valid.flatten().ok_or_else(invalid)?));
+            }
+        }
+        Ok(names)
+    }
+}
+
+fn dns_name(name: &str) -> Result<SanType, TlsError> {
+    let name = Ia5String::try_from(name).map_err(|_| TlsError::InvalidName(name.to_owned()));
+    name.map(SanType::DnsName)
 }
 
 impl DevCa {
@@ -69,7 +154,23 @@ impl DevCa {
     ///
     /// [`TlsError::InvalidName`] if the name is not a DNS name.
     pub fn issue(&self, node_name: &str) -> Result<Tls, TlsError> {
-        self.issue_pem(node_name)?.tls()
+        self.issue_with(node_name, &CertificateOptions::new())
+    }
+
+    /// Issues an identity with more than a name: with URIs, e-mail addresses and other DNS names,
+    /// or with a shorter lifetime.
+    ///
+    /// # Errors
+    ///
+    /// [`TlsError::InvalidName`] and [`TlsError::InvalidAlternativeName`] for what cannot be put
+    /// into a certificate, [`TlsError::AmbiguousName`] if a node with other DNS names has a name of
+    /// more than 64 bytes.
+    pub fn issue_with(
+        &self,
+        node_name: &str,
+        options: &CertificateOptions,
+    ) -> Result<Tls, TlsError> {
+        self.issue_pem_with(node_name, options)?.tls()
     }
 
     /// Issues an identity as PEM texts.
@@ -78,7 +179,24 @@ impl DevCa {
     ///
     /// [`TlsError::InvalidName`] if the name is not a DNS name.
     pub fn issue_pem(&self, node_name: &str) -> Result<NodePem, TlsError> {
-        self.issue_for(node_name, SystemTime::now() - BACKDATED, LIFETIME)
+        self.issue_pem_with(node_name, &CertificateOptions::new())
+    }
+
+    /// Issues an identity as PEM texts, as [`issue_with`](Self::issue_with) does.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`issue_with`](Self::issue_with).
+    pub fn issue_pem_with(
+        &self,
+        node_name: &str,
+        options: &CertificateOptions,
+    ) -> Result<NodePem, TlsError> {
+        let lifetime = match options.lifetime {
+            Some(lifetime) => lifetime.saturating_add(BACKDATED).min(LIFETIME),
+            None => LIFETIME,
+        };
+        self.issue_at(node_name, options, SystemTime::now() - BACKDATED, lifetime)
     }
 
     /// Writes certificate, key and CA of a node into a directory (created if missing) as
@@ -91,6 +209,20 @@ impl DevCa {
     /// [`TlsError::InvalidName`] if the name is not a DNS name or is `ca`, [`TlsError::Io`] if a
     /// file cannot be written.
     pub fn write_pem(&self, dir: impl AsRef<Path>, node_name: &str) -> Result<PemPaths, TlsError> {
+        self.write_pem_with(dir, node_name, &CertificateOptions::new())
+    }
+
+    /// Like [`write_pem`](Self::write_pem), with more than a name in the certificate.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`write_pem`](Self::write_pem) and [`issue_with`](Self::issue_with).
+    pub fn write_pem_with(
+        &self,
+        dir: impl AsRef<Path>,
+        node_name: &str,
+        options: &CertificateOptions,
+    ) -> Result<PemPaths, TlsError> {
         let invalid = || TlsError::InvalidName(node_name.to_owned());
         let name = canonical_name(node_name).map_err(|_| invalid())?;
         // Its certificate and the CA's would be one file.
@@ -98,7 +230,7 @@ impl DevCa {
             return Err(invalid());
         }
         let dir = dir.as_ref();
-        let pem = self.issue_pem(&name)?;
+        let pem = self.issue_pem_with(&name, options)?;
         let paths = PemPaths {
             cert: dir.join(format!("{name}.pem")),
             key: dir.join(format!("{name}.key")),
@@ -121,34 +253,62 @@ impl DevCa {
         &self.pem
     }
 
+    #[cfg(test)]
     pub(super) fn issue_for(
         &self,
         node_name: &str,
         from: SystemTime,
         lifetime: Duration,
     ) -> Result<NodePem, TlsError> {
-        let invalid = || TlsError::InvalidName(node_name.to_owned());
-        let node_name = canonical_name(node_name).map_err(|_| invalid())?;
-        // A common name has no room for a longer one (RFC 5280 appendix A.1, ub-common-name).
-        let common_name = (node_name.len() <= 64).then_some(&*node_name);
-        self.issue_names(&[&node_name], common_name, from, lifetime)
+        self.issue_at(node_name, &CertificateOptions::new(), from, lifetime)
     }
 
-    /// Issues a certificate for these names without canonicalising them, with this common name.
+    fn issue_at(
+        &self,
+        node_name: &str,
+        options: &CertificateOptions,
+        from: SystemTime,
+        lifetime: Duration,
+    ) -> Result<NodePem, TlsError> {
+        let invalid = || TlsError::InvalidName(node_name.to_owned());
+        let node_name = canonical_name(node_name).map_err(|_| invalid())?;
+        let names = options.alternative_names(&node_name)?;
+        // A common name has no room for a longer one (RFC 5280 appendix A.1, ub-common-name).
+        let common_name = (node_name.len() <= 64).then_some(&*node_name);
+        if common_name.is_none() && !options.dns_names.is_empty() {
+            let others = options.dns_names.iter().cloned();
+            let names = std::iter::once(node_name.into_owned()).chain(others);
+            return Err(TlsError::AmbiguousName {
+                names: names.collect(),
+            });
+        }
+        self.issue_names(names, common_name, from, lifetime)
+    }
+
+    /// Issues a certificate for these names as they are, with this common name.
     pub(super) fn issue_names(
         &self,
-        names: &[&str],
+        names: Vec<SanType>,
         common_name: Option<&str>,
         from: SystemTime,
         lifetime: Duration,
     ) -> Result<NodePem, TlsError> {
-        let names: Vec<String> = names.iter().map(ToString::to_string).collect();
-        let invalid = |_| TlsError::InvalidName(names.join(", "));
-        let mut params = CertificateParams::new(names.clone()).map_err(invalid)?;
+        let mut params = CertificateParams::default();
         params.distinguished_name = DistinguishedName::new();
+        params.subject_alt_names = names;
         if let Some(name) = common_name {
             params.distinguished_name.push(DnType::CommonName, name);
         }
+        self.issue_params(params, from, lifetime)
+    }
+
+    /// Issues a certificate for the names and extensions of these parameters.
+    pub(super) fn issue_params(
+        &self,
+        mut params: CertificateParams,
+        from: SystemTime,
+        lifetime: Duration,
+    ) -> Result<NodePem, TlsError> {
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![
             ExtendedKeyUsagePurpose::ServerAuth,

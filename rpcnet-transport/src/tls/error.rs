@@ -119,6 +119,12 @@ pub enum TlsError {
     /// The name cannot be put into a certificate.
     #[error("invalid node name {0:?}: {fault}", fault = name_error(.0))]
     InvalidName(String),
+    /// The URI or e-mail address cannot be put into a certificate.
+    #[error(
+        "invalid subject alternative name {0:?}: a URI has printable ASCII characters and no \
+         space, an e-mail address an '@' too"
+    )]
+    InvalidAlternativeName(String),
     /// The TLS library rejected the settings; not the fault of the files.
     #[error("TLS cannot be set up: {0}")]
     Setup(String),
@@ -138,6 +144,9 @@ impl TlsError {
 impl From<CertificateNameError> for TlsError {
     fn from(fault: CertificateNameError) -> Self {
         match fault {
+            CertificateNameError::Unreadable(fault) => {
+                Self::invalid(TlsPart::Certificate, fault.to_string())
+            }
             CertificateNameError::NoName => Self::NoName,
             CertificateNameError::Wildcards(names) => Self::WildcardName { names },
             CertificateNameError::Invalid(names) => Self::Invalid {

@@ -1,5 +1,6 @@
 //! TLS identity of a node and the authorities that it trusts.
 
+mod certificate;
 mod client_sessions;
 mod der;
 #[cfg(feature = "dev-certs")]
@@ -7,6 +8,7 @@ mod dev_ca;
 mod error;
 mod expiry;
 mod host_identity;
+mod identity;
 mod key_kind;
 mod node_name;
 mod own_chain;
@@ -20,7 +22,7 @@ mod verify_failure;
 mod wall_clock;
 
 #[cfg(feature = "dev-certs")]
-pub use self::dev_ca::{DevCa, NodePem};
+pub use self::dev_ca::{CertificateOptions, DevCa, NodePem};
 pub(crate) use self::{
     client_sessions::{ClientSessions, PeerTls},
     der::utc,
@@ -33,6 +35,7 @@ pub(crate) use self::{
 };
 pub use self::{
     error::{TlsError, TlsPart},
+    identity::Identity,
     pem_files::PemPaths,
 };
 
@@ -73,6 +76,7 @@ pub struct Tls(Arc<Inner>);
 
 struct Inner {
     node_name: String,
+    certificate: Identity,
     roots: Arc<RootCertStore>,
     verifier: Arc<WebPkiServerVerifier>,
     identity: Arc<CertifiedKey>,
@@ -149,6 +153,12 @@ impl Tls {
         &self.0.node_name
     }
 
+    /// What the certificate of this node says about it, as its peers see it.
+    #[must_use]
+    pub fn identity(&self) -> &Identity {
+        &self.0.certificate
+    }
+
     /// The same identity with this wall clock, by which certificates of this node and of others are
     /// judged. For tests with a clock of their own, which may be wrong. Default: that of the
     /// system. An endpoint keeps the clock that it was opened with when its identity is
@@ -174,6 +184,7 @@ impl Tls {
             .expect("the ring provider speaks TLS 1.3: the first config has shown it");
         Self(Arc::new(Inner {
             node_name: inner.node_name.clone(),
+            certificate: inner.certificate.clone(),
             roots: Arc::clone(&inner.roots),
             verifier: Arc::clone(&inner.verifier),
             identity: Arc::clone(&inner.identity),
@@ -205,7 +216,8 @@ impl Tls {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         own_chain::check(&chain, &roots, &provider, now(&*clock))?;
         let expiry = Expiry::new(own_chain::validity(&chain, &roots, &provider)?);
-        let node_name = node_name(&chain[0])?;
+        let certificate = Identity::read(&chain[0]).map_err(CertificateNameError::from)?;
+        let node_name = node_name(&certificate)?;
         let secret = key.clone_key();
         let identity = CertifiedKey::from_der(chain, key, &provider).map_err(|e| match e {
             rustls::Error::InconsistentKeys(_) => TlsError::KeyMismatch,
@@ -223,6 +235,7 @@ impl Tls {
         let verifier = builder.build().map_err(TlsError::from_setup)?;
         Ok(Self(Arc::new(Inner {
             node_name,
+            certificate,
             roots,
             verifier,
             identity,

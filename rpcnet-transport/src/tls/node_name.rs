@@ -9,7 +9,7 @@ use rustls_pki_types::{CertificateDer, DnsName, ServerName};
 use thiserror::Error;
 use webpki::EndEntityCert;
 
-use super::der::{OBJECT_ID, SEQUENCE, SET, element};
+use super::{Identity, certificate::CertificateFault};
 
 /// Reason for which a text is not a node name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
@@ -35,6 +35,8 @@ pub(crate) enum NameError {
 /// Reason for which a certificate does not name one node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum CertificateNameError {
+    /// Its names cannot be read.
+    Unreadable(CertificateFault),
     NoName,
     Wildcards(Vec<String>),
     /// The subject alternative names are not DNS names.
@@ -92,16 +94,14 @@ fn check(name: &str) -> Result<(), NameError> {
 }
 
 /// Canonical name of the node of a certificate: its one DNS name or, of several, the one that is
-/// also its common name. Wildcards do not count. Every node finds the same name, because the issuer
+/// also a common name. Wildcards do not count. Every node finds the same name, because the issuer
 /// has chosen it.
-pub(crate) fn node_name(der: &CertificateDer<'_>) -> Result<String, CertificateNameError> {
-    let Ok(certificate) = EndEntityCert::try_from(der) else {
-        return Err(CertificateNameError::NoName);
-    };
-    let mut names = plain_names(&certificate);
-    match names.len() {
-        0 => {
-            let others = presented_names(der);
+pub(crate) fn node_name(identity: &Identity) -> Result<String, CertificateNameError> {
+    let mut names = identity.dns_names();
+    match (names.next(), names.next()) {
+        (Some(name), None) => Ok(name.to_owned()),
+        (None, _) => {
+            let others = presented_names(&CertificateDer::from(identity.certificate()));
             Err(if others.is_empty() {
                 CertificateNameError::NoName
             } else if others.iter().any(|name| name.starts_with('*')) {
@@ -110,13 +110,19 @@ pub(crate) fn node_name(der: &CertificateDer<'_>) -> Result<String, CertificateN
                 CertificateNameError::Invalid(others)
             })
         }
-        1 => Ok(names.remove(0)),
         _ => {
-            let common = common_names(certificate.subject());
-            let mut chosen = names.iter().filter(|name| common.contains(name));
+            let common: Vec<_> = identity
+                .common_names()
+                .filter_map(|name| canonical_name(name).ok())
+                .collect();
+            let is_common = |name: &&str| common.iter().any(|common| common == name);
+            let mut chosen = identity.dns_names().filter(is_common);
             match (chosen.next(), chosen.next()) {
-                (Some(name), None) => Ok(name.clone()),
-                _ => Err(CertificateNameError::Several(names)),
+                (Some(name), None) => Ok(name.to_owned()),
+                _ => {
+                    let names = identity.dns_names().map(str::to_owned);
+                    Err(CertificateNameError::Several(names.collect()))
+                }
             }
         }
     }
@@ -124,9 +130,8 @@ pub(crate) fn node_name(der: &CertificateDer<'_>) -> Result<String, CertificateN
 
 /// Whether a certificate has exactly this canonical name among its DNS names. A wildcard does not
 /// count: any node that it covers could stand for any other.
-pub(super) fn has_name(certificate: &CertificateDer<'_>, name: &str) -> bool {
-    EndEntityCert::try_from(certificate)
-        .is_ok_and(|certificate| plain_names(&certificate).iter().any(|other| other == name))
+pub(super) fn has_name(identity: &Identity, name: &str) -> bool {
+    identity.dns_names().any(|other| other == name)
 }
 
 /// DNS names of a certificate as they are, including wildcards and invalid ones.
@@ -152,62 +157,32 @@ pub(super) fn dns_name(presented: &str) -> Option<&str> {
     presented.strip_prefix("DnsName(\"")?.strip_suffix("\")")
 }
 
-/// DNS names of a certificate, canonical, without wildcards and duplicates.
-fn plain_names(certificate: &EndEntityCert<'_>) -> Vec<String> {
-    let mut names = Vec::new();
-    // A name with a final dot is not valid in a certificate (RFC 5280 section 4.2.1.6), and no
-    // caller would find it there.
-    let is_relative = |name: &&str| !name.ends_with('.');
-    for name in certificate.valid_dns_names().filter(is_relative) {
-        if let Ok(name) = canonical_name(name)
-            && !names.iter().any(|known| *known == name)
-        {
-            names.push(name.into_owned());
-        }
-    }
-    names
-}
-
-/// Common names in a subject (RFC 5280 section 4.1.2.4) that can be node names, canonical. An
-/// unreadable part ends the list.
-fn common_names(mut subject: &[u8]) -> Vec<String> {
-    let mut names = Vec::new();
-    while let Some((SET, mut set, rest)) = element(subject) {
-        subject = rest;
-        while let Some((SEQUENCE, attribute, rest)) = element(set) {
-            set = rest;
-            let Some((OBJECT_ID, COMMON_NAME, value)) = element(attribute) else {
-                continue;
-            };
-            let text = element(value).and_then(|(_, text, _)| std::str::from_utf8(text).ok());
-            if let Some(Ok(name)) = text.map(canonical_name) {
-                names.push(name.into_owned());
-            }
-        }
-    }
-    names
-}
-
 impl CertificateNameError {
     /// Text that a peer with such a certificate is told.
-    pub(crate) fn reason(&self) -> &'static str {
-        match self {
+    pub(crate) fn reason(&self) -> Cow<'static, str> {
+        Cow::Borrowed(match self {
+            Self::Unreadable(fault) => {
+                return Cow::Owned(format!("the certificate is not usable: {fault}"));
+            }
             Self::NoName => "the certificate has no DNS name",
             Self::Wildcards(_) => "the certificate has no DNS name but wildcards",
             Self::Invalid(_) => "the DNS names of the certificate are not valid",
             Self::Several(_) => {
                 "the certificate has several DNS names, and its common name is none of them"
             }
-        }
+        })
+    }
+}
+
+impl From<CertificateFault> for CertificateNameError {
+    fn from(fault: CertificateFault) -> Self {
+        Self::Unreadable(fault)
     }
 }
 
 /// RFC 1035 section 2.3.4: 255 on the wire, with the lengths of the first label and of the root.
 const NAME_BYTES_MAX: usize = 253;
 const LABEL_BYTES_MAX: usize = 63;
-
-/// 2.5.4.3.
-const COMMON_NAME: &[u8] = &[0x55, 0x04, 0x03];
 
 #[cfg(all(test, feature = "dev-certs"))]
 mod tests;

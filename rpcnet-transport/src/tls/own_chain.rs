@@ -7,7 +7,7 @@ use rustls_pki_types::{CertificateDer, UnixTime};
 use webpki::{EndEntityCert, Error, KeyUsage, anchor_from_trusted_cert};
 
 use super::{
-    TlsError, TlsPart, der,
+    TlsError, TlsPart, certificate,
     expiry::Validity,
     key_kind::{SUPPORTED, unsupported_public_key},
 };
@@ -59,7 +59,7 @@ pub(super) fn validity(
     roots: &RootCertStore,
     provider: &CryptoProvider,
 ) -> Result<Validity, TlsError> {
-    let own = der::validity(&chain[0]);
+    let own = certificate::validity(&chain[0]);
     let [not_before_s, own_end] =
         own.ok_or_else(|| malformed(TlsPart::Certificate, &Error::BadDer))?;
     let is_good_at = |second: &u64| {
@@ -68,7 +68,7 @@ pub(super) fn validity(
     };
     let ends = chain[1..]
         .iter()
-        .filter_map(|intermediate| der::validity(intermediate))
+        .filter_map(|intermediate| certificate::validity(intermediate))
         .map(|[_, end]| end);
     // An intermediate that is not needed, or has a longer-lived twin, does not limit it.
     let ends = ends.filter(|end| *end < own_end).chain([own_end]);
@@ -88,7 +88,7 @@ fn verify_error(
     roots: &RootCertStore,
     usage: &'static str,
 ) -> TlsError {
-    let own = der::validity(&chain[0]);
+    let own = certificate::validity(&chain[0]);
     match error {
         Error::CertExpired { not_after, .. } => TlsError::Expired {
             certificate: certificate_role(own.map(|[_, own]| own), not_after),

@@ -66,6 +66,10 @@ impl PeerSessions {
             Ok(chain) => {
                 let since = Instant::now();
                 state.failure = None;
+                // Sessions stand for the certificates that they began with.
+                if (state.verified.as_ref()).is_some_and(|before| before.chain != chain) {
+                    state.tickets.clear();
+                }
                 state.verified = Some(VerifiedChain { chain, since });
             }
             Err(failure) => {

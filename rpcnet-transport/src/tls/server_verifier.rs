@@ -3,14 +3,18 @@
 use std::sync::Arc;
 
 use rustls::{
-    CertificateError, DigitallySignedStruct, SignatureScheme,
+    CertificateError, DigitallySignedStruct, OtherError, SignatureScheme,
     client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
 };
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
-use super::{node_name, peer_sessions::PeerSessions, verify_failure::VerifyFailure};
+use super::{
+    Identity, certificate::CertificateFault, node_name, peer_sessions::PeerSessions,
+    verify_failure::VerifyFailure,
+};
 
-/// Verifier of server certificates: the rules of rustls, without wildcards. It stores its result:
+/// Verifier of server certificates: the rules of rustls, without wildcards and
+/// certificates whose identity cannot be read. It stores its result:
 /// the reason for a failure, which QUIC would reduce to an alert, or the certificates, which a
 /// resumed session does not show again.
 #[derive(Debug)]
@@ -38,11 +42,14 @@ impl ServerCertVerifier for ServerVerifier {
             ocsp_response,
             now,
         );
-        let verified = verified.and_then(|verified| match server_name {
-            ServerName::DnsName(dns) if !node_name::has_name(end_entity, dns.as_ref()) => {
-                Err(wildcard_error(end_entity, server_name))
+        let verified = verified.and_then(|verified| {
+            let identity = Identity::read(end_entity).map_err(unreadable_error)?;
+            match server_name {
+                ServerName::DnsName(dns) if !node_name::has_name(&identity, dns.as_ref()) => {
+                    Err(wildcard_error(end_entity, server_name))
+                }
+                _ => Ok(verified),
             }
-            _ => Ok(verified),
         });
         self.0.on_verified(match &verified {
             Ok(_) => Ok(std::iter::once(end_entity)
@@ -75,6 +82,11 @@ impl ServerCertVerifier for ServerVerifier {
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.0.verifier().supported_verify_schemes()
     }
+}
+
+fn unreadable_error(fault: CertificateFault) -> rustls::Error {
+    let fault = OtherError(Arc::new(fault));
+    rustls::Error::InvalidCertificate(CertificateError::Other(fault))
 }
 
 fn wildcard_error(end_entity: &CertificateDer<'_>, expected: &ServerName<'_>) -> rustls::Error {

@@ -40,6 +40,9 @@ impl VerifyFailure {
             rustls::Error::InvalidCertificate(CertificateError::BadSignature) => Self::untrusted(
                 "bad signature: the issuer has the name of a trusted authority, and did not sign with its key",
             ),
+            rustls::Error::InvalidCertificate(CertificateError::Other(fault)) => {
+                Self::untrusted(&format!("the certificate is not usable: {fault}"))
+            }
             other => Self::untrusted(&other.to_string()),
         }
     }
