@@ -4,6 +4,7 @@
 pub mod __private;
 mod accounts;
 mod addr;
+mod allow_table;
 mod authorize;
 mod busy_poll;
 mod client;
@@ -60,6 +61,7 @@ pub use rpcnet_transport_macros::{Message, service};
 #[cfg(feature = "dev-certs")]
 pub use crate::tls::{CertificateOptions, DevCa, NodePem};
 pub use crate::{
+    allow_table::{Access, AllowTable, Callers, PatternError},
     authorize::PeerIdentity,
     client::{
         CallOptions, CloseReason, ConnectionEvent, EncodedReply, EncodedRequest, IdempotencyKeys,

@@ -27,7 +27,7 @@ pub(crate) use self::{
     client_sessions::{ClientSessions, PeerTls},
     der::utc,
     expiry::ExpiryWarning,
-    node_name::{CertificateNameError, canonical_name, name_error, node_name},
+    node_name::{CertificateNameError, NameError, canonical_name, name_error, node_name},
     pem_files::FilesDigest,
     reset_key::ResetKey,
     server_sessions::ServerSessions,
