@@ -36,7 +36,7 @@ pub(super) struct PeerState {
 }
 
 pub(super) struct VerifiedChain {
-    chain: Vec<CertificateDer<'static>>,
+    pub(super) chain: Vec<CertificateDer<'static>>,
     pub(super) since: Instant,
 }
 

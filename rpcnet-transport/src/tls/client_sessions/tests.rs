@@ -105,6 +105,28 @@ fn a_session_does_not_outlive_the_certificate_that_it_began_with() {
 }
 
 #[test]
+fn sessions_end_with_another_certificate() {
+    let pair = Pair::new();
+    pair.connect();
+    pair.connect();
+    assert!(pair.tickets() > 0);
+    let again = pair
+        .sessions
+        .state
+        .lock()
+        .verified
+        .as_ref()
+        .unwrap()
+        .chain
+        .clone();
+    pair.sessions.on_verified(Ok(again));
+    assert!(pair.tickets() > 0, "the same certificate");
+    let other = DevCa::new("test").issue("node-1").unwrap();
+    pair.sessions.on_verified(Ok(other.0.identity.cert.clone()));
+    assert_eq!(pair.tickets(), 0);
+}
+
+#[test]
 fn a_session_expires_however_often_it_is_resumed() {
     let pair = Pair::new();
     pair.connect();

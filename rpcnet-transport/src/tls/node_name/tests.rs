@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::SystemTime};
 
 use quinn::crypto::rustls::QuicClientConfig;
-use rcgen::CertificateParams;
+use rcgen::{CertificateParams, CustomExtension};
 use rustls_pki_types::{PrivateKeyDer, pem::PemObject};
 
 use super::*;
@@ -175,19 +175,40 @@ async fn a_certificate_without_a_single_node_name_is_refused_with_the_reason() {
         (&["127.0.0.1"], "has no DNS name"),
         (&["a b"], "are not valid"),
     ] {
-        let endpoint = quinn::Endpoint::client(([127, 0, 0, 1], 0).into()).unwrap();
-        let config = client_config(&issue(&ca, names, Some("c")));
-        let connecting = endpoint.connect_with(config, server.local_addr(), "node-1");
-        let connection = connecting.unwrap().await.unwrap();
-        let closed = connection.closed().await;
-        let quinn::ConnectionError::ApplicationClosed(close) = closed else {
-            panic!("{names:?}: {closed:?}");
-        };
-        assert_eq!(close.error_code, CLOSE_NO_NAME);
-        let reason = String::from_utf8_lossy(&close.reason).into_owned();
+        let reason = refusal(&server, &issue(&ca, names, Some("c"))).await;
         assert!(reason.contains(cause), "{reason}");
     }
     assert_eq!(server.stats().connections_accepted, 0);
+}
+
+#[tokio::test]
+async fn a_caller_with_malformed_names_is_refused_with_the_reason() {
+    let ca = DevCa::new("test");
+    let server = serve(&ca.issue_pem("node-1").unwrap());
+    let mut params = CertificateParams::default();
+    // A valid DNS name, and half of a URI.
+    let value = b"\x30\x0d\x82\x06node-2\x86\x09urn".to_vec();
+    let names = CustomExtension::from_oid_content(&[2, 5, 29, 17], value);
+    params.custom_extensions = vec![names];
+    let from = SystemTime::now() - HOUR;
+    let pem = ca.issue_params(params, from, 2 * HOUR).unwrap();
+    let reason = refusal(&server, &pem).await;
+    let cause = "the certificate is not usable: its subject alternative names are malformed";
+    assert_eq!(reason, cause);
+    assert_eq!(server.stats().connections_accepted, 0);
+}
+
+/// Reason with which a server refuses a caller because of the names in its certificate.
+async fn refusal(server: &RpcServer, pem: &NodePem) -> String {
+    let endpoint = quinn::Endpoint::client(([127, 0, 0, 1], 0).into()).unwrap();
+    let connecting = endpoint.connect_with(client_config(pem), server.local_addr(), "node-1");
+    let connection = connecting.unwrap().await.unwrap();
+    let closed = connection.closed().await;
+    let quinn::ConnectionError::ApplicationClosed(close) = closed else {
+        panic!("{closed:?}");
+    };
+    assert_eq!(close.error_code, CLOSE_NO_NAME);
+    String::from_utf8_lossy(&close.reason).into_owned()
 }
 
 /// QUIC configuration with this certificate, valid or not.

@@ -14,6 +14,7 @@ mod hostile_caller;
 mod hostile_lane_caller;
 mod hostile_lane_server;
 mod idempotency_keys;
+mod identities;
 mod inheritance;
 mod lanes;
 mod lanes_stress;
