@@ -181,12 +181,14 @@
     )
 )]
 
+mod callers_by_tags;
 pub mod client;
 #[cfg(feature = "gossip")]
 mod node;
 #[cfg(feature = "testing")]
 pub mod testing;
 
+pub use callers_by_tags::callers_by_tags;
 pub use client::{
     ClusterClient, ClusterClientConfig, ClusterError, MethodPolicy, QuorumError, WorkerCallOptions,
     WorkerChannel, WorkerStream,
@@ -203,9 +205,9 @@ pub use rpcnet_swim::{ClusterConfig, ClusterKey, ClusterMembership, KeyRing};
 pub use rpcnet_transport::DevCa;
 pub use rpcnet_transport::schema::Message;
 pub use rpcnet_transport::{
-    CallContext, CallError, Channel, Code, Endpoint, LocalChannel, Method, MethodOptions, Priority,
-    Processed, Receiver, Replies, Requests, Router, RpcClient, RpcError, RpcServer, SchemaLock,
-    Sender, Status, Tls, TransportConfig,
+    Access, AllowTable, CallContext, CallError, Callers, Channel, Code, Endpoint, Identity,
+    LocalChannel, Method, MethodOptions, Priority, Processed, Receiver, Replies, Requests, Router,
+    RpcClient, RpcError, RpcServer, SchemaLock, Sender, Status, Tls, TransportConfig,
 };
 pub use rpcnet_transport_macros::{ClientMessage as Message, client_service as service};
 pub use {rpcnet_balance as balance, rpcnet_registry as registry, rpcnet_transport as transport};

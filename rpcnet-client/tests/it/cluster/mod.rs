@@ -1,6 +1,7 @@
 //! Tests of whole nodes with real QUIC and gossip: in memory and in virtual time, and on the
 //! loopback interface where sockets are the point.
 
+mod callers_by_tags;
 mod drain;
 mod duplicate_names;
 mod faults;
