@@ -1,4 +1,4 @@
-//! Allocations of small calls, client and server together.
+//! Allocations of small calls, client and server together, and of an allow table.
 
 use std::net::Ipv4Addr;
 
@@ -6,7 +6,8 @@ use bytes::Bytes;
 use futures::future::join_all;
 use rpcnet_testing::CountingAllocator;
 use rpcnet_transport::{
-    CallOptions, DevCa, Endpoint, Method, Router, RpcClient, RpcServer, TransportConfig,
+    AllowTable, CallOptions, Callers, CertificateOptions, DevCa, Endpoint, Method, Peer, Router,
+    RpcClient, RpcServer, TransportConfig,
 };
 
 #[global_allocator]
@@ -113,6 +114,32 @@ async fn a_small_reply_that_is_kept_holds_no_more_than_itself() {
     // Some of it is what the connection itself holds more than before; with its packets a reply
     // would hold ten thousand bytes.
     assert!(held < 4_000, "{held} bytes");
+}
+
+#[test]
+fn a_decision_of_an_allow_table_allocates_nothing() {
+    let options = CertificateOptions::new().with_uri("spiffe://example.org/ops/alice");
+    let tls = DevCa::new("allocation").issue_with("node-1", &options);
+    let identity = tls.expect("valid names").identity().clone();
+    let (fingerprint, addr) = (identity.fingerprint(), (Ipv4Addr::LOCALHOST, 1).into());
+    let peers = [
+        Peer::new("node-1", addr).with_identity(identity),
+        Peer::new("gateway-1", addr),
+    ];
+    let table = AllowTable::new()
+        .allow("Render/*", Callers::names(["gateway-*", "*.gateways"]))
+        .allow("Render/stop", Callers::fingerprints([[0; 32], fingerprint]))
+        .allow("*/stop", Callers::matching(|peer| peer.name() == "node-1"))
+        .allow("*", Callers::uris(["urn:a", "spiffe://example.org/*"]));
+    let methods = ["Render/frame", "Render/stop", "Admin/stop", "status"];
+    let before = CountingAllocator::allocations();
+    let calls = methods
+        .iter()
+        .flat_map(|method| peers.iter().map(move |peer| (method, peer)));
+    let allowed = calls.filter(|(method, peer)| table.decide(method, peer).is_allowed());
+    let allowed = allowed.count();
+    assert_eq!(CountingAllocator::allocations() - before, 0);
+    assert_eq!(allowed, 4);
 }
 
 async fn pair() -> (RpcServer, RpcClient) {

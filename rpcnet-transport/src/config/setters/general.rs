@@ -106,7 +106,9 @@ impl TransportConfig {
     /// after the node's certificate was verified, at every connection (also one that resumes a
     /// session), and before anything of the node runs, early calls included. It has to be quick and
     /// must not block. By default every node with a certificate of the cluster's authority may
-    /// connect.
+    /// connect. The function sees the name, the address and the
+    /// [identity](PeerIdentity::identity) of the node; which methods it may call is what an
+    /// [`AllowTable`](crate::AllowTable) decides.
     ///
     /// To deny a node, the function returns the reason, which the node is told: it gets
     /// [`ConnectError::Denied`](crate::ConnectError::Denied), its calls
