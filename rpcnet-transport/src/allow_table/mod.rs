@@ -39,9 +39,9 @@ use crate::{Peer, Priority};
 /// assert_eq!(decide("status"), allowed(Priority::Sheddable));
 /// ```
 ///
-/// A table decides and does nothing else: whoever serves the calls asks it. A decision allocates
-/// nothing. That about one peer and method stays the same for as long as the connection, and may be
-/// kept, unless [a predicate decides](Self::has_predicate).
+/// A table only decides: the code that serves the calls asks it. A decision allocates nothing. That
+/// about one peer and method stays the same for as long as the connection, and may be kept, unless
+/// [a predicate decides](Self::has_predicate).
 #[derive(Debug, Clone, Default)]
 pub struct AllowTable {
     exact: HashMap<Box<str>, Vec<Callers>>,

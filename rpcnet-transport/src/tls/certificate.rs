@@ -1,5 +1,7 @@
 //! Certificate reader (RFC 5280): the fields that identify a node.
 
+use std::borrow::Cow;
+
 use thiserror::Error;
 
 use super::{
@@ -7,7 +9,7 @@ use super::{
         BOOLEAN, INTEGER, OBJECT_ID, OCTET_STRING, SEQUENCE, SET, TAGGED_0, TAGGED_3, element,
         expect, time,
     },
-    node_name::canonical_name,
+    dns_name::canonical_name,
 };
 
 /// Reason for which the identity in a certificate cannot be read.
@@ -29,13 +31,48 @@ pub(crate) enum CertificateFault {
     NamesTooLong(usize),
 }
 
+/// Reason for which a certificate does not name one node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum CertificateNameError {
+    /// Its names cannot be read.
+    Unreadable(CertificateFault),
+    NoName,
+    Wildcards(Vec<String>),
+    /// The subject alternative names are not DNS names.
+    Invalid(Vec<String>),
+    Several(Vec<String>),
+}
+
+impl CertificateNameError {
+    /// Text that a peer with such a certificate is told.
+    pub(crate) fn reason(&self) -> Cow<'static, str> {
+        Cow::Borrowed(match self {
+            Self::Unreadable(fault) => {
+                return Cow::Owned(format!("the certificate is not usable: {fault}"));
+            }
+            Self::NoName => "the certificate has no DNS name",
+            Self::Wildcards(_) => "the certificate has no DNS name but wildcards",
+            Self::Invalid(_) => "the DNS names of the certificate are not valid",
+            Self::Several(_) => {
+                "the certificate has several DNS names, and its common name is none of them"
+            }
+        })
+    }
+}
+
+impl From<CertificateFault> for CertificateNameError {
+    fn from(fault: CertificateFault) -> Self {
+        Self::Unreadable(fault)
+    }
+}
+
 /// Fields of a certificate before its extensions.
 #[derive(Debug)]
 struct Head<'a> {
     serial: &'a [u8],
     validity: [u64; 2],
     subject: &'a [u8],
-    /// What follows the subject.
+    /// Fields after the subject.
     rest: &'a [u8],
 }
 

@@ -22,8 +22,8 @@ const TAG_NUMBER: u8 = 0x1f;
 const UTC_TIME: u8 = 0x17;
 const GENERALIZED_TIME: u8 = 0x18;
 
-/// First element of DER: its tag, its contents, and the rest. `None` if its tag or its length is not
-/// in the shortest form, or it has 64 KiB or more.
+/// First element of DER: its tag, its contents, and the rest. `None` if its length is not in the
+/// shortest form, or 64 KiB or more, or its tag has several bytes.
 pub(super) fn element(input: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     let (&tag, rest) = input.split_first()?;
     let (&first, rest) = rest.split_first()?;
@@ -90,6 +90,11 @@ fn days_to(year: u64, month: u64, day: u64) -> Option<u64> {
     let day_of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
     let days = 365 * year + year / 4 - year / 100 + year / 400 + day_of_year;
     days.checked_sub(719_468)
+}
+
+/// Time this many seconds after the Unix epoch.
+pub(super) fn system_time(since_epoch_s: u64) -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_secs(since_epoch_s)
 }
 
 /// Time in readable form: `2026-11-29 15:30:00 UTC`.

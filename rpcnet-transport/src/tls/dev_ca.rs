@@ -12,7 +12,7 @@ use rcgen::{
     Issuer, KeyPair, KeyUsagePurpose, SanType, string::Ia5String,
 };
 
-use super::{PemPaths, Tls, TlsError, node_name::canonical_name};
+use super::{PemPaths, Tls, TlsError, dns_name::canonical_name};
 
 /// Certificate authority made at run time, for development, tests and demos.
 ///
@@ -37,7 +37,7 @@ pub struct NodePem {
     pub ca: String,
 }
 
-/// What a [`DevCa`] puts into a certificate beside the name of the node.
+/// Contents of a certificate of a [`DevCa`] beside the name of the node.
 ///
 /// ```
 /// use rpcnet_transport::{CertificateOptions, DevCa};

@@ -14,8 +14,7 @@ use webpki::EndEntityCert;
 use super::{
     TlsError, TlsPart,
     certificate::{CertificateFault, CertificateFields},
-    der::utc,
-    own_chain::system_time,
+    der::{system_time, utc},
 };
 
 /// Identity of a node: what its certificate says about it. Cheap to clone.
@@ -45,8 +44,8 @@ struct IdentityFields {
 }
 
 impl Identity {
-    /// Reads the identity in a certificate in DER, which is not verified: it may be of anybody. For
-    /// tests of what decides by identity, and for tools.
+    /// Reads the identity in a certificate in DER, which is not verified: any program may have made
+    /// it. For tests of what decides by identity, and for tools.
     ///
     /// # Errors
     ///
@@ -120,15 +119,14 @@ impl Identity {
         &self.0.serial
     }
 
-    /// First second of the validity. Others than the node itself see that of its own certificate
-    /// alone, not of intermediates.
+    /// First second of the validity of the certificate itself; intermediates may limit it further.
     #[must_use]
     pub fn not_before(&self) -> SystemTime {
         system_time(self.0.validity[0])
     }
 
-    /// Last second of the validity. A connection goes on when it has passed; a new one, or a
-    /// resumed session, is refused.
+    /// Last second of the validity of the certificate itself; intermediates may limit it further. An
+    /// open connection goes on after it; new ones and resumed sessions are refused.
     #[must_use]
     pub fn not_after(&self) -> SystemTime {
         system_time(self.0.validity[1])

@@ -5,6 +5,7 @@ mod client_sessions;
 mod der;
 #[cfg(feature = "dev-certs")]
 mod dev_ca;
+mod dns_name;
 mod error;
 mod expiry;
 mod host_identity;
@@ -24,10 +25,12 @@ mod wall_clock;
 #[cfg(feature = "dev-certs")]
 pub use self::dev_ca::{CertificateOptions, DevCa, NodePem};
 pub(crate) use self::{
+    certificate::CertificateNameError,
     client_sessions::{ClientSessions, PeerTls},
     der::utc,
+    dns_name::{NameError, canonical_name, name_error},
     expiry::ExpiryWarning,
-    node_name::{CertificateNameError, NameError, canonical_name, name_error, node_name},
+    node_name::node_name,
     pem_files::FilesDigest,
     reset_key::ResetKey,
     server_sessions::ServerSessions,
@@ -153,7 +156,7 @@ impl Tls {
         &self.0.node_name
     }
 
-    /// What the certificate of this node says about it, as its peers see it.
+    /// Identity of this node in its certificate, as its peers see it.
     #[must_use]
     pub fn identity(&self) -> &Identity {
         &self.0.certificate
@@ -204,7 +207,7 @@ impl Tls {
     /// [`Endpoint::certificate_not_after`](crate::Endpoint::certificate_not_after).
     #[must_use]
     pub fn not_after(&self) -> SystemTime {
-        own_chain::system_time(self.0.expiry.not_after_s())
+        der::system_time(self.0.expiry.not_after_s())
     }
 
     fn from_parts(

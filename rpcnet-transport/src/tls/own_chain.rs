@@ -1,6 +1,6 @@
 //! Checks of a node's own certificate chain, by the rules of other nodes.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use rustls::{RootCertStore, crypto::CryptoProvider};
 use rustls_pki_types::{CertificateDer, UnixTime};
@@ -8,6 +8,7 @@ use webpki::{EndEntityCert, Error, KeyUsage, anchor_from_trusted_cert};
 
 use super::{
     TlsError, TlsPart, certificate,
+    der::system_time,
     expiry::Validity,
     key_kind::{SUPPORTED, unsupported_public_key},
 };
@@ -172,11 +173,6 @@ fn certificate_role(own: Option<u64>, time: UnixTime) -> &'static str {
         Some(own) if own != time.as_secs() => "intermediate certificate",
         _ => "node certificate",
     }
-}
-
-/// Time this many seconds after the Unix epoch.
-pub(super) fn system_time(since_epoch_s: u64) -> SystemTime {
-    SystemTime::UNIX_EPOCH + Duration::from_secs(since_epoch_s)
 }
 
 const CA_AS_NODE_CERTIFICATE: &str = "it is the certificate of a CA: issue one for the node, and let it \
