@@ -125,8 +125,8 @@ impl Identity {
         system_time(self.0.validity[0])
     }
 
-    /// Last second of the validity of the certificate itself; intermediates may limit it further. An
-    /// open connection goes on after it; new ones and resumed sessions are refused.
+    /// Last second of the validity of the certificate itself; intermediates may limit it further.
+    /// Open connections go on after it; new ones and resumed sessions are refused.
     #[must_use]
     pub fn not_after(&self) -> SystemTime {
         system_time(self.0.validity[1])
