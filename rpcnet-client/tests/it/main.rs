@@ -2,5 +2,6 @@
 
 mod calls;
 mod cluster;
+mod layers;
 mod testing;
 mod typed;

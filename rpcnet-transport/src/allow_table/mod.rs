@@ -7,7 +7,7 @@ use std::collections::HashMap;
 
 use self::pattern::WildcardPattern;
 pub use self::{callers::Callers, pattern::PatternError};
-use crate::{Peer, Priority};
+use crate::{Code, IncomingCall, Peer, Priority, ServerLayer, Status};
 
 /// Table of the callers that may call each method. It denies what it does not allow.
 ///
@@ -39,9 +39,18 @@ use crate::{Peer, Priority};
 /// assert_eq!(decide("status"), allowed(Priority::Sheddable));
 /// ```
 ///
-/// A table only decides: the code that serves the calls asks it. A decision allocates nothing. That
-/// about one peer and method stays the same for as long as the connection, and may be kept, unless
-/// [a predicate decides](Self::has_predicate).
+/// As a [layer](ServerLayer) of a router it rejects the calls that it denies, before their bodies
+/// are read, and bounds the priority of the others:
+///
+/// ```
+/// # use rpcnet_transport::{AllowTable, Callers, Router};
+/// # let table = AllowTable::new();
+/// let router = Router::new().layer(table);
+/// # drop(router);
+/// ```
+///
+/// A decision allocates nothing. That about one peer and method stays the same for as long as the
+/// connection, and may be kept, unless [a predicate decides](Self::has_predicate).
 #[derive(Debug, Clone, Default)]
 pub struct AllowTable {
     exact: HashMap<Box<str>, Vec<Callers>>,
@@ -59,6 +68,22 @@ pub enum Access {
         /// Highest priority that the call may have.
         priority_max: Priority,
     },
+}
+
+impl ServerLayer for AllowTable {
+    fn before(&self, call: &mut IncomingCall) -> Result<(), Status> {
+        match self.decide(call.method(), call.peer()) {
+            Access::Allowed { priority_max } => {
+                call.limit_priority(priority_max);
+                Ok(())
+            }
+            Access::Denied => {
+                let (caller, method) = (call.peer().name(), call.method());
+                let message = format!("node {caller} may not call {method:?}");
+                Err(Status::new(Code::PermissionDenied, message))
+            }
+        }
+    }
 }
 
 impl AllowTable {

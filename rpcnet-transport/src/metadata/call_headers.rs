@@ -2,8 +2,8 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use super::{Metadata, MetadataError, TraceContext, trace_context::TRACE_CONTEXT_BYTES};
-use crate::wire::HeaderFlags;
+use super::{Metadata, MetadataError, TRACE_CONTEXT_BYTES, TraceContext};
+use crate::wire::{HeaderFlags, decode_headers};
 
 /// Headers of a request or a reply. Most calls have none.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -64,24 +64,4 @@ impl CallHeaders {
             wants_reply_metadata: flags.wants_reply_metadata,
         })
     }
-}
-
-/// Decodes the bytes that follow the fixed part of headers.
-///
-/// # Errors
-///
-/// [`MetadataError`] if they are no trace context or no metadata.
-pub fn decode_headers(
-    flags: HeaderFlags,
-    mut bytes: Bytes,
-) -> Result<(Option<TraceContext>, Metadata), MetadataError> {
-    let mut trace = None;
-    if flags.has_trace {
-        let encoded = bytes.first_chunk::<TRACE_CONTEXT_BYTES>();
-        trace = Some(TraceContext::decode(
-            *encoded.ok_or(MetadataError::Truncated)?,
-        )?);
-        bytes = bytes.split_off(TRACE_CONTEXT_BYTES);
-    }
-    Ok((trace, Metadata::decode(bytes)?))
 }

@@ -9,10 +9,10 @@ use std::{fmt, str};
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-pub use self::call_headers::decode_headers;
 pub(crate) use self::{
     call_headers::CallHeaders,
     scope::{OutgoingHeaders, deliver_reply_metadata, outgoing_headers},
+    trace_context::TRACE_CONTEXT_BYTES,
 };
 pub use self::{
     error::MetadataError,

@@ -80,6 +80,7 @@ mod decoder;
 mod encode;
 mod frame;
 mod header;
+mod headers;
 mod lane;
 mod load_report;
 mod retry_after;
@@ -95,6 +96,7 @@ pub use self::{
         Frame, HeaderFlags, Hello, Preface, PrefaceError, ReplyHeader, RequestFlags, RequestHeader,
         StreamKind,
     },
+    headers::decode_headers,
     lane::{
         LANE_BODY_BYTES_MAX, LANE_DEADLINE_MAX, LaneDecoder, LaneFrame, LaneRequest,
         encode_lane_cancel, encode_lane_failure, encode_lane_headers, encode_lane_method,
@@ -102,8 +104,6 @@ pub use self::{
     },
     load_report::LoadReport,
 };
-
-pub use crate::metadata::decode_headers;
 
 use thiserror::Error;
 
