@@ -113,6 +113,29 @@ impl RpcClient {
         }
     }
 
+    /// Checks whether the types of a method fit those of the server, and calls nothing. The server
+    /// is asked once for each method and connection; later checks and calls know the outcome.
+    ///
+    /// # Errors
+    ///
+    /// [`Code::Incompatible`] if they do not fit ([`RpcError::incompatibility`] says where) or the
+    /// server has no schema to compare, [`Code::Unimplemented`] if it does not know the method, and
+    /// the errors of a [call](Self::call) that did not reach it.
+    pub async fn check_method(
+        &self,
+        method: UntypedMethod,
+        mut options: CallOptions,
+    ) -> Result<(), RpcError> {
+        let deadline = options.resolve(Instant::now(), Some(self.0.limits.call_timeout));
+        if let Some(early) = &self.0.early {
+            let client = self.wait_for_handshake(early, deadline).await;
+            let client = client.map_err(|e| self.with_peer_context(e))?;
+            return Box::pin(client.check_method(method, options)).await;
+        }
+        let agreed = self.agree(method, RequestFlags::default(), options).await;
+        agreed.map(drop)
+    }
+
     /// Makes a call at once if it may be sent as early data, otherwise after the handshake.
     async fn call_encoded_early(
         &self,

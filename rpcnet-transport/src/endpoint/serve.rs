@@ -18,6 +18,16 @@ impl Endpoint {
         RpcServer::new(self.clone())
     }
 
+    /// Hashes of the services that are served, by their names: see [`Router::service_hashes`].
+    #[must_use]
+    pub fn service_hashes(&self) -> Vec<(String, u64)> {
+        let router = self.0.shared.router();
+        let services = router.service_hashes();
+        services
+            .map(|(service, hash)| (service.to_owned(), hash))
+            .collect()
+    }
+
     #[track_caller]
     pub(crate) fn add_methods(&self, router: Router) {
         let mut current = self.0.shared.router.write();

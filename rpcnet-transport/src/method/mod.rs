@@ -85,6 +85,28 @@ impl<Req, Reply, E> Method<Req, Reply, E> {
         self
     }
 
+    /// Sets the methods of the service that the method belongs to, this one included, so that
+    /// callers can compare the [hash](UntypedMethod::service_hash) of the service with that which
+    /// servers announce. The constants that [`service`](macro@crate::service) makes have it.
+    ///
+    /// ```
+    /// use rpcnet_transport::{Method, UntypedMethod};
+    ///
+    /// const ADD: Method<(u64, u64), u64> = Method::new("Sums/add").in_service(sums);
+    /// const TOTAL: Method<Vec<u64>, u64> = Method::new("Sums/total").in_service(sums);
+    ///
+    /// fn sums() -> &'static [UntypedMethod] {
+    ///     const { &[ADD.untyped(), TOTAL.untyped()] }
+    /// }
+    ///
+    /// assert_eq!(ADD.untyped().service_hash(), TOTAL.untyped().service_hash());
+    /// ```
+    #[must_use]
+    pub const fn in_service(mut self, methods: fn() -> &'static [UntypedMethod]) -> Self {
+        self.untyped = self.untyped.in_service(methods);
+        self
+    }
+
     /// Name of the method on the wire.
     #[must_use]
     pub const fn name(&self) -> &'static str {

@@ -4,7 +4,12 @@ use std::{collections::BTreeMap, fmt, sync::OnceLock};
 
 use parking_lot::RwLock;
 
-use crate::{Code, Processed, RpcError, codec::Encoding, schema::MethodSchema, wire::CallSchema};
+use crate::{
+    Code, Processed, RpcError,
+    codec::Encoding,
+    schema::{MethodSchema, service_hash, service_of},
+    wire::CallSchema,
+};
 
 /// A method without its types: its name, and the function that describes them.
 #[derive(Clone, Copy)]
@@ -12,6 +17,8 @@ pub struct UntypedMethod {
     name: &'static str,
     describe: fn(u32) -> MethodSchema,
     since: u32,
+    /// All methods of its service, if that is known.
+    service: Option<fn() -> &'static [Self]>,
 }
 
 impl UntypedMethod {
@@ -24,7 +31,13 @@ impl UntypedMethod {
             name,
             describe,
             since,
+            service: None,
         }
+    }
+
+    pub(super) const fn in_service(mut self, methods: fn() -> &'static [Self]) -> Self {
+        self.service = Some(methods);
+        self
     }
 
     /// Name of the method on the wire.
@@ -44,6 +57,31 @@ impl UntypedMethod {
         // Outside of the lock, as it runs code of the user's types. One that loses the race stays.
         let described: &'static MethodSchema = Box::leak(Box::new((self.describe)(self.since)));
         schemas.write().entry(key).or_insert(described)
+    }
+
+    /// Name of its service: see [`service_of`].
+    #[must_use]
+    pub fn service(&self) -> &'static str {
+        service_of(self.name)
+    }
+
+    /// Hash of its service as this program knows it: see [`service_hash`]. `None` for a method that
+    /// was not declared [in a service](crate::Method::in_service) although its name says so: the
+    /// other methods are not known then.
+    ///
+    /// Computed anew by each call.
+    #[must_use]
+    pub fn service_hash(&self) -> Option<u64> {
+        let service = self.service();
+        let hashed = |method: &Self| (method.name, method.schema().hash());
+        match self.service {
+            Some(methods) => {
+                let methods = methods().iter();
+                let methods = methods.filter(|method| method.service() == service);
+                Some(service_hash(methods.map(hashed)))
+            }
+            None => (service == self.name).then(|| service_hash([hashed(self)])),
+        }
     }
 
     /// Number of its types, which tells them from those of other methods in this process; never 0.

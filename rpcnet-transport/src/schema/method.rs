@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::{
     Field, SCHEMA_BYTES_MAX, SchemaBuilder, SchemaError, Shape, TypeRef, VariantContent, bounds,
-    type_table::TypeTable,
+    stable_hash::hash_bytes, type_table::TypeTable,
 };
 use crate::codec::{from_postcard, to_postcard};
 
@@ -128,16 +128,9 @@ impl fmt::Debug for MethodSchema {
     }
 }
 
-/// FNV-1a of the canonical bytes. Its last bytes hardly reach the upper bits, so the finalizer of
-/// MurmurHash3 follows.
+/// Hash of the canonical bytes.
 fn hash(table: &TypeTable) -> u64 {
-    let bytes = to_postcard(table).expect("postcard represents every type table");
-    let hash = bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
-        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
-    });
-    let hash: u64 = (hash ^ (hash >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
-    let hash = (hash ^ (hash >> 33)).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
-    (hash ^ (hash >> 33)).max(1)
+    hash_bytes(&to_postcard(table).expect("postcard represents every type table"))
 }
 
 /// Whether postcard, which knows positions alone, cannot carry a type.

@@ -11,6 +11,9 @@
 //!   difference.
 //! - Incompatible ones do not call: the [`Incompatibility`] says where the types differ.
 //!
+//! A service has one [hash](service_hash) for the types of all its methods, which servers can
+//! announce, so that callers know before they call whether their types are the same.
+//!
 //! # What is compatible
 //!
 //! The request is written by the caller and read by the server; replies and errors the other way
@@ -69,7 +72,9 @@ mod incompatibility;
 mod method;
 mod path;
 mod round_trip;
+mod service;
 mod shape;
+mod stable_hash;
 mod std_types;
 mod text;
 mod type_table;
@@ -80,5 +85,6 @@ pub use self::{
     incompatibility::Incompatibility,
     method::MethodSchema,
     round_trip::{RoundTripError, check_round_trip, check_round_trip_as},
+    service::{service_hash, service_of},
     shape::{Field, Shape, TypeRef, Variant, VariantContent},
 };

@@ -1,7 +1,7 @@
 //! Router: methods and their handlers.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     fmt,
     sync::Arc,
 };
@@ -22,6 +22,7 @@ use super::{
 use crate::{
     Decode, Encode, IncomingCall, Receiver, Sender, Status,
     layers::{HandlerLayers, LayerStack},
+    schema::{service_hash, service_of},
     wire,
 };
 
@@ -293,6 +294,32 @@ impl Router {
     /// Names of the methods, in no particular order.
     pub fn methods(&self) -> impl Iterator<Item = &str> {
         self.handlers.keys().map(|name| &**name)
+    }
+
+    /// Services of the typed methods, in the order of their names, each with the hash of the
+    /// schemas of its methods: see [`service_hash`]. Methods without a schema, such as those that
+    /// [`typed`](Self::typed) and [`raw`](Self::raw) add, are in none.
+    ///
+    /// ```
+    /// use rpcnet_transport::{Method, Router};
+    ///
+    /// const SQUARE: Method<u64, u64> = Method::new("square");
+    ///
+    /// let router = Router::new().method(SQUARE, |n| async move { n * n });
+    /// let hash = SQUARE.untyped().service_hash().expect("it is a service of its own");
+    /// assert!(router.service_hashes().eq([("square", hash)]));
+    /// ```
+    pub fn service_hashes(&self) -> impl Iterator<Item = (&str, u64)> {
+        let mut services: BTreeMap<&str, Vec<(&str, u64)>> = BTreeMap::new();
+        for (name, handler) in &self.handlers {
+            if let Some(schema) = handler.schema() {
+                let methods = services.entry(service_of(name)).or_default();
+                methods.push((name, schema.hash()));
+            }
+        }
+        services
+            .into_iter()
+            .map(|(service, methods)| (service, service_hash(methods)))
     }
 
     pub(crate) fn is_replay_safe(&self, name: &str) -> bool {

@@ -33,6 +33,11 @@ pub(super) fn expand(service: &Service<'_>, krate: &CratePath) -> TokenStream {
 
             /// All methods without their types: for their names and schemas.
             pub const ALL: &'static [#krate::UntypedMethod] = &[#(#all),*];
+
+            #[inline]
+            fn __all() -> &'static [#krate::UntypedMethod] {
+                Self::ALL
+            }
         }
     }
 }
@@ -47,6 +52,6 @@ fn constant(method: &ServiceMethod<'_>, krate: &CratePath) -> TokenStream {
         #(#conditions)*
         #[doc = #doc]
         pub const #constant: #krate::Method<#request, #reply, #error> =
-            #krate::Method::new(#name).with_options(#options);
+            #krate::Method::new(#name).with_options(#options).in_service(Self::__all);
     }
 }

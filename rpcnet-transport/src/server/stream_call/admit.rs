@@ -301,8 +301,12 @@ fn find_handler(
             &header.method,
         )));
     };
+    // A request whose schema is checked already is checked itself, when it is there.
+    let checks_schema = |schema: &CallSchema| schema.only_checks && !schema.is_checked;
+    let checks_schema = header.schema.as_ref().is_some_and(checks_schema);
     let (call_type, wanted) = (handler.call_type(), CallType::from(header.flags));
-    if wanted != call_type {
+    // Types are checked for calls of any type.
+    if wanted != call_type && !checks_schema {
         let status = call_type_mismatch_status(call_type, wanted);
         return Err(RequestFailure::Rejected(status));
     }
@@ -311,9 +315,7 @@ fn find_handler(
     if has_passed(deadline) {
         return Err(RequestFailure::Rejected(expired_status(shared)));
     }
-    // A request whose schema is checked already is checked itself, when it is there.
-    let checks_schema = |schema: &CallSchema| schema.only_checks && !schema.is_checked;
-    if header.schema.as_ref().is_some_and(checks_schema) {
+    if checks_schema {
         return Err(RequestFailure::Rejected(call_status::check_passed()));
     }
     Ok((Arc::clone(name), handler.clone(), encoding))

@@ -1,11 +1,11 @@
 //! Calls of a service over each channel, and its mock.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use futures::{StreamExt, stream};
 use rpcnet_testing::within;
 use rpcnet_transport::{
-    Channel, Code, LocalChannel, MemoryNetwork, MethodOptions, Priority, Replies, Router,
+    Channel, Code, LocalChannel, MemoryNetwork, Method, MethodOptions, Priority, Replies, Router,
     TransportConfig,
 };
 use serde_json::json;
@@ -111,6 +111,37 @@ fn methods_have_the_names_and_options_of_the_trait() {
     let text = RenderMethods::FRAMES.schema().to_string();
     assert!(text.contains("Render::frames"), "{text}");
 }
+
+#[test]
+fn callers_servers_and_mocks_know_the_same_hash_of_a_service() {
+    let served = Router::new().service(RenderServer::new(Renderer));
+    let mocked = Router::new().service(RenderMock::new());
+    let hashes: BTreeMap<&str, u64> = served.service_hashes().collect();
+    assert_eq!(
+        hashes.keys().copied().collect::<Vec<_>>(),
+        ["Elsewhere", "Render"]
+    );
+    assert!(mocked.service_hashes().eq(served.service_hashes()));
+    for method in RenderMethods::ALL {
+        let own = method.service_hash();
+        assert_eq!(own, hashes.get(method.service()).copied(), "{method:?}");
+    }
+    // Methods without a schema are in none, and a further method is a difference.
+    let with_untyped = served.typed("Render/untyped", |n: u64| async move { n });
+    let before: BTreeMap<&str, u64> = with_untyped.service_hashes().collect();
+    assert_eq!(before, mocked.service_hashes().collect());
+    let more = with_untyped.clone().method(MORE, |n| async move { n });
+    let after: BTreeMap<&str, u64> = more.service_hashes().collect();
+    assert_eq!(after["Elsewhere"], before["Elsewhere"]);
+    assert_ne!(after["Render"], before["Render"]);
+    assert_eq!(
+        MORE.untyped().service_hash(),
+        None,
+        "the others are not known"
+    );
+}
+
+const MORE: Method<u64, u64> = Method::new("Render/more");
 
 #[tokio::test]
 async fn a_mock_answers_by_closures_and_records_the_calls() {

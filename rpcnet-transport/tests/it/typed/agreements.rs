@@ -3,9 +3,11 @@
 
 use std::collections::BTreeMap;
 
+use futures::TryStreamExt;
 use rpcnet_testing::within;
 use rpcnet_transport::{
-    Code, IdempotencyCache, Message, Method, MethodOptions, Processed, Router, TransportConfig,
+    CallOptions, Code, IdempotencyCache, Message, Method, MethodOptions, Processed, Replies,
+    Router, TransportConfig, UntypedMethod,
 };
 use serde::{Deserialize, Serialize};
 
@@ -189,4 +191,38 @@ async fn concurrent_first_calls_of_other_types_all_succeed() {
     for (id, encoded) in (0..).zip(within(futures::future::join_all(calls)).await) {
         assert_eq!(encoded.unwrap().id, id);
     }
+}
+
+#[tokio::test]
+async fn a_check_of_a_method_says_whether_its_types_fit_and_calls_nothing() {
+    const COUNT: Method<u64, Replies<u64>> = Method::new("count");
+    const COUNT_AS_TEXT: Method<u64, Replies<String>> = Method::new("count");
+    const OTHER: Method<u64, u64> = Method::new("other");
+    let router =
+        echo(OLD).server_streaming_method(COUNT, |_, to| async move { Ok(Replies::of(0..to)) });
+    let (server, client) = connected(router).await;
+    let check = async |method: UntypedMethod| {
+        let checked = within(client.check_method(method, CallOptions::new())).await;
+        checked.map_err(|error| (error.code(), error.incompatibility().is_some()))
+    };
+    let incompatible = Err((Code::Incompatible, true));
+    for _ in 0..3 {
+        for fitting in [OLD.untyped(), NEW.untyped(), COUNT.untyped()] {
+            assert_eq!(check(fitting).await, Ok(()), "{fitting:?}");
+        }
+        assert_eq!(check(TEXT.untyped()).await, incompatible);
+        assert_eq!(check(COUNT_AS_TEXT.untyped()).await, incompatible);
+    }
+    let unknown = Err((Code::Unimplemented, false));
+    assert_eq!(check(OTHER.untyped()).await, unknown);
+    let stats = server.stats();
+    assert_eq!(stats.calls_rejected_incompatible, 3);
+    assert_eq!(stats.calls_started, 0);
+    // Calls know the outcome.
+    let job = new_job(3, NewCodec::H264);
+    assert_eq!(NEW.call(&client, &job).await.unwrap().id, 3);
+    let counted = COUNT.call_server_streaming(&client, &2, MethodOptions::new());
+    let counted: Vec<_> = counted.await.unwrap().try_collect().await.unwrap();
+    assert_eq!(counted, [0, 1]);
+    assert_eq!(server.stats().calls_rejected_incompatible, 3);
 }
