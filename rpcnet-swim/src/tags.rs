@@ -100,7 +100,7 @@ impl Tags {
     ///
     /// # Errors
     /// [`TagError::TooLargeWithName`] if there is no room for them beside the name.
-    pub(crate) fn check_fits_with_name(&self, name: &str) -> Result<(), TagError> {
+    pub fn check_fits_with_name(&self, name: &str) -> Result<(), TagError> {
         let (bytes, limit) = (self.encoded().len(), tags_bytes_max(name));
         if bytes <= limit {
             return Ok(());
