@@ -6,7 +6,7 @@ use bytes::Bytes;
 use rpcnet_client::{
     ClusterClient, ClusterClientConfig, DevCa, Endpoint, LoadBalancingStrategy, Method, Router,
     RpcClient, RpcServer, TransportConfig, WorkerCallOptions, WorkerRegistry,
-    registry::{NodeId, NodeInfo, StaticMembership},
+    registry::{NodeId, NodeInfo, StaticMembership, schema_tag_key, schema_tag_value},
 };
 use rpcnet_testing::CountingAllocator;
 
@@ -37,8 +37,11 @@ async fn cluster() -> Cluster {
     let mut servers = Vec::new();
     for name in NAMES {
         let server = bind(name).serve(router.clone());
-        let id = NodeId::new(name, 1);
-        list.insert(NodeInfo::new(id, server.local_addr()).with_tag("role", "worker"));
+        let node = NodeInfo::new(NodeId::new(name, 1), server.local_addr());
+        // They announce the types of the caller.
+        let hash = SQUARE.untyped().service_hash().expect("a service");
+        let node = node.with_tag(schema_tag_key("square"), schema_tag_value(hash));
+        list.insert(node.with_tag("role", "worker"));
         servers.push(server);
     }
     let registry = WorkerRegistry::new(list, LoadBalancingStrategy::LeastConnections);

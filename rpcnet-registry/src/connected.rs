@@ -1,10 +1,13 @@
 //! Selection of workers that a caller is connected to, except for those that drain, reject the
 //! method or are backing off.
 
+use std::borrow::Cow;
+
 use rpcnet_balance::{Endpoint, ExclusionFlags, PickContext, Time};
 
 use crate::{
     NodeInfo, NodeState, SelectError, Worker, WorkerRegistry, rejections::RejectingWorkers,
+    schemas::SchemaMismatches,
 };
 
 /// Connections of a caller to workers, which the selection asks for.
@@ -36,15 +39,77 @@ pub enum RejectionProbe {
     WhenOverdue,
 }
 
-/// Workers that reject the method of a call, as far as is known when it is made.
+/// Workers that reject the method of a call, or may do so, as far as is known when it is made.
 #[derive(Debug, Clone, Copy)]
 pub struct Rejections<'a> {
-    /// The workers that reject the method.
-    pub workers: &'a RejectingWorkers,
+    /// The workers that rejected the method, if any.
+    pub workers: Option<&'a RejectingWorkers>,
+    /// The workers whose types are not known to fit, if any.
+    pub mismatches: Option<&'a SchemaMismatches>,
     /// When the call probes one of them.
     pub probe: RejectionProbe,
     /// The time of the call.
     pub now: Time,
+}
+
+impl<'a> Rejections<'a> {
+    /// The ids of the workers that reject the method, in ascending order.
+    fn ids(&self) -> Cow<'a, [u64]> {
+        let incompatible = self.mismatches.map(SchemaMismatches::incompatible_ids);
+        merged(self.workers.map(RejectingWorkers::ids), incompatible)
+    }
+
+    /// The ids of the workers that reject the method or may do so, in ascending order, if there are
+    /// some of which it is not known.
+    fn ids_with_unchecked(&self) -> Option<Cow<'a, [u64]>> {
+        let mismatches = self.mismatches.filter(|these| these.has_unchecked())?;
+        let rejecting = self.workers.map(RejectingWorkers::ids);
+        Some(merged(rejecting, Some(mismatches.ids())))
+    }
+
+    fn claim_probe<T>(
+        &self,
+        pick: impl Fn(&NodeInfo) -> Option<(Worker, T)>,
+    ) -> Option<(Worker, T)> {
+        let is_repeatable = match self.probe {
+            RejectionProbe::Never => return None,
+            RejectionProbe::WhenDue => true,
+            RejectionProbe::WhenOverdue => false,
+        };
+        let may_fit = |worker: &Worker| {
+            let mismatches = self.mismatches;
+            mismatches.is_none_or(|these| !these.contains(worker.endpoint_id()))
+        };
+        let pick = |node: &NodeInfo| pick(node).filter(|(worker, _)| may_fit(worker));
+        self.workers?.claim_probe(self.now, is_repeatable, pick)
+    }
+
+    /// Some of those that reject the method, in rotation.
+    fn in_rotation(&self) -> impl Iterator<Item = &'a NodeInfo> {
+        let rejecting = self
+            .workers
+            .into_iter()
+            .flat_map(|workers| (0..REJECTING_TRIED_MAX).map(|_| &**workers.next_in_rotation()));
+        let mismatches = self.mismatches.into_iter();
+        let incompatible = mismatches.flat_map(|these| {
+            (0..REJECTING_TRIED_MAX).filter_map(|_| these.next_in_rotation().map(|node| &**node))
+        });
+        rejecting.chain(incompatible)
+    }
+}
+
+/// The union of two lists of ids in ascending order.
+fn merged<'a>(first: Option<&'a [u64]>, second: Option<&'a [u64]>) -> Cow<'a, [u64]> {
+    let (first, second) = (first.unwrap_or_default(), second.unwrap_or_default());
+    if first.is_empty() {
+        return Cow::Borrowed(second);
+    }
+    if second.is_empty() {
+        return Cow::Borrowed(first);
+    }
+    let mut all = [first, second].concat();
+    all.sort_unstable();
+    Cow::Owned(all)
 }
 
 impl WorkerRegistry {
@@ -87,7 +152,8 @@ impl WorkerRegistry {
 
     /// Like [`select_connected`](Self::select_connected), for a call of a method that some workers
     /// reject: selects another worker, except for the one call that probes whether a worker still
-    /// rejects.
+    /// rejects. A worker of which it is not known whether its types fit is selected only if no
+    /// other worker is left that is alive and without a reason to pass it over.
     ///
     /// If all other workers are backing off because they could not be reached, the first attempt of
     /// a call goes to one that rejects, in rotation. The answer of such a worker is final: the call
@@ -106,16 +172,20 @@ impl WorkerRegistry {
         connector: &C,
         rejections: Rejections<'_>,
     ) -> Result<(Worker, C::Connection), SelectError> {
-        let rejecting = rejections.workers;
         let healthy = |node: &NodeInfo| self.select_healthy(filter, node, connector);
         let is_first = cx.excluded().is_empty();
-        if is_first && rejections.probe != RejectionProbe::Never {
-            let is_repeatable = rejections.probe == RejectionProbe::WhenDue;
-            if let Some(picked) = rejecting.claim_probe(rejections.now, is_repeatable, healthy) {
+        if is_first && let Some(picked) = rejections.claim_probe(healthy) {
+            return Ok(picked);
+        }
+        if let Some(ids) = rejections.ids_with_unchecked() {
+            let matching = cx.with_incompatible(&ids);
+            let picked = self.select_connected(filter, &matching, connector);
+            if let Some(picked) = picked.ok().filter(|(worker, _)| is_usable(worker)) {
                 return Ok(picked);
             }
         }
-        let incompatible = cx.with_incompatible(rejecting.ids());
+        let ids = rejections.ids();
+        let incompatible = cx.with_incompatible(&ids);
         let compatible = self.select_connected(filter, &incompatible, connector);
         if let Ok((worker, connection)) = &compatible {
             if !is_backing_off(worker.endpoint()) || connector.is_ready(connection) {
@@ -129,13 +199,13 @@ impl WorkerRegistry {
         // All that can be reached have rejected the method: one is asked again, once, since that
         // may have changed; in rotation, which balancers promise only for one pick a call.
         if is_first {
-            let mut rotation = (0..REJECTING_TRIED_MAX).map(|_| rejecting.next_in_rotation());
-            return match rotation.find_map(|node| healthy(node)) {
+            return match rejections.in_rotation().find_map(healthy) {
                 Some(picked) => Ok(picked),
                 None => compatible.or_else(|_| self.select_connected(filter, cx, connector)),
             };
         }
-        let has_answer = cx.excluded().iter().any(|id| rejecting.contains(*id));
+        let rejects = |id: &u64| ids.binary_search(id).is_ok();
+        let has_answer = cx.excluded().iter().any(rejects);
         compatible.and_then(|picked| match has_answer {
             true => Err(SelectError::AllExcluded {
                 filter: filter.unwrap_or_default().to_owned(),
@@ -203,6 +273,13 @@ fn is_backing_off(endpoint: &Endpoint) -> bool {
     endpoint.flags().contains(ExclusionFlags::UNREACHABLE) && !endpoint.is_disconnected()
 }
 
+/// Whether there is no reason to pass the worker over for another.
+fn is_usable(worker: &Worker) -> bool {
+    let is_healthy =
+        worker.node().state == NodeState::Alive && worker.endpoint().flags().is_empty();
+    is_healthy || worker.is_probe()
+}
+
 /// Limit of the workers that are looked at for one to be asked again, if all rejected a method.
 const REJECTING_TRIED_MAX: usize = 4;
 
@@ -211,7 +288,12 @@ mod tests {
     use std::{cell::RefCell, collections::HashSet};
 
     use super::*;
-    use crate::{LoadBalancingStrategy, NodeId, StaticMembership, rejections::RejectedMethods};
+    use crate::{
+        LoadBalancingStrategy, NodeId, StaticMembership,
+        rejections::RejectedMethods,
+        schema_tag::{schema_tag_key, schema_tag_value},
+        schemas::{CallerService, Compatibility, ServiceSchemas},
+    };
 
     /// Connections by the names of workers.
     #[derive(Default)]
@@ -298,7 +380,8 @@ mod tests {
         let now = registry.now();
         let cx = PickContext::new().with_excluded(excluded).with_now(now);
         let rejections = Rejections {
-            workers: rejecting,
+            workers: Some(rejecting),
+            mismatches: None,
             probe,
             now,
         };
@@ -375,5 +458,118 @@ mod tests {
                 assert_eq!(picked.expect("new").1, "new");
             }
         }
+    }
+
+    /// Workers of these names that announce these hashes of a service, whose own hash is 0; all are
+    /// connected.
+    async fn announcing(
+        hashes: &[(&'static str, u64)],
+    ) -> (StaticMembership, WorkerRegistry, Connections) {
+        let list = StaticMembership::new();
+        for (name, hash) in hashes {
+            let node = NodeInfo::new(NodeId::new(*name, 1), ([127, 0, 0, 1], 7000).into());
+            list.insert(node.with_tag(schema_tag_key("s"), schema_tag_value(*hash)));
+        }
+        let registry = WorkerRegistry::new(list.clone(), LoadBalancingStrategy::RoundRobin);
+        registry.start().await;
+        let connections = Connections {
+            ready: hashes.iter().map(|(name, _)| *name).collect(),
+            ..Connections::default()
+        };
+        (list, registry, connections)
+    }
+
+    /// What calls of the method `"m"` select that were tried on these workers.
+    fn selected(
+        (registry, connections): (&WorkerRegistry, &Connections),
+        schemas: &ServiceSchemas,
+        rejecting: Option<&RejectingWorkers>,
+        excluded: &[u64],
+    ) -> HashSet<String> {
+        let select = |_| {
+            let hash = Some(0);
+            let service = || CallerService { name: "s", hash };
+            let mismatches = schemas.mismatches(registry, ("m".into(), None), service);
+            let rejections = Rejections {
+                workers: rejecting,
+                mismatches: mismatches.as_deref(),
+                probe: RejectionProbe::WhenDue,
+                now: registry.now(),
+            };
+            let cx = PickContext::new().with_excluded(excluded);
+            let picked = registry.select_compatible(None, &cx, connections, rejections);
+            picked.ok().map(|(_, connection)| connection)
+        };
+        (0..12).filter_map(select).collect()
+    }
+
+    fn learn(registry: &WorkerRegistry, schemas: &ServiceSchemas, name: &str, fits: bool) {
+        let node = registry.node(name).expect("it is listed");
+        let compatibility = match fits {
+            true => Compatibility::Compatible,
+            false => Compatibility::Incompatible,
+        };
+        let learned = (&node, registry.now());
+        let recorded = schemas.record(("m".into(), "s"), compatibility, learned, |_| true);
+        assert_eq!(recorded, Some(true), "{name}");
+    }
+
+    fn names<const N: usize>(names: [&str; N]) -> HashSet<String> {
+        names.map(str::to_owned).into()
+    }
+
+    #[tokio::test]
+    async fn workers_of_unknown_types_are_selected_once_they_fit_or_no_other_is_usable() {
+        let hashes = [("same", 0), ("one", 1), ("two", 2), ("two-too", 2)];
+        let (list, registry, connections) = announcing(&hashes).await;
+        let schemas = ServiceSchemas::default();
+        let all = (&registry, &connections);
+        assert_eq!(selected(all, &schemas, None, &[]), names(["same"]));
+        let same = registry.select_named(None, "same").expect("it is listed");
+        let id = same.endpoint_id();
+        let others = names(["one", "two", "two-too"]);
+        let are_others = |selected: HashSet<String>| {
+            assert!(
+                !selected.is_empty() && selected.is_subset(&others),
+                "{selected:?}"
+            );
+        };
+        are_others(selected(all, &schemas, None, &[id]));
+        list.suspect("same", 9.0);
+        are_others(selected(all, &schemas, None, &[]));
+        list.recover("same");
+        learn(&registry, &schemas, "one", true);
+        assert_eq!(selected(all, &schemas, None, &[]), names(["same", "one"]));
+        learn(&registry, &schemas, "two", false);
+        list.fail("one");
+        assert_eq!(selected(all, &schemas, None, &[]), names(["same"]));
+        assert_eq!(
+            selected(all, &schemas, None, &[id]),
+            names([]),
+            "{hashes:?}"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_call_that_all_reject_goes_to_one_of_them_in_rotation_and_not_on() {
+        let (_, registry, connections) = announcing(&[("a", 1), ("b", 1), ("c", 0)]).await;
+        let schemas = ServiceSchemas::default();
+        let all = (&registry, &connections);
+        learn(&registry, &schemas, "a", false);
+        assert_eq!(selected(all, &schemas, None, &[]), names(["c"]));
+        let rejected = reject(&registry, &["c"]);
+        let rejecting = rejected.workers_rejecting("m").expect("one");
+        let asked = selected(all, &schemas, Some(&rejecting), &[]);
+        assert_eq!(
+            asked,
+            names(["c"]),
+            "one that may have changed is asked first"
+        );
+        learn(&registry, &schemas, "c", false);
+        let asked = selected(all, &schemas, None, &[]);
+        assert_eq!(asked, names(["a", "b", "c"]));
+        let a = registry.select_named(None, "a").expect("it is listed");
+        let after = selected(all, &schemas, None, &[a.endpoint_id()]);
+        assert_eq!(after, names([]), "the answer is final");
     }
 }

@@ -27,6 +27,9 @@ pub struct CallStats {
     pub hedges_won: u64,
     /// Attempts that were not made because the retry budget was empty.
     pub budget_exhausted: u64,
+    /// Attempts for which endpoints were passed over because of the types that they announce; kept
+    /// by clients that know types.
+    pub schema_mismatches: u64,
 }
 
 impl CallStats {
@@ -93,6 +96,7 @@ impl CallCounters {
             hedges: self.hedges.load(Relaxed),
             hedges_won: self.hedges_won.load(Relaxed),
             budget_exhausted: self.budget_exhausted.load(Relaxed),
+            schema_mismatches: 0,
         };
         stats.attempts = stats.calls + stats.extra_attempts();
         stats

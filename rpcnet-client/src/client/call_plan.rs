@@ -131,6 +131,8 @@ pub(super) fn called(method: UntypedMethod) -> MethodOfTypes<'static> {
 pub(super) struct ClusterCall<'a> {
     pub(super) plan: CallPlan<'a>,
     pub(super) method: MethodOfTypes<'a>,
+    /// The method of a typed call.
+    pub(super) typed: Option<&'a UntypedMethod>,
     pub(super) destination: Destination<'a>,
 }
 
@@ -152,6 +154,7 @@ impl<'a> ClusterCall<'a> {
         let mut call = Self {
             plan,
             method: method.into(),
+            typed: None,
             destination,
         };
         if call.has_single_target() {
@@ -159,6 +162,18 @@ impl<'a> ClusterCall<'a> {
             call.plan.hedge_latencies = None;
         }
         call
+    }
+
+    /// A call of a typed method.
+    pub(super) fn typed(
+        plan: CallPlan<'a>,
+        method: &'a UntypedMethod,
+        destination: Destination<'a>,
+    ) -> Self {
+        Self {
+            typed: Some(method),
+            ..Self::new(plan, called(*method), destination)
+        }
     }
 
     /// Whether the call goes to one certain worker.

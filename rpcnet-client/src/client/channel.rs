@@ -36,7 +36,9 @@ impl ClusterClient {
 /// Each call selects a worker, connects, and is retried and hedged as described at
 /// [`ClusterClient`]. A worker whose types of the method do not fit those of the caller is left for
 /// another one before anything runs, and passed over for this method by later calls with these
-/// types: a program may call one method with several. A value that a worker of another version
+/// types: a program may call one method with several. Nodes announce hashes of their types, by
+/// which most of these workers are passed over before a call is spent on them; see
+/// [`rpcnet_registry::schemas`]. A value that a worker of another version
 /// cannot read, such as a variant that it does not know, is about that call alone.
 ///
 /// Streams are opened on a worker whose types fit. What the worker says after that comes with the
@@ -109,7 +111,7 @@ impl WorkerChannel {
         let (client, method) = (&self.client, typed.method);
         let call = move || {
             let plan = client.settings.typed_plan(typed);
-            ClusterCall::new(plan, called(method), Destination::Matching(self.filter()))
+            ClusterCall::typed(plan, &typed.method, Destination::Matching(self.filter()))
         };
         let operation = TypedUnaryCall { method, request };
         client.executor.execute(call, operation)
@@ -124,7 +126,7 @@ impl WorkerChannel {
         let (client, method) = (&self.client, typed.method);
         let plan = client.settings.typed_stream_plan(&typed);
         let destination = Destination::Matching(self.filter());
-        let call = || ClusterCall::new(plan, called(method), destination);
+        let call = || ClusterCall::typed(plan, &typed.method, destination);
         let operation = OpenTypedStream { method, streams };
         let (opened, worker) = client.executor.execute(call, operation).await?;
         Ok((

@@ -23,7 +23,7 @@ use super::{
 /// Connections to workers, shared by all calls of a client.
 pub(super) struct WorkerConnections {
     pool: Arc<Pool>,
-    /// Its rejected methods are cleared for a worker that is another process now.
+    /// Link whose records of a worker are removed when that is another process.
     link: RegistryLink,
     /// The task that follows the cluster. Started by the first call, since a client may be made
     /// outside of a runtime.
@@ -158,16 +158,15 @@ async fn follow(pool: Weak<Pool>, link: RegistryLink, mut events: Events) {
 }
 
 fn on_cluster_event(pool: &Pool, link: &RegistryLink, event: &ClusterEvent) {
-    let rejected_methods = &link.rejected_methods;
     if matches!(event, ClusterEvent::Lagged(_)) {
-        rejected_methods.retain_nodes(|known| link.is_as_known(known));
+        link.retain_nodes(|known| link.is_as_known(known));
         pool.reconcile();
         return;
     }
     let Some(node) = event.node() else { return };
     let id = process(&node.id);
     pool.on_addr_changed(id);
-    rejected_methods.retain_nodes(|known| known.id.name != node.id.name || link.is_as_known(known));
+    link.retain_nodes(|known| known.id.name != node.id.name || link.is_as_known(known));
     match event {
         ClusterEvent::NodeFailed(_) => pool.on_failed(id),
         ClusterEvent::NodeLeft(_) => pool.on_left(id),

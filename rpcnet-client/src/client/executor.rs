@@ -311,8 +311,8 @@ impl Executor {
                 failure.addr = client.map(connected_addr).or(failure.addr);
                 self.workers.report_failure(&ended, failure);
             }
-            // The reply of a stream comes later.
-            (Ok(_), _) if call.plan.is_stream => {}
+            // The reply of a stream comes later; it was opened with types that fit.
+            (Ok(_), _) if call.plan.is_stream => self.workers.learn_compatible(&ended),
             (Ok(_), Some(client)) => self.workers.report_success(&ended, client),
             (Ok(_), None) => {}
         }

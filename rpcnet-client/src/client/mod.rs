@@ -15,6 +15,7 @@ mod quorum;
 mod registry_link;
 mod retry_decision;
 mod rpc_error;
+mod schema_checks;
 mod status;
 mod streams;
 mod workers;
@@ -74,7 +75,8 @@ use self::{
 ///   which remembers. An answer of the handler is final.
 /// - **Rejected methods.** A worker that does not know the method, or whose types do not fit, or
 ///   that could not read a request that another one served, is passed over for that method by later
-///   calls. One of them probes now and then whether that is still so.
+///   calls. One of them probes now and then whether that is still so. A worker that announces the
+///   types of its services, as nodes do, is passed over for them before a call is spent on it.
 /// - **Backoff.** When every worker was tried, the call waits before it starts over.
 /// - **Limits.** There is one deadline over all attempts, a limit to their number, and one to the
 ///   extra load that the attempts of all calls make, the
@@ -204,7 +206,9 @@ impl ClusterClient {
     /// Counts of calls and attempts so far.
     #[must_use]
     pub fn stats(&self) -> ClusterClientStats {
-        self.executor.retries.stats()
+        let mut stats = self.executor.retries.stats();
+        stats.schema_mismatches = self.executor.workers.link.schemas.passed_over();
+        stats
     }
 
     fn call_bytes<'a>(

@@ -39,6 +39,7 @@ impl Workers {
         let (method, worker) = (ended.call.method, ended.worker);
         let rejected_methods = &self.link.rejected_methods;
         rejected_methods.on_served(method, worker.endpoint_id());
+        self.learn_compatible(ended);
         let load = client.load().map(reported_load);
         let outcome = Outcome::new(OutcomeKind::Success, ended.took).with_now(ended.at);
         worker.report(&outcome.with_reported_load(load));
@@ -58,8 +59,11 @@ impl Workers {
             return;
         }
         if error.rejects_method() {
-            self.link
-                .record_rejection(call.method, worker.endpoint_id(), worker.node());
+            // What the worker announces says it for all that announce the same.
+            if !self.learn_incompatible(ended, error) {
+                self.link
+                    .record_rejection(call.method, worker.endpoint_id(), worker.node());
+            }
         } else if error.processed() == Processed::Yes {
             let rejected_methods = &self.link.rejected_methods;
             rejected_methods.on_served(call.method, worker.endpoint_id());

@@ -1,4 +1,4 @@
-//! Registry link: a registry that is not kept alive, and the methods that its workers rejected.
+//! Registry link: a registry that is not kept alive, and what calls found out about its workers.
 
 use std::{
     net::SocketAddr,
@@ -9,17 +9,19 @@ use rpcnet_balance::Endpoint;
 use rpcnet_registry::{
     NodeId, NodeInfo, NodeState, WorkerRegistry,
     rejections::{MethodOfTypes, RejectedMethods},
+    schemas::ServiceSchemas,
 };
 use rpcnet_transport::{
     CloseReason,
     pool::{PoolListener, PoolTarget, ProcessState, TargetId},
 };
 
-/// A registry that is not kept alive, and the methods that its workers rejected.
+/// A registry that is not kept alive, the methods that its workers rejected, and whose types fit.
 #[derive(Clone)]
 pub(super) struct RegistryLink {
     registry: Weak<WorkerRegistry>,
     pub(super) rejected_methods: Arc<RejectedMethods>,
+    pub(super) schemas: Arc<ServiceSchemas>,
 }
 
 impl RegistryLink {
@@ -27,6 +29,7 @@ impl RegistryLink {
         Self {
             registry: Arc::downgrade(registry),
             rejected_methods: Arc::default(),
+            schemas: Arc::default(),
         }
     }
 
@@ -44,6 +47,12 @@ impl RegistryLink {
         });
     }
 
+    /// Forgets the records of nodes that are not as they were known any more.
+    pub(super) fn retain_nodes(&self, mut is_current: impl FnMut(&NodeInfo) -> bool) {
+        self.rejected_methods.retain_nodes(&mut is_current);
+        self.with_registry(|registry| self.schemas.retain_nodes(registry.now(), is_current));
+    }
+
     /// Whether the cluster still has the node as it was known.
     pub(super) fn is_as_known(&self, known: &NodeInfo) -> bool {
         self.with_registry(|registry| registry.is_as_known(known))
@@ -54,7 +63,7 @@ impl RegistryLink {
         self.with_registry(|registry| registry.node(process.key))?
     }
 
-    fn with_registry<T>(&self, ask: impl FnOnce(&WorkerRegistry) -> T) -> Option<T> {
+    pub(super) fn with_registry<T>(&self, ask: impl FnOnce(&WorkerRegistry) -> T) -> Option<T> {
         self.registry.upgrade().map(|registry| ask(&registry))
     }
 }

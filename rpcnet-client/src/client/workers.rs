@@ -17,8 +17,8 @@ use super::{
     registry_link::RegistryLink,
 };
 
-/// The workers of a client: who can be selected, the connections to them, and which methods they
-/// rejected.
+/// The workers of a client: who can be selected, the connections to them, which methods they
+/// rejected, and whose types fit.
 pub(super) struct Workers {
     pub(super) registry: Arc<WorkerRegistry>,
     pub(super) connections: WorkerConnections,
@@ -110,19 +110,26 @@ impl Workers {
             cx = cx.with_key(key);
         }
         let (registry, connections) = (&self.registry, &self.connections);
-        let rejected_methods = &self.link.rejected_methods;
-        let (mut worker, connection) = match rejected_methods.workers_rejecting(call.method) {
-            None => registry.select_connected(filter, &cx, connections)?,
-            Some(workers) => {
-                let workers = &*workers;
-                let rejections = Rejections {
-                    workers,
-                    probe,
-                    now,
-                };
-                registry.select_compatible(filter, &cx, connections, rejections)?
-            }
+        let rejecting = self.link.rejected_methods.workers_rejecting(call.method);
+        let mismatches = call
+            .typed
+            .and_then(|method| self.mismatches(*method, filter));
+        let (mut worker, connection) = if rejecting.is_none() && mismatches.is_none() {
+            registry.select_connected(filter, &cx, connections)?
+        } else {
+            let rejections = Rejections {
+                workers: rejecting.as_deref(),
+                mismatches: mismatches.as_deref(),
+                probe,
+                now,
+            };
+            registry.select_compatible(filter, &cx, connections, rejections)?
         };
+        if let (Some(method), Some(mismatches)) = (call.typed, &mismatches)
+            && !mismatches.contains(worker.endpoint_id())
+        {
+            self.on_passed_over(*method, mismatches, now);
+        }
         call.set_latency_kind(&mut worker, now);
         Ok((worker, connection))
     }

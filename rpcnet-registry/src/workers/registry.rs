@@ -1,6 +1,10 @@
 //! Worker registry: its construction, its lists and its subscription.
 
-use std::{fmt, future::Future, sync::Arc};
+use std::{
+    fmt,
+    future::Future,
+    sync::{Arc, atomic::Ordering::Acquire},
+};
 
 use parking_lot::Mutex;
 use rpcnet_balance::Balancer;
@@ -224,6 +228,20 @@ impl WorkerRegistry {
     pub fn node(&self, name: &str) -> Option<Arc<NodeInfo>> {
         let table = self.selection_state.table.lock();
         table.entry(name).map(|entry| Arc::clone(&entry.node))
+    }
+
+    /// Number that rises with each change of the schemas that workers announce; 0 as long as none
+    /// has announced any.
+    pub(crate) fn schema_version(&self) -> u64 {
+        self.selection_state.schema_version.load(Acquire)
+    }
+
+    /// The workers that have not left or failed, in the order of their names.
+    pub(crate) fn selectable_nodes(&self) -> impl Iterator<Item = Arc<NodeInfo>> + use<> {
+        let entries = self.selection_state.table.lock().snapshot().entries;
+        (0..entries.len())
+            .map(move |index| Arc::clone(&entries[index].node))
+            .filter(|node| !node.state.is_gone())
     }
 
     /// The state of the source. If it is not live, selection fails with

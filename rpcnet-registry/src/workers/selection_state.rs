@@ -5,7 +5,13 @@
 //! once for any number of changes. Callers that select meanwhile pick from the previous group, in
 //! which endpoints that are gone are flagged.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Release},
+    },
+};
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
@@ -21,6 +27,7 @@ use super::{
 use crate::{
     ClusterEvent, Filter, FilterError, NodeInfo, NodeState, Observer, SourceState,
     event::{EVENT_CAPACITY, EventBroadcast},
+    schema_tag::changes_schemas,
     snapshot::NodeChange,
 };
 
@@ -31,6 +38,8 @@ pub(super) struct SelectionState {
     pub(super) selection: ArcSwap<SelectionTables>,
     balancer: Arc<dyn Balancer>,
     pub(super) events: EventBroadcast,
+    /// Number that rises with each change of the schemas that workers announce.
+    pub(super) schema_version: AtomicU64,
 }
 
 /// Immutable tables that a selection reads.
@@ -59,6 +68,7 @@ impl SelectionState {
             selection: ArcSwap::from_pointee(selection),
             balancer,
             events: EventBroadcast::new(EVENT_CAPACITY),
+            schema_version: AtomicU64::new(0),
         }
     }
 
@@ -192,6 +202,10 @@ impl SelectionState {
         }
         if !changes.is_empty() {
             selection.health.on_table_changed();
+        }
+        let mut changed = changes.iter();
+        if changed.any(|one| changes_schemas(one.before.as_deref(), one.after.as_deref())) {
+            self.schema_version.fetch_add(1, Release);
         }
         let invalid: Vec<_> = changes.iter().filter_map(invalid_tag_event).collect();
         log.add(&invalid, selection.health.now());
