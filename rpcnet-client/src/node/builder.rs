@@ -12,7 +12,7 @@ use rpcnet_swim::{
 use rpcnet_transport::{BindError, Endpoint, MemoryNetwork, Router, Tls, TransportConfig};
 use tokio::time::Instant;
 
-use super::{Node, NodeError, NodeParts, gossip_socket::GossipSocket};
+use super::{Node, NodeError, NodeParts, gossip_socket::GossipSocket, schema_tags};
 use crate::{ClusterClient, ClusterClientConfig};
 
 /// Builder of a [`Node`], made by [`Node::builder`].
@@ -102,6 +102,11 @@ impl NodeBuilder {
     /// Serves these methods, in addition to those given before. Default: none. A node without
     /// methods is known to the cluster and no worker: it says so by the tag [`SERVES_TAG`], so that
     /// no call is sent to it. See also [`Node::serve`], for handlers that need the node.
+    ///
+    /// The node announces the schema hash of each service with typed methods by a tag
+    /// ([`SCHEMA_TAG_PREFIX`](rpcnet_registry::SCHEMA_TAG_PREFIX)), so that callers prefer workers
+    /// whose types fit. These tags take half of the room for tags at most, and none that other tags
+    /// need; what does not fit is left out with a warning, and callers find out by a call.
     ///
     /// # Panics
     ///
@@ -372,6 +377,11 @@ impl NodeBuilder {
             let old = config.tags().iter().map(|(k, v)| (k.into(), v.into()));
             let tags = old.chain(self.tags.drain(..));
             let tags = rpcnet_swim::Tags::from_pairs::<String, String>(tags)?;
+            config = config.with_tags(tags);
+        }
+        let services: Vec<_> = self.router.service_hashes().collect();
+        if !services.is_empty() {
+            let tags = schema_tags::with_hashes(config.tags(), name, &services);
             config = config.with_tags(tags);
         }
         config.validate()?;

@@ -3,6 +3,7 @@
 mod builder;
 mod error;
 mod gossip_socket;
+mod schema_tags;
 
 use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -187,8 +188,8 @@ impl Node {
 
     /// Serves these methods too: for handlers that need the node. One that served none becomes a
     /// worker: the tag [`SERVES_TAG`] is removed, unless it has another value than the builder
-    /// sets. Methods that are added to the [endpoint](Self::endpoint) directly leave the tag as it
-    /// is.
+    /// sets. The tags with the schema hashes of its services change with them. Methods that are
+    /// added to the [endpoint](Self::endpoint) directly leave the tags as they are.
     ///
     /// # Panics
     ///
@@ -198,6 +199,7 @@ impl Node {
         self.endpoint().serve(router);
         // It serves the methods before it says so.
         let membership = self.membership();
+        schema_tags::update(membership, &self.endpoint().service_hashes());
         if !is_empty && membership.local_member().tags.get(SERVES_TAG) == Some(SERVES_NOTHING) {
             membership.remove_tag(SERVES_TAG);
         }

@@ -3,5 +3,6 @@
 mod calls;
 mod cluster;
 mod layers;
+mod schemas;
 mod testing;
 mod typed;
