@@ -10,7 +10,7 @@ use rpcnet_client::{
     ClusterClient, ClusterClientConfig, DevCa, Endpoint, LoadBalancingStrategy, Router, RpcServer,
     TransportConfig, WorkerRegistry,
     balance::Balancer,
-    registry::{NodeId, NodeInfo, StaticMembership},
+    registry::{NodeId, NodeInfo, StaticMembership, Tags, schema_tag_key, schema_tag_value},
     transport::MemoryNetwork,
 };
 use rpcnet_testing::TEST_TIMEOUT;
@@ -41,9 +41,24 @@ impl TestCluster {
 
     /// A worker that serves, and is on the list.
     fn worker(&self, name: &str, router: Router) -> RpcServer {
+        self.worker_with_tags(name, router, Tags::new())
+    }
+
+    /// A worker that also announces its types.
+    fn announcing_worker(&self, name: &str, router: Router) -> RpcServer {
+        let hashes = router.service_hashes();
+        let tags = hashes.map(|(service, hash)| (schema_tag_key(service), schema_tag_value(hash)));
+        let tags = tags.collect();
+        self.worker_with_tags(name, router, tags)
+    }
+
+    fn worker_with_tags(&self, name: &str, router: Router, tags: Tags) -> RpcServer {
         let server = self.bind(name).serve(router);
         let node = NodeInfo::new(NodeId::new(name, 1), server.local_addr());
-        assert!(self.list.insert(node.with_tag("role", "worker")));
+        assert!(
+            self.list
+                .insert(node.with_tags(tags).with_tag("role", "worker"))
+        );
         server
     }
 

@@ -222,7 +222,7 @@ const OLD: [&str; 5] = ["old-1", "old-2", "old-3", "old-4", "old-5"];
 const NEW: [&str; 5] = ["new-1", "new-2", "new-3", "new-4", "new-5"];
 
 impl MixedCluster {
-    fn new(cluster: &TestCluster, old_workers: usize) -> Self {
+    fn new(cluster: &TestCluster, old_workers: usize, announces: bool) -> Self {
         let changes = changes().map(|change| (names(&change), change));
         let runs = Runs::default();
         let workers = OLD[..old_workers].iter().chain(&NEW[old_workers..]);
@@ -234,7 +234,11 @@ impl MixedCluster {
                 };
                 (version.serve)(router, *names, &runs, name)
             };
-            cluster.worker(name, changes.iter().fold(Router::new(), add))
+            let router = changes.iter().fold(Router::new(), add);
+            match announces {
+                true => cluster.announcing_worker(name, router),
+                false => cluster.worker(name, router),
+            }
         });
         let workers = workers.collect();
         Self {
@@ -290,11 +294,12 @@ impl MixedCluster {
 /// Calls of a method under way at the same time.
 const AT_ONCE: u64 = 6;
 
-/// All calls of callers of both versions, in clusters of one and of two old workers.
+/// All calls of callers of both versions, in clusters of one and of two old workers, which announce
+/// their types or do not.
 async fn check_all(strategy: LoadBalancingStrategy) {
-    for old_workers in [1, 2] {
+    for (old_workers, announces) in [(1, false), (2, false), (1, true), (2, true)] {
         let cluster = TestCluster::new();
-        let mut mixed = MixedCluster::new(&cluster, old_workers);
+        let mut mixed = MixedCluster::new(&cluster, old_workers, announces);
         for own in ["old", "new"] {
             // A call that took of the budget would fail.
             let budget = RetryBudget::new().with_cap(0.0).with_reserve_per_s(0.0);
@@ -312,6 +317,7 @@ async fn check_all(strategy: LoadBalancingStrategy) {
                 "{stats:?}"
             );
             assert_eq!(stats.budget_exhausted, 0, "{stats:?}");
+            assert_eq!(stats.schema_mismatches > 0, announces, "{stats:?}");
         }
     }
 }
