@@ -2,6 +2,7 @@
 //! on them, and those of other versions that fit have their share of the calls.
 
 mod preference;
+mod replaced;
 mod services;
 mod tags;
 
