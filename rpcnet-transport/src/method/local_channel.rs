@@ -18,7 +18,7 @@ use crate::{
 
 /// Typed calls of a router in this process, without a network, as in unit tests of services and
 /// their callers. Messages are encoded and decoded as on the network; deadlines are kept, a handler
-/// that panics fails its call. There is no admission, no retry and no idempotency cache.
+/// that panics fails its call. There is no admission, no layer, no retry and no idempotency cache.
 #[derive(Clone)]
 pub struct LocalChannel {
     router: Arc<Router>,

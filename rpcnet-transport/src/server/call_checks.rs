@@ -32,6 +32,21 @@ pub(super) fn check_capacity(
     Ok(())
 }
 
+/// Rejects a request, headers included, that is larger than a message may be.
+#[inline]
+pub(super) fn check_request_size(
+    shared: &EndpointShared,
+    bytes: usize,
+    limit: usize,
+) -> Result<(), Status> {
+    if bytes <= limit {
+        return Ok(());
+    }
+    shared.counters.oversized_messages.add_one();
+    let message = format!("the request of {bytes} bytes exceeds the limit of {limit} bytes");
+    Err(Status::new(Code::PayloadTooLarge, message).not_processed())
+}
+
 /// Status of a call whose deadline passed before its handler started.
 #[cold]
 pub(super) fn expired_status(shared: &EndpointShared) -> Status {

@@ -11,14 +11,14 @@ use super::{
     spawned_call::{QueuedStart, SpawnedCall},
 };
 use crate::{
-    Code, Status,
+    Code,
     deadline::has_passed,
     endpoint::EndpointShared,
     server::{
         admission::{AdmissionOutcome, Permits},
         call_checks::{
-            call_type_mismatch_status, check_capacity, expired_status, quotas_for,
-            request_admission,
+            call_type_mismatch_status, check_capacity, check_request_size, expired_status,
+            quotas_for, request_admission,
         },
         call_type::CallType,
         context::CallMeta,
@@ -33,7 +33,7 @@ impl LaneServer {
     pub(super) fn check_request(
         &mut self,
         request: &LaneRequest,
-        body_bytes: usize,
+        request_bytes: usize,
         arrived: Instant,
     ) -> Result<Option<CheckedRequest>, ProtocolViolation> {
         let id = request.id;
@@ -51,7 +51,7 @@ impl LaneServer {
             .exceeds_call_limit(in_flight, false);
         let admitted = check_capacity(shared, in_flight, is_full).and_then(|()| {
             let limit = shared.config.message_bytes_max;
-            request_within_limit(shared, body_bytes, limit)
+            check_request_size(shared, request_bytes, limit)
         });
         let unary = match admitted {
             Err(status) => Err(status),
@@ -145,15 +145,6 @@ impl LaneServer {
         }
         Ok(None)
     }
-}
-
-fn request_within_limit(shared: &EndpointShared, bytes: usize, limit: usize) -> Result<(), Status> {
-    if bytes <= limit {
-        return Ok(());
-    }
-    shared.counters.oversized_messages.add_one();
-    let message = format!("the request of {bytes} bytes exceeds the limit of {limit} bytes");
-    Err(Status::new(Code::PayloadTooLarge, message).not_processed())
 }
 
 /// A request that passed the checks that need no permit.

@@ -16,6 +16,8 @@ use crate::{
 /// Headers of the request that comes next.
 pub(super) struct NextHeaders {
     id: u32,
+    /// Size of the headers, which counts to that of the request.
+    pub(super) bytes: usize,
     headers: Result<CallHeaders, MetadataError>,
 }
 
@@ -40,7 +42,11 @@ impl LaneServer {
         }
         // In memory of its own, so that no packet is kept with it.
         let headers = CallHeaders::decode(flags, Bytes::copy_from_slice(bytes));
-        self.next_headers = Some(Box::new(NextHeaders { id, headers }));
+        self.next_headers = Some(Box::new(NextHeaders {
+            id,
+            bytes: bytes.len(),
+            headers,
+        }));
         Ok(())
     }
 

@@ -42,7 +42,8 @@ impl LaneServer {
         arrived: Instant,
     ) -> Result<(), ProtocolViolation> {
         let headers = self.next_headers.take();
-        let Some(checked) = self.check_request(&request, body.len(), arrived)? else {
+        let request_bytes = body.len() + headers.as_ref().map_or(0, |next| next.bytes);
+        let Some(checked) = self.check_request(&request, request_bytes, arrived)? else {
             return Ok(());
         };
         let (mut meta, mut parts) = (checked.meta, CallParts::default());

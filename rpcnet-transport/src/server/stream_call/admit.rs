@@ -16,8 +16,8 @@ use crate::{
     server::{
         admission::{AdmissionOutcome, CallQuotas, Permits},
         call_checks::{
-            call_type_mismatch_status, check_capacity, check_schema, early_rejection,
-            expired_status, incompatible_status, quotas_for, request_admission,
+            call_type_mismatch_status, check_capacity, check_request_size, check_schema,
+            early_rejection, expired_status, incompatible_status, quotas_for, request_admission,
             unknown_method_status,
         },
         call_extras::CallExtras,
@@ -101,16 +101,22 @@ impl AdmittedCall {
         let (name, handler, encoding) =
             find_handler(shared, &header, deadline, in_flight, is_full)?;
         let mut meta = call_meta(&header, deadline);
+        let body_bytes = body.as_ref().map(Bytes::len);
+        let body_bytes = body_bytes.or_else(|| recv.decoder().awaited_body_bytes());
+        let body_bytes = body_bytes.unwrap_or(0);
+        if let Some(extras) = &parts.extras {
+            let bytes = body_bytes + extras.headers.encoded_len();
+            check_request_size(shared, bytes, shared.config.message_bytes_max)
+                .map_err(RequestFailure::Rejected)?;
+        }
         let only_checks = header.schema.is_some_and(|schema| schema.only_checks);
         if !only_checks && !handler.layers().all().is_empty() {
-            let request_bytes = body.as_ref().map(Bytes::len);
-            let request_bytes = request_bytes.or_else(|| recv.decoder().awaited_body_bytes());
             let call = IncomingCall::new(
                 &caller.peer,
                 &name,
                 &meta,
                 Arc::clone(parts.extras.get_or_insert_default()),
-                request_bytes.unwrap_or(0),
+                body_bytes,
             );
             let layered = LayeredCall::new(handler.layers().all(), call);
             let layered = parts.layered.insert(layered);
