@@ -7,6 +7,11 @@
 //! ([`attacker`]). Beside faulty members the director keeps nine tenths of its rate, and no call
 //! fails that another worker could have served.
 //!
+//! In an upgrade, workers of a typed service are restarted one after the other as its second
+//! version, while a gateway of each version calls through a cluster client: unary calls and all
+//! kinds of streams, none of which may run twice. No call fails as long as there is a worker that
+//! understands it, and none takes from the retry budget.
+//!
 //! Every execution of a handler is logged in a file, which outlives the process, so that a call
 //! that must not run twice and did is found afterwards.
 
@@ -24,6 +29,8 @@ mod protocol;
 mod record;
 mod report;
 mod scenario;
+mod typed_service;
+mod untyped_calls;
 
 use std::{error::Error, path::PathBuf, time::Duration};
 
@@ -47,7 +54,7 @@ pub(crate) struct Options {
     /// Calls begun per second [default: 2000, with --quick 500].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(10..=100_000))]
     rate: Option<u32>,
-    /// Worker processes [default: 10, with --quick 4].
+    /// Worker processes [default: 10, with --quick 4; 5 where all are upgraded].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(2..=64))]
     workers: Option<u8>,
     /// Write the figures to this file, as JSON.
@@ -70,6 +77,11 @@ impl Options {
         self.workers
             .unwrap_or(if self.quick { 4 } else { 10 })
             .into()
+    }
+
+    /// Worker processes of a scenario that upgrades each of them.
+    fn upgraded_workers(&self) -> usize {
+        self.workers.unwrap_or(5).into()
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use rpcnet_client::{ClusterError, Processed, client::Attempt};
+use rpcnet_client::{ClusterError, Processed, RpcError, client::Attempt};
 use serde::{Deserialize, Serialize};
 
 /// Outcomes of calls.
@@ -31,6 +31,8 @@ pub(crate) struct CallReport {
     pub(crate) unprocessed: Vec<u64>,
     /// Answers by worker.
     pub(crate) answered_by: BTreeMap<String, u64>,
+    /// Answers of a typed service by the version of the worker.
+    pub(crate) answered_by_version: VersionCounts,
 }
 
 /// Latencies of all calls, and of those that are idempotent.
@@ -41,6 +43,13 @@ pub(crate) struct LatencyFigures {
     pub(crate) max_us: u64,
     pub(crate) idempotent_p99_us: u64,
     pub(crate) idempotent_max_us: u64,
+}
+
+/// Numbers of answers of a typed service by the version of the worker.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+pub(crate) struct VersionCounts {
+    pub(crate) first: u64,
+    pub(crate) second: u64,
 }
 
 /// Numbers of answered and failed calls.
@@ -72,6 +81,16 @@ pub(crate) enum Ran {
     Yes,
 }
 
+/// A call that failed, however it was made.
+#[derive(Clone, Debug)]
+pub(crate) struct FailedCall {
+    node: Option<String>,
+    code: String,
+    pub(crate) processed: Ran,
+    /// Text of the error.
+    pub(crate) text: String,
+}
+
 /// Number of calls that failed in one way.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub(crate) struct FailureCount {
@@ -82,8 +101,8 @@ pub(crate) struct FailureCount {
     pub(crate) example: String,
 }
 
-impl Failure {
-    pub(crate) fn from_error(error: &ClusterError, idempotent: bool, second: u64) -> Self {
+impl From<&ClusterError> for FailedCall {
+    fn from(error: &ClusterError) -> Self {
         let attempts = error.attempts().iter();
         let unsure = |attempt: &&Attempt| attempt.error.processed() != Processed::No;
         let node = attempts
@@ -99,11 +118,60 @@ impl Failure {
             other => other.to_string(),
         };
         Self {
-            idempotent,
             node: node.map(|node| node.name.to_string()),
             code,
             processed: Ran::from(error.processed()),
+            text: error.to_string(),
+        }
+    }
+}
+
+/// Failure of a typed call: of the cluster, or of a stream that was opened.
+impl From<RpcError> for FailedCall {
+    fn from(error: RpcError) -> Self {
+        match ClusterError::of(&error) {
+            Some(behind) => Self::from(behind),
+            None => Self {
+                node: error.peer().map(|peer| peer.name().to_owned()),
+                code: error.code().to_string(),
+                processed: Ran::from(error.processed()),
+                text: error.to_string(),
+            },
+        }
+    }
+}
+
+impl FailedCall {
+    /// The kind of the failure, of a call that began in this second.
+    pub(crate) fn failure(&self, idempotent: bool, second: u64) -> Failure {
+        Failure {
+            idempotent,
+            node: self.node.clone(),
+            code: self.code.clone(),
+            processed: self.processed,
             second,
+        }
+    }
+}
+
+impl VersionCounts {
+    /// Counts an answer of a worker of this version.
+    pub(crate) fn add_one(&mut self, version: u32) {
+        match version {
+            1 => self.first += 1,
+            _ => self.second += 1,
+        }
+    }
+}
+
+impl LatencyFigures {
+    fn max(self, other: Self) -> Self {
+        Self {
+            p50_us: self.p50_us.max(other.p50_us),
+            p99_us: self.p99_us.max(other.p99_us),
+            max_us: self.max_us.max(other.max_us),
+            idempotent_p99_us: self.idempotent_p99_us.max(other.idempotent_p99_us),
+            idempotent_max_us: self.idempotent_max_us.max(other.idempotent_max_us),
         }
     }
 }
@@ -146,6 +214,27 @@ impl CallReport {
         let room = FAILURES_MAX.saturating_sub(self.failures.len());
         let failures = other.failures.iter().take(room);
         self.failures.extend(failures.cloned());
+    }
+
+    /// Adds the outcomes of the calls of another process; of latencies the larger ones.
+    pub(crate) fn merge(&mut self, other: Self) {
+        self.idempotent.add(other.idempotent);
+        self.others.add(other.others);
+        self.not_begun += other.not_begun;
+        self.due += other.due;
+        self.answered_in_time += other.answered_in_time;
+        self.wrong += other.wrong;
+        self.extra_attempts += other.extra_attempts;
+        self.granted += other.granted;
+        self.seconds = self.seconds.max(other.seconds);
+        self.latencies = self.latencies.max(other.latencies);
+        self.failures.extend(other.failures);
+        self.unprocessed.extend(other.unprocessed);
+        for (worker, answers) in other.answered_by {
+            *self.answered_by.entry(worker).or_default() += answers;
+        }
+        self.answered_by_version.first += other.answered_by_version.first;
+        self.answered_by_version.second += other.answered_by_version.second;
     }
 
     /// Counts of calls of the kind of this one.
@@ -196,5 +285,32 @@ mod tests {
         assert_eq!((sum.ok(), sum.failed()), (6, 8));
         assert_eq!(sum.answered_by["h02"], 6);
         assert_eq!(sum.failures.len(), FAILURES_MAX);
+    }
+
+    #[test]
+    fn reports_of_two_processes_are_merged_with_all_failures() {
+        let report = |ok, p99_us| CallReport {
+            others: CallCounts { ok, failed: 1 },
+            due: ok + 1,
+            extra_attempts: 3,
+            latencies: LatencyFigures {
+                p99_us,
+                ..LatencyFigures::default()
+            },
+            unprocessed: vec![ok],
+            answered_by_version: VersionCounts {
+                first: ok,
+                second: 1,
+            },
+            ..CallReport::default()
+        };
+        let mut merged = report(5, 70);
+        merged.merge(report(7, 60));
+        assert_eq!((merged.ok(), merged.failed()), (12, 2));
+        assert_eq!((merged.due, merged.extra_attempts), (14, 6));
+        assert_eq!(merged.latencies.p99_us, 70);
+        assert_eq!(merged.unprocessed, [5, 7]);
+        let answers = merged.answered_by_version;
+        assert_eq!((answers.first, answers.second), (12, 2));
     }
 }

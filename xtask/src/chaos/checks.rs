@@ -10,7 +10,7 @@ use super::{
     call_report::{CallReport, Failure, FailureCount, LatencyFigures, Ran, is_idempotent},
     loopback::RunResult,
     report::{Column, Row},
-    scenario::{AllowedFailures, Scenario},
+    scenario::{AllowedFailures, Scenario, Upgrade},
 };
 
 /// A row of the results.
@@ -32,6 +32,10 @@ pub(crate) struct ScenarioRow {
     pub(crate) ran_twice: u64,
     /// Attempts beside the first of each call.
     pub(crate) extra_attempts: u64,
+    /// Calls that workers rejected for the types of their callers, before any handler ran. After
+    /// that the caller has the schema of the worker: it calls it with names if the types are
+    /// compatible, and another worker otherwise.
+    pub(crate) rejected_incompatible: u64,
     #[serde(flatten)]
     pub(crate) latencies: LatencyFigures,
     pub(crate) failed_checks: Vec<String>,
@@ -53,6 +57,7 @@ impl ScenarioRow {
             attacker_acts: run.attacker_actions,
             ran_twice: ran_twice(&run),
             extra_attempts: report.extra_attempts,
+            rejected_incompatible: run.rejected_incompatible,
             latencies: report.latencies,
             failed_checks: failed_checks(scenario, faulty, &run, length),
         }
@@ -71,6 +76,7 @@ impl Row for ScenarioRow {
         ("rate %", |row| format!("{:.1}", 100.0 * row.rate_kept)),
         ("twice", |row| count(row.ran_twice)),
         ("extra", |row| count(row.extra_attempts)),
+        ("incomp.", |row| count(row.rejected_incompatible)),
         ("p50 µs", |row| count(row.latencies.p50_us)),
         ("p99 µs", |row| count(row.latencies.p99_us)),
         ("max µs", |row| count(row.latencies.max_us)),
@@ -125,8 +131,11 @@ fn failed_checks(
         }
     }
     let mut failed_checks = Vec::new();
-    for (counts, kind) in [(report.idempotent, "idempotent"), (report.others, "other")] {
-        if counts.ok == 0 {
+    let groups = [(report.idempotent, "idempotent"), (report.others, "other")];
+    for (counts, kind) in groups {
+        // Gateways make no idempotent calls: none of theirs may run twice.
+        let is_made = scenario.upgrade.is_none() || kind == "other";
+        if is_made && counts.ok == 0 {
             failed_checks.push(format!("no {kind} call was answered"));
         }
     }
@@ -135,6 +144,9 @@ fn failed_checks(
     if scenario.attacker.is_some() && run.attacker_actions.unwrap_or_default() == 0 {
         failed_checks.push("the attacker did nothing".to_owned());
     }
+    if let Some(upgrade) = scenario.upgrade {
+        failed_checks.extend(failed_upgrade_checks(upgrade, run));
+    }
     // Faults of others do not make the director's calls fewer.
     let kept = rate_kept(report);
     if scenario.keeps_rate && kept < RATE_KEPT_MIN {
@@ -142,6 +154,38 @@ fn failed_checks(
         failed_checks.push(format!(
             "the rate fell to {percent:.1} %: {answered} of {due} calls were answered in time"
         ));
+    }
+    failed_checks
+}
+
+/// What an upgrade must not do, and did; or did not show.
+fn failed_upgrade_checks(upgrade: Upgrade, run: &RunResult) -> Vec<String> {
+    let mut failed_checks = Vec::new();
+    if run.report.granted > 0 {
+        let granted = run.report.granted;
+        failed_checks.push(format!(
+            "{granted} attempts were taken from the retry budget"
+        ));
+    }
+    if run.rejected_incompatible == 0 {
+        failed_checks.push("no worker rejected a call for the types of its caller".to_owned());
+    }
+    for caller in [1, 2] {
+        let answers = run.answers_by_version.get(&caller);
+        let answers = answers.copied().unwrap_or_default();
+        for (worker, answers) in [(1, answers.first), (2, answers.second)] {
+            let understands = upgrade == Upgrade::Compatible || caller == worker;
+            if understands && answers == 0 {
+                failed_checks.push(format!(
+                    "no call of version {caller} was answered by a worker of version {worker}"
+                ));
+            } else if !understands && answers > 0 {
+                failed_checks.push(format!(
+                    "{answers} calls of version {caller} were answered by workers of version \
+                     {worker}"
+                ));
+            }
+        }
     }
     failed_checks
 }

@@ -57,6 +57,7 @@ impl Cluster {
             },
             execution_log: folder.join(name).with_extension(LOG_EXTENSION),
             behaviour: WorkerBehaviour::Good,
+            version: None,
             limited: false,
             reports_view: false,
             host: None,

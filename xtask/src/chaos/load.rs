@@ -11,18 +11,39 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bytes::Bytes;
+use futures::future::BoxFuture;
 use parking_lot::Mutex;
-use rpcnet_client::{ClusterClient, ClusterError};
+use rpcnet_client::ClusterClient;
 use tokio::{runtime::Handle, time::sleep};
 use xtask_report::Latencies;
 
-use super::{
-    call_report::{
-        CallReport, Failure, FailureCount, LatencyFigures, Ran, UNPROCESSED_MAX, is_idempotent,
-    },
-    node::{self, BODY_BYTES, IDEMPOTENT, NOT_IDEMPOTENT},
+use super::call_report::{
+    CallReport, FailedCall, Failure, FailureCount, LatencyFigures, Ran, UNPROCESSED_MAX,
+    is_idempotent,
 };
+
+/// Calls that a load consists of.
+pub(super) trait CallSource: Send + Sync + 'static {
+    /// The client that makes the calls.
+    fn client(&self) -> &ClusterClient;
+
+    /// Number of the call with this index. Even numbers are those of idempotent calls.
+    fn number(&self, index: u64) -> u64;
+
+    /// Makes the call of this number.
+    fn call(&self, number: u64) -> BoxFuture<'_, Result<Answer, FailedCall>>;
+}
+
+/// Answer to a call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Answer {
+    /// It is the answer to this call.
+    pub(super) is_right: bool,
+    /// Worker that answered.
+    pub(super) worker: String,
+    /// Version of the worker, if the service is typed.
+    pub(super) version: Option<u32>,
+}
 
 /// Calls that begin at a fixed rate until the load ends.
 pub(super) struct LoadGenerator {
@@ -32,7 +53,7 @@ pub(super) struct LoadGenerator {
 }
 
 struct LoadState {
-    client: Arc<ClusterClient>,
+    source: Box<dyn CallSource>,
     begin: Instant,
     stop: AtomicBool,
     in_flight: AtomicU64,
@@ -50,14 +71,10 @@ struct CallStats {
 }
 
 impl LoadGenerator {
-    /// Begins to make calls: all of them idempotent, or every other one.
-    pub(super) fn begin(
-        client: Arc<ClusterClient>,
-        calls_per_s: u32,
-        all_idempotent: bool,
-    ) -> io::Result<Self> {
+    /// Begins to make calls.
+    pub(super) fn begin(source: Box<dyn CallSource>, calls_per_s: u32) -> io::Result<Self> {
         let shared = Arc::new(LoadState {
-            client,
+            source,
             begin: Instant::now(),
             stop: AtomicBool::new(false),
             in_flight: AtomicU64::new(0),
@@ -65,11 +82,9 @@ impl LoadGenerator {
             stats: Mutex::default(),
         });
         let (paced, runtime) = (Arc::clone(&shared), Handle::current());
-        // Even numbers are those of idempotent calls.
-        let stride = if all_idempotent { 2 } else { 1 };
         let pacing = thread::Builder::new()
             .name("pacing".into())
-            .spawn(move || paced.issue_calls(calls_per_s, stride, &runtime))?;
+            .spawn(move || paced.issue_calls(calls_per_s, &runtime))?;
         Ok(Self { shared, pacing })
     }
 
@@ -91,7 +106,7 @@ impl LoadGenerator {
             sleep(Duration::from_millis(1)).await;
         }
         let outcomes = std::mem::take(&mut *self.shared.stats.lock());
-        let stats = self.shared.client.stats();
+        let stats = self.shared.source.client().stats();
         CallReport {
             not_begun: self.shared.not_begun.load(Relaxed),
             due,
@@ -108,14 +123,14 @@ impl LoadState {
     /// Begins calls, evenly spaced, until told to stop. A thread sleeps for microseconds where a
     /// timer of the runtime knows milliseconds only, and would bunch them. Returns how many were
     /// due.
-    fn issue_calls(self: Arc<Self>, calls_per_s: u32, stride: u64, runtime: &Handle) -> u64 {
+    fn issue_calls(self: Arc<Self>, calls_per_s: u32, runtime: &Handle) -> u64 {
         let mut calls = 0_u64;
         while !self.stop.load(Relaxed) {
             let due = self.begin + Duration::from_secs_f64(calls as f64 / f64::from(calls_per_s));
             thread::sleep(due.saturating_duration_since(Instant::now()));
             if self.in_flight.load(Relaxed) < IN_FLIGHT_MAX {
                 self.in_flight.fetch_add(1, Relaxed);
-                runtime.spawn(Arc::clone(&self).call(calls * stride, due));
+                runtime.spawn(Arc::clone(&self).call(self.source.number(calls), due));
             } else {
                 self.not_begun.fetch_add(1, Relaxed);
             }
@@ -126,19 +141,12 @@ impl LoadState {
 
     /// Makes a call. Its latency counts from its due time.
     async fn call(self: Arc<Self>, call: u64, due: Instant) {
-        let method = match is_idempotent(call) {
-            true => IDEMPOTENT,
-            false => NOT_IDEMPOTENT,
-        };
-        let mut body = [0; BODY_BYTES];
-        body[..8].copy_from_slice(&call.to_le_bytes());
-        let body = Bytes::copy_from_slice(&body);
-        let answer = self.client.call_worker(method, body, Some(WORKERS)).await;
+        let answer = self.source.call(call).await;
         let latency = due.elapsed();
         let second = due.duration_since(self.begin).as_secs();
         let mut stats = self.stats.lock();
         match answer {
-            Ok(answer) => stats.on_success(call, &answer, latency),
+            Ok(answer) => stats.on_success(call, answer, latency),
             Err(error) => stats.on_failure(call, &error, second),
         }
         drop(stats);
@@ -147,30 +155,27 @@ impl LoadState {
 }
 
 impl CallStats {
-    fn on_success(&mut self, call: u64, answer: &[u8], latency: Duration) {
+    fn on_success(&mut self, call: u64, answer: Answer, latency: Duration) {
         self.report.counts(call).ok += 1;
         self.latencies.record(latency);
         if is_idempotent(call) {
             self.idempotent_latencies.record(latency);
         }
-        if node::call_number(answer) != Some(call) {
-            self.report.wrong += 1;
-        }
-        let worker = String::from_utf8_lossy(answer.get(8..).unwrap_or_default());
-        match self.report.answered_by.get_mut(&*worker) {
-            Some(answers) => *answers += 1,
-            None => drop(self.report.answered_by.insert(worker.into_owned(), 1)),
+        self.report.wrong += u64::from(!answer.is_right);
+        *self.report.answered_by.entry(answer.worker).or_default() += 1;
+        if let Some(version) = answer.version {
+            self.report.answered_by_version.add_one(version);
         }
     }
 
-    fn on_failure(&mut self, call: u64, error: &ClusterError, second: u64) {
+    fn on_failure(&mut self, call: u64, error: &FailedCall, second: u64) {
         self.report.counts(call).failed += 1;
-        let failure = Failure::from_error(error, is_idempotent(call), second);
+        let failure = error.failure(is_idempotent(call), second);
         if failure.processed == Ran::No && self.report.unprocessed.len() < UNPROCESSED_MAX {
             self.report.unprocessed.push(call);
         }
         let counted = self.failures.entry(failure);
-        counted.or_insert_with(|| (0, error.to_string())).0 += 1;
+        counted.or_insert_with(|| (0, error.text.clone())).0 += 1;
     }
 
     fn report(self) -> CallReport {
@@ -194,8 +199,6 @@ impl CallStats {
     }
 }
 
-/// Filter of the workers that are called.
-const WORKERS: &str = "role=worker";
 /// More calls than begin within the deadline of a call at the usual rates.
 const IN_FLIGHT_MAX: u64 = 50_000;
 /// Most characters of an error text: a report with many errors has to fit into a line.

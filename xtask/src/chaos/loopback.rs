@@ -1,32 +1,47 @@
-//! Run of a scenario: a director, its workers, and perhaps attackers of them, as processes on this
+//! Run of a scenario: a director or gateways, its workers, and perhaps attackers of them, as processes on this
 //! machine.
 
-use std::{env, error::Error, net::SocketAddr, process::Command, time::Duration};
+use std::{
+    collections::BTreeMap, env, error::Error, net::SocketAddr, process::Command, time::Duration,
+};
 
 use rustix::process::Signal;
 use tokio::time::Instant;
 
 use super::{
     Options,
-    call_report::CallReport,
+    call_report::{CallReport, VersionCounts},
     checks::ScenarioRow,
     cluster::Cluster,
     execution_log::ExecutionCounts,
     node::{self, Role},
-    protocol::{Order, Setup, Target},
+    protocol::{Order, ServiceVersion, Setup, Target},
     record::{Record, RecordKind},
     report::Row,
-    scenario::{Scenario, Step},
+    scenario::{Scenario, Step, Upgrade},
 };
 
 struct ScenarioRun {
     length: Duration,
     cluster: Cluster,
-    /// Address of the director.
+    upgrade: Option<Upgrade>,
+    /// Calls that each caller begins per second.
+    calls_per_s: u32,
+    /// The director, or a gateway of each version.
+    callers: Vec<Caller>,
+    /// Addresses of the callers.
     seeds: Vec<String>,
     /// The workers with their addresses; the first is the faulty one.
     workers: Vec<Target>,
     attackers: Vec<String>,
+}
+
+/// Process that makes calls.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Caller {
+    name: &'static str,
+    /// Version of the typed service that it calls.
+    version: Option<ServiceVersion>,
 }
 
 /// Results of a run.
@@ -36,6 +51,10 @@ pub(crate) struct RunResult {
     pub(crate) runs: ExecutionCounts,
     /// Number of actions of the attacker; of two attackers the smaller number.
     pub(crate) attacker_actions: Option<u64>,
+    /// Calls that workers rejected for the types of their callers.
+    pub(crate) rejected_incompatible: u64,
+    /// Answers to the gateway of each version, by the versions of the workers.
+    pub(crate) answers_by_version: BTreeMap<u32, VersionCounts>,
 }
 
 /// Runs a scenario from its first process to its row.
@@ -48,9 +67,12 @@ pub(crate) async fn run_scenario(
     if let Some(attacker) = scenario.attacker {
         run.start_attacker(attacker).await?;
     }
-    let calls_per_s = options.calls_per_s();
-    let load = Order::Load { calls_per_s };
-    run.cluster.processes.send(DIRECTOR, &load).await?;
+    for caller in run.callers.clone() {
+        // Until a worker is upgraded none understands an incompatible caller.
+        if caller.version != Some(ServiceVersion::Incompatible) {
+            run.begin_load(caller).await?;
+        }
+    }
     run.cluster.begin = Instant::now();
     if let Some(attacker) = scenario.late_attacker {
         run.cluster.sleep(LATE_ATTACK_DELAY).await;
@@ -73,26 +95,41 @@ pub(crate) async fn run_scenario(
 }
 
 impl ScenarioRun {
-    /// Starts the director and the workers, and waits until the director sees them.
+    /// Starts the callers and the workers, and waits until each caller sees all workers.
     async fn start(scenario: &Scenario, options: &Options) -> Result<Self, Box<dyn Error>> {
+        let callers = callers(scenario.upgrade);
         let mut run = Self {
             length: options.length(),
             cluster: Cluster::new()?,
+            upgrade: scenario.upgrade,
+            calls_per_s: options.calls_per_s() / callers.len() as u32,
+            callers,
             seeds: Vec::new(),
             workers: Vec::new(),
             attackers: Vec::new(),
         };
-        let names: Vec<_> = (1..=options.workers()).map(worker_name).collect();
+        let workers = match scenario.upgrade {
+            Some(_) => options.upgraded_workers(),
+            None => options.workers(),
+        };
+        let names: Vec<_> = (1..=workers).map(worker_name).collect();
+        let callers = run.callers.clone();
         // Before any node reads: each of them writes the CA's certificate anew.
-        for name in names.iter().map(|name| &**name).chain([DIRECTOR]) {
+        let callers_names = callers.iter().map(|caller| caller.name);
+        for name in names.iter().map(|name| &**name).chain(callers_names) {
             run.cluster.processes.keys().issue(name)?;
         }
-        let mut setup = run.cluster.setup(DIRECTOR, Vec::new());
-        setup.reports_view = true;
-        run.launch(Role::Director, setup).await?;
-        run.seeds = vec![run.wait_until_ready(DIRECTOR).await?.to_string()];
+        for Caller { name, version } in callers {
+            let mut setup = run.cluster.setup(name, run.seeds.clone());
+            setup.reports_view = true;
+            setup.version = version;
+            run.launch(Role::Director, setup).await?;
+            let addr = run.wait_until_ready(name).await?;
+            run.seeds.push(addr.to_string());
+        }
         for name in &names {
             let mut setup = run.worker_setup(name);
+            setup.version = scenario.upgrade.map(|_| ServiceVersion::First);
             // There is to be something to hold.
             setup.limited = scenario.attacker.is_some();
             if name == &names[0] {
@@ -105,15 +142,34 @@ impl ScenarioRun {
             run.workers.push(Target { name, addr });
         }
         let workers = &run.workers;
-        let sees_all = |record: &mut Record| {
-            let (_, status) = record.latest.get(DIRECTOR)?;
-            let is_live = |it: &Target| status.members.get(&it.name).is_some_and(|it| it.is_live());
-            workers.iter().all(is_live).then_some(())
-        };
-        let what = "see all workers";
-        let seen = run.cluster.observe(DIRECTOR, what, SEEN_TIMEOUT, sees_all);
-        seen.await?;
+        for Caller { name, .. } in &run.callers {
+            let sees_all = |record: &mut Record| {
+                let (_, status) = record.latest.get(*name)?;
+                let is_live =
+                    |it: &Target| status.members.get(&it.name).is_some_and(|it| it.is_live());
+                workers.iter().all(is_live).then_some(())
+            };
+            let what = "see all workers";
+            let seen = run.cluster.observe(name, what, SEEN_TIMEOUT, sees_all);
+            seen.await?;
+        }
         Ok(run)
+    }
+
+    async fn begin_load(&mut self, caller: Caller) -> Result<(), Box<dyn Error>> {
+        let calls_per_s = self.calls_per_s;
+        let load = Order::Load { calls_per_s };
+        self.cluster.processes.send(caller.name, &load).await
+    }
+
+    /// Has a caller begin no more calls, await the others, and end.
+    async fn finish_load(&mut self, caller: Caller) -> Result<(), Box<dyn Error>> {
+        self.cluster
+            .ask(caller.name, &Order::Finish, "finish")
+            .await?;
+        self.cluster.wait_until_ended(caller.name).await?;
+        self.callers.retain(|it| *it != caller);
+        Ok(())
     }
 
     /// Starts an attacker of all workers, and waits until its attacks have begun.
@@ -156,8 +212,12 @@ impl ScenarioRun {
                     // Over the first four fifths, if it is not slower than that.
                     let share = 0.1 + 0.7 * at as f64 / workers as f64;
                     self.sleep_until_share(share).await;
-                    self.restart(at).await?;
+                    self.restart(at, None).await?;
                 }
+            }
+            Step::UpgradeEach => {
+                let upgrade = self.upgrade.ok_or("the scenario has no upgrade")?;
+                self.upgrade_workers(upgrade).await?;
             }
             Step::DrainHalf => {
                 for worker in &self.workers[..half] {
@@ -185,17 +245,50 @@ impl ScenarioRun {
         Ok(())
     }
 
-    /// Asks a worker to end (SIGTERM), waits for that, and starts it again.
-    async fn restart(&mut self, at: usize) -> Result<(), Box<dyn Error>> {
-        let name = self.workers[at].name.clone();
-        self.cluster.processes.signal(&name, Signal::TERM)?;
-        let asked = Instant::now();
-        let status = self.cluster.wait_until_ended(&name).await?;
-        if !status.success() {
-            return Err(format!("{name} was asked to end, and did with {status}").into());
+    /// Restarts every worker in turn as the second version.
+    async fn upgrade_workers(&mut self, upgrade: Upgrade) -> Result<(), Box<dyn Error>> {
+        let workers = self.workers.len();
+        for at in 0..workers {
+            let share = 0.1 + 0.7 * at as f64 / workers as f64;
+            self.sleep_until_share(share).await;
+            if upgrade == Upgrade::Incompatible && at + 1 == workers {
+                self.finish_load(OLD_GATEWAY).await?;
+                let name = OLD_GATEWAY.name;
+                self.cluster.print_step(format_args!("{name} has ended"));
+            }
+            self.restart(at, Some(upgrade.next_version())).await?;
+            if upgrade == Upgrade::Incompatible && at == 0 {
+                let gateway = new_gateway(upgrade);
+                self.begin_load(gateway).await?;
+                self.cluster
+                    .print_step(format_args!("{} begins", gateway.name));
+            }
         }
+        Ok(())
+    }
+
+    /// Asks a worker to end (SIGTERM), and waits for that.
+    async fn end_worker(&mut self, name: &str) -> Result<(), Box<dyn Error>> {
+        self.cluster.processes.signal(name, Signal::TERM)?;
+        let status = self.cluster.wait_until_ended(name).await?;
+        match status.success() {
+            true => Ok(()),
+            false => Err(format!("{name} was asked to end, and did with {status}").into()),
+        }
+    }
+
+    /// Ends a worker, and starts it again, as this version of its service.
+    async fn restart(
+        &mut self,
+        at: usize,
+        version: Option<ServiceVersion>,
+    ) -> Result<(), Box<dyn Error>> {
+        let name = self.workers[at].name.clone();
+        let asked = Instant::now();
+        self.end_worker(&name).await?;
         let ended = asked.elapsed();
-        let setup = self.worker_setup(&name);
+        let mut setup = self.worker_setup(&name);
+        setup.version = version;
         self.launch(Role::Worker, setup).await?;
         self.workers[at].addr = self.wait_until_ready(&name).await?;
         self.cluster.print_step(format_args!(
@@ -208,25 +301,42 @@ impl ScenarioRun {
 
     /// Ends the calls, and sums up. The workers end with this.
     async fn finish(mut self) -> Result<RunResult, Box<dyn Error>> {
-        let finish = Order::Finish;
-        self.cluster.ask(DIRECTOR, &finish, "finish").await?;
-        self.cluster.wait_until_ended(DIRECTOR).await?;
+        for caller in self.callers.clone() {
+            self.finish_load(caller).await?;
+        }
         let mut attacker_actions: Option<u64> = None;
         for attacker in &self.attackers {
-            let actions = self.cluster.ask(attacker, &finish, "finish").await?;
+            let actions = self.cluster.ask(attacker, &Order::Finish, "finish").await?;
             attacker_actions = Some(attacker_actions.map_or(actions, |it| it.min(actions)));
         }
+        if self.upgrade.is_some() {
+            // In order, so that they tell what they have rejected.
+            for worker in self.workers.clone() {
+                self.end_worker(&worker.name).await?;
+            }
+        }
         self.cluster.processes.kill_all().await?;
-        let log = self.cluster.record.log.iter();
-        let mut reports = log.filter_map(|entry| match &entry.kind {
-            RecordKind::Calls(report) => Some(report.clone()),
-            _ => None,
-        });
-        Ok(RunResult {
-            report: reports.next().unwrap_or_default(),
+        let mut result = RunResult {
             runs: ExecutionCounts::read(self.cluster.folder())?,
             attacker_actions,
-        })
+            ..RunResult::default()
+        };
+        let gateways = callers(self.upgrade);
+        for entry in &self.cluster.record.log {
+            match &entry.kind {
+                RecordKind::Calls(report) => {
+                    let gateway = gateways.iter().find(|it| it.name == entry.node);
+                    if let Some(version) = gateway.and_then(|it| it.version) {
+                        let answers = report.answered_by_version;
+                        result.answers_by_version.insert(version.number(), answers);
+                    }
+                    result.report.merge(report.clone());
+                }
+                RecordKind::IncompatibleCalls(count) => result.rejected_incompatible += count,
+                RecordKind::Event(_) | RecordKind::ServeDecision(_) => {}
+            }
+        }
+        Ok(result)
     }
 
     fn worker_setup(&self, name: &str) -> Setup {
@@ -257,8 +367,32 @@ fn worker_name(number: usize) -> String {
     format!("worker-{number}")
 }
 
-/// The process that makes the calls.
-const DIRECTOR: &str = "director";
+/// The processes that make the calls.
+fn callers(upgrade: Option<Upgrade>) -> Vec<Caller> {
+    match upgrade {
+        None => vec![DIRECTOR],
+        Some(upgrade) => vec![OLD_GATEWAY, new_gateway(upgrade)],
+    }
+}
+
+/// Gateway of the second version.
+fn new_gateway(upgrade: Upgrade) -> Caller {
+    Caller {
+        name: "gateway-2",
+        version: Some(upgrade.next_version()),
+    }
+}
+
+/// Caller of methods without types.
+const DIRECTOR: Caller = Caller {
+    name: "director",
+    version: None,
+};
+/// Gateway of the first version.
+const OLD_GATEWAY: Caller = Caller {
+    name: "gateway-1",
+    version: Some(ServiceVersion::First),
+};
 const SEEN_TIMEOUT: Duration = Duration::from_secs(30);
 /// When the late attacker begins: by then the director has most likely called every worker, so that
 /// it is not a newcomer.

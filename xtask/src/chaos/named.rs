@@ -47,7 +47,17 @@ mod tests {
     #[test]
     fn every_row_has_a_name_and_a_description() {
         let scenarios = [
-            "kill", "stop", "rolling", "drain", "panic", "old", "slow", "greedy", "liar",
+            "kill",
+            "stop",
+            "rolling",
+            "drain",
+            "panic",
+            "old",
+            "slow",
+            "greedy",
+            "liar",
+            "mixed-compatible",
+            "mixed-incompatible",
         ];
         assert_eq!(names::<Scenario>(), scenarios);
         let situations = [

@@ -25,8 +25,13 @@ use super::{
     attacker,
     call_report::CallReport,
     execution_log::ExecutionLog,
-    load::LoadGenerator,
-    protocol::{self, EventKind, MemberView, Notice, Order, SeenEvent, Setup, WorkerBehaviour},
+    load::{CallSource, LoadGenerator},
+    protocol::{
+        self, EventKind, MemberView, Notice, Order, SeenEvent, ServiceVersion, Setup,
+        WorkerBehaviour,
+    },
+    typed_service::{self, VersionedWorker},
+    untyped_calls::UntypedCalls,
 };
 
 pub(crate) type Link = ParentLink<Order, Notice>;
@@ -106,6 +111,7 @@ async fn run_node(
         node,
         notices,
         has_host: setup.host.is_some(),
+        version: setup.version,
         load: None,
     };
     loop {
@@ -125,6 +131,9 @@ async fn run_node(
             asked = &mut asked_to_end => {
                 asked?;
                 running.node.shutdown(DRAIN_TIMEOUT).await;
+                let stats = running.node.endpoint().stats();
+                let incompatible = stats.calls_rejected_incompatible;
+                running.notices.send(Notice::Rejections { incompatible }).await;
                 return Ok(());
             }
         }
@@ -137,16 +146,21 @@ struct RunningNode {
     notices: Notices<Notice>,
     /// Whether it runs in a host of its own.
     has_host: bool,
+    /// Version of the typed service that it calls.
+    version: Option<ServiceVersion>,
     load: Option<LoadGenerator>,
 }
 
 impl RunningNode {
     /// Carries out an order; breaks if the process is to end.
-    async fn carry_out(&mut self, order: Order) -> io::Result<ControlFlow<()>> {
+    async fn carry_out(
+        &mut self,
+        order: Order,
+    ) -> Result<ControlFlow<()>, Box<dyn Error + Send + Sync>> {
         match order {
             Order::Load { calls_per_s } => {
-                let client = Arc::clone(self.node.client());
-                self.load = Some(LoadGenerator::begin(client, calls_per_s, self.has_host)?);
+                let calls = self.calls().await?;
+                self.load = Some(LoadGenerator::begin(calls, calls_per_s)?);
             }
             Order::Drain => {
                 let count = self.node.drain(DRAIN_TIMEOUT).await.remaining as u64;
@@ -167,6 +181,26 @@ impl RunningNode {
             Order::Start(_) | Order::Attack { .. } => {}
         }
         Ok(ControlFlow::Continue(()))
+    }
+
+    /// The calls that this node makes. Of a typed service it waits for a worker that
+    /// understands them.
+    async fn calls(&self) -> Result<Box<dyn CallSource>, Box<dyn Error + Send + Sync>> {
+        let client = Arc::clone(self.node.client());
+        let Some(version) = self.version else {
+            let all_idempotent = self.has_host;
+            return Ok(Box::new(UntypedCalls {
+                client,
+                all_idempotent,
+            }));
+        };
+        let callable = match version {
+            ServiceVersion::Compatible => "role=worker".to_owned(),
+            _ => format!("{VERSION_TAG}={}", version.number()),
+        };
+        let workers = self.node.wait_for_workers(Some(&callable), 1, SEEN_TIMEOUT);
+        workers.await?;
+        Ok(typed_service::calls(version, client))
     }
 
     /// Sends the view of the cluster, and from a host of its own the calls that have ended.
@@ -211,6 +245,9 @@ async fn start_node(setup: &Setup, role: Role) -> Result<Node, Box<dyn Error + S
     }
     if role == Role::Worker {
         builder = builder.serve(router(setup)?);
+        if let Some(version) = setup.version {
+            builder = builder.tag(VERSION_TAG, version.number().to_string());
+        }
     }
     if setup.limited {
         let config = TransportConfig::default()
@@ -232,6 +269,15 @@ fn router(setup: &Setup) -> io::Result<Router> {
     }
     let log = Arc::new(ExecutionLog::open(&setup.execution_log)?);
     let name: Arc<str> = setup.node.name.as_str().into();
+    if let Some(version) = setup.version {
+        let worker = VersionedWorker {
+            name,
+            version: version.number(),
+            log,
+            service_time: SERVICE_TIME,
+        };
+        return Ok(typed_service::router(version, worker));
+    }
     let panics = setup.behaviour == WorkerBehaviour::Panics;
     let service_time = match setup.behaviour {
         WorkerBehaviour::Slow => SLOW_FACTOR * SERVICE_TIME,
@@ -335,6 +381,10 @@ const ITEM_BYTES: usize = 16 << 10;
 const CONCURRENCY_LIMIT: usize = 8;
 const CALLS_MAX: NonZeroUsize = NonZeroUsize::new(1_024).unwrap();
 const CONNECTIONS_MAX: NonZeroUsize = NonZeroUsize::new(64).unwrap();
+/// Tag of the version of a typed service.
+const VERSION_TAG: &str = "version";
+/// Longest wait for a worker that can be called.
+const SEEN_TIMEOUT: Duration = Duration::from_secs(20);
 /// Factor of the service time of a slow worker.
 const SLOW_FACTOR: u32 = 100;
 /// Long enough that there is always a call with each worker.

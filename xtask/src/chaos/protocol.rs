@@ -40,6 +40,9 @@ pub(crate) struct Setup {
     /// File of the log of executed calls.
     pub(crate) execution_log: PathBuf,
     pub(crate) behaviour: WorkerBehaviour,
+    /// Version of the typed service that a worker serves or a gateway calls; `None` for methods
+    /// without types.
+    pub(crate) version: Option<ServiceVersion>,
     /// Its limits of permits, calls and connections are low.
     pub(crate) limited: bool,
     /// Sends its events and its view of the cluster.
@@ -71,6 +74,27 @@ pub(crate) enum WorkerBehaviour {
     Slow,
 }
 
+/// Version of the typed service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum ServiceVersion {
+    First,
+    /// A second version that understands the first one, and is understood by it.
+    Compatible,
+    /// A second version that does not.
+    Incompatible,
+}
+
+impl ServiceVersion {
+    /// Number of the version, which workers have as a tag.
+    pub(crate) fn number(self) -> u32 {
+        match self {
+            Self::First => 1,
+            Self::Compatible | Self::Incompatible => 2,
+        }
+    }
+}
+
 /// A worker that is attacked.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub(crate) struct Target {
@@ -97,6 +121,11 @@ pub(crate) enum Notice {
     Status(Status),
     /// Calls that ended since the last notice of this kind.
     Calls(CallReport),
+    /// Calls that a worker has rejected for the types of their callers; sent before it ends.
+    Rejections {
+        /// Number of rejected calls.
+        incompatible: u64,
+    },
     /// The last order has been carried out. With a number: of a drain the calls that are still
     /// being served, of an attacker that finished the connections and streams that it has opened.
     Done {
@@ -178,6 +207,7 @@ mod tests {
             },
             execution_log: "h01.runs".into(),
             behaviour: WorkerBehaviour::Good,
+            version: Some(ServiceVersion::Compatible),
             limited: false,
             reports_view: true,
             host: Some(HostSetup {

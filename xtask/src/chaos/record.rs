@@ -58,6 +58,8 @@ pub(crate) enum RecordKind {
     Event(SeenEvent),
     /// Calls that have ended.
     Calls(CallReport),
+    /// Calls that a worker has rejected for the types of their callers.
+    IncompatibleCalls(u64),
     /// Changed decision of `keep_majority`: the reason of a refusal, or nothing if the node serves.
     ServeDecision(Option<String>),
 }
@@ -95,6 +97,7 @@ impl Record {
         let kind = match notice {
             Notice::Event(seen) => RecordKind::Event(seen),
             Notice::Calls(calls) => RecordKind::Calls(calls),
+            Notice::Rejections { incompatible } => RecordKind::IncompatibleCalls(incompatible),
             Notice::Status(status) => {
                 let refuses = status.refuses.clone();
                 let before = self.latest.insert(node.clone(), (at, status));

@@ -1,6 +1,10 @@
 //! Scenarios: faults of workers and attacks on them.
 
-use super::{named::Named, node::Role, protocol::WorkerBehaviour};
+use super::{
+    named::Named,
+    node::Role,
+    protocol::{ServiceVersion, WorkerBehaviour},
+};
 
 /// Fault or attack in a cluster of processes on this machine.
 #[derive(Debug, Clone, PartialEq)]
@@ -17,6 +21,8 @@ pub(crate) struct Scenario {
     /// Second attacker, from half a second after the load begins.
     pub(crate) late_attacker: Option<Role>,
     pub(crate) allowed_failures: AllowedFailures,
+    /// Upgrade of a typed service, which gateways of both versions call instead of the director.
+    pub(crate) upgrade: Option<Upgrade>,
     /// Whether the director's calls are to be answered about as fast as they are due.
     pub(crate) keeps_rate: bool,
 }
@@ -30,6 +36,8 @@ pub(crate) enum Step {
     Stop,
     /// Every worker in turn is asked to end (SIGTERM), drains, ends, and is started again.
     RestartEach,
+    /// The same, and each is started again as the second version of its service.
+    UpgradeEach,
     /// Half of the workers drain at the same time.
     DrainHalf,
     /// They take calls again.
@@ -45,6 +53,26 @@ pub(crate) enum AllowedFailures {
     AtFaultyNode,
     /// Calls whose handler panicked at the faulty worker, and few once it is ejected.
     PanicAtFaultyNode,
+}
+
+/// Whether the two versions of a service understand one another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Upgrade {
+    /// They do. Gateways of both versions call from the beginning to the end.
+    Compatible,
+    /// They do not. The gateway of the second version begins when a worker is upgraded, and that of
+    /// the first one ends before the last worker is.
+    Incompatible,
+}
+
+impl Upgrade {
+    /// The second version.
+    pub(crate) fn next_version(self) -> ServiceVersion {
+        match self {
+            Self::Compatible => ServiceVersion::Compatible,
+            Self::Incompatible => ServiceVersion::Incompatible,
+        }
+    }
 }
 
 impl Named for Scenario {
@@ -68,6 +96,7 @@ const CALM: Scenario = Scenario {
     attacker: None,
     late_attacker: None,
     allowed_failures: AllowedFailures::None,
+    upgrade: None,
     keeps_rate: false,
 };
 
@@ -136,6 +165,20 @@ const SCENARIOS: &[Scenario] = &[
         description: "a member breaks the rules of the protocol at every worker",
         attacker: Some(Role::ProtocolViolator),
         keeps_rate: true,
+        ..CALM
+    },
+    Scenario {
+        name: "mixed-compatible",
+        description: "all workers are upgraded to a second version that understands the first",
+        steps: &[(0.1, Step::UpgradeEach)],
+        upgrade: Some(Upgrade::Compatible),
+        ..CALM
+    },
+    Scenario {
+        name: "mixed-incompatible",
+        description: "all workers are upgraded to a second version that does not understand it",
+        steps: &[(0.1, Step::UpgradeEach)],
+        upgrade: Some(Upgrade::Incompatible),
         ..CALM
     },
 ];

@@ -2,7 +2,10 @@
 
 use super::*;
 use crate::chaos::{
-    call_report::CallCounts, execution_log::ExecutionCounts, named::Named, report::table,
+    call_report::{CallCounts, VersionCounts},
+    execution_log::ExecutionCounts,
+    named::Named,
+    report::table,
 };
 
 fn named(scenario: &str) -> &'static Scenario {
@@ -37,14 +40,26 @@ fn row_with_failures(scenario: &Scenario, failures: Vec<FailureCount>) -> Scenar
     row(scenario, report, Duration::from_secs(30))
 }
 
-/// The row of a run with this report; its attacker did something, if there was one.
+/// The row of a run with this report; its attacker did something, if there was one, and its
+/// upgrade went well.
 fn row(scenario: &Scenario, report: CallReport, length: Duration) -> ScenarioRow {
-    let run = RunResult {
+    ScenarioRow::new(scenario, FAULTY_NODE, result(scenario, report), length)
+}
+
+fn result(scenario: &Scenario, report: CallReport) -> RunResult {
+    let answers = |first, second| VersionCounts { first, second };
+    let answers_by_version = match scenario.upgrade {
+        None => [].into(),
+        Some(Upgrade::Compatible) => [(1, answers(40, 40)), (2, answers(40, 40))].into(),
+        Some(Upgrade::Incompatible) => [(1, answers(80, 0)), (2, answers(0, 80))].into(),
+    };
+    RunResult {
         report,
         attacker_actions: scenario.attacker.map(|_| 1),
+        rejected_incompatible: scenario.upgrade.map_or(0, |_| 3),
+        answers_by_version,
         ..RunResult::default()
-    };
-    ScenarioRow::new(scenario, FAULTY_NODE, run, length)
+    }
 }
 
 fn passes(scenario: &Scenario, it: FailureCount) -> bool {
@@ -124,7 +139,7 @@ fn executions_are_compared_with_reported_outcomes() {
     let run = RunResult {
         report,
         runs,
-        attacker_actions: None,
+        ..RunResult::default()
     };
     let row = ScenarioRow::new(named("kill"), FAULTY_NODE, run, Duration::ZERO);
     assert_eq!((row.ran_twice, row.extra_attempts), (1, 2));
@@ -199,6 +214,41 @@ fn faulty_members_lower_neither_answers_nor_rate() {
         row(named("kill"), half, Duration::ZERO).failed_checks,
         [""; 0]
     );
+}
+
+#[test]
+fn an_upgrade_takes_nothing_from_the_budget_and_leaves_no_caller_to_the_wrong_version() {
+    let failed_checks = |name, change: fn(&mut RunResult)| {
+        let report = CallReport {
+            others: CallCounts { ok: 160, failed: 0 },
+            extra_attempts: 7,
+            ..CallReport::default()
+        };
+        let mut run = result(named(name), report);
+        change(&mut run);
+        ScenarioRow::new(named(name), FAULTY_NODE, run, Duration::ZERO).failed_checks
+    };
+    for name in ["mixed-compatible", "mixed-incompatible"] {
+        assert_eq!(failed_checks(name, |_| {}), [""; 0]);
+        let granted = failed_checks(name, |run| run.report.granted = 2);
+        assert_eq!(granted, ["2 attempts were taken from the retry budget"]);
+        let silent = failed_checks(name, |run| run.rejected_incompatible = 0);
+        let expected = "no worker rejected a call for the types of its caller";
+        assert_eq!(silent, [expected]);
+        let unanswered = failed_checks(name, |run| drop(run.answers_by_version.remove(&2)));
+        let last = "no call of version 2 was answered by a worker of version 2".to_owned();
+        assert_eq!(unanswered.last(), Some(&last));
+        let twice = failed_checks(name, |run| run.report.wrong = 1);
+        assert_eq!(twice, ["1 answers were to another call"]);
+    }
+    let abroad = |run: &mut RunResult| {
+        run.answers_by_version.get_mut(&1).unwrap().second = 5;
+    };
+    assert_eq!(
+        failed_checks("mixed-incompatible", abroad),
+        ["5 calls of version 1 were answered by workers of version 2"]
+    );
+    assert_eq!(failed_checks("mixed-compatible", abroad), [""; 0]);
 }
 
 #[test]
