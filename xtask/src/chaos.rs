@@ -106,7 +106,14 @@ async fn all(options: &Options) -> Result<Vec<ScenarioRow>, Box<dyn Error>> {
     );
     let mut rows = Vec::new();
     for scenario in Scenario::chosen(&options.scenarios) {
-        println!("{}: {}", scenario.name, scenario.description);
+        let setting = match scenario.upgrade {
+            Some(_) => format!(
+                " ({} workers, no call idempotent)",
+                options.upgraded_workers()
+            ),
+            None => String::new(),
+        };
+        println!("{}: {}{setting}", scenario.name, scenario.description);
         rows.push(loopback::run_scenario(scenario, options).await?);
     }
     Ok(rows)

@@ -158,7 +158,7 @@ fn failed_checks(
     failed_checks
 }
 
-/// What an upgrade must not do, and did; or did not show.
+/// Failed checks of an upgrade.
 fn failed_upgrade_checks(upgrade: Upgrade, run: &RunResult) -> Vec<String> {
     let mut failed_checks = Vec::new();
     if run.report.granted > 0 {

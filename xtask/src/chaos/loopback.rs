@@ -1,5 +1,5 @@
-//! Run of a scenario: a director or gateways, its workers, and perhaps attackers of them, as processes on this
-//! machine.
+//! Run of a scenario: a director or gateways, the workers that they call, and perhaps attackers of
+//! these, as processes on this machine.
 
 use std::{
     collections::BTreeMap, env, error::Error, net::SocketAddr, process::Command, time::Duration,

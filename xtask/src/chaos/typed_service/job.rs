@@ -55,7 +55,7 @@ impl JobContent {
         }
     }
 
-    /// What the result of the job says.
+    /// Content of the result of the job.
     pub(super) fn work(self) -> u64 {
         let factor = match self.quality {
             QualityLevel::Draft => 2,

@@ -62,7 +62,7 @@ pub(super) struct DoneV2 {
     call: u64,
 }
 
-/// Job of the incompatible version: a type was changed, and the field that was added has no default.
+/// Job of the incompatible version: a type was changed, and a field was added without a default.
 #[derive(Debug, Clone, Serialize, Deserialize, Message)]
 pub(super) struct JobBreaking {
     call: u64,
@@ -71,7 +71,7 @@ pub(super) struct JobBreaking {
     deadline_ms: u64,
 }
 
-/// Result of the incompatible version: the field that was added has no default.
+/// Result of the incompatible version: a field was added without a default.
 #[derive(Debug, Clone, Serialize, Deserialize, Message)]
 pub(super) struct DoneBreaking {
     call: u64,
