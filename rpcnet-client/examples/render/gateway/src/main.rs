@@ -35,13 +35,25 @@ fn parse_job(text: &str) -> Result<Job, String> {
 }
 
 #[tokio::main]
-async fn main() -> Result<ExitCode, Box<dyn Error>> {
+async fn main() -> ExitCode {
+    match run(GatewayArguments::parse()).await {
+        Ok(exit_code) => exit_code,
+        // A `main` that returns a `Result` would print its `Debug` form.
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Does all jobs; fails if one of them did.
+async fn run(arguments: GatewayArguments) -> Result<ExitCode, Box<dyn Error>> {
     let GatewayArguments {
         name,
         keys,
         seed,
         jobs,
-    } = GatewayArguments::parse();
+    } = arguments;
     let (cert, key) = (format!("{name}.pem"), format!("{name}.key"));
     let tls = Tls::from_pem_files(keys.join(cert), keys.join(key), keys.join("ca.pem"))?;
     let cluster_key = ClusterKey::from_hex(&fs::read_to_string(keys.join("cluster.key"))?)?;

@@ -1,6 +1,6 @@
 //! Worker of the render service: a process that serves until Ctrl-C.
 
-use std::{error::Error, fs, path::PathBuf, time::Duration};
+use std::{error::Error, fs, path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::Parser;
 use render_api::RenderServer;
@@ -28,14 +28,25 @@ struct WorkerArguments {
 }
 
 #[tokio::main]
-async fn main() -> Result<(), Box<dyn Error>> {
+async fn main() -> ExitCode {
+    match run(WorkerArguments::parse()).await {
+        Ok(()) => ExitCode::SUCCESS,
+        // A `main` that returns a `Result` would print its `Debug` form.
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(arguments: WorkerArguments) -> Result<(), Box<dyn Error>> {
     let WorkerArguments {
         name,
         keys,
         bind,
         seed,
         frame_time,
-    } = WorkerArguments::parse();
+    } = arguments;
     let (cert, key) = (format!("{name}.pem"), format!("{name}.key"));
     let tls = Tls::from_pem_files(keys.join(cert), keys.join(key), keys.join("ca.pem"))?;
     let cluster_key = ClusterKey::from_hex(&fs::read_to_string(keys.join("cluster.key"))?)?;
