@@ -4,7 +4,14 @@
 
 use std::{collections::BTreeMap, error::Error, time::Duration};
 
-use rpcnet_client::{CallContext, ClusterConfig, ClusterEvent, ClusterKey, DevCa, Node, Router};
+use rpcnet_client::{
+    CallContext, ClusterConfig, ClusterEvent, ClusterKey, DevCa, Method, MethodOptions, Node,
+    Router,
+};
+
+/// A greeting; given twice it does no harm.
+const HELLO: Method<(), String> =
+    Method::new("hello").with_options(MethodOptions::new().with_idempotent(true));
 
 const WORKERS: Option<&str> = Some("role=worker");
 
@@ -24,14 +31,11 @@ async fn main() -> Result<(), Box<dyn Error>> {
         let hello = move |cx: CallContext, (): ()| async move {
             format!("{name} greets {}", cx.peer().name())
         };
-        let methods = Router::new().typed_with("hello", hello);
+        let methods = Router::new().method_with(HELLO, hello);
         Ok(builder(name)?.tag("role", "worker").serve(methods))
     };
 
-    let director = builder("director")?
-        .client_config(|config| config.with_idempotent(["hello"]))
-        .start()
-        .await?;
+    let director = builder("director")?.start().await?;
     let mut events = director.workers().subscribe();
     let seed = director.addr().to_string();
     let red = worker("red")?.seeds([seed.clone()]).start().await?;
@@ -80,11 +84,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
 /// Calls a hundred times and says who replied.
 async fn greet(director: &Node) -> Result<(), Box<dyn Error>> {
     let mut replies: BTreeMap<String, u32> = BTreeMap::new();
+    let workers = director.client().workers(WORKERS);
     for _ in 0..100 {
-        let reply: String = director
-            .client()
-            .call_worker_typed("hello", &(), WORKERS)
-            .await?;
+        let reply = HELLO.call(&workers, &()).await?;
         *replies.entry(reply).or_default() += 1;
     }
     println!("100 calls: {replies:?}");

@@ -3,8 +3,8 @@
 //! lost.
 //!
 //! No address is configured but a seed's: coordinators and workers are found by their tag `role`.
-//! A job has the same result however often it runs, and `with_idempotent` says so; that is what
-//! lets the front's client submit a job again when its coordinator has died with it.
+//! A job has the same result however often it runs, and `idempotent` says so; that is what lets the
+//! front's client submit a job again when its coordinator has died with it.
 //!
 //! Run with `cargo run -p rpcnet-client --example coordinator_worker`.
 
@@ -14,67 +14,98 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
     ops::Range,
-    sync::Arc,
     time::Duration,
 };
 
 use common::{PATIENCE, Process, Result, Trust, count, ensure, until};
 use futures::{StreamExt, future::try_join_all, stream};
-use rpcnet_client::{CallContext, ClusterError, Node, NodeBuilder, NodeState, Router, Status};
+use rpcnet_client::{
+    CallContext, Message, Node, NodeBuilder, NodeState, Status, WorkerChannel, service,
+};
 use serde::{Deserialize, Serialize};
 
 const COORDINATORS: Option<&str> = Some("role=coordinator");
 const WORKERS: Option<&str> = Some("role=worker");
 
+/// What a front submits to coordinators.
+#[service]
+trait Jobs {
+    /// Counts the primes below a number.
+    #[rpc(idempotent)]
+    async fn submit(&self, cx: &CallContext, upto: u64) -> Result<JobReply, Status>;
+}
+
+/// What a coordinator farms out to workers.
+#[service]
+trait Parts {
+    /// Counts the primes from one number up to another.
+    #[rpc(idempotent)]
+    async fn count(&self, from: u64, upto: u64) -> PartReply;
+}
+
 /// Reply to a job.
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize, Deserialize, Message)]
 struct JobReply {
-    primes: usize,
+    primes: u64,
     coordinator: String,
     workers: Vec<String>,
     /// Which attempt this was: 1 if a coordinator before did not answer.
     attempt: u8,
 }
 
-/// Counts the primes of a range.
-async fn worker(name: &'static str, builder: NodeBuilder) -> Result<Node> {
-    let count = move |range: Range<u64>| async move {
+/// Reply to a part of a job.
+#[derive(Serialize, Deserialize, Message)]
+struct PartReply {
+    primes: u64,
+    worker: String,
+}
+
+/// Counts the primes of a part.
+struct Counter {
+    name: &'static str,
+}
+
+impl Parts for Counter {
+    async fn count(&self, from: u64, upto: u64) -> PartReply {
         // So that there is something to wait for.
         tokio::time::sleep(Duration::from_millis(10)).await;
-        (primes(range), name)
-    };
-    let methods = Router::new().typed("count", count);
+        PartReply {
+            primes: primes(from..upto),
+            worker: self.name.to_owned(),
+        }
+    }
+}
+
+async fn worker(name: &'static str, builder: NodeBuilder) -> Result<Node> {
+    let methods = PartsServer::new(Counter { name }).into_router();
     Ok(builder.tag("role", "worker").serve(methods).start().await?)
 }
 
 /// Cuts a job into parts, has each done by a worker, and adds up.
+struct Coordinator {
+    name: &'static str,
+    workers: PartsClient<WorkerChannel>,
+}
+
+impl Jobs for Coordinator {
+    async fn submit(&self, cx: &CallContext, upto: u64) -> Result<JobReply, Status> {
+        let cut = |part| upto * part / PARTS;
+        let calls = (0..PARTS).map(|part| self.workers.count(cut(part), cut(part + 1)));
+        let done = try_join_all(calls).await?;
+        Ok(JobReply {
+            primes: done.iter().map(|part| part.primes).sum(),
+            coordinator: self.name.to_owned(),
+            workers: done.into_iter().map(|part| part.worker).collect(),
+            attempt: cx.attempt(),
+        })
+    }
+}
+
 async fn coordinator(name: &'static str, builder: NodeBuilder) -> Result<Node> {
-    let node = builder
-        .tag("role", "coordinator")
-        .client_config(|config| config.with_idempotent(["count"]))
-        .start()
-        .await?;
-    let client = Arc::clone(node.client());
-    let submit = move |cx: CallContext, upto: u64| {
-        let client = Arc::clone(&client);
-        async move {
-            let cuts = (0..PARTS).map(|part| upto * part / PARTS..upto * (part + 1) / PARTS);
-            let calls = cuts.map(async |range| {
-                let done: (usize, String) =
-                    client.call_worker_typed("count", &range, WORKERS).await?;
-                Ok::<_, ClusterError>(done)
-            });
-            let (counts, workers): (Vec<_>, _) = try_join_all(calls).await?.into_iter().unzip();
-            Ok::<_, Status>(JobReply {
-                primes: counts.iter().sum(),
-                coordinator: name.to_owned(),
-                workers,
-                attempt: cx.attempt(),
-            })
-        }
-    };
+    let node = builder.tag("role", "coordinator").start().await?;
+    let workers = PartsClient::new(node.client().workers(WORKERS));
     // The handler calls on, so it needs the node; hence only now.
-    node.serve(Router::new().typed_with("submit", submit));
+    node.serve(JobsServer::new(Coordinator { name, workers }).into_router());
     Ok(node)
 }
 
@@ -83,7 +114,7 @@ async fn main() -> Result {
     let trust = Trust::new();
     let front = trust
         .node("front")?
-        .client_config(|config| config.with_idempotent(["submit"]).with_timeout(PATIENCE))
+        .client_config(|config| config.with_timeout(PATIENCE))
         .start()
         .await?;
     let seed = front.addr().to_string();
@@ -129,13 +160,10 @@ async fn run_jobs(
     coordinators: &mut BTreeMap<&str, Process<Node>>,
 ) -> Result<(Tally, Tally)> {
     // Eight at a time, to whichever coordinator is best.
+    let service = JobsClient::new(front.client().workers(COORDINATORS));
     let jobs = (1..=JOBS).map(async |job| {
         let upto = job as u64 * 100;
-        let client = front.client();
-        let done: Result<JobReply, ClusterError> = client
-            .call_worker_typed("submit", &upto, COORDINATORS)
-            .await;
-        (upto, done)
+        (upto, service.submit(upto).await)
     });
     let mut jobs = stream::iter(jobs).buffer_unordered(8);
     let (mut before, mut after) = (Tally::default(), Tally::default());
@@ -188,14 +216,14 @@ impl fmt::Display for Tally {
 }
 
 /// How many primes there are in a range.
-fn primes(range: Range<u64>) -> usize {
+fn primes(range: Range<u64>) -> u64 {
     let is_prime = |&n: &u64| {
         n > 1
             && !(2..)
                 .take_while(|d| d * d <= n)
                 .any(|d| n.is_multiple_of(d))
     };
-    range.filter(is_prime).count()
+    range.filter(is_prime).count() as u64
 }
 
 const JOBS: usize = 150;

@@ -12,9 +12,12 @@ use std::{
 };
 
 use rpcnet_client::{
-    DevCa, Node, Router, WorkerCallOptions,
+    DevCa, Method, MethodOptions, Node, Router,
     balance::{Balancer, PickContext, View},
 };
+
+/// The cart of a customer.
+const CART: Method<String, String> = Method::new("cart");
 
 /// Rendezvous hashing: key and worker give a number, the highest wins. When a worker goes, only its
 /// own keys move.
@@ -51,7 +54,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
             .tls(ca.issue(name)?)
             .tag("role", "worker")
             .seeds([director.addr().to_string()])
-            .serve(Router::new().typed("cart", cart))
+            .serve(Router::new().method(CART, cart))
             .start()
             .await?;
         workers.push(worker);
@@ -70,11 +73,12 @@ async fn main() -> Result<(), Box<dyn Error>> {
 }
 
 async fn ask(director: &Node) -> Result<(), Box<dyn Error>> {
+    let workers = director.client().workers(Some("role=worker"));
     for customer in ["Ada", "Grace", "Edsger", "Barbara"] {
-        let options = WorkerCallOptions::new().with_key(hash(customer));
-        let reply: String = director
-            .client()
-            .call_worker_typed_with("cart", customer, Some("role=worker"), options)
+        // A method of a service says so by `#[rpc(sticky = customer)]`.
+        let options = MethodOptions::new().with_sticky_key(hash(customer));
+        let reply = CART
+            .call_with(&workers, &customer.to_owned(), options)
             .await?;
         println!("  {reply}");
     }

@@ -21,9 +21,12 @@ use std::{
 use common::{PATIENCE, Result, Trust, count, ensure, until};
 use futures::{StreamExt, TryStreamExt, stream};
 use rpcnet_client::{
-    ClusterError, LoadBalancingStrategy, Node, NodeBuilder, Router, Status, WorkerCallOptions,
+    LoadBalancingStrategy, Method, Node, NodeBuilder, Router, RpcError, Status, WorkerCallOptions,
 };
 use tokio::sync::Semaphore;
+
+/// The square of a number, and the machine that computed it.
+const INFER: Method<u64, (String, u64)> = Method::new("infer");
 
 /// A machine of the pool: how it is called, and what it has.
 struct Machine {
@@ -37,7 +40,7 @@ struct Machine {
 }
 
 impl Machine {
-    /// Serves `infer` in its slots, and counts what ran.
+    /// Serves [`INFER`] in its slots, and counts what ran.
     async fn start(&self, builder: NodeBuilder, ran: &Arc<AtomicUsize>) -> Result<Node> {
         let Self { name, time, .. } = *self;
         let (slots, ran) = (Arc::new(Semaphore::new(self.slots)), Arc::clone(ran));
@@ -48,7 +51,7 @@ impl Machine {
                 let _slot = slot.map_err(|_| Status::overloaded("every slot is taken"))?;
                 tokio::time::sleep(time).await;
                 ran.fetch_add(1, SeqCst);
-                Ok::<_, Status>((name, n * n))
+                Ok::<_, Status>((name.to_owned(), n * n))
             }
         };
         let builder = builder
@@ -56,21 +59,18 @@ impl Machine {
             .tag("model", self.model)
             // How much it takes in relation to the others.
             .tag("weight", self.slots.to_string());
-        let methods = Router::new().typed("infer", infer);
+        let methods = Router::new().method(INFER, infer);
         Ok(builder.serve(methods).start().await?)
     }
 }
 
 /// On a GPU if one has room, on a CPU otherwise.
-async fn infer(front: &Node, n: u64) -> Result<String, ClusterError> {
-    let client = front.client();
+async fn infer(front: &Node, n: u64) -> Result<String, RpcError> {
     let each_once = WorkerCallOptions::new().with_attempts_max(2);
-    let on_gpu = client
-        .call_worker_typed_with("infer", &n, GPUS, each_once)
-        .await;
-    let (name, _): (String, u64) = match on_gpu {
+    let gpus = front.client().workers(GPUS).with_options(each_once);
+    let (name, _) = match INFER.call(&gpus, &n).await {
         // Nothing was done, and the reason lies with the GPUs: they are busy, or gone.
-        Err(error) if error.is_retryable() => client.call_worker_typed("infer", &n, CPUS).await?,
+        Err(error) if error.is_retryable() => INFER.call(&front.client().workers(CPUS), &n).await?,
         answer => answer?,
     };
     Ok(name)
@@ -154,9 +154,9 @@ async fn spread(front: &Node) -> Result {
 /// A filter of two tags.
 async fn call_exact_model(front: &Node) -> Result {
     let mut exact = 0;
-    for n in 0..10_u64 {
-        let only = Some("kind=gpu,model=h100");
-        let (name, _): (String, u64) = front.client().call_worker_typed("infer", &n, only).await?;
+    let only = front.client().workers(Some("kind=gpu,model=h100"));
+    for n in 0..10 {
+        let (name, _) = INFER.call(&only, &n).await?;
         exact += usize::from(name == "gpu-big");
     }
     println!("model=h100:   {exact} of 10 by gpu-big");
@@ -171,10 +171,8 @@ async fn run_without_gpus(front: &Node) -> Result {
         done_on(&without, "cpu") == 40,
         "without GPUs the CPUs do it",
     )?;
-    let unmatched = front
-        .client()
-        .call_worker_typed::<_, (String, u64)>("infer", &1_u64, GPUS);
-    match unmatched.await {
+    let gpus = front.client().workers(GPUS);
+    match INFER.call(&gpus, &1).await {
         Err(error) => println!("kind=gpu:     {error}"),
         Ok(_) => return Err("no GPU is left to answer".into()),
     }

@@ -15,14 +15,22 @@ mod common;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::Arc,
     time::{Duration, Instant},
 };
 
 use common::{PATIENCE, Process, Result, Trust, count, ensure, until};
-use rpcnet_client::{LoadBalancingStrategy, Node, NodeState, Router, Status};
+use rpcnet_client::{
+    LoadBalancingStrategy, Message, Method, MethodOptions, Node, NodeState, Router, Status,
+};
 use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
+
+/// Work in a region, which may run twice; the reply names the worker.
+const WORK: Method<(), String> =
+    Method::new("work").with_options(MethodOptions::new().with_idempotent(true));
+
+/// Work in the region of a leader, which passes it on.
+const ROUTE: Method<(), Route> = Method::new("route");
 
 /// A node of a region: a worker, and its leader when that is due.
 #[derive(Clone)]
@@ -36,7 +44,7 @@ struct Member {
 }
 
 /// Route of a call: through which leader, to which worker.
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize, Deserialize, Message)]
 struct Route {
     leader: String,
     worker: String,
@@ -50,8 +58,7 @@ impl Member {
             .seeds(self.seeds.clone())
             .tag("role", "worker")
             .strategy(LoadBalancingStrategy::RoundRobin)
-            .client_config(|config| config.with_idempotent(["work"]))
-            .serve(Router::new().typed("work", move |(): ()| async move { name }))
+            .serve(Router::new().method(WORK, move |()| async move { name.to_owned() }))
             .start()
             .await?;
         tokio::spawn(self.lead_when_due(node.clone()));
@@ -79,14 +86,14 @@ impl Member {
     /// A second node in this process: it gossips with the leaders, and passes calls on into the
     /// region.
     async fn become_leader(&self, node: &Node) -> Result<Node> {
-        let (leader, client) = (self.name, Arc::clone(node.client()));
-        let route = move |(): ()| {
-            let client = Arc::clone(&client);
+        let leader = self.name;
+        let workers = node.client().workers(Some("role=worker"));
+        let route = move |()| {
+            let workers = workers.clone();
             async move {
-                let worker = client.call_worker_typed("work", &(), Some("role=worker"));
                 Ok::<_, Status>(Route {
                     leader: leader.to_owned(),
-                    worker: worker.await?,
+                    worker: WORK.call(&workers, &()).await?,
                 })
             }
         };
@@ -95,7 +102,7 @@ impl Member {
             .seeds([self.leaders.clone()])
             .tag("role", "leader")
             .tag("region", self.region)
-            .serve(Router::new().typed("route", route));
+            .serve(Router::new().method(ROUTE, route));
         Ok(leadership.start().await?)
     }
 }
@@ -117,11 +124,9 @@ async fn ask(master: &Node, region: &str) -> Result<Route> {
     let leader = format!("role=leader,region={region}");
     let deadline = Instant::now() + PATIENCE;
     let mut changes = master.workers().subscribe();
+    let leaders = master.client().workers(Some(&leader));
     loop {
-        let route = master
-            .client()
-            .call_worker_typed("route", &(), Some(&leader));
-        match route.await {
+        match ROUTE.call(&leaders, &()).await {
             Ok(route) => return Ok(route),
             Err(error) if Instant::now() > deadline => return Err(error.into()),
             // Until a node joins, or at least a moment.

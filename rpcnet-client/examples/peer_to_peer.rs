@@ -28,13 +28,29 @@ use std::{
 
 use common::{Process, Result, Trust, count, ensure, until};
 use futures::{StreamExt, future::try_join_all, stream::FuturesUnordered};
-use rpcnet_client::{
-    ClusterError, Node, NodeBuilder, Router, Worker,
-    transport::{Decode, Encode},
-};
+use rpcnet_client::{Node, NodeBuilder, Worker, WorkerChannel, service};
 use tokio::time::timeout;
 
 type Store = Arc<Mutex<BTreeMap<String, String>>>;
+
+/// What a peer does for others.
+#[service]
+trait Cache {
+    #[rpc(idempotent)]
+    async fn get(&self, key: String) -> Option<String>;
+    #[rpc(idempotent)]
+    async fn put(&self, key: String, value: String) -> ();
+}
+
+impl Cache for Mutex<BTreeMap<String, String>> {
+    async fn get(&self, key: String) -> Option<String> {
+        self.lock().unwrap().get(&key).cloned()
+    }
+
+    async fn put(&self, key: String, value: String) {
+        self.lock().unwrap().insert(key, value);
+    }
+}
 
 /// A node of the cache.
 #[derive(Clone)]
@@ -46,21 +62,11 @@ struct Peer {
 impl Peer {
     async fn start(name: &'static str, builder: NodeBuilder) -> Result<Self> {
         let store = Store::default();
-        let (kept, given) = (Arc::clone(&store), Arc::clone(&store));
-        let methods = Router::new()
-            .typed("get", move |key: String| {
-                let value = kept.lock().unwrap().get(&key).cloned();
-                async move { value }
-            })
-            .typed("put", move |(key, value): (String, String)| {
-                given.lock().unwrap().insert(key, value);
-                async {}
-            });
+        let methods = CacheServer::from_arc(Arc::clone(&store)).into_router();
         let node = builder
             .tag("peer", name)
             // A key may belong to the node itself.
             .select_local(true)
-            .client_config(|config| config.with_idempotent(["get", "put"]))
             .serve(methods)
             .start()
             .await?;
@@ -88,7 +94,10 @@ impl Peer {
     /// passed it on yet.
     async fn get(&self, key: &str) -> Option<String> {
         for some in self.ranking(key).chunks(COPIES) {
-            let asked = some.iter().map(|peer| self.call(peer, "get", key));
+            let asked = some.iter().map(async |peer| {
+                let peer = self.client_of(peer);
+                peer.get(key.to_owned()).await
+            });
             let mut answers: FuturesUnordered<_> = asked.collect();
             while let Some(answer) = answers.next().await {
                 if let Ok(Some(value)) = answer {
@@ -103,27 +112,22 @@ impl Peer {
     /// one may be about to be declared failed, and then another peer is a holder.
     async fn put(&self, key: &str, value: &str) {
         loop {
-            let (holders, pair) = (self.holders(key), (key, value));
-            let given = holders.iter().map(|peer| self.call(peer, "put", &pair));
-            if try_join_all(given).await.is_ok_and(|_: Vec<()>| true) {
+            let holders = self.holders(key);
+            let given = holders.iter().map(async |peer| {
+                let peer = self.client_of(peer);
+                peer.put(key.to_owned(), value.to_owned()).await
+            });
+            if try_join_all(given).await.is_ok() {
                 return;
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
 
-    /// Calls this peer and no other.
-    async fn call<Req: Encode + ?Sized, Resp: Decode>(
-        &self,
-        peer: &Worker,
-        method: &str,
-        request: &Req,
-    ) -> Result<Resp, ClusterError> {
+    /// A client that calls this peer and no other.
+    fn client_of(&self, peer: &Worker) -> CacheClient<WorkerChannel> {
         let filter = format!("peer={}", peer.id());
-        let client = self.node.client();
-        client
-            .call_worker_typed(method, request, Some(&filter))
-            .await
+        CacheClient::new(self.node.client().workers(Some(&filter)))
     }
 
     /// Passes all values to the peers that should hold them, whenever a peer joins or leaves, and

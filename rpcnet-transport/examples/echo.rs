@@ -1,19 +1,32 @@
-//! Server and client in one program: raw and typed calls, errors, and a graceful shutdown.
+//! Server and client in one program: calls with bytes and with types, errors, and a graceful
+//! shutdown.
 //!
 //! Run with `cargo run -p rpcnet-transport --example echo`.
 
 use std::{error::Error, time::Duration};
 
 use rpcnet_transport::{
-    CallContext, CallOptions, DevCa, Endpoint, Router, Status, TransportConfig,
+    CallContext, CallError, DevCa, Endpoint, Message, Method, MethodOptions, Router,
+    TransportConfig,
 };
 use serde::{Deserialize, Serialize};
 
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, Message)]
 struct Division {
     dividend: i64,
     divisor: i64,
 }
+
+/// Error of a division.
+#[derive(Debug, thiserror::Error, Serialize, Deserialize, Message)]
+#[error("{dividend} has no quotient by {divisor}")]
+struct NoQuotient {
+    dividend: i64,
+    divisor: i64,
+}
+
+const DIVIDE: Method<Division, i64, NoQuotient> = Method::new("divide");
+const GREET: Method<(), String> = Method::new("greet");
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
@@ -27,12 +40,12 @@ async fn main() -> Result<(), Box<dyn Error>> {
     .serve(
         Router::new()
             .raw("echo", |_cx: CallContext, body| async move { Ok(body) })
-            .typed("divide", |d: Division| async move {
-                d.dividend
-                    .checked_div(d.divisor)
-                    .ok_or_else(|| Status::invalid_request("no quotient"))
+            .method(DIVIDE, |division| async move {
+                let Division { dividend, divisor } = division;
+                let quotient = dividend.checked_div(divisor);
+                quotient.ok_or(NoQuotient { dividend, divisor })
             })
-            .typed_with("greet", |cx: CallContext, (): ()| async move {
+            .method_with(GREET, |cx: CallContext, ()| async move {
                 format!("hello {}", cx.peer().name())
             }),
     );
@@ -46,26 +59,26 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let client = node.connect(server.local_addr(), "server").await?;
 
     println!("echo:   {:?}", client.call("echo", "some bytes").await?);
-    println!(
-        "greet:  {}",
-        client.call_typed::<_, String>("greet", &()).await?
-    );
+    println!("greet:  {}", GREET.call(&client, &()).await?);
 
     let division = Division {
         dividend: 84,
         divisor: 2,
     };
-    let options = CallOptions::new().with_timeout(Duration::from_secs(1));
-    let quotient: i64 = client.call_typed_with("divide", &division, options).await?;
+    let options = MethodOptions::new().with_timeout(Duration::from_secs(1));
+    let quotient = DIVIDE.call_with(&client, &division, options).await?;
     println!("divide: {quotient}");
 
     let division = Division {
         dividend: 1,
         divisor: 0,
     };
-    match client.call_typed::<_, i64>("divide", &division).await {
+    match DIVIDE.call(&client, &division).await {
         Ok(quotient) => println!("divide: {quotient}"),
-        Err(error) => println!("divide: {error}; retry? {}", error.is_retryable()),
+        Err(CallError::Service(error)) => println!("divide: {error}"),
+        Err(CallError::Rpc(error)) => {
+            println!("divide: {error}; retry? {}", error.is_retryable());
+        }
     }
 
     println!("{:?}", server.shutdown(Duration::from_secs(5)).await);

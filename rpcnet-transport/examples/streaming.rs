@@ -1,66 +1,67 @@
-//! Bidirectional streaming, and a slow reader that applies backpressure to its sender.
+//! A service with each kind of streams.
 //!
 //! Run with `cargo run -p rpcnet-transport --example streaming`.
 
 use std::{error::Error, time::Duration};
 
-use futures::StreamExt;
-use rpcnet_transport::{DevCa, Receiver, Router, RpcClient, RpcError, RpcServer, Sender};
+use futures::{StreamExt, stream};
+use rpcnet_transport::{DevCa, Replies, Requests, Router, RpcClient, RpcServer, Status, service};
+
+#[service]
+trait Numbers {
+    /// The numbers up to this one.
+    async fn count(&self, upto: u32) -> Replies<u32>;
+    async fn mean(&self, samples: Requests<f64>) -> Result<f64, Status>;
+    async fn upper(&self, lines: Requests<String>) -> Result<Replies<String>, Status>;
+}
+
+struct Counter;
+
+impl Numbers for Counter {
+    async fn count(&self, upto: u32) -> Replies<u32> {
+        // Polled no faster than the reader keeps up.
+        Replies::new(stream::iter(1..=upto))
+    }
+
+    async fn mean(&self, mut samples: Requests<f64>) -> Result<f64, Status> {
+        let (mut sum, mut count) = (0.0, 0u32);
+        while let Some(sample) = samples.message().await? {
+            sum += sample;
+            count += 1;
+        }
+        Ok(sum / f64::from(count))
+    }
+
+    async fn upper(&self, lines: Requests<String>) -> Result<Replies<String>, Status> {
+        let shouted = lines.map(|line| line.map(|line| line.to_uppercase()));
+        Ok(Replies::forwarded(shouted))
+    }
+}
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     let ca = DevCa::new("example");
     let server = RpcServer::bind("127.0.0.1:0".parse()?, ca.issue("server")?)?;
-    server.register_all(
-        Router::new()
-            .server_streaming("count", |_cx, upto: u32, mut out: Sender<u32>| async move {
-                for n in 1..=upto {
-                    // Waits while the reader does not keep up.
-                    out.send(n).await?;
-                }
-                Ok(())
-            })
-            .client_streaming("mean", |_cx, mut samples: Receiver<f64>| async move {
-                let (mut sum, mut count) = (0.0, 0u32);
-                while let Some(sample) = samples.message().await? {
-                    sum += sample;
-                    count += 1;
-                }
-                Ok::<_, RpcError>(sum / f64::from(count))
-            })
-            .streaming(
-                "upper",
-                |_cx, mut lines: Receiver<String>, mut out: Sender<String>| async move {
-                    while let Some(line) = lines.message().await? {
-                        out.send(line.to_uppercase()).await?;
-                    }
-                    Ok(())
-                },
-            ),
-    );
+    server.register_all(Router::new().service(NumbersServer::new(Counter)));
 
     let client = RpcClient::connect(server.local_addr(), "server", &ca.issue("client")?).await?;
+    let numbers = NumbersClient::new(client);
 
-    let mut numbers = client
-        .call_server_streaming::<_, u32>("count", &5u32)
-        .await?;
-    while let Some(number) = numbers.next().await {
-        println!("count: {}", number?);
+    let mut counted = numbers.count(5).await?;
+    while let Some(number) = counted.message().await? {
+        println!("count: {number}");
     }
 
-    let mut upload = client.call_client_streaming::<f64, f64>("mean").await?;
-    for sample in [1.0, 2.0, 6.0] {
-        upload.send(sample).await?;
-    }
-    println!("mean:  {}", upload.finish().await?);
+    println!(
+        "mean:  {}",
+        numbers.mean(stream::iter([1.0, 2.0, 6.0])).await?
+    );
 
-    let (mut lines, mut shouted) = client.call_streaming::<String, String>("upper").await?;
-    for line in ["both", "ways"] {
-        lines.send(line.to_owned()).await?;
-        println!("upper: {:?}", shouted.message().await?);
+    let lines = stream::iter(["both", "ways"].map(str::to_owned));
+    let mut shouted = numbers.upper(lines).await?;
+    while let Some(line) = shouted.message().await? {
+        println!("upper: {line}");
     }
-    lines.finish();
-    println!("upper: {:?}", shouted.message().await?);
 
     println!("{:?}", server.shutdown(Duration::from_secs(5)).await);
     Ok(())

@@ -60,7 +60,9 @@ use crate::{
 /// ```
 /// use std::{num::NonZeroUsize, time::Duration};
 ///
-/// use rpcnet_transport::{DevCa, Router, RpcClient, Shards, TransportConfig};
+/// use rpcnet_transport::{DevCa, Method, Router, RpcClient, Shards, TransportConfig};
+///
+/// const DOUBLE: Method<u32, u32> = Method::new("double");
 ///
 /// # #[cfg(target_os = "linux")]
 /// # #[tokio::main(flavor = "current_thread")]
@@ -69,10 +71,10 @@ use crate::{
 /// let shards = NonZeroUsize::new(2).unwrap();
 /// let any = "127.0.0.1:0".parse()?;
 /// let server = Shards::bind(any, TransportConfig::lan(), ca.issue("server")?, shards)?;
-/// server.serve(Router::new().typed("double", |n: u32| async move { 2 * n }));
+/// server.serve(Router::new().method(DOUBLE, |n| async move { 2 * n }));
 ///
 /// let client = RpcClient::connect(server.local_addr(), "server", &ca.issue("client")?).await?;
-/// assert_eq!(client.call_typed::<_, u32>("double", &21u32).await?, 42);
+/// assert_eq!(DOUBLE.call(&client, &21).await?, 42);
 /// assert_eq!(server.shutdown(Duration::from_secs(5)).await.cancelled, 0);
 /// # Ok(())
 /// # }

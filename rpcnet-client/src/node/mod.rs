@@ -28,7 +28,9 @@ use crate::ClusterClient;
 ///
 /// ```
 /// use std::time::Duration;
-/// use rpcnet_client::{DevCa, Node, Router};
+/// use rpcnet_client::{DevCa, Method, Node, Router};
+///
+/// const DOUBLE: Method<u32, u32> = Method::new("double");
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -36,7 +38,7 @@ use crate::ClusterClient;
 /// let worker = Node::builder()
 ///     .tls(ca.issue("worker-1")?)
 ///     .tag("role", "worker")
-///     .serve(Router::new().typed("double", |n: u32| async move { n * 2 }))
+///     .serve(Router::new().method(DOUBLE, |n| async move { n * 2 }))
 ///     .start()
 ///     .await?;
 /// let director = Node::builder()
@@ -46,9 +48,8 @@ use crate::ClusterClient;
 ///     .await?;
 ///
 /// director.wait_for_workers(Some("role=worker"), 1, Duration::from_secs(10)).await?;
-/// let doubled: u32 =
-///     director.client().call_worker_typed("double", &21u32, Some("role=worker")).await?;
-/// assert_eq!(doubled, 42);
+/// let workers = director.client().workers(Some("role=worker"));
+/// assert_eq!(DOUBLE.call(&workers, &21).await?, 42);
 /// worker.shutdown(Duration::from_secs(5)).await;
 /// # Ok(())
 /// # }

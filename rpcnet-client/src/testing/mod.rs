@@ -6,9 +6,11 @@
 //! from a seed, so a failure can be repeated.
 //!
 //! ```
-//! use rpcnet_client::{Router, testing::TestCluster};
+//! use rpcnet_client::{Method, Router, testing::TestCluster};
 //!
-//! # fn router() -> Router { Router::new().typed("double", |n: u32| async move { 2 * n }) }
+//! const DOUBLE: Method<u32, u32> = Method::new("double");
+//!
+//! # fn router() -> Router { Router::new().method(DOUBLE, |n| async move { 2 * n }) }
 //! # #[tokio::main(flavor = "current_thread", start_paused = true)]
 //! # async fn main() { calls_survive().await }
 //! # const _: &str = stringify!(
@@ -21,9 +23,8 @@
 //!     cluster.eventually(|| cluster.has_converged()).await;
 //!     cluster.partition(&nodes[..2], &nodes[2..4]);
 //!     cluster.eventually(|| nodes[0].alive() == 2 && nodes[3].alive() == 2).await;
-//!     let client = nodes[0].client();
-//!     let doubled: u32 = client.call_worker_typed("double", &21u32, None).await.unwrap();
-//!     assert_eq!(doubled, 42);
+//!     let workers = nodes[0].client().workers(None);
+//!     assert_eq!(DOUBLE.call(&workers, &21).await.unwrap(), 42);
 //!     cluster.heal();
 //!     cluster.eventually(|| cluster.has_converged()).await;
 //! }

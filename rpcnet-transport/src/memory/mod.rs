@@ -26,7 +26,9 @@ use crate::{BindError, Endpoint, SocketBuffers, Tls, TransportConfig, socket::Op
 /// ```
 /// use std::{net::Ipv4Addr, time::Duration};
 ///
-/// use rpcnet_transport::{DevCa, MemoryNetwork, Router, TransportConfig};
+/// use rpcnet_transport::{DevCa, MemoryNetwork, Method, Router, TransportConfig};
+///
+/// const DOUBLE: Method<u32, u32> = Method::new("double");
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -36,18 +38,18 @@ use crate::{BindError, Endpoint, SocketBuffers, Tls, TransportConfig, socket::Op
 ///
 /// let server = network
 ///     .bind(any, TransportConfig::lan(), ca.issue("server")?)?
-///     .serve(Router::new().typed("double", |n: u32| async move { 2 * n }));
+///     .serve(Router::new().method(DOUBLE, |n| async move { 2 * n }));
 /// let node = network.bind(any, TransportConfig::lan(), ca.issue("client")?)?;
 ///
 /// network.set_delay(Duration::from_millis(2));
 /// let client = node.connect(server.local_addr(), "server").await?;
-/// assert_eq!(client.call_typed::<_, u32>("double", &21u32).await?, 42);
+/// assert_eq!(DOUBLE.call(&client, &21).await?, 42);
 /// assert!(client.rtt() >= Duration::from_millis(4));
 ///
 /// // A partition, and its end.
 /// network.partition(node.local_addr(), server.local_addr());
 /// network.heal(node.local_addr(), server.local_addr());
-/// assert_eq!(client.call_typed::<_, u32>("double", &4u32).await?, 8);
+/// assert_eq!(DOUBLE.call(&client, &4).await?, 8);
 /// # Ok(())
 /// # }
 /// ```

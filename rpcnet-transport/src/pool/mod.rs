@@ -17,24 +17,26 @@
 //! use std::{net::Ipv4Addr, sync::Arc};
 //!
 //! use rpcnet_transport::{
-//!     DevCa, Endpoint, Router, TransportConfig,
+//!     DevCa, Endpoint, Method, Router, TransportConfig,
 //!     pool::{ConnectionPool, PoolConfig, PoolTarget},
 //! };
+//!
+//! const DOUBLE: Method<u32, u32> = Method::new("double");
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let ca = DevCa::new("example");
 //! let any = (Ipv4Addr::LOCALHOST, 0).into();
 //! let server = Endpoint::bind(any, TransportConfig::lan(), ca.issue("server")?)?
-//!     .serve(Router::new().typed("double", |n: u32| async move { 2 * n }));
+//!     .serve(Router::new().method(DOUBLE, |n| async move { 2 * n }));
 //! let endpoint = Endpoint::bind(any, TransportConfig::lan(), ca.issue("client")?)?;
 //!
 //! let pool = Arc::new(ConnectionPool::new(endpoint, PoolConfig::new()));
 //! let target = PoolTarget::new("server", server.local_addr());
-//! for n in 0..3_u32 {
+//! for n in 0..3 {
 //!     // Asked for each call, the pool notices that its connections are saturated, and opens more.
 //!     let client = pool.connect(&target).await?;
-//!     assert_eq!(client.call_typed::<_, u32>("double", &n).await?, 2 * n);
+//!     assert_eq!(DOUBLE.call(&client, &n).await?, 2 * n);
 //! }
 //! assert_eq!(pool.len(), 1);
 //! # Ok(())
