@@ -84,8 +84,8 @@ pub use crate::{
         TraceContext, TraceContextError, WithHeaders, WithReplyMetadata,
     },
     method::{
-        CallError, Channel, ErrorType, LocalChannel, Method, MethodOptions, Replies, ReplyType,
-        RequestType, Requests, UntypedMethod,
+        CallError, Channel, ErrorType, IntegerRequest, LocalChannel, Method, MethodOptions,
+        Replies, ReplyType, RequestType, Requests, UntypedMethod,
     },
     peer::Peer,
     priority::Priority,

@@ -135,7 +135,14 @@ impl ClusterClient {
             async move {
                 let method = &*method;
                 let call = || ClusterCall::new(plan(), method, Destination::Only(&worker));
-                let reply = self.executor.execute(call, UnaryCall { method, body });
+                let reply = self.executor.execute(
+                    call,
+                    UnaryCall {
+                        method,
+                        integer: None,
+                        body,
+                    },
+                );
                 let reply = reply.await.map(|(reply, _)| reply);
                 (worker.id().clone(), reply)
             }

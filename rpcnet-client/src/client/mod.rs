@@ -30,7 +30,7 @@ use bytes::Bytes;
 use futures::TryFutureExt;
 use rpcnet_balance::retry::{RetryBackoff, RetryControl};
 use rpcnet_registry::{Worker, WorkerRegistry};
-use rpcnet_transport::{Decode, Encode};
+use rpcnet_transport::{Decode, Encode, IntegerRequest};
 
 pub use rpcnet_balance::retry::{
     AttemptReason, CallStats as ClusterClientStats, MethodPolicy, StopReason,
@@ -122,7 +122,7 @@ impl ClusterClient {
         filter: Option<&'a str>,
     ) -> impl Future<Output = Result<Bytes, ClusterError>> {
         // No future around the one that does it: each costs a call time and space.
-        let call = self.call_bytes(method, body.into(), filter, &DEFAULT_OPTIONS);
+        let call = self.call_bytes((method, None), body.into(), filter, &DEFAULT_OPTIONS);
         call.map_ok(|(reply, _)| reply)
     }
 
@@ -138,12 +138,18 @@ impl ClusterClient {
         filter: Option<&str>,
         options: WorkerCallOptions,
     ) -> Result<Bytes, ClusterError> {
-        let call = self.call_bytes(method, body.into(), filter, &options);
+        let call = self.call_bytes((method, None), body.into(), filter, &options);
         let (reply, _) = call.await?;
         Ok(reply)
     }
 
     /// Calls a method of a worker. Request and reply are values, encoded with postcard.
+    ///
+    /// It is for quick work: nothing checks that both sides mean the same types, as calls over
+    /// [`workers`](Self::workers) do. An integer literal is an `i32` unless its type is written,
+    /// which a worker reads as another number than it was if it takes a `u32`. It rejects the call
+    /// if the integer is the whole request, and runs it if the integer is within a tuple or another
+    /// type; see [`RpcClient::call_typed`](crate::RpcClient::call_typed).
     ///
     /// # Errors
     ///
@@ -159,6 +165,7 @@ impl ClusterClient {
         Resp: Decode,
     {
         let body = request.encode().map_err(ClusterError::Encode)?;
+        let method = (method, IntegerRequest::of::<Req>());
         let call = self.call_bytes(method, body, filter, &DEFAULT_OPTIONS);
         let (reply, worker) = call.await?;
         broadcast::decode(worker.id(), reply)
@@ -181,6 +188,7 @@ impl ClusterClient {
         Resp: Decode,
     {
         let body = request.encode().map_err(ClusterError::Encode)?;
+        let method = (method, IntegerRequest::of::<Req>());
         let (reply, worker) = self.call_bytes(method, body, filter, &options).await?;
         broadcast::decode(worker.id(), reply)
     }
@@ -211,9 +219,10 @@ impl ClusterClient {
         stats
     }
 
+    /// Calls a method by its name, whose request is an integer of this type or anything else.
     fn call_bytes<'a>(
         &'a self,
-        method: &'a str,
+        (method, integer): (&'a str, Option<IntegerRequest>),
         body: Bytes,
         filter: Option<&'a str>,
         options: &'a WorkerCallOptions,
@@ -222,7 +231,12 @@ impl ClusterClient {
             let plan = self.settings.unary_plan(method, options);
             ClusterCall::new(plan, method, Destination::Matching(filter))
         };
-        self.executor.execute(call, UnaryCall { method, body })
+        let operation = UnaryCall {
+            method,
+            integer,
+            body,
+        };
+        self.executor.execute(call, operation)
     }
 }
 

@@ -2,7 +2,8 @@
 
 use bytes::Bytes;
 use rpcnet_transport::{
-    CallOptions, EncodedReply, EncodedRequest, OpenedStream, RpcClient, RpcError, UntypedMethod,
+    CallOptions, EncodedReply, EncodedRequest, IntegerRequest, OpenedStream, RpcClient, RpcError,
+    UntypedMethod,
 };
 
 /// Operation of an attempt on a connection. It may run several times, on several connections.
@@ -20,6 +21,8 @@ pub(super) trait Operation {
 /// A unary call.
 pub(super) struct UnaryCall<'a> {
     pub(super) method: &'a str,
+    /// Type of the request, if it is an integer.
+    pub(super) integer: Option<IntegerRequest>,
     pub(super) body: Bytes,
 }
 
@@ -32,7 +35,7 @@ impl Operation for UnaryCall<'_> {
         client: &RpcClient,
         options: CallOptions,
     ) -> impl Future<Output = Result<Bytes, RpcError>> {
-        client.call_ref(self.method, &self.body, options)
+        client.call_ref_of(self.method, self.integer, &self.body, options)
     }
 }
 

@@ -9,8 +9,8 @@ use super::{
     typed::{decode, encode},
 };
 use crate::{
-    Decode, Encode, Receiver, RpcError, Sender, codec::Encoding, method::CalledMethod,
-    wire::RequestFlags,
+    Decode, Encode, IntegerRequest, Receiver, RpcError, Sender, codec::Encoding,
+    method::CalledMethod, wire::RequestFlags,
 };
 
 /// Unary and streaming calls.
@@ -91,6 +91,23 @@ impl RpcClient {
         call.map_ok(reply::detached)
     }
 
+    /// Like [`call_ref`](Self::call_ref), for a body that is the integer of this type.
+    ///
+    /// # Errors
+    ///
+    /// As for [`call_typed`](Self::call_typed).
+    pub fn call_ref_of(
+        &self,
+        method: &str,
+        integer: Option<IntegerRequest>,
+        body: &Bytes,
+        options: CallOptions,
+    ) -> impl Future<Output = Result<Bytes, RpcError>> {
+        let method = IntegerRequest::called(integer, method);
+        let call = self.call_borrowed(method, body, options, None);
+        call.map_ok(reply::detached)
+    }
+
     /// Like [`call_ref`](Self::call_ref); the reply may share the memory of the packets that it
     /// came in. `made_at` is when the call was made, if not now.
     pub(super) async fn call_borrowed(
@@ -118,12 +135,20 @@ impl RpcClient {
         Box::pin(self.call_bytes(method, body.clone(), options)).await
     }
 
-    /// Unary call with typed values, encoded with postcard.
+    /// Unary call with typed values, encoded with postcard. It is for quick work: nothing checks
+    /// that both sides mean the same types, as calls of a [`Method`](crate::Method) do.
+    ///
+    /// An integer literal is an `i32` unless its type is written, and postcard writes an `i32` as
+    /// another number than a `u32`. Where the request is an integer and no more, as in
+    /// `call_typed("double", &21)`, a handler of a `u32` rejects it before it runs. Within other
+    /// types, as in `call_typed("add", &(21, 2))`, it reads 42 and 4. Replies are not compared: the
+    /// caller writes their type, as in `let doubled: u32`.
     ///
     /// # Errors
     ///
-    /// As for [`call`](Self::call), and [`Code::Internal`](crate::Code::Internal) if a value cannot
-    /// be encoded or decoded.
+    /// As for [`call`](Self::call); [`Code::Internal`](crate::Code::Internal) if a value cannot be
+    /// encoded or decoded, and [`Code::Incompatible`](crate::Code::Incompatible) if the method
+    /// takes an integer of a type that reads another number.
     pub async fn call_typed<Req, Resp>(&self, method: &str, request: &Req) -> Result<Resp, RpcError>
     where
         Req: Encode + ?Sized,
@@ -149,7 +174,8 @@ impl RpcClient {
         Resp: Decode,
     {
         let body = encode(request).map_err(|e| self.with_peer_context(e))?;
-        let call = self.call_bytes(CalledMethod::untyped(method), body, options);
+        let method = IntegerRequest::called(IntegerRequest::of::<Req>(), method);
+        let call = self.call_bytes(method, body, options);
         let reply = call.await?;
         decode(reply).map_err(|e| self.with_peer_context(e))
     }

@@ -3,6 +3,7 @@
 mod call;
 mod channel;
 mod error_type;
+mod integer_request;
 mod local_channel;
 mod options;
 mod streams;
@@ -13,6 +14,7 @@ use std::{fmt, marker::PhantomData};
 pub use self::{
     channel::Channel,
     error_type::{CallError, ErrorType},
+    integer_request::IntegerRequest,
     local_channel::LocalChannel,
     options::MethodOptions,
     streams::{Replies, Requests},

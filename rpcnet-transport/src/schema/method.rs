@@ -110,6 +110,12 @@ impl MethodSchema {
         Self::from_parts(table, names)
     }
 
+    /// Shape of the requests.
+    pub(crate) fn request_shape(&self) -> &Shape {
+        let table = self.table();
+        table.shape(table.request)
+    }
+
     pub(super) fn table(&self) -> &TypeTable {
         &self.shared.table
     }

@@ -10,10 +10,12 @@ use super::{
     call_type::CallType,
     caller::Caller,
     context::CallMeta,
+    handler::Handler,
     method_config::MethodConfig,
 };
 use crate::{
-    Code, Status, codec::Encoding, endpoint::EndpointShared, schema::MethodSchema, wire::CallSchema,
+    Code, IntegerRequest, Status, codec::Encoding, endpoint::EndpointShared, schema::MethodSchema,
+    wire::CallSchema,
 };
 
 /// Rejects calls while the server drains or has too many calls, and counts them.
@@ -92,6 +94,21 @@ pub(super) fn call_type_mismatch_status(method: CallType, call: CallType) -> Sta
 /// The status of all calls with this schema. Its details are the schema of the handler, so that the
 /// caller can compare them.
 pub(super) fn check_schema(
+    handler: &Handler,
+    caller: Option<CallSchema>,
+) -> Result<Encoding, Status> {
+    let unchecked = caller.filter(|it| *it == CallSchema::unchecked(it.hash));
+    // A call by name alone says the type of its request and no other, if that is an integer.
+    if let Some(written) = unchecked.and_then(|it| IntegerRequest::of_hash(it.hash)) {
+        if let Some(read) = handler.integer_request() {
+            read.check(written)?;
+        }
+        return Ok(Encoding::Postcard);
+    }
+    compare_schemas(handler.schema(), caller)
+}
+
+fn compare_schemas(
     handler: Option<&'static MethodSchema>,
     caller: Option<CallSchema>,
 ) -> Result<Encoding, Status> {

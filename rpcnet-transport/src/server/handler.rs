@@ -14,7 +14,7 @@ use super::{
     method_config::MethodConfig, poll_cost::PollCost,
 };
 use crate::{
-    Decode, Encode, Receiver, RpcError, Sender, Status,
+    Decode, Encode, IntegerRequest, Receiver, RpcError, Sender, Status,
     client::encode_error,
     codec::Encoding,
     layers::HandlerLayers,
@@ -40,6 +40,8 @@ pub(crate) struct UnaryMethod {
     /// Schema of a typed method.
     pub(super) schema: Option<&'static MethodSchema>,
     pub(super) layers: HandlerLayers,
+    /// Request of a method that goes by its name alone, if it is an integer.
+    pub(super) integer: Option<IntegerRequest>,
 }
 
 /// A method that streams in at least one direction.
@@ -109,6 +111,17 @@ impl Handler {
         match self {
             Self::Unary(unary) => &mut unary.layers,
             Self::Streaming(streaming) => &mut streaming.layers,
+        }
+    }
+
+    /// Type of the request of a unary method, if it is an integer.
+    pub(super) fn integer_request(&self) -> Option<IntegerRequest> {
+        match self {
+            Self::Unary(method) => {
+                let of_schema = || method.schema.and_then(IntegerRequest::of_schema);
+                method.integer.or_else(of_schema)
+            }
+            Self::Streaming(_) => None,
         }
     }
 

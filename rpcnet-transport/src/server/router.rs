@@ -20,7 +20,7 @@ use super::{
     poll_cost::PollCost,
 };
 use crate::{
-    Decode, Encode, IncomingCall, Receiver, Sender, Status,
+    Decode, Encode, IncomingCall, IntegerRequest, Receiver, Sender, Status,
     layers::{HandlerLayers, LayerStack},
     schema::{service_hash, service_of},
     wire,
@@ -84,6 +84,11 @@ impl Router {
     /// Adds a method that takes a value and replies with a value, both encoded with postcard. The
     /// handler returns the value or a `Result` of it and any error that converts to a [`Status`].
     ///
+    /// It is for quick work: nothing checks that both sides mean the same types, as
+    /// [`method`](Self::method) does. Of a request that is an integer and no more,
+    /// [`call_typed`](crate::RpcClient::call_typed) says its type; see there for the trap in
+    /// integer literals.
+    ///
     /// # Panics
     ///
     /// Those of [`raw`](Self::raw).
@@ -113,13 +118,17 @@ impl Router {
         Fut::Output: IntoReply<By>,
         Req: Decode + 'static,
     {
-        self.add_unary(name, move |cx, body, started| match decode(body) {
+        let mut router = self.add_unary(name, move |cx, body, started| match decode(body) {
             Ok(request) => {
                 let reply = handler(cx, request);
                 started.set(async move { reply.await.into_reply() });
             }
             Err(status) => started.set(std::future::ready(Err(status))),
-        })
+        });
+        if let Some(Handler::Unary(unary)) = router.handlers.get_mut(name) {
+            unary.integer = IntegerRequest::of::<Req>();
+        }
+        router
     }
 
     /// Adds a method that answers one request with a stream. The stream ends when the handler has
@@ -448,6 +457,7 @@ impl Router {
             config: None,
             schema: None,
             layers: HandlerLayers::default(),
+            integer: None,
         };
         self.insert(name.into(), Handler::Unary(unary));
         self

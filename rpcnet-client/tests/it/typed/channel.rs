@@ -299,3 +299,25 @@ async fn a_typed_stream_counts_as_in_flight_until_its_replies_are_dropped() {
     drop(replies);
     until("it is over", || in_flight() == 0).await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_integer_literal_without_its_type_is_rejected_by_a_worker_of_another_one() {
+    let cluster = TestCluster::new();
+    let router = || Router::new().typed("double", |n: u32| async move { n * 2 });
+    let workers = ["a", "b"].map(|name| cluster.worker(name, router()));
+    let client = cluster.caller("caller", round_robin()).await;
+    for _ in 0..2 {
+        let call = client.call_worker_typed::<_, u32>("double", &21, WORKERS);
+        let error = within(call).await.unwrap_err();
+        let behind = error.rpc().expect("an answer of a worker");
+        assert_eq!(behind.code(), Code::Incompatible);
+        let text = "the request is of type i32, and the method takes u32";
+        assert!(behind.message().starts_with(text), "{behind}");
+        let options = WorkerCallOptions::new();
+        let call = client.call_worker_typed_with("double", &21_u32, WORKERS, options);
+        let doubled: u32 = within(call).await.unwrap();
+        assert_eq!(doubled, 42);
+    }
+    let completed: u64 = workers.iter().map(|it| it.stats().calls_completed).sum();
+    assert_eq!(completed, 2);
+}

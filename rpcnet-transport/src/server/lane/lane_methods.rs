@@ -141,7 +141,7 @@ impl LaneMethod {
     fn resolve(&mut self, shared: &EndpointShared) {
         if let Some((name, handler)) = shared.router().find(&self.name) {
             self.name = Arc::clone(name);
-            match check_schema(handler.schema(), self.schema) {
+            match check_schema(handler, self.schema) {
                 Ok(encoding) => {
                     self.encoding = encoding;
                     self.handler = Some(handler.clone());

@@ -316,7 +316,7 @@ fn find_handler(
         let status = call_type_mismatch_status(call_type, wanted);
         return Err(RequestFailure::Rejected(status));
     }
-    let encoding = check_schema(handler.schema(), header.schema)
+    let encoding = check_schema(handler, header.schema)
         .map_err(|status| RequestFailure::Rejected(incompatible_status(shared, &status)))?;
     if has_passed(deadline) {
         return Err(RequestFailure::Rejected(expired_status(shared)));

@@ -2,6 +2,7 @@
 
 mod agreements;
 mod calls;
+mod integers;
 mod messages;
 mod versions;
 
