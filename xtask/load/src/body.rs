@@ -36,6 +36,12 @@ impl Body {
         self.bytes.clone()
     }
 
+    /// Number of the next call, for subjects whose messages are no bytes.
+    pub fn advance_number(&mut self) -> u64 {
+        self.counter += 1;
+        self.counter
+    }
+
     /// Compares a reply with the body that was sent last, and says what is wrong with it: length
     /// and counter always, the whole content if it is short and now and then.
     pub fn check(&self, reply: &[u8]) -> Result<(), String> {

@@ -155,12 +155,9 @@ async fn run_caller<C: Caller>(
     // part of a call's price.
     let mut begin = Instant::now();
     loop {
-        let message = body.advance();
-        let reply = caller.call(message).await;
+        caller.exchange(&mut body).await?;
         let end = Instant::now();
         let latency = end.duration_since(std::mem::replace(&mut begin, end));
-        let reply = reply.map_err(|error| error.to_string())?;
-        body.check(&reply)?;
         let begun_in = std::mem::replace(&mut phase, shared.phase());
         match phase {
             Phase::Window => {

@@ -4,7 +4,7 @@ use std::{error::Error, fmt, net::SocketAddr};
 
 use bytes::Bytes;
 
-use crate::{Direction, Handshake, Load, Report, Setup};
+use crate::{Body, Direction, Handshake, Load, Report, Setup};
 
 /// Why a measurement could not be made.
 pub type Failure = Box<dyn Error + Send + Sync>;
@@ -55,6 +55,14 @@ pub trait Caller: Clone + Send + Sync + 'static {
 
     /// Sends bytes, which are to come back.
     fn call(&self, body: Bytes) -> impl Future<Output = Result<Bytes, Self::Error>> + Send;
+
+    /// Makes the next call of a caller, and checks its reply.
+    fn exchange(&self, body: &mut Body) -> impl Future<Output = Result<(), String>> + Send {
+        async {
+            let reply = self.call(body.advance()).await;
+            body.check(&reply.map_err(|error| error.to_string())?)
+        }
+    }
 }
 
 /// Name of the server in its certificate, and of its files.

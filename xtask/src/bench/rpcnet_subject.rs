@@ -4,8 +4,9 @@ use std::{any::Any, net::SocketAddr, num::NonZeroU32, time::Instant};
 
 use bytes::Bytes;
 use rpcnet_transport::{
-    CallOptions, Endpoint, Method, RpcClient, RpcError, Shards, TransportConfig,
+    CallOptions, Encode, Endpoint, Message, Method, RpcClient, RpcError, Shards, TransportConfig,
 };
+use serde::{Deserialize, Serialize};
 use xtask_harness::tls;
 use xtask_load::{
     Body, CLIENT, Caller, Direction, Failure, Handshake, Load, Report, SERVER, Setup, Subject,
@@ -15,7 +16,7 @@ use xtask_report::Latencies;
 
 use super::{
     streams,
-    subjects::{BULK, ISOLATED, SHARDS, TYPED, TYPED_BODY_BYTES},
+    subjects::{BULK, ISOLATED, SHARDS, TYPED},
 };
 
 #[derive(Debug)]
@@ -40,7 +41,7 @@ impl Subject for Rpcnet {
         let router = streams::router()
             .raw("echo", |_cx, body| async move { Ok(answer(body)) })
             .with_replay_safe("echo")
-            .method(ECHO, |body| async move { body });
+            .method(ECHO, |sample| async move { sample });
         if setup.subject == SHARDS {
             let tls = tls(&setup.keys, SERVER)?;
             let any = (setup.ip, 0).into();
@@ -131,19 +132,59 @@ impl Caller for Connection {
     type Error = RpcError;
 
     async fn call(&self, body: Bytes) -> Result<Bytes, RpcError> {
-        if self.is_typed
-            && let Ok(message) = <&[u8; TYPED_BODY_BYTES]>::try_from(&body[..])
-        {
-            let reply = ECHO.call(&self.client, message).await?;
-            // The load checks bytes, which a typed caller would not make.
-            return Ok(Bytes::copy_from_slice(&reply));
-        }
         self.client.call_with("echo", body, self.options).await
+    }
+
+    async fn exchange(&self, body: &mut Body) -> Result<(), String> {
+        if self.is_typed {
+            let sample = Sample::new(body.advance_number());
+            let reply = ECHO.call(&self.client, &sample).await;
+            return match reply.map_err(|error| error.to_string())? == sample {
+                true => Ok(()),
+                false => Err(format!("wrong reply to {sample:?}")),
+            };
+        }
+        let reply = self.call(body.advance()).await;
+        body.check(&reply.map_err(|error| error.to_string())?)
     }
 }
 
-/// The typed method: its messages are what the bodies of the other subjects are.
-const ECHO: Method<[u8; TYPED_BODY_BYTES], [u8; TYPED_BODY_BYTES]> = Method::new("typed/echo");
+/// The typed method.
+const ECHO: Method<Sample, Sample> = Method::new("Samples/echo");
+
+/// Message of the typed method: six fields, 32 bytes on the wire.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, Message)]
+struct Sample {
+    number: u64,
+    taken_at_us: u64,
+    value: f64,
+    bytes: u32,
+    host: u16,
+    unit: Unit,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, Message)]
+enum Unit {
+    Celsius,
+    Percent,
+}
+
+impl Sample {
+    fn new(number: u64) -> Self {
+        Self {
+            number,
+            taken_at_us: 1_764_500_000_000_000,
+            value: 21.5,
+            bytes: 3_000_000_000,
+            host: 40_000,
+            unit: if number.is_multiple_of(2) {
+                Unit::Celsius
+            } else {
+                Unit::Percent
+            },
+        }
+    }
+}
 
 /// An endpoint of the side called `name`.
 pub(crate) fn open_endpoint(
@@ -188,6 +229,12 @@ mod tests {
     use xtask_load::Runtime;
 
     use super::*;
+
+    #[test]
+    fn the_typed_message_has_the_size_of_the_row() {
+        let bytes = Sample::new((1 << 48) + 1).encode().unwrap().len();
+        assert_eq!(bytes, super::super::subjects::TYPED_BODY_BYTES);
+    }
 
     #[tokio::test]
     async fn a_stream_for_each_of_many_calls_is_a_valid_setting() {

@@ -13,7 +13,6 @@ use super::{
 use crate::{
     Code,
     deadline::has_passed,
-    endpoint::EndpointShared,
     server::{
         admission::{AdmissionOutcome, Permits},
         call_checks::{
