@@ -19,8 +19,8 @@ use crate::{
     metadata::{CallHeaders, OutgoingHeaders, WithHeaders},
     method::{CalledMethod, TypedCall},
     stream::{
-        CallState, RecvHalf, SendHalf, SenderContext, UntypedReceiver, UntypedSender, WriteFailure,
-        encode_call_head,
+        CallerSide, RecvHalf, SendHalf, SenderContext, UntypedReceiver, UntypedSender,
+        WriteFailure, encode_call_head,
     },
     wire::{CallSchema, Decoder, Frame, RequestFlags, RequestHeader},
 };
@@ -172,7 +172,7 @@ impl RpcClient {
             self.0.shared.runtime.clone(),
             self.0.peer.clone(),
             deadline,
-            CallState {
+            CallerSide {
                 stream_index: index,
                 rate: self.0.limits.reply_rate,
                 local_close: self.0.shared.local_close.clone(),

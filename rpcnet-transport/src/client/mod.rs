@@ -16,6 +16,7 @@ mod early_handshake;
 mod events;
 mod idempotency_keys;
 mod lanes;
+mod method_options;
 mod min_rate;
 mod options;
 pub(crate) mod reply;

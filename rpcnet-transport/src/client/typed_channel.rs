@@ -1,10 +1,8 @@
 //! A connection as a channel of typed calls.
 
-use std::sync::LazyLock;
-
 use futures::Stream;
 
-use super::{CallOptions, EncodedRequest, IdempotencyKeys, RpcClient, typed_unary::TypedUnary};
+use super::{EncodedRequest, RpcClient, method_options::call_options, typed_unary::TypedUnary};
 use crate::{
     Channel, Encode, ErrorType, Message, Method, MethodOptions, Replies, Requests, RpcError,
     codec::Encoding,
@@ -77,14 +75,5 @@ impl Channel for RpcClient {
         let options = call_options(options.or(method.options()));
         let opened = self.open_bidirectional_streaming(method.untyped(), options);
         Ok(opened.await?.converse(requests))
-    }
-}
-
-/// Options of one call on one connection, from those of its method.
-pub(super) fn call_options(options: MethodOptions) -> CallOptions {
-    static KEYS: LazyLock<IdempotencyKeys> = LazyLock::new(IdempotencyKeys::new);
-    match options.generated_keys() {
-        Some(true) => options.call_options().with_idempotency_key(KEYS.next_key()),
-        _ => options.call_options(),
     }
 }

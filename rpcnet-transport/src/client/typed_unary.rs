@@ -12,8 +12,8 @@ use tokio::time::Instant;
 use super::{
     CallOptions, EncodedReply, EncodedRequest, RpcClient,
     lanes::{CallRequest, NotStarted, StartedCall},
+    method_options::call_options,
     typed_calls::{called, is_schema_mismatch},
-    typed_channel::call_options,
 };
 use crate::{
     CodecError, Encode, Message, MethodOptions, RpcError, UntypedMethod,
@@ -30,11 +30,11 @@ pub(super) struct TypedUnary<'c, 'r, Req, Reply> {
     method: UntypedMethod,
     request: &'r Req,
     options: MethodOptions,
-    stage: Stage<'c, 'r>,
+    stage: UnaryStage<'c, 'r>,
     _reply: PhantomData<fn() -> Reply>,
 }
 
-enum Stage<'c, 'r> {
+enum UnaryStage<'c, 'r> {
     New,
     /// The options are those of the call, for a further exchange.
     OnLane(StartedCall<'c>, CallOptions),
@@ -53,21 +53,21 @@ impl<'c, 'r, Req: Message + Sync, Reply: Message> TypedUnary<'c, 'r, Req, Reply>
             method,
             request,
             options,
-            stage: Stage::New,
+            stage: UnaryStage::New,
             _reply: PhantomData,
         }
     }
 
     /// Starts the call.
-    fn start(&mut self, waker: &Waker) -> Result<Stage<'c, 'r>, RpcError> {
+    fn start(&mut self, waker: &Waker) -> Result<UnaryStage<'c, 'r>, RpcError> {
         let encoded = self.request.encode_scratch();
         let options = call_options(self.options);
         let (client, method) = (self.client, self.method);
         match client.start_on_lane(method, encoded, options, waker)? {
-            TypedStart::OnLane(started, options) => Ok(Stage::OnLane(started, options)),
+            TypedStart::OnLane(started, options) => Ok(UnaryStage::OnLane(started, options)),
             TypedStart::NeedsBox(encoded, options) => {
                 let (client, request) = (client.clone(), self.request);
-                Ok(Stage::Boxed(Box::pin(async move {
+                Ok(UnaryStage::Boxed(Box::pin(async move {
                     let request = EncodedRequest {
                         postcard: &encoded.map(Scratch::into_bytes),
                         named: &|| request.encode_as(Encoding::Named),
@@ -80,9 +80,9 @@ impl<'c, 'r, Req: Message + Sync, Reply: Message> TypedUnary<'c, 'r, Req, Reply>
 
     /// Calls the method again, after the server has rejected its schema.
     #[cold]
-    fn call_again(&self, rejection: RpcError, options: CallOptions) -> Stage<'c, 'r> {
+    fn call_again(&self, rejection: RpcError, options: CallOptions) -> UnaryStage<'c, 'r> {
         let (client, method, request) = (self.client.clone(), self.method, self.request);
-        Stage::Boxed(Box::pin(async move {
+        UnaryStage::Boxed(Box::pin(async move {
             let postcard = request.encode();
             let request = EncodedRequest {
                 postcard: &postcard,
@@ -102,15 +102,15 @@ impl<Req: Message + Sync, Reply: Message> Future for TypedUnary<'_, '_, Req, Rep
         let this = self.get_mut();
         loop {
             let reply = match &mut this.stage {
-                Stage::New => {
+                UnaryStage::New => {
                     let started = this.start(cx.waker());
                     this.stage = started.map_err(|error| this.client.with_peer_context(error))?;
-                    if let Stage::OnLane(..) = this.stage {
+                    if let UnaryStage::OnLane(..) = this.stage {
                         return Poll::Pending;
                     }
                     continue;
                 }
-                Stage::OnLane(started, options) => match ready!(started.poll_reply(cx)) {
+                UnaryStage::OnLane(started, options) => match ready!(started.poll_reply(cx)) {
                     Ok(bytes) => super::typed::decode(bytes),
                     Err(error) if is_schema_mismatch(&error) => {
                         let options = *options;
@@ -119,7 +119,9 @@ impl<Req: Message + Sync, Reply: Message> Future for TypedUnary<'_, '_, Req, Rep
                     }
                     Err(error) => Err(error),
                 },
-                Stage::Boxed(call) => ready!(call.as_mut().poll(cx)).and_then(EncodedReply::decode),
+                UnaryStage::Boxed(call) => {
+                    ready!(call.as_mut().poll(cx)).and_then(EncodedReply::decode)
+                }
             };
             return Poll::Ready(reply.map_err(|error| this.client.with_peer_context(error)));
         }

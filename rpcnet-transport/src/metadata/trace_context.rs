@@ -4,7 +4,7 @@ use std::{fmt, str::FromStr};
 
 use thiserror::Error;
 
-/// Trace context of a call, as W3C Trace Context (level 1, section 3.2) defines `traceparent`: which
+/// Trace context of a call, the `traceparent` of W3C Trace Context (level 1, section 3.2): which
 /// trace the call belongs to, and the span of its caller.
 ///
 /// It is 25 bytes of a request and nothing of a request without one. Its text form is that of the

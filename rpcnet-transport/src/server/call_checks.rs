@@ -6,10 +6,10 @@ use tokio::time::Instant;
 
 use super::{
     admission::{self, AdmissionOutcome, AdmissionRequest, CallQuotas, CallerQuota},
+    call_meta::CallMeta,
     call_status,
     call_type::CallType,
     caller::Caller,
-    context::CallMeta,
     handler::Handler,
     method_config::MethodConfig,
 };

@@ -10,7 +10,8 @@ use parking_lot::Mutex;
 
 use crate::{Metadata, metadata::CallHeaders};
 
-/// What most calls do not have, shared by all parts of a server that handle the call.
+/// Extras of a call, which most calls do not have. All parts of a server that handle the call share
+/// them.
 #[derive(Default)]
 pub(crate) struct CallExtras {
     pub(crate) headers: CallHeaders,

@@ -13,7 +13,7 @@ use std::{
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
-use super::{call_extras::CallExtras, detached_call::DetachedCall};
+use super::{call_extras::CallExtras, call_meta::CallMeta, detached_call::DetachedCall};
 use crate::{
     CallOptions, Inherited, Metadata, Peer, Priority, TraceContext, codec::Encoding,
     metadata::CallHeaders,
@@ -42,24 +42,6 @@ pub(crate) struct CallInfo {
     pub(crate) meta: CallMeta,
     /// `None` for most calls.
     pub(crate) extras: Option<Arc<CallExtras>>,
-}
-
-/// Properties of a call that its request states, apart from the method.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct CallMeta {
-    pub(crate) attempt: u8,
-    pub(crate) idempotent: bool,
-    pub(crate) priority: Priority,
-    /// The bytes as received, which take less space than an aligned number.
-    pub(crate) idempotency_key: Option<[u8; 16]>,
-    pub(crate) deadline: Option<tokio::time::Instant>,
-}
-
-impl CallMeta {
-    /// Deadline and priority that calls inherit which the handler makes.
-    pub(crate) fn inherited(&self) -> Inherited {
-        Inherited::new(self.deadline, self.priority)
-    }
 }
 
 impl CallContext {

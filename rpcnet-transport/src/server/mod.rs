@@ -13,6 +13,8 @@ mod admission;
 mod authorization;
 mod call_checks;
 mod call_extras;
+mod call_meta;
+mod call_parts;
 mod call_status;
 mod call_type;
 mod caller;
@@ -43,8 +45,8 @@ pub(crate) use self::{
     accept::{AcceptLimits, serve_connections},
     admission::{AdmissionGate, PeerWait, YieldingPermits},
     call_extras::CallExtras,
+    call_meta::CallMeta,
     call_status::panicked as handler_panicked,
-    context::CallMeta,
     handler::LocalInput,
     queue_delay::QueueDelay,
 };

@@ -17,9 +17,9 @@ pub(crate) use self::{
     reset_code::{ResetCode, reset_to_error},
     send_half::{SendHalf, WriteFailure},
     stall_timer::{Progress, StallTimer, Stalled, within_transfer_time},
-    untyped_receiver::{CallState, UntypedReceiver},
+    untyped_receiver::{CallerSide, UntypedReceiver},
     untyped_sender::{
-        IncomingCall, ReturnedHalf, SendAbort, SenderContext, UntypedSender, encode_call_head,
+        HandlerSide, ReturnedHalf, SendAbort, SenderContext, UntypedSender, encode_call_head,
         message_too_large,
     },
     write_turns::WriteTurns,

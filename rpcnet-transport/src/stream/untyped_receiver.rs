@@ -45,11 +45,11 @@ enum ReceiverSide {
         counters: Arc<Counters>,
         permits: Option<YieldingPermits>,
     },
-    Caller(CallState),
+    Caller(CallerSide),
 }
 
 /// State of a call, as the receiver of its caller knows it.
-pub(crate) struct CallState {
+pub(crate) struct CallerSide {
     pub(crate) stream_index: u64,
     pub(crate) rate: MinReplyRate,
     pub(crate) local_close: LocalCloseReason,
@@ -59,7 +59,7 @@ pub(crate) struct CallState {
     pub(crate) layered: Option<Box<LayeredCall<OutgoingCall>>>,
 }
 
-impl CallState {
+impl CallerSide {
     fn tell_layers(&mut self, ended: Result<usize, &RpcError>) {
         if let Some(mut layered) = self.layered.take() {
             layered.end_with_reply(ended);
@@ -102,7 +102,7 @@ impl UntypedReceiver {
         runtime: EndpointRuntime,
         peer: Peer,
         deadline: Option<Instant>,
-        call: CallState,
+        call: CallerSide,
     ) -> Self {
         Self {
             half,

@@ -62,7 +62,7 @@ pub(crate) struct ReturnedHalf {
 }
 
 /// State of a call, as the sender of its handler knows it.
-pub(crate) struct IncomingCall {
+pub(crate) struct HandlerSide {
     pub(crate) cancelled: CancellationToken,
     pub(crate) counters: Arc<Counters>,
     /// Yielded while the sender waits for the caller.
@@ -76,7 +76,7 @@ pub(crate) struct IncomingCall {
 /// The peer has left too many bytes unread.
 struct BufferFull;
 
-impl IncomingCall {
+impl HandlerSide {
     async fn reserve(&self, bytes: usize) -> Result<BufferReservation, BufferFull> {
         let reserved = self.account.reserve_message(bytes, &self.stall_timer);
         reserved.await.ok_or(BufferFull)
@@ -88,7 +88,7 @@ enum SenderSide {
     /// The half is given back: the reply of the call still has to be written to it.
     Handler {
         to: Option<oneshot::Sender<ReturnedHalf>>,
-        call: IncomingCall,
+        call: HandlerSide,
     },
     /// The half is reset unless it was finished.
     Caller {
@@ -101,7 +101,7 @@ impl UntypedSender {
     pub(crate) fn for_handler(
         half: SendHalf,
         context: SenderContext,
-        call: IncomingCall,
+        call: HandlerSide,
     ) -> (Self, oneshot::Receiver<ReturnedHalf>) {
         let (to, back) = oneshot::channel();
         let core = Self {

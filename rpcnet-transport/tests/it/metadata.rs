@@ -21,9 +21,8 @@ fn seen(cx: &CallContext) -> String {
     let reply = Metadata::new().with("served-by", cx.method()).unwrap();
     cx.set_reply_metadata(reply);
     let tenant = cx.metadata().text("tenant").unwrap_or("none");
-    let trace = cx
-        .trace_context()
-        .map_or("untraced".to_owned(), |trace| trace.to_string());
+    let trace = cx.trace_context().map(|trace| trace.to_string());
+    let trace = trace.as_deref().unwrap_or("untraced");
     format!("{tenant} {trace} {}", cx.metadata().encoded_len())
 }
 

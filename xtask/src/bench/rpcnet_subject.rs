@@ -4,7 +4,7 @@ use std::{any::Any, net::SocketAddr, num::NonZeroU32, time::Instant};
 
 use bytes::Bytes;
 use rpcnet_transport::{
-    CallOptions, Encode, Endpoint, Message, Method, RpcClient, RpcError, Shards, TransportConfig,
+    CallOptions, Endpoint, Message, Method, RpcClient, RpcError, Shards, TransportConfig,
 };
 use serde::{Deserialize, Serialize};
 use xtask_harness::tls;
@@ -229,6 +229,7 @@ mod tests {
     use xtask_load::Runtime;
 
     use super::*;
+    use rpcnet_transport::Encode;
 
     #[test]
     fn the_typed_message_has_the_size_of_the_row() {

@@ -7,7 +7,6 @@ use tokio::time::Instant;
 
 use super::{
     LaneServer, ProtocolViolation,
-    begin_call::CallParts,
     spawned_call::{QueuedStart, SpawnedCall},
 };
 use crate::{
@@ -19,8 +18,9 @@ use crate::{
             call_type_mismatch_status, check_capacity, check_request_size, expired_status,
             quotas_for, request_admission,
         },
+        call_meta::CallMeta,
+        call_parts::CallParts,
         call_type::CallType,
-        context::CallMeta,
         handler::Handler,
     },
     wire::LaneRequest,
@@ -119,9 +119,7 @@ impl LaneServer {
         match request_admission(shared, quotas, self.now, meta) {
             AdmissionOutcome::Admitted(permits) => return Ok(Some(permits)),
             AdmissionOutcome::Rejected(status) => {
-                if let Some(layered) = &mut parts.layered {
-                    layered.end_rejected(&status);
-                }
+                parts.end_rejected(&status);
                 self.write_failure(id, status);
             }
             AdmissionOutcome::Queued(admission) => {

@@ -9,7 +9,9 @@ use crate::{
     Code, IncomingCall, MetadataError, Status,
     layers::LayeredCall,
     metadata::CallHeaders,
-    server::{call_extras::CallExtras, context::CallMeta, handler::Handler},
+    server::{
+        call_extras::CallExtras, call_meta::CallMeta, call_parts::CallParts, handler::Handler,
+    },
     wire::{HeaderFlags, LaneRequest},
 };
 
@@ -19,13 +21,6 @@ pub(super) struct NextHeaders {
     /// Size of the headers, which counts to that of the request.
     pub(super) bytes: usize,
     headers: Result<CallHeaders, MetadataError>,
-}
-
-/// What most calls do not have.
-#[derive(Default)]
-pub(super) struct CallParts {
-    pub(super) extras: Option<Arc<CallExtras>>,
-    pub(super) layered: Option<LayeredCall<IncomingCall>>,
 }
 
 impl LaneServer {

@@ -13,19 +13,18 @@ use tokio::time::Instant;
 
 use super::{
     LaneServer, ProtocolViolation, TaskResult,
-    begin_call::CallParts,
     pending_calls::{self, CallStage},
     spawned_call::SpawnedCall,
 };
 use crate::{
     Code,
-    layers::LayeredCall,
     server::{
         CallContext, Dispatch,
         admission::Permits,
         call_checks::runs_detached,
+        call_meta::CallMeta,
+        call_parts::CallParts,
         call_status,
-        context::CallMeta,
         detached_call::DetachedCall,
         handler::{Handler, HandlerFuture, UnaryMethod},
         handler_result::HandlerResult,
@@ -73,29 +72,22 @@ impl LaneServer {
         body: Bytes,
         arrived: Instant,
         mut permits: Permits,
-        parts: CallParts,
+        mut parts: CallParts,
     ) -> Result<(), ProtocolViolation> {
         let id = request.id;
         let method = self
             .methods
             .find(request.method, &self.shared)
             .map_err(|_| ProtocolViolation)?;
-        let mut context = method.take_context(&self.caller.peer, meta);
-        let CallParts {
-            extras,
-            mut layered,
-        } = parts;
-        if let Some(extras) = extras {
-            context = context.with_extras(extras);
-        }
+        let extras = parts.extras.take();
+        let mut context = method.take_context(&self.caller.peer, meta, extras);
         let Some(Handler::Unary(unary)) = &method.handler else {
             return Err(ProtocolViolation);
         };
         self.stats.record_start(self.now.duration_since(arrived));
-        let has_async_layers = layered.as_ref().is_some_and(LayeredCall::has_more_layers);
-        if unary.needs_task() || has_async_layers {
+        if unary.needs_task() || parts.awaits_layers() {
             let call = SpawnedCall {
-                layered,
+                layered: parts.layered,
                 ..SpawnedCall::new(unary.clone(), body, arrived, permits)
             };
             self.spawn_call(id, call, context, meta.deadline);
@@ -120,24 +112,20 @@ impl LaneServer {
                     method.spare_context = Some(context);
                 }
                 let outcome = outcome.unwrap_or_else(|| Err(call_status::not_started()));
-                if let Some(layered) = &mut layered {
-                    layered.end(&outcome);
-                }
+                parts.end(&outcome);
                 self.finish_call(id, outcome, headers);
             }
             Ok(Poll::Pending) => {
                 let call = SpawnedCall {
                     handler_future: Some(std::mem::take(&mut method.future_memory)),
-                    layered,
+                    layered: parts.layered,
                     ..SpawnedCall::new(unary.clone(), Bytes::new(), arrived, permits)
                 };
                 self.spawn_call(id, call, context, meta.deadline);
             }
             Err(_) => {
                 context.end();
-                if let Some(layered) = &mut layered {
-                    layered.end_without_result(Code::Internal);
-                }
+                parts.end_without_result(Code::Internal);
                 // A future that panicked must not be polled again.
                 method.future_memory = HandlerFuture::default();
                 self.finish_panicked(id);

@@ -10,10 +10,11 @@ use crate::{
     codec::Encoding,
     endpoint::EndpointShared,
     server::{
-        CallContext,
+        CallContext, CallExtras,
         admission::CallerQuota,
         call_checks::{check_schema, incompatible_status, unknown_method_status},
-        context::{CallInfo, CallMeta},
+        call_meta::CallMeta,
+        context::CallInfo,
         handler::{Handler, HandlerFuture},
     },
     wire::CallSchema,
@@ -97,12 +98,21 @@ impl LaneMethods {
 impl LaneMethod {
     /// The context of a call: that of a finished call if no task holds it any more, or a new one.
     #[inline(always)]
-    pub(super) fn take_context(&mut self, peer: &Peer, meta: &CallMeta) -> CallContext {
+    pub(super) fn take_context(
+        &mut self,
+        peer: &Peer,
+        meta: &CallMeta,
+        extras: Option<Arc<CallExtras>>,
+    ) -> CallContext {
         let mut spare = self.spare_context.take();
         let is_reused = spare.as_mut().is_some_and(|context| context.reuse(meta));
-        match spare {
+        let context = match spare {
             Some(context) if is_reused => context,
             _ => self.new_context(peer, meta),
+        };
+        match extras {
+            None => context,
+            Some(extras) => context.with_extras(extras),
         }
     }
 

@@ -20,11 +20,11 @@ use crate::{
             early_rejection, expired_status, incompatible_status, quotas_for, request_admission,
             unknown_method_status,
         },
-        call_extras::CallExtras,
+        call_meta::CallMeta,
+        call_parts::CallParts,
         call_status,
         call_type::CallType,
         caller::Caller,
-        context::CallMeta,
         handler::Handler,
         read_request::{ReceivedRequest, RequestFailure, read_body, wait_for_overdraft},
     },
@@ -40,8 +40,7 @@ pub(super) struct AdmittedCall {
     pub(super) body: Bytes,
     pub(super) encoding: Encoding,
     pub(super) meta: CallMeta,
-    pub(super) extras: Option<Arc<CallExtras>>,
-    pub(super) layered: Option<LayeredCall<IncomingCall>>,
+    pub(super) parts: CallParts,
     pub(super) permits: Permits,
     pub(super) in_flight: InFlightGuard,
 }
@@ -56,26 +55,15 @@ impl AdmittedCall {
         recv: &mut RecvHalf,
         mut request: ReceivedRequest,
     ) -> Result<Self, RejectedCall> {
-        let extras = request.headers.take();
-        let mut parts = CallParts {
-            extras: extras.map(|headers| Arc::new(CallExtras::new(headers))),
-            layered: None,
-        };
+        let mut parts = CallParts::of_headers(request.headers.take());
         let admitted = Self::pass_checks(shared, caller, (send, recv), request, &mut parts);
         match admitted.await {
-            Ok(admitted) => Ok(Self {
-                extras: parts.extras,
-                layered: parts.layered,
-                ..admitted
-            }),
+            Ok(admitted) => Ok(Self { parts, ..admitted }),
             Err(why) => {
-                if let (Some(layered), RequestFailure::Rejected(status)) =
-                    (&mut parts.layered, &why)
-                {
-                    layered.end_rejected(status);
+                if let RequestFailure::Rejected(status) = &why {
+                    parts.end_rejected(status);
                 }
-                let extras = parts.extras;
-                let headers = extras.and_then(|extras| extras.take_reply_headers());
+                let headers = parts.take_reply_headers();
                 Err(RejectedCall { why, headers })
             }
         }
@@ -100,10 +88,10 @@ impl AdmittedCall {
         let deadline = header.deadline.and_then(|left| arrived.checked_add(left));
         let (name, handler, encoding) =
             find_handler(shared, &header, deadline, in_flight, is_full)?;
-        let mut meta = call_meta(&header, deadline);
         let body_bytes = body.as_ref().map(Bytes::len);
         let body_bytes = body_bytes.or_else(|| recv.decoder().awaited_body_bytes());
         let body_bytes = body_bytes.unwrap_or(0);
+        let mut meta = call_meta(&header, deadline);
         if let Some(extras) = &parts.extras {
             let bytes = body_bytes + extras.headers.encoded_len();
             check_request_size(shared, bytes, shared.config.message_bytes_max)
@@ -111,19 +99,38 @@ impl AdmittedCall {
         }
         let only_checks = header.schema.is_some_and(|schema| schema.only_checks);
         if !only_checks && !handler.layers().all().is_empty() {
-            let call = IncomingCall::new(
-                &caller.peer,
-                &name,
-                &meta,
-                Arc::clone(parts.extras.get_or_insert_default()),
-                body_bytes,
-            );
+            let extras = Arc::clone(parts.extras.get_or_insert_default());
+            let call = IncomingCall::new(&caller.peer, &name, &meta, extras, body_bytes);
             let layered = LayeredCall::new(handler.layers().all(), call);
             let layered = parts.layered.insert(layered);
             pass_layers(shared, layered, send).await?;
             meta = layered.call().meta();
         }
-        let config = handler.config();
+        let mut call = Self {
+            name,
+            handler,
+            header,
+            body: Bytes::new(),
+            encoding,
+            meta,
+            parts: CallParts::default(),
+            permits: Permits::default(),
+            in_flight: guard,
+        };
+        call.acquire(shared, caller, (send, recv), body).await?;
+        Ok(call)
+    }
+
+    /// Waits for the body, unless all of it is there, and then for the permits.
+    async fn acquire(
+        &mut self,
+        shared: &EndpointShared,
+        caller: &Caller,
+        (send, recv): (&SendHalf, &mut RecvHalf),
+        body: Option<Bytes>,
+    ) -> Result<(), RequestFailure> {
+        let (meta, deadline) = (self.meta, self.meta.deadline);
+        let config = self.handler.config();
         let is_limited = shared.admission.is_some() || config.is_some();
         let method_quota = config.and_then(|config| config.gate.as_ref());
         let method_quota = method_quota.map(|gate| gate.quota_of(caller.peer.shared_name()));
@@ -137,34 +144,22 @@ impl AdmittedCall {
                 wait_for_body(shared, caller, send, recv, deadline).await?
             }
         };
-        let body = end_check(&header, &handler, body, encoding)?;
-        if account.is_overdrawn() {
+        self.body = end_check(&self.header, &self.handler, body, self.encoding)?;
+        if caller.account.peer.is_overdrawn() {
             let settled = Box::pin(wait_for_overdraft(shared, caller));
             wait_for_admission(shared, settled, send.stopped(), deadline).await?;
         }
-        let mut permits = Permits::default();
         if is_limited {
-            permits = acquire_permits(shared, quotas, send, &meta).await?;
+            self.permits = acquire_permits(shared, quotas, send, &meta).await?;
         }
         // The call may have waited for its body or its permit.
         if has_passed(deadline) {
             return Err(RequestFailure::Rejected(expired_status(shared)));
         }
-        if !header.flags.streams_requests {
+        if !self.header.flags.streams_requests {
             recv.record_end();
         }
-        Ok(Self {
-            name,
-            handler,
-            header,
-            body,
-            encoding,
-            meta,
-            extras: None,
-            layered: None,
-            permits,
-            in_flight: guard,
-        })
+        Ok(())
     }
 }
 
@@ -173,12 +168,6 @@ pub(super) struct RejectedCall {
     pub(super) why: RequestFailure,
     /// Headers of the reply.
     pub(super) headers: Option<CallHeaders>,
-}
-
-/// What most calls do not have.
-struct CallParts {
-    extras: Option<Arc<CallExtras>>,
-    layered: Option<LayeredCall<IncomingCall>>,
 }
 
 /// Runs the layers of a call, as long as its caller waits for the reply.

@@ -3,10 +3,10 @@
 use bytes::Bytes;
 
 use crate::{
-    Code, IncomingCall, Status,
+    Code, Status,
     endpoint::EndpointShared,
-    layers::LayeredCall,
     server::{
+        call_parts::CallParts,
         call_status,
         handler_result::{check_reply_size, maybe_processed},
     },
@@ -51,13 +51,13 @@ impl HandlerEnd {
     }
 
     /// Tells the layers of the call.
-    pub(super) fn tell_layers(&self, layered: &mut LayeredCall<IncomingCall>) {
+    pub(super) fn tell_layers(&self, parts: &mut CallParts) {
         match self {
-            Self::Returned(outcome) => layered.end(outcome),
-            Self::Panicked => layered.end_without_result(Code::Internal),
-            Self::CallerGone | Self::ShuttingDown => layered.end_without_result(Code::Cancelled),
-            Self::DeadlineExceeded => layered.end_without_result(Code::DeadlineExceeded),
-            Self::Overloaded => layered.end_without_result(Code::Overloaded),
+            Self::Returned(outcome) => parts.end(outcome),
+            Self::Panicked => parts.end_without_result(Code::Internal),
+            Self::CallerGone | Self::ShuttingDown => parts.end_without_result(Code::Cancelled),
+            Self::DeadlineExceeded => parts.end_without_result(Code::DeadlineExceeded),
+            Self::Overloaded => parts.end_without_result(Code::Overloaded),
         }
     }
 

@@ -9,7 +9,7 @@ use super::handler_run::ReplyStream;
 use crate::{
     endpoint::EndpointShared,
     server::{admission::YieldingPermits, caller::Caller},
-    stream::{IncomingCall, RecvHalf, SendHalf, SenderContext, UntypedReceiver, UntypedSender},
+    stream::{HandlerSide, RecvHalf, SendHalf, SenderContext, UntypedReceiver, UntypedSender},
 };
 
 /// Builder of the streams of a call, for its handler.
@@ -48,7 +48,7 @@ impl HandlerStreams<'_> {
             return (None, ReplyStream::Owned(send));
         }
         let account = &self.caller.account.peer;
-        let call = IncomingCall {
+        let call = HandlerSide {
             cancelled: self.token.clone(),
             counters: Arc::clone(&self.shared.counters),
             permits: self.permits.cloned(),

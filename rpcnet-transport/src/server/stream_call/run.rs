@@ -18,11 +18,12 @@ use super::{
 use crate::{
     accounts::InFlightGuard,
     endpoint::EndpointShared,
+    metadata::CallHeaders,
     server::{
         CallContext,
         admission::{Permits, YieldingPermits},
         call_checks::runs_detached,
-        call_extras::CallExtras,
+        call_parts::CallParts,
         caller::Caller,
         context::CallInfo,
         detached_call::DetachedCall,
@@ -46,21 +47,21 @@ impl AdmittedCall {
         shared.counters.calls_started.add_one();
         let mut uncounted = CancelledOnDrop(Some(shared));
         let token = shared.served.cancel.child_token();
-        let mut layered = self.layered.take();
-        let (run, mut resources) = self.prepare(shared, caller, &token, send, recv);
+        let mut parts = std::mem::take(&mut self.parts);
+        let (run, mut resources) = self.prepare(shared, caller, &token, &parts, (send, recv));
         let (end, send) = run.finish(stopped.as_mut(), deadline, &token).await;
         if !matches!(end, HandlerEnd::Returned(_)) {
             uncounted.0 = None;
         }
         resources.release_permits(&end);
-        if let Some(layered) = &mut layered {
-            end.tell_layers(layered);
-        }
+        end.tell_layers(&mut parts);
         // Tasks that the handler spawned need not wait for the acknowledgement of the caller.
         token.cancel();
         match send {
             Some(send) => {
-                let answered = resources.answer(shared, caller, deadline, end, send, stopped);
+                let headers = parts.take_reply_headers();
+                let answered =
+                    resources.answer(shared, caller, (deadline, headers), end, send, stopped);
                 answered.await;
             }
             // The handler moved its sender to another task, and the call is over: that task finds
@@ -76,8 +77,8 @@ impl AdmittedCall {
         shared: &Arc<EndpointShared>,
         caller: &Caller,
         token: &CancellationToken,
-        send: SendHalf,
-        mut recv: RecvHalf,
+        parts: &CallParts,
+        (send, mut recv): (SendHalf, RecvHalf),
     ) -> (HandlerRun, CallResources) {
         let Self {
             name,
@@ -86,17 +87,16 @@ impl AdmittedCall {
             body,
             encoding,
             meta,
-            extras,
-            layered: _,
             mut permits,
             in_flight,
+            ..
         } = self;
         let flags = header.flags;
         let info = CallInfo {
             method: name,
             encoding,
             meta,
-            extras: extras.clone(),
+            extras: parts.extras.clone(),
         };
         let cx = CallContext::with_token(caller.peer.clone(), info, token.clone());
         let config = handler.config();
@@ -138,7 +138,6 @@ impl AdmittedCall {
             yielding,
             unused_recv,
             in_flight,
-            extras,
         };
         (run, resources)
     }
@@ -151,7 +150,6 @@ struct CallResources {
     /// The receive half, unless the handler reads it.
     unused_recv: Option<RecvHalf>,
     in_flight: InFlightGuard,
-    extras: Option<Arc<CallExtras>>,
 }
 
 impl CallResources {
@@ -175,7 +173,7 @@ impl CallResources {
         self,
         shared: &EndpointShared,
         caller: &Caller,
-        deadline: Option<Instant>,
+        (deadline, headers): (Option<Instant>, Option<CallHeaders>),
         end: HandlerEnd,
         mut send: SendHalf,
         stopped: Pin<&mut impl Future<Output = bool>>,
@@ -183,7 +181,6 @@ impl CallResources {
         let Self {
             mut unused_recv,
             in_flight,
-            extras,
             ..
         } = self;
         end.count(shared);
@@ -202,7 +199,6 @@ impl CallResources {
             Err(dropped) => (Err(dropped), None),
         };
         let sending = caller.replies.begin(deadline, in_flight);
-        let headers = extras.and_then(|extras| extras.take_reply_headers());
         let reply = (outcome, headers);
         send_reply(shared, sending, &mut send, stopped, reply).await;
         if let Some(mut recv) = unused_recv {

@@ -55,7 +55,7 @@ pub enum LaneFrame {
     Headers {
         /// Id of the call.
         id: u32,
-        /// What the bytes are.
+        /// Meaning of the bytes.
         flags: HeaderFlags,
         /// A trace context, if the flags say so, and metadata. The sender may have broken their
         /// rules and limits, for which the receiver fails the call.
