@@ -205,11 +205,11 @@ pub use rpcnet_swim::{ClusterConfig, ClusterKey, ClusterMembership, KeyRing};
 pub use rpcnet_transport::DevCa;
 pub use rpcnet_transport::schema::Message;
 pub use rpcnet_transport::{
-    Access, AllowTable, AsyncClientLayer, AsyncServerLayer, CallContext, CallError, CallMetadata,
-    Callers, Channel, ClientLayer, Code, EndedCall, Endpoint, Identity, IncomingCall, LocalChannel,
-    Metadata, MetadataError, Method, MethodOptions, OutgoingCall, Priority, Processed, Receiver,
-    Replies, Requests, Router, RpcClient, RpcError, RpcServer, SchemaLock, Sender, ServerLayer,
-    Status, Tls, TraceContext, TransportConfig,
+    Access, AllowTable, AsyncClientLayer, AsyncServerLayer, CallContext, CallEnd, CallError,
+    CallMetadataExt, Callers, Channel, ClientLayer, Code, Endpoint, Identity, IncomingCall,
+    LocalChannel, Metadata, MetadataError, Method, MethodOptions, OutgoingCall, Priority,
+    Processed, Receiver, Replies, Requests, Router, RpcClient, RpcError, RpcServer, SchemaLock,
+    Sender, ServerLayer, Status, Tls, TraceContext, TransportConfig,
 };
 pub use rpcnet_transport_macros::{ClientMessage as Message, client_service as service};
 pub use {rpcnet_balance as balance, rpcnet_registry as registry, rpcnet_transport as transport};

@@ -178,18 +178,26 @@ impl RpcError {
     /// Whether the fault lies with this process, so that no other node helps: the [endpoint is
     /// closed](ConnectError::EndpointClosed), its [runtime has ended](ConnectError::RuntimeEnded),
     /// a [pool listener panicked](ConnectError::ListenerPanicked), or the request could not be
-    /// [encoded](CodecErrorKind::Encode).
+    /// [encoded](CodecErrorKind::Encode), its metadata is too large, or a
+    /// [layer](crate::ClientLayer) of this process has rejected the call.
     #[must_use]
     pub fn is_local(&self) -> bool {
         let Some(source) = self.source() else {
             return false;
         };
-        match source.downcast_ref() {
-            Some(error) => ConnectError::is_local(error),
-            None => source
-                .downcast_ref()
-                .is_some_and(|codec: &CodecError| codec.kind() == CodecErrorKind::Encode),
+        if let Some(error) = source.downcast_ref() {
+            return ConnectError::is_local(error);
         }
+        if let Some(reason) = self.not_sent() {
+            return !matches!(reason, NotSent::MetadataNotTaken);
+        }
+        let codec = source.downcast_ref();
+        codec.is_some_and(|codec: &CodecError| codec.kind() == CodecErrorKind::Encode)
+    }
+
+    /// Reason for which this process has not sent the call.
+    pub(crate) fn not_sent(&self) -> Option<NotSent> {
+        self.source()?.downcast_ref().copied()
     }
 
     fn is_fault_of_node(&self) -> bool {
@@ -205,6 +213,18 @@ impl RpcError {
                     | Code::Incompatible
             )
     }
+}
+
+/// Reason for which a call was not sent, as the source of its error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub(crate) enum NotSent {
+    #[error("a layer of this process rejected the call")]
+    RejectedByLayer,
+    #[error("the metadata of the call is too large")]
+    MetadataTooLarge,
+    /// The server is older than metadata.
+    #[error("the server takes no metadata")]
+    MetadataNotTaken,
 }
 
 impl fmt::Debug for RpcError {

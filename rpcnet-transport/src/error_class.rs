@@ -57,6 +57,7 @@ impl RpcError {
         self.code() == Code::InvalidRequest
             && self.processed() == Processed::No
             && !self.forbids_retry()
+            && !self.is_local()
     }
 
     /// Whether the node does not serve the method at all to callers with the types of this one: it
@@ -68,7 +69,7 @@ impl RpcError {
             && match self.code() {
                 Code::Unimplemented => true,
                 // Without a source, it is about a value in the request.
-                Code::Incompatible => self.source().is_some(),
+                Code::Incompatible => self.source().is_some() && self.not_sent().is_none(),
                 _ => false,
             }
     }

@@ -75,13 +75,13 @@ pub use crate::{
     error_class::RetryScope,
     inherited::{Inherited, inherited},
     layers::{
-        AsyncClientLayer, AsyncServerLayer, ClientLayer, EndedCall, IncomingCall, OutgoingCall,
+        AsyncClientLayer, AsyncServerLayer, CallEnd, ClientLayer, IncomingCall, OutgoingCall,
         ServerLayer,
     },
     memory::{MemoryNetwork, MemoryStats},
     metadata::{
-        CallMetadata, METADATA_BYTES_MAX, METADATA_KEY_BYTES_MAX, Metadata, MetadataError,
-        TraceContext, TraceContextError, WithHeaders, WithReplyMetadata,
+        CallMetadataExt, METADATA_BYTES_MAX, METADATA_KEY_BYTES_MAX, Metadata, MetadataError,
+        TraceContext, TraceContextError, WithCallMetadata, WithReplyMetadata,
     },
     method::{
         CallError, Channel, ErrorType, IntegerRequest, LocalChannel, Method, MethodOptions,

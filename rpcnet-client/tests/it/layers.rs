@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use futures::{StreamExt, stream};
 use parking_lot::Mutex;
 use rpcnet_client::{
-    AllowTable, CallContext, CallMetadata, Callers, ClientLayer, Code, EndedCall, IncomingCall,
+    AllowTable, CallContext, CallEnd, CallMetadataExt, Callers, ClientLayer, Code, IncomingCall,
     Metadata, Method, MethodOptions, NodeBuilder, OutgoingCall, Priority, Processed, Replies,
     Requests, Router, RpcError, ServerLayer, Status, TransportConfig, WorkerCallOptions,
     callers_by_tags,
@@ -106,7 +106,7 @@ impl ServerLayer for Overloaded {
 struct AttemptLog(Arc<Mutex<Vec<(u8, String, Code)>>>);
 
 impl ClientLayer for AttemptLog {
-    fn after(&self, call: &OutgoingCall, end: &EndedCall) {
+    fn after(&self, call: &OutgoingCall, end: &CallEnd) {
         let node = call.peer().name().to_owned();
         self.0.lock().push((call.attempt(), node, end.code));
     }
@@ -180,4 +180,34 @@ async fn an_allow_table_by_tags_rejects_calls_of_other_nodes_and_bounds_their_pr
         .call_worker_with("priority", "", filter, options)
         .await;
     assert_eq!(priority.expect("a reply"), "sheddable");
+}
+
+/// Rejects every call, as if it were invalid.
+#[derive(Clone, Default)]
+struct Rejecting(Arc<Mutex<u32>>);
+
+impl ClientLayer for Rejecting {
+    fn before(&self, _: &mut OutgoingCall) -> Result<(), Status> {
+        *self.0.lock() += 1;
+        Err(Status::invalid_request("not from here"))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_a_layer_of_the_caller_rejects_is_tried_on_no_other_worker() {
+    let cluster = TestCluster::seeded(4);
+    let layer = Rejecting::default();
+    let config = TransportConfig::lan().with_client_layer(layer.clone());
+    let gateway = started(&cluster, &[router(), router()], config).await;
+    let client = gateway.client();
+    let error = WHOSE.call(&client.workers(WORKERS), &7).await.unwrap_err();
+    assert_eq!(
+        (error.code(), error.processed()),
+        (Code::InvalidRequest, Processed::No)
+    );
+    assert!(error.to_string().contains("not from here"), "{error}");
+    assert_eq!(*layer.0.lock(), 1);
+    let raw = client.call_worker("raw", "", WORKERS).await.unwrap_err();
+    assert_eq!(raw.rpc().map(RpcError::code), Some(Code::InvalidRequest));
+    assert_eq!(*layer.0.lock(), 2);
 }

@@ -40,7 +40,7 @@ use crate::{Code, IncomingCall, Peer, Priority, ServerLayer, Status};
 /// ```
 ///
 /// As a [layer](ServerLayer) of a router it rejects the calls that it denies, before their bodies
-/// are read, and bounds the priority of the others:
+/// are read, and bounds the priority of the others. It does not hide the schemas of methods:
 ///
 /// ```
 /// # use rpcnet_transport::{AllowTable, Callers, Router};

@@ -4,7 +4,10 @@ use std::cmp::Ordering;
 
 use thiserror::Error;
 
-use crate::tls::{NameError, canonical_name};
+use crate::{
+    tls::{NameError, canonical_name},
+    wire::METHOD_BYTES_MAX,
+};
 
 /// Error of a malformed pattern of an [`AllowTable`](crate::AllowTable).
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -161,6 +164,3 @@ impl WildcardPattern {
         by_key.then_with(|| self.literal().cmp(other.literal()))
     }
 }
-
-/// Longest method name, in bytes.
-const METHOD_BYTES_MAX: usize = 255;

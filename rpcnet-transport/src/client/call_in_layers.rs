@@ -7,8 +7,9 @@ use super::{CallOptions, RpcClient, call_error::deadline_exceeded};
 use crate::{
     OutgoingCall, RpcError, Status,
     deadline::within,
+    error::NotSent,
     layers::{LayerStack, LayeredCall},
-    metadata::{WithHeaders, outgoing_headers},
+    metadata::{WithCallMetadata, outgoing_headers},
     method::CalledMethod,
 };
 
@@ -33,7 +34,7 @@ impl RpcClient {
         let mut layered = passed.await?;
         let headers = layered.call().headers().clone();
         let call = self.call_bytes(method, body, options);
-        let reply = WithHeaders::replaced(call, headers).await;
+        let reply = WithCallMetadata::replaced(call, headers).await;
         layered.end_with_reply(reply.as_ref().map(Bytes::len));
         reply
     }
@@ -57,13 +58,18 @@ impl RpcClient {
                 let rest = Box::pin(layered.run_rest());
                 match within(deadline, rest).await {
                     Ok(passed) => passed,
+                    // Its end tells the layers.
                     Err(_) => return Err(self.with_peer_context(deadline_exceeded(false))),
                 }
             }
             Err(status) => Err(status),
         };
         options.has_passed_layers = true;
-        passed.map_err(|status: Status| self.with_peer_context(RpcError::of_status(status)))?;
+        passed.map_err(|status: Status| {
+            // By its source it is known as an error of this process, which no other node mends.
+            let error = RpcError::of_status(status).with_source(NotSent::RejectedByLayer);
+            self.with_peer_context(error)
+        })?;
         Ok(layered)
     }
 }

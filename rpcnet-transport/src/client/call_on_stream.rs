@@ -16,7 +16,7 @@ use crate::{
     accounts::StreamBudget,
     deadline::{is_expired, within},
     layers::LayerStack,
-    metadata::{CallHeaders, OutgoingHeaders, WithHeaders},
+    metadata::{CallHeaders, OutgoingHeaders, WithCallMetadata},
     method::{CalledMethod, TypedCall},
     stream::{
         CallerSide, RecvHalf, SendHalf, SenderContext, UntypedReceiver, UntypedSender,
@@ -119,7 +119,7 @@ impl RpcClient {
         let mut layered = passed.await?;
         let headers = layered.call().headers().clone();
         let opened = self.open_streaming_by(method, body, flags, options, opened_by);
-        match WithHeaders::replaced(opened, headers).await {
+        match WithCallMetadata::replaced(opened, headers).await {
             Ok((send, mut recv)) => {
                 recv.set_layers(layered);
                 Ok((send, recv))
@@ -241,7 +241,7 @@ impl RpcClient {
             self.exchange(header, body, deadline, &mut sent).await
         };
         // It is no call: it has no metadata.
-        let call = WithHeaders::without(call);
+        let call = WithCallMetadata::without(call);
         let asked = self
             .0
             .shared

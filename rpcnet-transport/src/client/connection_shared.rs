@@ -18,6 +18,7 @@ use crate::{
     busy_poll::BusyPoll,
     connections::{LocalCloseReason, RegisteredConnection},
     dial::Dialer,
+    error::NotSent,
     gauge::Gauge,
     metadata::{OutgoingHeaders, outgoing_headers},
     runtime::{CloseOnRuntimeEnd, EndpointRuntime},
@@ -98,24 +99,23 @@ impl ConnectionShared {
         &self,
         outgoing: Arc<OutgoingHeaders>,
     ) -> Result<Option<Arc<OutgoingHeaders>>, RpcError> {
-        let (headers, unsent) = (&outgoing.headers, |code, message: String| {
-            Err(RpcError::new(code, Processed::No, message))
-        });
+        let headers = &outgoing.headers;
         let bytes = headers.metadata.encoded_len();
         if bytes > METADATA_BYTES_MAX {
-            let error = MetadataError::TooLarge { bytes };
-            return unsent(Code::InvalidRequest, error.to_string());
+            let message = MetadataError::TooLarge { bytes }.to_string();
+            let error = RpcError::new(Code::PayloadTooLarge, Processed::No, message);
+            return Err(error.with_source(NotSent::MetadataTooLarge));
         }
         if self.has_headers {
             return Ok((!headers.is_empty()).then_some(outgoing));
         }
-        match headers.metadata.is_empty() {
-            true => Ok(None),
-            false => unsent(
-                Code::Incompatible,
-                format!("the server takes no metadata: {:?}", headers.metadata),
-            ),
+        // A trace context is left out.
+        if headers.metadata.is_empty() {
+            return Ok(None);
         }
+        let message = format!("the server takes no metadata, {:?}", headers.metadata);
+        let error = RpcError::new(Code::Incompatible, Processed::No, message);
+        Err(error.with_source(NotSent::MetadataNotTaken))
     }
 
     /// Sets the server's drain state and reports a change.

@@ -102,12 +102,7 @@ impl RpcClient {
                 bytes,
             }),
             Err(error) if is_schema_mismatch(&error) => {
-                Box::pin(async {
-                    let flags = RequestFlags::default();
-                    self.judge(method, flags, error, options).await?;
-                    self.call_agreed(method, request, options).await
-                })
-                .await
+                Box::pin(self.call_rejected(method, request, error, options)).await
             }
             Err(error) => Err(error),
         }
@@ -213,7 +208,7 @@ impl RpcClient {
                 self.0.agreements.insert(method, agreement);
             }
             Err(error) if is_schema_mismatch(&error) => {
-                self.judge(method, flags, error, options).await?;
+                self.resolve_mismatch(method, flags, error, options).await?;
             }
             Err(error) => return Err(error),
         }
@@ -222,7 +217,7 @@ impl RpcClient {
     }
 
     /// Compares the schemas of both sides, after the server has rejected a call for its schema.
-    pub(super) async fn judge(
+    pub(super) async fn resolve_mismatch(
         &self,
         method: UntypedMethod,
         flags: RequestFlags,
@@ -330,7 +325,9 @@ struct NoSchema;
 
 /// Whether the server rejected a call because its schema of the method is another.
 pub(super) fn is_schema_mismatch(error: &RpcError) -> bool {
-    error.code() == Code::Incompatible && error.processed() == Processed::No
+    error.code() == Code::Incompatible
+        && error.processed() == Processed::No
+        && error.not_sent().is_none()
 }
 
 /// Encoding of calls between sides with this same schema.

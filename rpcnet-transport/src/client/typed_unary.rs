@@ -25,7 +25,7 @@ use crate::{
 /// Future of a unary call. Most calls are small and have a lane: their request is encoded into
 /// memory of the thread, copied into the lane at the first poll, and only the place of the reply is
 /// kept. All others have a future on the heap.
-pub(super) struct TypedUnary<'c, 'r, Req, Reply> {
+pub(super) struct TypedUnaryCall<'c, 'r, Req, Reply> {
     client: &'c RpcClient,
     method: UntypedMethod,
     request: &'r Req,
@@ -35,13 +35,13 @@ pub(super) struct TypedUnary<'c, 'r, Req, Reply> {
 }
 
 enum UnaryStage<'c, 'r> {
-    New,
+    NotStarted,
     /// The options are those of the call, for a further exchange.
     OnLane(StartedCall<'c>, CallOptions),
     Boxed(BoxFuture<'r, Result<EncodedReply, RpcError>>),
 }
 
-impl<'c, 'r, Req: Message + Sync, Reply: Message> TypedUnary<'c, 'r, Req, Reply> {
+impl<'c, 'r, Req: Message + Sync, Reply: Message> TypedUnaryCall<'c, 'r, Req, Reply> {
     pub(super) fn new(
         client: &'c RpcClient,
         method: UntypedMethod,
@@ -53,7 +53,7 @@ impl<'c, 'r, Req: Message + Sync, Reply: Message> TypedUnary<'c, 'r, Req, Reply>
             method,
             request,
             options,
-            stage: UnaryStage::New,
+            stage: UnaryStage::NotStarted,
             _reply: PhantomData,
         }
     }
@@ -65,7 +65,7 @@ impl<'c, 'r, Req: Message + Sync, Reply: Message> TypedUnary<'c, 'r, Req, Reply>
         let (client, method) = (self.client, self.method);
         match client.start_on_lane(method, encoded, options, waker)? {
             TypedStart::OnLane(started, options) => Ok(UnaryStage::OnLane(started, options)),
-            TypedStart::NeedsBox(encoded, options) => {
+            TypedStart::SlowPath(encoded, options) => {
                 let (client, request) = (client.clone(), self.request);
                 Ok(UnaryStage::Boxed(Box::pin(async move {
                     let request = EncodedRequest {
@@ -95,14 +95,14 @@ impl<'c, 'r, Req: Message + Sync, Reply: Message> TypedUnary<'c, 'r, Req, Reply>
     }
 }
 
-impl<Req: Message + Sync, Reply: Message> Future for TypedUnary<'_, '_, Req, Reply> {
+impl<Req: Message + Sync, Reply: Message> Future for TypedUnaryCall<'_, '_, Req, Reply> {
     type Output = Result<Reply, RpcError>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
         loop {
             let reply = match &mut this.stage {
-                UnaryStage::New => {
+                UnaryStage::NotStarted => {
                     let started = this.start(cx.waker());
                     this.stage = started.map_err(|error| this.client.with_peer_context(error))?;
                     if let UnaryStage::OnLane(..) = this.stage {
@@ -132,7 +132,7 @@ impl<Req: Message + Sync, Reply: Message> Future for TypedUnary<'_, '_, Req, Rep
 enum TypedStart<'a> {
     OnLane(StartedCall<'a>, CallOptions),
     /// Nothing was sent.
-    NeedsBox(Result<Scratch, CodecError>, CallOptions),
+    SlowPath(Result<Scratch, CodecError>, CallOptions),
 }
 
 impl RpcClient {
@@ -157,7 +157,7 @@ impl RpcClient {
             {
                 body
             }
-            _ => return Ok(TypedStart::NeedsBox(encoded, options)),
+            _ => return Ok(TypedStart::SlowPath(encoded, options)),
         };
         self.0.limits.check_request(method.name(), body)?;
         let request = CallRequest {
@@ -171,17 +171,17 @@ impl RpcClient {
             Ok(started) => Ok(TypedStart::OnLane(started, options)),
             // Types that need the other encoding.
             Err(NotStarted::Ended(error)) if is_schema_mismatch(&error) => {
-                Ok(TypedStart::NeedsBox(encoded, options))
+                Ok(TypedStart::SlowPath(encoded, options))
             }
             Err(NotStarted::Ended(error)) => Err(error),
             Err(NotStarted::Full | NotStarted::NoStream | NotStarted::NeedsOwnStream) => {
-                Ok(TypedStart::NeedsBox(encoded, options))
+                Ok(TypedStart::SlowPath(encoded, options))
             }
         }
     }
 
     /// Calls a method after a call of it was rejected for its schema.
-    async fn call_rejected(
+    pub(super) async fn call_rejected(
         &self,
         method: UntypedMethod,
         request: EncodedRequest<'_>,
@@ -189,7 +189,8 @@ impl RpcClient {
         options: CallOptions,
     ) -> Result<EncodedReply, RpcError> {
         let flags = RequestFlags::default();
-        self.judge(method, flags, rejection, options).await?;
+        self.resolve_mismatch(method, flags, rejection, options)
+            .await?;
         self.call_agreed(method, request, options).await
     }
 }

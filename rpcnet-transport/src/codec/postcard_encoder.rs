@@ -27,7 +27,7 @@ pub(super) fn to_scratch<T: Serialize + ?Sized>(value: &T) -> Result<Scratch, po
             Ok(Scratch { memory, len })
         }
         Err(postcard::Error::SerializeBufferFull) => {
-            let writer = VecWriter(Vec::with_capacity(MEMORY_BYTES_MIN.max(2 * memory.len())));
+            let writer = VecWriter(Vec::with_capacity(SCRATCH_BYTES_MIN.max(2 * memory.len())));
             let mut memory = postcard::serialize_with_flavor(value, writer)?;
             let len = memory.len();
             if len <= COPIED_BYTES_MAX {
@@ -166,7 +166,7 @@ thread_local! {
 const SHARED_BUFFER_BYTES: usize = 4 * 1024;
 
 /// Least memory that a thread keeps for its messages.
-const MEMORY_BYTES_MIN: usize = 256;
+const SCRATCH_BYTES_MIN: usize = 256;
 
 /// Largest message in the shared buffer.
 const SHARED_BYTES_MAX: usize = 256;

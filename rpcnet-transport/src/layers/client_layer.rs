@@ -2,15 +2,15 @@
 
 use futures::future::BoxFuture;
 
-use super::{AnyLayer, EndedCall, LayerStart, OutgoingCall};
+use super::{AnyLayer, CallEnd, LayerStart, OutgoingCall};
 use crate::Status;
 
-/// Layer of a client: sees every attempt of every call that an endpoint makes, before it is sent
+/// Layer of a client, an interceptor in the words of gRPC: sees every attempt of every call that an endpoint makes, before it is sent
 /// and after its end. It is set by
 /// [`TransportConfig::with_client_layer`](crate::TransportConfig::with_client_layer).
 ///
 /// ```
-/// use rpcnet_transport::{ClientLayer, EndedCall, OutgoingCall, Status, TransportConfig};
+/// use rpcnet_transport::{ClientLayer, CallEnd, OutgoingCall, Status, TransportConfig};
 ///
 /// struct Token(String);
 ///
@@ -20,7 +20,7 @@ use crate::Status;
 ///         set.map_err(|error| Status::invalid_request(error.to_string()))
 ///     }
 ///
-///     fn after(&self, call: &OutgoingCall, end: &EndedCall) {
+///     fn after(&self, call: &OutgoingCall, end: &CallEnd) {
 ///         let (node, method) = (call.peer().name(), call.method());
 ///         println!("{method} on {node}: {} in {:?}", end.code, end.duration);
 ///     }
@@ -32,13 +32,15 @@ use crate::Status;
 ///
 /// Layers run in the order in which they were added, and see the end of a call in the opposite
 /// order. They must be quick; one that has to wait for something is an [`AsyncClientLayer`]. A
-/// layer that panics fails the call.
+/// panic of `before` fails the call as [`Code::Internal`](crate::Code::Internal), unsent; one of
+/// `after` is ignored.
 pub trait ClientLayer: Send + Sync + 'static {
     /// Runs before the request is sent. It may set metadata and a trace context.
     ///
     /// # Errors
     ///
-    /// The status that becomes the error of the call. Nothing is sent.
+    /// The status that becomes the error of the call. Nothing is sent, and a client of a cluster
+    /// tries no other worker: the error [is local](crate::RpcError::is_local).
     fn before(&self, call: &mut OutgoingCall) -> Result<(), Status> {
         let _ = call;
         Ok(())
@@ -47,7 +49,7 @@ pub trait ClientLayer: Send + Sync + 'static {
     /// Runs once for each call that [`before`](Self::before) has let pass, however it ends: with a
     /// reply, an error, cancelled, at its deadline. A call that streams its replies ends with the
     /// last one, or when they are dropped.
-    fn after(&self, call: &OutgoingCall, end: &EndedCall) {
+    fn after(&self, call: &OutgoingCall, end: &CallEnd) {
         let _ = (call, end);
     }
 }
@@ -86,7 +88,7 @@ pub trait AsyncClientLayer: Send + Sync + 'static {
     fn before(&self, call: &mut OutgoingCall) -> impl Future<Output = Result<(), Status>> + Send;
 
     /// Runs as [`ClientLayer::after`] does.
-    fn after(&self, call: &OutgoingCall, end: &EndedCall) {
+    fn after(&self, call: &OutgoingCall, end: &CallEnd) {
         let _ = (call, end);
     }
 }
@@ -98,7 +100,7 @@ impl<L: ClientLayer> AnyLayer<OutgoingCall> for SyncClient<L> {
         LayerStart::Done(self.0.before(call))
     }
 
-    fn after(&self, call: &OutgoingCall, end: &EndedCall) {
+    fn after(&self, call: &OutgoingCall, end: &CallEnd) {
         self.0.after(call, end);
     }
 
@@ -115,7 +117,7 @@ impl<L: AsyncClientLayer> AnyLayer<OutgoingCall> for AsyncClient<L> {
         LayerStart::Pending(before)
     }
 
-    fn after(&self, call: &OutgoingCall, end: &EndedCall) {
+    fn after(&self, call: &OutgoingCall, end: &CallEnd) {
         self.0.after(call, end);
     }
 

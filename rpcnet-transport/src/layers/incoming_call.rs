@@ -10,15 +10,15 @@ use std::{
 use super::LayerCall;
 use crate::{
     Metadata, Peer, Priority, TraceContext,
-    server::{CallExtras, CallMeta},
+    server::{CallAttachments, CallProperties},
 };
 
 /// Call that a layer of a server sees: its header, and its caller.
 pub struct IncomingCall {
     peer: Peer,
     method: Arc<str>,
-    meta: CallMeta,
-    extras: Arc<CallExtras>,
+    meta: CallProperties,
+    attachments: Arc<CallAttachments>,
     request_bytes: usize,
 }
 
@@ -32,21 +32,21 @@ impl IncomingCall {
     pub(crate) fn new(
         peer: &Peer,
         method: &Arc<str>,
-        meta: &CallMeta,
-        extras: Arc<CallExtras>,
+        meta: &CallProperties,
+        attachments: Arc<CallAttachments>,
         request_bytes: usize,
     ) -> Self {
         Self {
             peer: peer.clone(),
             method: Arc::clone(method),
             meta: *meta,
-            extras,
+            attachments,
             request_bytes,
         }
     }
 
     /// Properties of the call, as the layers have left them.
-    pub(crate) fn meta(&self) -> CallMeta {
+    pub(crate) fn meta(&self) -> CallProperties {
         self.meta
     }
 
@@ -72,6 +72,12 @@ impl IncomingCall {
     #[must_use]
     pub fn is_idempotent(&self) -> bool {
         self.meta.idempotent
+    }
+
+    /// Idempotency key of the call, if it has one.
+    #[must_use]
+    pub fn idempotency_key(&self) -> Option<u128> {
+        self.meta.idempotency_key.map(u128::from_le_bytes)
     }
 
     /// Priority of the call.
@@ -108,13 +114,13 @@ impl IncomingCall {
     /// Metadata of the request.
     #[must_use]
     pub fn metadata(&self) -> &Metadata {
-        &self.extras.headers.metadata
+        &self.attachments.headers.metadata
     }
 
     /// Trace context of the caller, if it sent one.
     #[must_use]
     pub fn trace_context(&self) -> Option<TraceContext> {
-        self.extras.headers.trace
+        self.attachments.headers.trace
     }
 
     /// Size of the body that the caller has announced; zero for a call that streams its requests.
@@ -126,19 +132,25 @@ impl IncomingCall {
     /// Sets the value of a type, for later layers and for the handler
     /// ([`CallContext::extension`](crate::CallContext::extension)).
     pub fn set_extension<T: Any + Send + Sync>(&self, value: T) {
-        self.extras.set_extension(value);
+        self.attachments.set_extension(value);
     }
 
     /// Value of a type that a layer has set.
     #[must_use]
     pub fn extension<T: Any + Send + Sync>(&self) -> Option<Arc<T>> {
-        self.extras.extension()
+        self.attachments.extension()
+    }
+
+    /// Whether the caller reads metadata of the reply.
+    #[must_use]
+    pub fn wants_reply_metadata(&self) -> bool {
+        self.attachments.headers.wants_reply_metadata
     }
 
     /// Sets the metadata of the reply, until another layer or the handler sets it anew: that of a
     /// rejection, if this layer rejects the call.
     pub fn set_reply_metadata(&self, metadata: Metadata) {
-        self.extras.set_reply_metadata(metadata);
+        self.attachments.set_reply_metadata(metadata);
     }
 }
 

@@ -6,8 +6,8 @@ use bytes::Bytes;
 use futures::FutureExt;
 use tokio::time::Instant;
 
-use super::{EndedCall, LayerCall, LayerStack, LayerStart};
-use crate::{Code, Processed, RpcError, Status, deadline::has_passed, server::handler_panicked};
+use super::{CallEnd, LayerCall, LayerStack, LayerStart};
+use crate::{Code, Processed, RpcError, Status, deadline::has_passed};
 
 /// Call that passes layers. Dropped before its end, it has been cancelled.
 pub(crate) struct LayeredCall<C: LayerCall> {
@@ -36,7 +36,7 @@ impl<C: LayerCall> LayeredCall<C> {
         &self.call
     }
 
-    /// Runs the layers up to the first asynchronous one. Returns whether that were all.
+    /// Runs the layers up to the first asynchronous one. Returns whether all have run.
     ///
     /// # Errors
     ///
@@ -86,7 +86,7 @@ impl<C: LayerCall> LayeredCall<C> {
         self.has_ended && self.has_more_layers()
     }
 
-    /// Whether there are layers that have to be awaited.
+    /// Whether layers are left to run.
     pub(crate) fn has_more_layers(&self) -> bool {
         self.layers.get(self.passed).is_some()
     }
@@ -136,7 +136,7 @@ impl<C: LayerCall> LayeredCall<C> {
         if std::mem::replace(&mut self.has_ended, true) {
             return;
         }
-        let end = EndedCall {
+        let end = CallEnd {
             code,
             processed,
             reply_bytes,
@@ -156,14 +156,19 @@ impl<C: LayerCall> Drop for LayeredCall<C> {
     fn drop(&mut self) {
         if !self.has_ended {
             let is_late = has_passed(self.call.deadline());
-            self.end_without_result(match is_late {
+            let code = match is_late {
                 true => Code::DeadlineExceeded,
                 false => Code::Cancelled,
-            });
+            };
+            // While layers are left, nothing was sent and no handler has run.
+            match self.has_more_layers() {
+                true => self.end_with(code, Processed::No, 0),
+                false => self.end_without_result(code),
+            }
         }
     }
 }
 
 fn layer_panicked() -> Status {
-    handler_panicked().not_processed()
+    Status::internal("a layer panicked").not_processed()
 }

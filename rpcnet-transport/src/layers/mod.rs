@@ -1,4 +1,4 @@
-//! Layers: code that runs around calls, on both sides.
+//! Layers: interceptors (gRPC) of calls, on both sides.
 
 mod client_layer;
 mod incoming_call;
@@ -27,7 +27,7 @@ use crate::{Code, Processed, Status};
 /// End of a call, as a layer sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct EndedCall {
+pub struct CallEnd {
     /// Code with which it ended.
     pub code: Code,
     /// Whether the request was processed.
@@ -46,7 +46,7 @@ pub(crate) trait LayerCall {
 /// Layer of either form, around calls of one side.
 trait AnyLayer<C>: Send + Sync {
     fn before<'a>(&'a self, call: &'a mut C) -> LayerStart<'a>;
-    fn after(&self, call: &C, end: &EndedCall);
+    fn after(&self, call: &C, end: &CallEnd);
     fn is_async(&self) -> bool;
 }
 

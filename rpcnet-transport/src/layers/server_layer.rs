@@ -2,14 +2,14 @@
 
 use futures::future::BoxFuture;
 
-use super::{AnyLayer, EndedCall, IncomingCall, LayerStart};
+use super::{AnyLayer, CallEnd, IncomingCall, LayerStart};
 use crate::Status;
 
-/// Layer of a server: sees every call of a [`Router`](crate::Router), before its handler and after
+/// Layer of a server, an interceptor in the words of gRPC: sees every call of a [`Router`](crate::Router), before its handler and after
 /// its end.
 ///
 /// ```
-/// use rpcnet_transport::{Code, EndedCall, IncomingCall, Router, ServerLayer, Status};
+/// use rpcnet_transport::{Code, CallEnd, IncomingCall, Router, ServerLayer, Status};
 ///
 /// struct RequireTenant;
 ///
@@ -17,12 +17,12 @@ use crate::Status;
 ///     fn before(&self, call: &mut IncomingCall) -> Result<(), Status> {
 ///         match call.metadata().text("tenant") {
 ///             Some(tenant) => call.set_extension(tenant.to_owned()),
-///             None => return Err(Status::new(Code::InvalidRequest, "metadata without a tenant")),
+///             None => return Err(Status::new(Code::Unauthenticated, "metadata without a tenant")),
 ///         }
 ///         Ok(())
 ///     }
 ///
-///     fn after(&self, call: &IncomingCall, end: &EndedCall) {
+///     fn after(&self, call: &IncomingCall, end: &CallEnd) {
 ///         println!("{} {} {:?}", call.method(), end.code, end.duration);
 ///     }
 /// }
@@ -37,12 +37,13 @@ use crate::Status;
 ///
 /// Layers run in the order in which they were added, and see the end of a call in the opposite
 /// order. Neither function is asynchronous, and both run where requests are read: they must be
-/// quick. A layer that has to look something up is an [`AsyncServerLayer`]. A layer that panics
-/// fails the call.
+/// quick. A layer that has to look something up is an [`AsyncServerLayer`]. A panic of `before` fails
+/// the call as [`Code::Internal`](crate::Code::Internal), unprocessed; one of `after` is ignored.
 pub trait ServerLayer: Send + Sync + 'static {
-    /// Runs when the header of a request was read: its method exists, its deadline has not passed
-    /// and the server has room for it. The body may not have arrived, and the call has no permit of
-    /// [`Admission`](crate::Admission) yet.
+    /// Runs when the header of a request was read: its method exists, its types fit, its deadline
+    /// has not passed and the server has room for it. The body may not have arrived, and the call
+    /// has no permit of [`Admission`](crate::Admission) yet. A caller that only compares
+    /// [schemas](crate::schema) makes no call: layers do not see it.
     ///
     /// # Errors
     ///
@@ -56,16 +57,17 @@ pub trait ServerLayer: Send + Sync + 'static {
     /// Runs once for each call that [`before`](Self::before) has let pass, however it ends: with
     /// the result of its handler, rejected by a later layer or for overload, cancelled, at its
     /// deadline.
-    fn after(&self, call: &IncomingCall, end: &EndedCall) {
+    fn after(&self, call: &IncomingCall, end: &CallEnd) {
         let _ = (call, end);
     }
 }
 
 /// Layer of a server that has to look something up, as in a database of tokens.
 ///
-/// Its calls have tasks of their own, so a [`ServerLayer`] is several times cheaper. While it runs,
-/// a small call counts to the limits of [`Admission`](crate::Admission), as a call whose handler
-/// runs.
+/// Its calls have tasks of their own, so a [`ServerLayer`] is several times cheaper. It cannot limit
+/// the priority of a call. A call on a lane, which has a small body, holds its permit of
+/// [`Admission`](crate::Admission) while the layer runs; a call with a stream of its own acquires it
+/// afterwards.
 ///
 /// ```
 /// use rpcnet_transport::{AsyncServerLayer, Code, IncomingCall, Status};
@@ -85,7 +87,7 @@ pub trait ServerLayer: Send + Sync + 'static {
 ///         let token = call.metadata().get("token").unwrap_or_default();
 ///         match self.of_token(token).await {
 ///             Some(account) => call.set_extension(account),
-///             None => return Err(Status::new(Code::PermissionDenied, "unknown token")),
+///             None => return Err(Status::new(Code::Unauthenticated, "unknown token")),
 ///         }
 ///         Ok(())
 ///     }
@@ -101,7 +103,7 @@ pub trait AsyncServerLayer: Send + Sync + 'static {
     fn before(&self, call: &IncomingCall) -> impl Future<Output = Result<(), Status>> + Send;
 
     /// Runs as [`ServerLayer::after`] does.
-    fn after(&self, call: &IncomingCall, end: &EndedCall) {
+    fn after(&self, call: &IncomingCall, end: &CallEnd) {
         let _ = (call, end);
     }
 }
@@ -113,7 +115,7 @@ impl<L: ServerLayer> AnyLayer<IncomingCall> for SyncServer<L> {
         LayerStart::Done(self.0.before(call))
     }
 
-    fn after(&self, call: &IncomingCall, end: &EndedCall) {
+    fn after(&self, call: &IncomingCall, end: &CallEnd) {
         self.0.after(call, end);
     }
 
@@ -130,7 +132,7 @@ impl<L: AsyncServerLayer> AnyLayer<IncomingCall> for AsyncServer<L> {
         LayerStart::Pending(before)
     }
 
-    fn after(&self, call: &IncomingCall, end: &EndedCall) {
+    fn after(&self, call: &IncomingCall, end: &CallEnd) {
         self.0.after(call, end);
     }
 

@@ -16,7 +16,7 @@ pub(crate) use self::{
 };
 pub use self::{
     error::MetadataError,
-    scope::{CallMetadata, WithHeaders, WithReplyMetadata},
+    scope::{CallMetadataExt, WithCallMetadata, WithReplyMetadata},
     trace_context::{TraceContext, TraceContextError},
 };
 

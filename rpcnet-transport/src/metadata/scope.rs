@@ -19,7 +19,7 @@ use super::{CallHeaders, Metadata, TraceContext};
 /// spawns takes nothing, nor does a handler that serves the call.
 ///
 /// ```
-/// use rpcnet_transport::{CallMetadata, Metadata, RpcClient, RpcError};
+/// use rpcnet_transport::{CallMetadataExt, Metadata, RpcClient, RpcError};
 ///
 /// # async fn example(client: RpcClient) -> Result<(), Box<dyn std::error::Error>> {
 /// let metadata = Metadata::new().with("tenant", "acme")?;
@@ -33,18 +33,18 @@ use super::{CallHeaders, Metadata, TraceContext};
 /// # }
 /// ```
 ///
-/// A server that does not know metadata rejects such a call as
-/// [incompatible](crate::Code::Incompatible), unprocessed; a trace context is left out.
-pub trait CallMetadata: Future + Sized {
+/// A call to a server that is older than metadata fails here, unsent, as
+/// [incompatible](crate::Code::Incompatible); a trace context is left out for it.
+pub trait CallMetadataExt: Future + Sized {
     /// Sends this metadata with the calls of the future. Where an outer future has set some too,
     /// keys of both have the value that is set here.
-    fn with_metadata(self, metadata: Metadata) -> WithHeaders<Self> {
-        WithHeaders::new(self, HeadersChange::Metadata(metadata))
+    fn with_metadata(self, metadata: Metadata) -> WithCallMetadata<Self> {
+        WithCallMetadata::new(self, HeadersChange::Metadata(metadata))
     }
 
     /// Sends this trace context with the calls of the future.
-    fn with_trace_context(self, trace: TraceContext) -> WithHeaders<Self> {
-        WithHeaders::new(self, HeadersChange::Trace(trace))
+    fn with_trace_context(self, trace: TraceContext) -> WithCallMetadata<Self> {
+        WithCallMetadata::new(self, HeadersChange::Trace(trace))
     }
 
     /// Adds the metadata of the reply to the output: of the last reply, if the future makes several
@@ -53,19 +53,19 @@ pub trait CallMetadata: Future + Sized {
     fn with_reply_metadata(self) -> WithReplyMetadata<Self> {
         let received = Arc::<Mutex<Metadata>>::default();
         WithReplyMetadata {
-            future: WithHeaders::new(self, HeadersChange::Reply(Arc::clone(&received))),
+            future: WithCallMetadata::new(self, HeadersChange::Reply(Arc::clone(&received))),
             received,
         }
     }
 }
 
-impl<F: Future> CallMetadata for F {}
+impl<F: Future> CallMetadataExt for F {}
 
 pin_project! {
-    /// Future whose calls have headers: see [`CallMetadata`].
+    /// Future whose calls have headers: see [`CallMetadataExt`].
     #[derive(Debug)]
     #[must_use = "futures do nothing unless they are awaited"]
-    pub struct WithHeaders<F> {
+    pub struct WithCallMetadata<F> {
         #[pin]
         future: F,
         // Until the first poll.
@@ -75,12 +75,12 @@ pin_project! {
 }
 
 pin_project! {
-    /// Future with the metadata of the reply: see [`CallMetadata`].
+    /// Future with the metadata of the reply: see [`CallMetadataExt`].
     #[derive(Debug)]
     #[must_use = "futures do nothing unless they are awaited"]
     pub struct WithReplyMetadata<F> {
         #[pin]
-        future: WithHeaders<F>,
+        future: WithCallMetadata<F>,
         received: Arc<Mutex<Metadata>>,
     }
 }
@@ -114,7 +114,7 @@ impl HeadersChange {
     }
 }
 
-impl<F> WithHeaders<F> {
+impl<F> WithCallMetadata<F> {
     fn new(future: F, change: HeadersChange) -> Self {
         Self {
             future,
@@ -134,7 +134,7 @@ impl<F> WithHeaders<F> {
     }
 }
 
-impl<F: Future> Future for WithHeaders<F> {
+impl<F: Future> Future for WithCallMetadata<F> {
     type Output = F::Output;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {

@@ -12,8 +12,8 @@ use crate::{
     client::{decode_reply, encode_error, native_encoding},
     codec::Encoding,
     deadline::within,
-    metadata::{WithHeaders, deliver_reply_metadata, outgoing_headers},
-    server::{CallExtras, LocalInput},
+    metadata::{WithCallMetadata, deliver_reply_metadata, outgoing_headers},
+    server::{CallAttachments, LocalInput},
 };
 
 /// Typed calls of a router in this process, without a network, as in unit tests of services and
@@ -52,7 +52,7 @@ impl LocalChannel {
         let (options, deadline) = resolved(options.or(method.options()));
         let encoding = encoding_of(method);
         let cx = local_context(method.name(), encoding, &options);
-        let handled = guarded(WithHeaders::without(async { serve(cx, input).await }));
+        let handled = guarded(WithCallMetadata::without(async { serve(cx, input).await }));
         let replies = match within(deadline, handled).await {
             Ok(handled) => handled.map_err(|status| failed(status, encoding))?,
             Err(_) => return Err(late()),
@@ -77,11 +77,11 @@ impl LocalChannel {
 
 /// Context of a call with the headers that are set here and now.
 fn local_context(method: &str, encoding: Encoding, options: &CallOptions) -> CallContext {
-    let extras = outgoing_headers().map(|outgoing| {
+    let attachments = outgoing_headers().map(|outgoing| {
         let headers = outgoing.headers.clone();
-        Arc::new(CallExtras::new(headers))
+        Arc::new(CallAttachments::new(headers))
     });
-    CallContext::local(method, encoding, options, extras)
+    CallContext::local(method, encoding, options, attachments)
 }
 
 /// The options with their deadline, as for calls on the network.
@@ -134,7 +134,7 @@ impl Channel for LocalChannel {
         let cx = local_context(method.name(), encoding, &options);
         let inherited = cx.inherited();
         let called = async { handler.call(cx.clone(), body).await };
-        let handled = guarded(WithHeaders::without(inherited.scope(called)));
+        let handled = guarded(WithCallMetadata::without(inherited.scope(called)));
         let ended = within(deadline, handled).await;
         if let Some(headers) = cx.take_reply_headers() {
             deliver_reply_metadata(headers.metadata);

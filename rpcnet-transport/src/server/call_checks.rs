@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use super::{
     admission::{self, AdmissionOutcome, AdmissionRequest, CallQuotas, CallerQuota},
-    call_meta::CallMeta,
+    call_properties::CallProperties,
     call_status,
     call_type::CallType,
     caller::Caller,
@@ -156,7 +156,7 @@ pub(super) fn request_admission(
     shared: &EndpointShared,
     quotas: CallQuotas<'_>,
     now: Instant,
-    meta: &CallMeta,
+    meta: &CallProperties,
 ) -> AdmissionOutcome {
     admission::admit(&shared.counters, quotas, now, || admission_request(meta))
 }
@@ -165,7 +165,7 @@ pub(super) fn request_admission(
 pub(super) fn early_rejection(
     shared: &EndpointShared,
     quotas: CallQuotas<'_>,
-    meta: &CallMeta,
+    meta: &CallProperties,
 ) -> Option<Status> {
     admission::early_rejection(
         &shared.counters,
@@ -175,7 +175,7 @@ pub(super) fn early_rejection(
     )
 }
 
-fn admission_request(meta: &CallMeta) -> AdmissionRequest {
+fn admission_request(meta: &CallProperties) -> AdmissionRequest {
     AdmissionRequest {
         priority: meta.priority,
         is_retry: meta.attempt > 0,
@@ -184,6 +184,6 @@ fn admission_request(meta: &CallMeta) -> AdmissionRequest {
 }
 
 /// Whether the handler of a call goes on when its caller is gone.
-pub(super) fn runs_detached(config: Option<&MethodConfig>, meta: &CallMeta) -> bool {
+pub(super) fn runs_detached(config: Option<&MethodConfig>, meta: &CallProperties) -> bool {
     config.is_some_and(|config| config.uses_idempotency_cache) && meta.idempotency_key.is_some()
 }

@@ -1,14 +1,14 @@
-//! Parts of a call that most calls do not have.
+//! Attachments of a call, and its way through layers.
 
 use std::sync::Arc;
 
-use super::{call_extras::CallExtras, handler_result::HandlerResult};
+use super::{call_attachments::CallAttachments, handler_result::HandlerResult};
 use crate::{Code, IncomingCall, Status, layers::LayeredCall, metadata::CallHeaders};
 
-/// Parts of a call that most calls do not have: its extras, and its way through layers.
+/// Attachments of a call, and its way through layers; most calls have neither.
 #[derive(Default)]
 pub(super) struct CallParts {
-    pub(super) extras: Option<Arc<CallExtras>>,
+    pub(super) attachments: Option<Arc<CallAttachments>>,
     pub(super) layered: Option<LayeredCall<IncomingCall>>,
 }
 
@@ -16,7 +16,7 @@ impl CallParts {
     /// Parts of a call with these headers, if it has any.
     pub(super) fn of_headers(headers: Option<CallHeaders>) -> Self {
         Self {
-            extras: headers.map(|headers| Arc::new(CallExtras::new(headers))),
+            attachments: headers.map(|headers| Arc::new(CallAttachments::new(headers))),
             layered: None,
         }
     }
@@ -29,9 +29,14 @@ impl CallParts {
             .is_some_and(LayeredCall::has_more_layers)
     }
 
+    /// Layers of a call that gets a task of its own.
+    pub(super) fn take_layered(&mut self) -> Option<Box<LayeredCall<IncomingCall>>> {
+        self.layered.take().map(Box::new)
+    }
+
     /// Headers of the reply, if any were set.
-    pub(super) fn take_reply_headers(&self) -> Option<CallHeaders> {
-        self.extras.as_ref()?.take_reply_headers()
+    pub(super) fn take_reply_headers(&self) -> Option<Box<CallHeaders>> {
+        self.attachments.as_ref()?.take_reply_headers()
     }
 
     /// Tells the layers that the handler has returned.

@@ -13,7 +13,9 @@ use std::{
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
-use super::{call_extras::CallExtras, call_meta::CallMeta, detached_call::DetachedCall};
+use super::{
+    call_attachments::CallAttachments, call_properties::CallProperties, detached_call::DetachedCall,
+};
 use crate::{
     CallOptions, Inherited, Metadata, Peer, Priority, TraceContext, codec::Encoding,
     metadata::CallHeaders,
@@ -39,9 +41,9 @@ pub(crate) struct CallInfo {
     pub(crate) method: Arc<str>,
     /// Encoding of the request and the reply.
     pub(crate) encoding: Encoding,
-    pub(crate) meta: CallMeta,
+    pub(crate) meta: CallProperties,
     /// `None` for most calls.
-    pub(crate) extras: Option<Arc<CallExtras>>,
+    pub(crate) attachments: Option<Arc<CallAttachments>>,
 }
 
 impl CallContext {
@@ -60,9 +62,9 @@ impl CallContext {
         method: &str,
         encoding: Encoding,
         options: &CallOptions,
-        extras: Option<Arc<CallExtras>>,
+        attachments: Option<Arc<CallAttachments>>,
     ) -> Self {
-        let meta = CallMeta {
+        let meta = CallProperties {
             attempt: 0,
             idempotent: options.idempotent,
             priority: options.priority(),
@@ -73,7 +75,7 @@ impl CallContext {
             method: method.into(),
             encoding,
             meta,
-            extras,
+            attachments,
         };
         Self::new(Peer::local(), call)
     }
@@ -95,20 +97,20 @@ impl CallContext {
     }
 
     /// Properties that the request states.
-    pub(super) fn meta(&self) -> CallMeta {
+    pub(super) fn meta(&self) -> CallProperties {
         self.0.call.meta
     }
 
     /// Reuses the context for another call of the same method. `false` if another task still holds
     /// it.
     #[inline(always)]
-    pub(crate) fn reuse(&mut self, meta: &CallMeta) -> bool {
+    pub(crate) fn reuse(&mut self, meta: &CallProperties) -> bool {
         let Some(inner) = Arc::get_mut(&mut self.0) else {
             return false;
         };
         inner.call.meta = *meta;
-        if inner.call.extras.is_some() {
-            inner.call.extras = None;
+        if inner.call.attachments.is_some() {
+            inner.call.attachments = None;
         }
         *inner.has_ended.get_mut() = false;
         // Most contexts have neither.
@@ -121,17 +123,17 @@ impl CallContext {
         true
     }
 
-    /// Sets the extras of a call that has just begun.
+    /// Sets the attachments of a call that has just begun.
     #[cold]
-    pub(super) fn with_extras(mut self, extras: Arc<CallExtras>) -> Self {
+    pub(super) fn with_attachments(mut self, attachments: Arc<CallAttachments>) -> Self {
         match Arc::get_mut(&mut self.0) {
             Some(inner) => {
-                inner.call.extras = Some(extras);
+                inner.call.attachments = Some(attachments);
                 self
             }
             None => {
                 let call = CallInfo {
-                    extras: Some(extras),
+                    attachments: Some(attachments),
                     ..self.0.call.clone()
                 };
                 Self::new(self.0.peer.clone(), call)
@@ -141,8 +143,8 @@ impl CallContext {
 
     /// Headers of the reply, if the handler has set any.
     #[inline]
-    pub(crate) fn take_reply_headers(&self) -> Option<CallHeaders> {
-        self.0.call.extras.as_ref()?.take_reply_headers()
+    pub(crate) fn take_reply_headers(&self) -> Option<Box<CallHeaders>> {
+        self.0.call.attachments.as_ref()?.take_reply_headers()
     }
 
     /// Stores the parts of a call that goes on without its caller, for the task that runs the
@@ -215,7 +217,8 @@ impl CallContext {
         self.0.call.meta.idempotent
     }
 
-    /// Priority that the caller gave the call.
+    /// Priority of the call: the one that the caller claims, as far as
+    /// [layers](crate::IncomingCall::limit_priority) permit it.
     #[must_use]
     pub fn priority(&self) -> Priority {
         self.0.call.meta.priority
@@ -232,36 +235,36 @@ impl CallContext {
     #[must_use]
     pub fn metadata(&self) -> &Metadata {
         static NONE: Metadata = Metadata::new();
-        let extras = self.0.call.extras.as_ref();
-        extras.map_or(&NONE, |extras| &extras.headers.metadata)
+        let attachments = self.0.call.attachments.as_ref();
+        attachments.map_or(&NONE, |attachments| &attachments.headers.metadata)
     }
 
     /// Trace context of the caller, if it sent one.
     #[must_use]
     pub fn trace_context(&self) -> Option<TraceContext> {
-        self.0.call.extras.as_ref()?.headers.trace
+        self.0.call.attachments.as_ref()?.headers.trace
     }
 
     /// Value of a type that a [layer](crate::ServerLayer) has set for this call.
     #[must_use]
     pub fn extension<T: Any + Send + Sync>(&self) -> Option<Arc<T>> {
-        self.0.call.extras.as_ref()?.extension()
+        self.0.call.attachments.as_ref()?.extension()
     }
 
     /// Whether the caller reads metadata of the reply.
     #[must_use]
     pub fn wants_reply_metadata(&self) -> bool {
-        let extras = self.0.call.extras.as_ref();
-        extras.is_some_and(|extras| extras.headers.wants_reply_metadata)
+        let attachments = self.0.call.attachments.as_ref();
+        attachments.is_some_and(|attachments| attachments.headers.wants_reply_metadata)
     }
 
     /// Sets the metadata of the reply, of an error too, instead of what was set before. It is
-    /// dropped if the caller does not [read it](crate::CallMetadata::with_reply_metadata). The
+    /// dropped if the caller does not [read it](crate::CallMetadataExt::with_reply_metadata). The
     /// repeat of a call that is answered from an [idempotency
     /// cache](crate::Router::with_idempotency) has none.
     pub fn set_reply_metadata(&self, metadata: Metadata) {
-        if let Some(extras) = &self.0.call.extras {
-            extras.set_reply_metadata(metadata);
+        if let Some(attachments) = &self.0.call.attachments {
+            attachments.set_reply_metadata(metadata);
         }
     }
 

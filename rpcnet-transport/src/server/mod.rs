@@ -11,10 +11,10 @@ mod accept;
 mod accepted_connection;
 mod admission;
 mod authorization;
+mod call_attachments;
 mod call_checks;
-mod call_extras;
-mod call_meta;
 mod call_parts;
+mod call_properties;
 mod call_status;
 mod call_type;
 mod caller;
@@ -44,8 +44,8 @@ mod stream_dispatch;
 pub(crate) use self::{
     accept::{AcceptLimits, serve_connections},
     admission::{AdmissionGate, PeerWait, YieldingPermits},
-    call_extras::CallExtras,
-    call_meta::CallMeta,
+    call_attachments::CallAttachments,
+    call_properties::CallProperties,
     call_status::panicked as handler_panicked,
     handler::LocalInput,
     queue_delay::QueueDelay,

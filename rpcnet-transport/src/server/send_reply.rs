@@ -21,7 +21,7 @@ pub(super) async fn send_reply(
     mut sending: ReplyInProgress<'_>,
     send: &mut SendHalf,
     stopped: Pin<&mut (impl Future<Output = bool> + ?Sized)>,
-    (outcome, headers): (HandlerResult, Option<CallHeaders>),
+    (outcome, headers): (HandlerResult, Option<Box<CallHeaders>>),
 ) -> bool {
     let counters = &shared.counters;
     let is_processed = match &outcome {

@@ -213,7 +213,7 @@ impl SendHalf {
     pub(crate) async fn reply(
         &mut self,
         header: &ReplyHeader,
-        headers: Option<CallHeaders>,
+        headers: Option<Box<CallHeaders>>,
         body: Bytes,
         stall_timer: &StallTimer,
     ) -> Result<(), WriteFailure> {

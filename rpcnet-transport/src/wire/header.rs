@@ -73,7 +73,7 @@ impl FixedHeader {
             KIND_HEADERS => Ok(Self {
                 head: BodylessFrame::Headers(HeaderFlags::from_byte(bytes[1])?),
                 text_bytes: 0,
-                body_bytes: check_length("metadata", u16_at(bytes, 2).into(), HEADERS_BYTES_MAX)?,
+                body_bytes: check_length("headers", u16_at(bytes, 2).into(), HEADERS_BYTES_MAX)?,
             }),
             other => Err(WireError::UnknownKind(other)),
         }

@@ -107,6 +107,8 @@ pub use self::{
 
 use thiserror::Error;
 
+use crate::metadata::TRACE_CONTEXT_BYTES;
+
 /// Version of the framing of this crate. Incompatible changes also change the ALPN name.
 pub const VERSION: u8 = 1;
 
@@ -123,7 +125,7 @@ pub const METHOD_BYTES_MAX: usize = 255;
 pub const STATUS_MESSAGE_BYTES_MAX: usize = 1024;
 
 /// Most bytes of headers without their fixed part: a trace context and metadata.
-pub const HEADERS_BYTES_MAX: usize = 25 + 4 * 1024;
+pub const HEADERS_BYTES_MAX: usize = TRACE_CONTEXT_BYTES + crate::METADATA_BYTES_MAX;
 
 /// Memory reserved for a body before its bytes arrive, in bytes. A header that announces a large
 /// body costs its receiver no more than this.

@@ -10,7 +10,7 @@ use futures::StreamExt;
 use parking_lot::Mutex;
 use rpcnet_testing::{until, within};
 use rpcnet_transport::{
-    Admission, AsyncServerLayer, CallContext, CallMetadata, CallOptions, Code, EndedCall,
+    Admission, AsyncServerLayer, CallContext, CallEnd, CallMetadataExt, CallOptions, Code,
     IncomingCall, MemoryNetwork, Metadata, Priority, Processed, Router, RpcClient, RpcServer,
     Sender, ServerLayer, Status, TransportConfig,
 };
@@ -41,8 +41,8 @@ impl Logging {
             .push(format!("{name} {what} {method}{more}"));
     }
 
-    fn record_end(&self, call: &IncomingCall, end: &EndedCall) {
-        let EndedCall {
+    fn record_end(&self, call: &IncomingCall, end: &CallEnd) {
+        let CallEnd {
             code,
             processed,
             reply_bytes,
@@ -70,7 +70,7 @@ impl ServerLayer for Logging {
         }
     }
 
-    fn after(&self, call: &IncomingCall, end: &EndedCall) {
+    fn after(&self, call: &IncomingCall, end: &CallEnd) {
         self.record_end(call, end);
     }
 }
@@ -90,7 +90,7 @@ impl AsyncServerLayer for Lookup {
         }
     }
 
-    fn after(&self, call: &IncomingCall, end: &EndedCall) {
+    fn after(&self, call: &IncomingCall, end: &CallEnd) {
         self.0.record_end(call, end);
     }
 }
@@ -393,5 +393,29 @@ async fn layers_learn_of_calls_that_are_rejected_for_overload() {
             .iter()
             .filter(|entry| *entry == "layer after hold: Ok Yes 0");
         assert_eq!((overloaded.count(), ok.count()), (1, 1), "{seen:?}");
+    }
+}
+
+/// Panics at the end of each call.
+struct Careless;
+
+impl ServerLayer for Careless {
+    fn after(&self, _: &IncomingCall, _: &CallEnd) {
+        panic!("in a layer");
+    }
+}
+
+#[tokio::test]
+async fn a_panic_after_the_call_takes_no_reply_away() {
+    let log = Log::default();
+    let router = methods().layer(Logging::new("outer", &log)).layer(Careless);
+    let (_server, client) = connected(router).await;
+    for options in both_ways() {
+        for method in ["echo", "later"] {
+            let reply = within(client.call_with(method, "abc", options)).await;
+            assert_eq!(reply.unwrap(), "abc", "{method}");
+            let seen = entries(&log, 2).await;
+            assert_eq!(seen[1], format!("outer after {method}: Ok Yes 3"));
+        }
     }
 }

@@ -4,9 +4,9 @@ use bytes::Bytes;
 use futures::StreamExt;
 use rpcnet_testing::within;
 use rpcnet_transport::{
-    CallContext, CallMetadata, CallOptions, Code, LocalChannel, METADATA_BYTES_MAX, MemoryNetwork,
-    Metadata, Method, MethodOptions, Processed, Raw, Replies, Requests, Router, RpcClient,
-    RpcServer, Sender, Status, TraceContext, TransportConfig,
+    CallContext, CallMetadataExt, CallOptions, Code, LocalChannel, METADATA_BYTES_MAX,
+    MemoryNetwork, Metadata, Method, MethodOptions, Processed, Raw, Replies, Requests, Router,
+    RpcClient, RpcServer, Sender, Status, TraceContext, TransportConfig,
 };
 
 use crate::bind_in_memory;
@@ -194,8 +194,9 @@ async fn the_largest_metadata_fits_and_more_is_rejected_here() {
         let error = within(call.with_metadata(largest.clone()))
             .await
             .unwrap_err();
-        assert_eq!(error.code(), Code::InvalidRequest);
+        assert_eq!(error.code(), Code::PayloadTooLarge);
         assert_eq!(error.processed(), Processed::No);
+        assert!(error.is_local());
         let text = "metadata of 4109 bytes exceeds the limit of 4096 bytes";
         assert!(error.to_string().contains(text), "{error}");
     }

@@ -16,7 +16,7 @@ use crate::{
     lane_reader::{LaneReadEnd, LaneReader},
     metadata::CallHeaders,
     stream::ResetCode,
-    wire::{self, HeaderFlags, LaneFrame, LoadReport, WireError},
+    wire::{self, HeaderFlags, LaneFrame, WireError},
 };
 
 /// Task of one lane.
@@ -28,7 +28,7 @@ pub(super) struct LaneTask {
     /// Metadata of the replies of one round.
     metadata: Vec<(u32, Metadata)>,
     /// Headers of the reply that comes next.
-    next_headers: Option<(u32, CallHeaders)>,
+    next_headers: Option<Box<(u32, CallHeaders)>>,
     wakers: Vec<Waker>,
     expired: Vec<u32>,
     timer: Option<Pin<Box<Sleep>>>,
@@ -70,17 +70,28 @@ impl LaneTask {
         }
         let mut load = None;
         while let Some(frame) = self.reader.next_frame().map_err(LaneEnd::Malformed)? {
-            if let LaneFrame::Headers { id, flags, bytes } = frame {
-                self.take_headers(id, flags, bytes)?;
-                continue;
-            }
-            let reply = reply_of_frame(frame, self.lane.shared.reply_bytes_max);
-            let (id, report, reply) = reply.map_err(LaneEnd::Malformed)?;
-            if let Some((of, headers)) = self.next_headers.take() {
-                if of != id {
+            let bytes_max = self.lane.shared.reply_bytes_max;
+            let (id, report, reply) = match frame {
+                LaneFrame::Reply { id, load, body } if body.len() > bytes_max => {
+                    (id, load, Err(reply::too_large(body.len(), bytes_max)))
+                }
+                LaneFrame::Reply { id, load, body } => (id, load, Ok(body)),
+                LaneFrame::Failure { id, header, body } => {
+                    (id, header.load, reply::into_result(*header, body))
+                }
+                LaneFrame::Headers { id, flags, bytes } => {
+                    self.keep_headers(id, flags, &bytes)?;
+                    continue;
+                }
+                LaneFrame::Method { .. }
+                | LaneFrame::Request(..)
+                | LaneFrame::Cancel { .. }
+                | LaneFrame::Received { .. } => {
                     return Poll::Ready(Err(LaneEnd::Malformed(WireError::UnexpectedFrame)));
                 }
-                self.metadata.push((id, headers.metadata));
+            };
+            if self.next_headers.is_some() {
+                self.use_headers(id)?;
             }
             load = Some(report);
             self.replies.push((id, reply));
@@ -92,14 +103,27 @@ impl LaneTask {
     }
 
     /// Keeps the headers of a reply until it comes.
-    fn take_headers(&mut self, id: u32, flags: HeaderFlags, bytes: Bytes) -> Result<(), LaneEnd> {
+    #[cold]
+    fn keep_headers(&mut self, id: u32, flags: HeaderFlags, bytes: &[u8]) -> Result<(), LaneEnd> {
         if self.next_headers.is_some() {
             return Err(LaneEnd::Malformed(WireError::UnexpectedFrame));
         }
         // In memory of its own, so that no packet is kept with it.
-        let headers = CallHeaders::decode(flags, Bytes::copy_from_slice(&bytes));
+        let headers = CallHeaders::decode(flags, Bytes::copy_from_slice(bytes));
         let headers = headers.map_err(|error| LaneEnd::Malformed(error.into()))?;
-        self.next_headers = Some((id, headers));
+        self.next_headers = Some(Box::new((id, headers)));
+        Ok(())
+    }
+
+    /// Gives the headers that were kept to the reply of this call.
+    #[cold]
+    fn use_headers(&mut self, id: u32) -> Result<(), LaneEnd> {
+        if let Some((of, headers)) = self.next_headers.take().map(|next| *next) {
+            if of != id {
+                return Err(LaneEnd::Malformed(WireError::UnexpectedFrame));
+            }
+            self.metadata.push((id, headers.metadata));
+        }
         Ok(())
     }
 
@@ -254,27 +278,6 @@ impl Drop for LaneTask {
         for waker in wakers {
             waker.wake();
         }
-    }
-}
-
-fn reply_of_frame(
-    frame: LaneFrame,
-    bytes_max: usize,
-) -> Result<(u32, LoadReport, CallResult), WireError> {
-    match frame {
-        LaneFrame::Reply { id, load, body } if body.len() > bytes_max => {
-            Ok((id, load, Err(reply::too_large(body.len(), bytes_max))))
-        }
-        LaneFrame::Reply { id, load, body } => Ok((id, load, Ok(body))),
-        LaneFrame::Failure { id, header, body } => {
-            let load = header.load;
-            Ok((id, load, reply::into_result(*header, body)))
-        }
-        LaneFrame::Method { .. }
-        | LaneFrame::Headers { .. }
-        | LaneFrame::Request(..)
-        | LaneFrame::Cancel { .. }
-        | LaneFrame::Received { .. } => Err(WireError::UnexpectedFrame),
     }
 }
 

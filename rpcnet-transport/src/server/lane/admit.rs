@@ -18,8 +18,8 @@ use crate::{
             call_type_mismatch_status, check_capacity, check_request_size, expired_status,
             quotas_for, request_admission,
         },
-        call_meta::CallMeta,
         call_parts::CallParts,
+        call_properties::CallProperties,
         call_type::CallType,
         handler::Handler,
     },
@@ -81,7 +81,7 @@ impl LaneServer {
             self.write_failure(id, status);
             return Ok(None);
         }
-        let meta = CallMeta {
+        let meta = CallProperties {
             attempt: request.attempt,
             idempotent: request.idempotent,
             priority: request.priority,
@@ -100,10 +100,10 @@ impl LaneServer {
     pub(super) fn admit_call(
         &mut self,
         request: &LaneRequest,
-        meta: &CallMeta,
+        meta: &CallProperties,
         body: &Bytes,
         arrived: Instant,
-        parts: &mut CallParts,
+        mut parts: Option<&mut CallParts>,
     ) -> Result<Option<Permits>, ProtocolViolation> {
         let (id, shared) = (request.id, &self.shared);
         let method = self
@@ -119,13 +119,16 @@ impl LaneServer {
         match request_admission(shared, quotas, self.now, meta) {
             AdmissionOutcome::Admitted(permits) => return Ok(Some(permits)),
             AdmissionOutcome::Rejected(status) => {
-                parts.end_rejected(&status);
+                if let Some(parts) = parts {
+                    parts.end_rejected(&status);
+                }
                 self.write_failure(id, status);
             }
             AdmissionOutcome::Queued(admission) => {
                 let mut context = method.new_context(&self.caller.peer, meta);
-                if let Some(extras) = parts.extras.take() {
-                    context = context.with_extras(extras);
+                if let Some(attachments) = parts.as_mut().and_then(|parts| parts.attachments.take())
+                {
+                    context = context.with_attachments(attachments);
                 }
                 // A copy, so that the packets of the request are freed.
                 let body = Bytes::copy_from_slice(body);
@@ -134,7 +137,7 @@ impl LaneServer {
                         admission,
                         once: Arc::default(),
                     })),
-                    layered: parts.layered.take(),
+                    layered: parts.and_then(CallParts::take_layered),
                     ..SpawnedCall::new(unary.clone(), body, arrived, Permits::default())
                 };
                 self.spawn_call(id, call, context, meta.deadline);
@@ -146,7 +149,7 @@ impl LaneServer {
 
 /// A request that passed the checks that need no permit.
 pub(super) struct CheckedRequest {
-    pub(super) meta: CallMeta,
+    pub(super) meta: CallProperties,
     /// Whether the call needs permits of its method or of the server.
     pub(super) is_limited: bool,
     pub(super) has_layers: bool,

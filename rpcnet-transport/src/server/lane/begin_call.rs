@@ -10,7 +10,8 @@ use crate::{
     layers::LayeredCall,
     metadata::CallHeaders,
     server::{
-        call_extras::CallExtras, call_meta::CallMeta, call_parts::CallParts, handler::Handler,
+        call_attachments::CallAttachments, call_parts::CallParts, call_properties::CallProperties,
+        handler::Handler,
     },
     wire::{HeaderFlags, LaneRequest},
 };
@@ -53,7 +54,7 @@ impl LaneServer {
         request: &LaneRequest,
         headers: Option<Box<NextHeaders>>,
         request_bytes: usize,
-        meta: &mut CallMeta,
+        meta: &mut CallProperties,
     ) -> Result<Option<CallParts>, ProtocolViolation> {
         let mut parts = CallParts::default();
         if let Some(next) = headers {
@@ -61,7 +62,7 @@ impl LaneServer {
                 return Err(ProtocolViolation);
             }
             match next.headers {
-                Ok(headers) => parts.extras = Some(Arc::new(CallExtras::new(headers))),
+                Ok(headers) => parts.attachments = Some(Arc::new(CallAttachments::new(headers))),
                 Err(error) => {
                     self.shared.counters.invalid_requests.add_one();
                     let status = Status::new(Code::InvalidRequest, error.to_string());
@@ -81,27 +82,27 @@ impl LaneServer {
         else {
             return Ok(Some(parts));
         };
-        let extras = parts.extras.unwrap_or_default();
+        let attachments = parts.attachments.unwrap_or_default();
         let (peer, name) = (&self.caller.peer, &method.name);
-        let call = IncomingCall::new(peer, name, meta, Arc::clone(&extras), request_bytes);
+        let call = IncomingCall::new(peer, name, meta, Arc::clone(&attachments), request_bytes);
         let mut layered = LayeredCall::new(layers, call);
         if let Err(status) = layered.run_ready() {
             self.shared.counters.calls_rejected_by_layers.add_one();
-            self.write_reply_headers(request.id, &extras);
+            self.write_reply_headers(request.id, &attachments);
             self.write_failure(request.id, status);
             return Ok(None);
         }
         *meta = layered.call().meta();
         Ok(Some(CallParts {
-            extras: Some(extras),
+            attachments: Some(attachments),
             layered: Some(layered),
         }))
     }
 
     /// Writes the metadata of a reply that comes next, if there is any.
     #[cold]
-    pub(super) fn write_reply_headers(&mut self, id: u32, extras: &CallExtras) {
-        if let Some(headers) = extras.take_reply_headers() {
+    pub(super) fn write_reply_headers(&mut self, id: u32, attachments: &CallAttachments) {
+        if let Some(headers) = attachments.take_reply_headers() {
             self.replies.write_headers(id, &headers);
         }
     }

@@ -13,6 +13,8 @@ use tokio::time::Instant;
 
 use super::{
     LaneServer, ProtocolViolation, TaskResult,
+    admit::CheckedRequest,
+    begin_call::NextHeaders,
     pending_calls::{self, CallStage},
     spawned_call::SpawnedCall,
 };
@@ -22,8 +24,8 @@ use crate::{
         CallContext, Dispatch,
         admission::Permits,
         call_checks::runs_detached,
-        call_meta::CallMeta,
         call_parts::CallParts,
+        call_properties::CallProperties,
         call_status,
         detached_call::DetachedCall,
         handler::{Handler, HandlerFuture, UnaryMethod},
@@ -45,22 +47,44 @@ impl LaneServer {
         let Some(checked) = self.check_request(&request, request_bytes, arrived)? else {
             return Ok(());
         };
-        let (mut meta, mut parts) = (checked.meta, CallParts::default());
         if headers.is_some() || checked.has_layers {
-            match self.begin_call(&request, headers, body.len(), &mut meta)? {
-                Some(begun) => parts = begun,
-                None => return Ok(()),
-            }
+            return self.serve_with_parts(&request, headers, checked, body, arrived);
         }
+        let meta = checked.meta;
         // Most servers limit nothing but the number of all calls.
         let mut permits = Permits::default();
         if checked.is_limited {
-            match self.admit_call(&request, &meta, &body, arrived, &mut parts)? {
+            match self.admit_call(&request, &meta, &body, arrived, None)? {
                 Some(acquired) => permits = acquired,
                 None => return Ok(()),
             }
         }
-        self.start_call(&request, &meta, body, arrived, permits, parts)
+        self.start_call(&request, &meta, body, arrived, permits, None)
+    }
+
+    /// Serves a request that has headers, or whose method has layers.
+    #[inline(never)]
+    fn serve_with_parts(
+        &mut self,
+        request: &LaneRequest,
+        headers: Option<Box<NextHeaders>>,
+        checked: CheckedRequest,
+        body: Bytes,
+        arrived: Instant,
+    ) -> Result<(), ProtocolViolation> {
+        let mut meta = checked.meta;
+        let begun = self.begin_call(request, headers, body.len(), &mut meta)?;
+        let Some(mut parts) = begun else {
+            return Ok(());
+        };
+        let mut permits = Permits::default();
+        if checked.is_limited {
+            match self.admit_call(request, &meta, &body, arrived, Some(&mut parts))? {
+                Some(acquired) => permits = acquired,
+                None => return Ok(()),
+            }
+        }
+        self.start_call(request, &meta, body, arrived, permits, Some(&mut parts))
     }
 
     /// Starts a call: inline, or in a task of its own if its handler is known to be slow.
@@ -68,26 +92,26 @@ impl LaneServer {
     fn start_call(
         &mut self,
         request: &LaneRequest,
-        meta: &CallMeta,
+        meta: &CallProperties,
         body: Bytes,
         arrived: Instant,
         mut permits: Permits,
-        mut parts: CallParts,
+        mut parts: Option<&mut CallParts>,
     ) -> Result<(), ProtocolViolation> {
         let id = request.id;
         let method = self
             .methods
             .find(request.method, &self.shared)
             .map_err(|_| ProtocolViolation)?;
-        let extras = parts.extras.take();
-        let mut context = method.take_context(&self.caller.peer, meta, extras);
+        let attachments = parts.as_mut().and_then(|parts| parts.attachments.take());
+        let mut context = method.take_context(&self.caller.peer, meta, attachments);
         let Some(Handler::Unary(unary)) = &method.handler else {
             return Err(ProtocolViolation);
         };
         self.stats.record_start(self.now.duration_since(arrived));
-        if unary.needs_task() || parts.awaits_layers() {
+        if unary.needs_task() || parts.as_ref().is_some_and(|parts| parts.awaits_layers()) {
             let call = SpawnedCall {
-                layered: parts.layered,
+                layered: parts.and_then(CallParts::take_layered),
                 ..SpawnedCall::new(unary.clone(), body, arrived, permits)
             };
             self.spawn_call(id, call, context, meta.deadline);
@@ -112,20 +136,24 @@ impl LaneServer {
                     method.spare_context = Some(context);
                 }
                 let outcome = outcome.unwrap_or_else(|| Err(call_status::not_started()));
-                parts.end(&outcome);
+                if let Some(parts) = parts {
+                    parts.end(&outcome);
+                }
                 self.finish_call(id, outcome, headers);
             }
             Ok(Poll::Pending) => {
                 let call = SpawnedCall {
                     handler_future: Some(std::mem::take(&mut method.future_memory)),
-                    layered: parts.layered,
+                    layered: parts.and_then(CallParts::take_layered),
                     ..SpawnedCall::new(unary.clone(), Bytes::new(), arrived, permits)
                 };
                 self.spawn_call(id, call, context, meta.deadline);
             }
             Err(_) => {
                 context.end();
-                parts.end_without_result(Code::Internal);
+                if let Some(parts) = parts {
+                    parts.end_without_result(Code::Internal);
+                }
                 // A future that panicked must not be polled again.
                 method.future_memory = HandlerFuture::default();
                 self.finish_panicked(id);
@@ -173,7 +201,7 @@ impl LaneServer {
 #[inline(always)]
 fn poll_inline(
     unary: &UnaryMethod,
-    meta: &CallMeta,
+    meta: &CallProperties,
     context: &CallContext,
     body: Bytes,
     future_memory: &mut HandlerFuture,

@@ -10,10 +10,10 @@ use crate::{
     codec::Encoding,
     endpoint::EndpointShared,
     server::{
-        CallContext, CallExtras,
+        CallAttachments, CallContext,
         admission::CallerQuota,
         call_checks::{check_schema, incompatible_status, unknown_method_status},
-        call_meta::CallMeta,
+        call_properties::CallProperties,
         context::CallInfo,
         handler::{Handler, HandlerFuture},
     },
@@ -101,8 +101,8 @@ impl LaneMethod {
     pub(super) fn take_context(
         &mut self,
         peer: &Peer,
-        meta: &CallMeta,
-        extras: Option<Arc<CallExtras>>,
+        meta: &CallProperties,
+        attachments: Option<Arc<CallAttachments>>,
     ) -> CallContext {
         let mut spare = self.spare_context.take();
         let is_reused = spare.as_mut().is_some_and(|context| context.reuse(meta));
@@ -110,20 +110,20 @@ impl LaneMethod {
             Some(context) if is_reused => context,
             _ => self.new_context(peer, meta),
         };
-        match extras {
+        match attachments {
             None => context,
-            Some(extras) => context.with_extras(extras),
+            Some(attachments) => context.with_attachments(attachments),
         }
     }
 
     /// Creates the context of a call of this method.
     #[cold]
-    pub(super) fn new_context(&self, peer: &Peer, meta: &CallMeta) -> CallContext {
+    pub(super) fn new_context(&self, peer: &Peer, meta: &CallProperties) -> CallContext {
         let info = CallInfo {
             method: Arc::clone(&self.name),
             encoding: self.encoding,
             meta: *meta,
-            extras: None,
+            attachments: None,
         };
         CallContext::new(peer.clone(), info)
     }

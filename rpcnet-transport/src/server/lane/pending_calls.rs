@@ -60,7 +60,7 @@ impl PendingCall {
     }
 
     /// Headers of the reply, if the handler has set any.
-    pub(super) fn take_reply_headers(&self) -> Option<CallHeaders> {
+    pub(super) fn take_reply_headers(&self) -> Option<Box<CallHeaders>> {
         match &self.stage {
             CallStage::Running { context, .. } => context.take_reply_headers(),
             CallStage::Replying | CallStage::Delivered => None,

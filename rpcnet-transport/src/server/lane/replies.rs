@@ -36,7 +36,7 @@ impl LaneServer {
         &mut self,
         id: u32,
         outcome: HandlerResult,
-        headers: Option<CallHeaders>,
+        headers: Option<Box<CallHeaders>>,
     ) {
         let config = &self.shared.config;
         let outcome = outcome.and_then(|reply| check_reply_size(reply, config.message_bytes_max));
@@ -44,7 +44,7 @@ impl LaneServer {
         match outcome {
             Ok(body) if body.len() <= lane_body_bytes_max => {
                 let peer = &self.caller.account.peer;
-                let headers_bytes = headers.as_ref().map_or(0, CallHeaders::encoded_len);
+                let headers_bytes = headers.as_ref().map_or(0, |headers| headers.encoded_len());
                 if !self.replies.charge(peer, body.len() + headers_bytes) {
                     let status = reply_dropped_status(&self.shared, body.len());
                     return self.write_failure(id, status);
@@ -85,7 +85,7 @@ impl LaneServer {
         &mut self,
         id: u32,
         outcome: HandlerResult,
-        headers: Option<CallHeaders>,
+        headers: Option<Box<CallHeaders>>,
     ) {
         let account = &self.caller.account.peer;
         let (outcome, reservation) = match reserve_reply(&self.shared, account, outcome) {
@@ -117,7 +117,7 @@ async fn send_on_own_stream(
     shared: &EndpointShared,
     caller: &Caller,
     (lane, id): (u64, u32),
-    (outcome, headers): (HandlerResult, Option<CallHeaders>),
+    (outcome, headers): (HandlerResult, Option<Box<CallHeaders>>),
     in_flight: InFlightGuard,
 ) -> bool {
     let sending = caller.replies.begin(None, Some(in_flight));

@@ -39,7 +39,7 @@ pub(super) struct SpawnedCall {
     /// Present if the call has to wait for permits.
     pub(super) queued: Option<Box<QueuedStart>>,
     /// Present if the method has layers.
-    pub(super) layered: Option<LayeredCall<IncomingCall>>,
+    pub(super) layered: Option<Box<LayeredCall<IncomingCall>>>,
 }
 
 /// Start of a call that waits for permits.

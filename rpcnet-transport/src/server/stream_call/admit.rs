@@ -20,8 +20,8 @@ use crate::{
             early_rejection, expired_status, incompatible_status, quotas_for, request_admission,
             unknown_method_status,
         },
-        call_meta::CallMeta,
         call_parts::CallParts,
+        call_properties::CallProperties,
         call_status,
         call_type::CallType,
         caller::Caller,
@@ -39,7 +39,7 @@ pub(super) struct AdmittedCall {
     pub(super) header: RequestHeader,
     pub(super) body: Bytes,
     pub(super) encoding: Encoding,
-    pub(super) meta: CallMeta,
+    pub(super) meta: CallProperties,
     pub(super) parts: CallParts,
     pub(super) permits: Permits,
     pub(super) in_flight: InFlightGuard,
@@ -92,15 +92,15 @@ impl AdmittedCall {
         let body_bytes = body_bytes.or_else(|| recv.decoder().awaited_body_bytes());
         let body_bytes = body_bytes.unwrap_or(0);
         let mut meta = call_meta(&header, deadline);
-        if let Some(extras) = &parts.extras {
-            let bytes = body_bytes + extras.headers.encoded_len();
+        if let Some(attachments) = &parts.attachments {
+            let bytes = body_bytes + attachments.headers.encoded_len();
             check_request_size(shared, bytes, shared.config.message_bytes_max)
                 .map_err(RequestFailure::Rejected)?;
         }
         let only_checks = header.schema.is_some_and(|schema| schema.only_checks);
         if !only_checks && !handler.layers().all().is_empty() {
-            let extras = Arc::clone(parts.extras.get_or_insert_default());
-            let call = IncomingCall::new(&caller.peer, &name, &meta, extras, body_bytes);
+            let attachments = Arc::clone(parts.attachments.get_or_insert_default());
+            let call = IncomingCall::new(&caller.peer, &name, &meta, attachments, body_bytes);
             let layered = LayeredCall::new(handler.layers().all(), call);
             let layered = parts.layered.insert(layered);
             pass_layers(shared, layered, send).await?;
@@ -167,7 +167,7 @@ impl AdmittedCall {
 pub(super) struct RejectedCall {
     pub(super) why: RequestFailure,
     /// Headers of the reply.
-    pub(super) headers: Option<CallHeaders>,
+    pub(super) headers: Option<Box<CallHeaders>>,
 }
 
 /// Runs the layers of a call, as long as its caller waits for the reply.
@@ -191,8 +191,8 @@ async fn pass_layers(
     passed
 }
 
-fn call_meta(header: &RequestHeader, deadline: Option<Instant>) -> CallMeta {
-    CallMeta {
+fn call_meta(header: &RequestHeader, deadline: Option<Instant>) -> CallProperties {
+    CallProperties {
         attempt: header.attempt,
         idempotent: header.flags.idempotent,
         priority: header.priority,
@@ -241,7 +241,7 @@ async fn acquire_permits(
     shared: &EndpointShared,
     quotas: CallQuotas<'_>,
     send: &SendHalf,
-    meta: &CallMeta,
+    meta: &CallProperties,
 ) -> Result<Permits, RequestFailure> {
     match request_admission(shared, quotas, Instant::now(), meta) {
         AdmissionOutcome::Admitted(permits) => Ok(permits),

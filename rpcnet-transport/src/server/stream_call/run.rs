@@ -96,7 +96,7 @@ impl AdmittedCall {
             method: name,
             encoding,
             meta,
-            extras: parts.extras.clone(),
+            attachments: parts.attachments.clone(),
         };
         let cx = CallContext::with_token(caller.peer.clone(), info, token.clone());
         let config = handler.config();
@@ -173,7 +173,7 @@ impl CallResources {
         self,
         shared: &EndpointShared,
         caller: &Caller,
-        (deadline, headers): (Option<Instant>, Option<CallHeaders>),
+        (deadline, headers): (Option<Instant>, Option<Box<CallHeaders>>),
         end: HandlerEnd,
         mut send: SendHalf,
         stopped: Pin<&mut impl Future<Output = bool>>,

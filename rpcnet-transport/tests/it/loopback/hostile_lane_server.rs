@@ -9,7 +9,8 @@ use bytes::{Bytes, BytesMut};
 use futures::{StreamExt, stream::FuturesUnordered};
 use quinn::{Connection, RecvStream, SendStream, crypto::rustls::QuicServerConfig};
 use rpcnet_transport::{
-    CallOptions, Code, LoadReport, Method, MethodOptions, Processed, Replies, RpcError,
+    CallMetadataExt, CallOptions, Code, LoadReport, Metadata, Method, MethodOptions, Processed,
+    Replies, RpcError, TraceContext,
     wire::{self, Hello, LaneDecoder, LaneFrame, PREFACE_BYTES, Preface, ReplyHeader, StreamKind},
 };
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
@@ -36,11 +37,11 @@ struct Lane {
 impl RawServer {
     /// A server whose hello announces so many lanes of so many calls.
     pub(crate) async fn new(lanes_max: u8, lane_calls_max: u16) -> Self {
-        Self::with_schemas(lanes_max, lane_calls_max, true).await
+        Self::with_features(lanes_max, lane_calls_max, true).await
     }
 
-    /// Like [`new`](Self::new), of a version that may know no schemas.
-    async fn with_schemas(lanes_max: u8, lane_calls_max: u16, has_schemas: bool) -> Self {
+    /// Like [`new`](Self::new), of a version that may know neither schemas nor headers of calls.
+    async fn with_features(lanes_max: u8, lane_calls_max: u16, has_features: bool) -> Self {
         let pem = CA.issue_pem(SERVER).unwrap();
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let mut tls = rustls::ServerConfig::builder_with_provider(provider)
@@ -72,8 +73,8 @@ impl RawServer {
                     lanes_max,
                     lane_calls_max,
                     lane_body_bytes_max: LANE_BODY_BYTES_MAX,
-                    has_schemas,
-                    has_headers: true,
+                    has_schemas: has_features,
+                    has_headers: has_features,
                 },
             );
             control.write_all(&hello).await.unwrap();
@@ -450,7 +451,7 @@ async fn types_that_need_names_are_not_sent_to_a_server_without_schemas() {
         id: u32,
     }
     const FLAT: Method<Flat, Flat> = Method::new("flat");
-    let raw = RawServer::with_schemas(1, 100, false).await;
+    let raw = RawServer::with_features(1, 100, false).await;
     for _ in 0..2 {
         let error = within(FLAT.call(&raw.client, &Flat { id: 1 })).await;
         let error = error.expect_err("no call");
@@ -459,4 +460,32 @@ async fn types_that_need_names_are_not_sent_to_a_server_without_schemas() {
             (Code::Incompatible, Processed::No)
         );
     }
+}
+
+#[tokio::test]
+async fn metadata_is_not_sent_to_a_server_that_is_older_and_a_trace_is_left_out() {
+    let raw = RawServer::with_features(1, 100, false).await;
+    let metadata = Metadata::new().with("tenant", "acme").expect("a key");
+    for options in [CallOptions::new(), CallOptions::new().with_isolated(true)] {
+        let call = raw.client.call_with("any", "x", options);
+        let error = within(call.with_metadata(metadata.clone())).await;
+        let error = error.expect_err("no call");
+        assert_eq!(
+            (error.code(), error.processed()),
+            (Code::Incompatible, Processed::No)
+        );
+        assert!(!error.is_local() && !error.rejects_method());
+        assert!(error.to_string().contains("takes no metadata"), "{error}");
+    }
+    let trace = TraceContext::new([1; 16], [2; 8], 0).expect("two ids");
+    let client = raw.client.clone();
+    let call = async move { client.call("any", "x").with_trace_context(trace).await };
+    let call = tokio::spawn(call);
+    let mut lane = raw.stream(StreamKind::Lane).await;
+    let frames = [lane.frame().await, lane.frame().await];
+    assert!(
+        matches!(frames, [LaneFrame::Method { .. }, LaneFrame::Request(..)]),
+        "{frames:?}"
+    );
+    drop(call);
 }

@@ -2,7 +2,7 @@
 
 use futures::stream;
 use render_api::{Film, Job, RenderClient, RenderError};
-use rpcnet_client::{CallError, Channel};
+use rpcnet_client::{CallError, Channel, Code};
 
 /// Error of the calls of a job.
 pub(crate) type JobError = CallError<RenderError>;
@@ -27,7 +27,12 @@ pub(crate) async fn render<C: Channel>(
     let mut attempts = 1;
     let film = loop {
         match film(service, job).await {
-            Err(CallError::Rpc(_)) if attempts < ATTEMPTS_MAX => attempts += 1,
+            // Other errors are the same on every worker.
+            Err(CallError::Rpc(error))
+                if error.code() == Code::Unavailable && attempts < ATTEMPTS_MAX =>
+            {
+                attempts += 1;
+            }
             result => break result?,
         }
     };

@@ -2,7 +2,12 @@
 //!
 //! Run with `cargo run -p render-worker --example keys -- FOLDER NAME...`.
 
-use std::{error::Error, fs, path::PathBuf};
+use std::{
+    fs::File,
+    io::{self, Write},
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use clap::Parser;
 use rpcnet_client::{ClusterKey, DevCa};
@@ -17,12 +22,33 @@ struct KeysArguments {
     names: Vec<String>,
 }
 
-fn main() -> Result<(), Box<dyn Error>> {
+fn main() -> ExitCode {
     let KeysArguments { folder, names } = KeysArguments::parse();
+    match write_keys(&folder, &names) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn write_keys(folder: &Path, names: &[String]) -> io::Result<()> {
     let ca = DevCa::new("render");
     for name in names {
-        ca.write_pem(&folder, &name)?;
+        ca.write_pem(folder, name).map_err(io::Error::other)?;
     }
-    fs::write(folder.join("cluster.key"), ClusterKey::generate().to_hex())?;
-    Ok(())
+    write_secret(
+        &folder.join("cluster.key"),
+        &ClusterKey::generate().to_hex(),
+    )
+}
+
+/// Writes a file that only its owner can read.
+fn write_secret(path: &Path, secret: &str) -> io::Result<()> {
+    let mut options = File::options();
+    options.write(true).create(true).truncate(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path)?.write_all(secret.as_bytes())
 }

@@ -4,7 +4,7 @@ use crate::{Inherited, Priority};
 
 /// Properties of a call that its request states, apart from the method.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct CallMeta {
+pub(crate) struct CallProperties {
     pub(crate) attempt: u8,
     pub(crate) idempotent: bool,
     pub(crate) priority: Priority,
@@ -13,7 +13,7 @@ pub(crate) struct CallMeta {
     pub(crate) deadline: Option<tokio::time::Instant>,
 }
 
-impl CallMeta {
+impl CallProperties {
     /// Deadline and priority that calls inherit which the handler makes.
     pub(crate) fn inherited(&self) -> Inherited {
         Inherited::new(self.deadline, self.priority)

@@ -1,4 +1,4 @@
-//! Extras of a call: its headers, the values of its layers, and the metadata of its reply.
+//! Attachments of a call: its headers, the values of its layers, and the metadata of its reply.
 
 use std::{
     any::{Any, TypeId},
@@ -10,10 +10,10 @@ use parking_lot::Mutex;
 
 use crate::{Metadata, metadata::CallHeaders};
 
-/// Extras of a call, which most calls do not have. All parts of a server that handle the call share
-/// them.
+/// Headers of a call, the values that its layers have set, and the metadata of its reply. Most calls
+/// have none of them. All tasks that serve the call share them.
 #[derive(Default)]
-pub(crate) struct CallExtras {
+pub(crate) struct CallAttachments {
     pub(crate) headers: CallHeaders,
     state: Mutex<ExtraState>,
 }
@@ -25,7 +25,7 @@ struct ExtraState {
     reply_metadata: Option<Metadata>,
 }
 
-impl CallExtras {
+impl CallAttachments {
     pub(crate) fn new(headers: CallHeaders) -> Self {
         Self {
             headers,
@@ -60,15 +60,15 @@ impl CallExtras {
     }
 
     /// Headers of the reply, once it is there.
-    pub(crate) fn take_reply_headers(&self) -> Option<CallHeaders> {
+    pub(crate) fn take_reply_headers(&self) -> Option<Box<CallHeaders>> {
         let metadata = self.state.lock().reply_metadata.take()?;
-        (!metadata.is_empty()).then(|| CallHeaders::of_reply(metadata))
+        (!metadata.is_empty()).then(|| Box::new(CallHeaders::of_reply(metadata)))
     }
 }
 
-impl fmt::Debug for CallExtras {
+impl fmt::Debug for CallAttachments {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("CallExtras")
+        f.debug_struct("CallAttachments")
             .field("headers", &self.headers)
             .finish_non_exhaustive()
     }
