@@ -263,7 +263,12 @@ impl StdError for RpcError {
 /// no advice to retry, because the handler itself did run.
 impl From<RpcError> for Status {
     fn from(error: RpcError) -> Self {
-        Self::new(error.code(), error.message()).with_details(error.details().clone())
+        let status = Self::new(error.code(), error.message());
+        // The types of another method say nothing about those of this one.
+        match error.code() {
+            Code::Incompatible => status,
+            _ => status.with_details(error.details().clone()),
+        }
     }
 }
 

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use super::{
     CallOptions, EncodedReply, EncodedRequest, RpcClient,
+    agreements::Agreement,
     lanes::{CallRequest, NotStarted, StartedCall},
     method_options::call_options,
     typed_calls::{called, is_schema_mismatch},
@@ -189,8 +190,12 @@ impl RpcClient {
         options: CallOptions,
     ) -> Result<EncodedReply, RpcError> {
         let flags = RequestFlags::default();
-        self.resolve_mismatch(method, flags, rejection, options)
-            .await?;
+        let resolved = self.resolve_mismatch(method, flags, rejection.clone(), options);
+        resolved.await?;
+        if let Some(Agreement::Equal(Encoding::Postcard)) = self.0.agreements.get(method) {
+            // Types and encoding fit: something else than the server has rejected this call.
+            return Err(rejection);
+        }
         self.call_agreed(method, request, options).await
     }
 }

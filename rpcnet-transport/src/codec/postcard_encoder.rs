@@ -3,7 +3,6 @@
 use std::{
     cell::{Cell, RefCell},
     ops::Deref,
-    slice,
 };
 
 use bytes::{Bytes, BytesMut};
@@ -18,26 +17,9 @@ pub(super) fn to_postcard<T: Serialize + ?Sized>(value: &T) -> Result<Bytes, pos
 
 /// Encodes a value into the memory of this thread, for a message that is copied at once.
 pub(super) fn to_scratch<T: Serialize + ?Sized>(value: &T) -> Result<Scratch, postcard::Error> {
-    // Taken out, as the code of the value may encode another one.
-    let mut memory = SCRATCH.take();
-    let writer = SliceWriter(memory.iter_mut());
-    match postcard::serialize_with_flavor(value, writer) {
-        Ok(unused) => {
-            let len = memory.len() - unused;
-            Ok(Scratch { memory, len })
-        }
-        Err(postcard::Error::SerializeBufferFull) => {
-            let writer = VecWriter(Vec::with_capacity(SCRATCH_BYTES_MIN.max(2 * memory.len())));
-            let mut memory = postcard::serialize_with_flavor(value, writer)?;
-            let len = memory.len();
-            if len <= COPIED_BYTES_MAX {
-                // Whole, for the next message.
-                memory.resize(memory.capacity().min(COPIED_BYTES_MAX), 0);
-            }
-            Ok(Scratch { memory, len })
-        }
-        Err(error) => Err(error),
-    }
+    // Taken out, as the code of the value may encode another one. A thread that ends has none.
+    let memory = SCRATCH.try_with(Cell::take).unwrap_or_default();
+    postcard::serialize_with_flavor(value, ScratchWriter { memory, len: 0 })
 }
 
 /// An encoded message, in memory that the next one of this thread uses again.
@@ -45,33 +27,44 @@ pub(super) fn to_scratch<T: Serialize + ?Sized>(value: &T) -> Result<Scratch, po
 pub struct Scratch {
     memory: Vec<u8>,
     len: usize,
+    /// The message, if it has been in other memory before.
+    shared: Option<Bytes>,
 }
 
 impl Scratch {
     /// The message, to be kept.
     pub(crate) fn into_bytes(mut self) -> Bytes {
+        if let Some(message) = self.shared.take() {
+            return message;
+        }
         if self.len > COPIED_BYTES_MAX {
-            return std::mem::take(&mut self.memory).into();
+            let mut memory = std::mem::take(&mut self.memory);
+            memory.truncate(self.len);
+            return memory.into();
         }
         let message = &self[..];
         if message.len() > SHARED_BYTES_MAX {
             return Bytes::copy_from_slice(message);
         }
-        SHARED.with_borrow_mut(|shared| {
+        let share = |shared: &RefCell<BytesMut>| {
+            let mut shared = shared.borrow_mut();
             if shared.capacity() < message.len() {
                 shared.reserve(SHARED_BUFFER_BYTES);
             }
             shared.extend_from_slice(message);
             shared.split().freeze()
-        })
+        };
+        let shared = SHARED.try_with(share);
+        shared.unwrap_or_else(|_| Bytes::copy_from_slice(message))
     }
 }
 
 impl From<Bytes> for Scratch {
     fn from(message: Bytes) -> Self {
         Self {
-            len: message.len(),
-            memory: message.into(),
+            memory: Vec::new(),
+            len: 0,
+            shared: Some(message),
         }
     }
 }
@@ -81,7 +74,10 @@ impl Deref for Scratch {
 
     #[inline]
     fn deref(&self) -> &[u8] {
-        &self.memory[..self.len]
+        match &self.shared {
+            None => &self.memory[..self.len],
+            Some(message) => message,
+        }
     }
 }
 
@@ -89,7 +85,9 @@ impl Drop for Scratch {
     #[inline]
     fn drop(&mut self) {
         if (1..=COPIED_BYTES_MAX).contains(&self.memory.len()) {
-            SCRATCH.set(std::mem::take(&mut self.memory));
+            let memory = std::mem::take(&mut self.memory);
+            // Fails in a thread that ends.
+            let _ = SCRATCH.try_with(|scratch| scratch.set(memory));
         }
     }
 }
@@ -102,56 +100,52 @@ pub(crate) fn owned(message: Bytes) -> Bytes {
     }
 }
 
-/// Writer into memory of a fixed size: the cheapest, as postcard writes most values byte by byte.
-struct SliceWriter<'a>(slice::IterMut<'a, u8>);
+/// Writer into memory whose bytes are all initialised, which is cheaper than a vector that grows
+/// byte by byte: postcard writes most values so.
+struct ScratchWriter {
+    memory: Vec<u8>,
+    len: usize,
+}
 
-impl Flavor for SliceWriter<'_> {
-    /// Bytes that were not used.
-    type Output = usize;
-
-    #[inline(always)]
-    fn try_push(&mut self, byte: u8) -> postcard::Result<()> {
-        let next = self.0.next();
-        *next.ok_or(postcard::Error::SerializeBufferFull)? = byte;
-        Ok(())
-    }
-
-    #[inline(always)]
-    fn try_extend(&mut self, bytes: &[u8]) -> postcard::Result<()> {
-        let left = std::mem::take(&mut self.0).into_slice();
-        let (used, left) = left
-            .split_at_mut_checked(bytes.len())
-            .ok_or(postcard::Error::SerializeBufferFull)?;
-        used.copy_from_slice(bytes);
-        self.0 = left.iter_mut();
-        Ok(())
-    }
-
-    fn finalize(self) -> postcard::Result<usize> {
-        Ok(self.0.len())
+impl ScratchWriter {
+    #[cold]
+    fn grow(&mut self, len: usize) {
+        let len = len.max(2 * self.memory.len()).max(SCRATCH_BYTES_MIN);
+        self.memory.resize(len, 0);
     }
 }
 
-/// Writer into memory that grows.
-struct VecWriter(Vec<u8>);
-
-impl Flavor for VecWriter {
-    type Output = Vec<u8>;
+impl Flavor for ScratchWriter {
+    type Output = Scratch;
 
     #[inline(always)]
     fn try_push(&mut self, byte: u8) -> postcard::Result<()> {
-        self.0.push(byte);
+        if self.len == self.memory.len() {
+            self.grow(self.len + 1);
+        }
+        self.memory[self.len] = byte;
+        self.len += 1;
         Ok(())
     }
 
     #[inline(always)]
     fn try_extend(&mut self, bytes: &[u8]) -> postcard::Result<()> {
-        self.0.extend_from_slice(bytes);
+        let end = self.len + bytes.len();
+        if end > self.memory.len() {
+            self.grow(end);
+        }
+        self.memory[self.len..end].copy_from_slice(bytes);
+        self.len = end;
         Ok(())
     }
 
-    fn finalize(self) -> postcard::Result<Vec<u8>> {
-        Ok(self.0)
+    fn finalize(self) -> postcard::Result<Scratch> {
+        let Self { memory, len } = self;
+        Ok(Scratch {
+            memory,
+            len,
+            shared: None,
+        })
     }
 }
 

@@ -125,7 +125,12 @@ impl<C: LayerCall> LayeredCall<C> {
             }
             Err(status) => {
                 // Whatever a layer says: the handler has not seen the request.
-                let rejection: Result<Bytes, Status> = Err(status.not_processed());
+                let mut status = status.not_processed();
+                if status.code == Code::Incompatible {
+                    // Only the server itself compares types: callers draw conclusions from it.
+                    status = Status::new(Code::InvalidRequest, status.message).not_processed();
+                }
+                let rejection: Result<Bytes, Status> = Err(status);
                 self.end(&rejection);
                 rejection.map(drop)
             }

@@ -8,7 +8,7 @@ use std::{
 
 use parking_lot::Mutex;
 
-use crate::{Metadata, metadata::CallHeaders};
+use crate::{Metadata, Priority, metadata::CallHeaders};
 
 /// Headers of a call, the values that its layers have set, and the metadata of its reply. Most calls
 /// have none of them. All tasks that serve the call share them.
@@ -23,6 +23,8 @@ struct ExtraState {
     /// One value of each type; a call has a few at most.
     extensions: Vec<(TypeId, Arc<dyn Any + Send + Sync>)>,
     reply_metadata: Option<Metadata>,
+    /// Set where a layer has lowered that of the request after the context was made.
+    priority: Option<Priority>,
 }
 
 impl CallAttachments {
@@ -57,6 +59,16 @@ impl CallAttachments {
         if self.headers.wants_reply_metadata {
             self.state.lock().reply_metadata = Some(metadata);
         }
+    }
+
+    /// Sets the priority of the call, which a layer has lowered.
+    pub(crate) fn set_priority(&self, priority: Priority) {
+        self.state.lock().priority = Some(priority);
+    }
+
+    /// Priority of the call, if a layer has lowered it.
+    pub(crate) fn priority(&self) -> Option<Priority> {
+        self.state.lock().priority
     }
 
     /// Headers of the reply, once it is there.

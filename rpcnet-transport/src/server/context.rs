@@ -93,7 +93,14 @@ impl CallContext {
 
     /// Deadline and priority that calls inherit which the handler makes.
     pub(crate) fn inherited(&self) -> Inherited {
-        self.0.call.meta.inherited()
+        Inherited::new(self.0.call.meta.deadline, self.priority())
+    }
+
+    /// Lowers the priority of a call whose context was made before its layers ran.
+    pub(super) fn limit_priority(&self, priority: Priority) {
+        if let Some(attachments) = &self.0.call.attachments {
+            attachments.set_priority(priority);
+        }
     }
 
     /// Properties that the request states.
@@ -176,7 +183,11 @@ impl CallContext {
 
     /// Ends the context unless no other task holds it, and returns whether that is so.
     pub(crate) fn end_unless_unique(&mut self) -> bool {
-        if Arc::get_mut(&mut self.0).is_some() {
+        if let Some(inner) = Arc::get_mut(&mut self.0) {
+            // They end with their call, and not with the next one.
+            if inner.call.attachments.is_some() {
+                inner.call.attachments = None;
+            }
             return true;
         }
         self.end();
@@ -221,7 +232,9 @@ impl CallContext {
     /// [layers](crate::IncomingCall::limit_priority) permit it.
     #[must_use]
     pub fn priority(&self) -> Priority {
-        self.0.call.meta.priority
+        let attachments = self.0.call.attachments.as_ref();
+        let lowered = attachments.and_then(|attachments| attachments.priority());
+        lowered.unwrap_or(self.0.call.meta.priority)
     }
 
     /// Idempotency key, which all attempts of this call share and no other call has; `None` if the

@@ -121,6 +121,8 @@ impl LaneServer {
             AdmissionOutcome::Rejected(status) => {
                 if let Some(parts) = parts {
                     parts.end_rejected(&status);
+                    let headers = parts.take_reply_headers();
+                    headers.inspect(|headers| self.replies.write_headers(id, headers));
                 }
                 self.write_failure(id, status);
             }

@@ -29,7 +29,7 @@ use crate::{
         call_status,
         detached_call::DetachedCall,
         handler::{Handler, HandlerFuture, UnaryMethod},
-        handler_result::HandlerResult,
+        handler_result::{HandlerResult, check_reply_size},
     },
     wire::LaneRequest,
 };
@@ -77,6 +77,10 @@ impl LaneServer {
         let Some(mut parts) = begun else {
             return Ok(());
         };
+        if parts.awaits_layers() {
+            let is_limited = checked.is_limited;
+            return self.spawn_layered(request, &meta, &body, arrived, parts, is_limited);
+        }
         let mut permits = Permits::default();
         if checked.is_limited {
             match self.admit_call(request, &meta, &body, arrived, Some(&mut parts))? {
@@ -109,7 +113,7 @@ impl LaneServer {
             return Err(ProtocolViolation);
         };
         self.stats.record_start(self.now.duration_since(arrived));
-        if unary.needs_task() || parts.as_ref().is_some_and(|parts| parts.awaits_layers()) {
+        if unary.needs_task() {
             let call = SpawnedCall {
                 layered: parts.and_then(CallParts::take_layered),
                 ..SpawnedCall::new(unary.clone(), body, arrived, permits)
@@ -131,13 +135,15 @@ impl LaneServer {
         }
         match polled {
             Ok(Poll::Ready(outcome)) => {
+                let outcome = outcome.unwrap_or_else(|| Err(call_status::not_started()));
+                let limit = self.shared.config.message_bytes_max;
+                let outcome = outcome.and_then(|reply| check_reply_size(reply, limit));
+                if let Some(parts) = parts {
+                    parts.end(&outcome);
+                }
                 let headers = context.take_reply_headers();
                 if context.end_unless_unique() {
                     method.spare_context = Some(context);
-                }
-                let outcome = outcome.unwrap_or_else(|| Err(call_status::not_started()));
-                if let Some(parts) = parts {
-                    parts.end(&outcome);
                 }
                 self.finish_call(id, outcome, headers);
             }
@@ -156,7 +162,8 @@ impl LaneServer {
                 }
                 // A future that panicked must not be polled again.
                 method.future_memory = HandlerFuture::default();
-                self.finish_panicked(id);
+                let headers = context.take_reply_headers();
+                self.finish_panicked(id, headers);
             }
         }
         Ok(())

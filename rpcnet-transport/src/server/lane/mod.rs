@@ -5,6 +5,7 @@ mod begin_call;
 mod deadlines;
 mod dispatch;
 mod lane_methods;
+mod layered_start;
 mod pending_calls;
 mod replies;
 mod reply_writer;
@@ -285,7 +286,7 @@ impl LaneServer {
                 call.end();
                 match result {
                     TaskResult::Returned(outcome) => self.finish_call(id, outcome, headers),
-                    TaskResult::Panicked => self.finish_panicked(id),
+                    TaskResult::Panicked => self.finish_panicked(id, headers),
                     // Without a failure the end of the lane would say that the call was not
                     // processed.
                     TaskResult::ReplySent { .. } => {

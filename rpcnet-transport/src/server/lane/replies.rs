@@ -16,7 +16,7 @@ use crate::{
     server::{
         call_status,
         caller::Caller,
-        handler_result::{HandlerResult, check_reply_size},
+        handler_result::HandlerResult,
         send_reply::{reply_dropped_status, reply_parts, reserve_reply, send_reply},
     },
     stream::SendHalf,
@@ -39,7 +39,6 @@ impl LaneServer {
         headers: Option<Box<CallHeaders>>,
     ) {
         let config = &self.shared.config;
-        let outcome = outcome.and_then(|reply| check_reply_size(reply, config.message_bytes_max));
         let lane_body_bytes_max = config.lane.lane_body_bytes_max;
         match outcome {
             Ok(body) if body.len() <= lane_body_bytes_max => {
@@ -66,8 +65,11 @@ impl LaneServer {
         }
     }
 
-    pub(super) fn finish_panicked(&mut self, id: u32) {
+    pub(super) fn finish_panicked(&mut self, id: u32, headers: Option<Box<CallHeaders>>) {
         self.shared.counters.handler_panics.add_one();
+        if let Some(headers) = &headers {
+            self.replies.write_headers(id, headers);
+        }
         self.write_failure(id, call_status::panicked());
     }
 

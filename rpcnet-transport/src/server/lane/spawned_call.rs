@@ -11,7 +11,7 @@ use bytes::Bytes;
 use futures::FutureExt;
 use tokio::time::Instant;
 
-use super::start_once::StartOnce;
+use super::{layered_start::LateAdmission, start_once::StartOnce};
 use crate::{
     Code, IncomingCall, Status,
     accounts::PeerAccount,
@@ -24,7 +24,7 @@ use crate::{
         call_checks::{expired_status, runs_detached},
         detached_call::DetachedCall,
         handler::{HandlerFuture, UnaryMethod},
-        handler_result::HandlerResult,
+        handler_result::{HandlerResult, check_reply_size},
     },
 };
 
@@ -40,6 +40,8 @@ pub(super) struct SpawnedCall {
     pub(super) queued: Option<Box<QueuedStart>>,
     /// Present if the method has layers.
     pub(super) layered: Option<Box<LayeredCall<IncomingCall>>>,
+    /// Present if the call needs permits once its layers have let it pass.
+    pub(super) admission: Option<Box<LateAdmission>>,
 }
 
 /// Start of a call that waits for permits.
@@ -59,6 +61,7 @@ impl SpawnedCall {
             permits,
             queued: None,
             layered: None,
+            admission: None,
         }
     }
 
@@ -69,16 +72,21 @@ impl SpawnedCall {
         shared: &Arc<EndpointShared>,
         account: Arc<PeerAccount>,
     ) -> HandlerResult {
+        let limit = shared.config.message_bytes_max;
         let Some(mut layered) = self.layered.take() else {
-            return self.run_handler(context, shared, account).await;
+            let outcome = self.run_handler(context, shared, account).await;
+            return outcome.and_then(|reply| check_reply_size(reply, limit));
         };
-        if let Err(status) = layered.run_rest().await {
-            shared.counters.calls_rejected_by_layers.add_one();
-            return Err(status);
+        if layered.has_more_layers() {
+            self.pass_layers(&mut layered, &context, shared).await?;
         }
-        let run = AssertUnwindSafe(self.run_handler(context, shared, account));
+        // A layer may have changed the priority since the task began.
+        let inherited = context.inherited();
+        let run = self.run_handler(context, shared, account);
+        let run = AssertUnwindSafe(inherited.scope(run));
         match run.catch_unwind().await {
             Ok(outcome) => {
+                let outcome = outcome.and_then(|reply| check_reply_size(reply, limit));
                 layered.end(&outcome);
                 outcome
             }
@@ -87,6 +95,33 @@ impl SpawnedCall {
                 resume_unwind(panic)
             }
         }
+    }
+
+    /// Waits for the layers that are left, and then for the permits.
+    async fn pass_layers(
+        &mut self,
+        layered: &mut LayeredCall<IncomingCall>,
+        context: &CallContext,
+        shared: &EndpointShared,
+    ) -> Result<(), Status> {
+        if let Err(status) = layered.run_rest().await {
+            shared.counters.calls_rejected_by_layers.add_one();
+            return Err(status);
+        }
+        let meta = layered.call().meta();
+        context.limit_priority(meta.priority);
+        if let Some(admission) = self.admission.take() {
+            let acquired = admission.acquire(&self.unary, &meta, shared).await;
+            self.permits = acquired.inspect_err(|status| layered.end_rejected(status))?;
+            self.permits.measure();
+        }
+        if has_passed(meta.deadline) {
+            let status = expired_status(shared);
+            layered.end_rejected(&status);
+            return Err(status);
+        }
+        shared.counters.calls_started.add_one();
+        Ok(())
     }
 
     async fn run_handler(
@@ -102,7 +137,7 @@ impl SpawnedCall {
             arrived,
             mut permits,
             queued,
-            layered: _,
+            ..
         } = self;
         if let Some(queued) = queued {
             let QueuedStart { admission, once } = *queued;

@@ -50,6 +50,17 @@ impl HandlerEnd {
         }
     }
 
+    /// The end with a failure in place of a reply that is too large.
+    pub(super) fn with_checked_size(self, reply_bytes_max: usize) -> Self {
+        match self {
+            Self::Returned(outcome) => {
+                let checked = outcome.and_then(|reply| check_reply_size(reply, reply_bytes_max));
+                Self::Returned(checked)
+            }
+            end => end,
+        }
+    }
+
     /// Tells the layers of the call.
     pub(super) fn tell_layers(&self, parts: &mut CallParts) {
         match self {
@@ -62,11 +73,9 @@ impl HandlerEnd {
     }
 
     /// The result for the caller; `None` if the caller is gone.
-    pub(super) fn into_reply(self, reply_bytes_max: usize) -> Option<Result<Bytes, Status>> {
+    pub(super) fn into_reply(self) -> Option<Result<Bytes, Status>> {
         let status = match self {
-            Self::Returned(outcome) => {
-                return Some(outcome.and_then(|reply| check_reply_size(reply, reply_bytes_max)));
-            }
+            Self::Returned(outcome) => return Some(outcome),
             Self::CallerGone => return None,
             Self::Panicked => call_status::panicked(),
             Self::DeadlineExceeded => call_status::timed_out(),

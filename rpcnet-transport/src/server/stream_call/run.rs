@@ -54,6 +54,7 @@ impl AdmittedCall {
             uncounted.0 = None;
         }
         resources.release_permits(&end);
+        let end = end.with_checked_size(shared.config.message_bytes_max);
         end.tell_layers(&mut parts);
         // Tasks that the handler spawned need not wait for the acknowledgement of the caller.
         token.cancel();
@@ -187,7 +188,7 @@ impl CallResources {
         // A call that a shutdown cancels counts as cancelled, and not as one that goes on.
         let goes_on = !matches!(end, HandlerEnd::ShuttingDown);
         let in_flight = goes_on.then_some(in_flight);
-        let Some(outcome) = end.into_reply(shared.config.message_bytes_max) else {
+        let Some(outcome) = end.into_reply() else {
             return send.reset(ResetCode::Cancelled);
         };
         // The handler has dropped the request.
