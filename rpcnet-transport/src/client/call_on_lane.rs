@@ -6,7 +6,7 @@ use tokio::time::Instant;
 use super::{
     CallOptions, RpcClient,
     call_error::deadline_exceeded,
-    lanes::{CallRequest, LaneCall, LaneCallOutcome, NotStarted},
+    lanes::{LaneCall, LaneCallOutcome, LaneCallRequest, NotStarted},
 };
 use crate::{RpcError, deadline::is_expired, method::CalledMethod, wire};
 
@@ -47,7 +47,7 @@ impl RpcClient {
             if is_expired(deadline, now) {
                 return Err(deadline_exceeded(false));
             }
-            let request = CallRequest {
+            let request = LaneCallRequest {
                 method,
                 body,
                 options,

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use super::{
     CallOptions, EncodedReply, EncodedRequest, RpcClient,
     agreements::Agreement,
-    lanes::{CallRequest, NotStarted, StartedCall},
+    lanes::{LaneCallRequest, NotStarted, StartedCall},
     method_options::call_options,
     typed_calls::{called, is_schema_mismatch},
 };
@@ -161,7 +161,7 @@ impl RpcClient {
             _ => return Ok(TypedStart::SlowPath(encoded, options)),
         };
         self.0.limits.check_request(method.name(), body)?;
-        let request = CallRequest {
+        let request = LaneCallRequest {
             method: called(TypedCall::unchecked(method, Encoding::Postcard)),
             body,
             options: &options,

@@ -99,7 +99,7 @@ pub(super) enum LaneEnd {
 
 /// Request of a call on a lane.
 #[derive(Debug)]
-pub(in crate::client) struct CallRequest<'a> {
+pub(in crate::client) struct LaneCallRequest<'a> {
     pub(in crate::client) method: CalledMethod<'a>,
     pub(in crate::client) body: &'a [u8],
     /// Resolved options.
@@ -194,7 +194,7 @@ impl Lane {
     pub(super) fn start_call(
         &self,
         connection: &quinn::Connection,
-        request: &CallRequest<'_>,
+        request: &LaneCallRequest<'_>,
         waker: &Waker,
         opened: &mut Option<quinn::RecvStream>,
     ) -> Result<u32, NotStarted> {
@@ -466,7 +466,7 @@ fn open_lane(
 #[inline]
 fn encode_call(
     outbox: &mut Outbox,
-    request: &CallRequest<'_>,
+    request: &LaneCallRequest<'_>,
     headers: Option<&CallHeaders>,
     id: u32,
     number: MethodNumber,

@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{
-    lane::{CallRequest, CallResult, Lane, NotStarted},
+    lane::{CallResult, Lane, LaneCallRequest, NotStarted},
     lane_set::Lanes,
 };
 
@@ -15,7 +15,7 @@ use super::{
 #[derive(Debug)]
 pub(crate) struct LaneCall<'a> {
     lanes: &'a Lanes,
-    request: CallRequest<'a>,
+    request: LaneCallRequest<'a>,
     started: Option<StartedCall<'a>>,
 }
 
@@ -32,7 +32,7 @@ impl<'a> StartedCall<'a> {
     /// Sends a request. The caller is woken by `waker` when the reply is there.
     pub(crate) fn start(
         lanes: &'a Lanes,
-        request: &CallRequest<'_>,
+        request: &LaneCallRequest<'_>,
         waker: &Waker,
     ) -> Result<Self, NotStarted> {
         let (lane, id) = lanes.start_call(request, waker)?;
@@ -71,7 +71,7 @@ pub(crate) enum LaneCallOutcome {
 }
 
 impl<'a> LaneCall<'a> {
-    pub(crate) fn new(lanes: &'a Lanes, request: CallRequest<'a>) -> Self {
+    pub(crate) fn new(lanes: &'a Lanes, request: LaneCallRequest<'a>) -> Self {
         Self {
             lanes,
             request,

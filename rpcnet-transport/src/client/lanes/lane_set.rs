@@ -9,7 +9,7 @@ use std::{
 use tokio::time::Instant;
 
 use super::{
-    lane::{CallRequest, CallResult, FULL, Lane, NotStarted},
+    lane::{CallResult, FULL, Lane, LaneCallRequest, NotStarted},
     lane_task::LaneTask,
 };
 use crate::{
@@ -79,7 +79,7 @@ impl Lanes {
     /// Sends a request on one of the lanes.
     pub(super) fn start_call(
         &self,
-        request: &CallRequest<'_>,
+        request: &LaneCallRequest<'_>,
         waker: &Waker,
     ) -> Result<(&Arc<Lane>, u32), NotStarted> {
         let begin = |lane: &Arc<Lane>| {

@@ -11,7 +11,7 @@ mod reopen_backoff;
 
 pub(crate) use self::method_numbers::LANE_METHODS_MAX;
 pub(super) use self::{
-    lane::{CallRequest, NotStarted},
+    lane::{LaneCallRequest, NotStarted},
     lane_call::{LaneCall, LaneCallOutcome, StartedCall},
     lane_set::{LaneLimits, Lanes},
 };
