@@ -179,6 +179,13 @@ impl RpcClient {
         Some(self.0.shared.close_reason(&reason))
     }
 
+    /// Error of a call on a closed connection; `None` while it is open.
+    #[cfg(feature = "tower")]
+    pub(crate) fn closed_error(&self) -> Option<RpcError> {
+        let lost = self.0.connection.close_reason()?;
+        Some(self.with_peer_context(reply::lost_before_sending(lost)))
+    }
+
     /// Waits until the connection is closed.
     pub async fn closed(&self) -> CloseReason {
         let reason = self.0.connection.closed().await;

@@ -1,17 +1,14 @@
 //! Handlers of methods, unary and streaming, and the futures that they return.
 
-use std::{
-    sync::Arc,
-    task::{Context, Poll},
-};
+use std::sync::Arc;
 
 use bytes::Bytes;
-use futures::{FutureExt, Stream, StreamExt, future::BoxFuture, stream::BoxStream};
-use tokio_util::sync::ReusableBoxFuture;
+use futures::{Stream, StreamExt, future::BoxFuture, stream::BoxStream};
 
 use super::{
-    CallContext, Dispatch, call_status, call_type::CallType, handler_result::HandlerResult,
-    method_config::MethodConfig, poll_cost::PollCost,
+    CallContext, Dispatch, call_type::CallType, handler_future::HandlerFuture,
+    handler_result::HandlerResult, method_config::MethodConfig, method_start::MethodStart,
+    poll_cost::PollCost,
 };
 use crate::{
     Decode, Encode, IntegerRequest, Receiver, RpcError, Sender, Status,
@@ -32,7 +29,7 @@ pub(crate) enum Handler {
 /// A method that takes one message and replies with one.
 #[derive(Clone)]
 pub(crate) struct UnaryMethod {
-    pub(super) start: Arc<StartHandler>,
+    pub(super) start: MethodStart,
     pub(super) dispatch: Dispatch,
     pub(super) poll_cost: Arc<PollCost>,
     /// `None` for most methods.
@@ -81,13 +78,6 @@ pub(crate) enum LocalInput {
 /// Encoded replies of a streaming handler that is called without a network. One that does not
 /// stream its replies has one.
 pub(crate) type LocalReplies = BoxStream<'static, HandlerResult>;
-
-/// The future of a unary handler. Its memory is reused for the next call of the method.
-#[derive(Default)]
-pub(super) struct HandlerFuture(Option<ReusableBoxFuture<'static, HandlerResult>>);
-
-/// Starts a call: puts its future into the given memory.
-pub(super) type StartHandler = dyn Fn(CallContext, Bytes, &mut HandlerFuture) + Send + Sync;
 
 /// Serves a call that streams.
 pub(super) type ServeStream =
@@ -199,7 +189,7 @@ impl UnaryMethod {
 
     /// Starts a call, in the memory of an earlier future if there is one.
     pub(super) fn start(&self, cx: CallContext, body: Bytes, started: &mut HandlerFuture) {
-        (self.start)(cx, body, started);
+        self.start.start(cx, body, started);
     }
 
     /// Whether the handler is polled in a task of its own from the start.
@@ -210,31 +200,5 @@ impl UnaryMethod {
             Dispatch::Inline => false,
             Dispatch::Spawned => true,
         }
-    }
-}
-
-impl HandlerFuture {
-    /// Fused, so that what the future holds is dropped when it is ready, and not when the next one
-    /// comes.
-    pub(super) fn set(&mut self, future: impl Future<Output = HandlerResult> + Send + 'static) {
-        let future = future.fuse();
-        match &mut self.0 {
-            Some(memory) => memory.set(future),
-            None => self.0 = Some(ReusableBoxFuture::new(future)),
-        }
-    }
-
-    /// Polls the future; ready with `None` if none was started.
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<HandlerResult>> {
-        match &mut self.0 {
-            Some(future) => future.poll(cx).map(Some),
-            None => Poll::Ready(None),
-        }
-    }
-
-    /// Waits for the result of the future.
-    pub(super) async fn finish(mut self) -> HandlerResult {
-        let outcome = std::future::poll_fn(|cx| self.poll(cx)).await;
-        outcome.unwrap_or_else(|| Err(call_status::not_started()))
     }
 }

@@ -24,12 +24,14 @@ mod control_stream;
 mod detached_call;
 mod early_data;
 mod handler;
+mod handler_future;
 mod handler_result;
 mod handshake_limiter;
 mod handshake_state;
 mod idempotency;
 mod lane;
 mod method_config;
+mod method_start;
 mod poll_cost;
 mod queue_delay;
 mod read_request;
@@ -58,4 +60,9 @@ pub use self::{
     poll_cost::Dispatch,
     router::Router,
     rpc_server::RpcServer,
+};
+#[cfg(feature = "tower")]
+pub(crate) use self::{
+    handler_future::{HandlerFuture, StartHandler},
+    method_start::HandlerWrapper,
 };

@@ -14,9 +14,11 @@ use super::{
     Admission, CallContext, Dispatch, IdempotencyCache, IntoReply,
     admission::AdmissionGate,
     call_type::CallType,
-    handler::{Handler, HandlerFuture, HandlerInput, StreamingMethod, UnaryMethod},
+    handler::{Handler, HandlerInput, StreamingMethod, UnaryMethod},
+    handler_future::HandlerFuture,
     handler_result::HandlerResult,
     method_config::MethodConfig,
+    method_start::{HandlerWrapper, MethodStart},
     poll_cost::PollCost,
 };
 use crate::{
@@ -53,6 +55,8 @@ pub struct Router {
     pub(super) handlers: HashMap<Arc<str>, Handler>,
     replay_safe: HashSet<Arc<str>>,
     pub(super) layers: LayerStack<IncomingCall>,
+    /// Wrappers of the handlers of unary methods, the outermost first.
+    pub(super) wrappers: Vec<Arc<dyn HandlerWrapper>>,
 }
 
 impl Router {
@@ -408,12 +412,13 @@ impl Router {
         let Some(Handler::Unary(unary)) = self.handlers.get_mut(name) else {
             panic!("there is no unary method {name:?}");
         };
-        let start = Arc::clone(&unary.start);
-        unary.start = Arc::new(move |cx, body, started| match cx.idempotency_key() {
-            None => start(cx, body, started),
-            Some(key) => {
-                started.set(cache.clone().serve(Arc::clone(&start), cx, body, key));
-            }
+        unary.start.change_handler(|start| {
+            Arc::new(move |cx, body, started| match cx.idempotency_key() {
+                None => start(cx, body, started),
+                Some(key) => {
+                    started.set(cache.clone().serve(Arc::clone(&start), cx, body, key));
+                }
+            })
         });
         self.configure(name, |config| config.uses_idempotency_cache = true);
         self
@@ -445,13 +450,13 @@ impl Router {
     }
 
     #[track_caller]
-    pub(super) fn add_unary(
+    pub(crate) fn add_unary(
         mut self,
         name: &str,
         start: impl Fn(CallContext, Bytes, &mut HandlerFuture) + Send + Sync + 'static,
     ) -> Self {
         let unary = UnaryMethod {
-            start: Arc::new(start),
+            start: MethodStart::new(Arc::new(start)),
             dispatch: Dispatch::default(),
             poll_cost: Arc::new(PollCost::new(Instant::now())),
             config: None,
@@ -493,6 +498,9 @@ impl Router {
             "a method name has 1 to 255 bytes"
         );
         handler.layers_mut().move_into(&self.layers);
+        if let Handler::Unary(unary) = &mut handler {
+            unary.start.move_into(&self.wrappers);
+        }
         let replaced = self.handlers.insert(Arc::clone(&name), handler);
         assert!(replaced.is_none(), "there is a method {name:?} already");
     }

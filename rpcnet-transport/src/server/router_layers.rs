@@ -1,6 +1,11 @@
 //! Layers of a router.
 
+#[cfg(feature = "tower")]
+use std::sync::Arc;
+
 use super::Router;
+#[cfg(feature = "tower")]
+use super::{handler::Handler, method_start::HandlerWrapper};
 use crate::{AsyncServerLayer, ServerLayer};
 
 /// Layers: see [`ServerLayer`].
@@ -21,6 +26,18 @@ impl Router {
     pub fn async_layer(mut self, layer: impl AsyncServerLayer) -> Self {
         self.layers = self.layers.with_async(layer);
         self.update_layers()
+    }
+
+    /// Adds a wrapper around the handlers of all unary methods, those that are added later too.
+    #[cfg(feature = "tower")]
+    pub(crate) fn wrap_handlers(mut self, wrapper: Arc<dyn HandlerWrapper>) -> Self {
+        self.wrappers.push(wrapper);
+        for handler in self.handlers.values_mut() {
+            if let Handler::Unary(unary) = handler {
+                unary.start.update(&self.wrappers);
+            }
+        }
+        self
     }
 
     fn update_layers(mut self) -> Self {

@@ -17,7 +17,7 @@ use crate::{
     server::{
         CallContext,
         detached_call::DetachedCall,
-        handler::{HandlerFuture, StartHandler},
+        handler_future::{HandlerFuture, StartHandler},
     },
 };
 

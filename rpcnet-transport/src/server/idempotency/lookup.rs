@@ -19,7 +19,7 @@ use super::{
 use crate::{
     Status,
     server::{
-        CallContext, detached_call::DetachedCall, handler::StartHandler,
+        CallContext, detached_call::DetachedCall, handler_future::StartHandler,
         handler_result::HandlerResult,
     },
     stats::Counters,

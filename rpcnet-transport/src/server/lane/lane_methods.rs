@@ -15,7 +15,8 @@ use crate::{
         call_checks::{check_schema, incompatible_status, unknown_method_status},
         call_properties::CallProperties,
         context::CallInfo,
-        handler::{Handler, HandlerFuture},
+        handler::Handler,
+        handler_future::HandlerFuture,
     },
     wire::CallSchema,
 };

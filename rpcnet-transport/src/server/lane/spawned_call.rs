@@ -23,7 +23,8 @@ use crate::{
         admission::{PendingAdmission, Permits},
         call_checks::{expired_status, runs_detached},
         detached_call::DetachedCall,
-        handler::{HandlerFuture, UnaryMethod},
+        handler::UnaryMethod,
+        handler_future::HandlerFuture,
         handler_result::{HandlerResult, check_reply_size},
     },
 };

@@ -15,7 +15,8 @@ use crate::{
     deadline::reached,
     server::{
         CallContext,
-        handler::{Handler, HandlerFuture, HandlerInput},
+        handler::{Handler, HandlerInput},
+        handler_future::HandlerFuture,
     },
     stream::{ReturnedHalf, SendAbort, SendHalf},
 };
