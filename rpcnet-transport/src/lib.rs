@@ -44,6 +44,8 @@ mod status;
 mod stream;
 mod tls;
 mod tls_reload;
+#[cfg(feature = "tower")]
+pub mod tower;
 mod warning_limiter;
 #[cfg(feature = "unstable-wire")]
 pub mod wire;
