@@ -172,6 +172,8 @@
 //! - `dev-certs`: `DevCa`, a certificate authority for development and tests.
 //! - `testing`: `testing::TestCluster`, whole clusters in memory and in virtual time, for the tests
 //!   of programs that use this crate.
+//! - `tower`: `tower::WorkerService`, the workers of a cluster as a service of tower, and tower's
+//!   layers and services in a [`Router`].
 
 #![cfg_attr(
     not(feature = "gossip"),
@@ -187,6 +189,8 @@ pub mod client;
 mod node;
 #[cfg(feature = "testing")]
 pub mod testing;
+#[cfg(feature = "tower")]
+pub mod tower;
 
 pub use callers_by_tags::callers_by_tags;
 pub use client::{

@@ -165,6 +165,12 @@ impl CallContext {
         self.0.detached.lock().take()
     }
 
+    /// Drops the stored parts, if the call was answered without them.
+    #[cfg(feature = "tower")]
+    pub(crate) fn drop_detached(&self) {
+        drop(self.take_detached());
+    }
+
     /// A context of the same call that does not end with it, but at its own deadline.
     pub(super) fn detached_with_deadline(&self, deadline: Option<tokio::time::Instant>) -> Self {
         let mut call = self.0.call.clone();

@@ -30,7 +30,8 @@ impl Router {
     /// the call: at that it is dropped, as when its caller cancels. A call that waits counts as a
     /// running one, and holds its permit of [`Admission`](crate::Admission). Layers of this crate
     /// ([`layer`](Self::layer)) and admission come before those of tower, and the
-    /// [idempotency cache](Self::with_idempotency) after them, so that repeats pass them too.
+    /// [idempotency cache](Self::with_idempotency) after them, so that repeats pass them too. A
+    /// layer may run a handler several times, but not that of a call that the cache serves.
     ///
     /// A service that cannot be cloned, such as that of `rate_limit`, needs a `buffer` in front:
     ///
@@ -173,7 +174,10 @@ where
             let (service, next) = (service.get(), Arc::clone(&next));
             started.set(async move {
                 let (request, runs) = ServerRequest::with_handler(cx.clone(), body, next);
-                match call_when_ready(service, request).await {
+                let reply = call_when_ready(service, request).await;
+                // A layer may have answered in place of the idempotency cache, which needs them.
+                cx.drop_detached();
+                match reply {
                     Ok(reply) => Ok(into_body(reply, &cx)),
                     Err(failure) => Err(failure.into_status_around(runs.end())),
                 }

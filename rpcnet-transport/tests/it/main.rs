@@ -14,6 +14,7 @@ mod loopback;
 mod messages;
 mod metadata;
 mod services;
+mod tower;
 mod typed;
 mod unpolled_futures;
 mod wall_clock;

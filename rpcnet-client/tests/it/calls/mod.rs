@@ -16,6 +16,7 @@ mod retries;
 mod runtimes;
 mod scaling;
 mod streams;
+mod tower;
 
 use std::{
     net::{SocketAddr, UdpSocket},
