@@ -16,7 +16,7 @@ mod retries;
 mod runtimes;
 mod scaling;
 mod streams;
-mod tower;
+mod tower_services;
 
 use std::{
     net::{SocketAddr, UdpSocket},
