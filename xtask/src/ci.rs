@@ -242,6 +242,11 @@ fn steps() -> Vec<Step> {
         ))
     }));
     steps.extend([
+        // The feature alone, in both crates that have it: tests turn others on as well.
+        Step::new(
+            "clippy --package rpcnet-client --no-default-features --features tower -- -D warnings",
+        ),
+        Step::new("run --quiet --package rpcnet-transport --example tower"),
         // Half a minute for each target, and their build; the same inputs for every run of one
         // commit.
         Step::new("xtask fuzz --seed 1 --minutes 0.6"),
