@@ -108,11 +108,13 @@ fn logging(
     })
 }
 
+type HandlerCall = BoxFuture<'static, Result<CallReply, Status>>;
+
 /// Decides on each request by its body.
 #[derive(Clone)]
 struct Deciding {
     handler: HandlerService,
-    kept: Arc<Mutex<Option<BoxFuture<'static, Result<CallReply, Status>>>>>,
+    kept: Arc<Mutex<Option<HandlerCall>>>,
 }
 
 impl Service<ServerRequest> for Deciding {
