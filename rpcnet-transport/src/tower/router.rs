@@ -36,7 +36,7 @@ impl Router {
     /// A service that cannot be cloned, such as that of `rate_limit`, needs a `buffer` in front:
     ///
     /// ```
-    /// # tokio::runtime::Builder::new_current_thread().build()?.block_on(async {
+    /// # tokio::runtime::Builder::new_current_thread().enable_time().build()?.block_on(async {
     /// use std::time::Duration;
     ///
     /// use rpcnet_transport::{Code, Router, Status};
