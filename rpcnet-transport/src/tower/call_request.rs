@@ -6,7 +6,7 @@ use bytes::Bytes;
 use futures::{FutureExt, TryFutureExt, future::BoxFuture};
 
 use super::CallReply;
-use crate::{CallMetadata, CallOptions, Metadata, TraceContext};
+use crate::{CallMetadataExt, CallOptions, Metadata, TraceContext};
 
 /// Request of a unary call: method, body, options and metadata. Cheap to clone, as for a retry.
 ///
@@ -53,7 +53,7 @@ impl<O> CallRequest<O> {
     }
 
     /// Replaces the metadata that the request sends, in addition to that which is
-    /// [set](CallMetadata::with_metadata) where the call is awaited.
+    /// [set](CallMetadataExt::with_metadata) where the call is awaited.
     #[must_use]
     pub fn with_metadata(mut self, metadata: Metadata) -> Self {
         self.metadata = metadata;
@@ -68,7 +68,7 @@ impl<O> CallRequest<O> {
     }
 
     /// Asks for the metadata of the reply; default not. That of an error is not a part of the
-    /// error: [`CallMetadata::with_reply_metadata`] reads both.
+    /// error: [`CallMetadataExt::with_reply_metadata`] reads both.
     #[must_use]
     pub fn with_reply_metadata(mut self) -> Self {
         self.wants_reply_metadata = true;

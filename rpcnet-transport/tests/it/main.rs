@@ -9,6 +9,7 @@ mod contract;
 mod fair_shares;
 mod flow_control_windows;
 mod large_replies;
+mod layer_rules;
 mod layers;
 mod loopback;
 mod messages;

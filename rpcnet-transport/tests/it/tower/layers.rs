@@ -8,7 +8,7 @@ use std::sync::{
 use futures::StreamExt;
 use rpcnet_testing::within;
 use rpcnet_transport::{
-    CallMetadata, Code, Metadata, Processed, Receiver, Router, Sender, Status,
+    CallMetadataExt, Code, Metadata, Processed, Receiver, Router, Sender, Status,
     tower::{CallReply, ServerRequest},
 };
 use tower::{BoxError, ServiceBuilder, layer::layer_fn, timeout::error::Elapsed};

@@ -11,8 +11,8 @@ use std::{
 use bytes::Bytes;
 use rpcnet_testing::{until, within};
 use rpcnet_transport::{
-    CallMetadata, Code, Encode, LocalChannel, MemoryNetwork, Metadata, Method, Processed, Router,
-    Status, TransportConfig,
+    CallMetadataExt, Code, Encode, LocalChannel, MemoryNetwork, Metadata, Method, Processed,
+    Router, Status, TransportConfig,
     tower::{CallRequest, HandlerService, RpcService, ServerRequest},
 };
 use tower::{Service, ServiceBuilder, layer::layer_fn, service_fn};
