@@ -11,15 +11,18 @@ fn named(reply: &'static str) -> Router {
     })
 }
 
-fn server(router: Router) -> RpcServer {
-    let endpoint = endpoint("red", loopback()).expect("a free port");
-    endpoint.serve(router)
+/// The worker at an address of its own.
+fn server(cluster: &TestCluster, router: Router) -> RpcServer {
+    cluster.bind("red").serve(router)
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test(start_paused = true)]
 async fn calls_follow_a_worker_to_its_new_address() {
     let cluster = TestCluster::new().await;
-    let (old, new) = (server(named("old")), server(named("new")));
+    let (old, new) = (
+        server(&cluster, named("old")),
+        server(&cluster, named("new")),
+    );
     cluster.list("red", 1, old.local_addr());
     for _ in 0..3 {
         assert_eq!(cluster.call("who").await.expect("a reply"), "old");
@@ -36,7 +39,7 @@ async fn calls_follow_a_worker_to_its_new_address() {
     assert_eq!(accepted, [2, 1]);
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test(start_paused = true)]
 async fn a_call_in_flight_ends_at_the_old_address() {
     let cluster = Arc::new(TestCluster::new().await);
     let gate = Arc::new(tokio::sync::Semaphore::new(0));
@@ -48,7 +51,7 @@ async fn a_call_in_flight_ends_at_the_old_address() {
             Ok(Bytes::from_static(b"old"))
         }
     });
-    let (old, new) = (server(router), server(named("new")));
+    let (old, new) = (server(&cluster, router), server(&cluster, named("new")));
     cluster.list("red", 1, old.local_addr());
     let call = {
         let cluster = Arc::clone(&cluster);
@@ -63,10 +66,8 @@ async fn a_call_in_flight_ends_at_the_old_address() {
 
 #[tokio::test(start_paused = true)]
 async fn the_error_names_the_address_that_was_tried() {
-    let cluster = TestCluster::in_memory(round_robin(), HealthConfig::new(), |config| {
-        config.with_connect_timeout(Duration::from_millis(200))
-    })
-    .await;
+    let cluster =
+        TestCluster::with(|config| config.with_connect_timeout(Duration::from_millis(200))).await;
     let old = cluster.worker("red", named("old"));
     assert_eq!(cluster.call("who").await.expect("a reply"), "old");
     // No node answers there.
@@ -87,21 +88,23 @@ async fn the_error_names_the_address_that_was_tried() {
 
 /// It was at the old address when the connection was begun: that one is given up, and none waits
 /// for its end.
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test(start_paused = true)]
 async fn connecting_to_a_former_address_is_cancelled() {
     let cluster =
         Arc::new(TestCluster::with(|config| config.with_connect_timeout(TEST_TIMEOUT * 2)).await);
-    let _socket = cluster.silent_worker("red");
+    cluster.unreachable(&["red"]);
+    let began = Instant::now();
     let call = {
         let cluster = Arc::clone(&cluster);
         tokio::spawn(async move { cluster.call("who").await })
     };
     until("it is being made", || cluster.client.connections() == 1).await;
-    let new = server(named("new"));
+    let new = server(&cluster, named("new"));
     cluster.list("red", 1, new.local_addr());
     assert_eq!(cluster.call("who").await.expect("a reply"), "new");
     assert_eq!(
         within(call).await.expect("no panic").expect("a reply"),
         "new"
     );
+    assert!(began.elapsed() < Duration::from_secs(1), "no wait for it");
 }

@@ -61,8 +61,7 @@ async fn a_dead_worker_that_is_back_is_found_though_others_reject_the_method() {
     for _ in 0..2 {
         cluster.failing_call(WorkerCallOptions::new()).await;
     }
-    let new = bind_on(cluster.network.as_ref(), "dead", TransportConfig::default());
-    let new = new.serve(identify("dead"));
+    let new = cluster.bind("dead").serve(identify("dead"));
     cluster.list("dead", 1, new.local_addr());
     let found = async {
         while cluster.call("who").await.is_err() {
@@ -82,22 +81,19 @@ async fn a_worker_whose_connection_was_lost_is_connected_to_though_others_reject
     first.shutdown(Duration::ZERO).await;
     drop(first);
     until("the loss is noticed", || cluster.client.connections() < 2).await;
-    let network = cluster.network.as_ref().expect("a network in memory");
     // A handshake takes longer than the answer of a worker that is connected to.
-    network.set_delay(Duration::from_millis(10));
-    let tls = CA.issue("b").expect("a node name");
-    let second = network.bind(addr, TransportConfig::default(), tls);
-    let _second = second.expect("its address").serve(identify("b"));
+    cluster.network().set_delay(Duration::from_millis(10));
+    let second = cluster.bind_at("b", addr).expect("its address");
+    let _second = second.serve(identify("b"));
     cluster.call("who").await.expect("b serves it again");
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test(start_paused = true)]
 async fn a_worker_that_is_not_trusted_is_tried_once() {
     let cluster = TestCluster::new().await;
     let other = DevCa::new("other").issue("a").expect("a node name");
-    let server = Endpoint::bind(loopback(), TransportConfig::default(), other)
-        .expect("a free port")
-        .serve(identify("a"));
+    let server = bind_on(cluster.network.as_ref(), TransportConfig::default(), other);
+    let server = server.serve(identify("a"));
     cluster.list("a", 1, server.local_addr());
     let error = cluster.failing_call(WorkerCallOptions::new()).await;
     assert_eq!(error.attempts().len(), 1, "{error}");

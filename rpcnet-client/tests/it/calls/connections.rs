@@ -6,13 +6,13 @@ use parking_lot::Mutex;
 use rpcnet_client::{
     ClusterEvent,
     balance::from_fn,
-    registry::{Membership, Observer, Tags, Watch},
+    registry::{Observer, Tags, Watch},
     transport::ConnectError,
 };
 
 use super::*;
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test(start_paused = true)]
 async fn concurrent_first_calls_share_one_connection() {
     let cluster = Arc::new(TestCluster::new().await);
     let server = cluster.worker("red", identify("red"));
@@ -30,11 +30,12 @@ async fn concurrent_first_calls_share_one_connection() {
     assert_eq!(cluster.client.connections(), 1);
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test(start_paused = true)]
 async fn a_connection_is_made_even_if_its_callers_time_out() {
     let cluster = TestCluster::new().await;
+    cluster.network().set_delay(Duration::from_millis(10));
     let _server = cluster.worker("red", identify("red"));
-    let impatient = WorkerCallOptions::new().with_timeout(Duration::from_micros(1));
+    let impatient = WorkerCallOptions::new().with_timeout(Duration::from_millis(1));
     let error = cluster.call_with("who", impatient).await;
     let error = error.expect_err("no time for a handshake");
     assert!(
@@ -48,7 +49,7 @@ async fn a_connection_is_made_even_if_its_callers_time_out() {
     assert_eq!(cluster.handshakes(), 1);
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test(start_paused = true)]
 async fn a_dead_connection_is_replaced() {
     let cluster = TestCluster::new().await;
     let server = cluster.worker("red", identify("red"));
@@ -57,8 +58,8 @@ async fn a_dead_connection_is_replaced() {
     server.shutdown(Duration::from_secs(1)).await;
     drop(server);
     let mut again = None;
-    until("the port is free", || {
-        again = endpoint("red", addr).ok();
+    until("the address is free", || {
+        again = cluster.bind_at("red", addr).ok();
         again.is_some()
     })
     .await;
@@ -69,21 +70,19 @@ async fn a_dead_connection_is_replaced() {
 }
 
 /// A list that was written by hand, or by a resolver.
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test(start_paused = true)]
 async fn node_names_match_in_any_case_and_with_a_final_dot() {
     let cluster = TestCluster::new().await;
-    let server = endpoint("red", loopback()).expect("a free port");
+    let server = cluster.bind("red");
     let server = server.serve(identify("red"));
     cluster.list("RED.", 1, server.local_addr());
     assert_eq!(cluster.call("who").await.expect("a reply"), "red 0");
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test(start_paused = true)]
 async fn a_certificate_of_another_node_is_refused() {
     let cluster = TestCluster::new().await;
-    let impostor = endpoint("blue", loopback())
-        .expect("a free port")
-        .serve(identify("blue"));
+    let impostor = cluster.bind("blue").serve(identify("blue"));
     cluster.list("red", 1, impostor.local_addr());
     let error = cluster.failing_call(WorkerCallOptions::new()).await;
     let ClusterError::Connect { error: cause, .. } = &error else {
@@ -106,7 +105,7 @@ async fn a_certificate_of_another_node_is_refused() {
 async fn an_unreachable_worker_is_passed_over_until_there_is_news_of_it() {
     let backoff = Duration::from_secs(60);
     let health = HealthConfig::new().with_unreachable_backoff(BackoffRange::constant(backoff));
-    let cluster = TestCluster::in_memory(round_robin(), health, |config| {
+    let cluster = TestCluster::with_health(round_robin(), health, |config| {
         config.with_connect_timeout(Duration::from_secs(2))
     })
     .await;
@@ -125,7 +124,9 @@ async fn an_unreachable_worker_is_passed_over_until_there_is_news_of_it() {
         .set_tags("dead", Tags::from([("role", "worker"), ("news", "yes")]));
     let tried_again = async {
         // The client hears of the news on its own time.
-        while cluster.call("who").await.expect("a reply") != "red 1" {}
+        while cluster.call("who").await.expect("a reply") != "red 1" {
+            sleep(Duration::from_millis(1)).await;
+        }
     };
     within(tried_again).await;
 
@@ -136,7 +137,7 @@ async fn an_unreachable_worker_is_passed_over_until_there_is_news_of_it() {
     assert_eq!(&*error.node().expect("one").name, "dead");
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test(start_paused = true)]
 async fn a_declared_failure_ends_calls_in_flight_to_the_worker() {
     let cluster = Arc::new(TestCluster::new().await);
     let (router, runs) = hanging_router();
@@ -163,7 +164,7 @@ async fn a_declared_failure_ends_calls_in_flight_to_the_worker() {
     assert_eq!(cluster.in_flight("red"), 0);
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test(start_paused = true)]
 async fn a_restarted_worker_gets_a_new_connection() {
     let cluster = Arc::new(TestCluster::new().await);
     let (router, runs) = hanging_router();
@@ -173,9 +174,7 @@ async fn a_restarted_worker_gets_a_new_connection() {
         tokio::spawn(async move { cluster.call("who").await })
     };
     until("it runs", || runs.load(SeqCst) == 1).await;
-    let second = endpoint("red", loopback())
-        .expect("a free port")
-        .serve(identify("red, again"));
+    let second = cluster.bind("red").serve(identify("red, again"));
     cluster.list("red", 2, second.local_addr());
     let error = waiting.await.expect("no panic");
     let error = error.expect_err("its worker is no more");
@@ -183,7 +182,7 @@ async fn a_restarted_worker_gets_a_new_connection() {
     assert_eq!(cluster.call("who").await.expect("a reply"), "red, again 0");
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test(start_paused = true)]
 async fn calls_in_flight_to_a_worker_that_left_finish() {
     let cluster = Arc::new(TestCluster::new().await);
     let gate = Arc::new(tokio::sync::Notify::new());
@@ -213,7 +212,7 @@ async fn calls_in_flight_to_a_worker_that_left_finish() {
 }
 
 /// On one thread, so that the client hears nothing until the flood is over.
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_lagging_client_reconciles_its_connections() {
     let cluster = Arc::new(TestCluster::new().await);
     let (router, runs) = hanging_router();
@@ -252,21 +251,19 @@ async fn a_lagging_client_reconciles_its_connections() {
 }
 
 /// On one thread, so that the client hears of it when it has begun to connect.
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_worker_that_fails_as_it_is_picked_gets_no_connection() {
-    let list = StaticMembership::new();
-    let server = endpoint("red", loopback())
-        .expect("a free port")
-        .serve(identify("red"));
-    list.insert(NodeInfo::new(NodeId::new("red", 1), server.local_addr()));
+    let cluster = TestCluster::new().await;
+    let _red = cluster.worker("red", identify("red"));
+    let list = cluster.list.clone();
     let at_once = list.clone();
     let balancer = from_fn(move |_, _| {
         at_once.fail("red");
         Some(0)
     });
-    let registry = WorkerRegistry::with_balancer(list, Arc::new(balancer));
+    let registry = registry(list, Arc::new(balancer));
     registry.start().await;
-    let caller = endpoint("caller", loopback()).expect("a free port");
+    let caller = cluster.bind("second");
     // Its very first call.
     let client = ClusterClient::new(Arc::new(registry), ClusterClientConfig::new(caller));
     let once = WorkerCallOptions::new().with_attempts_max(1);
@@ -278,14 +275,12 @@ async fn a_worker_that_fails_as_it_is_picked_gets_no_connection() {
 }
 
 /// The client has heard of it, and has nothing to close, before it looks for a connection. One
-/// thread waits for what another does, also on a machine with one core.
+/// thread waits for what another does, also on a machine with one core, so time is not paused.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_worker_that_was_found_failed_after_it_was_picked_is_not_connected_to() {
-    let list = StaticMembership::new();
-    let server = endpoint("red", loopback())
-        .expect("a free port")
-        .serve(identify("red"));
-    list.insert(NodeInfo::new(NodeId::new("red", 1), server.local_addr()));
+    let cluster = TestCluster::new().await;
+    let _red = cluster.worker("red", identify("red"));
+    let list = cluster.list.clone();
     let (at_once, fails) = (list.clone(), Arc::new(AtomicBool::new(false)));
     let client: Arc<OnceLock<Weak<ClusterClient>>> = Arc::default();
     let (failing, heard_by) = (Arc::clone(&fails), Arc::clone(&client));
@@ -304,9 +299,9 @@ async fn a_worker_that_was_found_failed_after_it_was_picked_is_not_connected_to(
         }
         Some(0)
     });
-    let registry = WorkerRegistry::with_balancer(list, Arc::new(balancer));
+    let registry = registry(list, Arc::new(balancer));
     registry.start().await;
-    let caller = endpoint("caller", loopback()).expect("a free port");
+    let caller = cluster.bind("second");
     let config = ClusterClientConfig::new(caller.clone());
     let shared = Arc::new(ClusterClient::new(Arc::new(registry), config));
     client.set(Arc::downgrade(&shared)).expect("only once");
@@ -349,19 +344,18 @@ impl Membership for ManualMembership {
 }
 
 /// The epoch comes from a clock, which may be set back.
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test(start_paused = true)]
 async fn a_restarted_worker_with_a_lower_epoch_gets_a_new_connection() {
+    let cluster = TestCluster::new().await;
     let told = ManualMembership::default();
-    let registry = WorkerRegistry::new(told.clone(), LoadBalancingStrategy::RoundRobin);
+    let registry = registry(told.clone(), round_robin());
     registry.start().await;
-    let caller = endpoint("caller", loopback()).expect("a free port");
+    let caller = cluster.bind("second");
     let config = ClusterClientConfig::new(caller.clone());
     let client = ClusterClient::new(Arc::new(registry), config);
     let mut lives = Vec::new();
     for (epoch, name) in [(5, "first"), (9, "second"), (3, "third"), (4, "fourth")] {
-        let life = endpoint("red", loopback())
-            .expect("a free port")
-            .serve(identify(name));
+        let life = cluster.bind("red").serve(identify(name));
         told.joined(epoch, life.local_addr());
         lives.push(life);
         // All of them are there to answer, so only the first call may go to a former one: never.
@@ -373,7 +367,7 @@ async fn a_restarted_worker_with_a_lower_epoch_gets_a_new_connection() {
     assert_eq!(caller.stats().connections_opened, 4);
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test(start_paused = true)]
 async fn closed_connections_of_uncalled_workers_are_removed() {
     let cluster = TestCluster::new().await;
     let red = cluster.worker("red", identify("red"));
@@ -381,9 +375,7 @@ async fn closed_connections_of_uncalled_workers_are_removed() {
     // It stays on the list, so no event says that its connection is closed.
     cluster.list.drain("red");
     red.shutdown(Duration::from_secs(1)).await;
-    let blue = endpoint("blue", loopback())
-        .expect("a free port")
-        .serve(identify("blue"));
+    let blue = cluster.bind("blue").serve(identify("blue"));
     let given_up = async {
         // The end of a connection is heard of some time; each new one looks for it.
         for epoch in 1.. {
@@ -392,6 +384,7 @@ async fn closed_connections_of_uncalled_workers_are_removed() {
             if cluster.client.connections() == 1 {
                 break;
             }
+            sleep(Duration::from_millis(1)).await;
         }
     };
     within(given_up).await;

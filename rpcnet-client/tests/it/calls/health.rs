@@ -19,7 +19,7 @@ impl TestCluster {
 }
 
 /// Only the worker itself says that it drains: no membership, and no rejected call.
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test(start_paused = true)]
 async fn a_draining_worker_is_passed_over_before_it_rejects_a_call() {
     let cluster = TestCluster::new().await;
     let red = cluster.worker("red", identify("red"));
@@ -55,11 +55,10 @@ async fn a_draining_worker_is_passed_over_before_it_rejects_a_call() {
 }
 
 /// A bad request says nothing about the worker, and must not keep the calls of others away from it.
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test(start_paused = true)]
 async fn application_errors_do_not_eject_a_worker() {
     let balancer = LoadBalancingStrategy::PeakEwma.balancer();
-    let cluster =
-        TestCluster::with_balancer(balancer, TransportConfig::default(), |config| config).await;
+    let cluster = TestCluster::with_balancer(balancer, |config| config).await;
     let later = Status::app(&7u32, "your quota").with_retry_after(TEST_TIMEOUT);
     let overloaded = Status::overloaded("later").with_retry_after(TEST_TIMEOUT);
     let table = [
@@ -80,7 +79,7 @@ async fn application_errors_do_not_eject_a_worker() {
 }
 
 /// They are healthy: when they take calls again, all of them get calls.
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test(start_paused = true)]
 async fn draining_rejections_do_not_eject_a_worker() {
     let cluster = TestCluster::new().await;
     let servers = ["red", "blue"].map(|name| cluster.worker(name, identify(name)));
@@ -118,7 +117,7 @@ async fn draining_rejections_do_not_eject_a_worker() {
 }
 
 /// No call fails or waits when the worker ends, while it is probed, and when it is back.
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test(start_paused = true)]
 async fn an_unreachable_worker_is_probed_beside_the_calls() {
     let cluster = TestCluster::new().await;
     let red = cluster.worker("red", identify("red"));
@@ -143,8 +142,8 @@ async fn an_unreachable_worker_is_probed_beside_the_calls() {
     within(probed).await;
 
     let mut again = None;
-    until("the port is free", || {
-        again = endpoint("red", addr).ok();
+    until("the address is free", || {
+        again = cluster.bind_at("red", addr).ok();
         again.is_some()
     })
     .await;
@@ -163,7 +162,7 @@ async fn an_unreachable_worker_is_probed_beside_the_calls() {
     assert_eq!(cluster.flags("red"), ExclusionFlags::NONE);
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test(start_paused = true)]
 async fn five_failures_in_a_row_eject_a_worker() {
     let cluster = TestCluster::new().await;
     let mut events = cluster.client.registry().subscribe_health();
@@ -186,20 +185,15 @@ async fn five_failures_in_a_row_eject_a_worker() {
 }
 
 /// A call is the probe of one that failed; when it does well, others follow.
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test(start_paused = true)]
 async fn one_successful_probe_unejects_an_ejected_worker() {
     let moment = Duration::from_millis(200);
     let outliers = OutlierConfig::new()
         .with_ejection_time(moment)
         .with_ejection_time_max(moment);
     let turns = LoadBalancingStrategy::RoundRobin.balancer();
-    let cluster = TestCluster::with_health(
-        turns,
-        HealthConfig::from(outliers),
-        TransportConfig::default(),
-        |config| config,
-    )
-    .await;
+    let cluster =
+        TestCluster::with_health(turns, HealthConfig::from(outliers), |config| config).await;
     let runs = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&runs);
     let router = Router::new().raw("who", move |_, _| {
@@ -232,15 +226,15 @@ async fn one_successful_probe_unejects_an_ejected_worker() {
     assert_eq!(cluster.flags("red"), ExclusionFlags::NONE);
 }
 
-/// The port of a client is free again when its endpoint and all of its connections are gone.
-#[tokio::test(flavor = "multi_thread")]
+/// The address of a client is free again when its endpoint and all of its connections are gone.
+#[tokio::test(start_paused = true)]
 async fn a_dropped_client_releases_its_cached_connections() {
     let cluster = TestCluster::new().await;
     let red = cluster.worker("red", identify("red"));
     cluster.call("who").await.expect("a reply");
     let registry = Arc::clone(cluster.client.registry());
     // A second client of the same registry has connections of its own.
-    let caller = endpoint("second", loopback()).expect("a free port");
+    let caller = cluster.bind("second");
     let second = ClusterClient::new(Arc::clone(&registry), ClusterClientConfig::new(caller));
     let call = || async {
         let call = second.call_worker("who", Bytes::new(), None);
@@ -254,12 +248,19 @@ async fn a_dropped_client_releases_its_cached_connections() {
         (1, 2)
     );
     let addr = cluster.client.config().endpoint().local_addr();
-    assert!(UdpSocket::bind(addr).is_err());
+    let network = cluster.network().clone();
+    let is_free = |addr| {
+        let tls = CA.issue("third").expect("a node name");
+        let bound = network.bind(addr, TransportConfig::default(), tls);
+        bound.is_ok()
+    };
+    assert!(!is_free(addr));
     drop(cluster);
-    until("its port is free", || UdpSocket::bind(addr).is_ok()).await;
+    until("its address is free", || is_free(addr)).await;
     call().await;
     let addr = second.config().endpoint().local_addr();
+    assert!(!is_free(addr));
     drop(second);
-    until("the other's is too", || UdpSocket::bind(addr).is_ok()).await;
+    until("the other's is too", || is_free(addr)).await;
     drop(registry);
 }

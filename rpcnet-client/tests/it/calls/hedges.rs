@@ -36,7 +36,7 @@ pub(super) async fn cluster(
 ) -> (TestCluster, Arc<RecordingFirst>) {
     let first = Arc::new(RecordingFirst::default());
     let balancer = Arc::clone(&first) as Arc<dyn Balancer>;
-    let cluster = TestCluster::in_memory(balancer, HealthConfig::new(), change).await;
+    let cluster = TestCluster::with_balancer(balancer, change).await;
     (cluster, first)
 }
 
@@ -145,12 +145,8 @@ async fn a_busy_worker_gets_no_hedge() {
     let config = TransportConfig::default().with_calls_max(one);
     let b = cluster.worker_with("b", router, config);
     // It says so with a rejection.
-    let other = bind_on(
-        cluster.network.as_ref(),
-        "other",
-        TransportConfig::default(),
-    );
-    let other = other
+    let other = cluster
+        .bind("other")
         .connect(b.local_addr(), "b")
         .await
         .expect("a connection");
@@ -262,14 +258,14 @@ async fn call_options_override_the_hedging_of_the_method() {
 }
 
 /// Most calls are quick; when one is not, the delay is that of the quick ones.
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test(start_paused = true)]
 async fn the_hedge_delay_is_a_quantile_of_recent_latencies() {
-    // The registry, by whose clock latencies are noted, knows no virtual time.
     let balancer = Arc::new(RecordingFirst::default());
-    let cluster = TestCluster::with_balancer(balancer, TransportConfig::default(), |config| {
+    let cluster = TestCluster::with_balancer(balancer, |config| {
         config.with_hedging("who", Hedging::at_quantile(0.9))
     })
     .await;
+    let usual = Duration::from_millis(20);
     let hangs = Arc::new(std::sync::atomic::AtomicBool::new(true));
     let switch = Arc::clone(&hangs);
     let a = Router::new().raw("who", move |_, body| {
@@ -278,6 +274,7 @@ async fn the_hedge_delay_is_a_quantile_of_recent_latencies() {
             if hangs {
                 std::future::pending::<()>().await;
             }
+            sleep(usual).await;
             Ok(body)
         }
     });
@@ -287,28 +284,22 @@ async fn the_hedge_delay_is_a_quantile_of_recent_latencies() {
     cluster.failing_call(options).await;
     assert_eq!(cluster.client.stats().hedges, 0);
     hangs.store(false, SeqCst);
-    let calls = async {
-        // What is known is looked up now and then.
-        let mut calls = 0;
-        while calls < 30 {
-            cluster
-                .call_with("who", WorkerCallOptions::new())
-                .await
-                .expect("a reply");
-            calls += 1;
-        }
-    };
-    within(calls).await;
+    // What is known is looked up now and then.
+    for _ in 0..30 {
+        cluster.call("who").await.expect("a reply");
+    }
     hangs.store(true, SeqCst);
     let hedged = async {
         loop {
+            let began = Instant::now();
             let options = WorkerCallOptions::new().with_timeout(Duration::from_secs(1));
             if cluster.call_with("who", options).await.is_ok() {
-                return;
+                return began.elapsed();
             }
         }
     };
-    within(hedged).await;
+    let took = within(hedged).await;
+    assert!(took >= usual && took < 2 * usual, "{took:?}");
     assert!(cluster.client.stats().hedges_won > 0);
 }
 

@@ -18,7 +18,7 @@ fn keys_for_who() -> MethodPolicy {
 
 async fn cluster() -> TestCluster {
     let change = |config: ClusterClientConfig| config.with_method("who", keys_for_who());
-    TestCluster::in_memory(round_robin(), HealthConfig::new(), change).await
+    TestCluster::with(change).await
 }
 
 /// Does something on the first attempt of each key and loses the reply; knows it again after that.
@@ -107,7 +107,7 @@ async fn a_call_with_a_key_moves_on_when_its_worker_cannot_help() {
     assert!(runs.load(SeqCst) >= 2, "it went back");
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test(start_paused = true)]
 async fn generated_keys_are_unique_and_given_keys_are_kept() {
     let cluster = TestCluster::with(|config| config.with_method("who", keys_for_who())).await;
     let seen: Arc<Mutex<Vec<Option<u128>>>> = Arc::default();

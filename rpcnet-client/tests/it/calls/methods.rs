@@ -35,7 +35,7 @@ fn two_methods(name: &str) -> Router {
 /// Five workers, each with a tag that is its name.
 async fn cluster() -> (TestCluster, Vec<RpcServer>) {
     let balancer = Arc::new(PeakEwma::seeded(7));
-    let cluster = TestCluster::in_memory(balancer, HealthConfig::new(), |config| config).await;
+    let cluster = TestCluster::with_balancer(balancer, |config| config).await;
     let workers = NAMES.map(|name| {
         let server = cluster.worker(name, two_methods(name));
         let node = NodeInfo::new(NodeId::new(name, 1), server.local_addr());

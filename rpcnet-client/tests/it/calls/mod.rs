@@ -1,4 +1,5 @@
-//! Calls to workers of a static list, over real QUIC: selection, attempts, errors.
+//! Calls to workers of a static list, over real QUIC, in memory and in virtual time: selection,
+//! attempts, errors.
 
 mod address_changes;
 mod blame;
@@ -19,7 +20,7 @@ mod streams;
 mod tower_services;
 
 use std::{
-    net::{SocketAddr, UdpSocket},
+    net::SocketAddr,
     sync::{
         Arc, LazyLock,
         atomic::{AtomicUsize, Ordering::SeqCst},
@@ -30,40 +31,32 @@ use std::{
 use bytes::Bytes;
 use rpcnet_client::{
     CallContext, ClusterClient, ClusterClientConfig, ClusterError, Code, DevCa, Endpoint,
-    LoadBalancingStrategy, Processed, Router, RpcServer, Status, TransportConfig,
+    LoadBalancingStrategy, Processed, Router, RpcServer, Status, Tls, TransportConfig,
     WorkerCallOptions, WorkerRegistry,
     balance::{BackoffRange, Balancer, health::HealthConfig},
     client::{AttemptReason, StopReason},
-    registry::{NodeId, NodeInfo, SelectError, StaticMembership},
-    transport::MemoryNetwork,
+    registry::{Membership, NodeId, NodeInfo, SelectError, StaticMembership},
+    transport::{BindError, MemoryNetwork},
 };
-use rpcnet_testing::{TEST_TIMEOUT, block_on, loopback, until, within};
+use rpcnet_testing::{TEST_TIMEOUT, loopback, until, within};
 use tokio::time::{Instant, sleep};
 
 /// One authority for all tests: making keys takes time.
 static CA: LazyLock<DevCa> = LazyLock::new(|| DevCa::new("calls"));
 
-fn endpoint(name: &str, addr: SocketAddr) -> Result<Endpoint, rpcnet_client::transport::BindError> {
-    endpoint_with(name, addr, TransportConfig::default())
-}
-
-fn endpoint_with(
-    name: &str,
-    addr: SocketAddr,
-    config: TransportConfig,
-) -> Result<Endpoint, rpcnet_client::transport::BindError> {
-    let tls = CA.issue(name).expect("a node name");
-    Endpoint::bind(addr, config, tls)
-}
-
 /// An endpoint on a network in memory, or else on the loopback interface.
-fn bind_on(network: Option<&MemoryNetwork>, name: &str, config: TransportConfig) -> Endpoint {
-    let Some(network) = network else {
-        return endpoint_with(name, loopback(), config).expect("a free port");
-    };
-    let tls = CA.issue(name).expect("a node name");
+fn bind_on(network: Option<&MemoryNetwork>, config: TransportConfig, tls: Tls) -> Endpoint {
     let any = ([0, 0, 0, 0], 0).into();
-    network.bind(any, config, tls).expect("a free address")
+    let bound = match network {
+        Some(network) => network.bind(any, config, tls),
+        None => Endpoint::bind(loopback(), config, tls),
+    };
+    bound.expect("a free address")
+}
+
+/// A registry on the clock of the runtime, which the tests pause.
+fn registry(membership: impl Membership + 'static, balancer: Arc<dyn Balancer>) -> WorkerRegistry {
+    WorkerRegistry::with_balancer(membership, balancer).with_clock(|| Instant::now().into_std())
 }
 
 /// Workers take turns, so that the order tells who was tried.
@@ -75,7 +68,7 @@ fn round_robin() -> Arc<dyn Balancer> {
 struct TestCluster {
     list: StaticMembership,
     client: Arc<ClusterClient>,
-    /// The network of the workers, if that is not the loopback interface.
+    /// The network of all endpoints, if that is not the loopback interface.
     network: Option<MemoryNetwork>,
 }
 
@@ -85,7 +78,7 @@ impl TestCluster {
     }
 
     async fn with(change: impl FnOnce(ClusterClientConfig) -> ClusterClientConfig) -> Self {
-        Self::with_balancer(round_robin(), TransportConfig::default(), change).await
+        Self::with_balancer(round_robin(), change).await
     }
 
     /// Workers that could not be reached are passed over for so long.
@@ -94,28 +87,17 @@ impl TestCluster {
         change: impl FnOnce(ClusterClientConfig) -> ClusterClientConfig,
     ) -> Self {
         let health = HealthConfig::new().with_unreachable_backoff(BackoffRange::constant(backoff));
-        Self::with_health(round_robin(), health, TransportConfig::default(), change).await
+        Self::with_health(round_robin(), health, change).await
     }
 
     async fn with_balancer(
         balancer: Arc<dyn Balancer>,
-        transport: TransportConfig,
         change: impl FnOnce(ClusterClientConfig) -> ClusterClientConfig,
     ) -> Self {
-        Self::with_health(balancer, HealthConfig::new(), transport, change).await
+        Self::with_health(balancer, HealthConfig::new(), change).await
     }
 
     async fn with_health(
-        balancer: Arc<dyn Balancer>,
-        health: HealthConfig,
-        transport: TransportConfig,
-        change: impl FnOnce(ClusterClientConfig) -> ClusterClientConfig,
-    ) -> Self {
-        Self::on(None, balancer, health, transport, change).await
-    }
-
-    /// Without sockets, for tests in virtual time (`start_paused`): a timeout takes no time.
-    async fn in_memory(
         balancer: Arc<dyn Balancer>,
         health: HealthConfig,
         change: impl FnOnce(ClusterClientConfig) -> ClusterClientConfig,
@@ -138,9 +120,10 @@ impl TestCluster {
         transport: TransportConfig,
         change: impl FnOnce(ClusterClientConfig) -> ClusterClientConfig,
     ) -> Self {
-        let endpoint = bind_on(network.as_ref(), "caller", transport);
+        let caller = CA.issue("caller").expect("a node name");
+        let endpoint = bind_on(network.as_ref(), transport, caller);
         let list = StaticMembership::new();
-        let registry = WorkerRegistry::with_balancer(list.clone(), balancer).with_health(health);
+        let registry = registry(list.clone(), balancer).with_health(health);
         registry.start().await;
         let config = ClusterClientConfig::new(endpoint).with_timeout(TEST_TIMEOUT);
         let client = ClusterClient::new(Arc::new(registry), change(config));
@@ -149,6 +132,23 @@ impl TestCluster {
             client: Arc::new(client),
             network,
         }
+    }
+
+    /// The network of a cluster in memory.
+    fn network(&self) -> &MemoryNetwork {
+        self.network.as_ref().expect("a network in memory")
+    }
+
+    /// An endpoint on the network of the cluster, for a node that is not on the list.
+    fn bind(&self, name: &str) -> Endpoint {
+        let tls = CA.issue(name).expect("a node name");
+        bind_on(self.network.as_ref(), TransportConfig::default(), tls)
+    }
+
+    /// An endpoint at this address, if no other one has it.
+    fn bind_at(&self, name: &str, addr: SocketAddr) -> Result<Endpoint, BindError> {
+        let tls = CA.issue(name).expect("a node name");
+        self.network().bind(addr, TransportConfig::default(), tls)
     }
 
     /// Puts a node on the list.
@@ -163,19 +163,13 @@ impl TestCluster {
     }
 
     fn worker_with(&self, name: &str, router: Router, config: TransportConfig) -> RpcServer {
-        let server = bind_on(self.network.as_ref(), name, config).serve(router);
+        let tls = CA.issue(name).expect("a node name");
+        let server = bind_on(self.network.as_ref(), config, tls).serve(router);
         self.list(name, 1, server.local_addr());
         server
     }
 
-    /// A worker on the list at a socket that never answers.
-    fn silent_worker(&self, name: &str) -> UdpSocket {
-        let socket = UdpSocket::bind(loopback()).expect("a free port");
-        self.list(name, 1, socket.local_addr().expect("an address"));
-        socket
-    }
-
-    /// Workers on the list at addresses of the memory network that no socket has.
+    /// Workers on the list at addresses of the memory network that no endpoint has.
     fn unreachable(&self, names: &[&str]) {
         for (last, name) in (1..).zip(names) {
             self.list(name, 1, ([10, 9, 9, last], 1).into());

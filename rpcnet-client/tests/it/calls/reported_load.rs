@@ -40,11 +40,7 @@ impl Balancer for LeastReportedLoad {
 
 async fn cluster() -> (TestCluster, Arc<LeastReportedLoad>) {
     let balancer = Arc::new(LeastReportedLoad::default());
-    let cluster = TestCluster::with_balancer(
-        Arc::clone(&balancer) as Arc<_>,
-        TransportConfig::default(),
-        |config| config,
-    );
+    let cluster = TestCluster::with_balancer(Arc::clone(&balancer) as Arc<_>, |config| config);
     (cluster.await, balancer)
 }
 
@@ -69,8 +65,8 @@ struct OtherClient {
 }
 
 impl OtherClient {
-    async fn connect(worker: &RpcServer, name: &str) -> Self {
-        let endpoint = endpoint("other", loopback()).expect("a free port");
+    async fn connect(cluster: &TestCluster, worker: &RpcServer, name: &str) -> Self {
+        let endpoint = cluster.bind("other");
         let connected = endpoint.connect(worker.local_addr(), name).await;
         Self {
             connection: connected.expect("a connection"),
@@ -104,12 +100,12 @@ async fn busy_worker(cluster: &TestCluster) -> (RpcServer, OtherClient, Arc<Sema
     let (router, gate) = gated_router("red");
     let red = cluster.worker_with("red", router, ten);
     // This client can only know of these calls from red.
-    let mut other = OtherClient::connect(&red, "red").await;
+    let mut other = OtherClient::connect(cluster, &red, "red").await;
     other.make(8, &red).await;
     (red, other, gate)
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test(start_paused = true)]
 async fn a_balancer_sees_the_load_that_other_clients_make() {
     let (cluster, balancer) = cluster().await;
     let (_red, _other, _gate) = busy_worker(&cluster).await;
@@ -132,7 +128,7 @@ async fn a_balancer_sees_the_load_that_other_clients_make() {
     assert!(said.expect("it is there").in_flight >= 8, "{outcomes:?}");
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test(start_paused = true)]
 async fn a_rejection_reports_the_load_too() {
     let (cluster, balancer) = cluster().await;
     let (red, mut other, gate) = busy_worker(&cluster).await;
@@ -151,7 +147,7 @@ async fn a_rejection_reports_the_load_too() {
     assert!(!load.expect("a report").busy);
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test(start_paused = true)]
 async fn an_unanswered_attempt_reports_no_load() {
     let (cluster, balancer) = cluster().await;
     let (router, _gate) = gated_router("red");

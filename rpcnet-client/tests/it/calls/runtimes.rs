@@ -1,6 +1,11 @@
-//! Runtimes: calls from another one, from a thread without one, and after its end.
+//! Runtimes: calls from another one, from a thread without one, and after its end. On the loopback
+//! interface and in real time: the runtimes and threads must wait for each other, and a network in
+//! memory carries its datagrams within one runtime.
+
+use std::net::UdpSocket;
 
 use rpcnet_client::{Hedging, Receiver, Sender};
+use rpcnet_testing::block_on;
 use tokio::runtime::{Builder, Runtime};
 
 use super::*;
@@ -14,13 +19,26 @@ fn options() -> WorkerCallOptions {
     WorkerCallOptions::new().with_idempotent(true)
 }
 
+/// Workers on the loopback interface.
+async fn cluster(change: impl FnOnce(ClusterClientConfig) -> ClusterClientConfig) -> TestCluster {
+    let (health, transport) = (HealthConfig::new(), TransportConfig::default());
+    TestCluster::on(None, round_robin(), health, transport, change).await
+}
+
+/// A worker on the list at a socket that never answers.
+fn silent_worker(cluster: &TestCluster, name: &str) -> UdpSocket {
+    let socket = UdpSocket::bind(loopback()).expect("a free port");
+    cluster.list(name, 1, socket.local_addr().expect("an address"));
+    socket
+}
+
 /// Connects, pauses before it tries a worker again, and hedges: all that waits for time.
 #[test]
 fn a_thread_without_a_runtime_may_call_workers() {
     let ours = runtime();
     let _inside = ours.enter();
     let soon = Hedging::after(Duration::from_millis(20));
-    let cluster = ours.block_on(TestCluster::with(|config| {
+    let cluster = ours.block_on(cluster(|config| {
         let config = config.with_backoff(BackoffRange::constant(Duration::from_millis(2)));
         config.with_hedging("who", soon)
     }));
@@ -55,7 +73,7 @@ fn a_thread_without_a_runtime_may_call_workers() {
 #[test]
 fn all_kinds_of_calls_work_on_a_thread_without_a_runtime() {
     let ours = runtime();
-    let cluster = ours.block_on(TestCluster::new());
+    let cluster = ours.block_on(cluster(|config| config));
     let _workers = ["a", "b", "c"].map(|name| {
         let double = |_, mut numbers: Receiver<u32>, mut replies: Sender<u32>| async move {
             while let Some(n) = numbers.message().await? {
@@ -84,10 +102,10 @@ fn all_kinds_of_calls_work_on_a_thread_without_a_runtime() {
 #[test]
 fn calls_end_with_the_runtime_of_the_endpoint_and_blame_no_worker() {
     let (killed, theirs, ours) = (runtime(), runtime(), runtime());
-    let cluster = killed.block_on(TestCluster::new());
+    let cluster = killed.block_on(cluster(|config| config));
     let (router, runs) = hanging_router();
     let _a = theirs.block_on(async { cluster.worker("a", router) });
-    let silent = cluster.silent_worker("b");
+    let silent = silent_worker(&cluster, "b");
     let call = || {
         let client = Arc::clone(&cluster.client);
         async move {

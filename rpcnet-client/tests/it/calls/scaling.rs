@@ -15,16 +15,17 @@ const ONE: NonZeroU32 = NonZeroU32::MIN;
 async fn cluster(
     change: impl FnOnce(ClusterClientConfig) -> ClusterClientConfig,
 ) -> Arc<TestCluster> {
-    cluster_on(None, change).await
+    cluster_on(MemoryNetwork::new(), change).await
 }
 
 async fn cluster_on(
-    network: Option<MemoryNetwork>,
+    network: MemoryNetwork,
     change: impl FnOnce(ClusterClientConfig) -> ClusterClientConfig,
 ) -> Arc<TestCluster> {
     let one_lane = TransportConfig::default().with_lanes(NonZeroU8::MIN);
     let health = HealthConfig::new();
-    Arc::new(TestCluster::on(network, round_robin(), health, one_lane, change).await)
+    let cluster = TestCluster::on(Some(network), round_robin(), health, one_lane, change);
+    Arc::new(cluster.await)
 }
 
 /// The gate at which calls to [`gated_router`] wait.
@@ -105,7 +106,7 @@ async fn saturated_connections_scale_up_to_the_limit_and_down_when_idle() {
     let network = MemoryNetwork::new();
     // Calls take time, or virtual time would stand still while one follows the other.
     network.set_delay(Duration::from_millis(1));
-    let cluster = cluster_on(Some(network), |config| {
+    let cluster = cluster_on(network, |config| {
         config
             .with_connections_per_worker_max(NonZeroUsize::new(3).unwrap())
             .with_surplus_idle_timeout(idle_timeout)
@@ -140,7 +141,7 @@ async fn saturated_connections_scale_up_to_the_limit_and_down_when_idle() {
 
 #[tokio::test(start_paused = true)]
 async fn an_unsaturated_connection_does_not_scale_up() {
-    let cluster = cluster_on(Some(MemoryNetwork::new()), |config| config).await;
+    let cluster = cluster(|config| config).await;
     let (router, gate) = gated_router();
     let _server = cluster.worker("red", router);
     let calls: Vec<_> = (0..500).map(|_| call(&cluster)).collect();
@@ -156,7 +157,7 @@ async fn an_unsaturated_connection_does_not_scale_up() {
     assert_eq!((cluster.client.connections(), cluster.handshakes()), (1, 1));
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test(start_paused = true)]
 async fn streams_that_saturate_a_connection_scale_it_up() {
     let cluster = cluster(|config| config).await;
     let router =
@@ -203,7 +204,7 @@ async fn streams_that_saturate_a_connection_scale_it_up() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test(start_paused = true)]
 async fn all_connections_to_a_failed_worker_are_closed() {
     let cluster = cluster(|config| config).await;
     let (router, gate) = gated_router();
@@ -233,7 +234,7 @@ async fn all_connections_to_a_failed_worker_are_closed() {
 }
 
 /// What the worker has no room for is not its fault: it is not avoided.
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test(start_paused = true)]
 async fn a_refused_extra_connection_does_not_mark_the_worker() {
     let cluster = cluster(|config| config).await;
     let (router, gate) = gated_router();
