@@ -86,7 +86,7 @@ pub use crate::{
         TraceContext, TraceContextError, WithCallMetadata, WithReplyMetadata,
     },
     method::{
-        CallError, Channel, ErrorType, IntegerRequest, LocalChannel, Method, MethodOptions,
+        CallError, Channel, ErrorType, IntegerRequest, LocalChannel, Method, MethodOptions, MethodType,
         Replies, ReplyType, RequestType, Requests, UntypedMethod,
     },
     peer::Peer,

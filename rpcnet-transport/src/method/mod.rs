@@ -5,6 +5,7 @@ mod channel;
 mod error_type;
 mod integer_request;
 mod local_channel;
+mod method_type;
 mod options;
 mod streams;
 mod untyped;
@@ -16,6 +17,7 @@ pub use self::{
     error_type::{CallError, ErrorType},
     integer_request::IntegerRequest,
     local_channel::LocalChannel,
+    method_type::MethodType,
     options::MethodOptions,
     streams::{Replies, Requests},
     untyped::UntypedMethod,
@@ -58,13 +60,16 @@ impl<Req: RequestType, Reply: ReplyType, E: ErrorType> Method<Req, Reply, E> {
     /// A method of this name, which has 1 to 255 bytes. Names of services are `Service/method`.
     #[must_use]
     pub const fn new(name: &'static str) -> Self {
-        Self::with_schema(UntypedMethod::new(name, describe::<Req, Reply, E>, 0))
+        let method_type = MethodType::new(Req::IS_STREAM, Reply::IS_STREAM);
+        let untyped = UntypedMethod::new(name, describe::<Req, Reply, E>, 0);
+        Self::with_schema(untyped.with_type(method_type))
     }
 }
 
 impl<Req: 'static, Reply: 'static, E: ErrorType> Method<Req, Reply, E> {
     /// A method whose types have no schema, such as those of other crates. Caller and server are
-    /// compatible if both name the same `since`: count it up with each change of the types.
+    /// compatible if both name the same `since`: count it up with each change of the types, also
+    /// from one message to a stream.
     #[must_use]
     pub const fn opaque(name: &'static str, since: u32) -> Self {
         Self::with_schema(UntypedMethod::new(name, describe_opaque::<E>, since))
@@ -151,34 +156,48 @@ impl<Req, Reply, E> fmt::Debug for Method<Req, Reply, E> {
 /// Type of the requests of a method: a [`Message`], or [`Requests`] of messages.
 pub trait RequestType: 'static {
     #[doc(hidden)]
+    const IS_STREAM: bool;
+
+    #[doc(hidden)]
     fn describe_request(schema: &mut SchemaBuilder) -> TypeRef;
 }
 
 /// Type of the replies of a method: a [`Message`], or [`Replies`] of messages.
 pub trait ReplyType: 'static {
     #[doc(hidden)]
+    const IS_STREAM: bool;
+
+    #[doc(hidden)]
     fn describe_reply(schema: &mut SchemaBuilder) -> TypeRef;
 }
 
 impl<T: Message> RequestType for T {
+    const IS_STREAM: bool = false;
+
     fn describe_request(schema: &mut SchemaBuilder) -> TypeRef {
         schema.add::<T>()
     }
 }
 
 impl<T: Message> RequestType for Requests<T> {
+    const IS_STREAM: bool = true;
+
     fn describe_request(schema: &mut SchemaBuilder) -> TypeRef {
         schema.add::<T>()
     }
 }
 
 impl<T: Message> ReplyType for T {
+    const IS_STREAM: bool = false;
+
     fn describe_reply(schema: &mut SchemaBuilder) -> TypeRef {
         schema.add::<T>()
     }
 }
 
 impl<T: Message> ReplyType for Replies<T> {
+    const IS_STREAM: bool = true;
+
     fn describe_reply(schema: &mut SchemaBuilder) -> TypeRef {
         schema.add::<T>()
     }

@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, fmt, sync::OnceLock};
 
 use parking_lot::RwLock;
 
+use super::MethodType;
 use crate::{
     Code, Processed, RpcError,
     codec::Encoding,
@@ -17,6 +18,8 @@ pub struct UntypedMethod {
     name: &'static str,
     describe: fn(u32) -> MethodSchema,
     since: u32,
+    /// Its type, if that is known.
+    method_type: Option<MethodType>,
     /// All methods of its service, if that is known.
     service: Option<fn() -> &'static [Self]>,
 }
@@ -31,8 +34,14 @@ impl UntypedMethod {
             name,
             describe,
             since,
+            method_type: None,
             service: None,
         }
+    }
+
+    pub(super) const fn with_type(mut self, method_type: MethodType) -> Self {
+        self.method_type = Some(method_type);
+        self
     }
 
     pub(super) const fn in_service(mut self, methods: fn() -> &'static [Self]) -> Self {
@@ -44,6 +53,13 @@ impl UntypedMethod {
     #[must_use]
     pub const fn name(&self) -> &'static str {
         self.name
+    }
+
+    /// Whether its requests and replies are streams. `None` for an
+    /// [opaque](crate::Method::opaque) method.
+    #[must_use]
+    pub const fn method_type(&self) -> Option<MethodType> {
+        self.method_type
     }
 
     /// Schema of its messages, computed at the first use of their types in this process.

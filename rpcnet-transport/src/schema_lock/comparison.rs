@@ -2,8 +2,11 @@
 
 use std::fmt;
 
-use super::contents::Schemas;
-use crate::schema::{Incompatibility, MethodSchema};
+use super::contents::{LockedMethod, LockedMethods};
+use crate::{
+    method::MethodType,
+    schema::{Incompatibility, MethodSchema},
+};
 
 /// Differences between locked methods and those of the code, by the names of the methods.
 #[derive(Debug, PartialEq, Eq)]
@@ -11,6 +14,8 @@ pub(super) struct LockComparison {
     pub(super) added: Vec<String>,
     /// Methods whose types are compatible, but not the same.
     pub(super) changed: Vec<String>,
+    /// Methods of which the file does not say whether they stream.
+    pub(super) without_type: Vec<String>,
     pub(super) breaking: Vec<BreakingChange>,
 }
 
@@ -31,14 +36,23 @@ pub enum BreakingCombination {
     LockedCaller(Incompatibility),
     /// A caller of the code with a server of the locked version.
     LockedServer(Incompatibility),
+    /// Callers and servers of the two versions, in both directions: requests or replies are one
+    /// message in one version and a stream in the other.
+    MethodType {
+        /// Type of the method in the file.
+        locked: MethodType,
+        /// Type of the method in the code.
+        current: MethodType,
+    },
 }
 
 impl LockComparison {
-    pub(super) fn new(locked: &Schemas, current: &Schemas) -> Self {
+    pub(super) fn new(locked: &LockedMethods, current: &LockedMethods) -> Self {
         let is_added = |name: &&String| !locked.contains_key(*name);
         let mut comparison = Self {
             added: current.keys().filter(is_added).cloned().collect(),
             changed: Vec::new(),
+            without_type: Vec::new(),
             breaking: Vec::new(),
         };
         for (name, locked) in locked {
@@ -47,7 +61,7 @@ impl LockComparison {
         comparison
     }
 
-    fn add(&mut self, name: &str, locked: &MethodSchema, current: Option<&MethodSchema>) {
+    fn add(&mut self, name: &str, locked: &LockedMethod, current: Option<&LockedMethod>) {
         let breaking = |combination| BreakingChange {
             method: name.to_owned(),
             combination,
@@ -55,10 +69,22 @@ impl LockComparison {
         let Some(current) = current else {
             return self.breaking.push(breaking(BreakingCombination::Gone));
         };
+        let other_type = match (locked.method_type, current.method_type) {
+            (Some(locked), Some(current)) if locked != current => {
+                Some(BreakingCombination::MethodType { locked, current })
+            }
+            (None, Some(_)) => {
+                self.without_type.push(name.to_owned());
+                None
+            }
+            _ => None,
+        };
+        let (locked, current) = (&locked.schema, &current.schema);
         let as_server = MethodSchema::check_compatible(locked, current);
         let as_caller = MethodSchema::check_compatible(current, locked);
         let is_compatible = as_server.is_ok() && as_caller.is_ok();
         let found = [
+            other_type,
             as_server.err().map(BreakingCombination::LockedCaller),
             as_caller.err().map(BreakingCombination::LockedServer),
         ];
@@ -94,6 +120,9 @@ impl fmt::Display for BreakingChange {
             }
             BreakingCombination::LockedServer(why) => {
                 write!(f, "{method}, new caller and old server: {why}")
+            }
+            BreakingCombination::MethodType { locked, current } => {
+                write!(f, "{method} was {locked}, is {current}")
             }
         }
     }

@@ -2,9 +2,10 @@
 //!
 //! ```text
 //! # Comments.
-//! schema-lock 1
+//! schema-lock 2
 //!
 //! method Render/probe
+//! type unary
 //! hash 152592f4de3f6bd1
 //!     request: u64
 //!     reply: Probe
@@ -17,14 +18,23 @@
 //! ```
 //!
 //! Lines of a type or of an encoded schema are indented. The text of the types is not read: the
-//! encoded schema counts, whose hash has to be the one above.
+//! encoded schema counts, whose hash has to be the one above. An opaque method has no type. Files
+//! of version 1, whose methods have no types, are read too.
 
 use std::{collections::BTreeMap, fmt::Write, str::Lines};
 
-use crate::schema::MethodSchema;
+use crate::{method::MethodType, schema::MethodSchema};
 
-/// Schemas of methods by their names.
-pub(super) type Schemas = BTreeMap<String, MethodSchema>;
+/// Locked methods by their names.
+pub(super) type LockedMethods = BTreeMap<String, LockedMethod>;
+
+/// Schema and type of a method.
+#[derive(Debug, Clone)]
+pub(super) struct LockedMethod {
+    pub(super) schema: MethodSchema,
+    /// `None` of an opaque method, and of one in a file of version 1.
+    pub(super) method_type: Option<MethodType>,
+}
 
 /// Where a file is damaged, and how.
 #[derive(Debug, PartialEq, Eq)]
@@ -39,20 +49,26 @@ const COMMENT: &str = "\
 # the code, and writes this file with RPCNET_SCHEMA_LOCK=write. Do not edit it.
 ";
 
-const VERSION_LINE: &str = "schema-lock 1";
+const VERSION_LINE: &str = "schema-lock 2";
+
+/// Version without the types of methods.
+const VERSION_1_LINE: &str = "schema-lock 1";
 
 const INDENT: &str = "    ";
 
 /// Bytes of an encoded schema on one line.
 const BYTES_PER_LINE: usize = 40;
 
-/// The text of the file: the same for the same schemas.
-pub(super) fn render(schemas: &Schemas) -> String {
+/// The text of the file: the same for the same methods.
+pub(super) fn render(methods: &LockedMethods) -> String {
     let mut text = format!("{COMMENT}{VERSION_LINE}\n");
-    for (name, schema) in schemas {
-        let hash = schema.hash();
-        let written = write!(text, "\nmethod {name}\nhash {hash:016x}\n");
-        written.expect("a string takes any text");
+    for (name, method) in methods {
+        let schema = &method.schema;
+        text.push_str(&format!("\nmethod {name}\n"));
+        if let Some(method_type) = method.method_type {
+            text.push_str(&format!("type {method_type}\n"));
+        }
+        text.push_str(&format!("hash {:016x}\n", schema.hash()));
         for line in schema.to_string().lines() {
             if !line.is_empty() {
                 text.push_str(INDENT);
@@ -73,25 +89,25 @@ pub(super) fn render(schemas: &Schemas) -> String {
     text
 }
 
-/// The schemas of a file.
-pub(super) fn parse(text: &str) -> Result<Schemas, Damage> {
+/// The methods of a file.
+pub(super) fn parse(text: &str) -> Result<LockedMethods, Damage> {
     let mut reader = LockReader::new(text);
     match reader.next_item() {
-        Some(VERSION_LINE) => {}
+        Some(VERSION_LINE | VERSION_1_LINE) => {}
         Some(line) => return Err(reader.expected(VERSION_LINE, line)),
         None => return Err(reader.damage(format!("expected {VERSION_LINE:?}, found no line"))),
     }
-    let mut schemas = Schemas::new();
+    let mut methods = LockedMethods::new();
     while let Some(line) = reader.next_item() {
         let Some(name) = line.strip_prefix("method ") else {
             return Err(reader.expected("method ...", line));
         };
-        let schema = reader.schema(name)?;
-        if schemas.insert(name.to_owned(), schema).is_some() {
+        let method = reader.method(name)?;
+        if methods.insert(name.to_owned(), method).is_some() {
             return Err(reader.damage(format!("method {name} is there twice")));
         }
     }
-    Ok(schemas)
+    Ok(methods)
 }
 
 struct LockReader<'a> {
@@ -124,9 +140,26 @@ impl<'a> LockReader<'a> {
         }
     }
 
-    /// The schema of a method, after the line with its name.
-    fn schema(&mut self, name: &str) -> Result<MethodSchema, Damage> {
-        let line = self.next_line().unwrap_or_default();
+    /// A method, after the line with its name.
+    fn method(&mut self, name: &str) -> Result<LockedMethod, Damage> {
+        let mut line = self.next_line().unwrap_or_default();
+        let mut method_type = None;
+        if let Some(word) = line.strip_prefix("type ") {
+            method_type = MethodType::parse(word);
+            if method_type.is_none() {
+                return Err(self.expected("type ... of a method", line));
+            }
+            line = self.next_line().unwrap_or_default();
+        }
+        let schema = self.schema(name, line)?;
+        Ok(LockedMethod {
+            schema,
+            method_type,
+        })
+    }
+
+    /// The schema of a method, from the line with its hash on.
+    fn schema(&mut self, name: &str, line: &str) -> Result<MethodSchema, Damage> {
         let hash = line.strip_prefix("hash ");
         let Some(hash) = hash.and_then(|hash| u64::from_str_radix(hash, 16).ok()) else {
             return Err(self.expected("hash ... in base 16", line));

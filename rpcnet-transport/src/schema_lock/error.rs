@@ -28,7 +28,7 @@ pub enum SchemaLockError {
     },
     /// Methods are new or changed compatibly, and are not in the file yet. If there are none, the
     /// file has another text for the same schemas.
-    #[error("{}", OutdatedText { path, added, changed })]
+    #[error("{}", OutdatedText { path, added, changed, without_type })]
     Outdated {
         /// Path of the file.
         path: PathBuf,
@@ -36,6 +36,9 @@ pub enum SchemaLockError {
         added: Vec<String>,
         /// Names of the methods that changed compatibly.
         changed: Vec<String>,
+        /// Names of the methods of which the file does not say whether they stream, as no file
+        /// does that an earlier version has written.
+        without_type: Vec<String>,
     },
     /// There is no file yet.
     #[error("{} does not exist: {WRITE_ADVICE}", .0.display())]
@@ -72,7 +75,7 @@ pub enum SchemaLockError {
         /// Error of the operating system.
         source: io::Error,
     },
-    /// Two methods of one name have different types.
+    /// Two methods of one name have different types, or one of them streams.
     #[error("two methods of different types are named {0}")]
     DuplicateMethod(String),
     /// The name of a method has spaces at its ends, or characters that are not printable.
@@ -153,6 +156,7 @@ struct OutdatedText<'a> {
     path: &'a Path,
     added: &'a [String],
     changed: &'a [String],
+    without_type: &'a [String],
 }
 
 impl fmt::Display for OutdatedText<'_> {
@@ -164,7 +168,14 @@ impl fmt::Display for OutdatedText<'_> {
         for name in self.changed {
             writeln!(f, "    {name} has changed, compatibly")?;
         }
-        if self.added.is_empty() && self.changed.is_empty() {
+        for name in self.without_type {
+            writeln!(
+                f,
+                "    {name} is in the file without its type: unary or streaming"
+            )?;
+        }
+        let lists = [self.added, self.changed, self.without_type];
+        if lists.iter().all(|list| list.is_empty()) {
             writeln!(f, "    names of types, or their text, have changed")?;
         }
         f.write_str(WRITE_ADVICE)

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 use self::{
     comparison::LockComparison,
-    contents::Schemas,
+    contents::{LockedMethod, LockedMethods},
     error::{MethodProblem, check_len},
 };
 pub use self::{
@@ -31,7 +31,7 @@ pub(crate) const MODE_VARIABLE: &str = "RPCNET_SCHEMA_LOCK";
 /// The file belongs into version control. It holds the schemas of the last version that others may
 /// run, as text for reviewers and in encoded form. [`check`](Self::check) compares the methods of
 /// the code with it, in both directions: a caller of that version with a server of the code, and
-/// the reverse.
+/// the reverse. A method that was unary and streams now, or the reverse, has changed incompatibly.
 ///
 /// ```no_run
 /// # use rpcnet_transport::Method;
@@ -151,28 +151,36 @@ impl SchemaLock {
             return Ok(());
         }
         if mode == SchemaLockMode::Check {
-            let LockComparison { added, changed, .. } = comparison;
             return Err(SchemaLockError::Outdated {
                 path: path(),
-                added,
-                changed,
+                added: comparison.added,
+                changed: comparison.changed,
+                without_type: comparison.without_type,
             });
         }
         file::write(&self.path, &rendered)
     }
 
-    /// Schemas of the methods by their names.
-    fn current(&self) -> Result<Schemas, SchemaLockError> {
-        let mut schemas = Schemas::new();
+    /// The methods of the code by their names.
+    fn current(&self) -> Result<LockedMethods, SchemaLockError> {
+        let mut methods = LockedMethods::new();
         for method in &self.methods {
             let (name, schema) = (method.name(), method.schema());
             check_method(name, schema).map_err(|problem| problem.of(name))?;
-            let before = schemas.insert(name.to_owned(), schema.clone());
-            if before.is_some_and(|before| before.hash() != schema.hash()) {
+            let method_type = method.method_type();
+            let locked = LockedMethod {
+                schema: schema.clone(),
+                method_type,
+            };
+            let before = methods.insert(name.to_owned(), locked);
+            let is_other = |before: LockedMethod| {
+                before.schema.hash() != schema.hash() || before.method_type != method_type
+            };
+            if before.is_some_and(is_other) {
                 return Err(MethodProblem::Duplicate.of(name));
             }
         }
-        Ok(schemas)
+        Ok(methods)
     }
 }
 

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::*;
 use crate::{
-    Message,
+    Message, Replies, Requests,
     schema::{Field, SchemaBuilder, Shape, TypeRef},
 };
 
@@ -88,6 +88,11 @@ const FRAMES_V2: Method<JobV2, u32> = Method::new("Render/frames");
 const FRAMES_TEXT: Method<TextJob, u32> = Method::new("Render/frames");
 const FRAMES_LARGER: Method<LargerJob, u32> = Method::new("Render/frames");
 
+/// The same messages as those of `FRAMES_V1`, as streams.
+const FRAMES_OF_EACH: Method<Requests<JobV1>, u32> = Method::new("Render/frames");
+const EACH_FRAME: Method<JobV1, Replies<u32>> = Method::new("Render/frames");
+const EACH_FRAME_OF_EACH: Method<Requests<JobV1>, Replies<u32>> = Method::new("Render/frames");
+
 fn locked(path: &Path) -> SchemaLock {
     let lock = SchemaLock::new(path).method(PROBE).method(FRAMES_V1);
     lock.try_check(SchemaLockMode::Write).unwrap();
@@ -108,9 +113,10 @@ fn the_file_is_sorted_text_that_reads_back() {
     let expected = "\
 # Schemas of methods, as callers and servers that run already know them. A test compares them with
 # the code, and writes this file with RPCNET_SCHEMA_LOCK=write. Do not edit it.
-schema-lock 1
+schema-lock 2
 
 method Render/frames
+type unary
 hash HASH
     request: Job
     reply: u32
@@ -122,6 +128,7 @@ hash HASH
 encoded
 
 method Render/probe
+type unary
 hash HASH
     request: u64
     reply: bool
@@ -140,9 +147,10 @@ encoded
         shown.push('\n');
     }
     assert_eq!(shown, expected);
-    let schemas = contents::parse(&text).unwrap();
-    assert_eq!(schemas["Render/probe"].hash(), PROBE.schema().hash());
-    assert_eq!(contents::render(&schemas), text);
+    let methods = contents::parse(&text).unwrap();
+    let schema = &methods["Render/probe"].schema;
+    assert_eq!(schema.hash(), PROBE.schema().hash());
+    assert_eq!(contents::render(&methods), text);
     assert_eq!(folder.files(), 1, "a file is left");
 }
 
@@ -243,6 +251,98 @@ fn a_change_that_breaks_one_direction_is_breaking() {
 }
 
 #[test]
+fn a_method_that_begins_or_ceases_to_stream_is_a_breaking_change() {
+    let versions = [
+        (FRAMES_V1.untyped(), "unary"),
+        (FRAMES_OF_EACH.untyped(), "client-streaming"),
+        (EACH_FRAME.untyped(), "server-streaming"),
+        (EACH_FRAME_OF_EACH.untyped(), "bidirectional-streaming"),
+    ];
+    for (old, was) in versions {
+        let folder = Folder::new();
+        let lock = |method| SchemaLock::new(folder.lock()).service(&[method]);
+        lock(old).try_check(SchemaLockMode::Write).unwrap();
+        let text = fs::read_to_string(folder.lock()).unwrap();
+        assert!(text.contains(&format!("\ntype {was}\n")), "{text}");
+        for (new, is) in versions {
+            assert_eq!(old.schema().hash(), new.schema().hash());
+            if was == is {
+                lock(new).try_check(SchemaLockMode::Check).unwrap();
+                continue;
+            }
+            for mode in [SchemaLockMode::Check, SchemaLockMode::Write] {
+                let error = error_of(&lock(new), mode);
+                let lines: Vec<_> = error.lines().collect();
+                assert_eq!(lines[1], format!("    Render/frames was {was}, is {is}"));
+                assert_eq!(lines.len(), 3, "{error}");
+                assert_eq!(fs::read_to_string(folder.lock()).unwrap(), text);
+            }
+        }
+        let (new, is) = versions[usize::from(was == "unary")];
+        lock(new).try_check(SchemaLockMode::WriteBreaking).unwrap();
+        let text = fs::read_to_string(folder.lock()).unwrap();
+        assert!(text.contains(&format!("\ntype {is}\n")), "{text}");
+    }
+}
+
+#[test]
+fn a_change_of_types_and_of_streaming_is_told_whole() {
+    const TEXTS: Method<TextJob, Replies<u32>> = Method::new("Render/frames");
+    let folder = Folder::new();
+    locked(&folder.lock());
+    let lock = SchemaLock::new(folder.lock()).method(PROBE).method(TEXTS);
+    let error = error_of(&lock, SchemaLockMode::Write);
+    let lines: Vec<_> = error.lines().collect();
+    assert_eq!(lines[1], "    Render/frames was unary, is server-streaming");
+    assert!(lines[2].contains("old caller and new server: request.codec"));
+    assert!(lines[3].contains("new caller and old server: request.codec"));
+}
+
+/// As files of version 1 are: without the types of methods.
+fn version_1(text: &str) -> String {
+    let text = text.replace("schema-lock 2\n", "schema-lock 1\n");
+    let lines = text.split_inclusive('\n');
+    lines.filter(|line| !line.starts_with("type ")).collect()
+}
+
+#[test]
+fn a_file_of_version_1_is_compared_and_completed() {
+    let folder = Folder::new();
+    let lock = locked(&folder.lock()).method(Method::<(), Replies<u8>>::new("Render/log"));
+    lock.try_check(SchemaLockMode::Write).unwrap();
+    let text = fs::read_to_string(folder.lock()).unwrap();
+    let old = version_1(&text);
+    assert_eq!(old.matches("type ").count(), 0, "{old}");
+    fs::write(folder.lock(), &old).unwrap();
+    let error = error_of(&lock, SchemaLockMode::Check);
+    let lines: Vec<_> = error.lines().collect();
+    let names = ["Render/frames", "Render/log", "Render/probe"];
+    let expected =
+        names.map(|name| format!("    {name} is in the file without its type: unary or streaming"));
+    assert_eq!(lines[1..4], expected);
+    assert!(lines[4].starts_with("run the test with RPCNET_SCHEMA_LOCK=write,"));
+    // What the file says is compared as ever.
+    let broken = SchemaLock::new(folder.lock()).method(FRAMES_TEXT);
+    let error = error_of(&broken, SchemaLockMode::Write);
+    assert!(error.contains("request.codec") && error.contains("Render/probe is gone"));
+    assert_eq!(fs::read_to_string(folder.lock()).unwrap(), old);
+    lock.try_check(SchemaLockMode::Write).unwrap();
+    assert_eq!(fs::read_to_string(folder.lock()).unwrap(), text);
+    lock.try_check(SchemaLockMode::Check).unwrap();
+}
+
+#[test]
+fn opaque_methods_are_locked_without_a_type() {
+    const OPAQUE: Method<Requests<Folder>, Replies<Folder>> = Method::opaque("opaque", 1);
+    let folder = Folder::new();
+    let lock = SchemaLock::new(folder.lock()).method(OPAQUE);
+    lock.try_check(SchemaLockMode::Write).unwrap();
+    lock.try_check(SchemaLockMode::Check).unwrap();
+    let text = fs::read_to_string(folder.lock()).unwrap();
+    assert!(text.contains("\nmethod opaque\nhash "), "{text}");
+}
+
+#[test]
 fn text_that_differs_from_the_encoded_schemas_is_out_of_date() {
     let folder = Folder::new();
     let lock = locked(&folder.lock());
@@ -254,17 +354,14 @@ fn text_that_differs_from_the_encoded_schemas_is_out_of_date() {
     assert_eq!(fs::read_to_string(folder.lock()).unwrap(), text);
 }
 
-#[test]
-fn a_damaged_file_fails_in_each_mode_and_stays_as_it_is() {
-    let folder = Folder::new();
-    let lock = locked(&folder.lock());
-    let text = fs::read_to_string(folder.lock()).unwrap();
+/// Files that are damaged, and a part of the error that says so.
+fn damaged_files(text: &str) -> Vec<(String, &'static str)> {
     let hash = format!("{:016x}", PROBE.schema().hash());
-    for (damaged, reason) in [
+    vec![
         (String::new(), ":0: damaged schema lock: expected"),
         (
-            "schema-lock 2\n".to_owned(),
-            ":1: damaged schema lock: expected \"schema-lock 1\"",
+            "schema-lock 3\n".to_owned(),
+            ":1: damaged schema lock: expected \"schema-lock 2\"",
         ),
         (
             format!("{text}>>>>>>> theirs\n"),
@@ -277,6 +374,14 @@ fn a_damaged_file_fails_in_each_mode_and_stays_as_it_is() {
         (
             text.replace(&hash, "0123456789abcdef"),
             "method Render/probe: hash 0123456789abcdef of",
+        ),
+        (
+            text.replace("type unary", "type sometimes"),
+            "expected \"type ... of a method\", found \"type sometimes\"",
+        ),
+        (
+            text.replace("type unary", "type unary\ntype unary"),
+            "expected \"hash ... in base 16\", found \"type unary\"",
         ),
         (
             text.replace(&hash, "none"),
@@ -297,7 +402,15 @@ fn a_damaged_file_fails_in_each_mode_and_stays_as_it_is() {
             "method Render/probe is there twice",
         ),
         (text[..text.len() - 5].to_owned(), "schema.lock:"),
-    ] {
+    ]
+}
+
+#[test]
+fn a_damaged_file_fails_in_each_mode_and_stays_as_it_is() {
+    let folder = Folder::new();
+    let lock = locked(&folder.lock());
+    let text = fs::read_to_string(folder.lock()).unwrap();
+    for (damaged, reason) in damaged_files(&text) {
         fs::write(folder.lock(), &damaged).unwrap();
         for mode in [
             SchemaLockMode::Check,
@@ -347,10 +460,12 @@ fn methods_that_cannot_be_locked_are_rejected() {
     let twice = lock.method(PROBE).method(PROBE);
     twice.try_check(SchemaLockMode::Write).unwrap();
     let error = error_of(&twice.method(OTHER_PROBE), SchemaLockMode::Write);
-    assert_eq!(
-        error,
-        "two methods of different types are named Render/probe"
-    );
+    let expected = "two methods of different types are named Render/probe";
+    assert_eq!(error, expected);
+    let streaming = SchemaLock::new(folder.lock()).method(FRAMES_V1);
+    let streaming = streaming.method(FRAMES_OF_EACH);
+    let error = error_of(&streaming, SchemaLockMode::Write);
+    assert!(error.ends_with("Render/frames"), "{error}");
 }
 
 #[test]
