@@ -41,8 +41,8 @@ pub enum Code {
     TooEarly = 13,
     /// The types that caller and server have for the method do not fit: the details of a rejection
     /// by the server are its [schema](crate::schema::MethodSchema). Or the server is older than the
-    /// [metadata](crate::Metadata) of the call, which was not sent then. Unprocessed, except where a
-    /// reply could not be decoded.
+    /// [metadata](crate::Metadata) of the call, which was not sent then. Unprocessed, except where
+    /// a reply could not be decoded.
     Incompatible = 14,
 }
 

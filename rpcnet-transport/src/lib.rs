@@ -86,8 +86,8 @@ pub use crate::{
         TraceContext, TraceContextError, WithCallMetadata, WithReplyMetadata,
     },
     method::{
-        CallError, Channel, ErrorType, IntegerRequest, LocalChannel, Method, MethodOptions, MethodType,
-        Replies, ReplyType, RequestType, Requests, UntypedMethod,
+        CallError, Channel, ErrorType, IntegerRequest, LocalChannel, Method, MethodOptions,
+        MethodType, Replies, ReplyType, RequestType, Requests, UntypedMethod,
     },
     peer::Peer,
     priority::Priority,

@@ -11,7 +11,7 @@ use super::{
     early_handshake::EarlyHandshake,
 };
 use crate::{
-    Code, CodecError, Decode, Processed, RpcError, UntypedMethod,
+    Code, CodecError, Decode, MethodType, Processed, RpcError, UntypedMethod,
     codec::Encoding,
     metadata::outgoing_headers,
     method::{CalledMethod, TypedCall},
@@ -127,8 +127,9 @@ impl RpcClient {
             let client = client.map_err(|e| self.with_peer_context(e))?;
             return Box::pin(client.check_method(method, options)).await;
         }
-        let agreed = self.agree(method, RequestFlags::default(), options).await;
-        agreed.map(drop)
+        let method_type = method.method_type().unwrap_or(MethodType::Unary);
+        let agreed = self.agree(method, method_type.request_flags(), options);
+        agreed.await.map(drop)
     }
 
     /// Makes a call at once if it may be sent as early data, otherwise after the handshake.

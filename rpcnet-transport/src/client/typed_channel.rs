@@ -2,7 +2,9 @@
 
 use futures::Stream;
 
-use super::{EncodedRequest, RpcClient, method_options::call_options, typed_unary::TypedUnaryCall};
+use super::{
+    EncodedRequest, RpcClient, method_options::call_options, typed_unary::UnaryMethodCall,
+};
 use crate::{
     Channel, Encode, ErrorType, Message, Method, MethodOptions, Replies, Requests, RpcError,
     codec::Encoding,
@@ -21,7 +23,7 @@ impl Channel for RpcClient {
         E: ErrorType,
     {
         let options = options.or(method.options());
-        TypedUnaryCall::new(self, method.untyped(), request, options)
+        UnaryMethodCall::new(self, method.untyped(), request, options)
     }
 
     async fn server_streaming<Req, T, E>(

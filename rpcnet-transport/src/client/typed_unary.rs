@@ -26,7 +26,7 @@ use crate::{
 /// Future of a unary call. Most calls are small and have a lane: their request is encoded into
 /// memory of the thread, copied into the lane at the first poll, and only the place of the reply is
 /// kept. All others have a future on the heap.
-pub(super) struct TypedUnaryCall<'c, 'r, Req, Reply> {
+pub(super) struct UnaryMethodCall<'c, 'r, Req, Reply> {
     client: &'c RpcClient,
     method: UntypedMethod,
     request: &'r Req,
@@ -42,7 +42,7 @@ enum UnaryStage<'c, 'r> {
     Boxed(BoxFuture<'r, Result<EncodedReply, RpcError>>),
 }
 
-impl<'c, 'r, Req: Message + Sync, Reply: Message> TypedUnaryCall<'c, 'r, Req, Reply> {
+impl<'c, 'r, Req: Message + Sync, Reply: Message> UnaryMethodCall<'c, 'r, Req, Reply> {
     pub(super) fn new(
         client: &'c RpcClient,
         method: UntypedMethod,
@@ -96,7 +96,7 @@ impl<'c, 'r, Req: Message + Sync, Reply: Message> TypedUnaryCall<'c, 'r, Req, Re
     }
 }
 
-impl<Req: Message + Sync, Reply: Message> Future for TypedUnaryCall<'_, '_, Req, Reply> {
+impl<Req: Message + Sync, Reply: Message> Future for UnaryMethodCall<'_, '_, Req, Reply> {
     type Output = Result<Reply, RpcError>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {

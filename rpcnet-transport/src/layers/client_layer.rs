@@ -5,8 +5,8 @@ use futures::future::BoxFuture;
 use super::{AnyLayer, CallEnd, LayerStart, OutgoingCall};
 use crate::Status;
 
-/// Layer of a client, an interceptor in the words of gRPC: sees every attempt of every call that an endpoint makes, before it is sent
-/// and after its end. It is set by
+/// Layer of a client, an interceptor in the words of gRPC: sees every attempt of every call that an
+/// endpoint makes, before it is sent and after its end. It is set by
 /// [`TransportConfig::with_client_layer`](crate::TransportConfig::with_client_layer).
 ///
 /// ```

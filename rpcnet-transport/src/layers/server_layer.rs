@@ -5,8 +5,8 @@ use futures::future::BoxFuture;
 use super::{AnyLayer, CallEnd, IncomingCall, LayerStart};
 use crate::Status;
 
-/// Layer of a server, an interceptor in the words of gRPC: sees every call of a [`Router`](crate::Router), before its handler and after
-/// its end.
+/// Layer of a server, an interceptor in the words of gRPC: sees every call of a
+/// [`Router`](crate::Router), before its handler and after its end.
 ///
 /// ```
 /// use rpcnet_transport::{Code, CallEnd, IncomingCall, Router, ServerLayer, Status};
@@ -37,8 +37,9 @@ use crate::Status;
 ///
 /// Layers run in the order in which they were added, and see the end of a call in the opposite
 /// order. Neither function is asynchronous, and both run where requests are read: they must be
-/// quick. A layer that has to look something up is an [`AsyncServerLayer`]. A panic of `before` fails
-/// the call as [`Code::Internal`](crate::Code::Internal), unprocessed; one of `after` is ignored.
+/// quick. A layer that has to look something up is an [`AsyncServerLayer`]. A panic of `before`
+/// fails the call as [`Code::Internal`](crate::Code::Internal), unprocessed; one of `after` is
+/// ignored.
 pub trait ServerLayer: Send + Sync + 'static {
     /// Runs when the header of a request was read: its method exists, its types fit, its deadline
     /// has not passed and the server has room for it. The body may not have arrived, and the call
@@ -64,10 +65,10 @@ pub trait ServerLayer: Send + Sync + 'static {
 
 /// Layer of a server that has to look something up, as in a database of tokens.
 ///
-/// Its calls have tasks of their own, so a [`ServerLayer`] is several times cheaper. It cannot limit
-/// the priority of a call. A call on a lane, which has a small body, holds its permit of
-/// [`Admission`](crate::Admission) while the layer runs; a call with a stream of its own acquires it
-/// afterwards.
+/// Its calls have tasks of their own, so a [`ServerLayer`] is several times cheaper. It cannot
+/// limit the priority of a call. A call on a lane, which has a small body, holds its permit of
+/// [`Admission`](crate::Admission) while the layer runs; a call with a stream of its own acquires
+/// it afterwards.
 ///
 /// ```
 /// use rpcnet_transport::{AsyncServerLayer, Code, IncomingCall, Status};

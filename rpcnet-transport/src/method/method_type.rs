@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::wire::RequestFlags;
+
 /// Type of a method, as in gRPC: whether its requests and its replies are one message or a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MethodType {
@@ -29,6 +31,15 @@ impl MethodType {
             (true, false) => Self::ClientStreaming,
             (false, true) => Self::ServerStreaming,
             (true, true) => Self::BidirectionalStreaming,
+        }
+    }
+
+    /// Flags of the requests of such a method.
+    pub(crate) fn request_flags(self) -> RequestFlags {
+        RequestFlags {
+            streams_requests: matches!(self, Self::ClientStreaming | Self::BidirectionalStreaming),
+            streams_replies: matches!(self, Self::ServerStreaming | Self::BidirectionalStreaming),
+            idempotent: false,
         }
     }
 

@@ -10,8 +10,8 @@ use parking_lot::Mutex;
 
 use crate::{Metadata, Priority, metadata::CallHeaders};
 
-/// Headers of a call, the values that its layers have set, and the metadata of its reply. Most calls
-/// have none of them. All tasks that serve the call share them.
+/// Headers of a call, the values that its layers have set, and the metadata of its reply. Most
+/// calls have none of them. All tasks that serve the call share them.
 #[derive(Default)]
 pub(crate) struct CallAttachments {
     pub(crate) headers: CallHeaders,

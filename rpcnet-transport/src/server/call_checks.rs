@@ -82,9 +82,22 @@ pub(super) fn unknown_method_status(shared: &EndpointShared, method: &str) -> St
 
 /// Status of a call whose type is not that of its method.
 #[cold]
-pub(super) fn call_type_mismatch_status(method: CallType, call: CallType) -> Status {
+pub(super) fn call_type_mismatch_status(
+    shared: &EndpointShared,
+    method: CallType,
+    call: CallType,
+    is_typed: bool,
+) -> Status {
     let message = format!("call type mismatch: the method is {method}, the call is {call}");
-    Status::new(Code::InvalidRequest, message).not_processed()
+    // A typed caller has another version of the method.
+    let code = match is_typed {
+        true => {
+            shared.counters.calls_rejected_incompatible.add_one();
+            Code::Incompatible
+        }
+        false => Code::InvalidRequest,
+    };
+    Status::new(code, message).not_processed()
 }
 
 /// The encoding of the calls of a method, by the schema of its handler and that of its caller.

@@ -58,7 +58,13 @@ impl LaneServer {
                 Some(Handler::Unary(unary)) => Ok(unary),
                 Some(handler @ Handler::Streaming(_)) => {
                     let call_type = handler.call_type();
-                    Err(call_type_mismatch_status(call_type, CallType::Unary))
+                    let is_typed = method.is_typed();
+                    Err(call_type_mismatch_status(
+                        shared,
+                        call_type,
+                        CallType::Unary,
+                        is_typed,
+                    ))
                 }
                 None => Err(method.missing_handler_status(shared)),
             },

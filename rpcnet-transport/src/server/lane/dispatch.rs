@@ -123,9 +123,8 @@ impl LaneServer {
             return Ok(());
         }
         if runs_detached(unary.config.as_deref(), meta) {
-            let account = &self.caller.account.peer;
-            let permits = std::mem::take(&mut permits);
             let (served, counters) = (&self.shared.served, &self.shared.counters);
+            let (account, permits) = (&self.caller.account.peer, std::mem::take(&mut permits));
             context.set_detached(DetachedCall::new(served, counters, account, permits));
         }
         let polled = poll_inline(unary, meta, &context, body, &mut method.future_memory);
@@ -136,9 +135,7 @@ impl LaneServer {
         }
         match polled {
             Ok(Poll::Ready(outcome)) => {
-                let outcome = outcome.unwrap_or_else(|| Err(call_status::not_started()));
-                let limit = self.shared.config.message_bytes_max;
-                let outcome = outcome.and_then(|reply| check_reply_size(reply, limit));
+                let outcome = checked_result(outcome, self.shared.config.message_bytes_max);
                 if let Some(parts) = parts {
                     parts.end(&outcome);
                 }
@@ -157,14 +154,13 @@ impl LaneServer {
                 self.spawn_call(id, call, context, meta.deadline);
             }
             Err(_) => {
+                // A future that panicked must not be polled again.
+                method.future_memory = HandlerFuture::default();
                 context.end();
                 if let Some(parts) = parts {
                     parts.end_without_result(Code::Internal);
                 }
-                // A future that panicked must not be polled again.
-                method.future_memory = HandlerFuture::default();
-                let headers = context.take_reply_headers();
-                self.finish_panicked(id, headers);
+                self.finish_panicked(id, context.take_reply_headers());
             }
         }
         Ok(())
@@ -203,6 +199,13 @@ impl LaneServer {
             },
         });
     }
+}
+
+/// The result of a handler that has returned, unless its reply is too large.
+#[inline]
+fn checked_result(outcome: Option<HandlerResult>, reply_bytes_max: usize) -> HandlerResult {
+    let outcome = outcome.unwrap_or_else(|| Err(call_status::not_started()));
+    outcome.and_then(|reply| check_reply_size(reply, reply_bytes_max))
 }
 
 /// Starts a handler and polls its future once, in the task of the lane. The error is a panic.

@@ -139,6 +139,11 @@ impl LaneMethod {
         }
     }
 
+    /// Whether its calls have a schema.
+    pub(super) fn is_typed(&self) -> bool {
+        self.schema.is_some()
+    }
+
     /// Status of a call that has no handler.
     #[cold]
     pub(super) fn missing_handler_status(&self, shared: &EndpointShared) -> Status {

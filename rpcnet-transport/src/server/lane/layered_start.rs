@@ -5,51 +5,16 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::{LaneServer, ProtocolViolation, spawned_call::SpawnedCall};
+use super::{
+    LaneServer, ProtocolViolation, late_admission::LateAdmission, spawned_call::SpawnedCall,
+};
 use crate::{
-    Status,
-    endpoint::EndpointShared,
     server::{
-        admission::{AdmissionOutcome, CallerQuota, Permits},
-        call_checks::{quotas_for, request_admission},
-        call_parts::CallParts,
-        call_properties::CallProperties,
-        caller::Caller,
-        handler::{Handler, UnaryMethod},
+        admission::Permits, call_parts::CallParts, call_properties::CallProperties,
+        handler::Handler,
     },
     wire::LaneRequest,
 };
-
-/// Admission of a call that its layers have yet to let pass.
-pub(super) struct LateAdmission {
-    caller: Arc<Caller>,
-    /// Quota of the caller at the gate of the method.
-    quota: Option<Arc<CallerQuota>>,
-}
-
-impl LateAdmission {
-    /// Waits for the permits of the call.
-    ///
-    /// # Errors
-    ///
-    /// The status of a call that is rejected.
-    pub(super) async fn acquire(
-        self,
-        unary: &UnaryMethod,
-        meta: &CallProperties,
-        shared: &EndpointShared,
-    ) -> Result<Permits, Status> {
-        let config = unary.config.as_deref();
-        let quotas = quotas_for(&self.caller, config, self.quota.as_ref());
-        match request_admission(shared, quotas, Instant::now(), meta) {
-            AdmissionOutcome::Admitted(permits) => Ok(permits),
-            AdmissionOutcome::Rejected(status) => Err(status),
-            AdmissionOutcome::Queued(queued) => {
-                Box::pin(queued.wait_admitted(&shared.counters)).await
-            }
-        }
-    }
-}
 
 impl LaneServer {
     /// Gives a call a task in which its layers run. It needs its permits only afterwards.

@@ -5,6 +5,7 @@ mod begin_call;
 mod deadlines;
 mod dispatch;
 mod lane_methods;
+mod late_admission;
 mod layered_start;
 mod pending_calls;
 mod replies;

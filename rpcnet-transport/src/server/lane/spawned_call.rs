@@ -11,7 +11,7 @@ use bytes::Bytes;
 use futures::FutureExt;
 use tokio::time::Instant;
 
-use super::{layered_start::LateAdmission, start_once::StartOnce};
+use super::{late_admission::LateAdmission, start_once::StartOnce};
 use crate::{
     Code, IncomingCall, Status,
     accounts::PeerAccount,

@@ -300,9 +300,11 @@ fn find_handler(
     let checks_schema = |schema: &CallSchema| schema.only_checks && !schema.is_checked;
     let checks_schema = header.schema.as_ref().is_some_and(checks_schema);
     let (call_type, wanted) = (handler.call_type(), CallType::from(header.flags));
-    // Types are checked for calls of any type.
-    if wanted != call_type && !checks_schema {
-        let status = call_type_mismatch_status(call_type, wanted);
+    // A check for calls of any type is made as for a unary one.
+    let is_any = checks_schema && wanted == CallType::Unary;
+    if wanted != call_type && !is_any {
+        let is_typed = header.schema.is_some();
+        let status = call_type_mismatch_status(shared, call_type, wanted, is_typed);
         return Err(RequestFailure::Rejected(status));
     }
     let encoding = check_schema(handler, header.schema)

@@ -7,7 +7,7 @@ use futures::TryStreamExt;
 use rpcnet_testing::within;
 use rpcnet_transport::{
     CallOptions, Code, IdempotencyCache, Message, Method, MethodOptions, Processed, Replies,
-    Router, TransportConfig, UntypedMethod,
+    Requests, Router, Status, TransportConfig, UntypedMethod,
 };
 use serde::{Deserialize, Serialize};
 
@@ -225,4 +225,49 @@ async fn a_check_of_a_method_says_whether_its_types_fit_and_calls_nothing() {
     let counted: Vec<_> = counted.await.unwrap().try_collect().await.unwrap();
     assert_eq!(counted, [0, 1]);
     assert_eq!(server.stats().calls_rejected_incompatible, 3);
+}
+
+/// Methods of one name and with the same messages, of which others stream.
+const ONE_REQUEST: Method<u32, u64> = Method::new("Stock/restock");
+const MANY_REQUESTS: Method<Requests<u32>, u64> = Method::new("Stock/restock");
+
+#[tokio::test]
+async fn a_method_that_streams_for_one_side_alone_is_incompatible_before_anything_runs() {
+    let options = MethodOptions::new();
+    let one = Router::new().method(ONE_REQUEST, |n| async move { u64::from(n) });
+    let (server, client) = connected(one).await;
+    for _ in 0..2 {
+        let requests = futures::stream::iter([1, 2]);
+        let called = MANY_REQUESTS.call_client_streaming(&client, requests, options);
+        let error = within(called).await.unwrap_err();
+        assert_eq!(
+            (error.code(), error.processed()),
+            (Code::Incompatible, Processed::No)
+        );
+        assert!(error.rejects_method(), "{error}");
+        assert!(error.to_string().contains("call type mismatch"), "{error}");
+    }
+    assert!(
+        client
+            .check_method(MANY_REQUESTS.untyped(), CallOptions::new())
+            .await
+            .is_err()
+    );
+    let many = Router::new()
+        .client_streaming_method(MANY_REQUESTS, |_, _: Requests<u32>| async move {
+            Ok::<_, Status>(0)
+        });
+    let (other, client) = connected(many).await;
+    for _ in 0..2 {
+        let error = within(ONE_REQUEST.call(&client, &7)).await.unwrap_err();
+        assert_eq!(
+            (error.code(), error.processed()),
+            (Code::Incompatible, Processed::No)
+        );
+        assert!(error.to_string().contains("call type mismatch"), "{error}");
+    }
+    assert_eq!(
+        (server.stats().calls_started, other.stats().calls_started),
+        (0, 0)
+    );
 }
