@@ -5,7 +5,7 @@ use tokio::time::Instant;
 
 use super::{CallOptions, RpcClient, call_error::deadline_exceeded};
 use crate::{
-    OutgoingCall, RpcError, Status,
+    OutgoingCall, Processed, RpcError, Status,
     deadline::within,
     error::NotSent,
     layers::{LayerStack, LayeredCall},
@@ -29,8 +29,8 @@ impl RpcClient {
         body: Bytes,
         mut options: CallOptions,
     ) -> Result<Bytes, RpcError> {
-        options.resolve(Instant::now(), Some(self.0.limits.call_timeout));
-        let passed = self.pass_layers(layers, method.name, body.len(), &mut options);
+        let deadline = options.resolve(Instant::now(), Some(self.0.limits.call_timeout));
+        let passed = self.pass_layers(layers, method.name, body.len(), &mut options, deadline);
         let mut layered = passed.await?;
         let headers = layered.call().headers().clone();
         let call = self.call_bytes(method, body, options);
@@ -39,13 +39,15 @@ impl RpcClient {
         reply
     }
 
-    /// Lets a call with resolved options pass all layers, within its deadline.
+    /// Lets a call with resolved options pass all layers, by `passed_by`: its deadline or, for a
+    /// stream without one, the time limit of its opening.
     pub(super) async fn pass_layers(
         &self,
         layers: &LayerStack<OutgoingCall>,
         method: &str,
         request_bytes: usize,
         options: &mut CallOptions,
+        passed_by: Option<Instant>,
     ) -> Result<LayeredCall<OutgoingCall>, RpcError> {
         let headers = outgoing_headers().map(|outgoing| outgoing.headers.clone());
         let headers = headers.unwrap_or_default();
@@ -53,15 +55,13 @@ impl RpcClient {
         let mut layered = LayeredCall::new(layers, call);
         let passed = match layered.run_ready() {
             Ok(true) => Ok(()),
-            Ok(false) => {
-                let deadline = options.resolved_deadline();
-                let rest = Box::pin(layered.run_rest());
-                match within(deadline, rest).await {
-                    Ok(passed) => passed,
-                    // Its end tells the layers.
-                    Err(_) => return Err(self.with_peer_context(deadline_exceeded(false))),
+            Ok(false) => match self.wait_for_layers(&mut layered, passed_by).await {
+                Ok(passed) => passed,
+                Err(error) => {
+                    layered.end_with_reply(Err(&error));
+                    return Err(self.with_peer_context(error));
                 }
-            }
+            },
             Err(status) => Err(status),
         };
         options.has_passed_layers = true;
@@ -71,5 +71,22 @@ impl RpcClient {
             self.with_peer_context(error)
         })?;
         Ok(layered)
+    }
+
+    /// Waits for the layers that are left, from the first asynchronous one.
+    ///
+    /// # Errors
+    ///
+    /// If they do not end in time, or their runtime has ended. They have not ended the call.
+    async fn wait_for_layers(
+        &self,
+        layered: &mut LayeredCall<OutgoingCall>,
+        passed_by: Option<Instant>,
+    ) -> Result<Result<(), Status>, RpcError> {
+        let rest = within(passed_by, Box::pin(layered.run_rest()));
+        match self.0.shared.runtime.in_runtime(rest).await {
+            Ok(passed) => passed.map_err(|_| deadline_exceeded(false)),
+            Err(ended) => Err(ended.into_error(Processed::No)),
+        }
     }
 }

@@ -115,7 +115,7 @@ impl RpcClient {
         mut options: CallOptions,
         opened_by: Option<Instant>,
     ) -> Result<(UntypedSender, UntypedReceiver), RpcError> {
-        let passed = self.pass_layers(layers, method.name, body.len(), &mut options);
+        let passed = self.pass_layers(layers, method.name, body.len(), &mut options, opened_by);
         let mut layered = passed.await?;
         let headers = layered.call().headers().clone();
         let opened = self.open_streaming_by(method, body, flags, options, opened_by);
