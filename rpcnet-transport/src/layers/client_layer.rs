@@ -78,7 +78,7 @@ pub trait ClientLayer: Send + Sync + 'static {
 /// ```
 ///
 /// A layer that makes calls of its own on the same endpoint sees those too: it has to let them
-/// pass.
+/// pass. They have no metadata of the call that it serves, but what the layer sets for them.
 pub trait AsyncClientLayer: Send + Sync + 'static {
     /// Runs as [`ClientLayer::before`] does, within the deadline of the call.
     ///

@@ -7,9 +7,16 @@ use futures::FutureExt;
 use tokio::time::Instant;
 
 use super::{CallEnd, LayerCall, LayerStack, LayerStart};
-use crate::{Code, Processed, RpcError, Status, deadline::has_passed};
+use crate::{
+    Code, Processed, RpcError, Status,
+    deadline::has_passed,
+    metadata::{HeadersScope, WithCallMetadata},
+};
 
 /// Call that passes layers. Dropped before its end, it has been cancelled.
+///
+/// Calls that a layer makes itself are no part of it: they have none of the headers that are set
+/// for it, and their replies give it no metadata.
 pub(crate) struct LayeredCall<C: LayerCall> {
     layers: LayerStack<C>,
     call: C,
@@ -42,6 +49,7 @@ impl<C: LayerCall> LayeredCall<C> {
     ///
     /// The status of a call that a layer rejects. It has ended.
     pub(crate) fn run_ready(&mut self) -> Result<bool, Status> {
+        let _own_calls = HeadersScope::clear();
         while let Some(layer) = self.layers.get(self.passed) {
             if layer.is_async() {
                 return Ok(false);
@@ -74,7 +82,8 @@ impl<C: LayerCall> LayeredCall<C> {
                     LayerStart::Pending(before) => before.await,
                 }
             };
-            let done = AssertUnwindSafe(before).catch_unwind().await;
+            let before = AssertUnwindSafe(WithCallMetadata::without(before));
+            let done = before.catch_unwind().await;
             let done = done.unwrap_or_else(|_| Err(layer_panicked()));
             self.on_layer_done(done)?;
         }
@@ -147,6 +156,7 @@ impl<C: LayerCall> LayeredCall<C> {
             reply_bytes,
             duration: self.began.elapsed(),
         };
+        let _own_calls = HeadersScope::clear();
         for index in (0..self.passed).rev() {
             if let Some(layer) = self.layers.get(index) {
                 // The reply is there: a layer that panics now does not take it away.

@@ -11,7 +11,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 
 pub(crate) use self::{
     call_headers::CallHeaders,
-    scope::{OutgoingHeaders, deliver_reply_metadata, outgoing_headers},
+    scope::{HeadersScope, OutgoingHeaders, deliver_reply_metadata, outgoing_headers},
     trace_context::TRACE_CONTEXT_BYTES,
 };
 pub use self::{

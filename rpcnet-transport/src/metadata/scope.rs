@@ -185,14 +185,23 @@ pub(crate) fn deliver_reply_metadata(metadata: Metadata) {
     }
 }
 
-/// Restores the previous headers when it is dropped.
+/// Guard that restores the previous headers when it is dropped, also when a call panics.
 #[derive(Debug)]
-struct HeadersScope {
+#[must_use]
+pub(crate) struct HeadersScope {
     before: Option<Arc<OutgoingHeaders>>,
 }
 
 impl HeadersScope {
-    fn enter(scope: Option<Arc<OutgoingHeaders>>) -> Self {
+    /// Calls that are made on this thread have none of the headers that are set outside, if any
+    /// are.
+    #[must_use]
+    pub(crate) fn clear() -> Option<Self> {
+        IS_SET.get().then(|| Self::enter(None))
+    }
+
+    /// Calls that are made on this thread have these headers.
+    pub(crate) fn enter(scope: Option<Arc<OutgoingHeaders>>) -> Self {
         IS_SET.set(scope.is_some());
         Self {
             before: OUTGOING.replace(scope),
