@@ -16,7 +16,7 @@ use crate::{
     accounts::StreamBudget,
     deadline::{is_expired, within},
     layers::LayerStack,
-    metadata::{CallHeaders, OutgoingHeaders, WithCallMetadata},
+    metadata::{CallHeaders, OutgoingHeaders, WithCallMetadata, deliver_reply_metadata},
     method::{CalledMethod, TypedCall},
     stream::{
         CallerSide, RecvHalf, SendHalf, SenderContext, UntypedReceiver, UntypedSender,
@@ -46,11 +46,16 @@ impl RpcClient {
             .runtime
             .in_runtime(within(deadline, call))
             .await;
-        match ended {
-            Ok(Ok(ended)) => ended,
-            Ok(Err(_)) => Err(deadline_exceeded(sent)),
-            Err(ended) => Err(ended.into_error(processed_if_sent(sent))),
+        let error = match ended {
+            Ok(Ok(ended)) => return ended,
+            Ok(Err(_)) => deadline_exceeded(sent),
+            Err(ended) => ended.into_error(processed_if_sent(sent)),
+        };
+        if sent {
+            // As on a lane.
+            deliver_reply_metadata(None);
         }
+        Err(error)
     }
 
     /// Sends the request and reads the reply. Sets `sent` when the whole request was handed to
@@ -71,10 +76,11 @@ impl RpcClient {
         self.0.shared.record_work(true);
         *sent = true;
         let mut reader = MinRateReader::new(self.0.limits.reply_rate, &self.0.shared.runtime);
-        match reader.frame(&mut recv).await {
+        let frame = reader.frame(&mut recv).await;
+        recv.deliver_metadata();
+        match frame {
             Ok(Some(Frame::Reply(header, body))) => {
                 recv.record_end();
-                recv.deliver_metadata();
                 self.0.shared.record_load(header.load);
                 self.0.shared.record_work(self.in_flight() > 1);
                 reply::into_result(header, body)

@@ -48,8 +48,9 @@ pub trait CallMetadataExt: Future + Sized {
     }
 
     /// Adds the metadata of the reply to the output: of the last reply, if the future makes several
-    /// calls, and empty if it had none. Errors of handlers have metadata too. A call that streams
-    /// its replies has it at its end: the future reads them all.
+    /// calls, and empty if it had none. Errors of handlers have metadata too; a call that was sent
+    /// and ends without a reply, as at its deadline, counts as one without metadata. A call that
+    /// streams its replies has it at its end: the future reads them all.
     fn with_reply_metadata(self) -> WithReplyMetadata<Self> {
         let received = Arc::<Mutex<Metadata>>::default();
         WithReplyMetadata {
@@ -178,9 +179,20 @@ pub(crate) fn outgoing_headers() -> Option<Arc<OutgoingHeaders>> {
     })
 }
 
-/// Hands the metadata of a reply to the future that waits for it, if any does.
-pub(crate) fn deliver_reply_metadata(metadata: Metadata) {
-    if let Some(reply) = outgoing_headers().and_then(|outgoing| outgoing.reply.clone()) {
+/// Hands the metadata of a reply to the future that waits for it, if any does, in place of that of
+/// an earlier reply. `None` for a reply without metadata, and for a call that ends without a reply.
+#[inline]
+pub(crate) fn deliver_reply_metadata(metadata: Option<Metadata>) {
+    if IS_SET.get() {
+        replace_reply_metadata(metadata.unwrap_or_default());
+    }
+}
+
+#[cold]
+fn replace_reply_metadata(metadata: Metadata) {
+    if let Some(outgoing) = outgoing_headers()
+        && let Some(reply) = &outgoing.reply
+    {
         *reply.lock() = metadata;
     }
 }
@@ -257,14 +269,20 @@ mod tests {
     #[test]
     fn reply_metadata_reaches_the_future_that_asked_last() {
         let call = async {
-            deliver_reply_metadata(metadata("of", "first"));
-            deliver_reply_metadata(metadata("of", "second"));
+            deliver_reply_metadata(Some(metadata("of", "first")));
+            deliver_reply_metadata(Some(metadata("of", "second")));
             current().wants_reply_metadata
         };
         let (wants, received) = block_on(call.with_reply_metadata());
         assert!(wants);
         assert_eq!(received.text("of"), Some("second"));
-        deliver_reply_metadata(metadata("of", "none"));
+        let calls = async {
+            deliver_reply_metadata(Some(metadata("of", "first")));
+            deliver_reply_metadata(None);
+        };
+        let ((), received) = block_on(calls.with_reply_metadata());
+        assert!(received.is_empty(), "the last reply had none");
+        deliver_reply_metadata(Some(metadata("of", "none")));
         let ((), received) = block_on(async {}.with_reply_metadata());
         assert!(received.is_empty());
     }

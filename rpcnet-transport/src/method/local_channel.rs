@@ -136,9 +136,8 @@ impl Channel for LocalChannel {
         let called = async { handler.call(cx.clone(), body).await };
         let handled = guarded(WithCallMetadata::without(inherited.scope(called)));
         let ended = within(deadline, handled).await;
-        if let Some(headers) = cx.take_reply_headers() {
-            deliver_reply_metadata(headers.metadata);
-        }
+        let headers = cx.take_reply_headers();
+        deliver_reply_metadata(headers.map(|headers| headers.metadata));
         match ended {
             Ok(Ok(reply)) => decode_reply(reply, encoding),
             Ok(Err(status)) => Err(failed(status, encoding)),

@@ -86,11 +86,11 @@ impl RecvHalf {
         self.headers.take()
     }
 
-    /// Hands metadata of a reply to the future that waits for it.
+    /// Hands the metadata of a reply, if it has any, to the future that waits for it. To be called
+    /// once, when a call ends with a reply or without.
     pub(crate) fn deliver_metadata(&mut self) {
-        if let Some(headers) = self.take_headers() {
-            deliver_reply_metadata(headers.metadata);
-        }
+        let headers = self.take_headers();
+        deliver_reply_metadata(headers.map(|headers| headers.metadata));
     }
 
     /// Whether the stream came or went before the end of the handshake (0-RTT).

@@ -281,6 +281,7 @@ impl UntypedReceiver {
 
     fn failed(&mut self, error: RpcError) -> RpcError {
         if let ReceiverSide::Caller(call) = &mut self.side {
+            self.half.deliver_metadata();
             call.tell_layers(Err(&error));
         }
         self.fail();

@@ -246,9 +246,7 @@ impl Lane {
         let state = &mut *self.state.lock();
         let polled = state.table.poll(id, cx);
         if polled.is_ready() {
-            if let Some(metadata) = state.take_metadata(id) {
-                deliver_reply_metadata(metadata);
-            }
+            deliver_reply_metadata(state.take_metadata(id));
             self.publish_counts(state);
             self.shared.wake_next_waiting();
         }
