@@ -12,7 +12,8 @@ use crate::{
     client::{decode_reply, encode_error, native_encoding},
     codec::Encoding,
     deadline::within,
-    metadata::{WithCallMetadata, deliver_reply_metadata, outgoing_headers},
+    inherited,
+    metadata::{HeadersScope, WithCallMetadata, deliver_reply_metadata, outgoing_headers},
     server::{CallAttachments, LocalInput},
 };
 
@@ -34,6 +35,8 @@ impl LocalChannel {
     }
 
     fn unknown_method(name: &str) -> RpcError {
+        // It is a reply like that of a server.
+        deliver_reply_metadata(None);
         let message = format!("unknown method {name:?}");
         RpcError::new(Code::Unimplemented, Processed::No, message)
     }
@@ -51,27 +54,66 @@ impl LocalChannel {
         let serve = serve.ok_or_else(|| Self::unknown_method(method.name()))?;
         let (options, deadline) = resolved(options.or(method.options()));
         let encoding = encoding_of(method);
-        let cx = local_context(method.name(), encoding, &options);
-        let handled = guarded(WithCallMetadata::without(async { serve(cx, input).await }));
-        let replies = match within(deadline, handled).await {
-            Ok(handled) => handled.map_err(|status| failed(status, encoding))?,
-            Err(_) => return Err(late()),
+        let call = LocalCall {
+            cx: local_context(method.name(), encoding, &options),
+            encoding,
+            deadline,
         };
+        let handled = async { serve(call.cx.clone(), input).await };
+        let replies = call.serve(handled).await;
+        let replies = replies.inspect_err(|_| call.deliver_reply_metadata())?;
         // The deadline is that of the whole stream.
         Ok(futures::stream::unfold(
-            Some(replies),
-            move |replies| async move {
-                let mut replies = replies?;
-                match within(deadline, guarded(async { Ok(replies.next().await) })).await {
-                    Ok(Ok(Some(Ok(reply)))) => Some((Ok(reply), Some(replies))),
-                    Ok(Ok(None)) => None,
-                    Ok(Ok(Some(Err(status))) | Err(status)) => {
-                        Some((Err(failed(status, encoding)), None))
+            Some((replies, call)),
+            move |state| async move {
+                let (mut replies, call) = state?;
+                let next = call.serve(async { replies.next().await.transpose() }).await;
+                match next {
+                    Ok(Some(reply)) => Some((Ok(reply), Some((replies, call)))),
+                    Ok(None) => {
+                        call.deliver_reply_metadata();
+                        None
                     }
-                    Err(_) => Some((Err(late()), None)),
+                    Err(error) => {
+                        call.deliver_reply_metadata();
+                        Some((Err(error), None))
+                    }
                 }
             },
         ))
+    }
+}
+
+/// Call that a handler of this process serves.
+struct LocalCall {
+    cx: CallContext,
+    encoding: Encoding,
+    deadline: Option<Instant>,
+}
+
+impl LocalCall {
+    /// Runs a part of the handler as on the network: calls that it makes inherit the deadline and
+    /// the priority of this call, and have none of its metadata.
+    async fn serve<T>(
+        &self,
+        handled: impl Future<Output = Result<T, Status>>,
+    ) -> Result<T, RpcError> {
+        let handled = self.cx.inherited().scope(handled);
+        let handled = guarded(WithCallMetadata::without(handled));
+        match within(self.deadline, handled).await {
+            Ok(handled) => handled.map_err(|status| failed(status, self.encoding)),
+            Err(_) => {
+                // There is no reply that would have it.
+                let _metadata = self.cx.take_reply_headers();
+                Err(late())
+            }
+        }
+    }
+
+    /// Hands the metadata of the reply, if it has any, to the future that waits for it.
+    fn deliver_reply_metadata(&self) {
+        let headers = self.cx.take_reply_headers();
+        deliver_reply_metadata(headers.map(|headers| headers.metadata));
     }
 }
 
@@ -82,6 +124,20 @@ fn local_context(method: &str, encoding: Encoding, options: &CallOptions) -> Cal
         Arc::new(CallAttachments::new(headers))
     });
     CallContext::local(method, encoding, options, attachments)
+}
+
+/// Requests as their caller makes them: calls that the stream makes are those of the caller, though
+/// the handler polls it.
+fn in_scope_of_caller<T: 'static>(
+    requests: impl Stream<Item = T> + Send + 'static,
+) -> impl Stream<Item = T> + Send + 'static {
+    let (headers, inherited) = (outgoing_headers(), inherited());
+    let mut requests = requests.boxed();
+    futures::stream::poll_fn(move |cx| {
+        let _headers = HeadersScope::enter(headers.clone());
+        let _inherited = inherited.enter();
+        requests.poll_next_unpin(cx)
+    })
 }
 
 /// The options with their deadline, as for calls on the network.
@@ -131,18 +187,15 @@ impl Channel for LocalChannel {
         let handler = self.router.unary_handler(method.name());
         let handler = handler.ok_or_else(|| Self::unknown_method(method.name()))?;
         let (options, deadline) = resolved(options.or(method.options()));
-        let cx = local_context(method.name(), encoding, &options);
-        let inherited = cx.inherited();
-        let called = async { handler.call(cx.clone(), body).await };
-        let handled = guarded(WithCallMetadata::without(inherited.scope(called)));
-        let ended = within(deadline, handled).await;
-        let headers = cx.take_reply_headers();
-        deliver_reply_metadata(headers.map(|headers| headers.metadata));
-        match ended {
-            Ok(Ok(reply)) => decode_reply(reply, encoding),
-            Ok(Err(status)) => Err(failed(status, encoding)),
-            Err(_) => Err(late()),
-        }
+        let call = LocalCall {
+            cx: local_context(method.name(), encoding, &options),
+            encoding,
+            deadline,
+        };
+        let handled = async { handler.call(call.cx.clone(), body).await };
+        let reply = call.serve(handled).await;
+        call.deliver_reply_metadata();
+        decode_reply(reply?, encoding)
     }
 
     async fn server_streaming<Req, T, E>(
@@ -174,9 +227,12 @@ impl Channel for LocalChannel {
         E: ErrorType,
     {
         let encoding = encoding_of(method);
-        let input = LocalInput::of(requests, encoding);
+        let input = LocalInput::of(in_scope_of_caller(requests), encoding);
         let replies = self.serve_stream(method, input, options).await?;
-        let reply = std::pin::pin!(replies).next().await;
+        let mut replies = std::pin::pin!(replies.fuse());
+        let reply = replies.next().await;
+        // The metadata of the reply comes with the end.
+        let _end = replies.next().await;
         let reply = reply.unwrap_or_else(|| Err(Self::unknown_method(method.name())))?;
         decode_reply(reply, encoding)
     }
@@ -193,7 +249,7 @@ impl Channel for LocalChannel {
         E: ErrorType,
     {
         let encoding = encoding_of(method);
-        let input = LocalInput::of(requests, encoding);
+        let input = LocalInput::of(in_scope_of_caller(requests), encoding);
         let replies = self.serve_stream(method, input, options).await?;
         Ok(Replies::encoded(replies, encoding))
     }

@@ -1,12 +1,15 @@
 //! Metadata of requests and replies, and trace contexts, with calls of every kind.
 
+use std::{sync::Arc, time::Duration};
+
 use bytes::Bytes;
 use futures::StreamExt;
+use parking_lot::Mutex;
 use rpcnet_testing::within;
 use rpcnet_transport::{
     CallContext, CallMetadataExt, CallOptions, Code, LocalChannel, METADATA_BYTES_MAX,
-    MemoryNetwork, Metadata, Method, MethodOptions, Processed, Raw, Replies, Requests, Router,
-    RpcClient, RpcServer, Sender, Status, TraceContext, TransportConfig,
+    MemoryNetwork, Metadata, Method, MethodOptions, Priority, Processed, Raw, Replies, Requests,
+    Router, RpcClient, RpcServer, Sender, Status, TraceContext, TransportConfig, inherited,
 };
 
 use crate::bind_in_memory;
@@ -15,6 +18,7 @@ const WHOSE: Method<u32, String> = Method::new("Tenants/whose");
 const EACH: Method<u32, Replies<String>> = Method::new("Tenants/each");
 const SUM: Method<Requests<u32>, String> = Method::new("Tenants/sum");
 const CHAT: Method<Requests<u32>, Replies<String>> = Method::new("Tenants/chat");
+const NONE: Method<u32, Replies<String>> = Method::new("Tenants/none");
 
 /// What a handler knows of the caller; sets metadata of the reply.
 fn seen(cx: &CallContext) -> String {
@@ -45,6 +49,12 @@ fn router() -> Router {
             seen(&cx);
             Err(Status::new(Code::Unavailable, "as told"))
         })
+        .raw("plain", |_, body| async move { Ok(body) })
+        .raw("waits", |_, _| std::future::pending())
+        .server_streaming("plain stream", |_, (): (), _: Sender<String>| async move {
+            Ok(())
+        })
+        .server_streaming_method(NONE, |_, _| async move { Ok(Replies::of([])) })
         .raw("large", |cx, _| async move {
             seen(&cx);
             Ok(Bytes::from(vec![7; 1 << 20]))
@@ -251,6 +261,159 @@ async fn calls_in_this_process_have_metadata_which_their_handlers_do_not_pass_on
     assert_eq!(metadata.text("served-by"), Some("Tenants/whose"));
     let call = RELAYED.call(&channel, &7).with_metadata(tenant());
     assert_eq!(within(call).await.unwrap(), NEITHER);
+}
+
+#[tokio::test]
+async fn streams_in_this_process_keep_their_metadata_from_nested_calls() {
+    let inner = LocalChannel::new(router());
+    let outer = Router::new()
+        .server_streaming_method(EACH, {
+            let inner = inner.clone();
+            move |_, number| {
+                let inner = inner.clone();
+                async move {
+                    let call = async move { WHOSE.call(&inner, &number).await.unwrap() };
+                    Ok(Replies::new(futures::stream::once(call).boxed()))
+                }
+            }
+        })
+        .client_streaming_method(SUM, move |_, mut requests: Requests<u32>| {
+            let inner = inner.clone();
+            async move {
+                while requests.message().await?.is_some() {}
+                Ok::<_, Status>(WHOSE.call(&inner, &7).await.unwrap())
+            }
+        });
+    let channel = LocalChannel::new(outer);
+    let options = MethodOptions::new();
+    let calls = async {
+        let replies = EACH.call_server_streaming(&channel, &7, options).await;
+        let each: Vec<_> = replies.unwrap().collect().await;
+        let numbers = futures::stream::iter([1, 2]);
+        let sum = SUM.call_client_streaming(&channel, numbers, options).await;
+        (each.into_iter().next().unwrap().unwrap(), sum.unwrap())
+    };
+    let seen = within(calls.with_metadata(tenant()).with_trace_context(trace())).await;
+    assert_eq!(seen, (NEITHER.to_owned(), NEITHER.to_owned()));
+}
+
+#[tokio::test]
+async fn streams_in_this_process_have_reply_metadata_at_their_end() {
+    let channel = LocalChannel::new(router());
+    let options = MethodOptions::new();
+    let numbers = || futures::stream::iter([1, 2]);
+    let call = SUM.call_client_streaming(&channel, numbers(), options);
+    let (sum, metadata) = within(call.with_reply_metadata()).await;
+    assert_eq!(sum.unwrap(), NEITHER);
+    assert_eq!(metadata.text("served-by"), Some("Tenants/sum"));
+    let calls = async {
+        let replies = EACH.call_server_streaming(&channel, &7, options).await;
+        replies.unwrap().count().await
+    };
+    let (count, metadata) = within(calls.with_reply_metadata()).await;
+    assert_eq!(count, 2);
+    assert_eq!(metadata.text("served-by"), Some("Tenants/each"));
+    let calls = async {
+        let replies = CHAT.call_streaming(&channel, numbers(), options).await;
+        replies.unwrap().count().await
+    };
+    let (count, metadata) = within(calls.with_reply_metadata()).await;
+    assert_eq!(count, 2);
+    assert_eq!(metadata.text("served-by"), Some("Tenants/chat"));
+}
+
+#[tokio::test]
+async fn requests_that_a_handler_in_this_process_reads_are_made_by_the_caller() {
+    let channel = LocalChannel::new(router());
+    let told = Arc::new(Mutex::new(None));
+    let requests = futures::stream::once({
+        let (channel, told) = (channel.clone(), Arc::clone(&told));
+        async move {
+            let seen = WHOSE.call(&channel, &7).await.unwrap();
+            *told.lock() = Some((seen, inherited().priority()));
+            7
+        }
+    });
+    let call = SUM.call_client_streaming(&channel, requests, MethodOptions::new());
+    let sum = within(call.with_metadata(tenant())).await;
+    assert_eq!(sum.unwrap(), "acme untraced 13");
+    let told = told.lock().take();
+    assert_eq!(told, Some(("acme untraced 13".to_owned(), None)));
+}
+
+#[tokio::test]
+async fn replies_in_this_process_are_made_with_the_priority_of_their_call() {
+    const PRIORITY: Method<(), Replies<String>> = Method::new("Tenants/priority");
+    let router = Router::new().server_streaming_method(PRIORITY, |_, ()| {
+        let priority = || inherited().priority().map(|priority| priority.to_string());
+        let at_start = priority();
+        async move {
+            let polled = futures::stream::once(async move { (at_start, priority()) });
+            let text = polled.map(|of| format!("{of:?}"));
+            Ok(Replies::new(text.boxed()))
+        }
+    });
+    let channel = LocalChannel::new(router);
+    let options = MethodOptions::new().with_priority(Priority::Sheddable);
+    let replies = PRIORITY.call_server_streaming(&channel, &(), options);
+    let replies: Vec<_> = within(replies).await.unwrap().collect().await;
+    let seen = replies.into_iter().next().unwrap().unwrap();
+    assert_eq!(seen, r#"(Some("sheddable"), Some("sheddable"))"#);
+}
+
+#[tokio::test]
+async fn reply_metadata_is_that_of_the_last_reply() {
+    let (_server, client) = connected().await;
+    let short = Duration::from_millis(30);
+    let options = MethodOptions::new();
+    for isolated in [false, true] {
+        let call = |method, size, limit: Option<Duration>| {
+            let options = CallOptions::new().with_isolated(isolated);
+            let options = limit.map_or(options, |limit| options.with_timeout(limit));
+            client.call_with(method, vec![0; size], options)
+        };
+        // The ends of calls without metadata, each after a failure with metadata.
+        for (method, size, limit) in [
+            ("plain", 1, None),
+            ("plain", 1 << 20, None),
+            ("unknown", 1, None),
+            ("waits", 1, Some(short)),
+        ] {
+            let calls = async {
+                call("fails", 1, None).await.unwrap_err();
+                let _ended = call(method, size, limit).await;
+            };
+            let ((), metadata) = within(calls.with_reply_metadata()).await;
+            assert_eq!(
+                metadata.text("served-by"),
+                None,
+                "{method} {size} {isolated}"
+            );
+        }
+        let calls = async {
+            call("fails", 1, None).await.unwrap_err();
+            let stream = client.call_server_streaming::<_, String>("plain stream", &());
+            stream.await.unwrap().collect::<Vec<_>>().await.len()
+        };
+        let (messages, metadata) = within(calls.with_reply_metadata()).await;
+        assert_eq!((messages, metadata.text("served-by")), (0, None));
+        // A call that is not sent has no reply.
+        let calls = async {
+            call("fails", 1, None).await.unwrap_err();
+            let late = call("plain", 1, Some(Duration::ZERO)).await.unwrap_err();
+            assert_eq!(late.processed(), Processed::No);
+        };
+        let ((), metadata) = within(calls.with_reply_metadata()).await;
+        assert_eq!(metadata.text("served-by"), Some("fails"));
+    }
+    let channel = LocalChannel::new(router());
+    let calls = async {
+        WHOSE.call(&channel, &7).await.unwrap();
+        let replies = NONE.call_server_streaming(&channel, &7, options).await;
+        replies.unwrap().count().await
+    };
+    let (count, metadata) = within(calls.with_reply_metadata()).await;
+    assert_eq!((count, metadata.text("served-by")), (0, None));
 }
 
 #[tokio::test]
