@@ -7,7 +7,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{lifecycle::Lifecycle, served_calls::ServedCalls};
 use crate::{
-    Router, TransportConfig,
+    IncomingCall, Router, Status, TransportConfig,
     accounts::PeerAccounts,
     busy_poll::BusyPoll,
     dial::Dialer,
@@ -15,6 +15,7 @@ use crate::{
     server::{AdmissionGate, QueueDelay},
     socket::{ClosePort, SideQueue},
     stats::Counters,
+    warning_limiter::WarningLimiter,
     wire::LoadReport,
 };
 
@@ -36,6 +37,8 @@ pub(crate) struct EndpointShared {
     /// Server-wide limit of concurrent calls, if one is configured.
     pub(crate) admission: Option<Arc<AdmissionGate>>,
     pub(crate) busy_poll: Arc<BusyPoll>,
+    /// Warnings of calls that layers reject.
+    layer_warnings: WarningLimiter,
     pub(super) router: RwLock<Arc<Router>>,
     pub(super) node_name: Box<str>,
 }
@@ -63,6 +66,7 @@ impl EndpointShared {
             queue_delay: QueueDelay::default(),
             admission: admission.map(|admission| Arc::new(AdmissionGate::new(admission))),
             busy_poll: Arc::clone(&dialer.busy_poll),
+            layer_warnings: WarningLimiter::default(),
             router: RwLock::default(),
             node_name,
             dialer: Arc::new(dialer),
@@ -72,6 +76,17 @@ impl EndpointShared {
 
     pub(crate) fn router(&self) -> Arc<Router> {
         Arc::clone(&self.router.read())
+    }
+
+    /// Counts a call that a layer has rejected, and logs it: callers may repeat it without end.
+    pub(crate) fn record_layer_rejection(&self, call: &IncomingCall, status: &Status) {
+        self.counters.calls_rejected_by_layers.add_one();
+        let (peer, method) = (call.peer(), call.method());
+        if self.layer_warnings.take() {
+            tracing::warn!(%peer, method, %status, "call rejected by a layer");
+        } else {
+            tracing::debug!(%peer, method, %status, "call rejected by a layer");
+        }
     }
 
     /// Load report that replies carry at this moment.

@@ -87,7 +87,7 @@ impl LaneServer {
         let call = IncomingCall::new(peer, name, meta, Arc::clone(&attachments), request_bytes);
         let mut layered = LayeredCall::new(layers, call);
         if let Err(status) = layered.run_ready() {
-            self.shared.counters.calls_rejected_by_layers.add_one();
+            self.shared.record_layer_rejection(layered.call(), &status);
             self.write_reply_headers(request.id, &attachments);
             self.write_failure(request.id, status);
             return Ok(None);

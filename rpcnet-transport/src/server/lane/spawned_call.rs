@@ -106,7 +106,7 @@ impl SpawnedCall {
         shared: &EndpointShared,
     ) -> Result<(), Status> {
         if let Err(status) = layered.run_rest().await {
-            shared.counters.calls_rejected_by_layers.add_one();
+            shared.record_layer_rejection(layered.call(), &status);
             return Err(status);
         }
         let meta = layered.call().meta();

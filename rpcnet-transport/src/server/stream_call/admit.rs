@@ -185,8 +185,10 @@ async fn pass_layers(
         }
         Err(status) => Err(RequestFailure::Rejected(status)),
     };
-    if layered.was_rejected() {
-        shared.counters.calls_rejected_by_layers.add_one();
+    if let Err(RequestFailure::Rejected(status)) = &passed
+        && layered.was_rejected()
+    {
+        shared.record_layer_rejection(layered.call(), status);
     }
     passed
 }
