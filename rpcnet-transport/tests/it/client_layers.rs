@@ -1,6 +1,9 @@
 //! Layers of a client: what they see of calls of every kind, and what they add to them.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use futures::StreamExt;
@@ -93,6 +96,9 @@ async fn connected(config: TransportConfig) -> (RpcServer, RpcClient) {
             Ok::<_, Status>(seen(&cx))
         })
         .raw("raw", |cx, _| async move { Ok(seen(&cx).into()) })
+        .raw("plain", |cx: CallContext, _| async move {
+            Ok(cx.metadata().encoded_len().to_string().into())
+        })
         .raw("fails", |_, _| async move {
             Err(Status::new(Code::Unavailable, "as told"))
         })
@@ -240,4 +246,133 @@ async fn an_asynchronous_layer_has_the_time_that_the_call_has() {
     assert_eq!(take(&log)[1], "after raw: DeadlineExceeded No 0");
     assert_eq!(server.stats().calls_started, 2);
     assert!(TEST_TIMEOUT > Duration::from_millis(30));
+}
+
+#[tokio::test]
+async fn the_opening_of_a_stream_has_its_time_limit_in_an_asynchronous_layer() {
+    let log = Log::default();
+    let config = TransportConfig::lan()
+        .with_call_timeout(Duration::from_millis(30))
+        .with_client_layer(Tracing(Arc::clone(&log)))
+        .with_async_client_layer(Token);
+    let (server, client) = connected(config).await;
+    let wait = Metadata::new().with("wait", "").unwrap();
+    let opened = client.call_server_streaming::<_, String>("stream", &());
+    let error = within(opened.with_metadata(wait)).await.unwrap_err();
+    assert_eq!(
+        (error.code(), error.processed()),
+        (Code::DeadlineExceeded, Processed::No)
+    );
+    assert_eq!(take(&log)[1], "after stream: DeadlineExceeded No 0");
+    assert_eq!(server.stats().calls_started, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_thread_without_a_runtime_calls_through_an_asynchronous_layer() {
+    let config = TransportConfig::lan().with_async_client_layer(Token);
+    let (_server, client) = connected(config).await;
+    let called = std::thread::spawn(move || {
+        futures::executor::block_on(async {
+            let options = MethodOptions::new();
+            let raw = client.call("raw", "").await.unwrap();
+            let unary = WHOSE.call(&client, &7).await.unwrap();
+            let replies = EACH.call_server_streaming(&client, &7, options).await;
+            let each = replies.unwrap().next().await.unwrap().unwrap();
+            let wait = Metadata::new().with("wait", "").unwrap();
+            let options = CallOptions::new().with_timeout(Duration::from_millis(30));
+            let late = client.call_with("raw", "", options).with_metadata(wait);
+            (raw, unary, each, late.await.unwrap_err().code())
+        })
+    });
+    let called = within(tokio::task::spawn_blocking(|| called.join())).await;
+    let (raw, unary, each, late) = called.unwrap().expect("no panic");
+    let seen = "none t-17 false";
+    assert_eq!((&raw[..], &*unary, &*each), (seen.as_bytes(), seen, seen));
+    assert_eq!(late, Code::DeadlineExceeded);
+}
+
+/// Gets a token by a call of its own.
+#[derive(Clone, Default)]
+struct Issued(Arc<OnceLock<RpcClient>>);
+
+impl AsyncClientLayer for Issued {
+    async fn before(&self, call: &mut OutgoingCall) -> Result<(), Status> {
+        let client = self.0.get().filter(|_| call.method() != "raw");
+        if let Some(client) = client {
+            let token = client.call("raw", "").await.map_err(Status::from)?;
+            let set = call.set_metadata("token", token);
+            set.map_err(|error| Status::internal(error.to_string()))?;
+        }
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn a_call_of_a_layer_has_no_metadata_of_the_call_that_it_serves() {
+    let issued = Issued::default();
+    let config = TransportConfig::lan().with_async_client_layer(issued.clone());
+    let (_server, client) = connected(config).await;
+    issued.0.set(client.clone()).unwrap();
+    let tenant = Metadata::new().with("tenant", "of the caller").unwrap();
+    for options in both_ways() {
+        let call = client.call_with("plain", "", options);
+        let call = call
+            .with_metadata(tenant.clone())
+            .with_trace_context(trace());
+        let (reply, metadata) = within(call.with_reply_metadata()).await;
+        let token = tenant.clone().with("token", "none none false").unwrap();
+        assert_eq!(reply.unwrap(), token.encoded_len().to_string());
+        assert_eq!(
+            metadata.text("seen"),
+            None,
+            "that of the reply with the token"
+        );
+    }
+}
+
+/// Makes a call of its own, and waits for it, in each of its functions.
+struct Blocking {
+    client: RpcClient,
+    seen: Log,
+}
+
+impl Blocking {
+    fn call(&self) {
+        let reply = futures::executor::block_on(self.client.call("raw", "")).unwrap();
+        self.seen
+            .lock()
+            .push(String::from_utf8(reply.to_vec()).unwrap());
+    }
+}
+
+impl ClientLayer for Blocking {
+    fn before(&self, _: &mut OutgoingCall) -> Result<(), Status> {
+        self.call();
+        Ok(())
+    }
+
+    fn after(&self, _: &OutgoingCall, _: &CallEnd) {
+        self.call();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_of_a_synchronous_layer_has_no_metadata_of_the_call_that_it_serves() {
+    let (_other, other) = connected(TransportConfig::lan()).await;
+    let seen = Log::default();
+    let layer = Blocking {
+        client: other,
+        seen: Arc::clone(&seen),
+    };
+    let (_server, client) = connected(TransportConfig::lan().with_client_layer(layer)).await;
+    let called = tokio::task::spawn_blocking(move || {
+        let tenant = Metadata::new().with("tenant", "of the caller").unwrap();
+        let call = client.call("plain", "").with_metadata(tenant.clone());
+        let runtime = tokio::runtime::Handle::current();
+        let (reply, metadata) = runtime.block_on(call.with_reply_metadata());
+        assert_eq!(reply.unwrap(), tenant.encoded_len().to_string());
+        assert!(metadata.is_empty(), "{metadata:?}");
+    });
+    within(called).await.unwrap();
+    assert_eq!(take(&seen), ["none none false", "none none false"]);
 }
