@@ -122,7 +122,7 @@ impl RpcClient {
         if is_expired(deadline, now) {
             return Err(deadline_exceeded(false));
         }
-        if options.replay_safe && early.client().is_none() && outgoing_headers().is_none() {
+        if early.accepts(&options) && outgoing_headers().is_none() {
             let call = self.try_early(early, method, body.clone(), &options, deadline);
             match call.await? {
                 EarlyOutcome::Ended(reply) => return reply,

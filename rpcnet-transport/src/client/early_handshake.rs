@@ -2,6 +2,7 @@
 
 use tokio::sync::watch;
 
+use super::CallOptions;
 use crate::{ConnectError, gauge::Gauge};
 
 /// Additional state of a client that was returned before its handshake completed.
@@ -31,6 +32,12 @@ impl<C: Clone> EarlyHandshake<C> {
             HandshakeProgress::Completed { client, .. } => client.as_ref().ok().cloned(),
             HandshakeProgress::Handshaking | HandshakeProgress::EarlyDataDecided { .. } => None,
         }
+    }
+
+    /// Whether a call with these options may be sent before the end of the handshake, if it has no
+    /// headers.
+    pub(super) fn accepts(&self, options: &CallOptions) -> bool {
+        options.replay_safe && self.client().is_none()
     }
 
     /// Waits for the end of the handshake.

@@ -131,8 +131,9 @@ impl CallOptions {
     /// some time later; default `false`. On a connection of
     /// [`connect_early`](crate::Endpoint::connect_early) such a call is sent with the first
     /// packets, before the handshake completes. Elsewhere the option has no effect. The server has
-    /// to [declare the method replay-safe](crate::Router::with_replay_safe) too, or the call waits
-    /// for the handshake.
+    /// to [declare the method replay-safe](crate::Router::with_replay_safe) too, and the call must
+    /// have no metadata, no trace context and no use of reply metadata, or it waits for the
+    /// handshake.
     #[must_use]
     pub fn with_replay_safe(mut self, replay_safe: bool) -> Self {
         self.replay_safe = replay_safe;

@@ -13,7 +13,7 @@ use super::{
 use crate::{
     Code, CodecError, Decode, MethodType, Processed, RpcError, UntypedMethod,
     codec::Encoding,
-    metadata::outgoing_headers,
+    metadata::{WithCallMetadata, outgoing_headers},
     method::{CalledMethod, TypedCall},
     schema::MethodSchema,
     wire::RequestFlags,
@@ -141,12 +141,37 @@ impl RpcClient {
         mut options: CallOptions,
     ) -> Result<EncodedReply, RpcError> {
         let deadline = options.resolve(Instant::now(), Some(self.0.limits.call_timeout));
-        if options.replay_safe
-            && early.client().is_none()
-            && self.0.layers.is_empty()
+        let body = request.postcard.as_ref().ok().filter(|_| {
+            early.accepts(&options) && native_encoding(method.schema()) == Encoding::Postcard
+        });
+        let (Some(layers), Some(body)) = (self.layers_for(&options), body) else {
+            let call = self.call_encoded_after_layers(early, method, request, body, options);
+            return call.await;
+        };
+        // They say whether the call has headers, which are no early data.
+        let passed = self.pass_layers(layers, method.name(), body.len(), &mut options, deadline);
+        let mut layered = passed.await?;
+        let headers = layered.call().headers().clone();
+        let call = self.call_encoded_after_layers(early, method, request, Some(body), options);
+        let reply = WithCallMetadata::replaced(call, headers).await;
+        layered.end_with_reply(reply.as_ref().map(|reply| reply.bytes.len()));
+        reply
+    }
+
+    /// Makes a call with resolved options. `early_body` is the request of one that may be sent as
+    /// early data, if it has no headers.
+    async fn call_encoded_after_layers(
+        &self,
+        early: &EarlyHandshake<Self>,
+        method: UntypedMethod,
+        request: EncodedRequest<'_>,
+        early_body: Option<&Bytes>,
+        options: CallOptions,
+    ) -> Result<EncodedReply, RpcError> {
+        let deadline = options.resolved_deadline();
+        if let Some(body) = early_body
+            && early.accepts(&options)
             && outgoing_headers().is_none()
-            && native_encoding(method.schema()) == Encoding::Postcard
-            && let Ok(body) = request.postcard
         {
             let call = called(TypedCall::unchecked(method, Encoding::Postcard));
             let call = self.try_early(early, call, body.clone(), &options, deadline);

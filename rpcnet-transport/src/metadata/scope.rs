@@ -111,7 +111,7 @@ impl HeadersChange {
             Self::Replace(headers) => changed.headers = headers,
             Self::Clear => return None,
         }
-        Some(Arc::new(changed))
+        (!changed.is_empty()).then(|| Arc::new(changed))
     }
 }
 
@@ -166,7 +166,13 @@ pub(crate) struct OutgoingHeaders {
     reply: Option<Arc<Mutex<Metadata>>>,
 }
 
-/// Headers of a call that is made here and now.
+impl OutgoingHeaders {
+    fn is_empty(&self) -> bool {
+        self.headers.is_empty() && self.reply.is_none()
+    }
+}
+
+/// Headers of a call that is made here and now; `None` if it has none.
 #[inline]
 pub(crate) fn outgoing_headers() -> Option<Arc<OutgoingHeaders>> {
     if !IS_SET.get() {

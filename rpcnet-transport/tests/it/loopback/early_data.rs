@@ -5,8 +5,12 @@ use std::sync::{
     atomic::{AtomicU64, Ordering::SeqCst},
 };
 
-use futures::{FutureExt, StreamExt};
-use rpcnet_transport::{CallOptions, Code, ConnectError, Processed};
+use futures::{FutureExt, StreamExt, future::join};
+use parking_lot::Mutex;
+use rpcnet_transport::{
+    CallEnd, CallOptions, ClientLayer, Code, ConnectError, Method, MethodOptions, OutgoingCall,
+    Processed,
+};
 
 use super::{
     packet_relay::{PacketRelay, RecordedPackets},
@@ -329,4 +333,78 @@ async fn the_server_times_out_an_unfinished_handshake_and_its_calls() {
     .await;
     let error = within(call).await.unwrap().unwrap_err();
     assert_eq!(outcome_of(&error), (Code::Unavailable, Processed::Maybe));
+}
+
+const LOOK: Method<u32, String> =
+    Method::new("typed look").with_options(MethodOptions::new().with_replay_safe(true));
+
+/// Writes down what it sees of calls, and sets this metadata, if any.
+#[derive(Clone, Default)]
+struct Watching {
+    seen: Arc<Mutex<Vec<String>>>,
+    tenant: Option<&'static str>,
+}
+
+impl ClientLayer for Watching {
+    fn before(&self, call: &mut OutgoingCall) -> Result<(), Status> {
+        let set = self
+            .tenant
+            .map(|tenant| call.set_metadata("tenant", tenant));
+        set.unwrap_or(Ok(()))
+            .map_err(|error| Status::internal(error.to_string()))
+    }
+
+    fn after(&self, call: &OutgoingCall, end: &CallEnd) {
+        let (method, bytes) = (call.method(), call.request_bytes());
+        let CallEnd {
+            code, reply_bytes, ..
+        } = end;
+        let seen = format!("{method} {bytes}: {code:?} {reply_bytes}");
+        self.seen.lock().push(seen);
+    }
+}
+
+/// Makes an untyped and a typed call on an early connection, both before the first reply, with
+/// which the handshake is complete for the caller. Returns the tenants that the server has seen, and its count of early calls.
+async fn look_in_layer(layer: Watching) -> (Vec<String>, u64) {
+    let tenant = |cx: &CallContext| cx.metadata().text("tenant").unwrap_or("none").to_owned();
+    let router = Router::new()
+        .typed_with("look", move |cx, _: u32| async move { tenant(&cx) })
+        .method_with(LOOK, move |cx, _| async move { tenant(&cx) })
+        .with_replay_safe("look");
+    let server = endpoint(SERVER, early()).serve(router);
+    let relay = PacketRelay::to(&server).await;
+    let config = TransportConfig::default().with_client_layer(layer.clone());
+    let node = Endpoint::bind(loopback(), config, identity(CLIENT)).unwrap();
+    let client = within(node.connect(relay.addr, SERVER)).await.unwrap();
+    // The ticket has arrived when there is a reply.
+    look(&client).await;
+    client.close("for now");
+    relay.forget();
+    layer.seen.lock().clear();
+    let client = within(node.connect_early(relay.addr, SERVER))
+        .await
+        .unwrap();
+    let (untyped, typed) = within(join(look(&client), LOOK.call(&client, &1))).await;
+    layer.seen.lock().sort();
+    (vec![untyped, typed.unwrap()], server.stats().calls_early)
+}
+
+#[tokio::test]
+async fn calls_through_a_layer_that_sets_nothing_are_early_data() {
+    let layer = Watching::default();
+    let (tenants, early) = look_in_layer(layer.clone()).await;
+    assert_eq!((tenants, early), (vec!["none".to_owned(); 2], 2));
+    assert_eq!(*layer.seen.lock(), ["look 1: Ok 5", "typed look 1: Ok 5"]);
+}
+
+#[tokio::test]
+async fn calls_with_the_metadata_of_a_layer_wait_for_the_handshake() {
+    let layer = Watching {
+        tenant: Some("acme"),
+        ..Watching::default()
+    };
+    let (tenants, early) = look_in_layer(layer.clone()).await;
+    assert_eq!((tenants, early), (vec!["acme".to_owned(); 2], 0));
+    assert_eq!(*layer.seen.lock(), ["look 1: Ok 5", "typed look 1: Ok 5"]);
 }
