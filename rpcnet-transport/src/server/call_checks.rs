@@ -111,8 +111,14 @@ pub(super) fn check_schema(
     caller: Option<CallSchema>,
 ) -> Result<Encoding, Status> {
     let unchecked = caller.filter(|it| *it == CallSchema::unchecked(it.hash));
-    // A call by name alone says the type of its request and no other, if that is an integer.
-    if let Some(written) = unchecked.and_then(|it| IntegerRequest::of_hash(it.hash)) {
+    let needs_names = handler
+        .schema()
+        .is_some_and(MethodSchema::needs_named_encoding);
+    // A call by name alone says the type of its request and no other, if that is an integer. Its
+    // messages are in postcard, which cannot carry the types of every method.
+    if let Some(written) = unchecked.and_then(|it| IntegerRequest::of_hash(it.hash))
+        && !needs_names
+    {
         if let Some(read) = handler.integer_request() {
             read.check(written)?;
         }

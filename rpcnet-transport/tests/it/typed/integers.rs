@@ -10,8 +10,11 @@ use std::{
 
 use rpcnet_testing::within;
 use rpcnet_transport::{
-    CallOptions, Code, Method, Processed, Router, RpcClient, RpcError, TransportConfig,
+    CallOptions, Code, Message, Method, Processed, Raw, Router, RpcClient, RpcError,
+    TransportConfig,
 };
+
+use serde::{Deserialize, Serialize};
 
 use super::{connected, connected_with};
 
@@ -125,4 +128,35 @@ async fn types_of_one_name_are_kept_apart_on_a_lane() {
         assert_eq!(squared.unwrap(), 16);
     }
     assert_eq!(runs.load(SeqCst), 9);
+}
+
+/// A type that postcard cannot carry: it writes a field that it does not read.
+#[derive(Debug, Clone, Serialize, Deserialize, Message)]
+struct Stamped {
+    #[serde(skip_deserializing)]
+    stamp: u32,
+    count: u32,
+}
+
+#[tokio::test]
+async fn types_that_postcard_cannot_carry_are_not_called_by_an_integer_alone() {
+    const STAMP: Method<u64, Stamped> = Method::new("stamp");
+    let runs = Arc::new(AtomicU32::new(0));
+    let router = {
+        let runs = Arc::clone(&runs);
+        Router::new().method(STAMP, move |_| {
+            let count = runs.fetch_add(1, SeqCst);
+            async move { Stamped { stamp: 7, count } }
+        })
+    };
+    let (_server, client) = connected(router).await;
+    for options in ways() {
+        let of_integer = within(client.call_typed_with::<_, Raw>("stamp", &7_u64, options)).await;
+        let of_tuple = within(client.call_typed_with::<_, Raw>("stamp", &(7_u64,), options)).await;
+        for error in [of_integer.unwrap_err(), of_tuple.unwrap_err()] {
+            assert_eq!(error.code(), Code::Incompatible, "{error}");
+            assert_eq!(error.processed(), Processed::No);
+        }
+    }
+    assert_eq!(runs.load(SeqCst), 0);
 }
