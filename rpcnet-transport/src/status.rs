@@ -123,6 +123,18 @@ impl Status {
         &self.details
     }
 
+    /// Status that a layer or a handler returns, for the caller. An unprocessed one with
+    /// [`Code::Incompatible`] loses its details: the caller would read them as this server's schema
+    /// of the method, and they may be what another server has said about another method. Without
+    /// them it asks whether the types fit.
+    #[must_use]
+    pub(crate) fn without_schema(mut self) -> Self {
+        if self.code == Code::Incompatible && self.processed == Processed::No {
+            self.details = Bytes::new();
+        }
+        self
+    }
+
     pub(crate) fn with_processed(mut self, processed: Processed) -> Self {
         self.processed = processed;
         self

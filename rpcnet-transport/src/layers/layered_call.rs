@@ -134,12 +134,7 @@ impl<C: LayerCall> LayeredCall<C> {
             }
             Err(status) => {
                 // Whatever a layer says: the handler has not seen the request.
-                let mut status = status.not_processed();
-                if status.code == Code::Incompatible {
-                    // Only the server itself compares types: callers draw conclusions from it.
-                    status = Status::new(Code::InvalidRequest, status.message).not_processed();
-                }
-                let rejection: Result<Bytes, Status> = Err(status);
+                let rejection: Result<Bytes, Status> = Err(status.not_processed().without_schema());
                 self.end(&rejection);
                 rejection.map(drop)
             }

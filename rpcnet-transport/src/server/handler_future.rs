@@ -7,6 +7,7 @@ use futures::FutureExt;
 use tokio_util::sync::ReusableBoxFuture;
 
 use super::{CallContext, call_status, handler_result::HandlerResult};
+use crate::Status;
 
 /// The future of a unary handler. Its memory is reused for the next call of the method.
 #[derive(Default)]
@@ -29,7 +30,10 @@ impl HandlerFuture {
     /// Polls the future; ready with `None` if none was started.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<HandlerResult>> {
         match &mut self.0 {
-            Some(future) => future.poll(cx).map(Some),
+            Some(future) => {
+                let outcome = future.poll(cx);
+                outcome.map(|outcome| Some(outcome.map_err(Status::without_schema)))
+            }
             None => Poll::Ready(None),
         }
     }

@@ -213,7 +213,7 @@ async fn what_a_layer_rejects_is_held_against_no_other_call() {
     let error = within(WHOSE.call(&client, &7).with_metadata(old))
         .await
         .unwrap_err();
-    assert_eq!(error.code(), Code::InvalidRequest);
+    assert_eq!(error.code(), Code::Incompatible);
     let again = within(WHOSE.call(&client, &7)).await;
     assert_eq!(again.unwrap(), "mine");
 }

@@ -6,8 +6,9 @@ use std::collections::BTreeMap;
 use futures::TryStreamExt;
 use rpcnet_testing::within;
 use rpcnet_transport::{
-    CallOptions, Code, IdempotencyCache, Message, Method, MethodOptions, Processed, Replies,
-    Requests, Router, Status, TransportConfig, UntypedMethod,
+    CallMetadataExt, CallOptions, Code, IdempotencyCache, IncomingCall, Message, Metadata, Method,
+    MethodOptions, Processed, Replies, Requests, Router, ServerLayer, Status, TransportConfig,
+    UntypedMethod,
 };
 use serde::{Deserialize, Serialize};
 
@@ -86,6 +87,50 @@ async fn a_method_with_incompatible_types_is_not_tried_again_on_a_connection() {
     assert_eq!(server.stats().calls_completed, 0);
     // Other types of the same name are another matter.
     assert_eq!(OLD.call(&client, &old_job(1)).await.unwrap(), old_job(1));
+}
+
+/// The rejection of a call of another method, as its server has sent it.
+fn nested_rejection() -> Status {
+    let schema = TEXT.schema().encode().expect("a small schema");
+    let status = Status::new(Code::Incompatible, "of another server");
+    status.with_details(schema).not_processed()
+}
+
+struct ForwardsRejection;
+
+impl ServerLayer for ForwardsRejection {
+    fn before(&self, call: &mut IncomingCall) -> Result<(), Status> {
+        match call.metadata().get("token") {
+            Some(_) => Err(nested_rejection()),
+            None => Ok(()),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_forwarded_rejection_of_other_types_ends_no_later_call() {
+    let by_layer = echo(OLD).layer(ForwardsRejection);
+    let by_handler = Router::new().method(OLD, |job: OldJob| async move {
+        match job.id {
+            0 => Err(nested_rejection()),
+            _ => Ok(job),
+        }
+    });
+    for router in [by_layer, by_handler] {
+        let (server, client) = connected(router).await;
+        for _ in 0..3 {
+            let token = Metadata::new().with("token", "t").unwrap();
+            let rejected = old_job(0);
+            let call = OLD.call(&client, &rejected).with_metadata(token);
+            let error = within(call).await.unwrap_err();
+            assert_eq!(error.code(), Code::Incompatible, "{error}");
+            assert_eq!(error.processed(), Processed::No, "{error}");
+            let served = within(OLD.call(&client, &old_job(1))).await;
+            assert_eq!(served.unwrap(), old_job(1));
+        }
+        assert_eq!(server.stats().calls_rejected_incompatible, 0);
+        assert_eq!(server.stats().calls_completed, 3);
+    }
 }
 
 #[tokio::test]
