@@ -39,11 +39,11 @@ pub enum Code {
     /// declared replay-safe. Clients repeat it after the handshake; see
     /// [`Router::with_replay_safe`](crate::Router::with_replay_safe).
     TooEarly = 13,
-    /// The types that caller and server have for the method do not fit: the details of a rejection
+    /// The types that caller and server have for the method do not fit. The details of a rejection
     /// by the server are its [schema](crate::schema::MethodSchema), so that an unprocessed one by a
     /// layer or a unary handler is sent without details. Or the server is older than the
-    /// [metadata](crate::Metadata) of the call, which was not sent then. Unprocessed, except where a
-    /// reply could not be decoded.
+    /// [metadata](crate::Metadata) of the call, which was not sent then. Unprocessed, except where
+    /// a reply could not be decoded.
     Incompatible = 14,
 }
 

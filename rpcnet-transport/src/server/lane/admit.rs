@@ -58,12 +58,9 @@ impl LaneServer {
                 Some(Handler::Unary(unary)) => Ok(unary),
                 Some(handler @ Handler::Streaming(_)) => {
                     let call_type = handler.call_type();
-                    let is_typed = method.is_typed();
+                    let (wanted, is_typed) = (CallType::Unary, method.is_typed());
                     Err(call_type_mismatch_status(
-                        shared,
-                        call_type,
-                        CallType::Unary,
-                        is_typed,
+                        shared, call_type, wanted, is_typed,
                     ))
                 }
                 None => Err(method.missing_handler_status(shared)),

@@ -365,7 +365,8 @@ impl ClientLayer for Watching {
 }
 
 /// Makes an untyped and a typed call on an early connection, both before the first reply, with
-/// which the handshake is complete for the caller. Returns the tenants that the server has seen, and its count of early calls.
+/// which the handshake is complete for the caller. Returns the tenants that the server has seen,
+/// and its count of early calls.
 async fn look_in_layer(layer: Watching) -> (Vec<String>, u64) {
     let tenant = |cx: &CallContext| cx.metadata().text("tenant").unwrap_or("none").to_owned();
     let router = Router::new()
