@@ -509,8 +509,9 @@ mod tests {
             true => Compatibility::Compatible,
             false => Compatibility::Incompatible,
         };
-        let learned = (&node, registry.now());
-        let recorded = schemas.record(("m".into(), "s"), compatibility, learned, |_| true);
+        let (learned, hash) = ((&node, registry.now()), Some(0));
+        let called = ("m".into(), CallerService { name: "s", hash });
+        let recorded = schemas.record(called, compatibility, learned, |_| true);
         assert_eq!(recorded, Some(true), "{name}");
     }
 
@@ -552,7 +553,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_call_that_all_reject_goes_to_one_of_them_in_rotation_and_not_on() {
-        let (_, registry, connections) = announcing(&[("a", 1), ("b", 1), ("c", 0)]).await;
+        let (_, registry, connections) = announcing(&[("a", 1), ("b", 1), ("c", 2)]).await;
         let schemas = ServiceSchemas::default();
         let all = (&registry, &connections);
         learn(&registry, &schemas, "a", false);

@@ -30,16 +30,13 @@ impl Workers {
         method: UntypedMethod,
         filter: Option<&str>,
     ) -> Option<Arc<SchemaMismatches>> {
-        let service = || CallerService {
-            name: method.service(),
-            hash: method.service_hash(),
-        };
         let schemas = &self.link.schemas;
-        schemas.mismatches(&self.registry, (called(method), filter), service)
+        let called = (called(method), filter);
+        schemas.mismatches(&self.registry, called, || caller_service(method))
     }
 
-    /// A call passes these workers over: counts it, and starts a check of one of which nothing is
-    /// known, if one is due.
+    /// A call passes these workers over: counts it, and starts the checks that are due, of hashes of
+    /// which nothing is known or which one worker has shown not to fit.
     pub(super) fn on_passed_over(
         &self,
         method: UntypedMethod,
@@ -47,9 +44,6 @@ impl Workers {
         now: Time,
     ) {
         self.link.schemas.count_passed_over();
-        if !mismatches.has_unchecked() {
-            return;
-        }
         while let Some(check) = mismatches.claim_check(now) {
             self.start_check(method, check, now);
         }
@@ -94,8 +88,8 @@ impl Workers {
         }
     }
 
-    /// A worker has rejected a call. Whether it is known by that that its types and those of all
-    /// workers that announce the same do not fit.
+    /// A worker has rejected a call. Whether that says that its types and those of all workers that
+    /// announce the same do not fit; otherwise it is about that worker alone.
     pub(super) fn learn_incompatible(&self, ended: &EndedAttempt<'_>, error: &RpcError) -> bool {
         ended.call.typed.is_some_and(|method| {
             let node = ended.worker.node();
@@ -112,7 +106,9 @@ impl RegistryLink {
         }
     }
 
-    /// Whether the error says so of all workers that announce the same types.
+    /// Whether the error says so of all workers that announce the same types: it comes of a
+    /// comparison of the schemas of both sides, made on this one, and the types are not those that
+    /// this process itself has.
     fn record_incompatible(
         &self,
         method: UntypedMethod,
@@ -142,10 +138,19 @@ impl RegistryLink {
     ) -> Option<bool> {
         self.with_registry(|registry| {
             let is_current = |node: &NodeInfo| registry.is_as_known(node);
-            let (called, learned) = ((called(method), method.service()), (node, registry.now()));
+            let called = (called(method), caller_service(method));
+            let learned = (node, registry.now());
             self.schemas
                 .record(called, compatibility, learned, is_current)
         })?
+    }
+}
+
+/// The service of a method, as this process has it.
+fn caller_service(method: UntypedMethod) -> CallerService<'static> {
+    CallerService {
+        name: method.service(),
+        hash: method.service_hash(),
     }
 }
 

@@ -1,4 +1,5 @@
-//! Checks of schemas beside the calls: one at a time for a method and a hash, with backoff.
+//! Checks of schemas beside the calls: one at a time for a method and a hash, with backoff. Also
+//! repeated ones, of hashes that one worker has shown not to fit.
 
 use std::{
     sync::{
@@ -13,15 +14,40 @@ use rpcnet_balance::Time;
 use crate::NodeInfo;
 
 /// When the next check of a method and a hash may start. Shared by all that look at the pair.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct CheckSchedule {
     /// In nanoseconds; [`IN_FLIGHT`] while a check is under way.
     due_at: AtomicU64,
     /// Checks that were started.
     started: AtomicU32,
+    /// Wait after the first check; doubled with each further one.
+    wait_min: Duration,
+    wait_max: Duration,
+}
+
+/// The schedule of a pair of which nothing is known: the first check is due at once.
+impl Default for CheckSchedule {
+    fn default() -> Self {
+        Self {
+            due_at: AtomicU64::new(0),
+            started: AtomicU32::new(0),
+            wait_min: CHECK_AGAIN_MIN,
+            wait_max: CHECK_AGAIN_MAX,
+        }
+    }
 }
 
 impl CheckSchedule {
+    /// The schedule of a pair that a worker has shown not to fit.
+    pub(super) fn of_rechecks(now: Time) -> Self {
+        Self {
+            due_at: AtomicU64::new((now + RECHECK_AFTER).as_nanos()),
+            started: AtomicU32::new(0),
+            wait_min: RECHECK_AFTER * 2,
+            wait_max: RECHECK_AFTER_MAX,
+        }
+    }
+
     pub(super) fn is_in_flight(&self) -> bool {
         self.due_at.load(Relaxed) == IN_FLIGHT
     }
@@ -42,10 +68,10 @@ impl CheckSchedule {
         Some(self.started.fetch_add(1, Relaxed))
     }
 
-    /// The check has ended and nothing is known.
+    /// The check has ended, and the next one follows.
     fn reschedule(&self, now: Time) {
         let doubled = 2_u32.saturating_pow(self.started.load(Relaxed).saturating_sub(1));
-        let wait = CHECK_AGAIN_MIN.saturating_mul(doubled).min(CHECK_AGAIN_MAX);
+        let wait = self.wait_min.saturating_mul(doubled).min(self.wait_max);
         self.due_at.store((now + wait).as_nanos(), Relaxed);
     }
 }
@@ -53,7 +79,8 @@ impl CheckSchedule {
 /// A check that its holder is to make: whether the types of a method fit those of a worker. No
 /// other one for the same method and hash starts before it is dropped. Dropped without an
 /// [outcome](super::ServiceSchemas::record), the next one is due 1 s later, and after twice as long
-/// each time, up to 1 min.
+/// each time, up to 1 min; if a worker has shown that the types do not fit, 1 min after that, and
+/// after twice as long each time, up to 10 min.
 #[derive(Debug)]
 pub struct SchemaCheck {
     node: Arc<NodeInfo>,
@@ -111,6 +138,13 @@ const CHECK_AGAIN_MIN: Duration = Duration::from_secs(1);
 /// Longest wait between two checks.
 const CHECK_AGAIN_MAX: Duration = Duration::from_secs(60);
 
+/// Wait from a rejection, which shows that the types of a hash do not fit, to the first check of
+/// whether another worker agrees; doubled with each further check.
+const RECHECK_AFTER: Duration = Duration::from_secs(60);
+
+/// Longest wait between two such checks.
+const RECHECK_AFTER_MAX: Duration = Duration::from_secs(600);
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -151,6 +185,18 @@ mod tests {
                 .end_without_outcome(at(0));
         }
         assert!(claim(59_999).is_none() && claim(60_000).is_some());
+    }
+
+    #[test]
+    fn rechecks_become_rarer() {
+        let (workers, in_flight) = (workers(1), Arc::default());
+        let schedule = Arc::new(CheckSchedule::of_rechecks(at(0)));
+        let is_due = |second: &u64| {
+            let now = at(second * 1_000);
+            SchemaCheck::claim(&workers, &schedule, &in_flight, now).is_some()
+        };
+        let checked: Vec<_> = (0..2_200).filter(is_due).collect();
+        assert_eq!(checked, [60, 180, 420, 900, 1_500, 2_100]);
     }
 
     #[test]

@@ -36,12 +36,16 @@ enum Knowledge {
     Known(Learned),
 }
 
+/// What one worker has taught about a pair.
 #[derive(Debug)]
-struct Learned {
-    compatibility: Compatibility,
+pub(super) struct Learned {
+    pub(super) compatibility: Compatibility,
     /// The worker that it was learned from, as it was known then.
-    node: Arc<NodeInfo>,
+    pub(super) node: Arc<NodeInfo>,
     at: Time,
+    /// When it is checked again whether the types do not fit: a worker may announce the types of
+    /// others and reject calls. Types that are known to fit are not checked again.
+    pub(super) rechecks: Arc<CheckSchedule>,
 }
 
 /// Table of the pairs that callers have met.
@@ -54,9 +58,9 @@ pub(super) struct CompatibilityTable {
 
 impl CompatibilityTable {
     /// Returns what is known about a pair.
-    pub(super) fn known(&self, pair: &SchemaPair) -> Option<Compatibility> {
+    pub(super) fn known(&self, pair: &SchemaPair) -> Option<&Learned> {
         match self.pairs.get(pair)? {
-            Knowledge::Known(learned) => Some(learned.compatibility),
+            Knowledge::Known(learned) => Some(learned),
             Knowledge::Unknown(_) => None,
         }
     }
@@ -71,29 +75,30 @@ impl CompatibilityTable {
         schedule
     }
 
-    /// Records what was learned from a worker. Whether it is news.
+    /// Records what was learned from a worker. Whether it is news; `None` if the worker rejects what
+    /// another worker of the same hash serves. Then it says nothing about the hash, however often
+    /// it rejects.
     pub(super) fn learn(
         &mut self,
         pair: SchemaPair,
         compatibility: Compatibility,
         (node, at): (&Arc<NodeInfo>, Time),
-    ) -> bool {
-        let known = self.pairs.get(&pair);
-        if let Some(Knowledge::Known(learned)) = known
-            && learned.compatibility == compatibility
-        {
-            return false;
+    ) -> Option<bool> {
+        if let Some(learned) = self.known(&pair) {
+            match (learned.compatibility, compatibility) {
+                (Compatibility::Compatible, Compatibility::Incompatible) => return None,
+                (before, now) if before == now => return Some(false),
+                _ => {}
+            }
         }
-        let node = Arc::clone(node);
-        self.insert(
-            pair,
-            Knowledge::Known(Learned {
-                compatibility,
-                node,
-                at,
-            }),
-        );
-        true
+        let learned = Learned {
+            compatibility,
+            node: Arc::clone(node),
+            at,
+            rechecks: Arc::new(CheckSchedule::of_rechecks(at)),
+        };
+        self.insert(pair, Knowledge::Known(learned));
+        Some(true)
     }
 
     /// Forgets what was learned a moment ago from processes that are not current any more: the
@@ -137,7 +142,8 @@ impl CompatibilityTable {
         }
         let is_idle = |pair: &SchemaPair| match self.pairs.get(pair) {
             Some(Knowledge::Unknown(schedule)) => !schedule.is_in_flight(),
-            _ => true,
+            Some(Knowledge::Known(learned)) => !learned.rechecks.is_in_flight(),
+            None => true,
         };
         // A check under way stays the only one of its pair.
         if let Some(oldest) = self.order.iter().position(is_idle)
@@ -179,24 +185,51 @@ mod tests {
 
     use Compatibility::{Compatible, Incompatible};
 
+    fn known(table: &CompatibilityTable, pair: &SchemaPair) -> Option<Compatibility> {
+        Some(table.known(pair)?.compatibility)
+    }
+
+    #[test]
+    fn a_rejection_does_not_outweigh_a_call_that_was_served_and_is_outweighed_by_it() {
+        let mut table = CompatibilityTable::default();
+        let (a, b) = (node("a"), node("b"));
+        assert_eq!(table.learn(pair(1), Incompatible, (&a, at(0))), Some(true));
+        assert_eq!(table.learn(pair(1), Compatible, (&b, at(1))), Some(true));
+        assert_eq!(table.learn(pair(1), Incompatible, (&a, at(2))), None);
+        assert_eq!(table.learn(pair(1), Compatible, (&a, at(3))), Some(false));
+        assert_eq!(known(&table, &pair(1)), Some(Compatible));
+    }
+
     #[test]
     fn what_was_learned_stays_unless_it_was_a_moment_ago_from_a_process_that_is_gone() {
         let mut table = CompatibilityTable::default();
-        assert_eq!(table.known(&pair(1)), None);
+        assert_eq!(known(&table, &pair(1)), None);
         table.schedule(pair(1));
-        assert_eq!(table.known(&pair(1)), None);
+        assert_eq!(known(&table, &pair(1)), None);
         assert!(!table.is_all_compatible());
-        assert!(table.learn(pair(1), Incompatible, (&node("a"), at(0))));
-        assert!(!table.learn(pair(1), Incompatible, (&node("b"), at(0))));
-        assert!(table.learn(pair(2), Compatible, (&node("b"), at(0))));
+        assert_eq!(
+            table.learn(pair(1), Incompatible, (&node("a"), at(0))),
+            Some(true)
+        );
+        assert_eq!(
+            table.learn(pair(1), Incompatible, (&node("b"), at(0))),
+            Some(false)
+        );
+        assert_eq!(
+            table.learn(pair(2), Compatible, (&node("b"), at(0))),
+            Some(true)
+        );
         assert!(!table.is_all_compatible());
         assert!(!table.retain_nodes(at(1), |_| true));
         assert!(table.retain_nodes(at(29), |node| &*node.id.name == "b"));
-        assert_eq!(table.known(&pair(1)), None);
-        assert_eq!(table.known(&pair(2)), Some(Compatible));
+        assert_eq!(known(&table, &pair(1)), None);
+        assert_eq!(known(&table, &pair(2)), Some(Compatible));
         assert!(!table.retain_nodes(at(30), |_| false));
-        assert_eq!(table.known(&pair(2)), Some(Compatible));
-        assert!(table.learn(pair(1), Compatible, (&node("a"), at(40))));
+        assert_eq!(known(&table, &pair(2)), Some(Compatible));
+        assert_eq!(
+            table.learn(pair(1), Compatible, (&node("a"), at(40))),
+            Some(true)
+        );
         assert!(table.is_all_compatible());
     }
 
@@ -213,7 +246,7 @@ mod tests {
         let same = table.schedule(pair(0));
         assert!(Arc::ptr_eq(&schedule, &same));
         assert!(!table.pairs.contains_key(&pair(1)));
-        assert_eq!(table.known(&pair(2)), Some(Incompatible));
+        assert_eq!(known(&table, &pair(2)), Some(Incompatible));
         drop(check);
         table.learn(pair(u64::MAX), Incompatible, (&node("a"), at(0)));
         assert!(!table.pairs.contains_key(&pair(0)));

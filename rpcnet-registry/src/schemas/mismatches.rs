@@ -22,7 +22,9 @@ pub struct SchemaMismatches {
     incompatible: Box<[Arc<NodeInfo>]>,
     /// Endpoint ids of all of them, in ascending order.
     ids: Box<[u64]>,
-    unchecked: Box<[UncheckedSchema]>,
+    unchecked: Box<[CheckTarget]>,
+    /// Targets of the checks of whether incompatible workers are so.
+    rechecks: Box<[CheckTarget]>,
     in_flight: Arc<AtomicUsize>,
     /// Counter of the rotation that applies when all workers are incompatible.
     rotation: AtomicUsize,
@@ -37,9 +39,9 @@ pub(super) struct SchemaVersion {
     pub(super) knowledge: u64,
 }
 
-/// A hash of which it is not known whether its types fit.
+/// Workers of a hash, one of which a check asks.
 #[derive(Debug)]
-pub(super) struct UncheckedSchema {
+pub(super) struct CheckTarget {
     pub(super) workers: Vec<Arc<NodeInfo>>,
     pub(super) schedule: Arc<CheckSchedule>,
 }
@@ -47,10 +49,11 @@ pub(super) struct UncheckedSchema {
 impl SchemaMismatches {
     pub(super) fn new(
         version: SchemaVersion,
-        incompatible: Vec<Arc<NodeInfo>>,
-        unchecked: Vec<UncheckedSchema>,
+        incompatible: (Vec<Arc<NodeInfo>>, Vec<CheckTarget>),
+        unchecked: Vec<CheckTarget>,
         in_flight: &Arc<AtomicUsize>,
     ) -> Self {
+        let (incompatible, rechecks) = incompatible;
         let unchecked_ids = unchecked.iter().flat_map(|one| one.workers.iter());
         Self {
             version,
@@ -58,6 +61,7 @@ impl SchemaMismatches {
             incompatible_ids: sorted_ids(&incompatible),
             incompatible: incompatible.into(),
             unchecked: unchecked.into(),
+            rechecks: rechecks.into(),
             in_flight: Arc::clone(in_flight),
             rotation: AtomicUsize::new(0),
         }
@@ -99,12 +103,13 @@ impl SchemaMismatches {
         !self.unchecked.is_empty()
     }
 
-    /// Claims a check of a worker of whose types it is not known whether they fit, if one is due.
-    /// At most 8 checks are under way, and one for each method and hash.
+    /// Claims a check, if one is due, of a worker of whose types it is not known whether they fit, or
+    /// of one that is incompatible by what another worker with the same hash has answered. At most 8
+    /// checks are under way, and one for each method and hash.
     #[must_use]
     pub fn claim_check(&self, now: Time) -> Option<SchemaCheck> {
-        self.unchecked
-            .iter()
+        let mut targets = self.unchecked.iter().chain(&self.rechecks);
+        targets
             .find_map(|one| SchemaCheck::claim(&one.workers, &one.schedule, &self.in_flight, now))
     }
 

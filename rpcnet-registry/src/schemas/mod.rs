@@ -13,7 +13,14 @@
 //!   finds out.
 //!
 //! What a call or a check of one worker has found out holds for all workers with the same hash,
-//! also those that join later, since a hash stands for certain types.
+//! also those that join later, since a hash stands for certain types. A worker may announce the
+//! types of others by mistake or with intent, so this has limits:
+//!
+//! - A rejection by a worker that announces the hash of the caller itself is recorded for that
+//!   worker alone, as [rejected method](crate::rejections).
+//! - A hash whose types are known not to fit is checked again after 1 min, and after twice as long
+//!   each time, up to 10 min, by another worker with that hash if there is one. If its types fit,
+//!   those of the hash are known to fit, and later rejections are recorded for one worker each.
 
 mod check;
 mod compatibility_table;
@@ -41,7 +48,7 @@ pub use self::{
 use self::{
     compatibility_table::{CompatibilityTable, SchemaPair},
     fitting_methods::{FilteredMethod, FittingMethods},
-    mismatches::{SchemaVersion, UncheckedSchema},
+    mismatches::{CheckTarget, SchemaVersion},
 };
 use crate::{
     Filter, NodeInfo, WorkerRegistry,
@@ -137,16 +144,19 @@ impl ServiceSchemas {
     }
 
     /// Records whether the types of a method fit those of a worker that was called or checked,
-    /// unless `is_current` does not hold for the worker any more. `None` if the worker announces no
-    /// types of its service; otherwise whether it is news.
+    /// unless `is_current` does not hold for the worker any more. `Incompatible` is for a comparison
+    /// of the schemas of both sides, and for no other rejection. Returns whether it is news; `None`
+    /// if it says nothing about other workers, as the worker announces no types of the service, or
+    /// those of the caller itself, or rejects what another worker with the same hash serves.
     pub fn record(
         &self,
-        (method, service): (MethodOfTypes<'_>, &str),
+        (method, service): (MethodOfTypes<'_>, CallerService<'_>),
         compatibility: Compatibility,
         (node, now): (&Arc<NodeInfo>, Time),
         is_current: impl FnOnce(&NodeInfo) -> bool,
     ) -> Option<bool> {
-        let hash = announced_hash(node, &schema_tag_key(service))?;
+        let hash = announced_hash(node, &schema_tag_key(service.name))
+            .filter(|hash| service.hash != Some(*hash))?;
         let pair = SchemaPair {
             method: method.name.into(),
             types: method.types,
@@ -158,7 +168,7 @@ impl ServiceSchemas {
         if !is_current(node) {
             return Some(false);
         }
-        let is_news = table.learn(pair, compatibility, (node, now));
+        let is_news = table.learn(pair, compatibility, (node, now))?;
         if is_news {
             self.on_changed(&table);
         }
@@ -247,8 +257,8 @@ impl ServiceSchemas {
         if methods.values().map(Vec::len).sum::<usize>() >= METHODS_MAX {
             methods.clear();
         }
-        let nothing = SchemaVersion::default();
-        let none = SchemaMismatches::new(nothing, Vec::new(), Vec::new(), &self.checks_in_flight);
+        let (version, none) = (SchemaVersion::default(), Default::default());
+        let none = SchemaMismatches::new(version, none, Vec::new(), &self.checks_in_flight);
         let called = Arc::new(MethodMismatches {
             name: call.method.name.into(),
             types: call.method.types,
@@ -280,8 +290,10 @@ impl ServiceSchemas {
                 by_hash.entry(hash).or_default().push(node);
             }
         }
-        let (mut incompatible, mut unchecked) = (Vec::new(), Vec::new());
+        let (mut incompatible, mut rechecks, mut unchecked) = (Vec::new(), Vec::new(), Vec::new());
         let mut table = self.table.lock();
+        // Types of this process: each rejection is recorded for its worker alone.
+        by_hash.retain(|hash, _| called.own_hash != Some(*hash));
         for (hash, workers) in by_hash {
             let pair = SchemaPair {
                 method: Arc::clone(&called.name),
@@ -289,17 +301,22 @@ impl ServiceSchemas {
                 hash,
             };
             match table.known(&pair) {
-                Some(Compatibility::Compatible) => {}
-                // Also of the same types: postcard cannot carry all.
-                Some(Compatibility::Incompatible) => incompatible.extend(workers),
-                None if called.own_hash == Some(hash) => {}
-                None => unchecked.push(UncheckedSchema {
+                Some(learned) if learned.compatibility == Compatibility::Compatible => {}
+                Some(learned) => {
+                    rechecks.push(CheckTarget {
+                        workers: others_if_any(&workers, &learned.node),
+                        schedule: Arc::clone(&learned.rechecks),
+                    });
+                    incompatible.extend(workers);
+                }
+                None => unchecked.push(CheckTarget {
                     workers,
                     schedule: table.schedule(pair),
                 }),
             }
         }
         self.is_learning.store(!table.is_all_compatible(), Relaxed);
+        let incompatible = (incompatible, rechecks);
         SchemaMismatches::new(version, incompatible, unchecked, &self.checks_in_flight)
     }
 }
@@ -313,6 +330,18 @@ fn find<'a>(
         called.types == call.method.types && *called.filter_text == *call.filter
     };
     of_name.iter().find(is_it)
+}
+
+/// The workers other than one of them; that one if there is no other.
+fn others_if_any(workers: &[Arc<NodeInfo>], one: &NodeInfo) -> Vec<Arc<NodeInfo>> {
+    let others = workers
+        .iter()
+        .filter(|worker| worker.id.name != one.id.name);
+    let others: Vec<_> = others.cloned().collect();
+    match others.is_empty() {
+        true => workers.to_vec(),
+        false => others,
+    }
 }
 
 /// The hash that a worker announces by the tag of this key.

@@ -1,6 +1,9 @@
 //! Tests of the mismatches of a method, and of what a caller remembers.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use futures::executor::block_on;
 use proptest::prelude::*;
@@ -70,7 +73,7 @@ impl Cluster {
 
     fn learn(&self, name: &str, worker: &str, compatibility: Compatibility) -> Option<bool> {
         let node = self.registry.node(worker).expect("it is listed");
-        let (called, learned) = ((method(name), "Render"), (&node, Time::ZERO));
+        let (called, learned) = ((method(name), service()), (&node, Time::ZERO));
         let is_current = |node: &NodeInfo| self.registry.is_as_known(node);
         self.schemas
             .record(called, compatibility, learned, is_current)
@@ -166,14 +169,60 @@ fn only_workers_that_match_the_filter_are_mismatches() {
 }
 
 #[test]
-fn types_that_do_not_fit_themselves_are_known_as_incompatible() {
+fn a_worker_of_the_callers_own_hash_or_of_none_teaches_nothing_about_others() {
     let cluster = Cluster::new();
-    cluster.join("same", Some(OWN));
-    assert_eq!(cluster.learn("m", "same", Incompatible), Some(true));
-    let same = cluster.mismatches("m").expect("it was learned");
-    assert!(same.is_incompatible(cluster.id("same")));
-    cluster.join("untagged", None);
-    assert_eq!(cluster.learn("m", "untagged", Incompatible), None);
+    for (name, hash) in [("same", Some(OWN)), ("untagged", None), ("old", Some(1))] {
+        cluster.join(name, hash);
+    }
+    for name in ["same", "untagged"] {
+        assert_eq!(cluster.learn("m", name, Incompatible), None);
+        assert_eq!(cluster.learn("m", name, Compatible), None);
+    }
+    let mismatches = cluster.mismatches("m").expect("one of another hash");
+    assert_eq!(mismatches.ids(), [cluster.id("old")]);
+    // What a caller of other types has learned of the hash is not about its own callers.
+    let other = CallerService {
+        name: "Render",
+        hash: Some(1),
+    };
+    let node = cluster.registry.node("same").expect("it is listed");
+    let called = (method("m"), other);
+    let schemas = &cluster.schemas;
+    let recorded = schemas.record(called, Incompatible, (&node, Time::ZERO), |_| true);
+    assert_eq!(recorded, Some(true));
+    let mismatches = cluster.mismatches("m").expect("one of another hash");
+    assert_eq!(mismatches.ids(), [cluster.id("old")]);
+}
+
+#[test]
+fn types_that_one_worker_has_rejected_are_checked_again_on_another_one() {
+    let cluster = Cluster::new();
+    cluster.join("new", Some(OWN));
+    cluster.join("a", Some(1));
+    assert!(cluster.mismatches("m").expect("one").has_unchecked());
+    cluster.learn("m", "a", Incompatible);
+    let at = |seconds| Time::ZERO + Duration::from_secs(seconds);
+    let claim = |seconds| cluster.mismatches("m")?.claim_check(at(seconds));
+    assert!(claim(59).is_none());
+    let alone = claim(60).expect("it is due");
+    assert_eq!(&*alone.node().id.name, "a", "there is no other");
+    drop(alone);
+    for name in ["b", "c"] {
+        cluster.join(name, Some(1));
+    }
+    assert!(claim(179).is_none());
+    let second = claim(180).expect("it is due");
+    assert_ne!(&*second.node().id.name, "a");
+    assert_eq!(cluster.learn("m", "b", Incompatible), Some(false));
+    drop(second);
+    let third = claim(420).expect("it is due");
+    assert_ne!(&*third.node().id.name, "a");
+    assert_eq!(cluster.learn("m", "c", Compatible), Some(true));
+    drop(third);
+    assert!(cluster.mismatches("m").is_none());
+    // From here on what a worker rejects is its own affair.
+    assert_eq!(cluster.learn("m", "a", Incompatible), None);
+    assert!(cluster.mismatches("m").is_none());
 }
 
 #[test]
@@ -189,7 +238,12 @@ fn a_caller_that_does_not_know_its_own_hash_learns_that_of_the_others() {
         schemas.mismatches(&cluster.registry, (method("m"), None), service)
     };
     assert!(mismatches().expect("one").has_unchecked());
-    cluster.learn("m", "one", Compatible);
+    let node = cluster.registry.node("one").expect("it is listed");
+    let (called, learned) = ((method("m"), service()), (&node, Time::ZERO));
+    let recorded = cluster
+        .schemas
+        .record(called, Compatible, learned, |_| true);
+    assert_eq!(recorded, Some(true));
     assert!(mismatches().is_none());
 }
 
@@ -225,7 +279,7 @@ fn what_a_process_said_that_was_replaced_at_once_is_forgotten() {
     cluster.learn("m", "old", Incompatible);
     cluster.list.set_tags("old", tags(Some(2)));
     let is_current = |node: &NodeInfo| cluster.registry.is_as_known(node);
-    let late = ((method("m"), "Render"), (&node, Time::ZERO));
+    let late = ((method("m"), service()), (&node, Time::ZERO));
     let recorded = cluster
         .schemas
         .record(late.0, Incompatible, late.1, is_current);
@@ -300,7 +354,10 @@ proptest! {
                     if let Some(Some(hash)) = listed.get(&name) {
                         let compatibility = if fits { Compatible } else { Incompatible };
                         cluster.learn("m", NAMES[name], compatibility);
-                        learned.insert(*hash, fits);
+                        // What was served once fits, and nothing is known of the caller's own hash.
+                        if *hash != OWN {
+                            *learned.entry(*hash).or_insert(fits) |= fits;
+                        }
                     }
                 }
             }

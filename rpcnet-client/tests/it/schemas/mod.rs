@@ -1,6 +1,7 @@
 //! Schema hashes in gossip: workers whose types do not fit are passed over before a call is spent
 //! on them, and those of other versions that fit have their share of the calls.
 
+mod false_tags;
 mod preference;
 mod replaced;
 mod services;

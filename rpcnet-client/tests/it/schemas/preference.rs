@@ -46,7 +46,10 @@ async fn no_call_is_sent_to_an_incompatible_worker_and_one_check_tells() {
         third::call(&caller).await.expect("a new worker");
         third::stream(&caller).await.expect("a new worker");
     }
-    assert_eq!((rejections(&old), rejections(&late)), (before, 0));
+    // Checks come back after 1, 3 and 7 min, to another worker of the same types each time; a
+    // connection knows the answer.
+    let again = rejections(&old) - before + rejections(&late);
+    assert!((1..=4).contains(&again), "{again} checks more");
     assert_eq!((served(&old), served(&late)), (0, 0));
     assert_eq!(served(&new), 50 + 100 + 120);
     let stats = caller.client().stats();
