@@ -35,8 +35,8 @@ impl Workers {
         schemas.mismatches(&self.registry, called, || caller_service(method))
     }
 
-    /// A call passes these workers over: counts it, and starts the checks that are due, of hashes of
-    /// which nothing is known or which one worker has shown not to fit.
+    /// A call passes these workers over: counts it, and starts the checks that are due, of hashes
+    /// of which nothing is known or which one worker has shown not to fit.
     pub(super) fn on_passed_over(
         &self,
         method: UntypedMethod,

@@ -36,7 +36,7 @@ enum Knowledge {
     Known(Learned),
 }
 
-/// What one worker has taught about a pair.
+/// Knowledge about a pair that comes from one worker.
 #[derive(Debug)]
 pub(super) struct Learned {
     pub(super) compatibility: Compatibility,
@@ -75,9 +75,8 @@ impl CompatibilityTable {
         schedule
     }
 
-    /// Records what was learned from a worker. Whether it is news; `None` if the worker rejects what
-    /// another worker of the same hash serves. Then it says nothing about the hash, however often
-    /// it rejects.
+    /// Records what was learned from a worker. Whether it is news; `None` if the worker rejects
+    /// what another worker of the same hash serves: that says nothing about the hash.
     pub(super) fn learn(
         &mut self,
         pair: SchemaPair,

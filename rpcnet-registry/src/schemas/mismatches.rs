@@ -103,9 +103,9 @@ impl SchemaMismatches {
         !self.unchecked.is_empty()
     }
 
-    /// Claims a check, if one is due, of a worker of whose types it is not known whether they fit, or
-    /// of one that is incompatible by what another worker with the same hash has answered. At most 8
-    /// checks are under way, and one for each method and hash.
+    /// Claims a check, if one is due, of a worker of whose types it is not known whether they fit,
+    /// or of one that is incompatible by what another worker with the same hash has answered. At
+    /// most 8 checks are under way, and one for each method and hash.
     #[must_use]
     pub fn claim_check(&self, now: Time) -> Option<SchemaCheck> {
         let mut targets = self.unchecked.iter().chain(&self.rechecks);

@@ -144,10 +144,11 @@ impl ServiceSchemas {
     }
 
     /// Records whether the types of a method fit those of a worker that was called or checked,
-    /// unless `is_current` does not hold for the worker any more. `Incompatible` is for a comparison
-    /// of the schemas of both sides, and for no other rejection. Returns whether it is news; `None`
-    /// if it says nothing about other workers, as the worker announces no types of the service, or
-    /// those of the caller itself, or rejects what another worker with the same hash serves.
+    /// unless `is_current` does not hold for the worker any more. `Incompatible` is for the outcome
+    /// of a comparison of the schemas of both sides, and for no other rejection. Returns whether it
+    /// is news; `None` if it says nothing about other workers, as the worker announces no types of
+    /// the service, or those of the caller itself, or rejects what another worker with the same
+    /// hash serves.
     pub fn record(
         &self,
         (method, service): (MethodOfTypes<'_>, CallerService<'_>),
