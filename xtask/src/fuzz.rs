@@ -60,6 +60,8 @@ enum Target {
     Frames,
     /// Frames of lanes.
     LaneFrames,
+    /// Metadata and trace contexts of calls.
+    Headers,
     /// Values of several types in the encoding with names.
     NamedValues,
     /// Two schemas, and their comparison.
@@ -106,6 +108,7 @@ impl Target {
             }
             Self::Frames
             | Self::LaneFrames
+            | Self::Headers
             | Self::NamedValues
             | Self::Schemas
             | Self::HostileCaller
