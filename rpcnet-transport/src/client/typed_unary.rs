@@ -151,7 +151,7 @@ impl RpcClient {
             Ok(body)
                 if self.0.early.is_none()
                     && self.0.layers.is_empty()
-                    && self.0.agreements.get(method).is_none()
+                    && self.uses_postcard(method)
                     && self.fits_lane(body, &options, now, deadline)
                     && !self.0.lanes.has_waiting_calls()
                     && self.fail_fast(now, deadline).is_none() =>
@@ -181,6 +181,12 @@ impl RpcClient {
         }
     }
 
+    /// Whether calls of a method are made in postcard, as far as this connection knows.
+    fn uses_postcard(&self, method: UntypedMethod) -> bool {
+        let agreement = self.0.agreements.get(method);
+        matches!(agreement, None | Some(Agreement::Equal(Encoding::Postcard)))
+    }
+
     /// Calls a method after a call of it was rejected for its schema.
     pub(super) async fn call_rejected(
         &self,
@@ -192,8 +198,8 @@ impl RpcClient {
         let flags = RequestFlags::default();
         let resolved = self.resolve_mismatch(method, flags, rejection.clone(), options);
         resolved.await?;
-        if let Some(Agreement::Equal(Encoding::Postcard)) = self.0.agreements.get(method) {
-            // Types and encoding fit: something else than the server has rejected this call.
+        if self.uses_postcard(method) {
+            // Types and encoding fit: a layer or the handler has rejected the call.
             return Err(rejection);
         }
         self.call_agreed(method, request, options).await

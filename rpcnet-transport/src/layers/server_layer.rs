@@ -65,10 +65,9 @@ pub trait ServerLayer: Send + Sync + 'static {
 
 /// Layer of a server that has to look something up, as in a database of tokens.
 ///
-/// Its calls have tasks of their own, so a [`ServerLayer`] is several times cheaper. It cannot
-/// limit the priority of a call. A call on a lane, which has a small body, holds its permit of
-/// [`Admission`](crate::Admission) while the layer runs; a call with a stream of its own acquires
-/// it afterwards.
+/// Its calls have tasks of their own, which those of a [`ServerLayer`] need not have. It cannot
+/// limit the priority of a call. A call acquires its permit of [`Admission`](crate::Admission)
+/// afterwards.
 ///
 /// ```
 /// use rpcnet_transport::{AsyncServerLayer, Code, IncomingCall, Status};

@@ -329,7 +329,7 @@ async fn an_asynchronous_layer_passes_what_it_has_found_to_the_handler() {
     }
 }
 
-/// Lets nobody claim more than best effort.
+/// Bounds the priority of every caller to best effort.
 struct BestEffort;
 
 impl ServerLayer for BestEffort {
