@@ -514,3 +514,25 @@ async fn a_lane_whose_replies_are_read_too_slowly_is_reset() {
     sleep(3 * stall).await;
     assert!(net.server.stats().stalled_calls > 0);
 }
+
+#[tokio::test(start_paused = true)]
+async fn replies_that_are_not_taken_hold_up_no_other_call() {
+    let net = Net::new(TransportConfig::lan());
+    let (client, _node) = net.connect("caller", TransportConfig::lan()).await;
+    let call = || client.call("take", Bytes::from_static(b"x"));
+    call().await.expect("a reply, and an open lane");
+    let mut kept = [Box::pin(call()), Box::pin(call()), Box::pin(call())];
+    for call in &mut kept {
+        assert!(call.as_mut().now_or_never().is_none());
+    }
+    // Their replies arrive meanwhile.
+    sleep(Duration::from_millis(50)).await;
+    for _ in 0..20 {
+        let begin = Instant::now();
+        call().await.expect("a reply");
+        assert_eq!(begin.elapsed(), Duration::from_millis(10), "a round trip");
+    }
+    for call in kept {
+        assert_eq!(call.await.expect("a reply"), &b"x"[..]);
+    }
+}

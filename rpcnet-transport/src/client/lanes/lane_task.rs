@@ -1,13 +1,16 @@
 //! Task of a lane: reads replies, writes queued requests, enforces deadlines.
 
 use std::{
-    pin::Pin,
+    pin::{Pin, pin},
     sync::{Arc, atomic::Ordering::Relaxed},
     task::{Context, Poll, Waker, ready},
 };
 
 use bytes::Bytes;
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::{
+    task::yield_now,
+    time::{Instant, Sleep, sleep_until},
+};
 
 use super::lane::{CallResult, FRAME_BYTES_MAX, Lane, LaneEnd, LanePhase};
 use crate::{
@@ -32,6 +35,10 @@ pub(super) struct LaneTask {
     wakers: Vec<Waker>,
     expired: Vec<u32>,
     timer: Option<Pin<Box<Sleep>>>,
+    /// Times in a row that requests were held back.
+    holds: u8,
+    /// Requests are held back, until other tasks have run.
+    is_holding: bool,
     /// The server has reset the stream.
     was_reset: bool,
     /// The end was reported. Another task may own the lane by now.
@@ -50,6 +57,8 @@ impl LaneTask {
             wakers: Vec::new(),
             expired: Vec::new(),
             timer: None,
+            holds: 0,
+            is_holding: false,
             was_reset: false,
             has_ended: false,
         }
@@ -161,7 +170,10 @@ impl LaneTask {
         for (id, reply) in self.replies.drain(..) {
             self.wakers.extend(state.table.complete(id, reply));
         }
-        state.is_task_woken = false;
+        self.is_holding = end.is_none() && self.holds < HOLDS_MAX && state.expects_requests();
+        self.holds = if self.is_holding { self.holds + 1 } else { 0 };
+        // While requests are held back, no further one needs to wake the task.
+        state.is_task_woken = self.is_holding;
         match &mut state.task {
             Some(waker) => waker.clone_from(cx.waker()),
             waker @ None => *waker = Some(cx.waker().clone()),
@@ -180,7 +192,9 @@ impl LaneTask {
             for id in self.expired.drain(..) {
                 wire::encode_lane_cancel(outbox.reserve(FRAME_BYTES_MAX), id);
             }
-            if let Poll::Ready(Err(_)) = outbox.poll_flush(cx) {
+            if !self.is_holding
+                && let Poll::Ready(Err(_)) = outbox.poll_flush(cx)
+            {
                 // The server stopped reading; the reason for the end of the lane has yet to be
                 // read.
                 state.stop_writing();
@@ -246,6 +260,10 @@ impl Future for LaneTask {
                 return Poll::Ready(());
             }
             if !this.poll_deadline(cx, deadline) && is_idle {
+                if this.is_holding {
+                    // Wakes the task once the thread has nothing else to do.
+                    let _ = pin!(yield_now()).poll(cx);
+                }
                 return Poll::Pending;
             }
         }
@@ -280,6 +298,10 @@ impl Drop for LaneTask {
         }
     }
 }
+
+/// Times in a row that requests are held back at most: a caller that does not take its reply must
+/// not hold up the others.
+const HOLDS_MAX: u8 = 3;
 
 /// Reads before other tasks are scheduled.
 const READS_PER_POLL_MAX: usize = 4;
