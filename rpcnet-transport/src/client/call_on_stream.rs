@@ -14,6 +14,7 @@ use super::{
 use crate::{
     Code, OutgoingCall, Processed, RpcError,
     accounts::StreamBudget,
+    busy_poll::Expected,
     deadline::{is_expired, within},
     layers::LayerStack,
     metadata::{CallHeaders, OutgoingHeaders, WithCallMetadata, deliver_reply_metadata},
@@ -73,7 +74,7 @@ impl RpcClient {
         self.send_request(&mut send, header, headers, body, deadline)
             .await?;
         send.finish();
-        self.0.shared.record_work(true);
+        self.0.shared.record_work(Expected::of(self.in_flight()));
         *sent = true;
         let mut reader = MinRateReader::new(self.0.limits.reply_rate, &self.0.shared.runtime);
         let frame = reader.frame(&mut recv).await;
@@ -82,7 +83,9 @@ impl RpcClient {
             Ok(Some(Frame::Reply(header, body))) => {
                 recv.record_end();
                 self.0.shared.record_load(header.load);
-                self.0.shared.record_work(self.in_flight() > 1);
+                self.0
+                    .shared
+                    .record_work(Expected::of(self.in_flight() - 1));
                 reply::into_result(header, body)
             }
             other => Err(reply::read_error(other, send.index())),

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::{CloseReason, ConnectionEvent, events::EventListener};
 use crate::{
     Code, METADATA_BYTES_MAX, MetadataError, Processed, RpcError,
-    busy_poll::BusyPoll,
+    busy_poll::{BusyPoll, Expected},
     connections::{LocalCloseReason, RegisteredConnection},
     dial::Dialer,
     error::NotSent,
@@ -170,8 +170,8 @@ impl ConnectionShared {
     }
 
     /// See [`BusyPoll::record`].
-    pub(crate) fn record_work(&self, expects_more: bool) {
-        self.busy_poll.record(expects_more);
+    pub(crate) fn record_work(&self, expected: Expected) {
+        self.busy_poll.record(expected);
     }
 
     /// Counts a call that waits for a stream, for as long as the guard lives.

@@ -67,7 +67,7 @@ impl TransportConfig {
             early_data: false,
             authorizer: None,
             client_layers: LayerStack::default(),
-            busy_poll: Duration::from_micros(50),
+            busy_poll: Duration::from_micros(400),
             socket_buffer_bytes: 4 * MIB,
             side_channel_len: const { NonZeroUsize::new(1_024).unwrap() },
             side_datagram_bytes_max: 2_048,

@@ -9,7 +9,7 @@ use super::{Endpoint, EndpointHandle, EndpointShared, shared::PortParts};
 use crate::{
     BindError, SideChannel, Tls, TransportConfig,
     accounts::PeerAccounts,
-    busy_poll::BusyPoll,
+    busy_poll::{BusyPoll, QuicRuntime},
     current_tls::CurrentTls,
     dial::Dialer,
     gauge::Gauge,
@@ -74,7 +74,11 @@ impl Endpoint {
             quic_config,
             Some(server),
             socket,
-            Arc::new(runtime.clone()),
+            Arc::new(QuicRuntime::new(
+                runtime.clone(),
+                &busy_poll,
+                port.direct.as_ref(),
+            )),
         )
         .map_err(failed)?;
         let dialer = Dialer {

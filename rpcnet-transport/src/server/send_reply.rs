@@ -8,6 +8,7 @@ use super::{connection_replies::ReplyInProgress, handler_result::HandlerResult};
 use crate::{
     Code, Processed, Status,
     accounts::{BufferReservation, PeerAccount},
+    busy_poll::Expected,
     endpoint::EndpointShared,
     metadata::CallHeaders,
     stream::{ResetCode, SendHalf, WriteFailure},
@@ -53,7 +54,7 @@ pub(super) async fn send_reply(
         .within_transfer_time(&shared.config, bytes, write)
         .await;
     let written = written.unwrap_or(Err(WriteFailure::Stalled));
-    shared.busy_poll.record(true);
+    shared.busy_poll.record(Expected::Several);
     // The handler is done, and the acknowledgement may take a while.
     drop(sending.in_flight.take());
     match written {

@@ -5,7 +5,10 @@ use std::{
     io::{self, IoSliceMut},
     net::SocketAddr,
     pin::Pin,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     task::{Context, Poll, Wake, Waker, ready},
 };
 
@@ -29,6 +32,8 @@ pub(crate) struct ClosableUdpSocket {
     may_fragment: bool,
     receive_segments_max: usize,
     writers: Arc<WriterWakers>,
+    /// The system is asked for packets whether or not the runtime knows of any.
+    reads_directly: AtomicBool,
 }
 
 struct OpenSocket {
@@ -62,7 +67,7 @@ impl Wake for WriterWakers {
 
 impl ClosableUdpSocket {
     /// Wraps a socket; needs a tokio runtime.
-    pub(super) fn new(socket: std::net::UdpSocket) -> io::Result<Self> {
+    pub(crate) fn new(socket: std::net::UdpSocket) -> io::Result<Self> {
         let state = UdpSocketState::new((&socket).into())?;
         let socket = UdpSocket::from_std(socket)?;
         Ok(Self {
@@ -71,7 +76,14 @@ impl ClosableUdpSocket {
             receive_segments_max: state.gro_segments(),
             open: RwLock::new(Some(OpenSocket { socket, state })),
             writers: Arc::default(),
+            reads_directly: AtomicBool::new(false),
         })
+    }
+
+    /// Sets whether the next reads ask the system directly. Such a read registers no task: one that
+    /// spins reads again soon.
+    pub(crate) fn read_directly(&self, is_direct: bool) {
+        self.reads_directly.store(is_direct, Relaxed);
     }
 
     /// Sends one datagram without QUIC's wrapper, which hides the system's errors.
@@ -129,6 +141,12 @@ impl AsyncUdpSocket for ClosableUdpSocket {
         let Some(OpenSocket { socket, state }) = &*open else {
             return Poll::Pending;
         };
+        if self.reads_directly.load(Relaxed) {
+            return match state.recv(socket.into(), bufs, metas) {
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => Poll::Pending,
+                received => Poll::Ready(received),
+            };
+        }
         loop {
             ready!(socket.poll_recv_ready(cx))?;
             let received = socket.try_io(Interest::READABLE, || {
@@ -175,5 +193,38 @@ struct WritablePoller(Arc<ClosableUdpSocket>);
 impl UdpPoller for WritablePoller {
     fn poll_writable(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.0.poll_writable(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_direct_read_finds_packets_that_the_runtime_does_not_know_of() {
+        let ours = std::net::UdpSocket::bind("127.0.0.1:0").expect("a port");
+        ours.set_nonblocking(true).expect("no blocking");
+        let addr = ours.local_addr().expect("an address");
+        let socket = ClosableUdpSocket::new(ours).expect("a socket");
+        let peer = std::net::UdpSocket::bind("127.0.0.1:0").expect("a port");
+        let read = || {
+            let mut bytes = [0; 8];
+            let mut metas = [RecvMeta::default()];
+            let mut cx = Context::from_waker(Waker::noop());
+            socket.poll_recv(&mut cx, &mut [IoSliceMut::new(&mut bytes)], &mut metas)
+        };
+        peer.send_to(b"one", addr).expect("sent");
+        assert!(read().is_pending(), "the runtime has not looked yet");
+        socket.read_directly(true);
+        assert!(matches!(read(), Poll::Ready(Ok(1))));
+        assert!(read().is_pending());
+        socket.read_directly(false);
+        peer.send_to(b"two", addr).expect("sent");
+        // The runtime tells of packets as before.
+        let mut bytes = [0; 8];
+        let mut metas = [RecvMeta::default()];
+        let mut bufs = [IoSliceMut::new(&mut bytes)];
+        let received = std::future::poll_fn(|cx| socket.poll_recv(cx, &mut bufs, &mut metas)).await;
+        assert_eq!(received.expect("received"), 1);
     }
 }

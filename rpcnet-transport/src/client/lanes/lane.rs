@@ -22,6 +22,7 @@ use super::{
 };
 use crate::{
     CallOptions, Code, Metadata, Processed, RpcError,
+    busy_poll::Expected,
     client::{connection_shared::ConnectionShared, reply},
     gauge::GaugeGuard,
     metadata::{CallHeaders, deliver_reply_metadata},
@@ -222,7 +223,7 @@ impl Lane {
             .ok_or(NotStarted::Full)?;
         encode_call(outbox, request, headers, id, number);
         if is_first {
-            self.shared.record_work(true);
+            self.shared.record_work(Expected::One);
             state.outgoing = Some(self.shared.outgoing.enter().0);
         }
         if was_idle {

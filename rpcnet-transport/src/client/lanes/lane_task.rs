@@ -15,6 +15,7 @@ use tokio::{
 use super::lane::{CallResult, FRAME_BYTES_MAX, Lane, LaneEnd, LanePhase};
 use crate::{
     Metadata,
+    busy_poll::Expected,
     client::{call_error::deadline_exceeded, reply},
     lane_reader::{LaneReadEnd, LaneReader},
     metadata::CallHeaders,
@@ -219,7 +220,11 @@ impl LaneTask {
         // The flush may have freed capacity for further calls.
         self.lane.shared.wake_next_waiting();
         if !self.wakers.is_empty() {
-            self.lane.shared.record_work(state.table.waiting() > 0);
+            // A spin in place would keep the callers from running, which are woken now.
+            self.lane.shared.record_work(match state.table.waiting() {
+                0 => Expected::Nothing,
+                _ => Expected::Several,
+            });
         }
         state.table.earliest_deadline()
     }

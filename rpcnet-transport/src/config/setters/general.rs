@@ -45,15 +45,25 @@ impl TransportConfig {
         self
     }
 
-    /// Busy polling: how long a thread spins for further packets before it sleeps, after it sent or
-    /// served a request; default 50 us, zero in [`wan`](Self::wan) for never. A sleeping thread
-    /// takes about that long to wake, several times as long as a call within a data centre takes
-    /// otherwise; a spinning one occupies its core. Where it does not pay, because packets do not
-    /// arrive in time, it is soon tried at one of a thousand occasions only. It has an effect on
-    /// current-thread runtimes, such as those of [`Shards`](crate::Shards), and none on others.
+    /// Busy polling: how long a thread spins at most for further packets before it sleeps, after it
+    /// sent or served a request; default 400 us, zero in [`wan`](Self::wan) for never. A sleeping
+    /// thread takes 10 to 60 us to wake, more than a call within a data centre takes otherwise; a
+    /// spinning one occupies its core.
+    ///
+    /// Within this bound the limit is twice what a wake-up costs on this machine, which is measured
+    /// at the first use and then once a minute at most, and 50 us for the way and the work: so long
+    /// a peer takes that sleeps itself. Spinning thus costs at most a few times what sleeping
+    /// would. Where it does not pay, because packets do not arrive in time or both ends share a
+    /// core, it is soon tried at one of 1,024 occasions only. It is off where spinning takes time
+    /// from others: under a quota of CPU time (cgroups), and in a virtual machine whose host has
+    /// taken more than a tenth of its busy time since the last measurement.
+    ///
+    /// On a current-thread runtime, such as those of [`Shards`](crate::Shards), the thread runs its
+    /// other tasks meanwhile. On a multi-thread runtime with two threads or more, one of them does
+    /// nothing else while it spins, and only for calls that are made one at a time.
     #[must_use]
-    pub fn with_busy_poll(mut self, limit: Duration) -> Self {
-        self.busy_poll = limit;
+    pub fn with_busy_poll(mut self, bound: Duration) -> Self {
+        self.busy_poll = bound;
         self
     }
 

@@ -38,6 +38,7 @@ use self::{
 use super::{caller::Caller, handler_result::maybe_processed};
 use crate::{
     Code,
+    busy_poll::Expected,
     endpoint::EndpointShared,
     lane_reader::{LaneReadEnd, LaneReader},
     outbox::Outbox,
@@ -198,7 +199,7 @@ impl LaneServer {
         }
         let was_full = self.replies.is_full();
         if self.last_active == round_began {
-            self.shared.busy_poll.record(true);
+            self.shared.busy_poll.record(Expected::of(frames.max(1)));
         }
         // Before the replies leave: a caller that has a reply finds it counted.
         self.stats.flush(&self.shared);

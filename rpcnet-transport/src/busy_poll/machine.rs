@@ -1,0 +1,237 @@
+//! Properties of the machine that decide whether spinning pays: what a wake-up costs, and whether
+//! the cores are shared with others.
+
+use std::{
+    fs,
+    sync::{
+        OnceLock,
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use parking_lot::Mutex;
+
+/// What is known of the machine. The whole process shares one.
+#[derive(Debug, Default)]
+pub(super) struct Machine {
+    /// Nanoseconds until a sleeping thread runs; 0 while it is not known.
+    wake_up_ns: AtomicU64,
+    /// Others use a part of the time of the cores.
+    has_shared_cores: AtomicBool,
+    /// Times of the cores at the last measurement.
+    last_times: Mutex<CpuTimes>,
+    /// Nanoseconds since [`EPOCH`] at which it is measured again.
+    next_at_ns: AtomicU64,
+}
+
+static MACHINE: Machine = Machine {
+    wake_up_ns: AtomicU64::new(0),
+    has_shared_cores: AtomicBool::new(false),
+    last_times: Mutex::new(CpuTimes { busy: 0, stolen: 0 }),
+    next_at_ns: AtomicU64::new(0),
+};
+
+static EPOCH: OnceLock<Instant> = OnceLock::new();
+
+/// The machine as last measured. Measures in a thread of its own, at the first call and then at
+/// most once a minute.
+pub(super) fn machine() -> &'static Machine {
+    let now = u64::try_from(EPOCH.get_or_init(Instant::now).elapsed().as_nanos());
+    let now = now.unwrap_or(u64::MAX);
+    let due = MACHINE.next_at_ns.load(Relaxed);
+    let next = now.saturating_add(INTERVAL_NS);
+    if now >= due
+        && (MACHINE
+            .next_at_ns
+            .compare_exchange(due, next, Relaxed, Relaxed))
+        .is_ok()
+    {
+        let measuring = thread::Builder::new().name("rpcnet-measure".into());
+        // Without a thread the values stay as they are.
+        let _ = measuring.spawn(|| MACHINE.measure());
+    }
+    &MACHINE
+}
+
+impl Machine {
+    /// Time until a sleeping thread runs.
+    pub(super) fn wake_up(&self) -> Duration {
+        match self.wake_up_ns.load(Relaxed) {
+            0 => WAKE_UP_UNKNOWN,
+            nanos => Duration::from_nanos(nanos),
+        }
+    }
+
+    /// Whether spinning takes time from others: the process may use a part of the cores' time only,
+    /// or the host of this virtual machine gives a part of it to others.
+    pub(super) fn has_shared_cores(&self) -> bool {
+        self.has_shared_cores.load(Relaxed)
+    }
+
+    #[cfg(test)]
+    pub(super) fn with_wake_up(wake_up: Duration) -> Self {
+        let nanos = u64::try_from(wake_up.as_nanos()).expect("short enough");
+        Self {
+            wake_up_ns: AtomicU64::new(nanos),
+            ..Self::default()
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn share_cores(&self) {
+        self.has_shared_cores.store(true, Relaxed);
+    }
+
+    fn measure(&self) {
+        let wake_up = wake_up_cost();
+        let nanos = u64::try_from(wake_up.as_nanos()).unwrap_or(u64::MAX);
+        self.wake_up_ns.store(nanos.max(1), Relaxed);
+        let times = CpuTimes::read().unwrap_or_default();
+        let last = std::mem::replace(&mut *self.last_times.lock(), times);
+        let is_stolen = times.since(last).is_stolen();
+        self.has_shared_cores
+            .store(has_quota() || is_stolen, Relaxed);
+    }
+}
+
+/// Median time from the wake-up of a thread that sleeps until it runs.
+fn wake_up_cost() -> Duration {
+    let mut costs = [Duration::ZERO; WAKE_UPS];
+    let (wake, woken) = std::sync::mpsc::sync_channel::<Instant>(0);
+    let (report, costs_seen) = std::sync::mpsc::sync_channel(0);
+    thread::scope(|scope| {
+        scope.spawn(move || {
+            while let Ok(at) = woken.recv() {
+                if report.send(at.elapsed()).is_err() {
+                    break;
+                }
+            }
+        });
+        for cost in &mut costs {
+            // Long enough that the core of the thread goes idle.
+            thread::sleep(Duration::from_micros(300));
+            if wake.send(Instant::now()).is_err() {
+                break;
+            }
+            *cost = costs_seen.recv().unwrap_or_default();
+        }
+        drop(wake);
+    });
+    costs.sort_unstable();
+    costs[WAKE_UPS / 2]
+}
+
+/// Whether the process has a quota of CPU time (cgroup v2 or v1): what it spins, it cannot use.
+fn has_quota() -> bool {
+    let v2 = fs::read_to_string("/sys/fs/cgroup/cpu.max");
+    let v1 = fs::read_to_string("/sys/fs/cgroup/cpu/cpu.cfs_quota_us");
+    v2.is_ok_and(|text| is_quota(&text)) || v1.is_ok_and(|text| is_quota(&text))
+}
+
+/// Whether `cpu.max` or `cpu.cfs_quota_us` contain a quota: the first word is a number.
+fn is_quota(text: &str) -> bool {
+    let first = text.split_whitespace().next();
+    first.is_some_and(|quota| quota.parse::<u64>().is_ok())
+}
+
+/// Times of all cores since the start of the system, in ticks.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+struct CpuTimes {
+    busy: u64,
+    stolen: u64,
+}
+
+impl CpuTimes {
+    fn read() -> Option<Self> {
+        Self::parse(&fs::read_to_string("/proc/stat").ok()?)
+    }
+
+    /// Reads the line of all cores: user, nice, system, idle, iowait, irq, softirq, steal.
+    fn parse(stat: &str) -> Option<Self> {
+        let line = stat.lines().find_map(|line| line.strip_prefix("cpu "))?;
+        let times: Vec<u64> = line
+            .split_whitespace()
+            .map_while(|time| time.parse().ok())
+            .collect();
+        let [user, nice, system, _idle, _iowait, irq, softirq, stolen, ..] = times[..] else {
+            return None;
+        };
+        let busy = user + nice + system + irq + softirq;
+        Some(Self { busy, stolen })
+    }
+
+    fn since(self, earlier: Self) -> Self {
+        Self {
+            busy: self.busy.saturating_sub(earlier.busy),
+            stolen: self.stolen.saturating_sub(earlier.stolen),
+        }
+    }
+
+    /// Whether others took a good part of the time in which cores had something to do.
+    fn is_stolen(self) -> bool {
+        self.stolen > (self.busy + self.stolen) / STOLEN_DIVISOR
+    }
+}
+
+/// Time between two measurements.
+const INTERVAL_NS: u64 = 60_000_000_000;
+
+const WAKE_UPS: usize = 15;
+
+/// Cost of a wake-up before it was measured: that of most machines is below.
+const WAKE_UP_UNKNOWN: Duration = Duration::from_micros(50);
+
+/// A tenth of the busy time is too much.
+const STOLEN_DIVISOR: u64 = 10;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_quota_is_a_number() {
+        for (text, expected) in [
+            ("max 100000\n", false),
+            ("200000 100000\n", true),
+            ("-1\n", false),
+            ("50000\n", true),
+            ("", false),
+        ] {
+            assert_eq!(is_quota(text), expected, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn stolen_time_is_held_against_busy_time() {
+        let times = |stolen| {
+            let stat = format!("cpu  500 0 300 90000 7 50 50 {stolen} 0 0\ncpu0 1 2 3\n");
+            CpuTimes::parse(&stat).expect("times")
+        };
+        assert_eq!(
+            times(9),
+            CpuTimes {
+                busy: 900,
+                stolen: 9
+            }
+        );
+        assert!(!times(100).is_stolen() && times(101).is_stolen());
+        assert!(!times(200).since(times(200)).is_stolen());
+        assert_eq!(CpuTimes::parse("cpu  1 2 3\n"), None);
+        assert_eq!(CpuTimes::parse(""), None);
+    }
+
+    #[test]
+    fn a_measurement_knows_the_cost_of_a_wake_up() {
+        let machine = Machine::default();
+        assert_eq!(machine.wake_up(), WAKE_UP_UNKNOWN);
+        machine.measure();
+        let cost = machine.wake_up();
+        assert_ne!(cost, WAKE_UP_UNKNOWN);
+        assert!(
+            cost > Duration::ZERO && cost < Duration::from_secs(10),
+            "{cost:?}"
+        );
+    }
+}
