@@ -54,11 +54,16 @@ impl Backoff {
 
     /// Records the reply to an attempt that began at `began`.
     pub(crate) fn on_success(&self, began: Time) {
+        self.on_successes(began, 1);
+    }
+
+    /// Records the replies to `count` attempts of which the first began at `began`.
+    pub(crate) fn on_successes(&self, began: Time, count: u32) {
         if self.0.load(Ordering::Relaxed) != 0 {
             self.update(|until, failures| {
                 // Halved, not reset: every other call may fail.
                 let failures = if began >= until {
-                    failures / 2
+                    failures.checked_shr(count).unwrap_or(0)
                 } else {
                     failures
                 };
@@ -121,6 +126,16 @@ mod tests {
         Time::from(Duration::from_millis(ms))
     }
 
+    impl Backoff {
+        fn word(&self) -> u64 {
+            self.0.load(Ordering::Relaxed)
+        }
+
+        fn ends_at(&self) -> Time {
+            unpack(self.word()).0
+        }
+    }
+
     /// Whether the backoff ends at `ms`: active just before, over just after.
     fn ends(backoff: &Backoff, ms: u64) -> bool {
         backoff.is_active(at(ms - 1)) && !backoff.is_active(at(ms + 1))
@@ -162,6 +177,27 @@ mod tests {
         (0..2).for_each(|_| backoff.on_success(at(7000)));
         fail(8000);
         assert!(ends(&backoff, 8100));
+    }
+
+    #[test]
+    fn a_batch_of_successes_counts_as_its_single_replies() {
+        for (failures, count) in [(3, 1), (3, 2), (15, 3), (15, 4), (15, u32::MAX), (2, 0)] {
+            for began in [at(1000), at(99_000)] {
+                let (batch, singly) = (Backoff::none(), Backoff::none());
+                for backoff in [&batch, &singly] {
+                    let fail = |_| backoff.on_failure(backoff.ends_at(), backoff.ends_at(), FIRST);
+                    (0..failures).for_each(fail);
+                }
+                let began = if began == at(1000) {
+                    began
+                } else {
+                    batch.ends_at()
+                };
+                batch.on_successes(began, count);
+                (0..count.min(99)).for_each(|_| singly.on_success(began));
+                assert_eq!(batch.word(), singly.word(), "{count} after {failures}");
+            }
+        }
     }
 
     #[test]

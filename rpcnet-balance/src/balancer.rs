@@ -2,7 +2,7 @@
 
 use std::{fmt::Debug, sync::Arc};
 
-use crate::{Endpoint, ExclusionFlags, Outcome, Time, View};
+use crate::{Endpoint, ExclusionFlags, Outcome, SuccessBatch, Time, View};
 
 /// Picks one endpoint of a view for each attempt of a call.
 ///
@@ -30,6 +30,18 @@ pub trait Balancer: Debug + Send + Sync {
         let _ = (view, index, outcome);
     }
 
+    /// Records several successes of attempts at endpoint `index` of `view`.
+    ///
+    /// The default calls [`on_outcome`](Self::on_outcome) for each of the
+    /// [outcomes](SuccessBatch::outcomes) that amount to the batch. Worth overriding where the
+    /// whole batch can be recorded at once, as the balancers of this crate do, and needed in one
+    /// that wraps another.
+    fn on_successes(&self, view: &View, index: usize, batch: &SuccessBatch) {
+        for outcome in batch.outcomes() {
+            self.on_outcome(view, index, &outcome);
+        }
+    }
+
     /// Builds a balancer for `view`; `None` (the default) keeps this one.
     ///
     /// Called before the first pick from a group of endpoints and before the first pick after a
@@ -50,6 +62,10 @@ impl<B: Balancer + ?Sized> Balancer for Arc<B> {
 
     fn on_outcome(&self, view: &View, index: usize, outcome: &Outcome) {
         (**self).on_outcome(view, index, outcome);
+    }
+
+    fn on_successes(&self, view: &View, index: usize, batch: &SuccessBatch) {
+        (**self).on_successes(view, index, batch);
     }
 
     fn rebuild(&self, view: &View) -> Option<Arc<dyn Balancer>> {

@@ -9,7 +9,7 @@ use std::{
 };
 
 use crate::{
-    ExclusionFlags, LatencyScale, Outcome, OutcomeKind, ReportedLoad, Time,
+    ExclusionFlags, LatencyScale, Outcome, OutcomeKind, ReportedLoad, SuccessBatch, Time,
     atomic_time::AtomicTime,
     backoff::{BACKOFF_MAX, Backoff},
     exclusion_flags::AtomicExclusionFlags,
@@ -326,12 +326,40 @@ impl Endpoint {
         if let Some(now) = outcome.now {
             self.record_backoff(outcome, now, failure_backoff);
         }
+        self.end_silence(outcome.now);
+    }
+
+    /// Records the successes of a batch, as if each were recorded by
+    /// [`on_outcome`](Self::on_outcome).
+    pub(crate) fn on_successes(&self, batch: &SuccessBatch, decay: Decay) {
+        if batch.is_empty() {
+            return;
+        }
+        let (cell, now) = (self.latency_cell(), time::age_reference(batch.now()));
+        let normalize = |latency| batch.scale().normalize(latency);
+        if let Some(first) = normalize(batch.first_latency()) {
+            match normalize(batch.max_latency_after_first()).filter(|_| batch.count() > 1) {
+                None => cell.record(now, first, decay),
+                Some(slowest) => cell.record_all(now, first, slowest, decay),
+            }
+        }
+        if let Some(now) = batch.now() {
+            let longest = Time::from(batch.max_latency()).as_nanos();
+            let began = Time::from_nanos(now.as_nanos().saturating_sub(longest));
+            self.backoff.on_successes(began, batch.count());
+        }
+        self.end_silence(batch.now());
+    }
+
+    /// Records that the endpoint has just replied, or failed.
+    #[inline]
+    fn end_silence(&self, now: Option<Time>) {
         // Written only when time has passed: several replies of one moment leave the cache line
         // alone.
-        if self.silent_since.get() != outcome.now {
-            self.silent_since.set(outcome.now);
+        if self.silent_since.get() != now {
+            self.silent_since.set(now);
             if self.long_calls.load(Ordering::Relaxed) > 0 {
-                self.long_since.set(outcome.now);
+                self.long_since.set(now);
             }
         }
     }

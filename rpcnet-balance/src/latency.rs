@@ -49,25 +49,19 @@ impl LatencyCell<'_> {
     /// Records a reply that took `latency`, which counts up to [`LATENCY_MAX`].
     pub(crate) fn record(&self, now: Time, latency: Duration, decay: Decay) {
         let sample = nanos(latency);
+        self.change(now, |before, age| after_reply(before, age, sample, decay));
+    }
+
+    /// Records two or more replies of one moment: that which was first, and the slowest one after
+    /// it. The others change nothing.
+    pub(crate) fn record_all(&self, now: Time, first: Duration, slowest: Duration, decay: Decay) {
+        let (first, slowest) = (nanos(first), nanos(slowest));
         self.change(now, |before, age| {
-            let value = before.abs();
-            if value == 0.0 {
-                return Some(-sample);
+            match after_reply(before, age, first, decay) {
+                // A provisional value is negative.
+                Some(next) => Some(next.max(slowest)),
+                None => after_reply(before, age, slowest, decay),
             }
-            if before.is_sign_negative() || sample >= value {
-                return Some(sample);
-            }
-            if age < UPDATE_INTERVAL_NANOS {
-                return None;
-            }
-            // The step is too small to show. It is a reply like those before, so nothing decays.
-            if value - sample <= value * EQUAL_RATIO {
-                return Some(value);
-            }
-            let kept = decay.remaining(age);
-            let next = value * kept + sample * (1.0 - kept);
-            // The step is too small to show: it is taken with the next reply.
-            (next < value).then_some(next)
         });
     }
 
@@ -120,6 +114,28 @@ impl LatencyCell<'_> {
             self.at.fetch_max(now, Ordering::Release);
         }
     }
+}
+
+/// The value after a reply, `age` nanoseconds after the last one that counted; `None` if it stays.
+fn after_reply(before: f32, age: u64, sample: f32, decay: Decay) -> Option<f32> {
+    let value = before.abs();
+    if value == 0.0 {
+        return Some(-sample);
+    }
+    if before.is_sign_negative() || sample >= value {
+        return Some(sample);
+    }
+    if age < UPDATE_INTERVAL_NANOS {
+        return None;
+    }
+    // The step is too small to show. It is a reply like those before, so nothing decays.
+    if value - sample <= value * EQUAL_RATIO {
+        return Some(value);
+    }
+    let kept = decay.remaining(age);
+    let next = value * kept + sample * (1.0 - kept);
+    // The step is too small to show: it is taken with the next reply.
+    (next < value).then_some(next)
 }
 
 /// Exponential decay: to 1/e in a given time.

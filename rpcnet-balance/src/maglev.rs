@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::{
-    Balancer, Outcome, PickContext, View, rendezvous_table,
+    Balancer, Outcome, PickContext, SuccessBatch, View, rendezvous_table,
     rng::{GOLDEN, SharedRng, mix},
     score::Scorer,
 };
@@ -83,6 +83,10 @@ impl Balancer for Maglev {
 
     fn on_outcome(&self, view: &View, index: usize, outcome: &Outcome) {
         self.scorer.on_outcome(&view[index], outcome);
+    }
+
+    fn on_successes(&self, view: &View, index: usize, batch: &SuccessBatch) {
+        self.scorer.on_successes(&view[index], batch);
     }
 
     fn rebuild(&self, view: &View) -> Option<Arc<dyn Balancer>> {

@@ -7,7 +7,7 @@ use std::{
 };
 
 use crate::{
-    LatencyScale, Outcome, OutcomeKind, Time,
+    LatencyScale, Outcome, OutcomeKind, SuccessBatch, Time,
     latency::{Decay, LATENCY_DECAY},
     rng::GOLDEN,
     time,
@@ -100,12 +100,33 @@ impl LatencyNormalizer {
         if outcome.kind != OutcomeKind::Success {
             return self.scale(kind).apply(outcome);
         }
-        let (now, latency) = (time::age_reference(outcome.now), outcome.latency);
+        self.record_reply(kind, outcome.now, outcome.latency)
+            .apply(outcome)
+    }
+
+    /// Records a batch of successes of this kind, and returns it with its
+    /// [scale](SuccessBatch::scale), for
+    /// [`Balancer::on_successes`](crate::Balancer::on_successes).
+    ///
+    /// Of replies at the same time only the first defines how long a kind usually takes, except for
+    /// its first 16: of those a batch has but one.
+    #[must_use]
+    pub fn record_successes(&self, kind: u64, batch: SuccessBatch) -> SuccessBatch {
+        if batch.is_empty() {
+            return batch;
+        }
+        batch.with_scale(self.record_reply(kind, batch.now(), batch.first_latency()))
+    }
+
+    /// Records a reply, and returns the scale of its kind.
+    #[inline]
+    fn record_reply(&self, kind: u64, now: Option<Time>, latency: Duration) -> LatencyScale {
+        let now = time::age_reference(now);
         let usual = self.find(kind).unwrap_or_else(|| self.insert(kind, now));
         usual.record(now, latency, self.decay, f32::INFINITY);
         self.typical.record(now, latency, self.decay, FACTOR_MAX);
         let kinds = self.kinds.load(Relaxed);
-        self.scale_of(usual, kinds).apply(outcome)
+        self.scale_of(usual, kinds)
     }
 
     #[inline]

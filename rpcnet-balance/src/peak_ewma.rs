@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use crate::{Balancer, Outcome, PickContext, View, latency::Decay, rng::SharedRng, score::Scorer};
+use crate::{
+    Balancer, Outcome, PickContext, SuccessBatch, View, latency::Decay, rng::SharedRng,
+    score::Scorer,
+};
 
 /// Peak EWMA: of [three](Self::with_choices) endpoints drawn at random the one that will probably
 /// reply first, by the latency times the calls in flight including this one, for its weight.
@@ -95,6 +98,10 @@ impl Balancer for PeakEwma {
 
     fn on_outcome(&self, view: &View, index: usize, outcome: &Outcome) {
         self.scorer.on_outcome(&view[index], outcome);
+    }
+
+    fn on_successes(&self, view: &View, index: usize, batch: &SuccessBatch) {
+        self.scorer.on_successes(&view[index], batch);
     }
 }
 

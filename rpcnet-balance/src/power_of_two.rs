@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::{Balancer, Outcome, PickContext, View, rng::SharedRng, score::Scorer};
+use crate::{Balancer, Outcome, PickContext, SuccessBatch, View, rng::SharedRng, score::Scorer};
 
 /// Power of two choices (Mitzenmacher, 2001): of two different endpoints drawn at random the one
 /// with fewer calls in flight for its weight.
@@ -50,5 +50,9 @@ impl Balancer for PowerOfTwo {
 
     fn on_outcome(&self, view: &View, index: usize, outcome: &Outcome) {
         self.scorer.on_outcome(&view[index], outcome);
+    }
+
+    fn on_successes(&self, view: &View, index: usize, batch: &SuccessBatch) {
+        self.scorer.on_successes(&view[index], batch);
     }
 }

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use crate::{
-    Balancer, Endpoint, Outcome, PickContext, Time, View,
+    Balancer, Endpoint, Outcome, PickContext, SuccessBatch, Time, View,
     gauge::{self, SAMPLE_MAX, SampledGauge},
     latency::Decay,
     rng::{Rng, SharedRng},
@@ -100,6 +100,10 @@ impl Balancer for Prequal {
 
     fn on_outcome(&self, view: &View, index: usize, outcome: &Outcome) {
         self.scorer.on_outcome(&view[index], outcome);
+    }
+
+    fn on_successes(&self, view: &View, index: usize, batch: &SuccessBatch) {
+        self.scorer.on_successes(&view[index], batch);
     }
 
     fn rebuild(&self, _view: &View) -> Option<Arc<dyn Balancer>> {

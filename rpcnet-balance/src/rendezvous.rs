@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::{
-    Balancer, Endpoint, Outcome, PickContext, View,
+    Balancer, Endpoint, Outcome, PickContext, SuccessBatch, View,
     gauge::{self, SampledGauge},
     rendezvous_table::{self, RendezvousTable},
     rng::{GOLDEN, Rng, SharedRng, mix},
@@ -107,6 +107,10 @@ impl Balancer for Rendezvous {
 
     fn on_outcome(&self, view: &View, index: usize, outcome: &Outcome) {
         self.scorer.on_outcome(&view[index], outcome);
+    }
+
+    fn on_successes(&self, view: &View, index: usize, batch: &SuccessBatch) {
+        self.scorer.on_successes(&view[index], batch);
     }
 
     fn rebuild(&self, view: &View) -> Option<Arc<dyn Balancer>> {

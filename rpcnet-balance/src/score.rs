@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::{
-    Endpoint, Outcome, PickContext, Time, View,
+    Endpoint, Outcome, PickContext, SuccessBatch, Time, View,
     latency::{Decay, LATENCY_DECAY, LatencyReading, NOISE_FACTOR, NOISE_NANOS},
     rng::Rng,
     sample,
@@ -150,6 +150,10 @@ impl Scorer {
 
     pub(crate) fn on_outcome(&self, endpoint: &Endpoint, outcome: &Outcome) {
         endpoint.on_outcome(outcome, self.decay, self.failure_backoff);
+    }
+
+    pub(crate) fn on_successes(&self, endpoint: &Endpoint, batch: &SuccessBatch) {
+        endpoint.on_successes(batch, self.decay);
     }
 }
 

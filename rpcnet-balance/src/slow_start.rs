@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use crate::{
-    Balancer, Endpoint, Outcome, PickContext, Time, View,
+    Balancer, Endpoint, Outcome, PickContext, SuccessBatch, Time, View,
     balancer::rebuild_or_keep,
     rng::{SharedRng, unit_f32},
 };
@@ -67,6 +67,10 @@ impl Balancer for SlowStart {
 
     fn on_outcome(&self, view: &View, index: usize, outcome: &Outcome) {
         self.inner.on_outcome(view, index, outcome);
+    }
+
+    fn on_successes(&self, view: &View, index: usize, batch: &SuccessBatch) {
+        self.inner.on_successes(view, index, batch);
     }
 
     fn rebuild(&self, view: &View) -> Option<Arc<dyn Balancer>> {

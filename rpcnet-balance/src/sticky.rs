@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::{
-    Balancer, Outcome, PickContext, View,
+    Balancer, Outcome, PickContext, SuccessBatch, View,
     balancer::rebuild_or_keep,
     rendezvous_table::{self, RendezvousTable},
 };
@@ -49,6 +49,10 @@ impl Balancer for Sticky {
 
     fn on_outcome(&self, view: &View, index: usize, outcome: &Outcome) {
         self.inner.on_outcome(view, index, outcome);
+    }
+
+    fn on_successes(&self, view: &View, index: usize, batch: &SuccessBatch) {
+        self.inner.on_successes(view, index, batch);
     }
 
     fn rebuild(&self, view: &View) -> Option<Arc<dyn Balancer>> {

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use crate::{Balancer, Outcome, PickContext, View, balancer::rebuild_or_keep, rng::mix};
+use crate::{
+    Balancer, Outcome, PickContext, SuccessBatch, View, balancer::rebuild_or_keep, rng::mix,
+};
 
 /// Deterministic subsetting (the rule of gRPC's A68): each client uses a different subset of the
 /// endpoints, and picks within it by another balancer.
@@ -53,6 +55,20 @@ impl Subset {
         self.subset.as_ref().filter(fits)
     }
 
+    /// The balancer that picks endpoint `index` of `view`, and its place there.
+    fn responsible<'a>(
+        &'a self,
+        view: &'a View,
+        index: usize,
+    ) -> (&'a dyn Balancer, &'a View, usize) {
+        if let Some(subset) = self.current_subset(view)
+            && let Ok(index) = subset.indices.binary_search(&index)
+        {
+            return (&*subset.balancer, &subset.view, index);
+        }
+        (&*self.inner, view, index)
+    }
+
     fn choose_indices(&self, view: &View) -> Box<[usize]> {
         let rank = |&index: &usize| {
             let id = view[index].id();
@@ -76,13 +92,13 @@ impl Balancer for Subset {
     }
 
     fn on_outcome(&self, view: &View, index: usize, outcome: &Outcome) {
-        if let Some(subset) = self.current_subset(view)
-            && let Ok(index) = subset.indices.binary_search(&index)
-        {
-            subset.balancer.on_outcome(&subset.view, index, outcome);
-        } else {
-            self.inner.on_outcome(view, index, outcome);
-        }
+        let (balancer, view, index) = self.responsible(view, index);
+        balancer.on_outcome(view, index, outcome);
+    }
+
+    fn on_successes(&self, view: &View, index: usize, batch: &SuccessBatch) {
+        let (balancer, view, index) = self.responsible(view, index);
+        balancer.on_successes(view, index, batch);
     }
 
     fn rebuild(&self, view: &View) -> Option<Arc<dyn Balancer>> {

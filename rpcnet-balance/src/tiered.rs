@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::{
-    Balancer, Endpoint, Outcome, PickContext, Time, View,
+    Balancer, Endpoint, Outcome, PickContext, SuccessBatch, Time, View,
     balancer::rebuild_or_keep,
     gauge::{self, SampledGauge},
     rng::{SharedRng, unit_f32},
@@ -141,6 +141,20 @@ impl Tiered {
         self.tiers.as_ref().filter(fits)
     }
 
+    /// The balancer that picks endpoint `index` of `view`, and its place there.
+    fn responsible<'a>(
+        &'a self,
+        view: &'a View,
+        index: usize,
+    ) -> (&'a dyn Balancer, &'a View, usize) {
+        let Some(tiers) = self.tiers(view) else {
+            return (&*self.inner, view, index);
+        };
+        let (number, position) = tiers.positions[index];
+        let tier = &tiers.tiers[number];
+        (&*tier.balancer, &tier.view, position)
+    }
+
     fn build_tiers(&self, view: &View) -> Tiers {
         let mut members = vec![Vec::new(); self.preferred.len() + 1];
         for index in 0..view.len() {
@@ -233,16 +247,13 @@ impl Balancer for Tiered {
     }
 
     fn on_outcome(&self, view: &View, index: usize, outcome: &Outcome) {
-        match self.tiers(view) {
-            Some(Tiers {
-                tiers, positions, ..
-            }) => {
-                let (number, position) = positions[index];
-                let tier = &tiers[number];
-                tier.balancer.on_outcome(&tier.view, position, outcome);
-            }
-            None => self.inner.on_outcome(view, index, outcome),
-        }
+        let (balancer, view, index) = self.responsible(view, index);
+        balancer.on_outcome(view, index, outcome);
+    }
+
+    fn on_successes(&self, view: &View, index: usize, batch: &SuccessBatch) {
+        let (balancer, view, index) = self.responsible(view, index);
+        balancer.on_successes(view, index, batch);
     }
 
     fn rebuild(&self, view: &View) -> Option<Arc<dyn Balancer>> {

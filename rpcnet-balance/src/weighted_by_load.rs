@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::{
-    Balancer, Endpoint, Outcome, PickContext, Time, View,
+    Balancer, Endpoint, Outcome, PickContext, SuccessBatch, Time, View,
     alias_table::{self, AliasTable},
     rng::{Rng, SharedRng, unit_f32},
     score::Scorer,
@@ -70,6 +70,10 @@ impl Balancer for WeightedByLoad {
 
     fn on_outcome(&self, view: &View, index: usize, outcome: &Outcome) {
         self.scorer.on_outcome(&view[index], outcome);
+    }
+
+    fn on_successes(&self, view: &View, index: usize, batch: &SuccessBatch) {
+        self.scorer.on_successes(&view[index], batch);
     }
 
     fn rebuild(&self, view: &View) -> Option<Arc<dyn Balancer>> {

@@ -7,7 +7,8 @@ use std::sync::atomic::{
 
 use super::{EjectionReason, HealthChange, HealthConfig, HealthStats, change::HealthCounters};
 use crate::{
-    Endpoint, ExclusionFlags, Outcome, OutcomeKind, View, atomic_time::AtomicTime, rng::SharedRng,
+    Endpoint, ExclusionFlags, Outcome, OutcomeKind, SuccessBatch, Time, View,
+    atomic_time::AtomicTime, rng::SharedRng,
 };
 
 /// Outlier detector: flags endpoints by the outcomes of calls, and lets a call through now and then
@@ -84,14 +85,7 @@ impl OutlierDetector {
         let now = outcome.now?;
         match outcome.kind {
             OutcomeKind::Success | OutcomeKind::StreamStarted => {
-                if self.config.outlier_detection.is_some() {
-                    endpoint.health_record().on_success();
-                }
-                // Rarely it is flagged; an ejected endpoint has to pass its probe.
-                if endpoint.flags().contains(ExclusionFlags::UNREACHABLE) {
-                    return self.on_reachable(now, endpoint);
-                }
-                None
+                self.record_successes(now, endpoint, 1)
             }
             OutcomeKind::Failure => {
                 let config = self.config.outlier_detection.as_ref()?;
@@ -111,6 +105,25 @@ impl OutlierDetector {
             // The caller did not wait for it.
             OutcomeKind::Cancelled => None,
         }
+    }
+
+    /// Records successes of attempts of which none was a probe, like
+    /// [`on_outcome`](Self::on_outcome) for each.
+    pub fn on_successes(&self, endpoint: &Endpoint, batch: &SuccessBatch) -> Option<HealthChange> {
+        let now = batch.now().filter(|_| !batch.is_empty())?;
+        self.record_successes(now, endpoint, batch.count())
+    }
+
+    #[inline]
+    fn record_successes(&self, now: Time, endpoint: &Endpoint, count: u32) -> Option<HealthChange> {
+        if self.config.outlier_detection.is_some() {
+            endpoint.health_record().on_successes(count);
+        }
+        // Rarely it is flagged; an ejected endpoint has to pass its probe.
+        if endpoint.flags().contains(ExclusionFlags::UNREACHABLE) {
+            return self.on_reachable(now, endpoint);
+        }
+        None
     }
 
     /// Sets whether the endpoint drains. Applied whatever the config says, as the endpoint said so

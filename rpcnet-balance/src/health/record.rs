@@ -50,8 +50,9 @@ impl HealthRecord {
         }
     }
 
-    pub(super) fn on_success(&self) {
-        self.interval_counts.fetch_add(1 << 32, Relaxed);
+    pub(super) fn on_successes(&self, count: u32) {
+        let successes = u64::from(count) << 32;
+        self.interval_counts.fetch_add(successes, Relaxed);
         // Written only if it changes: nearly always it does not.
         if self.consecutive_failures.load(Relaxed) != 0 {
             self.consecutive_failures.store(0, Relaxed);

@@ -8,3 +8,4 @@ mod keys;
 mod long_idle_times;
 mod properties;
 mod strategies;
+mod success_batches;
