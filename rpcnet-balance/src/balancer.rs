@@ -197,7 +197,7 @@ impl<'a> PickContext<'a> {
 
     /// Whether the endpoint with this id may be picked, whatever its flags.
     #[must_use]
-    #[inline]
+    #[inline(never)]
     pub fn allows_id(&self, id: u64) -> bool {
         !self.excluded.contains(&id)
             && (self.incompatible.is_empty() || self.incompatible.binary_search(&id).is_err())
@@ -205,7 +205,22 @@ impl<'a> PickContext<'a> {
 
     /// Whether `endpoint` may be picked.
     #[must_use]
+    #[inline]
     pub fn allows(&self, endpoint: &Endpoint) -> bool {
-        endpoint.flags().and(self.respected_flags).is_empty() && self.allows_id(endpoint.id())
+        self.allows_flags(endpoint.flags())
+            && (!self.has_exclusions() || self.allows_id(endpoint.id()))
+    }
+
+    /// Whether an endpoint with these flags may be picked.
+    #[inline]
+    pub(crate) const fn allows_flags(&self, flags: ExclusionFlags) -> bool {
+        flags.and(self.respected_flags).is_empty()
+    }
+
+    /// Whether some endpoints may not be picked because of their ids, which are on cache lines of
+    /// their own.
+    #[inline]
+    pub(crate) const fn has_exclusions(&self) -> bool {
+        !self.excluded.is_empty() | !self.incompatible.is_empty()
     }
 }

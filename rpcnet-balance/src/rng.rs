@@ -29,20 +29,29 @@ impl SharedRng {
 
     #[inline]
     pub(crate) fn next(&self) -> u64 {
+        mix(self.advance(1).wrapping_add(GOLDEN))
+    }
+
+    /// A generator for one pick that needs several numbers: the next [`FORK_LEN`] of the sequence,
+    /// of which those that are not drawn cost nothing.
+    #[inline]
+    pub(crate) fn fork(&self) -> Rng {
+        Rng(self.advance(FORK_LEN))
+    }
+
+    /// Advances the sequence of this thread by so many numbers, and returns the state before.
+    #[inline]
+    fn advance(&self, numbers: u64) -> u64 {
         let local = self.states.local();
         let mut state = local.load(Ordering::Relaxed);
         if state == 0 {
             state = self.next_sequence();
         }
-        state = state.wrapping_add(GOLDEN);
-        local.store(state, Ordering::Relaxed);
-        mix(state)
-    }
-
-    /// A generator for one pick that needs several numbers.
-    #[inline]
-    pub(crate) fn fork(&self) -> Rng {
-        Rng(self.next())
+        local.store(
+            state.wrapping_add(GOLDEN.wrapping_mul(numbers)),
+            Ordering::Relaxed,
+        );
+        state
     }
 
     /// The start of the next thread's sequence.
@@ -104,6 +113,9 @@ pub(crate) const fn mix(mut z: u64) -> u64 {
     z ^ (z >> 31)
 }
 
+/// Numbers of a fork: hardly any pick draws more. One that does draws numbers of the next pick too.
+const FORK_LEN: u64 = 64;
+
 pub(crate) const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
 
 #[cfg(test)]
@@ -119,6 +131,18 @@ mod tests {
         assert_eq!([rng.next(), rng.next()], expected);
         let mut rng = Rng::seeded(1_234_567);
         assert_eq!([rng.next(), rng.next()], expected);
+    }
+
+    #[test]
+    fn a_fork_draws_numbers_that_nothing_else_draws() {
+        let (forked, mut plain) = (SharedRng::seeded(42), Rng::seeded(42));
+        for _ in 0..3 {
+            let mut fork = forked.fork();
+            for _ in 0..FORK_LEN {
+                assert_eq!(fork.next(), plain.next());
+            }
+        }
+        assert_eq!(forked.next(), plain.next());
     }
 
     #[test]
