@@ -26,6 +26,12 @@ impl Backoff {
         now < unpack(self.0.load(Ordering::Relaxed)).0
     }
 
+    /// Whether calls may have to go to other endpoints: there were failures.
+    #[inline]
+    pub(crate) fn may_be_active(&self) -> bool {
+        self.0.load(Ordering::Relaxed) != 0
+    }
+
     /// Records the failure of an attempt from `began` to `now`. The first of consecutive failures
     /// backs off for `first`.
     pub(crate) fn on_failure(&self, began: Time, now: Time, first: Duration) {

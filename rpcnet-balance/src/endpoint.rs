@@ -14,7 +14,8 @@ use crate::{
     backoff::{BACKOFF_MAX, Backoff},
     exclusion_flags::AtomicExclusionFlags,
     health::HealthRecord,
-    latency::{Decay, LatencyCell, LatencyReading},
+    latency::{Decay, LatencyCell},
+    latency_estimate::LatencyEstimate,
     ready_since::ReadySince,
     reported_load::LastReport,
     time,
@@ -283,7 +284,8 @@ impl Endpoint {
     /// decayed.
     #[must_use]
     pub fn latency(&self, now: impl Into<Option<Time>>, decay: Duration) -> Option<Duration> {
-        let read = self.latency_reading(now.into(), Decay::over(decay));
+        let now = time::age_reference(now.into());
+        let read = self.latency_cell().read(now, Decay::over(decay));
         (read.recorded > 0.0).then(|| Duration::from_nanos(read.decayed as u64))
     }
 
@@ -310,9 +312,17 @@ impl Endpoint {
         }
     }
 
+    /// The latency for the comparison with another endpoint.
     #[inline]
-    pub(crate) fn latency_reading(&self, now: Option<Time>, decay: Decay) -> LatencyReading {
-        self.latency_cell().read(time::age_reference(now), decay)
+    pub(crate) fn latency_estimate(&self, now: Option<Time>, decay: Decay) -> LatencyEstimate {
+        self.latency_cell()
+            .estimate(time::age_reference(now), decay)
+    }
+
+    /// Whether the endpoint may be slow, busy or in backoff. Nearly always it is none of them.
+    #[inline]
+    pub(crate) fn may_be_impaired(&self) -> bool {
+        self.is_slow() | self.report.is_or_was_busy() | self.backoff.may_be_active()
     }
 
     /// Records an outcome: the latency, the silence and the backoff, which starts with
@@ -417,15 +427,14 @@ impl Endpoint {
     /// Like [`silence`](Self::silence), for this number of calls in flight.
     #[inline]
     pub(crate) fn silence_nanos(&self, now: Option<Time>, in_flight: u32) -> u64 {
-        if in_flight == 0 {
-            return 0;
-        }
         let now = time::age_reference(now);
         let long_calls = self.long_calls.load(Ordering::Relaxed);
-        if in_flight <= long_calls.into() {
+        if long_calls != 0 && (1..=long_calls.into()).contains(&in_flight) {
             return self.long_silence_nanos(now, long_calls);
         }
-        elapsed_nanos(&self.silent_since, now)
+        // A branch predictor could not guess whether there are calls.
+        let nanos = elapsed_nanos(&self.silent_since, now);
+        if in_flight == 0 { 0 } else { nanos }
     }
 
     /// Silence of an endpoint whose calls all take long, scaled to a typical call.

@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use crate::Time;
+use crate::{Time, latency_estimate::LatencyEstimate};
 
 /// Peak-sensitive moving average (the rule of Finagle's `PeakEwma`): a slower reply counts at once,
 /// faster ones count more and more as time passes. Without replies it decays, so that an endpoint
@@ -34,15 +34,6 @@ pub(crate) struct LatencyReading {
     pub(crate) decayed: f32,
     /// Whether there was one reply only.
     pub(crate) is_provisional: bool,
-}
-
-impl LatencyReading {
-    /// The reading before the first reply.
-    pub(crate) const NONE: Self = Self {
-        recorded: 0.0,
-        decayed: 0.0,
-        is_provisional: false,
-    };
 }
 
 impl LatencyCell<'_> {
@@ -85,6 +76,14 @@ impl LatencyCell<'_> {
             decayed: recorded * decay.remaining(now.as_nanos().saturating_sub(at)),
             is_provisional: value < 0.0,
         }
+    }
+
+    /// The estimate at `now`, for a comparison.
+    #[inline]
+    pub(crate) fn estimate(&self, now: Time, decay: Decay) -> LatencyEstimate {
+        let at = self.at.load(Ordering::Acquire);
+        let word = self.value.load(Ordering::Relaxed);
+        LatencyEstimate::of_word(word, decay.steps(now.as_nanos().saturating_sub(at)))
     }
 
     /// Replaces the value by what `next` computes of it and of its age in nanoseconds; `None`
@@ -143,14 +142,23 @@ fn after_reply(before: f32, age: u64, sample: f32, decay: Decay) -> Option<f32> 
 pub(crate) struct Decay {
     /// The number of halvings in a nanosecond.
     halvings_per_nano: f32,
+    /// The number of steps in a nanosecond, in units of 2^-32.
+    steps_per_nano: u64,
+    /// The age at which there are [`EXPONENT_MAX`] halvings.
+    age_max: u64,
 }
 
 impl Decay {
     /// The decay to 1/e in `time`; at least a microsecond.
     pub(crate) fn over(time: Duration) -> Self {
         let nanos = time.max(Duration::from_micros(1)).as_nanos() as f64;
+        let halvings_per_nano = std::f64::consts::LOG2_E / nanos;
+        let steps_per_nano = halvings_per_nano * f64::from(1 << 23) * (1_u64 << STEP_BITS) as f64;
         Self {
-            halvings_per_nano: (std::f64::consts::LOG2_E / nanos) as f32,
+            halvings_per_nano: halvings_per_nano as f32,
+            // At least one: years count as one.
+            steps_per_nano: steps_per_nano.max(1.0) as u64,
+            age_max: (f64::from(EXPONENT_MAX) / halvings_per_nano) as u64,
         }
     }
 
@@ -160,6 +168,12 @@ impl Decay {
         // Signed numbers become floats in one instruction.
         let age = age.min(i64::MAX as u64) as i64 as f32;
         half_to_the_power(age * self.halvings_per_nano)
+    }
+
+    /// The decay in `age` nanoseconds, in steps of which a halving has 2^23.
+    #[inline]
+    pub(crate) fn steps(self, age: u64) -> u32 {
+        ((age.min(self.age_max) * self.steps_per_nano) >> STEP_BITS) as u32
     }
 }
 
@@ -198,6 +212,8 @@ pub(crate) const NOISE_NANOS: f32 = 500_000.0;
 /// Least squares fit of 2^-x on [0, 1].
 const FIT_COEFFICIENTS: [f32; 2] = [0.191_363_1, 0.039_114_1];
 const EXPONENT_MAX: f32 = 100.0;
+/// With [`EXPONENT_MAX`] halvings of 2^23 steps, the product of age and steps has 62 bits.
+const STEP_BITS: u32 = 32;
 const LATENCY_NANOS_MIN: f32 = 1000.0;
 
 /// Faster replies within so short a time of each other leave the cache line alone.

@@ -191,6 +191,7 @@ mod atomic_time;
 mod backoff;
 mod backoff_range;
 mod balancer;
+mod choices;
 #[cfg(feature = "contract")]
 pub mod contract;
 mod endpoint;
@@ -200,6 +201,7 @@ mod gauge;
 pub mod health;
 mod hedging;
 mod latency;
+mod latency_estimate;
 mod latency_quantiles;
 mod latency_scale;
 mod least_connections;

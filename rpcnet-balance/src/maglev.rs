@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::{
     Balancer, Outcome, PickContext, SuccessBatch, View, rendezvous_table,
     rng::{GOLDEN, SharedRng, mix},
-    score::Scorer,
+    score::{self, Scorer},
 };
 
 /// Maglev hashing (Eisenbud et al., NSDI 2016): a table has the endpoint for each key.
@@ -47,7 +47,7 @@ impl Maglev {
             len: 0,
             generation: 0,
             rng: SharedRng::seeded(seed),
-            scorer: Scorer::by_load(),
+            scorer: Scorer::new(),
         }
     }
 
@@ -77,7 +77,7 @@ impl Balancer for Maglev {
     fn pick(&self, view: &View, cx: &PickContext<'_>) -> Option<usize> {
         match cx.key() {
             Some(key) => self.lookup(view, cx, key),
-            None => self.scorer.best_of_choices(view, cx, &mut self.rng.fork()),
+            None => score::less_loaded(view, cx, &mut self.rng.fork()),
         }
     }
 

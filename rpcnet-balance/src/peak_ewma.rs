@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::{
-    Balancer, Outcome, PickContext, SuccessBatch, View, latency::Decay, rng::SharedRng,
+    Balancer, Outcome, PickContext, SuccessBatch, View, choices, latency::Decay, rng::SharedRng,
     score::Scorer,
 };
 
@@ -54,6 +54,8 @@ use crate::{
 pub struct PeakEwma {
     rng: SharedRng,
     scorer: Scorer,
+    /// The number of endpoints that are drawn, at least 2.
+    choices: u32,
 }
 
 impl PeakEwma {
@@ -63,7 +65,8 @@ impl PeakEwma {
     pub fn seeded(seed: u64) -> Self {
         Self {
             rng: SharedRng::seeded(seed),
-            scorer: Scorer::by_latency(),
+            scorer: Scorer::new(),
+            choices: CHOICES,
         }
     }
 
@@ -79,7 +82,7 @@ impl PeakEwma {
     /// less, and each makes every pick slower. Less than 2 counts as 2, more than 64 as 64.
     #[must_use]
     pub fn with_choices(mut self, choices: u32) -> Self {
-        self.scorer.choices = choices.clamp(2, CHOICES_MAX);
+        self.choices = choices.clamp(2, CHOICES_MAX);
         self
     }
 
@@ -93,7 +96,17 @@ impl PeakEwma {
 
 impl Balancer for PeakEwma {
     fn pick(&self, view: &View, cx: &PickContext<'_>) -> Option<usize> {
-        self.scorer.best_of_choices(view, cx, &mut self.rng.fork())
+        let (mut rng, by_latency) = (self.rng.fork(), self.scorer.at(cx.now()));
+        match self.choices.checked_sub(CHOICES) {
+            Some(further) => choices::best_of::<{ CHOICES as usize }, _>(
+                view,
+                cx,
+                &mut rng,
+                further,
+                &by_latency,
+            ),
+            None => choices::best_of::<2, _>(view, cx, &mut rng, 0, &by_latency),
+        }
     }
 
     fn on_outcome(&self, view: &View, index: usize, outcome: &Outcome) {
@@ -104,6 +117,10 @@ impl Balancer for PeakEwma {
         self.scorer.on_successes(&view[index], batch);
     }
 }
+
+/// Default number of endpoints that are drawn: with one more than two, it is much rarer that all
+/// are slow, cold or busy.
+const CHOICES: u32 = 3;
 
 /// Most endpoints that are drawn for a pick.
 const CHOICES_MAX: u32 = 64;
@@ -116,7 +133,7 @@ mod tests {
     fn the_number_of_choices_is_bounded() {
         for (set, used) in [(0, 2), (2, 2), (64, 64), (u32::MAX, 64)] {
             let balancer = PeakEwma::seeded(7).with_choices(set);
-            assert_eq!(balancer.scorer.choices, used);
+            assert_eq!(balancer.choices, used);
         }
     }
 }

@@ -2,7 +2,11 @@
 
 use std::time::Duration;
 
-use crate::{Balancer, Outcome, PickContext, SuccessBatch, View, rng::SharedRng, score::Scorer};
+use crate::{
+    Balancer, Outcome, PickContext, SuccessBatch, View,
+    rng::SharedRng,
+    score::{self, Scorer},
+};
 
 /// Power of two choices (Mitzenmacher, 2001): of two different endpoints drawn at random the one
 /// with fewer calls in flight for its weight.
@@ -31,7 +35,7 @@ impl PowerOfTwo {
     pub fn seeded(seed: u64) -> Self {
         Self {
             rng: SharedRng::seeded(seed),
-            scorer: Scorer::by_load(),
+            scorer: Scorer::new(),
         }
     }
 
@@ -45,7 +49,7 @@ impl PowerOfTwo {
 
 impl Balancer for PowerOfTwo {
     fn pick(&self, view: &View, cx: &PickContext<'_>) -> Option<usize> {
-        self.scorer.best_of_choices(view, cx, &mut self.rng.fork())
+        score::less_loaded(view, cx, &mut self.rng.fork())
     }
 
     fn on_outcome(&self, view: &View, index: usize, outcome: &Outcome) {

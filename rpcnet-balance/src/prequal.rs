@@ -1,14 +1,14 @@
 //! Prequal: hot and cold endpoints by reported load.
 
-use std::{sync::Arc, time::Duration};
+use std::{hint::select_unpredictable, sync::Arc, time::Duration};
 
 use crate::{
     Balancer, Endpoint, Outcome, PickContext, SuccessBatch, Time, View,
+    choices::{self, Candidate, Criterion},
     gauge::{self, SAMPLE_MAX, SampledGauge},
     latency::Decay,
     rng::{Rng, SharedRng},
-    sample,
-    score::{Score, Scorer},
+    score::{ByLatency, Score, Scorer},
 };
 
 /// Prequal (the rule of Wydrowski et al., NSDI 2024): the fastest of some endpoints that are not
@@ -45,7 +45,7 @@ impl Prequal {
     pub fn seeded(seed: u64) -> Self {
         Self {
             rng: SharedRng::seeded(seed),
-            scorer: Scorer::by_latency(),
+            scorer: Scorer::new(),
             hot_threshold: SampledGauge::new(),
             hot_quantile: HOT_QUANTILE,
         }
@@ -76,26 +76,16 @@ impl Prequal {
 
 impl Balancer for Prequal {
     fn pick(&self, view: &View, cx: &PickContext<'_>) -> Option<usize> {
-        let mut rng = self.rng.fork();
-        let (first, second) = sample::pair(view, cx, &mut rng)?;
-        let third = sample::another(view, cx, &mut rng).unwrap_or(first);
-        let now = cx.now();
+        let (mut rng, now) = (self.rng.fork(), cx.now());
         let hot_threshold = self.hot_threshold.read(REFRESH_PERIOD, || {
             hot_threshold(view, now, self.hot_quantile, &mut rng)
         });
-        let scored = [first, second, third]
-            .map(|index| ScoredEndpoint::new(&view[index], &self.scorer, now, hot_threshold));
-        let best = usize::from(scored[1].beats(&scored[0]));
-        let best = if scored[2].beats(&scored[best]) {
-            2
-        } else {
-            best
+        let criterion = ByReports {
+            by_latency: self.scorer.at(now),
+            hot_threshold,
+            now,
         };
-        let (picked, best) = ([first, second, third][best], &scored[best].score);
-        if best.is_degraded() {
-            return Some(self.scorer.redraw(view, cx, &mut rng, (picked, *best)));
-        }
-        Some(picked)
+        choices::best_of::<3, _>(view, cx, &mut rng, 0, &criterion)
     }
 
     fn on_outcome(&self, view: &View, index: usize, outcome: &Outcome) {
@@ -115,38 +105,64 @@ impl Balancer for Prequal {
     }
 }
 
+/// Criterion of reported loads, latency and load.
+struct ByReports {
+    by_latency: ByLatency,
+    /// The number of calls above which an endpoint is hot.
+    hot_threshold: f32,
+    now: Option<Time>,
+}
+
+impl Criterion for ByReports {
+    type Candidate = ScoredEndpoint;
+
+    #[inline(always)]
+    fn candidate(&self, endpoint: &Endpoint) -> ScoredEndpoint {
+        // An endpoint without a recent report counts as cold, so that it is called and reports
+        // again.
+        let calls = endpoint.recent_calls(self.now).unwrap_or(0.0) / endpoint.weight();
+        ScoredEndpoint {
+            score: self.by_latency.candidate(endpoint),
+            is_hot: calls > self.hot_threshold,
+            calls: calls.to_bits(),
+        }
+    }
+}
+
+/// Endpoint with its score and its reported load.
+#[derive(Debug, Clone, Copy)]
 struct ScoredEndpoint {
     score: Score,
     is_hot: bool,
-    /// All calls that the endpoint serves.
-    calls: f32,
+    /// The bits of an `f32`: all calls that the endpoint serves, for its weight.
+    calls: u32,
 }
 
-impl ScoredEndpoint {
-    #[inline]
-    fn new(endpoint: &Endpoint, rules: &Scorer, now: Option<Time>, hot_threshold: f32) -> Self {
-        let appraisal = rules.score(endpoint, now);
-        // An endpoint without a recent report counts as cold, so that it is called and reports
-        // again.
-        let calls = endpoint.recent_calls(now).unwrap_or(0.0);
-        Self {
-            is_hot: calls > hot_threshold * appraisal.weight,
-            score: appraisal,
-            calls,
+impl Candidate for ScoredEndpoint {
+    #[inline(always)]
+    fn beats(&self, other: &Self) -> bool {
+        let rank = |one: &Self| u8::from(one.score.load.in_backoff) << 1 | u8::from(one.is_hot);
+        if rank(self) != rank(other) {
+            return rank(self) < rank(other);
         }
+        if self.is_hot {
+            return self.calls < other.calls;
+        }
+        self.score.beats(&other.score)
     }
 
-    #[inline]
-    fn beats(&self, other: &Self) -> bool {
-        let (mine, its) = (&self.score, &other.score);
-        let rank = |in_backoff: bool, hot: bool| u8::from(in_backoff) << 1 | u8::from(hot);
-        let (rank, other_rank) = (
-            rank(mine.in_backoff, self.is_hot),
-            rank(its.in_backoff, other.is_hot),
-        );
-        let fewer = self.calls * its.weight < other.calls * mine.weight;
-        let better = (self.is_hot & fewer) | (!self.is_hot & mine.beats(its));
-        (rank < other_rank) | ((rank == other_rank) & better)
+    #[inline(always)]
+    fn is_degraded(&self) -> bool {
+        self.score.is_degraded()
+    }
+
+    #[inline(always)]
+    fn select(condition: bool, yes: Self, no: Self) -> Self {
+        Self {
+            score: Score::select(condition, yes.score, no.score),
+            is_hot: select_unpredictable(condition, yes.is_hot, no.is_hot),
+            calls: select_unpredictable(condition, yes.calls, no.calls),
+        }
     }
 }
 

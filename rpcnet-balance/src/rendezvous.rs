@@ -7,7 +7,7 @@ use crate::{
     gauge::{self, SampledGauge},
     rendezvous_table::{self, RendezvousTable},
     rng::{GOLDEN, Rng, SharedRng, mix},
-    score::Scorer,
+    score::{self, Scorer},
 };
 
 /// Rendezvous hashing with bounded loads (as in Mirrokni, Thorup, Zadimoghaddam, SODA 2018): the
@@ -50,7 +50,7 @@ impl Rendezvous {
             load_bound: LOAD_BOUND,
             mean_load: SampledGauge::new(),
             rng: SharedRng::seeded(seed),
-            scorer: Scorer::by_load(),
+            scorer: Scorer::new(),
         }
     }
 
@@ -102,7 +102,7 @@ impl Balancer for Rendezvous {
             Some(key) if !view.is_empty() => self.preferred(view, cx, key, &mut rng),
             _ => None,
         };
-        preferred.or_else(|| self.scorer.best_of_choices(view, cx, &mut rng))
+        preferred.or_else(|| score::less_loaded(view, cx, &mut rng))
     }
 
     fn on_outcome(&self, view: &View, index: usize, outcome: &Outcome) {

@@ -1,6 +1,49 @@
 //! Random sampling of a few endpoints.
 
-use crate::{PickContext, View, rng::Rng};
+use crate::{Endpoint, ExclusionFlags, PickContext, View, rng::Rng};
+
+/// Endpoint that was drawn, and its index in the view.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Drawn<'a> {
+    pub(crate) index: usize,
+    pub(crate) endpoint: &'a Endpoint,
+}
+
+/// `N` endpoints, at least two, of which the first two differ, if one try finds as many that may be
+/// picked.
+#[inline(always)]
+pub(crate) fn different<'a, const N: usize>(
+    view: &'a View,
+    cx: &PickContext<'_>,
+    rng: &mut Rng,
+) -> Option<[Drawn<'a>; N]> {
+    let len = view.len();
+    if len < 2 {
+        return None;
+    }
+    let (first, second) = pair_below(rng.next(), len);
+    let drawn: [Drawn<'a>; N] = std::array::from_fn(|number| {
+        let index = match number {
+            0 => first,
+            1 => second,
+            _ => rng.below(len),
+        };
+        let endpoint = &*view[index];
+        Drawn { index, endpoint }
+    });
+    let flags = drawn.iter().map(|one| one.endpoint.flags());
+    let are_allowed = cx.allows_flags(flags.fold(ExclusionFlags::NONE, ExclusionFlags::or))
+        && (!cx.has_exclusions() || drawn.iter().all(|one| cx.allows_id(one.endpoint.id())));
+    are_allowed.then_some(drawn)
+}
+
+/// Two different numbers in `0..len` from one random number: views are far smaller than 2^32.
+#[inline]
+const fn pair_below(random: u64, len: usize) -> (usize, usize) {
+    let first = scale_to(random >> 32, len);
+    let second = scale_to(random & u32::MAX as u64, len - 1);
+    (first, second + (second >= first) as usize)
+}
 
 /// Two different endpoints that may be picked, twice the same if there is only one; `None` if there
 /// is none.
@@ -8,11 +51,7 @@ use crate::{PickContext, View, rng::Rng};
 pub(crate) fn pair(view: &View, cx: &PickContext<'_>, rng: &mut Rng) -> Option<(usize, usize)> {
     let len = view.len();
     if len > 1 {
-        // Both from one random number: views are far smaller than 2^32.
-        let random = rng.next();
-        let first = scale_to(random >> 32, len);
-        let second = scale_to(random & u64::from(u32::MAX), len - 1);
-        let second = second + usize::from(second >= first);
+        let (first, second) = pair_below(rng.next(), len);
         // Nearly always every endpoint is allowed.
         if cx.allows(&view[first]) & cx.allows(&view[second]) {
             return Some((first, second));

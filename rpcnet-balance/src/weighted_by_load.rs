@@ -38,7 +38,7 @@ impl WeightedByLoad {
         Self {
             table: None,
             rng: SharedRng::seeded(seed),
-            scorer: Scorer::by_load(),
+            scorer: Scorer::new(),
         }
     }
 }
