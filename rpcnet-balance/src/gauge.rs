@@ -48,14 +48,20 @@ pub(crate) fn sample<'a>(
     rng: &mut Rng,
 ) -> impl Iterator<Item = &'a Endpoint> + Clone + use<'a> {
     let len = view.len();
-    let first = if len > SAMPLE_MAX { rng.below(len) } else { 0 };
     // Steps of the golden ratio spread the sample over the view.
-    let step = if len > SAMPLE_MAX {
-        (len as f64 * 0.618) as usize
+    let (mut next, step) = if len > SAMPLE_MAX {
+        (rng.below(len), (len as f64 * 0.618) as usize)
     } else {
-        1
+        (0, 1)
     };
-    (0..len.min(SAMPLE_MAX)).map(move |index| &*view[(first + index * step) % len])
+    (0..len.min(SAMPLE_MAX)).map(move |_| {
+        let index = next;
+        next += step;
+        if next >= len {
+            next -= len;
+        }
+        &*view[index]
+    })
 }
 
 /// The most endpoints that are looked at.
