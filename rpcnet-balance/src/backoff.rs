@@ -26,7 +26,7 @@ impl Backoff {
         now < unpack(self.0.load(Ordering::Relaxed)).0
     }
 
-    /// Whether calls may have to go to other endpoints: there were failures.
+    /// Whether there were failures, so that calls may have to go to other endpoints.
     #[inline]
     pub(crate) fn may_be_active(&self) -> bool {
         self.0.load(Ordering::Relaxed) != 0
@@ -56,11 +56,6 @@ impl Backoff {
     /// Extends the backoff to `until`, as the endpoint asked for.
     pub(crate) fn extend(&self, until: Time) {
         self.update(|before, failures| (before.max(until), failures));
-    }
-
-    /// Records the reply to an attempt that began at `began`.
-    pub(crate) fn on_success(&self, began: Time) {
-        self.on_successes(began, 1);
     }
 
     /// Records the replies to `count` attempts of which the first began at `began`.
@@ -166,7 +161,7 @@ mod tests {
         }
         assert!(ends(&backoff, 1150));
         // Replies to such attempts do not end a backoff either.
-        backoff.on_success(at(990));
+        backoff.on_successes(at(990), 1);
         assert!(ends(&backoff, 1150));
     }
 
@@ -176,11 +171,11 @@ mod tests {
         let fail = |ms| backoff.on_failure(at(ms), at(ms), FIRST);
         [1000, 2000, 4000].into_iter().for_each(fail);
         assert!(ends(&backoff, 5600));
-        backoff.on_success(at(6000));
+        backoff.on_successes(at(6000), 1);
         fail(6000);
         // The second of consecutive failures again, not the fourth.
         assert!(ends(&backoff, 6400));
-        (0..2).for_each(|_| backoff.on_success(at(7000)));
+        (0..2).for_each(|_| backoff.on_successes(at(7000), 1));
         fail(8000);
         assert!(ends(&backoff, 8100));
     }
@@ -200,7 +195,7 @@ mod tests {
                     batch.ends_at()
                 };
                 batch.on_successes(began, count);
-                (0..count.min(99)).for_each(|_| singly.on_success(began));
+                (0..count.min(99)).for_each(|_| singly.on_successes(began, 1));
                 assert_eq!(batch.word(), singly.word(), "{count} after {failures}");
             }
         }

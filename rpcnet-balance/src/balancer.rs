@@ -207,14 +207,8 @@ impl<'a> PickContext<'a> {
     #[must_use]
     #[inline]
     pub fn allows(&self, endpoint: &Endpoint) -> bool {
-        self.allows_flags(endpoint.flags())
+        endpoint.flags().and(self.respected_flags).is_empty()
             && (!self.has_exclusions() || self.allows_id(endpoint.id()))
-    }
-
-    /// Whether an endpoint with these flags may be picked.
-    #[inline]
-    pub(crate) const fn allows_flags(&self, flags: ExclusionFlags) -> bool {
-        flags.and(self.respected_flags).is_empty()
     }
 
     /// Whether some endpoints may not be picked because of their ids, which are on cache lines of

@@ -4,11 +4,27 @@ use std::hint::select_unpredictable;
 
 use crate::{
     Endpoint, PickContext, View,
+    endpoint_state::Traits,
     rng::Rng,
     sample::{self, Drawn},
 };
 
-/// What an endpoint is chosen by.
+/// How endpoints are compared at the time of a pick.
+pub(crate) trait Criterion {
+    /// What an endpoint without rare traits is compared by.
+    type Ordinary: Candidate;
+    /// What any endpoint is compared by.
+    type Any: Candidate;
+
+    /// The traits that are rare, and that an [ordinary](Self::ordinary) endpoint has not.
+    const RARE: Traits;
+
+    fn ordinary(&self, endpoint: &Endpoint) -> Self::Ordinary;
+
+    fn any(&self, endpoint: &Endpoint) -> Self::Any;
+}
+
+/// What an endpoint is compared by.
 pub(crate) trait Candidate: Copy {
     /// Whether this endpoint is better than `other`. Of equal ones the first one drawn is picked,
     /// which is random.
@@ -21,15 +37,6 @@ pub(crate) trait Candidate: Copy {
     fn select(condition: bool, yes: Self, no: Self) -> Self;
 }
 
-/// How endpoints are judged at the time of a pick.
-pub(crate) trait Criterion {
-    /// What an endpoint is chosen by.
-    type Candidate: Candidate;
-
-    /// What this endpoint is chosen by.
-    fn candidate(&self, endpoint: &Endpoint) -> Self::Candidate;
-}
-
 /// The best of `N` endpoints and `further` ones, drawn at random, of which the first two differ.
 /// More are drawn if all are degraded. `None` if there is none that may be picked.
 #[inline(always)]
@@ -40,20 +47,32 @@ pub(crate) fn best_of<const N: usize, C: Criterion>(
     further: u32,
     criterion: &C,
 ) -> Option<usize> {
-    let Some(drawn) = sample::different::<N>(view, cx, rng) else {
-        return best_with_retries(view, cx, rng, N as u32 + further, criterion);
+    let before = rng.clone();
+    let drawn = sample::draw::<N>(view, rng);
+    let Some(drawn) = drawn.filter(|drawn| sample::are_ordinary(drawn, cx, C::RARE)) else {
+        return best_of_any::<N, C>(view, cx, before, further, criterion);
     };
-    let mut best = (drawn[0].index, criterion.candidate(drawn[0].endpoint));
-    for Drawn { index, endpoint } in &drawn[1..] {
-        let other = criterion.candidate(endpoint);
-        let is_better = other.beats(&best.1);
-        best.0 = select_unpredictable(is_better, *index, best.0);
-        best.1 = C::Candidate::select(is_better, other, best.1);
-    }
-    if further > 0 || best.1.is_degraded() {
+    let (best, candidate) = best_in(&drawn, |endpoint| criterion.ordinary(endpoint));
+    if further > 0 || candidate.is_degraded() {
         return Some(best_of_more(view, cx, rng, further, best, criterion));
     }
-    Some(best.0)
+    Some(best)
+}
+
+/// The best of the endpoints.
+#[inline(always)]
+fn best_in<const N: usize, C: Candidate>(
+    drawn: &[Drawn<'_>; N],
+    candidate: impl Fn(&Endpoint) -> C,
+) -> (usize, C) {
+    let mut best = (drawn[0].index, candidate(drawn[0].endpoint));
+    for Drawn { index, endpoint } in &drawn[1..] {
+        let other = candidate(endpoint);
+        let is_better = other.beats(&best.1);
+        best.0 = select_unpredictable(is_better, *index, best.0);
+        best.1 = C::select(is_better, other, best.1);
+    }
+    best
 }
 
 /// Draws `further` endpoints, and some more if all that were drawn are degraded.
@@ -63,15 +82,16 @@ fn best_of_more<C: Criterion>(
     cx: &PickContext<'_>,
     rng: &mut Rng,
     further: u32,
-    (mut picked, mut best): (usize, C::Candidate),
+    mut picked: usize,
     criterion: &C,
 ) -> usize {
+    let mut best = criterion.any(&view[picked]);
     for number in 0..further.saturating_add(REDRAWS_MAX) {
         if number >= further && !best.is_degraded() {
             break;
         }
         if let Some(index) = sample::another(view, cx, rng) {
-            let other = criterion.candidate(&view[index]);
+            let other = criterion.any(&view[index]);
             if other.beats(&best) {
                 (picked, best) = (index, other);
             }
@@ -80,26 +100,32 @@ fn best_of_more<C: Criterion>(
     picked
 }
 
-/// The best of a few choices in a view where some endpoints may not be picked.
+/// Like [`best_of`], where some endpoints may not be picked, or have rare traits.
 #[inline(never)]
-fn best_with_retries<C: Criterion>(
+fn best_of_any<const N: usize, C: Criterion>(
     view: &View,
     cx: &PickContext<'_>,
-    rng: &mut Rng,
-    choices: u32,
+    mut rng: Rng,
+    further: u32,
     criterion: &C,
 ) -> Option<usize> {
-    let (first, second) = sample::pair(view, cx, rng)?;
+    let drawn = sample::draw::<N>(view, &mut rng);
+    let allowed = drawn.filter(|drawn| drawn.iter().all(|one| cx.allows(one.endpoint)));
+    if let Some(drawn) = allowed {
+        let (best, candidate) = best_in(&drawn, |endpoint| criterion.any(endpoint));
+        if further > 0 || candidate.is_degraded() {
+            return Some(best_of_more(view, cx, &mut rng, further, best, criterion));
+        }
+        return Some(best);
+    }
+    let (first, second) = sample::pair(view, cx, &mut rng)?;
     if first == second {
         return Some(first);
     }
-    let (a, b) = (
-        criterion.candidate(&view[first]),
-        criterion.candidate(&view[second]),
-    );
-    let best = if b.beats(&a) { (second, b) } else { (first, a) };
-    let further = choices.saturating_sub(2);
-    Some(best_of_more(view, cx, rng, further, best, criterion))
+    let [a, b] = [first, second].map(|index| criterion.any(&view[index]));
+    let better = if b.beats(&a) { second } else { first };
+    let further = N as u32 - 2 + further;
+    Some(best_of_more(view, cx, &mut rng, further, better, criterion))
 }
 
 /// Draws while all endpoints that were drawn are degraded.

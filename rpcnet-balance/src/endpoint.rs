@@ -1,18 +1,21 @@
 //! Endpoint: what a balancer chooses among, with its load, latency, backoff and health.
 
+mod recording;
+
 use std::{
+    hint::select_unpredictable,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicU64, Ordering},
+        atomic::{AtomicU32, AtomicU64, Ordering},
     },
     time::Duration,
 };
 
 use crate::{
-    ExclusionFlags, LatencyScale, Outcome, OutcomeKind, ReportedLoad, SuccessBatch, Time,
+    ExclusionFlags, LatencyScale, ReportedLoad, Time,
     atomic_time::AtomicTime,
-    backoff::{BACKOFF_MAX, Backoff},
-    exclusion_flags::AtomicExclusionFlags,
+    backoff::Backoff,
+    endpoint_state::{EndpointState, StateSnapshot, Traits},
     health::HealthRecord,
     latency::{Decay, LatencyCell},
     latency_estimate::LatencyEstimate,
@@ -34,10 +37,7 @@ pub struct Endpoint {
     /// The bits of an `f32`.
     weight: AtomicU32,
     in_flight: AtomicU32,
-    flags: AtomicExclusionFlags,
-    slow: AtomicBool,
-    /// Calls in flight that usually take longer than a typical one.
-    long_calls: AtomicU16,
+    state: EndpointState,
     /// Words of a [`LatencyCell`], together with `latency_at`.
     latency: AtomicU32,
     latency_at: AtomicU64,
@@ -64,9 +64,7 @@ impl Endpoint {
         Self {
             weight: AtomicU32::new(1_f32.to_bits()),
             in_flight: AtomicU32::new(0),
-            flags: AtomicExclusionFlags::none(),
-            slow: AtomicBool::new(false),
-            long_calls: AtomicU16::new(0),
+            state: EndpointState::new(),
             latency: AtomicU32::new(0),
             latency_at: AtomicU64::new(0),
             backoff: Backoff::none(),
@@ -138,19 +136,19 @@ impl Endpoint {
     /// [`PickContext::allows`](crate::PickContext::allows). A single atomic read.
     #[must_use]
     pub fn flags(&self) -> ExclusionFlags {
-        self.flags.get()
+        self.state.get().flags()
     }
 
     /// Adds reasons not to pick the endpoint, and returns the flags from before. Called by its
     /// observer; balancers only read.
     pub fn set_flags(&self, flags: ExclusionFlags) -> ExclusionFlags {
-        self.flags.set(flags)
+        self.state.set_flags(flags)
     }
 
     /// Removes reasons not to pick the endpoint, and returns the flags from before. Called by its
     /// observer; balancers only read.
     pub fn clear_flags(&self, flags: ExclusionFlags) -> ExclusionFlags {
-        self.flags.clear(flags)
+        self.state.clear_flags(flags)
     }
 
     /// The record that the outlier detector keeps of the endpoint.
@@ -184,21 +182,30 @@ impl Endpoint {
     /// The calls that the endpoint serves, as it reported within the last second, or those of this
     /// process if they are more by now.
     #[inline]
-    pub(crate) fn recent_calls(&self, now: Option<Time>) -> Option<f32> {
+    pub(crate) fn recent_calls(&self, now: Option<Time>) -> Option<u32> {
         let calls = self.report.recent_calls(time::age_reference(now))?;
-        Some(calls.max(self.in_flight()) as f32)
+        Some(calls.max(self.in_flight()))
     }
 
     /// Sets the load that the endpoint reports, without a time: the report never expires. Called by
     /// the process that makes the calls; balancers only read it.
     pub fn set_reported_load(&self, load: ReportedLoad) {
-        self.report.set(load, None);
+        self.set_report(load, None);
     }
 
     /// Sets the load that the endpoint reports at this time. Called by the process that makes the
     /// calls.
     pub fn set_reported_load_at(&self, load: ReportedLoad, now: Time) {
-        self.report.set(load, Some(now));
+        self.set_report(load, Some(now));
+    }
+
+    fn set_report(&self, load: ReportedLoad, now: Option<Time>) {
+        self.report.set(load, now);
+        // Nearly always nothing changes. Of two reports of one moment the one or the other counts.
+        let is_busy = load.busy | load.draining;
+        if self.state.get().has_any(Traits::BUSY_REPORTED) != is_busy {
+            self.state.set(Traits::BUSY_REPORTED, is_busy);
+        }
     }
 
     /// Whether the last connection to the endpoint was lost, and no attempt to connect has failed
@@ -213,13 +220,13 @@ impl Endpoint {
     /// network is slow. It is alive. A single atomic read, cheap enough for a pick.
     #[must_use]
     pub fn is_slow(&self) -> bool {
-        self.slow.load(Ordering::Relaxed)
+        self.state.get().has_any(Traits::SLOW)
     }
 
     /// Sets whether the endpoint takes long to reply. Called by its observer; balancers only read
     /// it.
     pub fn set_slow(&self, slow: bool) {
-        self.slow.store(slow, Ordering::Relaxed);
+        self.state.set(Traits::SLOW, slow);
     }
 
     /// Time since when the endpoint takes calls, for balancers with a slow start; `None` if it has
@@ -266,7 +273,7 @@ impl Endpoint {
     #[inline]
     fn count_call(&self) -> bool {
         let others = self.in_flight.fetch_add(1, Ordering::Relaxed);
-        others <= self.long_calls.load(Ordering::Relaxed).into()
+        others <= self.state.get().long_calls().into()
     }
 
     /// Time without any reply to the calls in flight; zero if there are no calls, if they were
@@ -314,127 +321,32 @@ impl Endpoint {
 
     /// The latency for the comparison with another endpoint.
     #[inline]
-    pub(crate) fn latency_estimate(&self, now: Option<Time>, decay: Decay) -> LatencyEstimate {
-        self.latency_cell()
-            .estimate(time::age_reference(now), decay)
-    }
-
-    /// Whether the endpoint may be slow, busy or in backoff. Nearly always it is none of them.
-    #[inline]
-    pub(crate) fn may_be_impaired(&self) -> bool {
-        self.is_slow() | self.report.is_or_was_busy() | self.backoff.may_be_active()
-    }
-
-    /// Records an outcome: the latency, the silence and the backoff, which starts with
-    /// `failure_backoff`. Without a time there is no backoff, as it ends at some time.
-    pub(crate) fn on_outcome(&self, outcome: &Outcome, decay: Decay, failure_backoff: Duration) {
-        self.record_latency(outcome, decay);
-        if outcome.kind == OutcomeKind::Cancelled {
-            // There was no reply.
-            return;
-        }
-        if let Some(now) = outcome.now {
-            self.record_backoff(outcome, now, failure_backoff);
-        }
-        self.end_silence(outcome.now);
-    }
-
-    /// Records the successes of a batch, as if each were recorded by
-    /// [`on_outcome`](Self::on_outcome).
-    pub(crate) fn on_successes(&self, batch: &SuccessBatch, decay: Decay) {
-        if batch.is_empty() {
-            return;
-        }
-        let (cell, now) = (self.latency_cell(), time::age_reference(batch.now()));
-        let normalize = |latency| batch.scale().normalize(latency);
-        if let Some(first) = normalize(batch.first_latency()) {
-            match normalize(batch.max_latency_after_first()).filter(|_| batch.count() > 1) {
-                None => cell.record(now, first, decay),
-                Some(slowest) => cell.record_all(now, first, slowest, decay),
-            }
-        }
-        if let Some(now) = batch.now() {
-            let longest = Time::from(batch.max_latency()).as_nanos();
-            let began = Time::from_nanos(now.as_nanos().saturating_sub(longest));
-            self.backoff.on_successes(began, batch.count());
-        }
-        self.end_silence(batch.now());
-    }
-
-    /// Records that the endpoint has just replied, or failed.
-    #[inline]
-    fn end_silence(&self, now: Option<Time>) {
-        // Written only when time has passed: several replies of one moment leave the cache line
-        // alone.
-        if self.silent_since.get() != now {
-            self.silent_since.set(now);
-            if self.long_calls.load(Ordering::Relaxed) > 0 {
-                self.long_since.set(now);
-            }
-        }
+    pub(crate) fn latency_estimate(&self, now: Time, decay: Decay) -> LatencyEstimate {
+        self.latency_cell().estimate(now, decay)
     }
 
     #[inline]
-    fn record_latency(&self, outcome: &Outcome, decay: Decay) {
-        let Some(latency) = outcome.normalized_latency else {
-            return;
-        };
-        let now = time::age_reference(outcome.now);
-        match outcome.kind {
-            OutcomeKind::Success => self.latency_cell().record(now, latency, decay),
-            // A failure is not a good latency, however quick it was.
-            OutcomeKind::Failure | OutcomeKind::Cancelled => {
-                self.latency_cell().record_at_least(now, latency, decay);
-            }
-            // How long it took to notice says nothing about replies: a connect timeout as a latency
-            // would keep the endpoint from calls long after it can be reached again. A quick
-            // rejection is no reason to send it more calls.
-            OutcomeKind::Unreachable
-            | OutcomeKind::Overloaded
-            | OutcomeKind::Rejected
-            | OutcomeKind::StreamStarted => {}
-        }
-    }
-
-    #[inline]
-    fn record_backoff(&self, outcome: &Outcome, now: Time, failure_backoff: Duration) {
-        let latency = Time::from(outcome.latency).as_nanos();
-        let began = Time::from_nanos(now.as_nanos().saturating_sub(latency));
-        match outcome.kind {
-            OutcomeKind::Success | OutcomeKind::StreamStarted => self.backoff.on_success(began),
-            OutcomeKind::Failure | OutcomeKind::Unreachable => {
-                self.backoff.on_failure(began, now, failure_backoff);
-            }
-            // The endpoint is healthy, and overloaded for the moment. Where all are overloaded, to
-            // avoid each until its queue is empty would leave it idle: only consecutive rejections
-            // make the backoff longer.
-            OutcomeKind::Overloaded => {
-                let most = outcome
-                    .retry_after
-                    .unwrap_or(failure_backoff)
-                    .min(BACKOFF_MAX);
-                let first = OVERLOAD_BACKOFF.min(failure_backoff);
-                self.backoff.on_failure_up_to(began, now, first, most);
-                return;
-            }
-            OutcomeKind::Rejected | OutcomeKind::Cancelled => {}
-        }
-        if let Some(retry_after) = outcome.retry_after {
-            self.backoff.extend(now + retry_after.min(BACKOFF_MAX));
-        }
+    pub(crate) fn state(&self) -> StateSnapshot {
+        self.state.get()
     }
 
     /// Like [`silence`](Self::silence), for this number of calls in flight.
     #[inline]
     pub(crate) fn silence_nanos(&self, now: Option<Time>, in_flight: u32) -> u64 {
         let now = time::age_reference(now);
-        let long_calls = self.long_calls.load(Ordering::Relaxed);
+        let long_calls = self.state.get().long_calls();
         if long_calls != 0 && (1..=long_calls.into()).contains(&in_flight) {
             return self.long_silence_nanos(now, long_calls);
         }
+        self.typical_silence_nanos(now, in_flight)
+    }
+
+    /// Silence of an endpoint without long calls.
+    #[inline]
+    pub(crate) fn typical_silence_nanos(&self, now: Time, in_flight: u32) -> u64 {
         // A branch predictor could not guess whether there are calls.
         let nanos = elapsed_nanos(&self.silent_since, now);
-        if in_flight == 0 { 0 } else { nanos }
+        select_unpredictable(in_flight == 0, 0, nanos)
     }
 
     /// Silence of an endpoint whose calls all take long, scaled to a typical call.
@@ -506,15 +418,15 @@ impl InFlight {
 
     fn count_as_long(&mut self, now: Time, rate: u32) {
         let Endpoint {
-            long_calls,
+            state,
             long_since,
             long_rates,
             ..
         } = &*self.endpoint;
-        let one_more = |calls: u16| calls.checked_add(1);
-        let before = long_calls.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more);
         // If there are more than can be counted, the remaining ones count as typical.
-        let Ok(before) = before else { return };
+        let Some(before) = state.add_long_call() else {
+            return;
+        };
         long_rates.fetch_add(rate.into(), Ordering::Relaxed);
         if before == 0 || elapsed_nanos(long_since, now) == 0 {
             long_since.set(Some(now));
@@ -528,7 +440,7 @@ impl InFlight {
             endpoint
                 .long_rates
                 .fetch_sub(rate.into(), Ordering::Relaxed);
-            endpoint.long_calls.fetch_sub(1, Ordering::Relaxed);
+            endpoint.state.remove_long_call();
         }
     }
 }
@@ -546,9 +458,6 @@ fn elapsed_nanos(since: &AtomicTime, now: Time) -> u64 {
     let nanos = since.age_nanos(now);
     if nanos <= SILENCE_NANOS_MAX { nanos } else { 0 }
 }
-
-/// Backoff after the first rejection: about as long as calls take, and no longer.
-const OVERLOAD_BACKOFF: Duration = Duration::from_millis(10);
 
 /// Calls that are still in flight after so long may be meant to last: they say nothing about the
 /// endpoint any more.

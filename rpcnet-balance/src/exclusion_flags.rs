@@ -1,10 +1,6 @@
 //! Exclusion flags: reasons not to pick an endpoint.
 
-use std::{
-    fmt,
-    ops::BitOr,
-    sync::atomic::{AtomicU8, Ordering},
-};
+use std::{fmt, ops::BitOr};
 
 /// Set of reasons not to pick an endpoint, as its observer found out. There may be several at once.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
@@ -27,6 +23,16 @@ impl ExclusionFlags {
     pub const GONE: Self = Self(1 << 4);
     /// Every reason.
     pub const ALL: Self = Self(u8::MAX);
+
+    #[inline]
+    pub(crate) const fn bits(self) -> u8 {
+        self.0
+    }
+
+    #[inline]
+    pub(crate) const fn from_bits(bits: u8) -> Self {
+        Self(bits)
+    }
 
     /// Whether there is no reason.
     #[must_use]
@@ -80,54 +86,5 @@ impl fmt::Debug for ExclusionFlags {
         f.debug_set()
             .entries(present.map(|(_, name)| name))
             .finish()
-    }
-}
-
-/// Exclusion flags of an endpoint, shared between threads.
-#[derive(Debug, Default)]
-pub(crate) struct AtomicExclusionFlags(AtomicU8);
-
-impl AtomicExclusionFlags {
-    pub(crate) const fn none() -> Self {
-        Self(AtomicU8::new(0))
-    }
-
-    pub(crate) fn get(&self) -> ExclusionFlags {
-        ExclusionFlags(self.0.load(Ordering::Relaxed))
-    }
-
-    /// Adds flags, and returns those from before.
-    pub(crate) fn set(&self, flags: ExclusionFlags) -> ExclusionFlags {
-        ExclusionFlags(self.0.fetch_or(flags.0, Ordering::Relaxed))
-    }
-
-    /// Removes flags, and returns those from before.
-    pub(crate) fn clear(&self, flags: ExclusionFlags) -> ExclusionFlags {
-        ExclusionFlags(self.0.fetch_and(!flags.0, Ordering::Relaxed))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn flags_are_set_and_cleared_independently() {
-        let flags = AtomicExclusionFlags::none();
-        assert_eq!(flags.set(ExclusionFlags::EJECTED), ExclusionFlags::NONE);
-        assert_eq!(flags.set(ExclusionFlags::DRAINING), ExclusionFlags::EJECTED);
-        assert_eq!(
-            flags.get(),
-            ExclusionFlags::EJECTED | ExclusionFlags::DRAINING
-        );
-        assert_eq!(
-            flags.clear(ExclusionFlags::EJECTED),
-            ExclusionFlags::EJECTED | ExclusionFlags::DRAINING
-        );
-        assert_eq!(format!("{:?}", flags.get()), r#"{"draining"}"#);
-        assert!(
-            ExclusionFlags::ALL.contains(flags.get())
-                && !flags.get().contains(ExclusionFlags::UNREACHABLE)
-        );
     }
 }

@@ -157,7 +157,7 @@ impl Decay {
         Self {
             halvings_per_nano: halvings_per_nano as f32,
             // At least one: years count as one.
-            steps_per_nano: steps_per_nano.max(1.0) as u64,
+            steps_per_nano: steps_per_nano.round().max(1.0) as u64,
             age_max: (f64::from(EXPONENT_MAX) / halvings_per_nano) as u64,
         }
     }

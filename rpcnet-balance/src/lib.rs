@@ -195,6 +195,7 @@ mod choices;
 #[cfg(feature = "contract")]
 pub mod contract;
 mod endpoint;
+mod endpoint_state;
 mod exclusion_flags;
 mod from_fn;
 mod gauge;

@@ -1,10 +1,11 @@
 //! Prequal: hot and cold endpoints by reported load.
 
-use std::{hint::select_unpredictable, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use crate::{
     Balancer, Endpoint, Outcome, PickContext, SuccessBatch, Time, View,
-    choices::{self, Candidate, Criterion},
+    choices::{self, Criterion},
+    endpoint_state::Traits,
     gauge::{self, SAMPLE_MAX, SampledGauge},
     latency::Decay,
     rng::{Rng, SharedRng},
@@ -113,66 +114,48 @@ struct ByReports {
     now: Option<Time>,
 }
 
-impl Criterion for ByReports {
-    type Candidate = ScoredEndpoint;
-
+impl ByReports {
+    /// The score, compared by reported calls alone if the endpoint is hot.
     #[inline(always)]
-    fn candidate(&self, endpoint: &Endpoint) -> ScoredEndpoint {
+    fn with_reported<const KNOWN: bool>(
+        &self,
+        endpoint: &Endpoint,
+        score: Score<KNOWN>,
+    ) -> Score<KNOWN> {
         // An endpoint without a recent report counts as cold, so that it is called and reports
         // again.
-        let calls = endpoint.recent_calls(self.now).unwrap_or(0.0) / endpoint.weight();
-        ScoredEndpoint {
-            score: self.by_latency.candidate(endpoint),
-            is_hot: calls > self.hot_threshold,
-            calls: calls.to_bits(),
-        }
+        let calls = endpoint.recent_calls(self.now).unwrap_or(0);
+        let is_hot = calls as f32 > self.hot_threshold * endpoint.weight();
+        score.worst_if(is_hot, calls)
     }
 }
 
-/// Endpoint with its score and its reported load.
-#[derive(Debug, Clone, Copy)]
-struct ScoredEndpoint {
-    score: Score,
-    is_hot: bool,
-    /// The bits of an `f32`: all calls that the endpoint serves, for its weight.
-    calls: u32,
-}
+impl Criterion for ByReports {
+    type Any = Score<false>;
+    type Ordinary = Score<true>;
 
-impl Candidate for ScoredEndpoint {
+    const RARE: Traits = ByLatency::RARE;
+
     #[inline(always)]
-    fn beats(&self, other: &Self) -> bool {
-        let rank = |one: &Self| u8::from(one.score.load.in_backoff) << 1 | u8::from(one.is_hot);
-        if rank(self) != rank(other) {
-            return rank(self) < rank(other);
-        }
-        if self.is_hot {
-            return self.calls < other.calls;
-        }
-        self.score.beats(&other.score)
+    fn ordinary(&self, endpoint: &Endpoint) -> Score<true> {
+        self.with_reported(endpoint, self.by_latency.ordinary(endpoint))
     }
 
-    #[inline(always)]
-    fn is_degraded(&self) -> bool {
-        self.score.is_degraded()
-    }
-
-    #[inline(always)]
-    fn select(condition: bool, yes: Self, no: Self) -> Self {
-        Self {
-            score: Score::select(condition, yes.score, no.score),
-            is_hot: select_unpredictable(condition, yes.is_hot, no.is_hot),
-            calls: select_unpredictable(condition, yes.calls, no.calls),
-        }
+    #[inline]
+    fn any(&self, endpoint: &Endpoint) -> Score<false> {
+        self.with_reported(endpoint, self.by_latency.any(endpoint))
     }
 }
 
 /// The quantile of the number of calls over a sample of the endpoints; without reports no endpoint
 /// is hot.
+#[cold]
+#[inline(never)]
 fn hot_threshold(view: &View, now: Option<Time>, quantile: f32, rng: &mut Rng) -> f32 {
     let (mut sorted, mut len) = ([0.0; SAMPLE_MAX], 0);
     for endpoint in gauge::sample(view, rng) {
         if let Some(calls) = endpoint.recent_calls(now) {
-            sorted[len] = calls / endpoint.weight();
+            sorted[len] = calls as f32 / endpoint.weight();
             len += 1;
         }
     }

@@ -127,12 +127,6 @@ impl LastReport {
         is_recent.then_some((word >> 32) as u32 & IN_FLIGHT_MAX)
     }
 
-    /// Whether the last report says that the endpoint is busy or draining.
-    #[inline]
-    pub(crate) fn is_or_was_busy(&self) -> bool {
-        self.word.load(Ordering::Relaxed) & (BUSY | DRAINING) != 0
-    }
-
     /// Whether the report says that the endpoint is busy or draining, and is not out of date.
     #[inline]
     pub(crate) fn is_busy(&self, now: Time) -> bool {

@@ -65,7 +65,7 @@ impl SharedRng {
 }
 
 /// Random number generator with one owner.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Rng(u64);
 
 impl Rng {

@@ -1,6 +1,10 @@
 //! Random sampling of a few endpoints.
 
-use crate::{Endpoint, ExclusionFlags, PickContext, View, rng::Rng};
+use crate::{
+    Endpoint, PickContext, View,
+    endpoint_state::{StateSnapshot, Traits},
+    rng::Rng,
+};
 
 /// Endpoint that was drawn, and its index in the view.
 #[derive(Debug, Clone, Copy)]
@@ -9,20 +13,16 @@ pub(crate) struct Drawn<'a> {
     pub(crate) endpoint: &'a Endpoint,
 }
 
-/// `N` endpoints, at least two, of which the first two differ, if one try finds as many that may be
-/// picked.
+/// `N` endpoints of which the first two differ; `None` if there is but one. Whether they may be
+/// picked is not looked at.
 #[inline(always)]
-pub(crate) fn different<'a, const N: usize>(
-    view: &'a View,
-    cx: &PickContext<'_>,
-    rng: &mut Rng,
-) -> Option<[Drawn<'a>; N]> {
+pub(crate) fn draw<'a, const N: usize>(view: &'a View, rng: &mut Rng) -> Option<[Drawn<'a>; N]> {
     let len = view.len();
     if len < 2 {
         return None;
     }
     let (first, second) = pair_below(rng.next(), len);
-    let drawn: [Drawn<'a>; N] = std::array::from_fn(|number| {
+    Some(std::array::from_fn(|number| {
         let index = match number {
             0 => first,
             1 => second,
@@ -30,11 +30,20 @@ pub(crate) fn different<'a, const N: usize>(
         };
         let endpoint = &*view[index];
         Drawn { index, endpoint }
-    });
-    let flags = drawn.iter().map(|one| one.endpoint.flags());
-    let are_allowed = cx.allows_flags(flags.fold(ExclusionFlags::NONE, ExclusionFlags::or))
-        && (!cx.has_exclusions() || drawn.iter().all(|one| cx.allows_id(one.endpoint.id())));
-    are_allowed.then_some(drawn)
+    }))
+}
+
+/// Whether all endpoints may be picked, and have none of the traits.
+#[inline(always)]
+pub(crate) fn are_ordinary<const N: usize>(
+    drawn: &[Drawn<'_>; N],
+    cx: &PickContext<'_>,
+    rare: Traits,
+) -> bool {
+    let states = drawn.iter().map(|one| one.endpoint.state());
+    let state = states.fold(StateSnapshot::EMPTY, StateSnapshot::or);
+    state.is_ordinary(cx.respected_flags(), rare)
+        && (!cx.has_exclusions() || drawn.iter().all(|one| cx.allows_id(one.endpoint.id())))
 }
 
 /// Two different numbers in `0..len` from one random number: views are far smaller than 2^32.

@@ -5,9 +5,11 @@ use std::{hint::select_unpredictable, time::Duration};
 use crate::{
     Endpoint, Outcome, PickContext, SuccessBatch, Time, View,
     choices::{self, Candidate, Criterion},
+    endpoint_state::Traits,
     latency::{Decay, LATENCY_DECAY, NOISE_FACTOR, NOISE_NANOS},
     latency_estimate::LatencyEstimate,
     rng::Rng,
+    time,
 };
 
 /// Scorer of endpoints: how they are compared, and what is recorded of outcomes.
@@ -50,20 +52,27 @@ pub(crate) struct ByLatency {
 }
 
 impl Criterion for ByLatency {
-    type Candidate = Score;
+    type Any = Score<false>;
+    type Ordinary = Score<true>;
+
+    const RARE: Traits = Traits::ALL;
 
     #[inline(always)]
-    fn candidate(&self, endpoint: &Endpoint) -> Score {
-        let in_flight = endpoint.in_flight();
+    fn ordinary(&self, endpoint: &Endpoint) -> Score<true> {
+        let (in_flight, now) = (endpoint.in_flight(), time::age_reference(self.now));
+        let silence = endpoint.typical_silence_nanos(now, in_flight);
+        let latency = endpoint.latency_estimate(now, self.decay);
+        let load = LoadScore::ordinary(endpoint, in_flight);
+        Score::new(load, latency, silence)
+    }
+
+    #[inline]
+    fn any(&self, endpoint: &Endpoint) -> Score<false> {
+        let (in_flight, now) = (endpoint.in_flight(), time::age_reference(self.now));
         let silence = endpoint.silence_nanos(self.now, in_flight);
-        let latency = endpoint.latency_estimate(self.now, self.decay);
-        Score {
-            load: LoadScore::new(endpoint, in_flight, self.now),
-            // Signed numbers become floats in one instruction. One nanosecond is the lower bound of
-            // a latency: the calls in flight decide where none is known.
-            latency: latency.at_least(silence.max(1) as i64 as f32),
-            silence,
-        }
+        let latency = endpoint.latency_estimate(now, self.decay).or_unknown();
+        let load = LoadScore::any(endpoint, in_flight, self.now);
+        Score::new(load, latency, silence)
     }
 }
 
@@ -74,11 +83,19 @@ struct ByLoad {
 }
 
 impl Criterion for ByLoad {
-    type Candidate = LoadScore;
+    type Any = LoadScore;
+    type Ordinary = LoadScore;
+
+    const RARE: Traits = Traits::OF_LOAD;
 
     #[inline(always)]
-    fn candidate(&self, endpoint: &Endpoint) -> LoadScore {
-        LoadScore::new(endpoint, endpoint.in_flight(), self.now)
+    fn ordinary(&self, endpoint: &Endpoint) -> LoadScore {
+        LoadScore::ordinary(endpoint, endpoint.in_flight())
+    }
+
+    #[inline]
+    fn any(&self, endpoint: &Endpoint) -> LoadScore {
+        LoadScore::any(endpoint, endpoint.in_flight(), self.now)
     }
 }
 
@@ -86,36 +103,82 @@ impl Criterion for ByLoad {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct LoadScore {
     /// Whether the endpoint is in backoff.
-    pub(crate) in_backoff: bool,
+    in_backoff: bool,
     /// The calls in flight including the next one, multiplied for endpoints that are slow or busy.
     calls: u64,
     /// The bits of the weight, an `f32`. To choose integers takes fewer instructions.
     weight: u32,
 }
 
-/// Score by latency and load, at the time of a pick.
+/// Score by latency and load, at the time of a pick. `KNOWN`: both endpoints had a reply.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Score {
-    pub(crate) load: LoadScore,
+pub(crate) struct Score<const KNOWN: bool> {
+    load: LoadScore,
     /// The recorded latency, and at least the silence.
     latency: LatencyEstimate,
     /// Nanoseconds without any reply to the calls in flight, scaled to a typical call.
     silence: u64,
 }
 
-impl LoadScore {
-    /// The score of an endpoint with this number of calls in flight.
+impl<const KNOWN: bool> Score<KNOWN> {
     #[inline(always)]
-    pub(crate) fn new(endpoint: &Endpoint, in_flight: u32, now: Option<Time>) -> Self {
-        let (mut calls, mut in_backoff) = (u64::from(in_flight) + 1, false);
-        if endpoint.may_be_impaired() {
-            (calls, in_backoff) = (calls * load_factor(endpoint, now), endpoint.in_backoff(now));
-        }
+    fn new(load: LoadScore, latency: LatencyEstimate, silence: u64) -> Self {
         Self {
-            in_backoff,
-            calls,
+            load,
+            // Signed numbers become floats in one instruction.
+            latency: latency.at_least(silence as i64 as f32),
+            silence,
+        }
+    }
+
+    /// The score; if `condition` holds, that of an endpoint that is worse than any for which it
+    /// does not, and is compared with others by these calls.
+    #[inline(always)]
+    pub(crate) fn worst_if(mut self, condition: bool, calls: u32) -> Self {
+        self.latency = self.latency.worst_if(condition);
+        self.load.calls = select_unpredictable(condition, calls.into(), self.load.calls);
+        self
+    }
+
+    /// The bits of the nanoseconds to compare with those of `other`.
+    #[inline(always)]
+    fn latency_next_to(&self, other: &Self) -> u32 {
+        if KNOWN {
+            self.latency.next_to_known(&other.latency)
+        } else {
+            self.latency.next_to(&other.latency)
+        }
+    }
+}
+
+impl LoadScore {
+    /// The score of an endpoint that is not slow, not busy and not in backoff.
+    #[inline(always)]
+    fn ordinary(endpoint: &Endpoint, in_flight: u32) -> Self {
+        Self {
+            in_backoff: false,
+            calls: u64::from(in_flight) + 1,
             weight: endpoint.weight().to_bits(),
         }
+    }
+
+    /// The score of an endpoint with this number of calls in flight.
+    #[inline]
+    fn any(endpoint: &Endpoint, in_flight: u32, now: Option<Time>) -> Self {
+        let score = Self::ordinary(endpoint, in_flight);
+        if !endpoint.state().has_any(Traits::OF_LOAD) {
+            return score;
+        }
+        Self {
+            in_backoff: endpoint.in_backoff(now),
+            calls: score.calls * load_factor(endpoint, now),
+            ..score
+        }
+    }
+
+    #[inline(always)]
+    const fn weight(&self) -> f32 {
+        f32::from_bits(self.weight)
     }
 
     /// The calls, with a factor that makes them comparable with those of `other`, for their
@@ -123,7 +186,7 @@ impl LoadScore {
     #[inline(always)]
     fn weighted(&self, other: &Self) -> f32 {
         // Signed numbers become floats in one instruction.
-        self.calls as i64 as f32 * f32::from_bits(other.weight)
+        self.calls as i64 as f32 * other.weight()
     }
 }
 
@@ -151,7 +214,7 @@ impl Candidate for LoadScore {
     }
 }
 
-impl Candidate for Score {
+impl<const KNOWN: bool> Candidate for Score<KNOWN> {
     /// Whether this endpoint is better than `other`.
     ///
     /// An unknown latency is assumed to be that of the other endpoint, so that a new endpoint is
@@ -166,8 +229,8 @@ impl Candidate for Score {
         if self.load.in_backoff != other.load.in_backoff {
             return other.load.in_backoff;
         }
-        let mine = self.latency.next_to(&other.latency);
-        let its = other.latency.next_to(&self.latency);
+        let mine = self.latency_next_to(other);
+        let its = other.latency_next_to(self);
         let (low, high) = (mine.min(its), mine.max(its));
         let are_equal = f32::from_bits(high) <= f32::from_bits(low) * NOISE_FACTOR + NOISE_NANOS;
         let mine = select_unpredictable(are_equal, its, mine);
@@ -221,3 +284,6 @@ const BUSY_FACTOR: u64 = 4;
 /// endpoint degraded.
 const DEGRADED_SILENCE_FACTOR: f32 = 8.0;
 const DEGRADED_SILENCE_NANOS_MIN: u64 = DEGRADED_SILENCE_FACTOR as u64 * 1_000_000;
+
+#[cfg(test)]
+mod tests;

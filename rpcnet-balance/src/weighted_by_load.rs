@@ -113,7 +113,7 @@ fn draw_pair(
 /// Calls for its weight, including the next one; `None` without a recent report.
 #[inline]
 fn load(endpoint: &Endpoint, now: Option<Time>) -> Option<f32> {
-    Some((endpoint.recent_calls(now)? + 1.0) / endpoint.weight())
+    Some((endpoint.recent_calls(now)? as f32 + 1.0) / endpoint.weight())
 }
 
 /// Factor of the load for an endpoint that is busy or in backoff.

@@ -1,7 +1,7 @@
 //! Tests of an endpoint: weights, silence, latencies and backoff.
 
 use super::*;
-use crate::KindLatency;
+use crate::{KindLatency, Outcome, OutcomeKind};
 
 #[test]
 fn a_call_is_counted_until_its_guard_is_dropped() {
@@ -254,19 +254,16 @@ fn long_calls_are_counted_down_and_bounded() {
     let most = usize::from(u16::MAX);
     let mut calls: Vec<_> = (0..most + 2).map(|_| begin(&endpoint, 1, long())).collect();
     assert_eq!(endpoint.in_flight() as usize, most + 2);
-    assert_eq!(
-        usize::from(endpoint.long_calls.load(Ordering::Relaxed)),
-        most
-    );
+    assert_eq!(usize::from(endpoint.state().long_calls()), most);
     // The scale of a call can be set again.
     for call in &mut calls[..10] {
         call.set_scale(at(2), LatencyScale::ONE);
     }
-    let counted = usize::from(endpoint.long_calls.load(Ordering::Relaxed));
+    let counted = usize::from(endpoint.state().long_calls());
     assert_eq!(counted, most - 10);
     drop(calls);
     assert_eq!(endpoint.in_flight(), 0);
-    assert_eq!(endpoint.long_calls.load(Ordering::Relaxed), 0);
+    assert_eq!(endpoint.state().long_calls(), 0);
     assert_eq!(endpoint.long_rates.load(Ordering::Relaxed), 0);
 }
 
@@ -284,3 +281,70 @@ fn the_normalised_latency_is_recorded() {
     let ms_20 = Some(Duration::from_millis(20));
     assert_eq!((recorded(ms_20), recorded(None)), (ms_20, None));
 }
+
+#[test]
+fn traits_follow_what_is_known_of_the_endpoint() {
+    let endpoint = Endpoint::new(7);
+    let has = |traits| endpoint.state().has_any(traits);
+    let record = |kind, ms: u64| {
+        let outcome = Outcome::new(kind, Duration::from_millis(1)).with_now(at(ms));
+        endpoint.on_outcome(&outcome, Decay::over(DECAY), Duration::from_millis(100));
+    };
+    // Neither the first message of a stream nor a rejection tells a latency.
+    record(OutcomeKind::StreamStarted, 1);
+    record(OutcomeKind::Rejected, 1);
+    assert!(has(Traits::WITHOUT_REPLY) && !has(Traits::BACKOFF));
+    record(OutcomeKind::Success, 1);
+    assert!(!has(Traits::WITHOUT_REPLY));
+    for kind in [
+        OutcomeKind::Failure,
+        OutcomeKind::Unreachable,
+        OutcomeKind::Overloaded,
+    ] {
+        record(kind, 1000);
+        assert!(has(Traits::BACKOFF) && endpoint.in_backoff(at(1000)));
+        record(OutcomeKind::Success, 1000);
+        assert!(has(Traits::BACKOFF), "the call began before");
+        (0..4).for_each(|_| record(OutcomeKind::Success, 9000));
+        assert!(!has(Traits::BACKOFF));
+    }
+    let asked = Outcome::new(OutcomeKind::Rejected, Duration::ZERO)
+        .with_now(at(9000))
+        .with_retry_after(Some(Duration::from_secs(1)));
+    endpoint.on_outcome(&asked, Decay::over(DECAY), Duration::ZERO);
+    assert!(has(Traits::BACKOFF) && endpoint.in_backoff(at(9500)));
+    let load = ReportedLoad::new();
+    for (load, busy) in [
+        (load, false),
+        (load.with_draining(true), true),
+        (load, false),
+        (load.with_busy(true), true),
+    ] {
+        endpoint.set_reported_load_at(load, at(9000));
+        assert_eq!(has(Traits::BUSY_REPORTED), busy);
+    }
+}
+
+#[test]
+fn a_backoff_is_seen_whatever_other_threads_record() {
+    let endpoint = Endpoint::new(7);
+    std::thread::scope(|scope| {
+        for thread in 0..4 {
+            let endpoint = &endpoint;
+            scope.spawn(move || {
+                for ms in 0..2000 {
+                    let kind = match (thread + ms) % 5 {
+                        0 => OutcomeKind::Failure,
+                        _ => OutcomeKind::Success,
+                    };
+                    let outcome = Outcome::new(kind, Duration::ZERO).with_now(at(ms));
+                    endpoint.on_outcome(&outcome, Decay::over(DECAY), Duration::from_nanos(1));
+                }
+            });
+        }
+    });
+    let has_failed = endpoint.backoff.may_be_active();
+    assert_eq!(endpoint.state().has_any(Traits::BACKOFF), has_failed);
+}
+
+const DECAY: Duration = Duration::from_secs(10);
