@@ -127,11 +127,12 @@ fn among(workers: usize, balancer: impl Balancer + 'static) -> Box<dyn Subject> 
         let calls = key(endpoint.id()) % 4;
         (0..calls).map(|_| endpoint.begin())
     });
-    let ours = BalancerSubject {
+    let mut ours = BalancerSubject {
         _in_flight: in_flight.collect(),
         balancer,
         view,
         begin: Instant::now(),
+        warmed_up: Time::ZERO,
         _padding: padding,
     };
     ours.warm_up();
@@ -143,14 +144,17 @@ struct BalancerSubject {
     balancer: Arc<dyn Balancer>,
     view: View,
     begin: Instant,
+    /// The time of the last answers before picks are measured.
+    warmed_up: Time,
     _in_flight: Vec<InFlight>,
     _padding: Padding,
 }
 
 impl BalancerSubject {
     /// Warms up: every worker has answered, each in a time of its own, and every key has been used.
-    fn warm_up(&self) {
+    fn warm_up(&mut self) {
         let now = self.now();
+        self.warmed_up = now;
         for at in 0..self.view.len() {
             let latency = Duration::from_micros(500 + key(at as u64) % 500);
             self.view[at].set_reported_load(report(at));
@@ -166,10 +170,11 @@ impl BalancerSubject {
         Time::from(self.begin.elapsed())
     }
 
-    /// A clock would cost as much as the pick: time goes on by itself.
-    fn pick(&self, calls: Range<u64>, now: Time) {
+    /// A clock would cost as much as the pick: time goes on by itself. It goes on from the last
+    /// answers, as picks alone bring none: workers with calls in flight would look silent soon.
+    fn pick(&self, calls: Range<u64>) {
         for call in calls {
-            let now = now + Duration::from_nanos(call % 1024 * 64);
+            let now = self.warmed_up + Duration::from_nanos(call % 1024 * 64);
             let context = context(call, now);
             black_box(self.balancer.pick(black_box(&self.view), &context));
         }
@@ -193,7 +198,7 @@ impl BalancerSubject {
 impl Subject for BalancerSubject {
     fn batch(&self, work: Work, calls: Range<u64>, _alone: bool) -> Result<(), String> {
         match work {
-            Work::Pick => self.pick(calls, self.now()),
+            Work::Pick => self.pick(calls),
             Work::Call => calls.for_each(|call| self.call(call)),
         }
         Ok(())
