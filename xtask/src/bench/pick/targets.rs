@@ -37,62 +37,141 @@ pub(crate) fn supports(strategy: &str, work: Work) -> bool {
 }
 
 pub(crate) fn check_targets(rows: &[Row]) -> Vec<StrategyTarget> {
-    let sizes = figures::distinct(rows, |cell| cell.workers);
-    let mut targets = Vec::new();
-    for strategy in rpcnet_subject::STRATEGIES {
+    let of_strategies = rpcnet_subject::STRATEGIES.iter().flat_map(|strategy| {
         let (name, kind) = (strategy.name, strategy.kind());
-        let of = || rows.iter().filter(|row| row.cell.strategy == name);
-        let allocations = of().map(|row| row.allocations_per_pick).reduce(f64::max);
-        let Some(allocations) = allocations.filter(|_| kind != StrategyKind::Baseline) else {
-            continue;
+        let Some(none) = allocation_target(rows, name).filter(|_| kind != StrategyKind::Baseline)
+        else {
+            return Vec::new();
         };
-        let what = || vec![name.to_owned()];
-        let mut add = |target, is_certain| targets.push(StrategyTarget { target, is_certain });
-        let none = Target {
-            what: what(),
-            bound: "no allocation".to_owned(),
-            measured: format!("{allocations:.4}"),
-            // What a thread needs once, for its first look at a registry, is not of its picks.
-            met: allocations < ALLOCATIONS_NOISE,
-        };
-        add(none, true);
+        let mut targets = vec![StrategyTarget {
+            target: none,
+            is_certain: true,
+        }];
         // The rest is asked of a strategy.
-        if kind == StrategyKind::Selection {
-            continue;
+        if kind != StrategyKind::Selection {
+            let timed = time_targets(rows, name, kind).into_iter();
+            targets.extend(timed.map(|target| StrategyTarget {
+                target,
+                is_certain: false,
+            }));
         }
-        let alone = of().filter(|row| (row.cell.work, row.cell.threads) == (Work::Pick, 1));
-        let longest = alone.map(|row| row.ns_per_pick).reduce(f64::max);
-        if let Some(ns) = longest.filter(|_| kind != StrategyKind::Scan) {
-            let target = Target {
-                what: what(),
-                bound: format!("at most {NS_MAX} ns"),
-                measured: format!("{ns:.1} ns"),
-                met: ns <= NS_MAX,
-            };
-            add(target, false);
-        }
-        let mut at_least = |bound: String, min, ratio: &dyn Fn(usize) -> Option<f64>| {
-            let least = sizes
-                .iter()
-                .filter_map(|workers| ratio(*workers))
-                .reduce(f64::min);
-            if let Some(least) = least {
-                add(Target::ratio(what(), (&bound, min), least, f64::ge), false);
-            }
-        };
-        at_least(
-            "two threads at least".to_owned(),
-            SPEED_UP_MIN,
-            &|workers| figures::speed_up(rows, name, workers),
-        );
-        for (peer, _, work) in PEERS.iter().filter(|(_, ours, _)| ours.contains(&name)) {
-            at_least(format!("{peer} at least"), PEER_MIN, &|workers| {
-                figures::peer_ratio(rows, (name, peer), *work, workers)
-            });
-        }
+        targets
+    });
+    of_strategies.collect()
+}
+
+/// No allocation; `None` if the strategy was not measured.
+fn allocation_target(rows: &[Row], name: &str) -> Option<Target> {
+    let of = rows.iter().filter(|row| row.cell.strategy == name);
+    let allocations = of.map(|row| row.allocations_per_pick).reduce(f64::max)?;
+    Some(Target {
+        what: vec![name.to_owned()],
+        bound: "no allocation".to_owned(),
+        measured: format!("{allocations:.4}"),
+        // What a thread needs once, for its first look at a registry, is not of its picks.
+        met: allocations < ALLOCATIONS_NOISE,
+    })
+}
+
+/// Bounds of the time of a strategy, and of its ratio to others.
+fn time_targets(rows: &[Row], name: &str, kind: StrategyKind) -> Vec<Target> {
+    let strategy = MeasuredStrategy {
+        rows,
+        name,
+        sizes: figures::distinct(rows, |cell| cell.workers),
+    };
+    let mut targets = Vec::new();
+    if kind != StrategyKind::Scan {
+        let bound = format!("at most {NS_MAX} ns");
+        targets.extend(strategy.ns_at_most(bound, NS_MAX, |it, workers| it.alone(name, workers)));
+    }
+    if OF_RANDOM.contains(&name) {
+        let bound = "random at most";
+        targets.extend(strategy.ratio_at_most(bound, OF_RANDOM_MAX, |workers| {
+            figures::peer_ratio(rows, ("random", name), Work::Pick, workers)
+        }));
+    }
+    if WRAPPERS.contains(&name) {
+        let bound = format!("around {WRAPPED} at most {WRAPPER_NS_MAX} ns more");
+        targets.extend(strategy.ns_at_most(bound, WRAPPER_NS_MAX, |it, workers| {
+            Some(it.alone(name, workers)? - it.alone(WRAPPED, workers)?)
+        }));
+    }
+    let bound = "two threads at least";
+    targets.extend(strategy.ratio_at_least(bound, SPEED_UP_MIN, |workers| {
+        figures::speed_up(rows, name, workers)
+    }));
+    for (peer, _, work) in PEERS.iter().filter(|(_, ours, _)| ours.contains(&name)) {
+        let bound = format!("{peer} at least");
+        targets.extend(strategy.ratio_at_least(&bound, PEER_MIN, |workers| {
+            figures::peer_ratio(rows, (name, peer), *work, workers)
+        }));
     }
     targets
 }
+
+/// Strategy that was measured. Of all numbers of workers the worst counts.
+struct MeasuredStrategy<'a> {
+    rows: &'a [Row],
+    name: &'a str,
+    sizes: Vec<usize>,
+}
+
+impl MeasuredStrategy<'_> {
+    fn ns_at_most(
+        &self,
+        bound: String,
+        max: f64,
+        ns: impl Fn(&Self, usize) -> Option<f64>,
+    ) -> Option<Target> {
+        let ns = self.sizes.iter().filter_map(|workers| ns(self, *workers));
+        let ns = ns.reduce(f64::max)?;
+        Some(Target {
+            what: vec![self.name.to_owned()],
+            bound,
+            measured: format!("{ns:.1} ns"),
+            met: ns <= max,
+        })
+    }
+
+    fn ratio_at_most(
+        &self,
+        bound: &str,
+        max: f64,
+        ratio: impl Fn(usize) -> Option<f64>,
+    ) -> Option<Target> {
+        let ratios = self.sizes.iter().filter_map(|workers| ratio(*workers));
+        let (what, greatest) = (vec![self.name.to_owned()], ratios.reduce(f64::max)?);
+        Some(Target::ratio(what, (bound, max), greatest, f64::le))
+    }
+
+    fn ratio_at_least(
+        &self,
+        bound: &str,
+        min: f64,
+        ratio: impl Fn(usize) -> Option<f64>,
+    ) -> Option<Target> {
+        let ratios = self.sizes.iter().filter_map(|workers| ratio(*workers));
+        let (what, least) = (vec![self.name.to_owned()], ratios.reduce(f64::min)?);
+        Some(Target::ratio(what, (bound, min), least, f64::ge))
+    }
+
+    /// Time of a pick of a strategy by one thread.
+    fn alone(&self, strategy: &str, workers: usize) -> Option<f64> {
+        let row = figures::find(self.rows, strategy, workers, 1, Work::Pick)?;
+        Some(row.ns_per_pick)
+    }
+}
+
+/// Strategies that compare several workers by all that is known, and how many times as long as a
+/// random choice they may take.
+const OF_RANDOM: [&str; 2] = ["peak-ewma", "prequal"];
+const OF_RANDOM_MAX: f64 = 5.0;
+
+/// Strategies around another one, and how much longer than that they may take.
+const WRAPPERS: [&str; 4] = ["tiered", "subset", "sticky", "slow-start"];
+const WRAPPED: &str = "peak-ewma";
+const WRAPPER_NS_MAX: f64 = 20.0;
 
 const NS_MAX: f64 = 60.0;
 const SPEED_UP_MIN: f64 = 1.7;
@@ -120,6 +199,24 @@ mod tests {
         // The worst size counts.
         let both = [at_bounds, rounds("random", Work::Pick, 30, &[(61.0, 61.0)])].concat();
         assert_eq!(met(&both), [true, false, true]);
+    }
+
+    #[test]
+    fn a_comparison_takes_at_most_five_times_as_long_as_a_random_choice() {
+        for (ns, is_met) in [(50.0, true), (50.1, false)] {
+            let mut both = rounds("prequal", Work::Pick, 30, &[(ns, ns)]);
+            both.extend(rounds("random", Work::Pick, 30, &[(10.0, 10.0)]));
+            assert_eq!(met(&both), [true, true, true, true, true, is_met, true]);
+        }
+    }
+
+    #[test]
+    fn a_wrapper_takes_little_more_than_what_it_wraps() {
+        for (ns, is_met) in [(50.0, true), (50.1, false)] {
+            let mut both = rounds("peak-ewma", Work::Pick, 30, &[(30.0, 30.0)]);
+            both.extend(rounds("subset", Work::Pick, 30, &[(ns, ns)]));
+            assert_eq!(met(&both), [true, true, true, true, true, is_met, true]);
+        }
     }
 
     #[test]
