@@ -9,12 +9,12 @@ use crate::{
     sample::{self, Drawn},
 };
 
-/// How endpoints are compared at the time of a pick.
+/// Rule by which endpoints are compared at the time of a pick.
 pub(crate) trait Criterion {
-    /// What an endpoint without rare traits is compared by.
-    type Ordinary: Candidate;
-    /// What any endpoint is compared by.
-    type Any: Candidate;
+    /// Figures of an endpoint without rare traits.
+    type Ordinary: Contender;
+    /// Figures of any endpoint.
+    type Any: Contender;
 
     /// The traits that are rare, and that an [ordinary](Self::ordinary) endpoint has not.
     const RARE: Traits;
@@ -24,8 +24,8 @@ pub(crate) trait Criterion {
     fn any(&self, endpoint: &Endpoint) -> Self::Any;
 }
 
-/// What an endpoint is compared by.
-pub(crate) trait Candidate: Copy {
+/// Figures of an endpoint that it is compared by.
+pub(crate) trait Contender: Copy {
     /// Whether this endpoint is better than `other`. Of equal ones the first one drawn is picked,
     /// which is random.
     fn beats(&self, other: &Self) -> bool;
@@ -52,8 +52,8 @@ pub(crate) fn best_of<const N: usize, C: Criterion>(
     let Some(drawn) = drawn.filter(|drawn| sample::are_ordinary(drawn, cx, C::RARE)) else {
         return best_of_any::<N, C>(view, cx, before, further, criterion);
     };
-    let (best, candidate) = best_in(&drawn, |endpoint| criterion.ordinary(endpoint));
-    if further > 0 || candidate.is_degraded() {
+    let (best, contender) = best_in(&drawn, |endpoint| criterion.ordinary(endpoint));
+    if further > 0 || contender.is_degraded() {
         return Some(best_of_more(view, cx, rng, further, best, criterion));
     }
     Some(best)
@@ -61,13 +61,13 @@ pub(crate) fn best_of<const N: usize, C: Criterion>(
 
 /// The best of the endpoints.
 #[inline(always)]
-fn best_in<const N: usize, C: Candidate>(
+fn best_in<const N: usize, C: Contender>(
     drawn: &[Drawn<'_>; N],
-    candidate: impl Fn(&Endpoint) -> C,
+    contender: impl Fn(&Endpoint) -> C,
 ) -> (usize, C) {
-    let mut best = (drawn[0].index, candidate(drawn[0].endpoint));
+    let mut best = (drawn[0].index, contender(drawn[0].endpoint));
     for Drawn { index, endpoint } in &drawn[1..] {
-        let other = candidate(endpoint);
+        let other = contender(endpoint);
         let is_better = other.beats(&best.1);
         best.0 = select_unpredictable(is_better, *index, best.0);
         best.1 = C::select(is_better, other, best.1);
@@ -112,8 +112,8 @@ fn best_of_any<const N: usize, C: Criterion>(
     let drawn = sample::draw::<N>(view, &mut rng);
     let allowed = drawn.filter(|drawn| drawn.iter().all(|one| cx.allows(one.endpoint)));
     if let Some(drawn) = allowed {
-        let (best, candidate) = best_in(&drawn, |endpoint| criterion.any(endpoint));
-        if further > 0 || candidate.is_degraded() {
+        let (best, contender) = best_in(&drawn, |endpoint| criterion.any(endpoint));
+        if further > 0 || contender.is_degraded() {
             return Some(best_of_more(view, cx, &mut rng, further, best, criterion));
         }
         return Some(best);

@@ -86,7 +86,7 @@ impl StateSnapshot {
         (self.0 >> LONG_CALL_BITS) as u16
     }
 
-    /// What is in either state; not the number of long calls.
+    /// Flags and traits of either state; the number of long calls is only zero or not.
     #[inline]
     pub(crate) const fn or(self, other: Self) -> Self {
         Self(self.0 | other.0)

@@ -12,7 +12,7 @@ use std::hint::select_unpredictable;
 /// numbers, and to compare and to choose integers takes fewer instructions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct LatencyEstimate {
-    /// What is left after the decay; zero before the first reply.
+    /// Latency that is left after the decay; zero before the first reply.
     decayed: u32,
     least: u32,
     most: u32,
@@ -106,8 +106,8 @@ impl LatencyEstimate {
 const SIGN: u32 = 1 << 31;
 const INFINITE: u32 = f32::INFINITY.to_bits();
 
-/// So much longer than any latency that no number of calls outweighs it, and so short that its
-/// product with any number of calls and weight is finite.
+/// Latency so great that no number of calls outweighs it, and so small that its product with any
+/// number of calls and weight is finite.
 const WORST: u32 = 1e25_f32.to_bits();
 
 /// Lower bound of a latency that is not known: the calls in flight decide then.

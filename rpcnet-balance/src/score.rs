@@ -4,7 +4,7 @@ use std::{hint::select_unpredictable, time::Duration};
 
 use crate::{
     Endpoint, Outcome, PickContext, SuccessBatch, Time, View,
-    choices::{self, Candidate, Criterion},
+    choices::{self, Contender, Criterion},
     endpoint_state::Traits,
     latency::{Decay, LATENCY_DECAY, NOISE_FACTOR, NOISE_NANOS},
     latency_estimate::LatencyEstimate,
@@ -190,7 +190,7 @@ impl LoadScore {
     }
 }
 
-impl Candidate for LoadScore {
+impl Contender for LoadScore {
     #[inline(always)]
     fn beats(&self, other: &Self) -> bool {
         if self.in_backoff != other.in_backoff {
@@ -214,7 +214,7 @@ impl Candidate for LoadScore {
     }
 }
 
-impl<const KNOWN: bool> Candidate for Score<KNOWN> {
+impl<const KNOWN: bool> Contender for Score<KNOWN> {
     /// Whether this endpoint is better than `other`.
     ///
     /// An unknown latency is assumed to be that of the other endpoint, so that a new endpoint is
