@@ -4,6 +4,7 @@ mod recording;
 
 use std::{
     hint::select_unpredictable,
+    ops::Deref,
     sync::{
         Arc,
         atomic::{AtomicU32, AtomicU64, Ordering},
@@ -168,6 +169,7 @@ impl Endpoint {
     /// The number of calls is stored up to 2^29 - 1, the delay in whole microseconds up to 2^32 -
     /// 1.
     #[must_use]
+    #[inline]
     pub fn reported_load(&self) -> Option<ReportedLoad> {
         self.report.get()
     }
@@ -252,20 +254,22 @@ impl Endpoint {
     /// known, so it causes no [silence](Self::silence).
     #[must_use = "the call is counted only for as long as the guard lives"]
     pub fn begin(self: &Arc<Self>) -> InFlight {
-        if self.count_call() {
-            self.silent_since.set(None);
-        }
-        InFlight::new(self)
+        InFlight::begin(Arc::clone(self), None)
     }
 
     /// Counts one call that starts now as in flight for as long as the guard lives. Lets balancers
     /// notice that an endpoint has gone silent before a call to it has failed.
     #[must_use = "the call is counted only for as long as the guard lives"]
     pub fn begin_at(self: &Arc<Self>, now: Time) -> InFlight {
-        if self.count_call() || self.is_silence_unknown(now) {
-            self.silent_since.set(Some(now));
+        InFlight::begin(Arc::clone(self), Some(now))
+    }
+
+    #[inline]
+    fn on_begin(&self, now: Option<Time>) {
+        let is_first = self.count_call();
+        if is_first || now.is_some_and(|now| self.is_silence_unknown(now)) {
+            self.silent_since.set(now);
         }
-        InFlight::new(self)
     }
 
     /// Counts one call more. Whether it is the first in flight of which a reply is expected soon:
@@ -379,25 +383,32 @@ impl Endpoint {
 }
 
 /// Guard of one call in flight. Dropping it ends the count, however the call ended.
+///
+/// `E` leads to the endpoint, which must be the same one for as long as the guard lives: an
+/// [`Arc`], or what a caller that shares many endpoints has in its place.
 #[derive(Debug)]
-pub struct InFlight {
-    endpoint: Arc<Endpoint>,
+pub struct InFlight<E: Deref<Target = Endpoint> = Arc<Endpoint>> {
+    endpoint: E,
     /// The scale of a call that is counted as long, in units of 2^-32.
     long_rate: Option<u32>,
 }
 
-impl InFlight {
+impl<E: Deref<Target = Endpoint>> InFlight<E> {
+    /// Counts one call as in flight, as [`Endpoint::begin_at`] does; without a time as
+    /// [`Endpoint::begin`].
+    #[must_use = "the call is counted only for as long as the guard lives"]
     #[inline]
-    fn new(endpoint: &Arc<Endpoint>) -> Self {
+    pub fn begin(endpoint: E, now: Option<Time>) -> Self {
+        endpoint.on_begin(now);
         Self {
-            endpoint: Arc::clone(endpoint),
+            endpoint,
             long_rate: None,
         }
     }
 
     /// The endpoint of the call.
     #[must_use]
-    pub const fn endpoint(&self) -> &Arc<Endpoint> {
+    pub const fn endpoint(&self) -> &E {
         &self.endpoint
     }
 
@@ -445,7 +456,8 @@ impl InFlight {
     }
 }
 
-impl Drop for InFlight {
+impl<E: Deref<Target = Endpoint>> Drop for InFlight<E> {
+    #[inline]
     fn drop(&mut self) {
         self.endpoint.in_flight.fetch_sub(1, Ordering::Relaxed);
         self.stop_counting_as_long();

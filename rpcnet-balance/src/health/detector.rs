@@ -81,6 +81,7 @@ impl OutlierDetector {
 
     /// Records the outcome of an attempt that was no probe. An attempt that was given up without an
     /// outcome is not recorded, nor is an outcome without a [time](Outcome::now).
+    #[inline]
     pub fn on_outcome(&self, endpoint: &Endpoint, outcome: &Outcome) -> Option<HealthChange> {
         let now = outcome.now?;
         match outcome.kind {
