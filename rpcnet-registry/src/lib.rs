@@ -95,7 +95,7 @@ pub use tags::Tags;
 pub use wait::WaitError;
 pub use workers::{
     Candidate, HealthEvent, HealthEvents, InvalidTag, LoadBalancingStrategy, UnknownStrategy,
-    Worker, WorkerRegistry, WorkerStatus,
+    Worker, WorkerAddress, WorkerRegistry, WorkerStatus,
 };
 
 #[cfg(doctest)]

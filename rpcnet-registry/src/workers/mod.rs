@@ -20,7 +20,7 @@ pub use registry::WorkerRegistry;
 pub use strategy::{LoadBalancingStrategy, UnknownStrategy};
 pub use weight::InvalidTag;
 pub use worker::{Candidate, Worker};
-pub use worker_entry::WorkerStatus;
+pub use worker_entry::{WorkerAddress, WorkerStatus};
 
 #[cfg(test)]
 mod tests;

@@ -1,29 +1,64 @@
 //! Selected workers, and the calls that they count.
 
-use std::{any::Any, fmt, net::SocketAddr, sync::Arc};
+use std::{any::Any, fmt, ops::Deref, sync::Arc};
 
 use rpcnet_balance::{
     Endpoint, ExclusionFlags, InFlight, LatencyScale, Outcome, PickContext, Time,
 };
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::{group::HealthTier, health_probe::ProbeGuard, worker_entry::WorkerEntry};
+use super::{
+    group::HealthTier,
+    health_probe::ProbeGuard,
+    worker_entry::{WorkerAddress, WorkerEntry},
+};
 use crate::{NodeId, NodeInfo, Tags};
 
 /// Worker that was selected for a call: its address, and the count of that call.
 ///
 /// The call counts as in flight at the worker until this value is dropped; keep it for as long as
-/// the call runs.
+/// the call runs. Its label and its address are those of its [`WorkerAddress`].
 pub struct Worker {
-    /// The name to display: its tag `label`, or else the node's name.
-    pub label: Arc<str>,
-    /// The address.
-    pub addr: SocketAddr,
-    tier: Arc<HealthTier>,
-    index: usize,
-    call: InFlight,
+    call: InFlight<TierMember>,
     kind: CallKind,
-    probe: Option<ProbeGuard>,
+    probe: Option<Box<ProbeGuard>>,
+}
+
+/// One worker of a tier, which it keeps: all that a selected worker shares is counted once.
+#[derive(Clone)]
+struct TierMember {
+    tier: Arc<HealthTier>,
+    /// Always within the tier.
+    index: usize,
+}
+
+impl TierMember {
+    /// `None` past the end: a custom balancer may return any index.
+    fn new(tier: &Arc<HealthTier>, index: usize) -> Option<Self> {
+        (index < tier.entries.len()).then(|| Self {
+            tier: Arc::clone(tier),
+            index,
+        })
+    }
+
+    #[inline]
+    fn entry(&self) -> &Arc<WorkerEntry> {
+        &self.tier.entries[self.index]
+    }
+
+    #[inline]
+    fn endpoint(&self) -> &Arc<Endpoint> {
+        &self.tier.view[self.index]
+    }
+}
+
+impl Deref for TierMember {
+    type Target = Endpoint;
+
+    #[inline]
+    fn deref(&self) -> &Endpoint {
+        self.endpoint()
+    }
 }
 
 /// Kind of a call: what its latency is compared with.
@@ -40,29 +75,19 @@ enum CallKind {
 /// Worker that may be called, without a call to count. [`begin`](Self::begin) makes it the
 /// [`Worker`] of a call. Cheap to clone.
 #[derive(Clone)]
-pub struct Candidate {
-    tier: Arc<HealthTier>,
-    index: usize,
-}
+pub struct Candidate(TierMember);
 
 impl Candidate {
     pub(super) fn all(tier: &Arc<HealthTier>) -> impl Iterator<Item = Self> {
         let is_there = |index: &usize| !tier.view[*index].flags().contains(ExclusionFlags::GONE);
         let all = (0..tier.entries.len()).filter(is_there);
-        all.map(|index| Self {
-            tier: Arc::clone(tier),
-            index,
-        })
-    }
-
-    fn entry(&self) -> &Arc<WorkerEntry> {
-        &self.tier.entries[self.index]
+        all.filter_map(|index| TierMember::new(tier, index).map(Self))
     }
 
     /// The node, as it was known when the list was made.
     #[must_use]
     pub fn node(&self) -> &Arc<NodeInfo> {
-        &self.entry().node
+        &self.0.entry().node
     }
 
     /// The identity of the worker.
@@ -78,17 +103,17 @@ impl Candidate {
     }
 
     pub(crate) fn endpoint(&self) -> &Arc<Endpoint> {
-        &self.entry().endpoint
+        self.0.endpoint()
     }
 
     /// Begins a call: the worker, and the count of that call.
     #[must_use]
     pub fn begin(&self) -> Worker {
-        self.begin_at(Some(self.tier.health.now()))
+        self.begin_at(Some(self.0.tier.health.now()))
     }
 
     pub(super) fn begin_at(&self, now: Option<Time>) -> Worker {
-        Worker::from_index(&self.tier, self.index, now).expect("a entry of the tier")
+        Worker::new(self.0.clone(), now)
     }
 }
 
@@ -112,7 +137,7 @@ impl Worker {
     pub(super) fn probe(tier: &Arc<HealthTier>, cx: &PickContext<'_>) -> Option<Self> {
         let guard = ProbeGuard::claim(tier, cx)?;
         let mut worker = Self::from_index(tier, guard.index, cx.now())?;
-        worker.probe = Some(guard);
+        worker.probe = Some(Box::new(guard));
         Some(worker)
     }
 
@@ -126,28 +151,30 @@ impl Worker {
         Self::from_index(tier, index, Some(now))
     }
 
-    /// `None` past the end: a custom balancer may return any index.
+    /// `None` past the end.
+    #[inline]
     fn from_index(tier: &Arc<HealthTier>, index: usize, now: Option<Time>) -> Option<Self> {
-        let entry = tier.entries.get(index)?;
-        let call = match now {
-            Some(now) => entry.endpoint.begin_at(now),
-            None => entry.endpoint.begin(),
-        };
-        Some(Self {
-            label: Arc::clone(&entry.label),
-            addr: entry.node.addr,
-            call,
-            tier: Arc::clone(tier),
-            index,
+        TierMember::new(tier, index).map(|member| Self::new(member, now))
+    }
+
+    #[inline]
+    fn new(member: TierMember, now: Option<Time>) -> Self {
+        Self {
+            call: InFlight::begin(member, now),
             kind: CallKind::Unnamed,
             probe: None,
-        })
+        }
+    }
+
+    #[inline]
+    fn member(&self) -> &TierMember {
+        self.call.endpoint()
     }
 
     /// The node, as it was known when it was selected.
     #[must_use]
     pub fn node(&self) -> &Arc<NodeInfo> {
-        &self.tier.entries[self.index].node
+        &self.member().entry().node
     }
 
     /// The identity of the worker.
@@ -184,7 +211,7 @@ impl Worker {
     /// process of the worker is known, whatever else changes.
     #[must_use]
     pub fn endpoint(&self) -> &Arc<Endpoint> {
-        self.call.endpoint()
+        self.member().endpoint()
     }
 
     /// Whether this call is a probe: the worker is flagged, and the [outcome](Self::report) of this
@@ -199,7 +226,7 @@ impl Worker {
     /// the process of the worker is known: created when it is first requested. `None` if a value of
     /// another type is kept there already.
     pub fn extension<T: Any + Send + Sync>(&self, make: impl FnOnce() -> T) -> Option<&T> {
-        let entry = &self.tier.entries[self.index];
+        let entry = self.member().entry();
         let kept = entry.extension.get_or_init(|| Box::new(make()));
         // The content of the box, not the box.
         (**kept).downcast_ref()
@@ -213,7 +240,7 @@ impl Worker {
     pub fn set_method(&mut self, method: &str, now: Time) {
         let kind = xxh3_64(method.as_bytes());
         self.kind = CallKind::Method(kind);
-        let scale = self.tier.health.normalizer.scale(kind);
+        let scale = self.member().tier.health.normalizer.scale(kind);
         self.call.set_scale(now, scale);
     }
 
@@ -230,7 +257,8 @@ impl Worker {
     ///
     /// An outcome without a time is one of now.
     pub fn report(&self, outcome: &Outcome) {
-        let (endpoint, health) = (self.call.endpoint(), &self.tier.health);
+        let member = self.member();
+        let (endpoint, health) = (member.endpoint(), &member.tier.health);
         let now = outcome.now.unwrap_or_else(|| health.now());
         let outcome = outcome.with_now(now);
         let outcome = match self.kind {
@@ -243,9 +271,17 @@ impl Worker {
         }
         let probe = self.probe.as_ref().map(|guard| &guard.probe);
         health.on_outcome(now, endpoint, &outcome, probe);
-        self.tier
-            .balancer()
-            .on_outcome(&self.tier.view, self.index, &outcome);
+        let tier = &member.tier;
+        let balancer = tier.balancer();
+        balancer.on_outcome(&tier.view, member.index, &outcome);
+    }
+}
+
+impl Deref for Worker {
+    type Target = WorkerAddress;
+
+    fn deref(&self) -> &WorkerAddress {
+        &self.member().entry().address
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::{
     any::Any,
+    net::SocketAddr,
     sync::{Arc, OnceLock},
     time::Duration,
 };
@@ -33,11 +34,21 @@ pub struct WorkerStatus {
     pub latency: Option<Duration>,
 }
 
+/// Label and address of a worker, as they were known when it was selected.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct WorkerAddress {
+    /// The name to display: its tag `label`, or else the node's name.
+    pub label: Arc<str>,
+    /// The address.
+    pub addr: SocketAddr,
+}
+
 /// Entry of a worker in the registry. The endpoint outlives changes of the node.
 #[derive(Debug)]
 pub(super) struct WorkerEntry {
     pub(super) node: Arc<NodeInfo>,
-    pub(super) label: Arc<str>,
+    pub(super) address: WorkerAddress,
     pub(super) endpoint: Arc<Endpoint>,
     pub(super) is_local: bool,
     /// Whether it serves methods, which is the default.
@@ -95,7 +106,10 @@ impl WorkerEntry {
         endpoint.set_weight(weight::parse_weight(&node.tags).0);
         Self {
             node: Arc::clone(node),
-            label,
+            address: WorkerAddress {
+                label,
+                addr: node.addr,
+            },
             endpoint,
             is_local: node.is_local,
             serves_methods: !node.serves_nothing(),
@@ -111,7 +125,7 @@ impl WorkerEntry {
 
     pub(super) fn status(&self, now: Time) -> WorkerStatus {
         WorkerStatus {
-            label: Arc::clone(&self.label),
+            label: Arc::clone(&self.address.label),
             node: Arc::clone(&self.node),
             in_flight: self.endpoint.in_flight(),
             flags: self.endpoint.flags(),
