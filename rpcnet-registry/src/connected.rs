@@ -128,6 +128,22 @@ impl WorkerRegistry {
         connector: &C,
     ) -> Result<(Worker, C::Connection), SelectError> {
         let worker = self.select(filter, cx)?;
+        self.connect_selected(worker, filter, cx, connector)
+    }
+
+    /// A worker that was selected for this context, and the connection to it; another one as
+    /// [`select_connected`](Self::select_connected) does.
+    ///
+    /// # Errors
+    ///
+    /// As [`select`](Self::select).
+    pub fn connect_selected<C: WorkerConnector>(
+        &self,
+        worker: Worker,
+        filter: Option<&str>,
+        cx: &PickContext<'_>,
+        connector: &C,
+    ) -> Result<(Worker, C::Connection), SelectError> {
         let connection = connector.connection(&worker);
         let (mut worker, mut connection) = if worker.is_probe() && !connector.is_ready(&connection)
         {

@@ -95,7 +95,7 @@ pub use tags::Tags;
 pub use wait::WaitError;
 pub use workers::{
     Candidate, HealthEvent, HealthEvents, InvalidTag, LoadBalancingStrategy, UnknownStrategy,
-    Worker, WorkerAddress, WorkerRegistry, WorkerStatus,
+    Worker, WorkerAddress, WorkerGroup, WorkerRegistry, WorkerStatus,
 };
 
 #[cfg(doctest)]

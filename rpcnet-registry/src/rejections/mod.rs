@@ -97,6 +97,14 @@ impl RejectedMethods {
         find(&self.methods.load(), method.into()).cloned()
     }
 
+    /// Whether nothing is remembered, and no requests are counted that a worker could not read. Two
+    /// atomic reads.
+    #[must_use]
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        !self.is_any.load(Relaxed) && self.unreadable.is_empty()
+    }
+
     /// Counts a request that a worker could not read and another worker has served. `true` after
     /// three in a row: the worker is to be recorded as rejecting the method.
     pub fn record_unreadable(&self, method: &str, id: u64) -> bool {

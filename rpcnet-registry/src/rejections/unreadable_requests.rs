@@ -38,6 +38,12 @@ struct UnreadableStreak {
 }
 
 impl UnreadableRequests {
+    /// Whether no worker's requests are counted.
+    #[inline]
+    pub(super) fn is_empty(&self) -> bool {
+        !self.is_any.load(Relaxed)
+    }
+
     /// Counts a request that a worker could not read and another one has served. `true` if there
     /// were enough of them in a row: one proves little, since it may be made so that one worker
     /// alone reads it.

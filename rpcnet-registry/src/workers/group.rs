@@ -2,7 +2,7 @@
 
 use std::sync::{
     Arc, OnceLock,
-    atomic::{AtomicBool, Ordering},
+    atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
 use parking_lot::{Mutex, MutexGuard};
@@ -25,6 +25,8 @@ pub(super) struct Group {
     /// `false` for the placeholder of the first group.
     pub(super) is_built: bool,
     pub(super) build_state: Arc<BuildState>,
+    /// Number of this group among the successive ones.
+    generation: u64,
 }
 
 /// State of the rebuilds of a filter, shared by its successive groups.
@@ -37,6 +39,8 @@ pub(super) struct BuildState {
     is_building: AtomicBool,
     /// Whether it was used since the last eviction.
     is_used: AtomicBool,
+    /// Generation of the group that was published last.
+    generation: AtomicU64,
     /// Lock of the caller that builds the next group.
     build: Mutex<()>,
 }
@@ -58,6 +62,11 @@ impl BuildState {
 
     pub(super) fn is_stale(&self) -> bool {
         self.is_stale.load(Ordering::Acquire)
+    }
+
+    /// Records that a group is published.
+    pub(super) fn on_published(&self, group: &Group) {
+        self.generation.store(group.generation, Ordering::Release);
     }
 
     /// Whether the published group includes every change that is known by now. To be called before
@@ -162,8 +171,10 @@ impl Group {
                 is_stale: AtomicBool::new(true),
                 is_building: AtomicBool::new(false),
                 is_used: AtomicBool::new(true),
+                generation: AtomicU64::new(0),
                 build: Mutex::new(()),
             }),
+            generation: 0,
         }
     }
 
@@ -211,7 +222,15 @@ impl Group {
             unreachable_count: unreachable,
             is_built: true,
             build_state: Arc::clone(&self.build_state),
+            generation: self.generation + 1,
         }
+    }
+
+    /// Whether it is the latest one, with every change that is known by now.
+    #[inline]
+    pub(super) fn is_latest(&self) -> bool {
+        let state = &*self.build_state;
+        !state.is_stale() && state.generation.load(Ordering::Acquire) == self.generation
     }
 
     pub(super) fn reachable(&self) -> usize {

@@ -91,6 +91,13 @@ impl WorkerRegistry {
         self.selection_state.selection.load().health.now()
     }
 
+    /// Zero of the [times](Self::time) of the registry's balancers. It never changes once the
+    /// registry is shared.
+    #[must_use]
+    pub fn epoch(&self) -> Instant {
+        self.selection_state.selection.load().health.began()
+    }
+
     /// A time of the registry's [clock](Self::with_clock), by default the system's, on the clock of
     /// its balancers.
     #[must_use]

@@ -97,6 +97,11 @@ impl HealthTracker {
         self.time((self.clock)())
     }
 
+    /// Zero of the clock.
+    pub(super) fn began(&self) -> Instant {
+        self.began
+    }
+
     pub(super) fn time(&self, at: Instant) -> Time {
         Time::from(at.saturating_duration_since(self.began))
     }
@@ -123,6 +128,7 @@ impl HealthTracker {
         View::new(endpoints, snapshot.generation)
     }
 
+    #[inline]
     pub(super) fn on_outcome(
         &self,
         now: Time,

@@ -6,6 +6,7 @@ mod health_event;
 mod health_probe;
 mod health_tracker;
 mod invalid_tag_log;
+mod last_reply;
 mod registry;
 mod select;
 mod selection_state;
@@ -17,6 +18,7 @@ mod worker_table;
 
 pub use health_event::{HealthEvent, HealthEvents};
 pub use registry::WorkerRegistry;
+pub use select::WorkerGroup;
 pub use strategy::{LoadBalancingStrategy, UnknownStrategy};
 pub use weight::InvalidTag;
 pub use worker::{Candidate, Worker};

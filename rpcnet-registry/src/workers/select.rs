@@ -70,6 +70,17 @@ impl WorkerRegistry {
         found.ok_or_else(|| self.unselectable_error(&group, text, name))
     }
 
+    /// The workers that match `filter` now, to select from several times without a look-up.
+    ///
+    /// # Errors
+    ///
+    /// When the filter cannot be parsed.
+    pub fn group(&self, filter: Option<&str>) -> Result<WorkerGroup, SelectError> {
+        let text = filter.unwrap_or("");
+        let group = self.selection_state.latest_group(text, false)?;
+        Ok(WorkerGroup(group))
+    }
+
     fn select_from(
         &self,
         filter: Option<&str>,
@@ -178,6 +189,45 @@ impl WorkerRegistry {
         } else {
             SelectError::NoMatch { filter }
         }
+    }
+}
+
+/// Workers that match one filter, as they were when it was [made](WorkerRegistry::group): for callers
+/// that select from them as long as they [are current](Self::is_current). Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct WorkerGroup(Arc<Group>);
+
+impl WorkerGroup {
+    /// Whether every change of the cluster that is known by now is in the group, and the source is
+    /// live. Two atomic reads.
+    #[must_use]
+    #[inline]
+    pub fn is_current(&self) -> bool {
+        self.0.is_latest()
+    }
+
+    /// Selects a worker as [`WorkerRegistry::select`] does, of a group that is current; `None` if
+    /// it has none, of which the registry says the reason. The context has to have a time.
+    #[must_use]
+    #[inline]
+    pub fn select(&self, cx: &PickContext<'_>) -> Option<Worker> {
+        let cx = cx.with_respected_flags(cx.respected_flags() | ExclusionFlags::GONE);
+        pick(&self.0, &cx, true)
+    }
+
+    /// Number of workers in each health tier, the best one first; see [`place`](Self::place).
+    #[must_use]
+    pub fn tier_sizes(&self) -> [usize; 2] {
+        [0, 1].map(|tier| self.0.tiers[tier].entries.len())
+    }
+
+    /// Health tier of a worker that was selected from this group, and its index there.
+    #[must_use]
+    #[inline]
+    pub fn place(&self, worker: &Worker) -> Option<(usize, usize)> {
+        let mut tiers = self.0.tiers.iter();
+        let tier = tiers.position(|tier| worker.is_of(tier))?;
+        Some((tier, worker.index()))
     }
 }
 

@@ -18,7 +18,7 @@ use parking_lot::Mutex;
 use rpcnet_balance::Balancer;
 
 use super::{
-    group::{BuildGuard, BuildState, Group},
+    group::{BuildGuard, Group},
     health_tracker::HealthTracker,
     invalid_tag_log::InvalidTagLog,
     weight,
@@ -173,6 +173,7 @@ impl SelectionState {
             *slot = Arc::clone(built);
         }
         self.selection.store(Arc::new(next));
+        built.build_state.on_published(built);
         true
     }
 
@@ -184,6 +185,10 @@ impl SelectionState {
 
     fn reset_groups_locked(&self, change: impl FnOnce(&mut SelectionTables)) {
         let mut next = SelectionTables::clone(&self.selection.load());
+        // Callers may keep them.
+        next.groups
+            .values()
+            .for_each(|group| group.build_state.mark_stale());
         next.groups.clear();
         next.epoch += 1;
         change(&mut next);
@@ -316,10 +321,18 @@ fn evict_unused(groups: &mut BTreeMap<Arc<str>, Arc<Group>>) {
     if groups.len() < FILTERS_MAX {
         return;
     }
-    groups.retain(|_, group| BuildState::take_used(&group.build_state));
-    if groups.len() >= FILTERS_MAX {
-        let any = groups.keys().next().cloned();
-        any.and_then(|text| groups.remove(&text));
+    groups.retain(|_, group| {
+        let is_used = group.build_state.take_used();
+        if !is_used {
+            // Callers may keep it, and it is not marked by changes any more.
+            group.build_state.mark_stale();
+        }
+        is_used
+    });
+    if groups.len() >= FILTERS_MAX
+        && let Some((_, any)) = groups.pop_first()
+    {
+        any.build_state.mark_stale();
     }
 }
 

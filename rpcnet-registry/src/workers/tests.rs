@@ -557,6 +557,7 @@ fn a_worker_is_send_and_sync() {
 
 mod changes;
 mod clock;
+mod groups;
 mod health;
 mod methods;
 mod weights;

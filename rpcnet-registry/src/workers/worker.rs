@@ -1,9 +1,10 @@
 //! Selected workers, and the calls that they count.
 
-use std::{any::Any, fmt, ops::Deref, sync::Arc};
+use std::{any::Any, fmt, ops::Deref, sync::Arc, time::Duration};
 
 use rpcnet_balance::{
-    Endpoint, ExclusionFlags, InFlight, LatencyScale, Outcome, PickContext, Time,
+    Endpoint, ExclusionFlags, InFlight, LatencyScale, Outcome, OutcomeKind, PickContext,
+    ReportedLoad, Time,
 };
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -171,6 +172,17 @@ impl Worker {
         self.call.endpoint()
     }
 
+    #[inline]
+    pub(super) fn is_of(&self, tier: &Arc<HealthTier>) -> bool {
+        Arc::ptr_eq(&self.member().tier, tier)
+    }
+
+    /// Its index in the tier.
+    #[inline]
+    pub(super) fn index(&self) -> usize {
+        self.member().index
+    }
+
     /// The node, as it was known when it was selected.
     #[must_use]
     pub fn node(&self) -> &Arc<NodeInfo> {
@@ -249,6 +261,35 @@ impl Worker {
     pub fn set_stream(&mut self, now: Time) {
         self.kind = CallKind::Stream;
         self.call.set_scale(now, LatencyScale::UNKNOWN);
+    }
+
+    /// Records that the call has succeeded, with a reply that was read at `now` after `latency`, and
+    /// the load that the worker reported with it: what [`report`](Self::report) does, at the cost of
+    /// one addition where that would change nothing else. Replies that are read together have the
+    /// same time, and usually the same load; among those of one method the balancer is told of the
+    /// first, and of each that took longer than those before.
+    #[inline]
+    pub fn report_reply(&self, now: Time, latency: Duration, load: Option<ReportedLoad>) {
+        let member = self.member();
+        let (CallKind::Method(kind), None) = (self.kind, &self.probe) else {
+            return self.report_success(now, latency, load);
+        };
+        let is_known = load.is_none_or(|load| member.reported_load() == Some(load));
+        if is_known && member.entry().last_reply.covers(now, kind, latency) {
+            let outcome = Outcome::new(OutcomeKind::Success, latency).with_now(now);
+            member
+                .tier
+                .health
+                .on_outcome(now, member.endpoint(), &outcome, None);
+        } else {
+            member.entry().last_reply.set(now, kind, latency);
+            self.report_success(now, latency, load);
+        }
+    }
+
+    fn report_success(&self, now: Time, latency: Duration, load: Option<ReportedLoad>) {
+        let outcome = Outcome::new(OutcomeKind::Success, latency).with_now(now);
+        self.report(&outcome.with_reported_load(load));
     }
 
     /// Records the outcome of the call for the balancer and for [passive health

@@ -10,7 +10,7 @@ use std::{
 use rpcnet_balance::{Endpoint, ExclusionFlags, ReportedLoad, Time};
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::weight;
+use super::{last_reply::LastReply, weight};
 use crate::{NodeInfo, NodeState, snapshot::NodeEntry};
 
 /// Status of a worker.
@@ -53,6 +53,8 @@ pub(super) struct WorkerEntry {
     pub(super) is_local: bool,
     /// Whether it serves methods, which is the default.
     pub(super) serves_methods: bool,
+    /// Last reply that was recorded. It outlives changes of the node.
+    pub(super) last_reply: Arc<LastReply>,
     pub(super) extension: Arc<OnceLock<Box<dyn Any + Send + Sync>>>,
 }
 
@@ -101,6 +103,7 @@ impl WorkerEntry {
             || Arc::new(Endpoint::new(xxh3_64(name.as_bytes()))),
             |before| Arc::clone(&before.endpoint),
         );
+        let last_reply = same.map(|before| Arc::clone(&before.last_reply));
         let attachment = same.map(|before| Arc::clone(&before.extension));
         endpoint.set_slow(node.is_slow);
         endpoint.set_weight(weight::parse_weight(&node.tags).0);
@@ -113,6 +116,7 @@ impl WorkerEntry {
             endpoint,
             is_local: node.is_local,
             serves_methods: !node.serves_nothing(),
+            last_reply: last_reply.unwrap_or_else(|| Arc::new(LastReply::none())),
             extension: attachment.unwrap_or_default(),
         }
     }

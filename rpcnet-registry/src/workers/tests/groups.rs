@@ -1,0 +1,115 @@
+//! Tests of groups that a caller keeps, and of replies that it records together.
+
+use rpcnet_balance::Time;
+
+use super::*;
+
+fn ms(ms: u64) -> Time {
+    Time::from(Duration::from_millis(ms))
+}
+
+fn select(group: &WorkerGroup, now: Time) -> Option<Worker> {
+    group.select(&PickContext::new().with_now(now))
+}
+
+#[test]
+fn a_group_is_current_until_a_worker_that_matches_changes() {
+    let cluster = cluster();
+    let registry = started(&cluster, LoadBalancingStrategy::RoundRobin);
+    let latest = || registry.group(Some("role=worker")).expect("a filter");
+    let group = latest();
+    assert_eq!(group.tier_sizes(), [3, 0]);
+    cluster.insert(node("other", 1, &[("role", "director")]));
+    assert!(group.is_current(), "none of the others matters");
+    for change in [
+        (|cluster: &StaticMembership| assert!(cluster.insert(worker("d")))) as fn(&_),
+        |cluster| assert!(cluster.suspect("a", 9.0)),
+        |cluster| assert!(cluster.fail("b")),
+    ] {
+        let group = latest();
+        assert!(group.is_current());
+        change(&cluster);
+        assert!(!group.is_current());
+        // Other callers have built the next one.
+        assert!(latest().is_current() && !group.is_current());
+    }
+    let group = latest();
+    assert_eq!(group.tier_sizes(), [2, 1]);
+    let picked = select(&group, ms(1)).expect("a worker");
+    let (tier, index) = group.place(&picked).expect("one of the group");
+    assert!(tier == 0 && index < 2);
+    assert_eq!(latest().place(&picked), Some((tier, index)));
+    let others = registry.group(None).expect("no filter");
+    assert_eq!(others.place(&picked), None);
+}
+
+#[test]
+fn a_group_that_is_no_longer_followed_is_not_current() {
+    let cluster = cluster();
+    let registry = started(&cluster, LoadBalancingStrategy::RoundRobin);
+    let group = registry.group(Some("role=worker")).expect("a filter");
+    for index in 0..4 * FILTERS_MAX {
+        let other = format!("!tag-{index}");
+        registry.group(Some(&other)).expect("a filter");
+    }
+    assert!(!group.is_current(), "it was evicted");
+    let group = registry.group(Some("role=worker")).expect("a filter");
+    registry
+        .selection_state
+        .on_event(ClusterEvent::SourceChanged(crate::SourceState::Stopped));
+    assert!(!group.is_current());
+    let ended = registry.group(Some("role=worker")).expect("a filter");
+    assert!(select(&ended, ms(1)).is_none());
+}
+
+/// Keeps the outcomes that it is told of.
+#[derive(Debug, Default)]
+struct Outcomes(Mutex<Vec<(Duration, Option<ReportedLoad>)>>);
+
+impl Balancer for Outcomes {
+    fn pick(&self, view: &View, _: &PickContext<'_>) -> Option<usize> {
+        (!view.is_empty()).then_some(0)
+    }
+
+    fn on_outcome(&self, _: &View, _: usize, outcome: &Outcome) {
+        let told = (outcome.latency, outcome.reported_load);
+        self.0.lock().push(told);
+    }
+}
+
+#[test]
+fn of_replies_that_are_read_together_the_balancer_is_told_of_those_that_say_more() {
+    let balancer = Arc::new(Outcomes::default());
+    let of_registry = Arc::clone(&balancer) as Arc<dyn Balancer>;
+    let registry = WorkerRegistry::with_balancer(cluster(), of_registry);
+    block_on(registry.start());
+    let group = registry.group(Some("role=worker")).expect("a filter");
+    let load = |in_flight| Some(ReportedLoad::new().with_in_flight(in_flight));
+    let micros = Duration::from_micros;
+    // When it was read, the method, the latency, the load; and whether the balancer is told.
+    let replies = [
+        (ms(5), "m", 30, load(2), true),
+        (ms(5), "m", 20, load(2), false),
+        (ms(5), "m", 30, load(2), false),
+        (ms(5), "m", 40, load(2), true),
+        (ms(5), "m", 35, load(2), false),
+        (ms(5), "m", 35, load(3), true),
+        (ms(5), "other", 10, load(3), true),
+        (ms(6), "other", 10, load(3), true),
+        (ms(6), "other", 10, None, false),
+    ];
+    for (now, method, latency, load, _) in replies {
+        let mut worker = select(&group, now).expect("a worker");
+        worker.set_method(method, now);
+        worker.report_reply(now, micros(latency), load);
+    }
+    let told = replies.iter().filter(|reply| reply.4);
+    let told: Vec<_> = told.map(|reply| (micros(reply.2), reply.3)).collect();
+    assert_eq!(*balancer.0.lock(), told);
+    // Those of a call of no method are all told.
+    for _ in 0..2 {
+        let worker = select(&group, ms(6)).expect("a worker");
+        worker.report_reply(ms(6), micros(10), None);
+    }
+    assert_eq!(balancer.0.lock().len(), told.len() + 2);
+}
