@@ -67,7 +67,7 @@ pub use crate::{
     authorize::PeerIdentity,
     client::{
         CallOptions, CloseReason, ConnectionEvent, EncodedReply, EncodedRequest, IdempotencyKeys,
-        OpenedStream, RpcClient, Upload,
+        OpenedStream, RpcClient, SentCall, SmallCall, SmallCallMethod, Upload, WeakRpcClient,
     },
     code::{Code, Processed},
     codec::{CodecError, CodecErrorKind, Decode, Encode, Encoding, Raw},

@@ -82,7 +82,7 @@ impl RpcClient {
         match frame {
             Ok(Some(Frame::Reply(header, body))) => {
                 recv.record_end();
-                self.0.shared.record_load(header.load);
+                self.0.shared.record_reply(header.load, Instant::now());
                 self.0
                     .shared
                     .record_work(Expected::of(self.in_flight() - 1));

@@ -1,15 +1,18 @@
 //! State that the parts of a connection share: its runtime, drain state, load and waiting calls.
 
-use std::sync::{
-    Arc,
-    atomic::{
-        AtomicBool, AtomicU64, AtomicUsize,
-        Ordering::{Relaxed, SeqCst},
+use std::{
+    sync::{
+        Arc,
+        atomic::{
+            AtomicBool, AtomicU64, AtomicUsize,
+            Ordering::{Relaxed, SeqCst},
+        },
     },
+    time::Duration,
 };
 
 use quinn::ConnectionError;
-use tokio::sync::Notify;
+use tokio::{sync::Notify, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::{CloseReason, ConnectionEvent, events::EventListener};
@@ -53,6 +56,9 @@ pub(crate) struct ConnectionShared {
     events: EventListener,
     /// Last load report, with a mark in its unused byte that there is one.
     load: AtomicU64,
+    /// When the last reply was read, in nanoseconds after `created_at`.
+    replied_at: AtomicU64,
+    created_at: Instant,
 }
 
 impl ConnectionShared {
@@ -78,6 +84,8 @@ impl ConnectionShared {
             has_headers: hello.is_some_and(|hello| hello.has_headers),
             events: EventListener::default(),
             load: AtomicU64::new(0),
+            replied_at: AtomicU64::new(0),
+            created_at: Instant::now(),
         }
     }
 
@@ -152,6 +160,7 @@ impl ConnectionShared {
         }
     }
 
+    #[inline]
     pub(crate) fn is_draining(&self) -> bool {
         self.draining.load(SeqCst)
     }
@@ -165,6 +174,7 @@ impl ConnectionShared {
     }
 
     /// Whether calls wait for capacity.
+    #[inline]
     pub(super) fn has_waiting_calls(&self) -> bool {
         self.waiting_for_capacity.load(Relaxed) > 0
     }
@@ -179,12 +189,30 @@ impl ConnectionShared {
         WaitingCall::enter(&self.waiting_for_stream, usize::MAX)
     }
 
-    pub(crate) fn record_load(&self, load: LoadReport) {
+    /// Records the load report of a reply that was read at `now`, the last one of those that were
+    /// read at once.
+    pub(crate) fn record_reply(&self, load: LoadReport, now: Instant) {
         let mut bytes = load.encode();
         bytes[3] = REPORTED;
         self.load.store(u64::from_le_bytes(bytes), Relaxed);
+        let age = now.saturating_duration_since(self.created_at).as_nanos();
+        let age = u64::try_from(age).unwrap_or(u64::MAX);
+        // Replies that were not read together have different times, however coarse the clock is.
+        let least = self.replied_at.load(Relaxed).saturating_add(1);
+        self.replied_at.store(age.max(least), Relaxed);
     }
 
+    /// Time from the creation to the last reply; zero before the first.
+    #[inline]
+    pub(crate) fn replied_after(&self) -> Duration {
+        Duration::from_nanos(self.replied_at.load(Relaxed))
+    }
+
+    pub(crate) fn created_at(&self) -> Instant {
+        self.created_at
+    }
+
+    #[inline]
     pub(crate) fn load(&self) -> Option<LoadReport> {
         let bytes = self.load.load(Relaxed).to_le_bytes();
         (bytes[3] == REPORTED).then(|| LoadReport::decode(bytes))

@@ -180,7 +180,7 @@ async fn read_reply(
     let outcome = match frame {
         Ok(Some(Frame::Reply(header, body))) => {
             stream.record_end();
-            shared.record_load(header.load);
+            shared.record_reply(header.load, Instant::now());
             reply::into_result(header, body)
         }
         other => Err(reply::read_error(other, index)),

@@ -21,6 +21,7 @@ mod min_rate;
 mod options;
 pub(crate) mod reply;
 mod rpc_client;
+mod sent_call;
 mod typed;
 mod typed_calls;
 mod typed_channel;
@@ -33,7 +34,8 @@ pub use self::{
     events::ConnectionEvent,
     idempotency_keys::IdempotencyKeys,
     options::CallOptions,
-    rpc_client::RpcClient,
+    rpc_client::{RpcClient, WeakRpcClient},
+    sent_call::{SentCall, SmallCall, SmallCallMethod},
     typed_calls::{EncodedReply, EncodedRequest},
     typed_streams::OpenedStream,
     upload::Upload,

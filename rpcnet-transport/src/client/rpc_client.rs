@@ -1,6 +1,10 @@
 //! Client: the connection to one node, its state and its end.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
 use quinn::VarInt;
 use tokio::time::Instant;
@@ -34,6 +38,27 @@ use crate::{
 /// the future of a call cancels its handler on the server.
 #[derive(Clone)]
 pub struct RpcClient(pub(super) Arc<Inner>);
+
+/// Connection that may have ended; see [`RpcClient::downgrade`].
+#[derive(Clone)]
+pub struct WeakRpcClient(Weak<Inner>);
+
+impl WeakRpcClient {
+    /// The connection; `None` once its last clone is dropped.
+    #[inline]
+    #[must_use]
+    pub fn upgrade(&self) -> Option<RpcClient> {
+        self.0.upgrade().map(RpcClient)
+    }
+}
+
+impl fmt::Debug for WeakRpcClient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("WeakRpcClient")
+            .field(&self.upgrade())
+            .finish()
+    }
+}
 
 pub(super) struct Inner {
     pub(super) connection: quinn::Connection,
@@ -143,10 +168,19 @@ impl RpcClient {
         confirmed.as_ref().unwrap_or(self).0.shared.load()
     }
 
+    /// Instant at which the connection was made: zero of [`SentCall::read_after`].
+    ///
+    /// [`SentCall::read_after`]: super::SentCall::read_after
+    #[must_use]
+    pub fn created_at(&self) -> std::time::Instant {
+        self.0.shared.created_at().into_std()
+    }
+
     /// Whether the connection carries as many calls as the server accepts on it: a new call would
     /// wait for another one to end, or calls that need a stream of their own wait already. If that
     /// lasts, a second connection to the same server may carry more.
     #[must_use]
+    #[inline]
     pub fn is_saturated(&self) -> bool {
         self.0.lanes.is_saturated()
     }
@@ -161,9 +195,13 @@ impl RpcClient {
     /// changes. New calls fail at once with [`Code::Draining`](crate::Code::Draining); calls in
     /// flight go on.
     #[must_use]
+    #[inline]
     pub fn is_draining(&self) -> bool {
-        let confirmed = self.confirmed_client();
-        confirmed.as_ref().unwrap_or(self).0.shared.is_draining()
+        if self.0.early.is_some() {
+            let confirmed = self.confirmed_client();
+            return confirmed.as_ref().unwrap_or(self).0.shared.is_draining();
+        }
+        self.0.shared.is_draining()
     }
 
     /// Whether the connection is closed, so that every call fails.
@@ -219,6 +257,12 @@ impl RpcClient {
             self.0.shared.local_close.record(&why);
         }
         close_at_once(&self.0.connection, CLOSE_DONE, reason.as_bytes());
+    }
+
+    /// The connection, which does not last because of what is returned.
+    #[must_use]
+    pub fn downgrade(&self) -> WeakRpcClient {
+        WeakRpcClient(Arc::downgrade(&self.0))
     }
 
     fn confirmed_client(&self) -> Option<Self> {

@@ -108,6 +108,25 @@ impl RpcClient {
         }
     }
 
+    /// Goes on with a typed call that was [sent](Self::try_send) and failed: if the server has other
+    /// types, the call is made again as both sides can read it.
+    ///
+    /// # Errors
+    ///
+    /// As for [`call_encoded`](Self::call_encoded); the same error if the types are not to blame.
+    pub async fn call_encoded_again(
+        &self,
+        method: UntypedMethod,
+        request: EncodedRequest<'_>,
+        error: RpcError,
+        options: CallOptions,
+    ) -> Result<EncodedReply, RpcError> {
+        if !is_schema_mismatch(&error) {
+            return Err(error);
+        }
+        self.call_rejected(method, request, error, options).await
+    }
+
     /// Checks whether the types of a method fit those of the server, and calls nothing. The server
     /// is asked once for each method and connection; later checks and calls know the outcome.
     ///

@@ -1,6 +1,13 @@
 //! Cached connection: the only connection to a target, found without a lock.
 
-use std::{fmt, net::SocketAddr, sync::Arc};
+use std::{
+    fmt,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Release},
+    },
+};
 
 use arc_swap::ArcSwapOption;
 
@@ -14,13 +21,16 @@ use crate::RpcClient;
 pub struct CachedConnection {
     pool_id: u64,
     client: ArcSwapOption<(SocketAddr, RpcClient)>,
+    /// Number of the changes of all caches of the pool.
+    version: Arc<AtomicU64>,
 }
 
 impl CachedConnection {
-    pub(super) fn new(pool_id: u64) -> Self {
+    pub(super) fn new(pool_id: u64, version: &Arc<AtomicU64>) -> Self {
         Self {
             pool_id,
             client: ArcSwapOption::empty(),
+            version: Arc::clone(version),
         }
     }
 
@@ -43,6 +53,7 @@ impl CachedConnection {
         }
         let kept = client.map(|client| Arc::new((addr, client.clone())));
         self.client.store(kept);
+        self.version.fetch_add(1, Release);
     }
 }
 

@@ -120,7 +120,7 @@ mod tests {
             let mut one = Self {
                 table: ConnectionTable::default(),
                 key: "red".into(),
-                cache: Arc::new(CachedConnection::new(0)),
+                cache: Arc::new(CachedConnection::new(0, &Arc::default())),
                 addr: server.local_addr(),
                 endpoint,
                 client: connected.expect("a connection"),

@@ -162,6 +162,7 @@ impl Lane {
     }
 
     /// Calls whose replies were not taken yet; [`FULL`] if the lane accepts no more.
+    #[inline]
     pub(super) fn occupancy(&self) -> usize {
         self.occupancy.load(Relaxed)
     }

@@ -3,7 +3,7 @@
 use std::{
     pin::pin,
     sync::{Arc, atomic::Ordering::Relaxed},
-    task::Waker,
+    task::{Context, Poll, Waker},
 };
 
 use tokio::time::Instant;
@@ -76,6 +76,30 @@ impl Lanes {
         self.lanes.iter().map(|lane| lane.waiting()).sum()
     }
 
+    /// Sends a request on one of the lanes, and returns the index of the lane.
+    #[inline]
+    pub(crate) fn start_indexed_call(
+        &self,
+        request: &LaneCallRequest<'_>,
+        waker: &Waker,
+    ) -> Result<(usize, u32), NotStarted> {
+        let (lane, id) = self.start_call(request, waker)?;
+        let mut lanes = self.lanes.iter();
+        let index = lanes.position(|one| Arc::ptr_eq(one, lane));
+        Ok((index.expect("it is one of them"), id))
+    }
+
+    /// Polls for the reply of a call on the lane of this index.
+    #[inline]
+    pub(crate) fn poll_reply(&self, lane: usize, id: u32, cx: &Context<'_>) -> Poll<CallResult> {
+        self.lanes[lane].poll_reply(id, cx)
+    }
+
+    /// Cancels a call on the lane of this index, whose reply was not taken.
+    pub(crate) fn cancel(&self, lane: usize, id: u32) {
+        self.lanes[lane].cancel(id);
+    }
+
     /// Sends a request on one of the lanes.
     pub(super) fn start_call(
         &self,
@@ -117,6 +141,7 @@ impl Lanes {
     }
 
     /// Whether a call would have to wait, or others wait for a stream already.
+    #[inline]
     pub(crate) fn is_saturated(&self) -> bool {
         self.has_waiting_calls()
             || self.shared.waiting_for_stream.load(Relaxed) > 0
@@ -124,11 +149,13 @@ impl Lanes {
     }
 
     /// Whether any lane accepts a call.
+    #[inline]
     fn has_capacity(&self) -> bool {
         self.lanes.iter().any(|lane| lane.occupancy() != FULL)
     }
 
     /// Whether calls wait for capacity, so that new ones have to queue behind them.
+    #[inline]
     pub(crate) fn has_waiting_calls(&self) -> bool {
         self.shared.has_waiting_calls()
     }

@@ -73,8 +73,8 @@ impl LaneTask {
         lane.set_task(task.abort_handle());
     }
 
-    /// Reads the available replies, once.
-    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), LaneEnd>> {
+    /// Reads the available replies, once. Returns when, if there were any.
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Instant>, LaneEnd>> {
         if let Err(end) = ready!(self.reader.poll_read(cx)) {
             return Poll::Ready(Err(self.lane_end(end)));
         }
@@ -106,10 +106,12 @@ impl LaneTask {
             load = Some(report);
             self.replies.push((id, reply));
         }
-        if let Some(load) = load {
-            self.lane.shared.record_load(load);
-        }
-        Poll::Ready(Ok(()))
+        let read_at = load.map(|load| {
+            let now = Instant::now();
+            self.lane.shared.record_reply(load, now);
+            now
+        });
+        Poll::Ready(Ok(read_at))
     }
 
     /// Keeps the headers of a reply until it comes.
@@ -156,8 +158,13 @@ impl LaneTask {
     }
 
     /// Delivers replies to their callers, writes queued frames, and expires calls. Returns the next
-    /// deadline.
-    fn deliver(&mut self, cx: &mut Context<'_>, end: Option<LaneEnd>) -> Option<Instant> {
+    /// deadline. The clock is read if replies were not `read_at` some instant.
+    fn deliver(
+        &mut self,
+        cx: &mut Context<'_>,
+        read_at: Option<Instant>,
+        end: Option<LaneEnd>,
+    ) -> Option<Instant> {
         let state = &mut *self.lane.state.lock();
         if !self.replies.is_empty() {
             state.reopen_backoff.on_reply();
@@ -184,7 +191,8 @@ impl LaneTask {
                 wakers, expired, ..
             } = self;
             let late = || Err(deadline_exceeded(true));
-            state.table.expire(Instant::now(), late, |id, waker| {
+            let now = read_at.unwrap_or_else(Instant::now);
+            state.table.expire(now, late, |id, waker| {
                 expired.push(id);
                 wakers.push(waker);
             });
@@ -252,12 +260,13 @@ impl Future for LaneTask {
         for _ in 0..READS_PER_POLL_MAX {
             let read = this.poll_read(cx);
             let is_idle = read.is_pending();
-            let end = match read {
-                Poll::Ready(Err(end)) => Some(end),
-                Poll::Ready(Ok(())) | Poll::Pending => None,
+            let (read_at, end) = match read {
+                Poll::Ready(Err(end)) => (None, Some(end)),
+                Poll::Ready(Ok(read_at)) => (read_at, None),
+                Poll::Pending => (None, None),
             };
             let has_ended = end.is_some();
-            let deadline = this.deliver(cx, end);
+            let deadline = this.deliver(cx, read_at, end);
             for waker in this.wakers.drain(..) {
                 waker.wake();
             }

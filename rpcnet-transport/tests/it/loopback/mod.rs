@@ -21,6 +21,7 @@ mod lanes_stress;
 mod limits;
 mod packet_relay;
 mod runtimes;
+mod sent_calls;
 mod sessions;
 #[cfg(any(target_os = "linux", target_os = "android"))]
 mod shards;
