@@ -10,7 +10,7 @@
 //! valgrind --tool=callgrind call_cost-... cluster 3 64 8000
 //! ```
 //!
-//! The arguments are the subject (`direct` or `cluster`), the number of workers, of
+//! The arguments are the subject (`direct`, `cluster` or `route`), the number of workers, of
 //! calls in flight and of calls. Without them, each subject makes a few calls.
 
 use std::{env, net::Ipv4Addr, rc::Rc, sync::Arc};
@@ -18,8 +18,8 @@ use std::{env, net::Ipv4Addr, rc::Rc, sync::Arc};
 use bytes::Bytes;
 use futures::future::join_all;
 use rpcnet_client::{
-    ClusterClient, ClusterClientConfig, DevCa, LoadBalancingStrategy, Router,
-    RpcClient, RpcServer, TransportConfig, WorkerRegistry,
+    ClusterClient, ClusterClientConfig, DevCa, LoadBalancingStrategy, Router, RpcClient, RpcServer,
+    TransportConfig, WorkerRegistry, WorkerRoute,
     registry::{NodeId, NodeInfo, StaticMembership},
     transport::MemoryNetwork,
 };
@@ -27,7 +27,8 @@ use tokio::{runtime::Builder, task::LocalSet};
 
 /// A client of some workers, and a bare connection to each of them.
 struct Cluster {
-    client: ClusterClient,
+    client: Arc<ClusterClient>,
+    route: WorkerRoute,
     direct: Vec<RpcClient>,
     _servers: Vec<RpcServer>,
 }
@@ -56,8 +57,11 @@ async fn cluster(workers: usize) -> Cluster {
     }
     let registry = WorkerRegistry::new(list, LoadBalancingStrategy::default());
     registry.start().await;
+    let client = ClusterClient::new(Arc::new(registry), ClusterClientConfig::new(caller));
+    let client = Arc::new(client);
     Cluster {
-        client: ClusterClient::new(Arc::new(registry), ClusterClientConfig::new(caller)),
+        route: client.route(WORKERS),
+        client,
         direct,
         _servers: servers,
     }
@@ -73,9 +77,10 @@ async fn run(cluster: Rc<Cluster>, subject: &str, in_flight: usize, calls: usize
                 let reply = match &*subject {
                     "direct" => connection.call("echo", BODY).await.is_ok(),
                     "cluster" => {
-                        let call = cluster.client.call_worker("echo", BODY, WORKERS);
+                        let call = cluster.client.call_worker("echo", BODY, Some(WORKERS));
                         call.await.is_ok()
                     }
+                    "route" => cluster.route.call("echo", BODY).await.is_ok(),
                     other => panic!("no subject: {other}"),
                 };
                 assert!(reply, "a call has failed");
@@ -103,6 +108,6 @@ fn main() {
     });
 }
 
-const WORKERS: Option<&str> = Some("role=worker");
+const WORKERS: &str = "role=worker";
 const BODY: Bytes = Bytes::from_static(&[7; 32]);
-const SUBJECTS: [&str; 2] = ["direct", "cluster"];
+const SUBJECTS: [&str; 3] = ["direct", "cluster", "route"];

@@ -195,7 +195,7 @@ pub mod tower;
 pub use callers_by_tags::callers_by_tags;
 pub use client::{
     ClusterClient, ClusterClientConfig, ClusterError, MethodPolicy, QuorumError, WorkerCallOptions,
-    WorkerChannel, WorkerStream,
+    WorkerChannel, WorkerRoute, WorkerStream,
 };
 #[cfg(feature = "gossip")]
 pub use node::{DrainReport, Node, NodeBuilder, NodeError, NodeShutdownReport};

@@ -10,7 +10,7 @@ use std::{
 
 use bytes::Bytes;
 use futures::{FutureExt, Stream, StreamExt, stream, stream::BoxStream};
-use rpcnet_registry::{Candidate, NodeId};
+use rpcnet_registry::{Candidate, NodeId, Worker};
 use rpcnet_transport::{Decode, Encode};
 
 use super::{
@@ -142,8 +142,9 @@ impl ClusterClient {
                         integer: None,
                         body,
                     },
+                    |reply, _| reply,
                 );
-                let reply = reply.await.map(|(reply, _)| reply);
+                let reply = reply.await;
                 (worker.id().clone(), reply)
             }
             .boxed()
@@ -194,6 +195,11 @@ impl<T> fmt::Debug for WorkerReplies<'_, T> {
             .field("remaining", &self.remaining)
             .finish_non_exhaustive()
     }
+}
+
+/// The result of a call with the worker that has replied.
+pub(super) fn with_worker<R>(reply: R, worker: Worker) -> (R, Worker) {
+    (reply, worker)
 }
 
 pub(super) fn decode<T: Decode>(node: &NodeId, reply: Bytes) -> Result<T, ClusterError> {

@@ -12,8 +12,10 @@ use rpcnet_transport::{
 
 use super::{
     ClusterClient, ClusterError, WorkerCallOptions, WorkerStream,
+    broadcast::with_worker,
     call_plan::{ClusterCall, Destination, TypedClusterCall, called},
     operation::{OpenTypedStream, TypedStreams, TypedUnaryCall},
+    routes::Route,
     streams::FirstReply,
 };
 
@@ -22,11 +24,7 @@ impl ClusterClient {
     /// for [`Method`] and for the clients of services.
     #[must_use]
     pub fn workers(self: &Arc<Self>, filter: Option<&str>) -> WorkerChannel {
-        WorkerChannel {
-            client: Arc::clone(self),
-            filter: filter.map(Arc::from),
-            options: WorkerCallOptions::new(),
-        }
+        WorkerChannel::new(self, &self.executor.workers.routes.find_or_new(filter))
     }
 }
 
@@ -64,11 +62,19 @@ impl ClusterClient {
 #[derive(Clone)]
 pub struct WorkerChannel {
     client: Arc<ClusterClient>,
-    filter: Option<Arc<str>>,
+    route: Arc<Route>,
     options: WorkerCallOptions,
 }
 
 impl WorkerChannel {
+    pub(super) fn new(client: &Arc<ClusterClient>, route: &Arc<Route>) -> Self {
+        Self {
+            client: Arc::clone(client),
+            route: Arc::clone(route),
+            options: WorkerCallOptions::new(),
+        }
+    }
+
     /// Sets options of all calls over this channel, for what a call does not say itself. An
     /// idempotency key has no place here: no two calls may share one.
     #[must_use]
@@ -86,7 +92,7 @@ impl WorkerChannel {
     /// Filter of the workers; `None` for all.
     #[must_use]
     pub fn filter(&self) -> Option<&str> {
-        self.filter.as_deref()
+        self.route.filter()
     }
 
     fn call<Req, Reply, E>(
@@ -111,10 +117,11 @@ impl WorkerChannel {
         let (client, method) = (&self.client, typed.method);
         let call = move || {
             let plan = client.settings.typed_plan(typed);
-            ClusterCall::typed(plan, &typed.method, Destination::Matching(self.filter()))
+            let destination = Destination::Matching(self.filter());
+            ClusterCall::typed(plan, &typed.method, destination).on_route(Some(&self.route))
         };
         let operation = TypedUnaryCall { method, request };
-        client.executor.execute(call, operation)
+        client.executor.execute(call, operation, with_worker)
     }
 
     /// Opens a stream, whatever its types.
@@ -126,9 +133,13 @@ impl WorkerChannel {
         let (client, method) = (&self.client, typed.method);
         let plan = client.settings.typed_stream_plan(&typed);
         let destination = Destination::Matching(self.filter());
-        let call = || ClusterCall::typed(plan, &typed.method, destination);
+        let call =
+            || ClusterCall::typed(plan, &typed.method, destination).on_route(Some(&self.route));
         let operation = OpenTypedStream { method, streams };
-        let (opened, worker) = client.executor.execute(call, operation).await?;
+        let (opened, worker) = client
+            .executor
+            .execute(call, operation, with_worker)
+            .await?;
         Ok((
             opened,
             FirstReply::new(client, called(method), &plan, worker),
@@ -244,7 +255,7 @@ impl Channel for WorkerChannel {
 impl fmt::Debug for WorkerChannel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("WorkerChannel")
-            .field("filter", &self.filter)
+            .field("filter", &self.filter())
             .field("options", &self.options)
             .finish_non_exhaustive()
     }

@@ -5,12 +5,12 @@ use std::{
     sync::{Arc, OnceLock, Weak},
 };
 
-use rpcnet_balance::{Endpoint as BalancedEndpoint, Outcome, OutcomeKind};
+use rpcnet_balance::{Endpoint as BalancedEndpoint, Outcome, OutcomeKind, Time};
 use rpcnet_registry::{
     ClusterEvent, Events, NodeId, Worker, WorkerRegistry, connected::WorkerConnector,
 };
 use rpcnet_transport::{
-    Endpoint,
+    Endpoint, RpcClient,
     pool::{CachedConnection, ConnectionPool, PoolTarget, PooledConnection},
 };
 use tokio::{task::AbortHandle, time::Instant};
@@ -28,18 +28,31 @@ pub(super) struct WorkerConnections {
     /// The task that follows the cluster. Started by the first call, since a client may be made
     /// outside of a runtime.
     follower: OnceLock<AbortHandle>,
+    /// Zero of the times of the registry.
+    epoch: std::time::Instant,
 }
 
 type Pool = ConnectionPool<Arc<BalancedEndpoint>>;
 
 impl WorkerConnections {
-    pub(super) fn new(config: &ClusterClientConfig, link: RegistryLink) -> Self {
+    pub(super) fn new(
+        config: &ClusterClientConfig,
+        link: RegistryLink,
+        epoch: std::time::Instant,
+    ) -> Self {
         let (endpoint, listener) = (config.endpoint.clone(), link.clone());
         Self {
             pool: Arc::new(Pool::with_listener(endpoint, config.pool, listener)),
             link,
             follower: OnceLock::new(),
+            epoch,
         }
+    }
+
+    /// A time as balancers have it.
+    #[inline]
+    pub(super) fn time(&self, at: Instant) -> Time {
+        Time::from(at.into_std().saturating_duration_since(self.epoch))
     }
 
     /// The endpoint that connections are made from.
@@ -88,6 +101,18 @@ impl WorkerConnections {
             .with_cache(cache.cloned())
     }
 
+    /// The connection to a worker, if there is one alone and this client has its cache.
+    pub(super) fn cached(&self, worker: &Worker) -> Option<RpcClient> {
+        let cache = self.cache(worker)?;
+        self.pool.cached(cache, worker.addr)
+    }
+
+    /// Number that rises when what [`cached`](Self::cached) returns has changed.
+    #[inline]
+    pub(super) fn version(&self) -> u64 {
+        self.pool.cache_version()
+    }
+
     /// Cache of the connection in the entry of the worker, which the first client that calls the
     /// worker has. Other clients ask their pool.
     fn cache<'a>(&self, worker: &'a Worker) -> Option<&'a Arc<CachedConnection>> {
@@ -102,10 +127,7 @@ impl WorkerConnector for WorkerConnections {
     /// is one alone.
     fn connection(&self, worker: &Worker) -> PooledConnection {
         let pool = &self.pool;
-        let cached = self
-            .cache(worker)
-            .and_then(|cache| pool.cached(cache, worker.addr));
-        match cached {
+        match self.cached(worker) {
             Some(client) => PooledConnection::Ready(client),
             None => pool.connection_with(process(worker.id()), worker.addr, || self.target(worker)),
         }

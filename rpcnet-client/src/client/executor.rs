@@ -5,7 +5,7 @@ use std::{net::SocketAddr, pin::pin, sync::Arc};
 use futures::{StreamExt, stream::FuturesUnordered};
 use rpcnet_balance::{
     Outcome, OutcomeKind, Time,
-    retry::{AdmissionKind, AttemptLimits, AttemptReason, CallState, Choice, RetryControl, Step},
+    retry::{AttemptLimits, AttemptReason, CallState, Choice, RetryControl, Step},
 };
 use rpcnet_registry::Worker;
 use rpcnet_transport::{
@@ -32,73 +32,8 @@ pub(super) struct Executor {
 }
 
 impl Executor {
-    /// Makes attempts until one succeeds or no other makes sense.
-    ///
-    /// The fast path is the first attempt of a call that waits for no connection, has no timeout
-    /// of its attempts, no hedges and no idempotency key: its future is all that it needs. What the
-    /// other calls need, and those whose first attempt fails, is on the heap.
-    #[allow(
-        clippy::manual_async_fn,
-        reason = "an `async fn` would hold its arguments twice, which costs each call time"
-    )]
-    pub(super) fn execute<'c, O: Operation>(
-        &self,
-        call: impl FnOnce() -> ClusterCall<'c>,
-        operation: O,
-    ) -> impl Future<Output = Result<(O::Reply, Worker), ClusterError>> {
-        async move {
-            // Before a worker is picked, so that no failure between the two is missed.
-            self.workers.follow();
-            let call = call();
-            let plan = &call.plan;
-            if plan.deadline.is_some_and(|end| end <= plan.started_at) {
-                // No worker is to blame.
-                let attempts = Vec::new();
-                return Err(ClusterError::DeadlineExceeded { attempts });
-            }
-            let now = self.workers.time(plan.started_at);
-            let (worker, client) = match self.workers.pick(&call, &[], now)? {
-                (worker, PooledConnection::Ready(client)) if plan.fits_fast_path() => {
-                    (worker, client)
-                }
-                picked => {
-                    let attempts = self.no_attempts(&call);
-                    let rest = self.run_attempts(&call, attempts, Some(picked), &operation);
-                    return Box::pin(rest).await;
-                }
-            };
-            self.retries.counters().on_attempt(AdmissionKind::First);
-            let options = plan.attempt_options(0, plan.deadline);
-            let reply = {
-                let attempt = pin!(operation.attempt(&client, options));
-                let on_saturated = || self.workers.connections.on_saturated(&worker);
-                run_call(&client, attempt, on_saturated).await
-            };
-            let start = AttemptStart {
-                worker: &worker,
-                number: 0,
-                started_at: plan.started_at,
-            };
-            let outcome = reply.map_err(|error| {
-                let deadline = AttemptDeadline::for_call(plan.deadline);
-                AttemptFailure::from_call_error(error, plan, deadline, client.is_closed())
-            });
-            match self.conclude(&call, &start, Some(&client), outcome) {
-                Ok(reply) => {
-                    self.retries.on_call_succeeded();
-                    Ok((reply, worker))
-                }
-                Err(failure) => {
-                    let attempts = self.first_failed(&call, worker, failure)?;
-                    drop(client);
-                    Box::pin(self.run_attempts(&call, attempts, None, &operation)).await
-                }
-            }
-        }
-    }
-
     /// The attempts of a call before the first one.
-    fn no_attempts<'a>(&'a self, call: &ClusterCall<'a>) -> Attempts<'a> {
+    pub(super) fn no_attempts<'a>(&'a self, call: &ClusterCall<'a>) -> Attempts<'a> {
         let deadline = call.plan.deadline;
         Attempts::new(CallState::new(AttemptLimits {
             deadline: deadline.map(|end| self.workers.time(end)),
@@ -110,7 +45,7 @@ impl Executor {
 
     /// The attempts of a call whose fast path has failed, unless it ends with that.
     #[cold]
-    fn first_failed<'a>(
+    pub(super) fn first_failed<'a>(
         &'a self,
         call: &ClusterCall<'a>,
         worker: Worker,
@@ -145,7 +80,7 @@ impl Executor {
     }
 
     /// Makes the attempts that are left, the first of them on the worker that was picked for it.
-    async fn run_attempts<O: Operation>(
+    pub(super) async fn run_attempts<O: Operation>(
         &self,
         call: &ClusterCall<'_>,
         mut attempts: Attempts<'_>,
@@ -290,7 +225,7 @@ impl Executor {
 
     /// An attempt has ended: reports the outcome to the balancer, and records how long it took.
     #[inline]
-    fn conclude<T>(
+    pub(super) fn conclude<T>(
         &self,
         call: &ClusterCall<'_>,
         start: &AttemptStart<'_>,

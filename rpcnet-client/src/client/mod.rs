@@ -8,16 +8,20 @@ mod config;
 mod connections;
 mod error;
 mod executor;
+mod first_attempt;
 mod operation;
 mod options;
 mod outcome;
+mod plain_call;
 mod quorum;
 mod registry_link;
 mod retry_decision;
+mod routes;
 mod rpc_error;
 mod schema_checks;
 mod status;
 mod streams;
+mod worker_route;
 mod workers;
 
 use std::{
@@ -27,7 +31,6 @@ use std::{
 };
 
 use bytes::Bytes;
-use futures::TryFutureExt;
 use rpcnet_balance::retry::{RetryBackoff, RetryControl};
 use rpcnet_registry::{Worker, WorkerRegistry};
 use rpcnet_transport::{Decode, Encode, IntegerRequest};
@@ -44,12 +47,11 @@ pub use self::{
     options::WorkerCallOptions,
     quorum::{QuorumCall, QuorumError, QuorumFailure},
     streams::WorkerStream,
+    worker_route::WorkerRoute,
 };
 use self::{
-    call_plan::{CallSettings, ClusterCall, Destination},
-    executor::Executor,
-    operation::UnaryCall,
-    workers::Workers,
+    call_plan::CallSettings, executor::Executor, operation::UnaryCall, plain_call::NamedCall,
+    routes::Route, workers::Workers,
 };
 
 /// Client of a cluster: selects a worker by tags and load, connects, calls, and retries on another
@@ -122,8 +124,8 @@ impl ClusterClient {
         filter: Option<&'a str>,
     ) -> impl Future<Output = Result<Bytes, ClusterError>> {
         // No future around the one that does it: each costs a call time and space.
-        let call = self.call_bytes((method, None), body.into(), filter, &DEFAULT_OPTIONS);
-        call.map_ok(|(reply, _)| reply)
+        let method = (method, None);
+        self.call_bytes(method, body.into(), (filter, None), None, |reply, _| reply)
     }
 
     /// Like [`call_worker`](Self::call_worker), with options.
@@ -138,9 +140,11 @@ impl ClusterClient {
         filter: Option<&str>,
         options: WorkerCallOptions,
     ) -> Result<Bytes, ClusterError> {
-        let call = self.call_bytes((method, None), body.into(), filter, &options);
-        let (reply, _) = call.await?;
-        Ok(reply)
+        let (method, options) = ((method, None), Some(&options));
+        let call = self.call_bytes(method, body.into(), (filter, None), options, |reply, _| {
+            reply
+        });
+        call.await
     }
 
     /// Calls a method of a worker. Request and reply are values, encoded with postcard.
@@ -166,7 +170,7 @@ impl ClusterClient {
     {
         let body = request.encode().map_err(ClusterError::Encode)?;
         let method = (method, IntegerRequest::of::<Req>());
-        let call = self.call_bytes(method, body, filter, &DEFAULT_OPTIONS);
+        let call = self.call_bytes(method, body, (filter, None), None, broadcast::with_worker);
         let (reply, worker) = call.await?;
         broadcast::decode(worker.id(), reply)
     }
@@ -189,7 +193,15 @@ impl ClusterClient {
     {
         let body = request.encode().map_err(ClusterError::Encode)?;
         let method = (method, IntegerRequest::of::<Req>());
-        let (reply, worker) = self.call_bytes(method, body, filter, &options).await?;
+        let (reply, worker) = self
+            .call_bytes(
+                method,
+                body,
+                (filter, None),
+                Some(&options),
+                broadcast::with_worker,
+            )
+            .await?;
         broadcast::decode(worker.id(), reply)
     }
 
@@ -220,23 +232,27 @@ impl ClusterClient {
     }
 
     /// Calls a method by its name, whose request is an integer of this type or anything else.
-    fn call_bytes<'a>(
+    fn call_bytes<'a, T>(
         &'a self,
         (method, integer): (&'a str, Option<IntegerRequest>),
         body: Bytes,
-        filter: Option<&'a str>,
-        options: &'a WorkerCallOptions,
-    ) -> impl Future<Output = Result<(Bytes, Worker), ClusterError>> {
-        let call = move || {
-            let plan = self.settings.unary_plan(method, options);
-            ClusterCall::new(plan, method, Destination::Matching(filter))
+        (filter, route): (Option<&'a str>, Option<&'a Route>),
+        options: Option<&'a WorkerCallOptions>,
+        finish: impl FnOnce(Bytes, Worker) -> T,
+    ) -> impl Future<Output = Result<T, ClusterError>> {
+        let call = NamedCall {
+            settings: &self.settings,
+            method,
+            filter,
+            route,
+            options,
         };
         let operation = UnaryCall {
             method,
             integer,
             body,
         };
-        self.executor.execute(call, operation)
+        self.executor.execute(call, operation, finish)
     }
 }
 
@@ -248,8 +264,6 @@ impl fmt::Debug for ClusterClient {
             .finish_non_exhaustive()
     }
 }
-
-static DEFAULT_OPTIONS: WorkerCallOptions = WorkerCallOptions::new();
 
 #[cfg(test)]
 mod tests {
@@ -277,6 +291,13 @@ mod tests {
         let options = WorkerCallOptions::new();
         let with_options = client.call_worker_typed_with::<u32, u32>("any", &1, None, options);
         let saved = size_of_val(&with_options).saturating_sub(size_of_val(&plain));
+        eprintln!(
+            "SIZES plain={} call={} options={} err={}",
+            size_of_val(&plain),
+            size_of_val(&client.call_worker("any", "x", None)),
+            size_of::<rpcnet_transport::CallOptions>(),
+            size_of::<ClusterError>()
+        );
         assert!(saved >= size_of::<WorkerCallOptions>(), "{saved}");
     }
 }

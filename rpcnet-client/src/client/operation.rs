@@ -1,9 +1,11 @@
 //! Operations of an attempt: a unary call, or the opening of a stream.
 
+use std::future::ready;
+
 use bytes::Bytes;
 use rpcnet_transport::{
-    CallOptions, EncodedReply, EncodedRequest, IntegerRequest, OpenedStream, RpcClient, RpcError,
-    UntypedMethod,
+    CallOptions, EncodedReply, EncodedRequest, Encoding, IntegerRequest, OpenedStream, RpcClient,
+    RpcError, SmallCallMethod, UntypedMethod,
 };
 
 /// Operation of an attempt on a connection. It may run several times, on several connections.
@@ -16,6 +18,31 @@ pub(super) trait Operation {
         client: &RpcClient,
         options: CallOptions,
     ) -> impl Future<Output = Result<Self::Reply, RpcError>>;
+
+    /// The operation as a call that may be sent at once; `None` if it is none.
+    fn small_call(&self) -> Option<SmallOperation<'_, Self::Reply>> {
+        None
+    }
+
+    /// Goes on after a small call has failed: with the same error, unless there is another way to
+    /// make it on this connection.
+    fn resume(
+        &self,
+        client: &RpcClient,
+        error: RpcError,
+        options: CallOptions,
+    ) -> impl Future<Output = Result<Self::Reply, RpcError>> {
+        let _ = (client, options);
+        ready(Err(error))
+    }
+}
+
+/// Operation that may be sent at once, as a small call.
+pub(super) struct SmallOperation<'a, R> {
+    pub(super) method: SmallCallMethod<'a>,
+    pub(super) body: &'a Bytes,
+    /// Makes the result of the reply.
+    pub(super) into_reply: fn(Bytes) -> R,
 }
 
 /// A unary call.
@@ -36,6 +63,15 @@ impl Operation for UnaryCall<'_> {
         options: CallOptions,
     ) -> impl Future<Output = Result<Bytes, RpcError>> {
         client.call_ref_of(self.method, self.integer, &self.body, options)
+    }
+
+    #[inline]
+    fn small_call(&self) -> Option<SmallOperation<'_, Bytes>> {
+        Some(SmallOperation {
+            method: SmallCallMethod::Named(self.method, self.integer),
+            body: &self.body,
+            into_reply: |bytes| bytes,
+        })
     }
 }
 
@@ -74,6 +110,27 @@ impl Operation for TypedUnaryCall<'_> {
         options: CallOptions,
     ) -> impl Future<Output = Result<EncodedReply, RpcError>> {
         client.call_encoded(self.method, self.request, options)
+    }
+
+    #[inline]
+    fn small_call(&self) -> Option<SmallOperation<'_, EncodedReply>> {
+        Some(SmallOperation {
+            method: SmallCallMethod::Typed(self.method),
+            body: self.request.postcard.as_ref().ok()?,
+            into_reply: |bytes| EncodedReply {
+                encoding: Encoding::Postcard,
+                bytes,
+            },
+        })
+    }
+
+    fn resume(
+        &self,
+        client: &RpcClient,
+        error: RpcError,
+        options: CallOptions,
+    ) -> impl Future<Output = Result<EncodedReply, RpcError>> {
+        client.call_encoded_again(self.method, self.request, error, options)
     }
 }
 

@@ -35,14 +35,18 @@ impl Workers {
         }
     }
 
-    pub(super) fn report_success(&self, ended: &EndedAttempt<'_>, client: &RpcClient) {
-        let (method, worker) = (ended.call.method, ended.worker);
+    /// A worker has served a call: it does not reject the method.
+    pub(super) fn learn_served(&self, ended: &EndedAttempt<'_>) {
         let rejected_methods = &self.link.rejected_methods;
-        rejected_methods.on_served(method, worker.endpoint_id());
+        rejected_methods.on_served(ended.call.method, ended.worker.endpoint_id());
         self.learn_compatible(ended);
+    }
+
+    pub(super) fn report_success(&self, ended: &EndedAttempt<'_>, client: &RpcClient) {
+        self.learn_served(ended);
         let load = client.load().map(reported_load);
         let outcome = Outcome::new(OutcomeKind::Success, ended.took).with_now(ended.at);
-        worker.report(&outcome.with_reported_load(load));
+        ended.worker.report(&outcome.with_reported_load(load));
     }
 
     pub(super) fn report_failure(&self, ended: &EndedAttempt<'_>, failure: &AttemptFailure) {
@@ -121,7 +125,8 @@ pub(super) fn outcome_kind(error: &RpcError, application_errors_fail: bool) -> O
 }
 
 /// A load report in the terms of the balancer, which knows no transport.
-fn reported_load(load: LoadReport) -> ReportedLoad {
+#[inline]
+pub(super) fn reported_load(load: LoadReport) -> ReportedLoad {
     ReportedLoad::new()
         .with_in_flight(load.in_flight.into())
         .with_queue_delay(load.queue_delay)

@@ -33,6 +33,12 @@ impl RegistryLink {
         }
     }
 
+    /// Whether anything is recorded that a served call may change. Nearly always nothing is.
+    #[inline]
+    pub(super) fn has_records(&self) -> bool {
+        !self.rejected_methods.is_empty() || self.schemas.is_learning()
+    }
+
     /// The worker has rejected the method: later calls of it pass the worker over.
     pub(super) fn record_rejection(
         &self,

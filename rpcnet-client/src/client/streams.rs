@@ -21,6 +21,7 @@ use tokio::time::Instant;
 
 use super::{
     ClusterClient, ClusterError, WorkerCallOptions,
+    broadcast::with_worker,
     call_plan::{CallPlan, ClusterCall, Destination},
     operation::OpenStream,
     outcome::outcome_kind,
@@ -127,7 +128,10 @@ impl ClusterClient {
     {
         let plan = self.settings.stream_plan(method, options);
         let call = || ClusterCall::new(plan, method, Destination::Matching(filter));
-        let (stream, worker) = self.executor.execute(call, OpenStream(open)).await?;
+        let (stream, worker) = self
+            .executor
+            .execute(call, OpenStream(open), with_worker)
+            .await?;
         Ok((stream, FirstReply::new(self, method.into(), &plan, worker)))
     }
 }

@@ -14,7 +14,9 @@ use super::{
     ClusterClientConfig,
     call_plan::{ClusterCall, Destination},
     connections::WorkerConnections,
+    plain_call::PlainCall,
     registry_link::RegistryLink,
+    routes::{ReadyConnection, Routes},
 };
 
 /// The workers of a client: who can be selected, the connections to them, which methods they
@@ -23,14 +25,16 @@ pub(super) struct Workers {
     pub(super) registry: Arc<WorkerRegistry>,
     pub(super) connections: WorkerConnections,
     pub(super) link: RegistryLink,
+    pub(super) routes: Routes,
 }
 
 impl Workers {
     pub(super) fn new(registry: Arc<WorkerRegistry>, config: &ClusterClientConfig) -> Self {
         let link = RegistryLink::new(&registry);
         Self {
-            connections: WorkerConnections::new(config, link.clone()),
+            connections: WorkerConnections::new(config, link.clone(), registry.epoch()),
             link,
+            routes: Routes::default(),
             registry,
         }
     }
@@ -41,8 +45,9 @@ impl Workers {
     }
 
     /// A time as balancers have it.
+    #[inline]
     pub(super) fn time(&self, at: Instant) -> Time {
-        self.registry.time(at.into_std())
+        self.connections.time(at)
     }
 
     /// All workers that match and can be reached, those that rejected the method last. None counts
@@ -86,6 +91,59 @@ impl Workers {
         })
     }
 
+    /// A worker, and the connection to it if there is one that can be used at once. `None` if it
+    /// takes more than a look at the route of the call, as when workers reject its method or may
+    /// have other types.
+    #[inline]
+    pub(super) fn pick_plain(
+        &self,
+        call: &PlainCall<'_>,
+        now: Time,
+    ) -> Option<(Worker, Option<ReadyConnection>)> {
+        let rejected = &self.link.rejected_methods;
+        let route = match call.route {
+            Some(route) => route,
+            None => self.routes.find(call.filter)?,
+        };
+        let fits = rejected.is_empty()
+            && call
+                .typed
+                .is_none_or(|method| self.mismatches(*method, call.filter).is_none());
+        if !fits {
+            return None;
+        }
+        let mut cx = PickContext::new().with_now(now);
+        if let Some(key) = call.key {
+            cx = cx.with_key(key);
+        }
+        let (mut worker, client) = route.pick_ready(&cx, &self.connections)?;
+        call.set_latency_kind(&mut worker, now);
+        Some((worker, client))
+    }
+
+    /// A worker that was picked for a call, and the connection to it; another one if it drains, or
+    /// is probed and cannot be reached.
+    pub(super) fn connect_picked(
+        &self,
+        call: &ClusterCall<'_>,
+        worker: Worker,
+        now: Time,
+    ) -> Result<(Worker, PooledConnection), SelectError> {
+        let Destination::Matching(filter) = call.destination else {
+            return Ok(self.start_on(worker, call, now));
+        };
+        let mut cx = PickContext::new().with_now(now);
+        if let Some(key) = call.plan.key {
+            cx = cx.with_key(key);
+        }
+        let (registry, connections) = (&self.registry, &self.connections);
+        let picked = registry.connect_selected(worker, filter, &cx, connections);
+        picked.map(|(mut worker, connection)| {
+            call.set_latency_kind(&mut worker, now);
+            (worker, connection)
+        })
+    }
+
     fn pick_probing(
         &self,
         call: &ClusterCall<'_>,
@@ -110,12 +168,18 @@ impl Workers {
             cx = cx.with_key(key);
         }
         let (registry, connections) = (&self.registry, &self.connections);
+        let route = call
+            .route
+            .or_else(|| self.routes.find(filter).map(|it| &**it));
         let rejecting = self.link.rejected_methods.workers_rejecting(call.method);
         let mismatches = call
             .typed
             .and_then(|method| self.mismatches(*method, filter));
         let (mut worker, connection) = if rejecting.is_none() && mismatches.is_none() {
-            registry.select_connected(filter, &cx, connections)?
+            match route {
+                Some(route) => route.pick(&cx, registry, connections)?,
+                None => registry.select_connected(filter, &cx, connections)?,
+            }
         } else {
             let rejections = Rejections {
                 workers: rejecting.as_deref(),

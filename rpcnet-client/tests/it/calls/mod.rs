@@ -14,6 +14,7 @@ mod quorum;
 mod rejected_methods;
 mod reported_load;
 mod retries;
+mod routes;
 mod runtimes;
 mod scaling;
 mod streams;
