@@ -308,6 +308,15 @@ impl Endpoint {
         now.into().is_some_and(|now| self.backoff.is_active(now))
     }
 
+    /// Whether failures are recorded that make the next backoff longer, or may: each reply makes
+    /// them fewer. Without them, and but for the greatest latency, a reply that is read together
+    /// with another one changes nothing. A single atomic read.
+    #[must_use]
+    #[inline]
+    pub fn has_backoff_record(&self) -> bool {
+        self.backoff.may_be_active()
+    }
+
     /// Whether the endpoint reported within the last second that it is busy or draining. Without a
     /// time every report counts.
     #[must_use]

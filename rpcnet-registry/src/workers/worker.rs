@@ -275,7 +275,8 @@ impl Worker {
             return self.report_success(now, latency, load);
         };
         let is_known = load.is_none_or(|load| member.reported_load() == Some(load));
-        if is_known && member.entry().last_reply.covers(now, kind, latency) {
+        let changes_little = is_known && !member.has_backoff_record();
+        if changes_little && member.entry().last_reply.covers(now, kind, latency) {
             let outcome = Outcome::new(OutcomeKind::Success, latency).with_now(now);
             member
                 .tier

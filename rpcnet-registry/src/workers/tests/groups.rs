@@ -113,3 +113,25 @@ fn of_replies_that_are_read_together_the_balancer_is_told_of_those_that_say_more
     }
     assert_eq!(balancer.0.lock().len(), told.len() + 2);
 }
+
+#[test]
+fn each_reply_makes_the_recorded_failures_fewer() {
+    let registry = started(&cluster(), LoadBalancingStrategy::PeakEwma);
+    let worker = || {
+        let mut worker = registry.select_named(None, "a").expect("it is listed");
+        worker.set_method("m", ms(1));
+        worker
+    };
+    let endpoint = Arc::clone(worker().endpoint());
+    assert!(!endpoint.has_backoff_record());
+    // Each after the backoff of the one before: three in a row.
+    for seconds in [1, 2, 4] {
+        let failed = Outcome::new(OutcomeKind::Failure, Duration::from_millis(1));
+        worker().report(&failed.with_now(ms(1000 * seconds)));
+    }
+    let reply = || worker().report_reply(ms(60_000), Duration::from_millis(1), None);
+    reply();
+    assert!(endpoint.has_backoff_record(), "three were halved");
+    reply();
+    assert!(!endpoint.has_backoff_record(), "and once more");
+}

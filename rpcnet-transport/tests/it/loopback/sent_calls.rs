@@ -3,7 +3,7 @@
 use std::{future::poll_fn, task::Poll, time::Instant};
 
 use bytes::Bytes;
-use rpcnet_transport::{Method, SentCall, SmallCall, SmallCallMethod};
+use rpcnet_transport::{CallOptions, Method, SentCall, SmallCall, SmallCallMethod};
 
 use super::*;
 
