@@ -12,7 +12,7 @@ use tokio::{
     time::{Instant, Sleep, sleep_until},
 };
 
-use super::lane::{CallResult, FRAME_BYTES_MAX, Lane, LaneEnd, LanePhase};
+use super::lane::{CallResult, FRAME_BYTES_MAX, Lane, LaneEnd, LanePhase, LaneState};
 use crate::{
     Metadata,
     busy_poll::Expected,
@@ -27,10 +27,8 @@ use crate::{
 pub(super) struct LaneTask {
     lane: Arc<Lane>,
     reader: LaneReader,
-    /// Replies of one round; kept here so that rounds share the memory.
-    replies: Vec<(u32, CallResult)>,
-    /// Metadata of the replies of one round.
-    metadata: Vec<(u32, Metadata)>,
+    /// What one round has read; kept here so that rounds share the memory.
+    read: ReadReplies,
     /// Headers of the reply that comes next.
     next_headers: Option<Box<(u32, CallHeaders)>>,
     wakers: Vec<Waker>,
@@ -46,14 +44,38 @@ pub(super) struct LaneTask {
     has_ended: bool,
 }
 
+/// Replies that were read and not yet delivered.
+#[derive(Default)]
+struct ReadReplies {
+    replies: Vec<(u32, CallResult)>,
+    metadata: Vec<(u32, Metadata)>,
+}
+
+impl ReadReplies {
+    /// Completes the calls that wait for these replies.
+    fn complete_calls(&mut self, state: &mut LaneState, wakers: &mut Vec<Waker>) {
+        if !self.replies.is_empty() {
+            state.reopen_backoff.on_reply();
+        }
+        for (id, metadata) in self.metadata.drain(..) {
+            // Only for a call that can still take it.
+            if state.table.is_waiting(id) {
+                state.reply_metadata.insert(id, metadata);
+            }
+        }
+        for (id, reply) in self.replies.drain(..) {
+            wakers.extend(state.table.complete(id, reply));
+        }
+    }
+}
+
 impl LaneTask {
     fn new(lane: Arc<Lane>, recv: quinn::RecvStream) -> Self {
         let reader = LaneReader::new(recv, Bytes::new(), lane.body_bytes_max);
         Self {
             lane,
             reader,
-            replies: Vec::new(),
-            metadata: Vec::new(),
+            read: ReadReplies::default(),
             next_headers: None,
             wakers: Vec::new(),
             expired: Vec::new(),
@@ -104,7 +126,7 @@ impl LaneTask {
                 self.use_headers(id)?;
             }
             load = Some(report);
-            self.replies.push((id, reply));
+            self.read.replies.push((id, reply));
         }
         let read_at = load.map(|load| {
             let now = Instant::now();
@@ -134,7 +156,7 @@ impl LaneTask {
             if of != id {
                 return Err(LaneEnd::Malformed(WireError::UnexpectedFrame));
             }
-            self.metadata.push((id, headers.metadata));
+            self.read.metadata.push((id, headers.metadata));
         }
         Ok(())
     }
@@ -166,18 +188,7 @@ impl LaneTask {
         end: Option<LaneEnd>,
     ) -> Option<Instant> {
         let state = &mut *self.lane.state.lock();
-        if !self.replies.is_empty() {
-            state.reopen_backoff.on_reply();
-        }
-        for (id, metadata) in self.metadata.drain(..) {
-            // Only for a call that can still take it.
-            if state.table.is_waiting(id) {
-                state.reply_metadata.insert(id, metadata);
-            }
-        }
-        for (id, reply) in self.replies.drain(..) {
-            self.wakers.extend(state.table.complete(id, reply));
-        }
+        self.read.complete_calls(state, &mut self.wakers);
         self.is_holding = end.is_none() && self.holds < HOLDS_MAX && state.expects_requests();
         self.holds = if self.is_holding { self.holds + 1 } else { 0 };
         // While requests are held back, no further one needs to wake the task.
@@ -190,8 +201,8 @@ impl LaneTask {
             let Self {
                 wakers, expired, ..
             } = self;
-            let late = || Err(deadline_exceeded(true));
             let now = read_at.unwrap_or_else(Instant::now);
+            let late = || Err(deadline_exceeded(true));
             state.table.expire(now, late, |id, waker| {
                 expired.push(id);
                 wakers.push(waker);
