@@ -98,7 +98,7 @@ fn main() {
     let runtime = Builder::new_current_thread().enable_all().build();
     let runtime = runtime.expect("a runtime");
     let subject = arguments.first().filter(|first| !first.starts_with('-'));
-    let subjects = subject.map_or(SUBJECTS.to_vec(), |subject| vec![&**subject]);
+    let subjects = subject.map_or_else(|| SUBJECTS.to_vec(), |subject| vec![&**subject]);
     LocalSet::new().block_on(&runtime, async {
         let cluster = Rc::new(cluster(number(1).unwrap_or(2)).await);
         for subject in subjects {
