@@ -36,6 +36,7 @@ pub(crate) async fn call<C: Caller>(
     let (request_bytes, reply_bytes) = match direction {
         Direction::Up => (bytes, BODY_BYTES_MIN),
         Direction::Down => (BODY_BYTES_MIN, bytes),
+        Direction::Both => (bytes, bytes),
     };
     let request = request(request_bytes, u32::try_from(reply_bytes)?);
     loop {

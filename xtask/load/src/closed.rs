@@ -21,9 +21,9 @@ use crate::{
     system::usage,
 };
 
-/// State that the callers of a run share.
+/// State that the callers of a closed loop share: its phase, and the latencies of its calls.
 #[derive(Debug, Default)]
-pub(crate) struct ClosedLoopState {
+pub struct ClosedLoopState {
     phase: AtomicU8,
     /// Latencies of calls that lie in the window as a whole.
     latencies: Mutex<Latencies>,
@@ -35,7 +35,8 @@ pub(crate) struct ClosedLoopState {
 
 /// Phase of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Phase {
+pub enum Phase {
+    /// Calls that end now do not count yet.
     WarmUp,
     /// Calls that end now count.
     Window,
@@ -44,7 +45,8 @@ pub(crate) enum Phase {
 }
 
 impl ClosedLoopState {
-    fn phase(&self) -> Phase {
+    /// Phase of the run now.
+    pub fn phase(&self) -> Phase {
         match self.phase.load(Relaxed) {
             0 => Phase::WarmUp,
             1 => Phase::Window,
@@ -54,14 +56,20 @@ impl ClosedLoopState {
 
     /// Moves latencies of a caller to those of all. Callers do so some at a time, so that recording
     /// takes no lock for most calls.
-    fn record(&self, batch: &mut Vec<Duration>) {
+    pub fn record(&self, batch: &mut Vec<Duration>) {
         let mut latencies = self.latencies.lock();
         batch
             .drain(..)
             .for_each(|latency| latencies.record(latency));
     }
 
-    fn begin(&self, phase: Phase) {
+    /// Calls whose latencies have been recorded.
+    pub fn calls(&self) -> u64 {
+        self.latencies.lock().calls()
+    }
+
+    /// Begins a phase.
+    pub fn begin(&self, phase: Phase) {
         self.phase.store(phase as u8, Relaxed);
     }
 }
@@ -84,7 +92,12 @@ pub(crate) async fn run<C: Caller>(
             });
         }
     }
-    spawn_callers(&mut callers, &caller, 0..load.in_flight, load, &shared)?;
+    match caller.closed_loop(load, &shared) {
+        Some(calls) => {
+            callers.spawn(calls);
+        }
+        None => spawn_callers(&mut callers, &caller, 0..load.in_flight, load, &shared)?,
+    }
     measure_window(callers, load, &shared, server).await
 }
 

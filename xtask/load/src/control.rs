@@ -162,6 +162,7 @@ mod tests {
             runtime: crate::Runtime::Current,
             in_flight: 1,
             body_bytes: 32,
+            connections: 0,
             early_data: false,
         };
         assert!(ServerProcess::start(&["true".to_owned()], setup.clone()).is_err());

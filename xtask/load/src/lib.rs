@@ -10,25 +10,38 @@
 
 mod body;
 mod bulk;
+mod clock_loop;
 mod closed;
 mod control;
+mod cpu_time;
+mod file_limit;
+mod machine;
 mod open;
 mod processes;
 mod protocol;
 mod relay;
 mod spread;
+mod stream_window;
 mod subject;
 mod system;
+mod wake_up;
 
 pub use crate::{
     body::{BODY_BYTES_MIN, Body},
     bulk::answer,
+    clock_loop::{ClockGaps, clock_gaps},
+    closed::{ClosedLoopState, Phase},
     control::answer_each,
+    cpu_time::{CpuTimes, ProcessTimes},
+    file_limit::raise_file_limit,
+    machine::Machine,
     processes::{Executor, execute, run},
     protocol::{
         Assignment, BulkLoad, Direction, Handshake, Job, Link, Load, Order, Relay, Report, Runtime,
         Serving, Setup, Spread, Usage,
     },
-    subject::{CLIENT, Caller, Failure, SERVER, Subject},
+    stream_window::StreamWindow,
+    subject::{CLIENT, CallLoop, Caller, Failure, SERVER, Subject},
     system::{cores, monotonic_us, parallelism, pin, thread_cpu_ns, usage},
+    wake_up::wake_up_time,
 };

@@ -3,8 +3,10 @@
 use std::{convert::Infallible, net::SocketAddr, process::ExitCode, thread, time::Instant};
 
 use crate::{
-    Assignment, Failure, Job, Order, Report, Runtime, Serving, Setup, Subject, Usage, closed,
+    Assignment, Failure, Job, Order, Report, Runtime, Serving, Setup, Subject, Usage, clock_loop,
+    closed,
     control::{self, ServerProcess},
+    file_limit::raise_file_limit,
     open, relay, spread,
     system::{pin, usage},
 };
@@ -34,6 +36,9 @@ pub fn execute<S: Subject>(order: Order) -> Result<(), Failure> {
 }
 
 fn serve<S: Subject>(setup: &Setup) -> Result<Infallible, Failure> {
+    if setup.connections > 0 {
+        raise_file_limit(setup.connections + FILES_BESIDE)?;
+    }
     start_runtime(setup)?.block_on(async {
         let (address, _server) = S::serve(setup).await?;
         control::write_message(&Serving { address })?;
@@ -70,6 +75,7 @@ fn measure<S: Subject>(assignment: Assignment) -> Result<Report, Failure> {
             Job::Open { calls_per_s } => {
                 open::run(connect().await?, load, calls_per_s, &mut server).await
             }
+            Job::Empty { calls_per_s } => Ok(clock_loop::empty_calls(load.window, calls_per_s)),
             Job::Stream(direction) => S::stream(connect().await?, load, direction).await,
             Job::Reconnect { handshake, count } => {
                 S::reconnects(setup, address, handshake, count).await
@@ -89,6 +95,7 @@ async fn connections<S: Subject>(
     count: usize,
     server: &mut ServerProcess,
 ) -> Result<Report, Failure> {
+    raise_file_limit(count + FILES_BESIDE)?;
     // The first one pays for what all share.
     let mut open = vec![client.connect(address).await?];
     let (server_before, client_before) = (server.usage()?, usage());
@@ -119,3 +126,6 @@ pub(crate) fn start_runtime(setup: &Setup) -> Result<tokio::runtime::Runtime, Fa
     };
     Ok(builder.enable_all().build()?)
 }
+
+/// Open files of a process beside its connections.
+const FILES_BESIDE: usize = 64;

@@ -44,6 +44,8 @@ pub struct Setup {
     pub in_flight: usize,
     /// Length of the largest body that limits have to allow.
     pub body_bytes: usize,
+    /// Connections at a time that limits have to allow; 0 if there are few.
+    pub connections: usize,
     /// A server takes calls before the handshake is over.
     pub early_data: bool,
 }
@@ -129,6 +131,12 @@ pub enum Job {
         /// Calls begun per second, evenly spaced.
         calls_per_s: f64,
     },
+    /// No calls: an empty loop of the client looks at the clock, and calls that end as soon as it
+    /// sees that they are to begin show what the machine adds to those of an open loop.
+    Empty {
+        /// Calls due per second, evenly spaced.
+        calls_per_s: f64,
+    },
     /// Items of one stream, which is full all the time.
     Stream(Direction),
     /// Memory of idle connections.
@@ -185,6 +193,8 @@ pub enum Direction {
     Down,
     /// The client.
     Up,
+    /// Both: each item of the client comes back.
+    Both,
 }
 
 /// Measurements of a client in its window.

@@ -1,13 +1,16 @@
 //! Subject of a measurement: an RPC library.
 
-use std::{error::Error, fmt, net::SocketAddr};
+use std::{error::Error, fmt, net::SocketAddr, pin::Pin, sync::Arc};
 
 use bytes::Bytes;
 
-use crate::{Body, Direction, Handshake, Load, Report, Setup};
+use crate::{Body, ClosedLoopState, Direction, Handshake, Load, Report, Setup};
 
 /// Why a measurement could not be made.
 pub type Failure = Box<dyn Error + Send + Sync>;
+
+/// All calls of a closed loop, until it is over; the number of those that ended in the window.
+pub type CallLoop = Pin<Box<dyn Future<Output = Result<u64, Failure>> + Send>>;
 
 /// An RPC library: how it serves an echo, connects and calls.
 ///
@@ -62,6 +65,12 @@ pub trait Caller: Clone + Send + Sync + 'static {
             let reply = self.call(body.advance()).await;
             body.check(&reply.map_err(|error| error.to_string())?)
         }
+    }
+
+    /// A loop that makes all calls of a closed loop itself. `None`, the default: the load starts a
+    /// task for each call in flight, as a service with so many callers has.
+    fn closed_loop(&self, _load: Load, _state: &Arc<ClosedLoopState>) -> Option<CallLoop> {
+        None
     }
 }
 

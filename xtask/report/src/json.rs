@@ -7,6 +7,7 @@ use std::{
 };
 
 use serde::Serialize;
+use serde_json::Value;
 
 /// The results of a command, and what they were measured on.
 #[derive(Debug, Serialize)]
@@ -16,6 +17,9 @@ pub struct Document<'a, R> {
     commit: String,
     /// The processor's name, or `unknown`.
     cpu: String,
+    /// Properties of the machine and of the run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    machine: Option<Value>,
     rows: &'a [R],
 }
 
@@ -26,8 +30,16 @@ impl<'a, R: Serialize> Document<'a, R> {
             command,
             commit: commit(),
             cpu: cpu(),
+            machine: None,
             rows,
         }
+    }
+
+    /// The same document with what is to be known of the machine and of the run, an object.
+    #[must_use]
+    pub fn with_machine(mut self, machine: Value) -> Self {
+        self.machine = Some(machine);
+        self
     }
 
     /// Writes it to `path`, over what was there.
@@ -66,7 +78,7 @@ fn known(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     use super::*;
 
@@ -92,6 +104,14 @@ mod tests {
                 .iter()
                 .all(|it| !read[it].as_str().unwrap().is_empty())
         );
+    }
+
+    #[test]
+    fn the_machine_is_described_where_it_matters() {
+        let rows = [1];
+        let document = Document::new("bench", &rows).with_machine(json!({ "cores": 2 }));
+        let document = serde_json::to_value(document).unwrap();
+        assert_eq!(document["machine"], json!({ "cores": 2 }));
     }
 
     #[test]

@@ -23,6 +23,7 @@ use super::{
     client_process::BenchSetup,
     exit_code,
     options::Measuring,
+    profile::RunProfile,
     rows::{JsonRow, Row},
     rpc,
     subjects::{OURS, Subject, SubjectKind},
@@ -37,19 +38,20 @@ pub(crate) struct Options {
 /// Measures. Fails, without being an error, when a target is missed, unless it was `--quick`.
 pub(crate) fn run(options: &Options) -> Outcome {
     run_until_interrupted(async {
-        let rows = measure(&options.measuring).await?;
+        let (rows, profile) = measure(&options.measuring).await?;
         print!("{}", rows.text());
+        println!("{}", profile.end_text());
         let compared = JsonRow::all(&rows.compared, report::COMPARED.fields);
         let scaled = JsonRow::all(&rows.scaled, report::SCALED.fields);
         let json: Vec<_> = compared.chain(scaled).collect();
         let files = &options.measuring.files;
-        files.write("bench cluster", &json, || rows.figure())?;
+        files.write("bench cluster", &json, &profile, || rows.figure())?;
         let missed = rows.targets().iter().any(|target| !target.met);
         Ok(exit_code(!missed || options.measuring.quick))
     })
 }
 
-async fn measure(options: &Measuring) -> Result<Rows, Box<dyn Error>> {
+async fn measure(options: &Measuring) -> Result<(Rows, RunProfile), Box<dyn Error>> {
     let compared = IN_FLIGHT.map(|in_flight| {
         let subjects = [OURS, client::CLUSTER];
         subjects
@@ -62,7 +64,7 @@ async fn measure(options: &Measuring) -> Result<Rows, Box<dyn Error>> {
     });
     let setup = BenchSetup::new(options, &[])?;
     setup.issue_keys(&service::names())?;
-    rpc::print_conditions(options, &setup);
+    let profile = rpc::print_conditions(options, &setup)?;
     let groups = [&compared[..], &[scaled.to_vec()]].concat();
     let mut rows = setup.measure_all(options, groups).await?;
     let mut scaled = rows.split_off(2 * IN_FLIGHT.len());
@@ -74,10 +76,11 @@ async fn measure(options: &Measuring) -> Result<Rows, Box<dyn Error>> {
         baseline: pair[0].reports.clone(),
         ..pair[1].clone()
     });
-    Ok(Rows {
+    let rows = Rows {
         compared: compared.collect(),
         scaled,
-    })
+    };
+    Ok((rows, profile))
 }
 
 fn row(options: &Measuring, subject: &'static str, workers: usize, in_flight: usize) -> Row {

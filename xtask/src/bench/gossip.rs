@@ -2,7 +2,6 @@
 
 mod detection;
 mod figures;
-mod file_limit;
 pub(crate) mod members;
 mod phases;
 mod placement;
@@ -14,10 +13,11 @@ use std::path::PathBuf;
 
 use clap::{Args, builder::ArgPredicate::IsPresent};
 use xtask_harness::{Outcome, run_until_interrupted};
+use xtask_load::raise_file_limit;
 use xtask_report::Document;
 
 use self::placement::Placement;
-use super::exit_code;
+use super::{exit_code, profile::RunProfile};
 
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Options {
@@ -52,12 +52,18 @@ pub(crate) fn run(options: &Options) -> Outcome {
         options.processes.into(),
         options.kill.into(),
     )?;
-    file_limit::raise_file_limit(placement.members_max() + DESCRIPTORS_RESERVED)?;
+    raise_file_limit(placement.members_max() + DESCRIPTORS_RESERVED)
+        .map_err(|error| format!("{error}: more --processes, fewer --nodes"))?;
+    let profile = RunProfile::begin("multi-thread runtimes, not pinned to cores", [None, None])?;
+    println!("{}\n", profile.text());
     run_until_interrupted(async {
         let measured = phases::measure(options, &placement).await?;
         print!("{}", report::text(&measured));
+        println!("{}", profile.end_text());
         if let Some(file) = &options.json {
-            Document::new("bench gossip", std::slice::from_ref(&measured.figures)).write(file)?;
+            Document::new("bench gossip", std::slice::from_ref(&measured.figures))
+                .with_machine(profile.json())
+                .write(file)?;
         }
         Ok(exit_code(
             report::failed_checks(&measured.figures).is_empty(),

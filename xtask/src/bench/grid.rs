@@ -1,9 +1,10 @@
 //! Calls in a closed loop, over a grid of payloads and numbers of calls in flight.
 
 use super::{
-    mode::{CPU, IN_FLIGHT, Mode, OURS_CPU, OURS_P50, OURS_RATE, P50, P99, P999, RATE},
+    floor,
+    mode::{CPU, Column, IN_FLIGHT, Mode, OURS_CPU, OURS_P50, OURS_RATE, P50, P99, P999, RATE},
     options::Options,
-    rows::Row,
+    rows::{CALLS, Row},
     rpc_targets,
     subjects::Subject,
 };
@@ -15,7 +16,26 @@ pub(crate) const MODE: Mode = Mode {
     },
     table: |row| readable_bytes(row.load.body_bytes),
     columns: &[
-        IN_FLIGHT, RATE, CPU, P50, P99, P999, OURS_RATE, OURS_P50, OURS_CPU,
+        IN_FLIGHT,
+        RATE,
+        CPU,
+        P50,
+        P99,
+        P999,
+        Column::Ratio("of floor: rate", floor::rate),
+        Column::Ratio("p50", floor::p50),
+        Column::Ratio("CPU", floor::cpu),
+        OURS_RATE,
+        OURS_P50,
+        OURS_CPU,
+    ],
+    fields: &[
+        CALLS,
+        &[
+            ("rate_of_floor", floor::rate),
+            ("p50_of_floor", floor::p50),
+            ("cpu_of_floor", floor::cpu),
+        ],
     ],
     figure: |rows| {
         let payload = rows.first().map_or(0, |row| row.load.body_bytes);

@@ -10,12 +10,16 @@ use super::{
     mode::{Column, IN_FLIGHT, Mode, P50, P99, Panels, RATE},
     options::Options,
     rows::Row,
-    subjects::{ALL, OURS, QUINN, Subject},
+    rpc_targets,
+    subjects::{
+        ALL, CALLS, FRAMES, IRPC, OURS, QUINN, RPCNET_0_1_0, Subject, TARPC, TARPC_TLS, TONIC,
+    },
     targets::status,
 };
 
 /// `--sizes`: growth of the time of a call with the size of its body.
 pub(crate) const SIZES: Mode = Mode {
+    subjects: CALLS,
     groups: |options, subjects| {
         let group = |mib: usize| {
             let mut rows = grid::group(options, subjects, (mib << 20, 1));
@@ -70,23 +74,26 @@ const GROWTH_MAX: f64 = 1.5;
 
 /// `--streaming`: items of one stream, each way.
 pub(crate) const STREAMING: Mode = Mode {
-    subjects: &[OURS],
+    subjects: &[OURS, TONIC, FRAMES],
     groups: streams,
     table: |_| "one stream".to_owned(),
     columns: &[
         Column::Text("from", |row| match row.job {
             Job::Stream(Direction::Down) => "server".to_owned(),
+            Job::Stream(Direction::Both) => "both".to_owned(),
             _ => "client".to_owned(),
         }),
         Column::Text("item", |row| readable_bytes(row.load.body_bytes)),
         Column::Number("items/s", Row::per_s),
         Column::Number("MiB/s", Row::bulk_mib_per_s),
+        Column::Ours("ours: rate", Row::per_s),
     ],
     fields: &[&[
         ("items_per_s", Row::per_s),
         ("mib_per_s", Row::bulk_mib_per_s),
     ]],
     figure: |_| "items per second through one stream".to_owned(),
+    notes: rpc_targets::report_streams,
     ..Mode::CALLS
 };
 
@@ -99,6 +106,7 @@ fn streams(options: &Options, subjects: &[Subject]) -> Vec<Vec<Row>> {
     for (direction, field, sender) in [
         (Direction::Down, "down", "server"),
         (Direction::Up, "up", "client"),
+        (Direction::Both, "both", "client and back"),
     ] {
         for item_bytes in sizes {
             let row = |subject: &Subject| {
@@ -116,7 +124,7 @@ fn streams(options: &Options, subjects: &[Subject]) -> Vec<Vec<Row>> {
 
 /// `--connections N`: memory of idle connections.
 pub(crate) const CONNECTIONS: Mode = Mode {
-    subjects: &[OURS, QUINN],
+    subjects: &[OURS, RPCNET_0_1_0, TONIC, TARPC_TLS, TARPC, QUINN, IRPC],
     prepare: |options, setup| {
         let count = options.connections();
         println!("{count} idle connections, opened one after the other");

@@ -9,6 +9,7 @@ use super::{
         client::{CLUSTER, ClusterSubject},
         service::workers,
     },
+    floor::{Floor, is_floor},
     rpcnet_subject::Rpcnet,
 };
 
@@ -16,6 +17,7 @@ use super::{
 pub(crate) fn run() -> ExitCode {
     xtask_load::run(|subject| {
         Some(match subject {
+            floor if is_floor(floor) => execute::<Floor>,
             CLUSTER => execute::<ClusterSubject>,
             fleet if workers(fleet).is_some() => execute::<ClusterSubject>,
             _ => execute::<Rpcnet>,

@@ -3,6 +3,7 @@
 use std::error::Error;
 
 use xtask_load::{Job, Load};
+use xtask_report::number;
 
 use super::{
     client_process::BenchSetup,
@@ -10,18 +11,21 @@ use super::{
     mode::{Column, Mode, P50, P99, P999, Panels},
     options::Options,
     rows::Row,
-    subjects::Subject,
+    subjects::{CALLS, OURS, Subject, SubjectKind},
     targets::status,
 };
 
 pub(crate) const MODE: Mode = Mode {
+    subjects: CALLS,
     // The closed loops that show the peaks.
     groups: |options, subjects| {
         let group = |in_flight| grid::group(options, subjects, (PAYLOAD_BYTES, in_flight));
         [64, IN_FLIGHT_EXPECTED].map(group).to_vec()
     },
     columns: &[
-        Column::Text("of peak", |row| row.cell.replace(" of its own peak", "")),
+        Column::Text("of the peak of", |row| {
+            row.cell.replace("of the peak of ", "")
+        }),
         Column::Number("offered/s", offered),
         Column::Number("taken/s", Row::per_s),
         P50,
@@ -35,49 +39,106 @@ pub(crate) const MODE: Mode = Mode {
     ..Mode::CALLS
 };
 
-/// Rows at shares of the peak of each subject.
+/// Rows at shares of peaks: 50 % and 80 % of ours, then 80 % of that of each other subject, all
+/// subjects at each of these rates. One whose peak is less cannot carry it, and says so. Beside
+/// them [an empty loop](Job::Empty) shows what the machine alone does to such calls.
 ///
 /// The peak is the best of the closed loops, or what is taken of it when it is offered at a fixed
 /// rate, if that is less: to begin a call at its time, whatever became of the others, is more work
 /// for the client than to repeat one.
-pub(crate) async fn at_shares_of_peak(
+pub(crate) async fn at_shares_of_peaks(
     options: &Options,
     setup: &BenchSetup,
     subjects: &[Subject],
     closed: &[Row],
 ) -> Result<Vec<Vec<Row>>, Box<dyn Error>> {
     let load = options.measuring.load(PAYLOAD_BYTES, IN_FLIGHT_EXPECTED);
-    let mut groups = vec![Vec::new(); PERCENTS.len()];
+    let mut peaks = Vec::new();
     for subject in subjects.iter().filter(|it| it.takes(PAYLOAD_BYTES)) {
         let mut peak = best(closed, *subject);
-        if let Some(rate) = peak {
-            let report = setup.measure(&row(*subject, load, 100, Some(rate))).await?;
-            peak = Some(rate.min(report.per_s()));
+        if let Some(calls_per_s) = peak {
+            let open = Row::new(*subject, String::new(), load, Job::Open { calls_per_s });
+            let report = setup.measure(&open).await?;
+            peak = Some(calls_per_s.min(report.per_s()));
         }
-        for (rows, percent) in groups.iter_mut().zip(PERCENTS) {
-            rows.push(row(*subject, load, percent, peak));
-        }
+        peaks.push((*subject, peak));
     }
-    Ok(groups)
+    Ok(groups(load, &peaks))
 }
 
-/// Calls at a share of the peak, which were a failure if there is none.
-fn row(subject: Subject, load: Load, percent: u32, peak: Option<f64>) -> Row {
-    let offered = peak.map(|peak| peak * f64::from(percent) / 100.0);
-    let cell = format!("{percent} % of its own peak");
-    let job = Job::Open {
-        calls_per_s: offered.unwrap_or_default(),
-    };
-    // Calls in flight are not limited: the row says 0.
-    let mut row = Row::new(subject, cell, load, job)
-        .with("payload_bytes", load.body_bytes)
-        .with("in_flight", 0)
-        .with("rate_percent_of_peak", percent);
-    match offered {
-        Some(rate) => row = row.with("offered_per_s", rate),
-        None => row.failed = Some("its peak could not be measured".to_owned()),
+/// Subjects with their peaks, those that could be measured.
+type Peaks = [(Subject, Option<f64>)];
+
+fn groups(load: Load, peaks: &Peaks) -> Vec<Vec<Row>> {
+    let mut groups = Vec::new();
+    // The first is ours, unless it was not asked for.
+    for (nth, (of, peak)) in peaks.iter().enumerate() {
+        let percents = if nth == 0 {
+            &PERCENTS[..]
+        } else {
+            &PERCENTS[1..]
+        };
+        for (percent, peak) in percents
+            .iter()
+            .filter_map(|percent| Some((*percent, (*peak)?)))
+        {
+            let offer = Offer {
+                of: *of,
+                percent,
+                calls_per_s: peak * f64::from(percent) / 100.0,
+            };
+            let calls = peaks
+                .iter()
+                .map(|(subject, peak)| offer.row(*subject, load, *peak));
+            groups.push([offer.empty(load)].into_iter().chain(calls).collect());
+        }
     }
-    row
+    groups
+}
+
+/// Rate that is offered to all subjects: a share of the peak of one of them.
+struct Offer {
+    of: Subject,
+    percent: u32,
+    calls_per_s: f64,
+}
+
+impl Offer {
+    fn cell(&self) -> String {
+        format!("{} % of the peak of {}", self.percent, self.of.name)
+    }
+
+    /// Calls at this rate, which are a failure if the subject's peak is less.
+    fn row(&self, subject: Subject, load: Load, peak: Option<f64>) -> Row {
+        let calls_per_s = self.calls_per_s;
+        let mut row = self.conditions(subject, load, Job::Open { calls_per_s });
+        row.failed = match peak {
+            None => Some("its peak could not be measured".to_owned()),
+            Some(peak) if peak < calls_per_s => Some(format!(
+                "it cannot carry {} calls/s, its peak is {}",
+                number(calls_per_s),
+                number(peak)
+            )),
+            Some(_) => None,
+        };
+        row
+    }
+
+    /// The empty loop at this rate.
+    fn empty(&self, load: Load) -> Row {
+        let calls_per_s = self.calls_per_s;
+        self.conditions(EMPTY_LOOP, load, Job::Empty { calls_per_s })
+    }
+
+    fn conditions(&self, subject: Subject, load: Load, job: Job) -> Row {
+        // Calls in flight are not limited: the row says 0.
+        Row::new(subject, self.cell(), load, job)
+            .with("payload_bytes", load.body_bytes)
+            .with("in_flight", 0)
+            .with("rate_percent_of_peak", self.percent)
+            .with("peak_of", self.of.name)
+            .with("offered_per_s", self.calls_per_s)
+    }
 }
 
 fn best(closed: &[Row], subject: Subject) -> Option<f64> {
@@ -87,7 +148,7 @@ fn best(closed: &[Row], subject: Subject) -> Option<f64> {
 
 fn offered(row: &Row) -> Option<f64> {
     match row.job {
-        Job::Open { calls_per_s } => Some(calls_per_s),
+        Job::Open { calls_per_s } | Job::Empty { calls_per_s } => Some(calls_per_s),
         _ => None,
     }
 }
@@ -96,9 +157,28 @@ fn tail(row: &Row) -> Option<f64> {
     Some(row.p999_us()? / row.p50_us()?)
 }
 
-/// Whether the tail of ours stays near the median.
+/// Subjects that do not keep up with a rate that is less than their peak, and whether the tail of
+/// ours stays near the median.
 fn notes(rows: &[Row]) -> String {
-    let target = format!("{TARGET_PERCENT} % of its own peak");
+    let mut text = String::new();
+    for row in rows.iter().filter(|row| row.failed.is_none()) {
+        if let (Some(taken), Some(offered)) = (row.per_s(), offered(row))
+            && taken < KEPT_UP_MIN * offered
+        {
+            text += &format!(
+                "{} does not keep up at {}: it takes {} of {} calls/s\n",
+                row.subject.name,
+                row.cell,
+                number(taken),
+                number(offered)
+            );
+        }
+    }
+    text + &tail_target(rows)
+}
+
+fn tail_target(rows: &[Row]) -> String {
+    let target = format!("{TARGET_PERCENT} % of the peak of {OURS}");
     let ours = rows
         .iter()
         .find(|row| row.is_ours() && row.cell == target)
@@ -109,11 +189,14 @@ fn notes(rows: &[Row]) -> String {
             true => status(tail < TARGET_TAIL),
             false => "MISSED: it does not keep up",
         };
-        format!("p99.9 under {TARGET_TAIL} times p50 at {TARGET_PERCENT} % of peak: {met}\n")
+        format!("p99.9 under {TARGET_TAIL} times p50 at {TARGET_PERCENT} % of its peak: {met}\n")
     })
 }
 
 const PAYLOAD_BYTES: usize = 32;
+/// The empty loop in place of a subject.
+const EMPTY_LOOP: Subject = Subject::new("(empty clock loop)", SubjectKind::Floor);
+
 const PERCENTS: [u32; 2] = [50, 80];
 const TARGET_PERCENT: u32 = 80;
 const TARGET_TAIL: f64 = 10.0;
@@ -128,7 +211,7 @@ const IN_FLIGHT_EXPECTED: usize = 512;
 mod tests {
     use super::*;
     use crate::bench::{
-        subjects::{ALL, OURS},
+        subjects::{self, ALL, TONIC},
         tests::{failed, json, report, row as closed},
     };
 
@@ -144,31 +227,65 @@ mod tests {
         assert_eq!(best(&rows, ALL[2]), None);
     }
 
-    #[test]
-    fn the_tail_is_compared_with_the_median() {
-        let load = Load {
+    fn load() -> Load {
+        Load {
             body_bytes: 32,
             ..Load::default()
+        }
+    }
+
+    #[test]
+    fn all_are_offered_the_same_rates_and_say_what_they_cannot_carry() {
+        let (ours, tonic) = (ALL[0], subjects::named(TONIC).unwrap());
+        let failing = subjects::named("rpcnet-0.1.0").unwrap();
+        let peaks = [(ours, Some(1000.0)), (tonic, Some(100.0)), (failing, None)];
+        let groups = groups(load(), &peaks);
+        let offered: Vec<_> = groups.iter().map(|rows| offered(&rows[1])).collect();
+        assert_eq!(offered, [Some(500.0), Some(800.0), Some(80.0)]);
+        let carried = |rows: &Vec<Row>| -> Vec<bool> {
+            rows.iter().map(|row| row.failed.is_none()).collect()
         };
-        let mut row = row(ALL[0], load, 80, Some(125.0));
+        assert_eq!(carried(&groups[1]), [true, true, false, false]);
+        assert_eq!(carried(&groups[2]), [true, true, true, false]);
+        let text = MODE.report(&groups[1]);
+        assert!(
+            text.contains("cannot carry 800 calls/s, its peak is 100"),
+            "{text}"
+        );
+        assert!(text.contains("peak could not be measured"), "{text}");
+    }
+
+    #[test]
+    fn the_tail_is_compared_with_the_median() {
+        let mut row = groups(load(), &[(ALL[0], Some(125.0))]).remove(1).remove(1);
         row.reports.push(report(100, 10.0));
         let fields = json(&row, MODE.fields);
         assert_eq!(fields["offered_per_s"], 100.0);
         assert_eq!(fields["rate_percent_of_peak"], 80);
-        let text = MODE.report(&[row]);
+        let text = MODE.report(std::slice::from_ref(&row));
         assert!(
-            text.contains("3.00") && text.contains("peak: met"),
+            text.contains("3.00") && text.contains("its peak: met"),
             "{text}"
         );
         let line = text.lines().nth(1).unwrap();
         let cells: Vec<_> = line.split_whitespace().collect();
-        assert_eq!(cells[..5], ["rpcnet", "80", "%", "100", "100"]);
+        assert_eq!(cells[..6], ["rpcnet", "80", "%", "rpcnet", "100", "100"]);
+        row.reports[0].count = 98;
+        let text = MODE.report(&[row]);
+        assert!(
+            text.contains("does not keep up") && text.contains("MISSED"),
+            "{text}"
+        );
     }
 
     #[test]
-    fn a_subject_without_a_peak_has_failed() {
-        let row = row(ALL[0], Load::default(), 50, None);
-        let text = MODE.report(&[row]);
-        assert!(text.contains("peak could not be measured"), "{text}");
+    fn an_empty_loop_is_beside_the_subjects() {
+        let mut rows = groups(load(), &[(ALL[0], Some(1000.0))]).remove(0);
+        rows[0].reports.push(report(500, 0.1));
+        rows[1].reports.push(report(500, 10.0));
+        let text = MODE.report(&rows);
+        let line = text.lines().nth(1).unwrap();
+        assert!(line.starts_with("(empty clock loop)"), "{text}");
+        assert!(matches!(rows[0].job, Job::Empty { calls_per_s: 500.0 }));
     }
 }

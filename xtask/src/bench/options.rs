@@ -7,12 +7,15 @@ use serde::Serialize;
 use xtask_load::{BODY_BYTES_MIN, Load, Runtime};
 use xtask_report::Document;
 
-use super::{bulk, cores, grid, loss, mode::Mode, modes, open_loop};
+use super::{
+    bulk, cores, grid, loss, mode::Mode, modes, open_loop, profile::RunProfile, rows::Placement,
+};
 
 #[derive(Debug, Clone, Default, Args)]
 pub(crate) struct Options {
-    /// Measure peers too: rpcnet 0.1.0, tarpc over TCP, tonic with TLS, a quinn stream per call.
-    /// They are built first, which takes minutes and cmake.
+    /// Measure peers too: rpcnet 0.1.0, tonic with TLS, tarpc over TLS and over plain TCP, a quinn
+    /// stream per call, irpc; with `--streaming` tonic and frames over plain TCP. They are built
+    /// first, which takes minutes and cmake.
     #[arg(long)]
     pub(crate) peers: bool,
     /// Only these payloads, such as 32,1KiB,1MiB.
@@ -21,10 +24,11 @@ pub(crate) struct Options {
     /// Only these numbers of calls in flight.
     #[arg(long, value_name = "N", value_delimiter = ',', value_parser = clap::value_parser!(u16).range(1..=IN_FLIGHT_MAX))]
     in_flight: Vec<u16>,
-    /// Only these subjects. Some are measured only when they are named: rpcnet-isolated (a stream
-    /// of its own for each call), rpcnet-shards (a server with a thread and a socket for each
-    /// core), rpcnet-typed (a typed method, bodies of 32 bytes) and tarpc-tcp-inline (handlers
-    /// that must not wait).
+    /// Only these subjects. Rows have multiples of the floor if floor-udp is among them. Some are
+    /// measured only when they are named: rpcnet-isolated (a stream of its own for each call),
+    /// rpcnet-shards (a server with a thread and a socket for each core), rpcnet-typed (a typed
+    /// method, bodies of 32 bytes), tarpc-tcp-inline (handlers that must not wait) and irpc-framed
+    /// (requests with numbers in one stream).
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     pub(crate) subject: Vec<String>,
     #[command(flatten)]
@@ -76,10 +80,12 @@ impl Files {
         &self,
         command: &str,
         rows: &[R],
+        profile: &RunProfile,
         figure: impl FnOnce() -> String,
     ) -> io::Result<()> {
         if let Some(file) = &self.json {
-            Document::new(command, rows).write(file)?;
+            let document = Document::new(command, rows);
+            document.with_machine(profile.json()).write(file)?;
         }
         if let Some(file) = &self.svg {
             std::fs::write(file, figure())?;
@@ -91,8 +97,10 @@ impl Files {
 #[derive(Debug, Clone, Default, Args)]
 #[group(multiple = false)]
 struct ModeFlags {
-    /// Calls of 32 B that begin at a fixed rate, 50 % and 80 % of the peak, which is measured
-    /// first. Latency counts from when a call was to begin.
+    /// Calls of 32 B that begin at a fixed rate, 50 % and 80 % of rpcnet's peak and 80 % of that of
+    /// each peer, which are measured first. Latency counts from when a call was to begin. All are
+    /// offered the same rates; a subject whose peak is less says that it cannot carry one. An empty
+    /// loop that only reads the clock shows the tail of the machine itself.
     #[arg(long)]
     open_loop: bool,
     /// Items of a stream, each way.
@@ -186,6 +194,20 @@ impl Measuring {
             in_flight,
             warm_up: self.warm_up.unwrap_or(warm_up),
             window: self.window(),
+        }
+    }
+
+    /// Times that a disturbed round is measured again.
+    pub(crate) fn repeats_max(&self) -> u32 {
+        if self.quick { 0 } else { 3 }
+    }
+
+    /// Runtime and cores of the processes, as targets distinguish them.
+    pub(crate) fn placement(&self) -> Placement {
+        match (self.runtime(), self.unpinned) {
+            (Runtime::Current, false) => Placement::Pinned,
+            (Runtime::Multi, true) => Placement::Shared,
+            _ => Placement::Other,
         }
     }
 

@@ -29,7 +29,7 @@ use self::{
     process::PickProcess,
     targets::StrategyTarget,
 };
-use super::{exit_code, options::Files, rounds};
+use super::{client_process::pinned_cores, exit_code, options::Files, profile::RunProfile, rounds};
 
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Options {
@@ -98,11 +98,14 @@ impl Options {
 /// allocations.
 pub(crate) fn run(options: &Options) -> Outcome {
     let strategies = options.strategies()?;
+    let cores = THREADS.len().min(xtask_load::cores().len());
+    let how = format!("no runtime, threads on cores of their own, {cores} of those there are");
+    let profile = RunProfile::begin(&how, pinned_cores())?;
     println!(
-        "{} rounds of {:?}; threads on cores of their own, {} of those there are\n",
+        "{}\nrounds: {} of {:?}\n",
+        profile.text(),
         options.rounds(),
-        options.window(),
-        THREADS.len().min(xtask_load::cores().len())
+        options.window()
     );
     run_until_interrupted(async {
         let mut processes = vec![PickProcess::start(false)?];
@@ -116,8 +119,9 @@ pub(crate) fn run(options: &Options) -> Outcome {
         .await?;
         let targets = targets::check_targets(&rows);
         print!("{}", report::text(&rows, &targets));
+        println!("{}", profile.end_text());
         let files = &options.files;
-        files.write("bench pick", &rows, || report::figure(&rows))?;
+        files.write("bench pick", &rows, &profile, || report::figure(&rows))?;
         let counts = |it: &&StrategyTarget| it.is_certain || !options.quick;
         Ok(exit_code(
             targets.iter().filter(counts).all(|it| it.target.met),

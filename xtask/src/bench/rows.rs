@@ -1,7 +1,5 @@
 //! Rows of `bench rpc`: what is measured, and figures over the reports of its rounds.
 
-use std::iter;
-
 use serde::{Serialize, Serializer};
 use serde_json::Value;
 use xtask_load::{Job, Load, Report};
@@ -27,8 +25,26 @@ pub(crate) struct Row {
     pub(crate) reports: Vec<Report>,
     /// Reports of what the row is compared with, in the same rounds.
     pub(crate) baseline: Vec<Report>,
+    /// Runtime and cores of the processes.
+    pub(crate) placement: Placement,
+    /// Rounds that were thrown away since the machine was disturbed, and measured again.
+    pub(crate) thrown_away: u32,
+    /// Rounds that count although the machine was disturbed each time.
+    pub(crate) disturbed: u32,
     /// Why there are no figures.
     pub(crate) failed: Option<String>,
+}
+
+/// Runtime and cores of the processes of a row.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Placement {
+    /// Current-thread runtimes, a core for each process.
+    #[default]
+    Pinned,
+    /// Multi-thread runtimes, on cores that the system chooses.
+    Shared,
+    /// Another mixture, which has no targets.
+    Other,
 }
 
 /// A figure of a row; `None` of one that failed.
@@ -64,6 +80,9 @@ impl Row {
             flood: None,
             reports: Vec::new(),
             baseline: Vec::new(),
+            placement: Placement::default(),
+            thrown_away: 0,
+            disturbed: 0,
             failed: None,
         }
     }
@@ -159,7 +178,11 @@ impl Serialize for JsonRow<'_> {
             (row.conditions.iter().cloned())
                 .chain(figures.filter_map(|(field, of)| Some((*field, of(row)?.into()))))
                 .chain(row.failed.iter().map(|it| ("failed", it.as_str().into())))
-                .chain(iter::once(("rounds", row.reports.len().into()))),
+                .chain([
+                    ("rounds", row.reports.len().into()),
+                    ("rounds_thrown_away", row.thrown_away.into()),
+                    ("rounds_disturbed", row.disturbed.into()),
+                ]),
         )
     }
 }
@@ -180,6 +203,7 @@ mod tests {
                 "cpu_us_per_call": 10.0, "p50_us": 5.0, "p99_us": 10.0, "p999_us": 15.0,
                 "server_rss_bytes": 0.0, "client_rss_bytes": 0.0,
                 "calls_per_s_min": 100.0, "calls_per_s_max": 300.0, "rounds": 3,
+                "rounds_thrown_away": 0, "rounds_disturbed": 0,
             })
         );
     }

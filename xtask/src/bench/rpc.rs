@@ -1,13 +1,14 @@
 //! `cargo xtask bench rpc`: a mode, from its options to its results.
 
-use std::{error::Error, process::ExitCode};
+use std::{error::Error, io, process::ExitCode};
 
 use xtask_harness::{Outcome, run_until_interrupted};
 
 use super::{
     client_process::BenchSetup,
-    open_loop,
+    disturbance, floor, open_loop,
     options::{Measuring, Options},
+    profile::RunProfile,
     rows::JsonRow,
     subjects,
 };
@@ -25,31 +26,35 @@ async fn run_mode(options: &Options) -> Result<(), Box<dyn Error>> {
     }
     let setup = BenchSetup::new(&options.measuring, &subjects)?;
     let setup = (mode.prepare)(options, setup);
-    print_conditions(&options.measuring, &setup);
+    let profile = print_conditions(&options.measuring, &setup)?;
     let mut rows = setup.measure_all(&options.measuring, groups).await?;
     if options.is_open_loop() {
-        let groups = open_loop::at_shares_of_peak(options, &setup, &subjects, &rows).await?;
+        let groups = open_loop::at_shares_of_peaks(options, &setup, &subjects, &rows).await?;
         rows = setup.measure_all(&options.measuring, groups).await?;
     }
-    print!("{}", mode.report(&rows));
+    floor::compare(&mut rows);
+    print!("{}{}", mode.report(&rows), disturbance::summary(&rows));
+    println!("{}", profile.end_text());
     let json: Vec<_> = JsonRow::all(&rows, mode.fields).collect();
     let files = &options.measuring.files;
-    files.write("bench rpc", &json, || mode.draw(&rows))?;
+    files.write("bench rpc", &json, &profile, || mode.draw(&rows))?;
     Ok(())
 }
 
 /// Says how it is measured, and whether the machine has other things to do.
-pub(crate) fn print_conditions(options: &Measuring, setup: &BenchSetup) {
+pub(crate) fn print_conditions(options: &Measuring, setup: &BenchSetup) -> io::Result<RunProfile> {
     let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
     if let Some(load) = busy_load(&load) {
         eprintln!("warning: the machine is busy (load {load}), figures will be noise");
     }
+    let profile = RunProfile::begin(&setup.describe(), setup.cores())?;
     println!(
-        "{}; rounds: {} of {:?}\n",
-        setup.describe(),
+        "{}\nrounds: {} of {:?}\n",
+        profile.text(),
         options.rounds(),
         options.window()
     );
+    Ok(profile)
 }
 
 /// The load of the last minute, if it is more than a quiet machine has.

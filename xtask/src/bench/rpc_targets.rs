@@ -1,9 +1,11 @@
-//! Targets of calls beside peers, over the grid.
+//! Targets of calls and streams beside peers.
+
+use xtask_load::Job;
 
 use super::{
     grid::readable_bytes,
-    rows::{Figure, Row},
-    subjects::{BULK, OURS, QUINN, TONIC},
+    rows::{Figure, Placement, Row},
+    subjects::{BULK, OURS, QUINN, RPCNET_0_1_0, TARPC, TARPC_TLS, TONIC},
     targets::{self, Target},
 };
 
@@ -19,7 +21,9 @@ fn target(comparison: &Comparison, rows: &[Row]) -> Option<Target> {
     let (ours, peer, cell, (name, figure, is_met), bound) = *comparison;
     let of = |subject: &str| {
         let is_same = |row: &&Row| {
-            row.subject.name == subject && (row.load.body_bytes, row.load.in_flight) == cell
+            row.subject.name == subject
+                && (row.load.body_bytes, row.load.in_flight) == cell
+                && matches!(row.job, Job::Closed { .. })
         };
         rows.iter().find(is_same).and_then(figure)
     };
@@ -31,34 +35,83 @@ fn target(comparison: &Comparison, rows: &[Row]) -> Option<Target> {
 
 /// Table of the targets that were measured: bound, figure, met or not. Empty if none was.
 pub(crate) fn report(rows: &[Row]) -> String {
-    let targets: Vec<_> = TARGETS.iter().filter_map(|it| target(it, rows)).collect();
-    targets::report(&["against", "cell", "target", "measured", ""], &targets)
+    let comparisons = match rows.first().map(|row| row.placement) {
+        Some(Placement::Pinned) => PINNED,
+        Some(Placement::Shared) => SHARED,
+        Some(Placement::Other) | None => &[],
+    };
+    let targets: Vec<_> = comparisons
+        .iter()
+        .filter_map(|it| target(it, rows))
+        .collect();
+    targets::report(HEADING, &targets)
 }
+
+/// Table of the targets of streams, in each direction that was measured. Empty if none was.
+pub(crate) fn report_streams(rows: &[Row]) -> String {
+    let mut targets = Vec::new();
+    for ours in rows.iter().filter(|row| row.is_ours()) {
+        let bound = STREAMS
+            .iter()
+            .find(|(bytes, _)| *bytes == ours.load.body_bytes);
+        let is_peer = |row: &&Row| row.subject.name == TONIC && row.cell == ours.cell;
+        let peer = rows.iter().find(is_peer);
+        if let (Some((_, bound)), Some(ours_per_s), Some(peer_per_s)) =
+            (bound, ours.per_s(), peer.and_then(Row::per_s))
+        {
+            let what = vec![TONIC.to_owned(), ours.cell.clone()];
+            let bound = ("items/s at least", *bound);
+            targets.push(Target::ratio(what, bound, ours_per_s / peer_per_s, f64::ge));
+        }
+    }
+    targets::report(HEADING, &targets)
+}
+
+const HEADING: &[&str] = &["against", "cell", "target", "measured", ""];
 
 const P50: Compared = ("p50 at most", Row::p50_us, f64::le);
 const CPU: Compared = ("CPU at most", Row::cpu_us_per_call, f64::le);
 const RATE: Compared = ("calls/s at least", Row::per_s, f64::ge);
 
-const TARGETS: &[Comparison] = &[
-    (OURS, "rpcnet-0.1.0", (32, 1), P50, 0.6),
-    (OURS, "rpcnet-0.1.0", (32, 64), RATE, 10.0),
-    (OURS, "rpcnet-0.1.0", (32, 512), RATE, 15.0),
+/// Targets with a core for each process and current-thread runtimes.
+const PINNED: &[Comparison] = &[
+    (OURS, RPCNET_0_1_0, (32, 1), P50, 0.6),
+    (OURS, RPCNET_0_1_0, (32, 64), RATE, 10.0),
+    (OURS, RPCNET_0_1_0, (32, 512), RATE, 15.0),
     (OURS, TONIC, (32, 1), P50, 0.45),
     (OURS, TONIC, (32, 64), RATE, 10.0),
     (OURS, TONIC, (32, 512), RATE, 10.0),
-    (OURS, "tarpc-tcp", (32, 1), P50, 1.0),
-    (OURS, "tarpc-tcp", (32, 64), RATE, 2.0),
-    (OURS, "tarpc-tcp", (32, 512), RATE, 2.0),
+    (OURS, TARPC, (32, 1), P50, 1.0),
+    (OURS, TARPC, (32, 64), RATE, 2.0),
+    (OURS, TARPC, (32, 512), RATE, 2.0),
     (OURS, QUINN, (32, 1), P50, 0.9),
     (OURS, QUINN, (32, 64), RATE, 4.0),
     (OURS, QUINN, (32, 512), RATE, 5.0),
-    (OURS, "tarpc-tcp", (32, 512), CPU, 0.5),
-    (OURS, "tarpc-tcp", (1 << 10, 64), RATE, 1.0),
+    (OURS, TARPC, (32, 512), CPU, 0.5),
+    (OURS, TARPC, (1 << 10, 64), RATE, 1.0),
     (OURS, QUINN, (64 << 10, 64), RATE, 0.9),
     (OURS, QUINN, (1 << 20, 64), RATE, 0.9),
     (BULK, TONIC, (64 << 10, 64), RATE, 0.8),
     (BULK, TONIC, (1 << 20, 64), RATE, 0.8),
 ];
+
+/// Targets with multi-thread runtimes on cores that the system chooses, as most services run.
+const SHARED: &[Comparison] = &[
+    (OURS, TARPC, (32, 1), P50, 0.7),
+    (OURS, TARPC, (32, 64), RATE, 3.0),
+    (OURS, TARPC_TLS, (32, 64), RATE, 4.0),
+    (OURS, TONIC, (32, 64), RATE, 12.0),
+    (OURS, QUINN, (32, 64), RATE, 3.5),
+    (OURS, RPCNET_0_1_0, (32, 64), RATE, 6.0),
+    (OURS, TARPC, (32, 512), RATE, 4.0),
+    (OURS, TARPC_TLS, (32, 512), RATE, 5.0),
+    (OURS, TONIC, (32, 512), RATE, 20.0),
+    (OURS, QUINN, (32, 512), RATE, 5.0),
+    (OURS, RPCNET_0_1_0, (32, 512), RATE, 10.0),
+];
+
+/// Targets of streams beside tonic's: bytes of an item, and the ratio of the rates.
+const STREAMS: &[(usize, f64)] = &[(32, 5.0), (64 << 10, 1.5)];
 
 #[cfg(test)]
 mod tests {
@@ -98,6 +151,44 @@ mod tests {
         ];
         // The rate is reached; CPU time is the same.
         assert!(report(&rows).contains("1 of 2"));
+    }
+
+    #[test]
+    fn runtimes_of_many_threads_have_targets_of_their_own() {
+        let mut rows = [
+            row("rpcnet", (32, 64), 299, 1.0),
+            row("tarpc-tcp", (32, 64), 100, 1.0),
+        ];
+        assert!(report(&rows).contains("at least 2.00x"));
+        rows[0].placement = Placement::Shared;
+        let text = report(&rows);
+        assert!(
+            text.contains("at least 3.00x") && text.contains("MISSED"),
+            "{text}"
+        );
+        rows[0].placement = Placement::Other;
+        assert_eq!(report(&rows), "");
+    }
+
+    #[test]
+    fn streams_are_compared_with_tonic_in_each_direction() {
+        let stream = |subject, cell: &str, items| {
+            let mut row = row(subject, (32, 1), items, 1.0);
+            row.cell = cell.to_owned();
+            row
+        };
+        let rows = [
+            stream("rpcnet", "up", 500),
+            stream("tonic-tls", "up", 100),
+            stream("rpcnet", "down", 499),
+            stream("tonic-tls", "down", 100),
+            stream("rpcnet", "both", 499),
+        ];
+        let text = report_streams(&rows);
+        assert!(
+            text.contains("4.99x  MISSED") && text.contains("1 of 2"),
+            "{text}"
+        );
     }
 
     #[test]

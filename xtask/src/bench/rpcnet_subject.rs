@@ -249,6 +249,7 @@ mod tests {
             runtime: Runtime::Current,
             in_flight: 10_000,
             body_bytes: 32,
+            connections: 0,
             early_data: false,
         };
         let endpoint = open_endpoint(&setup, SERVER, config(&setup));

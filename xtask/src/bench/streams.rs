@@ -1,15 +1,13 @@
 //! Streams of rpcnet for `bench rpc --streaming` and the floods.
 
-use std::time::{Duration, Instant};
-
 use rpcnet_transport::{
     CallContext, CallOptions, Raw, Receiver, Router, RpcClient, Sender, Status,
 };
-use xtask_load::{Body, Direction, Failure, Load, Report};
+use xtask_load::{Body, Direction, Failure, Load, Report, StreamWindow};
 
 /// The methods: `send_items` sends items of so many bytes until its caller goes; `check_items`
-/// takes such items, checks that they are the right ones, and returns their number;
-/// `discard_items` takes anything.
+/// takes such items, checks that they are the right ones, and returns their number; `echo_items`
+/// sends each item back; `discard_items` takes anything.
 pub(crate) fn router() -> Router {
     Router::new()
         .server_streaming(
@@ -35,6 +33,15 @@ pub(crate) fn router() -> Router {
                 Ok::<_, Status>(count)
             },
         )
+        .streaming(
+            "echo_items",
+            |_cx: CallContext, mut items: Receiver<Raw>, mut out: Sender<Raw>| async move {
+                while let Some(item) = items.message().await? {
+                    out.send(item).await?;
+                }
+                Ok(())
+            },
+        )
         .client_streaming(
             "discard_items",
             |_cx: CallContext, mut items: Receiver<Raw>| async move {
@@ -53,78 +60,67 @@ pub(crate) async fn run(
     load: Load,
     direction: Direction,
 ) -> Result<Report, Failure> {
-    let options = CallOptions::new().without_deadline();
+    match direction {
+        Direction::Down => receive_items(client, load).await,
+        Direction::Up => send_items(client, load).await,
+        Direction::Both => echo_items(client, load).await,
+    }
+}
+
+async fn receive_items(client: &RpcClient, load: Load) -> Result<Report, Failure> {
+    let bytes = u32::try_from(load.body_bytes)?;
+    let mut stream = client
+        .call_server_streaming_with::<_, Raw>("send_items", &bytes, options())
+        .await?;
     let mut items = Body::new(0, load.body_bytes);
     let mut window = StreamWindow::new(load);
-    match direction {
-        Direction::Down => {
-            let bytes = u32::try_from(load.body_bytes)?;
-            let mut stream = client
-                .call_server_streaming_with::<_, Raw>("send_items", &bytes, options)
-                .await?;
-            while !window.is_over() {
-                let item = stream.message().await?.ok_or("the stream has ended")?;
-                items.advance();
-                items.check(&item.0)?;
-                window.total += 1;
-            }
-        }
-        Direction::Up => {
-            let mut stream = client
-                .call_client_streaming_with::<Raw, u64>("check_items", options)
-                .await?;
-            while !window.is_over() {
-                stream.send(Raw(items.advance())).await?;
-                window.total += 1;
-            }
-            // Windows bound how far the sending was ahead of it.
-            let arrived = stream.finish().await?;
-            if arrived != window.total {
-                return Err(format!("{arrived} items arrived of {}", window.total).into());
-            }
-        }
+    while !window.is_over() {
+        let item = stream.message().await?.ok_or(ENDED)?;
+        items.advance();
+        items.check(&item.0)?;
+        window.count();
     }
-    let items = window.total - window.begun.map_or(0, |(total, _)| total);
-    Ok(Report {
-        count: items,
-        seconds: window.took.as_secs_f64(),
-        bulk_bytes: items * load.body_bytes as u64,
-        ..Report::default()
-    })
+    Ok(window.report(1))
 }
 
-/// Counts items, and those within the time that is measured.
-struct StreamWindow {
-    total: u64,
-    /// Total and time when it began.
-    begun: Option<(u64, Instant)>,
-    begins: Instant,
-    length: Duration,
-    took: Duration,
+async fn send_items(client: &RpcClient, load: Load) -> Result<Report, Failure> {
+    let mut stream = client
+        .call_client_streaming_with::<Raw, u64>("check_items", options())
+        .await?;
+    let mut items = Body::new(0, load.body_bytes);
+    let mut window = StreamWindow::new(load);
+    while !window.is_over() {
+        stream.send(Raw(items.advance())).await?;
+        window.count();
+    }
+    // Windows bound how far the sending was ahead of it.
+    let arrived = stream.finish().await?;
+    if arrived != window.total() {
+        return Err(format!("{arrived} items arrived of {}", window.total()).into());
+    }
+    Ok(window.report(1))
 }
 
-impl StreamWindow {
-    fn new(load: Load) -> Self {
-        Self {
-            total: 0,
-            begun: None,
-            begins: Instant::now() + load.warm_up,
-            length: load.window,
-            took: Duration::ZERO,
-        }
+async fn echo_items(client: &RpcClient, load: Load) -> Result<Report, Failure> {
+    let (mut send, mut receive) = client
+        .call_streaming_with::<Raw, Raw>("echo_items", options())
+        .await?;
+    let mut sent = Body::new(0, load.body_bytes);
+    let sender = tokio::spawn(async move { while send.send(Raw(sent.advance())).await.is_ok() {} });
+    let mut items = Body::new(0, load.body_bytes);
+    let mut window = StreamWindow::new(load);
+    while !window.is_over() {
+        let item = receive.message().await?.ok_or(ENDED)?;
+        items.advance();
+        items.check(&item.0)?;
+        window.count();
     }
-
-    fn is_over(&mut self) -> bool {
-        // Not for each item: a look at the clock costs as much as a small one.
-        if !self.total.is_multiple_of(16) {
-            return false;
-        }
-        let now = Instant::now();
-        match self.begun {
-            None if now >= self.begins => self.begun = Some((self.total, now)),
-            None => {}
-            Some((_, begun)) => self.took = now - begun,
-        }
-        self.took >= self.length
-    }
+    sender.abort();
+    Ok(window.report(2))
 }
+
+fn options() -> CallOptions {
+    CallOptions::new().without_deadline()
+}
+
+const ENDED: &str = "the stream has ended";

@@ -2,8 +2,8 @@
 
 use std::error::Error;
 
-use self::SubjectKind::{Large, Ours, Peer, PeerVariant, Variant};
-use super::options::Options;
+use self::SubjectKind::{Floor, Large, Ours, Peer, PeerVariant, Variant};
+use super::{floor::BODY_BYTES_MAX, options::Options};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Subject {
@@ -19,6 +19,8 @@ pub(crate) enum SubjectKind {
     Large,
     /// This workspace, used in another way than by default.
     Variant,
+    /// Bare datagrams: what the machine allows.
+    Floor,
     /// The detached workspace.
     Peer,
     /// The detached workspace, used in another way than most do.
@@ -38,6 +40,7 @@ impl Subject {
     pub(crate) fn takes(self, payload_bytes: usize) -> bool {
         match self.name {
             TYPED => payload_bytes == TYPED_BODY_BYTES,
+            FLOOR | FLOOR_SEALED => payload_bytes <= BODY_BYTES_MAX,
             _ => self.kind != Large || payload_bytes >= LARGE_BODY_BYTES_MIN,
         }
     }
@@ -45,7 +48,7 @@ impl Subject {
     /// Whether its failures are recorded instead of ending the run. There is one that was published
     /// with limits.
     pub(crate) fn may_fail(self) -> bool {
-        self.name == "rpcnet-0.1.0"
+        self.name == RPCNET_0_1_0
     }
 }
 
@@ -63,7 +66,7 @@ pub(crate) fn select(options: &Options, usual: &[&str]) -> Result<Vec<Subject>, 
         } else if !usual.is_empty() {
             usual.contains(&subject.name) && (options.peers || !subject.is_peer())
         } else {
-            matches!(subject.kind, Ours | Large) || options.peers && subject.kind == Peer
+            matches!(subject.kind, Ours | Large | Floor) || options.peers && subject.kind == Peer
         }
     };
     Ok(ALL.iter().filter(wanted).copied().collect())
@@ -75,19 +78,31 @@ pub(crate) fn named(name: &str) -> Option<Subject> {
 
 pub(crate) const ALL: &[Subject] = &[
     Subject::new(OURS, Ours),
+    Subject::new(FLOOR, Floor),
+    Subject::new(FLOOR_SEALED, Floor),
     Subject::new(BULK, Large),
     Subject::new(ISOLATED, Variant),
     Subject::new(SHARDS, Variant),
     Subject::new(TYPED, Variant),
-    Subject::new("rpcnet-0.1.0", Peer),
+    Subject::new(RPCNET_0_1_0, Peer),
     Subject::new(TONIC, Peer),
-    Subject::new("tarpc-tcp", Peer),
+    Subject::new(TARPC_TLS, Peer),
+    Subject::new(TARPC, Peer),
     Subject::new("tarpc-tcp-inline", PeerVariant),
     Subject::new(QUINN, Peer),
+    Subject::new(IRPC, Peer),
+    Subject::new("irpc-framed", PeerVariant),
+    Subject::new(FRAMES, PeerVariant),
 ];
 
 /// Rpcnet with its defaults.
 pub(crate) const OURS: &str = "rpcnet";
+
+/// Bare UDP datagrams.
+pub(crate) const FLOOR: &str = "floor-udp";
+
+/// UDP datagrams with AES-128-GCM on each.
+pub(crate) const FLOOR_SEALED: &str = "floor-aes-gcm";
 
 /// Rpcnet with the preset for large bodies: larger packets and windows.
 pub(crate) const BULK: &str = "rpcnet-bulk";
@@ -112,6 +127,33 @@ pub(crate) const TONIC: &str = "tonic-tls";
 /// QUIC library of rpcnet, used directly.
 pub(crate) const QUINN: &str = "quinn-stream";
 
+/// The published rpcnet.
+pub(crate) const RPCNET_0_1_0: &str = "rpcnet-0.1.0";
+
+/// tarpc over plain TCP.
+pub(crate) const TARPC: &str = "tarpc-tcp";
+
+/// tarpc over mutual TLS.
+pub(crate) const TARPC_TLS: &str = "tarpc-tls";
+
+/// irpc over QUIC.
+pub(crate) const IRPC: &str = "irpc";
+
+/// Frames over plain TCP, which are streams alone.
+pub(crate) const FRAMES: &str = "frames-tcp";
+
+/// Subjects of calls other than the floor.
+pub(crate) const CALLS: &[&str] = &[
+    OURS,
+    BULK,
+    RPCNET_0_1_0,
+    TONIC,
+    TARPC_TLS,
+    TARPC,
+    QUINN,
+    IRPC,
+];
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -124,16 +166,23 @@ mod tests {
 
     #[test]
     fn peers_and_variants_are_asked_for() {
-        assert_eq!(names(&[]), ["rpcnet", "rpcnet-bulk"]);
+        assert_eq!(
+            names(&[]),
+            ["rpcnet", "floor-udp", "floor-aes-gcm", "rpcnet-bulk"]
+        );
         assert_eq!(
             names(&["--peers"]),
             [
                 "rpcnet",
+                "floor-udp",
+                "floor-aes-gcm",
                 "rpcnet-bulk",
                 "rpcnet-0.1.0",
                 "tonic-tls",
+                "tarpc-tls",
                 "tarpc-tcp",
-                "quinn-stream"
+                "quinn-stream",
+                "irpc"
             ]
         );
         assert_eq!(

@@ -1,10 +1,14 @@
-//! Limit of open files, raised for the sockets of all members.
+//! Limit of open files, raised for many sockets.
 
-use std::error::Error;
+use std::io;
 
 /// Raises the limit of open files to `wanted`, for this process and those that it starts, unless it
 /// is as high already.
-pub(crate) fn raise_file_limit(wanted: usize) -> Result<(), Box<dyn Error>> {
+///
+/// # Errors
+///
+/// When the system allows fewer; the message names both numbers.
+pub fn raise_file_limit(wanted: usize) -> io::Result<()> {
     #[cfg(unix)]
     {
         use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -13,10 +17,10 @@ pub(crate) fn raise_file_limit(wanted: usize) -> Result<(), Box<dyn Error>> {
         let raised = setrlimit(Resource::Nofile, Rlimit { current, maximum });
         let maximum = maximum.unwrap_or(u64::MAX);
         raised.map_err(|_| {
-            format!(
+            io::Error::other(format!(
                 "a process here may have {maximum} files open and this takes {wanted}: raise it \
-                 (`ulimit -Hn`), take more --processes or fewer --nodes"
-            )
+                 (`ulimit -Hn`) or take fewer"
+            ))
         })?;
     }
     let _ = wanted;
@@ -32,6 +36,6 @@ mod tests {
         assert!(raise_file_limit(8).is_ok());
         // More than a kernel allows.
         let refused = raise_file_limit(1 << 40).unwrap_err().to_string();
-        assert!(refused.contains("fewer --nodes"), "{refused}");
+        assert!(refused.contains("take fewer"), "{refused}");
     }
 }

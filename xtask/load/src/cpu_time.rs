@@ -1,0 +1,115 @@
+//! CPU time of the machine and of a process, from `/proc`.
+
+use std::fs;
+
+use rustix::param::clock_ticks_per_second;
+
+/// CPU time of all cores together since the machine started, in seconds.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct CpuTimes {
+    /// Time of threads: user and system, without interrupts.
+    pub threads: f64,
+    /// Time that the hypervisor gave to other machines while a thread wanted to run.
+    pub steal: f64,
+    /// Time of all kinds, idle time among it.
+    pub total: f64,
+}
+
+impl CpuTimes {
+    /// Times so far; `None` where the system does not tell.
+    pub fn read() -> Option<Self> {
+        Self::parse(&fs::read_to_string("/proc/stat").ok()?)
+    }
+
+    fn parse(stat: &str) -> Option<Self> {
+        let cpu = stat.lines().next()?.strip_prefix("cpu ")?;
+        let ticks: Vec<f64> = cpu
+            .split_whitespace()
+            .map_while(|it| it.parse().ok())
+            .collect();
+        // Guests' time, which follows, is part of that of users.
+        let &[user, nice, system, idle, io_wait, irq, soft_irq, steal, ..] = &ticks[..] else {
+            return None;
+        };
+        let seconds = |ticks: f64| ticks / clock_ticks_per_second() as f64;
+        Some(Self {
+            threads: seconds(user + nice + system),
+            steal: seconds(steal),
+            total: seconds(user + nice + system + idle + io_wait + irq + soft_irq + steal),
+        })
+    }
+
+    /// Times since `earlier`.
+    #[must_use]
+    pub fn since(self, earlier: Self) -> Self {
+        Self {
+            threads: self.threads - earlier.threads,
+            steal: self.steal - earlier.steal,
+            total: self.total - earlier.total,
+        }
+    }
+
+    /// Share of the time that was stolen.
+    pub fn steal_share(self) -> f64 {
+        self.steal / self.total.max(f64::MIN_POSITIVE)
+    }
+}
+
+/// CPU time of this process and of those that it has started and waited for, in seconds, their own
+/// children among them.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct ProcessTimes(pub f64);
+
+impl ProcessTimes {
+    /// Times so far; `None` where the system does not tell.
+    pub fn read() -> Option<Self> {
+        Self::parse(&fs::read_to_string("/proc/self/stat").ok()?)
+    }
+
+    fn parse(stat: &str) -> Option<Self> {
+        // The program's name, in brackets, may have spaces and brackets in it.
+        let (_, fields) = stat.rsplit_once(") ")?;
+        let fields: Vec<&str> = fields.split(' ').collect();
+        let times = fields.get(USER_TIME..USER_TIME + 4)?;
+        let ticks = times.iter().map(|ticks| ticks.parse::<f64>());
+        let ticks = ticks.sum::<Result<f64, _>>().ok()?;
+        Some(Self(ticks / clock_ticks_per_second() as f64))
+    }
+}
+
+/// Place of the user time after the program's name; the system time and both times of children
+/// follow.
+const USER_TIME: usize = 11;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_sums_of_fields() {
+        let hertz = clock_ticks_per_second() as f64;
+        let stat = "cpu  10 20 30 400 5 6 7 22 9 1\ncpu0 1 2 3\n";
+        let times = CpuTimes::parse(stat).unwrap();
+        let ticks = |seconds: f64| (seconds * hertz).round();
+        assert_eq!(ticks(times.threads), 60.0);
+        assert_eq!((ticks(times.steal), ticks(times.total)), (22.0, 500.0));
+        assert!((times.since(CpuTimes::default()).steal_share() - 0.044).abs() < 1e-9);
+        assert_eq!(CpuTimes::parse("cpu  10 20"), None);
+    }
+
+    #[test]
+    fn children_count_and_names_are_skipped() {
+        let hertz = clock_ticks_per_second() as f64;
+        let stat = "7 (a (b) c) R 1 7 7 0 -1 4194560 1 0 0 0 100 20 3 4 20 0 1 0";
+        let ProcessTimes(seconds) = ProcessTimes::parse(stat).unwrap();
+        assert_eq!((seconds * hertz).round(), 127.0);
+        assert_eq!(ProcessTimes::parse("7 (a) R 1"), None);
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn the_system_tells_both() {
+        assert!(CpuTimes::read().unwrap().total > 0.0);
+        assert!(ProcessTimes::read().is_some());
+    }
+}
