@@ -11,10 +11,9 @@ use quinn::{
     ClientConfig, Connection, Endpoint, ServerConfig, TransportConfig, VarInt,
     crypto::rustls::{QuicClientConfig, QuicServerConfig},
 };
-use rustls::server::WebPkiClientVerifier;
-use xtask_load::{CLIENT, Caller, Failure, SERVER, Setup, Subject, answer};
+use xtask_load::{Caller, Failure, SERVER, Setup, Subject, answer};
 
-use crate::keys::identity;
+use crate::tls;
 
 pub(crate) struct QuinnStream {
     endpoint: Endpoint,
@@ -32,12 +31,8 @@ impl Subject for QuinnStream {
     type Server = Endpoint;
 
     async fn serve(setup: &Setup) -> Result<(SocketAddr, Endpoint), Failure> {
-        let (certificates, key, roots) = identity(setup, SERVER)?;
-        let verifier = WebPkiClientVerifier::builder(Arc::new(roots)).build()?;
-        let tls = rustls::ServerConfig::builder_with_protocol_versions(&[&rustls::version::TLS13])
-            .with_client_cert_verifier(verifier)
-            .with_single_cert(certificates, key)?;
-        let mut config = ServerConfig::with_crypto(Arc::new(QuicServerConfig::try_from(tls)?));
+        let tls = QuicServerConfig::try_from(tls::server(setup)?)?;
+        let mut config = ServerConfig::with_crypto(Arc::new(tls));
         config.transport_config(transport(setup)?);
         let endpoint = Endpoint::server(config, (setup.ip, 0).into())?;
         let body_bytes = setup.body_bytes;
@@ -65,11 +60,8 @@ impl Subject for QuinnStream {
     }
 
     fn client(setup: &Setup) -> Result<Self, Failure> {
-        let (certificates, key, roots) = identity(setup, CLIENT)?;
-        let tls = rustls::ClientConfig::builder_with_protocol_versions(&[&rustls::version::TLS13])
-            .with_root_certificates(roots)
-            .with_client_auth_cert(certificates, key)?;
-        let mut config = ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls)?));
+        let tls = QuicClientConfig::try_from(tls::client(setup)?)?;
+        let mut config = ClientConfig::new(Arc::new(tls));
         config.transport_config(transport(setup)?);
         let mut endpoint = Endpoint::client((setup.ip, 0).into())?;
         endpoint.set_default_client_config(config);

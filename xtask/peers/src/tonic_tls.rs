@@ -6,26 +6,29 @@
 use std::net::SocketAddr;
 
 use bytes::Bytes;
+use futures::stream::BoxStream;
 use tokio::{net::TcpListener, task::JoinHandle};
 use tonic::{
-    Request, Response, Status,
+    Request, Response, Status, Streaming,
     transport::{
         Certificate, Channel, ClientTlsConfig, Endpoint, Identity, Server, ServerTlsConfig,
         server::TcpIncoming,
     },
 };
-use xtask_load::{CLIENT, Caller, Failure, SERVER, Setup, Subject, answer};
+use xtask_load::{
+    CLIENT, Caller, Direction, Failure, Load, Report, SERVER, Setup, Subject, answer,
+};
 
-use crate::keys;
+use crate::{keys, tonic_streams};
 
 /// Request and reply.
 #[derive(Clone, PartialEq, prost::Message)]
 pub(crate) struct Message {
     #[prost(bytes = "bytes", tag = "1")]
-    body: Bytes,
+    pub(crate) body: Bytes,
 }
 
-mod service {
+pub(crate) mod service {
     include!(concat!(env!("OUT_DIR"), "/bench.Echo.rs"));
 }
 
@@ -41,6 +44,32 @@ impl Echo for Handler {
     async fn echo(&self, request: Request<Message>) -> Result<Response<Message>, Status> {
         let body = answer(request.into_inner().body);
         Ok(Response::new(Message { body }))
+    }
+
+    type SendItemsStream = BoxStream<'static, Result<Message, Status>>;
+
+    async fn send_items(
+        &self,
+        request: Request<Message>,
+    ) -> Result<Response<Self::SendItemsStream>, Status> {
+        tonic_streams::send_items(&request.into_inner()).map(Response::new)
+    }
+
+    async fn check_items(
+        &self,
+        request: Request<Streaming<Message>>,
+    ) -> Result<Response<Message>, Status> {
+        let checked = tonic_streams::check_items(request.into_inner()).await;
+        checked.map(Response::new)
+    }
+
+    type EchoItemsStream = Streaming<Message>;
+
+    async fn echo_items(
+        &self,
+        request: Request<Streaming<Message>>,
+    ) -> Result<Response<Streaming<Message>>, Status> {
+        Ok(Response::new(request.into_inner()))
     }
 }
 
@@ -102,6 +131,10 @@ impl Subject for TonicTls {
             .max_decoding_message_size(message_bytes_max(&self.setup))
             .max_encoding_message_size(message_bytes_max(&self.setup));
         Ok(Client(client))
+    }
+
+    async fn stream(caller: Client, load: Load, direction: Direction) -> Result<Report, Failure> {
+        tonic_streams::run(caller.0, load, direction).await
     }
 }
 
