@@ -9,6 +9,7 @@ pub(crate) mod flood_process;
 mod floor;
 pub(crate) mod gossip;
 mod grid;
+pub(crate) mod instructions;
 mod loss;
 mod mode;
 mod modes;
@@ -44,6 +45,9 @@ pub(crate) enum Bench {
     /// LAN. Time until all views are full, cost of the steady state, time until all members know of
     /// those that were killed.
     Gossip(gossip::Options),
+    /// Instructions of a call, counted by valgrind, beside the accepted counts; fails where one is
+    /// more than 2 % above its own.
+    Instructions(instructions::Options),
     /// Balancers: time and allocations of a pick. Peers beside ours with `--peers`.
     Pick(pick::Options),
     /// Calls: an echo of bytes between two processes, each pinned to one core, with TLS both ways.
@@ -56,6 +60,7 @@ pub(crate) fn run(bench: &Bench) -> Outcome {
     match bench {
         Bench::Cluster(options) => cluster::run(options),
         Bench::Gossip(options) => gossip::run(options),
+        Bench::Instructions(options) => instructions::run(options),
         Bench::Pick(options) => pick::run(options),
         Bench::Rpc(options) => rpc::run(options),
     }

@@ -31,7 +31,7 @@ const TOPOLOGIES: [&str; 4] = [
 ];
 
 /// The measuring commands, with the checks of their results.
-const MEASUREMENTS: [&str; 8] = [
+const MEASUREMENTS: [&str; 9] = [
     "xtask chaos --quick",
     "xtask chaos --namespaces --quick",
     "xtask bench rpc --quick",
@@ -39,6 +39,7 @@ const MEASUREMENTS: [&str; 8] = [
     "xtask bench cluster --quick",
     "xtask bench pick --quick",
     "xtask bench gossip --quick",
+    "xtask bench instructions",
     "xtask figures",
 ];
 
