@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use bytes::Bytes;
 
-use crate::{BODY_BYTES_MIN, BulkLoad, Caller, Direction, Failure, closed::Phase};
+use crate::{BODY_BYTES_MIN, BulkLoad, Caller, Direction, Failure, Phase};
 
 /// The reply of a server: the body of a call as it came, and of a bulk call as many bytes as it
 /// asks for, 16 MiB at most.

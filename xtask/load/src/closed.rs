@@ -2,77 +2,19 @@
 
 use std::{
     ops::Range,
-    sync::{
-        Arc,
-        atomic::{AtomicU8, AtomicU64, Ordering::Relaxed},
-    },
+    sync::{Arc, atomic::Ordering::Relaxed},
     time::{Duration, Instant},
 };
 
-use parking_lot::Mutex;
 use tokio::{
     task::JoinSet,
     time::{sleep, timeout},
 };
-use xtask_report::Latencies;
 
 use crate::{
-    Body, BulkLoad, Caller, Direction, Failure, Load, Report, Usage, bulk, control::ServerProcess,
-    system::usage,
+    Body, BulkLoad, Caller, ClosedLoopState, Direction, Failure, Load, Phase, Report, Usage, bulk,
+    control::ServerProcess, system::usage,
 };
-
-/// State that the callers of a closed loop share: its phase, and the latencies of its calls.
-#[derive(Debug, Default)]
-pub struct ClosedLoopState {
-    phase: AtomicU8,
-    /// Latencies of calls that lie in the window as a whole.
-    latencies: Mutex<Latencies>,
-    /// Latencies of calls that were in flight when the window began.
-    started_before_window: Mutex<Latencies>,
-    /// Bytes of bulk calls that ended in the window, both directions together.
-    bulk_bytes: AtomicU64,
-}
-
-/// Phase of a run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Phase {
-    /// Calls that end now do not count yet.
-    WarmUp,
-    /// Calls that end now count.
-    Window,
-    /// Calls that end now are the last ones, and do not count.
-    Over,
-}
-
-impl ClosedLoopState {
-    /// Phase of the run now.
-    pub fn phase(&self) -> Phase {
-        match self.phase.load(Relaxed) {
-            0 => Phase::WarmUp,
-            1 => Phase::Window,
-            _ => Phase::Over,
-        }
-    }
-
-    /// Moves latencies of a caller to those of all. Callers do so some at a time, so that recording
-    /// takes no lock for most calls.
-    pub fn record(&self, batch: &mut Vec<Duration>) {
-        let mut latencies = self.latencies.lock();
-        batch
-            .drain(..)
-            .for_each(|latency| latencies.record(latency));
-    }
-
-    /// Calls whose latencies have been recorded.
-    pub fn calls(&self) -> u64 {
-        self.latencies.lock().calls()
-    }
-
-    /// Begins a phase.
-    pub fn begin(&self, phase: Phase) {
-        self.phase.store(phase as u8, Relaxed);
-    }
-}
 
 /// Runs the load over one connection, and bulk calls beside it on the same connection.
 pub(crate) async fn run<C: Caller>(
@@ -132,11 +74,7 @@ pub(crate) async fn measure_window(
     report.count = timeout(LAST_CALLS_TIMEOUT, join(callers))
         .await
         .map_err(|_| format!("calls that take longer than {LAST_CALLS_TIMEOUT:?}"))??;
-    let latencies = shared.latencies.lock();
-    report.latency = match latencies.calls() {
-        0 => shared.started_before_window.lock().quantiles(),
-        _ => latencies.quantiles(),
-    };
+    report.latency = shared.quantiles();
     report.bulk_bytes = shared.bulk_bytes.load(Relaxed);
     if report.count == 0 {
         return Err("no call ended in the window".into());
@@ -184,7 +122,7 @@ async fn run_caller<C: Caller>(
                         shared.record(&mut batch);
                     }
                 } else {
-                    shared.started_before_window.lock().record(latency);
+                    shared.record_started_before_window(latency);
                 }
             }
             Phase::Over => break,

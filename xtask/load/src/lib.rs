@@ -15,6 +15,7 @@ mod closed;
 mod control;
 mod cpu_time;
 mod file_limit;
+mod loop_state;
 mod machine;
 mod open;
 mod processes;
@@ -30,10 +31,10 @@ pub use crate::{
     body::{BODY_BYTES_MIN, Body},
     bulk::answer,
     clock_loop::{ClockGaps, clock_gaps},
-    closed::{ClosedLoopState, Phase},
     control::answer_each,
     cpu_time::{CpuTimes, ProcessTimes},
     file_limit::raise_file_limit,
+    loop_state::{ClosedLoopState, Phase},
     machine::Machine,
     processes::{Executor, execute, run},
     protocol::{

@@ -12,9 +12,7 @@ use std::{
 use tokio::task::JoinSet;
 
 use crate::{
-    Failure, Load, Report, Setup, Spread, Subject,
-    closed::{self, ClosedLoopState},
-    control::ServerProcess,
+    ClosedLoopState, Failure, Load, Report, Setup, Spread, Subject, closed, control::ServerProcess,
     processes::start_runtime,
 };
 

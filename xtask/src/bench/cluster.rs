@@ -21,7 +21,7 @@ use xtask_harness::{Outcome, run_until_interrupted};
 use self::report::Rows;
 use super::{
     client_process::BenchSetup,
-    exit_code,
+    disturbance, exit_code,
     options::Measuring,
     profile::RunProfile,
     rows::{JsonRow, Row},
@@ -39,7 +39,8 @@ pub(crate) struct Options {
 pub(crate) fn run(options: &Options) -> Outcome {
     run_until_interrupted(async {
         let (rows, profile) = measure(&options.measuring).await?;
-        print!("{}", rows.text());
+        let all = [&rows.compared[..], &rows.scaled].concat();
+        print!("{}{}", rows.text(), disturbance::summary(&all));
         println!("{}", profile.end_text());
         let compared = JsonRow::all(&rows.compared, report::COMPARED.fields);
         let scaled = JsonRow::all(&rows.scaled, report::SCALED.fields);
@@ -74,6 +75,8 @@ async fn measure(options: &Measuring) -> Result<(Rows, RunProfile), Box<dyn Erro
     }
     let compared = rows.chunks_exact(2).map(|pair| Row {
         baseline: pair[0].reports.clone(),
+        thrown_away: pair[0].thrown_away + pair[1].thrown_away,
+        disturbed: pair[0].disturbed + pair[1].disturbed,
         ..pair[1].clone()
     });
     let rows = Rows {

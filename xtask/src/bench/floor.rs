@@ -21,13 +21,12 @@ mod client;
 mod port;
 mod seal;
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use tokio::task::JoinHandle;
 use xtask_load::{CallLoop, Caller, ClosedLoopState, Failure, Job, Load, Setup, Subject};
 
-pub(crate) use self::calls::BODY_BYTES_MAX;
 use self::{
     port::FloorPort,
     seal::{Sealing, Side},
@@ -43,7 +42,7 @@ pub(crate) struct Floor {
     setup: Setup,
 }
 
-/// What is needed to exchange datagrams with a server.
+/// Means to exchange datagrams with a server.
 #[derive(Debug, Clone)]
 pub(crate) struct FloorCaller {
     setup: Setup,
@@ -107,7 +106,10 @@ fn sealing(setup: &Setup, side: Side) -> Sealing {
 /// Sends every datagram back to where it came from.
 async fn echo(mut port: FloorPort, mut sealing: Sealing) -> Result<(), Failure> {
     loop {
-        for mut batch in port.receive().await?.iter() {
+        let Some(mut received) = port.receive(Duration::MAX).await? else {
+            continue;
+        };
+        for mut batch in received.iter() {
             for datagram in batch.datagrams() {
                 sealing.open(datagram)?;
                 sealing.seal(datagram)?;

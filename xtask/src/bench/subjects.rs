@@ -3,7 +3,7 @@
 use std::error::Error;
 
 use self::SubjectKind::{Floor, Large, Ours, Peer, PeerVariant, Variant};
-use super::{floor::BODY_BYTES_MAX, options::Options};
+use super::options::Options;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Subject {
@@ -40,7 +40,7 @@ impl Subject {
     pub(crate) fn takes(self, payload_bytes: usize) -> bool {
         match self.name {
             TYPED => payload_bytes == TYPED_BODY_BYTES,
-            FLOOR | FLOOR_SEALED => payload_bytes <= BODY_BYTES_MAX,
+            FLOOR | FLOOR_SEALED => payload_bytes <= FLOOR_BODY_BYTES_MAX,
             _ => self.kind != Large || payload_bytes >= LARGE_BODY_BYTES_MIN,
         }
     }
@@ -100,6 +100,9 @@ pub(crate) const OURS: &str = "rpcnet";
 
 /// Bare UDP datagrams.
 pub(crate) const FLOOR: &str = "floor-udp";
+
+/// Longest body that the floor exchanges.
+pub(crate) const FLOOR_BODY_BYTES_MAX: usize = 2 << 20;
 
 /// UDP datagrams with AES-128-GCM on each.
 pub(crate) const FLOOR_SEALED: &str = "floor-aes-gcm";

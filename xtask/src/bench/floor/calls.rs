@@ -2,14 +2,18 @@
 
 use std::collections::VecDeque;
 
+use crate::bench::subjects::FLOOR_BODY_BYTES_MAX;
+
 /// Number of datagrams of a call that a word has bits for.
 const PARTS_MAX: usize = 64;
 
 /// Longest body of a datagram.
-pub(crate) const PART_BYTES_MAX: usize = 32 << 10;
+const PART_BYTES_MAX: usize = 32 << 10;
 
 /// Longest body of a call.
-pub(crate) const BODY_BYTES_MAX: usize = PARTS_MAX * PART_BYTES_MAX;
+const BODY_BYTES_MAX: usize = PARTS_MAX * PART_BYTES_MAX;
+
+const _: () = assert!(FLOOR_BODY_BYTES_MAX <= BODY_BYTES_MAX);
 
 /// State of all calls in flight. Each is in one datagram or in several, and the next call of a
 /// caller begins as soon as all of them have come back.
@@ -56,12 +60,12 @@ impl DatagramId {
 }
 
 impl FloorCalls {
-    /// So many calls in flight, none of which has been sent; so many datagrams are on the way at a
+    /// Calls in flight, none of which has been sent, with one datagram on the way at a
     /// time.
     ///
     /// # Panics
     ///
-    /// If the body is longer than [`BODY_BYTES_MAX`].
+    /// If the body is longer than that of as many parts as a word has bits.
     pub(crate) fn new(body_bytes: usize, in_flight: usize) -> Self {
         assert!(
             body_bytes <= BODY_BYTES_MAX,

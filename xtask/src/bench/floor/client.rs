@@ -5,7 +5,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::time::timeout;
 use xtask_load::{ClosedLoopState, Failure, Load, Phase};
 
 use super::{
@@ -30,12 +29,13 @@ pub(crate) async fn run(
     let mut calls = calls;
     while log.phase != Phase::Over {
         requests.send_all(&mut calls, port.sender())?;
-        let Ok(received) = timeout(STALL_TIME, port.receive()).await else {
+        let Some(mut received) = port.receive(STALL_TIME).await? else {
+            log.look_at_clock();
             calls.resend();
             continue;
         };
         log.look_at_clock();
-        for mut batch in received?.iter() {
+        for mut batch in received.iter() {
             for datagram in batch.datagrams() {
                 requests.sealing.open(datagram)?;
                 let body = requests
@@ -58,52 +58,58 @@ struct Requests {
     server: SocketAddr,
     /// Body of every datagram, but for its identity.
     pattern: Vec<u8>,
+    /// Datagrams that leave at once. Without encryption only identities are written into them.
     batch: Vec<u8>,
-    batch_len_max: usize,
 }
 
 impl Requests {
     fn new(calls: &FloorCalls, sealing: Sealing, server: SocketAddr, sender: &BatchSender) -> Self {
-        let pattern: Vec<u8> = (0..calls.part_bytes())
-            .map(|at| (at * 31 + 7) as u8)
-            .collect();
+        let pattern = (0..calls.part_bytes()).map(|at| (at * 31 + 7) as u8);
+        let pattern: Vec<u8> = pattern.collect();
         let datagram_bytes = pattern.len() + sealing.overhead_bytes();
+        let datagrams = sender.batch_len_max(datagram_bytes);
+        let batch = match sealing.overhead_bytes() {
+            0 => pattern.repeat(datagrams),
+            _ => vec![0; datagrams * datagram_bytes],
+        };
         Self {
             sealing,
             server,
             pattern,
-            batch: Vec::new(),
-            batch_len_max: sender.batch_len_max(datagram_bytes),
+            batch,
         }
     }
 
     /// Sends what is to be sent, in as few batches as there can be.
     fn send_all(&mut self, calls: &mut FloorCalls, sender: &BatchSender) -> Result<(), Failure> {
         let datagram_bytes = self.pattern.len() + self.sealing.overhead_bytes();
-        let header = self.sealing.header_bytes();
-        let mut len = 0;
-        self.batch.clear();
+        let mut end = 0;
         while let Some(id) = calls.next_to_send() {
-            let begin = self.batch.len();
-            let body_bytes = calls.bytes_of(id);
-            self.batch.resize(begin + header, 0);
-            self.batch.extend(id.to_bytes());
-            self.batch.extend(&self.pattern[ID_BYTES..body_bytes]);
-            self.batch
-                .resize(begin + body_bytes + self.sealing.overhead_bytes(), 0);
-            self.sealing.seal(&mut self.batch[begin..])?;
-            len += 1;
+            let begin = end;
+            end = self.write(begin, id.to_bytes(), calls.bytes_of(id))?;
             // A shorter one is the last of a batch.
-            if len == self.batch_len_max || body_bytes < self.pattern.len() {
-                sender.send(self.server, &self.batch, datagram_bytes)?;
-                self.batch.clear();
-                len = 0;
+            if end == self.batch.len() || end - begin < datagram_bytes {
+                sender.send(self.server, &self.batch[..end], datagram_bytes)?;
+                end = 0;
             }
         }
-        if len > 0 {
-            sender.send(self.server, &self.batch, datagram_bytes)?;
+        if end > 0 {
+            sender.send(self.server, &self.batch[..end], datagram_bytes)?;
         }
         Ok(())
+    }
+
+    /// Writes a datagram into the batch, from `begin` on; its end.
+    fn write(&mut self, begin: usize, id: [u8; 8], body_bytes: usize) -> Result<usize, Failure> {
+        let end = begin + body_bytes + self.sealing.overhead_bytes();
+        let datagram = &mut self.batch[begin..end];
+        let body = &mut datagram[self.sealing.header_bytes()..][..body_bytes];
+        if self.sealing.overhead_bytes() > 0 {
+            body.copy_from_slice(&self.pattern[..body_bytes]);
+        }
+        body[..ID_BYTES].copy_from_slice(&id);
+        self.sealing.seal(datagram)?;
+        Ok(end)
     }
 
     /// Compares the content of a short reply, as for all subjects.

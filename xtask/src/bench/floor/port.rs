@@ -8,7 +8,7 @@ use std::{
 
 use quinn::udp::{RecvMeta, Transmit, UdpSocketState};
 use socket2::SockRef;
-use tokio::{io::Interest, task::yield_now};
+use tokio::{io::Interest, task::yield_now, time::timeout};
 use xtask_load::Setup;
 
 /// UDP port with buffers for what it receives.
@@ -83,29 +83,33 @@ impl FloorPort {
         (self.receive_buffer_bytes / (datagram_bytes + DATAGRAM_OVERHEAD_BYTES)).max(1)
     }
 
-    /// The next datagrams. Spins for a moment before it sleeps.
-    pub(crate) async fn receive(&mut self) -> io::Result<Batches<'_>> {
+    /// The next datagrams; `None` if none come for so long. Spins for a moment before it sleeps.
+    pub(crate) async fn receive(&mut self, time: Duration) -> io::Result<Option<Batches<'_>>> {
         self.since_yield += 1;
         if self.since_yield >= BATCHES_PER_TURN {
             self.since_yield = 0;
             yield_now().await;
         }
-        let spin_until = Instant::now() + SPIN_TIME;
+        let mut spin_until = None;
         let count = loop {
             match self.try_receive() {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    if Instant::now() >= spin_until {
-                        break self.sleep().await?;
+                    let now = Instant::now();
+                    if now >= *spin_until.get_or_insert(now + SPIN_TIME) {
+                        match timeout(time, self.sleep()).await {
+                            Ok(received) => break received?,
+                            Err(_) => return Ok(None),
+                        }
                     }
                 }
                 received => break received?,
             }
         };
-        Ok(Batches {
+        Ok(Some(Batches {
             sender: &self.sender,
             buffers: &mut self.buffers[..count],
             metas: &self.metas[..count],
-        })
+        }))
     }
 
     /// Receives without looking at the readiness that the runtime knows of.
@@ -148,9 +152,7 @@ impl BatchSender {
     /// Datagrams of this size that leave at once.
     pub(crate) fn batch_len_max(&self, datagram_bytes: usize) -> usize {
         let segments = self.state.max_gso_segments();
-        segments
-            .min(usize::from(u16::MAX) / 2 / datagram_bytes)
-            .max(1)
+        segments.min(BATCH_BYTES_MAX / datagram_bytes).max(1)
     }
 
     /// Sends datagrams of one size, the last of which may be shorter, as many as leave at once.
@@ -206,6 +208,9 @@ impl Batch<'_> {
 
 /// Time that a thread spins for datagrams before it sleeps: as long as rpcnet's.
 const SPIN_TIME: Duration = Duration::from_micros(50);
+
+/// Bytes that leave at once: what a datagram of UDP may be long.
+const BATCH_BYTES_MAX: usize = 65_000;
 
 /// Batches that are received at once.
 const BATCHES_MAX: usize = 8;

@@ -1,7 +1,5 @@
 //! Exchanges in one process.
 
-use std::time::Duration;
-
 use xtask_load::{Phase, Runtime};
 
 use super::*;
