@@ -9,7 +9,7 @@ pub(crate) mod flood_process;
 mod floor;
 pub(crate) mod gossip;
 mod grid;
-pub(crate) mod instructions;
+mod instructions;
 mod loss;
 mod mode;
 mod modes;

@@ -37,9 +37,6 @@ enum Command {
     /// Process of a benchmark.
     #[command(hide = true)]
     BenchNode,
-    /// Calls whose instructions are counted.
-    #[command(hide = true)]
-    BenchWorkload(bench::instructions::workload::WorkloadOptions),
     /// Faults and attacks in a cluster of real processes under load: which calls fail, and what
     /// rate is kept.
     Chaos(chaos::Options),
@@ -71,7 +68,6 @@ fn main() -> ExitCode {
         Command::BenchFlood => bench::flood_process::run(),
         Command::BenchMembers => bench::gossip::members::run(),
         Command::BenchNode => Ok(bench::node::run()),
-        Command::BenchWorkload(options) => bench::instructions::workload::run(&options),
         Command::Chaos(options) => chaos::run(&options),
         Command::ChaosNode(options) => chaos::node::run(&options),
         Command::Ci(options) => ci::run(&options),

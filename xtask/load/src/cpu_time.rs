@@ -55,15 +55,27 @@ impl CpuTimes {
     }
 }
 
-/// CPU time of this process and of those that it has started and waited for, in seconds, their own
-/// children among them.
+/// CPU time of processes and of their children that have ended, in seconds.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct ProcessTimes(pub f64);
 
 impl ProcessTimes {
-    /// Times so far; `None` where the system does not tell.
-    pub fn read() -> Option<Self> {
+    /// Time of this process so far; `None` where the system does not tell.
+    pub fn of_this() -> Option<Self> {
         Self::parse(&fs::read_to_string("/proc/self/stat").ok()?)
+    }
+
+    /// Time of all processes that this one can see, which does not get less when one ends: its
+    /// parent has it then.
+    pub fn of_all() -> Option<Self> {
+        let processes = fs::read_dir("/proc").ok()?.flatten();
+        let times = processes.filter_map(|entry| {
+            let is_process = entry.file_name().to_string_lossy().parse::<u32>().is_ok();
+            // One that has ended meanwhile has no file.
+            let stat = is_process.then(|| fs::read_to_string(entry.path().join("stat")))?;
+            Self::parse(&stat.ok()?)
+        });
+        Some(Self(times.map(|Self(seconds)| seconds).sum()))
     }
 
     fn parse(stat: &str) -> Option<Self> {
@@ -110,6 +122,8 @@ mod tests {
     #[test]
     fn the_system_tells_both() {
         assert!(CpuTimes::read().unwrap().total > 0.0);
-        assert!(ProcessTimes::read().is_some());
+        let ProcessTimes(own) = ProcessTimes::of_this().unwrap();
+        let ProcessTimes(all) = ProcessTimes::of_all().unwrap();
+        assert!(all >= own);
     }
 }

@@ -49,7 +49,7 @@ impl Disturbance {
 pub(crate) struct DisturbanceWatch {
     cores: [Option<usize>; 2],
     gaps: ClockGaps,
-    cpu: Option<(CpuTimes, ProcessTimes)>,
+    cpu: Option<CpuReadings>,
 }
 
 impl DisturbanceWatch {
@@ -58,19 +58,15 @@ impl DisturbanceWatch {
         Ok(Self {
             cores,
             gaps: gaps_on(cores)?,
-            cpu: cpu_times(),
+            cpu: CpuReadings::read(),
         })
     }
 
     /// Runs the loop again; what there was since the beginning. Processes that were started in
     /// between must have ended, unless the time of `others` is of no interest.
     pub(crate) fn end(self, ignore_others: bool) -> io::Result<Disturbance> {
-        let (steal, foreign) = match (self.cpu, cpu_times()) {
-            (Some((cpu_before, own_before)), Some((cpu, own))) => {
-                let cpu = cpu.since(cpu_before);
-                let foreign = (cpu.threads - (own.0 - own_before.0)) / cpu.total.max(1e-9);
-                (cpu.steal_share(), foreign.max(0.0))
-            }
+        let (steal, foreign) = match (self.cpu, CpuReadings::read()) {
+            (Some(before), Some(after)) => after.steal_and_foreign_since(before),
             _ => (0.0, 0.0),
         };
         Ok(Disturbance {
@@ -81,8 +77,37 @@ impl DisturbanceWatch {
     }
 }
 
-fn cpu_times() -> Option<(CpuTimes, ProcessTimes)> {
-    Some((CpuTimes::read()?, ProcessTimes::read()?))
+/// Readings of the clocks of CPU time.
+#[derive(Debug, Clone, Copy)]
+struct CpuReadings {
+    machine: CpuTimes,
+    own: ProcessTimes,
+    all: ProcessTimes,
+}
+
+impl CpuReadings {
+    fn read() -> Option<Self> {
+        Some(Self {
+            machine: CpuTimes::read()?,
+            own: ProcessTimes::of_this()?,
+            all: ProcessTimes::of_all()?,
+        })
+    }
+
+    /// Shares of the time since `before` that were stolen, and that other processes took.
+    ///
+    /// Others are counted in two ways, of which the larger counts: by the machine's clocks, which
+    /// miss them where the time of interrupts is part of the time of a process; and process by
+    /// process, which misses those outside of a container.
+    fn steal_and_foreign_since(self, before: Self) -> (f64, f64) {
+        let machine = self.machine.since(before.machine);
+        let own = self.own.0 - before.own.0;
+        let others = machine.threads.max(self.all.0 - before.all.0) - own;
+        (
+            machine.steal_share(),
+            others.max(0.0) / machine.total.max(f64::MIN_POSITIVE),
+        )
+    }
 }
 
 /// Runs the empty loop in a thread for each core, at the same time; the worst gaps.
@@ -155,6 +180,28 @@ mod tests {
         ] {
             assert!(disturbed.exceeds_limits());
             assert!((disturbed.excess() - 1.5).abs() < 1e-9);
+        }
+    }
+
+    #[test]
+    fn others_are_counted_by_the_way_that_sees_more_of_them() {
+        let readings = |threads, all| CpuReadings {
+            machine: CpuTimes {
+                threads,
+                steal: 0.5,
+                total: 10.0,
+            },
+            own: ProcessTimes(3.0),
+            all: ProcessTimes(all),
+        };
+        let before = CpuReadings {
+            machine: CpuTimes::default(),
+            own: ProcessTimes(1.0),
+            all: ProcessTimes(100.0),
+        };
+        for (threads, all, foreign) in [(3.0, 102.0, 0.1), (2.0, 104.0, 0.2), (1.0, 90.0, 0.0)] {
+            let shares = readings(threads, all).steal_and_foreign_since(before);
+            assert_eq!(shares, (0.05, foreign));
         }
     }
 

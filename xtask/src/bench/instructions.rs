@@ -2,20 +2,22 @@
 //!
 //! A count does not depend on what else the machine does, so that a change of one part in a hundred
 //! shows where times differ by ten. Client and server are in one process with one thread, on an
-//! in-memory network with real QUIC and TLS; the system's socket calls are not in it, and neither
-//! are waiting and caches. Each workload is run at two lengths, and the difference is divided by
-//! that of the calls, so that start, handshake and end do not count.
+//! in-memory network with real QUIC and TLS, and time stands still while there is work; the
+//! system's socket calls are not in it, and neither are waiting and caches. Each workload is run at
+//! two lengths, and the difference is divided by that of the calls, so that start, handshake and
+//! end do not count. The workloads are a program of their own (`xtask/instructions`), since time
+//! that can stand still is nothing for a program that measures times.
 //!
 //! `xtask/instructions.json` has the counts that are accepted, for each architecture. A count that
 //! is more than 2 % above its own is a regression; `--accept` writes the file. Another compiler, or
 //! processors with other instructions for encryption, give other counts.
 
 mod counts;
-pub(crate) mod workload;
 
 use std::{
     env,
     error::Error,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
 };
 
@@ -23,7 +25,7 @@ use clap::Args;
 use xtask_harness::Outcome;
 use xtask_report::Progress;
 
-use self::{counts::Counts, workload::WORKLOADS};
+use self::counts::Counts;
 use super::exit_code;
 use crate::project;
 
@@ -36,10 +38,7 @@ pub(crate) struct Options {
 
 /// Counts. Fails, without being an error, on a regression.
 pub(crate) fn run(options: &Options) -> Outcome {
-    if cfg!(debug_assertions) {
-        return Err("counts of a debug build say nothing: `cargo xtask bench instructions`".into());
-    }
-    let counted = count_all()?;
+    let counted = count_all(&build()?)?;
     let file = project::root().join(FILE);
     let accepted = Counts::read(&file)?;
     print!("{}", counted.compared_with(&accepted));
@@ -58,28 +57,46 @@ pub(crate) fn run(options: &Options) -> Outcome {
     Ok(exit_code(regressions == 0))
 }
 
-fn count_all() -> Result<Counts, Box<dyn Error>> {
-    let mut progress = Progress::new(2 * WORKLOADS.len());
+/// Builds the workloads where this program was built.
+fn build() -> Result<PathBuf, Box<dyn Error>> {
+    let this = env::current_exe()?;
+    let target = this.ancestors().nth(2);
+    let target = target.ok_or("there is no folder to build in")?;
+    project::build("xtask-instructions", &[], "Cargo.toml", target)
+}
+
+fn count_all(program: &Path) -> Result<Counts, Box<dyn Error>> {
+    let list = project::run_for_stdout(&mut project::program(program))?;
+    let mut progress = Progress::new(2 * list.lines().count());
     let mut counts = Counts::default();
-    for workload in WORKLOADS {
+    for (workload, calls) in workloads(&list)? {
         let mut count = |calls: u64| {
-            progress.step(&format!("{}, {calls} calls", workload.name));
-            callgrind(workload.name, calls)
+            progress.step(&format!("{workload}, {calls} calls"));
+            callgrind(program, workload, calls)
         };
-        let (short, long) = (workload.calls, 3 * workload.calls);
+        let (short, long) = (calls, 3 * calls);
         let instructions = count(long)?.saturating_sub(count(short)?);
-        counts.insert(workload.name, instructions as f64 / (long - short) as f64);
+        counts.insert(workload, instructions as f64 / (long - short) as f64);
     }
     Ok(counts)
 }
 
-/// Instructions of this program while it does so many calls of a workload.
-fn callgrind(workload: &str, calls: u64) -> Result<u64, Box<dyn Error>> {
+/// Names of workloads and calls of a short run, from lines of both.
+fn workloads(list: &str) -> Result<Vec<(&str, u64)>, Box<dyn Error>> {
+    let lines = list.lines().map(|line| {
+        let (name, calls) = line.split_once(' ').ok_or("a workload without calls")?;
+        Ok((name, calls.parse()?))
+    });
+    lines.collect()
+}
+
+/// Instructions of the program while it makes so many calls of a workload.
+fn callgrind(program: &Path, workload: &str, calls: u64) -> Result<u64, Box<dyn Error>> {
     let mut command = Command::new("valgrind");
     command
         .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
-        .arg(env::current_exe()?)
-        .args([workload::COMMAND, workload, &calls.to_string()])
+        .arg(program)
+        .args([workload, &calls.to_string()])
         .stdin(Stdio::null());
     let output = command
         .output()
@@ -104,6 +121,15 @@ const FILE: &str = "xtask/instructions.json";
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn workloads_have_names_and_calls() {
+        let list = workloads("raw-call 500\npick 100000\n").unwrap();
+        assert_eq!(list, [("raw-call", 500), ("pick", 100_000)]);
+        for wrong in ["pick", "pick many"] {
+            assert!(workloads(wrong).is_err(), "{wrong}");
+        }
+    }
 
     #[test]
     fn the_count_is_found_at_the_end() {

@@ -1,9 +1,13 @@
-//! Workloads whose instructions are counted: fixed numbers of calls in one thread.
+//! Workloads: fixed numbers of calls in one thread.
 
-use std::{error::Error, net::Ipv4Addr, num::NonZeroUsize, process::ExitCode, sync::Arc};
+use std::{
+    error::Error,
+    net::{Ipv4Addr, SocketAddr},
+    num::NonZeroUsize,
+    sync::Arc,
+};
 
 use bytes::Bytes;
-use clap::Args;
 use futures::future::try_join_all;
 use rpcnet_client::{
     ClusterClient, ClusterClientConfig, LoadBalancingStrategy, WorkerRegistry,
@@ -12,8 +16,6 @@ use rpcnet_client::{
 use rpcnet_transport::{
     DevCa, Endpoint, MemoryNetwork, Method, Router, RpcClient, RpcServer, TransportConfig,
 };
-use xtask_harness::Outcome;
-use xtask_load::{CLIENT, SERVER};
 use xtask_pick::{Work, rpcnet_subject};
 
 /// A workload.
@@ -53,24 +55,15 @@ impl Workload {
     }
 }
 
-/// Options of the process.
-#[derive(Debug, Args)]
-pub(crate) struct WorkloadOptions {
-    /// Name of the workload.
-    workload: String,
-    /// Number of calls.
-    calls: u64,
-}
-
-/// Does the calls.
-pub(crate) fn run(options: &WorkloadOptions) -> Outcome {
-    let workload = WORKLOADS.iter().find(|it| it.name == options.workload);
-    let workload = workload.ok_or_else(|| format!("no workload {:?}", options.workload))?;
+/// Makes the calls of a workload.
+pub(crate) fn run(name: &str, calls: u64) -> Result<(), Box<dyn Error>> {
+    let workload = WORKLOADS.iter().find(|it| it.name == name);
+    let workload = workload.ok_or_else(|| format!("there is no workload {name:?}"))?;
     let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
+        .enable_time()
+        .start_paused(true)
         .build()?;
-    runtime.block_on(run_workload(workload.kind, options.calls))?;
-    Ok(ExitCode::SUCCESS)
+    runtime.block_on(run_workload(workload.kind, calls))
 }
 
 async fn run_workload(kind: WorkloadKind, calls: u64) -> Result<(), Box<dyn Error>> {
@@ -99,7 +92,7 @@ async fn run_workload(kind: WorkloadKind, calls: u64) -> Result<(), Box<dyn Erro
 }
 
 /// A server of both methods, and an endpoint that reaches it.
-fn serve() -> Result<(RpcServer, Endpoint, std::net::SocketAddr), Box<dyn Error>> {
+fn serve() -> Result<(RpcServer, Endpoint, SocketAddr), Box<dyn Error>> {
     let network = MemoryNetwork::seeded(1);
     let ca = DevCa::new("bench");
     let open = |name: &str| {
@@ -143,7 +136,7 @@ async fn typed(client: &RpcClient, calls: u64) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-async fn cluster(endpoint: Endpoint, server: std::net::SocketAddr) -> ClusterClient {
+async fn cluster(endpoint: Endpoint, server: SocketAddr) -> ClusterClient {
     let list = StaticMembership::new();
     let node = NodeInfo::new(NodeId::new(SERVER, 1), server);
     list.insert(node.with_tag("role", "worker"));
@@ -167,7 +160,8 @@ const BODY: Bytes = Bytes::from_static(&[7; 32]);
 
 const FILTER: Option<&str> = Some("role=worker");
 
-pub(crate) const COMMAND: &str = "bench-workload";
+const SERVER: &str = "server";
+const CLIENT: &str = "client";
 
 #[cfg(test)]
 mod tests {
@@ -176,17 +170,9 @@ mod tests {
     #[test]
     fn every_workload_makes_its_calls() {
         for workload in WORKLOADS {
-            let options = WorkloadOptions {
-                workload: workload.name.to_owned(),
-                calls: 64,
-            };
-            let code = run(&options).map_err(|error| error.to_string());
-            assert_eq!(code, Ok(ExitCode::SUCCESS), "{}", workload.name);
+            let done = run(workload.name, 64).map_err(|error| error.to_string());
+            assert_eq!(done, Ok(()), "{}", workload.name);
         }
-        let unknown = WorkloadOptions {
-            workload: "none".to_owned(),
-            calls: 1,
-        };
-        assert!(run(&unknown).is_err());
+        assert!(run("none", 1).is_err());
     }
 }
