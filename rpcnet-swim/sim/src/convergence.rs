@@ -13,7 +13,8 @@ impl<D: DetectorHooks> Cluster<D> {
     /// and tags; and no partition is reported.
     #[must_use]
     pub fn is_converged(&self) -> bool {
-        self.difference().is_none()
+        // Asked every 10 ms: the ground truth is built only where no hash differs.
+        self.differing_hash().is_none() && self.differing_member().is_none()
     }
 
     /// The difference of a view from the ground truth, if there is one: the observer, and what
@@ -23,19 +24,11 @@ impl<D: DetectorHooks> Cluster<D> {
     /// view is compared.
     #[must_use]
     pub fn difference(&self) -> Option<(usize, String)> {
-        let mut engines = self.running_engines();
-        let hash = engines.next().map(|(_, engine)| engine.view_hash());
-        let live = 1 + engines.count();
-        let differing = self
-            .running_engines()
-            .find(|(_, e)| e.live_count() != live || Some(e.view_hash()) != hash);
-        if let Some((node, engine)) = differing {
+        if let Some((node, engine)) = self.differing_hash() {
             let difference = check::difference(engine, &self.ground_truth());
             return Some((node, difference.unwrap_or_else(|| "the hash".to_owned())));
         }
-        let truth = self.ground_truth();
-        self.running_engines()
-            .find_map(|(node, engine)| Some((node, check::difference(engine, &truth)?)))
+        self.differing_member()
     }
 
     /// A member that is down and yet live in a view, if there is one: the observer and the member's
@@ -131,6 +124,22 @@ impl<D: DetectorHooks> Cluster<D> {
         if let Some((node, member)) = self.undiscovered_member() {
             self.violate(node, Violation::UndiscoveredMember { member, after });
         }
+    }
+
+    /// First view that has another size than the cluster, or another hash than the first one.
+    fn differing_hash(&self) -> Option<(usize, &Engine<D>)> {
+        let mut engines = self.running_engines();
+        let hash = engines.next().map(|(_, engine)| engine.view_hash());
+        let live = 1 + engines.count();
+        self.running_engines()
+            .find(|(_, e)| e.live_count() != live || Some(e.view_hash()) != hash)
+    }
+
+    /// First view in which a member differs from the ground truth, and how.
+    fn differing_member(&self) -> Option<(usize, String)> {
+        let truth = self.ground_truth();
+        self.running_engines()
+            .find_map(|(node, engine)| Some((node, check::difference(engine, &truth)?)))
     }
 
     fn running_engines(&self) -> impl Iterator<Item = (usize, &Engine<D>)> {

@@ -17,12 +17,12 @@ pub(crate) struct CompactAddr {
 
 impl CompactAddr {
     /// Keyed hash for lookups; different addresses may have the same.
-    pub(crate) fn hash(&self, seed: u64) -> u32 {
+    pub(crate) fn hash(&self, seed: u64) -> u64 {
         let mut bytes = [0; 19];
         bytes[..16].copy_from_slice(&self.ip);
         bytes[16..18].copy_from_slice(&self.port.to_le_bytes());
         bytes[18] = u8::from(self.is_v4);
-        xxh3_64_with_seed(&bytes, seed) as u32
+        xxh3_64_with_seed(&bytes, seed)
     }
 }
 

@@ -82,8 +82,8 @@ impl JoinState {
         }
     }
 
-    /// Key of the table's address hash; secret, like the value that it is derived from.
-    pub(crate) fn addr_seed(&self) -> u64 {
+    /// Key of the hashes of the table; secret, like the value that it is derived from.
+    pub(crate) fn hash_seed(&self) -> u64 {
         xxh3_64_with_seed(b"addresses", self.secret)
     }
 

@@ -222,7 +222,7 @@ impl<D: DetectorHooks> Engine<D> {
         }
         let seq = rng.u32(..);
         let join = JoinState::new(rng.u64(..));
-        let mut table = Table::new(local.key, join.addr_seed());
+        let mut table = Table::new(local.key, join.hash_seed());
         table.set_own_version(now, local.epoch, local.incarnation);
         Self {
             phase: Phase::Active,

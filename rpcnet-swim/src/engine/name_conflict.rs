@@ -386,7 +386,7 @@ impl<D: DetectorHooks> Engine<D> {
         }
         #[cfg(feature = "unstable")]
         let change_log = self.table.change_log.take();
-        self.table = Table::new(self.local.key, self.join.addr_seed());
+        self.table = Table::new(self.local.key, self.join.hash_seed());
         #[cfg(feature = "unstable")]
         {
             self.table.change_log = change_log;

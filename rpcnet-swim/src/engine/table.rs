@@ -1,11 +1,12 @@
 //! Member table: live and gone members, the order of probing, and the hash of the view.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
 use fastrand::Rng;
+use hashbrown::HashTable;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::entry::Entry;
@@ -24,16 +25,18 @@ use crate::wire::{DIGEST_BUCKETS, KnownMembers};
 #[derive(Debug)]
 pub(crate) struct Table {
     entries: Slab<Entry>,
-    /// Slots of the live members, by key; likewise of the failed and left ones.
-    ring: BTreeMap<u64, u32>,
-    gone_slots: BTreeMap<u64, u32>,
+    /// Slot of every member, by the keyed hash of its key.
+    slots: HashTable<u32>,
+    /// Keys of the live members, and of the failed and left ones, in their order.
+    ring: BTreeSet<u64>,
+    gone: BTreeSet<u64>,
     /// Slots of the live, in the order of probing: those before the cursor had their turn.
     live: Vec<u32>,
     cursor: usize,
-    /// Keyed hash of the address, and slot, of every member; see [`address_index`].
-    by_addr: BTreeSet<(u32, u32)>,
-    /// Key of that hash.
-    addr_seed: u64,
+    /// Slot of every member, by the keyed hash of its address; see [`address_index`].
+    by_addr: HashTable<u32>,
+    /// Key of both hashes.
+    hash_seed: u64,
     /// Start of the next search for a member that was never heard.
     unheard_from: u64,
     /// Failed and left members, by the time of that.
@@ -57,17 +60,18 @@ pub(crate) struct Table {
 }
 
 impl Table {
-    /// Empty table. `addr_seed` is a secret of the engine: with it one can choose addresses that
-    /// collide.
-    pub(crate) fn new(own_key: u64, addr_seed: u64) -> Self {
+    /// Empty table. `hash_seed` is a secret of the engine: with it one can choose names and
+    /// addresses that collide.
+    pub(crate) fn new(own_key: u64, hash_seed: u64) -> Self {
         Self {
             entries: Slab::new(),
-            ring: BTreeMap::new(),
-            gone_slots: BTreeMap::new(),
+            slots: HashTable::new(),
+            ring: BTreeSet::new(),
+            gone: BTreeSet::new(),
             live: Vec::new(),
             cursor: 0,
-            by_addr: BTreeSet::new(),
-            addr_seed,
+            by_addr: HashTable::new(),
+            hash_seed,
             unheard_from: 0,
             gone_by_time: BTreeSet::new(),
             redials_by_time: BTreeSet::new(),
@@ -104,6 +108,7 @@ impl Table {
         self.remove(key);
         entry.key = key;
         let slot = self.entries.insert(entry);
+        self.index_key(slot);
         self.add_live(slot);
         self.index(slot);
         self.changed_at = now;
@@ -142,10 +147,10 @@ impl Table {
         match (before.is_live(), after.is_live()) {
             (true, false) => {
                 self.remove_live(slot);
-                self.gone_slots.insert(key, slot);
+                self.gone.insert(key);
             }
             (false, true) => {
-                self.gone_slots.remove(&key);
+                self.gone.remove(&key);
                 self.add_live(slot);
             }
             _ => {}
@@ -173,8 +178,9 @@ impl Table {
         if self.entries[slot].state.is_live() {
             self.remove_live(slot);
         } else {
-            self.gone_slots.remove(&key);
+            self.gone.remove(&key);
         }
+        self.unindex_key(slot);
         Some(self.entries.remove(slot))
     }
 
@@ -203,24 +209,20 @@ impl Table {
 
     /// All members, by key.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (u64, &Entry)> {
-        let (mut ring, mut gone) = (
-            self.ring.iter().peekable(),
-            self.gone_slots.iter().peekable(),
-        );
+        let (mut ring, mut gone) = (self.ring.iter().peekable(), self.gone.iter().peekable());
         std::iter::from_fn(move || {
-            self.work.add(1);
-            let (key, slot) = match (ring.peek(), gone.peek()) {
-                (Some(live), Some(lost)) if lost.0 < live.0 => gone.next(),
+            let key = match (ring.peek(), gone.peek()) {
+                (Some(live), Some(lost)) if lost < live => gone.next(),
                 (None, _) => gone.next(),
                 _ => ring.next(),
             }?;
-            Some((*key, &self.entries[*slot]))
+            Some((*key, self.get(*key)?))
         })
     }
 
     /// Number of members, failed and left ones included.
     pub(crate) fn len(&self) -> usize {
-        self.ring.len() + self.gone_slots.len()
+        self.slots.len()
     }
 
     /// Slots of the live, in the order of probing.
@@ -234,14 +236,8 @@ impl Table {
 
     /// Member with the next key: a live one if there is any.
     pub(crate) fn nearest(&self, key: u64) -> Option<&Entry> {
-        let near = |keys: &BTreeMap<u64, u32>| {
-            let after = keys.range(key..).next();
-            after
-                .or_else(|| keys.first_key_value())
-                .map(|(_, slot)| *slot)
-        };
-        let slot = near(&self.ring).or_else(|| near(&self.gone_slots))?;
-        Some(&self.entries[slot])
+        let near = |keys: &BTreeSet<u64>| keys.range(key..).next().or(keys.first()).copied();
+        self.get(near(&self.ring).or_else(|| near(&self.gone))?)
     }
 
     /// Members that went missing at `from` or later, as [`Table::missing_since`] counts them.
@@ -322,9 +318,10 @@ impl Table {
         let from = self.unheard_from;
         let ring = self.ring.range(from..).chain(self.ring.range(..from));
         let (mut found, mut last) = (None, from);
-        for (key, slot) in ring.take(UNHEARD_VISITS) {
-            self.work.add(1);
-            let entry = &self.entries[*slot];
+        for key in ring.take(UNHEARD_VISITS) {
+            let Some(entry) = self.get(*key) else {
+                continue;
+            };
             last = *key;
             if !entry.replay_window.is_started() {
                 found = found.into_iter().chain([(entry.since, *key)]).min();
@@ -343,7 +340,7 @@ impl Table {
     pub(crate) fn successor(&self, nth: usize) -> Option<u64> {
         let after = self.ring.range(self.own_key..);
         let before = self.ring.range(..self.own_key);
-        after.chain(before).map(|(key, _)| *key).nth(nth)
+        after.chain(before).copied().nth(nth)
     }
 
     /// First `max` live members of a range of keys with their versions, this node included, and the
@@ -369,10 +366,8 @@ impl Table {
 
     /// Live members from a key on.
     pub(crate) fn live_from(&self, first: u64) -> impl Iterator<Item = (u64, &Entry)> {
-        self.ring.range(first..).map(|(key, slot)| {
-            self.work.add(1);
-            (*key, &self.entries[*slot])
-        })
+        let ring = self.ring.range(first..);
+        ring.filter_map(|key| Some((*key, self.get(*key)?)))
     }
 
     /// Hash of the live members with epoch and incarnation; equal views have equal hashes.
@@ -399,8 +394,22 @@ impl Table {
 
     fn slot(&self, key: u64) -> Option<u32> {
         self.work.add(1);
-        let slot = self.ring.get(&key).or_else(|| self.gone_slots.get(&key));
-        slot.copied()
+        let is_same = |slot: &u32| self.entries[*slot].key == key;
+        let hash = key_hash(key, self.hash_seed);
+        self.slots.find(hash, is_same).copied()
+    }
+
+    fn index_key(&mut self, slot: u32) {
+        let (entries, seed) = (&self.entries, self.hash_seed);
+        let hash = |slot: &u32| key_hash(entries[*slot].key, seed);
+        self.slots.insert_unique(hash(&slot), slot, hash);
+    }
+
+    fn unindex_key(&mut self, slot: u32) {
+        let hash = key_hash(self.entries[slot].key, self.hash_seed);
+        if let Ok(found) = self.slots.find_entry(hash, |other| *other == slot) {
+            found.remove();
+        }
     }
 
     /// Removes a member from all that is derived from it; [`Table::index`] adds it again.
@@ -442,7 +451,7 @@ impl Table {
     fn add_live(&mut self, slot: u32) {
         let entry = &mut self.entries[slot];
         entry.live_index = self.live.len() as u32;
-        self.ring.insert(entry.key, slot);
+        self.ring.insert(entry.key);
         self.live.push(slot);
     }
 
@@ -484,6 +493,11 @@ impl KnownMembers for (&LocalMember, &Table) {
         };
         (**known == *name).then_some((known, tags))
     }
+}
+
+/// Keyed hash of a key: keys follow from names, which others choose.
+fn key_hash(key: u64, seed: u64) -> u64 {
+    xxh3_64_with_seed(&key.to_le_bytes(), seed)
 }
 
 /// Part of one member in the hash of the view.

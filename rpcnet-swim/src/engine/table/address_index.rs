@@ -1,7 +1,7 @@
 //! Address index: members that have an address, or had it.
 //!
 //! A member that starts again and again under new names leaves a tombstone each time. The index is
-//! keyed by a 32-bit hash of the address, under a secret of the engine. Slots enter it in
+//! keyed by a hash of the address, under a secret of the engine. Slots enter it in
 //! [`Table::index_address`] alone, which makes room in the bucket first. So every operation on the
 //! table visits [`BUCKET_MAX`] entries of one address at most, even if an attacker found addresses
 //! that collide.
@@ -17,26 +17,29 @@ impl Table {
     /// Live member at an address.
     pub(crate) fn at_addr(&self, addr: SocketAddr) -> Option<u64> {
         self.members_at(addr.into())
-            .find(|entry| entry.state.is_live())
+            .filter(|entry| entry.state.is_live())
             .map(|entry| entry.key)
+            .min()
     }
 
     /// Adds a slot to the index.
     pub(super) fn index_address(&mut self, slot: u32) {
         let addr = self.entries[slot].compact_addr();
-        let hash = addr.hash(self.addr_seed);
+        let hash = addr.hash(self.hash_seed);
         self.make_room(hash);
         self.count_missing_at(addr, false);
-        self.by_addr.insert((hash, slot));
+        self.insert_address(hash, slot);
         self.count_missing_at(addr, true);
     }
 
     /// Removes a slot from the index.
     pub(super) fn unindex_address(&mut self, slot: u32) {
         let addr = self.entries[slot].compact_addr();
-        let hash = addr.hash(self.addr_seed);
+        let hash = addr.hash(self.hash_seed);
         self.count_missing_at(addr, false);
-        self.by_addr.remove(&(hash, slot));
+        if let Ok(found) = self.by_addr.find_entry(hash, |other| *other == slot) {
+            found.remove();
+        }
         self.count_missing_at(addr, true);
     }
 
@@ -57,30 +60,39 @@ impl Table {
                 .all(|other| age_order(other) <= age_order(entry))
     }
 
-    /// Slots of a bucket, in their order.
-    fn bucket(&self, hash: u32) -> impl Iterator<Item = u32> {
-        self.by_addr
-            .range((hash, 0)..=(hash, u32::MAX))
-            .map(|(_, slot)| {
-                self.work.add(1);
-                *slot
-            })
+    fn insert_address(&mut self, hash: u64, slot: u32) {
+        let (entries, seed) = (&self.entries, self.hash_seed);
+        let hash_of = |slot: &u32| entries[*slot].compact_addr().hash(seed);
+        self.by_addr.insert_unique(hash, slot, hash_of);
     }
 
-    /// Members that have an address or had it: several only after a change of names.
+    /// Members whose addresses have one hash, in no order.
+    fn bucket(&self, hash: u64) -> impl Iterator<Item = &Entry> {
+        let entries = self.by_addr.iter_hash(hash).map(|slot| {
+            self.work.add(1);
+            &self.entries[*slot]
+        });
+        entries.filter(move |entry| entry.compact_addr().hash(self.hash_seed) == hash)
+    }
+
+    /// Members that have an address or had it, in no order: several only after a change of names.
     fn members_at(&self, addr: CompactAddr) -> impl Iterator<Item = &Entry> {
-        self.bucket(addr.hash(self.addr_seed))
-            .map(|slot| &self.entries[slot])
-            .filter(move |entry| entry.compact_addr() == addr)
+        let slots = self.by_addr.iter_hash(addr.hash(self.hash_seed));
+        let entries = slots.map(|slot| {
+            self.work.add(1);
+            &self.entries[*slot]
+        });
+        entries.filter(move |entry| entry.compact_addr() == addr)
     }
 
     /// Forgets a member of a full bucket: the one that has been gone longest, if any is gone.
-    fn make_room(&mut self, hash: u32) {
+    fn make_room(&mut self, hash: u64) {
         if self.bucket(hash).nth(BUCKET_MAX - 1).is_none() {
             return;
         }
-        let entries = self.bucket(hash).map(|slot| &self.entries[slot]);
-        let first = entries.min_by_key(|entry| (entry.state.is_live(), entry.since, entry.key));
+        let first = self
+            .bucket(hash)
+            .min_by_key(|entry| (entry.state.is_live(), entry.since, entry.key));
         if let Some(key) = first.map(|entry| entry.key) {
             self.remove(key);
         }
@@ -97,15 +109,10 @@ impl Table {
         if is_taken {
             return;
         }
-        let hash = addr.hash(self.addr_seed);
-        let mut next = (hash, 0);
-        while let Some(&(bucket, slot)) = self.by_addr.range(next..).next() {
-            if bucket != hash {
-                break;
-            }
+        let hash = addr.hash(self.hash_seed);
+        for slot in self.by_addr.iter_hash(hash) {
             self.work.add(1);
-            next = (hash, slot + 1);
-            let entry = &self.entries[slot];
+            let entry = &self.entries[*slot];
             if entry.compact_addr() != addr || entry.state != MemberState::Failed {
                 continue;
             }
@@ -128,11 +135,12 @@ impl Table {
     /// Adds a member that is gone without making room for it.
     pub(crate) fn insert_beyond_bound(&mut self, entry: Entry) {
         let (key, since) = (entry.key, entry.since);
-        let hash = entry.compact_addr().hash(self.addr_seed);
+        let hash = entry.compact_addr().hash(self.hash_seed);
         let slot = self.entries.insert(entry);
-        self.gone_slots.insert(key, slot);
+        self.index_key(slot);
+        self.gone.insert(key);
         self.gone_by_time.insert((since, key));
-        self.by_addr.insert((hash, slot));
+        self.insert_address(hash, slot);
     }
 }
 
