@@ -31,7 +31,7 @@ pub struct Cluster<D: DetectorHooks = PhiSwim> {
     /// Sequence number of scheduled events, which breaks ties of time.
     pub(super) sequence: u64,
     pub(super) own_versions: OwnVersions,
-    /// Names and tags, stored once for all engines.
+    /// Infos of members, stored once for all engines.
     pub(super) shared: Interner,
     /// Failure detector of a node that starts.
     pub(super) detector: D,

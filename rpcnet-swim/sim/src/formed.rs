@@ -46,7 +46,7 @@ impl<D: DetectorHooks> Cluster<D> {
         // In the order of keys, which is the cheapest to build tables from.
         let mut records: Vec<(u64, Record)> = engines
             .iter()
-            .map(|engine| cluster.shared.record(engine.record()))
+            .map(|engine| engine.record())
             .map(|record| (record.key(), record))
             .collect();
         records.sort_unstable_by_key(|(key, _)| *key);

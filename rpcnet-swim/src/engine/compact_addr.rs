@@ -1,70 +1,51 @@
-//! Compact address: IP address and port in 20 bytes.
+//! Compact address: IP address and port in 18 bytes.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 /// Socket address without what is not sent. A `SocketAddr` takes 32 bytes.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct CompactAddr {
-    /// Whether something sent there was answered; not compared.
-    pub(super) is_validated: bool,
-    /// An IPv4 address is in the first four bytes.
+    /// An IPv4 address is mapped (RFC 4291 section 2.5.5.2).
     ip: [u8; 16],
     port: u16,
-    is_v4: bool,
 }
 
 impl CompactAddr {
     /// Keyed hash for lookups; different addresses may have the same.
     pub(crate) fn hash(&self, seed: u64) -> u64 {
-        let mut bytes = [0; 19];
+        let mut bytes = [0; 18];
         bytes[..16].copy_from_slice(&self.ip);
-        bytes[16..18].copy_from_slice(&self.port.to_le_bytes());
-        bytes[18] = u8::from(self.is_v4);
+        bytes[16..].copy_from_slice(&self.port.to_le_bytes());
         xxh3_64_with_seed(&bytes, seed)
-    }
-}
-
-impl PartialEq for CompactAddr {
-    fn eq(&self, other: &Self) -> bool {
-        (self.ip, self.port, self.is_v4) == (other.ip, other.port, other.is_v4)
     }
 }
 
 impl From<SocketAddr> for CompactAddr {
     fn from(addr: SocketAddr) -> Self {
-        let mut ip = [0; 16];
-        match addr.ip() {
-            IpAddr::V4(v4) => ip[..4].copy_from_slice(&v4.octets()),
-            IpAddr::V6(v6) => ip = v6.octets(),
-        }
+        let ip = match addr.ip() {
+            IpAddr::V4(v4) => v4.to_ipv6_mapped(),
+            IpAddr::V6(v6) => v6,
+        };
         Self {
-            is_validated: false,
-            ip,
+            ip: ip.octets(),
             port: addr.port(),
-            is_v4: addr.is_ipv4(),
         }
     }
 }
 
+/// The canonical form: a mapped address is an IPv4 address.
 impl From<CompactAddr> for SocketAddr {
-    fn from(
-        CompactAddr {
-            ip, port, is_v4, ..
-        }: CompactAddr,
-    ) -> Self {
-        let [a, b, c, d, ..] = ip;
-        let ip: IpAddr = match is_v4 {
-            true => Ipv4Addr::new(a, b, c, d).into(),
-            false => Ipv6Addr::from(ip).into(),
-        };
-        Self::new(ip, port)
+    fn from(CompactAddr { ip, port }: CompactAddr) -> Self {
+        Self::new(Ipv6Addr::from(ip).to_canonical(), port)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
     use super::*;
 
     #[test]
@@ -79,9 +60,13 @@ mod tests {
 
     #[test]
     fn a_compact_address_round_trips() {
-        for text in ["10.0.0.1:7946", "[::ffff:10.0.0.1]:7946", "[a00:1::]:1"] {
+        let round_trip = |text: &str| {
             let addr: SocketAddr = text.parse().unwrap();
-            assert_eq!(SocketAddr::from(CompactAddr::from(addr)), addr);
+            SocketAddr::from(CompactAddr::from(addr)).to_string()
+        };
+        for text in ["10.0.0.1:7946", "[a00:1::]:1"] {
+            assert_eq!(round_trip(text), text);
         }
+        assert_eq!(round_trip("[::ffff:10.0.0.1]:7946"), "10.0.0.1:7946");
     }
 }

@@ -19,7 +19,7 @@ impl<D: DetectorHooks> Engine<D> {
         let Some(entry) = self.table.get_mut(sender.key) else {
             return;
         };
-        if entry.epoch != sender.epoch || !entry.replay_window.is_out_of_step(sender.counter) {
+        if entry.epoch != sender.epoch || !entry.replay_window().is_out_of_step(sender.counter) {
             return;
         }
         let asked = entry.faults().counter_proof.map(|proof| proof.asked_at);
@@ -54,7 +54,7 @@ impl<D: DetectorHooks> Engine<D> {
         entry.faults_mut().counter_proof = None;
         entry.drop_clean_faults();
         // This counter itself has yet to be accepted.
-        entry.replay_window = ReplayWindow::starting_at(sender.counter.saturating_sub(1));
+        entry.contact_mut().replay_window = ReplayWindow::starting_at(sender.counter.saturating_sub(1));
         true
     }
 }

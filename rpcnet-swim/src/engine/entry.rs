@@ -1,11 +1,13 @@
 //! Entry of one member in the table.
 
 use std::net::SocketAddr;
+use std::ops::Deref;
 use std::sync::Arc;
 
 use super::compact_addr::CompactAddr;
 use super::evidence::Evidence;
 use super::fault_history::FaultHistory;
+use super::member_info::MemberInfo;
 use super::replay::ReplayWindow;
 use super::rtt_state::RttState;
 use super::unreachable_tracker::UnreachableTracker;
@@ -15,62 +17,100 @@ use crate::tags::Tags;
 use crate::time::Time;
 use crate::wire::{Claim, KeySlot, Record};
 
-/// State of one member.
+/// State of one member: what is claimed of it, to which it dereferences, and what this node has
+/// seen of it.
 #[derive(Debug)]
 pub(crate) struct Entry {
-    pub(crate) name: Arc<str>,
-    pub(crate) epoch: u64,
-    pub(crate) incarnation: u32,
-    addr: CompactAddr,
-    pub(crate) draining: bool,
-    pub(crate) state: MemberState,
-    pub(crate) tags: Tags,
+    info: Arc<MemberInfo>,
+    /// Boxed, as a node has been in contact with few members of a large cluster.
+    contact: Option<Box<MemberContact>>,
     /// Start of this state, or of this instance if it is live.
     pub(crate) since: Time,
-    pub(crate) replay_window: ReplayWindow,
-    /// Whether it left a probe, or a request as helper, unanswered and was not heard since.
-    pub(crate) unanswering: bool,
-    /// Its last round trip, and whether it reports itself slow.
-    pub(crate) rtt_state: RttState,
-    /// Key that its datagrams are sealed with.
-    pub(crate) sealed_with: Option<KeySlot>,
-    /// Boxed, as most members have none.
-    faults: Option<Box<FaultHistory>>,
-    pub(super) key: u64,
     /// Index in the list of the live.
     pub(super) live_index: u32,
+    pub(crate) state: MemberState,
+    /// Whether it left a probe, or a request as helper, unanswered and was not heard since.
+    pub(crate) unanswering: bool,
+    /// Key that its datagrams are sealed with.
+    pub(crate) sealed_with: Option<KeySlot>,
+    /// Whether something sent to its address was answered.
+    is_validated: bool,
+}
+
+/// What this node has seen of a member itself.
+#[derive(Debug, Default)]
+pub(super) struct MemberContact {
+    pub(super) replay_window: ReplayWindow,
+    /// Its last round trip.
+    pub(super) rtt_state: RttState,
+    /// Boxed, as most members have none.
+    faults: Option<Box<FaultHistory>>,
+}
+
+impl Deref for Entry {
+    type Target = MemberInfo;
+
+    fn deref(&self) -> &MemberInfo {
+        &self.info
+    }
 }
 
 impl Entry {
     pub(crate) fn new(record: &Record, tags: Tags, now: Time) -> Self {
         Self {
-            name: record.name.clone(),
-            epoch: record.epoch,
-            incarnation: record.incarnation,
-            addr: record.addr.into(),
-            draining: record.draining,
-            state: MemberState::Alive,
-            tags,
+            info: Arc::new(MemberInfo::new(record, tags)),
+            contact: None,
             since: now,
-            replay_window: ReplayWindow::default(),
-            unanswering: false,
-            rtt_state: RttState::new(record.slow, record.unreachable),
-            sealed_with: None,
-            faults: None,
-            key: 0,
             live_index: 0,
+            state: MemberState::Alive,
+            unanswering: false,
+            sealed_with: None,
+            is_validated: false,
+        }
+    }
+
+    /// What is claimed of the member, to change it; a copy if it is shared.
+    pub(super) fn info_mut(&mut self) -> &mut MemberInfo {
+        Arc::make_mut(&mut self.info)
+    }
+
+    /// The same info in a place that other engines may share.
+    #[cfg(feature = "unstable")]
+    pub(super) fn shared_info(&mut self) -> &mut Arc<MemberInfo> {
+        &mut self.info
+    }
+
+    pub(super) fn replay_window(&self) -> ReplayWindow {
+        let contact = self.contact.as_ref();
+        contact.map(|it| it.replay_window).unwrap_or_default()
+    }
+
+    pub(super) fn rtt_state(&self) -> RttState {
+        let contact = self.contact.as_ref();
+        contact.map(|it| it.rtt_state).unwrap_or_default()
+    }
+
+    /// What this node has seen of the member, created if there was no contact so far.
+    pub(super) fn contact_mut(&mut self) -> &mut MemberContact {
+        self.contact.get_or_insert_default()
+    }
+
+    /// Clears the findings of this node about slowness.
+    pub(super) fn clear_findings(&mut self) {
+        if let Some(contact) = &mut self.contact {
+            contact.rtt_state.clear_findings();
         }
     }
 
     /// Continues with a newer instance, whose tags are not known.
     pub(crate) fn start_new_instance(&mut self, record: &Record) {
-        self.epoch = record.epoch;
-        self.incarnation = record.incarnation;
-        self.addr = record.addr.into();
-        self.draining = record.draining;
-        self.rtt_state = RttState::new(record.slow, record.unreachable);
-        self.replay_window = ReplayWindow::default();
+        self.info_mut().update(record);
         self.unanswering = false;
+        self.is_validated = false;
+        if let Some(contact) = &mut self.contact {
+            contact.rtt_state = RttState::default();
+            contact.replay_window = ReplayWindow::default();
+        }
         if let Some(faults) = self.existing_faults() {
             faults.evidence = Evidence::NONE;
             faults.unanswered = 0;
@@ -82,16 +122,13 @@ impl Entry {
 
     /// Takes over what the member says of itself, which is alive: it refutes its faults.
     pub(crate) fn apply_alive(&mut self, record: &Record, tags: &Tags) {
-        self.incarnation = record.incarnation;
         if self.addr() != record.addr {
             self.reset_unreachable();
+            self.is_validated = false;
         }
-        self.set_addr(record.addr);
-        self.draining = record.draining;
-        self.rtt_state.set_self_reports_slow(record.slow);
-        self.rtt_state
-            .set_self_reports_unreachable(record.unreachable);
-        self.tags = tags.clone();
+        let info = self.info_mut();
+        info.update(record);
+        info.tags = tags.clone();
         self.state = MemberState::Alive;
         self.unanswering = false;
         if let Some(faults) = self.existing_faults() {
@@ -114,23 +151,30 @@ impl Entry {
     /// Fault history of the member.
     pub(crate) fn faults(&self) -> &FaultHistory {
         static NONE: FaultHistory = FaultHistory::NONE;
-        self.faults.as_deref().unwrap_or(&NONE)
+        let contact = self.contact.as_ref();
+        contact.and_then(|it| it.faults.as_deref()).unwrap_or(&NONE)
     }
 
     /// History of faults, created if there is none, to record a fault.
     pub(crate) fn faults_mut(&mut self) -> &mut FaultHistory {
-        self.faults.get_or_insert_default()
+        self.contact_mut().faults.get_or_insert_default()
     }
 
     /// History of faults if there is one, to clear a fault.
     pub(crate) fn existing_faults(&mut self) -> Option<&mut FaultHistory> {
-        self.faults.as_deref_mut()
+        self.contact.as_mut()?.faults.as_deref_mut()
     }
 
     /// Drops the fault history of a live member if nothing is left in it.
     pub(crate) fn drop_clean_faults(&mut self) {
-        if self.state.is_live() && self.faults().is_clean() {
-            self.faults = None;
+        if self.state.is_live()
+            && self.faults().is_clean()
+            && let Some(contact) = &mut self.contact
+        {
+            contact.faults = None;
+            if !contact.replay_window.is_started() && contact.rtt_state == RttState::default() {
+                self.contact = None;
+            }
         }
     }
 
@@ -146,31 +190,26 @@ impl Entry {
         }
     }
 
-    /// Advertised address.
-    pub(crate) fn addr(&self) -> SocketAddr {
-        self.addr.into()
-    }
-
-    /// The same in compact form.
+    /// Advertised address in compact form.
     pub(super) fn compact_addr(&self) -> CompactAddr {
-        self.addr
+        self.info.addr
     }
 
     pub(crate) fn set_addr(&mut self, addr: SocketAddr) {
-        let addr = addr.into();
-        if self.addr != addr {
-            self.addr = addr;
+        if self.addr() != addr {
+            self.info_mut().addr = addr.into();
+            self.is_validated = false;
         }
     }
 
     /// Whether something that was sent to its address was answered.
     pub(super) fn is_validated(&self) -> bool {
-        self.addr.is_validated
+        self.is_validated
     }
 
     /// Marks `addr` as validated, if it is its address.
     pub(super) fn validate(&mut self, addr: SocketAddr) {
-        self.addr.is_validated |= self.addr() == addr;
+        self.is_validated |= self.addr() == addr;
     }
 
     pub(crate) fn instance(&self, key: u64) -> u64 {
@@ -185,13 +224,13 @@ impl Entry {
             (MemberState::Left, _) => Claim::Left,
             _ => Claim::Alive(self.tags.clone()),
         };
-        self.record_with(claim)
+        self.info.record(claim)
     }
 
     /// Record that the member itself has to receive so that it can refute it.
     pub(crate) fn record_to_refute(&self) -> Option<Record> {
         match self.state {
-            _ if self.faults().claimed_failed_at.is_some() => Some(self.record_with(Claim::Failed)),
+            _ if self.faults().claimed_failed_at.is_some() => Some(self.info.record(Claim::Failed)),
             // A member that is said to have left and still sends takes a new epoch.
             MemberState::Suspect | MemberState::Failed | MemberState::Left => Some(self.record()),
             MemberState::Alive => None,
@@ -200,20 +239,7 @@ impl Entry {
 
     /// Record that it is alive, with its address and tags, whatever its state.
     pub(crate) fn alive_record(&self) -> Record {
-        self.record_with(Claim::Alive(self.tags.clone()))
-    }
-
-    fn record_with(&self, claim: Claim) -> Record {
-        Record {
-            name: self.name.clone(),
-            epoch: self.epoch,
-            incarnation: self.incarnation,
-            addr: self.addr(),
-            draining: self.draining,
-            slow: self.rtt_state.self_reports_slow(),
-            unreachable: self.rtt_state.self_reports_unreachable(),
-            claim,
-        }
+        self.info.record(Claim::Alive(self.tags.clone()))
     }
 
     pub(crate) fn member(&self) -> Member {
@@ -225,7 +251,7 @@ impl Entry {
             addr: self.addr(),
             incarnation: self.incarnation,
             state: self.state,
-            draining: self.draining,
+            draining: self.is_draining(),
             slow: self.is_slow(),
             unreachable: self.is_unreachable() && self.state.is_live(),
             tags: self.tags.clone(),
@@ -239,6 +265,6 @@ mod tests {
 
     #[test]
     fn an_entry_is_small() {
-        assert!(size_of::<Option<Entry>>() <= 120);
+        assert!(size_of::<Option<Entry>>() <= 32);
     }
 }

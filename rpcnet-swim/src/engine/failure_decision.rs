@@ -76,7 +76,7 @@ impl<D: DetectorHooks> Engine<D> {
         let relapse_window = RELAPSE_ROUNDS * unit;
         let member = self.table.update(now, key, |entry| {
             entry.state = MemberState::Failed;
-            entry.rtt_state.clear_findings();
+            entry.clear_findings();
             let faults = entry.faults_mut();
             faults.suspicion = None;
             faults.claimed_failed_at = None;

@@ -35,7 +35,6 @@ pub(super) struct Instruments {
     failure_decisions: Option<Vec<FailureDecision>>,
     /// Whether each lookup of the seeds causes the next one.
     pub(super) lookup_loops: bool,
-    interner: Option<Interner>,
 }
 
 /// Fill level of something that is bounded.
@@ -128,24 +127,14 @@ impl<D: DetectorHooks> Engine<D> {
         self.own_record()
     }
 
-    /// Shares names and tags with other engines of this process.
+    /// Shares what is claimed of members with other engines of this process.
     pub fn set_interner(&mut self, shared: Interner) {
-        self.instruments.interner = Some(shared);
-    }
-
-    /// The same record, made of shared values.
-    pub(super) fn interned(&self, record: Record) -> Record {
-        match &self.instruments.interner {
-            Some(shared) => shared.record(record),
-            None => record,
-        }
+        self.table.interner = Some(shared);
     }
 
     /// Adds members as from a sync that happened long ago, with no gossip and no events. A record
     /// of this node itself is ignored.
     pub fn preload_members<'a>(&mut self, now: Time, records: impl Iterator<Item = &'a Record>) {
-        // The records are made of shared values already.
-        let shared = self.instruments.interner.take();
         for (nth, record) in records.enumerate() {
             self.merge(now, record.clone(), RecordSource::Sync);
             if nth % 256 == 255 {
@@ -154,7 +143,6 @@ impl<D: DetectorHooks> Engine<D> {
                 self.events = PendingEvents::default();
             }
         }
-        self.instruments.interner = shared;
         self.gossip_queue = GossipQueue::default();
         self.timers.clear(NamedTimer::Gossip);
         self.events = PendingEvents::default();
@@ -309,7 +297,7 @@ fn member_view(key: u64, entry: &Entry) -> MemberView<'_> {
         name: &entry.name,
         version: MemberVersion::of_entry(entry),
         addr: entry.addr(),
-        draining: entry.draining,
+        draining: entry.is_draining(),
         tags: &entry.tags,
     }
 }

@@ -213,7 +213,7 @@ impl<D: DetectorHooks> Internals<'_, D> {
     pub fn set_incarnation(&mut self, now: Time, key: u64, incarnation: u32) {
         self.0
             .table
-            .update(now, key, |entry| entry.incarnation = incarnation);
+            .update(now, key, |entry| entry.info_mut().incarnation = incarnation);
     }
 
     /// Puts the record of a member into the gossip queue.

@@ -1,53 +1,39 @@
-//! Interner: one copy of equal names and tags for all engines of a simulation.
+//! Interner: one copy of what is claimed of a member for all engines of a simulation.
 //!
-//! Ten thousand engines in one process would keep ten thousand copies of each name and of all tags,
-//! as each decodes its own. Sharing equal values changes no result.
+//! Ten thousand engines in one process would keep ten thousand copies of each name, of all tags and
+//! of each address, as each decodes its own. Sharing equal values changes no result.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::tags::Tags;
-use crate::wire::{Claim, Record};
+use super::member_info::MemberInfo;
 
-/// One copy of each name and of each set of tags.
+/// One copy of each version of each member.
 #[derive(Clone, Debug, Default)]
-pub struct Interner(Arc<Mutex<InternedValues>>);
-
-#[derive(Debug, Default)]
-struct InternedValues {
-    names: HashMap<u64, Arc<str>>,
-    tags: HashSet<Tags>,
-}
+pub struct Interner(Arc<Mutex<HashMap<u64, Vec<Arc<MemberInfo>>>>>);
 
 impl Interner {
-    /// The same record, made of shared values.
-    pub fn record(&self, mut record: Record) -> Record {
+    /// Replaces a value by the one that is shared.
+    pub(crate) fn share(&self, info: &mut Arc<MemberInfo>) {
         let mut pool = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let key = record.key();
-        match pool.names.get(&key) {
-            Some(name) if *name == record.name => record.name = name.clone(),
-            _ => keep(&mut pool.names, key, record.name.clone()),
+        if pool.len() >= MEMBERS_SHARED_MAX {
+            // Values in use stay with their users.
+            pool.clear();
         }
-        if let Claim::Alive(tags) = &mut record.claim {
-            match pool.tags.get(tags) {
-                Some(shared) => *tags = shared.clone(),
-                None if pool.tags.len() < INTERNED_MAX => {
-                    pool.tags.insert(tags.clone());
+        let versions = pool.entry(info.key).or_default();
+        match versions.iter().rev().find(|shared| *shared == info) {
+            Some(shared) => *info = shared.clone(),
+            None => {
+                if versions.len() == VERSIONS_SHARED_MAX {
+                    versions.remove(0);
                 }
-                // Values in use stay with their users.
-                None => pool.tags.clear(),
+                versions.push(info.clone());
             }
         }
-        record
     }
 }
 
-fn keep(names: &mut HashMap<u64, Arc<str>>, key: u64, name: Arc<str>) {
-    if names.len() >= INTERNED_MAX {
-        names.clear();
-    }
-    names.insert(key, name);
-}
-
-/// Most names, and most sets of tags.
-const INTERNED_MAX: usize = 65_536;
+/// Most members with shared values.
+const MEMBERS_SHARED_MAX: usize = 65_536;
+/// Most versions of one member that are shared: the latest ones.
+const VERSIONS_SHARED_MAX: usize = 4;

@@ -119,7 +119,7 @@ impl<D: DetectorHooks> Engine<D> {
             self.refuse(sender, known);
             return false;
         }
-        if entry.epoch == sender.epoch && !entry.replay_window.accept(sender.counter) {
+        if entry.epoch == sender.epoch && !entry.contact_mut().replay_window.accept(sender.counter) {
             self.stats.dropped.replayed += 1;
             self.request_counter_proof(now, sender);
             return false;
@@ -274,8 +274,9 @@ impl<D: DetectorHooks> Engine<D> {
         if let Some(entry) = self.table.get_mut(sender.key)
             && entry.epoch == sender.epoch
         {
-            if !entry.replay_window.is_started() {
-                entry.replay_window = ReplayWindow::starting_at(sender.counter);
+            let replay_window = &mut entry.contact_mut().replay_window;
+            if !replay_window.is_started() {
+                *replay_window = ReplayWindow::starting_at(sender.counter);
             }
             entry.sealed_with = sender.sealed_with;
         }

@@ -78,7 +78,7 @@ impl<D: DetectorHooks> Engine<D> {
             Claim::Failed if record.incarnation > entry.incarnation => {
                 // It refuted the known failure, and then failed again.
                 self.table.update(now, key, |entry| {
-                    entry.incarnation = record.incarnation;
+                    entry.info_mut().incarnation = record.incarnation;
                 });
                 self.enqueue_gossip(now, key);
             }
@@ -109,8 +109,6 @@ impl<D: DetectorHooks> Engine<D> {
         former: Option<Member>,
         source: RecordSource,
     ) {
-        #[cfg(feature = "unstable")]
-        let record = self.interned(record);
         let Claim::Alive(tags) = &record.claim else {
             return;
         };
@@ -190,8 +188,6 @@ impl<D: DetectorHooks> Engine<D> {
 
     /// Takes in that a member says itself that it is alive, whatever its state.
     fn apply_alive(&mut self, now: Time, key: u64, record: Record) {
-        #[cfg(feature = "unstable")]
-        let record = self.interned(record);
         let Claim::Alive(tags) = &record.claim else {
             return;
         };
@@ -265,8 +261,10 @@ impl<D: DetectorHooks> Engine<D> {
     pub(super) fn mark_left(&mut self, now: Time, key: u64, incarnation: u32) {
         let member = self.table.update(now, key, |entry| {
             entry.state = MemberState::Left;
-            entry.rtt_state.clear_findings();
-            entry.incarnation = entry.incarnation.max(incarnation);
+            entry.clear_findings();
+            if incarnation > entry.incarnation {
+                entry.info_mut().incarnation = incarnation;
+            }
             if let Some(faults) = entry.existing_faults() {
                 faults.suspicion = None;
                 faults.claimed_failed_at = None;
@@ -297,7 +295,7 @@ impl<D: DetectorHooks> Engine<D> {
             return self.verify_failed_claim(now, key);
         }
         self.table
-            .update(now, key, |entry| entry.incarnation = incarnation);
+            .update(now, key, |entry| entry.info_mut().incarnation = incarnation);
         self.mark_failed(now, key);
     }
 

@@ -34,6 +34,7 @@ mod join;
 mod join_state;
 mod leave;
 mod local_member;
+mod member_info;
 mod merge;
 mod name_conflict;
 mod network_estimate;

@@ -385,11 +385,12 @@ impl<D: DetectorHooks> Engine<D> {
             self.join.remember_addr(addr);
         }
         #[cfg(feature = "unstable")]
-        let change_log = self.table.change_log.take();
+        let (change_log, interner) = (self.table.change_log.take(), self.table.interner.take());
         self.table = Table::new(self.local.key, self.join.hash_seed());
         #[cfg(feature = "unstable")]
         {
             self.table.change_log = change_log;
+            self.table.interner = interner;
         }
         self.table
             .set_own_version(now, self.local.epoch, self.local.incarnation);

@@ -112,7 +112,7 @@ impl<D: DetectorHooks> Engine<D> {
             self.on_older_instance(now, sender, is_ping);
             return false;
         }
-        if !entry.replay_window.accept(sender.counter) {
+        if !entry.contact_mut().replay_window.accept(sender.counter) {
             self.stats.dropped.replayed += 1;
             self.request_counter_proof(now, sender);
             return false;

@@ -8,7 +8,6 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::entry::Entry;
 use super::timers::NamedTimer;
 use super::{DetectorHooks, Engine, Phase};
 use crate::time::Time;
@@ -316,7 +315,7 @@ impl<D: DetectorHooks> Engine<D> {
             return self.table.iter().map(|(_, entry)| entry.addr()).collect();
         }
         (0..KNOWN_MAX)
-            .filter_map(|_| self.table.nearest(self.rng.u64(..)).map(Entry::addr))
+            .filter_map(|_| self.table.nearest(self.rng.u64(..)).map(|entry| entry.addr()))
             .collect()
     }
 

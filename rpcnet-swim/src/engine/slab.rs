@@ -62,7 +62,7 @@ impl<T> IndexMut<u32> for Slab<T> {
     }
 }
 
-const CHUNK: usize = 32;
+const CHUNK: usize = 128;
 const VACANT: &str = "a slot in use";
 
 #[cfg(test)]
@@ -72,11 +72,11 @@ mod tests {
     #[test]
     fn slots_are_reused_and_values_stay() {
         let mut slab = Slab::new();
-        let slots: Vec<u32> = (0..100).map(|value| slab.insert(value)).collect();
-        assert_eq!(slots, (0..100).collect::<Vec<u32>>());
+        let slots: Vec<u32> = (0..300).map(|value| slab.insert(value)).collect();
+        assert_eq!(slots, (0..300).collect::<Vec<u32>>());
         assert_eq!((slab.remove(40), slab.remove(7)), (40, 7));
         assert_eq!((slab.insert(1_007), slab.insert(1_040)), (7, 40));
-        assert_eq!((slab.insert(100), slab[99], slab[7]), (100, 99, 1_007));
+        assert_eq!((slab.insert(300), slab[99], slab[7]), (300, 99, 1_007));
         slab[7] += 1;
         assert_eq!(slab.remove(7), 1_008);
     }

@@ -89,7 +89,7 @@ impl<D: DetectorHooks> Engine<D> {
             MemberState::Failed => HealthState::Failed,
             MemberState::Left => HealthState::Left,
         };
-        let last = entry.rtt_state.last_sample(self.running_time_at(now));
+        let last = entry.rtt_state().last_sample(self.running_time_at(now));
         Some(Health {
             state,
             phi: self.phi(id, now)?,
@@ -121,16 +121,17 @@ impl<D: DetectorHooks> Engine<D> {
         let Some(entry) = entry.filter(|entry| entry.state.is_live()) else {
             return;
         };
-        let (was, before) = (entry.is_slow(), entry.rtt_state);
+        let (was, before) = (entry.is_slow(), entry.rtt_state());
         let since = before.sampled_at();
         let prompt = self.probes.rtt_tracker.last_on_time.iter();
         let witnessed = alone || prompt.clone().any(|(by, at)| *by != key && *at >= since);
-        entry.rtt_state.add_sample(now, rtt, timeliness, witnessed);
+        let rtt_state = &mut entry.contact_mut().rtt_state;
+        rtt_state.add_sample(now, rtt, timeliness, witnessed);
         if !room {
             // There is no room to probe it again. If the member is to blame, it reports itself.
-            entry.rtt_state.clear_findings();
+            entry.clear_findings();
         }
-        let (is, rtt_state) = (entry.is_slow(), entry.rtt_state);
+        let (is, rtt_state) = (entry.is_slow(), entry.rtt_state());
         let member = (was != is).then(|| entry.member());
         let wanted = rtt_state.is_slow() || rtt_state.is_doubted();
         if watched && !wanted {
@@ -208,7 +209,7 @@ impl<D: DetectorHooks> Engine<D> {
             let fastest = self.probes.rtt_tracker.fastest().unwrap_or_default();
             return fastest.min(self.config.probe_interval);
         }
-        let rtt_state = self.table.get(key).map(|entry| entry.rtt_state);
+        let rtt_state = self.table.get(key).map(Entry::rtt_state);
         let rtt_state = rtt_state.filter(|rtt_state| rtt_state.is_slow() || rtt_state.is_doubted());
         let rtt = rtt_state.and_then(|rtt_state| rtt_state.last_sample(now));
         rtt.map_or(Duration::ZERO, |(rtt, _)| {
@@ -222,7 +223,7 @@ impl<D: DetectorHooks> Engine<D> {
         if let Some(key) = self.probes.rtt_tracker.watched.pop() {
             let entry = self.table.get(key);
             if entry.is_some_and(|e| {
-                let rtt_state = e.rtt_state;
+                let rtt_state = e.rtt_state();
                 e.state.is_live() && (rtt_state.is_slow() || rtt_state.is_doubted())
             }) {
                 self.probes.rtt_tracker.watched.push(key);
@@ -276,7 +277,7 @@ impl<D: DetectorHooks> Engine<D> {
 impl Entry {
     /// Whether the member is slow, by this node's findings or its own report.
     pub(crate) fn is_slow(&self) -> bool {
-        self.rtt_state.is_slow() || self.rtt_state.self_reports_slow()
+        self.rtt_state().is_slow() || self.self_reports_slow()
     }
 }
 

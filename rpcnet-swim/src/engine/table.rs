@@ -11,7 +11,10 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::entry::Entry;
 #[cfg(feature = "unstable")]
-use super::inspect::{MemberChange, MemberVersion};
+use super::{
+    inspect::{MemberChange, MemberVersion},
+    interner::Interner,
+};
 use super::local_member::LocalMember;
 use super::slab::Slab;
 use super::work_counter::WorkCounter;
@@ -57,6 +60,9 @@ pub(crate) struct Table {
     /// Changes of members, for the checkers of the simulation.
     #[cfg(feature = "unstable")]
     pub(super) change_log: Option<Vec<MemberChange>>,
+    /// Store of values that other engines share.
+    #[cfg(feature = "unstable")]
+    pub(super) interner: Option<Interner>,
 }
 
 impl Table {
@@ -84,6 +90,8 @@ impl Table {
             work: WorkCounter::default(),
             #[cfg(feature = "unstable")]
             change_log: None,
+            #[cfg(feature = "unstable")]
+            interner: None,
         }
     }
 
@@ -106,7 +114,9 @@ impl Table {
             MemberVersion::of_entry(&entry),
         );
         self.remove(key);
-        entry.key = key;
+        if entry.key != key {
+            entry.info_mut().key = key;
+        }
         let slot = self.entries.insert(entry);
         self.index_key(slot);
         self.add_live(slot);
@@ -323,7 +333,7 @@ impl Table {
                 continue;
             };
             last = *key;
-            if !entry.replay_window.is_started() {
+            if !entry.replay_window().is_started() {
                 found = found.into_iter().chain([(entry.since, *key)]).min();
             }
         }
@@ -425,6 +435,10 @@ impl Table {
     }
 
     fn index(&mut self, slot: u32) {
+        #[cfg(feature = "unstable")]
+        if let Some(interner) = &self.interner {
+            interner.share(self.entries[slot].shared_info());
+        }
         self.index_address(slot);
         let entry = &self.entries[slot];
         let (key, since) = (entry.key, entry.since);

@@ -85,7 +85,7 @@ impl<D: DetectorHooks> Tampering<'_, D> {
         for key in 1..=count {
             let mut entry = Entry::new(&record, Tags::new(), self.0.clocks.running.last());
             entry.state = MemberState::Failed;
-            entry.key = key;
+            entry.info_mut().key = key;
             self.0.table.insert_beyond_bound(entry);
         }
     }
@@ -129,8 +129,9 @@ impl<D: DetectorHooks> Tampering<'_, D> {
 
 fn apply(change: impl FnOnce(&mut MemberVersion, &mut Tags), entry: &mut Entry) {
     let mut version = MemberVersion::of_entry(entry);
-    change(&mut version, &mut entry.tags);
-    entry.epoch = version.epoch;
-    entry.incarnation = version.incarnation;
+    let info = entry.info_mut();
+    change(&mut version, &mut info.tags);
+    info.epoch = version.epoch;
+    info.incarnation = version.incarnation;
     entry.state = version.state;
 }

@@ -361,7 +361,7 @@ fn a_newer_epoch_first_reported_as_failed_is_still_heard() {
     engine.merge_gossip(record("x", 5, 3, 2, alive()));
     let window = |engine: &mut Engine, counter| {
         let entry = engine.table.get_mut(crate::id::name_key("x")).unwrap();
-        entry.replay_window.accept(counter)
+        entry.contact_mut().replay_window.accept(counter)
     };
     assert!(window(&mut engine, 1_000));
     missed(&mut engine);

@@ -82,7 +82,7 @@ impl<D: DetectorHooks> Engine<D> {
 impl Entry {
     /// Whether the member is unreachable, by this node's findings or its own report.
     pub(crate) fn is_unreachable(&self) -> bool {
-        self.rtt_state.self_reports_unreachable() || self.faults().unreachable.is_unreachable()
+        self.self_reports_unreachable() || self.faults().unreachable.is_unreachable()
     }
 
     /// Forgets findings about another address.

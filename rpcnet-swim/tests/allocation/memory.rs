@@ -34,6 +34,6 @@ fn state_per_member_is_small() {
         let (fresh, steady) = (per_member(fresh), per_member(steady));
         println!("{members} members: {steady} bytes each, {fresh} while all are new");
         // Some 80 of them are its name and tags.
-        assert!(steady <= 272, "{steady} bytes a member of {members}");
+        assert!(steady <= 296, "{steady} bytes a member of {members}");
     }
 }

@@ -163,6 +163,6 @@ fn a_replayed_datagram_moves_no_window_and_causes_one_challenge_an_interval() {
 fn window(pair: &Pair) -> String {
     format!(
         "{:?}",
-        pair.a.table.get(name_key("b")).unwrap().replay_window
+        pair.a.table.get(name_key("b")).unwrap().replay_window()
     )
 }

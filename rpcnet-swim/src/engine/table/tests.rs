@@ -67,7 +67,7 @@ fn derived_indexes_stay_consistent() {
             (0, _) | (_, false) => table.insert(now, key, entry(key), &mut rng),
             (1, true) => drop(table.remove(key)),
             (2, true) => table.update(now, key, |e| e.state = MemberState::Failed),
-            (3, true) => table.update(now, key, |e| e.incarnation += 1),
+            (3, true) => table.update(now, key, |e| e.info_mut().incarnation += 1),
             (4, true) if step % 2 == 0 => table.set_redial(key, now + Duration::from_secs(1)),
             (5, true) if step % 4 == 0 => {
                 let addr = table
