@@ -1,79 +1,186 @@
 //! Gossip queue: fewest-transmitted first, bounded by the number of members.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::VecDeque;
+
+use hashbrown::HashTable;
+
+use super::table::key_hash;
 
 /// Keys of the members whose records are to be gossiped. A record is read from the table when it is
 /// sent, so a later claim replaces an earlier one and nothing stale is sent.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct GossipQueue {
-    /// (times sent, newest first, key).
-    order: BTreeSet<(u32, u32, u64)>,
-    /// The first two of those, by key.
-    ranks: BTreeMap<u64, (u32, u32)>,
+    items: Vec<QueueItem>,
+    /// Indices of items that are not in use.
+    vacant: Vec<u32>,
+    /// Indices of items by the keyed hash of their key.
+    by_key: HashTable<u32>,
+    /// Indices of items by the number of transmissions, the newest first.
+    by_transmissions: Vec<VecDeque<u32>>,
     /// Falls with each push.
     stamp: u32,
+    hash_seed: u64,
+}
+
+/// Place of a member in the queue.
+#[derive(Clone, Copy, Debug)]
+struct QueueItem {
+    key: u64,
+    stamp: u32,
+    transmissions: u32,
 }
 
 impl GossipQueue {
+    /// Empty queue. `hash_seed` is a secret, as others choose the keys.
+    pub(crate) fn new(hash_seed: u64) -> Self {
+        Self {
+            items: Vec::new(),
+            vacant: Vec::new(),
+            by_key: HashTable::new(),
+            by_transmissions: Vec::new(),
+            stamp: 0,
+            hash_seed,
+        }
+    }
+
     /// Adds a member; one that is in the queue starts anew.
     pub(crate) fn push(&mut self, key: u64) {
         self.remove(key);
-        if self.ranks.len() >= QUEUE_LEN_MAX {
+        if self.by_key.len() >= QUEUE_LEN_MAX {
             // The most-transmitted is dropped: most members have it, and a sync brings it to the
             // rest.
-            if let Some(&(_, _, oldest)) = self.order.last() {
+            let last = self.by_transmissions.iter().rev().find_map(VecDeque::back);
+            if let Some(oldest) = last.map(|index| self.items[*index as usize].key) {
                 self.remove(oldest);
             }
         }
         self.stamp = self.stamp.wrapping_sub(1);
-        self.set_rank(key, 0, self.stamp);
+        let item = QueueItem {
+            key,
+            stamp: self.stamp,
+            transmissions: 0,
+        };
+        let index = self.add_item(item);
+        let (items, seed) = (&self.items, self.hash_seed);
+        let hash = |index: &u32| key_hash(items[*index as usize].key, seed);
+        self.by_key.insert_unique(hash(&index), index, hash);
+        self.add_in_order(index);
     }
 
     pub(crate) fn remove(&mut self, key: u64) {
-        if let Some((sent, stamp)) = self.ranks.remove(&key) {
-            self.order.remove(&(sent, stamp, key));
+        let items = &self.items;
+        let is_same = |index: &u32| items[*index as usize].key == key;
+        let hash = key_hash(key, self.hash_seed);
+        let Ok(found) = self.by_key.find_entry(hash, is_same) else {
+            return;
+        };
+        let (index, _) = found.remove();
+        self.remove_from_order(index);
+        self.vacant.push(index);
+        if self.by_key.is_empty() {
+            self.clear();
         }
+    }
+
+    /// Removes all, and gives the memory back.
+    pub(crate) fn clear(&mut self) {
+        *self = Self {
+            stamp: self.stamp,
+            ..Self::new(self.hash_seed)
+        };
     }
 
     /// Keys in the order of sending.
     pub(crate) fn in_send_order(&self) -> impl Iterator<Item = u64> {
-        self.order.iter().map(|(_, _, key)| *key)
+        let indices = self.by_transmissions.iter().flatten();
+        indices.map(|index| self.items[*index as usize].key)
     }
 
     /// Counts one more transmission; at the limit the member is removed.
     pub(crate) fn mark_sent(&mut self, key: u64, limit: u32) {
-        if let Some((sent, stamp)) = self.ranks.get(&key).copied() {
-            self.remove(key);
-            if sent + 1 < limit {
-                self.set_rank(key, sent + 1, stamp);
-            }
+        let Some(index) = self.find(key) else {
+            return;
+        };
+        if self.items[index as usize].transmissions + 1 >= limit {
+            return self.remove(key);
         }
+        self.remove_from_order(index);
+        self.items[index as usize].transmissions += 1;
+        self.add_in_order(index);
     }
 
     /// Keeps only these members.
     pub(crate) fn retain(&mut self, keep: impl Fn(u64) -> bool) {
-        let gone = self.ranks.keys().copied().filter(|key| !keep(*key));
-        for key in gone.collect::<Vec<_>>() {
-            self.remove(key);
-        }
+        let gone: Vec<u64> = self.in_send_order().filter(|key| !keep(*key)).collect();
+        gone.into_iter().for_each(|key| self.remove(key));
     }
 
     pub(crate) fn contains(&self, key: u64) -> bool {
-        self.ranks.contains_key(&key)
+        self.find(key).is_some()
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.order.is_empty()
+        self.by_key.is_empty()
     }
 
     #[cfg(any(test, feature = "unstable"))]
     pub(crate) fn len(&self) -> usize {
-        self.ranks.len().max(self.order.len())
+        let in_order = self.by_transmissions.iter().map(VecDeque::len).sum();
+        self.by_key.len().max(in_order)
     }
 
-    fn set_rank(&mut self, key: u64, sent: u32, stamp: u32) {
-        self.order.insert((sent, stamp, key));
-        self.ranks.insert(key, (sent, stamp));
+    fn find(&self, key: u64) -> Option<u32> {
+        let is_same = |index: &u32| self.items[*index as usize].key == key;
+        let hash = key_hash(key, self.hash_seed);
+        self.by_key.find(hash, is_same).copied()
+    }
+
+    fn add_item(&mut self, item: QueueItem) -> u32 {
+        if let Some(index) = self.vacant.pop() {
+            self.items[index as usize] = item;
+            return index;
+        }
+        if self.items.len() == self.items.capacity() {
+            // Less is unused than if the capacity doubled.
+            self.items.reserve_exact(self.items.len() / 8 + 8);
+        }
+        self.items.push(item);
+        (self.items.len() - 1) as u32
+    }
+
+    fn add_in_order(&mut self, index: u32) {
+        let item = self.items[index as usize];
+        let at = item.transmissions as usize;
+        if at >= self.by_transmissions.len() {
+            self.by_transmissions.resize_with(at + 1, VecDeque::new);
+        }
+        let (items, same) = (&self.items, &mut self.by_transmissions[at]);
+        let is_newer = |other: &u32| items[*other as usize].stamp < item.stamp;
+        // Mostly it is the newest, or the oldest that was sent as often.
+        match same.back() {
+            Some(last) if !is_newer(last) => {
+                let at = same.partition_point(is_newer);
+                same.insert(at, index);
+            }
+            _ => same.push_back(index),
+        }
+    }
+
+    fn remove_from_order(&mut self, index: u32) {
+        let item = self.items[index as usize];
+        let (items, same) = (
+            &self.items,
+            &mut self.by_transmissions[item.transmissions as usize],
+        );
+        let is_newer = |other: &u32| items[*other as usize].stamp < item.stamp;
+        let at = match same.front() {
+            Some(first) if *first == index => 0,
+            _ => same.partition_point(is_newer),
+        };
+        same.remove(at);
+        if same.is_empty() && same.capacity() > CAPACITY_KEPT {
+            *same = VecDeque::new();
+        }
     }
 }
 
@@ -84,6 +191,8 @@ pub(crate) fn retransmit_limit(mult: u32, live: usize) -> u32 {
 
 /// Most members in the queue.
 pub(crate) const QUEUE_LEN_MAX: usize = 16_384;
+/// Capacity that is kept where no member is left.
+const CAPACITY_KEPT: usize = 64;
 
 #[cfg(test)]
 mod tests {
@@ -92,7 +201,7 @@ mod tests {
     #[test]
     fn fewest_sent_first_then_newest() {
         let first = |queue: &GossipQueue| queue.in_send_order().collect::<Vec<_>>();
-        let mut queue = GossipQueue::default();
+        let mut queue = GossipQueue::new(7);
         for key in 1..=3 {
             queue.push(key);
         }
@@ -106,8 +215,8 @@ mod tests {
     }
 
     #[test]
-    fn retain_removes_from_both_indexes() {
-        let mut queue = GossipQueue::default();
+    fn retain_removes_from_all_indexes() {
+        let mut queue = GossipQueue::new(7);
         (1..=9).for_each(|key| queue.push(key));
         queue.mark_sent(6, 3);
         queue.retain(|key| key % 3 == 0);
@@ -117,13 +226,46 @@ mod tests {
 
     #[test]
     fn a_full_queue_drops_what_was_sent_most() {
-        let mut queue = GossipQueue::default();
+        let mut queue = GossipQueue::new(7);
         (0..QUEUE_LEN_MAX as u64).for_each(|key| queue.push(key));
         queue.mark_sent(77, 9);
         queue.push(u64::MAX);
-        assert_eq!(queue.ranks.len(), QUEUE_LEN_MAX);
-        assert_eq!(queue.order.len(), QUEUE_LEN_MAX);
-        assert!(!queue.ranks.contains_key(&77));
+        assert_eq!(queue.len(), QUEUE_LEN_MAX);
+        assert_eq!(queue.in_send_order().count(), QUEUE_LEN_MAX);
+        assert!(!queue.contains(77));
+    }
+
+    #[test]
+    fn the_order_is_that_of_a_sorted_list() {
+        let mut rng = fastrand::Rng::with_seed(5);
+        let (mut queue, mut list) = (GossipQueue::new(7), Vec::<(u32, i32, u64)>::new());
+        for step in 0..20_000 {
+            let key = rng.u64(..200);
+            let found = list.iter().position(|(_, _, listed)| *listed == key);
+            match (rng.u8(..16), found) {
+                (0, _) => {
+                    queue.remove(key);
+                    found.map(|at| list.remove(at));
+                }
+                (1, _) => {
+                    queue.push(key);
+                    found.map(|at| list.remove(at));
+                    list.push((0, -step, key));
+                }
+                _ => {
+                    let sent: Vec<u64> = queue.in_send_order().take(3).chain([key]).collect();
+                    for key in sent {
+                        queue.mark_sent(key, 9);
+                        let found = list.iter().position(|(_, _, listed)| *listed == key);
+                        found.map(|at| list[at].0 += 1);
+                    }
+                    list.retain(|(sent, ..)| *sent < 9);
+                }
+            }
+            list.sort_unstable();
+            assert!(queue.in_send_order().eq(list.iter().map(|(_, _, key)| *key)));
+            assert_eq!((queue.len(), queue.is_empty()), (list.len(), list.is_empty()));
+        }
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::bounded_queue::{EVENTS_MAX, PendingEvents};
 use super::cluster_mismatch::MISMATCH_NOTICES_MAX;
 use super::evidence::Evidence;
-use super::gossip::{GossipQueue, QUEUE_LEN_MAX};
+use super::gossip::QUEUE_LEN_MAX;
 use super::indirect_probe::INDIRECT_PROBES_MAX;
 use super::interner::Interner;
 use super::join_state::HELLOS_MAX;
@@ -139,11 +139,11 @@ impl<D: DetectorHooks> Engine<D> {
             self.merge(now, record.clone(), RecordSource::Sync);
             if nth % 256 == 255 {
                 // A short queue is a cheap one.
-                self.gossip_queue = GossipQueue::default();
+                self.gossip_queue.clear();
                 self.events = PendingEvents::default();
             }
         }
-        self.gossip_queue = GossipQueue::default();
+        self.gossip_queue.clear();
         self.timers.clear(NamedTimer::Gossip);
         self.events = PendingEvents::default();
         self.join.enter();

@@ -292,7 +292,7 @@ impl<D: DetectorHooks> Internals<'_, D> {
 
     /// Empties the gossip queue.
     pub fn clear_gossip(&mut self) {
-        self.0.gossip_queue = Default::default();
+        self.0.gossip_queue.clear();
     }
 
     /// Whether the gossip queue has a record of a member.

@@ -231,7 +231,7 @@ impl<D: DetectorHooks> Engine<D> {
             clocks: Clocks::new(local.epoch, now),
             timers,
             table,
-            gossip_queue: GossipQueue::default(),
+            gossip_queue: GossipQueue::new(join.hash_seed()),
             probes: Probes::new(seq, now),
             suspicion_generation: 0,
             join,

@@ -15,7 +15,6 @@ use std::net::SocketAddr;
 
 use super::anti_entropy::AntiEntropy;
 use super::bounded_queue::BoundedQueue;
-use super::gossip::GossipQueue;
 use super::partition::PartitionDetector;
 use super::table::Table;
 use super::timers::{NamedTimer, Timers};
@@ -394,7 +393,7 @@ impl<D: DetectorHooks> Engine<D> {
         }
         self.table
             .set_own_version(now, self.local.epoch, self.local.incarnation);
-        self.gossip_queue = GossipQueue::default();
+        self.gossip_queue.clear();
         self.anti_entropy = AntiEntropy::default();
         self.partition = PartitionDetector::new(now);
         self.reach.reset();

@@ -9,6 +9,7 @@ use fastrand::Rng;
 use hashbrown::HashTable;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
+use self::key_set::KeySet;
 use super::entry::Entry;
 #[cfg(feature = "unstable")]
 use super::{
@@ -31,8 +32,8 @@ pub(crate) struct Table {
     /// Slot of every member, by the keyed hash of its key.
     slots: HashTable<u32>,
     /// Keys of the live members, and of the failed and left ones, in their order.
-    ring: BTreeSet<u64>,
-    gone: BTreeSet<u64>,
+    ring: KeySet,
+    gone: KeySet,
     /// Slots of the live, in the order of probing: those before the cursor had their turn.
     live: Vec<u32>,
     cursor: usize,
@@ -72,8 +73,8 @@ impl Table {
         Self {
             entries: Slab::new(),
             slots: HashTable::new(),
-            ring: BTreeSet::new(),
-            gone: BTreeSet::new(),
+            ring: KeySet::default(),
+            gone: KeySet::default(),
             live: Vec::new(),
             cursor: 0,
             by_addr: HashTable::new(),
@@ -160,7 +161,7 @@ impl Table {
                 self.gone.insert(key);
             }
             (false, true) => {
-                self.gone.remove(&key);
+                self.gone.remove(key);
                 self.add_live(slot);
             }
             _ => {}
@@ -188,7 +189,7 @@ impl Table {
         if self.entries[slot].state.is_live() {
             self.remove_live(slot);
         } else {
-            self.gone.remove(&key);
+            self.gone.remove(key);
         }
         self.unindex_key(slot);
         Some(self.entries.remove(slot))
@@ -226,7 +227,7 @@ impl Table {
                 (None, _) => gone.next(),
                 _ => ring.next(),
             }?;
-            Some((*key, self.get(*key)?))
+            Some((key, self.get(key)?))
         })
     }
 
@@ -246,7 +247,7 @@ impl Table {
 
     /// Member with the next key: a live one if there is any.
     pub(crate) fn nearest(&self, key: u64) -> Option<&Entry> {
-        let near = |keys: &BTreeSet<u64>| keys.range(key..).next().or(keys.first()).copied();
+        let near = |keys: &KeySet| keys.from(key).next().or_else(|| keys.iter().next());
         self.get(near(&self.ring).or_else(|| near(&self.gone))?)
     }
 
@@ -326,15 +327,15 @@ impl Table {
     /// one known longest, so that the latest had time to be heard. The next call goes on there.
     pub(crate) fn find_unheard(&mut self) -> Option<u64> {
         let from = self.unheard_from;
-        let ring = self.ring.range(from..).chain(self.ring.range(..from));
+        let ring = self.ring.from(from).chain(self.ring.before(from));
         let (mut found, mut last) = (None, from);
         for key in ring.take(UNHEARD_VISITS) {
-            let Some(entry) = self.get(*key) else {
+            let Some(entry) = self.get(key) else {
                 continue;
             };
-            last = *key;
+            last = key;
             if !entry.replay_window().is_started() {
-                found = found.into_iter().chain([(entry.since, *key)]).min();
+                found = found.into_iter().chain([(entry.since, key)]).min();
             }
         }
         self.unheard_from = last.wrapping_add(1);
@@ -348,9 +349,8 @@ impl Table {
 
     /// Nth live member after `own_key` on the ring of keys.
     pub(crate) fn successor(&self, nth: usize) -> Option<u64> {
-        let after = self.ring.range(self.own_key..);
-        let before = self.ring.range(..self.own_key);
-        after.chain(before).copied().nth(nth)
+        let after = self.ring.from(self.own_key);
+        after.chain(self.ring.before(self.own_key)).nth(nth)
     }
 
     /// First `max` live members of a range of keys with their versions, this node included, and the
@@ -376,8 +376,8 @@ impl Table {
 
     /// Live members from a key on.
     pub(crate) fn live_from(&self, first: u64) -> impl Iterator<Item = (u64, &Entry)> {
-        let ring = self.ring.range(first..);
-        ring.filter_map(|key| Some((*key, self.get(*key)?)))
+        let ring = self.ring.from(first);
+        ring.filter_map(|key| Some((key, self.get(key)?)))
     }
 
     /// Hash of the live members with epoch and incarnation; equal views have equal hashes.
@@ -466,6 +466,10 @@ impl Table {
         let entry = &mut self.entries[slot];
         entry.live_index = self.live.len() as u32;
         self.ring.insert(entry.key);
+        if self.live.len() == self.live.capacity() {
+            // Less is unused than if the capacity doubled.
+            self.live.reserve_exact(self.live.len() / 8 + 8);
+        }
         self.live.push(slot);
     }
 
@@ -473,7 +477,7 @@ impl Table {
     /// one.
     fn remove_live(&mut self, slot: u32) {
         let entry = &self.entries[slot];
-        self.ring.remove(&entry.key);
+        self.ring.remove(entry.key);
         let mut gap = entry.live_index as usize;
         if gap < self.cursor {
             self.cursor -= 1;
@@ -510,7 +514,7 @@ impl KnownMembers for (&LocalMember, &Table) {
 }
 
 /// Keyed hash of a key: keys follow from names, which others choose.
-fn key_hash(key: u64, seed: u64) -> u64 {
+pub(super) fn key_hash(key: u64, seed: u64) -> u64 {
     xxh3_64_with_seed(&key.to_le_bytes(), seed)
 }
 
@@ -527,6 +531,7 @@ fn version(key: u64, epoch: u64, incarnation: u32) -> u64 {
 const UNHEARD_VISITS: usize = 512;
 
 mod address_index;
+mod key_set;
 /// Most failed and left members visited to find one that may be forgotten.
 const GONE_VISITS: usize = 512;
 

@@ -179,7 +179,7 @@ fn state(engine: &Engine<Varied>, name: &str) -> MemberState {
 /// Whether a rule shows in one engine.
 fn is_applied(rule: Rule, detector: Varied) -> bool {
     let mut engine = engine(detector);
-    engine.gossip_queue = Default::default();
+    engine.gossip_queue.clear();
     match rule {
         Rule::Witness | Rule::SecondPing | Rule::Ring | Rule::ObservedLoss | Rule::Slowness => {
             is_probe_rule_applied(rule, &mut engine)
@@ -258,7 +258,7 @@ fn is_suspicion_rule_applied(rule: Rule, engine: &mut Engine<Varied>) -> bool {
         }
         Rule::Buddy => {
             engine.start_suspicion(at(0), key, suspectors(1));
-            engine.gossip_queue = Default::default();
+            engine.gossip_queue.clear();
             engine.start_probe(at(0), name_key("y"));
             engine.start_probe(at(0), key);
             let mut ping = || engine.poll_transmit().unwrap().1.len();

@@ -54,13 +54,21 @@ static COLUMNS: [Column; 6] = [
 ];
 
 fn cases(extent: Extent) -> Vec<Case> {
-    let sizes: &[usize] = extent.pick(&[128, 500], &[128, 500, 1_000, 2_000]);
+    let sizes: &[usize] = extent.pick(&[128, 500], &[128, 500, 1_000, 2_000, LARGEST]);
     let at_once = |nodes: &usize| {
-        case(*nodes, format!("{nodes} at once"), 0.0, 0, 0)
-            .with_seeds_max(if *nodes > 1_000 { 3 } else { u64::MAX })
+        let case = case(*nodes, format!("{nodes} at once"), 0.0, 0, 0)
+            .with_seeds_max(match *nodes {
+                ..=1_000 => u64::MAX,
+                LARGEST => 1,
+                _ => 3,
+            })
             .with_target("full views", 15.0, "s", |row| {
                 row.number("full_views_p50_s")
-            })
+            });
+        match *nodes {
+            LARGEST => case.for_ours_alone(),
+            _ => case,
+        }
     };
     let label = "17 one by one, 10 % lost".to_owned();
     let missing = "missing in a view at the end";
@@ -159,6 +167,8 @@ fn wait_for_full_views(cluster: &mut Cluster) -> (f64, usize) {
     }
 }
 
+/// Members of the largest cluster.
+const LARGEST: usize = 10_000;
 /// Interval at which views are read.
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
 /// Longest wait for full views.

@@ -99,6 +99,9 @@ fn cases(extent: Extent) -> Vec<Case> {
             }
         }
     }
+    if extent == Extent::Full {
+        cases.push(case(LARGEST, 1, "lan", 0.0, 1).for_ours_alone());
+    }
     cases
 }
 
@@ -115,6 +118,7 @@ fn case(nodes: usize, crashed: usize, link: &'static str, loss_percent: f64, rou
         .with_seconds((25.0 + 20.0 * rounds as f64) * (1.0 + loss_percent / 5.0))
         .with_seeds_max(match nodes {
             ..512 => u64::MAX,
+            LARGEST => 1,
             _ if loss_percent > 5.0 => 1,
             _ => 2,
         })
@@ -197,6 +201,8 @@ fn figure(_: &str, cells: &[Cell]) -> String {
     )
 }
 
+/// Members of the largest cluster.
+const LARGEST: usize = 10_000;
 /// Longest wait until all members know.
 const DETECTION_TIMEOUT: Duration = secs(180);
 
