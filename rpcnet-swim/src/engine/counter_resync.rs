@@ -54,7 +54,8 @@ impl<D: DetectorHooks> Engine<D> {
         entry.faults_mut().counter_proof = None;
         entry.drop_clean_faults();
         // This counter itself has yet to be accepted.
-        entry.contact_mut().replay_window = ReplayWindow::starting_at(sender.counter.saturating_sub(1));
+        entry.contact_mut().replay_window =
+            ReplayWindow::starting_at(sender.counter.saturating_sub(1));
         true
     }
 }

@@ -257,14 +257,23 @@ mod tests {
                     for key in sent {
                         queue.mark_sent(key, 9);
                         let found = list.iter().position(|(_, _, listed)| *listed == key);
-                        found.map(|at| list[at].0 += 1);
+                        if let Some(at) = found {
+                            list[at].0 += 1;
+                        }
                     }
                     list.retain(|(sent, ..)| *sent < 9);
                 }
             }
             list.sort_unstable();
-            assert!(queue.in_send_order().eq(list.iter().map(|(_, _, key)| *key)));
-            assert_eq!((queue.len(), queue.is_empty()), (list.len(), list.is_empty()));
+            assert!(
+                queue
+                    .in_send_order()
+                    .eq(list.iter().map(|(_, _, key)| *key))
+            );
+            assert_eq!(
+                (queue.len(), queue.is_empty()),
+                (list.len(), list.is_empty())
+            );
         }
     }
 

@@ -119,7 +119,8 @@ impl<D: DetectorHooks> Engine<D> {
             self.refuse(sender, known);
             return false;
         }
-        if entry.epoch == sender.epoch && !entry.contact_mut().replay_window.accept(sender.counter) {
+        if entry.epoch == sender.epoch && !entry.contact_mut().replay_window.accept(sender.counter)
+        {
             self.stats.dropped.replayed += 1;
             self.request_counter_proof(now, sender);
             return false;

@@ -122,7 +122,7 @@ impl<D: DetectorHooks> Engine<D> {
             former.state = MemberState::Failed;
             self.emit(Event::NodeFailed(former));
         }
-        let entry = Entry::new(&record, tags.clone(), now);
+        let entry = Entry::new(&record, self.table.shared_tags(tags), now);
         let member = entry.member();
         self.table.insert(now, key, entry, &mut self.rng);
         self.enqueue_gossip(now, key);
@@ -202,8 +202,9 @@ impl<D: DetectorHooks> Engine<D> {
         if moves && !self.claim_address(now, key, &record) {
             return;
         }
+        let tags = self.table.shared_tags(tags);
         let member = self.table.update(now, key, |entry| {
-            entry.apply_alive(&record, tags);
+            entry.apply_alive(&record, &tags);
             entry.member()
         });
         self.enqueue_gossip(now, key);

@@ -315,7 +315,11 @@ impl<D: DetectorHooks> Engine<D> {
             return self.table.iter().map(|(_, entry)| entry.addr()).collect();
         }
         (0..KNOWN_MAX)
-            .filter_map(|_| self.table.nearest(self.rng.u64(..)).map(|entry| entry.addr()))
+            .filter_map(|_| {
+                self.table
+                    .nearest(self.rng.u64(..))
+                    .map(|entry| entry.addr())
+            })
             .collect()
     }
 

@@ -204,8 +204,12 @@ impl<D: DetectorHooks> Engine<D> {
             return sample;
         }
         for _ in 0..4 * count {
-            let key = key_of(self.rng.usize(..live.len()));
-            if sample.len() < count && !sample.contains(&key) && wanted(&key) {
+            let at = self.rng.usize(..live.len());
+            if sample.len() == count {
+                continue;
+            }
+            let key = key_of(at);
+            if !sample.contains(&key) && wanted(&key) {
                 sample.push(key);
             }
         }

@@ -10,15 +10,16 @@ use hashbrown::HashTable;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use self::key_set::KeySet;
+use self::tag_pool::TagPool;
 use super::entry::Entry;
+use super::local_member::LocalMember;
+use super::slab::Slab;
+use super::work_counter::WorkCounter;
 #[cfg(feature = "unstable")]
 use super::{
     inspect::{MemberChange, MemberVersion},
     interner::Interner,
 };
-use super::local_member::LocalMember;
-use super::slab::Slab;
-use super::work_counter::WorkCounter;
 use crate::event::MemberState;
 use crate::id::name_key;
 use crate::tags::Tags;
@@ -49,6 +50,7 @@ pub(crate) struct Table {
     redials_by_time: BTreeSet<(Time, u64)>,
     /// Number of members that went missing at this time or later.
     missing_count: (Time, usize),
+    tag_pool: TagPool,
     own_key: u64,
     own_version: u64,
     buckets: Box<[u64; DIGEST_BUCKETS]>,
@@ -83,6 +85,7 @@ impl Table {
             gone_by_time: BTreeSet::new(),
             redials_by_time: BTreeSet::new(),
             missing_count: (Time::ZERO, 0),
+            tag_pool: TagPool::default(),
             own_key,
             own_version: 0,
             buckets: Box::new([0; DIGEST_BUCKETS]),
@@ -94,6 +97,11 @@ impl Table {
             #[cfg(feature = "unstable")]
             interner: None,
         }
+    }
+
+    /// The same tags, in the copy that other members have if there is one.
+    pub(crate) fn shared_tags(&mut self, tags: &Tags) -> Tags {
+        self.tag_pool.share(tags)
     }
 
     /// Counts this node itself into the view.
@@ -532,6 +540,7 @@ const UNHEARD_VISITS: usize = 512;
 
 mod address_index;
 mod key_set;
+mod tag_pool;
 /// Most failed and left members visited to find one that may be forgotten.
 const GONE_VISITS: usize = 512;
 
