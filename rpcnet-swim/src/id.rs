@@ -54,6 +54,11 @@ pub fn name_key(name: &str) -> u64 {
     xxh3_64(name.as_bytes())
 }
 
+/// Keyed hash of a key, for hash tables: keys follow from names, which others choose.
+pub(crate) fn key_hash(key: u64, seed: u64) -> u64 {
+    xxh3_64_with_seed(&key.to_le_bytes(), seed)
+}
+
 /// Hash of one instance of a node, for the addressee of a datagram. Never zero.
 pub fn instance_key(key: u64, epoch: u64) -> u64 {
     // Zero means that the sender does not know the receiver.

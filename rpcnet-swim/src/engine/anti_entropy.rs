@@ -142,13 +142,15 @@ impl<D: DetectorHooks> Engine<D> {
         }
         self.anti_entropy.agreeing_peers += 1;
         if self.anti_entropy.agreeing_peers >= AGREEING_PEERS {
-            self.anti_entropy.agreeing_peers = 0;
-            self.anti_entropy.pruned_at = now;
             let (me, table) = (self.local.key, &self.table);
-            self.gossip_queue.retain(|key| {
+            let is_cut = self.gossip_queue.retain(PRUNED_MAX, |key| {
                 let alive = |e: &super::Entry| e.state == MemberState::Alive;
                 key != me && !table.get(key).is_some_and(alive)
             });
+            if !is_cut {
+                self.anti_entropy.agreeing_peers = 0;
+                self.anti_entropy.pruned_at = now;
+            }
         }
     }
 
@@ -487,6 +489,9 @@ const FAST_SYNC_ROUNDS: u32 = 10;
 /// Consecutive peers with the same view after which nearly all members have it; a sync brings it to
 /// the rest.
 const AGREEING_PEERS: u32 = 16;
+/// Members of the gossip queue that are visited for one datagram to prune it: of a longer queue,
+/// the next peer that agrees prunes the next ones.
+const PRUNED_MAX: usize = 2_048;
 /// Doublings of the wait after syncs that left the views different, at most.
 const SYNC_DOUBLINGS_MAX: u32 = 5;
 

@@ -37,7 +37,7 @@ pub(crate) struct Entry {
     is_validated: bool,
 }
 
-/// What this node has seen of a member itself.
+/// Observations of a member that this node made itself.
 #[derive(Debug, Default)]
 pub(super) struct MemberContact {
     pub(super) replay_window: ReplayWindow,
@@ -69,7 +69,7 @@ impl Entry {
         }
     }
 
-    /// What is claimed of the member, to change it; a copy if it is shared.
+    /// Info of the member, to change it; a copy if it is shared.
     pub(super) fn info_mut(&mut self) -> &mut MemberInfo {
         Arc::make_mut(&mut self.info)
     }
@@ -90,7 +90,7 @@ impl Entry {
         contact.map(|it| it.rtt_state).unwrap_or_default()
     }
 
-    /// What this node has seen of the member, created if there was no contact so far.
+    /// Observations of this node, created if there was no contact so far.
     pub(super) fn contact_mut(&mut self) -> &mut MemberContact {
         self.contact.get_or_insert_default()
     }

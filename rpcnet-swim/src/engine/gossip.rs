@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use hashbrown::HashTable;
 
-use super::table::key_hash;
+use crate::id::key_hash;
 
 /// Keys of the members whose records are to be gossiped. A record is read from the table when it is
 /// sent, so a later claim replaces an earlier one and nothing stale is sent.
@@ -109,10 +109,14 @@ impl GossipQueue {
         self.add_in_order(index);
     }
 
-    /// Keeps only these members.
-    pub(crate) fn retain(&mut self, keep: impl Fn(u64) -> bool) {
-        let gone: Vec<u64> = self.in_send_order().filter(|key| !keep(*key)).collect();
+    /// Keeps only these of the first `max` members in the order of sending. Says whether there are
+    /// more members to look at, and some were removed.
+    pub(crate) fn retain(&mut self, max: usize, keep: impl Fn(u64) -> bool) -> bool {
+        let first = self.in_send_order().take(max);
+        let gone: Vec<u64> = first.filter(|key| !keep(*key)).collect();
+        let is_cut = self.by_key.len() > max && !gone.is_empty();
         gone.into_iter().for_each(|key| self.remove(key));
+        is_cut
     }
 
     pub(crate) fn contains(&self, key: u64) -> bool {
@@ -219,9 +223,12 @@ mod tests {
         let mut queue = GossipQueue::new(7);
         (1..=9).for_each(|key| queue.push(key));
         queue.mark_sent(6, 3);
-        queue.retain(|key| key % 3 == 0);
+        assert!(queue.retain(5, |key| key % 3 == 0));
+        assert_eq!(queue.in_send_order().collect::<Vec<_>>(), [9, 3, 2, 1, 6]);
+        assert!(!queue.retain(6, |key| key % 3 == 0));
         assert_eq!(queue.in_send_order().collect::<Vec<_>>(), [9, 3, 6]);
         assert_eq!(queue.len(), 3);
+        assert!(!queue.retain(1, |key| key % 3 == 0), "no progress");
     }
 
     #[test]

@@ -20,7 +20,7 @@ pub(crate) struct MemberInfo {
     pub(crate) tags: Tags,
 }
 
-/// What a member reports of itself beside its address and tags: a bit each.
+/// Flags that a member reports of itself beside its address and tags.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct SelfReport(u8);
 

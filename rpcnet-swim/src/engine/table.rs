@@ -21,7 +21,7 @@ use super::{
     interner::Interner,
 };
 use crate::event::MemberState;
-use crate::id::name_key;
+use crate::id::{key_hash, name_key};
 use crate::tags::Tags;
 use crate::time::Time;
 use crate::wire::{DIGEST_BUCKETS, KnownMembers};
@@ -519,11 +519,6 @@ impl KnownMembers for (&LocalMember, &Table) {
         };
         (**known == *name).then_some((known, tags))
     }
-}
-
-/// Keyed hash of a key: keys follow from names, which others choose.
-pub(super) fn key_hash(key: u64, seed: u64) -> u64 {
-    xxh3_64_with_seed(&key.to_le_bytes(), seed)
 }
 
 /// Part of one member in the hash of the view.
