@@ -8,6 +8,11 @@
 //!
 //! `balance` is of another kind, clients and workers instead of members; see its module.
 //!
+//! The largest clusters have 10,000 members, in one run each:
+//! `cargo xtask sim bootstrap --detector rpcnet --case "10000 at once"` and
+//! `cargo xtask sim crash --detector rpcnet --case "1 of 10000"`.
+//! To try fewer seeds or sizes than a scenario has, see `--seeds` and `--case`.
+//!
 //! To add a scenario: a file in `scenarios/`, and a line in `scenarios::ALL`.
 
 mod balance;
