@@ -1,9 +1,9 @@
 //! irpc over QUIC by noq, mutual TLS by rustls with ring, postcard.
 //!
-//! `irpc` is its `rpc` call: a bidirectional stream for each call, as its documentation has it. The
-//! server answers in a task for each. `irpc-framed` is one bidirectional streaming call whose
-//! updates are requests with numbers: faster with many in flight, but what a caller then has to do
-//! itself is what an RPC library is for, and requests are answered one after the other.
+//! It has two ways to make calls, and `irpc` is the faster one: one bidirectional streaming call
+//! whose updates are requests with numbers. What matches replies with requests is here, and
+//! requests are answered one after the other. `irpc-rpc` is its `rpc` call: a bidirectional stream
+//! for each call, answered in a task for each.
 //!
 //! The transport settings of noq are the default ones but for the number of streams, as those of
 //! `quinn-stream`.
@@ -101,7 +101,7 @@ impl Subject for Irpc {
         endpoint.set_default_client_config(config);
         Ok(Self {
             endpoint,
-            is_framed: setup.subject == FRAMED,
+            is_framed: setup.subject != RPC,
         })
     }
 
@@ -175,7 +175,7 @@ fn transport(setup: &Setup) -> Result<Arc<TransportConfig>, Failure> {
     Ok(Arc::new(config))
 }
 
-/// The subject whose calls share one stream.
-pub(crate) const FRAMED: &str = "irpc-framed";
+/// The subject with a stream for each call.
+pub(crate) const RPC: &str = "irpc-rpc";
 
 const STREAMS_DEFAULT: u64 = 100;

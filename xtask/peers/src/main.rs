@@ -23,7 +23,7 @@ fn main() -> ExitCode {
     run(|subject| {
         Some(match subject {
             "frames-tcp" => execute::<frames_tcp::FramesTcp>,
-            "irpc" | irpc_noq::FRAMED => execute::<irpc_noq::Irpc>,
+            "irpc" | irpc_noq::RPC => execute::<irpc_noq::Irpc>,
             "quinn-stream" => execute::<quinn_stream::QuinnStream>,
             "rpcnet-0.1.0" => execute::<rpcnet_0_1_0::Rpcnet010>,
             "tarpc-tcp" | tarpc_tcp::TLS | tarpc_tcp::INLINE => execute::<tarpc_tcp::TarpcTcp>,

@@ -12,7 +12,7 @@ use super::{
     rows::Row,
     rpc_targets,
     subjects::{
-        ALL, CALLS, FRAMES, IRPC, OURS, QUINN, RPCNET_0_1_0, Subject, TARPC, TARPC_TLS, TONIC,
+        ALL, CALLS, FRAMES, IRPC_RPC, OURS, QUINN, RPCNET_0_1_0, Subject, TARPC, TARPC_TLS, TONIC,
     },
     targets::status,
 };
@@ -124,7 +124,8 @@ fn streams(options: &Options, subjects: &[Subject]) -> Vec<Vec<Row>> {
 
 /// `--connections N`: memory of idle connections.
 pub(crate) const CONNECTIONS: Mode = Mode {
-    subjects: &[OURS, RPCNET_0_1_0, TONIC, TARPC_TLS, TARPC, QUINN, IRPC],
+    // The other irpc opens a stream at once.
+    subjects: &[OURS, RPCNET_0_1_0, TONIC, TARPC_TLS, TARPC, QUINN, IRPC_RPC],
     prepare: |options, setup| {
         let count = options.connections();
         println!("{count} idle connections, opened one after the other");

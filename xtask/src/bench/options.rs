@@ -27,8 +27,8 @@ pub(crate) struct Options {
     /// Only these subjects. Rows have multiples of the floor if floor-udp is among them. Some are
     /// measured only when they are named: rpcnet-isolated (a stream of its own for each call),
     /// rpcnet-shards (a server with a thread and a socket for each core), rpcnet-typed (a typed
-    /// method, bodies of 32 bytes), tarpc-tcp-inline (handlers that must not wait) and irpc-framed
-    /// (requests with numbers in one stream).
+    /// method, bodies of 32 bytes), tarpc-tcp-inline (handlers that must not wait) and irpc-rpc (a
+    /// stream for each call).
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     pub(crate) subject: Vec<String>,
     #[command(flatten)]

@@ -91,7 +91,7 @@ pub(crate) const ALL: &[Subject] = &[
     Subject::new("tarpc-tcp-inline", PeerVariant),
     Subject::new(QUINN, Peer),
     Subject::new(IRPC, Peer),
-    Subject::new("irpc-framed", PeerVariant),
+    Subject::new(IRPC_RPC, PeerVariant),
     Subject::new(FRAMES, PeerVariant),
 ];
 
@@ -139,8 +139,11 @@ pub(crate) const TARPC: &str = "tarpc-tcp";
 /// tarpc over mutual TLS.
 pub(crate) const TARPC_TLS: &str = "tarpc-tls";
 
-/// irpc over QUIC.
+/// irpc over QUIC, requests with numbers in one stream.
 pub(crate) const IRPC: &str = "irpc";
+
+/// irpc over QUIC, a stream for each call.
+pub(crate) const IRPC_RPC: &str = "irpc-rpc";
 
 /// Frames over plain TCP, which are streams alone.
 pub(crate) const FRAMES: &str = "frames-tcp";
