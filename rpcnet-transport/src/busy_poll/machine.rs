@@ -13,7 +13,7 @@ use std::{
 
 use parking_lot::Mutex;
 
-/// What is known of the machine. The whole process shares one.
+/// Measured properties of the machine. The whole process shares one value.
 #[derive(Debug, Default)]
 pub(super) struct Machine {
     /// Nanoseconds until a sleeping thread runs; 0 while it is not known.

@@ -35,8 +35,8 @@ impl SpinBackoff {
     }
 }
 
-/// Time for the way to a peer in the same data centre and back, and for the work of both ends, whose
-/// caches are cold after a sleep.
+/// Time for the way to a peer in the same data centre and back, and for the work of both ends,
+/// whose caches are cold after a sleep.
 const WORK: Duration = Duration::from_micros(50);
 
 /// At least every 1,024th event starts a spin.

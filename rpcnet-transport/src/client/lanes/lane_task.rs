@@ -27,7 +27,7 @@ use crate::{
 pub(super) struct LaneTask {
     lane: Arc<Lane>,
     reader: LaneReader,
-    /// What one round has read; kept here so that rounds share the memory.
+    /// Replies of one round; kept here so that rounds share the memory.
     read: ReadReplies,
     /// Headers of the reply that comes next.
     next_headers: Option<Box<(u32, CallHeaders)>>,
