@@ -16,9 +16,9 @@ use super::{ClusterClientConfig, WorkerCallOptions, options::policy_of, routes::
 pub(super) struct CallSettings {
     pub(super) config: ClusterClientConfig,
     methods: MethodTable,
-    /// What the calls of a method without options have in common, by its name.
+    /// Options of the plain calls of a method, by its name.
     settled: HashMap<Box<str>, Option<SettledOptions>>,
-    /// That of the methods without a policy.
+    /// Those of the methods without a policy.
     settled_default: Option<SettledOptions>,
     keys: IdempotencyKeys,
 }
@@ -68,8 +68,8 @@ impl CallSettings {
         }
     }
 
-    /// What the unary calls of a method without options have in common, if that is all that their
-    /// first attempts need.
+    /// Options of the unary calls of a method that are made without any, if their first attempts
+    /// need nothing else.
     #[inline]
     pub(super) fn settled(&self, method: &str) -> Option<&SettledOptions> {
         let settled = self.settled.get(method).unwrap_or(&self.settled_default);

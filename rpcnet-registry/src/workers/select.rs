@@ -192,8 +192,8 @@ impl WorkerRegistry {
     }
 }
 
-/// Workers that match one filter, as they were when it was [made](WorkerRegistry::group): for callers
-/// that select from them as long as they [are current](Self::is_current). Cheap to clone.
+/// Workers that match one filter, as they were when it was [made](WorkerRegistry::group): for
+/// callers that select from them as long as they [are current](Self::is_current). Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct WorkerGroup(Arc<Group>);
 

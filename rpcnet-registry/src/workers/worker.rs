@@ -263,11 +263,12 @@ impl Worker {
         self.call.set_scale(now, LatencyScale::UNKNOWN);
     }
 
-    /// Records that the call has succeeded, with a reply that was read at `now` after `latency`, and
-    /// the load that the worker reported with it: what [`report`](Self::report) does, at the cost of
-    /// one addition where that would change nothing else. Replies that are read together have the
-    /// same time, and usually the same load; among those of one method the balancer is told of the
-    /// first, and of each that took longer than those before.
+    /// Records that the call has succeeded, with a reply that was read at `now` after `latency`,
+    /// and the load that the worker reported with it: what [`report`](Self::report) does, at the
+    /// cost of one addition where that would change nothing else. Replies that are read together
+    /// have the same time, and usually the same load; among those of one method the balancer is
+    /// told of the first, and of each that took longer than those before. While failures are
+    /// [recorded](Endpoint::has_backoff_record), it is told of each.
     #[inline]
     pub fn report_reply(&self, now: Time, latency: Duration, load: Option<ReportedLoad>) {
         let member = self.member();

@@ -24,7 +24,7 @@ use crate::{
 /// Small unary call, as [`RpcClient::try_send`] sends it.
 #[derive(Debug, Clone, Copy)]
 pub struct SmallCall<'a> {
-    /// What is called.
+    /// The method.
     pub method: SmallCallMethod<'a>,
     /// The request.
     pub body: &'a Bytes,
@@ -123,10 +123,10 @@ impl SentCall {
         &self.client
     }
 
-    /// Time from the [creation](RpcClient::created_at) of the connection to the last reply that was
-    /// read on it. Replies that come together are read at one instant, so a caller that times many
-    /// calls need not look at the clock for each: once the reply of this call was taken, this is the
-    /// time at which it was read, or a later one. Other reads have other times.
+    /// Time from the [creation](RpcClient::created_at) of the connection to the last reply that
+    /// was read on it. Replies that come together are read at one instant, so a caller that times
+    /// many calls need not look at the clock for each: once the reply of this call was taken, this
+    /// is the time at which it was read, or a later one. Other reads have other times.
     #[must_use]
     #[inline]
     pub fn read_after(&self) -> Duration {

@@ -108,8 +108,8 @@ impl RpcClient {
         }
     }
 
-    /// Goes on with a typed call that was [sent](Self::try_send) and failed: if the server has other
-    /// types, the call is made again as both sides can read it.
+    /// Goes on with a typed call that was [sent](Self::try_send) and failed: if the server has
+    /// other types, the call is made again as both sides can read it.
     ///
     /// # Errors
     ///

@@ -1,3 +1,5 @@
+//! Tests of call plans: which of config, policies and options goes first.
+
 use rpcnet_balance::Hedging;
 use rpcnet_transport::{Method, Priority};
 
