@@ -60,6 +60,8 @@ pub(super) struct LaneState {
     pub(super) task: Option<Waker>,
     /// The task was woken to write what is queued, and has not run yet.
     pub(super) is_task_woken: bool,
+    /// Replies that were delivered since requests were last written, and not taken.
+    pub(super) fresh_replies: usize,
     /// Held while any call waits.
     outgoing: Option<GaugeGuard>,
     pub(super) reopen_backoff: ReopenBackoff,
@@ -147,6 +149,7 @@ impl Lane {
                 reply_metadata: HashMap::new(),
                 task: None,
                 is_task_woken: false,
+                fresh_replies: 0,
                 outgoing: None,
                 reopen_backoff: ReopenBackoff::default(),
             }),
@@ -224,8 +227,9 @@ impl Lane {
             .ok_or(NotStarted::Full)?;
         encode_call(outbox, request, headers, id, number);
         if is_first {
-            self.shared.record_work(Expected::One);
-            state.outgoing = Some(self.shared.outgoing.enter().0);
+            let (outgoing, lanes) = self.shared.outgoing.enter();
+            state.outgoing = Some(outgoing);
+            self.shared.record_work(Expected::of(lanes));
         }
         if was_idle {
             // No other call has anything to write: a detour over the task would only cost time.
@@ -248,6 +252,7 @@ impl Lane {
         let state = &mut *self.state.lock();
         let polled = state.table.poll(id, cx);
         if polled.is_ready() {
+            state.on_taken();
             deliver_reply_metadata(state.take_metadata(id));
             self.publish_counts(state);
             self.shared.wake_next_waiting();
@@ -259,6 +264,7 @@ impl Lane {
     pub(super) fn cancel(&self, id: u32) {
         let state = &mut *self.state.lock();
         state.take_metadata(id);
+        state.on_taken();
         if state.table.cancel(id)
             && let LanePhase::Open { outbox, .. } = &mut state.phase
         {
@@ -387,10 +393,9 @@ impl LaneState {
     /// runtimes, which would run the lane's task after each single caller: there a packet carries
     /// three to ten times as many calls for it.
     pub(super) fn expects_requests(&self) -> bool {
-        let untaken = self.table.occupied() - self.table.waiting();
         match &self.phase {
             // A single caller makes its call, and then wakes the task.
-            LanePhase::Open { outbox, .. } => untaken > usize::from(outbox.is_empty()),
+            LanePhase::Open { outbox, .. } => self.fresh_replies > usize::from(outbox.is_empty()),
             _ => false,
         }
     }
@@ -414,6 +419,12 @@ impl LaneState {
             return None;
         }
         self.reply_metadata.remove(&id)
+    }
+
+    /// A reply was taken, or is not wanted any more. One that was delivered long ago counts for a
+    /// fresh one: then requests leave a little early.
+    fn on_taken(&mut self) {
+        self.fresh_replies = self.fresh_replies.saturating_sub(1);
     }
 
     fn wake_task(&mut self) {

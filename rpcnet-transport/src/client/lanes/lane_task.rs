@@ -1,16 +1,13 @@
 //! Task of a lane: reads replies, writes queued requests, enforces deadlines.
 
 use std::{
-    pin::{Pin, pin},
+    pin::Pin,
     sync::{Arc, atomic::Ordering::Relaxed},
     task::{Context, Poll, Waker, ready},
 };
 
 use bytes::Bytes;
-use tokio::{
-    task::yield_now,
-    time::{Instant, Sleep, sleep_until},
-};
+use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::lane::{CallResult, FRAME_BYTES_MAX, Lane, LaneEnd, LanePhase, LaneState};
 use crate::{
@@ -66,6 +63,7 @@ impl ReadReplies {
         for (id, reply) in self.replies.drain(..) {
             wakers.extend(state.table.complete(id, reply));
         }
+        state.fresh_replies += wakers.len();
     }
 }
 
@@ -190,7 +188,12 @@ impl LaneTask {
         let state = &mut *self.lane.state.lock();
         self.read.complete_calls(state, &mut self.wakers);
         self.is_holding = end.is_none() && self.holds < HOLDS_MAX && state.expects_requests();
-        self.holds = if self.is_holding { self.holds + 1 } else { 0 };
+        if self.is_holding {
+            self.holds += 1;
+        } else {
+            self.holds = 0;
+            state.fresh_replies = 0;
+        }
         // While requests are held back, no further one needs to wake the task.
         state.is_task_woken = self.is_holding;
         match &mut state.task {
@@ -286,8 +289,9 @@ impl Future for LaneTask {
             }
             if !this.poll_deadline(cx, deadline) && is_idle {
                 if this.is_holding {
-                    // Wakes the task once the thread has nothing else to do.
-                    let _ = pin!(yield_now()).poll(cx);
+                    // Behind the callers that were woken, in a queue that other threads steal from:
+                    // one of the callers may block this thread.
+                    cx.waker().wake_by_ref();
                 }
                 return Poll::Pending;
             }

@@ -3,6 +3,7 @@
 mod admission;
 mod authorization;
 mod backpressure;
+mod blocking_callers;
 mod buffered_bytes;
 mod calls;
 mod certificates;
