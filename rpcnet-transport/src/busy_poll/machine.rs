@@ -3,6 +3,7 @@
 
 use std::{
     fs,
+    path::{Path, PathBuf},
     sync::{
         OnceLock,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
@@ -85,9 +86,11 @@ impl Machine {
     }
 
     fn measure(&self) {
-        let wake_up = wake_up_cost();
-        let nanos = u64::try_from(wake_up.as_nanos()).unwrap_or(u64::MAX);
-        self.wake_up_ns.store(nanos.max(1), Relaxed);
+        // Without a thread to wake the value stays as it is.
+        if let Some(wake_up) = wake_up_cost() {
+            let nanos = u64::try_from(wake_up.as_nanos()).unwrap_or(u64::MAX);
+            self.wake_up_ns.store(nanos.max(1), Relaxed);
+        }
         let times = CpuTimes::read().unwrap_or_default();
         let last = std::mem::replace(&mut *self.last_times.lock(), times);
         let is_stolen = times.since(last).is_stolen();
@@ -96,19 +99,21 @@ impl Machine {
     }
 }
 
-/// Median time from the wake-up of a thread that sleeps until it runs.
-fn wake_up_cost() -> Duration {
+/// Lower quartile of the times from the wake-up of a thread that sleeps until it runs: the others
+/// have waits for a busy core in them.
+fn wake_up_cost() -> Option<Duration> {
     let mut costs = [Duration::ZERO; WAKE_UPS];
     let (wake, woken) = std::sync::mpsc::sync_channel::<Instant>(0);
     let (report, costs_seen) = std::sync::mpsc::sync_channel(0);
     thread::scope(|scope| {
-        scope.spawn(move || {
+        let sleeper = thread::Builder::new().spawn_scoped(scope, move || {
             while let Ok(at) = woken.recv() {
                 if report.send(at.elapsed()).is_err() {
                     break;
                 }
             }
         });
+        sleeper.ok()?;
         for cost in &mut costs {
             // Long enough that the core of the thread goes idle.
             thread::sleep(Duration::from_micros(300));
@@ -118,16 +123,44 @@ fn wake_up_cost() -> Duration {
             *cost = costs_seen.recv().unwrap_or_default();
         }
         drop(wake);
-    });
-    costs.sort_unstable();
-    costs[WAKE_UPS / 2]
+        costs.sort_unstable();
+        Some(costs[WAKE_UPS / 4])
+    })
 }
 
-/// Whether the process has a quota of CPU time (cgroup v2 or v1): what it spins, it cannot use.
+/// Whether the process or a group that it belongs to has a quota of CPU time (cgroup v2 or v1):
+/// what it spins, it cannot use.
 fn has_quota() -> bool {
-    let v2 = fs::read_to_string("/sys/fs/cgroup/cpu.max");
-    let v1 = fs::read_to_string("/sys/fs/cgroup/cpu/cpu.cfs_quota_us");
-    v2.is_ok_and(|text| is_quota(&text)) || v1.is_ok_and(|text| is_quota(&text))
+    let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    quota_files(&groups)
+        .iter()
+        .any(|file| fs::read_to_string(file).is_ok_and(|text| is_quota(&text)))
+}
+
+/// Files that may contain a quota, by `/proc/self/cgroup`: those of each group from that of the
+/// process to the root of the mount, which in a container is often the group of the process.
+fn quota_files(groups: &str) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for line in groups.lines() {
+        let mut parts = line.splitn(3, ':').skip(1);
+        let (Some(controllers), Some(group)) = (parts.next(), parts.next()) else {
+            continue;
+        };
+        let (mount, file) = match controllers {
+            "" => ("/sys/fs/cgroup", "cpu.max"),
+            _ if controllers.split(',').any(|one| one == "cpu") => {
+                ("/sys/fs/cgroup/cpu", "cpu.cfs_quota_us")
+            }
+            _ => continue,
+        };
+        let group = Path::new(group.trim_start_matches('/'));
+        files.extend(
+            group
+                .ancestors()
+                .map(|one| Path::new(mount).join(one).join(file)),
+        );
+    }
+    files
 }
 
 /// Whether `cpu.max` or `cpu.cfs_quota_us` contain a quota: the first word is a number.
@@ -189,6 +222,25 @@ const STOLEN_DIVISOR: u64 = 10;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_quota_may_be_that_of_any_group_above() {
+        let files = quota_files("0::/system.slice/video.service\n");
+        let expected = [
+            "/sys/fs/cgroup/system.slice/video.service/cpu.max",
+            "/sys/fs/cgroup/system.slice/cpu.max",
+            "/sys/fs/cgroup/cpu.max",
+        ];
+        assert_eq!(files, expected.map(PathBuf::from));
+        let files = quota_files("5:memory:/a\n4:cpu,cpuacct:/a\nnonsense\n0::/\n");
+        let expected = [
+            "/sys/fs/cgroup/cpu/a/cpu.cfs_quota_us",
+            "/sys/fs/cgroup/cpu/cpu.cfs_quota_us",
+            "/sys/fs/cgroup/cpu.max",
+        ];
+        assert_eq!(files, expected.map(PathBuf::from));
+        assert!(quota_files("").is_empty());
+    }
 
     #[test]
     fn a_quota_is_a_number() {

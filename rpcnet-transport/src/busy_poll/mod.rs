@@ -15,7 +15,7 @@ use std::{
     future::poll_fn,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
     task::Poll,
     time::{Duration, Instant},
@@ -51,6 +51,8 @@ pub(crate) struct BusyPoll {
     task: AtomicWaker,
     /// Whether the next packet that leaves is to be followed by a spin in place.
     spins_after_send: AtomicBool,
+    /// Lane whose requests were served last.
+    last_lane: AtomicUsize,
     /// Number of receives that brought packets.
     receives: AtomicU64,
 }
@@ -87,6 +89,7 @@ impl BusyPoll {
             events_until_wake: AtomicU32::new(NEVER),
             task: AtomicWaker::new(),
             spins_after_send: AtomicBool::new(false),
+            last_lane: AtomicUsize::new(0),
             receives: AtomicU64::new(0),
         }
     }
@@ -132,6 +135,16 @@ impl BusyPoll {
             1 | NEVER => {}
             left => self.events_until_wake.store(left - 1, Relaxed),
         }
+    }
+
+    /// Records that so many requests of a lane were served in one round. The next one of its caller
+    /// is all that is expected if there was one, and no other lane had any since.
+    pub(crate) fn record_requests(&self, lane: usize, requests: usize) {
+        let is_alone = self.last_lane.swap(lane, Relaxed) == lane;
+        self.record(match requests {
+            0 | 1 if is_alone => Expected::One,
+            _ => Expected::Several,
+        });
     }
 
     /// Records that packets arrived: if more are to come, they come now.

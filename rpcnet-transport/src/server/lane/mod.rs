@@ -38,7 +38,6 @@ use self::{
 use super::{caller::Caller, handler_result::maybe_processed};
 use crate::{
     Code,
-    busy_poll::Expected,
     endpoint::EndpointShared,
     lane_reader::{LaneReadEnd, LaneReader},
     outbox::Outbox,
@@ -199,7 +198,9 @@ impl LaneServer {
         }
         let was_full = self.replies.is_full();
         if self.last_active == round_began {
-            self.shared.busy_poll.record(Expected::of(frames.max(1)));
+            self.shared
+                .busy_poll
+                .record_requests(Arc::as_ptr(&self.task_results).addr(), frames);
         }
         // Before the replies leave: a caller that has a reply finds it counted.
         self.stats.flush(&self.shared);
