@@ -291,8 +291,8 @@ impl Endpoint {
 
     /// The latency of a typical call, as recorded by balancers that compare latencies: the
     /// peak-sensitive average of [`PeakEwma`](crate::PeakEwma), which decays to 1/e in `decay`, of
-    /// [`Outcome::normalized_latency`]. `None` before the first reply. Without a time nothing has
-    /// decayed.
+    /// [`Outcome::normalized_latency`](crate::Outcome::normalized_latency). `None` before the first
+    /// reply. Without a time nothing has decayed.
     #[must_use]
     pub fn latency(&self, now: impl Into<Option<Time>>, decay: Duration) -> Option<Duration> {
         let now = time::age_reference(now.into());
