@@ -60,8 +60,9 @@ pub(super) struct LaneState {
     pub(super) task: Option<Waker>,
     /// The task was woken to write what is queued, and has not run yet.
     pub(super) is_task_woken: bool,
-    /// Replies that were delivered since requests were last written, and not taken.
-    pub(super) fresh_replies: usize,
+    /// Replies of the last round and of the one before that were not taken. Those of earlier rounds
+    /// may be kept by callers that do not poll.
+    pub(super) fresh_replies: [usize; 2],
     /// Held while any call waits.
     outgoing: Option<GaugeGuard>,
     pub(super) reopen_backoff: ReopenBackoff,
@@ -149,7 +150,7 @@ impl Lane {
                 reply_metadata: HashMap::new(),
                 task: None,
                 is_task_woken: false,
-                fresh_replies: 0,
+                fresh_replies: [0; 2],
                 outgoing: None,
                 reopen_backoff: ReopenBackoff::default(),
             }),
@@ -241,6 +242,8 @@ impl Lane {
             state.wake_task();
         }
         if state.table.earliest_deadline() != before {
+            // Also while requests are held back.
+            state.is_task_woken = false;
             state.wake_task();
         }
         self.publish_counts(state);
@@ -395,7 +398,9 @@ impl LaneState {
     pub(super) fn expects_requests(&self) -> bool {
         match &self.phase {
             // A single caller makes its call, and then wakes the task.
-            LanePhase::Open { outbox, .. } => self.fresh_replies > usize::from(outbox.is_empty()),
+            LanePhase::Open { outbox, .. } => {
+                self.fresh_replies.iter().sum::<usize>() > usize::from(outbox.is_empty())
+            }
             _ => false,
         }
     }
@@ -424,7 +429,9 @@ impl LaneState {
     /// A reply was taken, or is not wanted any more. One that was delivered long ago counts for a
     /// fresh one: then requests leave a little early.
     fn on_taken(&mut self) {
-        self.fresh_replies = self.fresh_replies.saturating_sub(1);
+        let [last, earlier] = &mut self.fresh_replies;
+        let oldest = if *earlier > 0 { earlier } else { last };
+        *oldest = oldest.saturating_sub(1);
     }
 
     fn wake_task(&mut self) {

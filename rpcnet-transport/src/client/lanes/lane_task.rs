@@ -1,13 +1,17 @@
 //! Task of a lane: reads replies, writes queued requests, enforces deadlines.
 
 use std::{
-    pin::Pin,
+    pin::{Pin, pin},
     sync::{Arc, atomic::Ordering::Relaxed},
     task::{Context, Poll, Waker, ready},
+    time::Duration,
 };
 
 use bytes::Bytes;
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::{
+    task::yield_now,
+    time::{Instant, Sleep, sleep, sleep_until},
+};
 
 use super::lane::{CallResult, FRAME_BYTES_MAX, Lane, LaneEnd, LanePhase, LaneState};
 use crate::{
@@ -35,6 +39,8 @@ pub(super) struct LaneTask {
     holds: u8,
     /// Requests are held back, until other tasks have run.
     is_holding: bool,
+    /// Ends a hold.
+    hold_timer: Option<Pin<Box<Sleep>>>,
     /// The server has reset the stream.
     was_reset: bool,
     /// The end was reported. Another task may own the lane by now.
@@ -63,7 +69,9 @@ impl ReadReplies {
         for (id, reply) in self.replies.drain(..) {
             wakers.extend(state.table.complete(id, reply));
         }
-        state.fresh_replies += wakers.len();
+        if !wakers.is_empty() {
+            state.fresh_replies = [wakers.len(), state.fresh_replies[0]];
+        }
     }
 }
 
@@ -80,6 +88,7 @@ impl LaneTask {
             timer: None,
             holds: 0,
             is_holding: false,
+            hold_timer: None,
             was_reset: false,
             has_ended: false,
         }
@@ -187,13 +196,8 @@ impl LaneTask {
     ) -> Option<Instant> {
         let state = &mut *self.lane.state.lock();
         self.read.complete_calls(state, &mut self.wakers);
-        self.is_holding = end.is_none() && self.holds < HOLDS_MAX && state.expects_requests();
-        if self.is_holding {
-            self.holds += 1;
-        } else {
-            self.holds = 0;
-            state.fresh_replies = 0;
-        }
+        self.is_holding = end.is_none() && self.may_hold() && state.expects_requests();
+        self.holds = if self.is_holding { self.holds + 1 } else { 0 };
         // While requests are held back, no further one needs to wake the task.
         state.is_task_woken = self.is_holding;
         match &mut state.task {
@@ -251,6 +255,24 @@ impl LaneTask {
         state.table.earliest_deadline()
     }
 
+    fn may_hold(&self) -> bool {
+        let is_over = |timer: &Pin<Box<Sleep>>| timer.is_elapsed();
+        self.holds == 0
+            || (self.holds < HOLDS_MAX && !self.hold_timer.as_ref().is_some_and(is_over))
+    }
+
+    /// Has the task polled again once the thread has nothing else to do: the callers have run then.
+    /// One of them may block the thread, so a timer does it in any case, on another thread.
+    fn yield_to_callers(&mut self, cx: &mut Context<'_>) {
+        let _ = pin!(yield_now()).poll(cx);
+        let timer = (self.hold_timer).get_or_insert_with(|| Box::pin(sleep(HOLD_MAX)));
+        // Set again only when it is over, since that is not free.
+        if timer.is_elapsed() {
+            timer.as_mut().reset(Instant::now() + HOLD_MAX);
+        }
+        let _ = timer.as_mut().poll(cx);
+    }
+
     /// Whether the deadline has passed. Registers the task to be woken at the deadline.
     fn poll_deadline(&mut self, cx: &mut Context<'_>, deadline: Option<Instant>) -> bool {
         let Some(deadline) = deadline else {
@@ -289,9 +311,7 @@ impl Future for LaneTask {
             }
             if !this.poll_deadline(cx, deadline) && is_idle {
                 if this.is_holding {
-                    // Behind the callers that were woken, in a queue that other threads steal from:
-                    // one of the callers may block this thread.
-                    cx.waker().wake_by_ref();
+                    this.yield_to_callers(cx);
                 }
                 return Poll::Pending;
             }
@@ -328,9 +348,11 @@ impl Drop for LaneTask {
     }
 }
 
-/// Times in a row that requests are held back at most: a caller that does not take its reply must
-/// not hold up the others.
+/// Times in a row that requests are held back, so that some leave while many callers still run.
 const HOLDS_MAX: u8 = 3;
+
+/// Longest hold, when the thread is blocked that is to resume the task.
+const HOLD_MAX: Duration = Duration::from_millis(1);
 
 /// Reads before other tasks are scheduled.
 const READS_PER_POLL_MAX: usize = 4;
