@@ -6,9 +6,9 @@ use std::time::Duration;
 /// `bound`.
 ///
 /// A peer that sleeps answers after its own wake-up and its work. A spin that ends before that
-/// never pays, so both sides would learn to sleep for ever, each because the other does. Spinning
-/// for twice the cost of a wake-up costs at most three times the best of both choices (the bound of
-/// spin-then-block for that limit).
+/// never pays, so both sides would learn to sleep for ever, each because the other does. A spin
+/// that fails costs this limit on top of the wake-up, which [`SpinBackoff`] makes rare: the limit
+/// alone is above that of spin-then-block, the cost of one wake-up.
 pub(super) fn spin_max(wake_up: Duration, bound: Duration) -> Duration {
     (2 * wake_up + WORK).min(bound)
 }

@@ -52,11 +52,10 @@ impl TransportConfig {
     ///
     /// Within this bound the limit is twice what a wake-up costs on this machine, which is measured
     /// at the first use and then once a minute at most, and 50 us for the way and the work: so long
-    /// a peer takes that sleeps itself. Spinning thus costs at most a few times what sleeping
-    /// would. Where it does not pay, because packets do not arrive in time or both ends share a
-    /// core, it is soon tried at one of 1,024 occasions only. It is off where spinning takes time
-    /// from others: under a quota of CPU time (cgroups), and in a virtual machine whose host has
-    /// taken more than a tenth of its busy time since the last measurement.
+    /// a peer takes that sleeps itself. Where it does not pay, because packets do not arrive in
+    /// time or both ends share a core, it is soon tried at one of 1,024 occasions only. It is off
+    /// where spinning takes time from others: under a quota of CPU time (cgroups), and in a virtual
+    /// machine whose host has taken more than a tenth of its busy time since the last measurement.
     ///
     /// On a current-thread runtime, such as those of [`Shards`](crate::Shards), the thread runs its
     /// other tasks meanwhile. On a multi-thread runtime with two threads or more, one of them does
