@@ -168,11 +168,8 @@ impl ClusterClient {
         Req: Encode + ?Sized,
         Resp: Decode,
     {
-        let body = request.encode().map_err(ClusterError::Encode)?;
-        let method = (method, IntegerRequest::of::<Req>());
-        let call = self.call_bytes(method, body, (filter, None), None, broadcast::with_worker);
-        let (reply, worker) = call.await?;
-        broadcast::decode(worker.id(), reply)
+        self.call_encoded(method, request, (filter, None), None)
+            .await
     }
 
     /// Like [`call_worker_typed`](Self::call_worker_typed), with options.
@@ -191,18 +188,8 @@ impl ClusterClient {
         Req: Encode + ?Sized,
         Resp: Decode,
     {
-        let body = request.encode().map_err(ClusterError::Encode)?;
-        let method = (method, IntegerRequest::of::<Req>());
-        let (reply, worker) = self
-            .call_bytes(
-                method,
-                body,
-                (filter, None),
-                Some(&options),
-                broadcast::with_worker,
-            )
-            .await?;
-        broadcast::decode(worker.id(), reply)
+        self.call_encoded(method, request, (filter, None), Some(&options))
+            .await
     }
 
     /// The workers that calls go to.
@@ -229,6 +216,25 @@ impl ClusterClient {
         let mut stats = self.executor.retries.stats();
         stats.schema_mismatches = self.executor.workers.link.schemas.passed_over();
         stats
+    }
+
+    /// Calls a method by its name with a typed request, and decodes the reply.
+    async fn call_encoded<Req, Resp>(
+        &self,
+        method: &str,
+        request: &Req,
+        target: (Option<&str>, Option<&Route>),
+        options: Option<&WorkerCallOptions>,
+    ) -> Result<Resp, ClusterError>
+    where
+        Req: Encode + ?Sized,
+        Resp: Decode,
+    {
+        let body = request.encode().map_err(ClusterError::Encode)?;
+        let method = (method, IntegerRequest::of::<Req>());
+        let call = self.call_bytes(method, body, target, options, broadcast::with_worker);
+        let (reply, worker) = call.await?;
+        broadcast::decode(worker.id(), reply)
     }
 
     /// Calls a method by its name, whose request is an integer of this type or anything else.

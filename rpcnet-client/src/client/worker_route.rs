@@ -4,11 +4,9 @@ use std::{fmt, sync::Arc};
 
 use bytes::Bytes;
 use rpcnet_registry::NodeId;
-use rpcnet_transport::{Decode, Encode, IntegerRequest};
+use rpcnet_transport::{Decode, Encode};
 
-use super::{
-    ClusterClient, ClusterError, WorkerCallOptions, WorkerChannel, broadcast, routes::Route,
-};
+use super::{ClusterClient, ClusterError, WorkerCallOptions, WorkerChannel, routes::Route};
 
 impl ClusterClient {
     /// The route to the workers that match `filter`, for callers that make many calls with it.
@@ -99,13 +97,10 @@ impl WorkerRoute {
         Req: Encode + ?Sized,
         Resp: Decode,
     {
-        let body = request.encode().map_err(ClusterError::Encode)?;
-        let method = (method, IntegerRequest::of::<Req>());
-        let call =
-            self.client
-                .call_bytes(method, body, self.target(), None, broadcast::with_worker);
-        let (reply, worker) = call.await?;
-        broadcast::decode(worker.id(), reply)
+        let call = self
+            .client
+            .call_encoded(method, request, self.target(), None);
+        call.await
     }
 
     /// Like [`call_typed`](Self::call_typed), with options.
@@ -123,14 +118,10 @@ impl WorkerRoute {
         Req: Encode + ?Sized,
         Resp: Decode,
     {
-        let body = request.encode().map_err(ClusterError::Encode)?;
-        let method = (method, IntegerRequest::of::<Req>());
-        let (target, options) = (self.target(), Some(&options));
         let call = self
             .client
-            .call_bytes(method, body, target, options, broadcast::with_worker);
-        let (reply, worker) = call.await?;
-        broadcast::decode(worker.id(), reply)
+            .call_encoded(method, request, self.target(), Some(&options));
+        call.await
     }
 
     /// Calls a method of every worker, as [`ClusterClient::call_all_workers`] does.

@@ -520,7 +520,9 @@ async fn replies_that_are_not_taken_hold_up_no_other_call() {
     let net = Net::new(TransportConfig::lan());
     let (client, _node) = net.connect("caller", TransportConfig::lan()).await;
     let call = || client.call("take", Bytes::from_static(b"x"));
-    call().await.expect("a reply, and an open lane");
+    // A call in flight, so that others are queued behind it and not written by their callers.
+    let mut slow = Box::pin(client.call("small", "x"));
+    assert!(slow.as_mut().now_or_never().is_none());
     let mut kept = [Box::pin(call()), Box::pin(call()), Box::pin(call())];
     for call in &mut kept {
         assert!(call.as_mut().now_or_never().is_none());
@@ -535,4 +537,5 @@ async fn replies_that_are_not_taken_hold_up_no_other_call() {
     for call in kept {
         assert_eq!(call.await.expect("a reply"), &b"x"[..]);
     }
+    slow.await.expect("a reply");
 }
