@@ -17,6 +17,7 @@ use tokio::{task::AbortHandle, time::Instant};
 
 use super::{
     call_table::CallTable,
+    fresh_replies::FreshReplies,
     method_numbers::{MethodNumber, MethodNumbers, NoNumber},
     reopen_backoff::ReopenBackoff,
 };
@@ -60,9 +61,7 @@ pub(super) struct LaneState {
     pub(super) task: Option<Waker>,
     /// The task was woken to write what is queued, and has not run yet.
     pub(super) is_task_woken: bool,
-    /// Replies of the last round and of the one before that were not taken. Those of earlier rounds
-    /// may be kept by callers that do not poll.
-    pub(super) fresh_replies: [usize; 2],
+    pub(super) fresh_replies: FreshReplies,
     /// Held while any call waits.
     outgoing: Option<GaugeGuard>,
     pub(super) reopen_backoff: ReopenBackoff,
@@ -150,7 +149,7 @@ impl Lane {
                 reply_metadata: HashMap::new(),
                 task: None,
                 is_task_woken: false,
-                fresh_replies: [0; 2],
+                fresh_replies: FreshReplies::default(),
                 outgoing: None,
                 reopen_backoff: ReopenBackoff::default(),
             }),
@@ -255,7 +254,7 @@ impl Lane {
         let state = &mut *self.state.lock();
         let polled = state.table.poll(id, cx);
         if polled.is_ready() {
-            state.on_taken();
+            state.fresh_replies.on_taken();
             deliver_reply_metadata(state.take_metadata(id));
             self.publish_counts(state);
             self.shared.wake_next_waiting();
@@ -267,7 +266,7 @@ impl Lane {
     pub(super) fn cancel(&self, id: u32) {
         let state = &mut *self.state.lock();
         state.take_metadata(id);
-        state.on_taken();
+        state.fresh_replies.on_taken();
         if state.table.cancel(id)
             && let LanePhase::Open { outbox, .. } = &mut state.phase
         {
@@ -399,7 +398,7 @@ impl LaneState {
         match &self.phase {
             // A single caller makes its call, and then wakes the task.
             LanePhase::Open { outbox, .. } => {
-                self.fresh_replies.iter().sum::<usize>() > usize::from(outbox.is_empty())
+                self.fresh_replies.count() > usize::from(outbox.is_empty())
             }
             _ => false,
         }
@@ -424,14 +423,6 @@ impl LaneState {
             return None;
         }
         self.reply_metadata.remove(&id)
-    }
-
-    /// A reply was taken, or is not wanted any more. One that was delivered long ago counts for a
-    /// fresh one: then requests leave a little early.
-    fn on_taken(&mut self) {
-        let [last, earlier] = &mut self.fresh_replies;
-        let oldest = if *earlier > 0 { earlier } else { last };
-        *oldest = oldest.saturating_sub(1);
     }
 
     fn wake_task(&mut self) {

@@ -69,9 +69,7 @@ impl ReadReplies {
         for (id, reply) in self.replies.drain(..) {
             wakers.extend(state.table.complete(id, reply));
         }
-        if !wakers.is_empty() {
-            state.fresh_replies = [wakers.len(), state.fresh_replies[0]];
-        }
+        state.fresh_replies.on_round(wakers.len());
     }
 }
 

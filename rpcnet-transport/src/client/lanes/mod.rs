@@ -1,6 +1,7 @@
 //! Lanes: streams that many small calls share, client side.
 
 mod call_table;
+mod fresh_replies;
 mod lane;
 mod lane_call;
 mod lane_choice;
