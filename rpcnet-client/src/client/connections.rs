@@ -107,15 +107,9 @@ impl WorkerConnections {
         self.pool.cached(cache, worker.addr)
     }
 
-    /// Number that rises when what [`cached`](Self::cached) returns has changed.
-    #[inline]
-    pub(super) fn version(&self) -> u64 {
-        self.pool.cache_version()
-    }
-
     /// Cache of the connection in the entry of the worker, which the first client that calls the
     /// worker has. Other clients ask their pool.
-    fn cache<'a>(&self, worker: &'a Worker) -> Option<&'a Arc<CachedConnection>> {
+    pub(super) fn cache<'a>(&self, worker: &'a Worker) -> Option<&'a Arc<CachedConnection>> {
         worker.extension(|| Arc::new(self.pool.new_cache()))
     }
 }

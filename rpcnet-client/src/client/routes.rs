@@ -5,7 +5,10 @@ use std::sync::{Arc, OnceLock};
 use arc_swap::ArcSwapOption;
 use rpcnet_balance::{PickContext, Time};
 use rpcnet_registry::{SelectError, Worker, WorkerGroup, WorkerRegistry};
-use rpcnet_transport::{RpcClient, WeakRpcClient, pool::PooledConnection};
+use rpcnet_transport::{
+    RpcClient, WeakRpcClient,
+    pool::{CachedConnection, PooledConnection},
+};
 use tokio::time::Instant;
 
 use super::connections::WorkerConnections;
@@ -17,21 +20,29 @@ pub(super) struct Route {
     table: ArcSwapOption<RouteTable>,
 }
 
-/// Workers and connections of a route, made anew when either change.
+/// Workers of a route, made anew when they change, and the connections to them, each of which is
+/// found anew when it changes.
 #[derive(Debug)]
 struct RouteTable {
     group: WorkerGroup,
-    /// Version of the connections that are kept here.
-    connections_version: u64,
     /// Connections by health tier and index, found at the first call of each worker. They do not
     /// last because of the table, which may not be used for long.
-    connections: [Box<[OnceLock<KeptConnection>]>; 2],
+    connections: [Box<[KeptSlot]>; 2],
 }
 
+/// Place of the connection to a worker.
+type KeptSlot = OnceLock<Box<KeptConnection>>;
+
+/// Connection to a worker, and the one that was found after it. Readers take no lock: the list
+/// grows until the table is made anew.
 #[derive(Debug)]
 struct KeptConnection {
     client: WeakRpcClient,
     created_at: Time,
+    cache: Arc<CachedConnection>,
+    /// Version of the cache before the connection was found there.
+    version: u64,
+    next: KeptSlot,
 }
 
 /// Connection that a call can be sent on.
@@ -42,54 +53,58 @@ pub(super) struct ReadyConnection {
 }
 
 impl RouteTable {
-    fn new(group: WorkerGroup, connections_version: u64) -> Self {
+    fn new(group: WorkerGroup) -> Self {
         let empty = |size| (0..size).map(|_| OnceLock::new()).collect();
         Self {
             connections: group.tier_sizes().map(empty),
             group,
-            connections_version,
         }
     }
 
-    #[inline]
-    fn is_current(&self, connections: &WorkerConnections) -> bool {
-        self.connections_version == connections.version() && self.group.is_current()
-    }
-
-    /// The connection to a worker of the group, if there is exactly one and it can be used.
-    #[inline]
-    fn connection(
-        &self,
-        worker: &Worker,
-        connections: &WorkerConnections,
-    ) -> Option<ReadyConnection> {
+    fn slot(&self, worker: &Worker) -> Option<&KeptSlot> {
         let (tier, index) = self.group.place(worker)?;
-        let slot = self.connections[tier].get(index)?;
-        match slot.get() {
-            Some(kept) => Some(ReadyConnection {
-                client: kept.client.upgrade()?,
-                created_at: kept.created_at,
-            }),
-            None => find_connection(slot, worker, connections),
-        }
+        self.connections[tier].get(index)
     }
 }
 
-/// Finds the connection to a worker, and keeps it.
-#[cold]
-fn find_connection(
-    slot: &OnceLock<KeptConnection>,
-    worker: &Worker,
-    connections: &WorkerConnections,
-) -> Option<ReadyConnection> {
-    let client = connections.cached(worker)?;
-    let created_at = connections.time(Instant::from_std(client.created_at()));
-    // Another caller may have been faster, with the same one.
-    let _ = slot.set(KeptConnection {
-        client: client.downgrade(),
-        created_at,
-    });
-    Some(ReadyConnection { client, created_at })
+impl KeptConnection {
+    /// The connection, if it is still the one in the cache.
+    #[inline]
+    fn ready(&self) -> Option<ReadyConnection> {
+        if self.cache.version() != self.version {
+            return None;
+        }
+        Some(ReadyConnection {
+            client: self.client.upgrade()?,
+            created_at: self.created_at,
+        })
+    }
+
+    /// Finds the connection to a worker, and keeps it in the slot if there is one.
+    #[cold]
+    fn find(
+        slot: Option<&KeptSlot>,
+        worker: &Worker,
+        connections: &WorkerConnections,
+    ) -> Option<ReadyConnection> {
+        let cache = connections.cache(worker)?;
+        // Read before the connection is: a change meanwhile is noticed.
+        let version = cache.version();
+        let client = connections.cached(worker)?;
+        let created_at = connections.time(Instant::from_std(client.created_at()));
+        if let Some(slot) = slot {
+            let kept = Self {
+                client: client.downgrade(),
+                created_at,
+                cache: Arc::clone(cache),
+                version,
+                next: OnceLock::new(),
+            };
+            // Another caller may have been faster, with the same one.
+            let _ = slot.set(Box::new(kept));
+        }
+        Some(ReadyConnection { client, created_at })
+    }
 }
 
 impl Route {
@@ -104,8 +119,8 @@ impl Route {
         self.filter.as_deref()
     }
 
-    /// A worker, and the connection to it if there is one that can be used at once; `None` if the
-    /// table is not current or has no worker for the call.
+    /// A worker, and the connection to it if there is exactly one and it can be used at once;
+    /// `None` if the table is not current or has no worker for the call.
     #[inline]
     pub(super) fn pick_ready(
         &self,
@@ -114,12 +129,39 @@ impl Route {
     ) -> Option<(Worker, Option<ReadyConnection>)> {
         let table = self.table.load();
         let table = table.as_deref()?;
-        if !table.is_current(connections) {
+        if !table.group.is_current() {
             return None;
         }
         let worker = table.group.select(cx)?;
-        let client = table.connection(&worker, connections);
-        Some((worker, client))
+        let kept = table.slot(&worker)?.get();
+        let ready = match kept.and_then(|kept| kept.ready()) {
+            Some(ready) => Some(ready),
+            None => self.find_connection(table, &worker, connections),
+        };
+        Some((worker, ready))
+    }
+
+    /// The connection to a worker of which the first that was found is not current.
+    #[cold]
+    fn find_connection(
+        &self,
+        table: &RouteTable,
+        worker: &Worker,
+        connections: &WorkerConnections,
+    ) -> Option<ReadyConnection> {
+        let mut slot = table.slot(worker)?;
+        for _ in 0..KEPT_MAX {
+            let Some(kept) = slot.get() else {
+                return KeptConnection::find(Some(slot), worker, connections);
+            };
+            if let Some(ready) = kept.ready() {
+                return Some(ready);
+            }
+            slot = &kept.next;
+        }
+        self.table
+            .store(Some(Arc::new(RouteTable::new(table.group.clone()))));
+        KeptConnection::find(None, worker, connections)
     }
 
     /// A worker and the connection to it, as the registry selects them.
@@ -135,21 +177,18 @@ impl Route {
     ) -> Result<(Worker, PooledConnection), SelectError> {
         let filter = self.filter();
         let table = self.table.load();
-        let is_current = table.as_ref().is_some_and(|it| it.is_current(connections));
+        let is_current = table.as_ref().is_some_and(|it| it.group.is_current());
         if !is_current {
-            self.renew(registry, connections);
+            self.renew(registry);
         }
         registry.select_connected(filter, cx, connections)
     }
 
     /// Makes the table, unless no worker could be selected by it for want of a valid filter.
     #[cold]
-    fn renew(&self, registry: &WorkerRegistry, connections: &WorkerConnections) {
-        // Read before the connections are: a change meanwhile is noticed.
-        let version = connections.version();
+    fn renew(&self, registry: &WorkerRegistry) {
         if let Ok(group) = registry.group(self.filter()) {
-            let table = RouteTable::new(group, version);
-            self.table.store(Some(Arc::new(table)));
+            self.table.store(Some(Arc::new(RouteTable::new(group))));
         }
     }
 }
@@ -195,23 +234,9 @@ impl Routes {
 const SLOTS: usize = 64;
 /// Slots in which a route is looked for.
 const PROBES_MAX: usize = 4;
+/// Connections to a worker that a table keeps, of which the last one may be current: after so many
+/// changes it is made anew, which costs some time for each worker.
+const KEPT_MAX: usize = 8;
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn each_filter_has_one_route_until_there_are_too_many() {
-        let routes = Routes::default();
-        let route = |filter| routes.find(Some(filter)).cloned();
-        for filter in ["role=worker", "role=keeper", "a", "b"] {
-            let found = route(filter).expect("a free slot");
-            assert_eq!(found.filter(), Some(filter));
-            assert!(Arc::ptr_eq(&found, &route(filter).expect("the same")));
-        }
-        assert_eq!(routes.find(None).expect("a free slot").filter(), None);
-        let many: Vec<_> = (100..999).map(|n| format!("n={n}")).collect();
-        let found = many.iter().filter_map(|filter| routes.find(Some(filter)));
-        assert!(found.count() <= SLOTS);
-    }
-}
+mod tests;

@@ -265,6 +265,11 @@ impl RpcClient {
         WeakRpcClient(Arc::downgrade(&self.0))
     }
 
+    /// Whether both are clones of one client.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
     fn confirmed_client(&self) -> Option<Self> {
         self.0.early.as_ref().and_then(EarlyHandshake::client)
     }

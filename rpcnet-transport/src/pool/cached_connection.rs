@@ -5,7 +5,10 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering::Release},
+        atomic::{
+            AtomicU64,
+            Ordering::{Acquire, Release},
+        },
     },
 };
 
@@ -21,17 +24,24 @@ use crate::RpcClient;
 pub struct CachedConnection {
     pool_id: u64,
     client: ArcSwapOption<(SocketAddr, RpcClient)>,
-    /// Number of the changes of all caches of the pool.
-    version: Arc<AtomicU64>,
+    version: AtomicU64,
 }
 
 impl CachedConnection {
-    pub(super) fn new(pool_id: u64, version: &Arc<AtomicU64>) -> Self {
+    pub(super) const fn new(pool_id: u64) -> Self {
         Self {
             pool_id,
-            client: ArcSwapOption::empty(),
-            version: Arc::clone(version),
+            client: ArcSwapOption::const_empty(),
+            version: AtomicU64::new(0),
         }
+    }
+
+    /// Number that rises whenever another connection, or none, is in the cache, right after that:
+    /// for callers that keep what they found there. A single atomic read.
+    #[inline]
+    #[must_use]
+    pub fn version(&self) -> u64 {
+        self.version.load(Acquire)
     }
 
     #[inline]
@@ -47,8 +57,15 @@ impl CachedConnection {
         (*connected_to == addr).then(|| client.clone())
     }
 
+    /// Puts a connection into the cache, or takes it out. One that is there already stays. Called
+    /// under the lock of the pool.
     pub(super) fn set(&self, addr: SocketAddr, client: Option<&RpcClient>) {
-        if client.is_none() && self.client.load().is_none() {
+        let is_there = match (client, self.client.load().as_deref()) {
+            (Some(client), Some((before, kept))) => *before == addr && kept.is_same(client),
+            (None, None) => true,
+            _ => false,
+        };
+        if is_there {
             return;
         }
         let kept = client.map(|client| Arc::new((addr, client.clone())));

@@ -120,7 +120,7 @@ mod tests {
             let mut one = Self {
                 table: ConnectionTable::default(),
                 key: "red".into(),
-                cache: Arc::new(CachedConnection::new(0, &Arc::default())),
+                cache: Arc::new(CachedConnection::new(0)),
                 addr: server.local_addr(),
                 endpoint,
                 client: connected.expect("a connection"),
@@ -157,6 +157,20 @@ mod tests {
         let mut one = OneTarget::new().await;
         let removed = one.table.remove_where(|key, _| key == "red");
         assert!(removed.len() == 1 && !one.is_cached());
+    }
+
+    #[tokio::test]
+    async fn only_a_change_of_what_is_cached_changes_the_version() {
+        let mut one = OneTarget::new().await;
+        let first = one.cache.version();
+        let known = one.table.get("red").expect("it is connected");
+        assert!(known.prune_closed());
+        assert_eq!(one.cache.version(), first, "the connection is as it was");
+        one.table.remove("red");
+        assert_ne!(one.cache.version(), first);
+        let without = one.cache.version();
+        one.connect();
+        assert_ne!(one.cache.version(), without);
     }
 
     #[tokio::test]

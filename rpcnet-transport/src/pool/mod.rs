@@ -60,10 +60,7 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc,
-        atomic::{
-            AtomicU64,
-            Ordering::{Acquire, Relaxed},
-        },
+        atomic::{AtomicU64, Ordering::Relaxed},
     },
 };
 
@@ -107,8 +104,6 @@ struct PoolShared<C> {
     config: PoolConfig,
     listener: Box<dyn PoolListener<C>>,
     table: Mutex<ConnectionTable>,
-    /// Number of the changes of the caches.
-    cache_version: Arc<AtomicU64>,
     /// Cancelled when the pool is dropped, before its attempts to connect are.
     dropped: CancellationToken,
     /// Limits the warnings that a target cannot be connected to.
@@ -156,7 +151,6 @@ impl<C: Clone + Send + Sync + 'static> ConnectionPool<C> {
             config,
             listener: Box::new(listener),
             table: Mutex::default(),
-            cache_version: Arc::default(),
             dropped: CancellationToken::new(),
             warnings: WarningLimiter::default(),
         };
@@ -252,7 +246,7 @@ impl<C> ConnectionPool<C> {
     /// Empty cache for the connection to one target.
     #[must_use]
     pub fn new_cache(&self) -> CachedConnection {
-        CachedConnection::new(self.shared.id, &self.shared.cache_version)
+        CachedConnection::new(self.shared.id)
     }
 
     /// The connection in the cache, if this pool put it there and it was made to this address.
@@ -260,14 +254,6 @@ impl<C> ConnectionPool<C> {
     #[must_use]
     pub fn cached(&self, cache: &CachedConnection, addr: SocketAddr) -> Option<RpcClient> {
         cache.is_of(self.shared.id).then(|| cache.client(addr))?
-    }
-
-    /// Number that rises whenever a connection is put into a cache of this pool or taken out of it,
-    /// right after that: for callers that keep what they found there.
-    #[inline]
-    #[must_use]
-    pub fn cache_version(&self) -> u64 {
-        self.shared.cache_version.load(Acquire)
     }
 
     /// Whether this pool puts connections into the cache.
