@@ -163,6 +163,13 @@ impl Endpoint {
         self.in_flight.load(Ordering::Relaxed)
     }
 
+    /// Whether no call is in flight. What the ends of the former ones did before is seen then.
+    #[must_use]
+    #[inline]
+    pub fn is_idle(&self) -> bool {
+        self.in_flight.load(Ordering::Acquire) == 0
+    }
+
     /// The load that the endpoint last reported; `None` if it never reported any. A single atomic
     /// read, cheap enough for a pick.
     ///
@@ -468,7 +475,7 @@ impl<E: Deref<Target = Endpoint>> InFlight<E> {
 impl<E: Deref<Target = Endpoint>> Drop for InFlight<E> {
     #[inline]
     fn drop(&mut self) {
-        self.endpoint.in_flight.fetch_sub(1, Ordering::Relaxed);
+        self.endpoint.in_flight.fetch_sub(1, Ordering::Release);
         self.stop_counting_as_long();
     }
 }

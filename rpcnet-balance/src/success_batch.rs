@@ -65,6 +65,22 @@ impl SuccessBatch {
         self.sum = self.sum.saturating_add(nanos);
     }
 
+    /// Adds replies of which only their number and the sum of their latencies are known: each
+    /// counts as one that took their mean.
+    pub fn add_all(&mut self, count: u32, total: Duration) {
+        let Some(rest) = count.checked_sub(1) else {
+            return;
+        };
+        let total = Time::from(total).as_nanos();
+        let mean = total / u64::from(count);
+        self.add(Duration::from_nanos(mean));
+        if rest > 0 {
+            self.max_after_first = self.max_after_first.max(mean);
+            self.count = self.count.saturating_add(rest);
+            self.sum = self.sum.saturating_add(total - mean);
+        }
+    }
+
     /// Sets the time of the end of the attempts. Default none: what is known of the endpoint does
     /// not age then.
     #[must_use]
@@ -221,6 +237,22 @@ mod tests {
             let (now, load) = (Time::from_nanos(7), batch.reported_load());
             assert_eq!(again.with_now(now).with_reported_load(load), batch);
         }
+    }
+
+    #[test]
+    fn replies_that_are_added_together_count_with_their_mean() {
+        let us = Duration::from_micros;
+        let mut all = batch(&[]);
+        all.add_all(0, us(7));
+        assert_eq!(all, batch(&[]));
+        all.add_all(1, us(7));
+        assert_eq!(all, batch(&[7]));
+        all.add_all(3, us(12));
+        assert_eq!(all, batch(&[7, 4, 4, 4]));
+        let mut uneven = SuccessBatch::new();
+        uneven.add_all(3, Duration::from_nanos(11));
+        let outcomes = uneven.outcomes().map(|outcome| outcome.latency);
+        assert_eq!(outcomes.sum::<Duration>(), Duration::from_nanos(11));
     }
 
     #[test]

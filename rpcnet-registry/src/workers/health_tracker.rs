@@ -10,7 +10,7 @@ use std::{
 };
 
 use rpcnet_balance::{
-    Endpoint, LatencyNormalizer, Outcome, Time, View,
+    Endpoint, LatencyNormalizer, Outcome, SuccessBatch, Time, View,
     health::{HealthChange, HealthConfig, OutlierDetector, Probe},
 };
 
@@ -112,6 +112,21 @@ impl HealthTracker {
         self.has_changed.store(true, Ordering::Release);
     }
 
+    /// Records successes of attempts of which none was a probe.
+    pub(super) fn on_successes(&self, endpoint: &Endpoint, batch: &SuccessBatch) {
+        self.recount_if_changed();
+        if let Some(change) = self.detector.on_successes(endpoint, batch) {
+            self.emit(endpoint, change);
+        }
+    }
+
+    #[inline]
+    fn recount_if_changed(&self) {
+        if self.has_changed.load(Ordering::Relaxed) {
+            self.recount();
+        }
+    }
+
     #[cold]
     fn recount(&self) {
         if self.has_changed.swap(false, Ordering::AcqRel) {
@@ -136,9 +151,7 @@ impl HealthTracker {
         outcome: &Outcome,
         probe: Option<&Probe>,
     ) {
-        if self.has_changed.load(Ordering::Relaxed) {
-            self.recount();
-        }
+        self.recount_if_changed();
         match probe {
             None => {
                 let change = self.detector.on_outcome(endpoint, outcome);

@@ -1,6 +1,6 @@
 //! Selected workers, and the calls that they count.
 
-use std::{any::Any, fmt, ops::Deref, sync::Arc, time::Duration};
+use std::{any::Any, fmt, ops::Deref, sync::Arc, thread, time::Duration};
 
 use rpcnet_balance::{
     Endpoint, ExclusionFlags, InFlight, LatencyScale, Outcome, OutcomeKind, PickContext,
@@ -50,6 +50,40 @@ impl TierMember {
     #[inline]
     fn endpoint(&self) -> &Arc<Endpoint> {
         &self.tier.view[self.index]
+    }
+}
+
+impl TierMember {
+    /// Records the replies that were only counted so far.
+    #[inline]
+    fn report_covered(&self) {
+        if self.entry().last_reply.has_covered() {
+            self.report_batch();
+        }
+    }
+
+    #[inline(never)]
+    fn report_batch(&self) {
+        let Some((kind, batch)) = self.entry().last_reply.take_covered() else {
+            return;
+        };
+        let (tier, health) = (&self.tier, &self.tier.health);
+        let batch = health.normalizer.record_successes(kind, batch);
+        health.on_successes(self.endpoint(), &batch);
+        tier.balancer().on_successes(&tier.view, self.index, &batch);
+    }
+}
+
+impl Drop for TierMember {
+    /// The call was counted as ended before, so that of the calls to a worker the last one to end
+    /// finds what all have left.
+    #[inline]
+    fn drop(&mut self) {
+        let is_last = self.is_idle() && self.entry().last_reply.has_covered();
+        // A balancer that panics too would abort the process.
+        if is_last && !thread::panicking() {
+            self.report_batch();
+        }
     }
 }
 
@@ -266,9 +300,11 @@ impl Worker {
     /// Records that the call has succeeded, with a reply that was read at `now` after `latency`,
     /// and the load that the worker reported with it: what [`report`](Self::report) does, at the
     /// cost of one addition where that would change nothing else. Replies that are read together
-    /// have the same time, and usually the same load; among those of one method the balancer is
-    /// told of the first, and of each that took longer than those before. While failures are
-    /// [recorded](Endpoint::has_backoff_record), it is told of each.
+    /// have the same time, and usually the same load. Among those of one method the balancer is
+    /// told at once of the first, and of each that took longer than those before; of the others
+    /// [together](rpcnet_balance::Balancer::on_successes), before anything else is recorded of the
+    /// worker, and at the latest when no call to it is in flight. While failures are
+    /// [recorded](Endpoint::has_backoff_record), it is told of each at once.
     #[inline]
     pub fn report_reply(&self, now: Time, latency: Duration, load: Option<ReportedLoad>) {
         let member = self.member();
@@ -277,14 +313,10 @@ impl Worker {
         };
         let is_known = load.is_none_or(|load| member.reported_load() == Some(load));
         let changes_little = is_known && !member.has_backoff_record();
-        if changes_little && member.entry().last_reply.covers(now, kind, latency) {
-            let outcome = Outcome::new(OutcomeKind::Success, latency).with_now(now);
-            member
-                .tier
-                .health
-                .on_outcome(now, member.endpoint(), &outcome, None);
-        } else {
-            member.entry().last_reply.set(now, kind, latency);
+        let last_reply = &member.entry().last_reply;
+        if !(changes_little && last_reply.cover(now, kind, latency)) {
+            member.report_covered();
+            last_reply.set(now, kind, latency);
             self.report_success(now, latency, load);
         }
     }
@@ -301,6 +333,7 @@ impl Worker {
     /// An outcome without a time is one of now.
     pub fn report(&self, outcome: &Outcome) {
         let member = self.member();
+        member.report_covered();
         let (endpoint, health) = (member.endpoint(), &member.tier.health);
         let now = outcome.now.unwrap_or_else(|| health.now());
         let outcome = outcome.with_now(now);

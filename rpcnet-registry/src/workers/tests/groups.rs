@@ -1,5 +1,7 @@
 //! Tests of groups that a caller keeps, and of replies that it records together.
 
+use std::{collections::VecDeque, thread};
+
 use rpcnet_balance::Time;
 
 use super::*;
@@ -77,42 +79,94 @@ impl Balancer for Outcomes {
     }
 }
 
-#[test]
-fn of_replies_that_are_read_together_the_balancer_is_told_of_those_that_say_more() {
-    let balancer = Arc::new(Outcomes::default());
-    let of_registry = Arc::clone(&balancer) as Arc<dyn Balancer>;
-    let registry = WorkerRegistry::with_balancer(cluster(), of_registry);
+fn registry_with(balancer: &Arc<Outcomes>) -> WorkerRegistry {
+    let balancer = Arc::clone(balancer) as Arc<dyn Balancer>;
+    let registry = WorkerRegistry::with_balancer(cluster(), balancer);
     block_on(registry.start());
+    registry
+}
+
+#[test]
+fn of_replies_that_are_read_together_the_balancer_is_told_at_once_of_those_that_say_more() {
+    let balancer = Arc::new(Outcomes::default());
+    let registry = registry_with(&balancer);
     let group = registry.group(Some("role=worker")).expect("a filter");
     let load = |in_flight| Some(ReportedLoad::new().with_in_flight(in_flight));
     let micros = Duration::from_micros;
-    // When it was read, the method, the latency, the load; and whether the balancer is told.
+    let in_flight = select(&group, ms(5)).expect("a worker");
+    // When it was read, the method, the latency, the load; and what the balancer is told then:
+    // of those before together, and of this one.
     let replies = [
-        (ms(5), "m", 30, load(2), true),
-        (ms(5), "m", 20, load(2), false),
-        (ms(5), "m", 30, load(2), false),
-        (ms(5), "m", 40, load(2), true),
-        (ms(5), "m", 35, load(2), false),
-        (ms(5), "m", 35, load(3), true),
-        (ms(5), "other", 10, load(3), true),
-        (ms(6), "other", 10, load(3), true),
-        (ms(6), "other", 10, None, false),
+        (ms(5), "m", 30, load(2), Some(&[][..])),
+        (ms(5), "m", 20, load(2), None),
+        (ms(5), "m", 30, load(2), None),
+        (ms(5), "m", 40, load(2), Some(&[25, 25][..])),
+        (ms(5), "m", 35, load(2), None),
+        (ms(5), "m", 35, load(3), Some(&[35])),
+        (ms(5), "other", 10, load(3), Some(&[][..])),
+        (ms(6), "other", 10, load(3), Some(&[][..])),
+        (ms(6), "other", 9, None, None),
     ];
-    for (now, method, latency, load, _) in replies {
+    for (now, method, latency, load, told) in replies {
         let mut worker = select(&group, now).expect("a worker");
         worker.set_method(method, now);
         worker.report_reply(now, micros(latency), load);
+        let before = told.into_iter().flatten().map(|us| (micros(*us), None));
+        let this = told.map(|_| (micros(latency), load));
+        let expected: Vec<_> = before.chain(this).collect();
+        assert_eq!(std::mem::take(&mut *balancer.0.lock()), expected);
     }
-    let told = replies.iter().filter(|reply| reply.4);
-    let told: Vec<_> = told.map(|reply| (micros(reply.2), reply.3)).collect();
-    assert_eq!(*balancer.0.lock(), told);
-    // Those of a call of no method are all told.
-    for _ in 0..2 {
-        let worker = select(&group, ms(6)).expect("a worker");
-        worker.report_reply(ms(6), micros(10), None);
+    // Before another outcome is recorded, and when no call is in flight.
+    in_flight.report(&Outcome::new(OutcomeKind::Failure, micros(1)));
+    let told = std::mem::take(&mut *balancer.0.lock());
+    assert_eq!(told, [9, 1].map(|us| (micros(us), None)));
+    let mut pair = [(); 2].map(|()| select(&group, ms(7)).expect("a worker"));
+    for worker in &mut pair {
+        worker.set_method("m", ms(7));
+        worker.report_reply(ms(7), micros(10), None);
     }
-    assert_eq!(balancer.0.lock().len(), told.len() + 2);
+    drop(in_flight);
+    assert_eq!(balancer.0.lock().len(), 1);
+    drop(pair);
+    assert_eq!(balancer.0.lock().len(), 2);
+    // Those of a call of no method are all told at once.
+    let pair = [(); 2].map(|()| select(&group, ms(7)).expect("a worker"));
+    for worker in &pair {
+        worker.report_reply(ms(7), micros(10), None);
+    }
+    assert_eq!(balancer.0.lock().len(), 4);
 }
+
+#[test]
+fn a_balancer_is_told_of_each_success_of_concurrent_calls() {
+    let balancer = Arc::new(Outcomes::default());
+    let registry = registry_with(&balancer);
+    let group = registry.group(Some("role=worker")).expect("a filter");
+    let call = |number: u64| {
+        // Several threads, at the same times.
+        let now = ms(number / 64);
+        let mut worker = select(&group, now).expect("a worker");
+        worker.set_method("m", now);
+        worker.report_reply(now, Duration::from_nanos(number % 7), None);
+        worker
+    };
+    thread::scope(|scope| {
+        for _ in 0..THREADS {
+            scope.spawn(|| {
+                let mut in_flight = VecDeque::new();
+                for number in 0..CALLS {
+                    in_flight.push_back(call(number));
+                    let others = in_flight.len() > (number % 9) as usize;
+                    in_flight.drain(..usize::from(others));
+                }
+            });
+        }
+    });
+    assert_eq!(balancer.0.lock().len() as u64, THREADS * CALLS);
+}
+
+const THREADS: u64 = 4;
+const CALLS: u64 = 2000;
 
 #[test]
 fn each_reply_makes_the_recorded_failures_fewer() {
