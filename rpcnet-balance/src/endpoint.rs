@@ -181,6 +181,13 @@ impl Endpoint {
         self.report.get()
     }
 
+    /// Whether this is the load that the endpoint last reported, as it is stored.
+    #[must_use]
+    #[inline]
+    pub fn has_reported(&self, load: ReportedLoad) -> bool {
+        self.report.is(load)
+    }
+
     /// The load that the endpoint reported within the last second; `None` if it reported none
     /// since. A report without a time counts as new, and so does any report if `now` is `None`.
     #[must_use]

@@ -66,6 +66,7 @@ impl ReportedLoad {
     }
 
     /// The report as one word, so that it is read and written whole without a lock. Never zero.
+    #[inline]
     fn pack(self) -> u64 {
         let delay_us = u32::try_from(self.queue_delay.as_micros()).unwrap_or(u32::MAX);
         let in_flight = self.in_flight.min(IN_FLIGHT_MAX);
@@ -106,6 +107,12 @@ impl LastReport {
         // This is a word of its own: for a moment a report may look newer than it is.
         self.at.set(now);
         self.word.store(load.pack(), Ordering::Relaxed);
+    }
+
+    /// Whether the report is this one, as it is stored.
+    #[inline]
+    pub(crate) fn is(&self, load: ReportedLoad) -> bool {
+        self.word.load(Ordering::Relaxed) == load.pack()
     }
 
     #[inline]
@@ -166,8 +173,9 @@ mod tests {
                 .with_busy(true)
                 .with_draining(true),
         ] {
+            assert!(!last.is(load));
             last.set(load, None);
-            assert_eq!(last.get(), Some(load));
+            assert!(last.get() == Some(load) && last.is(load));
         }
     }
 

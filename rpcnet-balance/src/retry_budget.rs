@@ -90,6 +90,7 @@ impl RetryBudget {
     }
 
     /// Records the success of a call.
+    #[inline]
     pub fn deposit(&self) {
         self.successes.local().fetch_add(1, Relaxed);
     }

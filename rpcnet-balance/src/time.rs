@@ -28,12 +28,14 @@ impl Time {
 
     /// The time from `earlier` to this; zero if `earlier` is later.
     #[must_use]
+    #[inline]
     pub const fn since(self, earlier: Self) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))
     }
 }
 
 impl From<Duration> for Time {
+    #[inline]
     fn from(since: Duration) -> Self {
         let seconds = since.as_secs().saturating_mul(1_000_000_000);
         Self(seconds.saturating_add(since.subsec_nanos().into()))
@@ -43,6 +45,7 @@ impl From<Duration> for Time {
 impl Add<Duration> for Time {
     type Output = Self;
 
+    #[inline]
     fn add(self, time: Duration) -> Self {
         Self(self.0.saturating_add(Self::from(time).0))
     }

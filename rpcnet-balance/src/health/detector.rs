@@ -148,6 +148,7 @@ impl OutlierDetector {
     }
 
     /// Rises when a flag or the time of a probe changes.
+    #[inline]
     pub(super) fn version(&self) -> u64 {
         self.version.load(Acquire)
     }

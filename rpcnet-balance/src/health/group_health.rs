@@ -65,6 +65,17 @@ impl GroupHealth {
         }
     }
 
+    /// Whether a [check](Self::check) would change nothing: no flag has changed since the last one,
+    /// which found no flagged endpoint, so that all flags are respected and no probe is due. Three
+    /// atomic reads.
+    #[inline]
+    #[must_use]
+    pub fn is_settled(&self, detector: &OutlierDetector) -> bool {
+        self.version.load(Acquire) == detector.version()
+            && !self.is_panicking.load(Relaxed)
+            && self.probe_at.get().is_none()
+    }
+
     /// Checks how the next pick from `view` goes. One value serves one set of endpoints; a new view
     /// has a [new value](Self::following). Without a time no probe is due.
     #[must_use]

@@ -237,6 +237,12 @@ fn pick(group: &Group, cx: &PickContext<'_>, may_probe: bool) -> Option<Worker> 
         if tier.view.is_empty() {
             continue;
         }
+        if tier.group_health.is_settled(&tier.health.detector) {
+            if let Some(worker) = Worker::pick(tier, cx) {
+                return Some(worker);
+            }
+            continue;
+        }
         let (cx, is_probe_due) = tier.apply_health(cx);
         if may_probe
             && is_probe_due

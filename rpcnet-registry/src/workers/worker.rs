@@ -311,7 +311,7 @@ impl Worker {
         let (CallKind::Method(kind), None) = (self.kind, &self.probe) else {
             return self.report_success(now, latency, load);
         };
-        let is_known = load.is_none_or(|load| member.reported_load() == Some(load));
+        let is_known = load.is_none_or(|load| member.has_reported(load));
         let changes_little = is_known && !member.has_backoff_record();
         let last_reply = &member.entry().last_reply;
         if !(changes_little && last_reply.cover(now, kind, latency)) {
