@@ -86,18 +86,20 @@ impl Executor {
                 }),
                 None => self.start(&mut sent, &call, &operation, cx),
             });
-            let (reply, worker) = match (step.await, sent) {
-                (FirstStep::Replied(reply), Some(sent)) => (reply, sent.worker),
-                (FirstStep::Failed(error), Some(sent)) => {
+            let (reply, worker) = match step.await {
+                // The worker alone is moved, not all that was kept of the attempt.
+                FirstStep::Replied(reply) => match sent {
+                    Some(SentAttempt { worker, .. }) => (reply, worker),
+                    None => unreachable!("it was sent"),
+                },
+                FirstStep::Failed(error) => {
+                    let sent = sent.expect("it was sent");
                     Box::pin(self.resume_sent(call.full(), sent, error, &operation)).await?
                 }
-                (FirstStep::Unsent(unsent), _) => {
+                FirstStep::Unsent(unsent) => {
                     Box::pin(self.execute_unsent(*unsent, &operation)).await?
                 }
-                (FirstStep::Ended(error), _) => return Err(*error),
-                (FirstStep::Replied(_) | FirstStep::Failed(_), None) => {
-                    unreachable!("it was sent")
-                }
+                FirstStep::Ended(error) => return Err(*error),
             };
             Ok(finish(reply, worker))
         }

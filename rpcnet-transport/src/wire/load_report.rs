@@ -30,6 +30,7 @@ impl LoadReport {
     }
 
     /// Unknown flags are ignored: the report is advice.
+    #[inline]
     pub(crate) fn decode(bytes: [u8; LOAD_BYTES]) -> Self {
         let [a, b, flags, _, c, d, e, f] = bytes;
         Self {
