@@ -258,6 +258,7 @@ pub use retry_budget::RetryBudget;
 pub use round_robin::RoundRobin;
 pub use slow_start::SlowStart;
 pub use sticky::Sticky;
+pub use stripes::Stripes;
 pub use subset::Subset;
 pub use success_batch::SuccessBatch;
 pub use tiered::Tiered;

@@ -9,18 +9,20 @@ use std::{
 /// Several copies of a value, each on cache lines of its own; a thread always uses the same one.
 ///
 /// Threads that pick at the same time do not wait for each other's writes, as they would with a
-/// single atomic. Copies are shared when there are more threads than copies, so they are made of
-/// atomics.
-pub(crate) struct Stripes<T>(Box<[CacheAligned<T>; STRIPES]>);
+/// single atomic. Copies are shared when there are more threads than the 16 copies, so they are made
+/// of atomics.
+pub struct Stripes<T>(Box<[CacheAligned<T>; STRIPES]>);
 
 impl<T> Stripes<T> {
-    pub(crate) fn new(copy: impl Fn() -> T) -> Self {
+    /// Copies that are made by `copy`.
+    pub fn new(copy: impl Fn() -> T) -> Self {
         Self(Box::new(std::array::from_fn(|_| CacheAligned(copy()))))
     }
 
     /// The copy of the current thread.
+    #[must_use]
     #[inline]
-    pub(crate) fn local(&self) -> &T {
+    pub fn local(&self) -> &T {
         let thread = THREAD.get();
         let thread = if thread == UNKNOWN {
             assign_stripe()
@@ -31,7 +33,7 @@ impl<T> Stripes<T> {
     }
 
     /// The copies of all threads.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
+    pub fn iter(&self) -> impl Iterator<Item = &T> {
         self.0.iter().map(|line| &line.0)
     }
 }

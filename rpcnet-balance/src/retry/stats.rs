@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use super::{AdmissionKind, RetryKind};
+use crate::stripes::Stripes;
 
 /// Counts of the calls of a client since it was made.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -49,16 +50,27 @@ impl CallStats {
     }
 }
 
-/// Counters of a client. A call without trouble changes the first alone. They lie apart from what
-/// calls only read.
-#[derive(Debug, Default)]
-#[repr(align(128))]
+/// Counters of a client. A call without trouble changes that of calls alone, of which each thread
+/// has its own.
+#[derive(Debug)]
 pub struct CallCounters {
-    calls: AtomicU64,
+    calls: Stripes<AtomicU64>,
     retries: [AtomicU64; 4],
     hedges: AtomicU64,
     hedges_won: AtomicU64,
     budget_exhausted: AtomicU64,
+}
+
+impl Default for CallCounters {
+    fn default() -> Self {
+        Self {
+            calls: Stripes::new(AtomicU64::default),
+            retries: Default::default(),
+            hedges: AtomicU64::new(0),
+            hedges_won: AtomicU64::new(0),
+            budget_exhausted: AtomicU64::new(0),
+        }
+    }
 }
 
 impl CallCounters {
@@ -66,7 +78,7 @@ impl CallCounters {
     #[inline]
     pub fn on_attempt(&self, kind: AdmissionKind) {
         add_one(match kind {
-            AdmissionKind::First => &self.calls,
+            AdmissionKind::First => self.calls.local(),
             AdmissionKind::Retry(kind) => &self.retries[kind as usize],
             AdmissionKind::Hedge => &self.hedges,
         });
@@ -87,7 +99,7 @@ impl CallCounters {
     pub fn stats(&self) -> CallStats {
         let retries = |kind: RetryKind| self.retries[kind as usize].load(Relaxed);
         let mut stats = CallStats {
-            calls: self.calls.load(Relaxed),
+            calls: self.calls.iter().map(|calls| calls.load(Relaxed)).sum(),
             attempts: 0,
             retries_transparent: retries(RetryKind::Transparent),
             retries_overloaded: retries(RetryKind::Overloaded),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use rpcnet_balance::{PickContext, health::Probe};
 
-use super::group::HealthTier;
+use super::health_tier::HealthTier;
 
 /// Probe in progress of the worker at `index` of the tier. Dropping it releases the probe, unless
 /// its outcome was recorded.

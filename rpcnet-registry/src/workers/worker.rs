@@ -9,8 +9,8 @@ use rpcnet_balance::{
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::{
-    group::HealthTier,
     health_probe::ProbeGuard,
+    shared_tier::{SharedTier, TierHandle},
     worker_entry::{WorkerAddress, WorkerEntry},
 };
 use crate::{NodeId, NodeInfo, Tags};
@@ -28,16 +28,17 @@ pub struct Worker {
 /// One worker of a tier, which it keeps: all that a selected worker shares is counted once.
 #[derive(Clone)]
 struct TierMember {
-    tier: Arc<HealthTier>,
+    tier: TierHandle,
     /// Always within the tier.
     index: usize,
 }
 
 impl TierMember {
     /// `None` past the end: a custom balancer may return any index.
-    fn new(tier: &Arc<HealthTier>, index: usize) -> Option<Self> {
+    #[inline]
+    fn new(tier: &SharedTier, index: usize) -> Option<Self> {
         (index < tier.entries.len()).then(|| Self {
-            tier: Arc::clone(tier),
+            tier: tier.handle(),
             index,
         })
     }
@@ -113,7 +114,7 @@ enum CallKind {
 pub struct Candidate(TierMember);
 
 impl Candidate {
-    pub(super) fn all(tier: &Arc<HealthTier>) -> impl Iterator<Item = Self> {
+    pub(super) fn all(tier: &Arc<SharedTier>) -> impl Iterator<Item = Self> {
         let is_there = |index: &usize| !tier.view[*index].flags().contains(ExclusionFlags::GONE);
         let all = (0..tier.entries.len()).filter(is_there);
         all.filter_map(|index| TierMember::new(tier, index).map(Self))
@@ -159,7 +160,7 @@ impl fmt::Debug for Candidate {
 }
 
 impl Worker {
-    pub(super) fn pick(tier: &Arc<HealthTier>, cx: &PickContext<'_>) -> Option<Self> {
+    pub(super) fn pick(tier: &SharedTier, cx: &PickContext<'_>) -> Option<Self> {
         if tier.view.is_empty() {
             return None;
         }
@@ -169,14 +170,14 @@ impl Worker {
     }
 
     /// The worker that the next call probes, if the time of one has come.
-    pub(super) fn probe(tier: &Arc<HealthTier>, cx: &PickContext<'_>) -> Option<Self> {
-        let guard = ProbeGuard::claim(tier, cx)?;
+    pub(super) fn probe(tier: &SharedTier, cx: &PickContext<'_>) -> Option<Self> {
+        let guard = ProbeGuard::claim(tier.tier(), cx)?;
         let mut worker = Self::from_index(tier, guard.index, cx.now())?;
         worker.probe = Some(Box::new(guard));
         Some(worker)
     }
 
-    pub(super) fn by_name(tier: &Arc<HealthTier>, name: &str, now: Time) -> Option<Self> {
+    pub(super) fn by_name(tier: &SharedTier, name: &str, now: Time) -> Option<Self> {
         let mut entries = tier.entries.iter();
         let index = entries.position(|entry| &*entry.node.id.name == name)?;
         let is_gone = tier.view[index].flags().contains(ExclusionFlags::GONE);
@@ -188,7 +189,7 @@ impl Worker {
 
     /// `None` past the end.
     #[inline]
-    fn from_index(tier: &Arc<HealthTier>, index: usize, now: Option<Time>) -> Option<Self> {
+    fn from_index(tier: &SharedTier, index: usize, now: Option<Time>) -> Option<Self> {
         TierMember::new(tier, index).map(|member| Self::new(member, now))
     }
 
@@ -207,8 +208,8 @@ impl Worker {
     }
 
     #[inline]
-    pub(super) fn is_of(&self, tier: &Arc<HealthTier>) -> bool {
-        Arc::ptr_eq(&self.member().tier, tier)
+    pub(super) fn is_of(&self, tier: &SharedTier) -> bool {
+        self.member().tier.is_of(tier)
     }
 
     /// Its index in the tier.
