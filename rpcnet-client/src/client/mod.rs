@@ -297,13 +297,6 @@ mod tests {
         let options = WorkerCallOptions::new();
         let with_options = client.call_worker_typed_with::<u32, u32>("any", &1, None, options);
         let saved = size_of_val(&with_options).saturating_sub(size_of_val(&plain));
-        eprintln!(
-            "SIZES plain={} call={} options={} err={}",
-            size_of_val(&plain),
-            size_of_val(&client.call_worker("any", "x", None)),
-            size_of::<rpcnet_transport::CallOptions>(),
-            size_of::<ClusterError>()
-        );
         assert!(saved >= size_of::<WorkerCallOptions>(), "{saved}");
     }
 }
