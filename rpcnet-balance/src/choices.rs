@@ -55,25 +55,57 @@ pub(crate) fn best_of<const N: usize, C: Criterion>(
     let Some(drawn) = drawn.filter(|drawn| sample::are_ordinary(drawn, cx, C::RARE)) else {
         return best_of_any::<N, C>(view, cx, before, further, criterion);
     };
-    let (best, contender) = best_in(&drawn, |endpoint| criterion.ordinary(endpoint));
+    let (best, contender) = best_in(&drawn, &AsOrdinary(criterion));
     if further > 0 || contender.is_degraded() {
         return Some(best_of_more(view, cx, rng, further, best, criterion));
     }
     Some(best)
 }
 
+/// Figures of the endpoints of a comparison. Not a closure, since these are not inlined where there
+/// are several calls.
+trait Figures {
+    type Contender: Contender;
+
+    fn of(&self, endpoint: &Endpoint) -> Self::Contender;
+}
+
+/// Figures of endpoints without rare traits.
+struct AsOrdinary<'a, C>(&'a C);
+
+/// Figures of any endpoints.
+struct AsAny<'a, C>(&'a C);
+
+impl<C: Criterion> Figures for AsOrdinary<'_, C> {
+    type Contender = C::Ordinary;
+
+    #[inline(always)]
+    fn of(&self, endpoint: &Endpoint) -> C::Ordinary {
+        self.0.ordinary(endpoint)
+    }
+}
+
+impl<C: Criterion> Figures for AsAny<'_, C> {
+    type Contender = C::Any;
+
+    #[inline]
+    fn of(&self, endpoint: &Endpoint) -> C::Any {
+        self.0.any(endpoint)
+    }
+}
+
 /// The best of the endpoints.
 #[inline(always)]
-fn best_in<const N: usize, C: Contender>(
+fn best_in<const N: usize, F: Figures>(
     drawn: &[Drawn<'_>; N],
-    contender: impl Fn(&Endpoint) -> C,
-) -> (usize, C) {
-    let mut best = (drawn[0].index, contender(drawn[0].endpoint));
+    figures: &F,
+) -> (usize, F::Contender) {
+    let mut best = (drawn[0].index, figures.of(drawn[0].endpoint));
     for Drawn { index, endpoint } in &drawn[1..] {
-        let other = contender(endpoint);
+        let other = figures.of(endpoint);
         let is_better = other.beats(&best.1);
         best.0 = select_unpredictable(is_better, *index, best.0);
-        best.1 = C::select(is_better, other, best.1);
+        best.1 = F::Contender::select(is_better, other, best.1);
     }
     best
 }
@@ -115,7 +147,7 @@ fn best_of_any<const N: usize, C: Criterion>(
     let drawn = sample::draw::<N>(view, &mut rng);
     let allowed = drawn.filter(|drawn| drawn.iter().all(|one| cx.allows(one.endpoint)));
     if let Some(drawn) = allowed {
-        let (best, contender) = best_in(&drawn, |endpoint| criterion.any(endpoint));
+        let (best, contender) = best_in(&drawn, &AsAny(criterion));
         if further > 0 || contender.is_degraded() {
             return Some(best_of_more(view, cx, &mut rng, further, best, criterion));
         }

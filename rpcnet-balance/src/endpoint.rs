@@ -105,6 +105,7 @@ impl Endpoint {
     /// 1 for an endpoint whose weight is zero, which [`ExclusionFlags::ZERO_WEIGHT`] says: when
     /// only endpoints of weight zero are left to pick, they are equal.
     #[must_use]
+    #[inline]
     pub fn weight(&self) -> f32 {
         f32::from_bits(self.weight.load(Ordering::Relaxed))
     }
@@ -136,6 +137,7 @@ impl Endpoint {
     /// The reasons not to pick the endpoint; empty by default. Picks respect them through
     /// [`PickContext::allows`](crate::PickContext::allows). A single atomic read.
     #[must_use]
+    #[inline]
     pub fn flags(&self) -> ExclusionFlags {
         self.state.get().flags()
     }
@@ -159,6 +161,7 @@ impl Endpoint {
 
     /// The number of calls in flight.
     #[must_use]
+    #[inline]
     pub fn in_flight(&self) -> u32 {
         self.in_flight.load(Ordering::Relaxed)
     }

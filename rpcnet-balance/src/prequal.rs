@@ -81,8 +81,13 @@ impl Balancer for Prequal {
         let hot_threshold = self.hot_threshold.read(REFRESH_PERIOD, || {
             hot_threshold(view, now, self.hot_quantile, &mut rng)
         });
+        let by_latency = self.scorer.at(now);
+        if hot_threshold == f32::INFINITY {
+            // No endpoint is hot.
+            return choices::best_of::<3, _>(view, cx, &mut rng, 0, &by_latency);
+        }
         let criterion = ByReports {
-            by_latency: self.scorer.at(now),
+            by_latency,
             hot_threshold,
             now,
         };
@@ -152,10 +157,11 @@ impl Criterion for ByReports {
 #[cold]
 #[inline(never)]
 fn hot_threshold(view: &View, now: Option<Time>, quantile: f32, rng: &mut Rng) -> f32 {
-    let (mut sorted, mut len) = ([0.0; SAMPLE_MAX], 0);
+    // The bits of numbers that are not negative have their order, and are faster to sort.
+    let (mut sorted, mut len) = ([0; SAMPLE_MAX], 0);
     for endpoint in gauge::sample(view, rng) {
         if let Some(calls) = endpoint.recent_calls(now) {
-            sorted[len] = calls as f32 / endpoint.weight();
+            sorted[len] = (calls as f32 / endpoint.weight()).to_bits();
             len += 1;
         }
     }
@@ -163,7 +169,7 @@ fn hot_threshold(view: &View, now: Option<Time>, quantile: f32, rng: &mut Rng) -
     if rank >= len {
         return f32::INFINITY;
     }
-    *sorted[..len].select_nth_unstable_by(rank, f32::total_cmp).1
+    f32::from_bits(*sorted[..len].select_nth_unstable(rank).1)
 }
 
 const HOT_QUANTILE: f32 = 0.84;

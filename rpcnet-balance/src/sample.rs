@@ -22,15 +22,15 @@ pub(crate) fn draw<'a, const N: usize>(view: &'a View, rng: &mut Rng) -> Option<
         return None;
     }
     let (first, second) = pair_below(rng.next(), len);
-    Some(std::array::from_fn(|number| {
-        let index = match number {
-            0 => first,
-            1 => second,
-            _ => rng.below(len),
-        };
-        let endpoint = &*view[index];
-        Drawn { index, endpoint }
-    }))
+    let at = |index| Drawn {
+        index,
+        endpoint: &*view[index],
+    };
+    let mut drawn = [at(first); N];
+    for (number, one) in drawn.iter_mut().enumerate().skip(1) {
+        *one = at(if number == 1 { second } else { rng.below(len) });
+    }
+    Some(drawn)
 }
 
 /// Whether all endpoints may be picked, and have none of the traits.
