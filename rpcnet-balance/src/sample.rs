@@ -24,7 +24,7 @@ pub(crate) fn draw<'a, const N: usize>(view: &'a View, rng: &mut Rng) -> Option<
     let (first, second) = pair_below(rng.next(), len);
     let at = |index| Drawn {
         index,
-        endpoint: &*view[index],
+        endpoint: &view[index],
     };
     let mut drawn = [at(first); N];
     for (number, one) in drawn.iter_mut().enumerate().skip(1) {

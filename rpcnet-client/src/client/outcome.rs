@@ -126,7 +126,6 @@ pub(super) fn outcome_kind(error: &RpcError, application_errors_fail: bool) -> O
 
 /// A load report in the terms of the balancer, which knows no transport.
 #[inline]
-#[inline]
 pub(super) fn reported_load(load: LoadReport) -> ReportedLoad {
     ReportedLoad::new()
         .with_in_flight(load.in_flight.into())
