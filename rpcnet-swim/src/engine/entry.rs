@@ -21,6 +21,8 @@ use crate::wire::{Claim, KeySlot, Record};
 /// seen of it.
 #[derive(Debug)]
 pub(crate) struct Entry {
+    /// Counted, as engines of one process share it through an `Interner` (feature `unstable`); a
+    /// lone engine pays 16 bytes for the counts, and has one kind of entry.
     info: Arc<MemberInfo>,
     /// Boxed, as a node has been in contact with few members of a large cluster.
     contact: Option<Box<MemberContact>>,
@@ -74,7 +76,7 @@ impl Entry {
         Arc::make_mut(&mut self.info)
     }
 
-    /// The same info in a place that other engines may share.
+    /// The same info, to be replaced by one that other engines share.
     #[cfg(feature = "unstable")]
     pub(super) fn shared_info(&mut self) -> &mut Arc<MemberInfo> {
         &mut self.info

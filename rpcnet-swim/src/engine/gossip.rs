@@ -22,7 +22,7 @@ pub(crate) struct GossipQueue {
     hash_seed: u64,
 }
 
-/// Place of a member in the queue.
+/// Position of a member in the queue.
 #[derive(Clone, Copy, Debug)]
 struct QueueItem {
     key: u64,

@@ -7,7 +7,10 @@ use super::compact_addr::CompactAddr;
 use crate::tags::Tags;
 use crate::wire::{Claim, Record};
 
-/// Name, version, address and tags of a member. Engines of one process can share equal ones.
+/// Name, version, address and tags of a member.
+///
+/// With the feature `unstable` the engines of a simulation share equal ones
+/// (`Interner`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct MemberInfo {
     /// Hash of the name.

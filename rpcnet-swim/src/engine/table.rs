@@ -1,5 +1,9 @@
 //! Member table: live and gone members, the order of probing, and the hash of the view.
 
+mod address_index;
+mod key_set;
+mod tag_pool;
+
 use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::Arc;
@@ -151,13 +155,13 @@ impl Table {
         let entry = &mut self.entries[slot];
         let before = entry.state;
         #[cfg(feature = "unstable")]
-        let standing = MemberVersion::of_entry(entry);
+        let version = MemberVersion::of_entry(entry);
         let result = change(entry);
         let after = entry.state;
         #[cfg(feature = "unstable")]
         self.log_change(
             key,
-            Some(standing),
+            Some(version),
             MemberVersion::of_entry(&self.entries[slot]),
         );
         if after != before {
@@ -231,7 +235,7 @@ impl Table {
         let (mut ring, mut gone) = (self.ring.iter().peekable(), self.gone.iter().peekable());
         std::iter::from_fn(move || {
             let key = match (ring.peek(), gone.peek()) {
-                (Some(live), Some(lost)) if lost < live => gone.next(),
+                (Some(live), Some(first_gone)) if first_gone < live => gone.next(),
                 (None, _) => gone.next(),
                 _ => ring.next(),
             }?;
@@ -532,10 +536,6 @@ fn version(key: u64, epoch: u64, incarnation: u32) -> u64 {
 
 /// Most members visited to find one that was never heard.
 const UNHEARD_VISITS: usize = 512;
-
-mod address_index;
-mod key_set;
-mod tag_pool;
 /// Most failed and left members visited to find one that may be forgotten.
 const GONE_VISITS: usize = 512;
 

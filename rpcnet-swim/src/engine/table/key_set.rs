@@ -16,13 +16,13 @@ impl KeySet {
         }
         let at = self.block_of(key).min(self.blocks.len() - 1);
         let block = &mut self.blocks[at];
-        let Err(place) = block.binary_search(&key) else {
+        let Err(position) = block.binary_search(&key) else {
             return;
         };
         if block.len() == block.capacity() {
             block.reserve_exact(BLOCK_GROWTH);
         }
-        block.insert(place, key);
+        block.insert(position, key);
         if block.len() > BLOCK_LEN_MAX {
             let upper = block.split_off(BLOCK_LEN_MAX / 2);
             block.shrink_to_fit();
@@ -36,8 +36,8 @@ impl KeySet {
         let Some(block) = self.blocks.get_mut(at) else {
             return;
         };
-        if let Ok(place) = block.binary_search(&key) {
-            block.remove(place);
+        if let Ok(position) = block.binary_search(&key) {
+            block.remove(position);
             if block.is_empty() {
                 self.blocks.remove(at);
             }

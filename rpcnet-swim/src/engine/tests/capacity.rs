@@ -138,7 +138,7 @@ fn a_refused_joiner_is_told_why_and_not_welcomed() {
 #[test]
 fn two_names_of_one_hash_are_told_apart() {
     let mut seed = small(8);
-    // No such pair of names is known; so another name has the place of this one.
+    // No such pair of names is known; so another name has the key of this one.
     let other = Entry::new(&record("other", 1, 0, 7, alive()), Tags::new(), Time::ZERO);
     let key = crate::id::name_key("late");
     seed.table.insert(Time::ZERO, key, other, &mut seed.rng);
