@@ -30,17 +30,27 @@ impl KeySet {
         }
     }
 
-    /// Removes a key, if it is there.
+    /// Removes a key, if it is there, and gives memory back that is no longer needed.
     pub(super) fn remove(&mut self, key: u64) {
         let at = self.block_of(key);
         let Some(block) = self.blocks.get_mut(at) else {
             return;
         };
-        if let Ok(position) = block.binary_search(&key) {
-            block.remove(position);
-            if block.is_empty() {
-                self.blocks.remove(at);
-            }
+        let Ok(position) = block.binary_search(&key) else {
+            return;
+        };
+        block.remove(position);
+        if block.is_empty() {
+            self.blocks.remove(at);
+        } else if block.len() < block.capacity() / 4 {
+            block.shrink_to(block.len() + BLOCK_GROWTH);
+        }
+        self.merge_with_next(at);
+        if let Some(before) = at.checked_sub(1) {
+            self.merge_with_next(before);
+        }
+        if self.blocks.len() < self.blocks.capacity() / 4 {
+            self.blocks.shrink_to(2 * self.blocks.len());
         }
     }
 
@@ -64,6 +74,19 @@ impl KeySet {
     /// Keys before this one, in their order.
     pub(super) fn before(&self, end: u64) -> impl Iterator<Item = u64> {
         self.iter().take_while(move |key| *key < end)
+    }
+
+    /// Merges a block with the next one if both fit in half a block, so that the keys that are left
+    /// after many removals are in few blocks.
+    fn merge_with_next(&mut self, at: usize) {
+        let Some([block, next]) = self.blocks.get_mut(at..at + 2) else {
+            return;
+        };
+        if block.len() + next.len() <= BLOCK_LEN_MAX / 2 {
+            block.reserve_exact(next.len());
+            block.append(next);
+            self.blocks.remove(at + 1);
+        }
     }
 
     /// First block whose last key is not before this one.
@@ -108,5 +131,27 @@ mod tests {
         }
         set.iter().for_each(|key| keys.remove(*key));
         assert!(keys.blocks.is_empty() && keys.iter().next().is_none());
+    }
+
+    #[test]
+    fn removals_merge_blocks_and_give_memory_back() {
+        let mut rng = fastrand::Rng::with_seed(2);
+        let mut order: Vec<u64> = (0..20_000).collect();
+        rng.shuffle(&mut order);
+        let mut keys = KeySet::default();
+        order.iter().for_each(|key| keys.insert(*key));
+        rng.shuffle(&mut order);
+        let kept = order.split_off(19_000);
+        order.iter().for_each(|key| keys.remove(*key));
+        assert_eq!(keys.iter().count(), kept.len());
+        let is_mergeable = |pair: &[Vec<u64>]| pair[0].len() + pair[1].len() <= BLOCK_LEN_MAX / 2;
+        assert!(!keys.blocks.windows(2).any(is_mergeable));
+        // So two blocks have more keys than half of one: 1,000 keys are in at most 31.
+        assert!(keys.blocks.len() <= 31, "{}", keys.blocks.len());
+        let capacity: usize = keys.blocks.iter().map(Vec::capacity).sum();
+        assert!(capacity <= 4 * kept.len() + BLOCK_GROWTH * keys.blocks.len());
+        assert!(keys.blocks.capacity() / 4 <= keys.blocks.len());
+        kept.iter().for_each(|key| keys.remove(*key));
+        assert!(keys.blocks.is_empty() && keys.blocks.capacity() < 4);
     }
 }
