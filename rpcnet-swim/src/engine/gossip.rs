@@ -17,8 +17,8 @@ pub(crate) struct GossipQueue {
     by_key: HashTable<u32>,
     /// Indices of items by the number of transmissions, the newest first.
     by_transmissions: Vec<VecDeque<u32>>,
-    /// Falls with each push.
-    stamp: u32,
+    /// Falls with each push. Of 64 bits, as it may not wrap: others cause the pushes.
+    stamp: u64,
     hash_seed: u64,
 }
 
@@ -26,7 +26,7 @@ pub(crate) struct GossipQueue {
 #[derive(Clone, Copy, Debug)]
 struct QueueItem {
     key: u64,
-    stamp: u32,
+    stamp: u64,
     transmissions: u32,
 }
 
@@ -38,7 +38,7 @@ impl GossipQueue {
             vacant: Vec::new(),
             by_key: HashTable::new(),
             by_transmissions: Vec::new(),
-            stamp: 0,
+            stamp: u64::MAX,
             hash_seed,
         }
     }
@@ -54,7 +54,7 @@ impl GossipQueue {
                 self.remove(oldest);
             }
         }
-        self.stamp = self.stamp.wrapping_sub(1);
+        self.stamp -= 1;
         let item = QueueItem {
             key,
             stamp: self.stamp,
@@ -181,7 +181,8 @@ impl GossipQueue {
             Some(first) if *first == index => 0,
             _ => same.partition_point(is_newer),
         };
-        same.remove(at);
+        let removed = same.remove(at);
+        debug_assert_eq!(removed, Some(index), "the order is sorted by stamp");
         if same.is_empty() && same.capacity() > CAPACITY_KEPT {
             *same = VecDeque::new();
         }
@@ -216,6 +217,16 @@ mod tests {
         assert_eq!(first(&queue), [2, 1], "sent as often as the limit says");
         queue.push(1);
         assert_eq!(first(&queue), [1, 2], "a new record starts anew");
+    }
+
+    #[test]
+    fn stamps_do_not_wrap_after_as_many_pushes_as_32_bits_count() {
+        let mut queue = GossipQueue::new(7);
+        queue.stamp = u64::MAX - u64::from(u32::MAX);
+        (1..=3).for_each(|key| queue.push(key));
+        assert_eq!(queue.in_send_order().collect::<Vec<_>>(), [3, 2, 1]);
+        queue.remove(2);
+        assert_eq!(queue.in_send_order().collect::<Vec<_>>(), [3, 1]);
     }
 
     #[test]
