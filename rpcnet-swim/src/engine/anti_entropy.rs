@@ -26,7 +26,7 @@ pub(crate) struct AntiEntropy {
     unsuccessful_syncs: u32,
     /// Consecutive peers that had the view of this node, since it is stable.
     agreeing_peers: u32,
-    /// Time at which the gossip queue was pruned last, which visits all of it.
+    /// Time at which the last pass of pruning over the whole gossip queue was complete.
     pruned_at: Time,
     /// First and last time that a peer's view differed.
     differing: Option<(Time, Time)>,
@@ -143,11 +143,11 @@ impl<D: DetectorHooks> Engine<D> {
         self.anti_entropy.agreeing_peers += 1;
         if self.anti_entropy.agreeing_peers >= AGREEING_PEERS {
             let (me, table) = (self.local.key, &self.table);
-            let is_cut = self.gossip_queue.retain(PRUNED_MAX, |key| {
+            let is_complete = self.gossip_queue.prune(PRUNE_VISITS_MAX, |key| {
                 let alive = |e: &super::Entry| e.state == MemberState::Alive;
                 key != me && !table.get(key).is_some_and(alive)
             });
-            if !is_cut {
+            if is_complete {
                 self.anti_entropy.agreeing_peers = 0;
                 self.anti_entropy.pruned_at = now;
             }
@@ -489,9 +489,9 @@ const FAST_SYNC_ROUNDS: u32 = 10;
 /// Consecutive peers with the same view after which nearly all members have it; a sync brings it to
 /// the rest.
 const AGREEING_PEERS: u32 = 16;
-/// Members of the gossip queue that are visited for one datagram to prune it: of a longer queue,
-/// the next peer that agrees prunes the next ones.
-const PRUNED_MAX: usize = 2_048;
+/// Most members of the gossip queue that are visited for one datagram to prune it: of a longer
+/// queue, the next peer that agrees prunes the next ones.
+const PRUNE_VISITS_MAX: usize = 2_048;
 /// Doublings of the wait after syncs that left the views different, at most.
 const SYNC_DOUBLINGS_MAX: u32 = 5;
 

@@ -19,6 +19,8 @@ pub(crate) struct GossipQueue {
     by_transmissions: Vec<VecDeque<u32>>,
     /// Falls with each push. Of 64 bits, as it may not wrap: others cause the pushes.
     stamp: u64,
+    /// Transmissions and stamp at which the next visits of [`GossipQueue::prune`] begin.
+    prune_from: (u32, u64),
     hash_seed: u64,
 }
 
@@ -39,6 +41,7 @@ impl GossipQueue {
             by_key: HashTable::new(),
             by_transmissions: Vec::new(),
             stamp: u64::MAX,
+            prune_from: (0, 0),
             hash_seed,
         }
     }
@@ -109,14 +112,19 @@ impl GossipQueue {
         self.add_in_order(index);
     }
 
-    /// Keeps only these of the first `max` members in the order of sending. Says whether there are
-    /// more members to look at, and some were removed.
-    pub(crate) fn retain(&mut self, max: usize, keep: impl Fn(u64) -> bool) -> bool {
-        let first = self.in_send_order().take(max);
-        let gone: Vec<u64> = first.filter(|key| !keep(*key)).collect();
-        let is_cut = self.by_key.len() > max && !gone.is_empty();
-        gone.into_iter().for_each(|key| self.remove(key));
-        is_cut
+    /// Visits the next `visits_max` members in the order of sending, from where the call before
+    /// stopped, and removes those that are not to be kept. Says whether the pass is complete: then
+    /// every member that was in the queue throughout was visited, and the next call begins anew.
+    pub(crate) fn prune(&mut self, visits_max: usize, keep: impl Fn(u64) -> bool) -> bool {
+        let mut rest = self.items_from(self.prune_from);
+        let visited = rest.by_ref().take(visits_max);
+        let unwanted: Vec<u64> = visited.map(|it| it.key).filter(|key| !keep(*key)).collect();
+        // What is sent meanwhile moves on in the order: nothing unvisited comes before this.
+        let next = rest.next().map(|item| (item.transmissions, item.stamp));
+        drop(rest);
+        self.prune_from = next.unwrap_or_default();
+        unwanted.into_iter().for_each(|key| self.remove(key));
+        next.is_none()
     }
 
     pub(crate) fn contains(&self, key: u64) -> bool {
@@ -131,6 +139,17 @@ impl GossipQueue {
     pub(crate) fn len(&self) -> usize {
         let in_order = self.by_transmissions.iter().map(VecDeque::len).sum();
         self.by_key.len().max(in_order)
+    }
+
+    /// Items in the order of sending, from these transmissions and this stamp on.
+    fn items_from(&self, (transmissions, stamp): (u32, u64)) -> impl Iterator<Item = &QueueItem> {
+        let items = &self.items;
+        let first = transmissions as usize;
+        let is_before = |index: &u32| items[*index as usize].stamp < stamp;
+        let same = self.by_transmissions.get(first);
+        let skipped = same.map_or(0, |same| same.partition_point(is_before));
+        let indices = self.by_transmissions.iter().skip(first).flatten();
+        indices.skip(skipped).map(|index| &items[*index as usize])
     }
 
     fn find(&self, key: u64) -> Option<u32> {
@@ -230,16 +249,41 @@ mod tests {
     }
 
     #[test]
-    fn retain_removes_from_all_indexes() {
+    fn prune_removes_from_all_indexes() {
         let mut queue = GossipQueue::new(7);
         (1..=9).for_each(|key| queue.push(key));
         queue.mark_sent(6, 3);
-        assert!(queue.retain(5, |key| key % 3 == 0));
+        assert!(!queue.prune(5, |key| key % 3 == 0));
         assert_eq!(queue.in_send_order().collect::<Vec<_>>(), [9, 3, 2, 1, 6]);
-        assert!(!queue.retain(6, |key| key % 3 == 0));
+        assert!(queue.prune(5, |key| key % 3 == 0));
         assert_eq!(queue.in_send_order().collect::<Vec<_>>(), [9, 3, 6]);
         assert_eq!(queue.len(), 3);
-        assert!(!queue.retain(1, |key| key % 3 == 0), "no progress");
+        assert!(queue.prune(3, |_| false));
+        assert!(queue.is_empty() && queue.prune(3, |_| false));
+    }
+
+    #[test]
+    fn prune_visits_what_is_behind_members_that_are_kept() {
+        let keep = |key| key >= 4;
+        let mut queue = GossipQueue::new(7);
+        (1..=9).for_each(|key| queue.push(key));
+        assert!(!queue.prune(4, keep));
+        // Some are sent meanwhile, be they visited or not, and one starts anew.
+        for key in [9, 8, 5, 3, 1, 1] {
+            queue.mark_sent(key, 9);
+        }
+        queue.push(10);
+        assert!(!queue.prune(4, keep));
+        assert!(queue.prune(4, keep));
+        let mut kept: Vec<u64> = queue.in_send_order().collect();
+        kept.sort_unstable();
+        assert_eq!(kept, [4, 5, 6, 7, 8, 9, 10]);
+        queue.push(1);
+        assert!(
+            !queue.prune(1, keep),
+            "a pass that is complete is followed by another"
+        );
+        assert!(!queue.contains(1));
     }
 
     #[test]

@@ -1,10 +1,11 @@
 //! Anti-entropy: pages, and the cost of a sync.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 
 use super::*;
 use crate::config::ClusterConfig;
-use crate::id::NodeId;
+use crate::engine::test_support::{alive, engine, record};
+use crate::id::{NodeId, name_key};
 use crate::wire::GossipMessage;
 
 #[test]
@@ -42,6 +43,34 @@ fn buckets_tile_the_keys() {
         (0, u64::MAX)
     );
     assert!((1..DIGEST_BUCKETS).all(|b| bucket_last(b - 1) + 1 == bucket_first(b)));
+}
+
+#[test]
+fn agreement_prunes_alive_members_behind_many_failed_ones() {
+    let mut engine = engine("me", 1, 1);
+    let names = (0..3_000u32).map(|n| (n, format!("m{n}")));
+    for (n, name) in names.clone() {
+        let addr = SocketAddr::from((Ipv4Addr::from(0x0a00_0000 + n), 7_946));
+        engine.merge_gossip(Record {
+            addr,
+            ..record(&name, 1, 0, 1, alive())
+        });
+    }
+    // Those that failed are newer: they come before the others, and stay.
+    let is_failed = |n: u32| n >= 500;
+    for (_, name) in names.clone().filter(|(n, _)| is_failed(*n)) {
+        engine.mark_failed(Time::ZERO, name_key(&name));
+    }
+    let now = Time::ZERO + 2 * engine.config.probe_interval;
+    let view = engine.view_hash();
+    let calls = 3_000usize.div_ceil(PRUNE_VISITS_MAX) as u32;
+    for _ in 1..AGREEING_PEERS + calls {
+        engine.compare_views(now, 7, view);
+    }
+    for (n, name) in names {
+        let is_queued = engine.gossip_queue.contains(name_key(&name));
+        assert_eq!(is_queued, is_failed(n), "{name}");
+    }
 }
 
 /// Cost of making two views equal that differ in some members, sealed and with three tags.
@@ -173,7 +202,7 @@ fn a_large_view_that_differs_in_all_parts_is_answered_with_as_many_pages_as_may_
         };
         engine.merge(Time::ZERO, record, RecordSource::Sync);
     }
-    let key = crate::id::name_key("n2");
+    let key = name_key("n2");
     engine.validate_addr(key, addr(2));
     let sender = Sender {
         bytes: 1_000,
