@@ -33,7 +33,7 @@ pub struct Stats {
     pub failures_declared: u64,
     /// Claims of others that a member failed or left that this node verified by a probe first.
     pub claims_rechecked: u64,
-    /// Members forgotten because the table was full.
+    /// Members forgotten because the table was full, or because too many others had their address.
     pub members_evicted: u64,
     /// Newcomers not admitted because the table was full.
     pub members_refused: u64,

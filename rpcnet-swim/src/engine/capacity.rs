@@ -4,9 +4,13 @@
 //! is made by forgetting the member that has been gone longest. If no member is gone, a newcomer
 //! that proved that it receives at its address replaces a member that this node never heard itself,
 //! of which it has only others' claims. A newcomer known by claims alone replaces no member.
+//!
+//! Of members that had one address, a few are kept, as the address index is bounded for each.
+
+use std::net::SocketAddr;
 
 use super::merge::RecordSource;
-use super::{DetectorHooks, Engine, Sender};
+use super::{DetectorHooks, Engine, Entry, Sender};
 use crate::error::JoinRefusal;
 use crate::event::{Event, MemberState};
 use crate::time::Time;
@@ -40,23 +44,44 @@ impl<D: DetectorHooks> Engine<D> {
             self.emit_table_full(now);
             return false;
         };
-        self.gossip_queue.remove(key);
-        self.detector.on_member_removed(key);
-        if let Some(entry) = self.table.remove(key) {
-            self.stats.members_evicted += 1;
-            self.capacity.evicted += 1;
-            if entry.state.is_live() {
-                // A subscriber that was told that it joined has to hear that it is no longer a
-                // member.
-                let mut member = entry.member();
-                member.state = MemberState::Failed;
-                self.emit(Event::NodeFailed(member));
-            } else {
-                self.join.remember_addr(entry.addr());
-            }
-        }
+        self.evict(key);
+        self.capacity.evicted += 1;
         self.emit_table_full(now);
         true
+    }
+
+    /// Makes room at the address that `key` is about to get, which may have been that of many
+    /// others.
+    pub(super) fn evict_from_bucket(&mut self, key: u64, addr: SocketAddr) {
+        if let Some(victim) = self.table.bucket_victim(key, addr) {
+            self.evict(victim);
+        }
+    }
+
+    /// Forgets a member to make room for another.
+    fn evict(&mut self, key: u64) {
+        let Some(entry) = self.forget(key) else {
+            return;
+        };
+        self.stats.members_evicted += 1;
+        if entry.state.is_live() {
+            // A subscriber that was told that it joined has to hear that it is no longer a member.
+            let mut member = entry.member();
+            member.state = MemberState::Failed;
+            self.emit(Event::NodeFailed(member));
+        }
+    }
+
+    /// Forgets a member: the only way out of the table. The address of one that was gone stays in
+    /// the address book.
+    pub(super) fn forget(&mut self, key: u64) -> Option<Entry> {
+        self.gossip_queue.remove(key);
+        self.detector.on_member_removed(key);
+        let entry = self.table.remove(key)?;
+        if !entry.state.is_live() {
+            self.join.remember_addr(entry.addr());
+        }
+        Some(entry)
     }
 
     /// Whether the sender of a merged hello is a member now. If not, it is told why.
@@ -88,7 +113,7 @@ impl<D: DetectorHooks> Engine<D> {
     }
 
     /// Stores why this node was refused, and emits it while this node has not joined.
-    pub(super) fn record_join_refusal(&mut self, by: std::net::SocketAddr, reason: JoinRefusal) {
+    pub(super) fn record_join_refusal(&mut self, by: SocketAddr, reason: JoinRefusal) {
         let is_new = self.join.refusal.replace((by, reason)) != Some((by, reason));
         if is_new && !self.join.is_joined() {
             self.emit(Event::JoinRefused { by, reason });
@@ -96,7 +121,7 @@ impl<D: DetectorHooks> Engine<D> {
     }
 
     /// Last seed that answered and refused to let this node in, and why; none once it has joined.
-    pub fn join_refusal(&self) -> Option<(std::net::SocketAddr, JoinRefusal)> {
+    pub fn join_refusal(&self) -> Option<(SocketAddr, JoinRefusal)> {
         self.join.refusal.filter(|_| !self.join.is_joined())
     }
 

@@ -115,6 +115,7 @@ impl<D: DetectorHooks> Engine<D> {
         if !self.claim_address(now, key, &record) {
             return;
         }
+        self.evict_from_bucket(key, record.addr);
         if self.table.get(key).is_none() && !self.make_room(now, source) {
             return;
         }
@@ -148,6 +149,7 @@ impl<D: DetectorHooks> Engine<D> {
                 self.verify_failed_claim(now, key);
             }
             Claim::Failed if was_live => {
+                self.evict_from_bucket(key, record.addr);
                 self.table.update(now, key, |entry| {
                     entry.state = MemberState::Failed;
                     entry.start_new_instance(&record);
@@ -155,6 +157,7 @@ impl<D: DetectorHooks> Engine<D> {
                 self.mark_failed(now, key);
             }
             Claim::Left if was_live => {
+                self.evict_from_bucket(key, record.addr);
                 self.table.update(now, key, |entry| {
                     entry.state = MemberState::Left;
                     entry.start_new_instance(&record);
@@ -199,8 +202,11 @@ impl<D: DetectorHooks> Engine<D> {
         }
         let (before, unanswered) = (entry.member(), entry.faults().unanswered);
         let moves = before.addr != record.addr || !before.state.is_live();
-        if moves && !self.claim_address(now, key, &record) {
-            return;
+        if moves {
+            if !self.claim_address(now, key, &record) {
+                return;
+            }
+            self.evict_from_bucket(key, record.addr);
         }
         let tags = self.table.shared_tags(tags);
         let member = self.table.update(now, key, |entry| {

@@ -15,13 +15,8 @@ impl<D: DetectorHooks> Engine<D> {
         }
         let forget_after = self.detector.forget_after(self.config.forget_after);
         for key in self.table.gone_before(now - forget_after) {
-            if self.is_kept_for_partition(now, key) {
-                continue;
-            }
-            self.gossip_queue.remove(key);
-            self.detector.on_member_removed(key);
-            if let Some(entry) = self.table.remove(key) {
-                self.join.remember_addr(entry.addr());
+            if !self.is_kept_for_partition(now, key) {
+                self.forget(key);
             }
         }
         if self.table.has_gone() {

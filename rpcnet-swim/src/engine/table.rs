@@ -13,6 +13,8 @@ use fastrand::Rng;
 use hashbrown::HashTable;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
+#[cfg(test)]
+pub(super) use self::address_index::BUCKET_MAX;
 use self::key_set::KeySet;
 use self::tag_pool::TagPool;
 use super::entry::Entry;

@@ -22,11 +22,27 @@ impl Table {
             .min()
     }
 
-    /// Adds a slot to the index.
+    /// Member to be evicted before `key` gets an address, if the bucket of that is full: the one
+    /// that has been gone longest, if any is gone. The last that had the address, which may count
+    /// as missing, is evicted only if all others are live.
+    pub(in crate::engine) fn bucket_victim(&self, key: u64, addr: SocketAddr) -> Option<u64> {
+        let hash = CompactAddr::from(addr).hash(self.hash_seed);
+        let others = || self.bucket(hash).filter(|entry| entry.key != key);
+        others().nth(BUCKET_MAX - 1)?;
+        let last = others().map(age_order).max();
+        let victim = others().min_by_key(|entry| {
+            let is_last = Some(age_order(entry)) == last;
+            (entry.state.is_live(), is_last, entry.since, entry.key)
+        });
+        victim.map(|entry| entry.key)
+    }
+
+    /// Adds a slot to the index, in whose bucket the caller has made room.
     pub(super) fn index_address(&mut self, slot: u32) {
         let addr = self.entries[slot].compact_addr();
         let hash = addr.hash(self.hash_seed);
-        self.make_room(hash);
+        // More are there only where a test planted them.
+        debug_assert_ne!(self.bucket_len(hash), BUCKET_MAX, "no room was made");
         self.count_missing_at(addr, false);
         self.insert_address(hash, slot);
         self.count_missing_at(addr, true);
@@ -85,17 +101,12 @@ impl Table {
         entries.filter(move |entry| entry.compact_addr() == addr)
     }
 
-    /// Forgets a member of a full bucket: the one that has been gone longest, if any is gone.
-    fn make_room(&mut self, hash: u64) {
-        if self.bucket(hash).nth(BUCKET_MAX - 1).is_none() {
-            return;
-        }
-        let first = self
-            .bucket(hash)
-            .min_by_key(|entry| (entry.state.is_live(), entry.since, entry.key));
-        if let Some(key) = first.map(|entry| entry.key) {
-            self.remove(key);
-        }
+    /// Number of members whose addresses have one hash, up to one more than may be.
+    fn bucket_len(&self, hash: u64) -> usize {
+        let has_hash =
+            |slot: &&u32| self.entries[**slot].compact_addr().hash(self.hash_seed) == hash;
+        let bucket = self.by_addr.iter_hash(hash).filter(has_hash);
+        bucket.take(BUCKET_MAX + 1).count()
     }
 
     /// Counts the members at an address that are missing, or no longer: a change of one of them may
@@ -150,4 +161,4 @@ fn age_order(entry: &Entry) -> (u64, u64) {
 }
 
 /// Most members whose addresses have one hash, those at one address included.
-pub(super) const BUCKET_MAX: usize = 16;
+pub(in crate::engine) const BUCKET_MAX: usize = 16;

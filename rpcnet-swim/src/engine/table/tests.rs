@@ -1,6 +1,5 @@
 //! Member table: what is derived from the members stays consistent.
 
-use super::address_index::BUCKET_MAX;
 use super::*;
 use crate::engine::test_support::record;
 use crate::tags::Tags;
@@ -129,10 +128,33 @@ fn an_address_counts_its_latest_member_alone_as_missing() {
         let now = Time::from_millis(key);
         let mut entry = entry(key);
         entry.set_addr(addr);
+        let victim = table.bucket_victim(key, addr);
+        assert_eq!(victim.is_some(), key > BUCKET_MAX as u64);
+        victim.map(|victim| table.remove(victim));
         table.insert(now, key, entry, &mut rng);
         table.update(now, key, |e| e.state = MemberState::Failed);
     }
     let known: Vec<u64> = table.iter().map(|(key, _)| key).collect();
     assert_eq!(known, Vec::from_iter(41 - BUCKET_MAX as u64..=40));
     check(&mut table, Time::ZERO);
+}
+
+#[test]
+fn the_last_member_at_a_crowded_address_stays_although_it_failed_first() {
+    let mut rng = Rng::with_seed(1);
+    let mut table = Table::new(u64::MAX, 7);
+    let addr = entry(1).addr();
+    let last = BUCKET_MAX as u64;
+    for key in 1..=last {
+        let mut entry = entry(key);
+        entry.set_addr(addr);
+        table.insert(Time::ZERO, key, entry, &mut rng);
+    }
+    for key in (1..=last).rev() {
+        let now = Time::from_millis(last - key);
+        table.update(now, key, |e| e.state = MemberState::Failed);
+    }
+    assert!(table.counts_as_missing(table.get(last).unwrap()));
+    assert_eq!(table.bucket_victim(last + 1, addr), Some(last - 1));
+    assert_eq!(table.bucket_victim(1, addr), None, "it is one of them");
 }

@@ -76,6 +76,44 @@ fn no_partitioned_member_is_evicted_to_make_room() {
 }
 
 #[test]
+fn a_member_evicted_from_a_crowded_address_leaves_nothing_behind() {
+    let mut node = engine("node", 1, 1);
+    let most = table::BUCKET_MAX as u32;
+    let name = |n: u32| format!("m{n}");
+    let names = |node: &Engine| node.members().map(|m| m.id.name).collect::<Vec<_>>();
+    // A process that starts again and again under new names.
+    for n in 0..most + 4 {
+        let alive = Record {
+            addr: far(0),
+            ..record(&name(n), 1 + u64::from(n), 0, 1, alive())
+        };
+        node.merge(Time::from_millis(u64::from(n)), alive, RecordSource::Gossip);
+        let queued = node.gossip_queue.len();
+        assert!(
+            queued <= node.table.len() + 1,
+            "{queued}, {:?}",
+            names(&node)
+        );
+    }
+    assert_eq!(node.table.len(), most as usize);
+    assert_eq!(node.stats().members_evicted, 4);
+    for n in 0..4 {
+        assert!(!node.gossip_queue.contains(crate::id::name_key(&name(n))));
+    }
+    assert!(node.join.candidate_addrs().any(|known| known == far(0)));
+    // One that moves there evicts one as well.
+    node.merge_gossip(record("other", 99, 0, 9, alive()));
+    let moved = Record {
+        addr: far(0),
+        ..record("other", 99, 1, 9, alive())
+    };
+    node.merge(Time::from_millis(99), moved, RecordSource::Gossip);
+    assert_eq!(node.member("other").unwrap().addr, far(0));
+    assert_eq!(node.table.len(), most as usize);
+    assert_eq!(node.stats().members_evicted, 5);
+}
+
+#[test]
 fn unheard_members_keep_no_newcomer_out() {
     let mut seed = small(8);
     (0..20).for_each(|n| gossip_member(&mut seed, Time::ZERO, n));
