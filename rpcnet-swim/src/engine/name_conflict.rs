@@ -383,6 +383,9 @@ impl<D: DetectorHooks> Engine<D> {
         for addr in self.known_addrs() {
             self.join.remember_addr(addr);
         }
+        for (key, _) in self.table.iter() {
+            self.detector.on_member_removed(key);
+        }
         #[cfg(feature = "unstable")]
         let (change_log, interner) = (self.table.change_log.take(), self.table.interner.take());
         self.table = Table::new(self.local.key, self.join.hash_seed());
@@ -401,6 +404,9 @@ impl<D: DetectorHooks> Engine<D> {
         self.timers = Timers::default();
         self.timers
             .set(NamedTimer::Probe, now + self.config.probe_interval);
+        if let Some(at) = self.detector.first_timer(now) {
+            self.timers.set(NamedTimer::Detector, at);
+        }
         self.join.reset();
         let (by, addr) = (self.id_with_epoch(successor.epoch), successor.addr);
         self.emit(Event::SupersessionEnded { by, addr });

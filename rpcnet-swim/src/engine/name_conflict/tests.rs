@@ -4,6 +4,8 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use crate::engine::Engine;
+#[cfg(feature = "unstable")]
+use crate::engine::hooks::DetectorHooks;
 use crate::engine::test_support::{self, alive, engine};
 use crate::event::{Event, MembershipState};
 use crate::time::Time;
@@ -101,4 +103,40 @@ fn supersession_ends_isolation() {
     let superseded = |it: &Event| matches!(it, Event::Superseded { .. });
     let superseded = told.iter().position(superseded);
     assert!(ended.is_some() && ended < superseded, "{told:?}");
+}
+
+/// Detector that keeps a timer and notes which members were removed.
+#[cfg(feature = "unstable")]
+#[derive(Clone, Debug, Default)]
+struct RemovalLog(Vec<u64>);
+
+#[cfg(feature = "unstable")]
+impl DetectorHooks for RemovalLog {
+    fn first_timer(&self, now: Time) -> Option<Time> {
+        Some(now)
+    }
+
+    fn on_member_removed(&mut self, key: u64) {
+        self.0.push(key);
+    }
+}
+
+#[cfg(feature = "unstable")]
+#[test]
+fn a_detector_starts_anew_after_a_supersession() {
+    use crate::config::ClusterConfig;
+    use crate::engine::timers::NamedTimer;
+    use crate::id::{NodeId, name_key};
+
+    let (config, id) = (ClusterConfig::lan(), NodeId::new("me", 1_000));
+    let (addr, log) = (test_support::addr(1), RemovalLog::default());
+    let mut engine = Engine::with_detector(config, id, addr, Time::ZERO, 7, log).unwrap();
+    engine.handle_seeds(Time::ZERO, &[]);
+    engine.merge_gossip(record("x", 1_000, 2, alive()));
+    engine.on_claim_about_self(Time::ZERO, &record("me", 2_000, 5, alive()));
+    engine.become_superseded(Time::ZERO, 2_000);
+    engine.end_supersession(Time::ZERO, None);
+    assert_eq!(engine.state(), MembershipState::Active);
+    assert_eq!(engine.detector.0, [name_key("x")]);
+    assert!(engine.timers.is_set(NamedTimer::Detector));
 }
