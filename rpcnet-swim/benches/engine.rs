@@ -24,7 +24,7 @@ fn engine(n: u32, now: Time) -> Engine {
 
 fn engine_of(n: u32, now: Time, config: ClusterConfig) -> Engine {
     let id = NodeId::new(format!("n{n}"), 1);
-    Engine::new(config, id, addr(n), now, n.into()).expect("valid")
+    Engine::new(config, id, addr(n), now, u64::from(n)).expect("valid")
 }
 
 /// Two engines that know each other.

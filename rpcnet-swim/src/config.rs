@@ -358,8 +358,9 @@ impl ClusterConfig {
     }
 
     /// Seed of the random choices of the driver's engine, for a run that can be repeated: the order
-    /// of probes, the targets of gossip, jitter. Default: a random one, which nodes of production
-    /// keep, so that they do not choose alike.
+    /// of probes, the targets of gossip, jitter. The engine's secrets follow from it as well.
+    /// Default: random ones, which nodes of production keep, so that they do not choose alike and
+    /// their secrets are none of others.
     #[must_use]
     pub fn with_rng_seed(mut self, seed: u64) -> Self {
         self.rng_seed = Some(seed);

@@ -54,7 +54,8 @@ pub fn name_key(name: &str) -> u64 {
     xxh3_64(name.as_bytes())
 }
 
-/// Keyed hash of a key, for hash tables: keys follow from names, which others choose.
+/// Keyed hash of a key, for hash tables: keys follow from names, which others choose. The seed
+/// follows from a few hashes, so none may leave the process.
 pub(crate) fn key_hash(key: u64, seed: u64) -> u64 {
     xxh3_64_with_seed(&key.to_le_bytes(), seed)
 }

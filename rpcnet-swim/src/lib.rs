@@ -33,6 +33,7 @@ pub use driver::{
     MembershipObserver, Observation, SeedFailure, StartError,
 };
 pub use engine::Engine;
+pub use engine::engine_seed::EngineSeed;
 pub use error::{ConfigError, JoinRefusal, KeyError, TagError};
 pub use event::{AddressStatus, Event, Member, MemberState, MembershipState, PartitionStatus};
 pub use health::{Health, HealthState};

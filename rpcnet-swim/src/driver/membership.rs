@@ -20,6 +20,7 @@ use super::shared::{DriverShared, unix_millis};
 use super::socket::{DatagramSocket, bind};
 use crate::config::ClusterConfig;
 use crate::engine::Engine;
+use crate::engine::engine_seed::EngineSeed;
 use crate::error::{ConfigError, TagError};
 use crate::event::{AddressStatus, Member, MembershipState, PartitionStatus};
 use crate::health::Health;
@@ -101,7 +102,7 @@ impl ClusterMembership {
         let name = config.name.clone().unwrap_or_else(random_name);
         let id = NodeId::new(name, unix_millis(&config));
         let started = Instant::now();
-        let seed = config.rng_seed.unwrap_or_else(random_u64);
+        let seed = config.rng_seed.map_or_else(random_seed, EngineSeed::from);
         let engine = Engine::new(config.clone(), id, addr, crate::Time::ZERO, seed)?;
         let seeds = SeedList::new(config.seeds.clone(), local_addr);
         let shared = DriverShared::new(engine, runtime.clone(), started, seeds, config);
@@ -448,8 +449,16 @@ fn random_name() -> String {
     format!("node-{:016x}", random_u64())
 }
 
+fn random_seed() -> EngineSeed {
+    EngineSeed::new(random_u64(), random_bytes())
+}
+
 fn random_u64() -> u64 {
-    let mut bytes = [0; 8];
+    u64::from_le_bytes(random_bytes())
+}
+
+fn random_bytes<const N: usize>() -> [u8; N] {
+    let mut bytes = [0; N];
     getrandom::fill(&mut bytes).expect("the operating system gives randomness");
-    u64::from_le_bytes(bytes)
+    bytes
 }

@@ -13,12 +13,17 @@ pub(crate) struct CompactAddr {
 }
 
 impl CompactAddr {
-    /// Keyed hash for lookups; different addresses may have the same.
+    /// Keyed hash for lookups; different addresses may have the same. The seed follows from a few
+    /// hashes, so none may leave the process.
     pub(crate) fn hash(&self, seed: u64) -> u64 {
+        xxh3_64_with_seed(&self.to_bytes(), seed)
+    }
+
+    pub(super) fn to_bytes(self) -> [u8; 18] {
         let mut bytes = [0; 18];
         bytes[..16].copy_from_slice(&self.ip);
         bytes[16..].copy_from_slice(&self.port.to_le_bytes());
-        xxh3_64_with_seed(&bytes, seed)
+        bytes
     }
 }
 

@@ -33,7 +33,8 @@ struct QueueItem {
 }
 
 impl GossipQueue {
-    /// Empty queue. `hash_seed` is a secret, as others choose the keys.
+    /// Empty queue. `hash_seed` is a secret, as others choose the keys: with keys that collide, a
+    /// lookup would visit all of them.
     pub(crate) fn new(hash_seed: u64) -> Self {
         Self {
             items: Vec::new(),

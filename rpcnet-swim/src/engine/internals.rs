@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use fastrand::Rng;
 
+use super::engine_seed::EngineSeed;
 use super::hooks::ClaimView;
 use super::local_member::LocalMember;
 use super::merge::RecordSource;
@@ -45,11 +46,11 @@ impl<D: DetectorHooks> Engine<D> {
         id: NodeId,
         addr: SocketAddr,
         now: Time,
-        seed: u64,
+        seed: impl Into<EngineSeed>,
         detector: D,
     ) -> Result<Self, ConfigError> {
         let local = LocalMember::new(&config, id, addr)?;
-        Ok(Self::build(config, local, now, seed, detector))
+        Ok(Self::build(config, local, now, &seed.into(), detector))
     }
 
     /// The failure detector.

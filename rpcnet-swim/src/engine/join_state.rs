@@ -4,14 +4,13 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use xxhash_rust::xxh3::xxh3_64_with_seed;
-
 use super::Sender;
 use super::bounded_queue::BoundedQueue;
+use super::compact_addr::CompactAddr;
+use super::prf::{INPUT_BYTES, PrfKey};
 use super::seeds::Seeds;
 use crate::error::JoinRefusal;
 use crate::time::Time;
-use crate::wire::Writer;
 
 /// Progress of a node into its cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,11 +39,11 @@ pub(crate) struct JoinState {
     conflict_reported: bool,
     /// Member that refused this node, and why.
     pub(super) refusal: Option<(SocketAddr, JoinRefusal)>,
-    secret: u64,
+    cookie_key: PrfKey,
 }
 
 impl JoinState {
-    pub(crate) fn new(secret: u64) -> Self {
+    pub(crate) fn new(cookie_key: PrfKey) -> Self {
         Self {
             stage: JoinStage::Joining,
             peer_view: None,
@@ -54,7 +53,7 @@ impl JoinState {
             challenged: BTreeSet::new(),
             conflict_reported: false,
             refusal: None,
-            secret,
+            cookie_key,
         }
     }
 
@@ -80,11 +79,6 @@ impl JoinState {
         if self.is_joined() {
             self.stage = JoinStage::ViewComplete;
         }
-    }
-
-    /// Key of the hashes of the table; secret, like the value that it is derived from.
-    pub(crate) fn hash_seed(&self) -> u64 {
-        xxh3_64_with_seed(b"addresses", self.secret)
     }
 
     /// Keeps the address of a forgotten member.
@@ -160,11 +154,13 @@ impl JoinState {
     }
 
     fn cookie_of(&self, sender: Sender, period: u64) -> u64 {
-        let mut bytes = Vec::with_capacity(40);
-        bytes.put_u64(sender.instance());
-        bytes.put_u64(period);
-        bytes.put_addr(sender.addr);
-        xxh3_64_with_seed(&bytes, self.secret).max(1)
+        let (mut who, mut addr) = ([0; INPUT_BYTES], [0; INPUT_BYTES]);
+        who[..8].copy_from_slice(&sender.instance().to_le_bytes());
+        who[8..16].copy_from_slice(&period.to_le_bytes());
+        let bytes = CompactAddr::from(sender.addr).to_bytes();
+        addr[..bytes.len()].copy_from_slice(&bytes);
+        // Zero means that there is no cookie.
+        self.cookie_key.derive(&who).value(&addr).max(1)
     }
 
     /// Whether the cookie was given to `sender` in this period or the one before.
@@ -208,9 +204,13 @@ mod tests {
         }
     }
 
+    fn join_state(secret: u8) -> JoinState {
+        JoinState::new(PrfKey::new([secret; 32]))
+    }
+
     #[test]
     fn a_cookie_is_valid_for_its_sender_and_for_one_to_two_periods() {
-        let join = JoinState::new(99);
+        let join = join_state(99);
         let at = |periods: f64| Time::ZERO + COOKIE_PERIOD.mul_f64(periods);
         let cookie = join.cookie(sender(1, 5), at(3.5));
         assert!(join.is_valid_cookie(cookie, sender(1, 5), at(4.9)));
@@ -226,7 +226,7 @@ mod tests {
             !join.is_valid_cookie(cookie, sender(1, 6), at(3.5)),
             "another epoch"
         );
-        let other = JoinState::new(98);
+        let other = join_state(98);
         assert!(
             !other.is_valid_cookie(cookie, sender(1, 5), at(3.5)),
             "another secret"
@@ -235,7 +235,7 @@ mod tests {
 
     #[test]
     fn a_hello_is_answered_once_and_from_where_it_was_sent() {
-        let mut join = JoinState::new(99);
+        let mut join = join_state(99);
         for counter in 1..=HELLOS_MAX as u64 + 1 {
             join.record_hello(counter, addr(counter as u16));
         }
@@ -247,7 +247,7 @@ mod tests {
 
     #[test]
     fn a_challenge_is_answered_once_and_only_to_a_recent_datagram() {
-        let mut join = JoinState::new(99);
+        let mut join = join_state(99);
         let counter = 3 * ECHO_AGE_MAX;
         assert!(join.accept_challenge(counter, counter));
         assert!(!join.accept_challenge(counter, counter), "a replay");
@@ -261,7 +261,7 @@ mod tests {
 
     #[test]
     fn the_view_is_complete_only_after_joining() {
-        let mut join = JoinState::new(99);
+        let mut join = join_state(99);
         join.complete_view();
         assert!(!join.is_joined() && !join.is_view_complete());
         assert!(join.enter() && !join.enter());
@@ -272,7 +272,7 @@ mod tests {
 
     #[test]
     fn the_address_book_keeps_the_latest() {
-        let mut join = JoinState::new(99);
+        let mut join = join_state(99);
         for port in 1..=ADDRESS_BOOK_MAX as u16 + 1 {
             join.remember_addr(addr(port));
         }

@@ -15,6 +15,7 @@ mod cluster_mismatch;
 mod cluster_view;
 mod compact_addr;
 mod counter_resync;
+pub(crate) mod engine_seed;
 mod entry;
 #[cfg_attr(not(feature = "unstable"), allow(unreachable_pub))]
 pub(crate) mod evidence;
@@ -40,6 +41,7 @@ mod name_conflict;
 mod network_estimate;
 mod partition;
 mod path_mtu;
+mod prf;
 mod probe;
 pub(crate) mod probe_round;
 mod probe_timeout;
@@ -80,6 +82,7 @@ use self::anti_entropy::AntiEntropy;
 use self::bounded_queue::PendingEvents;
 use self::clock::Clocks;
 use self::cluster_mismatch::MismatchNotices;
+use self::engine_seed::EngineSeed;
 use self::entry::Entry;
 use self::gossip::GossipQueue;
 use self::hooks::{DetectorHooks, PhiSwim};
@@ -189,9 +192,9 @@ enum Phase {
 impl Engine {
     /// Node of the cluster that `config` describes, alone until it joins.
     ///
-    /// `addr` is the address that others are told to send to. `seed` determines all random choices;
-    /// together with `id` it must differ from any other use of the same cluster key, as the nonces
-    /// depend on both.
+    /// `addr` is the address that others are told to send to. `seed` determines all random choices
+    /// and secrets ([`EngineSeed`]); together with `id` it must differ from any other use of the
+    /// same cluster key, as the nonces depend on both.
     ///
     /// # Errors
     /// [`ConfigError`] if the configuration contradicts itself, if `addr` is no address that others
@@ -201,16 +204,22 @@ impl Engine {
         id: NodeId,
         addr: SocketAddr,
         now: Time,
-        seed: u64,
+        seed: impl Into<EngineSeed>,
     ) -> Result<Self, ConfigError> {
         let local = LocalMember::new(&config, id, addr)?;
-        Ok(Self::build(config, local, now, seed, PhiSwim))
+        Ok(Self::build(config, local, now, &seed.into(), PhiSwim))
     }
 }
 
 impl<D: DetectorHooks> Engine<D> {
-    fn build(config: ClusterConfig, local: LocalMember, now: Time, seed: u64, detector: D) -> Self {
-        let mut rng = Rng::with_seed(seed);
+    fn build(
+        config: ClusterConfig,
+        local: LocalMember,
+        now: Time,
+        seed: &EngineSeed,
+        detector: D,
+    ) -> Self {
+        let mut rng = Rng::with_seed(seed.choices);
         let envelope = Envelope::new(&config.cluster_name, config.keys.as_ref(), rng.u64(..));
         let mut timers = Timers::default();
         // Nodes started together do not probe together.
@@ -222,8 +231,10 @@ impl<D: DetectorHooks> Engine<D> {
             timers.set(NamedTimer::Detector, at);
         }
         let seq = rng.u32(..);
-        let join = JoinState::new(rng.u64(..));
-        let mut table = Table::new(local.key, join.hash_seed());
+        // One is skipped, so that simulations of a seed go on as those that were measured.
+        let _ = rng.u64(..);
+        let hash_seed = seed.hash_seed();
+        let mut table = Table::new(local.key, hash_seed);
         table.set_own_version(now, local.epoch, local.incarnation);
         Self {
             phase: Phase::Active,
@@ -231,10 +242,10 @@ impl<D: DetectorHooks> Engine<D> {
             clocks: Clocks::new(local.epoch, now),
             timers,
             table,
-            gossip_queue: GossipQueue::new(join.hash_seed()),
+            gossip_queue: GossipQueue::new(hash_seed),
             probes: Probes::new(seq, now),
             suspicion_generation: 0,
-            join,
+            join: JoinState::new(seed.cookie_key()),
             mismatch_notices: MismatchNotices::default(),
             address: AddressTracker::new(&config, local.addr.port(), now),
             local,

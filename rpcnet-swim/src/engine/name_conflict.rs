@@ -388,7 +388,7 @@ impl<D: DetectorHooks> Engine<D> {
         }
         #[cfg(feature = "unstable")]
         let (change_log, interner) = (self.table.change_log.take(), self.table.interner.take());
-        self.table = Table::new(self.local.key, self.join.hash_seed());
+        self.table = Table::new(self.local.key, self.table.hash_seed());
         #[cfg(feature = "unstable")]
         {
             self.table.change_log = change_log;

@@ -75,8 +75,8 @@ pub(crate) struct Table {
 }
 
 impl Table {
-    /// Empty table. `hash_seed` is a secret of the engine: with it one can choose names and
-    /// addresses that collide.
+    /// Empty table. `hash_seed` is a secret of the engine, of which nothing leaves the process:
+    /// whoever knows it can choose names and addresses that collide.
     pub(crate) fn new(own_key: u64, hash_seed: u64) -> Self {
         Self {
             entries: Slab::new(),
@@ -103,6 +103,11 @@ impl Table {
             #[cfg(feature = "unstable")]
             interner: None,
         }
+    }
+
+    /// Key of the hashes, for the table that replaces this one.
+    pub(crate) fn hash_seed(&self) -> u64 {
+        self.hash_seed
     }
 
     /// The same tags, in the copy that other members have if there is one.

@@ -85,7 +85,7 @@ fn engine_of(n: u32, config: ClusterConfig) -> Engine {
         .with_key(ClusterKey::from_bytes([1; 32]))
         .with_tags(Tags::from_pairs(tags).expect("small"));
     let id = NodeId::new(format!("n{n}"), 1);
-    Engine::new(config, id, addr(n), Time::ZERO, n.into()).expect("valid")
+    Engine::new(config, id, addr(n), Time::ZERO, u64::from(n)).expect("valid")
 }
 
 /// Lets `other`, which is number `n`, say hello to `node`, and gives it, knowing `node` alone.

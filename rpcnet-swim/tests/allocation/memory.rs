@@ -11,7 +11,7 @@ fn engine(n: u32) -> Engine {
     let tags = [("role", "worker"), ("zone", "eu-1"), ("version", "1.4.2")];
     let config = ClusterConfig::lan().with_tags(Tags::from_pairs(tags).unwrap());
     let id = NodeId::new(format!("worker-{n:05}"), 1_700_000_000_000);
-    Engine::new(config, id, addr(n), Time::ZERO, n.into()).unwrap()
+    Engine::new(config, id, addr(n), Time::ZERO, u64::from(n)).unwrap()
 }
 
 #[test]

@@ -247,7 +247,7 @@ fn a_joiner_gossips_itself_and_not_what_it_pulled() {
     let addr = |n: u16| SocketAddr::from(([127, 0, 0, 1], n));
     let node = |name: &str, n: u16| {
         let (config, id) = (ClusterConfig::lan(), NodeId::new(name, 1));
-        Engine::new(config, id, addr(n), Time::ZERO, n.into()).unwrap()
+        Engine::new(config, id, addr(n), Time::ZERO, u64::from(n)).unwrap()
     };
     let (mut seed, mut joiner) = (node("seed", 1), node("joiner", 2));
     for n in 3..303 {

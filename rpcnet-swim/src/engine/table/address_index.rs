@@ -1,10 +1,14 @@
 //! Address index: members that have an address, or had it.
 //!
-//! A member that starts again and again under new names leaves a tombstone each time. The index is
-//! keyed by a hash of the address, under a secret of the engine. Slots enter it in
-//! [`Table::index_address`] alone, which makes room in the bucket first. So every operation on the
-//! table visits [`BUCKET_MAX`] entries of one address at most, even if an attacker found addresses
-//! that collide.
+//! A member that starts again and again under new names leaves a tombstone each time. Of the
+//! members of one address at most [`BUCKET_MAX`] are kept: before another one gets it, the engine
+//! evicts the one that [`Table::bucket_victim`] names.
+//!
+//! A lookup visits these, and entries of other addresses in its probe sequence of the hash table
+//! that have the same seven bits of their hash. Those are few on average, and no peer can choose
+//! addresses that make them many, as long as the seed of the hash is secret; if it were known, only
+//! the size of the table would bound them. The same holds for the members by key, and for the
+//! gossip queue.
 
 use std::net::SocketAddr;
 
