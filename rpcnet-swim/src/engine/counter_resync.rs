@@ -26,7 +26,8 @@ impl<D: DetectorHooks> Engine<D> {
         if asked.is_some_and(|at| now.since(at) < pause) {
             return;
         }
-        let nonce = self.rng.u64(1..);
+        // Its own datagram counter makes each number another one.
+        let nonce = self.join.nonce(self.send_queue.counter + 1, sender.key);
         let addr = entry.addr();
         entry.faults_mut().counter_proof = Some(CounterProof {
             nonce,

@@ -153,6 +153,16 @@ impl JoinState {
         self.cookie_of(sender, cookie_period(now))
     }
 
+    /// Number that only this node knows until it is sent, for the datagram of this counter. Never
+    /// zero, which means that there is none.
+    pub(super) fn nonce(&self, counter: u64, key: u64) -> u64 {
+        // No cookie has this last byte in its input.
+        let mut input = [0xff; INPUT_BYTES];
+        input[..8].copy_from_slice(&counter.to_le_bytes());
+        input[8..16].copy_from_slice(&key.to_le_bytes());
+        self.cookie_key.value(&input).max(1)
+    }
+
     fn cookie_of(&self, sender: Sender, period: u64) -> u64 {
         let (mut who, mut addr) = ([0; INPUT_BYTES], [0; INPUT_BYTES]);
         who[..8].copy_from_slice(&sender.instance().to_le_bytes());
@@ -231,6 +241,15 @@ mod tests {
             !other.is_valid_cookie(cookie, sender(1, 5), at(3.5)),
             "another secret"
         );
+    }
+
+    #[test]
+    fn each_datagram_has_a_nonce_of_its_own() {
+        let join = join_state(99);
+        let nonces = [join.nonce(1, 7), join.nonce(2, 7), join.nonce(1, 8)];
+        assert_eq!(join.nonce(1, 7), nonces[0]);
+        assert_eq!(BTreeSet::from(nonces).len(), 3);
+        assert_ne!(join_state(98).nonce(1, 7), nonces[0], "another secret");
     }
 
     #[test]
