@@ -76,7 +76,7 @@ pub(crate) struct Table {
 
 impl Table {
     /// Empty table. `hash_seed` is a secret of the engine, of which nothing leaves the process:
-    /// whoever knows it can choose names and addresses that collide.
+    /// a peer that knows it can choose names and addresses that collide.
     pub(crate) fn new(own_key: u64, hash_seed: u64) -> Self {
         Self {
             entries: Slab::new(),
