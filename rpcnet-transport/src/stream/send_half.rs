@@ -1,6 +1,11 @@
 //! Send half of a QUIC stream, as frames.
 
-use std::{pin::pin, sync::Arc};
+use std::{
+    pin::pin,
+    slice,
+    sync::Arc,
+    task::{Context, Poll, Waker, ready},
+};
 
 use bytes::{Buf, Bytes, BytesMut};
 use futures::FutureExt;
@@ -23,11 +28,13 @@ pub(crate) struct SendHalf {
     stream: quinn::SendStream,
     is_open: bool,
     is_inside_frame: bool,
+    /// Whole frames that are written before the next one.
+    unsent: BytesMut,
     write_turns: Arc<WriteTurns>,
 }
 
 /// Reason for which a frame was not written.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) enum WriteFailure {
     /// The other side stopped the stream.
     Stopped,
@@ -77,6 +84,7 @@ impl SendHalf {
             stream,
             is_open: true,
             is_inside_frame: false,
+            unsent: BytesMut::new(),
             write_turns: turns,
         }
     }
@@ -89,14 +97,13 @@ impl SendHalf {
         body: Bytes,
         stall_timer: Option<&StallTimer>,
     ) -> Result<(), WriteFailure> {
+        self.begin_frame()?;
         let mut parts = [head.freeze(), body];
         if parts[1].len() < LARGE_BYTES_MIN {
-            if !self.write_now(&mut parts, stall_timer)? {
-                self.write_rest(&mut parts, stall_timer).await?;
-            }
+            self.write_parts(&mut parts, stall_timer).await?;
+            self.is_inside_frame = false;
             return Ok(());
         }
-        self.begin_frame()?;
         // On the heap, so that the future of a small frame stays small.
         Box::pin(self.write_large(parts, stall_timer)).await
     }
@@ -126,28 +133,46 @@ impl SendHalf {
         Ok(())
     }
 
-    /// Begins a small frame. `false` if flow control does not permit all of it now: then the rest
-    /// is still to be [written](Self::write_rest).
-    pub(crate) fn write_now(
-        &mut self,
-        parts: &mut [Bytes; 2],
-        stall_timer: Option<&StallTimer>,
-    ) -> Result<bool, WriteFailure> {
-        self.begin_frame()?;
-        let written = self.write_parts(parts, stall_timer).now_or_never();
-        self.is_inside_frame = !matches!(written, Some(Ok(())));
-        written.map_or(Ok(false), |written| written.map(|()| true))
+    /// Whether a frame has begun and is not written completely.
+    pub(super) fn is_inside_frame(&self) -> bool {
+        self.is_inside_frame
     }
 
-    /// Writes the rest that [`write_now`](Self::write_now) left.
-    pub(crate) async fn write_rest(
+    /// Sets whole frames that are written before the next one.
+    pub(super) fn set_unsent(&mut self, unsent: BytesMut) {
+        self.unsent = unsent;
+    }
+
+    /// Writes the [unsent](Self::set_unsent) frames as far as flow control permits now. If that is
+    /// not all, no frame may follow.
+    pub(crate) fn write_or_discard_unsent(&mut self) {
+        let mut unsent = std::mem::take(&mut self.unsent).freeze();
+        let mut cx = Context::from_waker(Waker::noop());
+        while !unsent.is_empty() {
+            if !matches!(
+                self.poll_write_once(&mut unsent, &mut cx),
+                Poll::Ready(Ok(_))
+            ) {
+                self.is_inside_frame = true;
+                return;
+            }
+        }
+    }
+
+    /// Writes whole frames as far as flow control permits. Returns how many bytes were written, and
+    /// removes them.
+    pub(super) fn poll_write_once(
         &mut self,
-        parts: &mut [Bytes; 2],
-        stall_timer: Option<&StallTimer>,
-    ) -> Result<(), WriteFailure> {
-        self.write_parts(parts, stall_timer).await?;
-        self.is_inside_frame = false;
-        Ok(())
+        frames: &mut Bytes,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<usize, WriteFailure>> {
+        let write = pin!(self.stream.write_chunks(slice::from_mut(frames)));
+        let written = ready!(write.poll(cx));
+        Poll::Ready(
+            written
+                .map(|written| written.bytes)
+                .map_err(WriteFailure::of),
+        )
     }
 
     /// Writes the parts, and removes from them what was written, also if the future is dropped
@@ -217,7 +242,7 @@ impl SendHalf {
         body: Bytes,
         stall_timer: &StallTimer,
     ) -> Result<(), WriteFailure> {
-        let mut head = BytesMut::new();
+        let mut head = std::mem::take(&mut self.unsent);
         if let Some(headers) = headers {
             wire::encode_headers(&mut head, headers.flags(), headers.encoded_len());
             headers.encode(&mut head);

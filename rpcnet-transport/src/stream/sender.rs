@@ -8,8 +8,11 @@ use crate::{Code, Encode, Processed, RpcError, codec::Encoding};
 /// Sends the messages of one direction of a call.
 ///
 /// [`send`](Self::send) waits while the receiver does not keep up: the windows of QUIC bound the
-/// bytes in flight, and nothing is queued here. A caller's sender that is dropped without
-/// [`finish`](Self::finish) resets the call; in a handler, dropping the sender is the normal end.
+/// bytes in flight, and at most 16 KiB of small messages are buffered here. Messages below 16 KiB
+/// that are sent in quick succession share packets: they leave when the task of the sender lets
+/// others run, at the latest when 16 KiB are buffered, and never wait for a further message. A
+/// caller's sender that is dropped without [`finish`](Self::finish) resets the call, and buffered
+/// messages are lost; in a handler, dropping the sender is the normal end.
 pub struct Sender<T> {
     core: UntypedSender,
     encoding: Encoding,
@@ -38,7 +41,10 @@ impl<T: Encode> Sender<T> {
     /// [`with_buffered_bytes_max`](crate::TransportConfig::with_buffered_bytes_max); it ends the
     /// call, also for the caller. [`Code::Cancelled`] if the other side stopped the stream: the
     /// caller then finds the reason at its [`Receiver`](crate::Receiver).
-    /// [`Code::DeadlineExceeded`] and [`Code::Unavailable`] end the call.
+    /// [`Code::DeadlineExceeded`] and [`Code::Unavailable`] end the call. Since small messages are
+    /// buffered, the error may be that of an earlier one; that of the last ones is found at the
+    /// end of the call: by the caller at its [`Receiver`](crate::Receiver), in a handler by the
+    /// server.
     pub async fn send(&mut self, message: T) -> Result<(), RpcError> {
         let body = message.encode_as(self.encoding).map_err(|e| {
             RpcError::new(
@@ -51,7 +57,7 @@ impl<T: Encode> Sender<T> {
         self.core.send(body).await
     }
 
-    /// Ends the stream: no message follows.
+    /// Ends the stream after the messages that were sent: no message follows. It does not wait.
     pub fn finish(mut self) {
         self.core.finish();
     }

@@ -6,7 +6,10 @@ use bytes::{Bytes, BytesMut};
 use tokio::{sync::oneshot, task::coop, time::Instant};
 use tokio_util::sync::CancellationToken;
 
-use super::{ResetCode, SendHalf, StallTimer, WriteFailure, write_turns::LARGE_BYTES_MIN};
+use super::{
+    ResetCode, SendHalf, StallTimer, WriteFailure, item_writer::ItemWriter,
+    write_turns::LARGE_BYTES_MIN,
+};
 use crate::{
     Code, Peer, Processed, RpcError,
     accounts::{BufferReservation, PeerAccount},
@@ -15,7 +18,7 @@ use crate::{
     deadline::within,
     gauge::GaugeGuard,
     metadata::CallHeaders,
-    runtime::EndpointRuntime,
+    runtime::{EndpointRuntime, RuntimeEnded},
     server::YieldingPermits,
     stats::Counters,
     wire::{self, StreamKind},
@@ -23,7 +26,8 @@ use crate::{
 
 /// A sender of bytes, without the type of its messages.
 pub(crate) struct UntypedSender {
-    half: Option<SendHalf>,
+    /// `None` once the half was given back.
+    writer: Option<ItemWriter>,
     pub(super) context: SenderContext,
     /// Stall timeout of each message. `None` for callers: only a deadline, or the end of the
     /// connection, ends their wait.
@@ -57,8 +61,19 @@ pub(crate) enum SendAbort {
 
 /// Send half of a call, given back by the sender of its handler when that is dropped.
 pub(crate) struct ReturnedHalf {
-    pub(crate) half: SendHalf,
+    half: SendHalf,
     pub(crate) abort: Option<SendAbort>,
+}
+
+impl ReturnedHalf {
+    /// The half for the reply. It waits until flow control permits the messages before it if the
+    /// handler has ended well, and otherwise takes no reply while they are not written.
+    pub(crate) fn into_half(mut self, is_complete: bool) -> SendHalf {
+        if !is_complete {
+            self.half.write_or_discard_unsent();
+        }
+        self.half
+    }
 }
 
 /// State of a call, as the sender of its handler knows it.
@@ -104,9 +119,11 @@ impl UntypedSender {
         call: HandlerSide,
     ) -> (Self, oneshot::Receiver<ReturnedHalf>) {
         let (to, back) = oneshot::channel();
+        let stall_timer = call.stall_timer.with_deadline(context.deadline);
+        let runtime = context.runtime.clone();
         let core = Self {
-            half: Some(half),
-            stall_timer: Some(call.stall_timer.with_deadline(context.deadline)),
+            writer: Some(ItemWriter::new(half, Some(stall_timer.clone()), runtime)),
+            stall_timer: Some(stall_timer),
             context,
             side: SenderSide::Handler { to: Some(to), call },
             abort: None,
@@ -121,7 +138,7 @@ impl UntypedSender {
         in_flight: Arc<[GaugeGuard; 2]>,
     ) -> Self {
         Self {
-            half: Some(half),
+            writer: Some(ItemWriter::new(half, None, context.runtime.clone())),
             stall_timer: None,
             context,
             side: SenderSide::Caller {
@@ -133,85 +150,84 @@ impl UntypedSender {
     }
 
     pub(crate) async fn send(&mut self, body: Bytes) -> Result<(), RpcError> {
-        let runtime = self.context.runtime.clone();
-        let sent = runtime.in_runtime(self.send_inside(body)).await;
-        sent.unwrap_or_else(|ended| Err(ended.into_error(Processed::Maybe)))
-            .map_err(|error| match &self.side {
-                SenderSide::Caller { local_close, .. } => {
-                    local_close.explain(runtime.explain(error))
-                }
-                SenderSide::Handler { .. } => runtime.explain(error),
-            })
-    }
-
-    async fn send_inside(&mut self, body: Bytes) -> Result<(), RpcError> {
-        let limit = self.context.message_bytes_max;
-        if body.len() > limit {
-            let error = message_too_large(body.len(), limit);
-            return Err(error.with_peer(self.context.peer.clone()));
-        }
         // A task that can always send lets others run, and notices that its call is over.
         coop::consume_budget().await;
-        let bytes = body.len();
-        let mut head = BytesMut::new();
-        wire::encode_item_header(&mut head, bytes);
-        let mut parts = [head.freeze(), body];
-        let is_large = bytes >= LARGE_BYTES_MIN;
-        if is_large || !self.send_now(&mut parts)? {
+        let is_sent = body.len() < LARGE_BYTES_MIN && self.send_now(&body)?;
+        if !is_sent {
             // On the heap, so that the future of a message that need not wait stays small.
-            return Box::pin(self.send_waiting(parts, is_large)).await;
+            return Box::pin(self.send_waiting(body)).await;
         }
-        if let Some(wait) = self
-            .permits()
-            .and_then(YieldingPermits::yield_if_over_share)
-        {
-            wait.reacquire().await;
+        let permits = self.permits();
+        if let Some(wait) = permits.and_then(YieldingPermits::yield_if_over_share) {
+            Box::pin(wait.reacquire()).await;
         }
         Ok(())
     }
 
-    /// Sends a small message. `false` if flow control permits only a part of it now.
-    fn send_now(&mut self, parts: &mut [Bytes; 2]) -> Result<bool, RpcError> {
+    /// Sends a small message. `false` if flow control does not permit it now.
+    #[inline]
+    fn send_now(&mut self, body: &[u8]) -> Result<bool, RpcError> {
+        self.check(body.len())?;
+        let pushed = match &self.writer {
+            Some(writer) => writer.push(body),
+            None => Err(WriteFailure::Closed),
+        };
+        match pushed {
+            Ok(is_sent) => Ok(is_sent),
+            Err(failure) => Err(self.failed_to_write(failure)),
+        }
+    }
+
+    /// Checks whether a message of so many bytes may be sent.
+    #[inline]
+    fn check(&mut self, bytes: usize) -> Result<(), RpcError> {
+        let limit = self.context.message_bytes_max;
+        if bytes > limit {
+            let error = message_too_large(bytes, limit);
+            return Err(error.with_peer(self.context.peer.clone()));
+        }
         if let SenderSide::Handler { call, .. } = &self.side
             && call.cancelled.is_cancelled()
         {
             self.abort = Some(SendAbort::ShuttingDown);
             return Err(self.call_ended());
         }
-        let half = self.half.as_mut();
-        let written = half.map_or(Err(WriteFailure::Closed), |half| {
-            half.write_now(parts, self.stall_timer.as_ref())
-        });
-        written.map_err(|failure| self.write_error(failure))
+        Ok(())
     }
 
-    /// Sends a large message, or the rest of a small one.
-    async fn send_waiting(
-        &mut self,
-        mut parts: [Bytes; 2],
-        is_large: bool,
-    ) -> Result<(), RpcError> {
-        let bytes = parts[1].len();
-        let Some(half) = &mut self.half else {
+    /// Sends a large message, or a small one for which there is no room yet.
+    async fn send_waiting(&mut self, body: Bytes) -> Result<(), RpcError> {
+        self.check(body.len())?;
+        let runtime = self.context.runtime.clone();
+        let sent = runtime.in_runtime(self.send_in_runtime(body)).await;
+        match sent {
+            Ok(sent) => sent.map_err(|error| self.explain(error)),
+            Err(ended) => Err(self.explain(ended.into_error(Processed::Maybe))),
+        }
+    }
+
+    async fn send_in_runtime(&mut self, body: Bytes) -> Result<(), RpcError> {
+        let bytes = body.len();
+        let Some(writer) = &self.writer else {
             return Err(self.call_ended());
         };
         let incoming = match &self.side {
             SenderSide::Handler { call, .. } => Some(call),
             SenderSide::Caller { .. } => None,
         };
-        if is_large && let Err(failure) = half.begin_frame() {
+        if let Err(failure) = writer.begin_item() {
             return Err(self.write_error(failure));
         }
         let stall_timer = self.stall_timer.as_ref();
         let write = async {
-            if !is_large {
-                return Ok(half.write_rest(&mut parts, stall_timer).await);
+            if bytes < LARGE_BYTES_MIN {
+                return Ok(push_when_room(writer, &body, stall_timer).await);
             }
             let _reserved = match incoming {
                 Some(call) => Some(call.reserve(bytes).await?),
                 None => None,
             };
-            Ok::<_, BufferFull>(half.write_large(parts, stall_timer).await)
+            Ok::<_, BufferFull>(write_large(writer, body, stall_timer).await)
         };
         let write = yielding_permits(incoming.and_then(|call| call.permits.as_ref()), write);
         let write = within(self.context.deadline, write);
@@ -231,6 +247,15 @@ impl UntypedSender {
                 let message = "deadline exceeded while a message was sent";
                 Err(self.error(Code::DeadlineExceeded, Processed::Maybe, message))
             }
+        }
+    }
+
+    /// Explains an error to the user of the sender.
+    fn explain(&self, error: RpcError) -> RpcError {
+        let error = self.context.runtime.explain(error);
+        match &self.side {
+            SenderSide::Caller { local_close, .. } => local_close.explain(error),
+            SenderSide::Handler { .. } => error,
         }
     }
 
@@ -255,12 +280,22 @@ impl UntypedSender {
         }
         self.abort = Some(SendAbort::Overloaded);
         // For the status that ends the call.
-        if let Some(half) = &mut self.half {
-            half.undo_begin_frame();
+        if let Some(writer) = &self.writer {
+            writer.undo_begin_item();
         }
         let message =
             format!("buffer limit reached: message of {bytes} bytes, earlier ones were not read");
         self.error(Code::Overloaded, Processed::No, &message)
+    }
+
+    #[cold]
+    fn failed_to_write(&mut self, failure: WriteFailure) -> RpcError {
+        // The task that writes ends with its runtime.
+        if matches!(failure, WriteFailure::Closed) && self.context.runtime.check_ended() {
+            return RuntimeEnded.into_error(Processed::Maybe);
+        }
+        let error = self.write_error(failure);
+        self.explain(error)
     }
 
     /// The error of a message that was not written, or not completely.
@@ -275,8 +310,8 @@ impl UntypedSender {
                 "the peer stopped the stream",
             ),
             WriteFailure::Stalled => {
-                if let Some(half) = &mut self.half {
-                    half.reset(ResetCode::Stalled);
+                if let Some(writer) = &self.writer {
+                    writer.reset(ResetCode::Stalled);
                 }
                 if let SenderSide::Handler { call, .. } = &self.side {
                     call.counters.stalled_calls.add_one();
@@ -295,8 +330,8 @@ impl UntypedSender {
     }
 
     pub(crate) fn finish(&mut self) {
-        if let (Some(half), SenderSide::Caller { .. }) = (&mut self.half, &self.side) {
-            half.finish();
+        if let (Some(writer), SenderSide::Caller { .. }) = (&self.writer, &self.side) {
+            writer.finish();
         }
     }
 }
@@ -304,7 +339,8 @@ impl UntypedSender {
 impl Drop for UntypedSender {
     fn drop(&mut self) {
         if let SenderSide::Handler { to, .. } = &mut self.side
-            && let (Some(to), Some(half)) = (to.take(), self.half.take())
+            && let (Some(to), Some(writer)) = (to.take(), self.writer.take())
+            && let Some(half) = writer.into_half()
         {
             // If the receiver is gone, dropping the half resets the stream.
             let _ = to.send(ReturnedHalf {
@@ -313,6 +349,42 @@ impl Drop for UntypedSender {
             });
         }
     }
+}
+
+/// Adds a small item that has [begun](ItemWriter::begin_item) to the buffer when there is room.
+async fn push_when_room(
+    writer: &ItemWriter,
+    body: &[u8],
+    stall_timer: Option<&StallTimer>,
+) -> Result<(), WriteFailure> {
+    let mut seen = writer.bytes_written();
+    loop {
+        writer.undo_begin_item();
+        if writer.push(body)? {
+            return Ok(());
+        }
+        writer.begin_item()?;
+        let progress = poll_fn(|cx| writer.poll_progress(seen, cx));
+        seen = match stall_timer {
+            Some(stall_timer) => stall_timer
+                .wait(progress)
+                .await
+                .map_err(|_| WriteFailure::Stalled)?,
+            None => progress.await,
+        };
+    }
+}
+
+/// Writes a large item that has [begun](ItemWriter::begin_item), after all earlier ones.
+async fn write_large(
+    writer: &ItemWriter,
+    body: Bytes,
+    stall_timer: Option<&StallTimer>,
+) -> Result<(), WriteFailure> {
+    let (mut borrowed, mut head) = writer.borrow_half()?;
+    wire::encode_item_header(&mut head, body.len());
+    let parts = [head.freeze(), body];
+    borrowed.half().write_large(parts, stall_timer).await
 }
 
 /// Yields the permits of a handler while it waits for its caller to read, and afterwards if other

@@ -267,7 +267,7 @@ pub(super) const KIND_DRAINING: u8 = 6;
 pub(super) const KIND_HEADERS: u8 = 7;
 
 pub(super) const REQUEST_HEADER_BYTES: usize = 16;
-pub(super) const ITEM_HEADER_BYTES: usize = 8;
+pub(crate) const ITEM_HEADER_BYTES: usize = 8;
 pub(super) const REPLY_HEADER_BYTES: usize = 24;
 pub(super) const HELLO_BYTES: usize = 16;
 pub(super) const REPLY_TO_BYTES: usize = 16;

@@ -85,6 +85,7 @@ mod lane;
 mod load_report;
 mod retry_after;
 
+pub(crate) use self::frame::ITEM_HEADER_BYTES;
 pub use self::{
     call_schema::CallSchema,
     decoder::Decoder,

@@ -98,13 +98,15 @@ impl HandlerRun {
                     // to follow.
                     let is_aborted = outcome.is_ok() && token.is_cancelled();
                     let abort = abort.or_else(|| is_aborted.then_some(SendAbort::ShuttingDown));
+                    let is_complete = abort.is_none();
                     let end = abort.map_or(HandlerEnd::Returned(outcome), HandlerEnd::from);
-                    (end, returned.ok().map(|returned| returned.half))
+                    (end, returned.ok().map(|returned| returned.into_half(is_complete)))
                 }
                 end = &mut ended_outside => (end, None),
             },
             (ReplyStream::WithHandler(mut returned), end) => {
-                (end, returned.try_recv().ok().map(|returned| returned.half))
+                let returned = returned.try_recv().ok();
+                (end, returned.map(|returned| returned.into_half(false)))
             }
         }
     }
