@@ -70,6 +70,15 @@ impl RecvHalf {
         }
     }
 
+    /// The next item, if all of it was read in one piece with what came before it.
+    #[inline]
+    pub(crate) fn next_whole_item(&mut self) -> Option<Bytes> {
+        let item = self.decoder.next_whole_item()?;
+        self.budget.begin_next();
+        self.budget.on_message_taken();
+        Some(item)
+    }
+
     /// Keeps the headers of what follows. There is one frame of them at most.
     fn keep_headers(&mut self, flags: HeaderFlags, bytes: &[u8]) -> Result<(), WireError> {
         if self.headers.is_some() {

@@ -128,6 +128,32 @@ impl UntypedReceiver {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Bytes, RpcError>>> {
+        // A task that always has more to read lets others run, and notices that its call is over.
+        let turn = ready!(coop::poll_proceed(cx));
+        if let Some(item) = self.next_whole_item() {
+            turn.made_progress();
+            return Poll::Ready(Some(Ok(item)));
+        }
+        self.poll_message_slowly(turn, cx)
+    }
+
+    /// The next message, if it was read already and nothing is to be done before it is handed out.
+    #[inline]
+    fn next_whole_item(&mut self) -> Option<Bytes> {
+        let is_waiting = self.delayed.is_some() || self.peer_wait.is_some();
+        // The timer is set with the first read.
+        let is_late = || self.deadline.as_ref().is_some_and(|at| at.is_elapsed());
+        if is_waiting || self.is_done || self.permits().is_some() || is_late() {
+            return None;
+        }
+        self.half.next_whole_item()
+    }
+
+    fn poll_message_slowly(
+        &mut self,
+        turn: coop::RestoreOnPending,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Bytes, RpcError>>> {
         // Before the check for the end, which is a message like others to a handler that waits for
         // its permit.
         if let Some(DelayedMessage { message, permit }) = self.delayed.take() {
@@ -136,8 +162,6 @@ impl UntypedReceiver {
         if self.is_done {
             return Poll::Ready(None);
         }
-        // A task that always has more to read lets others run, and notices that its call is over.
-        let turn = ready!(coop::poll_proceed(cx));
         let message = self.poll_read(cx);
         let Poll::Ready(message) = message else {
             if self.peer_wait.is_none() {

@@ -1,11 +1,13 @@
 //! Decoder of the frames of one stream.
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 
 use super::{
     BODY_RESERVE_BYTES, PREFACE_BYTES, WireError,
-    frame::{Frame, Preface, PrefaceError, RequestHeader, StreamKind},
-    header::{BodylessFrame, FixedHeader},
+    frame::{
+        Frame, ITEM_HEADER_BYTES, KIND_ITEM, Preface, PrefaceError, RequestHeader, StreamKind,
+    },
+    header::{BodylessFrame, FixedHeader, u32_at},
 };
 
 /// Decoder of the frames of one stream.
@@ -82,6 +84,23 @@ impl Decoder {
             self.unread = Bytes::new();
             self.partial = BytesMut::new();
         })
+    }
+
+    /// Next item, if the next frame is an item that was pushed in one piece. Otherwise
+    /// [`next_frame`](Self::next_frame) says what is next.
+    #[inline]
+    pub fn next_whole_item(&mut self) -> Option<Bytes> {
+        if !matches!(self.state, State::Kind) {
+            return None;
+        }
+        let header: &[u8; ITEM_HEADER_BYTES] = self.unread.first_chunk()?;
+        let body_bytes = u32_at(header, 4) as usize;
+        let is_item = header[0] == KIND_ITEM && body_bytes <= self.limit;
+        if !is_item || self.unread.len() - ITEM_HEADER_BYTES < body_bytes {
+            return None;
+        }
+        self.unread.advance(ITEM_HEADER_BYTES);
+        Some(self.unread.split_to(body_bytes))
     }
 
     /// Checks whether the stream ended between two frames.
