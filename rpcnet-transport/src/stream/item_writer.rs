@@ -5,10 +5,12 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, Waker},
+    time::Duration,
 };
 
 use bytes::{Bytes, BytesMut};
 use parking_lot::Mutex;
+use tokio::time::Instant;
 
 use super::{ResetCode, SendHalf, StallTimer, WriteFailure};
 use crate::{runtime::EndpointRuntime, wire};
@@ -16,10 +18,11 @@ use crate::{runtime::EndpointRuntime, wire};
 /// Send half of a stream of messages. Small items are collected in a buffer of at most
 /// [`BUFFER_BYTES_MAX`], which is written as a whole.
 ///
-/// The first item in an empty buffer spawns a task that writes the buffer. The runtime polls that
-/// task as soon as the task of the sender lets others run, so an item never waits for the next one,
-/// and what is sent until then joins it. A full buffer is written at once. While flow control
-/// permits no more, the task waits for it, and a sender waits for the task.
+/// An item that follows a pause is written at once. The next one in an empty buffer spawns a task
+/// that writes the buffer. The runtime polls that task as soon as the task of the sender lets others
+/// run, so an item never waits for the next one, and what is sent until then joins it. A full buffer
+/// is written at once. While flow control permits no more, the task waits for it, and a sender waits
+/// for the task.
 pub(super) struct ItemWriter {
     shared: Arc<Mutex<WriteState>>,
     runtime: EndpointRuntime,
@@ -36,6 +39,8 @@ struct WriteState {
     writing: Bytes,
     /// Bytes that QUIC has accepted.
     bytes_written: u64,
+    /// When an item was last added to an empty buffer.
+    begun: Option<Instant>,
     /// Reason for which the buffer is not written any more.
     failure: Option<WriteFailure>,
     /// A [`Flush`] exists that will be polled again.
@@ -64,6 +69,7 @@ impl ItemWriter {
             buffer_bytes: BUFFER_BYTES_MIN,
             writing: Bytes::new(),
             bytes_written: 0,
+            begun: None,
             failure: None,
             is_flushing: false,
             is_blocked: false,
@@ -91,12 +97,18 @@ impl ItemWriter {
         if !state.append(body) {
             return Ok(false);
         }
-        if !state.is_flushing {
-            state.is_flushing = true;
+        if state.is_flushing {
+            return Ok(true);
+        }
+        if state.begin_buffer(Instant::now()) {
             drop(state);
             self.spawn_flush();
+            return Ok(true);
         }
-        Ok(true)
+        match &state.failure {
+            Some(failure) => Err(failure.clone()),
+            None => Ok(true),
+        }
     }
 
     /// Ready when flow control has permitted more than the bytes `seen`, or the stream has failed.
@@ -249,6 +261,18 @@ impl WriteState {
         true
     }
 
+    /// Writes the first item of a buffer if it follows a pause. Returns whether a flush is to be
+    /// spawned, which then counts as such.
+    #[cold]
+    fn begin_buffer(&mut self, now: Instant) -> bool {
+        let before = self.begun.replace(now);
+        if before.is_none_or(|before| now.saturating_duration_since(before) >= PAUSE_MIN) {
+            self.write_now();
+        }
+        self.is_flushing = !self.is_buffer_empty() && self.failure.is_none();
+        self.is_flushing
+    }
+
     /// Writes the buffer as far as flow control permits. Once it does not, only the flush writes,
     /// since QUIC wakes one task when it permits more.
     #[cold]
@@ -398,3 +422,7 @@ const BUFFER_BYTES_MIN: usize = 512;
 
 /// Most bytes that are collected before they are written.
 pub(super) const BUFFER_BYTES_MAX: usize = 16 * 1024;
+
+/// Time between two items after which the second is not expected to be followed by more at once:
+/// longer than a busy task takes from one to the next, and shorter than a round trip.
+const PAUSE_MIN: Duration = Duration::from_micros(20);

@@ -15,6 +15,7 @@ mod loopback;
 mod messages;
 mod metadata;
 mod services;
+mod stream_buffers;
 mod tower;
 mod typed;
 mod unpolled_futures;
