@@ -28,6 +28,17 @@ pub(super) struct ItemWriter {
     runtime: EndpointRuntime,
 }
 
+/// How an item was added to a buffer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Pushed {
+    /// The buffer was empty.
+    First,
+    /// It joined others that are being flushed.
+    Joined,
+    /// Not at all: the buffer is full, and flow control permits no more.
+    Full,
+}
+
 struct WriteState {
     /// `None` while a large item is written, and when the writer has ended.
     half: Option<SendHalf>,
@@ -84,30 +95,29 @@ impl ItemWriter {
         }
     }
 
-    /// Adds a small item to the buffer. `false` if the buffer is full and flow control permits no
-    /// more: then nothing was added.
+    /// Adds a small item to the buffer.
     ///
     /// # Errors
     ///
     /// [`WriteFailure`] of this or an earlier item.
     #[inline]
-    pub(super) fn push(&self, body: &[u8]) -> Result<bool, WriteFailure> {
+    pub(super) fn push(&self, body: &[u8]) -> Result<Pushed, WriteFailure> {
         let mut state = self.shared.lock();
         state.check()?;
         if !state.append(body) {
-            return Ok(false);
+            return Ok(Pushed::Full);
         }
         if state.is_flushing {
-            return Ok(true);
+            return Ok(Pushed::Joined);
         }
         if state.begin_buffer(Instant::now()) {
             drop(state);
             self.spawn_flush();
-            return Ok(true);
+            return Ok(Pushed::First);
         }
         match &state.failure {
             Some(failure) => Err(failure.clone()),
-            None => Ok(true),
+            None => Ok(Pushed::First),
         }
     }
 

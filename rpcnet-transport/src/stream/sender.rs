@@ -2,8 +2,15 @@
 
 use std::{fmt, marker::PhantomData};
 
-use super::untyped_sender::UntypedSender;
-use crate::{Code, Encode, Processed, RpcError, codec::Encoding};
+use bytes::Bytes;
+use tokio::task::coop;
+
+use super::{untyped_sender::UntypedSender, write_turns::LARGE_BYTES_MIN};
+use crate::{
+    Code, Encode, Processed, RpcError,
+    codec::{Encoding, Scratch},
+    server::PeerWait,
+};
 
 /// Sends the messages of one direction of a call.
 ///
@@ -46,7 +53,27 @@ impl<T: Encode> Sender<T> {
     /// end of the call: by the caller at its [`Receiver`](crate::Receiver), in a handler by the
     /// server.
     pub async fn send(&mut self, message: T) -> Result<(), RpcError> {
-        let body = message.encode_as(self.encoding).map_err(|e| {
+        // A task that can always send lets others run, and notices that its call is over.
+        coop::consume_budget().await;
+        match self.send_now(&message)? {
+            Sent::Buffered => Ok(()),
+            // On the heap, so that the future of a message that need not wait stays small.
+            Sent::BufferedOverShare(wait) => {
+                Box::pin(wait.reacquire()).await;
+                Ok(())
+            }
+            Sent::Waits(body) => Box::pin(self.core.send_waiting(body)).await,
+        }
+    }
+
+    /// Encodes the message, and sends it if it is small and there is room.
+    #[inline]
+    fn send_now(&mut self, message: &T) -> Result<Sent, RpcError> {
+        let encoded = match self.encoding {
+            Encoding::Postcard => message.encode_scratch(),
+            Encoding::Named => message.encode_as(Encoding::Named).map(Scratch::from),
+        };
+        let encoded = encoded.map_err(|e| {
             RpcError::new(
                 Code::Internal,
                 Processed::No,
@@ -54,13 +81,27 @@ impl<T: Encode> Sender<T> {
             )
             .with_source(e)
         })?;
-        self.core.send(body).await
+        if encoded.len() < LARGE_BYTES_MIN && self.core.send_now(&encoded)? {
+            let over_share = self.core.yield_if_over_share();
+            return Ok(over_share.map_or(Sent::Buffered, Sent::BufferedOverShare));
+        }
+        Ok(Sent::Waits(encoded.into_bytes()))
     }
 
     /// Ends the stream after the messages that were sent: no message follows. It does not wait.
     pub fn finish(mut self) {
         self.core.finish();
     }
+}
+
+/// What is left to do for a message.
+enum Sent {
+    /// Nothing.
+    Buffered,
+    /// The handler reacquires its permits, which others should have first.
+    BufferedOverShare(PeerWait),
+    /// It is large, or there is no room.
+    Waits(Bytes),
 }
 
 impl<T> fmt::Debug for Sender<T> {

@@ -3,11 +3,12 @@
 use std::{future::poll_fn, pin::pin, sync::Arc};
 
 use bytes::{Bytes, BytesMut};
-use tokio::{sync::oneshot, task::coop, time::Instant};
+use tokio::{sync::oneshot, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    ResetCode, SendHalf, StallTimer, WriteFailure, item_writer::ItemWriter,
+    ResetCode, SendHalf, StallTimer, WriteFailure,
+    item_writer::{ItemWriter, Pushed},
     write_turns::LARGE_BYTES_MIN,
 };
 use crate::{
@@ -19,7 +20,7 @@ use crate::{
     gauge::GaugeGuard,
     metadata::CallHeaders,
     runtime::{EndpointRuntime, RuntimeEnded},
-    server::YieldingPermits,
+    server::{PeerWait, YieldingPermits},
     stats::Counters,
     wire::{self, StreamKind},
 };
@@ -34,6 +35,8 @@ pub(crate) struct UntypedSender {
     stall_timer: Option<StallTimer>,
     side: SenderSide,
     abort: Option<SendAbort>,
+    /// Messages since the last check for the end of the call, from 0 to [`CHECK_INTERVAL`].
+    unchecked: u8,
 }
 
 /// Context of a sender, on either side of its call.
@@ -127,6 +130,7 @@ impl UntypedSender {
             context,
             side: SenderSide::Handler { to: Some(to), call },
             abort: None,
+            unchecked: CHECK_INTERVAL - 1,
         };
         (core, back)
     }
@@ -146,34 +150,26 @@ impl UntypedSender {
                 _in_flight: in_flight,
             },
             abort: None,
+            unchecked: CHECK_INTERVAL - 1,
         }
-    }
-
-    pub(crate) async fn send(&mut self, body: Bytes) -> Result<(), RpcError> {
-        // A task that can always send lets others run, and notices that its call is over.
-        coop::consume_budget().await;
-        let is_sent = body.len() < LARGE_BYTES_MIN && self.send_now(&body)?;
-        if !is_sent {
-            // On the heap, so that the future of a message that need not wait stays small.
-            return Box::pin(self.send_waiting(body)).await;
-        }
-        let permits = self.permits();
-        if let Some(wait) = permits.and_then(YieldingPermits::yield_if_over_share) {
-            Box::pin(wait.reacquire()).await;
-        }
-        Ok(())
     }
 
     /// Sends a small message. `false` if flow control does not permit it now.
     #[inline]
-    fn send_now(&mut self, body: &[u8]) -> Result<bool, RpcError> {
+    pub(super) fn send_now(&mut self, body: &[u8]) -> Result<bool, RpcError> {
         self.check(body.len())?;
         let pushed = match &self.writer {
             Some(writer) => writer.push(body),
             None => Err(WriteFailure::Closed),
         };
         match pushed {
-            Ok(is_sent) => Ok(is_sent),
+            // An item that is not one of many checks each time.
+            Ok(Pushed::First) => {
+                self.unchecked = CHECK_INTERVAL - 1;
+                Ok(true)
+            }
+            Ok(Pushed::Joined) => Ok(true),
+            Ok(Pushed::Full) => Ok(false),
             Err(failure) => Err(self.failed_to_write(failure)),
         }
     }
@@ -186,7 +182,10 @@ impl UntypedSender {
             let error = message_too_large(bytes, limit);
             return Err(error.with_peer(self.context.peer.clone()));
         }
-        if let SenderSide::Handler { call, .. } = &self.side
+        // A look at the token takes its lock.
+        self.unchecked = (self.unchecked + 1) % CHECK_INTERVAL;
+        if self.unchecked == 0
+            && let SenderSide::Handler { call, .. } = &self.side
             && call.cancelled.is_cancelled()
         {
             self.abort = Some(SendAbort::ShuttingDown);
@@ -196,7 +195,8 @@ impl UntypedSender {
     }
 
     /// Sends a large message, or a small one for which there is no room yet.
-    async fn send_waiting(&mut self, body: Bytes) -> Result<(), RpcError> {
+    pub(super) async fn send_waiting(&mut self, body: Bytes) -> Result<(), RpcError> {
+        self.unchecked = CHECK_INTERVAL - 1;
         self.check(body.len())?;
         let runtime = self.context.runtime.clone();
         let sent = runtime.in_runtime(self.send_in_runtime(body)).await;
@@ -257,6 +257,13 @@ impl UntypedSender {
             SenderSide::Caller { local_close, .. } => local_close.explain(error),
             SenderSide::Handler { .. } => error,
         }
+    }
+
+    /// Yields the permits of a handler after a message that needed no wait, if others should have
+    /// them first.
+    pub(super) fn yield_if_over_share(&self) -> Option<PeerWait> {
+        self.permits()
+            .and_then(YieldingPermits::yield_if_over_share)
     }
 
     fn permits(&self) -> Option<&YieldingPermits> {
@@ -360,7 +367,7 @@ async fn push_when_room(
     let mut seen = writer.bytes_written();
     loop {
         writer.undo_begin_item();
-        if writer.push(body)? {
+        if writer.push(body)? != Pushed::Full {
             return Ok(());
         }
         writer.begin_item()?;
@@ -440,3 +447,6 @@ pub(crate) fn encode_call_head(
     wire::encode_request(&mut head, header, body_bytes);
     head
 }
+
+/// A sender checks for the end of its call once in so many messages that follow each other at once.
+const CHECK_INTERVAL: u8 = 16;

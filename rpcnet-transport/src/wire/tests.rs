@@ -55,7 +55,10 @@ fn decoded(decoder: Decoder, bytes: &Bytes, pieces: &[usize]) -> Result<Vec<Fram
     decode_pieces(
         decoder,
         Decoder::push,
-        Decoder::next_frame,
+        |decoder| match decoder.next_whole_item() {
+            Some(item) => Ok(Some(Frame::Item(item))),
+            None => decoder.next_frame(),
+        },
         Decoder::finish,
         pieces,
     )

@@ -216,9 +216,7 @@ async fn finish_and_the_end_of_a_handler_send_what_is_buffered() {
         let counted = within(upload.finish()).await.expect("a reply");
         assert_eq!(counted, count as u64);
         let count = count as u32;
-        let call = net
-            .client
-            .call_server_streaming::<_, Raw>("some", &count);
+        let call = net.client.call_server_streaming::<_, Raw>("some", &count);
         let mut replies = call.await.expect("a stream");
         sleep(Duration::from_secs(1)).await;
         let mut received = 0;
