@@ -58,6 +58,8 @@ pub mod wire;
 )]
 mod wire;
 
+/// Bytes of requests and replies.
+pub use bytes::Bytes;
 pub use rpcnet_transport_macros::{Message, service};
 
 #[cfg(feature = "dev-certs")]

@@ -181,6 +181,12 @@ impl CallOptions {
         matches!(self.limit, TimeLimit::Default)
     }
 
+    /// Whether nothing is left that depends on when and where the call is made.
+    #[inline]
+    pub(crate) fn is_resolved(&self) -> bool {
+        self.skips_inheritance && matches!(self.limit, TimeLimit::By(_) | TimeLimit::None)
+    }
+
     /// Applies inheritance once, and returns the deadline of the call; `default` is the timeout of
     /// calls without a time limit.
     #[inline(always)]
@@ -279,6 +285,8 @@ mod tests {
         ] {
             let resolved = options.resolved(now, timeout);
             assert_eq!(resolved.has_default_time_limit(), is_default, "{options:?}");
+            assert_eq!(resolved.is_resolved(), !is_default, "{options:?}");
+            assert!(!options.is_resolved(), "{options:?}");
         }
     }
 }

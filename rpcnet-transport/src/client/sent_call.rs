@@ -26,11 +26,14 @@ use crate::{
 pub struct SmallCall<'a> {
     /// The method.
     pub method: SmallCallMethod<'a>,
-    /// The request.
+    /// The request, as [`Encode::encode`](crate::Encode::encode) makes it.
     pub body: &'a Bytes,
-    /// Options that were [resolved](CallOptions::resolved) when the call was made.
+    /// Options of the call. Those that were [resolved](CallOptions::resolved) are taken as they
+    /// are; others are resolved when the call is sent, with the default timeout of unary calls.
     pub options: &'a CallOptions,
-    /// The present instant.
+    /// The present instant. A caller that sends many calls, or measures them, looks at the clock
+    /// once for all. It tells the server how much time is left, so an earlier instant gives the
+    /// server a later deadline than the caller has.
     pub now: std::time::Instant,
 }
 
@@ -43,9 +46,21 @@ pub enum SmallCallMethod<'a> {
     Typed(UntypedMethod),
 }
 
-/// Call whose request was sent; completes with the reply. Dropped before, it cancels the call.
+/// Call whose request was sent; completes with the bytes of the reply, which
+/// [`Decode::decode`](crate::Decode::decode) reads. Dropped before, it cancels the call.
 ///
 /// It holds its connection and the place of the reply, and nothing else.
+///
+/// # Errors
+///
+/// As of [`RpcClient::call`]. The own error of a typed method is in it, as
+/// [`CallError::from`](crate::CallError) or [`RpcError::app`] reads it. A
+/// [`Code::Incompatible`](crate::Code::Incompatible) of a typed method may mean that the server has
+/// other types, which [`RpcClient::call_encoded_again`] can bridge.
+///
+/// # Panics
+///
+/// When it is polled again after it has completed.
 #[must_use = "dropping it cancels the call"]
 pub struct SentCall {
     client: RpcClient,
@@ -58,15 +73,86 @@ pub struct SentCall {
 impl RpcClient {
     /// Sends a small call at once, if nothing stands in its way; gives the client back if it needs
     /// another form of call, which also says what is wrong if it cannot be made at all. Then
-    /// nothing was sent. The task of `waker` is woken when the reply is there.
+    /// nothing was sent.
+    ///
+    /// The task of `waker` is woken if the reply comes before the [`SentCall`] is polled; from then
+    /// on it is the task that polled last. Whoever polls right away may pass [`Waker::noop`].
     ///
     /// # Errors
     ///
-    /// The client, if nothing was sent: the request is large, the connection is saturated, drains,
-    /// is not established or has [layers](crate::ClientLayer), the method is called in the named
-    /// encoding, or the deadline has passed.
+    /// The client, if nothing was sent:
+    ///
+    /// - the request is large, or its options ask for a [stream of its
+    ///   own](CallOptions::with_isolated),
+    /// - the connection is saturated, drains, is closed, is not established or has
+    ///   [layers](crate::ClientLayer),
+    /// - the method is called in the named encoding, or its name is too long or empty,
+    /// - the deadline has passed, or is more than 70 minutes away.
+    ///
+    /// # Examples
+    ///
+    /// Many calls in flight, without a task or a box for each:
+    ///
+    /// ```
+    /// use std::{task::Waker, time::{Duration, Instant}};
+    ///
+    /// use rpcnet_transport::{
+    ///     CallError, CallOptions, Decode, Encode, Message, Method, RpcClient, SmallCall,
+    ///     SmallCallMethod,
+    /// };
+    ///
+    /// #[derive(Debug, serde::Serialize, serde::Deserialize, Message)]
+    /// struct TooLarge;
+    ///
+    /// const SQUARE: Method<u32, Result<u32, TooLarge>> = Method::new("square");
+    ///
+    /// /// Squares that fit in 32 bits, by 64 calls at a time.
+    /// async fn squares(client: &RpcClient) -> Result<Vec<u32>, Box<dyn std::error::Error>> {
+    ///     let now = Instant::now();
+    ///     let options = CallOptions::new().resolved(now, Some(Duration::from_secs(2)));
+    ///     let method = SmallCallMethod::Typed(SQUARE.untyped());
+    ///     let mut sent = Vec::new();
+    ///     for n in (0..64).map(|n: u32| n * 5_000) {
+    ///         let body = n.encode()?;
+    ///         let call = SmallCall { method, body: &body, options: &options, now };
+    ///         sent.push((n, client.clone().try_send(&call, Waker::noop())));
+    ///     }
+    ///     let mut squares = Vec::new();
+    ///     for (n, sent) in sent {
+    ///         let square = match sent {
+    ///             Ok(call) => match call.await {
+    ///                 Ok(reply) => Ok(u32::decode(reply)?),
+    ///                 Err(error) => Err(CallError::from(error)),
+    ///             },
+    ///             // The other form waits for room, or says why the call cannot be made.
+    ///             Err(client) => SQUARE.call(&client, &n).await,
+    ///         };
+    ///         match square {
+    ///             Ok(square) => squares.push(square),
+    ///             Err(CallError::Service(TooLarge)) => {}
+    ///             Err(CallError::Rpc(error)) => return Err(error.into()),
+    ///         }
+    ///     }
+    ///     Ok(squares)
+    /// }
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use rpcnet_transport::{DevCa, Endpoint, Router, TransportConfig};
+    /// # let (ca, any) = (DevCa::new("example"), "127.0.0.1:0".parse()?);
+    /// # let square = |n: u32| async move { n.checked_mul(n).ok_or(TooLarge) };
+    /// # let server = Endpoint::bind(any, TransportConfig::lan(), ca.issue("server")?)?
+    /// #     .serve(Router::new().method(SQUARE, square));
+    /// # let caller = Endpoint::bind(any, TransportConfig::lan(), ca.issue("caller")?)?;
+    /// # let client = caller.connect(server.local_addr(), "server").await?;
+    /// # assert_eq!(squares(&client).await?.len(), 14);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[inline]
     pub fn try_send(self, call: &SmallCall<'_>, waker: &Waker) -> Result<SentCall, Self> {
+        if !call.options.is_resolved() {
+            return self.resolve_and_send(call, waker);
+        }
         let (now, deadline) = (
             Instant::from_std(call.now),
             call.options.resolved_deadline(),
@@ -100,6 +186,17 @@ impl RpcClient {
             }),
             Err(_) => Err(self),
         }
+    }
+
+    #[cold]
+    fn resolve_and_send(self, call: &SmallCall<'_>, waker: &Waker) -> Result<SentCall, Self> {
+        let mut options = *call.options;
+        options.resolve(call.now.into(), Some(self.0.limits.call_timeout));
+        let call = SmallCall {
+            options: &options,
+            ..*call
+        };
+        self.try_send(&call, waker)
     }
 
     #[inline]
